@@ -1,0 +1,26 @@
+# Millrace on Node 24. docs/service.md says how it is run.
+FROM node:24-slim AS build
+WORKDIR /build
+COPY . .
+# What is published is compiled and packed, and installed without what only development needs.
+RUN npm ci --ignore-scripts && npm run build && npm pack --ignore-scripts --pack-destination /tmp
+WORKDIR /app
+RUN tar -xzf /tmp/millrace-*.tgz --strip-components=1 \
+ && cp /build/package-lock.json . \
+ && npm ci --omit=dev --ignore-scripts \
+ && rm -rf node_modules/node-linux-* node_modules/.bin
+
+FROM node:24-slim
+COPY --from=build /app /app
+RUN ln -s /app/bin/millrace.js /usr/local/bin/millrace \
+ && install -d -o node -g node /var/lib/millrace
+ENV NODE_ENV=production MILLRACE_CONFIG=/etc/millrace/millrace.yaml
+USER node
+WORKDIR /var/lib/millrace
+VOLUME /var/lib/millrace
+# The image's own loopback: the configuration's admin.listen must be 127.0.0.1:8642 (its default) or 0.0.0.0:8642.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
+  CMD ["node", "-e", "fetch('http://127.0.0.1:8642/healthz').then((answer) => process.exit(answer.ok ? 0 : 1), () => process.exit(1))"]
+# Millrace itself is process 1: SIGTERM ends what is in flight, stores the positions and lets the lease go.
+ENTRYPOINT ["node", "/app/bin/millrace.js"]
+CMD ["run"]

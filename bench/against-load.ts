@@ -1,0 +1,97 @@
+/** Millrace beside a bare load of the same rows: rounds in turns, the counts at both destinations, and the report. */
+import { Backlog, type Kind, type Replayed, type Work } from "./backlog.ts";
+import { type BenchOptions, type BenchReport, type Line, median, type Ratio } from "./report.ts";
+
+/** One kind of target, with a place for Millrace and one of the same shape for the bare load. */
+export interface LoadTarget extends AsyncDisposable {
+  /** The daemon's sink in millrace.yaml. */
+  sink(folder: string): object;
+  /** What the peer is, for the table. */
+  readonly peer: string;
+  /** The server's process, where there is one besides the daemon. */
+  readonly serverPid: number | undefined;
+  /** After the daemon has made its empty tables: makes the peer's like them. */
+  prepare(backlog: Backlog): Promise<void>;
+  /** Whether the row of `mark` with this name is in Millrace's place. */
+  hasMark(name: string, backlog: Backlog): Promise<boolean>;
+  /** Loads the rows that the work leaves behind, from memory, and says in how many seconds. */
+  load(work: Work, backlog: Backlog): Promise<number>;
+  /** Rows of `orders` in Millrace's place and in the peer's; while no daemon runs. */
+  count(): Promise<{ readonly own: number; readonly peer: number }>;
+}
+
+interface Round {
+  readonly own: Replayed;
+  readonly peerSeconds: number;
+}
+
+export async function againstLoad(
+  name: string,
+  target: LoadTarget,
+  { rowCount, wanted }: { readonly rowCount: number; readonly wanted: number },
+  { runs, log }: BenchOptions,
+): Promise<BenchReport> {
+  await using backlog = await Backlog.create((folder) => target.sink(folder));
+  await target.prepare(backlog);
+  const rounds = new Map<Kind, Round[]>([
+    ["inserts", []],
+    ["updates", []],
+  ]);
+  for (let round = 0; round < runs; round++) {
+    for (const [kind, done] of rounds) {
+      const work: Work = { kind, firstId: kind === "inserts" ? 1 + round * rowCount : 1, rowCount };
+      const mark = `end-${round}-${kind}`;
+      await backlog.write(work, mark);
+      const ownFirst = round % 2 === 1;
+      let peerSeconds = ownFirst ? Number.NaN : await target.load(work, backlog);
+      const own = await backlog.replay(() => target.hasMark(mark, backlog), target.serverPid);
+      if (ownFirst) peerSeconds = await target.load(work, backlog);
+      done.push({ own, peerSeconds });
+      const rate = (seconds: number): string => Math.round(rowCount / seconds).toLocaleString("en");
+      log(`${name} ${kind}: millrace ${rate(own.seconds)} rows/s, ${target.peer} ${rate(peerSeconds)}`);
+    }
+  }
+  const counted = await target.count();
+  const expected = rowCount * runs;
+  if (counted.own !== expected || counted.peer !== expected) {
+    throw new Error(`${counted.own} and ${counted.peer} rows came of ${expected}`);
+  }
+  return report(name, target, rowCount, wanted, rounds);
+}
+
+function report(
+  name: string,
+  { peer, serverPid }: LoadTarget,
+  rowCount: number,
+  wanted: number,
+  rounds: ReadonlyMap<Kind, readonly Round[]>,
+): BenchReport {
+  const lines: Line[] = [];
+  const ratios: Ratio[] = [];
+  const hasServer = serverPid !== undefined;
+  let memoryMiB = 0;
+  for (const [kind, done] of rounds) {
+    const usPerRow = (figure: "walsenderSeconds" | "daemonSeconds" | "serverSeconds"): number =>
+      (median(done.map(({ own }) => own[figure])) * 1e6) / rowCount;
+    lines.push({
+      work: kind,
+      who: "millrace",
+      figures: {
+        "rows/s": median(done.map(({ own }) => rowCount / own.seconds)),
+        "walsender µs/row": usPerRow("walsenderSeconds"),
+        "daemon µs/row": usPerRow("daemonSeconds"),
+        ...(hasServer ? { "server µs/row": usPerRow("serverSeconds") } : {}),
+      },
+    });
+    lines.push({
+      work: kind,
+      who: peer,
+      figures: { "rows/s": median(done.map(({ peerSeconds }) => rowCount / peerSeconds)) },
+    });
+    const value = median(done.map(({ own, peerSeconds }) => peerSeconds / own.seconds));
+    ratios.push({ what: `${kind}, millrace / ${peer}`, value, target: wanted, atLeast: true });
+    memoryMiB = Math.max(memoryMiB, ...done.map(({ own }) => own.memoryMiB));
+  }
+  lines.push({ work: "all", who: "millrace", figures: { "peak memory MiB": memoryMiB } });
+  return { name, lines, ratios };
+}

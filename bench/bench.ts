@@ -1,0 +1,61 @@
+/**
+ * `npm run bench -- NAME… [--json] [--scale 0.1] [--runs 3] [--report [FILE]]`: measures on real servers, each figure beside
+ * its limit or peer in the same run. Machines drift: compare ratios, not absolute figures. One that throws is shown as
+ * failed beside the others, and makes the exit code 1.
+ */
+import { writeFileSync } from "node:fs";
+import { Command } from "commander";
+import { runsOf, scaleOf } from "./arguments.ts";
+import { page } from "./page.ts";
+import { type BenchOptions, type BenchReport, type Outcome, outcomeOf, render } from "./report.ts";
+
+type Bench = (options: BenchOptions) => Promise<BenchReport>;
+
+const benches: Readonly<Record<string, () => Promise<Bench>>> = {
+  capture: async () => (await import("./capture.ts")).run,
+  "capture-mysql": async () => (await import("./capture-mysql.ts")).run,
+  "apply-postgres": async () => (await import("./apply-postgres.ts")).run,
+  "apply-duckdb": async () => (await import("./apply-duckdb.ts")).run,
+  "apply-redis": async () => (await import("./apply-redis.ts")).run,
+  "apply-elasticsearch": async () => (await import("./apply-elasticsearch.ts")).run,
+  copy: async () => (await import("./copy.ts")).run,
+  reconcile: async () => (await import("./reconcile.ts")).run,
+  latency: async () => (await import("./latency.ts")).run,
+  memory: async () => (await import("./memory.ts")).run,
+};
+
+const program = new Command("bench")
+  .argument("<names...>", `some of ${Object.keys(benches).join(", ")}, or all`)
+  .option("--json", "print one JSON document")
+  .option("--scale <factor>", "share of the documented number of rows", scaleOf, 1)
+  .option("--runs <count>", "interleaved runs, of which the median counts", runsOf, 3)
+  .option("--report [file]", "write an HTML page with charts too (default bench-report.html)")
+  .parse();
+
+const { json, scale, runs, report } = program.opts<{
+  json?: boolean;
+  scale: number;
+  runs: number;
+  report?: string | true;
+}>();
+const names = program.args.includes("all") ? Object.keys(benches) : program.args;
+const unknown = names.find((name) => !Object.hasOwn(benches, name));
+if (unknown !== undefined)
+  program.error(`error: there is no benchmark ${unknown}; there are ${Object.keys(benches).join(", ")}, and all`);
+const path = report === true ? "bench-report.html" : report;
+const context = { command: ["npm run bench --", ...process.argv.slice(2)].join(" "), at: new Date() };
+const log = (line: string) => process.stderr.write(`${line}\n`);
+const outcomes: Outcome[] = [];
+// Before the first, too: a path that can't be written is to be told at once.
+if (path !== undefined) writeFileSync(path, page(outcomes, context));
+for (const name of names) {
+  const run: Bench = async (options) => await (await benches[name]!())(options);
+  outcomes.push(await outcomeOf(name, run, { scale, runs, log }));
+  // After each, since all of them take an hour, and the machine may have enough of one.
+  if (path !== undefined) writeFileSync(path, page(outcomes, context));
+}
+if (path !== undefined) log(`wrote ${path}`);
+process.stdout.write(
+  json === true ? `${JSON.stringify(outcomes, null, 2)}\n` : `${outcomes.map(render).join("\n\n")}\n`,
+);
+if (outcomes.some((outcome) => "failure" in outcome)) process.exitCode = 1;

@@ -1,0 +1,27 @@
+import { Client } from "pg";
+
+export async function connected(url: string): Promise<Client> {
+  const client = new Client({ connectionString: url });
+  // A server that is stopped at the end says so to idle connections; a query that is hit by it throws by itself.
+  client.on("error", () => undefined);
+  await client.connect();
+  return client;
+}
+
+export function withDatabase(url: string, database: string): string {
+  const changed = new URL(url);
+  changed.pathname = `/${database}`;
+  return changed.href;
+}
+
+/** The same address as the key words that a subscription wants. */
+export function libpq(url: string): string {
+  const { hostname, port, username, pathname } = new URL(url);
+  return `host=${hostname} port=${port} user=${username} dbname=${pathname.slice(1)}`;
+}
+
+export async function createDatabases(url: string, ...names: readonly string[]): Promise<void> {
+  const client = await connected(url);
+  for (const name of names) await client.query(`create database ${name}`);
+  await client.end();
+}

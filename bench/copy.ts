@@ -1,0 +1,157 @@
+/**
+ * The first copy, Postgres to Postgres, against `COPY TO` piped into `COPY FROM`: two tables at a time by either, the
+ * server's own programs on the peer's side. Millrace's time runs from its first session that copies to the moment when it
+ * streams: so it makes the tables and keeps its books in that time; the peer's tables are there, with their keys.
+ */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import type { Client } from "pg";
+import { postgres } from "../scripts/services/postgres.ts";
+import { connected, createDatabases, withDatabase } from "./clients.ts";
+import { MeasuredDaemon } from "./daemon.ts";
+import { insertOrders, ORDERS } from "./orders.ts";
+import { type BenchOptions, type BenchReport, median } from "./report.ts";
+import { SETTINGS, until } from "./slot.ts";
+
+const ROWS = 2_000_000;
+const WANTED = 0.8;
+/** As many as Millrace copies at a time (src/runtime/first-copy.ts). */
+const TABLES = ["orders", "orders_too"] as const;
+const ROWS_PER_TRANSACTION = 10_000;
+const COLUMNS = "id, customer_id, status, total, currency, items, weight, paid, note, email, created_at, updated_at";
+
+interface Place {
+  readonly from: Client;
+  readonly sourceUrl: string;
+  readonly targetUrl: string;
+}
+
+interface Copied {
+  readonly seconds: number;
+  readonly daemonSeconds: number;
+  readonly memoryMiB: number;
+}
+
+export async function run({ scale, runs, log }: BenchOptions): Promise<BenchReport> {
+  await using source = await postgres.start({ own: true, settings: SETTINGS });
+  await using target = await postgres.start({ own: true, settings: SETTINGS });
+  const from = await connected(source.url);
+  const rowCount = Math.round(ROWS * scale);
+  await load(from, rowCount, log);
+  const place: Place = { from, sourceUrl: source.url, targetUrl: target.url };
+  const own: Copied[] = [];
+  const peer: number[] = [];
+  for (let round = 0; round < runs; round++) {
+    const first = round % 2 === 0 ? (["peer", "millrace"] as const) : (["millrace", "peer"] as const);
+    for (const who of first) {
+      const database = `${who}_${round}`;
+      await createDatabases(target.url, database);
+      if (who === "millrace") own.push(await byMillrace(place, database));
+      else peer.push(await byCopy(place, database));
+      await compare(place, database);
+      const seconds = who === "millrace" ? own.at(-1)!.seconds : peer.at(-1)!;
+      log(`copy ${who}: ${Math.round(rowCount / seconds).toLocaleString("en")} rows/s`);
+    }
+  }
+  await from.end();
+  return report(rowCount, own, peer);
+}
+
+async function load(from: Client, rowCount: number, log: BenchOptions["log"]): Promise<void> {
+  const [first, second] = TABLES;
+  log(`copy: writing ${rowCount} rows`);
+  await from.query(ORDERS);
+  await insertOrders(from, 1, rowCount / TABLES.length, ROWS_PER_TRANSACTION);
+  await from.query(
+    `create table ${second} (like ${first} including all); insert into ${second} select * from ${first}`,
+  );
+  await from.query("vacuum (freeze, analyze)");
+}
+
+async function byMillrace({ from, sourceUrl, targetUrl }: Place, database: string): Promise<Copied> {
+  await using daemon = new MeasuredDaemon({
+    name: "bench",
+    source: { kind: "postgres", url: sourceUrl },
+    sinks: { mirror: { kind: "postgres", url: withDatabase(targetUrl, database) } },
+  });
+  daemon.start();
+  const copying = "select 1 from pg_stat_activity where application_name = 'millrace' and query ~* '^copy'";
+  await until(async () => (await from.query(copying)).rowCount !== 0);
+  const before = daemon.usage().cpuSeconds;
+  const startedMs = performance.now();
+  await until(async () => (await daemon.status("bench"))?.sinks[0]?.state === "streaming");
+  const seconds = (performance.now() - startedMs) / 1000;
+  const usage = daemon.usage();
+  await daemon.stop();
+  await until(async () => (await from.query("select 1 from pg_replication_slots where active")).rowCount === 0);
+  await from.query("select pg_drop_replication_slot(slot_name) from pg_replication_slots");
+  await from.query("drop publication millrace_bench");
+  return { seconds, daemonSeconds: usage.cpuSeconds - before, memoryMiB: usage.memoryMiB };
+}
+
+async function byCopy({ sourceUrl, targetUrl }: Place, database: string): Promise<number> {
+  const target = withDatabase(targetUrl, database);
+  const client = await connected(target);
+  const [first, second] = TABLES;
+  await client.query(`${ORDERS}; create table ${second} (like ${first} including all)`);
+  await client.end();
+  const startedMs = performance.now();
+  await Promise.all(TABLES.map((table) => pipe(sourceUrl, target, table)));
+  return (performance.now() - startedMs) / 1000;
+}
+
+async function pipe(source: string, target: string, table: string): Promise<void> {
+  const psql = (url: string, sql: string) => ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", sql];
+  const reader = psql(source, `copy ${table} to stdout (format binary)`);
+  const writer = psql(target, `copy ${table} from stdin (format binary)`);
+  // A pipe between two processes, as in a shell: the bytes do not pass through this one.
+  const script = 'n=$1; shift; psql "${@:1:n}" | psql "${@:n+1}"';
+  const child = spawn("bash", ["-o", "pipefail", "-c", script, "bash", String(reader.length), ...reader, ...writer], {
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  const [code] = await once(child, "exit");
+  if (code !== 0) throw new Error(`psql ended with ${String(code)}; the peer of this benchmark needs it`);
+}
+
+/** A rate counts only if what arrived is what was there. */
+async function compare({ from, targetUrl }: Place, database: string): Promise<void> {
+  const there = await connected(withDatabase(targetUrl, database));
+  for (const table of TABLES) {
+    const sql = `select count(*)::text as n, sum(hashtextextended((${COLUMNS})::text, 0))::text as h from (select ${COLUMNS} from ${table}) o`;
+    const [source, target] = await Promise.all(
+      [from, there].map(async (client) => JSON.stringify((await client.query(sql)).rows)),
+    );
+    if (source !== target) throw new Error(`${table} differs: ${source} and ${target}`);
+  }
+  await there.end();
+}
+
+function report(rowCount: number, own: readonly Copied[], peer: readonly number[]): BenchReport {
+  return {
+    name: "copy",
+    lines: [
+      {
+        work: `first copy, ${TABLES.length} tables at a time`,
+        who: "millrace",
+        figures: {
+          "rows/s": median(own.map(({ seconds }) => rowCount / seconds)),
+          "daemon µs/row": (median(own.map(({ daemonSeconds }) => daemonSeconds)) * 1e6) / rowCount,
+          "peak memory MiB": Math.max(...own.map(({ memoryMiB }) => memoryMiB)),
+        },
+      },
+      {
+        work: `first copy, ${TABLES.length} tables at a time`,
+        who: "COPY TO | COPY FROM, binary",
+        figures: { "rows/s": median(peer.map((seconds) => rowCount / seconds)) },
+      },
+    ],
+    ratios: [
+      {
+        what: "first copy, millrace / COPY TO | COPY FROM",
+        value: median(own.map(({ seconds }, i) => peer[i]! / seconds)),
+        target: WANTED,
+        atLeast: true,
+      },
+    ],
+  };
+}

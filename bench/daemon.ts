@@ -1,0 +1,90 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { stringify } from "yaml";
+import { DaemonClient } from "../src/cli/daemon-client.ts";
+import type { StatusDocument } from "../src/core/status.ts";
+
+const MAIN = fileURLToPath(new URL("../src/cli/main.ts", import.meta.url));
+/** Linux counts a process' time in hundredths of a second. */
+const TICKS_PER_SECOND = 100;
+
+/** The daemon under measurement, as its own process. */
+export class MeasuredDaemon implements AsyncDisposable {
+  readonly folder = mkdtempSync(join(tmpdir(), "millrace-bench-"));
+  #child: ChildProcess | null = null;
+
+  /** The configuration, or what makes it of the folder that it will lie in. */
+  constructor(config: object | ((folder: string) => object)) {
+    const made: object = typeof config === "function" ? config(this.folder) : config;
+    writeFileSync(join(this.folder, "millrace.yaml"), stringify({ admin: { listen: false }, ...made }));
+  }
+
+  start(...args: readonly string[]): void {
+    this.#child = spawn(process.execPath, [MAIN, "run", "--log-level", "warn", ...args], {
+      cwd: this.folder,
+      stdio: ["ignore", "ignore", "inherit"],
+    });
+  }
+
+  /** Runs until every sink is where the source is. */
+  async catchUp(): Promise<void> {
+    this.start("--once");
+    const [code] = await once(this.#child!, "exit");
+    if (code !== 0) throw new Error(`millrace run --once ended with ${String(code)}`);
+    this.#child = null;
+  }
+
+  /** What the running daemon tells of itself; `name` as in its configuration. */
+  async status(name: string): Promise<StatusDocument | undefined> {
+    return await this.ask<StatusDocument>(name, "GET", "/api/v1/status");
+  }
+
+  /** Undefined when no daemon listens. */
+  async ask<Answer>(name: string, method: "GET" | "POST", path: string, body?: object): Promise<Answer | undefined> {
+    const client = new DaemonClient(`sqlite:${join(this.folder, ".millrace", `${name}.db`)}`);
+    return await client.ask<Answer>(method, path, body);
+  }
+
+  /** What is resident now. */
+  residentMiB(): number {
+    const pid = this.#child?.pid;
+    return pid === undefined ? Number.NaN : mibOf(pid, "VmRSS");
+  }
+
+  /** Seconds of processor time since the process started, and the peak of its resident memory. */
+  usage(): { cpuSeconds: number; memoryMiB: number } {
+    const pid = this.#child?.pid;
+    if (pid === undefined) return { cpuSeconds: Number.NaN, memoryMiB: Number.NaN };
+    return { cpuSeconds: cpuSecondsOf(pid), memoryMiB: mibOf(pid, "VmHWM") };
+  }
+
+  async stop(): Promise<void> {
+    const child = this.#child;
+    this.#child = null;
+    if (child === null || child.exitCode !== null) return;
+    const gone = once(child, "exit");
+    child.kill("SIGTERM");
+    await gone;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+export function cpuSecondsOf(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
+    .replace(/^.*\) /, "")
+    .split(" ");
+  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+}
+
+function mibOf(pid: number, line: "VmRSS" | "VmHWM"): number {
+  const status = readFileSync(`/proc/${pid}/status`, "utf8");
+  return Number(new RegExp(`${line}:\\s+(\\d+)`).exec(status)?.[1] ?? Number.NaN) / 1024;
+}

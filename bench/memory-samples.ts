@@ -1,0 +1,70 @@
+/**
+ * What the daemon's process holds, moment by moment, beside what DuckDB counts as its own at the same moment
+ * (`duckdb_memory()`: buffers, tables that are not folded in yet, indexes, what transactions hold) and JavaScript's heap and
+ * buffers. What DuckDB allocates without counting it stays on the process's side.
+ */
+import { request } from "node:http";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { QueryResult } from "../src/core/sink.ts";
+import { controlSocketPath } from "../src/ops/control-socket.ts";
+import type { MeasuredDaemon } from "./daemon.ts";
+
+const INTERVAL_MS = 100;
+const MIB = 1024 * 1024;
+const QUERY = {
+  sql: "SELECT sum(memory_usage_bytes)::DOUBLE FROM duckdb_memory()",
+  rowCountMax: 1,
+  byteCountMax: 1000,
+  timeoutMs: 10_000,
+};
+
+export class MemorySamples {
+  /** The largest of each. */
+  duckdbMiB = 0;
+  scriptMiB = 0;
+  /** The largest of what was resident less what DuckDB counted at the same moment. */
+  withoutDuckdbMiB = 0;
+  count = 0;
+  readonly #daemon: MeasuredDaemon;
+  readonly #stop = new AbortController();
+  readonly #running: Promise<void>;
+
+  /** `sink`: a DuckDB sink of the daemon named `bench`. */
+  constructor(daemon: MeasuredDaemon, sink: string) {
+    this.#daemon = daemon;
+    this.#running = this.#run(sink);
+    // `stop` tells of its failure.
+    this.#running.catch(() => undefined);
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    await this.#running;
+  }
+
+  async #run(sink: string): Promise<void> {
+    while (!this.#stop.signal.aborted) {
+      const answer = await this.#daemon.ask<QueryResult>("bench", "POST", "/api/v1/query", { sink, ...QUERY });
+      const residentMiB = this.#daemon.residentMiB();
+      const duckdbMiB = Number(answer?.rows[0]?.[0] ?? Number.NaN) / MIB;
+      this.duckdbMiB = Math.max(this.duckdbMiB, duckdbMiB);
+      this.withoutDuckdbMiB = Math.max(this.withoutDuckdbMiB, residentMiB - duckdbMiB);
+      this.scriptMiB = Math.max(this.scriptMiB, await scriptMiB(this.#daemon.folder));
+      this.count++;
+      await sleep(INTERVAL_MS);
+    }
+  }
+}
+
+async function scriptMiB(folder: string): Promise<number> {
+  const socketPath = controlSocketPath(`sqlite:${join(folder, ".millrace", "bench.db")}`);
+  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  request({ socketPath, path: "/metrics" }, (response) => void text(response).then(resolve, reject))
+    .on("error", reject)
+    .end();
+  const metrics = await promise;
+  const figure = (name: string): number => Number(new RegExp(`^${name} (\\S+)$`, "m").exec(metrics)?.[1] ?? Number.NaN);
+  return (figure("nodejs_heap_size_total_bytes") + figure("nodejs_external_memory_bytes")) / MIB;
+}

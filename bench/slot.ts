@@ -1,0 +1,72 @@
+/** A source's slot whose backlog is replayed: whoever reads it, when it streams, and when it is through. */
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Client } from "pg";
+
+/** As a server's that must outlive its machine, unlike those of the tests. */
+export const DURABLE = { fsync: "on", full_page_writes: "on" } as const;
+
+export const SETTINGS = {
+  ...DURABLE,
+  max_wal_size: "8GB",
+  checkpoint_timeout: "30min",
+  shared_buffers: "256MB",
+  autovacuum: "off",
+} as const;
+const POLL_MS = 10;
+/** How often the source is asked to log what a slot needs to move. */
+const SETTLE_POLL_MS = 200;
+const WAIT_MS_MAX = 300_000;
+
+export class Slot {
+  readonly #source: Client;
+  readonly #name: string;
+
+  constructor(source: Client, name: string) {
+    this.#source = source;
+    this.#name = name;
+  }
+
+  /** Waits until the server streams, and returns the walsender's process. */
+  async streaming(): Promise<number> {
+    let walsender: number | null = null;
+    await until(async () => (walsender = await this.#walsender()) !== null);
+    return walsender ?? 0;
+  }
+
+  async free(): Promise<void> {
+    await until(async () => (await this.#walsender()) === null);
+  }
+
+  /**
+   * Waits until the slot would begin behind what was replayed. Where a slot begins moves by itself every some seconds
+   * only: without this one side would now and then decode the work before again, inside the next one's time.
+   */
+  async settled(): Promise<void> {
+    const { rows } = await this.#source.query<{ lsn: string }>("select pg_current_wal_insert_lsn()::text as lsn");
+    await until(async () => {
+      await this.#source.query("select pg_log_standby_snapshot()");
+      await sleep(SETTLE_POLL_MS);
+      const found = await this.#source.query(
+        "select 1 from pg_replication_slots where slot_name = $1 and restart_lsn >= $2::pg_lsn",
+        [this.#name, rows[0]!.lsn],
+      );
+      return found.rowCount === 1;
+    });
+  }
+
+  async #walsender(): Promise<number | null> {
+    const { rows } = await this.#source.query<{ pid: number | null }>(
+      "select active_pid as pid from pg_replication_slots where slot_name = $1",
+      [this.#name],
+    );
+    return rows[0]?.pid ?? null;
+  }
+}
+
+export async function until(condition: () => Promise<boolean>): Promise<void> {
+  const deadlineMs = performance.now() + WAIT_MS_MAX;
+  while (!(await condition())) {
+    if (performance.now() > deadlineMs) throw new Error(`what was waited for did not come in ${WAIT_MS_MAX / 1000} s`);
+    await sleep(POLL_MS);
+  }
+}

@@ -1,0 +1,63 @@
+import { existsSync, realpathSync } from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
+import { z } from "zod";
+import type { SinkContext, SinkFactory } from "../../src/core/connector.ts";
+import type { DuckdbSinkOptions } from "./sink.ts";
+
+const THREADS_MAX = 256;
+
+export const definition = z.object({
+  path: z.string().min(1).describe("The DuckDB file. Made where it does not exist; its folder must exist."),
+  schema: z.string().min(1).optional().describe("Put all tables into this schema. Default: the source's schemas."),
+  deletes: z
+    .enum(["hard", "soft"], { error: 'expected "hard" or "soft"' })
+    .default("hard")
+    .describe(
+      "What becomes of a row that was deleted at the source: hard, it is deleted; soft, it stays and _millrace_deleted becomes true.",
+    ),
+  mode: z
+    .enum(["mirror", "history"], { error: 'expected "mirror" or "history"' })
+    .default("mirror")
+    .describe("mirror: a row for a row of the source. history: a row for every change, appended in commit order."),
+  memoryLimit: z
+    .string()
+    .regex(/^\d+(\.\d+)?\s*([KMGT]i?B)$/i, "a size like 512MB")
+    .default("512MB")
+    .describe("Memory that DuckDB may use for this file. Apart from Millrace's own memory."),
+  threads: z
+    .int()
+    .min(1)
+    .max(THREADS_MAX)
+    .default(1)
+    .describe("Threads that DuckDB may use for a statement. Writing takes less processor time with one."),
+});
+
+export type Options = z.infer<typeof definition>;
+
+function sinkOptions({ name, folder, options, dropsColumns }: SinkContext<Options>): DuckdbSinkOptions {
+  const { path, memoryLimit, threads, schema, deletes, mode } = options;
+  return { name, path: resolve(folder, path), memoryLimit, threads, schema, form: { deletes, mode }, dropsColumns };
+}
+
+/** A file that is not there yet, and may lie in a folder that is a link. */
+function realPath(path: string): string {
+  if (existsSync(path)) return realpathSync(path);
+  const folder = dirname(path);
+  return existsSync(folder) ? join(realpathSync(folder), basename(path)) : path;
+}
+
+export const factory: SinkFactory<Options> = {
+  create: async (context) => {
+    const { DuckdbSink } = await import("./sink.ts");
+    return new DuckdbSink(sinkOptions(context));
+  },
+  check: async (context, signal) => {
+    const { checkFile } = await import("./check.ts");
+    return await checkFile(sinkOptions(context), signal);
+  },
+  query: async (context, request, signal) => {
+    const { queryFile } = await import("./query-file.ts");
+    return await queryFile(sinkOptions(context), request, signal);
+  },
+  places: (context) => [`the DuckDB file ${realPath(sinkOptions(context).path)}`],
+};

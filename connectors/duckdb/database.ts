@@ -1,0 +1,229 @@
+import { statSync } from "node:fs";
+import { realpath } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
+import { invariant } from "../../src/core/invariant.ts";
+import { classify, duckdbError, targetsMeet } from "./errors.ts";
+import { quoteLiteral } from "./names.ts";
+import { StageFile } from "./stage-file.ts";
+import { readTextRows } from "./text-rows.ts";
+import { walBytesMax } from "./wal-size.ts";
+
+export interface DatabaseSettings {
+  readonly path: string;
+  /** As DuckDB reads it: `512MB`. */
+  readonly memoryLimit: string;
+  readonly threads: number;
+}
+
+interface Writer {
+  readonly sink: string;
+  readonly tableId: string;
+}
+
+/**
+ * One open DuckDB file. A process opens a file once, whoever wants it: two instances over one file would not see each
+ * other, and closing one of them drops the lock of both (POSIX locks are the process's). For the same reason nothing in
+ * this process may open and close the file by other means; looking at its name is harmless.
+ */
+export class Database {
+  readonly path: string;
+  readonly settings: DatabaseSettings;
+  /** Two, so that one can be filled while the other is read. Used inside `exclusively` only. */
+  readonly stages: readonly [StageFile, StageFile];
+  catalogue = "";
+  /** DuckDB has given up on this instance: it must be opened anew. */
+  broken = false;
+  readonly #instance: DuckDBInstance;
+  readonly #writers = new Map<string, Writer>();
+  #inode = "";
+  #users = 0;
+  #turn: Promise<unknown> = Promise.resolve();
+
+  private constructor(
+    path: string,
+    settings: DatabaseSettings,
+    instance: DuckDBInstance,
+    stages: [StageFile, StageFile],
+  ) {
+    this.path = path;
+    this.settings = settings;
+    this.#instance = instance;
+    this.stages = stages;
+  }
+
+  static async acquire(settings: DatabaseSettings): Promise<Database> {
+    const path = await resolved(settings.path);
+    for (let closing = closings.get(path); closing !== undefined; closing = closings.get(path)) await closing;
+    const opening = opened.get(path) ?? Database.#open(path, settings);
+    opened.set(path, opening);
+    let database: Database;
+    try {
+      database = await opening;
+    } catch (error) {
+      if (opened.get(path) === opening) opened.delete(path);
+      throw classify(error, "opening the file");
+    }
+    database.#join(settings);
+    return database;
+  }
+
+  static async #open(path: string, settings: DatabaseSettings): Promise<Database> {
+    const instance = await DuckDBInstance.create(path, {
+      memory_limit: settings.memoryLimit,
+      threads: String(settings.threads),
+      checkpoint_threshold: `${walBytesMax(settings.memoryLimit)}B`,
+      preserve_insertion_order: "false",
+      // Staged files change under one name.
+      enable_external_file_cache: "false",
+      autoinstall_known_extensions: "false",
+      autoload_known_extensions: "false",
+    });
+    const stages: [StageFile, StageFile] = [new StageFile(), new StageFile()];
+    const database = new Database(path, settings, instance, stages);
+    const connection = await instance.connect();
+    try {
+      // From here on no SQL, queries of users included, reaches any other file.
+      await connection.run(`SET allowed_paths = [${stages.map((stage) => quoteLiteral(stage.path)).join(", ")}]`);
+      await connection.run("SET enable_external_access = false");
+      const rows = await readTextRows(connection, "SELECT current_database()");
+      database.catalogue = rows[0]![0]!;
+      database.#inode = inodeOf(path);
+      return database;
+    } catch (error) {
+      database.#close();
+      throw error;
+    } finally {
+      connection.disconnectSync();
+    }
+  }
+
+  async connect(): Promise<DuckDBConnection> {
+    const connection = await this.#instance.connect();
+    await connection.run("SET TimeZone = 'UTC'");
+    return connection;
+  }
+
+  /** Says who writes a target; throws where somebody else does. */
+  claim(target: string, writer: Writer): void {
+    const holder = this.#writers.get(target);
+    if (holder !== undefined && (holder.sink !== writer.sink || holder.tableId !== writer.tableId)) {
+      const other = holder.sink === writer.sink ? holder.tableId : `sink ${holder.sink}`;
+      throw targetsMeet(writer.tableId, `${target}, which belongs to ${other}`);
+    }
+    this.#writers.set(target, writer);
+  }
+
+  /** Writers take turns: they share the staged files, and DuckDB would let only one of two that meet commit. */
+  async exclusively<T>(work: () => Promise<T>): Promise<T> {
+    const before = this.#turn;
+    const mine = Promise.withResolvers<void>();
+    this.#turn = mine.promise;
+    await before;
+    try {
+      return await work();
+    } finally {
+      mine.resolve();
+    }
+  }
+
+  /** Throws where the file that we write is not the one under its name any more. */
+  verifyFile(): void {
+    if (inodeOf(this.path) === this.#inode) return;
+    // Whoever opens it next opens what lies under the name then.
+    this.broken = true;
+    throw duckdbError({
+      code: "MR3214",
+      kind: "fatal",
+      message: `the DuckDB file ${basename(this.path)} was removed or replaced while it was open`,
+      hint: "put it back, or fill a new one: millrace snapshot start --sink NAME",
+    });
+  }
+
+  /** The last user closes the file; the log is folded in, so that it can be opened or copied at once. */
+  async release(): Promise<void> {
+    invariant(this.#users > 0, "a database is not released twice");
+    if (--this.#users > 0) return;
+    // Invariant: a file is open once. Who wants it meanwhile waits for the end of this.
+    const closing = this.#foldAndClose();
+    closings.set(
+      this.path,
+      closing.catch(() => undefined),
+    );
+    opened.delete(this.path);
+    try {
+      await closing;
+    } finally {
+      closings.delete(this.path);
+    }
+  }
+
+  async #foldAndClose(): Promise<void> {
+    let connection: DuckDBConnection | undefined;
+    try {
+      connection = await this.#instance.connect();
+      if (inodeOf(this.path) === this.#inode) await connection.run("CHECKPOINT");
+      // Closing would fold the log into a file without name, and remove the log of the one that took its place.
+      else await connection.run("PRAGMA disable_checkpoint_on_shutdown");
+    } catch (error) {
+      // Everything committed is in the log: the next process reads it from there.
+      if (classify(error, "closing").kind === "fatal") throw error;
+    } finally {
+      connection?.disconnectSync();
+      this.#close();
+    }
+  }
+
+  #close(): void {
+    this.#instance.closeSync();
+    for (const stage of this.stages) stage.close();
+  }
+
+  #join(settings: DatabaseSettings): void {
+    if (this.broken) {
+      throw duckdbError({
+        code: "MR3216",
+        kind: "retryable",
+        message: "DuckDB closed the database; it is opened anew",
+      });
+    }
+    if (settings.memoryLimit !== this.settings.memoryLimit || settings.threads !== this.settings.threads) {
+      throw duckdbError({
+        code: "MR3221",
+        kind: "fatal",
+        message: `two sinks open ${basename(this.path)} with different memoryLimit or threads`,
+        hint: "give both the same settings",
+      });
+    }
+    if (this.#users > 0) this.verifyFile();
+    this.#users++;
+  }
+}
+
+/** The files that this process has open, and those that it is closing. */
+const opened = new Map<string, Promise<Database>>();
+const closings = new Map<string, Promise<unknown>>();
+
+/** The file may not exist yet; its folder must. */
+async function resolved(path: string): Promise<string> {
+  try {
+    return await realpath(path);
+  } catch {
+    try {
+      return join(await realpath(dirname(path)), basename(path));
+    } catch (error) {
+      throw duckdbError({
+        code: "MR3203",
+        kind: "fatal",
+        message: `the folder of the DuckDB file ${path} does not exist`,
+        hint: `mkdir -p ${dirname(path)}`,
+        cause: error,
+      });
+    }
+  }
+}
+
+function inodeOf(path: string): string {
+  const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return stat === undefined ? "" : `${stat.dev}:${stat.ino}`;
+}

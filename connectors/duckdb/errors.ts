@@ -1,0 +1,317 @@
+import { type ErrorKind, type ErrorPages, findMillraceError, MillraceError } from "../../src/core/errors.ts";
+
+export const pages = {
+  MR3201: {
+    title: "The DuckDB file is open in another process",
+    cause:
+      "DuckDB lets one process open a file, and takes a lock on it. Another one has it: a DuckDB shell, a notebook, or " +
+      "another Millrace.",
+    remedy:
+      "Close the file in the process that the message names. While Millrace runs nobody else can open it: " +
+      "stop Millrace to look at the data, or use a Postgres warehouse.",
+  },
+  MR3202: {
+    title: "The file is not a DuckDB database that can be read",
+    cause: "The file at `path` is something else, is damaged, or was written by a newer version of DuckDB.",
+    remedy:
+      "Give another `path`, or move the file away: Millrace makes a new one and fills it. A damaged file can be restored " +
+      "from a backup: Millrace goes on from the progress that it holds, where the source's log reaches back that far.",
+  },
+  MR3203: {
+    title: "The DuckDB file can't be opened",
+    cause: "Its folder does not exist, or the user that Millrace runs as may not read and write there.",
+    remedy: "Create the folder, or put its rights in order. Millrace makes the file itself, never the folder.",
+  },
+  MR3204: {
+    title: "Another process has taken this sink over",
+    cause:
+      "The progress in the file is not what this process wrote last, or carries a higher lease number: another daemon " +
+      "has opened the sink since. Nothing was written.",
+    remedy: "Nothing has to be repaired. Make sure that one daemon runs for this configuration, and start it again.",
+  },
+  MR3205: {
+    title: "A table stands in the target's place that Millrace did not make",
+    cause:
+      "The file has a table or view of the target's name without the columns `_millrace_version` and " +
+      "`_millrace_commit_time`. Millrace leaves it alone.",
+    remedy: "Rename or drop it, or give the sink another `schema`.",
+  },
+  MR3206: {
+    title: "A target column has another type than the source's column",
+    cause:
+      "The table exists with a column whose type is not the one that it was made with: somebody changed it in the file. " +
+      "Changes at the source are followed.",
+    remedy:
+      "Change the column with ALTER TABLE … ALTER … TYPE, or drop the table, in a moment when Millrace is stopped; then " +
+      "fill it again with `millrace snapshot start --sink NAME --tables TABLE`.",
+  },
+  MR3207: {
+    title: "The target's key is not the table's key",
+    cause:
+      "The table's primary key is not the one that it was made with: somebody changed it in the file. Or it is a history, " +
+      "and the key changed at the source: that can't be followed there.",
+    remedy:
+      "Drop the table in the file while Millrace is stopped, then fill it again with " +
+      "`millrace snapshot start --sink NAME --tables TABLE`.",
+  },
+  MR3208: {
+    title: "Two tables would be one table in DuckDB",
+    cause:
+      "DuckDB does not tell names apart that differ in the case of ASCII letters only, and with `schema` set tables of " +
+      "equal name in different schemas meet too. The second table is refused.",
+    remedy: "Leave one of them out of this sink's `tables`, or write it with a second sink that has another `schema`.",
+  },
+  MR3209: {
+    title: "A name is reserved",
+    cause:
+      "The table would lie in a schema that belongs to DuckDB or to Millrace, or a column is named like Millrace's own.",
+    remedy: "Give the sink a `schema`, rename the column at the source, or leave the table out.",
+  },
+  MR3210: {
+    title: "DuckDB refuses a row",
+    cause:
+      "A value could not be read as its column's type. The row is kept as a dead letter, the others are written. Values " +
+      "that are known not to fit do not end here: they land in `_millrace_exact`.",
+    remedy: "Look at it with `millrace dlq show ID`; mend it at the source, or change the column's type in the file.",
+  },
+  MR3211: {
+    title: "A key value does not fit into DuckDB's type",
+    cause:
+      "A column of the key holds a value outside of its DuckDB type: NaN in a numeric(p,s), or a timestamp after " +
+      "294247-01-10. A key can't be null, so the row is kept as a dead letter.",
+    remedy: "Mend the value at the source, or leave the table out of this sink.",
+  },
+  MR3212: {
+    title: "DuckDB's memory does not suffice",
+    cause: "A statement needed more than `memoryLimit`. The step is tried again.",
+    remedy: "Raise the sink's `memoryLimit`, or lower `batch.bytes`.",
+  },
+  MR3213: {
+    title: "The file, or the folder for passing rows, can't be written",
+    cause: "The disk is full, or it reported an error. The step is tried again.",
+    remedy: "Make room on the disk of `path`, and in the folder for temporary files.",
+  },
+  MR3214: {
+    title: "The DuckDB file was removed or replaced",
+    cause:
+      "While Millrace had the file open, it was deleted, moved, or another file was put in its place, or a table of " +
+      "Millrace's was dropped. What is written now would be lost, so the sink stops.",
+    remedy:
+      "Put the file back and `millrace resume --sink NAME`, or let Millrace make and fill a new one: " +
+      "`millrace snapshot start --sink NAME`.",
+  },
+  MR3215: {
+    title: "Stopped",
+    cause: "The work was stopped because the daemon or the sink stops.",
+    remedy: "Nothing.",
+  },
+  MR3216: {
+    title: "DuckDB closed the database after an error",
+    cause: "DuckDB met an error after which it does not trust its memory any more. The file is opened again.",
+    remedy: "Nothing, if it stays at once. The log names the kind of error; see whether the disk is full or failing.",
+  },
+  MR3217: {
+    title: "Only read-only queries are run",
+    cause:
+      "Queries beside the running sink are one statement that reads: SELECT, FROM, VALUES, WITH, DESCRIBE, SHOW, EXPLAIN.",
+    remedy: "To change the file by hand, stop Millrace and use DuckDB itself. Millrace's tables are overwritten by it.",
+  },
+  MR3218: {
+    title: "A query failed",
+    cause: "DuckDB reported an error for the SQL of a query beside the running sink.",
+    remedy: "Mend the SQL.",
+  },
+  MR3219: {
+    title: "An error of DuckDB that Millrace does not know",
+    cause: "DuckDB reported an error of a kind that is not classified. The step is tried again, with a bound.",
+    remedy: "The message names the kind. If it persists, report it.",
+  },
+  MR3220: {
+    title: "Another transaction wrote the same rows",
+    cause: "Two transactions met in the file. The step is tried again.",
+    remedy: "Nothing.",
+  },
+  MR3221: {
+    title: "One file, two settings",
+    cause: "Two sinks name the same file with different `memoryLimit` or `threads`. A file is opened once.",
+    remedy: "Give both sinks the same settings.",
+  },
+  MR3222: {
+    title: "The table keeps the other mode",
+    cause:
+      "The table in the file is a mirror and the sink's `mode` is history, or the other way round. One table can't be both; nothing was changed.",
+    remedy:
+      "Give the sink another `schema`, or set `mode` back. A table that nobody needs any more may be dropped while Millrace is stopped: it is made and filled again.",
+  },
+} as const satisfies ErrorPages;
+
+export type DuckdbErrorCode = keyof typeof pages;
+
+interface Parts {
+  readonly code: DuckdbErrorCode;
+  readonly kind: ErrorKind;
+  readonly message: string;
+  readonly hint?: string;
+  readonly cause?: unknown;
+}
+
+export function duckdbError(parts: Parts): MillraceError {
+  return new MillraceError(parts);
+}
+
+export function targetsMeet(tableId: string, target: string): MillraceError {
+  return duckdbError({
+    code: "MR3208",
+    kind: "fatal",
+    message: `table ${tableId} would be written to ${target} (DuckDB ignores case in names)`,
+    hint: "leave one of them out of this sink's tables, or give another sink its own schema",
+  });
+}
+
+export function otherMode(sqlName: string, isHistory: boolean): MillraceError {
+  const [there, wanted] = isHistory ? ["a history", "a mirror"] : ["a mirror", "a history"];
+  return duckdbError({
+    code: "MR3222",
+    kind: "fatal",
+    message: `${sqlName} holds ${there}, and the sink is to keep ${wanted}`,
+    hint: "give the sink another `schema`, or set `mode` back; a table that nobody needs any more may be dropped while Millrace is stopped: it is made and filled again",
+  });
+}
+
+export function stopped(): MillraceError {
+  return duckdbError({ code: "MR3215", kind: "aborted", message: "writing to DuckDB was stopped" });
+}
+
+/** DuckDB's sentences hold cell values and lines of the staged rows, so only the kind of error is kept as the cause. */
+class DriverError extends Error {
+  constructor(kind: string) {
+    super(kind);
+    this.name = "DuckDBError";
+  }
+}
+
+/** Errors of these kinds are about the content of a row. */
+const DATA_KINDS = new Set([
+  "Conversion Error",
+  "Constraint Error",
+  "Invalid Input Error",
+  "Out of Range Error",
+  "Invalid type Error",
+  "Mismatch Type Error",
+]);
+
+/** The driver gives no code: the kind is what stands before the first colon of the message. */
+export function driverKind(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  const match = /^(?:TransactionContext Error: Failed to commit: )?([A-Za-z ]{2,40}?(?: Error|Error)): /.exec(text);
+  return match?.[1] ?? "unnamed error";
+}
+
+export function isDataError(error: unknown): boolean {
+  return findMillraceError(error) === undefined && DATA_KINDS.has(driverKind(error));
+}
+
+/** True when the statement needed more than `memory_limit`. */
+export function isOutOfMemory(error: unknown): boolean {
+  return findMillraceError(error)?.code === "MR3212" || driverKind(error) === "Out of Memory Error";
+}
+
+export function rowRefused(error: unknown, table: string): MillraceError {
+  return duckdbError({
+    code: "MR3210",
+    kind: "poison",
+    message: `DuckDB refuses a row of ${table} (${driverKind(error)})`,
+    hint: "mend the row at the source, or change the column's type in the file",
+    cause: new DriverError(driverKind(error)),
+  });
+}
+
+/**
+ * What failed while `doing` something, as a numbered error. Where one kind stands for several things the sentence is
+ * read: lock, missing file, foreign file and full disk are all an "IO Error".
+ */
+export function classify(error: unknown, doing: string): MillraceError {
+  const known = findMillraceError(error);
+  if (known !== undefined) return known;
+  if (error instanceof Error && "syscall" in error) return ioError(error.message, doing, error);
+  const kind = driverKind(error);
+  const cause = new DriverError(kind);
+  const text = error instanceof Error ? error.message : "";
+  if (/database has been invalidated/i.test(text) || kind === "FATAL Error" || kind === "INTERNAL Error") {
+    return duckdbError({
+      code: "MR3216",
+      kind: "retryable",
+      message: `DuckDB closed the database while ${doing}`,
+      cause,
+    });
+  }
+  switch (kind) {
+    case "INTERRUPT Error":
+      return stopped();
+    case "IO Error":
+      return ioError(text, doing, cause);
+    case "Permission Error":
+      return duckdbError({ code: "MR3203", kind: "fatal", message: `no permission while ${doing}`, cause });
+    case "Out of Memory Error":
+      return duckdbError({
+        code: "MR3212",
+        kind: "retryable",
+        message: `DuckDB's memory does not suffice while ${doing}`,
+        hint: "raise the sink's memoryLimit",
+        cause,
+      });
+    case "TransactionContext Error":
+      return duckdbError({ code: "MR3220", kind: "retryable", message: `transactions met while ${doing}`, cause });
+    case "Serialization Error":
+      return duckdbError({ code: "MR3202", kind: "fatal", message: `the file can't be read while ${doing}`, cause });
+    case "Catalog Error":
+    case "Binder Error":
+      return duckdbError({
+        code: "MR3214",
+        kind: "fatal",
+        message: `a table or column that Millrace made is gone or changed (${doing})`,
+        hint: "put it back, or fill the sink again: millrace snapshot start --sink NAME",
+        cause,
+      });
+    default:
+      return duckdbError({ code: "MR3219", kind: "retryable", message: `${kind} while ${doing}`, cause });
+  }
+}
+
+function ioError(text: string, doing: string, cause: Error): MillraceError {
+  if (/Could not set lock|Conflicting lock/i.test(text)) {
+    const pid = /PID (\d+)/.exec(text)?.[1];
+    return duckdbError({
+      code: "MR3201",
+      kind: "fatal",
+      message: `the DuckDB file is open in another process${pid === undefined ? "" : ` (pid ${pid})`}`,
+      hint: "close it there; while Millrace runs, nobody else can read it",
+      cause,
+    });
+  }
+  if (/not a valid DuckDB database|version number|Could not read enough bytes|[Cc]orrupt|checksum/.test(text)) {
+    return duckdbError({
+      code: "MR3202",
+      kind: "fatal",
+      message: `the file is not a DuckDB database that this version can read (${doing})`,
+      hint: "give another path, restore it from a backup, or move it away to have it made anew",
+      cause,
+    });
+  }
+  if (/Cannot open|No such file|Is a directory|Permission denied|Read-only file system/.test(text)) {
+    return duckdbError({
+      code: "MR3203",
+      kind: "fatal",
+      message: `the DuckDB file can't be opened (${/: ([A-Z][A-Za-z -]+)$/.exec(text)?.[1] ?? doing})`,
+      hint: "its folder must exist, and the user that Millrace runs as must be able to write there",
+      cause,
+    });
+  }
+  return duckdbError({
+    code: "MR3213",
+    kind: "retryable",
+    message: `reading or writing failed while ${doing}`,
+    hint: "see whether the disk is full",
+    cause,
+  });
+}

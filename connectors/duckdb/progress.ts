@@ -1,0 +1,101 @@
+import type { DuckDBConnection } from "@duckdb/node-api";
+import type { SinkProgress } from "../../src/core/batch.ts";
+import { duckdbError } from "./errors.ts";
+import { META_SCHEMA, quoteIdentifier, quoteLiteral } from "./names.ts";
+import { readTextRows } from "./text-rows.ts";
+
+/** Progress and lease of each sink that writes into this file: one row, written in the transaction of the rows. */
+export class ProgressRow {
+  readonly #sink: string;
+  readonly #table: string;
+  /** What this process wrote or found last; null: no progress yet. */
+  #held: SinkProgress | null = null;
+  #lease = 0;
+
+  constructor(sink: string, catalogue: string) {
+    this.#sink = sink;
+    this.#table = `${[catalogue, META_SCHEMA].map(quoteIdentifier).join(".")}.progress`;
+  }
+
+  get held(): SinkProgress | null {
+    return this.#held;
+  }
+
+  /** Makes the table, takes the lease over and reads what is held. Inside of a transaction. */
+  async take(connection: DuckDBConnection, catalogue: string, lease: number): Promise<SinkProgress | null> {
+    await connection.run(`CREATE SCHEMA IF NOT EXISTS ${[catalogue, META_SCHEMA].map(quoteIdentifier).join(".")}`);
+    await connection.run(
+      `CREATE TABLE IF NOT EXISTS ${this.#table} (name VARCHAR PRIMARY KEY, epoch INTEGER, "commit" BIGINT, ` +
+        `"index" BIGINT, lease BIGINT NOT NULL, tables VARCHAR, updated_at TIMESTAMP WITH TIME ZONE NOT NULL)`,
+    );
+    const [row] = await readTextRows(
+      connection,
+      `SELECT epoch, "commit", "index", lease, tables FROM ${this.#table} WHERE name = $1`,
+      [this.#sink],
+    );
+    const found = row === undefined ? 0 : Number(row[3]);
+    if (found > lease) {
+      throw duckdbError({
+        code: "MR3204",
+        kind: "fatal",
+        message: `sink ${this.#sink} belongs to another process (lease ${found}, ours is ${lease})`,
+        hint: "let one daemon run for this configuration",
+      });
+    }
+    await connection.run(
+      `INSERT INTO ${this.#table} (name, lease, updated_at) VALUES ($1, $2, now()) ` +
+        "ON CONFLICT (name) DO UPDATE SET lease = excluded.lease, updated_at = excluded.updated_at",
+      [this.#sink, BigInt(lease)],
+    );
+    this.#lease = lease;
+    this.#held = row === undefined || row[0] === "" ? null : parseProgress(row);
+    return this.#held;
+  }
+
+  /**
+   * Begins a step's transaction with the fence and the new progress. Invariant: a step changes something only where
+   * progress and lease are what this process wrote last. Literals, not parameters: text without parameters is one trip
+   * to DuckDB's thread, a prepared statement three.
+   */
+  async begin(connection: DuckDBConnection, next: SinkProgress): Promise<void> {
+    const { position, tables } = next;
+    const held = this.#held?.position;
+    const result = await connection.run(
+      `BEGIN TRANSACTION; UPDATE ${this.#table} SET epoch = ${position.epoch}, "commit" = ${position.commit}, ` +
+        `"index" = ${position.index}, tables = ${quoteLiteral(JSON.stringify(tables))}, updated_at = now() ` +
+        `WHERE name = ${quoteLiteral(this.#sink)} AND lease = ${this.#lease} ` +
+        `AND epoch IS NOT DISTINCT FROM ${held?.epoch ?? "NULL"} ` +
+        `AND "commit" IS NOT DISTINCT FROM ${held?.commit ?? "NULL"} ` +
+        `AND "index" IS NOT DISTINCT FROM ${held?.index ?? "NULL"}`,
+    );
+    if (result.rowsChanged === 1) return;
+    throw duckdbError({
+      code: "MR3204",
+      kind: "fatal",
+      message: `sink ${this.#sink} was taken over by another process, or its progress was changed`,
+      hint: "let one daemon run for this configuration, and start it again",
+    });
+  }
+
+  /** Takes the sink's row away, and with the last one all that is ours. Inside of a transaction. */
+  async remove(connection: DuckDBConnection, catalogue: string): Promise<void> {
+    await connection.run(`DELETE FROM ${this.#table} WHERE name = $1`, [this.#sink]);
+    const left = await readTextRows(connection, `SELECT name FROM ${this.#table} LIMIT 1`);
+    if (left.length > 0) return;
+    await connection.run(`DROP TABLE ${this.#table}`);
+    await connection.run(`DROP SCHEMA ${[catalogue, META_SCHEMA].map(quoteIdentifier).join(".")}`);
+  }
+
+  committed(next: SinkProgress): void {
+    this.#held = next;
+  }
+}
+
+function parseProgress([epoch, commit, index, , tables]: readonly string[]): SinkProgress {
+  const parsed: unknown = JSON.parse(tables!);
+  return {
+    position: { epoch: Number(epoch), commit: BigInt(commit!), index: Number(index) },
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- written by `advance`, from the same type
+    tables: parsed as Record<string, string>,
+  };
+}

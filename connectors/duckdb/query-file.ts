@@ -1,0 +1,55 @@
+/** Queries on a file that no daemon has open. */
+import { existsSync } from "node:fs";
+import { DuckDBInstance } from "@duckdb/node-api";
+import type { QueryRequest, QueryResult } from "../../src/core/sink.ts";
+import type { DatabaseSettings } from "./database.ts";
+import { classify, duckdbError } from "./errors.ts";
+import { runQuery } from "./query.ts";
+
+export async function queryFile(
+  { path, memoryLimit, threads }: DatabaseSettings,
+  request: QueryRequest,
+  signal: AbortSignal,
+): Promise<QueryResult> {
+  expectFile(path);
+  const instance = await opened(path, memoryLimit, threads);
+  try {
+    return await runQuery(
+      async () => {
+        const connection = await instance.connect();
+        await connection.run("SET TimeZone = 'UTC'");
+        return connection;
+      },
+      request,
+      signal,
+    );
+  } finally {
+    instance.closeSync();
+  }
+}
+
+/** Nothing is made by asking. */
+export function expectFile(path: string): void {
+  if (existsSync(path)) return;
+  throw duckdbError({
+    code: "MR3203",
+    kind: "fatal",
+    message: `there is no DuckDB file ${path} yet`,
+    hint: "start `millrace run`: it makes and fills the file",
+  });
+}
+
+async function opened(path: string, memoryLimit: string, threads: number): Promise<DuckDBInstance> {
+  try {
+    return await DuckDBInstance.create(path, {
+      access_mode: "READ_ONLY",
+      enable_external_access: "false",
+      memory_limit: memoryLimit,
+      threads: String(threads),
+      autoinstall_known_extensions: "false",
+      autoload_known_extensions: "false",
+    });
+  } catch (error) {
+    throw classify(error, "opening the file");
+  }
+}

@@ -1,0 +1,323 @@
+import type { DuckDBConnection } from "@duckdb/node-api";
+import type { SinkProgress, Step } from "../../src/core/batch.ts";
+import type { Inspection } from "../../src/core/comparing.ts";
+import { failpoint } from "../../src/core/failpoint.ts";
+import { invariant } from "../../src/core/invariant.ts";
+import type { TableName } from "../../src/core/connector.ts";
+import type { TableVersion } from "../../src/core/schema.ts";
+import type { Outcome, QueryRequest, QueryResult, Sink } from "../../src/core/sink.ts";
+import { Database, type DatabaseSettings } from "./database.ts";
+import { carriesTarget, prepareTarget } from "./ddl.ts";
+import { classify, duckdbError, stopped } from "./errors.ts";
+import { conversion, DEFAULT_FORM, type TargetForm } from "./form.ts";
+import { DuckdbInspection } from "./inspect.ts";
+import { fold, targetKey, targetOf, VERSION_COLUMN } from "./names.ts";
+import { expelSql, type Plan, planOf } from "./plan.ts";
+import { ProgressRow } from "./progress.ts";
+import { runQuery } from "./query.ts";
+import { expectFile } from "./query-file.ts";
+import { StepWriter } from "./step.ts";
+import { readTextRows } from "./text-rows.ts";
+import { inTransaction } from "./transaction.ts";
+
+/**
+ * An upsert reads the columns of each group of 2,048 rows that it touches, whatever it changes there: the larger a step, the
+ * less a row costs (docs/benchmarks.md). A third of what the queues of all sinks may hold, so that as much can come meanwhile.
+ */
+const BATCH = { rowCountMax: 100_000, byteCountMax: 8 * 1024 * 1024 } as const;
+
+export interface DuckdbSinkOptions extends DatabaseSettings {
+  readonly name: string;
+  /** All tables go into this schema; undefined: into the source's. */
+  readonly schema: string | undefined;
+  /** Default: a mirror with hard deletes. */
+  readonly form?: TargetForm;
+  /** See SinkContext. */
+  readonly dropsColumns?: ((table: TableName) => boolean) | undefined;
+}
+
+/** Mirrors tables into a DuckDB file, or keeps their history: rows and progress in one transaction, so effects exactly once. See README.md. */
+export class DuckdbSink implements Sink {
+  readonly kind = "duckdb";
+  readonly batch = BATCH;
+  readonly appends: boolean;
+  readonly name: string;
+  readonly #options: DuckdbSinkOptions;
+  readonly #form: TargetForm;
+  readonly #plans = new Map<TableVersion, Plan>();
+  /** Target key -> id of the table that is written there. */
+  readonly #targets = new Map<string, string>();
+  readonly #steps = new StepWriter((table) => this.#plan(table));
+  #database: Database | null = null;
+  #connection: DuckDBConnection | null = null;
+  #progress: ProgressRow | null = null;
+  #closed = false;
+  #inFlight: Promise<unknown> = Promise.resolve();
+
+  constructor(options: DuckdbSinkOptions) {
+    this.name = options.name;
+    this.#options = options;
+    this.#form = options.form ?? DEFAULT_FORM;
+    this.appends = this.#form.mode === "history";
+  }
+
+  /** Equal for two tables exactly when they would meet in one target: the caller refuses the second. */
+  target(table: TableVersion): string {
+    return targetKey(targetOf(table, this.#options.schema));
+  }
+
+  async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
+    return await this.#work("opening", signal, async () => {
+      if (this.#database?.broken === true) await this.#disconnect();
+      if (this.#connection === null) await this.#connect();
+      const { connection, database } = this.#connected();
+      database.verifyFile();
+      this.#progress ??= new ProgressRow(this.name, database.catalogue);
+      const progress = this.#progress;
+      return await database.exclusively(() =>
+        inTransaction(
+          connection,
+          () => connection.run(BEGIN),
+          () => progress.take(connection, database.catalogue, lease),
+        ),
+      );
+    });
+  }
+
+  /** Tables that are there get the form that the options ask for now, whether or not rows move in them. */
+  async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
+    return await this.#work("looking for tables", signal, async () => {
+      const there = await this.#tablesThere();
+      // What is told here is not told again by `verify`.
+      for (const target of this.#targets.keys()) if (!there.has(target)) this.#targets.delete(target);
+      await this.#convert(tables);
+      return tables.filter((table) => !there.has(this.target(table)));
+    });
+  }
+
+  async #convert(tables: readonly TableVersion[]): Promise<void> {
+    const { connection, database } = this.#connected();
+    const columns = await readTextRows(
+      connection,
+      "SELECT schema_name, table_name, column_name FROM duckdb_columns() WHERE database_name = $1",
+      [database.catalogue],
+    );
+    const byTarget = Map.groupBy(columns, ([schema = "", table = ""]) => targetKey({ schema, table }));
+    for (const table of tables) {
+      const found = new Set(byTarget.get(this.target(table))?.map(([, , name = ""]) => fold(name)));
+      if (!found.has(VERSION_COLUMN)) continue;
+      const plan = planOf(table, targetOf(table, this.#options.schema), database.catalogue, this.#form);
+      const statements = conversion(plan.sqlName, this.#form, found);
+      if (statements.length === 0) continue;
+      await database.exclusively(async () => {
+        for (const sql of statements) await connection.run(sql);
+      });
+    }
+  }
+
+  async prepare(table: TableVersion, _previous: TableVersion | undefined, signal: AbortSignal): Promise<void> {
+    await this.#work(`preparing ${table.id}`, signal, async () => {
+      const { connection, database } = this.#connected();
+      const target = targetOf(table, this.#options.schema);
+      database.claim(targetKey(target), { sink: this.name, tableId: table.id });
+      refuseOwnColumns(table);
+      database.verifyFile();
+      await this.#convert([table]);
+      const dropsColumns = this.#options.dropsColumns?.(table) ?? false;
+      const plan = { ...planOf(table, target, database.catalogue, this.#form), dropsColumns };
+      const prepared = await database.exclusively(() =>
+        inTransaction(
+          connection,
+          () => connection.run(BEGIN),
+          async () => {
+            const found = await prepareTarget(connection, plan, database.catalogue);
+            failpoint("duckdb.target-made", table);
+            return found;
+          },
+        ),
+      );
+      this.#targets.set(targetKey(target), table.id);
+      this.#steps.hasExact(plan, prepared.hasExact);
+      this.#plans.set(table, { ...plan, retired: prepared.retired });
+    });
+  }
+
+  async carries(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {
+    return await this.#work(`looking at ${to.id}`, signal, async () => {
+      const { connection, database } = this.#connected();
+      const target = targetOf(to, this.#options.schema);
+      const dropsColumns = this.#options.dropsColumns?.(to) ?? false;
+      const planFor = (table: TableVersion) => ({
+        ...planOf(table, target, database.catalogue, this.#form),
+        dropsColumns,
+      });
+      return await carriesTarget(connection, planFor(from), planFor(to), database.catalogue);
+    });
+  }
+
+  async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
+    await this.#work("writing", signal, async () => {
+      const { connection, database, progress } = this.#connected();
+      await database.exclusively(async () => {
+        // Invariant: nothing is taken for durable that went into a file without a name.
+        database.verifyFile();
+        await this.#steps.apply({ connection, database, progress, outcome, signal }, step);
+        progress.committed(step.progress);
+        failpoint("duckdb.committed");
+      });
+    });
+  }
+
+  async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
+    await this.#work("removing rows that are not ours", signal, async () => {
+      const { connection, database } = this.#connected();
+      database.verifyFile();
+      const rows = await readTextRows(
+        connection,
+        "SELECT schema_name, table_name FROM duckdb_columns() WHERE database_name = $1 AND column_name = $2",
+        [database.catalogue, VERSION_COLUMN],
+      );
+      const there = new Set(rows.map(([schema = "", table = ""]) => targetKey({ schema, table })));
+      const found = tables.filter((table) => there.has(this.target(table)));
+      await database.exclusively(async () => {
+        for (const table of found) {
+          const { sqlName } = planOf(table, targetOf(table, this.#options.schema), database.catalogue);
+          await connection.run(expelSql(sqlName, version));
+        }
+      });
+    });
+  }
+
+  async forget(signal: AbortSignal): Promise<void> {
+    await this.#work("removing the sink's progress", signal, async () => {
+      const { connection, database, progress } = this.#connected();
+      await database.exclusively(() =>
+        inTransaction(
+          connection,
+          () => connection.run(BEGIN),
+          () => progress.remove(connection, database.catalogue),
+        ),
+      );
+    });
+  }
+
+  async verify(signal: AbortSignal): Promise<void> {
+    await this.#work("looking at the file", signal, async () => {
+      this.#connected().database.verifyFile();
+      const there = await this.#tablesThere();
+      for (const [target, tableId] of this.#targets) {
+        if (there.has(target)) continue;
+        throw duckdbError({
+          code: "MR3214",
+          kind: "fatal",
+          message: `the table of ${tableId} is gone from the DuckDB file`,
+          hint: `fill it again: millrace snapshot start --sink ${this.name} --tables ${tableId}`,
+        });
+      }
+    });
+  }
+
+  /** Target keys of all tables in the file. */
+  async #tablesThere(): Promise<ReadonlySet<string>> {
+    const { connection, database } = this.#connected();
+    const rows = await readTextRows(
+      connection,
+      "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = $1",
+      [database.catalogue],
+    );
+    return new Set(rows.map(([schema = "", table = ""]) => targetKey({ schema, table })));
+  }
+
+  /** On its own connection and snapshot; also while the sink is paused or waits, when nobody else has the file open. */
+  async query(request: QueryRequest, signal: AbortSignal): Promise<QueryResult> {
+    expectFile(this.#options.path);
+    const database = await Database.acquire(this.#options);
+    try {
+      return await runQuery(() => database.connect(), request, signal);
+    } finally {
+      await database.release();
+    }
+  }
+
+  async inspect(): Promise<Inspection> {
+    expectFile(this.#options.path);
+    return await DuckdbInspection.open(this.#options, { schema: this.#options.schema, form: this.#form });
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#connection?.interrupt();
+    await this.#inFlight;
+    await this.#disconnect();
+  }
+
+  async #connect(): Promise<void> {
+    this.#database = await Database.acquire(this.#options);
+    try {
+      this.#connection = await this.#database.connect();
+    } catch (error) {
+      await this.#disconnect();
+      throw error;
+    }
+  }
+
+  async #disconnect(): Promise<void> {
+    this.#connection?.disconnectSync();
+    this.#connection = null;
+    // What is opened next may be another file: its tables are looked for from their next preparation on.
+    this.#targets.clear();
+    const database = this.#database;
+    this.#database = null;
+    await database?.release();
+  }
+
+  #connected(): { connection: DuckDBConnection; database: Database; progress: ProgressRow } {
+    if (this.#closed) throw stopped();
+    const [connection, database] = [this.#connection, this.#database];
+    invariant(connection !== null && database !== null, "a sink is opened before it is used");
+    const progress = (this.#progress ??= new ProgressRow(this.name, database.catalogue));
+    return { connection, database, progress };
+  }
+
+  /** One call at a time is in flight; `close` interrupts it and waits for it. */
+  async #work<T>(doing: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    const interrupt = (): void => this.#connection?.interrupt();
+    const run = async (): Promise<T> => {
+      if (this.#closed || signal.aborted) throw stopped();
+      signal.addEventListener("abort", interrupt);
+      try {
+        return await work();
+      } catch (error) {
+        if (this.#closed || signal.aborted) throw stopped();
+        const known = classify(error, doing);
+        if (known.code === "MR3216" && this.#database !== null) this.#database.broken = true;
+        throw known;
+      } finally {
+        signal.removeEventListener("abort", interrupt);
+      }
+    };
+    const result = run();
+    this.#inFlight = result.catch(() => undefined);
+    return await result;
+  }
+
+  #plan(table: TableVersion): Plan {
+    const plan = this.#plans.get(table);
+    invariant(plan !== undefined, `${table.id} is prepared before it is written`);
+    return plan;
+  }
+}
+
+const BEGIN = "BEGIN TRANSACTION";
+
+function refuseOwnColumns(table: TableVersion): void {
+  const own = table.columns.find(({ name }) => fold(name).startsWith("_millrace_"));
+  if (own === undefined) return;
+  throw duckdbError({
+    code: "MR3209",
+    kind: "fatal",
+    message: `column ${own.name} of ${table.id} is named like Millrace's own columns`,
+    hint: "rename the column at the source, or leave the table out",
+  });
+}

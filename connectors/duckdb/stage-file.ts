@@ -1,0 +1,101 @@
+import {
+  accessSync,
+  closeSync,
+  constants,
+  ftruncateSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  statfsSync,
+  unlinkSync,
+  write,
+  writeSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+
+const writeAsync = promisify(write);
+
+/** Smaller pieces are written at once: a trip through the thread pool takes longer. */
+const SYNC_BYTES_MAX = 64 * 1024;
+
+/**
+ * A file through which rows reach DuckDB. On Linux it has no name (DuckDB opens it by its descriptor), so that a killed
+ * process leaves nothing behind; elsewhere it has one in a folder of its own, which only this user can read.
+ */
+export class StageFile {
+  readonly path: string;
+  byteCount = 0;
+  hasLineBreak = false;
+  rowBytesMax = 0;
+  readonly #descriptor: number;
+  readonly #folder: string;
+
+  constructor() {
+    this.#folder = mkdtempSync(join(memoryFolder(), "millrace-"));
+    const name = join(this.#folder, "rows.csv");
+    this.#descriptor = openSync(name, "wx+", 0o600);
+    const isLinux = process.platform === "linux";
+    this.path = isLinux ? `/proc/self/fd/${this.#descriptor}` : name;
+    if (isLinux) {
+      unlinkSync(name);
+      rmSync(this.#folder, { recursive: true });
+    }
+  }
+
+  begin(): void {
+    if (this.byteCount > 0) ftruncateSync(this.#descriptor, 0);
+    this.byteCount = 0;
+    this.rowBytesMax = 0;
+    this.hasLineBreak = false;
+  }
+
+  async append(bytes: Buffer): Promise<void> {
+    for (let at = 0; at < bytes.length;) {
+      const left = bytes.length - at;
+      const position = this.byteCount;
+      const written =
+        left <= SYNC_BYTES_MAX
+          ? writeSync(this.#descriptor, bytes, at, left, position)
+          : (await writeAsync(this.#descriptor, bytes, at, left, position)).bytesWritten;
+      at += written;
+      this.byteCount += written;
+    }
+  }
+
+  appendSync(bytes: Buffer): void {
+    for (let at = 0; at < bytes.length;) {
+      const written = writeSync(this.#descriptor, bytes, at, bytes.length - at, this.byteCount);
+      at += written;
+      this.byteCount += written;
+    }
+  }
+
+  /** Takes back what was appended behind `byteCount`. */
+  cutTo(byteCount: number): void {
+    if (byteCount < this.byteCount) ftruncateSync(this.#descriptor, byteCount);
+    this.byteCount = Math.min(this.byteCount, byteCount);
+  }
+
+  close(): void {
+    closeSync(this.#descriptor);
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+}
+
+const MEMORY_FOLDER = "/dev/shm";
+/** Containers often have 64 MB there; a row of 50 MB of bytes is twice that as hex. */
+const MEMORY_FREE_BYTES_MIN = 512 * 1024 * 1024;
+
+/** Memory where there is a folder of it that is large enough. */
+function memoryFolder(): string {
+  try {
+    accessSync(MEMORY_FOLDER, constants.W_OK);
+    const { bavail, bsize } = statfsSync(MEMORY_FOLDER);
+    return bavail * bsize >= MEMORY_FREE_BYTES_MIN ? MEMORY_FOLDER : tmpdir();
+  } catch {
+    // No such folder on this system.
+    return tmpdir();
+  }
+}

@@ -1,0 +1,164 @@
+import type { DuckDBConnection } from "@duckdb/node-api";
+import type { Step, TableWrites } from "../../src/core/batch.ts";
+import type { MillraceError } from "../../src/core/errors.ts";
+import { failpoint } from "../../src/core/failpoint.ts";
+import type { TableVersion } from "../../src/core/schema.ts";
+import type { Outcome } from "../../src/core/sink.ts";
+import type { Database } from "./database.ts";
+import { duckdbError } from "./errors.ts";
+import { appendTable } from "./history.ts";
+import { appendSweepSql, appendTruncateSql } from "./history-plan.ts";
+import { EntriesRefused, HintWrong, writeTable, type WriteTools } from "./merge.ts";
+import { deleteUpToSql, type Plan } from "./plan.ts";
+import { findPoison } from "./poison.ts";
+import type { ProgressRow } from "./progress.ts";
+import { RowStage } from "./stage.ts";
+import { inTransaction } from "./transaction.ts";
+
+/** Steps for which the hints on a table's rows are not believed after one was wrong. */
+const MISTRUST_STEPS = 64;
+
+const NONE: ReadonlySet<number> = new Set();
+
+type TruncateRecord = Extract<Step, { kind: "truncate" }>["record"];
+
+export interface StepParts {
+  readonly connection: DuckDBConnection;
+  readonly database: Database;
+  readonly progress: ProgressRow;
+  readonly outcome: Outcome;
+  readonly signal: AbortSignal;
+}
+
+/** Applies steps, each in one transaction with its progress. */
+export class StepWriter {
+  readonly #stage = new RowStage();
+  readonly #planOf: (table: TableVersion) => Plan;
+  /** Targets with `_millrace_exact`, by their quoted name. */
+  readonly #exact = new Set<string>();
+  /** Table id -> steps left in which its hints are not believed. */
+  readonly #mistrusted = new Map<string, number>();
+
+  constructor(planOf: (table: TableVersion) => Plan) {
+    this.#planOf = planOf;
+  }
+
+  /** Whether the target has that column now; it may have been made anew. */
+  hasExact(plan: Plan, has: boolean): void {
+    if (has) this.#exact.add(plan.sqlName);
+    else this.#exact.delete(plan.sqlName);
+  }
+
+  async apply(parts: StepParts, step: Step): Promise<void> {
+    const { connection, progress } = parts;
+    const without = new Map<TableWrites, Set<number>>();
+    let trust = this.#trusts(step);
+    for (;;) {
+      const added = new Set<string>();
+      const tools = this.#tools(parts, trust, added);
+      try {
+        const begin = (): Promise<void> => progress.begin(connection, step.progress);
+        await inTransaction(connection, begin, () => this.#write(tools, step, parts.outcome, without));
+        for (const name of added) this.#exact.add(name);
+        return;
+      } catch (error) {
+        if (error instanceof EntriesRefused) await this.#passOver(parts, error, without);
+        else if (error instanceof HintWrong) {
+          // Or a row is poison: the other ways tell.
+          trust = false;
+          this.#mistrusted.set(error.writes.table.id, MISTRUST_STEPS);
+        } else throw error;
+      }
+    }
+  }
+
+  async #write(
+    tools: WriteTools,
+    step: Step,
+    outcome: Outcome,
+    without: ReadonlyMap<TableWrites, ReadonlySet<number>>,
+  ): Promise<void> {
+    const { connection, signal } = tools;
+    switch (step.kind) {
+      case "rows":
+        for (const writes of step.tables) {
+          const plan = this.#planOf(writes.table);
+          const write = plan.form.mode === "history" ? appendTable : writeTable;
+          const left = await write(tools, plan, writes, without.get(writes) ?? NONE);
+          for (const entry of left.unfit) await outcome.poison(writes, entry, keyDoesNotFit(plan));
+          if (left.incomplete.length > 0) await outcome.incomplete(writes, left.incomplete);
+        }
+        break;
+      case "truncate":
+        await connection.run(truncateSql(this.#planOf(step.table), step.version, step.record));
+        break;
+      case "sweep":
+        await connection.run(sweepSql(this.#planOf(step.table), step.below));
+        break;
+      case "progress":
+        break;
+      default:
+        step satisfies never;
+    }
+    failpoint("duckdb.rows-written");
+    signal.throwIfAborted();
+  }
+
+  /** Reports the refused rows; the next attempt goes without them. */
+  async #passOver(parts: StepParts, refused: EntriesRefused, without: Map<TableWrites, Set<number>>): Promise<void> {
+    const { writes } = refused;
+    const newTools = (): WriteTools => this.#tools(parts, false, new Set());
+    const poison = await findPoison(newTools, this.#planOf(writes.table), refused);
+    const left = without.get(writes) ?? new Set<number>();
+    for (const { entry, error } of poison) {
+      await parts.outcome.poison(writes, entry, error);
+      left.add(entry);
+    }
+    without.set(writes, left);
+  }
+
+  #tools({ connection, database, signal }: StepParts, trust: boolean, added: Set<string>): WriteTools {
+    return {
+      connection,
+      stage: this.#stage,
+      files: database.stages,
+      signal,
+      trust,
+      exact: {
+        has: ({ sqlName }) => this.#exact.has(sqlName) || added.has(sqlName),
+        added: ({ sqlName }) => void added.add(sqlName),
+      },
+    };
+  }
+
+  #trusts(step: Step): boolean {
+    if (step.kind !== "rows") return true;
+    let trusts = true;
+    for (const { table } of step.tables) {
+      const left = this.#mistrusted.get(table.id);
+      if (left === undefined) continue;
+      trusts = false;
+      if (left > 1) this.#mistrusted.set(table.id, left - 1);
+      else this.#mistrusted.delete(table.id);
+    }
+    return trusts;
+  }
+}
+
+function truncateSql(plan: Plan, version: bigint, record: TruncateRecord): string {
+  if (plan.form.mode === "history") return appendTruncateSql(plan, version, record);
+  return deleteUpToSql(plan, "<=", version, record?.commitTimeUs);
+}
+
+function sweepSql(plan: Plan, below: bigint): string {
+  return plan.form.mode === "history" ? appendSweepSql(plan, below) : deleteUpToSql(plan, "<", below);
+}
+
+function keyDoesNotFit(plan: Plan): MillraceError {
+  return duckdbError({
+    code: "MR3211",
+    kind: "poison",
+    message: `a key value of ${plan.table.id} does not fit into its DuckDB type`,
+    hint: "see the type table of the DuckDB sink; mend the value at the source",
+  });
+}

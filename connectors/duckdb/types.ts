@@ -1,0 +1,130 @@
+import type { Column } from "../../src/core/schema.ts";
+import type { ColumnType } from "../../src/core/types.ts";
+
+/** How a cell's canonical text becomes a CSV field. */
+export const PLAIN = 0;
+/** Plain, but NaN and infinities don't fit. */
+export const DECIMAL = 1;
+export const DATE = 2;
+export const TIMESTAMP = 3;
+/** Quoted: may hold anything, the empty string included. */
+export const TEXT = 4;
+export const JSON_TEXT = 5;
+/** Hex digits without their `\x`. */
+export const HEX = 6;
+/** A JSON array of the elements' forms. */
+export const LIST = 7;
+/** Plain, but the sign of a zero is kept beside it: DuckDB's storage merges both zeros where it compresses runs. */
+export const FLOAT = 8;
+export type Form = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8;
+
+export interface DuckType {
+  /** As DuckDB spells it in its catalogue. */
+  readonly name: string;
+  /** The type under which the CSV reader reads the field. */
+  readonly field: string;
+  readonly form: Form;
+  /** Form of a list's elements. */
+  readonly element: Form;
+  /** Turns the field into a value of the column's type. */
+  readonly expression: (field: string) => string;
+}
+
+const DECIMAL_DIGITS_MAX = 38;
+
+/** The mapping; README.md has it as a table. A key column is never a list: DuckDB can't index lists. */
+export function duckType({ type, native }: Column, isKey: boolean): DuckType {
+  // Zero is one key, whatever its sign, in Postgres too.
+  if (type.kind === "float" && isKey) return plain(floatName(type.bits));
+  if (type.kind !== "array") return scalarType(type);
+  // Elements of box[] are told apart by semicolons, those of all other types by commas.
+  return isKey || native === "box[]" ? text("VARCHAR", TEXT) : listType(type.of);
+}
+
+function scalarType(type: Exclude<ColumnType, { kind: "array" }>): DuckType {
+  switch (type.kind) {
+    case "bool":
+      return plain("BOOLEAN");
+    case "int":
+      return plain(integerName(type.bits, type.signed));
+    case "float":
+      return { ...plain(floatName(type.bits)), form: FLOAT };
+    case "decimal": {
+      const name = decimalName(type.precision, type.scale ?? 0);
+      return name === undefined ? text("VARCHAR", TEXT) : { ...plain(name), form: DECIMAL };
+    }
+    case "text":
+    case "enum":
+    case "opaque":
+      return text("VARCHAR", TEXT);
+    case "bytes":
+      return { ...text("BLOB", HEX), expression: (field) => `from_hex(${field})` };
+    case "date":
+      return { ...plain("DATE"), form: DATE };
+    case "time":
+      return plain("TIME");
+    case "timestamp":
+      return { ...plain(type.zone ? "TIMESTAMP WITH TIME ZONE" : "TIMESTAMP"), form: TIMESTAMP };
+    case "uuid":
+      return plain("UUID");
+    case "json":
+      return { ...text("JSON", JSON_TEXT), expression: (field) => `CAST(${field} AS JSON)` };
+    default:
+      return type satisfies never;
+  }
+}
+
+/** Dimensions are no part of an array's type in Postgres, so a list has one level, whatever the values have. */
+function listType(of: ColumnType): DuckType {
+  const element = of.kind === "array" ? text("VARCHAR", TEXT) : scalarType(of);
+  const convert = element.form === TEXT ? "" : elementConversion(element);
+  const expression = (field: string): string => {
+    const strings = `from_json(${field}, '["VARCHAR"]')`;
+    return convert === "" ? strings : `list_transform(${strings}, lambda millrace_x: ${convert})`;
+  };
+  return { name: `${element.name}[]`, field: "VARCHAR", form: LIST, element: element.form, expression };
+}
+
+function elementConversion(element: DuckType): string {
+  if (element.form === HEX) return element.expression("millrace_x");
+  return `CAST(millrace_x AS ${element.name})`;
+}
+
+function plain(name: string): DuckType {
+  return { name, field: name, form: PLAIN, element: PLAIN, expression: (field) => field };
+}
+
+function text(name: string, form: Form): DuckType {
+  return { name, field: "VARCHAR", form, element: PLAIN, expression: (field) => field };
+}
+
+function floatName(bits: 32 | 64): string {
+  return bits === 32 ? "FLOAT" : "DOUBLE";
+}
+
+function integerName(bits: 8 | 16 | 24 | 32 | 64, signed: boolean): string {
+  const sign = signed ? "" : "U";
+  switch (bits) {
+    case 8:
+      return `${sign}TINYINT`;
+    case 16:
+      return `${sign}SMALLINT`;
+    case 24:
+    case 32:
+      return `${sign}INTEGER`;
+    case 64:
+      return `${sign}BIGINT`;
+    default:
+      return bits satisfies never;
+  }
+}
+
+/**
+ * Undefined where only text keeps every digit: no precision, or more digits than DECIMAL has. A negative scale adds
+ * digits before the point; a scale above the precision counts zeros behind it.
+ */
+function decimalName(precision: number | null, scale: number): string | undefined {
+  if (precision === null) return undefined;
+  const digits = scale < 0 ? precision - scale : Math.max(precision, scale);
+  return digits > DECIMAL_DIGITS_MAX ? undefined : `DECIMAL(${digits},${Math.max(scale, 0)})`;
+}

@@ -1,0 +1,26 @@
+const MIB = 1024 * 1024;
+const BYTES_MIN = 16 * MIB;
+const BYTES_MAX = 64 * MIB;
+/** Rows that are not folded in yet are held in DuckDB's memory too, beside the index. */
+const SHARE = 8;
+
+const UNITS: ReadonlyMap<string, number> = new Map([
+  ["K", 1e3],
+  ["KI", 1024],
+  ["M", 1e6],
+  ["MI", MIB],
+  ["G", 1e9],
+  ["GI", 1024 * MIB],
+  ["T", 1e12],
+  ["TI", 1024 * 1024 * MIB],
+]);
+
+/**
+ * How far the log beside the file may grow before it is folded in, inside of a commit. Each time the last rows of every
+ * table are compressed anew, so a small log costs processor time (docs/benchmarks.md).
+ */
+export function walBytesMax(memoryLimit: string): number {
+  const [, digits = "0", unit = ""] = /^([\d.]+)\s*([KMGT]I?)B$/.exec(memoryLimit.trim().toUpperCase()) ?? [];
+  const bytes = (Number(digits) * (UNITS.get(unit) ?? 0)) / SHARE;
+  return Math.round(Math.min(BYTES_MAX, Math.max(BYTES_MIN, bytes)));
+}

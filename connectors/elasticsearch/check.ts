@@ -1,0 +1,69 @@
+import type { Finding } from "../../src/core/connector.ts";
+import { classifyConnection, classifyEngine } from "./errors.ts";
+import { type ClientSettings, errorOf, fieldOf, parsed, pathOf, SearchClient } from "./http.ts";
+
+/** Preflight: connects, writes nothing. */
+export async function check(
+  settings: ClientSettings & { readonly prefix: string },
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  const findings: Finding[] = [];
+  try {
+    await using client = new SearchClient(settings);
+    findings.push(await checkProduct(client, signal));
+    findings.push(await checkHealth(client, signal));
+    findings.push(await checkAccess(client, settings.prefix, signal));
+  } catch (error) {
+    const { message, hint } = classifyConnection(error, signal);
+    findings.push({ id: "elasticsearch.connect", level: "error", what: message, fix: hint ?? null });
+  }
+  return findings;
+}
+
+async function checkProduct(client: SearchClient, signal: AbortSignal): Promise<Finding> {
+  const answer = await client.request({ method: "GET", path: "/" }, signal);
+  if (answer.status === 401 || answer.status === 403) throw classifyEngine(errorOf(answer), "connecting");
+  const version = fieldOf(parsed(answer.body), "version");
+  const distribution = fieldOf(version, "distribution");
+  const number = fieldOf(version, "number");
+  if (typeof number !== "string") {
+    return ok("elasticsearch.connect", "connected; the server does not tell its version");
+  }
+  const product = distribution === "opensearch" ? "OpenSearch" : "Elasticsearch";
+  const major = Number(number.split(".")[0]);
+  const oldest = product === "OpenSearch" ? 2 : 8;
+  if (major >= oldest) return ok("elasticsearch.connect", `connected to ${product} ${number}`);
+  return {
+    id: "elasticsearch.connect",
+    level: "warning",
+    what: `${product} ${number} is older than what Millrace is tested with`,
+    fix: `use ${product} ${oldest} or newer`,
+  };
+}
+
+async function checkHealth(client: SearchClient, signal: AbortSignal): Promise<Finding> {
+  const answer = await client.request({ method: "GET", path: "/_cluster/health" }, signal);
+  const status = answer.status === 200 ? fieldOf(parsed(answer.body), "status") : undefined;
+  if (status !== "red") {
+    return ok("elasticsearch.health", `cluster health is ${typeof status === "string" ? status : "not told"}`);
+  }
+  return {
+    id: "elasticsearch.health",
+    level: "warning",
+    what: "cluster health is red: some shards can't be written",
+    fix: "GET _cluster/allocation/explain says why",
+  };
+}
+
+/** Reads what the sink would read first. */
+async function checkAccess(client: SearchClient, prefix: string, signal: AbortSignal): Promise<Finding> {
+  const path = pathOf(`${prefix}millrace-progress`);
+  const answer = await client.request({ method: "GET", path }, signal);
+  if (answer.status === 401 || answer.status === 403)
+    throw classifyEngine(errorOf(answer), "looking at the sink's indices");
+  return ok("elasticsearch.access", "the sink's indices may be read");
+}
+
+function ok(id: string, what: string): Finding {
+  return { id, level: "ok", what, fix: null };
+}

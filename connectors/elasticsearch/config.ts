@@ -1,0 +1,65 @@
+import * as z from "zod";
+import type { SinkContext, SinkFactory } from "../../src/core/connector.ts";
+import { tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
+import type { ElasticsearchSinkSettings } from "./sink.ts";
+
+const nodeUrl = z
+  .string()
+  .regex(/^https?:\/\//, { error: "expected http://user:password@host:port, or https:// for TLS" })
+  .refine((text) => URL.canParse(text), { error: "expected http://user:password@host:port, or https:// for TLS" });
+
+export const definition = z.object({
+  url: z
+    .union([nodeUrl, z.array(nodeUrl).min(1)])
+    .describe("http://user:password@host:port of Elasticsearch or OpenSearch, or a list of a cluster's nodes."),
+  apiKey: z.string().optional().describe("Elasticsearch API key (encoded), in place of user and password."),
+  ...tlsKeys("an https://"),
+  prefix: z
+    .string()
+    .regex(/^([a-z0-9][a-z0-9_-]*)?$/, { error: "expected lower-case letters, digits, - and _" })
+    .default("")
+    .describe("What every index name begins with."),
+  replicas: z.int().min(0).max(100).optional().describe("Replicas of new indices. Default: the engine's own."),
+  shards: z.int().min(1).max(1024).optional().describe("Shards of new indices. Default: the engine's own."),
+  refreshInterval: z
+    .string()
+    .regex(/^(-1|\d+(ms|s|m))$/, { error: "expected a duration such as 500ms, 1s, 5m, or -1 for never" })
+    .default("1s")
+    .describe("How often new indices make what was written searchable."),
+});
+
+export type ElasticsearchOptions = z.output<typeof definition>;
+
+export const factory: SinkFactory<ElasticsearchOptions> = {
+  create: async (context, log) => {
+    const { ElasticsearchSink } = await import("./sink.ts");
+    return new ElasticsearchSink(settingsOf(context), log);
+  },
+  check: async (context, signal) => {
+    const { check } = await import("./check.ts");
+    return await check(settingsOf(context), signal);
+  },
+  places: (context) => {
+    const { urls, prefix } = settingsOf(context);
+    return urls.map((text) => {
+      const { hostname, port, protocol } = new URL(text);
+      const host = /^(localhost|127\.0\.0\.1|\[::1\])$/.test(hostname) ? "localhost" : hostname;
+      return `indices ${JSON.stringify(prefix)}… at ${host}:${port || (protocol === "https:" ? "443" : "80")}`;
+    });
+  },
+};
+
+function settingsOf({ name, daemon, folder, options }: SinkContext<ElasticsearchOptions>): ElasticsearchSinkSettings {
+  const { url, apiKey, prefix, replicas, shards, refreshInterval } = options;
+  return {
+    name,
+    daemon,
+    urls: typeof url === "string" ? [url] : url,
+    apiKey,
+    tls: tlsSettings(options, folder),
+    prefix,
+    replicas,
+    shards,
+    refreshInterval,
+  };
+}

@@ -1,0 +1,171 @@
+import { type ErrorCode, type ErrorKind, type ErrorPages, isAborted, MillraceError } from "../../src/core/errors.ts";
+import { tlsCodeOf, tlsFailure, type TlsFailure } from "../../src/tls/failure.ts";
+import { UnusableTls } from "../../src/tls/options.ts";
+
+export const pages: ErrorPages = {
+  MR3300: {
+    title: "The search engine gave an answer that Millrace does not know",
+    cause:
+      "A request was answered with an error that has no entry here. The step is tried again a bounded number of times.",
+    remedy: "Look at the engine's log; report the error's type if the sink does not recover.",
+  },
+  MR3301: {
+    title: "The search engine can't be reached",
+    cause: "No connection could be made, it was lost, or no answer came in time. The step is repeated until one does.",
+    remedy:
+      "ECONNREFUSED: nothing listens at that host and port. ENOTFOUND: the name is not known. ETIMEDOUT: no answer, look at " +
+      "firewall and network. `millrace check` tries it from where it runs.",
+  },
+  MR3302: {
+    title: "The search engine refuses the credentials or a permission",
+    cause: "User, password or API key are wrong, or the role lacks a privilege on the sink's indices.",
+    remedy:
+      "Correct `url` or `apiKey`; grant the role on `<prefix>*` the index privileges read, index, delete, create_index, " +
+      "manage, view_index_metadata and the cluster privilege monitor.",
+  },
+  MR3303: {
+    title: "An index was dropped or replaced behind our back",
+    cause: "An alias no longer leads to the index that this sink made, or the progress document is gone.",
+    remedy:
+      "Start the daemon again: what is missing is read from the source; or `millrace snapshot start --sink <name>`.",
+  },
+  MR3304: {
+    title: "An index is in the way",
+    cause: "Under the name that a table needs there is an index or alias that this pipeline did not make.",
+    remedy: "Give the sink a `prefix` of its own, or remove the index if nobody needs it.",
+  },
+  MR3305: {
+    title: "Another Millrace process has taken the sink over",
+    cause: "The progress document holds a newer lease. This process stops, so that two never write at once.",
+    remedy: "Make sure that one daemon runs under this name; the newer one goes on by itself.",
+  },
+  MR3306: {
+    title: "A field is mapped otherwise than the sink asked for",
+    cause:
+      "A new index came with another type for a field than the sink wrote into its definition: a template or a plugin of " +
+      "the engine changed it. A change of a column's type at the source does not lead here: the sink fills a new index then.",
+    remedy: "Remove the index template, or the plugin's rule, that maps the field, and start the daemon again.",
+  },
+  MR3307: {
+    title: "The search engine refuses a document for its content",
+    cause:
+      "JSON nested over 1,000 levels, a number of more than 1,000 digits inside JSON, a single text over the engine's limit.",
+    remedy: "Correct the row at the source, or leave the column out (`drop: true`), and replay the dead letter.",
+  },
+  MR3308: {
+    title: "A document is too large for the search engine",
+    cause: "One document alone is over the engine's `http.max_content_length` (100 MB by default).",
+    remedy: "Raise the limit or leave the large column out (`drop: true`), and replay the dead letter.",
+  },
+  MR3309: {
+    title: "The search engine is overloaded",
+    cause: "It rejected writes (429, full queue, circuit breaker). The step is repeated after a pause.",
+    remedy: "If it lasts: more heap or nodes, or a smaller `batch`.",
+  },
+  MR3310: {
+    title: "An index is blocked for writes",
+    cause:
+      "Somebody set a block, or the disk passed the flood-stage watermark. The step is repeated until it is lifted.",
+    remedy:
+      "Free disk space (the engine lifts its own block then), or remove the block: " +
+      'PUT <index>/_settings {"index.blocks.write": null, "index.blocks.read_only_allow_delete": null}.',
+  },
+  MR3311: {
+    title: "TLS to the search engine failed",
+    cause:
+      "Its certificate could not be verified (authority, name or dates), it refuses ours, or one side speaks TLS on this " +
+      "port and the other does not.",
+    remedy:
+      "The message says which, and its fix. Use https:// only where the port speaks TLS; name an authority of your own in " +
+      "`ca`, a certificate of this client in `cert` and `certKey`, another name than the url's host in `serverName`.",
+  },
+  MR3312: {
+    title: "The progress in the search engine is not the one that was written",
+    cause: "The cluster was restored from a snapshot, or lost acknowledged writes.",
+    remedy: "Start the daemon again; if the log no longer reaches back: `millrace snapshot start --sink <name>`.",
+  },
+  MR3313: {
+    title: "The search sink's TLS keys or files can't be used",
+    cause:
+      "A file that `ca`, `cert` or `certKey` names does not exist, may not be read or holds no PEM; certificate and key do " +
+      "not belong together; or keys for TLS are given for a plain http:// address.",
+    remedy: "The message says which; correct the path, the file, its permissions or the scheme of `url`.",
+  },
+};
+
+export function searchError(code: ErrorCode, kind: ErrorKind, message: string, cause?: unknown): MillraceError {
+  return failed(code, kind, message, pages[code]?.remedy, cause);
+}
+
+export function droppedError(alias: string): MillraceError {
+  return searchError("MR3303", "fatal", `the index behind ${alias} was dropped or replaced behind our back`);
+}
+
+/** What the engine says of a failed request or item: its own words may quote documents, so only the types are kept. */
+export interface EngineError {
+  readonly status: number;
+  /** Such as `mapper_parsing_exception`; "" where the answer has none. */
+  readonly type: string;
+  /** The type of the innermost cause. */
+  readonly rootType: string;
+}
+
+const BLOCKED = /^(cluster_block_exception|index_read_only_exception)$/;
+const OVERLOADED =
+  /^(circuit_breaking_exception|es_rejected_execution_exception|opensearch_rejected_execution_exception|rejected_execution_exception|process_cluster_event_timeout_exception)$/;
+
+/** A failed request, or one item's failure that is the sink's and not the document's. `what` names the work. */
+export function classifyEngine({ status, type, rootType }: EngineError, what: string): MillraceError {
+  const detail = `${what} failed with ${status}${type === "" ? "" : ` ${type}`}`;
+  if (BLOCKED.test(type) || BLOCKED.test(rootType))
+    return searchError("MR3310", "retryable", `${detail}: an index is blocked`);
+  if (status === 429 || OVERLOADED.test(type) || OVERLOADED.test(rootType)) {
+    return searchError("MR3309", "retryable", `${detail}: the search engine is overloaded`);
+  }
+  if (status === 401 || status === 403)
+    return searchError("MR3302", "fatal", `${detail}: the search engine refuses access`);
+  if (type === "index_not_found_exception") return searchError("MR3303", "fatal", `${detail}: an index is gone`);
+  if (status >= 500) return searchError("MR3301", "retryable", `${detail}: the search engine can't answer now`);
+  return searchError("MR3300", "retryable", `${detail}: an answer that Millrace does not know`);
+}
+
+/** Whether an item was refused for what its document holds. */
+export function isRefusal({ status, type }: EngineError): boolean {
+  return (
+    status === 400 &&
+    /_parsing_exception$|^illegal_argument_exception$|^max_bytes_length_exceeded|_parse_exception$/.test(type)
+  );
+}
+
+export function tlsError({ what, fix }: TlsFailure, cause?: unknown): MillraceError {
+  return failed("MR3311", "fatal", `TLS to the search engine failed: ${what}`, fix, cause);
+}
+
+/** Whether the connection ended, or what came was not HTTP, before an answer: what a plain request to a TLS port meets. */
+export function isHangUp(error: unknown): boolean {
+  return error instanceof Error && /other side closed|socket hang up|ECONNRESET|EPIPE|HTTP\/1\.1/.test(error.message);
+}
+
+/**
+ * A failure of the connection. The transport keeps no code of Node's errors, so TLS failures are told by OpenSSL's and
+ * Node's texts (test/integration/elasticsearch-tls).
+ */
+export function classifyConnection(error: unknown, signal: AbortSignal): MillraceError {
+  if (error instanceof MillraceError) return error;
+  if (error instanceof UnusableTls) return failed("MR3313", "fatal", error.what, error.fix, error.cause);
+  if (signal.aborted || isAborted(error)) {
+    return searchError("MR3301", "aborted", "the work on the search engine was called off", error);
+  }
+  const text = error instanceof Error ? error.message : "";
+  const failure = tlsFailure(tlsCodeOf(text) ?? "");
+  if (failure !== undefined) return tlsError(failure, new Error(text));
+  const reason =
+    /\b(ECONN[A-Z]+|ENOTFOUND|EAI_AGAIN|E(HOST|NET)UNREACH|ETIMEDOUT|EPIPE)\b/.exec(text)?.[0] ??
+    (/timed out/i.test(text) ? "ETIMEDOUT" : undefined);
+  const message = `the search engine can't be reached${reason === undefined ? "" : `: ${reason}`}`;
+  return searchError("MR3301", "retryable", message, new Error(text));
+}
+
+function failed(code: ErrorCode, kind: ErrorKind, message: string, hint?: string, cause?: unknown): MillraceError {
+  return new MillraceError({ code, kind, message, hint, cause });
+}

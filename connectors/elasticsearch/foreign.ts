@@ -1,0 +1,74 @@
+/** Documents that no step can have written: an operator has the sink filled anew because it was changed by hand. */
+import * as z from "zod";
+import { expectOk } from "./ddl.ts";
+import { VERSION_FIELD } from "./document.ts";
+import { parsed, pathOf, type SearchClient } from "./http.ts";
+import type { IndexIdentity } from "./tables.ts";
+
+const PAGE = 5_000;
+const KEPT_FOR = "1m";
+const SCROLL = "/_search/scroll";
+
+// The engine's `_version` is read as a double: what is spared by rounding lies some bytes of log above `version`, below
+// any row that is read from then on.
+const HITS = z.object({ hits: z.object({ hits: z.array(z.object({ _version: z.number().optional() })) }) });
+const PAGE_OF = HITS.extend({ _scroll_id: z.string() });
+const WHOLE = { allow_partial_search_results: "false" } as const;
+const LOOKING = "looking for documents that are not ours";
+
+/** Whether a document has a version above `version`, the engine's or ours, or none of ours. */
+export async function holdsForeign(
+  client: SearchClient,
+  { index }: IndexIdentity,
+  version: bigint,
+  signal: AbortSignal,
+): Promise<boolean> {
+  expectOk(await client.request({ method: "POST", path: `${pathOf(index)}/_refresh` }, signal), "a refresh");
+  const ours = `{"range":{"${VERSION_FIELD}":{"gt":${version}}}}`;
+  const none = `{"bool":{"must_not":{"exists":{"field":"${VERSION_FIELD}"}}}}`;
+  const query = `{"bool":{"should":[${ours},${none}]}}`;
+  const look = { method: "POST", path: `${pathOf(index)}/_search`, query: WHOLE } as const;
+  const answer = await client.request({ ...look, body: Buffer.from(`{"size":1,"query":${query}}`) }, signal);
+  expectOk(answer, LOOKING);
+  return HITS.parse(parsed(answer.body)).hits.hits.length > 0 || hasVersionAbove(client, index, version, signal);
+}
+
+/** The engine's own version can't be searched for. */
+async function hasVersionAbove(
+  client: SearchClient,
+  index: string,
+  version: bigint,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const body = `{"size":${PAGE},"version":true,"_source":false,"sort":["_doc"]}`;
+  const path = `${pathOf(index)}/_search`;
+  let found = await page(client, path, { ...WHOLE, scroll: KEPT_FOR }, Buffer.from(body), signal);
+  try {
+    while (found.count > 0 && found.highest <= Number(version)) {
+      found = await page(client, SCROLL, {}, { scroll: KEPT_FOR, scroll_id: found.scroll }, signal);
+    }
+    return found.count > 0;
+  } finally {
+    await client.request({ method: "DELETE", path: SCROLL, body: { scroll_id: found.scroll } }, signal);
+  }
+}
+
+interface Page {
+  readonly count: number;
+  readonly highest: number;
+  readonly scroll: string;
+}
+
+async function page(
+  client: SearchClient,
+  path: string,
+  query: Readonly<Record<string, string>>,
+  body: Buffer | object,
+  signal: AbortSignal,
+): Promise<Page> {
+  const answer = await client.request({ method: "POST", path, query, body }, signal);
+  expectOk(answer, LOOKING);
+  const { _scroll_id: scroll, hits } = PAGE_OF.parse(parsed(answer.body));
+  const highest = hits.hits.reduce((most, { _version: own = 0 }) => Math.max(most, own), 0);
+  return { count: hits.hits.length, highest, scroll };
+}

@@ -1,0 +1,171 @@
+import type { ConnectionOptions } from "node:tls";
+import { Transport, UndiciConnection, WeightedConnectionPool } from "@elastic/transport";
+import { TLS_ALONE, tlsFailure, type TlsFailure, tryHandshake } from "../../src/tls/failure.ts";
+import { tlsOptions, type TlsSettings } from "../../src/tls/options.ts";
+import { classifyConnection, type EngineError, isHangUp, tlsError } from "./errors.ts";
+
+/** An answer that takes longer is taken for lost. A bulk of eight megabytes takes less than a second on a sound server. */
+const REQUEST_TIMEOUT_MS = 60_000;
+const CONNECTIONS_MAX = 4;
+
+export interface ClientSettings {
+  /** Nodes of one cluster; user and password may stand in them. */
+  readonly urls: readonly string[];
+  readonly apiKey: string | undefined;
+  readonly tls: TlsSettings;
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly body: Buffer;
+}
+
+export interface Request {
+  readonly method: "GET" | "PUT" | "POST" | "DELETE";
+  /** With names already encoded; see `pathOf`. */
+  readonly path: string;
+  readonly query?: Readonly<Record<string, string>>;
+  readonly body?: Buffer | object;
+  readonly isBulk?: boolean;
+}
+
+/** One cluster over HTTP: kept-alive connections, plain JSON, no retries of its own, no look at what product answers. */
+export class SearchClient implements AsyncDisposable {
+  readonly #transport: Transport;
+  readonly #pool: WeightedConnectionPool;
+  readonly #urls: readonly URL[];
+  readonly #tls: ConnectionOptions;
+  readonly #closing = new AbortController();
+  #answered = false;
+
+  constructor(settings: ClientSettings) {
+    this.#urls = settings.urls.map((url) => new URL(url));
+    const encrypted = this.#urls.every(({ protocol }) => protocol === "https:");
+    this.#tls = tlsOptions(settings.tls, encrypted);
+    const { username, password } = this.#urls[0]!;
+    this.#pool = new WeightedConnectionPool({
+      Connection: UndiciConnection,
+      tls: this.#tls,
+      agent: { connections: CONNECTIONS_MAX },
+      ...authOf(settings.apiKey, decodeURIComponent(username), decodeURIComponent(password)),
+    });
+    this.#pool.addConnection(settings.urls.map(withoutCredentials));
+    this.#transport = new Transport({
+      connectionPool: this.#pool,
+      maxRetries: 0,
+      compression: false,
+      requestTimeout: REQUEST_TIMEOUT_MS,
+      openTelemetry: { enabled: false },
+      enableMetaHeader: false,
+    });
+  }
+
+  /** Any status is an answer; only a failure of the connection throws. */
+  async request(request: Request, signal: AbortSignal): Promise<Answer> {
+    const { method, path, query, body, isBulk = false } = request;
+    const either = AbortSignal.any([signal, this.#closing.signal]);
+    try {
+      const answer = await this.#transport.request<AsyncIterable<Uint8Array>>(
+        {
+          method,
+          path,
+          ...(query === undefined ? {} : { querystring: query }),
+          ...(body === undefined ? {} : { body: Buffer.isBuffer(body) ? body : JSON.stringify(body) }),
+        },
+        {
+          meta: true,
+          asStream: true,
+          signal: either,
+          headers: {
+            accept: "application/json",
+            ...(body === undefined ? {} : { "content-type": isBulk ? "application/x-ndjson" : "application/json" }),
+          },
+        },
+      );
+      const chunks: Uint8Array[] = [];
+      for await (const chunk of answer.body) chunks.push(chunk);
+      this.#answered = true;
+      if (answer.meta.connection !== null) this.#pool.markAlive(answer.meta.connection);
+      return {
+        status: answer.statusCode ?? 0,
+        body: chunks.length === 1 ? asBuffer(chunks[0]!) : Buffer.concat(chunks),
+      };
+    } catch (error) {
+      const failure = this.#answered || !isHangUp(error) ? undefined : await this.#handshakeFailure(either);
+      throw failure === undefined ? classifyConnection(error, either) : tlsError(failure, error);
+    }
+  }
+
+  /** Asked where a server hung up before it ever answered: the transport does not say why. */
+  async #handshakeFailure(signal: AbortSignal): Promise<TlsFailure | undefined> {
+    for (const { protocol, hostname, port } of this.#urls) {
+      const encrypted = protocol === "https:";
+      const address = { host: hostname.replace(/^\[|\]$/g, ""), port: Number(port || (encrypted ? 443 : 80)) };
+      const options = encrypted ? this.#tls : { rejectUnauthorized: false };
+      const { spoke, code } = await tryHandshake(address, options, signal);
+      const failure = encrypted ? tlsFailure(code ?? "") : spoke ? TLS_ALONE : undefined;
+      if (failure !== undefined) return failure;
+    }
+    return undefined;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort();
+    await this.#pool.empty();
+  }
+}
+
+/** A path whose parts are names: percent signs in names are data. */
+export function pathOf(...parts: readonly (string | readonly string[])[]): string {
+  return parts
+    .map((part) => `/${typeof part === "string" ? encodeURIComponent(part) : part.map(encodeURIComponent).join(",")}`)
+    .join("");
+}
+
+/** The engine's error in an answer, or in one item of it. */
+export function engineError(status: number, error: unknown): EngineError {
+  const type = fieldOf(error, "type");
+  let root = error;
+  for (let cause = fieldOf(root, "caused_by"); cause !== undefined; cause = fieldOf(root, "caused_by")) root = cause;
+  const rootType = fieldOf(root, "type");
+  return {
+    status,
+    type: typeof type === "string" ? type : "",
+    rootType: typeof rootType === "string" ? rootType : "",
+  };
+}
+
+export function errorOf({ status, body }: Answer): EngineError {
+  return engineError(status, fieldOf(parsed(body), "error"));
+}
+
+/** The JSON of an answer; undefined where it is none (a proxy's error page). */
+export function parsed(body: Buffer): unknown {
+  try {
+    return JSON.parse(body.toString("utf8"));
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}
+
+export function fieldOf(value: unknown, name: string): unknown {
+  if (typeof value !== "object" || value === null) return undefined;
+  return Object.getOwnPropertyDescriptor(value, name)?.value;
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+}
+
+function authOf(apiKey: string | undefined, username: string, password: string) {
+  if (apiKey !== undefined) return { auth: { apiKey } };
+  return username === "" ? {} : { auth: { username, password } };
+}
+
+function withoutCredentials(text: string): string {
+  const url = new URL(text);
+  url.username = "";
+  url.password = "";
+  return url.href;
+}

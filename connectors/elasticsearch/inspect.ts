@@ -1,0 +1,148 @@
+/** What the index holds, asked by id and by scrolling over connections of its own: see core/comparing. */
+import type { Inspection, ListedKey, StoredRow } from "../../src/core/comparing.ts";
+import { digitsOf, exactJson, expectedJson, plainOf, unmarked } from "../../src/core/expected-json.ts";
+import { documentField } from "../../src/core/names.ts";
+import { isDigestId, keyOfRowId, rowIdOf } from "../../src/core/row-id.ts";
+import type { TableVersion } from "../../src/core/schema.ts";
+import type { KeyText } from "../../src/core/source.ts";
+import { expectOk } from "./ddl.ts";
+import { VERSION_FIELD } from "./document.ts";
+import { classifyConnection, classifyEngine, searchError } from "./errors.ts";
+import { type Answer, engineError, pathOf, type SearchClient } from "./http.ts";
+
+/** Below the engines' index.max_result_window. */
+const PAGE = 5_000;
+const KEPT_FOR = "1m";
+const SCROLL = "/_search/scroll";
+
+interface FoundDocument extends StoredRow {
+  readonly key: KeyText | null;
+}
+
+export class ElasticsearchInspection implements Inspection {
+  readonly #client: SearchClient;
+  readonly #alias: (table: TableVersion) => string;
+
+  constructor(client: SearchClient, alias: (table: TableVersion) => string) {
+    this.#client = client;
+    this.#alias = alias;
+  }
+
+  expected(table: TableVersion, ordinal: number, text: string): string | null {
+    return expectedJson(table.columns[ordinal]!.type, text);
+  }
+
+  id(_table: TableVersion, key: KeyText): string {
+    return rowIdOf(key);
+  }
+
+  async rows(table: TableVersion, keys: readonly KeyText[], signal: AbortSignal): Promise<readonly StoredRow[]> {
+    return await this.#byIds(table, keys.map(rowIdOf), signal);
+  }
+
+  /** What is durable may not be searchable yet: a refresh goes first. */
+  async *keys(table: TableVersion, signal: AbortSignal): AsyncGenerator<readonly ListedKey[]> {
+    const index = pathOf(this.#alias(table));
+    const refreshed = await this.#ask("POST", `${index}/_refresh`, undefined, signal);
+    if (refreshed === null) return;
+    const first = { size: PAGE, _source: false, sort: ["_doc"] };
+    const search = `${index}/_search?scroll=${KEPT_FOR}&allow_partial_search_results=false`;
+    let page = pageOf(await this.#ask("POST", search, first, signal));
+    try {
+      while (page.ids.length > 0) {
+        yield await this.#listed(table, page.ids, signal);
+        page = pageOf(await this.#ask("POST", SCROLL, { scroll: KEPT_FOR, scroll_id: page.scroll }, signal));
+      }
+    } finally {
+      if (page.scroll !== "") {
+        await this.#client.request({ method: "DELETE", path: SCROLL, body: { scroll_id: page.scroll } }, signal);
+      }
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#client[Symbol.asyncDispose]();
+  }
+
+  /** The key of an id that is a digest is taken from the document. */
+  async #listed(table: TableVersion, ids: readonly string[], signal: AbortSignal): Promise<readonly ListedKey[]> {
+    const listed = ids.map((id) => ({ id, key: keyOfRowId(table, id) }));
+    const unknown = listed.filter(({ id, key }) => key === null && isDigestId(id)).map(({ id }) => id);
+    if (unknown.length === 0) return listed;
+    const rows = new Map((await this.#byIds(table, unknown, signal)).map((row) => [row.id, row.key]));
+    return listed.map((one) => ({ id: one.id, key: one.key ?? rows.get(one.id) ?? null }));
+  }
+
+  /** Reads by id: what was written a moment ago is seen. */
+  async #byIds(table: TableVersion, ids: readonly string[], signal: AbortSignal): Promise<readonly FoundDocument[]> {
+    if (ids.length === 0) return [];
+    const answer = await this.#ask("POST", `${pathOf(this.#alias(table))}/_mget`, { ids }, signal);
+    const documents = listIn(answer, "docs");
+    return documents.flatMap((document) => {
+      const fields = mapOf(document);
+      const error = fields.get("error");
+      if (error !== undefined) {
+        const failure = engineError(404, error);
+        if (failure.type === "index_not_found_exception") return [];
+        throw classifyEngine(failure, "reading documents to compare");
+      }
+      return fields.get("found") === true ? [foundDocument(table, fields)] : [];
+    });
+  }
+
+  /** The parsed answer, numbers as core/expected-json has them; null for 404. */
+  async #ask(method: "POST", path: string, body: object | undefined, signal: AbortSignal): Promise<unknown> {
+    let answer: Answer;
+    try {
+      answer = await this.#client.request({ method, path, ...(body === undefined ? {} : { body }) }, signal);
+    } catch (error) {
+      throw classifyConnection(error, signal);
+    }
+    if (answer.status === 404) return null;
+    expectOk(answer, "reading documents to compare");
+    return exactJson(answer.body.toString("utf8"));
+  }
+}
+
+function foundDocument(table: TableVersion, document: ReadonlyMap<string, unknown>): FoundDocument {
+  const id = unmarked(String(document.get("_id")));
+  const fields = mapOf(document.get("_source"));
+  const names = table.columns.map(({ name }) => documentField(name));
+  const cells = names.map((name) => {
+    const value = fields.get(name) ?? null;
+    return value === null ? null : JSON.stringify(value);
+  });
+  const digits = digitsOf(JSON.stringify(fields.get(VERSION_FIELD) ?? null));
+  const surplus = [...fields.keys()].filter((name) => !name.startsWith("_millrace_") && !names.includes(name));
+  // Guards work on the engine's own number: the field must not say another one.
+  if (digits !== null && digitsOf(JSON.stringify(document.get("_version") ?? null)) !== digits)
+    surplus.push("_version");
+  const key = table.key.map((ordinal) => plainOf(cells[ordinal] ?? '""'));
+  return {
+    id,
+    cells,
+    surplus,
+    version: digits !== null && /^\d+$/.test(digits) ? BigInt(digits) : null,
+    key: rowIdOf(key) === id ? key : null,
+  };
+}
+
+function pageOf(answer: unknown): { readonly ids: readonly string[]; readonly scroll: string } {
+  if (answer === null) throw searchError("MR3300", "retryable", "an index went away while its documents were listed");
+  const whole = mapOf(answer);
+  const hits = listIn(whole.get("hits"), "hits");
+  const scroll = whole.get("_scroll_id");
+  return {
+    ids: hits.map((hit) => unmarked(String(mapOf(hit).get("_id")))),
+    scroll: typeof scroll === "string" ? scroll : "",
+  };
+}
+
+function mapOf(value: unknown): ReadonlyMap<string, unknown> {
+  return new Map(typeof value === "object" && value !== null ? Object.entries(value) : []);
+}
+
+function listIn(value: unknown, name: string): readonly unknown[] {
+  const found = mapOf(value).get(name);
+  return Array.isArray(found) ? found : [];
+}

@@ -1,0 +1,188 @@
+import * as z from "zod";
+import type { SinkProgress } from "../../src/core/batch.ts";
+import { parsePosition } from "../../src/core/position.ts";
+import { expectOk } from "./ddl.ts";
+import { classifyEngine, searchError } from "./errors.ts";
+import { errorOf, parsed, pathOf, type SearchClient } from "./http.ts";
+import type { TableIndex } from "./tables.ts";
+
+/** What the progress document holds. Texts inside are JSON, so that no name of a table becomes a field. */
+export interface ProgressRecord {
+  readonly lease: number;
+  /** "" before the first progress. */
+  readonly position: string;
+  readonly tables: string;
+  /** Table id -> the index that holds it, and the one that is being filled. */
+  readonly indices: string;
+}
+
+/** The engine's own counters of a document's change: a write that names them happens only if nobody wrote in between. */
+interface Revision {
+  readonly seqNo: number;
+  readonly primaryTerm: number;
+}
+
+const REVISION = z.object({ _seq_no: z.number(), _primary_term: z.number() });
+const FOUND = REVISION.extend({
+  _source: z.object({ lease: z.number(), position: z.string(), tables: z.string(), indices: z.string() }),
+});
+const COUNTED = z.object({ count: z.number() });
+const TEXTS = z.record(z.string(), z.string());
+const INDEX = z.object({ alias: z.string(), index: z.string(), uuid: z.string() });
+const INDICES = z.record(z.string(), INDEX.extend({ next: INDEX.optional() }));
+
+/** The document of one sink, and what this process knows of it. */
+export class ProgressDocument {
+  readonly #client: SearchClient;
+  readonly #index: string;
+  readonly #id: string;
+  readonly #replicas: number | undefined;
+  #revision: Revision | null = null;
+  #record: ProgressRecord | null = null;
+  /** A record whose write was not answered: it may be stored, or not. */
+  #inDoubt: ProgressRecord | null = null;
+
+  constructor(client: SearchClient, prefix: string, id: string, replicas: number | undefined) {
+    this.#client = client;
+    this.#index = `${prefix}millrace-progress`;
+    this.#id = id;
+    this.#replicas = replicas;
+  }
+
+  /** Stores our lease where no higher one is stored; `revise` may correct what is taken over. */
+  async takeOver(
+    lease: number,
+    revise: (held: ProgressRecord) => Promise<ProgressRecord>,
+    signal: AbortSignal,
+  ): Promise<ProgressRecord> {
+    await this.#ensureIndex(signal);
+    for (;;) {
+      const stored = await this.#read(signal);
+      if (stored !== null && stored.record.lease > lease) throw takenOver(stored.record.lease, lease);
+      const held = stored?.record ?? { lease, position: "", tables: "{}", indices: "{}" };
+      const record = { ...(await revise(held)), lease };
+      const revision = await this.#put(record, stored?.revision ?? null, signal);
+      // Another process took it over at the same time: look again who won.
+      if (revision === null) continue;
+      this.#adopt(record, revision);
+      return record;
+    }
+  }
+
+  get record(): ProgressRecord {
+    if (this.#record === null) throw searchError("MR3300", "fatal", "the sink is not open");
+    return this.#record;
+  }
+
+  /** The fence: the stored document is the one that this process wrote last. */
+  async compare(signal: AbortSignal): Promise<void> {
+    const stored = await this.#read(signal);
+    if (stored?.revision.seqNo === this.#revision?.seqNo) return;
+    this.#reconcile(stored);
+  }
+
+  /** Stores `change` on top of the record, if nobody else wrote in between. */
+  async write(change: Partial<Omit<ProgressRecord, "lease">>, signal: AbortSignal): Promise<void> {
+    const record = { ...this.record, ...change };
+    this.#inDoubt = record;
+    let revision = await this.#put(record, this.#revision, signal);
+    if (revision === null) {
+      // An earlier write of ours whose answer was lost counts as ours; anything else does not get past this line.
+      this.#reconcile(await this.#read(signal));
+      revision = await this.#put(record, this.#revision, signal);
+    }
+    if (revision === null) throw takenOver(null, record.lease);
+    this.#adopt(record, revision);
+  }
+
+  /** Takes the document away, and with the last one its index. */
+  async remove(signal: AbortSignal): Promise<void> {
+    const index = pathOf(this.#index);
+    const path = `${index}/_doc${pathOf(this.#id)}`;
+    const gone = await this.#client.request({ method: "DELETE", path, query: { refresh: "true" } }, signal);
+    if (gone.status !== 404) expectOk(gone, "removing the sink's progress");
+    const counted = await this.#client.request({ method: "GET", path: `${index}/_count` }, signal);
+    if (counted.status === 404) return;
+    expectOk(counted, "counting progress documents");
+    if (COUNTED.parse(parsed(counted.body)).count > 0) return;
+    const dropped = await this.#client.request({ method: "DELETE", path: index }, signal);
+    if (dropped.status !== 404) expectOk(dropped, "removing the progress index");
+  }
+
+  #adopt(record: ProgressRecord, revision: Revision): void {
+    this.#record = record;
+    this.#revision = revision;
+    this.#inDoubt = null;
+  }
+
+  /** Takes the stored document for ours, or says whose it is. */
+  #reconcile(stored: { readonly record: ProgressRecord; readonly revision: Revision } | null): void {
+    const ours = this.record;
+    if (stored === null) throw searchError("MR3303", "fatal", "the sink's progress document is gone");
+    if (stored.record.lease > ours.lease) throw takenOver(stored.record.lease, ours.lease);
+    if (!isSame(stored.record, ours) && !(this.#inDoubt !== null && isSame(stored.record, this.#inDoubt))) {
+      throw searchError("MR3312", "fatal", "the search engine holds another progress than was written");
+    }
+    this.#record = stored.record;
+    this.#revision = stored.revision;
+  }
+
+  async #read(signal: AbortSignal): Promise<{ record: ProgressRecord; revision: Revision } | null> {
+    const path = `${pathOf(this.#index)}/_doc${pathOf(this.#id)}`;
+    const answer = await this.#client.request({ method: "GET", path }, signal);
+    if (answer.status === 404) return null;
+    expectOk(answer, "reading the sink's progress");
+    const { _source: record, _seq_no: seqNo, _primary_term: primaryTerm } = FOUND.parse(parsed(answer.body));
+    return { record, revision: { seqNo, primaryTerm } };
+  }
+
+  /** Null where the document is no longer the one of that revision. */
+  async #put(record: ProgressRecord, after: Revision | null, signal: AbortSignal): Promise<Revision | null> {
+    const query: Record<string, string> =
+      after === null
+        ? { op_type: "create" }
+        : { if_seq_no: String(after.seqNo), if_primary_term: String(after.primaryTerm) };
+    const path = `${pathOf(this.#index)}/_doc${pathOf(this.#id)}`;
+    const answer = await this.#client.request({ method: "PUT", path, query, body: record }, signal);
+    if (answer.status === 409) return null;
+    expectOk(answer, "writing the sink's progress");
+    const { _seq_no: seqNo, _primary_term: primaryTerm } = REVISION.parse(parsed(answer.body));
+    return { seqNo, primaryTerm };
+  }
+
+  async #ensureIndex(signal: AbortSignal): Promise<void> {
+    const body = {
+      settings: {
+        "index.number_of_shards": 1,
+        "index.hidden": true,
+        ...(this.#replicas === undefined ? {} : { "index.number_of_replicas": this.#replicas }),
+      },
+      mappings: { dynamic: false, _meta: { millrace: { progress: true } } },
+    };
+    const answer = await this.#client.request({ method: "PUT", path: pathOf(this.#index), body }, signal);
+    if (answer.status < 300) return;
+    const error = errorOf(answer);
+    if (error.type !== "resource_already_exists_exception") throw classifyEngine(error, "creating the progress index");
+  }
+}
+
+export function parseProgress({ position, tables }: ProgressRecord): SinkProgress | null {
+  return position === "" ? null : { position: parsePosition(position), tables: parseTables(tables) };
+}
+
+export function parseTables(text: string): Record<string, string> {
+  return TEXTS.parse(JSON.parse(text));
+}
+
+export function parseIndices(text: string): Record<string, TableIndex> {
+  return INDICES.parse(JSON.parse(text));
+}
+
+function isSame(a: ProgressRecord, b: ProgressRecord): boolean {
+  return a.lease === b.lease && a.position === b.position && a.tables === b.tables && a.indices === b.indices;
+}
+
+function takenOver(holder: number | null, lease: number): ReturnType<typeof searchError> {
+  const by = holder === null ? "another process" : `another process under lease ${holder}`;
+  return searchError("MR3305", "fatal", `${by} holds the sink, ours is lease ${lease}`);
+}

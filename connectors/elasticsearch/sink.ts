@@ -1,0 +1,212 @@
+import type { SinkProgress, Step } from "../../src/core/batch.ts";
+import type { Inspection } from "../../src/core/comparing.ts";
+import { onlyGrows } from "../../src/core/carrying.ts";
+import { failpoint } from "../../src/core/failpoint.ts";
+import { invariant } from "../../src/core/invariant.ts";
+import { indexName } from "../../src/core/names.ts";
+import { serializePosition } from "../../src/core/position.ts";
+import type { TableVersion } from "../../src/core/schema.ts";
+import type { Outcome, Sink } from "../../src/core/sink.ts";
+import type { Logger } from "../../src/core/telemetry.ts";
+import type { IndexOptions } from "./ddl.ts";
+import { classifyConnection, droppedError, searchError } from "./errors.ts";
+import { holdsForeign } from "./foreign.ts";
+import { type ClientSettings, SearchClient } from "./http.ts";
+import { TableIndices } from "./indices.ts";
+import { ElasticsearchInspection } from "./inspect.ts";
+import { parseProgress, ProgressDocument } from "./progress.ts";
+import { removeUpTo } from "./removal.ts";
+import { BodyPool, ReportFailure, RowsStep } from "./rows.ts";
+import { type SearchTable, searchTable, underAlias } from "./tables.ts";
+
+export interface ElasticsearchSinkSettings extends ClientSettings, IndexOptions {
+  readonly name: string;
+  readonly prefix: string;
+}
+
+/**
+ * Rows as documents of Elasticsearch or OpenSearch; see README.md for its guarantees. Not a transactional sink: rows are
+ * durable first, then the progress document, and versions make a repetition harmless.
+ */
+export class ElasticsearchSink implements Sink {
+  readonly kind = "elasticsearch";
+  readonly name: string;
+  readonly #settings: ElasticsearchSinkSettings;
+  readonly #log: Logger;
+  readonly #bodies = new BodyPool();
+  readonly #prepared = new Map<TableVersion, SearchTable>();
+  #indices: TableIndices | null = null;
+  #client: SearchClient | null = null;
+  #progress: ProgressDocument | null = null;
+  #isClosed = false;
+
+  constructor(settings: ElasticsearchSinkSettings, log: Logger) {
+    this.name = settings.name;
+    this.#settings = settings;
+    this.#log = log;
+  }
+
+  /** The alias that the table's documents are found under. */
+  target(table: TableVersion): string {
+    return indexName(this.#settings.prefix, table.schema, table.table);
+  }
+
+  async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
+    return this.#guarded(signal, async () => {
+      const client = (this.#client ??= new SearchClient(this.#settings));
+      const { prefix, daemon, name, replicas } = this.#settings;
+      const progress = new ProgressDocument(client, prefix, `${daemon}.${name}`, replicas);
+      const indices = new TableIndices(client, this.#settings, this.#log);
+      const record = await progress.takeOver(lease, (held) => indices.revise(held, signal), signal);
+      this.#progress = progress;
+      this.#indices = indices;
+      return parseProgress(record);
+    });
+  }
+
+  async missing(tables: readonly TableVersion[]): Promise<readonly TableVersion[]> {
+    return tables.filter(({ id }) => !this.#tables().holds(id));
+  }
+
+  async prepare(table: TableVersion, previous: TableVersion | undefined, signal: AbortSignal): Promise<void> {
+    await this.#guarded(signal, async () => {
+      const prepared = await this.#tables().prepare(this.target(table), table, this.#document(), signal);
+      if (previous !== undefined) this.#prepared.delete(previous);
+      this.#prepared.set(table, searchTable(table, prepared));
+    });
+  }
+
+  /** A document keeps its fields, under their names, until it is written. */
+  async carries(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {
+    if (!onlyGrows(from, to)) return false;
+    return await this.#guarded(signal, () => this.#tables().takes(this.target(to), to, signal));
+  }
+
+  async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
+    await this.#guarded(signal, async (client) => {
+      const targets = tablesOf(step).map((table) => this.#target(table));
+      // `require_alias` keeps puts from making an index that was dropped, but not deletions: a step with such looks first.
+      const removing = hasRemovals(step) ? targets : [];
+      await Promise.all([this.#document().compare(signal), this.#tables().expectPresent(signal, removing)]);
+      await this.#applyStep(client, step, targets, outcome, signal);
+      if (step.kind !== "progress") failpoint("elasticsearch.rows-written");
+      const { position, tables } = step.progress;
+      const moved = await this.#tables().complete(tables, signal);
+      const progress = { position: serializePosition(position), tables: JSON.stringify(tables) };
+      await this.#document().write(moved === null ? progress : { ...progress, indices: moved.text }, signal);
+      moved?.stored();
+    });
+  }
+
+  async #applyStep(
+    client: SearchClient,
+    step: Step,
+    targets: readonly SearchTable[],
+    outcome: Outcome,
+    signal: AbortSignal,
+  ): Promise<void> {
+    switch (step.kind) {
+      case "progress":
+        return;
+      case "rows":
+        return new RowsStep(client, this.#bodies, step.tables, targets, signal).write(outcome);
+      case "truncate":
+        return removeUpTo(client, targets[0]!, step.version, signal);
+      case "sweep":
+        return removeUpTo(client, targets[0]!, step.below - 1n, signal);
+      default:
+        return step satisfies never;
+    }
+  }
+
+  /**
+   * The engine keeps a removed document's version for an hour, so a document that is too new can't be removed in favour
+   * of an older one: then the whole index goes, and `prepare` makes another.
+   */
+  async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
+    await this.#guarded(signal, async (client) => {
+      await this.#document().compare(signal);
+      for (const { id } of tables) {
+        const written = this.#tables().written(id);
+        if (written === undefined || !(await holdsForeign(client, written, version, signal))) continue;
+        this.#log.warn({ table: id }, "the index holds documents that are not ours: it is made anew");
+        await this.#tables().remove(id, this.#document(), signal);
+        for (const prepared of this.#prepared.keys()) if (prepared.id === id) this.#prepared.delete(prepared);
+      }
+    });
+  }
+
+  async forget(signal: AbortSignal): Promise<void> {
+    await this.#guarded(signal, async () => this.#document().remove(signal));
+  }
+
+  async verify(signal: AbortSignal): Promise<void> {
+    await this.#guarded(signal, async () => {
+      await this.#document().compare(signal);
+      await this.#tables().expectPresent(signal);
+    });
+  }
+
+  async inspect(): Promise<Inspection> {
+    return new ElasticsearchInspection(new SearchClient(this.#settings), (table) => this.target(table));
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    const client = this.#client;
+    this.#client = null;
+    await client?.[Symbol.asyncDispose]();
+  }
+
+  async #guarded<T>(signal: AbortSignal, work: (client: SearchClient) => Promise<T>): Promise<T> {
+    if (this.#isClosed) throw searchError("MR3301", "aborted", "the sink is closed");
+    try {
+      signal.throwIfAborted();
+      this.#client ??= new SearchClient(this.#settings);
+      return await work(this.#client);
+    } catch (error) {
+      throw error instanceof ReportFailure ? error.cause : classifyConnection(error, signal);
+    }
+  }
+
+  #document(): ProgressDocument {
+    invariant(this.#progress !== null, "a sink is opened before it is used");
+    return this.#progress;
+  }
+
+  #tables(): TableIndices {
+    invariant(this.#indices !== null, "a sink is opened before it is used");
+    return this.#indices;
+  }
+
+  #target(table: TableVersion): SearchTable {
+    const target = this.#prepared.get(table);
+    invariant(target !== undefined, "a table version is prepared before its first row");
+    const written = this.#tables().written(table.id);
+    if (written?.uuid !== target.uuid) throw droppedError(target.alias);
+    if (written.alias === target.alias) return target;
+    // The table's own alias leads to it by now.
+    const moved = underAlias(target, written.alias);
+    this.#prepared.set(table, moved);
+    return moved;
+  }
+}
+
+function tablesOf(step: Step): TableVersion[] {
+  switch (step.kind) {
+    case "progress":
+      return [];
+    case "rows":
+      return step.tables.map(({ table }) => table);
+    case "truncate":
+    case "sweep":
+      return [step.table];
+    default:
+      return step satisfies never;
+  }
+}
+
+function hasRemovals(step: Step): boolean {
+  if (step.kind === "rows") return step.tables.some(({ deleteCount }) => deleteCount > 0);
+  return step.kind === "truncate" || step.kind === "sweep";
+}

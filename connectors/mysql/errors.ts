@@ -1,0 +1,66 @@
+import { MillraceError, type ErrorCode, type ErrorPages } from "../../src/core/errors.ts";
+
+const UPDATE =
+  "Look whether a newer Millrace reads it; its CHANGELOG names the server versions that it was tested with.";
+
+/** What docs/errors.md says of the codes of MySQL and MariaDB as sources. */
+export const pages: ErrorPages = {
+  MR2101: {
+    title: "Log holds an event that Millrace does not know",
+    cause:
+      "The binary log has an event of a kind that may hold changes and that this version can't read. Nothing is passed " +
+      "over: the stream stops before it.",
+    remedy: `${UPDATE} If the server wrote it because of a setting that is new there, turn that off.`,
+  },
+  MR2102: {
+    title: "Event of the log is damaged",
+    cause:
+      "The checksum of an event, or the structure inside of it, is not right: the file or the transfer is damaged.",
+    remedy:
+      "Check the file with mysqlbinlog --verify-binlog-checksum on the server. What a damaged file holds is lost; begin " +
+      "anew behind it.",
+  },
+  MR2103: {
+    title: "Log names no columns",
+    cause:
+      "A table's rows were written while `binlog_row_metadata` was not FULL, so that the log does not tell what its " +
+      "columns are called.",
+    remedy:
+      "SET PERSIST binlog_row_metadata = FULL (MariaDB: SET GLOBAL, and the configuration file); then begin anew behind " +
+      "the place that the message names.",
+  },
+  MR2104: {
+    title: "Row images lack columns",
+    cause:
+      "A session wrote rows with `binlog_row_image` other than FULL, so that values are missing in the log which nothing " +
+      "can bring back.",
+    remedy:
+      "Find who sets `binlog_row_image` in their session and let them stop; then begin anew, so that the tables are read " +
+      "again.",
+  },
+  MR2105: {
+    title: "Column type is unknown",
+    cause: "A captured table has a column of a type that this version can't read from the log.",
+    remedy: `Leave the table out by \`tables\`, or change the column's type. ${UPDATE}`,
+  },
+  MR2106: {
+    title: "Collation is unknown",
+    cause: "A text column has a collation that this version does not know, so that its bytes can't be read as text.",
+    remedy: `Give the column a collation of utf8mb4. ${UPDATE}`,
+  },
+  MR2107: {
+    title: "Key holds a zero date",
+    cause:
+      "A row's key has the date 0000-00-00 or one that does not exist. Such values become null elsewhere, and a key can't " +
+      "be null.",
+    remedy: "Correct the row, or choose `zeroDates: text` or `zeroDates: epoch` for the table.",
+  },
+};
+
+export function fatal(code: ErrorCode, message: string, hint: string, cause?: unknown): MillraceError {
+  return new MillraceError({ code, kind: "fatal", message, hint, ...(cause === undefined ? {} : { cause }) });
+}
+
+export function damaged(what: string, cause?: unknown): MillraceError {
+  return fatal("MR2102", `the binary log can't be read: ${what}`, pages.MR2102?.remedy ?? "", cause);
+}

@@ -1,0 +1,18 @@
+/** Names and texts of MySQL, quoted: never spliced. */
+
+export function quoteName(name: string): string {
+  return `\`${name.replaceAll("`", "``")}\``;
+}
+
+export function quoteTable(schema: string, table: string): string {
+  return `${quoteName(schema)}.${quoteName(table)}`;
+}
+
+/** As hexadecimal digits, which mean the same under every sql_mode and in every character set of the connection. */
+export function quoteText(text: string): string {
+  return text === "" ? "_utf8mb4 ''" : `_utf8mb4 0x${Buffer.from(text, "utf8").toString("hex")}`;
+}
+
+export function quoteBytes(bytes: Uint8Array): string {
+  return bytes.length === 0 ? "_binary ''" : `0x${Buffer.from(bytes).toString("hex")}`;
+}

@@ -1,0 +1,144 @@
+/** Preflight of a MySQL or MariaDB source: everything that a start needs, each finding with its exact fix. */
+import type { Finding } from "../../../src/core/connector.ts";
+import { findMillraceError } from "../../../src/core/errors.ts";
+import type { SourceContext } from "./context.ts";
+import { classify } from "./errors.ts";
+import { readFiles, readTip } from "./log-state.ts";
+import { selectTables } from "./selection.ts";
+import { checkServer, expirySeconds, readServer, type ServerFacts, unfitSettings } from "./server.ts";
+
+const EXPIRY_SECONDS_LOW = 86_400;
+
+export async function check(context: SourceContext, signal: AbortSignal): Promise<readonly Finding[]> {
+  const findings: Finding[] = [];
+  let facts: ServerFacts;
+  try {
+    facts = await readServer(context, signal);
+  } catch (error) {
+    const known = classify(error, "connecting");
+    return [{ id: "connection", level: "error", what: known.message, fix: known.hint ?? null }];
+  }
+  const { flavour, version } = facts;
+  findings.push(
+    ok("connection", `${flavour === "mariadb" ? "MariaDB" : "MySQL"} ${version} at ${context.address.host}`),
+  );
+  const unfit = unfitSettings(facts);
+  for (const { id, what, fix } of unfit) findings.push({ id, level: "error", what, fix });
+  if (unfit.length === 0) {
+    findings.push(ok("binlog", "the binary log holds whole rows with the names of their columns"));
+    await collect(findings, "server_id", async () => checkServer(facts, context));
+  }
+  await collect(findings, "grants", async () => {
+    const tip = await readTip(context, signal);
+    await readFiles(context, signal);
+    findings.push(ok("log", `the log ends at ${context.names.format(tip)}`));
+  });
+  findings.push(...(await grants(context, facts, signal)), expiry(facts));
+  findings.push(...(await tables(context, signal)), ...(await cascades(context, facts, signal)));
+  return findings;
+}
+
+/** From this version on MySQL logs the rows that a foreign key changes in other tables. */
+const CASCADES_LOGGED = [9, 6] as const;
+
+/** Foreign keys that change rows without a word in the log. */
+async function cascades(
+  context: SourceContext,
+  { flavour, version }: ServerFacts,
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  const [major = 0, minor = 0] = version.split(".").map((part) => Number.parseInt(part, 10));
+  const [since, sinceMinor] = CASCADES_LOGGED;
+  if (flavour === "mysql" && (major > since || (major === since && minor >= sinceMinor))) return [];
+  const rows = await context.database.rows(
+    "reading the foreign keys",
+    "SELECT constraint_schema, table_name, constraint_name, delete_rule, update_rule FROM information_schema.referential_constraints WHERE delete_rule NOT IN ('NO ACTION', 'RESTRICT') OR update_rule NOT IN ('NO ACTION', 'RESTRICT')",
+    signal,
+  );
+  return rows
+    .filter(([schema, table]) => context.captures(schema ?? "", table ?? ""))
+    .map(([schema, table, name, onDelete, onUpdate]) => ({
+      id: "cascades",
+      level: "warning" as const,
+      what: `the foreign key ${name} of ${schema}.${table} (ON DELETE ${onDelete}, ON UPDATE ${onUpdate}) changes rows that this server does not log`,
+      fix: "Delete and update the child rows by statements of the application, or read the table again after such changes: millrace snapshot start --tables.",
+    }));
+}
+
+function ok(id: string, what: string): Finding {
+  return { id, level: "ok", what, fix: null };
+}
+
+async function collect(findings: Finding[], id: string, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    const known = classify(error, "asking the server");
+    findings.push({ id, level: "error", what: `${known.code} ${known.message}`, fix: known.hint ?? null });
+  }
+}
+
+/** What the user may do, as the server lists it; roles that are not active are not in the list. */
+async function grants(context: SourceContext, facts: ServerFacts, signal: AbortSignal): Promise<readonly Finding[]> {
+  const rows = await context.database.rows("reading the user's grants", "SHOW GRANTS", signal);
+  const text = rows.map(([line]) => line ?? "").join("\n");
+  const [who] = (await context.database.rows("asking who we are", "SELECT CURRENT_USER()", signal)).at(0) ?? [];
+  const user = (who ?? "")
+    .split("@")
+    .map((part) => `'${part}'`)
+    .join("@");
+  const wanted: readonly (readonly [RegExp, string])[] = [
+    [/REPLICATION SLAVE\b/i, "REPLICATION SLAVE"],
+    facts.flavour === "mariadb"
+      ? [/BINLOG MONITOR|REPLICATION CLIENT/i, "BINLOG MONITOR"]
+      : [/REPLICATION CLIENT/i, "REPLICATION CLIENT"],
+  ];
+  const hasAll = /GRANT ALL PRIVILEGES ON \*\.\*/i.test(text);
+  const missing = hasAll ? [] : wanted.filter(([pattern]) => !pattern.test(text));
+  if (missing.length === 0) return [ok("privileges", `${user} may read the log`)];
+  return missing.map(([, name]) => ({
+    id: "privileges",
+    level: "error" as const,
+    what: `MR2113 ${user} lacks ${name}`,
+    fix: `GRANT ${name} ON *.* TO ${user};`,
+  }));
+}
+
+function expiry(facts: ServerFacts): Finding {
+  const seconds = expirySeconds(facts);
+  if (seconds === 0) return ok("expiry", "the server never deletes its log by itself");
+  const hours = Math.floor(seconds / 3600);
+  if (seconds >= EXPIRY_SECONDS_LOW) return ok("expiry", `the server keeps its log for ${hours} h`);
+  return {
+    id: "expiry",
+    level: "warning",
+    what: `the server deletes its log after ${hours} h: an outage that lasts longer is a gap`,
+    fix: `SET ${facts.flavour === "mariadb" ? "GLOBAL" : "PERSIST"} binlog_expire_logs_seconds = 604800`,
+  };
+}
+
+async function tables(context: SourceContext, signal: AbortSignal): Promise<readonly Finding[]> {
+  try {
+    const { tables: captured, refused, missing } = await selectTables(context, false, signal);
+    const findings = missing.map((name): Finding => ({
+      id: "tables",
+      level: "error",
+      what: `MR2115 the table ${name} does not exist, or the user may not read it`,
+      fix: "Correct its name in `tables` (database.table), create it first, or GRANT SELECT on it.",
+    }));
+    for (const { id, reason, fix } of refused)
+      findings.push({ id: "tables", level: isNamed(context, id) ? "error" : "warning", what: `${id}: ${reason}`, fix });
+    return [
+      ...findings,
+      ok("tables", `${captured.length} ${captured.length === 1 ? "table" : "tables"} can be captured`),
+    ];
+  } catch (error) {
+    const known = findMillraceError(error);
+    if (known === undefined) throw error;
+    return [{ id: "tables", level: "error", what: `${known.code} ${known.message}`, fix: known.hint ?? null }];
+  }
+}
+
+function isNamed({ literals }: SourceContext, id: string): boolean {
+  return literals.includes(id);
+}

@@ -1,0 +1,87 @@
+/** The source's own keys of the configuration, and its factory. */
+import { createHash } from "node:crypto";
+import * as z from "zod";
+import type { SourceContext as FactoryContext, SourceFactory } from "../../../src/core/connector.ts";
+import { type Logger, SILENT } from "../../../src/core/telemetry.ts";
+import { TableSelection } from "../../../src/core/table-selection.ts";
+import { parseMysqlUrl } from "../url.ts";
+import type { SourceContext } from "./context.ts";
+import { Host } from "./host.ts";
+import { Marks } from "./marks.ts";
+import { LogNames } from "./position.ts";
+import { ReadTransactions } from "./read-transactions.ts";
+
+const SERVER_ID_MAX = 0xffff_ffff;
+
+export const sourceDefinition = z.object({
+  url: z
+    .string()
+    .regex(/^(mysql|mariadb):\/\//, { error: "expected mysql://user:password@host:port/database" })
+    .describe(
+      "mysql://user:password@host:port/database of the server itself; parameters ssl-mode, ssl-ca, ssl-cert, ssl-key. Without `tables` the database is what is captured; without either, all.",
+    ),
+  serverId: z
+    .int()
+    .min(1)
+    .max(SERVER_ID_MAX)
+    .optional()
+    .describe("The server_id under which the log is read: no replica may have it. Default: made of the name."),
+});
+
+export type MysqlSourceOptions = z.output<typeof sourceDefinition>;
+
+export const sourceFactory: SourceFactory<MysqlSourceOptions> = {
+  create: async (context, log) => {
+    const { MysqlSource } = await import("./source.ts");
+    return new MysqlSource(await contextOf(context, log));
+  },
+  check: async (context, signal) => {
+    const { check } = await import("./check.ts");
+    const own = await contextOf(context, SILENT);
+    try {
+      return await check(own, signal);
+    } finally {
+      await own.database.close();
+    }
+  },
+};
+
+async function contextOf(context: FactoryContext<MysqlSourceOptions>, logger: Logger): Promise<SourceContext> {
+  const { Database } = await import("./database.ts");
+  const { daemon, folder, options, tables } = context;
+  const address = parseMysqlUrl(options.url, folder);
+  const selection = new TableSelection(tables);
+  const system = new Set(["mysql", "sys", "information_schema", "performance_schema"]);
+  const isOwn = (schema: string): boolean =>
+    !system.has(schema) && (tables.length > 0 || address.database === "" || schema === address.database);
+  const marks = new Marks();
+  const host = new Host(() => marks.elsewhere());
+  return {
+    address,
+    host,
+    database: new Database({ address, host }),
+    serverId: options.serverId ?? serverIdOf(daemon),
+    names: new LogNames("binlog"),
+    marks,
+    read: new ReadTransactions(),
+    markPrefix: `millrace/${daemon}`,
+    captures: (schema, table) => isOwn(schema) && selection.matches(schema, table),
+    isLiteral: (schema, table) => selection.isLiteral(schema, table),
+    literals: selection.literals,
+    chosenKey: context.chosenKey ?? (() => null),
+    zeroDates: context.zeroDates ?? (() => "null"),
+    metZeroDates: { count: 0 },
+    logger,
+    log: undefined,
+    landmark: undefined,
+    files: [],
+    withoutIds: new Set(),
+    closed: undefined,
+    acknowledged: 0n,
+  };
+}
+
+/** Beyond the small numbers that people give to their servers. */
+function serverIdOf(daemon: string): number {
+  return (createHash("sha256").update(`millrace/${daemon}`).digest().readUInt32BE(0) | 0x1000_0000) >>> 0;
+}

@@ -1,0 +1,117 @@
+/** The ordinary connection beside the stream: catalogue, places of the log, settings. */
+import { within as waitWithin } from "../../../src/core/deadline.ts";
+import type { MysqlAddress } from "../url.ts";
+import { aborted, classify, errorNumber, sourceError } from "./errors.ts";
+import { Session } from "./driver.ts";
+import type { Host } from "./host.ts";
+
+const QUERY_TIMEOUT_MS = 60_000;
+
+/** What every connection of ours is told: values are read as the row path writes them. */
+export const SESSION_SQL =
+  "SET SESSION time_zone = '+00:00', sql_mode = 'NO_BACKSLASH_ESCAPES', net_write_timeout = 3600, net_read_timeout = 3600, " +
+  "wait_timeout = 28800, lock_wait_timeout = 10, character_set_results = 'utf8mb4', transaction_isolation = 'REPEATABLE-READ'";
+
+/** Where connections lead, and the server where they have to end. */
+export interface Target {
+  readonly address: MysqlAddress;
+  readonly host: Host;
+}
+
+export async function openSession({ address, host }: Target, signal: AbortSignal): Promise<Session> {
+  const session = await Session.open(address, signal);
+  try {
+    await within(prepare(session), "preparing a connection", signal);
+    await host.check(session, signal);
+    return session;
+  } catch (error) {
+    session.destroy();
+    throw classify(error, "preparing a connection");
+  }
+}
+
+const UNKNOWN_VARIABLE = 1193;
+
+async function prepare(session: Session): Promise<void> {
+  try {
+    await session.query(SESSION_SQL);
+  } catch (error) {
+    if (errorNumber(error) !== UNKNOWN_VARIABLE) throw error;
+    // MariaDB before 11.1 knows the isolation by its old name.
+    await session.query(SESSION_SQL.replace("transaction_isolation", "tx_isolation"));
+  }
+}
+
+/** Made when first used and again after it broke; statements queue on it, so it is for short ones that stand alone. */
+export class Database {
+  readonly #target: Target;
+  #connecting: Promise<Session> | undefined;
+  #before: Promise<unknown> = Promise.resolve();
+
+  constructor(target: Target) {
+    this.#target = target;
+  }
+
+  async rows(doing: string, sql: string, signal: AbortSignal): Promise<(string | null)[][]> {
+    return await this.#inTurn(doing, () => this.#run(doing, sql, signal), signal);
+  }
+
+  /** The next statement goes by another connection. Those in flight end first: one that is cut off would wait for ever. */
+  async renew(signal: AbortSignal): Promise<void> {
+    await this.#inTurn("renewing the connection", () => this.close(), signal);
+  }
+
+  async #inTurn<T>(doing: string, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    const turn = this.#before;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#before = turn.then(() => promise);
+    try {
+      await within(turn, doing, signal);
+      return await work();
+    } finally {
+      resolve();
+    }
+  }
+
+  async #run(doing: string, sql: string, signal: AbortSignal): Promise<(string | null)[][]> {
+    let session: Session | undefined;
+    try {
+      session = await this.#session(signal);
+      return await within(session.query(sql), doing, signal);
+    } catch (error) {
+      // Whatever is not an answer of the server leaves the connection in an unknown state.
+      if (errorNumber(error) === undefined) await this.close();
+      throw classify(error, doing);
+    }
+  }
+
+  async #session(signal: AbortSignal): Promise<Session> {
+    const known = this.#connecting;
+    if (known !== undefined) {
+      const session = await known.catch(() => undefined);
+      if (session?.isBroken === false) return session;
+    }
+    const connecting = openSession(this.#target, signal);
+    this.#connecting = connecting;
+    return await connecting;
+  }
+
+  /** Closes the connection; the next use opens another. */
+  async close(): Promise<void> {
+    const connecting = this.#connecting;
+    this.#connecting = undefined;
+    // A connection that was never made needs no end.
+    (await connecting?.catch(() => undefined))?.destroy();
+  }
+}
+
+export function within<T>(
+  work: Promise<T>,
+  doing: string,
+  signal: AbortSignal,
+  timeoutMs = QUERY_TIMEOUT_MS,
+): Promise<T> {
+  const late = () =>
+    sourceError("MR2121", "retryable", `the source did not answer for ${timeoutMs / 1000} s while ${doing}`);
+  return waitWithin(work, { signal, timeoutMs, stopped: () => aborted(doing), late });
+}

@@ -1,0 +1,234 @@
+/**
+ * What is used of mysql2 beyond its types: it runs any object with `execute` as a command, and hands it each packet as it
+ * lies in the receive buffer. That is no promised interface, so the version is pinned and the shape is looked at when a
+ * connection is made.
+ */
+import { checkServerIdentity, type TLSSocket } from "node:tls";
+import { type Connection, createConnection } from "mysql2";
+import type { MillraceError } from "../../../src/core/errors.ts";
+import { INSECURE_REFUSED } from "../tls-errors.ts";
+import type { MysqlAddress } from "../url.ts";
+import { aborted, classify, sourceError } from "./errors.ts";
+
+/** A packet without its header lies from `start` + 4 to `end`; valid until `execute` returns. */
+export interface Packet {
+  readonly buffer: Buffer;
+  readonly start: number;
+  readonly end: number;
+  isError(): boolean;
+  asError(encoding: string): Error;
+}
+
+export const PACKET_HEADER_BYTES = 4;
+
+export interface Command {
+  /** Called without a packet to send the request, then with each packet; true: the command is over. */
+  execute(packet: Packet | undefined, connection: PacketWriter): boolean;
+  /** The connection broke while the command ran. */
+  onResult(error: Error): void;
+}
+
+export interface PacketWriter {
+  _resetSequenceId(): void;
+  writePacket(packet: object): void;
+  /** Given what the socket brings; another may be set in its place. */
+  packetParser: BytesParser;
+}
+
+export interface BytesParser {
+  execute(chunk: Buffer): void;
+}
+
+interface CommandRunner {
+  addCommand(command: Command): void;
+  pause(): void;
+  resume(): void;
+  stream: { destroy(): void };
+}
+
+/** One connection to the server: its statements, its commands, its end. */
+export class Session {
+  readonly #connection: Connection;
+  readonly #runner: CommandRunner;
+  #broken: Error | undefined;
+  #onBroken: ((error: Error) => void) | undefined;
+
+  private constructor(connection: Connection, runner: CommandRunner) {
+    this.#connection = connection;
+    this.#runner = runner;
+    connection.on("error", (error) => {
+      this.#broken ??= error;
+      this.#onBroken?.(error);
+    });
+    connection.on("end", () => {
+      this.#broken ??= lost();
+      this.#onBroken?.(this.#broken);
+    });
+  }
+
+  static async open(address: MysqlAddress, signal: AbortSignal): Promise<Session> {
+    if (signal.aborted) throw aborted("connecting to the source");
+    if (address.sslMode !== "PREFERRED") return await begin(address, address.sslMode !== "DISABLED", signal);
+    try {
+      return await begin(address, true, signal);
+    } catch (error) {
+      if (!isWithoutTls(error)) throw error;
+      return await begin(address, false, signal);
+    }
+  }
+
+  static made(connection: Connection): Session {
+    if (!isRunner(connection)) throw new Error("this version of the driver runs no commands");
+    return new Session(connection, connection);
+  }
+
+  get isBroken(): boolean {
+    return this.#broken !== undefined;
+  }
+
+  /** Called once when the connection breaks; a later one replaces it. */
+  onBroken(handler: ((error: Error) => void) | undefined): void {
+    this.#onBroken = handler;
+  }
+
+  /** The rows of a statement, every value as the text that the server sent. */
+  query(sql: string): Promise<(string | null)[][]> {
+    return new Promise((resolve, reject) => {
+      this.#connection.query({ sql, rowsAsArray: true, typeCast: (field) => field.string("utf8") }, (error, rows) => {
+        if (error !== null) reject(error);
+        else resolve(textRows(rows));
+      });
+    });
+  }
+
+  run(command: Command): void {
+    if (this.#broken !== undefined) command.onResult(this.#broken);
+    else this.#runner.addCommand(command);
+  }
+
+  pause(): void {
+    this.#runner.pause();
+  }
+
+  resume(): void {
+    this.#runner.resume();
+  }
+
+  /** Ends it without waiting for the server. */
+  destroy(): void {
+    this.#onBroken = undefined;
+    this.#broken ??= lost();
+    this.#connection.destroy();
+    this.#runner.stream.destroy();
+  }
+}
+
+function lost(): Error {
+  return sourceError("MR2110", "retryable", "the server closed the connection");
+}
+
+function isRunner(connection: object): connection is CommandRunner {
+  return (
+    "addCommand" in connection &&
+    typeof connection.addCommand === "function" &&
+    "pause" in connection &&
+    typeof connection.pause === "function" &&
+    "resume" in connection &&
+    typeof connection.resume === "function" &&
+    "packetParser" in connection &&
+    "stream" in connection
+  );
+}
+
+async function begin(address: MysqlAddress, encrypted: boolean, signal: AbortSignal): Promise<Session> {
+  const connection = createConnection({
+    host: address.host,
+    port: address.port,
+    user: address.user,
+    password: address.password,
+    ...(address.database === "" ? {} : { database: address.database }),
+    charset: "utf8mb4",
+    connectTimeout: address.connectTimeoutMs,
+    supportBigNumbers: true,
+    bigNumberStrings: true,
+    dateStrings: true,
+    // Statements go out as they are: see text-query.ts.
+    flags: ["-CLIENT_QUERY_ATTRIBUTES"],
+    ...(encrypted ? { ssl: tlsOf(address) } : {}),
+  });
+  if (encrypted && address.sslMode === "VERIFY_IDENTITY") compareNames(connection, address.host);
+  const opened = Promise.withResolvers<void>();
+  const stop = (): void => {
+    connection.destroy();
+    // What still arrives would be taken for a packet out of order, and complained of on the console.
+    if (isRunner(connection)) connection.stream.destroy();
+    opened.reject(aborted("connecting to the source"));
+  };
+  signal.addEventListener("abort", stop, { once: true });
+  try {
+    connection.once("connect", () => opened.resolve());
+    connection.once("error", opened.reject);
+    connection.once("end", () => opened.reject(lost()));
+    await opened.promise;
+    return Session.made(connection);
+  } catch (error) {
+    connection.on("error", () => {
+      // It is given up; what else goes wrong with it says nothing new.
+    });
+    connection.destroy();
+    if (signal.aborted) throw aborted("connecting to the source");
+    throw encrypted ? classify(error, "connecting") : refusedInClear(classify(error, "connecting"));
+  } finally {
+    signal.removeEventListener("abort", stop);
+  }
+}
+
+/** MariaDB that insists on TLS (require_secure_transport) refuses a login without it as it does a wrong password. */
+function refusedInClear(known: MillraceError): MillraceError {
+  if (known.code !== "MR2111") return known;
+  const hint = `${known.hint} MariaDB says the same where it insists on TLS. ${INSECURE_REFUSED.fix}`;
+  return sourceError("MR2111", known.kind, known.message, hint, known.cause);
+}
+
+function tlsOf({ sslMode, authority, certificate, key }: MysqlAddress): object {
+  const isVerified = sslMode === "VERIFY_CA" || sslMode === "VERIFY_IDENTITY";
+  return {
+    rejectUnauthorized: isVerified,
+    ...(authority === undefined ? {} : { ca: authority }),
+    ...(certificate === undefined ? {} : { cert: certificate }),
+    ...(key === undefined ? {} : { key }),
+  };
+}
+
+/**
+ * Before anything is told to the server. The driver has a comparison of its own, which takes `localhost` for the name of every
+ * host that is given by its address.
+ */
+function compareNames(connection: Connection, host: string): void {
+  if (!isEncrypting(connection)) throw new Error("this version of the driver begins TLS in another way");
+  const startTls = connection.startTLS.bind(connection);
+  connection.startTLS = (onSecure) =>
+    startTls((error) => onSecure(error ?? checkServerIdentity(host, connection.stream.getPeerCertificate())));
+}
+
+interface Encrypting {
+  startTLS(onSecure: (error?: Error) => void): void;
+  stream: Pick<TLSSocket, "getPeerCertificate">;
+}
+
+function isEncrypting(connection: object): connection is Encrypting {
+  return "startTLS" in connection && typeof connection.startTLS === "function" && "stream" in connection;
+}
+
+/** The server, as its handshake says, has no TLS: that is another thing than one that fails. */
+function isWithoutTls(error: unknown): boolean {
+  const cause = error instanceof Error ? error.cause : undefined;
+  return cause instanceof Error && "code" in cause && cause.code === "HANDSHAKE_NO_SSL_SUPPORT";
+}
+
+function textRows(rows: unknown): (string | null)[][] {
+  if (!Array.isArray(rows)) return [];
+  return rows.map((row) =>
+    Array.isArray(row) ? row.map((value: unknown) => (typeof value === "string" ? value : null)) : [],
+  );
+}

@@ -1,0 +1,226 @@
+/** What can go wrong between us and a MySQL or MariaDB server; what can be wrong with its log's bytes is in ../errors.ts. */
+import {
+  MillraceError,
+  type ErrorCode,
+  type ErrorKind,
+  type ErrorPages,
+  findMillraceError,
+} from "../../../src/core/errors.ts";
+
+import type { TlsFailure } from "../../../src/tls/failure.ts";
+import { handshakeFailure, INSECURE_REFUSED } from "../tls-errors.ts";
+
+export const BEGIN_ANEW =
+  "`millrace recover` begins at a new position, compares the sinks with the source and reads only the rows that differ.";
+
+/** After these nothing but a new position helps. */
+export const LOSSES: ReadonlySet<ErrorCode> = new Set(["MR2116", "MR2117", "MR2118", "MR2123", "MR2124"]);
+
+export const pages: ErrorPages = {
+  MR2110: {
+    title: "Source can't be reached",
+    cause: "The MySQL or MariaDB server does not answer under `source.url`, or the connection broke.",
+    remedy: "It is tried again by itself. Where that lasts, look whether the server runs and can be reached from here.",
+  },
+  MR2111: {
+    title: "Source refuses the login",
+    cause: "User, password or database of `source.url` are not the server's, or the user may not come from this host.",
+    remedy:
+      "Check them by the `mysql` client with the same URL's parts. Special characters in a URL are percent-encoded.",
+  },
+  MR2112: {
+    title: "Source and Millrace do not agree on TLS",
+    cause:
+      "The server insists on TLS and `source.url` turns it off, the other way round, or its certificate is not trusted.",
+    remedy: "Set ssl-mode (DISABLED, PREFERRED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY) and ssl-ca in `source.url`.",
+  },
+  MR2113: {
+    title: "Privilege is missing at the source",
+    cause: "The user of `source.url` may not do what the message names.",
+    remedy: "Run the GRANT that the message names.",
+  },
+  MR2114: {
+    title: "Server's settings do not fit",
+    cause: "The binary log is off, or does not hold whole rows with the names of their columns.",
+    remedy:
+      "log_bin on, binlog_format = ROW, binlog_row_image = FULL, binlog_row_metadata = FULL; sessions that were open before keep their own.",
+  },
+  MR2115: {
+    title: "Table can't be captured",
+    cause: "A table that `tables` names has no key, is no base table, or does not exist.",
+    remedy: "Give it a primary key, or a unique index over NOT NULL columns; or take it out of `tables`.",
+  },
+  MR2116: {
+    title: "Log has been purged behind us",
+    cause:
+      "The server has deleted files of its binary log that were not read yet: changes are missing and can't be had.",
+    remedy: `Raise binlog_expire_logs_seconds. ${BEGIN_ANEW}`,
+  },
+  MR2117: {
+    title: "Log is another one than before",
+    cause:
+      "The server is not the one whose positions are stored, or its log was reset (RESET BINARY LOGS AND GTIDS, RESET MASTER, a restored data directory): the same file names may stand for other changes. Another host of the same replication set is gone on in where its GTIDs show that it has all that was read, and nothing in between; the message says what is missing.",
+    remedy: `Point \`source.url\` at the server of before. If it is meant to be this one: ${BEGIN_ANEW}`,
+  },
+  MR2118: {
+    title: "Stored position lies beyond the log",
+    cause: "The sinks hold changes that the server's log does not: it lost them, or is another one.",
+    remedy: `Point \`source.url\` at the server that has them. If they are lost: ${BEGIN_ANEW}`,
+  },
+  MR2119: {
+    title: "Somebody else reads under our server id",
+    cause: "Each reader of a binary log needs a server_id of its own; two with one id put each other out.",
+    remedy: "Give `source.serverId` a number that no replica, no other Millrace and not the server itself has.",
+  },
+  MR2120: {
+    title: "Log holds a statement in place of rows",
+    cause:
+      "A session wrote with binlog_format STATEMENT or MIXED (or another way round the row format): which rows a statement changed can't be told from it.",
+    remedy: "Find who sets binlog_format in their session and let them stop; then begin anew behind the place.",
+  },
+  MR2121: {
+    title: "Source does not answer",
+    cause: "The server sent nothing for too long, not even the heartbeats that were asked for.",
+    remedy: "It is tried again by itself.",
+  },
+  MR2122: {
+    title: "Table was altered while it was read",
+    cause: "Rows that are read beside the stream must have the shape that the stream is at.",
+    remedy: "It is read again by itself.",
+  },
+  MR2123: {
+    title: "Transaction can't be followed",
+    cause:
+      "The log takes back rows of a transaction that was too large to be kept until its end (12 MB where that is to be feared, else 512 kB), or XA transactions that are prepared and wait for their outcome are too large to be kept (12 MB each, 32 MB together), or one is committed whose rows lay in files of the log that are gone.",
+    remedy:
+      "Leave those tables out by `tables`, or let the application use smaller transactions, and decide those that XA RECOVER lists; then begin anew.",
+  },
+  MR2124: {
+    title: "Log has come too far",
+    cause: "The log's file number or a transaction's offset is larger than a row's version has room for.",
+    remedy: `RESET BINARY LOGS AND GTIDS (RESET MASTER) starts its numbers anew. ${BEGIN_ANEW}`,
+  },
+  MR2125: {
+    title: "Source answers with an error",
+    cause: "The server refused a statement or ended the stream for a reason that has no number of its own here.",
+    remedy: "The message has the server's error number; its manual says more. It is tried again by itself.",
+  },
+  MR2126: {
+    title: "Server is not supported",
+    cause: "Millrace needs MySQL 8.0 or newer, or MariaDB 10.5 or newer.",
+    remedy: "Upgrade the server.",
+  },
+  MR2127: {
+    title: "source.url can't be used",
+    cause: "The URL is not of the form mysql://user:password@host:port/database, or a parameter of it is wrong.",
+    remedy: "Correct it. Parameters: ssl-mode, ssl-ca, ssl-cert, ssl-key, connect_timeout (seconds).",
+  },
+  MR2128: {
+    title: "Log is another host's",
+    cause:
+      "The server is another one than the one that was read last, or its log was made anew. A running daemon goes on in it by itself where, by GTIDs, it holds all that was read (docs/decisions/0010); commands don't.",
+    remedy: "Start the daemon: it goes on there, or says by MR2117 why it can't.",
+  },
+  MR2130: {
+    title: "Connections end at different servers",
+    cause:
+      "The address of `source.url` has led one connection to another server than those before: it was switched in between, or several servers answer under it.",
+    remedy:
+      "It is compared again by itself. Where that lasts, let `source.url` name one server, or an address that leads to one at a time.",
+  },
+  MR2129: { title: "Stopped", cause: "Somebody asked Millrace to stop.", remedy: "Nothing." },
+};
+
+export function sourceError(
+  code: ErrorCode,
+  kind: ErrorKind,
+  message: string,
+  hint: string | undefined = pages[code]?.remedy,
+  cause?: unknown,
+): MillraceError {
+  return new MillraceError({ code, kind, message, hint, cause });
+}
+
+export function aborted(what: string): MillraceError {
+  return sourceError("MR2129", "aborted", `${what} was stopped`);
+}
+
+/** The server's number of an error; undefined where it is none of the server's. */
+export function errorNumber(error: unknown): number | undefined {
+  return error instanceof Error && "errno" in error && typeof error.errno === "number" && error.errno > 0
+    ? error.errno
+    : undefined;
+}
+
+const LOGIN = new Set([1045, 1044, 1049, 1698, 1251, 1130, 3118, 3955, 4151]);
+const PRIVILEGE = new Set([1227, 1142, 1143, 1370, 1401]);
+const ALTERED = new Set([1054, 1146, 1412, 1615]);
+/** Going away, too many connections, lock waits, killed: the same may work soon. */
+const PASSING = new Set([1040, 1053, 1205, 1213, 1317, 3024, 1969, 1927, 1152, 1158, 1159, 1160, 1161, 1184, 4031]);
+
+/** Turns whatever the driver threw while `doing` into a numbered error: by the server's number, or the socket's code. */
+export function classify(error: unknown, doing: string): MillraceError {
+  const known = findMillraceError(error);
+  if (known) return known;
+  if (error instanceof Error && error.name === "AbortError") return aborted(doing);
+  const number = errorNumber(error);
+  const text = error instanceof Error ? error.message : "";
+  const at = `while ${doing}`;
+  if (number === undefined) return unreachable(error, at);
+  if (number === 3159) return tls(INSECURE_REFUSED, error);
+  if (LOGIN.has(number))
+    return sourceError("MR2111", "fatal", `the source refuses the login: ${text}`, undefined, error);
+  if (PRIVILEGE.has(number))
+    return sourceError("MR2113", "fatal", `the source refuses ${at}: ${text}`, undefined, error);
+  if (ALTERED.has(number)) return sourceError("MR2122", "retryable", `a table was altered ${at}`, undefined, error);
+  if (PASSING.has(number))
+    return sourceError("MR2110", "retryable", `the source refuses for now ${at} (error ${number})`, undefined, error);
+  return sourceError("MR2125", "retryable", `the source answers with error ${number} ${at}`, undefined, error);
+}
+
+function unreachable(error: unknown, at: string): MillraceError {
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  const failure = handshakeFailure(code, error instanceof Error ? error.message : "");
+  if (failure !== undefined) return tls(failure, error);
+  const why = code === "" ? "" : ` (${code})`;
+  return sourceError("MR2110", "retryable", `the source can't be reached ${at}${why}`, undefined, error);
+}
+
+function tls({ fix, what }: TlsFailure, cause: unknown): MillraceError {
+  return sourceError("MR2112", "fatal", what, fix, cause);
+}
+
+/**
+ * Why the server ended the dump. It has one number (1236) for most of it, so the text is read, here alone; MariaDB's
+ * driver number is the same.
+ */
+export function endOfDump(error: unknown): MillraceError {
+  const text = error instanceof Error ? error.message : "";
+  if (/same server_(uuid|id)|server_id\/server_uuid/i.test(text) || /slave_uuid/i.test(text))
+    return sourceError("MR2119", "fatal", "another reader of the log has come with our server id", undefined, error);
+  if (/could not find first log file|purged/i.test(text))
+    return sourceError(
+      "MR2116",
+      "fatal",
+      "the server has purged the part of its log that comes next",
+      undefined,
+      error,
+    );
+  if (/impossible position|exceeded max_allowed_packet|bogus data|log event entry/i.test(text) || isFirstUnread(text))
+    return sourceError(
+      "MR2117",
+      "fatal",
+      "the log has no transaction where the stored position says",
+      undefined,
+      error,
+    );
+  if (errorNumber(error) === 1236)
+    return sourceError("MR2125", "retryable", "the server ended the stream (error 1236)", undefined, error);
+  return classify(error, "reading the log");
+}
+
+/** Whether the server failed at the very event it was asked to begin with: no event begins there. */
+function isFirstUnread(text: string): boolean {
+  const places = /the first event '[^']*' at (\d+), the last event read from '[^']*' at (\d+)/.exec(text);
+  return places !== null && places[1] === places[2];
+}

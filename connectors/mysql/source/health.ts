@@ -1,0 +1,39 @@
+/** What an operator should see of the log. */
+import type { LogHealth } from "../../../src/core/source.ts";
+import type { SourceContext } from "./context.ts";
+import { bytesBetween, readFiles, readTip } from "./log-state.ts";
+import { unpackPlace } from "./position.ts";
+import { expirySeconds, readServer } from "./server.ts";
+import { fileCreatedAt } from "./start.ts";
+
+/** Warned of when no more than this part of the time is left after which files are deleted. */
+const EXPIRY_NEAR = 0.5;
+
+export async function readHealth(context: SourceContext, signal: AbortSignal): Promise<LogHealth> {
+  const tip = await readTip(context, signal);
+  const from = context.acknowledged;
+  const zeroDates = context.metZeroDates.count;
+  if (from === 0n) return { tip, retainedBytes: 0, safeBytes: null, warnings: [], zeroDates };
+  const files = await readFiles(context, signal);
+  const { file } = unpackPlace(from);
+  const oldest = files.at(0)?.file ?? 0;
+  const health = { tip, retainedBytes: bytesBetween(files, from, tip), safeBytes: null, zeroDates };
+  if (file < oldest) {
+    const warning = `the server has purged its log behind us: it begins with ${context.names.file(oldest)}`;
+    return { ...health, safeSeconds: 0, warnings: [warning] };
+  }
+  const expiry = expirySeconds(await readServer(context, signal));
+  // The file that is written to is never deleted.
+  if (expiry === 0 || file === unpackPlace(tip).file) return { ...health, warnings: [] };
+  const safeSeconds = Math.max(0, expiry - (await secondsSinceClosed(context, file, signal)));
+  const isNear = safeSeconds < expiry * EXPIRY_NEAR;
+  const warning = `${context.names.file(file)}, which a sink still needs, may be deleted in ${Math.floor(safeSeconds / 60)} min: the server keeps files for ${Math.floor(expiry / 60)} min (binlog_expire_logs_seconds)`;
+  return { ...health, safeSeconds, warnings: isNear ? [warning] : [] };
+}
+
+/** By the server's clock: it goes by the time of the file's last write, and that is when the next one was begun. */
+async function secondsSinceClosed(context: SourceContext, file: number, signal: AbortSignal): Promise<number> {
+  if (context.closed?.file !== file) context.closed = { file, at: await fileCreatedAt(context, file + 1, signal) };
+  const [row] = await context.database.rows("asking for the time", "SELECT UNIX_TIMESTAMP()", signal);
+  return Math.max(0, Number(row?.[0] ?? 0) - context.closed.at);
+}

@@ -1,0 +1,65 @@
+/**
+ * Marks without a word in the log: a mark is the place where the log ended when it was made, and comes back in each stream
+ * when that has passed the place. Nothing is written to the source.
+ */
+export interface PendingMark {
+  readonly id: number;
+  /** Every transaction that was in the log at the call begins before it. */
+  readonly at: bigint;
+  /** Null: behind it the shapes of tables are looked at anew. */
+  readonly content: string | null;
+}
+
+/** Kept for a stream that begins again: more are never in use at once. */
+const KEPT_COUNT_MAX = 256;
+
+export class Marks {
+  readonly #streams = new Set<MarkReceiver>();
+  #kept: PendingMark[] = [];
+  #count = 0;
+
+  add(at: bigint, content: string | null): void {
+    const mark = { id: ++this.#count, at, content };
+    this.#kept.push(mark);
+    if (this.#kept.length > KEPT_COUNT_MAX) this.#kept.shift();
+    for (const stream of this.#streams) stream.expect(mark);
+  }
+
+  /** What this stream has given out need not be kept for the next one. */
+  given(id: number): void {
+    this.#kept = this.#kept.filter((mark) => mark.id !== id);
+  }
+
+  /**
+   * Asks where the log ends, and tells the streams that had come further when it was asked: a log that was reset ends
+   * before what they have read, and not every server tells its readers.
+   */
+  async compared(readTip: () => Promise<bigint>): Promise<bigint> {
+    const before = Array.from(this.#streams, (stream) => ({ stream, reached: stream.reached }));
+    const tip = await readTip();
+    for (const { stream, reached } of before) if (tip < reached) stream.overtaken();
+    return tip;
+  }
+
+  /** The source's address leads to another server by now. */
+  elsewhere(): void {
+    for (const stream of this.#streams) stream.overtaken();
+  }
+
+  attach(stream: MarkReceiver): void {
+    for (const mark of this.#kept) stream.expect(mark);
+    this.#streams.add(stream);
+  }
+
+  detach(stream: MarkReceiver): void {
+    this.#streams.delete(stream);
+  }
+}
+
+export interface MarkReceiver {
+  expect(mark: PendingMark): void;
+  /** Everything before it has been received. */
+  readonly reached: bigint;
+  /** The log ends before what was received: it is not the one that was read. */
+  overtaken(): void;
+}

@@ -1,0 +1,113 @@
+/** What the server is and how it is set: looked at before anything is read from it. */
+import type { SourceContext } from "./context.ts";
+import { sourceError } from "./errors.ts";
+import type { Flavour } from "./format.ts";
+
+export interface ServerFacts {
+  readonly flavour: Flavour;
+  readonly version: string;
+  /** MariaDB has none before 12. */
+  readonly uuid: string;
+  readonly serverId: number;
+  readonly variables: ReadonlyMap<string, string>;
+  /** MySQL: transactions have names of their own. MariaDB's always have. */
+  readonly hasGtids: boolean;
+}
+
+const VARIABLES = [
+  "version",
+  "version_comment",
+  "server_uuid",
+  "server_id",
+  "log_bin",
+  "log_bin_basename",
+  "binlog_format",
+  "binlog_row_image",
+  "binlog_row_metadata",
+  "binlog_checksum",
+  "gtid_mode",
+  "binlog_expire_logs_seconds",
+  "expire_logs_days",
+  "binlog_expire_logs_auto_purge",
+  "lower_case_table_names",
+  "read_only",
+];
+
+export async function readServer(context: SourceContext, signal: AbortSignal): Promise<ServerFacts> {
+  const list = VARIABLES.map((name) => `'${name}'`).join(",");
+  const sql = `SHOW GLOBAL VARIABLES WHERE variable_name IN (${list})`;
+  const rows = await context.database.rows("reading the server's settings", sql, signal);
+  const variables = new Map(rows.map(([name, value]) => [name?.toLowerCase() ?? "", value ?? ""]));
+  const version = variables.get("version") ?? "";
+  const isMariadb = /mariadb/i.test(`${version} ${variables.get("version_comment") ?? ""}`);
+  const basename = variables.get("log_bin_basename")?.replace(/^.*[/\\]/, "");
+  if (basename !== undefined && basename !== "") context.names.use(basename);
+  return {
+    flavour: isMariadb ? "mariadb" : "mysql",
+    version,
+    uuid: variables.get("server_uuid") ?? "",
+    serverId: Number(variables.get("server_id") ?? "0"),
+    variables,
+    hasGtids: variables.get("gtid_mode")?.toUpperCase().startsWith("ON") === true,
+  };
+}
+
+export interface Unfit {
+  readonly id: string;
+  readonly what: string;
+  readonly fix: string;
+}
+
+/** Settings under which changes would be lost or could not be read. */
+export function unfitSettings(facts: ServerFacts): readonly Unfit[] {
+  const unfit: Unfit[] = [];
+  const isMariadb = facts.flavour === "mariadb";
+  if (!isOn(facts, "log_bin")) {
+    unfit.push({
+      id: "log_bin",
+      what: "the server writes no binary log (log_bin is OFF)",
+      fix: "Put log_bin, and a server_id, into the server's configuration file and restart it.",
+    });
+    return unfit;
+  }
+  for (const [name, wanted] of [
+    ["binlog_format", "ROW"],
+    ["binlog_row_image", "FULL"],
+    ["binlog_row_metadata", "FULL"],
+  ] as const) {
+    const value = facts.variables.get(name) ?? "";
+    // MariaDB spells the same image FULL_NODUP, where updates leave out of the new row what did not change.
+    if (value.toUpperCase() === wanted) continue;
+    const set = isMariadb
+      ? `SET GLOBAL ${name} = '${wanted}'; and ${name} = ${wanted} in the configuration file; open sessions keep their own`
+      : `SET PERSIST ${name} = '${wanted}'; open sessions keep their own`;
+    unfit.push({
+      id: name,
+      what: `${name} is ${value === "" ? "not known to the server" : value}, not ${wanted}`,
+      fix: set,
+    });
+  }
+  return unfit;
+}
+
+export function checkServer(facts: ServerFacts, context: SourceContext): void {
+  const [major = 0, minor = 0] = facts.version.split(".").map((part) => Number.parseInt(part, 10));
+  const isTooOld = facts.flavour === "mariadb" ? major < 10 || (major === 10 && minor < 5) : major < 8;
+  if (isTooOld) throw sourceError("MR2126", "fatal", `the server is ${facts.flavour} ${facts.version}`);
+  const [first] = unfitSettings(facts);
+  if (first !== undefined) throw sourceError("MR2114", "fatal", first.what, first.fix);
+  if (facts.serverId === context.serverId) {
+    throw sourceError("MR2119", "fatal", `source.serverId ${context.serverId} is the server's own server_id`);
+  }
+}
+
+function isOn({ variables }: ServerFacts, name: string): boolean {
+  return /^(on|1)$/i.test(variables.get(name) ?? "");
+}
+
+/** Seconds after which the server deletes files of its log; 0: never. */
+export function expirySeconds({ variables }: ServerFacts): number {
+  if (/^(off|0)$/i.test(variables.get("binlog_expire_logs_auto_purge") ?? "")) return 0;
+  const seconds = Number(variables.get("binlog_expire_logs_seconds") ?? "0");
+  return seconds > 0 ? seconds : Number(variables.get("expire_logs_days") ?? "0") * 86_400;
+}

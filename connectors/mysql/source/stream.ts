@@ -1,0 +1,373 @@
+/** The change stream: one dump of the log, decoded and given out in blocks. */
+import type { Block } from "../../../src/core/block.ts";
+import { findMillraceError } from "../../../src/core/errors.ts";
+import { OneReader } from "../../../src/core/one-reader.ts";
+import type { Position } from "../../../src/core/position.ts";
+import { tableId, type TableVersion } from "../../../src/core/schema.ts";
+import type { ChangeStream, StreamOptions } from "../../../src/core/source.ts";
+import { Assembler } from "./assemble.ts";
+import type { SourceContext } from "./context.ts";
+import { Decoder, TOOK_CONTROL, TOOK_END, TOOK_PAYLOAD, TOOK_TABLE_NEEDED } from "./decoder.ts";
+import { askedOffset, Dump } from "./dump.ts";
+import { aborted, classify, sourceError } from "./errors.ts";
+import { HEARTBEAT, HEARTBEAT_V2 } from "./events.ts";
+import { type Asked, LogReader } from "./log-reader.ts";
+import { lookBack } from "./look-back.ts";
+import type { PendingMark } from "./marks.ts";
+import { unpackPlace } from "./position.ts";
+import type { PreparedTransactions } from "./prepared.ts";
+import type { StatementTarget } from "./statements.ts";
+import type { TableMap } from "./table-map.ts";
+
+/** Heartbeats are asked for every second: silence for this long means that nobody is there. */
+const SILENT_MS_MAX = 15_000;
+const WATCH_MS = 1_000;
+/** How long the server may send nothing of what its log has: after a reset MariaDB's reader waits in a file that is gone. */
+const STUCK_MS_MAX = 5_000;
+const TYPE_AT = 4;
+const NOTHING = Buffer.alloc(0);
+
+export interface StreamParts {
+  readonly context: SourceContext;
+  readonly from: Position;
+  readonly options: StreamOptions;
+  readonly serverId: number;
+  /** Null: not captured. */
+  readonly resolve: (map: TableMap, position: Position) => Promise<TableVersion | null>;
+  /** The version in force of a table that a statement names; null: not captured. */
+  readonly named: (target: StatementTarget, position: Position) => Promise<TableVersion | null>;
+  /** For looking back: nothing counts but what is prepared before this place. */
+  readonly preparedBefore?: bigint;
+}
+
+/** What became of an event: it is done; it must be taken again; or the rest of what is inside of it must be. */
+const DONE = 0;
+const AGAIN = 1;
+const INSIDE = 2;
+type Took = typeof DONE | typeof AGAIN | typeof INSIDE;
+
+interface Held {
+  readonly bytes: Buffer;
+  /** Whether the decoder is inside a compressed transaction that this event holds. */
+  isOpened: boolean;
+}
+
+export class BinlogStream implements ChangeStream {
+  readonly #parts: StreamParts;
+  readonly #assembler: Assembler;
+  readonly #decoder: Decoder;
+  readonly #reader: LogReader;
+  #dump: Dump | undefined;
+  readonly #waiting = new OneReader<Block>();
+  /** Events that came while nothing could be taken; the first of them is the one that stopped. */
+  #held: Held[] = [];
+  #resolving = false;
+  #isPaused = false;
+  #isOffering = false;
+  #marks: PendingMark[] = [];
+  /** Since when there is a mark that the stream has not come to. */
+  #expectedMs = 0;
+  #given: PendingMark[] = [];
+  #heardMs = performance.now();
+  /** When something other than a heartbeat came last. */
+  #movedMs = performance.now();
+  readonly #watch: NodeJS.Timeout;
+  #failure: unknown;
+  /** For what is read beside the stream. */
+  readonly #stopping = new AbortController();
+  #closed = false;
+
+  private constructor(parts: StreamParts) {
+    this.#parts = parts;
+    const { from, options, context } = parts;
+    this.#assembler = new Assembler(from, options.byteCountMax, () => this.#goOn());
+    this.#decoder = new Decoder(this.#assembler.target, context);
+    const { preparedBefore = null } = parts;
+    const trail = preparedBefore === null ? context.read.trail(from.commit, !options.temporary) : undefined;
+    const isMain = !options.temporary;
+    this.#reader = new LogReader(this.#assembler, this.#decoder, from, context, preparedBefore, trail, isMain);
+    this.#watch = setInterval(() => this.#lookSilent(), WATCH_MS);
+  }
+
+  static async open(parts: StreamParts, signal: AbortSignal): Promise<BinlogStream> {
+    const stream = new BinlogStream(parts);
+    try {
+      await stream.#start(signal);
+      return stream;
+    } catch (error) {
+      await stream[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  async #start(signal: AbortSignal): Promise<void> {
+    const { context, from, serverId } = this.#parts;
+    const { file, offset } = unpackPlace(from.commit);
+    const request = { file: context.names.file(file), offset: askedOffset(offset), serverId };
+    const handlers = {
+      onEvent: (bytes: Buffer, start: number, end: number) => this.#received(bytes, start, end),
+      onEnd: (error: unknown) =>
+        this.#fail(error ?? sourceError("MR2110", "retryable", "the server ended the stream of its log")),
+    };
+    this.#dump = await Dump.start(context, request, handlers, signal);
+    if (this.#isPaused) this.#dump.pause();
+    if (!this.#parts.options.temporary) context.marks.attach(this);
+  }
+
+  expect(mark: PendingMark): void {
+    if (this.#marks.length === 0) this.#expectedMs = performance.now();
+    this.#marks.push(mark);
+    this.#passMarks();
+    this.#offer();
+  }
+
+  get reached(): bigint {
+    return this.#assembler.position.commit;
+  }
+
+  overtaken(): void {
+    this.#fail(sourceError("MR2121", "retryable", "the source's log ends before what was read of it"));
+  }
+
+  next(signal: AbortSignal): Promise<Block> {
+    const block = this.#waiting.wait(signal, () => aborted("reading the stream"));
+    this.#give();
+    return block;
+  }
+
+  /** Transactions that were prepared in what has been read and are not decided. */
+  get prepared(): PreparedTransactions {
+    return this.#reader.prepared;
+  }
+
+  acknowledge(commit: bigint): void {
+    this.#parts.context.acknowledged = commit;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearInterval(this.#watch);
+    this.#parts.context.marks.detach(this);
+    this.#fail(aborted("the stream"));
+    this.#dump?.close();
+    this.#assembler.discard();
+    await this.#decoder[Symbol.asyncDispose]();
+  }
+
+  #received(bytes: Buffer, start: number, end: number): void {
+    this.#heardMs = performance.now();
+    if (this.#failure !== undefined) return;
+    if (bytes[start + TYPE_AT] !== HEARTBEAT && bytes[start + TYPE_AT] !== HEARTBEAT_V2) this.#movedMs = this.#heardMs;
+    if (this.#isBlocked()) {
+      this.#held.push({ bytes: Buffer.from(bytes.subarray(start, end)), isOpened: false });
+    } else {
+      const took = this.#take(bytes, start, end);
+      const isOpened = took === INSIDE;
+      // What is inside of it is the decoder's by then.
+      if (took !== DONE)
+        this.#held.push({ bytes: isOpened ? NOTHING : Buffer.from(bytes.subarray(start, end)), isOpened });
+    }
+    if (this.#isBlocked()) this.#pause();
+    this.#offer();
+  }
+
+  #isBlocked(): boolean {
+    return this.#resolving || this.#held.length > 0 || this.#assembler.isFull;
+  }
+
+  #take(bytes: Buffer, start: number, end: number): Took {
+    const took = this.#decoder.take(bytes, start, end);
+    this.#reader.outer(this.#decoder.header);
+    if (took === TOOK_PAYLOAD) return this.#takeInner();
+    if (took === TOOK_TABLE_NEEDED) return this.#needTable(AGAIN);
+    if (took === TOOK_CONTROL) {
+      this.#reader.sighted();
+      const asked = this.#reader.control();
+      if (asked !== null) {
+        this.#resolving = true;
+        void this.#answer(asked);
+        return DONE;
+      }
+    }
+    this.#ended();
+    return DONE;
+  }
+
+  /** The rest of a compressed transaction, as far as there is room and its tables are known. */
+  #takeInner(): Took {
+    for (;;) {
+      if (this.#assembler.isFull) return INSIDE;
+      const took = this.#decoder.takeInner();
+      if (took === TOOK_END) {
+        // There may be more of it than was unpacked; the event is done when there is not.
+        this.#resolving = true;
+        void this.#unpackMore();
+        return INSIDE;
+      }
+      if (took === TOOK_TABLE_NEEDED) return this.#needTable(INSIDE);
+      if (took === TOOK_CONTROL) this.#reader.control();
+      this.#reader.cutIfLarge();
+    }
+  }
+
+  async #unpackMore(): Promise<void> {
+    try {
+      const more = await this.#decoder.nextPart();
+      if (!more) {
+        this.#held.shift();
+        if (this.#failure === undefined) this.#ended();
+      }
+    } catch (error) {
+      this.#fail(error);
+    }
+    this.#resolving = false;
+    this.#goOn();
+  }
+
+  #ended(): void {
+    this.#reader.ended();
+    this.#passMarks();
+  }
+
+  #needTable(took: Took): Took {
+    this.#resolving = true;
+    void this.#lookUp(this.#decoder.needed!);
+    return took;
+  }
+
+  async #lookUp(map: TableMap): Promise<void> {
+    try {
+      const { position } = this.#assembler;
+      map.version = await (this.#reader.isWanted ? this.#parts.resolve(map, position) : null);
+    } catch (error) {
+      this.#fail(error);
+    }
+    this.#resolving = false;
+    this.#goOn();
+  }
+
+  async #answer(asked: Asked): Promise<void> {
+    try {
+      if (asked.kind === "truncate") {
+        const table = await this.#parts.named(asked.target, this.#assembler.position);
+        if (this.#failure === undefined) this.#reader.truncated(table);
+      } else if (asked.kind === "unlogged") {
+        const { onUnloggedRows } = this.#parts.options;
+        for (const { schema, table } of asked.targets) await onUnloggedRows?.(tableId(schema, table));
+        if (this.#failure === undefined) this.#reader.defined();
+      } else {
+        const { position } = this.#assembler;
+        const open = (parts: StreamParts, signal: AbortSignal): Promise<BinlogStream> =>
+          BinlogStream.open(parts, signal);
+        const { signal } = this.#stopping;
+        await lookBack(open, this.#parts, this.#reader.prepared, position, asked.name, signal);
+        if (this.#failure === undefined) this.#reader.found(asked.name);
+      }
+      this.#ended();
+    } catch (error) {
+      this.#fail(error);
+    }
+    this.#resolving = false;
+    this.#goOn();
+  }
+
+  /** Takes what was held back, and reads on where all of it is done. */
+  #goOn(): void {
+    if (this.#resolving || this.#failure !== undefined) {
+      this.#offer();
+      return;
+    }
+    try {
+      for (let held = this.#held[0]; held !== undefined; held = this.#held[0]) {
+        const took = held.isOpened ? this.#takeInner() : this.#take(held.bytes, 0, held.bytes.length);
+        if (took !== DONE) {
+          held.isOpened = took === INSIDE;
+          break;
+        }
+        this.#held.shift();
+        if (this.#resolving || this.#assembler.isFull) break;
+      }
+    } catch (error) {
+      this.#fail(error);
+    }
+    if (!this.#isBlocked()) this.#resume();
+    this.#offer();
+  }
+
+  #passMarks(): void {
+    if (this.#marks.length === 0 || this.#assembler.inTransaction) return;
+    const { commit } = this.#assembler.position;
+    const passed = this.#marks.filter((mark) => mark.at <= commit);
+    if (passed.length === 0) return;
+    this.#marks = this.#marks.filter((mark) => mark.at > commit);
+    for (const mark of passed) {
+      if (mark.content === null) {
+        this.#decoder.maps.forgetVersions();
+        this.#parts.context.marks.given(mark.id);
+      } else {
+        this.#assembler.message(this.#parts.context.markPrefix, mark.content);
+        this.#given.push(mark);
+      }
+    }
+  }
+
+  #pause(): void {
+    if (this.#isPaused) return;
+    this.#isPaused = true;
+    this.#dump?.pause();
+  }
+
+  #resume(): void {
+    if (!this.#isPaused) return;
+    this.#isPaused = false;
+    this.#heardMs = performance.now();
+    this.#movedMs = this.#heardMs;
+    this.#dump?.resume();
+  }
+
+  /** Gives the waiting reader what there is, when what has been received by now is decoded. */
+  #offer(): void {
+    if (!this.#waiting.waits || this.#isOffering) return;
+    if (this.#assembler.hasFull) {
+      this.#give();
+      return;
+    }
+    this.#isOffering = true;
+    setImmediate(() => {
+      this.#isOffering = false;
+      this.#give();
+    });
+  }
+
+  #give(): void {
+    if (!this.#waiting.waits) return;
+    const block = this.#closed ? undefined : this.#assembler.take();
+    if (block !== undefined) {
+      // What has been given out need not come again in the next stream.
+      for (const { id } of this.#given.splice(0, block.messages.length)) this.#parts.context.marks.given(id);
+      this.#waiting.give(block);
+    } else if (this.#failure !== undefined) {
+      this.#waiting.fail(this.#failure);
+    }
+  }
+
+  #lookSilent(): void {
+    if (this.#isPaused) return;
+    const nowMs = performance.now();
+    if (nowMs - this.#heardMs >= SILENT_MS_MAX) {
+      this.#fail(sourceError("MR2121", "retryable", `the source has sent nothing for ${SILENT_MS_MAX / 1000} s`));
+    } else if (this.#marks.length > 0 && nowMs - Math.max(this.#movedMs, this.#expectedMs) >= STUCK_MS_MAX) {
+      this.#fail(sourceError("MR2121", "retryable", "the source does not send what its log has"));
+    }
+  }
+
+  #fail(error: unknown): void {
+    if (this.#failure !== undefined) return;
+    this.#failure = findMillraceError(error) ?? classify(error, "reading the log");
+    clearInterval(this.#watch);
+    this.#stopping.abort();
+    this.#dump?.close();
+    this.#offer();
+  }
+}

@@ -1,0 +1,39 @@
+/** What went wrong with TLS between us and a server, and its fix in the words of the URL. */
+import { certificateFailures, isTlsCode, tlsCodeOf, type TlsFailure } from "../../src/tls/failure.ts";
+
+const OWN_REFUSED: TlsFailure = {
+  what: "the server does not accept the client's certificate",
+  fix: "Set ssl-cert and ssl-key in the url to a certificate that is signed by an authority in the server's ssl_ca.",
+};
+
+const FAILURES: Readonly<Record<string, TlsFailure>> = {
+  ...certificateFailures({
+    untrusted:
+      "Set ssl-ca in the url to the PEM file of the authority that signed it (a self-signed certificate is its own).",
+    expired: "Renew the certificate on the server (ssl_cert), then ALTER INSTANCE RELOAD TLS (MariaDB: FLUSH SSL).",
+    otherName:
+      "Name the server in the url as its certificate does, or have one issued for this name; ssl-mode=VERIFY_CA checks the authority alone.",
+  }),
+  ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: OWN_REFUSED,
+  ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: OWN_REFUSED,
+};
+
+export const INSECURE_REFUSED: TlsFailure = {
+  what: "the server insists on TLS (require_secure_transport)",
+  fix: "Set ssl-mode=REQUIRED, or stronger, in the url.",
+};
+
+const NONE: TlsFailure = {
+  what: "the server does not speak TLS",
+  fix: "Give the server a certificate (ssl_cert, ssl_key); or, where the network is trusted, set ssl-mode=PREFERRED or ssl-mode=DISABLED in the url.",
+};
+
+/** The driver gives every failure of the handshake a code of its own, and keeps of Node's nothing but the sentence. */
+export function handshakeFailure(code: string, text: string): TlsFailure | undefined {
+  if (code === "HANDSHAKE_NO_SSL_SUPPORT") return NONE;
+  const own = code === "HANDSHAKE_SSL_ERROR" ? (tlsCodeOf(text) ?? code) : code;
+  const known = FAILURES[own];
+  if (known !== undefined) return known;
+  if (code !== "HANDSHAKE_SSL_ERROR" && !isTlsCode(code)) return undefined;
+  return { what: `TLS failed (${own})`, fix: "Check ssl-mode, ssl-ca, ssl-cert and ssl-key in the url." };
+}

@@ -1,0 +1,92 @@
+/** Addresses of MySQL and MariaDB servers: mysql://user:password@host:port/database?ssl-mode=VERIFY_IDENTITY&ssl-ca=ca.pem */
+import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
+import type { MillraceError } from "../../src/core/errors.ts";
+import { sourceError } from "./source/errors.ts";
+
+/** The modes of the `mysql` client, with its meaning. */
+const SSL_MODES = ["DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY"] as const;
+export type SslMode = (typeof SSL_MODES)[number];
+
+export interface MysqlAddress {
+  readonly host: string;
+  readonly port: number;
+  readonly user: string;
+  readonly password: string;
+  /** Empty: none. */
+  readonly database: string;
+  readonly sslMode: SslMode;
+  /** PEM texts. */
+  readonly authority: string | undefined;
+  readonly certificate: string | undefined;
+  readonly key: string | undefined;
+  readonly connectTimeoutMs: number;
+}
+
+const DEFAULT_PORT = 3306;
+const CONNECT_TIMEOUT_MS = 15_000;
+const KNOWN = new Set(["ssl-mode", "ssl-ca", "ssl-cert", "ssl-key", "connect_timeout"]);
+
+/** Paths of files are relative to `folder`. No message of an error repeats the URL: it may hold a password. */
+export function parseMysqlUrl(text: string, folder: string): MysqlAddress {
+  let url: URL;
+  try {
+    url = new URL(text.replace(/^mariadb:/, "mysql:"));
+  } catch {
+    throw wrong("it is not of the form mysql://user:password@host:port/database (special characters percent-encoded)");
+  }
+  for (const name of url.searchParams.keys()) {
+    if (!KNOWN.has(name))
+      throw wrong(`its parameter ${JSON.stringify(name)} is not known; known are ${[...KNOWN].join(", ")}`);
+  }
+  const parameter = (name: string): string | undefined => url.searchParams.get(name) ?? undefined;
+  const authority = pem(parameter("ssl-ca"), "ssl-ca", folder);
+  return {
+    host: url.hostname === "" ? "localhost" : decode(url.hostname, "host").replaceAll(/^\[|\]$/g, ""),
+    port: url.port === "" ? DEFAULT_PORT : Number(url.port),
+    user: decode(url.username, "user"),
+    password: decode(url.password, "password"),
+    database: decode(url.pathname.replace(/^\//, ""), "database"),
+    sslMode: modeOf(parameter("ssl-mode"), authority !== undefined),
+    authority,
+    certificate: pem(parameter("ssl-cert"), "ssl-cert", folder),
+    key: pem(parameter("ssl-key"), "ssl-key", folder),
+    connectTimeoutMs: timeoutOf(parameter("connect_timeout")),
+  };
+}
+
+function modeOf(text: string | undefined, hasAuthority: boolean): SslMode {
+  if (text === undefined) return hasAuthority ? "VERIFY_CA" : "PREFERRED";
+  const mode = SSL_MODES.find((known) => known === text.toUpperCase().replaceAll("-", "_"));
+  if (mode === undefined) throw wrong(`its ssl-mode is none of ${SSL_MODES.join(", ")}`);
+  return mode;
+}
+
+function timeoutOf(text: string | undefined): number {
+  if (text === undefined) return CONNECT_TIMEOUT_MS;
+  const seconds = Number(text);
+  if (!Number.isInteger(seconds) || seconds < 1) throw wrong("its connect_timeout is not a number of seconds");
+  return seconds * 1000;
+}
+
+function pem(path: string | undefined, name: string, folder: string): string | undefined {
+  if (path === undefined || path === "") return undefined;
+  try {
+    return readFileSync(resolve(folder, path), "utf8");
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? String(error.code) : "unknown";
+    throw wrong(`its ${name} can't be read (${code})`);
+  }
+}
+
+function decode(text: string, what: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw wrong(`its ${what} has a % that is not followed by two hexadecimal digits (a literal % is written %25)`);
+  }
+}
+
+function wrong(what: string): MillraceError {
+  return sourceError("MR2127", "fatal", `source.url can't be used: ${what}`);
+}

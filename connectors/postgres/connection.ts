@@ -1,0 +1,164 @@
+import { Socket, type SocketConstructorOpts } from "node:net";
+import { Duplex } from "node:stream";
+import type { ConnectionOptions } from "node:tls";
+import { Client, type ClientConfig } from "pg";
+import { aborted, classify, sourceError } from "./errors.ts";
+import type { PostgresAddress } from "./url.ts";
+
+/**
+ * What every session of ours runs under, whatever the role's and the database's settings say (startup options come after
+ * them). The first seven fix the text form of values and of type names, also in a walsender, whose output functions use its
+ * own session's settings; array_nulls and xmloption fix how texts are read. row_security=off makes the server
+ * refuse a read that a policy would narrow, in place of hiding rows.
+ */
+const SESSION_SETTINGS: readonly (readonly [string, string])[] = [
+  ["DateStyle", "ISO"],
+  ["IntervalStyle", "postgres"],
+  ["TimeZone", "UTC"],
+  ["extra_float_digits", "1"],
+  ["bytea_output", "hex"],
+  ["lc_monetary", "C"],
+  ["quote_all_identifiers", "off"],
+  ["array_nulls", "on"],
+  ["xmloption", "content"],
+  ["client_encoding", "UTF8"],
+  ["standard_conforming_strings", "on"],
+  ["search_path", "pg_catalog"],
+  ["row_security", "off"],
+  ["statement_timeout", "0"],
+  ["lock_timeout", "0"],
+  ["idle_in_transaction_session_timeout", "0"],
+  ["idle_session_timeout", "0"],
+  ["default_transaction_read_only", "off"],
+  // A mark must come back although a synchronous standby is away.
+  ["synchronous_commit", "local"],
+  // A publication that is missing is told by a warning alone from Postgres 18 on.
+  ["client_min_messages", "warning"],
+  ["jit", "off"],
+];
+
+/** Makes a connected client from a configuration. The caller's error listener must be there before it connects. */
+export type ClientMaker = (config: ClientConfig) => Promise<Client>;
+
+export interface ConnectOptions {
+  readonly signal: AbortSignal;
+  /** Receives the socket's bytes in place of its 'data' events: plain connections only; see socket-reads.ts. */
+  readonly onread?: SocketConstructorOpts["onread"];
+  readonly make?: ClientMaker;
+}
+
+export interface Connected {
+  readonly client: Client;
+  readonly encrypted: boolean;
+}
+
+/** Connects by libpq's rules for sslmode; `prefer` falls back to a plain connection where the server has no TLS. */
+export async function connect(address: PostgresAddress, options: ConnectOptions): Promise<Connected> {
+  const local = address.host.startsWith("/");
+  const mode = local ? "disable" : address.sslMode;
+  if (mode === "disable") return { client: await attempt(address, false, options), encrypted: false };
+  try {
+    return { client: await attempt(address, tlsOptions(address), options), encrypted: true };
+  } catch (error) {
+    const refused = error instanceof Error && /does not support SSL/.test(String(error.cause));
+    if (mode !== "prefer" || !refused) throw error;
+    return { client: await attempt(address, false, options), encrypted: false };
+  }
+}
+
+async function attempt(
+  address: PostgresAddress,
+  ssl: false | ConnectionOptions,
+  options: ConnectOptions,
+): Promise<Client> {
+  if (options.signal.aborted) throw aborted("connecting to the source");
+  const socket = new Socket(ssl === false && options.onread !== undefined ? { onread: options.onread } : {});
+  const stop = (): void => void socket.destroy(new Error("Connection terminated"));
+  options.signal.addEventListener("abort", stop, { once: true });
+  try {
+    return await (options.make ?? plainClient)(clientConfig(address, ssl, socket));
+  } catch (error) {
+    socket.destroy();
+    if (options.signal.aborted) throw aborted("connecting to the source");
+    throw classify(error, "connecting to the source");
+  } finally {
+    options.signal.removeEventListener("abort", stop);
+  }
+}
+
+async function plainClient(config: ClientConfig): Promise<Client> {
+  const client = new Client(config);
+  // A connection that breaks while idle says so at its next use.
+  client.on("error", () => {});
+  await client.connect();
+  return client;
+}
+
+function clientConfig(address: PostgresAddress, ssl: false | ConnectionOptions, socket: Socket): ClientConfig {
+  const settings = SESSION_SETTINGS.map(([name, value]) => `-c ${name}=${value}`).join(" ");
+  return {
+    host: address.host,
+    port: address.port,
+    user: address.user,
+    database: address.database,
+    password: address.password,
+    ssl,
+    sslnegotiation: address.directTls && ssl !== false ? "direct" : "postgres",
+    enableChannelBinding: address.channelBinding,
+    application_name: address.applicationName,
+    options: address.options === undefined ? settings : `${address.options} ${settings}`,
+    connectionTimeoutMillis: address.connectTimeoutMs,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 30_000,
+    stream: () => socket,
+  };
+}
+
+function tlsOptions(address: PostgresAddress): ConnectionOptions {
+  const own = {
+    ...(address.certificate === undefined ? {} : { cert: address.certificate }),
+    ...(address.key === undefined ? {} : { key: address.key }),
+  };
+  switch (address.sslMode) {
+    case "verify-full":
+      return {
+        ...own,
+        ...(address.rootCertificate === undefined ? {} : { ca: address.rootCertificate }),
+        rejectUnauthorized: true,
+      };
+    case "verify-ca":
+      // The chain counts, the name in the certificate does not.
+      return {
+        ...own,
+        ...(address.rootCertificate === undefined ? {} : { ca: address.rootCertificate }),
+        rejectUnauthorized: true,
+        checkServerIdentity: () => undefined,
+      };
+    case "require":
+    case "prefer":
+    case "disable":
+      return { ...own, rejectUnauthorized: false };
+    default:
+      return address.sslMode satisfies never;
+  }
+}
+
+/** The stream under a client: the TLS socket where there is one. pg has it, in a field that its types don't declare. */
+export function streamOf(client: Client): Duplex {
+  const connection: unknown = "connection" in client ? client.connection : undefined;
+  if (typeof connection === "object" && connection !== null && "stream" in connection) {
+    if (connection.stream instanceof Duplex) return connection.stream;
+  }
+  throw sourceError("MR2027", "fatal", "the driver has no stream to take over");
+}
+
+/**
+ * Takes the connection away from the driver, which has nothing more to read: its last answer was ReadyForQuery. From here
+ * on bytes go to `onData` alone (or to the socket's `onread`).
+ */
+export function takeOver(client: Client, onData: ((chunk: Buffer) => void) | undefined): Duplex {
+  const stream = streamOf(client);
+  stream.removeAllListeners("data");
+  if (onData !== undefined) stream.on("data", onData);
+  return stream;
+}

@@ -1,0 +1,56 @@
+/** Which way a step of rows is written, and what is tried when the target objects. */
+import type { Outcome } from "../../../src/core/sink.ts";
+import { applyCarefully } from "./careful.ts";
+import { isPoison, stateOf } from "./errors.ts";
+import { applyAppended } from "./history.ts";
+import { type Approach, applyMerged } from "./merge.ts";
+import { type Advance, FenceBroken } from "./progress.ts";
+import type { Session } from "./session.ts";
+import { applySmall, isSmall, NO_BASE, type TableStep } from "./small.ts";
+
+const UNIQUE_VIOLATION = "23505";
+/** Two rows of one INSERT … ON CONFLICT have one key. */
+const CARDINALITY_VIOLATION = "21000";
+
+export async function applyRows(
+  session: Session,
+  tables: readonly TableStep[],
+  advance: Advance,
+  outcome: Outcome,
+  signal: AbortSignal,
+): Promise<void> {
+  const isHistory = tables.some(({ table }) => table.history !== null);
+  let small = !isHistory && isSmall(tables);
+  let approach: Approach = { direct: true, distinct: false, displace: false };
+  // Each failure takes one choice away: at most four rounds before rows are tried one by one.
+  for (;;) {
+    try {
+      if (isHistory) await applyAppended(session, tables, advance, outcome, signal);
+      else if (small) await applySmall(session, tables, advance, signal);
+      else await applyMerged(session, tables, advance, approach, outcome, signal);
+      return;
+    } catch (error) {
+      const state = stateOf(error);
+      if (session.broken || state === undefined || error instanceof FenceBroken) throw error;
+      if (isHistory && isPoison(error)) {
+        await session.query("ROLLBACK", signal);
+        break;
+      }
+      const next = small && state === NO_BASE ? approach : nextApproach(state, approach, small);
+      if (next === null && !isPoison(error)) throw error;
+      await session.query("ROLLBACK", signal);
+      if (next === null) break;
+      approach = next;
+      small = false;
+    }
+  }
+  await applyCarefully(session, tables, advance, outcome, signal);
+}
+
+function nextApproach(state: string, approach: Approach, small: boolean): Approach | null {
+  if (state === CARDINALITY_VIOLATION && !approach.distinct) return { ...approach, distinct: true };
+  if (state !== UNIQUE_VIOLATION) return null;
+  // By COPY a key that is there after all; otherwise a second unique index.
+  if (approach.direct && !small) return { ...approach, direct: false };
+  return approach.displace ? null : { direct: false, distinct: approach.distinct, displace: true };
+}

@@ -1,0 +1,57 @@
+import * as z from "zod";
+import type { SinkContext, SinkFactory } from "../../../src/core/connector.ts";
+import { parsePostgresUrl, placeOfUrl } from "../url.ts";
+import { sinkError } from "./errors.ts";
+import type { PostgresSinkOptions } from "./sink.ts";
+
+const NAME_BYTES_MAX = 63;
+
+export const definition = z.object({
+  url: z
+    .string()
+    .regex(/^postgres(ql)?:\/\//, { error: "expected postgres://user:password@host:port/database" })
+    .describe("postgres://user:password@host:port/database of the target; parameters as for psql (sslmode, …)."),
+  schema: z
+    .string()
+    .refine((name) => name !== "" && Buffer.byteLength(name) <= NAME_BYTES_MAX, { error: "expected 1 to 63 bytes" })
+    .optional()
+    .describe("Put all tables into this schema. Default: the source's schemas."),
+  deletes: z
+    .enum(["hard", "soft"], { error: 'expected "hard" or "soft"' })
+    .default("hard")
+    .describe(
+      "What becomes of a row that was deleted at the source: hard, it is deleted; soft, it stays and _millrace_deleted becomes true.",
+    ),
+  mode: z
+    .enum(["mirror", "history"], { error: 'expected "mirror" or "history"' })
+    .default("mirror")
+    .describe("mirror: a row for a row of the source. history: a row for every change, appended in commit order."),
+});
+
+export type Options = z.output<typeof definition>;
+
+export const factory: SinkFactory<Options> = {
+  create: async (context) => {
+    const { PostgresSink } = await import("./sink.ts");
+    return new PostgresSink(sinkOptions(context));
+  },
+  check: async (context, signal, tables) => {
+    const { checkTarget } = await import("./check.ts");
+    return await checkTarget(sinkOptions(context), signal, tables);
+  },
+  places: ({ folder, options }) => {
+    const place = placeOfUrl(options.url, folder);
+    const schema = options.schema === undefined ? "the source's schemas" : `schema ${JSON.stringify(options.schema)}`;
+    return place === null ? [] : [`${schema} in ${place}`];
+  },
+};
+
+function sinkOptions({ name, daemon, folder, options, dropsColumns }: SinkContext<Options>): PostgresSinkOptions {
+  try {
+    const address = parsePostgresUrl(options.url, folder);
+    const { schema, deletes, mode } = options;
+    return { name, progressName: `${daemon}/${name}`, address, schema, form: { deletes, mode }, dropsColumns };
+  } catch (error) {
+    throw sinkError(error, `reading the url of sink ${name}`);
+  }
+}

@@ -1,0 +1,198 @@
+/** What the target holds, asked by SQL over sessions of its own: see core/comparing. */
+import type { EqualRows, Inspection, ListedKey, RowsInOrder, StoredRow } from "../../../src/core/comparing.ts";
+import { isPossibleKey, rowIdOf } from "../../../src/core/row-id.ts";
+import type { TableVersion } from "../../../src/core/schema.ts";
+import type { KeyText } from "../../../src/core/source.ts";
+import { CopyLines } from "./copy-lines.ts";
+import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../quote.ts";
+import { DELETED_COLUMN, OP_COLUMN, type TargetForm, VERSION_COLUMN } from "./form.ts";
+import { OFFSET_COLUMN } from "./history-table.ts";
+import { fitted, type TargetName } from "./names.ts";
+import type { Session } from "./session.ts";
+import { type Answer, StatementFailure } from "./wire.ts";
+
+export interface InspectionParts {
+  readonly open: (signal: AbortSignal) => Promise<Session>;
+  readonly nameOf: (table: TableVersion) => TargetName;
+  readonly form: TargetForm;
+}
+
+/** A table as the target has it now. */
+interface Found {
+  readonly quoted: string;
+  /** In the order of the source's columns; a column that is not there shows NULL. */
+  readonly cells: readonly string[];
+  readonly keys: readonly string[];
+  readonly keyTypes: readonly string[];
+}
+
+const KEYS_PER_FETCH = 5_000;
+/** Rows that the target may have more between two keys: of those behind them is asked one by one. */
+const EXTRA_MAX = 1_000;
+const ABSENT = "NULL";
+
+export class PostgresInspection implements Inspection {
+  readonly #parts: InspectionParts;
+  readonly #lines = new CopyLines();
+  readonly #found = new WeakMap<TableVersion, Found>();
+  /** Tables whose keys the target has in another order, or none. */
+  readonly #scattered = new WeakSet<TableVersion>();
+  #session: Session | null = null;
+
+  constructor(parts: InspectionParts) {
+    this.#parts = parts;
+  }
+
+  /** The target prints what the source prints: every type of the source lands in one with the same text. */
+  expected(_table: TableVersion, _ordinal: number, text: string): string {
+    return text;
+  }
+
+  id(_table: TableVersion, key: KeyText): string {
+    return rowIdOf(key);
+  }
+
+  async rows(table: TableVersion, keys: readonly KeyText[], signal: AbortSignal): Promise<readonly StoredRow[]> {
+    const session = await this.#ready(signal);
+    return await this.#forgetting(table, () => this.#rows(session, table, keys, signal));
+  }
+
+  /** By a walk over the index between the first and the last key. Where another order has others between them, nobody is found. */
+  async equal(table: TableVersion, asked: RowsInOrder, signal: AbortSignal): Promise<EqualRows | null> {
+    const [first, last] = [asked.keys[0], asked.keys.at(-1)];
+    const isPossible = this.#parts.form.mode === "mirror" && !this.#scattered.has(table);
+    if (!isPossible || first === undefined || last === undefined) return null;
+    const session = await this.#ready(signal);
+    const found = await this.#find(session, table, signal);
+    if (found === null) return null;
+    const rest = table.columns.map((_, ordinal) => ordinal).filter((ordinal) => !table.key.includes(ordinal));
+    const order = [...table.key, ...rest];
+    const list = order.map((ordinal) => found.cells[ordinal]!).join(", ");
+    const key = found.keys.join(", ");
+    const bound = (texts: KeyText) => texts.map((text, i) => `${quoteLiteral(text)}::${found.keyTypes[i]}`).join(", ");
+    const between = `(${key}) >= (${bound(first)}) AND (${key}) <= (${bound(last)})`;
+    const range = `(SELECT * FROM ${found.quoted} WHERE ${between} AND ${VERSION_COLUMN} <= ${asked.versionMax})`;
+    const query = `SELECT ${list} FROM ${this.#live(found, range)} ORDER BY ${key} LIMIT ${asked.rows.length + EXTRA_MAX}`;
+    try {
+      const reading = session.query(`COPY (${query}) TO STDOUT`, signal, (line) => this.#lines.meet(line));
+      // The server is at work meanwhile; its lines are met behind the next wait.
+      this.#lines.expect(table, asked, order);
+      await reading;
+    } catch (error) {
+      // A key without an order, or a target that has changed: `rows` will tell.
+      if (session.broken || !(error instanceof StatementFailure)) throw error;
+      this.#scattered.add(table);
+      this.#found.delete(table);
+      return null;
+    }
+    const { equal } = this.#lines;
+    if (equal.isEqual.reduce((sum, one) => sum + one, 0) * 2 < equal.isEqual.length) this.#scattered.add(table);
+    return equal;
+  }
+
+  async #ready(signal: AbortSignal): Promise<Session> {
+    if (this.#session === null || this.#session.broken) this.#session = await this.#parts.open(signal);
+    return this.#session;
+  }
+
+  /** What fails may fail because the target has another form by now. */
+  async #forgetting<T>(table: TableVersion, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      this.#found.delete(table);
+      throw error;
+    }
+  }
+
+  async #rows(
+    session: Session,
+    table: TableVersion,
+    keys: readonly KeyText[],
+    signal: AbortSignal,
+  ): Promise<readonly StoredRow[]> {
+    const found = await this.#find(session, table, signal);
+    if (found === null || keys.length === 0) return [];
+    const arrays = found.keys.map((_, part) => quoteTextArray(keys.map((key) => key[part] ?? "")));
+    const aliases = found.keys.map((_, part) => `c${part}`).join(", ");
+    const match = found.keys.map((name, part) => `t.${name} = k.c${part}::${found.keyTypes[part]}`).join(" AND ");
+    const there = `(SELECT t.* FROM unnest(${arrays.join(", ")}) AS k (${aliases}) JOIN ${found.quoted} AS t ON ${match})`;
+    const list = [VERSION_COLUMN, ...found.cells].join(", ");
+    const answer = await session.query(`SELECT ${list} FROM ${this.#live(found, there)}`, signal);
+    return answer.rows.map(([version = null, ...cells]) => ({
+      id: rowIdOf(table.key.map((ordinal) => cells[ordinal] ?? "")),
+      cells,
+      version: version === null ? null : BigInt(version),
+    }));
+  }
+
+  async *keys(table: TableVersion, signal: AbortSignal): AsyncGenerator<readonly ListedKey[]> {
+    const session = await this.#parts.open(signal);
+    try {
+      const found = await this.#find(session, table, signal);
+      if (found === null) return;
+      const query = `SELECT ${found.keys.join(", ")} FROM ${this.#live(found, found.quoted)}`;
+      await session.query(
+        `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL enable_hashjoin = on; DECLARE listed NO SCROLL CURSOR FOR ${query}`,
+        signal,
+      );
+      const fetch = (): Promise<Answer> => session.query(`FETCH ${KEYS_PER_FETCH} FROM listed`, signal);
+      for (let next: Promise<Answer> | null = fetch(); next !== null;) {
+        const { rows }: Answer = await next;
+        // The server reads on while these are counted; a failure is met where it is waited for.
+        next = rows.length < KEYS_PER_FETCH ? null : fetch();
+        next?.catch(() => undefined);
+        if (rows.length > 0) yield rows.map((row) => listedKey(table, row));
+      }
+    } finally {
+      session.close();
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#session?.close();
+    this.#session = null;
+  }
+
+  async #find(session: Session, table: TableVersion, signal: AbortSignal): Promise<Found | null> {
+    const known = this.#found.get(table) ?? (await this.#look(session, table, signal));
+    // A column that is not there may come back.
+    if (known !== null && !known.cells.includes(ABSENT)) this.#found.set(table, known);
+    return known;
+  }
+
+  async #look(session: Session, table: TableVersion, signal: AbortSignal): Promise<Found | null> {
+    const { schema, table: name } = this.#parts.nameOf(table);
+    const quoted = quoteTable(schema, name);
+    const { rows } = await session.query(
+      `SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = to_regclass(${quoteLiteral(quoted)}) AND attnum > 0 AND NOT attisdropped`,
+      signal,
+    );
+    const types = new Map(rows.map(([column, type]) => [column ?? "", type ?? "text"]));
+    const names = table.columns.map((column) => fitted(column.name));
+    const hasKey = table.key.every((ordinal) => types.has(names[ordinal]!));
+    if (!hasKey || !types.has(VERSION_COLUMN)) return null;
+    return {
+      quoted,
+      cells: names.map((column) => (types.has(column) ? quoteIdentifier(column) : ABSENT)),
+      keys: table.key.map((ordinal) => quoteIdentifier(names[ordinal]!)),
+      keyTypes: table.key.map((ordinal) => types.get(names[ordinal]!)!),
+    };
+  }
+
+  /** Of these rows of the table those that are there. */
+  #live({ quoted, keys }: Found, rows: string): string {
+    const { deletes, mode } = this.#parts.form;
+    if (mode === "history") {
+      const key = keys.join(", ");
+      const later = `(e.${VERSION_COLUMN}, e.${OFFSET_COLUMN}) > (latest.${VERSION_COLUMN}, latest.${OFFSET_COLUMN})`;
+      return `(SELECT DISTINCT ON (${key}) * FROM ${rows} AS r WHERE ${OP_COLUMN} <> 't' ORDER BY ${key}, ${VERSION_COLUMN} DESC, ${OFFSET_COLUMN} DESC) AS latest WHERE ${OP_COLUMN} <> 'd' AND NOT EXISTS (SELECT FROM ${quoted} AS e WHERE e.${OP_COLUMN} = 't' AND ${later})`;
+    }
+    return deletes === "soft" ? `${rows} AS live WHERE NOT ${DELETED_COLUMN}` : `${rows} AS live`;
+  }
+}
+
+function listedKey(table: TableVersion, row: readonly (string | null)[]): ListedKey {
+  const key = row.map((text) => text ?? "");
+  return { id: rowIdOf(key), key: isPossibleKey(table, key) ? key : null };
+}

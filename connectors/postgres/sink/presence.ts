@@ -1,0 +1,84 @@
+/**
+ * Are the tables that were written still there? A dropped one is missing; one that was dropped and made again has another
+ * oid; one that somebody truncated has another file and no rows, though nothing was deleted by us.
+ */
+import type { Step, TableWrites } from "../../../src/core/batch.ts";
+import type { TableVersion } from "../../../src/core/schema.ts";
+import { quoteLiteral } from "../quote.ts";
+import { fatal } from "./errors.ts";
+import type { Session } from "./session.ts";
+import type { TargetTable } from "./target-table.ts";
+
+interface Known {
+  readonly table: TargetTable;
+  readonly oid: string;
+  file: string;
+  /** Rows are certain to be there: some were seen, and none deleted since. */
+  filled: boolean;
+  /** The sink was opened again since: what is gone now is known already, and is made when it is next prepared. */
+  suspect: boolean;
+}
+
+export class Presence {
+  readonly #known = new Map<string, Known>();
+
+  async add(session: Session, table: TargetTable, signal: AbortSignal): Promise<void> {
+    const { rows } = await session.query(`${look([table])}; SELECT 1 FROM ${table.quoted} LIMIT 1`, signal);
+    const [oid, file] = [rows[0]?.[1], rows[0]?.[2]];
+    this.#known.set(table.quoted, { table, oid: oid ?? "", file: file ?? "", filled: rows.length > 1, suspect: false });
+  }
+
+  /** The sink was opened again: what somebody took away meanwhile has been told, or is about to be. */
+  reopened(): void {
+    for (const known of this.#known.values()) known.suspect = true;
+  }
+
+  /** Takes note of what a step did. */
+  applied(step: Step, tableOf: (version: TableVersion) => TargetTable | undefined): void {
+    if (step.kind === "progress") return;
+    if (step.kind === "rows") for (const writes of step.tables) this.#note(tableOf(writes.table), writes);
+    else this.#note(tableOf(step.table), undefined);
+  }
+
+  #note(table: TargetTable | undefined, writes: TableWrites | undefined): void {
+    const known = table === undefined ? undefined : this.#known.get(table.quoted);
+    if (known === undefined) return;
+    // Puts prove nothing here (a refused row is none), so only what was looked up counts.
+    if (writes === undefined || writes.deleteCount > 0) known.filled = false;
+  }
+
+  async check(session: Session, signal: AbortSignal): Promise<void> {
+    if (this.#known.size === 0) return;
+    const all = [...this.#known.values()];
+    const { rows } = await session.query(look(all.map((known) => known.table)), signal);
+    for (const [i, known] of all.entries()) {
+      const [, oid, file] = rows[i]!;
+      const { suspect } = known;
+      if (suspect && oid !== known.oid) {
+        this.#known.delete(known.table.quoted);
+        continue;
+      }
+      known.suspect = false;
+      if (oid !== known.oid) throw gone(known.table, oid === null ? "was dropped" : "was dropped and made again");
+      if (file === known.file && known.filled) continue;
+      const found = await session.query(`SELECT 1 FROM ${known.table.quoted} LIMIT 1`, signal);
+      const moved = file !== known.file;
+      if (moved && known.filled && !suspect && found.rows.length === 0) throw gone(known.table, "was emptied");
+      known.file = file ?? "";
+      known.filled = found.rows.length > 0;
+    }
+  }
+}
+
+function look(tables: readonly TargetTable[]): string {
+  const names = tables.map((table, i) => `(${i}, to_regclass(${quoteLiteral(table.quoted)}))`);
+  return `SELECT i, r::oid, pg_relation_filenode(r) FROM (VALUES ${names.join(", ")}) AS v (i, r) ORDER BY i`;
+}
+
+function gone(table: TargetTable, what: string) {
+  return fatal(
+    "MR3110",
+    `${table.quoted} ${what} in the target, by somebody else`,
+    "`millrace snapshot start --sink NAME --tables …` fills it again; where it was dropped, start the daemon again first.",
+  );
+}

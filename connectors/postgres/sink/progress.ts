@@ -1,0 +1,197 @@
+/**
+ * Progress and fence: one row per sink in the target, changed in the transaction of the rows that it describes. `steps`
+ * counts them, so that a step whose COMMIT got no answer can be told from one that never happened.
+ */
+import type { SinkProgress } from "../../../src/core/batch.ts";
+import { quoteLiteral } from "../quote.ts";
+import { fatal, stateOf } from "./errors.ts";
+import { type Answer, StatementFailure } from "./wire.ts";
+
+export const METADATA_SCHEMA = "_millrace";
+export const PROGRESS_NAME = { schema: METADATA_SCHEMA, table: "progress" };
+const PROGRESS = `${METADATA_SCHEMA}.${PROGRESS_NAME.table}`;
+
+/** What the target holds of one sink. */
+export interface StoredProgress {
+  readonly lease: bigint;
+  readonly steps: bigint;
+  readonly progress: SinkProgress | null;
+}
+
+/** For the rest of the transaction: two that create at once would fail each other, IF NOT EXISTS or not. Holds up no step. */
+export const LOCK_DDL = `LOCK TABLE ${PROGRESS} IN SHARE UPDATE EXCLUSIVE MODE`;
+
+export const CREATE_METADATA = `BEGIN;
+SELECT pg_advisory_xact_lock(7308320947);
+CREATE SCHEMA IF NOT EXISTS ${METADATA_SCHEMA};
+CREATE TABLE IF NOT EXISTS ${PROGRESS} (
+  name text PRIMARY KEY,
+  lease bigint NOT NULL,
+  steps bigint NOT NULL,
+  epoch integer,
+  "commit" bigint,
+  "index" bigint,
+  tables jsonb,
+  backend integer,
+  backend_start timestamptz,
+  updated_at timestamptz NOT NULL
+) WITH (fillfactor = 10);
+COMMIT`;
+
+/** Without rights to create, an existing table will do. */
+export const FIND_METADATA = `SELECT 1 WHERE to_regclass('${PROGRESS}') IS NOT NULL`;
+
+/** Takes the sink's row away, and with the last one all that is ours. */
+export function removeProgress(name: string): string {
+  return `BEGIN; LOCK TABLE ${PROGRESS} IN ACCESS EXCLUSIVE MODE; DELETE FROM ${PROGRESS} WHERE name = ${quoteLiteral(name)};
+DO $$ BEGIN
+  IF EXISTS (SELECT FROM ${PROGRESS}) THEN RETURN; END IF;
+  DROP TABLE ${PROGRESS};
+  IF NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = '${METADATA_SCHEMA}'::regnamespace) THEN
+    DROP SCHEMA ${METADATA_SCHEMA};
+  END IF;
+END $$;
+COMMIT`;
+}
+
+const COLUMNS = `lease, steps, epoch, "commit", "index", tables`;
+
+const OWN_START = "(SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())";
+const END_TIMEOUT_MS = 5_000;
+
+/**
+ * Ends the session that wrote before us under the same or a lower lease. It may be a half-open one that still holds the
+ * row in the middle of a step, or whose bytes arrive late: afterwards it has committed or never will.
+ */
+export function endPredecessor(name: string, lease: bigint): string {
+  return `SELECT pg_terminate_backend(a.pid, ${END_TIMEOUT_MS}) FROM ${PROGRESS} p JOIN pg_stat_activity a ON a.pid = p.backend AND a.backend_start = p.backend_start WHERE p.name = ${quoteLiteral(name)} AND p.lease <= ${lease} AND a.pid <> pg_backend_pid() AND a.usename = current_user`;
+}
+
+/** Takes the fence over; no row comes back where a higher lease holds it. */
+export function takeLease(name: string, lease: bigint): string {
+  return `INSERT INTO ${PROGRESS} AS p (name, lease, steps, backend, backend_start, updated_at) VALUES (${quoteLiteral(name)}, ${lease}, 0, pg_backend_pid(), ${OWN_START}, clock_timestamp())
+ON CONFLICT (name) DO UPDATE SET lease = excluded.lease, backend = excluded.backend, backend_start = excluded.backend_start, updated_at = excluded.updated_at WHERE p.lease <= excluded.lease
+RETURNING ${COLUMNS}`;
+}
+
+/** A new session of the process that holds the lease. */
+export function enterSession(name: string, lease: bigint): string {
+  return `UPDATE ${PROGRESS} SET backend = pg_backend_pid(), backend_start = ${OWN_START} WHERE name = ${quoteLiteral(name)} AND lease = ${lease} RETURNING ${COLUMNS}`;
+}
+
+export function selectProgress(name: string): string {
+  return `SELECT ${COLUMNS} FROM ${PROGRESS} WHERE name = ${quoteLiteral(name)}`;
+}
+
+/** Holds the fence for the rest of the transaction. */
+export function lockLease(name: string): string {
+  return `${selectProgress(name)} FOR UPDATE`;
+}
+
+export function readProgress(answer: Answer): StoredProgress | null {
+  const row = answer.rows[0];
+  if (row === undefined) return null;
+  const [lease, steps, epoch, commit, index, tables] = row;
+  const counted = { lease: BigInt(lease ?? 0), steps: BigInt(steps ?? 0) };
+  if (epoch == null || commit == null || index == null) return { ...counted, progress: null };
+  // Our own column, written by `advance` in this form.
+  const held: Readonly<Record<string, string>> = JSON.parse(tables ?? "{}");
+  const position = { epoch: Number(epoch), commit: BigInt(commit), index: Number(index) };
+  return { ...counted, progress: { position, tables: held } };
+}
+
+/** The expected state of the row, and the state after this step: the first statement of every step. */
+export interface Advance {
+  readonly name: string;
+  readonly lease: bigint;
+  readonly steps: bigint;
+  readonly progress: SinkProgress;
+}
+
+/**
+ * Locks the row, compares it with what this process wrote last and moves it on. Where it differs nothing is updated, and
+ * the division fails with it the whole transaction. Always the first statement of its message: so its failure is known
+ * from the same one of a trigger in the target. (A BEGIN behind it takes it into the transaction that it opens.)
+ */
+const FENCE = (
+  name: string,
+  lease: string,
+  steps: string,
+  epoch: string,
+  commit: string,
+  index: string,
+  tables: string,
+) =>
+  `WITH moved AS (UPDATE ${PROGRESS} SET steps = steps + 1, epoch = ${epoch}, "commit" = ${commit}, "index" = ${index}, tables = ${tables}, updated_at = clock_timestamp() WHERE name = ${name} AND lease = ${lease} AND steps = ${steps} RETURNING 1) SELECT 1 / count(*) FROM moved`;
+
+const FENCE_BROKEN = "22012";
+
+/** The fence did not let a step pass; who holds the row is for the sink to look up. */
+export class FenceBroken extends Error {}
+
+/** Waits for the answer to a message that begins with the fence. */
+export async function behindFence<T>(answer: Promise<T>): Promise<T> {
+  try {
+    return await answer;
+  } catch (error) {
+    const first = error instanceof StatementFailure && error.completed === 0;
+    throw first && stateOf(error) === FENCE_BROKEN ? new FenceBroken("the fence is broken", { cause: error }) : error;
+  }
+}
+
+export function advance({ name, lease, steps, progress }: Advance): string {
+  const { position, tables } = progress;
+  return FENCE(
+    quoteLiteral(name),
+    `${lease}`,
+    `${steps}`,
+    `${position.epoch}`,
+    `${position.commit}`,
+    `${position.index}`,
+    quoteLiteral(JSON.stringify(tables)),
+  );
+}
+
+/** The same, prepared. */
+export const ADVANCE_PREPARED = FENCE(
+  "$1::text",
+  "$2::bigint",
+  "$3::bigint",
+  "$4::integer",
+  "$5::bigint",
+  "$6::bigint",
+  "$7::jsonb",
+);
+
+export function advanceParameters({ name, lease, steps, progress }: Advance): readonly string[] {
+  const { position, tables } = progress;
+  return [
+    name,
+    `${lease}`,
+    `${steps}`,
+    `${position.epoch}`,
+    `${position.commit}`,
+    `${position.index}`,
+    JSON.stringify(tables),
+  ];
+}
+
+/** Why the fence did not let a step pass. */
+export function fenceError(name: string, found: StoredProgress | null, expected: { lease: bigint; steps: bigint }) {
+  if (found === null) {
+    return fatal(
+      "MR3110",
+      `the progress of ${name} is no longer in the target`,
+      "The target was emptied or replaced. Start the daemon again: it finds out what is missing and fills it.",
+    );
+  }
+  const why =
+    found.lease > expected.lease
+      ? `a process with the higher lease ${found.lease} has taken over`
+      : `its progress is not what this process wrote last (${found.steps} steps, expected ${expected.steps})`;
+  return fatal(
+    "MR3109",
+    `another process writes to ${name}: ${why}`,
+    "Stop the other daemon of this name. If the target was restored from a backup, start the daemon again.",
+  );
+}

@@ -1,0 +1,146 @@
+/** One connection to the target, and the waiting for its answers. */
+import type { Client } from "pg";
+import { connect } from "../connection.ts";
+import type { PostgresAddress } from "../url.ts";
+import { sinkError, stopped } from "./errors.ts";
+import { PreparedStatements } from "./statements.ts";
+import { type Answer, exchange, Frames, type LineReader } from "./wire.ts";
+
+/**
+ * What steps run under, besides what every session of ours has. Joins by nested loop only: a step's keys are few and
+ * looked up by index, while a temporary table without statistics may make a hash join look cheap. money is read in the
+ * C locale.
+ */
+const SETTINGS = `SET synchronous_commit = on; SET lock_timeout = '30s'; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; SET lc_monetary = 'C'; SET client_min_messages = error`;
+
+/** After this long without an answer the server is asked whether it is still working for us. */
+const SILENCE_MS = 15_000;
+const PROBE_TIMEOUT_MS = 10_000;
+
+export class Session {
+  readonly frames: Frames;
+  readonly #address: PostgresAddress;
+  readonly #client: Client;
+  readonly #silenceMs: number;
+  #pid = "0";
+  #broken = false;
+  /** Bytes that had not left this process at the last look. */
+  #unsent = -1;
+  /** Ordinals of the tables whose staging table this session has. */
+  readonly staged = new Set<number>();
+  readonly statements = new PreparedStatements();
+
+  private constructor(address: PostgresAddress, client: Client, frames: Frames, silenceMs: number) {
+    this.#silenceMs = silenceMs;
+    this.#address = address;
+    this.#client = client;
+    this.frames = frames;
+    const breakDown = (): void => {
+      this.#broken = true;
+    };
+    client.on("error", breakDown);
+    client.on("end", breakDown);
+  }
+
+  static async open(
+    address: PostgresAddress,
+    frames: Frames,
+    signal: AbortSignal,
+    silenceMs = SILENCE_MS,
+  ): Promise<Session> {
+    let session: Session | undefined;
+    try {
+      const { client } = await connect(address, { signal });
+      session = new Session(address, client, frames, silenceMs);
+      const { rows } = await session.query(`${SETTINGS}; SELECT pg_backend_pid()`, signal);
+      session.#pid = rows[0]?.[0] ?? "0";
+      return session;
+    } catch (error) {
+      session?.close();
+      throw sinkError(error, "connecting to the target");
+    }
+  }
+
+  get broken(): boolean {
+    return this.#broken;
+  }
+
+  /** Statements that need no COPY data; lines of a COPY TO STDOUT go to `onLine`. */
+  query(sql: string, signal: AbortSignal, onLine?: LineReader): Promise<Answer> {
+    this.frames.reset();
+    this.frames.query(sql);
+    return this.send(signal, onLine);
+  }
+
+  /** Sends what the frames hold. A failure of the server is a StatementFailure, one of the connection too. */
+  async send(signal: AbortSignal, onLine?: LineReader): Promise<Answer> {
+    this.#unsent = -1;
+    const watch = setInterval(() => void this.#probe(), this.#silenceMs);
+    try {
+      return await withSignal(this.#client, signal, () => exchange(this.#client, this.frames.out.view(), onLine));
+    } finally {
+      clearInterval(watch);
+    }
+  }
+
+  async forgetStatements(signal: AbortSignal): Promise<void> {
+    this.statements.clear();
+    await this.query("DEALLOCATE ALL", signal);
+  }
+
+  close(): void {
+    this.#broken = true;
+    this.#client.connection.stream.destroy();
+  }
+
+  /** Politely, when nothing is in flight. */
+  async end(): Promise<void> {
+    this.#broken = true;
+    await this.#client.end();
+  }
+
+  /**
+   * Ends the session unless the server says, over another connection, that it is at work on our statement. One that waits
+   * for us to send more counts as at work only while what we have to send gets less.
+   */
+  async #probe(): Promise<void> {
+    const unsent = this.#client.connection.stream.writableLength;
+    const stuck = unsent === this.#unsent;
+    this.#unsent = unsent;
+    const signal = AbortSignal.timeout(Math.min(PROBE_TIMEOUT_MS, this.#silenceMs * 10));
+    try {
+      const { client } = await connect(this.#address, { signal });
+      try {
+        const sql = `SELECT 1 FROM pg_stat_activity WHERE pid = ${this.#pid} AND state <> 'idle' AND application_name = current_setting('application_name')${stuck ? " AND wait_event IS DISTINCT FROM 'ClientRead'" : ""}`;
+        const { rows } = await withSignal(client, signal, () => ask(client, sql));
+        if (rows.length > 0) return;
+      } finally {
+        client.connection.stream.destroy();
+      }
+    } catch {
+      // A server that can't be asked is as silent as the session: fall through.
+    }
+    this.close();
+  }
+}
+
+function ask(client: Client, sql: string): Promise<Answer> {
+  const frames = new Frames();
+  frames.query(sql);
+  return exchange(client, frames.out.view());
+}
+
+/** An abort destroys the connection: what was sent is then either committed whole or not at all. */
+async function withSignal(client: Client, signal: AbortSignal, work: () => Promise<Answer>): Promise<Answer> {
+  if (signal.aborted) throw stopped("the step");
+  const onAbort = (): void => void client.connection.stream.destroy();
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await work();
+  } catch (error) {
+    if (signal.aborted) throw stopped("the step");
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}

@@ -1,0 +1,357 @@
+import type { SinkProgress, Step } from "../../../src/core/batch.ts";
+import type { Inspection } from "../../../src/core/comparing.ts";
+import { MillraceError } from "../../../src/core/errors.ts";
+import { invariant } from "../../../src/core/invariant.ts";
+import type { TableName } from "../../../src/core/connector.ts";
+import type { TableVersion } from "../../../src/core/schema.ts";
+import type { Outcome, Sink } from "../../../src/core/sink.ts";
+import { quoteTable } from "../quote.ts";
+import type { PostgresAddress } from "../url.ts";
+import { applyRows } from "./apply.ts";
+import { carriesTable, prepareTable } from "./ddl.ts";
+import { fatal, sinkError, stopped } from "./errors.ts";
+import { conversion, DEFAULT_FORM, lookAtForms, type TargetForm } from "./form.ts";
+import { PostgresInspection } from "./inspect.ts";
+import { targetName } from "./names.ts";
+import {
+  type Advance,
+  advance as advanceStatement,
+  CREATE_METADATA,
+  endPredecessor,
+  enterSession,
+  FenceBroken,
+  behindFence,
+  fenceError,
+  LOCK_DDL,
+  FIND_METADATA,
+  lockLease,
+  readProgress,
+  removeProgress,
+  selectProgress,
+  type StoredProgress,
+  takeLease,
+} from "./progress.ts";
+import { Session } from "./session.ts";
+import { Presence } from "./presence.ts";
+import { expelFrom, findVersioned } from "./expel.ts";
+import type { TargetTable } from "./target-table.ts";
+import { Frames } from "./wire.ts";
+
+export interface PostgresSinkOptions {
+  readonly name: string;
+  /** Names the row of progress: `<daemon>/<sink>`. */
+  readonly progressName: string;
+  readonly address: PostgresAddress;
+  /** Puts all tables in this schema. */
+  readonly schema: string | undefined;
+  /** Default: a mirror with hard deletes. */
+  readonly form?: TargetForm;
+  /** See SinkContext. */
+  readonly dropsColumns?: ((table: TableName) => boolean) | undefined;
+  /** How long an answer may take before the server is asked over another connection. Default: 15 s. */
+  readonly silenceMs?: number;
+}
+
+/** The step whose COMMIT may have been sent without an answer. */
+interface InFlight {
+  readonly step: Step;
+  readonly steps: bigint;
+}
+
+/** Mirrors tables in a Postgres database, or keeps their history; rows and progress become durable in one transaction. */
+export class PostgresSink implements Sink {
+  readonly name: string;
+  readonly kind = "postgres";
+  readonly appends: boolean;
+  readonly #options: PostgresSinkOptions;
+  readonly #form: TargetForm;
+  /** One buffer for all sessions of this sink: nothing is allocated per step. */
+  readonly #frames = new Frames();
+  readonly #tables = new Map<TableVersion, TargetTable>();
+  /** Which table of the source holds a name in the target. */
+  readonly #owners = new Map<string, string>();
+  readonly #presence = new Presence();
+  #session: Session | null = null;
+  #closed = false;
+  #lease = 0n;
+  /** Steps that the target has, as far as this process knows: the fence compares it. */
+  #steps = 0n;
+  #inFlight: InFlight | null = null;
+  /** A step found done after its connection broke: given again, it is not written again. */
+  #done: Step | null = null;
+  #ordinal = 0;
+
+  constructor(options: PostgresSinkOptions) {
+    this.name = options.name;
+    this.#options = options;
+    this.#form = options.form ?? DEFAULT_FORM;
+    this.appends = this.#form.mode === "history";
+  }
+
+  target(table: TableVersion): string {
+    const { schema, table: name } = targetName(table, this.#options.schema);
+    return quoteTable(schema, name);
+  }
+
+  async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
+    const session = await this.#connect(signal);
+    return this.#guarded("opening the target", async () => {
+      const found = await session.query(FIND_METADATA, signal);
+      if (found.rows.length === 0) await session.query(CREATE_METADATA, signal);
+      const { progressName } = this.#options;
+      await session.query(endPredecessor(progressName, BigInt(lease)), signal);
+      const taken = readProgress(await session.query(takeLease(progressName, BigInt(lease)), signal));
+      if (taken === null) {
+        const holder = readProgress(await session.query(selectProgress(progressName), signal));
+        throw fenceError(progressName, holder, { lease: BigInt(lease), steps: this.#steps });
+      }
+      this.#lease = taken.lease;
+      this.#steps = taken.steps;
+      this.#inFlight = null;
+      this.#presence.reopened();
+      return taken.progress;
+    });
+  }
+
+  /** Tables that are there get the form that the options ask for now, whether or not rows move in them. */
+  async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
+    if (tables.length === 0) return [];
+    const session = await this.#ready(signal);
+    return this.#guarded("looking for tables", async () => {
+      const quoted = tables.map((table) => this.target(table));
+      const { rows } = await session.query(lookAtForms(quoted), signal);
+      for (const [i, isOurs, hasDeleted, hasOp] of rows) {
+        if (isOurs !== "t") continue;
+        const found = { hasDeleted: hasDeleted === "t", hasOp: hasOp === "t" };
+        const converting = conversion(quoted[Number(i)]!, this.#form, found);
+        if (converting.length === 0) continue;
+        await this.#fencedDdl(session, signal);
+        await session.query(`${converting.join("; ")}; COMMIT`, signal);
+      }
+      const there = new Set(rows.map(([i]) => Number(i)));
+      return tables.filter((_, i) => !there.has(i));
+    });
+  }
+
+  async prepare(table: TableVersion, _previous: TableVersion | undefined, signal: AbortSignal): Promise<void> {
+    const name = targetName(table, this.#options.schema);
+    const quoted = this.target(table);
+    const owner = this.#owners.get(quoted);
+    if (owner !== undefined && owner !== table.id) {
+      throw fatal(
+        "MR3108",
+        `${table.id} and ${owner} would both land in ${quoted}`,
+        "Exclude one of them in the sink's `tables`, or give it a sink of its own.",
+      );
+    }
+    const session = await this.#ready(signal);
+    await this.#guarded(`preparing ${table.id}`, async () => {
+      await this.#fencedDdl(session, signal);
+      const choices = { form: this.#form, dropsColumns: this.#options.dropsColumns?.(table) ?? false };
+      const made = await prepareTable(session, table, name, choices, this.#ordinal++, signal);
+      await session.query("COMMIT", signal);
+      this.#owners.set(quoted, table.id);
+      this.#tables.set(table, made);
+      await this.#presence.add(session, made, signal);
+    });
+  }
+
+  async carries(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {
+    const name = targetName(to, this.#options.schema);
+    const session = await this.#ready(signal);
+    const choices = { form: this.#form, dropsColumns: this.#options.dropsColumns?.(to) ?? false };
+    return await this.#guarded(`looking at ${to.id}`, () => carriesTable(session, from, to, name, choices, signal));
+  }
+
+  async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
+    if (signal.aborted) throw stopped("the step");
+    const session = await this.#ready(signal);
+    if (this.#done === step) return;
+    this.#done = null;
+    const advance: Advance = {
+      name: this.#options.progressName,
+      lease: this.#lease,
+      steps: this.#steps,
+      progress: step.progress,
+    };
+    this.#inFlight = { step, steps: this.#steps };
+    await this.#guarded(`applying a step to ${this.name}`, () => this.#write(session, step, advance, outcome, signal));
+    this.#steps++;
+    this.#inFlight = null;
+    this.#presence.applied(step, (table) => this.#tables.get(table));
+  }
+
+  async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
+    const session = await this.#ready(signal);
+    await this.#guarded("removing rows that are not ours", async () => {
+      await this.#checkFence(await session.query(`BEGIN; ${lockLease(this.#options.progressName)}`, signal));
+      for (const table of tables) {
+        const quoted = this.target(table);
+        const { rows } = await session.query(findVersioned(quoted), signal);
+        if (rows.length > 0) await session.query(expelFrom(quoted, version), signal);
+      }
+      await session.query("COMMIT", signal);
+    });
+  }
+
+  async forget(signal: AbortSignal): Promise<void> {
+    const session = await this.#ready(signal);
+    await this.#guarded("removing the sink's progress", async () => {
+      await session.query(removeProgress(this.#options.progressName), signal);
+    });
+  }
+
+  async verify(signal: AbortSignal): Promise<void> {
+    const session = await this.#ready(signal);
+    await this.#guarded("looking at the target", async () => {
+      await this.#checkFence(await session.query(selectProgress(this.#options.progressName), signal));
+      await this.#presence.check(session, signal);
+    });
+  }
+
+  async inspect(): Promise<Inspection> {
+    const { address, schema, silenceMs } = this.#options;
+    return new PostgresInspection({
+      open: (signal) => Session.open(address, new Frames(), signal, silenceMs),
+      nameOf: (table) => targetName(table, schema),
+      form: this.#form,
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#session?.close();
+    this.#session = null;
+  }
+
+  async #write(session: Session, step: Step, advance: Advance, outcome: Outcome, signal: AbortSignal): Promise<void> {
+    switch (step.kind) {
+      case "rows": {
+        const tables: { table: TargetTable; writes: (typeof step.tables)[number] }[] = [];
+        for (const writes of step.tables) {
+          if (writes.count > 0) tables.push({ table: this.#prepared(writes.table), writes });
+        }
+        return applyRows(session, tables, advance, outcome, signal);
+      }
+      case "truncate": {
+        const table = this.#prepared(step.table);
+        const sql =
+          table.history?.truncate(step.version, step.record) ??
+          table.truncateTo(step.version, step.record?.commitTimeUs);
+        await behindFence(session.query(`${advanceStatement(advance)}; ${sql}`, signal));
+        return;
+      }
+      case "sweep": {
+        const table = this.#prepared(step.table);
+        const sql = table.history?.sweep(step.below) ?? table.sweepBelow(step.below);
+        await behindFence(session.query(`${advanceStatement(advance)}; ${sql}`, signal));
+        return;
+      }
+      case "progress":
+        await behindFence(session.query(advanceStatement(advance), signal));
+        return;
+      default:
+        step satisfies never;
+    }
+  }
+
+  #prepared(table: TableVersion): TargetTable {
+    const found = this.#tables.get(table);
+    invariant(found !== undefined, `${table.id} was prepared before its rows`);
+    return found;
+  }
+
+  async #connect(signal: AbortSignal): Promise<Session> {
+    if (this.#closed) throw stopped(`sink ${this.name}`);
+    this.#session?.close();
+    const session = await Session.open(this.#options.address, this.#frames, signal, this.#options.silenceMs);
+    // `close` may have come meanwhile; TypeScript has narrowed the field above.
+    if (this.#isClosed()) {
+      session.close();
+      throw stopped(`sink ${this.name}`);
+    }
+    this.#session = session;
+    return session;
+  }
+
+  #isClosed(): boolean {
+    return this.#closed;
+  }
+
+  /** The session, or a new one that finds the target as this process left it. */
+  async #ready(signal: AbortSignal): Promise<Session> {
+    if (this.#session !== null && !this.#session.broken) return this.#session;
+    const session = await this.#connect(signal);
+    await this.#guarded("looking at the target's progress", async () => {
+      const { progressName } = this.#options;
+      await session.query(endPredecessor(progressName, this.#lease), signal);
+      const entered = readProgress(await session.query(enterSession(progressName, this.#lease), signal));
+      const found = entered ?? readProgress(await session.query(selectProgress(progressName), signal));
+      const inFlight = this.#inFlight;
+      if (inFlight !== null && found?.lease === this.#lease && found.steps === inFlight.steps + 1n) {
+        this.#steps = found.steps;
+        this.#done = inFlight.step;
+        this.#inFlight = null;
+        return;
+      }
+      this.#compare(found);
+    });
+    return session;
+  }
+
+  /** Begins a transaction that changes tables, behind the fence. */
+  async #fencedDdl(session: Session, signal: AbortSignal): Promise<void> {
+    const sql = `BEGIN; ${LOCK_DDL}; ${lockLease(this.#options.progressName)}`;
+    await this.#checkFence(await session.query(sql, signal));
+  }
+
+  async #checkFence(answer: {
+    readonly rows: readonly (readonly (string | null)[])[];
+    readonly tags: readonly string[];
+  }) {
+    this.#compare(readProgress(answer));
+  }
+
+  #compare(found: StoredProgress | null): void {
+    const expected = { lease: this.#lease, steps: this.#steps };
+    if (found?.lease === expected.lease && found.steps === expected.steps) return;
+    throw fenceError(this.#options.progressName, found, expected);
+  }
+
+  /**
+   * Turns what went wrong into a numbered error. A failed transaction is rolled back; a session that can't be is given up.
+   */
+  async #guarded<T>(doing: string, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      const session = this.#session;
+      const fenced = session !== null && !session.broken ? await this.#rolledBack(session, error) : null;
+      if (this.#closed) throw stopped(doing);
+      throw fenced ?? withoutRow(sinkError(error, doing));
+    }
+  }
+
+  /** The fence's error, where it was the fence that failed. */
+  async #rolledBack(session: Session, error: unknown): Promise<MillraceError | null> {
+    const signal = AbortSignal.timeout(ROLLBACK_TIMEOUT_MS);
+    try {
+      await session.query("ROLLBACK", signal);
+      if (!(error instanceof FenceBroken)) return null;
+      this.#compare(readProgress(await session.query(selectProgress(this.#options.progressName), signal)));
+      return null;
+    } catch (second) {
+      if (second instanceof MillraceError) return second;
+      session.close();
+      return null;
+    }
+  }
+}
+
+const ROLLBACK_TIMEOUT_MS = 10_000;
+
+/** Refused content that is no single row's (a truncate held up by a foreign key, a constraint checked at COMMIT). */
+function withoutRow(error: MillraceError): MillraceError {
+  if (error.kind !== "poison") return error;
+  return fatal("MR3115", error.message, "Remove the constraint or trigger from the target, or make it harmless.");
+}

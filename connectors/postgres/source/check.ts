@@ -1,0 +1,152 @@
+/** Preflight of the source: every finding with the statement that puts it right. Changes nothing. */
+import type { Finding } from "../../../src/core/connector.ts";
+import { findMillraceError, type MillraceError } from "../../../src/core/errors.ts";
+import { classify } from "../errors.ts";
+import { checkFailover } from "./check-failover.ts";
+import { publicationFindings, tableFindings } from "./check-tables.ts";
+import type { SourceContext } from "./context.ts";
+import { selectTables } from "./selection.ts";
+import { identifySystem, readServer, serverProblems, type ServerFacts } from "./server.ts";
+import { checkSlotKind, checkSlotValid, readSlot } from "./slot.ts";
+import { connectReplication } from "./transport.ts";
+
+export async function check(context: SourceContext, signal: AbortSignal): Promise<readonly Finding[]> {
+  let facts: ServerFacts;
+  try {
+    facts = await readServer(context, signal);
+  } catch (error) {
+    return [failed("postgres.connect", classify(error, "connecting to the source"))];
+  }
+  const version = `Postgres ${Math.floor(facts.version / 10_000)}.${facts.version % 10_000}`;
+  const findings: Finding[] = [
+    ok("postgres.connect", `connected to ${version}, database ${facts.database}, as ${facts.user}`),
+  ];
+  for (const look of [checkSettings, checkReplication, checkTables, checkSlot, checkFailover, checkKeep]) {
+    try {
+      findings.push(...(await look(context, facts, signal)));
+    } catch (error) {
+      findings.push(failed(NAMES.get(look) ?? "postgres", classify(error, "checking the source")));
+    }
+  }
+  return findings;
+}
+
+async function checkSettings(_context: SourceContext, facts: ServerFacts): Promise<Finding[]> {
+  const problems = serverProblems(facts);
+  if (problems.length === 0) return [ok("postgres.wal_level", "wal_level is logical, and the role may replicate")];
+  return problems.map((problem) => failed(SETTINGS[problem.code] ?? "postgres", problem));
+}
+
+const SETTINGS: Readonly<Record<string, string>> = {
+  MR2005: "postgres.wal_level",
+  MR2008: "postgres.role",
+  MR2009: "postgres.version",
+  MR2031: "postgres.standby",
+};
+
+async function checkReplication(context: SourceContext, facts: ServerFacts, signal: AbortSignal): Promise<Finding[]> {
+  // What keeps it from being tried is said already.
+  if (serverProblems(facts).length > 0) return [];
+  const connection = await connectReplication(context.address, signal);
+  try {
+    const system = await identifySystem(connection, signal);
+    return [
+      ok("postgres.replication", `replication works; system ${system.systemIdentifier}, timeline ${system.timeline}`),
+    ];
+  } finally {
+    connection.close();
+  }
+}
+
+async function checkTables(context: SourceContext, facts: ServerFacts, signal: AbortSignal): Promise<Finding[]> {
+  const selected = await selectTables(context, false, signal);
+  return [...tableFindings(context, selected), ...(await publicationFindings(context, facts, selected, signal))];
+}
+
+async function checkSlot(context: SourceContext, facts: ServerFacts, signal: AbortSignal): Promise<Finding[]> {
+  const id = "postgres.slot";
+  const slot = await readSlot(context, signal);
+  if (slot !== undefined) {
+    checkSlotKind(context, slot, facts.database);
+    checkSlotValid(context, slot);
+    return [
+      ok(
+        id,
+        `the slot ${context.slot} is there${slot.activePid === null ? "" : `, in use by process ${slot.activePid}`}`,
+      ),
+    ];
+  }
+  const [row] = await context.database.rows<{ slots: number; slotMax: number; senders: number; senderMax: number }>(
+    "counting slots",
+    `select (select count(*) from pg_replication_slots)::int as slots, current_setting('max_replication_slots')::int as "slotMax",
+       (select count(*) from pg_stat_replication)::int as senders, current_setting('max_wal_senders')::int as "senderMax"`,
+    [],
+    signal,
+  );
+  const findings: Finding[] = [];
+  if (row !== undefined && row.slots >= row.slotMax) {
+    findings.push({
+      id,
+      level: "error",
+      what: `all ${row.slotMax} replication slots are taken`,
+      fix: `ALTER SYSTEM SET max_replication_slots = ${row.slotMax + 5}; then restart the server. Or drop a slot that nobody uses.`,
+    });
+  }
+  if (row !== undefined && row.senders >= row.senderMax) {
+    findings.push({
+      id,
+      level: "error",
+      what: `all ${row.senderMax} WAL senders are taken`,
+      fix: `ALTER SYSTEM SET max_wal_senders = ${row.senderMax + 5}; then restart the server.`,
+    });
+  }
+  return findings.length > 0 ? findings : [ok(id, `the slot ${context.slot} will be made at start`)];
+}
+
+/** A slot without limit can fill the disk, one with a small limit is lost in an outage: both should be known. */
+async function checkKeep(context: SourceContext, _facts: ServerFacts, signal: AbortSignal): Promise<Finding[]> {
+  const [row] = await context.database.rows<{ keep: string; idle: string | null }>(
+    "reading the server's settings",
+    "select current_setting('max_slot_wal_keep_size') as keep, current_setting('idle_replication_slot_timeout', true) as idle",
+    [],
+    signal,
+  );
+  const findings: Finding[] = [];
+  if (row?.keep === "-1") {
+    findings.push({
+      id: "postgres.max_slot_wal_keep_size",
+      level: "warning",
+      what: "a slot that is not read keeps log without limit: a long outage of Millrace fills the server's disk",
+      fix: "ALTER SYSTEM SET max_slot_wal_keep_size = '100GB'; SELECT pg_reload_conf();",
+    });
+  }
+  if (row !== undefined && row.idle !== null && row.idle !== "0") {
+    findings.push({
+      id: "postgres.idle_replication_slot_timeout",
+      level: "warning",
+      what: `the server gives up slots that are unused for ${row.idle}`,
+      fix: "ALTER SYSTEM SET idle_replication_slot_timeout = 0; SELECT pg_reload_conf();",
+    });
+  }
+  return findings.length > 0
+    ? findings
+    : [ok("postgres.max_slot_wal_keep_size", `a slot keeps at most ${row?.keep} of log`)];
+}
+
+const NAMES = new Map<unknown, string>([
+  [checkSettings, "postgres.wal_level"],
+  [checkReplication, "postgres.replication"],
+  [checkTables, "postgres.tables"],
+  [checkSlot, "postgres.slot"],
+  [checkFailover, "postgres.failover"],
+  [checkKeep, "postgres.max_slot_wal_keep_size"],
+]);
+
+function ok(id: string, what: string): Finding {
+  return { id, level: "ok", what, fix: null };
+}
+
+function failed(id: string, error: MillraceError): Finding {
+  const known = findMillraceError(error);
+  return { id, level: "error", what: error.message, fix: known?.hint ?? null };
+}

@@ -1,0 +1,59 @@
+/** The source's own keys of the configuration, and its factory. */
+import * as z from "zod";
+import type { SourceContext as FactoryContext, SourceFactory } from "../../../src/core/connector.ts";
+import { type Logger, SILENT } from "../../../src/core/telemetry.ts";
+import { TableSelection } from "../../../src/core/table-selection.ts";
+import { parsePostgresUrl } from "../url.ts";
+import type { SourceContext } from "./context.ts";
+
+export const sourceDefinition = z.object({
+  url: z
+    .string()
+    .regex(/^postgres(ql)?:\/\//, { error: "expected postgres://user:password@host:port/database" })
+    .describe(
+      "postgres://user:password@host:port/database of the server itself, not of a pooler; parameters as for psql.",
+    ),
+  slot: z
+    .string()
+    .regex(/^[a-z0-9_]{1,63}$/, { error: "a slot's name has lower-case letters, digits and _ only, at most 63" })
+    .optional()
+    .describe("Replication slot, made when missing. Default: millrace_<name>."),
+  publication: z
+    .string()
+    .refine((name) => name !== "" && Buffer.byteLength(name) <= 63, { error: "expected 1 to 63 bytes" })
+    .optional()
+    .describe("Publication, made when missing and kept in step with `tables`. Default: millrace_<name>."),
+});
+
+export type PostgresSourceOptions = z.output<typeof sourceDefinition>;
+
+export const sourceFactory: SourceFactory<PostgresSourceOptions> = {
+  create: async (context, log) => {
+    const { PostgresSource } = await import("./source.ts");
+    return new PostgresSource(await contextOf(context, log));
+  },
+  check: async (context, signal) => {
+    const { check } = await import("./check.ts");
+    const own = await contextOf(context, SILENT);
+    try {
+      return await check(own, signal);
+    } finally {
+      await own.database.close();
+    }
+  },
+};
+
+async function contextOf(context: FactoryContext<PostgresSourceOptions>, logger: Logger): Promise<SourceContext> {
+  const { Database } = await import("./database.ts");
+  const { daemon, folder, options, tables, chosenKey } = context;
+  const address = parsePostgresUrl(options.url, folder);
+  return {
+    address,
+    database: new Database(address),
+    slot: options.slot ?? `millrace_${daemon}`,
+    publication: options.publication ?? `millrace_${daemon}`,
+    selection: new TableSelection(tables),
+    chosenKey: chosenKey ?? (() => null),
+    logger,
+  };
+}

@@ -1,0 +1,16 @@
+import type { ChosenKey, TableName } from "../../../src/core/connector.ts";
+import type { Logger } from "../../../src/core/telemetry.ts";
+import type { PostgresAddress } from "../url.ts";
+import type { TableSelection } from "../../../src/core/table-selection.ts";
+import type { Database } from "./database.ts";
+
+/** What the parts of one source share. */
+export interface SourceContext {
+  readonly address: PostgresAddress;
+  readonly database: Database;
+  readonly slot: string;
+  readonly publication: string;
+  readonly selection: TableSelection;
+  readonly chosenKey: (table: TableName) => ChosenKey | null;
+  readonly logger: Logger;
+}

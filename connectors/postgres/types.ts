@@ -1,0 +1,72 @@
+import type { ColumnType } from "../../src/core/types.ts";
+
+/** What pg_type says of one type; `base` is the type under a domain, `element` the one inside an array. */
+export interface PgType {
+  readonly oid: number;
+  readonly name: string;
+  /** pg_type.typtype: b base, d domain, e enum, c composite, r range, m multirange, p pseudo. */
+  readonly kind: string;
+  readonly base: number;
+  /** typtypmod of a domain: the modifier of its base type. */
+  readonly baseModifier: number;
+  /** Element oid where the type is a true array whose text has commas between its elements, else 0. */
+  readonly element: number;
+  readonly labels: readonly string[];
+}
+
+/** Finds a type by oid; undefined where the catalogue does not have it (any more). */
+export type PgTypes = (oid: number) => PgType | undefined;
+
+const DOMAIN_DEPTH_MAX = 32;
+
+/**
+ * Postgres' built-in types that have a canonical one, by oid (fixed in pg_type.dat). Every other type is carried as its
+ * output text, `opaque`: intervals, money, ranges, geometry, network addresses, bit strings, tsvector, xml, composites …
+ * `"char"` is opaque too: it is one byte of any value, not text.
+ */
+const BUILTIN = new Map<number, ColumnType>([
+  [16, { kind: "bool" }],
+  [17, { kind: "bytes" }],
+  [19, { kind: "text" }], // name
+  [20, { kind: "int", bits: 64, signed: true }],
+  [21, { kind: "int", bits: 16, signed: true }],
+  [23, { kind: "int", bits: 32, signed: true }],
+  [25, { kind: "text" }],
+  [26, { kind: "int", bits: 32, signed: false }], // oid
+  [114, { kind: "json" }],
+  [700, { kind: "float", bits: 32 }],
+  [701, { kind: "float", bits: 64 }],
+  [1042, { kind: "text" }], // char(n)
+  [1043, { kind: "text" }], // varchar(n)
+  [1082, { kind: "date" }],
+  [1083, { kind: "time" }],
+  [1114, { kind: "timestamp", zone: false }],
+  [1184, { kind: "timestamp", zone: true }],
+  [2950, { kind: "uuid" }],
+  [3802, { kind: "json" }], // jsonb
+]);
+
+const NUMERIC = 1700;
+const OPAQUE: ColumnType = { kind: "opaque" };
+
+/** The canonical type of a column of type `oid` with `modifier` (pg_attribute.atttypmod). */
+export function columnType(oid: number, modifier: number, types: PgTypes, depth = 0): ColumnType {
+  const builtin = BUILTIN.get(oid);
+  if (builtin !== undefined) return builtin;
+  if (oid === NUMERIC) return decimalType(modifier);
+  const type = types(oid);
+  if (type === undefined || depth > DOMAIN_DEPTH_MAX) return OPAQUE;
+  if (type.kind === "d") return columnType(type.base, type.baseModifier, types, depth + 1);
+  if (type.kind === "e") return { kind: "enum", labels: type.labels };
+  if (type.element !== 0) return { kind: "array", of: columnType(type.element, modifier, types, depth + 1) };
+  // citext is an extension's type, so its oid differs from database to database; its bytes are text's.
+  if (type.kind === "b" && type.name === "citext") return { kind: "text" };
+  return OPAQUE;
+}
+
+/** numeric's modifier: ((precision << 16) | (scale & 0x7ff)) + 4, the scale signed in 11 bits; -1: unconstrained. */
+function decimalType(modifier: number): ColumnType {
+  if (modifier < 4) return { kind: "decimal", precision: null, scale: null };
+  const packed = modifier - 4;
+  return { kind: "decimal", precision: (packed >> 16) & 0xffff, scale: ((packed & 0x7ff) ^ 0x400) - 0x400 };
+}

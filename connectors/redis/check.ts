@@ -1,0 +1,122 @@
+import type { Finding } from "../../src/core/connector.ts";
+import type { MillraceError } from "../../src/core/errors.ts";
+import { Connection, type ConnectionSettings, listOf, parseUrl, textOf } from "./connection.ts";
+import { classify, replyCode } from "./errors.ts";
+
+/** Preflight: connects, writes nothing. */
+export async function check(settings: ConnectionSettings, signal: AbortSignal): Promise<readonly Finding[]> {
+  let connection: Connection;
+  try {
+    connection = await Connection.open(settings, signal);
+  } catch (error) {
+    return [failed("redis.connect", classify(error, signal))];
+  }
+  await using held = connection;
+  const { host, port } = parseUrl(settings.url);
+  const findings: Finding[] = [ok("redis.connect", `connected to ${host}:${port}`)];
+  for (const look of [checkScripts, checkServer, checkEviction, checkPersistence]) {
+    try {
+      findings.push(...(await look(held, settings)));
+    } catch (error) {
+      findings.push(failed("redis.command", classify(error, signal)));
+    }
+  }
+  return findings;
+}
+
+/** The script library that the sink's script decodes rows with; every Redis and Valkey has it. */
+async function checkScripts(connection: Connection): Promise<Finding[]> {
+  const reply = await connection.command("eval", "return type(cmsgpack)", "0");
+  if (textOf(reply) === "table") return [ok("redis.scripts", "scripts run, cmsgpack is there")];
+  return [
+    {
+      id: "redis.scripts",
+      level: "error",
+      what: "the server's scripts have no cmsgpack library",
+      fix: "use Redis 6.2 or newer, or Valkey",
+    },
+  ];
+}
+
+async function checkServer(connection: Connection, settings: ConnectionSettings): Promise<Finding[]> {
+  const info = await infoOf(connection);
+  if (info === null) return [];
+  const findings: Finding[] = [];
+  if (info.get("role") === "slave") {
+    findings.push({
+      id: "redis.role",
+      level: "error",
+      what: "the server is a replica and takes no writes",
+      fix: "point `url` at the primary",
+    });
+  }
+  const isCluster = info.get("cluster_enabled") === "1";
+  if (isCluster !== settings.cluster) {
+    findings.push({
+      id: "redis.cluster",
+      level: "error",
+      what: isCluster ? "the server is a cluster node" : "the server is not a cluster node",
+      fix: `set cluster: ${isCluster} in the sink's configuration`,
+    });
+  }
+  return findings;
+}
+
+/** A policy that may evict any key can evict the progress key: the sink would take itself for emptied. */
+async function checkEviction(connection: Connection): Promise<Finding[]> {
+  const policy = await settingOf(connection, "maxmemory-policy");
+  if (policy === null || !policy.startsWith("allkeys-")) return [];
+  return [
+    {
+      id: "redis.eviction",
+      level: "warning",
+      what: `maxmemory-policy is ${policy}: rows may be evicted, and so may the sink's progress key`,
+      fix: "CONFIG SET maxmemory-policy noeviction, or set maxmemory so that the tables fit",
+    },
+  ];
+}
+
+async function checkPersistence(connection: Connection): Promise<Finding[]> {
+  const appendOnly = await settingOf(connection, "appendonly");
+  if (appendOnly === null || appendOnly === "yes") return [];
+  return [
+    {
+      id: "redis.persistence",
+      level: "warning",
+      what: "appendonly is no: after a crash of the server the cache goes back to its last dump, and is then filled again",
+      fix: "CONFIG SET appendonly yes, or leave it where the cache may be filled again",
+    },
+  ];
+}
+
+/** Null where the user may not ask. */
+async function infoOf(connection: Connection): Promise<Map<string, string> | null> {
+  const reply = await permitted(connection.command("info"));
+  if (reply === null) return null;
+  return new Map(
+    [...(textOf(reply) ?? "").matchAll(/^([a-z_]+):(.*?)\r?$/gm)].map(([, name, value]) => [name!, value!]),
+  );
+}
+
+async function settingOf(connection: Connection, name: string): Promise<string | null> {
+  const reply = await permitted(connection.command("config", "get", name));
+  return textOf(listOf(reply)?.[1]);
+}
+
+async function permitted<T>(reply: Promise<T>): Promise<T | null> {
+  try {
+    return await reply;
+  } catch (error) {
+    // Managed servers forbid CONFIG or do not know it.
+    if (error instanceof Error && /^(NOPERM|ERR)$/.test(replyCode(error.message))) return null;
+    throw error;
+  }
+}
+
+function ok(id: string, what: string): Finding {
+  return { id, level: "ok", what, fix: null };
+}
+
+function failed(id: string, error: MillraceError): Finding {
+  return { id, level: "error", what: error.message, fix: error.hint ?? null };
+}

@@ -1,0 +1,63 @@
+import * as z from "zod";
+import type { SinkContext, SinkFactory } from "../../src/core/connector.ts";
+import { tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
+import { isPrefixUsable } from "./keys.ts";
+import type { RedisSinkSettings } from "./sink.ts";
+
+export const definition = z.object({
+  url: z
+    .string()
+    .regex(/^rediss?:\/\//, { error: "expected redis://user:password@host:port/db, or rediss:// for TLS" })
+    .describe("redis://user:password@host:port/db; rediss:// for TLS. In a cluster: any of its nodes."),
+  prefix: z
+    .string()
+    .refine(isPrefixUsable, { error: "expected no braces, or one whole hash tag such as {shop}:" })
+    .default("")
+    .describe("What every key begins with."),
+  format: z
+    .enum(["hash", "json"])
+    .default("hash")
+    .describe("A row as a hash with a field per column, or as one string holding a JSON object."),
+  cluster: z.boolean().default(false).describe("Whether the server is a Redis Cluster."),
+  waitReplicas: z
+    .int()
+    .min(0)
+    .max(16)
+    .default(0)
+    .describe("Replicas that must have a step before its position is confirmed to the source (WAIT)."),
+  ...tlsKeys("a rediss://"),
+});
+
+export type RedisOptions = z.output<typeof definition>;
+
+export const factory: SinkFactory<RedisOptions> = {
+  create: async (context, log) => {
+    const { RedisSink } = await import("./sink.ts");
+    return new RedisSink(settingsOf(context), log);
+  },
+  check: async (context, signal) => {
+    const { check } = await import("./check.ts");
+    return await check(settingsOf(context), signal);
+  },
+  places: ({ options }) => {
+    const url = URL.parse(options.url);
+    if (url === null) return [];
+    const host = /^(localhost|127\.0\.0\.1|\[::1\])$/.test(url.hostname) ? "localhost" : url.hostname;
+    const database = url.pathname.replace(/^\//, "") || "0";
+    return [`keys ${JSON.stringify(options.prefix)}… of database ${database} at ${host}:${url.port || "6379"}`];
+  },
+};
+
+function settingsOf({ name, daemon, folder, options }: SinkContext<RedisOptions>): RedisSinkSettings {
+  const { url, prefix, format, cluster, waitReplicas } = options;
+  return {
+    name,
+    daemon,
+    url,
+    prefix,
+    format,
+    cluster,
+    waitReplicas,
+    tls: tlsSettings(options, folder),
+  };
+}

@@ -1,0 +1,259 @@
+import { once } from "node:events";
+import { connect, isIP } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { ConnectionOptions } from "node:tls";
+import { Cluster, Command, Redis } from "ioredis";
+import { abortedError } from "../../src/core/errors.ts";
+import { invariant } from "../../src/core/invariant.ts";
+import { NO_TLS, TLS_ALONE, tryHandshake } from "../../src/tls/failure.ts";
+import { tlsOptions, type TlsSettings } from "../../src/tls/options.ts";
+import { classify, isHangUp, redisError, tlsError } from "./errors.ts";
+import { SCRIPT, SCRIPT_SHA } from "./script.ts";
+
+/** A server that does not answer within this is taken for gone. */
+const CONNECT_TIMEOUT_MS = 10_000;
+const CALL_TIMEOUT_MS = 30_000;
+const KEEP_ALIVE_MS = 10_000;
+/** A handshake that lasts this long is looked into. */
+const PLAIN_SERVER_AFTER_MS = 1_000;
+
+export interface ConnectionSettings {
+  readonly url: string;
+  readonly cluster: boolean;
+  readonly tls: TlsSettings;
+}
+
+export type Argument = string | Buffer;
+/** A reply as RESP2 has it: a Buffer for a bulk string, a number, null, or a list of replies. */
+export type Reply = unknown;
+
+export function listOf(reply: Reply): readonly unknown[] | null {
+  return Array.isArray(reply) ? reply : null;
+}
+
+export function textOf(reply: Reply): string | null {
+  return Buffer.isBuffer(reply) ? reply.toString("utf8") : null;
+}
+
+export interface Commands {
+  /** One command, its reply's strings as bytes. */
+  command(name: string, ...args: readonly Argument[]): Promise<Reply>;
+}
+
+/**
+ * One life of a connection to one server or one cluster. Nothing is queued, repeated or reconnected behind our back: when
+ * it is lost every call on it fails, and the sink opens another one (a command that ioredis sent a second time could
+ * arrive behind later ones).
+ */
+export class Connection implements Commands, AsyncDisposable {
+  readonly #client: Redis | Cluster;
+  readonly isCluster: boolean;
+
+  private constructor(client: Redis | Cluster) {
+    this.#client = client;
+    this.isCluster = client instanceof Cluster;
+  }
+
+  static async open(settings: ConnectionSettings, signal: AbortSignal): Promise<Connection> {
+    signal.throwIfAborted();
+    const address = parseUrl(settings.url);
+    const options = clientOptions(address, secured(address, settings.tls, signal));
+    const client = settings.cluster
+      ? new Cluster([{ host: address.host, port: address.port }], clusterOptions(options))
+      : new Redis({
+          ...options,
+          host: address.host,
+          port: address.port,
+          enableOfflineQueue: false,
+          retryStrategy: null,
+        });
+    const connection = new Connection(client);
+    const stop = (): void => connection.#disconnect();
+    signal.addEventListener("abort", stop);
+    const ended = new AbortController();
+    try {
+      await Promise.race([connection.#establish(address.db), refusePlain(address, ended.signal)]);
+      return connection;
+    } catch (error) {
+      connection.#disconnect();
+      if (!address.tls && isHangUp(error)) {
+        const { spoke } = await tryHandshake(address, { rejectUnauthorized: false }, signal);
+        if (spoke) throw tlsError(TLS_ALONE, error);
+      }
+      throw classify(error, signal);
+    } finally {
+      ended.abort();
+      signal.removeEventListener("abort", stop);
+    }
+  }
+
+  /** ioredis reports some refusals (login) as an event only; the promise then says no more than "closed". */
+  async #establish(db: number): Promise<void> {
+    let reported: unknown;
+    this.#client.on("error", (error: unknown) => {
+      reported ??= mostTelling(error);
+    });
+    try {
+      await this.#client.connect();
+    } catch (error) {
+      throw reported ?? mostTelling(error);
+    }
+    if (db !== 0) await this.command("select", String(db));
+    await this.loadScripts();
+  }
+
+  async loadScripts(): Promise<void> {
+    for (const primary of this.primaries()) {
+      const sha = await primary.command("script", "load", SCRIPT);
+      invariant(String(sha) === SCRIPT_SHA, "the server hashes a script as we do");
+    }
+  }
+
+  command(name: string, ...args: readonly Argument[]): Promise<Reply> {
+    return send(this.#client, name, args);
+  }
+
+  /** Sends a command that is already encoded. `routingKey` tells a cluster's node; it is one of the keys inside. */
+  encoded(name: string, bytes: Buffer, routingKey: Buffer): Promise<Reply> {
+    const command = new Command(name, [SCRIPT_SHA, "1", routingKey], { replyEncoding: null });
+    command.toWritable = () => bytes;
+    return sendCommand(this.#client, command);
+  }
+
+  /** Where keys live: the server itself, or every primary of the cluster. */
+  primaries(): readonly Commands[] {
+    const clients = this.#client instanceof Cluster ? this.#client.nodes("master") : [this.#client];
+    return clients.map((client) => ({ command: (name, ...args) => send(client, name, args) }));
+  }
+
+  get isUp(): boolean {
+    return this.#client.status === "ready";
+  }
+
+  #disconnect(): void {
+    this.#client.disconnect();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#disconnect();
+  }
+}
+
+function send(client: Redis | Cluster, name: string, args: readonly Argument[]): Promise<Reply> {
+  return sendCommand(client, new Command(name, [...args], { replyEncoding: null }));
+}
+
+/** ioredis types what this returns as unknown; it is the command's promise. */
+async function sendCommand(client: Redis | Cluster, command: Command): Promise<Reply> {
+  return await client.sendCommand(command);
+}
+
+interface Address {
+  readonly host: string;
+  readonly port: number;
+  readonly username: string | undefined;
+  readonly password: string | undefined;
+  readonly db: number;
+  readonly tls: boolean;
+}
+
+export function parseUrl(text: string): Address {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url === undefined || !/^rediss?:$/.test(url.protocol)) {
+    throw redisError("MR3410", "fatal", "the sink's url is not of the form redis://user:password@host:port/db");
+  }
+  const db = url.pathname.replace(/^\//, "");
+  if (!/^\d*$/.test(db)) throw redisError("MR3410", "fatal", "the database in the sink's url is not a number");
+  return {
+    host: url.hostname.replace(/^\[|\]$/g, "") || "127.0.0.1",
+    port: url.port === "" ? 6379 : Number(url.port),
+    username: url.username === "" ? undefined : decodeURIComponent(url.username),
+    password: url.password === "" ? undefined : decodeURIComponent(url.password),
+    db: Number(db),
+    tls: url.protocol === "rediss:",
+  };
+}
+
+function clientOptions(address: Address, tls: ConnectionOptions) {
+  return {
+    lazyConnect: true,
+    // RESP3 gives this sink nothing, and some proxies do not speak it.
+    protocol: 2 as const,
+    ...(address.username === undefined ? {} : { username: address.username }),
+    ...(address.password === undefined ? {} : { password: address.password }),
+    ...(address.tls ? { tls } : {}),
+    connectionName: "millrace",
+    connectTimeout: CONNECT_TIMEOUT_MS,
+    commandTimeout: CALL_TIMEOUT_MS,
+    keepAlive: KEEP_ALIVE_MS,
+    // A server that is loading answers LOADING, which is told as such; INFO would need a permission more.
+    enableReadyCheck: false,
+    autoResendUnfulfilledCommands: false,
+    autoResubscribe: false,
+    maxRetriesPerRequest: 0,
+    reconnectOnError: null,
+    disableClientInfo: true,
+  };
+}
+
+/** The files are read for each connection: they may have been renewed since. */
+function secured({ host, tls }: Address, settings: TlsSettings, signal: AbortSignal): ConnectionOptions {
+  // A server name may not be an address (RFC 6066); the certificate is compared with the host all the same.
+  const name = isIP(host) === 0 ? { servername: host } : {};
+  try {
+    return { ...name, ...tlsOptions(settings, tls) };
+  } catch (error) {
+    throw classify(error, signal);
+  }
+}
+
+/** Fails where a handshake lasts because a plain server waits for the line's end; else it never settles before the signal. */
+async function refusePlain(address: Address, signal: AbortSignal): Promise<never> {
+  if (address.tls) {
+    await sleep(PLAIN_SERVER_AFTER_MS, undefined, { signal });
+    if (await answersPlainly(address, signal)) throw tlsError(NO_TLS);
+  }
+  await once(signal, "abort");
+  throw abortedError(signal);
+}
+
+/** Any reply to PING, a refusal included, is Redis without TLS. */
+async function answersPlainly({ host, port }: Address, signal: AbortSignal): Promise<boolean> {
+  const socket = connect({ host, port, timeout: CONNECT_TIMEOUT_MS, signal });
+  socket.on("timeout", () => socket.destroy());
+  socket.on("connect", () => socket.write("PING\r\n"));
+  try {
+    return await new Promise<boolean>((resolve) => {
+      socket.once("data", (reply) => resolve(reply[0] === 0x2b || reply[0] === 0x2d));
+      socket.once("error", () => resolve(false));
+      socket.once("close", () => resolve(false));
+    });
+  } finally {
+    socket.destroy();
+  }
+}
+
+/** A redirected command was not executed where it was refused, so following MOVED and ASK repeats nothing. */
+function clusterOptions(redisOptions: ReturnType<typeof clientOptions>) {
+  return {
+    lazyConnect: true,
+    redisOptions,
+    enableOfflineQueue: false,
+    enableReadyCheck: true,
+    clusterRetryStrategy: () => null,
+    clusterNodeRetryStrategy: () => null,
+    retryDelayOnFailover: 0,
+    retryDelayOnClusterDown: 0,
+    retryDelayOnTryAgain: 100,
+    maxRedirections: 16,
+    slotsRefreshTimeout: CONNECT_TIMEOUT_MS,
+  };
+}
+
+/** A cluster client says "Failed to refresh slots cache" and hangs the reason behind it. */
+function mostTelling(error: unknown): unknown {
+  if (error instanceof Error && "lastNodeError" in error && error.lastNodeError instanceof Error) {
+    return error.lastNodeError;
+  }
+  return error;
+}

@@ -1,0 +1,227 @@
+import { type ErrorCode, type ErrorKind, type ErrorPages, isAborted, MillraceError } from "../../src/core/errors.ts";
+import { tlsFailure, type TlsFailure } from "../../src/tls/failure.ts";
+import { UnusableTls } from "../../src/tls/options.ts";
+
+export const pages: ErrorPages = {
+  MR3400: {
+    title: "Redis gave an error that Millrace does not know",
+    cause:
+      "The server answered with an error that has no entry here. The step is tried again a bounded number of times.",
+    remedy: "Look at the server's log and at the cause below the message; report it if the sink does not recover.",
+  },
+  MR3401: {
+    title: "Redis can't be reached",
+    cause: "No connection could be made, or it was lost or fell silent. The step is repeated until the server answers.",
+    remedy:
+      "ECONNREFUSED: nothing listens at that host and port. ENOTFOUND: the name is not known. ETIMEDOUT: no answer, look at " +
+      "firewall and network. `millrace check` tries it from where it runs.",
+  },
+  MR3402: {
+    title: "Redis refuses the login",
+    cause: "The user or password in `url` is wrong, or the server wants one and the config has none.",
+    remedy: "Correct `url` (redis://user:password@host:port/db) and start again.",
+  },
+  MR3403: {
+    title: "The Redis user may not run a command that the sink needs",
+    cause: "The ACL of the user forbids a command or a key.",
+    remedy:
+      "Grant it: ACL SETUSER <user> ~<prefix>* +eval +evalsha +script|load +hget +hmget +hgetall +hset +hlen +hdel +get +getrange " +
+      "+set +del +exists +scan +wait +select +ping (in a cluster also +cluster|slots +cluster|shards +info). With +restore " +
+      "+config|get the server has less work.",
+  },
+  MR3404: {
+    title: "Redis is not able to take writes now",
+    cause:
+      "It is loading its data, has become a replica, is over maxmemory, can't save to disk, lacks replicas, or its cluster " +
+      "is being changed. The step is repeated until it can.",
+    remedy:
+      "If it lasts: for maxmemory raise it or set an eviction policy; for READONLY point `url` at the primary; for " +
+      "MISCONF free disk space.",
+  },
+  MR3405: {
+    title: "Another Millrace process has taken the sink over",
+    cause:
+      "The progress key in Redis holds a newer lease than this process has. It stops, so that two never write at once.",
+    remedy: "Make sure that one daemon runs under this name; the newer one goes on by itself.",
+  },
+  MR3406: {
+    title: "The cache was emptied behind our back",
+    cause: "The progress key is gone (FLUSHALL, FLUSHDB, DEL, eviction, or a restart without persistence).",
+    remedy:
+      "Fill the cache again: `millrace snapshot start --sink <name>`, then start the daemon. With maxmemory use a " +
+      "volatile-* policy so that the progress key, which never expires, is not evicted.",
+  },
+  MR3407: {
+    title: "The cache holds another state than was written",
+    cause:
+      "The progress key tells another position than this process wrote: the server was restored from a file, or a " +
+      "replica that lagged behind was promoted.",
+    remedy: "Start the daemon again; if the log no longer reaches back: `millrace snapshot start --sink <name>`.",
+  },
+  MR3408: {
+    title: "A key holds a value of another kind",
+    cause:
+      "The row's key exists as a list, set or other kind of value that Millrace did not write. The row is set aside.",
+    remedy: "Remove or rename the key, or give the sink a `prefix` of its own; then replay the dead letter.",
+  },
+  MR3409: {
+    title: "A row is too large for Redis",
+    cause: "Rendered, the row is over 256 MB; the server's limit for one argument is 512 MB. The row is set aside.",
+    remedy: "Leave the large column out (`tables: … columns: … drop: true`) and replay the dead letter.",
+  },
+  MR3410: {
+    title: "The Redis server lacks something that the sink needs",
+    cause:
+      "A database number that does not exist, scripting switched off, or a server that is not a cluster or is one.",
+    remedy: "Correct `url` or `cluster`; Redis 6.2 or newer, or Valkey, with EVAL allowed is needed.",
+  },
+  MR3412: {
+    title: "TLS to Redis failed",
+    cause:
+      "The server's certificate could not be verified (authority, name or dates), it refuses ours, or one side speaks TLS " +
+      "on this port and the other does not.",
+    remedy:
+      "The message says which, and its fix. Use rediss:// only where the port speaks TLS; name an authority of your own in " +
+      "`ca`, a certificate of this client in `cert` and `certKey`, another name than the url's host in `serverName`.",
+  },
+  MR3413: {
+    title: "The Redis sink's TLS keys or files can't be used",
+    cause:
+      "A file that `ca`, `cert` or `certKey` names does not exist, may not be read or holds no PEM; certificate and key do " +
+      "not belong together; or keys for TLS are given for a plain redis:// address.",
+    remedy: "The message says which; correct the path, the file, its permissions or the scheme of `url`.",
+  },
+  MR3411: {
+    title: "Replicas did not confirm in time",
+    cause: "`waitReplicas` is set and fewer replicas than that acknowledged the step. It is repeated.",
+    remedy: "Look at the replicas (INFO replication), or lower `waitReplicas`.",
+  },
+};
+
+/** First words of Redis' error replies, and what they mean here. https://redis.io/docs/latest/develop/reference/protocol-spec/ */
+const REPLIES: Readonly<Record<string, readonly [code: ErrorCode, kind: ErrorKind, what: string]>> = {
+  NOAUTH: ["MR3402", "fatal", "Redis wants a password and the config has none"],
+  WRONGPASS: ["MR3402", "fatal", "Redis refuses user or password"],
+  NOPERM: ["MR3403", "fatal", "the Redis user lacks a permission"],
+  OOM: ["MR3404", "retryable", "Redis is over its maxmemory and refuses writes"],
+  READONLY: ["MR3404", "retryable", "Redis is a replica and refuses writes"],
+  LOADING: ["MR3404", "retryable", "Redis is loading its data"],
+  MISCONF: ["MR3404", "retryable", "Redis can't save to disk and refuses writes"],
+  NOREPLICAS: ["MR3404", "retryable", "Redis lacks the replicas that it demands for writes"],
+  BUSY: ["MR3404", "retryable", "Redis is running a long script"],
+  MASTERDOWN: ["MR3404", "retryable", "the Redis replica has lost its primary"],
+  CLUSTERDOWN: ["MR3404", "retryable", "the Redis cluster is down"],
+  TRYAGAIN: ["MR3404", "retryable", "the Redis cluster is moving slots"],
+  MOVED: ["MR3404", "retryable", "the Redis cluster is moving slots"],
+  ASK: ["MR3404", "retryable", "the Redis cluster is moving slots"],
+  UNBLOCKED: ["MR3404", "retryable", "Redis has become a replica"],
+  NOSCRIPT: ["MR3404", "retryable", "Redis has lost its scripts"],
+  CROSSSLOT: ["MR3410", "fatal", "Redis is a cluster and the config does not say so"],
+};
+
+const LOST = new Set([
+  "ECONNREFUSED",
+  "ECONNRESET",
+  "EPIPE",
+  "ETIMEDOUT",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ECONNABORTED",
+]);
+
+/** What an error of ioredis or of the server means to the runtime. */
+export function classify(error: unknown, signal: AbortSignal | undefined): MillraceError {
+  if (signal?.aborted === true || isAborted(error)) {
+    return new MillraceError({
+      code: "MR3401",
+      kind: "aborted",
+      message: "the work on Redis was called off",
+      cause: error,
+    });
+  }
+  if (error instanceof MillraceError) return error;
+  if (error instanceof UnusableTls) return failed("MR3413", "fatal", error.what, error.fix, error.cause);
+  const text = error instanceof Error ? error.message : String(error);
+  const known = REPLIES[replyCode(text)];
+  if (known !== undefined) return redisError(known[0], known[1], known[2], error);
+  const tls = tlsFailure(codeOf(error));
+  if (tls !== undefined) return tlsError(tls, error);
+  if (isConnectionLoss(error, text)) {
+    const code = codeOf(error);
+    const message = `the connection to Redis failed${code === "" ? "" : `: ${code}`}`;
+    return redisError("MR3401", "retryable", message, error);
+  }
+  return classifyGeneric(text, error);
+}
+
+/**
+ * Redis gives the one code ERR for many things; these are told by their text (server.c, db.c, cluster.c of Redis 7 and
+ * Valkey 9; test/integration/redis-errors).
+ */
+function classifyGeneric(text: string, cause: unknown): MillraceError {
+  if (/max number of clients reached/.test(text)) {
+    return redisError("MR3404", "retryable", "Redis has no connection left", cause);
+  }
+  if (/invalid (username-)?password|Client sent AUTH/i.test(text)) {
+    return redisError("MR3402", "fatal", "Redis refuses user or password", cause);
+  }
+  if (/DB index is out of range|SELECT is not allowed in cluster mode/.test(text)) {
+    return redisError("MR3410", "fatal", "the database number in the URL does not exist on this server", cause);
+  }
+  if (/unknown command|cluster support disabled/i.test(text)) {
+    return redisError("MR3410", "fatal", "the Redis server lacks a command that the sink needs", cause);
+  }
+  return redisError("MR3400", "retryable", `Redis answered with an unknown error (${replyCode(text)})`, cause);
+}
+
+/**
+ * The code in an error reply. Redis 6 wraps an error that a script ran into: `ERR Error running script (call to f_…):
+ * @user_script:12: -OOM command not allowed …`; Redis 7 leaves it in front.
+ */
+export function replyCode(text: string): string {
+  const wrapped = /^ERR Error running script.*?@user_script:\s*\d+:\s*-?([A-Z]+)\b/.exec(text);
+  return wrapped?.[1] ?? /^([A-Z]+)\b/.exec(text)?.[1] ?? "";
+}
+
+function isConnectionLoss(error: unknown, text: string): boolean {
+  if (LOST.has(codeOf(error))) return true;
+  // ioredis raises these without a code.
+  return /Connection is closed|Command timed out|isn't writeable|isn't ready|Failed to refresh slots cache|None of startup nodes|Socket timeout/.test(
+    text,
+  );
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error ? String(error.code) : "";
+}
+
+export function tlsError({ what, fix }: TlsFailure, cause?: unknown): MillraceError {
+  return failed("MR3412", "fatal", `TLS to Redis failed: ${what}`, fix, cause);
+}
+
+/** Whether the server ended the connection before it said anything: what a plain client meets at a TLS port. */
+export function isHangUp(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  return (
+    /^(ECONNRESET|EPIPE)$/.test(codeOf(error)) ||
+    /Connection is closed|isn't writeable|refresh slots/.test(error.message)
+  );
+}
+
+export function redisError(code: ErrorCode, kind: ErrorKind, message: string, cause?: unknown): MillraceError {
+  return failed(code, kind, message, pages[code]?.remedy, cause);
+}
+
+function failed(code: ErrorCode, kind: ErrorKind, message: string, hint?: string, cause?: unknown): MillraceError {
+  const known = cause === undefined ? undefined : withoutArguments(cause);
+  return new MillraceError({ code, kind, message, hint, cause: known });
+}
+
+/** ioredis hangs the failed command with its arguments, passwords included, on the error: it must not be logged. */
+function withoutArguments(cause: unknown): Error {
+  if (cause instanceof MillraceError) return cause;
+  const text = cause instanceof Error ? cause.message : String(cause);
+  return new Error(text.replace(/,? with args beginning with.*$/s, "").slice(0, 300));
+}

@@ -1,0 +1,79 @@
+/**
+ * The keys that the sink writes:
+ *
+ *   <prefix><schema>:<table>:<id>        a row (`%` and `:` inside schema, table and key values percent-encoded)
+ *   <prefix>_millrace:<pipeline>.<sink>  the sink's progress
+ *   <prefix>_millrace::…                 the version of a row that was deleted, for an hour
+ *
+ * No row has a key of the last two forms: a row's key has two colons or more, and its table is not empty.
+ */
+import { ByteWriter } from "../../src/core/bytes.ts";
+import { indexWithin, slotOf, tagOfSlot } from "./slots.ts";
+
+const OPEN = 0x7b; // '{'
+const CLOSE = 0x7d; // '}'
+
+/**
+ * A prefix may pin everything to one cluster slot by a whole hash tag (`{shop}:`); half a tag would make the slot of a
+ * key depend on what follows.
+ */
+export function isPrefixUsable(prefix: string): boolean {
+  const rest = prefix.replace(/^[^{}]*\{[^{}]+\}/, "");
+  return !/[{}]/.test(rest);
+}
+
+export function progressKey(prefix: string, pipeline: string, sink: string): string {
+  return `${prefix}_millrace:${pipeline}.${sink}`;
+}
+
+/** Writes the key under which the deletion of the row `key` is remembered: in the same cluster slot as the row's. */
+export class TombstoneKeys {
+  readonly #prefixLength: number;
+  readonly #prefixHasTag: boolean;
+  readonly #tagged: Buffer;
+  readonly #wrapped: Buffer;
+  readonly #numbered: Buffer;
+
+  constructor(prefix: string) {
+    this.#prefixLength = Buffer.byteLength(prefix);
+    this.#prefixHasTag = prefix.includes("{");
+    this.#tagged = Buffer.from(`${prefix}_millrace::k:`);
+    this.#wrapped = Buffer.from(`${prefix}_millrace::t:{`);
+    this.#numbered = Buffer.from(`${prefix}_millrace::n:{`);
+  }
+
+  write(out: ByteWriter, key: Uint8Array, start: number, end: number): void {
+    const rest = start + this.#prefixLength;
+    const open = indexWithin(key, OPEN, start, end);
+    const close = open < 0 ? -1 : indexWithin(key, CLOSE, open + 1, end);
+    if (this.#prefixHasTag || close > open + 1) {
+      // The key's own hash tag is again the first one.
+      out.copy(this.#tagged, 0, this.#tagged.length);
+      out.copy(key, rest, end - rest);
+      return;
+    }
+    if (indexWithin(key, CLOSE, start, end) < 0) {
+      out.copy(this.#wrapped, 0, this.#wrapped.length);
+      out.copy(key, start, end - start);
+      out.byte(CLOSE);
+      return;
+    }
+    // The whole key is hashed, and as it holds a closing brace it can't stand inside a tag.
+    out.copy(this.#numbered, 0, this.#numbered.length);
+    out.ascii(tagOfSlot(slotOf(key, start, end)));
+    out.byte(CLOSE);
+    out.copy(key, rest, end - rest);
+  }
+
+  of(key: string): string {
+    const bytes = Buffer.from(key);
+    const out = new ByteWriter(bytes.length + 256);
+    this.write(out, bytes, 0, bytes.length);
+    return out.view().toString("utf8");
+  }
+}
+
+/** The pattern of SCAN that matches exactly the keys which begin with `start`. */
+export function scanPattern(start: string): string {
+  return `${start.replaceAll(/[*?[\]\\^-]/g, String.raw`\$&`)}*`;
+}

@@ -1,0 +1,63 @@
+import * as z from "zod";
+import type { SinkProgress } from "../../src/core/batch.ts";
+import type { MillraceError } from "../../src/core/errors.ts";
+import { parsePosition } from "../../src/core/position.ts";
+import { type Commands, listOf, textOf } from "./connection.ts";
+import { redisError } from "./errors.ts";
+
+/** The progress key's hash as it is stored; "" and null where a field is missing. */
+export interface StoredProgress {
+  readonly lease: string | null;
+  readonly position: string;
+  readonly tables: string;
+  readonly format: string;
+}
+
+export async function readProgress(connection: Commands, key: Buffer): Promise<StoredProgress> {
+  const reply = await connection.command("hmget", key, "lease", "position", "tables", "format");
+  const [lease, position, tables, format] = (listOf(reply) ?? []).map(textOf);
+  return { lease: lease ?? null, position: position ?? "", tables: tables ?? "", format: format ?? "" };
+}
+
+/** Lease numbers count acquisitions: a double holds them exactly. */
+const TAKE_OVER = `
+local held = redis.call('HGET', KEYS[1], 'lease')
+if held and tonumber(held) > tonumber(ARGV[1]) then return held end
+redis.call('HSET', KEYS[1], 'lease', ARGV[1])
+return false
+`;
+
+/** Stores our lease where no higher one is stored. */
+export async function takeOver(connection: Commands, key: Buffer, lease: number): Promise<void> {
+  const holder = textOf(await connection.command("eval", TAKE_OVER, "1", key, String(lease)));
+  if (holder !== null) throw takenOver(holder, String(lease));
+}
+
+const TABLES = z.record(z.string(), z.string());
+
+/**
+ * What the sink holds. Rows written in another format are of no use as bases and will not be found by readers: then no
+ * table counts as complete, and each is read again.
+ */
+export function parseProgress(stored: StoredProgress, format: string): SinkProgress | null {
+  if (stored.position === "") return null;
+  const tables = TABLES.parse(JSON.parse(stored.tables));
+  return { position: parsePosition(stored.position), tables: stored.format === format ? tables : {} };
+}
+
+/** Why the stored progress is not what this process wrote last. */
+export function fenceError(stored: StoredProgress, lease: string): MillraceError {
+  if (stored.lease === null) {
+    return redisError("MR3406", "fatal", "the cache was emptied: the sink's progress key is gone");
+  }
+  if (Number(stored.lease) > Number(lease)) return takenOver(stored.lease, lease);
+  return redisError(
+    "MR3407",
+    "fatal",
+    "the cache holds another progress than was written: it was restored or failed over",
+  );
+}
+
+function takenOver(holder: string, lease: string): MillraceError {
+  return redisError("MR3405", "fatal", `another process holds the sink under lease ${holder}, ours is ${lease}`);
+}

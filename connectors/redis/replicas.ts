@@ -1,0 +1,15 @@
+import type { Connection } from "./connection.ts";
+import { redisError } from "./errors.ts";
+
+const WAIT_MS = "10000";
+
+/** Returns when that many replicas have what was written on this connection; in a cluster each primary is asked. */
+export async function waitForReplicas(connection: Connection, count: number): Promise<void> {
+  if (count === 0) return;
+  for (const primary of connection.primaries()) {
+    const reached = await primary.command("wait", String(count), WAIT_MS);
+    if (typeof reached !== "number" || reached < count) {
+      throw redisError("MR3411", "retryable", `fewer than ${count} replicas confirmed the step`);
+    }
+  }
+}

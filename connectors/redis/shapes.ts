@@ -1,0 +1,55 @@
+/** What tells rows of an older shape of a table: stored beside the progress, one field per table. */
+import * as z from "zod";
+import { type ShapeNote, shapeNote } from "../../src/core/base-floors.ts";
+import type { TableVersion } from "../../src/core/schema.ts";
+import { type Commands, textOf } from "./connection.ts";
+
+export interface RowShape extends ShapeNote {
+  /** Columns that the table had: a hash from before may still have their fields. */
+  readonly retired: readonly string[];
+  /** Of how many columns its keys have been made, so that rows of an earlier key are found when they are to go. */
+  readonly widths: readonly number[];
+}
+
+const SHAPE = z.object({
+  relation: z.number(),
+  key: z.array(z.tuple([z.string(), z.number()])),
+  columns: z.array(z.tuple([z.string(), z.number(), z.string().regex(/^\d+$/)])),
+  retired: z.array(z.string()),
+  widths: z.array(z.int()),
+});
+
+/** Under the lease that writes the rows. */
+const STORE = `
+if redis.call('HGET', KEYS[1], 'lease') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], ARGV[2], ARGV[3])
+return 1
+`;
+
+/** Null where another lease is stored, or none. `since`: the version at which the sink stands. */
+export async function followShape(
+  connection: Commands,
+  progressKey: Buffer,
+  lease: string,
+  table: TableVersion,
+  since: bigint,
+): Promise<RowShape | null> {
+  const field = `shape:${table.id}`;
+  const stored = textOf(await connection.command("hget", progressKey, field));
+  const noted = stored === null ? null : SHAPE.parse(JSON.parse(stored));
+  const shape = nextShape(noted, table, since);
+  const text = JSON.stringify(shape);
+  if (text === stored) return shape;
+  const answer = await connection.command("eval", STORE, "1", progressKey, lease, field, text);
+  return answer === 1 ? shape : null;
+}
+
+function nextShape(noted: RowShape | null, table: TableVersion, since: bigint): RowShape {
+  const names = new Set(table.columns.map(({ name }) => name));
+  const before = [...(noted?.retired ?? []), ...(noted?.columns.map(([name]) => name) ?? [])];
+  return {
+    ...shapeNote(noted, table, since),
+    retired: before.filter((name) => !names.has(name)),
+    widths: [...new Set([...(noted?.widths ?? []), table.key.length])],
+  };
+}

@@ -1,0 +1,271 @@
+import type { SinkProgress, Step } from "../../src/core/batch.ts";
+import type { Inspection } from "../../src/core/comparing.ts";
+import { onlyGrows } from "../../src/core/carrying.ts";
+import { invariant } from "../../src/core/invariant.ts";
+import { parsePosition, serializePosition } from "../../src/core/position.ts";
+import type { TableVersion } from "../../src/core/schema.ts";
+import type { Outcome, Sink } from "../../src/core/sink.ts";
+import type { Logger } from "../../src/core/telemetry.ts";
+import { rowVersion } from "../../src/core/version.ts";
+import { CallPool, CallStream, FenceMismatch, ReportFailure } from "./call-stream.ts";
+import { Connection, type ConnectionSettings } from "./connection.ts";
+import { classify, redisError, replyCode } from "./errors.ts";
+import { expel } from "./foreign.ts";
+import { RedisInspection } from "./inspect.ts";
+import { progressKey, TombstoneKeys } from "./keys.ts";
+import { fenceError, parseProgress, readProgress, type StoredProgress, takeOver } from "./progress.ts";
+import type { Packing } from "./packed-row.ts";
+import { findPacking } from "./packing.ts";
+import { type Removal, removeUpTo } from "./removal.ts";
+import { RowsStep } from "./rows.ts";
+import { ACTION } from "./script.ts";
+import type { ProgressToStore } from "./script-call.ts";
+import { followShape } from "./shapes.ts";
+import { type Format, tableKeyStart, TableTarget } from "./table-target.ts";
+import { waitForReplicas } from "./replicas.ts";
+
+export interface RedisSinkSettings extends ConnectionSettings {
+  readonly name: string;
+  readonly daemon: string;
+  readonly prefix: string;
+  readonly format: Format;
+  /** Replicas that must have a step before it counts as durable. */
+  readonly waitReplicas: number;
+}
+
+/** Times that a step is begun again inside `apply`: after a lost answer, and after the server forgot the script. */
+const ATTEMPTS_MAX = 3;
+
+/**
+ * Rows as keys of a Redis or Valkey server or cluster; see README.md for its guarantees. Not a transactional sink, though
+ * on a single server each call changes rows, fence and progress atomically.
+ */
+export class RedisSink implements Sink {
+  readonly kind = "redis";
+  readonly name: string;
+  readonly #settings: RedisSinkSettings;
+  readonly #log: Logger;
+  readonly #progressKey: Buffer;
+  readonly #pool: CallPool;
+  readonly #targets = new Map<TableVersion, TableTarget>();
+  #connection: Connection | null = null;
+  #lease = "";
+  /** Position as this process stored or found it last: the script compares it. */
+  #position = "";
+  /** The stored progress speaks of rows in the other format. */
+  #isOtherFormat = false;
+  /** Position of a step whose answer did not come: it may be stored, or not. */
+  #inDoubt: string | null = null;
+  #isClosed = false;
+  /** How rows may be packed on the server that was opened last. */
+  #packing: Packing | null = null;
+
+  constructor(settings: RedisSinkSettings, log: Logger) {
+    this.name = settings.name;
+    this.#log = log;
+    this.#settings = settings;
+    this.#progressKey = Buffer.from(progressKey(settings.prefix, settings.daemon, settings.name));
+    this.#pool = new CallPool(new TombstoneKeys(settings.prefix));
+  }
+
+  /** What the table's keys begin with. */
+  target(table: TableVersion): string {
+    return tableKeyStart(this.#settings.prefix, table);
+  }
+
+  async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
+    this.#lease = String(lease);
+    this.#inDoubt = null;
+    return this.#guarded(signal, async (connection) => {
+      await takeOver(connection, this.#progressKey, lease);
+      const stored = await readProgress(connection, this.#progressKey);
+      this.#position = stored.position;
+      this.#packing = this.#settings.format === "hash" ? await findPacking(connection, this.#progressKey) : null;
+      this.#isOtherFormat = stored.format !== "" && stored.format !== this.#settings.format;
+      if (this.#isOtherFormat) {
+        this.#log.warn(
+          { was: stored.format, is: this.#settings.format },
+          "the rows' format changed: all are read again",
+        );
+      }
+      return parseProgress(stored, this.#settings.format);
+    });
+  }
+
+  /** Rows in another format are not found by readers. Rows that were evicted, or removed by hand, nobody can tell. */
+  async missing(tables: readonly TableVersion[]): Promise<readonly TableVersion[]> {
+    return this.#isOtherFormat ? tables : [];
+  }
+
+  /** Keys need no making; what a row of another shape may lend to a change is noted. */
+  async prepare(table: TableVersion, previous: TableVersion | undefined, signal: AbortSignal): Promise<void> {
+    await this.#guarded(signal, async (connection) => {
+      const since = versionAt(this.#position);
+      const shape = await followShape(connection, this.#progressKey, this.#lease, table, since);
+      if (shape === null) throw fenceError(await readProgress(connection, this.#progressKey), this.#lease);
+      if (previous !== undefined) this.#targets.delete(previous);
+      const { prefix, format } = this.#settings;
+      this.#targets.set(table, new TableTarget(prefix, format, table, shape));
+    });
+  }
+
+  /** A row keeps its fields, under their names, until it is written. */
+  async carries(from: TableVersion, to: TableVersion): Promise<boolean> {
+    // The text of a row names all columns, those that are null too.
+    if (this.#settings.format === "json" && to.columns.length > from.columns.length) return false;
+    return onlyGrows(from, to);
+  }
+
+  async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
+    const position = serializePosition(step.progress.position);
+    const progress = { position, tables: JSON.stringify(step.progress.tables), format: this.#settings.format };
+    await this.#guarded(signal, async (connection) => {
+      for (let attempt = 1; ; attempt++) {
+        try {
+          await this.#attempt(connection, step, progress, outcome, signal);
+          return;
+        } catch (error) {
+          if (attempt === ATTEMPTS_MAX || !(await this.#isCured(connection, error))) throw error;
+        }
+      }
+    });
+  }
+
+  async #attempt(
+    connection: Connection,
+    step: Step,
+    progress: ProgressToStore,
+    outcome: Outcome,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const fence = { lease: this.#lease, position: this.#position };
+    if (connection.isCluster) this.#compare(await readProgress(connection, this.#progressKey));
+    const stream = new CallStream(connection, this.#pool, this.#progressKey, fence);
+    try {
+      await this.#send(connection, stream, step, signal);
+      this.#inDoubt = progress.position;
+      await stream.finish(progress, outcome);
+      await waitForReplicas(connection, this.#settings.waitReplicas);
+    } catch (error) {
+      await stream.drain();
+      throw error;
+    }
+    this.#position = progress.position;
+    this.#inDoubt = null;
+  }
+
+  async #send(connection: Connection, stream: CallStream, step: Step, signal: AbortSignal): Promise<void> {
+    switch (step.kind) {
+      case "progress":
+        return;
+      case "rows":
+        return new RowsStep(
+          connection,
+          stream,
+          this.#settings.format,
+          step.tables,
+          (table) => this.#prepared(table),
+          this.#packing,
+        ).send(signal);
+      case "truncate":
+        return removeUpTo(connection, stream, this.#removal(step.table, ACTION.truncate, step.version), signal);
+      case "sweep":
+        return removeUpTo(connection, stream, this.#removal(step.table, ACTION.sweep, step.below - 1n), signal);
+      default:
+        return step satisfies never;
+    }
+  }
+
+  async forget(signal: AbortSignal): Promise<void> {
+    await this.#guarded(signal, async (connection) => {
+      await connection.command("del", this.#progressKey);
+    });
+  }
+
+  async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
+    for (const table of tables) if (!this.#targets.has(table)) await this.prepare(table, undefined, signal);
+    await this.#guarded(signal, async (connection) => {
+      this.#compare(await readProgress(connection, this.#progressKey));
+      for (const table of tables) await expel(connection, this.#prepared(table), version, signal);
+    });
+  }
+
+  /** Whether the step may be begun again at once: the script was forgotten, or an answer of ours had been lost. */
+  async #isCured(connection: Connection, error: unknown): Promise<boolean> {
+    if (error instanceof FenceMismatch) {
+      this.#compare(await readProgress(connection, this.#progressKey));
+      return true;
+    }
+    if (error instanceof Error && replyCode(error.message) === "NOSCRIPT") {
+      await connection.loadScripts();
+      return true;
+    }
+    return false;
+  }
+
+  /** Adopts what is stored when this process wrote it; else the sink must not go on. */
+  #compare(stored: StoredProgress): void {
+    const isOurs = stored.position === this.#position || stored.position === this.#inDoubt;
+    if (stored.lease !== this.#lease || !isOurs) throw fenceError(stored, this.#lease);
+    this.#position = stored.position;
+  }
+
+  async verify(signal: AbortSignal): Promise<void> {
+    await this.#guarded(signal, async (connection) => {
+      this.#compare(await readProgress(connection, this.#progressKey));
+    });
+  }
+
+  async inspect(): Promise<Inspection> {
+    return new RedisInspection(this.#settings);
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await this.#drop();
+  }
+
+  /** Runs work on a live connection; whatever fails there takes the connection with it. */
+  async #guarded<T>(signal: AbortSignal, work: (connection: Connection) => Promise<T>): Promise<T> {
+    if (this.#isClosed) throw redisError("MR3401", "aborted", "the sink is closed");
+    const stop = (): void => void this.#drop();
+    try {
+      signal.throwIfAborted();
+      if (this.#connection?.isUp !== true) {
+        await this.#drop();
+        this.#connection = await Connection.open(this.#settings, signal);
+      }
+      signal.addEventListener("abort", stop);
+      return await work(this.#connection);
+    } catch (error) {
+      await this.#drop();
+      throw error instanceof ReportFailure ? error.cause : classify(error, signal);
+    } finally {
+      signal.removeEventListener("abort", stop);
+    }
+  }
+
+  async #drop(): Promise<void> {
+    const connection = this.#connection;
+    this.#connection = null;
+    await connection?.[Symbol.asyncDispose]();
+  }
+
+  #removal(table: TableVersion, action: number, version: bigint): Removal {
+    const { keyStart, keyWidths } = this.#prepared(table);
+    return { keyStart, keyWidths, action, version };
+  }
+
+  #prepared(table: TableVersion): TableTarget {
+    const target = this.#targets.get(table);
+    invariant(target !== undefined, "a table version is prepared before its first row");
+    return target;
+  }
+}
+
+/** Rows of a shape that begins now have this version or a higher one. */
+function versionAt(position: string): bigint {
+  if (position === "") return 0n;
+  const { epoch, commit } = parsePosition(position);
+  return rowVersion(epoch, commit);
+}

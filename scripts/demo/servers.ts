@@ -1,0 +1,158 @@
+/** The real servers of the demo: what has to be fetched is said before, what can't be had is named with its reason. */
+import { randomUUID } from "node:crypto";
+import { Redis } from "ioredis";
+import { cacheDir } from "../services/cache.ts";
+import { definitionOf } from "../services/definitions.ts";
+import { describe, plan } from "../services/plan.ts";
+import { ServiceUnavailableError, type RunningService, type ServiceName } from "../services/service.ts";
+import { mysqlShop } from "./mysql-shop.ts";
+import type { SinkName } from "./options.ts";
+import { postgresShop } from "./postgres-shop.ts";
+import { demoSource, type DemoSource, type SourceName } from "./sources.ts";
+
+export interface Servers extends AsyncDisposable {
+  readonly source: DemoSource;
+  /** A database of Postgres. */
+  readonly replicaUrl: string;
+  readonly searchUrl: string | undefined;
+  readonly cacheUrl: string | undefined;
+  /** What the demo's keys and indices begin with; empty on servers that are its own. */
+  readonly prefix: string;
+}
+
+/** A server that can't be had, in a sentence that says what to do. */
+export class MissingServerError extends Error {
+  override readonly name = "MissingServerError";
+}
+
+const SEARCH = "elasticsearch";
+const CACHE = "redis";
+
+export function serversFor(source: SourceName, without: readonly SinkName[]): readonly ServiceName[] {
+  const names: ServiceName[] = source === "postgres" ? [source] : [source, "postgres"];
+  if (!without.includes("search")) names.push(SEARCH);
+  if (!without.includes("cache")) names.push(CACHE);
+  return names;
+}
+
+/** Says how each server is had here and what must be fetched; throws where one can't be had. */
+export async function announce(names: readonly ServiceName[], say: (line: string) => void): Promise<void> {
+  const { services, downloads } = await plan(names);
+  for (const { name, availability } of services) say(`  ${name.padEnd(14)} ${describe(availability)}`);
+  for (const { name, availability } of services) {
+    if (availability.kind === "unavailable") throw missing(name, availability.reason);
+  }
+  if (downloads.length === 0) return;
+  say("");
+  say(`To fetch first, once, into ${cacheDir()} (nothing is installed on the machine):`);
+  for (const { what, from, megabytes } of downloads) say(`  ${what.padEnd(34)} about ${megabytes} MB from ${from}`);
+  const total = downloads.reduce((sum, { megabytes }) => sum + megabytes, 0);
+  say(`  ${"together".padEnd(34)} about ${total} MB`);
+}
+
+function missing(name: ServiceName, reason: string): MissingServerError {
+  const sink = name === SEARCH ? "search" : name === CACHE ? "cache" : null;
+  const way = sink === null ? "The demo can't run without it" : `To run without it: npm run demo -- --without ${sink}`;
+  return new MissingServerError(`${name} can't be had here: ${reason}\n${way}`);
+}
+
+/** `fill` gets the source's URL as soon as its server is up; a search engine takes longer to start. */
+export async function startServers(
+  source: SourceName,
+  names: readonly ServiceName[],
+  fill: (sourceUrl: string) => Promise<void>,
+): Promise<Servers> {
+  await using stack = new AsyncDisposableStack();
+  const suffix = randomUUID().slice(0, 8);
+  const start = async (name: ServiceName): Promise<RunningService> => {
+    try {
+      return stack.use(await definitionOf(name).start());
+    } catch (error) {
+      throw error instanceof ServiceUnavailableError ? missing(name, error.reason) : error;
+    }
+  };
+  const makeDatabase = async (server: RunningService, name: string): Promise<string> => {
+    const database = isOwn(server) ? name : `${name}_${suffix}`;
+    await onServer(server, `create database ${database}`);
+    if (!isOwn(server)) stack.defer(() => dropDatabase(server, database));
+    return withDatabase(server.url, database);
+  };
+  const startDatabases = async (): Promise<Pick<Servers, "source" | "replicaUrl">> => {
+    const postgres = await start("postgres");
+    const server = source === "postgres" ? postgres : await start(source);
+    const url = await makeDatabase(server, "shop");
+    await fill(url);
+    return { source: demoSource(source, url), replicaUrl: await makeDatabase(postgres, "replica") };
+  };
+  const startOther = async (name: ServiceName): Promise<RunningService | undefined> =>
+    names.includes(name) ? start(name) : undefined;
+  // All are waited for, so that whatever came up is stopped when one of them fails.
+  const starting = [startDatabases(), startOther(SEARCH), startOther(CACHE)] as const;
+  for (const result of await Promise.allSettled(starting)) if (result.status === "rejected") throw result.reason;
+  const [urls, search, cache] = await Promise.all(starting);
+
+  // Who has others' data beside ours keeps apart from it, and cleans up.
+  const isShared = [search, cache].some((server) => server !== undefined && !isOwn(server));
+  const prefix = isShared ? `demo-${suffix}-` : "";
+  if (isShared) {
+    stack.defer(() => deleteKeys(cache?.url, prefix));
+    stack.defer(() => deleteIndices(search?.url, prefix));
+  }
+  const kept = stack.move();
+  return {
+    ...urls,
+    searchUrl: search?.url,
+    cacheUrl: cache?.url,
+    prefix,
+    [Symbol.asyncDispose]: () => kept.disposeAsync(),
+  };
+}
+
+/** A borrowed server has neither process nor data folder here; one in a container is gone with it. */
+function isOwn({ name }: RunningService): boolean {
+  return (process.env[`MILLRACE_TEST_${name.toUpperCase()}_URL`] ?? "") === "";
+}
+
+function withDatabase(url: string, name: string): string {
+  const changed = new URL(url);
+  changed.pathname = `/${name}`;
+  return changed.href;
+}
+
+async function onServer({ name, url }: RunningService, ...statements: readonly string[]): Promise<void> {
+  const session = await (name === "postgres" ? postgresShop : mysqlShop).connect(url);
+  try {
+    for (const sql of statements) await session.query(sql);
+  } finally {
+    await session.end();
+  }
+}
+
+async function dropDatabase(server: RunningService, name: string): Promise<void> {
+  if (server.name !== "postgres") return onServer(server, `drop database if exists ${name}`);
+  // Its slots first: a database with a slot can't be dropped.
+  const slots = `select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = '${name}' and not active`;
+  await onServer(server, slots, `drop database if exists ${name} with (force)`);
+}
+
+async function deleteKeys(url: string | undefined, prefix: string): Promise<void> {
+  if (url === undefined) return;
+  const client = new Redis(url);
+  try {
+    for await (const keys of client.scanStream({ match: `${prefix}*`, count: 1_000 })) {
+      if (Array.isArray(keys) && keys.length > 0) await client.unlink(...keys.map(String));
+    }
+  } finally {
+    client.disconnect();
+  }
+}
+
+async function deleteIndices(url: string | undefined, prefix: string): Promise<void> {
+  if (url === undefined) return;
+  const listed = await fetch(`${url}/_cat/indices/${prefix}*?h=index&expand_wildcards=all`);
+  const names = (await listed.text()).split("\n").filter((name) => name.startsWith(prefix));
+  for (const name of names) {
+    const deleted = await fetch(`${url}/${encodeURIComponent(name)}`, { method: "DELETE" });
+    await deleted.body?.cancel();
+  }
+}

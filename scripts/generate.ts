@@ -1,0 +1,25 @@
+/** `node scripts/generate.ts`: writes what is derived from the sources. With `--check`: exits 1 where it is stale. */
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { configSchemaDocument } from "./generated/config-schema.ts";
+import { errorPagesDocument } from "./generated/error-pages.ts";
+
+const root = dirname(import.meta.dirname);
+const isCheck = process.argv.includes("--check");
+
+const documents = {
+  "docs/errors.md": await errorPagesDocument(root),
+  "millrace.schema.json": await configSchemaDocument(),
+};
+
+for (const [file, text] of Object.entries(documents)) {
+  const path = join(root, file);
+  if (existsSync(path) && readFileSync(path, "utf8") === text) continue;
+  if (isCheck) {
+    process.stderr.write(`${file} is stale: run "node scripts/generate.ts"\n`);
+    process.exitCode = 1;
+  } else {
+    writeFileSync(path, text);
+    process.stdout.write(`wrote ${file}\n`);
+  }
+}

@@ -1,0 +1,124 @@
+/** Chromium without a window, to be driven over its debugging port: what pages look like, and what they do. */
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { borrowed } from "./borrowed.ts";
+import { onPath } from "./command.ts";
+import { debianAvailability, installDebian, type DebianRecipe } from "./debian.ts";
+import { startGuarded } from "./guarded.ts";
+import { freePort } from "./port.ts";
+import { printProgress } from "./progress.ts";
+import { waitUntilReady } from "./ready.ts";
+import { temporaryHome } from "./run-user.ts";
+import {
+  fetched,
+  ServiceUnavailableError,
+  type Availability,
+  type LocateOptions,
+  type RunningService,
+  type ServiceDefinition,
+  type StartOptions,
+} from "./service.ts";
+import { versions } from "./versions.ts";
+
+const NAME = "chromium";
+const VARIABLE = "MILLRACE_TEST_CHROMIUM_URL";
+const { suite } = versions.chromium;
+
+const recipe: DebianRecipe = {
+  what: "Chromium",
+  version: "of this release",
+  suite,
+  packages: ["chromium-headless-shell", "chromium-common", "fontconfig-config", "fonts-dejavu-core"],
+  megabytes: 140,
+};
+
+/** Installed ones are taken as they are: they need nothing fetched. */
+const INSTALLED = ["google-chrome", "chromium"] as const;
+
+const FLAGS = [
+  "--headless",
+  // As root, and in most containers, there is none to be had.
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-dev-shm-usage",
+  "--no-first-run",
+  "--no-default-browser-check",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--remote-debugging-address=127.0.0.1",
+];
+
+interface Program {
+  readonly path: string;
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/** No container: an engine's would see neither the tests' pages nor their ports. */
+async function locate({ own = false, nativeOnly = false }: LocateOptions = {}): Promise<Availability> {
+  const url = process.env[VARIABLE];
+  if (url !== undefined && url !== "" && !own && !nativeOnly) return { kind: "environment", variable: VARIABLE, url };
+  if (installed() !== undefined) return { kind: "native", version: "as installed", missing: [] };
+  const found = await debianAvailability(recipe);
+  return found.kind === "native" ? found : { ...found, reason: `${found.reason}; ${VARIABLE} is not set` };
+}
+
+async function start(options: StartOptions = {}): Promise<RunningService> {
+  const found = await locate(options);
+  if (found.kind === "environment") return borrowed(NAME, found.variable, found.url, 9222);
+  if (found.kind === "unavailable") throw new ServiceUnavailableError(NAME, found.reason);
+  const { path, env } = installed() ?? (await unpacked(options));
+  const home = await temporaryHome(NAME, undefined);
+  const dataDir = join(home, "data");
+  const port = await freePort();
+  const url = `http://127.0.0.1:${port}`;
+  return startGuarded({
+    name: NAME,
+    url,
+    host: "127.0.0.1",
+    port,
+    dataDir,
+    removeDirs: options.keepData === true ? [] : [home],
+    process: {
+      command: path,
+      args: [...FLAGS, `--remote-debugging-port=${port}`, `--user-data-dir=${dataDir}`, "about:blank"],
+      env: { HOME: home, LC_ALL: "C.UTF-8", TZ: "UTC", ...env },
+      cwd: home,
+      logPath: join(home, "browser.log"),
+      user: undefined,
+    },
+    stopSteps: [{ signal: "SIGTERM", waitMs: 10_000 }],
+    endSteps: [],
+    prepare: () => mkdir(dataDir).then(() => undefined),
+    ready: (signal) => waitUntilReady(() => answers(url), signal),
+  });
+}
+
+function installed(): Program | undefined {
+  const path = INSTALLED.map(onPath).find((found) => found !== undefined);
+  return path === undefined ? undefined : { path, env: { PATH: process.env["PATH"] ?? "" } };
+}
+
+/**
+ * Its processes start each other by the path of the first, so it is not started through the folder's own loader: the
+ * packages are of the machine's release, whose loader fits them.
+ */
+async function unpacked({ onProgress = printProgress }: StartOptions): Promise<Program> {
+  const { root, libraryDirs } = await fetched(NAME, installDebian(recipe, onProgress));
+  const libraries = [...libraryDirs, ...libraryDirs.map((dir) => join(dir, "pulseaudio"))];
+  return {
+    path: join(root, "usr/lib/chromium/chromium-headless-shell"),
+    env: {
+      LD_LIBRARY_PATH: libraries.join(":"),
+      FONTCONFIG_PATH: join(root, "etc/fonts"),
+      XDG_DATA_HOME: join(root, "usr/share"),
+    },
+  };
+}
+
+async function answers(url: string): Promise<void> {
+  const answer = await fetch(`${url}/json/version`, { signal: AbortSignal.timeout(1_000) });
+  if (!answer.ok) throw new Error("not ready");
+  await answer.body?.cancel();
+}
+
+export const chromium: ServiceDefinition = { name: NAME, locate, start };

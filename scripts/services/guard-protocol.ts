@@ -1,0 +1,34 @@
+/** What a guard and the process that started it say to each other, as JSON text. */
+export interface ProcessSpec {
+  readonly command: string;
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly cwd: string;
+  readonly logPath: string;
+  readonly user: { readonly uid: number; readonly gid: number } | undefined;
+}
+
+export interface StopStep {
+  readonly signal: NodeJS.Signals;
+  readonly waitMs: number;
+}
+
+/** Given to the guard as its one argument, so that there is no moment without it. */
+export interface GuardSetup {
+  /** How the server is stopped when its data is deleted next: no time spent on writing it out. */
+  readonly endSteps: readonly StopStep[];
+  readonly removeDirs: readonly string[];
+}
+
+export type GuardRequest =
+  | { readonly kind: "start"; readonly spec: ProcessSpec }
+  | { readonly kind: "stop"; readonly steps: readonly StopStep[] }
+  | { readonly kind: "kill" }
+  | { readonly kind: "signal"; readonly signal: NodeJS.Signals }
+  | { readonly kind: "end" };
+
+export type GuardReply =
+  | { readonly kind: "done"; readonly pid: number | undefined }
+  | { readonly kind: "failed"; readonly message: string }
+  | { readonly kind: "exited"; readonly code: number | null; readonly signal: NodeJS.Signals | null }
+  | { readonly kind: "ended" };

@@ -1,0 +1,131 @@
+/** Redis, and Valkey as its variant: one process, nothing on disk unless asked for. */
+import { createConnection } from "node:net";
+import { join } from "node:path";
+import { borrowed } from "./borrowed.ts";
+import { startContainer } from "./container.ts";
+import { debianAvailability, installDebian, type DebianRecipe } from "./debian.ts";
+import { startGuarded } from "./guarded.ts";
+import { freePort } from "./port.ts";
+import { printProgress } from "./progress.ts";
+import { waitUntilReady } from "./ready.ts";
+import { ownFolder, temporaryHome } from "./run-user.ts";
+import {
+  fetched,
+  locateService,
+  ServiceUnavailableError,
+  type LocateOptions,
+  type RunningService,
+  type ServiceDefinition,
+  type StartOptions,
+} from "./service.ts";
+import { versions } from "./versions.ts";
+
+export interface RedisOptions extends StartOptions {
+  /** More settings of redis.conf, such as `{ maxmemory: "50mb", "maxmemory-policy": "allkeys-lru" }`. */
+  readonly settings?: Readonly<Record<string, string>>;
+}
+
+type RedisName = "redis" | "redis8" | "valkey";
+
+// Without settings of its own it forgets everything at a restart, as a cache may.
+const DEFAULT_SETTINGS = { save: "", appendonly: "no" };
+const STOP_STEPS = [{ signal: "SIGTERM", waitMs: 10_000 }] as const;
+
+function redisLike(name: RedisName, program: "redis" | "valkey", variable: string): ServiceDefinition<RedisOptions> {
+  const { image, suite } = versions[name];
+  const recipe: DebianRecipe = {
+    what: name,
+    version: suite === "own" ? "of this release" : `of Debian ${suite}`,
+    suite,
+    packages: [`${program}-server`, `${program}-tools`],
+    megabytes: 20,
+  };
+
+  async function locate(options: LocateOptions = {}) {
+    return locateService({ variable, image, native: () => debianAvailability(recipe) }, options);
+  }
+
+  async function start(options: RedisOptions = {}): Promise<RunningService> {
+    const settings = { ...DEFAULT_SETTINGS, ...options.settings };
+    const found = await locate(options);
+    switch (found.kind) {
+      case "environment":
+        return borrowed(name, found.variable, found.url, 6379);
+      case "container":
+        return startContainer({
+          name,
+          image,
+          containerPort: 6379,
+          command: [`${program}-server`, ...asArguments(settings)],
+          url: (host, port) => `redis://${host}:${port}`,
+          ready: (url, signal) => waitUntilReady(() => ping(new URL(url)), signal),
+        });
+      case "native":
+        return startNative(options, settings);
+      case "unavailable":
+        throw new ServiceUnavailableError(name, found.reason);
+      default: {
+        const unknown: never = found;
+        return unknown;
+      }
+    }
+  }
+
+  async function startNative(options: RedisOptions, settings: Record<string, string>): Promise<RunningService> {
+    const folder = await fetched(name, installDebian(recipe, options.onProgress ?? printProgress));
+    const server = folder.run(`usr/bin/${program}-server`, `${program}-server`);
+    const home = await temporaryHome(name, undefined);
+    const dataDir = join(home, "data");
+    const port = await freePort();
+    const url = `redis://127.0.0.1:${port}`;
+    return startGuarded({
+      name,
+      url,
+      host: "127.0.0.1",
+      port,
+      dataDir,
+      removeDirs: options.keepData === true ? [] : [home],
+      process: {
+        command: server.command,
+        args: [
+          ...server.args,
+          ...asArguments({ port: String(port), bind: "127.0.0.1", dir: dataDir, daemonize: "no", ...settings }),
+        ],
+        env: { LC_ALL: "C", TZ: "UTC" },
+        cwd: home,
+        logPath: join(home, "server.log"),
+        user: undefined,
+      },
+      stopSteps: STOP_STEPS,
+      // Killed outright: it leaves nothing outside its data folder.
+      endSteps: [],
+      prepare: () => ownFolder(dataDir, undefined),
+      ready: (signal) => waitUntilReady(() => ping(new URL(url)), signal),
+    });
+  }
+
+  return { name, locate, start };
+}
+
+function asArguments(settings: Readonly<Record<string, string>>): string[] {
+  return Object.entries(settings).flatMap(([key, value]) => [`--${key}`, value]);
+}
+
+/** Resolves when the server answers a PING; while it reads its data back it answers -LOADING instead. */
+function ping({ hostname, port }: URL): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const socket = createConnection({ host: hostname, port: Number(port), timeout: 1_000 });
+    socket.once("connect", () => socket.write("PING\r\n"));
+    socket.once("data", (answer) => {
+      socket.destroy();
+      if (answer.toString("latin1").startsWith("+PONG")) resolve();
+      else reject(new Error("not ready"));
+    });
+    socket.once("timeout", () => socket.destroy(new Error("no answer")));
+    socket.once("error", reject);
+  });
+}
+
+export const redis = redisLike("redis", "redis", "MILLRACE_TEST_REDIS_URL");
+export const redis8 = redisLike("redis8", "redis", "MILLRACE_TEST_REDIS8_URL");
+export const valkey = redisLike("valkey", "valkey", "MILLRACE_TEST_VALKEY_URL");

@@ -1,0 +1,178 @@
+/**
+ * A search engine of one node out of its published jars, started by a launcher of our own that is compiled once, when
+ * the engine is fetched. Elasticsearch and OpenSearch differ in what they pass as `Engine`.
+ */
+import { mkdir } from "node:fs/promises";
+import { globSync } from "node:fs";
+import { join } from "node:path";
+import { borrowed } from "./borrowed.ts";
+import { cached, isCached } from "./cache.ts";
+import { compileJava, compilerMissing, provideCompiler } from "./compile-java.ts";
+import { startContainer } from "./container.ts";
+import { startGuarded } from "./guarded.ts";
+import { findJava, provideJava, type Java, type JavaFound } from "./java.ts";
+import { fetchJars, readJarList, totalBytes } from "./maven.ts";
+import { freePort } from "./port.ts";
+import { printProgress } from "./progress.ts";
+import { waitUntilReady } from "./ready.ts";
+import { temporaryHome } from "./run-user.ts";
+import {
+  fetched,
+  locateService,
+  ServiceUnavailableError,
+  type Availability,
+  type LocateOptions,
+  type ProgressListener,
+  type RunningService,
+  type ServiceDefinition,
+  type ServiceName,
+  type StartOptions,
+} from "./service.ts";
+
+export interface SearchEngineOptions extends StartOptions {
+  readonly heapMegabytes?: number;
+}
+
+export interface Engine {
+  readonly name: ServiceName;
+  readonly variable: string;
+  readonly image: string;
+  readonly version: string;
+  readonly javaMajor: number;
+  /** The list of jars in jars/, and the name in the cache. */
+  readonly jars: string;
+  /** Folders of launchers/ whose sources are compiled against the jars. */
+  readonly launchers: readonly string[];
+  /** The settings that make the official image start alone, on http. */
+  readonly containerEnvironment: Readonly<Record<string, string>>;
+  /** What is still to be arranged in the installed folder, which has `lib` and `classes`. */
+  arrange(dir: string, java: Java): Promise<void>;
+  /** Links or folders that a node's home needs beside the usual ones. */
+  prepareHome(home: string, dir: string): Promise<void>;
+  /** Java's arguments from the class path to the main class. */
+  javaArguments(home: string, dir: string): readonly string[];
+}
+
+const HEAP_MEGABYTES = 512;
+const STOP_STEPS = [{ signal: "SIGTERM", waitMs: 20_000 }] as const;
+
+export function searchEngine(engine: Engine): ServiceDefinition<SearchEngineOptions> {
+  const { name, variable, image } = engine;
+
+  async function locate(options: LocateOptions = {}): Promise<Availability> {
+    const native = async () => nativeAvailability(engine, await findJava(engine.javaMajor));
+    return locateService({ variable, image, native }, options);
+  }
+
+  async function start(options: SearchEngineOptions = {}): Promise<RunningService> {
+    const found = await locate(options);
+    switch (found.kind) {
+      case "environment":
+        return borrowed(name, found.variable, found.url, 9200);
+      case "container":
+        return startInContainer(engine);
+      case "native":
+        return startNative(engine, options);
+      case "unavailable":
+        throw new ServiceUnavailableError(name, found.reason);
+      default: {
+        const unknown: never = found;
+        return unknown;
+      }
+    }
+  }
+
+  return { name, locate, start };
+}
+
+async function nativeAvailability(
+  engine: Engine,
+  java: JavaFound,
+): Promise<Extract<Availability, { kind: "native" | "unavailable" }>> {
+  if (java.kind === "missing") return { kind: "unavailable", reason: java.reason };
+  const missing = java.kind === "packaged" ? [...java.missing] : [];
+  if (!isCached(engine.jars)) {
+    const megabytes = Math.ceil(totalBytes(await readJarList(engine.jars)) / 1_000_000);
+    missing.push({ what: engine.jars, from: "Maven Central", megabytes });
+  }
+  missing.push(...compilerMissing());
+  return { kind: "native", version: engine.version, missing };
+}
+
+async function startInContainer(engine: Engine): Promise<RunningService> {
+  return startContainer({
+    name: engine.name,
+    image: engine.image,
+    containerPort: 9200,
+    environment: engine.containerEnvironment,
+    url: (host, port) => `http://${host}:${port}`,
+    ready: (url, signal) => waitUntilReady(() => healthy(url), signal),
+  });
+}
+
+async function startNative(engine: Engine, options: SearchEngineOptions): Promise<RunningService> {
+  const onProgress = options.onProgress ?? printProgress;
+  const found = await findJava(engine.javaMajor);
+  if (found.kind === "missing") throw new ServiceUnavailableError(engine.name, found.reason);
+  const java = await fetched(engine.name, provideJava(found, onProgress));
+  const dir = await fetched(engine.name, install(engine, java, onProgress));
+  const home = await temporaryHome(engine.name, undefined);
+  const port = await freePort(2);
+  const url = `http://127.0.0.1:${port}`;
+  const heap = options.heapMegabytes ?? HEAP_MEGABYTES;
+  return startGuarded({
+    name: engine.name,
+    url,
+    host: "127.0.0.1",
+    port,
+    dataDir: join(home, "data"),
+    removeDirs: options.keepData === true ? [] : [home],
+    process: {
+      command: java.command,
+      args: [
+        ...java.args,
+        `-Xms${heap}m`,
+        `-Xmx${heap}m`,
+        // One collector thread and quick compilation: it shares two cores with the tests.
+        "-XX:+UseSerialGC",
+        // Its performance data would be left in the temporary folder when it is killed.
+        "-XX:-UsePerfData",
+        `-Djava.io.tmpdir=${join(home, "logs")}`,
+        ...engine.javaArguments(home, dir),
+        home,
+        String(port),
+        String(port + 1),
+      ],
+      env: { LC_ALL: "C.UTF-8", TZ: "UTC", PATH: process.env["PATH"] ?? "" },
+      cwd: home,
+      logPath: join(home, "server.log"),
+      user: undefined,
+    },
+    stopSteps: STOP_STEPS,
+    // Killed outright: it leaves nothing outside its home.
+    endSteps: [],
+    async prepare() {
+      for (const folder of ["config", "data", "logs", "plugins"]) await mkdir(join(home, folder));
+      await engine.prepareHome(home, dir);
+    },
+    ready: (signal) => waitUntilReady(() => healthy(url), signal),
+  });
+}
+
+async function install(engine: Engine, java: Java, onProgress: ProgressListener): Promise<string> {
+  const compiler = await provideCompiler(onProgress);
+  const sources = globSync(engine.launchers.map((folder) => join(import.meta.dirname, "launchers", folder, "*.java")));
+  return cached(engine.jars, async (dir) => {
+    await fetchJars(engine.jars, await readJarList(engine.jars), join(dir, "lib"), onProgress);
+    await compileJava(java, compiler, sources, { lib: join(dir, "lib"), classes: join(dir, "classes") });
+    await engine.arrange(dir, java);
+  });
+}
+
+async function healthy(url: string): Promise<void> {
+  const answer = await fetch(`${url}/_cluster/health?wait_for_status=yellow&timeout=1s`, {
+    signal: AbortSignal.timeout(3_000),
+  });
+  await answer.body?.cancel();
+  if (!answer.ok) throw new Error(`health answered ${answer.status}`);
+}

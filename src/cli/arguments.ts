@@ -1,0 +1,35 @@
+/** Options and arguments of the command line, read and refused (MR1110) at the rim. */
+import type { Config } from "../config/config.ts";
+import { TABLE_GLOB } from "../config/definition.ts";
+import { parseDurationMs } from "../config/quantities.ts";
+import { cliError } from "./errors.ts";
+
+export function durationOf(option: string, text: unknown): number {
+  const ms = typeof text === "string" ? parseDurationMs(text) : undefined;
+  if (ms === undefined) throw cliError("MR1110", `${option}: expected a duration such as 500ms, 10s, 5m, 1h`);
+  return ms;
+}
+
+/** A whole number from 1 on; `what` is the option or argument. */
+export function countOf(what: string, text: unknown): number {
+  if (typeof text !== "string" || !/^[1-9]\d{0,14}$/.test(text))
+    throw cliError("MR1110", `${what}: expected a whole number from 1 on`);
+  return Number(text);
+}
+
+/** The globs of `--tables`; none given: none. */
+export function tableGlobs(given: unknown): readonly string[] {
+  const globs = Array.isArray(given) ? given.map(String) : [];
+  const wrong = globs.find((glob) => !TABLE_GLOB.test(glob));
+  if (wrong !== undefined)
+    throw cliError("MR1110", `--tables: ${JSON.stringify(wrong)} is not schema.table; * is a wildcard, ! excludes`);
+  return globs;
+}
+
+/** Names of the sinks that are meant: the one of `--sink`, or all. */
+export function chosenSinks({ sinks }: Pick<Config, "sinks">, sink: string | null): readonly string[] {
+  const names = sinks.map(({ name }) => name);
+  if (sink === null) return names;
+  if (names.includes(sink)) return [sink];
+  throw cliError("MR1110", `there is no sink ${JSON.stringify(sink)}; the sinks are: ${names.join(", ")}`);
+}

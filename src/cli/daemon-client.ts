@@ -1,0 +1,116 @@
+import { request } from "node:http";
+import { type ErrorCode, MillraceError } from "../core/errors.ts";
+import { controlSocketPath } from "../ops/control-socket.ts";
+import { openState } from "../state/open.ts";
+import { cliError } from "./errors.ts";
+
+/** A daemon that is alive answers in milliseconds. */
+const ANSWER_MS_MAX = 10_000;
+
+/** Speaks to the running daemon of a configuration through its Unix socket. */
+export class DaemonClient {
+  readonly #stateUrl: string;
+  readonly #path: string;
+
+  constructor(stateUrl: string) {
+    this.#stateUrl = stateUrl;
+    this.#path = controlSocketPath(stateUrl);
+  }
+
+  /**
+   * The answer, or undefined when no daemon listens. `Answer` is what the path answers with (src/ops/admin). A daemon
+   * that listens and says nothing for `withinMs` is an error; one that ends over a question has not been there, and one
+   * that ends over an order may have carried it out.
+   */
+  async ask<Answer>(
+    method: "GET" | "POST" | "DELETE",
+    path: string,
+    body?: object,
+    withinMs = ANSWER_MS_MAX,
+  ): Promise<Answer | undefined> {
+    const answer = await this.#send(method, path, body, withinMs);
+    if (answer === "silent") throw await this.#silent(withinMs);
+    if (answer === "gone" && method !== "GET") {
+      throw cliError("MR1128", `the daemon ended before it had answered to ${method} ${path}`);
+    }
+    if (answer === undefined || answer === "gone") return undefined;
+    const value: unknown = JSON.parse(answer.text);
+    if (answer.status >= 400) throw refusal(value, answer.status);
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the daemon is of this package, and its own client asks
+    return value as Answer;
+  }
+
+  /**
+   * Has something done by the daemon while one runs, else by `store` in the state for the next one. A daemon that began to
+   * listen meanwhile may have read the state before, and is told too: `path` is one that can be told twice.
+   */
+  async tell(path: string, body: object, store: () => Promise<void>): Promise<void> {
+    if ((await this.ask<object>("POST", path, body)) !== undefined) return;
+    await store();
+    await this.ask<object>("POST", path, body);
+  }
+
+  #send(
+    method: string,
+    path: string,
+    body: object | undefined,
+    withinMs: number,
+  ): Promise<{ status: number; text: string } | "silent" | "gone" | undefined> {
+    return new Promise((resolve, reject) => {
+      const fail = (error: Error): void => {
+        const code = "code" in error ? error.code : undefined;
+        if (code === "ENOENT" || code === "ECONNREFUSED") resolve(undefined);
+        else if (code === "ECONNRESET" || code === "EPIPE") resolve("gone");
+        else reject(error);
+      };
+      const payload = body === undefined ? undefined : JSON.stringify(body);
+      const headers = payload === undefined ? {} : { "content-type": "application/json" };
+      const sent = request({ socketPath: this.#path, method, path, headers, timeout: withinMs }, (response) => {
+        let text = "";
+        response.setEncoding("utf8");
+        response.on("data", (chunk: string) => (text += chunk));
+        response.on("end", () => resolve({ status: response.statusCode ?? 0, text }));
+        response.on("error", fail);
+      });
+      sent.on("timeout", () => {
+        resolve("silent");
+        sent.destroy();
+      });
+      sent.on("error", fail);
+      sent.end(payload);
+    });
+  }
+
+  /** Who holds the lease is the process to look at. */
+  async #silent(withinMs: number): Promise<MillraceError> {
+    const state = await openState(this.#stateUrl, { readOnly: true });
+    try {
+      const holder = (await state.lease.current())?.holder;
+      const who = holder === undefined ? "the daemon" : `the daemon (${holder})`;
+      return cliError("MR1116", `${who} did not answer for ${Math.round(withinMs / 1000)} s: it hangs, or was stopped`);
+    } finally {
+      await state.close();
+    }
+  }
+}
+
+function refusal(value: unknown, status: number): MillraceError {
+  const parts = typeof value === "object" && value !== null && "error" in value ? value.error : null;
+  const field = (name: string): string | null => {
+    if (typeof parts !== "object" || parts === null || !(name in parts)) return null;
+    const text: unknown = Reflect.get(parts, name);
+    return typeof text === "string" ? text : null;
+  };
+  const code = field("code");
+  const hint = field("hint");
+  return new MillraceError({
+    code: isCode(code) ? code : "MR1153",
+    kind: "fatal",
+    message: field("message") ?? `the daemon answered with status ${status}`,
+    ...(hint === null ? {} : { hint }),
+  });
+}
+
+function isCode(text: string | null): text is ErrorCode {
+  return text !== null && /^MR\d+$/.test(text);
+}

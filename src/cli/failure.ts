@@ -1,0 +1,34 @@
+import { ConfigError } from "../config/errors.ts";
+import { findMillraceError } from "../core/errors.ts";
+import { pages } from "./errors.ts";
+
+export interface FailureOutput {
+  readonly json: boolean;
+  readonly showStack: boolean;
+  readonly redact: (text: string) => string;
+}
+
+/** Says what went wrong: for people on stderr, with `--json` as the one document on stdout. */
+export function printFailure(error: unknown, { json, showStack, redact }: FailureOutput): void {
+  const { code, message, hint } = failureOf(error);
+  if (json) {
+    const problems = error instanceof ConfigError ? { problems: error.problems } : {};
+    const document = { error: { code, message, hint, ...problems } };
+    process.stdout.write(`${redact(JSON.stringify(document, null, 2))}\n`);
+    return;
+  }
+  const lines = [
+    `error ${code}: ${message.replaceAll("\n", "\n  ")}`,
+    ...(hint === null ? [] : [`  ${hint}`]),
+    `  More in docs/errors.md#${code.toLowerCase()}`,
+    ...(showStack && error instanceof Error ? [error.stack ?? ""] : []),
+  ];
+  process.stderr.write(`${redact(lines.join("\n"))}\n`);
+}
+
+function failureOf(error: unknown): { code: string; message: string; hint: string | null } {
+  const known = findMillraceError(error);
+  if (known !== undefined) return { code: known.code, message: known.message, hint: known.hint ?? null };
+  const message = error instanceof Error ? `${error.name}: ${error.message}` : "unexpected error";
+  return { code: "MR1119", message, hint: pages["MR1119"]?.remedy ?? null };
+}

@@ -1,0 +1,45 @@
+import { connectors } from "../../connectors/registry.ts";
+import type { Config } from "../config/config.ts";
+import { loadConfig } from "../config/load.ts";
+import type { Secrets } from "../config/secrets.ts";
+import type { Logger } from "../core/telemetry.ts";
+import { createLogger, type LogLevel } from "../ops/logger.ts";
+
+export interface SessionOptions {
+  /** As given with -c, by MILLRACE_CONFIG or by default. */
+  readonly configFile: string;
+  readonly json: boolean;
+  readonly logLevel: LogLevel;
+  /** What may not be printed, as far as the command line shows it. */
+  readonly secrets: Secrets;
+}
+
+/** One run of one command: what it was asked, and where it may say something. Stdout is for the result alone. */
+export class Session {
+  readonly configFile: string;
+  readonly json: boolean;
+  readonly log: Logger;
+  readonly secrets: Secrets;
+
+  constructor({ configFile, json, logLevel, secrets }: SessionOptions) {
+    this.configFile = configFile;
+    this.json = json;
+    this.secrets = secrets;
+    this.log = createLogger({ level: logLevel, redact: (line) => this.secrets.redact(line) });
+  }
+
+  /** What a daemon says, and keeps, is without secrets too. */
+  get daemon(): { readonly logger: Logger; readonly redact: (text: string) => string } {
+    return { logger: this.log, redact: (text) => this.secrets.redact(text) };
+  }
+
+  async config(): Promise<Config> {
+    return await loadConfig(this.configFile, { connectors, environment: process.env, secrets: this.secrets });
+  }
+
+  /** The command's result: one JSON document, or text for people. */
+  print(document: object, text: string): void {
+    const output = this.json ? JSON.stringify(document, null, 2) : text.trimEnd();
+    process.stdout.write(`${this.secrets.redact(output)}\n`);
+  }
+}

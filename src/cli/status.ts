@@ -1,0 +1,91 @@
+import type { Config } from "../config/config.ts";
+import type { SinkStatus, StatusDocument } from "../core/status.ts";
+import { isRunning, snapshotStatus } from "../runtime/snapshots.ts";
+import { openState } from "../state/open.ts";
+import { SILENT } from "../core/telemetry.ts";
+import type { CommandLine } from "./command-line.ts";
+import { DaemonClient } from "./daemon-client.ts";
+import { EXIT } from "./exit-codes.ts";
+import { lineageText, storedLineage } from "./lineage.ts";
+import { statusText } from "./status-text.ts";
+
+export function addStatus({ program, action }: CommandLine): void {
+  program
+    .command("status")
+    .description("what lags and why: the source, each sink, tables and rows that need a decision")
+    .option("--tables", "also each table's columns: where their values go, and under which mask")
+    .action(
+      action(async (session, options) => {
+        const config = await session.config();
+        const answer = await new DaemonClient(config.state).ask<StatusDocument>("GET", "/api/v1/status");
+        const status = answer ?? (await storedStatus(config));
+        const text = statusText(status, Date.now());
+        if (options["tables"] !== true) {
+          session.print(status, text);
+          return EXIT.done;
+        }
+        const lineage = await storedLineage(config);
+        session.print({ ...status, tables: { ...status.tables, lineage } }, `${text}\n${lineageText(lineage)}`);
+        return EXIT.done;
+      }),
+    );
+}
+
+/** Without a daemon: what the state store knew last. */
+async function storedStatus(config: Config): Promise<StatusDocument> {
+  const state = await openState(config.state, { name: config.name, readOnly: true });
+  const source = await config.source.connector.create(SILENT);
+  try {
+    const record = await state.source.get();
+    if (record?.identity != null) source.recall?.(record.identity);
+    const letters = await state.deadLetters.counts();
+    const spell = (commit: bigint | undefined) => (commit === undefined ? null : source.formatPosition(commit));
+    const position = spell(record?.acknowledged?.commit ?? record?.origin?.commit);
+    const sinks: SinkStatus[] = [];
+    for (const { name, kind } of config.sinks) {
+      const known = await state.sinks.get(name);
+      sinks.push({
+        name,
+        kind,
+        state: known?.paused === true ? "paused" : known?.error == null ? "stopped" : "failed",
+        position: spell((known?.covered ?? known?.written)?.commit),
+        lagSeconds: null,
+        lagBytes: null,
+        deadLetters: letters.get(name) ?? 0,
+        error: known?.error ?? null,
+        catchingUp: false,
+        waitsFor: [],
+      });
+    }
+    const aside = [...(await state.schemas.aside())].map(([table, error]) => ({ table, error }));
+    const open = await state.refills.list();
+    return {
+      name: config.name,
+      phase: "stopped",
+      source: {
+        kind: config.source.kind,
+        position,
+        acknowledged: position,
+        lagBytes: null,
+        lagSeconds: null,
+        retainedBytes: null,
+        safeBytes: null,
+        safeSeconds: null,
+        warnings: [],
+        zeroDates: null,
+        error: null,
+        goneBack: null,
+        copy: null,
+      },
+      sinks,
+      tables: { captured: (await state.schemas.list()).length - aside.length, aside, refused: [] },
+      refills: open.length + (await state.refills.countKeys()),
+      snapshots: open.map(snapshotStatus).filter(isRunning),
+      reconcile: { next: null, last: (await state.reports.list())[0] ?? null },
+      daemon: null,
+    };
+  } finally {
+    await source.close();
+    await state.close();
+  }
+}

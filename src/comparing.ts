@@ -1,0 +1,99 @@
+import type { Config, Schedule } from "./config/config.ts";
+import { ConfigError } from "./config/errors.ts";
+import type { ReconcileDocument, ReconcileRequest } from "./core/reconciliation.ts";
+import type { ComparisonStatus } from "./core/status.ts";
+import type { StateStore } from "./core/state-store.ts";
+import type { Logger } from "./core/telemetry.ts";
+import { webhook } from "./ops/webhook.ts";
+import { Reconciler, type ReconcilerParts } from "./reconcile/reconciler.ts";
+import { ReportFolder } from "./reconcile/report-folder.ts";
+import { Reporting } from "./reconcile/reporting.ts";
+import { followSchedule, nextTime } from "./reconcile/schedule.ts";
+import { driftMaxOf } from "./rules/definition.ts";
+
+export interface ComparingParts extends Pick<ReconcilerParts, "port" | "lag" | "kept"> {
+  readonly reports: StateStore["reports"];
+  readonly folder: ReportFolder | null;
+  readonly redact: (text: string) => string;
+  readonly logger: Logger;
+}
+
+/** As a comparison that is asked for lists, unless it is asked for more. */
+const SAMPLE_MAX = 20;
+
+/** The comparisons of one daemon: who makes them, what becomes of what they find, and when they come by themselves. */
+export class Comparing {
+  readonly reconciler: Reconciler;
+  readonly #reporting: Reporting;
+  readonly #reports: StateStore["reports"];
+  readonly #schedule: Schedule | null;
+  readonly #logger: Logger;
+  readonly #signal: AbortSignal;
+
+  constructor(config: Config, { port, lag, kept, ...parts }: ComparingParts, signal: AbortSignal) {
+    const { name, rules } = config;
+    const { webhook: url, schedule } = config.reconcile;
+    const tell = url === null ? null : webhook(url);
+    const reporting = new Reporting({ ...parts, tell }, signal);
+    this.#reporting = reporting;
+    this.#reports = parts.reports;
+    this.#schedule = schedule;
+    this.#logger = parts.logger;
+    this.#signal = signal;
+    this.reconciler = new Reconciler({
+      name,
+      port,
+      lag,
+      driftMax: (table) => driftMaxOf(rules, table),
+      kept,
+      report: (found) => reporting.keep(found),
+      logger: parts.logger,
+    });
+  }
+
+  /** One to its end, whoever is to be told of it included. */
+  async once(request: ReconcileRequest): Promise<ReconcileDocument> {
+    const found = await this.reconciler.run(request, this.#signal);
+    await this.#reporting.settled();
+    return found;
+  }
+
+  async status(): Promise<ComparisonStatus> {
+    const next = this.#schedule === null ? null : nextTime(this.#schedule);
+    return { next: next?.toISOString() ?? null, last: (await this.#reports.list())[0] ?? null };
+  }
+
+  /** Those that are planned; never ends where none is. */
+  async planned(): Promise<never> {
+    if (this.#schedule === null) return await new Promise<never>(() => {});
+    const { cron, timeZone, repairs, patienceMs, mode } = this.#schedule;
+    const request: ReconcileRequest = {
+      tables: [],
+      sinks: [],
+      patienceMs,
+      repairs,
+      mode,
+      sampleMax: SAMPLE_MAX,
+      showsValues: false,
+      resume: null,
+    };
+    const run = async (signal: AbortSignal): Promise<void> => {
+      await this.reconciler.idle(signal);
+      await this.reconciler.run(request, signal);
+    };
+    return await followSchedule({ cron, timeZone, run, logger: this.#logger }, this.#signal);
+  }
+}
+
+/** Before anything begins: a folder that can't be written to is a fault of the configuration. */
+export function openReports({ file, reconcile }: Pick<Config, "file" | "reconcile">): ReportFolder | null {
+  if (reconcile.reports === null) return null;
+  const { path, line, column } = reconcile.reports;
+  try {
+    return ReportFolder.open(path);
+  } catch (error) {
+    const reason = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
+    const message = `${path} can't be written to (${reason})`;
+    throw new ConfigError(file, [{ code: "MR1011", path: ["reconcile", "reports"], message, line, column }], error);
+  }
+}

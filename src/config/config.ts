@@ -1,0 +1,69 @@
+import type { Sink } from "../core/sink.ts";
+import type { Source } from "../core/source.ts";
+import type { Rules } from "../rules/definition.ts";
+import type { Bound } from "./connectors.ts";
+import type { Address } from "./definition.ts";
+
+/** A loaded millrace.yaml: everything valid, defaulted and in base units. */
+export interface Config {
+  readonly name: string;
+  /** The file and its folder, absolute. */
+  readonly file: string;
+  readonly folder: string;
+  readonly source: SourceConfig;
+  /** `sqlite:` and an absolute path, or a Postgres URL, `#` and the absolute path that the control socket is named after. */
+  readonly state: string;
+  readonly sinks: readonly SinkConfig[];
+  /** Per table, before every sink. */
+  readonly rules: Rules;
+  readonly reconcile: ReconcileConfig;
+  readonly admin: AdminConfig;
+}
+
+export interface SourceConfig {
+  readonly kind: string;
+  /** Empty: every user table with a usable key. */
+  readonly tables: readonly string[];
+  readonly snapshot: "initial" | "none";
+  readonly heartbeatMs: number;
+  readonly connector: Bound<Source>;
+}
+
+export interface SinkConfig {
+  readonly name: string;
+  readonly kind: string;
+  /** Empty: all tables of the source. */
+  readonly tables: readonly string[];
+  readonly onPoison: "deadLetter" | "pause";
+  readonly batch: { readonly rowCountMax: number | null; readonly byteCountMax: number | null };
+  readonly connector: Bound<Sink>;
+}
+
+export interface ReconcileConfig {
+  /** Null: only on demand. */
+  readonly schedule: Schedule | null;
+  readonly reports: ReportsFolder | null;
+  readonly webhook: string | null;
+}
+
+export interface Schedule {
+  readonly cron: string;
+  /** Null: the machine's. */
+  readonly timeZone: string | null;
+  readonly mode: "full" | "fast";
+  readonly repairs: boolean;
+  readonly patienceMs: number;
+}
+
+/** An absolute path, and where in the file it is named. */
+export interface ReportsFolder {
+  readonly path: string;
+  readonly line: number | null;
+  readonly column: number | null;
+}
+
+export interface AdminConfig {
+  /** Null: switched off. */
+  readonly listen: Address | null;
+  readonly tokens: readonly { readonly role: "viewer" | "operator"; readonly token: string }[];
+}

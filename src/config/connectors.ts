@@ -1,0 +1,91 @@
+import type * as z from "zod";
+import type { Finding, SinkContext, SinkFactory, SourceContext, SourceFactory, TableName } from "../core/connector.ts";
+import type { QueryRequest, QueryResult, Sink } from "../core/sink.ts";
+import type { Source } from "../core/source.ts";
+import type { Logger } from "../core/telemetry.ts";
+import { parse } from "./parse.ts";
+
+/** The connectors as the configuration sees them; connectors/registry.ts implements it. Modules are loaded when asked for. */
+export interface Connectors {
+  readonly sourceKinds: readonly string[];
+  readonly sinkKinds: readonly string[];
+  source(kind: string): Promise<SourceConnector>;
+  sink(kind: string): Promise<SinkConnector>;
+}
+
+export type SourceConnector = Connector<SourcePlace, Source>;
+export type SinkConnector = Connector<SinkPlace, Sink>;
+
+export interface Connector<Place, Made> {
+  readonly definition: z.ZodObject;
+  /** Reads the keys that only this kind has; unknown ones are issues. */
+  parse(options: unknown): Parsed<Place, Made>;
+}
+
+export type Parsed<Place, Made> =
+  | { readonly kind: "valid"; readonly bind: (place: Place) => Bound<Made> }
+  | { readonly kind: "invalid"; readonly issues: readonly z.core.$ZodIssue[] };
+
+/** A connector with its options: what is left is to make it, or to look whether it would work. */
+export interface Bound<Made> {
+  create(log: Logger): Promise<Made>;
+  /** `tables`: what a sink would mirror; see SinkFactory. */
+  check(signal: AbortSignal, tables?: readonly TableName[]): Promise<readonly Finding[]>;
+  /** What a sink writes into; see SinkFactory. Of a source none. */
+  places(): readonly string[];
+  /** Of a sink that can be asked; see SinkFactory. */
+  readonly query?: (request: QueryRequest, signal: AbortSignal) => Promise<QueryResult>;
+}
+
+export type SourcePlace = Omit<SourceContext<unknown>, "options">;
+export type SinkPlace = Omit<SinkContext<unknown>, "options">;
+
+type Definition<Options> = z.ZodObject & z.ZodType<Options>;
+
+export function sinkConnector<Options>(definition: Definition<Options>, factory: SinkFactory<Options>): SinkConnector {
+  return {
+    definition,
+    parse: (input) =>
+      parseStrictly(definition, input, (options, place: SinkPlace) => ({
+        create: (log) => factory.create({ ...place, options }, log),
+        check: (signal, tables) => factory.check({ ...place, options }, signal, tables),
+        places: () => factory.places?.({ ...place, options }) ?? [],
+        ...(factory.query === undefined
+          ? {}
+          : { query: (request, signal) => factory.query!({ ...place, options }, request, signal) }),
+      })),
+  };
+}
+
+export function sourceConnector<Options>(
+  definition: Definition<Options>,
+  factory: SourceFactory<Options>,
+): SourceConnector {
+  return {
+    definition,
+    parse: (input) =>
+      parseStrictly(definition, input, (options, place: SourcePlace) => ({
+        create: (log) => factory.create({ ...place, options }, log),
+        check: (signal) => factory.check({ ...place, options }, signal),
+        places: () => [],
+      })),
+  };
+}
+
+function parseStrictly<Options, Place, Made>(
+  definition: Definition<Options>,
+  input: unknown,
+  bind: (options: Options, place: Place) => Bound<Made>,
+): Parsed<Place, Made> {
+  const known = parse(definition, input);
+  const unknown = unknownKeys(definition, input);
+  if (known.success && unknown.length === 0) return { kind: "valid", bind: (place) => bind(known.data, place) };
+  return { kind: "invalid", issues: [...(known.error?.issues ?? []), ...unknown] };
+}
+
+/** A connector's definition need not be strict at its top to be read strictly. */
+function unknownKeys(definition: z.ZodObject, input: unknown): z.core.$ZodIssue[] {
+  if (typeof input !== "object" || input === null) return [];
+  const keys = Object.keys(input).filter((key) => !Object.hasOwn(definition.shape, key));
+  return keys.length === 0 ? [] : [{ code: "unrecognized_keys", keys, input: {}, path: [], message: "" }];
+}

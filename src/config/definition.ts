@@ -1,0 +1,171 @@
+import * as z from "zod";
+import { RULE_GLOB, tableDefinition } from "./tables.ts";
+import { isTimeZone, scheduleProblem } from "./schedule.ts";
+import { DURATION, parseByteCount, parseDurationMs, SIZE } from "./quantities.ts";
+
+/** The keys of millrace.yaml that every source and sink has. What only one kind has is defined by its connector. */
+
+const NAME = /^[a-z][a-z0-9_]{0,39}$/;
+export const TABLE_GLOB = /^!?[^.!]+\..+$/s;
+export const SINK_NAME = /^[A-Za-z][A-Za-z0-9_-]{0,39}$/;
+
+export function duration(atLeastMs: number, atMostMs: number) {
+  return z
+    .string({ error: "expected a duration such as 500ms, 10s, 5m, 1h" })
+    .regex(DURATION, { error: "expected a duration such as 500ms, 10s, 5m, 1h" })
+    .transform((text) => parseDurationMs(text) ?? Number.NaN)
+    .refine((ms) => ms >= atLeastMs && ms <= atMostMs, {
+      error: `expected a duration from ${atLeastMs}ms to ${atMostMs / 1000}s`,
+    });
+}
+
+export function size(atLeast: number, atMost: number) {
+  return z
+    .string({ error: "expected a size such as 512KB, 64MB, 1GB" })
+    .regex(SIZE, { error: "expected a size such as 512KB, 64MB, 1GB" })
+    .transform((text) => parseByteCount(text) ?? Number.NaN)
+    .refine((bytes) => bytes >= atLeast && bytes <= atMost, {
+      error: `expected a size from ${atLeast}B to ${atMost / 1024 ** 2}MB`,
+    });
+}
+
+const tables = z
+  .array(z.string().regex(TABLE_GLOB, { error: 'expected schema.table, with * as a wildcard, such as "public.*"' }))
+  .min(1, { error: "expected at least one table; leave the key out to take all" });
+
+export const sourceDefinition = z.object({
+  kind: z.string().describe("What the source is."),
+  tables: tables.optional().describe("schema.table globs, ! excludes. Default: every user table with a usable key."),
+  snapshot: z
+    .enum(["initial", "none"])
+    .default("initial")
+    .describe(
+      "What to do when there is no stored position: copy the tables first, or begin with the changes from now on.",
+    ),
+  heartbeat: duration(100, 3_600_000).default(10_000).describe("How often an idle source's position is moved on."),
+});
+
+export const sinkDefinition = z.object({
+  kind: z.string().describe("What the sink is."),
+  tables: tables.optional().describe("A subset of the source's tables: schema.table globs, ! excludes."),
+  onPoison: z
+    .enum(["deadLetter", "pause"])
+    .default("deadLetter")
+    .describe("What to do with a row that the target refuses: store it as a dead letter and go on, or pause the sink."),
+  batch: z
+    .strictObject({
+      rows: z.int().min(1).max(1_000_000).optional().describe("Most rows in one write."),
+      bytes: size(1024, 256 * 1024 ** 2)
+        .optional()
+        .describe("Most bytes of rows in one write."),
+    })
+    .default({})
+    .describe("Upper limits of one write. The defaults suit most targets."),
+});
+
+const ADDRESS = /^(\[[0-9A-Fa-f:.]+\]|[^\s:/[\]]+):(\d{1,5})$/;
+
+export interface Address {
+  readonly host: string;
+  readonly port: number;
+}
+
+const admin = z.strictObject({
+  listen: z
+    .union(
+      [
+        z.literal(false),
+        z
+          .string()
+          .regex(ADDRESS)
+          .transform(parseAddress)
+          .refine((address) => address.port <= 65_535),
+      ],
+      { error: "expected HOST:PORT, such as 127.0.0.1:8642, or false" },
+    )
+    .default({ host: "127.0.0.1", port: 8642 })
+    .describe("HOST:PORT of health, metrics and API; false switches them off."),
+  tokens: z
+    .array(
+      z.strictObject({
+        role: z.enum(["viewer", "operator"]).describe("viewer reads; operator may also pause and resume."),
+        token: z.string().min(1).describe("The bearer token."),
+      }),
+    )
+    .default([])
+    .describe("Needed as soon as listen is not a loopback address."),
+});
+
+const reconcile = z.strictObject({
+  schedule: z
+    .string()
+    .superRefine((text, context) => {
+      const problem = scheduleProblem(text);
+      if (problem !== null) context.addIssue({ code: "custom", message: problem });
+    })
+    .optional()
+    .describe(
+      'When the daemon compares the sinks with the source: cron, such as "0 2 * * *". Default: only on demand.',
+    ),
+  timeZone: z
+    .string()
+    .refine(isTimeZone, { error: "expected a time zone such as Europe/Berlin or UTC" })
+    .optional()
+    .describe("The time zone of the schedule. Default: the machine's."),
+  mode: z
+    .enum(["full", "fast"])
+    .default("full")
+    .describe(
+      "In scheduled comparisons, full: every value; fast: every key, and the values of another seventh each day.",
+    ),
+  repair: z.boolean().default(false).describe("Whether scheduled comparisons repair what differs."),
+  patience: duration(0, 86_400_000)
+    .default(60_000)
+    .describe("In scheduled comparisons, a sink that gets no further for this long is not comparable."),
+  reports: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("A folder: what a comparison has found is written there as JSON, Markdown and HTML."),
+  webhook: z
+    .string()
+    .refine((text) => /^https?:\/\//.test(text) && URL.canParse(text), { error: "expected https://… or http://…" })
+    .optional()
+    .describe("A URL that is sent a short JSON when more rows differ than a table's reconcile.maxDrift allows."),
+});
+
+/** `source` and `sinks` are looked at one by one, by kind. */
+export const topDefinition = z.strictObject({
+  name: z
+    .string()
+    .regex(NAME, { error: "expected a lower-case letter, then at most 39 of a-z, 0-9 and _" })
+    .describe("Names the daemon, its slot, publication and state."),
+  source: z.record(z.string(), z.unknown()).describe("The database whose changes are followed."),
+  state: z
+    .string()
+    .regex(/^(sqlite:.+|postgres(ql)?:\/\/[^#]+$)/, { error: "expected sqlite:PATH or postgres://…" })
+    .optional()
+    .describe(
+      "Where positions are kept: sqlite:PATH, or postgres://user:password@host:port/database (schema millrace). Default: sqlite:.millrace/<name>.db beside this file.",
+    ),
+  sinks: z.record(z.string(), z.unknown()).describe("The targets; each key is a sink's name."),
+  tables: z
+    .record(
+      z.string().regex(RULE_GLOB, { error: 'expected schema.table, with * as a wildcard, such as "public.*"' }),
+      tableDefinition,
+    )
+    .default({})
+    .describe("Rules per table, applied before every sink; keys are schema.table globs, the most exact one wins."),
+  maskKey: z
+    .string()
+    .min(16, { error: "expected at least 16 characters" })
+    .optional()
+    .describe("Secret key of `mask: hash`; with another one all hashes are others."),
+  reconcile: reconcile.prefault({}).describe("Comparing the sinks with the source."),
+  admin: admin.prefault({}).describe("Health, metrics and API over HTTP."),
+});
+
+function parseAddress(text: string): Address {
+  const match = ADDRESS.exec(text);
+  return { host: (match?.[1] ?? "").replace(/^\[|\]$/g, ""), port: Number(match?.[2]) };
+}

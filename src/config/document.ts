@@ -1,0 +1,113 @@
+import {
+  isAlias,
+  isMap,
+  isScalar,
+  isSeq,
+  LineCounter,
+  parseDocument,
+  visit,
+  type Document,
+  type Node,
+  type Pair,
+  type YAMLError,
+} from "yaml";
+import type { Problem } from "./errors.ts";
+
+type Place = Pick<Problem, "line" | "column">;
+
+/** A parsed YAML file that still knows where each key and value stands. */
+export class YamlFile {
+  readonly #document: Document;
+  readonly #lines: LineCounter;
+
+  constructor(text: string) {
+    this.#lines = new LineCounter();
+    this.#document = parseDocument(text, { lineCounter: this.#lines, prettyErrors: false });
+  }
+
+  problems(): readonly Problem[] {
+    const problems: Problem[] = this.#document.errors.map((error) => ({
+      path: [],
+      ...this.#at(error.pos[0]),
+      ...said(error),
+    }));
+    visit(this.#document, {
+      Alias: (_key, alias) => {
+        if (alias.resolve(this.#document) === undefined)
+          problems.push({ code: "MR1002", path: [], ...this.#at(alias.range?.[0] ?? 0), message: UNKNOWN_ALIAS });
+      },
+    });
+    return problems;
+  }
+
+  /** Replaces text scalars, whether quoted or plain; keys stay as they are. */
+  mapText(change: (text: string, path: readonly string[]) => string): void {
+    visit(this.#document, {
+      Scalar: (role, scalar, ancestors) => {
+        if (role === "key" || typeof scalar.value !== "string") return;
+        scalar.value = change(scalar.value, pathOf(ancestors, scalar));
+      },
+    });
+  }
+
+  value(): unknown {
+    return this.#document.toJS();
+  }
+
+  /** Where the value at `path` begins, or its key; where there is none, the nearest that contains it. */
+  locate(path: readonly string[], part: "key" | "value" = "value"): Place {
+    let node: unknown = this.#document.contents;
+    let found = offsetOf(node);
+    for (const [depth, name] of path.entries()) {
+      if (isAlias(node)) node = node.resolve(this.#document);
+      const isLast = depth === path.length - 1;
+      if (isMap(node)) {
+        const pair = node.items.find((item) => keyOf(item) === name);
+        if (pair === undefined) break;
+        found = (isLast && part === "value" ? offsetOf(pair.value) : undefined) ?? offsetOf(pair.key) ?? found;
+        node = pair.value;
+      } else if (isSeq(node)) {
+        node = node.items[Number(name)];
+        found = offsetOf(node) ?? found;
+      } else break;
+    }
+    return this.#at(found ?? 0);
+  }
+
+  #at(offset: number): Place {
+    const { line, col } = this.#lines.linePos(offset);
+    return { line: Math.max(line, 1), column: Math.max(col, 1) };
+  }
+}
+
+/** Without its name: it may be a password that begins with `*`. */
+const UNKNOWN_ALIAS = "not valid YAML: an alias without its anchor; a value that begins with `*` needs quotes";
+
+function said(error: YAMLError): Pick<Problem, "code" | "message"> {
+  if (error.code === "DUPLICATE_KEY") return { code: "MR1003", message: "this key is given twice in one map" };
+  // What stands behind the colon is quoted from the file: an alias, a tag or a text that may be a password.
+  const sentence = error.message.split(":", 1)[0] ?? "";
+  return { code: "MR1002", message: `not valid YAML: ${sentence}` };
+}
+
+function offsetOf(node: unknown): number | undefined {
+  return isMap(node) || isSeq(node) || isScalar(node) || isAlias(node) ? node.range?.[0] : undefined;
+}
+
+function keyOf(pair: Pair): string {
+  return String(isScalar(pair.key) ? pair.key.value : pair.key);
+}
+
+function pathOf(ancestors: readonly (Document | Node | Pair)[], last: Node): string[] {
+  const path: string[] = [];
+  for (const [i, node] of ancestors.entries()) {
+    const child: unknown = ancestors[i + 1] ?? last;
+    if (isMap(node) || isSeq(node)) {
+      const at = node.items.findIndex((item) => item === child);
+      if (isSeq(node)) path.push(String(at));
+    } else if ("key" in node && "value" in node && !isScalar(node)) {
+      path.push(keyOf(node));
+    }
+  }
+  return path;
+}

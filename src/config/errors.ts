@@ -1,0 +1,108 @@
+import { MillraceError, type ErrorCode, type ErrorPages } from "../core/errors.ts";
+import { pages as rulePages } from "../rules/errors.ts";
+
+export const pages: ErrorPages = {
+  MR1001: {
+    title: "The config file can't be read",
+    cause:
+      "The file named by `-c`, by MILLRACE_CONFIG, or `millrace.yaml` in the current folder does not exist or can't be read.",
+    remedy: "Name the file with `-c FILE`, or have one written: `millrace init --source URL`.",
+  },
+  MR1002: {
+    title: "The config file is not valid YAML",
+    cause: "The file can't be parsed. The message gives line and column.",
+    remedy:
+      "Look at indentation, unclosed quotes and brackets at that place. Values with `: `, `#`, `{` or `*` need quotes.",
+  },
+  MR1003: {
+    title: "A key is given twice",
+    cause:
+      "One map of the config holds the same key, or the same sink name, twice. YAML would silently drop one of them.",
+    remedy: "Remove or rename one of the two.",
+  },
+  MR1004: {
+    title: "Unknown key",
+    cause:
+      "The config holds a key that does not exist at this place. It is refused rather than passed over, because a setting that does nothing is worse than none.",
+    remedy:
+      "Take the suggested name, or remove the key. The JSON Schema `millrace.schema.json` gives completion in editors.",
+  },
+  MR1005: {
+    title: "Wrong value",
+    cause: "A key's value has the wrong type, form or range. The message says what is expected there.",
+    remedy: "Correct the value. Durations are `500ms`, `10s`, `5m`, `1h`; sizes `64MB`.",
+  },
+  MR1006: {
+    title: "A required key is missing",
+    cause: "A key that has no default is missing or empty.",
+    remedy: "Add the key at the place that the message names.",
+  },
+  MR1007: {
+    title: "A variable or secret file is missing",
+    cause:
+      "A value refers to `${VAR}` or `${file:PATH}`, and the variable is unset or empty, or the file can't be read. Millrace does not start with a hole in its config.",
+    remedy: "Set the variable, give a default with `${VAR:-default}`, or write `$${` where a literal `${` is meant.",
+  },
+  MR1008: {
+    title: "Unknown kind of source or sink",
+    cause: "`kind` names no connector of this version.",
+    remedy:
+      "Correct the word. Sources: postgres, mysql (MariaDB too). Sinks: duckdb, postgres, elasticsearch (OpenSearch too), redis.",
+  },
+  MR1010: {
+    title: "Two sinks write into one place",
+    cause:
+      "Two sinks of the config lead to the same tables, indices or keys: the same Postgres database and schema, DuckDB file, index prefix or key prefix. They would overwrite each other's rows.",
+    remedy:
+      "Remove one of the two, or tell them apart by `schema`, `prefix`, `path` or database. One sink takes all the tables that its `tables` names.",
+  },
+  MR1011: {
+    title: "The folder of reports can't be written to",
+    cause:
+      "`reconcile.reports` names a folder that can't be made, or that this user may not write to. It is tried before anything begins: a report that is missing in the morning is too late.",
+    remedy: "Name another folder, or give the user who runs Millrace the right to write there.",
+  },
+  MR1009: {
+    title: "The admin address is open to others",
+    cause:
+      "`admin.listen` is not a loopback address and `admin.tokens` is empty: anybody who reaches the port could pause sinks and read the status.",
+    remedy: "Listen on 127.0.0.1, or add `admin.tokens: [{role: operator, token: ${MILLRACE_TOKEN}}]`.",
+  },
+};
+
+/** One thing that is wrong in a config file, and where. */
+export interface Problem {
+  readonly code: ErrorCode;
+  /** Keys from the top, empty for the file as a whole. */
+  readonly path: readonly string[];
+  readonly message: string;
+  readonly line: number | null;
+  readonly column: number | null;
+}
+
+/** All that is wrong in one file: its code is the first problem's. */
+export class ConfigError extends MillraceError {
+  readonly file: string;
+  readonly problems: readonly Problem[];
+
+  constructor(file: string, problems: readonly [Problem, ...Problem[]], cause?: unknown) {
+    const [first] = problems;
+    const known: ErrorPages = { ...pages, ...rulePages };
+    const hint = known[first.code]?.remedy;
+    super({
+      code: first.code,
+      kind: "fatal",
+      message: problems.map((problem) => describe(file, problem)).join("\n"),
+      hint,
+      cause,
+    });
+    this.name = "ConfigError";
+    this.file = file;
+    this.problems = problems;
+  }
+}
+
+function describe(file: string, { line, column, path, message }: Problem): string {
+  const place = line === null ? file : `${file}:${line}:${column ?? 1}`;
+  return path.length === 0 ? `${place}: ${message}` : `${place}: ${path.join(".")}: ${message}`;
+}

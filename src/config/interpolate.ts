@@ -1,0 +1,58 @@
+import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
+
+export interface Surroundings {
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /** Relative secret files are resolved against it. */
+  readonly folder: string;
+}
+
+export interface Interpolated {
+  readonly text: string;
+  /** What was put in from outside. */
+  readonly inserted: readonly string[];
+  readonly problems: readonly string[];
+}
+
+const REFERENCE = /\$\$\{|\$\{([^}]*)\}?/g;
+
+/** Fills in `${VAR}`, `${VAR:-default}` and `${file:PATH}`; `$${` stands for a literal `${`. One pass, nothing nested. */
+export function interpolate(text: string, surroundings: Surroundings): Interpolated {
+  const inserted: string[] = [];
+  const problems: string[] = [];
+  const result = text.replace(REFERENCE, (whole: string, body: string | undefined) => {
+    if (whole === "$${") return "${";
+    const value = whole.endsWith("}") ? lookUp(body ?? "", surroundings) : { problem: `"\${" without its "}"` };
+    if ("problem" in value) problems.push(value.problem);
+    else inserted.push(value.text);
+    return "text" in value ? value.text : "";
+  });
+  return { text: result, inserted, problems };
+}
+
+type Found = { readonly text: string } | { readonly problem: string };
+
+function lookUp(body: string, { environment, folder }: Surroundings): Found {
+  if (body.startsWith("file:")) return readSecret(resolve(folder, body.slice("file:".length)));
+  const match = /^([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?$/s.exec(body);
+  if (match === null || body.includes("${"))
+    return {
+      problem: `"\${${body}}" is not \${VAR}, \${VAR:-default} or \${file:PATH}; write "$\${" for a literal "\${"`,
+    };
+  const [, name = "", fallback] = match;
+  const value = environment[name];
+  // As in a shell, an empty variable takes the default; without one it is a hole in the config.
+  if (value !== undefined && value !== "") return { text: value };
+  if (fallback !== undefined) return { text: fallback };
+  return { problem: `the environment variable ${name} is ${value === undefined ? "not set" : "empty"}` };
+}
+
+function readSecret(path: string): Found {
+  try {
+    const text = readFileSync(path, "utf8").replace(/\r?\n$/, "");
+    return text === "" ? { problem: `the secret file ${path} is empty` } : { text };
+  } catch (error) {
+    const reason = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
+    return { problem: `the secret file ${path} can't be read (${reason})` };
+  }
+}

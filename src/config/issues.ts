@@ -1,0 +1,115 @@
+import * as z from "zod";
+import type { Problem } from "./errors.ts";
+import { nearestName, suggestion } from "./nearest.ts";
+
+export type Issue = z.core.$ZodIssue;
+
+export interface IssueContext {
+  /** Where the parsed part stands in the file. */
+  readonly base: readonly string[];
+  /** The part as it was given to the parser. */
+  readonly input: unknown;
+  readonly definition: z.ZodType;
+  /** Keys that are known at the part's top beside the definition's own. */
+  readonly alsoKnown?: readonly string[];
+  readonly locate: (path: readonly string[], part: "key" | "value") => Pick<Problem, "line" | "column">;
+}
+
+/** zod's issues as problems that name place, path and what to write instead. Never quotes a value: it may be a secret. */
+export function problemsOf(issues: readonly Issue[], context: IssueContext): Problem[] {
+  return issues.flatMap((issue) => {
+    const within = issue.path.map(String);
+    if (issue.code === "unrecognized_keys") return issue.keys.map((key) => unknownKey(key, within, context));
+    const path = [...context.base, ...within];
+    const found = valueAt(context.input, within);
+    const isMissing = found === undefined || found === null;
+    const message = isMissing ? missing(issue) : wrong(issue, found);
+    return [{ code: isMissing ? "MR1006" : "MR1005", path, message, ...context.locate(path, "value") } as const];
+  });
+}
+
+function unknownKey(key: string, within: readonly string[], context: IssueContext): Problem {
+  const known = knownKeys(context.definition, within);
+  const all = within.length === 0 ? [...known, ...(context.alsoKnown ?? [])] : known;
+  const path = [...context.base, ...within, key];
+  return { code: "MR1004", path, message: `unknown key; ${suggestion(key, all)}`, ...context.locate(path, "key") };
+}
+
+function missing(issue: Issue): string {
+  return `missing; ${expectation(issue)}`;
+}
+
+function wrong(issue: Issue, found: unknown): string {
+  if (issue.code === "invalid_value" && typeof found === "string") {
+    const near = nearestName(found, issue.values.map(String));
+    if (near !== undefined) return `${expectation(issue)}; did you mean "${near}"?`;
+  }
+  return issue.code === "invalid_type" && !isOwnSentence(issue)
+    ? `${expectation(issue)}, found ${typeName(found)}`
+    : expectation(issue);
+}
+
+function expectation(issue: Issue): string {
+  if (isOwnSentence(issue)) return issue.message;
+  if (issue.code === "invalid_type") return `expected ${TYPE_NAMES[issue.expected] ?? issue.expected}`;
+  if (issue.code === "invalid_value") return `expected ${issue.values.map((v) => JSON.stringify(v)).join(" or ")}`;
+  if (issue.code === "invalid_key" && issue.issues[0] !== undefined) return expectation(issue.issues[0]);
+  if (issue.code === "invalid_union") return eitherOf(issue.errors);
+  return issue.message.replace(/^(Too small|Too big|Invalid [a-z]+): /, "");
+}
+
+/** What the forms of a union expect, each once. */
+function eitherOf(forms: readonly (readonly Issue[])[]): string {
+  const sentences = new Set(forms.flatMap((issues) => issues.slice(0, 1).map(expectation)));
+  return [...sentences].join(", or ");
+}
+
+/** The definition's own words rather than zod's. */
+function isOwnSentence(issue: Issue): boolean {
+  return !/^(Invalid|Too small|Too big|Unrecognized)/.test(issue.message);
+}
+
+const TYPE_NAMES: Readonly<Record<string, string>> = {
+  string: "text",
+  number: "a number",
+  int: "a whole number",
+  boolean: "true or false",
+  array: "a list",
+  object: "a map of keys",
+  record: "a map of keys",
+};
+
+function typeName(value: unknown): string {
+  if (value === null) return "nothing";
+  return TYPE_NAMES[Array.isArray(value) ? "array" : typeof value] ?? typeof value;
+}
+
+export function valueAt(input: unknown, path: readonly string[]): unknown {
+  let value = input;
+  for (const key of path) {
+    if (typeof value !== "object" || value === null || !Object.hasOwn(value, key)) return undefined;
+    value = Object.getOwnPropertyDescriptor(value, key)?.value;
+  }
+  return value;
+}
+
+/** Key names of the object at `path`. */
+function knownKeys(definition: unknown, path: readonly string[]): readonly string[] {
+  const at = unwrapped(definition);
+  const [next, ...rest] = path;
+  if (at instanceof z.ZodObject) return next === undefined ? Object.keys(at.shape) : knownKeys(at.shape[next], rest);
+  if (at instanceof z.ZodArray && next !== undefined) return knownKeys(at.element, rest);
+  if (at instanceof z.ZodRecord && next !== undefined) return knownKeys(at.valueType, rest);
+  return [];
+}
+
+function unwrapped(definition: unknown): unknown {
+  if (
+    definition instanceof z.ZodOptional ||
+    definition instanceof z.ZodDefault ||
+    definition instanceof z.ZodPrefault ||
+    definition instanceof z.ZodNullable
+  )
+    return unwrapped(definition.unwrap());
+  return definition instanceof z.ZodPipe ? unwrapped(definition.in) : definition;
+}

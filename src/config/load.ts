@@ -1,0 +1,258 @@
+import { readFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import type * as z from "zod";
+import type { AdminConfig, Config, ReconcileConfig, SinkConfig, SourceConfig } from "./config.ts";
+import type { Bound, Connector, Connectors } from "./connectors.ts";
+import { SINK_NAME, sinkDefinition, sourceDefinition, topDefinition, type Address } from "./definition.ts";
+import { YamlFile } from "./document.ts";
+import { ConfigError, type Problem } from "./errors.ts";
+import { interpolate } from "./interpolate.ts";
+import { problemsOf } from "./issues.ts";
+import { suggestion } from "./nearest.ts";
+import { parse } from "./parse.ts";
+import { registerSecrets } from "./secret-values.ts";
+import type { TableName } from "../core/connector.ts";
+import { chosenKeyOf, NO_RULES, policyOf, type Rules, zeroDatesOf } from "../rules/definition.ts";
+import type { Secrets } from "./secrets.ts";
+import { rulesOf } from "./tables.ts";
+
+export interface LoadOptions {
+  readonly connectors: Connectors;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /** Receives every secret of the file, also when loading fails. */
+  readonly secrets: Secrets;
+}
+
+/** Reads, fills in and checks a config file. Throws one ConfigError that lists all that is wrong. */
+export async function loadConfig(file: string, options: LoadOptions): Promise<Config> {
+  const path = resolve(file);
+  const loading = new Loading(file, dirname(path), readYaml(file, path), options);
+  return await loading.config(path);
+}
+
+function readYaml(file: string, path: string): YamlFile {
+  try {
+    return new YamlFile(readFileSync(path, "utf8"));
+  } catch (error) {
+    const reason = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
+    const message = reason === "ENOENT" ? "there is no such config file" : `the config file can't be read (${reason})`;
+    throw new ConfigError(file, [{ code: "MR1001", path: [], message, line: null, column: null }], error);
+  }
+}
+
+class Loading {
+  readonly #file: string;
+  readonly #folder: string;
+  readonly #yaml: YamlFile;
+  readonly #options: LoadOptions;
+  readonly #problems: Problem[] = [];
+
+  constructor(file: string, folder: string, yaml: YamlFile, options: LoadOptions) {
+    this.#file = file;
+    this.#folder = folder;
+    this.#yaml = yaml;
+    this.#options = options;
+  }
+
+  async config(path: string): Promise<Config> {
+    this.#problems.push(...this.#yaml.problems());
+    this.#stopIfWrong();
+    this.#fillIn();
+    const input = this.#yaml.value();
+    const top = this.#read([], input ?? {}, topDefinition);
+    const name = top?.name ?? "";
+    const rules = top === undefined ? undefined : this.#rules(top);
+    const source = await this.#source(name, partOf(input, "source"), rules ?? NO_RULES);
+    const sinks = await this.#sinks(name, partOf(input, "sinks"), rules ?? NO_RULES);
+    const admin = top === undefined ? undefined : this.#admin(top.admin);
+    this.#stopIfWrong();
+    if (top === undefined || source === undefined || admin === undefined || rules === undefined)
+      throw new Error("invariant broken: a part of the config is missing without a problem");
+    return {
+      name,
+      file: path,
+      folder: this.#folder,
+      source,
+      state: this.#state(name, top.state),
+      sinks,
+      rules,
+      reconcile: this.#reconcile(top.reconcile),
+      admin,
+    };
+  }
+
+  /** A store elsewhere carries the local place of its socket behind `#`. */
+  #state(name: string, given: string | undefined): string {
+    if (given?.startsWith("postgres") === true) return `${given}#${join(this.#folder, ".millrace", `${name}.db`)}`;
+    return `sqlite:${resolve(this.#folder, given?.slice("sqlite:".length) ?? join(".millrace", `${name}.db`))}`;
+  }
+
+  /** Every problem at once: who repairs a file does not want to start the daemon once per typo. */
+  #stopIfWrong(): void {
+    const [first, ...rest] = this.#problems.toSorted((a, b) => (a.line ?? 0) - (b.line ?? 0));
+    if (first !== undefined) throw new ConfigError(this.#file, [first, ...rest]);
+  }
+
+  #fillIn(): void {
+    const surroundings = { environment: this.#options.environment, folder: this.#folder };
+    this.#yaml.mapText((text, path) => {
+      const result = interpolate(text, surroundings);
+      for (const message of result.problems) this.#problem("MR1007", path, message);
+      registerSecrets(this.#options.secrets, path, result.text, result.inserted);
+      return result.text;
+    });
+    this.#stopIfWrong();
+  }
+
+  async #source(daemon: string, input: object | undefined, rules: Rules): Promise<SourceConfig | undefined> {
+    if (input === undefined) return undefined;
+    const { connectors } = this.#options;
+    const kind = this.#kind(["source"], input, connectors.sourceKinds);
+    const part = this.#part(["source"], input, sourceDefinition, kind && (await connectors.source(kind)));
+    if (part === undefined) return undefined;
+    const { common, bind } = part;
+    const tables = common.tables ?? [];
+    const chosenKey = (table: TableName) => chosenKeyOf(rules, table);
+    const zeroDates = (table: TableName) => zeroDatesOf(rules, table);
+    const connector = bind({ daemon, folder: this.#folder, tables, chosenKey, zeroDates });
+    return { kind: common.kind, tables, snapshot: common.snapshot, heartbeatMs: common.heartbeat, connector };
+  }
+
+  async #sinks(daemon: string, input: object | undefined, rules: Rules): Promise<readonly SinkConfig[]> {
+    const sinks: SinkConfig[] = [];
+    for (const [name, value] of Object.entries(input ?? {})) {
+      const sink = await this.#sink(daemon, name, value, rules);
+      if (sink !== undefined) sinks.push(sink);
+    }
+    if (this.#problems.length === 0) this.#refuseSharedPlaces(sinks);
+    return sinks;
+  }
+
+  /** Sinks that write into one place would overwrite each other's rows and progress. */
+  #refuseSharedPlaces(sinks: readonly SinkConfig[]): void {
+    const takenBy = new Map<string, string>();
+    for (const { name, connector } of sinks) {
+      const places = connector.places();
+      const shared = places.find((place) => takenBy.has(place));
+      const path = ["sinks", name];
+      if (shared !== undefined)
+        this.#problem("MR1010", path, `writes into the same place as sinks.${takenBy.get(shared)}: ${shared}`, "key");
+      for (const place of places) takenBy.set(place, name);
+    }
+  }
+
+  async #sink(daemon: string, name: string, input: unknown, rules: Rules): Promise<SinkConfig | undefined> {
+    const path = ["sinks", name];
+    if (!SINK_NAME.test(name)) {
+      this.#problem("MR1005", path, "a sink's name is a letter, then at most 39 letters, digits, _ and -", "key");
+    }
+    if (!isMap(input)) {
+      this.#problem(input === null ? "MR1006" : "MR1005", path, "expected a map of keys, kind among them");
+      return undefined;
+    }
+    const { connectors } = this.#options;
+    const kind = this.#kind(path, input, connectors.sinkKinds);
+    const part = this.#part(path, input, sinkDefinition, kind && (await connectors.sink(kind)));
+    if (part === undefined) return undefined;
+    const { common, bind } = part;
+    const batch = { rowCountMax: common.batch.rows ?? null, byteCountMax: common.batch.bytes ?? null };
+    const dropsColumns = (table: TableName): boolean => policyOf(rules, table).droppedColumns === "drop";
+    const connector = bind({ name, daemon, folder: this.#folder, dropsColumns });
+    return { name, kind: common.kind, tables: common.tables ?? [], onPoison: common.onPoison, batch, connector };
+  }
+
+  /** The kind, when it is one that exists. */
+  #kind(path: readonly string[], input: object, known: readonly string[]): string | undefined {
+    const kind: unknown = Object.getOwnPropertyDescriptor(input, "kind")?.value;
+    if (typeof kind !== "string") return undefined;
+    if (known.includes(kind)) return kind;
+    this.#problem("MR1008", [...path, "kind"], `unknown kind; ${suggestion(kind, known)}`);
+    return undefined;
+  }
+
+  /** A source or sink: the keys that all have by the common definition, the others by the connector's. */
+  #part<Common extends z.ZodObject, Place, Made>(
+    path: readonly string[],
+    input: object,
+    definition: Common,
+    connector: Connector<Place, Made> | undefined | "",
+  ): { readonly common: z.output<Common>; readonly bind: (place: Place) => Bound<Made> } | undefined {
+    const entries = Object.entries(input);
+    const isCommon = ([key]: readonly [string, unknown]) => Object.hasOwn(definition.shape, key);
+    const common = this.#read(path, Object.fromEntries(entries.filter(isCommon)), definition);
+    if (connector === undefined || connector === "") return undefined;
+    const own = Object.fromEntries(entries.filter((entry) => !isCommon(entry)));
+    const parsed = connector.parse(own);
+    if (parsed.kind === "invalid") {
+      this.#addIssues(path, own, connector.definition, parsed.issues, Object.keys(definition.shape));
+      return undefined;
+    }
+    return common === undefined ? undefined : { common, bind: parsed.bind };
+  }
+
+  #admin(admin: z.output<typeof topDefinition>["admin"]): AdminConfig {
+    const listen = admin.listen === false ? null : admin.listen;
+    if (listen !== null && !isLoopback(listen) && admin.tokens.length === 0)
+      this.#problem("MR1009", ["admin", "listen"], "listening beyond loopback needs admin.tokens");
+    return { listen, tokens: admin.tokens };
+  }
+
+  #reconcile(given: z.output<typeof topDefinition>["reconcile"]): ReconcileConfig {
+    const { schedule, timeZone, mode, repair, patience, reports, webhook } = given;
+    const place = this.#yaml.locate(["reconcile", "reports"], "value");
+    return {
+      schedule:
+        schedule === undefined
+          ? null
+          : { cron: schedule, timeZone: timeZone ?? null, mode, repairs: repair, patienceMs: patience },
+      reports: reports === undefined ? null : { path: resolve(this.#folder, reports), ...place },
+      webhook: webhook ?? null,
+    };
+  }
+
+  #rules({ tables, maskKey }: z.output<typeof topDefinition>): Rules {
+    return rulesOf(tables, {
+      maskKey,
+      place: (path) => {
+        const { line, column } = this.#yaml.locate(path, "key");
+        return `${this.#file}:${line}:${column}: ${path.join(".")}`;
+      },
+      problem: (code, path, message) => this.#problem(code, path, message),
+    });
+  }
+
+  #read<D extends z.ZodType>(path: readonly string[], input: unknown, definition: D): z.output<D> | undefined {
+    const result = parse(definition, input);
+    if (result.success) return result.data;
+    this.#addIssues(path, input, definition, result.error.issues);
+    return undefined;
+  }
+
+  #addIssues(
+    base: readonly string[],
+    input: unknown,
+    definition: z.ZodType,
+    issues: readonly z.core.$ZodIssue[],
+    alsoKnown: readonly string[] = [],
+  ): void {
+    const locate = (path: readonly string[], part: "key" | "value") => this.#yaml.locate(path, part);
+    this.#problems.push(...problemsOf(issues, { base, input, definition, alsoKnown, locate }));
+  }
+
+  #problem(code: Problem["code"], path: readonly string[], message: string, part: "key" | "value" = "value"): void {
+    this.#problems.push({ code, path, message, ...this.#yaml.locate(path, part) });
+  }
+}
+
+function partOf(input: unknown, key: string): object | undefined {
+  const part: unknown = isMap(input) ? Object.getOwnPropertyDescriptor(input, key)?.value : undefined;
+  return isMap(part) ? part : undefined;
+}
+
+function isMap(value: unknown): value is object {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function isLoopback({ host }: Address): boolean {
+  return host === "localhost" || host === "::1" || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host);
+}

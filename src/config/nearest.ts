@@ -1,0 +1,23 @@
+import { distance } from "fastest-levenshtein";
+
+/** Ends a sentence about an unknown word: the nearest known one if it is near, else all of them. */
+export function suggestion(word: string, known: readonly string[]): string {
+  const nearest = nearestName(word, known);
+  if (nearest !== undefined) return `did you mean "${nearest}"?`;
+  return known.length === 0 ? "there are none here" : `known here: ${known.join(", ")}`;
+}
+
+export function nearestName(word: string, known: readonly string[]): string | undefined {
+  let best: string | undefined;
+  let bestDistance = Math.max(2, Math.floor(word.length / 3)) + 1;
+  for (const name of known) {
+    // Case, `-` and `_` are what people mix up most, so they count for nothing.
+    const d = distance(plain(word), plain(name));
+    if (d < bestDistance && d < name.length) [best, bestDistance] = [name, d];
+  }
+  return best;
+}
+
+function plain(word: string): string {
+  return word.toLowerCase().replace(/[-_]/g, "");
+}

@@ -1,0 +1,53 @@
+import { isSecretName, type Secrets } from "./secrets.ts";
+
+/** Keys whose values stand in logs and errors on purpose, also when they come from a variable. */
+const PUBLIC_KEYS = new Set([
+  "name",
+  "kind",
+  "path",
+  "listen",
+  "tables",
+  "schema",
+  "prefix",
+  "snapshot",
+  "heartbeat",
+  "slot",
+  "publication",
+  "rows",
+  "bytes",
+  "format",
+  "role",
+  "state",
+  "schedule",
+  "timeZone",
+  "reports",
+]);
+
+/** Addresses that are secrets whole: who knows one may write to it. */
+const SECRET_URLS = new Set(["webhook"]);
+
+/**
+ * Registers what is secret in one value of the config: passwords of URLs, keys that are named like secrets, and whatever
+ * else came from a variable or a secret file.
+ */
+export function registerSecrets(
+  secrets: Secrets,
+  path: readonly string[],
+  text: string,
+  inserted: readonly string[],
+): void {
+  const key = path.findLast((name) => !/^\d+$/.test(name)) ?? "";
+  if (isSecretName(key)) secrets.add(text);
+  if (SECRET_URLS.has(key) && URL.canParse(text)) addWhole(secrets, new URL(text));
+  if (text.includes("://")) {
+    secrets.addFromUrl(text);
+    // Host, port and database of a URL that can be read are no secrets; of one that can't, anything may be.
+    if (URL.canParse(text)) return;
+  }
+  if (!PUBLIC_KEYS.has(key)) for (const value of inserted) secrets.add(value);
+}
+
+/** Also without its host, and without the user's part that no request line has. */
+function addWhole(secrets: Secrets, { href, pathname, search }: URL): void {
+  for (const part of [href, `${pathname}${search}`, pathname]) if (part.length > 1) secrets.add(part);
+}

@@ -1,0 +1,133 @@
+import * as z from "zod";
+import { DEFAULT_POLICY } from "../core/schema-policy.ts";
+import type { ColumnAction, ColumnRule, Rules, TableRule } from "../rules/definition.ts";
+import { parseWhere, WhereError } from "../rules/where-syntax.ts";
+import type { Problem } from "./errors.ts";
+
+/** The keys of `tables`: per-table rules. */
+
+const RESERVED = /^(?!_millrace_)/;
+export const RULE_GLOB = /^[^.!]+\..+$/s;
+
+const columnDefinition = z
+  .strictObject({
+    mask: z
+      .enum(["hash", "redact", "partial", "null", "none"])
+      .nullable()
+      .optional()
+      .describe(
+        "hash: keyed and stable, needs maskKey; redact: a fixed text; partial: the last characters only; null: null; none: as it is, where a glob says otherwise.",
+      ),
+    drop: z.boolean().optional().describe("Leaves the column out."),
+    rename: z
+      .string()
+      .min(1)
+      .regex(RESERVED, { error: "names that begin with _millrace_ are Millrace's own" })
+      .optional()
+      .describe("The column's name in the sinks."),
+  })
+  .refine((rule) => Object.keys(rule).length > 0, { error: "expected mask, drop or rename" })
+  .refine(({ mask, drop, rename }) => drop !== true || (mask === undefined && rename === undefined), {
+    error: "a column that is dropped has no mask and no other name",
+  });
+
+export const tableDefinition = z.strictObject({
+  columns: z
+    .record(z.string().min(1), columnDefinition)
+    .default({})
+    .describe("Masked, dropped and renamed columns; keys are names or globs, the most exact one wins."),
+  where: z.string().min(1).optional().describe("Rows that do not match are left out; see docs/rules.md."),
+  key: z
+    .array(z.string().min(1), { error: "expected a list of columns, such as [id]" })
+    .min(1, { error: "expected at least one column; leave the key out to take the table's own" })
+    .refine((names) => new Set(names).size === names.length, { error: "a column stands in it twice" })
+    .optional()
+    .describe("Columns that tell rows apart, in place of the key taken from the source; see docs/rules.md."),
+  zeroDates: z
+    .enum(["null", "epoch", "text"])
+    .nullable()
+    .default("null")
+    .describe(
+      "MySQL and MariaDB: what dates that do not exist (0000-00-00, 2023-02-31) become. null, counted in `status`; epoch: 1970-01-01; text: as the server prints them, and the column is text.",
+    ),
+  schemaChange: z
+    .enum(["evolve", "pause", "ignore"])
+    .default(DEFAULT_POLICY.schemaChange)
+    .describe(
+      "evolve: the sinks follow the table's shape; pause: the table waits for `schema approve`; ignore: the sinks keep the shape that they have. See docs/schema.md.",
+    ),
+  compatibility: z
+    .enum(["backward", "forward", "full", "none"])
+    .default(DEFAULT_POLICY.compatibility)
+    .describe("Which changes of shape may evolve on their own; others wait for `schema approve`."),
+  droppedColumns: z
+    .enum(["keep", "drop"])
+    .default(DEFAULT_POLICY.droppedColumns)
+    .describe("What a warehouse does with a column that was dropped: keep it, null from then on, or drop it."),
+  reconcile: z
+    .strictObject({
+      maxDrift: z
+        .int({ error: "expected a number of rows" })
+        .min(0)
+        .default(0)
+        .describe("As many rows of a sink may differ before `reconcile` exits with 3 and the webhook is told."),
+    })
+    .prefault({})
+    .describe("What counts when the table's copies are compared with it."),
+});
+
+export type TablesInput = Readonly<Record<string, z.output<typeof tableDefinition>>>;
+
+export interface RuleSurroundings {
+  readonly maskKey: string | undefined;
+  /** Where a key stands, as messages begin with it. */
+  readonly place: (path: readonly string[]) => string;
+  readonly problem: (code: Problem["code"], path: readonly string[], message: string) => void;
+}
+
+export function rulesOf(tables: TablesInput, surroundings: RuleSurroundings): Rules {
+  const { maskKey, problem } = surroundings;
+  const rules = Object.entries(tables).map(([pattern, table]) => tableRule(pattern, table, surroundings));
+  const hashing = rules.flatMap(({ columns }) => columns).find(({ action }) => action.mask === "hash");
+  if (hashing !== undefined && maskKey === undefined)
+    problem("MR1024", hashing.path, "a hash needs maskKey at the top of the config");
+  return { tables: rules, maskKey: maskKey ?? null };
+}
+
+function tableRule(
+  pattern: string,
+  { columns, where, key, zeroDates, schemaChange, compatibility, droppedColumns, reconcile }: TablesInput[string],
+  { place, problem }: RuleSurroundings,
+): TableRule & { readonly columns: readonly (ColumnRule & { readonly path: readonly string[] })[] } {
+  const path = ["tables", pattern];
+  const rules = Object.entries(columns).map(([name, column]) => {
+    const own = [...path, "columns", name];
+    return { pattern: name, action: actionOf(column), place: place(own), path: own };
+  });
+  const wherePath = [...path, "where"];
+  let condition: TableRule["where"] = null;
+  try {
+    if (where !== undefined) condition = { text: where, expression: parseWhere(where), place: place(wherePath) };
+  } catch (error) {
+    if (!(error instanceof WhereError)) throw error;
+    problem("MR1020", wherePath, `at character ${error.at + 1}: ${error.message}`);
+  }
+  return {
+    pattern,
+    columns: rules,
+    where: condition,
+    key: key === undefined ? null : { columns: key, place: place([...path, "key"]) },
+    // YAML's own null is the choice of that name.
+    zeroDates: zeroDates ?? "null",
+    policy: { schemaChange, compatibility, droppedColumns },
+    driftMax: reconcile.maxDrift,
+    place: place(path),
+  };
+}
+
+/** YAML's own null is the mask of that name. */
+function actionOf({ mask, drop, rename }: z.output<typeof columnDefinition>): ColumnAction {
+  const given = mask === null ? "null" : mask;
+  const isMask = given !== undefined && given !== "none";
+  return { mask: isMask ? given : null, drop: drop ?? false, rename: rename ?? null };
+}

@@ -1,0 +1,66 @@
+import type { Block } from "./block.ts";
+import type { Position } from "./position.ts";
+import type { TableVersion } from "./schema.ts";
+
+/** Write this row, whole: its new tuple has every cell. */
+export const PUT = 0;
+/**
+ * Write this row, but its new tuple has unchanged cells: take them from the row that the sink holds now. That row is the
+ * one under the same key or, where `moved`, under the old key (the entry's `before` tuple).
+ */
+export const PATCH = 1;
+/** Remove the row under the key in the entry's `before` tuple. */
+export const DELETE = 2;
+
+/**
+ * The net effect of a stretch of the log on one table: at most one PUT or PATCH, or one DELETE, per key. Entries are in
+ * the order of their last change. Entry i is row `row[i]` of block `blocks[block[i]]`; its new tuple lies at
+ * `after[row]`, its old one at `before[row]`, its version and commit time with its transaction.
+ *
+ * No PATCH has a base that another entry of the same batch writes (such keys are read again from the source instead), so
+ * all bases may be read before anything is written.
+ *
+ * A sink that appends is given every change instead, in the order of the log: a change of the key is a PUT or PATCH under
+ * the new key and a DELETE under the old one, both of one row of the block. Unchanged cells of a PATCH are those of the
+ * row as it was before the batch, except where `fresh` says that it had none that is known.
+ */
+export interface TableWrites {
+  readonly table: TableVersion;
+  readonly blocks: readonly Block[];
+  readonly count: number;
+  readonly action: Uint8Array;
+  readonly block: Uint16Array;
+  readonly row: Uint32Array;
+  /** 1 where the log says that the key did not exist before this batch: a hint for the fast path, never a proof. */
+  readonly fresh: Uint8Array;
+  /** 1 where a PATCH takes its unchanged cells from the row under its `before` key. */
+  readonly moved: Uint8Array;
+  /** How many entries are DELETE, and how many PATCH. */
+  readonly deleteCount: number;
+  readonly patchCount: number;
+}
+
+/** Progress of one sink, stored in the sink with the data that it describes. */
+export interface SinkProgress {
+  /** Everything before it is in the sink. */
+  readonly position: Position;
+  /** Table id -> hash of the rules under which the sink holds a complete copy of that table. */
+  readonly tables: Readonly<Record<string, string>>;
+}
+
+/** One unit of work for a sink; afterwards the sink stands at `progress`. */
+export type Step =
+  | { readonly kind: "rows"; readonly tables: readonly TableWrites[]; readonly progress: SinkProgress }
+  /** Remove the table's rows whose version is not above `version`. */
+  | {
+      readonly kind: "truncate";
+      readonly table: TableVersion;
+      readonly version: bigint;
+      /** Its place in its transaction, and when that was committed. */
+      readonly record?: { readonly index: number; readonly commitTimeUs: bigint };
+      readonly progress: SinkProgress;
+    }
+  /** Remove the table's rows whose version is below `below`: they are gone at the source. */
+  | { readonly kind: "sweep"; readonly table: TableVersion; readonly below: bigint; readonly progress: SinkProgress }
+  /** Nothing but the progress. */
+  | { readonly kind: "progress"; readonly progress: SinkProgress };

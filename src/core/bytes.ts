@@ -1,0 +1,55 @@
+/** A growing buffer that rows are rendered into; reused, so that nothing is allocated per cell. */
+export class ByteWriter {
+  bytes: Buffer;
+  length = 0;
+
+  constructor(capacity = 64 * 1024) {
+    this.bytes = Buffer.allocUnsafeSlow(capacity);
+  }
+
+  /** Makes room for `count` more bytes; call it once per cell, then write through `bytes` and `length`. */
+  reserve(count: number): void {
+    if (this.length + count > this.bytes.length) this.#grow(this.length + count);
+  }
+
+  byte(value: number): void {
+    this.reserve(1);
+    this.bytes[this.length++] = value;
+  }
+
+  /** Copies a range. Short ranges go byte by byte: a loop beats the call below some 40 bytes. */
+  copy(from: Uint8Array, start: number, count: number): void {
+    this.reserve(count);
+    const to = this.bytes;
+    let at = this.length;
+    if (count <= 40) for (let i = start, end = start + count; i < end; i++) to[at++] = from[i]!;
+    else to.set(from.subarray(start, start + count), at);
+    this.length += count;
+  }
+
+  /** Text of ASCII characters only. */
+  ascii(text: string): void {
+    this.reserve(text.length);
+    for (let i = 0; i < text.length; i++) this.bytes[this.length++] = text.charCodeAt(i);
+  }
+
+  utf8(text: string): void {
+    this.reserve(text.length * 3);
+    this.length += this.bytes.write(text, this.length, "utf8");
+  }
+
+  /** A view of what was written; valid until the next write. */
+  view(): Buffer {
+    return this.bytes.subarray(0, this.length);
+  }
+
+  reset(): void {
+    this.length = 0;
+  }
+
+  #grow(needed: number): void {
+    const bytes = Buffer.allocUnsafeSlow(Math.max(needed, this.bytes.length * 2));
+    bytes.set(this.bytes.subarray(0, this.length));
+    this.bytes = bytes;
+  }
+}

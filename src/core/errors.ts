@@ -1,0 +1,64 @@
+/**
+ * What the runtime does about a failure:
+ * - retryable: wait with jitter, then the same work again;
+ * - fatal: stop this stream or sink and say the fix;
+ * - poison: one row cannot be taken; it is stored as a dead letter, the others go on;
+ * - aborted: somebody asked us to stop; quiet.
+ */
+export type ErrorKind = "retryable" | "fatal" | "poison" | "aborted";
+
+export type ErrorCode = `MR${number}`;
+
+/** What docs/errors.md says of a code. Every folder that raises errors lists its own pages in its errors.ts. */
+export interface ErrorPage {
+  readonly title: string;
+  /** When this happens and what Millrace does then. */
+  readonly cause: string;
+  /** What the operator can do, step by step. */
+  readonly remedy: string;
+}
+
+export type ErrorPages = Readonly<Record<ErrorCode, ErrorPage>>;
+
+interface ErrorParts {
+  readonly code: ErrorCode;
+  readonly kind: ErrorKind;
+  /** What is wrong and where; never a cell value, a statement's parameter or a connection string. */
+  readonly message: string;
+  /** What to do. */
+  readonly hint?: string | undefined;
+  readonly cause?: unknown;
+}
+
+/** The only error that crosses a module's border with meaning: numbered, classified, with its fix. */
+export class MillraceError extends Error {
+  readonly code: ErrorCode;
+  readonly kind: ErrorKind;
+  readonly hint: string | undefined;
+
+  constructor(parts: ErrorParts) {
+    super(parts.message, parts.cause === undefined ? undefined : { cause: parts.cause });
+    this.name = "MillraceError";
+    this.code = parts.code;
+    this.kind = parts.kind;
+    this.hint = parts.hint;
+  }
+}
+
+/** The MillraceError in a chain of causes, if there is one. */
+export function findMillraceError(error: unknown): MillraceError | undefined {
+  for (let e = error; e instanceof Error; e = e.cause) if (e instanceof MillraceError) return e;
+  return undefined;
+}
+
+export function isAborted(error: unknown): boolean {
+  const known = findMillraceError(error);
+  if (known) return known.kind === "aborted";
+  return error instanceof Error && error.name === "AbortError";
+}
+
+/** An aborted signal's reason as an error. */
+export function abortedError(signal: AbortSignal): Error {
+  const reason: unknown = signal.reason;
+  return reason instanceof Error ? reason : new DOMException(String(reason), "AbortError");
+}

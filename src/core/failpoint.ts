@@ -1,0 +1,38 @@
+/**
+ * Named places at which a test may kill the process, so that every order of events is tried. A failpoint stands where a
+ * crash would be most inconvenient and is named after what has just happened. In production the table is empty and a
+ * call costs one comparison.
+ *
+ * MILLRACE_FAILPOINTS="redis.rows-written=kill@3,ack.stored=kill": SIGKILL at the third, or first, passage;
+ * "sink.prepared:public.orders/2=kill": at the first one for that version of the table.
+ */
+const armed = parseFailpoints(process.env["MILLRACE_FAILPOINTS"] ?? "");
+
+/** `table`: what is being worked on, where a test may want to choose. */
+export function failpoint(name: string, table?: { readonly id: string; readonly version?: number }): void {
+  if (armed.size === 0) return;
+  pass(name);
+  if (table === undefined) return;
+  pass(`${name}:${table.id}`);
+  if (table.version !== undefined) pass(`${name}:${table.id}/${table.version}`);
+}
+
+function pass(name: string): void {
+  const left = armed.get(name);
+  if (left === undefined) return;
+  if (left > 1) armed.set(name, left - 1);
+  else process.kill(process.pid, "SIGKILL");
+}
+
+function parseFailpoints(text: string): Map<string, number> {
+  const result = new Map<string, number>();
+  for (const entry of text.split(",").filter((e) => e !== "")) {
+    const match = /^([a-z.-]+(?::[^=]+)?)=kill(?:@(\d+))?$/.exec(entry);
+    if (!match)
+      throw new Error(
+        `MILLRACE_FAILPOINTS: ${JSON.stringify(entry)} is not NAME=kill, NAME=kill@COUNT or NAME:TABLE[/VERSION]=kill`,
+      );
+    result.set(match[1]!, Number(match[2] ?? 1));
+  }
+  return result;
+}

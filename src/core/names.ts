@@ -1,0 +1,99 @@
+/**
+ * Names of targets: from what a source calls a thing to what a sink may call it. Every rule here keeps different names
+ * different, save letter case in index names and the dot between schema and table: `collisions` finds those.
+ */
+import { createHash } from "node:crypto";
+
+const HASH_DIGITS = 8;
+/** `_` and the digits. */
+const SUFFIX_BYTES = 1 + HASH_DIGITS;
+
+/** A name of more than `byteCountMax` bytes is cut between two characters and ends in `_` and a hash of the whole. */
+export function shortened(name: string, byteCountMax: number): string {
+  if (Buffer.byteLength(name) <= byteCountMax) return name;
+  const hash = createHash("sha256").update(name).digest("hex").slice(0, HASH_DIGITS);
+  const bytes = Buffer.from(name);
+  let end = byteCountMax - SUFFIX_BYTES;
+  // A byte 10xxxxxx continues a character: go back to where that began.
+  while (end > 0 && (bytes[end]! & 0xc0) === 0x80) end--;
+  return `${bytes.toString("utf8", 0, end)}_${hash}`;
+}
+
+/** 255, less the `-000001` of the index behind the alias. */
+export const INDEX_NAME_BYTES_MAX = 248;
+
+/** The index (alias) of a table: lower case; what an index name can't hold is percent-encoded. */
+export function indexName(prefix: string, schema: string, table: string): string {
+  const name = `${prefix}${schema}.${table}`.toLowerCase();
+  // Percent and control characters apart these are the characters that Elasticsearch and OpenSearch name in their error.
+  const encoded = name.replaceAll(/[%\\/*?"<>| ,#:\p{Cc}]/gu, percentEncoded);
+  return shortened(encoded.replace(/^[-_+.]/, percentEncoded), INDEX_NAME_BYTES_MAX);
+}
+
+/** A part of a cache key, whose parts are joined by colons. */
+export function cacheKeyPart(name: string): string {
+  return name.replaceAll("%", "%25").replaceAll(":", "%3A");
+}
+
+/** Fields that the search engines keep for themselves at the top of a document, theirs of every supported version. */
+const ENGINE_FIELDS: ReadonlySet<string> = new Set([
+  "_all",
+  "_data_stream_timestamp",
+  "_doc_count",
+  "_feature",
+  "_field_names",
+  "_id",
+  "_ignored",
+  "_ignored_source",
+  "_index",
+  "_index_mode",
+  "_inference_fields",
+  "_meta",
+  "_nested_path",
+  "_parent",
+  "_primary_term",
+  "_recovery_source",
+  "_routing",
+  "_routing_hash",
+  "_score",
+  "_seq_no",
+  "_size",
+  "_source",
+  "_tier",
+  "_timestamp",
+  "_tombstone",
+  "_ts_routing_hash",
+  "_tsid",
+  "_ttl",
+  "_type",
+  "_uid",
+  "_version",
+]);
+
+/**
+ * The field of a document for a column. Dots would make objects and the engine's own names are refused: both are
+ * percent-encoded, and so is a percent sign that could be taken for the beginning of an encoding.
+ */
+export function documentField(column: string): string {
+  if (column.trim() === "") return column === "" ? "%" : column.replaceAll(/\s/gu, percentEncoded);
+  const encoded = column.replaceAll(/%(?=[0-9A-Fa-f]{2})|\./g, (character) => percentEncoded(character).toUpperCase());
+  return ENGINE_FIELDS.has(encoded) ? `%5F${encoded.slice(1)}` : encoded;
+}
+
+/** The pairs that would meet under one name. */
+export function collisions<T>(items: Iterable<T>, name: (item: T) => string): [first: T, second: T, name: string][] {
+  const seen = new Map<string, T>();
+  const met: [T, T, string][] = [];
+  for (const item of items) {
+    const target = name(item);
+    const first = seen.get(target);
+    if (first === undefined) seen.set(target, item);
+    else met.push([first, item, target]);
+  }
+  return met;
+}
+
+/** Each byte of the character's UTF-8 as `%` and two digits in lower case (index names have no other). */
+function percentEncoded(character: string): string {
+  return Array.from(Buffer.from(character), (byte) => `%${byte.toString(16).padStart(2, "0")}`).join("");
+}

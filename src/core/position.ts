@@ -1,0 +1,37 @@
+/**
+ * A place between two changes of a source's log: everything before it is done, the change that it names is the next.
+ * Changes are ordered by (commit position of their transaction, index in the transaction), which is commit order and
+ * delivery order. One type serves a whole transaction (the commit's end, index 0), a part of one (its commit position,
+ * the next index) and an idle log (the end of what was read, index 0).
+ */
+export interface Position {
+  /** Counts the identities of the log, from 1: it grows when a restore or a failover starts another history. */
+  readonly epoch: number;
+  /** Position in the log, source-defined and below 2^55. Postgres: an LSN. */
+  readonly commit: bigint;
+  /** Ordinal of the next change inside the transaction that commits at `commit`. */
+  readonly index: number;
+}
+
+export function comparePositions(a: Position, b: Position): number {
+  if (a.epoch !== b.epoch) return a.epoch - b.epoch;
+  if (a.commit !== b.commit) return a.commit < b.commit ? -1 : 1;
+  return a.index - b.index;
+}
+
+export function earliest(positions: Iterable<Position>): Position | undefined {
+  let result: Position | undefined;
+  for (const p of positions) if (result === undefined || comparePositions(p, result) < 0) result = p;
+  return result;
+}
+
+/** `epoch/commit/index` in decimal: the form stored in sinks and in the state store. */
+export function serializePosition(p: Position): string {
+  return `${p.epoch}/${p.commit}/${p.index}`;
+}
+
+export function parsePosition(text: string): Position {
+  const match = /^(\d+)\/(\d+)\/(\d+)$/.exec(text);
+  if (!match) throw new Error(`not a position: ${JSON.stringify(text)}`);
+  return { epoch: Number(match[1]), commit: BigInt(match[2]!), index: Number(match[3]) };
+}

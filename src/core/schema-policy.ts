@@ -1,0 +1,16 @@
+import type { Compatibility } from "./schema-change.ts";
+
+/** What becomes of a change of a table's shape. */
+export interface SchemaPolicy {
+  /**
+   * `evolve`: the sinks follow. `pause`: the table is set aside until an operator approves. `ignore`: the sinks keep the
+   * shape that they have.
+   */
+  readonly schemaChange: "evolve" | "pause" | "ignore";
+  /** Which changes may evolve; others pause. */
+  readonly compatibility: Compatibility;
+  /** Whether a warehouse keeps columns that the table no longer has, null from then on. */
+  readonly droppedColumns: "keep" | "drop";
+}
+
+export const DEFAULT_POLICY: SchemaPolicy = { schemaChange: "evolve", compatibility: "none", droppedColumns: "keep" };

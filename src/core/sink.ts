@@ -1,0 +1,115 @@
+import type { SinkProgress, Step, TableWrites } from "./batch.ts";
+import type { Inspection } from "./comparing.ts";
+import type { MillraceError } from "./errors.ts";
+import type { TableVersion } from "./schema.ts";
+
+/**
+ * A target that mirrors tables.
+ *
+ * Guarantees that every sink gives, and that test/conformance checks:
+ * 1. When `apply` resolves, the step's rows and then its progress are durable. A transactional sink makes both durable
+ *    in one transaction (effects exactly once); another one makes the rows durable first, so that a repetition is
+ *    harmless (effects once by version).
+ * 2. A row is never set back: a write whose version is below the row's version in the sink changes nothing; an equal
+ *    version writes.
+ * 3. A cell that the log did not carry is never written as null. Where the base row is missing the entry is left out
+ *    and given to `outcome.incomplete` before progress is durable.
+ * 4. The fence: before a step changes anything, the stored progress and lease are compared with what this process wrote
+ *    last; where another process wrote in between, the step fails with a fatal error and changes nothing (sinks without
+ *    transactions: as closely as the target allows; said in the connector's README).
+ * 5. A step that fails retryably may be given again, whole, and has the same effect.
+ *
+ * One step is in flight at a time, and methods are never called concurrently, except `close`.
+ */
+export interface Sink {
+  readonly name: string;
+  readonly kind: string;
+  /**
+   * True for a sink that keeps a history: it is given every change as an entry of its own, in the order of the log, never
+   * the net effect of several (see `TableWrites`). Default: a mirror.
+   */
+  readonly appends?: boolean;
+  /** How much it takes best in one step, where it lies ready and the configuration says nothing else. Default: the runtime's. */
+  readonly batch?: { readonly rowCountMax: number; readonly byteCountMax: number };
+
+  /** What the sink calls this table (qualified table, index, key prefix). Needs no connection; two tables must not share one. */
+  target(table: Pick<TableVersion, "schema" | "table">): string;
+
+  /**
+   * Connects, creates Millrace's own metadata where missing, takes the fence over under lease number `lease` (a higher
+   * number wins, a lower one is refused) and returns the progress that the sink holds; null: the sink holds none.
+   */
+  open(lease: number, signal: AbortSignal): Promise<SinkProgress | null>;
+
+  /**
+   * Which of these tables the target does not have, under the names and in the form that they would have now. Called after
+   * `open`, for tables that the progress says are complete, or of which the sink was given a part: those are read again.
+   * What is complete a sink may also take off its progress by itself, in `open`.
+   */
+  missing?(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]>;
+
+  /**
+   * Makes the target ready for rows of this version: creates or extends it. Idempotent, called before the first row of
+   * each version in a process, `previous` being the version that this process prepared before, if any. A change that the
+   * sink can't follow is a fatal error. A target that exists without Millrace's columns is refused.
+   */
+  prepare(table: TableVersion, previous: TableVersion | undefined, signal: AbortSignal): Promise<void>;
+
+  /**
+   * Whether the rows that the target has of `from`, the shape that it followed last, are without being written again what
+   * rows of `to` would be that have the same values in the columns that go on, and null in those that are added. Asked
+   * before `prepare(to)`; changes nothing. Absent: never.
+   */
+  carries?(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean>;
+
+  apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void>;
+
+  /**
+   * Removes what no step can have written, from the targets that exist: rows of these tables with a version above
+   * `version`, or without one. Afterwards any row from there on can be written under their keys. Called after `open`, on
+   * the word of an operator who has a sink filled anew because it was changed by hand.
+   */
+  expel?(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void>;
+
+  /** Removes what the sink keeps for itself in the target; the rows stay. Called after `open`; then it is only closed. */
+  forget?(signal: AbortSignal): Promise<void>;
+
+  /**
+   * Called with each heartbeat while idle: is what we wrote still there? Throws a fatal error where the target was
+   * emptied or replaced behind our back (index dropped, FLUSHALL, file deleted).
+   */
+  verify(signal: AbortSignal): Promise<void>;
+
+  /** Answers beside the writes, at any time, and changes nothing: what would is refused. */
+  query?(request: QueryRequest, signal: AbortSignal): Promise<QueryResult>;
+
+  /** Opens a way to read back what the target holds, beside the writes, to compare it. Called after `open`. */
+  inspect?(signal: AbortSignal): Promise<Inspection>;
+
+  /** Closes connections; a step in flight is abandoned. Idempotent. */
+  close(): Promise<void>;
+}
+
+/** One statement that reads, and how much of its answer is wanted. */
+export interface QueryRequest {
+  readonly sql: string;
+  readonly rowCountMax: number;
+  /** Of the rows as JSON. */
+  readonly byteCountMax: number;
+}
+
+export interface QueryResult {
+  readonly columns: readonly { readonly name: string; readonly type: string }[];
+  /** Values as JSON has them; integers beyond 2^53 and decimals are strings. */
+  readonly rows: readonly (readonly unknown[])[];
+  /** True where there is more than was asked for. */
+  readonly truncated: boolean;
+}
+
+/** Where a sink reports entries that it did not write. Both resolve when the report is durable: await them. */
+export interface Outcome {
+  /** Entries whose base row is missing in the sink; their keys will be read from the source. */
+  incomplete(writes: TableWrites, entries: readonly number[]): Promise<void>;
+  /** An entry that the target refuses for its content. */
+  poison(writes: TableWrites, entry: number, error: MillraceError): Promise<void>;
+}

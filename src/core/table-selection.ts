@@ -1,0 +1,49 @@
+/** Which tables are wanted: globs over `schema.table`, `!` excludes. */
+export class TableSelection {
+  readonly #included: readonly RegExp[];
+  readonly #excluded: readonly RegExp[];
+  /** Patterns that name one table exactly: these have to be capturable. */
+  readonly literals: readonly string[];
+
+  /** Without patterns, or with excludes alone, every table is included. */
+  constructor(patterns: readonly string[]) {
+    const included = patterns.filter((pattern) => !pattern.startsWith("!"));
+    this.#included = included.length === 0 ? [/^/] : included.map(glob);
+    this.#excluded = patterns.filter((pattern) => pattern.startsWith("!")).map((pattern) => glob(pattern.slice(1)));
+    this.literals = included.filter((pattern) => !/[*?]/.test(pattern));
+  }
+
+  matches(schema: string, table: string): boolean {
+    const text = `${schema}.${table}`;
+    return (
+      this.#included.some((pattern) => pattern.test(text)) && !this.#excluded.some((pattern) => pattern.test(text))
+    );
+  }
+
+  isLiteral(schema: string, table: string): boolean {
+    return this.literals.includes(`${schema}.${table}`);
+  }
+}
+
+/**
+ * Which of the patterns says something of this name: itself, else the glob that matches with the most characters of its
+ * own, of several the first.
+ */
+export function mostExact<P extends { readonly pattern: string }>(patterns: readonly P[], name: string): P | undefined {
+  const matching = patterns.filter(({ pattern }) => pattern === name || glob(pattern).test(name));
+  const exactness = ({ pattern }: P) => (pattern === name ? Infinity : pattern.replaceAll(/[*?]/g, "").length);
+  return matching.toSorted((a, b) => exactness(b) - exactness(a))[0];
+}
+
+export function isGlob(pattern: string): boolean {
+  return /[*?]/.test(pattern);
+}
+
+/** `*` is any run of characters, `?` one; everything else is itself. */
+function glob(pattern: string): RegExp {
+  const source = pattern
+    .replaceAll(/[.+^${}()|[\]\\]/g, "\\$&")
+    .replaceAll("*", ".*")
+    .replaceAll("?", ".");
+  return new RegExp(`^${source}$`, "su");
+}

@@ -1,0 +1,78 @@
+/**
+ * Rows as bytes. A tuple is laid out as Postgres' TupleData (protocol-logicalrep-message-formats in its manual), so that
+ * rows of the WAL are used where they lie; every other origin writes the same layout:
+ *
+ *   Int16 cell count, then per cell a kind byte; for text and binary cells an Int32 length and that many bytes.
+ *
+ * Text cells hold UTF-8 in Postgres' output form with DateStyle ISO, IntervalStyle postgres, bytea_output hex,
+ * extra_float_digits 1 and TimeZone UTC. Binary cells hold Postgres' send form (big-endian; times in microseconds since
+ * 2000-01-01) and occur only for types with `hasBinaryForm`; an integer of 8 or 24 bits, or an unsigned one, has that of
+ * the next wider type of Postgres.
+ */
+export const CELL_NULL = 0x6e; // 'n'
+/** The log did not carry the value because the change left it alone (TOAST). Never to be written as null. */
+export const CELL_UNCHANGED = 0x75; // 'u'
+export const CELL_TEXT = 0x74; // 't'
+export const CELL_BINARY = 0x62; // 'b'
+
+/** Where the cells of one tuple lie; reused from row to row. */
+export class CellMap {
+  kind = new Uint8Array(64);
+  start = new Uint32Array(64);
+  length = new Uint32Array(64);
+  count = 0;
+
+  /** Reads the tuple at `offset` and returns the offset behind it. */
+  read(bytes: Uint8Array, offset: number): number {
+    const count = (bytes[offset]! << 8) | bytes[offset + 1]!;
+    if (count > this.kind.length) this.#grow(count);
+    this.count = count;
+    let at = offset + 2;
+    for (let i = 0; i < count; i++) {
+      const kind = bytes[at++]!;
+      this.kind[i] = kind;
+      if (kind === CELL_TEXT || kind === CELL_BINARY) {
+        const length = readInt32(bytes, at);
+        this.start[i] = at + 4;
+        this.length[i] = length;
+        at += 4 + length;
+      } else {
+        this.start[i] = at;
+        this.length[i] = 0;
+      }
+    }
+    return at;
+  }
+
+  #grow(count: number): void {
+    this.kind = new Uint8Array(count);
+    this.start = new Uint32Array(count);
+    this.length = new Uint32Array(count);
+  }
+}
+
+/** The offset behind the tuple at `offset`; sets no state. */
+export function tupleEnd(bytes: Uint8Array, offset: number): number {
+  let count = (bytes[offset]! << 8) | bytes[offset + 1]!;
+  let at = offset + 2;
+  while (count-- > 0) {
+    const kind = bytes[at++]!;
+    if (kind === CELL_TEXT || kind === CELL_BINARY) at += 4 + readInt32(bytes, at);
+  }
+  return at;
+}
+
+export function hasUnchanged(bytes: Uint8Array, offset: number): boolean {
+  let count = (bytes[offset]! << 8) | bytes[offset + 1]!;
+  let at = offset + 2;
+  while (count-- > 0) {
+    const kind = bytes[at++]!;
+    if (kind === CELL_UNCHANGED) return true;
+    if (kind === CELL_TEXT || kind === CELL_BINARY) at += 4 + readInt32(bytes, at);
+  }
+  return false;
+}
+
+export function readInt32(bytes: Uint8Array, at: number): number {
+  return (bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!;
+}

@@ -1,0 +1,17 @@
+import { ByteWriter } from "../bytes.ts";
+
+/** A buffer that one huge value blew up is given back rather than kept for ever. */
+const KEPT_BYTES_MAX = 1024 * 1024;
+
+const pool: ByteWriter[] = [];
+
+/** Lends an empty writer for the time of the call; calls may nest. */
+export function withScratch(use: (scratch: ByteWriter) => void): void {
+  const scratch = pool.pop() ?? new ByteWriter(1024);
+  scratch.reset();
+  try {
+    use(scratch);
+  } finally {
+    if (scratch.bytes.length <= KEPT_BYTES_MAX) pool.push(scratch);
+  }
+}

@@ -1,0 +1,338 @@
+import { chmodSync, lstatSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { dirname } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Comparing, openReports } from "./comparing.ts";
+import type { Config, SinkConfig } from "./config/config.ts";
+import { MillraceError } from "./core/errors.ts";
+import type { Sink } from "./core/sink.ts";
+import { LogMoved, type Source } from "./core/source.ts";
+import type { ReportStore, StateStore } from "./core/state-store.ts";
+import type { ReconcileDocument, ReconcileRequest } from "./core/reconciliation.ts";
+import { TableSelection } from "./core/table-selection.ts";
+import type { Logger } from "./core/telemetry.ts";
+import { holderName, isGone } from "./holder.ts";
+import { openSource, pinsOf } from "./open-source.ts";
+import { createAdmin } from "./ops/admin.ts";
+import { controlSocketPath } from "./ops/control-socket.ts";
+import { PrometheusMetrics } from "./ops/metrics.ts";
+import { settleDifferences } from "./reconcile/recovery.ts";
+import type { ReportFolder } from "./reconcile/report-folder.ts";
+import { policyOf } from "./rules/definition.ts";
+import { Control } from "./runtime/control.ts";
+import { Pipeline } from "./runtime/pipeline.ts";
+import type { SinkSetup } from "./runtime/pipeline-parts.ts";
+import { openState } from "./state/open.ts";
+import { leaseHeld, leaseLost } from "./state/errors.ts";
+import { PRODUCER } from "./version.ts";
+
+export interface DaemonOptions {
+  /** Bring every sink to the position that the source has now, then stop. */
+  readonly once: boolean;
+  readonly logger: Logger;
+  /** Takes what is secret out of a text that is kept. */
+  readonly redact: (text: string) => string;
+  /** With `once`: sinks are compared when they are there. */
+  readonly reconcile?: ReconcileRequest;
+  /** What stands between the runtime and its parts; tests put faults there. */
+  readonly wrap?: Wrappers;
+}
+
+export interface Wrappers {
+  readonly sink?: (sink: Sink) => Sink;
+  readonly source?: (source: Source) => Source;
+  readonly state?: (state: StateStore) => StateStore;
+}
+
+export interface DaemonResult {
+  /** With `once`: what kept sinks from getting there. */
+  readonly missing: readonly string[];
+  /** With `reconcile`: what was found; null where it was stopped before. */
+  readonly reconciled: ReconcileDocument | null;
+}
+
+const STOPPED: DaemonResult = { missing: [], reconciled: null };
+const LEASE_MS = 15_000;
+const LEASE_RENEWAL_MS = 4_000;
+const MOVED_PAUSE_MS = 250;
+const DEFAULT_LIMITS = { rowCountMax: 50_000, byteCountMax: 2 * 1024 * 1024 };
+
+/** Runs one source with its sinks until `signal` aborts; everything that the daemon is made of is put together here. */
+export async function runDaemon(config: Config, options: DaemonOptions, signal: AbortSignal): Promise<DaemonResult> {
+  const folder = openReports(config);
+  const opened = await openState(config.state, { name: config.name });
+  const state = options.wrap?.state?.(opened) ?? opened;
+  try {
+    const lease = await takeLease(state);
+    try {
+      return await throughMoves(
+        () => runWithLease(config, options, { state, lease, folder }, signal),
+        options.logger,
+        signal,
+      );
+    } finally {
+      await state.lease.release(lease);
+    }
+  } finally {
+    await state.close();
+  }
+}
+
+async function takeLease(state: StateStore): Promise<number> {
+  const { taken, lease } = await state.lease.acquire(holderName(), LEASE_MS, isGone);
+  if (!taken) throw leaseHeld(lease);
+  return lease.number;
+}
+
+/** Where the source has become another one, everything begins again, and that asks whether it can be gone on with. */
+async function throughMoves(
+  run: () => Promise<DaemonResult>,
+  logger: Logger,
+  signal: AbortSignal,
+): Promise<DaemonResult> {
+  for (;;) {
+    try {
+      return await run();
+    } catch (error) {
+      if (!(error instanceof LogMoved)) throw error;
+      logger.warn({ code: error.code, error }, `${error.message}; looking whether it can be gone on in`);
+      await sleep(MOVED_PAUSE_MS, undefined, { signal });
+    }
+  }
+}
+
+interface Held {
+  readonly state: StateStore;
+  readonly lease: number;
+  /** Where reports are written, too. */
+  readonly folder: ReportFolder | null;
+}
+
+async function runWithLease(
+  config: Config,
+  options: DaemonOptions,
+  { state, lease, folder }: Held,
+  signal: AbortSignal,
+): Promise<DaemonResult> {
+  const { logger, redact, once, reconcile, wrap = {} } = options;
+  const created = await openSource(config, await pinsOf(config, state), logger);
+  const source = wrap.source?.(created) ?? created;
+  const metrics = new PrometheusMetrics();
+  const sinks = await Promise.all(config.sinks.map((sink) => setUp(config.source, sink, logger, wrap.sink)));
+  await forgetRemovedSinks(state, sinks);
+  const pipeline = new Pipeline({
+    name: config.name,
+    producer: PRODUCER,
+    source,
+    state,
+    lease,
+    sinks,
+    snapshot: config.source.snapshot,
+    heartbeatMs: config.source.heartbeatMs,
+    policyOf: (table) => policyOf(config.rules, table),
+    logger,
+    metrics,
+  });
+  const control = new Control(config.name, pipeline, logger);
+  const stopping = new AbortController();
+  const until = AbortSignal.any([signal, stopping.signal]);
+  const { reports, comparisons: kept } = state;
+  const compared = { port: () => pipeline.comparisons, lag: (sink: string) => control.lagOf(sink), kept };
+  const comparing = new Comparing(config, { ...compared, reports, folder, redact, logger }, until);
+  const { reconciler } = comparing;
+  const parts = { control, comparing, reports, metrics };
+  await using admin = await serve(config, parts, until);
+  logger.info({ name: config.name, listen: admin.address }, "millrace is running");
+  const running = pipeline.run(until);
+  try {
+    const caughtUp = async (): Promise<DaemonResult> => {
+      const missing = await untilCaughtUp(control, source, until);
+      return { missing, reconciled: reconcile === undefined ? null : await comparing.once(reconcile) };
+    };
+    return await Promise.race([
+      running.then((): DaemonResult => STOPPED),
+      control.run(until),
+      keepLease(state, lease, until),
+      settleDifferences({ reconciler, refills: state.refills, logger }, until).then(forEver),
+      once ? caughtUp() : comparing.planned(),
+    ]);
+  } catch (error) {
+    if (!signal.aborted) throw error;
+    return STOPPED;
+  } finally {
+    stopping.abort();
+    await Promise.allSettled([running]);
+    await closeAll(source, sinks, logger);
+    logger.info({}, "millrace has stopped");
+  }
+}
+
+async function setUp(
+  source: Config["source"],
+  config: SinkConfig,
+  logger: Logger,
+  wrap: (sink: Sink) => Sink = (sink) => sink,
+): Promise<SinkSetup> {
+  const captured = new TableSelection(source.tables);
+  const selection = new TableSelection(config.tables);
+  const sink = await config.connector.create(logger.child({ sink: config.name }));
+  const limits = sink.batch ?? DEFAULT_LIMITS;
+  return {
+    sink: wrap(sink),
+    limits: {
+      rowCountMax: config.batch.rowCountMax ?? limits.rowCountMax,
+      byteCountMax: config.batch.byteCountMax ?? limits.byteCountMax,
+    },
+    onPoison: config.onPoison,
+    takes: ({ schema, table }) => captured.matches(schema, table) && selection.matches(schema, table),
+  };
+}
+
+/** A sink that left the file holds nothing back any more; when it returns it is filled like a new one. */
+async function forgetRemovedSinks(state: StateStore, sinks: readonly SinkSetup[]): Promise<void> {
+  const names = new Set(sinks.map(({ sink }) => sink.name));
+  for (const { name } of await state.sinks.all()) if (!names.has(name)) await state.sinks.remove(name);
+}
+
+function forEver(): Promise<never> {
+  return new Promise(() => {});
+}
+
+async function keepLease(state: StateStore, lease: number, signal: AbortSignal): Promise<never> {
+  for (;;) {
+    await sleep(LEASE_RENEWAL_MS, undefined, { signal });
+    if (!(await state.lease.renew(lease, LEASE_MS))) throw leaseLost();
+  }
+}
+
+/** Resolves when every sink is at the source's present position, or when one of them will not get there. */
+async function untilCaughtUp(control: Control, source: Source, signal: AbortSignal): Promise<readonly string[]> {
+  const tip = await source.tip(signal);
+  for (;;) {
+    const missing = control.missing(tip);
+    if (missing.length === 0) return await control.obstacles();
+    const obstacles = await control.obstacles();
+    if (obstacles.length > 0) return obstacles;
+    await sleep(20, undefined, { signal });
+  }
+}
+
+interface Served extends AsyncDisposable {
+  readonly address: string | null;
+}
+
+interface ServedParts {
+  readonly control: Control;
+  readonly comparing: Comparing;
+  readonly reports: ReportStore;
+  readonly metrics: PrometheusMetrics;
+}
+
+async function serve(
+  config: Config,
+  { control, comparing, reports, metrics }: ServedParts,
+  signal: AbortSignal,
+): Promise<Served> {
+  const { reconciler } = comparing;
+  const port = {
+    status: async () => ({ ...(await control.status()), reconcile: await comparing.status() }),
+    ready: () => control.ready,
+    metrics: async () => ({
+      contentType: metrics.contentType,
+      text: await metrics.text({ ...levelsOf(await control.status(), control.schemas), ...reconciler.levels }),
+    }),
+    pause: (sink: string | null) => control.pause(sink),
+    resume: (sink: string | null) => control.resume(sink),
+    wait: (timeoutMs: number) => control.wait(timeoutMs, signal),
+    startSnapshot: (request: Parameters<Control["startSnapshot"]>[0]) => control.startSnapshot(request),
+    snapshots: () => control.snapshots(),
+    cancelSnapshot: (id: number) => control.cancelSnapshot(id),
+    reports: () => reports.list(),
+  };
+  const local = createAdmin(
+    {
+      ...port,
+      query: ({ sink, timeoutMs: _timeoutMs, ...request }, asked) =>
+        control.query(sink, request, AbortSignal.any([signal, asked])),
+      reconcile: (request) => ({ id: reconciler.start(request, signal) }),
+      reconciliation: () => reconciler.look(),
+      stopReconciliation: (id) => reconciler.stop(id),
+    },
+    [],
+  );
+  const socket = await listenLocally(local, controlSocketPath(config.state));
+  const { listen, tokens } = config.admin;
+  const remote = listen === null ? null : createAdmin(port, tokens);
+  try {
+    if (remote !== null && listen !== null) await remote.listen({ host: listen.host, port: listen.port });
+  } catch (error) {
+    await local.close();
+    socket[Symbol.dispose]();
+    throw listenFailed(listen, error);
+  }
+  return {
+    address: listen === null ? null : `${listen.host}:${listen.port}`,
+    [Symbol.asyncDispose]: async () => {
+      await remote?.close();
+      await local.close();
+      socket[Symbol.dispose]();
+    },
+  };
+}
+
+/**
+ * Takes the socket's place whatever lies there: only the holder of the lease gets here. A daemon that lost its lease may
+ * still be about to end, so each removes the file only while it is its own; listening elsewhere first keeps Node from
+ * removing it by name at the end.
+ */
+async function listenLocally(admin: ReturnType<typeof createAdmin>, path: string): Promise<Disposable> {
+  // A state that is kept elsewhere has made no folder.
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  const early = `${path}~`;
+  rmSync(early, { force: true });
+  await admin.listen({ path: early });
+  chmodSync(early, 0o600);
+  renameSync(early, path);
+  const own = lstatSync(path).ino;
+  return {
+    [Symbol.dispose]: () => {
+      if (lstatSync(path, { throwIfNoEntry: false })?.ino === own) rmSync(path, { force: true });
+    },
+  };
+}
+
+function listenFailed(listen: Config["admin"]["listen"], cause: unknown): MillraceError {
+  const reason = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown error";
+  return new MillraceError({
+    code: "MR1154",
+    kind: "fatal",
+    message: `admin.listen: ${listen?.host}:${listen?.port} can't be listened on (${reason})`,
+    hint: "another daemon may have this address: give each its own admin.listen, or false",
+    cause,
+  });
+}
+
+function levelsOf(status: Awaited<ReturnType<Control["status"]>>, schemas: Control["schemas"]) {
+  return {
+    sourceLagBytes: status.source.lagBytes,
+    sourceLagSeconds: status.source.lagSeconds,
+    slotRetainedBytes: status.source.retainedBytes,
+    zeroDates: status.source.zeroDates,
+    schemas,
+    sinks: status.sinks.map(({ name, state, lagSeconds, deadLetters, catchingUp, waitsFor }) => ({
+      name,
+      state,
+      lagSeconds,
+      deadLetterCount: deadLetters,
+      isCatchingUp: catchingUp,
+      isWaiting: waitsFor.length > 0,
+    })),
+  };
+}
+
+async function closeAll(source: Source, sinks: readonly SinkSetup[], logger: Logger): Promise<void> {
+  const closing = [source.close(), ...sinks.map(({ sink }) => sink.close())];
+  for (const result of await Promise.allSettled(closing)) {
+    if (result.status === "rejected")
+      logger.warn({ error: result.reason as unknown }, "a connection was not closed cleanly");
+  }
+}

@@ -1,0 +1,34 @@
+import type { Config } from "./config/config.ts";
+import type { Source } from "./core/source.ts";
+import type { Logger } from "./core/telemetry.ts";
+import type { StateStore } from "./core/state-store.ts";
+import { policyOf } from "./rules/definition.ts";
+import type { Pin, Pins } from "./rules/pins.ts";
+import { sourceShape } from "./rules/source-shape.ts";
+import { withRules } from "./rules/with-rules.ts";
+
+/** The configured source under its rules: whoever shows, stores or sends rows takes them from this one. */
+export async function openSource(
+  { source, rules }: Pick<Config, "source" | "rules">,
+  pins: Pins,
+  logger: Logger,
+): Promise<Source> {
+  return withRules(await source.connector.create(logger), rules, pins);
+}
+
+/** The shapes that are kept of tables whose changes are ignored: as they were last registered. */
+export async function pinsOf(
+  { rules }: Pick<Config, "rules">,
+  { schemas }: Pick<StateStore, "schemas">,
+): Promise<Pins> {
+  const pins = new Map<string, Pin>();
+  if (rules.tables.every(({ policy }) => policy.schemaChange !== "ignore")) return pins;
+  for (const table of await schemas.list()) {
+    if (policyOf(rules, table).schemaChange !== "ignore") continue;
+    const newest = (await schemas.versions(table.id)).at(-1);
+    if (newest === undefined) continue;
+    const shape = sourceShape(newest.version);
+    if (shape.key.length > 0) pins.set(table.id, { shape, since: newest.since });
+  }
+  return pins;
+}

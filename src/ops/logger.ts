@@ -1,0 +1,74 @@
+import { pino, type Logger as PinoLogger } from "pino";
+import { MillraceError } from "../core/errors.ts";
+import type { Logger } from "../core/telemetry.ts";
+import { prettyLine } from "./pretty.ts";
+
+export const LOG_LEVELS = ["debug", "info", "warn", "error", "silent"] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+export interface LoggerOptions {
+  readonly level: LogLevel;
+  /** Every line passes through it before it is written. */
+  readonly redact: (line: string) => string;
+  /** Default: stderr, as stdout is for results. */
+  readonly output?: LogOutput;
+}
+
+export interface LogOutput {
+  write(text: string): unknown;
+  readonly isTTY?: boolean;
+}
+
+/** JSON lines for machines; one readable line per entry on a terminal. Fields `sink` and `table` name what it is about. */
+export function createLogger({ level, redact, output = process.stderr }: LoggerOptions): Logger {
+  const isPretty = output.isTTY === true;
+  const stream = {
+    write(line: string): void {
+      output.write(redact(isPretty ? prettyLine(line) : line));
+    },
+  };
+  const logger = pino(
+    {
+      level,
+      base: null,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+      serializers: { error: describeError, err: describeError, cause: describeError },
+    },
+    stream,
+  );
+  return wrap(logger);
+}
+
+function wrap(logger: PinoLogger): Logger {
+  return {
+    debug: (fields, message) => logger.debug(fields, message),
+    info: (fields, message) => logger.info(fields, message),
+    warn: (fields, message) => logger.warn(fields, message),
+    error: (fields, message) => logger.error(fields, message),
+    child: (fields) => wrap(logger.child({ ...fields })),
+  };
+}
+
+/**
+ * A numbered error with its causes by name and code only: a driver's text may quote cells and statements. Any other error
+ * is a defect, and its stack is what helps.
+ */
+function describeError(error: unknown): unknown {
+  if (error instanceof MillraceError) {
+    const { code, kind, message, hint } = error;
+    return { code, kind, message, hint, causes: causesOf(error.cause) };
+  }
+  if (!(error instanceof Error)) return error;
+  return { name: error.name, message: error.message, stack: error.stack, causes: causesOf(error.cause) };
+}
+
+function causesOf(first: unknown): string[] | undefined {
+  const causes: string[] = [];
+  for (let cause = first; cause instanceof Error && causes.length < 8; cause = cause.cause) {
+    const code =
+      "code" in cause && (typeof cause.code === "string" || typeof cause.code === "number") ? cause.code : "";
+    causes.push(`${cause.name} ${code}`.trimEnd());
+  }
+  return causes.length === 0 ? undefined : causes;
+}

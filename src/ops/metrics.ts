@@ -1,0 +1,193 @@
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
+import { SINK_STATES, type Metrics, type SinkState } from "../core/telemetry.ts";
+
+/** From a millisecond, which is an idle pipeline, to the minute after which somebody should look. */
+const SECONDS_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+
+/** What is true at the moment of a scrape; null where it is not known. */
+export interface Levels {
+  readonly sourceLagBytes: number | null;
+  readonly sourceLagSeconds: number | null;
+  readonly slotRetainedBytes: number | null;
+  readonly zeroDates: number | null;
+  readonly sinks: readonly SinkLevels[];
+  /** Captured tables and the version of their shape. */
+  readonly schemas: readonly { readonly table: string; readonly version: number }[];
+  /** What the last comparison of each table in each sink has found, since this process began. */
+  readonly drift: readonly {
+    readonly table: string;
+    readonly sink: string;
+    readonly kind: string;
+    readonly rows: number;
+  }[];
+  readonly lastEqualSeconds: number | null;
+}
+
+export interface SinkLevels {
+  readonly name: string;
+  readonly state: SinkState;
+  readonly lagSeconds: number | null;
+  readonly deadLetterCount: number;
+  readonly isCatchingUp: boolean;
+  readonly isWaiting: boolean;
+}
+
+/** The exported metrics: names, labels and units are public interface (base units, see the manual). */
+export class PrometheusMetrics implements Metrics {
+  readonly contentType: string;
+  readonly #registry = new Registry();
+  readonly #rows: Counter<"sink" | "table" | "op">;
+  readonly #errors: Counter<"sink" | "kind">;
+  readonly #apply: Histogram<"sink">;
+  readonly #commitToApply: Histogram<"sink">;
+  readonly #levels: LevelGauges;
+
+  constructor() {
+    const registers = [this.#registry];
+    this.contentType = this.#registry.contentType;
+    this.#rows = new Counter({
+      name: "millrace_sink_rows_total",
+      help: "Rows that were made durable in the sink.",
+      labelNames: ["sink", "table", "op"],
+      registers,
+    });
+    this.#errors = new Counter({
+      name: "millrace_sink_errors_total",
+      help: "Failures of the sink, by what they mean: retryable, fatal, poison.",
+      labelNames: ["sink", "kind"],
+      registers,
+    });
+    this.#apply = new Histogram({
+      name: "millrace_sink_apply_seconds",
+      help: "Duration of one write to the sink, retries included.",
+      labelNames: ["sink"],
+      buckets: SECONDS_BUCKETS,
+      registers,
+    });
+    this.#commitToApply = new Histogram({
+      name: "millrace_commit_to_apply_seconds",
+      help: "Time from a transaction's commit at the source to its rows being durable in the sink.",
+      labelNames: ["sink"],
+      buckets: SECONDS_BUCKETS,
+      registers,
+    });
+    this.#levels = new LevelGauges(registers);
+    collectDefaultMetrics({ register: this.#registry });
+  }
+
+  rowsApplied(sink: string, table: string, op: "put" | "patch" | "delete" | "truncate", count: number): void {
+    this.#rows.inc({ sink, table, op }, count);
+  }
+
+  stepApplied(sink: string, seconds: number): void {
+    this.#apply.observe({ sink }, seconds);
+  }
+
+  commitToApply(sink: string, seconds: number): void {
+    this.#commitToApply.observe({ sink }, seconds);
+  }
+
+  sinkError(sink: string, kind: string): void {
+    this.#errors.inc({ sink, kind });
+  }
+
+  /** Everything in Prometheus' text format; a level that is not known has no sample. */
+  async text(levels: Levels): Promise<string> {
+    this.#levels.set(levels);
+    return (await this.#registry.metrics()).replaceAll(/^[^#\n]+ Nan\n/gm, "");
+  }
+}
+
+class LevelGauges {
+  readonly #sourceLagBytes: Gauge;
+  readonly #sourceLagSeconds: Gauge;
+  readonly #slotRetainedBytes: Gauge;
+  readonly #zeroDates: Gauge;
+  readonly #sinkLagSeconds: Gauge<"sink">;
+  readonly #sinkState: Gauge<"sink" | "state">;
+  readonly #deadLetters: Gauge<"sink">;
+  readonly #schemaVersion: Gauge<"table">;
+  readonly #drift: Gauge<"table" | "sink" | "kind">;
+  readonly #lastEqual: Gauge;
+  readonly #catchingUp: Gauge<"sink">;
+  readonly #waiting: Gauge<"sink">;
+
+  constructor(registers: Registry[]) {
+    const plain = (name: string, help: string) => new Gauge({ name, help, registers });
+    this.#sourceLagBytes = plain("millrace_source_lag_bytes", "Log that is written at the source and not yet read.");
+    this.#sourceLagSeconds = plain("millrace_source_lag_seconds", "Age of what is read from the source's log.");
+    this.#slotRetainedBytes = plain("millrace_slot_retained_bytes", "Log that the source keeps for this daemon.");
+    this.#zeroDates = plain(
+      "millrace_source_zero_dates",
+      "MySQL and MariaDB: dates that do not exist, as they were met since the start; see zeroDates of the tables.",
+    );
+    this.#lastEqual = plain(
+      "millrace_reconcile_last_success_timestamp_seconds",
+      "When a comparison ended last that compared everything it was asked for and found it equal.",
+    );
+    this.#drift = new Gauge({
+      name: "millrace_reconcile_drift_rows",
+      help: "Rows that differed from the source when they were compared last: missing, extra, different.",
+      labelNames: ["table", "sink", "kind"],
+      registers,
+    });
+    this.#sinkLagSeconds = new Gauge({
+      name: "millrace_sink_lag_seconds",
+      help: "How far the sink is behind the source.",
+      labelNames: ["sink"],
+      registers,
+    });
+    this.#sinkState = new Gauge({
+      name: "millrace_sink_state",
+      help: "1 for the state that the sink is in, 0 for the others.",
+      labelNames: ["sink", "state"],
+      registers,
+    });
+    const perSink = (name: string, help: string) => new Gauge({ name, help, labelNames: ["sink"] as const, registers });
+    this.#catchingUp = perSink(
+      "millrace_sink_catching_up",
+      "1 while the sink, which was away or too slow, is not back with the others.",
+    );
+    this.#waiting = perSink(
+      "millrace_sink_waiting",
+      "1 while the sink gets nothing new, as the stream went back for another one.",
+    );
+    this.#deadLetters = new Gauge({
+      name: "millrace_dead_letters",
+      help: "Rows that the sink refused and that wait for a decision.",
+      labelNames: ["sink"],
+      registers,
+    });
+    this.#schemaVersion = new Gauge({
+      name: "millrace_schema_version",
+      help: "Version of the table's shape; it grows with each change of its columns or key.",
+      labelNames: ["table"],
+      registers,
+    });
+  }
+
+  get #perSink(): readonly { reset(): void }[] {
+    return [this.#sinkLagSeconds, this.#sinkState, this.#deadLetters, this.#catchingUp, this.#waiting];
+  }
+
+  set(levels: Levels): void {
+    this.#sourceLagBytes.set(levels.sourceLagBytes ?? Number.NaN);
+    this.#sourceLagSeconds.set(levels.sourceLagSeconds ?? Number.NaN);
+    this.#slotRetainedBytes.set(levels.slotRetainedBytes ?? Number.NaN);
+    this.#zeroDates.set(levels.zeroDates ?? 0);
+    this.#lastEqual.set(levels.lastEqualSeconds ?? Number.NaN);
+    this.#drift.reset();
+    for (const { table, sink, kind, rows } of levels.drift) this.#drift.set({ table, sink, kind }, rows);
+    this.#schemaVersion.reset();
+    for (const { table, version } of levels.schemas) this.#schemaVersion.set({ table }, version);
+    // A sink that left the configuration must not stay in the scrape.
+    for (const gauge of this.#perSink) gauge.reset();
+    for (const { name: sink, state, lagSeconds, deadLetterCount, isCatchingUp, isWaiting } of levels.sinks) {
+      this.#catchingUp.set({ sink }, isCatchingUp ? 1 : 0);
+      this.#waiting.set({ sink }, isWaiting ? 1 : 0);
+      this.#sinkLagSeconds.set({ sink }, lagSeconds ?? Number.NaN);
+      this.#deadLetters.set({ sink }, deadLetterCount);
+      for (const other of SINK_STATES) this.#sinkState.set({ sink, state: other }, other === state ? 1 : 0);
+    }
+  }
+}

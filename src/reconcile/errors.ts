@@ -1,0 +1,76 @@
+import { type ErrorPages, MillraceError } from "../core/errors.ts";
+
+export const pages = {
+  MR1401: {
+    title: "A comparison is running already",
+    cause:
+      "`millrace reconcile` compares once at a time: each reads the source's tables and takes its turn in the sinks.",
+    remedy: "Wait for the running one to end; whoever started it is told what it found.",
+  },
+  MR1402: {
+    title: "The comparison was broken off",
+    cause:
+      "The daemon ended before everything was compared, or whoever had asked for it stopped it, or went away: a comparison that nobody waits for is not gone on with. Rows that were repaired until then are.",
+    remedy: "`millrace reconcile --resume ID` goes on where it stood; `millrace reconcile` begins again.",
+  },
+  MR1403: {
+    title: "There is nothing to compare with yet",
+    cause: "The daemon does not stream: it is starting, or still copying the tables for the first time.",
+    remedy: "Wait until `millrace status` shows the phase `streaming`, then run `millrace reconcile` again.",
+  },
+  MR1404: {
+    title: "The comparison can't be resumed",
+    cause:
+      "`--resume` names a comparison that has ended, that never was, or after which another was begun: one is kept, the newest that has not ended.",
+    remedy: "Run `millrace reconcile` without `--resume`.",
+  },
+} as const satisfies ErrorPages;
+
+export function alreadyRunning(id: string): MillraceError {
+  return new MillraceError({
+    code: "MR1401",
+    kind: "fatal",
+    message: `comparison ${id} is running`,
+    hint: pages.MR1401.remedy,
+  });
+}
+
+/** Only the newest that has not ended is kept. */
+export function nothingToResume(id: string): MillraceError {
+  return new MillraceError({
+    code: "MR1404",
+    kind: "fatal",
+    message: `of a comparison ${id} nothing is kept`,
+    hint: pages.MR1404.remedy,
+  });
+}
+
+export function notStreaming(): MillraceError {
+  return new MillraceError({
+    code: "MR1403",
+    kind: "fatal",
+    message: "the daemon does not stream yet",
+    hint: pages.MR1403.remedy,
+  });
+}
+
+export function brokenOff(id: string, why = "the daemon ended"): MillraceError {
+  return new MillraceError({
+    code: "MR1402",
+    kind: "fatal",
+    message: `comparison ${id} was broken off: ${why}`,
+    hint: pages.MR1402.remedy,
+  });
+}
+
+/** Why a table in a sink is not compared, or not to its end. Never leaves this folder: it is a result. */
+export class NotComparableError extends Error {
+  override readonly name = "NotComparableError";
+  /** Whether the sink's other tables need not be tried. */
+  readonly isWhole: boolean;
+
+  constructor(reason: string, isWhole = false) {
+    super(reason);
+    this.isWhole = isWhole;
+  }
+}

@@ -1,0 +1,84 @@
+/** What is kept of a comparison that has not ended, for `--resume`. */
+import type { DriftSample, NotComparable, ReconcileRequest, TableReconciliation } from "../core/reconciliation.ts";
+import type { KeyText } from "../core/source.ts";
+import type { Run } from "./run.ts";
+
+/** A table in a sink, in the middle of its walk. */
+export interface KeptTable {
+  readonly table: string;
+  readonly sink: string;
+  /** Of another shape of the table it is begun again. */
+  readonly fingerprint: string;
+  /** The row up to which the walk came. */
+  readonly lastId: string;
+  readonly counts: FoundCounts;
+  readonly sample: readonly DriftSample[];
+  /** Rows that have to be looked at again; repaired ones are marked. */
+  readonly suspects: readonly (readonly [key: KeyText, isRepaired: boolean])[];
+  /** Ids of what is in the counts. */
+  readonly known: readonly string[];
+}
+
+export interface FoundCounts {
+  readonly missing: number;
+  readonly extra: number;
+  readonly different: number;
+  readonly compared: number;
+  readonly sourceBytes: number;
+  readonly sinkBytes: number;
+  readonly repaired: number;
+  readonly unrepairable: number;
+  readonly deadLetters: number;
+  readonly unsettled: number;
+}
+
+interface Kept {
+  readonly startedAt: string;
+  readonly request: ReconcileRequest;
+  readonly part: Run["part"];
+  readonly done: readonly string[];
+  readonly tables: readonly TableReconciliation[];
+  readonly notComparable: readonly NotComparable[];
+  readonly open: readonly KeptTable[];
+}
+
+export function keptText(run: Run): string {
+  const { startedAt, request, part, done, tables, notComparable, open } = run;
+  // Values of rows are for who asked for them, and for no store.
+  const kept: Kept = {
+    startedAt,
+    request,
+    part,
+    done: [...done],
+    tables: tables.map((table) => ({ ...table, sample: table.sample.map(withoutValues) })),
+    notComparable,
+    open: [...open.values()],
+  };
+  return JSON.stringify(kept);
+}
+
+export function keptRequest(text: string): ReconcileRequest {
+  return parsed(text).request;
+}
+
+/** What was found goes on in this run. */
+export function takeUp(run: Run, text: string): void {
+  const { startedAt, part, done, tables, notComparable, open } = parsed(text);
+  run.startedAt = startedAt;
+  run.part = part;
+  for (const table of done) run.done.add(table);
+  // Of a table that is not done nothing but its open walks counts.
+  run.tables.push(...tables.filter(({ table }) => run.done.has(table)));
+  run.notComparable.push(...notComparable.filter(({ table }) => table !== null && run.done.has(table)));
+  run.rowsCompared = run.tables.reduce((sum, { compared }) => sum + compared, 0);
+  for (const one of open) run.open.set(JSON.stringify([one.table, one.sink]), one);
+}
+
+export function withoutValues({ values: _values, ...sample }: DriftSample): DriftSample {
+  return sample;
+}
+
+function parsed(text: string): Kept {
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- written by this package, into its own state
+  return JSON.parse(text) as Kept;
+}

@@ -1,0 +1,108 @@
+const OFFSET_BASIS = 0x811c_9dc5;
+const FNV_PRIME = 0x0100_0193;
+/** Odd, and unlike the other: 2^32 by the golden ratio. */
+const MULTIPLIER = 0x9e37_79b1;
+
+/** What is remembered of keys until it counts: two hashes of 32 bits each. */
+export class KeyHashes {
+  count = 0;
+  #hashes = new Uint32Array(2_048);
+
+  add(id: string): void {
+    const at = this.count * 2;
+    if (at === this.#hashes.length) this.#grow();
+    // FNV-1a by two multipliers in one walk over the text, each mixed at its end.
+    let low = OFFSET_BASIS;
+    let high = ~OFFSET_BASIS;
+    for (let i = 0; i < id.length; i++) {
+      const unit = id.charCodeAt(i);
+      low = Math.imul(low ^ unit, FNV_PRIME);
+      high = Math.imul(high ^ unit, MULTIPLIER);
+    }
+    this.#hashes[at] = mixed(low);
+    this.#hashes[at + 1] = mixed(high);
+    this.count++;
+  }
+
+  low(i: number): number {
+    return this.#hashes[i * 2]!;
+  }
+
+  high(i: number): number {
+    return this.#hashes[i * 2 + 1]!;
+  }
+
+  clear(): void {
+    this.count = 0;
+  }
+
+  #grow(): void {
+    const grown = new Uint32Array(this.#hashes.length * 2);
+    grown.set(this.#hashes);
+    this.#hashes = grown;
+  }
+}
+
+/**
+ * Which keys of a sink the source may lack, in bounded memory: what the source has is added by hash to a fixed number of
+ * buckets, what the sink has is taken away, and a bucket that is not empty in the end has keys of one side only, or of
+ * rows that moved meanwhile. Never misses a key but by chance of 1 in 2^64; who is in such a bucket is looked at row by row.
+ */
+export class KeyBuckets {
+  readonly #mask: number;
+  readonly #count: Int32Array;
+  readonly #low: Uint32Array;
+  readonly #high: Uint32Array;
+  readonly #one = new KeyHashes();
+
+  /** `bits`: 2 to the power of it buckets, 12 bytes each. */
+  constructor(bits: number) {
+    this.#mask = 2 ** bits - 1;
+    this.#count = new Int32Array(2 ** bits);
+    this.#low = new Uint32Array(2 ** bits);
+    this.#high = new Uint32Array(2 ** bits);
+  }
+
+  ofSource(keys: KeyHashes): void {
+    for (let i = 0; i < keys.count; i++) {
+      const bucket = this.#bucket(keys, i);
+      this.#count[bucket]!++;
+      // Sums wrap around: what is added and taken away comes to nothing.
+      this.#low[bucket] = this.#low[bucket]! + keys.low(i);
+      this.#high[bucket] = this.#high[bucket]! + keys.high(i);
+    }
+  }
+
+  ofSink(id: string): void {
+    const bucket = this.#hash(id);
+    this.#count[bucket]!--;
+    this.#low[bucket] = this.#low[bucket]! - this.#one.low(0);
+    this.#high[bucket] = this.#high[bucket]! - this.#one.high(0);
+  }
+
+  /** Whether the bucket of this key has keys of one side only. */
+  isUneven(id: string): boolean {
+    const bucket = this.#hash(id);
+    return this.#count[bucket] !== 0 || this.#low[bucket] !== 0 || this.#high[bucket] !== 0;
+  }
+
+  get allEven(): boolean {
+    return [this.#count, this.#low, this.#high].every((sums) => sums.every((sum) => sum === 0));
+  }
+
+  #hash(id: string): number {
+    this.#one.clear();
+    this.#one.add(id);
+    return this.#bucket(this.#one, 0);
+  }
+
+  #bucket(keys: KeyHashes, i: number): number {
+    return (keys.low(i) ^ (keys.high(i) >>> 7)) & this.#mask;
+  }
+}
+
+/** So that every bit of the text counts in every bit of the hash. */
+function mixed(hash: number): number {
+  const half = Math.imul(hash ^ (hash >>> 16), MULTIPLIER);
+  return (half ^ (half >>> 15)) >>> 0;
+}

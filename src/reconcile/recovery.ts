@@ -1,0 +1,79 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { NotComparable, ReconcileDocument, ReconcileRequest } from "../core/reconciliation.ts";
+import type { Refill, RefillStore } from "../core/state-store.ts";
+import type { Logger } from "../core/telemetry.ts";
+import type { Reconciler } from "./reconciler.ts";
+
+export interface RecoveryParts {
+  readonly reconciler: Reconciler;
+  readonly refills: RefillStore;
+  readonly logger: Logger;
+}
+
+/** As long as a sink may get no further before its tables are left for the next round. */
+const PATIENCE_MS = 60_000;
+const AGAIN_MS = 1_000;
+
+/**
+ * What `recover` has listed: tables of which a sink may hold anything. Each is compared with the source while both are live,
+ * and what differs is listed to be read. A table is struck off when that is durable; a process that ends before begins with it
+ * again. Resolves when nothing is left.
+ */
+export async function settleDifferences(parts: RecoveryParts, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    const open = (await parts.refills.list()).filter(({ scope }) => scope.kind === "differences");
+    if (open.length === 0) return;
+    for (const [tableId, listed] of Map.groupBy(open, (refill) => refill.tableId)) {
+      await settleTable(parts, tableId, listed, signal);
+    }
+    await sleep(AGAIN_MS, undefined, { signal });
+  }
+}
+
+async function settleTable(
+  { logger, reconciler, refills }: RecoveryParts,
+  tableId: string,
+  listed: readonly Refill[],
+  signal: AbortSignal,
+): Promise<void> {
+  const sinks = listed.map(({ sink }) => sink);
+  let found: ReconcileDocument;
+  try {
+    found = await reconciler.run(requestFor(tableId, sinks), signal, false);
+  } catch (error) {
+    signal.throwIfAborted();
+    logger.warn({ error, table: tableId }, "the table could not be compared yet; it is tried again");
+    return;
+  }
+  for (const refill of listed) {
+    const { sink } = refill;
+    const result = found.tables.find((one) => one.sink === sink);
+    const obstacle = found.notComparable.find((one) => one.sink === sink && isWhole(one));
+    if (result === undefined || obstacle !== undefined) {
+      const reason = obstacle?.reason ?? "it is not captured now";
+      logger.warn({ table: tableId, sink, reason }, "the table could not be compared yet; it is tried again");
+      continue;
+    }
+    const { compared, different, extra, missing, repaired } = result;
+    if (!(await refills.finish({ ...refill, rowsDone: repaired }))) continue;
+    logger.info({ table: tableId, sink, compared, missing, extra, different, repaired }, "compared and mended");
+  }
+}
+
+function requestFor(tableId: string, sinks: readonly string[]): ReconcileRequest {
+  return {
+    tables: [tableId],
+    sinks,
+    patienceMs: PATIENCE_MS,
+    repairs: true,
+    mode: "full",
+    sampleMax: 0,
+    showsValues: false,
+    resume: null,
+  };
+}
+
+/** Rows that moved each time they were looked at came by the stream, as they are now. */
+function isWhole({ rows }: NotComparable): boolean {
+  return rows === undefined;
+}

@@ -1,0 +1,101 @@
+import type {
+  NotComparable,
+  ReconcileDocument,
+  ReconcileProgress,
+  ReconcileRequest,
+  TableReconciliation,
+} from "../core/reconciliation.ts";
+import type { KeptTable } from "./kept.ts";
+import { PART_COUNT, partOn } from "./rotation.ts";
+import type { TableComparison } from "./table-comparison.ts";
+import { driftIn } from "./verdict.ts";
+
+/** What a running comparison has gathered. */
+export interface Run {
+  readonly id: string;
+  startedAt: string;
+  readonly request: ReconcileRequest;
+  /** Ends it alone. */
+  readonly stopping: AbortController;
+  /** When somebody asked last how it gets on. */
+  lookedMs: number;
+  /** See `ReconcileDocument.part`. */
+  part: ReconcileDocument["part"];
+  /** Tables that were compared in all sinks. */
+  readonly done: Set<string>;
+  /** Walks that have not ended, by table and sink: where another process would go on. */
+  readonly open: Map<string, KeptTable>;
+  savedMs: number;
+  readonly tables: TableReconciliation[];
+  readonly notComparable: NotComparable[];
+  readonly aside: { table: string; code: string; message: string }[];
+  readonly comparing: Set<TableComparison>;
+  /** Sinks that did not come in time, with the number of their tables that were not tried. */
+  readonly givenUp: Map<string, number>;
+  tableCount: number;
+  tablesDone: number;
+  table: string | null;
+  rowsCompared: number;
+}
+
+export function newRun(request: ReconcileRequest): Run {
+  const startedAt = new Date().toISOString();
+  return {
+    id: request.resume ?? `${startedAt.replaceAll(/[-:.]/g, "")}-${process.pid.toString(36)}`,
+    startedAt,
+    request,
+    stopping: new AbortController(),
+    lookedMs: performance.now(),
+    part: request.mode === "fast" ? { number: partOn(new Date(startedAt)), of: PART_COUNT } : null,
+    done: new Set(),
+    open: new Map(),
+    savedMs: performance.now(),
+    tables: [],
+    notComparable: [],
+    aside: [],
+    comparing: new Set(),
+    givenUp: new Map(),
+    tableCount: 0,
+    tablesDone: 0,
+    table: null,
+    rowsCompared: 0,
+  };
+}
+
+export interface DocumentParts {
+  readonly name: string;
+  /** As many rows of the table may differ in a sink without an alarm. */
+  readonly driftMax: (table: string) => number;
+}
+
+export function documentOf({ name, driftMax }: DocumentParts, run: Run): ReconcileDocument {
+  const { id, startedAt, notComparable, aside, part } = run;
+  const tables = run.tables.toSorted((a, b) => a.table.localeCompare(b.table) || a.sink.localeCompare(b.sink));
+  const drift = tables.some((row) => driftIn(row) > 0);
+  const alarm = tables.some((row) => driftIn(row) > driftMax(row.table));
+  return {
+    id,
+    name,
+    startedAt,
+    finishedAt: new Date().toISOString(),
+    part,
+    drift,
+    alarm,
+    tables,
+    notComparable,
+    aside,
+  };
+}
+
+export function progressOf({
+  id,
+  startedAt,
+  tableCount,
+  tablesDone,
+  table,
+  rowsCompared,
+  comparing,
+}: Run): ReconcileProgress {
+  const now = [...comparing].reduce((sum, { findings }) => sum + findings.compared, 0);
+  return { id, startedAt, tableCount, tablesDone, table, rowsCompared: rowsCompared + now };
+}

@@ -1,0 +1,57 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { Cron } from "croner";
+import { abortedError } from "../core/errors.ts";
+import type { Logger } from "../core/telemetry.ts";
+
+export interface ScheduleParts {
+  /** Cron; seconds may stand in front. */
+  readonly cron: string;
+  /** Null: the machine's. */
+  readonly timeZone: string | null;
+  /** Runs one to its end; what it throws is logged. */
+  readonly run: (signal: AbortSignal) => Promise<void>;
+  readonly logger: Logger;
+}
+
+/** So often the clock is looked at: it may be set, and a machine may sleep. */
+const LOOK_MS = 30_000;
+
+/** When the time comes next; null: never. */
+export function nextTime({ cron, timeZone }: Pick<ScheduleParts, "cron" | "timeZone">): Date | null {
+  return timesOf({ cron, timeZone }).nextRun();
+}
+
+function timesOf({ cron, timeZone }: Pick<ScheduleParts, "cron" | "timeZone">): Cron {
+  return new Cron(cron, {
+    paused: true,
+    mode: "5-or-6-parts",
+    ...(timeZone === null ? {} : { timezone: timeZone }),
+  });
+}
+
+/** Does its work whenever the time comes, one at a time, until `signal` aborts. A time that passes meanwhile is left out. */
+export async function followSchedule(
+  { cron, timeZone, run, logger }: ScheduleParts,
+  signal: AbortSignal,
+): Promise<never> {
+  const times = timesOf({ cron, timeZone });
+  for (;;) {
+    const next = times.nextRun();
+    logger.info({ at: next?.toISOString() ?? "never" }, "the next comparison is planned");
+    await untilTime(next, signal);
+    try {
+      await run(signal);
+    } catch (error) {
+      if (signal.aborted) throw abortedError(signal);
+      logger.error({ error }, "the planned comparison failed");
+    }
+  }
+}
+
+async function untilTime(time: Date | null, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    const leftMs = time === null ? LOOK_MS : time.getTime() - Date.now();
+    if (leftMs <= 0) return;
+    await sleep(Math.min(leftMs, LOOK_MS), undefined, { signal });
+  }
+}

@@ -1,0 +1,96 @@
+import { type ErrorCode, type ErrorPages, MillraceError } from "../core/errors.ts";
+
+const AFTERWARDS =
+  "Found at the start, the daemon does not start. Found when a table changes while the daemon runs, that table is set " +
+  "aside and none of its rows is let through: correct the rule, start again, change one of the table's rows so that the " +
+  "log shows it, then `millrace snapshot start --tables TABLE`.";
+
+export const pages = {
+  MR1020: {
+    title: "A `where` that can't be understood, or does not fit its table",
+    cause:
+      "The condition of a table's rule is not in the language of docs/rules.md, names a column that the table does not " +
+      "have, or compares a column with a value of another type. The message names the character.",
+    remedy: `Correct the condition. Texts stand in single quotes, names with capitals in double quotes. ${AFTERWARDS}`,
+  },
+  MR1021: {
+    title: "A rule names a column that the table does not have",
+    cause:
+      "A key under `columns` is no column of the table (of none of its tables, where the rule is a glob): it is misspelt, " +
+      "or the column was dropped or renamed at the source. It is refused, because a mask that hides nothing is worse than none.",
+    remedy: `Take the column's name at the source. ${AFTERWARDS}`,
+  },
+  MR1022: {
+    title: "Two columns would have one name",
+    cause: "A `rename` gives a column the name of another one that is kept, or two columns get the same name.",
+    remedy: `Take another name, or drop or rename the other column too. ${AFTERWARDS}`,
+  },
+  MR1023: {
+    title: "A rule hides a column of the key",
+    cause: "Rows are found again by their key: its columns can't be masked or dropped. They may be renamed.",
+    remedy: `Leave the key's columns out of the rule; a glob's hit is undone by naming the column with \`mask: none\`. ${AFTERWARDS}`,
+  },
+  MR1024: {
+    title: "A hash without its key",
+    cause: "A rule says `mask: hash`, and there is no `maskKey` at the top of the config (at least 16 characters).",
+    remedy:
+      "Add `maskKey: ${MILLRACE_MASK_KEY}` and keep that value: with another one all hashes are others, and the tables are read again.",
+  },
+  MR1025: {
+    title: "A hidden column has another name, and its rule does not hold for that",
+    cause:
+      "A column whose values a rule masks or drops was renamed at the source. Under its new name the rule no longer says so, " +
+      "and its values would be seen.",
+    remedy: `Name the column as it is called now. ${AFTERWARDS}`,
+  },
+  MR1026: {
+    title: "A `key` that its table can't be followed by",
+    cause:
+      "The columns that a rule gives as `key` are not all in the table's replica identity, so the log does not say which row " +
+      "an update or a delete is of; or nothing keeps two rows from having the same values there, and the replica identity " +
+      "is not FULL.",
+    remedy:
+      "Take columns of the replica identity, NOT NULL and under a unique constraint or index; the message has the statement. " +
+      "`REPLICA IDENTITY FULL` puts all columns in it, and without a constraint takes your word that no two rows are alike.",
+  },
+  MR1027: {
+    title: "A change of a table's shape that can't be ignored",
+    cause:
+      "The table's rule says `schemaChange: ignore`, and its rows can't be written in the shape that the sinks keep: a column " +
+      "has a type now whose values the kept one does not take, the key has changed, or another table has the name.",
+    remedy:
+      "Say `schemaChange: evolve`, start again, then `millrace snapshot start --tables TABLE`: the sinks follow the table. Or " +
+      "change it back at the source, then `millrace snapshot start --tables TABLE`.",
+  },
+} as const satisfies ErrorPages;
+
+/** What is wrong with a rule, in words; where it stands in the file, apart. */
+export interface RuleProblem {
+  readonly code: keyof typeof pages;
+  readonly place: string;
+  readonly message: string;
+  /** Where more can be said than the code's page does. */
+  readonly fix?: string;
+}
+
+export function faultOf({ code, place, message, fix }: RuleProblem) {
+  return { code, message: `${place}: ${message}`, hint: fix ?? pages[code].remedy };
+}
+
+/** All that is wrong, as one error: its code is the first one's. */
+export function rulesError(problems: readonly [RuleProblem, ...RuleProblem[]]): MillraceError {
+  const [first] = problems;
+  const { code } = first;
+  const message = problems.map((problem) => faultOf(problem).message).join("\n");
+  return new MillraceError({ code, kind: "fatal", message, hint: faultOf(first).hint });
+}
+
+/** A version of the registry that other rules made: what is to be read under it is read under its successor. */
+export function otherRules(table: string): MillraceError {
+  const code: ErrorCode = "MR1025";
+  return new MillraceError({
+    code,
+    kind: "retryable",
+    message: `${table} can't be read under rules that are no longer in force, or do not fit it`,
+  });
+}

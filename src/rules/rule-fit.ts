@@ -1,0 +1,73 @@
+/** Whether what a rule says fits the shape of a table. */
+import type { Column } from "../core/schema.ts";
+import type { TableShape } from "../core/source.ts";
+import { mostExact } from "../core/table-selection.ts";
+import type { ColumnAction, ColumnRule, TableRule } from "./definition.ts";
+import type { RuleProblem } from "./errors.ts";
+import type { CellPlan } from "./rule-book.ts";
+import { bindWhere, type Condition } from "./where.ts";
+import { WhereError } from "./where-syntax.ts";
+
+/** A source that knows nothing of other keys must not pass over the rule. */
+export function keyUntaken(shape: TableShape, { key }: TableRule): RuleProblem | null {
+  if (key === null || shape.keyChosen === true) return null;
+  if (!key.columns.every((name) => shape.columns.some((column) => column.name === name))) return null;
+  const fix = "Leave `key` out: rows of this source are told apart by their table's own key.";
+  return { code: "MR1026", place: key.place, message: `table ${shape.id}: its source takes no other key`, fix };
+}
+
+export function hiddenKey(shape: TableShape, rule: TableRule, actions: readonly ColumnAction[]): RuleProblem | null {
+  const ordinal = shape.key.find((o) => hiding(actions[o]!) !== null);
+  if (ordinal === undefined) return null;
+  const name = shape.columns[ordinal]!.name;
+  const what = actions[ordinal]!.drop ? "dropped" : "masked";
+  return {
+    code: "MR1023",
+    place: placeOf(rule, name),
+    message: `column ${JSON.stringify(name)} is in the key of table ${shape.id}; it can't be ${what}`,
+  };
+}
+
+export function sameName(shape: TableShape, rule: TableRule, cells: readonly CellPlan[]): RuleProblem | null {
+  const seen = new Map<string, CellPlan>();
+  for (const cell of cells) {
+    const { name } = cell.column;
+    const other = seen.get(name);
+    seen.set(name, cell);
+    if (other === undefined) continue;
+    const sources = [other, cell].map(({ ordinal }) => shape.columns[ordinal!]!.name);
+    const renamed = sources.find((source) => source !== name) ?? name;
+    const message = `columns ${sources.map((s) => JSON.stringify(s)).join(" and ")} of table ${shape.id} would both be named ${JSON.stringify(name)}`;
+    return { code: "MR1022", place: placeOf(rule, renamed), message };
+  }
+  return null;
+}
+
+export function boundCondition(
+  columns: readonly Column[],
+  id: string,
+  { where }: TableRule,
+): Condition | RuleProblem | null {
+  if (where === null) return null;
+  try {
+    return bindWhere(where.expression, columns);
+  } catch (error) {
+    if (!(error instanceof WhereError)) throw error;
+    const message = `at character ${error.at + 1}: ${error.message} (table ${id})`;
+    return { code: "MR1020", place: where.place, message };
+  }
+}
+
+function placeOf(rule: TableRule, column: string): string {
+  const found: ColumnRule | undefined = mostExact(rule.columns, column);
+  return found?.place ?? rule.place;
+}
+
+/** Null where the values are seen. */
+export function hiding({ mask, drop }: ColumnAction): string | null {
+  return drop ? "drop" : mask;
+}
+
+export function isNothing({ mask, drop, rename }: ColumnAction): boolean {
+  return mask === null && !drop && rename === null;
+}

@@ -1,0 +1,237 @@
+/**
+ * Blocks under rules. A block without a ruled table is passed on as it is. Of another one a block is made that has the
+ * ruled rows anew and the other rows' bytes as they were, copied in one piece.
+ */
+import {
+  BEFORE_FULL,
+  BEFORE_KEY,
+  BEFORE_NONE,
+  Block,
+  NO_TUPLE,
+  OP_CREATE,
+  OP_DELETE,
+  OP_READ,
+  OP_UNTOLD,
+} from "../core/block.ts";
+import { ByteWriter } from "../core/bytes.ts";
+import type { TableVersion } from "../core/schema.ts";
+import { TupleWriter } from "../core/tuple-writer.ts";
+import { CellMap, tupleEnd } from "../core/tuple.ts";
+import type { Masker } from "./masks.ts";
+import type { Plan } from "./rule-book.ts";
+import { ConditionRow } from "./where-values.ts";
+import { TRUE, type Truth, UNTOLD } from "./where.ts";
+
+/** A table under rules, in both its versions. */
+export interface RuledTable {
+  readonly source: TableVersion;
+  readonly ruled: TableVersion;
+  readonly plan: Plan;
+}
+
+/** Where a row of a block that was made here comes from. */
+export interface Origin {
+  readonly block: Block;
+  readonly rows: Uint32Array;
+}
+
+const FREE_COUNT_MAX = 4;
+const KEPT_BYTES_MAX = 4 * 1024 * 1024;
+
+export class RuledBlocks {
+  readonly #masker: Masker;
+  readonly #tableOf: (source: TableVersion) => RuledTable | undefined;
+  readonly #origins = new WeakMap<Block, Origin>();
+  readonly #free: ByteWriter[] = [];
+  readonly #cells = new CellMap();
+  readonly #row = new ConditionRow();
+
+  /** `tableOf`: the ruled table whose version at the source this is. */
+  constructor(masker: Masker, tableOf: (source: TableVersion) => RuledTable | undefined) {
+    this.#masker = masker;
+    this.#tableOf = tableOf;
+  }
+
+  /** Takes over the caller's reference, and gives one to what it returns. */
+  apply(block: Block): Block {
+    const tables = block.tables.map((table) => this.#tableOf(table));
+    return tables.every((table) => table === undefined) ? block : this.#rewritten(block, tables);
+  }
+
+  /** Undefined for a block that was passed on as it is. */
+  origin(block: Block): Origin | undefined {
+    return this.#origins.get(block);
+  }
+
+  #rewritten(block: Block, tables: readonly (RuledTable | undefined)[]): Block {
+    const out = this.#free.pop() ?? new ByteWriter();
+    out.reset();
+    const { shift } = copyOthers(out, block, tables);
+    const making = new Making(block, out, () => {
+      if (this.#free.length < FREE_COUNT_MAX && out.bytes.length <= KEPT_BYTES_MAX) this.#free.push(out);
+      // Invariant 9: what the source keeps for the block is let go with what was made of it.
+      block.release();
+    });
+    let next = 0;
+    for (let row = 0; row < block.count; row++) {
+      for (; block.messages[next]?.at === row; next++) making.message(next);
+      const table = tables[block.table[row]!];
+      if (table === undefined) making.asItIs(row, shift);
+      else if (table.ruled.ruled?.fault == null) this.#ruledRow(making, block, row, table);
+    }
+    for (; next < block.messages.length; next++) making.message(next);
+    const made = making.finish(tables);
+    this.#origins.set(made, { block, rows: making.origins() });
+    return made;
+  }
+
+  #ruledRow(making: Making, block: Block, row: number, table: RuledTable): void {
+    const op = block.op[row]!;
+    const after = block.after[row]!;
+    const before = block.before[row]!;
+    const kind = block.beforeKind[row]!;
+    const { condition } = table.plan;
+    if (after === NO_TUPLE || condition === null) return this.#whole(making, block, row, op, table);
+    this.#row.set(block.bytes, after, before !== NO_TUPLE && kind === BEFORE_FULL ? before : -1);
+    const truth: Truth = condition.evaluate(this.#row);
+    if (truth === TRUE) return this.#whole(making, block, row, op, table);
+    // A row that never was in a sink.
+    if (op === OP_CREATE || op === OP_READ) return;
+    const old = before === NO_TUPLE ? NO_TUPLE : this.#tuple(making, block.bytes, before, table);
+    if (truth === UNTOLD) {
+      const key = this.#key(making, block.bytes, after, table, true);
+      making.add(row, OP_UNTOLD, key, old, old === NO_TUPLE ? BEFORE_NONE : kind);
+      return;
+    }
+    if (old !== NO_TUPLE) making.add(row, OP_DELETE, NO_TUPLE, old, kind);
+    // Its own key too; where keys are checked at commit another row may hold it by now, and a full old row was given.
+    if (old === NO_TUPLE || !table.source.deferrableKey)
+      making.add(row, OP_DELETE, NO_TUPLE, this.#key(making, block.bytes, after, table, false), BEFORE_KEY);
+  }
+
+  #whole(making: Making, block: Block, row: number, op: number, table: RuledTable): void {
+    const after = block.after[row]!;
+    const before = block.before[row]!;
+    const newer = after === NO_TUPLE ? NO_TUPLE : this.#tuple(making, block.bytes, after, table);
+    const older = before === NO_TUPLE ? NO_TUPLE : this.#tuple(making, block.bytes, before, table);
+    making.add(row, op, newer, older, block.beforeKind[row]!);
+  }
+
+  #tuple({ tuples }: Making, bytes: Uint8Array, offset: number, { source, plan }: RuledTable): number {
+    const cells = this.#cells;
+    cells.read(bytes, offset);
+    const at = tuples.begin(plan.cells.length);
+    for (const { ordinal, mask, asText } of plan.cells) {
+      if (ordinal === null) tuples.null();
+      else if (asText) this.#masker.asText(tuples, source.columns[ordinal]!.type, bytes, cells, ordinal);
+      else if (mask === null) tuples.copyCell(bytes, cells, ordinal);
+      else this.#masker.write(tuples, mask, source.columns[ordinal]!.type, bytes, cells, ordinal);
+    }
+    return at;
+  }
+
+  /** A tuple with the key alone. */
+  #key({ tuples }: Making, bytes: Uint8Array, offset: number, table: RuledTable, othersUnchanged: boolean): number {
+    const cells = this.#cells;
+    cells.read(bytes, offset);
+    const { key } = table.source;
+    const at = tuples.begin(table.plan.cells.length);
+    for (const { ordinal } of table.plan.cells) {
+      if (ordinal !== null && key.includes(ordinal)) tuples.copyCell(bytes, cells, ordinal);
+      else if (othersUnchanged) tuples.unchanged();
+      else tuples.null();
+    }
+    return at;
+  }
+}
+
+/** One block as it is made of another. */
+class Making {
+  readonly tuples: TupleWriter;
+  readonly #from: Block;
+  readonly #made: Block;
+  #origins: Uint32Array;
+
+  constructor(from: Block, out: ByteWriter, onRelease: () => void) {
+    this.#from = from;
+    this.tuples = new TupleWriter(out);
+    this.#made = new Block(out.bytes, Math.max(64, from.count), onRelease);
+    this.#origins = new Uint32Array(Math.max(64, from.count));
+  }
+
+  add(row: number, op: number, after: number, before: number, beforeKind: number): void {
+    const { table, tx, index } = this.#from;
+    const made = this.#made;
+    if (made.count === this.#origins.length) {
+      const larger = new Uint32Array(made.count * 2);
+      larger.set(this.#origins);
+      this.#origins = larger;
+    }
+    this.#origins[made.count] = row;
+    made.append(op, table[row]!, after, before, beforeKind, tx[row]!, index[row]!);
+  }
+
+  /** A row of a table without rules, whose bytes were copied. */
+  asItIs(row: number, shift: number): void {
+    const { op, after, before, beforeKind } = this.#from;
+    const newer = after[row]!;
+    const older = before[row]!;
+    this.add(
+      row,
+      op[row]!,
+      newer === NO_TUPLE ? NO_TUPLE : newer - shift,
+      older === NO_TUPLE ? NO_TUPLE : older - shift,
+      beforeKind[row]!,
+    );
+  }
+
+  message(ordinal: number): void {
+    this.#made.messages.push({ ...this.#from.messages[ordinal]!, at: this.#made.count });
+  }
+
+  origins(): Uint32Array {
+    return this.#origins;
+  }
+
+  finish(tables: readonly (RuledTable | undefined)[]): Block {
+    const from = this.#from;
+    const made = this.#made;
+    const { out } = this.tuples;
+    // The written part alone: behind it lies what the memory held before.
+    made.bytes = out.view();
+    made.byteCount = from.byteCount + out.length;
+    made.until = from.until;
+    made.tables.push(...from.tables.map((table, i) => tables[i]?.ruled ?? table));
+    const { commit, version, commitTimeUs, xid, count } = from.transactions;
+    for (let t = 0; t < count; t++) made.transactions.add(commit[t]!, version[t]!, commitTimeUs[t]!, xid[t]!);
+    made.transactions.origins.push(...from.transactions.origins);
+    for (const { row, recordPosition } of from.truncates) {
+      const at = this.#origins.subarray(0, made.count).indexOf(row);
+      if (at >= 0) made.truncates.push({ row: at, recordPosition });
+    }
+    return made;
+  }
+}
+
+/** Copies the stretch of bytes that the rows without rules lie in; `shift`: by how much their offsets become less. */
+function copyOthers(
+  out: ByteWriter,
+  block: Block,
+  tables: readonly (RuledTable | undefined)[],
+): { readonly shift: number } {
+  const { table, after, before, count } = block;
+  let first = NO_TUPLE;
+  let last = -1;
+  for (let row = 0; row < count; row++) {
+    if (tables[table[row]!] !== undefined) continue;
+    const newer = after[row]!;
+    const older = before[row]!;
+    // NO_TUPLE is above every offset.
+    first = Math.min(first, newer, older);
+    if (newer !== NO_TUPLE && newer > last) last = newer;
+    if (older !== NO_TUPLE && older > last) last = older;
+  }
+  if (last < 0) return { shift: 0 };
+  out.copy(block.bytes, first, tupleEnd(block.bytes, last) - first);
+  return { shift: first };
+}

@@ -1,0 +1,223 @@
+/** A condition over the rows of one table: `where:` bound to its columns. */
+import type { Column } from "../core/schema.ts";
+import { compileLike } from "./like.ts";
+import { type ConditionRow, type Family, familyOf, type Known, literalValue, type Value } from "./where-values.ts";
+import { type ColumnName, type ComparisonOperator, type Expression, type Operand, WhereError } from "./where-syntax.ts";
+
+/** SQL's three, and one that says that the change does not carry a value which decides. */
+export const FALSE = 0;
+export const TRUE = 1;
+export const UNKNOWN = 2;
+export const UNTOLD = 3;
+export type Truth = typeof FALSE | typeof TRUE | typeof UNKNOWN | typeof UNTOLD;
+
+export interface Condition {
+  readonly evaluate: (row: ConditionRow) => Truth;
+  /** Names of the columns that it looks at. */
+  readonly columns: ReadonlySet<string>;
+}
+
+/** Throws a `WhereError` where the condition does not fit the columns. */
+export function bindWhere(expression: Expression, columns: readonly Column[]): Condition {
+  const names = new Set<string>();
+  const binder = new Binder(columns, names);
+  return { evaluate: binder.condition(expression), columns: names };
+}
+
+type Evaluate = (row: ConditionRow) => Truth;
+type Read = (row: ConditionRow) => Known;
+
+interface BoundColumn {
+  readonly column: Column;
+  readonly ordinal: number;
+}
+
+class Binder {
+  readonly #columns: readonly Column[];
+  readonly #names: Set<string>;
+
+  constructor(columns: readonly Column[], names: Set<string>) {
+    this.#columns = columns;
+    this.#names = names;
+  }
+
+  condition(expression: Expression): Evaluate {
+    switch (expression.kind) {
+      case "and":
+        return both(this.condition(expression.left), this.condition(expression.right), FALSE);
+      case "or":
+        return both(this.condition(expression.left), this.condition(expression.right), TRUE);
+      case "not": {
+        const of = this.condition(expression.of);
+        return (row) => negated(of(row));
+      }
+      case "compare":
+        return this.#compare(expression.operator, expression.left, expression.right, expression.at);
+      case "distinct":
+        return this.#distinct(expression.left, expression.right, expression.at);
+      case "in":
+        return this.#in(expression);
+      case "like":
+        return this.#like(expression);
+      case "isNull":
+        return this.#isNull(expression.of);
+      case "is":
+      case "truth":
+        return this.#truth(expression);
+      default:
+        return expression satisfies never;
+    }
+  }
+
+  #compare(operator: ComparisonOperator, left: Operand, right: Operand, at: number): Evaluate {
+    const { a, b, compare } = this.#pair(left, right, at);
+    const test = TESTS[operator];
+    return (row) => {
+      const x = a(row);
+      const y = b(row);
+      if (x === null || y === null) return UNKNOWN;
+      if (x === undefined || y === undefined) return UNTOLD;
+      return test(compare(x, y)) ? TRUE : FALSE;
+    };
+  }
+
+  #distinct(left: Operand, right: Operand, at: number): Evaluate {
+    const { a, b, compare } = this.#pair(left, right, at);
+    return (row) => {
+      const x = a(row);
+      const y = b(row);
+      if (x === undefined || y === undefined) return UNTOLD;
+      if (x === null || y === null) return x === y ? FALSE : TRUE;
+      return compare(x, y) === 0 ? FALSE : TRUE;
+    };
+  }
+
+  #in({ of, list, at }: Extract<Expression, { kind: "in" }>): Evaluate {
+    const equals = list.map((value) => this.#compare("=", of, value, at));
+    return equals.reduce((a, b) => both(a, b, TRUE));
+  }
+
+  #like({ of, pattern, escape }: Extract<Expression, { kind: "like" }>): Evaluate {
+    const { column, ordinal } = this.#find(of);
+    if (familyOf(column)?.name !== "text")
+      throw new WhereError(of.at, `column ${JSON.stringify(column.name)} is ${column.native}; \`like\` is for texts`);
+    const matches = compileLike(pattern, escape);
+    if (matches === null) throw new WhereError(of.at, "the pattern ends in its escape character");
+    return (row) => {
+      const text = row.text(ordinal, column.type);
+      if (text === null) return UNKNOWN;
+      if (text === undefined) return UNTOLD;
+      return matches(text) ? TRUE : FALSE;
+    };
+  }
+
+  #isNull(of: ColumnName): Evaluate {
+    const { column, ordinal } = this.#find(of);
+    return (row) => {
+      const text = row.text(ordinal, column.type);
+      if (text === undefined) return UNTOLD;
+      return text === null ? TRUE : FALSE;
+    };
+  }
+
+  #truth(expression: Extract<Expression, { kind: "is" | "truth" }>): Evaluate {
+    const { column, ordinal } = this.#find(expression.of);
+    if (column.type.kind !== "bool") {
+      const what = expression.kind === "truth" ? "a comparison is missing" : "`is true` is for truth values";
+      throw new WhereError(expression.of.at, `column ${JSON.stringify(column.name)} is ${column.native}; ${what}`);
+    }
+    const wanted = expression.kind === "is" && !expression.value ? "f" : "t";
+    const ofNull = expression.kind === "is" ? FALSE : UNKNOWN;
+    return (row) => {
+      const text = row.text(ordinal, column.type);
+      if (text === undefined) return UNTOLD;
+      if (text === null) return ofNull;
+      return text === wanted ? TRUE : FALSE;
+    };
+  }
+
+  #pair(left: Operand, right: Operand, at: number): { a: Read; b: Read; compare: Family["compare"] } {
+    if (left.kind === "column" && right.kind === "column") {
+      const a = this.#compared(left);
+      const b = this.#compared(right);
+      if (a.family.name !== b.family.name)
+        throw new WhereError(at, `${described(a.column)} and ${described(b.column)} can't be compared`);
+      return { a: a.read, b: b.read, compare: a.family.compare };
+    }
+    const column = left.kind === "column" ? left : right;
+    const literal = left.kind === "column" ? right : left;
+    if (column.kind !== "column" || literal.kind === "column")
+      throw new WhereError(at, "a comparison needs a column on one of its sides");
+    const bound = this.#compared(column);
+    const value = literalValue(literal, bound.column, bound.family);
+    const constant: Read = () => value;
+    return {
+      a: left === column ? bound.read : constant,
+      b: left === column ? constant : bound.read,
+      compare: bound.family.compare,
+    };
+  }
+
+  #compared(name: ColumnName): { readonly column: Column; readonly family: Family; readonly read: Read } {
+    const { column, ordinal } = this.#find(name);
+    const family = familyOf(column);
+    if (family === null) throw new WhereError(name.at, `${described(column)} can only be asked whether it is null`);
+    const { type } = column;
+    const read = (row: ConditionRow): Known => {
+      const text = row.text(ordinal, type);
+      return text == null ? text : valueOf(text, family);
+    };
+    return { column, family, read };
+  }
+
+  #find({ name, at }: ColumnName): BoundColumn {
+    const ordinal = this.#columns.findIndex((column) => column.name === name);
+    const column = this.#columns[ordinal];
+    if (column === undefined) throw new WhereError(at, this.#whyUnknown(name));
+    this.#names.add(name);
+    return { column, ordinal };
+  }
+
+  #whyUnknown(name: string): string {
+    const other = this.#columns.find((column) => column.name.toLowerCase() === name.toLowerCase());
+    const hint = other === undefined ? "" : `; a name with capitals stands in double quotes: "${other.name}"`;
+    return `there is no column ${JSON.stringify(name)}${hint}`;
+  }
+}
+
+const TESTS: Readonly<Record<ComparisonOperator, (order: number) => boolean>> = {
+  "=": (order) => order === 0,
+  "<>": (order) => order !== 0,
+  "<": (order) => order < 0,
+  "<=": (order) => order <= 0,
+  ">": (order) => order > 0,
+  ">=": (order) => order >= 0,
+};
+
+/** Every text of the source is one of its type. */
+function valueOf(text: string, family: Family): Value {
+  const value = family.read(text);
+  if (value === undefined) throw new Error(`a ${family.name} of the source can't be read`);
+  return value;
+}
+
+/** `and` (decided by FALSE) or `or` (decided by TRUE). */
+function both(left: Evaluate, right: Evaluate, decisive: Truth): Evaluate {
+  return (row) => {
+    const a = left(row);
+    if (a === decisive) return a;
+    const b = right(row);
+    if (b === decisive) return b;
+    if (a === UNTOLD || b === UNTOLD) return UNTOLD;
+    return a === UNKNOWN ? a : b;
+  };
+}
+
+function negated(truth: Truth): Truth {
+  if (truth === TRUE) return FALSE;
+  return truth === FALSE ? TRUE : truth;
+}
+
+function described({ name, native }: Column): string {
+  return `column ${JSON.stringify(name)}, which is ${native},`;
+}

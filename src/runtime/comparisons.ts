@@ -1,0 +1,247 @@
+import type { Block } from "../core/block.ts";
+import type {
+  ComparedPlace,
+  CompareOutcome,
+  ComparePlace,
+  ComparePort,
+  Inspection,
+  Unready,
+} from "../core/comparing.ts";
+import { invariant } from "../core/invariant.ts";
+import type { Position } from "../core/position.ts";
+import { keyShape } from "../core/row-id.ts";
+import type { TableVersion } from "../core/schema.ts";
+import type { KeyText, Source } from "../core/source.ts";
+import type { StateStore } from "../core/state-store.ts";
+import type { Logger } from "../core/telemetry.ts";
+import { rowVersion } from "../core/version.ts";
+import type { Lane } from "./lane.ts";
+import { ChunkReader, pause } from "./refill-chunks.ts";
+import type { SinkRunner } from "./sink-runner.ts";
+import type { SinkTables } from "./sink-tables.ts";
+import type { TableGate } from "./table-gate.ts";
+import { Receipts } from "./work.ts";
+
+export interface ComparisonParts {
+  readonly lane: Lane;
+  readonly source: Source;
+  readonly state: StateStore;
+  readonly gate: TableGate;
+  readonly takers: SinkTables;
+  readonly runners: readonly SinkRunner[];
+  readonly onPendingKeys: () => void;
+  readonly logger: Logger;
+}
+
+/** Rows of one compare work: between two of them the sink's worker may be stopped. */
+const SLICE_ROWS = 8_000;
+/** How often it is looked whether a sink gets on. */
+const LOOK_MS = 250;
+
+/** One sink's way to a place. */
+interface Way {
+  readonly all: Promise<boolean>;
+  failure: { readonly error: unknown } | null;
+}
+
+/** Brings rows of the source to a place in the sinks' queues where they can be compared with what the sinks hold. */
+export class Comparisons implements ComparePort {
+  readonly #parts: ComparisonParts;
+  readonly #chunks: ChunkReader;
+  /** By sink: one that compares other rows before these gets on. */
+  readonly #slicesDone = new Map<string, number>();
+
+  constructor(parts: ComparisonParts) {
+    this.#parts = parts;
+    this.#chunks = new ChunkReader(parts);
+  }
+
+  get sinks(): readonly string[] {
+    return this.#parts.runners.map(({ name }) => name);
+  }
+
+  get tables(): readonly TableVersion[] {
+    return this.#parts.gate.tables;
+  }
+
+  get aside(): TableGate["aside"] {
+    return this.#parts.gate.aside;
+  }
+
+  takes(sink: string, table: TableVersion): boolean {
+    return this.#parts.takers.takes(sink, table);
+  }
+
+  unready(sink: string, table: TableVersion): Unready | null {
+    const { lane, takers } = this.#parts;
+    const runner = this.#runner(sink);
+    if (runner.state !== "streaming" || runner.catchingUp) {
+      const why = runner.error === null ? "" : ` (${runner.error.code} ${runner.error.message})`;
+      const state = runner.state === "streaming" ? "catching up" : runner.state;
+      return { reason: `the sink is ${state}${why}`, isWhole: true };
+    }
+    if (!lane.has(runner.worker)) return { reason: "the sink is catching up", isWhole: true };
+    const held = runner.worker.progress?.tables[table.id];
+    if (held === undefined || held !== takers.completeness(table)) {
+      return { reason: "it is still being read beside the stream for the sink", isWhole: false };
+    }
+    return null;
+  }
+
+  isComparable(sink: string): boolean {
+    return this.#runner(sink).worker.sink.inspect !== undefined;
+  }
+
+  async inspect(sink: string, signal: AbortSignal): Promise<Inspection> {
+    const inspection = await this.#runner(sink).worker.sink.inspect?.(signal);
+    invariant(inspection !== undefined, "a sink that can't be compared is not inspected");
+    return inspection;
+  }
+
+  async awaited(sink: string, tableId: string, keys: readonly KeyText[]): Promise<ReadonlySet<number>> {
+    return await this.#parts.state.refills.listed(sink, tableId, keys);
+  }
+
+  async repair(sink: string, table: TableVersion, keys: readonly KeyText[]): Promise<void> {
+    const { state, logger, onPendingKeys } = this.#parts;
+    await state.refills.addKeys(sink, table.id, keys, keyShape(table));
+    logger.info({ sink, table: table.id, rows: keys.length }, "rows that differ are read again");
+    onPendingKeys();
+  }
+
+  async refused(sink: string, tableId: string): Promise<readonly KeyText[]> {
+    const letters = await this.#parts.state.deadLetters.list({ sink, state: "waiting" });
+    return letters.filter((letter) => letter.tableId === tableId).map(({ key }) => key);
+  }
+
+  async at(place: ComparePlace, signal: AbortSignal): Promise<ComparedPlace> {
+    const { source } = this.#parts;
+    const { table, rows } = place;
+    const ways = new Map<string, Way>();
+    const given = new AbortController();
+    const until = AbortSignal.any([signal, given.signal]);
+    let last: KeyText | null = null;
+    let [beganMs, readAtMs] = [0, 0];
+    const read = async () => {
+      beganMs = performance.now();
+      const chunk = await (rows.kind === "keys"
+        ? source.readKeys(table, rows.keys, until)
+        : source.readRange(table, rows.after, null, until));
+      readAtMs = performance.now();
+      last = chunk.last;
+      return chunk;
+    };
+    try {
+      const passage = {
+        table,
+        keys: rows.kind === "keys" ? rows.keys : null,
+        purpose: "compare",
+        read,
+        hand: ({ block, until: position }: { readonly block: Block | null; readonly until: Position }) => {
+          for (const sink of place.sinks) ways.set(sink, this.#hand(place, sink, block, position, until));
+          block?.release();
+        },
+      } as const;
+      const { lane } = this.#parts;
+      const passed = await whileMoving(this.#chunks.through(passage, until), () => lane.position.commit, place, signal);
+      if (passed === "late") return nowhere(place, { kind: "late" });
+      if (passed === null) return nowhere(place, { kind: "again" });
+      const [readMs, behindMs] = [readAtMs - beganMs, performance.now() - readAtMs];
+      place.onSent?.({ last, readMs, behindMs });
+      const outcomes = new Map<string, CompareOutcome>();
+      const ended = [...ways].map(async ([sink, way]) => {
+        const { worker } = this.#runner(sink);
+        const placeOf = () => `${this.#slicesDone.get(sink)} ${worker.covered?.commit}`;
+        const all = await whileMoving(way.all, placeOf, place, signal);
+        if (way.failure !== null) outcomes.set(sink, { kind: "failed", error: way.failure.error });
+        else if (all === "late") outcomes.set(sink, { kind: "late" });
+        else outcomes.set(sink, { kind: all ? "compared" : "again" });
+      });
+      await Promise.all(ended);
+      return { last, aside: passed.aside, outcomes, readMs, behindMs };
+    } catch (error) {
+      signal.throwIfAborted();
+      return nowhere(place, { kind: "failed", error });
+    } finally {
+      // What still waits in a queue compares nothing any more.
+      given.abort();
+    }
+  }
+
+  /** Puts the rows into the sink's queue, in slices. */
+  #hand(place: ComparePlace, sink: string, block: Block | null, until: Position, signal: AbortSignal): Way {
+    const { lane, source } = this.#parts;
+    const { worker } = this.#runner(sink);
+    const { table } = place;
+    const count = block?.count ?? 0;
+    const receipts = new Receipts(Math.ceil(count / SLICE_ROWS));
+    const way: Way = { all: receipts.all, failure: null };
+    if (block === null) return way;
+    let versionMax: Promise<bigint> | null = null;
+    for (let from = 0; from < count; from += SLICE_ROWS) {
+      const to = Math.min(count, from + SLICE_ROWS);
+      const compare = async (stepSignal: AbortSignal) => {
+        if (signal.aborted || way.failure !== null) return;
+        const either = AbortSignal.any([signal, stepSignal]);
+        try {
+          versionMax ??= source.tip(either).then((tip) => rowVersion(until.epoch, tip));
+          await place.compare(sink, { block, from, to, versionMax: await versionMax }, either);
+        } catch (error) {
+          way.failure = { error };
+        }
+        this.#slicesDone.set(sink, (this.#slicesDone.get(sink) ?? 0) + 1);
+      };
+      lane.push(worker, {
+        kind: "compare",
+        table,
+        block: block.retain(),
+        from,
+        to,
+        until,
+        compare,
+        receipt: receipts.one(),
+      });
+    }
+    return way;
+  }
+
+  #runner(sink: string): SinkRunner {
+    const found = this.#parts.runners.find(({ name }) => name === sink);
+    if (found === undefined) throw new RangeError(`there is no sink ${sink}`);
+    return found;
+  }
+}
+
+function nowhere({ sinks }: ComparePlace, outcome: CompareOutcome): ComparedPlace {
+  return { last: null, aside: [], outcomes: new Map(sinks.map((sink) => [sink, outcome])), readMs: 0, behindMs: 0 };
+}
+
+/** What is waited for, or `late` when `placeOf` has stayed the same for too long. */
+async function whileMoving<T>(
+  waited: Promise<T>,
+  placeOf: () => unknown,
+  { patienceMs }: ComparePlace,
+  signal: AbortSignal,
+): Promise<T | "late"> {
+  const looking = new AbortController();
+  // Nobody waits for it any more where it is late.
+  waited.catch(() => undefined);
+  let seen = placeOf();
+  let movedMs = performance.now();
+  try {
+    for (;;) {
+      const look = pause(LOOK_MS, AbortSignal.any([signal, looking.signal])).then((): typeof LOOK => LOOK);
+      const result = await Promise.race([waited, look]);
+      if (result !== LOOK) return result;
+      signal.throwIfAborted();
+      const now = placeOf();
+      if (now !== seen) movedMs = performance.now();
+      else if (performance.now() - movedMs > patienceMs) return "late";
+      seen = now;
+    }
+  } finally {
+    looking.abort();
+  }
+}
+
+const LOOK = Symbol("look");

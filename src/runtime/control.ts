@@ -1,0 +1,276 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { QueryRequest, QueryResult } from "../core/sink.ts";
+import type { LogHealth, Source } from "../core/source.ts";
+import type { PipelineStatus, SinkStatus, SnapshotStatus, SourceStatus } from "../core/status.ts";
+import type { Logger } from "../core/telemetry.ts";
+import { notAsked, noSuchSink, noSuchTable, tooManyQueries } from "./errors.ts";
+import { LagClock } from "./lag.ts";
+import { letIn } from "./let-in.ts";
+import { encodeMark } from "./marks.ts";
+import type { Pipeline } from "./pipeline.ts";
+import type { GoneBack } from "./rewind.ts";
+import type { SinkRunner } from "./sink-runner.ts";
+import { cancelRefill, isRunning, snapshotStatus } from "./snapshots.ts";
+
+export interface SnapshotRequest {
+  /** Sinks to fill; empty: all. */
+  readonly sinks: readonly string[];
+  /** Table ids; empty: all. */
+  readonly tables: readonly string[];
+  readonly where: string | null;
+}
+
+export interface WaitResult {
+  readonly reached: boolean;
+  /** What was still missing at the end, for people. */
+  readonly missing: readonly string[];
+}
+
+const SAMPLE_MS = 1_000;
+const WAIT_POLL_MS = 10;
+/** At once: each may take the sink's threads and memory. */
+const QUERIES_MAX = 4;
+
+/** What operators see of a running pipeline and do to it; the CLI, the API and the metrics all go through here. */
+export class Control {
+  readonly #name: string;
+  readonly #pipeline: Pipeline;
+  readonly #logger: Logger;
+  readonly #lag = new LagClock();
+  readonly #startedAt = new Date().toISOString();
+  #health: LogHealth | null = null;
+  #queryCount = 0;
+
+  constructor(name: string, pipeline: Pipeline, logger: Logger) {
+    this.#name = name;
+    this.#pipeline = pipeline;
+    this.#logger = logger;
+  }
+
+  /** Looks at the source regularly, so that lag is known in seconds. */
+  async run(signal: AbortSignal): Promise<never> {
+    for (;;) {
+      try {
+        const nowMs = Date.now();
+        this.#health = await this.#pipeline.source.health(signal);
+        this.#lag.sample(this.#health.tip, nowMs);
+      } catch (error) {
+        signal.throwIfAborted();
+        this.#health = null;
+        this.#logger.debug({ error }, "the source could not be asked for its position");
+      }
+      await sleep(SAMPLE_MS, undefined, { signal });
+    }
+  }
+
+  async status(): Promise<PipelineStatus> {
+    const { source, state, gate, position, acknowledged, phase, runners, copyProgress, sourceError, goneBack } =
+      this.#pipeline;
+    const letters = await state.deadLetters.counts();
+    const nowMs = Date.now();
+    const spell = (commit: bigint | undefined) => (commit === undefined ? null : source.formatPosition(commit));
+    return {
+      name: this.#name,
+      phase,
+      source: {
+        kind: source.kind,
+        position: spell(position?.commit),
+        acknowledged: spell(acknowledged?.commit),
+        lagBytes: bytesBetween(source, position?.commit ?? null, this.#lag.tip),
+        lagSeconds: position === null ? null : this.#lag.seconds(position.commit, nowMs),
+        ...healthOrNull(this.#health),
+        error: sourceError,
+        goneBack: goneBack === null ? null : { ...goneBack, until: source.formatPosition(goneBack.until.commit) },
+        copy: copyProgress,
+      },
+      sinks: runners.map((runner) => this.#sinkStatus(runner, goneBack, letters.get(runner.name) ?? 0, nowMs)),
+      tables: {
+        captured: gate.tables.length,
+        aside: [...gate.aside].map(([table, error]) => ({ table, error })),
+        refused: gate.refused.map(({ id, reason, fix }) => ({ table: id, reason, fix })),
+      },
+      refills: this.#pipeline.unfinishedRefills,
+      snapshots: (await this.#pipeline.refills(false)).map(snapshotStatus).filter(isRunning),
+      daemon: { pid: process.pid, startedAt: this.#startedAt },
+    };
+  }
+
+  #sinkStatus(runner: SinkRunner, goneBack: GoneBack | null, deadLetters: number, nowMs: number): SinkStatus {
+    const covered = runner.standing.covered;
+    const sharesStream = runner.state === "streaming" && !runner.catchingUp;
+    const isWaitedFor = goneBack?.sinks.includes(runner.name) === true;
+    const snapshotting = runner.state === "streaming" && this.#pipeline.phase === "snapshot";
+    return {
+      name: runner.name,
+      kind: runner.worker.sink.kind,
+      state: snapshotting ? "snapshot" : runner.state,
+      position: covered === null ? null : this.#pipeline.source.formatPosition(covered.commit),
+      lagSeconds: covered === null ? null : this.#lag.seconds(covered.commit, nowMs),
+      lagBytes: bytesBetween(this.#pipeline.source, covered?.commit ?? null, this.#lag.tip),
+      deadLetters,
+      error: runner.error,
+      catchingUp: runner.catchingUp || isWaitedFor,
+      waitsFor: goneBack !== null && sharesStream && !isWaitedFor ? goneBack.sinks : [],
+    };
+  }
+
+  /** How far a sink is behind, for people. */
+  async lagOf(sink: string): Promise<string> {
+    const found = (await this.status()).sinks.find(({ name }) => name === sink);
+    if (found?.lagSeconds == null) return "its lag is not known";
+    return `it is ${found.lagSeconds.toFixed(1)} s and ${found.lagBytes ?? 0} bytes behind`;
+  }
+
+  /** The captured tables, with the version of each one's shape. */
+  get schemas(): readonly { readonly table: string; readonly version: number }[] {
+    return this.#pipeline.gate.tables.map(({ id, version }) => ({ table: id, version }));
+  }
+
+  /** Ready: the stream flows and every sink that is not paused is streaming. */
+  get ready(): boolean {
+    const { phase, runners, sourceError } = this.#pipeline;
+    return (
+      phase === "streaming" &&
+      sourceError === null &&
+      runners.every((r) => r.state === "streaming" || r.state === "paused")
+    );
+  }
+
+  async pause(sink: string | null): Promise<void> {
+    for (const runner of this.#chosen(sink)) await runner.pause();
+  }
+
+  async resume(sink: string | null): Promise<void> {
+    for (const runner of this.#chosen(sink)) await runner.resume();
+  }
+
+  /** Asks a sink for rows, beside its writes. */
+  async query(sink: string, request: QueryRequest, signal: AbortSignal): Promise<QueryResult> {
+    const asked = this.#chosen(sink)[0]!.worker.sink;
+    if (asked.query === undefined) throw notAsked(sink);
+    if (this.#queryCount >= QUERIES_MAX) throw tooManyQueries(QUERIES_MAX);
+    this.#queryCount++;
+    try {
+      return await asked.query(request, signal);
+    } finally {
+      this.#queryCount--;
+    }
+  }
+
+  /** Reads tables again beside the stream; a sink that had failed, or was emptied, is filled anew. */
+  async startSnapshot(request: SnapshotRequest): Promise<readonly string[]> {
+    const { gate } = this.#pipeline;
+    const runners =
+      request.sinks.length === 0 ? this.#pipeline.runners : request.sinks.flatMap((name) => this.#chosen(name));
+    const ids = request.tables.length === 0 ? gate.tables.map((table) => table.id) : request.tables;
+    for (const id of ids) if (gate.table(id) === undefined && !gate.aside.has(id)) throw noSuchTable(id);
+    const sinks = this.#pipeline.runners.map(({ name }) => name);
+    await letIn(ids, sinks, gate, this.#pipeline.state.refills);
+    for (const runner of runners) {
+      if (runner.state === "failed" && request.tables.length === 0) await runner.forget();
+      await this.#pipeline.refill(runner.name, ids, request.where, "asked for by an operator");
+    }
+    return ids;
+  }
+
+  async snapshots(): Promise<readonly SnapshotStatus[]> {
+    return (await this.#pipeline.refills(true)).map(snapshotStatus);
+  }
+
+  /** False where there is no unfinished one with this number. */
+  async cancelSnapshot(id: number): Promise<boolean> {
+    return await cancelRefill(this.#pipeline.state.refills, id);
+  }
+
+  /** Resolves when everything committed before the call is durable in every sink, re-reads included. */
+  async wait(timeoutMs: number, signal: AbortSignal): Promise<WaitResult> {
+    const deadline = AbortSignal.any([signal, AbortSignal.timeout(Math.ceil(timeoutMs))]);
+    let missing: readonly string[] = ["the source's tables and position could not be asked for"];
+    try {
+      const { source } = this.#pipeline;
+      while (!(await this.#pipeline.look(deadline))) {
+        missing = [`the daemon is ${this.#pipeline.phase}`];
+        await sleep(WAIT_POLL_MS, undefined, { signal: deadline });
+      }
+      const tip = await source.tip(deadline);
+      await source.mark(encodeMark({ edge: null }), deadline);
+      for (;;) {
+        missing = this.missing(tip);
+        if (missing.length === 0) return { reached: true, missing };
+        await sleep(WAIT_POLL_MS, undefined, { signal: deadline });
+      }
+    } catch (error) {
+      if (!deadline.aborted) throw error;
+      signal.throwIfAborted();
+      return { reached: false, missing };
+    }
+  }
+
+  /** What is not yet true of "every sink holds everything before `tip`". */
+  missing(tip: bigint): readonly string[] {
+    const { phase, runners, unfinishedRefills, gate, position, hasLooked, goneBack } = this.#pipeline;
+    const missing: string[] = [];
+    if (phase !== "streaming" || position === null) return [`the daemon is ${phase}`];
+    if (!hasLooked) missing.push("the source's tables have not been looked at yet");
+    if (position.commit < tip) missing.push("the stream has not reached the source's position");
+    for (const runner of runners) {
+      const covered = runner.standing.covered;
+      const catchingUp = runner.catchingUp || goneBack?.sinks.includes(runner.name) === true;
+      if (runner.state !== "streaming" || catchingUp) {
+        const why = runner.error === null ? "" : `: ${runner.error.code} ${runner.error.message}`;
+        missing.push(`sink ${runner.name} is ${catchingUp ? "catching up" : runner.state}${why}`);
+      } else if (covered === null || covered.commit < tip) missing.push(`sink ${runner.name} has not applied it all`);
+    }
+    for (const [table, error] of gate.aside) missing.push(`table ${table} is set aside: ${error.code}`);
+    for (const id of this.#pipeline.changingTables) missing.push(`the new shape of table ${id} is not followed yet`);
+    if (unfinishedRefills > 0)
+      missing.push(
+        `${unfinishedRefills} ${unfinishedRefills === 1 ? "read beside the stream is" : "reads beside the stream are"} not finished`,
+      );
+    return missing;
+  }
+
+  /** What will not pass by itself: a sink that waits for an operator, a table set aside, refused rows. */
+  async obstacles(): Promise<readonly string[]> {
+    const { runners, gate, state } = this.#pipeline;
+    const obstacles: string[] = [];
+    for (const { name, state: sinkState, error } of runners) {
+      if (sinkState !== "failed" && sinkState !== "paused") continue;
+      obstacles.push(`sink ${name} is ${sinkState}${error === null ? "" : `: ${error.code} ${error.message}`}`);
+    }
+    for (const [table, error] of gate.aside) {
+      if (gate.isToReturn(table)) continue;
+      obstacles.push(`table ${table} is set aside: ${error.code} ${error.message}`);
+    }
+    for (const [sink, count] of await state.deadLetters.counts()) {
+      if (count > 0) obstacles.push(`sink ${sink} has ${count} dead letters`);
+    }
+    return obstacles;
+  }
+
+  #chosen(sink: string | null): readonly SinkRunner[] {
+    if (sink === null) return this.#pipeline.runners;
+    const runner = this.#pipeline.runner(sink);
+    if (runner === undefined)
+      throw noSuchSink(
+        sink,
+        this.#pipeline.runners.map((r) => r.name),
+      );
+    return [runner];
+  }
+}
+
+function bytesBetween(source: Source, from: bigint | null, to: bigint | null): number | null {
+  if (from === null || to === null) return null;
+  if (to <= from) return 0;
+  return source.bytesBetween?.(from, to) ?? Number(to - from);
+}
+
+function healthOrNull(
+  health: LogHealth | null,
+): Pick<SourceStatus, "retainedBytes" | "safeBytes" | "safeSeconds" | "warnings" | "zeroDates"> {
+  if (health === null)
+    return { retainedBytes: null, safeBytes: null, safeSeconds: null, warnings: [], zeroDates: null };
+  const { retainedBytes, safeBytes, safeSeconds = null, warnings, zeroDates = null } = health;
+  return { retainedBytes, safeBytes, safeSeconds, warnings, zeroDates };
+}

@@ -1,0 +1,267 @@
+import { type ErrorPages, MillraceError } from "../core/errors.ts";
+import type { AmbiguousKey, RefusedTable } from "../core/source.ts";
+
+export const pages = {
+  MR1301: {
+    title: "The sink holds less than it held before",
+    cause:
+      "At connect, or at a heartbeat, the progress stored in the sink was missing or behind what the state store had " +
+      "recorded: its file was deleted, an index dropped, the cache flushed, or an older copy restored. The log of the " +
+      "source no longer reaches back to what the sink holds, so going on would leave a gap. Only this sink stops.",
+    remedy:
+      "Fill it again beside the running stream: `millrace snapshot start --sink NAME`. If the sink was meant to be " +
+      "restored from a newer copy, restore that copy and run `millrace resume --sink NAME`.",
+  },
+  MR1302: {
+    title: "A row was refused and the sink is set to pause on such rows",
+    cause:
+      "The target refused a row for its content. The row is stored as a dead letter; `onPoison: pause` stops the sink.",
+    remedy:
+      "Look at it with `millrace dlq list` and `millrace dlq show ID`, mend the row or the target, then `millrace resume --sink NAME`.",
+  },
+  MR1303: {
+    title: "A table's shape changed, and its rules want that approved",
+    cause:
+      "`schemaChange: pause`, or a change that the table's `compatibility` does not allow. The table is set aside: its " +
+      "changes are passed over, everything else goes on.",
+    remedy:
+      "Look at it with `millrace schema show TABLE`, then `millrace schema approve TABLE`: the sinks follow the new shape, " +
+      "and the table is read again beside the stream.",
+  },
+  MR1304: {
+    title: "A failure that is not classified",
+    cause: "A sink, or the stream, failed with an error that Millrace does not know, through the bounded retries too.",
+    remedy: "The log has the error with its causes. Mend what it names and run `millrace resume --sink NAME`.",
+  },
+  MR1305: {
+    title: "Two tables meet in one target",
+    cause: "Two captured tables have the same target name in a sink (names that differ in case, or that were cut).",
+    remedy:
+      "Give the sink a `tables` list with only one of them, or put them in sinks with different `schema` or `prefix`.",
+  },
+  MR1306: {
+    title: "No such sink",
+    cause: "A command named a sink that the configuration does not have.",
+    remedy: "Use one of the names that the message lists; they are the keys under `sinks` in millrace.yaml.",
+  },
+  MR1307: {
+    title: "No such table",
+    cause: "A command named a table that is not captured.",
+    remedy:
+      "Name it as `schema.table`. `millrace status` counts the captured tables and names those that were left out.",
+  },
+  MR1308: {
+    title: "The sink lost what it held while it was written to",
+    cause:
+      "A step failed, and when the sink was opened again for another attempt its progress was missing or behind what this " +
+      "process had written: it was emptied, or set back to an older copy, in between. The sink is begun anew from what it " +
+      "holds now, or stops with MR1301 where the log no longer reaches back to there.",
+    remedy: "Nothing, unless it ends in MR1301. A sink that is emptied again and again has another writer: find it.",
+  },
+  MR1309: {
+    title: "A captured table can't be captured any more",
+    cause:
+      "The table's primary key or replica identity was dropped, or the table itself was; or it became unlogged, got a " +
+      "column with a name that Millrace keeps for itself. The message says which. The table is set aside, everything else " +
+      "goes on.",
+    remedy:
+      "Do what the message's hint, or `millrace check`, says: a lost key is given back, for example. The table is then " +
+      "read again and flows, without a word to Millrace. One that was dropped for good may be taken out of `tables`.",
+  },
+  MR1310: {
+    title: "A snapshot that the sink needs can't be cancelled",
+    cause:
+      "The sink does not hold the table completely without it (it is new there, was emptied, was let in again, or changed " +
+      "at the source without a word in the log). Given up, the sink would be short of rows and say nothing of it.",
+    remedy:
+      "Let it end; it goes on where it was over a restart. To spare the source for a while, `millrace pause --sink NAME`. " +
+      "To do without the table there, leave it out of the sink's `tables` and restart the daemon.",
+  },
+  MR1311: {
+    title: "The sink is ahead of the source's log",
+    cause:
+      "The progress stored in the sink names a place that the log does not have: the state was lost, or the source was " +
+      "exchanged, while this sink could not be asked. Everything up to that place would be passed over as done, and the " +
+      "rows that the sink holds would be taken for newer. Only this sink stops.",
+    remedy:
+      "Empty the sink (drop its tables and Millrace's own, delete the file, flush its keys) and run " +
+      "`millrace snapshot start --sink NAME`. Where the source was exchanged by mistake, put the right one back.",
+  },
+  MR1312: {
+    title: "A captured table waits for a privilege",
+    cause:
+      "The role may not read the table, or nobody has published it for the role: a privilege was taken away, or the table " +
+      "was dropped and made again by its owner. It is set aside, everything else goes on.",
+    remedy:
+      "Run what the message's hint, or `millrace check`, prints. The table is then read again and flows, without a word " +
+      "to Millrace.",
+  },
+  MR1313: {
+    title: "A key that its rows can't be told apart by",
+    cause:
+      "The rule of the table gives columns as `key` over which the source has no unique constraint, and two rows have the " +
+      "same values there, or one has a null. One of them would be lost in every sink, so the table is set aside; everything " +
+      "else goes on.",
+    remedy:
+      "Correct those rows at the source (group the table by the key's columns to find them), best with a unique constraint " +
+      "over not-null columns; then `millrace snapshot start --tables TABLE`. Or take other columns as the key.",
+  },
+  MR1321: {
+    title: "The sink can't be asked by SQL",
+    cause: "`millrace query` named a sink of a kind that has no queries of its own.",
+    remedy: "Name a DuckDB sink with `--sink`; other targets have clients of their own.",
+  },
+  MR1322: {
+    title: "Too many queries at once",
+    cause:
+      "The daemon runs a bounded number of queries beside its own work, so that they can't take all of its memory.",
+    remedy: "Wait for one of the others to end, or stop it.",
+  },
+} as const satisfies ErrorPages;
+
+export function sinkBehind(sink: string): MillraceError {
+  return new MillraceError({
+    code: "MR1301",
+    kind: "fatal",
+    message: `sink ${sink} holds less than it held before, and the source's log no longer reaches back to there`,
+    hint: `millrace snapshot start --sink ${sink}`,
+  });
+}
+
+export function sinkAhead(sink: string): MillraceError {
+  return new MillraceError({
+    code: "MR1311",
+    kind: "fatal",
+    message: `sink ${sink} stands at a place that the source's log does not have`,
+    hint: `empty the sink, then millrace snapshot start --sink ${sink}`,
+  });
+}
+
+export function lessThanWritten(sink: string): MillraceError {
+  return new MillraceError({
+    code: "MR1308",
+    kind: "retryable",
+    message: `sink ${sink} holds less than this process has written to it`,
+  });
+}
+
+export function pausedOnPoison(sink: string, table: string, cause: MillraceError): MillraceError {
+  return new MillraceError({
+    code: "MR1302",
+    kind: "fatal",
+    message: `sink ${sink} refused a row of ${table} (${cause.code}) and onPoison is pause`,
+    hint: `millrace dlq list, then millrace resume --sink ${sink}`,
+    cause,
+  });
+}
+
+export function waitsForApproval(table: string, changes: readonly string[]): MillraceError {
+  return new MillraceError({
+    code: "MR1303",
+    kind: "fatal",
+    message: `table ${table} is set aside, as its shape has changed: ${changes.join("; ")}`,
+    hint: `millrace schema approve ${table}`,
+  });
+}
+
+export function unclassified(sink: string, cause: unknown): MillraceError {
+  return new MillraceError({
+    code: "MR1304",
+    kind: "fatal",
+    message: `sink ${sink} keeps failing: ${cause instanceof Error ? cause.message : String(cause)}`,
+    hint: `mend what the log names, then millrace resume --sink ${sink}`,
+    cause,
+  });
+}
+
+/** A broken stream whose error nobody classified. */
+export function streamLost(cause: unknown): MillraceError {
+  return new MillraceError({
+    code: "MR1304",
+    kind: "retryable",
+    message: `the stream from the source broke off: ${cause instanceof Error ? cause.message : String(cause)}`,
+    cause,
+  });
+}
+
+export function targetsMeet(sink: string, a: string, b: string, target: string): MillraceError {
+  return new MillraceError({
+    code: "MR1305",
+    kind: "fatal",
+    message: `tables ${a} and ${b} would both be written to ${target} in sink ${sink}`,
+    hint: "leave one of them out of this sink's tables, or give another sink its own schema or prefix",
+  });
+}
+
+export function notAsked(sink: string): MillraceError {
+  return new MillraceError({
+    code: "MR1321",
+    kind: "fatal",
+    message: `sink ${sink} can't be asked by SQL`,
+    hint: "name a DuckDB sink",
+  });
+}
+
+export function tooManyQueries(max: number): MillraceError {
+  return new MillraceError({ code: "MR1322", kind: "retryable", message: `${max} queries are running already` });
+}
+
+export function noSuchSink(name: string, known: readonly string[]): MillraceError {
+  return new MillraceError({
+    code: "MR1306",
+    kind: "fatal",
+    message: `there is no sink ${JSON.stringify(name)}`,
+    hint: `the sinks are: ${known.join(", ")}`,
+  });
+}
+
+export function noSuchTable(id: string): MillraceError {
+  return new MillraceError({
+    code: "MR1307",
+    kind: "fatal",
+    message: `there is no captured table ${JSON.stringify(id)}`,
+    hint: "name it as schema.table",
+  });
+}
+
+/** Why a table was set aside of which nothing is left to say to Millrace once the source is put right. */
+export const MENDED_AT_SOURCE: ReadonlySet<string> = new Set(["MR1026", "MR1309", "MR1312"]);
+
+export function refusedSince({ id, reason, fix, byPrivilege, code }: RefusedTable): MillraceError {
+  if (code !== undefined)
+    return new MillraceError({ code, kind: "fatal", message: `table ${id} is set aside: ${reason}`, hint: fix });
+  return new MillraceError({
+    code: byPrivilege === true ? "MR1312" : "MR1309",
+    kind: "fatal",
+    message: `table ${id} is set aside, as it can't be captured any more: ${reason}`,
+    hint: `${fix} Then it is let in again.`,
+  });
+}
+
+export function keyLost(table: string): MillraceError {
+  return new MillraceError({
+    code: "MR1309",
+    kind: "fatal",
+    message: `table ${table} is set aside: it has no usable key any more`,
+    hint: "give it a key again; then it is let in again",
+  });
+}
+
+export function ambiguousKey(table: string, what: AmbiguousKey["what"]): MillraceError {
+  const met = what === "null" ? "a row has a null in the columns" : "two rows have the same values in the columns";
+  return new MillraceError({
+    code: "MR1313",
+    kind: "fatal",
+    message: `table ${table} is set aside: ${met} that its rule gives as key`,
+    hint: `correct those rows at the source, then millrace snapshot start --tables ${table}; or take other columns`,
+  });
+}
+
+export function snapshotNeeded(id: number, table: string, sink: string): MillraceError {
+  return new MillraceError({
+    code: "MR1310",
+    kind: "fatal",
+    message: `snapshot ${id} can't be cancelled: without it sink ${sink} is short of rows of ${table}`,
+    hint: `millrace pause --sink ${sink} interrupts it; to do without the table, leave it out of the sink's tables`,
+  });
+}

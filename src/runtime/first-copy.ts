@@ -1,0 +1,118 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { failpoint } from "../core/failpoint.ts";
+import type { TableVersion } from "../core/schema.ts";
+import type { FirstCopy } from "../core/source.ts";
+import type { Logger } from "../core/telemetry.ts";
+import { kindOf } from "./retry.ts";
+import type { SinkWorker } from "./sink-worker.ts";
+import { Receipts, type Work } from "./work.ts";
+
+export interface FirstCopyParts {
+  readonly copy: FirstCopy;
+  /** The copy's tables under their versions. */
+  readonly tables: readonly TableVersion[];
+  readonly workers: readonly SinkWorker[];
+  /** Gives work to a sink, or drops it where the sink is no longer attached. */
+  readonly push: (worker: SinkWorker, work: Work) => void;
+  readonly wants: (worker: SinkWorker, table: TableVersion) => boolean;
+  readonly completeness: (table: TableVersion) => string;
+  /** Below this version lie rows that a sink holds of an earlier life; null: it was empty. */
+  readonly sweepBelow: (worker: SinkWorker) => bigint | null;
+  readonly logger: Logger;
+}
+
+/** Tables read at once. */
+const PARALLEL_TABLES = 2;
+/** A sink that holds this much waits for no more: the reading table waits for it. */
+const QUEUED_BYTES_MAX = 16 * 1024 * 1024;
+const FULL_POLL_MS = 5;
+
+/** What the first copy has done, for `status`. */
+export interface CopyProgress {
+  readonly tableCount: number;
+  tablesDone: number;
+  rowsRead: number;
+}
+
+/**
+ * Fills the sinks with all rows as of the place where the stream will begin. A table that could not be copied, or a sink
+ * that failed meanwhile, is left to the refiller: what is not recorded as complete in a sink is read beside the stream.
+ */
+export async function firstCopy(parts: FirstCopyParts, progress: CopyProgress, signal: AbortSignal): Promise<void> {
+  const waiting = [...parts.tables];
+  const one = async () => {
+    for (let table = waiting.shift(); table !== undefined; table = waiting.shift()) {
+      await copyTable(parts, table, progress, signal);
+      progress.tablesDone++;
+    }
+  };
+  await Promise.all(Array.from({ length: PARALLEL_TABLES }, one));
+}
+
+async function copyTable(
+  parts: FirstCopyParts,
+  table: TableVersion,
+  progress: CopyProgress,
+  signal: AbortSignal,
+): Promise<void> {
+  const { copy, logger } = parts;
+  const workers = parts.workers.filter((worker) => parts.wants(worker, table));
+  if (workers.length === 0) return;
+  // A copy would not find two rows of one key.
+  if (table.keyOnWord === true) return;
+  if (!(await copy.readable(table, signal))) {
+    logger.warn({ table: table.id }, "the table was rewritten since the copy began; it is read beside the stream");
+    return;
+  }
+  const failed = new Set<SinkWorker>();
+  try {
+    await readTable(parts, table, workers, failed, progress, signal);
+  } catch (error) {
+    signal.throwIfAborted();
+    if (kindOf(error) !== "retryable") throw error;
+    logger.warn({ table: table.id, error }, "the copy of the table broke off; it is read beside the stream");
+    return;
+  }
+  await Promise.all(workers.filter((worker) => !failed.has(worker)).map((worker) => complete(parts, worker, table)));
+  failpoint("copy.table-complete");
+}
+
+/** Gives every row to every sink that has not failed meanwhile. */
+async function readTable(
+  { copy, push, logger }: FirstCopyParts,
+  table: TableVersion,
+  workers: readonly SinkWorker[],
+  failed: Set<SinkWorker>,
+  progress: CopyProgress,
+  signal: AbortSignal,
+): Promise<void> {
+  let rowCount = 0;
+  for await (const block of copy.read(table, signal)) {
+    rowCount += block.count;
+    progress.rowsRead += block.count;
+    for (const worker of workers) {
+      if (failed.has(worker)) continue;
+      const receipt = { durable: () => undefined, dropped: () => void failed.add(worker) };
+      push(worker, { kind: "rows", block: block.retain(), from: 0, to: block.count, receipt });
+    }
+    block.release();
+    failpoint("copy.block-queued");
+    while (workers.some((worker) => !failed.has(worker) && worker.queue.heldBytes > QUEUED_BYTES_MAX)) {
+      await sleep(FULL_POLL_MS, undefined, { signal });
+    }
+  }
+  logger.info({ table: table.id, rows: rowCount }, "table read");
+}
+
+/**
+ * Invariant: works are done in order, and when one fails all that wait behind it are dropped with it; so this one is
+ * durable only if all of the table's rows are.
+ */
+async function complete(parts: FirstCopyParts, worker: SinkWorker, table: TableVersion): Promise<void> {
+  const below = parts.sweepBelow(worker);
+  const receipts = new Receipts(below === null ? 1 : 2);
+  if (below !== null) parts.push(worker, { kind: "sweep", table, below, receipt: receipts.one() });
+  const rules = parts.completeness(table);
+  parts.push(worker, { kind: "complete", table, rules, receipt: receipts.one() });
+  await receipts.all;
+}

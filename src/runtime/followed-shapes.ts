@@ -1,0 +1,92 @@
+import { failpoint } from "../core/failpoint.ts";
+import type { TableVersion } from "../core/schema.ts";
+import type { Sink } from "../core/sink.ts";
+import type { SchemaStore } from "../core/state-store.ts";
+import { CarriedCopies } from "./carried-copies.ts";
+import { isOfShape } from "./sink-tables.ts";
+import type { SinkSteps } from "./sink-steps.ts";
+import type { CarryWork } from "./work.ts";
+
+export interface FollowedShapesParts {
+  readonly sink: Sink;
+  readonly schemas: Pick<SchemaStore, "versions">;
+  readonly steps: SinkSteps;
+  /** The sink no longer holds the table completely, as its shape has changed. */
+  readonly onVoid: (tableId: string) => void;
+}
+
+/** Which shape each of a sink's targets has, and what becomes of its copies as the targets follow their tables. */
+export class FollowedShapes {
+  readonly #parts: FollowedShapesParts;
+  readonly #carried: CarriedCopies;
+  readonly #prepared = new Map<string, TableVersion>();
+
+  constructor(parts: FollowedShapesParts) {
+    this.#parts = parts;
+    this.#carried = new CarriedCopies(parts.sink, parts.schemas);
+  }
+
+  /** The sink was opened: what its targets look like is not known. */
+  reopen(): void {
+    this.#prepared.clear();
+  }
+
+  /** The sink begins anew: of copies that were void nothing is known any more. */
+  begin(): void {
+    this.#carried.clear();
+  }
+
+  /** Whether the sink's copy is void and may yet count as complete without being read. */
+  mayCarry(tableId: string): boolean {
+    return this.#carried.has(tableId);
+  }
+
+  /** The target has followed a later shape of the table: what was read in an earlier one is of no use. */
+  isOutdated({ id, version }: TableVersion): boolean {
+    return (this.#prepared.get(id)?.version ?? 0) > version;
+  }
+
+  /** Makes the target ready for rows of this shape. */
+  async prepare(table: TableVersion, signal: AbortSignal): Promise<void> {
+    const { sink, steps, onVoid } = this.#parts;
+    const previous = this.#prepared.get(table.id);
+    if (previous === table) return;
+    const { [table.id]: held, ...others } = steps.held.tables;
+    const isVoid = held !== undefined && !isOfShape(held, table);
+    if (isVoid || held === undefined) {
+      await steps.retrying(signal, () => this.#carried.follow(table, isVoid ? held : null, signal));
+    }
+    if (isVoid) {
+      // Invariant: durable before the target follows, which may cost it values: whoever goes on from there reads them again.
+      await steps.store({ tables: others }, signal);
+      onVoid(table.id);
+      failpoint("sink.voided", table);
+    }
+    await steps.retrying(signal, () => sink.prepare(table, previous, signal));
+    failpoint("sink.prepared", table);
+    this.#prepared.set(table.id, table);
+  }
+
+  /** All rows of the table are in the sink. A table without rows is made too. */
+  async complete(table: TableVersion, rules: string, signal: AbortSignal): Promise<void> {
+    const { steps } = this.#parts;
+    await this.prepare(table, signal);
+    await steps.store({ tables: { ...steps.held.tables, [table.id]: rules } }, signal);
+    this.#carried.forget(table.id);
+  }
+
+  /**
+   * Whether the sink holds the table completely, after its rows may have gone along with the change of shape. Invariant:
+   * only behind the void and the change of the target does the sink say so again.
+   */
+  async carry({ table, rules, facts }: CarryWork, signal: AbortSignal): Promise<boolean> {
+    const { steps } = this.#parts;
+    await this.prepare(table, signal);
+    const { tables } = steps.held;
+    if (tables[table.id] === undefined && this.#carried.take(table, rules, facts)) {
+      failpoint("sink.carried", table);
+      await steps.store({ position: steps.reached, tables: { ...tables, [table.id]: rules } }, signal);
+    }
+    return steps.held.tables[table.id] === rules;
+  }
+}

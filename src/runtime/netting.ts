@@ -1,0 +1,116 @@
+import type { TableWrites } from "../core/batch.ts";
+import { type Block, OP_READ } from "../core/block.ts";
+import type { Position } from "../core/position.ts";
+import type { TableVersion } from "../core/schema.ts";
+import { appendDeferrable, netDeferrable } from "./deferrable-keys.ts";
+import { MergedTuples } from "./merged-tuples.ts";
+import { TableNet, type UntoldKey } from "./table-net.ts";
+
+/** Rows `from` up to, not including, `to` of a block. */
+export interface Slice {
+  readonly block: Block;
+  readonly from: number;
+  readonly to: number;
+  /** Rows of OP_READ that a first copy brings: their keys are new to the sink. */
+  readonly fresh?: boolean;
+}
+
+export interface Netted {
+  readonly tables: readonly TableWrites[];
+  readonly untold: readonly UntoldKey[];
+  /** Tables of which a row has a null in its key. */
+  readonly unkeyed: readonly TableVersion[];
+  /** Changes that went in; what came out is the sum of the counts. */
+  readonly changeCount: number;
+}
+
+/** A table's vectors outlive the batch that grew them only up to this: a source may have thousands of tables. */
+const KEPT_ROW_COUNT_MAX = 256;
+
+/**
+ * Nets changes: the last change per key wins and takes over the cells that it left unchanged from the earlier ones,
+ * through key changes too (the promise behind `TableWrites`). The caller cuts where a table is truncated, changes its
+ * version or is read beside the stream; inside one call neither happens.
+ *
+ * One instance per sink: its vectors are reused, so a result is valid until the next call.
+ */
+export class Netter {
+  readonly #perTable = new Map<TableVersion, TableNet>();
+  readonly #merged = new MergedTuples();
+  readonly #appends: boolean;
+  #used: readonly TableNet[] = [];
+  #batch = 0;
+
+  /** `appends`: every change stays an entry of its own; only unchanged cells are taken from earlier ones. */
+  constructor(appends = false) {
+    this.#appends = appends;
+  }
+
+  /**
+   * `since`: where the changes before these ended; null for rows that are not the log's. `complete`: whether the sink holds
+   * the table's rows as they were there; where it may hold older ones, no row is completed from another key's row.
+   */
+  net(
+    slices: readonly Slice[],
+    wanted: (table: TableVersion) => boolean,
+    since: Position | null = null,
+    complete: (table: TableVersion) => boolean = () => true,
+  ): Netted {
+    const blocks = slices.map((slice) => slice.block);
+    blocks.push(this.#merged.begin(blocks.length));
+    const used: TableNet[] = [];
+    this.#batch++;
+    const untold: UntoldKey[] = [];
+    let changeCount = 0;
+    for (let s = 0; s < slices.length; s++) {
+      const slice = slices[s]!;
+      const { block } = slice;
+      const nets = block.tables.map((table) => (wanted(table) ? this.#netFor(table, blocks, used, untold) : null));
+      for (let row = slice.from; row < slice.to; row++) {
+        const net = nets[block.table[row]!]!;
+        if (net === null) continue;
+        changeCount++;
+        // What was read says itself which row a key is of.
+        if (net.table.keyOnWord === true && since !== null && net.isUntoldByKey(s, row)) continue;
+        if (isPostponed(net.table, this.#appends) && block.op[row] !== OP_READ) net.postpone(s, row);
+        else net.change(s, row, slice.fresh === true);
+      }
+    }
+    const settle = this.#appends ? appendDeferrable : netDeferrable;
+    for (const net of used) if (net.table.deferrableKey) settle(net, cutTransactions(slices, since));
+    this.#forgetLarge(used);
+    const unkeyed = used.filter((net) => net.isUnkeyed).map(({ table }) => table);
+    return { tables: used.map((net) => net.finish(complete(net.table))), untold, unkeyed, changeCount };
+  }
+
+  #forgetLarge(used: readonly TableNet[]): void {
+    for (const net of this.#used) {
+      if (net.capacity > KEPT_ROW_COUNT_MAX && net.batch !== this.#batch) this.#perTable.delete(net.table);
+    }
+    this.#used = used;
+  }
+
+  #netFor(table: TableVersion, blocks: readonly Block[], used: TableNet[], untold: UntoldKey[]): TableNet {
+    let net = this.#perTable.get(table);
+    if (net === undefined) this.#perTable.set(table, (net = new TableNet(table, this.#merged, this.#appends)));
+    if (net.batch !== this.#batch) {
+      used.push(net);
+      net.begin(this.#batch, blocks, untold);
+    }
+    return net;
+  }
+}
+
+/** Of a key on word, what its own updates leave open is read from the source; a history wants every change. */
+function isPostponed({ deferrableKey, keyOnWord }: TableVersion, appends: boolean): boolean {
+  return deferrableKey && (appends || keyOnWord !== true);
+}
+
+/** Commit positions of the transactions of which a batch holds only a part: at most its first and its last. */
+function cutTransactions(slices: readonly Slice[], since: Position | null): ReadonlySet<bigint> {
+  const cut = new Set<bigint>();
+  const last = slices.at(-1);
+  const end = last?.block.positionAt(last.to) ?? null;
+  for (const position of [since, end]) if (position !== null && position.index > 0) cut.add(position.commit);
+  return cut;
+}

@@ -1,0 +1,28 @@
+import type { SchemaPolicy } from "../core/schema-policy.ts";
+import type { Source, TableShape } from "../core/source.ts";
+import type { StateStore } from "../core/state-store.ts";
+import type { Logger, Metrics } from "../core/telemetry.ts";
+import type { BatchLimits } from "./sink-queue.ts";
+import type { TableTaker } from "./sink-tables.ts";
+
+export interface SinkSetup extends TableTaker {
+  readonly limits: BatchLimits;
+  readonly onPoison: "pause" | "deadLetter";
+}
+
+export interface PipelineParts {
+  readonly name: string;
+  readonly producer: string;
+  readonly source: Source;
+  readonly state: StateStore;
+  readonly lease: number;
+  readonly sinks: readonly SinkSetup[];
+  readonly snapshot: "initial" | "none";
+  readonly heartbeatMs: number;
+  /** What becomes of changes of a table's shape. By default all are followed. */
+  readonly policyOf?: (table: TableShape) => SchemaPolicy;
+  /** How often a second stream is asked for, for a sink that lies behind, before the first one goes back for it. */
+  readonly secondStreamTriesMax?: number;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+}

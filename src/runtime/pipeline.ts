@@ -1,0 +1,406 @@
+import type { Position } from "../core/position.ts";
+import type { TableVersion } from "../core/schema.ts";
+import { DEFAULT_POLICY } from "../core/schema-policy.ts";
+import type { AmbiguousKey, FirstCopy, Source } from "../core/source.ts";
+import type { Refill, SourceRecord, StateStore, StoredError } from "../core/state-store.ts";
+import { baseVersion } from "../core/version.ts";
+import { Acknowledger } from "./acknowledger.ts";
+import { CatalogWatch } from "./catalog-watch.ts";
+import { type CatchUpParts, SECOND_STREAM_TRIES_MAX } from "./catch-up.ts";
+import { Comparisons } from "./comparisons.ts";
+import { DeadLetterBox } from "./dead-letters.ts";
+import { ambiguousKey } from "./errors.ts";
+import { type CopyProgress, firstCopy } from "./first-copy.ts";
+import { heartbeat } from "./heartbeat.ts";
+import { Lane } from "./lane.ts";
+import { letIn } from "./let-in.ts";
+import { parkSlowSinks } from "./parking.ts";
+import type { PipelineParts, SinkSetup } from "./pipeline-parts.ts";
+import { Refiller } from "./refiller.ts";
+import { type GoneBack, Rewind } from "./rewind.ts";
+import { SinkRunner } from "./sink-runner.ts";
+import { completeUnder, SinkTables } from "./sink-tables.ts";
+import { SinkWorker } from "./sink-worker.ts";
+import { askAgain } from "./snapshots.ts";
+import { SourceFeed } from "./source-feed.ts";
+import { heldFrom } from "./standing.ts";
+import { findLog, OPENING_MS_MAX, startingPoint } from "./start.ts";
+import { TableGate } from "./table-gate.ts";
+import type { Work } from "./work.ts";
+import { forgetVisible, noteEarlierDeliveries } from "./visibility.ts";
+import { within } from "./within.ts";
+
+export type Phase = "starting" | "snapshot" | "streaming" | "stopped";
+
+/** How long rows are not read yet beside the stream for sinks that are there, while others are on their way. */
+const JOINING_MS_MAX = 2_000;
+/** Share of the byte budget of a stream that serves one sink only. */
+const CATCH_UP_BYTES_MAX = 16 * 1024 * 1024;
+/** Why a table is read again. */
+const UNLOGGED = "rows changed without a word in the log";
+
+/**
+ * A running source with its sinks: the composition of the runtime, and the order of its start. Rows move from the stream
+ * through the lane into the sinks' queues; everything else here decides where that begins and what may be forgotten.
+ */
+export class Pipeline {
+  readonly source: Source;
+  readonly state: StateStore;
+  readonly gate: TableGate;
+  readonly runners: readonly SinkRunner[];
+  readonly #parts: PipelineParts;
+  readonly #tables: SinkTables;
+  #stored: SourceRecord | null = null;
+  #lane: Lane | null = null;
+  #rewind: Rewind | null = null;
+  #refiller: Refiller | null = null;
+  #comparisons: Comparisons | null = null;
+  #watch: CatalogWatch | null = null;
+  #acknowledger: Acknowledger | null = null;
+  #feed: SourceFeed | null = null;
+  #phase: Phase = "starting";
+  #copy: CopyProgress | null = null;
+
+  constructor(parts: PipelineParts) {
+    this.#parts = parts;
+    this.source = parts.source;
+    this.state = parts.state;
+    this.gate = new TableGate(
+      parts.state,
+      {
+        changed: (table) => this.#tableChanged(table),
+        renewed: () => this.#completeSinks(),
+        setAside: (tableId) => {
+          this.#lane?.spoil(tableId);
+          // What was lost may be there again by now.
+          this.#watch?.wake();
+        },
+        obstacle: (table) => this.#tables.meetsAnother(table),
+      },
+      parts.policyOf ?? (() => DEFAULT_POLICY),
+      parts.logger,
+    );
+    this.#tables = new SinkTables(this.gate, parts.sinks);
+    this.runners = parts.sinks.map((setup) => this.#runnerFor(setup));
+  }
+
+  get phase(): Phase {
+    return this.#phase;
+  }
+
+  get copyProgress(): CopyProgress | null {
+    return this.#copy;
+  }
+
+  /** Everything before it has been read from the source. */
+  get position(): Position | null {
+    return this.#lane?.position ?? null;
+  }
+
+  get acknowledged(): Position | null {
+    return this.#acknowledger?.acknowledged ?? this.#stored?.acknowledged ?? this.#stored?.origin ?? null;
+  }
+
+  /** The last failure of the stream while it is not back yet. */
+  get sourceError(): StoredError | null {
+    return this.#feed?.error ?? null;
+  }
+
+  /** While the sinks share one stream that went back for some of them. */
+  get goneBack(): GoneBack | null {
+    return this.#rewind?.goneBack ?? null;
+  }
+
+  /** Whether the source's tables were looked at since the start: until then nobody knows what is to be read. */
+  get hasLooked(): boolean {
+    return this.#watch?.hasLooked ?? false;
+  }
+
+  /** Ids of tables whose present shape the stream has not come to yet. */
+  get changingTables(): readonly string[] {
+    return [...new Set([...(this.#watch?.changing ?? []), ...this.gate.changing])];
+  }
+
+  /** What sinks hold, beside what the source has; null while the pipeline does not stream. */
+  get comparisons(): Comparisons | null {
+    return this.#phase === "streaming" ? this.#comparisons : null;
+  }
+
+  /** Resolves when tables that are there at the call are known; false while the pipeline does not stream yet. */
+  async look(signal: AbortSignal): Promise<boolean> {
+    if (this.#phase !== "streaming" || this.#watch === null) return false;
+    await this.#watch.look(signal);
+    return true;
+  }
+
+  /** Chunks, tables and keys still to be read beside the stream. */
+  get unfinishedRefills(): number {
+    return this.#refiller?.unfinished ?? 0;
+  }
+
+  runner(name: string): SinkRunner | undefined {
+    return this.runners.find((runner) => runner.name === name);
+  }
+
+  /** Reads tables, or a part of each, again for one sink, beside the stream. */
+  async refill(sink: string, tableIds: readonly string[], where: string | null, reason: string): Promise<void> {
+    const scope = where === null ? ({ kind: "table" } as const) : ({ kind: "where", where } as const);
+    const taken = tableIds.filter((id) => {
+      const table = this.gate.table(id);
+      return table !== undefined && this.#tables.takes(sink, table);
+    });
+    if (this.#refiller === null) await askAgain(this.state.refills, sink, taken, scope, reason);
+    else await this.#refiller.again(sink, taken, scope, reason);
+  }
+
+  async #letIn(tableIds: readonly string[]): Promise<void> {
+    const sinks = this.runners.map(({ name }) => name);
+    await letIn(tableIds, sinks, this.gate, this.state.refills);
+    for (const sink of sinks) await this.refill(sink, tableIds, null, "let in again");
+    this.#parts.logger.info({ tables: tableIds }, "the source has what they lacked: let in");
+  }
+
+  /** What is to be read beside the stream, oldest first; with `all` what was, too. */
+  async refills(all: boolean): Promise<readonly Refill[]> {
+    return await (this.#refiller?.ledger ?? this.state.refills).list(all);
+  }
+
+  /** Runs until aborted (then everything in flight has ended) or until the source fails for good. */
+  async run(signal: AbortSignal): Promise<void> {
+    try {
+      await this.#run(signal);
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    }
+  }
+
+  async #run(signal: AbortSignal): Promise<void> {
+    await this.gate.load();
+    await this.#dropUnwanted();
+    const { source, state, snapshot } = this.#parts;
+    const { stored, copy } = await findLog({ source, state, runners: this.runners, snapshot }, signal);
+    this.#stored = stored;
+    const from = await startingPoint(this.runners, stored, signal);
+    await this.#flow(from, stored, copy, signal);
+  }
+
+  /**
+   * A table that its sink does not take any more. Invariant: before its changes pass by, so that nothing goes on later from
+   * where it was read before.
+   */
+  async #dropUnwanted(): Promise<void> {
+    for (const { id, tableId, sink } of await this.state.refills.list()) {
+      const table = this.gate.newest(tableId);
+      if (table !== undefined && !this.#tables.takes(sink, table)) await this.state.refills.cancel(id, true);
+    }
+  }
+
+  async #flow(from: Position, stored: SourceRecord, copy: FirstCopy | null, signal: AbortSignal): Promise<void> {
+    const { source, state, logger } = this.#parts;
+    const lane = (this.#lane = new Lane(from, source.markPrefix));
+    const rewind = (this.#rewind = new Rewind(lane));
+    const refiller = (this.#refiller = new Refiller({
+      lane,
+      source,
+      state,
+      attached: (name) => this.runners.find((r) => r.name === name && lane.has(r.worker))?.worker,
+      table: (id) => this.gate.table(id),
+      tableIds: () => this.gate.tables.map((table) => table.id),
+      completeness: (table) => this.#tables.completeness(table),
+      columnFacts: (table) => this.gate.columnFacts(table),
+      isGone: (id) => this.gate.isGone(id),
+      onAmbiguousKey: (tableId, what) => this.#keyIsAmbiguous(tableId, what),
+      logger,
+    }));
+    const { gate, runners } = this;
+    const standings = () => runners.map(({ standing }) => standing);
+    const onPendingKeys = () => refiller.notify();
+    const comparing = { lane, source, state, gate, takers: this.#tables, runners, onPendingKeys, logger };
+    this.#comparisons = new Comparisons(comparing);
+    const watch = (this.#watch = new CatalogWatch({
+      source,
+      state,
+      gate: this.gate,
+      lane,
+      isHeld: (id, generation) => this.#tables.isHeld(id, generation, standings()),
+      intervalMs: this.#parts.heartbeatMs,
+      letIn: (tableIds) => this.#letIn(tableIds),
+      logger,
+    }));
+    const acknowledger = (this.#acknowledger = new Acknowledger(
+      state,
+      stored.acknowledged,
+      standings,
+      () => lane.position,
+      (places) => source.remember?.(places) ?? null,
+    ));
+    const ending = new AbortController();
+    const until = AbortSignal.any([signal, ending.signal]);
+    const resolve = this.gate.resolve;
+    const held = () => heldFrom(lane.position, standings());
+    const revise = () => this.gate.revise((table) => source.revised?.(table) ?? null, lane.position);
+    const onUnloggedRows = (id: string) => this.#readUnlogged(id, refiller);
+    const feeding = { source, state, lane, rewind, resolve, revise, held, onUnloggedRows, logger };
+    const feed = (this.#feed = new SourceFeed(feeding));
+    const { secondStreamTriesMax = SECOND_STREAM_TRIES_MAX } = this.#parts;
+    const shared = { source, main: lane, rewind, resolve };
+    const main: CatchUpParts = { ...shared, secondStreamTriesMax, byteCountMax: CATCH_UP_BYTES_MAX };
+    const sinks = this.runners.map((runner) => runner.run(main, until));
+    try {
+      // A runner ends before it is told to only where the state store fails it.
+      await Promise.race([this.#copyFirst(copy, until), ...sinks]);
+      await Promise.race([
+        feed.run(until),
+        noteEarlierDeliveries({ source, lane, logger }, until)
+          .then(() => this.#joinedTogether(until))
+          .then(() => refiller.run(until)),
+        forgetVisible({ source, lane, logger }, until),
+        acknowledger.run(
+          () => feed.stream,
+          (error) => logger.warn({ error }, "positions could not be stored; it is tried again"),
+          until,
+        ),
+        heartbeat({ source, lane, intervalMs: this.#parts.heartbeatMs, logger }, until),
+        watch.run(until),
+        parkSlowSinks(
+          lane,
+          (worker) => rewind.isCatchingUp(worker),
+          (worker) => this.runner(worker.name)?.park(),
+          until,
+        ),
+        ...sinks,
+      ]);
+    } finally {
+      ending.abort();
+      await Promise.allSettled(sinks);
+      await this.#storeLast(acknowledger, refiller);
+      await feed[Symbol.asyncDispose]();
+      this.#phase = "stopped";
+    }
+  }
+
+  /** Sinks that stand at the same key share what is read: the first of them waits for the others for a moment. */
+  async #joinedTogether(signal: AbortSignal): Promise<void> {
+    await within(JOINING_MS_MAX, Promise.all(this.runners.map(({ joined }) => joined)), signal);
+  }
+
+  /** What is not stored now is read again at the next start: never a reason to hide why this one ended. */
+  async #storeLast(acknowledger: Acknowledger, refiller: Refiller): Promise<void> {
+    const storing = [refiller.ledger.store(), acknowledger.once(this.#feed?.stream ?? null)];
+    for (const result of await Promise.allSettled(storing)) {
+      if (result.status === "fulfilled") continue;
+      this.#parts.logger.warn({ error: result.reason as unknown }, "the last positions could not be stored");
+    }
+  }
+
+  async #copyFirst(copy: FirstCopy | null, signal: AbortSignal): Promise<void> {
+    try {
+      if (copy !== null) await this.#copyTables(copy, signal);
+    } finally {
+      await copy?.close();
+    }
+    // From here on a sink that joins asks for what it lacks; those that joined before are asked.
+    this.#phase = "streaming";
+    this.#completeSinks();
+  }
+
+  async #copyTables(copy: FirstCopy, signal: AbortSignal): Promise<void> {
+    this.#phase = "snapshot";
+    const lane = this.#lane!;
+    const tables: TableVersion[] = [];
+    for (const shape of copy.tables) {
+      const table = await this.gate.resolve(shape, lane.position);
+      if (this.gate.flows(table)) tables.push(table);
+    }
+    this.#copy = { tableCount: tables.length, tablesDone: 0, rowsRead: 0 };
+    await within(OPENING_MS_MAX, Promise.all(this.runners.map((runner) => runner.joined)), signal);
+    const parts = {
+      copy,
+      tables,
+      workers: [...lane.sinks],
+      push: (worker: SinkWorker, work: Work) => lane.push(worker, work),
+      wants: (worker: SinkWorker, table: TableVersion) => this.#tables.takes(worker.name, table),
+      sweepBelow: (worker: SinkWorker) =>
+        this.runner(worker.name)?.holdsOld ? baseVersion(lane.position.epoch) : null,
+      completeness: (table: TableVersion) => completeUnder(table, copy.generations.get(table.id) ?? ""),
+      logger: this.#parts.logger,
+    };
+    await firstCopy(parts, this.#copy, signal);
+  }
+
+  #tableChanged(table: TableVersion): void {
+    this.#lane?.spoil(table.id);
+    if (this.#phase !== "streaming") return;
+    this.#watch?.wake();
+    this.#completeSinks();
+  }
+
+  /** Invariant: that the table is to be read is stored before the stream passes the place. */
+  async #readUnlogged(tableId: string, refiller: Refiller): Promise<void> {
+    const table = this.gate.table(tableId);
+    if (table === undefined || this.#parts.snapshot === "none") return;
+    this.#lane?.spoil(tableId);
+    const sinks = this.runners.map(({ name }) => name).filter((name) => this.#tables.takes(name, table));
+    for (const sink of sinks) await refiller.again(sink, [tableId], { kind: "table" }, UNLOGGED, true);
+  }
+
+  /** Has every attached sink's missing tables read. */
+  #completeSinks(): void {
+    for (const runner of this.runners) {
+      if (this.#lane?.has(runner.worker) !== true) continue;
+      const lacking = this.#lacking(runner.worker, runner.worker.progress?.tables ?? {});
+      if (lacking.length > 0) this.#refiller?.request(runner.name, lacking, "not complete in this sink");
+    }
+  }
+
+  #lacking({ name }: SinkWorker, held: Readonly<Record<string, string>>): readonly string[] {
+    if (this.#parts.snapshot === "none" || this.#phase !== "streaming") return [];
+    return this.#tables.lacking(name, held);
+  }
+
+  async #keyIsAmbiguous(tableId: string, what: AmbiguousKey["what"]): Promise<void> {
+    await this.gate.setAside(tableId, ambiguousKey(tableId, what));
+  }
+
+  #runnerFor(setup: SinkSetup): SinkRunner {
+    const { sink, limits, onPoison, takes } = setup;
+    const { name, producer, source, state, lease, logger: parent, metrics } = this.#parts;
+    const logger = parent.child({ sink: sink.name });
+    const context = {
+      name,
+      producer,
+      sourceKind: source.kind,
+      database: source.database,
+      formatPosition: (commit: bigint) => source.formatPosition(commit),
+    };
+    const worker = new SinkWorker({
+      sink,
+      state,
+      limits,
+      wants: (table) => takes(table) && this.gate.flows(table),
+      leavesOut: (tableId) => {
+        const table = this.gate.newest(tableId);
+        return table !== undefined && !takes(table);
+      },
+      deadLetters: new DeadLetterBox(sink.name, state.deadLetters, onPoison, context, logger),
+      willRead: (tableId) => this.#refiller?.willRead(sink.name, tableId) ?? false,
+      onPendingKeys: () => this.#refiller?.notify(),
+      onAmbiguousKey: (tableId, what) => this.#keyIsAmbiguous(tableId, what),
+      onVoid: (tableId) => this.#refiller?.request(sink.name, [tableId], "its shape has changed"),
+      logger,
+      metrics,
+    });
+    return new SinkRunner({
+      worker,
+      lease,
+      state,
+      acknowledged: () => this.acknowledged,
+      tables: () => this.gate.tables.filter(takes),
+      lacking: () => this.#lacking(worker, worker.progress?.tables ?? {}),
+      refill: (tables, reason) => this.#refiller?.request(sink.name, tables, reason),
+      parts: async () => (await this.#refiller?.ledger.partsOf(sink.name)) ?? new Set(),
+      rejoin: async (held, missing) => await this.#refiller?.ledger.rejoin(sink.name, held, missing),
+      logger,
+    });
+  }
+}

@@ -1,0 +1,129 @@
+import { failpoint } from "../core/failpoint.ts";
+import { comparePositions, type Position } from "../core/position.ts";
+import type { KeyText } from "../core/source.ts";
+import type { Refill, RefillProgress, RefillStore } from "../core/state-store.ts";
+
+/** Progress is stored so often at most: what was read since is read again after a crash. */
+const STORE_EVERY_MS = 1_000;
+
+/** A chunk that is durable in the refill's sink. */
+export interface DurableChunk {
+  readonly rules: string;
+  readonly lowVersion: bigint;
+  readonly last: KeyText | null;
+  readonly rowCount: number;
+  /** What the sink itself holds now. */
+  readonly held: Position | null;
+}
+
+/**
+ * How far each refill is: in memory with every chunk, in the state store once a second, for all of them in one
+ * transaction. The store may be behind what the sinks have, never ahead of it.
+ */
+export class RefillLedger {
+  readonly #store: RefillStore;
+  readonly #progress = new Map<number, RefillProgress>();
+  readonly #unstored = new Set<number>();
+  /** Attempts of which this process has read a chunk, or is about to. */
+  readonly #begun = new Map<number, number>();
+  #storedAtMs = performance.now();
+
+  constructor(store: RefillStore) {
+    this.#store = store;
+  }
+
+  /** The unfinished ones as they are now, oldest first; with `all` the finished ones too. */
+  async list(all = false): Promise<readonly Refill[]> {
+    const listed = await this.#store.list(all);
+    if (!all) this.#forgetEnded(listed);
+    return listed.map((refill) => this.current(refill));
+  }
+
+  /** A refill that was just read from the store, as it is now. */
+  current(refill: Refill): Refill {
+    const progress = this.#progress.get(refill.id);
+    const isOpen = refill.state === "waiting" || refill.state === "running";
+    if (!isOpen || progress === undefined || progress.attempt !== refill.attempt) return refill;
+    return { ...refill, ...progress, state: "running" };
+  }
+
+  #forgetEnded(open: readonly Refill[]): void {
+    const ids = new Set(open.map(({ id }) => id));
+    for (const known of [this.#progress, this.#begun, this.#unstored]) {
+      for (const id of known.keys()) if (!ids.has(id)) known.delete(id);
+    }
+  }
+
+  /** From here on some of it may have been read. */
+  begin({ id, attempt }: Refill): void {
+    this.#begun.set(id, attempt);
+  }
+
+  /** True where nothing of it was read, by this process or, as far as one knows, by an earlier one. */
+  isAhead({ id, attempt, state }: Refill): boolean {
+    return state === "waiting" && this.#begun.get(id) !== attempt;
+  }
+
+  /** How far the refill is with this chunk. `refill` as it was when the chunk was read. */
+  after(refill: Refill, { rules, lowVersion, last, rowCount, held }: DurableChunk): RefillProgress {
+    const { id, attempt } = refill;
+    const isResumed = refill.cursor !== null && !this.#progress.has(id);
+    return {
+      id,
+      attempt,
+      rules,
+      // Invariant: the first one stays, over restarts too. What was read since lies at or above it, what is stale below.
+      sweepBelow: refill.sweepBelow ?? lowVersion,
+      cursor: last ?? refill.cursor,
+      held,
+      rowsDone: refill.rowsDone + rowCount,
+      chunksDone: refill.chunksDone + 1,
+      resumedCount: refill.resumedCount + (isResumed ? 1 : 0),
+    };
+  }
+
+  note(progress: RefillProgress): void {
+    this.#progress.set(progress.id, progress);
+    this.#unstored.add(progress.id);
+  }
+
+  /** False where the refill has begun again, or ended, since. */
+  async finish(progress: RefillProgress): Promise<boolean> {
+    this.#unstored.delete(progress.id);
+    return await this.#store.finish(progress);
+  }
+
+  async storeInTime(): Promise<void> {
+    if (performance.now() - this.#storedAtMs >= STORE_EVERY_MS) await this.store();
+  }
+
+  async store(): Promise<void> {
+    this.#storedAtMs = performance.now();
+    const unstored = [...this.#unstored].flatMap((id) => this.#progress.get(id) ?? []);
+    if (unstored.length === 0) return;
+    await this.#store.advance(unstored);
+    for (const one of unstored) if (this.#progress.get(one.id) === one) this.#unstored.delete(one.id);
+    failpoint("refill.stored");
+  }
+
+  /** Tables of which the sink was given a part. */
+  async partsOf(sink: string): Promise<ReadonlySet<string>> {
+    const open = await this.list();
+    return new Set(open.filter((r) => r.sink === sink && r.state === "running").map(({ tableId }) => tableId));
+  }
+
+  /**
+   * A sink that is about to go on from `held` (null: from nothing), without the tables `missing`: what it has lost of a
+   * refill is read from the first key again. Invariant: that is durable before the sink moves, for afterwards nobody can
+   * tell any more.
+   */
+  async rejoin(sink: string, held: Position | null, missing: ReadonlySet<string>): Promise<void> {
+    await this.store();
+    for (const refill of await this.list()) {
+      if (refill.sink !== sink || refill.state !== "running") continue;
+      const isShort =
+        held === null || refill.held === null || comparePositions(held, refill.held) < 0 || missing.has(refill.tableId);
+      if (isShort) await this.#store.restart(refill.id);
+    }
+  }
+}

@@ -1,0 +1,397 @@
+import { failpoint } from "../core/failpoint.ts";
+import { keyShape } from "../core/row-id.ts";
+import type { TableVersion } from "../core/schema.ts";
+import { AmbiguousKey, type Chunk, type ColumnFacts, type KeyText, type Source } from "../core/source.ts";
+import type { PendingKey, Refill, RefillProgress, StateStore } from "../core/state-store.ts";
+import type { Logger } from "../core/telemetry.ts";
+import type { Lane } from "./lane.ts";
+import { ChunkReader, type HandedOver, pause } from "./refill-chunks.ts";
+import { RefillLedger } from "./refill-ledger.ts";
+import { kindOf, ReconnectBackoff } from "./retry.ts";
+import type { SinkWorker } from "./sink-worker.ts";
+import { Receipts } from "./work.ts";
+
+export interface RefillerParts {
+  readonly lane: Lane;
+  readonly source: Source;
+  readonly state: StateStore;
+  /** The sinks that are attached to the lane now, by name. */
+  readonly attached: (name: string) => SinkWorker | undefined;
+  /** The table's current version, or undefined while it is not captured or set aside. */
+  readonly table: (tableId: string) => TableVersion | undefined;
+  /** The tables that flow. */
+  readonly tableIds: () => readonly string[];
+  /** What the sinks record of a complete copy that begins now; null: a whole copy can't begin yet. */
+  readonly completeness: (table: TableVersion) => string | null;
+  /** See `TableGate.columnFacts`. */
+  readonly columnFacts: (table: TableVersion) => ColumnFacts | null | undefined;
+  /** Whether the source no longer has the table. */
+  readonly isGone: (tableId: string) => boolean;
+  /** Two rows of a table have one key, or one has none: the table is to be set aside. */
+  readonly onAmbiguousKey: (tableId: string, what: AmbiguousKey["what"]) => Promise<void>;
+  readonly logger: Logger;
+}
+
+interface Request {
+  readonly sink: string;
+  readonly tableIds: readonly string[];
+  readonly reason: string;
+}
+
+/** How often it is looked whether the stream has passed a mark. */
+const PASSED_MS = 20;
+const KEYS_PER_CHUNK_MAX = 1_000;
+/** How long the refiller waits before it looks again for work that could not be done yet. */
+const IDLE_MS = 1_000;
+/** How long a fast sink waits for slower ones that were given the same chunk, so that they share the next read too. */
+const TOGETHER_MS_MAX = 500;
+
+/**
+ * Reads rows from the source beside the stream, chunk by chunk, whatever asked for them, and hands them to the sinks at
+ * their place in the stream. Work is remembered in the state store; what was not durable in a sink at a restart is read
+ * again. One chunk is read at a time, so that the load on the source is bounded, and one is on its way to each sink: a slow
+ * sink makes nobody else wait for rows.
+ */
+export class Refiller {
+  readonly #parts: RefillerParts;
+  readonly #chunks: ChunkReader;
+  #wake: AbortController = new AbortController();
+  /** What the state lists is not known before it was looked at: nobody shall take it for nothing. */
+  #unfinished = 1;
+  #keysFirst = false;
+  readonly #requests: Request[] = [];
+  readonly #ledger: RefillLedger;
+  /** Sinks that have a chunk which is not settled. */
+  readonly #busy = new Set<string>();
+  /** See `willRead`. */
+  readonly #ahead = new Set<string>();
+  /** Ids of refills that this process began because a sink lacks the table: they may end without a read (`#carry`). */
+  readonly #carriable = new Set<number>();
+  /** What went wrong after a chunk was durable. */
+  #failure: unknown = undefined;
+
+  constructor(parts: RefillerParts) {
+    this.#parts = parts;
+    this.#ledger = new RefillLedger(parts.state.refills);
+    this.#chunks = new ChunkReader(parts);
+  }
+
+  /** How far each refill is. */
+  get ledger(): RefillLedger {
+    return this.#ledger;
+  }
+
+  /**
+   * True while a whole copy of the table lies ahead for this sink, with nothing of it read yet: whatever the sink lacks of
+   * changes that it applies now will come with that copy.
+   */
+  willRead(sink: string, tableId: string): boolean {
+    return this.#ahead.has(JSON.stringify([sink, tableId]));
+  }
+
+  #noteAhead(open: readonly Refill[]): void {
+    this.#ahead.clear();
+    for (const refill of open) {
+      if (refill.scope.kind !== "table" || !this.#ledger.isAhead(refill)) continue;
+      this.#ahead.add(JSON.stringify([refill.sink, refill.tableId]));
+    }
+  }
+
+  /** Refills and listed keys that were waiting or running when last looked at. */
+  get unfinished(): number {
+    return this.#unfinished + this.#requests.length;
+  }
+
+  /** There may be new work. */
+  notify(): void {
+    this.#unfinished = Math.max(1, this.#unfinished);
+    this.#wake.abort();
+  }
+
+  /** Whole tables that one sink lacks. What is being read of them already goes on, unless it is void for another reason. */
+  request(sink: string, tableIds: readonly string[], reason: string): void {
+    this.#requests.push({ sink, tableIds, reason });
+    this.notify();
+  }
+
+  /**
+   * Tables, or a part of each, to read again for one sink; resolves when that is stored. One that is being read begins
+   * again: rows that it has passed may be the ones that are asked for. `needed`: without it the sink is short of rows.
+   */
+  async again(
+    sink: string,
+    tableIds: readonly string[],
+    scope: Refill["scope"],
+    reason: string,
+    needed = false,
+  ): Promise<void> {
+    const { refills } = this.#parts.state;
+    for (const tableId of tableIds) {
+      const refill = this.#ledger.current(await refills.add({ tableId, sink, scope, reason, needed }));
+      // Who asks for rows gets them read.
+      this.#carriable.delete(refill.id);
+      if (!this.#ledger.isAhead(refill)) await refills.restart(refill.id);
+    }
+    this.notify();
+  }
+
+  async run(signal: AbortSignal): Promise<never> {
+    const backoff = new ReconnectBackoff();
+    for (;;) {
+      signal.throwIfAborted();
+      this.#wake = new AbortController();
+      try {
+        this.#throwFailure();
+        await this.#ledger.storeInTime();
+        const worked = await this.#round(signal);
+        backoff.reset();
+        if (!worked) await pause(IDLE_MS, AbortSignal.any([signal, this.#wake.signal]));
+      } catch (error) {
+        signal.throwIfAborted();
+        const waitMs = backoff.next();
+        this.#parts.logger.warn(
+          { error, kind: kindOf(error), waitMs },
+          "reading rows beside the stream failed; it is tried again",
+        );
+        await pause(waitMs, signal);
+      }
+    }
+  }
+
+  #throwFailure(): void {
+    const failure = this.#failure;
+    this.#failure = undefined;
+    if (failure !== undefined) throw failure;
+  }
+
+  async #takeRequests(): Promise<void> {
+    const scope = { kind: "table" } as const;
+    for (let request = this.#requests[0]; request !== undefined; request = this.#requests[0]) {
+      const { sink, tableIds, reason } = request;
+      const open = await this.#ledger.list();
+      for (const tableId of tableIds) {
+        const { id } = await this.#parts.state.refills.add({ tableId, sink, scope, reason, needed: true });
+        if (!open.some((refill) => refill.id === id)) this.#carriable.add(id);
+      }
+      this.#requests.shift();
+    }
+  }
+
+  /** One chunk of the first work that can be done. False: nothing to do now. */
+  async #round(signal: AbortSignal): Promise<boolean> {
+    await this.#takeRequests();
+    const { refills } = this.#parts.state;
+    await this.#dropGone();
+    const open = await this.#ledger.list();
+    this.#unfinished = (await refills.countKeys()) + open.length;
+    const sinks = [...this.#parts.lane.sinks].map((worker) => worker.name).filter((name) => !this.#busy.has(name));
+    this.#noteAhead(open);
+    // Keys of a table that was set aside wait without standing in the others' way.
+    const keys = await refills.keys(sinks, this.#parts.tableIds(), KEYS_PER_CHUNK_MAX);
+    const listed = Map.groupBy(keys, (key) => JSON.stringify([key.sink, key.tableId]));
+    // Differences are found by comparing, and come here as keys.
+    const free = open.filter((refill) => sinks.includes(refill.sink) && refill.scope.kind !== "differences");
+    const ranged = Map.groupBy(free, (refill) => JSON.stringify([refill.tableId, refill.scope, refill.cursor]));
+    const keyWorks = [...listed.values()].map((group) => () => this.#listed(group, signal));
+    const rangeWorks = [...ranged.values()].map((group) => () => this.#ranged(group, signal));
+    // In turns: while a table is read, rows that move may list keys as fast as they are read.
+    this.#keysFirst = !this.#keysFirst;
+    return await this.#first(this.#keysFirst ? [...keyWorks, ...rangeWorks] : [...rangeWorks, ...keyWorks]);
+  }
+
+  /** Nothing can be read of a table that was dropped, and nobody shall wait for it. */
+  async #dropGone(): Promise<void> {
+    const { state, isGone, logger, lane } = this.#parts;
+    for (const { id, tableId } of await state.refills.list()) {
+      if (!isGone(tableId)) continue;
+      await state.refills.cancel(id, true);
+      logger.info({ table: tableId }, "the table is gone at the source; it is not read any more");
+    }
+    const sinks = [...lane.sinks].map((worker) => worker.name);
+    const keys = await state.refills.keys(sinks, null, KEYS_PER_CHUNK_MAX);
+    const gone = keys.filter(({ tableId }) => isGone(tableId));
+    if (gone.length > 0) await state.refills.removeKeys(gone.map(({ id }) => id));
+  }
+
+  /** Does the first work that is possible. One that fails stands in nobody's way; its error is thrown if nothing else is. */
+  async #first(works: readonly (() => Promise<boolean>)[]): Promise<boolean> {
+    let failure: unknown;
+    for (const work of works) {
+      try {
+        if (await work()) return true;
+      } catch (error) {
+        failure ??= error;
+      }
+    }
+    if (failure !== undefined) throw failure;
+    return false;
+  }
+
+  /** Reads listed keys for one sink. */
+  async #listed(keys: readonly PendingKey[], signal: AbortSignal): Promise<boolean> {
+    const { sink, tableId } = keys[0]!;
+    const worker = this.#parts.attached(sink);
+    const table = this.#parts.table(tableId);
+    if (worker === undefined || table === undefined) return false;
+    // Invariant: a table whose key has changed since is read again as a whole, in every sink that takes it.
+    const [fitting, others] = byShape(keys, table);
+    if (others.length > 0) await this.#parts.state.refills.removeKeys(others.map((pending) => pending.id));
+    if (fitting.length === 0) return true;
+    const texts = fitting.map((pending) => pending.key);
+    const read = () => this.#read(tableId, () => this.#parts.source.readKeys(table, texts, signal));
+    const window = await this.#chunks.read(table, [worker], texts, read, signal);
+    await this.#settle(window, signal, async () => {
+      failpoint("refill.keys-durable");
+      await this.#parts.state.refills.removeKeys(fitting.map((pending) => pending.id));
+    });
+    return true;
+  }
+
+  async #read(tableId: string, read: () => Promise<Chunk>): Promise<Chunk> {
+    try {
+      return await read();
+    } catch (error) {
+      if (error instanceof AmbiguousKey) await this.#parts.onAmbiguousKey(tableId, error.what);
+      throw error;
+    }
+  }
+
+  /** Reads the next chunk of a table for all the sinks whose refills stand at the same key. */
+  async #ranged(group: readonly Refill[], signal: AbortSignal): Promise<boolean> {
+    const { state, source } = this.#parts;
+    const { tableId, scope, cursor } = group[0]!;
+    const table = this.#parts.table(tableId);
+    const refills = new Map<SinkWorker, Refill>();
+    for (const refill of group) {
+      const worker = this.#parts.attached(refill.sink);
+      if (worker !== undefined) refills.set(worker, refill);
+    }
+    if (table === undefined || refills.size === 0) return false;
+    // Invariant: what a copy is complete for is settled before its first row is read, and is the same at each chunk.
+    const rules = this.#parts.completeness(table);
+    if (rules === null) return false;
+    const carriable = [...refills].filter(([, { id, cursor: read }]) => read === null && this.#carriable.has(id));
+    if (carriable.length > 0) return await this.#carry(table, rules, new Map(carriable), signal);
+    const outdated = [...refills.values()].filter((refill) => refill.rules !== null && refill.rules !== rules);
+    for (const { id } of outdated) await state.refills.restart(id);
+    if (outdated.length > 0) return true;
+    // Invariant: no longer ahead before the first low mark is written.
+    for (const refill of refills.values()) {
+      this.#ledger.begin(refill);
+      this.#ahead.delete(JSON.stringify([refill.sink, tableId]));
+    }
+    const where = scope.kind === "where" ? scope.where : null;
+    let last: KeyText | null = null;
+    let rowCount = 0;
+    const read = async () => {
+      const chunk = await this.#read(tableId, () => source.readRange(table, cursor, where, signal));
+      last = chunk.last;
+      rowCount = chunk.block?.count ?? 0;
+      return chunk;
+    };
+    const window = await this.#chunks.read(table, [...refills.keys()], null, read, signal);
+    await this.#settle(window, signal, async (worker, lowVersion) => {
+      failpoint("refill.chunk-durable", table);
+      const refill = refills.get(worker)!;
+      const held = worker.written?.position ?? null;
+      const progress = this.#ledger.after(refill, { rules, lowVersion, last, rowCount, held });
+      if (last === null) await this.#finish(refill, progress, table, worker);
+      else this.#ledger.note(progress);
+    });
+    return true;
+  }
+
+  /**
+   * Before a table is read of which only the shape has changed, the sinks are asked whether their copies went along: at a
+   * place of the log behind the change, so that no row of an earlier shape comes after it.
+   */
+  async #carry(
+    table: TableVersion,
+    rules: string,
+    refills: ReadonlyMap<SinkWorker, Refill>,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const { lane, source, columnFacts } = this.#parts;
+    const facts = columnFacts(table);
+    // The stream comes to the shape that the catalogue has by now.
+    if (facts === undefined) return false;
+    if (facts !== null) {
+      const place = await source.tip(signal);
+      while (lane.position.commit <= place) {
+        signal.throwIfAborted();
+        await pause(PASSED_MS, signal);
+      }
+      if (this.#parts.table(table.id) !== table || this.#parts.completeness(table) !== rules) return true;
+    }
+    const durable = new Map<SinkWorker, Promise<boolean>>();
+    for (const [worker, refill] of refills) {
+      // Somebody may have asked for the rows meanwhile.
+      if (!this.#carriable.delete(refill.id) || facts === null) continue;
+      // Invariant: who asks from here on has the refill begin again, and it does not end with this.
+      this.#ledger.begin(refill);
+      const receipts = new Receipts(1);
+      durable.set(worker, receipts.all);
+      lane.push(worker, { kind: "carry", table, rules, facts, receipt: receipts.one() });
+    }
+    const sessions = new Map([...durable.keys()].map((worker) => [worker, worker.session]));
+    await this.#settle({ lowVersion: 0n, durable, sessions }, signal, async (worker) => {
+      const { sink, reason } = refills.get(worker)!;
+      if (!(await this.#ledger.finish(refills.get(worker)!))) return;
+      this.#parts.logger.info({ table: table.id, sink, reason }, "the table need not be read for its change of shape");
+    });
+    return true;
+  }
+
+  /**
+   * Waits until the chunk is durable in the sinks, and does then what remains for each. The slow ones are waited for in
+   * the background.
+   */
+  async #settle(
+    window: HandedOver | null,
+    signal: AbortSignal,
+    done: (worker: SinkWorker, lowVersion: bigint) => Promise<void>,
+  ): Promise<void> {
+    if (window === null) return;
+    const { lowVersion, durable, sessions } = window;
+    const one = async (worker: SinkWorker, isDurable: Promise<boolean>) => {
+      this.#busy.add(worker.name);
+      try {
+        // Invariant: a sink that has left since may come back with less.
+        if ((await isDurable) && worker.session === sessions.get(worker)) await done(worker, lowVersion);
+      } catch (error) {
+        this.#failure ??= error;
+      }
+      this.#busy.delete(worker.name);
+      this.#wake.abort();
+    };
+    const settled = Promise.all([...durable].map(([worker, isDurable]) => one(worker, isDurable)));
+    const waiting = new AbortController();
+    await Promise.race([settled, pause(TOGETHER_MS_MAX, AbortSignal.any([signal, waiting.signal]))]);
+    waiting.abort();
+    this.#throwFailure();
+  }
+
+  /** After the last chunk of a whole table: what was not seen is gone at the source; the sink's copy is complete. */
+  async #finish(refill: Refill, progress: RefillProgress, table: TableVersion, worker: SinkWorker): Promise<void> {
+    const { lane, logger } = this.#parts;
+    const { rules, sweepBelow } = progress;
+    if (refill.scope.kind === "table" && rules !== null && sweepBelow !== null) {
+      const receipts = new Receipts(2);
+      lane.push(worker, { kind: "sweep", table, below: sweepBelow, receipt: receipts.one() });
+      lane.push(worker, { kind: "complete", table, rules, receipt: receipts.one() });
+      if (!(await receipts.all)) return;
+      failpoint("refill.swept", table);
+    }
+    if (!(await this.#ledger.finish(progress))) return;
+    const { reason } = refill;
+    const { rowsDone: rows, chunksDone: chunks, resumedCount: resumed } = progress;
+    logger.info({ table: table.id, sink: worker.name, reason, rows, chunks, resumed }, "table read beside the stream");
+  }
+}
+
+/** Keys that may name rows of the table as it is now, and those that were listed under another key. */
+function byShape(keys: readonly PendingKey[], table: TableVersion): readonly [PendingKey[], PendingKey[]] {
+  const now = keyShape(table);
+  const fits = ({ key, shape }: PendingKey) => (shape === "" ? key.length === table.key.length : shape === now);
+  return [keys.filter(fits), keys.filter((pending) => !fits(pending))];
+}

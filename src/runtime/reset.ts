@@ -1,0 +1,110 @@
+import type { SinkProgress } from "../core/batch.ts";
+import { failpoint } from "../core/failpoint.ts";
+import { comparePositions, type Position } from "../core/position.ts";
+import type { TableVersion } from "../core/schema.ts";
+import type { SinkReset, StateStore } from "../core/state-store.ts";
+import type { Logger } from "../core/telemetry.ts";
+import { rowVersion } from "../core/version.ts";
+import { underGeneration } from "./sink-tables.ts";
+import type { SinkWorker } from "./sink-worker.ts";
+import { askAgain } from "./snapshots.ts";
+
+export interface ResetParts {
+  readonly worker: SinkWorker;
+  readonly state: StateStore;
+  /** The tables that this sink takes. */
+  readonly tables: readonly TableVersion[];
+  readonly logger: Logger;
+}
+
+export const RESET_REASON = "offsets were reset";
+
+/**
+ * Sets a sink's own progress to where an operator has put it; until that is recorded nothing else happens to the sink, so
+ * that a crash anywhere in here has it done again from the start. Whoever goes back sees the log again and keeps what it
+ * holds; whoever goes forward, or is filled anew, is short of what lies between: its tables are read again.
+ */
+export async function applyReset(
+  { worker, state, tables, logger }: ResetParts,
+  own: SinkProgress | null,
+  { to, anew, crossing, keeps }: SinkReset,
+  signal: AbortSignal,
+): Promise<void> {
+  if (keeps !== undefined && own !== null) {
+    const tables = kept(own.tables, keeps);
+    await settle({ worker, state }, { position: to, tables }, signal);
+    logger.info({ tables: Object.keys(tables).length }, "the sink begins at a new place; what it holds is compared");
+    return;
+  }
+  if (crossing !== undefined) {
+    await cross({ worker, state, tables, logger }, own, { to, anew, crossing }, signal);
+    return;
+  }
+  const isReplay = !anew && own !== null && comparePositions(own.position, to) >= 0;
+  // Invariant: what is to be read again is listed before the sink's progress passes what it lacks.
+  if (!isReplay) {
+    const ids = tables.map(({ id }) => id);
+    await askAgain(state.refills, worker.name, ids, { kind: "table" }, RESET_REASON, true);
+  }
+  failpoint("reset.listed");
+  // No step of this sink was beyond `to`, so no row of ours has a later version.
+  if (anew) await worker.expel(tables, rowVersion(to.epoch, to.commit), signal);
+  failpoint("reset.expelled");
+  const progress: SinkProgress = { position: to, tables: isReplay ? own.tables : {} };
+  await settle({ worker, state }, progress, signal);
+  logger.info({ anew, isReplay }, "the sink begins where its offset was reset to");
+}
+
+/**
+ * Into another log. Invariant 4: a sink goes on with what it holds only from the very place whose counterpart is known; any
+ * other may hold more than it, or less, and is filled again from behind everything that it can hold.
+ */
+async function cross(
+  parts: ResetParts,
+  own: SinkProgress | null,
+  { to, anew, crossing }: Required<Pick<SinkReset, "to" | "anew" | "crossing">>,
+  signal: AbortSignal,
+): Promise<void> {
+  const { logger, state, worker } = parts;
+  const isAt = (place: Position | null): boolean =>
+    !anew && own !== null && place !== null && comparePositions(own.position, place) === 0;
+  // Noted before a crash, where it is there already.
+  if (own === null || !(isAt(crossing.from) || isAt(to))) {
+    await applyReset(parts, own, { to: crossing.otherwise, anew }, signal);
+    return;
+  }
+  const tables = isAt(to) ? own.tables : carried(own.tables, crossing.generations);
+  await settle({ worker, state }, { position: to, tables }, signal);
+  logger.info({ tables: Object.keys(tables).length }, "the sink goes on in another log, with what it holds");
+}
+
+/** In the sink itself first: the state's word that it is done must be true. */
+async function settle(
+  { worker, state }: Pick<ResetParts, "worker" | "state">,
+  progress: SinkProgress,
+  signal: AbortSignal,
+): Promise<void> {
+  await worker.note(progress, signal);
+  failpoint("reset.noted");
+  await state.sinks.settleReset(worker.name, progress.position, progress.tables);
+  failpoint("reset.settled");
+}
+
+/** The tables that are there now, as complete as they were: whose shape has changed since is read as a whole. */
+function kept(tables: SinkProgress["tables"], generations: Readonly<Record<string, string>>): SinkProgress["tables"] {
+  const held = Object.entries(tables).filter(([id]) => generations[id] !== undefined);
+  return Object.fromEntries(held.map(([id, complete]) => [id, underGeneration(complete, generations[id]!)]));
+}
+
+/** The complete tables whose names certainly stand for the same as before. */
+function carried(
+  tables: SinkProgress["tables"],
+  generations: NonNullable<SinkReset["crossing"]>["generations"],
+): SinkProgress["tables"] {
+  const kept: Record<string, string> = {};
+  for (const [id, held] of Object.entries(tables)) {
+    const pair = generations[id];
+    if (pair !== undefined && held.endsWith(`/${pair[0]}`)) kept[id] = `${held.slice(0, -pair[0].length)}${pair[1]}`;
+  }
+  return kept;
+}

@@ -1,0 +1,37 @@
+import { ExponentialBackoff, handleWhen, type IBackoff, type RetryPolicy, retry } from "cockatiel";
+import { type ErrorKind, findMillraceError, isAborted } from "../core/errors.ts";
+
+/** What to do about an error. One that no connector classified is retried within bounds, then stops the sink. */
+export function kindOf(error: unknown): ErrorKind {
+  if (isAborted(error)) return "aborted";
+  return findMillraceError(error)?.kind ?? "retryable";
+}
+
+/** Attempts at one step before its sink is parked: with the waits between them some three seconds. */
+const STEP_ATTEMPTS_MAX = 6;
+
+/** In-place retries of one step: what passes within seconds (a deadlock, a restart, a full queue) parks nobody. */
+export function stepRetry(onRetry: (error: unknown) => void): RetryPolicy {
+  const policy = retry(
+    handleWhen((error) => kindOf(error) === "retryable"),
+    { maxAttempts: STEP_ATTEMPTS_MAX, backoff: new ExponentialBackoff({ initialDelay: 50, maxDelay: 1_000 }) },
+  );
+  policy.onRetry((reason) => onRetry("error" in reason ? reason.error : undefined));
+  return policy;
+}
+
+/** Waits between attempts to reach a parked sink or a lost source: jittered, from a quarter to half a minute. */
+export class ReconnectBackoff {
+  readonly #factory = new ExponentialBackoff<undefined>({ initialDelay: 250, maxDelay: 30_000 });
+  #current: IBackoff<undefined> | null = null;
+
+  /** Milliseconds to wait before the next attempt. */
+  next(): number {
+    this.#current = this.#current === null ? this.#factory.next() : this.#current.next(undefined);
+    return this.#current.duration;
+  }
+
+  reset(): void {
+    this.#current = null;
+  }
+}

@@ -1,0 +1,146 @@
+import { abortedError } from "../core/errors.ts";
+import { NO_TUPLE } from "../core/block.ts";
+import type { TableVersion } from "../core/schema.ts";
+import { CELL_BINARY, CellMap } from "../core/tuple.ts";
+import { heldBytes, letGo, type RowsWork, settle, type Work } from "./work.ts";
+
+export interface BatchLimits {
+  readonly rowCountMax: number;
+  readonly byteCountMax: number;
+}
+
+/** What a sink takes at once: consecutive rows that may be netted as one, or one work of another kind. */
+export type Taken = { readonly kind: "rows"; readonly works: readonly RowsWork[] } | Exclude<Work, RowsWork>;
+
+/**
+ * The work that waits for one sink. Natural batching: a sink takes all that has come while it was busy, up to its
+ * limits; nothing waits for a batch to fill. The queue is bounded by the byte budget, since all its works hold their
+ * blocks' bytes, and the source stops reading when the budget is spent.
+ */
+export class SinkQueue {
+  #works: Work[] = [];
+  #head = 0;
+  #heldBytes = 0;
+  #wake: (() => void) | null = null;
+  /** Called after works have ended: whoever feeds the queue may go on. */
+  onRoom: (() => void) | null = null;
+
+  get heldBytes(): number {
+    return this.#heldBytes;
+  }
+
+  get length(): number {
+    return this.#works.length - this.#head;
+  }
+
+  push(work: Work): void {
+    this.#works.push(work);
+    this.#heldBytes += heldBytes(work);
+    this.#wake?.();
+  }
+
+  /** Resolves when there is work. */
+  async wait(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    if (this.length > 0) return;
+    await new Promise<void>((resolve, reject) => {
+      const onAbort = () => settle(() => reject(abortedError(signal)));
+      const settle = (then: () => void) => {
+        this.#wake = null;
+        signal.removeEventListener("abort", onAbort);
+        then();
+      };
+      signal.addEventListener("abort", onAbort, { once: true });
+      this.#wake = () => settle(resolve);
+    });
+  }
+
+  /**
+   * Takes the next work, and with rows all the rows behind it that belong in the same batch. Call after `wait`. What is
+   * taken stays in the queue's account of bytes until `done`.
+   */
+  take(limits: BatchLimits): Taken {
+    const first = this.#next();
+    if (first.kind !== "rows") return first;
+    const works: RowsWork[] = [first];
+    const versions = new Map<string, TableVersion>();
+    addVersions(versions, first);
+    let rowCount = first.to - first.from;
+    let byteCount = heldBytes(first);
+    const binary = isBinary(first);
+    while (this.length > 0 && works.length < WORKS_PER_BATCH_MAX) {
+      const work = this.#works[this.#head]!;
+      if (work.kind !== "rows" || (work.receipt === undefined) !== (first.receipt === undefined)) break;
+      rowCount += work.to - work.from;
+      byteCount += heldBytes(work);
+      if (rowCount > limits.rowCountMax || byteCount > limits.byteCountMax) break;
+      if (isBinary(work) !== binary || !addVersions(versions, work)) break;
+      works.push(work);
+      this.#head++;
+    }
+    this.#compact();
+    return { kind: "rows", works };
+  }
+
+  /** Ends what was taken: its bytes are let go of and its receipts given. */
+  done(taken: Taken, how: "durable" | "dropped"): void {
+    for (const work of taken.kind === "rows" ? taken.works : [taken]) this.#end(work, how);
+    this.onRoom?.();
+  }
+
+  /** Drops everything that waits. */
+  clear(): void {
+    while (this.length > 0) this.#end(this.#next(), "dropped");
+  }
+
+  /** Moves all the works of another queue behind this one's. */
+  append(other: SinkQueue): void {
+    while (other.length > 0) this.push(other.#next());
+    other.#heldBytes = 0;
+  }
+
+  #end(work: Work, how: "durable" | "dropped"): void {
+    this.#heldBytes -= heldBytes(work);
+    letGo(work);
+    settle(work, how);
+  }
+
+  #next(): Work {
+    const work = this.#works[this.#head++]!;
+    this.#compact();
+    return work;
+  }
+
+  #compact(): void {
+    if (this.#head === this.#works.length) this.#works.length = 0;
+    else if (this.#head >= 1024) this.#works = this.#works.slice(this.#head);
+    else return;
+    this.#head = 0;
+  }
+}
+
+/** Batches refer to their blocks by 16-bit ordinals. */
+const WORKS_PER_BATCH_MAX = 60_000;
+
+/** False when the work shows a table under another version than the batch so far. */
+function addVersions(versions: Map<string, TableVersion>, work: RowsWork): boolean {
+  for (const table of work.block.tables) {
+    const seen = versions.get(table.id);
+    if (seen !== undefined && seen !== table) return false;
+  }
+  for (const table of work.block.tables) versions.set(table.id, table);
+  return true;
+}
+
+const cells = new CellMap();
+
+/**
+ * Whether the keys of this work are in binary form. A stream that goes over to text, or a second one of another form,
+ * shows the same key in other bytes, and keys are netted by their bytes.
+ */
+function isBinary({ block, from }: RowsWork): boolean {
+  const after = block.after[from]!;
+  cells.read(block.bytes, after === NO_TUPLE ? block.before[from]! : after);
+  const table = block.tables[block.table[from]!]!;
+  return cells.kind[table.key[0]!] === CELL_BINARY;
+}

@@ -1,0 +1,316 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { SinkProgress } from "../core/batch.ts";
+import { findMillraceError, type MillraceError } from "../core/errors.ts";
+import { invariant } from "../core/invariant.ts";
+import { comparePositions, type Position } from "../core/position.ts";
+import type { TableVersion } from "../core/schema.ts";
+import type { SinkRecord, StateStore, StoredError } from "../core/state-store.ts";
+import type { Logger, SinkState } from "../core/telemetry.ts";
+import type { SinkStanding } from "./acknowledger.ts";
+import { type CatchUpParts, rejoin } from "./catch-up.ts";
+import { sinkAhead, unclassified } from "./errors.ts";
+import { applyReset } from "./reset.ts";
+import { kindOf, ReconnectBackoff } from "./retry.ts";
+import type { SinkWorker } from "./sink-worker.ts";
+import { type Standing, standingOf } from "./standing.ts";
+
+export interface RunnerParts {
+  readonly worker: SinkWorker;
+  readonly lease: number;
+  readonly state: StateStore;
+  readonly acknowledged: () => Position | null;
+  /** The tables that this sink takes, as they are known now. */
+  readonly tables: () => readonly TableVersion[];
+  /** Ids of the tables that this sink must hold and does not hold completely. */
+  readonly lacking: () => readonly string[];
+  readonly refill: (tableIds: readonly string[], reason: string) => void;
+  /** Tables of which this sink was given a part that somebody goes on from. */
+  readonly parts: () => Promise<ReadonlySet<string>>;
+  /** The sink goes on from here, without these tables: what it lacks of such a part is void once this resolves. */
+  readonly rejoin: (held: Position | null, missing: ReadonlySet<string>) => Promise<void>;
+  readonly logger: Logger;
+}
+
+/** Why a runner's current work was interrupted. */
+type Interruption = "pause" | "resume" | "park";
+
+/**
+ * The life of one sink: open it, find where it stands, bring it to the main lane, work its queue; on failure wait and
+ * begin again, or stop until an operator resumes it. Nothing here makes another sink wait.
+ */
+export class SinkRunner {
+  readonly worker: SinkWorker;
+  readonly #parts: RunnerParts;
+  #state: SinkState = "starting";
+  #error: StoredError | null = null;
+  #record: SinkRecord | null = null;
+  #paused = false;
+  #holdsOld = false;
+  #parked = false;
+  #standing: Standing | null = null;
+  #begun: Promise<Standing | null> | null = null;
+  #interrupt = new AbortController();
+  /** Where the sink stood when it began last. */
+  #began: Position | null = null;
+  #onJoined: () => void = () => undefined;
+  /** Resolves when the first attempt to join the lane has ended, well or not. */
+  readonly joined = new Promise<void>((resolve) => {
+    this.#onJoined = resolve;
+  });
+
+  constructor(parts: RunnerParts) {
+    this.#parts = parts;
+    this.worker = parts.worker;
+  }
+
+  get name(): string {
+    return this.worker.name;
+  }
+
+  get state(): SinkState {
+    return this.#state;
+  }
+
+  get error(): StoredError | null {
+    return this.#error;
+  }
+
+  /** True while the sink has a stream of its own because it could not keep up, or had been away. */
+  get catchingUp(): boolean {
+    return this.#parked;
+  }
+
+  get standing(): SinkStanding {
+    const { written, covered } = this.worker;
+    return {
+      name: this.name,
+      written: written?.position ?? this.#record?.written ?? null,
+      tables: written?.tables ?? this.#record?.tables ?? {},
+      covered: covered ?? this.#record?.covered ?? this.#record?.written ?? null,
+    };
+  }
+
+  /** Whether the sink held rows of an earlier life when it joined: of a log whose positions mean nothing any more. */
+  get holdsOld(): boolean {
+    return this.#holdsOld;
+  }
+
+  /** The epoch of what the sink holds; 0 where it holds nothing or can't be asked now. */
+  async epochHeld(signal: AbortSignal): Promise<number> {
+    try {
+      return (await this.worker.open(this.#parts.lease, signal))?.position.epoch ?? 0;
+    } catch (error) {
+      signal.throwIfAborted();
+      this.#parts.logger.warn({ error }, "the sink could not be asked what it holds");
+      return 0;
+    }
+  }
+
+  /** The first attempt to open, before the lane starts: resolves whether or not it succeeds. */
+  begin(signal: AbortSignal): Promise<Standing | null> {
+    return (this.#begun = this.#begin(signal));
+  }
+
+  async #begin(signal: AbortSignal): Promise<Standing | null> {
+    this.#record = await this.#parts.state.sinks.get(this.name);
+    this.#paused = this.#record?.paused ?? false;
+    if (this.#paused) return null;
+    try {
+      this.#standing = await this.#open(signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      await this.#failed(error);
+    }
+    return this.#standing;
+  }
+
+  async pause(): Promise<void> {
+    await this.#parts.state.sinks.setPaused(this.name, true);
+    this.#paused = true;
+    this.#interrupt.abort("pause" satisfies Interruption);
+  }
+
+  async resume(): Promise<void> {
+    await this.#parts.state.sinks.setPaused(this.name, false);
+    const streams = !this.#paused && this.#state === "streaming";
+    await this.#setError(null);
+    this.#paused = false;
+    if (!streams) this.#interrupt.abort("resume" satisfies Interruption);
+  }
+
+  /** Takes a sink that can't keep up out of the main lane; it goes on by a stream of its own. */
+  park(): void {
+    this.#parked = true;
+    this.#interrupt.abort("park" satisfies Interruption);
+  }
+
+  /** Forgets what the sink held: it will be filled like a new one. */
+  async forget(): Promise<void> {
+    await this.#parts.state.sinks.remove(this.name);
+    this.#record = null;
+    await this.resume();
+  }
+
+  /** Runs until aborted. */
+  async run(main: CatchUpParts, signal: AbortSignal): Promise<void> {
+    await this.#begun;
+    const backoff = new ReconnectBackoff();
+    while (!signal.aborted) {
+      this.#interrupt = new AbortController();
+      const interrupted = AbortSignal.any([signal, this.#interrupt.signal]);
+      // At once, so that nobody waits for what this sink holds; a step in flight may still end.
+      interrupted.addEventListener("abort", () => this.#leave(main), { once: true });
+      let waitMs: number | null = null;
+      try {
+        if (this.#paused) this.#state = "paused";
+        else if (this.#state === "failed") waitMs = null;
+        else await this.#stream(main, interrupted);
+      } catch (error) {
+        if (this.#hasMoved) backoff.reset();
+        if (!interrupted.aborted && (await this.#failed(error)) === "retrying") waitMs = backoff.next();
+        else if (interrupted.aborted) waitMs = 0;
+      }
+      this.#leave(main);
+      this.#onJoined();
+      if (waitMs !== 0) await untilInterrupted(waitMs, interrupted);
+    }
+    this.#state = "stopped";
+  }
+
+  /** Whether anything was done since the sink began: if not, the next attempt waits longer than the last. */
+  get #hasMoved(): boolean {
+    const { covered } = this.worker;
+    return this.#began !== null && covered !== null && comparePositions(covered, this.#began) > 0;
+  }
+
+  async #stream(main: CatchUpParts, signal: AbortSignal): Promise<void> {
+    this.#began = null;
+    const standing = this.#standing ?? (await this.#open(signal));
+    this.#standing = null;
+    const { worker } = this;
+    const lane = main.main;
+    this.#holdsOld = standing.kind === "new" && !standing.isEmpty;
+    if (standing.kind === "new") {
+      await this.#parts.rejoin(null, new Set());
+      worker.begin({ position: lane.position, tables: {} }, lane.position, true);
+      // Invariant: from here on the log is kept for this sink, before anything is acknowledged past this place.
+      await this.#parts.state.sinks.covered(this.name, lane.position);
+    } else {
+      worker.begin(await this.#withoutMissing(standing.progress, signal), standing.covered, false);
+    }
+    this.#began = worker.covered;
+    const working = new AbortController();
+    const workSignal = AbortSignal.any([signal, working.signal]);
+    const run = worker.run(workSignal);
+    const join = this.#join(main, workSignal);
+    try {
+      await Promise.race([run, join]);
+      await run;
+    } finally {
+      working.abort();
+      // Invariant: nothing of this attempt is left that could attach the sink, or detach it, in the next one.
+      await Promise.allSettled([run, join]);
+    }
+  }
+
+  /** To the main lane, directly where the sink stands at or beyond it, else by a stream of its own. */
+  async #join(main: CatchUpParts, signal: AbortSignal): Promise<void> {
+    const { worker } = this;
+    const lane = main.main;
+    await this.#setError(null);
+    signal.throwIfAborted();
+    const { covered } = worker;
+    invariant(covered !== null, "a sink joins after it began");
+    if (comparePositions(covered, lane.position) > 0 && covered.commit > (await main.source.tip(signal))) {
+      throw sinkAhead(this.name);
+    }
+    this.#state = "streaming";
+    if (comparePositions(covered, lane.position) < 0) {
+      this.#parked = true;
+      await rejoin(worker, main, (refusal) => this.#waits(refusal), signal);
+      signal.throwIfAborted();
+      this.#state = "streaming";
+      await this.#setError(null);
+    } else {
+      main.rewind.attach(worker);
+    }
+    this.#parked = false;
+    this.#parts.logger.info({}, "the sink streams");
+    this.#onJoined();
+    const lacking = this.#parts.lacking();
+    if (lacking.length > 0) this.#parts.refill(lacking, "not complete in this sink");
+  }
+
+  /** For a stream of its own. */
+  async #waits(refusal: MillraceError): Promise<void> {
+    this.#state = "retrying";
+    this.#parts.logger.warn({ code: refusal.code, error: refusal }, refusal.message);
+    await this.#setError(refusal);
+  }
+
+  async #open(signal: AbortSignal): Promise<Standing> {
+    const { state, lease, acknowledged } = this.#parts;
+    const own = await this.worker.open(lease, signal);
+    this.#record = await state.sinks.get(this.name);
+    const reset = this.#record?.reset ?? null;
+    if (reset === null) return standingOf(this.name, own, this.#record, acknowledged());
+    const { tables, logger } = this.#parts;
+    await applyReset({ worker: this.worker, state, tables: tables(), logger }, own, reset, signal);
+    return await this.#open(signal);
+  }
+
+  /**
+   * A table that the target does not have, dropped while nobody looked or named otherwise since, is not complete.
+   * Invariant: that is durable before its target can be made anew.
+   */
+  async #withoutMissing(progress: SinkProgress, signal: AbortSignal): Promise<SinkProgress> {
+    const { sink } = this.worker;
+    const parts = await this.#parts.parts();
+    const there = this.#parts.tables().filter(({ id }) => progress.tables[id] !== undefined || parts.has(id));
+    const missing = new Set(((await sink.missing?.(there, signal)) ?? []).map(({ id }) => id));
+    await this.#parts.rejoin(progress.position, missing);
+    if (missing.size === 0) return progress;
+    this.#parts.logger.warn(
+      { sink: this.name, tables: [...missing] },
+      "tables are not in the target: they are read again",
+    );
+    const kept = Object.entries(progress.tables).filter(([id]) => !missing.has(id));
+    if (kept.length === Object.keys(progress.tables).length) return progress;
+    const held = { ...progress, tables: Object.fromEntries(kept) };
+    await this.worker.note(held, signal);
+    return held;
+  }
+
+  #leave(main: CatchUpParts): void {
+    main.main.detach(this.worker);
+    this.#standing = null;
+  }
+
+  async #failed(error: unknown): Promise<SinkState> {
+    const known = findMillraceError(error) ?? unclassified(this.name, error);
+    this.#state = kindOf(error) === "retryable" ? "retrying" : "failed";
+    const { logger } = this.#parts;
+    logger.error({ code: known.code, state: this.#state, error }, known.message);
+    await this.#setError(known);
+    return this.#state;
+  }
+
+  async #setError(error: MillraceError | null): Promise<void> {
+    if (error === null && this.#error === null) return;
+    this.#error =
+      error === null
+        ? null
+        : { code: error.code, message: error.message, hint: error.hint ?? null, at: new Date().toISOString() };
+    if (error === null && this.#state === "failed") this.#state = "starting";
+    await this.#parts.state.sinks.setError(this.name, this.#error);
+  }
+}
+
+/** Waits for an interruption, or at most `ms` milliseconds (null: for ever). */
+async function untilInterrupted(ms: number | null, signal: AbortSignal): Promise<void> {
+  try {
+    await sleep(ms ?? 2 ** 30, undefined, { signal });
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  }
+}

@@ -1,0 +1,132 @@
+import type { RetryPolicy } from "cockatiel";
+import type { SinkProgress, Step } from "../core/batch.ts";
+import { MillraceError } from "../core/errors.ts";
+import { failpoint } from "../core/failpoint.ts";
+import { invariant } from "../core/invariant.ts";
+import { comparePositions, type Position } from "../core/position.ts";
+import type { Outcome, Sink } from "../core/sink.ts";
+import type { Logger, Metrics } from "../core/telemetry.ts";
+import { lessThanWritten, unclassified } from "./errors.ts";
+import { kindOf, stepRetry } from "./retry.ts";
+
+export interface SinkStepsParts {
+  readonly sink: Sink;
+  readonly outcome: Outcome;
+  /** A step is about to be tried: what an attempt before it said of its rows no longer counts. */
+  readonly onAttempt: () => void;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+}
+
+/**
+ * Applies steps to one sink, each until it is done or can't be, and knows where that leaves the sink: `written` is what the
+ * sink itself holds, `covered` may be further on, where the log had nothing for it.
+ */
+export class SinkSteps {
+  readonly #parts: SinkStepsParts;
+  readonly #policy: RetryPolicy;
+  #progress: SinkProgress | null = null;
+  #written: SinkProgress | null = null;
+  #covered: Position | null = null;
+  #lease = 0;
+
+  constructor(parts: SinkStepsParts) {
+    this.#parts = parts;
+    this.#policy = stepRetry((error) => {
+      parts.metrics.sinkError(parts.sink.name, kindOf(error));
+      parts.logger.warn({ error }, "a step failed and is tried again");
+    });
+  }
+
+  /** What the sink holds; null until `begin`. */
+  get progress(): SinkProgress | null {
+    return this.#progress;
+  }
+
+  /** The same, once it has begun. */
+  get held(): SinkProgress {
+    invariant(this.#progress !== null, "a sink's queue is worked only after begin");
+    return this.#progress;
+  }
+
+  /** What the sink has made durable itself: null for a new one until its first step is. */
+  get written(): SinkProgress | null {
+    return this.#written;
+  }
+
+  /** Everything before it is done for this sink; null until `begin`. */
+  get covered(): Position | null {
+    return this.#covered;
+  }
+
+  /** The same, once it has begun. */
+  get reached(): Position {
+    invariant(this.#covered !== null, "a sink's queue is worked only after begin");
+    return this.#covered;
+  }
+
+  async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
+    this.#lease = lease;
+    return await this.#parts.sink.open(lease, signal);
+  }
+
+  begin(progress: SinkProgress, written: SinkProgress | null, covered: Position): void {
+    this.#progress = progress;
+    this.#written = written;
+    this.#covered = covered;
+  }
+
+  /** Stores a progress that says less than the sink's own. Before `begin`. */
+  async note(progress: SinkProgress, signal: AbortSignal): Promise<void> {
+    await this.#parts.sink.apply({ kind: "progress", progress }, this.#parts.outcome, signal);
+  }
+
+  /** Everything before `position` is done. */
+  cover(position: Position): void {
+    if (this.#covered === null || comparePositions(position, this.#covered) > 0) this.#covered = position;
+  }
+
+  async apply(step: Step, signal: AbortSignal): Promise<void> {
+    const { sink, outcome, metrics, onAttempt } = this.#parts;
+    const startedMs = performance.now();
+    let attempt = 0;
+    await this.retrying(signal, async () => {
+      if (attempt++ > 0 && (await this.#alreadyDone(step, signal))) return;
+      onAttempt();
+      await sink.apply(step, outcome, signal);
+    });
+    failpoint("sink.applied");
+    this.#progress = step.progress;
+    this.#written = step.progress;
+    this.cover(step.progress.position);
+    metrics.stepApplied(sink.name, (performance.now() - startedMs) / 1000);
+  }
+
+  /** Stores where the sink stands; what else it holds stays as it is, unless it is given. */
+  async store(progress: Partial<SinkProgress>, signal: AbortSignal): Promise<void> {
+    await this.apply({ kind: "progress", progress: { ...this.held, ...progress } }, signal);
+  }
+
+  /** After a failure the sink is opened again; where only the answer was lost, its progress says that the step is done. */
+  async #alreadyDone(step: Step, signal: AbortSignal): Promise<boolean> {
+    const { sink } = this.#parts;
+    const held = await sink.open(this.#lease, signal);
+    const written = this.#written;
+    if (written !== null && (held === null || comparePositions(held.position, written.position) < 0)) {
+      throw lessThanWritten(sink.name);
+    }
+    const moved = comparePositions(step.progress.position, this.held.position) > 0;
+    return moved && held !== null && comparePositions(held.position, step.progress.position) === 0;
+  }
+
+  async retrying(signal: AbortSignal, work: () => Promise<void>): Promise<void> {
+    const { sink, metrics } = this.#parts;
+    try {
+      await this.#policy.execute(work, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      metrics.sinkError(sink.name, kindOf(error));
+      throw error instanceof MillraceError ? error : unclassified(sink.name, error);
+    }
+  }
+}

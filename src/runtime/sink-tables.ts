@@ -1,0 +1,85 @@
+import type { MillraceError } from "../core/errors.ts";
+import type { TableVersion } from "../core/schema.ts";
+import type { Sink } from "../core/sink.ts";
+import type { TableShape } from "../core/source.ts";
+import type { SinkStanding } from "./acknowledger.ts";
+import { targetsMeet } from "./errors.ts";
+import type { TableGate } from "./table-gate.ts";
+
+/** What of a sink says which tables it takes. */
+export interface TableTaker {
+  readonly sink: Sink;
+  /** Whether the sink's `tables` take this table in. */
+  readonly takes: (table: TableShape) => boolean;
+}
+
+/** Which tables each sink takes, and which of them it does not hold completely. */
+export class SinkTables {
+  readonly #gate: TableGate;
+  readonly #takers: readonly TableTaker[];
+
+  constructor(gate: TableGate, takers: readonly TableTaker[]) {
+    this.#gate = gate;
+    this.#takers = takers;
+  }
+
+  takes(sink: string, table: TableShape): boolean {
+    return this.#takers.find((taker) => taker.sink.name === sink)?.takes(table) ?? false;
+  }
+
+  /** Ids of the tables of which the sink, holding complete copies of `held`, needs one. */
+  lacking(sink: string, held: Readonly<Record<string, string>>): readonly string[] {
+    return this.#gate.tables
+      .filter((table) => {
+        const completeness = this.completeness(table);
+        return completeness !== null && held[table.id] !== completeness && this.takes(sink, table);
+      })
+      .map((table) => table.id);
+  }
+
+  /** What a sink records of a complete copy of the table as it is now; null while the table can't be read. */
+  completeness(table: TableVersion): string | null {
+    const generation = this.#gate.generation(table.id);
+    return generation === undefined ? null : completeUnder(table, generation);
+  }
+
+  /** Whether one of the sinks that take the table holds a complete copy made under this generation; also where none takes it. */
+  isHeld(tableId: string, generation: string, standings: readonly SinkStanding[]): boolean {
+    const table = this.#gate.table(tableId);
+    if (table === undefined) return false;
+    const rules = completeUnder(table, generation);
+    const takers = standings.filter(({ name }) => this.takes(name, table));
+    return takers.length === 0 || takers.some(({ tables }) => tables[tableId] === rules);
+  }
+
+  /** An error where a sink would write this table into the target of another one. */
+  meetsAnother(table: TableShape): MillraceError | null {
+    for (const { sink, takes } of this.#takers) {
+      if (!takes(table)) continue;
+      const target = sink.target(table);
+      const other = this.#gate.known.find((t) => t.id !== table.id && takes(t) && sink.target(t) === target);
+      if (other !== undefined) return targetsMeet(sink.name, other.id, table.id, target);
+    }
+    return null;
+  }
+}
+
+/** Whether a sink that recorded `held` holds the rows of this shape of the table. */
+export function isOfShape(held: string, table: TableVersion): boolean {
+  return held.startsWith(`${table.fingerprint}/`);
+}
+
+/** Whether both were recorded while the table's name stood for the same, whatever its shape was. */
+export function isOfSameGeneration(held: string, other: string): boolean {
+  return held.slice(held.indexOf("/")) === other.slice(other.indexOf("/"));
+}
+
+/** What a sink records of the same copy where the table's name stands for something else by now. */
+export function underGeneration(held: string, generation: string): string {
+  return `${held.slice(0, held.indexOf("/"))}/${generation}`;
+}
+
+/** A copy is complete for a shape of the table and for what its name stands for: a change of either asks for the rows again. */
+export function completeUnder(table: TableVersion, generation: string): string {
+  return `${table.fingerprint}/${generation}`;
+}

@@ -1,0 +1,334 @@
+import type { SinkProgress } from "../core/batch.ts";
+import { comparePositions, type Position } from "../core/position.ts";
+import type { TableVersion } from "../core/schema.ts";
+import type { Sink } from "../core/sink.ts";
+import type { StateStore } from "../core/state-store.ts";
+import type { Logger, Metrics } from "../core/telemetry.ts";
+import type { DeadLetterBox } from "./dead-letters.ts";
+import { FollowedShapes } from "./followed-shapes.ts";
+import { IncompleteKeys } from "./incomplete-keys.ts";
+import { measureStep } from "./measured-steps.ts";
+import { Netter, type Slice } from "./netting.ts";
+import { type BatchLimits, SinkQueue, type Taken } from "./sink-queue.ts";
+import { SinkSteps } from "./sink-steps.ts";
+import { isOfShape } from "./sink-tables.ts";
+import type { ChunkWork, CompareWork, RowsWork, TruncateWork } from "./work.ts";
+
+export interface WorkerParts {
+  readonly sink: Sink;
+  readonly state: StateStore;
+  readonly limits: BatchLimits;
+  /** Whether the sink takes this table, and the table is not set aside. Asked once per block and table. */
+  readonly wants: (table: TableVersion) => boolean;
+  /** Whether the configuration leaves the table out of this sink: its changes pass by. */
+  readonly leavesOut: (tableId: string) => boolean;
+  readonly deadLetters: DeadLetterBox;
+  /** Whether a whole copy of the table lies ahead for this sink, with nothing of it read yet. */
+  readonly willRead: (tableId: string) => boolean;
+  readonly onPendingKeys: () => void;
+  /** The sink no longer holds the table completely, as its shape has changed. */
+  readonly onVoid: (tableId: string) => void;
+  /** A row has a null in its key: its table is not wanted any more when this resolves. */
+  readonly onAmbiguousKey: (tableId: string, what: "null") => Promise<void>;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+}
+
+/** What became of a work: a dropped one must be done again some other time. */
+type How = "durable" | "dropped";
+
+/** What a step in flight still gets when its sink is stopped, paused or parked. */
+const STEP_GRACE_MS = 5_000;
+
+/** Works off one sink's queue: nets what waits, and turns it into steps (sink-steps.ts). */
+export class SinkWorker {
+  readonly name: string;
+  readonly queue = new SinkQueue();
+  readonly #parts: WorkerParts;
+  readonly #netter: Netter;
+  readonly #incomplete: IncompleteKeys;
+  readonly #steps: SinkSteps;
+  readonly #shapes: FollowedShapes;
+  /** Everything before it has been put into the queue. */
+  #given: Position | null = null;
+  #session = 0;
+  #busy = false;
+  /** The sink still says that it holds tables completely whose changes pass it by from now on. */
+  #isShort = false;
+
+  constructor(parts: WorkerParts) {
+    const { sink, state, deadLetters, willRead } = parts;
+    this.#parts = parts;
+    this.name = sink.name;
+    this.#netter = new Netter(sink.appends);
+    this.#steps = new SinkSteps({
+      ...parts,
+      outcome: {
+        incomplete: (writes, entries) => this.#incomplete.listEntries(writes, entries),
+        poison: (writes, entry, error) => deadLetters.add(writes, entry, error),
+      },
+      onAttempt: () => deadLetters.beginAttempt(),
+    });
+    this.#shapes = new FollowedShapes({ ...parts, schemas: state.schemas, steps: this.#steps });
+    this.#incomplete = new IncompleteKeys({
+      ...parts,
+      // Invariant: what a copy lacks that may yet count as complete, without being read, is listed.
+      willRead: (tableId) => !this.#shapes.mayCarry(tableId) && willRead(tableId),
+      sink: this.name,
+      refills: state.refills,
+      isComplete: (tableId) => this.#isComplete(tableId),
+    });
+  }
+
+  get sink(): Sink {
+    return this.#parts.sink;
+  }
+
+  /** What the sink holds; null until `begin`. */
+  get progress(): SinkProgress | null {
+    return this.#steps.progress;
+  }
+
+  /** What the sink has made durable itself: null for a new one until its first step is. */
+  get written(): SinkProgress | null {
+    return this.#steps.written;
+  }
+
+  /** Everything before it is done for this sink. */
+  get covered(): Position | null {
+    return this.#steps.covered;
+  }
+
+  /** Another number after the sink was dropped from its lane: what it was given before tells nothing of what it holds. */
+  get session(): number {
+    return this.#session;
+  }
+
+  /** True when nothing waits and nothing is in flight. */
+  get idle(): boolean {
+    return !this.#busy && this.queue.length === 0;
+  }
+
+  async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
+    this.#shapes.reopen();
+    return await this.#steps.open(lease, signal);
+  }
+
+  /**
+   * Says where the sink stands before its queue is worked. `covered` is at or behind `progress.position`. `isNew`: the
+   * sink itself does not hold this progress yet.
+   */
+  begin(progress: SinkProgress, covered: Position, isNew: boolean): void {
+    const entries = Object.entries(progress.tables);
+    const kept = entries.filter(([tableId]) => !this.#parts.leavesOut(tableId));
+    this.#isShort = kept.length < entries.length;
+    const own = this.#isShort ? { ...progress, tables: Object.fromEntries(kept) } : progress;
+    this.#steps.begin(own, isNew ? null : progress, covered);
+    this.#given = null;
+    this.#busy = false;
+    this.#shapes.begin();
+  }
+
+  /** Stores a progress that says less than the sink's own. Before `begin`. */
+  async note(progress: SinkProgress, signal: AbortSignal): Promise<void> {
+    await this.#steps.note(progress, signal);
+  }
+
+  /** Removes what no step can have written. Before `begin`. */
+  async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
+    await this.sink.expel?.(tables, version, signal);
+  }
+
+  /** Everything before `position` is in the queue; when the queue is worked off it is done for this sink. */
+  cover(position: Position): void {
+    this.#given = position;
+    this.#coverGiven();
+  }
+
+  #coverGiven(): void {
+    if (this.idle && this.#given !== null && this.#steps.covered !== null) this.#steps.cover(this.#given);
+  }
+
+  /** Drops what waits. A step in flight may still end. */
+  drop(): void {
+    this.#session++;
+    this.#given = null;
+    this.queue.clear();
+  }
+
+  /** Works the queue until aborted or until a step fails for good. A step in flight at the abort may end in time. */
+  async run(signal: AbortSignal): Promise<never> {
+    const step = new AbortController();
+    const onAbort = () => setTimeout(() => step.abort(signal.reason), STEP_GRACE_MS).unref();
+    signal.addEventListener("abort", onAbort, { once: true });
+    try {
+      return await this.#run(signal, step.signal);
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+    }
+  }
+
+  async #run(signal: AbortSignal, stepSignal: AbortSignal): Promise<never> {
+    if (this.#isShort) {
+      // Invariant: what is passed over is not covered before the sink has forgotten that it holds the table.
+      this.#busy = true;
+      await this.#steps.store({}, stepSignal);
+      this.#isShort = false;
+      this.#busy = false;
+      this.#coverGiven();
+    }
+    for (;;) {
+      await this.queue.wait(signal);
+      // The queue may have been cleared, and filled again from another place, since it woke us.
+      signal.throwIfAborted();
+      if (this.queue.length === 0) continue;
+      const taken = this.queue.take(this.#parts.limits);
+      this.#busy = true;
+      let how: How = "dropped";
+      try {
+        how = await this.#work(taken, stepSignal);
+        // Invariant: after a failure nothing is covered until the sink begins again, as what was dropped lies before.
+        this.#busy = false;
+      } finally {
+        this.queue.done(taken, how);
+      }
+      this.#coverGiven();
+    }
+  }
+
+  async #work(taken: Taken, signal: AbortSignal): Promise<How> {
+    switch (taken.kind) {
+      case "rows":
+        await this.#rows(taken.works, signal);
+        break;
+      case "chunk":
+        return await this.#chunk(taken, signal);
+      case "compare":
+        return await this.#compare(taken, signal);
+      case "truncate":
+        await this.#truncate(taken, signal);
+        break;
+      case "sweep":
+        if (!this.#parts.wants(taken.table)) break;
+        if (this.#shapes.isOutdated(taken.table)) return "dropped";
+        await this.#shapes.prepare(taken.table, signal);
+        await this.#steps.apply(
+          { kind: "sweep", table: taken.table, below: taken.below, progress: this.#steps.held },
+          signal,
+        );
+        break;
+      case "complete":
+        if (this.#shapes.isOutdated(taken.table)) return "dropped";
+        await this.#shapes.complete(taken.table, taken.rules, signal);
+        break;
+      case "carry":
+        if (this.#shapes.isOutdated(taken.table) || !this.#parts.wants(taken.table)) return "dropped";
+        return (await this.#shapes.carry(taken, signal)) ? "durable" : "dropped";
+      case "heartbeat":
+        await this.#steps.retrying(signal, () => this.sink.verify(signal));
+        if (comparePositions(this.#steps.reached, this.#steps.held.position) > 0) {
+          await this.#steps.store({ position: this.#steps.reached }, signal);
+        }
+        break;
+      default:
+        taken satisfies never;
+    }
+    return "durable";
+  }
+
+  /**
+   * Invariant 7: a sink that is further than the chunk's place, since it joined its lane there, may have deleted rows
+   * that the chunk still shows. Invariant: with each chunk the sink's position grows, so that an older copy of the sink is
+   * known by it.
+   */
+  async #chunk({ block, until }: ChunkWork, signal: AbortSignal): Promise<How> {
+    if (
+      comparePositions(this.#steps.reached, until) > 0 ||
+      block.tables.some((table) => this.#shapes.isOutdated(table))
+    ) {
+      return "dropped";
+    }
+    const { position } = this.#steps.held;
+    const reached = comparePositions(until, position) > 0 ? until : position;
+    await this.#net([{ block, from: 0, to: block.count }], null, reached, signal);
+    return "durable";
+  }
+
+  /** Invariant 7: at no other place may the sink be expected to hold just these rows. */
+  async #compare({ table, until, compare }: CompareWork, signal: AbortSignal): Promise<How> {
+    const held = this.#steps.held.tables[table.id];
+    if (comparePositions(this.#steps.reached, until) > 0 || this.#shapes.isOutdated(table)) return "dropped";
+    if (held === undefined || !isOfShape(held, table) || !this.#parts.wants(table)) return "dropped";
+    await this.#shapes.prepare(table, signal);
+    await compare(signal);
+    return "durable";
+  }
+
+  async #truncate({ table, version, record, until }: TruncateWork, signal: AbortSignal): Promise<void> {
+    if (comparePositions(until, this.#steps.reached) <= 0) return;
+    if (this.#parts.wants(table)) {
+      await this.#shapes.prepare(table, signal);
+      const progress = { ...this.#steps.held, position: until };
+      await this.#steps.apply({ kind: "truncate", table, version, record, progress }, signal);
+      this.#parts.metrics.rowsApplied(this.name, table.id, "truncate", 1);
+    }
+    this.#steps.cover(until);
+  }
+
+  async #rows(works: readonly RowsWork[], signal: AbortSignal): Promise<void> {
+    if (works[0]!.receipt !== undefined) {
+      await this.#net(
+        works.map((work) => ({ ...work, fresh: true })),
+        null,
+        this.#steps.held.position,
+        signal,
+      );
+      return;
+    }
+    const reached = this.#steps.reached;
+    // Invariant 1: what two streams both carried, or one carried twice, is netted once, whatever lies in one batch.
+    let until = reached;
+    const slices: Slice[] = [];
+    for (const work of works) {
+      slices.push(...behind(work, until));
+      const end = work.block.positionAt(work.to);
+      if (comparePositions(end, until) > 0) until = end;
+    }
+    if (comparePositions(until, reached) <= 0) return;
+    await this.#net(slices, reached, until, signal);
+    this.#steps.cover(until);
+  }
+
+  /** Nets the slices and applies what comes out, after which the sink stands at `position`; a batch without rows for this sink writes nothing. */
+  async #net(slices: readonly Slice[], since: Position | null, position: Position, signal: AbortSignal): Promise<void> {
+    if (slices.length === 0) return;
+    const netted = this.#netter.net(slices, this.#parts.wants, since, ({ id }) => this.#isComplete(id));
+    const [unkeyed] = netted.unkeyed;
+    if (unkeyed !== undefined) {
+      await this.#parts.onAmbiguousKey(unkeyed.id, "null");
+      return await this.#net(slices, since, position, signal);
+    }
+    // Invariant: a key is listed durably before the progress that passes its change is.
+    if (netted.untold.length > 0) await this.#incomplete.list(netted.untold);
+    const tables = netted.tables.filter((writes) => writes.count > 0);
+    if (tables.length === 0) return;
+    await this.#incomplete.listDoubtful(tables);
+    for (const writes of tables) await this.#shapes.prepare(writes.table, signal);
+    await this.#steps.apply({ kind: "rows", tables, progress: { ...this.#steps.held, position } }, signal);
+    measureStep(this.#parts.metrics, this.name, tables);
+    await this.#parts.deadLetters.supersede(tables);
+  }
+
+  #isComplete(tableId: string): boolean {
+    return this.#steps.held.tables[tableId] !== undefined;
+  }
+}
+
+/** The part of the work that lies at or behind `reached`: nothing, all, or its tail. */
+function behind(work: RowsWork, reached: Position): readonly Slice[] {
+  const { block, to } = work;
+  let { from } = work;
+  if (comparePositions(block.positionAt(to), reached) <= 0) return [];
+  while (from < to && comparePositions(block.positionAt(from), reached) < 0) from++;
+  return from < to ? [{ block, from, to }] : [];
+}

@@ -1,0 +1,133 @@
+import type { Lease } from "../core/state-store.ts";
+import { MillraceError, type ErrorCode, type ErrorKind, type ErrorPages } from "../core/errors.ts";
+
+export const pages: ErrorPages = {
+  MR1201: {
+    title: "The state store's URL is not understood",
+    cause: "`state` in millrace.yaml names a store that Millrace does not know. The daemon does not start.",
+    remedy:
+      "Write `state: sqlite:PATH` or `state: postgres://…`, or leave the key out: the default is `.millrace/<name>.db` beside the config file.",
+  },
+  MR1202: {
+    title: "The state file can't be opened",
+    cause:
+      "The file or its folder can't be created, read or written by this user. Without its state Millrace can't prove that nothing was lost, so it does not start.",
+    remedy:
+      "Check that the folder exists or can be created, that the file belongs to the user who runs Millrace, and that the file system is not mounted read-only. Network file systems without proper locks are not supported.",
+  },
+  MR1203: {
+    title: "There is no state yet",
+    cause:
+      "A command asked for what the daemon remembers, but the state file does not exist: the daemon never ran with this config.",
+    remedy:
+      "Start `millrace run`, or check that `name` and `state` in millrace.yaml (or `-c`) are those of the daemon.",
+  },
+  MR1204: {
+    title: "The state file is damaged",
+    cause: "SQLite finds the file corrupt. Nothing is read from it, because a wrong position would be a silent gap.",
+    remedy:
+      "Restore the file from a backup: sinks hold their own progress, so an older copy is fine as long as the source's log still reaches back to it. Without a backup move the file away: the next start begins with a first copy.",
+  },
+  MR1205: {
+    title: "The file is not a Millrace state file",
+    cause: "`state` names an existing file that another program wrote. Millrace does not touch it.",
+    remedy: "Name another path in `state`.",
+  },
+  MR1206: {
+    title: "The state was written by a newer Millrace",
+    cause:
+      "The state file has migrations that this version does not know. An older program could misread it, so it stops.",
+    remedy: "Run the version that wrote it, or a newer one.",
+  },
+  MR1207: {
+    title: "The state was written by an older Millrace",
+    cause: "A command that only reads found a state file of an older version; only the daemon brings it up to date.",
+    remedy: "Start `millrace run` once with this version, then repeat the command.",
+  },
+  MR1208: {
+    title: "The state file is locked",
+    cause: "Another process held SQLite's write lock for longer than Millrace waits. It tries again.",
+    remedy: "Look for a backup program or a shell that has the file open, and close it.",
+  },
+  MR1209: {
+    title: "The state can't be written",
+    cause:
+      "The disk is full or answers with an error. Nothing is acknowledged to the source until the state can be written again.",
+    remedy: "Make room on the disk, or look at the system's log for disk errors.",
+  },
+  MR1210: {
+    title: "The lease was taken over by another daemon",
+    cause:
+      "This process was stopped or stalled for longer than its lease, and another daemon of the same name took over. Everything it would have written is refused, and it stops.",
+    remedy: "Nothing, if the other daemon is wanted. Else stop the other one and start this one again.",
+  },
+  MR1211: {
+    title: "The state belongs to another name",
+    cause: "The state file was created by a config with another `name`. Sharing it would mix two sources' positions.",
+    remedy: "Give each name its own file in `state`, or leave the key out.",
+  },
+  MR1213: {
+    title: "Another daemon of this name is running",
+    cause: "One daemon at a time works on a source. The message names the one that holds the lease.",
+    remedy: "Use the running daemon, or stop it first. A lease whose holder is gone ends by itself within 15 seconds.",
+  },
+  MR1214: {
+    title: "The rows of a state can't be taken over",
+    cause: "An export, or a state on Postgres, holds a relation or a column that this version does not know.",
+    remedy: "Use the version that wrote it. If it was edited by hand, use an export that was not.",
+  },
+  MR1215: {
+    title: "The state's Postgres server can't be reached",
+    cause:
+      "The server of `state: postgres://…` does not answer. A running daemon tries again for as long as its lease lasts (15 " +
+      "seconds); then it stops, as another one may take its place. Nothing is acknowledged to the source meanwhile.",
+    remedy:
+      "Bring the server back, or correct the URL; then start the daemon again (a supervisor does). Nothing is lost: it goes " +
+      "on where the state and the sinks are.",
+  },
+  MR1216: {
+    title: "The state's Postgres server refuses",
+    cause:
+      "The login was refused, the database does not exist, or the role may not create or write the schema `millrace`. The " +
+      "message has the server's own words.",
+    remedy:
+      "The role needs CREATE on the database for the first start, or a schema `millrace` that it owns: " +
+      "`CREATE SCHEMA millrace AUTHORIZATION ROLE`.",
+  },
+  MR1212: {
+    title: "The state store failed",
+    cause:
+      "SQLite reported an error that Millrace does not expect. The daemon stops rather than go on without durable state.",
+    remedy: "Start the daemon again; if it comes back, report it with the number that the message gives.",
+  },
+};
+
+/** Another daemon of this name runs: the second one must not start. */
+export function leaseHeld(lease: Lease): MillraceError {
+  const seconds = Math.max(0, Math.ceil((lease.expiresAtMs - Date.now()) / 1000));
+  return stateError(
+    "MR1213",
+    `another daemon holds the lease: ${lease.holder} (for ${seconds} s, unless it renews it)`,
+  );
+}
+
+export function leaseLost(): MillraceError {
+  return stateError("MR1210", "the lease was taken over by another daemon; this one stops");
+}
+
+export interface StateErrorParts {
+  readonly kind?: ErrorKind;
+  readonly hint?: string;
+  readonly cause?: unknown;
+}
+
+export function stateError(code: ErrorCode, message: string, parts: StateErrorParts = {}): MillraceError {
+  const hint = parts.hint ?? pages[code]?.remedy;
+  return new MillraceError({
+    code,
+    kind: parts.kind ?? "fatal",
+    message,
+    hint,
+    ...(parts.cause === undefined ? {} : { cause: parts.cause }),
+  });
+}

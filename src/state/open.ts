@@ -1,0 +1,22 @@
+import type { StateStore } from "../core/state-store.ts";
+import { stateError } from "./errors.ts";
+import { openPostgres } from "./postgres/open.ts";
+import { openSqlite, type SqliteOptions } from "./sqlite/open.ts";
+
+export type OpenOptions = SqliteOptions;
+
+/** Opens the store at `sqlite:PATH` or `postgres://…`, created and brought up to date unless it is only to be read. */
+export async function openState(url: string, options: OpenOptions = {}): Promise<StateStore> {
+  if (/^postgres(ql)?:\/\//.test(url)) return await openPostgres(url, options);
+  const scheme = "sqlite:";
+  const path = url.slice(scheme.length);
+  if (!url.startsWith(scheme) || path === "")
+    throw stateError("MR1201", `the state store must be sqlite:PATH or postgres://…; this is "${schemeOf(url)}"`);
+  return openSqlite(path, options);
+}
+
+/** Only the scheme: the rest may hold a password. */
+function schemeOf(url: string): string {
+  const colon = url.indexOf(":");
+  return colon < 0 ? "a path without a scheme" : `${url.slice(0, colon)}:…`;
+}

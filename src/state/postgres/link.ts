@@ -1,0 +1,106 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { Client, type ClientConfig, type QueryResultRow } from "pg";
+import { classify } from "./errors.ts";
+
+const CONNECT_MS_MAX = 5_000;
+const ANSWER_MS_MAX = 10_000;
+const AGAIN_MS = 250;
+
+/** Whatever the role's and the database's settings say: an answer to COMMIT means that it is on disk. */
+const SETTINGS =
+  "-c synchronous_commit=on -c search_path=pg_catalog -c statement_timeout=10000 -c lock_timeout=5000 " +
+  "-c idle_in_transaction_session_timeout=15000 -c default_transaction_read_only=off -c client_min_messages=warning";
+
+export type Query = <Row extends QueryResultRow>(sql: string, values?: readonly unknown[]) => Promise<readonly Row[]>;
+
+/** The one connection to the state's server: made when first used, again after it broke; work waits for its turn. */
+export class Link {
+  readonly #config: ClientConfig;
+  #client: Promise<Client> | null = null;
+  #before: Promise<unknown> = Promise.resolve();
+  #isClosed = false;
+
+  constructor(url: string) {
+    this.#config = {
+      connectionString: withLibpqModes(url),
+      application_name: "millrace state",
+      connectionTimeoutMillis: CONNECT_MS_MAX,
+      query_timeout: ANSWER_MS_MAX,
+      keepAlive: true,
+      options: SETTINGS,
+    };
+  }
+
+  /** Several statements as one transaction; given again, whole, while its failure may pass and `until` is ahead. */
+  async transaction<T>(work: (query: Query) => Promise<T>, until = 0): Promise<T> {
+    return await this.once(async (query) => {
+      await query("BEGIN");
+      const result = await work(query);
+      await query("COMMIT");
+      return result;
+    }, until);
+  }
+
+  /** One statement; `until` as milliseconds of `performance.now`. */
+  async once<T>(work: (query: Query) => Promise<T>, until = 0): Promise<T> {
+    const turn = this.#before;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#before = promise;
+    await turn;
+    try {
+      return await this.#retried(work, until);
+    } finally {
+      resolve();
+    }
+  }
+
+  async #retried<T>(work: (query: Query) => Promise<T>, until: number): Promise<T> {
+    for (;;) {
+      try {
+        return await work(await this.#query());
+      } catch (error) {
+        const known = classify(error);
+        // The session is in the middle of something: the next work begins with another one.
+        await this.#drop();
+        if (known.kind !== "retryable" || this.#isClosed || performance.now() + AGAIN_MS >= until) throw known;
+        await sleep(AGAIN_MS);
+      }
+    }
+  }
+
+  async #query(): Promise<Query> {
+    const client = await (this.#client ??= this.#connect());
+    return async <Row extends QueryResultRow>(sql: string, values: readonly unknown[] = []) =>
+      (await client.query<Row>(sql, [...values])).rows;
+  }
+
+  async #connect(): Promise<Client> {
+    const client = new Client(this.#config);
+    // One that breaks while idle says so at its next use.
+    client.on("error", () => {});
+    await client.connect();
+    return client;
+  }
+
+  async #drop(): Promise<void> {
+    const connecting = this.#client;
+    this.#client = null;
+    const client = await connecting?.catch(() => null);
+    // Without waiting: the server may be gone.
+    client?.end().catch(() => {});
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await this.#before;
+    const connecting = this.#client;
+    this.#client = null;
+    await (await connecting)?.end();
+  }
+}
+
+/** pg reads `sslmode` in its own way unless it is told to follow libpq. */
+function withLibpqModes(url: string): string {
+  if (!/[?&]sslmode=/.test(url) || url.includes("uselibpqcompat=")) return url;
+  return `${url}&uselibpqcompat=true`;
+}

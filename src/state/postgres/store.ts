@@ -1,0 +1,309 @@
+import type { Lease, LeaseStore, StateDump, StateRow, StateStore } from "../../core/state-store.ts";
+import { leaseHeld, stateError } from "../errors.ts";
+import { newestMigration } from "../sqlite/migrate.ts";
+import { assemble } from "../sqlite/open.ts";
+import type { Link, Query } from "./link.ts";
+import { type Change, Replica } from "./replica.ts";
+
+interface StateLine {
+  readonly form: number;
+  readonly revision: string;
+  readonly lease_number: string;
+  readonly holder: string;
+  readonly expires_ms: string | null;
+  readonly alive: boolean;
+}
+
+const LINE = `SELECT form, revision, lease_number, holder, (extract(epoch from expires_at) * 1000)::bigint AS expires_ms,
+  coalesce(expires_at > clock_timestamp(), false) AS alive FROM millrace.state WHERE name = $1`;
+
+/** What a lease gives to one that does not hold it: nothing to wait for. */
+const NO_DEADLINE = 0;
+/** Work for the server ends so long before the lease does. */
+const MARGIN_MS = 1_000;
+
+/**
+ * A state on a Postgres server. Who holds the lease works on a copy (`Replica`): reads are its own, and every change is
+ * on the server, in one statement that proves the lease, before the call that made it resolves. While the server can't be
+ * reached it is tried again for as long as the lease lasts; then this process is no writer any more and everything fails.
+ * Who does not hold the lease reads the rows anew with every call, and writes only while nobody does.
+ */
+export class PostgresState implements LeaseStore {
+  readonly #link: Link;
+  readonly #name: string;
+  readonly #readOnly: boolean;
+  readonly #replica = new Replica();
+  readonly #unsent = new Map<string, Change>();
+  /** Of the lease that this process holds. */
+  #held: number | null = null;
+  #heldUntilMs = NO_DEADLINE;
+  #revision = "";
+  #sending: Promise<void> | null = null;
+  /** Counts changes that were taken, and those of them that are on the server. */
+  #taken = 0;
+  #durable = 0;
+  #failure: unknown = null;
+
+  constructor(link: Link, name: string, readOnly: boolean) {
+    this.#link = link;
+    this.#name = name;
+    this.#readOnly = readOnly;
+  }
+
+  store(): StateStore {
+    const local = assemble(this.#replica.connection);
+    const wrapped = <T extends object>(part: T): T =>
+      durable(
+        part,
+        () => this.#fresh(),
+        () => this.#flush(),
+      );
+    return {
+      lease: this,
+      source: wrapped(local.source),
+      sinks: wrapped(local.sinks),
+      schemas: wrapped(local.schemas),
+      refills: wrapped(local.refills),
+      deadLetters: wrapped(local.deadLetters),
+      reports: wrapped(local.reports),
+      comparisons: wrapped(local.comparisons),
+      dump: () => this.#dump(),
+      restore: (dump) => this.#restore(dump),
+      remove: () => this.#remove(),
+      close: async () => {
+        await this.#link.close();
+        this.#replica.close();
+      },
+    };
+  }
+
+  async acquire(
+    holder: string,
+    durationMs: number,
+    isGone: (holder: string) => boolean = () => false,
+  ): Promise<{ readonly taken: boolean; readonly lease: Lease }> {
+    const startedMs = performance.now();
+    const result = await this.#link.transaction(async (query) => {
+      const [found] = await query<StateLine>(`${LINE} FOR UPDATE`, [this.#name]);
+      if (found?.alive === true && !isGone(found.holder)) return { taken: false, lease: leaseOf(found), line: found };
+      await query(
+        `UPDATE millrace.state SET holder = $2, revision = revision + 1,
+           expires_at = clock_timestamp() + $3::bigint * interval '1 millisecond',
+           lease_number = greatest(lease_number + 1, (extract(epoch from clock_timestamp()) * 1000)::bigint)
+         WHERE name = $1`,
+        [this.#name, holder, durationMs],
+      );
+      const [line] = await query<StateLine>(LINE, [this.#name]);
+      if (line === undefined) throw stateError("MR1212", "the state's row is gone from its Postgres database");
+      this.#load(await this.#read(query, line));
+      if (line.form !== newestMigration()) await this.#rewrite(query);
+      return { taken: true, lease: leaseOf(line), line };
+    });
+    if (result.taken) {
+      this.#held = result.lease.number;
+      this.#heldUntilMs = startedMs + durationMs;
+    }
+    return { taken: result.taken, lease: result.lease };
+  }
+
+  async renew(number: number, durationMs: number): Promise<boolean> {
+    const startedMs = performance.now();
+    const rows = await this.#link.once(
+      (query) =>
+        query(
+          `UPDATE millrace.state SET expires_at = clock_timestamp() + $3::bigint * interval '1 millisecond'
+           WHERE name = $1 AND lease_number = $2 AND expires_at IS NOT NULL RETURNING 1`,
+          [this.#name, number, durationMs],
+        ),
+      this.#heldUntilMs - MARGIN_MS,
+    );
+    if (rows.length === 1) this.#heldUntilMs = startedMs + durationMs;
+    return rows.length === 1;
+  }
+
+  async release(number: number): Promise<void> {
+    const own = this.#held ?? number;
+    this.#held = null;
+    try {
+      await this.#link.once((query) =>
+        query("UPDATE millrace.state SET expires_at = NULL WHERE name = $1 AND lease_number = $2", [this.#name, own]),
+      );
+    } catch (error) {
+      // It ends by itself; what made the daemon stop is not to be hidden by it.
+      if (this.#failure === null && performance.now() < this.#heldUntilMs) throw error;
+    }
+  }
+
+  async current(): Promise<Lease | null> {
+    const [line] = await this.#link.once((query) => query<StateLine>(LINE, [this.#name]));
+    return line?.alive === true ? leaseOf(line) : null;
+  }
+
+  /** Without the lease others may have written since. */
+  async #fresh(): Promise<void> {
+    if (this.#failure !== null) throw this.#failure;
+    if (this.#held !== null) return;
+    await this.#link.transaction(async (query) => {
+      await query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ");
+      const [line] = await query<StateLine>(LINE, [this.#name]);
+      if (line === undefined) throw stateError("MR1203", `the state of ${this.#name} is gone`);
+      this.#load(await this.#read(query, line));
+      this.#revision = line.revision;
+    });
+  }
+
+  async #read(query: Query, { form, lease_number: leaseNumber }: StateLine): Promise<StateDump> {
+    const rows = await query<{ relation: string; content: string }>(
+      "SELECT relation, content FROM millrace.state_row WHERE name = $1 ORDER BY relation, number",
+      [this.#name],
+    );
+    const relations: Record<string, StateRow[]> = Object.create(null);
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- written by this store, from a row of the same type
+    for (const { relation, content } of rows) (relations[relation] ??= []).push(JSON.parse(content) as StateRow);
+    return { migration: form, leaseNumber: Number(leaseNumber), relations };
+  }
+
+  #load(dump: StateDump): void {
+    this.#replica.load(dump);
+    this.#unsent.clear();
+  }
+
+  /** Rows of an older form are replaced by those of the newest, by the first holder of a lease. */
+  async #rewrite(query: Query): Promise<void> {
+    const dump = this.#replica.connection.dump();
+    await query("DELETE FROM millrace.state_row WHERE name = $1", [this.#name]);
+    await query("UPDATE millrace.state SET form = $2 WHERE name = $1", [this.#name, dump.migration]);
+    const rows = Object.entries(dump.relations).flatMap(([relation, list]) =>
+      list.map((row) => ({ relation, number: Number(row["rowid"]), content: JSON.stringify(row) })),
+    );
+    await query("INSERT INTO millrace.state_row SELECT $1, * FROM unnest($2::text[], $3::bigint[], $4::text[])", [
+      this.#name,
+      ...columnsOf(rows),
+    ]);
+  }
+
+  /** Resolves when everything that was changed before the call is on the server. */
+  async #flush(): Promise<void> {
+    const changes = this.#replica.take();
+    for (const change of changes) this.#unsent.set(`${change.relation} ${change.number}`, change);
+    if (changes.length > 0) this.#taken++;
+    const mine = this.#taken;
+    while (this.#durable < mine) {
+      if (this.#failure !== null) throw this.#failure;
+      // Changes of several calls go together while the one before is on its way.
+      this.#sending ??= this.#send().finally(() => (this.#sending = null));
+      await this.#sending;
+    }
+  }
+
+  async #send(): Promise<void> {
+    const changes = [...this.#unsent.values()];
+    const upTo = this.#taken;
+    this.#unsent.clear();
+    try {
+      if (this.#readOnly) throw stateError("MR1202", "the state is open for reading only");
+      await this.#link.once(
+        (query) => this.#put(query, changes),
+        this.#held === null ? 0 : this.#heldUntilMs - MARGIN_MS,
+      );
+      this.#durable = upTo;
+    } catch (error) {
+      this.#durable = upTo;
+      // The copy is ahead of the server from here on. Invariant: who holds the lease does not go on with that.
+      if (this.#held !== null) this.#failure = lasting(error);
+      throw this.#failure ?? error;
+    }
+  }
+
+  async #put(query: Query, changes: readonly Change[]): Promise<void> {
+    const kept = changes.filter((change) => change.content !== null);
+    const gone = changes.filter((change) => change.content === null);
+    const [answer] = await query<{ passed: number }>(PUT, [
+      this.#name,
+      this.#held,
+      this.#held === null ? this.#revision : null,
+      ...columnsOf(kept),
+      ...columnsOf(gone).slice(0, 2),
+    ]);
+    if (answer?.passed === 1) return;
+    const [line] = await query<StateLine>(LINE, [this.#name]);
+    if (this.#held !== null)
+      throw stateError("MR1210", `lease ${this.#held} was taken over (the lease is now number ${line?.lease_number})`);
+    if (line?.alive === true) throw leaseHeld(leaseOf(line));
+    throw stateError("MR1208", "the state was changed by another process meanwhile", { kind: "retryable" });
+  }
+
+  async #dump(): Promise<StateDump> {
+    await this.#fresh();
+    const [line] = await this.#link.once((query) => query<StateLine>(LINE, [this.#name]));
+    return { ...this.#replica.connection.dump(), leaseNumber: Number(line?.lease_number ?? 0) };
+  }
+
+  async #remove(): Promise<void> {
+    const gone = await this.#link.once((query) =>
+      query("DELETE FROM millrace.state WHERE name = $1 AND lease_number = $2 RETURNING 1", [this.#name, this.#held]),
+    );
+    if (gone.length === 0) throw stateError("MR1210", `lease ${this.#held} was taken over`);
+    this.#held = null;
+  }
+
+  async #restore(dump: StateDump): Promise<void> {
+    this.#replica.replace(dump);
+    await this.#flush();
+    const [line] = await this.#link.once((query) =>
+      query<{ lease_number: string }>(
+        "UPDATE millrace.state SET lease_number = greatest(lease_number, $2) WHERE name = $1 RETURNING lease_number",
+        [this.#name, dump.leaseNumber],
+      ),
+    );
+    if (this.#held !== null) this.#held = Number(line?.lease_number ?? this.#held);
+  }
+}
+
+/** One statement, so one transaction: nothing is written without the lease or, where there is none, by two at once. */
+const PUT = `WITH held AS (
+    UPDATE millrace.state SET revision = revision + 1 WHERE name = $1
+      AND CASE WHEN $2::bigint IS NULL THEN revision = $3::bigint AND coalesce(expires_at < clock_timestamp(), true)
+          ELSE lease_number = $2 END
+    RETURNING 1
+  ), gone AS (
+    DELETE FROM millrace.state_row r USING unnest($7::text[], $8::bigint[]) AS g (relation, number)
+    WHERE r.name = $1 AND r.relation = g.relation AND r.number = g.number AND EXISTS (SELECT FROM held)
+  ), put AS (
+    INSERT INTO millrace.state_row SELECT $1, p.* FROM unnest($4::text[], $5::bigint[], $6::text[]) AS p
+    WHERE EXISTS (SELECT FROM held)
+    ON CONFLICT (name, relation, number) DO UPDATE SET content = excluded.content
+  ) SELECT count(*)::int AS passed FROM held`;
+
+function columnsOf(changes: readonly Change[]): [string[], number[], (string | null)[]] {
+  return [changes.map(({ relation }) => relation), changes.map(({ number }) => number), changes.map((c) => c.content)];
+}
+
+function leaseOf({ lease_number: number, holder, expires_ms: expires }: StateLine): Lease {
+  return { number: Number(number), holder, expiresAtMs: Number(expires ?? 0) };
+}
+
+/** It was tried for as long as the lease lasted. */
+function lasting(error: unknown): unknown {
+  const isPassing = error instanceof Error && "kind" in error && error.kind === "retryable";
+  if (!isPassing) return error;
+  return stateError("MR1215", "the state's Postgres server could not be reached for as long as the lease lasts", {
+    cause: error,
+  });
+}
+
+/** The same methods: before each the copy is made fresh, and each resolves when what it changed is durable. */
+function durable<T extends object>(part: T, fresh: () => Promise<void>, flush: () => Promise<void>): T {
+  return new Proxy(part, {
+    get(target, property) {
+      const member: unknown = Reflect.get(target, property);
+      if (typeof member !== "function") return member;
+      return async (...given: readonly unknown[]): Promise<unknown> => {
+        await fresh();
+        const result: unknown = await Reflect.apply(member, target, given);
+        await flush();
+        return result;
+      };
+    },
+  });
+}

@@ -1,0 +1,106 @@
+/** Everything in a state database as plain rows: what an export holds, and what a store elsewhere keeps. */
+import { DatabaseSync } from "node:sqlite";
+import { invariant } from "../../core/invariant.ts";
+import type { StateDump, StateRow } from "../../core/state-store.ts";
+import { stateError } from "../errors.ts";
+import { migrate, newestMigration } from "./migrate.ts";
+import { text } from "./row.ts";
+
+/** Who the state belongs to, and who works on it, is the store's own business. */
+const OWN = new Set(["migration", "store", "lease"]);
+/** Where SQLite counts the numbers that it gave out. */
+export const SEQUENCES = "sqlite_sequence";
+export const ROWID = "rowid";
+
+/** The relations that hold what is remembered. */
+export function relationsOf(database: DatabaseSync): readonly string[] {
+  const rows = database
+    .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*' ORDER BY name")
+    .all();
+  return [...rows.map((row) => text(row, "name")).filter((name) => !OWN.has(name)), SEQUENCES];
+}
+
+export function dumpOf(database: DatabaseSync, leaseNumber: number): StateDump {
+  const relations = relationsOf(database).map((name) => {
+    const rows = database
+      .prepare(`SELECT rowid AS ${ROWID}, * FROM ${quote(name)}`)
+      .all()
+      .map(plain);
+    return [name, rows] as const;
+  });
+  return { migration: newestMigration(), leaseNumber, relations: Object.fromEntries(relations) };
+}
+
+/** One row, or undefined where there is none of this number. */
+export function rowOf(database: DatabaseSync, relation: string, rowid: number): StateRow | undefined {
+  const row = database.prepare(`SELECT rowid AS ${ROWID}, * FROM ${quote(relation)} WHERE rowid = ?`).get(rowid);
+  return row === undefined ? undefined : plain(row);
+}
+
+/** Puts the rows in the place of all that is there; the dump must be of the newest form. Inside a transaction. */
+export function load(database: DatabaseSync, { relations }: StateDump): void {
+  const known = new Map(relationsOf(database).map((name) => [name, columnsOf(database, name)]));
+  for (const name of known.keys()) database.exec(`DELETE FROM ${quote(name)}`);
+  // The numbers given out come last: each insert counts.
+  const order = Object.keys(relations).toSorted((a, b) => Number(a === SEQUENCES) - Number(b === SEQUENCES));
+  for (const name of order) {
+    const columns = known.get(name);
+    if (columns === undefined) throw unreadable(`there is no relation ${JSON.stringify(name)}`);
+    if (name === SEQUENCES) database.exec(`DELETE FROM ${SEQUENCES}`);
+    for (const row of relations[name] ?? []) insert(database, name, columns, row);
+  }
+}
+
+/** The same rows in the newest form. */
+export function upgraded(dump: StateDump): StateDump {
+  if (dump.migration === newestMigration()) return dump;
+  if (dump.migration > newestMigration()) {
+    throw stateError("MR1206", `the state was written by a newer Millrace (migration ${dump.migration})`);
+  }
+  const database = new DatabaseSync(":memory:");
+  try {
+    migrate(database, "of an earlier version", dump.migration);
+    load(database, dump);
+    migrate(database, "of an earlier version");
+    return dumpOf(database, dump.leaseNumber);
+  } finally {
+    database.close();
+  }
+}
+
+function insert(database: DatabaseSync, name: string, known: ReadonlySet<string>, row: StateRow): void {
+  // An implicit rowid is a column that nobody lists; SQLite's own counters have theirs to themselves.
+  const columns = Object.keys(row).filter((column) => name !== SEQUENCES || column !== ROWID);
+  const unknown = columns.find((column) => column !== ROWID && !known.has(column));
+  if (unknown !== undefined) throw unreadable(`${name} has no column ${JSON.stringify(unknown)}`);
+  const list = columns.map(quote).join(", ");
+  const marks = columns.map(() => "?").join(", ");
+  database
+    .prepare(`INSERT INTO ${quote(name)} (${list}) VALUES (${marks})`)
+    .run(...columns.map((column) => row[column] ?? null));
+}
+
+function columnsOf(database: DatabaseSync, name: string): ReadonlySet<string> {
+  const rows = database.prepare("SELECT name FROM pragma_table_info(?)").all(name);
+  return new Set(rows.map((row) => text(row, "name")));
+}
+
+function plain(row: Readonly<Record<string, unknown>>): StateRow {
+  return Object.fromEntries(
+    Object.entries(row).map(([column, value]) => {
+      invariant(
+        value === null || typeof value === "string" || typeof value === "number",
+        "the state holds texts and integers",
+      );
+      return [column, value];
+    }),
+  );
+}
+
+function unreadable(what: string): Error {
+  return stateError("MR1214", `the rows of a state can't be taken over: ${what}`);
+}
+
+export function quote(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`;
+}

@@ -1,0 +1,53 @@
+import { MillraceError } from "../../core/errors.ts";
+import { stateError } from "../errors.ts";
+
+/** SQLite's primary result codes (sqlite.org/rescode.html); the low byte of what node:sqlite gives as `errcode`. */
+const SQLITE_PERM = 3;
+const SQLITE_BUSY = 5;
+const SQLITE_LOCKED = 6;
+const SQLITE_READONLY = 8;
+const SQLITE_IOERR = 10;
+const SQLITE_CORRUPT = 11;
+const SQLITE_FULL = 13;
+const SQLITE_CANTOPEN = 14;
+const SQLITE_NOTADB = 26;
+
+export function classify(error: unknown, path: string): unknown {
+  if (error instanceof MillraceError) return error;
+  const resultCode = resultCodeOf(error);
+  if (resultCode === undefined) return error;
+  const cause = { cause: error };
+  switch (resultCode & 0xff) {
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+      return stateError("MR1208", `the state file ${path} is locked by another process`, {
+        kind: "retryable",
+        ...cause,
+      });
+    case SQLITE_PERM:
+    case SQLITE_READONLY:
+    case SQLITE_CANTOPEN:
+      return stateError("MR1202", `the state file ${path} can't be opened for this`, cause);
+    case SQLITE_IOERR:
+    case SQLITE_FULL:
+      return stateError("MR1209", `the state file ${path} can't be written (SQLite result ${resultCode})`, {
+        kind: "retryable",
+        ...cause,
+      });
+    case SQLITE_CORRUPT:
+      return damaged(path, error);
+    case SQLITE_NOTADB:
+      return stateError("MR1205", `${path} is not a Millrace state file`, cause);
+    default:
+      return stateError("MR1212", `the state file ${path} failed with SQLite result ${resultCode}`, cause);
+  }
+}
+
+export function damaged(path: string, cause?: unknown): MillraceError {
+  return stateError("MR1204", `the state file ${path} is damaged`, { cause });
+}
+
+function resultCodeOf(error: unknown): number | undefined {
+  if (!(error instanceof Error) || !("errcode" in error)) return undefined;
+  return typeof error.errcode === "number" ? error.errcode : undefined;
+}

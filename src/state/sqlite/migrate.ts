@@ -1,0 +1,103 @@
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import type { DatabaseSync } from "node:sqlite";
+import { stateError } from "../errors.ts";
+import { integer } from "./row.ts";
+
+/** "MILR": tells SQLite files of Millrace from others. */
+const APPLICATION_ID = 0x4d49_4c52;
+const FOLDER = join("migrations", "state", "sqlite");
+
+interface Migration {
+  readonly number: number;
+  readonly name: string;
+  readonly file: string;
+}
+
+/** Applies what is missing, each file and its number in one transaction, as far as `upTo`. */
+export function migrate(database: DatabaseSync, path: string, upTo = Infinity): void {
+  const migrations = listMigrations().filter(({ number }) => number <= upTo);
+  database.exec(`PRAGMA application_id = ${APPLICATION_ID}`);
+  database.exec(
+    "CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL, applied_at TEXT NOT NULL) STRICT",
+  );
+  refuseNewer(appliedNumber(database), migrations, path);
+  for (const migration of migrations) apply(database, migration);
+}
+
+/** For a reader, which changes nothing: is the file of exactly this version? */
+export function verifyCurrent(database: DatabaseSync, path: string): void {
+  const migrations = listMigrations();
+  const applied = appliedNumber(database);
+  refuseNewer(applied, migrations, path);
+  if (applied < highest(migrations))
+    throw stateError("MR1207", `the state file ${path} was written by an older Millrace (migration ${applied})`);
+}
+
+function apply(database: DatabaseSync, { number, name, file }: Migration): void {
+  database.exec("BEGIN IMMEDIATE");
+  try {
+    // Read again under the lock: two processes may open a new file at once.
+    if (appliedNumber(database) < number) {
+      database.exec(readFileSync(file, "utf8"));
+      database
+        .prepare("INSERT INTO migration (number, name, applied_at) VALUES (?, ?, ?)")
+        .run(number, name, new Date().toISOString());
+    }
+    database.exec("COMMIT");
+  } catch (error) {
+    if (database.isTransaction) database.exec("ROLLBACK");
+    throw error;
+  }
+}
+
+/** Throws for another program's file, before anything is changed in it. */
+export function recognise(database: DatabaseSync, path: string): "ours" | "empty" {
+  const tableCount = integer(database.prepare("SELECT count(*) AS count FROM sqlite_schema").get()!, "count");
+  const id = integer(database.prepare("PRAGMA application_id").get()!, "application_id");
+  if (id === APPLICATION_ID) return tableCount > 0 ? "ours" : "empty";
+  if (id !== 0 || tableCount > 0) throw stateError("MR1205", `${path} is another program's SQLite file`);
+  return "empty";
+}
+
+function appliedNumber(database: DatabaseSync): number {
+  return integer(database.prepare("SELECT coalesce(max(number), 0) AS number FROM migration").get()!, "number");
+}
+
+function refuseNewer(applied: number, migrations: readonly Migration[], path: string): void {
+  if (applied > highest(migrations))
+    throw stateError("MR1206", `the state file ${path} was written by a newer Millrace (migration ${applied})`);
+}
+
+/** The form that this version works with. */
+export function newestMigration(): number {
+  return highest(listMigrations());
+}
+
+function highest(migrations: readonly Migration[]): number {
+  return migrations.at(-1)?.number ?? 0;
+}
+
+function listMigrations(): readonly Migration[] {
+  return migrationsIn(FOLDER);
+}
+
+/** In order; `path` inside of the installation. */
+export function migrationsIn(path: string): readonly Migration[] {
+  const folder = findFolder(import.meta.dirname, path);
+  return readdirSync(folder)
+    .flatMap((file) => {
+      const match = /^(\d{4})_([a-z0-9_]+)\.sql$/.exec(file);
+      return match === null ? [] : [{ number: Number(match[1]), name: match[2]!, file: join(folder, file) }];
+    })
+    .toSorted((a, b) => a.number - b.number);
+}
+
+/** The package's root lies above both the sources and the compiled files, at different heights. */
+function findFolder(from: string, path: string): string {
+  const folder = join(from, path);
+  if (existsSync(folder)) return folder;
+  const parent = dirname(from);
+  if (parent === from) throw new Error(`${path} is missing from the installation`);
+  return findFolder(parent, path);
+}

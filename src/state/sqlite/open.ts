@@ -1,0 +1,103 @@
+import { closeSync, existsSync, mkdirSync, openSync } from "node:fs";
+import { dirname } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import type { StateStore } from "../../core/state-store.ts";
+import { stateError } from "../errors.ts";
+import { SqliteComparisons } from "./comparisons.ts";
+import { Connection } from "./connection.ts";
+import { SqliteDeadLetters } from "./dead-letters.ts";
+import { classify, damaged } from "./errors.ts";
+import { SqliteLease } from "./lease.ts";
+import { migrate, recognise, verifyCurrent } from "./migrate.ts";
+import { SqliteRefills } from "./refills.ts";
+import { SqliteReports } from "./reports.ts";
+import { text } from "./row.ts";
+import { SqliteSchemas } from "./schemas.ts";
+import { SqliteSinks } from "./sinks.ts";
+import { SqliteSource } from "./source.ts";
+
+/** Another process writes for milliseconds at most; calls block this one, so the wait is short. */
+const BUSY_TIMEOUT_MS = 2000;
+
+export interface SqliteOptions {
+  /** The name of the configuration; a file that belongs to another one is refused. */
+  readonly name?: string;
+  /** For commands beside a running daemon: creates and migrates nothing. */
+  readonly readOnly?: boolean;
+}
+
+export function openSqlite(path: string, options: SqliteOptions): StateStore {
+  const readOnly = options.readOnly ?? false;
+  if (readOnly && !existsSync(path)) throw stateError("MR1203", `there is no state file ${path}`);
+  if (!readOnly) createFile(path);
+  const database = openDatabase(path, readOnly);
+  try {
+    const found = recognise(database, path);
+    verifyIntegrity(database, path);
+    if (readOnly) {
+      if (found === "empty") throw stateError("MR1203", `the state file ${path} is empty`);
+      verifyCurrent(database, path);
+    } else {
+      configure(database);
+      migrate(database, path);
+    }
+    if (options.name !== undefined) claimName(database, path, options.name, readOnly);
+    return assemble(new Connection(database, path));
+  } catch (error) {
+    database.close();
+    throw classify(error, path);
+  }
+}
+
+export function assemble(connection: Connection): StateStore {
+  const sinks = new SqliteSinks(connection);
+  return {
+    lease: new SqliteLease(connection),
+    source: new SqliteSource(connection, sinks),
+    sinks,
+    schemas: new SqliteSchemas(connection),
+    refills: new SqliteRefills(connection),
+    deadLetters: new SqliteDeadLetters(connection),
+    reports: new SqliteReports(connection),
+    comparisons: new SqliteComparisons(connection),
+    dump: async () => connection.dump(),
+    restore: async (dump) => connection.restore(dump),
+    remove: async () => connection.remove(),
+    close: async () => connection.close(),
+  };
+}
+
+/** Dead letters hold rows of the source: nobody else may read them. SQLite gives its side files the same mode. */
+function createFile(path: string): void {
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    closeSync(openSync(path, "a", 0o600));
+  } catch (error) {
+    throw stateError("MR1202", `the state file ${path} can't be created or written`, { cause: error });
+  }
+}
+
+function openDatabase(path: string, readOnly: boolean): DatabaseSync {
+  try {
+    return new DatabaseSync(path, { readOnly, timeout: BUSY_TIMEOUT_MS });
+  } catch (error) {
+    throw classify(error, path);
+  }
+}
+
+/** FULL: in WAL mode each commit is synced. Everything acknowledged to the source rests on it. */
+function configure(database: DatabaseSync): void {
+  database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON");
+}
+
+function verifyIntegrity(database: DatabaseSync, path: string): void {
+  const row = database.prepare("PRAGMA quick_check(1)").get();
+  if (row?.["quick_check"] !== "ok") throw damaged(path);
+}
+
+function claimName(database: DatabaseSync, path: string, name: string, readOnly: boolean): void {
+  if (!readOnly) database.prepare("INSERT INTO store (one, name) VALUES (1, ?) ON CONFLICT DO NOTHING").run(name);
+  const row = database.prepare("SELECT name FROM store").get();
+  if (row !== undefined && text(row, "name") !== name)
+    throw stateError("MR1211", `the state file ${path} belongs to "${text(row, "name")}", not to "${name}"`);
+}

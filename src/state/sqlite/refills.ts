@@ -1,0 +1,237 @@
+import type { StatementSync } from "node:sqlite";
+import { invariant } from "../../core/invariant.ts";
+import type { KeyText } from "../../core/source.ts";
+import { serializePosition } from "../../core/position.ts";
+import type { PendingKey, Refill, RefillProgress, RefillStore } from "../../core/state-store.ts";
+import type { Connection } from "./connection.ts";
+import { integer, isTexts, positionOrNull, stored, storedOrNull, text, textOrNull, word, type Row } from "./row.ts";
+
+/** Finished refills are kept for `snapshot list`, the newest of them. */
+const FINISHED_COUNT_MAX = 1000;
+
+const COLUMNS = `id, sink, table_id, scope, condition, reason, needed, state, attempt, rules, sweep_below, cursor, held,
+  rows_done, chunks_done, resumed_count, created_at, started_at, ended_at`;
+const UNFINISHED = "state IN ('waiting', 'running')";
+
+/** Has the unfinished refills that the condition names begin again from the first key. */
+export function voidRefills(condition: string): string {
+  return `UPDATE refill SET state = 'waiting', attempt = attempt + 1, rules = NULL, sweep_below = NULL, cursor = NULL,
+      held = NULL, rows_done = 0, chunks_done = 0, resumed_count = 0, started_at = NULL
+    WHERE ${condition} AND ${UNFINISHED}`;
+}
+
+export class SqliteRefills implements RefillStore {
+  readonly #connection: Connection;
+  readonly #statements: Statements;
+
+  constructor(connection: Connection) {
+    this.#connection = connection;
+    this.#statements = prepare(connection);
+  }
+
+  async add(refill: Parameters<RefillStore["add"]>[0]): Promise<Refill> {
+    const { tableId: table, sink, scope, reason } = refill;
+    const needed = refill.needed === true ? 1 : 0;
+    const condition = scope.kind === "where" ? scope.where : null;
+    return this.#connection.write(() => {
+      const same = this.#statements.unfinishedOf.get({ table, sink, scope: scope.kind, condition });
+      if (same !== undefined) {
+        const id = integer(same, "id");
+        this.#statements.need.run({ id, needed });
+        return this.#read(id);
+      }
+      const created = now();
+      const row = this.#statements.insert.get({ table, sink, scope: scope.kind, condition, reason, needed, created })!;
+      this.#statements.prune.run({ keep: FINISHED_COUNT_MAX });
+      return this.#read(integer(row, "id"));
+    });
+  }
+
+  async list(all = false): Promise<readonly Refill[]> {
+    const statement = all ? this.#statements.all : this.#statements.unfinished;
+    return this.#connection.read(() => statement.all().map(refillOf));
+  }
+
+  async advance(progress: readonly RefillProgress[]): Promise<void> {
+    if (progress.length === 0) return;
+    this.#connection.write(() => {
+      for (const one of progress) this.#statements.advance.run({ ...stateOf(one), at: now() });
+    });
+  }
+
+  async finish(progress: RefillProgress): Promise<boolean> {
+    const { id, attempt, rowsDone: rows, chunksDone: chunks } = progress;
+    return this.#change(this.#statements.finish, { id, attempt, rows, chunks, at: now() });
+  }
+
+  async cancel(id: number, evenNeeded = false): Promise<boolean> {
+    return this.#change(this.#statements.cancel, { id, even: evenNeeded ? 1 : 0, at: now() });
+  }
+
+  async restart(id: number): Promise<void> {
+    this.#change(this.#statements.restart, { id });
+  }
+
+  /**
+   * A key that is listed already gets a new number: whoever has just read it for the old number removes that one only,
+   * and the key is read again for what came since.
+   */
+  async addKeys(sink: string, tableId: string, keys: readonly KeyText[], shape = ""): Promise<void> {
+    if (keys.length === 0) return;
+    this.#connection.write(() => {
+      for (const k of keys) this.#statements.addKey.run({ sink, table: tableId, key: JSON.stringify(k), shape });
+    });
+  }
+
+  async keys(
+    sinks: readonly string[],
+    tableIds: readonly string[] | null,
+    limit: number,
+  ): Promise<readonly PendingKey[]> {
+    const tables = tableIds === null ? null : JSON.stringify(tableIds);
+    const parameters = { sinks: JSON.stringify(sinks), tables, limit };
+    return this.#connection.read(() => this.#statements.keys.all(parameters).map(pendingKey));
+  }
+
+  async removeKeys(ids: readonly number[]): Promise<void> {
+    if (ids.length === 0) return;
+    this.#connection.write(() => {
+      for (const id of ids) this.#statements.removeKey.run({ id });
+    });
+  }
+
+  async listed(sink: string, tableId: string, keys: readonly KeyText[]): Promise<ReadonlySet<number>> {
+    return this.#connection.read(() => {
+      const found = new Set<number>();
+      for (const [i, k] of keys.entries()) {
+        const parameters = { sink, table: tableId, key: JSON.stringify(k) };
+        if (this.#statements.isListed.get(parameters) !== undefined) found.add(i);
+      }
+      return found;
+    });
+  }
+
+  async countKeys(): Promise<number> {
+    return this.#connection.read(() => integer(this.#statements.countKeys.get()!, "count"));
+  }
+
+  /** False when the refill was not there in a state that the change applies to (cancelled meanwhile, for example). */
+  #change(statement: StatementSync, parameters: Record<string, string | number>): boolean {
+    return this.#connection.write(() => statement.run(parameters).changes === 1);
+  }
+
+  #read(id: number): Refill {
+    const row = this.#statements.get.get({ id });
+    invariant(row !== undefined, `refill ${id} exists`);
+    return refillOf(row);
+  }
+}
+
+type Statements = ReturnType<typeof prepare>;
+
+function prepare(connection: Connection) {
+  return {
+    get: connection.prepare(`SELECT ${COLUMNS} FROM refill WHERE id = :id`),
+    all: connection.prepare(`SELECT ${COLUMNS} FROM refill ORDER BY id`),
+    unfinished: connection.prepare(`SELECT ${COLUMNS} FROM refill WHERE ${UNFINISHED} ORDER BY id`),
+    unfinishedOf: connection.prepare(
+      `SELECT ${COLUMNS} FROM refill
+       WHERE ${UNFINISHED} AND table_id = :table AND sink = :sink AND scope = :scope AND condition IS :condition
+       ORDER BY id`,
+    ),
+    need: connection.prepare("UPDATE refill SET needed = max(needed, :needed) WHERE id = :id"),
+    insert: connection.prepare(
+      `INSERT INTO refill (sink, table_id, scope, condition, reason, needed, created_at)
+       VALUES (:sink, :table, :scope, :condition, :reason, :needed, :created) RETURNING id`,
+    ),
+    prune: connection.prepare(
+      `DELETE FROM refill WHERE state IN ('done', 'cancelled') AND id <= (
+         SELECT id FROM refill WHERE state IN ('done', 'cancelled') ORDER BY id DESC LIMIT 1 OFFSET :keep)`,
+    ),
+    advance: connection.prepare(
+      `UPDATE refill SET state = 'running', rules = :rules, sweep_below = :sweep, cursor = :cursor, held = :held,
+         rows_done = :rows, chunks_done = :chunks, resumed_count = :resumed, started_at = coalesce(started_at, :at)
+       WHERE id = :id AND attempt = :attempt AND ${UNFINISHED}`,
+    ),
+    finish: connection.prepare(
+      `UPDATE refill SET state = 'done', rows_done = :rows, chunks_done = :chunks, ended_at = :at,
+         started_at = coalesce(started_at, :at)
+       WHERE id = :id AND attempt = :attempt AND ${UNFINISHED}`,
+    ),
+    cancel: connection.prepare(
+      `UPDATE refill SET state = 'cancelled', ended_at = :at
+       WHERE id = :id AND (needed = 0 OR :even = 1) AND ${UNFINISHED}`,
+    ),
+    restart: connection.prepare(voidRefills("id = :id")),
+    addKey: connection.prepare(
+      "INSERT OR REPLACE INTO pending_key (sink, table_id, key, shape) VALUES (:sink, :table, :key, :shape)",
+    ),
+    keys: connection.prepare(
+      `SELECT id, sink, table_id, key, shape FROM pending_key
+       WHERE sink IN (SELECT value FROM json_each(:sinks)) 
+         AND (:tables IS NULL OR table_id IN (SELECT value FROM json_each(:tables)))
+       ORDER BY id LIMIT :limit`,
+    ),
+    isListed: connection.prepare("SELECT 1 FROM pending_key WHERE sink = :sink AND table_id = :table AND key = :key"),
+    removeKey: connection.prepare("DELETE FROM pending_key WHERE id = :id"),
+    countKeys: connection.prepare("SELECT count(*) AS count FROM pending_key"),
+  };
+}
+
+function refillOf(row: Row): Refill {
+  const sweepBelow = textOrNull(row, "sweep_below");
+  return {
+    id: integer(row, "id"),
+    tableId: text(row, "table_id"),
+    sink: text(row, "sink"),
+    scope: scopeOf(row),
+    reason: text(row, "reason"),
+    needed: integer(row, "needed") === 1,
+    state: word(row, "state", ["waiting", "running", "done", "cancelled"]),
+    attempt: integer(row, "attempt"),
+    rules: textOrNull(row, "rules"),
+    sweepBelow: sweepBelow === null ? null : BigInt(sweepBelow),
+    cursor: storedOrNull(row, "cursor", isTexts),
+    held: positionOrNull(row, "held"),
+    rowsDone: integer(row, "rows_done"),
+    chunksDone: integer(row, "chunks_done"),
+    resumedCount: integer(row, "resumed_count"),
+    createdAt: text(row, "created_at"),
+    startedAt: textOrNull(row, "started_at"),
+    endedAt: textOrNull(row, "ended_at"),
+  };
+}
+
+function stateOf(progress: RefillProgress) {
+  const { id, attempt, rules, sweepBelow, cursor, held, rowsDone, chunksDone, resumedCount } = progress;
+  return {
+    id,
+    attempt,
+    rules,
+    sweep: sweepBelow === null ? null : String(sweepBelow),
+    cursor: cursor === null ? null : JSON.stringify(cursor),
+    held: held === null ? null : serializePosition(held),
+    rows: rowsDone,
+    chunks: chunksDone,
+    resumed: resumedCount,
+  };
+}
+
+function now(): string {
+  return new Date().toISOString();
+}
+
+function scopeOf(row: Row): Refill["scope"] {
+  const kind = word(row, "scope", ["table", "where", "differences"]);
+  return kind === "where" ? { kind, where: text(row, "condition") } : { kind };
+}
+
+function pendingKey(row: Row): PendingKey {
+  return {
+    id: integer(row, "id"),
+    sink: text(row, "sink"),
+    tableId: text(row, "table_id"),
+    key: stored(row, "key", isTexts),
+    shape: text(row, "shape"),
+  };
+}

@@ -1,0 +1,158 @@
+/** What went wrong with TLS, and its fix: told apart by the code of Node or OpenSSL. The fixes name the keys of tls-options. */
+import { isIP } from "node:net";
+import { connect, type ConnectionOptions } from "node:tls";
+
+export interface TlsFailure {
+  readonly what: string;
+  readonly fix: string;
+}
+
+const HANDSHAKE_TIMEOUT_MS = 3_000;
+/** A refusal takes one way over the network after the handshake. */
+const REFUSAL_MS = 500;
+
+export const NO_TLS: TlsFailure = {
+  what: "the server does not speak TLS on this port",
+  fix: "Correct the port in `url`; or, where the network is trusted, use the scheme without the s.",
+};
+const OWN_WANTED: TlsFailure = {
+  what: "the server wants a client certificate",
+  fix: "Name a certificate that the server's authority has signed, and its private key, in `cert` and `certKey`.",
+};
+const OWN_REFUSED: TlsFailure = {
+  what: "the server does not accept the client's certificate",
+  fix: "Name a valid certificate that the server's authority has signed, and its private key, in `cert` and `certKey`.",
+};
+export const TLS_ALONE: TlsFailure = {
+  what: "the server speaks TLS alone on this port",
+  fix: "Use https:// or rediss:// in `url`; with an authority of your own name its PEM file in `ca`.",
+};
+
+/** By code, why a server's certificate is not taken; the fixes are the connector's own. */
+export function certificateFailures(fixes: {
+  readonly untrusted: string;
+  readonly expired: string;
+  readonly otherName: string;
+}): Readonly<Record<string, TlsFailure>> {
+  const untrusted = {
+    what: "the server's certificate is not signed by an authority that is trusted",
+    fix: fixes.untrusted,
+  };
+  return {
+    DEPTH_ZERO_SELF_SIGNED_CERT: untrusted,
+    SELF_SIGNED_CERT_IN_CHAIN: untrusted,
+    UNABLE_TO_GET_ISSUER_CERT: untrusted,
+    UNABLE_TO_GET_ISSUER_CERT_LOCALLY: untrusted,
+    UNABLE_TO_VERIFY_LEAF_SIGNATURE: untrusted,
+    CERT_SIGNATURE_FAILURE: untrusted,
+    CERT_HAS_EXPIRED: { what: "the server's certificate has expired", fix: fixes.expired },
+    CERT_NOT_YET_VALID: {
+      what: "the server's certificate is not valid yet",
+      fix: "Compare the clocks of this machine and of the server with the certificate's dates.",
+    },
+    ERR_TLS_CERT_ALTNAME_INVALID: {
+      what: "the server's certificate is for another name than the url's host",
+      fix: fixes.otherName,
+    },
+  };
+}
+
+const FAILURES: Readonly<Record<string, TlsFailure>> = {
+  ...certificateFailures({
+    untrusted: "Name the PEM file of the authority that signed it in `ca` (a self-signed certificate is its own).",
+    expired: "Renew the certificate on the server.",
+    otherName: "Name the server in `url` as its certificate does, or give the certificate's name in `serverName`.",
+  }),
+  ERR_SSL_WRONG_VERSION_NUMBER: NO_TLS,
+  ERR_SSL_PACKET_LENGTH_TOO_LONG: NO_TLS,
+  ERR_SSL_HTTP_REQUEST: NO_TLS,
+  ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: OWN_WANTED,
+  ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE: {
+    what: "the server and this machine can't agree on TLS, or it wants a client certificate",
+    fix: "Name a certificate that the server's authority has signed in `cert` and `certKey`; look at the protocols and ciphers that the server allows.",
+  },
+  ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: OWN_REFUSED,
+  ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: OWN_REFUSED,
+  ERR_SSL_SSLV3_ALERT_CERTIFICATE_EXPIRED: OWN_REFUSED,
+  ERR_SSL_SSLV3_ALERT_CERTIFICATE_UNKNOWN: OWN_REFUSED,
+  "ERR_SSL_SSL/TLS_ALERT_BAD_CERTIFICATE": OWN_REFUSED,
+  "ERR_SSL_SSL/TLS_ALERT_CERTIFICATE_EXPIRED": OWN_REFUSED,
+  "ERR_SSL_SSL/TLS_ALERT_CERTIFICATE_UNKNOWN": OWN_REFUSED,
+};
+const OTHER = /^(ERR_TLS|ERR_SSL|ERR_OSSL|CERT_|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|HOSTNAME_MISMATCH)/;
+
+/** Whether a code of Node or OpenSSL speaks of TLS. */
+export function isTlsCode(code: string): boolean {
+  return OTHER.test(code);
+}
+
+/** What a code of Node or OpenSSL means; undefined where it is none of TLS. */
+export function tlsFailure(code: string): TlsFailure | undefined {
+  const known = FAILURES[code];
+  if (known !== undefined || !isTlsCode(code)) return known;
+  return { what: code, fix: "Check `ca`, `cert`, `certKey` and `serverName`, and the server's TLS settings." };
+}
+
+/** The sentences that stand for Node's codes where a driver keeps nothing else: OpenSSL's x509_txt.c, Node's tls.js. */
+const SENTENCES: readonly (readonly [RegExp, string])[] = [
+  [/altnames/, "ERR_TLS_CERT_ALTNAME_INVALID"],
+  [/certificate has expired/, "CERT_HAS_EXPIRED"],
+  [/certificate is not yet valid/, "CERT_NOT_YET_VALID"],
+  [/self.signed certificate in certificate chain/, "SELF_SIGNED_CERT_IN_CHAIN"],
+  [/self.signed certificate/, "DEPTH_ZERO_SELF_SIGNED_CERT"],
+  [/unable to verify the first certificate/, "UNABLE_TO_VERIFY_LEAF_SIGNATURE"],
+  [/unable to get (local )?issuer certificate/, "UNABLE_TO_GET_ISSUER_CERT"],
+  [/certificate signature failure/, "CERT_SIGNATURE_FAILURE"],
+];
+
+/** The code that Node had given the error with this message; undefined where it is none of TLS. */
+export function tlsCodeOf(message: string): string | undefined {
+  // `…:error:0A00010B:SSL routines:tls_validate_record_header:wrong version number:…`
+  const reason = /:SSL routines:[^:]*:([^:]+)/.exec(message)?.[1];
+  if (reason !== undefined) return `ERR_SSL_${reason.trim().toUpperCase().replaceAll(" ", "_")}`;
+  return SENTENCES.find(([pattern]) => pattern.test(message))?.[1];
+}
+
+export interface Handshake {
+  /** Whether the server spoke TLS, be it to refuse us. */
+  readonly spoke: boolean;
+  /** Of the failure, or of the refusal that came after the handshake (TLS 1.3 looks at client certificates then). */
+  readonly code: string | undefined;
+}
+
+/** Makes a connection of its own and sends nothing: asked after a connection that ended without a reason. */
+export async function tryHandshake(
+  address: { readonly host: string; readonly port: number },
+  options: ConnectionOptions,
+  signal: AbortSignal,
+): Promise<Handshake> {
+  const either = AbortSignal.any([signal, AbortSignal.timeout(HANDSHAKE_TIMEOUT_MS)]);
+  const name = isIP(address.host) === 0 ? { servername: address.host } : {};
+  const socket = connect({ ...address, ...name, ...options });
+  let spoke = false;
+  let refusal: NodeJS.Timeout | undefined;
+  try {
+    return await new Promise<Handshake>((resolve) => {
+      const end = (code?: string): void => resolve({ spoke, code });
+      either.addEventListener("abort", () => end(), { once: true });
+      socket.once("secureConnect", () => {
+        spoke = true;
+        refusal = setTimeout(end, REFUSAL_MS);
+      });
+      socket.once("error", (error) => {
+        const code = codeOf(error);
+        // An alert is an answer in TLS; a plain server's words are not.
+        spoke ||= code.includes("_ALERT_");
+        end(code);
+      });
+      socket.once("close", () => end());
+    });
+  } finally {
+    clearTimeout(refusal);
+    socket.destroy();
+  }
+}
+
+export function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error ? String(error.code) : "unknown";
+}

@@ -1,0 +1,34 @@
+/** The keys of the configuration that every connector with TLS of ours has. */
+import { resolve } from "node:path";
+import * as z from "zod";
+import type { TlsSettings } from "./options.ts";
+
+/** `servers`: which ones speak TLS, as in "an https://". */
+export function tlsKeys(servers: string) {
+  return {
+    ca: z
+      .string()
+      .optional()
+      .describe(`PEM file with the certificate authority of ${servers} server, in place of those that Node trusts.`),
+    cert: z.string().optional().describe("PEM file with the certificate that is shown to a server that asks for one."),
+    certKey: z.string().optional().describe("PEM file with the private key of `cert`, without a passphrase."),
+    serverName: z
+      .string()
+      .min(1)
+      .optional()
+      .describe("The name that the server's certificate is for, where it is not the url's host."),
+  };
+}
+
+interface TlsInput {
+  readonly ca?: string | undefined;
+  readonly cert?: string | undefined;
+  readonly certKey?: string | undefined;
+  readonly serverName?: string | undefined;
+}
+
+/** Paths are relative to the configuration's folder. */
+export function tlsSettings({ ca, cert, certKey, serverName }: TlsInput, folder: string): TlsSettings {
+  const pathOf = (path: string | undefined) => (path === undefined ? undefined : resolve(folder, path));
+  return { ca: pathOf(ca), cert: pathOf(cert), certKey: pathOf(certKey), serverName };
+}

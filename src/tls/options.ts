@@ -1,0 +1,117 @@
+/**
+ * TLS of connections whose address has a scheme for it (https://, rediss://): what the configuration adds to the address.
+ * Every connector with such addresses has these keys.
+ */
+import { X509Certificate } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { isIP } from "node:net";
+import { checkServerIdentity, type ConnectionOptions, createSecureContext } from "node:tls";
+import { codeOf, type TlsFailure } from "./failure.ts";
+
+/** As configured; the first three are paths of PEM files. */
+export interface TlsSettings {
+  /** Authorities that are trusted in place of Node's own. */
+  readonly ca: string | undefined;
+  /** The certificate that is shown to a server that asks for one, and its private key. */
+  readonly cert: string | undefined;
+  readonly certKey: string | undefined;
+  /** The name that the server's certificate must be for, where it is not the address' host. */
+  readonly serverName: string | undefined;
+}
+
+/** Keys, or the files that they name, can't be used. The message names the keys, never contents. */
+export class UnusableTls extends Error implements TlsFailure {
+  readonly what: string;
+  readonly fix: string;
+
+  constructor(what: string, fix: string, cause?: unknown) {
+    super(what, { cause });
+    this.what = what;
+    this.fix = fix;
+  }
+}
+
+/** `encrypted`: whether the address asks for TLS. */
+export function tlsOptions(settings: TlsSettings, encrypted: boolean): ConnectionOptions {
+  if (!encrypted) return refuseKeys(settings);
+  const { ca, cert, certKey, serverName } = settings;
+  if ((cert === undefined) !== (certKey === undefined)) {
+    const [named, other] = cert === undefined ? ["certKey", "cert"] : ["cert", "certKey"];
+    throw new UnusableTls(
+      `\`${named}\` is given without \`${other}\``,
+      "Give both: `cert` and the private key that belongs to it, `certKey`; or neither.",
+    );
+  }
+  const options: ConnectionOptions = {
+    rejectUnauthorized: true,
+    ...(ca === undefined ? {} : { ca: readCertificates(ca, "ca") }),
+    ...(cert === undefined ? {} : { cert: readCertificates(cert, "cert") }),
+    ...(certKey === undefined ? {} : { key: readPem(certKey, "certKey") }),
+    ...(serverName === undefined ? {} : named(serverName)),
+  };
+  if (cert !== undefined) refuseStrangers(options);
+  return options;
+}
+
+function named(serverName: string): ConnectionOptions {
+  return {
+    // What is asked for in the handshake may not be an address (RFC 6066).
+    ...(isIP(serverName) === 0 ? { servername: serverName } : {}),
+    checkServerIdentity: (_host, certificate) => checkServerIdentity(serverName, certificate),
+  };
+}
+
+/** Whoever names an authority wants to be encrypted. */
+function refuseKeys(settings: TlsSettings): ConnectionOptions {
+  for (const key of ["ca", "cert", "certKey", "serverName"] as const) {
+    if (settings[key] === undefined) continue;
+    throw new UnusableTls(
+      `\`${key}\` is given, but \`url\` does not ask for TLS`,
+      `Use https:// or rediss:// in \`url\`, or take \`${key}\` out.`,
+    );
+  }
+  return {};
+}
+
+function refuseStrangers(options: ConnectionOptions): void {
+  try {
+    createSecureContext(options);
+  } catch (error) {
+    throw new UnusableTls(
+      "`cert` and `certKey` can't be used together",
+      "Name the PEM files of one certificate and of its own private key, without a passphrase.",
+      withoutText(error),
+    );
+  }
+}
+
+function readCertificates(path: string, key: string): Buffer {
+  const pem = readPem(path, key);
+  try {
+    // OpenSSL passes over what it can't read in a list of authorities: the file would count as empty.
+    void new X509Certificate(pem);
+  } catch (error) {
+    throw new UnusableTls(
+      `the file that \`${key}\` names holds no certificate: ${path}`,
+      "Name a PEM file (it begins with -----BEGIN CERTIFICATE-----).",
+      withoutText(error),
+    );
+  }
+  return pem;
+}
+
+function readPem(path: string, key: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    throw new UnusableTls(
+      `the file that \`${key}\` names can't be read (${codeOf(error)}): ${path}`,
+      "Correct the path, which is relative to the configuration file, or the file's permissions.",
+    );
+  }
+}
+
+/** The reason by its code alone. */
+function withoutText(error: unknown): Error {
+  return new Error(codeOf(error));
+}

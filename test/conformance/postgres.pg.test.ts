@@ -1,0 +1,155 @@
+import { afterAll } from "vitest";
+import { DEFAULT_FORM, type TargetForm } from "../../connectors/postgres/sink/form.ts";
+import { PostgresSink } from "../../connectors/postgres/sink/sink.ts";
+import { parsePostgresUrl } from "../../connectors/postgres/url.ts";
+import type { TableVersion } from "../../src/core/schema.ts";
+import { tableVersion } from "../support/blocks.ts";
+import { type Kept, liveRows } from "../support/compare/live-rows.ts";
+import type { FreshDatabase } from "../support/services.ts";
+import { freshDatabase } from "../support/services.ts";
+import { sinkConformance, type SinkTarget } from "./sink.ts";
+
+const SOFT: TargetForm = { deletes: "soft", mode: "mirror" };
+const HISTORY: TargetForm = { deletes: "hard", mode: "history" };
+
+const quote = (name: string): string => `"${name.replaceAll('"', '""')}"`;
+
+const strict = tableVersion({
+  table: "strict",
+  columns: [
+    ["id", "integer"],
+    ["n", "smallint"],
+  ],
+  key: ["id"],
+});
+
+for (const form of [DEFAULT_FORM, SOFT, HISTORY]) {
+  sinkConformance({
+    name: ["postgres", keptIn(form)].join(" ").trim(),
+    form,
+    transactional: true,
+    target: () => targetOf(form),
+    refusal: () => ({
+      table: strict,
+      good: (i) => [`${i}`, "7"],
+      bad: (i) => [`${i}`, "70000"],
+    }),
+  });
+}
+
+type Cell = string | null;
+
+function keptIn(form: TargetForm): Kept | undefined {
+  if (form.mode === "history") return "history";
+  return form.deletes === "soft" ? "soft" : undefined;
+}
+
+const nameOf = (table: TableVersion): string => `${quote(table.schema)}.${quote(table.table)}`;
+const keyOf = (table: TableVersion): string[] => table.key.map((i) => quote(table.columns[i]!.name));
+const textsOf = (table: TableVersion): string => table.columns.map(({ name }) => `${quote(name)}::text`).join(", ");
+
+/** Emptied between tests, which is faster than another database. */
+const shared = new Map<TargetForm, FreshDatabase>();
+
+afterAll(async () => {
+  for (const database of shared.values()) await database[Symbol.asyncDispose]();
+});
+
+async function targetOf(form: TargetForm): Promise<SinkTarget> {
+  const database = shared.get(form) ?? (await freshDatabase());
+  shared.set(form, database);
+  const target = targetIn(database, form);
+  return { ...target, [Symbol.asyncDispose]: () => target.wipe() };
+}
+
+function targetIn(database: FreshDatabase, form: TargetForm): SinkTarget {
+  const address = parsePostgresUrl(database.url);
+  return {
+    makeSink: (other = form) =>
+      new PostgresSink({ name: "replica", progressName: "shop/replica", address, schema: undefined, form: other }),
+
+    async readMarked(table) {
+      const { rows } = await database.query<{
+        version: string;
+        us: string;
+        deleted: boolean;
+        cells: (string | null)[];
+      }>(
+        `select _millrace_version as version, (extract(epoch from _millrace_commit_time) * 1000000)::bigint as us,
+           _millrace_deleted as deleted, array[${textsOf(table)}] as cells
+         from ${nameOf(table)} order by ${keyOf(table).join(", ")}`,
+      );
+      return rows.map(({ version, us, deleted, cells }) => ({
+        version: BigInt(version),
+        commitTimeUs: BigInt(us),
+        isDeleted: deleted,
+        cells,
+      }));
+    },
+
+    async readRows(table) {
+      await database.query("set timezone = 'UTC'; set datestyle = 'ISO'; set intervalstyle = 'postgres'");
+      const exists = await database.query(
+        "select 1 from pg_class c join pg_namespace n on n.oid = relnamespace where nspname = $1 and relname = $2",
+        [table.schema, table.table],
+      );
+      if (exists.rows.length === 0) return [];
+      // format() prints as the output function does.
+      const cells = table.columns.map(
+        ({ name }, i) => `case when ${quote(name)} is not null then format('%s', ${quote(name)}) end as "c${i}"`,
+      );
+      const { rows } = await database.query<Record<string, string | null>>(
+        `select _millrace_version as version, ${cells.join(", ")} from ${liveRows(nameOf(table), keyOf(table), keptIn(form))}`,
+      );
+      return rows.map((row) => ({
+        version: BigInt(row["version"] ?? -1),
+        cells: table.columns.map((_, i) => row[`c${i}`] ?? null),
+      }));
+    },
+
+    async readHistory(table) {
+      const { rows } = await database.query<{
+        version: string;
+        at: string;
+        op: string;
+        unchanged: string[];
+        cells: Cell[];
+      }>(
+        `select _millrace_version as version, _millrace_offset as at, _millrace_op as op,
+           coalesce(_millrace_unchanged, '{}') as unchanged, array[${textsOf(table)}] as cells
+         from ${nameOf(table)} order by 1, 2, ${keyOf(table).join(", ")}, _millrace_op desc`,
+      );
+      return rows.map(({ version, at, ...row }) => ({ ...row, version: BigInt(version), offset: Number(at) }));
+    },
+
+    async wipe() {
+      const { rows } = await database.query<{ name: string }>(
+        "select nspname as name from pg_namespace where nspname !~ '^pg_' and nspname <> 'information_schema'",
+      );
+      for (const { name } of rows) await database.query(`drop schema ${quote(name)} cascade`);
+      await database.query("create schema public");
+    },
+
+    async occupy(table) {
+      await database.query(`create table ${quote(table.schema)}.${quote(table.table)} (id int8 primary key)`);
+    },
+
+    async cut() {
+      await database.query(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()",
+      );
+    },
+
+    async obstruct(table) {
+      const schema = quote(table.schema);
+      await database.query(`alter table ${schema}.${quote(table.table)} rename to hidden`);
+      return {
+        async [Symbol.asyncDispose]() {
+          await database.query(`alter table ${schema}.hidden rename to ${quote(table.table)}`);
+        },
+      };
+    },
+
+    [Symbol.asyncDispose]: () => database[Symbol.asyncDispose](),
+  };
+}

@@ -1,0 +1,40 @@
+import { Redis } from "ioredis";
+import { definition, factory } from "../../connectors/redis/config.ts";
+import { tcpProxy } from "../support/proxy.ts";
+import { quietLog } from "../support/quiet-log.ts";
+import { documentLanding, fieldLanding, readHashRows, readJsonRows } from "../support/redis-rows.ts";
+import { caches, freshKeyPrefix } from "../support/services.ts";
+import { type SinkTarget, sinkConformance } from "./sink.ts";
+
+type Format = "hash" | "json";
+
+for (const format of ["hash", "json"] as const) {
+  sinkConformance({
+    name: `redis, ${format}`,
+    target: () => redisTarget(format),
+    landed: format === "hash" ? fieldLanding : documentLanding,
+    transactional: false,
+  });
+}
+
+async function redisTarget(format: Format): Promise<SinkTarget> {
+  const [server] = caches();
+  const url = server!.url();
+  const keys = freshKeyPrefix(url);
+  const { prefix } = keys;
+  const client = new Redis(url);
+  const proxy = await tcpProxy(url);
+  const options = definition.parse({ url: proxy.url(url), prefix, format });
+  return {
+    makeSink: () => factory.create({ name: "cache", daemon: "shop", folder: "/", options }, quietLog),
+    readRows: (table) =>
+      format === "hash" ? readHashRows(client, [client], prefix, table) : readJsonRows(client, prefix, table),
+    wipe: async () => keys[Symbol.asyncDispose](),
+    cut: async () => proxy.cut(),
+    async [Symbol.asyncDispose]() {
+      client.disconnect();
+      await proxy[Symbol.asyncDispose]();
+      await keys[Symbol.asyncDispose]();
+    },
+  };
+}

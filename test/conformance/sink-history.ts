@@ -1,0 +1,285 @@
+/** What a warehouse promises where it keeps a history: every change once, in the order of the log. */
+import { expect, test } from "vitest";
+import { READ_OFFSET } from "../../src/core/history.ts";
+import { rowVersion } from "../../src/core/version.ts";
+import { Netter } from "../../src/runtime/netting.ts";
+import { blockOf, type Change, tableVersion } from "../support/blocks.ts";
+import type { SinkForm, SinkHarness } from "./sink.ts";
+import { users } from "./sink-rows.ts";
+import { type Cells, failure, progressAt, put, Reports, rowsStep, Stage, timeout, UNCHANGED } from "./stage.ts";
+
+const MIRROR: SinkForm = { deletes: "hard", mode: "mirror" };
+const wide = tableVersion({
+  table: "wide",
+  columns: [
+    ["id", "int8"],
+    ["note", "text"],
+    ["tags", "text[]"],
+    ["doc", "json"],
+    ["ratio", "float8"],
+  ],
+  key: ["id"],
+});
+
+type Expected = readonly [op: string, at: bigint, offset: number, cells: Cells, unchanged?: readonly string[]];
+
+export function historyTests(harness: SinkHarness): void {
+  test("each change is a row, in the order of the log, with what the log carried", async () => {
+    await using stage = await Stage.of(harness, users);
+    await change(stage, 10n, [
+      { op: "c", after: ["1", "a", "x"] },
+      { op: "u", after: ["1", "b", "x"] },
+      { op: "u", after: ["1", "b", null] },
+      { op: "d", before: ["1", "b", null], beforeKind: "full" },
+      { op: "c", after: ["1", "c", null] },
+    ]);
+    await change(stage, 20n, [
+      { op: "u", after: ["2", "c", null], before: ["1", null, null] },
+      { op: "d", before: ["2", null, null] },
+    ]);
+    await expectHistory(stage, [
+      ["c", 10n, 0, ["1", "a", "x"]],
+      ["u", 10n, 1, ["1", "b", "x"]],
+      ["u", 10n, 2, ["1", "b", null]],
+      ["d", 10n, 3, ["1", "b", null]],
+      ["c", 10n, 4, ["1", "c", null]],
+      ["d", 20n, 0, ["1", null, null]],
+      ["u", 20n, 0, ["2", "c", null]],
+      ["d", 20n, 1, ["2", null, null]],
+    ]);
+  });
+
+  test("a truncate is a row without a key, once", async () => {
+    await using stage = await Stage.of(harness, users);
+    await change(stage, 10n, [{ op: "c", after: ["1", "a", "x"] }]);
+    const record = { index: 0, commitTimeUs: 1_795_000_000_000_001n };
+    const step = { kind: "truncate", table: users, version: rowVersion(1, 20n), record } as const;
+    await stage.apply({ ...step, progress: progressAt(21n) });
+    await stage.apply({ ...step, progress: progressAt(22n) });
+    await stage.expectRows(users, []);
+    await change(stage, 30n, [{ op: "c", after: ["1", "a", "x"] }]);
+    await stage.expectRows(users, [["1", "a", "x"]]);
+    expect((await history(stage)).map(({ op }) => op)).toEqual(["c", "t", "c"]);
+  });
+
+  test("unchanged cells are those of the row as it was before the change, wherever that is", async () => {
+    await using stage = await Stage.of(harness, users);
+    await change(stage, 10n, [
+      { op: "c", after: ["1", "a", "one"] },
+      { op: "u", after: ["1", "b", UNCHANGED] },
+    ]);
+    const second: Plain[] = [
+      { op: "u", after: ["1", "c", UNCHANGED] },
+      { op: "u", after: ["1", "d", UNCHANGED] },
+      { op: "u", after: ["1", UNCHANGED, "two"] },
+      { op: "u", after: ["7", "e", UNCHANGED], before: ["1", null, null] },
+      { op: "u", after: ["7", "f", UNCHANGED] },
+    ];
+    expect((await change(stage, 20n, second)).incompletes).toEqual([]);
+    const expected: Expected[] = [
+      ["c", 10n, 0, ["1", "a", "one"]],
+      ["u", 10n, 1, ["1", "b", "one"]],
+      ["u", 20n, 0, ["1", "c", "one"]],
+      ["u", 20n, 1, ["1", "d", "one"]],
+      ["u", 20n, 2, ["1", "d", "two"]],
+      ["d", 20n, 3, ["1", null, null]],
+      ["u", 20n, 3, ["7", "e", "two"]],
+      ["u", 20n, 4, ["7", "f", "two"]],
+    ];
+    await expectHistory(stage, expected);
+    // Read again in other pieces, over a history that is further by now: nothing is appended, nothing is missed.
+    await stage.restart(users);
+    for (const [i, one] of second.entries()) {
+      const reports = await change(stage, 20n, [{ ...one, index: i }]);
+      expect(reports.incompletes).toEqual([]);
+    }
+    await expectHistory(stage, expected);
+  });
+
+  test("a cell that is known nowhere is marked, its key is reported, and a reading makes the row whole", async () => {
+    await using stage = await Stage.of(harness, users);
+    const reports = await change(stage, 10n, [
+      { op: "u", after: ["1", "a", UNCHANGED] },
+      { op: "u", after: ["2", "b", "known"] },
+      { op: "u", after: ["1", "b", UNCHANGED] },
+    ]);
+    expect(reports.incompleteEntries).toEqual([0, 2]);
+    const more = await change(stage, 20n, [{ op: "u", after: ["1", "c", UNCHANGED] }]);
+    expect(more.incompleteEntries).toEqual([0]);
+    await read(stage, 30n, [["1", "c", "long"]]);
+    const whole = await change(stage, 40n, [{ op: "u", after: ["1", "d", UNCHANGED] }]);
+    expect(whole.incompletes).toEqual([]);
+    await expectHistory(stage, [
+      ["u", 10n, 0, ["1", "a", null], ["note"]],
+      ["u", 10n, 1, ["2", "b", "known"]],
+      ["u", 10n, 2, ["1", "b", null], ["note"]],
+      ["u", 20n, 0, ["1", "c", null], ["note"]],
+      ["r", 30n, READ_OFFSET, ["1", "c", "long"]],
+      ["u", 40n, 0, ["1", "d", "long"]],
+    ]);
+  });
+
+  test("nothing is taken from a deleted row", async () => {
+    await using stage = await Stage.of(harness, users);
+    await change(stage, 10n, [{ op: "c", after: ["1", "a", "old"] }]);
+    await change(stage, 20n, [{ op: "d", before: ["1", null, null] }]);
+    const reports = await change(stage, 30n, [{ op: "u", after: ["1", "b", UNCHANGED] }]);
+    expect(reports.incompleteEntries).toEqual([0]);
+    const together = await change(stage, 40n, [
+      { op: "u", after: ["1", "c", "new"] },
+      { op: "d", before: ["1", null, null] },
+      { op: "u", after: ["1", "d", UNCHANGED] },
+    ]);
+    expect(together.incompleteEntries).toEqual([2]);
+    expect((await history(stage)).map(({ unchanged }) => unchanged)).toEqual([[], [], ["note"], [], [], ["note"]]);
+  });
+
+  test("rows that are read are appended where the history says something else, and no twice", async () => {
+    await using stage = await Stage.of(harness, users);
+    const rows = Array.from({ length: 50 }, (_, i): Cells => [`${100 + i}`, "a", i % 2 === 0 ? null : `t${i}`]);
+    for (const at of [0n, 0n, 5n]) await read(stage, at, rows);
+    expect(await history(stage)).toHaveLength(50);
+    await change(stage, 10n, [
+      { op: "u", after: ["100", "b", null] },
+      { op: "d", before: ["101", null, null] },
+    ]);
+    await stage.restart(users);
+    // 100 as it is, 101 gone, 102 changed while nobody looked, 103 an older reading, 104 found to be gone.
+    await read(stage, 20n, [
+      ["100", "b", null],
+      ["102", "lost", null],
+    ]);
+    await change(stage, 30n, [{ op: "u", after: ["103", "c", null] }]);
+    await read(stage, 25n, [["103", "a", "t3"]]);
+    const gone: Plain[] = ["101", "104", "999"].map((id) => ({ op: "d", before: [id, null, null], commit: 0n }));
+    for (let i = 0; i < 2; i++) await stepOf(stage, gone, 40n, rowVersion(1, 40n));
+    const news = (await history(stage)).slice(50).map(({ op, version, cells }) => [op, version, cells[0]]);
+    expect(news).toEqual([
+      ["u", rowVersion(1, 10n), "100"],
+      ["d", rowVersion(1, 10n), "101"],
+      ["r", rowVersion(1, 20n), "102"],
+      ["u", rowVersion(1, 30n), "103"],
+      ["d", rowVersion(1, 40n), "104"],
+    ]);
+  });
+
+  test("types without equality are compared too when they are read again", async () => {
+    await using stage = await Stage.of(harness, wide);
+    const cells: Cells = ["1", null, '{a,NULL,"b c"}', '{"a": 1}', "NaN"];
+    const others: Cells = ["2", "", "{{1},{2}}", "null", "-0"];
+    for (const at of [0n, 10n]) await read(stage, at, [cells, others], wide);
+    expect(await history(stage, wide)).toHaveLength(2);
+    await read(stage, 20n, [["1", null, '{a,NULL,"b c"}', '{"a":  1}', "NaN"], others], wide);
+    expect(await history(stage, wide)).toHaveLength(3);
+  });
+
+  test("after a whole table was read, what it did not have any more is deleted, once", async () => {
+    await using stage = await Stage.of(harness, users);
+    await read(stage, 0n, [
+      ["1", "a", null],
+      ["2", "a", null],
+      ["3", "a", null],
+    ]);
+    await change(stage, 10n, [
+      { op: "d", before: ["3", null, null] },
+      { op: "c", after: ["4", "a", null] },
+    ]);
+    await read(stage, 20n, [["1", "a", null]]);
+    await change(stage, 25n, [{ op: "c", after: ["5", "a", null] }]);
+    for (const at of [30n, 31n]) {
+      await stage.apply({ kind: "sweep", table: users, below: rowVersion(1, 20n), progress: progressAt(at) });
+    }
+    await stage.expectRows(users, [
+      ["1", "a", null],
+      ["5", "a", null],
+    ]);
+    const deletes = (await history(stage)).filter(({ op }) => op === "d");
+    expect(deletes.map(({ cells, version }) => [cells[0], version])).toEqual([
+      ["3", rowVersion(1, 10n)],
+      ["2", rowVersion(1, 20n)],
+      ["4", rowVersion(1, 20n)],
+    ]);
+  });
+
+  test("a mirror is not turned into a history, nor a history into a mirror", async () => {
+    await using stage = await Stage.of(harness, users);
+    await stage.write(users, 10n, [put(["1", "a", null])]);
+    const mirror = await stage.target.makeSink(MIRROR);
+    await mirror.open(stage.lease + 1, timeout());
+    for (const attempt of [
+      () => mirror.missing!([users], timeout()),
+      () => mirror.prepare(users, undefined, timeout()),
+    ]) {
+      const error = await failure(attempt());
+      expect(error).toMatchObject({ kind: "fatal", message: expect.stringMatching(/history.*mirror/) });
+      expect(error.hint).toContain("schema");
+    }
+    await mirror.prepare(wide, undefined, timeout());
+    await mirror.close();
+    await stage.open(stage.lease + 2);
+    const error = await failure(stage.sink.prepare(wide, undefined, timeout()));
+    expect(error).toMatchObject({ kind: "fatal", message: expect.stringMatching(/mirror.*history/) });
+    await stage.expectRows(users, [["1", "a", null]]);
+  });
+
+  test("a large step of all kinds is appended whole, in order", async () => {
+    await using stage = await Stage.of(harness, users);
+    const changes: Plain[] = [];
+    for (let i = 0; i < 300; i++) {
+      changes.push({ op: "c", after: [`${i}`, "a", `t${i}`] });
+      changes.push({ op: "u", after: [`${i}`, "b", UNCHANGED] });
+      if (i % 3 === 0) changes.push({ op: "d", before: [`${i}`, null, null] });
+    }
+    await change(stage, 10n, changes);
+    const found = await history(stage);
+    expect(found.map(({ op, offset, cells }) => [op, offset, cells[0], cells[2]])).toEqual(
+      changes.map(({ op, after, before }, i) => {
+        const id = (after ?? before)![0];
+        return [op, i, id, op === "d" ? null : `t${String(id)}`];
+      }),
+    );
+    await stage.apply(rowsStep(20n, [users, [put(["0", "z", null])]]));
+    expect(await history(stage)).toHaveLength(found.length + 1);
+  });
+}
+
+type Plain = Omit<Change, "table">;
+
+/** Changes of one transaction, through the runtime, in a step. */
+async function change(stage: Stage, at: bigint, changes: readonly Plain[]): Promise<Reports> {
+  return await stepOf(
+    stage,
+    changes.map((one) => ({ commit: at, ...one })),
+    at,
+  );
+}
+
+async function read(stage: Stage, at: bigint, rows: readonly Cells[], table = users): Promise<void> {
+  const reads = rows.map((after): Plain => ({ op: "r", after, commit: 0n }));
+  await stepOf(stage, reads, at, rowVersion(1, at), table);
+}
+
+async function stepOf(stage: Stage, changes: readonly Plain[], at: bigint, version?: bigint, table = users) {
+  const block = blockOf(changes.map((one) => ({ table, ...(version === undefined ? {} : { version }), ...one })));
+  const netted = new Netter(stage.sink.appends).net([{ block, from: 0, to: block.count }], () => true);
+  expect(netted.untold).toEqual([]);
+  const reports = new Reports();
+  await stage.apply({ kind: "rows", tables: netted.tables, progress: progressAt(at + 1n) }, reports);
+  return reports;
+}
+
+async function history(stage: Stage, table = users) {
+  if (stage.target.readHistory === undefined) throw new Error("the harness can't show a history");
+  return await stage.target.readHistory(table);
+}
+
+async function expectHistory(stage: Stage, expected: readonly Expected[]): Promise<void> {
+  const rows = (await history(stage)).map(({ op, version, offset, cells, unchanged }) => {
+    return [op, version, offset, cells, unchanged];
+  });
+  expect(rows).toEqual(
+    expected.map(([op, at, offset, cells, unchanged]) => {
+      return [op, rowVersion(1, at), offset, stage.landed(users, cells), unchanged ?? []];
+    }),
+  );
+}

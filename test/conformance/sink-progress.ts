@@ -1,0 +1,92 @@
+import { expect, test } from "vitest";
+import type { SinkHarness } from "./sink.ts";
+import { users } from "./sink-rows.ts";
+import { failure, progressAt, put, remove, Reports, rowsStep, Stage, timeout } from "./stage.ts";
+
+export function progressTests(harness: SinkHarness): void {
+  test("a new sink holds no progress, then what was written", async () => {
+    await using stage = await Stage.of(harness, users);
+    expect(stage.held).toBeNull();
+    const step = rowsStep(10n, [users, [put(["1", "a", null])]]);
+    const tables = { "public.users": "9f2c", 'a%2Eb.odd "name"\n': "hash:1", __proto__x: "2" };
+    await stage.apply({ ...step, progress: progressAt(11n, tables, 3) });
+    await stage.restart(users);
+    expect(stage.held).toEqual({ position: { epoch: 1, commit: 11n, index: 3 }, tables });
+    await stage.expectRows(users, [["1", "a", null]]);
+  });
+
+  test("opening without writing leaves no progress behind", async () => {
+    await using stage = await Stage.of(harness, users);
+    await stage.restart(users);
+    expect(stage.held).toBeNull();
+  });
+
+  test("a step may be nothing but progress", async () => {
+    await using stage = await Stage.of(harness);
+    await stage.apply({ kind: "progress", progress: progressAt(100n, { "public.users": "1" }) });
+    await stage.apply({ kind: "progress", progress: progressAt(200n, { "public.users": "2" }) });
+    await stage.apply({ kind: "rows", tables: [], progress: progressAt(300n) });
+    await stage.restart();
+    expect(stage.held).toEqual(progressAt(300n));
+  });
+
+  test("positions keep all their digits", async () => {
+    await using stage = await Stage.of(harness);
+    const position = { epoch: 255, commit: (1n << 55n) - 1n, index: 4_000_000_000 };
+    await stage.apply({ kind: "progress", progress: { position, tables: {} } });
+    await stage.restart();
+    expect(stage.held).toEqual({ position, tables: {} });
+  });
+
+  test("two processes that take turns each go on from the other's progress", async () => {
+    await using stage = await Stage.of(harness, users);
+    for (let i = 1; i <= 4; i++) {
+      const at = BigInt(i * 10);
+      await stage.write(users, at, [put([`${i}`, "a", null]), remove([`${i - 1}`, null, null])]);
+      await stage.restart(users);
+      expect(stage.held?.position).toEqual({ epoch: 1, commit: at + 1n, index: 0 });
+    }
+    await stage.expectRows(users, [["4", "a", null]]);
+  });
+
+  test("an untouched target passes, an emptied one is found", async () => {
+    await using stage = await Stage.of(harness, users);
+    await stage.sink.verify(timeout());
+    await stage.write(users, 10n, [put(["1", "a", null])]);
+    await stage.sink.verify(timeout());
+    await stage.write(users, 20n, [remove(["1", null, null])]);
+    await stage.sink.verify(timeout());
+    await stage.write(users, 30n, [put(["1", "a", null])]);
+    await stage.target.wipe();
+    const error = await failure(stage.sink.verify(timeout()));
+    expect(error.kind).toBe("fatal");
+    expect(error.hint).toBeTruthy();
+  });
+
+  test("an emptied target holds no progress for the next process", async () => {
+    await using stage = await Stage.of(harness, users);
+    await stage.write(users, 10n, [put(["1", "a", null])]);
+    await stage.sink.close();
+    await stage.target.wipe();
+    await stage.restart(users);
+    expect(stage.held).toBeNull();
+    await stage.expectRows(users, []);
+  });
+
+  test("a step into an emptied target fails instead of going on as if nothing were missing", async () => {
+    await using stage = await Stage.of(harness, users);
+    await stage.write(users, 10n, [put(["1", "a", null])]);
+    await stage.target.wipe();
+    const error = await failure(
+      stage.sink.apply(rowsStep(20n, [users, [put(["2", "b", null])]]), new Reports(), timeout()),
+    );
+    expect(error.kind).toBe("fatal");
+  });
+
+  test("closing twice is closing once", async () => {
+    await using stage = await Stage.of(harness, users);
+    await stage.sink.close();
+    await stage.sink.close();
+    await expect(stage.apply(rowsStep(10n, [users, [put(["1", "a", null])]]))).rejects.toThrow();
+  });
+}

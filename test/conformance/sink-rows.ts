@@ -1,0 +1,290 @@
+import { expect, test } from "vitest";
+import { tableVersion } from "../support/blocks.ts";
+import { isHistory, type SinkHarness } from "./sink.ts";
+import { put, remove, rowsStep, Stage, type Write } from "./stage.ts";
+
+export const users = tableVersion({
+  table: "users",
+  columns: [
+    ["id", "int8"],
+    ["name", "text"],
+    ["note", "text"],
+  ],
+  key: ["id"],
+});
+
+const lines = tableVersion({
+  table: "lines",
+  columns: [
+    ["order_id", "int8"],
+    ["qty", "int4"],
+    ["sku", "text"],
+  ],
+  key: ["sku", "order_id"],
+});
+
+const prices = tableVersion({
+  table: "prices",
+  columns: [
+    ["amount", "numeric"],
+    ["label", "text"],
+  ],
+  key: ["amount"],
+});
+
+/** A step well above the size at which a sink may take another path. */
+const MANY = 3_000;
+
+export function rowTests(harness: SinkHarness): void {
+  test("insert, update and delete", async () => {
+    await using stage = await Stage.of(harness, users);
+    await stage.write(users, 10n, [
+      put(["1", "ann", null], { fresh: true }),
+      put(["2", "bob", "x"], { fresh: true }),
+      put(["3", "cid", ""], { fresh: true }),
+    ]);
+    await stage.expectRows(users, [
+      ["1", "ann", null],
+      ["2", "bob", "x"],
+      ["3", "cid", ""],
+    ]);
+    await stage.write(users, 20n, [put(["2", "bob", null]), remove(["1", null, null]), put(["4", "dan", "y"])]);
+    await stage.expectRows(users, [
+      ["2", "bob", null],
+      ["3", "cid", ""],
+      ["4", "dan", "y"],
+    ]);
+    await stage.expectVersions(users, [10n, 20n, 20n]);
+  });
+
+  test("one row alone", async () => {
+    await using stage = await Stage.of(harness, users);
+    await stage.write(users, 10n, [put(["1", "ann", "a"], { fresh: true })]);
+    await stage.expectRows(users, [["1", "ann", "a"]]);
+    await stage.write(users, 20n, [put(["1", "eve", null])]);
+    await stage.expectRows(users, [["1", "eve", null]]);
+    await stage.write(users, 30n, [remove(["1", null, null])]);
+    await stage.expectRows(users, []);
+  });
+
+  test("several tables in one step", async () => {
+    await using stage = await Stage.of(harness, users, lines);
+    await stage.apply(
+      rowsStep(10n, [users, [put(["1", "ann", null])]], [lines, [put(["7", "2", "a:b"]), put(["7", "3", "a"])]]),
+    );
+    await stage.expectRows(users, [["1", "ann", null]]);
+    await stage.expectRows(lines, [
+      ["7", "2", "a:b"],
+      ["7", "3", "a"],
+    ]);
+  });
+
+  test("a composite key tells rows apart by all of its columns", async () => {
+    await using stage = await Stage.of(harness, lines);
+    await stage.write(lines, 10n, [
+      put(["1", "1", "a"]),
+      put(["1", "2", "1:a"]),
+      put(["11", "3", "a"]),
+      put(["1", "4", ""]),
+      put(["1", "5", "%"]),
+      put(["1", "6", "%25"]),
+      put(["1", "7", "A"]),
+    ]);
+    await stage.write(lines, 20n, [
+      remove(["1", null, "a"]),
+      put(["1", "20", "1:a"]),
+      remove(["1", null, ""]),
+      put(["1", "60", "%25"]),
+    ]);
+    await stage.expectRows(lines, [
+      ["1", "20", "1:a"],
+      ["11", "3", "a"],
+      ["1", "5", "%"],
+      ["1", "60", "%25"],
+      ["1", "7", "A"],
+    ]);
+  });
+
+  test("a step given twice has its effect once", async () => {
+    await using stage = await Stage.of(harness, users);
+    await stage.write(users, 10n, [put(["1", "ann", null]), put(["2", "bob", null])]);
+    const step = rowsStep(20n, [users, [put(["3", "cid", null], { fresh: true }), remove(["1", null, null])]]);
+    await stage.apply(step);
+    await stage.apply(step);
+    await stage.restart(users);
+    await stage.apply(step);
+    await stage.expectRows(users, [
+      ["2", "bob", null],
+      ["3", "cid", null],
+    ]);
+    await stage.expectVersions(users, [10n, 20n]);
+  });
+
+  test("a row is never set back", async () => {
+    await using stage = await Stage.of(harness, users);
+    await stage.write(users, 30n, [put(["1", "new", null]), put(["2", "new", null])]);
+    await stage.write(users, 40n, [put(["1", "old", "old"], { at: 20n }), remove(["2", null, null], { at: 20n })]);
+    await stage.expectRows(users, [
+      ["1", "new", null],
+      ["2", "new", null],
+    ]);
+    await stage.expectVersions(users, [30n, 30n]);
+  });
+
+  test("a row is never set back by a large step either", async () => {
+    await using stage = await Stage.of(harness, users);
+    const all = (name: string): Write[] => Array.from({ length: 100 }, (_, i) => put([`${i}`, name, null]));
+    await stage.write(users, 30n, all("new"));
+    await stage.apply(rowsStep(40n, [users, all("old").map((write) => ({ ...write, at: 20n }))]));
+    const removals = Array.from({ length: 100 }, (_, i) => remove([`${i}`, null, null], { at: 20n }));
+    await stage.apply(rowsStep(50n, [users, removals]));
+    await stage.expectRows(
+      users,
+      Array.from({ length: 100 }, (_, i) => [`${i}`, "new", null]),
+    );
+  });
+
+  test("an equal version writes, and deletes", async (context) => {
+    if (isHistory(harness, context, "another change has another offset")) return;
+    await using stage = await Stage.of(harness, users);
+    await stage.write(users, 30n, [put(["1", "a", null]), put(["2", "a", null])]);
+    await stage.write(users, 30n, [put(["1", "b", "c"]), remove(["2", null, null])]);
+    await stage.expectRows(users, [["1", "b", "c"]]);
+  });
+
+  test("delete, then insert of the same key", async (context) => {
+    if (isHistory(harness, context, "another change has another offset")) return;
+    await using stage = await Stage.of(harness, users);
+    await stage.write(users, 10n, [put(["1", "a", "b"])]);
+    await stage.write(users, 20n, [remove(["1", null, null])]);
+    await stage.write(users, 30n, [put(["1", "c", null], { fresh: true })]);
+    await stage.expectRows(users, [["1", "c", null]]);
+    await stage.write(users, 30n, [remove(["1", null, null])]);
+    await stage.write(users, 30n, [put(["1", "d", null], { fresh: true })]);
+    await stage.expectRows(users, [["1", "d", null]]);
+  });
+
+  test("a log read again ends in the same rows", async () => {
+    await using stage = await Stage.of(harness, users);
+    const log = [
+      rowsStep(10n, [users, [put(["1", "a", null], { fresh: true }), put(["2", "a", null], { fresh: true })]]),
+      rowsStep(20n, [users, [put(["1", "b", null]), remove(["2", null, null])]]),
+      rowsStep(30n, [users, [remove(["1", null, null]), put(["2", "c", "d"], { fresh: true })]]),
+      rowsStep(40n, [users, [put(["3", "e", null], { fresh: true })]]),
+    ];
+    for (const step of log) await stage.apply(step);
+    for (const start of [3, 1, 0]) {
+      await stage.restart(users);
+      for (const step of log.slice(start)) await stage.apply(step);
+      await stage.expectRows(users, [
+        ["2", "c", "d"],
+        ["3", "e", null],
+      ]);
+    }
+  });
+
+  test("the hint that a key is new may be wrong both ways", async () => {
+    await using stage = await Stage.of(harness, users);
+    const many = Array.from({ length: 60 }, (_, i) => `${i}`);
+    await stage.write(
+      users,
+      10n,
+      many.slice(0, 30).map((id) => put([id, "a", null], { fresh: false })),
+    );
+    await stage.write(
+      users,
+      20n,
+      many.map((id) => put([id, "b", null], { fresh: true })),
+    );
+    await stage.write(users, 30n, [put(["0", "c", null], { fresh: true }), put(["99", "c", null], { fresh: false })]);
+    await stage.expectRows(users, [["0", "c", null], ["99", "c", null], ...many.slice(1).map((id) => [id, "b", null])]);
+  });
+
+  test("a large step mixes all kinds", async () => {
+    await using stage = await Stage.of(harness, users);
+    const ids = Array.from({ length: MANY }, (_, i) => `${i}`);
+    await stage.write(
+      users,
+      10n,
+      ids.map((id) => put([id, `n${id}`, null], { fresh: true })),
+    );
+    await stage.write(
+      users,
+      20n,
+      ids.map((id, i) => {
+        if (i % 3 === 0) return remove([id, null, null]);
+        if (i % 3 === 1) return put([id, `m${id}`, "x"]);
+        return put([`${MANY + i}`, "fresh", null], { fresh: true });
+      }),
+    );
+    const expected = ids.flatMap((id, i) => {
+      if (i % 3 === 0) return [];
+      if (i % 3 === 1) return [[id, `m${id}`, "x"]];
+      return [
+        [id, `n${id}`, null],
+        [`${MANY + i}`, "fresh", null],
+      ];
+    });
+    await stage.expectRows(users, expected);
+  });
+
+  test("null is not the empty string", async () => {
+    await using stage = await Stage.of(harness, users);
+    await stage.write(users, 10n, [put(["1", "", null]), put(["2", null, ""])]);
+    await stage.expectRows(users, [
+      ["1", "", null],
+      ["2", null, ""],
+    ]);
+    await stage.write(users, 20n, [put(["1", null, ""]), put(["2", "", null])]);
+    await stage.expectRows(users, [
+      ["1", null, ""],
+      ["2", "", null],
+    ]);
+  });
+
+  test("keys that differ in bytes only: the put stays, whichever comes first", async (context) => {
+    if (isHistory(harness, context, "the order of the log decides")) return;
+    await using stage = await Stage.of(harness, prices);
+    await stage.write(prices, 10n, [put(["1.0", "a"]), put(["2.0", "a"])]);
+    await stage.write(prices, 20n, [
+      remove(["1.0", null]),
+      put(["1.00", "b"]),
+      put(["2.00", "b"]),
+      remove(["2.0", null]),
+    ]);
+    await stage.expectRows(prices, [
+      ["1.00", "b"],
+      ["2.00", "b"],
+    ]);
+  });
+
+  test("a row that the target refuses is reported, and the others are applied", async (context) => {
+    const poison = harness.refusal?.();
+    if (poison === undefined) return context.skip("this target refuses no row");
+    const { table, good, bad } = poison;
+    await using stage = await Stage.of(harness, table);
+    const few = await stage.write(table, 10n, [put(good(1)), put(bad(1)), put(good(2))]);
+    expect(few.poisons.map((report) => [report.table, report.entry, report.error.kind])).toEqual([
+      [table.table, 1, "poison"],
+    ]);
+    await stage.expectRows(table, [good(1), good(2)]);
+    const text = `${few.poisons[0]?.error.message} ${few.poisons[0]?.error.hint}`;
+    for (const cell of bad(1)) if (cell !== null && cell.length > 3) expect(text).not.toContain(cell);
+
+    const alone = await stage.write(table, 20n, [put(bad(2))]);
+    expect(alone.poisons.map((report) => report.entry)).toEqual([0]);
+    expect((await stage.progressNow())?.position.commit).toBe(21n);
+
+    const ids = Array.from({ length: 120 }, (_, i) => i + 10);
+    await stage.restart(table);
+    const many = await stage.write(
+      table,
+      30n,
+      ids.map((i) => put(i % 50 === 7 ? bad(i) : good(i), { fresh: true })),
+    );
+    expect(many.poisons.map((report) => report.entry).toSorted((a, b) => a - b)).toEqual([47, 97]);
+    const taken = ids.filter((i) => i % 50 !== 7).map(good);
+    await stage.expectRows(table, [good(1), good(2), ...taken]);
+    return undefined;
+  });
+}

@@ -1,0 +1,154 @@
+import { expect, test } from "vitest";
+import { rowVersion } from "../../src/core/version.ts";
+import { tableVersion } from "../support/blocks.ts";
+import type { SinkHarness } from "./sink.ts";
+import { users } from "./sink-rows.ts";
+import { failure, patch, progressAt, put, rowsStep, Stage, timeout, UNCHANGED } from "./stage.ts";
+
+const widerUsers = tableVersion({
+  table: "users",
+  columns: [
+    ["id", "int8"],
+    ["name", "text"],
+    ["note", "text"],
+    ["score", "numeric(8,2)"],
+    ['odd "name".x', "text[]"],
+  ],
+  key: ["id"],
+  version: 2,
+});
+
+const orders = tableVersion({
+  table: "orders",
+  columns: [
+    ["id", "int8"],
+    ["what", "text"],
+  ],
+  key: ["id"],
+});
+
+export function schemaTests(harness: SinkHarness): void {
+  test("preparing a table twice, and again in another process, changes nothing", async () => {
+    await using stage = await Stage.of(harness, users);
+    await stage.write(users, 10n, [put(["1", "a", "b"])]);
+    await stage.prepare(users);
+    await stage.restart(users);
+    await stage.expectRows(users, [["1", "a", "b"]]);
+  });
+
+  test("a column that appears is null in the rows from before", async () => {
+    await using stage = await Stage.of(harness, users);
+    await stage.write(users, 10n, [put(["1", "a", "b"]), put(["2", "a", "b"])]);
+    await stage.sink.prepare(widerUsers, users, timeout());
+    await stage.expectRows(widerUsers, [
+      ["1", "a", "b", null, null],
+      ["2", "a", "b", null, null],
+    ]);
+    await stage.write(widerUsers, 20n, [
+      put(["3", "c", "d", "1.50", "{x,y}"]),
+      patch(["1", "z", UNCHANGED, "2.00", null]),
+    ]);
+    const expected = [
+      ["1", "z", "b", "2.00", null],
+      ["2", "a", "b", null, null],
+      ["3", "c", "d", "1.50", "{x,y}"],
+    ];
+    await stage.expectRows(widerUsers, expected);
+    await stage.restart();
+    await stage.prepare(widerUsers);
+    await stage.expectRows(widerUsers, expected);
+  });
+
+  test("rows of the older shape are taken after a restart into the newer one", async () => {
+    await using stage = await Stage.of(harness, users);
+    await stage.sink.prepare(widerUsers, users, timeout());
+    await stage.write(widerUsers, 20n, [put(["1", "a", "b", "1.00", null])]);
+    // The log is read again from before the column appeared.
+    await stage.restart(users);
+    await stage.write(users, 10n, [put(["1", "old", "old"]), put(["2", "c", "d"])]);
+    await stage.sink.prepare(widerUsers, users, timeout());
+    await stage.write(widerUsers, 20n, [put(["1", "a", "b", "1.00", null])]);
+    await stage.expectRows(widerUsers, [
+      ["1", "a", "b", "1.00", null],
+      ["2", "c", "d", null, null],
+    ]);
+  });
+
+  test("truncate removes what is not above its version", async () => {
+    await using stage = await Stage.of(harness, users, orders);
+    await stage.write(users, 10n, [put(["1", "a", null]), put(["2", "a", null], { at: 30n }), put(["4", "a", null])]);
+    await stage.write(orders, 12n, [put(["1", "kept"])]);
+    await stage.write(users, 20n, [put(["3", "a", null])]);
+    const step = {
+      kind: "truncate",
+      table: users,
+      version: rowVersion(1, 20n),
+      progress: progressAt(21n),
+    } as const;
+    await stage.apply(step);
+    await stage.expectRows(users, [["2", "a", null]]);
+    await stage.expectRows(orders, [["1", "kept"]]);
+    expect((await stage.progressNow())?.position.commit).toBe(21n);
+    await stage.restart(users);
+    await stage.write(users, 40n, [put(["5", "b", null])]);
+    await stage.apply(step);
+    await stage.expectRows(users, [
+      ["2", "a", null],
+      ["5", "b", null],
+    ]);
+  });
+
+  test("a sweep removes what lies below its version", async () => {
+    await using stage = await Stage.of(harness, users, orders);
+    const ids = Array.from({ length: 300 }, (_, i) => i);
+    await stage.write(orders, 5n, [put(["1", "kept"])]);
+    await stage.write(
+      users,
+      40n,
+      ids.map((i) => put([`${i}`, "a", null], { at: BigInt(10 + (i % 3)) })),
+    );
+    await stage.apply({ kind: "sweep", table: users, below: rowVersion(1, 11n), progress: progressAt(50n) });
+    await stage.expectRows(
+      users,
+      ids.filter((i) => i % 3 !== 0).map((i) => [`${i}`, "a", null]),
+    );
+    await stage.expectRows(orders, [["1", "kept"]]);
+    expect((await stage.progressNow())?.position.commit).toBe(50n);
+  });
+
+  test("a target that Millrace did not make is refused and left alone", async (context) => {
+    await using stage = await Stage.of(harness);
+    if (stage.target.occupy === undefined) return context.skip("nothing can stand in a table's place here");
+    await stage.target.occupy(users);
+    const error = await failure(stage.sink.prepare(users, undefined, timeout()));
+    expect(error.kind).toBe("fatal");
+    expect(error.message).toContain("users");
+    expect(error.hint).toBeTruthy();
+    // The others are not held up.
+    await stage.prepare(orders);
+    await stage.write(orders, 10n, [put(["1", "x"])]);
+    await stage.expectRows(orders, [["1", "x"]]);
+    return undefined;
+  });
+
+  test("a step that fails half-way can be given again", async (context) => {
+    await using stage = await Stage.of(harness, users, orders);
+    if (stage.target.obstruct === undefined) return context.skip("this target can't be made to refuse a table");
+    await stage.write(users, 10n, [put(["1", "a", null])]);
+    const step = rowsStep(20n, [users, [put(["1", "b", null]), put(["2", "b", null])]], [orders, [put(["1", "x"])]]);
+    {
+      await using _ = await stage.target.obstruct(orders);
+      await failure(stage.apply(step));
+      if (harness.transactional) await stage.expectRows(users, [["1", "a", null]]);
+    }
+    expect((await stage.progressNow())?.position.commit).toBe(11n);
+    await stage.restart(users, orders);
+    await stage.apply(step);
+    await stage.expectRows(users, [
+      ["1", "b", null],
+      ["2", "b", null],
+    ]);
+    await stage.expectRows(orders, [["1", "x"]]);
+    return undefined;
+  });
+}

@@ -1,0 +1,173 @@
+/** What a warehouse promises in addition where deletes are soft. */
+import { expect, test } from "vitest";
+import type { Step } from "../../src/core/batch.ts";
+import { rowVersion } from "../../src/core/version.ts";
+import { blockOf, writesOf } from "../support/blocks.ts";
+import type { MarkedRow, SinkForm, SinkHarness } from "./sink.ts";
+import { users } from "./sink-rows.ts";
+import { type Cells, patch, progressAt, put, remove, Reports, rowsStep, Stage, UNCHANGED } from "./stage.ts";
+
+const HARD: SinkForm = { deletes: "hard", mode: "mirror" };
+
+export function softTests(harness: SinkHarness, soft: SinkForm | undefined): void {
+  test("a delete keeps the row and marks it, with the delete's version and time; an insert takes the mark away", async () => {
+    await using stage = await Stage.of(harness, users);
+    await stage.write(users, 10n, [put(["1", "a", "b"]), put(["2", "c", null])]);
+    const commitTimeUs = 1_795_000_000_123_456n;
+    const block = blockOf([{ table: users, op: "d", before: ["1", null, null], commit: 20n, commitTimeUs }]);
+    await stage.apply({ kind: "rows", tables: [writesOf(users, block)], progress: progressAt(21n) });
+    const rows = await marked(stage);
+    expect(rows).toMatchObject([
+      { cells: ["1", "a", "b"], isDeleted: true, version: rowVersion(1, 20n), commitTimeUs },
+      { cells: ["2", "c", null], isDeleted: false, version: rowVersion(1, 10n) },
+    ]);
+    await stage.write(users, 30n, [put(["1", "again", null], { fresh: true })]);
+    await expectMarks(stage, [
+      [["1", "again", null], false, 30n],
+      [["2", "c", null], false, 10n],
+    ]);
+  });
+
+  test("a delete of a row that the sink does not hold leaves nothing", async () => {
+    await using stage = await Stage.of(harness, users);
+    await stage.write(users, 10n, [remove(["7", null, null])]);
+    await stage.write(
+      users,
+      20n,
+      Array.from({ length: 60 }, (_, i) => remove([`${i}`, null, null])),
+    );
+    await expectMarks(stage, []);
+  });
+
+  test("deletes, puts and key changes of a large step mark what went", async () => {
+    await using stage = await Stage.of(harness, users);
+    const ids = Array.from({ length: 90 }, (_, i) => 100 + i);
+    await stage.write(
+      users,
+      10n,
+      ids.map((id) => put([`${id}`, "a", `t${id}`], { fresh: true })),
+    );
+    const reports = await stage.write(
+      users,
+      20n,
+      ids.flatMap((id, i) => {
+        if (i % 3 === 0) return [remove([`${id}`, null, null])];
+        if (i % 3 === 1) return [put([`${id}`, "b", null])];
+        return [patch([`${id + 500}`, "c", UNCHANGED], { from: [`${id}`, null, null] }), remove([`${id}`, null, null])];
+      }),
+    );
+    expect(reports.incompletes).toEqual([]);
+    const was = (id: number): Expected => [[`${id}`, "a", `t${id}`], true, 20n];
+    await expectMarks(stage, [
+      ...ids.map((id, i): Expected => (i % 3 === 1 ? [[`${id}`, "b", null], false, 20n] : was(id))),
+      ...ids.filter((_, i) => i % 3 === 2).map((id): Expected => [[`${id + 500}`, "c", `t${id}`], false, 20n]),
+    ]);
+    // All of them updated at once, the deleted ones included.
+    await stage.write(
+      users,
+      30n,
+      ids.map((id) => put([`${id}`, "z", null])),
+    );
+    expect((await marked(stage)).filter(({ isDeleted }) => isDeleted)).toEqual([]);
+  });
+
+  test("a deleted row is no base for unchanged cells", async () => {
+    await using stage = await Stage.of(harness, users);
+    await stage.write(users, 10n, [put(["1", "a", "old"]), put(["2", "a", "kept"]), put(["3", "a", "old"])]);
+    await stage.write(users, 20n, [remove(["1", null, null]), remove(["3", null, null])]);
+    const alone = await stage.write(users, 30n, [patch(["1", "b", UNCHANGED])]);
+    expect(alone.incompleteEntries).toEqual([0]);
+    const several = await stage.write(users, 40n, [
+      patch(["1", "b", UNCHANGED]),
+      patch(["2", "b", UNCHANGED]),
+      patch(["9", "b", UNCHANGED], { from: ["3", null, null] }),
+      remove(["3", null, null]),
+    ]);
+    expect(several.incompleteEntries).toEqual([0, 2]);
+    await stage.expectRows(users, [["2", "b", "kept"]]);
+  });
+
+  test("a truncate and a sweep mark rows; what was marked before keeps its version", async () => {
+    await using stage = await Stage.of(harness, users);
+    await stage.write(users, 10n, [put(["1", "a", null]), put(["2", "a", null]), put(["3", "a", null], { at: 40n })]);
+    await stage.write(users, 12n, [remove(["1", null, null])]);
+    const record = { index: 3, commitTimeUs: 1_795_000_000_000_001n };
+    await stage.apply({
+      kind: "truncate",
+      table: users,
+      version: rowVersion(1, 20n),
+      record,
+      progress: progressAt(21n),
+    });
+    const rows = await marked(stage);
+    expect(rows[1]?.commitTimeUs).toBe(record.commitTimeUs);
+    await expectMarks(stage, [
+      [["1", "a", null], true, 12n],
+      [["2", "a", null], true, 20n],
+      [["3", "a", null], false, 40n],
+    ]);
+    await stage.apply({ kind: "sweep", table: users, below: rowVersion(1, 50n), progress: progressAt(51n) });
+    await expectMarks(stage, [
+      [["1", "a", null], true, 12n],
+      [["2", "a", null], true, 20n],
+      [["3", "a", null], true, 50n],
+    ]);
+    await stage.write(users, 60n, [put(["2", "b", null], { fresh: true })]);
+    await stage.expectRows(users, [["2", "b", null]]);
+  });
+
+  test("a log read again neither revives a deleted row nor deletes one that came back", async () => {
+    await using stage = await Stage.of(harness, users);
+    const log: Step[] = [
+      rowsStep(10n, [users, [put(["1", "a", null], { fresh: true }), put(["2", "a", null], { fresh: true })]]),
+      rowsStep(20n, [users, [remove(["1", null, null]), remove(["2", null, null])]]),
+      rowsStep(30n, [users, [put(["2", "b", null], { fresh: true })]]),
+    ];
+    for (const step of log) await stage.apply(step);
+    await stage.restart(users);
+    for (const step of log) {
+      await stage.apply(step, new Reports());
+      await stage.expectRows(users, [["2", "b", null]]);
+    }
+  });
+
+  test("between hard and soft deletes: no live row is lost, and no deleted one is left unmarked", async () => {
+    await using stage = await Stage.of(harness, users);
+    await stage.write(users, 10n, [put(["1", "a", null]), put(["2", "a", "long"])]);
+    await stage.write(users, 20n, [remove(["1", null, null])]);
+    const hard = await stage.target.makeSink(HARD);
+    await hard.open(stage.lease + 1, AbortSignal.timeout(30_000));
+    // Also where no row moves in the table.
+    expect(await hard.missing?.([users], AbortSignal.timeout(30_000))).toEqual([]);
+    await expect(marked(stage)).rejects.toThrow(/_millrace_deleted/);
+    await hard.prepare(users, undefined, AbortSignal.timeout(30_000));
+    await hard.apply(
+      rowsStep(30n, [users, [patch(["2", "b", UNCHANGED])]]),
+      new Reports(),
+      AbortSignal.timeout(30_000),
+    );
+    await hard.close();
+    const again = await stage.target.makeSink(soft);
+    await again.open(stage.lease + 2, AbortSignal.timeout(30_000));
+    expect(await again.missing?.([users], AbortSignal.timeout(30_000))).toEqual([]);
+    await expectMarks(stage, [[["2", "b", "long"], false, 30n]]);
+    await again.prepare(users, undefined, AbortSignal.timeout(30_000));
+    await again.apply(rowsStep(40n, [users, [remove(["2", null, null])]]), new Reports(), AbortSignal.timeout(30_000));
+    await expectMarks(stage, [[["2", "b", "long"], true, 40n]]);
+    await again.close();
+  });
+}
+
+type Expected = readonly [cells: Cells, isDeleted: boolean, at: bigint];
+
+async function marked(stage: Stage): Promise<readonly MarkedRow[]> {
+  if (stage.target.readMarked === undefined) throw new Error("the harness can't show which rows are marked");
+  return await stage.target.readMarked(users);
+}
+
+async function expectMarks(stage: Stage, expected: readonly Expected[]): Promise<void> {
+  const found = (await marked(stage)).map(({ cells, isDeleted, version }) => [cells, isDeleted, version]);
+  expect(found).toEqual(
+    expected.map(([cells, deleted, at]) => [stage.landed(users, cells), deleted, rowVersion(1, at)]),
+  );
+}

@@ -1,0 +1,486 @@
+/** What every state store promises, whatever keeps its rows. */
+import { describe, expect, test } from "vitest";
+import type { Position } from "../../src/core/position.ts";
+import { summaryOf } from "../../src/core/reconciliation.ts";
+import type { StateStore, StoredError } from "../../src/core/state-store.ts";
+import { baseVersion } from "../../src/core/version.ts";
+import { tableVersion } from "../support/blocks.ts";
+import { reportOf } from "../support/reports.ts";
+
+export interface OpenStore extends AsyncDisposable {
+  readonly state: StateStore;
+  /** Another process on the same state, as far as the store can tell. */
+  another(): Promise<StateStore>;
+  /** Lets so much time pass for its lease. */
+  pass(ms: number): Promise<void>;
+}
+
+const at = (commit: bigint, index = 0, epoch = 1): Position => ({ epoch, commit, index });
+const failure: StoredError = { code: "MR3101", message: "m", hint: null, at: "2026-11-20T00:00:00Z" };
+
+export function stateStoreSuite(open: () => Promise<OpenStore>): void {
+  describe("lease", () => {
+    test("is held by one, named to the other, and its number grows", async () => {
+      await using store = await open();
+      const other = await store.another();
+      const first = await store.state.lease.acquire("host-a pid 1", 60_000);
+      expect(first).toMatchObject({ taken: true, lease: { holder: "host-a pid 1" } });
+      expect(await other.lease.acquire("host-a pid 2", 60_000)).toEqual({ taken: false, lease: first.lease });
+      expect(await other.lease.current()).toEqual(first.lease);
+      await store.state.lease.release(first.lease.number);
+      expect(await other.lease.current()).toBeNull();
+      expect(await store.state.lease.renew(first.lease.number, 60_000)).toBe(false);
+      expect((await other.lease.acquire("host-a pid 2", 60_000)).lease.number).toBeGreaterThan(first.lease.number);
+    });
+
+    test("expires; the one who lost it can neither renew nor write", async () => {
+      await using store = await open();
+      const other = await store.another();
+      await store.state.source.announce(1);
+      const { lease } = await store.state.lease.acquire("old", 1000);
+      await store.pass(5000);
+      expect(await store.state.lease.current()).toBeNull();
+      expect(await store.state.lease.renew(lease.number, 1000)).toBe(true);
+      await store.pass(5000);
+      expect(await other.lease.acquire("new", 60_000)).toMatchObject({ taken: true, lease: { holder: "new" } });
+      expect(await store.state.lease.renew(lease.number, 1000)).toBe(false);
+      await store.state.lease.release(lease.number);
+      expect((await other.lease.current())?.holder).toBe("new");
+    });
+
+    test("taken over refuses every write of the former holder", async () => {
+      await using store = await open();
+      const other = await store.another();
+      await store.state.source.announce(1);
+      await store.state.lease.acquire("old", 0);
+      expect((await other.lease.acquire("new", 60_000)).taken).toBe(true);
+      const writes = [
+        store.state.source.acknowledge(at(9n), new Map()),
+        store.state.sinks.written("w", at(9n), {}),
+        store.state.refills.addKeys("w", "public.t", [["1"]]),
+      ];
+      for (const write of writes) await expect(write).rejects.toMatchObject({ code: "MR1210", kind: "fatal" });
+      expect((await other.source.get())?.acknowledged).toBeNull();
+      expect(await other.sinks.all()).toEqual([]);
+      await other.source.acknowledge(at(9n), new Map());
+    });
+  });
+
+  describe("source", () => {
+    test("a first start that was announced and not finished is recognised", async () => {
+      await using store = await open();
+      const { source } = store.state;
+      expect(await source.get()).toBeNull();
+      await source.announce(1);
+      expect(await source.get()).toEqual({
+        epoch: 1,
+        identity: null,
+        origin: null,
+        acknowledged: null,
+        acknowledgedAt: null,
+      });
+      await source.created({ slot: "a" }, at(100n));
+      await source.identify({ slot: "b" });
+      expect(await source.get()).toEqual({
+        epoch: 1,
+        identity: { slot: "b" },
+        origin: at(100n),
+        acknowledged: null,
+        acknowledgedAt: null,
+      });
+    });
+
+    test("what is acknowledged never moves back", async () => {
+      await using store = await open();
+      const { source, sinks } = store.state;
+      await source.announce(1);
+      await source.created({}, at(1n));
+      await source.acknowledge(at(20n), new Map([["w", at(30n)]]));
+      await source.acknowledge(at(10n), new Map([["w", at(20n)]]));
+      expect((await source.get())?.acknowledged).toEqual(at(20n));
+      expect((await sinks.get("w"))?.covered).toEqual(at(30n));
+    });
+  });
+
+  describe("sinks", () => {
+    test("covered is at or after written, until the sink itself falls back", async () => {
+      await using store = await open();
+      const { sinks } = store.state;
+      await sinks.written("w", at(10n), {});
+      expect((await sinks.get("w"))?.covered).toEqual(at(10n));
+      await sinks.covered("w", at(50n));
+      await sinks.written("w", at(20n), { "public.t": "r" });
+      expect(await sinks.get("w")).toMatchObject({ written: at(20n), covered: at(50n), tables: { "public.t": "r" } });
+      await sinks.written("w", at(60n, 3), {});
+      expect((await sinks.get("w"))?.covered).toEqual(at(60n, 3));
+      await sinks.written("w", at(15n), {});
+      expect(await sinks.get("w")).toMatchObject({ written: at(15n), covered: at(15n) });
+    });
+
+    test("pause and error stay beside progress", async () => {
+      await using store = await open();
+      const { sinks } = store.state;
+      await sinks.setPaused("b", true);
+      await sinks.setError("b", failure);
+      await sinks.written("b", at(1n), {});
+      expect(await sinks.all()).toEqual([
+        { name: "b", written: at(1n), covered: at(1n), tables: {}, paused: true, error: failure, reset: null },
+      ]);
+      await sinks.setError("b", null);
+      expect((await sinks.get("b"))?.error).toBeNull();
+    });
+
+    test("a sink that is removed leaves nothing behind that waits for it", async () => {
+      await using store = await open();
+      const { sinks, refills, deadLetters } = store.state;
+      await sinks.written("gone", at(1n), {});
+      const stays = await refills.add(refillOf("public.a", "stays"));
+      const only = await refills.add(refillOf("public.b", "gone"));
+      await refills.addKeys("gone", "public.a", [["1"]]);
+      await deadLetters.add(letter("gone", "1"));
+      await sinks.remove("gone");
+      expect(await sinks.all()).toEqual([]);
+      expect(await refills.list()).toEqual([stays]);
+      expect((await refills.list(true)).find((r) => r.id === only.id)?.state).toBe("cancelled");
+      expect(await refills.countKeys()).toBe(0);
+      expect(await deadLetters.counts()).toEqual(new Map());
+    });
+  });
+
+  describe("reset", () => {
+    test("holds the log from there on, over what the source was told, until the sink itself is there", async () => {
+      await using store = await open();
+      const { source, sinks } = store.state;
+      await source.announce(1);
+      await source.created({ slot: "a" }, at(10n));
+      await source.acknowledge(at(50n), new Map([["a", at(60n)]]), [
+        { name: "a", position: at(60n), tables: { t: "h" } },
+      ]);
+      const told = (await source.get())?.acknowledgedAt;
+      expect(told).toBeTypeOf("string");
+      await source.reset(new Map([["a", { to: at(40n), anew: true }]]));
+      expect(await source.get()).toMatchObject({ acknowledged: at(40n), acknowledgedAt: told });
+      expect(await sinks.get("a")).toMatchObject({
+        covered: at(40n),
+        tables: { t: "h" },
+        reset: { to: at(40n), anew: true },
+      });
+      await sinks.settleReset("a", at(40n), {});
+      expect(await sinks.get("a")).toMatchObject({ written: at(40n), covered: at(40n), tables: {}, reset: null });
+      await source.reset(new Map([["a", { to: at(90n), anew: false }]]));
+      expect((await source.get())?.acknowledged, "other sinks may still need it").toEqual(at(40n));
+    });
+  });
+
+  describe("schemas", () => {
+    const shape = (columns: readonly string[]) => {
+      const { version: _, ...rest } = tableVersion({
+        table: "t",
+        columns: columns.map((c) => [c, "int8"]),
+        key: ["id"],
+      });
+      return rest;
+    };
+    const narrow = shape(["id"]);
+    const wide = shape(["id", "n"]);
+
+    test("versions are numbered in the order of the log, and replays use the one in force there", async () => {
+      await using store = await open();
+      const { schemas } = store.state;
+      const v1 = await schemas.resolve(narrow, at(10n));
+      const v2 = await schemas.resolve(wide, at(20n));
+      const v3 = await schemas.resolve(narrow, at(30n));
+      expect([v1.version, v2.version, v3.version]).toEqual([1, 2, 3]);
+      expect(await schemas.resolve(narrow, at(10n))).toBe(v1);
+      expect(await schemas.resolve(narrow, at(19n, 99))).toBe(v1);
+      expect(await schemas.resolve(wide, at(20n))).toBe(v2);
+      expect(await schemas.resolve(wide, at(29n))).toBe(v2);
+      expect(await schemas.resolve(narrow, at(1000n))).toBe(v3);
+      expect(await schemas.resolve(narrow, at(5n, 0, 2))).toBe(v3);
+      expect(await schemas.list()).toEqual([v3]);
+      expect((await schemas.list())[0]).toBe(v3);
+      expect((await schemas.versions("public.t")).map((v) => [v.version, v.since])).toEqual([
+        [v1, at(10n)],
+        [v2, at(20n)],
+        [v3, at(30n)],
+      ]);
+    });
+
+    test("the same version is the same, equal shape after a restart, types included", async () => {
+      await using store = await open();
+      const rich = tableVersion({
+        schema: "od.d",
+        table: '😀"',
+        columns: [
+          ["__proto__", "int8"],
+          ["state", "enum('a','b''c')", { kind: "enum", labels: ["a", "b'c"] }],
+          ["list", "numeric(12,2)[]", { kind: "array", of: { kind: "decimal", precision: 12, scale: 2 } }],
+        ],
+        key: ["__proto__"],
+        version: 77,
+      });
+      const resolved = await store.state.schemas.resolve(rich, at(1n));
+      expect(resolved).toEqual({ ...rich, version: 1 });
+      const other = await store.another();
+      const again = await other.schemas.resolve(rich, at(2n));
+      expect(again).toEqual(resolved);
+      expect(await other.schemas.resolve(rich, at(3n))).toBe(again);
+    });
+
+    test("a table set aside stays so until it is let in again", async () => {
+      await using store = await open();
+      const { schemas } = store.state;
+      await schemas.setAside("public.t", failure);
+      await schemas.setAside("public.t", { ...failure, message: "later" });
+      expect(await schemas.aside()).toEqual(new Map([["public.t", { ...failure, message: "later" }]]));
+      await schemas.readmit("public.t");
+      expect((await schemas.aside()).size).toBe(0);
+    });
+  });
+
+  const refillOf = (tableId: string, sink: string) => ({
+    tableId,
+    sink,
+    scope: { kind: "table" } as const,
+    reason: "sink added",
+  });
+
+  describe("refills", () => {
+    test("an equal unfinished one is not added twice", async () => {
+      await using store = await open();
+      const { refills } = store.state;
+      const first = await refills.add(refillOf("public.a", "x"));
+      expect(first).toMatchObject({ sink: "x", state: "waiting", sweepBelow: null, cursor: null, rowsDone: 0 });
+      expect((await refills.add(refillOf("public.a", "x"))).id).toBe(first.id);
+      const others = [
+        await refills.add(refillOf("public.a", "y")),
+        await refills.add(refillOf("public.b", "x")),
+        await refills.add({ ...refillOf("public.a", "x"), scope: { kind: "where", where: "id > 1" } }),
+        await refills.add({ ...refillOf("public.a", "x"), scope: { kind: "where", where: "id > 2" } }),
+      ];
+      expect(new Set([first, ...others].map((r) => r.id)).size).toBe(5);
+      expect(others[2]?.scope).toEqual({ kind: "where", where: "id > 1" });
+      expect(await refills.finish({ ...first, rowsDone: 3 })).toBe(true);
+      expect((await refills.add(refillOf("public.a", "x"))).id).not.toBe(first.id);
+      expect((await refills.list(true)).find(({ id }) => id === first.id)).toMatchObject({
+        state: "done",
+        rowsDone: 3,
+      });
+    });
+
+    test("goes on where it was over a restart; once it begins again, what was read before does not count", async () => {
+      await using store = await open();
+      const { refills } = store.state;
+      const first = await refills.add(refillOf("public.a", "x"));
+      const second = await refills.add(refillOf("public.a", "y"));
+      const progress = {
+        ...first,
+        rules: "f/g",
+        sweepBelow: baseVersion(255) + 12n,
+        cursor: ["10", "ä:%"],
+        held: { epoch: 255, commit: 1n << 54n, index: 7 },
+        rowsDone: 750,
+        chunksDone: 3,
+        resumedCount: 1,
+      };
+      await refills.advance([progress, { ...progress, id: second.id, attempt: 1 }]);
+      const other = (await store.another()).refills;
+      expect(await other.list()).toEqual([{ ...progress, state: "running", startedAt: expect.any(String) }, second]);
+      await other.restart(first.id);
+      const begunAgain = { ...first, attempt: 1 };
+      expect(await refills.list()).toEqual([begunAgain, second]);
+      await refills.advance([progress]);
+      expect(await refills.finish(progress)).toBe(false);
+      expect(await refills.list()).toEqual([begunAgain, second]);
+    });
+
+    test("begins again in every sink when its table is set aside", async () => {
+      await using store = await open();
+      const { refills, schemas } = store.state;
+      const x = await refills.add(refillOf("public.a", "x"));
+      const y = await refills.add(refillOf("public.a", "y"));
+      const other = await refills.add(refillOf("public.b", "x"));
+      await refills.advance([x, y, other].map((refill) => ({ ...refill, cursor: ["5"] })));
+      await schemas.setAside("public.a", { code: "MR1303", message: "m", hint: null, at: "now" });
+      expect(await refills.list()).toMatchObject([
+        { id: x.id, state: "waiting", cursor: null, attempt: 1 },
+        { id: y.id, state: "waiting", cursor: null, attempt: 1 },
+        { id: other.id, state: "running", cursor: ["5"], attempt: 0 },
+      ]);
+    });
+
+    test("cancelled or finished ends it", async () => {
+      await using store = await open();
+      const { refills } = store.state;
+      const refill = await refills.add(refillOf("public.a", "x"));
+      const { id } = refill;
+      expect(await refills.cancel(id)).toBe(true);
+      expect(await refills.cancel(id)).toBe(false);
+      expect(await refills.cancel(4711)).toBe(false);
+      await refills.advance([{ ...refill, cursor: ["9"] }]);
+      expect(await refills.finish(refill)).toBe(false);
+      expect(await refills.list()).toEqual([]);
+      expect(await refills.list(true)).toMatchObject([{ id, state: "cancelled", cursor: null }]);
+    });
+
+    test("one that a sink is short of rows without is not given up, whoever asked for it first", async () => {
+      await using store = await open();
+      const { refills } = store.state;
+      const { id } = await refills.add(refillOf("public.a", "x"));
+      expect(await refills.add({ ...refillOf("public.a", "x"), needed: true })).toMatchObject({ id, needed: true });
+      expect(await refills.add(refillOf("public.a", "x"))).toMatchObject({ id, needed: true });
+      expect(await refills.cancel(id)).toBe(false);
+      expect(await refills.cancel(id, true)).toBe(true);
+    });
+
+    test("a key listed twice is one entry, and is not removed with what was read for it before", async () => {
+      await using store = await open();
+      const { refills } = store.state;
+      await refills.addKeys("x", "public.a", [
+        ["1", "a"],
+        ["2", "b"],
+      ]);
+      await refills.addKeys("y", "public.a", [["1", "a"]]);
+      const read = await refills.keys(["x"], null, 2);
+      expect(read.map((k) => k.key)).toEqual([
+        ["1", "a"],
+        ["2", "b"],
+      ]);
+      await refills.addKeys("x", "public.a", [["1", "a"]], "of a shape");
+      expect(await refills.countKeys()).toBe(3);
+      await refills.removeKeys(read.map((k) => k.id));
+      expect(await refills.keys(["x", "y"], ["public.a"], 10)).toMatchObject([
+        { sink: "y", key: ["1", "a"], shape: "" },
+        { sink: "x", tableId: "public.a", key: ["1", "a"], shape: "of a shape" },
+      ]);
+    });
+  });
+
+  const letter = (sink: string, key: string) => ({
+    sink,
+    tableId: "public.a",
+    key: [key],
+    op: "u",
+    position: at(2n ** 54n, 4),
+    code: "MR3302",
+    reason: "too long",
+    envelope: '{"op":"u"}',
+  });
+
+  describe("dead letters", () => {
+    test("one waits per key; a later one replaces it", async () => {
+      await using store = await open();
+      const { deadLetters } = store.state;
+      await deadLetters.add(letter("x", "1"));
+      await deadLetters.add({ ...letter("x", "1"), reason: "still too long" });
+      await deadLetters.add(letter("x", "2"));
+      await deadLetters.add(letter("y", "1"));
+      expect(await deadLetters.counts()).toEqual(
+        new Map([
+          ["x", 2],
+          ["y", 1],
+        ]),
+      );
+      const [first] = await deadLetters.list({ sink: "x" });
+      expect(first).toMatchObject({ ...letter("x", "1"), reason: "still too long", state: "waiting" });
+      expect(await deadLetters.get(first!.id)).toEqual(first);
+      expect(await deadLetters.get(999)).toBeNull();
+    });
+
+    test("a key written since is superseded", async () => {
+      await using store = await open();
+      const { deadLetters } = store.state;
+      for (const key of ["1", "2", "3"]) await deadLetters.add(letter("x", key));
+      await deadLetters.add(letter("y", "1"));
+      await deadLetters.supersede("x", "public.a", [["1"], ["3"], ["4"]]);
+      await deadLetters.supersede("x", "public.b", [["2"]]);
+      expect((await deadLetters.list({ state: "waiting" })).map((l) => [l.sink, l.key[0]])).toEqual([
+        ["x", "2"],
+        ["y", "1"],
+      ]);
+      expect((await deadLetters.list({ state: "superseded" })).map((l) => l.key[0])).toEqual(["1", "3"]);
+      await deadLetters.add(letter("x", "1"));
+      expect(await deadLetters.list({ sink: "x" })).toHaveLength(4);
+    });
+  });
+
+  describe("reports", () => {
+    test("are kept whole and in short, newest first, and only the newest of them", async () => {
+      await using store = await open();
+      await store.state.lease.acquire("one", 600_000);
+      const { reports } = store.state;
+      expect(await reports.list()).toEqual([]);
+      expect(await reports.get("n1")).toBeNull();
+      const differing = reportOf({ id: "n1", missing: 2, extra: 1 });
+      await reports.add(differing);
+      await reports.add(reportOf({ id: "n1" }));
+      await reports.add(reportOf({ id: "n2" }));
+      const others = await store.another();
+      expect(await others.reports.get("n1")).toEqual(differing);
+      expect(await others.reports.list()).toEqual([summaryOf(reportOf({ id: "n2" })), summaryOf(differing)]);
+      for (let i = 3; i <= 125; i++) await reports.add(reportOf({ id: `n${i}` }));
+      const ids = (await others.reports.list()).map(({ id }) => id);
+      expect([ids.length, ids[0], ids.at(-1)]).toEqual([120, "n125", "n6"]);
+      expect(await others.reports.get("n5")).toBeNull();
+    });
+
+    test("of many megabytes leave earlier, the newest never", async () => {
+      await using store = await open();
+      await store.state.lease.acquire("one", 600_000);
+      const large = (id: string, megabytes: number) =>
+        reportOf({
+          id,
+          sample: [{ kind: "extra", key: { id: "x".repeat(megabytes * 1024 ** 2) }, columns: [], why: "unknown" }],
+        });
+      const { reports } = store.state;
+      for (const id of ["a", "b", "c"]) await reports.add(large(id, 7));
+      expect((await reports.list()).map(({ id }) => id)).toEqual(["c", "b"]);
+      await reports.add(large("d", 17));
+      expect((await reports.list()).map(({ id }) => id)).toEqual(["d"]);
+    });
+  });
+
+  describe("a dump", () => {
+    test("restored elsewhere is the same state, and goes on counting where it was", async () => {
+      await using store = await open();
+      await using elsewhere = await open();
+      const { state } = store;
+      await state.source.announce(2);
+      await state.source.created({ slot: "a" }, at(5n, 0, 2));
+      await state.sinks.written("w", at(9n, 3, 2), { "public.t": "h" });
+      const { version: _version, ...shape } = tableVersion({ table: "t", columns: [["id", "int8"]], key: ["id"] });
+      await state.schemas.resolve(shape, at(5n, 0, 2));
+      const refill = await state.refills.add({ tableId: "public.t", sink: "w", scope: { kind: "table" }, reason: "r" });
+      await state.refills.addKeys("w", "public.t", [["1"], ["2"]]);
+      const { lease } = await elsewhere.state.lease.acquire("importer", 60_000);
+      await elsewhere.state.sinks.written("old", at(1n), {});
+      const dump = await state.dump();
+      // As a file carries it.
+      await elsewhere.state.restore(JSON.parse(JSON.stringify(dump)));
+      await elsewhere.state.lease.release(lease.number);
+      const reopened = await elsewhere.another();
+      expect(await reopened.source.get()).toEqual(await state.source.get());
+      expect(await reopened.sinks.all()).toEqual(await state.sinks.all());
+      expect(await reopened.schemas.list()).toEqual(await state.schemas.list());
+      expect(await reopened.refills.list(true)).toEqual([refill]);
+      expect(await reopened.refills.countKeys()).toBe(2);
+      const next = await reopened.refills.add({
+        tableId: "public.u",
+        sink: "w",
+        scope: { kind: "table" },
+        reason: "r",
+      });
+      expect(next.id).toBeGreaterThan(refill.id);
+    });
+
+    test("of a newer form, or with what nobody knows, is refused and changes nothing", async () => {
+      await using store = await open();
+      await store.state.sinks.written("w", at(9n), {});
+      const dump = await store.state.dump();
+      await expect(store.state.restore({ ...dump, migration: 9999 })).rejects.toMatchObject({ code: "MR1206" });
+      const unknown = { ...dump, relations: { ...dump.relations, nothing: [{ a: 1 }] } };
+      await expect(store.state.restore(unknown)).rejects.toMatchObject({ code: "MR1214" });
+      expect(await store.state.sinks.all()).toHaveLength(1);
+    });
+  });
+}

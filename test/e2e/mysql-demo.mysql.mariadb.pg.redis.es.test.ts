@@ -1,0 +1,21 @@
+/** The demo from MySQL and MariaDB, with little data, on the servers of this test run. */
+import { expect, test } from "vitest";
+import { startDemo } from "../support/demo-process.ts";
+import { freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/services.ts";
+
+const WITHIN_MS = 240_000;
+
+test.each(mysqlFlavours)(
+  "from %s every table in every sink is equal after a SIGKILL, and its database is gone",
+  async (flavour) => {
+    const server = { [`MILLRACE_TEST_${flavour.toUpperCase()}_URL`]: mysqlUrl(flavour) };
+    const demo = startDemo(["--source", flavour, "--seconds", "6", "--rows", "2000"], server);
+    const exitCode = await demo.exitCode;
+    expect({ exitCode, said: exitCode === 0 ? "" : demo.said() }).toEqual({ exitCode: 0, said: "" });
+    expect(demo.said()).toMatch(/kill -9 \d+/);
+    expect(demo.said()).toMatch(/32 of 32 equal, after one SIGKILL/);
+    await using beside = await freshMysqlDatabase(mysqlUrl(flavour));
+    expect(await beside.texts("show databases like 'shop\\_%'")).toEqual([]);
+  },
+  WITHIN_MS,
+);

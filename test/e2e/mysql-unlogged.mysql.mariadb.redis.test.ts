@@ -1,0 +1,68 @@
+/** Statements of MySQL and MariaDB that change rows and log none: the tables are read again, also where no catalogue tells. */
+import { describe, expect, test } from "vitest";
+import { MysqlPipeline } from "../support/mysql-pipeline.ts";
+import { type MysqlFlavour, mysqlFlavours } from "../support/services.ts";
+
+const KINDS = ["duckdb", "redis"] as const;
+const PARTS =
+  "partition by range (id) (partition low values less than (10), partition middle values less than (20), partition high values less than maxvalue)";
+
+/** The daemon goes on as one that has no more than what the README names: not PROCESS, by which tables could be told apart. */
+async function leastPrivileged(pipeline: MysqlPipeline, flavour: MysqlFlavour): Promise<AsyncDisposable> {
+  await pipeline.daemon.stop();
+  const { name } = pipeline.source;
+  const user = `'u_${name}'@'%'`;
+  const monitor = flavour === "mysql" ? "replication client" : "binlog monitor";
+  await pipeline.run(
+    `create user ${user} identified by 'secret'`,
+    `grant replication slave, ${monitor} on *.* to ${user}`,
+    `grant select on ${name}.* to ${user}`,
+  );
+  const url = new URL(pipeline.url);
+  url.username = `u_${name}`;
+  url.password = "secret";
+  pipeline.configure({ url: url.href });
+  await pipeline.start();
+  return { [Symbol.asyncDispose]: () => pipeline.run(`drop user ${user}`) };
+}
+
+describe.each(mysqlFlavours)("%s", (flavour) => {
+  test("partitions that are emptied, exchanged, dropped; a column that is dropped and made again", async () => {
+    await using pipeline = await MysqlPipeline.start(
+      flavour,
+      [
+        `create table parts (id int primary key, v varchar(20)) ${PARTS}`,
+        "create table beside (id int primary key, v varchar(20))",
+        "create table plain (id int primary key, v int, w int)",
+        "insert into parts values (1, 'a'), (2, 'b'), (11, 'c'), (12, 'd'), (21, 'e')",
+        "insert into beside values (3, 'x'), (4, 'y')",
+        "insert into plain values (1, 1, 1), (2, 2, 2)",
+      ],
+      { kinds: KINDS },
+    );
+    await using _ = await leastPrivileged(pipeline, flavour);
+    await pipeline.expectEqual("parts", "beside", "plain");
+    await pipeline.run("alter table parts truncate partition middle");
+    await pipeline.expectEqual("parts");
+    await pipeline.run("alter table parts /* both */ exchange partition `low` with table `beside`");
+    await pipeline.expectEqual("parts", "beside");
+    await pipeline.run("alter table parts drop partition high", "insert into parts values (13, 'after')");
+    await pipeline.expectEqual("parts");
+    await pipeline.run("alter table plain drop column v, add column v int default 7 after id");
+    await pipeline.expectEqual("plain");
+    await pipeline.run("alter table plain drop column v", "alter table plain add column v int default 8 after id");
+    await pipeline.expectEqual("plain");
+
+    // While nobody reads, and when the daemon dies before what it saw was stored with its positions.
+    await pipeline.kill();
+    await pipeline.run("alter table parts truncate partition low", "insert into beside values (9, 'z')");
+    await pipeline.start();
+    await pipeline.expectEqual("parts", "beside");
+    await pipeline.run("insert into plain values (3, 3, 3)", "alter table parts truncate partition middle");
+    await pipeline.run("insert into plain values (4, 4, 4)");
+    await pipeline.kill();
+    await pipeline.start();
+    await pipeline.expectEqual("parts", "plain");
+    expect(await pipeline.source.texts("select count(*) from parts")).toEqual([["0"]]);
+  }, 90_000);
+});

@@ -1,0 +1,163 @@
+/** Rows that a sink can't take are kept as dead letters, are told, and stand in nobody's way. */
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type PipelineConfig, RunningPipeline } from "../support/running-pipeline.ts";
+import { eventually } from "../support/waiting.ts";
+
+/** More levels than the search engine takes. */
+const DEEP = `${"[".repeat(1_100)}${"]".repeat(1_100)}`;
+
+interface Letter {
+  readonly id: number;
+  readonly sink: string;
+  readonly table: string;
+  readonly key: string;
+  readonly op: string;
+  readonly code: string;
+  readonly reason: string;
+  readonly state: string;
+  readonly envelope?: { readonly op: string; readonly key: object; readonly after: Record<string, unknown> };
+}
+
+let pipeline: RunningPipeline;
+
+async function letters(...args: readonly string[]): Promise<readonly Letter[]> {
+  const { stdout } = await pipeline.installation.command("dlq", "list", "--json", ...args);
+  const answer: { letters: readonly Letter[] } = JSON.parse(stdout);
+  return answer.letters;
+}
+
+const counts = async () =>
+  Object.fromEntries((await pipeline.installation.status()).sinks.map(({ name, deadLetters }) => [name, deadLetters]));
+
+/** Somebody else's value of another kind under a row's key. */
+async function occupy(id: number): Promise<void> {
+  using cache = pipeline.cache();
+  const key = `${pipeline.sinks.keyPrefix}public:item:${id}`;
+  await cache.multi().del(key).rpush(key, "somebody else's").exec();
+}
+
+async function release(id: number): Promise<void> {
+  using cache = pipeline.cache();
+  await cache.del(`${pipeline.sinks.keyPrefix}public:item:${id}`);
+}
+
+beforeAll(async () => {
+  pipeline = await RunningPipeline.start(
+    `create table item (id int primary key, n int, doc json, body text);
+    insert into item select g, g, '{}', 'x' from generate_series(1, 30) g;
+    create table measured (k numeric(5, 2) primary key, n int); insert into measured values (1.5, 0)`,
+  );
+  await pipeline.settled();
+  await occupy(5);
+  await pipeline.sinks.target!.query(`alter table public.item add constraint small check (n < 1000);
+    create function public.refuse() returns trigger language plpgsql as $$ begin
+      if new.body = 'refused' then raise exception 'body is refused, secret-canary'; end if; return new; end $$;
+    create trigger refuse before insert or update on public.item for each row execute function public.refuse()`);
+});
+
+afterAll(async () => {
+  await pipeline?.[Symbol.asyncDispose]();
+});
+
+test("refused rows become dead letters with their envelopes, and the rows around them arrive", async () => {
+  await pipeline.run(`begin; update item set n = 5 where id = 1; update item set n = 5000 where id = 2;
+    insert into item values (100, 1, '{}', 'refused'), (101, 1, '{}', 'good'); commit`);
+  await pipeline.source.query("update item set doc = $1 where id = 3", [DEEP]);
+  await pipeline.run("update item set n = 7 where id in (5, 6); insert into measured values ('NaN', 1), (2.5, 1)");
+  await pipeline.run("insert into item select g, 1, '{}', 'after' from generate_series(200, 400) g");
+  await pipeline.settled();
+  expect(await counts()).toEqual({ duckdb: 1, postgres: 2, redis: 1, elasticsearch: 1 });
+
+  const found = await letters();
+  const told = found.map(({ sink, table, key, op, state }) => [sink, table, key, op, state].join(" "));
+  expect(told.toSorted()).toEqual([
+    "duckdb public.measured NaN c waiting",
+    "elasticsearch public.item 3 u waiting",
+    "postgres public.item 100 c waiting",
+    "postgres public.item 2 u waiting",
+    "redis public.item 5 u waiting",
+  ]);
+  for (const { code, reason } of found) {
+    expect(code).toMatch(/^MR3\d\d\d$/);
+    expect(reason).not.toContain("secret-canary");
+  }
+  const shown = await pipeline.installation.command(
+    "dlq",
+    "show",
+    "--json",
+    String(found.find(({ key }) => key === "2")?.id),
+  );
+  const letter: Letter = JSON.parse(shown.stdout);
+  expect(letter.envelope).toMatchObject({ op: "u", key: { id: 2 }, after: { id: 2, n: 5000, body: "x" } });
+
+  // What else came is there; what was refused is as it was, or is not.
+  await release(5);
+  const differences = await pipeline.sinks.differences(pipeline.source.url, pipeline.installation.folder, [
+    "item",
+    "measured",
+  ]);
+  expect(differences).toEqual([
+    expect.stringMatching(/^duckdb public\.measured: 1 missing, 0 extra, 0 different/),
+    expect.stringMatching(/^postgres public\.item: 1 missing, 0 extra, 1 different/),
+    expect.stringMatching(/^redis public\.item: 1 missing, 0 extra, 0 different/),
+    expect.stringMatching(/^elasticsearch public\.item: 0 missing, 0 extra, 1 different \(different 3: doc\)/),
+  ]);
+});
+
+test("run --once says so with its exit code", async () => {
+  await pipeline.daemon.stop();
+  const once = await pipeline.installation.command("run", "--once");
+  expect(once.exitCode).toBe(1);
+  expect(once.stderr + once.stdout).toMatch(/postgres has 2 dead letters/);
+  await pipeline.start();
+});
+
+test("a later good change of the key, its deletion too, makes the letter superseded", async () => {
+  await pipeline.run(
+    "update item set n = 6 where id = 2; delete from item where id = 100; update item set doc = '[1]' where id = 3",
+  );
+  await release(5);
+  await pipeline.run("update item set body = 'z' where id = 5; delete from measured where n = 1");
+  await pipeline.expectEqual(["item", "measured"]);
+  expect(await counts()).toEqual({ duckdb: 0, postgres: 0, redis: 0, elasticsearch: 0 });
+  expect(await letters()).toEqual([]);
+  expect((await letters("--all")).map(({ state }) => state)).toEqual(Array.from({ length: 5 }, () => "superseded"));
+});
+
+test("with onPoison: pause the sink stops at the row, alone, and goes on when the target is mended", async () => {
+  await pipeline.daemon.stop();
+  const { config } = pipeline.sinks;
+  const paused: PipelineConfig = {
+    name: pipeline.source.name,
+    source: { kind: "postgres", url: pipeline.source.url, heartbeat: "500ms" },
+    sinks: Object.fromEntries(Object.entries(config).map(([name, sink]) => [name, { ...sink, onPoison: "pause" }])),
+  };
+  pipeline.installation.configure(paused);
+  await pipeline.start();
+  await occupy(7);
+  await pipeline.run("update item set n = 7000 where id = 4; insert into item values (500, 1, '{}', 'behind it')");
+  await pipeline.run("update item set n = 8 where id = 7; insert into measured values ('NaN', 1)");
+  await pipeline.source.query("update item set doc = $1 where id = 8", [DEEP]);
+  await eventually(async () => {
+    const { sinks } = await pipeline.installation.status();
+    expect(sinks.map(({ state, error }) => [state, error?.code ?? null])).toEqual(
+      sinks.map(() => ["failed", "MR1302"]),
+    );
+  });
+  const waited = await pipeline.installation.ask<{ missing: readonly string[] }>("POST", "/api/v1/wait", {
+    timeoutMs: 300,
+  });
+  expect(waited?.missing.join()).toContain("MR1302");
+  // A target that is mended takes the row; one that never will needs another row.
+  await pipeline.sinks.target!.query("alter table public.item drop constraint small");
+  await release(7);
+  const { exitCode } = await pipeline.installation.command("resume", "--sink", "postgres");
+  expect(exitCode).toBe(0);
+  await pipeline.installation.ask("POST", "/api/v1/resume", { sink: "redis" });
+  await eventually(async () => {
+    const { folder } = pipeline.installation;
+    const differences = await pipeline.sinks.differences(pipeline.source.url, folder, ["item"]);
+    expect(differences.filter((line) => /^(postgres|redis)/.test(line))).toEqual([]);
+  });
+  expect(await counts()).toMatchObject({ postgres: 0, redis: 0 });
+});

@@ -1,0 +1,194 @@
+/**
+ * The daemon with one defect planted between the runtime and its parts, as its own process: the harness must catch each.
+ * Argument: the name of the mutation. In the folder: millrace.yaml.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { connectors } from "../../connectors/registry.ts";
+import { loadConfig } from "../../src/config/load.ts";
+import { Secrets } from "../../src/config/secrets.ts";
+import type { TableWrites } from "../../src/core/batch.ts";
+import { DELETE, PATCH } from "../../src/core/batch.ts";
+import type { Position } from "../../src/core/position.ts";
+import type { Sink } from "../../src/core/sink.ts";
+import type { ChangeStream, Source } from "../../src/core/source.ts";
+import type { StateStore } from "../../src/core/state-store.ts";
+import { runDaemon, type Wrappers } from "../../src/daemon.ts";
+import { createLogger } from "../../src/ops/logger.ts";
+
+/** The issue speaks of one row in 10^5; a short run writes some thousands. */
+const DROP_EVERY = 100;
+/** Longer than it takes to acknowledge, see it and kill. */
+const OLDER_STEPS = 5;
+const SLOW_STEP_MS = 2_500;
+
+const mutations: Readonly<Record<string, () => Wrappers>> = {
+  /** No defect: the harness must find nothing. */
+  none: () => ({}),
+
+  /** What was delivered is taken for done in every sink, and acknowledged, before it is durable there. */
+  "acknowledge-early": () => {
+    let delivered: Position | null = null;
+    return {
+      source: (source) =>
+        changed(source, {
+          stream: async (...args: Parameters<Source["stream"]>) => {
+            const stream = await source.stream(...args);
+            return changed<ChangeStream>(stream, {
+              next: async (signal) => {
+                const block = await stream.next(signal);
+                delivered = block.until;
+                return block;
+              },
+              acknowledge: (commit) => stream.acknowledge(delivered?.commit ?? commit),
+            });
+          },
+        }),
+      state: (state) =>
+        changed(state, {
+          source: changed(state.source, {
+            acknowledge: (position, covered, written) => {
+              const early = delivered ?? position;
+              return state.source.acknowledge(
+                early,
+                new Map([...covered.keys()].map((name) => [name, early])),
+                written,
+              );
+            },
+          }),
+        }),
+      // Sinks that are always up to date would hide it; the first copy, before the stream, need not be slow.
+      sink: (sink) =>
+        changed(sink, {
+          apply: async (step, outcome, signal) => {
+            if (delivered !== null) await sleep(SLOW_STEP_MS);
+            await sink.apply(step, outcome, signal);
+          },
+        }),
+    };
+  },
+
+  "drop-rows": () => {
+    let count = 0;
+    const isKept = () => ++count % DROP_EVERY !== 0;
+    return {
+      sink: (sink) =>
+        changed(sink, {
+          apply: (step, outcome, signal) =>
+            step.kind === "rows"
+              ? sink.apply({ ...step, tables: step.tables.map((writes) => kept(writes, isKept)) }, outcome, signal)
+              : sink.apply(step, outcome, signal),
+        }),
+    };
+  },
+
+  /** Rows as they were some steps ago are written once more, over newer ones, as if they were the newest. */
+  "apply-older": () => {
+    const earlier: (readonly TableWrites[])[] = [];
+    return {
+      sink: (sink) =>
+        changed(sink, {
+          apply: async (step, outcome, signal) => {
+            await sink.apply(step, outcome, signal);
+            if (step.kind !== "rows") return;
+            for (const { blocks } of step.tables) for (const block of blocks) block.retain();
+            earlier.push(step.tables);
+            const older = earlier.length > OLDER_STEPS ? earlier.shift() : undefined;
+            if (older === undefined) return;
+            const newest = newestVersion(step.tables) + 1n;
+            await sink.apply({ ...step, tables: older.map((writes) => under(newest, writes)) }, outcome, signal);
+            for (const { blocks } of older) for (const block of blocks) block.release();
+          },
+        }),
+    };
+  },
+
+  "apply-twice": () => ({
+    sink: (sink) =>
+      changed(sink, {
+        apply: async (step, outcome, signal) => {
+          await sink.apply(step, outcome, signal);
+          await sink.apply({ ...step }, outcome, signal);
+        },
+      }),
+  }),
+
+  /** At a start a sink's own progress is passed over: it gets again what the log still has, which here is all of it. */
+  "ignore-progress": () => {
+    let store: StateStore | null = null;
+    return {
+      state: (state) => {
+        store = state;
+        return changed(state, { source: changed(state.source, { acknowledge: async () => {} }) });
+      },
+      source: (source) =>
+        changed(source, {
+          stream: async (...args: Parameters<Source["stream"]>) =>
+            changed<ChangeStream>(await source.stream(...args), { acknowledge: () => {} }),
+        }),
+      sink: (sink) =>
+        changed(sink, {
+          open: async (lease, signal) => {
+            const own = await sink.open(lease, signal);
+            const origin = (await store?.source.get())?.origin ?? null;
+            return own === null || origin === null ? own : { ...own, position: origin };
+          },
+        }),
+    };
+  },
+
+  /** Keys that a sink could not complete are forgotten instead of being read from the source. */
+  "skip-listing": () => ({
+    state: (state) => changed(state, { refills: changed(state.refills, { addKeys: async () => {} }) }),
+  }),
+};
+
+/** The same object with some of its methods replaced; the others go on with the original as their `this`. */
+function changed<T extends Sink | Source | ChangeStream | StateStore | StateStore["source"] | StateStore["refills"]>(
+  original: T,
+  replaced: Partial<T>,
+): T {
+  return new Proxy(original, {
+    get(target, name) {
+      if (Object.hasOwn(replaced, name)) return Reflect.get(replaced, name);
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+}
+
+function kept(writes: TableWrites, isKept: () => boolean): TableWrites {
+  const entries = Array.from({ length: writes.count }, (_, i) => i).filter(isKept);
+  const actions = entries.map((i) => writes.action[i]);
+  return {
+    ...writes,
+    count: entries.length,
+    action: Uint8Array.from(entries, (i) => writes.action[i]!),
+    block: Uint16Array.from(entries, (i) => writes.block[i]!),
+    row: Uint32Array.from(entries, (i) => writes.row[i]!),
+    fresh: Uint8Array.from(entries, (i) => writes.fresh[i]!),
+    moved: Uint8Array.from(entries, (i) => writes.moved[i]!),
+    deleteCount: actions.filter((action) => action === DELETE).length,
+    patchCount: actions.filter((action) => action === PATCH).length,
+  };
+}
+
+function newestVersion(tables: readonly TableWrites[]): bigint {
+  const versions = tables.flatMap(({ blocks }) => blocks.flatMap(({ transactions }) => [...transactions.version]));
+  return versions.reduce((newest, version) => (version > newest ? version : newest), 0n);
+}
+
+/** The same rows under another version. */
+function under(version: bigint, writes: TableWrites): TableWrites {
+  for (const { transactions } of writes.blocks) transactions.version.fill(version);
+  return writes;
+}
+
+const wrap = mutations[process.argv[2] ?? ""];
+if (wrap === undefined) throw new Error(`one of ${Object.keys(mutations).join(", ")} is needed`);
+const config = await loadConfig("millrace.yaml", { connectors, environment: process.env, secrets: new Secrets() });
+const stopping = new AbortController();
+process.once("SIGTERM", () => stopping.abort(new DOMException("stopped", "AbortError")));
+const redact = (text: string) => text;
+const logger = createLogger({ level: "info", redact });
+await runDaemon(config, { once: false, logger, redact, wrap: wrap() }, stopping.signal);
+process.exit(0);

@@ -1,0 +1,38 @@
+/** How long the server keeps what is still needed, as `status` tells it. */
+import { describe, expect, test } from "vitest";
+import { MysqlPipeline } from "../support/mysql-pipeline.ts";
+import { mysqlFlavours, ownMysql } from "../support/services.ts";
+import { eventually } from "../support/waiting.ts";
+
+const KEPT_SECONDS = 1_000;
+
+describe.each(mysqlFlavours)("%s", (flavour) => {
+  test("the time is told until the file that a sink needs may be deleted, and warned of when it is near", async () => {
+    await using server = await ownMysql(flavour, { settings: { "binlog-expire-logs-seconds": KEPT_SECONDS } });
+    await using pipeline = await MysqlPipeline.start(flavour, ["create table t (id int primary key)"], {
+      kinds: ["duckdb"],
+      url: server.url,
+    });
+    const { installation } = pipeline;
+    const source = async () => (await installation.status()).source;
+    await pipeline.run("insert into t values (1)");
+    await pipeline.settled();
+    // In the file that is written to.
+    expect(await source()).toMatchObject({ safeSeconds: null, warnings: [] });
+    await installation.ask("POST", "/api/v1/pause", { sink: "duckdb" });
+    await pipeline.run("insert into t values (2)", "flush binary logs", "insert into t values (3)");
+    await eventually(async () => expect((await source()).safeSeconds).toBeGreaterThan(KEPT_SECONDS / 2));
+    expect(await source()).toMatchObject({ warnings: [] });
+    expect((await source()).safeSeconds).toBeLessThanOrEqual(KEPT_SECONDS);
+    expect((await installation.command("status")).stdout).toMatch(/may delete it in \d+/);
+
+    // Seconds have passed since: almost none are left.
+    await pipeline.run("set global binlog_expire_logs_seconds = 1");
+    await eventually(async () => expect(await source()).toMatchObject({ safeSeconds: 0 }));
+    expect((await source()).warnings).toEqual([expect.stringMatching(/a sink still needs, may be deleted in 0 min/)]);
+    await pipeline.run("set global binlog_expire_logs_seconds = 0");
+    await eventually(async () => expect(await source()).toMatchObject({ safeSeconds: null, warnings: [] }));
+    await installation.ask("POST", "/api/v1/resume", { sink: "duckdb" });
+    await pipeline.expectEqual("t");
+  }, 90_000);
+});

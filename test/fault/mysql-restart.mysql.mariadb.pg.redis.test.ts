@@ -1,0 +1,84 @@
+/** The source's server ends and comes back, again and again: the daemon goes on by itself, with all that was committed. */
+import { createConnection } from "mysql2/promise";
+import { describe, expect, test } from "vitest";
+import { MysqlPipeline } from "../support/mysql-pipeline.ts";
+import { PatientWriter, type WriterSession } from "../support/patient-writer.ts";
+import { Random, testSeed } from "../support/random.ts";
+import { isLongForm } from "../support/service-suffixes.ts";
+import { mysqlFlavours, ownMysql } from "../support/services.ts";
+import { eventually } from "../support/waiting.ts";
+
+const SHORT = ["kill", "stop"] as const;
+const LONG = ["kill", "stop", "kill", "pause", "kill", "stop", "stop", "kill"] as const;
+/** The longest pause between the daemon's attempts is half a minute. */
+const BACK_WITHIN_MS = 60_000;
+const KEYS = 200;
+const STATEMENT_MS_MAX = 5_000;
+
+async function openSession(url: string, random: Random): Promise<WriterSession> {
+  const connection = await createConnection({ uri: url, connectTimeout: 2_000 });
+  // The next statement says it.
+  connection.on("error", () => {});
+  const run = (sql: string): Promise<unknown> => connection.query({ sql, timeout: STATEMENT_MS_MAX });
+  return {
+    async commit() {
+      const id = random.below(KEYS);
+      await run("begin");
+      if (random.chance(0.1)) await run(`delete from t where id = ${id}`);
+      else {
+        const body = connection.escape(random.text(1_500));
+        await run(`insert into t values (${id}, 0, ${body}) on duplicate key update n = n + 1, body = ${body}`);
+      }
+      await run("insert into log (t_id) values (last_insert_id())");
+      await run("commit");
+    },
+    async end() {
+      connection.destroy();
+    },
+  };
+}
+
+function copiesOf({ daemon }: MysqlPipeline): number {
+  return daemon.said.match(/"msg":"table read"/g)?.length ?? 0;
+}
+
+describe.each(mysqlFlavours)("%s", (flavour) => {
+  test("killed, shut down and frozen under load, and started again", { timeout: 400_000 }, async ({ skip }) => {
+    skip(flavour === "mariadb" && !isLongForm(), "it is part of the long form");
+    await using server = await ownMysql(flavour);
+    await using pipeline = await MysqlPipeline.start(
+      flavour,
+      [
+        "create table t (id int primary key, n int, body text character set utf8mb4)",
+        "create table log (id int auto_increment primary key, t_id bigint)",
+      ],
+      { kinds: ["postgres", "redis", "duckdb"], url: server.url },
+    );
+    const random = new Random(testSeed());
+    await using writer = new PatientWriter(() => openSession(pipeline.url, random));
+    await pipeline.settled();
+    const copies = copiesOf(pipeline);
+    writer.start();
+    for (const end of isLongForm() ? LONG : SHORT) {
+      await writer.commits(50);
+      await server[end]();
+      await eventually(
+        async () => {
+          const { error } = (await pipeline.installation.status()).source;
+          expect(error?.code).toMatch(/^MR21/);
+        },
+        { withinMs: BACK_WITHIN_MS },
+      );
+      await (end === "pause" ? server.resume() : server.start());
+      await writer.commits(50, BACK_WITHIN_MS);
+      await eventually(async () => expect((await pipeline.installation.status()).source.error).toBeNull(), {
+        withinMs: BACK_WITHIN_MS,
+      });
+      expect(pipeline.daemon.exited).toBe(false);
+    }
+    await writer.stop();
+    await pipeline.reconnect();
+    await pipeline.expectEqual("t", "log");
+    expect(copiesOf(pipeline)).toBe(copies);
+  });
+});

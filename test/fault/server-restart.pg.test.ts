@@ -1,0 +1,68 @@
+/** The source's server ends and comes back: the daemon goes on by itself, with all that was committed. */
+import { Client } from "pg";
+import { expect, test } from "vitest";
+import { createFreshDatabase } from "../support/fresh-database.ts";
+import { PatientWriter, type WriterSession } from "../support/patient-writer.ts";
+import { Random, testSeed } from "../support/random.ts";
+import { RunningPipeline } from "../support/running-pipeline.ts";
+import { ownPostgres } from "../support/services.ts";
+import { eventually } from "../support/waiting.ts";
+
+const ENDS = ["kill", "stop", "kill", "pause"] as const;
+/** The longest pause between the daemon's attempts is half a minute. */
+const BACK_WITHIN_MS = 60_000;
+const KEYS = 200;
+
+test("postmaster killed, shut down and frozen under load, and started again", { timeout: 240_000 }, async () => {
+  await using server = await ownPostgres();
+  await using source = await createFreshDatabase(server);
+  const random = new Random(testSeed());
+  await using writer = new PatientWriter(() => openSession(source.url, random));
+  await source.query(
+    `create table t (id int primary key, n int, body text); alter table t alter body set storage external`,
+  );
+  await using pipeline = await RunningPipeline.start("select 1", {
+    source: { ...source, [Symbol.asyncDispose]: async () => {} },
+    kinds: ["postgres", "duckdb"],
+  });
+  writer.start();
+  for (const end of ENDS) {
+    await writer.commits(50);
+    await server[end]();
+    await eventually(
+      async () => {
+        const { phase, source: status } = await pipeline.installation.status();
+        expect({ phase, error: status.error?.code ?? "" }).toMatchObject({ error: expect.stringMatching(/^MR20/) });
+      },
+      { withinMs: BACK_WITHIN_MS },
+    );
+    await (end === "pause" ? server.resume() : server.start());
+    await writer.commits(50, BACK_WITHIN_MS);
+    await eventually(async () => expect((await pipeline.installation.status()).source.error).toBeNull(), {
+      withinMs: BACK_WITHIN_MS,
+    });
+    expect(pipeline.daemon.exited).toBe(false);
+  }
+  await writer.stop();
+  await pipeline.expectEqual(["t"]);
+});
+
+async function openSession(url: string, random: Random): Promise<WriterSession> {
+  const client = new Client({ connectionString: url, connectionTimeoutMillis: 2_000, query_timeout: 5_000 });
+  // The next query says it.
+  client.on("error", () => {});
+  await client.connect();
+  return {
+    async commit() {
+      const id = random.below(KEYS);
+      if (random.chance(0.1)) await client.query("delete from t where id = $1", [id]);
+      else {
+        await client.query("insert into t values ($1, 0, $2) on conflict (id) do update set n = t.n + 1", [
+          id,
+          random.text(2_500),
+        ]);
+      }
+    },
+    end: () => client.end(),
+  };
+}

@@ -1,0 +1,274 @@
+import type { QueryRequest } from "../../src/core/sink.ts";
+import { chmodSync, copyFileSync, mkdirSync, readdirSync, renameSync, truncateSync, writeFileSync } from "node:fs";
+import { expect, test } from "vitest";
+import { factory, definition } from "../../connectors/duckdb/config.ts";
+import { DuckdbSink } from "../../connectors/duckdb/sink.ts";
+import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
+import { tableVersion } from "../support/blocks.ts";
+import { duckdbTarget } from "../support/duckdb-target.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+
+const items = tableVersion({
+  table: "items",
+  columns: [
+    ["id", "int8"],
+    ["v", "text"],
+  ],
+  key: ["id"],
+});
+
+function sinkAt(path: string, more: { name?: string; schema?: string; memoryLimit?: string } = {}): DuckdbSink {
+  const { name = "w", schema, memoryLimit = "256MB" } = more;
+  return new DuckdbSink({ name, path, memoryLimit, threads: 2, schema });
+}
+
+const step = (at: bigint, id: string) => rowsStep(at, [items, [put([id, "x"])]]);
+
+test("what is no DuckDB file, a damaged one and a missing folder are told apart", async () => {
+  using folder = temporaryFolder();
+  const foreign = folder.file("notes.duckdb");
+  writeFileSync(foreign, "not a database ".repeat(2000));
+  expect((await failure(sinkAt(foreign).open(1, timeout()))).code).toBe("MR3202");
+
+  const whole = folder.file("whole.duckdb");
+  const sink = sinkAt(whole);
+  await sink.open(1, timeout());
+  await sink.prepare(items, undefined, timeout());
+  await sink.apply(
+    rowsStep(10n, [items, Array.from({ length: 5000 }, (_, i) => put([`${i}`, "x".repeat(100)]))]),
+    new Reports(),
+    timeout(),
+  );
+  await sink.close();
+  const damaged = folder.file("damaged.duckdb");
+  copyFileSync(whole, damaged);
+  truncateSync(damaged, 100_000);
+  expect((await failure(sinkAt(damaged).open(1, timeout()))).code).toBe("MR3202");
+
+  const nowhere = await failure(sinkAt(folder.file("missing/x.duckdb")).open(1, timeout()));
+  expect([nowhere.code, nowhere.kind]).toEqual(["MR3203", "fatal"]);
+  expect(nowhere.hint).toContain("mkdir");
+});
+
+test("a sink that could not be opened can be opened once the reason is gone", async () => {
+  using folder = temporaryFolder();
+  const sink = sinkAt(folder.file("later/x.duckdb"));
+  await failure(sink.open(1, timeout()));
+  mkdirSync(folder.file("later"));
+  expect(await sink.open(1, timeout())).toBeNull();
+  await sink.close();
+});
+
+test("a file moved away while it is open stops the sink before anything is taken for durable", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("x.duckdb");
+  const sink = sinkAt(path);
+  await sink.open(1, timeout());
+  await sink.prepare(items, undefined, timeout());
+  await sink.apply(step(10n, "1"), new Reports(), timeout());
+  renameSync(path, folder.file("moved.duckdb"));
+  for (const call of [sink.verify(timeout()), sink.apply(step(20n, "2"), new Reports(), timeout())]) {
+    const error = await failure(call);
+    expect([error.code, error.kind]).toEqual(["MR3214", "fatal"]);
+  }
+  await sink.close();
+});
+
+test("a table dropped behind the sink's back is found", async () => {
+  await using target = duckdbTarget();
+  const sink = target.makeSink();
+  await sink.open(1, timeout());
+  await sink.prepare(items, undefined, timeout());
+  await sink.verify(timeout());
+  await target.query("drop table public.items");
+  const error = await failure(sink.verify(timeout()));
+  expect([error.code, error.kind]).toEqual(["MR3214", "fatal"]);
+  expect(error.hint).toContain("public.items");
+  await sink.close();
+});
+
+test("two sinks share a file, each with its own progress; one target has one writer", async () => {
+  using folder = temporaryFolder();
+  const path = folder.file("x.duckdb");
+  const [a, b] = [sinkAt(path, { name: "a" }), sinkAt(path, { name: "b", schema: "copies" })];
+  for (const sink of [a, b]) {
+    await sink.open(1, timeout());
+    await sink.prepare(items, undefined, timeout());
+  }
+  await Promise.all([
+    a.apply(step(10n, "1"), new Reports(), timeout()),
+    b.apply(step(20n, "2"), new Reports(), timeout()),
+  ]);
+  await a.close();
+  const { rows } = await b.query(
+    asked("select (select id from public.items), (select id from copies.items)", 10),
+    timeout(),
+  );
+  expect(rows).toEqual([[1, 2]]);
+  const c = sinkAt(path, { name: "c", schema: "COPIES" });
+  await c.open(1, timeout());
+  expect((await failure(c.prepare(items, undefined, timeout()))).code).toBe("MR3208");
+  const d = sinkAt(path, { name: "d", memoryLimit: "300MB" });
+  expect((await failure(d.open(1, timeout()))).code).toBe("MR3221");
+  for (const sink of [b, c, d]) await sink.close();
+  const again = sinkAt(path, { name: "a" });
+  expect((await again.open(2, timeout()))?.position.commit).toBe(11n);
+  await again.close();
+});
+
+test("tables that would be one are refused, and so are names that are taken", async () => {
+  await using target = duckdbTarget();
+  const sink = target.makeSink();
+  await sink.open(1, timeout());
+  await sink.prepare(items, undefined, timeout());
+  const columns = [["id", "int8"]] as const;
+  const refused = async (table: ReturnType<typeof tableVersion>): Promise<string> =>
+    (await failure(sink.prepare(table, undefined, timeout()))).code;
+  const upper = tableVersion({ table: "ITEMS", columns, key: ["id"] });
+  expect(sink.target(upper)).toBe(sink.target(items));
+  expect(await refused(upper)).toBe("MR3208");
+  expect(await refused(tableVersion({ schema: "_Millrace", table: "progress", columns, key: ["id"] }))).toBe("MR3209");
+  expect(await refused(tableVersion({ schema: "pg_catalog", table: "x", columns, key: ["id"] }))).toBe("MR3209");
+  const own = tableVersion({ table: "own", columns: [...columns, ["_millrace_version", "int8"]], key: ["id"] });
+  expect(await refused(own)).toBe("MR3209");
+  // Names that are DuckDB's own only in other places.
+  for (const schema of ["main", "temp", "warehouse", "select"]) {
+    await sink.prepare(tableVersion({ schema, table: "warehouse", columns, key: ["id"] }), undefined, timeout());
+  }
+  await sink.close();
+});
+
+test("a type and a key that somebody else changed in the file are refused", async () => {
+  await using target = duckdbTarget();
+  const first = target.makeSink();
+  await first.open(1, timeout());
+  await first.prepare(items, undefined, timeout());
+  await first.close();
+  const [kept] = await target.query("select comment from duckdb_tables() where table_name = 'items'");
+  const note = typeof kept?.[0] === "string" ? kept[0] : "";
+  let lease = 1;
+  for (const [code, columns] of [
+    ["MR3206", "id bigint primary key, v int"],
+    ["MR3207", "id bigint, v varchar primary key"],
+  ] as const) {
+    await target.query("drop table public.items");
+    await target.query(
+      `create table public.items (${columns}, _millrace_version bigint not null, _millrace_commit_time timestamptz not null)`,
+    );
+    await target.query(`comment on table public.items is '${note}'`);
+    const sink = target.makeSink();
+    await sink.open(++lease, timeout());
+    expect((await failure(sink.prepare(items, undefined, timeout()))).code).toBe(code);
+    await sink.close();
+  }
+});
+
+function asked(sql: string, rowCountMax = 5): QueryRequest {
+  return { sql, rowCountMax, byteCountMax: 10_000 };
+}
+
+test("queries read beside the writes, and only read", async () => {
+  await using target = duckdbTarget();
+  const sink = target.makeSink();
+  await sink.open(1, timeout());
+  await sink.prepare(items, undefined, timeout());
+  await sink.apply(step(10n, "9007199254740993"), new Reports(), timeout());
+  const ask = (sql: string) => sink.query(asked(sql), timeout());
+  expect(await ask("select id, v from public.items")).toEqual({
+    columns: [
+      { name: "id", type: "BIGINT" },
+      { name: "v", type: "VARCHAR" },
+    ],
+    rows: [["9007199254740993", "x"]],
+    truncated: false,
+  });
+  const integers = "9007199254740991::bigint, -9007199254740992::bigint, 2::hugeint, [1::ubigint], 1.50::decimal(9, 2)";
+  expect((await ask(`select ${integers}`)).rows).toEqual([[9007199254740991, "-9007199254740992", 2, [1], "1.50"]]);
+  expect(await ask("from range(1000000)")).toMatchObject({ rows: { length: 5 }, truncated: true });
+  const wide = await ask("select repeat('x', 6000) from range(5)");
+  expect(wide).toMatchObject({ rows: { length: 1 }, truncated: true });
+  await ask("explain select 1");
+  await ask("describe public.items");
+  for (const sql of [
+    "delete from public.items",
+    "insert into public.items values (1)",
+    "create table x (a int)",
+    "drop table public.items",
+    "update _millrace.progress set lease = 99",
+    "select 1; delete from public.items",
+    "explain analyze delete from public.items",
+    "attach ':memory:' as m",
+    "set memory_limit = '1GB'",
+    "set enable_external_access = true",
+    "copy public.items to '/tmp/millrace-copy.csv'",
+    "pragma database_list; drop table public.items",
+    "checkpoint",
+    "commit",
+    "call pragma_version(); commit",
+    "select * from read_text('/etc/hostname')",
+    "select * from glob('/etc/*')",
+    "select * from '/proc/self/environ'",
+    "install httpfs",
+    "load httpfs",
+    "",
+    "no sql",
+  ]) {
+    const error = await failure(ask(sql));
+    expect(["MR3217", "MR3218"], sql).toContain(error.code);
+  }
+  await expect(
+    sink.query(asked("select count(*) from range(1000000000), range(1000000)"), AbortSignal.timeout(50)),
+  ).rejects.toThrow();
+  expect((await ask("select count(*)::integer from public.items")).rows).toEqual([[1]]);
+  await sink.apply(step(20n, "2"), new Reports(), timeout());
+  await sink.close();
+});
+
+test("closing while a step is in flight abandons it; the file is free and nothing of it is there", async () => {
+  await using target = duckdbTarget();
+  const sink = target.makeSink();
+  await sink.open(1, timeout());
+  await sink.prepare(items, undefined, timeout());
+  const many = Array.from({ length: 20_000 }, (_, i) => put([`${i}`, "x".repeat(50)]));
+  const applying = sink.apply(rowsStep(10n, [items, many]), new Reports(), timeout());
+  const [outcome] = await Promise.allSettled([applying, sink.close()]);
+  const next = target.makeSink();
+  const held = await next.open(2, timeout());
+  const { rows } = await next.query(asked("select count(*)::integer from public.items", 1), timeout());
+  expect([outcome.status, held?.position.commit ?? null, rows[0]?.[0]]).toEqual(
+    outcome.status === "fulfilled" ? ["fulfilled", 11n, 20_000] : ["rejected", null, 0],
+  );
+  await next.close();
+});
+
+test("no staged row is left in any folder, and none can be read by others", async () => {
+  const folders = ["/dev/shm", "/tmp"];
+  const staged = () =>
+    folders.flatMap((folder) => readdirSync(folder).filter((name) => /^millrace-[A-Za-z0-9]{6}$/.test(name)));
+  const before = new Set(staged());
+  await using target = duckdbTarget();
+  const sink = target.makeSink();
+  await sink.open(1, timeout());
+  await sink.prepare(items, undefined, timeout());
+  await sink.apply(step(10n, "1"), new Reports(), timeout());
+  if (process.platform === "linux") expect(staged().filter((name) => !before.has(name))).toEqual([]);
+  await sink.close();
+});
+
+test("check says what would fail, and creates nothing", async () => {
+  using folder = temporaryFolder();
+  const check = (path: string) =>
+    factory.check({ name: "w", daemon: "shop", folder: folder.path, options: definition.parse({ path }) }, timeout());
+  expect((await check("new.duckdb")).map(({ level }) => level)).toEqual(["ok"]);
+  expect(readdirSync(folder.path)).toEqual([]);
+  expect((await check("missing/new.duckdb")).map(({ level, fix }) => [level, fix])).toEqual([
+    ["error", `mkdir -p ${folder.file("missing")}`],
+  ]);
+  writeFileSync(folder.file("foreign.duckdb"), "x".repeat(20_000));
+  expect((await check("foreign.duckdb"))[0]?.what).toContain("MR3202");
+  const sink = sinkAt(folder.file("real.duckdb"));
+  await sink.open(1, timeout());
+  await sink.close();
+  expect((await check("real.duckdb")).map(({ level }) => level)).toEqual(["ok"]);
+  chmodSync(folder.path, 0o700);
+});

@@ -1,0 +1,354 @@
+import * as fc from "fast-check";
+import { expect, test } from "vitest";
+import { rowVersion } from "../../src/core/version.ts";
+import type { SinkHarness } from "../conformance/sink.ts";
+import { failure, patch, put, remove, Stage, timeout, type Write } from "../conformance/stage.ts";
+import { tableVersion, UNCHANGED } from "../support/blocks.ts";
+import { landed } from "../support/duckdb-landing.ts";
+import { type DuckdbTarget, duckdbTarget } from "../support/duckdb-target.ts";
+
+const harness: SinkHarness = { name: "duckdb", target: async () => duckdbTarget(), landed, transactional: true };
+
+function targetOf({ target }: Stage): DuckdbTarget {
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the harness above makes nothing else
+  return target as DuckdbTarget;
+}
+
+const mixed = tableVersion({
+  table: "mixed",
+  columns: [
+    ["id", "int8"],
+    ["amount", "numeric(12,2)"],
+    ["at", "timestamp with time zone"],
+    ["grid", "integer[]"],
+    ["doc", "json"],
+    ["ratio", "double precision"],
+    ["note", "text"],
+  ],
+  key: ["id"],
+});
+const plain = ["1.50", "2026-11-20 06:43:15.123456+00", "{1,2}", "{}", "0.5", "n"] as const;
+const odd = ["NaN", "294276-12-31 23:59:59.999999+00", "{{1,2},{3,4}}", '["\\ud800"]', "-0", "n"] as const;
+
+test("what a column's type can't hold stands beside it as text, and the column shows what it can", async () => {
+  await using stage = await Stage.of(harness, mixed);
+  await stage.write(mixed, 10n, [put(["1", ...plain])]);
+  const before = await targetOf(stage).query(
+    "select * from (describe public.mixed) where column_name = '_millrace_exact'",
+  );
+  expect(before).toEqual([]);
+  await stage.write(mixed, 20n, [put(["2", ...odd]), put(["3", ...plain])]);
+  const rows = await targetOf(stage).query(
+    "select amount, \"at\", grid, doc, ratio = 0, note, _millrace_exact->>'amount', _millrace_exact->>'grid' from public.mixed where id = 2",
+  );
+  expect(rows).toEqual([[null, null, [1, 2, 3, 4], null, true, "n", "NaN", "{{1,2},{3,4}}"]]);
+  const others = await targetOf(stage).query(
+    "select count(*)::integer from public.mixed where _millrace_exact is not null",
+  );
+  expect(others).toEqual([[1]]);
+});
+
+test("the text beside a column goes when the column fits again, in later steps and in other processes", async () => {
+  await using stage = await Stage.of(harness, mixed);
+  await stage.write(mixed, 10n, [put(["1", ...odd]), put(["2", ...odd]), put(["3", ...odd])]);
+  await stage.write(mixed, 20n, [put(["1", ...plain])]);
+  await stage.restart(mixed);
+  await stage.write(mixed, 30n, [put(["2", ...plain])]);
+  const left = await targetOf(stage).query("select id::integer from public.mixed where _millrace_exact is not null");
+  expect(left).toEqual([[3]]);
+  await stage.expectRows(mixed, [
+    ["1", ...plain],
+    ["2", ...plain],
+    ["3", ...odd],
+  ]);
+});
+
+test("unchanged cells keep their text, changed ones lose or replace it, also under another key", async () => {
+  await using stage = await Stage.of(harness, mixed);
+  await stage.write(
+    mixed,
+    10n,
+    ["1", "2", "3", "4"].map((id) => put([id, ...odd])),
+  );
+  await stage.write(mixed, 20n, [
+    patch(["1", UNCHANGED, UNCHANGED, UNCHANGED, UNCHANGED, UNCHANGED, "changed"]),
+    patch(["2", "2.00", UNCHANGED, "{7}", UNCHANGED, UNCHANGED, "changed"]),
+    patch(["3", "2.00", null, "{7}", null, "1", UNCHANGED]),
+    patch(["9", UNCHANGED, UNCHANGED, "[3:4]={1,2}", UNCHANGED, UNCHANGED, "moved"], { from: ["4", ...odd] }),
+    remove(["4", ...odd]),
+  ]);
+  const [amount, at, grid, doc, ratio, note] = odd;
+  await stage.expectRows(mixed, [
+    ["1", amount, at, grid, doc, ratio, "changed"],
+    ["2", "2.00", at, "{7}", doc, ratio, "changed"],
+    ["3", "2.00", null, "{7}", null, "1", note],
+    ["9", amount, at, "[3:4]={1,2}", doc, ratio, "moved"],
+  ]);
+  const third = await targetOf(stage).query("select _millrace_exact from public.mixed where id = 3");
+  expect(third).toEqual([[null]]);
+});
+
+test("a key value that the type can't hold is poison, and its delete has nothing to do", async () => {
+  const table = tableVersion({
+    table: "amounts",
+    columns: [
+      ["amount", "numeric(12,2)"],
+      ["note", "text"],
+    ],
+    key: ["amount"],
+  });
+  await using stage = await Stage.of(harness, table);
+  const reports = await stage.write(table, 10n, [put(["NaN", "x"]), put(["1.00", "y"])]);
+  expect(reports.poisons.map(({ entry, error }) => [entry, error.code, error.kind])).toEqual([[0, "MR3211", "poison"]]);
+  const after = await stage.write(table, 20n, [remove(["NaN", null])]);
+  expect(after.poisons).toEqual([]);
+  await stage.expectRows(table, [["1.00", "y"]]);
+});
+
+test("a large row that is poison leaves the rows before and behind it whole", async () => {
+  const table = tableVersion({
+    table: "large",
+    columns: [
+      ["doc", "text"],
+      ["raw", "bytea"],
+      ["amount", "numeric(12,2)"],
+    ],
+    key: ["amount"],
+  });
+  await using stage = await Stage.of(harness, table);
+  const large = ['x"y\n'.repeat(700_000), `\\x${"0aff".repeat(700_000)}`];
+  const rows = [
+    ["a", "\\x", "1.00"],
+    [...large, "2.00"],
+    ["b", "\\x00", "3.00"],
+  ];
+  const reports = await stage.write(table, 10n, [put(rows[0]!), put([...large, "NaN"]), put(rows[1]!), put(rows[2]!)]);
+  expect(reports.poisons.map(({ entry }) => entry)).toEqual([1]);
+  await stage.expectRows(table, rows);
+});
+
+test("a row under another key takes nothing from a newer row that has the old key by now", async () => {
+  const table = tableVersion({
+    table: "moves",
+    columns: [
+      ["id", "int8"],
+      ["body", "text"],
+      ["note", "text"],
+    ],
+    key: ["id"],
+  });
+  await using stage = await Stage.of(harness, table);
+  await stage.write(table, 10n, [put(["1", "first", "a"])]);
+  const move: Write[] = [
+    patch(["2", UNCHANGED, "b"], { from: ["1", null, null], at: 20n }),
+    remove(["1", null, null], { at: 20n }),
+  ];
+  await stage.write(table, 20n, move);
+  await stage.write(table, 30n, [put(["1", "second", "c"])]);
+  // The log is read again.
+  const reports = await stage.write(table, 40n, move);
+  expect(reports.incompleteEntries).toEqual([0]);
+  await stage.expectRows(table, [
+    ["1", "second", "c"],
+    ["2", "first", "b"],
+  ]);
+});
+
+test("columns whose names differ in case only each have their place", async () => {
+  const table = tableVersion({
+    table: "cases",
+    columns: [
+      ["id", "int8"],
+      ["name", "text"],
+      ["Name", "text"],
+      ["NAME", "text"],
+      ["ÉTÉ", "text"],
+      ["été", "text"],
+    ],
+    key: ["id"],
+  });
+  await using stage = await Stage.of(harness, table);
+  await stage.write(table, 10n, [put(["1", "a", "b", "c", "d", "e"])]);
+  await stage.restart(table);
+  await stage.write(table, 20n, [patch(["1", UNCHANGED, "B", UNCHANGED, "D", UNCHANGED])]);
+  await stage.expectRows(table, [["1", "a", "B", "c", "D", "e"]]);
+  const names = await targetOf(stage).query("select column_name from (describe public.cases) limit 6");
+  const suffixed = expect.stringMatching(/^name_[0-9a-f]{8}$/i);
+  expect(names.map(([name]) => name)).toEqual(["id", "name", suffixed, suffixed, "ÉTÉ", "été"]);
+});
+
+test("a hint that rows are new, wrong in the middle of many, costs nothing but time", async () => {
+  const table = tableVersion({
+    table: "hints",
+    columns: [
+      ["id", "int8"],
+      ["v", "text"],
+    ],
+    key: ["id"],
+  });
+  await using stage = await Stage.of(harness, table);
+  await stage.write(table, 10n, [put(["500", "old"])]);
+  const reports = await stage.write(
+    table,
+    20n,
+    Array.from({ length: 1000 }, (_, i) => put([`${i}`, "new"], { fresh: true })),
+  );
+  expect(reports.poisons).toEqual([]);
+  const [count] = await targetOf(stage).query("select count(*)::integer, count(distinct v)::integer from public.hints");
+  expect(count).toEqual([1000, 1]);
+});
+
+test("a step of several megabytes over rows that are there sets none back and keeps what does not fit", async () => {
+  await using stage = await Stage.of(harness, mixed);
+  const idCount = 5_000;
+  const [newer, poison, last] = [7, 3_000, idCount - 1];
+  const row = (id: number, note: string, like: readonly string[] = plain): string[] => [
+    `${id}`,
+    ...like.slice(0, -1),
+    `${note} ${"x".repeat(1_000)}`,
+  ];
+  const ids = Array.from({ length: idCount }, (_, id) => id);
+  // The odd ids are new.
+  await stage.write(
+    mixed,
+    10n,
+    ids.filter((id) => id % 2 === 0).map((id) => put(row(id, "old"))),
+  );
+  await stage.write(mixed, 30n, [put(row(newer, "newer"))]);
+  const changed = ids.map((id) => row(id, "changed", id === last ? odd : plain));
+  const refused = row(poison, "refused").with(1, "12345678901.00");
+  const reports = await stage.write(
+    mixed,
+    20n,
+    ids.map((id) => put(id === poison ? refused : changed[id]!)),
+  );
+  expect(reports.poisons.map(({ entry }) => entry)).toEqual([poison]);
+  changed[newer] = row(newer, "newer");
+  changed[poison] = row(poison, "old");
+  await stage.expectRows(mixed, changed);
+});
+
+test("a table that refuses every row stops the sink instead of filling the dead letters", async () => {
+  const table = tableVersion({
+    table: "wrong",
+    columns: [
+      ["id", "int8"],
+      ["doc", "json"],
+    ],
+    key: ["id"],
+  });
+  await using stage = await Stage.of(harness, table);
+  const all = Array.from({ length: 1100 }, (_, i) => put([`${i}`, "no json"]));
+  const error = await failure(stage.write(table, 10n, all));
+  expect([error.code, error.kind]).toEqual(["MR3210", "fatal"]);
+  expect(error.message).not.toContain("no json");
+  expect(await stage.progressNow()).toBeNull();
+});
+
+test("updates of every kind of column hold under many steps while a reader keeps an old snapshot", async () => {
+  const table = tableVersion({
+    table: "busy",
+    columns: [
+      ["id", "int8"],
+      ["tags", "text[]"],
+      ["doc", "jsonb"],
+      ["raw", "bytea"],
+      ["n", "numeric(10,3)"],
+      ["big", "numeric"],
+    ],
+    key: ["id"],
+  });
+  await using stage = await Stage.of(harness, table);
+  const row = (id: number, n: number): string[] => [
+    `${id}`,
+    `{t${n}}`,
+    `{"n": ${n}}`,
+    `\\x${"0a".repeat(n % 9)}`,
+    `${n}.125`,
+    `${n}`,
+  ];
+  const model = new Map<number, string[]>();
+  let reading: Promise<unknown> = Promise.resolve();
+  for (let n = 1; n <= 60; n++) {
+    const entries: Write[] = [];
+    for (let id = 0; id < 30; id++) {
+      const turn = (id * 7 + n * 13) % 5;
+      if (turn === 0 && model.delete(id)) entries.push(remove([`${id}`, null, null, null, null, null]));
+      if (turn > 2) {
+        model.set(id, row(id, n));
+        entries.push(put(row(id, n), { fresh: n % 2 === 0 }));
+      }
+    }
+    await stage.write(table, BigInt(n * 10), entries);
+    if (n === 20)
+      reading = stage.sink
+        .verify(timeout())
+        .then(() => targetOf(stage).query("select count(*) from public.busy, range(200000)"));
+  }
+  await reading;
+  await stage.expectRows(table, [...model.values()]);
+});
+
+test("any text and any number arrives as it was sent", async () => {
+  const table = tableVersion({
+    table: "anything",
+    columns: [
+      ["id", "int8"],
+      ["t", "text"],
+      ["f", "double precision"],
+      ["r", "real"],
+      ["i", "bigint"],
+      ["b", "bytea"],
+      ["a", "text[]"],
+      ["n", "numeric"],
+    ],
+    key: ["id"],
+  });
+  const text = fc.string({ unit: "binary", maxLength: 200 }).filter((value) => !value.includes("\0"));
+  const float = fc.double().map((value) => (Object.is(value, -0) ? "0" : String(value)));
+  const cells = fc.tuple(
+    text,
+    float,
+    fc.float().map((value) => (Object.is(value, -0) ? "0" : String(value))),
+    fc.bigInt({ min: -(1n << 63n), max: (1n << 63n) - 1n }).map(String),
+    fc.uint8Array({ maxLength: 60 }).map((bytes) => `\\x${Buffer.from(bytes).toString("hex")}`),
+    fc.array(fc.option(text), { maxLength: 5 }).map(arrayText),
+    fc.bigInt({ min: -(10n ** 60n), max: 10n ** 60n }).map((value) => `${value}.0010`),
+  );
+  await using stage = await Stage.of(harness, table);
+  let at = 0n;
+  await fc.assert(
+    fc.asyncProperty(fc.array(cells, { minLength: 1, maxLength: 40 }), async (rows) => {
+      at += 10n;
+      const written = rows.map((values, i) => [`${i}`, ...values]);
+      await stage.write(table, at, [...written.map((row) => put(row)), ...gone(written.length)]);
+      await stage.expectRows(table, written);
+    }),
+    { numRuns: 30 },
+  );
+
+  /** Rows of the run before. */
+  function gone(from: number): Write[] {
+    return Array.from({ length: 40 - from }, (_, i) =>
+      remove([`${from + i}`, ...Array.from({ length: 7 }, () => null)]),
+    );
+  }
+});
+
+test("a truncate or sweep of one table keeps its version rule", async () => {
+  const table = tableVersion({ table: "swept", columns: [["id", "int8"]], key: ["id"] });
+  await using stage = await Stage.of(harness, table);
+  await stage.write(table, 10n, [put(["1"]), put(["2"], { at: 11n }), put(["3"], { at: 12n })]);
+  const progress = { position: { epoch: 1, commit: 20n, index: 0 }, tables: {} };
+  await stage.apply({ kind: "sweep", table, below: rowVersion(1, 11n), progress });
+  await stage.expectRows(table, [["2"], ["3"]]);
+  await stage.apply({ kind: "truncate", table, version: rowVersion(1, 11n), progress });
+  await stage.expectRows(table, [["3"]]);
+});
+
+function arrayText(elements: readonly (string | null)[]): string {
+  const quoted = elements.map((element) =>
+    element === null ? "NULL" : `"${element.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`,
+  );
+  return `{${quoted.join(",")}}`;
+}

@@ -1,0 +1,177 @@
+/** The real engine behind a gateway of the kind that operators put before it: logins, limits of size and of load. */
+import { createServer, type IncomingMessage, request, type ServerResponse } from "node:http";
+import { inspect } from "node:util";
+import { expect, test } from "vitest";
+import { definition, factory } from "../../connectors/elasticsearch/config.ts";
+import type { Sink } from "../../src/core/sink.ts";
+import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
+import { tableVersion } from "../support/blocks.ts";
+import { quietLog } from "../support/quiet-log.ts";
+import { readDocuments } from "../support/search-rows.ts";
+import { elasticsearchUrl, freshIndexPrefix } from "../support/services.ts";
+
+const CANARY = "canary-7f3a";
+const notes = tableVersion({
+  table: "notes",
+  columns: [
+    ["id", "int8"],
+    ["body", "text"],
+  ],
+  key: ["id"],
+});
+
+interface Gateway extends AsyncDisposable {
+  readonly host: string;
+  /** The status to answer a request with at once, instead of passing it on. */
+  refuse: (request: IncomingMessage, size: number) => number | null;
+  /** What is passed on in place of a body, of the same length. */
+  alter: (body: string) => string;
+}
+
+async function gateway(): Promise<Gateway> {
+  const { hostname, port } = new URL(elasticsearchUrl());
+  const rules: Pick<Gateway, "refuse" | "alter"> = { refuse: () => null, alter: (body) => body };
+  const answer = async (incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> => {
+    const chunks: Buffer[] = [];
+    for await (const chunk of incoming) chunks.push(Buffer.from(chunk));
+    const body = Buffer.concat(chunks);
+    const status = rules.refuse(incoming, body.length);
+    if (status !== null) {
+      outgoing.writeHead(status, { "content-type": "text/html" }).end("<html>no</html>");
+      return;
+    }
+    const { authorization: _, host: __, ...headers } = incoming.headers;
+    const inner = request({ hostname, port, path: incoming.url, method: incoming.method, headers }, (reply) => {
+      outgoing.writeHead(reply.statusCode ?? 500, reply.headers);
+      reply.pipe(outgoing);
+    });
+    inner.on("error", () => outgoing.destroy());
+    inner.end(rules.alter(body.toString("latin1")), "latin1");
+  };
+  const server = createServer((incoming, outgoing) => {
+    answer(incoming, outgoing).catch(() => outgoing.destroy());
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new Error("the gateway has no port");
+  return Object.assign(rules, {
+    host: `127.0.0.1:${address.port}`,
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections();
+      await new Promise<void>((resolve) => server.close(() => resolve()));
+    },
+  });
+}
+
+async function sinkOn(options: object): Promise<Sink & AsyncDisposable> {
+  const context = {
+    name: "search",
+    daemon: "shop",
+    folder: "/",
+    options: definition.parse({ replicas: 0, ...options }),
+  };
+  const sink = await factory.create(context, quietLog);
+  return Object.assign(sink, { [Symbol.asyncDispose]: () => sink.close() });
+}
+
+test("user and password, or an API key, are sent with each request; wrong ones are fatal and never told", async () => {
+  await using indices = freshIndexPrefix();
+  await using gate = await gateway();
+  const wanted = new Set([`Basic ${Buffer.from(`us er:${CANARY}`).toString("base64")}`, `ApiKey ${CANARY}`]);
+  gate.refuse = ({ headers }) => (wanted.has(headers.authorization ?? "") ? null : 401);
+  const { prefix } = indices;
+  await using withUser = await sinkOn({ url: `http://us%20er:${CANARY}@${gate.host}`, prefix });
+  await withUser.open(1, timeout());
+  await withUser.prepare(notes, undefined, timeout());
+  await withUser.apply(rowsStep(10n, [notes, [put(["1", "a"])]]), new Reports(), timeout());
+  await using withKey = await sinkOn({ url: `http://${gate.host}`, apiKey: CANARY, prefix });
+  await withKey.open(2, timeout());
+  for (const more of [
+    { url: `http://x:wrong-${CANARY}@${gate.host}` },
+    { url: `http://${gate.host}`, apiKey: `${CANARY}x` },
+  ]) {
+    await using wrong = await sinkOn({ prefix, ...more });
+    const error = await failure(wrong.open(3, timeout()));
+    expect([error.code, error.kind]).toEqual(["MR3302", "fatal"]);
+    expect(inspect(error, { depth: 9, showHidden: true })).not.toContain(CANARY);
+  }
+});
+
+test("a body that is too large is sent in halves; a document that is too large alone is poison", async () => {
+  await using indices = freshIndexPrefix();
+  await using gate = await gateway();
+  const { prefix } = indices;
+  await using sink = await sinkOn({ url: `http://${gate.host}`, prefix });
+  await sink.open(1, timeout());
+  await sink.prepare(notes, undefined, timeout());
+  gate.refuse = (_, size) => (size > 10_000 ? 413 : null);
+  const rows = Array.from({ length: 200 }, (_, i) =>
+    put([`${i}`, i === 77 ? CANARY.repeat(2_000) : "x".repeat(1_000)]),
+  );
+  const reports = new Reports();
+  await sink.apply(rowsStep(10n, [notes, rows]), reports, timeout());
+  expect(reports.poisons.map(({ entry, error }) => [entry, error.code, error.kind])).toEqual([
+    [77, "MR3308", "poison"],
+  ]);
+  expect(await readDocuments(elasticsearchUrl(), prefix, notes)).toHaveLength(199);
+});
+
+test.each([
+  [429, "MR3309", "retryable"],
+  [502, "MR3301", "retryable"],
+  [503, "MR3301", "retryable"],
+  [403, "MR3302", "fatal"],
+])("an answer of %i is %s, and the step then holds", async (status, code, kind) => {
+  await using indices = freshIndexPrefix();
+  await using gate = await gateway();
+  const { prefix } = indices;
+  await using sink = await sinkOn({ url: `http://${gate.host}`, prefix });
+  await sink.open(1, timeout());
+  await sink.prepare(notes, undefined, timeout());
+  const step = rowsStep(10n, [notes, [put(["1", "a"])]]);
+  for (const path of ["/_bulk", "millrace-progress"]) {
+    gate.refuse = ({ url, method }) => (url?.includes(path) === true && method !== "GET" ? status : null);
+    const error = await failure(sink.apply(step, new Reports(), timeout()));
+    expect([error.code, error.kind]).toEqual([code, kind]);
+  }
+  gate.refuse = () => null;
+  await sink.apply(step, new Reports(), timeout());
+  expect(await readDocuments(elasticsearchUrl(), prefix, notes)).toHaveLength(1);
+});
+
+test("of several nodes one that is down does not stop the sink", async () => {
+  await using indices = freshIndexPrefix();
+  await using gate = await gateway();
+  const { prefix } = indices;
+  await using sink = await sinkOn({ url: [`http://127.0.0.1:1`, `http://${gate.host}`], prefix });
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await sink.open(1, timeout());
+      break;
+    } catch (error) {
+      if (attempt === 5) throw error;
+    }
+  }
+  await sink.prepare(notes, undefined, timeout());
+  let failed = 0;
+  for (let i = 0; i < 20; i++) {
+    const step = rowsStep(BigInt(10 + i), [notes, [put([`${i}`, "a"])]]);
+    await sink.apply(step, new Reports(), timeout()).catch(async () => {
+      failed++;
+      await sink.apply(step, new Reports(), timeout());
+    });
+  }
+  expect(failed).toBeLessThan(5);
+  expect(await readDocuments(elasticsearchUrl(), prefix, notes)).toHaveLength(20);
+});
+
+test("a new index that comes with other types than it was asked for stops the sink", async () => {
+  await using indices = freshIndexPrefix();
+  await using gate = await gateway();
+  await using sink = await sinkOn({ url: `http://${gate.host}`, prefix: indices.prefix });
+  await sink.open(1, timeout());
+  gate.alter = (body) => body.replace('"id":{"type":"long"', '"id":{"type":"date"');
+  const error = await failure(sink.prepare(notes, undefined, timeout()));
+  expect([error.code, error.kind]).toEqual(["MR3306", "fatal"]);
+  expect(error.message).toContain("field id of public.notes");
+});

@@ -1,0 +1,328 @@
+import { describe, expect, test } from "vitest";
+import { definition, factory } from "../../connectors/elasticsearch/config.ts";
+import type { Step } from "../../src/core/batch.ts";
+import type { TableVersion } from "../../src/core/schema.ts";
+import type { Sink } from "../../src/core/sink.ts";
+import { rowVersion } from "../../src/core/version.ts";
+import {
+  failure,
+  patch,
+  progressAt,
+  put,
+  remove,
+  Reports,
+  rowsStep,
+  timeout,
+  UNCHANGED,
+} from "../conformance/stage.ts";
+import { tableVersion } from "../support/blocks.ts";
+import { tcpProxy } from "../support/proxy.ts";
+import { quietLog } from "../support/quiet-log.ts";
+import { readDocuments, searchCall } from "../support/search-rows.ts";
+import { freshIndexPrefix, searchEngines } from "../support/services.ts";
+
+const users = tableVersion({
+  table: "users",
+  columns: [
+    ["id", "int8"],
+    ["name", "text"],
+    ["doc", "json"],
+  ],
+  key: ["id"],
+});
+
+describe.each(searchEngines())("search sink on $name", ({ url }) => {
+  async function opened(prefix: string, more: object = {}, lease = 1): Promise<Sink & AsyncDisposable> {
+    const options = definition.parse({ url: url(), prefix, replicas: 0, ...more });
+    const sink = await factory.create({ name: "search", daemon: "shop", folder: "/", options }, quietLog);
+    await sink.open(lease, timeout());
+    return Object.assign(sink, { [Symbol.asyncDispose]: () => sink.close() });
+  }
+
+  async function apply(sink: Sink, step: Step): Promise<Reports> {
+    const reports = new Reports();
+    await sink.apply(step, reports, timeout());
+    return reports;
+  }
+
+  async function source(prefix: string, alias: string, id: string): Promise<string> {
+    const { text } = await searchCall(url(), "GET", `/${prefix}${alias}/_source/${id}`);
+    return text;
+  }
+
+  async function hits(prefix: string, alias: string, query: object): Promise<string[]> {
+    await searchCall(url(), "POST", `/${prefix}${alias}/_refresh`);
+    const { text } = await searchCall(url(), "POST", `/${prefix}${alias}/_search`, JSON.stringify({ query }));
+    return [...text.matchAll(/"_id":"([^"]*)"/g)].map((match) => match[1]!).toSorted();
+  }
+
+  async function ids(prefix: string, table: TableVersion): Promise<number> {
+    return (await readDocuments(url(), prefix, table)).length;
+  }
+
+  test("a document that was deleted is not brought back by an older change", async () => {
+    await using indices = freshIndexPrefix(url());
+    await using sink = await opened(indices.prefix);
+    await sink.prepare(users, undefined, timeout());
+    await apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]]));
+    await apply(sink, rowsStep(30n, [users, [remove(["1", null, null]), remove(["2", null, null])]]));
+    await apply(sink, rowsStep(20n, [users, [put(["1", "old", null]), put(["2", "old", null])]]));
+    expect(await ids(indices.prefix, users)).toBe(0);
+    await apply(sink, rowsStep(40n, [users, [put(["1", "new", null])]]));
+    expect(await ids(indices.prefix, users)).toBe(1);
+  });
+
+  test("JSON is stored and carried as it is written; of a field named twice the last one counts", async () => {
+    await using indices = freshIndexPrefix(url());
+    await using sink = await opened(indices.prefix);
+    await sink.prepare(users, undefined, timeout());
+    const doc = '{"n": 123456789012345678901234567890.10,  "e": 1e400, "a\\"}": ["}", "\\u00e9"], "id": {"id": 1}}';
+    const twice = '{"a": 1, "b": {"c": 1, "c": 2.50}, "a": 3}';
+    const reports = await apply(sink, rowsStep(10n, [users, [put(["1", 'x"}\n', doc]), put(["2", "x", twice])]]));
+    expect(reports.poisons).toEqual([]);
+    await apply(sink, rowsStep(20n, [users, [patch(["1", UNCHANGED, UNCHANGED]), patch(["2", "y", UNCHANGED])]]));
+    const time = "2026-11-18T11:06:40.000000Z";
+    const head = `{"_millrace_version":${rowVersion(1, 20n)},"_millrace_commit_time":"${time}"`;
+    const alias = "public.users";
+    expect(await source(indices.prefix, alias, "1")).toBe(`${head},"id":1,"name":"x\\"}\\n","doc":${doc}}`);
+    expect(await source(indices.prefix, alias, "2")).toBe(`${head},"id":2,"name":"y","doc":{"b":{"c":2.50},"a":3}}`);
+  });
+
+  test("documents are found by number, range, date, word and exact text", async () => {
+    await using indices = freshIndexPrefix(url());
+    const { prefix } = indices;
+    const things = tableVersion({
+      table: "things",
+      columns: [
+        ["id", "int4"],
+        ["price", "numeric"],
+        ["made", "timestamp with time zone"],
+        ["title", "text"],
+        ["size.in.cm", "double precision"],
+        ["tags", "text[]"],
+      ],
+      key: ["id"],
+    });
+    await using sink = await opened(prefix);
+    await sink.prepare(things, undefined, timeout());
+    await apply(
+      sink,
+      rowsStep(10n, [
+        things,
+        [
+          put(["1", "12.50", "2026-11-20 06:43:15.123456+00", "The quick Fox", "1.5", "{a,b}"]),
+          put(["2", "99999999999999999999.99", "0044-03-15 12:00:00+00 BC", "fox", "NaN", "{b}"]),
+          put(["3", "NaN", "infinity", "x".repeat(100_000), "Infinity", null]),
+        ],
+      ]),
+    );
+    const alias = "public.things";
+    const found = (query: object): Promise<string[]> => hits(prefix, alias, query);
+    expect(await found({ range: { "price.number": { lt: 100 } } })).toEqual(["1"]);
+    expect(await found({ term: { price: "12.50" } })).toEqual(["1"]);
+    expect(await found({ range: { made: { gte: "2026-11-20", lt: "2026-11-21" } } })).toEqual(["1"]);
+    expect(await found({ match: { "title.text": "fox" } })).toEqual(["1", "2"]);
+    expect(await found({ term: { title: "fox" } })).toEqual(["2"]);
+    expect(await found({ range: { "size%2Ein%2Ecm": { gt: 1 } } })).toEqual(["1"]);
+    expect(await found({ term: { tags: "b" } })).toEqual(["1", "2"]);
+    expect(await found({ range: { id: { gte: 2 } } })).toEqual(["2", "3"]);
+  });
+
+  test("an index that was dropped while nobody looked is no longer complete", async () => {
+    await using indices = freshIndexPrefix(url());
+    const { prefix } = indices;
+    const other = tableVersion({ table: "other", columns: [["id", "int4"]], key: ["id"] });
+    const progress = progressAt(11n, { "public.users": "rules", "public.other": "rules" });
+    {
+      await using sink = await opened(prefix);
+      for (const table of [users, other]) await sink.prepare(table, undefined, timeout());
+      await apply(sink, { ...rowsStep(10n, [users, [put(["1", "a", null])]], [other, [put(["1"])]]), progress });
+    }
+    await searchCall(url(), "DELETE", `/${prefix}public.users-000001`);
+    // Twice: a process that dies between the two must not take the new, empty index for the old one.
+    for (const lease of [2, 3]) {
+      await using sink = await opened(prefix, {}, lease);
+      const held = await sink.open(lease, timeout());
+      expect(held).toEqual({ position: progress.position, tables: { "public.other": "rules" } });
+      await sink.prepare(users, undefined, timeout());
+    }
+    expect(await ids(prefix, users)).toBe(0);
+  });
+
+  test("an index that is dropped under way stops the sink, and is not made by a deletion", async () => {
+    await using indices = freshIndexPrefix(url());
+    const { prefix } = indices;
+    await using sink = await opened(prefix);
+    await sink.prepare(users, undefined, timeout());
+    await apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]]));
+    await searchCall(url(), "DELETE", `/${prefix}public.users-000001`);
+    for (const entry of [put(["2", "b", null]), remove(["1", null, null]), patch(["1", "b", UNCHANGED])]) {
+      const error = await failure(apply(sink, rowsStep(20n, [users, [entry]])));
+      expect([error.code, error.kind]).toEqual(["MR3303", "fatal"]);
+    }
+    for (const step of [
+      { kind: "truncate", table: users, version: 1n << 60n, progress: progressAt(20n) },
+      { kind: "sweep", table: users, below: 1n << 60n, progress: progressAt(20n) },
+    ] as const) {
+      expect((await failure(apply(sink, step))).code).toBe("MR3303");
+    }
+    expect((await failure(sink.verify(timeout()))).code).toBe("MR3303");
+    expect((await searchCall(url(), "GET", `/${prefix}public.users`)).status).toBe(404);
+  });
+
+  test("an alias that leads to two indices, none of them to write to, stops the sink and refuses no row", async () => {
+    await using indices = freshIndexPrefix(url());
+    const { prefix } = indices;
+    await using sink = await opened(prefix);
+    await sink.prepare(users, undefined, timeout());
+    await apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]]));
+    const alias = `${prefix}public.users`;
+    await searchCall(url(), "PUT", `/${alias}-other`);
+    const add = (index: string) => ({ add: { index, alias, is_write_index: false } });
+    const actions = JSON.stringify({ actions: [add(`${alias}-000001`), add(`${alias}-other`)] });
+    expect((await searchCall(url(), "POST", "/_aliases", actions)).status).toBe(200);
+    for (const entry of [put(["2", "b", null]), remove(["1", null, null])]) {
+      const reports = new Reports();
+      const error = await failure(sink.apply(rowsStep(20n, [users, [entry]]), reports, timeout()));
+      expect([error.code, error.kind]).toEqual(["MR3303", "fatal"]);
+      expect(reports.poisons).toEqual([]);
+    }
+    expect(await source(prefix, "millrace-progress", "shop.search")).toContain('"1/11/0"');
+  });
+
+  test("a closed index is waited for and refuses no row", async () => {
+    await using indices = freshIndexPrefix(url());
+    const { prefix } = indices;
+    await using sink = await opened(prefix);
+    await sink.prepare(users, undefined, timeout());
+    await apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]]));
+    await searchCall(url(), "POST", `/${prefix}public.users-000001/_close`);
+    const step = rowsStep(20n, [users, [put(["1", "b", null]), put(["2", "b", null])]]);
+    const reports = new Reports();
+    expect((await failure(sink.apply(step, reports, timeout()))).kind).toBe("retryable");
+    expect(reports.poisons).toEqual([]);
+    await searchCall(url(), "POST", `/${prefix}public.users-000001/_open`);
+    await apply(sink, step);
+    expect(await ids(prefix, users)).toBe(2);
+  });
+
+  test("a step whose answer was lost is given again and holds", async () => {
+    await using indices = freshIndexPrefix(url());
+    const { prefix } = indices;
+    await using proxy = await tcpProxy(url());
+    await using sink = await opened(prefix, { url: proxy.url(url()) });
+    await sink.prepare(users, undefined, timeout());
+    await apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]]));
+    // The progress alone is one request, whose answer never comes.
+    const step: Step = { kind: "progress", progress: progressAt(21n) };
+    const progressText = async (): Promise<string> => source(prefix, "millrace-progress", "shop.search");
+    const calls = proxy.counters.bytesToServer;
+    proxy.delay(150);
+    const lost = failure(apply(sink, step));
+    await expect.poll(() => proxy.counters.bytesToServer).toBeGreaterThan(calls);
+    await expect.poll(progressText, { interval: 5 }).toContain('"1/21/0"');
+    proxy.cut();
+    expect((await lost).kind).toBe("retryable");
+    await proxy.resume();
+    await apply(sink, step);
+    await apply(sink, rowsStep(30n, [users, [put(["1", "b", null])]]));
+    expect(await source(prefix, "public.users", "1")).toContain('"name":"b"');
+  });
+
+  test("a restored progress is found", async () => {
+    await using indices = freshIndexPrefix(url());
+    const { prefix } = indices;
+    await using sink = await opened(prefix);
+    await sink.prepare(users, undefined, timeout());
+    await apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]]));
+    const held: unknown = JSON.parse(await source(prefix, "millrace-progress", "shop.search"));
+    const older = JSON.stringify({ ...Object(held), position: "1/5/0" });
+    await searchCall(url(), "PUT", `/${prefix}millrace-progress/_doc/shop.search`, older);
+    const error = await failure(apply(sink, rowsStep(20n, [users, [put(["1", "b", null])]])));
+    expect([error.code, error.kind]).toEqual(["MR3312", "fatal"]);
+    expect(await source(prefix, "public.users", "1")).toContain('"name":"a"');
+  });
+
+  test("an index of another pipeline is refused by name", async () => {
+    await using indices = freshIndexPrefix(url());
+    await using sink = await opened(indices.prefix);
+    await sink.prepare(users, undefined, timeout());
+    const options = definition.parse({ url: url(), prefix: indices.prefix });
+    const stranger = await factory.create({ name: "search", daemon: "other", folder: "/", options }, quietLog);
+    await stranger.open(1, timeout());
+    expect((await failure(stranger.prepare(users, undefined, timeout()))).code).toBe("MR3304");
+    await stranger.close();
+  });
+
+  test("a table as wide as Postgres allows", async () => {
+    await using indices = freshIndexPrefix(url());
+    const columns = (count: number) => Array.from({ length: count }, (_, i) => [`c${i}`, "text"] as const);
+    const narrow = tableVersion({ table: "wide", columns: [["id", "int4"], ...columns(900)], key: ["id"] });
+    const wide = tableVersion({ table: "wide", columns: [["id", "int4"], ...columns(1_599)], key: ["id"], version: 2 });
+    await using sink = await opened(indices.prefix);
+    await sink.prepare(narrow, undefined, timeout());
+    await sink.prepare(wide, narrow, timeout());
+    const cells = wide.columns.map((_, i) => String(i));
+    await apply(sink, rowsStep(10n, [wide, [put(cells)]]));
+    await apply(sink, rowsStep(20n, [wide, [patch(cells.map((cell, i) => (i % 2 === 1 ? UNCHANGED : cell)))]]));
+    const [row] = await readDocuments(url(), indices.prefix, wide);
+    expect(row?.cells.slice(1)).toEqual(cells.slice(1).map((cell) => JSON.stringify(cell)));
+  });
+
+  test("a truncate goes on over many pages and spares what is newer", async () => {
+    await using indices = freshIndexPrefix(url());
+    await using sink = await opened(indices.prefix, { refreshInterval: "-1" });
+    const plain = tableVersion({ table: "plain", columns: [["id", "int4"]], key: ["id"] });
+    await sink.prepare(plain, undefined, timeout());
+    const many = Array.from({ length: 11_000 }, (_, i) => put([`${i}`], { at: i % 1_000 === 7 ? 30n : 10n }));
+    await apply(sink, rowsStep(30n, [plain, many]));
+    await apply(sink, { kind: "truncate", table: plain, version: rowVersion(1, 20n), progress: progressAt(31n) });
+    expect(await ids(indices.prefix, plain)).toBe(11);
+  });
+
+  test("a blocked index is waited for", async () => {
+    await using indices = freshIndexPrefix(url());
+    const { prefix } = indices;
+    await using sink = await opened(prefix);
+    await sink.prepare(users, undefined, timeout());
+    const block = (value: boolean | null): Promise<unknown> =>
+      searchCall(
+        url(),
+        "PUT",
+        `/${prefix}public.users/_settings`,
+        JSON.stringify({ "index.blocks.read_only_allow_delete": value }),
+      );
+    await block(true);
+    const error = await failure(apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]])));
+    expect([error.code, error.kind]).toEqual(["MR3310", "retryable"]);
+    await block(null);
+    await apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]]));
+  });
+
+  test("no server", async () => {
+    await using indices = freshIndexPrefix(url());
+    const { prefix } = indices;
+    const found = async (more: object): Promise<unknown[]> => {
+      const error = await failure(opened(prefix, more));
+      expect(error.hint).toBeTruthy();
+      return [error.code, error.kind];
+    };
+    expect(await found({ url: "http://127.0.0.1:1" })).toEqual(["MR3301", "retryable"]);
+    expect(await found({ url: "http://no-such-host.invalid" })).toEqual(["MR3301", "retryable"]);
+  });
+
+  test("the check tells the server and what it can't reach", async () => {
+    const context = (address: string) => ({
+      name: "search",
+      daemon: "shop",
+      folder: "/",
+      options: definition.parse({ url: address }),
+    });
+    const well = await factory.check(context(url()), timeout());
+    expect(well.map(({ level }) => level)).not.toContain("error");
+    expect(well[0]?.what).toMatch(/Elasticsearch|OpenSearch/);
+    const none = await factory.check(context("http://user:canary-7f3a@127.0.0.1:1"), timeout());
+    expect(none.map(({ level }) => level)).toEqual(["error"]);
+    expect(JSON.stringify(none)).not.toContain("canary");
+  });
+});

@@ -1,0 +1,190 @@
+/** What the sink makes of servers that refuse, each on a server of its own. */
+import { inspect } from "node:util";
+import { Redis } from "ioredis";
+import { expect, test } from "vitest";
+import { definition, factory } from "../../connectors/redis/config.ts";
+import type { Finding } from "../../src/core/connector.ts";
+import type { Sink } from "../../src/core/sink.ts";
+import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
+import { tableVersion } from "../support/blocks.ts";
+import { selfSigned } from "../support/certificate.ts";
+import { quietLog } from "../support/quiet-log.ts";
+import { ownRedis, redisUrl } from "../support/services.ts";
+import { eventually } from "../support/waiting.ts";
+
+const CANARY = "canary-7f3a";
+const users = tableVersion({
+  table: "users",
+  columns: [
+    ["id", "int8"],
+    ["name", "text"],
+  ],
+  key: ["id"],
+});
+
+function contextOf(options: object) {
+  return { name: "cache", daemon: "shop", folder: "/", options: definition.parse(options) };
+}
+
+async function sinkOn(options: object): Promise<Sink & AsyncDisposable> {
+  const sink = await factory.create(contextOf(options), quietLog);
+  return Object.assign(sink, { [Symbol.asyncDispose]: () => sink.close() });
+}
+
+const prepared = new WeakSet<Sink>();
+
+async function write(sink: Sink, at: bigint, count = 1, size = 1): Promise<void> {
+  const rows = Array.from({ length: count }, (_, i) => put([`${i}`, "x".repeat(size)]));
+  if (!prepared.has(sink)) await sink.prepare(users, undefined, timeout());
+  prepared.add(sink);
+  await sink.apply(rowsStep(at, [users, rows]), new Reports(), timeout());
+}
+
+function byId(findings: readonly Finding[], id: string): string | undefined {
+  return findings.find((finding) => finding.id === id)?.level;
+}
+
+test("no server, no name, no number: each its own error", async () => {
+  const found = async (url: string) => {
+    await using sink = await sinkOn({ url });
+    const { code, kind, hint } = await failure(sink.open(1, timeout()));
+    expect(hint).toBeTruthy();
+    return [code, kind];
+  };
+  expect(await found("redis://127.0.0.1:1/0")).toEqual(["MR3401", "retryable"]);
+  expect(await found("redis://no-such-host.invalid/0")).toEqual(["MR3401", "retryable"]);
+  expect(await found(`${redisUrl()}/99`)).toEqual(["MR3410", "fatal"]);
+  expect(await found("redis://127.0.0.1:1/x")).toEqual(["MR3410", "fatal"]);
+});
+
+test("a wrong password is fatal, and nobody is told which", async () => {
+  await using server = await ownRedis();
+  const admin = new Redis(server.url);
+  await admin.config("SET", "requirepass", CANARY);
+  admin.disconnect();
+  const { host } = new URL(server.url);
+  for (const url of [`redis://${host}`, `redis://:wrong-${CANARY}@${host}`, `redis://nobody:${CANARY}@${host}`]) {
+    await using sink = await sinkOn({ url });
+    const error = await failure(sink.open(1, timeout()));
+    expect([error.code, error.kind]).toEqual(["MR3402", "fatal"]);
+    expect(inspect(error, { depth: 9, showHidden: true })).not.toContain(CANARY);
+    const findings = await factory.check(contextOf({ url }), timeout());
+    expect(byId(findings, "redis.connect")).toBe("error");
+    expect(JSON.stringify(findings)).not.toContain(CANARY);
+  }
+  await using sink = await sinkOn({ url: `redis://:${CANARY}@${host}` });
+  await sink.open(1, timeout());
+  await write(sink, 10n);
+});
+
+test("the permissions that the error page names are enough, and less is a fatal error", async () => {
+  await using server = await ownRedis();
+  const admin = new Redis(server.url);
+  const grants =
+    "~shop:* +eval +evalsha +script|load +hget +hmget +hgetall +hset +hlen +hdel +get +getrange +set +del +exists +scan +wait +select +ping";
+  await admin.call("ACL", "SETUSER", "millrace", "on", `>${CANARY}`, ...grants.split(" "));
+  await admin.call("ACL", "SETUSER", "weak", "on", `>${CANARY}`, "~shop:*", "+hget", "+ping");
+  admin.disconnect();
+  const { host } = new URL(server.url);
+  await using sink = await sinkOn({ url: `redis://millrace:${CANARY}@${host}`, prefix: "shop:" });
+  await sink.open(1, timeout());
+  await write(sink, 10n, 50);
+  await sink.verify(timeout());
+  await using weak = await sinkOn({ url: `redis://weak:${CANARY}@${host}`, prefix: "shop:" });
+  expect((await failure(weak.open(2, timeout()))).code).toBe("MR3403");
+  await using outside = await sinkOn({ url: `redis://millrace:${CANARY}@${host}`, prefix: "other:" });
+  expect((await failure(outside.open(2, timeout()))).code).toBe("MR3403");
+});
+
+test("a full server is waited for, and the step then holds", async () => {
+  await using server = await ownRedis({ settings: { maxmemory: "3mb", "maxmemory-policy": "noeviction" } });
+  const admin = new Redis(server.url);
+  await using sink = await sinkOn({ url: server.url });
+  await sink.open(1, timeout());
+  const error = await failure(write(sink, 10n, 5_000, 2_000));
+  expect([error.code, error.kind]).toEqual(["MR3404", "retryable"]);
+  await admin.config("SET", "maxmemory", "0");
+  await write(sink, 10n, 5_000, 2_000);
+  expect(await admin.dbsize()).toBe(5_001);
+  admin.disconnect();
+});
+
+test("evicting policies are warned of; an evicted progress key is found", async () => {
+  await using server = await ownRedis({ settings: { maxmemory: "50mb", "maxmemory-policy": "allkeys-lru" } });
+  expect(byId(await factory.check(contextOf({ url: server.url }), timeout()), "redis.eviction")).toBe("warning");
+  await using sink = await sinkOn({ url: server.url });
+  await sink.open(1, timeout());
+  await write(sink, 10n);
+  const admin = new Redis(server.url);
+  await admin.del("_millrace:shop.cache");
+  admin.disconnect();
+  expect((await failure(sink.verify(timeout()))).code).toBe("MR3406");
+});
+
+test("a server that became a replica is waited for", async () => {
+  await using server = await ownRedis();
+  const admin = new Redis(server.url);
+  await using sink = await sinkOn({ url: server.url });
+  await sink.open(1, timeout());
+  await admin.replicaof("127.0.0.1", 1);
+  expect(byId(await factory.check(contextOf({ url: server.url }), timeout()), "redis.role")).toBe("error");
+  const error = await failure(write(sink, 10n));
+  expect([error.code, error.kind]).toEqual(["MR3404", "retryable"]);
+  await admin.replicaof("NO", "ONE");
+  await write(sink, 10n);
+  admin.disconnect();
+});
+
+test("a step waits for the replicas that it is told to wait for", async () => {
+  await using server = await ownRedis({ settings: { "repl-diskless-sync-delay": "0" } });
+  await using sink = await sinkOn({ url: server.url, waitReplicas: 1 });
+  await sink.open(1, timeout());
+  const alone = write(sink, 10n);
+  await using replica = await ownRedis();
+  const { hostname, port } = new URL(server.url);
+  const admin = new Redis(replica.url);
+  await admin.replicaof(hostname, Number(port));
+  await eventually(async () => (await admin.info("replication")).includes("master_link_status:up"));
+  await alone;
+  expect(await admin.hget("public:users:0", "name")).toBe("x");
+  admin.disconnect();
+});
+
+test("a node of a cluster and a plain server are told apart", async () => {
+  await using server = await ownRedis();
+  const findings = await factory.check(contextOf({ url: server.url, cluster: true }), timeout());
+  expect(findings.some(({ level }) => level === "error")).toBe(true);
+  await using sink = await sinkOn({ url: server.url, cluster: true });
+  expect((await failure(sink.open(1, timeout()))).code).toBe("MR3410");
+});
+
+test("TLS with an authority of one's own", async () => {
+  await using certificate = await selfSigned();
+  const { freePort } = await import("../../scripts/services/port.ts");
+  const tlsPort = await freePort();
+  const { certificatePath, keyPath } = certificate;
+  await using stranger = await selfSigned();
+  await using _ = await ownRedis({
+    settings: {
+      "tls-port": String(tlsPort),
+      "tls-cert-file": certificatePath,
+      "tls-key-file": keyPath,
+      "tls-ca-cert-file": certificatePath,
+    },
+  });
+  const url = `rediss://localhost:${tlsPort}`;
+  const own = { cert: certificatePath, certKey: keyPath };
+  await using trusting = await sinkOn({ url, ca: certificatePath, ...own });
+  await trusting.open(1, timeout());
+  await write(trusting, 10n);
+  const said = async (options: object): Promise<string> => {
+    await using sink = await sinkOn(options);
+    const { code, kind, message } = await failure(sink.open(2, timeout()));
+    return `${code} ${kind} ${message}`;
+  };
+  expect(await said({ url, ...own })).toMatch(/^MR3412 fatal .* not signed by an authority that is trusted/);
+  expect(await said({ url, ca: certificatePath })).toMatch(/^MR3412 fatal .* wants a client certificate/);
+  const other = { cert: stranger.certificatePath, certKey: stranger.keyPath };
+  expect(await said({ url, ca: certificatePath, ...other })).toMatch(/^MR3412 fatal .* does not accept the client's/);
+  expect(await said({ url: `redis://localhost:${tlsPort}` })).toMatch(/^MR3412 fatal .* speaks TLS alone/);
+});

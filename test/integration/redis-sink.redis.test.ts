@@ -1,0 +1,307 @@
+import { Redis } from "ioredis";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { definition, factory } from "../../connectors/redis/config.ts";
+import type { Step } from "../../src/core/batch.ts";
+import type { TableVersion } from "../../src/core/schema.ts";
+import type { Sink } from "../../src/core/sink.ts";
+import { rowVersion } from "../../src/core/version.ts";
+import {
+  failure,
+  patch,
+  progressAt,
+  put,
+  remove,
+  Reports,
+  rowsStep,
+  timeout,
+  UNCHANGED,
+} from "../conformance/stage.ts";
+import { tableVersion } from "../support/blocks.ts";
+import { tcpProxy } from "../support/proxy.ts";
+import { quietLog } from "../support/quiet-log.ts";
+import { keysUnder } from "../support/redis-rows.ts";
+import { caches, freshKeyPrefix } from "../support/services.ts";
+
+const users = tableVersion({
+  table: "users",
+  columns: [
+    ["id", "text"],
+    ["name", "text"],
+    ["doc", "jsonb"],
+  ],
+  key: ["id"],
+});
+
+const prepared = new WeakMap<Sink, Set<TableVersion>>();
+
+function tablesOf(step: Step): readonly TableVersion[] {
+  if (step.kind === "progress") return [];
+  return step.kind === "rows" ? step.tables.map(({ table }) => table) : [step.table];
+}
+
+describe.each(caches())("redis sink on $name", ({ url }) => {
+  let client: Redis;
+  beforeAll(() => {
+    client = new Redis(url());
+  });
+  afterAll(() => client.disconnect());
+
+  async function sinkOn(prefix: string, more: object = {}): Promise<Sink> {
+    const options = definition.parse({ url: url(), prefix, ...more });
+    return await factory.create({ name: "cache", daemon: "shop", folder: "/", options }, quietLog);
+  }
+
+  async function opened(prefix: string, more: object = {}, lease = 1): Promise<Sink & AsyncDisposable> {
+    const sink = await sinkOn(prefix, more);
+    await sink.open(lease, timeout());
+    return Object.assign(sink, { [Symbol.asyncDispose]: () => sink.close() });
+  }
+
+  /** Prepares the tables first that the sink has not seen. */
+  async function apply(sink: Sink, step: Step): Promise<Reports> {
+    const known = prepared.get(sink) ?? new Set();
+    prepared.set(sink, known);
+    for (const table of tablesOf(step)) {
+      if (!known.has(table)) await sink.prepare(table, undefined, timeout());
+      known.add(table);
+    }
+    const reports = new Reports();
+    await sink.apply(step, reports, timeout());
+    return reports;
+  }
+
+  test("a change to a row from before leaves nothing of a column that was dropped since", async () => {
+    await using keys = freshKeyPrefix(url());
+    await using sink = await opened(keys.prefix);
+    await apply(sink, rowsStep(10n, [users, [put(["1", "a", '"long"'])]]));
+    const narrower = tableVersion({
+      table: "users",
+      columns: [
+        ["id", "text"],
+        ["doc", "jsonb"],
+        ["later", "text"],
+      ],
+      key: ["id"],
+      identities: { doc: 3, later: 4 },
+      version: 2,
+    });
+    const reports = await apply(sink, rowsStep(20n, [narrower, [patch(["1", UNCHANGED, "x"])]]));
+    expect(reports.incompletes).toEqual([]);
+    const {
+      _millrace_version: _,
+      _millrace_commit_time: __,
+      ...fields
+    } = await client.hgetall(`${keys.prefix}public:users:1`);
+    expect(fields).toEqual({ id: "1", doc: '"long"', later: "x" });
+  });
+
+  test("keys and fields are those of the contract", async () => {
+    await using keys = freshKeyPrefix(url());
+    await using sink = await opened(keys.prefix);
+    const table = tableVersion({
+      schema: "a:b",
+      table: "c%d",
+      columns: [
+        ["k", "text"],
+        ["n", "int8"],
+        ["v", "text"],
+      ],
+      key: ["k", "n"],
+    });
+    await apply(sink, rowsStep(10n, [table, [put(["x:y", "7", null]), put(["", "8", "v"])]]));
+    expect(await client.hgetall(`${keys.prefix}a%3Ab:c%25d:x%3Ay:7`)).toEqual({
+      _millrace_version: String(rowVersion(1, 10n)),
+      _millrace_commit_time: "2026-11-18T11:06:40.000000Z",
+      k: "x:y",
+      n: "7",
+    });
+    expect(await client.hget(`${keys.prefix}a%3Ab:c%25d:%:8`, "v")).toBe("v");
+  });
+
+  test.each(["hash", "json"])("a row that was deleted is not brought back by an older change (%s)", async (format) => {
+    await using keys = freshKeyPrefix(url());
+    await using sink = await opened(keys.prefix, { format });
+    const ids = ["plain", "{tag}", "a{b}c", "open{", "close}", "}{", "{}", "{}{x}", "{{a}}"];
+    await apply(sink, rowsStep(10n, [users, ids.map((id) => put([id, "a", null]))]));
+    await apply(sink, rowsStep(30n, [users, ids.map((id) => remove([id, null, null]))]));
+    expect(await rowKeys(keys.prefix)).toEqual([]);
+    const reports = await apply(sink, rowsStep(20n, [users, ids.map((id) => put([id, "old", null]))]));
+    await apply(sink, rowsStep(20n, [users, [patch(["plain", "old", UNCHANGED])]]));
+    expect(reports.incompleteEntries).toEqual([]);
+    expect(await rowKeys(keys.prefix)).toEqual([]);
+    await apply(sink, rowsStep(40n, [users, ids.map((id) => put([id, "new", null]))]));
+    expect(await rowKeys(keys.prefix)).toHaveLength(ids.length);
+    const graves = (await keysUnder(client, keys.prefix)).filter((key) => key.includes("_millrace::"));
+    expect(graves).toHaveLength(ids.length);
+    for (const grave of graves) expect(await client.ttl(grave)).toBeGreaterThan(3000);
+  });
+
+  test("JSON is carried from the base as it is written, digit by digit", async () => {
+    await using keys = freshKeyPrefix(url());
+    await using sink = await opened(keys.prefix, { format: "json" });
+    const doc = '{"n": 123456789012345678901234567890.10, "e": 1e400, "a\\"\\\\": ["}", "\\u00e9"], "x": {"id": 1}}';
+    await apply(sink, rowsStep(10n, [users, [put(["1", 'a"}\\', doc]), put(["2", "b", null])]]));
+    await apply(sink, rowsStep(20n, [users, [patch(["1", UNCHANGED, UNCHANGED]), patch(["2", "c", UNCHANGED])]]));
+    const time = "2026-11-18T11:06:40.000000Z";
+    const head = `{"_millrace_version":${rowVersion(1, 20n)},"_millrace_commit_time":"${time}"`;
+    expect(await client.get(`${keys.prefix}public:users:1`)).toBe(`${head},"id":"1","name":"a\\"}\\\\","doc":${doc}}`);
+    expect(await client.get(`${keys.prefix}public:users:2`)).toBe(`${head},"id":"2","name":"c","doc":null}`);
+  });
+
+  test("a step whose answer was lost is given again and holds", async () => {
+    await using keys = freshKeyPrefix(url());
+    await using proxy = await tcpProxy(url());
+    await using sink = await opened(keys.prefix, { url: proxy.url(url()) });
+    await apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]]));
+    const step = rowsStep(20n, [users, [patch(["1", "b", UNCHANGED]), put(["2", "c", null])]]);
+    proxy.stall("toClient");
+    const lost = failure(apply(sink, step));
+    await expect.poll(() => client.hget(`${keys.prefix}public:users:1`, "name")).toBe("b");
+    proxy.cut();
+    expect((await lost).kind).toBe("retryable");
+    await proxy.resume();
+    await apply(sink, step);
+    await apply(sink, rowsStep(30n, [users, [put(["1", "d", null])]]));
+    expect(await client.hget(`${keys.prefix}public:users:1`, "name")).toBe("d");
+  });
+
+  test("a server that forgot the script gets it again", async () => {
+    await using keys = freshKeyPrefix(url());
+    await using sink = await opened(keys.prefix);
+    await client.script("FLUSH");
+    const many = Array.from({ length: 5_000 }, (_, i) => put([`${i}`, "a", null]));
+    await apply(sink, rowsStep(10n, [users, many]));
+    expect(await rowKeys(keys.prefix)).toHaveLength(5_000);
+  });
+
+  test("a cache that went back to an older state is found, and not written to", async () => {
+    await using keys = freshKeyPrefix(url());
+    await using sink = await opened(keys.prefix);
+    await apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]]));
+    await client.hset(`${keys.prefix}_millrace:shop.cache`, "position", "1/5/0");
+    expect((await failure(sink.verify(timeout()))).code).toBe("MR3407");
+    const error = await failure(apply(sink, rowsStep(20n, [users, [put(["1", "b", null])]])));
+    expect([error.code, error.kind]).toEqual(["MR3407", "fatal"]);
+    expect(await client.hget(`${keys.prefix}public:users:1`, "name")).toBe("a");
+  });
+
+  test("another format means that every table is read again, and rows change over", async () => {
+    await using keys = freshKeyPrefix(url());
+    const progress = progressAt(11n, { "public.users": "rules" });
+    {
+      await using hash = await opened(keys.prefix, { format: "hash" });
+      await apply(hash, { ...rowsStep(10n, [users, [put(["1", "a", null]), put(["2", "a", null])]]), progress });
+    }
+    const json = await sinkOn(keys.prefix, { format: "json" });
+    await using _ = { [Symbol.asyncDispose]: () => json.close() };
+    expect(await json.open(2, timeout())).toEqual({ position: progress.position, tables: {} });
+    const reports = await apply(json, rowsStep(20n, [users, [put(["1", "b", null]), patch(["2", "b", UNCHANGED])]]));
+    expect(reports.incompleteEntries).toEqual([1]);
+    expect(await client.type(`${keys.prefix}public:users:1`)).toBe("string");
+    const old = await apply(json, rowsStep(30n, [users, [put(["2", "old", null], { at: 5n })]]));
+    expect(old.poisons).toEqual([]);
+    expect(await client.hget(`${keys.prefix}public:users:2`, "name")).toBe("a");
+  });
+
+  test("a key that holds something else makes its row poison, and no other", async () => {
+    await using keys = freshKeyPrefix(url());
+    await using sink = await opened(keys.prefix);
+    await client.lpush(`${keys.prefix}public:users:2`, "not ours");
+    const reports = await apply(
+      sink,
+      rowsStep(10n, [users, [put(["1", "secret", null]), put(["2", "secret", null]), put(["3", "secret", null])]]),
+    );
+    expect(reports.poisons.map(({ entry, error }) => [entry, error.code, error.kind])).toEqual([
+      [1, "MR3408", "poison"],
+    ]);
+    expect(reports.poisons[0]?.error.message).not.toContain("secret");
+    expect(await client.hget(`${keys.prefix}public:users:3`, "name")).toBe("secret");
+    expect(await client.lrange(`${keys.prefix}public:users:2`, 0, -1)).toEqual(["not ours"]);
+  });
+
+  test("truncate and sweep take a table's own rows, whatever its name matches", async () => {
+    await using keys = freshKeyPrefix(url());
+    const columns = [
+      ["id", "text"],
+      ["v", "text"],
+    ] as const;
+    const names = ["*", "?", "[a-z]", "a", "ab", String.raw`\*`, "u^", "-"];
+    const tables = names.map((table) => tableVersion({ table, columns, key: ["id"] }));
+    await using sink = await opened(keys.prefix);
+    const long = "x".repeat(600);
+    const rows = [put(["1", "v"]), put(["*", "v"]), put([long, "v"])];
+    await apply(sink, rowsStep(10n, ...tables.map((table) => [table, rows] as const)));
+    for (const [i, table] of tables.entries()) {
+      const at = BigInt(20 + i);
+      const step: Step =
+        i % 2 === 0
+          ? { kind: "truncate", table, version: rowVersion(1, 15n), progress: progressAt(at) }
+          : { kind: "sweep", table, below: rowVersion(1, 15n), progress: progressAt(at) };
+      await apply(sink, step);
+      expect(await rowKeys(keys.prefix)).toHaveLength(3 * (names.length - i - 1));
+    }
+  });
+
+  test("another pipeline's table below ours is spared", async () => {
+    await using keys = freshKeyPrefix(url());
+    const inner = tableVersion({ schema: "x", table: "y", columns: [["id", "text"]], key: ["id"] });
+    await using ours = await opened(keys.prefix);
+    await using theirs = await opened(`${keys.prefix}public:users:`);
+    await apply(ours, rowsStep(10n, [users, [put(["1", "a", null])]]));
+    await apply(theirs, rowsStep(10n, [inner, [put(["1"])]]));
+    await apply(ours, { kind: "truncate", table: users, version: rowVersion(1, 50n), progress: progressAt(51n) });
+    expect(await rowKeys(keys.prefix)).toEqual([`${keys.prefix}public:users:x:y:1`]);
+  });
+
+  test("a column that became null leaves no field behind, in any size of step", async () => {
+    await using keys = freshKeyPrefix(url());
+    await using sink = await opened(keys.prefix);
+    await apply(sink, rowsStep(10n, [users, [put(["1", "a", "{}"]), put(["2", "a", "{}"])]]));
+    await apply(sink, rowsStep(20n, [users, [put(["1", null, "1"]), patch(["2", null, UNCHANGED])]]));
+    expect(Object.keys(await client.hgetall(`${keys.prefix}public:users:1`)).toSorted()).toEqual([
+      "_millrace_commit_time",
+      "_millrace_version",
+      "doc",
+      "id",
+    ]);
+    expect(await client.hexists(`${keys.prefix}public:users:2`, "name")).toBe(0);
+    expect(await client.hget(`${keys.prefix}public:users:2`, "doc")).toBe("{}");
+  });
+
+  test("rows read back as they are, in whatever form the server is given them", async () => {
+    await using keys = freshKeyPrefix(url());
+    await using packs = await opened(`${keys.prefix}a:`);
+    const login = `${keys.prefix.replaceAll(/\W/g, "")}plain`;
+    await client.call("ACL", "SETUSER", login, "on", ">secret", "~*", "+@all", "-restore");
+    const plainUrl = url().replace("redis://", `redis://${login}:secret@`);
+    await using plain = await opened(`${keys.prefix}b:`, { url: plainUrl });
+    const texts = ["", "42", "-1", "é".repeat(31), ...[62, 63, 64, 65, 127, 128, 5_000].map((n) => "x".repeat(n))];
+    for (const [prefix, sink] of [
+      ["a:", packs],
+      ["b:", plain],
+    ] as const) {
+      const rows = texts.map((text, i) => put([`${i}`, text, i % 2 === 0 ? null : "[1, 2]"], { fresh: true }));
+      await apply(sink, rowsStep(10n, [users, rows]));
+      // Every second row is behind the one that is there, though the log took it for new.
+      const again = texts.map((text, i) => put([`${i}`, `${text}+`, null], { fresh: i % 3 === 0 }));
+      await apply(sink, rowsStep(5n, [users, again.filter((_, i) => i % 2 === 1)]));
+      await apply(sink, rowsStep(20n, [users, again.filter((_, i) => i % 2 === 0)]));
+      for (const [i, text] of texts.entries()) {
+        const { _millrace_version: version, ...row } = await client.hgetall(`${keys.prefix}${prefix}public:users:${i}`);
+        const isNew = i % 2 === 0;
+        expect(version).toBe(String(rowVersion(1, isNew ? 20n : 10n)));
+        expect(row).toEqual({
+          _millrace_commit_time: row["_millrace_commit_time"],
+          id: `${i}`,
+          name: isNew ? `${text}+` : text,
+          ...(isNew ? {} : { doc: "[1, 2]" }),
+        });
+      }
+    }
+    await client.call("ACL", "DELUSER", login);
+  });
+
+  async function rowKeys(prefix: string): Promise<string[]> {
+    return (await keysUnder(client, prefix)).filter((key) => !key.includes("_millrace:"));
+  }
+});

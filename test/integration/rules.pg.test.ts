@@ -1,0 +1,189 @@
+/** Rules that can't be: each is refused at the start with its number, its place and exit code 2, and found by `check`. */
+import { writeFileSync } from "node:fs";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { stringify } from "yaml";
+import { runCli } from "../support/cli.ts";
+import { type FreshDatabase, freshDatabase } from "../support/services.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+
+const KEY = "a-key-of-the-tests-0123456789";
+let database: FreshDatabase;
+
+beforeAll(async () => {
+  database = await freshDatabase();
+  await database.query(
+    "create table person (id int, part int, mail text, phone text, at timestamptz, primary key (id, part))",
+  );
+  await database.query("create table other (id int primary key, name text)");
+  await database.query(
+    "create table keyed (id int primary key, mail text unique, no int not null unique); alter table keyed replica identity full",
+  );
+});
+
+afterAll(async () => {
+  await database?.[Symbol.asyncDispose]();
+});
+
+interface Refused {
+  readonly tables: object;
+  readonly maskKey?: string;
+  readonly code: string;
+  /** Where, and what. */
+  readonly says: RegExp;
+}
+
+const person = (rule: object, more: object = {}) => ({ "public.person": { columns: rule, ...more } });
+
+/** Seen in the file alone. */
+const AT_LOADING: Readonly<Record<string, Refused>> = {
+  "a condition that can't be parsed": {
+    tables: person({}, { where: "mail = 'a' and" }),
+    code: "MR1020",
+    says: /millrace\.yaml:\d+:\d+: tables\.public\.person\.where: at character 15: expected a column/,
+  },
+  "a hash without key": {
+    tables: person({ mail: { mask: "hash" } }),
+    code: "MR1024",
+    says: /columns\.mail: .*maskKey/,
+  },
+  "a short key": {
+    tables: person({ mail: { mask: "hash" } }),
+    maskKey: "short",
+    code: "MR1005",
+    says: /maskKey: .*16/,
+  },
+  "an unknown mask": { tables: person({ mail: { mask: "hsah" } }), code: "MR1005", says: /"hash"/ },
+  "a reserved name": { tables: person({ mail: { rename: "_millrace_x" } }), code: "MR1005", says: /_millrace_/ },
+  "a column that is dropped and masked": {
+    tables: person({ mail: { drop: true, mask: "redact" } }),
+    code: "MR1005",
+    says: /dropped/,
+  },
+  "a rule that says nothing": { tables: person({ mail: {} }), code: "MR1005", says: /mask, drop or rename/ },
+  "a table without schema": { tables: { person: {} }, code: "MR1005", says: /schema\.table/ },
+  "an empty key": { tables: { "public.person": { key: [] } }, code: "MR1005", says: /key: .*at least one column/ },
+  "a key that names a column twice": {
+    tables: { "public.person": { key: ["id", "id"] } },
+    code: "MR1005",
+    says: /key: .*twice/,
+  },
+  "a misspelt key": { tables: person({}, { were: "id = 1" }), code: "MR1004", says: /where/ },
+};
+
+/** Seen beside the source's tables. */
+const AT_THE_SOURCE: Readonly<Record<string, Refused>> = {
+  "an unknown column": {
+    tables: person({ emial: { mask: "redact" } }),
+    code: "MR1021",
+    says: /millrace\.yaml:\d+:\d+: tables\.public\.person\.columns\.emial: table public\.person has no column "emial"/,
+  },
+  "a column that no table has": {
+    tables: { "public.*": { columns: { nobody: { drop: true } } } },
+    code: "MR1021",
+    says: /none of the tables that public\.\* matches has a column "nobody"/,
+  },
+  "names that clash": {
+    tables: person({ mail: { rename: "phone" } }),
+    code: "MR1022",
+    says: /columns\.mail: columns "mail" and "phone" .* "phone"/,
+  },
+  "two of the same name": {
+    tables: person({ mail: { rename: "x" }, phone: { rename: "x" } }),
+    code: "MR1022",
+    says: /"x"/,
+  },
+  "a masked key": {
+    tables: person({ part: { mask: "hash" } }),
+    maskKey: KEY,
+    code: "MR1023",
+    says: /columns\.part: column "part" is in the key of table public\.person; it can't be masked/,
+  },
+  "a dropped key, by a glob": {
+    tables: person({ "p*t": { drop: true } }),
+    code: "MR1023",
+    says: /it can't be dropped/,
+  },
+  "a key over an unknown column": {
+    tables: { "public.person": { key: ["id", "prat"] } },
+    code: "MR1021",
+    says: /tables\.public\.person\.key: table public\.person: .* has no column "prat"/,
+  },
+  "a key that no table has": {
+    tables: { "public.*": { key: ["nobody"] } },
+    code: "MR1021",
+    says: /public\.\*\.key: none of the tables that public\.\* matches has a column "nobody"/,
+  },
+  "a key outside of the replica identity": {
+    tables: { "public.person": { key: ["mail"] } },
+    code: "MR1026",
+    says: /tables\.public\.person\.key: .*"mail" is not in its replica identity/,
+  },
+  "a key that nothing guards": {
+    tables: { "public.person": { key: ["id"] } },
+    code: "MR1026",
+    says: /no unique constraint over not-null columns/,
+  },
+  "a key that is chosen and masked": {
+    tables: { "public.keyed": { key: ["no"], columns: { no: { mask: "redact" } } } },
+    code: "MR1023",
+    says: /column "no" is in the key/,
+  },
+  "a condition on an unknown column": {
+    tables: person({}, { where: "id > 1 and status = 'x'" }),
+    code: "MR1020",
+    says: /where: at character 12: there is no column "status"/,
+  },
+  "a condition of the wrong type": {
+    tables: person({}, { where: "at > 'CanaryYesterday'" }),
+    code: "MR1020",
+    says: /where: at character 6: column "at" is timestamp with time zone/,
+  },
+};
+
+async function tried(args: readonly string[], { tables, maskKey }: Refused) {
+  using folder = temporaryFolder();
+  const config = {
+    name: database.name,
+    source: { kind: "postgres", url: database.url },
+    sinks: { w: { kind: "duckdb", path: "w.db" } },
+    tables,
+    ...(maskKey === undefined ? {} : { maskKey }),
+    admin: { listen: false },
+  };
+  writeFileSync(folder.file("millrace.yaml"), stringify(config));
+  return await runCli(args, { folder: folder.path });
+}
+
+describe("wrong in the file", () => {
+  test.each(Object.entries(AT_LOADING))("%s", async (_what, refused) => {
+    const { exitCode, stderr } = await tried(["check"], refused);
+    expect(stderr).toMatch(new RegExp(`error ${refused.code}`));
+    expect(stderr).toMatch(refused.says);
+    expect(exitCode).toBe(2);
+  });
+});
+
+describe("wrong beside the tables", () => {
+  test.each(Object.entries(AT_THE_SOURCE))("%s", async (_what, refused) => {
+    const [run, check] = await Promise.all([tried(["run", "--once"], refused), tried(["check", "--json"], refused)]);
+    expect(run.stderr).toMatch(new RegExp(`error ${refused.code}`));
+    expect(run.stderr).toMatch(refused.says);
+    expect(run.stderr).not.toContain("CanaryYesterday");
+    expect(run.exitCode).toBe(2);
+    const findings: { findings: { part: string; id: string; level: string; what: string }[] } = JSON.parse(
+      check.stdout,
+    );
+    const own = findings.findings.filter(({ part }) => part === "rules");
+    expect(own).toEqual([
+      expect.objectContaining({ id: refused.code, level: "error", what: expect.stringMatching(refused.says) }),
+    ]);
+    expect(check.exitCode).toBe(1);
+  });
+});
+
+test("a refused start has made nothing at the source", async () => {
+  const { rows } = await database.query(
+    "select slot_name from pg_replication_slots where database = current_database()",
+  );
+  expect(rows).toEqual([]);
+});

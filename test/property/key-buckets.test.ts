@@ -1,0 +1,36 @@
+import * as fc from "fast-check";
+import { expect, test } from "vitest";
+import { KeyBuckets, KeyHashes } from "../../src/reconcile/key-buckets.ts";
+
+const ids = fc.uniqueArray(fc.oneof(fc.nat({ max: 10_000 }).map(String), fc.string()), { maxLength: 300 });
+
+function hashesOf(keys: readonly string[]): KeyHashes {
+  const hashes = new KeyHashes();
+  for (const key of keys) hashes.add(key);
+  return hashes;
+}
+
+test("a key that one side alone has lies in an uneven bucket, in whatever order keys come", () => {
+  fc.assert(
+    fc.property(ids, fc.func(fc.constantFrom("both", "both", "both", "source", "sink")), (keys, sideOf) => {
+      const buckets = new KeyBuckets(4);
+      const ofSource = keys.filter((key) => sideOf(key) !== "sink");
+      const ofSink = keys.filter((key) => sideOf(key) !== "source");
+      buckets.ofSource(hashesOf(ofSource));
+      for (const key of ofSink.toReversed()) buckets.ofSink(key);
+      const single = keys.filter((key) => sideOf(key) !== "both");
+      expect(single.filter((key) => !buckets.isUneven(key))).toEqual([]);
+      expect(buckets.allEven).toBe(single.length === 0);
+    }),
+    { numRuns: 2_000 },
+  );
+});
+
+test("keys that follow each other are spread over the buckets", () => {
+  const buckets = new KeyBuckets(12);
+  buckets.ofSource(hashesOf(Array.from({ length: 4_096 }, (_, i) => String(i))));
+  const even = Array.from({ length: 20_000 }, (_, i) => String(100_000 + i)).filter((key) => !buckets.isUneven(key));
+  // Of as many keys as buckets some 37 % stay empty.
+  expect(even.length / 20_000).toBeGreaterThan(0.33);
+  expect(even.length / 20_000).toBeLessThan(0.41);
+});

@@ -1,0 +1,213 @@
+import * as fc from "fast-check";
+import { expect, test } from "vitest";
+import type { TableVersion } from "../../src/core/schema.ts";
+import { Pipeline } from "../../src/runtime/pipeline.ts";
+import type { StateStore } from "../../src/core/state-store.ts";
+import { type Change, tableVersion, UNCHANGED } from "../support/blocks.ts";
+import { keyOfRow, type Row } from "../support/log-model.ts";
+import { quietLog } from "../support/quiet-log.ts";
+import { noMetrics, outage, realState, ScriptedSink } from "../support/scripted.ts";
+import { ScriptedSource } from "../support/scripted-source.ts";
+import { eventually } from "../support/waiting.ts";
+
+const columns = [
+  ["id", "int4"],
+  ["name", "text"],
+  ["body", "text"],
+] as const;
+const users = tableVersion({ table: "users", columns, key: ["id"] });
+const notes = tableVersion({ table: "notes", columns, key: ["id"] });
+const TABLES: readonly TableVersion[] = [users, notes];
+const KEY_COUNT = 8;
+
+const CHANGES = ["insert", "update", "update", "move", "move", "delete", "insert", "update", "move"];
+const HAPPENINGS = [
+  "replace",
+  "chain",
+  "truncate",
+  "park",
+  "pause",
+  "resume",
+  "refill",
+  "fails",
+  "torn",
+  "unreachable",
+  "restart",
+  "settle",
+  "turn",
+  "evict",
+  "refuse",
+  "allow",
+  ...CHANGES,
+];
+
+/** What happens, one after the other, while everything runs. */
+const step = fc.record({
+  what: fc.constantFrom(...HAPPENINGS),
+  table: fc.nat({ max: 1 }),
+  key: fc.noBias(fc.nat({ max: KEY_COUNT - 1 })),
+  target: fc.noBias(fc.nat({ max: KEY_COUNT - 1 })),
+  sink: fc.nat({ max: 1 }),
+});
+type Happening = typeof step extends fc.Arbitrary<infer T> ? T : never;
+
+class Stage {
+  readonly source = new ScriptedSource(TABLES);
+  readonly sinks = [new ScriptedSink("a"), new ScriptedSink("b")];
+  readonly #state: StateStore;
+  #count = 0;
+  pipeline: Pipeline;
+  #stop: () => Promise<void>;
+
+  constructor(state: StateStore) {
+    this.#state = state;
+    this.source.chunkSize = 3;
+    for (let i = 0; i < KEY_COUNT; i += 2) this.source.fill(users, [[String(i), "first", `body ${i}`]]);
+    [this.pipeline, this.#stop] = this.#start();
+  }
+
+  #start(): [Pipeline, () => Promise<void>] {
+    const pipeline = new Pipeline({
+      name: "test",
+      producer: "millrace/test",
+      source: this.source,
+      state: this.#state,
+      lease: 1,
+      sinks: this.sinks.map((sink) => ({
+        sink,
+        limits: { rowCountMax: 6, byteCountMax: 1 << 20 },
+        onPoison: "deadLetter",
+        takes: () => true,
+      })),
+      snapshot: "initial",
+      heartbeatMs: 20,
+      secondStreamTriesMax: 1,
+      logger: quietLog,
+      metrics: noMetrics,
+    });
+    const stopping = new AbortController();
+    const running = pipeline.run(stopping.signal);
+    running.catch(() => undefined);
+    const stop = async () => {
+      stopping.abort();
+      await running;
+    };
+    return [pipeline, stop];
+  }
+
+  async happen({ what, table: t, key, target, sink: s }: Happening): Promise<void> {
+    const table = TABLES[t]!;
+    const sink = this.sinks[s]!;
+    const runner = this.pipeline.runner(sink.name)!;
+    switch (what) {
+      case "park":
+        runner.park();
+        return;
+      case "pause":
+        return await runner.pause();
+      case "resume":
+        return await runner.resume();
+      case "refuse":
+      case "allow":
+        this.source.refusesSecond = what === "refuse";
+        return;
+      case "refill":
+        return await this.pipeline.refill(sink.name, [table.id], null, "asked for");
+      case "fails":
+        sink.before = once(() => (sink.before = () => undefined));
+        return;
+      case "torn":
+        sink.between = once(() => (sink.between = () => undefined));
+        return;
+      case "unreachable":
+        sink.onOpen = once(() => (sink.onOpen = () => undefined));
+        runner.park();
+        return;
+      case "restart":
+        await this.#stop();
+        [this.pipeline, this.#stop] = this.#start();
+        return;
+      case "settle":
+        return await this.#settle();
+      case "turn":
+        await new Promise((resolve) => setImmediate(resolve));
+        return;
+      case "evict": {
+        const changes = this.#change("update", table, key, target);
+        if (changes.length === 0) return;
+        sink.tables.get(table.id)?.rows.delete(keyOfRow(table, [String(key)]));
+        this.source.commit(...changes);
+        return;
+      }
+      default: {
+        const changes = this.#change(what, table, key, target);
+        if (changes.length > 0) this.source.commit(...changes);
+      }
+    }
+  }
+
+  #change(what: string, table: TableVersion, key: number, target: number): Omit<Change, "commit">[] {
+    const rows = this.source.rows(table);
+    const old = rows.get(keyOfRow(table, [String(key)]));
+    const name = `n${++this.#count}`;
+    if (what === "truncate") return this.#count % 5 === 0 ? [{ table, op: "t" }] : [];
+    if (what === "insert") return old ? [] : [{ table, op: "c", after: [String(key), name, `body ${name}`] }];
+    if (old === undefined) return [];
+    const again = { table, op: "c", after: [String(key), name, `body ${name}`] } as const;
+    if (what === "replace") return [{ table, op: "d", before: old }, again];
+    if (what === "delete") return [{ table, op: "d", before: old }];
+    if (what === "update") return [{ table, op: "u", after: [String(key), name, UNCHANGED] }];
+    if (rows.has(keyOfRow(table, [String(target)]))) return [];
+    const moved = { table, op: "u", after: [String(target), name, UNCHANGED], before: old } as const;
+    return what === "chain" ? [moved, again] : [moved];
+  }
+
+  /** Everything is well again: the sinks must come to hold what the source holds. */
+  async #settle(): Promise<void> {
+    for (const sink of this.sinks) {
+      sink.before = sink.between = sink.onOpen = () => undefined;
+      await this.pipeline.runner(sink.name)?.resume();
+    }
+    await eventually(
+      () => {
+        expect(this.pipeline.unfinishedRefills).toBe(0);
+        for (const sink of this.sinks) {
+          for (const table of TABLES)
+            expect([sink.name, plain(sink.rows(table))]).toEqual([sink.name, plain(this.source.rows(table).values())]);
+        }
+      },
+      { everyMs: 5 },
+    );
+  }
+
+  async end(): Promise<void> {
+    await this.#settle();
+    await this.#stop();
+    expect(this.source.chunks.released).toBe(this.source.chunks.given);
+    expect(this.source.copied.released).toBe(this.source.copied.given);
+    for (const sink of this.sinks) expect(this.pipeline.runner(sink.name)?.worker.queue.heldBytes).toBe(0);
+  }
+}
+
+function once(done: () => void): () => void {
+  return () => {
+    done();
+    throw outage();
+  };
+}
+
+function plain(rows: Iterable<Row>): Row[] {
+  return [...rows].toSorted((a, b) => Number(a[0]) - Number(b[0]));
+}
+
+test("whatever happens to sinks, streams and the daemon, every sink comes to hold what the source holds", async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 60, size: "max" }), async (steps) => {
+      await using opened = await realState();
+      const stage = new Stage(opened.state);
+      for (const one of steps) await stage.happen(one);
+      await stage.end();
+    }),
+    { numRuns: 12, endOnFailure: true, interruptAfterTimeLimit: 15_000 },
+  );
+});

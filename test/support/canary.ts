@@ -1,0 +1,58 @@
+/** Passwords that must turn up nowhere, and the search for them in every form that a program may give them. */
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+
+/** Every character that URLs, JSON, YAML, SQL or a shell treat in a way of their own, between two parts to be known by. */
+const SPECIAL = `@/:#?%20 "'\\&=+é{}$`;
+
+export class Canary {
+  readonly password: string;
+  readonly #forms: ReadonlyMap<string, string>;
+
+  /** `label` tells the canaries of one run apart: letters and digits. */
+  constructor(label: string, special = SPECIAL) {
+    const [head, tail] = [`Canary${label}x7Q`, `z9K${label}Yranac`];
+    this.password = `${head}${special}${tail}`;
+    const { password } = this;
+    const forms: [string, string][] = [
+      // Parts of it would tell too much as well.
+      ["its beginning", head],
+      ["its end", tail],
+      ["percent-encoded", encodeURIComponent(password)],
+      ["JSON", JSON.stringify(password).slice(1, -1)],
+      ["JSON in JSON", JSON.stringify(JSON.stringify(password)).slice(3, -3)],
+      ["hexadecimal", Buffer.from(password).toString("hex")],
+    ];
+    // What lies before it decides the alignment of base64: each of the three, without what depends on the neighbours.
+    for (const before of [0, 1, 2]) {
+      const encoded = Buffer.from("u".repeat(before) + password).toString("base64");
+      const inner = encoded.slice(before === 0 ? 0 : 4, -4);
+      forms.push(["base64", inner], ["base64url", inner.replaceAll("+", "-").replaceAll("/", "_")]);
+    }
+    this.#forms = new Map(forms.map(([name, text]) => [text, name]));
+  }
+
+  /** As it has to stand in a URL. */
+  get encoded(): string {
+    return encodeURIComponent(this.password);
+  }
+
+  /** Where and in which form it is found, without repeating it. */
+  foundIn(place: string, text: string): string[] {
+    return [...this.#forms].flatMap(([form, name]) => (text.includes(form) ? [`${place}: ${name}`] : []));
+  }
+}
+
+/** The bytes of all files below a folder, as text that shows every ASCII sequence in them. */
+export function filesBelow(folder: string, except: readonly string[] = []): [string, string][] {
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && !except.includes(entry.name))
+    .map((entry) => [entry.name, readFileSync(join(entry.parentPath, entry.name), "latin1")]);
+}
+
+/** What other users of the machine see of a process and of its children. */
+export function publicFaceOf(pid: number): string {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ").filter(Boolean).map(Number);
+  const own = ["cmdline", "comm", "status"].map((name) => readFileSync(`/proc/${pid}/${name}`, "utf8"));
+  return [...own, ...children.map(publicFaceOf)].join("\n");
+}

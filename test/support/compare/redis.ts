@@ -1,0 +1,92 @@
+/** Rows as keys of one Redis or Valkey server, in both formats. */
+import { Redis } from "ioredis";
+import { exactFields, jsonLanding, normalJson } from "../json-landing.ts";
+import { documentLanding } from "./elasticsearch.ts";
+import { encodedPart, rowId, type SinkReader, type SinkRow, VERSION, versionFlaws } from "./reader.ts";
+import type { SourceColumn, SourceTable } from "./source-table.ts";
+
+export interface RedisSinkAddress {
+  readonly kind: "redis";
+  readonly url: string;
+  readonly prefix?: string;
+  readonly format?: "hash" | "json";
+}
+
+const KEYS_PER_SCAN = 1_000;
+
+export async function redisReader({ url, prefix, format }: RedisSinkAddress): Promise<SinkReader> {
+  const client = new Redis(url, { lazyConnect: true, maxRetriesPerRequest: 1 });
+  await client.connect();
+  const isHash = format !== "json";
+  return {
+    mayRepeat: true,
+    expected: (column, text) => (isHash ? fieldLanding(column, text) : documentLanding(column, text)),
+    idOf: (key) => rowId(key),
+    rows: (table) => readRows(client, prefix ?? "", isHash, table),
+    async [Symbol.asyncDispose]() {
+      client.disconnect();
+    },
+  };
+}
+
+/** A hash field holds what stands between the quotes, and the JSON text of json on one line. */
+function fieldLanding({ type }: SourceColumn, text: string): string {
+  if (type.kind === "json") return text.replaceAll(/[\r\n]/g, " ");
+  const landing = jsonLanding(type, text);
+  if (type.kind === "array") return landing;
+  const value: unknown = JSON.parse(landing);
+  return String(value).replace(/^number:/, "");
+}
+
+async function* readRows(
+  client: Redis,
+  prefix: string,
+  isHash: boolean,
+  table: SourceTable,
+): AsyncGenerator<SinkRow[]> {
+  const start = `${prefix}${encodedPart(table.schema)}:${encodedPart(table.table)}:`;
+  const match = `${start.replaceAll(/[*?[\]\\^-]/g, String.raw`\$&`)}*`;
+  for await (const page of client.scanStream({ match, count: KEYS_PER_SCAN })) {
+    if (!Array.isArray(page) || page.length === 0) continue;
+    const keys = page.map(String);
+    const pipeline = client.pipeline();
+    for (const key of keys) {
+      if (isHash) pipeline.hgetall(key);
+      else pipeline.get(key);
+    }
+    const answers = (await pipeline.exec()) ?? [];
+    yield answers.map(([error, value], i) => {
+      if (error !== null) throw error;
+      const id = keys[i]!.slice(start.length);
+      return isHash ? hashRow(table, id, value) : documentRow(table, id, value);
+    });
+  }
+}
+
+function hashRow(table: SourceTable, id: string, value: unknown): SinkRow {
+  const fields = new Map(Object.entries(typeof value === "object" && value !== null ? value : {}).map(asTexts));
+  const cells = table.columns.map(({ name, type }) => {
+    const text = fields.get(name) ?? null;
+    return text !== null && type.kind === "array" ? normalJson(text) : text;
+  });
+  return { id, cells, flaws: [...versionFlaws(fields.get(VERSION)), ...surplus(table, fields.keys())] };
+}
+
+function documentRow(table: SourceTable, id: string, value: unknown): SinkRow {
+  const fields = exactFields(typeof value === "string" ? value : "{}");
+  const cells = table.columns.map(({ name }) => {
+    const field = fields.get(name) ?? null;
+    return field === null ? null : JSON.stringify(field);
+  });
+  const version = String(fields.get(VERSION)).replace(/^number:/, "");
+  return { id, cells, flaws: [...versionFlaws(version), ...surplus(table, fields.keys())] };
+}
+
+function asTexts([name, value]: [string, unknown]): [string, string] {
+  return [name, String(value)];
+}
+
+function surplus({ columns }: SourceTable, names: Iterable<string>): string[] {
+  const known = new Set(columns.map(({ name }) => name));
+  return [...names].filter((name) => !known.has(name) && !name.startsWith("_millrace_"));
+}

@@ -1,0 +1,66 @@
+/** Once for a run: compiles the program, starts the servers that the test files need, and tells the tests where they are. */
+import { Client } from "pg";
+import type { TestProject } from "vitest/node";
+import { definitionOf } from "../../scripts/services/definitions.ts";
+import { ServiceUnavailableError, type RunningService, type ServiceName } from "../../scripts/services/service.ts";
+import { compileProgram } from "./program.ts";
+import { servicesStartedFor } from "./service-suffixes.ts";
+
+/** What a test learns of a server: where it is, or why it is not there. */
+export type ProvidedService =
+  | {
+      readonly kind: "up";
+      readonly url: string;
+      readonly socketDir: string | undefined;
+      /** Of Postgres: server_version_num; else 0. */
+      readonly version: number;
+    }
+  | { readonly kind: "unavailable"; readonly reason: string };
+
+export type ProvidedServices = Partial<Record<ServiceName, ProvidedService>>;
+
+declare module "vitest" {
+  interface ProvidedContext {
+    services: ProvidedServices;
+  }
+}
+
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  compileProgram();
+  const names = [...new Set(project.vitest.state.getPaths().flatMap(servicesStartedFor))];
+  const running: RunningService[] = [];
+  const stopAll = async (): Promise<void> => {
+    await Promise.all(running.map((service) => service[Symbol.asyncDispose]()));
+  };
+  const provided: ProvidedServices = {};
+  const startOne = async (name: ServiceName): Promise<void> => {
+    try {
+      const service = await definitionOf(name).start();
+      running.push(service);
+      const socketDir = "socketDir" in service && typeof service.socketDir === "string" ? service.socketDir : undefined;
+      const version = name === "postgres" ? await versionOf(service.url) : 0;
+      provided[name] = { kind: "up", url: service.url, socketDir, version };
+    } catch (error) {
+      if (!(error instanceof ServiceUnavailableError)) throw error;
+      provided[name] = { kind: "unavailable", reason: error.message };
+    }
+  };
+  try {
+    await Promise.all(names.map(startOne));
+  } catch (error) {
+    await stopAll();
+    throw error;
+  }
+  project.provide("services", provided);
+  return stopAll;
+}
+
+async function versionOf(url: string): Promise<number> {
+  const client = new Client({ connectionString: url });
+  await client.connect();
+  const { rows } = await client.query<{ version: number }>(
+    "select current_setting('server_version_num')::int as version",
+  );
+  await client.end();
+  return rows[0]?.version ?? 0;
+}

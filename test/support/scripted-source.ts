@@ -1,0 +1,238 @@
+/** A source in memory: tables, a log, chunks and marks, for tests of the runtime around them. */
+import type { Block } from "../../src/core/block.ts";
+import type { ErrorCode } from "../../src/core/errors.ts";
+import type { Position } from "../../src/core/position.ts";
+import type { TableVersion } from "../../src/core/schema.ts";
+import type {
+  CapturedTables,
+  ChangeStream,
+  Chunk,
+  CreatedLog,
+  CreateRequest,
+  FirstCopy,
+  KeyText,
+  LogHealth,
+  HeldPositions,
+  LogIdentity,
+  MadeObject,
+  Source,
+  StreamOptions,
+  Visibility,
+} from "../../src/core/source.ts";
+import { blockOf, type Cell, type Change, UNCHANGED } from "./blocks.ts";
+import { keyOfRow, type Row } from "./log-model.ts";
+import { noSecondStream, ScriptedStream } from "./scripted.ts";
+
+interface LogEntry {
+  readonly commit: bigint;
+  readonly make: () => Block;
+}
+
+export class ScriptedSource implements Source {
+  readonly kind = "scripted";
+  readonly losses = new Set<ErrorCode>();
+  readonly database = "test";
+  readonly markPrefix = "m";
+  readonly #tables: readonly TableVersion[];
+  readonly #rows = new Map<string, Map<string, Row>>();
+  readonly #log: LogEntry[] = [];
+  #commit = 1000n;
+  readonly streams: { readonly stream: ScriptedStream; readonly temporary: boolean; readonly from: Position }[] = [];
+  readonly resumedFrom: Position[] = [];
+  /** Rows per chunk. */
+  chunkSize = 1000;
+  reads = 0;
+  /** Called before each chunk is read, and before each table of the first copy. */
+  onRead: (table: TableVersion) => Promise<void> | void = () => undefined;
+  /** Called before each mark is written. */
+  onMark: () => Promise<void> | void = () => undefined;
+  /** No second stream is given while true. */
+  refusesSecond = false;
+  /** So many edges of windows never arrive in the stream. */
+  marksToLose = 0;
+  /** Blocks of the first copy that were let go, of those given out. */
+  readonly copied = { given: 0, released: 0 };
+  /** Chunks that were let go, of those given out. */
+  readonly chunks = { given: 0, released: 0 };
+
+  constructor(tables: readonly TableVersion[]) {
+    this.#tables = tables;
+    for (const table of tables) this.#rows.set(table.id, new Map());
+  }
+
+  rows(table: TableVersion): ReadonlyMap<string, Row> {
+    return this.#rows.get(table.id)!;
+  }
+
+  /** Rows that were there before the log. */
+  fill(table: TableVersion, rows: readonly Row[]): void {
+    for (const row of rows) this.#rows.get(table.id)!.set(keyOfRow(table, row), row);
+  }
+
+  /** One transaction. */
+  commit(...changes: readonly Omit<Change, "commit">[]): bigint {
+    const commit = (this.#commit += 10n);
+    for (const { table, op, after, before } of changes) {
+      const rows = this.#rows.get(table.id)!;
+      if (op === "t") rows.clear();
+      const old = rows.get(keyOfRow(table, before ?? after ?? []));
+      if (before !== undefined) rows.delete(keyOfRow(table, before));
+      if (after !== undefined) {
+        const row = after.map((cell, i) => wholeCell(cell, old?.[i]));
+        rows.set(keyOfRow(table, row), row);
+      }
+    }
+    this.#append({
+      commit,
+      make: () => blockOf(changes.map((change) => ({ ...change, commit, xid: Number(commit) }))),
+    });
+    return commit;
+  }
+
+  #append(entry: LogEntry): void {
+    this.#log.push(entry);
+    for (const { stream } of this.streams) stream.push(entry.make());
+  }
+
+  formatPosition(commit: bigint): string {
+    return String(commit);
+  }
+
+  parsePosition(text: string): bigint {
+    return BigInt(text);
+  }
+
+  async create(request: CreateRequest, _signal: AbortSignal): Promise<CreatedLog> {
+    const position = { epoch: request.epoch, commit: this.#commit, index: 0 };
+    return { identity: { log: "1" }, position, copy: request.wantCopy ? this.#copy() : null };
+  }
+
+  #copy(): FirstCopy {
+    const counts = this.copied;
+    const frozen = new Map([...this.#rows].map(([id, rows]) => [id, [...rows.values()]]));
+    const onRead = (table: TableVersion) => this.onRead(table);
+    const blocks = (table: TableVersion) => {
+      const rows = frozen.get(table.id) ?? [];
+      return Array.from({ length: Math.ceil(rows.length / this.chunkSize) }, (_, i) =>
+        rowsBlock(table, rows.slice(i * this.chunkSize, (i + 1) * this.chunkSize), () => counts.released++),
+      );
+    };
+    return {
+      tables: this.#tables,
+      generations: this.#generations(),
+      readable: async () => true,
+      async *read(table: TableVersion) {
+        for (const block of blocks(table)) {
+          await onRead(table);
+          counts.given++;
+          yield block;
+        }
+      },
+      close: async () => undefined,
+    };
+  }
+
+  async resume(identity: LogIdentity, { from }: HeldPositions): Promise<LogIdentity> {
+    this.resumedFrom.push(from);
+    return identity;
+  }
+
+  async stream(from: Position, options: StreamOptions): Promise<ChangeStream> {
+    if (options.temporary && this.refusesSecond) throw noSecondStream();
+    const stream = new ScriptedStream();
+    this.streams.push({ stream, temporary: options.temporary, from });
+    for (const entry of this.#log) if (entry.commit >= from.commit) stream.push(entry.make());
+    return stream;
+  }
+
+  async tables(): Promise<CapturedTables> {
+    return { tables: this.#tables, refused: [], generations: this.#generations() };
+  }
+
+  #generations(): ReadonlyMap<string, string> {
+    return new Map(this.#tables.map(({ id }) => [id, "1"]));
+  }
+
+  async publish(): Promise<void> {}
+
+  async settle(): Promise<void> {}
+
+  async visibility(): Promise<Visibility> {
+    const seen = this.#commit;
+    return { sees: (xid) => xid <= Number(seen), committing: [] };
+  }
+
+  async mark(content: string): Promise<void> {
+    await this.onMark();
+    const position = (this.#commit += 10n);
+    const isLost = content.includes("window") && this.marksToLose > 0;
+    if (isLost) this.marksToLose--;
+    const prefix = isLost ? "another program's" : "m";
+    const message = { at: 0, prefix, content: Buffer.from(content), position, transactional: true };
+    const until = { epoch: 1, commit: position + 1n, index: 0 };
+    this.#append({ commit: position, make: () => blockOf([], { messages: [message], until }) });
+  }
+
+  async readRange(table: TableVersion, after: KeyText | null): Promise<Chunk> {
+    const sorted = [...this.rows(table).values()].toSorted(
+      (a, b) => Number(keyPart(table, a)) - Number(keyPart(table, b)),
+    );
+    const rest = sorted.filter((row) => after === null || Number(keyPart(table, row)) > Number(after[0]));
+    const chunk = await this.#chunk(table, rest.slice(0, this.chunkSize));
+    const last = rest[this.chunkSize - 1];
+    return rest.length <= this.chunkSize || last === undefined ? chunk : { ...chunk, last: [keyPart(table, last)] };
+  }
+
+  async readKeys(table: TableVersion, keys: readonly KeyText[]): Promise<Chunk> {
+    const rows = keys.flatMap((key) => [...this.rows(table).values()].filter((row) => keyPart(table, row) === key[0]));
+    return await this.#chunk(table, rows);
+  }
+
+  async #chunk(table: TableVersion, rows: readonly Row[]): Promise<Chunk> {
+    this.reads++;
+    const seen = this.#commit;
+    await this.onRead(table);
+    if (rows.length > 0) this.chunks.given++;
+    const block = rows.length === 0 ? null : rowsBlock(table, rows, () => this.chunks.released++);
+    return { block, last: null, sees: (xid) => xid <= Number(seen) };
+  }
+
+  async renew(): Promise<bigint> {
+    await this.mark("");
+    return this.#commit;
+  }
+
+  async tip(): Promise<bigint> {
+    return this.#commit;
+  }
+
+  async made(): Promise<readonly MadeObject[]> {
+    return [];
+  }
+
+  async remove(): Promise<void> {}
+
+  async earliest(): Promise<bigint | null> {
+    return 0n;
+  }
+
+  async health(): Promise<LogHealth> {
+    return { tip: this.#commit, retainedBytes: 0, safeBytes: null, warnings: [] };
+  }
+
+  async close(): Promise<void> {}
+}
+
+function wholeCell(cell: Cell, old: string | null | undefined): string | null {
+  if (cell === UNCHANGED) return old ?? null;
+  return typeof cell === "string" ? cell : null;
+}
+
+function keyPart(table: TableVersion, row: Row): string {
+  return row[table.key[0]!] ?? "";
+}
+
+function rowsBlock(table: TableVersion, rows: readonly Row[], onRelease: () => void): Block {
+  const changes = rows.map((after): Change => ({ table, op: "r", after, commit: 0n, version: 1n << 55n }));
+  return blockOf(changes, { until: { epoch: 1, commit: 0n, index: 0 }, onRelease });
+}

@@ -1,0 +1,57 @@
+/**
+ * Which servers a test file needs, told by its name: `slots.pg.test.ts` needs Postgres, `end-to-end.pg.redis.es.test.ts`
+ * all three, `parse.test.ts` none. The long form of a run adds the variants that a sink must work with too.
+ */
+import { basename } from "node:path";
+import type { ServiceName } from "../../scripts/services/service.ts";
+
+interface Suffix {
+  readonly always: readonly ServiceName[];
+  readonly longFormToo: readonly ServiceName[];
+}
+
+const SUFFIXES: Readonly<Record<string, Suffix>> = {
+  pg: { always: ["postgres"], longFormToo: [] },
+  mysql: { always: ["mysql"], longFormToo: [] },
+  mariadb: { always: ["mariadb"], longFormToo: [] },
+  redis: { always: ["redis"], longFormToo: ["redis8", "valkey"] },
+  chromium: { always: ["chromium"], longFormToo: [] },
+  es: { always: ["elasticsearch"], longFormToo: ["elasticsearch9", "opensearch", "opensearch3"] },
+};
+
+/** Files that kill servers or measure: they run alone, after all others. */
+export const ALONE = "alone";
+
+export function isLongForm(): boolean {
+  return process.env["MILLRACE_TEST_LONG"] === "1";
+}
+
+/** The servers without which no test of that file can run. */
+export function servicesNeededBy(file: string): ServiceName[] {
+  return suffixesOf(file).flatMap((suffix) => suffix.always);
+}
+
+/** All servers to start for that file in this form of a run. */
+export function servicesStartedFor(file: string): ServiceName[] {
+  return suffixesOf(file).flatMap((suffix) => startedFor(suffix));
+}
+
+/** The servers that stand for one suffix in this form of a run, the one that is always there first. */
+export function variantsOf(suffix: "pg" | "redis" | "es"): ServiceName[] {
+  const known = SUFFIXES[suffix];
+  return known === undefined ? [] : startedFor(known);
+}
+
+function startedFor({ always, longFormToo }: Suffix): ServiceName[] {
+  return [...always, ...(isLongForm() ? longFormToo : [])];
+}
+
+function suffixesOf(file: string): Suffix[] {
+  const parts = basename(file).split(".").slice(1, -2);
+  return parts.flatMap((part) => {
+    if (part === ALONE) return [];
+    const suffix = SUFFIXES[part];
+    if (suffix === undefined) throw new Error(`${basename(file)}: ".${part}" names no service that tests can ask for`);
+    return [suffix];
+  });
+}

@@ -1,0 +1,166 @@
+/**
+ * The servers of a test run, as tests see them. Use these inside tests and hooks, and take what a test needs for itself
+ * alone: a database, a key prefix or an index prefix. Each is released by `await using`.
+ */
+import { randomUUID } from "node:crypto";
+import { Redis } from "ioredis";
+import { inject, type TestContext } from "vitest";
+import { elasticsearch as elasticsearchServer } from "../../scripts/services/elasticsearch.ts";
+import { mariadb as mariadbServer } from "../../scripts/services/mariadb.ts";
+import { mysql as mysqlServer } from "../../scripts/services/mysql.ts";
+import type { MysqlOptions } from "../../scripts/services/mysql-server.ts";
+import {
+  postgres as postgresServer,
+  type PostgresOptions,
+  type RunningPostgres,
+} from "../../scripts/services/postgres.ts";
+import { redis as redisServer, type RedisOptions } from "../../scripts/services/redis.ts";
+import { postgresLine } from "../../scripts/services/postgres-version.ts";
+import type { SearchEngineOptions } from "../../scripts/services/search-engine.ts";
+import type { RunningService, ServiceName } from "../../scripts/services/service.ts";
+import { createFreshDatabase, type FreshDatabase, type PostgresAddress } from "./fresh-database.ts";
+import type { ProvidedService } from "./global-setup.ts";
+import { createFreshMysqlDatabase, type FreshMysqlDatabase } from "./mysql-database.ts";
+import { variantsOf } from "./service-suffixes.ts";
+
+export type { FreshDatabase, FreshMysqlDatabase };
+
+/** The shared servers. */
+export function postgres(): PostgresAddress {
+  const { url, socketDir } = provided("postgres");
+  return { url, socketDir };
+}
+
+/** MySQL and MariaDB, in every form of a run: both suffixes must be in the test file's name. */
+export type MysqlFlavour = "mysql" | "mariadb";
+export const mysqlFlavours: readonly MysqlFlavour[] = ["mysql", "mariadb"];
+
+export function mysqlUrl(flavour: MysqlFlavour): string {
+  return provided(flavour).url;
+}
+
+export function redisUrl(): string {
+  return provided("redis").url;
+}
+
+/** Where the browser is driven from. */
+export function chromiumUrl(): string {
+  return provided("chromium").url;
+}
+
+export function elasticsearchUrl(): string {
+  return provided("elasticsearch").url;
+}
+
+/** The line of Postgres that this run has; known also while test files are read. */
+export function postgresMajor(): number {
+  const service = inject("services").postgres;
+  return service?.kind === "up" ? Math.floor(service.version / 10_000) : postgresLine().major;
+}
+
+/** Skips a test where the run's Postgres is older than what it is about; the summary says so. */
+export function needsPostgres(major: number, { skip }: Pick<TestContext, "skip">): void {
+  const own = postgresMajor();
+  skip(own < major, `it is about Postgres ${major}, and this one is ${own}`);
+}
+
+/** A database of a test's own, by default on the shared server; dropped at the end together with its slots. */
+export async function freshDatabase(server: PostgresAddress = postgres()): Promise<FreshDatabase> {
+  return createFreshDatabase(server);
+}
+
+/** The same of MySQL or MariaDB. */
+export async function freshMysqlDatabase(url: string): Promise<FreshMysqlDatabase> {
+  return createFreshMysqlDatabase(url);
+}
+
+/** One of the servers that a test is to be run against, for `describe.each`. */
+export interface Variant {
+  readonly name: ServiceName;
+  /** To be called inside tests and hooks. */
+  readonly url: () => string;
+}
+
+/** Redis; in the long form Redis 8 and Valkey too. */
+export function caches(): Variant[] {
+  return variants("redis");
+}
+
+/** Elasticsearch; in the long form its newer line and both of OpenSearch too. */
+export function searchEngines(): Variant[] {
+  return variants("es");
+}
+
+/** A server for one test alone, to be killed, paused and restarted; stopped and deleted by `await using`. */
+export function ownPostgres(options: PostgresOptions = {}): Promise<RunningPostgres> {
+  return postgresServer.start({ ...options, own: true });
+}
+
+export function ownMysql(flavour: MysqlFlavour, options: MysqlOptions = {}): Promise<RunningService> {
+  return (flavour === "mysql" ? mysqlServer : mariadbServer).start({ ...options, own: true });
+}
+
+export function ownRedis(options: RedisOptions = {}): Promise<RunningService> {
+  return redisServer.start({ ...options, own: true });
+}
+
+export function ownElasticsearch(options: SearchEngineOptions = {}): Promise<RunningService> {
+  return elasticsearchServer.start({ ...options, own: true });
+}
+
+export interface FreshPrefix extends AsyncDisposable {
+  readonly prefix: string;
+}
+
+/** A prefix for keys of one test; what was stored below it is deleted at the end. */
+export function freshKeyPrefix(url: string = redisUrl()): FreshPrefix {
+  const prefix = `test-${shortName()}:`;
+  return {
+    prefix,
+    async [Symbol.asyncDispose]() {
+      const client = new Redis(url);
+      try {
+        for await (const keys of client.scanStream({ match: `${prefix}*`, count: 1_000 })) {
+          if (Array.isArray(keys) && keys.length > 0) await client.unlink(...keys.map(String));
+        }
+      } finally {
+        client.disconnect();
+      }
+    },
+  };
+}
+
+/** A prefix for indices of one test; those whose names begin with it are deleted at the end. */
+export function freshIndexPrefix(url: string = elasticsearchUrl()): FreshPrefix {
+  const prefix = `test-${shortName()}-`;
+  return {
+    prefix,
+    async [Symbol.asyncDispose]() {
+      const listed = await fetch(`${url}/_cat/indices/${prefix}*?h=index&expand_wildcards=all`);
+      // By full names, for a server may refuse to delete by pattern.
+      const names = (await listed.text()).split("\n").filter((name) => name.startsWith(prefix));
+      for (const name of names) {
+        const deleted = await fetch(`${url}/${encodeURIComponent(name)}`, { method: "DELETE" });
+        await deleted.body?.cancel();
+      }
+    },
+  };
+}
+
+function shortName(): string {
+  return randomUUID().replaceAll("-", "").slice(0, 12);
+}
+
+/** A missing first one has its tests skipped by the runner, or failed in CI; a missing variant is named in the summary. */
+function variants(suffix: "redis" | "es"): Variant[] {
+  const [first, ...others] = variantsOf(suffix);
+  const there = others.filter((name) => process.env["CI"] === "true" || inject("services")[name]?.kind === "up");
+  return [...(first === undefined ? [] : [first]), ...there].map((name) => ({ name, url: () => provided(name).url }));
+}
+
+function provided(name: ServiceName): Extract<ProvidedService, { kind: "up" }> {
+  const service = inject("services")[name];
+  if (service === undefined) throw new Error(`${name} was not started: the test file's name must ask for it`);
+  if (service.kind === "unavailable") throw new Error(service.reason);
+  return service;
+}

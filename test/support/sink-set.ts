@@ -1,0 +1,130 @@
+/** Several sinks of one daemon under test: what its configuration says of them, and where the comparison finds them. */
+import { join } from "node:path";
+import { compareSink, isEqual, type SinkAddress, type TableName } from "./compare/compare.ts";
+import type { Kept } from "./compare/live-rows.ts";
+import { type TcpProxy, tcpProxy } from "./proxy.ts";
+import {
+  elasticsearchUrl,
+  freshDatabase,
+  freshIndexPrefix,
+  freshKeyPrefix,
+  redisUrl,
+  type FreshDatabase,
+} from "./services.ts";
+
+export const SINK_KINDS = ["duckdb", "postgres", "redis", "elasticsearch"] as const;
+/** Warehouses in another form; those in Postgres lie in a schema of that name in the target of `postgres`, named before. */
+export const KEPT_KINDS = ["postgres-soft", "postgres-history", "duckdb-soft", "duckdb-history"] as const;
+export type PlainKind = (typeof SINK_KINDS)[number];
+export type SinkKind = PlainKind | (typeof KEPT_KINDS)[number];
+
+export class SinkSet implements AsyncDisposable {
+  /** For `sinks:` of millrace.yaml; each sink is named after its kind. */
+  readonly config: Record<string, object> = {};
+  readonly #addresses: ((folder: string) => SinkAddress)[] = [];
+  readonly #owned: AsyncDisposable[] = [];
+  /** Where there is a Postgres sink: its target. */
+  target: FreshDatabase | null = null;
+  /** Where there is a Redis sink: its keys' prefix. */
+  keyPrefix = "";
+  indexPrefix = "";
+
+  /** By kind, where the daemon goes through them: they make a sink go away, or slow. The comparison does not. */
+  readonly proxies = new Map<string, TcpProxy>();
+
+  /** Every kind on the shared servers, in a place of its own. */
+  static async create(kinds: readonly SinkKind[], isProxied = false): Promise<SinkSet> {
+    const set = new SinkSet();
+    for (const kind of kinds) await set.#add(kind, isProxied);
+    return set;
+  }
+
+  get kinds(): readonly string[] {
+    return Object.keys(this.config);
+  }
+
+  /** One line per table (by itself: in `public`) and sink that is not equal to the source. `folder` is where millrace.yaml lies. */
+  async differences(source: string, folder: string, tables: readonly (string | TableName)[]): Promise<string[]> {
+    const names = tables.map((table) => (typeof table === "string" ? { schema: "public", table } : table));
+    const lines: string[] = [];
+    for (const address of this.#addresses) {
+      const sink = address(folder);
+      for (const result of await compareSink({ source, sink, tables: names })) {
+        if (isEqual(result)) continue;
+        const { table, missing, extra, different, samples } = result;
+        const counts = `${missing} missing, ${extra} extra, ${different} different`;
+        const kept = "kept" in sink ? `${sink.kind} ${sink.kept}`.trim() : sink.kind;
+        lines.push(`${kept} ${table}: ${counts} (${samples.join("; ")})`);
+      }
+    }
+    return lines;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const owned of this.#owned.toReversed()) await owned[Symbol.asyncDispose]();
+  }
+
+  async #add(kind: SinkKind, isProxied: boolean): Promise<void> {
+    switch (kind) {
+      case "duckdb":
+        this.config[kind] = { kind, path: "./warehouse.duckdb" };
+        this.#addresses.push((folder) => ({ kind, path: join(folder, "warehouse.duckdb") }));
+        return;
+      case "postgres": {
+        const target = (this.target = await freshDatabase());
+        this.#owned.push(target);
+        this.config[kind] = { kind, url: await this.#reached(kind, target.url, isProxied) };
+        this.#addresses.push(() => ({ kind, url: target.url }));
+        return;
+      }
+      case "postgres-soft":
+      case "postgres-history": {
+        if (this.target === null) throw new Error(`${kind} lies in the target of postgres: name that first`);
+        const [kept, options] = keptOf(kind);
+        const { url } = this.target;
+        this.config[kind] = { kind: "postgres", url, schema: kept, ...options };
+        this.#addresses.push(() => ({ kind: "postgres", url, schema: kept, kept }));
+        return;
+      }
+      case "duckdb-soft":
+      case "duckdb-history": {
+        const [kept, options] = keptOf(kind);
+        this.config[kind] = { kind: "duckdb", path: `./${kept}.duckdb`, ...options };
+        this.#addresses.push((folder) => ({ kind: "duckdb", path: join(folder, `${kept}.duckdb`), kept }));
+        return;
+      }
+      case "redis": {
+        const keys = freshKeyPrefix();
+        this.#owned.push(keys);
+        this.keyPrefix = keys.prefix;
+        const url = await this.#reached(kind, redisUrl(), isProxied);
+        this.config[kind] = { kind, url, prefix: keys.prefix };
+        this.#addresses.push(() => ({ kind, url: redisUrl(), prefix: keys.prefix }));
+        return;
+      }
+      case "elasticsearch": {
+        const indices = freshIndexPrefix();
+        this.#owned.push(indices);
+        this.indexPrefix = indices.prefix;
+        const url = await this.#reached(kind, elasticsearchUrl(), isProxied);
+        this.config[kind] = { kind, url, prefix: indices.prefix, replicas: 0 };
+        this.#addresses.push(() => ({ kind, url: elasticsearchUrl(), prefix: indices.prefix }));
+        return;
+      }
+      default:
+        kind satisfies never;
+    }
+  }
+
+  async #reached(kind: SinkKind, url: string, isProxied: boolean): Promise<string> {
+    if (!isProxied) return url;
+    const proxy = await tcpProxy(url);
+    this.#owned.push(proxy);
+    this.proxies.set(kind, proxy);
+    return proxy.url(url);
+  }
+}
+
+function keptOf(kind: (typeof KEPT_KINDS)[number]): [kept: Kept, options: object] {
+  return kind.endsWith("soft") ? ["soft", { deletes: "soft" }] : ["history", { mode: "history" }];
+}

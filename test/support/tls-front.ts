@@ -1,0 +1,40 @@
+/** Speaks TLS before a server that does not: what a load balancer does. */
+import { readFile } from "node:fs/promises";
+import { createConnection } from "node:net";
+import { createServer, type TLSSocket } from "node:tls";
+import type { Certificate } from "./certificate.ts";
+
+export interface TlsFront extends AsyncDisposable {
+  readonly url: string;
+}
+
+/** With `clients` it wants a certificate that this authority has signed. */
+export async function tlsFront(target: string, certificate: Certificate, clients?: Certificate): Promise<TlsFront> {
+  const { hostname, port } = new URL(target);
+  const open = new Set<TLSSocket>();
+  const key = await readFile(certificate.keyPath);
+  const wanted = clients && { requestCert: true, rejectUnauthorized: true, ca: clients.certificate };
+  const server = createServer({ key, cert: certificate.certificate, ...wanted }, (client) => {
+    const inner = createConnection({ host: hostname, port: Number(port) });
+    open.add(client);
+    client.pipe(inner).pipe(client);
+    const end = (): void => {
+      client.destroy();
+      inner.destroy();
+      open.delete(client);
+    };
+    for (const socket of [client, inner]) socket.on("error", end).on("close", end);
+  });
+  // Clients that do not trust the certificate hang up in the middle of the handshake.
+  server.on("tlsClientError", () => {});
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new Error("the TLS front has no port");
+  return {
+    url: `https://localhost:${address.port}`,
+    async [Symbol.asyncDispose]() {
+      for (const client of open) client.destroy();
+      await new Promise<void>((resolve) => server.close(() => resolve()));
+    },
+  };
+}

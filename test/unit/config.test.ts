@@ -1,0 +1,451 @@
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import * as z from "zod";
+import type { Config } from "../../src/config/config.ts";
+import { sinkConnector, sourceConnector, type Connectors } from "../../src/config/connectors.ts";
+import { ConfigError } from "../../src/config/errors.ts";
+import { loadConfig } from "../../src/config/load.ts";
+import { Secrets } from "../../src/config/secrets.ts";
+import { driftMaxOf } from "../../src/rules/definition.ts";
+import type { SinkContext, SourceContext } from "../../src/core/connector.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+
+/** What the connectors were given, seen through `check`, which has no effects here. */
+const seen: (SinkContext<unknown> | SourceContext<unknown>)[] = [];
+const factory = {
+  create: () => {
+    throw new Error("nothing is created while a config is loaded");
+  },
+  check: async (context: SinkContext<unknown> | SourceContext<unknown>) => {
+    seen.push(context);
+    return [];
+  },
+};
+const connectors: Connectors = {
+  sourceKinds: ["postgres", "mysql"],
+  sinkKinds: ["duckdb", "elasticsearch", "postgres", "redis"],
+  source: async () => sourceConnector(z.object({ url: z.string(), slot: z.string().optional() }), factory),
+  sink: async (kind) =>
+    kind === "duckdb"
+      ? sinkConnector(z.object({ path: z.string(), threads: z.int().optional() }), factory)
+      : sinkConnector(
+          z.object({
+            url: z.union([z.string(), z.array(z.string())]),
+            tls: z.strictObject({ password: z.string() }).optional(),
+          }),
+          factory,
+        ),
+};
+
+interface Loaded {
+  readonly config?: Config;
+  readonly error?: ConfigError;
+  readonly secrets: Secrets;
+  readonly folder: string;
+}
+
+async function load(text: string, environment: Record<string, string> = {}): Promise<Loaded> {
+  using folder = temporaryFolder();
+  const file = join(folder.path, "millrace.yaml");
+  mkdirSync(folder.file("run"));
+  writeFileSync(folder.file("run/password"), "from-a-file\n");
+  writeFileSync(file, text);
+  const secrets = new Secrets();
+  try {
+    return { config: await loadConfig(file, { connectors, environment, secrets }), secrets, folder: folder.path };
+  } catch (error) {
+    if (error instanceof ConfigError) return { error, secrets, folder: folder.path };
+    throw error;
+  }
+}
+
+/** One line per problem: code, line:column, path, message. */
+async function problems(text: string, environment?: Record<string, string>): Promise<string[]> {
+  const { error } = await load(text, environment);
+  expect(error?.code).toBe(error?.problems[0]?.code);
+  return (error?.problems ?? []).map((p) => `${p.code} ${p.line}:${p.column} ${p.path.join(".")}: ${p.message}`);
+}
+
+const BASE = `name: shop
+source:
+  kind: postgres
+  url: postgres://u@h/shop
+sinks:
+  warehouse:
+    kind: duckdb
+    path: ./w.duckdb
+`;
+
+describe("a config", () => {
+  test("that says only what it must has good defaults", async () => {
+    const { config, folder } = await load(BASE);
+    expect(config).toMatchObject({
+      name: "shop",
+      folder,
+      state: `sqlite:${join(folder, ".millrace/shop.db")}`,
+      source: { kind: "postgres", tables: [], snapshot: "initial", heartbeatMs: 10_000 },
+      sinks: [
+        {
+          name: "warehouse",
+          kind: "duckdb",
+          tables: [],
+          onPoison: "deadLetter",
+          batch: { rowCountMax: null, byteCountMax: null },
+        },
+      ],
+      admin: { listen: { host: "127.0.0.1", port: 8642 }, tokens: [] },
+    });
+  });
+
+  test("reaches the connectors with its own keys only, filled in", async () => {
+    const { config, folder } = await load(
+      `name: shop
+source: { kind: postgres, url: "\${URL}", slot: "a\${NO:-b}c", tables: ["public.*", "!public.x"], heartbeat: 1.5s }
+state: sqlite:/var/lib/m.db
+sinks:
+  one: { kind: duckdb, path: "lit$\${x}", threads: "\${THREADS}", batch: { rows: 10, bytes: 2MB }, onPoison: pause }
+  two: { kind: redis, url: "redis://:\${file:run/password}@h", tables: ["public.a"] }
+admin: { listen: false }
+`,
+      { URL: "postgres://a:secret-1@h/d", THREADS: "3" },
+    );
+    seen.length = 0;
+    await config?.source.connector.check(AbortSignal.timeout(1000));
+    for (const sink of config?.sinks ?? []) await sink.connector.check(AbortSignal.timeout(1000));
+    const dropsColumns: unknown = expect.any(Function);
+    const chosenKey: unknown = expect.any(Function);
+    const zeroDates: unknown = expect.any(Function);
+    expect(seen).toEqual([
+      {
+        chosenKey,
+        zeroDates,
+        daemon: "shop",
+        folder,
+        tables: ["public.*", "!public.x"],
+        options: { url: "postgres://a:secret-1@h/d", slot: "abc" },
+      },
+      { daemon: "shop", name: "one", folder, dropsColumns, options: { path: "lit${x}", threads: 3 } },
+      { daemon: "shop", name: "two", folder, dropsColumns, options: { url: "redis://:from-a-file@h" } },
+    ]);
+    expect(config?.sinks[0]?.batch).toEqual({ rowCountMax: 10, byteCountMax: 2 * 1024 * 1024 });
+    expect(config?.source.heartbeatMs).toBe(1500);
+    expect(config?.state).toBe("sqlite:/var/lib/m.db");
+    expect(config?.admin.listen).toBeNull();
+  });
+});
+
+describe("comparing the sinks", () => {
+  test("happens on demand, without reports, unless the file says otherwise", async () => {
+    const { config } = await load(BASE);
+    expect(config?.reconcile).toEqual({ schedule: null, reports: null, webhook: null });
+    expect(driftMaxOf(config!.rules, "public.a")).toBe(0);
+  });
+
+  test("has its time, its place for reports, its webhook as a secret, and a threshold per table", async () => {
+    const { config, folder, secrets } = await load(
+      `${BASE}tables: { "public.*": { reconcile: { maxDrift: 5 } }, public.b: {} }
+reconcile:
+  schedule: "30 2 * * MON-FRI"
+  timeZone: Europe/Berlin
+  mode: fast
+  repair: true
+  reports: ./reports
+  webhook: https://user:pw@hooks.example/services/T0/very-secret?key=a1b2
+`,
+    );
+    expect(config?.reconcile).toEqual({
+      schedule: {
+        cron: "30 2 * * MON-FRI",
+        timeZone: "Europe/Berlin",
+        mode: "fast",
+        repairs: true,
+        patienceMs: 60_000,
+      },
+      reports: { path: join(folder, "reports"), line: 15, column: 12 },
+      webhook: "https://user:pw@hooks.example/services/T0/very-secret?key=a1b2",
+    });
+    expect(["public.a", "public.b", "other.a"].map((table) => driftMaxOf(config!.rules, table))).toEqual([5, 0, 0]);
+    const said = secrets.redact(
+      "POST /services/T0/very-secret?key=a1b2 and https://hooks.example/services/T0/very-secret",
+    );
+    expect(said).not.toMatch(/very-secret|a1b2/);
+    expect(secrets.redact("sent to hooks.example")).toBe("sent to hooks.example");
+  });
+});
+
+describe("bad input", () => {
+  test.each<[what: string, text: string, expected: string | string[]]>([
+    [
+      "an unknown key",
+      BASE.replace("url:", "ulr:"),
+      ["MR1006 2:1 source.url: missing", 'MR1004 4:3 source.ulr: unknown key; did you mean "url"?'],
+    ],
+    [
+      "another's key",
+      `${BASE}    prefix: x_\n`,
+      "MR1004 9:5 sinks.warehouse.prefix: unknown key; known here: path, thr",
+    ],
+    [
+      "a common key misspelt",
+      `${BASE}    on_poison: pause\n`,
+      'MR1004 9:5 sinks.warehouse.on_poison: unknown key; did you mean "onPoison"?',
+    ],
+    [
+      "an unknown key at the top",
+      `${BASE}schedule: {}\n`,
+      "MR1004 9:1 schedule: unknown key; known here: name, source",
+    ],
+    [
+      "an unknown key further down",
+      `${BASE}    batch: { row: 1 }\n`,
+      'MR1004 9:14 sinks.warehouse.batch.row: unknown key; did you mean "rows"?',
+    ],
+    [
+      "a key of a connector further down",
+      BASE.replace("duckdb\n    path: ./w.duckdb", "redis\n    url: r\n    tls: { passwort: x }"),
+      [
+        "MR1006 9:5 sinks.warehouse.tls.password: missing; expected text",
+        'MR1004 9:12 sinks.warehouse.tls.passwort: unknown key; did you mean "password"?',
+      ],
+    ],
+    [
+      "a wrong type",
+      BASE.replace("./w.duckdb", "[1]"),
+      "MR1005 8:11 sinks.warehouse.path: expected text, found a list",
+    ],
+    [
+      "a number that is none",
+      `${BASE}    batch: { rows: many }\n`,
+      "MR1005 9:20 sinks.warehouse.batch.rows: expected a number, found text",
+    ],
+    [
+      "a number out of range",
+      `${BASE}    batch: { rows: 0 }\n`,
+      "MR1005 9:20 sinks.warehouse.batch.rows: expected number to be >=1",
+    ],
+    [
+      "a bad duration",
+      BASE.replace("  url", "  heartbeat: 10 sec\n  url"),
+      "MR1005 4:14 source.heartbeat: expected a duration such as 500ms",
+    ],
+    [
+      "a duration without unit",
+      BASE.replace("  url", "  heartbeat: 10\n  url"),
+      "MR1005 4:14 source.heartbeat: expected a duration such as 500ms",
+    ],
+    [
+      "a duration out of range",
+      BASE.replace("  url", "  heartbeat: 1ms\n  url"),
+      "MR1005 4:14 source.heartbeat: expected a duration from 100ms to 3600s",
+    ],
+    [
+      "a bad size",
+      `${BASE}    batch: { bytes: 64 }\n`,
+      "MR1005 9:21 sinks.warehouse.batch.bytes: expected a size such as 512KB",
+    ],
+    [
+      "a wrong word",
+      BASE.replace("  url", "  snapshot: initail\n  url"),
+      'MR1005 4:13 source.snapshot: expected "initial" or "none"; did you mean "initial"?',
+    ],
+    [
+      "a table without schema",
+      BASE.replace("  url", "  tables: [orders]\n  url"),
+      "MR1005 4:12 source.tables.0: expected schema.table",
+    ],
+    [
+      "no tables at all",
+      BASE.replace("  url", "  tables: []\n  url"),
+      "MR1005 4:11 source.tables: expected at least one table",
+    ],
+    ["a bad name", BASE.replace("name: shop", "name: Shop-1"), "MR1005 1:7 name: expected a lower-case letter"],
+    ["a missing name", BASE.replace("name: shop\n", ""), "MR1006 1:1 name: missing; expected"],
+    ["an empty value", BASE.replace("postgres://u@h/shop", ""), "MR1006 4:8 source.url: missing; expected text"],
+    ["a missing source", "name: shop\nsinks: {}\n", "MR1006 1:1 source: missing; expected a map of keys"],
+    [
+      "a sink that is no map",
+      "name: shop\nsource: { kind: postgres, url: x }\nsinks: { a: 1 }\n",
+      "MR1005 3:13 sinks.a: expected a map of keys",
+    ],
+    [
+      "a sink without kind",
+      BASE.replace("    kind: duckdb\n", ""),
+      "MR1006 6:3 sinks.warehouse.kind: missing; expected text",
+    ],
+    [
+      "none of several types",
+      BASE.replace("duckdb\n    path: ./w.duckdb", "redis\n    url: 1"),
+      "MR1005 8:10 sinks.warehouse.url: expected text, or expected a list",
+    ],
+    [
+      "an unknown kind",
+      BASE.replace("duckdb", "duckdbb"),
+      'MR1008 7:11 sinks.warehouse.kind: unknown kind; did you mean "duckdb"?',
+    ],
+    [
+      "a kind that is far off",
+      BASE.replace("kind: postgres", "kind: oracle"),
+      "MR1008 3:9 source.kind: unknown kind; known here: postgres, mysql",
+    ],
+    [
+      "a bad sink name",
+      BASE.replace("warehouse:", '"ware house":'),
+      "MR1005 6:3 sinks.ware house: a sink's name is a letter",
+    ],
+    [
+      "a sink named __proto__",
+      BASE.replace("warehouse:", "__proto__:"),
+      "MR1005 6:3 sinks.__proto__: a sink's name is a letter",
+    ],
+    [
+      "a sink given twice",
+      `${BASE}  warehouse: { kind: redis, url: x }\n`,
+      "MR1003 9:3 : this key is given twice in one map",
+    ],
+    ["a key given twice", `${BASE}name: shop\n`, "MR1003 9:1 : this key is given twice in one map"],
+    ["no YAML", "name: shop\nsource: [\n", "MR1002 3:1 : not valid YAML: "],
+    ["an empty file", "", ["MR1006 1:1 name: missing", "MR1006 1:1 source: missing", "MR1006 1:1 sinks: missing"]],
+    ["another kind of document", "- a\n- b\n", "MR1005 1:1 : expected a map of keys, found a list"],
+    ["another state", `${BASE}state: mysql://x\n`, "MR1005 9:8 state: expected sqlite:PATH"],
+    [
+      "an open address",
+      `${BASE}admin: { listen: "0.0.0.0:8642" }\n`,
+      "MR1009 9:18 admin.listen: listening beyond loopback needs admin.tokens",
+    ],
+    [
+      "a schedule that is none",
+      `${BASE}reconcile: { schedule: "nonsense" }\n`,
+      'MR1005 9:24 reconcile.schedule: expected five fields of cron, such as "0 2 * * *"',
+    ],
+    [
+      "a date in place of a schedule",
+      `${BASE}reconcile: { schedule: "2026-11-22T02:00:00" }\n`,
+      "MR1005 9:24 reconcile.schedule: expected five fields",
+    ],
+    [
+      "a minute that no hour has",
+      `${BASE}reconcile: { schedule: "61 2 * * *" }\n`,
+      "MR1005 9:24 reconcile.schedule: this is no time of cron: Invalid value for minute: 61",
+    ],
+    [
+      "a time that never comes",
+      `${BASE}reconcile: { schedule: "0 0 30 2 *" }\n`,
+      "MR1005 9:24 reconcile.schedule: this time never comes",
+    ],
+    [
+      "a time zone that is nowhere",
+      `${BASE}reconcile:\n  schedule: "0 2 * * *"\n  timeZone: Europe/Atlantis\n`,
+      "MR1005 11:13 reconcile.timeZone: expected a time zone such as Europe/Berlin or UTC",
+    ],
+    [
+      "a webhook that is no address",
+      `${BASE}reconcile: { webhook: "hooks.example" }\n`,
+      "MR1005 9:23 reconcile.webhook: expected https://… or http://…",
+    ],
+    [
+      "a threshold below nothing",
+      `${BASE}tables: { public.a: { reconcile: { maxDrift: -1 } } }\n`,
+      "MR1005 9:46 tables.public.a.reconcile.maxDrift",
+    ],
+    [
+      "a threshold of no number",
+      `${BASE}tables: { public.a: { reconcile: { maxDrift: few } } }\n`,
+      "MR1005 9:46 tables.public.a.reconcile.maxDrift: expected a number of rows",
+    ],
+    ["an open IPv6 address", `${BASE}admin: { listen: "[::]:8642" }\n`, "MR1009 9:18 admin.listen"],
+    ["an address that is none", `${BASE}admin: { listen: 8642 }\n`, "MR1005 9:18 admin.listen: expected HOST:PORT"],
+    ["a port that is none", `${BASE}admin: { listen: "127.0.0.1:99999" }\n`, "MR1005 9:18 admin.listen"],
+    [
+      "an unknown role",
+      `${BASE}admin: { tokens: [{ role: admin, token: abc }] }\n`,
+      'MR1005 9:27 admin.tokens.0.role: expected "viewer" or "operator"',
+    ],
+    [
+      "a missing variable",
+      BASE.replace("postgres://u@h/shop", "${SHOP_URL}"),
+      "MR1007 4:8 source.url: the environment variable SHOP_URL is not set",
+    ],
+    [
+      "a variable in quotes",
+      BASE.replace("postgres://u@h/shop", '"x${SHOP_URL}"'),
+      "MR1007 4:8 source.url: the environment variable SHOP_URL is not set",
+    ],
+    [
+      "an empty variable",
+      BASE.replace("./w.duckdb", "${EMPTY}"),
+      "MR1007 8:11 sinks.warehouse.path: the environment variable EMPTY is empty",
+    ],
+    [
+      "a missing secret file",
+      BASE.replace("./w.duckdb", "${file:/none/such}"),
+      "MR1007 8:11 sinks.warehouse.path: the secret file /none/such can't be read (ENOENT)",
+    ],
+    [
+      "a reference left open",
+      BASE.replace("./w.duckdb", '"${HOME"'),
+      'MR1007 8:11 sinks.warehouse.path: "${" without its "}"',
+    ],
+    [
+      "a reference that is none",
+      BASE.replace("./w.duckdb", '"${A B}"'),
+      'MR1007 8:11 sinks.warehouse.path: "${A B}" is not ${VAR}',
+    ],
+  ])("%s is told with its place", async (_what, text, expected) => {
+    const found = await problems(text, { EMPTY: "" });
+    const wanted = typeof expected === "string" ? [expected] : expected;
+    expect(found.map((line, i) => line.slice(0, wanted[i]?.length))).toEqual(wanted);
+  });
+
+  test("is told all at once, in the order of the file", async () => {
+    const { error } = await load(BASE.replace("shop\n", "SHOP\n").replace("duckdb", "duckd").concat("admn: {}\n"));
+    expect(error?.problems.map((p) => [p.code, p.line])).toEqual([
+      ["MR1005", 1],
+      ["MR1008", 7],
+      ["MR1004", 9],
+    ]);
+    expect(error?.message.split("\n")).toHaveLength(3);
+    expect(error?.message).toMatch(/millrace\.yaml:9:1: admn: unknown key; did you mean "admin"\?$/);
+  });
+
+  test("a missing file is named with the way to get one", async () => {
+    const options = { connectors, environment: {}, secrets: new Secrets() };
+    const error: unknown = await loadConfig("/none/such.yaml", options).catch((e: unknown) => e);
+    expect(error).toMatchObject({ code: "MR1001", message: "/none/such.yaml: there is no such config file" });
+    expect(error).toHaveProperty("hint", expect.stringContaining("millrace init"));
+  });
+
+  test("open addresses are fine with tokens, and loopback without", async () => {
+    const open = `${BASE}admin: { listen: "0.0.0.0:1", tokens: [{ role: viewer, token: abcd }] }\n`;
+    expect((await load(open)).config?.admin).toEqual({
+      listen: { host: "0.0.0.0", port: 1 },
+      tokens: [{ role: "viewer", token: "abcd" }],
+    });
+    for (const address of ["localhost:1", "127.1.2.3:1", "[::1]:1"])
+      expect((await load(`${BASE}admin: { listen: "${address}" }\n`)).error).toBeUndefined();
+  });
+});
+
+describe("secrets of a config", () => {
+  test("are known, whichever way they came, and also when the config is wrong", async () => {
+    const text = BASE.replace("u@h", "u:canary-1@h")
+      .replace("./w.duckdb", "${DATA}/w.duckdb")
+      .concat(
+        '  s: { kind: elasticsearch, url: "${ES}", tls: { password: canary-2 }, tables: ["${SCHEMA}.*"] }\n',
+        "  r: { kind: redis, url: 'redis://:${PW}@h/?x_token=canary-5', nonsense: '${OTHER}' }\n",
+      );
+    const environment = {
+      DATA: "/data-folder",
+      ES: "http://e:canary%2D3@h",
+      PW: "canary-4/@",
+      OTHER: "canary-6",
+      SCHEMA: "public",
+    };
+    const { secrets, error } = await load(text, environment);
+    expect(error?.code).toBe("MR1004");
+    const said = `canary-1 canary-2 canary-3 canary%2D3 canary-4/@ ${encodeURIComponent("canary-4/@")} canary-5 canary-6`;
+    expect(secrets.redact(said)).toBe(said.replace(/\S+/g, "***"));
+    expect(secrets.redact("/data-folder/w.duckdb public.users shop")).toBe("/data-folder/w.duckdb public.users shop");
+    expect(secrets.redact(error?.message ?? "")).toBe(error?.message);
+  });
+});

@@ -1,0 +1,157 @@
+import { globSync, readFileSync } from "node:fs";
+import { builtinModules } from "node:module";
+import { dirname, join, relative, sep } from "node:path";
+import { expect, test } from "vitest";
+
+const root = join(import.meta.dirname, "../..");
+
+/** Who may import what: folders or files of the repository, and packages. Everybody may use Node's own modules. */
+interface Rule {
+  readonly files: RegExp;
+  readonly may: (file: string) => RegExp;
+  readonly packages: readonly string[];
+  readonly sentence: string;
+}
+
+const CORE = "^src/core/";
+const folderOf = (file: string) => file.split("/").slice(0, 2).join("/");
+const coreAndOwnFolder = (file: string) => new RegExp(`${CORE}|^${folderOf(file)}/`);
+
+const DRIVERS: Readonly<Record<string, readonly string[]>> = {
+  postgres: ["pg", "pg-logical-replication"],
+  mysql: ["mysql2"],
+  duckdb: ["@duckdb/node-api"],
+  elasticsearch: ["@elastic/transport"],
+  redis: ["ioredis"],
+};
+
+const RULES: readonly Rule[] = [
+  { files: /^src\/core\//, may: () => new RegExp(CORE), packages: [], sentence: "core imports nothing but itself" },
+  {
+    files: /^src\/runtime\//,
+    may: coreAndOwnFolder,
+    packages: ["cockatiel"],
+    sentence: "the runtime sees core, and no connector, no SQL and no vendor's package",
+  },
+  {
+    files: /^src\/state\//,
+    may: coreAndOwnFolder,
+    packages: ["pg"],
+    sentence: "state sees core and itself, and the driver of the state's server",
+  },
+  {
+    files: /^src\/reconcile\//,
+    may: () => /^src\/(core|reconcile|html)\//,
+    packages: ["croner"],
+    sentence: "reconcile sees core and itself, and writes its pages with html",
+  },
+  {
+    files: /^src\/html\//,
+    may: () => /^src\/html\//,
+    packages: ["d3-scale"],
+    sentence: "html draws what it is given and sees itself alone",
+  },
+  {
+    files: /^src\/tls\//,
+    may: coreAndOwnFolder,
+    packages: ["zod"],
+    sentence: "tls sees core and itself; connectors that open their own connections use it",
+  },
+  {
+    files: /^src\/rules\//,
+    may: coreAndOwnFolder,
+    packages: [],
+    sentence: "the rules see core and themselves",
+  },
+  {
+    files: /^src\/config\//,
+    may: () => /^src\/(core|config|rules)\//,
+    packages: ["zod", "yaml", "fastest-levenshtein", "croner"],
+    sentence: "config sees core, the rules and itself; connectors are given to it",
+  },
+  {
+    files: /^src\/ops\//,
+    may: coreAndOwnFolder,
+    packages: ["pino", "prom-client", "fastify", "cockatiel"],
+    sentence: "ops sees core and itself",
+  },
+  {
+    files: /^src\/(cli\/|[a-z-]+\.ts$)/,
+    may: () => /^(src|connectors)\//,
+    packages: ["commander", "cli-table3", "yaml", "zod"],
+    sentence: "only daemon.ts and cli/ know everything, and neither imports tests, benchmarks or scripts",
+  },
+  {
+    files: /^connectors\/registry\.ts$/,
+    may: () => /^connectors\/[a-z]+\/([a-z]+\/)?config\.ts$|^src\/config\/connectors\.ts$/,
+    packages: [],
+    sentence: "the registry sees each connector's config.ts and binds it to the configuration",
+  },
+  ...Object.entries(DRIVERS).map(([kind, drivers]) => ({
+    files: new RegExp(`^connectors/${kind}/`),
+    may: (file: string) => new RegExp(`${coreAndOwnFolder(file).source}|^src/tls/`),
+    packages: [...drivers, "zod"],
+    sentence: `the ${kind} connector sees core, its own folder and its driver, never another connector or the runtime`,
+  })),
+];
+
+const IMPORT =
+  /^\s*(?:import|export)\b[^"';]*?\bfrom\s*["']([^"']+)["']|^\s*import\s*["']([^"']+)["']|\bimport\(\s*["']([^"']+)["']/gm;
+
+function violations(file: string, text: string): string[] {
+  const rule = RULES.find((r) => r.files.test(file));
+  if (rule === undefined) return [`${file}: no rule says what it may import; name its place in this test`];
+  const may = rule.may(file);
+  return [...text.matchAll(IMPORT)].flatMap(([, from, bare, dynamic]) => {
+    const specifier = from ?? bare ?? dynamic ?? "";
+    const target = specifier.startsWith(".") ? inRepository(file, specifier) : undefined;
+    const isAllowed = target === undefined ? isPackageAllowed(specifier, rule) : may.test(target);
+    return isAllowed ? [] : [`${file} imports ${target ?? specifier}, but ${rule.sentence}`];
+  });
+}
+
+function inRepository(file: string, specifier: string): string {
+  return relative(root, join(root, dirname(file), specifier))
+    .split(sep)
+    .join("/");
+}
+
+function isPackageAllowed(specifier: string, rule: Rule): boolean {
+  if (specifier.startsWith("node:") || builtinModules.includes(specifier)) return specifier.startsWith("node:");
+  return rule.packages.some((name) => specifier === name || specifier.startsWith(`${name}/`));
+}
+
+test("arrows point to core: who may import what", () => {
+  const files = globSync("{src,connectors}/**/*.ts", { cwd: root }).map((file) => file.split(sep).join("/"));
+  expect(files.length).toBeGreaterThan(50);
+  expect(files.flatMap((file) => violations(file, readFileSync(join(root, file), "utf8")))).toEqual([]);
+});
+
+test.each([
+  ["src/core/a.ts", 'import { x } from "../runtime/x.ts";', "core imports nothing but itself"],
+  ["src/core/a.ts", 'import * as z from "zod";', "core imports nothing but itself"],
+  ["src/core/values/a.ts", 'export { x } from "../../state/x.ts";', "core imports nothing but itself"],
+  ["src/runtime/a.ts", 'import type {\n  X,\n} from "../../connectors/redis/x.ts";', "no connector"],
+  ["src/runtime/a.ts", 'import pg from "pg";', "no vendor's package"],
+  ["src/config/a.ts", 'const m = await import("../../connectors/registry.ts");', "connectors are given to it"],
+  ["src/cli/a.ts", 'import "../../test/support/x.ts";', "neither imports tests"],
+  ["connectors/redis/a.ts", 'import { x } from "../postgres/quote.ts";', "never another connector"],
+  ["connectors/redis/a.ts", 'import { x } from "../../src/runtime/x.ts";', "or the runtime"],
+  ["connectors/redis/a.ts", 'import { Client } from "pg";', "its driver"],
+  ["connectors/registry.ts", 'import { x } from "./redis/sink.ts";', "each connector's config.ts"],
+  ["connectors/novel/a.ts", "", "no rule says"],
+])("%s: %s is found", (file, text, sentence) => {
+  expect(violations(file, text)).toEqual([expect.stringContaining(sentence)]);
+});
+
+test.each([
+  ["src/core/a.ts", 'import { createHash } from "node:crypto";\nimport type { X } from "./values/x.ts";'],
+  ["src/cli/a.ts", 'import { connectors } from "../../connectors/registry.ts";'],
+  [
+    "connectors/postgres/source/a.ts",
+    'import pg from "pg";\nimport { x } from "../../../src/core/x.ts";\nimport "../quote.ts";',
+  ],
+  ["connectors/registry.ts", 'await import("./postgres/source/config.ts")'],
+])("%s may do what it does", (file, text) => {
+  expect(violations(file, text)).toEqual([]);
+});

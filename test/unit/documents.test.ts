@@ -1,0 +1,91 @@
+/** What the documents say about files, versions and configuration is so. */
+import { existsSync, globSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { expect, test } from "vitest";
+import { connectors } from "../../connectors/registry.ts";
+import { versions } from "../../scripts/services/versions.ts";
+import { loadConfig } from "../../src/config/load.ts";
+import { Secrets } from "../../src/config/secrets.ts";
+
+const root = join(import.meta.dirname, "../..");
+const text = (file: string) => readFileSync(join(root, file), "utf8");
+
+test("every link within the repository leads somewhere", () => {
+  const documents = globSync("{*.md,{docs,connectors,scripts,examples}/**/*.md}", { cwd: root });
+  expect(documents.length).toBeGreaterThan(10);
+  const dead = documents.flatMap((document) =>
+    [...text(document).matchAll(/\]\((?!https?:)([^)#\s]+)/g)]
+      .map(([, link = ""]) => link)
+      .filter((link) => !existsSync(join(root, dirname(document), link)))
+      .map((link) => `${document}: ${link}`),
+  );
+  expect(dead).toEqual([]);
+});
+
+test("every link to a heading within the repository has that heading", () => {
+  const documents = globSync("{*.md,{docs,connectors,scripts}/**/*.md}", { cwd: root });
+  const dead = documents.flatMap((document) =>
+    [...text(document).matchAll(/\]\((?!https?:)([^)#\s]*)#([^)\s]+)\)/g)]
+      .filter(([, file = "", anchor = ""]) => {
+        const target = file === "" ? document : join(dirname(document), file);
+        return target.endsWith(".md") && !anchorsOf(text(target)).includes(anchor);
+      })
+      .map(([link]) => `${document}: ${link}`),
+  );
+  expect(dead).toEqual([]);
+});
+
+/** As code hosts make them of headings. */
+function anchorsOf(markdown: string): readonly string[] {
+  return [...markdown.matchAll(/^#+ (.+)$/gm)].map(([, heading = ""]) =>
+    heading
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N} _-]/gu, "")
+      .replaceAll(" ", "-"),
+  );
+}
+
+test("docs/config.md names every key that a millrace.yaml may have", () => {
+  const page = text("docs/config.md");
+  const keys = new Set(keysOf(JSON.parse(text("millrace.schema.json"))));
+  expect(keys.size).toBeGreaterThan(40);
+  expect([...keys].filter((key) => !new RegExp(`[\`.{ ]${key}[\`.:]`).test(page))).toEqual([]);
+});
+
+/** The names of all properties that are not just a map to others. */
+function keysOf(schema: unknown): readonly string[] {
+  if (typeof schema !== "object" || schema === null) return [];
+  return Object.entries(schema).flatMap(([name, value]) => {
+    if (name !== "properties" || typeof value !== "object" || value === null) return keysOf(value);
+    const inner = keysOf(Object.values(value));
+    return [...Object.entries(value).flatMap(([key, one]) => (isGroup(one) ? [] : [key])), ...inner];
+  });
+}
+
+function isGroup(schema: unknown): boolean {
+  if (typeof schema !== "object" || schema === null) return false;
+  return (
+    "properties" in schema || ("additionalProperties" in schema && typeof schema.additionalProperties === "object")
+  );
+}
+
+test("the README names the lines of servers that the tests run", () => {
+  const readme = text("README.md");
+  const { postgres, redis, redis8, valkey, elasticsearch, elasticsearch9, opensearch, opensearch3 } = versions;
+  for (const { image } of [postgres, redis, redis8, valkey, elasticsearch, elasticsearch9, opensearch, opensearch3])
+    expect(readme).toContain(/:(\d+\.\d+)/.exec(image)?.[1]);
+});
+
+test("the config in the README is the example's, and both are valid", async () => {
+  const example = text("examples/shop/millrace.yaml").split("\n").slice(1).join("\n").trim();
+  expect(text("README.md")).toContain(`\`\`\`yaml\n${example}\n\`\`\``);
+  const config = await loadConfig(join(root, "examples/shop/millrace.yaml"), {
+    connectors,
+    environment: {
+      SHOP_DATABASE_URL: "postgres://millrace@127.0.0.1/shop",
+      REPLICA_URL: "postgres://millrace@127.0.0.1/r",
+    },
+    secrets: new Secrets(),
+  });
+  expect(config.sinks.map(({ kind }) => kind).toSorted()).toEqual(connectors.sinkKinds.toSorted());
+});

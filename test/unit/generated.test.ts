@@ -1,0 +1,31 @@
+import { globSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { configSchemaDocument } from "../../scripts/generated/config-schema.ts";
+import { definedPages, errorPagesDocument } from "../../scripts/generated/error-pages.ts";
+
+const root = join(import.meta.dirname, "../..");
+const read = (file: string) => readFileSync(join(root, file), "utf8");
+
+test("every error code that the sources use has a page, and no code has two", async () => {
+  const codes = (await definedPages(root)).map(({ code }) => code);
+  expect(codes.filter((code, i) => codes.indexOf(code) !== i)).toEqual([]);
+  const known = new Set(codes);
+  const used = globSync("{src,connectors}/**/*.ts", { cwd: root }).flatMap((file) =>
+    [...read(file).matchAll(/\bMR\d{4}\b/g)].map(([code]) => `${code} in ${file}`),
+  );
+  expect(used.length).toBeGreaterThan(20);
+  expect(used.filter((entry) => !known.has(entry.slice(0, 6)))).toEqual([]);
+});
+
+test("a page says what happened and what to do", async () => {
+  const poor = (await definedPages(root)).filter(({ page }) =>
+    [page.title, page.cause, page.remedy].some((part) => part.trim() === ""),
+  );
+  expect(poor.map(({ code }) => code)).toEqual([]);
+});
+
+test("docs/errors.md and millrace.schema.json are fresh (node scripts/generate.ts)", async () => {
+  expect(read("docs/errors.md")).toBe(await errorPagesDocument(root));
+  expect(read("millrace.schema.json")).toBe(await configSchemaDocument());
+});

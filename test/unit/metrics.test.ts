@@ -1,0 +1,66 @@
+import { expect, test } from "vitest";
+import { PrometheusMetrics, type Levels } from "../../src/ops/metrics.ts";
+
+const levels: Levels = {
+  sourceLagBytes: 4096,
+  sourceLagSeconds: 0.25,
+  slotRetainedBytes: null,
+  zeroDates: null,
+  sinks: [
+    {
+      name: "warehouse",
+      state: "streaming",
+      lagSeconds: 0.5,
+      deadLetterCount: 2,
+      isCatchingUp: false,
+      isWaiting: true,
+    },
+    { name: "cache", state: "retrying", lagSeconds: null, deadLetterCount: 0, isCatchingUp: true, isWaiting: false },
+  ],
+  schemas: [{ table: "public.t", version: 3 }],
+  drift: [{ table: "public.t", sink: "warehouse", kind: "missing", rows: 4 }],
+  lastEqualSeconds: 1_795_000_000,
+};
+
+test("the exported names, labels and values", async () => {
+  const metrics = new PrometheusMetrics();
+  metrics.rowsApplied("warehouse", "public.t", "put", 7);
+  metrics.rowsApplied("warehouse", "public.t", "put", 3);
+  metrics.stepApplied("warehouse", 0.004);
+  metrics.commitToApply("warehouse", 0.009);
+  metrics.sinkError("cache", "retryable");
+  const lines = (await metrics.text(levels)).split("\n");
+  expect(lines).toEqual(
+    expect.arrayContaining([
+      'millrace_sink_rows_total{sink="warehouse",table="public.t",op="put"} 10',
+      'millrace_sink_apply_seconds_bucket{le="0.005",sink="warehouse"} 1',
+      'millrace_sink_apply_seconds_bucket{le="0.0025",sink="warehouse"} 0',
+      'millrace_commit_to_apply_seconds_count{sink="warehouse"} 1',
+      'millrace_sink_errors_total{sink="cache",kind="retryable"} 1',
+      "millrace_source_lag_bytes 4096",
+      "millrace_source_lag_seconds 0.25",
+      'millrace_sink_lag_seconds{sink="warehouse"} 0.5',
+      'millrace_sink_state{sink="warehouse",state="streaming"} 1',
+      'millrace_sink_state{sink="warehouse",state="retrying"} 0',
+      'millrace_sink_state{sink="cache",state="retrying"} 1',
+      'millrace_dead_letters{sink="warehouse"} 2',
+      'millrace_schema_version{table="public.t"} 3',
+      'millrace_reconcile_drift_rows{table="public.t",sink="warehouse",kind="missing"} 4',
+      "millrace_reconcile_last_success_timestamp_seconds 1795000000",
+      'millrace_sink_waiting{sink="warehouse"} 1',
+      'millrace_sink_catching_up{sink="warehouse"} 0',
+      'millrace_sink_catching_up{sink="cache"} 1',
+    ]),
+  );
+  expect(lines.filter((line) => /^millrace_slot_retained_bytes|sink_lag_seconds\{sink="cache"/.test(line))).toEqual([]);
+  expect(metrics.contentType).toContain("text/plain");
+});
+
+test("a sink that left the configuration leaves the scrape", async () => {
+  const metrics = new PrometheusMetrics();
+  await metrics.text(levels);
+  const text = await metrics.text({ ...levels, sinks: levels.sinks.slice(0, 1) });
+  expect(text).toContain('millrace_sink_state{sink="warehouse"');
+  expect(text).not.toContain('sink="cache"');
+  expect(await metrics.text({ ...levels, schemas: [], drift: [] })).not.toContain('table="public.t"');
+});

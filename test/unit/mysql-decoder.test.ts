@@ -1,0 +1,193 @@
+import { crc32 } from "node:zlib";
+import { assert, boolean, constantFrom, nat, property } from "fast-check";
+import { describe, expect, test } from "vitest";
+import {
+  DELETE_ROWS,
+  DELETE_ROWS_V1,
+  FORMAT_DESCRIPTION,
+  PARTIAL_UPDATE_ROWS,
+  TABLE_MAP,
+  WRITE_ROWS,
+  WRITE_ROWS_V1,
+} from "../../connectors/mysql/source/events.ts";
+import { Decoder } from "../../connectors/mysql/source/decoder.ts";
+import { RowTarget } from "../../connectors/mysql/source/rows.ts";
+import { Block } from "../../src/core/block.ts";
+import { ByteWriter } from "../../src/core/bytes.ts";
+import { findMillraceError } from "../../src/core/errors.ts";
+import { eventsOf, readRecording } from "../support/mysql-recording.ts";
+import { decodeLog } from "../support/mysql-rows.ts";
+import { mysqlFlavours } from "../support/services.ts";
+
+const TYPE_AT = 4;
+const FLAGS_AT = 17;
+const HEADER_BYTES = 19;
+
+const typeOf = (event: Buffer): number => event[TYPE_AT] ?? 0;
+
+/** The event after a change, with a checksum that fits it. */
+function changed(event: Buffer, change: (copy: Buffer) => void): Buffer {
+  const copy = Buffer.from(event);
+  change(copy);
+  copy.writeUInt32LE(crc32(copy.subarray(0, -4)), copy.length - 4);
+  return copy;
+}
+
+/** The events with the first of that type changed. */
+function withChanged(events: readonly Buffer[], types: readonly number[], change: (copy: Buffer) => void): Buffer[] {
+  const at = events.findIndex((event) => types.includes(typeOf(event)));
+  return events.map((event, i) => (i === at ? changed(event, change) : event));
+}
+
+describe.each(mysqlFlavours)("%s", (flavour) => {
+  const recording = readRecording(flavour);
+  const events = eventsOf(recording);
+  const { schema } = recording;
+  const writes = [WRITE_ROWS, WRITE_ROWS_V1];
+
+  test("the recorded log has the recorded rows", () => {
+    const { rows } = decodeLog(events, { schema });
+    expect(rows.map(({ op, index, before, after }) => ({ op, index, before, after }))).toEqual(recording.rows);
+    const columns = rows[0]?.table.columns ?? [];
+    expect(columns.map(({ name, native, nullable }) => ({ name, native, nullable }))).toEqual(recording.columns);
+  });
+
+  test("an event of a kind that nobody knows stops the stream", () => {
+    const unknown = withChanged(events, writes, (copy) => copy.writeUInt8(99, TYPE_AT));
+    expect(() => decodeLog(unknown, { schema })).toThrow(expect.objectContaining({ code: "MR2101", kind: "fatal" }));
+  });
+
+  test("an unknown event that its writer calls ignorable is left to the session", () => {
+    const ignorable = withChanged(events, [DELETE_ROWS, DELETE_ROWS_V1], (copy) => {
+      copy.writeUInt8(99, TYPE_AT);
+      copy.writeUInt16LE(0x80, FLAGS_AT);
+    });
+    expect(decodeLog(ignorable, { schema }).controls).toContain(99);
+  });
+
+  test("a bit that was flipped on the way stops the stream", () => {
+    const at = events.findIndex((event) => writes.includes(typeOf(event)));
+    const flipped = events.map((event, i) => (i === at ? Buffer.from(event) : event));
+    flipped[at]![40]! ^= 1;
+    expect(() => decodeLog(flipped, { schema })).toThrow(expect.objectContaining({ code: "MR2102" }));
+  });
+
+  test("rows whose table map did not come are no rows", () => {
+    const without = events.filter((event) => typeOf(event) !== TABLE_MAP);
+    expect(() => decodeLog(without, { schema })).toThrow(expect.objectContaining({ code: "MR2102" }));
+  });
+
+  test("rows that were delivered before are numbered and not appended", () => {
+    const { rows } = decodeLog(events, { schema, skipBelow: 2 });
+    expect(rows).toEqual(decodeLog(events, { schema }).rows.filter(({ index }) => index >= 2));
+  });
+
+  test("bytes that are not what a server writes give rows or a numbered error, and nothing else", () => {
+    const targets = events.flatMap((event, i) => (typeOf(event) === FORMAT_DESCRIPTION ? [] : [i]));
+    assert(
+      property(constantFrom(...targets), nat(), nat(255), boolean(), (i, place, value, isCut) => {
+        const damagedLog = events.map((event, k) => {
+          if (k !== i) return event;
+          return changed(isCut ? cut(event, place) : event, (copy) => {
+            const span = copy.length - HEADER_BYTES - 4;
+            if (span > 0) copy[HEADER_BYTES + (place % span)] = value;
+          });
+        });
+        try {
+          decodeLog(damagedLog, { schema });
+        } catch (error) {
+          expect(findMillraceError(error)?.kind, String(error)).toBe("fatal");
+        }
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+});
+
+/** An event that ends too early, but says so in its header. */
+function cut(event: Buffer, place: number): Buffer {
+  const length = HEADER_BYTES + 4 + (place % (event.length - HEADER_BYTES - 4 + 1));
+  const shorter = Buffer.from(event.subarray(0, length));
+  shorter.writeUInt32LE(length, 9);
+  return shorter;
+}
+
+test("partial updates of JSON are in MySQL's recording", () => {
+  const types = eventsOf(readRecording("mysql")).map(typeOf);
+  expect(types).toContain(PARTIAL_UPDATE_ROWS);
+});
+
+test("events are verified by the format of their own file", () => {
+  const events = eventsOf(readRecording("mysql"));
+  const format = events.find((event) => typeOf(event) === FORMAT_DESCRIPTION)!;
+  const plain = changed(format, (copy) => copy.writeUInt8(0, copy.length - 5));
+  const out = new ByteWriter();
+  const decoder = new Decoder(new RowTarget(out, new Block(out.bytes)), { zeroDates: () => "null" });
+  decoder.take(plain, 0, plain.length);
+  expect(decoder.format).toMatchObject({ hasChecksums: false, flavour: "mysql" });
+  const map = events.find((event) => typeOf(event) === TABLE_MAP)!;
+  const without = Buffer.from(map.subarray(0, -4));
+  without.writeUInt32LE(without.length, 9);
+  decoder.take(without, 0, without.length);
+  decoder.take(format, 0, format.length);
+  expect(decoder.format?.hasChecksums).toBe(true);
+  expect(() => decoder.take(without, 0, without.length)).toThrow(expect.objectContaining({ code: "MR2102" }));
+});
+
+/** An event without a checksum, as in a log that has none. */
+function event(type: number, ...parts: readonly (readonly number[])[]): Buffer {
+  const body = parts.flat();
+  const bytes = Buffer.alloc(HEADER_BYTES + body.length);
+  bytes.writeUInt8(type, TYPE_AT);
+  bytes.writeUInt32LE(bytes.length, 9);
+  bytes.set(body, HEADER_BYTES);
+  return bytes;
+}
+
+const TABLE_ID = [1, 0, 0, 0, 0, 0];
+
+/** s.t (id int primary key, a varchar(10), b int) */
+const SMALL_TABLE = event(
+  TABLE_MAP,
+  TABLE_ID,
+  [0, 0, 1, 0x73, 0, 1, 0x74, 0],
+  [3, 3, 15, 3, 2, 40, 0, 0b110],
+  [2, 1, 45],
+  [4, 7, 2, 0x69, 0x64, 1, 0x61, 1, 0x62],
+  [8, 1, 0],
+);
+
+test("columns that a new row leaves out because they did not change are those of the old row", () => {
+  // MariaDB's FULL_NODUP: the old row whole, of the new one what changed.
+  const update = event(
+    24,
+    TABLE_ID,
+    [1, 0, 3, 0b111, 0b100],
+    [0b010, 7, 0, 0, 0, 5, 0, 0, 0],
+    [0, 9, 0, 0, 0],
+    [0, 8, 0, 0, 0, 1, 0x78, 5, 0, 0, 0],
+    [1],
+  );
+  const { rows } = decodeLog([SMALL_TABLE, update], { schema: "s" });
+  expect(rows.map(({ before, after }) => [before, after])).toEqual([
+    [
+      ["7", null, "5"],
+      ["7", null, "9"],
+    ],
+    [
+      ["8", "x", "5"],
+      ["8", "x", null],
+    ],
+  ]);
+});
+
+test("rows whose number of columns is not that of their table are damaged", () => {
+  const insert = event(23, TABLE_ID, [1, 0, 2, 0b11], [0, 7, 0, 0, 0, 1, 0x78]);
+  expect(() => decodeLog([SMALL_TABLE, insert], { schema: "s" })).toThrow(expect.objectContaining({ code: "MR2102" }));
+});
+
+test("a new row that lacks a column is refused: nothing tells what the column got", () => {
+  const insert = event(23, TABLE_ID, [1, 0, 3, 0b011], [0, 7, 0, 0, 0, 1, 0x78]);
+  expect(() => decodeLog([SMALL_TABLE, insert], { schema: "s" })).toThrow(expect.objectContaining({ code: "MR2104" }));
+  expect(decodeLog([SMALL_TABLE, insert], { schema: "elsewhere" }).rowCount).toBe(1);
+});

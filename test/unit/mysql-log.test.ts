@@ -1,0 +1,159 @@
+/** Places of the log, statements in it, and addresses of its servers. */
+import { describe, expect, test } from "vitest";
+import { bytesBetween } from "../../connectors/mysql/source/log-state.ts";
+import { askedOffset } from "../../connectors/mysql/source/dump.ts";
+import { EventHeader } from "../../connectors/mysql/source/events.ts";
+import { LogCursor } from "../../connectors/mysql/source/log-cursor.ts";
+import { LogNames, packPlace, unpackPlace } from "../../connectors/mysql/source/position.ts";
+import { kindOfStatement } from "../../connectors/mysql/source/statements.ts";
+import { parseMysqlUrl } from "../../connectors/mysql/url.ts";
+
+describe("places", () => {
+  test("files and offsets keep their order, past a million files and four gigabytes", () => {
+    const places = [packPlace(1, 4), packPlace(1, 5 * 2 ** 30), packPlace(2, 4), packPlace(1_000_000, 4)];
+    expect(places).toEqual(places.toSorted((a, b) => (a < b ? -1 : 1)));
+    expect(places.map(unpackPlace)).toContainEqual({ file: 1, offset: 5 * 2 ** 30 });
+    for (const place of places) expect(place < 2n ** 55n).toBe(true);
+    expect(() => packPlace(2 ** 22, 4)).toThrow(expect.objectContaining({ code: "MR2124" }));
+    expect(() => packPlace(1, 2 ** 33)).toThrow(expect.objectContaining({ code: "MR2124" }));
+  });
+
+  test("are spelled as the server spells them", () => {
+    const names = new LogNames("binlog");
+    expect(names.format(packPlace(42, 12_345))).toBe("binlog.000042:12345");
+    expect(names.learn("shop-bin.1000000")).toBe(1_000_000);
+    expect(names.format(packPlace(1_000_000, 4))).toBe("shop-bin.1000000:4");
+    expect(names.parse("shop-bin.000007:99")).toBe(packPlace(7, 99));
+    expect(() => names.parse("0/1A2B")).toThrow(RangeError);
+  });
+
+  test("the bytes between two are those of the files", () => {
+    const files = [
+      { file: 1, size: 1_000 },
+      { file: 2, size: 500 },
+      { file: 3, size: 104 },
+    ];
+    expect(bytesBetween(files, packPlace(1, 900), packPlace(3, 104))).toBe(100 + 496 + 100);
+    expect(bytesBetween([], packPlace(9, 10), packPlace(9, 30))).toBe(20);
+  });
+});
+
+describe("events in a file that passes four gigabytes", () => {
+  const GB4 = 2 ** 32;
+  /** As the server writes it: where the next event begins, in 32 bits. */
+  const event = (next: number, size: number, flags = 0): EventHeader =>
+    Object.assign(new EventHeader(), { type: 30, flags, size, nextPosition: next % GB4 });
+
+  test("lie where they lie, though their headers count from nought again", () => {
+    const cursor = new LogCursor(packPlace(7, 4));
+    let at = 4;
+    for (const size of [2 ** 31 - 4, 2 ** 30, 2 ** 30 - 100, 60, 200, 31, 2 ** 31 - 50, 99]) {
+      cursor.take(event(at + size, size));
+      expect([unpackPlace(cursor.start), unpackPlace(cursor.next)]).toEqual([
+        { file: 7, offset: at },
+        { file: 7, offset: at + size },
+      ]);
+      at += size;
+    }
+    expect(at).toBeGreaterThan(GB4 + 2 ** 31);
+  });
+
+  test("are found again from a place behind it, where the server is asked from the beginning of the file", () => {
+    const place = packPlace(7, GB4 + 5_000);
+    expect([askedOffset(GB4 + 5_000), askedOffset(5_000)]).toEqual([4, 5_000]);
+    const cursor = new LogCursor(place);
+    // What the server makes up first: the file's name, with the offset that was asked for.
+    cursor.rotate({ file: "binlog.000007", offset: 4 }, new LogNames("binlog"));
+    cursor.take(event(0, 120, 0x20));
+    cursor.take(event(2 ** 31, 2 ** 31 - 4));
+    cursor.take(event(GB4 - 10, 2 ** 31 - 10));
+    cursor.take(event(GB4 + 5_000, 5_010));
+    expect(cursor.next).toBe(place);
+  });
+});
+
+describe("statements", () => {
+  test.each([
+    ["BEGIN", "begin"],
+    ["COMMIT", "commit"],
+    ["ROLLBACK", "rollback"],
+    ["ROLLBACK TO `s`", "partial rollback"],
+    ["XA START X'61',X'',1", "xa start"],
+    ["XA END X'61',X'',1", "xa end"],
+    ["XA COMMIT X'61',X'',1", "xa commit"],
+    ["/* by an application */ ALTER TABLE t ADD c int", "definition"],
+    ["# a line\n create table t (a int)", "definition"],
+    ["RENAME TABLE a TO b", "definition"],
+    ["LOAD DATA INFILE 'x' INTO TABLE t", "rows"],
+    ["GRANT SELECT ON *.* TO u", "other"],
+    ["", "other"],
+  ])("%s", (sql, kind) => {
+    expect(kindOfStatement(sql, "shop").kind).toBe(kind);
+  });
+
+  test.each([
+    ["SAVEPOINT `A ``b`", { kind: "savepoint", name: "a `b" }],
+    ["ROLLBACK TO `a ``B`", { kind: "partial rollback", name: "a `b" }],
+    ["rollback work to savepoint s1", { kind: "partial rollback", name: "s1" }],
+    ["XA COMMIT X'00FF27',X'2771',3", { kind: "xa commit", name: "00ff27,2771,3" }],
+    ["XA ROLLBACK X'61',X'',1", { kind: "xa rollback", name: "61,,1" }],
+    ["XA COMMIT 'a'", { kind: "xa commit", name: null }],
+  ])("%s", (sql, kind) => {
+    expect(kindOfStatement(sql, "shop")).toEqual(kind);
+  });
+
+  test.each([
+    ["TRUNCATE TABLE `a``b`.`c d`", { schema: "a`b", table: "c d" }],
+    ["truncate orders", { schema: "shop", table: "orders" }],
+    ["TRUNCATE /* all */ TABLE shop2 . orders", { schema: "shop2", table: "orders" }],
+  ])("%s", (sql, target) => {
+    expect(kindOfStatement(sql, "shop")).toEqual({ kind: "truncate", target });
+  });
+
+  test.each([
+    ["INSERT INTO t VALUES (1)", { schema: "shop", table: "t" }],
+    ["INSERT IGNORE INTO `x`.`t` VALUES (1)", { schema: "x", table: "t" }],
+    ["REPLACE t SET a = 1", { schema: "shop", table: "t" }],
+    ["UPDATE LOW_PRIORITY x.t SET a = 1", { schema: "x", table: "t" }],
+    ["DELETE FROM `shop`.`memory_table`", { schema: "shop", table: "memory_table" }],
+    ["DELETE a, b FROM a JOIN b", null],
+  ])("%s", (sql, target) => {
+    expect(kindOfStatement(sql, "shop")).toEqual({ kind: "rows", target });
+  });
+
+  test.each([
+    ["ALTER TABLE t ADD COLUMN c int", []],
+    ["ALTER TABLE t ADD INDEX (c), DROP INDEX i, DROP FOREIGN KEY f, ALTER c DROP DEFAULT", []],
+    ["CREATE TABLE t (id int) PARTITION BY HASH (id)", []],
+    ["ALTER TABLE `a`.`t` DROP c", ["a.t"]],
+    ["alter table t drop /* the old one */ column c, add c int", ["shop.t"]],
+    ["ALTER TABLE t TRUNCATE PARTITION ALL", ["shop.t"]],
+    ["ALTER ONLINE TABLE IF EXISTS t IMPORT TABLESPACE", ["shop.t"]],
+    ["ALTER TABLE t EXCHANGE PARTITION `p` WITH TABLE b.`x y` WITHOUT VALIDATION", ["shop.t", "b.x y"]],
+  ])("%s changes rows that are not logged", (sql, tables) => {
+    const statement = kindOfStatement(sql, "shop");
+    const names = statement.kind === "definition" ? statement.unlogged.map((t) => `${t.schema}.${t.table}`) : null;
+    expect(names).toEqual(tables);
+  });
+});
+
+describe("addresses", () => {
+  test("are read with what the mysql client would add", () => {
+    expect(parseMysqlUrl("mysql://us%40er:p%3Aw@db.example/shop?ssl-mode=verify-identity", "")).toMatchObject({
+      host: "db.example",
+      port: 3306,
+      user: "us@er",
+      password: "p:w",
+      database: "shop",
+      sslMode: "VERIFY_IDENTITY",
+    });
+    expect(parseMysqlUrl("mariadb://u@[::1]:3307", "")).toMatchObject({ host: "::1", port: 3307, database: "" });
+  });
+
+  test.each(["mysql://u@h/d?sslmode=x", "mysql://u@h/d?ssl-mode=maybe", "mysql://u@h/d?ssl-ca=/nowhere.pem"])(
+    "%s is refused",
+    (url) => {
+      expect(() => parseMysqlUrl(url, "")).toThrow(expect.objectContaining({ code: "MR2127" }));
+    },
+  );
+});

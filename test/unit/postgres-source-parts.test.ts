@@ -1,0 +1,110 @@
+import { expect, test } from "vitest";
+import { formatLsn, parseLsn } from "../../connectors/postgres/source/lsn.ts";
+import { Pace } from "../../connectors/postgres/source/pace.ts";
+import { Decoder } from "../../connectors/postgres/source/pgoutput.ts";
+import { STOP_BYTES } from "../../connectors/postgres/source/stops.ts";
+import { statusFrame } from "../../connectors/postgres/source/status.ts";
+import { snapshotSees } from "../../connectors/postgres/source/visibility.ts";
+import { Block } from "../../src/core/block.ts";
+import { TableSelection } from "../../src/core/table-selection.ts";
+import { columnType } from "../../connectors/postgres/types.ts";
+
+test("log positions are written as Postgres writes them", () => {
+  expect(formatLsn(parseLsn("16/B374D848"))).toBe("16/B374D848");
+  expect(parseLsn("0/10")).toBe(16n);
+  expect(() => parseLsn("16")).toThrow(RangeError);
+});
+
+test("tables are chosen by globs over schema.table, and ! excludes whatever stands before or after it", () => {
+  const some = new TableSelection(["!public.audit_*", "public.*", "Ünï.a.b"]);
+  expect(some.matches("public", "orders")).toBe(true);
+  expect(some.matches("public", "audit_log")).toBe(false);
+  expect(some.matches("other", "orders")).toBe(false);
+  expect(some.matches("Ünï", "a.b")).toBe(true);
+  expect(some.literals).toEqual(["Ünï.a.b"]);
+  expect(new TableSelection(["!public.x"]).matches("s", "t")).toBe(true);
+  expect(new TableSelection(["!public.x"]).matches("public", "x")).toBe(false);
+  expect(new TableSelection(["public.a+b"]).matches("public", "aab")).toBe(false);
+  expect(new TableSelection([]).matches("any", "thing")).toBe(true);
+});
+
+test("a snapshot tells 32-bit transaction ids apart across their wrap", () => {
+  const sees = snapshotSees("4294967290:4294967300:4294967292,4294967299");
+  expect(sees(4_294_967_289)).toBe(true);
+  expect(sees(4_294_967_291)).toBe(true);
+  expect(sees(4_294_967_292)).toBe(false);
+  expect(sees(2)).toBe(true); // 4294967298
+  expect(sees(3)).toBe(false); // 4294967299 runs
+  expect(sees(4)).toBe(false); // 4294967300 is beyond the end
+  expect(snapshotSees("10:10:")(9)).toBe(true);
+  expect(snapshotSees("10:10:")(10)).toBe(false);
+});
+
+test("a log that has come beyond the room of row versions is stopped, before its rows pass for old ones", () => {
+  const beginning = (commit: bigint) => {
+    const frame = Buffer.alloc(5 + 25 + 21);
+    frame.write("d", 0);
+    frame.writeInt32BE(frame.length - 1, 1);
+    frame.write("w", 5);
+    frame.write("B", 30);
+    frame.writeBigUInt64BE(commit, 31);
+    return frame;
+  };
+  const decoder = (bytes: Buffer) =>
+    new Decoder({ epoch: 1, commit: 0n, index: 0 }, new Block(bytes), bytes, 1 << 20, "renew");
+  const last = (1n << 55n) - 1n;
+  const [good, bad] = [beginning(last), beginning(last + 1n)];
+  expect(decoder(good).run(good.length)).toBe(STOP_BYTES);
+  expect(() => decoder(bad).run(bad.length)).toThrow(expect.objectContaining({ code: "MR2035", kind: "fatal" }));
+});
+
+test("a status update says the position as it is, in all three places", () => {
+  const frame = statusFrame(0x16_b374_d848n, true);
+  expect(frame.subarray(0, 6)).toEqual(Buffer.from([0x64, 0, 0, 0, 38, 0x72]));
+  for (const at of [6, 14, 22]) expect(frame.readBigUInt64BE(at)).toBe(0x16_b374_d848n);
+  expect(frame[38]).toBe(1);
+  expect(frame).toHaveLength(39);
+});
+
+test("a dense stream is paused for longer and longer, a sparse one never, a Unix socket by naps alone", () => {
+  const pace = new Pace(true);
+  expect([1, 5, 20, 40].map((ms) => pace.read(500, true, ms))).toEqual([0, 0, 0, 0]);
+  const pauses = [50, 51, 53, 57, 65, 81].map((ms) => pace.read(200_000, true, ms));
+  expect(pauses).toEqual([1, 2, 4, 8, 16, 16]);
+  expect(pace.read(200_000, false, 82)).toBe(0);
+  expect(pace.read(100, true, 200)).toBe(0);
+  const unix = new Pace(false);
+  expect([1, 5, 20, 40].map((ms) => unix.read(500, true, ms))).toEqual([0, 0, 0, 0]);
+  const naps = [50, 51, 53, 57, 65, 81].map((ms) => unix.read(200_000, true, ms));
+  expect(Math.min(...naps)).toBeGreaterThan(0);
+  expect(Math.max(...naps)).toBeLessThan(0.5);
+  expect(unix.read(200_000, false, 82)).toBe(0);
+});
+
+test("a stream that has fallen quiet is not dense any more, and the next row is not paused for", () => {
+  const pace = new Pace(true);
+  expect(pace.read(2_000_000, true, 50)).toBe(1);
+  expect(pace.dense).toBe(true);
+  pace.quiet(56);
+  expect(pace.dense).toBe(false);
+  expect(pace.read(500, true, 70)).toBe(0);
+});
+
+test("types are found through domains, arrays and enums; what is not known is opaque", () => {
+  const types = (oid: number) =>
+    [
+      { oid: 1001, name: "d", kind: "d", base: 1700, baseModifier: ((12 << 16) | 2) + 4, element: 0, labels: [] },
+      { oid: 1002, name: "_d", kind: "b", base: 0, baseModifier: -1, element: 1001, labels: [] },
+      { oid: 1003, name: "mood", kind: "e", base: 0, baseModifier: -1, element: 0, labels: ["a", "b"] },
+      { oid: 1004, name: "citext", kind: "b", base: 0, baseModifier: -1, element: 0, labels: [] },
+      { oid: 1005, name: "hstore", kind: "b", base: 0, baseModifier: -1, element: 0, labels: [] },
+    ].find((type) => type.oid === oid);
+  expect(columnType(1001, -1, types)).toEqual({ kind: "decimal", precision: 12, scale: 2 });
+  expect(columnType(1002, -1, types)).toEqual({ kind: "array", of: { kind: "decimal", precision: 12, scale: 2 } });
+  expect(columnType(1003, -1, types)).toEqual({ kind: "enum", labels: ["a", "b"] });
+  expect(columnType(1004, -1, types)).toEqual({ kind: "text" });
+  expect(columnType(1005, -1, types)).toEqual({ kind: "opaque" });
+  expect(columnType(9999, -1, types)).toEqual({ kind: "opaque" });
+  // numeric(3,-2), since Postgres 15: the scale is signed.
+  expect(columnType(1700, ((3 << 16) | (-2 & 0x7ff)) + 4, types)).toEqual({ kind: "decimal", precision: 3, scale: -2 });
+});

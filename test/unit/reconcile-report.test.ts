@@ -1,0 +1,39 @@
+import { expect, test } from "vitest";
+import { markdownReport } from "../../src/reconcile/markdown.ts";
+import { reportOf } from "../support/reports.ts";
+
+const equal = reportOf({ id: "20261120T020000Z-x1" });
+
+test("says what was compared, and that it is equal", () => {
+  expect(markdownReport(equal).split("\n")).toEqual([
+    "# shop: equal",
+    "",
+    "Comparison 20261120T020000Z-x1, from 2026-11-20T02:00:00.000Z to 2026-11-20T02:01:30.500Z (90.5 s).",
+    "",
+    "| table | sink | source rows | sink rows | compared | source bytes | sink bytes | missing | extra | different | repaired | dead letters |",
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    "| public.orders | warehouse | 10 | 9 | 10 | 1000 | 1200 | 0 | 0 | 0 | 0 | 0 |",
+    "",
+  ]);
+});
+
+test("names of the source are text in it, and no markup", () => {
+  const hostile = "x|<script>alert(1)</script>\n# `a` [b](javascript:c)";
+  const [row] = equal.tables;
+  const sample = [{ kind: "different", key: { id: hostile }, columns: [hostile], why: "unknown" } as const];
+  const text = markdownReport({
+    ...equal,
+    drift: true,
+    alarm: true,
+    tables: [{ ...row!, table: hostile, different: 30, repaired: 1, sample }],
+    notComparable: [{ sink: "cache", table: null, reason: hostile }],
+    aside: [{ table: "public.t", code: "MR1309", message: hostile }],
+  });
+  // Code stands around our own commands alone.
+  expect(text).not.toMatch(/<script|\]\(|`(?!millrace |$)|^# (?!shop)/m);
+  expect(text).toContain("# shop: 29 rows differ");
+  expect(text).toContain("The first 1 of 30 rows:");
+  for (const line of text.split("\n").filter((line) => line.startsWith("| different"))) {
+    expect(line.split("|").length).toBe(6);
+  }
+});

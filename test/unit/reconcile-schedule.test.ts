@@ -1,0 +1,32 @@
+import { expect, test } from "vitest";
+import { followSchedule } from "../../src/reconcile/schedule.ts";
+import { quietLog } from "../support/quiet-log.ts";
+import { eventually } from "../support/waiting.ts";
+
+test("comes again and again, one at a time, whatever one of them throws, until it is stopped", async () => {
+  const stopping = new AbortController();
+  const begun: number[] = [];
+  let running = 0;
+  let most = 0;
+  const run = async (): Promise<void> => {
+    begun.push(Date.now());
+    most = Math.max(most, ++running);
+    try {
+      // Longer than the time to the next one.
+      await new Promise((resolve) => setTimeout(resolve, 1_100));
+      if (begun.length === 1) throw new Error("the first one fails");
+    } finally {
+      running--;
+    }
+  };
+  const followed = followSchedule(
+    { cron: "* * * * * *", timeZone: "Asia/Kolkata", run, logger: quietLog },
+    stopping.signal,
+  );
+  await eventually(() => begun.length === 3);
+  stopping.abort();
+  await expect(followed).rejects.toMatchObject({ name: "AbortError" });
+  expect(most).toBe(1);
+  // At the full second, never before.
+  for (const at of begun) expect(at % 1000).toBeLessThan(900);
+});

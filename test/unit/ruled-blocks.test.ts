@@ -1,0 +1,161 @@
+import { describe, expect, test } from "vitest";
+import { Block, OP_LETTERS, OP_UNTOLD } from "../../src/core/block.ts";
+import { CELL_NULL, CELL_UNCHANGED, CellMap } from "../../src/core/tuple.ts";
+import { DEFAULT_POLICY } from "../../src/core/schema-policy.ts";
+import type { Mask, TableVersion } from "../../src/core/schema.ts";
+import type { Rules } from "../../src/rules/definition.ts";
+import { Masker } from "../../src/rules/masks.ts";
+import { RuleBook } from "../../src/rules/rule-book.ts";
+import { RuledBlocks } from "../../src/rules/ruled-blocks.ts";
+import { parseWhere } from "../../src/rules/where-syntax.ts";
+import { blockOf, tableVersion, UNCHANGED } from "../support/blocks.ts";
+
+const person = tableVersion({
+  table: "person",
+  columns: [
+    ["id", "int8"],
+    ["mail", "text"],
+    ["status", "text"],
+  ],
+  key: ["id"],
+});
+const plain = tableVersion({
+  table: "plain",
+  columns: [
+    ["id", "int8"],
+    ["v", "text"],
+  ],
+  key: ["id"],
+});
+
+function rules(where: string | null, mask: Mask | null = "redact"): Rules {
+  const action = { mask, drop: false, rename: null };
+  return {
+    maskKey: "0123456789abcdef",
+    tables: [
+      {
+        pattern: "public.person",
+        key: null,
+        zeroDates: "null",
+        policy: DEFAULT_POLICY,
+        driftMax: 0,
+        place: "f:1:1: t",
+        columns: [{ pattern: "mail", action, place: "f:2:1: t.c" }],
+        where: where === null ? null : { text: where, expression: parseWhere(where), place: "f:3:1: t.w" },
+      },
+    ],
+  };
+}
+
+function ruledBlocks(given: Rules): RuledBlocks {
+  const plan = new RuleBook(given).plan(person);
+  if (plan === null) throw new Error("the table has rules");
+  const table = { source: person, ruled: { ...plan.shape, version: 1 }, plan };
+  return new RuledBlocks(new Masker(given.maskKey), (version) => (version === person ? table : undefined));
+}
+
+const cells = new CellMap();
+
+function shown(block: Block, offset: number): string[] {
+  if (offset === 0xffff_ffff) return [];
+  cells.read(block.bytes, offset);
+  return Array.from({ length: cells.count }, (_, i) => {
+    if (cells.kind[i] === CELL_NULL) return "null";
+    if (cells.kind[i] === CELL_UNCHANGED) return "=";
+    return Buffer.from(block.bytes).toString("utf8", cells.start[i], cells.start[i]! + cells.length[i]!);
+  });
+}
+
+function rowsOf(block: Block) {
+  return Array.from({ length: block.count }, (_, row) => [
+    block.op[row] === OP_UNTOLD ? "?" : OP_LETTERS[block.op[row]!],
+    block.tables[block.table[row]!]!.table,
+    block.index[row],
+    shown(block, block.after[row]!).join(","),
+    shown(block, block.before[row]!).join(","),
+  ]);
+}
+
+type Rows = Parameters<typeof blockOf>[0];
+const row = (table: TableVersion, op: Rows[number]["op"], more: Omit<Rows[number], "table" | "op">): Rows[number] => ({
+  table,
+  op,
+  ...more,
+});
+
+describe("blocks under rules", () => {
+  test("without a ruled table it is the same block", () => {
+    const block = blockOf([row(plain, "c", { after: ["1", "x"] })]);
+    expect(ruledBlocks(rules("id > 1")).apply(block)).toBe(block);
+  });
+
+  test("rows between those of other tables", () => {
+    const block = blockOf([
+      row(plain, "c", { after: ["1", "one"] }),
+      row(person, "c", { after: ["1", "a@b", "open"] }),
+      row(plain, "u", { after: ["2", UNCHANGED], before: ["1", null] }),
+      row(person, "u", { after: ["2", UNCHANGED, "open"], before: ["1", null, null] }),
+      row(person, "d", { before: ["2", null, null] }),
+      row(plain, "d", { before: ["2", null] }),
+    ]);
+    const made = ruledBlocks(rules(null)).apply(block);
+    expect(rowsOf(made)).toEqual([
+      ["c", "plain", 0, "1,one", ""],
+      ["c", "person", 1, "1,[redacted],open", ""],
+      ["u", "plain", 2, "2,=", "1,null"],
+      ["u", "person", 3, "2,=,open", "1,null,null"],
+      ["d", "person", 4, "", "2,null,null"],
+      ["d", "plain", 5, "", "2,null"],
+    ]);
+    expect(made.until).toEqual(block.until);
+  });
+
+  test("the bytes of ruled rows are not in it", () => {
+    const block = blockOf([
+      row(person, "c", { after: ["1", "CANARY", "open"] }),
+      row(plain, "c", { after: ["1", "v"] }),
+    ]);
+    const made = ruledBlocks(rules(null)).apply(block);
+    expect(Buffer.from(made.bytes).includes("CANARY")).toBe(false);
+  });
+
+  test("what a filter makes of changes", () => {
+    const block = blockOf([
+      row(person, "c", { after: ["1", "m", "open"] }),
+      row(person, "c", { after: ["2", "m", "test"] }),
+      row(person, "u", { after: ["1", "m", "test"] }),
+      row(person, "u", { after: ["4", "m", "test"], before: ["3", null, null] }),
+      row(person, "u", { after: ["5", "m", UNCHANGED] }),
+      row(person, "u", { after: ["7", "m", UNCHANGED], before: ["6", null, null] }),
+      row(person, "u", { after: ["8", "m", null] }),
+      row(person, "d", { before: ["9", null, null] }),
+      row(person, "t", {}),
+    ]);
+    expect(rowsOf(ruledBlocks(rules("status <> 'test'")).apply(block))).toEqual([
+      ["c", "person", 0, "1,[redacted],open", ""],
+      ["d", "person", 2, "", "1,null,null"],
+      ["d", "person", 3, "", "3,null,null"],
+      ["d", "person", 3, "", "4,null,null"],
+      ["?", "person", 4, "5,=,=", ""],
+      ["?", "person", 5, "7,=,=", "6,null,null"],
+      ["d", "person", 6, "", "8,null,null"],
+      ["d", "person", 7, "", "9,null,null"],
+      ["t", "person", 8, "", ""],
+    ]);
+  });
+
+  test("the source keeps its block until the one that was made of it is let go", () => {
+    let isFree = false;
+    const given = blockOf([row(person, "c", { after: ["1", "m", "open"] })]);
+    const block = new Block(given.bytes, 64, () => (isFree = true));
+    block.tables.push(...given.tables);
+    block.transactions.add(1n, 1n, 0n, 0);
+    block.append(given.op[0]!, 0, given.after[0]!, given.before[0]!, given.beforeKind[0]!, 0, 0);
+    const made = ruledBlocks(rules(null)).apply(block);
+    made.retain();
+    made.release();
+    expect(isFree).toBe(false);
+    made.release();
+    expect(isFree).toBe(true);
+  });
+});

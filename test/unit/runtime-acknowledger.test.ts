@@ -1,0 +1,170 @@
+import * as fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { comparePositions, type Position } from "../../src/core/position.ts";
+import { Acknowledger, type SinkStanding } from "../../src/runtime/acknowledger.ts";
+import { LagClock } from "../../src/runtime/lag.ts";
+import { kindOf, ReconnectBackoff, stepRetry } from "../../src/runtime/retry.ts";
+import { MillraceError } from "../../src/core/errors.ts";
+import { realState, ScriptedStream } from "../support/scripted.ts";
+
+const at = (commit: bigint | number, index = 0): Position => ({ epoch: 1, commit: BigInt(commit), index });
+
+describe("acknowledgement", () => {
+  const standing = (name: string, written: Position | null, covered: Position | null): SinkStanding => ({
+    name,
+    written,
+    tables: {},
+    covered,
+  });
+
+  test("is the lowest of all sinks and of the stream, stored before it is given, and never moves back", async () => {
+    const move = fc.record({
+      sink: fc.constantFrom("a", "b", "c"),
+      by: fc.integer({ min: -3, max: 9 }),
+      inside: fc.nat({ max: 2 }),
+      reached: fc.nat({ max: 60 }),
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(move, { minLength: 1, maxLength: 20 }), async (moves) => {
+        await using opened = await realState();
+        const { state } = opened;
+        await state.source.created({ id: "x" }, at(0));
+        const sinks = new Map<string, Position | null>([
+          ["a", null],
+          ["b", at(1)],
+          ["c", at(2)],
+        ]);
+        let reached = at(0);
+        const stream = new ScriptedStream();
+        const acknowledger = new Acknowledger(
+          state,
+          null,
+          () => [...sinks].map(([name, covered]) => standing(name, covered, covered)),
+          () => reached,
+        );
+        for (const { sink, by, inside, reached: to } of moves) {
+          const before = Number(sinks.get(sink)?.commit ?? 0n);
+          sinks.set(sink, at(Math.max(0, before + by), inside));
+          reached = at(to);
+          const count = stream.acknowledged.length;
+          await acknowledger.once(stream);
+          const stored = (await state.source.get())?.acknowledged ?? null;
+          for (const given of stream.acknowledged.slice(count)) {
+            expect(stored).not.toBeNull();
+            expect(given).toBeLessThanOrEqual(stored!.commit);
+          }
+          expect(stored).toEqual(acknowledger.acknowledged);
+        }
+        expect(stream.acknowledged).toEqual(stream.acknowledged.toSorted((a, b) => Number(a - b)));
+      }),
+      { numRuns: 25 },
+    );
+  });
+
+  test("never passes a sink, be it down, nor the stream", async () => {
+    await using opened = await realState();
+    const { state } = opened;
+    await state.source.created({ id: "x" }, at(0));
+    const stream = new ScriptedStream();
+    let low: Position | null = at(300, 4);
+    let reached = at(250);
+    const acknowledger = new Acknowledger(
+      state,
+      null,
+      () => [standing("up", at(400), at(500)), standing("down", null, low)],
+      () => reached,
+    );
+    await acknowledger.once(stream);
+    expect(acknowledger.acknowledged).toEqual(at(250));
+    reached = at(500);
+    await acknowledger.once(stream);
+    expect([acknowledger.acknowledged, stream.acknowledged.at(-1)]).toEqual([at(300, 4), 300n]);
+    low = at(280);
+    await acknowledger.once(stream);
+    expect(stream.acknowledged.at(-1)).toBe(300n);
+    const known = await state.sinks.get("up");
+    expect([known?.written, known?.covered]).toEqual([at(400), at(500)]);
+    expect((await state.sinks.get("down"))?.written).toBeNull();
+  });
+
+  test("waits while no sink has taken part", async () => {
+    await using opened = await realState();
+    const stream = new ScriptedStream();
+    const acknowledger = new Acknowledger(
+      opened.state,
+      null,
+      () => [standing("new", null, null)],
+      () => at(900),
+    );
+    await acknowledger.once(stream);
+    expect([acknowledger.acknowledged, stream.acknowledged]).toEqual([null, []]);
+  });
+
+  test("of an earlier run is given again to a stream that has just begun", async () => {
+    await using opened = await realState();
+    const stream = new ScriptedStream();
+    const acknowledger = new Acknowledger(
+      opened.state,
+      at(700),
+      () => [standing("s", at(600), at(600))],
+      () => at(900),
+    );
+    await acknowledger.once(stream);
+    expect(stream.acknowledged).toEqual([700n]);
+    expect(comparePositions(acknowledger.acknowledged!, at(700))).toBe(0);
+  });
+});
+
+describe("lag", () => {
+  test("is the age of the first end of the log that lies beyond", () => {
+    const lag = new LagClock();
+    expect([lag.tip, lag.seconds(0n, 0)]).toEqual([null, null]);
+    lag.sample(100n, 1_000);
+    lag.sample(100n, 2_000);
+    lag.sample(200n, 3_000);
+    lag.sample(300n, 4_000);
+    expect(lag.tip).toBe(300n);
+    expect([50n, 100n, 250n, 300n].map((position) => lag.seconds(position, 10_000))).toEqual([9, 7, 6, 0]);
+    expect(lag.seconds(50n, 500)).toBe(0);
+  });
+
+  test("keeps an hour of samples: what lies further back is at least that old", () => {
+    const lag = new LagClock();
+    for (let i = 0; i < 5_000; i++) lag.sample(BigInt(i), i * 1_000);
+    expect(lag.seconds(0n, 5_000_000)).toBe(3_600);
+  });
+});
+
+describe("waiting between attempts", () => {
+  test("grows from a quarter of a second to half a minute, and begins anew after a success", () => {
+    const backoff = new ReconnectBackoff();
+    const waits = Array.from({ length: 40 }, () => backoff.next());
+    expect(Math.min(...waits)).toBeGreaterThanOrEqual(0);
+    expect(Math.max(...waits)).toBeLessThanOrEqual(30_000);
+    expect(Math.max(...waits.slice(15))).toBeGreaterThan(1_000);
+    backoff.reset();
+    expect(backoff.next()).toBeLessThanOrEqual(1_000);
+  });
+
+  test("a step is tried a bounded number of times, and only where that may help", async () => {
+    const error = (kind: "retryable" | "fatal" | "poison") =>
+      new MillraceError({ code: "MR3999", kind, message: "no" });
+    for (const [thrown, most] of [
+      [error("fatal"), 1],
+      [error("poison"), 1],
+      [new DOMException("stop", "AbortError"), 1],
+      [error("retryable"), 7],
+      [new Error("of no known kind"), 7],
+    ] as const) {
+      let attempts = 0;
+      const policy = stepRetry(() => undefined);
+      const work = policy.execute(() => {
+        attempts++;
+        throw thrown;
+      });
+      await expect(work).rejects.toBe(thrown);
+      expect(attempts).toBe(most);
+    }
+    expect([kindOf(new Error("x")), kindOf(new Error("y", { cause: error("fatal") }))]).toEqual(["retryable", "fatal"]);
+  });
+});

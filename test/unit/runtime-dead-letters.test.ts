@@ -1,0 +1,92 @@
+import { expect, test } from "vitest";
+import type { TableWrites } from "../../src/core/batch.ts";
+import { MillraceError } from "../../src/core/errors.ts";
+import type { StateStore } from "../../src/core/state-store.ts";
+import { DeadLetterBox } from "../../src/runtime/dead-letters.ts";
+import { blockOf, tableVersion, writesOf } from "../support/blocks.ts";
+import { quietLog } from "../support/quiet-log.ts";
+import { realState } from "../support/scripted.ts";
+
+const columns = [
+  ["id", "int4"],
+  ["name", "text"],
+] as const;
+const users = tableVersion({ table: "users", columns, key: ["id"] });
+const notes = tableVersion({ table: "notes", columns, key: ["id"] });
+const refusal = new MillraceError({ code: "MR3998", kind: "poison", message: "too long" });
+
+function boxOf(state: StateStore, policy: "pause" | "deadLetter" = "deadLetter"): DeadLetterBox {
+  const context = {
+    name: "shop",
+    producer: "millrace/test",
+    sourceKind: "scripted",
+    database: "test",
+    formatPosition: (commit: bigint) => String(commit),
+  };
+  return new DeadLetterBox("s", state.deadLetters, policy, context, quietLog);
+}
+
+function writes(table: typeof users, ids: readonly number[], commit = 1000n): TableWrites {
+  return writesOf(table, blockOf(ids.map((id) => ({ table, op: "c", after: [String(id), "n"], commit }))));
+}
+
+async function letters(state: StateStore) {
+  return (await state.deadLetters.list()).map(({ tableId, key, state: how }) => [tableId, key[0], how]);
+}
+
+test("a refused row is stored with what an operator needs, and no value but in its envelope", async () => {
+  await using opened = await realState();
+  await boxOf(opened.state).add(writes(users, [7, 8], 4000n), 1, refusal);
+  const [letter] = await opened.state.deadLetters.list();
+  expect(letter).toMatchObject({
+    sink: "s",
+    tableId: users.id,
+    key: ["8"],
+    op: "c",
+    code: "MR3998",
+    reason: "too long",
+    position: { epoch: 1, commit: 4000n, index: 1 },
+    state: "waiting",
+  });
+  expect(JSON.parse(letter!.envelope)).toMatchObject({ op: "c", key: { id: 8 }, after: { name: "n" } });
+});
+
+test("a key that is written since is superseded: in its own table, and not by the step that refused it", async () => {
+  await using opened = await realState();
+  const box = boxOf(opened.state);
+  box.beginAttempt();
+  await box.add(writes(users, [1]), 0, refusal);
+  await box.supersede([writes(users, [1, 2]), writes(notes, [1])]);
+  expect(await letters(opened.state)).toEqual([[users.id, "1", "waiting"]]);
+  box.beginAttempt();
+  await box.add(writes(notes, [1]), 0, refusal);
+  await box.supersede([writes(users, [1]), writes(notes, [1])]);
+  expect(await letters(opened.state)).toEqual([
+    [users.id, "1", "superseded"],
+    [notes.id, "1", "waiting"],
+  ]);
+});
+
+test("a row that the next attempt at the same step gets through is superseded by it", async () => {
+  await using opened = await realState();
+  const box = boxOf(opened.state);
+  box.beginAttempt();
+  await box.add(writes(users, [1]), 0, refusal);
+  box.beginAttempt();
+  await box.supersede([writes(users, [1])]);
+  expect(await letters(opened.state)).toEqual([[users.id, "1", "superseded"]]);
+});
+
+test("letters of an earlier run are known", async () => {
+  await using opened = await realState();
+  await boxOf(opened.state).add(writes(users, [1]), 0, refusal);
+  await boxOf(opened.state).supersede([writes(users, [1])]);
+  expect(await letters(opened.state)).toEqual([[users.id, "1", "superseded"]]);
+});
+
+test("where the policy is to pause, the row is stored and the sink stops", async () => {
+  await using opened = await realState();
+  const adding = boxOf(opened.state, "pause").add(writes(users, [1]), 0, refusal);
+  await expect(adding).rejects.toMatchObject({ code: "MR1302", kind: "fatal" });
+  expect(await letters(opened.state)).toEqual([[users.id, "1", "waiting"]]);
+});

@@ -1,0 +1,112 @@
+import { expect, test } from "vitest";
+import { DELETE, PATCH, PUT, type TableWrites } from "../../src/core/batch.ts";
+import { type Netted, Netter } from "../../src/runtime/netting.ts";
+import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/blocks.ts";
+import { cellsOf } from "../support/log-model.ts";
+
+const notes = tableVersion({
+  table: "notes",
+  columns: [
+    ["id", "int4"],
+    ["name", "text"],
+    ["body", "text"],
+  ],
+  key: ["id"],
+});
+
+function net(changes: readonly Omit<Change, "table">[], netter = new Netter()): Netted {
+  const block = blockOf(changes.map((change) => ({ ...change, table: notes })));
+  return netter.net([{ block, from: 0, to: block.count }], () => true);
+}
+
+const move = (from: string, to: string, body: string | typeof UNCHANGED = UNCHANGED): Omit<Change, "table"> => ({
+  op: "u",
+  after: [to, `moved ${from}`, body],
+  before: [from, null, null],
+});
+
+function entries(writes: TableWrites | undefined) {
+  return Array.from({ length: writes?.count ?? 0 }, (_, i) => {
+    const block = writes!.blocks[writes!.block[i]!]!;
+    const row = writes!.row[i]!;
+    const action = writes!.action[i]!;
+    const tuple = action === DELETE ? block.before[row]! : block.after[row]!;
+    const cells = cellsOf(notes, block.bytes, tuple);
+    const moved = writes!.moved[i] === 1;
+    return { action, cells: action === DELETE ? [cells[0]] : cells, moved };
+  });
+}
+
+function untoldKeys(netted: Netted) {
+  return netted.untold.map(({ bytes, offset }) => cellsOf(notes, bytes, offset)[0]);
+}
+
+test("a chain of key changes whose bases are overwritten leaves its keys to the source", () => {
+  const netted = net([
+    move("1", "2"),
+    move("5", "1"),
+    move("7", "5", "whole"),
+    { op: "u", after: ["2", "b", UNCHANGED] },
+  ]);
+  expect(new Set(untoldKeys(netted))).toEqual(new Set(["1", "2"]));
+  expect(entries(netted.tables[0])).toEqual([
+    { action: PUT, cells: ["5", "moved 7", "whole"], moved: false },
+    { action: DELETE, cells: ["7"], moved: false },
+  ]);
+});
+
+test("a row that leaves its key and comes back is a change of that key", () => {
+  const netted = net([move("1", "2"), move("2", "1")]);
+  expect(netted.untold).toEqual([]);
+  expect(entries(netted.tables[0])).toEqual([
+    { action: PATCH, cells: ["1", "moved 2", UNCHANGED], moved: false },
+    { action: DELETE, cells: ["2"], moved: false },
+  ]);
+});
+
+test("a key that was given up in a batch is not patched by it", () => {
+  // Key 2 is removed under bytes that the log did not announce: what the row at key 2 is can't be told.
+  const netted = net([
+    { op: "d", before: ["2", null, null] },
+    { op: "u", after: ["2", "a", UNCHANGED] },
+    { op: "u", after: ["2", "b", UNCHANGED] },
+  ]);
+  expect(untoldKeys(netted)).toContain("2");
+  expect(entries(netted.tables[0])).toEqual([]);
+});
+
+test("fresh says that the log brought the key in this batch, and nothing more", () => {
+  const { tables } = net([
+    { op: "c", after: ["1", "new", null] },
+    { op: "u", after: ["1", "newer", UNCHANGED] },
+    { op: "d", before: ["2", null, null] },
+    { op: "c", after: ["2", "again", null] },
+    { op: "c", after: ["3", "gone", null] },
+    { op: "d", before: ["3", null, null] },
+    { op: "c", after: ["3", "back", null] },
+    { op: "u", after: ["4", "changed", "x"] },
+    { op: "c", after: ["5", "gone", null] },
+    { op: "d", before: ["5", null, null] },
+  ]);
+  const writes = tables[0]!;
+  const fresh = entries(writes).map(({ cells }, i) => [cells[0], writes.fresh[i] === 1]);
+  expect(Object.fromEntries(fresh)).toEqual({ 1: true, 2: false, 3: true, 4: false, 5: false });
+});
+
+test("a batch with a row for each of thousands of keys keeps every key, and a small one after it its own", () => {
+  const netter = new Netter();
+  const many = Array.from({ length: 5000 }, (_, i): Omit<Change, "table"> => ({
+    op: "c",
+    after: [String(i % 4000), `n${i}`, null],
+  }));
+  expect(net(many, netter).tables[0]?.count).toBe(4000);
+  const few = net([{ op: "u", after: ["17", "x", UNCHANGED] }], netter);
+  expect(entries(few.tables[0])).toEqual([{ action: PATCH, cells: ["17", "x", UNCHANGED], moved: false }]);
+  expect(net([], netter).tables).toEqual([]);
+});
+
+test("tables that a sink does not take leave no trace", () => {
+  const block = blockOf([{ table: notes, op: "c", after: ["1", "a", null] }]);
+  const netted = new Netter().net([{ block, from: 0, to: 1 }], () => false);
+  expect(netted).toEqual({ tables: [], untold: [], unkeyed: [], changeCount: 0 });
+});

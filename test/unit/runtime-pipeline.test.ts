@@ -1,0 +1,356 @@
+import { describe, expect, test } from "vitest";
+import { MillraceError } from "../../src/core/errors.ts";
+import type { TableVersion } from "../../src/core/schema.ts";
+import type { StateStore } from "../../src/core/state-store.ts";
+import { Pipeline } from "../../src/runtime/pipeline.ts";
+import type { PipelineParts } from "../../src/runtime/pipeline-parts.ts";
+import { tableVersion, UNCHANGED } from "../support/blocks.ts";
+import type { Row } from "../support/log-model.ts";
+import { quietLog } from "../support/quiet-log.ts";
+import { gate, noMetrics, outage, realState, ScriptedSink } from "../support/scripted.ts";
+import { ScriptedSource } from "../support/scripted-source.ts";
+import { eventually } from "../support/waiting.ts";
+
+const columns = [
+  ["id", "int4"],
+  ["name", "text"],
+  ["body", "text"],
+] as const;
+const users = tableVersion({ table: "users", columns, key: ["id"] });
+const notes = tableVersion({ table: "notes", columns, key: ["id"] });
+const row = (id: number, body = "b"): Row => [String(id), `n${id}`, body];
+const many = (count: number, body?: string) => Array.from({ length: count }, (_, i) => row(i, body));
+const put = (table: TableVersion, id: number) => ({ table, op: "c", after: row(id) }) as const;
+
+interface Started {
+  readonly pipeline: Pipeline;
+  readonly running: Promise<void>;
+  stop(): Promise<void>;
+}
+
+function start(
+  source: ScriptedSource,
+  state: StateStore,
+  sinks: readonly ScriptedSink[],
+  parts: Partial<PipelineParts> = {},
+): Started {
+  const pipeline = new Pipeline({
+    name: "test",
+    producer: "millrace/test",
+    source,
+    state,
+    lease: 1,
+    sinks: sinks.map((sink) => ({
+      sink,
+      limits: { rowCountMax: 1000, byteCountMax: 1 << 20 },
+      onPoison: "deadLetter",
+      takes: () => true,
+    })),
+    snapshot: "initial",
+    heartbeatMs: 50,
+    logger: quietLog,
+    metrics: noMetrics,
+    ...parts,
+  });
+  const stopping = new AbortController();
+  const running = pipeline.run(stopping.signal);
+  running.catch(() => undefined);
+  return {
+    pipeline,
+    running,
+    stop: async () => {
+      stopping.abort();
+      await running;
+    },
+  };
+}
+
+const sorted = (rows: Iterable<Row>) => [...rows].toSorted((a, b) => Number(a[0]) - Number(b[0]));
+
+async function same(source: ScriptedSource, sink: ScriptedSink, tables: readonly TableVersion[] = [users, notes]) {
+  await eventually(() => {
+    for (const table of tables) expect(sorted(sink.rows(table))).toEqual(sorted(source.rows(table).values()));
+  });
+}
+
+describe("the first copy", () => {
+  test("fills every sink, and the stream goes on from it, over a restart too", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users, notes]);
+    const sinks = [new ScriptedSink("a"), new ScriptedSink("b")];
+    source.fill(users, many(50));
+    source.chunkSize = 7;
+    const first = start(source, opened.state, sinks);
+    for (const sink of sinks) await same(source, sink);
+    source.commit(put(notes, 1), put(users, 100));
+    source.commit({ table: users, op: "u", after: ["3", "new", "b"] });
+    for (const sink of sinks) await same(source, sink);
+    await first.stop();
+    source.commit({ table: users, op: "d", before: row(4) });
+    const second = start(source, opened.state, sinks);
+    for (const sink of sinks) await same(source, sink);
+    await second.stop();
+    expect(source.reads).toBe(0);
+    expect(source.copied.released).toBe(source.copied.given);
+  });
+
+  test("goes on for the others when a sink fails for good, and lets go of every row", async () => {
+    await using opened = await realState();
+    const later = tableVersion({ table: "later", columns, key: ["id"] });
+    const source = new ScriptedSource([users, notes, later]);
+    source.fill(users, many(3));
+    source.fill(notes, many(3));
+    source.fill(later, many(40, "x".repeat(1 << 20)));
+    source.chunkSize = 1;
+    const [good, bad] = [new ScriptedSink("good"), new ScriptedSink("bad")];
+    bad.before = () => {
+      throw new MillraceError({ code: "MR3999", kind: "fatal", message: "no" });
+    };
+    const it = start(source, opened.state, [good, bad]);
+    await same(source, good, [users, notes, later]);
+    await eventually(() => it.pipeline.phase === "streaming");
+    expect(it.pipeline.runner("bad")?.state).toBe("failed");
+    await it.stop();
+    expect(source.copied.released).toBe(source.copied.given);
+  });
+
+  test("that ended half-way is finished by chunks at the next start", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users, notes]);
+    source.fill(users, many(50));
+    source.fill(notes, many(50));
+    source.chunkSize = 5;
+    const sink = new ScriptedSink("a");
+    let reads = 0;
+    const reached = gate();
+    source.onRead = async () => {
+      if (++reads < 4) return;
+      reached.open();
+      await new Promise(() => undefined);
+    };
+    const first = start(source, opened.state, [sink]);
+    await reached.passed;
+    void first.stop().catch(() => undefined);
+    source.onRead = () => undefined;
+    source.commit(put(users, 100));
+    const second = start(source, opened.state, [sink]);
+    await same(source, sink);
+    await eventually(() => second.pipeline.unfinishedRefills === 0);
+    await second.stop();
+    expect(source.reads).toBeGreaterThan(0);
+  });
+});
+
+describe("a start", () => {
+  test("with one sink set back behind what the source was told to forget goes on for the others", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users, notes]);
+    const [good, old] = [new ScriptedSink("good"), new ScriptedSink("old")];
+    const first = start(source, opened.state, [good, old]);
+    source.commit(put(users, 1));
+    await same(source, good);
+    await same(source, old);
+    const backup = old.progress;
+    const commit = source.commit(put(users, 2));
+    await same(source, old);
+    await eventually(() => (first.pipeline.acknowledged?.commit ?? 0n) > commit);
+    await first.stop();
+    old.progress = backup;
+    source.commit(put(users, 3));
+    const second = start(source, opened.state, [good, old]);
+    await same(source, good);
+    await eventually(() => second.pipeline.runner("old")?.error?.code === "MR1301");
+    expect(source.resumedFrom.at(-1)?.commit).toBeGreaterThan(backup!.position.commit);
+    await second.stop();
+  });
+
+  test("with a sink that is away goes on for the others, and the sink gets it all when it is back", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users, notes]);
+    const [good, away] = [new ScriptedSink("good"), new ScriptedSink("away")];
+    const first = start(source, opened.state, [good, away]);
+    source.commit(put(users, 1));
+    await same(source, away);
+    await first.stop();
+    let isBack = false;
+    away.onOpen = () => {
+      if (!isBack) throw outage();
+    };
+    source.commit(put(users, 2));
+    const second = start(source, opened.state, [good, away]);
+    await same(source, good);
+    source.commit(put(users, 3));
+    await same(source, good);
+    const held = second.pipeline.runner("away")?.standing.covered;
+    expect(second.pipeline.acknowledged!.commit).toBeLessThanOrEqual(held!.commit);
+    isBack = true;
+    await same(source, away);
+    await second.stop();
+  });
+
+  test("without state, while one sink can't be asked, never takes that sink for further on than the log is", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users]);
+    source.fill(users, many(3));
+    const [good, away] = [new ScriptedSink("good"), new ScriptedSink("away")];
+    away.progress = { position: { epoch: 7, commit: 5_000n, index: 0 }, tables: {} };
+    let isBack = false;
+    away.onOpen = () => {
+      if (!isBack) throw outage();
+    };
+    const it = start(source, opened.state, [good, away]);
+    await same(source, good, [users]);
+    isBack = true;
+    await eventually(() => it.pipeline.runner("away")?.error?.code === "MR1311");
+    source.commit(put(users, 50));
+    await same(source, good, [users]);
+    await it.stop();
+  });
+
+  test("whose store fails a sink's runner ends with that error and leaves nothing unhandled", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users]);
+    const sink = new ScriptedSink("a");
+    source.fill(users, many(3));
+    const it = start(source, opened.state, [sink]);
+    await same(source, sink, [users]);
+    await eventually(() => it.pipeline.phase === "streaming" && (it.pipeline.acknowledged?.commit ?? 0n) > 1000n);
+    const failure = new MillraceError({ code: "MR1210", kind: "fatal", message: "the lease was taken over" });
+    opened.state.sinks.setError = () => Promise.reject(failure);
+    sink.before = () => {
+      throw new MillraceError({ code: "MR3999", kind: "fatal", message: "no" });
+    };
+    source.commit(put(users, 1));
+    await expect(it.running).rejects.toBe(failure);
+  });
+});
+
+describe("without a second stream", () => {
+  test("the first goes back for a sink that was away, and the others pass over what they have", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users, notes]);
+    source.refusesSecond = true;
+    const [good, away] = [new ScriptedSink("good"), new ScriptedSink("away")];
+    const it = start(source, opened.state, [good, away], { secondStreamTriesMax: 2 });
+    await eventually(() => it.pipeline.phase === "streaming");
+    source.commit(put(users, 1));
+    await same(source, away);
+    await it.pipeline.runner("away")!.pause();
+    for (let id = 2; id < 40; id++) source.commit(put(users, id));
+    await same(source, good);
+    const busy = gate();
+    away.before = () => busy.passed;
+    await it.pipeline.runner("away")!.resume();
+    await eventually(() => it.pipeline.runner("away")!.error?.code === "MR2999");
+    await eventually(() => it.pipeline.goneBack !== null);
+    expect(it.pipeline.goneBack).toMatchObject({ sinks: ["away"], error: { code: "MR2999" } });
+    busy.open();
+    await same(source, away);
+    await eventually(() => it.pipeline.goneBack === null);
+    expect(it.pipeline.runner("away")).toMatchObject({ state: "streaming", error: null, catchingUp: false });
+    source.commit(put(users, 50));
+    await same(source, good);
+    await same(source, away);
+    await it.stop();
+    const written = good.steps.flatMap((step) => (step.kind === "rows" ? step.tables.map(({ count }) => count) : []));
+    expect(written.reduce((sum, count) => sum + count, 0)).toBe(40);
+    expect(source.streams.filter(({ temporary }) => temporary)).toEqual([]);
+  });
+});
+
+describe("rows read beside the stream", () => {
+  test("fill a sink that was added, under changes, deletes and key changes", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users, notes]);
+    source.fill(users, many(60));
+    source.chunkSize = 5;
+    const [first, added] = [new ScriptedSink("first"), new ScriptedSink("added")];
+    const before = start(source, opened.state, [first]);
+    await same(source, first);
+    await before.stop();
+    let count = 0;
+    source.onRead = () => {
+      const id = (count++ * 7) % 60;
+      const old = source.rows(users).get(JSON.stringify([String(id)]));
+      if (old === undefined) return;
+      source.commit({ table: users, op: "u", after: [String(id + 100), "moved", UNCHANGED], before: old });
+      source.commit({ table: users, op: "d", before: source.rows(users).values().next().value ?? old });
+    };
+    const it = start(source, opened.state, [first, added]);
+    await eventually(() => it.pipeline.unfinishedRefills === 0 && added.rows(users).length > 0 && count > 10);
+    source.onRead = () => undefined;
+    await same(source, added);
+    await same(source, first);
+    await it.stop();
+    expect(source.chunks.released).toBe(source.chunks.given);
+  });
+
+  test.each(["while the daemon runs", "while it is down"])(
+    "of a table that somebody published anew %s wait for who may have written to it unpublished",
+    async (when) => {
+      await using opened = await realState();
+      const source = new ScriptedSource([users]);
+      source.fill(users, many(3));
+      const sink = new ScriptedSink("a");
+      const first = start(source, opened.state, [sink]);
+      await same(source, sink, [users]);
+      await eventually(() => first.pipeline.hasLooked);
+      if (when === "while it is down") await first.stop();
+      const settled = gate();
+      let isWaitedFor = false;
+      source.settle = () => {
+        isWaitedFor = true;
+        return settled.passed;
+      };
+      const captured = await source.tables();
+      source.tables = async () => ({ ...captured, generations: new Map([[users.id, "2"]]) });
+      const it = when === "while it is down" ? start(source, opened.state, [sink]) : first;
+      await eventually(() => isWaitedFor || source.reads > 0);
+      // What the transaction that was waited for had written is in no stream.
+      source.fill(users, [row(9)]);
+      expect(source.reads).toBe(0);
+      settled.open();
+      await same(source, sink, [users]);
+      await it.stop();
+    },
+  );
+
+  test("are let go and read again when a mark can't be written, or never comes back", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users]);
+    source.fill(users, many(6));
+    source.chunkSize = 2;
+    const [first, added] = [new ScriptedSink("first"), new ScriptedSink("added")];
+    const before = start(source, opened.state, [first]);
+    await same(source, first, [users]);
+    await before.stop();
+    let markCount = 0;
+    source.onMark = () => {
+      if (markCount++ === 4) throw outage();
+    };
+    source.onRead = () => {
+      source.marksToLose = source.reads === 3 ? 1 : 0;
+    };
+    const it = start(source, opened.state, [first, added], { heartbeatMs: 60_000 });
+    await same(source, added, [users]);
+    await eventually(() => it.pipeline.unfinishedRefills === 0);
+    await it.stop();
+    expect(source.reads).toBe(4);
+    expect(source.chunks.released).toBe(source.chunks.given);
+  });
+
+  test("are not asked for on behalf of a sink that does not take the table", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users, notes]);
+    source.fill(notes, many(3));
+    const sink = new ScriptedSink("a");
+    const limits = { rowCountMax: 1000, byteCountMax: 1 << 20 };
+    const takes = ({ id }: { readonly id: string }) => id === users.id;
+    const it = start(source, opened.state, [sink], { sinks: [{ sink, limits, onPoison: "deadLetter", takes }] });
+    await eventually(() => it.pipeline.phase === "streaming");
+    await it.pipeline.refill("a", [users.id, notes.id], null, "asked for");
+    await eventually(() => it.pipeline.unfinishedRefills === 0 && source.reads === 1);
+    await it.stop();
+    expect([...sink.tables.keys()]).toEqual([users.id]);
+  });
+});

@@ -1,0 +1,208 @@
+import * as fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import type { Block } from "../../src/core/block.ts";
+import type { TableVersion } from "../../src/core/schema.ts";
+import { cut } from "../../src/runtime/cut.ts";
+import { SinkQueue, type Taken } from "../../src/runtime/sink-queue.ts";
+import { type Receipt, Receipts, type Work } from "../../src/runtime/work.ts";
+import { blockOf, type Change, tableVersion } from "../support/blocks.ts";
+import { inBinary } from "../support/log-model.ts";
+
+const columns = [["id", "int4"]] as const;
+const first = tableVersion({ table: "a", columns, key: ["id"] });
+const second = tableVersion({ table: "a", columns: [...columns, ["name", "text"]], key: ["id"], version: 2 });
+const other = tableVersion({ table: "b", columns, key: ["id"] });
+const LIMITS = { rowCountMax: 1000, byteCountMax: 1 << 20 };
+
+function row(table: TableVersion, id: number): Change {
+  return { table, op: "c", after: table === second ? [String(id), null] : [String(id)] };
+}
+
+describe("cut", () => {
+  const changes = fc.array(
+    fc.constantFrom<"first" | "second" | "other" | "truncate">("first", "second", "other", "truncate"),
+    {
+      minLength: 1,
+      maxLength: 20,
+    },
+  );
+  const tables = { first, second, other };
+
+  test("pieces cover every row once and in order, and none shows a table twice or crosses a truncate", () => {
+    fc.assert(
+      fc.property(changes, fc.nat({ max: 20 }), fc.nat({ max: 20 }), (kinds, a, b) => {
+        const block = blockOf(
+          kinds.map((kind, i) => (kind === "truncate" ? { table: first, op: "t" } : row(tables[kind], i))),
+        );
+        const [from, to] = [Math.min(a, b, kinds.length), Math.min(Math.max(a, b), kinds.length)];
+        let at = from;
+        for (const piece of cut(block, from, to)) {
+          const end = piece.kind === "truncate" ? piece.row + 1 : piece.to;
+          expect(piece.kind === "truncate" ? piece.row : piece.from).toBe(at);
+          expect(end).toBeGreaterThan(at);
+          const inside = kinds.slice(at, end);
+          if (piece.kind === "truncate") expect(inside).toEqual(["truncate"]);
+          else
+            expect(inside.includes("truncate") || (inside.includes("first") && inside.includes("second"))).toBe(false);
+          at = end;
+        }
+        expect(at).toBe(to);
+      }),
+    );
+  });
+
+  test("a block of one version each is one piece", () => {
+    const block = blockOf([row(first, 1), row(other, 2), row(first, 3)]);
+    expect(cut(block, 0, 3)).toEqual([{ kind: "rows", from: 0, to: 3 }]);
+    expect(cut(block, 1, 1)).toEqual([]);
+  });
+});
+
+/** Works whose blocks and receipts are counted. */
+class Counted {
+  retained = 0;
+  released = 0;
+  receipts: ("durable" | "dropped")[] = [];
+
+  block(changes: readonly Change[]): Block {
+    this.retained++;
+    return blockOf(changes, { onRelease: () => this.released++ });
+  }
+
+  receipt(): Receipt {
+    return { durable: () => this.receipts.push("durable"), dropped: () => this.receipts.push("dropped") };
+  }
+
+  rows(changes: readonly Change[], withReceipt = false): Work {
+    const block = this.block(changes);
+    const work = { kind: "rows", block, from: 0, to: block.count } as const;
+    return withReceipt ? { ...work, receipt: this.receipt() } : work;
+  }
+
+  chunk(): Work {
+    return {
+      kind: "chunk",
+      block: this.block([row(first, 1)]),
+      until: { epoch: 1, commit: 1n, index: 0 },
+      receipt: this.receipt(),
+    };
+  }
+}
+
+function size(taken: Taken): number {
+  return taken.kind === "rows" ? taken.works.length : 1;
+}
+
+describe("queue", () => {
+  test("rows that wait are taken together, up to the limits, and other works alone", () => {
+    const counted = new Counted();
+    const queue = new SinkQueue();
+    for (let i = 0; i < 5; i++) queue.push(counted.rows([row(first, i), row(other, i)]));
+    queue.push(counted.chunk());
+    queue.push(counted.rows([row(first, 9)]));
+    expect(size(queue.take({ ...LIMITS, rowCountMax: 6 }))).toBe(3);
+    expect(size(queue.take(LIMITS))).toBe(2);
+    expect(queue.take(LIMITS).kind).toBe("chunk");
+    expect(size(queue.take(LIMITS))).toBe(1);
+    expect(queue.length).toBe(0);
+  });
+
+  test("a batch never shows a table under two versions", () => {
+    const counted = new Counted();
+    const queue = new SinkQueue();
+    queue.push(counted.rows([row(first, 1)]));
+    queue.push(counted.rows([row(other, 1)]));
+    queue.push(counted.rows([row(second, 1)]));
+    queue.push(counted.rows([row(first, 1)]));
+    expect([1, 2, 3].map(() => size(queue.take(LIMITS)))).toEqual([2, 1, 1]);
+  });
+
+  test("a batch never shows keys in two forms, as a stream does that goes over from binary to text", () => {
+    const counted = new Counted();
+    const queue = new SinkQueue();
+    const binary = (id: number) => inBinary({ ...row(first, id), commit: 1000n, index: 0 });
+    queue.push(counted.rows([binary(1)]));
+    queue.push(counted.rows([{ table: first, op: "d", before: binary(1).after ?? [] }]));
+    queue.push(counted.rows([row(first, 1)]));
+    queue.push(counted.rows([row(first, 1)]));
+    expect([size(queue.take(LIMITS)), size(queue.take(LIMITS))]).toEqual([2, 2]);
+  });
+
+  test("rows of a first copy and rows of the stream are never one batch", () => {
+    const counted = new Counted();
+    const queue = new SinkQueue();
+    queue.push(counted.rows([row(first, 1)], true));
+    queue.push(counted.rows([row(first, 2)]));
+    expect([size(queue.take(LIMITS)), size(queue.take(LIMITS))]).toEqual([1, 1]);
+  });
+
+  test("whatever happens to works, bytes come back to zero, blocks are let go once and receipts are given once", () => {
+    const action = fc.constantFrom("rows", "copied", "chunk", "take", "durable", "dropped", "clear", "append");
+    fc.assert(
+      fc.property(fc.array(action, { maxLength: 60, size: "max" }), (actions) => {
+        const counted = new Counted();
+        const queue = new SinkQueue();
+        const aside = new SinkQueue();
+        let taken: Taken | null = null;
+        let receiptCount = 0;
+        const end = (how: "durable" | "dropped") => {
+          if (taken !== null) queue.done(taken, how);
+          taken = null;
+        };
+        for (const what of actions) {
+          if (what === "rows") queue.push(counted.rows([row(first, 1), row(first, 2)]));
+          else if (what === "copied") aside.push(counted.rows([row(first, 1)], true));
+          else if (what === "chunk") queue.push(counted.chunk());
+          else if (what === "take" && taken === null && queue.length > 0) taken = queue.take(LIMITS);
+          else if (what === "durable" || what === "dropped") end(what);
+          else if (what === "clear") queue.clear();
+          else if (what === "append") queue.append(aside);
+          if (what === "copied" || what === "chunk") receiptCount++;
+        }
+        end("durable");
+        queue.clear();
+        aside.clear();
+        expect([queue.heldBytes, aside.heldBytes]).toEqual([0, 0]);
+        expect(counted.released).toBe(counted.retained);
+        expect(counted.receipts).toHaveLength(receiptCount);
+      }),
+    );
+  });
+
+  test("a block that marks cut into pieces counts once against the budget", () => {
+    const block = blockOf(Array.from({ length: 100 }, (_, i) => row(first, i)));
+    const whole = new SinkQueue();
+    whole.push({ kind: "rows", block: block.retain(), from: 0, to: 100 });
+    const pieces = new SinkQueue();
+    for (let i = 0; i < 10; i++) pieces.push({ kind: "rows", block: block.retain(), from: i * 10, to: i * 10 + 10 });
+    expect(pieces.heldBytes).toBeGreaterThanOrEqual(whole.heldBytes);
+    expect(pieces.heldBytes).toBeLessThanOrEqual(whole.heldBytes + 10);
+  });
+
+  test("who waits for work is woken by it, and let go when aborted", async () => {
+    const queue = new SinkQueue();
+    const stopping = new AbortController();
+    const waiting = queue.wait(stopping.signal);
+    queue.push({ kind: "heartbeat" });
+    await waiting;
+    queue.clear();
+    const again = queue.wait(stopping.signal);
+    stopping.abort();
+    await expect(again).rejects.toThrow(/abort/i);
+    await expect(queue.wait(stopping.signal)).rejects.toThrow(/abort/i);
+  });
+});
+
+describe("receipts", () => {
+  test("tell when the last is given whether all were durable", async () => {
+    expect(await new Receipts(0).all).toBe(true);
+    const good = new Receipts(2);
+    good.one().durable();
+    good.one().durable();
+    expect(await good.all).toBe(true);
+    const bad = new Receipts(2);
+    bad.one().dropped();
+    bad.one().durable();
+    expect(await bad.all).toBe(false);
+  });
+});

@@ -1,0 +1,73 @@
+/** Two sinks of one config that would overwrite each other's rows are refused before anything is connected. */
+import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { stringify } from "yaml";
+import { expect, test } from "vitest";
+import { connectors } from "../../connectors/registry.ts";
+import { ConfigError } from "../../src/config/errors.ts";
+import { loadConfig } from "../../src/config/load.ts";
+import { Secrets } from "../../src/config/secrets.ts";
+import { runCli } from "../support/cli.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+
+const SOURCE = { kind: "postgres", url: "postgres://u@localhost/shop" };
+
+async function problems(a: object, b: object): Promise<readonly string[]> {
+  using folder = temporaryFolder();
+  mkdirSync(folder.file("data"));
+  symlinkSync(folder.file("data"), folder.file("link"));
+  const file = folder.file("millrace.yaml");
+  writeFileSync(file, stringify({ name: "shop", source: SOURCE, sinks: { a, b } }));
+  try {
+    await loadConfig(file, { connectors, environment: {}, secrets: new Secrets() });
+    return [];
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return error.problems.map(({ code, path, message }) => `${code} ${path.join(".")}: ${message}`);
+  }
+}
+
+const postgres = (url: string, schema?: string) => ({
+  kind: "postgres",
+  url,
+  ...(schema === undefined ? {} : { schema }),
+});
+const duckdb = (path: string) => ({ kind: "duckdb", path });
+const redis = (url: string, prefix = "") => ({ kind: "redis", url, prefix });
+const search = (url: string | string[], prefix = "") => ({ kind: "elasticsearch", url, prefix });
+
+test.each([
+  [
+    "a database",
+    postgres("postgres://a:pw-canary@localhost/w"),
+    postgres("postgresql://b@127.0.0.1:5432/w?sslmode=disable"),
+  ],
+  ["a schema", postgres("postgres://a@db/w", "s"), postgres("postgres://a@DB:5432/w", "s")],
+  ["a file", duckdb("./data/w.duckdb"), duckdb("link/../data/../link/w.duckdb")],
+  ["keys", redis("redis://:pw-canary@localhost", "p:"), redis("rediss://127.0.0.1:6379/0", "p:")],
+  ["indices", search(["http://a:9200", "http://b:9200"], "p-"), search("http://u:pw-canary@b:9200", "p-")],
+])("%s that two sinks write into", async (_what, a, b) => {
+  const found = await problems(a, b);
+  expect(found).toEqual([expect.stringMatching(/^MR1010 sinks\.b: writes into the same place as sinks\.a: /)]);
+  expect(found.join()).not.toMatch(/pw-canary|a@|b@/);
+});
+
+test.each([
+  ["databases", postgres("postgres://a@db/w"), postgres("postgres://a@db/x")],
+  ["schemas", postgres("postgres://a@db/w", "s"), postgres("postgres://a@db/w", "t")],
+  ["servers", postgres("postgres://a@db:5432/w"), postgres("postgres://a@db:5433/w")],
+  ["files", duckdb("w.duckdb"), duckdb("x.duckdb")],
+  ["databases of a cache", redis("redis://r/0"), redis("redis://r/1")],
+  ["prefixes of keys", redis("redis://r", "a:"), redis("redis://r", "b:")],
+  ["prefixes of indices", search("http://a:9200", "a-"), search("http://a:9200", "b-")],
+])("different %s may be written into", async (_what, a, b) => {
+  expect(await problems(a, b)).toEqual([]);
+});
+
+test("the command line ends with 2 and names both", async () => {
+  using folder = temporaryFolder();
+  const sinks = { one: duckdb("w.duckdb"), two: duckdb("./w.duckdb") };
+  writeFileSync(folder.file("millrace.yaml"), stringify({ name: "shop", source: SOURCE, sinks }));
+  const { exitCode, stderr } = await runCli(["run"], { folder: folder.path });
+  expect(exitCode).toBe(2);
+  expect(stderr).toMatch(/MR1010: .*sinks\.two: writes into the same place as sinks\.one: the DuckDB file /);
+});

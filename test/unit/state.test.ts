@@ -1,0 +1,169 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { DatabaseSync } from "node:sqlite";
+import { describe, expect, test } from "vitest";
+import type { Position } from "../../src/core/position.ts";
+import { openState } from "../../src/state/open.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+
+const at = (commit: bigint, index = 0, epoch = 1): Position => ({ epoch, commit, index });
+
+describe("the state file", () => {
+  test("is created with its folder, readable by its owner only", async () => {
+    using folder = temporaryFolder();
+    const path = folder.file("deep/er/shop.db");
+    const state = await openState(`sqlite:${path}`);
+    await state.source.announce(1);
+    expect(statSync(folder.file("deep")).mode & 0o777).toBe(0o700);
+    for (const suffix of ["", "-wal", "-shm"]) expect(statSync(path + suffix).mode & 0o777).toBe(0o600);
+    await state.close();
+  });
+
+  test("keeps everything over a restart", async () => {
+    using folder = temporaryFolder();
+    const url = `sqlite:${folder.file("s.db")}`;
+    const first = await openState(url);
+    await first.source.announce(3);
+    await first.source.created({ system: "7", slot: "millrace_x" }, at(9n, 0, 3));
+    await first.sinks.written("w", at(2n ** 55n - 1n, 7), { "public.a": "h1", "public.__proto__": "h2" });
+    await first.close();
+    const second = await openState(url);
+    expect(await second.source.get()).toEqual({
+      epoch: 3,
+      identity: { system: "7", slot: "millrace_x" },
+      origin: at(9n, 0, 3),
+      acknowledged: null,
+      acknowledgedAt: null,
+    });
+    expect((await second.sinks.get("w"))?.written).toEqual(at(2n ** 55n - 1n, 7));
+    expect((await second.sinks.get("w"))?.tables).toEqual({ "public.a": "h1", "public.__proto__": "h2" });
+    await second.close();
+  });
+
+  test("is refused when it is another program's, damaged, or newer, and is left as it was", async () => {
+    using folder = temporaryFolder();
+    const text = folder.file("text.db");
+    writeFileSync(text, "this is not a database, only a longer text that fills the header of one\n".repeat(20));
+    await expect(openState(`sqlite:${text}`)).rejects.toMatchObject({ code: "MR1205" });
+
+    const foreign = folder.file("foreign.db");
+    const other = new DatabaseSync(foreign);
+    other.exec("CREATE TABLE customers (id INTEGER)");
+    other.close();
+    const before = readFileSync(foreign);
+    await expect(openState(`sqlite:${foreign}`)).rejects.toMatchObject({ code: "MR1205" });
+    expect(readFileSync(foreign).equals(before)).toBe(true);
+
+    const newer = folder.file("newer.db");
+    await (await openState(`sqlite:${newer}`)).close();
+    const edited = new DatabaseSync(newer);
+    edited.exec("INSERT INTO migration VALUES (9999, 'from_the_future', '')");
+    edited.close();
+    await expect(openState(`sqlite:${newer}`)).rejects.toMatchObject({ code: "MR1206" });
+    await expect(openState(`sqlite:${newer}`, { readOnly: true })).rejects.toMatchObject({ code: "MR1206" });
+
+    const damaged = folder.file("damaged.db");
+    const whole = await openState(`sqlite:${damaged}`);
+    for (let i = 0; i < 50; i++) await whole.refills.addKeys("s", "public.t", [[`${i}`.repeat(200)]]);
+    await whole.close();
+    const bytes = readFileSync(damaged);
+    bytes.fill(0xff, 4096, bytes.length);
+    writeFileSync(damaged, bytes);
+    await expect(openState(`sqlite:${damaged}`)).rejects.toMatchObject({ code: "MR1204" });
+  });
+
+  test("belongs to one name", async () => {
+    using folder = temporaryFolder();
+    const url = `sqlite:${folder.file("s.db")}`;
+    await (await openState(url, { name: "shop" })).close();
+    await (await openState(url, { name: "shop" })).close();
+    await expect(openState(url, { name: "crm" })).rejects.toMatchObject({ code: "MR1211" });
+    await expect(openState(url, { name: "crm", readOnly: true })).rejects.toMatchObject({ code: "MR1211" });
+  });
+
+  test("is read beside its writer without changing it, and a missing one is said to be missing", async () => {
+    using folder = temporaryFolder();
+    const path = folder.file("s.db");
+    await expect(openState(`sqlite:${path}`, { readOnly: true })).rejects.toMatchObject({ code: "MR1203" });
+    expect(existsSync(path)).toBe(false);
+    const writer = await openState(`sqlite:${path}`);
+    const reader = await openState(`sqlite:${path}`, { readOnly: true });
+    await writer.sinks.setPaused("w", true);
+    expect((await reader.sinks.get("w"))?.paused).toBe(true);
+    await expect(reader.sinks.setPaused("w", false)).rejects.toMatchObject({ code: "MR1202" });
+    await writer.close();
+    expect((await reader.sinks.get("w"))?.paused).toBe(true);
+    await reader.close();
+    const alone = await openState(`sqlite:${path}`, { readOnly: true });
+    expect(await alone.sinks.all()).toHaveLength(1);
+    await alone.close();
+  });
+
+  test("in a folder that can't be is named, and so is a URL that is none", async () => {
+    using folder = temporaryFolder();
+    writeFileSync(folder.file("file"), "");
+    await expect(openState(`sqlite:${folder.file("file/s.db")}`)).rejects.toMatchObject({ code: "MR1202" });
+    const error = await openState("mysql://root:hunter2@db/state").catch((e: unknown) => e);
+    expect(error).toMatchObject({ code: "MR1201" });
+    expect(String(error)).not.toContain("hunter2");
+    await expect(openState("sqlite:")).rejects.toMatchObject({ code: "MR1201" });
+  });
+
+  test("locked by another writer fails retryably", async () => {
+    using folder = temporaryFolder();
+    const path = folder.file("s.db");
+    const state = await openState(`sqlite:${path}`);
+    const other = new DatabaseSync(path);
+    other.exec("BEGIN IMMEDIATE");
+    await expect(state.sinks.setPaused("w", true)).rejects.toMatchObject({ code: "MR1208", kind: "retryable" });
+    other.exec("ROLLBACK");
+    await state.sinks.setPaused("w", true);
+    other.close();
+    await state.close();
+  });
+});
+
+describe("after SIGKILL", () => {
+  test("everything that had resolved is there", async () => {
+    using folder = temporaryFolder();
+    const path = folder.file("s.db");
+    for (const lineCount of [7, 60, 201]) {
+      const said = await runUntilKilled(path, lineCount);
+      const state = await openState(`sqlite:${path}`);
+      const commit = async (sink: string, of: "written" | "covered") => (await state.sinks.get(sink))?.[of]?.commit;
+      expect(await commit("a", "written")).toBeGreaterThanOrEqual(BigInt(said.written));
+      expect(await commit("b", "covered")).toBeGreaterThanOrEqual(BigInt(said.acknowledged));
+      const keys = new Set((await state.refills.keys(["a", "b", "s"], null, 100_000)).map((k) => k.key[0]));
+      const letters = new Set((await state.deadLetters.list()).map((l) => l.key[0]));
+      for (let i = 1; i <= said.key; i++) expect(keys).toContain(String(i));
+      for (let i = 1; i <= said.letter; i++) expect(letters).toContain(String(i));
+      // Acknowledged and covered are written in one transaction: never one without the other.
+      expect((await state.source.get())?.acknowledged).toEqual((await state.sinks.get("b"))?.covered);
+      const { lease } = await state.lease.acquire("tester", 1);
+      expect(lease.holder).toBe("writer");
+      await state.lease.release(lease.number);
+      await state.close();
+      expect(said.written).toBeGreaterThan(0);
+    }
+  });
+});
+
+async function runUntilKilled(path: string, lineCount: number) {
+  const script = new URL("../support/state-writer.ts", import.meta.url).pathname;
+  const child = spawn(process.execPath, [script, path], { stdio: ["ignore", "pipe", "inherit"] });
+  let output = "";
+  child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
+    output += chunk;
+    if (output.split("\n").length > lineCount) child.kill("SIGKILL");
+  });
+  const [, signal] = await once(child, "close");
+  expect(signal).toBe("SIGKILL");
+  const said = { written: 0, acknowledged: 0, key: 0, letter: 0 };
+  for (const line of output.split("\n").slice(0, -1)) {
+    const [what, number] = line.split(" ");
+    if (what === "written" || what === "acknowledged" || what === "key" || what === "letter")
+      said[what] = Number(number);
+  }
+  return said;
+}

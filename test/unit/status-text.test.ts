@@ -1,0 +1,253 @@
+/** `millrace status` as the one who was woken up reads it. */
+import { expect, test } from "vitest";
+import { statusText } from "../../src/cli/status-text.ts";
+import type { ReportSummary } from "../../src/core/reconciliation.ts";
+import type { StoredError } from "../../src/core/state-store.ts";
+import type { SinkStatus, StatusDocument } from "../../src/core/status.ts";
+
+const NOW_MS = Date.parse("2026-11-20T03:12:00Z");
+const SCREEN_LINES = 40;
+
+const sink = (name: string, change: Partial<SinkStatus> = {}): SinkStatus => ({
+  name,
+  kind: "redis",
+  state: "streaming",
+  position: "0/1A2B3C8",
+  lagSeconds: 0,
+  lagBytes: 0,
+  deadLetters: 0,
+  error: null,
+  catchingUp: false,
+  waitsFor: [],
+  ...change,
+});
+
+const error = (code: string, message: string, hint: string | null, at = "2026-11-20T03:00:00Z"): StoredError => ({
+  code,
+  message,
+  hint,
+  at,
+});
+
+type Change = Partial<Omit<StatusDocument, "source" | "tables">> & {
+  readonly source?: Partial<StatusDocument["source"]>;
+  readonly tables?: Partial<StatusDocument["tables"]>;
+};
+
+function text({ source, tables, ...change }: Change = {}): string {
+  const written = statusText(
+    {
+      name: "shop",
+      phase: "streaming",
+      source: {
+        kind: "postgres",
+        position: "0/1A2B3C8",
+        acknowledged: "0/1A2B3C8",
+        lagBytes: 0,
+        lagSeconds: 0,
+        retainedBytes: 2048,
+        safeBytes: null,
+        zeroDates: null,
+        safeSeconds: null,
+        warnings: [],
+        error: null,
+        goneBack: null,
+        copy: null,
+        ...source,
+      },
+      sinks: [sink("warehouse"), sink("cache")],
+      tables: { captured: 2, aside: [], refused: [], ...tables },
+      refills: 0,
+      snapshots: [],
+      reconcile: { next: null, last: null },
+      daemon: { pid: 42, startedAt: "2026-11-20T01:00:00Z" },
+      ...change,
+    },
+    NOW_MS,
+  );
+  expect(written.split("\n").length).toBeLessThanOrEqual(SCREEN_LINES);
+  return written;
+}
+
+const attention = (written: string) => /to look at:\n([^]*?)\n\n/.exec(written)?.[1];
+
+test("in order: it says so in one line, and asks for nothing", () => {
+  const written = text({ tables: { refused: [{ table: "public.log", reason: "it has no usable key", fix: "…" }] } });
+  expect(written.split("\n").slice(0, 2)).toEqual([
+    "shop: streaming (pid 42, up for 2 h 12 min)",
+    "all is well: 2 sinks follow",
+  ]);
+  expect(written).toContain("left out: public.log (it has no usable key); millrace check has the fix");
+  expect(written).not.toMatch(/to look at|->/);
+});
+
+test("a sink that is down: which, since when, that it mends itself, and what to look at", () => {
+  const down = sink("cache", {
+    state: "retrying",
+    lagSeconds: 720,
+    lagBytes: 2048,
+    error: error("MR3401", "the server can't be reached", "Check url, TLS and firewall.", "2026-11-20T03:11:57Z"),
+  });
+  expect(attention(text({ sinks: [sink("warehouse"), down] }))).toBe(
+    "  ! sink cache does not take rows, 12 min and 2.0 KB of log behind: MR3401 the server can't be reached (last tried 3 s ago; it catches up by itself)\n" +
+      "    -> Check url, TLS and firewall.",
+  );
+});
+
+test("a sink that was never reached is not said to be behind by nothing", () => {
+  const down = sink("cache", {
+    state: "retrying",
+    lagSeconds: null,
+    lagBytes: null,
+    error: error("MR3401", "no", null),
+  });
+  expect(attention(text({ sinks: [down] }))).toContain("! sink cache does not take rows: MR3401 no");
+});
+
+test("without a daemon an error that may have passed is not said to wait for somebody", () => {
+  const last = sink("cache", { state: "failed", error: error("MR3401", "the server can't be reached", null) });
+  const said = attention(text({ sinks: [last], daemon: null }));
+  expect(said).toContain("! sink cache did not take rows last: MR3401 the server can't be reached");
+  expect(said).not.toContain("waits for you");
+});
+
+test("a sink that failed is not said to mend itself", () => {
+  const failed = sink("cache", {
+    state: "failed",
+    error: error("MR1301", "it was emptied", "millrace snapshot start"),
+  });
+  const said = attention(text({ sinks: [failed] }));
+  expect(said).toContain("! sink cache has failed and waits for you: MR1301 it was emptied");
+  expect(said).toContain("-> millrace snapshot start");
+  expect(said).not.toContain("by itself");
+});
+
+test("a sink that is slow, and one that catches up, are told apart", () => {
+  const slow = sink("warehouse", { lagSeconds: 95, lagBytes: 3 * 1024 ** 2 });
+  const late = sink("cache", { lagSeconds: 4000, lagBytes: 5 * 1024 ** 3, catchingUp: true });
+  const said = attention(text({ sinks: [slow, late, sink("search", { lagSeconds: 2 })] }));
+  expect(said).toContain("sink warehouse is slow, 95 s and 3.0 MB of log behind");
+  expect(said).toContain("sink cache catches up, 66 min and 5.0 GB of log behind; the others are not held up");
+  expect(said).not.toContain("search");
+});
+
+test("a paused sink: what it costs and the command that ends it", () => {
+  const said = attention(
+    text({ sinks: [sink("cache", { state: "paused" })], source: { retainedBytes: 3 * 1024 ** 3 } }),
+  );
+  expect(said).toBe(
+    "  ! sink cache is paused; the source keeps its log for it (3.0 GB by now)\n    -> millrace resume --sink cache",
+  );
+});
+
+test("dead letters are a matter although everything streams", () => {
+  const said = attention(text({ sinks: [sink("cache", { deadLetters: 1 })] }));
+  expect(said).toContain("sink cache refused 1 row, kept as dead letters: the sink lacks them");
+  expect(said).toContain("-> millrace dlq list --sink cache");
+});
+
+test("the source: its error, its warnings, and how much log it still keeps", () => {
+  const written = text({
+    phase: "connecting",
+    source: {
+      error: error("MR2001", "no connection", "Start it."),
+      warnings: ["process 7 holds it"],
+      safeBytes: 1024 ** 2,
+    },
+  });
+  expect(attention(written)).toBe(
+    "  ! the source: MR2001 no connection (12 min ago)\n    -> Start it.\n  ! source: process 7 holds it",
+  );
+  expect(written).toContain("keeps 2.0 KB of log for us, gives it up after 1.0 MB more");
+});
+
+test("many tables set aside still leave the figures on the screen", () => {
+  const aside = Array.from({ length: 60 }, (_, i) => ({
+    table: `public.t${i}`,
+    error: error("MR1303", "column a changed its type", "millrace snapshot start"),
+  }));
+  const written = text({ tables: { aside } });
+  expect(written).toContain("! table public.t0 is set aside, its changes are passed over: MR1303");
+  expect(written).toContain("55 more tables are set aside");
+});
+
+test("a first copy that runs is progress, not trouble", () => {
+  const written = text({
+    phase: "snapshot",
+    source: { copy: { tableCount: 3, tablesDone: 1, rowsRead: 120_000 } },
+    sinks: [sink("cache", { state: "snapshot", position: null, lagSeconds: null, lagBytes: null })],
+  });
+  expect(written).toContain("first copy: 1 of 3 tables done, 120,000 rows read");
+  expect(written).not.toContain("to look at");
+});
+
+test("without a daemon: that nothing is copied, and how it is started", () => {
+  const written = text({ daemon: null, phase: "stopped", sinks: [sink("cache", { state: "stopped" })] });
+  expect(written).toMatch(/^shop: no daemon is running/);
+  expect(attention(written)).toContain("nothing is copied while no daemon runs");
+  expect(attention(written)).toContain("-> millrace run");
+});
+
+test("a stream that went back for a sink: who waits, for whom, and why", () => {
+  const goneBack = { sinks: ["cache"], until: "0/99", error: error("MR2030", "no second slot", "Raise the limit.") };
+  const waiting = sink("warehouse", { waitsFor: ["cache"] });
+  const written = text({ source: { goneBack }, sinks: [waiting, sink("cache", { catchingUp: true })] });
+  expect(attention(written)).toContain(
+    "the stream went back for cache; the other sinks wait until it is at 0/99 again",
+  );
+  expect(attention(written)).toContain("-> Raise the limit.");
+  expect(written).toMatch(/warehouse \(redis\) │ streaming, waits for cache/);
+});
+
+test("what is read beside the stream: how far each is, since when, and the list's command for the rest", () => {
+  const one = {
+    id: 1,
+    tableId: "public.orders",
+    sink: "warehouse",
+    scope: { kind: "table" },
+    reason: "not complete in this sink",
+    needed: true,
+    state: "running",
+    rowsDone: 12_000,
+    chunksDone: 3,
+    resumedCount: 2,
+    restartedCount: 0,
+    createdAt: "2026-11-20T02:00:00Z",
+    startedAt: new Date(NOW_MS - 60_000).toISOString(),
+    endedAt: null,
+  } as const;
+  const written = text({ refills: 40, snapshots: Array.from({ length: 40 }, () => one) });
+  expect(written).toContain("40 reads beside the stream still to do: millrace snapshot list");
+  expect(written.match(/ {2}public\.orders for warehouse: 12,000 rows read in 60 s, resumed 2 times/g)?.length).toBe(5);
+});
+
+const COMPARED: ReportSummary = {
+  id: "20261120T020000000Z-a1",
+  name: "shop",
+  startedAt: "2026-11-20T02:00:00.000Z",
+  finishedAt: "2026-11-20T02:12:00.000Z",
+  drift: false,
+  alarm: false,
+  tables: 2,
+  notComparable: 0,
+  compared: 1_000,
+  missing: 0,
+  extra: 0,
+  different: 0,
+  repaired: 0,
+};
+
+test("what the last comparison found, and when the next one comes", () => {
+  const lastLine = (last: ReportSummary | null, next: string | null = null) =>
+    text({ reconcile: { last, next } }).split("\n").at(-1);
+  expect(lastLine(null)).toBe("2 tables captured");
+  expect(lastLine(COMPARED, "2026-11-21T02:00:00.000Z")).toBe(
+    "compared 60 min ago: equal, next comparison 2026-11-21 02:00 UTC (in 22 h 48 min)",
+  );
+  expect(lastLine({ ...COMPARED, notComparable: 1 })).toBe(
+    `compared 60 min ago: what was compared is equal, 1 not comparable (millrace report show ${COMPARED.id})`,
+  );
+  expect(lastLine({ ...COMPARED, missing: 3, different: 2, repaired: 4, drift: true })).toBe(
+    `compared 60 min ago: 5 rows differed, 4 repaired (millrace report show ${COMPARED.id})`,
+  );
+});

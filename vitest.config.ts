@@ -1,0 +1,55 @@
+import { defineConfig } from "vitest/config";
+import { ALONE, isLongForm } from "./test/support/service-suffixes.ts";
+
+/** Daemons against real servers, once more as roles that have no more than what `check` prints: see least-mode.ts. */
+const least = {
+  extends: true as const,
+  test: {
+    name: "least",
+    include: ["test/e2e/**/*.test.ts", "test/fault/**/*.test.ts"],
+    // They make roles of their own, or speak of memory and time alone.
+    exclude: ["**/least-privilege.*", "**/tls.*", "**/demo.*", "**/memory.*", "**/slow-sinks.*", "**/node_modules/**"],
+    env: { MILLRACE_TEST_ROLE: "least" },
+    maxWorkers: 1,
+    // The administrator takes time too.
+    testTimeout: 180_000,
+    sequence: { groupOrder: 2 },
+  },
+};
+
+const alone = [`test/**/*.${ALONE}.test.ts`, `test/**/*.${ALONE}.*.test.ts`];
+
+export default defineConfig({
+  test: {
+    globalSetup: "test/support/global-setup.ts",
+    // Two cores are shared with the servers under test.
+    maxWorkers: 3,
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: "together",
+          include: ["test/**/*.test.ts"],
+          exclude: [...alone, "**/node_modules/**"],
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        extends: true,
+        test: { name: "alone", include: alone, maxWorkers: 1, sequence: { groupOrder: 1 } },
+      },
+      ...(isLongForm() ? [least] : []),
+    ],
+    runner: "test/support/service-runner.ts",
+    // Of tests that mostly wait.
+    maxConcurrency: 4,
+    pool: "forks",
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    teardownTimeout: 30_000,
+    passWithNoTests: false,
+    // A test that passes at the second try is named in the summary, with what it failed of: a fault that is to be found.
+    retry: process.env["CI"] === "true" ? 1 : 0,
+    allowOnly: process.env["CI"] !== "true",
+  },
+});
