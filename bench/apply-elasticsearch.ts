@@ -22,7 +22,7 @@ const AGAIN_MS = 50;
 const NUMBERS = new Set(["id", "customer_id", "items", "weight", "_millrace_version"]);
 
 export async function run(options: BenchOptions): Promise<BenchReport> {
-  await using server = await elasticsearch.start({ own: true });
+  await using server = await elasticsearch.start({ own: true, optimized: true });
   await using target = new SearchTarget(server);
   return await againstLoad(
     "apply-elasticsearch",

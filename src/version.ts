@@ -1,19 +1,8 @@
 import { readFileSync } from "node:fs";
+import { installed } from "./installation.ts";
 
-/** package.json lies two folders up from src/ in a checkout, three from dist/src/ in a package. */
-function readVersion(): string {
-  for (const path of ["../package.json", "../../package.json"]) {
-    const url = new URL(path, import.meta.url);
-    try {
-      const value: unknown = JSON.parse(readFileSync(url, "utf8"));
-      if (typeof value === "object" && value !== null && "version" in value) return String(value.version);
-    } catch (error) {
-      if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
-    }
-  }
-  return "unknown";
-}
+const { version }: { version: string } = JSON.parse(readFileSync(installed("package.json"), "utf8"));
 
-export const VERSION = readVersion();
+export const VERSION = version;
 /** As it stands in every envelope. */
 export const PRODUCER = `millrace/${VERSION}`;

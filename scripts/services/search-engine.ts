@@ -30,7 +30,8 @@ import {
 } from "./service.ts";
 
 export interface SearchEngineOptions extends StartOptions {
-  readonly heapMegabytes?: number;
+  /** Compiled as far as Java can: a third slower in the minutes of a run of tests, and what is measured has to be it. */
+  readonly optimized?: boolean;
 }
 
 export interface Engine {
@@ -119,7 +120,6 @@ async function startNative(engine: Engine, options: SearchEngineOptions): Promis
   const home = await temporaryHome(engine.name, undefined);
   const port = await freePort(2);
   const url = `http://127.0.0.1:${port}`;
-  const heap = options.heapMegabytes ?? HEAP_MEGABYTES;
   return startGuarded({
     name: engine.name,
     url,
@@ -131,10 +131,11 @@ async function startNative(engine: Engine, options: SearchEngineOptions): Promis
       command: java.command,
       args: [
         ...java.args,
-        `-Xms${heap}m`,
-        `-Xmx${heap}m`,
+        `-Xms${HEAP_MEGABYTES}m`,
+        `-Xmx${HEAP_MEGABYTES}m`,
         // One collector thread and quick compilation: it shares two cores with the tests.
         "-XX:+UseSerialGC",
+        ...(options.optimized === true ? [] : ["-XX:TieredStopAtLevel=1"]),
         // Its performance data would be left in the temporary folder when it is killed.
         "-XX:-UsePerfData",
         `-Djava.io.tmpdir=${join(home, "logs")}`,

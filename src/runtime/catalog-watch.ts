@@ -116,10 +116,12 @@ export class CatalogWatch {
   }
 
   async #letInMended(captured: CapturedTables): Promise<void> {
-    const { gate, letIn } = this.#parts;
-    const mended = gate.mended(captured);
+    const { gate, letIn, logger } = this.#parts;
+    const tables = gate.mended(captured);
+    if (tables.length === 0) return;
     try {
-      if (mended.length > 0) await letIn(mended);
+      await letIn(tables);
+      logger.info({ tables }, "the source has what they lacked: let in");
     } catch (error) {
       // The stream has just shown that one lost it again: it stays aside.
       if (!MENDED_AT_SOURCE.has(findMillraceError(error)?.code ?? "")) throw error;

@@ -164,8 +164,7 @@ export class Control {
       request.sinks.length === 0 ? this.#pipeline.runners : request.sinks.flatMap((name) => this.#chosen(name));
     const ids = request.tables.length === 0 ? gate.tables.map((table) => table.id) : request.tables;
     for (const id of ids) if (gate.table(id) === undefined && !gate.aside.has(id)) throw noSuchTable(id);
-    const sinks = this.#pipeline.runners.map(({ name }) => name);
-    await letIn(ids, sinks, gate, this.#pipeline.state.refills);
+    await letIn(this.#pipeline, ids);
     for (const runner of runners) {
       if (runner.state === "failed" && request.tables.length === 0) await runner.forget();
       await this.#pipeline.refill(runner.name, ids, request.where, "asked for by an operator");

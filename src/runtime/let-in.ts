@@ -1,16 +1,16 @@
-import type { RefillStore } from "../core/state-store.ts";
-import type { TableGate } from "./table-gate.ts";
+import type { Pipeline } from "./pipeline.ts";
+
+const REASON = "let in again";
 
 /** A table that was set aside is short of changes in every sink: all of them read it again before it flows. */
-export async function letIn(
-  tableIds: readonly string[],
-  sinks: readonly string[],
-  gate: TableGate,
-  refills: RefillStore,
-): Promise<void> {
-  for (const tableId of tableIds.filter((id) => gate.aside.has(id))) {
+export async function letIn(pipeline: Pipeline, tableIds: readonly string[]): Promise<void> {
+  const { gate, state } = pipeline;
+  const sinks = pipeline.runners.map(({ name }) => name);
+  const aside = tableIds.filter((id) => gate.aside.has(id));
+  for (const tableId of aside) {
     for (const sink of sinks)
-      await refills.add({ tableId, sink, scope: { kind: "table" }, reason: "let in again", needed: true });
+      await state.refills.add({ tableId, sink, scope: { kind: "table" }, reason: REASON, needed: true });
     await gate.readmit(tableId);
   }
+  for (const sink of sinks) await pipeline.refill(sink, aside, null, REASON);
 }

@@ -153,13 +153,6 @@ export class Pipeline {
     else await this.#refiller.again(sink, taken, scope, reason);
   }
 
-  async #letIn(tableIds: readonly string[]): Promise<void> {
-    const sinks = this.runners.map(({ name }) => name);
-    await letIn(tableIds, sinks, this.gate, this.state.refills);
-    for (const sink of sinks) await this.refill(sink, tableIds, null, "let in again");
-    this.#parts.logger.info({ tables: tableIds }, "the source has what they lacked: let in");
-  }
-
   /** What is to be read beside the stream, oldest first; with `all` what was, too. */
   async refills(all: boolean): Promise<readonly Refill[]> {
     return await (this.#refiller?.ledger ?? this.state.refills).list(all);
@@ -224,7 +217,7 @@ export class Pipeline {
       lane,
       isHeld: (id, generation) => this.#tables.isHeld(id, generation, standings()),
       intervalMs: this.#parts.heartbeatMs,
-      letIn: (tableIds) => this.#letIn(tableIds),
+      letIn: (tableIds) => letIn(this, tableIds),
       logger,
     }));
     const acknowledger = (this.#acknowledger = new Acknowledger(

@@ -4,14 +4,12 @@ import { describe, expect, test } from "vitest";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";
 import { PatientWriter, type WriterSession } from "../support/patient-writer.ts";
 import { Random, testSeed } from "../support/random.ts";
+import { endAndComeBack } from "../support/server-ends.ts";
 import { isLongForm } from "../support/service-suffixes.ts";
 import { mysqlFlavours, ownMysql } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
 
 const SHORT = ["kill", "stop"] as const;
 const LONG = ["kill", "stop", "kill", "pause", "kill", "stop", "stop", "kill"] as const;
-/** The longest pause between the daemon's attempts is half a minute. */
-const BACK_WITHIN_MS = 60_000;
 const KEYS = 200;
 const STATEMENT_MS_MAX = 5_000;
 
@@ -59,23 +57,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await pipeline.settled();
     const copies = copiesOf(pipeline);
     writer.start();
-    for (const end of isLongForm() ? LONG : SHORT) {
-      await writer.commits(50);
-      await server[end]();
-      await eventually(
-        async () => {
-          const { error } = (await pipeline.installation.status()).source;
-          expect(error?.code).toMatch(/^MR21/);
-        },
-        { withinMs: BACK_WITHIN_MS },
-      );
-      await (end === "pause" ? server.resume() : server.start());
-      await writer.commits(50, BACK_WITHIN_MS);
-      await eventually(async () => expect((await pipeline.installation.status()).source.error).toBeNull(), {
-        withinMs: BACK_WITHIN_MS,
-      });
-      expect(pipeline.daemon.exited).toBe(false);
-    }
+    await endAndComeBack(isLongForm() ? LONG : SHORT, server, writer, pipeline, /^MR21/);
     await writer.stop();
     await pipeline.reconnect();
     await pipeline.expectEqual("t", "log");

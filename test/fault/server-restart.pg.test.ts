@@ -1,16 +1,14 @@
 /** The source's server ends and comes back: the daemon goes on by itself, with all that was committed. */
 import { Client } from "pg";
-import { expect, test } from "vitest";
+import { test } from "vitest";
 import { createFreshDatabase } from "../support/fresh-database.ts";
 import { PatientWriter, type WriterSession } from "../support/patient-writer.ts";
 import { Random, testSeed } from "../support/random.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
+import { endAndComeBack } from "../support/server-ends.ts";
 import { ownPostgres } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
 
 const ENDS = ["kill", "stop", "kill", "pause"] as const;
-/** The longest pause between the daemon's attempts is half a minute. */
-const BACK_WITHIN_MS = 60_000;
 const KEYS = 200;
 
 test("postmaster killed, shut down and frozen under load, and started again", { timeout: 240_000 }, async () => {
@@ -26,23 +24,7 @@ test("postmaster killed, shut down and frozen under load, and started again", { 
     kinds: ["postgres", "duckdb"],
   });
   writer.start();
-  for (const end of ENDS) {
-    await writer.commits(50);
-    await server[end]();
-    await eventually(
-      async () => {
-        const { phase, source: status } = await pipeline.installation.status();
-        expect({ phase, error: status.error?.code ?? "" }).toMatchObject({ error: expect.stringMatching(/^MR20/) });
-      },
-      { withinMs: BACK_WITHIN_MS },
-    );
-    await (end === "pause" ? server.resume() : server.start());
-    await writer.commits(50, BACK_WITHIN_MS);
-    await eventually(async () => expect((await pipeline.installation.status()).source.error).toBeNull(), {
-      withinMs: BACK_WITHIN_MS,
-    });
-    expect(pipeline.daemon.exited).toBe(false);
-  }
+  await endAndComeBack(ENDS, server, writer, pipeline, /^MR20/);
   await writer.stop();
   await pipeline.expectEqual(["t"]);
 });

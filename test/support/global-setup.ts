@@ -26,7 +26,7 @@ declare module "vitest" {
 }
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  compileProgram();
+  await compileProgram();
   const names = [...new Set(project.vitest.state.getPaths().flatMap(servicesStartedFor))];
   const running: RunningService[] = [];
   const stopAll = async (): Promise<void> => {

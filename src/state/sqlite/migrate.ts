@@ -1,6 +1,7 @@
-import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
+import { installed } from "../../installation.ts";
 import { stateError } from "../errors.ts";
 import { integer } from "./row.ts";
 
@@ -84,20 +85,11 @@ function listMigrations(): readonly Migration[] {
 
 /** In order; `path` inside of the installation. */
 export function migrationsIn(path: string): readonly Migration[] {
-  const folder = findFolder(import.meta.dirname, path);
+  const folder = installed(path);
   return readdirSync(folder)
     .flatMap((file) => {
       const match = /^(\d{4})_([a-z0-9_]+)\.sql$/.exec(file);
       return match === null ? [] : [{ number: Number(match[1]), name: match[2]!, file: join(folder, file) }];
     })
     .toSorted((a, b) => a.number - b.number);
-}
-
-/** The package's root lies above both the sources and the compiled files, at different heights. */
-function findFolder(from: string, path: string): string {
-  const folder = join(from, path);
-  if (existsSync(folder)) return folder;
-  const parent = dirname(from);
-  if (parent === from) throw new Error(`${path} is missing from the installation`);
-  return findFolder(parent, path);
 }
