@@ -45,7 +45,8 @@ export default defineConfig({
     maxConcurrency: 4,
     pool: "forks",
     testTimeout: 60_000,
-    hookTimeout: 60_000,
+    // Daemons of several files start at once.
+    hookTimeout: 120_000,
     teardownTimeout: 30_000,
     passWithNoTests: false,
     // A test that passes at the second try is named in the summary, with what it failed of: a fault that is to be found.

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { installed } from "./installation.ts";
+import { installed } from "./core/installation.ts";
 
 const { version }: { version: string } = JSON.parse(readFileSync(installed("package.json"), "utf8"));
 

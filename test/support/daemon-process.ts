@@ -148,7 +148,7 @@ export class Daemon {
   }
 
   /** Resolves when every sink streams; fails at once when the daemon ends. */
-  async streaming(withinMs = 30_000): Promise<StatusDocument> {
+  async streaming(withinMs = 60_000): Promise<StatusDocument> {
     const status = await eventually(
       async () => {
         if (this.exited) return null;

@@ -4,6 +4,7 @@ import type { TestProject } from "vitest/node";
 import { definitionOf } from "../../scripts/services/definitions.ts";
 import { ServiceUnavailableError, type RunningService, type ServiceName } from "../../scripts/services/service.ts";
 import { compileProgram } from "./program.ts";
+import { scratchFolder } from "./scratch-folder.ts";
 import { servicesStartedFor } from "./service-suffixes.ts";
 
 /** What a test learns of a server: where it is, or why it is not there. */
@@ -26,6 +27,7 @@ declare module "vitest" {
 }
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  process.env["TMPDIR"] ??= scratchFolder();
   await compileProgram();
   const names = [...new Set(project.vitest.state.getPaths().flatMap(servicesStartedFor))];
   const running: RunningService[] = [];

@@ -5,7 +5,7 @@ import { rolldown } from "rolldown";
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const FOLDER = `${ROOT}node_modules/.cache/program`;
 
-export const PROGRAM = `${FOLDER}/main.js`;
+export const PROGRAM = `${FOLDER}/main.mjs`;
 
 /** A run of tests inside of one must not write over what the processes of the outer one load. */
 const COMPILED = "MILLRACE_COMPILED";
@@ -24,7 +24,7 @@ export async function compileProgram(): Promise<void> {
     // The one has a native part, the other is not installed.
     external: [/^@duckdb\//, "pg-native"],
   });
-  await bundle.write({ dir: FOLDER, format: "esm" });
+  await bundle.write({ dir: FOLDER, format: "esm", entryFileNames: "[name].mjs", chunkFileNames: "[name].mjs" });
   await bundle.close();
   process.env[COMPILED] = "1";
 }

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
-import { installed } from "../../installation.ts";
+import { installed } from "../../core/installation.ts";
 import { stateError } from "../errors.ts";
 import { integer } from "./row.ts";
 
