@@ -44,7 +44,7 @@ export default defineConfig({
     // Of tests that mostly wait.
     maxConcurrency: 4,
     pool: "forks",
-    testTimeout: 60_000,
+    testTimeout: 120_000,
     // Daemons of several files start at once.
     hookTimeout: 120_000,
     teardownTimeout: 30_000,

@@ -10,7 +10,7 @@ import { Workload, WORKLOAD_TABLES } from "../support/workload.ts";
 
 const ROUNDS = isLongForm() ? 20 : 3;
 
-test("a first copy under load, with transactions that began before it and end after", { timeout: 90_000 }, async () => {
+test("a first copy under load, with transactions that began before it and end after", async () => {
   const random = new Random(testSeed());
   let load: Workload | undefined;
   await using pipeline = await RunningPipeline.start(

@@ -164,35 +164,31 @@ test.each([
   ["ignored", NONE, { "public.*": { schemaChange: "ignore" } }, asKept("followed")],
   ["followed", NONE, NONE, "followed"],
   ["ruled", RULED, RULED, { ...asKept("followed"), shownBy: "followed_ruled" }],
-])(
-  "a sink that is behind when a name is used again: %s",
-  { timeout: 90_000 },
-  async (_what, rules, later, compared) => {
-    await using pipeline = await RunningPipeline.start((source) => makeTables(source, ["followed"]), {
-      kinds: ["duckdb", "postgres", "redis"],
-      configure: (config) => ({ ...config, source: { ...config.source, tables: TABLES }, tables: rules }),
-    });
-    await pipeline.settled();
-    for (const sink of ["postgres", "redis"]) await pipeline.installation.ask("POST", "/api/v1/pause", { sink });
-    const { before, statements } = CHANGES["followed"]!;
-    const apply = async (changes: readonly string[]): Promise<void> => {
-      for (const sql of changes)
-        await pipeline.run(`${sql.replaceAll("@", "followed")}; update followed set b = b + 1 where id < 5`);
-    };
-    const isFollowed = later === rules;
-    const followed = isFollowed ? [...before!, ...statements] : before!;
-    await apply(followed);
-    await eventually(async () => {
-      const { stdout } = await pipeline.installation.command("schema", "list", "--json");
-      const newest = { table: "public.followed", version: 1 + followed.length };
-      expect(JSON.parse(stdout)).toMatchObject({ tables: [newest] });
-    });
-    await restartWith(pipeline, later, false);
-    if (!isFollowed) await apply(statements);
-    await move(pipeline, "followed", 10);
-    await eventually(async () => (await pipeline.installation.ask("POST", "/api/v1/resume", {})) !== undefined);
-    await showAsKept(pipeline, "followed");
-    await pipeline.run("create view followed_ruled as select id, y, b, body, v as w, a from followed");
-    await pipeline.expectEqual([compared]);
-  },
-);
+])("a sink that is behind when a name is used again: %s", async (_what, rules, later, compared) => {
+  await using pipeline = await RunningPipeline.start((source) => makeTables(source, ["followed"]), {
+    kinds: ["duckdb", "postgres", "redis"],
+    configure: (config) => ({ ...config, source: { ...config.source, tables: TABLES }, tables: rules }),
+  });
+  await pipeline.settled();
+  for (const sink of ["postgres", "redis"]) await pipeline.installation.ask("POST", "/api/v1/pause", { sink });
+  const { before, statements } = CHANGES["followed"]!;
+  const apply = async (changes: readonly string[]): Promise<void> => {
+    for (const sql of changes)
+      await pipeline.run(`${sql.replaceAll("@", "followed")}; update followed set b = b + 1 where id < 5`);
+  };
+  const isFollowed = later === rules;
+  const followed = isFollowed ? [...before!, ...statements] : before!;
+  await apply(followed);
+  await eventually(async () => {
+    const { stdout } = await pipeline.installation.command("schema", "list", "--json");
+    const newest = { table: "public.followed", version: 1 + followed.length };
+    expect(JSON.parse(stdout)).toMatchObject({ tables: [newest] });
+  });
+  await restartWith(pipeline, later, false);
+  if (!isFollowed) await apply(statements);
+  await move(pipeline, "followed", 10);
+  await eventually(async () => (await pipeline.installation.ask("POST", "/api/v1/resume", {})) !== undefined);
+  await showAsKept(pipeline, "followed");
+  await pipeline.run("create view followed_ruled as select id, y, b, body, v as w, a from followed");
+  await pipeline.expectEqual([compared]);
+});

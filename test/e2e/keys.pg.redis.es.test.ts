@@ -64,7 +64,7 @@ test("one key deleted and inserted again, and changed twenty times in a transact
   await pipeline.run(`begin; ${walk.join("; ")}; commit`);
   await pipeline.run("update item set id = id + 1000");
   await pipeline.expectEqual(["item"]);
-}, 60_000);
+});
 
 test("rows that swap their keys under a deferred constraint", async () => {
   await pipeline.run("update seat set id = 3 - id where id in (1, 2)");
@@ -154,7 +154,7 @@ test("of an insert and a delete whose records lie in the other order than their 
   for (let id = 9; id <= 12; id++) await crossed(id, false);
   await pipeline.installation.ask("POST", "/api/v1/resume", {});
   await pipeline.expectEqual(["crossed", "loose"]);
-}, 60_000);
+});
 
 /** `apart`: the delete reaches the sinks before the insert commits. */
 async function crossed(id: number, apart: boolean): Promise<void> {

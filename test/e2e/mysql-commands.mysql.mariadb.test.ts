@@ -105,5 +105,5 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     expect(back).toMatchObject({ exitCode: 0 });
     await pipeline.start();
     await pipeline.expectEqual("t", "told");
-  }, 60_000);
+  });
 });

@@ -49,5 +49,5 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await pipeline.expectEqual("words", "pairs");
     const [[count] = []] = await pipeline.source.texts("select count(*) from words");
     expect(Number(count)).toBeGreaterThan(5);
-  }, 60_000);
+  });
 });

@@ -27,7 +27,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await pipeline.settled();
     const { stdout } = await pipeline.installation.command("schema", "list", "--json");
     expect(stdout).toContain("binlog");
-  }, 90_000);
+  });
 
   test("columns that are renamed, swapped, converted, moved: old rows are those of the source", async () => {
     await using pipeline = await MysqlPipeline.start(
@@ -105,5 +105,5 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await pipeline.expectEqual("t");
     await pipeline.run("create table n (id int primary key, v text)", "insert into n values (7, 'again')");
     await pipeline.expectEqual("t", "n");
-  }, 90_000);
+  });
 });

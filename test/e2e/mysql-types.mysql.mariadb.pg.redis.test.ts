@@ -42,15 +42,15 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     ]);
     // In the rows of the copy and of the stream; what is text exists.
     await expect
-      .poll(async () => (await pipeline.installation.status()).source.zeroDates, { timeout: 20_000 })
+      .poll(async () => (await pipeline.installation.status()).source.zeroDates, { timeout: 60_000 })
       .toBe(12);
 
     await pipeline.daemon.stop();
     pipeline.configure({}, { nulls: { zeroDates: "epoch" }, texts: { zeroDates: "text" } });
     await pipeline.start();
-    await expect.poll(() => shown("nulls"), { timeout: 20_000 }).toMatchObject(rows(epoch));
-    await expect.poll(() => shown("epochs"), { timeout: 20_000 }).toMatchObject(rows(nothing));
-  }, 60_000);
+    await expect.poll(() => shown("nulls"), { timeout: 60_000 }).toMatchObject(rows(epoch));
+    await expect.poll(() => shown("epochs"), { timeout: 60_000 }).toMatchObject(rows(nothing));
+  });
 });
 
 describe("mariadb", () => {
@@ -96,5 +96,5 @@ describe("mariadb", () => {
     expect(JSON.parse(stdout)).toMatchObject({
       rows: [{ u: "UUID", b: "VARCHAR", a: "VARCHAR", j: "JSON", n: "VARCHAR" }],
     });
-  }, 60_000);
+  });
 });

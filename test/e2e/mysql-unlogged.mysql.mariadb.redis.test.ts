@@ -64,5 +64,5 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await pipeline.start();
     await pipeline.expectEqual("parts", "plain");
     expect(await pipeline.source.texts("select count(*) from parts")).toEqual([["0"]]);
-  }, 90_000);
+  });
 });

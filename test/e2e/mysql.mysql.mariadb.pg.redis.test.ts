@@ -52,5 +52,5 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await pipeline.run("truncate table pairs", "insert into pairs values (9, 'after', 9)");
     await pipeline.expectEqual("orders", "pairs", "uniques");
     expect((await pipeline.installation.status()).tables.refused).toHaveLength(1);
-  }, 90_000);
+  });
 });

@@ -67,7 +67,7 @@ test("killed while a table waits for a transaction that writes to it, the next s
   await pipeline.installation.ask("POST", "/api/v1/wait", { timeoutMs: 1_500 });
   await writer.query("commit");
   await pipeline.expectEqual(["interrupted"]);
-}, 60_000);
+});
 
 test("tables that are dropped, made again or swapped by their names", async () => {
   await pipeline.run("create table dropped (id int primary key, body text); insert into dropped values (1, 'x')");
@@ -169,7 +169,7 @@ test("partitions through their root: attached filled, detached, dropped, truncat
   await pipeline.run("truncate part");
   await pipeline.run("insert into part select g, 4, 'last' from generate_series(1, 5) g");
   await pipeline.expectEqual(["part"]);
-}, 60_000);
+});
 
 test("a partition that changes while the daemon is down, or that dies before it has read, is followed at the next start", async () => {
   await pipeline.run("insert into part select g, 1 + g % 2, 'again' from generate_series(1, 100) g");
@@ -185,4 +185,4 @@ test("a partition that changes while the daemon is down, or that dies before it 
   await pipeline.daemon.ended;
   await pipeline.start();
   await pipeline.expectEqual(["part"]);
-}, 60_000);
+});

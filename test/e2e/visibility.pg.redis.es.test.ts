@@ -23,7 +23,6 @@ async function cell(pipeline: RunningPipeline, id: number): Promise<string | nul
 
 test.each(["while the daemon runs", "after the daemon was started again"])(
   "rows read while a delivered commit is not visible yet: %s",
-  { timeout: 90_000 },
   async (when) => {
     await using server = await ownPostgres();
     const source = await createFreshDatabase(server);

@@ -34,5 +34,5 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await eventually(async () => expect(await source()).toMatchObject({ safeSeconds: null, warnings: [] }));
     await installation.ask("POST", "/api/v1/resume", { sink: "duckdb" });
     await pipeline.expectEqual("t");
-  }, 90_000);
+  });
 });

@@ -40,7 +40,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     url.password = "wrong";
     pipeline.configure({ url: url.href });
     expect(await pipeline.refusal()).toMatchObject({ exitCode: 1, code: "MR2111" });
-  }, 60_000);
+  });
 
   test("settings under which rows can't be read are refused; a server id must be free", async () => {
     await using server = await ownMysql(flavour);
@@ -57,7 +57,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     }
     pipeline.configure({ serverId: 1 });
     expect(await pipeline.refusal()).toMatchObject({ exitCode: 1, code: "MR2119" });
-  }, 60_000);
+  });
 
   test("without GTIDs, and files of another name: a copy, a stream, reads beside it, positions without a daemon", async () => {
     const settings = { "log-bin": "shop-bin", ...(flavour === "mysql" ? { "gtid-mode": "OFF" } : {}) };
@@ -70,7 +70,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await pipeline.daemon.stop();
     const { stdout } = await pipeline.installation.command("offsets", "show");
     expect(stdout).toMatch(/shop-bin\.\d{6}:\d+/);
-  }, 60_000);
+  });
 
   test("tables without a key are refused where they are named", async () => {
     await using pipeline = await MysqlPipeline.start(flavour, ["create table keyless (v int)"], {
@@ -80,5 +80,5 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await pipeline.kill();
     pipeline.configure({ tables: [`${pipeline.source.name}.keyless`] });
     expect(await pipeline.refusal()).toMatchObject({ exitCode: 1, code: "MR2115" });
-  }, 30_000);
+  });
 });

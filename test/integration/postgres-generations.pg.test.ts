@@ -43,7 +43,7 @@ const MEANS_SOMETHING: Readonly<Record<string, readonly string[]>> = {
 
 const ALL = { ...MEANS_NOTHING, ...MEANS_SOMETHING };
 
-test("another file is another generation unless it certainly means nothing", { timeout: 60_000 }, async () => {
+test("another file is another generation unless it certainly means nothing", async () => {
   await using database = await freshDatabase();
   for (const name of Object.keys(ALL)) {
     const parts = name.startsWith("part") ? " partition by range (id)" : "";
@@ -82,7 +82,7 @@ test("another file is another generation unless it certainly means nothing", { t
   expect(third.get("public.vacuumed")).not.toBe(first.get("public.vacuumed"));
 });
 
-test("what is certain is so after a restart too, and while nobody looked", { timeout: 60_000 }, async () => {
+test("what is certain is so after a restart too, and while nobody looked", async () => {
   await using database = await freshDatabase();
   for (const name of ["emptied", "rewritten", "steady"])
     await database.query(`create table ${name} (id int primary key, n int); insert into ${name} values (1, 1)`);
@@ -107,26 +107,22 @@ test("what is certain is so after a restart too, and while nobody looked", { tim
   expect(same.map(([id]) => id).toSorted()).toEqual(["public.emptied", "public.steady"]);
 });
 
-test(
-  "a table that is published without being named, or not all the time, is not certain",
-  { timeout: 60_000 },
-  async () => {
-    await using database = await freshDatabase();
-    await database.query("create table a (id int primary key); insert into a values (1)");
-    await database.query("create publication everything for all tables with (publish_via_partition_root = true)");
-    await using source = await openSource(database, { publication: "everything" });
-    await createLog(source);
-    const first = (await source.tables(never)).generations.get("public.a");
-    await database.query("truncate a");
-    expect((await source.tables(never)).generations.get("public.a")).not.toBe(first);
+test("a table that is published without being named, or not all the time, is not certain", async () => {
+  await using database = await freshDatabase();
+  await database.query("create table a (id int primary key); insert into a values (1)");
+  await database.query("create publication everything for all tables with (publish_via_partition_root = true)");
+  await using source = await openSource(database, { publication: "everything" });
+  await createLog(source);
+  const first = (await source.tables(never)).generations.get("public.a");
+  await database.query("truncate a");
+  expect((await source.tables(never)).generations.get("public.a")).not.toBe(first);
 
-    await using named = await freshDatabase();
-    await named.query("create table a (id int primary key); insert into a values (1)");
-    await using other = await openSource(named);
-    await createLog(other);
-    const before = (await other.tables(never)).generations.get("public.a");
-    await named.query("alter publication millrace_test set (publish = 'insert')");
-    await named.query("truncate a; alter publication millrace_test set (publish = 'insert, update, delete, truncate')");
-    expect((await other.tables(never)).generations.get("public.a")).not.toBe(before);
-  },
-);
+  await using named = await freshDatabase();
+  await named.query("create table a (id int primary key); insert into a values (1)");
+  await using other = await openSource(named);
+  await createLog(other);
+  const before = (await other.tables(never)).generations.get("public.a");
+  await named.query("alter publication millrace_test set (publish = 'insert')");
+  await named.query("truncate a; alter publication millrace_test set (publish = 'insert, update, delete, truncate')");
+  expect((await other.tables(never)).generations.get("public.a")).not.toBe(before);
+});

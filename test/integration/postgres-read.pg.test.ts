@@ -186,7 +186,7 @@ test("a copy that is left half-way leaves nothing behind at the server", async (
             database.name,
           ])
         ).rowCount,
-      { timeout: 10_000 },
+      { timeout: 60_000 },
     )
     .toBe(0);
 });

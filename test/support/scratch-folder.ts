@@ -3,7 +3,7 @@ import { freemem, tmpdir } from "node:os";
 
 const IN_MEMORY = "/dev/shm";
 const GIB = 2 ** 30;
-/** A whole run has at most a few hundred megabytes there at a time, and leaves nothing. */
+/** A whole run has some two gigabytes there at a time at most, and leaves nothing. */
 const FREE_BYTES_MIN = 8 * GIB;
 const MEMORY_BYTES_MIN = 12 * GIB;
 

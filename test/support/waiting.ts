@@ -6,7 +6,7 @@ export interface WaitOptions {
   readonly everyMs?: number;
 }
 
-const WITHIN_MS = 15_000;
+const WITHIN_MS = 30_000;
 /** Who asks more often keeps the processor from what it waits for. */
 const EVERY_MS = 50;
 
