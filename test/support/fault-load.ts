@@ -95,9 +95,13 @@ export class Load implements AsyncDisposable {
     }
   }
 
+  /** A column for `changeType`. */
+  async addTurning(): Promise<void> {
+    await this.source.query("alter table line add column turning int default 7");
+  }
+
   /** A number becomes a text, or a text a number. */
   async changeType(): Promise<void> {
-    await this.source.query("alter table line add column if not exists turning int default 7");
     const { rows } = await this.source.query<{ isText: boolean }>(
       `select atttypid = 'text'::regtype as "isText" from pg_attribute where attrelid = 'line'::regclass and attname = 'turning'`,
     );
