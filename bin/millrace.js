@@ -7,4 +7,4 @@ if (major < 24) {
   );
   process.exit(1);
 }
-await import("../dist/src/cli/main.js");
+await import("../dist/millrace.js");

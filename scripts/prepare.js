@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { spawnSync } from "node:child_process";
 
-if (existsSync("tsconfig.build.json") && existsSync("src")) {
-  const result = spawnSync("tsc", ["-p", "tsconfig.build.json"], { stdio: "inherit", shell: true });
+if (existsSync("scripts/build.ts") && existsSync("src")) {
+  const result = spawnSync("node", ["scripts/build.ts"], { stdio: "inherit", shell: true });
   process.exit(result.status ?? 1);
 }
