@@ -58,6 +58,8 @@ const DEFAULT_SETTINGS: Settings = {
   // Killed it loses nothing by these; only with the machine, which it does not outlive.
   fsync: "off",
   full_page_writes: "off",
+  // With the database and the SQLSTATE.
+  log_line_prefix: "%m [%p] %d %e ",
   // Segments in the data folder go with it, also after SIGKILL; the ones in /dev/shm would stay.
   dynamic_shared_memory_type: "mmap",
 };

@@ -255,7 +255,7 @@ const ROUNDS: readonly Round[] = [
   },
 ];
 
-test("killed in the middle of each kind of change", { timeout: 300_000 }, async () => {
+test("killed in the middle of each kind of change", { timeout: 600_000 }, async () => {
   expect(ROUNDS.flatMap(({ kinds }) => kinds).toSorted()).toEqual(Object.keys(KINDS).toSorted());
   await killInEach(ROUNDS);
 });

@@ -1,4 +1,5 @@
 /** Once for a run: compiles the program, starts the servers that the test files need, and tells the tests where they are. */
+import { readFileSync } from "node:fs";
 import { Client } from "pg";
 import type { TestProject } from "vitest/node";
 import { definitionOf } from "../../scripts/services/definitions.ts";
@@ -26,12 +27,15 @@ declare module "vitest" {
   }
 }
 
+const INTERNAL_ERRORS_MAX = 20;
+
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   process.env["TMPDIR"] ??= scratchFolder();
   await compileProgram();
   const names = [...new Set(project.vitest.state.getPaths().flatMap(servicesStartedFor))];
   const running: RunningService[] = [];
   const stopAll = async (): Promise<void> => {
+    for (const service of running) tellOfInternalErrors(service);
     await Promise.all(running.map((service) => service[Symbol.asyncDispose]()));
   };
   const provided: ProvidedServices = {};
@@ -55,6 +59,14 @@ export default async function setup(project: TestProject): Promise<() => Promise
   }
   project.provide("services", provided);
   return stopAll;
+}
+
+/** What Postgres calls internal (SQLSTATE XX…) should never be; whoever reads a failed run has the server's log no more. */
+function tellOfInternalErrors({ name, logPath }: RunningService): void {
+  if (name !== "postgres" || logPath === undefined) return;
+  const lines = readFileSync(logPath, "utf8").split("\n");
+  for (const line of new Set(lines.filter((text) => / XX[0-9A-Z]{3} /.test(text)).slice(-INTERNAL_ERRORS_MAX)))
+    process.stdout.write(`${name}: ${line}\n`);
 }
 
 async function versionOf(url: string): Promise<number> {

@@ -35,8 +35,8 @@ interface Read {
   readonly rowsDone: number;
 }
 
-const SETTLED_WITHIN_MS = 40_000;
-const KILLED_WITHIN_MS = 60_000;
+const SETTLED_WITHIN_MS = 90_000;
+const KILLED_WITHIN_MS = 150_000;
 
 export class RunningPipeline implements AsyncDisposable {
   readonly source: FreshDatabase;
