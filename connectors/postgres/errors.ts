@@ -56,6 +56,12 @@ export function refusedSecondStream(error: unknown): unknown {
   });
 }
 
+/** The server's own function that raised the error. */
+function routineOf(error: unknown): string {
+  const isTold = error instanceof Error && "routine" in error && typeof error.routine === "string";
+  return isTold && error.routine !== "" ? `, in its ${error.routine}` : "";
+}
+
 /** Five characters: a SQLSTATE. Node's own codes (ECONNRESET …) are words. */
 function codeOf(error: unknown): string {
   return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
@@ -201,8 +207,10 @@ export function classify(error: unknown, doing: string): MillraceError {
     case "40":
       return sourceError("MR2024", "retryable", `the server is short of resources ${at}: ${text}`, undefined, error);
     case "XX":
+      // What the sentence would say may be of rows; whoever knows the server knows much by the function that failed.
+      return sourceError("MR2027", "retryable", `the server failed ${at}${routineOf(error)}`, "See its log.", error);
     case "58":
-      return sourceError("MR2027", "retryable", `the server failed ${at}`, "See the server's log.", error);
+      return sourceError("MR2027", "retryable", `the server failed ${at}: ${text}`, "See its log.", error);
     default:
       return sourceError(
         "MR2027",
