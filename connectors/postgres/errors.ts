@@ -58,8 +58,8 @@ export function refusedSecondStream(error: unknown): unknown {
 
 /** The server's own function that raised the error. */
 function routineOf(error: unknown): string {
-  const isTold = error instanceof Error && "routine" in error && typeof error.routine === "string";
-  return isTold && error.routine !== "" ? `, in its ${error.routine}` : "";
+  if (!(error instanceof Error) || !("routine" in error) || typeof error.routine !== "string") return "";
+  return error.routine === "" ? "" : `, in its ${error.routine}`;
 }
 
 /** Five characters: a SQLSTATE. Node's own codes (ECONNRESET …) are words. */

@@ -9,10 +9,10 @@ test("an internal error is told by the server's function that failed, and never 
 });
 
 test("an error of the server's system is told with its sentence: it speaks of files", () => {
-  const error = new ServerError("58P01", 'could not open file "pg_wal/000000010000000000000002"', "XLogFileRead");
+  const error = new ServerError("58030", 'could not read file "pg_wal/000000010000000000000002"', "XLogFileRead");
   expect(classify(error, "streaming changes")).toMatchObject({
     code: "MR2027",
     kind: "retryable",
-    message: `the server failed while streaming changes (SQLSTATE 58P01): could not open file "pg_wal/000000010000000000000002"`,
+    message: `the server failed while streaming changes (SQLSTATE 58030): could not read file "pg_wal/000000010000000000000002"`,
   });
 });
