@@ -1,9 +1,10 @@
-import { chmodSync, lstatSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { chmodSync, lstatSync, renameSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Comparing, openReports } from "./comparing.ts";
 import type { Config, SinkConfig } from "./config/config.ts";
 import { MillraceError } from "./core/errors.ts";
+import { makeFolder } from "./core/folder.ts";
 import type { Sink } from "./core/sink.ts";
 import { LogMoved, type Source } from "./core/source.ts";
 import type { ReportStore, StateStore } from "./core/state-store.ts";
@@ -286,7 +287,7 @@ async function serve(
  */
 async function listenLocally(admin: ReturnType<typeof createAdmin>, path: string): Promise<Disposable> {
   // A state that is kept elsewhere has made no folder.
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  makeFolder(dirname(path), 0o700);
   const early = `${path}~`;
   rmSync(early, { force: true });
   await admin.listen({ path: early });

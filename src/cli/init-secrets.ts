@@ -1,6 +1,7 @@
-import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
+import { chmodSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { isSecretName } from "../config/secrets.ts";
+import { makeFolder } from "../core/folder.ts";
 
 /** A value of the config file: as it is written, and what has to lie in a file of its own for it. */
 export interface WrittenUrl {
@@ -57,7 +58,7 @@ function literal(text: string): string {
 export function writeSecrets(folder: string, secrets: readonly Secret[]): void {
   for (const { file, value } of secrets) {
     const path = join(folder, file);
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    makeFolder(dirname(path), 0o700);
     writeFileSync(join(dirname(path), ".gitignore"), "*\n");
     writeFileSync(path, `${value}\n`, { mode: 0o600 });
     // The mode above counts for new files only.

@@ -1,5 +1,6 @@
-import { accessSync, constants, mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { accessSync, constants, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { makeFolder } from "../core/folder.ts";
 import type { ReconcileDocument, ReportSummary } from "../core/reconciliation.ts";
 import { markdownReport } from "./markdown.ts";
 import { htmlReport } from "./page.ts";
@@ -14,7 +15,7 @@ export class ReportFolder {
 
   /** Made, and tried; throws what the system says. */
   static open(path: string): ReportFolder {
-    mkdirSync(path, { recursive: true });
+    makeFolder(path);
     accessSync(path, constants.W_OK | constants.X_OK);
     return new ReportFolder(path);
   }

@@ -1,6 +1,7 @@
-import { closeSync, existsSync, mkdirSync, openSync } from "node:fs";
+import { closeSync, existsSync, openSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
+import { makeFolder } from "../../core/folder.ts";
 import type { StateStore } from "../../core/state-store.ts";
 import { stateError } from "../errors.ts";
 import { SqliteComparisons } from "./comparisons.ts";
@@ -70,7 +71,7 @@ export function assemble(connection: Connection): StateStore {
 /** Dead letters hold rows of the source: nobody else may read them. SQLite gives its side files the same mode. */
 function createFile(path: string): void {
   try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    makeFolder(dirname(path), 0o700);
     closeSync(openSync(path, "a", 0o600));
   } catch (error) {
     throw stateError("MR1202", `the state file ${path} can't be created or written`, { cause: error });
