@@ -1,5 +1,6 @@
 import type { Config } from "../config/config.ts";
 import type { DaemonOptions, DaemonResult } from "../daemon.ts";
+import { keepYoungSpaceSmall } from "../ops/young-space.ts";
 import type { CommandLine } from "./command-line.ts";
 import { EXIT } from "./exit-codes.ts";
 
@@ -24,6 +25,7 @@ export function addRun({ program, action }: CommandLine): void {
 /** The daemon in this process, until a signal ends it. Commands that only ask one start without what it is made of. */
 export async function runHere(config: Config, options: DaemonOptions): Promise<DaemonResult> {
   const { runDaemon } = await import("../daemon.ts");
+  keepYoungSpaceSmall();
   return await runDaemon(config, options, untilSignal());
 }
 
