@@ -86,7 +86,8 @@ async function attempt(
   }
 }
 
-async function plainClient(config: ClientConfig): Promise<Client> {
+/** Through the driver alone. */
+export async function plainClient(config: ClientConfig): Promise<Client> {
   const client = new Client(config);
   // A connection that breaks while idle says so at its next use.
   client.on("error", () => {});

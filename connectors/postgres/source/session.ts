@@ -13,7 +13,8 @@ import { PUBLICATION_ROUTINE } from "./pgoutput.ts";
 import { nap, Pace } from "./pace.ts";
 import type { Relation } from "./relations.ts";
 import { StatusReporter } from "./status.ts";
-import type { ReplicationConnection, ReplicationSocket } from "./transport.ts";
+import type { InletSocket } from "./inlet.ts";
+import type { ReplicationConnection } from "./transport.ts";
 
 /** How long a dense stream is given to fill a block, counted from when a block could have been had … */
 const FILL_MS = 50;
@@ -36,7 +37,7 @@ export interface SessionOptions {
 
 export class ReplicationSession implements ChangeStream {
   readonly #assembler: Assembler;
-  readonly #socket: ReplicationSocket;
+  readonly #socket: InletSocket;
   readonly #status: StatusReporter;
   readonly #pace: Pace;
   readonly #resolve: SessionOptions["resolve"];

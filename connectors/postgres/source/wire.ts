@@ -3,14 +3,15 @@
  * back as bytes that a reader takes from the frames. For copies and chunks, where an object per row and per cell would
  * cost more than the read.
  */
-import type { Duplex } from "node:stream";
 import { readInt32 } from "../../../src/core/tuple.ts";
-import { connect, takeOver } from "../connection.ts";
 import { aborted, classify, sourceError } from "../errors.ts";
 import type { Database } from "./database.ts";
 import { queryFrame, readServerError } from "./frames.ts";
+import { connectInlet, type Inlet, type InletConnection, type InletSocket } from "./inlet.ts";
 
 const SILENCE_MS = 20_000;
+/** What is read at once. A row that is larger is given as much as it needs while it comes. */
+const RECEIVE_BYTES = 128 * 1024;
 
 /** Takes one row: the payload of a DataRow or CopyData frame. Returns false when no more should be read for now. */
 export type RowReader = (bytes: Buffer, start: number, end: number) => boolean;
@@ -26,34 +27,32 @@ interface Running {
   failure: unknown;
 }
 
-export class Wire implements Disposable {
-  readonly #stream: Duplex;
+export class Wire implements Disposable, Inlet {
+  readonly #socket: InletSocket;
   readonly #database: Database;
   readonly #pid: number;
   #heardAtMs = 0;
   #running: Running | undefined;
-  /** Bytes of a frame that is not whole yet. */
-  #pieces: Buffer[] = [];
-  #pieceBytes = 0;
-  #neededBytes = 0;
+  #bytes = Buffer.allocUnsafeSlow(RECEIVE_BYTES);
+  /** At the start of `#bytes`: of a frame that is not whole yet. */
+  #heldBytes = 0;
+  #paused = false;
   #lost: unknown;
 
-  private constructor(stream: Duplex, database: Database, pid: number) {
-    this.#stream = stream;
+  private constructor(connection: InletConnection, database: Database, pid: number) {
     this.#database = database;
     this.#pid = pid;
+    this.#socket = connection.handOver(this);
+    const { stream } = this.#socket;
+    stream.on("error", (error) => this.#end(error));
+    stream.on("close", () => this.#end(new Error("Connection terminated")));
   }
 
   /** A session of its own beside `database`, which is asked whether the session lives when it is silent. */
   static async open(database: Database, signal: AbortSignal): Promise<Wire> {
-    const { client } = await connect(database.address, { signal });
-    const { rows } = await client.query<{ pid: number }>("select pg_backend_pid() as pid");
-    const stream = takeOver(client, undefined);
-    const wire = new Wire(stream, database, rows[0]?.pid ?? 0);
-    stream.on("data", (chunk: Buffer) => wire.#received(chunk));
-    stream.on("error", (error) => wire.#end(error));
-    stream.on("close", () => wire.#end(new Error("Connection terminated")));
-    return wire;
+    const connection = await connectInlet(database.address, signal);
+    const { rows } = await connection.client.query<{ pid: number }>("select pg_backend_pid() as pid");
+    return new Wire(connection, database, rows[0]?.pid ?? 0);
   }
 
   /** Runs statements; rows of all of them go to `onRow`. An abort ends the session. */
@@ -69,7 +68,7 @@ export class Wire implements Disposable {
     signal.addEventListener("abort", stop, { once: true });
     this.#heardAtMs = performance.now();
     const watch = setInterval(() => void this.#checkAlive(), SILENCE_MS / 2);
-    this.#stream.write(queryFrame(sql));
+    this.#socket.stream.write(queryFrame(sql));
     try {
       await promise;
     } finally {
@@ -91,7 +90,8 @@ export class Wire implements Disposable {
 
   /** Reads on after a reader said no. */
   resume(): void {
-    this.#stream.resume();
+    this.#paused = false;
+    this.#socket.resume();
   }
 
   [Symbol.dispose](): void {
@@ -100,7 +100,7 @@ export class Wire implements Disposable {
 
   /** A statement may take its time; a session that the server does not have, or that can't be asked after, is lost. */
   async #checkAlive(): Promise<void> {
-    if (this.#stream.isPaused() || performance.now() - this.#heardAtMs < SILENCE_MS) return;
+    if (this.#paused || performance.now() - this.#heardAtMs < SILENCE_MS) return;
     const askedAtMs = performance.now();
     this.#heardAtMs = askedAtMs;
     const doing = "looking for a silent session";
@@ -115,21 +115,28 @@ export class Wire implements Disposable {
     }
   }
 
-  #received(chunk: Buffer): void {
+  space(): Uint8Array {
+    return this.#bytes.subarray(this.#heldBytes);
+  }
+
+  received(buffer: Uint8Array, count: number): boolean {
     this.#heardAtMs = performance.now();
-    let bytes = chunk;
-    if (this.#pieceBytes > 0) {
-      this.#pieces.push(chunk);
-      this.#pieceBytes += chunk.length;
-      // A large row is put together once, when all of it is there.
-      if (this.#pieceBytes < this.#neededBytes) return;
-      bytes = Buffer.concat(this.#pieces);
-    }
-    const rest = this.#frames(bytes);
-    const left = bytes.length - rest;
-    this.#pieces = left === 0 ? [] : [bytes.subarray(rest)];
-    this.#pieceBytes = left;
-    this.#neededBytes = left < 5 ? 5 : 1 + readInt32(bytes, rest + 1);
+    // The first bytes come into memory that was given before the hand-over.
+    if (buffer.buffer !== this.#bytes.buffer) this.#bytes.set(buffer.subarray(0, count), this.#heldBytes);
+    const end = this.#heldBytes + count;
+    const rest = this.#frames(this.#bytes.subarray(0, end));
+    this.#hold(rest, end);
+    return !this.#paused;
+  }
+
+  /** Keeps what is no whole frame yet, with room for all of it. */
+  #hold(start: number, end: number): void {
+    const from = this.#bytes;
+    const frameBytes = end - start < 5 ? 0 : 1 + readInt32(from, start + 1);
+    const size = Math.max(RECEIVE_BYTES, frameBytes);
+    if (from.length !== size) this.#bytes = Buffer.allocUnsafeSlow(size);
+    if (start > 0 || this.#bytes !== from) from.copy(this.#bytes, 0, start, end);
+    this.#heldBytes = end - start;
   }
 
   /** Handles whole frames and returns where they end. */
@@ -161,7 +168,7 @@ export class Wire implements Disposable {
 
   #give(running: Running, bytes: Buffer, start: number, end: number): void {
     try {
-      if (!running.onRow(bytes, start, end)) this.#stream.pause();
+      if (!running.onRow(bytes, start, end)) this.#paused = true;
     } catch (error) {
       running.failure = error;
     }
@@ -171,7 +178,7 @@ export class Wire implements Disposable {
     this.#lost ??= error;
     const running = this.#running;
     this.#running = undefined;
-    this.#stream.destroy();
+    this.#socket.stream.destroy();
     running?.reject(classify(error, running.doing));
   }
 }
