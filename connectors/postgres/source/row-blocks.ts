@@ -11,9 +11,15 @@ const FREE_COUNT_MAX = 4;
 
 /** Buffers of blocks that were let go, used again. */
 const free: ByteWriter[] = [];
-/** Those that have grown to a chunk's size: one after the other would fill the memory before it is tidied. */
-const large: WeakRef<ByteWriter>[] = [];
+/**
+ * Those that have grown to a chunk's size, while chunks are read. New ones each time would leave holes in the process's
+ * memory that nothing fills: the C library's allocator takes large pieces from its heap once it has seen one come back.
+ */
+const large: ByteWriter[] = [];
 const LARGE_BYTES_MAX = 32 * BLOCK_BYTES;
+/** With no chunk for so long they go. */
+const LARGE_KEPT_MS = 10_000;
+let largeTimer: NodeJS.Timeout | undefined;
 
 /** Fills one block (core/read-block). */
 export class RowBlock {
@@ -24,7 +30,7 @@ export class RowBlock {
   /** `kinds`: how each column's values come, CELL_TEXT or CELL_BINARY. `isChunk`: it may grow beyond BLOCK_BYTES. */
   constructor(table: TableVersion, kinds: Uint8Array, epoch: number, isChunk = false) {
     this.#kinds = kinds;
-    this.#out = (isChunk ? freeLarge() : undefined) ?? free.pop() ?? new ByteWriter(BLOCK_BYTES + BLOCK_BYTES / 8);
+    this.#out = (isChunk ? large.pop() : undefined) ?? free.pop() ?? new ByteWriter(BLOCK_BYTES + BLOCK_BYTES / 8);
     this.#out.reset();
     this.#block = readBlock(table, epoch, this.#out, 1024, () => letGo(this.#out));
   }
@@ -82,14 +88,9 @@ function letGo(out: ByteWriter): void {
   const size = out.bytes.length;
   if (size < BLOCK_BYTES * 2) {
     if (free.length < FREE_COUNT_MAX) free.push(out);
-  } else if (size <= LARGE_BYTES_MAX && large.length < FREE_COUNT_MAX) large.push(new WeakRef(out));
-}
-
-/** Nobody keeps it alive: with no more chunks it goes. */
-function freeLarge(): ByteWriter | undefined {
-  for (let out; (out = large.pop()) !== undefined;) {
-    const writer = out.deref();
-    if (writer !== undefined) return writer;
+  } else if (size <= LARGE_BYTES_MAX && large.length < FREE_COUNT_MAX) {
+    large.push(out);
+    largeTimer ??= setTimeout(() => (large.length = 0), LARGE_KEPT_MS).unref();
+    largeTimer.refresh();
   }
-  return undefined;
 }
