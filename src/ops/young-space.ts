@@ -1,8 +1,10 @@
 import { PerformanceObserver } from "node:perf_hooks";
 import { getHeapSpaceStatistics, setFlagsFromString } from "node:v8";
 
-/** Both halves of V8's space for new objects. Twice as much gains no time and keeps 20 MiB more (docs/benchmarks.md). */
+/** Of both halves of V8's space for new objects. Twice as much gains no time (docs/benchmarks.md, memory). */
 const BYTES_MAX = 8 * 1024 * 1024;
+/** V8's own. */
+const GROWTH = 2;
 
 /**
  * Keeps V8's space for new objects from growing past `BYTES_MAX`. By itself it doubles up to 64 MiB while many objects
@@ -10,11 +12,14 @@ const BYTES_MAX = 8 * 1024 * 1024;
  * (`--max-semi-space-size`) would do the same for those who give it.
  */
 export function keepYoungSpaceSmall(): void {
+  let growth = GROWTH;
   const observer = new PerformanceObserver(() => {
     const young = getHeapSpaceStatistics().find((space) => space.space_name === "new_space");
-    if (young === undefined || young.space_size < BYTES_MAX) return;
-    observer.disconnect();
-    setFlagsFromString("--semi-space-growth-factor=1");
+    // It shrinks while the process is idle, and may grow again then.
+    const next = young !== undefined && young.space_size * GROWTH > BYTES_MAX ? 1 : GROWTH;
+    if (next === growth) return;
+    growth = next;
+    setFlagsFromString(`--semi-space-growth-factor=${growth}`);
   });
   observer.observe({ entryTypes: ["gc"] });
 }

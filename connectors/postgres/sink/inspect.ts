@@ -26,7 +26,7 @@ interface Found {
   readonly keyTypes: readonly string[];
 }
 
-const KEYS_PER_FETCH = 5_000;
+const KEYS_PER_FETCH = 1_000;
 /** Rows that the target may have more between two keys: of those behind them is asked one by one. */
 const EXTRA_MAX = 1_000;
 const ABSENT = "NULL";
