@@ -170,6 +170,11 @@ export interface StreamOptions {
   readonly byteCountMax?: number;
   /** Called, and awaited, when the log shows a table or a shape that this stream has not seen. */
   readonly resolve: SchemaResolver;
+  /**
+   * Whether the table was followed before. One that was not is passed over where it can't be, as one without a key; where
+   * nobody says, each is shown.
+   */
+  readonly isKnown?: (tableId: string) => boolean;
   /** Called, and awaited, where the log shows that rows of a table have come, gone or changed that are not in it themselves. */
   readonly onUnloggedRows?: (tableId: string) => Promise<void>;
 }

@@ -21,6 +21,8 @@ export interface CatchUpParts {
   readonly main: Lane;
   readonly rewind: Rewind;
   readonly resolve: SchemaResolver;
+  /** `StreamOptions.isKnown` */
+  readonly isKnown: (tableId: string) => boolean;
   readonly secondStreamTriesMax: number;
   /** Bytes that this stream may hold, apart from the main one's. */
   readonly byteCountMax: number;
@@ -57,10 +59,10 @@ export async function rejoin(
  * place where that began; what both carried is passed over by position.
  */
 async function catchUp(worker: SinkWorker, parts: CatchUpParts, signal: AbortSignal): Promise<void> {
-  const { source, main, resolve, byteCountMax } = parts;
+  const { source, main, resolve, isKnown, byteCountMax } = parts;
   const from = worker.covered;
   invariant(from !== null, "a sink catches up from a known position");
-  await using stream = await source.stream(from, { temporary: true, resolve, byteCountMax }, signal);
+  await using stream = await source.stream(from, { temporary: true, resolve, isKnown, byteCountMax }, signal);
   failpoint("catch-up.opened");
   const own = new Lane(from, source.markPrefix);
   own.attach(worker);

@@ -230,13 +230,14 @@ export class Pipeline {
     const ending = new AbortController();
     const until = AbortSignal.any([signal, ending.signal]);
     const resolve = this.gate.resolve;
+    const isKnown = (id: string) => this.gate.newest(id) !== undefined;
     const held = () => heldFrom(lane.position, standings());
     const revise = () => this.gate.revise((table) => source.revised?.(table) ?? null, lane.position);
     const onUnloggedRows = (id: string) => this.#readUnlogged(id, refiller);
-    const feeding = { source, state, lane, rewind, resolve, revise, held, onUnloggedRows, logger };
+    const feeding = { source, state, lane, rewind, resolve, isKnown, revise, held, onUnloggedRows, logger };
     const feed = (this.#feed = new SourceFeed(feeding));
     const { secondStreamTriesMax = SECOND_STREAM_TRIES_MAX } = this.#parts;
-    const shared = { source, main: lane, rewind, resolve };
+    const shared = { source, main: lane, rewind, resolve, isKnown };
     const main: CatchUpParts = { ...shared, secondStreamTriesMax, byteCountMax: CATCH_UP_BYTES_MAX };
     const sinks = this.runners.map((runner) => runner.run(main, until));
     try {

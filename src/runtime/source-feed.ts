@@ -16,6 +16,8 @@ export interface SourceFeedParts {
   readonly lane: Lane;
   readonly rewind: Rewind;
   readonly resolve: SchemaResolver;
+  /** `StreamOptions.isKnown` */
+  readonly isKnown: (tableId: string) => boolean;
   /** `StreamOptions.onUnloggedRows` */
   readonly onUnloggedRows: (tableId: string) => Promise<void>;
   /** Takes in what has become of the tables by the configuration's rules; before each stream. */
@@ -83,12 +85,12 @@ export class SourceFeed implements AsyncDisposable {
   }
 
   async #open(signal: AbortSignal): Promise<ChangeStream> {
-    const { source, state, lane, resolve, revise, held, onUnloggedRows } = this.#parts;
+    const { source, state, lane, resolve, isKnown, revise, held, onUnloggedRows } = this.#parts;
     const identity = (await state.source.get())?.identity;
     invariant(identity != null, "a running source has an identity");
     await state.source.identify(await source.resume(identity, held(), signal));
     await revise();
-    return await source.stream(lane.position, { temporary: false, resolve, onUnloggedRows }, signal);
+    return await source.stream(lane.position, { temporary: false, resolve, isKnown, onUnloggedRows }, signal);
   }
 
   async #close(): Promise<void> {

@@ -85,6 +85,13 @@ describe("statements", () => {
     ["# a line\n create table t (a int)", "definition"],
     ["RENAME TABLE a TO b", "definition"],
     ["LOAD DATA INFILE 'x' INTO TABLE t", "rows"],
+    ["SELECT `shop`.`next_number`()", "rows"],
+    ["DO `shop`.`next_number`()", "rows"],
+    ["with c as (select 1 x) update t set a = 1 where id in (select x from c)", "rows"],
+    ["/*!50003 ALTER TABLE t ADD c int */", "definition"],
+    ["SET STATEMENT binlog_format = 'STATEMENT', max_statement_time = 5 FOR UPDATE t SET a = 1", "rows"],
+    ["SET STATEMENT sql_mode = ' for it' FOR ALTER TABLE t ADD c int", "definition"],
+    ["SET PASSWORD FOR 'u'@'%' = 'x'", "other"],
     ["GRANT SELECT ON *.* TO u", "other"],
     ["", "other"],
   ])("%s", (sql, kind) => {
@@ -106,6 +113,10 @@ describe("statements", () => {
     ["TRUNCATE TABLE `a``b`.`c d`", { schema: "a`b", table: "c d" }],
     ["truncate orders", { schema: "shop", table: "orders" }],
     ["TRUNCATE /* all */ TABLE shop2 . orders", { schema: "shop2", table: "orders" }],
+    ["truncate -- `none` of it\n # 'it's\n orders", { schema: "shop", table: "orders" }],
+    ["TRUNCATE /*!50000 TABLE */ orders", { schema: "shop", table: "orders" }],
+    ["/*M!100400 TRUNCATE TABLE `a -- b` */", { schema: "shop", table: "a -- b" }],
+    ["SET STATEMENT lock_wait_timeout=1 FOR TRUNCATE orders", { schema: "shop", table: "orders" }],
   ])("%s", (sql, target) => {
     expect(kindOfStatement(sql, "shop")).toEqual({ kind: "truncate", target });
   });
@@ -117,6 +128,11 @@ describe("statements", () => {
     ["UPDATE LOW_PRIORITY x.t SET a = 1", { schema: "x", table: "t" }],
     ["DELETE FROM `shop`.`memory_table`", { schema: "shop", table: "memory_table" }],
     ["DELETE a, b FROM a JOIN b", null],
+    ["DELETE FROM a USING a JOIN b WHERE a.id = b.id", null],
+    ["DELETE FROM x.a WHERE id IN (1, 2)", { schema: "x", table: "a" }],
+    ["UPDATE x.other, t SET t.a = 1", null],
+    ["UPDATE x.other o LEFT JOIN t USING (id) SET t.a = 1", null],
+    ["UPDATE x.other SET a = 1, b = 'a join b'", { schema: "x", table: "other" }],
   ])("%s", (sql, target) => {
     expect(kindOfStatement(sql, "shop")).toEqual({ kind: "rows", target });
   });
@@ -124,7 +140,20 @@ describe("statements", () => {
   test.each([
     ["ALTER TABLE t ADD COLUMN c int", []],
     ["ALTER TABLE t ADD INDEX (c), DROP INDEX i, DROP FOREIGN KEY f, ALTER c DROP DEFAULT", []],
-    ["CREATE TABLE t (id int) PARTITION BY HASH (id)", []],
+    ["CREATE TABLE IF NOT EXISTS t (id int) PARTITION BY HASH (id)", []],
+    ["CREATE TABLE t (id int)", ["shop.t"]],
+    ["CREATE OR REPLACE TABLE `a`.t SELECT 1", ["a.t"]],
+    ["RENAME TABLE a TO x.b, `c` NOWAIT TO `a`", ["x.b", "shop.a"]],
+    ["ALTER TABLE a ADD c int, RENAME TO b", ["shop.b"]],
+    ["ALTER TABLE a RENAME x.b", ["x.b"]],
+    ["ALTER TABLE t RENAME COLUMN a TO b, RENAME INDEX i TO j", []],
+    ["ALTER TABLE t MODIFY g int AS (v * 3)", ["shop.t"]],
+    ["ALTER TABLE t CHANGE v w int COMMENT 'as it was'", []],
+    ["ALTER TABLE t MODIFY v varchar(9) CHARACTER SET latin1", ["shop.t"]],
+    ["ALTER TABLE t ADD v varchar(9) CHARACTER SET latin1", []],
+    ["ALTER TABLE t CONVERT TO CHARACTER SET utf8mb4", ["shop.t"]],
+    ["ALTER IGNORE TABLE t ADD UNIQUE (v)", ["shop.t"]],
+    ["ALTER TABLE -- one\n t # two\n /*!50100 TRUNCATE PARTITION p */", ["shop.t"]],
     ["ALTER TABLE `a`.`t` DROP c", ["a.t"]],
     ["alter table t drop /* the old one */ column c, add c int", ["shop.t"]],
     ["ALTER TABLE t TRUNCATE PARTITION ALL", ["shop.t"]],

@@ -72,6 +72,7 @@ async function stage(parts: Partial<WorkerParts> = {}) {
     rewind: new Rewind(lane),
     secondStreamTriesMax: 2,
     resolve: () => Promise.reject(new Error("no shapes here")),
+    isKnown: () => false,
     byteCountMax: 1 << 20,
   };
   const stopping = new AbortController();

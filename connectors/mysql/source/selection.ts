@@ -60,6 +60,12 @@ export async function selectTables(
   return { tables, refused, generations, missing };
 }
 
+/** Whether a table that nobody has followed yet stays left out. */
+export function isLeftOut(table: CatalogTable, context: SourceContext): boolean {
+  const shape = catalogShape(table, context);
+  return refusalOf(table, shape, findKey(table, context.chosenKey(table))) !== undefined;
+}
+
 const NO_KEY: Refusal = { reason: "it has no usable key", fix: "Give it a primary key." };
 
 function keyFix({ columns, nullableUnique }: CatalogTable, name: string): string {

@@ -27,7 +27,7 @@ import { otherServerId } from "./dump.ts";
 import { readHealth } from "./health.ts";
 import { spellLandmark } from "./landmark.ts";
 import { bytesBetween, readFiles, readTip } from "./log-state.ts";
-import { selectTables } from "./selection.ts";
+import { isLeftOut, selectTables } from "./selection.ts";
 import type { ServerFacts } from "./server.ts";
 import { catalogShape, mappedShape } from "./shapes.ts";
 import { checkedServer, createLog, identityOf, otherHost, resumeLog, startOf } from "./start.ts";
@@ -245,7 +245,10 @@ export class MysqlSource implements Source {
     // It ends with the connection's own time limits.
     const { signal } = new AbortController();
     const [live] = await readCatalog(this.#context, { schema, table }, signal);
-    return await resolved(options, mappedShape(map, live, this.#context), position);
+    const shape = mappedShape(map, live, this.#context);
+    const isUnfit = shape.key.length === 0 || (live !== undefined && isLeftOut(live, this.#context));
+    if (isUnfit && options.isKnown?.(shape.id) === false) return null;
+    return await resolved(options, shape, position);
   }
 
   async #named(target: StatementTarget, options: StreamOptions, position: Position): Promise<TableVersion | null> {

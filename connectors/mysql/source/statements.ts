@@ -1,4 +1,5 @@
 /** What a statement in the log is: the beginning or end of a transaction, a change of tables, or one of rows. */
+import { statementText } from "./statement-text.ts";
 
 export type StatementKind =
   | { readonly kind: "begin" }
@@ -23,18 +24,15 @@ export interface StatementTarget {
   readonly table: string;
 }
 
-const BLANKS = /^(?:\s+|--[ \t][^\n]*\n|#[^\n]*\n|\/\*(?![!M])[\s\S]*?\*\/)+/;
-const COMMENTS = /\/\*(?![!M])[\s\S]*?\*\//g;
-/** Verb and name lie in here. */
-const HEAD_CHARACTERS = 1_000;
 const NAME = '(?:`((?:[^`]|``)+)`|"((?:[^"]|"")+)"|([\\w$\\u0080-\\uffff]+))';
 const NAME_ALONE = new RegExp(`^${NAME}`);
 const XID = /^XA\s+\w+\s+X'([0-9a-f]*)'\s*,\s*X'([0-9a-f]*)'\s*,\s*(\d+)/i;
-const TARGET = new RegExp(`^${NAME}(?:\\s*\\.\\s*${NAME})?`);
+const TARGET_PATTERN = `${NAME}(?:\\s*\\.\\s*${NAME})?`;
+const TARGET = new RegExp(`^${TARGET_PATTERN}`);
 
 /** `schema`: the database in use, for names without one. */
 export function kindOfStatement(sql: string, schema: string): StatementKind {
-  const text = sql.replace(BLANKS, "");
+  const text = statementText(sql);
   const [first = "", second = ""] = text
     .slice(0, 200)
     .split(/[\s;(]+/, 2)
@@ -59,16 +57,28 @@ export function kindOfStatement(sql: string, schema: string): StatementKind {
     case "REPLACE":
       return rows(text, /^\w+\s+(?:(?:LOW_PRIORITY|DELAYED|HIGH_PRIORITY|IGNORE)\s+)*(?:INTO\s+)?/i, schema);
     case "UPDATE":
-      return rows(text, /^UPDATE\s+(?:(?:LOW_PRIORITY|IGNORE)\s+)*/i, schema);
+      return SEVERAL_UPDATED.test(text)
+        ? { kind: "rows", target: null }
+        : rows(text, /^UPDATE\s+(?:(?:LOW_PRIORITY|IGNORE)\s+)*/i, schema);
     case "DELETE":
-      return rows(text, /^DELETE\s+(?:(?:LOW_PRIORITY|QUICK|IGNORE)\s+)*FROM\s+/i, schema);
+      return SEVERAL_DELETED.test(text)
+        ? { kind: "rows", target: null }
+        : rows(text, /^DELETE\s+(?:(?:LOW_PRIORITY|QUICK|IGNORE)\s+)*FROM\s+/i, schema);
+    // A log of rows has no queries: those that are there call functions which change rows.
+    case "SELECT":
+    case "DO":
+    case "CALL":
+    case "WITH":
     case "LOAD":
       return { kind: "rows", target: null };
     case "ALTER":
       return { kind: "definition", unlogged: unloggedBy(text, schema) };
     case "CREATE":
-    case "DROP":
+      return { kind: "definition", unlogged: listed(targetOf(text, MADE, schema)) };
     case "RENAME":
+      return { kind: "definition", unlogged: renamed(text, schema) };
+    case "DROP":
+    case "IMPORT":
       return { kind: "definition", unlogged: [] };
     default:
       return { kind: "other" };
@@ -104,25 +114,64 @@ function rows(text: string, start: RegExp, schema: string): StatementKind {
   return { kind: "rows", target: targetOf(text, start, schema) };
 }
 
+/** Tables beside the first one, up to where the changes or conditions begin. */
+const SEVERAL_UPDATED = /^UPDATE\s(?:(?!\sSET\s).)*?(?:,|\sJOIN\s|\sSTRAIGHT_JOIN\s)/is;
+const SEVERAL_DELETED = /^DELETE\s(?:(?!\sWHERE\s).)*?(?:,|\sJOIN\s|\sUSING\s)/is;
+
 const ALTER_TABLE = /^ALTER\s+(?:ONLINE\s+)?(?:IGNORE\s+)?TABLE\s+(?:IF\s+EXISTS\s+)?/i;
+/** With IF NOT EXISTS it is in the log, too, where the table was there before and nothing was made. */
+const MADE = /^CREATE\s+(?:OR\s+REPLACE\s+)?TABLE\s+(?!IF\s)/i;
 const NOT_A_COLUMN = "(?:INDEX|KEY|FOREIGN|PRIMARY|CONSTRAINT|CHECK|DEFAULT)\\b";
-/** May take rows away, bring some, or give a column of the same name other values; too much here does no harm. */
-const UNLOGGED = new RegExp(`\\b(?:PARTITION|TABLESPACE)\\b|\\bDROP\\s+(?!${NOT_A_COLUMN})`, "i");
+/**
+ * May take rows away, bring some, or give a column of the same name and type other values; too much here does no harm. A
+ * unique index under IGNORE takes rows away; characters that a character set does not have, and what a column is computed
+ * from, change values.
+ */
+const UNLOGGED = new RegExp(
+  [
+    "\\b(?:PARTITION|TABLESPACE)\\b",
+    `\\bDROP\\s+(?!${NOT_A_COLUMN})`,
+    "^ALTER\\s+(?:ONLINE\\s+)?IGNORE\\b",
+    "\\bCONVERT\\s+TO\\b",
+    "\\b(?:MODIFY|CHANGE)\\b.*\\b(?:CHARSET|CHARACTER\\s+SET|AS\\s*\\()",
+  ].join("|"),
+  "is",
+);
 const EXCHANGED = /\bEXCHANGE\s+PARTITION\s+.+?\s+WITH\s+TABLE\s+/is;
+/** The table's own new name, and not one of a column or index. */
+const RENAMED = /\bRENAME\s+(?!(?:COLUMN|INDEX|KEY)\b)(?:(?:TO|AS)\b\s*|=\s*)?/is;
+const RENAMED_PAIR = new RegExp(
+  `${TARGET_PATTERN}\\s+(?:(?:WAIT\\s+\\d+|NOWAIT)\\s+)?TO\\s+(?<to>${TARGET_PATTERN})`,
+  "gi",
+);
 
 function unloggedBy(text: string, schema: string): readonly StatementTarget[] {
   const target = targetOf(text, ALTER_TABLE, schema);
-  const plain = text.replaceAll(COMMENTS, " ");
-  if (target === null || !UNLOGGED.test(plain)) return [];
-  const other = targetOf(plain.slice(EXCHANGED.exec(plain)?.index ?? plain.length), EXCHANGED, schema);
-  return other === null ? [target] : [target, other];
+  if (target === null) return [];
+  const changed = UNLOGGED.test(text) ? [target, ...listed(behind(text, EXCHANGED, schema))] : [];
+  return [...changed, ...listed(behind(text, RENAMED, schema))];
+}
+
+/** What a name stands for after it was given away. */
+function renamed(text: string, schema: string): readonly StatementTarget[] {
+  return Array.from(text.matchAll(RENAMED_PAIR)).flatMap(({ groups }) =>
+    listed(targetOf(groups?.["to"] ?? "", /^/, schema)),
+  );
+}
+
+function behind(text: string, start: RegExp, schema: string): StatementTarget | null {
+  const begun = start.exec(text);
+  return begun === null ? null : targetOf(text.slice(begun.index), start, schema);
+}
+
+function listed(target: StatementTarget | null): readonly StatementTarget[] {
+  return target === null ? [] : [target];
 }
 
 function targetOf(text: string, start: RegExp, schema: string): StatementTarget | null {
-  const plain = text.slice(0, HEAD_CHARACTERS).replaceAll(COMMENTS, " ");
-  const begun = start.exec(plain);
+  const begun = start.exec(text);
   if (begun === null) return null;
-  const match = TARGET.exec(plain.slice(begun[0].length));
+  const match = TARGET.exec(text.slice(begun[0].length));
   if (match === null) return null;
   const first = nameOf(match, 1);
   const second = nameOf(match, 4);
