@@ -50,4 +50,26 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     const [[count] = []] = await pipeline.source.texts("select count(*) from words");
     expect(Number(count)).toBeGreaterThan(5);
   });
+
+  test("rows are found again by keys of every kind", async () => {
+    const key = "f float, d double, e enum('b','a'), s set('x','y'), t time(3), y year, b bit(9), h binary(4)";
+    const row = (f: number, i: number): string =>
+      `(${f}, ${f} / 7, ${1 + (i % 2)}, ${i % 4}, '-${i}:00:00.125', ${1970 + i}, ${i * 50}, x'0${i % 10}00', 1)`;
+    await using pipeline = await MysqlPipeline.start(
+      flavour,
+      [
+        `create table odd (${key}, n int, primary key (f, d, e, s, t, y, b, h))`,
+        `insert into odd values ${[0.1, -0.3, 1.5, 1e-7, 3e30].map(row).join(", ")}`,
+      ],
+      { kinds: ["postgres"] },
+    );
+    await pipeline.settled();
+    await pipeline.sinks.target!.query(`delete from "${pipeline.source.name}".odd where y <> 1972`);
+    const { exitCode, stdout } = await pipeline.installation.command("reconcile", "--mode", "full", "--repair");
+    expect({ exitCode, stdout }).toMatchObject({ exitCode: 3, stdout: expect.stringMatching(/4\s*│\s*\n/) });
+    const { rows } = await pipeline.sinks.target!.query<{ f: string }>(
+      `select f::text from "${pipeline.source.name}".odd`,
+    );
+    expect(rows.map(({ f }) => f).toSorted()).toEqual(["-0.3", "0.1", "1.5", "1e-07", "3e+30"]);
+  });
 });

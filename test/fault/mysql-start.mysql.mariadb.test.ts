@@ -36,6 +36,12 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       stdout: expect.stringContaining("GRANT REPLICATION SLAVE ON *.* TO 'plain'@'%';"),
     });
     expect(await pipeline.refusal()).toMatchObject({ exitCode: 1, code: "MR2113" });
+    await pipeline.run("grant replication slave on *.* to plain@'%'", `revoke select on ${name}.* from plain@'%'`);
+    expect(await pipeline.installation.command("check")).toMatchObject({
+      exitCode: 1,
+      stdout: expect.stringContaining(`GRANT SELECT ON \`${name}\`.* TO 'plain'@'%';`),
+    });
+    expect(await pipeline.refusal()).toMatchObject({ exitCode: 1, code: "MR2113" });
 
     url.password = "wrong";
     pipeline.configure({ url: url.href });
@@ -50,6 +56,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       ["binlog_row_metadata", "MINIMAL", "FULL"],
       ["binlog_row_image", "MINIMAL", "FULL"],
       ["binlog_format", "STATEMENT", "ROW"],
+      ["binlog_format", "MIXED", "ROW"],
     ]) {
       await pipeline.run(`set global ${name} = '${value}'`);
       expect(await pipeline.refusal()).toMatchObject({ exitCode: 1, code: "MR2114" });

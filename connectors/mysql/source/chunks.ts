@@ -160,9 +160,12 @@ const NUMBER = /^-?[0-9.]+(e[+-]?[0-9]+)?$/i;
 
 function literal({ type }: Column, text: string): string {
   switch (type.kind) {
+    case "float":
+      // The shortest digits of a float are another number where they are read as a double, as which it is compared.
+      if (type.bits === 32 && NUMBER.test(text)) return `${Math.fround(Number(text))}`;
+      return NUMBER.test(text) ? text : quoteText(text);
     case "int":
     case "decimal":
-    case "float":
       return NUMBER.test(text) ? text : quoteText(text);
     case "bool":
       return text === "t" || text === "true" || text === "1" ? "1" : "0";

@@ -8,6 +8,7 @@ import {
 } from "../../../src/core/errors.ts";
 
 import type { TlsFailure } from "../../../src/tls/failure.ts";
+import { quoteName } from "../quote.ts";
 import { handshakeFailure, INSECURE_REFUSED } from "../tls-errors.ts";
 
 export const BEGIN_ANEW =
@@ -37,7 +38,7 @@ export const pages: ErrorPages = {
   MR2113: {
     title: "Privilege is missing at the source",
     cause: "The user of `source.url` may not do what the message names.",
-    remedy: "Run the GRANT that the message names.",
+    remedy: "Grant what the message names.",
   },
   MR2114: {
     title: "Server's settings do not fit",
@@ -152,7 +153,9 @@ export function errorNumber(error: unknown): number | undefined {
     : undefined;
 }
 
-const LOGIN = new Set([1045, 1044, 1049, 1698, 1251, 1130, 3118, 3955, 4151]);
+const LOGIN = new Set([1045, 1049, 1698, 1251, 1130, 3118, 3955, 4151]);
+/** The user has no privilege on anything in the database of the url. */
+const NO_DATABASE = 1044;
 const PRIVILEGE = new Set([1227, 1142, 1143, 1370, 1401]);
 const ALTERED = new Set([1054, 1146, 1412, 1615]);
 /** Going away, too many connections, lock waits, killed: the same may work soon. */
@@ -170,12 +173,22 @@ export function classify(error: unknown, doing: string): MillraceError {
   if (number === 3159) return tls(INSECURE_REFUSED, error);
   if (LOGIN.has(number))
     return sourceError("MR2111", "fatal", `the source refuses the login: ${text}`, undefined, error);
-  if (PRIVILEGE.has(number))
-    return sourceError("MR2113", "fatal", `the source refuses ${at}: ${text}`, undefined, error);
+  if (number === NO_DATABASE || PRIVILEGE.has(number))
+    return sourceError("MR2113", "fatal", `the source refuses ${at}: ${text}`, grantFor(text), error);
   if (ALTERED.has(number)) return sourceError("MR2122", "retryable", `a table was altered ${at}`, undefined, error);
   if (PASSING.has(number))
     return sourceError("MR2110", "retryable", `the source refuses for now ${at} (error ${number})`, undefined, error);
   return sourceError("MR2125", "retryable", `the source answers with error ${number} ${at}`, undefined, error);
+}
+
+/** The statement that helps, out of the server's sentence; undefined where it does not say enough. */
+function grantFor(text: string): string | undefined {
+  const [, user, database] = /for user ('.*'@'.*') to database '(.*)'/.exec(text) ?? [];
+  if (user !== undefined && database !== undefined)
+    return `GRANT SELECT ON ${quoteName(database)}.* TO ${user}; or correct the name of the database in \`source.url\`.`;
+  // SUPER, where the server lists it first, is more than is needed.
+  const privilege = /\(at least one of\) the (.+) privilege/.exec(text)?.[1]?.split(", ").at(-1);
+  return privilege === undefined ? undefined : `GRANT ${privilege} ON *.* TO the user of \`source.url\`.`;
 }
 
 function unreachable(error: unknown, at: string): MillraceError {
