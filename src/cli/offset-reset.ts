@@ -1,4 +1,5 @@
 import type { Config } from "../config/config.ts";
+import { logDistance } from "../core/log-distance.ts";
 import { comparePositions, type Position } from "../core/position.ts";
 import { TableSelection } from "../core/table-selection.ts";
 import type { Source } from "../core/source.ts";
@@ -93,7 +94,7 @@ async function planOf(
     holds: held === null ? null : source.formatPosition(held.commit),
     position: source.formatPosition(position.commit),
     effect,
-    bytes: held === null ? 0 : Number(distance(held.commit, position.commit)),
+    bytes: held === null ? 0 : logDistance(source, held.commit, position.commit),
     tables: known.filter(({ schema, table }) => selection.matches(schema, table)).map(({ id }) => id),
   };
 }
@@ -102,10 +103,6 @@ function effectOf(held: Position | null, to: Position): SinkPlan["effect"] {
   if (held === null) return "skip";
   const order = comparePositions(held, to);
   return order === 0 ? "none" : order > 0 ? "replay" : "skip";
-}
-
-function distance(a: bigint, b: bigint): bigint {
-  return a > b ? a - b : b - a;
 }
 
 function documentOf(

@@ -1,6 +1,7 @@
 /** A source under rules: streams, chunks, first copy and catalogue come out of it already ruled. */
 import type { Block } from "../core/block.ts";
 import { invariant } from "../core/invariant.ts";
+import { logDistance } from "../core/log-distance.ts";
 import type { Position } from "../core/position.ts";
 import type { TableVersion } from "../core/schema.ts";
 import type {
@@ -101,7 +102,7 @@ class RuledSource implements Source {
   }
 
   bytesBetween(from: bigint, to: bigint): number {
-    return this.#inner.bytesBetween?.(from, to) ?? Number(to - from);
+    return logDistance(this.#inner, from, to);
   }
 
   recordPosition(block: Block, row: number): bigint | undefined {

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { logDistance } from "../core/log-distance.ts";
 import type { QueryRequest, QueryResult } from "../core/sink.ts";
 import type { LogHealth, Source } from "../core/source.ts";
 import type { PipelineStatus, SinkStatus, SnapshotStatus, SourceStatus } from "../core/status.ts";
@@ -262,7 +263,7 @@ export class Control {
 function bytesBetween(source: Source, from: bigint | null, to: bigint | null): number | null {
   if (from === null || to === null) return null;
   if (to <= from) return 0;
-  return source.bytesBetween?.(from, to) ?? Number(to - from);
+  return logDistance(source, from, to);
 }
 
 function healthOrNull(
