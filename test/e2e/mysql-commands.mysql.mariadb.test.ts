@@ -48,6 +48,8 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     });
 
     const from = status.source.position!;
+    // MariaDB's log has whole seconds: what is looked for by its time must not lie in that of the log's first row.
+    await pipeline.run("select sleep(1)");
     await pipeline.run("insert into told values (2, 'b'), (3, 'c')", "update told set v = 'd' where id = 2");
     const tables = `${pipeline.source.name}.told`;
     const { stdout } = await pipeline.installation.command("tail", "--from", from, "--tables", tables, "--limit", "3");
