@@ -6,14 +6,14 @@ export interface Verdict {
   readonly text: string;
 }
 
-export function verdictOf({ drift, alarm, notComparable, tables }: ReconcileDocument): Verdict {
+export function verdictOf({ drift, alarm, notComparable, aside, tables }: ReconcileDocument): Verdict {
   if (drift) {
     const left = tables.reduce((sum, row) => sum + leftIn(row), 0);
     if (left === 0) return { kind: "repaired", text: "differed, and is repaired" };
     const text = `${left} ${left === 1 ? "row differs" : "rows differ"}`;
     return alarm ? { kind: "differs", text } : { kind: "tolerated", text: `${text}, within the thresholds` };
   }
-  if (notComparable.length === 0) return { kind: "equal", text: "equal" };
+  if (notComparable.length + aside.length === 0) return { kind: "equal", text: "equal" };
   return { kind: "incomplete", text: "what was compared is equal" };
 }
 

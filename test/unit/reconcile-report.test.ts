@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { describeReport } from "../../src/cli/report-text.ts";
 import { markdownReport } from "../../src/reconcile/markdown.ts";
 import { reportOf } from "../support/reports.ts";
 
@@ -15,6 +16,12 @@ test("says what was compared, and that it is equal", () => {
     "| public.orders | warehouse | 10 | 9 | 10 | 1000 | 1200 | 0 | 0 | 0 | 0 | 0 |",
     "",
   ]);
+});
+
+test("with a table set aside, what was compared is equal, and no more than that", () => {
+  const aside = [{ table: "public.t", code: "MR1309", message: "it has no usable key any more" }];
+  expect(markdownReport({ ...equal, aside })).toMatch(/^# shop: what was compared is equal$/m);
+  expect(describeReport({ ...equal, aside })).toMatch(/set aside: MR1309.*\nwhat was compared is equal; the rest/);
 });
 
 test("names of the source are text in it, and no markup", () => {
