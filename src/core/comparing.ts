@@ -94,11 +94,11 @@ export interface ComparePlace {
 
 /**
  * `again`: the rows could not be brought to their place, or the sink left its lane or took another shape of the table on
- * the way: what was compared does not count.
+ * the way: what was compared does not count. `away`: the source can't be reached.
  */
 export type CompareOutcome =
   | { readonly kind: "compared" | "late" | "again" }
-  | { readonly kind: "failed"; readonly error: unknown };
+  | { readonly kind: "failed" | "away"; readonly error: unknown };
 
 export interface SentRows {
   /** See `Chunk.last`. */

@@ -10,7 +10,7 @@ export const pages = {
   MR1402: {
     title: "The comparison was broken off",
     cause:
-      "The daemon ended before everything was compared, or whoever had asked for it stopped it, or went away: a comparison that nobody waits for is not gone on with. Rows that were repaired until then are.",
+      "The daemon ended before everything was compared, or the source could not be reached for longer than `--patience`, or whoever had asked for it stopped it, or went away: a comparison that nobody waits for is not gone on with. Rows that were repaired until then are.",
     remedy: "`millrace reconcile --resume ID` goes on where it stood; `millrace reconcile` begins again.",
   },
   MR1403: {
@@ -61,6 +61,11 @@ export function brokenOff(id: string, why = "the daemon ended"): MillraceError {
     message: `comparison ${id} was broken off: ${why}`,
     hint: pages.MR1402.remedy,
   });
+}
+
+/** The source could not be reached for longer than is waited: nothing can be compared. Never leaves this folder. */
+export class SourceAwayError extends Error {
+  override readonly name = "SourceAwayError";
 }
 
 /** Why a table in a sink is not compared, or not to its end. Never leaves this folder: it is a result. */

@@ -11,7 +11,14 @@ import type {
 import type { TableVersion } from "../core/schema.ts";
 import type { ComparisonStore } from "../core/state-store.ts";
 import type { Logger } from "../core/telemetry.ts";
-import { alreadyRunning, brokenOff, NotComparableError, nothingToResume, notStreaming } from "./errors.ts";
+import {
+  alreadyRunning,
+  brokenOff,
+  NotComparableError,
+  nothingToResume,
+  notStreaming,
+  SourceAwayError,
+} from "./errors.ts";
 import { Inspections } from "./inspections.ts";
 import { keptText, takeUp } from "./kept.ts";
 import { pauseAfter } from "./pace.ts";
@@ -218,11 +225,12 @@ export class Reconciler {
     for (let tries = 1; left.length > 0; tries++) {
       const table = port.tables.find((known) => known.id === id);
       // Dropped, or set aside, meanwhile.
-      if (table === undefined) return;
+      if (table === undefined) return this.#gone(run, port, id);
       const takers = left.filter((sink) => port.takes(sink, table));
       const comparisons: TableComparison[] = [];
       const again: string[] = [];
       const refuse = (sink: string, error: unknown, comparison?: TableComparison) => {
+        if (error instanceof SourceAwayError) run.stopping.abort(brokenOff(run.id, error.message));
         signal.throwIfAborted();
         const isOutdated = !port.tables.includes(table);
         if (isOutdated && tries < TRIES_MAX) again.push(sink);
@@ -268,6 +276,11 @@ export class Reconciler {
       run.comparing.clear();
       left = again;
     }
+  }
+
+  #gone({ aside }: Run, port: ComparePort, table: string): void {
+    const why = port.aside.get(table);
+    if (why !== undefined) aside.push({ table, ...why });
   }
 
   /** A sink that does not come is not waited for again at each of its tables. */

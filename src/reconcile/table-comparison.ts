@@ -3,7 +3,7 @@ import type { ComparedPlace, ComparedSlice, ComparePort, Inspection, StoredRow }
 import { findMillraceError } from "../core/errors.ts";
 import type { TableVersion } from "../core/schema.ts";
 import type { KeyText } from "../core/source.ts";
-import { NotComparableError } from "./errors.ts";
+import { NotComparableError, SourceAwayError } from "./errors.ts";
 import { Findings } from "./findings.ts";
 import { type KeptTable, withoutValues } from "./kept.ts";
 import { expectedCells, type Finding, isSame, judge, type SourceRow, wantedRows, withValues } from "./judge.ts";
@@ -360,7 +360,9 @@ export class TableComparison {
       return true;
     }
     this.#stuckSinceMs ??= performance.now();
-    if (outcome?.kind === "late" || performance.now() - this.#stuckSinceMs > patienceMs) {
+    const isSpent = performance.now() - this.#stuckSinceMs > patienceMs;
+    if (isSpent && outcome?.kind === "away") throw new SourceAwayError(messageOf(outcome.error));
+    if (isSpent || outcome?.kind === "late") {
       const { reason, isWhole } = port.unready(sink, table) ?? IN_TIME;
       const failed = outcome?.kind === "failed" ? `: ${messageOf(outcome.error)}` : "";
       throw new NotComparableError(`${reason}${failed}; ${await lag(sink)}`, isWhole);

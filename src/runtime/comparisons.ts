@@ -144,7 +144,7 @@ export class Comparisons implements ComparePort {
       } as const;
       const { lane } = this.#parts;
       const passed = await whileMoving(this.#chunks.through(passage, until), () => lane.position.commit, place, signal);
-      if (passed === "late") return nowhere(place, { kind: "late" });
+      if (passed === "late") return nowhere(place, await this.#withoutSource({ kind: "late" }, signal));
       if (passed === null) return nowhere(place, { kind: "again" });
       const [readMs, behindMs] = [readAtMs - beganMs, performance.now() - readAtMs];
       place.onSent?.({ last, readMs, behindMs });
@@ -161,10 +161,21 @@ export class Comparisons implements ComparePort {
       return { last, aside: passed.aside, outcomes, readMs, behindMs };
     } catch (error) {
       signal.throwIfAborted();
-      return nowhere(place, { kind: "failed", error });
+      return nowhere(place, await this.#withoutSource({ kind: "failed", error }, signal));
     } finally {
       // What still waits in a queue compares nothing any more.
       given.abort();
+    }
+  }
+
+  /** `away` in place of what a source that can't be reached made of it. */
+  async #withoutSource(outcome: CompareOutcome, signal: AbortSignal): Promise<CompareOutcome> {
+    try {
+      await this.#parts.source.tip(signal);
+      return outcome;
+    } catch (error) {
+      signal.throwIfAborted();
+      return { kind: "away", error };
     }
   }
 
