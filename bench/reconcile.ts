@@ -1,7 +1,7 @@
 /**
  * `reconcile` over equal rows, and over the same with ten that differ, Postgres against Postgres; its peer is COPY of both
- * sides to nothing, one after the other, by the server's own program in the same run. The other sinks
- * once each.
+ * sides to nothing, one after the other, by the server's own program in the same run. Beside it the method of data-diff
+ * (checksums.ts). The other sinks once each.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -11,6 +11,7 @@ import { elasticsearch } from "../scripts/services/elasticsearch.ts";
 import { postgres } from "../scripts/services/postgres.ts";
 import { redis } from "../scripts/services/redis.ts";
 import type { ReconcileDocument, ReconcileRequest, ReconcileStatus } from "../src/core/reconciliation.ts";
+import { differingByChecksums } from "./checksums.ts";
 import { connected } from "./clients.ts";
 import { MeasuredDaemon } from "./daemon.ts";
 import { insertOrders, ORDERS } from "./orders.ts";
@@ -22,6 +23,7 @@ const WANTED = 2;
 const WANTED_WITH_DRIFT = 1.2;
 const MIB_MAX = 256;
 const DIFFERING = 10;
+const CHECKSUMS = "checksums in both servers";
 const ROWS_PER_TRANSACTION = 10_000;
 const REQUEST: ReconcileRequest = {
   tables: [],
@@ -62,11 +64,14 @@ export async function run({ scale, runs, log }: BenchOptions): Promise<BenchRepo
     const there = await connected(target.url);
     await there.query("vacuum (freeze, analyze)");
     const [copies, equal, differing]: [number[], Compared[], Compared[]] = [[], [], []];
+    const [sums, sumsDiffering]: [number[], number[]] = [[], []];
     for (let round = 0; round < runs; round++) {
       copies.push((await copyToNothing(source.url)) + (await copyToNothing(target.url)));
       equal.push(await compared(daemon, rowCount, 0));
+      sums.push(await byChecksums(from, there, 0));
       await differ(there, rowCount, 1);
       differing.push(await compared(daemon, rowCount, DIFFERING));
+      sumsDiffering.push(await byChecksums(from, there, DIFFERING));
       await differ(there, rowCount, -1);
       log(`reconcile: COPY ${copies.at(-1)!.toFixed(1)} s, equal ${equal.at(-1)!.seconds} s`);
     }
@@ -75,6 +80,8 @@ export async function run({ scale, runs, log }: BenchOptions): Promise<BenchRepo
       { work: "Postgres, equal", who: "millrace", figures: figuresOf(equal, rowCount) },
       { work: `Postgres, ${DIFFERING} differ`, who: "millrace", figures: figuresOf(differing, rowCount) },
       { work: "both sides", who: "COPY to nothing", figures: { seconds: median(copies) } },
+      { work: "Postgres, equal", who: CHECKSUMS, figures: peerFigures(sums, equal) },
+      { work: `Postgres, ${DIFFERING} differ`, who: CHECKSUMS, figures: peerFigures(sumsDiffering, differing) },
     );
     ratios.push(
       {
@@ -181,6 +188,18 @@ async function copyToNothing(url: string): Promise<number> {
   const [code] = await once(child, "exit");
   if (code !== 0) throw new Error(`psql ended with ${String(code)}; the peer of this benchmark needs it`);
   return (performance.now() - startedMs) / 1000;
+}
+
+async function byChecksums(source: Client, target: Client, differing: number): Promise<number> {
+  const startedMs = performance.now();
+  const found = await differingByChecksums(source, target);
+  if (found !== differing) throw new Error(`by checksums ${found} rows differ`);
+  return (performance.now() - startedMs) / 1000;
+}
+
+/** How much of its time Millrace takes, round by round. */
+function peerFigures(peer: readonly number[], millrace: readonly Compared[]): Line["figures"] {
+  return { seconds: median(peer), "millrace / it": median(millrace.map(({ seconds }, i) => seconds / peer[i]!)) };
 }
 
 function figuresOf(all: readonly Compared[], rowCount: number): Line["figures"] {
