@@ -1,5 +1,5 @@
-/** What the index holds, asked by id and by scrolling over connections of its own: see core/comparing. */
-import type { Inspection, ListedKey, StoredRow } from "../../src/core/comparing.ts";
+/** What the index holds, asked by id, by search and by scrolling over connections of its own: see core/comparing. */
+import type { EqualRows, Inspection, ListedKey, RowsInOrder, StoredRow } from "../../src/core/comparing.ts";
 import { digitsOf, exactJson, expectedJson, plainOf, unmarked } from "../../src/core/expected-json.ts";
 import { documentField } from "../../src/core/names.ts";
 import { isDigestId, keyOfRowId, rowIdOf } from "../../src/core/row-id.ts";
@@ -7,6 +7,7 @@ import type { TableVersion } from "../../src/core/schema.ts";
 import type { KeyText } from "../../src/core/source.ts";
 import { expectOk } from "./ddl.ts";
 import { VERSION_FIELD } from "./document.ts";
+import { equalDocuments } from "./equal-documents.ts";
 import { classifyConnection, classifyEngine, searchError } from "./errors.ts";
 import { type Answer, engineError, pathOf, type SearchClient } from "./http.ts";
 
@@ -14,6 +15,8 @@ import { type Answer, engineError, pathOf, type SearchClient } from "./http.ts";
 const PAGE = 5_000;
 const KEPT_FOR = "1m";
 const SCROLL = "/_search/scroll";
+/** No such index, or a search that is more than its settings allow. */
+const REFUSED = [400, 404];
 
 interface FoundDocument extends StoredRow {
   readonly key: KeyText | null;
@@ -38,6 +41,15 @@ export class ElasticsearchInspection implements Inspection {
 
   async rows(table: TableVersion, keys: readonly KeyText[], signal: AbortSignal): Promise<readonly StoredRow[]> {
     return await this.#byIds(table, keys.map(rowIdOf), signal);
+  }
+
+  /** What was written a moment ago is not searched: a refresh goes first. What an engine refuses to search is asked by id. */
+  async equal(table: TableVersion, asked: RowsInOrder, signal: AbortSignal): Promise<EqualRows | null> {
+    const index = pathOf(this.#alias(table));
+    const refreshed = await this.#send("POST", `${index}/_refresh`, undefined, signal);
+    if (refreshed === null) return null;
+    const path = `${index}/_search?allow_partial_search_results=false`;
+    return await equalDocuments(table, asked, (body) => this.#send("POST", path, body, signal, REFUSED));
   }
 
   /** What is durable may not be searchable yet: a refresh goes first. */
@@ -92,15 +104,27 @@ export class ElasticsearchInspection implements Inspection {
 
   /** The parsed answer, numbers as core/expected-json has them; null for 404. */
   async #ask(method: "POST", path: string, body: object | undefined, signal: AbortSignal): Promise<unknown> {
+    const answer = await this.#send(method, path, body, signal);
+    return answer === null ? null : exactJson(answer.body.toString("utf8"));
+  }
+
+  /** Null for these statuses. */
+  async #send(
+    method: "POST",
+    path: string,
+    body: object | undefined,
+    signal: AbortSignal,
+    nothing: readonly number[] = [404],
+  ): Promise<Answer | null> {
     let answer: Answer;
     try {
       answer = await this.#client.request({ method, path, ...(body === undefined ? {} : { body }) }, signal);
     } catch (error) {
       throw classifyConnection(error, signal);
     }
-    if (answer.status === 404) return null;
+    if (nothing.includes(answer.status)) return null;
     expectOk(answer, "reading documents to compare");
-    return exactJson(answer.body.toString("utf8"));
+    return answer;
   }
 }
 

@@ -57,10 +57,27 @@ export function expectedJson(type: ColumnType, text: string): string | null {
 
 /** What stands between the quotes of a scalar's JSON, and the normal JSON of an array. */
 export function expectedPlain(type: ColumnType, text: string): string {
-  // On one line, otherwise as it came.
-  if (type.kind === "json") return text.replaceAll(/[\r\n]/g, " ");
+  if (type.kind === "json") return onOneLine(text);
   const value = expectedValue(type, text);
   return type.kind === "array" ? JSON.stringify(value) : unmarked(String(value));
+}
+
+/** The JSON that a document of Millrace's has, letter by letter; another one may be equal to it all the same. */
+export function spelledJson(type: ColumnType, text: string): string {
+  return type.kind === "json" ? onOneLine(text) : spelled(expectedValue(type, text));
+}
+
+function spelled(value: unknown): string {
+  if (typeof value === "string") return value.startsWith(NUMBER) ? unmarked(value) : JSON.stringify(unmarked(value));
+  if (typeof value !== "object" || value === null) return String(value);
+  if (Array.isArray(value)) return `[${value.map(spelled).join(",")}]`;
+  return `{${Object.entries(value)
+    .map(([name, one]) => `${JSON.stringify(name)}:${spelled(one)}`)
+    .join(",")}}`;
+}
+
+function onOneLine(json: string): string {
+  return json.replaceAll(/[\r\n]/g, " ");
 }
 
 function expectedValue(type: ColumnType, text: string): unknown {

@@ -5,6 +5,8 @@ import { join } from "node:path";
 import { Redis } from "ioredis";
 import { expect, test } from "vitest";
 import { DuckdbInspection } from "../../connectors/duckdb/inspect.ts";
+import { SearchClient } from "../../connectors/elasticsearch/http.ts";
+import { ElasticsearchInspection } from "../../connectors/elasticsearch/inspect.ts";
 import { PostgresInspection } from "../../connectors/postgres/sink/inspect.ts";
 import { targetName } from "../../connectors/postgres/sink/names.ts";
 import { Session } from "../../connectors/postgres/sink/session.ts";
@@ -13,12 +15,14 @@ import { parsePostgresUrl } from "../../connectors/postgres/url.ts";
 import { RedisInspection } from "../../connectors/redis/inspect.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import type { Inspection } from "../../src/core/comparing.ts";
+import { spelledJson } from "../../src/core/expected-json.ts";
 import { addRead, finishRead, readBlock } from "../../src/core/read-block.ts";
 import { expectedCells, wantedRows } from "../../src/reconcile/judge.ts";
 import { timeout } from "../conformance/stage.ts";
 import { tableVersion, tupleOf } from "../support/blocks.ts";
 import { runInFile } from "../support/duckdb-file.ts";
-import { freshDatabase, freshKeyPrefix, redisUrl } from "../support/services.ts";
+import { searchCall } from "../support/search-rows.ts";
+import { elasticsearchUrl, freshDatabase, freshIndexPrefix, freshKeyPrefix, redisUrl } from "../support/services.ts";
 
 const COUNT = 40;
 const VERSION_MAX = 900n;
@@ -73,7 +77,7 @@ const held = rows.flatMap((row, id) => {
 /** The source has no such row. */
 const STRAY = { row: rows[0]!.with(1, "12345"), version: 1n };
 
-async function equalIn(inspection: Inspection): Promise<readonly number[]> {
+async function equalIn(inspection: Inspection): Promise<readonly number[] | null> {
   const out = new ByteWriter(1024);
   const block = readBlock(item, 1, out, COUNT);
   // The stray lies between them.
@@ -94,8 +98,9 @@ async function equalIn(inspection: Inspection): Promise<readonly number[]> {
     versionMax: VERSION_MAX,
   };
   const found = await inspection.equal!(item, asked, timeout());
-  const equal = [...found!.isEqual.entries()].filter(([, is]) => is === 1).map(([id]) => id);
-  expect(found!.byteCount).toBeGreaterThan(equal.length * 40);
+  if (found === null) return null;
+  const equal = [...found.isEqual.entries()].filter(([, is]) => is === 1).map(([id]) => id);
+  expect(found.byteCount).toBeGreaterThan(equal.length * 40);
   return equal;
 }
 
@@ -121,7 +126,7 @@ test("Postgres", async () => {
   expect(await equalIn(inspection)).toEqual(EQUAL);
   // Where the target has another order, or none of the keys, it is asked row by row from then on.
   await database.query("delete from public.item where id < 30");
-  expect((await equalIn(inspection)).length).toBe(10);
+  expect(await equalIn(inspection)).toHaveLength(10);
   expect(
     await inspection.equal(
       item,
@@ -167,4 +172,39 @@ test("Redis", async () => {
   } finally {
     client.disconnect();
   }
+});
+
+test("Elasticsearch", async () => {
+  await using prefix = freshIndexPrefix();
+  const alias = `${prefix.prefix}public.item`;
+  const call = async (method: string, path: string, body?: string) => {
+    const { status, text } = await searchCall(elasticsearchUrl(), method, `/${alias}${path}`, body);
+    if (status > 201) throw new Error(text);
+  };
+  // Nothing is searchable by itself.
+  await call("PUT", "", '{"settings": {"index": {"number_of_replicas": 0, "refresh_interval": "-1"}}}');
+  const tls = { ca: undefined, cert: undefined, certKey: undefined, serverName: undefined };
+  const client = new SearchClient({ urls: [elasticsearchUrl()], apiKey: undefined, tls });
+  await using inspection = new ElasticsearchInspection(client, () => alias);
+  const put = async (id: string, version: bigint, document: string, further = "") =>
+    await call("PUT", `/_doc/${id}?version=${version}&version_type=external_gte${further}`, document);
+  const head = (version: bigint) => `{"_millrace_version":${version},"_millrace_commit_time":"2026-11-20T06:43:15.1Z"`;
+  const fieldsOf = (row: Row) =>
+    item.columns.map(({ name, type }, i) => `,"${name}":${row[i] === null ? "null" : spelledJson(type, row[i]!)}`);
+  for (const { row, version } of [...held, STRAY])
+    await put(row[1]!, version, `${head(version)}${fieldsOf(row).join("")}}`);
+  const whole = fieldsOf(rows[21]!).join("");
+  await put("21", VERSION_MAX, `${head(VERSION_MAX)}${whole},"stray":1}`);
+  await put("22", VERSION_MAX, `${head(VERSION_MAX - 1n)}${fieldsOf(rows[22]!).join("")}}`);
+  await put("24", VERSION_MAX, `${head(VERSION_MAX)}${fieldsOf(rows[24]!).join("")}}`.replace('"id":24', '"id":24.0'));
+  await put("25", VERSION_MAX, `${head(VERSION_MAX)}${fieldsOf(rows[25]!).join("")}}`.replace('"id":25', '"id":"25"'));
+  await put("26", VERSION_MAX, `${head(VERSION_MAX)}${fieldsOf(rows[26]!).join("")}}`, "&routing=elsewhere");
+  const others = [21, 22, 24, 25, 26];
+  expect(await equalIn(inspection)).toEqual(EQUAL.filter((id) => !others.includes(id)));
+  // Just now, by somebody who does not wait for a refresh.
+  await put("30", VERSION_MAX, `${head(VERSION_MAX)}${fieldsOf(rows[30]!.with(0, "changed")).join("")}}`);
+  expect(await equalIn(inspection)).toEqual(EQUAL.filter((id) => ![30, ...others].includes(id)));
+  // Pages are larger than its settings allow: it is asked by id from then on.
+  await call("PUT", "/_settings", '{"index": {"max_result_window": 10}}');
+  expect(await equalIn(inspection)).toBeNull();
 });
