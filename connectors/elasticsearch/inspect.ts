@@ -9,12 +9,13 @@ import { expectOk } from "./ddl.ts";
 import { VERSION_FIELD } from "./document.ts";
 import { equalDocuments } from "./equal-documents.ts";
 import { classifyConnection, classifyEngine, searchError } from "./errors.ts";
-import { type Answer, engineError, pathOf, type SearchClient } from "./http.ts";
+import { type Answer, engineError, fieldOf, parsed, pathOf, type SearchClient } from "./http.ts";
 
 /** Below the engines' index.max_result_window. */
 const PAGE = 5_000;
 const KEPT_FOR = "1m";
 const SCROLL = "/_search/scroll";
+const IDS_ALONE = "filter_path=_scroll_id,hits.hits._id";
 /** No such index, or a search that is more than its settings allow. */
 const REFUSED = [400, 404];
 
@@ -55,20 +56,22 @@ export class ElasticsearchInspection implements Inspection {
   /** What is durable may not be searchable yet: a refresh goes first. */
   async *keys(table: TableVersion, signal: AbortSignal): AsyncGenerator<readonly ListedKey[]> {
     const index = pathOf(this.#alias(table));
-    const refreshed = await this.#ask("POST", `${index}/_refresh`, undefined, signal);
+    const refreshed = await this.#send("POST", `${index}/_refresh`, undefined, signal);
     if (refreshed === null) return;
     const first = { size: PAGE, _source: false, sort: ["_doc"] };
-    const search = `${index}/_search?scroll=${KEPT_FOR}&allow_partial_search_results=false`;
-    let page = pageOf(await this.#ask("POST", search, first, signal));
+    const search = `${index}/_search?scroll=${KEPT_FOR}&allow_partial_search_results=false&${IDS_ALONE}`;
+    let page = pageOf(await this.#send("POST", search, first, signal));
     try {
       while (page.ids.length > 0) {
+        const on = { scroll: KEPT_FOR, scroll_id: page.scroll };
+        const next = this.#send("POST", `${SCROLL}?${IDS_ALONE}`, on, signal);
+        // The engine reads on while these are counted; a failure is met where it is waited for.
+        next.catch(() => undefined);
         yield await this.#listed(table, page.ids, signal);
-        page = pageOf(await this.#ask("POST", SCROLL, { scroll: KEPT_FOR, scroll_id: page.scroll }, signal));
+        page = pageOf(await next);
       }
     } finally {
-      if (page.scroll !== "") {
-        await this.#client.request({ method: "DELETE", path: SCROLL, body: { scroll_id: page.scroll } }, signal);
-      }
+      await this.#client.request({ method: "DELETE", path: SCROLL, body: { scroll_id: page.scroll } }, signal);
     }
   }
 
@@ -151,15 +154,13 @@ function foundDocument(table: TableVersion, document: ReadonlyMap<string, unknow
   };
 }
 
-function pageOf(answer: unknown): { readonly ids: readonly string[]; readonly scroll: string } {
+function pageOf(answer: Answer | null): { readonly ids: readonly string[]; readonly scroll: string } {
   if (answer === null) throw searchError("MR3300", "retryable", "an index went away while its documents were listed");
-  const whole = mapOf(answer);
+  const whole = mapOf(parsed(answer.body));
   const hits = listIn(whole.get("hits"), "hits");
   const scroll = whole.get("_scroll_id");
-  return {
-    ids: hits.map((hit) => unmarked(String(mapOf(hit).get("_id")))),
-    scroll: typeof scroll === "string" ? scroll : "",
-  };
+  if (typeof scroll !== "string") throw searchError("MR3300", "retryable", "listing documents got no list of them");
+  return { ids: hits.map((hit) => String(fieldOf(hit, "_id"))), scroll };
 }
 
 function mapOf(value: unknown): ReadonlyMap<string, unknown> {
