@@ -22,7 +22,7 @@ import { timeout } from "../conformance/stage.ts";
 import { tableVersion, tupleOf } from "../support/blocks.ts";
 import { runInFile } from "../support/duckdb-file.ts";
 import { searchCall } from "../support/search-rows.ts";
-import { elasticsearchUrl, freshDatabase, freshIndexPrefix, freshKeyPrefix, redisUrl } from "../support/services.ts";
+import { freshDatabase, freshIndexPrefix, freshKeyPrefix, redisUrl, searchEngines } from "../support/services.ts";
 
 const COUNT = 40;
 const VERSION_MAX = 900n;
@@ -174,17 +174,17 @@ test("Redis", async () => {
   }
 });
 
-test("Elasticsearch", async () => {
-  await using prefix = freshIndexPrefix();
+test.each(searchEngines())("$name", async ({ url }) => {
+  await using prefix = freshIndexPrefix(url());
   const alias = `${prefix.prefix}public.item`;
   const call = async (method: string, path: string, body?: string) => {
-    const { status, text } = await searchCall(elasticsearchUrl(), method, `/${alias}${path}`, body);
+    const { status, text } = await searchCall(url(), method, `/${alias}${path}`, body);
     if (status > 201) throw new Error(text);
   };
   // Nothing is searchable by itself.
   await call("PUT", "", '{"settings": {"index": {"number_of_replicas": 0, "refresh_interval": "-1"}}}');
   const tls = { ca: undefined, cert: undefined, certKey: undefined, serverName: undefined };
-  const client = new SearchClient({ urls: [elasticsearchUrl()], apiKey: undefined, tls });
+  const client = new SearchClient({ urls: [url()], apiKey: undefined, tls });
   await using inspection = new ElasticsearchInspection(client, () => alias);
   const put = async (id: string, version: bigint, document: string, further = "") =>
     await call("PUT", `/_doc/${id}?version=${version}&version_type=external_gte${further}`, document);
