@@ -15,7 +15,7 @@ import { TIME_FIELD, VERSION_FIELD } from "./document.ts";
 import type { Answer } from "./http.ts";
 
 /** A page ends at the first of these; the engines' index.max_result_window is 10,000. */
-const ROWS_PER_PAGE = 2_500;
+const ROWS_PER_PAGE = 1_000;
 const CHARACTERS_PER_PAGE = 4 * 1024 * 1024;
 /** In no string of the answer: quotes stand escaped there. */
 const HITS = Buffer.from('"hits":[');
