@@ -1,23 +1,21 @@
-import { existsSync, mkdirSync, statSync } from "node:fs";
-import { dirname, resolve } from "node:path";
+import { mkdirSync, statSync } from "node:fs";
+import { dirname } from "node:path";
 
 /**
- * Makes a folder, and those above it that are missing; one that is there stays as it is. Throws what the system says.
- * Node's own recursive form never returns where the system refuses a folder with ENOENT although the one above it is
- * there, as below `/proc`.
+ * Makes a folder and those above it; throws what the system says. Not by `recursive`: with it Node (24) never ends where a
+ * folder is there and takes none, as in /proc.
  */
 export function makeFolder(path: string, mode?: number): void {
-  const missing: string[] = [];
-  let above = resolve(path);
-  do {
-    missing.unshift(above);
-    above = dirname(above);
-  } while (!existsSync(above));
-  for (const folder of missing) {
-    try {
-      mkdirSync(folder, mode);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EEXIST" || !statSync(folder).isDirectory()) throw error;
-    }
+  if (isFolder(path)) return;
+  makeFolder(dirname(path), mode);
+  try {
+    mkdirSync(path, mode);
+  } catch (error) {
+    // Somebody else was faster.
+    if (!isFolder(path)) throw error;
   }
+}
+
+function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 }

