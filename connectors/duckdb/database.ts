@@ -127,6 +127,18 @@ export class Database {
     }
   }
 
+  /**
+   * Folds the log into the file, where nobody reads: what is not folded in yet is held in memory, and by itself DuckDB folds
+   * at the end of a commit alone, for which there may be no memory left. Nothing is lost where it can't be done now.
+   */
+  async fold(connection: DuckDBConnection): Promise<void> {
+    try {
+      await connection.run("CHECKPOINT");
+    } catch {
+      // Somebody reads: the next attempt at the step comes here again.
+    }
+  }
+
   /** Throws where the file that we write is not the one under its name any more. */
   verifyFile(): void {
     if (inodeOf(this.path) === this.#inode) return;

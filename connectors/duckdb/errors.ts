@@ -83,7 +83,8 @@ export const pages = {
   },
   MR3212: {
     title: "DuckDB's memory does not suffice",
-    cause: "A statement needed more than `memoryLimit`. The step is tried again.",
+    cause:
+      "A statement needed more than `memoryLimit`. The step is tried again. Where the file was read for long meanwhile (a query, a comparison), what was written is held in memory until that has ended; then it goes on by itself.",
     remedy: "Raise the sink's `memoryLimit`, or lower `batch.bytes`.",
   },
   MR3213: {

@@ -8,7 +8,7 @@ import type { TableVersion } from "../../src/core/schema.ts";
 import type { Outcome, QueryRequest, QueryResult, Sink } from "../../src/core/sink.ts";
 import { Database, type DatabaseSettings } from "./database.ts";
 import { carriesTarget, prepareTarget } from "./ddl.ts";
-import { classify, duckdbError, stopped } from "./errors.ts";
+import { classify, duckdbError, isOutOfMemory, stopped } from "./errors.ts";
 import { conversion, DEFAULT_FORM, type TargetForm } from "./form.ts";
 import { DuckdbInspection } from "./inspect.ts";
 import { fold, targetKey, targetOf, VERSION_COLUMN } from "./names.ts";
@@ -161,7 +161,12 @@ export class DuckdbSink implements Sink {
       await database.exclusively(async () => {
         // Invariant: nothing is taken for durable that went into a file without a name.
         database.verifyFile();
-        await this.#steps.apply({ connection, database, progress, outcome, signal }, step);
+        try {
+          await this.#steps.apply({ connection, database, progress, outcome, signal }, step);
+        } catch (error) {
+          if (isOutOfMemory(error)) await database.fold(connection);
+          throw error;
+        }
         progress.committed(step.progress);
         failpoint("duckdb.committed");
       });

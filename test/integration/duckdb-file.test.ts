@@ -2,7 +2,9 @@ import type { QueryRequest } from "../../src/core/sink.ts";
 import { chmodSync, copyFileSync, mkdirSync, readdirSync, renameSync, truncateSync, writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { factory, definition } from "../../connectors/duckdb/config.ts";
+import { DuckdbInspection } from "../../connectors/duckdb/inspect.ts";
 import { DuckdbSink } from "../../connectors/duckdb/sink.ts";
+import { findMillraceError, type MillraceError } from "../../src/core/errors.ts";
 import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/blocks.ts";
 import { duckdbTarget } from "../support/duckdb-target.ts";
@@ -20,6 +22,16 @@ const items = tableVersion({
 function sinkAt(path: string, more: { name?: string; schema?: string; memoryLimit?: string } = {}): DuckdbSink {
   const { name = "w", schema, memoryLimit = "256MB" } = more;
   return new DuckdbSink({ name, path, memoryLimit, threads: 2, schema });
+}
+
+/** Undefined where it succeeds. */
+async function failureOf(work: Promise<void>): Promise<MillraceError | undefined> {
+  try {
+    await work;
+    return undefined;
+  } catch (error) {
+    return findMillraceError(error);
+  }
 }
 
 const step = (at: bigint, id: string) => rowsStep(at, [items, [put([id, "x"])]]);
@@ -84,6 +96,37 @@ test("a table dropped behind the sink's back is found", async () => {
   const error = await failure(sink.verify(timeout()));
   expect([error.code, error.kind]).toEqual(["MR3214", "fatal"]);
   expect(error.hint).toContain("public.items");
+  await sink.close();
+});
+
+test("a sink whose memory a long read has filled goes on when the read has ended", async () => {
+  using folder = temporaryFolder();
+  const ROWS = 12_000;
+  const settings = { path: folder.file("x.duckdb"), memoryLimit: "96MB", threads: 2 };
+  const sink = sinkAt(settings.path, settings);
+  await sink.open(1, timeout());
+  await sink.prepare(items, undefined, timeout());
+  const written = (at: bigint) => {
+    const rows = Array.from({ length: ROWS }, (_, i) => put([`${i}`, `${at} `.repeat(200)]));
+    return sink.apply(rowsStep(at, [items, rows]), new Reports(), timeout());
+  };
+  await written(10n);
+  await using inspection = await DuckdbInspection.open(settings, {
+    schema: undefined,
+    form: { deletes: "hard", mode: "mirror" },
+  });
+  const reading = inspection.keys(items, timeout())[Symbol.asyncIterator]();
+  const piece = await reading.next();
+  expect(piece.done === true ? ROWS : piece.value.length).toBeLessThan(ROWS);
+  let error: MillraceError | undefined;
+  let at = 20n;
+  for (; error === undefined && at < 400n; at += 10n) error = await failureOf(written(at));
+  expect(error).toMatchObject({ code: "MR3212", kind: "retryable" });
+  expect(await failureOf(written(at))).toMatchObject({ code: "MR3212" });
+  while ((await reading.next()).done !== true);
+  // The first attempt behind the read makes room, the second one uses it.
+  await failureOf(written(at));
+  await written(at);
   await sink.close();
 });
 
