@@ -32,6 +32,15 @@ export function compareNumerics(a: Numeric, b: Numeric): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
+/** The same where one of the two is a float: both as doubles, as in Postgres. */
+export function compareAsDoubles(a: Numeric, b: Numeric): number {
+  return compareNumerics(asDouble(a), asDouble(b));
+}
+
+function asDouble(value: Numeric): number {
+  return typeof value === "object" ? Number(`${value.digits}e${-value.scale}`) : Number(value);
+}
+
 function compareDecimals(a: Numeric, b: Numeric): number {
   if (typeof a === "number" && !Number.isInteger(a)) return beyondAll(a);
   if (typeof b === "number" && !Number.isInteger(b)) return -beyondAll(b);

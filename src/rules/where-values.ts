@@ -3,7 +3,7 @@ import type { Column } from "../core/schema.ts";
 import { CELL_NULL, CELL_UNCHANGED, CellMap } from "../core/tuple.ts";
 import type { ColumnType } from "../core/types.ts";
 import { readText } from "../core/values/text.ts";
-import { compareNumerics, type Numeric, parseNumeric } from "./numbers.ts";
+import { compareAsDoubles, compareNumerics, type Numeric, parseNumeric } from "./numbers.ts";
 import { parseDate, parseTime, parseTimestamp } from "./times.ts";
 import { type Literal, WhereError } from "./where-syntax.ts";
 
@@ -63,7 +63,7 @@ export function familyOf({ type, native }: Column): Family | null {
       return {
         name: "number",
         read: type.bits === 32 ? (text) => Math.fround(Number(text)) : Number,
-        compare: compareAsNumbers,
+        compare: compareAsFloats,
       };
     case "text":
       // The blanks that fill up a character(n) do not count, as in SQL.
@@ -88,6 +88,11 @@ export function familyOf({ type, native }: Column): Family | null {
     default:
       return type satisfies never;
   }
+}
+
+/** Between two columns of one family: as floats where one is a float. */
+export function comparisonOf(a: Family, b: Family): Family["compare"] {
+  return a.compare === compareAsFloats ? a.compare : b.compare;
 }
 
 /** The literal as a value that this column's can be compared with; null for `null`. */
@@ -135,6 +140,10 @@ function compareScalars(a: Value, b: Value): number {
 
 function compareAsNumbers(a: Value, b: Value): number {
   return compareNumerics(numericOf(a), numericOf(b));
+}
+
+function compareAsFloats(a: Value, b: Value): number {
+  return compareAsDoubles(numericOf(a), numericOf(b));
 }
 
 function numericOf(value: Value): Numeric {

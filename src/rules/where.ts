@@ -1,7 +1,15 @@
 /** A condition over the rows of one table: `where:` bound to its columns. */
 import type { Column } from "../core/schema.ts";
 import { compileLike } from "./like.ts";
-import { type ConditionRow, type Family, familyOf, type Known, literalValue, type Value } from "./where-values.ts";
+import {
+  comparisonOf,
+  type ConditionRow,
+  type Family,
+  familyOf,
+  type Known,
+  literalValue,
+  type Value,
+} from "./where-values.ts";
 import { type ColumnName, type ComparisonOperator, type Expression, type Operand, WhereError } from "./where-syntax.ts";
 
 /** SQL's three, and one that says that the change does not carry a value which decides. */
@@ -142,7 +150,7 @@ class Binder {
       const b = this.#compared(right);
       if (a.family.name !== b.family.name)
         throw new WhereError(at, `${described(a.column)} and ${described(b.column)} can't be compared`);
-      return { a: a.read, b: b.read, compare: a.family.compare };
+      return { a: a.read, b: b.read, compare: comparisonOf(a.family, b.family) };
     }
     const column = left.kind === "column" ? left : right;
     const literal = left.kind === "column" ? right : left;

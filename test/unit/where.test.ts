@@ -27,6 +27,7 @@ const COLUMNS = [
   column("doc", { kind: "json" }, "jsonb"),
   column("Mixed", { kind: "text" }, "text"),
   column("other", { kind: "int", bits: 32, signed: true }, "integer"),
+  column("weight", { kind: "float", bits: 64 }, "double precision"),
 ];
 
 const ROW: Record<string, string | null> = {
@@ -41,6 +42,7 @@ const ROW: Record<string, string | null> = {
   doc: "{}",
   Mixed: "😀x",
   other: "7",
+  weight: "12.5",
 };
 
 /** `undefined`: the change does not carry it. */
@@ -85,6 +87,9 @@ test.each([
   ["at < '2024-02-29 12:00:00.500001'", TRUE],
   ["ratio = 0.1", FALSE],
   ["ratio > 0.0999 and ratio < 0.1001", TRUE],
+  ["weight = price and price = weight and price >= weight", TRUE],
+  ["weight > price or price < weight or weight is distinct from price", FALSE],
+  ["ratio < price and weight > other and weight < id and id > weight", TRUE],
   ["doc is not null", TRUE],
 ])("%s", (where, expected) => {
   expect(truth(where)).toBe(expected);
