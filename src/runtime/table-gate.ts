@@ -70,8 +70,9 @@ export class TableGate {
     return [...this.#current.values()].filter(({ id }) => !this.#aside.has(id) && !this.isGone(id));
   }
 
+  /** Tables that are set aside; of one that the catalogue no longer has nobody waits for anything. */
   get aside(): ReadonlyMap<string, StoredError> {
-    return this.#aside;
+    return new Map([...this.#aside].filter(([id]) => !this.isGone(id)));
   }
 
   /** Ids of the tables of which nobody knows yet whether a sink lacks rows, as their shape has just changed. */
