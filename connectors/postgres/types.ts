@@ -12,12 +12,20 @@ export interface PgType {
   /** Element oid where the type is a true array whose text has commas between its elements, else 0. */
   readonly element: number;
   readonly labels: readonly string[];
+  /** Of a composite, in order; a table's row type is one too. */
+  readonly attributes: readonly PgAttribute[];
+}
+
+export interface PgAttribute {
+  readonly attnum: number;
+  readonly type: number;
+  readonly modifier: number;
 }
 
 /** Finds a type by oid; undefined where the catalogue does not have it (any more). */
 export type PgTypes = (oid: number) => PgType | undefined;
 
-const DOMAIN_DEPTH_MAX = 32;
+const DEPTH_MAX = 32;
 
 /**
  * Postgres' built-in types that have a canonical one, by oid (fixed in pg_type.dat). Every other type is carried as its
@@ -55,13 +63,18 @@ export function columnType(oid: number, modifier: number, types: PgTypes, depth 
   if (builtin !== undefined) return builtin;
   if (oid === NUMERIC) return decimalType(modifier);
   const type = types(oid);
-  if (type === undefined || depth > DOMAIN_DEPTH_MAX) return OPAQUE;
+  if (type === undefined || depth > DEPTH_MAX) return OPAQUE;
   if (type.kind === "d") return columnType(type.base, type.baseModifier, types, depth + 1);
   if (type.kind === "e") return { kind: "enum", labels: type.labels };
   if (type.element !== 0) return { kind: "array", of: columnType(type.element, modifier, types, depth + 1) };
   // citext is an extension's type, so its oid differs from database to database; its bytes are text's.
   if (type.kind === "b" && type.name === "citext") return { kind: "text" };
-  return OPAQUE;
+  if (type.kind !== "c") return OPAQUE;
+  const attributes = type.attributes.map((a) => ({
+    identity: a.attnum,
+    type: columnType(a.type, a.modifier, types, depth + 1),
+  }));
+  return { kind: "opaque", attributes };
 }
 
 /** numeric's modifier: ((precision << 16) | (scale & 0x7ff)) + 4, the scale signed in 11 bits; -1: unconstrained. */

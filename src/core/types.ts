@@ -17,8 +17,17 @@ export type ColumnType =
   | { readonly kind: "json" }
   | { readonly kind: "enum"; readonly labels: readonly string[] }
   | { readonly kind: "array"; readonly of: ColumnType }
-  /** Anything else: carried, and landed, as the source's own text form. */
-  | { readonly kind: "opaque" };
+  /**
+   * Anything else: carried, and landed, as the source's own text form. `attributes` of a composite: where they change, so
+   * do the texts of its values.
+   */
+  | { readonly kind: "opaque"; readonly attributes?: readonly Attribute[] };
+
+/** Of a composite type; `identity`: the number that the source keeps for it. */
+export interface Attribute {
+  readonly identity: number;
+  readonly type: ColumnType;
+}
 
 /** True when core can read this type's binary cells (see tuple.ts); text cells are readable for every type. */
 export function hasBinaryForm(type: ColumnType): boolean {

@@ -48,6 +48,18 @@ test("added columns arrive with what the source gave to the rows that were there
   await pipeline.expectEqual(["parted", "steady"]);
 });
 
+test("values of a composite type are written anew when its attributes change, though no row moves", async () => {
+  await pipeline.run(`create type place as (x int, label text); create type trip as (places place[], n int);
+    create table placed (id int primary key, at place, trips trip[]);
+    insert into placed select g, '(1,a)', array[row(array['(2,b)'::place], g)::trip] from generate_series(1, 20) g`);
+  await pipeline.expectEqual(["placed"]);
+  await pipeline.run("alter type place add attribute z int cascade");
+  await pipeline.expectEqual(["placed"]);
+  // The same types in the same order, and other values.
+  await pipeline.run("alter type place drop attribute label; alter type place add attribute label text");
+  await pipeline.expectEqual(["placed"]);
+});
+
 /** What happens to tables of (id int primary key, a text, b int, body text), and what it does to `id` 1 to 300. */
 const CHANGES: Readonly<Record<string, readonly string[]>> = {
   add_nothing: ["alter table @ add column extra int"],
@@ -151,6 +163,15 @@ test("tables that are renamed, swapped and made anew", { timeout: 120_000 }, asy
     "drop table one; create table one (key text primary key, b bytea); insert into one values ('k', 'v')",
   );
   await moving.expectEqual(["one", "two", "another"]);
+
+  // What moves in between lies under the other name.
+  await source.query(
+    "begin; alter table two rename to away; insert into away (id) values (5000); alter table away rename to two; commit",
+  );
+  await source.query("alter table another rename to afar");
+  await source.query("insert into afar values (5000, 'x'); delete from afar where id < 10");
+  await source.query("alter table afar rename to another; update another set a = 'y' where id = 20");
+  await moving.expectEqual(["one", "two", "another"]);
 });
 
 test("changes that have to wait, and columns that go with the source's", async () => {
@@ -237,6 +258,12 @@ test("a key that is lost sets its table aside; the others go on, and it is let i
   await pipeline.run("alter table unkeyed add primary key (id); update unkeyed set a = 'keyed' where id = 3");
   await eventually(async () => expect((await pipeline.installation.status()).tables.aside).toEqual([]));
   await pipeline.expectEqual(["unkeyed", "steady", "growing", "parted"]);
+  // Of a table that is gone nobody waits for anything.
+  await pipeline.run("alter table unkeyed drop constraint unkeyed_pkey; insert into unkeyed values (12, 'x')");
+  await eventually(async () => expect((await pipeline.installation.status()).tables.aside).toHaveLength(1));
+  await pipeline.run("drop table unkeyed");
+  await pipeline.expectEqual(["steady"]);
+  expect((await pipeline.installation.status()).tables.aside).toEqual([]);
 });
 
 test("tables that change while the slot is made, and while the first copy is on its way", async () => {

@@ -93,18 +93,23 @@ test("a stream that has fallen quiet is not dense any more, and the next row is 
 test("types are found through domains, arrays and enums; what is not known is opaque", () => {
   const types = (oid: number) =>
     [
-      { oid: 1001, name: "d", kind: "d", base: 1700, baseModifier: ((12 << 16) | 2) + 4, element: 0, labels: [] },
-      { oid: 1002, name: "_d", kind: "b", base: 0, baseModifier: -1, element: 1001, labels: [] },
-      { oid: 1003, name: "mood", kind: "e", base: 0, baseModifier: -1, element: 0, labels: ["a", "b"] },
-      { oid: 1004, name: "citext", kind: "b", base: 0, baseModifier: -1, element: 0, labels: [] },
-      { oid: 1005, name: "hstore", kind: "b", base: 0, baseModifier: -1, element: 0, labels: [] },
-    ].find((type) => type.oid === oid);
+      { oid: 1001, name: "d", kind: "d", base: 1700, baseModifier: ((12 << 16) | 2) + 4 },
+      { oid: 1002, name: "_d", kind: "b", element: 1001 },
+      { oid: 1003, name: "mood", kind: "e", labels: ["a", "b"] },
+      { oid: 1004, name: "citext", kind: "b" },
+      { oid: 1005, name: "hstore", kind: "b" },
+      { oid: 1006, name: "felt", kind: "c", attributes: [{ attnum: 2, type: 1003, modifier: -1 }] },
+    ]
+      .map((type) => ({ base: 0, baseModifier: -1, element: 0, labels: [], attributes: [], ...type }))
+      .find((type) => type.oid === oid);
   expect(columnType(1001, -1, types)).toEqual({ kind: "decimal", precision: 12, scale: 2 });
   expect(columnType(1002, -1, types)).toEqual({ kind: "array", of: { kind: "decimal", precision: 12, scale: 2 } });
   expect(columnType(1003, -1, types)).toEqual({ kind: "enum", labels: ["a", "b"] });
   expect(columnType(1004, -1, types)).toEqual({ kind: "text" });
   expect(columnType(1005, -1, types)).toEqual({ kind: "opaque" });
   expect(columnType(9999, -1, types)).toEqual({ kind: "opaque" });
+  const attributes = [{ identity: 2, type: { kind: "enum", labels: ["a", "b"] } }];
+  expect(columnType(1006, -1, types)).toEqual({ kind: "opaque", attributes });
   // numeric(3,-2), since Postgres 15: the scale is signed.
   expect(columnType(1700, ((3 << 16) | (-2 & 0x7ff)) + 4, types)).toEqual({ kind: "decimal", precision: 3, scale: -2 });
 });

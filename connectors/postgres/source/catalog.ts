@@ -33,6 +33,8 @@ export interface CatalogTable {
   readonly file: number;
   /** Of a plain table: which transaction wrote the entry of each of its columns, dropped ones too; another after any DDL on one. */
   readonly written: string | null;
+  /** Which transaction wrote the entry of its row type: another after the table was renamed, and named again as before. */
+  readonly named: string | null;
   readonly schema: string;
   readonly table: string;
   /** pg_class.relkind: r table, p partitioned, v view, m materialised view, f foreign. */
@@ -88,6 +90,7 @@ select json_build_object(
   'written', case c.relkind when 'r' then (
       select md5(string_agg(a.attnum || ':' || a.xmin, ' ' order by a.attnum)) from pg_attribute a where a.attrelid = c.oid and a.attnum > 0)
     end,
+  'named', (select t.xmin::text from pg_type t where t.oid = c.reltype),
   'schema', n.nspname, 'table', c.relname, 'kind', c.relkind, 'persistence', c.relpersistence,
   'identity', c.relreplident,
   'ancestors', case when c.relispartition
@@ -136,13 +139,21 @@ with recursive wanted (oid) as (
   select unnest($1::int8[])
   union
   select u.oid from wanted w join pg_type t on t.oid::int8 = w.oid
-  cross join lateral (values (t.typbasetype::int8), (t.typelem::int8)) u (oid) where u.oid <> 0
+  cross join lateral (
+    values (t.typbasetype::int8), (t.typelem::int8)
+    union all
+    select a.atttypid::int8 from pg_attribute a
+    where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
+  ) u (oid) where u.oid <> 0
 )
 select json_build_object(
   'oid', t.oid::int8, 'name', t.typname, 'kind', t.typtype, 'base', t.typbasetype::int8, 'baseModifier', t.typtypmod,
   -- Types like point have an element too without being arrays; box[] has semicolons between its elements.
   'element', case when t.typsubscript = 'array_subscript_handler'::regproc and t.typdelim = ',' then t.typelem::int8 else 0 end,
-  'labels', (select coalesce(json_agg(e.enumlabel order by e.enumsortorder), '[]') from pg_enum e where e.enumtypid = t.oid)
+  'labels', (select coalesce(json_agg(e.enumlabel order by e.enumsortorder), '[]') from pg_enum e where e.enumtypid = t.oid),
+  'attributes', (select coalesce(json_agg(json_build_object(
+      'attnum', a.attnum, 'type', a.atttypid::int8, 'modifier', a.atttypmod) order by a.attnum), '[]')
+    from pg_attribute a where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped)
 ) as t
 from wanted w join pg_type t on t.oid::int8 = w.oid`;
 

@@ -15,9 +15,11 @@ interface KnownFile {
 }
 
 /**
- * A table's generation is made of its oid, the file that its rows lie in and its entry in the publication, and of a
- * partitioned one of its leaves with their files: the server sends nothing when a change of type or a default rewrites the
- * rows, nor when a leaf is attached, detached, dropped, or truncated by its own name.
+ * A table's generation is made of its oid, the file that its rows lie in, its entry in the publication and who wrote its
+ * row type's, and of a partitioned one of its leaves with their files: the server sends nothing when a change of type or a
+ * default rewrites the rows, nor when a leaf is attached, detached, dropped, or truncated by its own name. What changes
+ * while a table bears another name is sent under that one; a rename writes the entry of its row type, as does a change of
+ * its schema or its owner.
  *
  * Over several looks it stays where another file certainly means nothing: the table was truncated, which the log says, or
  * written anew as it was (VACUUM FULL, CLUSTER). Invariant: what writes a table's rows anew with other values writes an
@@ -46,7 +48,10 @@ export class Generations {
       const origin = isAsBefore ? (known?.origin ?? file) : file;
       files.set(table.oid, { origin, file, sign });
       const leaves = table.kind === "p" ? leavesOf(table, catalog) : [];
-      generations.set(shape.id, digest([table.oid, origin, publication.entries.get(table.oid) ?? null, leaves]));
+      generations.set(
+        shape.id,
+        digest([table.oid, origin, table.named, publication.entries.get(table.oid) ?? null, leaves]),
+      );
     }
     this.#files = files;
     return generations;
