@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { formatLsn, parseLsn } from "../../connectors/postgres/source/lsn.ts";
 import { Pace } from "../../connectors/postgres/source/pace.ts";
 import { Decoder } from "../../connectors/postgres/source/pgoutput.ts";
@@ -7,6 +7,8 @@ import { statusFrame } from "../../connectors/postgres/source/status.ts";
 import { snapshotSees } from "../../connectors/postgres/source/visibility.ts";
 import { Block } from "../../src/core/block.ts";
 import { TableSelection } from "../../src/core/table-selection.ts";
+import type { CatalogTable } from "../../connectors/postgres/source/catalog.ts";
+import { relationShape } from "../../connectors/postgres/source/shapes.ts";
 import { columnType } from "../../connectors/postgres/types.ts";
 
 test("log positions are written as Postgres writes them", () => {
@@ -112,4 +114,66 @@ test("types are found through domains, arrays and enums; what is not known is op
   expect(columnType(1006, -1, types)).toEqual({ kind: "opaque", attributes });
   // numeric(3,-2), since Postgres 15: the scale is signed.
   expect(columnType(1700, ((3 << 16) | (-2 & 0x7ff)) + 4, types)).toEqual({ kind: "decimal", precision: 3, scale: -2 });
+});
+
+describe("columns of a Relation message where the catalogue is ahead", () => {
+  const INTEGER = 23;
+  const TEXT = 25;
+  type Named = readonly [name: string, type: number];
+
+  /** The identities of the message's columns. */
+  function identities(announced: readonly Named[], now: readonly (readonly [attnum: number, ...Named])[]): number[] {
+    const columns = announced.map(([name, type], i) => ({ name, type, modifier: -1, inKey: i === 0 }));
+    const message = { oid: 1, schema: "public", table: "t", identity: "d", columns };
+    const table: CatalogTable = {
+      oid: 1,
+      file: 1,
+      written: null,
+      named: null,
+      schema: "public",
+      table: "t",
+      kind: "r",
+      persistence: "p",
+      identity: "d",
+      ancestors: [],
+      hidesRows: false,
+      mayRead: true,
+      mayUseSchema: true,
+      owned: true,
+      columns: now.map(([attnum, name, type]) => {
+        return { attnum, name, type, modifier: -1, native: "", notNull: false, generated: "", missing: false };
+      }),
+      dropped: [],
+      uniques: [],
+    };
+    return relationShape(message, [], table, () => undefined).columns.map(({ identity }) => identity);
+  }
+  const announced: readonly Named[] = [
+    ["id", INTEGER],
+    ["b", INTEGER],
+    ["body", TEXT],
+    ["a", TEXT],
+  ];
+
+  test("a name that another column has by now tells nothing: no two columns are taken for one", () => {
+    const now = [
+      [1, "id", INTEGER],
+      [5, "a", INTEGER],
+      [6, "body", TEXT],
+      [7, "c", TEXT],
+    ] as const;
+    expect(identities(announced, now)).toEqual([1, 5, 6, 7]);
+    const retyped = now.map(([attnum, name]) => [attnum, name, TEXT] as const);
+    expect(identities(announced, retyped)).toEqual([1, -2, -3, -4]);
+  });
+
+  test("names that were swapped are told by the order of the columns", () => {
+    const swapped = [
+      [1, "id", INTEGER],
+      [2, "a", INTEGER],
+      [3, "body", TEXT],
+      [4, "b", TEXT],
+    ] as const;
+    expect(identities(announced, swapped)).toEqual([1, 2, 3, 4]);
+  });
 });

@@ -86,12 +86,14 @@ function chosenKey(
 }
 
 /**
- * The attnum of each column of the message; where it can't be told, a number below zero. Names tell most. A column that
- * was renamed or dropped since lies, in attnum order, between its neighbours: it is told where as many columns of the
+ * The attnum of each column of the message; where it can't be told, a number below zero. Names tell most, unless the order
+ * shows that other columns have them by now: a message has its columns in attnum order. A column that was renamed or
+ * dropped since lies, in attnum order, between its neighbours: it is told where as many columns of the
  * catalogue (of the same types; else dropped ones too) lie there as are looked for.
  */
 function columnNumbers(message: RelationMessage, table: CatalogTable | undefined): number[] {
-  const numbers = message.columns.map((c) => table?.columns.find((column) => column.name === c.name)?.attnum ?? 0);
+  const named = message.columns.map((c) => table?.columns.find((column) => column.name === c.name)?.attnum ?? 0);
+  const numbers = named.map((number, i) => (isInOrder(named, i) ? number : 0));
   for (let start = 0; start < numbers.length; start++) {
     if (numbers[start] !== 0) continue;
     let end = start;
@@ -105,6 +107,12 @@ function columnNumbers(message: RelationMessage, table: CatalogTable | undefined
     for (let i = start; i < end; i++) numbers[i] = found?.[i - start] ?? -(i + 1);
   }
   return numbers;
+}
+
+/** Whether all that are told before the number at `i` are below it, and all behind it above. */
+function isInOrder(numbers: readonly number[], i: number): boolean {
+  const own = numbers[i]!;
+  return numbers.every((number, k) => number === 0 || k === i || (k < i ? number < own : number > own));
 }
 
 function numbersBetween(
