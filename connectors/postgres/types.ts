@@ -44,7 +44,7 @@ const BUILTIN = new Map<number, ColumnType>([
   [114, { kind: "json" }],
   [700, { kind: "float", bits: 32 }],
   [701, { kind: "float", bits: 64 }],
-  [1042, { kind: "text" }], // char(n)
+  [1042, { kind: "text", padded: true }], // char(n)
   [1043, { kind: "text" }], // varchar(n)
   [1082, { kind: "date" }],
   [1083, { kind: "time" }],

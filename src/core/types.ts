@@ -8,7 +8,8 @@ export type ColumnType =
   | { readonly kind: "float"; readonly bits: 32 | 64 }
   /** Exact decimal; precision null means unconstrained. May hold NaN and ±Infinity where the source allows them. */
   | { readonly kind: "decimal"; readonly precision: number | null; readonly scale: number | null }
-  | { readonly kind: "text" }
+  /** `padded`: blanks at its end only fill it up, and count in no comparison (Postgres' char(n), also beneath a domain). */
+  | { readonly kind: "text"; readonly padded?: true }
   | { readonly kind: "bytes" }
   | { readonly kind: "date" }
   | { readonly kind: "time" }

@@ -67,7 +67,7 @@ export function familyOf({ type, native }: Column): Family | null {
       };
     case "text":
       // The blanks that fill up a character(n) do not count, as in SQL.
-      return { name: "text", read: isPadded(native) ? withoutBlanks : asItIs, compare: compareTexts };
+      return { name: "text", read: isPadded(type, native) ? withoutBlanks : asItIs, compare: compareTexts };
     case "uuid":
     case "enum":
     case "opaque":
@@ -110,7 +110,7 @@ export function literalValue(literal: Literal, column: Column, family: Family): 
 function valueOf(literal: Literal & { readonly text: string }, column: Column, family: Family): Value | undefined {
   if (family.name !== "number") {
     if (literal.kind !== "text") return undefined;
-    return family.read(column.type.kind === "uuid" ? literal.text.toLowerCase() : literal.text);
+    return column.type.kind === "uuid" ? canonicalUuid(literal.text) : family.read(literal.text);
   }
   const exact = parseNumeric(literal.text.trim());
   // A float is compared as the double that it is.
@@ -121,12 +121,23 @@ function wanted({ name, native }: Column): string {
   return `column ${JSON.stringify(name)} is ${native}; expected a value of that type`;
 }
 
-function isPadded(native: string): boolean {
-  return /^(character|bpchar|char)(\(|$)/.test(native);
+/** MySQL says it in the type's name alone. */
+function isPadded(type: ColumnType & { readonly kind: "text" }, native: string): boolean {
+  return type.padded === true || /^char(\(|$)/.test(native);
 }
 
 function asItIs(text: string): string {
   return text;
+}
+
+/** From any spelling that Postgres takes: capitals, braces, hyphens elsewhere or none. */
+function canonicalUuid(text: string): string | undefined {
+  const digits = text
+    .replace(/^\{(.*)\}$/, "$1")
+    .replaceAll("-", "")
+    .toLowerCase();
+  if (!/^[0-9a-f]{32}$/.test(digits)) return undefined;
+  return digits.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
 function withoutBlanks(text: string): string {

@@ -100,6 +100,7 @@ test("types are found through domains, arrays and enums; what is not known is op
       { oid: 1003, name: "mood", kind: "e", labels: ["a", "b"] },
       { oid: 1004, name: "citext", kind: "b" },
       { oid: 1005, name: "hstore", kind: "b" },
+      { oid: 1007, name: "country_code", kind: "d", base: 1042, baseModifier: 5 + 4 },
       { oid: 1006, name: "felt", kind: "c", attributes: [{ attnum: 2, type: 1003, modifier: -1 }] },
     ]
       .map((type) => ({ base: 0, baseModifier: -1, element: 0, labels: [], attributes: [], ...type }))
@@ -108,6 +109,7 @@ test("types are found through domains, arrays and enums; what is not known is op
   expect(columnType(1002, -1, types)).toEqual({ kind: "array", of: { kind: "decimal", precision: 12, scale: 2 } });
   expect(columnType(1003, -1, types)).toEqual({ kind: "enum", labels: ["a", "b"] });
   expect(columnType(1004, -1, types)).toEqual({ kind: "text" });
+  expect(columnType(1007, -1, types)).toEqual({ kind: "text", padded: true });
   expect(columnType(1005, -1, types)).toEqual({ kind: "opaque" });
   expect(columnType(9999, -1, types)).toEqual({ kind: "opaque" });
   const attributes = [{ identity: 2, type: { kind: "enum", labels: ["a", "b"] } }];
