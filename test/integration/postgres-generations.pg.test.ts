@@ -37,6 +37,7 @@ const MEANS_SOMETHING: Readonly<Record<string, readonly string[]>> = {
   // What a default of before gave to the rows lies in them now, and no longer in the catalogue.
   filled: ["alter table @ add column c int default 5", "vacuum full @"],
   remade: ["drop table @; create table @ (id int primary key, n int, t text)"],
+  renamed: ["alter table @ rename to @_away", "alter table @_away rename to @"],
   part: ["truncate @_1"],
   part_vacuumed: ["vacuum full @_1"],
 };
