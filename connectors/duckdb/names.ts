@@ -18,6 +18,17 @@ export const SEEN_COLUMN = "_millrace_seen";
 /** Made where it is needed first: JSON object of the cells that their columns' types can't hold, see README. */
 export const EXACT_COLUMN = "_millrace_exact";
 
+const OWN_COLUMNS = [
+  VERSION_COLUMN,
+  COMMIT_TIME_COLUMN,
+  DELETED_COLUMN,
+  OP_COLUMN,
+  OFFSET_COLUMN,
+  UNCHANGED_COLUMN,
+  SEEN_COLUMN,
+  EXACT_COLUMN,
+];
+
 /** Behind the key of a history's rows: what tells the changes of a row apart. */
 export const CHANGE_IDENTITY = [VERSION_COLUMN, OFFSET_COLUMN];
 
@@ -51,9 +62,12 @@ export function fold(name: string): string {
   return name.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
 }
 
-/** A column whose name differs from an earlier one's in case only gets a suffix: `_` and 8 hex digits of its hash. */
-export function columnNames(columns: readonly Column[]): string[] {
-  const taken = new Set<string>();
+/**
+ * A column whose name differs in case only from an earlier one's, or from one of Millrace's own, gets a suffix: `_` and 8
+ * hex digits of its hash.
+ */
+export function columnNames(columns: readonly Pick<Column, "name">[]): string[] {
+  const taken = new Set<string>(OWN_COLUMNS);
   return columns.map(({ name }) => {
     const chosen = taken.has(fold(name))
       ? `${name}_${createHash("sha256").update(name).digest("hex").slice(0, 8)}`
