@@ -90,8 +90,9 @@ const mutations: Readonly<Record<string, () => Wrappers>> = {
         apply: async (step, outcome, signal) => {
           await sink.apply(step, outcome, signal);
           if (step.kind !== "rows") return;
-          retain(step.tables);
-          earlier.push(step.tables);
+          const lasting = step.tables.map(lastingWrites);
+          retain(lasting);
+          earlier.push(lasting);
           const older = earlier.length > OLDER_STEPS ? earlier.shift() : undefined;
           if (older === undefined) return;
           const newest = newestVersion(step.tables) + 1n;
@@ -156,7 +157,7 @@ function changed<T extends object>(original: T, replaced: Partial<T>): T {
   });
 }
 
-function kept(writes: TableWrites, isKept: () => boolean): TableWrites {
+function kept(writes: TableWrites, isKept: (entry: number) => boolean): TableWrites {
   const entries = Array.from({ length: writes.count }, (_, i) => i).filter(isKept);
   const actions = entries.map((i) => writes.action[i]);
   return {
@@ -170,6 +171,12 @@ function kept(writes: TableWrites, isKept: () => boolean): TableWrites {
     deleteCount: actions.filter((action) => action === DELETE).length,
     patchCount: actions.filter((action) => action === PATCH).length,
   };
+}
+
+/** A copy that outlives the step: without what lies in the last block, into which merged rows of the next step will come. */
+function lastingWrites(writes: TableWrites): TableWrites {
+  const blocks = writes.blocks.slice(0, -1);
+  return { ...kept(writes, (entry) => writes.block[entry]! < blocks.length), blocks };
 }
 
 function newestVersion(tables: readonly TableWrites[]): bigint {

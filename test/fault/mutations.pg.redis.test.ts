@@ -64,7 +64,7 @@ test("killed and looked at like the product, each mutant is caught and the one w
     await lastButOne.get(name)?.kill();
     const last = await started(name, victim);
     if (isLongForm()) {
-      const compared = await reconcile(victim.installation, "--patience", "20s", ...COMPARED);
+      const compared = await reconcile(victim.installation, "--patience", "60s", ...COMPARED);
       if (compared.found.drift) drifted.push(name);
     }
     const { faults, effectCount } = await victim.verdict(last, waitSeconds);
