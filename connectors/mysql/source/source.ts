@@ -30,7 +30,7 @@ import { bytesBetween, readFiles, readTip } from "./log-state.ts";
 import { isLeftOut, selectTables } from "./selection.ts";
 import type { ServerFacts } from "./server.ts";
 import { catalogShape, mappedShape } from "./shapes.ts";
-import { checkedServer, createLog, identityOf, otherHost, resumeLog, startOf } from "./start.ts";
+import { checkedServer, createLog, otherHost, resumeLog, startOf } from "./start.ts";
 import type { StatementTarget } from "./statements.ts";
 import { BinlogStream } from "./stream.ts";
 import type { TableMap } from "./table-map.ts";
@@ -135,15 +135,14 @@ export class MysqlSource implements Source {
   }
 
   /** Everything is in the log as it is; what is to be stored anew is which file the stream has come to. */
-  async publish(
-    _onWait: unknown,
-    onChange: (identity: LogIdentity) => Promise<void>,
-    signal: AbortSignal,
-  ): Promise<void> {
+  async publish(_onWait: unknown, onChange: (identity: LogIdentity) => Promise<void>): Promise<void> {
     const { log } = this.#context;
     const before = this.#identity;
     if (log === undefined || before === undefined || before["file"] === String(log.file)) return;
-    this.#identity = identityOf(this.#context, await this.#server(signal, false), log.file, log.createdAt);
+    // Invariant: the file is of the host that was compared before the stream began; another may answer by now.
+    const { text: read } = this.#context.read;
+    const landmark = spellLandmark(this.#context.landmark);
+    this.#identity = { ...before, file: String(log.file), createdAt: String(log.createdAt), read, landmark };
     await onChange(this.#identity);
   }
 

@@ -133,7 +133,7 @@ export async function identityAt(
   return identityOf(context, facts, file, createdAt);
 }
 
-export function identityOf(context: SourceContext, facts: ServerFacts, file: number, createdAt: number): LogIdentity {
+function identityOf(context: SourceContext, facts: ServerFacts, file: number, createdAt: number): LogIdentity {
   return {
     flavour: facts.flavour,
     uuid: facts.uuid,
