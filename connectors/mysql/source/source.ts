@@ -90,7 +90,7 @@ export class MysqlSource implements Source {
     if (this.#identity === undefined) return null;
     read.keep(places, this.#kept);
     this.#kept = places;
-    const seen = { read: read.text, landmark: spellLandmark(this.#context.landmark) };
+    const seen = this.#seen;
     if (this.#identity["read"] === seen.read && this.#identity["landmark"] === seen.landmark) return null;
     this.#identity = { ...this.#identity, ...seen };
     return this.#identity;
@@ -140,9 +140,7 @@ export class MysqlSource implements Source {
     const before = this.#identity;
     if (log === undefined || before === undefined || before["file"] === String(log.file)) return;
     // Invariant: the file is of the host that was compared before the stream began; another may answer by now.
-    const { text: read } = this.#context.read;
-    const landmark = spellLandmark(this.#context.landmark);
-    this.#identity = { ...before, file: String(log.file), createdAt: String(log.createdAt), read, landmark };
+    this.#identity = { ...before, file: String(log.file), createdAt: String(log.createdAt), ...this.#seen };
     await onChange(this.#identity);
   }
 
@@ -201,6 +199,12 @@ export class MysqlSource implements Source {
 
   async close(): Promise<void> {
     await this.#context.database.close();
+  }
+
+  /** What is stored of the transactions that were read. */
+  get #seen(): { readonly read: string; readonly landmark: string } {
+    const { landmark, read } = this.#context;
+    return { read: read.text, landmark: spellLandmark(landmark) };
   }
 
   /** The server that the address leads to now. From here on it has to be that one. */
