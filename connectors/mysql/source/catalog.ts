@@ -95,24 +95,31 @@ export async function readCatalog(
   });
 }
 
-const ID_TABLES = ["INNODB_TABLES", "INNODB_SYS_TABLES"] as const;
+/**
+ * MySQL's INNODB_TABLES opens each table of the server, and waits with whoever waits for one of them (error 1205 where an
+ * ALTER of any table waits for a transaction); its list of tablespaces takes no locks. MariaDB reads its own records.
+ */
+const IDS = [
+  { view: "INNODB_TABLESPACES", sql: "SELECT name, space FROM information_schema.INNODB_TABLESPACES" },
+  { view: "INNODB_SYS_TABLES", sql: "SELECT name, table_id FROM information_schema.INNODB_SYS_TABLES" },
+] as const;
 const UNKNOWN_TABLE = 1109;
 
 /**
  * InnoDB's numbers of its tables, by `database/table`: another one where a table was made anew, rewritten or swapped. Without
- * the privilege PROCESS, or for other engines, there is only the time of making, in seconds.
+ * the privilege PROCESS, for other engines, or in a tablespace of MySQL that tables share, there is only the time of making,
+ * in seconds.
  */
 async function tableIds(context: SourceContext, signal: AbortSignal): Promise<ReadonlyMap<string, string>> {
-  for (const name of ID_TABLES) {
-    if (context.withoutIds.has(name)) continue;
+  for (const { view, sql } of IDS) {
+    if (context.withoutIds.has(view)) continue;
     try {
-      const sql = `SELECT name, table_id FROM information_schema.${name}`;
       const rows = await context.database.rows("reading the tables' numbers", sql, signal);
       return new Map(rows.map(([path, id]) => [path ?? "", `#${id}`]));
     } catch (error) {
       const known = findMillraceError(error);
       if (known?.code !== "MR2113" && errorNumber(known?.cause) !== UNKNOWN_TABLE) throw error;
-      context.withoutIds.add(name);
+      context.withoutIds.add(view);
     }
   }
   return new Map();
