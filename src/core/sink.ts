@@ -19,7 +19,7 @@ import type { TableVersion } from "./schema.ts";
  *    transactions: as closely as the target allows; said in the connector's README).
  * 5. A step that fails retryably may be given again, whole, and has the same effect.
  *
- * One step is in flight at a time, and methods are never called concurrently, except `close`.
+ * One step is in flight at a time, and methods are never called concurrently, except `close` and `stage`.
  */
 export interface Sink {
   readonly name: string;
@@ -65,6 +65,13 @@ export interface Sink {
   apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void>;
 
   /**
+   * The tables of the next step of rows, as far as can be said while `apply` waits for the target with the one before: what
+   * they need can be made ready, without the target. A step comes that has just this list, or none that does; a later call is
+   * for another step.
+   */
+  stage?(tables: readonly TableWrites[]): void;
+
+  /**
    * Removes what no step can have written, from the targets that exist: rows of these tables with a version above
    * `version`, or without one. Afterwards any row from there on can be written under their keys. Called after `open`, on
    * the word of an operator who has a sink filled anew because it was changed by hand.
@@ -106,10 +113,15 @@ export interface QueryResult {
   readonly truncated: boolean;
 }
 
-/** Where a sink reports entries that it did not write. Both resolve when the report is durable: await them. */
+/** Where a sink reports on a step. Where a promise is returned the report is durable when it resolves: await it. */
 export interface Outcome {
   /** Entries whose base row is missing in the sink; their keys will be read from the source. */
   incomplete(writes: TableWrites, entries: readonly number[]): Promise<void>;
   /** An entry that the target refuses for its content. */
   poison(writes: TableWrites, entry: number, error: MillraceError): Promise<void>;
+  /**
+   * Nothing is left to do for this step but to wait for the target: there is time for the next one (`stage`). Said any
+   * number of times, or never, by a sink that has no such time.
+   */
+  readonly waiting?: () => void;
 }

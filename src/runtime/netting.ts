@@ -16,6 +16,7 @@ export interface Slice {
 }
 
 export interface Netted {
+  /** Those in which something is to be written. */
   readonly tables: readonly TableWrites[];
   readonly untold: readonly UntoldKey[];
   /** Tables of which a row has a null in its key. */
@@ -80,7 +81,8 @@ export class Netter {
     for (const net of used) if (net.table.deferrableKey) settle(net, cutTransactions(slices, since));
     this.#forgetLarge(used);
     const unkeyed = used.filter((net) => net.isUnkeyed).map(({ table }) => table);
-    return { tables: used.map((net) => net.finish(complete(net.table))), untold, unkeyed, changeCount };
+    const tables = used.map((net) => net.finish(complete(net.table))).filter((writes) => writes.count > 0);
+    return { tables, untold, unkeyed, changeCount };
   }
 
   #forgetLarge(used: readonly TableNet[]): void {

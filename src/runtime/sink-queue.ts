@@ -10,7 +10,12 @@ export interface BatchLimits {
 }
 
 /** What a sink takes at once: consecutive rows that may be netted as one, or one work of another kind. */
-export type Taken = { readonly kind: "rows"; readonly works: readonly RowsWork[] } | Exclude<Work, RowsWork>;
+export type Taken = TakenRows | Exclude<Work, RowsWork>;
+
+export interface TakenRows {
+  readonly kind: "rows";
+  readonly works: readonly RowsWork[];
+}
 
 /**
  * The work that waits for one sink. Natural batching: a sink takes all that has come while it was busy, up to its
@@ -21,9 +26,12 @@ export class SinkQueue {
   #works: Work[] = [];
   #head = 0;
   #heldBytes = 0;
+  #waitingRows = 0;
+  #waitingBytes = 0;
   #wake: (() => void) | null = null;
   /** Called after works have ended: whoever feeds the queue may go on. */
   onRoom: (() => void) | null = null;
+  onPush: (() => void) | null = null;
 
   get heldBytes(): number {
     return this.#heldBytes;
@@ -35,8 +43,12 @@ export class SinkQueue {
 
   push(work: Work): void {
     this.#works.push(work);
-    this.#heldBytes += heldBytes(work);
+    const byteCount = heldBytes(work);
+    this.#heldBytes += byteCount;
+    this.#waitingBytes += byteCount;
+    this.#waitingRows += rowsOf(work);
     this.#wake?.();
+    this.onPush?.();
   }
 
   /** Resolves when there is work. */
@@ -60,8 +72,25 @@ export class SinkQueue {
    * taken stays in the queue's account of bytes until `done`.
    */
   take(limits: BatchLimits): Taken {
-    const first = this.#next();
-    if (first.kind !== "rows") return first;
+    const first = this.#works[this.#head]!;
+    if (first.kind === "rows") return this.#takeBatch(first, limits);
+    this.#next();
+    return first;
+  }
+
+  /** Whether as much waits as a batch may hold. */
+  isFull({ rowCountMax, byteCountMax }: BatchLimits): boolean {
+    return this.#waitingRows >= rowCountMax || this.#waitingBytes >= byteCountMax;
+  }
+
+  /** The same, where the next work is of rows; else null, and nothing is taken. */
+  takeRows(limits: BatchLimits): TakenRows | null {
+    const first = this.#works[this.#head];
+    return first?.kind === "rows" ? this.#takeBatch(first, limits) : null;
+  }
+
+  #takeBatch(first: RowsWork, limits: BatchLimits): TakenRows {
+    this.#next();
     const works: RowsWork[] = [first];
     const versions = new Map<string, TableVersion>();
     addVersions(versions, first);
@@ -76,9 +105,8 @@ export class SinkQueue {
       if (rowCount > limits.rowCountMax || byteCount > limits.byteCountMax) break;
       if (isBinary(work) !== binary || !addVersions(versions, work)) break;
       works.push(work);
-      this.#head++;
+      this.#next();
     }
-    this.#compact();
     return { kind: "rows", works };
   }
 
@@ -107,6 +135,8 @@ export class SinkQueue {
 
   #next(): Work {
     const work = this.#works[this.#head++]!;
+    this.#waitingBytes -= heldBytes(work);
+    this.#waitingRows -= rowsOf(work);
     this.#compact();
     return work;
   }
@@ -117,6 +147,10 @@ export class SinkQueue {
     else return;
     this.#head = 0;
   }
+}
+
+function rowsOf(work: Work): number {
+  return work.kind === "rows" ? work.to - work.from : 0;
 }
 
 /** Batches refer to their blocks by 16-bit ordinals. */

@@ -86,8 +86,10 @@ export class SinkSteps {
     if (this.#covered === null || comparePositions(position, this.#covered) > 0) this.#covered = position;
   }
 
-  async apply(step: Step, signal: AbortSignal): Promise<void> {
-    const { sink, outcome, metrics, onAttempt } = this.#parts;
+  /** `onWaiting`: see Outcome. */
+  async apply(step: Step, signal: AbortSignal, onWaiting?: () => void): Promise<void> {
+    const { sink, metrics, onAttempt } = this.#parts;
+    const outcome = onWaiting === undefined ? this.#parts.outcome : { ...this.#parts.outcome, waiting: onWaiting };
     const startedMs = performance.now();
     let attempt = 0;
     await this.retrying(signal, async () => {

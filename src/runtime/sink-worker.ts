@@ -8,11 +8,12 @@ import type { DeadLetterBox } from "./dead-letters.ts";
 import { FollowedShapes } from "./followed-shapes.ts";
 import { IncompleteKeys } from "./incomplete-keys.ts";
 import { measureStep } from "./measured-steps.ts";
-import { Netter, type Slice } from "./netting.ts";
-import { type BatchLimits, SinkQueue, type Taken } from "./sink-queue.ts";
+import { Lookahead, type NettedAhead, type Plan, planOf } from "./lookahead.ts";
+import { type Netted, Netter } from "./netting.ts";
+import { type BatchLimits, SinkQueue, type Taken, type TakenRows } from "./sink-queue.ts";
 import { SinkSteps } from "./sink-steps.ts";
 import { isOfShape } from "./sink-tables.ts";
-import type { ChunkWork, CompareWork, RowsWork, TruncateWork } from "./work.ts";
+import type { ChunkWork, CompareWork, TruncateWork } from "./work.ts";
 
 export interface WorkerParts {
   readonly sink: Sink;
@@ -45,7 +46,10 @@ export class SinkWorker {
   readonly name: string;
   readonly queue = new SinkQueue();
   readonly #parts: WorkerParts;
-  readonly #netter: Netter;
+  /** They take turns: what one has netted stays while the other nets. */
+  readonly #netters: readonly [Netter, Netter];
+  #nettings = 0;
+  readonly #lookahead: Lookahead;
   readonly #incomplete: IncompleteKeys;
   readonly #steps: SinkSteps;
   readonly #shapes: FollowedShapes;
@@ -60,7 +64,14 @@ export class SinkWorker {
     const { sink, state, deadLetters, willRead } = parts;
     this.#parts = parts;
     this.name = sink.name;
-    this.#netter = new Netter(sink.appends);
+    this.#netters = [new Netter(sink.appends), new Netter(sink.appends)];
+    this.#lookahead = new Lookahead({
+      ...parts,
+      queue: this.queue,
+      isComplete: ({ id }) => this.#isComplete(id),
+      net: (plan, wants, isComplete) => this.#netted(plan, wants, isComplete),
+      stage: (tables) => sink.stage?.(tables),
+    });
     this.#steps = new SinkSteps({
       ...parts,
       outcome: {
@@ -106,7 +117,7 @@ export class SinkWorker {
 
   /** True when nothing waits and nothing is in flight. */
   get idle(): boolean {
-    return !this.#busy && this.queue.length === 0;
+    return !this.#busy && this.#lookahead.isEmpty && this.queue.length === 0;
   }
 
   async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
@@ -153,6 +164,7 @@ export class SinkWorker {
   drop(): void {
     this.#session++;
     this.#given = null;
+    this.#lookahead.drop();
     this.queue.clear();
   }
 
@@ -165,6 +177,7 @@ export class SinkWorker {
       return await this.#run(signal, step.signal);
     } finally {
       signal.removeEventListener("abort", onAbort);
+      this.#lookahead.drop();
     }
   }
 
@@ -178,15 +191,16 @@ export class SinkWorker {
       this.#coverGiven();
     }
     for (;;) {
-      await this.queue.wait(signal);
+      if (this.#lookahead.isEmpty) await this.queue.wait(signal);
       // The queue may have been cleared, and filled again from another place, since it woke us.
       signal.throwIfAborted();
-      if (this.queue.length === 0) continue;
-      const taken = this.queue.take(this.#parts.limits);
+      const prepared = this.#lookahead.take();
+      if (prepared === null && this.queue.length === 0) continue;
+      const taken = prepared?.taken ?? this.queue.take(this.#parts.limits);
       this.#busy = true;
       let how: How = "dropped";
       try {
-        how = await this.#work(taken, stepSignal);
+        how = await this.#work(taken, prepared?.ahead ?? null, stepSignal);
         // Invariant: after a failure nothing is covered until the sink begins again, as what was dropped lies before.
         this.#busy = false;
       } finally {
@@ -196,10 +210,10 @@ export class SinkWorker {
     }
   }
 
-  async #work(taken: Taken, signal: AbortSignal): Promise<How> {
+  async #work(taken: Taken, ahead: NettedAhead | null, signal: AbortSignal): Promise<How> {
     switch (taken.kind) {
       case "rows":
-        await this.#rows(taken.works, signal);
+        await this.#rows(taken, ahead, signal);
         break;
       case "chunk":
         return await this.#chunk(taken, signal);
@@ -250,7 +264,8 @@ export class SinkWorker {
     }
     const { position } = this.#steps.held;
     const reached = comparePositions(until, position) > 0 ? until : position;
-    await this.#net([{ block, from: 0, to: block.count }], null, reached, signal);
+    const slices = [{ block, from: 0, to: block.count }];
+    await this.#net({ slices, since: null, until: null }, null, reached, signal);
     return "durable";
   }
 
@@ -275,60 +290,50 @@ export class SinkWorker {
     this.#steps.cover(until);
   }
 
-  async #rows(works: readonly RowsWork[], signal: AbortSignal): Promise<void> {
-    if (works[0]!.receipt !== undefined) {
-      await this.#net(
-        works.map((work) => ({ ...work, fresh: true })),
-        null,
-        this.#steps.held.position,
-        signal,
-      );
-      return;
-    }
-    const reached = this.#steps.reached;
-    // Invariant 1: what two streams both carried, or one carried twice, is netted once, whatever lies in one batch.
-    let until = reached;
-    const slices: Slice[] = [];
-    for (const work of works) {
-      slices.push(...behind(work, until));
-      const end = work.block.positionAt(work.to);
-      if (comparePositions(end, until) > 0) until = end;
-    }
-    if (comparePositions(until, reached) <= 0) return;
-    await this.#net(slices, reached, until, signal);
-    this.#steps.cover(until);
+  async #rows({ works }: TakenRows, ahead: NettedAhead | null, signal: AbortSignal): Promise<void> {
+    const { reached, held } = this.#steps;
+    const plan = planOf(works, reached);
+    if (plan === null) return;
+    await this.#net(plan, ahead, plan.until ?? held.position, signal);
+    if (plan.until !== null) this.#steps.cover(plan.until);
   }
 
-  /** Nets the slices and applies what comes out, after which the sink stands at `position`; a batch without rows for this sink writes nothing. */
-  async #net(slices: readonly Slice[], since: Position | null, position: Position, signal: AbortSignal): Promise<void> {
-    if (slices.length === 0) return;
-    const netted = this.#netter.net(slices, this.#parts.wants, since, ({ id }) => this.#isComplete(id));
+  /**
+   * Nets the rows, unless that was done ahead, and applies what comes out, after which the sink stands at `position`; a
+   * batch without rows for this sink writes nothing.
+   */
+  async #net(plan: Plan, ahead: NettedAhead | null, position: Position, signal: AbortSignal): Promise<void> {
+    if (plan.slices.length === 0) return;
+    const known = ahead?.stands(this.#steps.reached) === true ? ahead.netted : null;
+    const netted = known ?? this.#netted(plan, this.#parts.wants, ({ id }) => this.#isComplete(id));
     const [unkeyed] = netted.unkeyed;
     if (unkeyed !== undefined) {
       await this.#parts.onAmbiguousKey(unkeyed.id, "null");
-      return await this.#net(slices, since, position, signal);
+      return await this.#net(plan, null, position, signal);
     }
     // Invariant: a key is listed durably before the progress that passes its change is.
     if (netted.untold.length > 0) await this.#incomplete.list(netted.untold);
-    const tables = netted.tables.filter((writes) => writes.count > 0);
+    const { tables } = netted;
     if (tables.length === 0) return;
     await this.#incomplete.listDoubtful(tables);
     for (const writes of tables) await this.#shapes.prepare(writes.table, signal);
-    await this.#steps.apply({ kind: "rows", tables, progress: { ...this.#steps.held, position } }, signal);
+    const { reached, held } = this.#steps;
+    const step = { kind: "rows", tables, progress: { ...held, position } } as const;
+    const end = comparePositions(position, reached) > 0 ? position : reached;
+    await this.#lookahead.during(end, (onWaiting) => this.#steps.apply(step, signal, onWaiting));
     measureStep(this.#parts.metrics, this.name, tables);
     await this.#parts.deadLetters.supersede(tables);
+  }
+
+  #netted(
+    { slices, since }: Plan,
+    wants: (table: TableVersion) => boolean,
+    isComplete: (table: TableVersion) => boolean,
+  ): Netted {
+    return this.#netters[this.#nettings++ % 2]!.net(slices, wants, since, isComplete);
   }
 
   #isComplete(tableId: string): boolean {
     return this.#steps.held.tables[tableId] !== undefined;
   }
-}
-
-/** The part of the work that lies at or behind `reached`: nothing, all, or its tail. */
-function behind(work: RowsWork, reached: Position): readonly Slice[] {
-  const { block, to } = work;
-  let { from } = work;
-  if (comparePositions(block.positionAt(to), reached) <= 0) return [];
-  while (from < to && comparePositions(block.positionAt(from), reached) < 0) from++;
-  return from < to ? [{ block, from, to }] : [];
 }

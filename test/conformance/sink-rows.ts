@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
 import { tableVersion } from "../support/blocks.ts";
 import { isHistory, type SinkHarness } from "./sink.ts";
-import { put, remove, rowsStep, Stage, type Write } from "./stage.ts";
+import type { Step } from "../../src/core/batch.ts";
+import { put, remove, Reports, rowsStep, Stage, timeout, type Write } from "./stage.ts";
 
 export const users = tableVersion({
   table: "users",
@@ -198,6 +199,31 @@ export function rowTests(harness: SinkHarness): void {
     );
     await stage.write(users, 30n, [put(["0", "c", null], { fresh: true }), put(["99", "c", null], { fresh: false })]);
     await stage.expectRows(users, [["0", "c", null], ["99", "c", null], ...many.slice(1).map((id) => [id, "b", null])]);
+  });
+
+  test("rows are made ready while the sink waits with the step before, and in vain", async () => {
+    await using stage = await Stage.of(harness, users, lines);
+    const many = (at: bigint, name: string) =>
+      rowsStep(
+        at,
+        [users, Array.from({ length: MANY }, (_, i) => put([`${i}`, `${name}${i}`, null], { fresh: at === 10n }))],
+        [lines, [put(["1", `${at}`, "a"])]],
+      );
+    const [first, second, never, third] = [many(10n, "a"), many(20n, "b"), many(30n, "never"), many(40n, "c")];
+    const announcing = (step: Step) =>
+      Object.assign(new Reports(), { waiting: () => step.kind === "rows" && stage.sink.stage?.(step.tables) });
+    await stage.sink.apply(first, announcing(second), timeout());
+    await stage.sink.apply(second, announcing(never), timeout());
+    await stage.expectRows(
+      users,
+      Array.from({ length: MANY }, (_, i) => [`${i}`, `b${i}`, null]),
+    );
+    await stage.sink.apply(third, new Reports(), timeout());
+    await stage.expectRows(
+      users,
+      Array.from({ length: MANY }, (_, i) => [`${i}`, `c${i}`, null]),
+    );
+    await stage.expectVersions(lines, [40n]);
   });
 
   test("a large step mixes all kinds", async () => {

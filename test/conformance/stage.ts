@@ -114,6 +114,7 @@ export class Stage implements AsyncDisposable {
   reports = new Reports();
   #sinks: Sink[] = [];
   #ownsTarget: boolean;
+  #stepCount = 0;
 
   private constructor(harness: SinkHarness, target: SinkTarget, sink: Sink, ownsTarget: boolean) {
     this.harness = harness;
@@ -158,7 +159,9 @@ export class Stage implements AsyncDisposable {
     for (const table of tables) await this.sink.prepare(table, undefined, timeout());
   }
 
+  /** Every other step of rows is announced before. */
   async apply(step: Step, outcome: Outcome = this.reports): Promise<void> {
+    if (step.kind === "rows" && this.#stepCount++ % 2 === 1) this.sink.stage?.(step.tables);
     await this.sink.apply(step, outcome, timeout());
   }
 

@@ -21,7 +21,7 @@ const BODY = "repeat(md5(g::text), 32)";
 const BYTES_PER_SECOND = 2_000_000;
 const WIDE = 'create table wide (id text collate "C" primary key, n int not null, body text)';
 const FILL = `insert into wide select 'k' || g, 0, ${BODY} from generate_series(1, ${ROW_COUNT}) g`;
-const READ_WITHIN_MS = 60_000;
+const READ_WITHIN_MS = 120_000;
 
 interface SlowOptions extends PipelineOptions {
   /** The line is slow from the start. By default when the test says so. */

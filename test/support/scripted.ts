@@ -77,6 +77,8 @@ export class ScriptedSink implements Sink {
   progress: SinkProgress | null = null;
   readonly tables = new Map<string, ModelSink>();
   readonly steps: Step[] = [];
+  /** The tables of each step that was announced while another was in flight. */
+  readonly staged: (readonly TableWrites[])[] = [];
   opens = 0;
   /** Called before each step; what it throws fails the step, what it awaits holds it. */
   before: (step: Step, signal: AbortSignal) => Promise<void> | void = () => undefined;
@@ -107,7 +109,12 @@ export class ScriptedSink implements Sink {
     this.#model(table);
   }
 
+  stage(tables: readonly TableWrites[]): void {
+    this.staged.push(tables);
+  }
+
   async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
+    outcome.waiting?.();
     await this.before(step, signal);
     signal.throwIfAborted();
     if (step.kind === "rows") {

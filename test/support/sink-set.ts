@@ -18,6 +18,9 @@ export const KEPT_KINDS = ["postgres-soft", "postgres-history", "duckdb-soft", "
 export type PlainKind = (typeof SINK_KINDS)[number];
 export type SinkKind = PlainKind | (typeof KEPT_KINDS)[number];
 
+const BATCH_ROWS = [30, 50_000, 300];
+let setCount = 0;
+
 export class SinkSet implements AsyncDisposable {
   /** For `sinks:` of millrace.yaml; each sink is named after its kind. */
   readonly config: Record<string, object> = {};
@@ -73,7 +76,9 @@ export class SinkSet implements AsyncDisposable {
       case "postgres": {
         const target = (this.target = await freshDatabase());
         this.#owned.push(target);
-        this.config[kind] = { kind, url: await this.#reached(kind, target.url, isProxied) };
+        // Small batches follow each other while the one before is in flight, as under load.
+        const batch = { rows: BATCH_ROWS[setCount++ % BATCH_ROWS.length] };
+        this.config[kind] = { kind, url: await this.#reached(kind, target.url, isProxied), batch };
         this.#addresses.push(() => ({ kind, url: target.url }));
         return;
       }

@@ -138,6 +138,68 @@ describe("a sink's work", () => {
     expect([worker.queue.length, worker.covered]).toEqual([0, at(100n)]);
   });
 
+  test("that comes while a step is in flight is made ready, a whole batch of it", async () => {
+    await using it = await stage({ limits: { rowCountMax: 2, byteCountMax: 1 << 20 } });
+    await it.joined();
+    const answered = gate();
+    it.sink.before = async () => await answered.passed;
+    it.stream.push(blockOf([put(1, 200n)]));
+    await eventually(() => it.worker.queue.length === 0);
+    it.stream.push(blockOf([put(2, 300n)]));
+    await eventually(() => it.lane.position.commit === 301n);
+    await turn();
+    expect(it.sink.staged).toEqual([]);
+    it.stream.push(...[3, 4, 5, 6].map((id) => blockOf([put(id, BigInt(id) * 1000n)])));
+    await eventually(() => it.sink.staged.length > 0);
+    expect([it.sink.staged.length, it.worker.idle]).toEqual([1, false]);
+    answered.open();
+    await it.covered(6001n);
+    expect(ids(it.sink)).toEqual([1, 2, 3, 4, 5, 6]);
+    const steps = it.sink.steps.flatMap((step) => (step.kind === "rows" ? [step.tables] : []));
+    expect(it.sink.staged.every((tables) => steps.includes(tables))).toBe(true);
+    expect(steps.map((tables) => tables[0]!.count)).toEqual([1, 2, 2, 1]);
+  });
+
+  test("that was made ready is netted again where the table is not wanted any more", async () => {
+    const unwanted = new Set<string>();
+    await using it = await stage({
+      limits: { rowCountMax: 2, byteCountMax: 1 << 20 },
+      wants: (table) => !unwanted.has(table.id),
+    });
+    await it.joined();
+    const answered = gate();
+    it.sink.before = async () => await answered.passed;
+    it.stream.push(blockOf([put(1, 200n)]), blockOf([put(2, 300n), put(3, 300n)]));
+    await eventually(() => it.sink.staged.length === 1);
+    unwanted.add(users.id);
+    answered.open();
+    await it.covered(301n);
+    expect(ids(it.sink)).toEqual([1]);
+  });
+
+  test("that was made ready waits for its turn behind a step that is tried again, and goes with its sink", async () => {
+    await using it = await stage({ limits: { rowCountMax: 2, byteCountMax: 1 << 20 } });
+    await it.joined();
+    let attempts = 0;
+    it.sink.before = async () => {
+      if (attempts++ > 0) return;
+      await eventually(() => it.sink.staged.length === 1);
+      throw outage();
+    };
+    it.stream.push(blockOf([put(1, 200n)]), blockOf([put(2, 300n), put(3, 300n)]));
+    await it.covered(301n);
+    expect([ids(it.sink), attempts]).toEqual([[1, 2, 3], 3]);
+
+    const held = gate();
+    it.sink.before = async () => await held.passed;
+    it.stream.push(blockOf([put(4, 400n)]), blockOf([put(5, 500n), put(6, 500n)]));
+    await eventually(() => it.sink.staged.length === 2);
+    it.lane.detach(it.worker);
+    held.open();
+    await eventually(() => it.worker.idle);
+    expect([it.worker.queue.heldBytes, ids(it.sink)]).toEqual([0, [1, 2, 3, 4]]);
+  });
+
   test("whose answer was lost is not done twice", async () => {
     await using it = await stage();
     await it.joined();

@@ -3,7 +3,8 @@ import type { Outcome } from "../../../src/core/sink.ts";
 import { applyCarefully } from "./careful.ts";
 import { isPoison, stateOf } from "./errors.ts";
 import { applyAppended } from "./history.ts";
-import { type Approach, applyMerged } from "./merge.ts";
+import type { RenderedCopies } from "./copies.ts";
+import { type Approach, applyMerged, type Merge, planMerge, type RowsStep } from "./merge.ts";
 import { type Advance, FenceBroken } from "./progress.ts";
 import type { Session } from "./session.ts";
 import { applySmall, isSmall, NO_BASE, type TableStep } from "./small.ts";
@@ -12,9 +13,17 @@ const UNIQUE_VIOLATION = "23505";
 /** Two rows of one INSERT … ON CONFLICT have one key. */
 const CARDINALITY_VIOLATION = "21000";
 
+/** How a step of rows would be merged if nothing stood in its way; null for one that is written otherwise. */
+export function stageRows(tables: readonly TableStep[], copies: RenderedCopies): Merge | null {
+  if (tables.some(({ table }) => table.history !== null) || isSmall(tables)) return null;
+  const merge = planMerge(tables, true);
+  copies.render([...merge.staging, ...merge.filling]);
+  return merge;
+}
+
 export async function applyRows(
   session: Session,
-  tables: readonly TableStep[],
+  { tables, copies, merge }: RowsStep,
   advance: Advance,
   outcome: Outcome,
   signal: AbortSignal,
@@ -22,14 +31,16 @@ export async function applyRows(
   const isHistory = tables.some(({ table }) => table.history !== null);
   let small = !isHistory && isSmall(tables);
   let approach: Approach = { direct: true, distinct: false, displace: false };
+  let ready = merge;
   // Each failure takes one choice away: at most four rounds before rows are tried one by one.
   for (;;) {
     try {
-      if (isHistory) await applyAppended(session, tables, advance, outcome, signal);
+      if (isHistory) await applyAppended(session, tables, copies, advance, outcome, signal);
       else if (small) await applySmall(session, tables, advance, signal);
-      else await applyMerged(session, tables, advance, approach, outcome, signal);
+      else await applyMerged(session, { tables, copies, merge: ready }, advance, approach, outcome, signal);
       return;
     } catch (error) {
+      ready = null;
       const state = stateOf(error);
       if (session.broken || state === undefined || error instanceof FenceBroken) throw error;
       if (isHistory && isPoison(error)) {
@@ -44,7 +55,7 @@ export async function applyRows(
       small = false;
     }
   }
-  await applyCarefully(session, tables, advance, outcome, signal);
+  await applyCarefully(session, tables, copies, advance, outcome, signal);
 }
 
 function nextApproach(state: string, approach: Approach, small: boolean): Approach | null {

@@ -5,7 +5,7 @@
 import { DELETE } from "../../../src/core/batch.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import type { Outcome } from "../../../src/core/sink.ts";
-import { sendCopies } from "./copies.ts";
+import type { Copy, RenderedCopies } from "./copies.ts";
 import { fatal, isPoison, sinkError } from "./errors.ts";
 import { appending } from "./history.ts";
 import { completions, createStages, reportIncomplete } from "./merge.ts";
@@ -23,6 +23,7 @@ type Refused = Map<number, MillraceError>;
 export async function applyCarefully(
   session: Session,
   tables: readonly TableStep[],
+  copies: RenderedCopies,
   advance: Advance,
   outcome: Outcome,
   signal: AbortSignal,
@@ -34,7 +35,7 @@ export async function applyCarefully(
   );
   await behindFence(session.query(`${advanceStatement(advance)}; BEGIN`, signal));
   const refused = tables.map((): Refused => new Map());
-  for (const [i, step] of tables.entries()) await stage(session, step, refused[i]!, signal);
+  for (const [i, step] of tables.entries()) await stage(session, step, copies, refused[i]!, outcome, signal);
   const patched = completions(tables);
   if (patched.length > 0) {
     const { rows } = await session.query(patched.join("; "), signal);
@@ -47,11 +48,19 @@ export async function applyCarefully(
   await session.query("COMMIT", signal);
 }
 
-async function stage(session: Session, step: TableStep, refused: Refused, signal: AbortSignal): Promise<void> {
+async function stage(
+  session: Session,
+  step: TableStep,
+  copies: RenderedCopies,
+  refused: Refused,
+  outcome: Outcome,
+  signal: AbortSignal,
+): Promise<void> {
   const all = Uint32Array.from({ length: step.writes.count }, (_, i) => i);
   await halve(session, step, { from: 0, to: all.length }, refused, signal, async (range) => {
     const entries = all.subarray(range.from, range.to);
-    await sendCopies(session, [SAVEPOINT, { ...step, entries, into: "stage" }, RELEASE], signal);
+    const copy: Copy = { ...step, entries, into: "stage" };
+    await copies.render([copy]).send(session, [SAVEPOINT, copy, RELEASE], outcome, signal);
   });
 }
 

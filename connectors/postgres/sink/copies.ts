@@ -1,11 +1,12 @@
 /** Statements and the data of the COPYs among them, in one write. */
 import type { TableWrites } from "../../../src/core/batch.ts";
+import type { Outcome } from "../../../src/core/sink.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { copyDirect, copyStaged } from "./copy.ts";
 import { copyDirectText, copyStagedText } from "./copy-text.ts";
 import type { Session } from "./session.ts";
 import type { TargetTable } from "./target-table.ts";
-import type { Answer, Frames } from "./wire.ts";
+import { type Answer, Frames } from "./wire.ts";
 
 /** A COPY of these entries into the table itself (puts only) or into its staging table. */
 export interface Copy {
@@ -15,30 +16,62 @@ export interface Copy {
   readonly into: "stage" | "table";
 }
 
-export async function sendCopies(
-  session: Session,
-  statements: readonly (string | Copy)[],
-  signal: AbortSignal,
-): Promise<Answer> {
-  const { frames } = session;
-  const copies = statements.filter((statement) => typeof statement !== "string");
-  // Where a row turns out to need text its table is marked and all is written anew: at most once per table.
-  for (;;) {
-    const binary = copies.map(({ table }) => !table.textRows);
-    let ordinal = 0;
-    const sql = statements.map((s) => (typeof s === "string" ? s : copyStatement(s, binary[ordinal++]!)));
-    frames.reset();
-    frames.query(sql.join("; "));
-    if (copies.every((copy, i) => writeRows(frames, copy, binary[i]!))) break;
-  }
-  failpoint("postgres-sink.before-send");
-  const answer = await session.send(signal);
-  failpoint("postgres-sink.answered");
-  return answer;
+interface Rendered {
+  readonly isBinary: boolean;
+  readonly from: number;
+  readonly to: number;
 }
 
-function copyStatement({ table, into }: Copy, binary: boolean): string {
-  return into === "stage" ? table.copyStage(binary) : table.copyDirect(binary);
+/** The rows of some COPYs as they travel. Reused: what was rendered before is gone. */
+export class RenderedCopies {
+  readonly #frames = new Frames();
+  readonly #rendered = new Map<Copy, Rendered>();
+
+  render(copies: readonly Copy[]): this {
+    // Where a row turns out to need text its table is marked and all is written anew: at most once per table.
+    for (;;) {
+      const binary = copies.map(({ table }) => !table.textRows);
+      this.#frames.reset();
+      this.#rendered.clear();
+      if (copies.every((copy, i) => this.#add(copy, binary[i]!))) return this;
+    }
+  }
+
+  #add(copy: Copy, isBinary: boolean): boolean {
+    const from = this.#frames.out.length;
+    if (!writeRows(this.#frames, copy, isBinary)) return false;
+    this.#rendered.set(copy, { isBinary, from, to: this.#frames.out.length });
+    return true;
+  }
+
+  /**
+   * Sends the statements with the rows of those that are COPYs: of all that were rendered or of some that followed each
+   * other, in their order.
+   */
+  async send(
+    session: Session,
+    statements: readonly (string | Copy)[],
+    { waiting }: Outcome,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    const sql: string[] = [];
+    const rendered: Rendered[] = [];
+    for (const statement of statements) {
+      if (typeof statement === "string") {
+        sql.push(statement);
+        continue;
+      }
+      const rows = this.#rendered.get(statement)!;
+      rendered.push(rows);
+      const { table, into } = statement;
+      sql.push(into === "stage" ? table.copyStage(rows.isBinary) : table.copyDirect(rows.isBinary));
+    }
+    failpoint("postgres-sink.before-send");
+    const rows = this.#frames.out.view().subarray(rendered[0]?.from ?? 0, rendered.at(-1)?.to ?? 0);
+    const answer = await session.query(sql.join("; "), signal, { rows, onWritten: waiting });
+    failpoint("postgres-sink.answered");
+    return answer;
+  }
 }
 
 function writeRows(frames: Frames, { table, writes, entries, into }: Copy, binary: boolean): boolean {

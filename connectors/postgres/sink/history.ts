@@ -2,7 +2,7 @@
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { holdsReads } from "../../../src/core/history.ts";
 import type { Outcome } from "../../../src/core/sink.ts";
-import { type Copy, sendCopies } from "./copies.ts";
+import type { Copy, RenderedCopies } from "./copies.ts";
 import type { HistoryTable } from "./history-table.ts";
 import { completions, createStages, reportIncomplete } from "./merge.ts";
 import { type Advance, advance as advanceStatement, behindFence } from "./progress.ts";
@@ -13,6 +13,7 @@ import type { EntryRange } from "./staged.ts";
 export async function applyAppended(
   session: Session,
   tables: readonly TableStep[],
+  copies: RenderedCopies,
   advance: Advance,
   outcome: Outcome,
   signal: AbortSignal,
@@ -26,17 +27,18 @@ export async function applyAppended(
     const entries = Uint32Array.from({ length: step.writes.count }, (_, i) => i);
     return { ...step, entries, into: "stage" };
   });
+  copies.render(staging);
   const appends = tables.flatMap((step) => (step.table.history === null ? [] : appending(step.table.history, step)));
   const fence = advanceStatement(advance);
   const looking = completions(tables);
   if (looking.length === 0) {
-    await behindFence(sendCopies(session, [fence, ...staging, ...appends], signal));
+    await behindFence(copies.send(session, [fence, ...staging, ...appends], outcome, signal));
     return;
   }
-  const { rows } = await behindFence(sendCopies(session, [fence, "BEGIN", ...staging, ...looking], signal));
+  const { rows } = await behindFence(copies.send(session, [fence, "BEGIN", ...staging, ...looking], outcome, signal));
   await reportIncomplete(rows, tables, outcome);
   failpoint("postgres-sink.before-commit");
-  await sendCopies(session, [...appends, "COMMIT"], signal);
+  await session.query([...appends, "COMMIT"].join("; "), signal);
 }
 
 export function appending(history: HistoryTable, { writes }: TableStep, range?: EntryRange): readonly string[] {

@@ -74,7 +74,7 @@ export class PostgresInspection implements Inspection {
     const range = `(SELECT * FROM ${found.quoted} WHERE ${between} AND ${VERSION_COLUMN} <= ${asked.versionMax})`;
     const query = `SELECT ${list} FROM ${this.#live(found, range)} ORDER BY ${key} LIMIT ${asked.rows.length + EXTRA_MAX}`;
     try {
-      const reading = session.query(`COPY (${query}) TO STDOUT`, signal, (line) => this.#lines.meet(line));
+      const reading = session.query(`COPY (${query}) TO STDOUT`, signal, { onLine: (line) => this.#lines.meet(line) });
       // The server is at work meanwhile; its lines are met behind the next wait.
       this.#lines.expect(table, asked, order);
       await reading;

@@ -8,7 +8,7 @@ import { OP_UPDATE } from "../../../src/core/block.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import type { Outcome } from "../../../src/core/sink.ts";
-import { type Copy, sendCopies } from "./copies.ts";
+import type { Copy, RenderedCopies } from "./copies.ts";
 import { sortByKey } from "./order.ts";
 import { type Advance, advance as advanceStatement, behindFence } from "./progress.ts";
 import type { Session } from "./session.ts";
@@ -37,36 +37,65 @@ interface Part extends TableStep {
   readonly updateCount: number;
 }
 
+/** Which rows go which way. */
+export interface Merge {
+  readonly staged: readonly Part[];
+  readonly staging: readonly Copy[];
+  readonly filling: readonly Copy[];
+}
+
+/** A step of rows and where they are rendered. */
+export interface RowsStep {
+  readonly tables: readonly TableStep[];
+  readonly copies: RenderedCopies;
+  /** Rendered already. */
+  readonly merge: Merge | null;
+}
+
+export function planMerge(tables: readonly TableStep[], useDirect: boolean): Merge {
+  const parts = tables.map((step) => partOf(step, useDirect));
+  const staged = parts.filter((part) => part.staged.length > 0);
+  const direct = parts.filter((part) => part.direct.length > 0);
+  return {
+    staged,
+    staging: staged.map((part): Copy => ({ ...part, entries: part.staged, into: "stage" })),
+    filling: direct.map((part): Copy => ({ ...part, entries: part.direct, into: "table" })),
+  };
+}
+
 export async function applyMerged(
   session: Session,
-  tables: readonly TableStep[],
+  step: RowsStep,
   advance: Advance,
   approach: Approach,
   outcome: Outcome,
   signal: AbortSignal,
 ): Promise<void> {
-  const parts = tables.map((step) => partOf(step, approach.direct));
-  const staged = parts.filter((part) => part.staged.length > 0);
+  const { copies } = step;
+  const merge = step.merge ?? planMerge(step.tables, approach.direct);
+  const { staged, staging, filling } = merge;
   await createStages(
     session,
     staged.map((part) => part.table),
     signal,
   );
-  const staging = staged.map((part): Copy => ({ ...part, entries: part.staged, into: "stage" }));
-  const direct = parts.filter((part) => part.direct.length > 0);
-  const filling = direct.map((part): Copy => ({ ...part, entries: part.direct, into: "table" }));
+  if (step.merge === null) copies.render([...staging, ...filling]);
   const fence = advanceStatement(advance);
   if (!staged.some((part) => part.writes.patchCount > 0)) {
     if (approach.direct && staged.some(areHeld) && staged.every(mayUpdateFirst)) {
-      if (await updateFirst(session, fence, staged, { staging, filling }, signal)) return;
+      if (await updateFirst(session, fence, merge, copies, outcome, signal)) return;
     }
-    await behindFence(sendCopies(session, [fence, ...staging, ...changes(staged, approach), ...filling], signal));
+    await behindFence(
+      copies.send(session, [fence, ...staging, ...changes(staged, approach), ...filling], outcome, signal),
+    );
     return;
   }
-  const { rows } = await behindFence(sendCopies(session, [fence, "BEGIN", ...staging, ...completions(staged)], signal));
+  const { rows } = await behindFence(
+    copies.send(session, [fence, "BEGIN", ...staging, ...completions(staged)], outcome, signal),
+  );
   await reportIncomplete(rows, staged, outcome);
   failpoint("postgres-sink.before-commit");
-  await sendCopies(session, [...changes(staged, approach), ...filling, "COMMIT"], signal);
+  await copies.send(session, [...changes(staged, approach), ...filling, "COMMIT"], outcome, signal);
 }
 
 function partOf(step: TableStep, useDirect: boolean): Part {
@@ -121,15 +150,15 @@ function mayUpdateFirst({ table }: Part): boolean {
 async function updateFirst(
   session: Session,
   fence: string,
-  staged: readonly Part[],
-  copies: { readonly staging: readonly Copy[]; readonly filling: readonly Copy[] },
+  { staged, staging, filling }: Merge,
+  copies: RenderedCopies,
+  outcome: Outcome,
   signal: AbortSignal,
 ): Promise<boolean> {
   const puts = staged.filter(({ putCount }) => putCount > 0);
   const updates = puts.map(({ table }) => table.updateStaged());
-  const { staging, filling } = copies;
   const statements = [fence, "BEGIN", ...staging, ...deletes(staged), ...updates, ...filling];
-  const { tags } = await behindFence(sendCopies(session, statements, signal));
+  const { tags } = await behindFence(copies.send(session, statements, outcome, signal));
   failpoint("postgres-sink.before-commit");
   // The only statements here that are answered by this tag; soft deletes come first.
   const answered = tags.filter((tag) => tag.startsWith(UPDATED)).map((tag) => Number(tag.slice(UPDATED.length)));

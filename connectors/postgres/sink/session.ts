@@ -4,7 +4,7 @@ import { connect } from "../connection.ts";
 import type { PostgresAddress } from "../url.ts";
 import { sinkError, stopped } from "./errors.ts";
 import { PreparedStatements } from "./statements.ts";
-import { type Answer, exchange, Frames, type LineReader } from "./wire.ts";
+import { type Answer, exchange, Frames, type Hooks } from "./wire.ts";
 
 /**
  * What steps run under, besides what every session of ours has. Joins by nested loop only: a step's keys are few and
@@ -16,6 +16,11 @@ const SETTINGS = `SET synchronous_commit = on; SET lock_timeout = '30s'; SET ena
 /** After this long without an answer the server is asked whether it is still working for us. */
 const SILENCE_MS = 15_000;
 const PROBE_TIMEOUT_MS = 10_000;
+
+interface Streams extends Hooks {
+  /** The frames of all COPY FROM STDIN of the statements. */
+  readonly rows?: Uint8Array;
+}
 
 export class Session {
   readonly frames: Frames;
@@ -65,19 +70,19 @@ export class Session {
     return this.#broken;
   }
 
-  /** Statements that need no COPY data; lines of a COPY TO STDOUT go to `onLine`. */
-  query(sql: string, signal: AbortSignal, onLine?: LineReader): Promise<Answer> {
+  query(sql: string, signal: AbortSignal, streams: Streams = {}): Promise<Answer> {
     this.frames.reset();
     this.frames.query(sql);
-    return this.send(signal, onLine);
+    return this.send(signal, streams);
   }
 
   /** Sends what the frames hold. A failure of the server is a StatementFailure, one of the connection too. */
-  async send(signal: AbortSignal, onLine?: LineReader): Promise<Answer> {
+  async send(signal: AbortSignal, { rows, ...hooks }: Streams = {}): Promise<Answer> {
     this.#unsent = -1;
+    const buffers = rows === undefined ? [this.frames.out.view()] : [this.frames.out.view(), rows];
     const watch = setInterval(() => void this.#probe(), this.#silenceMs);
     try {
-      return await withSignal(this.#client, signal, () => exchange(this.#client, this.frames.out.view(), onLine));
+      return await withSignal(this.#client, signal, () => exchange(this.#client, buffers, hooks));
     } finally {
       clearInterval(watch);
     }
@@ -127,7 +132,7 @@ export class Session {
 function ask(client: Client, sql: string): Promise<Answer> {
   const frames = new Frames();
   frames.query(sql);
-  return exchange(client, frames.out.view());
+  return exchange(client, [frames.out.view()]);
 }
 
 /** An abort destroys the connection: what was sent is then either committed whole or not at all. */

@@ -1,4 +1,4 @@
-import type { SinkProgress, Step } from "../../../src/core/batch.ts";
+import type { SinkProgress, Step, TableWrites } from "../../../src/core/batch.ts";
 import type { Inspection } from "../../../src/core/comparing.ts";
 import { MillraceError } from "../../../src/core/errors.ts";
 import { invariant } from "../../../src/core/invariant.ts";
@@ -7,7 +7,8 @@ import type { TableVersion } from "../../../src/core/schema.ts";
 import type { Outcome, Sink } from "../../../src/core/sink.ts";
 import { quoteTable } from "../quote.ts";
 import type { PostgresAddress } from "../url.ts";
-import { applyRows } from "./apply.ts";
+import { applyRows, stageRows } from "./apply.ts";
+import { RenderedCopies } from "./copies.ts";
 import { carriesTable, prepareTable } from "./ddl.ts";
 import { fatal, sinkError, stopped } from "./errors.ts";
 import { conversion, DEFAULT_FORM, lookAtForms, type TargetForm } from "./form.ts";
@@ -33,7 +34,9 @@ import {
 } from "./progress.ts";
 import { Session } from "./session.ts";
 import { Presence } from "./presence.ts";
+import type { TableStep } from "./small.ts";
 import { expelFrom, findVersioned } from "./expel.ts";
+import type { Merge } from "./merge.ts";
 import type { TargetTable } from "./target-table.ts";
 import { Frames } from "./wire.ts";
 
@@ -67,6 +70,11 @@ export class PostgresSink implements Sink {
   readonly #form: TargetForm;
   /** One buffer for all sessions of this sink: nothing is allocated per step. */
   readonly #frames = new Frames();
+  /** The rows of the step in flight. */
+  #copies = new RenderedCopies();
+  /** Those of the next one, where they are known. */
+  #copiesAhead = new RenderedCopies();
+  #staged: { readonly tables: readonly TableWrites[]; readonly merge: Merge } | null = null;
   readonly #tables = new Map<TableVersion, TargetTable>();
   /** Which table of the source holds a name in the target. */
   readonly #owners = new Map<string, string>();
@@ -181,6 +189,14 @@ export class PostgresSink implements Sink {
     this.#presence.applied(step, (table) => this.#tables.get(table));
   }
 
+  stage(tables: readonly TableWrites[]): void {
+    this.#staged = null;
+    // Of a shape that comes with this step nothing is known yet.
+    if (!tables.every(({ table }) => this.#tables.has(table))) return;
+    const merge = stageRows(this.#tableSteps(tables), this.#copiesAhead);
+    if (merge !== null) this.#staged = { tables, merge };
+  }
+
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
     const session = await this.#ready(signal);
     await this.#guarded("removing rows that are not ours", async () => {
@@ -227,11 +243,13 @@ export class PostgresSink implements Sink {
   async #write(session: Session, step: Step, advance: Advance, outcome: Outcome, signal: AbortSignal): Promise<void> {
     switch (step.kind) {
       case "rows": {
-        const tables: { table: TargetTable; writes: (typeof step.tables)[number] }[] = [];
-        for (const writes of step.tables) {
-          if (writes.count > 0) tables.push({ table: this.#prepared(writes.table), writes });
+        const staged = this.#staged?.tables === step.tables ? this.#staged : null;
+        if (staged !== null) {
+          this.#staged = null;
+          [this.#copies, this.#copiesAhead] = [this.#copiesAhead, this.#copies];
         }
-        return applyRows(session, tables, advance, outcome, signal);
+        const rows = { tables: this.#tableSteps(step.tables), copies: this.#copies, merge: staged?.merge ?? null };
+        return applyRows(session, rows, advance, outcome, signal);
       }
       case "truncate": {
         const table = this.#prepared(step.table);
@@ -253,6 +271,10 @@ export class PostgresSink implements Sink {
       default:
         step satisfies never;
     }
+  }
+
+  #tableSteps(tables: readonly TableWrites[]): readonly TableStep[] {
+    return tables.flatMap((writes) => (writes.count > 0 ? [{ table: this.#prepared(writes.table), writes }] : []));
   }
 
   #prepared(table: TableVersion): TargetTable {

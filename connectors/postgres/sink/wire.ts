@@ -170,45 +170,55 @@ export class StatementFailure extends Error {
 }
 
 /**
- * Sends the bytes and gathers the answers up to ReadyForQuery. Settles only when the bytes have left the buffer too:
- * after an early error the rest of a COPY is still being written, and the buffer is about to be used again.
+ * Sends the buffers and gathers the answers up to ReadyForQuery. Settles only when the bytes have left the buffers too:
+ * after an early error the rest of a COPY is still being written, and the buffers are about to be used again.
  */
-export function exchange(client: Client, bytes: Uint8Array, onLine?: LineReader): Promise<Answer> {
+export function exchange(client: Client, buffers: readonly Uint8Array[], hooks: Hooks = {}): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    client.query(new Exchange(bytes, resolve, reject, onLine));
+    client.query(new Exchange(buffers, resolve, reject, hooks));
   });
+}
+
+export interface Hooks {
+  /** Takes the lines of a COPY TO STDOUT. */
+  readonly onLine?: LineReader | undefined;
+  /** All bytes have left the process. */
+  readonly onWritten?: (() => void) | undefined;
 }
 
 /** Takes a line of a COPY TO STDOUT; its bytes are the driver's again when it returns. */
 export type LineReader = (line: Buffer) => void;
 
 class Exchange implements Submittable {
-  readonly #bytes: Uint8Array;
+  readonly #buffers: readonly Uint8Array[];
   readonly #resolve: (answer: Answer) => void;
   readonly #reject: (error: Error) => void;
   readonly #rows: (string | null)[][] = [];
   readonly #tags: string[] = [];
-  readonly #onLine: LineReader | undefined;
+  readonly #hooks: Hooks;
   #written = false;
   #settle: (() => void) | undefined;
 
   constructor(
-    bytes: Uint8Array,
+    buffers: readonly Uint8Array[],
     resolve: (answer: Answer) => void,
     reject: (error: Error) => void,
-    onLine: LineReader | undefined,
+    hooks: Hooks,
   ) {
-    this.#onLine = onLine;
-    this.#bytes = bytes;
+    this.#hooks = hooks;
+    this.#buffers = buffers;
     this.#resolve = resolve;
     this.#reject = reject;
   }
 
   submit(connection: Connection): void {
-    connection.stream.write(this.#bytes, () => {
-      this.#written = true;
-      this.#settle?.();
-    });
+    const { stream } = connection;
+    stream.cork();
+    for (const [i, buffer] of this.#buffers.entries()) {
+      if (i < this.#buffers.length - 1) stream.write(buffer);
+      else stream.write(buffer, () => this.#allWritten());
+    }
+    stream.uncork();
     // Of a large message the kernel has a part by now.
     failpoint("postgres-sink.sent");
   }
@@ -221,7 +231,7 @@ class Exchange implements Submittable {
   handleCopyInResponse(): void {}
 
   handleCopyData({ chunk }: { readonly chunk: Buffer }): void {
-    this.#onLine?.(chunk);
+    this.#hooks.onLine?.(chunk);
   }
 
   handleDataRow(message: { readonly fields: (string | null)[] }): void {
@@ -243,6 +253,12 @@ class Exchange implements Submittable {
     const ofServer = error instanceof Error && "severity" in error;
     if (ofServer) this.#finish(() => this.#reject(failure));
     else this.#reject(failure);
+  }
+
+  #allWritten(): void {
+    this.#written = true;
+    this.#settle?.();
+    this.#hooks.onWritten?.();
   }
 
   #finish(settle: () => void): void {

@@ -1,0 +1,175 @@
+import type { TableWrites } from "../core/batch.ts";
+import { comparePositions, type Position } from "../core/position.ts";
+import type { TableVersion } from "../core/schema.ts";
+import type { Netted, Slice } from "./netting.ts";
+import type { BatchLimits, SinkQueue, TakenRows } from "./sink-queue.ts";
+import type { RowsWork } from "./work.ts";
+
+/** What a batch of rows brings to a sink that stands somewhere. */
+export interface Plan {
+  readonly slices: readonly Slice[];
+  /** Where the changes before these ended; null for rows that are not the log's. */
+  readonly since: Position | null;
+  /** Where these end; null for rows of a first copy, behind which the sink stands where it stood. */
+  readonly until: Position | null;
+}
+
+/** Null: the sink has all of it. */
+export function planOf(works: readonly RowsWork[], reached: Position): Plan | null {
+  if (works[0]!.receipt !== undefined) {
+    return { slices: works.map((work) => ({ ...work, fresh: true })), since: null, until: null };
+  }
+  // Invariant 1: what two streams both carried, or one carried twice, is netted once, whatever lies in one batch.
+  let until = reached;
+  const slices: Slice[] = [];
+  for (const work of works) {
+    slices.push(...behind(work, until));
+    const end = work.block.positionAt(work.to);
+    if (comparePositions(end, until) > 0) until = end;
+  }
+  return comparePositions(until, reached) > 0 ? { slices, since: reached, until } : null;
+}
+
+/** The part of the work that lies at or behind `reached`: nothing, all, or its tail. */
+function behind(work: RowsWork, reached: Position): readonly Slice[] {
+  const { block, to } = work;
+  let { from } = work;
+  if (comparePositions(block.positionAt(to), reached) <= 0) return [];
+  while (from < to && comparePositions(block.positionAt(from), reached) < 0) from++;
+  return from < to ? [{ block, from, to }] : [];
+}
+
+/** The netted rows of a plan, as long as the answers stand that they rest on. */
+export class NettedAhead {
+  readonly #reached: Position;
+  readonly #wants = new Answers();
+  readonly #complete = new Answers();
+  readonly netted: Netted;
+
+  constructor({ net, wants, isComplete }: LookaheadParts, plan: Plan, reached: Position) {
+    this.#reached = reached;
+    this.netted = net(plan, this.#wants.of(wants), this.#complete.of(isComplete));
+  }
+
+  stands(reached: Position): boolean {
+    return comparePositions(reached, this.#reached) === 0 && this.#wants.stand && this.#complete.stand;
+  }
+}
+
+type Ask = (table: TableVersion) => boolean;
+
+/** What was asked of each table, and what the answer was. */
+class Answers {
+  readonly #given = new Map<TableVersion, boolean>();
+  #ask: Ask = () => false;
+
+  of(ask: Ask): Ask {
+    this.#ask = ask;
+    return (table) => {
+      let answer = this.#given.get(table);
+      if (answer === undefined) this.#given.set(table, (answer = ask(table)));
+      return answer;
+    };
+  }
+
+  get stand(): boolean {
+    for (const [table, answer] of this.#given) if (this.#ask(table) !== answer) return false;
+    return true;
+  }
+}
+
+export interface LookaheadParts {
+  readonly queue: SinkQueue;
+  readonly limits: BatchLimits;
+  readonly wants: Ask;
+  readonly isComplete: Ask;
+  /** Leaves the result of the call before it alone. */
+  readonly net: (plan: Plan, wants: Ask, isComplete: Ask) => Netted;
+  readonly stage: (tables: readonly TableWrites[]) => void;
+}
+
+export interface Prepared {
+  readonly taken: TakenRows;
+  /** Null where nothing could be said ahead. */
+  readonly ahead: NettedAhead | null;
+}
+
+/**
+ * The batch behind the one in flight, netted and made ready while the target is at work on that. Only a whole one is
+ * taken before its turn: a smaller one may yet grow.
+ */
+export class Lookahead {
+  readonly #parts: LookaheadParts;
+  /** Where the step in flight will leave the sink; null as long as there is something to do for that. */
+  #reached: Position | null = null;
+  #isLooking = false;
+  #prepared: Prepared | null = null;
+
+  constructor(parts: LookaheadParts) {
+    this.#parts = parts;
+    parts.queue.onPush = () => this.#look();
+  }
+
+  get isEmpty(): boolean {
+    return this.#prepared === null;
+  }
+
+  /** While the sink waits with a step which will leave it at `reached`, the batch behind that is made ready. */
+  async during(reached: Position, step: (onWaiting: () => void) => Promise<void>): Promise<void> {
+    let isDone = false;
+    const onWaiting = (): void => {
+      if (isDone) return;
+      this.#reached = reached;
+      this.#look();
+    };
+    try {
+      await step(onWaiting);
+    } finally {
+      isDone = true;
+      this.#reached = null;
+    }
+  }
+
+  take(): Prepared | null {
+    const prepared = this.#prepared;
+    this.#prepared = null;
+    return prepared;
+  }
+
+  drop(): void {
+    const prepared = this.take();
+    if (prepared !== null) this.#parts.queue.done(prepared.taken, "dropped");
+  }
+
+  /** In a turn of its own, as whoever calls is at work. */
+  #look(): void {
+    if (this.#isLooking || !this.#mayPrepare) return;
+    this.#isLooking = true;
+    setImmediate(() => {
+      this.#isLooking = false;
+      if (this.#mayPrepare) this.#prepare(this.#reached!);
+    });
+  }
+
+  get #mayPrepare(): boolean {
+    const { queue, limits } = this.#parts;
+    return this.#reached !== null && this.isEmpty && queue.isFull(limits);
+  }
+
+  #prepare(reached: Position): void {
+    const { queue, limits, stage } = this.#parts;
+    const taken = queue.takeRows(limits);
+    if (taken === null) return;
+    this.#prepared = { taken, ahead: null };
+    try {
+      const plan = planOf(taken.works, reached);
+      if (plan === null) return;
+      const ahead = new NettedAhead(this.#parts, plan, reached);
+      if (ahead.netted.unkeyed.length > 0) return;
+      stage(ahead.netted.tables);
+      this.#prepared = { taken, ahead };
+    } catch {
+      // In its turn it is done again, and what goes wrong then is the sink's failure.
+    }
+  }
+}
