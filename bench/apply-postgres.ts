@@ -56,7 +56,7 @@ export async function run({ scale, runs, log }: BenchOptions): Promise<BenchRepo
 
 function worksOf(keys: number, scale: number): readonly Work[] {
   const some = Math.round(500_000 * scale);
-  const single = Math.round(100_000 * scale);
+  const single = Math.round(400_000 * scale);
   return [
     {
       name: "inserts",
