@@ -1,7 +1,7 @@
 /** Addresses of MySQL and MariaDB servers: mysql://user:password@host:port/database?ssl-mode=VERIFY_IDENTITY&ssl-ca=ca.pem */
-import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import type { MillraceError } from "../../src/core/errors.ts";
+import { readCertificates, readPrivateKey, UnusablePem } from "../../src/tls/pem.ts";
 import { sourceError } from "./source/errors.ts";
 
 /** The modes of the `mysql` client, with its meaning. */
@@ -40,7 +40,11 @@ export function parseMysqlUrl(text: string, folder: string): MysqlAddress {
       throw wrong(`its parameter ${JSON.stringify(name)} is not known; known are ${[...KNOWN].join(", ")}`);
   }
   const parameter = (name: string): string | undefined => url.searchParams.get(name) ?? undefined;
-  const authority = pem(parameter("ssl-ca"), "ssl-ca", folder);
+  const fileOf = (name: string, read: (path: string) => string) => pem(name, parameter(name), folder, read);
+  const authority = fileOf("ssl-ca", readCertificates);
+  const certificate = fileOf("ssl-cert", readCertificates);
+  const key = fileOf("ssl-key", readPrivateKey);
+  if (certificate !== undefined && key === undefined) throw wrong("its ssl-cert is given without ssl-key");
   return {
     host: url.hostname === "" ? "localhost" : decode(url.hostname, "host").replaceAll(/^\[|\]$/g, ""),
     port: url.port === "" ? DEFAULT_PORT : Number(url.port),
@@ -49,8 +53,8 @@ export function parseMysqlUrl(text: string, folder: string): MysqlAddress {
     database: decode(url.pathname.replace(/^\//, ""), "database"),
     sslMode: modeOf(parameter("ssl-mode"), authority !== undefined),
     authority,
-    certificate: pem(parameter("ssl-cert"), "ssl-cert", folder),
-    key: pem(parameter("ssl-key"), "ssl-key", folder),
+    certificate,
+    key,
     connectTimeoutMs: timeoutOf(parameter("connect_timeout")),
   };
 }
@@ -69,13 +73,18 @@ function timeoutOf(text: string | undefined): number {
   return seconds * 1000;
 }
 
-function pem(path: string | undefined, name: string, folder: string): string | undefined {
+function pem(
+  name: string,
+  path: string | undefined,
+  folder: string,
+  read: (path: string) => string,
+): string | undefined {
   if (path === undefined || path === "") return undefined;
   try {
-    return readFileSync(resolve(folder, path), "utf8");
+    return read(resolve(folder, path));
   } catch (error) {
-    const code = error instanceof Error && "code" in error ? String(error.code) : "unknown";
-    throw wrong(`its ${name} can't be read (${code})`);
+    if (!(error instanceof UnusablePem)) throw error;
+    throw wrong(`its ${name} ${error.what}`, error.fix);
   }
 }
 
@@ -87,6 +96,6 @@ function decode(text: string, what: string): string {
   }
 }
 
-function wrong(what: string): MillraceError {
-  return sourceError("MR2127", "fatal", `source.url can't be used: ${what}`);
+function wrong(what: string, fix?: string): MillraceError {
+  return sourceError("MR2127", "fatal", `source.url can't be used: ${what}`, fix);
 }

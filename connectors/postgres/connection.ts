@@ -71,7 +71,7 @@ async function attempt(
   ssl: false | ConnectionOptions,
   options: ConnectOptions,
 ): Promise<Client> {
-  if (options.signal.aborted) throw aborted("connecting to the source");
+  if (options.signal.aborted) throw aborted("connecting to the server");
   const socket = new Socket(ssl === false && options.onread !== undefined ? { onread: options.onread } : {});
   const stop = (): void => void socket.destroy(new Error("Connection terminated"));
   options.signal.addEventListener("abort", stop, { once: true });
@@ -79,8 +79,8 @@ async function attempt(
     return await (options.make ?? plainClient)(clientConfig(address, ssl, socket));
   } catch (error) {
     socket.destroy();
-    if (options.signal.aborted) throw aborted("connecting to the source");
-    throw classify(error, "connecting to the source");
+    if (options.signal.aborted) throw aborted("connecting to the server");
+    throw classify(error, "connecting to the server");
   } finally {
     options.signal.removeEventListener("abort", stop);
   }

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { homedir, userInfo } from "node:os";
 import { join, resolve } from "node:path";
 import type { MillraceError } from "../../src/core/errors.ts";
+import { readCertificates, readPrivateKey, UnusablePem } from "../../src/tls/pem.ts";
 import { sourceError } from "./errors.ts";
 
 /** libpq's modes, with libpq's meaning; pg's own reading of the URL differs between its versions and is not used. */
@@ -91,6 +92,9 @@ export function parsePostgresUrl(url: string, folder = ""): PostgresAddress {
   const systemRoots = sslRootPath === "system";
   const sslMode = parseSslMode(parameters, systemRoots);
   const rootCertificate = systemRoots ? undefined : readRoot(sslRootPath, sslMode, folder);
+  const certificate = readPem("sslcert", parameters.get("sslcert"), folder, readCertificates);
+  const key = readPem("sslkey", parameters.get("sslkey"), folder, readPrivateKey);
+  if (certificate !== undefined && key === undefined) throw wrong("its sslcert is given without sslkey");
   return {
     host: finalHost,
     port: parsePort(parameters.get("port") ?? (port || process.env["PGPORT"] || "5432")),
@@ -101,8 +105,8 @@ export function parsePostgresUrl(url: string, folder = ""): PostgresAddress {
     sslMode: sslMode === "require" && rootCertificate !== undefined ? "verify-ca" : sslMode,
     rootCertificate,
     systemRoots,
-    certificate: readPem(parameters.get("sslcert"), "sslcert", folder),
-    key: readPem(parameters.get("sslkey"), "sslkey", folder),
+    certificate,
+    key,
     directTls: oneOf(parameters, "sslnegotiation", ["postgres", "direct"], "postgres") === "direct",
     channelBinding: oneOf(parameters, "channel_binding", ["disable", "prefer", "require"], "prefer") === "require",
     applicationName: parameters.get("application_name") ?? "millrace",
@@ -172,7 +176,8 @@ function parseSslMode(parameters: Map<string, string>, systemRoots: boolean): Ss
 
 function readRoot(path: string | undefined, mode: SslMode, folder: string): string | undefined {
   const needed = mode === "verify-ca" || mode === "verify-full";
-  if (path !== undefined) return mode === "disable" ? undefined : readPem(path, "sslrootcert", folder);
+  if (path !== undefined)
+    return mode === "disable" ? undefined : readPem("sslrootcert", path, folder, readCertificates);
   if (!needed) return undefined;
   try {
     return readFileSync(join(homedir(), ".postgresql", "root.crt"), "utf8");
@@ -183,13 +188,18 @@ function readRoot(path: string | undefined, mode: SslMode, folder: string): stri
   }
 }
 
-function readPem(path: string | undefined, parameter: string, folder: string): string | undefined {
+function readPem(
+  parameter: string,
+  path: string | undefined,
+  folder: string,
+  read: (path: string) => string,
+): string | undefined {
   if (path === undefined || path === "") return undefined;
   try {
-    return readFileSync(resolve(folder, path), "utf8");
+    return read(resolve(folder, path));
   } catch (error) {
-    const code = error instanceof Error && "code" in error ? String(error.code) : "unknown";
-    throw wrong(`its ${parameter} can't be read (${code})`);
+    if (!(error instanceof UnusablePem)) throw error;
+    throw wrong(`its ${parameter} ${error.what}`, error.fix);
   }
 }
 
@@ -214,11 +224,6 @@ function decode(text: string, what: string): string {
   }
 }
 
-function wrong(what: string): MillraceError {
-  return sourceError(
-    "MR2004",
-    "fatal",
-    `source.url can't be used: ${what}`,
-    "See docs/quickstart for examples; parameters are those of psql.",
-  );
+function wrong(what: string, fix = "See docs/quickstart for examples; parameters are those of psql."): MillraceError {
+  return sourceError("MR2004", "fatal", `source.url can't be used: ${what}`, fix);
 }

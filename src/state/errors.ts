@@ -94,6 +94,20 @@ export const pages: ErrorPages = {
       "The role needs CREATE on the database for the first start, or a schema `millrace` that it owns: " +
       "`CREATE SCHEMA millrace AUTHORIZATION ROLE`.",
   },
+  MR1217: {
+    title: "TLS with the state's Postgres server failed",
+    cause:
+      "The server does not speak TLS, wants it where the URL of `state` forbids it, or its certificate does not stand the " +
+      "check that `sslmode` asks for.",
+    remedy: "Set `sslmode`, `sslrootcert`, `sslcert` and `sslkey` in the URL as for psql.",
+  },
+  MR1218: {
+    title: "The URL of the state's Postgres server can't be used",
+    cause:
+      "It is not of the form `postgres://user:password@host:port/database`, has a parameter that Millrace does not know, or " +
+      "names a PEM file that can't be used. Parameters are those of psql; paths are relative to millrace.yaml.",
+    remedy: "Correct what the message names.",
+  },
   MR1212: {
     title: "The state store failed",
     cause:

@@ -2,11 +2,10 @@
  * TLS of connections whose address has a scheme for it (https://, rediss://): what the configuration adds to the address.
  * Every connector with such addresses has these keys.
  */
-import { X509Certificate } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { checkServerIdentity, type ConnectionOptions, createSecureContext } from "node:tls";
 import { codeOf, type TlsFailure } from "./failure.ts";
+import { readCertificates, readPrivateKey, UnusablePem } from "./pem.ts";
 
 /** As configured; the first three are paths of PEM files. */
 export interface TlsSettings {
@@ -44,9 +43,9 @@ export function tlsOptions(settings: TlsSettings, encrypted: boolean): Connectio
   }
   const options: ConnectionOptions = {
     rejectUnauthorized: true,
-    ...(ca === undefined ? {} : { ca: readCertificates(ca, "ca") }),
-    ...(cert === undefined ? {} : { cert: readCertificates(cert, "cert") }),
-    ...(certKey === undefined ? {} : { key: readPem(certKey, "certKey") }),
+    ...(ca === undefined ? {} : { ca: fileOf("ca", ca, readCertificates) }),
+    ...(cert === undefined ? {} : { cert: fileOf("cert", cert, readCertificates) }),
+    ...(certKey === undefined ? {} : { key: fileOf("certKey", certKey, readPrivateKey) }),
     ...(serverName === undefined ? {} : named(serverName)),
   };
   if (cert !== undefined) refuseStrangers(options);
@@ -79,35 +78,18 @@ function refuseStrangers(options: ConnectionOptions): void {
   } catch (error) {
     throw new UnusableTls(
       "`cert` and `certKey` can't be used together",
-      "Name the PEM files of one certificate and of its own private key, without a passphrase.",
+      "Name the PEM files of one certificate and of its own private key.",
       withoutText(error),
     );
   }
 }
 
-function readCertificates(path: string, key: string): Buffer {
-  const pem = readPem(path, key);
+function fileOf(key: string, path: string, read: (path: string) => string): string {
   try {
-    // OpenSSL passes over what it can't read in a list of authorities: the file would count as empty.
-    void new X509Certificate(pem);
+    return read(path);
   } catch (error) {
-    throw new UnusableTls(
-      `the file that \`${key}\` names holds no certificate: ${path}`,
-      "Name a PEM file (it begins with -----BEGIN CERTIFICATE-----).",
-      withoutText(error),
-    );
-  }
-  return pem;
-}
-
-function readPem(path: string, key: string): Buffer {
-  try {
-    return readFileSync(path);
-  } catch (error) {
-    throw new UnusableTls(
-      `the file that \`${key}\` names can't be read (${codeOf(error)}): ${path}`,
-      "Correct the path, which is relative to the configuration file, or the file's permissions.",
-    );
+    if (!(error instanceof UnusablePem)) throw error;
+    throw new UnusableTls(`the file that \`${key}\` names ${error.what}: ${path}`, error.fix);
   }
 }
 

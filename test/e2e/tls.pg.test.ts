@@ -1,10 +1,14 @@
 /** The daemon over TLS to a source and a target that take nothing else, and what is said where TLS fails. */
+import { copyFile, mkdir } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { RunningPostgres } from "../../scripts/services/postgres.ts";
 import type { Checked } from "../support/administer.ts";
 import { type Certificate, selfSigned } from "../support/certificate.ts";
+import { runCli } from "../support/cli.ts";
 import { Installation } from "../support/daemon-process.ts";
 import { ownPostgres } from "../support/services.ts";
 import { eventually } from "../support/waiting.ts";
@@ -175,6 +179,35 @@ describe("a server that takes TLS alone", () => {
     const result = await refused(site, { sslmode: "disable" });
     expect(result).toMatchObject({ exitCode: 1, code: "MR2003" });
     for (const said of [result.said, result.sink]) expect(said).toMatch(/without TLS.* -> .*sslmode=require/);
+  });
+
+  test("the state's server is reached as a source is, from any folder", async () => {
+    const { certificatePath, keyPath } = named;
+    await using installation = new Installation({ name: "shop" });
+    await mkdir(join(installation.folder, "tls"));
+    await copyFile(certificatePath, join(installation.folder, "tls/ca.pem"));
+    const check = async (parameters: Readonly<Record<string, string>>, host?: string) => {
+      const source = { kind: "postgres", url: site.url("shop", { sslmode: "require" }) };
+      const state = site.url("warehouse", parameters, host);
+      installation.configure({ name: "shop", source, state, sinks: { file: { kind: "duckdb", path: "./w.duckdb" } } });
+      const file = join(installation.folder, "millrace.yaml");
+      const { exitCode, stdout } = await runCli(["check", "-c", file, "--json"], { folder: tmpdir() });
+      const { findings }: Checked = JSON.parse(stdout);
+      const own = findings.find(({ part }) => part === "state");
+      return `${exitCode} ${own?.what} -> ${own?.fix}`;
+    };
+    const trusted = { sslmode: "verify-full", sslrootcert: "tls/ca.pem" };
+    expect(await check(trusted)).toMatch(/^0 /);
+    expect(await check(trusted, "127.0.0.1")).toMatch(/^1 .*another name.* -> .*sslmode=verify-ca/);
+    expect(await check({ sslmode: "verify-full", sslrootcert: other.certificatePath })).toMatch(
+      /^1 TLS with the state's server .*not signed by.* -> .*sslrootcert/,
+    );
+    expect(await check({ ...trusted, sslrootcert: "nowhere.pem" })).toMatch(
+      /^1 .*sslrootcert can't be read.* -> .*path/,
+    );
+    expect(await check({ ...trusted, sslrootcert: keyPath })).toMatch(/^1 .*sslrootcert holds no certificate/);
+    expect(await check({ sslmode: "disable" })).toMatch(/^1 .*without TLS.* -> .*sslmode=require/);
+    expect(await check({ sslmode: "verify" })).toMatch(/^1 the state's url .*verify-full/);
   });
 
   test("a file that is not there, and a mode that is none", async () => {

@@ -1,5 +1,10 @@
+import { createPrivateKey } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
 import { expect, test } from "vitest";
+import { parseMysqlUrl } from "../../connectors/mysql/url.ts";
 import { parsePostgresUrl } from "../../connectors/postgres/url.ts";
+import { selfSigned } from "../support/certificate.ts";
 
 test.each([
   ["postgres://u:p%40ss@h:1234/db", { user: "u", password: "p@ss", host: "h", port: 1234, database: "db" }],
@@ -35,5 +40,36 @@ test.each([
   } catch (error) {
     expect(String(error)).not.toContain("canary");
     expect(error).toMatchObject({ code: "MR2004", kind: "fatal" });
+  }
+});
+
+test("PEM files that can't be used are told apart before anything is connected", async () => {
+  await using files = await selfSigned();
+  const folder = dirname(files.keyPath);
+  const key = createPrivateKey(readFileSync(files.keyPath));
+  const passphrase = "canary";
+  for (const type of ["pkcs8", "sec1"] as const)
+    writeFileSync(`${folder}/${type}.pem`, key.export({ type, format: "pem", cipher: "aes-256-cbc", passphrase }));
+  writeFileSync(`${folder}/empty.pem`, "");
+  const cases = [
+    ["certificate.pem", "certificate.pem", "key.pem", null],
+    ["empty.pem", "certificate.pem", "key.pem", /(sslrootcert|ssl-ca) holds no certificate/],
+    ["key.pem", "certificate.pem", "key.pem", /(sslrootcert|ssl-ca) holds no certificate/],
+    ["certificate.pem", "key.pem", "key.pem", /cert holds no certificate/],
+    ["certificate.pem", "certificate.pem", "empty.pem", /key holds no private key/],
+    ["certificate.pem", "certificate.pem", "pkcs8.pem", /key is a private key with a passphrase/],
+    ["certificate.pem", "certificate.pem", "sec1.pem", /key is a private key with a passphrase/],
+    ["certificate.pem", "certificate.pem", "", /cert is given without ssl-?key/],
+    ["certificate.pem", "certificate.pem", "none.pem", /key can't be read \(ENOENT\)/],
+  ] as const;
+  for (const [ca, certificate, privateKey, reason] of cases) {
+    const parses = [
+      () => parsePostgresUrl(`postgres://h/d?sslrootcert=${ca}&sslcert=${certificate}&sslkey=${privateKey}`, folder),
+      () => parseMysqlUrl(`mysql://h/d?ssl-ca=${ca}&ssl-cert=${certificate}&ssl-key=${privateKey}`, folder),
+    ];
+    for (const parse of parses) {
+      if (reason === null) expect(parse()).toMatchObject({ certificate: files.certificate });
+      else expect(parse).toThrow(reason);
+    }
   }
 });

@@ -1,12 +1,15 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { Client, type ClientConfig, type QueryResultRow } from "pg";
+import type { Client, QueryResultRow } from "pg";
+import { connect, plainClient } from "../../../connectors/postgres/connection.ts";
+import { parsePostgresUrl, type PostgresAddress } from "../../../connectors/postgres/url.ts";
 import { classify } from "./errors.ts";
 
 const CONNECT_MS_MAX = 5_000;
 const ANSWER_MS_MAX = 10_000;
 const AGAIN_MS = 250;
+const NEVER = new AbortController().signal;
 
-/** Whatever the role's and the database's settings say: an answer to COMMIT means that it is on disk. */
+/** Behind those of every session of ours: an answer to COMMIT means that it is on disk. */
 const SETTINGS =
   "-c synchronous_commit=on -c search_path=pg_catalog -c statement_timeout=10000 -c lock_timeout=5000 " +
   "-c idle_in_transaction_session_timeout=15000 -c default_transaction_read_only=off -c client_min_messages=warning";
@@ -15,20 +18,14 @@ export type Query = <Row extends QueryResultRow>(sql: string, values?: readonly 
 
 /** The one connection to the state's server: made when first used, again after it broke; work waits for its turn. */
 export class Link {
-  readonly #config: ClientConfig;
+  readonly #address: PostgresAddress;
   #client: Promise<Client> | null = null;
   #before: Promise<unknown> = Promise.resolve();
   #isClosed = false;
 
-  constructor(url: string) {
-    this.#config = {
-      connectionString: withLibpqModes(url),
-      application_name: "millrace state",
-      connectionTimeoutMillis: CONNECT_MS_MAX,
-      query_timeout: ANSWER_MS_MAX,
-      keepAlive: true,
-      options: SETTINGS,
-    };
+  /** Files that the URL names are relative to `folder`. */
+  constructor(url: string, folder: string) {
+    this.#address = addressOf(url, folder);
   }
 
   /** Several statements as one transaction; given again, whole, while its failure may pass and `until` is ahead. */
@@ -75,10 +72,17 @@ export class Link {
   }
 
   async #connect(): Promise<Client> {
-    const client = new Client(this.#config);
-    // One that breaks while idle says so at its next use.
-    client.on("error", () => {});
-    await client.connect();
+    const { client } = await connect(this.#address, {
+      signal: NEVER,
+      make: (config) =>
+        plainClient({
+          ...config,
+          application_name: "millrace state",
+          connectionTimeoutMillis: CONNECT_MS_MAX,
+          query_timeout: ANSWER_MS_MAX,
+          options: `${config.options} ${SETTINGS}`,
+        }),
+    });
     return client;
   }
 
@@ -99,8 +103,10 @@ export class Link {
   }
 }
 
-/** pg reads `sslmode` in its own way unless it is told to follow libpq. */
-function withLibpqModes(url: string): string {
-  if (!/[?&]sslmode=/.test(url) || url.includes("uselibpqcompat=")) return url;
-  return `${url}&uselibpqcompat=true`;
+function addressOf(url: string, folder: string): PostgresAddress {
+  try {
+    return parsePostgresUrl(url, folder);
+  } catch (error) {
+    throw classify(error);
+  }
 }

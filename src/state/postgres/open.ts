@@ -1,15 +1,18 @@
-import { basename } from "node:path";
+import { basename, dirname } from "node:path";
 import type { StateStore } from "../../core/state-store.ts";
 import type { SqliteOptions } from "../sqlite/open.ts";
 import { Link } from "./link.ts";
 import { migrate, verifyThere } from "./migrate.ts";
 import { PostgresState } from "./store.ts";
 
-/** `url` may end in `#` and the local path that stands for the state: its last part is the name where none is given. */
+/**
+ * `url` may end in `#` and the local path that stands for the state, two folders below the configuration's: its last part is
+ * the name where none is given.
+ */
 export async function openPostgres(url: string, options: SqliteOptions): Promise<StateStore> {
   const [address = "", place = ""] = url.split("#", 2);
   const name = options.name ?? basename(place, ".db");
-  const link = new Link(address);
+  const link = new Link(address, dirname(dirname(place)));
   const readOnly = options.readOnly ?? false;
   try {
     if (readOnly) await verifyThere(link, name);

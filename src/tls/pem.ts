@@ -1,0 +1,58 @@
+/** PEM files that a configuration names, looked at before a handshake: OpenSSL passes over what it can't read in them. */
+import { createPrivateKey, X509Certificate } from "node:crypto";
+import { readFileSync } from "node:fs";
+import type { TlsFailure } from "./failure.ts";
+
+/** `what` ends a sentence that begins with the key or parameter that names the file; never with the file's contents. */
+export class UnusablePem extends Error implements TlsFailure {
+  readonly what: string;
+  readonly fix: string;
+
+  constructor(what: string, fix: string) {
+    super(what);
+    this.what = what;
+    this.fix = fix;
+  }
+}
+
+/** One certificate or several. */
+export function readCertificates(path: string): string {
+  const pem = read(path);
+  if (!isUsable(() => new X509Certificate(pem)))
+    throw new UnusablePem("holds no certificate", "Name a PEM file (it begins with -----BEGIN CERTIFICATE-----).");
+  return pem;
+}
+
+export function readPrivateKey(path: string): string {
+  const pem = read(path);
+  if (/ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,ENCRYPTED/m.test(pem)) {
+    throw new UnusablePem(
+      "is a private key with a passphrase",
+      "Name a copy without one (openssl pkey -in FILE -out COPY) that only the user of Millrace may read.",
+    );
+  }
+  if (!isUsable(() => createPrivateKey(pem)))
+    throw new UnusablePem("holds no private key", "Name a PEM file (it begins with -----BEGIN PRIVATE KEY-----).");
+  return pem;
+}
+
+function read(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? String(error.code) : "unknown";
+    throw new UnusablePem(
+      `can't be read (${code})`,
+      "Correct the path, which is relative to the configuration file, or the file's permissions.",
+    );
+  }
+}
+
+function isUsable(parse: () => unknown): boolean {
+  try {
+    parse();
+    return true;
+  } catch {
+    return false;
+  }
+}
