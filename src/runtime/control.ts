@@ -232,13 +232,14 @@ export class Control {
 
   /** What will not pass by itself: a sink that waits for an operator, a table set aside, refused rows. */
   async obstacles(): Promise<readonly string[]> {
-    const { runners, gate, state } = this.#pipeline;
+    const { runners, gate, state, hasLooked } = this.#pipeline;
     const obstacles: string[] = [];
     for (const { name, state: sinkState, error } of runners) {
       if (sinkState !== "failed" && sinkState !== "paused") continue;
       obstacles.push(`sink ${name} is ${sinkState}${error === null ? "" : `: ${error.code} ${error.message}`}`);
     }
-    for (const [table, error] of gate.aside) {
+    // Of a table that the source may no longer have nobody waits for anything.
+    for (const [table, error] of hasLooked ? gate.aside : []) {
       if (gate.isToReturn(table)) continue;
       obstacles.push(`table ${table} is set aside: ${error.code} ${error.message}`);
     }

@@ -242,6 +242,26 @@ test("changes that have to wait, and columns that go with the source's", async (
   await waiting.expectEqual(names);
 });
 
+test("a table that was dropped while its change waited stands in nobody's way", async () => {
+  await using waiting = await RunningPipeline.start(
+    "create table held (id int primary key); create table other (id int primary key)",
+    {
+      kinds: ["postgres"],
+      configure: (config) => ({ ...config, tables: { "public.held": { schemaChange: "pause" } } }),
+    },
+  );
+  await waiting.run("alter table held add column a int; insert into held values (1, 1)");
+  await eventually(async () => {
+    expect((await waiting.installation.status()).tables.aside).toMatchObject([{ table: "public.held" }]);
+  });
+  await waiting.daemon.stop();
+  const held = await waiting.installation.command("run", "--once");
+  expect(held, held.stderr).toMatchObject({ exitCode: 1, stdout: expect.stringContaining("public.held is set aside") });
+  await waiting.run("drop table held; insert into other values (1)");
+  const dropped = await waiting.installation.command("run", "--once");
+  expect(dropped, dropped.stdout).toMatchObject({ exitCode: 0 });
+});
+
 test("a key that is lost sets its table aside; the others go on, and it is let in again when it has one", async () => {
   await pipeline.run("alter table unkeyed drop constraint unkeyed_pkey; insert into unkeyed values (11, 'x')");
   await pipeline.run("update steady set n = n + 1");
