@@ -1,8 +1,11 @@
 import Table from "cli-table3";
 import type { Config } from "../config/config.ts";
+import type { TableVersion } from "../core/schema.ts";
 import type { SnapshotStatus } from "../core/status.ts";
 import { TableSelection } from "../core/table-selection.ts";
-import { askAgain, cancelRefill, snapshotStatus } from "../runtime/snapshots.ts";
+import { SILENT } from "../core/telemetry.ts";
+import { openSource, pinsOf } from "../open-source.ts";
+import { askAgain, cancelRefill, snapshotStatus, tryCondition } from "../runtime/snapshots.ts";
 import { openState } from "../state/open.ts";
 import { chosenSinks } from "./arguments.ts";
 import type { CommandLine } from "./command-line.ts";
@@ -64,11 +67,25 @@ async function start(config: Config, { tables, sink, where }: Start): Promise<re
   const chosen = chosenSinks(config, sink);
   const selection = new TableSelection(tables);
   const known = await readState(config, ({ schemas }) => schemas.list());
-  const ids = known.filter((table) => selection.matches(table.schema, table.table)).map((table) => table.id);
+  const meant = known.filter((table) => selection.matches(table.schema, table.table));
+  const ids = meant.map((table) => table.id);
   if (ids.length === 0) throw cliError("MR1110", `--tables: no captured table matches ${tables.join(" ")}`);
   const body = { sinks: sink === null ? [] : [sink], tables: tables.length === 0 ? [] : ids, where };
-  await new DaemonClient(config.state).tell("/api/v1/snapshots", body, () => store(config, chosen, ids, where));
+  await new DaemonClient(config.state).tell("/api/v1/snapshots", body, async () => {
+    if (where !== null) await tryOffline(config, meant, where);
+    await store(config, chosen, ids, where);
+  });
   return ids;
+}
+
+async function tryOffline(config: Config, tables: readonly TableVersion[], where: string): Promise<void> {
+  const pins = await readState(config, (state) => pinsOf(config, state));
+  const source = await openSource(config, pins, SILENT);
+  try {
+    await tryCondition(source, tables, where);
+  } finally {
+    await source.close();
+  }
 }
 
 /** Has this table read again in every sink; one that was set aside is let in. */

@@ -11,7 +11,7 @@ import { encodeMark } from "./marks.ts";
 import type { Pipeline } from "./pipeline.ts";
 import type { GoneBack } from "./rewind.ts";
 import type { SinkRunner } from "./sink-runner.ts";
-import { cancelRefill, isRunning, snapshotStatus } from "./snapshots.ts";
+import { cancelRefill, isRunning, snapshotStatus, tryCondition } from "./snapshots.ts";
 
 export interface SnapshotRequest {
   /** Sinks to fill; empty: all. */
@@ -160,11 +160,13 @@ export class Control {
 
   /** Reads tables again beside the stream; a sink that had failed, or was emptied, is filled anew. */
   async startSnapshot(request: SnapshotRequest): Promise<readonly string[]> {
-    const { gate } = this.#pipeline;
+    const { gate, source } = this.#pipeline;
     const runners =
       request.sinks.length === 0 ? this.#pipeline.runners : request.sinks.flatMap((name) => this.#chosen(name));
     const ids = request.tables.length === 0 ? gate.tables.map((table) => table.id) : request.tables;
     for (const id of ids) if (gate.table(id) === undefined && !gate.aside.has(id)) throw noSuchTable(id);
+    const read = ids.flatMap((id) => gate.table(id) ?? []);
+    if (request.where !== null) await tryCondition(source, read, request.where);
     await letIn(this.#pipeline, ids);
     for (const runner of runners) {
       if (runner.state === "failed" && request.tables.length === 0) await runner.forget();

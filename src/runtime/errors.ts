@@ -117,6 +117,13 @@ export const pages = {
       "The daemon runs a bounded number of queries beside its own work, so that they can't take all of its memory.",
     remedy: "Wait for one of the others to end, or stop it.",
   },
+  MR1323: {
+    title: "The source does not take the condition of `snapshot start`",
+    cause:
+      "The source was asked for no row under `--where`, and refused: the condition is not SQL of the source, names what the " +
+      "table does not have, or the table can't be read now. Nothing was begun.",
+    remedy: "Try the condition at the source: SELECT count(*) FROM the table WHERE (the condition).",
+  },
 } as const satisfies ErrorPages;
 
 export function sinkBehind(sink: string): MillraceError {
@@ -263,5 +270,15 @@ export function snapshotNeeded(id: number, table: string, sink: string): Millrac
     kind: "fatal",
     message: `snapshot ${id} can't be cancelled: without it sink ${sink} is short of rows of ${table}`,
     hint: `millrace pause --sink ${sink} interrupts it; to do without the table, leave it out of the sink's tables`,
+  });
+}
+
+export function conditionRefused(table: string, cause: Error): MillraceError {
+  return new MillraceError({
+    code: "MR1323",
+    kind: "fatal",
+    message: `--where can't be used on ${table}: ${cause.message}`,
+    hint: pages.MR1323.remedy,
+    cause,
   });
 }

@@ -1,7 +1,11 @@
 /** What operators see of rows read beside the stream, and may stop; with a daemon and without. */
+import type { TableVersion } from "../core/schema.ts";
+import type { Source } from "../core/source.ts";
 import type { Refill, RefillStore } from "../core/state-store.ts";
 import type { SnapshotStatus } from "../core/status.ts";
-import { snapshotNeeded } from "./errors.ts";
+import { conditionRefused, snapshotNeeded } from "./errors.ts";
+
+const ANSWER_MS_MAX = 8_000;
 
 export function snapshotStatus(refill: Refill): SnapshotStatus {
   const { id, tableId, sink, scope, reason, needed, state, rowsDone, chunksDone, resumedCount } = refill;
@@ -25,6 +29,22 @@ export async function askAgain(
   for (const tableId of tableIds) {
     const { id, state } = await refills.add({ tableId, sink, scope, reason, needed });
     if (state === "running") await refills.restart(id);
+  }
+}
+
+/** A condition that the source does not take would be tried for ever; it is tried on no row before it is stored. */
+export async function tryCondition(
+  source: Pick<Source, "readRange">,
+  tables: readonly TableVersion[],
+  where: string,
+): Promise<void> {
+  const signal = AbortSignal.timeout(ANSWER_MS_MAX);
+  for (const table of tables) {
+    try {
+      await source.readRange(table, null, `(${where}\n) AND 1 = 0`, signal);
+    } catch (error) {
+      throw error instanceof Error ? conditionRefused(table.id, error) : error;
+    }
   }
 }
 

@@ -97,6 +97,21 @@ test("tables and a sink that are named are read, and no others; unknown ones are
   expect(await command(pipeline, "start", "--tables", "public.nothing")).toMatchObject({ exitCode: 2 });
 });
 
+test("a condition that the source does not take is refused, with the daemon and without, and nobody waits for it", async () => {
+  await using pipeline = await filled();
+  const expectRefused = async (where: string) => {
+    const refused = await command(pipeline, "start", "--tables", "public.many", "--where", where);
+    expect(refused).toMatchObject({ exitCode: 1, stderr: expect.stringMatching(/MR1323: --where .* public\.many: /) });
+  };
+  for (const where of ["nosuch = 1", "id > (select 1; drop table many)", "$1 = 2", ""])
+    await expectRefused(where);
+  expect(await asked(pipeline)).toEqual([]);
+  await pipeline.settled(3_000);
+  await pipeline.daemon.stop();
+  await expectRefused("nosuch = 1");
+  expect(await asked(pipeline)).toEqual([]);
+});
+
 test("cancelled in the middle it ends, what was read stays, and nobody waits for the rest", async () => {
   await using pipeline = await filled();
   await start(pipeline, "--tables", "public.many", "--sink", "postgres", "--where", SLOWLY);
