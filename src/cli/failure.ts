@@ -1,6 +1,7 @@
 import { ConfigError } from "../config/errors.ts";
 import { findMillraceError } from "../core/errors.ts";
 import { pages } from "./errors.ts";
+import { printable } from "./printable.ts";
 
 export interface FailureOutput {
   readonly json: boolean;
@@ -23,7 +24,7 @@ export function printFailure(error: unknown, { json, showStack, redact }: Failur
     `  More in docs/errors.md#${code.toLowerCase()}`,
     ...(showStack && error instanceof Error ? [error.stack ?? ""] : []),
   ];
-  process.stderr.write(`${redact(lines.join("\n"))}\n`);
+  process.stderr.write(`${redact(printable(lines.join("\n")))}\n`);
 }
 
 function failureOf(error: unknown): { code: string; message: string; hint: string | null } {

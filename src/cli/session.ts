@@ -4,6 +4,7 @@ import { loadConfig } from "../config/load.ts";
 import type { Secrets } from "../config/secrets.ts";
 import type { Logger } from "../core/telemetry.ts";
 import { createLogger, type LogLevel } from "../ops/logger.ts";
+import { printable } from "./printable.ts";
 
 export interface SessionOptions {
   /** As given with -c, by MILLRACE_CONFIG or by default. */
@@ -39,7 +40,7 @@ export class Session {
 
   /** The command's result: one JSON document, or text for people. */
   print(document: object, text: string): void {
-    const output = this.json ? JSON.stringify(document, null, 2) : text.trimEnd();
+    const output = this.json ? JSON.stringify(document, null, 2) : printable(text.trimEnd());
     process.stdout.write(`${this.secrets.redact(output)}\n`);
   }
 }

@@ -20,6 +20,7 @@ describe("results and failures", () => {
     ["an unknown option", ["check", "--jsn"], /MR1110: unknown option '--jsn'\s+\(Did you mean --json\?\)/],
     ["an option without its value", ["check", "-c"], /MR1110: option '-c, --config <file>' argument missing/],
     ["an unknown level", ["check", "--log-level", "loud"], /MR1110: .*Allowed choices are debug, info/],
+    ["what commands a terminal", ["\u001b[31mred\u0007\u009b"], /unknown command '\\x1b\[31mred\\x07\\x9b'/],
     ["an argument too many", ["version", "now"], /MR1110: too many arguments/],
   ])("%s is wrong usage: exit 2, nothing on stdout", async (_what, args, message) => {
     using folder = temporaryFolder();
