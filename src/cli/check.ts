@@ -10,14 +10,14 @@ import { faultOf } from "../rules/errors.ts";
 import { NO_PINS, type Pins } from "../rules/pins.ts";
 import { pinsOf } from "../open-source.ts";
 import { ruleProblems } from "../rules/with-rules.ts";
-import { isGone, localPid } from "../holder.ts";
+import { localPid } from "../holder.ts";
 import type { StateStore } from "../core/state-store.ts";
 import { openState } from "../state/open.ts";
 import { checkLog } from "./check-log.ts";
 import { meetingTargets } from "./check-targets.ts";
 import type { CommandLine } from "./command-line.ts";
 import { EXIT } from "./exit-codes.ts";
-import { readState } from "./read-state.ts";
+import { holderOf, readState } from "./read-state.ts";
 
 /** A source or target that does not answer within it is a finding. */
 const CHECK_TIMEOUT_MS = 30_000;
@@ -117,20 +117,9 @@ async function checkSink(
 }
 
 /** The process id of this config's own daemon, where it runs on this machine. */
-async function runningPid({ name, state }: Config): Promise<number | null> {
-  if (isFile(state) && !existsSync(pathOf(state))) return null;
-  try {
-    const store = await openState(state, { name, readOnly: true });
-    try {
-      const lease = await store.lease.current();
-      return lease === null || isGone(lease.holder) ? null : localPid(lease.holder);
-    } finally {
-      await store.close();
-    }
-  } catch {
-    // What is wrong with the state is a finding of its own.
-    return null;
-  }
+async function runningPid(config: Config): Promise<number | null> {
+  const holder = await holderOf(config);
+  return holder === null ? null : localPid(holder);
 }
 
 /** A file that the running daemon itself has open is where it belongs. */

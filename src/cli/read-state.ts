@@ -1,5 +1,6 @@
 import type { Config } from "../config/config.ts";
 import type { StateStore } from "../core/state-store.ts";
+import { isGone } from "../holder.ts";
 import { openState } from "../state/open.ts";
 
 /** What the state says, whether a daemon runs or not; it is opened for reading only, and closed. */
@@ -13,4 +14,19 @@ export async function readState<T>(
   } finally {
     await state.close();
   }
+}
+
+/** Who holds the lease, here or elsewhere; null where nobody does, or the state can't be asked. */
+export async function holderOf(config: Pick<Config, "state" | "name">): Promise<string | null> {
+  try {
+    return await readState(config, liveHolder);
+  } catch {
+    // What is wrong with the state is said by those who need it.
+    return null;
+  }
+}
+
+export async function liveHolder({ lease }: Pick<StateStore, "lease">): Promise<string | null> {
+  const held = await lease.current();
+  return held === null || isGone(held.holder) ? null : held.holder;
 }

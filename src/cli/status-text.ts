@@ -36,7 +36,8 @@ export function statusText(status: StatusDocument, nowMs: number): string {
   ].join("\n");
 }
 
-function headline({ name, phase, daemon }: StatusDocument, nowMs: number): string {
+function headline({ name, phase, daemon, heldBy }: StatusDocument, nowMs: number): string {
+  if (heldBy !== undefined) return `${name}: no daemon listens here; what follows is what was stored last`;
   if (daemon === null) return `${name}: no daemon is running; what follows is what was known last`;
   return `${name}: ${phase} (pid ${daemon.pid}, up for ${span(nowMs - Date.parse(daemon.startedAt))})`;
 }
@@ -47,9 +48,11 @@ function inOrder({ phase, sinks }: StatusDocument): string {
 }
 
 function mattersOf(status: StatusDocument, nowMs: number): readonly Matter[] {
-  const { source, sinks, tables, daemon } = status;
+  const { source, sinks, tables, daemon, heldBy } = status;
   const matters: Matter[] = [];
-  if (daemon === null) {
+  if (heldBy !== undefined) {
+    matters.push({ what: `the lease is held by ${heldBy}`, todo: "millrace status, there" });
+  } else if (daemon === null) {
     const what = "nothing is copied while no daemon runs, and the source keeps its log until one does";
     matters.push({ what, todo: "millrace run (its log says why it ended)" });
   }

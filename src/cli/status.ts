@@ -6,6 +6,7 @@ import { SILENT } from "../core/telemetry.ts";
 import type { CommandLine } from "./command-line.ts";
 import { DaemonClient } from "./daemon-client.ts";
 import { EXIT } from "./exit-codes.ts";
+import { liveHolder } from "./read-state.ts";
 import { lineageText, storedLineage } from "./lineage.ts";
 import { statusText } from "./status-text.ts";
 
@@ -59,6 +60,7 @@ async function storedStatus(config: Config): Promise<StatusDocument> {
     }
     const aside = [...(await state.schemas.aside())].map(([table, error]) => ({ table, error }));
     const open = await state.refills.list();
+    const heldBy = await liveHolder(state);
     return {
       name: config.name,
       phase: "stopped",
@@ -83,6 +85,7 @@ async function storedStatus(config: Config): Promise<StatusDocument> {
       snapshots: open.map(snapshotStatus).filter(isRunning),
       reconcile: { next: null, last: (await state.reports.list())[0] ?? null },
       daemon: null,
+      ...(heldBy === null ? {} : { heldBy }),
     };
   } finally {
     await source.close();

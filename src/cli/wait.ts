@@ -1,8 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Config } from "../config/config.ts";
 import { durationOf } from "./arguments.ts";
 import type { CommandLine } from "./command-line.ts";
 import { DaemonClient } from "./daemon-client.ts";
 import { EXIT } from "./exit-codes.ts";
+import { holderOf } from "./read-state.ts";
 
 /** How often a daemon that is not there yet is looked for. */
 const LOOK_MS = 200;
@@ -23,7 +25,7 @@ export function addWait({ program, action }: CommandLine): void {
       action(async (session, options) => {
         const config = await session.config();
         const timeoutMs = durationOf("--timeout", options["timeout"]);
-        const answer = await waitFor(new DaemonClient(config.state), timeoutMs);
+        const answer = (await waitFor(new DaemonClient(config.state), timeoutMs)) ?? (await nobodyHere(config));
         const text = answer.reached ? "every sink is up to date" : ["timed out:", ...answer.missing].join("\n  ");
         session.print(answer, text);
         return answer.reached ? EXIT.done : EXIT.timedOut;
@@ -31,13 +33,20 @@ export function addWait({ program, action }: CommandLine): void {
     );
 }
 
-async function waitFor(client: DaemonClient, timeoutMs: number): Promise<WaitAnswer> {
+/** Undefined: no daemon listened before the time was over. */
+async function waitFor(client: DaemonClient, timeoutMs: number): Promise<WaitAnswer | undefined> {
   const deadlineMs = performance.now() + timeoutMs;
   for (;;) {
     const leftMs = Math.max(0, deadlineMs - performance.now());
     const answer = await client.ask<WaitAnswer>("POST", "/api/v1/wait", { timeoutMs: leftMs }, leftMs + GRACE_MS);
     if (answer !== undefined) return answer;
-    if (leftMs === 0) return { reached: false, missing: ["no daemon is running"] };
+    if (leftMs === 0) return undefined;
     await sleep(Math.min(LOOK_MS, leftMs));
   }
+}
+
+async function nobodyHere(config: Pick<Config, "state" | "name">): Promise<WaitAnswer> {
+  const holder = await holderOf(config);
+  const missing = holder === null ? "no daemon is running" : `no daemon listens here; the lease is held by ${holder}`;
+  return { reached: false, missing: [missing] };
 }

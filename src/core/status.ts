@@ -27,6 +27,8 @@ export interface PipelineStatus {
   readonly snapshots: readonly SnapshotStatus[];
   /** Null when there is no daemon: then everything is as the state store last knew it. */
   readonly daemon: { readonly pid: number; readonly startedAt: string } | null;
+  /** Who holds the lease of a state while no daemon listens here: one on another host, or one that starts. */
+  readonly heldBy?: string;
 }
 
 export interface SourceStatus {

@@ -52,6 +52,14 @@ test("commands work with and without the daemon; a second one is refused whereve
   });
   expect(await elsewhere.command("offsets", "reset", "--to", "latest", "--yes")).toMatchObject({ exitCode: 4 });
   expect(await elsewhere.command("pause")).toMatchObject({ exitCode: 4 });
+  const holder = `pid ${pipeline.daemon.pid} `;
+  const seen = await elsewhere.command("status");
+  expect(seen).toMatchObject({ exitCode: 0, stdout: expect.stringContaining("no daemon listens here") });
+  expect(seen.stdout).toContain(holder);
+  expect(await elsewhere.command("wait", "--timeout", "1ms")).toMatchObject({
+    exitCode: 5,
+    stdout: expect.stringContaining(holder),
+  });
   expect((await pipeline.daemon.stop()).exitCode).toBe(0);
 
   expect(await elsewhere.command("check")).toMatchObject({ exitCode: 0 });
