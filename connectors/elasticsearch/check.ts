@@ -1,20 +1,28 @@
 import type { Finding } from "../../src/core/connector.ts";
-import { classifyConnection, classifyEngine } from "./errors.ts";
+import { classifyConnection, classifyEngine, searchError } from "./errors.ts";
 import { type ClientSettings, errorOf, fieldOf, parsed, pathOf, SearchClient } from "./http.ts";
+
+/** Three answers that cost the engine nothing. */
+const ANSWERS_MS_MAX = 10_000;
 
 /** Preflight: connects, writes nothing. */
 export async function check(
   settings: ClientSettings & { readonly prefix: string },
-  signal: AbortSignal,
+  until: AbortSignal,
+  withinMs = ANSWERS_MS_MAX,
 ): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
+  const silent = AbortSignal.timeout(withinMs);
+  const signal = AbortSignal.any([until, silent]);
   try {
     await using client = new SearchClient(settings);
     findings.push(await checkProduct(client, signal));
     findings.push(await checkHealth(client, signal));
     findings.push(await checkAccess(client, settings.prefix, signal));
   } catch (error) {
-    const { message, hint } = classifyConnection(error, signal);
+    const { message, hint } = silent.aborted
+      ? searchError("MR3301", "retryable", `the search engine did not answer for ${withinMs / 1000} s`)
+      : classifyConnection(error, signal);
     findings.push({ id: "elasticsearch.connect", level: "error", what: message, fix: hint ?? null });
   }
   return findings;

@@ -103,8 +103,7 @@ test("a condition that the source does not take is refused, with the daemon and 
     const refused = await command(pipeline, "start", "--tables", "public.many", "--where", where);
     expect(refused).toMatchObject({ exitCode: 1, stderr: expect.stringMatching(/MR1323: --where .* public\.many: /) });
   };
-  for (const where of ["nosuch = 1", "id > (select 1; drop table many)", "$1 = 2", ""])
-    await expectRefused(where);
+  for (const where of ["nosuch = 1", "id > (select 1; drop table many)", "$1 = 2", ""]) await expectRefused(where);
   expect(await asked(pipeline)).toEqual([]);
   await pipeline.settled(3_000);
   await pipeline.daemon.stop();

@@ -1,7 +1,9 @@
 /** The real engine behind a gateway of the kind that operators put before it: logins, limits of size and of load. */
+import { once } from "node:events";
 import { createServer, type IncomingMessage, request, type ServerResponse } from "node:http";
 import { inspect } from "node:util";
 import { expect, test } from "vitest";
+import { check } from "../../connectors/elasticsearch/check.ts";
 import { definition, factory } from "../../connectors/elasticsearch/config.ts";
 import type { Sink } from "../../src/core/sink.ts";
 import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
@@ -95,6 +97,17 @@ test("user and password, or an API key, are sent with each request; wrong ones a
     expect([error.code, error.kind]).toEqual(["MR3302", "fatal"]);
     expect(inspect(error, { depth: 9, showHidden: true })).not.toContain(CANARY);
   }
+});
+
+test("check of somebody who takes requests and answers none says that", async () => {
+  await using mute = createServer(() => {});
+  mute.listen(0, "127.0.0.1");
+  await once(mute, "listening");
+  const url = `http://127.0.0.1:${Object(mute.address()).port}`;
+  const tls = { ca: undefined, cert: undefined, certKey: undefined, serverName: undefined };
+  const findings = await check({ urls: [url], apiKey: undefined, tls, prefix: "" }, timeout(), 200);
+  mute.closeAllConnections();
+  expect(findings).toMatchObject([{ level: "error", what: "the search engine did not answer for 0.2 s" }]);
 });
 
 test("a body that is too large is sent in halves; a document that is too large alone is poison", async () => {
