@@ -126,7 +126,7 @@ async function store(
 async function list(config: Config): Promise<readonly SnapshotStatus[]> {
   const answer = await new DaemonClient(config.state).ask<readonly SnapshotStatus[]>("GET", "/api/v1/snapshots");
   if (answer !== undefined) return answer;
-  return (await readState(config, ({ refills }) => refills.list(true))).map(snapshotStatus);
+  return (await readState(config, ({ refills }) => refills.list(true))).map((refill) => snapshotStatus(refill));
 }
 
 async function cancel(config: Config, id: number): Promise<boolean> {
@@ -150,7 +150,15 @@ function describe(snapshots: readonly SnapshotStatus[]): string {
     const again = one.restartedCount > 0 ? `, begun again ${one.restartedCount} times` : "";
     const resumed = one.resumedCount > 0 ? `, resumed ${one.resumedCount} times` : "";
     const since = `${startedAt ?? "-"}${resumed}${again}`;
-    table.push([id, tableId, sink, scope.kind, state, rowsDone, chunksDone, since, reason]);
+    const stands = one.error === null ? state : `${state}, ${one.error.code}`;
+    table.push([id, tableId, sink, scope.kind, stands, rowsDone, chunksDone, since, reason]);
   }
-  return snapshots.length === 0 ? "none" : table.toString();
+  return snapshots.length === 0 ? "none" : [table.toString(), ...snapshots.flatMap(refusalLines)].join("\n");
+}
+
+/** Like a matter of `status`. */
+function refusalLines({ id, tableId, sink, error }: SnapshotStatus): readonly string[] {
+  if (error === null) return [];
+  const what = `  ! ${id}: ${tableId} can't be read for ${sink}: ${error.code} ${error.message} (it is tried again by itself)`;
+  return error.hint === null ? [what] : [what, `    -> ${error.hint}`];
 }

@@ -71,6 +71,18 @@ function mattersOf(status: StatusDocument, nowMs: number): readonly Matter[] {
       what: `${tables.aside.length - LISTED_COUNT_MAX} more tables are set aside`,
       todo: "millrace status --json",
     });
+  matters.push(...unreadableMatters(status, nowMs));
+  return matters;
+}
+
+function unreadableMatters({ tables: { unreadable } }: StatusDocument, nowMs: number): readonly Matter[] {
+  const matters: Matter[] = unreadable.slice(0, LISTED_COUNT_MAX).map(({ table, sinks, since, error }) => {
+    const tried = `for ${span(nowMs - Date.parse(since))}, last tried ${span(nowMs - Date.parse(error.at))} ago`;
+    const why = `${error.code} ${error.message} (${tried}; it is tried again by itself)`;
+    return { what: `table ${table} can't be read for ${sinks.join(", ")}: ${why}`, todo: error.hint };
+  });
+  const rest = unreadable.length - matters.length;
+  if (rest > 0) matters.push({ what: `${count(rest, "more table")} can't be read`, todo: "millrace status --json" });
   return matters;
 }
 

@@ -86,6 +86,8 @@ export interface SnapshotStatus {
   /** True where the sink is short of rows without it, so that it can't be cancelled. */
   readonly needed: boolean;
   readonly state: "waiting" | "running" | "done" | "cancelled";
+  /** Why it does not get on at the moment; it is tried again. */
+  readonly error: StoredError | null;
   readonly rowsDone: number;
   readonly chunksDone: number;
   /** How often a daemon went on with what the one before had begun. */
@@ -101,4 +103,15 @@ export interface TablesStatus {
   readonly captured: number;
   readonly aside: readonly { readonly table: string; readonly error: StoredError }[];
   readonly refused: readonly { readonly table: string; readonly reason: string; readonly fix: string }[];
+  readonly unreadable: readonly UnreadableTable[];
+}
+
+/** Something of the table is to be read beside the stream, and the source refuses it at the moment. It is tried again. */
+export interface UnreadableTable {
+  readonly table: string;
+  /** For whom it is to be read. */
+  readonly sinks: readonly string[];
+  readonly since: string;
+  /** Of the last attempt. */
+  readonly error: StoredError;
 }

@@ -11,7 +11,7 @@ import { encodeMark } from "./marks.ts";
 import type { Pipeline } from "./pipeline.ts";
 import type { GoneBack } from "./rewind.ts";
 import type { SinkRunner } from "./sink-runner.ts";
-import { cancelRefill, isRunning, snapshotStatus, tryCondition } from "./snapshots.ts";
+import { cancelRefill, isRunning, tryCondition } from "./snapshots.ts";
 
 export interface SnapshotRequest {
   /** Sinks to fill; empty: all. */
@@ -89,9 +89,10 @@ export class Control {
         captured: gate.tables.length,
         aside: [...gate.aside].map(([table, error]) => ({ table, error })),
         refused: gate.refused.map(({ id, reason, fix }) => ({ table: id, reason, fix })),
+        unreadable: this.#pipeline.unreadable,
       },
       refills: this.#pipeline.unfinishedRefills,
-      snapshots: (await this.#pipeline.refills(false)).map(snapshotStatus).filter(isRunning),
+      snapshots: (await this.#pipeline.snapshots(false)).filter(isRunning),
       daemon: { pid: process.pid, startedAt: this.#startedAt },
     };
   }
@@ -176,7 +177,7 @@ export class Control {
   }
 
   async snapshots(): Promise<readonly SnapshotStatus[]> {
-    return (await this.#pipeline.refills(true)).map(snapshotStatus);
+    return await this.#pipeline.snapshots(true);
   }
 
   /** False where there is no unfinished one with this number. */
@@ -210,7 +211,7 @@ export class Control {
 
   /** What is not yet true of "every sink holds everything before `tip`". */
   missing(tip: bigint): readonly string[] {
-    const { phase, runners, unfinishedRefills, gate, position, hasLooked, goneBack } = this.#pipeline;
+    const { phase, runners, unfinishedRefills, unreadable, gate, position, hasLooked, goneBack } = this.#pipeline;
     const missing: string[] = [];
     if (phase !== "streaming" || position === null) return [`the daemon is ${phase}`];
     if (!hasLooked) missing.push("the source's tables have not been looked at yet");
@@ -225,6 +226,8 @@ export class Control {
     }
     for (const [table, error] of gate.aside) missing.push(`table ${table} is set aside: ${error.code}`);
     for (const id of this.#pipeline.changingTables) missing.push(`the new shape of table ${id} is not followed yet`);
+    for (const { table, error } of unreadable)
+      missing.push(`table ${table} can't be read: ${error.code} ${error.message}`);
     if (unfinishedRefills > 0)
       missing.push(
         `${unfinishedRefills} ${unfinishedRefills === 1 ? "read beside the stream is" : "reads beside the stream are"} not finished`,

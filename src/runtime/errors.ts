@@ -30,7 +30,8 @@ export const pages = {
   },
   MR1304: {
     title: "A failure that is not classified",
-    cause: "A sink, or the stream, failed with an error that Millrace does not know, through the bounded retries too.",
+    cause:
+      "A sink, the stream, or a read beside it failed with an error that Millrace does not know, through the bounded retries too.",
     remedy: "The log has the error with its causes. Mend what it names and run `millrace resume --sink NAME`.",
   },
   MR1305: {
@@ -187,6 +188,16 @@ export function streamLost(cause: unknown): MillraceError {
     code: "MR1304",
     kind: "retryable",
     message: `the stream from the source broke off: ${cause instanceof Error ? cause.message : String(cause)}`,
+    cause,
+  });
+}
+
+/** A read beside the stream whose error nobody classified. */
+export function readFailed(table: string, cause: unknown): MillraceError {
+  return new MillraceError({
+    code: "MR1304",
+    kind: "retryable",
+    message: `${table} could not be read: ${cause instanceof Error ? cause.message : String(cause)}`,
     cause,
   });
 }

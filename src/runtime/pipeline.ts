@@ -1,8 +1,9 @@
 import type { Position } from "../core/position.ts";
 import type { TableVersion } from "../core/schema.ts";
 import { DEFAULT_POLICY } from "../core/schema-policy.ts";
-import type { AmbiguousKey, FirstCopy, Source } from "../core/source.ts";
-import type { Refill, SourceRecord, StateStore, StoredError } from "../core/state-store.ts";
+import type { FirstCopy, Source } from "../core/source.ts";
+import type { SourceRecord, StateStore, StoredError } from "../core/state-store.ts";
+import type { SnapshotStatus, UnreadableTable } from "../core/status.ts";
 import { baseVersion } from "../core/version.ts";
 import { Acknowledger } from "./acknowledger.ts";
 import { CatalogWatch } from "./catalog-watch.ts";
@@ -21,7 +22,7 @@ import { type GoneBack, Rewind } from "./rewind.ts";
 import { SinkRunner } from "./sink-runner.ts";
 import { completeUnder, SinkTables } from "./sink-tables.ts";
 import { SinkWorker } from "./sink-worker.ts";
-import { askAgain } from "./snapshots.ts";
+import { askAgain, snapshotStatus } from "./snapshots.ts";
 import { SourceFeed } from "./source-feed.ts";
 import { heldFrom } from "./standing.ts";
 import { findLog, OPENING_MS_MAX, startingPoint } from "./start.ts";
@@ -154,8 +155,14 @@ export class Pipeline {
   }
 
   /** What is to be read beside the stream, oldest first; with `all` what was, too. */
-  async refills(all: boolean): Promise<readonly Refill[]> {
-    return await (this.#refiller?.ledger ?? this.state.refills).list(all);
+  async snapshots(all: boolean): Promise<readonly SnapshotStatus[]> {
+    const refills = await (this.#refiller?.ledger ?? this.state.refills).list(all);
+    return refills.map((refill) => snapshotStatus(refill, this.#refiller?.failing.errorOf(refill)));
+  }
+
+  /** Tables of which something is to be read beside the stream, and can't be at the moment. */
+  get unreadable(): readonly UnreadableTable[] {
+    return this.#refiller?.failing.tables ?? [];
   }
 
   /** Runs until aborted (then everything in flight has ended) or until the source fails for good. */
@@ -196,13 +203,8 @@ export class Pipeline {
       lane,
       source,
       state,
-      attached: (name) => this.runners.find((r) => r.name === name && lane.has(r.worker))?.worker,
-      table: (id) => this.gate.table(id),
-      tableIds: () => this.gate.tables.map((table) => table.id),
+      gate: this.gate,
       completeness: (table) => this.#tables.completeness(table),
-      columnFacts: (table) => this.gate.columnFacts(table),
-      isGone: (id) => this.gate.isGone(id),
-      onAmbiguousKey: (tableId, what) => this.#keyIsAmbiguous(tableId, what),
       logger,
     }));
     const { gate, runners } = this;
@@ -352,10 +354,6 @@ export class Pipeline {
     return this.#tables.lacking(name, held);
   }
 
-  async #keyIsAmbiguous(tableId: string, what: AmbiguousKey["what"]): Promise<void> {
-    await this.gate.setAside(tableId, ambiguousKey(tableId, what));
-  }
-
   #runnerFor(setup: SinkSetup): SinkRunner {
     const { sink, limits, onPoison, takes } = setup;
     const { name, producer, source, state, lease, logger: parent, metrics } = this.#parts;
@@ -377,9 +375,9 @@ export class Pipeline {
         return table !== undefined && !takes(table);
       },
       deadLetters: new DeadLetterBox(sink.name, state.deadLetters, onPoison, context, logger),
-      willRead: (tableId) => this.#refiller?.willRead(sink.name, tableId) ?? false,
+      willRead: (tableId) => this.#refiller?.ledger.willRead(sink.name, tableId) ?? false,
       onPendingKeys: () => this.#refiller?.notify(),
-      onAmbiguousKey: (tableId, what) => this.#keyIsAmbiguous(tableId, what),
+      onAmbiguousKey: async (tableId, what) => await this.gate.setAside(tableId, ambiguousKey(tableId, what)),
       onVoid: (tableId) => this.#refiller?.request(sink.name, [tableId], "its shape has changed"),
       logger,
       metrics,

@@ -26,6 +26,8 @@ export class RefillLedger {
   readonly #unstored = new Set<number>();
   /** Attempts of which this process has read a chunk, or is about to. */
   readonly #begun = new Map<number, number>();
+  /** See `willRead`. */
+  readonly #ahead = new Set<string>();
   #storedAtMs = performance.now();
 
   constructor(store: RefillStore) {
@@ -55,13 +57,31 @@ export class RefillLedger {
   }
 
   /** From here on some of it may have been read. */
-  begin({ id, attempt }: Refill): void {
+  begin({ id, attempt, sink, tableId }: Refill): void {
     this.#begun.set(id, attempt);
+    this.#ahead.delete(JSON.stringify([sink, tableId]));
   }
 
   /** True where nothing of it was read, by this process or, as far as one knows, by an earlier one. */
   isAhead({ id, attempt, state }: Refill): boolean {
     return state === "waiting" && this.#begun.get(id) !== attempt;
+  }
+
+  /**
+   * True while a whole copy of the table lies ahead for this sink, with nothing of it read yet: whatever the sink lacks of
+   * changes that it applies now will come with that copy.
+   */
+  willRead(sink: string, tableId: string): boolean {
+    return this.#ahead.has(JSON.stringify([sink, tableId]));
+  }
+
+  /** By who begins them, from what is open now. */
+  noteAhead(open: readonly Refill[]): void {
+    this.#ahead.clear();
+    for (const refill of open) {
+      if (refill.scope.kind !== "table" || !this.isAhead(refill)) continue;
+      this.#ahead.add(JSON.stringify([refill.sink, refill.tableId]));
+    }
   }
 
   /** How far the refill is with this chunk. `refill` as it was when the chunk was read. */

@@ -1,34 +1,27 @@
 import { failpoint } from "../core/failpoint.ts";
-import { keyShape } from "../core/row-id.ts";
 import type { TableVersion } from "../core/schema.ts";
-import { AmbiguousKey, type Chunk, type ColumnFacts, type KeyText, type Source } from "../core/source.ts";
-import type { PendingKey, Refill, RefillProgress, StateStore } from "../core/state-store.ts";
+import type { KeyText, Source } from "../core/source.ts";
+import type { Refill, RefillProgress, StateStore } from "../core/state-store.ts";
 import type { Logger } from "../core/telemetry.ts";
+import { Backlog } from "./backlog.ts";
+import type { FailingReads } from "./failing-reads.ts";
 import type { Lane } from "./lane.ts";
+import { fittingKeys, type KeyReading, type RangeReading, type Reading } from "./readings.ts";
 import { ChunkReader, type HandedOver, pause } from "./refill-chunks.ts";
 import { RefillLedger } from "./refill-ledger.ts";
 import { kindOf, ReconnectBackoff } from "./retry.ts";
+import { ReadRefused, RowReader } from "./row-reader.ts";
 import type { SinkWorker } from "./sink-worker.ts";
+import type { TableGate } from "./table-gate.ts";
 import { Receipts } from "./work.ts";
 
 export interface RefillerParts {
   readonly lane: Lane;
   readonly source: Source;
   readonly state: StateStore;
-  /** The sinks that are attached to the lane now, by name. */
-  readonly attached: (name: string) => SinkWorker | undefined;
-  /** The table's current version, or undefined while it is not captured or set aside. */
-  readonly table: (tableId: string) => TableVersion | undefined;
-  /** The tables that flow. */
-  readonly tableIds: () => readonly string[];
+  readonly gate: Pick<TableGate, "table" | "tables" | "columnFacts" | "isGone" | "setAside">;
   /** What the sinks record of a complete copy that begins now; null: a whole copy can't begin yet. */
   readonly completeness: (table: TableVersion) => string | null;
-  /** See `TableGate.columnFacts`. */
-  readonly columnFacts: (table: TableVersion) => ColumnFacts | null | undefined;
-  /** Whether the source no longer has the table. */
-  readonly isGone: (tableId: string) => boolean;
-  /** Two rows of a table have one key, or one has none: the table is to be set aside. */
-  readonly onAmbiguousKey: (tableId: string, what: AmbiguousKey["what"]) => Promise<void>;
   readonly logger: Logger;
 }
 
@@ -40,7 +33,6 @@ interface Request {
 
 /** How often it is looked whether the stream has passed a mark. */
 const PASSED_MS = 20;
-const KEYS_PER_CHUNK_MAX = 1_000;
 /** How long the refiller waits before it looks again for work that could not be done yet. */
 const IDLE_MS = 1_000;
 /** How long a fast sink waits for slower ones that were given the same chunk, so that they share the next read too. */
@@ -50,7 +42,8 @@ const TOGETHER_MS_MAX = 500;
  * Reads rows from the source beside the stream, chunk by chunk, whatever asked for them, and hands them to the sinks at
  * their place in the stream. Work is remembered in the state store; what was not durable in a sink at a restart is read
  * again. One chunk is read at a time, so that the load on the source is bounded, and one is on its way to each sink: a slow
- * sink makes nobody else wait for rows.
+ * sink makes nobody else wait for rows. Nor does a table that can't be read: it is tried again beside the others, also one
+ * at a time.
  */
 export class Refiller {
   readonly #parts: RefillerParts;
@@ -58,22 +51,23 @@ export class Refiller {
   #wake: AbortController = new AbortController();
   /** What the state lists is not known before it was looked at: nobody shall take it for nothing. */
   #unfinished = 1;
-  #keysFirst = false;
   readonly #requests: Request[] = [];
   readonly #ledger: RefillLedger;
   /** Sinks that have a chunk which is not settled. */
   readonly #busy = new Set<string>();
-  /** See `willRead`. */
-  readonly #ahead = new Set<string>();
   /** Ids of refills that this process began because a sink lacks the table: they may end without a read (`#carry`). */
   readonly #carriable = new Set<number>();
-  /** What went wrong after a chunk was durable. */
+  readonly #reader: RowReader;
+  readonly #backlog: Backlog;
+  /** What went wrong beside the rounds. */
   #failure: unknown = undefined;
 
   constructor(parts: RefillerParts) {
     this.#parts = parts;
     this.#ledger = new RefillLedger(parts.state.refills);
     this.#chunks = new ChunkReader(parts);
+    this.#reader = new RowReader({ ...parts, onAttempt: (error) => this.#attempted(error) });
+    this.#backlog = new Backlog(parts, this.failing);
   }
 
   /** How far each refill is. */
@@ -81,20 +75,9 @@ export class Refiller {
     return this.#ledger;
   }
 
-  /**
-   * True while a whole copy of the table lies ahead for this sink, with nothing of it read yet: whatever the sink lacks of
-   * changes that it applies now will come with that copy.
-   */
-  willRead(sink: string, tableId: string): boolean {
-    return this.#ahead.has(JSON.stringify([sink, tableId]));
-  }
-
-  #noteAhead(open: readonly Refill[]): void {
-    this.#ahead.clear();
-    for (const refill of open) {
-      if (refill.scope.kind !== "table" || !this.#ledger.isAhead(refill)) continue;
-      this.#ahead.add(JSON.stringify([refill.sink, refill.tableId]));
-    }
+  /** What can't be read at the moment. */
+  get failing(): FailingReads {
+    return this.#reader.failing;
   }
 
   /** Refills and listed keys that were waiting or running when last looked at. */
@@ -145,7 +128,8 @@ export class Refiller {
         await this.#ledger.storeInTime();
         const worked = await this.#round(signal);
         backoff.reset();
-        if (!worked) await pause(IDLE_MS, AbortSignal.any([signal, this.#wake.signal]));
+        const idleMs = Math.min(IDLE_MS, this.#reader.dueInMs);
+        if (!worked) await pause(idleMs, AbortSignal.any([signal, this.#wake.signal]));
       } catch (error) {
         signal.throwIfAborted();
         const waitMs = backoff.next();
@@ -156,6 +140,11 @@ export class Refiller {
         await pause(waitMs, signal);
       }
     }
+  }
+
+  #attempted(error: unknown): void {
+    this.#failure ??= error;
+    this.#wake.abort();
   }
 
   #throwFailure(): void {
@@ -181,89 +170,61 @@ export class Refiller {
   async #round(signal: AbortSignal): Promise<boolean> {
     await this.#takeRequests();
     const { refills } = this.#parts.state;
-    await this.#dropGone();
+    await this.#backlog.dropGone();
     const open = await this.#ledger.list();
     this.#unfinished = (await refills.countKeys()) + open.length;
-    const sinks = [...this.#parts.lane.sinks].map((worker) => worker.name).filter((name) => !this.#busy.has(name));
-    this.#noteAhead(open);
-    // Keys of a table that was set aside wait without standing in the others' way.
-    const keys = await refills.keys(sinks, this.#parts.tableIds(), KEYS_PER_CHUNK_MAX);
-    const listed = Map.groupBy(keys, (key) => JSON.stringify([key.sink, key.tableId]));
-    // Differences are found by comparing, and come here as keys.
-    const free = open.filter((refill) => sinks.includes(refill.sink) && refill.scope.kind !== "differences");
-    const ranged = Map.groupBy(free, (refill) => JSON.stringify([refill.tableId, refill.scope, refill.cursor]));
-    const keyWorks = [...listed.values()].map((group) => () => this.#listed(group, signal));
-    const rangeWorks = [...ranged.values()].map((group) => () => this.#ranged(group, signal));
-    // In turns: while a table is read, rows that move may list keys as fast as they are read.
-    this.#keysFirst = !this.#keysFirst;
-    return await this.#first(this.#keysFirst ? [...keyWorks, ...rangeWorks] : [...rangeWorks, ...keyWorks]);
+    this.#ledger.noteAhead(open);
+    if (!this.failing.isEmpty) this.#reader.tryRefused(await this.#backlog.failing(open), signal);
+    return await this.#first(await this.#backlog.inTurn(open, this.#busy), signal);
   }
 
-  /** Nothing can be read of a table that was dropped, and nobody shall wait for it. */
-  async #dropGone(): Promise<void> {
-    const { state, isGone, logger, lane } = this.#parts;
-    for (const { id, tableId } of await state.refills.list()) {
-      if (!isGone(tableId)) continue;
-      await state.refills.cancel(id, true);
-      logger.info({ table: tableId }, "the table is gone at the source; it is not read any more");
-    }
-    const sinks = [...lane.sinks].map((worker) => worker.name);
-    const keys = await state.refills.keys(sinks, null, KEYS_PER_CHUNK_MAX);
-    const gone = keys.filter(({ tableId }) => isGone(tableId));
-    if (gone.length > 0) await state.refills.removeKeys(gone.map(({ id }) => id));
-  }
-
-  /** Does the first work that is possible. One that fails stands in nobody's way; its error is thrown if nothing else is. */
-  async #first(works: readonly (() => Promise<boolean>)[]): Promise<boolean> {
+  /** Does the first that is possible. One that fails stands in nobody's way; its error is thrown if nothing else is. */
+  async #first(readings: readonly Reading[], signal: AbortSignal): Promise<boolean> {
     let failure: unknown;
-    for (const work of works) {
+    for (const reading of readings) {
       try {
-        if (await work()) return true;
+        if (await (reading.kind === "keys" ? this.#listed(reading, signal) : this.#ranged(reading, signal)))
+          return true;
       } catch (error) {
-        failure ??= error;
+        if (!(error instanceof ReadRefused)) failure ??= error;
       }
     }
     if (failure !== undefined) throw failure;
     return false;
   }
 
+  #attached(name: string): SinkWorker | undefined {
+    const { lane } = this.#parts;
+    return [...lane.sinks].find((worker) => worker.name === name && lane.has(worker));
+  }
+
   /** Reads listed keys for one sink. */
-  async #listed(keys: readonly PendingKey[], signal: AbortSignal): Promise<boolean> {
-    const { sink, tableId } = keys[0]!;
-    const worker = this.#parts.attached(sink);
-    const table = this.#parts.table(tableId);
+  async #listed(reading: KeyReading, signal: AbortSignal): Promise<boolean> {
+    const { refills } = this.#parts.state;
+    const worker = this.#attached(reading.sinks[0]!);
+    const table = this.#parts.gate.table(reading.tableId);
     if (worker === undefined || table === undefined) return false;
     // Invariant: a table whose key has changed since is read again as a whole, in every sink that takes it.
-    const [fitting, others] = byShape(keys, table);
-    if (others.length > 0) await this.#parts.state.refills.removeKeys(others.map((pending) => pending.id));
+    const { fitting, texts, others } = fittingKeys(reading.keys, table);
+    if (others.length > 0) await refills.removeKeys(others.map((pending) => pending.id));
     if (fitting.length === 0) return true;
-    const texts = fitting.map((pending) => pending.key);
-    const read = () => this.#read(tableId, () => this.#parts.source.readKeys(table, texts, signal));
+    const read = () => this.#reader.read(table, reading, signal);
     const window = await this.#chunks.read(table, [worker], texts, read, signal);
     await this.#settle(window, signal, async () => {
       failpoint("refill.keys-durable");
-      await this.#parts.state.refills.removeKeys(fitting.map((pending) => pending.id));
+      await refills.removeKeys(fitting.map((pending) => pending.id));
     });
     return true;
   }
 
-  async #read(tableId: string, read: () => Promise<Chunk>): Promise<Chunk> {
-    try {
-      return await read();
-    } catch (error) {
-      if (error instanceof AmbiguousKey) await this.#parts.onAmbiguousKey(tableId, error.what);
-      throw error;
-    }
-  }
-
   /** Reads the next chunk of a table for all the sinks whose refills stand at the same key. */
-  async #ranged(group: readonly Refill[], signal: AbortSignal): Promise<boolean> {
-    const { state, source } = this.#parts;
-    const { tableId, scope, cursor } = group[0]!;
-    const table = this.#parts.table(tableId);
+  async #ranged(reading: RangeReading, signal: AbortSignal): Promise<boolean> {
+    const { state, gate } = this.#parts;
+    const { tableId } = reading;
+    const table = gate.table(tableId);
     const refills = new Map<SinkWorker, Refill>();
-    for (const refill of group) {
-      const worker = this.#parts.attached(refill.sink);
+    for (const refill of reading.refills) {
+      const worker = this.#attached(refill.sink);
       if (worker !== undefined) refills.set(worker, refill);
     }
     if (table === undefined || refills.size === 0) return false;
@@ -276,15 +237,11 @@ export class Refiller {
     for (const { id } of outdated) await state.refills.restart(id);
     if (outdated.length > 0) return true;
     // Invariant: no longer ahead before the first low mark is written.
-    for (const refill of refills.values()) {
-      this.#ledger.begin(refill);
-      this.#ahead.delete(JSON.stringify([refill.sink, tableId]));
-    }
-    const where = scope.kind === "where" ? scope.where : null;
+    for (const refill of refills.values()) this.#ledger.begin(refill);
     let last: KeyText | null = null;
     let rowCount = 0;
     const read = async () => {
-      const chunk = await this.#read(tableId, () => source.readRange(table, cursor, where, signal));
+      const chunk = await this.#reader.read(table, reading, signal);
       last = chunk.last;
       rowCount = chunk.block?.count ?? 0;
       return chunk;
@@ -311,8 +268,8 @@ export class Refiller {
     refills: ReadonlyMap<SinkWorker, Refill>,
     signal: AbortSignal,
   ): Promise<boolean> {
-    const { lane, source, columnFacts } = this.#parts;
-    const facts = columnFacts(table);
+    const { lane, source, gate } = this.#parts;
+    const facts = gate.columnFacts(table);
     // The stream comes to the shape that the catalogue has by now.
     if (facts === undefined) return false;
     if (facts !== null) {
@@ -321,7 +278,7 @@ export class Refiller {
         signal.throwIfAborted();
         await pause(PASSED_MS, signal);
       }
-      if (this.#parts.table(table.id) !== table || this.#parts.completeness(table) !== rules) return true;
+      if (gate.table(table.id) !== table || this.#parts.completeness(table) !== rules) return true;
     }
     const durable = new Map<SinkWorker, Promise<boolean>>();
     for (const [worker, refill] of refills) {
@@ -387,11 +344,4 @@ export class Refiller {
     const { rowsDone: rows, chunksDone: chunks, resumedCount: resumed } = progress;
     logger.info({ table: table.id, sink: worker.name, reason, rows, chunks, resumed }, "table read beside the stream");
   }
-}
-
-/** Keys that may name rows of the table as it is now, and those that were listed under another key. */
-function byShape(keys: readonly PendingKey[], table: TableVersion): readonly [PendingKey[], PendingKey[]] {
-  const now = keyShape(table);
-  const fits = ({ key, shape }: PendingKey) => (shape === "" ? key.length === table.key.length : shape === now);
-  return [keys.filter(fits), keys.filter((pending) => !fits(pending))];
 }

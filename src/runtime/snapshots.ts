@@ -1,17 +1,18 @@
 /** What operators see of rows read beside the stream, and may stop; with a daemon and without. */
 import type { TableVersion } from "../core/schema.ts";
 import type { Source } from "../core/source.ts";
-import type { Refill, RefillStore } from "../core/state-store.ts";
+import type { Refill, RefillStore, StoredError } from "../core/state-store.ts";
 import type { SnapshotStatus } from "../core/status.ts";
 import { conditionRefused, snapshotNeeded } from "./errors.ts";
 
 const ANSWER_MS_MAX = 8_000;
 
-export function snapshotStatus(refill: Refill): SnapshotStatus {
+/** `error`: why it does not get on, as the daemon knows. */
+export function snapshotStatus(refill: Refill, error: StoredError | null = null): SnapshotStatus {
   const { id, tableId, sink, scope, reason, needed, state, rowsDone, chunksDone, resumedCount } = refill;
   const { attempt: restartedCount, createdAt, startedAt, endedAt } = refill;
   const progress = { rowsDone, chunksDone, resumedCount, restartedCount };
-  return { id, tableId, sink, scope, reason, needed, state, ...progress, createdAt, startedAt, endedAt };
+  return { id, tableId, sink, scope, reason, needed, state, error, ...progress, createdAt, startedAt, endedAt };
 }
 
 /**

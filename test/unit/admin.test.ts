@@ -31,7 +31,7 @@ function served(tokens: readonly Token[] = []) {
         copy: null,
       },
       sinks: [],
-      tables: { captured: 0, aside: [], refused: [] },
+      tables: { captured: 0, aside: [], refused: [], unreadable: [] },
       refills: 0,
       snapshots: [],
       reconcile: { next: null, last: null },

@@ -56,7 +56,7 @@ function text({ source, tables, ...change }: Change = {}): string {
         ...source,
       },
       sinks: [sink("warehouse"), sink("cache")],
-      tables: { captured: 2, aside: [], refused: [], ...tables },
+      tables: { captured: 2, aside: [], refused: [], unreadable: [], ...tables },
       refills: 0,
       snapshots: [],
       reconcile: { next: null, last: null },
@@ -199,6 +199,21 @@ test("a stream that went back for a sink: who waits, for whom, and why", () => {
   expect(written).toMatch(/warehouse \(redis\) │ streaming, waits for cache/);
 });
 
+test("a table that can't be read: for whom, why, since when, and that it is tried again", () => {
+  const one = {
+    table: "shop.orders",
+    sinks: ["cache", "warehouse"],
+    since: "2026-11-20T03:06:00Z",
+    error: error("MR2131", "the server gave up waiting", "Look who holds the table.", "2026-11-20T03:11:52Z"),
+  };
+  expect(attention(text({ tables: { unreadable: [one] } }))).toBe(
+    "  ! table shop.orders can't be read for cache, warehouse: MR2131 the server gave up waiting (for 6 min, last tried 8 s ago; it is tried again by itself)\n" +
+      "    -> Look who holds the table.",
+  );
+  const many = attention(text({ tables: { unreadable: Array.from({ length: 40 }, () => one) } }));
+  expect(many).toContain("! 35 more tables can't be read\n    -> millrace status --json");
+});
+
 test("what is read beside the stream: how far each is, since when, and the list's command for the rest", () => {
   const one = {
     id: 1,
@@ -208,6 +223,7 @@ test("what is read beside the stream: how far each is, since when, and the list'
     reason: "not complete in this sink",
     needed: true,
     state: "running",
+    error: null,
     rowsDone: 12_000,
     chunksDone: 3,
     resumedCount: 2,

@@ -129,6 +129,13 @@ export const pages: ErrorPages = {
     remedy:
       "It is compared again by itself. Where that lasts, let `source.url` name one server, or an address that leads to one at a time.",
   },
+  MR2131: {
+    title: "Server gave up waiting",
+    cause:
+      "Another session holds a lock on the table, or waits for one itself and keeps all others behind it (LOCK TABLES, an ALTER behind a transaction that was left open); or a statement took longer than it may.",
+    remedy:
+      "It is tried again by itself. Where that lasts, look who holds the table: SHOW FULL PROCESSLIST, and on MySQL SELECT * FROM sys.schema_table_lock_waits.",
+  },
   MR2129: { title: "Stopped", cause: "Somebody asked Millrace to stop.", remedy: "Nothing." },
 };
 
@@ -158,8 +165,10 @@ const LOGIN = new Set([1045, 1049, 1698, 1251, 1130, 3118, 3955, 4151]);
 const NO_DATABASE = 1044;
 const PRIVILEGE = new Set([1227, 1142, 1143, 1370, 1401]);
 const ALTERED = new Set([1054, 1146, 1412, 1615]);
-/** Going away, too many connections, lock waits, killed: the same may work soon. */
-const PASSING = new Set([1040, 1053, 1205, 1213, 1317, 3024, 1969, 1927, 1152, 1158, 1159, 1160, 1161, 1184, 4031]);
+/** A lock was not to be had in time, or our own limit of a statement's time was reached. */
+const WAITED = new Set([1205, 3024, 1969]);
+/** Going away, too many connections, killed: the same may work soon. */
+const PASSING = new Set([1040, 1053, 1213, 1317, 1927, 1152, 1158, 1159, 1160, 1161, 1184, 4031]);
 
 /** Turns whatever the driver threw while `doing` into a numbered error: by the server's number, or the socket's code. */
 export function classify(error: unknown, doing: string): MillraceError {
@@ -176,6 +185,8 @@ export function classify(error: unknown, doing: string): MillraceError {
   if (number === NO_DATABASE || PRIVILEGE.has(number))
     return sourceError("MR2113", "fatal", `the source refuses ${at}: ${text}`, grantFor(text), error);
   if (ALTERED.has(number)) return sourceError("MR2122", "retryable", `a table was altered ${at}`, undefined, error);
+  if (WAITED.has(number))
+    return sourceError("MR2131", "retryable", `the server gave up waiting ${at} (error ${number})`, undefined, error);
   if (PASSING.has(number))
     return sourceError("MR2110", "retryable", `the source refuses for now ${at} (error ${number})`, undefined, error);
   return sourceError("MR2125", "retryable", `the source answers with error ${number} ${at}`, undefined, error);

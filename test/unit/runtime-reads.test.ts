@@ -1,0 +1,175 @@
+/** Reads beside the stream that the source refuses for one table. */
+import { expect, test } from "vitest";
+import type { TableVersion } from "../../src/core/schema.ts";
+import type { StateStore } from "../../src/core/state-store.ts";
+import { Pipeline } from "../../src/runtime/pipeline.ts";
+import { tableVersion } from "../support/blocks.ts";
+import type { Row } from "../support/log-model.ts";
+import { quietLog } from "../support/quiet-log.ts";
+import { gate, noMetrics, outage, realState, ScriptedSink } from "../support/scripted.ts";
+import { ScriptedSource } from "../support/scripted-source.ts";
+import { eventually } from "../support/waiting.ts";
+
+const columns = [
+  ["id", "int4"],
+  ["name", "text"],
+] as const;
+const held = tableVersion({ table: "held", columns, key: ["id"] });
+const free = tableVersion({ table: "free", columns, key: ["id"] });
+const ROW_COUNT = 20;
+const rows = Array.from({ length: ROW_COUNT }, (_, i): Row => [String(i), `n${i}`]);
+const TAKES = {
+  limits: { rowCountMax: 1000, byteCountMax: 1 << 20 },
+  onPoison: "deadLetter",
+  takes: () => true,
+} as const;
+
+class Scene implements AsyncDisposable {
+  readonly state: StateStore;
+  readonly source = new ScriptedSource([held, free]);
+  readonly pipeline: Pipeline;
+  readonly #stopping = new AbortController();
+  readonly #running: Promise<void>;
+
+  private constructor(state: StateStore, sinks: readonly string[]) {
+    this.state = state;
+    for (const table of [held, free]) this.source.fill(table, rows);
+    this.pipeline = new Pipeline({
+      name: "test",
+      producer: "millrace/test",
+      source: this.source,
+      state,
+      lease: 1,
+      sinks: sinks.map((name) => ({ sink: new ScriptedSink(name), ...TAKES })),
+      snapshot: "initial",
+      heartbeatMs: 50,
+      logger: quietLog,
+      metrics: noMetrics,
+    });
+    this.#running = this.pipeline.run(this.#stopping.signal);
+  }
+
+  /** The sinks are filled, and everything is read in chunks of one row from here on. */
+  static async start(state: StateStore, ...sinks: readonly string[]): Promise<Scene> {
+    const scene = new Scene(state, sinks);
+    await eventually(() => scene.pipeline.phase === "streaming" && scene.pipeline.unfinishedRefills === 0);
+    scene.source.chunkSize = 1;
+    return scene;
+  }
+
+  async readAgain(sink: string, table: TableVersion, where: string | null = null): Promise<void> {
+    await this.pipeline.refill(sink, [table.id], where, "asked for");
+  }
+
+  async states(table: TableVersion): Promise<readonly string[]> {
+    const asked = (await this.pipeline.snapshots(true)).filter(({ tableId }) => tableId === table.id);
+    return asked.map(({ state }) => state);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stopping.abort();
+    await this.#running;
+  }
+}
+
+test("others are read while an attempt waits; the table is named until a read of it works", async () => {
+  await using opened = await realState();
+  await using scene = await Scene.start(opened.state, "a", "b");
+  const { source, pipeline } = scene;
+  const released = gate();
+  // Also where the test fails: nothing that was begun is left behind.
+  using _ = { [Symbol.dispose]: released.open };
+  let attempts = 0;
+  source.onRead = async ({ id }) => {
+    if (id !== held.id) return;
+    if (attempts++ === 0) throw outage("somebody has locked it");
+    await released.passed;
+  };
+  for (const sink of ["a", "b"]) await scene.readAgain(sink, held);
+  await eventually(() => attempts === 2);
+  await scene.readAgain("a", free);
+  await eventually(async () => expect(await scene.states(free)).toEqual(["done"]));
+  expect(attempts).toBe(2);
+  expect(pipeline.unreadable).toMatchObject([
+    { table: held.id, sinks: ["a", "b"], error: { message: "somebody has locked it" } },
+  ]);
+  expect(await pipeline.snapshots(false)).toMatchObject([
+    { tableId: held.id, error: { message: "somebody has locked it" } },
+    { tableId: held.id, error: { message: "somebody has locked it" } },
+  ]);
+  released.open();
+  await eventually(async () => expect(await scene.states(held)).toEqual(["done", "done"]));
+  expect(pipeline.unreadable).toEqual([]);
+  await eventually(() => source.chunks.released === source.chunks.given);
+});
+
+test("a source that answers nothing is no matter of the table whose turn it was", async () => {
+  await using opened = await realState();
+  await using scene = await Scene.start(opened.state, "a");
+  const { source, pipeline } = scene;
+  const tip = source.tip.bind(source);
+  const failed = gate();
+  source.onRead = () => {
+    throw outage();
+  };
+  source.tip = async () => {
+    failed.open();
+    throw outage();
+  };
+  await scene.readAgain("a", held);
+  await failed.passed;
+  expect(pipeline.unreadable).toEqual([]);
+  Object.assign(source, { tip, onRead: () => undefined });
+  await eventually(async () => expect(await scene.states(held)).toEqual(["done"]));
+  expect(pipeline.unreadable).toEqual([]);
+});
+
+test("a table that nobody wants any more is named no more", async () => {
+  await using opened = await realState();
+  await using scene = await Scene.start(opened.state, "a");
+  const { source, pipeline } = scene;
+  source.onRead = () => {
+    throw outage();
+  };
+  await scene.readAgain("a", held);
+  await eventually(() => pipeline.unreadable.length === 1);
+  const [asked] = await pipeline.snapshots(false);
+  expect(await opened.state.refills.cancel(asked!.id)).toBe(true);
+  await eventually(() => pipeline.unreadable.length === 0);
+});
+
+test("listed keys of a table that can't be read do not stand before those of another", async () => {
+  await using opened = await realState();
+  const { refills } = opened.state;
+  await using scene = await Scene.start(opened.state, "a");
+  const { source, pipeline } = scene;
+  source.onRead = ({ id }) => {
+    if (id === held.id) throw outage();
+  };
+  const keys = Array.from({ length: 2_000 }, (_, i) => [String(i)]);
+  await refills.addKeys("a", held.id, keys);
+  await refills.addKeys("a", free.id, [["3"]]);
+  await eventually(async () => expect(await refills.keys(["a"], [free.id], 10)).toEqual([]));
+  expect(pipeline.unreadable).toMatchObject([{ table: held.id, sinks: ["a"] }]);
+  source.onRead = () => undefined;
+  await eventually(async () => expect(await refills.countKeys()).toBe(0));
+  expect(pipeline.unreadable).toEqual([]);
+});
+
+test("a part whose condition is wrong keeps its table from nobody", async () => {
+  await using opened = await realState();
+  await using scene = await Scene.start(opened.state, "a");
+  const { source, pipeline } = scene;
+  const readRange = source.readRange.bind(source);
+  source.readRange = async (table: TableVersion, after: readonly string[] | null, where?: string | null) => {
+    if (where !== null) throw outage("no such column");
+    return await readRange(table, after);
+  };
+  await scene.readAgain("a", held, "wrong = 1");
+  await eventually(() => pipeline.unreadable.length === 1);
+  await scene.readAgain("a", held);
+  await eventually(async () => expect(await scene.states(held)).toEqual([expect.anything(), "done"]));
+  expect(await pipeline.snapshots(false)).toMatchObject([
+    { scope: { kind: "where" }, error: { message: "no such column" } },
+  ]);
+});
