@@ -125,8 +125,12 @@ describe.concurrent.each(SOURCES)("%s", (source) => {
     expect(stdout).toContain(`! table ${held} can't be read for duckdb, postgres: ${code} `);
     const list = await pipeline.installation.command("snapshot", "list");
     expect(list.stdout).toMatch(new RegExp(`! \\d+: ${held} can't be read for duckdb: ${code} `));
-    const waiting = await pipeline.installation.ask<object>("POST", "/api/v1/wait", { timeoutMs: 100 });
-    expect(waiting).toMatchObject({ missing: expect.arrayContaining([expect.stringContaining(code)]) });
+    const missing = { missing: expect.arrayContaining([expect.stringContaining(code)]) };
+    await eventually(async () => {
+      expect(await pipeline.installation.ask<object>("POST", "/api/v1/wait", { timeoutMs: 500 })).toMatchObject(
+        missing,
+      );
+    });
 
     await scene.unlock();
     await scene.expectEqual();
