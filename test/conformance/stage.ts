@@ -10,7 +10,7 @@ import { blockOf, type Cell, type Change, type Entry, UNCHANGED, writesOf } from
 import type { SinkHarness, SinkTarget } from "./sink.ts";
 
 /** Longer than any single call may take; a sink that hangs fails its test by this. */
-const CALL_TIMEOUT_MS = 30_000;
+const CALL_TIMEOUT_MS = 60_000;
 
 export type Cells = readonly Cell[];
 

@@ -18,7 +18,7 @@ const EVERY_FORM: readonly SinkKind[] = [...SINK_KINDS, ...KEPT_KINDS];
 
 test(
   "writers that change rows in every way while it compares: no drift in any sink",
-  { timeout: 150_000 },
+  { timeout: 300_000 },
   async () => {
     let workload: Workload | undefined;
     await using pipeline = await RunningPipeline.start(
@@ -170,7 +170,7 @@ function keepMoving(source: FreshDatabase): () => Promise<void> {
 
 test(
   "faults planted in the sinks are found with key and column, and nothing else, with a daemon and without",
-  { timeout: 150_000 },
+  { timeout: 300_000 },
   async () => {
     await using pipeline = await RunningPipeline.start(ITEMS);
     await pipeline.settled();
