@@ -4,7 +4,7 @@ import { applyCarefully } from "./careful.ts";
 import { isPoison, stateOf } from "./errors.ts";
 import { applyAppended } from "./history.ts";
 import type { RenderedCopies } from "./copies.ts";
-import { type Approach, applyMerged, type Merge, planMerge, type RowsStep } from "./merge.ts";
+import { type Approach, applyMerged, type Merge, prepareMerge, type RowsStep } from "./merge.ts";
 import { type Advance, FenceBroken } from "./progress.ts";
 import type { Session } from "./session.ts";
 import { applySmall, isSmall, NO_BASE, type TableStep } from "./small.ts";
@@ -16,9 +16,7 @@ const CARDINALITY_VIOLATION = "21000";
 /** How a step of rows would be merged if nothing stood in its way; null for one that is written otherwise. */
 export function stageRows(tables: readonly TableStep[], copies: RenderedCopies): Merge | null {
   if (tables.some(({ table }) => table.history !== null) || isSmall(tables)) return null;
-  const merge = planMerge(tables, true);
-  copies.render([...merge.staging, ...merge.filling]);
-  return merge;
+  return prepareMerge(tables, true, copies);
 }
 
 export async function applyRows(

@@ -52,15 +52,15 @@ export interface RowsStep {
   readonly merge: Merge | null;
 }
 
-export function planMerge(tables: readonly TableStep[], useDirect: boolean): Merge {
+/** Sorts the rows by the way they go, and renders them. */
+export function prepareMerge(tables: readonly TableStep[], useDirect: boolean, copies: RenderedCopies): Merge {
   const parts = tables.map((step) => partOf(step, useDirect));
   const staged = parts.filter((part) => part.staged.length > 0);
   const direct = parts.filter((part) => part.direct.length > 0);
-  return {
-    staged,
-    staging: staged.map((part): Copy => ({ ...part, entries: part.staged, into: "stage" })),
-    filling: direct.map((part): Copy => ({ ...part, entries: part.direct, into: "table" })),
-  };
+  const staging = staged.map((part): Copy => ({ ...part, entries: part.staged, into: "stage" }));
+  const filling = direct.map((part): Copy => ({ ...part, entries: part.direct, into: "table" }));
+  copies.render([...staging, ...filling]);
+  return { staged, staging, filling };
 }
 
 export async function applyMerged(
@@ -72,14 +72,13 @@ export async function applyMerged(
   signal: AbortSignal,
 ): Promise<void> {
   const { copies } = step;
-  const merge = step.merge ?? planMerge(step.tables, approach.direct);
+  const merge = step.merge ?? prepareMerge(step.tables, approach.direct, copies);
   const { staged, staging, filling } = merge;
   await createStages(
     session,
     staged.map((part) => part.table),
     signal,
   );
-  if (step.merge === null) copies.render([...staging, ...filling]);
   const fence = advanceStatement(advance);
   if (!staged.some((part) => part.writes.patchCount > 0)) {
     if (approach.direct && staged.some(areHeld) && staged.every(mayUpdateFirst)) {
