@@ -1,6 +1,6 @@
 import type { Block } from "./block.ts";
 import type { Position } from "./position.ts";
-import type { TableVersion } from "./schema.ts";
+import type { KeyedTable, TableVersion } from "./schema.ts";
 
 /** Write this row, whole: its new tuple has every cell. */
 export const PUT = 0;
@@ -25,7 +25,7 @@ export const DELETE = 2;
  * row as it was before the batch, except where `fresh` says that it had none that is known.
  */
 export interface TableWrites {
-  readonly table: TableVersion;
+  readonly table: KeyedTable;
   readonly blocks: readonly Block[];
   readonly count: number;
   readonly action: Uint8Array;

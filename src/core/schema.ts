@@ -21,7 +21,7 @@ export interface TableVersion {
   /** What tells this table from another one under its name (Postgres: its oid). Stable under rename. */
   readonly relation: number;
   readonly columns: readonly Column[];
-  /** Ordinals of the key's columns in `columns`, in key order; never empty. */
+  /** Ordinals of the key's columns in `columns`, in key order; empty where the table has no key in this version. */
   readonly key: readonly number[];
   /**
    * True when two rows may hold one key for a moment inside a transaction (deferrable constraint). Such a table's old
@@ -65,6 +65,15 @@ export interface Lineage {
   /** Null: dropped. */
   readonly target: string | null;
   readonly mask: Mask | null;
+}
+
+/** A version with a key: only rows of such a one enter a batch. */
+export interface KeyedTable extends TableVersion {
+  readonly key: readonly [number, ...number[]];
+}
+
+export function isKeyed(table: TableVersion): table is KeyedTable {
+  return table.key.length > 0;
 }
 
 export function tableId(schema: string, table: string): string {

@@ -107,6 +107,15 @@ export const pages = {
       "Correct those rows at the source (group the table by the key's columns to find them), best with a unique constraint " +
       "over not-null columns; then `millrace snapshot start --tables TABLE`. Or take other columns as the key.",
   },
+  MR1314: {
+    title: "A defect met one table",
+    cause:
+      "Millrace failed in its own work on the rows of this table: a defect of Millrace, not of the rows. The table is " +
+      "suspended, so that the other tables and sinks go on.",
+    remedy:
+      "Report it with what the log says. `millrace snapshot start --tables TABLE` reads the table " +
+      "again and lets it flow; the changes that led to the defect are then passed over.",
+  },
   MR1321: {
     title: "The sink can't be asked by SQL",
     cause: "`millrace query` named a sink of a kind that has no queries of its own.",
@@ -272,6 +281,16 @@ export function ambiguousKey(table: string, what: AmbiguousKey["what"]): Millrac
     kind: "fatal",
     message: `table ${table} is set aside: ${met} that its rule gives as key`,
     hint: `correct those rows at the source, then millrace snapshot start --tables ${table}; or take other columns`,
+  });
+}
+
+export function internalFailure(table: string, cause: unknown): MillraceError {
+  return new MillraceError({
+    code: "MR1314",
+    kind: "fatal",
+    message: `table ${table} is suspended: its rows could not be worked (${cause instanceof Error ? cause.name : typeof cause})`,
+    hint: `report what the log says, then millrace snapshot start --tables ${table}`,
+    cause,
   });
 }
 

@@ -1,4 +1,4 @@
-import type { TableVersion } from "../core/schema.ts";
+import type { KeyedTable } from "../core/schema.ts";
 import { CELL_BINARY, CELL_NULL, CELL_TEXT, CELL_UNCHANGED, readInt32 } from "../core/tuple.ts";
 
 /**
@@ -11,7 +11,7 @@ export class KeyColumns {
   readonly #mask: Uint8Array;
   readonly #last: number;
 
-  constructor(table: TableVersion) {
+  constructor(table: KeyedTable) {
     this.#last = Math.max(...table.key);
     this.#mask = new Uint8Array(this.#last + 1);
     for (const ordinal of table.key) this.#mask[ordinal] = 1;

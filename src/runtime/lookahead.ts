@@ -131,7 +131,7 @@ export class Lookahead {
       const plan = planOf(taken.works, reached);
       if (plan === null) return;
       const ahead = new NettedAhead(this.#parts, plan, reached);
-      if (ahead.netted.unkeyed.length > 0) return;
+      if (ahead.netted.unkeyed.length > 0 || ahead.netted.failed.size > 0) return;
       stage(ahead.netted.tables);
       this.#prepared = { taken, ahead };
     } catch {

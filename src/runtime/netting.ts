@@ -1,7 +1,7 @@
 import type { TableWrites } from "../core/batch.ts";
 import { type Block, OP_READ } from "../core/block.ts";
 import type { Position } from "../core/position.ts";
-import type { TableVersion } from "../core/schema.ts";
+import { isKeyed, type KeyedTable, type TableVersion } from "../core/schema.ts";
 import { appendDeferrable, netDeferrable } from "./deferrable-keys.ts";
 import { MergedTuples } from "./merged-tuples.ts";
 import { TableNet, type UntoldKey } from "./table-net.ts";
@@ -21,6 +21,8 @@ export interface Netted {
   readonly untold: readonly UntoldKey[];
   /** Tables of which a row has a null in its key. */
   readonly unkeyed: readonly TableVersion[];
+  /** Tables whose changes could not be netted, for a defect: nothing of them is in `tables`. */
+  readonly failed: ReadonlyMap<TableVersion, unknown>;
   /** Changes that went in; what came out is the sum of the counts. */
   readonly changeCount: number;
 }
@@ -57,6 +59,24 @@ export class Netter {
     since: Position | null = null,
     complete: (table: TableVersion) => boolean = () => true,
   ): Netted {
+    const failed = new Map<TableVersion, unknown>();
+    for (;;) {
+      try {
+        return { ...this.#net(slices, (table) => !failed.has(table) && wanted(table), since, complete), failed };
+      } catch (error) {
+        if (!(error instanceof TableFailure)) throw error;
+        failed.set(error.table, error.cause);
+        this.#perTable.delete(error.table);
+      }
+    }
+  }
+
+  #net(
+    slices: readonly Slice[],
+    wanted: (table: TableVersion) => boolean,
+    since: Position | null,
+    complete: (table: TableVersion) => boolean,
+  ): Omit<Netted, "failed"> {
     const blocks = slices.map((slice) => slice.block);
     blocks.push(this.#merged.begin(blocks.length));
     const used: TableNet[] = [];
@@ -65,24 +85,42 @@ export class Netter {
     let changeCount = 0;
     for (let s = 0; s < slices.length; s++) {
       const slice = slices[s]!;
-      const { block } = slice;
-      const nets = block.tables.map((table) => (wanted(table) ? this.#netFor(table, blocks, used, untold) : null));
-      for (let row = slice.from; row < slice.to; row++) {
+      const nets = slice.block.tables.map((table) =>
+        isKeyed(table) && wanted(table) ? this.#netFor(table, blocks, used, untold) : null,
+      );
+      changeCount += this.#slice(slice, s, nets, since !== null);
+    }
+    const settle = this.#appends ? appendDeferrable : netDeferrable;
+    const cut = used.some((net) => net.table.deferrableKey) ? cutTransactions(slices, since) : new Set<bigint>();
+    const finished = used.map((net) =>
+      inTable(net.table, () => {
+        if (net.table.deferrableKey) settle(net, cut);
+        return net.finish(complete(net.table));
+      }),
+    );
+    this.#forgetLarge(used);
+    const unkeyed = used.filter((net) => net.isUnkeyed).map(({ table }) => table);
+    return { tables: finished.filter((writes) => writes.count > 0), untold, unkeyed, changeCount };
+  }
+
+  /** Returns how many changes went in. */
+  #slice({ block, from, to, fresh }: Slice, s: number, nets: readonly (TableNet | null)[], isLog: boolean): number {
+    let changeCount = 0;
+    let row = from;
+    try {
+      for (; row < to; row++) {
         const net = nets[block.table[row]!]!;
         if (net === null) continue;
         changeCount++;
         // What was read says itself which row a key is of.
-        if (net.table.keyOnWord === true && since !== null && net.isUntoldByKey(s, row)) continue;
+        if (net.table.keyOnWord === true && isLog && net.isUntoldByKey(s, row)) continue;
         if (isPostponed(net.table, this.#appends) && block.op[row] !== OP_READ) net.postpone(s, row);
-        else net.change(s, row, slice.fresh === true);
+        else net.change(s, row, fresh === true);
       }
+    } catch (error) {
+      throw new TableFailure(block.tables[block.table[row]!]!, error);
     }
-    const settle = this.#appends ? appendDeferrable : netDeferrable;
-    for (const net of used) if (net.table.deferrableKey) settle(net, cutTransactions(slices, since));
-    this.#forgetLarge(used);
-    const unkeyed = used.filter((net) => net.isUnkeyed).map(({ table }) => table);
-    const tables = used.map((net) => net.finish(complete(net.table))).filter((writes) => writes.count > 0);
-    return { tables, untold, unkeyed, changeCount };
+    return changeCount;
   }
 
   #forgetLarge(used: readonly TableNet[]): void {
@@ -92,14 +130,35 @@ export class Netter {
     this.#used = used;
   }
 
-  #netFor(table: TableVersion, blocks: readonly Block[], used: TableNet[], untold: UntoldKey[]): TableNet {
+  #netFor(table: KeyedTable, blocks: readonly Block[], used: TableNet[], untold: UntoldKey[]): TableNet {
     let net = this.#perTable.get(table);
-    if (net === undefined) this.#perTable.set(table, (net = new TableNet(table, this.#merged, this.#appends)));
+    if (net === undefined) {
+      net = inTable(table, () => new TableNet(table, this.#merged, this.#appends));
+      this.#perTable.set(table, net);
+    }
     if (net.batch !== this.#batch) {
       used.push(net);
       net.begin(this.#batch, blocks, untold);
     }
     return net;
+  }
+}
+
+/** What went wrong with the changes of one table alone. */
+class TableFailure extends Error {
+  readonly table: TableVersion;
+
+  constructor(table: TableVersion, cause: unknown) {
+    super(`the changes of ${table.id} could not be netted`, { cause });
+    this.table = table;
+  }
+}
+
+function inTable<T>(table: TableVersion, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    throw new TableFailure(table, error);
   }
 }
 

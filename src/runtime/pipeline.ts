@@ -10,7 +10,6 @@ import { CatalogWatch } from "./catalog-watch.ts";
 import { type CatchUpParts, SECOND_STREAM_TRIES_MAX } from "./catch-up.ts";
 import { Comparisons } from "./comparisons.ts";
 import { DeadLetterBox } from "./dead-letters.ts";
-import { ambiguousKey } from "./errors.ts";
 import { type CopyProgress, firstCopy } from "./first-copy.ts";
 import { heartbeat } from "./heartbeat.ts";
 import { Lane } from "./lane.ts";
@@ -377,7 +376,7 @@ export class Pipeline {
       deadLetters: new DeadLetterBox(sink.name, state.deadLetters, onPoison, context, logger),
       willRead: (tableId) => this.#refiller?.ledger.willRead(sink.name, tableId) ?? false,
       onPendingKeys: () => this.#refiller?.notify(),
-      onAmbiguousKey: async (tableId, what) => await this.gate.setAside(tableId, ambiguousKey(tableId, what)),
+      suspend: async (tableId, error) => await this.gate.setAside(tableId, error),
       onVoid: (tableId) => this.#refiller?.request(sink.name, [tableId], "its shape has changed"),
       logger,
       metrics,

@@ -1,6 +1,6 @@
 import { abortedError } from "../core/errors.ts";
 import { NO_TUPLE } from "../core/block.ts";
-import type { TableVersion } from "../core/schema.ts";
+import { isKeyed, type TableVersion } from "../core/schema.ts";
 import { CELL_BINARY, CellMap } from "../core/tuple.ts";
 import { heldBytes, letGo, type RowsWork, settle, type Work } from "./work.ts";
 
@@ -172,9 +172,13 @@ const cells = new CellMap();
  * Whether the keys of this work are in binary form. A stream that goes over to text, or a second one of another form,
  * shows the same key in other bytes, and keys are netted by their bytes.
  */
-function isBinary({ block, from }: RowsWork): boolean {
-  const after = block.after[from]!;
-  cells.read(block.bytes, after === NO_TUPLE ? block.before[from]! : after);
-  const table = block.tables[block.table[from]!]!;
-  return cells.kind[table.key[0]!] === CELL_BINARY;
+function isBinary({ block, from, to }: RowsWork): boolean {
+  for (let row = from; row < to; row++) {
+    const table = block.tables[block.table[row]!]!;
+    if (!isKeyed(table)) continue;
+    const after = block.after[row]!;
+    cells.read(block.bytes, after === NO_TUPLE ? block.before[row]! : after);
+    return cells.kind[table.key[0]] === CELL_BINARY;
+  }
+  return false;
 }

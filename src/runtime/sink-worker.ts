@@ -1,10 +1,12 @@
 import type { SinkProgress } from "../core/batch.ts";
+import type { MillraceError } from "../core/errors.ts";
 import { comparePositions, type Position } from "../core/position.ts";
 import type { TableVersion } from "../core/schema.ts";
 import type { Sink } from "../core/sink.ts";
 import type { StateStore } from "../core/state-store.ts";
 import type { Logger, Metrics } from "../core/telemetry.ts";
 import type { DeadLetterBox } from "./dead-letters.ts";
+import { ambiguousKey, internalFailure } from "./errors.ts";
 import { FollowedShapes } from "./followed-shapes.ts";
 import { IncompleteKeys } from "./incomplete-keys.ts";
 import { measureStep } from "./measured-steps.ts";
@@ -30,8 +32,8 @@ export interface WorkerParts {
   readonly onPendingKeys: () => void;
   /** The sink no longer holds the table completely, as its shape has changed. */
   readonly onVoid: (tableId: string) => void;
-  /** A row has a null in its key: its table is not wanted any more when this resolves. */
-  readonly onAmbiguousKey: (tableId: string, what: "null") => Promise<void>;
+  /** Suspends a table whose rows can't be worked: it is not wanted any more when this resolves. */
+  readonly suspend: (tableId: string, error: MillraceError) => Promise<void>;
   readonly logger: Logger;
   readonly metrics: Metrics;
 }
@@ -307,11 +309,7 @@ export class SinkWorker {
     if (plan.slices.length === 0) return;
     const known = ahead?.stands(this.#steps.reached) === true ? ahead.netted : null;
     const netted = known ?? this.#netted(plan, this.#parts.wants, ({ id }) => this.#isComplete(id));
-    const [unkeyed] = netted.unkeyed;
-    if (unkeyed !== undefined) {
-      await this.#parts.onAmbiguousKey(unkeyed.id, "null");
-      return await this.#net(plan, null, position, signal);
-    }
+    if (await this.#suspended(netted)) return await this.#net(plan, null, position, signal);
     // Invariant: a key is listed durably before the progress that passes its change is.
     if (netted.untold.length > 0) await this.#incomplete.list(netted.untold);
     const { tables } = netted;
@@ -324,6 +322,17 @@ export class SinkWorker {
     await this.#lookahead.during(end, (onWaiting) => this.#steps.apply(step, signal, onWaiting));
     measureStep(this.#parts.metrics, this.name, tables);
     await this.#parts.deadLetters.supersede(tables);
+  }
+
+  /** Whether tables had to be suspended: the others are netted again. */
+  async #suspended({ unkeyed, failed }: Netted): Promise<boolean> {
+    const { suspend, logger } = this.#parts;
+    for (const { id } of unkeyed) await suspend(id, ambiguousKey(id, "null"));
+    for (const [{ id }, error] of failed) {
+      logger.error({ table: id, error }, "a table's changes could not be worked: it is suspended");
+      await suspend(id, internalFailure(id, error));
+    }
+    return unkeyed.length > 0 || failed.size > 0;
   }
 
   #netted(

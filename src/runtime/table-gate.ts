@@ -2,7 +2,7 @@ import { failpoint } from "../core/failpoint.ts";
 import { comparePositions, type Position } from "../core/position.ts";
 import { describeChange, isCompatible, schemaChanges } from "../core/schema-change.ts";
 import type { SchemaPolicy } from "../core/schema-policy.ts";
-import type { TableVersion } from "../core/schema.ts";
+import { isKeyed, type TableVersion } from "../core/schema.ts";
 import type { CapturedTables, ColumnFacts, TableShape } from "../core/source.ts";
 import type { StateStore, StoredError } from "../core/state-store.ts";
 import type { Logger } from "../core/telemetry.ts";
@@ -95,8 +95,12 @@ export class TableGate {
     return this.#aside.has(id) || this.isGone(id) ? undefined : this.#current.get(id);
   }
 
+  /**
+   * Whether rows of this version go to the sinks. A stream that lies behind shows versions without a key of a table that has
+   * one again: their rows are in what is read again since.
+   */
   flows(table: TableVersion): boolean {
-    return !this.#aside.has(table.id);
+    return isKeyed(table) && !this.#aside.has(table.id);
   }
 
   /** `SchemaResolver` of the streams. One at a time: what two streams show at once is one version. */
@@ -250,8 +254,15 @@ export class TableGate {
     this.#events.setAside(tableId);
   }
 
-  /** Lets a table in again; the caller has its rows read. */
+  /**
+   * Lets a table in again; the caller has its rows read. In its turn: the stream may be about to show that it has lost its
+   * key again.
+   */
   async readmit(id: string): Promise<TableVersion | undefined> {
+    return await this.#inTurn(() => this.#readmit(id));
+  }
+
+  async #readmit(id: string): Promise<TableVersion | undefined> {
     const current = this.#current.get(id);
     if (current?.key.length === 0) throw keyLost(id);
     const fault = current === undefined ? null : rulesFault(current);

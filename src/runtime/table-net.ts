@@ -11,7 +11,7 @@ import {
 } from "../core/block.ts";
 import { invariant } from "../core/invariant.ts";
 import { hasWholeKey } from "../core/row-id.ts";
-import type { TableVersion } from "../core/schema.ts";
+import type { KeyedTable, TableVersion } from "../core/schema.ts";
 import { hasUnchanged } from "../core/tuple.ts";
 import { KeyColumns } from "./key-bytes.ts";
 import type { MergedRow, MergedTuples, Tuple } from "./merged-tuples.ts";
@@ -28,7 +28,7 @@ const NONE = -1;
 
 /** The entries of one table in one batch, and the hash table that finds a key's latest one. */
 export class TableNet {
-  readonly table: TableVersion;
+  readonly table: KeyedTable;
   readonly #merged: MergedTuples;
   readonly keys: KeyColumns;
   readonly #appends: boolean;
@@ -50,7 +50,7 @@ export class TableNet {
   #postponed: { slice: number; row: number }[] = [];
 
   /** `appends`: an earlier entry of a key stays beside the later one. */
-  constructor(table: TableVersion, merged: MergedTuples, appends = false) {
+  constructor(table: KeyedTable, merged: MergedTuples, appends = false) {
     this.#appends = appends;
     this.table = table;
     this.#merged = merged;

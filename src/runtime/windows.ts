@@ -12,7 +12,7 @@ import {
 } from "../core/block.ts";
 import { ByteWriter } from "../core/bytes.ts";
 import { hasWholeKey, keyText } from "../core/row-id.ts";
-import type { TableVersion } from "../core/schema.ts";
+import { isKeyed, type TableVersion } from "../core/schema.ts";
 import type { Chunk, KeyText } from "../core/source.ts";
 import { TupleWriter } from "../core/tuple-writer.ts";
 import { hasUnchanged, tupleEnd } from "../core/tuple.ts";
@@ -105,7 +105,7 @@ export class Window {
       const table = block.tables[block.table[row]!]!;
       if (table.id !== this.tableId) continue;
       if (block.op[row] === OP_TRUNCATE) this.spoil("truncated");
-      else if (table.keyOnWord === true && !hasKeys(table, block, row)) this.spoil("without a key");
+      else if (!hasKeys(table, block, row)) this.spoil("without a key");
       else this.#touchRow(block, row, table);
     }
   }
@@ -204,6 +204,7 @@ export class Window {
 }
 
 function hasKeys(table: TableVersion, { bytes, before, after }: Block, row: number): boolean {
+  if (table.keyOnWord !== true) return isKeyed(table);
   const tuples = [before[row]!, after[row]!].filter((offset) => offset !== NO_TUPLE);
   return tuples.every((offset) => hasWholeKey(table, bytes, offset));
 }

@@ -20,7 +20,7 @@ import {
 } from "../../src/core/block.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import type { Position } from "../../src/core/position.ts";
-import { type Column, type TableVersion, tableId } from "../../src/core/schema.ts";
+import { type Column, isKeyed, type KeyedTable, type TableVersion, tableId } from "../../src/core/schema.ts";
 import { TupleWriter } from "../../src/core/tuple-writer.ts";
 import { hasUnchanged } from "../../src/core/tuple.ts";
 import type { ColumnType } from "../../src/core/types.ts";
@@ -46,7 +46,7 @@ export interface TableSpec {
   readonly identities?: Readonly<Record<string, number>>;
 }
 
-export function tableVersion(spec: TableSpec): TableVersion {
+export function tableVersion(spec: TableSpec): KeyedTable {
   const { schema = "public", table, deferrableKey = false, version = 1, relation = 1, identities = {} } = spec;
   const key = spec.key.map((name) => {
     const ordinal = spec.columns.findIndex(([column]) => column === name);
@@ -63,7 +63,7 @@ export function tableVersion(spec: TableSpec): TableVersion {
   const fingerprint = createHash("sha256")
     .update(JSON.stringify([relation, columns, key]))
     .digest("hex");
-  return {
+  const made: TableVersion = {
     id: tableId(schema, table),
     schema,
     table,
@@ -75,6 +75,8 @@ export function tableVersion(spec: TableSpec): TableVersion {
     version,
     fingerprint,
   };
+  if (!isKeyed(made)) throw new Error(`${table} has no key`);
+  return made;
 }
 
 /** Writes a tuple and returns its offset. */
@@ -206,6 +208,7 @@ export function writesOf(
   const list = blocks instanceof Block ? [blocks] : blocks;
   const chosen = entries ?? list.flatMap((block, b) => rowsOf(block, table).map((row): Entry => ({ block: b, row })));
   const actions = chosen.map((entry) => entry.action ?? actionOf(list[entry.block ?? 0], entry.row));
+  if (!isKeyed(table)) throw new Error(`${table.id} has no key`);
   return {
     table,
     blocks: list,

@@ -195,7 +195,7 @@ export function workerOf(sink: Sink, state: StateStore, parts: Partial<WorkerPar
     deadLetters: new DeadLetterBox(sink.name, state.deadLetters, "deadLetter", context, quietLog),
     willRead: () => false,
     onVoid: () => undefined,
-    onAmbiguousKey: async () => undefined,
+    suspend: async () => undefined,
     onPendingKeys: () => undefined,
     logger: quietLog,
     metrics: noMetrics,

@@ -160,6 +160,32 @@ describe("a sink's work", () => {
     expect(steps.map((tables) => tables[0]!.count)).toEqual([1, 2, 2, 1]);
   });
 
+  test("that meets a defect in the rows of one table goes on without that table", async () => {
+    const suspended = new Map<string, string>();
+    await using it = await stage({
+      wants: (table) => !suspended.has(table.id),
+      suspend: async (id, error) => void suspended.set(id, error.code),
+    });
+    await it.joined();
+    // No array has so many elements: the key's columns can't be noted.
+    const broken = { ...users, id: "public.broken", table: "broken", key: [-5] };
+    const change = { table: broken, op: "c", after: ["1", "x"], commit: 200n } as const;
+    it.stream.push(blockOf([put(1, 200n), change, put(2, 200n)]), blockOf([put(3, 300n), { ...change, commit: 300n }]));
+    await it.covered(301n);
+    expect([ids(it.sink), [...suspended]]).toEqual([[1, 2, 3], [["public.broken", "MR1314"]]]);
+    expect(it.runner.error).toBeNull();
+  });
+
+  test("on a version of a table without a key is passed over", async () => {
+    await using it = await stage();
+    await it.joined();
+    const keyless = { ...users, id: "public.keyless", table: "keyless", key: [] };
+    const change = { table: keyless, op: "c", after: ["1", "x"], commit: 200n } as const;
+    it.stream.push(blockOf([change, put(1, 200n), change]));
+    await it.covered(201n);
+    expect(ids(it.sink)).toEqual([1]);
+  });
+
   test("that was made ready is netted again where the table is not wanted any more", async () => {
     const unwanted = new Set<string>();
     await using it = await stage({

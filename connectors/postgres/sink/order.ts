@@ -23,7 +23,7 @@ export function sortByKey(writes: TableWrites, entries: Uint32Array): Uint32Arra
     keys = new Float64Array(count * 2);
     packed = new Float64Array(count * 2);
   }
-  const column = writes.table.key[0]!;
+  const column = writes.table.key[0];
   const numeric = isNumeric(writes.table.columns[column]!.type);
   const skipped = numeric ? 0 : commonPrefixLength(writes, entries, column);
   let low = Infinity;
