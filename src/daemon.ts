@@ -24,7 +24,7 @@ import { Pipeline } from "./runtime/pipeline.ts";
 import type { SinkSetup } from "./runtime/pipeline-parts.ts";
 import { openState } from "./state/open.ts";
 import { leaseHeld, leaseLost } from "./state/errors.ts";
-import { PRODUCER } from "./version.ts";
+import { PRODUCER, VERSION } from "./version.ts";
 
 export interface DaemonOptions {
   /** Bring every sink to the position that the source has now, then stop. */
@@ -140,7 +140,7 @@ async function runWithLease(
   const compared = { port: () => pipeline.comparisons, lag: (sink: string) => control.lagOf(sink), kept };
   const comparing = new Comparing(config, { ...compared, reports, folder, redact, logger }, until);
   const { reconciler } = comparing;
-  const parts = { control, comparing, reports, metrics };
+  const parts = { control, comparing, reports, metrics, logger };
   await using admin = await serve(config, parts, until);
   logger.info({ name: config.name, listen: admin.address }, "millrace is running");
   const running = pipeline.run(until);
@@ -226,17 +226,19 @@ interface ServedParts {
   readonly comparing: Comparing;
   readonly reports: ReportStore;
   readonly metrics: PrometheusMetrics;
+  readonly logger: Logger;
 }
 
 async function serve(
   config: Config,
-  { control, comparing, reports, metrics }: ServedParts,
+  { control, comparing, reports, metrics, logger }: ServedParts,
   signal: AbortSignal,
 ): Promise<Served> {
   const { reconciler } = comparing;
   const port = {
+    version: VERSION,
     status: async () => ({ ...(await control.status()), reconcile: await comparing.status() }),
-    ready: () => control.ready,
+    unready: () => control.unready,
     metrics: async () => ({
       contentType: metrics.contentType,
       text: await metrics.text({ ...levelsOf(await control.status(), control.schemas), ...reconciler.levels }),
@@ -258,11 +260,12 @@ async function serve(
       reconciliation: () => reconciler.look(),
       stopReconciliation: (id) => reconciler.stop(id),
     },
-    [],
+    { kind: "socket" },
+    logger,
   );
   const socket = await listenLocally(local, controlSocketPath(config.state));
-  const { listen, tokens } = config.admin;
-  const remote = listen === null ? null : createAdmin(port, tokens);
+  const { listen, tokens, hosts } = config.admin;
+  const remote = listen === null ? null : createAdmin(port, { kind: "tcp", tokens, hosts }, logger);
   try {
     if (remote !== null && listen !== null) await remote.listen({ host: listen.host, port: listen.port });
   } catch (error) {

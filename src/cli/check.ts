@@ -58,7 +58,7 @@ export async function findingsOf(config: Config): Promise<readonly PlacedFinding
   );
   const daemonPid = await runningPid(config);
   const findings = looked.flat().map((finding) => inOrderForDaemon(finding, daemonPid));
-  return [...findings, ...(config.sinks.length === 0 ? [noSinks()] : [])];
+  return [...exposure(config), ...findings, ...(config.sinks.length === 0 ? [noSinks()] : [])];
 }
 
 /** The tables that are captured, or will be once the role has what it lacks; undefined where the source can't be asked. */
@@ -213,6 +213,10 @@ function checkFolder(id: string, what: string, done: string, wanted: string): Fi
     // The only question was whether it may be written to.
     return { id, level: "error", what: `${what} can't be ${done}`, fix: `chmod u+wx '${folder}'` };
   }
+}
+
+function exposure({ exposure: found }: Config): readonly PlacedFinding[] {
+  return found === null ? [] : [{ part: "config", id: "config_mode", level: "warning", ...found }];
 }
 
 function noSinks(): PlacedFinding {

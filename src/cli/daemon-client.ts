@@ -1,4 +1,5 @@
 import { request } from "node:http";
+import { userInfo } from "node:os";
 import { type ErrorCode, MillraceError } from "../core/errors.ts";
 import { controlSocketPath } from "../ops/control-socket.ts";
 import { openState } from "../state/open.ts";
@@ -64,7 +65,8 @@ export class DaemonClient {
         else reject(error);
       };
       const payload = body === undefined ? undefined : JSON.stringify(body);
-      const headers = payload === undefined ? {} : { "content-type": "application/json" };
+      const type = payload === undefined ? {} : { "content-type": "application/json" };
+      const headers = { ...type, "user-agent": `millrace (${userName()})` };
       const sent = request({ socketPath: this.#path, method, path, headers, timeout: withinMs }, (response) => {
         let text = "";
         response.setEncoding("utf8");
@@ -91,6 +93,16 @@ export class DaemonClient {
     } finally {
       await state.close();
     }
+  }
+}
+
+/** For the daemon's log; a user id without a name is its number. */
+function userName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    // Not in the system's list of users, as in many containers.
+    return `uid ${process.getuid?.() ?? "unknown"}`;
   }
 }
 

@@ -98,7 +98,7 @@ function refuseExisting(file: string, cause?: unknown): void {
 function write(file: string, text: string, secrets: readonly Secret[]): void {
   try {
     writeSecrets(dirname(file), secrets);
-    writeFileSync(file, text, { flag: "wx" });
+    writeFileSync(file, text, { flag: "wx", mode: 0o600 });
   } catch (error) {
     const reason = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
     if (reason === "EEXIST") refuseExisting(file, error);

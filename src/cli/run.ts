@@ -12,6 +12,7 @@ export function addRun({ program, action }: CommandLine): void {
     .action(
       action(async (session, options) => {
         const config = await session.config();
+        if (config.exposure !== null) session.log.warn({ fix: config.exposure.fix }, config.exposure.what);
         const once = options["once"] === true;
         const { missing } = await runHere(config, { once, ...session.daemon });
         if (!once) return EXIT.done;

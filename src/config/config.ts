@@ -18,6 +18,13 @@ export interface Config {
   readonly rules: Rules;
   readonly reconcile: ReconcileConfig;
   readonly admin: AdminConfig;
+  /** What others may do with the file that they should not; null: nothing. */
+  readonly exposure: Exposure | null;
+}
+
+export interface Exposure {
+  readonly what: string;
+  readonly fix: string;
 }
 
 export interface SourceConfig {
@@ -66,4 +73,6 @@ export interface AdminConfig {
   /** Null: switched off. */
   readonly listen: Address | null;
   readonly tokens: readonly { readonly role: "viewer" | "operator"; readonly token: string }[];
+  /** Names that requests may be for, in lower case; literal addresses and localhost always may. */
+  readonly hosts: readonly string[];
 }

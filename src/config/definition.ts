@@ -65,10 +65,15 @@ export const sinkDefinition = z.object({
 
 const ADDRESS = /^(\[[0-9A-Fa-f:.]+\]|[^\s:/[\]]+):(\d{1,5})$/;
 
+const HOST_NAME = /^[^\s:/@]+$/;
+
 export interface Address {
   readonly host: string;
   readonly port: number;
 }
+
+/** What `openssl rand -hex 16` gives. */
+const TOKEN_LENGTH_MIN = 32;
 
 const admin = z.strictObject({
   listen: z
@@ -89,11 +94,27 @@ const admin = z.strictObject({
     .array(
       z.strictObject({
         role: z.enum(["viewer", "operator"]).describe("viewer reads; operator may also pause and resume."),
-        token: z.string().min(1).describe("The bearer token."),
+        token: z
+          .string()
+          .min(TOKEN_LENGTH_MIN, {
+            error: `expected ${TOKEN_LENGTH_MIN} characters or more, such as those of: openssl rand -hex 16`,
+          })
+          .describe("The bearer token: 32 characters or more, no two alike."),
       }),
     )
+    .superRefine((tokens, context) => {
+      for (const [i, { token }] of tokens.entries())
+        if (tokens.findIndex((other) => other.token === token) < i)
+          context.addIssue({ code: "custom", path: [i, "token"], message: "this token is in the list already" });
+    })
     .default([])
-    .describe("Needed as soon as listen is not a loopback address."),
+    .describe("Needed for everything that acts, and as soon as listen is not a loopback address."),
+  hosts: z
+    .array(z.string().regex(HOST_NAME, { error: "expected a host name without its port" }))
+    .default([])
+    .describe(
+      "Names, besides localhost and the host of listen, under which a proxy or a service leads to the address.",
+    ),
 });
 
 const reconcile = z.strictObject({

@@ -65,7 +65,7 @@ export const pages: ErrorPages = {
   MR1009: {
     title: "The admin address is open to others",
     cause:
-      "`admin.listen` is not a loopback address and `admin.tokens` is empty: anybody who reaches the port could pause sinks and read the status.",
+      "`admin.listen` is not a loopback address and `admin.tokens` is empty: anybody who reaches the port could read the status and the metrics.",
     remedy: "Listen on 127.0.0.1, or add `admin.tokens: [{role: operator, token: ${MILLRACE_TOKEN}}]`.",
   },
 };

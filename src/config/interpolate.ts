@@ -1,5 +1,7 @@
-import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
+import { readSmallFile } from "../core/small-file.ts";
+
+const SECRET_BYTES_MAX = 64 * 1024;
 
 export interface Surroundings {
   readonly environment: Readonly<Record<string, string | undefined>>;
@@ -49,7 +51,7 @@ function lookUp(body: string, { environment, folder }: Surroundings): Found {
 
 function readSecret(path: string): Found {
   try {
-    const text = readFileSync(path, "utf8").replace(/\r?\n$/, "");
+    const text = readSmallFile(path, SECRET_BYTES_MAX).replace(/\r?\n$/, "");
     return text === "" ? { problem: `the secret file ${path} is empty` } : { text };
   } catch (error) {
     const reason = error instanceof Error && "code" in error ? String(error.code) : "unknown error";

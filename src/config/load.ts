@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import type * as z from "zod";
 import type { AdminConfig, Config, ReconcileConfig, SinkConfig, SourceConfig } from "./config.ts";
@@ -6,15 +5,19 @@ import type { Bound, Connector, Connectors } from "./connectors.ts";
 import { SINK_NAME, sinkDefinition, sourceDefinition, topDefinition, type Address } from "./definition.ts";
 import { YamlFile } from "./document.ts";
 import { ConfigError, type Problem } from "./errors.ts";
+import { exposureOf } from "./exposure.ts";
 import { interpolate } from "./interpolate.ts";
 import { problemsOf } from "./issues.ts";
 import { suggestion } from "./nearest.ts";
 import { parse } from "./parse.ts";
-import { registerSecrets } from "./secret-values.ts";
+import { holdsSecret, registerSecrets } from "./secret-values.ts";
 import type { TableName } from "../core/connector.ts";
+import { readSmallFile } from "../core/small-file.ts";
 import { chosenKeyOf, NO_RULES, policyOf, type Rules, zeroDatesOf } from "../rules/definition.ts";
 import type { Secrets } from "./secrets.ts";
 import { rulesOf } from "./tables.ts";
+
+const FILE_BYTES_MAX = 16 * 1024 * 1024;
 
 export interface LoadOptions {
   readonly connectors: Connectors;
@@ -32,7 +35,7 @@ export async function loadConfig(file: string, options: LoadOptions): Promise<Co
 
 function readYaml(file: string, path: string): YamlFile {
   try {
-    return new YamlFile(readFileSync(path, "utf8"));
+    return new YamlFile(readSmallFile(path, FILE_BYTES_MAX));
   } catch (error) {
     const reason = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
     const message = reason === "ENOENT" ? "there is no such config file" : `the config file can't be read (${reason})`;
@@ -46,6 +49,7 @@ class Loading {
   readonly #yaml: YamlFile;
   readonly #options: LoadOptions;
   readonly #problems: Problem[] = [];
+  #holdsSecret = false;
 
   constructor(file: string, folder: string, yaml: YamlFile, options: LoadOptions) {
     this.#file = file;
@@ -58,7 +62,7 @@ class Loading {
     this.#problems.push(...this.#yaml.problems());
     this.#stopIfWrong();
     this.#fillIn();
-    const input = this.#yaml.value();
+    const input = this.#value();
     const top = this.#read([], input ?? {}, topDefinition);
     const name = top?.name ?? "";
     const rules = top === undefined ? undefined : this.#rules(top);
@@ -78,7 +82,18 @@ class Loading {
       rules,
       reconcile: this.#reconcile(top.reconcile),
       admin,
+      exposure: exposureOf(path, this.#holdsSecret),
     };
+  }
+
+  #value(): unknown {
+    try {
+      return this.#yaml.value();
+    } catch (error) {
+      // Text of some lines may stand for terabytes.
+      const message = "not valid YAML: its aliases unfold to too much";
+      throw new ConfigError(this.#file, [{ code: "MR1002", path: [], message, line: 1, column: 1 }], error);
+    }
   }
 
   /** A store elsewhere carries the local place of its socket behind `#`. */
@@ -96,6 +111,7 @@ class Loading {
   #fillIn(): void {
     const surroundings = { environment: this.#options.environment, folder: this.#folder };
     this.#yaml.mapText((text, path) => {
+      this.#holdsSecret ||= holdsSecret(path, text);
       const result = interpolate(text, surroundings);
       for (const message of result.problems) this.#problem("MR1007", path, message);
       registerSecrets(this.#options.secrets, path, result.text, result.inserted);
@@ -194,7 +210,8 @@ class Loading {
     const listen = admin.listen === false ? null : admin.listen;
     if (listen !== null && !isLoopback(listen) && admin.tokens.length === 0)
       this.#problem("MR1009", ["admin", "listen"], "listening beyond loopback needs admin.tokens");
-    return { listen, tokens: admin.tokens };
+    const hosts = [...(listen === null ? [] : [listen.host]), ...admin.hosts].map((host) => host.toLowerCase());
+    return { listen, tokens: admin.tokens, hosts };
   }
 
   #reconcile(given: z.output<typeof topDefinition>["reconcile"]): ReconcileConfig {

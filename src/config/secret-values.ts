@@ -1,4 +1,4 @@
-import { isSecretName, type Secrets } from "./secrets.ts";
+import { isSecretName, type Secrets, urlSecrets } from "./secrets.ts";
 
 /** Keys whose values stand in logs and errors on purpose, also when they come from a variable. */
 const PUBLIC_KEYS = new Set([
@@ -26,6 +26,14 @@ const PUBLIC_KEYS = new Set([
 /** Addresses that are secrets whole: who knows one may write to it. */
 const SECRET_URLS = new Set(["webhook"]);
 
+/** Whether a value, as the file has it, is a password itself and not the name of a variable or of a file that has it. */
+export function holdsSecret(path: readonly string[], text: string): boolean {
+  const literal = text.replaceAll(/\$\{[^}]*\}/g, "");
+  const key = keyOf(path);
+  if (isSecretName(key) || SECRET_URLS.has(key)) return literal !== "";
+  return urlSecrets(literal).some((secret) => secret !== "");
+}
+
 /**
  * Registers what is secret in one value of the config: passwords of URLs, keys that are named like secrets, and whatever
  * else came from a variable or a secret file.
@@ -36,7 +44,7 @@ export function registerSecrets(
   text: string,
   inserted: readonly string[],
 ): void {
-  const key = path.findLast((name) => !/^\d+$/.test(name)) ?? "";
+  const key = keyOf(path);
   if (isSecretName(key)) secrets.add(text);
   if (SECRET_URLS.has(key) && URL.canParse(text)) addWhole(secrets, new URL(text));
   if (text.includes("://")) {
@@ -45,6 +53,10 @@ export function registerSecrets(
     if (URL.canParse(text)) return;
   }
   if (!PUBLIC_KEYS.has(key)) for (const value of inserted) secrets.add(value);
+}
+
+function keyOf(path: readonly string[]): string {
+  return path.findLast((name) => !/^\d+$/.test(name)) ?? "";
 }
 
 /** Also without its host, and without the user's part that no request line has. */

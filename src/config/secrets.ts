@@ -20,12 +20,8 @@ export class Secrets {
     this.#values = [...all].toSorted((a, b) => b.length - a.length);
   }
 
-  /** The password of a URL, and query parameters that are named like one; by hand, as a wrong URL has them too. */
   addFromUrl(text: string): void {
-    const password = /:\/\/[^/:@?#]*:(.*)@/s.exec(text)?.[1];
-    if (password !== undefined) this.add(password);
-    for (const [, name = "", value = ""] of text.matchAll(/[?&]([^=&#]+)=([^&#]*)/g))
-      if (isSecretName(name)) this.add(value);
+    for (const secret of urlSecrets(text)) this.add(secret);
   }
 
   redact(text: string): string {
@@ -33,6 +29,13 @@ export class Secrets {
     for (const value of this.#values) if (result.includes(value)) result = result.replaceAll(value, MASK);
     return result.includes("://") ? result.replace(URL_PASSWORD, `$1${MASK}@`) : result;
   }
+}
+
+/** The password of a URL, and query parameters that are named like one; by hand, as a wrong URL has them too. */
+export function urlSecrets(text: string): readonly string[] {
+  const password = /:\/\/[^/:@?#]*:(.*)@/s.exec(text)?.[1];
+  const parameters = [...text.matchAll(/[?&]([^=&#]+)=([^&#]*)/g)].filter(([, name = ""]) => isSecretName(name));
+  return [...(password === undefined ? [] : [password]), ...parameters.map(([, , value = ""]) => value)];
 }
 
 export function isSecretName(name: string): boolean {

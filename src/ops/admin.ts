@@ -1,13 +1,19 @@
-import { timingSafeEqual } from "node:crypto";
-import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
+import fastify, { type FastifyInstance } from "fastify";
 import { MillraceError } from "../core/errors.ts";
 import type { ReconcileRequest } from "../core/reconciliation.ts";
 import type { StatusDocument } from "../core/status.ts";
+import type { Logger } from "../core/telemetry.ts";
+import { QUERY, RECONCILE, SINK, SNAPSHOT, SNAPSHOT_WITH_CONDITION, WAIT } from "./admin-bodies.ts";
+import { admit, askerOf, type Entrance, isLook } from "./admission.ts";
+import { failure } from "./failure.ts";
+import { openApi } from "./openapi.ts";
 
 /** What the admin interface shows and does; the runtime's Control behind a few functions. */
 export interface AdminPort {
+  readonly version: string;
   readonly status: () => Promise<StatusDocument>;
-  readonly ready: () => boolean;
+  /** Why it is not ready; empty where it is. */
+  readonly unready: () => readonly string[];
   readonly metrics: () => Promise<{ readonly contentType: string; readonly text: string }>;
   readonly pause: (sink: string | null) => Promise<void>;
   readonly resume: (sink: string | null) => Promise<void>;
@@ -39,34 +45,27 @@ export interface SnapshotBody {
   readonly where: string | null;
 }
 
-export interface Token {
-  readonly role: "viewer" | "operator";
-  readonly token: string;
-}
-
-/** Open to everybody: what a supervisor asks for. */
-const OPEN_PATHS = new Set(["/healthz", "/readyz"]);
+/** Orders that change nothing an operator would look for in the log. */
+const QUIET_PATHS = new Set(["/api/v1/wait", "/api/v1/query"]);
 
 /**
- * The daemon's HTTP interface, served on a TCP address and, for the CLI, on a Unix socket. With tokens everything but
- * the health paths wants one; whoever can open the Unix socket is the operator already.
+ * The daemon's HTTP interface, served on a TCP address and, for the CLI, on a Unix socket. What can run SQL or read rows is
+ * served on the socket alone.
  */
-export function createAdmin(port: AdminPort, tokens: readonly Token[]): FastifyInstance {
+export function createAdmin(port: AdminPort, entrance: Entrance, logger: Logger): FastifyInstance {
   // A field that is not known is refused: left out, `{"snik": "search"}` would pause every sink.
   const ajv = { customOptions: { removeAdditional: false, coerceTypes: false } } as const;
   const app = fastify({ logger: false, forceCloseConnections: true, ajv });
   // JSON alone: a page of elsewhere can't make a browser send that unasked, but it can send plain text and forms.
   app.removeContentTypeParser("text/plain");
-  app.addHook("onRequest", async (request, reply) => {
-    if (!isLook(request) && isForeign(request)) {
-      await reply.code(403).send(failure("MR1157", "a web page of another origin sent this"));
-    } else if (tokens.length > 0 && !OPEN_PATHS.has(request.routeOptions.url ?? "")) {
-      await admit(request, reply, tokens);
-    }
-  });
+  app.addHook("onRequest", async (request, reply) => await admit(request, reply, entrance));
   // Every field has a default, so the body may be left out.
   app.addHook("preValidation", async (request) => {
     request.body ??= {};
+  });
+  app.addHook("onResponse", async (request, { statusCode }) => {
+    if (isLook(request) || statusCode >= 400 || QUIET_PATHS.has(request.routeOptions.url ?? "")) return;
+    logger.info({ by: askerOf(request, entrance), ...orderOf(request) }, "an order was carried out");
   });
   app.setErrorHandler(async (error, _request, reply) => {
     if (error instanceof MillraceError)
@@ -79,17 +78,17 @@ export function createAdmin(port: AdminPort, tokens: readonly Token[]): FastifyI
     return await reply.code(404).send(failure("MR1156", `there is nothing at this path to ${method}`));
   });
   addReads(app, port);
-  addActions(app, port);
-  if (port.query !== undefined) addQueries(app, port.query);
-  addReconciliation(app, port);
+  addActions(app, port, entrance);
+  if (entrance.kind === "socket") addLocal(app, port);
   return app;
 }
 
 function addReads(app: FastifyInstance, port: AdminPort): void {
   app.get("/healthz", async () => ({ ok: true }));
   app.get("/readyz", async (_request, reply) => {
-    const ready = port.ready();
-    return await reply.code(ready ? 200 : 503).send({ ready });
+    const reasons = port.unready();
+    const ready = reasons.length === 0;
+    return await reply.code(ready ? 200 : 503).send({ ready, reasons });
   });
   app.get("/metrics", async (_request, reply) => {
     const { contentType, text } = await port.metrics();
@@ -98,36 +97,15 @@ function addReads(app: FastifyInstance, port: AdminPort): void {
   app.get("/api/v1/status", async () => await port.status());
   app.get("/api/v1/snapshots", async () => await port.snapshots());
   app.get("/api/v1/reports", async () => ({ reports: await port.reports() }));
+  const document = openApi(port.version);
+  app.get("/api/v1/openapi.json", async () => document);
 }
 
-const SINK = { type: "object", additionalProperties: false, properties: { sink: { type: "string" } } } as const;
-const SNAPSHOT = {
-  type: "object",
-  additionalProperties: false,
-  properties: {
-    sinks: { type: "array", items: { type: "string" } },
-    tables: { type: "array", items: { type: "string" } },
-    where: { type: "string", nullable: true },
-  },
-} as const;
-const WAIT = {
-  type: "object",
-  additionalProperties: false,
-  properties: { timeoutMs: { type: "number", minimum: 0, maximum: 86_400_000 } },
-} as const;
-
-const QUERY = {
-  type: "object",
-  additionalProperties: false,
-  required: ["sink", "sql", "rowCountMax", "byteCountMax", "timeoutMs"],
-  properties: {
-    sink: { type: "string" },
-    sql: { type: "string" },
-    rowCountMax: { type: "integer", minimum: 1 },
-    byteCountMax: { type: "integer", minimum: 1 },
-    timeoutMs: { type: "integer", minimum: 1, maximum: 86_400_000 },
-  },
-} as const;
+/** On the Unix socket alone: queries show rows, a comparison reads whole tables. */
+function addLocal(app: FastifyInstance, port: AdminPort): void {
+  if (port.query !== undefined) addQueries(app, port.query);
+  addReconciliation(app, port);
+}
 
 /** Who goes away does not want the answer any more. */
 function addQueries(app: FastifyInstance, query: NonNullable<AdminPort["query"]>): void {
@@ -137,22 +115,6 @@ function addQueries(app: FastifyInstance, query: NonNullable<AdminPort["query"]>
     return await query(body, AbortSignal.any([gone.signal, AbortSignal.timeout(body.timeoutMs)]));
   });
 }
-
-const RECONCILE = {
-  type: "object",
-  additionalProperties: false,
-  required: ["sinks", "tables", "patienceMs", "repairs", "sampleMax", "mode", "showsValues", "resume"],
-  properties: {
-    sinks: { type: "array", items: { type: "string" } },
-    tables: { type: "array", items: { type: "string" } },
-    patienceMs: { type: "integer", minimum: 0, maximum: 86_400_000 },
-    repairs: { type: "boolean" },
-    sampleMax: { type: "integer", minimum: 1, maximum: 10_000 },
-    mode: { enum: ["full", "fast"] },
-    showsValues: { type: "boolean" },
-    resume: { type: "string", nullable: true },
-  },
-} as const;
 
 function addReconciliation(app: FastifyInstance, port: AdminPort): void {
   const { reconcile, reconciliation, stopReconciliation } = port;
@@ -166,7 +128,7 @@ function addReconciliation(app: FastifyInstance, port: AdminPort): void {
   }));
 }
 
-function addActions(app: FastifyInstance, port: AdminPort): void {
+function addActions(app: FastifyInstance, port: AdminPort, { kind }: Entrance): void {
   app.post<{ Body: { sink?: string } }>("/api/v1/pause", { schema: { body: SINK } }, async ({ body }) => {
     await port.pause(body.sink ?? null);
     return { ok: true };
@@ -178,7 +140,8 @@ function addActions(app: FastifyInstance, port: AdminPort): void {
   app.post<{ Body: { timeoutMs?: number } }>("/api/v1/wait", { schema: { body: WAIT } }, async ({ body }) => {
     return await port.wait(body.timeoutMs ?? 60_000);
   });
-  app.post<{ Body: Partial<SnapshotBody> }>("/api/v1/snapshots", { schema: { body: SNAPSHOT } }, async ({ body }) => {
+  const body = kind === "socket" ? SNAPSHOT_WITH_CONDITION : SNAPSHOT;
+  app.post<{ Body: Partial<SnapshotBody> }>("/api/v1/snapshots", { schema: { body } }, async ({ body }) => {
     const { sinks = [], tables = [], where = null } = body;
     return { tables: await port.startSnapshot({ sinks, tables, where }) };
   });
@@ -187,22 +150,10 @@ function addActions(app: FastifyInstance, port: AdminPort): void {
   });
 }
 
-async function admit(request: FastifyRequest, reply: FastifyReply, tokens: readonly Token[]): Promise<void> {
-  const role = roleOf(request, tokens);
-  if (role === null) {
-    await reply.code(401).header("www-authenticate", "Bearer").send(failure("MR1151", "a bearer token is wanted"));
-  } else if (!isLook(request) && role !== "operator") {
-    await reply.code(403).send(failure("MR1152", "this token may look, not act"));
-  }
-}
-
-function isLook({ method }: FastifyRequest): boolean {
-  return method === "GET" || method === "HEAD";
-}
-
-/** Browsers name the page that makes them send something; a page of elsewhere must not act on a loopback address. */
-function isForeign({ headers }: FastifyRequest): boolean {
-  return headers.origin !== undefined && URL.parse(headers.origin)?.host !== headers.host;
+/** What was asked, without conditions: those may hold values. */
+function orderOf({ method, url, body }: { method: string; url: string; body: unknown }): object {
+  const { sink, sinks, tables }: Record<string, unknown> = typeof body === "object" ? { ...body } : {};
+  return { order: `${method} ${url}`, sink, sinks, tables };
 }
 
 /** What fastify thinks of the request, where it is at fault. */
@@ -210,21 +161,4 @@ function statusOf(error: unknown): number {
   if (typeof error !== "object" || error === null || !("statusCode" in error)) return 500;
   const { statusCode } = error;
   return typeof statusCode === "number" && statusCode >= 400 && statusCode < 500 ? statusCode : 500;
-}
-
-function roleOf(request: FastifyRequest, tokens: readonly Token[]): Token["role"] | null {
-  const given = /^Bearer (.+)$/i.exec(request.headers.authorization ?? "")?.[1];
-  if (given === undefined) return null;
-  return tokens.find((known) => equal(known.token, given))?.role ?? null;
-}
-
-/** In constant time, so that a token can't be guessed byte by byte. */
-function equal(a: string, b: string): boolean {
-  const left = Buffer.from(a);
-  const right = Buffer.from(b);
-  return left.length === right.length && timingSafeEqual(left, right);
-}
-
-function failure(code: string, message: string, hint: string | null = null) {
-  return { error: { code, message, hint } };
 }

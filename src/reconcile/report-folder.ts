@@ -29,7 +29,8 @@ export class ReportFolder {
     };
     for (const [ending, text] of Object.entries(forms)) {
       const path = join(this.#path, `${found.name}-${found.id}.${ending}`);
-      writeFileSync(`${path}~`, text);
+      // Rows' keys are in it.
+      writeFileSync(`${path}~`, text, { mode: 0o600 });
       renameSync(`${path}~`, path);
     }
   }

@@ -128,14 +128,22 @@ export class Control {
     return this.#pipeline.gate.tables.map(({ id, version }) => ({ table: id, version }));
   }
 
-  /** Ready: the stream flows and every sink that is not paused is streaming. */
-  get ready(): boolean {
-    const { phase, runners, sourceError } = this.#pipeline;
-    return (
-      phase === "streaming" &&
-      sourceError === null &&
-      runners.every((r) => r.state === "streaming" || r.state === "paused")
-    );
+  /**
+   * Why it is not ready: the stream does not flow, or a sink that nobody paused, or a table, has no part in it. Errors by
+   * number alone: anybody may ask.
+   */
+  get unready(): readonly string[] {
+    const { phase, runners, sourceError, gate, unreadable } = this.#pipeline;
+    return [
+      ...(phase === "streaming" ? [] : [`the daemon is ${phase}`]),
+      ...(sourceError === null ? [] : [`the source: ${sourceError.code}`]),
+      ...runners.flatMap(({ name, state, error }) => {
+        if (state === "streaming" || state === "paused") return [];
+        return [`sink ${name} is ${state}${error === null ? "" : `: ${error.code}`}`];
+      }),
+      ...[...gate.aside].map(([table, { code }]) => `table ${table} is suspended: ${code}`),
+      ...unreadable.map(({ table, error }) => `table ${table} can't be read: ${error.code}`),
+    ];
   }
 
   async pause(sink: string | null): Promise<void> {

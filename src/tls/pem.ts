@@ -1,7 +1,9 @@
 /** PEM files that a configuration names, looked at before a handshake: OpenSSL passes over what it can't read in them. */
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { readSmallFile } from "../core/small-file.ts";
 import type { TlsFailure } from "./failure.ts";
+
+const PEM_BYTES_MAX = 1024 * 1024;
 
 /** `what` ends a sentence that begins with the key or parameter that names the file; never with the file's contents. */
 export class UnusablePem extends Error implements TlsFailure {
@@ -38,7 +40,7 @@ export function readPrivateKey(path: string): string {
 
 function read(path: string): string {
   try {
-    return readFileSync(path, "utf8");
+    return readSmallFile(path, PEM_BYTES_MAX);
   } catch (error) {
     const code = error instanceof Error && "code" in error ? String(error.code) : "unknown";
     throw new UnusablePem(

@@ -111,6 +111,16 @@ test("a condition that the source does not take is refused, with the daemon and 
   expect(await asked(pipeline)).toEqual([]);
 });
 
+test("a condition is one condition: what would end the transaction and go on in another is refused, and changes nothing", async () => {
+  await using pipeline = await filled();
+  const escape = "true)); COMMIT; BEGIN READ WRITE; DROP TABLE public.few; COMMIT; SELECT ((1 = 1";
+  const refused = await command(pipeline, "start", "--tables", "public.many", "--where", escape);
+  expect(refused).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("MR1323") });
+  const { rows } = await pipeline.source.query("select count(*)::int as count from public.few");
+  expect(rows).toEqual([{ count: 50 }]);
+  expect(await asked(pipeline)).toEqual([]);
+});
+
 test("cancelled in the middle it ends, what was read stays, and nobody waits for the rest", async () => {
   await using pipeline = await filled();
   await start(pipeline, "--tables", "public.many", "--sink", "postgres", "--where", SLOWLY);

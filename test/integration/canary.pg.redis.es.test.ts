@@ -151,7 +151,7 @@ test("a running daemon, its commands, its interface, its state and its sinks", a
     target: new Canary("Target"),
     cache: new Canary("Cache"),
     search: new Canary("Search"),
-    token: new Canary("Token", "-_."),
+    token: new Canary("Token", "-_.~"),
   };
   await using server = await ownPostgres({ auth: ["host all all 127.0.0.1/32 scram-sha-256"] });
   const socket = {

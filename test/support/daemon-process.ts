@@ -57,7 +57,9 @@ export class Installation implements AsyncDisposable {
 
   configure(config: InstallationConfig): void {
     const entered = isLeastMode ? withPlainRoles(config) : config;
-    writeFileSync(join(this.folder, "millrace.yaml"), stringify({ admin: { listen: false }, ...entered }));
+    writeFileSync(join(this.folder, "millrace.yaml"), stringify({ admin: { listen: false }, ...entered }), {
+      mode: 0o600,
+    });
   }
 
   /** Starts the daemon; it may still fail. */

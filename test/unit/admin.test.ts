@@ -1,17 +1,27 @@
 /** The HTTP interface as scripts, supervisors and browsers use it. */
 import { describe, expect, test } from "vitest";
 import { MillraceError } from "../../src/core/errors.ts";
-import { type AdminPort, createAdmin, type Token } from "../../src/ops/admin.ts";
+import { type AdminPort, createAdmin } from "../../src/ops/admin.ts";
+import type { Entrance, Token } from "../../src/ops/admission.ts";
+import { createLogger } from "../../src/ops/logger.ts";
 
+const LOOKS = "token-that-looks-0123456789abcdef";
+const ACTS = "token-that-acts-0123456789abcdefg";
 const TOKENS: readonly Token[] = [
-  { role: "viewer", token: "token-that-looks" },
-  { role: "operator", token: "token-that-acts" },
+  { role: "viewer", token: LOOKS },
+  { role: "operator", token: ACTS },
 ];
+const OPEN: Entrance = { kind: "tcp", tokens: [], hosts: ["127.0.0.1"] };
+const GUARDED: Entrance = { kind: "tcp", tokens: TOKENS, hosts: ["0.0.0.0", "millrace.example"] };
 
 /** An interface over nothing, and what it was told to do. */
-function served(tokens: readonly Token[] = []) {
+function served(entrance: Entrance = { kind: "socket" }) {
   const told: string[] = [];
+  const logged: unknown[] = [];
+  const output = { write: (line: string) => logged.push(JSON.parse(line)) };
+  const logger = createLogger({ level: "info", redact: (line) => line, output });
   const port: AdminPort = {
+    version: "0.0.0",
     status: async () => ({
       name: "shop",
       phase: "streaming",
@@ -37,7 +47,7 @@ function served(tokens: readonly Token[] = []) {
       reconcile: { next: null, last: null },
       daemon: null,
     }),
-    ready: () => false,
+    unready: () => ["sink cache is retrying"],
     metrics: async () => ({ contentType: "text/plain", text: "m 1\n" }),
     pause: async (sink) => {
       if (sink === "none") throw new MillraceError({ code: "MR1306", kind: "fatal", message: "there is no sink" });
@@ -45,12 +55,16 @@ function served(tokens: readonly Token[] = []) {
     },
     resume: async (sink) => void told.push(`resume ${sink ?? "all"}`),
     wait: async (timeoutMs) => ({ reached: timeoutMs > 0, missing: [] }),
-    startSnapshot: async () => [],
+    startSnapshot: async ({ where }) => {
+      told.push(`snapshot where ${where}`);
+      return [];
+    },
     snapshots: async () => [],
     cancelSnapshot: async () => false,
     reports: async () => [{ id: "r1", drift: false }],
+    query: async () => ({ rows: [] }),
   };
-  return { app: createAdmin(port, tokens), told };
+  return { app: createAdmin(port, entrance, logger), told, logged };
 }
 
 const failure = (code: string) => ({ error: { code, message: expect.any(String), hint: null } });
@@ -82,18 +96,6 @@ describe("requests that act", () => {
     expect(told).toEqual([]);
   });
 
-  test("a page of another origin can't act, a page of the same can", async () => {
-    const { app, told } = served();
-    const send = (origin: string) =>
-      app.inject({ method: "POST", url: "/api/v1/pause", headers: { host: "127.0.0.1:8642", origin } });
-    const foreign = await send("https://elsewhere.example");
-    expect(foreign.statusCode).toBe(403);
-    expect(foreign.json()).toEqual(failure("MR1157"));
-    expect((await send("null")).statusCode).toBe(403);
-    expect(told).toEqual([]);
-    expect((await send("http://127.0.0.1:8642")).statusCode).toBe(200);
-  });
-
   test("what the daemon refuses keeps its number", async () => {
     const { app } = served();
     const answer = await app.inject({ method: "POST", url: "/api/v1/pause", payload: { sink: "none" } });
@@ -112,14 +114,126 @@ describe("requests that act", () => {
   });
 });
 
+describe("over TCP without tokens", () => {
+  test("it shows, and does nothing", async () => {
+    const { app, told } = served(OPEN);
+    for (const url of ["/healthz", "/metrics", "/api/v1/status", "/api/v1/reports", "/api/v1/openapi.json"])
+      expect([url, (await app.inject(url)).statusCode]).toEqual([url, 200]);
+    for (const [method, url] of [
+      ["POST", "/api/v1/pause"],
+      ["POST", "/api/v1/resume"],
+      ["POST", "/api/v1/snapshots"],
+      ["DELETE", "/api/v1/snapshots/1"],
+      ["POST", "/api/v1/wait"],
+    ] as const) {
+      const answer = await app.inject({ method, url });
+      expect({ url, status: answer.statusCode, body: answer.json() }).toEqual({
+        url,
+        status: 401,
+        body: failure("MR1159"),
+      });
+    }
+    expect(told).toEqual([]);
+  });
+});
+
+describe("over TCP", () => {
+  const ask = (entrance: Entrance, headers: Record<string, string>, method: "GET" | "POST" = "GET") =>
+    served(entrance).app.inject({ method, url: "/api/v1/status", headers });
+
+  test.each(["evil.example", "evil.example:8642", "127.0.0.1.evil.example", "localhost.evil.example", "[::1", "1"])(
+    "a request for the host %j is refused",
+    async (host) => {
+      const answer = await ask(OPEN, { host });
+      expect({ status: answer.statusCode, body: answer.json() }).toEqual({ status: 403, body: failure("MR1160") });
+      const asker = { host, authorization: `Bearer ${ACTS}` };
+      expect((await ask(GUARDED, asker)).statusCode).toBe(403);
+    },
+  );
+
+  test.each(["127.0.0.1:8642", "localhost", "LocalHost:8642", "[::1]:8642", "10.1.2.3"])(
+    "a request for the host %j is answered",
+    async (host) => expect((await ask(OPEN, { host })).statusCode).toBe(200),
+  );
+
+  test("a name that the configuration has is answered, in any case", async () => {
+    const asker = { host: "Millrace.Example:443", authorization: `Bearer ${LOOKS}` };
+    expect((await ask(GUARDED, asker)).statusCode).toBe(200);
+  });
+
+  test("a page of another origin gets nothing, a page of the same does", async () => {
+    const host = "127.0.0.1:8642";
+    for (const origin of ["https://elsewhere.example", "null", "http://127.0.0.1:9000"]) {
+      const answer = await ask(OPEN, { host, origin });
+      expect({ status: answer.statusCode, body: answer.json() }).toEqual({ status: 403, body: failure("MR1157") });
+    }
+    expect((await ask(OPEN, { host, origin: `http://${host}` })).statusCode).toBe(200);
+  });
+
+  test("SQL and rows are not to be had, whatever the token", async () => {
+    const { app, told } = served(GUARDED);
+    const headers = { authorization: `Bearer ${ACTS}` };
+    const sent = { method: "POST", url: "/api/v1/snapshots", headers } as const;
+    const answer = await app.inject({ ...sent, payload: { where: "true" } });
+    expect({ status: answer.statusCode, body: answer.json() }).toEqual({ status: 400, body: failure("MR1155") });
+    for (const [method, url] of [
+      ["POST", "/api/v1/query"],
+      ["POST", "/api/v1/reconcile"],
+      ["GET", "/api/v1/reconcile"],
+    ] as const)
+      expect([url, (await app.inject({ method, url, headers })).statusCode]).toEqual([url, 404]);
+    expect(told).toEqual([]);
+    expect((await app.inject({ ...sent, payload: { tables: [] } })).statusCode).toBe(200);
+    const local = served();
+    await local.app.inject({ method: "POST", url: "/api/v1/snapshots", payload: { where: "id = 1" } });
+    expect(local.told).toEqual(["snapshot where id = 1"]);
+  });
+
+  test("openapi.json names what is served", async () => {
+    const { app } = served(OPEN);
+    const paths = (await app.inject("/api/v1/openapi.json")).json<{ paths: Record<string, object> }>();
+    expect(paths).toMatchObject({ openapi: "3.1.0", info: { version: "0.0.0" } });
+    const asked = Object.entries(paths.paths).flatMap(([path, methods]) =>
+      (["GET", "POST", "DELETE"] as const)
+        .filter((method) => method.toLowerCase() in methods)
+        .map((method) => ({ method, url: path.replace("{id}", ":id") })),
+    );
+    expect(asked.filter((route) => !app.hasRoute(route))).toEqual([]);
+    expect(asked.length).toBeGreaterThan(10);
+  });
+});
+
+test("who gave an order is logged, without conditions and tokens", async () => {
+  const { app, logged } = served(GUARDED);
+  const headers = { authorization: `Bearer ${ACTS}` };
+  await app.inject({ method: "POST", url: "/api/v1/pause", headers, payload: { sink: "cache" } });
+  await app.inject({ method: "POST", url: "/api/v1/pause", headers: {}, payload: {} });
+  await app.inject({ method: "POST", url: "/api/v1/wait", headers });
+  expect(logged).toMatchObject([
+    { level: "info", by: "admin.tokens.1 from 127.0.0.1", order: "POST /api/v1/pause", sink: "cache" },
+  ]);
+  const local = served();
+  const asker = { "user-agent": "millrace (alice)" };
+  await local.app.inject({ method: "POST", url: "/api/v1/resume", headers: asker });
+  const snapshot = { tables: ["public.t"], where: "email = 'secret'" };
+  await local.app.inject({ method: "POST", url: "/api/v1/snapshots", payload: snapshot });
+  expect(local.logged).toMatchObject([
+    { by: "alice by the Unix socket", order: "POST /api/v1/resume" },
+    { by: "the Unix socket", order: "POST /api/v1/snapshots", tables: ["public.t"] },
+  ]);
+  expect(JSON.stringify([logged, local.logged])).not.toMatch(/secret|token-that/);
+});
+
 describe("with tokens", () => {
   const bearer = (token: string) => ({ authorization: `Bearer ${token}` });
 
   test("health and readiness are open, with a query too; nothing else is", async () => {
-    const { app } = served(TOKENS);
+    const { app } = served(GUARDED);
     expect((await app.inject("/healthz")).statusCode).toBe(200);
     expect((await app.inject("/healthz?probe=1")).statusCode).toBe(200);
-    expect((await app.inject("/readyz")).statusCode).toBe(503);
+    const readiness = await app.inject("/readyz");
+    expect(readiness.statusCode).toBe(503);
+    expect(readiness.json()).toEqual({ ready: false, reasons: ["sink cache is retrying"] });
     for (const url of ["/metrics", "/api/v1/status", "/api/v1/nope", "/", "/%68ealthz/../metrics"]) {
       const answer = await app.inject(url);
       expect([url, answer.statusCode, answer.headers["www-authenticate"]]).toEqual([url, 401, "Bearer"]);
@@ -128,17 +242,15 @@ describe("with tokens", () => {
   });
 
   test("a viewer looks, an operator acts, and the word Bearer may be written in any case", async () => {
-    const { app, told } = served(TOKENS);
+    const { app, told } = served(GUARDED);
     const act = (token: string) => app.inject({ method: "POST", url: "/api/v1/pause", headers: bearer(token) });
-    expect((await app.inject({ url: "/api/v1/status", headers: bearer("token-that-looks") })).statusCode).toBe(200);
-    expect(
-      (await app.inject({ method: "HEAD", url: "/metrics", headers: bearer("token-that-looks") })).statusCode,
-    ).toBe(200);
-    expect((await act("token-that-looks")).json()).toEqual(failure("MR1152"));
-    expect((await act("token-that-act")).statusCode).toBe(401);
+    expect((await app.inject({ url: "/api/v1/status", headers: bearer(LOOKS) })).statusCode).toBe(200);
+    expect((await app.inject({ method: "HEAD", url: "/metrics", headers: bearer(LOOKS) })).statusCode).toBe(200);
+    expect((await act(LOOKS)).json()).toEqual(failure("MR1152"));
+    expect((await act(ACTS.slice(1))).statusCode).toBe(401);
     expect(told).toEqual([]);
-    expect((await act("token-that-acts")).statusCode).toBe(200);
-    const lower = { authorization: "bearer token-that-looks" };
+    expect((await act(ACTS)).statusCode).toBe(200);
+    const lower = { authorization: `bearer ${LOOKS}` };
     expect((await app.inject({ url: "/metrics", headers: lower })).statusCode).toBe(200);
   });
 });

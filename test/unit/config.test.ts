@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import * as z from "zod";
@@ -67,6 +67,7 @@ async function problems(text: string, environment?: Record<string, string>): Pro
   return (error?.problems ?? []).map((p) => `${p.code} ${p.line}:${p.column} ${p.path.join(".")}: ${p.message}`);
 }
 
+const TOKEN = "0123456789abcdef0123456789abcdef";
 const BASE = `name: shop
 source:
   kind: postgres
@@ -94,7 +95,7 @@ describe("a config", () => {
           batch: { rowCountMax: null, byteCountMax: null },
         },
       ],
-      admin: { listen: { host: "127.0.0.1", port: 8642 }, tokens: [] },
+      admin: { listen: { host: "127.0.0.1", port: 8642 }, tokens: [], hosts: ["127.0.0.1"] },
     });
   });
 
@@ -358,8 +359,23 @@ describe("bad input", () => {
     ["a port that is none", `${BASE}admin: { listen: "127.0.0.1:99999" }\n`, "MR1005 9:18 admin.listen"],
     [
       "an unknown role",
-      `${BASE}admin: { tokens: [{ role: admin, token: abc }] }\n`,
+      `${BASE}admin: { tokens: [{ role: admin, token: ${TOKEN} }] }\n`,
       'MR1005 9:27 admin.tokens.0.role: expected "viewer" or "operator"',
+    ],
+    [
+      "a token that can be guessed",
+      `${BASE}admin: { tokens: [{ role: viewer, token: ${TOKEN.slice(1)} }] }\n`,
+      "MR1005 9:42 admin.tokens.0.token: expected 32 characters or more",
+    ],
+    [
+      "a token of two roles",
+      `${BASE}admin: { tokens: [{ role: viewer, token: ${TOKEN} }, { role: operator, token: ${TOKEN} }] }\n`,
+      "MR1005 9:103 admin.tokens.1.token: this token is in the list",
+    ],
+    [
+      "a host with its port",
+      `${BASE}admin: { hosts: ["m.example:80"] }\n`,
+      "MR1005 9:18 admin.hosts.0: expected a host name without its port",
     ],
     [
       "a missing variable",
@@ -376,6 +392,22 @@ describe("bad input", () => {
       BASE.replace("./w.duckdb", "${EMPTY}"),
       "MR1007 8:11 sinks.warehouse.path: the environment variable EMPTY is empty",
     ],
+    [
+      "a secret file that is no file",
+      BASE.replace("./w.duckdb", "${file:/dev/zero}"),
+      "MR1007 8:11 sinks.warehouse.path: the secret file /dev/zero can't be read (not a file)",
+    ],
+    [
+      "a secret file that is another file",
+      BASE.replace("./w.duckdb", `\${file:${process.execPath}}`),
+      `MR1007 8:11 sinks.warehouse.path: the secret file ${process.execPath} can't be read (larger than 64 KB)`,
+    ],
+    [
+      "a file that unfolds to terabytes",
+      `${BASE}a: &a [x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b]\nd: [*c,*c,*c,*c]\n`,
+      "MR1002 1:1 : not valid YAML: its aliases unfold to too much",
+    ],
+    ["a list that holds itself", `${BASE}tables: &t [*t]\n`, "MR1005 9:12 tables"],
     [
       "a missing secret file",
       BASE.replace("./w.duckdb", "${file:/none/such}"),
@@ -416,13 +448,42 @@ describe("bad input", () => {
   });
 
   test("open addresses are fine with tokens, and loopback without", async () => {
-    const open = `${BASE}admin: { listen: "0.0.0.0:1", tokens: [{ role: viewer, token: abcd }] }\n`;
+    const open = `${BASE}admin: { listen: "0.0.0.0:1", tokens: [{ role: viewer, token: ${TOKEN} }], hosts: [M.example] }\n`;
     expect((await load(open)).config?.admin).toEqual({
       listen: { host: "0.0.0.0", port: 1 },
-      tokens: [{ role: "viewer", token: "abcd" }],
+      tokens: [{ role: "viewer", token: TOKEN }],
+      hosts: ["0.0.0.0", "m.example"],
     });
     for (const address of ["localhost:1", "127.1.2.3:1", "[::1]:1"])
       expect((await load(`${BASE}admin: { listen: "${address}" }\n`)).error).toBeUndefined();
+  });
+});
+
+describe("a file that others may read or change", () => {
+  const exposed = async (mode: number, text: string) => {
+    using folder = temporaryFolder();
+    const file = join(folder.path, "millrace.yaml");
+    writeFileSync(file, text);
+    chmodSync(file, mode);
+    const options = { connectors, environment: { PW: "hunter22" }, secrets: new Secrets() };
+    return (await loadConfig(file, options)).exposure?.what.replace(file, "it") ?? null;
+  };
+  const WITH = BASE.replace("u@h", "u:hunter22@h");
+
+  test.each([
+    [0o600, WITH, null],
+    [0o644, WITH, "it holds a password, and others than its owner may read it (mode 0644)"],
+    [0o640, WITH, "it holds a password, and others than its owner may read it (mode 0640)"],
+    [0o660, WITH, "it holds a password, and others than its owner may change it (mode 0660)"],
+    [0o606, WITH, "it holds a password, and others than its owner may change it (mode 0606)"],
+    [0o644, BASE, null],
+    [0o644, BASE.replace("u@h", "u:${PW}@h"), null],
+    [0o644, BASE.replace("h/shop", "h/shop?password=hunter22"), /others than its owner may read it/],
+    [0o666, BASE, "every user of this machine may change it (mode 0666)"],
+  ])("mode %o", async (mode, text, expected) => {
+    const found = await exposed(mode, text);
+    if (expected instanceof RegExp) expect(found).toMatch(expected);
+    else expect(found).toBe(expected);
   });
 });
 

@@ -16,7 +16,6 @@ import { catalogShape } from "./shapes.ts";
 const VISIBLE_MS_MAX = 10_000;
 const AGAIN_MS = 2;
 const BEGIN = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
-const BEGIN_MARIADB = "START TRANSACTION WITH CONSISTENT SNAPSHOT";
 
 /** A session inside such a transaction, which is the caller's to destroy. */
 export async function beginReading(
@@ -48,7 +47,7 @@ async function beginMariadb(
   const wanted = await readTip(context, signal);
   const deadlineMs = performance.now() + VISIBLE_MS_MAX;
   for (;;) {
-    await within(session.query(BEGIN_MARIADB), doing, signal);
+    await within(session.query(BEGIN), doing, signal);
     const rows = await within(session.query("SHOW STATUS LIKE 'binlog_snapshot_%'"), doing, signal);
     const values = new Map(rows.map(([name, value]) => [name?.toLowerCase(), value]));
     const file = values.get("binlog_snapshot_file") ?? "";

@@ -48,7 +48,8 @@ export async function readRange(
   const conditions = [where === null ? "" : `(${where}\n)`, after === null ? "" : behind(key, after)];
   const filter = conditions.filter((condition) => condition !== "").join(" and ");
   const query = `SELECT ${list} FROM ${live.sql}${filter === "" ? "" : ` WHERE ${filter}`} ORDER BY ${names(key)} LIMIT ${CHUNK_ROWS}`;
-  await wire.rows(`reading ${table.id}`, `DECLARE chunk NO SCROLL CURSOR FOR ${query}`, signal);
+  // `where` is an operator's: it must not end this transaction, which is read-only.
+  await wire.single(`reading ${table.id}`, `DECLARE chunk NO SCROLL CURSOR FOR ${query}`, signal);
   const rows = new RowBlock(table, textKinds(table), 1, true);
   const { finished, last } = await fetchChunk(wire, table, rows, signal);
   return { block: blockOf(table, rows), last: finished ? null : last, sees };

@@ -12,6 +12,22 @@ export function queryFrame(sql: string): Buffer {
   return frame;
 }
 
+/**
+ * One statement by the extended protocol (Parse, Bind, Execute, Sync), all unnamed and without parameters: the server
+ * refuses a text that holds more than one.
+ */
+export function statementFrames(sql: string): Buffer {
+  const text = Buffer.from(sql, "utf8");
+  const parse = Buffer.alloc(5 + 1 + text.length + 1 + 2);
+  parse[0] = 0x50;
+  parse.writeInt32BE(parse.length - 1, 1);
+  text.copy(parse, 6);
+  return Buffer.concat([parse, BIND_EXECUTE_SYNC]);
+}
+
+/** The unnamed portal of the unnamed statement; all its rows, as text. */
+const BIND_EXECUTE_SYNC = Buffer.from("420000000c0000000000000000450000000900000000005300000004", "hex");
+
 /** The fields of an ErrorResponse or NoticeResponse: SQLSTATE, sentence, and the server's function that raised it. */
 export function readServerError(fields: Buffer): ServerError {
   let code = "XX000";

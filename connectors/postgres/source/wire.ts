@@ -1,12 +1,12 @@
 /**
- * An ordinary session whose socket is ours once the driver has logged in: statements go out as simple queries, rows come
+ * An ordinary session whose socket is ours once the driver has logged in: statements of ours go out as simple queries, rows come
  * back as bytes that a reader takes from the frames. For copies and chunks, where an object per row and per cell would
  * cost more than the read.
  */
 import { readInt32 } from "../../../src/core/tuple.ts";
 import { aborted, classify, sourceError } from "../errors.ts";
 import type { Database } from "./database.ts";
-import { queryFrame, readServerError } from "./frames.ts";
+import { queryFrame, readServerError, statementFrames } from "./frames.ts";
 import { connectInlet, type Inlet, type InletConnection, type InletSocket } from "./inlet.ts";
 
 const SILENCE_MS = 20_000;
@@ -57,6 +57,15 @@ export class Wire implements Disposable, Inlet {
 
   /** Runs statements; rows of all of them go to `onRow`. An abort ends the session. */
   async run(doing: string, sql: string, onRow: RowReader, signal: AbortSignal): Promise<void> {
+    await this.#send(doing, queryFrame(sql), onRow, signal);
+  }
+
+  /** Runs one statement without rows that holds somebody's own SQL: the server refuses a text of several. */
+  async single(doing: string, sql: string, signal: AbortSignal): Promise<void> {
+    await this.#send(doing, statementFrames(sql), () => true, signal);
+  }
+
+  async #send(doing: string, frames: Buffer, onRow: RowReader, signal: AbortSignal): Promise<void> {
     if (this.#running !== undefined) throw new Error("one query at a time");
     if (signal.aborted) throw aborted(doing);
     if (this.#lost !== undefined) throw classify(this.#lost, doing);
@@ -68,7 +77,7 @@ export class Wire implements Disposable, Inlet {
     signal.addEventListener("abort", stop, { once: true });
     this.#heardAtMs = performance.now();
     const watch = setInterval(() => void this.#checkAlive(), SILENCE_MS / 2);
-    this.#socket.stream.write(queryFrame(sql));
+    this.#socket.stream.write(frames);
     try {
       await promise;
     } finally {

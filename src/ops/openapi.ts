@@ -1,0 +1,109 @@
+import { SINK, SNAPSHOT, WAIT } from "./admin-bodies.ts";
+
+/** `GET /api/v1/openapi.json`: what the TCP address serves. What is on the Unix socket alone belongs to the command line. */
+export function openApi(version: string): object {
+  return {
+    openapi: "3.1.0",
+    info: {
+      title: "Millrace",
+      version,
+      description:
+        "Health, metrics and orders of one daemon. Without admin.tokens only GET is served here; with them everything but /healthz and /readyz wants a bearer token, and what is not GET one of an operator.",
+    },
+    security: [{ bearer: [] }, {}],
+    paths: { ...reads(), ...actions() },
+    components: {
+      securitySchemes: { bearer: { type: "http", scheme: "bearer" } },
+      schemas: { Error: ERROR },
+    },
+  };
+}
+
+function reads(): object {
+  return {
+    "/healthz": get("Whether the process lives.", { 200: json({ type: "object", properties: { ok: BOOLEAN } }) }, []),
+    "/readyz": get(
+      "Whether the stream flows and every sink and table takes part in it; if not, why.",
+      { 200: json(READINESS), 503: json(READINESS) },
+      [],
+    ),
+    "/metrics": get("Prometheus' text format.", { 200: content("text/plain", { type: "string" }) }),
+    "/api/v1/status": get("The document of `millrace status --json`.", { 200: json(OBJECT) }),
+    "/api/v1/reports": get("Past comparisons, newest first.", {
+      200: json({ type: "object", properties: { reports: { type: "array", items: OBJECT } } }),
+    }),
+    "/api/v1/openapi.json": get("This document.", { 200: json(OBJECT) }),
+  };
+}
+
+function actions(): object {
+  const done = json({ type: "object", properties: { ok: BOOLEAN } });
+  return {
+    "/api/v1/pause": { post: post("Pauses one sink, or all.", SINK, done) },
+    "/api/v1/resume": { post: post("Goes on with one sink, or with all.", SINK, done) },
+    "/api/v1/wait": {
+      post: post(
+        "Answers when every sink has made durable what was committed before, or when the time is over.",
+        WAIT,
+        json({ type: "object", properties: { reached: BOOLEAN, missing: TEXTS } }),
+      ),
+    },
+    "/api/v1/snapshots": {
+      ...get("Tables that are read again beside the stream.", { 200: json({ type: "array", items: OBJECT }) }),
+      post: post(
+        "Reads tables again beside the stream; answers with their names.",
+        SNAPSHOT,
+        json({ type: "object", properties: { tables: TEXTS } }),
+      ),
+    },
+    "/api/v1/snapshots/{id}": {
+      delete: {
+        summary: "Gives up one that is not finished.",
+        parameters: [{ name: "id", in: "path", required: true, schema: { type: "integer" } }],
+        responses: { 200: json({ type: "object", properties: { cancelled: BOOLEAN } }), default: REFUSED },
+      },
+    },
+  };
+}
+
+const BOOLEAN = { type: "boolean" } as const;
+const OBJECT = { type: "object" } as const;
+const TEXTS = { type: "array", items: { type: "string" } } as const;
+const READINESS = {
+  type: "object",
+  required: ["ready", "reasons"],
+  properties: { ready: BOOLEAN, reasons: { ...TEXTS, description: "Empty where it is ready." } },
+} as const;
+const ERROR = {
+  type: "object",
+  properties: {
+    error: {
+      type: "object",
+      properties: { code: { type: "string" }, message: { type: "string" }, hint: { type: ["string", "null"] } },
+    },
+  },
+} as const;
+const REFUSED = { description: "Refused.", ...body("application/json", { $ref: "#/components/schemas/Error" }) };
+
+function get(summary: string, responses: object, security?: readonly object[]): object {
+  return {
+    get: { summary, responses: { ...responses, default: REFUSED }, ...(security === undefined ? {} : { security }) },
+  };
+}
+
+function post(summary: string, schema: object, done: object): object {
+  const requestBody = { required: false, ...body("application/json", schema) };
+  return { summary, requestBody, responses: { 200: done, default: REFUSED } };
+}
+
+function json(schema: object): object {
+  return content("application/json", schema);
+}
+
+function content(type: string, schema: object): object {
+  return { description: "Done.", ...body(type, schema) };
+}
+
+function body(type: string, schema: object): object {
+  return { content: { [type]: { schema } } };
+}
