@@ -20,7 +20,7 @@ interface Result {
 }
 
 const root = dirname(import.meta.dirname);
-const timeoutMs = 180_000;
+const timeoutMs = 900_000;
 
 const testFiles = globSync("test/{unit,property,golden}/**/*.test.ts", { cwd: root }).filter(
   (file) => servicesStartedFor(file).length === 0,
