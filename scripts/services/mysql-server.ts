@@ -129,7 +129,8 @@ async function startNative(server: MysqlServer, options: MysqlOptions): Promise<
   const { name } = server;
   const folder = await fetched(name, installDebian(server.recipe, options.onProgress ?? printProgress));
   const user = unprivilegedUser();
-  const prepared = await preparedData(server, folder, user);
+  const fixed = fixedSettings(options.settings ?? {});
+  const prepared = await preparedData(server, folder, user, fixed);
   const home = await temporaryHome(name, user);
   const dataDir = join(home, "data");
   const port = await freePort();
@@ -173,10 +174,21 @@ async function startNative(server: MysqlServer, options: MysqlOptions): Promise<
   });
 }
 
+/** What MySQL takes only when its data is made, and compares at each start. */
+function fixedSettings(settings: Settings): Settings {
+  return Object.fromEntries(Object.entries(settings).filter(([name]) => name === "lower-case-table-names"));
+}
+
 /** A data folder as a new server has it, made once for each build of the server and kept in the cache. */
-async function preparedData(server: MysqlServer, folder: DebianFolder, user: RunUser | undefined): Promise<string> {
+async function preparedData(
+  server: MysqlServer,
+  folder: DebianFolder,
+  user: RunUser | undefined,
+  fixed: Settings,
+): Promise<string> {
   const built = (await stat(join(folder.root, server.program))).mtimeMs;
-  const cache = await cached(`${server.name}-data-${DATA_FORM}-${built.toString(36)}`, async (dir) => {
+  const kind = asArguments(fixed).join("");
+  const cache = await cached(`${server.name}-data-${DATA_FORM}-${built.toString(36)}${kind}`, async (dir) => {
     const dataDir = join(dir, "data");
     await ownFolder(dataDir, user);
     const program = folder.run(server.program, join(folder.root, server.program));
@@ -188,6 +200,7 @@ async function preparedData(server: MysqlServer, folder: DebianFolder, user: Run
           ...server.places(folder.root),
           ...NATIVE_SETTINGS,
           ...server.nativeSettings,
+          ...fixed,
           datadir: dataDir,
         };
         await command(program.command, [...program.args, "--no-defaults", ...asArguments(settings), ...flags], {

@@ -2,9 +2,10 @@
 import { describe, expect, test } from "vitest";
 import { bytesBetween } from "../../connectors/mysql/source/log-state.ts";
 import { askedOffset } from "../../connectors/mysql/source/dump.ts";
-import { EventHeader } from "../../connectors/mysql/source/events.ts";
+import { EventHeader, HEADER_BYTES, QUERY } from "../../connectors/mysql/source/events.ts";
 import { LogCursor } from "../../connectors/mysql/source/log-cursor.ts";
 import { LogNames, packPlace, unpackPlace } from "../../connectors/mysql/source/position.ts";
+import { readStatement } from "../../connectors/mysql/source/statement-events.ts";
 import { kindOfStatement } from "../../connectors/mysql/source/statements.ts";
 import { parseMysqlUrl } from "../../connectors/mysql/url.ts";
 
@@ -133,6 +134,9 @@ describe("statements", () => {
     ["UPDATE x.other, t SET t.a = 1", null],
     ["UPDATE x.other o LEFT JOIN t USING (id) SET t.a = 1", null],
     ["UPDATE x.other SET a = 1, b = 'a join b'", { schema: "x", table: "other" }],
+    ["LOAD DATA LOCAL INFILE 'a into table b' IGNORE INTO TABLE `x`.`t` (id)", { schema: "x", table: "t" }],
+    ["load xml low_priority infile 'a''b\\'' into table t", { schema: "shop", table: "t" }],
+    ["LOAD DATA FROM S3 'x' INTO TABLE t", null],
   ])("%s", (sql, target) => {
     expect(kindOfStatement(sql, "shop")).toEqual({ kind: "rows", target });
   });
@@ -163,6 +167,28 @@ describe("statements", () => {
     const statement = kindOfStatement(sql, "shop");
     const names = statement.kind === "definition" ? statement.unlogged.map((t) => `${t.schema}.${t.table}`) : null;
     expect(names).toEqual(tables);
+  });
+});
+
+describe("the text of a statement", () => {
+  /** A QUERY event of a session whose client has this collation; undefined: the event does not say. */
+  const event = (sql: Buffer, collation: number | undefined): Buffer => {
+    const header = Buffer.alloc(HEADER_BYTES + 13);
+    const status = collation === undefined ? [] : [0, 0, 0, 0, 0, 4, collation & 0xff, collation >> 8, 0, 0, 0, 0];
+    header[HEADER_BYTES + 8] = 4;
+    header[HEADER_BYTES + 11] = status.length;
+    return Buffer.concat([header, Buffer.from(status), Buffer.from("shop\0"), sql]);
+  };
+
+  test.each([
+    ["latin1", Buffer.from("drop größe", "latin1"), 8, "drop größe", true],
+    ["no character set", Buffer.from("drop größe"), undefined, "drop größe", true],
+    ["binary", Buffer.from("drop größe"), 63, "drop größe", true],
+    ["an unknown one, plain", Buffer.from("drop table t"), 40_000, "drop table t", true],
+    ["an unknown one", Buffer.from("drop größe", "latin1"), 40_000, "drop gr\ufffd\ufffde", false],
+  ])("in %s", (_, sql, collation, text, isLegible) => {
+    const bytes = event(sql, collation);
+    expect(readStatement(QUERY, bytes, 0, bytes.length)).toEqual({ schema: "shop", sql: text, isLegible });
   });
 });
 

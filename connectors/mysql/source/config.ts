@@ -10,6 +10,7 @@ import { Host } from "./host.ts";
 import { Marks } from "./marks.ts";
 import { LogNames } from "./position.ts";
 import { ReadTransactions } from "./read-transactions.ts";
+import { Spelling } from "./spelling.ts";
 
 const SERVER_ID_MAX = 0xffff_ffff;
 
@@ -62,6 +63,7 @@ async function contextOf(context: FactoryContext<MysqlSourceOptions>, logger: Lo
     database: new Database({ address, host }),
     serverId: options.serverId ?? serverIdOf(daemon),
     names: new LogNames("binlog"),
+    spelling: new Spelling(),
     marks,
     read: new ReadTransactions(),
     markPrefix: `millrace/${daemon}`,

@@ -7,6 +7,7 @@ import type { LogFileSize } from "./log-state.ts";
 import type { Marks } from "./marks.ts";
 import type { LogNames } from "./position.ts";
 import type { ReadTransactions } from "./read-transactions.ts";
+import type { Spelling } from "./spelling.ts";
 
 /** What the parts of one source share. */
 export interface SourceContext {
@@ -15,6 +16,7 @@ export interface SourceContext {
   readonly database: Database;
   readonly serverId: number;
   readonly names: LogNames;
+  readonly spelling: Spelling;
   readonly marks: Marks;
   readonly read: ReadTransactions;
   readonly markPrefix: string;

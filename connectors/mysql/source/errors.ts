@@ -76,7 +76,7 @@ export const pages: ErrorPages = {
   MR2120: {
     title: "Log holds a statement in place of rows",
     cause:
-      "A session wrote with binlog_format STATEMENT or MIXED (or another way round the row format): which rows a statement changed can't be told from it.",
+      "A session wrote with binlog_format STATEMENT or MIXED (or another way round the row format): which rows a statement changed can't be told from it. Or a statement names a table in a character set that this version does not know.",
     remedy: "Find who sets binlog_format in their session and let them stop; then begin anew behind the place.",
   },
   MR2121: {

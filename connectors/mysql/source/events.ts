@@ -13,6 +13,9 @@ export const STOP = 3;
 export const ROTATE = 4;
 export const FORMAT_DESCRIPTION = 15;
 export const XID = 16;
+/** The file of a LOAD DATA that is logged as a statement comes before it, in pieces. */
+export const BEGIN_LOAD_QUERY = 17;
+export const EXECUTE_LOAD_QUERY = 18;
 export const TABLE_MAP = 19;
 export const WRITE_ROWS_V1 = 23;
 export const UPDATE_ROWS_V1 = 24;
@@ -67,8 +70,8 @@ const CONTROL: readonly number[] = [
   11,
   13,
   14,
-  17,
-  18,
+  BEGIN_LOAD_QUERY,
+  EXECUTE_LOAD_QUERY,
   // Transactions and their names.
   XID,
   XA_PREPARE,

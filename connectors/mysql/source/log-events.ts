@@ -1,9 +1,8 @@
-/** The events of the log that are not rows, as far as they matter: names of transactions, statements, next files. */
-import { inflateSync } from "node:zlib";
+/** The events of the log that are not rows, as far as they matter: names of transactions, next files. */
 import { damaged } from "../errors.ts";
 import { HEADER_BYTES } from "./events.ts";
 import { GtidSet } from "./gtid-set.ts";
-import { readUint, readUint16, readUint32 } from "./little-endian.ts";
+import { readUint, readUint32 } from "./little-endian.ts";
 import { xidName } from "./statements.ts";
 import { readTag, uuidText } from "./tagged-gtid.ts";
 
@@ -17,38 +16,6 @@ export function readRotate(bytes: Uint8Array, start: number, end: number): Rotat
   if (end < at + 9) throw damaged("the event that names the next file is cut short");
   const offset = readUint32(bytes, at) + readUint32(bytes, at + 4) * 2 ** 32;
   return { offset, file: Buffer.from(bytes.subarray(at + 8, end)).toString("utf8") };
-}
-
-export interface Statement {
-  /** The database that was in use. */
-  readonly schema: string;
-  readonly sql: string;
-}
-
-const STATUS_LENGTH_AT = 11;
-const STATUS_AT = 13;
-/** What is looked at of a statement: a whole one may be megabytes long. */
-const SQL_BYTES_MAX = 64 * 1024;
-const SQL_PACKED_BYTES_MAX = 64 * 1024 * 1024;
-const COMPRESSED_ZLIB = 0x80;
-
-export function readStatement(bytes: Uint8Array, start: number, end: number, isCompressed: boolean): Statement {
-  const at = start + HEADER_BYTES;
-  if (end < at + STATUS_AT) throw damaged("a statement is cut short");
-  const schemaLength = bytes[at + 8]!;
-  const schemaAt = at + STATUS_AT + readUint16(bytes, at + STATUS_LENGTH_AT);
-  const sqlAt = schemaAt + schemaLength + 1;
-  if (sqlAt > end) throw damaged("a statement is cut short");
-  const schema = Buffer.from(bytes.subarray(schemaAt, schemaAt + schemaLength)).toString("utf8");
-  const sql = isCompressed ? inflated(bytes, sqlAt, end) : bytes.subarray(sqlAt, end);
-  return { schema, sql: Buffer.from(sql.subarray(0, SQL_BYTES_MAX)).toString("utf8") };
-}
-
-/** MariaDB: a byte with the number of length bytes, the length, highest byte first, then what zlib made. */
-function inflated(bytes: Uint8Array, at: number, end: number): Uint8Array {
-  const first = bytes[at] ?? 0;
-  if ((first & 0xf8) !== COMPRESSED_ZLIB) throw damaged("a compressed statement has an unknown form");
-  return inflateSync(bytes.subarray(at + 1 + (first & 7), end), { maxOutputLength: SQL_PACKED_BYTES_MAX });
 }
 
 export interface TransactionName {

@@ -11,7 +11,6 @@ import {
   readMariadbGtid,
   readMysqlGtid,
   readRotate,
-  readStatement,
   readXaPrepare,
   type RotateEvent,
   type TransactionName,
@@ -23,7 +22,8 @@ import { tooLarge } from "./look-back.ts";
 import { unpackPlace } from "./position.ts";
 import { PreparedTransactions } from "./prepared.ts";
 import { type Trail, TransactionTimes } from "./read-transactions.ts";
-import { kindOfStatement, type StatementTarget } from "./statements.ts";
+import { ILLEGIBLE, readStatement } from "./statement-events.ts";
+import { kindOfStatement, type StatementKind, type StatementTarget } from "./statements.ts";
 import { readTaggedGtid } from "./tagged-gtid.ts";
 
 const ALL_ROWS = Number.POSITIVE_INFINITY;
@@ -156,7 +156,8 @@ export class LogReader {
         return null;
       case code.QUERY:
       case code.MARIADB_QUERY_COMPRESSED:
-        return this.#statement(header.type === code.MARIADB_QUERY_COMPRESSED);
+      case code.EXECUTE_LOAD_QUERY:
+        return this.#statement();
       case code.INCIDENT:
         throw sourceError("MR2116", "fatal", `the server says that events are missing in its log at ${this.#place}`);
       case code.HEARTBEAT:
@@ -269,10 +270,11 @@ export class LogReader {
     if (!this.#isExplicit) this.#end();
   }
 
-  #statement(isCompressed: boolean): Asked | null {
-    const { bytes, at, until } = this.#decoder;
-    const { schema, sql } = readStatement(bytes, at, until, isCompressed);
+  #statement(): Asked | null {
+    const { bytes, at, header, until } = this.#decoder;
+    const { isLegible, schema, sql } = readStatement(header.type, bytes, at, until);
     const statement = kindOfStatement(sql, schema);
+    if (!isLegible) this.#refuseIllegible(namesOf(statement));
     switch (statement.kind) {
       case "begin":
         if (!this.#assembler.inTransaction) this.#begin(NAMELESS);
@@ -297,7 +299,7 @@ export class LogReader {
       case "xa end":
         return null;
       case "truncate":
-        return { kind: "truncate", target: statement.target };
+        return { kind: "truncate", target: this.#context.spelling.of(statement.target) };
       case "rows":
         this.#refuseRows(statement.target);
         this.#endAlone();
@@ -320,20 +322,38 @@ export class LogReader {
 
   #defined(unlogged: readonly StatementTarget[]): Asked | null {
     this.#context.read.defined(this.#start);
-    const targets = unlogged.filter(({ schema, table }) => this.#context.captures(schema, table));
+    const { captures, spelling } = this.#context;
+    const targets = unlogged
+      .map((target) => spelling.of(target))
+      .filter(({ schema, table }) => captures(schema, table));
     if (targets.length > 0 && this.#start >= this.#from.commit) return { kind: "unlogged", targets };
     this.defined();
     return null;
   }
 
-  #refuseRows(target: StatementTarget | null): void {
+  #refuseRows(named: StatementTarget | null): void {
+    const target = named === null ? null : this.#context.spelling.of(named);
     if (target !== null && !this.#context.captures(target.schema, target.table)) return;
     if (this.#start < this.#from.commit || this.#preparedBefore !== null) return;
     const of = target === null ? "" : ` of ${target.schema}.${target.table}`;
     throw sourceError("MR2120", "fatal", `the log holds a statement in place of rows${of} at ${this.#place}`);
   }
 
+  /** A name that can't be read may be that of a table which is captured. */
+  #refuseIllegible(names: readonly StatementTarget[]): void {
+    if (this.#start < this.#from.commit || this.#preparedBefore !== null) return;
+    if (!names.some(({ schema, table }) => `${schema}${table}`.includes(ILLEGIBLE))) return;
+    const what = `a statement names tables in a character set that is unknown, at ${this.#place}`;
+    throw sourceError("MR2120", "fatal", what);
+  }
+
   #refuseRollback(): Error {
     return sourceError("MR2123", "fatal", `a transaction is rolled back at ${this.#place} that is given out in part`);
   }
+}
+
+function namesOf(statement: StatementKind): readonly StatementTarget[] {
+  if (statement.kind === "definition") return statement.unlogged;
+  const isOfOne = statement.kind === "truncate" || statement.kind === "rows";
+  return isOfOne && statement.target !== null ? [statement.target] : [];
 }

@@ -11,11 +11,11 @@ import {
   readMysqlGtid,
   readPreviousGtids,
   readRotate,
-  readStatement,
   type TransactionName,
 } from "./log-events.ts";
 import { FILE_START, packPlace, unpackPlace } from "./position.ts";
 import { TransactionTimes, type SeenTransaction } from "./read-transactions.ts";
+import { readStatement } from "./statement-events.ts";
 import { kindOfStatement } from "./statements.ts";
 import { readTaggedGtid } from "./tagged-gtid.ts";
 
@@ -118,7 +118,7 @@ class Walk {
         return named(readMariadbGtid(bytes, at, until, header.serverId));
       case code.QUERY:
       case code.MARIADB_QUERY_COMPRESSED: {
-        const { schema, sql } = readStatement(bytes, at, until, header.type === code.MARIADB_QUERY_COMPRESSED);
+        const { schema, sql } = readStatement(header.type, bytes, at, until);
         if (kindOfStatement(sql, schema).kind === "definition") onDefinition?.(start);
         return true;
       }

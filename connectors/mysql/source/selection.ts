@@ -26,6 +26,7 @@ export async function selectTables(
   signal: AbortSignal,
 ): Promise<CapturedTables & { readonly missing: readonly string[] }> {
   const catalog = await readCatalog(context, null, signal);
+  context.spelling.learn(catalog);
   const tables: TableShape[] = [];
   const refused: CapturedTables["refused"][number][] = [];
   const generations = new Map<string, string>();

@@ -42,6 +42,7 @@ export async function readServer(context: SourceContext, signal: AbortSignal): P
   const isMariadb = /mariadb/i.test(`${version} ${variables.get("version_comment") ?? ""}`);
   const basename = variables.get("log_bin_basename")?.replace(/^.*[/\\]/, "");
   if (basename !== undefined && basename !== "") context.names.use(basename);
+  context.spelling.use(variables.get("lower_case_table_names"));
   return {
     flavour: isMariadb ? "mariadb" : "mysql",
     version,

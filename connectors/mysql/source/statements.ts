@@ -69,8 +69,9 @@ export function kindOfStatement(sql: string, schema: string): StatementKind {
     case "DO":
     case "CALL":
     case "WITH":
-    case "LOAD":
       return { kind: "rows", target: null };
+    case "LOAD":
+      return rows(text, LOADED, schema);
     case "ALTER":
       return { kind: "definition", unlogged: unloggedBy(text, schema) };
     case "CREATE":
@@ -117,6 +118,9 @@ function rows(text: string, start: RegExp, schema: string): StatementKind {
 /** Tables beside the first one, up to where the changes or conditions begin. */
 const SEVERAL_UPDATED = /^UPDATE\s(?:(?!\sSET\s).)*?(?:,|\sJOIN\s|\sSTRAIGHT_JOIN\s)/is;
 const SEVERAL_DELETED = /^DELETE\s(?:(?!\sWHERE\s).)*?(?:,|\sJOIN\s|\sUSING\s)/is;
+
+const LOADED =
+  /^LOAD\s+(?:DATA|XML)\s+(?:(?:LOW_PRIORITY|CONCURRENT|LOCAL)\s+)*INFILE\s+(?:'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*")\s+(?:(?:REPLACE|IGNORE)\s+)?INTO\s+TABLE\s+/is;
 
 const ALTER_TABLE = /^ALTER\s+(?:ONLINE\s+)?(?:IGNORE\s+)?TABLE\s+(?:IF\s+EXISTS\s+)?/i;
 /** With IF NOT EXISTS it is in the log, too, where the table was there before and nothing was made. */
