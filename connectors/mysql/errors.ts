@@ -51,9 +51,9 @@ export const pages: ErrorPages = {
   MR2107: {
     title: "Key holds a zero date",
     cause:
-      "A row's key has the date 0000-00-00 or one that does not exist. Such values become null elsewhere, and a key can't " +
-      "be null.",
-    remedy: "Correct the row, or choose `zeroDates: text` or `zeroDates: epoch` for the table.",
+      "A row's key has the date 0000-00-00 or one that does not exist. Such values become null elsewhere, or 1970-01-01 " +
+      "with `zeroDates: epoch`; a key can be neither: two rows would have it, and the row could not be found by it.",
+    remedy: "Correct the row, or choose `zeroDates: text` for the table.",
   },
 };
 

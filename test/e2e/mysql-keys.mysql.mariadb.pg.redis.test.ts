@@ -72,4 +72,39 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     );
     expect(rows.map(({ f }) => f).toSorted()).toEqual(["-0.3", "0.1", "1.5", "1e-07", "3e+30"]);
   });
+
+  test("keys in the year 0000: tables are read whole, and rows are found again", async () => {
+    const days = Array.from({ length: 200 }, (_, i) => new Date(Date.UTC(2001, 0, 1 + i)).toISOString().slice(4, 10));
+    const row = (day: string, i: number): string => `('0000${day}', '0000${day} 01:02:03.5', ${i})`;
+    const columns = "(d date, t datetime(1), n int, primary key (d, t))";
+    await using pipeline = await MysqlPipeline.start(
+      flavour,
+      [
+        `create table days ${columns}`,
+        `insert into days values ${days.map(row).join(", ")}, ('0001-01-09', '0001-01-09 00:00:00', -1), ('2024-02-29', '9999-12-31 00:00:00', -2)`,
+      ],
+      { kinds: ["postgres"] },
+    );
+    const expectNumbers = async (): Promise<void> => {
+      await pipeline.settled();
+      const [[all] = []] = await pipeline.source.texts("select group_concat(n order by n) from days");
+      const into = `"${pipeline.source.name}".days`;
+      const { rows } = await pipeline.sinks.target!.query<{ n: string }>(
+        `select string_agg(n::text, ',' order by n) n from ${into}`,
+      );
+      expect(rows[0]?.n).toBe(all);
+    };
+    await pipeline.run("set session group_concat_max_len = 100000");
+    await expectNumbers();
+    await pipeline.readAgain("days");
+    await expectNumbers();
+    await pipeline.run("update days set n = n + 1000 where n > 150", "delete from days where n = 1190");
+    await pipeline.settled();
+    await pipeline.sinks.target!.query(`delete from "${pipeline.source.name}".days where n % 3 = 0`);
+    await pipeline.sinks.target!.query(`update "${pipeline.source.name}".days set n = n + 7 where n % 3 = 1`);
+    const repaired = await pipeline.installation.command("reconcile", "--mode", "full", "--repair");
+    expect(repaired).toMatchObject({ exitCode: 3 });
+    await expectNumbers();
+    expect(await pipeline.installation.command("reconcile", "--mode", "full")).toMatchObject({ exitCode: 0 });
+  });
 });

@@ -177,6 +177,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       "insert into t values ('0000-00-00')",
     ]);
     expect(() => decode()).toThrow(expect.objectContaining({ code: "MR2107" }));
+    expect(() => decode({ zeroDates: "epoch" })).toThrow(expect.objectContaining({ code: "MR2107" }));
     expect(decode({ zeroDates: "text" }).rows[0]?.after).toEqual(["0000-00-00"]);
   });
 

@@ -9,7 +9,7 @@ import { writeDigits, writeInteger } from "../../../src/core/values/integer.ts";
 import { fatal, pages } from "../errors.ts";
 import { readUint24, readUint32 } from "./little-endian.ts";
 import { beginCell, beginText, cell32, endText } from "./number-cells.ts";
-import { type RowPlan, ZERO_IS_EPOCH, ZERO_IS_NULL, ZERO_IS_TEXT } from "./row-plan.ts";
+import { type RowPlan, ZERO_IS_EPOCH, ZERO_IS_TEXT } from "./row-plan.ts";
 import { fractionBytes } from "./value-length.ts";
 
 const DAYS_TO_2000 = 730_425; // from 0000-03-01
@@ -223,14 +223,15 @@ export function writePackedDateTime(out: ByteWriter, value: bigint, isDate: bool
 /** True where the caller is to write 1970-01-01; else what stands for the date has been written. */
 function noDate(out: ByteWriter, plan: RowPlan, i: number): boolean {
   plan.metZeroDates.count++;
-  if (plan.b[i] === ZERO_IS_EPOCH) return true;
-  if (plan.isKey[i] === 1 && plan.b[i] === ZERO_IS_NULL) {
+  // Nor can it be another one: two rows would have it, and the server would find neither by it.
+  if (plan.isKey[i] === 1) {
     throw fatal(
       "MR2107",
       `a row of ${plan.tableName} has a date that does not exist in column ${i + 1}, which is part of its key`,
       pages.MR2107?.remedy ?? "",
     );
   }
+  if (plan.b[i] === ZERO_IS_EPOCH) return true;
   out.byte(CELL_NULL);
   return false;
 }
@@ -245,7 +246,8 @@ function readFraction(bytes: Uint8Array, at: number, digits: number): number {
 function exists(): boolean {
   if (month < 1 || month > 12 || day < 1) return false;
   if (day <= MONTH_DAYS[month]!) return true;
-  return month === 2 && day === 29 && year % 4 === 0 && (year % 100 !== 0 || year % 400 === 0);
+  // To the server 0000 is no leap year, though it is to others.
+  return month === 2 && day === 29 && year % 4 === 0 && (year % 100 !== 0 || year % 400 === 0) && year !== 0;
 }
 
 function daysSince2000(): number {

@@ -174,7 +174,9 @@ function literal({ type }: Column, text: string): string {
     case "timestamp":
     case "date":
       // A text in quotes takes the column's type; a hexadecimal one would not.
-      return `'${text.replace(/\+00$/, "").replaceAll(/[^0-9:. -]/g, "")}'`;
+      return `'${serverDate(text)
+        .replace(/\+00$/, "")
+        .replaceAll(/[^0-9:. -]/g, "")}'`;
     case "text":
     case "time":
     case "uuid":
@@ -186,4 +188,9 @@ function literal({ type }: Column, text: string): string {
     default:
       return type satisfies never;
   }
+}
+
+/** The server counts the year before 1 as 0000, which is the first that it has; keys call it 1 BC. */
+function serverDate(text: string): string {
+  return text.endsWith(" BC") ? text.replace(/^0001(.*) BC$/, "0000$1") : text;
 }

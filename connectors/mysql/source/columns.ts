@@ -6,6 +6,7 @@ import { ByteWriter } from "../../../src/core/bytes.ts";
 import { fatal, pages } from "../errors.ts";
 import { type Charset, charsetOfCollation, writeTextOf } from "./charsets.ts";
 import * as field from "./field-types.ts";
+import { certainLabels, labelList, shownLabel } from "./labels.ts";
 import type { TableMap } from "./table-map.ts";
 
 export interface ColumnOptions {
@@ -69,7 +70,7 @@ export function columnType(map: TableMap, i: number, zeroDates: ZeroDates): Colu
         ? { kind: "bool" }
         : { kind: "int", bits: bitWidth(bitCount(map, i)), signed: false };
     case field.ENUM:
-      return { kind: "enum", labels: labelTexts(map, i) };
+      return { kind: "enum", labels: certainLabels(labelTexts(map, i)) };
     case field.JSON_TYPE:
       return { kind: "json" };
     case field.GEOMETRY:
@@ -134,14 +135,14 @@ export function charsetOf(map: TableMap, i: number): Charset {
   );
 }
 
-/** The labels of an ENUM or SET as text, in their order. */
+/** The labels of an ENUM or SET as the catalogue shows them, in their order. */
 export function labelTexts(map: TableMap, i: number): readonly string[] {
   const charset = charsetOf(map, i);
   const out = new ByteWriter(64);
   return (map.metadata.labels[i] ?? []).map((label) => {
     out.reset();
     writeTextOf(out, charset, label, 0, label.length);
-    return out.view().toString("utf8");
+    return shownLabel(out.view().toString("utf8"));
   });
 }
 
@@ -219,9 +220,9 @@ export function nativeType(map: TableMap, i: number): string {
     case field.GEOMETRY:
       return GEOMETRIES[map.metadata.geometries[i] ?? 0] ?? "geometry";
     case field.ENUM:
-      return listed("enum", labelTexts(map, i));
+      return labelList("enum", labelTexts(map, i));
     case field.SET:
-      return listed("set", labelTexts(map, i));
+      return labelList("set", labelTexts(map, i));
     default:
       return stringType(map, i, type, first);
   }
@@ -234,15 +235,13 @@ function stringType(map: TableMap, i: number, type: number, first: number): stri
   if (type === field.BLOB || type === field.BLOB_COMPRESSED) {
     return `${BLOBS[first] ?? ""}${isBytes ? "blob" : "text"}${compressed}`;
   }
-  const length = Math.floor(first / byteCountMax);
+  // A value that is kept compressed has one byte more.
+  const byteCount = type === field.VARCHAR_COMPRESSED ? first - 1 : first;
+  const length = Math.floor(byteCount / byteCountMax);
   if (type === field.STRING) return `${isBytes ? "binary" : "char"}(${length})`;
   return `${isBytes ? "varbinary" : "varchar"}(${length})${compressed}`;
 }
 
 function fractional(name: string, digits: number): string {
   return digits === 0 ? name : `${name}(${digits})`;
-}
-
-function listed(name: string, labels: readonly string[]): string {
-  return `${name}(${labels.map((label) => `'${label.replaceAll("'", "''")}'`).join(",")})`;
 }

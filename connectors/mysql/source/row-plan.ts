@@ -116,6 +116,10 @@ interface Draft {
 
 /** MariaDB's types that look like others in the log. */
 function planKnown(draft: Draft, map: TableMap, i: number, native: string): boolean {
+  if (native.startsWith("vector(") && map.types[i] === field.VARCHAR) {
+    put(draft, i, AS_VECTOR, map.first[i]! > 255 ? 2 : 1);
+    return true;
+  }
   switch (native) {
     case "inet4":
     case "inet6":

@@ -10,6 +10,7 @@ import type { ColumnType } from "../../../src/core/types.ts";
 import { fatal, pages } from "../errors.ts";
 import type { CatalogColumn, CatalogTable } from "./catalog.ts";
 import { bitWidth, columnsOf, nativeType as nativeOfMap } from "./columns.ts";
+import { certainLabels, labelList } from "./labels.ts";
 import { findKey } from "./keys.ts";
 import type { TableMap } from "./table-map.ts";
 
@@ -156,7 +157,7 @@ export function columnType(column: CatalogColumn): ColumnType {
         ? { kind: "bool" }
         : { kind: "int", bits: bitWidth(column.precision), signed: false };
     case "enum":
-      return { kind: "enum", labels: labelsOf(column.columnType) };
+      return { kind: "enum", labels: certainLabels(labelsOf(column.columnType)) };
     case "json":
       return { kind: "json" };
     case "vector":
@@ -181,15 +182,25 @@ export function columnType(column: CatalogColumn): ColumnType {
   }
 }
 
-/** `enum('a','it''s')` */
+/** `enum('a','it''s')`: the server escapes a backslash, NUL, and the ends of lines, whatever the sql_mode. */
 function labelsOf(type: string): readonly string[] {
-  return Array.from(type.matchAll(/'((?:[^']|'')*)'/g), ([, label = ""]) => label.replaceAll("''", "'"));
+  return Array.from(type.matchAll(/'((?:[^'\\]|\\.|'')*)'/gs), ([, label = ""]) =>
+    label.replaceAll(/''|\\./gs, (escaped) => LABEL_ESCAPES[escaped] ?? escaped.slice(1)),
+  );
 }
+
+const LABEL_ESCAPES: Readonly<Record<string, string>> = { "''": "'", "\\0": "\0", "\\n": "\n", "\\r": "\r" };
 
 /** What MariaDB's own types look like in the log. */
 const LAYOUTS: Readonly<Record<string, string>> = { uuid: "binary(16)", inet6: "binary(16)", inet4: "binary(4)" };
 
+const VECTOR_DIMENSION_BYTES = 4;
+
 function layoutOf(column: CatalogColumn): string | undefined {
+  if (column.dataType === "vector") {
+    const dimensions = Number(/\((\d+)\)/.exec(column.columnType)?.[1] ?? 0);
+    return `varbinary(${dimensions * VECTOR_DIMENSION_BYTES})`;
+  }
   return column.isJson ? column.dataType : LAYOUTS[column.dataType];
 }
 
@@ -221,9 +232,7 @@ function nativeType(column: CatalogColumn): string {
       return `${dataType}(${length})${compressed}`;
     case "enum":
     case "set":
-      return `${dataType}(${labelsOf(column.columnType)
-        .map((label) => `'${label.replaceAll("'", "''")}'`)
-        .join(",")})`;
+      return labelList(dataType, labelsOf(column.columnType));
     case "vector":
       return column.columnType.toLowerCase();
     case "geomcollection":
