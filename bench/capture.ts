@@ -10,6 +10,7 @@ import { Client } from "pg";
 import { postgres, type RunningPostgres } from "../scripts/services/postgres.ts";
 import { Database } from "../connectors/postgres/source/database.ts";
 import { parseLsn } from "../connectors/postgres/source/lsn.ts";
+import { ShownLeaves } from "../connectors/postgres/source/shown-leaves.ts";
 import { PostgresStream } from "../connectors/postgres/source/stream.ts";
 import { TableSelection } from "../src/core/table-selection.ts";
 import { parsePostgresUrl } from "../connectors/postgres/url.ts";
@@ -157,6 +158,7 @@ async function ours(place: Place, transport: Transport, form: Form): Promise<Fig
     slot: SLOT,
     publication: PUBLICATION,
     selection: new TableSelection([]),
+    readsRows: true,
     chosenKey: () => null,
     logger: SILENT,
   };
@@ -172,6 +174,7 @@ async function ours(place: Place, transport: Transport, form: Form): Promise<Fig
       from: { epoch: 1, commit: place.from, index: 0 },
       options: { temporary: true, resolve },
       binary: form === "binary",
+      leaves: new ShownLeaves(),
     },
     signal,
   );

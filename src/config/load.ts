@@ -130,7 +130,14 @@ class Loading {
     const tables = common.tables ?? [];
     const chosenKey = (table: TableName) => chosenKeyOf(rules, table);
     const zeroDates = (table: TableName) => zeroDatesOf(rules, table);
-    const connector = bind({ daemon, folder: this.#folder, tables, chosenKey, zeroDates });
+    const connector = bind({
+      daemon,
+      folder: this.#folder,
+      tables,
+      snapshot: common.snapshot,
+      chosenKey,
+      zeroDates,
+    });
     return { kind: common.kind, tables, snapshot: common.snapshot, heartbeatMs: common.heartbeat, connector };
   }
 

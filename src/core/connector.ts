@@ -54,6 +54,8 @@ export interface SourceContext<Options> {
   readonly options: Options;
   /** `schema.table` globs, `!` excludes; empty: every user table with a usable key. */
   readonly tables: readonly string[];
+  /** The configuration's `snapshot`; default: initial. */
+  readonly snapshot?: "initial" | "none";
   /** The key that the configuration chooses for a table; null: the source's own. */
   readonly chosenKey?: (table: TableName) => ChosenKey | null;
   /** MySQL and MariaDB; default: null. */

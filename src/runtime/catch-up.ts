@@ -23,6 +23,8 @@ export interface CatchUpParts {
   readonly resolve: SchemaResolver;
   /** `StreamOptions.isKnown` */
   readonly isKnown: (tableId: string) => boolean;
+  /** `StreamOptions.onUnloggedRows`, of the stream of one sink. */
+  readonly onUnloggedRows: (tableId: string, sink: string) => Promise<void>;
   readonly secondStreamTriesMax: number;
   /** Bytes that this stream may hold, apart from the main one's. */
   readonly byteCountMax: number;
@@ -60,9 +62,11 @@ export async function rejoin(
  */
 async function catchUp(worker: SinkWorker, parts: CatchUpParts, signal: AbortSignal): Promise<void> {
   const { source, main, resolve, isKnown, byteCountMax } = parts;
+  const onUnloggedRows = (tableId: string) => parts.onUnloggedRows(tableId, worker.name);
   const from = worker.covered;
   invariant(from !== null, "a sink catches up from a known position");
-  await using stream = await source.stream(from, { temporary: true, resolve, isKnown, byteCountMax }, signal);
+  const options = { temporary: true, resolve, isKnown, onUnloggedRows, byteCountMax };
+  await using stream = await source.stream(from, options, signal);
   failpoint("catch-up.opened");
   const own = new Lane(from, source.markPrefix);
   own.attach(worker);

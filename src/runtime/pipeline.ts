@@ -234,11 +234,11 @@ export class Pipeline {
     const isKnown = (id: string) => this.gate.newest(id) !== undefined;
     const held = () => heldFrom(lane.position, standings());
     const revise = () => this.gate.revise((table) => source.revised?.(table) ?? null, lane.position);
-    const onUnloggedRows = (id: string) => this.#readUnlogged(id, refiller);
+    const onUnloggedRows = (id: string, sink?: string) => this.#readUnlogged(id, sink ?? null, refiller);
     const feeding = { source, state, lane, rewind, resolve, isKnown, revise, held, onUnloggedRows, logger };
     const feed = (this.#feed = new SourceFeed(feeding));
     const { secondStreamTriesMax = SECOND_STREAM_TRIES_MAX } = this.#parts;
-    const shared = { source, main: lane, rewind, resolve, isKnown };
+    const shared = { source, main: lane, rewind, resolve, isKnown, onUnloggedRows };
     const main: CatchUpParts = { ...shared, secondStreamTriesMax, byteCountMax: CATCH_UP_BYTES_MAX };
     const sinks = this.runners.map((runner) => runner.run(main, until));
     try {
@@ -330,12 +330,18 @@ export class Pipeline {
     this.#completeSinks();
   }
 
-  /** Invariant: that the table is to be read is stored before the stream passes the place. */
-  async #readUnlogged(tableId: string, refiller: Refiller): Promise<void> {
+  /**
+   * `only`: the sink whose own stream it is. Invariants: that the table is to be read is stored before the stream passes the
+   * place, and what its copy is complete for is looked at after it.
+   */
+  async #readUnlogged(tableId: string, only: string | null, refiller: Refiller): Promise<void> {
     const table = this.gate.table(tableId);
     if (table === undefined || this.#parts.snapshot === "none") return;
     this.#lane?.spoil(tableId);
-    const sinks = this.runners.map(({ name }) => name).filter((name) => this.#tables.takes(name, table));
+    this.gate.doubt(tableId);
+    this.#watch?.wake();
+    const takers = this.runners.map(({ name }) => name).filter((name) => this.#tables.takes(name, table));
+    const sinks = only === null ? takers : takers.filter((name) => name === only);
     for (const sink of sinks) await refiller.again(sink, [tableId], { kind: "table" }, UNLOGGED, true);
   }
 

@@ -226,6 +226,12 @@ export class TableGate {
     return MENDED_AT_SOURCE.has(this.#aside.get(id)?.code ?? "");
   }
 
+  /** What its name stands for is not certain before the next look. */
+  doubt(id: string): void {
+    this.#generations.delete(id);
+    if (this.#current.has(id)) this.#toLookAt.add(id);
+  }
+
   /** What the table's name stood for at the last look; undefined: its rows can't be read, or not yet. */
   generation(id: string): string | undefined {
     return this.#generations.get(id);

@@ -138,6 +138,7 @@ describe("columns of a Relation message where the catalogue is ahead", () => {
       persistence: "p",
       identity: "d",
       ancestors: [],
+      attached: null,
       hidesRows: false,
       mayRead: true,
       mayUseSchema: true,

@@ -73,6 +73,7 @@ async function stage(parts: Partial<WorkerParts> = {}) {
     secondStreamTriesMax: 2,
     resolve: () => Promise.reject(new Error("no shapes here")),
     isKnown: () => false,
+    onUnloggedRows: async () => undefined,
     byteCountMax: 1 << 20,
   };
   const stopping = new AbortController();

@@ -45,6 +45,8 @@ export interface CatalogTable {
   readonly identity: string;
   /** Oids of the partitioned tables above it, nearest first. */
   readonly ancestors: readonly number[];
+  /** Of a partition: which transaction attached it, or made it as one. */
+  readonly attached: string | null;
   /** Policies narrow what this role sees of it. */
   readonly hidesRows: boolean;
   readonly mayRead: boolean;
@@ -96,6 +98,7 @@ select json_build_object(
   'ancestors', case when c.relispartition
     then (select coalesce(json_agg(a.relid::oid::int8), '[]') from pg_partition_ancestors(c.oid) a where a.relid <> c.oid)
     else '[]'::json end,
+  'attached', (select i.xmin::text from pg_inherits i where c.relispartition and i.inhrelid = c.oid),
   'hidesRows', c.relrowsecurity and not pg_has_role(c.relowner, 'USAGE') and not r.rolbypassrls and not r.rolsuper
     or c.relrowsecurity and c.relforcerowsecurity and not r.rolbypassrls and not r.rolsuper,
   'mayUseSchema', has_schema_privilege(n.oid, 'USAGE'),

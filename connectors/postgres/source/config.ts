@@ -45,7 +45,7 @@ export const sourceFactory: SourceFactory<PostgresSourceOptions> = {
 
 async function contextOf(context: FactoryContext<PostgresSourceOptions>, logger: Logger): Promise<SourceContext> {
   const { Database } = await import("./database.ts");
-  const { daemon, folder, options, tables, chosenKey } = context;
+  const { daemon, folder, options, tables, chosenKey, snapshot } = context;
   const address = parsePostgresUrl(options.url, folder);
   return {
     address,
@@ -53,6 +53,7 @@ async function contextOf(context: FactoryContext<PostgresSourceOptions>, logger:
     slot: options.slot ?? `millrace_${daemon}`,
     publication: options.publication ?? `millrace_${daemon}`,
     selection: new TableSelection(tables),
+    readsRows: snapshot !== "none",
     chosenKey: chosenKey ?? (() => null),
     logger,
   };

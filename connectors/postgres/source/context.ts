@@ -11,6 +11,8 @@ export interface SourceContext {
   readonly slot: string;
   readonly publication: string;
   readonly selection: TableSelection;
+  /** False with `snapshot: none`: what the log did not bring is in no sink, and stays so. */
+  readonly readsRows: boolean;
   readonly chosenKey: (table: TableName) => ChosenKey | null;
   readonly logger: Logger;
 }

@@ -15,9 +15,10 @@ interface KnownFile {
 }
 
 /**
- * A table's generation is made of its oid, the file that its rows lie in, its entry in the publication and who wrote its
- * row type's, and of a partitioned one of its leaves with their files: the server sends nothing when a change of type or a
- * default rewrites the rows, nor when a leaf is attached, detached, dropped, or truncated by its own name. What changes
+ * A table's generation is made of its oid, the file that its rows lie in, its entry in the publication (or its schema's)
+ * and the publication's own, who wrote its row type's, and of a partitioned one of its partitions with their files and who
+ * attached them: the server sends nothing when a change of type or a default rewrites the rows, nor when a leaf is
+ * attached, detached, dropped, or truncated by its own name, nor what a publication leaves out for a while. What changes
  * while a table bears another name is sent under that one; a rename writes the entry of its row type, as does a change of
  * its schema or its owner.
  *
@@ -47,10 +48,10 @@ export class Generations {
       const isAsBefore = known?.file === file || (sign !== null && known?.sign === sign);
       const origin = isAsBefore ? (known?.origin ?? file) : file;
       files.set(table.oid, { origin, file, sign });
-      const leaves = table.kind === "p" ? leavesOf(table, catalog) : [];
+      const partitions = table.kind === "p" ? partitionsOf(table, catalog) : [];
       generations.set(
         shape.id,
-        digest([table.oid, origin, table.named, publication.entries.get(table.oid) ?? null, leaves]),
+        digest([table.oid, origin, table.named, publication.written, entryOf(table, publication), partitions]),
       );
     }
     this.#files = files;
@@ -77,10 +78,18 @@ function signOf(table: CatalogTable, publication: Publication): string | null {
   return table.kind === "r" && entry !== undefined ? digest([table.written, entry, publication.written]) : null;
 }
 
-function leavesOf(root: CatalogTable, catalog: Catalog): readonly (readonly [oid: number, file: number])[] {
+function entryOf({ oid }: CatalogTable, { entries, schemaEntries }: Publication): number | null {
+  return entries.get(oid) ?? schemaEntries.get(oid) ?? null;
+}
+
+/** Those between it and the leaves too: all below one may be detached and attached with it. */
+function partitionsOf(
+  root: CatalogTable,
+  catalog: Catalog,
+): readonly (readonly [oid: number, file: number, attached: string | null])[] {
   return catalog.tables
-    .filter((table) => table.kind !== "p" && table.ancestors.includes(root.oid))
-    .map((table) => [table.oid, table.file] as const)
+    .filter((table) => table.ancestors.includes(root.oid))
+    .map((table) => [table.oid, table.file, table.attached] as const)
     .toSorted(([a], [b]) => a - b);
 }
 

@@ -42,6 +42,8 @@ export class Decoder {
   readonly #renewPrefix: string;
   readonly #relations = new Map<number, Relation>();
   #last: Relation | undefined;
+  /** Oid in the last Relation message, while no row has come behind it: of a leaf where that row comes under its root's name. */
+  #announced: number | undefined;
 
   bytes: Buffer;
   block: Block;
@@ -263,8 +265,9 @@ export class Decoder {
   #relation(at: number): void {
     const message = readRelation(this.bytes, at);
     // Looked up again each time: a column dropped and added again under its name leaves the message as it was.
-    this.#relations.set(message.oid, { message, table: undefined, ordinal: 0, blockNumber: -1 });
+    this.#relations.set(message.oid, { message, leaf: undefined, table: undefined, ordinal: 0, blockNumber: -1 });
     this.#last = undefined;
+    this.#announced = message.oid;
   }
 
   #forgetTables(): void {
@@ -282,6 +285,8 @@ export class Decoder {
     const relation = this.#relations.get(oid);
     if (relation === undefined) throw unreadable("a row of a relation that was not announced");
     if (relation.table === undefined) {
+      relation.leaf = this.#announced === oid ? undefined : this.#announced;
+      this.#announced = undefined;
       this.needed = relation;
       return undefined;
     }
@@ -323,6 +328,8 @@ export class Decoder {
 
   #truncate(at: number): boolean {
     const count = readInt32(this.bytes, at);
+    // Through a root it is the root's own, and several tables are announced one after the other.
+    this.#announced = undefined;
     for (let i = 0; i < count; i++)
       if (this.#known(this.bytes.readUInt32BE(at + 5 + i * 4)) === undefined) return false;
     for (let i = 0; i < count; i++) {

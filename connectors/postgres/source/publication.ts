@@ -23,6 +23,8 @@ export interface Publication {
   readonly ours: boolean;
   /** Table oid -> oid of its entry, which is another after it was taken out and put in again. */
   readonly entries: ReadonlyMap<number, number>;
+  /** Table oid -> oid of the entry of its schema, where that is published whole. */
+  readonly schemaEntries: ReadonlyMap<number, number>;
   /** Oids of all published tables, those of FOR ALL TABLES and FOR TABLES IN SCHEMA included. */
   readonly published: ReadonlySet<number>;
   /** Table oid -> its published columns. */
@@ -45,6 +47,7 @@ interface PublicationRow {
 
 interface PublishedRow {
   readonly oid: string;
+  readonly schema_entry: string | null;
   readonly columns: readonly string[] | null;
   readonly filtered: boolean;
 }
@@ -81,6 +84,9 @@ export async function readPublication(
     owned: row.owned,
     ours: row.ours,
     entries: new Map(row.entries.map((e) => [e.table, e.entry])),
+    schemaEntries: new Map(
+      published.flatMap((p) => (p.schema_entry === null ? [] : [[Number(p.oid), Number(p.schema_entry)] as const])),
+    ),
     published: new Set(published.map((p) => Number(p.oid))),
     columns: new Map(published.flatMap((p) => (p.columns === null ? [] : [[Number(p.oid), p.columns] as const]))),
     filtered: new Set(published.filter((p) => p.filtered).map((p) => Number(p.oid))),
@@ -97,6 +103,9 @@ function publishedSql(hasSchemas: boolean): string {
     ? `union select c.oid from p join pg_publication_namespace s on s.pnpubid = p.oid
          join pg_class c on c.relnamespace = s.pnnspid and ${PUBLISHABLE}`
     : "";
+  const schemaEntry = hasSchemas
+    ? "(select s.oid::text from pg_publication_namespace s where s.pnpubid = p.oid and s.pnnspid = c.relnamespace)"
+    : "null";
   // What is published with its schema, or with all, has neither filter nor list of columns.
   const byItself = hasSchemas
     ? "and not exists (select from pg_publication_namespace s where s.pnpubid = p.oid and s.pnnspid = c.relnamespace)"
@@ -109,7 +118,7 @@ function publishedSql(hasSchemas: boolean): string {
       select oid from named
       union select i.inhrelid from spread s join pg_class c on c.oid = s.oid and c.relkind = 'p'
         join pg_inherits i on i.inhparent = s.oid)
-    select c.oid::text,
+    select c.oid::text, ${schemaEntry} as schema_entry,
       case when to_jsonb(r) ->> 'prattrs' is not null then (select jsonb_agg(a.attname) from pg_attribute a
           where a.attrelid = c.oid and to_jsonb(r) -> 'prattrs' @> to_jsonb(a.attnum))
         when to_jsonb(p) ->> 'pubgencols' = 's' then (select jsonb_agg(a.attname) from pg_attribute a

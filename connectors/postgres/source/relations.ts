@@ -23,6 +23,8 @@ export interface RelationColumn {
  */
 export interface Relation {
   readonly message: RelationMessage;
+  /** Oid of the leaf that the row at which it is looked up lies in, where that is another table. */
+  leaf: number | undefined;
   /** null: not captured, its rows are counted and passed over. undefined: not looked up yet. */
   table: TableVersion | null | undefined;
   /** Ordinal in the tables of the block numbered `blockNumber`. */

@@ -31,7 +31,13 @@ import { Generations } from "./generations.ts";
 import { readHealth } from "./health.ts";
 import { formatLsn, parseLsn } from "./lsn.ts";
 import { markPrefix, renewPrefix, writeMark } from "./marks.ts";
-import { checkPublicationHistory, publicationIdentity, withoutEntries } from "./identity.ts";
+import {
+  checkPublicationHistory,
+  PUBLICATION_PARTS,
+  publicationIdentity,
+  publicationPart,
+  withoutEntries,
+} from "./identity.ts";
 import {
   addStatement,
   leaving,
@@ -43,6 +49,7 @@ import {
 } from "./publication.ts";
 import { recordPosition } from "./record-position.ts";
 import { type Candidate, selectTables, type Selected } from "./selection.ts";
+import { ShownLeaves } from "./shown-leaves.ts";
 import { readSlot } from "./slot.ts";
 import { PostgresStream } from "./stream.ts";
 import { madeBy, removeOurs } from "./teardown.ts";
@@ -58,6 +65,9 @@ export class PostgresSource implements Source {
   #published: LogIdentity | undefined;
   #generations = new Generations(undefined);
   readonly #columns = new SeenColumns();
+  readonly #leaves = new ShownLeaves();
+  /** Of the first stream. */
+  #onUnloggedRows: StreamOptions["onUnloggedRows"];
 
   constructor(context: SourceContext) {
     this.#context = context;
@@ -86,8 +96,7 @@ export class PostgresSource implements Source {
   async resume(identity: LogIdentity, held: HeldPositions, signal: AbortSignal): Promise<LogIdentity> {
     const { [MOVED]: moved, ...stored } = identity;
     // At a reconnect more is known than what was stored.
-    const entries = this.#published?.["entries"];
-    const known = entries === undefined ? stored : { ...stored, entries };
+    const known = { ...stored, ...(this.#published === undefined ? {} : publicationPart(this.#published)) };
     const resumed = await resumeLog(this.#context, known, held, signal);
     if (this.#published === undefined) this.#generations = new Generations(moved);
     this.#published = moved === undefined ? resumed : { ...resumed, [MOVED]: moved };
@@ -99,13 +108,16 @@ export class PostgresSource implements Source {
     // Binary cells are cheaper for the server, but have to be readable for every table that may come.
     const binary = captured.every(({ shape }) => shape.columns.every((column) => hasBinaryForm(column.type)));
     const identity = this.#published;
-    const parts = { context: this.#context, database: this.database, identity, from, options, binary };
+    if (!options.temporary) this.#onUnloggedRows = options.onUnloggedRows;
+    const leaves = this.#leaves;
+    const parts = { context: this.#context, database: this.database, identity, from, options, binary, leaves };
     return PostgresStream.open(parts, signal);
   }
 
   async tables(signal: AbortSignal): Promise<CapturedTables> {
     const { captured, refused, catalog, publication } = await selectTables(this.#context, false, signal);
     const generations = this.#generations.look(captured, catalog, publication);
+    for (const id of this.#leaves.look(captured, catalog)) await this.#onUnloggedRows?.(id);
     const unpublished = captured.filter(({ shape }) => this.#published !== undefined && !generations.has(shape.id));
     return {
       tables: captured.filter((candidate) => !unpublished.includes(candidate)).map(({ shape }) => shape),
@@ -129,15 +141,17 @@ export class PostgresSource implements Source {
     if (before !== undefined) {
       const left = await this.#takeOut(leaving(selected.publication, wanted), before, onChange, signal);
       const now = await readPublication(this.#context, signal);
+      const isOurs = selected.publication?.viaRoot === false && now?.viaRoot === true;
+      const known = isOurs ? { ...left, publicationWritten: now.written } : left;
       // Once more: what somebody took out since the first look must not be taken for the state to go on from.
-      const checked = checkPublicationHistory(this.#context, left, { ...selected, publication: now });
+      const checked = checkPublicationHistory(this.#context, known, { ...selected, publication: now });
       const { moved } = this.#generations;
       this.#published = {
         ...this.#published,
         ...publicationIdentity(checked),
         ...(hasMoved(left, moved) ? { [MOVED]: moved } : {}),
       };
-      const isAnother = [MOVED, "entries"].some((what) => this.#published?.[what] !== left[what]);
+      const isAnother = [MOVED, ...PUBLICATION_PARTS].some((what) => this.#published?.[what] !== left[what]);
       if (isAnother) await onChange(this.#published);
     }
     if (added.length > 0) await waitForTransactions(this.#context, onWait, signal);

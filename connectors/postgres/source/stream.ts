@@ -16,6 +16,7 @@ import type { Relation } from "./relations.ts";
 import { replicationCommand } from "./server.ts";
 import { ReplicationSession } from "./session.ts";
 import { relationShape } from "./shapes.ts";
+import type { ShownLeaves } from "./shown-leaves.ts";
 import { checkSlotKind, checkSlotValid, readSlot, whenFree } from "./slot.ts";
 import { connectReplication, type ReplicationConnection } from "./transport.ts";
 
@@ -28,6 +29,7 @@ export interface StreamParts {
   readonly options: StreamOptions;
   /** Ask for binary cells. */
   readonly binary: boolean;
+  readonly leaves: ShownLeaves;
 }
 
 export class PostgresStream implements ChangeStream {
@@ -220,14 +222,14 @@ async function lookUp(
   position: Position,
   binary: boolean,
 ): Promise<TableVersion | null> {
-  const { context, options } = parts;
-  const { message } = relation;
+  const { context, options, leaves } = parts;
+  const { message, leaf } = relation;
   if (!context.selection.matches(message.schema, message.table)) return null;
   // It ends with the connection's own time limits.
   const { signal } = new AbortController();
   const { database } = context;
   const [catalog, natives, types] = await Promise.all([
-    readCatalog(database, [message.oid], signal),
+    readCatalog(database, leaf === undefined ? [message.oid] : [message.oid, leaf], signal),
     formatTypes(database, message.columns, signal),
     readTypes(
       database,
@@ -235,11 +237,13 @@ async function lookUp(
       signal,
     ),
   ]);
-  const shape = relationShape(message, natives, catalog.tables[0], types, context.chosenKey(message));
+  const table = catalog.tables.find(({ oid }) => oid === message.oid);
+  const shape = relationShape(message, natives, table, types, context.chosenKey(message));
   if (binary && !shape.columns.every((column) => hasBinaryForm(column.type))) {
     throw new TextModeNeeded(`${shape.id} has a type without binary form`);
   }
   try {
+    if (leaf !== undefined && leaves.show(message.oid, leaf, catalog)) await options.onUnloggedRows?.(shape.id);
     return await options.resolve(shape, position);
   } catch (error) {
     throw findMillraceError(error) ?? error;
