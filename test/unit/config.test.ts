@@ -122,6 +122,7 @@ admin: { listen: false }
         chosenKey,
         zeroDates,
         daemon: "shop",
+        snapshot: "initial",
         folder,
         tables: ["public.*", "!public.x"],
         options: { url: "postgres://a:secret-1@h/d", slot: "abc" },
