@@ -104,13 +104,14 @@ export class Database {
     return connection;
   }
 
-  /** Says who writes a target; throws where somebody else does. */
+  /**
+   * Says who writes a target; throws where another sink does. Which of its own tables go to one target a sink is told: a table
+   * takes the place of one that is gone and was called the same but for case.
+   */
   claim(target: string, writer: Writer): void {
     const holder = this.#writers.get(target);
-    if (holder !== undefined && (holder.sink !== writer.sink || holder.tableId !== writer.tableId)) {
-      const other = holder.sink === writer.sink ? holder.tableId : `sink ${holder.sink}`;
-      throw targetsMeet(writer.tableId, `${target}, which belongs to ${other}`);
-    }
+    if (holder !== undefined && holder.sink !== writer.sink)
+      throw targetsMeet(writer.tableId, `${target}, which belongs to sink ${holder.sink}`);
     this.#writers.set(target, writer);
   }
 

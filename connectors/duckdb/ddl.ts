@@ -3,7 +3,7 @@ import { followsByNote } from "../../src/core/carrying.ts";
 import { decodeNote, encodeNote, noteOf } from "../../src/core/following.ts";
 import type { Column } from "../../src/core/schema.ts";
 import { createSql } from "./create.ts";
-import { duckdbError, targetsMeet } from "./errors.ts";
+import { duckdbError } from "./errors.ts";
 import { type ExistingTarget, followTable, wantedColumns } from "./follow.ts";
 import { COMMIT_TIME_COLUMN, EXACT_COLUMN, fold, quoteIdentifier, quoteLiteral, VERSION_COLUMN } from "./names.ts";
 import type { Plan } from "./plan.ts";
@@ -31,6 +31,9 @@ export async function prepareTarget(
     await connection.run(createSql(plan));
   } else {
     verifyTarget(plan, existing);
+    // Of a table that is gone, and was called the same but for case.
+    if (existing.name !== plan.target.table)
+      await connection.run(`ALTER TABLE ${plan.sqlName} RENAME TO ${quoteIdentifier(plan.target.table)}`);
     retired = await followTable(connection, plan, existing);
   }
   const note = encodeNote(noteOf(plan.table, wantedColumns(plan)));
@@ -115,6 +118,4 @@ function verifyTarget(plan: Plan, existing: ExistingTarget): void {
       hint: "rename or drop it while Millrace is stopped, or give the sink another `schema`",
     });
   }
-  if (existing.name !== table)
-    throw targetsMeet(plan.table.id, `${schema}.${existing.name}, which holds another table`);
 }

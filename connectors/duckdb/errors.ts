@@ -55,11 +55,11 @@ export const pages = {
       "`millrace snapshot start --sink NAME --tables TABLE`.",
   },
   MR3208: {
-    title: "Two tables would be one table in DuckDB",
+    title: "Two sinks would write one table in DuckDB",
     cause:
-      "DuckDB does not tell names apart that differ in the case of ASCII letters only, and with `schema` set tables of " +
-      "equal name in different schemas meet too. The second table is refused.",
-    remedy: "Leave one of them out of this sink's `tables`, or write it with a second sink that has another `schema`.",
+      "Two sinks share a file, and both would write a table there. DuckDB does not tell names apart that differ in the " +
+      "case of ASCII letters only, and with `schema` set tables of equal name in different schemas meet too.",
+    remedy: "Leave the table out of the `tables` of one of them, or give one another `schema`.",
   },
   MR3209: {
     title: "A name is reserved",

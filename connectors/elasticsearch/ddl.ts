@@ -82,7 +82,8 @@ export async function findIndices(
     if (entries.length !== 1 || index === name || mark === undefined) {
       throw searchError("MR3304", "fatal", `the index ${name} for ${table.id} exists and was not made by Millrace`);
     }
-    if (mark.table !== table.id || mark.daemon !== options.daemon) {
+    // Index names have no capitals. Of two tables that meet the caller refuses one, or one is gone and this its successor.
+    if (mark.table.toLowerCase() !== table.id.toLowerCase() || mark.daemon !== options.daemon) {
       const owner = `table ${mark.table} of ${mark.daemon}`;
       throw searchError("MR3304", "fatal", `the index ${name} for ${table.id} holds ${owner}`);
     }

@@ -38,7 +38,8 @@ export const pages = {
     title: "Two tables meet in one target",
     cause: "Two captured tables have the same target name in a sink (names that differ in case, or that were cut).",
     remedy:
-      "Give the sink a `tables` list with only one of them, or put them in sinks with different `schema` or `prefix`.",
+      "Give the sink a `tables` list with only one of them, or put them in sinks with different `schema` or `prefix`. " +
+      "Where one of the two is dropped or renamed at the source, the other is taken in by itself.",
   },
   MR1306: {
     title: "No such sink",
@@ -211,9 +212,11 @@ export function readFailed(table: string, cause: unknown): MillraceError {
   });
 }
 
+export const TARGETS_MEET = "MR1305";
+
 export function targetsMeet(sink: string, a: string, b: string, target: string): MillraceError {
   return new MillraceError({
-    code: "MR1305",
+    code: TARGETS_MEET,
     kind: "fatal",
     message: `tables ${a} and ${b} would both be written to ${target} in sink ${sink}`,
     hint: "leave one of them out of this sink's tables, or give another sink its own schema or prefix",

@@ -52,12 +52,15 @@ export class SinkTables {
     return takers.length === 0 || takers.some(({ tables }) => tables[tableId] === rules);
   }
 
-  /** An error where a sink would write this table into the target of another one. */
+  /**
+   * An error where a sink would write this table into the target of another one. A name that is gone does not count: what the
+   * log still has of that table lies before the place at which the rows of this one are read.
+   */
   meetsAnother(table: TableShape): MillraceError | null {
     for (const { sink, takes } of this.#takers) {
       if (!takes(table)) continue;
       const target = sink.target(table);
-      const other = this.#gate.known.find((t) => t.id !== table.id && takes(t) && sink.target(t) === target);
+      const other = this.#gate.tables.find((t) => t.id !== table.id && takes(t) && sink.target(t) === target);
       if (other !== undefined) return targetsMeet(sink.name, other.id, table.id, target);
     }
     return null;

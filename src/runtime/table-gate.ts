@@ -7,7 +7,7 @@ import type { CapturedTables, ColumnFacts, TableShape } from "../core/source.ts"
 import type { StateStore, StoredError } from "../core/state-store.ts";
 import type { Logger } from "../core/telemetry.ts";
 import { MillraceError } from "../core/errors.ts";
-import { keyLost, MENDED_AT_SOURCE, refusedSince, waitsForApproval } from "./errors.ts";
+import { keyLost, MENDED_AT_SOURCE, refusedSince, TARGETS_MEET, waitsForApproval } from "./errors.ts";
 
 /** What changed about the captured tables; told to whoever keeps the sinks complete. */
 export interface TableEvents {
@@ -190,7 +190,17 @@ export class TableGate {
    */
   async discover(captured: CapturedTables, lookedAt: readonly string[], position: Position): Promise<void> {
     this.#refused = captured.refused;
+    const returning = captured.tables.filter(
+      ({ id }) => this.isGone(id) && this.#current.has(id) && !this.#aside.has(id),
+    );
+    this.#present = new Set([...captured.tables, ...captured.refused].map(({ id }) => id));
+    this.#capturable = new Set(captured.tables.filter((shape) => rulesFault(shape) === null).map(({ id }) => id));
     for (const shape of captured.tables) if (!this.#current.has(shape.id)) await this.resolve(shape, position);
+    // In the meantime another table may have come to where they were written to.
+    for (const shape of returning) {
+      const obstacle = this.#events.obstacle(shape);
+      if (obstacle !== null) await this.setAside(shape.id, obstacle);
+    }
     const before = this.#generations;
     for (const id of lookedAt) this.#toLookAt.delete(id);
     // A table that has changed since stands for something else by now.
@@ -198,8 +208,6 @@ export class TableGate {
     this.#columns = new Map(
       captured.tables.map(({ id, fingerprint }) => [id, { fingerprint, facts: captured.columns?.get(id) ?? null }]),
     );
-    this.#present = new Set([...captured.tables, ...captured.refused].map(({ id }) => id));
-    this.#capturable = new Set(captured.tables.filter((shape) => rulesFault(shape) === null).map(({ id }) => id));
     // The source takes such a table out of what it publishes: without a word its changes would pass unseen.
     for (const refused of captured.refused) {
       const { id } = refused;
@@ -223,7 +231,11 @@ export class TableGate {
   }
 
   #isMendable(id: string): boolean {
-    return MENDED_AT_SOURCE.has(this.#aside.get(id)?.code ?? "");
+    const { code } = this.#aside.get(id) ?? {};
+    if (code !== TARGETS_MEET) return MENDED_AT_SOURCE.has(code ?? "");
+    // The other one may be gone by now.
+    const current = this.#current.get(id);
+    return current !== undefined && this.#events.obstacle(current) === null;
   }
 
   /** What its name stands for is not certain before the next look. */
@@ -273,6 +285,9 @@ export class TableGate {
     if (current?.key.length === 0) throw keyLost(id);
     const fault = current === undefined ? null : rulesFault(current);
     if (fault !== null) throw fault;
+    const meeting =
+      current === undefined || this.#aside.get(id)?.code !== TARGETS_MEET ? null : this.#events.obstacle(current);
+    if (meeting !== null) throw meeting;
     await this.#state.schemas.readmit(id);
     this.#aside.delete(id);
     return this.#current.get(id);
