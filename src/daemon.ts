@@ -184,6 +184,7 @@ async function setUp(
       byteCountMax: config.batch.byteCountMax ?? limits.byteCountMax,
     },
     onPoison: config.onPoison,
+    ...(config.onLost === undefined ? {} : { onLost: config.onLost }),
     takes: ({ schema, table }) => captured.matches(schema, table) && selection.matches(schema, table),
   };
 }
@@ -322,12 +323,13 @@ function levelsOf(status: Awaited<ReturnType<Control["status"]>>, schemas: Contr
     slotRetainedBytes: status.source.retainedBytes,
     zeroDates: status.source.zeroDates,
     schemas,
-    sinks: status.sinks.map(({ name, state, lagSeconds, deadLetters, catchingUp, waitsFor }) => ({
+    sinks: status.sinks.map(({ name, state, lagSeconds, deadLetters, catchingUp, needsPerson, waitsFor }) => ({
       name,
       state,
       lagSeconds,
       deadLetterCount: deadLetters,
       isCatchingUp: catchingUp,
+      needsPerson,
       isWaiting: waitsFor.length > 0,
     })),
   };

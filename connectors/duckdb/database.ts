@@ -147,7 +147,7 @@ export class Database {
     this.broken = true;
     throw duckdbError({
       code: "MR3214",
-      kind: "fatal",
+      kind: "reopen",
       message: `the DuckDB file ${basename(this.path)} was removed or replaced while it was open`,
       hint: "put it back, or fill a new one: millrace snapshot start --sink NAME",
     });
@@ -227,7 +227,7 @@ async function resolved(path: string): Promise<string> {
     } catch (error) {
       throw duckdbError({
         code: "MR3203",
-        kind: "fatal",
+        kind: "blocked",
         message: `the folder of the DuckDB file ${path} does not exist`,
         hint: `mkdir -p ${dirname(path)}`,
         cause: error,

@@ -96,9 +96,10 @@ export const pages = {
     title: "The DuckDB file was removed or replaced",
     cause:
       "While Millrace had the file open, it was deleted, moved, or another file was put in its place, or a table of " +
-      "Millrace's was dropped. What is written now would be lost, so the sink stops.",
+      "Millrace's was dropped. A table is made and filled again, while the others go on. Without the file the sink stops " +
+      "with MR1301, as a disk may be missing; with `onLost: resync` a new one is made and filled.",
     remedy:
-      "Put the file back and `millrace resume --sink NAME`, or let Millrace make and fill a new one: " +
+      "Nothing for a table. Put the file back and `millrace resume --sink NAME`, or let Millrace make and fill a new one: " +
       "`millrace snapshot start --sink NAME`.",
   },
   MR3215: {
@@ -153,6 +154,7 @@ interface Parts {
   readonly kind: ErrorKind;
   readonly message: string;
   readonly hint?: string;
+  readonly lostTables?: readonly string[];
   readonly cause?: unknown;
 }
 
@@ -252,7 +254,7 @@ export function classify(error: unknown, doing: string): MillraceError {
     case "IO Error":
       return ioError(text, doing, cause);
     case "Permission Error":
-      return duckdbError({ code: "MR3203", kind: "fatal", message: `no permission while ${doing}`, cause });
+      return duckdbError({ code: "MR3203", kind: "blocked", message: `no permission while ${doing}`, cause });
     case "Out of Memory Error":
       return duckdbError({
         code: "MR3212",
@@ -269,7 +271,7 @@ export function classify(error: unknown, doing: string): MillraceError {
     case "Binder Error":
       return duckdbError({
         code: "MR3214",
-        kind: "fatal",
+        kind: /^Catalog Error: (?:Table|Schema) with name /.test(text) ? "reopen" : "fatal",
         message: `a table or column that Millrace made is gone or changed (${doing})`,
         hint: "put it back, or fill the sink again: millrace snapshot start --sink NAME",
         cause,
@@ -284,7 +286,7 @@ function ioError(text: string, doing: string, cause: Error): MillraceError {
     const pid = /PID (\d+)/.exec(text)?.[1];
     return duckdbError({
       code: "MR3201",
-      kind: "fatal",
+      kind: "blocked",
       message: `the DuckDB file is open in another process${pid === undefined ? "" : ` (pid ${pid})`}`,
       hint: "close it there; while Millrace runs, nobody else can read it",
       cause,
@@ -302,7 +304,7 @@ function ioError(text: string, doing: string, cause: Error): MillraceError {
   if (/Cannot open|No such file|Is a directory|Permission denied|Read-only file system/.test(text)) {
     return duckdbError({
       code: "MR3203",
-      kind: "fatal",
+      kind: "blocked",
       message: `the DuckDB file can't be opened (${/: ([A-Z][A-Za-z -]+)$/.exec(text)?.[1] ?? doing})`,
       hint: "its folder must exist, and the user that Millrace runs as must be able to write there",
       cause,
@@ -310,7 +312,7 @@ function ioError(text: string, doing: string, cause: Error): MillraceError {
   }
   return duckdbError({
     code: "MR3213",
-    kind: "retryable",
+    kind: "blocked",
     message: `reading or writing failed while ${doing}`,
     hint: "see whether the disk is full",
     cause,

@@ -214,9 +214,10 @@ export class DuckdbSink implements Sink {
         if (there.has(target)) continue;
         throw duckdbError({
           code: "MR3214",
-          kind: "fatal",
+          kind: "reopen",
           message: `the table of ${tableId} is gone from the DuckDB file`,
-          hint: `fill it again: millrace snapshot start --sink ${this.name} --tables ${tableId}`,
+          hint: "it is made and filled again",
+          lostTables: [tableId],
         });
       }
     });

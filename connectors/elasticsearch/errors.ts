@@ -25,9 +25,10 @@ export const pages: ErrorPages = {
   },
   MR3303: {
     title: "An index was dropped or replaced behind our back",
-    cause: "An alias no longer leads to the index that this sink made, or the progress document is gone.",
-    remedy:
-      "Start the daemon again: what is missing is read from the source; or `millrace snapshot start --sink <name>`.",
+    cause:
+      "An alias no longer leads to the index that this sink made, or the progress document is gone. Such an index is made and " +
+      "filled again while the others go on. Without the progress all are; with `onLost: fail` the sink then stops with MR1301.",
+    remedy: "Nothing, unless it repeats: then find who drops it.",
   },
   MR3304: {
     title: "An index is in the way",
@@ -81,8 +82,10 @@ export const pages: ErrorPages = {
   },
   MR3312: {
     title: "The progress in the search engine is not the one that was written",
-    cause: "The cluster was restored from a snapshot, or lost acknowledged writes.",
-    remedy: "Start the daemon again; if the log no longer reaches back: `millrace snapshot start --sink <name>`.",
+    cause:
+      "The cluster was restored from a snapshot, or lost acknowledged writes. The sink goes on from there where the log " +
+      "reaches back; else it is filled again, or stops with MR1301 (`onLost: fail`).",
+    remedy: "Nothing.",
   },
   MR3313: {
     title: "The search sink's TLS keys or files can't be used",
@@ -98,7 +101,7 @@ export function searchError(code: ErrorCode, kind: ErrorKind, message: string, c
 }
 
 export function droppedError(alias: string): MillraceError {
-  return searchError("MR3303", "fatal", `the index behind ${alias} was dropped or replaced behind our back`);
+  return searchError("MR3303", "reopen", `the index behind ${alias} was dropped or replaced behind our back`);
 }
 
 /** What the engine says of a failed request or item: its own words may quote documents, so only the types are kept. */
@@ -118,13 +121,13 @@ const OVERLOADED =
 export function classifyEngine({ status, type, rootType }: EngineError, what: string): MillraceError {
   const detail = `${what} failed with ${status}${type === "" ? "" : ` ${type}`}`;
   if (BLOCKED.test(type) || BLOCKED.test(rootType))
-    return searchError("MR3310", "retryable", `${detail}: an index is blocked`);
+    return searchError("MR3310", "blocked", `${detail}: an index is blocked`);
   if (status === 429 || OVERLOADED.test(type) || OVERLOADED.test(rootType)) {
     return searchError("MR3309", "retryable", `${detail}: the search engine is overloaded`);
   }
   if (status === 401 || status === 403)
-    return searchError("MR3302", "fatal", `${detail}: the search engine refuses access`);
-  if (type === "index_not_found_exception") return searchError("MR3303", "fatal", `${detail}: an index is gone`);
+    return searchError("MR3302", "blocked", `${detail}: the search engine refuses access`);
+  if (type === "index_not_found_exception") return searchError("MR3303", "reopen", `${detail}: an index is gone`);
   if (status >= 500) return searchError("MR3301", "retryable", `${detail}: the search engine can't answer now`);
   return searchError("MR3300", "retryable", `${detail}: an answer that Millrace does not know`);
 }
@@ -138,7 +141,7 @@ export function isRefusal({ status, type }: EngineError): boolean {
 }
 
 export function tlsError({ what, fix }: TlsFailure, cause?: unknown): MillraceError {
-  return failed("MR3311", "fatal", `TLS to the search engine failed: ${what}`, fix, cause);
+  return failed("MR3311", "blocked", `TLS to the search engine failed: ${what}`, fix, cause);
 }
 
 /** Whether the connection ended, or what came was not HTTP, before an answer: what a plain request to a TLS port meets. */
@@ -152,7 +155,7 @@ export function isHangUp(error: unknown): boolean {
  */
 export function classifyConnection(error: unknown, signal: AbortSignal): MillraceError {
   if (error instanceof MillraceError) return error;
-  if (error instanceof UnusableTls) return failed("MR3313", "fatal", error.what, error.fix, error.cause);
+  if (error instanceof UnusableTls) return failed("MR3313", "blocked", error.what, error.fix, error.cause);
   if (signal.aborted || isAborted(error)) {
     return searchError("MR3301", "aborted", "the work on the search engine was called off", error);
   }

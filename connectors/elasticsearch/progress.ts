@@ -1,6 +1,6 @@
 import * as z from "zod";
 import type { SinkProgress } from "../../src/core/batch.ts";
-import { parsePosition } from "../../src/core/position.ts";
+import { comparePositions, parsePosition } from "../../src/core/position.ts";
 import { expectOk } from "./ddl.ts";
 import { classifyEngine, searchError } from "./errors.ts";
 import { errorOf, parsed, pathOf, type SearchClient } from "./http.ts";
@@ -118,10 +118,12 @@ export class ProgressDocument {
   /** Takes the stored document for ours, or says whose it is. */
   #reconcile(stored: { readonly record: ProgressRecord; readonly revision: Revision } | null): void {
     const ours = this.record;
-    if (stored === null) throw searchError("MR3303", "fatal", "the sink's progress document is gone");
+    if (stored === null) throw searchError("MR3303", "reopen", "the sink's progress document is gone");
     if (stored.record.lease > ours.lease) throw takenOver(stored.record.lease, ours.lease);
     if (!isSame(stored.record, ours) && !(this.#inDoubt !== null && isSame(stored.record, this.#inDoubt))) {
-      throw searchError("MR3312", "fatal", "the search engine holds another progress than was written");
+      // Progress beyond ours is another writer's: two that took turns would never end.
+      const kind = isOlder(stored.record, ours) ? "reopen" : "fatal";
+      throw searchError("MR3312", kind, "the search engine holds another progress than was written");
     }
     this.#record = stored.record;
     this.#revision = stored.revision;
@@ -180,6 +182,11 @@ export function parseIndices(text: string): Record<string, TableIndex> {
 
 function isSame(a: ProgressRecord, b: ProgressRecord): boolean {
   return a.lease === b.lease && a.position === b.position && a.tables === b.tables && a.indices === b.indices;
+}
+
+function isOlder(stored: ProgressRecord, ours: ProgressRecord): boolean {
+  if (stored.lease < ours.lease || stored.position === "" || ours.position === "") return true;
+  return comparePositions(parsePosition(stored.position), parsePosition(ours.position)) <= 0;
 }
 
 function takenOver(holder: number | null, lease: number): ReturnType<typeof searchError> {

@@ -30,6 +30,7 @@ export interface ElasticsearchSinkSettings extends ClientSettings, IndexOptions 
  */
 export class ElasticsearchSink implements Sink {
   readonly kind = "elasticsearch";
+  readonly onLost = "resync";
   readonly name: string;
   readonly #settings: ElasticsearchSinkSettings;
   readonly #log: Logger;
@@ -39,6 +40,7 @@ export class ElasticsearchSink implements Sink {
   #client: SearchClient | null = null;
   #progress: ProgressDocument | null = null;
   #isClosed = false;
+  #isRefused = false;
 
   constructor(settings: ElasticsearchSinkSettings, log: Logger) {
     this.name = settings.name;
@@ -52,8 +54,10 @@ export class ElasticsearchSink implements Sink {
   }
 
   async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
-    return this.#guarded(signal, async () => {
-      const client = (this.#client ??= new SearchClient(this.#settings));
+    // What it was refused for may be put right by now, in the files of TLS too.
+    if (this.#isRefused) await this.#disconnect();
+    this.#isRefused = false;
+    return this.#guarded(signal, async (client) => {
       const { prefix, daemon, name, replicas } = this.#settings;
       const progress = new ProgressDocument(client, prefix, `${daemon}.${name}`, replicas);
       const indices = new TableIndices(client, this.#settings, this.#log);
@@ -153,6 +157,10 @@ export class ElasticsearchSink implements Sink {
 
   async close(): Promise<void> {
     this.#isClosed = true;
+    await this.#disconnect();
+  }
+
+  async #disconnect(): Promise<void> {
     const client = this.#client;
     this.#client = null;
     await client?.[Symbol.asyncDispose]();
@@ -165,7 +173,10 @@ export class ElasticsearchSink implements Sink {
       this.#client ??= new SearchClient(this.#settings);
       return await work(this.#client);
     } catch (error) {
-      throw error instanceof ReportFailure ? error.cause : classifyConnection(error, signal);
+      if (error instanceof ReportFailure) throw error.cause;
+      const known = classifyConnection(error, signal);
+      this.#isRefused = known.kind === "blocked";
+      throw known;
     }
   }
 

@@ -46,17 +46,19 @@ export const pages: ErrorPages = {
   },
   MR3406: {
     title: "The cache was emptied behind our back",
-    cause: "The progress key is gone (FLUSHALL, FLUSHDB, DEL, eviction, or a restart without persistence).",
+    cause:
+      "The progress key is gone (FLUSHALL, FLUSHDB, DEL, eviction, or a restart without persistence). The cache is filled " +
+      "again by itself; with `onLost: fail` the sink stops with MR1301.",
     remedy:
-      "Fill the cache again: `millrace snapshot start --sink <name>`, then start the daemon. With maxmemory use a " +
-      "volatile-* policy so that the progress key, which never expires, is not evicted.",
+      "Nothing. With maxmemory use a volatile-* policy so that the progress key, which never expires, is not evicted.",
   },
   MR3407: {
     title: "The cache holds another state than was written",
     cause:
       "The progress key tells another position than this process wrote: the server was restored from a file, or a " +
-      "replica that lagged behind was promoted.",
-    remedy: "Start the daemon again; if the log no longer reaches back: `millrace snapshot start --sink <name>`.",
+      "replica that lagged behind was promoted. The sink goes on from there where the log reaches back; else it is filled " +
+      "again, or stops with MR1301 (`onLost: fail`).",
+    remedy: "Nothing.",
   },
   MR3408: {
     title: "A key holds a value of another kind",
@@ -100,13 +102,13 @@ export const pages: ErrorPages = {
 
 /** First words of Redis' error replies, and what they mean here. https://redis.io/docs/latest/develop/reference/protocol-spec/ */
 const REPLIES: Readonly<Record<string, readonly [code: ErrorCode, kind: ErrorKind, what: string]>> = {
-  NOAUTH: ["MR3402", "fatal", "Redis wants a password and the config has none"],
-  WRONGPASS: ["MR3402", "fatal", "Redis refuses user or password"],
-  NOPERM: ["MR3403", "fatal", "the Redis user lacks a permission"],
+  NOAUTH: ["MR3402", "blocked", "Redis wants a password and the config has none"],
+  WRONGPASS: ["MR3402", "blocked", "Redis refuses user or password"],
+  NOPERM: ["MR3403", "blocked", "the Redis user lacks a permission"],
   OOM: ["MR3404", "retryable", "Redis is over its maxmemory and refuses writes"],
   READONLY: ["MR3404", "retryable", "Redis is a replica and refuses writes"],
   LOADING: ["MR3404", "retryable", "Redis is loading its data"],
-  MISCONF: ["MR3404", "retryable", "Redis can't save to disk and refuses writes"],
+  MISCONF: ["MR3404", "blocked", "Redis can't save to disk and refuses writes"],
   NOREPLICAS: ["MR3404", "retryable", "Redis lacks the replicas that it demands for writes"],
   BUSY: ["MR3404", "retryable", "Redis is running a long script"],
   MASTERDOWN: ["MR3404", "retryable", "the Redis replica has lost its primary"],
@@ -142,7 +144,7 @@ export function classify(error: unknown, signal: AbortSignal | undefined): Millr
     });
   }
   if (error instanceof MillraceError) return error;
-  if (error instanceof UnusableTls) return failed("MR3413", "fatal", error.what, error.fix, error.cause);
+  if (error instanceof UnusableTls) return failed("MR3413", "blocked", error.what, error.fix, error.cause);
   const text = error instanceof Error ? error.message : String(error);
   const known = REPLIES[replyCode(text)];
   if (known !== undefined) return redisError(known[0], known[1], known[2], error);
@@ -165,13 +167,13 @@ function classifyGeneric(text: string, cause: unknown): MillraceError {
     return redisError("MR3404", "retryable", "Redis has no connection left", cause);
   }
   if (/invalid (username-)?password|Client sent AUTH/i.test(text)) {
-    return redisError("MR3402", "fatal", "Redis refuses user or password", cause);
+    return redisError("MR3402", "blocked", "Redis refuses user or password", cause);
   }
   if (/DB index is out of range|SELECT is not allowed in cluster mode/.test(text)) {
-    return redisError("MR3410", "fatal", "the database number in the URL does not exist on this server", cause);
+    return redisError("MR3410", "blocked", "the database number in the URL does not exist on this server", cause);
   }
   if (/unknown command|cluster support disabled/i.test(text)) {
-    return redisError("MR3410", "fatal", "the Redis server lacks a command that the sink needs", cause);
+    return redisError("MR3410", "blocked", "the Redis server lacks a command that the sink needs", cause);
   }
   return redisError("MR3400", "retryable", `Redis answered with an unknown error (${replyCode(text)})`, cause);
 }
@@ -198,7 +200,7 @@ function codeOf(error: unknown): string {
 }
 
 export function tlsError({ what, fix }: TlsFailure, cause?: unknown): MillraceError {
-  return failed("MR3412", "fatal", `TLS to Redis failed: ${what}`, fix, cause);
+  return failed("MR3412", "blocked", `TLS to Redis failed: ${what}`, fix, cause);
 }
 
 /** Whether the server ended the connection before it said anything: what a plain client meets at a TLS port. */

@@ -1,7 +1,7 @@
 import * as z from "zod";
 import type { SinkProgress } from "../../src/core/batch.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
-import { parsePosition } from "../../src/core/position.ts";
+import { comparePositions, parsePosition } from "../../src/core/position.ts";
 import { type Commands, listOf, textOf } from "./connection.ts";
 import { redisError } from "./errors.ts";
 
@@ -46,16 +46,23 @@ export function parseProgress(stored: StoredProgress, format: string): SinkProgr
 }
 
 /** Why the stored progress is not what this process wrote last. */
-export function fenceError(stored: StoredProgress, lease: string): MillraceError {
+export function fenceError(stored: StoredProgress, lease: string, position: string): MillraceError {
   if (stored.lease === null) {
-    return redisError("MR3406", "fatal", "the cache was emptied: the sink's progress key is gone");
+    return redisError("MR3406", "reopen", "the cache was emptied: the sink's progress key is gone");
   }
   if (Number(stored.lease) > Number(lease)) return takenOver(stored.lease, lease);
+  // Progress beyond ours is another writer's: two that took turns would never end.
+  const isOlder =
+    Number(stored.lease) < Number(lease) || position === "" || stored.position === "" || isBefore(stored, position);
   return redisError(
     "MR3407",
-    "fatal",
-    "the cache holds another progress than was written: it was restored or failed over",
+    isOlder ? "reopen" : "fatal",
+    `the cache holds another progress than was written: ${isOlder ? "it was restored or failed over" : "another process writes to it"}`,
   );
+}
+
+function isBefore(stored: StoredProgress, position: string): boolean {
+  return comparePositions(parsePosition(stored.position), parsePosition(position)) < 0;
 }
 
 function takenOver(holder: string, lease: string): MillraceError {

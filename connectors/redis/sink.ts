@@ -42,6 +42,7 @@ const ATTEMPTS_MAX = 3;
  */
 export class RedisSink implements Sink {
   readonly kind = "redis";
+  readonly onLost = "resync";
   readonly name: string;
   readonly #settings: RedisSinkSettings;
   readonly #log: Logger;
@@ -102,7 +103,8 @@ export class RedisSink implements Sink {
     await this.#guarded(signal, async (connection) => {
       const since = versionAt(this.#position);
       const shape = await followShape(connection, this.#progressKey, this.#lease, table, since);
-      if (shape === null) throw fenceError(await readProgress(connection, this.#progressKey), this.#lease);
+      if (shape === null)
+        throw fenceError(await readProgress(connection, this.#progressKey), this.#lease, this.#position);
       if (previous !== undefined) this.#targets.delete(previous);
       const { prefix, format } = this.#settings;
       this.#targets.set(table, new TableTarget(prefix, format, table, shape));
@@ -206,7 +208,7 @@ export class RedisSink implements Sink {
   /** Adopts what is stored when this process wrote it; else the sink must not go on. */
   #compare(stored: StoredProgress): void {
     const isOurs = stored.position === this.#position || stored.position === this.#inDoubt;
-    if (stored.lease !== this.#lease || !isOurs) throw fenceError(stored, this.#lease);
+    if (stored.lease !== this.#lease || !isOurs) throw fenceError(stored, this.#lease, this.#position);
     this.#position = stored.position;
   }
 

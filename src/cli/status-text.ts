@@ -115,7 +115,10 @@ function sinkFailure(sink: SinkStatus, error: StoredError, isRunning: boolean, n
   if (sink.state === "failed") return failure(`sink ${sink.name} has failed and waits for you`, error, nowMs);
   if (sink.state !== "retrying") return failure(`sink ${sink.name} is ${sink.state}`, error, nowMs);
   const { code, message, hint, at } = error;
-  const tried = `last tried ${span(nowMs - Date.parse(at))} ago; it catches up by itself`;
+  const after = sink.needsPerson
+    ? "it waits for you, and goes on by itself once that is done"
+    : "it catches up by itself";
+  const tried = `last tried ${span(nowMs - Date.parse(at))} ago; ${after}`;
   // Nothing is known of a sink that was never reached.
   const lag = sink.lagSeconds === null && sink.lagBytes === null ? "" : `, ${behind(sink)}`;
   return { what: `sink ${sink.name} does not take rows${lag}: ${code} ${message} (${tried})`, todo: hint };

@@ -54,6 +54,7 @@ async function storedStatus(config: Config): Promise<StatusDocument> {
         lagBytes: null,
         deadLetters: letters.get(name) ?? 0,
         error: known?.error ?? null,
+        needsPerson: known?.error != null,
         catchingUp: false,
         waitsFor: [],
       });

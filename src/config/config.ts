@@ -1,4 +1,4 @@
-import type { Sink } from "../core/sink.ts";
+import type { OnLost, Sink } from "../core/sink.ts";
 import type { Source } from "../core/source.ts";
 import type { Rules } from "../rules/definition.ts";
 import type { Bound } from "./connectors.ts";
@@ -42,6 +42,8 @@ export interface SinkConfig {
   /** Empty: all tables of the source. */
   readonly tables: readonly string[];
   readonly onPoison: "deadLetter" | "pause";
+  /** Undefined: as the kind of sink has it. */
+  readonly onLost: OnLost | undefined;
   readonly batch: { readonly rowCountMax: number | null; readonly byteCountMax: number | null };
   readonly connector: Bound<Sink>;
 }

@@ -52,6 +52,12 @@ export const sinkDefinition = z.object({
     .enum(["deadLetter", "pause"])
     .default("deadLetter")
     .describe("What to do with a row that the target refuses: store it as a dead letter and go on, or pause the sink."),
+  onLost: z
+    .enum(["resync", "fail"])
+    .optional()
+    .describe(
+      "What to do when the target was emptied, dropped or put back: read everything again, or stop. Default: resync for redis and elasticsearch, fail for duckdb and postgres.",
+    ),
   batch: z
     .strictObject({
       rows: z.int().min(1).max(1_000_000).optional().describe("Most rows in one write."),

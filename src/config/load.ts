@@ -178,10 +178,13 @@ class Loading {
     const part = this.#part(path, input, sinkDefinition, kind && (await connectors.sink(kind)));
     if (part === undefined) return undefined;
     const { common, bind } = part;
+    if (common.onLost === "resync" && Object.getOwnPropertyDescriptor(input, "mode")?.value === "history")
+      this.#problem("MR1005", [...path, "onLost"], "what a history held can't be read again: leave it out, or fail");
     const batch = { rowCountMax: common.batch.rows ?? null, byteCountMax: common.batch.bytes ?? null };
     const dropsColumns = (table: TableName): boolean => policyOf(rules, table).droppedColumns === "drop";
     const connector = bind({ name, daemon, folder: this.#folder, dropsColumns });
-    return { name, kind: common.kind, tables: common.tables ?? [], onPoison: common.onPoison, batch, connector };
+    const { kind: sinkKind, tables = [], onPoison, onLost } = common;
+    return { name, kind: sinkKind, tables, onPoison, onLost, batch, connector };
   }
 
   /** The kind, when it is one that exists. */

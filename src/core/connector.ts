@@ -5,7 +5,7 @@ import type { Logger } from "./telemetry.ts";
 /**
  * What a connector's config.ts exports as `factory` (a source's beside it as `sourceFactory` where a kind is both), next
  * to `definition` (`sourceDefinition`): a zod object of the keys that only this kind has, each with `.describe(…)`.
- * `kind`, `tables`, `onPoison`, `batch` of sinks and `kind`, `tables`, `snapshot`, `heartbeat` of sources are everybody's
+ * `kind`, `tables`, `onPoison`, `onLost`, `batch` of sinks and `kind`, `tables`, `snapshot`, `heartbeat` of sources are everybody's
  * and not in it. connectors/registry.ts binds the two. The module is read with the configuration, by every command: what
  * speaks to a server, and its driver, is loaded where it is first needed.
  */

@@ -1,11 +1,14 @@
 /**
  * What the runtime does about a failure:
  * - retryable: wait with jitter, then the same work again;
+ * - blocked: it depends on somebody outside (a password, a grant, a certificate, room on a disk): tried again for as long as
+ *   it takes, at growing distance, and shown as needing a person meanwhile. Of sinks only;
+ * - reopen: what the sink was opened on is not there any more: it is opened again and compared. Of sinks only;
  * - fatal: stop this stream or sink and say the fix;
  * - poison: one row cannot be taken; it is stored as a dead letter, the others go on;
  * - aborted: somebody asked us to stop; quiet.
  */
-export type ErrorKind = "retryable" | "fatal" | "poison" | "aborted";
+export type ErrorKind = "retryable" | "blocked" | "reopen" | "fatal" | "poison" | "aborted";
 
 export type ErrorCode = `MR${number}`;
 
@@ -27,6 +30,8 @@ interface ErrorParts {
   readonly message: string;
   /** What to do. */
   readonly hint?: string | undefined;
+  /** With `reopen`: ids of tables that the target holds no more as they were written, whatever it says. */
+  readonly lostTables?: readonly string[];
   readonly cause?: unknown;
 }
 
@@ -35,6 +40,7 @@ export class MillraceError extends Error {
   readonly code: ErrorCode;
   readonly kind: ErrorKind;
   readonly hint: string | undefined;
+  readonly lostTables: readonly string[];
 
   constructor(parts: ErrorParts) {
     super(parts.message, parts.cause === undefined ? undefined : { cause: parts.cause });
@@ -42,6 +48,7 @@ export class MillraceError extends Error {
     this.code = parts.code;
     this.kind = parts.kind;
     this.hint = parts.hint;
+    this.lostTables = parts.lostTables ?? [];
   }
 }
 

@@ -29,6 +29,8 @@ export interface Sink {
    * the net effect of several (see `TableWrites`). Default: a mirror.
    */
   readonly appends?: boolean;
+  /** What is done where it lost what it held, if the configuration says nothing else. Default: fail. */
+  readonly onLost?: OnLost;
   /** How much it takes best in one step, where it lies ready and the configuration says nothing else. Default: the runtime's. */
   readonly batch?: { readonly rowCountMax: number; readonly byteCountMax: number };
 
@@ -82,8 +84,8 @@ export interface Sink {
   forget?(signal: AbortSignal): Promise<void>;
 
   /**
-   * Called with each heartbeat while idle: is what we wrote still there? Throws a fatal error where the target was
-   * emptied or replaced behind our back (index dropped, FLUSHALL, file deleted).
+   * Called with each heartbeat while idle: is what we wrote still there? Throws an error of kind `reopen` where the target
+   * was emptied or replaced behind our back (index dropped, FLUSHALL, file deleted).
    */
   verify(signal: AbortSignal): Promise<void>;
 
@@ -96,6 +98,9 @@ export interface Sink {
   /** Closes connections; a step in flight is abandoned. Idempotent. */
   close(): Promise<void>;
 }
+
+/** Of a sink that was emptied, dropped or put back: read everything again, or stop and wait for somebody. */
+export type OnLost = "resync" | "fail";
 
 /** One statement that reads, and how much of its answer is wanted. */
 export interface QueryRequest {

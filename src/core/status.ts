@@ -70,6 +70,8 @@ export interface SinkStatus {
   readonly lagBytes: number | null;
   readonly deadLetters: number;
   readonly error: StoredError | null;
+  /** True where it goes on only after somebody has acted: it has failed, or it is tried again until that was done. */
+  readonly needsPerson: boolean;
   /** True for a sink that was away or could not keep up: by a stream of its own, or as the others wait for it. */
   readonly catchingUp: boolean;
   /** Sinks for which the stream went back: this one gets nothing new before they have caught up. */

@@ -29,6 +29,7 @@ export interface SinkLevels {
   readonly lagSeconds: number | null;
   readonly deadLetterCount: number;
   readonly isCatchingUp: boolean;
+  readonly needsPerson: boolean;
   readonly isWaiting: boolean;
 }
 
@@ -53,7 +54,7 @@ export class PrometheusMetrics implements Metrics {
     });
     this.#errors = new Counter({
       name: "millrace_sink_errors_total",
-      help: "Failures of the sink, by what they mean: retryable, fatal, poison.",
+      help: "Failures of the sink, by what they mean: retryable, blocked, reopen, fatal, poison.",
       labelNames: ["sink", "kind"],
       registers,
     });
@@ -111,6 +112,7 @@ class LevelGauges {
   readonly #lastEqual: Gauge;
   readonly #catchingUp: Gauge<"sink">;
   readonly #waiting: Gauge<"sink">;
+  readonly #needsPerson: Gauge<"sink">;
 
   constructor(registers: Registry[]) {
     const plain = (name: string, help: string) => new Gauge({ name, help, registers });
@@ -148,6 +150,10 @@ class LevelGauges {
       "millrace_sink_catching_up",
       "1 while the sink, which was away or too slow, is not back with the others.",
     );
+    this.#needsPerson = perSink(
+      "millrace_sink_needs_person",
+      "1 while the sink goes on only after somebody has acted, here or at its target.",
+    );
     this.#waiting = perSink(
       "millrace_sink_waiting",
       "1 while the sink gets nothing new, as the stream went back for another one.",
@@ -167,7 +173,14 @@ class LevelGauges {
   }
 
   get #perSink(): readonly { reset(): void }[] {
-    return [this.#sinkLagSeconds, this.#sinkState, this.#deadLetters, this.#catchingUp, this.#waiting];
+    return [
+      this.#sinkLagSeconds,
+      this.#sinkState,
+      this.#deadLetters,
+      this.#catchingUp,
+      this.#needsPerson,
+      this.#waiting,
+    ];
   }
 
   set(levels: Levels): void {
@@ -182,7 +195,9 @@ class LevelGauges {
     for (const { table, version } of levels.schemas) this.#schemaVersion.set({ table }, version);
     // A sink that left the configuration must not stay in the scrape.
     for (const gauge of this.#perSink) gauge.reset();
-    for (const { name: sink, state, lagSeconds, deadLetterCount, isCatchingUp, isWaiting } of levels.sinks) {
+    for (const level of levels.sinks) {
+      const { name: sink, state, lagSeconds, deadLetterCount, isCatchingUp, needsPerson, isWaiting } = level;
+      this.#needsPerson.set({ sink }, needsPerson ? 1 : 0);
       this.#catchingUp.set({ sink }, isCatchingUp ? 1 : 0);
       this.#waiting.set({ sink }, isWaiting ? 1 : 0);
       this.#sinkLagSeconds.set({ sink }, lagSeconds ?? Number.NaN);

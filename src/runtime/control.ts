@@ -111,6 +111,7 @@ export class Control {
       lagBytes: bytesBetween(this.#pipeline.source, covered?.commit ?? null, this.#lag.tip),
       deadLetters,
       error: runner.error,
+      needsPerson: runner.needsPerson,
       catchingUp: runner.catchingUp || isWaitedFor,
       waitsFor: goneBack !== null && sharesStream && !isWaitedFor ? goneBack.sinks : [],
     };
@@ -247,8 +248,8 @@ export class Control {
   async obstacles(): Promise<readonly string[]> {
     const { runners, gate, state, hasLooked } = this.#pipeline;
     const obstacles: string[] = [];
-    for (const { name, state: sinkState, error } of runners) {
-      if (sinkState !== "failed" && sinkState !== "paused") continue;
+    for (const { name, state: sinkState, error, needsPerson } of runners) {
+      if (!needsPerson && sinkState !== "paused") continue;
       obstacles.push(`sink ${name} is ${sinkState}${error === null ? "" : `: ${error.code} ${error.message}`}`);
     }
     // Of a table that the source may no longer have nobody waits for anything.

@@ -7,7 +7,8 @@ export const pages = {
     cause:
       "At connect, or at a heartbeat, the progress stored in the sink was missing or behind what the state store had " +
       "recorded: its file was deleted, an index dropped, the cache flushed, or an older copy restored. The log of the " +
-      "source no longer reaches back to what the sink holds, so going on would leave a gap. Only this sink stops.",
+      "source no longer reaches back to what the sink holds, so going on would leave a gap. Only this sink stops, and only " +
+      "with `onLost: fail`, the default of warehouses, and where it keeps a history: others are filled again by themselves.",
     remedy:
       "Fill it again beside the running stream: `millrace snapshot start --sink NAME`. If the sink was meant to be " +
       "restored from a newer copy, restore that copy and run `millrace resume --sink NAME`.",
@@ -117,6 +118,15 @@ export const pages = {
       "Report it with what the log says. `millrace snapshot start --tables TABLE` reads the table " +
       "again and lets it flow; the changes that led to the defect are then passed over.",
   },
+  MR1315: {
+    title: "A history is gone from its sink",
+    cause:
+      "A table in which the sink keeps a history (`mode: history`) was dropped or emptied there. The rows that the source has " +
+      "now could be read again, what was before them could not: the sink stops, so that nobody takes the one for the other.",
+    remedy:
+      "Put the table back from a backup, then `millrace resume --sink NAME`. Or begin anew with the rows of now: " +
+      "`millrace snapshot start --sink NAME`.",
+  },
   MR1321: {
     title: "The sink can't be asked by SQL",
     cause: "`millrace query` named a sink of a kind that has no queries of its own.",
@@ -143,6 +153,15 @@ export function sinkBehind(sink: string): MillraceError {
     kind: "fatal",
     message: `sink ${sink} holds less than it held before, and the source's log no longer reaches back to there`,
     hint: `millrace snapshot start --sink ${sink}`,
+  });
+}
+
+export function historyLost(sink: string, tables: readonly string[]): MillraceError {
+  return new MillraceError({
+    code: "MR1315",
+    kind: "fatal",
+    message: `the history of ${tables.join(", ")} is gone from sink ${sink}`,
+    hint: `put it back, then millrace resume --sink ${sink}; or begin anew: millrace snapshot start --sink ${sink}`,
   });
 }
 

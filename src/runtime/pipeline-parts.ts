@@ -1,4 +1,5 @@
 import type { SchemaPolicy } from "../core/schema-policy.ts";
+import type { OnLost } from "../core/sink.ts";
 import type { Source, TableShape } from "../core/source.ts";
 import type { StateStore } from "../core/state-store.ts";
 import type { Logger, Metrics } from "../core/telemetry.ts";
@@ -8,6 +9,8 @@ import type { TableTaker } from "./sink-tables.ts";
 export interface SinkSetup extends TableTaker {
   readonly limits: BatchLimits;
   readonly onPoison: "pause" | "deadLetter";
+  /** Default: the sink's own. A history can't be read again. */
+  readonly onLost?: OnLost;
 }
 
 export interface PipelineParts {

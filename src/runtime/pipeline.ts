@@ -391,6 +391,7 @@ export class Pipeline {
       worker,
       lease,
       state,
+      onLost: sink.appends === true ? "fail" : (setup.onLost ?? sink.onLost ?? "fail"),
       acknowledged: () => this.acknowledged,
       tables: () => this.gate.tables.filter(takes),
       lacking: () => this.#lacking(worker, worker.progress?.tables ?? {}),

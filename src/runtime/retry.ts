@@ -20,10 +20,19 @@ export function stepRetry(onRetry: (error: unknown) => void): RetryPolicy {
   return policy;
 }
 
-/** Waits between attempts to reach a parked sink or a lost source: jittered, from a quarter to half a minute. */
+/** The longest wait between attempts at what waits for somebody, or fails in its work. */
+const WAIT_MS_MAX = 30_000;
+/** The longest between attempts to open a sink that does not answer: it goes on within two seconds of its return. */
+export const PROBE_MS_MAX = 1_000;
+
+/** Waits between attempts to reach a parked sink or a lost source: jittered, from a quarter second on. */
 export class ReconnectBackoff {
-  readonly #factory = new ExponentialBackoff<undefined>({ initialDelay: 250, maxDelay: 30_000 });
+  readonly #factory: ExponentialBackoff<undefined>;
   #current: IBackoff<undefined> | null = null;
+
+  constructor(maxDelay = WAIT_MS_MAX) {
+    this.#factory = new ExponentialBackoff({ initialDelay: 250, maxDelay });
+  }
 
   /** Milliseconds to wait before the next attempt. */
   next(): number {

@@ -1,16 +1,17 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { SinkProgress } from "../core/batch.ts";
-import { findMillraceError, type MillraceError } from "../core/errors.ts";
+import { type ErrorKind, findMillraceError, type MillraceError } from "../core/errors.ts";
 import { invariant } from "../core/invariant.ts";
 import { comparePositions, type Position } from "../core/position.ts";
 import type { TableVersion } from "../core/schema.ts";
+import type { OnLost } from "../core/sink.ts";
 import type { SinkRecord, StateStore, StoredError } from "../core/state-store.ts";
 import type { Logger, SinkState } from "../core/telemetry.ts";
 import type { SinkStanding } from "./acknowledger.ts";
 import { type CatchUpParts, rejoin } from "./catch-up.ts";
-import { sinkAhead, unclassified } from "./errors.ts";
+import { historyLost, sinkAhead, unclassified } from "./errors.ts";
 import { applyReset } from "./reset.ts";
-import { kindOf, ReconnectBackoff } from "./retry.ts";
+import { kindOf, PROBE_MS_MAX, ReconnectBackoff } from "./retry.ts";
 import type { SinkWorker } from "./sink-worker.ts";
 import { type Standing, standingOf } from "./standing.ts";
 
@@ -18,6 +19,8 @@ export interface RunnerParts {
   readonly worker: SinkWorker;
   readonly lease: number;
   readonly state: StateStore;
+  /** What is done where the sink lost what it held. */
+  readonly onLost: OnLost;
   readonly acknowledged: () => Position | null;
   /** The tables that this sink takes, as they are known now. */
   readonly tables: () => readonly TableVersion[];
@@ -31,6 +34,11 @@ export interface RunnerParts {
   readonly logger: Logger;
 }
 
+/** Opened again more often than this, in a row and in vain, somebody has to look. */
+const REOPENED_MAX = 3;
+/** How often an attempt that fails as the one before it is logged. */
+const REPEATED_MS = 30_000;
+
 /** Why a runner's current work was interrupted. */
 type Interruption = "pause" | "resume" | "park";
 
@@ -43,6 +51,15 @@ export class SinkRunner {
   readonly #parts: RunnerParts;
   #state: SinkState = "starting";
   #error: StoredError | null = null;
+  /** What the error means. */
+  #errorKind: ErrorKind | null = null;
+  #loggedMs = -Infinity;
+  /** Tables that the sink was told to have lost: what it says of them does not count. */
+  #lost: readonly string[] = [];
+  /** Whether the attempt that is going on found the sink and could open it. */
+  #wasOpened = false;
+  /** How often in a row it was opened again for what was not there, and came no further. */
+  #reopened = 0;
   #record: SinkRecord | null = null;
   #paused = false;
   #holdsOld = false;
@@ -73,6 +90,12 @@ export class SinkRunner {
 
   get error(): StoredError | null {
     return this.#error;
+  }
+
+  /** True where nothing but somebody's act, here or at the target, makes the sink go on. */
+  get needsPerson(): boolean {
+    if (this.#state !== "retrying") return this.#state === "failed";
+    return this.#errorKind === "blocked" || this.#reopened > REOPENED_MAX;
   }
 
   /** True while the sink has a stream of its own because it could not keep up, or had been away. */
@@ -155,6 +178,7 @@ export class SinkRunner {
   async run(main: CatchUpParts, signal: AbortSignal): Promise<void> {
     await this.#begun;
     const backoff = new ReconnectBackoff();
+    const probing = new ReconnectBackoff(PROBE_MS_MAX);
     while (!signal.aborted) {
       this.#interrupt = new AbortController();
       const interrupted = AbortSignal.any([signal, this.#interrupt.signal]);
@@ -166,9 +190,14 @@ export class SinkRunner {
         else if (this.#state === "failed") waitMs = null;
         else await this.#stream(main, interrupted);
       } catch (error) {
-        if (this.#hasMoved) backoff.reset();
-        if (!interrupted.aborted && (await this.#failed(error)) === "retrying") waitMs = backoff.next();
-        else if (interrupted.aborted) waitMs = 0;
+        if (this.#hasMoved) {
+          for (const one of [backoff, probing]) one.reset();
+          this.#reopened = 0;
+        }
+        if (!interrupted.aborted && (await this.#failed(error)) === "retrying") {
+          const isAway = !this.#wasOpened && this.#errorKind === "retryable";
+          waitMs = (isAway ? probing : backoff).next();
+        } else if (interrupted.aborted) waitMs = 0;
       }
       this.#leave(main);
       this.#onJoined();
@@ -185,12 +214,15 @@ export class SinkRunner {
 
   async #stream(main: CatchUpParts, signal: AbortSignal): Promise<void> {
     this.#began = null;
+    this.#wasOpened = false;
     const standing = this.#standing ?? (await this.#open(signal));
+    this.#wasOpened = true;
     this.#standing = null;
     const { worker } = this;
     const lane = main.main;
     this.#holdsOld = standing.kind === "new" && !standing.isEmpty;
     if (standing.kind === "new") {
+      this.#lost = [];
       await this.#parts.rejoin(null, new Set());
       worker.begin({ position: lane.position, tables: {} }, lane.position, true);
       // Invariant: from here on the log is kept for this sink, before anything is acknowledged past this place.
@@ -253,10 +285,22 @@ export class SinkRunner {
     const own = await this.worker.open(lease, signal);
     this.#record = await state.sinks.get(this.name);
     const reset = this.#record?.reset ?? null;
-    if (reset === null) return standingOf(this.name, own, this.#record, acknowledged());
+    if (reset === null) return await this.#standingOf(own, acknowledged());
     const { tables, logger } = this.#parts;
     await applyReset({ worker: this.worker, state, tables: tables(), logger }, own, reset, signal);
     return await this.#open(signal);
+  }
+
+  async #standingOf(own: SinkProgress | null, acknowledged: Position | null): Promise<Standing> {
+    try {
+      return standingOf(this.name, own, this.#record, acknowledged);
+    } catch (error) {
+      if (findMillraceError(error)?.code !== "MR1301" || this.#parts.onLost === "fail") throw error;
+      this.#parts.logger.warn({ error }, "the sink lost what it held: it is filled again");
+      await this.#parts.state.sinks.remove(this.name);
+      this.#record = null;
+      return { kind: "new", isEmpty: own === null };
+    }
   }
 
   /**
@@ -267,7 +311,11 @@ export class SinkRunner {
     const { sink } = this.worker;
     const parts = await this.#parts.parts();
     const there = this.#parts.tables().filter(({ id }) => progress.tables[id] !== undefined || parts.has(id));
-    const missing = new Set(((await sink.missing?.(there, signal)) ?? []).map(({ id }) => id));
+    const absent = ((await sink.missing?.(there, signal)) ?? []).map(({ id }) => id);
+    const missing = new Set([...absent, ...this.#lost]);
+    this.#lost = [];
+    const histories = sink.appends === true ? [...missing].filter((id) => progress.tables[id] !== undefined) : [];
+    if (histories.length > 0) throw historyLost(this.name, histories);
     await this.#parts.rejoin(progress.position, missing);
     if (missing.size === 0) return progress;
     this.#parts.logger.warn(
@@ -288,21 +336,30 @@ export class SinkRunner {
 
   async #failed(error: unknown): Promise<SinkState> {
     const known = findMillraceError(error) ?? unclassified(this.name, error);
-    this.#state = kindOf(error) === "retryable" ? "retrying" : "failed";
-    const { logger } = this.#parts;
-    logger.error({ code: known.code, state: this.#state, error }, known.message);
-    await this.#setError(known);
+    const kind = kindOf(error);
+    this.#state = kind === "retryable" || kind === "blocked" || kind === "reopen" ? "retrying" : "failed";
+    this.#errorKind = kind;
+    if (kind === "reopen") this.#reopened++;
+    this.#lost = [...new Set([...this.#lost, ...known.lostTables])];
+    const nowMs = performance.now();
+    const isRepeated = this.#error?.message === known.message && nowMs - this.#loggedMs < REPEATED_MS;
+    if (!isRepeated) {
+      this.#loggedMs = nowMs;
+      this.#parts.logger.error({ code: known.code, state: this.#state, error }, known.message);
+    }
+    await this.#setError(known, isRepeated);
     return this.#state;
   }
 
-  async #setError(error: MillraceError | null): Promise<void> {
+  async #setError(error: MillraceError | null, isRepeated = false): Promise<void> {
     if (error === null && this.#error === null) return;
     this.#error =
       error === null
         ? null
         : { code: error.code, message: error.message, hint: error.hint ?? null, at: new Date().toISOString() };
     if (error === null && this.#state === "failed") this.#state = "starting";
-    await this.#parts.state.sinks.setError(this.name, this.#error);
+    // When it was last tried is told by this process alone.
+    if (!isRepeated) await this.#parts.state.sinks.setError(this.name, this.#error);
   }
 }
 

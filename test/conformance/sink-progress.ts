@@ -59,7 +59,7 @@ export function progressTests(harness: SinkHarness): void {
     await stage.write(users, 30n, [put(["1", "a", null])]);
     await stage.target.wipe();
     const error = await failure(stage.sink.verify(timeout()));
-    expect(error.kind).toBe("fatal");
+    expect(error.kind).toBe("reopen");
     expect(error.hint).toBeTruthy();
   });
 
@@ -80,7 +80,7 @@ export function progressTests(harness: SinkHarness): void {
     const error = await failure(
       stage.sink.apply(rowsStep(20n, [users, [put(["2", "b", null])]]), new Reports(), timeout()),
     );
-    expect(error.kind).toBe("fatal");
+    expect(error.kind).toBe("reopen");
   });
 
   test("closing twice is closing once", async () => {

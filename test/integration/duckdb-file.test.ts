@@ -58,7 +58,7 @@ test("what is no DuckDB file, a damaged one and a missing folder are told apart"
   expect((await failure(sinkAt(damaged).open(1, timeout()))).code).toBe("MR3202");
 
   const nowhere = await failure(sinkAt(folder.file("missing/x.duckdb")).open(1, timeout()));
-  expect([nowhere.code, nowhere.kind]).toEqual(["MR3203", "fatal"]);
+  expect([nowhere.code, nowhere.kind]).toEqual(["MR3203", "blocked"]);
   expect(nowhere.hint).toContain("mkdir");
 });
 
@@ -81,7 +81,7 @@ test("a file moved away while it is open stops the sink before anything is taken
   renameSync(path, folder.file("moved.duckdb"));
   for (const call of [sink.verify(timeout()), sink.apply(step(20n, "2"), new Reports(), timeout())]) {
     const error = await failure(call);
-    expect([error.code, error.kind]).toEqual(["MR3214", "fatal"]);
+    expect([error.code, error.kind]).toEqual(["MR3214", "reopen"]);
   }
   await sink.close();
 });
@@ -94,8 +94,8 @@ test("a table dropped behind the sink's back is found", async () => {
   await sink.verify(timeout());
   await target.query("drop table public.items");
   const error = await failure(sink.verify(timeout()));
-  expect([error.code, error.kind]).toEqual(["MR3214", "fatal"]);
-  expect(error.hint).toContain("public.items");
+  expect([error.code, error.kind]).toEqual(["MR3214", "reopen"]);
+  expect(error.lostTables).toEqual(["public.items"]);
   await sink.close();
 });
 

@@ -61,7 +61,7 @@ test("a file that another process has open is refused by its pid, and opens once
   const sink = target.makeSink("w");
   const error = await failure(sink.open(2, timeout()));
   expect(error.code).toBe("MR3201");
-  expect(error.kind).toBe("fatal");
+  expect(error.kind).toBe("blocked");
   expect(error.message).toContain(`pid ${writer.pid}`);
   writer.kill("SIGKILL");
   await once(writer, "exit");

@@ -94,7 +94,7 @@ test("user and password, or an API key, are sent with each request; wrong ones a
   ]) {
     await using wrong = await sinkOn({ prefix, ...more });
     const error = await failure(wrong.open(3, timeout()));
-    expect([error.code, error.kind]).toEqual(["MR3302", "fatal"]);
+    expect([error.code, error.kind]).toEqual(["MR3302", "blocked"]);
     expect(inspect(error, { depth: 9, showHidden: true })).not.toContain(CANARY);
   }
 });
@@ -133,7 +133,7 @@ test.each([
   [429, "MR3309", "retryable"],
   [502, "MR3301", "retryable"],
   [503, "MR3301", "retryable"],
-  [403, "MR3302", "fatal"],
+  [403, "MR3302", "blocked"],
 ])("an answer of %i is %s, and the step then holds", async (status, code, kind) => {
   await using indices = freshIndexPrefix();
   await using gate = await gateway();

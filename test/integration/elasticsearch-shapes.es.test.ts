@@ -202,7 +202,7 @@ describe.each(searchEngines())("the next index on $name", ({ url }) => {
     await drop(prefix, "public.users-000002");
     for (const entry of [put(["2", "b", null]), remove(["1", null, null]), patch(["1", "b", UNCHANGED])]) {
       const error = await failure(write(sink, second, 20n, entry));
-      expect([error.code, error.kind]).toEqual(["MR3303", "fatal"]);
+      expect([error.code, error.kind]).toEqual(["MR3303", "reopen"]);
     }
     expect((await failure(complete(sink, second, 20n))).code).toBe("MR3303");
     expect((await failure(sink.verify(timeout()))).code).toBe("MR3303");

@@ -158,7 +158,7 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     await searchCall(url(), "DELETE", `/${prefix}public.users-000001`);
     for (const entry of [put(["2", "b", null]), remove(["1", null, null]), patch(["1", "b", UNCHANGED])]) {
       const error = await failure(apply(sink, rowsStep(20n, [users, [entry]])));
-      expect([error.code, error.kind]).toEqual(["MR3303", "fatal"]);
+      expect([error.code, error.kind]).toEqual(["MR3303", "reopen"]);
     }
     for (const step of [
       { kind: "truncate", table: users, version: 1n << 60n, progress: progressAt(20n) },
@@ -239,7 +239,7 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     const older = JSON.stringify({ ...Object(held), position: "1/5/0" });
     await searchCall(url(), "PUT", `/${prefix}millrace-progress/_doc/shop.search`, older);
     const error = await failure(apply(sink, rowsStep(20n, [users, [put(["1", "b", null])]])));
-    expect([error.code, error.kind]).toEqual(["MR3312", "fatal"]);
+    expect([error.code, error.kind]).toEqual(["MR3312", "reopen"]);
     expect(await source(prefix, "public.users", "1")).toContain('"name":"a"');
   });
 
@@ -294,7 +294,7 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
       );
     await block(true);
     const error = await failure(apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]])));
-    expect([error.code, error.kind]).toEqual(["MR3310", "retryable"]);
+    expect([error.code, error.kind]).toEqual(["MR3310", "blocked"]);
     await block(null);
     await apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]]));
   });

@@ -53,11 +53,11 @@ test("no server, no name, no number: each its own error", async () => {
   };
   expect(await found("redis://127.0.0.1:1/0")).toEqual(["MR3401", "retryable"]);
   expect(await found("redis://no-such-host.invalid/0")).toEqual(["MR3401", "retryable"]);
-  expect(await found(`${redisUrl()}/99`)).toEqual(["MR3410", "fatal"]);
+  expect(await found(`${redisUrl()}/99`)).toEqual(["MR3410", "blocked"]);
   expect(await found("redis://127.0.0.1:1/x")).toEqual(["MR3410", "fatal"]);
 });
 
-test("a wrong password is fatal, and nobody is told which", async () => {
+test("a wrong password waits for somebody, and nobody is told which", async () => {
   await using server = await ownRedis();
   const admin = new Redis(server.url);
   await admin.config("SET", "requirepass", CANARY);
@@ -66,7 +66,7 @@ test("a wrong password is fatal, and nobody is told which", async () => {
   for (const url of [`redis://${host}`, `redis://:wrong-${CANARY}@${host}`, `redis://nobody:${CANARY}@${host}`]) {
     await using sink = await sinkOn({ url });
     const error = await failure(sink.open(1, timeout()));
-    expect([error.code, error.kind]).toEqual(["MR3402", "fatal"]);
+    expect([error.code, error.kind]).toEqual(["MR3402", "blocked"]);
     expect(inspect(error, { depth: 9, showHidden: true })).not.toContain(CANARY);
     const findings = await factory.check(contextOf({ url }), timeout());
     expect(byId(findings, "redis.connect")).toBe("error");
@@ -182,9 +182,9 @@ test("TLS with an authority of one's own", async () => {
     const { code, kind, message } = await failure(sink.open(2, timeout()));
     return `${code} ${kind} ${message}`;
   };
-  expect(await said({ url, ...own })).toMatch(/^MR3412 fatal .* not signed by an authority that is trusted/);
-  expect(await said({ url, ca: certificatePath })).toMatch(/^MR3412 fatal .* wants a client certificate/);
+  expect(await said({ url, ...own })).toMatch(/^MR3412 blocked .* not signed by an authority that is trusted/);
+  expect(await said({ url, ca: certificatePath })).toMatch(/^MR3412 blocked .* wants a client certificate/);
   const other = { cert: stranger.certificatePath, certKey: stranger.keyPath };
-  expect(await said({ url, ca: certificatePath, ...other })).toMatch(/^MR3412 fatal .* does not accept the client's/);
-  expect(await said({ url: `redis://localhost:${tlsPort}` })).toMatch(/^MR3412 fatal .* speaks TLS alone/);
+  expect(await said({ url, ca: certificatePath, ...other })).toMatch(/^MR3412 blocked .* does not accept the client's/);
+  expect(await said({ url: `redis://localhost:${tlsPort}` })).toMatch(/^MR3412 blocked .* speaks TLS alone/);
 });

@@ -181,7 +181,7 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     await client.hset(`${keys.prefix}_millrace:shop.cache`, "position", "1/5/0");
     expect((await failure(sink.verify(timeout()))).code).toBe("MR3407");
     const error = await failure(apply(sink, rowsStep(20n, [users, [put(["1", "b", null])]])));
-    expect([error.code, error.kind]).toEqual(["MR3407", "fatal"]);
+    expect([error.code, error.kind]).toEqual(["MR3407", "reopen"]);
     expect(await client.hget(`${keys.prefix}public:users:1`, "name")).toBe("a");
   });
 

@@ -93,13 +93,13 @@ describe.each(kinds)("$name", (kind) => {
     expect(findings.filter(({ level }) => level === "error")).toEqual([]);
   }
 
-  /** Refused for good with this code, sentence and fix, by the sink and by the check; the password is not told. */
+  /** Refused until somebody has acted, with this code, sentence and fix, by the sink and by the check; the password is not told. */
   async function refused(code: string, options: Options, said: RegExp): Promise<void> {
     const withLogin = { ...options, url: options.url.replace("://", `://millrace:${PASSWORD}@`) };
     const sink = await kind.create(withLogin, "/");
     try {
       const error = await failure(sink.open(1, timeout()));
-      expect([error.code, error.kind]).toEqual([code, "fatal"]);
+      expect([error.code, error.kind]).toEqual([code, "blocked"]);
       expect(`${error.message} -> ${error.hint}`).toMatch(said);
       expect(inspect(error, { depth: null })).not.toMatch(/canary|BEGIN PRIVATE/);
     } finally {

@@ -14,6 +14,8 @@ export interface PipelineOptions {
   readonly source?: FreshDatabase;
   /** Adds to, and replaces parts of, the configuration. */
   readonly configure?: (config: PipelineConfig) => PipelineConfig;
+  /** Whether the daemon reaches its sinks through proxies. Default: false. */
+  readonly isProxied?: boolean;
   /** Waits for the daemon to stream before it returns. Default: true. */
   readonly untilStreaming?: boolean;
 }
@@ -63,7 +65,7 @@ export class RunningPipeline implements AsyncDisposable {
       await source[Symbol.asyncDispose]();
       throw error;
     }
-    const sinks = await SinkSet.create(options.kinds ?? SINK_KINDS);
+    const sinks = await SinkSet.create(options.kinds ?? SINK_KINDS, options.isProxied ?? false);
     const config = {
       name: source.name,
       source: { kind: "postgres", url: source.url, heartbeat: "500ms" },

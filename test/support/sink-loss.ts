@@ -15,9 +15,15 @@ export const PREPARE = `create table kept (id int primary key, body text);
 const NOTICED_WITHIN_MS = 60_000;
 
 /** The sink in question, and one that must not notice. */
-export async function running(kind: SinkKind): Promise<RunningPipeline> {
+export async function running(kind: SinkKind, options: object = {}): Promise<RunningPipeline> {
   const other = kind === "postgres" ? "duckdb" : "postgres";
-  const pipeline = await RunningPipeline.start(PREPARE, { kinds: [kind, other] });
+  const pipeline = await RunningPipeline.start(PREPARE, {
+    kinds: [kind, other],
+    configure: (config) => ({
+      ...config,
+      sinks: { ...config.sinks, [kind]: { ...config.sinks[kind], ...options } },
+    }),
+  });
   await change(pipeline, "at first");
   await pipeline.settled();
   return pipeline;
@@ -52,6 +58,20 @@ export async function failsAlone(pipeline: RunningPipeline, kind: SinkKind, code
   });
   const waited = await pipeline.installation.command("wait", "--timeout", "3s");
   expect(waited).toMatchObject({ exitCode: 5, stdout: expect.stringContaining(`sink ${kind} is failed`) });
+}
+
+/** The sink is filled again by itself, and the other goes on. */
+export async function filledByItself(pipeline: RunningPipeline, kind: SinkKind, code: RegExp): Promise<void> {
+  await eventually(
+    async () => {
+      await change(pipeline, "meanwhile");
+      expect(pipeline.daemon.said).toMatch(code);
+    },
+    { withinMs: NOTICED_WITHIN_MS, everyMs: 250 },
+  );
+  await change(pipeline, "while it is filled");
+  await pipeline.expectEqual(TABLES);
+  expect(await sinkOf(pipeline, kind)).toMatchObject({ state: "streaming", error: null, needsPerson: false });
 }
 
 export async function filledBySnapshot(pipeline: RunningPipeline, kind: SinkKind): Promise<void> {

@@ -13,9 +13,18 @@ const levels: Levels = {
       lagSeconds: 0.5,
       deadLetterCount: 2,
       isCatchingUp: false,
+      needsPerson: false,
       isWaiting: true,
     },
-    { name: "cache", state: "retrying", lagSeconds: null, deadLetterCount: 0, isCatchingUp: true, isWaiting: false },
+    {
+      name: "cache",
+      state: "retrying",
+      lagSeconds: null,
+      deadLetterCount: 0,
+      isCatchingUp: true,
+      needsPerson: true,
+      isWaiting: false,
+    },
   ],
   schemas: [{ table: "public.t", version: 3 }],
   drift: [{ table: "public.t", sink: "warehouse", kind: "missing", rows: 4 }],
@@ -50,6 +59,8 @@ test("the exported names, labels and values", async () => {
       'millrace_sink_waiting{sink="warehouse"} 1',
       'millrace_sink_catching_up{sink="warehouse"} 0',
       'millrace_sink_catching_up{sink="cache"} 1',
+      'millrace_sink_needs_person{sink="warehouse"} 0',
+      'millrace_sink_needs_person{sink="cache"} 1',
     ]),
   );
   expect(lines.filter((line) => /^millrace_slot_retained_bytes|sink_lag_seconds\{sink="cache"/.test(line))).toEqual([]);

@@ -4,6 +4,7 @@ import type { Block } from "../../src/core/block.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import type { Position } from "../../src/core/position.ts";
 import type { TableVersion } from "../../src/core/schema.ts";
+import type { OnLost } from "../../src/core/sink.ts";
 import type { ChangeStream, Source } from "../../src/core/source.ts";
 import type { CatchUpParts } from "../../src/runtime/catch-up.ts";
 import { Lane } from "../../src/runtime/lane.ts";
@@ -31,7 +32,7 @@ const idle = (commit: bigint): Block => blockOf([], { until: at(commit) });
 const ids = (sink: ScriptedSink) => sink.rows(users).map((row) => Number(row[0]));
 
 /** A main lane with one sink on it, and whatever a source is asked for on its behalf. */
-async function stage(parts: Partial<WorkerParts> = {}) {
+async function stage(parts: Partial<WorkerParts> = {}, onLost: OnLost = "fail") {
   const opened = await realState();
   const { state } = opened;
   const sink = new ScriptedSink();
@@ -42,6 +43,7 @@ async function stage(parts: Partial<WorkerParts> = {}) {
     worker,
     lease: 1,
     state,
+    onLost,
     acknowledged: () => null,
     tables: () => [],
     lacking: () => [],
@@ -434,6 +436,43 @@ describe("a sink's life", () => {
     await turn();
     expect(it.lane.has(it.worker)).toBe(true);
     expect(it.sink.opens).toBe(1);
+  });
+
+  test("one that does not answer is asked again at least every two seconds", { timeout: 40_000 }, async () => {
+    await using it = await stage();
+    await it.joined();
+    const asked: number[] = [];
+    it.sink.onOpen = () => {
+      asked.push(performance.now());
+      throw outage();
+    };
+    it.runner.park();
+    // Waits that doubled to the end would take minutes.
+    await eventually(() => asked.length > 12, { withinMs: 24_000 });
+    expect(it.runner.needsPerson).toBe(false);
+  });
+
+  test("one that waits for somebody at its target is tried again, and says so meanwhile", async () => {
+    await using it = await stage();
+    await it.joined();
+    it.sink.onOpen = () => {
+      throw new MillraceError({ code: "MR3999", kind: "blocked", message: "it refuses the password" });
+    };
+    it.runner.park();
+    await eventually(() => it.runner.needsPerson);
+    expect([it.runner.state, it.runner.error?.code]).toEqual(["retrying", "MR3999"]);
+    it.sink.onOpen = () => undefined;
+    await it.joined();
+    expect([it.runner.needsPerson, it.runner.error]).toEqual([false, null]);
+  });
+
+  test("one that was emptied is new where it may be read again", async () => {
+    await using it = await stage({}, "resync");
+    await it.joined();
+    it.sink.progress = null;
+    it.runner.park();
+    await eventually(() => it.worker.written === null && it.lane.has(it.worker));
+    expect([it.runner.state, it.worker.progress?.tables]).toEqual(["streaming", {}]);
   });
 
   test("one that failed for good waits for an operator", async () => {

@@ -17,6 +17,7 @@ const sink = (name: string, change: Partial<SinkStatus> = {}): SinkStatus => ({
   lagBytes: 0,
   deadLetters: 0,
   error: null,
+  needsPerson: false,
   catchingUp: false,
   waitsFor: [],
   ...change,

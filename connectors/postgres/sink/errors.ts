@@ -19,21 +19,27 @@ interface Rule {
 const LOST: Rule = { code: "MR3102", kind: "retryable", what: "the connection to the target failed" };
 const LOGIN: Rule = {
   code: "MR3103",
-  kind: "fatal",
+  kind: "blocked",
   what: "the target refuses the login",
   hint: "Check user, password and database in the sink's url, and pg_hba.conf on the server.",
 };
 const PRIVILEGE: Rule = {
   code: "MR3105",
-  kind: "fatal",
+  kind: "blocked",
   what: "the target's role lacks a privilege",
   hint: "`millrace check` prints the GRANT that is missing.",
+};
+const GONE: Rule = {
+  code: "MR3110",
+  kind: "reopen",
+  what: "a table or Millrace's own schema is missing in the target",
+  hint: "Somebody dropped or renamed it. Tables are made and filled again.",
 };
 const CHANGED: Rule = {
   code: "MR3110",
   kind: "fatal",
-  what: "a table, a column or Millrace's own schema is missing in the target",
-  hint: "Somebody dropped or renamed it. Start the daemon again, then `millrace snapshot start --sink NAME` fills what is missing.",
+  what: "a column is missing in the target",
+  hint: "Somebody dropped or renamed it. Drop its table, then `millrace resume --sink NAME`: it is made and filled again.",
 };
 const POISON: Rule = { code: "MR3111", kind: "poison", what: "the target refuses a row for its content" };
 const RESOURCES: Rule = {
@@ -41,10 +47,16 @@ const RESOURCES: Rule = {
   kind: "retryable",
   what: "the target is short of a resource, or is starting or stopping",
 };
+const DISK_FULL: Rule = {
+  code: "MR3112",
+  kind: "blocked",
+  what: "the target's disk is full",
+  hint: "Make room on the target's disk.",
+};
 const CONFLICT: Rule = { code: "MR3113", kind: "retryable", what: "the target gave up waiting or serialising" };
 const READ_ONLY: Rule = {
   code: "MR3118",
-  kind: "fatal",
+  kind: "blocked",
   what: "the target takes no writes",
   hint: "Point the sink's url at the primary server.",
 };
@@ -66,9 +78,9 @@ const BY_STATE: Readonly<Record<string, Rule>> = {
   "28": LOGIN,
   "3D": LOGIN,
   "42501": PRIVILEGE,
-  "42P01": CHANGED,
+  "42P01": GONE,
   "42703": CHANGED,
-  "3F000": CHANGED,
+  "3F000": GONE,
   "25006": READ_ONLY,
   "22": POISON,
   "23": POISON,
@@ -83,6 +95,7 @@ const BY_STATE: Readonly<Record<string, Rule>> = {
   "57014": CONFLICT,
   "08": LOST,
   "57": RESOURCES,
+  "53100": DISK_FULL,
   "53": RESOURCES,
   "58": RESOURCES,
   XX: RESOURCES,
@@ -182,7 +195,7 @@ function ofConnection(known: MillraceError, doing: string): MillraceError {
       .replace(/^TLS with the source/, "TLS with the target");
     return new MillraceError({
       code,
-      kind: "fatal",
+      kind: "blocked",
       message,
       ...(known.hint === undefined ? {} : { hint: known.hint }),
     });
@@ -210,6 +223,16 @@ export function stopped(doing: string): MillraceError {
 
 export function fatal(code: ErrorCode, message: string, hint: string): MillraceError {
   return new MillraceError({ code, kind: "fatal", message, hint });
+}
+
+/** Something that was there is not: the sink is opened again, and these tables are read again. */
+export function reopening(
+  code: ErrorCode,
+  message: string,
+  hint: string,
+  lostTables: readonly string[] = [],
+): MillraceError {
+  return new MillraceError({ code, kind: "reopen", message, hint, lostTables });
 }
 
 /** The likeliest mistake is a sink in the source's own database: no hint may lead to the loss of those tables. */
@@ -263,14 +286,18 @@ export const pages: ErrorPages = {
   MR3109: {
     title: "Another process writes to this sink",
     cause:
-      "The progress in the target is not what this process wrote last, or belongs to a higher lease. Nothing was changed.",
-    remedy: "Stop the other daemon of this name; if the target was restored from a backup, start the daemon again.",
+      "The progress in the target is not what this process wrote last, or belongs to a higher lease. Nothing was changed. " +
+      "Where it is older, the target was put back to an older copy: the sink goes on from there if the log reaches back.",
+    remedy: "Stop the other daemon of this name.",
   },
   MR3110: {
     title: "Target was emptied or replaced",
-    cause: "Millrace's progress, a table or a column that it wrote is no longer in the target.",
+    cause:
+      "Millrace's progress, a table or a column that it wrote is no longer in the target. A table that was dropped or emptied " +
+      "is made and filled again while the others go on; a history stops with MR1315. Without the progress the sink stops with " +
+      "MR1301, or is filled again (`onLost: resync`).",
     remedy:
-      "Start the daemon again; what is missing is found and filled (`millrace snapshot start --sink NAME` for a table emptied by hand).",
+      "Nothing for a table. A column: drop its table, then `millrace resume --sink NAME`, and it is made and filled again.",
   },
   MR3111: {
     title: "Row refused",

@@ -5,7 +5,7 @@
 import type { Step, TableWrites } from "../../../src/core/batch.ts";
 import type { TableVersion } from "../../../src/core/schema.ts";
 import { quoteLiteral } from "../quote.ts";
-import { fatal } from "./errors.ts";
+import { reopening } from "./errors.ts";
 import type { Session } from "./session.ts";
 import type { TargetTable } from "./target-table.ts";
 
@@ -76,9 +76,10 @@ function look(tables: readonly TargetTable[]): string {
 }
 
 function gone(table: TargetTable, what: string) {
-  return fatal(
+  return reopening(
     "MR3110",
     `${table.quoted} ${what} in the target, by somebody else`,
-    "`millrace snapshot start --sink NAME --tables …` fills it again; where it was dropped, start the daemon again first.",
+    "It is made and filled again; find out who did it where that repeats.",
+    [table.version.id],
   );
 }

@@ -4,7 +4,7 @@
  */
 import type { SinkProgress } from "../../../src/core/batch.ts";
 import { quoteLiteral } from "../quote.ts";
-import { fatal, stateOf } from "./errors.ts";
+import { fatal, reopening, stateOf } from "./errors.ts";
 import { type Answer, StatementFailure } from "./wire.ts";
 
 export const METADATA_SCHEMA = "_millrace";
@@ -179,19 +179,18 @@ export function advanceParameters({ name, lease, steps, progress }: Advance): re
 /** Why the fence did not let a step pass. */
 export function fenceError(name: string, found: StoredProgress | null, expected: { lease: bigint; steps: bigint }) {
   if (found === null) {
-    return fatal(
+    return reopening(
       "MR3110",
       `the progress of ${name} is no longer in the target`,
-      "The target was emptied or replaced. Start the daemon again: it finds out what is missing and fills it.",
+      "The target was emptied or replaced.",
     );
+  }
+  if (found.lease < expected.lease || (found.lease === expected.lease && found.steps < expected.steps)) {
+    return reopening("MR3109", `the target of ${name} was put back to an older copy`, "It is looked what it lacks.");
   }
   const why =
     found.lease > expected.lease
       ? `a process with the higher lease ${found.lease} has taken over`
       : `its progress is not what this process wrote last (${found.steps} steps, expected ${expected.steps})`;
-  return fatal(
-    "MR3109",
-    `another process writes to ${name}: ${why}`,
-    "Stop the other daemon of this name. If the target was restored from a backup, start the daemon again.",
-  );
+  return fatal("MR3109", `another process writes to ${name}: ${why}`, "Stop the other daemon of this name.");
 }
