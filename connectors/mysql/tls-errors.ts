@@ -28,12 +28,17 @@ const NONE: TlsFailure = {
   fix: "Give the server a certificate (ssl_cert, ssl_key); or, where the network is trusted, set ssl-mode=PREFERRED or ssl-mode=DISABLED in the url.",
 };
 
+/** Node's words for a connection that ended before TLS had begun: a server that goes down, or a proxy between. */
+const ENDED = /socket disconnected before secure TLS connection|\b(?:ECONNRESET|EPIPE|ETIMEDOUT)\b/;
+
 /** The driver gives every failure of the handshake a code of its own, and keeps of Node's nothing but the sentence. */
 export function handshakeFailure(code: string, text: string): TlsFailure | undefined {
   if (code === "HANDSHAKE_NO_SSL_SUPPORT") return NONE;
-  const own = code === "HANDSHAKE_SSL_ERROR" ? (tlsCodeOf(text) ?? code) : code;
+  const isHandshake = code === "HANDSHAKE_SSL_ERROR";
+  if (isHandshake && ENDED.test(text)) return undefined;
+  const own = isHandshake ? (tlsCodeOf(text) ?? code) : code;
   const known = FAILURES[own];
   if (known !== undefined) return known;
-  if (code !== "HANDSHAKE_SSL_ERROR" && !isTlsCode(code)) return undefined;
+  if (own !== "HANDSHAKE_SSL_ERROR" && !isTlsCode(own)) return undefined;
   return { what: `TLS failed (${own})`, fix: "Check ssl-mode, ssl-ca, ssl-cert and ssl-key in the url." };
 }

@@ -79,11 +79,13 @@ const FAILURES: Readonly<Record<string, TlsFailure>> = {
   "ERR_SSL_SSL/TLS_ALERT_CERTIFICATE_EXPIRED": OWN_REFUSED,
   "ERR_SSL_SSL/TLS_ALERT_CERTIFICATE_UNKNOWN": OWN_REFUSED,
 };
+/** The connection ended in the middle of TLS: that passes by itself, and says nothing of certificates or protocols. */
+const ENDED = "ERR_SSL_UNEXPECTED_EOF_WHILE_READING";
 const OTHER = /^(ERR_TLS|ERR_SSL|ERR_OSSL|CERT_|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|HOSTNAME_MISMATCH)/;
 
 /** Whether a code of Node or OpenSSL speaks of TLS. */
 export function isTlsCode(code: string): boolean {
-  return OTHER.test(code);
+  return code !== ENDED && OTHER.test(code);
 }
 
 /** What a code of Node or OpenSSL means; undefined where it is none of TLS. */

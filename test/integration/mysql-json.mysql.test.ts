@@ -58,6 +58,12 @@ test("documents are printed byte for byte as the server prints them", async () =
     const part = documents.slice(first, first + 500);
     await connection.query(`insert into t (j) values ${part.map(() => "(?)").join(",")}`, part);
   }
+  // Decimals of more digits than a column has, with a fraction and without.
+  for (let digitCount = 60; digitCount <= 81; digitCount++) {
+    const digits = "1234567890".repeat(9).slice(0, digitCount);
+    for (const text of [digits, `-${digits}`, `${digits.slice(0, -7)}.${digits.slice(-7)}`, `0.${digits.slice(0, 30)}`])
+      await connection.query(`insert into t (j) values (json_array(${text}))`);
+  }
   for (const sql of OPAQUE) await connection.query(`insert into t (j) values (${sql})`);
   const printed = await database.texts("select id, j from t order by id");
   const { rows } = decodeLog(await readLog(url(), from), { schema: database.name });

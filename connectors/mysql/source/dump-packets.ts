@@ -17,7 +17,13 @@ const EVENT_BYTES_MAX = 2 ** 32;
 /** An event's bytes, which are another's when it returns. */
 export type OnEvent = (bytes: Buffer, start: number, end: number) => void;
 
+/** What has come of a dump: bytes show that the server is there while a large event is on its way. */
+export interface Received {
+  byteCount: number;
+}
+
 export class DumpPackets implements BytesParser {
+  readonly #received: Received;
   readonly #onEvent: OnEvent;
   /** Given what is no event: it is a copy. */
   readonly #onOther: (payload: Buffer) => void;
@@ -29,12 +35,14 @@ export class DumpPackets implements BytesParser {
   /** How many the packet still has. */
   #left = 0;
 
-  constructor(onEvent: OnEvent, onOther: (payload: Buffer) => void) {
+  constructor(onEvent: OnEvent, onOther: (payload: Buffer) => void, received: Received = { byteCount: 0 }) {
+    this.#received = received;
     this.#onEvent = onEvent;
     this.#onOther = onOther;
   }
 
   execute(chunk: Buffer): void {
+    this.#received.byteCount += chunk.length;
     let at = 0;
     while (at < chunk.length) {
       if (this.#headBytes === 0 && this.#length === 0) at = this.#whole(chunk, at);

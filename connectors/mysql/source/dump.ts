@@ -4,8 +4,8 @@
  */
 import { openSession, type Target, within } from "./database.ts";
 import { type Packet, PACKET_HEADER_BYTES, type PacketWriter, type Session } from "./driver.ts";
-import { DumpPackets, type OnEvent } from "./dump-packets.ts";
-import { aborted, classify, endOfDump } from "./errors.ts";
+import { DumpPackets, type OnEvent, type Received } from "./dump-packets.ts";
+import { aborted, classify, endOfDump, silent } from "./errors.ts";
 import { FILE_START } from "./position.ts";
 
 const COM_BINLOG_DUMP = 0x12;
@@ -37,9 +37,16 @@ export function askedOffset(offset: number): number {
 
 export class Dump {
   readonly #session: Session;
+  readonly #received: Received;
 
-  private constructor(session: Session) {
+  private constructor(session: Session, received: Received) {
     this.#session = session;
+    this.#received = received;
+  }
+
+  /** How many bytes have come, of events that are not whole too. */
+  get byteCount(): number {
+    return this.#received.byteCount;
   }
 
   static async start(target: Target, request: DumpRequest, handlers: DumpHandlers, signal: AbortSignal): Promise<Dump> {
@@ -48,8 +55,9 @@ export class Dump {
       // Told what the server may send: checksums as they are, MariaDB's own events, and signs of life.
       await within(session.query(SETTINGS), "preparing the stream", signal);
       session.onBroken(handlers.onEnd);
-      session.run(dumpCommand(request, handlers));
-      return new Dump(session);
+      const received = { byteCount: 0 };
+      session.run(dumpCommand(request, handlers, received));
+      return new Dump(session, received);
     } catch (error) {
       session.destroy();
       throw classify(error, "starting the stream");
@@ -66,6 +74,34 @@ export class Dump {
 
   close(): void {
     this.#session.destroy();
+  }
+}
+
+/** Heartbeats are asked for every second: silence for this long means that nobody is there. */
+const SILENT_MS_MAX = 15_000;
+export const WATCH_MS = 1_000;
+
+/** Since when no byte has come. */
+export class SilenceWatch {
+  readonly #count: () => number;
+  #last = 0;
+  #heardMs = performance.now();
+
+  constructor(count: () => number) {
+    this.#count = count;
+  }
+
+  /** To be asked every `WATCH_MS`. */
+  isSilent(nowMs: number): boolean {
+    const count = this.#count();
+    if (count !== this.#last) this.heard(nowMs);
+    this.#last = count;
+    return nowMs - this.#heardMs >= SILENT_MS_MAX;
+  }
+
+  /** Also where nobody listened in between. */
+  heard(nowMs: number): void {
+    this.#heardMs = nowMs;
   }
 }
 
@@ -110,9 +146,14 @@ export async function readDump(
     else done.reject(classify(error ?? new Error("the server ended the stream"), doing));
   };
   const dump = await Dump.start(target, request, { onEvent, onEnd }, signal);
+  const watch = new SilenceWatch(() => dump.byteCount);
+  const timer = setInterval(() => {
+    if (watch.isSilent(performance.now())) done.reject(silent(doing));
+  }, WATCH_MS);
   try {
     await done.promise;
   } finally {
+    clearInterval(timer);
     signal.removeEventListener("abort", stop);
     dump.close();
   }
@@ -121,7 +162,7 @@ export async function readDump(
 const SETTINGS = `SET @master_binlog_checksum = 'CRC32', @source_binlog_checksum = 'CRC32', @mariadb_slave_capability = 4, @master_heartbeat_period = ${HEARTBEAT_NS}, @source_heartbeat_period = ${HEARTBEAT_NS}`;
 
 /** The driver is given only what ends the dump. */
-function dumpCommand(request: DumpRequest, { onEvent, onEnd }: DumpHandlers) {
+function dumpCommand(request: DumpRequest, { onEvent, onEnd }: DumpHandlers, received: Received) {
   let isOver = false;
   const end = (error: unknown): boolean => {
     if (!isOver) onEnd(error);
@@ -143,10 +184,11 @@ function dumpCommand(request: DumpRequest, { onEvent, onEnd }: DumpHandlers) {
         writer._resetSequenceId();
         writer.writePacket(requestPacket(request));
         const { packetParser } = writer;
-        writer.packetParser = new DumpPackets(take, (payload) => {
+        const other = (payload: Buffer): void => {
           writer._resetSequenceId();
           packetParser.execute(asPacket(payload));
-        });
+        };
+        writer.packetParser = new DumpPackets(take, other, received);
         return false;
       }
       if (packet.isError()) return end(endOfDump(packet.asError("utf8")));

@@ -149,6 +149,11 @@ export function sourceError(
   return new MillraceError({ code, kind, message, hint, cause });
 }
 
+/** Of a dump of the log, which is never silent for long. */
+export function silent(doing: string): MillraceError {
+  return sourceError("MR2121", "retryable", `the source has sent nothing for too long while ${doing}`);
+}
+
 export function aborted(what: string): MillraceError {
   return sourceError("MR2129", "aborted", `${what} was stopped`);
 }

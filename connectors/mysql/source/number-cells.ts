@@ -88,8 +88,8 @@ export function writeUint64(out: ByteWriter, high: number, low: number): void {
   writeDigits(out, lower - bottom * BILLION, 9);
 }
 
-/** Where the point lies among `digits`; a multiple of four, with room for 65 digits before it. */
-const POINT = 68;
+/** Where the point lies among `digits`; a multiple of four. A column has 65 digits, a literal inside of JSON up to 81. */
+const POINT = 84;
 const digits = new Uint8Array(POINT * 2 + 8);
 const LEADING_BYTES = [0, 1, 1, 2, 2, 3, 3, 4, 4, 4] as const;
 const NEGATIVE = 0x4000;

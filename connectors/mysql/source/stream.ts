@@ -8,8 +8,8 @@ import type { ChangeStream, StreamOptions } from "../../../src/core/source.ts";
 import { Assembler } from "./assemble.ts";
 import type { SourceContext } from "./context.ts";
 import { Decoder, TOOK_CONTROL, TOOK_END, TOOK_PAYLOAD, TOOK_TABLE_NEEDED } from "./decoder.ts";
-import { askedOffset, Dump } from "./dump.ts";
-import { aborted, classify, sourceError } from "./errors.ts";
+import { askedOffset, Dump, SilenceWatch, WATCH_MS } from "./dump.ts";
+import { aborted, classify, silent, sourceError } from "./errors.ts";
 import { HEARTBEAT, HEARTBEAT_V2 } from "./events.ts";
 import { type Asked, LogReader } from "./log-reader.ts";
 import { lookBack } from "./look-back.ts";
@@ -19,12 +19,11 @@ import type { PreparedTransactions } from "./prepared.ts";
 import type { StatementTarget } from "./statements.ts";
 import type { TableMap } from "./table-map.ts";
 
-/** Heartbeats are asked for every second: silence for this long means that nobody is there. */
-const SILENT_MS_MAX = 15_000;
-const WATCH_MS = 1_000;
 /** How long the server may send nothing of what its log has: after a reset MariaDB's reader waits in a file that is gone. */
 const STUCK_MS_MAX = 5_000;
 const TYPE_AT = 4;
+/** Of what an event comes in: the packet's header, and the mark of an event. */
+const PACKET_BYTES = 5;
 const NOTHING = Buffer.alloc(0);
 
 export interface StreamParts {
@@ -68,9 +67,11 @@ export class BinlogStream implements ChangeStream {
   /** Since when there is a mark that the stream has not come to. */
   #expectedMs = 0;
   #given: PendingMark[] = [];
-  #heardMs = performance.now();
-  /** When something other than a heartbeat came last. */
+  readonly #silence = new SilenceWatch(() => this.#dump?.byteCount ?? 0);
+  /** When something other than a heartbeat came last, an event in part included. */
   #movedMs = performance.now();
+  #heartbeatBytes = 0;
+  #movedBytes = 0;
   readonly #watch: NodeJS.Timeout;
   #failure: unknown;
   /** For what is read beside the stream. */
@@ -156,9 +157,9 @@ export class BinlogStream implements ChangeStream {
   }
 
   #received(bytes: Buffer, start: number, end: number): void {
-    this.#heardMs = performance.now();
     if (this.#failure !== undefined) return;
-    if (bytes[start + TYPE_AT] !== HEARTBEAT && bytes[start + TYPE_AT] !== HEARTBEAT_V2) this.#movedMs = this.#heardMs;
+    const isHeartbeat = bytes[start + TYPE_AT] === HEARTBEAT || bytes[start + TYPE_AT] === HEARTBEAT_V2;
+    if (isHeartbeat) this.#heartbeatBytes += PACKET_BYTES + end - start;
     if (this.#isBlocked()) {
       this.#held.push({ bytes: Buffer.from(bytes.subarray(start, end)), isOpened: false });
     } else {
@@ -321,8 +322,8 @@ export class BinlogStream implements ChangeStream {
   #resume(): void {
     if (!this.#isPaused) return;
     this.#isPaused = false;
-    this.#heardMs = performance.now();
-    this.#movedMs = this.#heardMs;
+    this.#movedMs = performance.now();
+    this.#silence.heard(this.#movedMs);
     this.#dump?.resume();
   }
 
@@ -355,8 +356,11 @@ export class BinlogStream implements ChangeStream {
   #lookSilent(): void {
     if (this.#isPaused) return;
     const nowMs = performance.now();
-    if (nowMs - this.#heardMs >= SILENT_MS_MAX) {
-      this.#fail(sourceError("MR2121", "retryable", `the source has sent nothing for ${SILENT_MS_MAX / 1000} s`));
+    const movedBytes = (this.#dump?.byteCount ?? 0) - this.#heartbeatBytes;
+    if (movedBytes !== this.#movedBytes) this.#movedMs = nowMs;
+    this.#movedBytes = movedBytes;
+    if (this.#silence.isSilent(nowMs)) {
+      this.#fail(silent("reading the log"));
     } else if (this.#marks.length > 0 && nowMs - Math.max(this.#movedMs, this.#expectedMs) >= STUCK_MS_MAX) {
       this.#fail(sourceError("MR2121", "retryable", "the source does not send what its log has"));
     }

@@ -1,0 +1,108 @@
+/** A connection that ends anywhere in its handshake or login passes by itself, whoever it was made to, with TLS and without. */
+import { chmod } from "node:fs/promises";
+import { dirname } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import * as search from "../../connectors/elasticsearch/config.ts";
+import { openSession } from "../../connectors/mysql/source/database.ts";
+import { Host } from "../../connectors/mysql/source/host.ts";
+import { parseMysqlUrl } from "../../connectors/mysql/url.ts";
+import { connect } from "../../connectors/postgres/connection.ts";
+import { parsePostgresUrl } from "../../connectors/postgres/url.ts";
+import * as cache from "../../connectors/redis/config.ts";
+import { findMillraceError } from "../../src/core/errors.ts";
+import type { Sink } from "../../src/core/sink.ts";
+import { type Certificate, selfSigned } from "../support/certificate.ts";
+import { type CuttingProxy, cuttingProxy } from "../support/cutting-proxy.ts";
+import { quietLog } from "../support/quiet-log.ts";
+import { elasticsearchUrl, ownMysql, ownPostgres, redisUrl } from "../support/services.ts";
+import { tlsFront } from "../support/tls-front.ts";
+
+/** More than any of them has before it is at work. */
+const MESSAGE_COUNT_MAX = 24;
+
+let certificate: Certificate;
+beforeAll(async () => {
+  certificate = await selfSigned(["localhost"]);
+  // Servers run as users of their own.
+  await chmod(dirname(certificate.keyPath), 0o755);
+  await chmod(certificate.keyPath, 0o644);
+});
+afterAll(async () => {
+  await certificate[Symbol.asyncDispose]();
+});
+
+/** Cuts behind each message until the connection is made, and expects that each failure is one to try again. */
+async function expectRetried(proxy: CuttingProxy, open: (port: number) => Promise<void>): Promise<void> {
+  const wrong: object[] = [];
+  let failureCount = 0;
+  for (const how of ["close", "reset"] as const) {
+    for (let messageCount = 0; messageCount <= MESSAGE_COUNT_MAX; messageCount++) {
+      proxy.cutAfter(messageCount, how);
+      try {
+        await open(proxy.port);
+        break;
+      } catch (error) {
+        failureCount++;
+        const known = findMillraceError(error);
+        if (known?.kind !== "retryable") wrong.push({ how, messageCount, code: known?.code, message: String(error) });
+      }
+    }
+  }
+  expect(wrong).toEqual([]);
+  expect(failureCount).toBeGreaterThan(2);
+}
+
+test.each(["mysql", "mariadb"] as const)("%s", { timeout: 120_000 }, async (flavour) => {
+  const settings = { "ssl-cert": certificate.certificatePath, "ssl-key": certificate.keyPath };
+  await using server = await ownMysql(flavour, { settings });
+  await using proxy = await cuttingProxy(server.url);
+  for (const mode of ["DISABLED", "PREFERRED", "REQUIRED"]) {
+    await expectRetried(proxy, async (port) => {
+      const address = parseMysqlUrl(`mysql://root@localhost:${port}/mysql?ssl-mode=${mode}`, "");
+      const host = new Host(() => {});
+      (await openSession({ address, host }, AbortSignal.timeout(10_000))).destroy();
+    });
+  }
+});
+
+test("postgres", { timeout: 120_000 }, async () => {
+  await using server = await ownPostgres({ tls: certificate });
+  await using proxy = await cuttingProxy(server.url);
+  for (const mode of ["disable", "prefer", "require"]) {
+    await expectRetried(proxy, async (port) => {
+      const address = parsePostgresUrl(`postgres://postgres@localhost:${port}/postgres?sslmode=${mode}`);
+      const { client } = await connect(address, { signal: AbortSignal.timeout(10_000) });
+      await client.end();
+    });
+  }
+});
+
+const contextOf = <Options>(options: Options) => ({ name: "sink", daemon: "shop", folder: "/", options });
+
+async function opens(sink: Sink): Promise<void> {
+  try {
+    await sink.open(1, AbortSignal.timeout(10_000));
+  } finally {
+    await sink.close();
+  }
+}
+
+test.each(["redis", "rediss"])("%s", { timeout: 120_000 }, async (scheme) => {
+  await using front = await tlsFront(redisUrl(), certificate);
+  await using proxy = await cuttingProxy(scheme === "redis" ? redisUrl() : front.url);
+  const tls = scheme === "redis" ? {} : { ca: certificate.certificatePath };
+  await expectRetried(proxy, async (port) => {
+    const options = cache.definition.parse({ url: `${scheme}://localhost:${port}/0`, prefix: "handshakes:", ...tls });
+    await opens(await cache.factory.create(contextOf(options), quietLog));
+  });
+});
+
+test.each(["http", "https"])("%s", { timeout: 120_000 }, async (scheme) => {
+  await using front = await tlsFront(elasticsearchUrl(), certificate);
+  await using proxy = await cuttingProxy(scheme === "http" ? elasticsearchUrl() : front.url);
+  const tls = scheme === "http" ? {} : { ca: certificate.certificatePath };
+  await expectRetried(proxy, async (port) => {
+    const options = search.definition.parse({ url: `${scheme}://localhost:${port}`, prefix: "handshakes-", ...tls });
+    await opens(await search.factory.create(contextOf(options), quietLog));
+  });
+});
