@@ -7,7 +7,7 @@ import { MillraceError } from "./core/errors.ts";
 import { makeFolder } from "./core/folder.ts";
 import type { Sink } from "./core/sink.ts";
 import { LogMoved, type Source } from "./core/source.ts";
-import type { ReportStore, StateStore } from "./core/state-store.ts";
+import type { ReportStore, StateStore, StoredError } from "./core/state-store.ts";
 import type { ReconcileDocument, ReconcileRequest } from "./core/reconciliation.ts";
 import { TableSelection } from "./core/table-selection.ts";
 import type { Logger } from "./core/telemetry.ts";
@@ -23,6 +23,7 @@ import { Control } from "./runtime/control.ts";
 import { Pipeline } from "./runtime/pipeline.ts";
 import type { SinkSetup } from "./runtime/pipeline-parts.ts";
 import { openState } from "./state/open.ts";
+import { patient } from "./state/patient.ts";
 import { leaseHeld, leaseLost } from "./state/errors.ts";
 import { PRODUCER, VERSION } from "./version.ts";
 
@@ -61,17 +62,18 @@ const DEFAULT_LIMITS = { rowCountMax: 50_000, byteCountMax: 2 * 1024 * 1024 };
 export async function runDaemon(config: Config, options: DaemonOptions, signal: AbortSignal): Promise<DaemonResult> {
   const folder = openReports(config);
   const opened = await openState(config.state, { name: config.name });
-  const state = options.wrap?.state?.(opened) ?? opened;
+  const waiting = patient(options.wrap?.state?.(opened) ?? opened, options.logger, signal);
+  const state = waiting.store;
   try {
     const lease = await takeLease(state);
     try {
       return await throughMoves(
-        () => runWithLease(config, options, { state, lease, folder }, signal),
+        () => runWithLease(config, options, { state, lease, folder, stateError: () => waiting.error }, signal),
         options.logger,
         signal,
       );
     } finally {
-      await state.lease.release(lease);
+      await release(state, lease, options.logger);
     }
   } finally {
     await state.close();
@@ -82,6 +84,15 @@ async function takeLease(state: StateStore): Promise<number> {
   const { taken, lease } = await state.lease.acquire(holderName(), LEASE_MS, isGone);
   if (!taken) throw leaseHeld(lease);
   return lease.number;
+}
+
+/** One that can't be given back ends by itself: no reason to hide why this process ends. */
+async function release(state: StateStore, lease: number, logger: Logger): Promise<void> {
+  try {
+    await state.lease.release(lease);
+  } catch (error) {
+    logger.warn({ error }, "the lease could not be given back");
+  }
 }
 
 /** Where the source has become another one, everything begins again, and that asks whether it can be gone on with. */
@@ -106,12 +117,14 @@ interface Held {
   readonly lease: number;
   /** Where reports are written, too. */
   readonly folder: ReportFolder | null;
+  /** Why calls of the state wait. */
+  readonly stateError: () => StoredError | null;
 }
 
 async function runWithLease(
   config: Config,
   options: DaemonOptions,
-  { state, lease, folder }: Held,
+  { state, lease, folder, stateError }: Held,
   signal: AbortSignal,
 ): Promise<DaemonResult> {
   const { logger, redact, once, reconcile, wrap = {} } = options;
@@ -140,7 +153,7 @@ async function runWithLease(
   const compared = { port: () => pipeline.comparisons, lag: (sink: string) => control.lagOf(sink), kept };
   const comparing = new Comparing(config, { ...compared, reports, folder, redact, logger }, until);
   const { reconciler } = comparing;
-  const parts = { control, comparing, reports, metrics, logger };
+  const parts = { control, comparing, reports, metrics, stateError, logger };
   await using admin = await serve(config, parts, until);
   logger.info({ name: config.name, listen: admin.address }, "millrace is running");
   const running = pipeline.run(until);
@@ -227,19 +240,26 @@ interface ServedParts {
   readonly comparing: Comparing;
   readonly reports: ReportStore;
   readonly metrics: PrometheusMetrics;
+  readonly stateError: () => StoredError | null;
   readonly logger: Logger;
 }
 
 async function serve(
   config: Config,
-  { control, comparing, reports, metrics, logger }: ServedParts,
+  { control, comparing, reports, metrics, stateError, logger }: ServedParts,
   signal: AbortSignal,
 ): Promise<Served> {
   const { reconciler } = comparing;
   const port = {
     version: VERSION,
-    status: async () => ({ ...(await control.status()), reconcile: await comparing.status() }),
-    unready: () => control.unready,
+    status: async () => {
+      const [now, reconcile] = await Promise.all([control.status(), comparing.status()]);
+      return { ...now, state: { error: stateError() }, reconcile };
+    },
+    unready: () => {
+      const error = stateError();
+      return [...control.unready, ...(error === null ? [] : [`the state can't be written: ${error.code}`])];
+    },
     metrics: async () => ({
       contentType: metrics.contentType,
       text: await metrics.text({ ...levelsOf(await control.status(), control.schemas), ...reconciler.levels }),
@@ -309,7 +329,7 @@ function listenFailed(listen: Config["admin"]["listen"], cause: unknown): Millra
   const reason = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown error";
   return new MillraceError({
     code: "MR1154",
-    kind: "fatal",
+    kind: "blocked",
     message: `admin.listen: ${listen?.host}:${listen?.port} can't be listened on (${reason})`,
     hint: "another daemon may have this address: give each its own admin.listen, or false",
     cause,

@@ -1,4 +1,5 @@
 import { type ErrorCode, type ErrorKind, type ErrorPages, isAborted, MillraceError } from "../../src/core/errors.ts";
+import { systemErrorCodeIn } from "../../src/core/system-errors.ts";
 import { tlsCodeOf, tlsFailure, type TlsFailure } from "../../src/tls/failure.ts";
 import { UnusableTls } from "../../src/tls/options.ts";
 
@@ -162,9 +163,7 @@ export function classifyConnection(error: unknown, signal: AbortSignal): Millrac
   const text = error instanceof Error ? error.message : "";
   const failure = tlsFailure(tlsCodeOf(text) ?? "");
   if (failure !== undefined) return tlsError(failure, new Error(text));
-  const reason =
-    /\b(ECONN[A-Z]+|ENOTFOUND|EAI_AGAIN|E(HOST|NET)UNREACH|ETIMEDOUT|EPIPE)\b/.exec(text)?.[0] ??
-    (/timed out/i.test(text) ? "ETIMEDOUT" : undefined);
+  const reason = systemErrorCodeIn(text) ?? (/timed out/i.test(text) ? "ETIMEDOUT" : undefined);
   const message = `the search engine can't be reached${reason === undefined ? "" : `: ${reason}`}`;
   return searchError("MR3301", "retryable", message, new Error(text));
 }

@@ -24,12 +24,14 @@ export const pages: ErrorPages = {
   },
   MR2002: {
     title: "Source refuses the login",
-    cause: "Wrong user, password or database, or no line in pg_hba.conf that lets this role in.",
+    cause:
+      "Wrong user, password or database, or no line in pg_hba.conf that lets this role in. A running daemon tries again for as long as it takes, and `status` says that somebody is needed.",
     remedy: "Try the same URL with psql from the same machine; correct `source.url` or pg_hba.conf.",
   },
   MR2003: {
     title: "TLS with the source failed",
-    cause: "The server does not speak TLS, or its certificate does not stand the check that `sslmode` asks for.",
+    cause:
+      "The server does not speak TLS, or its certificate does not stand the check that `sslmode` asks for. A running daemon tries again for as long as it takes, and `status` says that somebody is needed.",
     remedy: "Set `sslmode` and `sslrootcert` in `source.url` as for psql. `verify-full` is right over a network.",
   },
   MR2004: {

@@ -1,5 +1,6 @@
 import { findMillraceError, MillraceError, type ErrorCode, type ErrorKind } from "../../src/core/errors.ts";
 import { SecondStreamRefused } from "../../src/core/source.ts";
+import { systemErrorCode } from "../../src/core/system-errors.ts";
 import type { TlsFailure } from "../../src/tls/failure.ts";
 
 import { BEGIN_ANEW } from "./error-pages.ts";
@@ -72,19 +73,6 @@ export function sqlState(error: unknown): string | undefined {
   return /^[0-9A-Z]{5}$/.test(code) && !code.startsWith("E") ? code : undefined;
 }
 
-const NETWORK = new Set([
-  "ECONNREFUSED",
-  "ECONNRESET",
-  "ETIMEDOUT",
-  "EPIPE",
-  "EHOSTUNREACH",
-  "ENETUNREACH",
-  "EAI_AGAIN",
-  "ENOENT",
-  "ENOTFOUND",
-  "ECONNABORTED",
-]);
-
 /**
  * Turns whatever a driver threw while `doing` (for example "reading public.orders") into a numbered error. By SQLSTATE;
  * where the text has to be read the reason stands beside it. The server's sentence is repeated only for classes whose
@@ -106,7 +94,7 @@ export function classify(error: unknown, doing: string): MillraceError {
       if (tls !== undefined) return tlsError(tls, doing, error);
       return sourceError(
         "MR2002",
-        "fatal",
+        "blocked",
         `the source refuses the login: ${text}`,
         "Check user, password and database in source.url, and pg_hba.conf on the server (a line for the database itself: replication of a database is an ordinary connection to it).",
         error,
@@ -117,14 +105,14 @@ export function classify(error: unknown, doing: string): MillraceError {
       if (/row-level security/.test(text))
         return sourceError(
           "MR2028",
-          "fatal",
+          "blocked",
           `row-level security hides rows from the role ${at}: ${text}`,
           "Give the role BYPASSRLS (ALTER ROLE … BYPASSRLS), or exclude the table in `tables`.",
           error,
         );
       return sourceError(
         "MR2008",
-        "fatal",
+        "blocked",
         `the role lacks a privilege ${at}: ${text}`,
         "`millrace check` prints the GRANT that is missing.",
         error,
@@ -132,7 +120,7 @@ export function classify(error: unknown, doing: string): MillraceError {
     case "53400":
       return sourceError(
         "MR2006",
-        "fatal",
+        "blocked",
         `the server has no free replication slot ${at}: ${text}`,
         "Drop a slot that nobody uses (SELECT slot_name FROM pg_replication_slots WHERE NOT active) or raise max_replication_slots and restart the server.",
         error,
@@ -229,7 +217,7 @@ function classifyConnection(error: unknown, doing: string): MillraceError {
   if (/unsupported startup parameter/i.test(text)) return poolerError(error);
   const tls = handshakeFailure(code, text);
   if (tls !== undefined) return tlsError(tls, doing, error);
-  if (NETWORK.has(code))
+  if (systemErrorCode(error) !== undefined)
     return sourceError(
       "MR2001",
       "retryable",
@@ -250,7 +238,7 @@ function classifyConnection(error: unknown, doing: string): MillraceError {
 }
 
 function tlsError({ what, fix }: TlsFailure, doing: string, cause: unknown): MillraceError {
-  return sourceError("MR2003", "fatal", `TLS with the source failed while ${doing}: ${what}`, fix, cause);
+  return sourceError("MR2003", "blocked", `TLS with the source failed while ${doing}: ${what}`, fix, cause);
 }
 
 function lost(at: string, cause: unknown): MillraceError {

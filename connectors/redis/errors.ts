@@ -1,4 +1,5 @@
 import { type ErrorCode, type ErrorKind, type ErrorPages, isAborted, MillraceError } from "../../src/core/errors.ts";
+import { systemErrorCode } from "../../src/core/system-errors.ts";
 import { tlsFailure, type TlsFailure } from "../../src/tls/failure.ts";
 import { UnusableTls } from "../../src/tls/options.ts";
 
@@ -121,18 +122,6 @@ const REPLIES: Readonly<Record<string, readonly [code: ErrorCode, kind: ErrorKin
   CROSSSLOT: ["MR3410", "fatal", "Redis is a cluster and the config does not say so"],
 };
 
-const LOST = new Set([
-  "ECONNREFUSED",
-  "ECONNRESET",
-  "EPIPE",
-  "ETIMEDOUT",
-  "ENOTFOUND",
-  "EAI_AGAIN",
-  "EHOSTUNREACH",
-  "ENETUNREACH",
-  "ECONNABORTED",
-]);
-
 /** What an error of ioredis or of the server means to the runtime. */
 export function classify(error: unknown, signal: AbortSignal | undefined): MillraceError {
   if (signal?.aborted === true || isAborted(error)) {
@@ -188,7 +177,7 @@ export function replyCode(text: string): string {
 }
 
 function isConnectionLoss(error: unknown, text: string): boolean {
-  if (LOST.has(codeOf(error))) return true;
+  if (systemErrorCode(error) !== undefined) return true;
   // ioredis raises these without a code.
   return /Connection is closed|Command timed out|isn't writeable|isn't ready|Failed to refresh slots cache|None of startup nodes|Socket timeout/.test(
     text,

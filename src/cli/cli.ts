@@ -101,8 +101,7 @@ async function runCommand(command: Command, work: Work, secrets: Secrets): Promi
   try {
     return await work(session, command.opts(), command.args);
   } catch (error) {
-    const redact = (text: string) => session.secrets.redact(text);
-    printFailure(error, { json, showStack: logLevel === "debug", redact });
+    session.fail(error);
     return exitCodeOf(error);
   }
 }

@@ -2,7 +2,8 @@ import type { Config } from "../config/config.ts";
 import type { DaemonOptions, DaemonResult } from "../daemon.ts";
 import { keepYoungSpaceSmall } from "../ops/young-space.ts";
 import type { CommandLine } from "./command-line.ts";
-import { EXIT } from "./exit-codes.ts";
+import { daemonExitCodeOf, EXIT, type ExitCode } from "./exit-codes.ts";
+import type { Session } from "./session.ts";
 
 export function addRun({ program, action }: CommandLine): void {
   program
@@ -14,13 +15,23 @@ export function addRun({ program, action }: CommandLine): void {
         const config = await session.config();
         if (config.exposure !== null) session.log.warn({ fix: config.exposure.fix }, config.exposure.what);
         const once = options["once"] === true;
+        if (!once) return await asDaemon(session, config);
         const { missing } = await runHere(config, { once, ...session.daemon });
-        if (!once) return EXIT.done;
         const text = missing.length === 0 ? "every sink is at the source's position" : missing.join("\n");
         session.print({ reached: missing.length === 0, missing }, text);
         return missing.length === 0 ? EXIT.done : EXIT.failed;
       }),
     );
+}
+
+async function asDaemon(session: Session, config: Config): Promise<ExitCode> {
+  try {
+    await runHere(config, { once: false, ...session.daemon });
+    return EXIT.done;
+  } catch (error) {
+    session.fail(error);
+    return daemonExitCodeOf(error);
+  }
 }
 
 /** The daemon in this process, until a signal ends it. Commands that only ask one start without what it is made of. */

@@ -4,6 +4,7 @@ import { loadConfig } from "../config/load.ts";
 import type { Secrets } from "../config/secrets.ts";
 import type { Logger } from "../core/telemetry.ts";
 import { createLogger, type LogLevel } from "../ops/logger.ts";
+import { printFailure } from "./failure.ts";
 import { printable } from "./printable.ts";
 
 export interface SessionOptions {
@@ -21,11 +22,13 @@ export class Session {
   readonly json: boolean;
   readonly log: Logger;
   readonly secrets: Secrets;
+  readonly #showStack: boolean;
 
   constructor({ configFile, json, logLevel, secrets }: SessionOptions) {
     this.configFile = configFile;
     this.json = json;
     this.secrets = secrets;
+    this.#showStack = logLevel === "debug";
     this.log = createLogger({ level: logLevel, redact: (line) => this.secrets.redact(line) });
   }
 
@@ -36,6 +39,12 @@ export class Session {
 
   async config(): Promise<Config> {
     return await loadConfig(this.configFile, { connectors, environment: process.env, secrets: this.secrets });
+  }
+
+  /** What went wrong, for people or, with `--json`, as the one document. */
+  fail(error: unknown): void {
+    const redact = (text: string): string => this.secrets.redact(text);
+    printFailure(error, { json: this.json, showStack: this.#showStack, redact });
   }
 
   /** The command's result: one JSON document, or text for people. */

@@ -56,6 +56,8 @@ function mattersOf(status: StatusDocument, nowMs: number): readonly Matter[] {
     const what = "nothing is copied while no daemon runs, and the source keeps its log until one does";
     matters.push({ what, todo: "millrace run (its log says why it ended)" });
   }
+  if (status.state.error !== null)
+    matters.push(failure("what has to be stored waits, and nothing is acknowledged", status.state.error, nowMs));
   if (source.error !== null) matters.push(failure("the source", source.error, nowMs));
   if (source.goneBack !== null) {
     const { sinks: late, until, error } = source.goneBack;

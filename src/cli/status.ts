@@ -77,6 +77,7 @@ async function storedStatus(config: Config): Promise<StatusDocument> {
         warnings: [],
         zeroDates: null,
         error: null,
+        needsPerson: false,
         goneBack: null,
         copy: null,
       },
@@ -86,6 +87,7 @@ async function storedStatus(config: Config): Promise<StatusDocument> {
       snapshots: open.map((refill) => snapshotStatus(refill)).filter(isRunning),
       reconcile: { next: null, last: (await state.reports.list())[0] ?? null },
       daemon: null,
+      state: { error: null },
       ...(heldBy === null ? {} : { heldBy }),
     };
   } finally {

@@ -2,7 +2,7 @@
  * What the runtime does about a failure:
  * - retryable: wait with jitter, then the same work again;
  * - blocked: it depends on somebody outside (a password, a grant, a certificate, room on a disk): tried again for as long as
- *   it takes, at growing distance, and shown as needing a person meanwhile. Of sinks only;
+ *   it takes, at growing distance, and shown as needing a person meanwhile;
  * - reopen: what the sink was opened on is not there any more: it is opened again and compared. Of sinks only;
  * - fatal: stop this stream or sink and say the fix;
  * - poison: one row cannot be taken; it is stored as a dead letter, the others go on;

@@ -4,6 +4,8 @@ import type { SinkState } from "./telemetry.ts";
 
 /** The document of `status --json` and of the API: public interface, extended freely and never broken. */
 export interface StatusDocument extends PipelineStatus {
+  /** Why what has to be stored waits at the moment; null: it does not. */
+  readonly state: { readonly error: StoredError | null };
   readonly reconcile: ComparisonStatus;
 }
 
@@ -47,6 +49,8 @@ export interface SourceStatus {
   /** MySQL and MariaDB: dates that do not exist, as they were met since the start; null: not known. */
   readonly zeroDates: number | null;
   readonly error: StoredError | null;
+  /** True where the stream goes on only after somebody has acted. */
+  readonly needsPerson: boolean;
   readonly goneBack: GoneBackStatus | null;
   readonly copy: { readonly tableCount: number; readonly tablesDone: number; readonly rowsRead: number } | null;
 }

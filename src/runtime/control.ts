@@ -81,6 +81,7 @@ export class Control {
         lagSeconds: position === null ? null : this.#lag.seconds(position.commit, nowMs),
         ...healthOrNull(this.#health),
         error: sourceError,
+        needsPerson: this.#pipeline.sourceNeedsPerson,
         goneBack: goneBack === null ? null : { ...goneBack, until: source.formatPosition(goneBack.until.commit) },
         copy: copyProgress,
       },

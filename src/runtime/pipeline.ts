@@ -106,6 +106,10 @@ export class Pipeline {
     return this.#feed?.error ?? null;
   }
 
+  get sourceNeedsPerson(): boolean {
+    return this.#feed?.needsPerson ?? false;
+  }
+
   /** While the sinks share one stream that went back for some of them. */
   get goneBack(): GoneBack | null {
     return this.#rewind?.goneBack ?? null;

@@ -7,6 +7,12 @@ export function kindOf(error: unknown): ErrorKind {
   return findMillraceError(error)?.kind ?? "retryable";
 }
 
+/** Whether it may pass, by itself or when somebody outside has acted. */
+export function isTriedAgain(error: unknown): boolean {
+  const kind = kindOf(error);
+  return kind === "retryable" || kind === "blocked";
+}
+
 /** Attempts at one step before its sink is parked: with the waits between them some three seconds. */
 const STEP_ATTEMPTS_MAX = 6;
 

@@ -7,8 +7,11 @@ import type { StateStore, StoredError } from "../core/state-store.ts";
 import type { Logger } from "../core/telemetry.ts";
 import { streamLost } from "./errors.ts";
 import type { Lane } from "./lane.ts";
-import { kindOf, ReconnectBackoff } from "./retry.ts";
+import { isTriedAgain, kindOf, ReconnectBackoff } from "./retry.ts";
 import type { Rewind } from "./rewind.ts";
+
+/** In a row and in vain, some ten minutes of them: by then somebody has to look. */
+const FAILURES_MAX = 24;
 
 export interface SourceFeedParts {
   readonly source: Source;
@@ -36,6 +39,9 @@ export class SourceFeed implements AsyncDisposable {
   readonly #parts: SourceFeedParts;
   #stream: ChangeStream | null = null;
   #error: StoredError | null = null;
+  #isBlocked = false;
+  /** Since the stream came on last. */
+  #failures = 0;
 
   constructor(parts: SourceFeedParts) {
     this.#parts = parts;
@@ -49,6 +55,11 @@ export class SourceFeed implements AsyncDisposable {
   /** The last failure of the stream while it is not back yet. */
   get error(): StoredError | null {
     return this.#error;
+  }
+
+  /** True where somebody has to act for the stream to go on, as far as can be told. */
+  get needsPerson(): boolean {
+    return this.#error !== null && (this.#isBlocked || this.#failures > FAILURES_MAX);
   }
 
   async run(signal: AbortSignal): Promise<never> {
@@ -79,7 +90,10 @@ export class SourceFeed implements AsyncDisposable {
     const { lane, rewind } = this.#parts;
     const reached = lane.position;
     await lane.run(stream, signal, () => {
-      if (comparePositions(lane.position, reached) > 0) backoff.reset();
+      if (comparePositions(lane.position, reached) > 0) {
+        backoff.reset();
+        this.#failures = 0;
+      }
       return rewind.isDone();
     });
   }
@@ -101,7 +115,9 @@ export class SourceFeed implements AsyncDisposable {
 
   async #lost(error: unknown): Promise<void> {
     await this.#close();
-    if (kindOf(error) !== "retryable") throw error;
+    if (!isTriedAgain(error)) throw error;
+    this.#isBlocked = kindOf(error) === "blocked";
+    this.#failures++;
     const { code, message, hint } = findMillraceError(error) ?? streamLost(error);
     this.#error = { code, message, hint: hint ?? null, at: new Date().toISOString() };
     this.#parts.logger.warn({ error }, "the stream from the source broke off; it is opened again");

@@ -3,7 +3,7 @@ import { invariant } from "../core/invariant.ts";
 import { earliest, type Position } from "../core/position.ts";
 import type { Crossing, FirstCopy, LogIdentity, Source } from "../core/source.ts";
 import type { SinkReset, SourceRecord, StateStore } from "../core/state-store.ts";
-import { kindOf } from "./retry.ts";
+import { isTriedAgain } from "./retry.ts";
 import type { SinkRunner } from "./sink-runner.ts";
 import { knownPlace } from "./standing.ts";
 import { within } from "./within.ts";
@@ -50,7 +50,7 @@ async function cross(
   try {
     crossing = (await source.cross?.(identity, places, signal)) ?? null;
   } catch (error) {
-    if (kindOf(error) !== "retryable") throw error;
+    if (!isTriedAgain(error)) throw error;
     return;
   }
   if (crossing === null) return;

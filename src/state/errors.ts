@@ -46,14 +46,15 @@ export const pages: ErrorPages = {
   },
   MR1208: {
     title: "The state file is locked",
-    cause: "Another process held SQLite's write lock for longer than Millrace waits. It tries again.",
+    cause:
+      "Another process held SQLite's write lock for longer than Millrace waits. A running daemon tries again for as long as it takes: what has to be stored waits, and nothing is acknowledged to the source meanwhile. `status` shows it.",
     remedy: "Look for a backup program or a shell that has the file open, and close it.",
   },
   MR1209: {
     title: "The state can't be written",
     cause:
-      "The disk is full or answers with an error. Nothing is acknowledged to the source until the state can be written again.",
-    remedy: "Make room on the disk, or look at the system's log for disk errors.",
+      "The disk is full or answers with an error. A running daemon tries again for as long as it takes: what has to be stored waits, and nothing is acknowledged to the source until the state can be written again. `status` and `/readyz` show it. A daemon that meets it at its start ends with 75, and a supervisor starts it again.",
+    remedy: "Make room on the disk, or look at the system's log for disk errors. The daemon goes on by itself.",
   },
   MR1210: {
     title: "The lease was taken over by another daemon",

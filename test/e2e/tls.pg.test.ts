@@ -163,21 +163,21 @@ describe("a server that takes TLS alone", () => {
     const trusted = { sslrootcert: named.certificatePath };
     await captured(site, { sslmode: "verify-ca", ...trusted }, "127.0.0.1");
     const result = await refused(site, { sslmode: "verify-full", ...trusted }, "127.0.0.1");
-    expect(result).toMatchObject({ exitCode: 1, code: "MR2003" });
+    expect(result).toMatchObject({ exitCode: 75, code: "MR2003" });
     for (const said of [result.said, result.sink]) expect(said).toMatch(/another name.* -> .*sslmode=verify-ca/);
     expect(result.sink).toContain("MR3104");
   });
 
   test.each(["require", "verify-ca", "verify-full"])("another authority, sslmode=%s", async (sslmode) => {
     const result = await refused(site, { sslmode, sslrootcert: other.certificatePath });
-    expect(result).toMatchObject({ exitCode: 1, code: "MR2003" });
+    expect(result).toMatchObject({ exitCode: 75, code: "MR2003" });
     for (const said of [result.said, result.sink])
       expect(said).toMatch(/not signed by an authority.* -> .*sslrootcert/);
   });
 
   test("without TLS it is said what to set", async () => {
     const result = await refused(site, { sslmode: "disable" });
-    expect(result).toMatchObject({ exitCode: 1, code: "MR2003" });
+    expect(result).toMatchObject({ exitCode: 75, code: "MR2003" });
     for (const said of [result.said, result.sink]) expect(said).toMatch(/without TLS.* -> .*sslmode=require/);
   });
 
@@ -226,14 +226,14 @@ test("a certificate that has expired", async () => {
   await using expired = await selfSigned(["localhost"], Date.now() - DAY_MS);
   await using site = await Site.create(expired, ["hostssl all all 127.0.0.1/32 trust"]);
   const result = await refused(site, { sslmode: "verify-full", sslrootcert: expired.certificatePath });
-  expect(result).toMatchObject({ exitCode: 1, code: "MR2003" });
+  expect(result).toMatchObject({ exitCode: 75, code: "MR2003" });
   for (const said of [result.said, result.sink]) expect(said).toMatch(/has expired.* -> Renew/);
 });
 
 test("a server without TLS", async () => {
   await using site = await Site.create(undefined, ["host all all 127.0.0.1/32 trust"]);
   const result = await refused(site, { sslmode: "require" });
-  expect(result).toMatchObject({ exitCode: 1, code: "MR2003" });
+  expect(result).toMatchObject({ exitCode: 75, code: "MR2003" });
   for (const said of [result.said, result.sink]) expect(said).toMatch(/does not speak TLS.* -> Set ssl = on/);
 });
 
@@ -254,7 +254,7 @@ test("client certificates", async () => {
   ] as const;
   for (const [own, said] of cases) {
     const result = await refused(site, { ...server, ...own });
-    expect(result).toMatchObject({ exitCode: 1, code: "MR2003", said: expect.stringMatching(said) });
+    expect(result).toMatchObject({ exitCode: 75, code: "MR2003", said: expect.stringMatching(said) });
     expect(result.sink).toMatch(said);
   }
 });

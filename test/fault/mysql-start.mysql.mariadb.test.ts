@@ -35,17 +35,17 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       exitCode: 1,
       stdout: expect.stringContaining("GRANT REPLICATION SLAVE ON *.* TO 'plain'@'%';"),
     });
-    expect(await pipeline.refusal()).toMatchObject({ exitCode: 1, code: "MR2113" });
+    expect(await pipeline.refusal()).toMatchObject({ exitCode: 75, code: "MR2113" });
     await pipeline.run("grant replication slave on *.* to plain@'%'", `revoke select on ${name}.* from plain@'%'`);
     expect(await pipeline.installation.command("check")).toMatchObject({
       exitCode: 1,
       stdout: expect.stringContaining(`GRANT SELECT ON \`${name}\`.* TO 'plain'@'%';`),
     });
-    expect(await pipeline.refusal()).toMatchObject({ exitCode: 1, code: "MR2113" });
+    expect(await pipeline.refusal()).toMatchObject({ exitCode: 75, code: "MR2113" });
 
     url.password = "wrong";
     pipeline.configure({ url: url.href });
-    expect(await pipeline.refusal()).toMatchObject({ exitCode: 1, code: "MR2111" });
+    expect(await pipeline.refusal()).toMatchObject({ exitCode: 75, code: "MR2111" });
   });
 
   test("settings under which rows can't be read are refused; a server id must be free", async () => {

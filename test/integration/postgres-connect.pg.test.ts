@@ -60,7 +60,7 @@ test("sslmode means what it means to psql", async () => {
   for (const sslmode of ["verify-ca", "verify-full", "require"]) {
     await expect(captured(database, over({ sslmode, ...refused }))).rejects.toMatchObject({
       code: "MR2003",
-      kind: "fatal",
+      kind: "blocked",
     });
   }
 });
@@ -76,7 +76,7 @@ test("the server's name counts with verify-full alone", async () => {
       url.searchParams.set("sslrootcert", certificate.certificatePath);
     });
   expect(await captured(database, over("verify-ca"))).toBe(true);
-  await expect(captured(database, over("verify-full"))).rejects.toMatchObject({ code: "MR2003", kind: "fatal" });
+  await expect(captured(database, over("verify-full"))).rejects.toMatchObject({ code: "MR2003", kind: "blocked" });
 });
 
 test("a server without TLS is used plainly by prefer alone", async () => {
@@ -89,10 +89,10 @@ test("a server without TLS is used plainly by prefer alone", async () => {
     ),
   ).toBe(false);
   const strict = withUrl(database.url, (url) => url.searchParams.set("sslmode", "require"));
-  await expect(captured(database, strict)).rejects.toMatchObject({ code: "MR2003", kind: "fatal" });
+  await expect(captured(database, strict)).rejects.toMatchObject({ code: "MR2003", kind: "blocked" });
 });
 
-test("a wrong password is fatal, and is in no part of the error", async () => {
+test("a wrong password waits for somebody, and is in no part of the error", async () => {
   await using server = await ownPostgres({ auth: ["host all all 127.0.0.1/32 scram-sha-256"] });
   const database = { name: "nowhere", url: server.url };
   const url = withUrl(server.url, (u) => {
@@ -100,7 +100,7 @@ test("a wrong password is fatal, and is in no part of the error", async () => {
   });
   const source = await openSource(database, { url });
   const error: unknown = await createLog(source).catch((e: unknown) => e);
-  expect(error).toMatchObject({ code: "MR2002", kind: "fatal" });
+  expect(error).toMatchObject({ code: "MR2002", kind: "blocked" });
   expect(everything(error)).not.toContain(CANARY);
   expect(JSON.stringify(await checkSource(database, { url }))).not.toContain(CANARY);
 });
@@ -110,7 +110,7 @@ test("a database that does not exist, and a server that is not there", async () 
   await using missing = await openSource(database, {
     url: withUrl(database.url, (url) => (url.pathname = "/nowhere")),
   });
-  await expect(missing.tip(never)).rejects.toMatchObject({ code: "MR2002", kind: "fatal" });
+  await expect(missing.tip(never)).rejects.toMatchObject({ code: "MR2002", kind: "blocked" });
   await using nobody = await openSource(database, { url: withUrl(database.url, (url) => (url.port = "1")) });
   await expect(nobody.tip(never)).rejects.toMatchObject({ code: "MR2001", kind: "retryable" });
 });

@@ -349,7 +349,7 @@ test("wal_level, and the number of slots", async () => {
   await using database = await freshDatabase(server);
   await database.query("create table t (id int primary key); select pg_create_physical_replication_slot('taken')");
   await using source = await openSource(database);
-  await expect(createLog(source)).rejects.toMatchObject({ code: "MR2006", kind: "fatal" });
+  await expect(createLog(source)).rejects.toMatchObject({ code: "MR2006", kind: "blocked" });
   expect(await checkSource(database)).toContainEqual(expect.objectContaining({ id: "postgres.slot", level: "error" }));
 });
 

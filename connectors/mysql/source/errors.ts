@@ -25,14 +25,15 @@ export const pages: ErrorPages = {
   },
   MR2111: {
     title: "Source refuses the login",
-    cause: "User, password or database of `source.url` are not the server's, or the user may not come from this host.",
+    cause:
+      "User, password or database of `source.url` are not the server's, or the user may not come from this host. A running daemon tries again for as long as it takes, and `status` says that somebody is needed.",
     remedy:
       "Check them by the `mysql` client with the same URL's parts. Special characters in a URL are percent-encoded.",
   },
   MR2112: {
     title: "Source and Millrace do not agree on TLS",
     cause:
-      "The server insists on TLS and `source.url` turns it off, the other way round, or its certificate is not trusted.",
+      "The server insists on TLS and `source.url` turns it off, the other way round, or its certificate is not trusted. A running daemon tries again for as long as it takes, and `status` says that somebody is needed.",
     remedy: "Set ssl-mode (DISABLED, PREFERRED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY) and ssl-ca in `source.url`.",
   },
   MR2113: {
@@ -186,9 +187,9 @@ export function classify(error: unknown, doing: string): MillraceError {
   if (number === undefined) return unreachable(error, at);
   if (number === 3159) return tls(INSECURE_REFUSED, error);
   if (LOGIN.has(number))
-    return sourceError("MR2111", "fatal", `the source refuses the login: ${text}`, undefined, error);
+    return sourceError("MR2111", "blocked", `the source refuses the login: ${text}`, undefined, error);
   if (number === NO_DATABASE || PRIVILEGE.has(number))
-    return sourceError("MR2113", "fatal", `the source refuses ${at}: ${text}`, grantFor(text), error);
+    return sourceError("MR2113", "blocked", `the source refuses ${at}: ${text}`, grantFor(text), error);
   if (ALTERED.has(number)) return sourceError("MR2122", "retryable", `a table was altered ${at}`, undefined, error);
   if (WAITED.has(number))
     return sourceError("MR2131", "retryable", `the server gave up waiting ${at} (error ${number})`, undefined, error);
@@ -216,7 +217,7 @@ function unreachable(error: unknown, at: string): MillraceError {
 }
 
 function tls({ fix, what }: TlsFailure, cause: unknown): MillraceError {
-  return sourceError("MR2112", "fatal", what, fix, cause);
+  return sourceError("MR2112", "blocked", what, fix, cause);
 }
 
 /**

@@ -27,7 +27,10 @@ export function classify(error: unknown, path: string): unknown {
     case SQLITE_PERM:
     case SQLITE_READONLY:
     case SQLITE_CANTOPEN:
-      return stateError("MR1202", `the state file ${path} can't be opened for this`, cause);
+      return stateError("MR1202", `the state file ${path} can't be opened for this`, {
+        kind: "blocked",
+        ...cause,
+      });
     case SQLITE_IOERR:
     case SQLITE_FULL:
       return stateError("MR1209", `the state file ${path} can't be written (SQLite result ${resultCode})`, {

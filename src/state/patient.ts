@@ -1,0 +1,103 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { findMillraceError, type MillraceError } from "../core/errors.ts";
+import type { StateStore, StoredError } from "../core/state-store.ts";
+import type { Logger } from "../core/telemetry.ts";
+
+/** A disk that is full or read-only, a file that somebody locks: nothing of the call was done, and it can be made again. */
+const PASSING = new Set(["MR1202", "MR1208", "MR1209"]);
+const FIRST_WAIT_MS = 250;
+const WAIT_MS_MAX = 5_000;
+/** How often a wait that goes on is logged. */
+const REPEATED_MS = 30_000;
+
+export interface PatientState {
+  readonly store: StateStore;
+  /** Why calls wait at the moment. */
+  readonly error: StoredError | null;
+}
+
+/**
+ * A state whose calls wait for a file that can't be written now, until they are done or `signal` ends them: everything
+ * that has to be stored first waits with them, so nothing is acknowledged to the source meanwhile.
+ */
+export function patient(store: StateStore, logger: Logger, signal: AbortSignal): PatientState {
+  const waiting = new Waiting(logger, signal);
+  const parts = Object.entries(store).map(([name, part]: [string, unknown]) => [
+    name,
+    typeof part === "object" && part !== null ? waiting.wrapped(part) : part,
+  ]);
+  return {
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the same members, each of the same type
+    store: Object.fromEntries(parts) as StateStore,
+    get error() {
+      return waiting.error;
+    },
+  };
+}
+
+class Waiting {
+  readonly #logger: Logger;
+  readonly #signal: AbortSignal;
+  #calls = 0;
+  #error: StoredError | null = null;
+  #loggedMs = -Infinity;
+
+  constructor(logger: Logger, signal: AbortSignal) {
+    this.#logger = logger;
+    this.#signal = signal;
+  }
+
+  get error(): StoredError | null {
+    return this.#error;
+  }
+
+  wrapped<T extends object>(part: T): T {
+    return new Proxy(part, {
+      get: (target, property) => {
+        const member: unknown = Reflect.get(target, property);
+        if (typeof member !== "function") return member;
+        return (...given: readonly unknown[]): Promise<unknown> =>
+          this.#until(async () => await Reflect.apply(member, target, given));
+      },
+    });
+  }
+
+  async #until(call: () => Promise<unknown>): Promise<unknown> {
+    try {
+      return await call();
+    } catch (error) {
+      const known = findMillraceError(error);
+      if (known === undefined || !PASSING.has(known.code) || this.#signal.aborted) throw error;
+      return await this.#again(call, known);
+    }
+  }
+
+  async #again(call: () => Promise<unknown>, first: MillraceError): Promise<unknown> {
+    this.#calls++;
+    try {
+      let failure = first;
+      for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(WAIT_MS_MAX, waitMs * 2)) {
+        this.#tell(failure);
+        await sleep(waitMs, undefined, { signal: this.#signal }).catch(() => {});
+        try {
+          return await call();
+        } catch (error) {
+          const known = findMillraceError(error);
+          if (known === undefined || !PASSING.has(known.code) || this.#signal.aborted) throw error;
+          failure = known;
+        }
+      }
+    } finally {
+      if (--this.#calls === 0) this.#error = null;
+    }
+  }
+
+  #tell(error: MillraceError): void {
+    const { code, message, hint } = error;
+    this.#error = { code, message, hint: hint ?? null, at: new Date().toISOString() };
+    const nowMs = performance.now();
+    if (nowMs - this.#loggedMs < REPEATED_MS) return;
+    this.#loggedMs = nowMs;
+    this.#logger.error({ code, error }, `${message}; it is tried again, and what has to be stored waits`);
+  }
+}
