@@ -338,6 +338,9 @@ function listenFailed(listen: Config["admin"]["listen"], cause: unknown): Millra
 
 function levelsOf(status: Awaited<ReturnType<Control["status"]>>, schemas: Control["schemas"]) {
   return {
+    sourceUp: status.source.up,
+    suspendedCount: status.tables.aside.length,
+    unreadableCount: status.tables.unreadable.length,
     sourceLagBytes: status.source.lagBytes,
     sourceLagSeconds: status.source.lagSeconds,
     slotRetainedBytes: status.source.retainedBytes,

@@ -76,8 +76,9 @@ export const pages: ErrorPages = {
   MR2012: {
     title: "Slot is in use",
     cause:
-      "Another connection reads from the slot: the session of a daemon that was cut off, which the server keeps until wal_sender_timeout, or another program. Millrace waits that long, then stops.",
-    remedy: "Stop the other reader, or end its session: SELECT pg_terminate_backend(pid) with the pid of the message.",
+      "Another connection reads from the slot: the session of a daemon that was cut off, which the server keeps until wal_sender_timeout, or another daemon of the same name. A daemon that had the slot waits until it is free; a first start is refused (exit code 4) before it touches anything. The message says who reads.",
+    remedy:
+      "Stop the other daemon, or give this one another `name`. A session that nobody needs: SELECT pg_terminate_backend(pid) with the pid of the message.",
   },
   MR2013: {
     title: "Another server",

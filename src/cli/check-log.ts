@@ -2,39 +2,56 @@ import { existsSync } from "node:fs";
 import type { Config } from "../config/config.ts";
 import type { Finding } from "../core/connector.ts";
 import { findMillraceError } from "../core/errors.ts";
+import type { LogIdentity, Source } from "../core/source.ts";
+import type { SourceRecord, StateStore } from "../core/state-store.ts";
 import { SILENT } from "../core/telemetry.ts";
-import { readState } from "./read-state.ts";
+import { openSource, pinsOf } from "../open-source.ts";
+import { openState } from "../state/open.ts";
+import { askLog } from "./ask-log.ts";
+import { NO_PINS } from "../rules/pins.ts";
+import { liveHolder } from "./read-state.ts";
 
-/** Whether the source still keeps the log for what the state knows: a slot that is gone would be made by a first start only. */
+/** What the start would say of the log: whether it can be gone on in, and whether another daemon reads it. */
 export async function checkLog(config: Config, signal: AbortSignal): Promise<readonly Finding[]> {
-  if (!(await hasBegun(config))) return [];
-  const source = await config.source.connector.create(SILENT);
+  const state = await openKnown(config);
   try {
-    if ((await source.earliest(signal)) !== null) return [];
-  } catch (error) {
-    // A source that can't be asked is among the source's own findings.
-    if (findMillraceError(error) !== undefined) return [];
-    throw error;
+    // A daemon that runs has asked, and asks at each connection.
+    if (state !== null && (await liveHolder(state)) !== null) return [];
+    const record = (await state?.source.get()) ?? null;
+    const source = await openSource(config, state === null ? NO_PINS : await pinsOf(config, state), SILENT);
+    try {
+      if (record !== null && hasIdentity(record)) await askLog(source, state!, record, signal);
+      else if (record === null) await source.expectFree?.(signal);
+      return [];
+    } catch (error) {
+      return told(source, error);
+    } finally {
+      await source.close();
+    }
   } finally {
-    await source.close();
+    await state?.close();
   }
-  const what =
-    "the source no longer keeps the log for this daemon: changes since its last position are out of the stream's reach";
-  const fix =
-    "If url and slot are right, begin anew: move the state away and start; every table is read again over what the sinks hold (docs/troubleshooting.md).";
-  return [{ id: "log", level: "error", what, fix }];
 }
 
-/** Whether an earlier start got as far as knowing its log. */
-async function hasBegun(config: Config): Promise<boolean> {
-  const { state } = config;
-  if (state.startsWith("sqlite:") && !existsSync(state.slice("sqlite:".length))) return false;
+/** A source that can't be asked, or whose settings do not fit, is among the source's own findings. */
+function told({ losses }: Source, error: unknown): readonly Finding[] {
+  const known = findMillraceError(error);
+  if (known === undefined) throw error;
+  if (!losses.has(known.code) && known.code !== "MR2012") return [];
+  return [{ id: "log", level: "error", what: `${known.code} ${known.message}`, fix: known.hint ?? null }];
+}
+
+function hasIdentity(record: SourceRecord): record is SourceRecord & { readonly identity: LogIdentity } {
+  return record.identity !== null;
+}
+
+/** Null where there is none yet; what is wrong with it is a finding of its own. */
+async function openKnown({ name, state }: Config): Promise<StateStore | null> {
+  if (state.startsWith("sqlite:") && !existsSync(state.slice("sqlite:".length))) return null;
   try {
-    const record = await readState(config, async ({ source }) => await source.get());
-    return record !== null && record.identity !== null;
+    return await openState(state, { name, readOnly: true });
   } catch (error) {
-    // What is wrong with the state is a finding of its own.
-    if (findMillraceError(error) !== undefined) return false;
-    throw error;
+    if (findMillraceError(error) === undefined) throw error;
+    return null;
   }
 }

@@ -6,7 +6,7 @@ export const EXIT = {
   failed: 1,
   /** Wrong usage or configuration. */
   wrong: 2,
-  /** A reconciliation found drift. */
+  /** A reconciliation found drift; with `status --exit-code`: something needs a person. */
   drift: 3,
   /** Refused in the present state: another daemon holds the lease, a file is there, a confirmation is missing. */
   refused: 4,
@@ -19,7 +19,7 @@ export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 
 /** The lease went to another process, or the state could not be reached for long: the next start finds out. */
 const STATE_AGAIN = new Set(["MR1210", "MR1212", "MR1215", "MR1216", "MR1217"]);
-const REFUSALS = new Set(["MR1112", "MR1118", "MR1120", "MR1122", "MR1127", "MR1213", "MR1310", "MR1401"]);
+const REFUSALS = new Set(["MR1112", "MR1118", "MR1120", "MR1122", "MR1127", "MR1213", "MR1310", "MR1401", "MR2012"]);
 const WRONG_USAGE = new Set(["MR1110", "MR1111", "MR1201", "MR1404"]);
 const LATE = new Set(["MR1123"]);
 

@@ -2,14 +2,15 @@ import Table from "cli-table3";
 import type { Config } from "../config/config.ts";
 import { findMillraceError } from "../core/errors.ts";
 import { failpoint } from "../core/failpoint.ts";
-import { earliest, type Position } from "../core/position.ts";
+import type { Position } from "../core/position.ts";
 import type { LogIdentity, Source } from "../core/source.ts";
 import type { SinkReset, SourceRecord, StateStore } from "../core/state-store.ts";
 import { TableSelection } from "../core/table-selection.ts";
 import { openSource, pinsOf } from "../open-source.ts";
 import { askAgain } from "../runtime/snapshots.ts";
-import { heldFrom, knownPlace } from "../runtime/standing.ts";
+import { knownPlace } from "../runtime/standing.ts";
 import { alone } from "./alone.ts";
+import { askLog } from "./ask-log.ts";
 import { chosenSinks } from "./arguments.ts";
 import type { CommandLine } from "./command-line.ts";
 import { cliError } from "./errors.ts";
@@ -94,24 +95,14 @@ async function begin(session: Session, config: Config, request: RecoverRequest):
   });
 }
 
-/** What a start would say of the log. */
 async function lossOf(
   source: Source,
   state: StateStore,
-  { acknowledged, epoch, origin }: SourceRecord,
+  record: SourceRecord,
   identity: LogIdentity,
 ): Promise<Recovery["lost"]> {
-  const { signal } = new AbortController();
-  source.recall?.(identity);
-  const records = await state.sinks.all();
-  const places = records.flatMap((sink) => knownPlace(sink) ?? []).filter((place) => place.epoch === epoch);
-  const from = earliest(places) ?? acknowledged ?? origin;
-  if (from === null) throw cliError("MR1120", "the first start has not finished: there is nothing to recover");
   try {
-    // Another host's log that can be gone on in is gone on in by the next start.
-    const commits = places.map(({ commit }) => commit);
-    const crossing = (await source.cross?.(identity, commits, signal)) ?? null;
-    if (crossing === null) await source.resume(identity, heldFrom(from, records), signal);
+    await askLog(source, state, { ...record, identity }, new AbortController().signal);
     return null;
   } catch (error) {
     const known = findMillraceError(error);

@@ -1,11 +1,12 @@
 import type { Config } from "../config/config.ts";
+import type { ReportSummary } from "../core/reconciliation.ts";
 import type { SinkStatus, StatusDocument } from "../core/status.ts";
 import { isRunning, snapshotStatus } from "../runtime/snapshots.ts";
 import { openState } from "../state/open.ts";
 import { SILENT } from "../core/telemetry.ts";
 import type { CommandLine } from "./command-line.ts";
 import { DaemonClient } from "./daemon-client.ts";
-import { EXIT } from "./exit-codes.ts";
+import { EXIT, type ExitCode } from "./exit-codes.ts";
 import { liveHolder } from "./read-state.ts";
 import { lineageText, storedLineage } from "./lineage.ts";
 import { statusText } from "./status-text.ts";
@@ -15,21 +16,43 @@ export function addStatus({ program, action }: CommandLine): void {
     .command("status")
     .description("what lags and why: the source, each sink, tables and rows that need a decision")
     .option("--tables", "also each table's columns: where their values go, and under which mask")
+    .option("--exit-code", "exit with 3 where something needs a person, with 1 where no daemon runs")
     .action(
       action(async (session, options) => {
         const config = await session.config();
         const answer = await new DaemonClient(config.state).ask<StatusDocument>("GET", "/api/v1/status");
         const status = answer ?? (await storedStatus(config));
         const text = statusText(status, Date.now());
+        const exitCode = options["exitCode"] === true ? exitCodeOf(status) : EXIT.done;
         if (options["tables"] !== true) {
           session.print(status, text);
-          return EXIT.done;
+          return exitCode;
         }
         const lineage = await storedLineage(config);
         session.print({ ...status, tables: { ...status.tables, lineage } }, `${text}\n${lineageText(lineage)}`);
-        return EXIT.done;
+        return exitCode;
       }),
     );
+}
+
+/** For monitors: 0 all well, 3 something needs a person, 1 nothing runs here or, as far as the lease says, elsewhere. */
+export function exitCodeOf(status: StatusDocument): ExitCode {
+  const { daemon, heldBy, source, sinks, tables, reconcile, state } = status;
+  if (daemon === null && heldBy === undefined) return EXIT.failed;
+  const needsPerson =
+    source.needsPerson ||
+    source.warnings.length > 0 ||
+    state.error !== null ||
+    tables.aside.length > 0 ||
+    tables.unreadable.length > 0 ||
+    sinks.some((sink) => sink.needsPerson || sink.deadLetters > 0) ||
+    hasDrift(reconcile.last);
+  return needsPerson ? EXIT.drift : EXIT.done;
+}
+
+/** What the newest comparison found and did not repair. */
+function hasDrift(last: ReportSummary | null): boolean {
+  return last !== null && last.missing + last.extra + last.different > last.repaired;
 }
 
 /** Without a daemon: what the state store knew last. */
@@ -67,6 +90,7 @@ async function storedStatus(config: Config): Promise<StatusDocument> {
       phase: "stopped",
       source: {
         kind: config.source.kind,
+        up: false,
         position,
         acknowledged: position,
         lagBytes: null,

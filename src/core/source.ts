@@ -107,6 +107,12 @@ export interface Source {
   /** Removes what of it is ours. Repeated after a crash half-way it removes the rest. */
   remove(identity: LogIdentity | null, signal: AbortSignal): Promise<void>;
 
+  /**
+   * Throws where another daemon reads the log under our name, and says who. Asked before a first start touches anything.
+   * Absent: that can't be told.
+   */
+  expectFree?(signal: AbortSignal): Promise<void>;
+
   /** From where on the log can still be read for this daemon's sinks; null: there is none. Its end is `tip`. */
   earliest(signal: AbortSignal): Promise<bigint | null>;
   /** What the operator should see of the log: bytes kept for us, blockers, whether the slot is in danger. */

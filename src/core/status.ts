@@ -35,6 +35,8 @@ export interface PipelineStatus {
 
 export interface SourceStatus {
   readonly kind: string;
+  /** False while it does not answer, or its stream is broken. */
+  readonly up: boolean;
   /** Everything before it has been read. */
   readonly position: string | null;
   readonly acknowledged: string | null;

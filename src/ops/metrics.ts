@@ -4,8 +4,14 @@ import { SINK_STATES, type Metrics, type SinkState } from "../core/telemetry.ts"
 /** From a millisecond, which is an idle pipeline, to the minute after which somebody should look. */
 const SECONDS_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 
+/** Gauges of the library that are named like counters. */
+const MISNAMED = ["nodejs_active_handles_total", "nodejs_active_requests_total", "nodejs_active_resources_total"];
+
 /** What is true at the moment of a scrape; null where it is not known. */
 export interface Levels {
+  readonly sourceUp: boolean;
+  readonly suspendedCount: number;
+  readonly unreadableCount: number;
   readonly sourceLagBytes: number | null;
   readonly sourceLagSeconds: number | null;
   readonly slotRetainedBytes: number | null;
@@ -74,6 +80,7 @@ export class PrometheusMetrics implements Metrics {
     });
     this.#levels = new LevelGauges(registers);
     collectDefaultMetrics({ register: this.#registry });
+    for (const name of MISNAMED) this.#registry.removeSingleMetric(name);
   }
 
   rowsApplied(sink: string, table: string, op: "put" | "patch" | "delete" | "truncate", count: number): void {
@@ -100,6 +107,9 @@ export class PrometheusMetrics implements Metrics {
 }
 
 class LevelGauges {
+  readonly #sourceUp: Gauge;
+  readonly #suspended: Gauge;
+  readonly #unreadable: Gauge;
   readonly #sourceLagBytes: Gauge;
   readonly #sourceLagSeconds: Gauge;
   readonly #slotRetainedBytes: Gauge;
@@ -116,6 +126,12 @@ class LevelGauges {
 
   constructor(registers: Registry[]) {
     const plain = (name: string, help: string) => new Gauge({ name, help, registers });
+    this.#sourceUp = plain("millrace_source_up", "1 while the source answers and its stream flows.");
+    this.#suspended = plain("millrace_tables_suspended", "Tables whose changes are passed over until somebody acts.");
+    this.#unreadable = plain(
+      "millrace_tables_unreadable",
+      "Tables of which the source refuses rows that are to be read beside the stream.",
+    );
     this.#sourceLagBytes = plain("millrace_source_lag_bytes", "Log that is written at the source and not yet read.");
     this.#sourceLagSeconds = plain("millrace_source_lag_seconds", "Age of what is read from the source's log.");
     this.#slotRetainedBytes = plain("millrace_slot_retained_bytes", "Log that the source keeps for this daemon.");
@@ -184,6 +200,9 @@ class LevelGauges {
   }
 
   set(levels: Levels): void {
+    this.#sourceUp.set(levels.sourceUp ? 1 : 0);
+    this.#suspended.set(levels.suspendedCount);
+    this.#unreadable.set(levels.unreadableCount);
     this.#sourceLagBytes.set(levels.sourceLagBytes ?? Number.NaN);
     this.#sourceLagSeconds.set(levels.sourceLagSeconds ?? Number.NaN);
     this.#slotRetainedBytes.set(levels.slotRetainedBytes ?? Number.NaN);

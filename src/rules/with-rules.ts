@@ -111,6 +111,10 @@ class RuledSource implements Source {
     return this.#inner.recordPosition?.(origin.block, origin.rows[row]!);
   }
 
+  async expectFree(signal: AbortSignal): Promise<void> {
+    await this.#inner.expectFree?.(signal);
+  }
+
   async create(request: CreateRequest, signal: AbortSignal): Promise<CreatedLog> {
     await this.#check(signal);
     const log = await this.#inner.create(request, signal);

@@ -75,6 +75,7 @@ export class Control {
       phase,
       source: {
         kind: source.kind,
+        up: sourceError === null && this.#health !== null && this.#lag.isFresh(nowMs),
         position: spell(position?.commit),
         acknowledged: spell(acknowledged?.commit),
         lagBytes: bytesBetween(source, position?.commit ?? null, this.#lag.tip),

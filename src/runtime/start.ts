@@ -80,6 +80,8 @@ async function create(
   record: SourceRecord | null,
   signal: AbortSignal,
 ): Promise<FirstCopy | null> {
+  // Before sinks are asked: who asks takes their fence over, and they may be another daemon's that runs.
+  if (record === null) await source.expectFree?.(signal);
   const epoch = record?.epoch ?? (await newEpoch(runners, signal));
   if (record === null) await state.source.announce(epoch);
   failpoint("source.announced");

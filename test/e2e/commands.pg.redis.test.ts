@@ -60,6 +60,31 @@ test("a second daemon is refused with the name of the first, and so is run --onc
   expect((await daemon.stop()).exitCode).toBe(0);
 });
 
+test("a daemon of the same name and source in another folder is refused before it touches anything, and check says so", async () => {
+  await using at = await place();
+  const daemon = at.installation.run();
+  await daemon.streaming();
+  const config = {
+    name: at.source.name,
+    source: { kind: "postgres", url: at.source.url, tables: ["public.customers"] },
+    sinks: { cache: { kind: "redis", url: redisUrl(), prefix: at.prefix } },
+  };
+  await using other = new Installation(config);
+  const check = await other.command("check", "--json");
+  expect(check).toMatchObject({ exitCode: 1 });
+  expect(json(check)["findings"]).toContainEqual(
+    expect.objectContaining({ id: "log", level: "error", what: expect.stringContaining("MR2012") }),
+  );
+  const second = await other.command("run");
+  expect(second.exitCode).toBe(4);
+  expect(second.stderr).toMatch(
+    /MR2012: the slot \S+ is in use by process \d+ of the server \(millrace as \S+ .*since /,
+  );
+  await at.source.query("insert into customers values (11, 'new')");
+  expect(await at.installation.command("wait", "--timeout", "30s")).toMatchObject({ exitCode: 0 });
+  expect(json(await at.installation.command("check", "--json"))).toMatchObject({ ok: true });
+});
+
 test("run --once brings every sink up to date, then ends; a paused sink makes it fail by name", async () => {
   await using at = await place();
   expect(await at.installation.command("run", "--once")).toMatchObject({ exitCode: 0 });

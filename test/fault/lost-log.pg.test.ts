@@ -113,6 +113,7 @@ describe.concurrent("while the daemon is down", () => {
     await using pipeline = await started();
     await pipeline.daemon.stop();
     await harm(pipeline.source);
+    await expectForeseen(pipeline, code);
     expectEnded(await pipeline.installation.run().ended, code);
   });
 });
@@ -135,6 +136,20 @@ describe.concurrent("while the daemon runs", () => {
     expectEnded(await pipeline.installation.run().ended, code);
   });
 });
+
+/** `check` says what the start will say, and the way out. */
+async function expectForeseen({ installation }: RunningPipeline, code: RegExp): Promise<void> {
+  const { exitCode, stdout } = await installation.command("check", "--json");
+  expect(exitCode).toBe(1);
+  const { findings }: { findings: readonly object[] } = JSON.parse(stdout);
+  expect(findings).toContainEqual({
+    part: "source",
+    id: "log",
+    level: "error",
+    what: expect.stringMatching(code),
+    fix: expect.stringContaining("millrace recover"),
+  });
+}
 
 test.concurrent("check finds before the start that the slot is gone", { timeout: 120_000 }, async () => {
   await using pipeline = await started();

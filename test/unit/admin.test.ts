@@ -27,6 +27,7 @@ function served(entrance: Entrance = { kind: "socket" }) {
       phase: "streaming",
       source: {
         kind: "postgres",
+        up: true,
         position: null,
         acknowledged: null,
         lagBytes: null,

@@ -2,6 +2,9 @@ import { expect, test } from "vitest";
 import { PrometheusMetrics, type Levels } from "../../src/ops/metrics.ts";
 
 const levels: Levels = {
+  sourceUp: true,
+  suspendedCount: 2,
+  unreadableCount: 1,
   sourceLagBytes: 4096,
   sourceLagSeconds: 0.25,
   slotRetainedBytes: null,
@@ -46,6 +49,9 @@ test("the exported names, labels and values", async () => {
       'millrace_sink_apply_seconds_bucket{le="0.0025",sink="warehouse"} 0',
       'millrace_commit_to_apply_seconds_count{sink="warehouse"} 1',
       'millrace_sink_errors_total{sink="cache",kind="retryable"} 1',
+      "millrace_source_up 1",
+      "millrace_tables_suspended 2",
+      "millrace_tables_unreadable 1",
       "millrace_source_lag_bytes 4096",
       "millrace_source_lag_seconds 0.25",
       'millrace_sink_lag_seconds{sink="warehouse"} 0.5',
@@ -64,6 +70,9 @@ test("the exported names, labels and values", async () => {
     ]),
   );
   expect(lines.filter((line) => /^millrace_slot_retained_bytes|sink_lag_seconds\{sink="cache"/.test(line))).toEqual([]);
+  // A name that ends in _total is a counter's: promtool says so of everything else.
+  const gauges = lines.flatMap((line) => /^# TYPE (\S+_total) (?!counter)/.exec(line)?.[1] ?? []);
+  expect(gauges).toEqual([]);
   expect(metrics.contentType).toContain("text/plain");
 });
 

@@ -123,9 +123,21 @@ describe("lag", () => {
     lag.sample(100n, 2_000);
     lag.sample(200n, 3_000);
     lag.sample(300n, 4_000);
+    lag.sample(300n, 9_000);
     expect(lag.tip).toBe(300n);
     expect([50n, 100n, 250n, 300n].map((position) => lag.seconds(position, 10_000))).toEqual([9, 7, 6, 0]);
     expect(lag.seconds(50n, 500)).toBe(0);
+  });
+
+  test("grows for everybody while the log's end can't be asked for", () => {
+    const lag = new LagClock();
+    expect(lag.isFresh(0)).toBe(false);
+    lag.sample(100n, 1_000);
+    lag.sample(200n, 2_000);
+    expect([lag.isFresh(4_000), lag.seconds(200n, 4_000), lag.seconds(100n, 4_000)]).toEqual([true, 0, 2]);
+    expect([lag.isFresh(12_000), lag.seconds(200n, 12_000), lag.seconds(100n, 12_000)]).toEqual([false, 10, 10]);
+    lag.sample(200n, 13_000);
+    expect(lag.seconds(200n, 13_000)).toBe(0);
   });
 
   test("keeps an hour of samples: what lies further back is at least that old", () => {

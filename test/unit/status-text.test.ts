@@ -1,5 +1,6 @@
 /** `millrace status` as the one who was woken up reads it. */
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
+import { exitCodeOf } from "../../src/cli/status.ts";
 import { statusText } from "../../src/cli/status-text.ts";
 import type { ReportSummary } from "../../src/core/reconciliation.ts";
 import type { StoredError } from "../../src/core/state-store.ts";
@@ -35,41 +36,43 @@ type Change = Partial<Omit<StatusDocument, "source" | "tables">> & {
   readonly tables?: Partial<StatusDocument["tables"]>;
 };
 
-function text({ source, tables, ...change }: Change = {}): string {
-  const written = statusText(
-    {
-      name: "shop",
-      phase: "streaming",
-      source: {
-        kind: "postgres",
-        position: "0/1A2B3C8",
-        acknowledged: "0/1A2B3C8",
-        lagBytes: 0,
-        lagSeconds: 0,
-        retainedBytes: 2048,
-        safeBytes: null,
-        zeroDates: null,
-        safeSeconds: null,
-        warnings: [],
-        error: null,
-        needsPerson: false,
-        goneBack: null,
-        copy: null,
-        ...source,
-      },
-      sinks: [sink("warehouse"), sink("cache")],
-      tables: { captured: 2, aside: [], refused: [], unreadable: [], ...tables },
-      state: { error: null },
-      refills: 0,
-      snapshots: [],
-      reconcile: { next: null, last: null },
-      daemon: { pid: 42, startedAt: "2026-11-20T01:00:00Z" },
-      ...change,
-    },
-    NOW_MS,
-  );
+function text(change: Change = {}): string {
+  const written = statusText(document(change), NOW_MS);
   expect(written.split("\n").length).toBeLessThanOrEqual(SCREEN_LINES);
   return written;
+}
+
+function document({ source, tables, ...change }: Change = {}): StatusDocument {
+  return {
+    name: "shop",
+    phase: "streaming",
+    source: {
+      kind: "postgres",
+      up: true,
+      position: "0/1A2B3C8",
+      acknowledged: "0/1A2B3C8",
+      lagBytes: 0,
+      lagSeconds: 0,
+      retainedBytes: 2048,
+      safeBytes: null,
+      zeroDates: null,
+      safeSeconds: null,
+      warnings: [],
+      error: null,
+      needsPerson: false,
+      goneBack: null,
+      copy: null,
+      ...source,
+    },
+    sinks: [sink("warehouse"), sink("cache")],
+    tables: { captured: 2, aside: [], refused: [], unreadable: [], ...tables },
+    state: { error: null },
+    refills: 0,
+    snapshots: [],
+    reconcile: { next: null, last: null },
+    daemon: { pid: 42, startedAt: "2026-11-20T01:00:00Z" },
+    ...change,
+  };
 }
 
 const attention = (written: string) => /to look at:\n([^]*?)\n\n/.exec(written)?.[1];
@@ -269,4 +272,32 @@ test("what the last comparison found, and when the next one comes", () => {
   expect(lastLine({ ...COMPARED, missing: 3, different: 2, repaired: 4, drift: true })).toBe(
     `compared 60 min ago: 5 rows differed, 4 repaired (millrace report show ${COMPARED.id})`,
   );
+});
+
+describe("as an exit code", () => {
+  const refused = error("MR1305", "it waits", null);
+  const last = { id: "r", missing: 1, extra: 0, different: 0, repaired: 0 };
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is looked at of a report
+  const found = (changed: object) => ({ next: null, last: { ...last, ...changed } as ReportSummary });
+
+  test.each<[string, Change, number]>([
+    ["all is well", {}, 0],
+    ["a sink that catches up by itself", { sinks: [sink("a", { state: "retrying", error: refused })] }, 0],
+    ["no daemon", { daemon: null }, 1],
+    ["a daemon elsewhere", { daemon: null, heldBy: "host pid 7" }, 0],
+    ["a sink that waits for somebody", { sinks: [sink("a", { state: "retrying", needsPerson: true })] }, 3],
+    ["dead letters", { sinks: [sink("a", { deadLetters: 2 })] }, 3],
+    ["a table set aside", { tables: { aside: [{ table: "public.t", error: refused }] } }, 3],
+    [
+      "a table that can't be read",
+      { tables: { unreadable: [{ table: "public.t", sinks: ["a"], since: "", error: refused }] } },
+      3,
+    ],
+    ["log that is nearly gone", { source: { warnings: ["only 3 MB of log are left"] } }, 3],
+    ["a login that is refused", { source: { error: refused, needsPerson: true } }, 3],
+    ["a source that comes back by itself", { source: { error: refused } }, 0],
+    ["a state that can't be written", { state: { error: refused } }, 3],
+    ["drift", { reconcile: found({}) }, 3],
+    ["drift that was repaired", { reconcile: found({ repaired: 1 }) }, 0],
+  ])("%s", (_what, change, expected) => expect(exitCodeOf(document(change))).toBe(expected));
 });

@@ -8,7 +8,7 @@ import { replicationCommand } from "./server.ts";
 import type { ReplicationConnection } from "./transport.ts";
 
 const POLL_MS = 250;
-/** How long a start waits by itself for the slot to be let go, and how long in all before it is fatal. */
+/** How long a start waits by itself for the slot to be let go, and how long in all before somebody has to look. */
 const BUSY_WAIT_MS = 5_000;
 const BUSY_WAIT_MS_MAX = 90_000;
 const TELL_MS = 5_000;
@@ -168,18 +168,33 @@ export async function unfinishedSlot(context: SourceContext, slot: Slot, signal:
 }
 
 export async function dropSlot(context: SourceContext, signal: AbortSignal): Promise<void> {
-  await whenFree(context, signal);
+  await whenFree(context, "start", signal);
   await context.database.rows("dropping the slot", "select pg_drop_replication_slot($1)", [context.slot], signal);
 }
 
 /** Since when each slot was found in use, so that retries of the runtime come to an end. */
 const busySinceMs = new Map<string, number>();
 
+/** Who reads, as far as the role may see: two machines tell their processes apart by address and port. */
+async function readerName({ database }: SourceContext, pid: number, signal: AbortSignal): Promise<string> {
+  const [row] = await database.rows<{ readonly reader: string | null }>(
+    "looking who reads from the slot",
+    `select concat_ws(' ', nullif(application_name, ''), 'as ' || usename,
+       'from ' || host(client_addr) || ' port ' || client_port,
+       'since ' || to_char(backend_start at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')) as reader
+     from pg_stat_activity where pid = $1`,
+    [pid],
+    signal,
+  );
+  const known = row?.reader ?? "";
+  return `process ${pid} of the server${known === "" ? "" : ` (${known})`}`;
+}
+
 /**
  * Waits until nobody reads from the slot. The session of a daemon that was cut off lives on at the server until
- * wal_sender_timeout: that is waited for; a reader that stays is another program.
+ * wal_sender_timeout: a stream of ours waits for that. A first start has nothing to wait for: the reader is another daemon.
  */
-export async function whenFree(context: SourceContext, signal: AbortSignal): Promise<void> {
+export async function whenFree(context: SourceContext, when: "start" | "stream", signal: AbortSignal): Promise<void> {
   const key = `${context.address.host}:${context.address.port}/${context.slot}`;
   const begunMs = performance.now();
   for (;;) {
@@ -193,12 +208,12 @@ export async function whenFree(context: SourceContext, signal: AbortSignal): Pro
     const since = busySinceMs.get(key) ?? now;
     busySinceMs.set(key, since);
     if (now - begunMs >= BUSY_WAIT_MS) {
-      const kind = now - since >= BUSY_WAIT_MS_MAX ? "fatal" : "retryable";
+      const lasting = now - since >= BUSY_WAIT_MS_MAX ? "blocked" : "retryable";
       throw sourceError(
         "MR2012",
-        kind,
-        `the slot ${context.slot} is in use by process ${pid} of the server`,
-        `Stop the other reader, or: SELECT pg_terminate_backend(${pid});`,
+        when === "start" ? "fatal" : lasting,
+        `the slot ${context.slot} is in use by ${await readerName(context, pid, signal)}`,
+        `Stop the other daemon, or give this one another \`name\`. A reader that nobody needs: SELECT pg_terminate_backend(${pid});`,
       );
     }
     await delay(POLL_MS, undefined, { signal });

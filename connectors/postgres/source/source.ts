@@ -50,7 +50,7 @@ import {
 import { recordPosition } from "./record-position.ts";
 import { type Candidate, selectTables, type Selected } from "./selection.ts";
 import { ShownLeaves } from "./shown-leaves.ts";
-import { readSlot } from "./slot.ts";
+import { readSlot, whenFree } from "./slot.ts";
 import { PostgresStream } from "./stream.ts";
 import { madeBy, removeOurs } from "./teardown.ts";
 import { readVisibility } from "./visibility.ts";
@@ -85,6 +85,11 @@ export class PostgresSource implements Source {
 
   recordPosition(block: Block, row: number): bigint | undefined {
     return recordPosition(block, row);
+  }
+
+  async expectFree(signal: AbortSignal): Promise<void> {
+    const slot = await readSlot(this.#context, signal);
+    if (slot !== undefined && slot.activePid !== null) await whenFree(this.#context, "start", signal);
   }
 
   async create(request: CreateRequest, signal: AbortSignal): Promise<CreatedLog> {

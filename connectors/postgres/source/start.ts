@@ -140,7 +140,7 @@ async function adopt(
 ): Promise<CreatedLog> {
   const slot = await finishedSlot(context, signal);
   checkSlotValid(context, slot);
-  await whenFree(context, signal);
+  await whenFree(context, "start", signal);
   const connection = await connectReplication(context.address, signal);
   try {
     const system = await identifySystem(connection, signal);

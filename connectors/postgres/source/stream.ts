@@ -99,7 +99,7 @@ async function openSession(
   signal: AbortSignal,
 ): Promise<ReplicationSession> {
   const { context, options } = parts;
-  if (!options.temporary) await whenFree(context, signal);
+  if (!options.temporary) await whenFree(context, "stream", signal);
   await checkSlot(parts, from, signal);
   const { connection, slot } = options.temporary
     ? await secondSlot(parts, signal)
