@@ -166,7 +166,7 @@ async function runWithLease(
       running.then((): DaemonResult => STOPPED),
       control.run(until),
       keepLease(state, lease, until),
-      settleDifferences({ reconciler, refills: state.refills, logger }, until).then(forEver),
+      settleDifferences({ reconciler, refills: state.refills, logger }, until),
       once ? caughtUp() : comparing.planned(),
     ]);
   } catch (error) {
@@ -206,10 +206,6 @@ async function setUp(
 async function forgetRemovedSinks(state: StateStore, sinks: readonly SinkSetup[]): Promise<void> {
   const names = new Set(sinks.map(({ sink }) => sink.name));
   for (const { name } of await state.sinks.all()) if (!names.has(name)) await state.sinks.remove(name);
-}
-
-function forEver(): Promise<never> {
-  return new Promise(() => {});
 }
 
 async function keepLease(state: StateStore, lease: number, signal: AbortSignal): Promise<never> {

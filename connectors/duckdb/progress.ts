@@ -1,5 +1,6 @@
 import type { DuckDBConnection } from "@duckdb/node-api";
 import type { SinkProgress } from "../../src/core/batch.ts";
+import { parseContent, serializeContent } from "../../src/core/checkpoint-text.ts";
 import { duckdbError } from "./errors.ts";
 import { META_SCHEMA, quoteIdentifier, quoteLiteral } from "./names.ts";
 import { readTextRows } from "./text-rows.ts";
@@ -58,11 +59,11 @@ export class ProgressRow {
    * to DuckDB's thread, a prepared statement three.
    */
   async begin(connection: DuckDBConnection, next: SinkProgress): Promise<void> {
-    const { position, tables } = next;
+    const { position } = next;
     const held = this.#held?.position;
     const result = await connection.run(
       `BEGIN TRANSACTION; UPDATE ${this.#table} SET epoch = ${position.epoch}, "commit" = ${position.commit}, ` +
-        `"index" = ${position.index}, tables = ${quoteLiteral(JSON.stringify(tables))}, updated_at = now() ` +
+        `"index" = ${position.index}, tables = ${quoteLiteral(serializeContent(next))}, updated_at = now() ` +
         `WHERE name = ${quoteLiteral(this.#sink)} AND lease = ${this.#lease} ` +
         `AND epoch IS NOT DISTINCT FROM ${held?.epoch ?? "NULL"} ` +
         `AND "commit" IS NOT DISTINCT FROM ${held?.commit ?? "NULL"} ` +
@@ -92,10 +93,6 @@ export class ProgressRow {
 }
 
 function parseProgress([epoch, commit, index, , tables]: readonly string[]): SinkProgress {
-  const parsed: unknown = JSON.parse(tables!);
-  return {
-    position: { epoch: Number(epoch), commit: BigInt(commit!), index: Number(index) },
-    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- written by `advance`, from the same type
-    tables: parsed as Record<string, string>,
-  };
+  const position = { epoch: Number(epoch), commit: BigInt(commit!), index: Number(index) };
+  return { position, ...parseContent(tables!) };
 }

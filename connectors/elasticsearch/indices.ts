@@ -1,4 +1,5 @@
 import { shapeNote } from "../../src/core/base-floors.ts";
+import { parseContent, serializeContent } from "../../src/core/checkpoint-text.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { parsePosition } from "../../src/core/position.ts";
 import type { TableVersion } from "../../src/core/schema.ts";
@@ -9,7 +10,7 @@ import { droppedError } from "./errors.ts";
 import type { SearchClient } from "./http.ts";
 import { dropIndex, indexAfter, moveAlias, writeAlias } from "./next-index.ts";
 import { absentIndices, reviseIndices } from "./presence.ts";
-import { parseIndices, parseTables, type ProgressDocument, type ProgressRecord } from "./progress.ts";
+import { parseIndices, type ProgressDocument, type ProgressRecord } from "./progress.ts";
 import { type IndexIdentity, type PreparedIndex, type TableIndex, writtenIndex } from "./tables.ts";
 
 /**
@@ -43,8 +44,10 @@ export class TableIndices {
       const tables = [...lost, ...unfilled];
       this.#log.warn({ tables }, "indices were dropped or replaced: their tables are read again");
     }
-    const tables = Object.entries(parseTables(held.tables)).filter(([id]) => !lost.has(id) && !unfilled.has(id));
-    return { ...held, tables: JSON.stringify(Object.fromEntries(tables)), indices: textOf(indices) };
+    const content = parseContent(held.tables);
+    const tables = Object.entries(content.tables).filter(([id]) => !lost.has(id) && !unfilled.has(id));
+    const left = serializeContent({ ...content, tables: Object.fromEntries(tables) });
+    return { ...held, tables: left, indices: textOf(indices) };
   }
 
   /** False where the table has no index, or has lost the one that was being filled. */

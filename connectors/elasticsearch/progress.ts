@@ -1,5 +1,6 @@
 import * as z from "zod";
 import type { SinkProgress } from "../../src/core/batch.ts";
+import { parseContent } from "../../src/core/checkpoint-text.ts";
 import { comparePositions, parsePosition } from "../../src/core/position.ts";
 import { expectOk } from "./ddl.ts";
 import { classifyEngine, searchError } from "./errors.ts";
@@ -27,7 +28,6 @@ const FOUND = REVISION.extend({
   _source: z.object({ lease: z.number(), position: z.string(), tables: z.string(), indices: z.string() }),
 });
 const COUNTED = z.object({ count: z.number() });
-const TEXTS = z.record(z.string(), z.string());
 const INDEX = z.object({ alias: z.string(), index: z.string(), uuid: z.string() });
 const INDICES = z.record(z.string(), INDEX.extend({ next: INDEX.optional() }));
 
@@ -169,11 +169,7 @@ export class ProgressDocument {
 }
 
 export function parseProgress({ position, tables }: ProgressRecord): SinkProgress | null {
-  return position === "" ? null : { position: parsePosition(position), tables: parseTables(tables) };
-}
-
-export function parseTables(text: string): Record<string, string> {
-  return TEXTS.parse(JSON.parse(text));
+  return position === "" ? null : { position: parsePosition(position), ...parseContent(tables) };
 }
 
 export function parseIndices(text: string): Record<string, TableIndex> {

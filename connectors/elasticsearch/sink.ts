@@ -1,4 +1,5 @@
 import type { SinkProgress, Step } from "../../src/core/batch.ts";
+import { serializeContent } from "../../src/core/checkpoint-text.ts";
 import type { Inspection } from "../../src/core/comparing.ts";
 import { onlyGrows } from "../../src/core/carrying.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
@@ -96,7 +97,7 @@ export class ElasticsearchSink implements Sink {
       if (step.kind !== "progress") failpoint("elasticsearch.rows-written");
       const { position, tables } = step.progress;
       const moved = await this.#tables().complete(tables, signal);
-      const progress = { position: serializePosition(position), tables: JSON.stringify(tables) };
+      const progress = { position: serializePosition(position), tables: serializeContent(step.progress) };
       await this.#document().write(moved === null ? progress : { ...progress, indices: moved.text }, signal);
       moved?.stored();
     });

@@ -1,5 +1,5 @@
-import * as z from "zod";
 import type { SinkProgress } from "../../src/core/batch.ts";
+import { parseContent } from "../../src/core/checkpoint-text.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { comparePositions, parsePosition } from "../../src/core/position.ts";
 import { type Commands, listOf, textOf } from "./connection.ts";
@@ -33,16 +33,14 @@ export async function takeOver(connection: Commands, key: Buffer, lease: number)
   if (holder !== null) throw takenOver(holder, String(lease));
 }
 
-const TABLES = z.record(z.string(), z.string());
-
 /**
  * What the sink holds. Rows written in another format are of no use as bases and will not be found by readers: then no
  * table counts as complete, and each is read again.
  */
 export function parseProgress(stored: StoredProgress, format: string): SinkProgress | null {
   if (stored.position === "") return null;
-  const tables = TABLES.parse(JSON.parse(stored.tables));
-  return { position: parsePosition(stored.position), tables: stored.format === format ? tables : {} };
+  const progress = { position: parsePosition(stored.position), ...parseContent(stored.tables) };
+  return stored.format === format ? progress : { ...progress, tables: {} };
 }
 
 /** Why the stored progress is not what this process wrote last. */

@@ -1,4 +1,5 @@
 import type { SinkProgress, Step } from "../../src/core/batch.ts";
+import { serializeContent } from "../../src/core/checkpoint-text.ts";
 import type { Inspection } from "../../src/core/comparing.ts";
 import { onlyGrows } from "../../src/core/carrying.ts";
 import { invariant } from "../../src/core/invariant.ts";
@@ -120,7 +121,7 @@ export class RedisSink implements Sink {
 
   async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
     const position = serializePosition(step.progress.position);
-    const progress = { position, tables: JSON.stringify(step.progress.tables), format: this.#settings.format };
+    const progress = { position, tables: serializeContent(step.progress), format: this.#settings.format };
     await this.#guarded(signal, async (connection) => {
       for (let attempt = 1; ; attempt++) {
         try {

@@ -1,10 +1,12 @@
 import Table from "cli-table3";
 import type { Config } from "../config/config.ts";
 import type { TableVersion } from "../core/schema.ts";
+import type { StateStore } from "../core/state-store.ts";
 import type { SnapshotStatus } from "../core/status.ts";
 import { TableSelection } from "../core/table-selection.ts";
 import { SILENT } from "../core/telemetry.ts";
 import { openSource, pinsOf } from "../open-source.ts";
+import { knownPlace } from "../runtime/standing.ts";
 import { askAgain, cancelRefill, snapshotStatus, tryCondition } from "../runtime/snapshots.ts";
 import { openState } from "../state/open.ts";
 import { chosenSinks } from "./arguments.ts";
@@ -73,7 +75,7 @@ async function start(config: Config, { tables, sink, where }: Start): Promise<re
   const body = { sinks: sink === null ? [] : [sink], tables: tables.length === 0 ? [] : ids, where };
   await new DaemonClient(config.state).tell("/api/v1/snapshots", body, async () => {
     if (where !== null) await tryOffline(config, meant, where);
-    await store(config, chosen, ids, where);
+    await store(config, chosen, ids, where, tables.length === 0);
   });
   return ids;
 }
@@ -92,7 +94,7 @@ async function tryOffline(config: Config, tables: readonly TableVersion[], where
 export async function readAgain(config: Config, id: string): Promise<void> {
   const names = config.sinks.map(({ name }) => name);
   const body = { sinks: [], tables: [id], where: null };
-  await new DaemonClient(config.state).tell("/api/v1/snapshots", body, () => store(config, names, [id], null));
+  await new DaemonClient(config.state).tell("/api/v1/snapshots", body, () => store(config, names, [id], null, false));
 }
 
 async function store(
@@ -100,15 +102,15 @@ async function store(
   sinks: readonly string[],
   ids: readonly string[],
   where: string | null,
+  isWhole: boolean,
 ): Promise<void> {
   const scope = where === null ? ({ kind: "table" } as const) : ({ kind: "where", where } as const);
   const state = await openState(config.state, { name: config.name });
   try {
     const aside = await state.schemas.aside();
     for (const sink of sinks) {
-      const failed = (await state.sinks.get(sink))?.error != null;
-      if (failed && where === null) await state.sinks.remove(sink);
       await askAgain(state.refills, sink, ids, scope, "asked for by an operator");
+      if (isWhole && where === null) await fillFailed(state, sink);
     }
     // A table that was set aside is short of changes in every sink.
     for (const tableId of ids.filter((id) => aside.has(id))) {
@@ -120,6 +122,15 @@ async function store(
   } finally {
     await state.close();
   }
+}
+
+/** A sink that had failed is filled whatever it holds, as it is while a daemon runs. */
+async function fillFailed({ sinks, source }: StateStore, name: string): Promise<void> {
+  const record = await sinks.get(name);
+  if (record?.error == null) return;
+  const log = await source.get();
+  const place = knownPlace(record) ?? log?.acknowledged ?? log?.origin ?? null;
+  if (place !== null) await source.reset(new Map([[name, { to: place, anew: true }]]));
 }
 
 /** The daemon's word where one runs: it knows more than it has stored. */

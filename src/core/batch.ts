@@ -1,4 +1,5 @@
 import type { Block } from "./block.ts";
+import type { Bond } from "./bond.ts";
 import type { Position } from "./position.ts";
 import type { KeyedTable, TableVersion } from "./schema.ts";
 
@@ -46,6 +47,8 @@ export interface SinkProgress {
   readonly position: Position;
   /** Table id -> hash of the rules under which the sink holds a complete copy of that table. */
   readonly tables: Readonly<Record<string, string>>;
+  /** The state that this was written under; absent: by a version that knew of none. */
+  readonly bond?: Bond;
 }
 
 /** One unit of work for a sink; afterwards the sink stands at `progress`. */

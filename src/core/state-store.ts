@@ -1,3 +1,4 @@
+import type { Accord, Bond } from "./bond.ts";
 import type { Position } from "./position.ts";
 import type { ReconcileDocument, ReportSummary } from "./reconciliation.ts";
 import type { TableVersion } from "./schema.ts";
@@ -11,6 +12,7 @@ export interface StateStore {
   readonly lease: LeaseStore;
   readonly source: SourceStore;
   readonly sinks: SinkStore;
+  readonly bonds: BondStore;
   readonly schemas: SchemaStore;
   readonly refills: RefillStore;
   readonly deadLetters: DeadLetterStore;
@@ -159,6 +161,29 @@ export interface SinkStore {
   remove(name: string): Promise<void>;
 }
 
+/** What ties the checkpoints of the sinks to this state: see `Bond`. */
+export interface BondStore {
+  /** How what the sink says of itself goes with what is stored. */
+  accord(sink: string, own: Bond | undefined): Promise<Accord>;
+  /** Tables of which something was settled behind this step of the sink: a sink that stands there owes it again. */
+  undone(sink: string, step: number): Promise<readonly string[]>;
+  /** The sink was opened: stores the session, and that it owes the differences of these tables, in one transaction. */
+  enter(sink: string, opening: SinkOpening): Promise<SinkEntry>;
+  /** Number of the last obligation that was stored for the sink. */
+  obligation(sink: string): Promise<number>;
+}
+
+export interface SinkOpening {
+  /** What the sink's checkpoint says; undefined: nothing. */
+  readonly own: Bond | undefined;
+  /** Ids of tables that it may not hold completely although it says so. */
+  readonly owed: readonly string[];
+  readonly reason: string;
+}
+
+/** What the next checkpoints of the sink name; `step` is that of the last one. */
+export type SinkEntry = Pick<Bond, "state" | "session" | "step">;
+
 export interface SchemaStore {
   /**
    * The version in force for this shape at this position: the one registered for an equal fingerprint at the latest
@@ -207,8 +232,8 @@ export interface RefillProgress {
   readonly sweepBelow: bigint | null;
   /** Everything up to this key is durable in the sink. */
   readonly cursor: KeyText | null;
-  /** What the sink itself held then: one that holds less has lost rows of it. */
-  readonly held: Position | null;
+  /** The step of the sink's checkpoint then: a sink at an earlier one has lost rows of it. */
+  readonly held: number | null;
   readonly rowsDone: number;
   readonly chunksDone: number;
   /** How often a process went on with what another one had begun. */
@@ -217,13 +242,21 @@ export interface RefillProgress {
 
 export interface RefillStore {
   /** An unfinished refill of the same table, sink and scope is returned instead of a second one. */
-  add(refill: Pick<Refill, "tableId" | "sink" | "scope" | "reason"> & { readonly needed?: boolean }): Promise<Refill>;
+  add(refill: RefillRequest): Promise<Refill>;
+  /**
+   * The same, but what was read of an unfinished one is void: rows that it has passed may be the ones that are asked for.
+   * `isAhead`: of one that nothing was read of yet, which stays as it is. In one transaction, so that none ends in between.
+   */
+  again(refill: RefillRequest, isAhead: (open: Refill) => boolean): Promise<Refill>;
   /** Unfinished ones, oldest first; with `all` the finished ones too. */
   list(all?: boolean): Promise<readonly Refill[]>;
   /** Stores how far they are, in one transaction. Passes over those that have begun again, or ended, since. */
   advance(progress: readonly RefillProgress[]): Promise<void>;
-  /** False, and nothing changed, when it has begun again, or ended, since. */
-  finish(progress: RefillProgress): Promise<boolean>;
+  /**
+   * False, and nothing changed, when it has begun again, or ended, since. `settledAt`: the step of the sink's checkpoint that
+   * has its last row.
+   */
+  finish(progress: RefillProgress, settledAt?: number): Promise<boolean>;
   /** False where there is no such unfinished one; with `evenNeeded` one that the sink is short of rows without, too. */
   cancel(id: number, evenNeeded?: boolean): Promise<boolean>;
   /** Begins again from the first key: what was read does not count any more. */
@@ -233,10 +266,19 @@ export interface RefillStore {
   addKeys(sink: string, tableId: string, keys: readonly KeyText[], shape?: string): Promise<void>;
   /** The longest waiting keys of these sinks and tables; null: of all tables. */
   keys(sinks: readonly string[], tableIds: readonly string[] | null, limit: number): Promise<readonly PendingKey[]>;
-  removeKeys(ids: readonly number[]): Promise<void>;
+  removeKeys(ids: readonly number[], settled?: SettledKeys): Promise<void>;
   /** Those of the keys that are listed, by their place in `keys`. */
   listed(sink: string, tableId: string, keys: readonly KeyText[]): Promise<ReadonlySet<number>>;
   countKeys(): Promise<number>;
+}
+
+export type RefillRequest = Pick<Refill, "tableId" | "sink" | "scope" | "reason"> & { readonly needed?: boolean };
+
+/** Where keys were read and not merely given up: `step` is that of the sink's checkpoint that has the last of their rows. */
+export interface SettledKeys {
+  readonly sink: string;
+  readonly tableId: string;
+  readonly step: number;
 }
 
 export interface PendingKey {

@@ -15,14 +15,13 @@ const PATIENCE_MS = 60_000;
 const AGAIN_MS = 1_000;
 
 /**
- * What `recover` has listed: tables of which a sink may hold anything. Each is compared with the source while both are live,
- * and what differs is listed to be read. A table is struck off when that is durable; a process that ends before begins with it
- * again. Resolves when nothing is left.
+ * Tables of which a sink may hold anything: after `recover`, or where a sink and the state are not of one moment. Each is
+ * compared with the source while both are live, and what differs is listed to be read. A table is struck off when that is
+ * durable; a process that ends before begins with it again. Whoever lists one, and whenever: it is looked at again and again.
  */
-export async function settleDifferences(parts: RecoveryParts, signal: AbortSignal): Promise<void> {
+export async function settleDifferences(parts: RecoveryParts, signal: AbortSignal): Promise<never> {
   for (;;) {
     const open = (await parts.refills.list()).filter(({ scope }) => scope.kind === "differences");
-    if (open.length === 0) return;
     for (const [tableId, listed] of Map.groupBy(open, (refill) => refill.tableId)) {
       await settleTable(parts, tableId, listed, signal);
     }

@@ -181,10 +181,17 @@ export class Control {
     if (request.where !== null) await tryCondition(source, read, request.where);
     await letIn(this.#pipeline, ids);
     for (const runner of runners) {
-      if (runner.state === "failed" && request.tables.length === 0) await runner.forget();
       await this.#pipeline.refill(runner.name, ids, request.where, "asked for by an operator");
+      if (runner.state === "failed") await this.#revive(runner, request);
     }
     return ids;
+  }
+
+  /** A sink that had failed is opened again; where all of its rows are asked for, it is filled whatever it holds. */
+  async #revive(runner: SinkRunner, { tables, where }: SnapshotRequest): Promise<void> {
+    const place = this.#pipeline.position;
+    if (tables.length === 0 && where === null && place !== null) await runner.fillAgain(place);
+    else await runner.resume();
   }
 
   async snapshots(): Promise<readonly SnapshotStatus[]> {

@@ -127,6 +127,16 @@ export const pages = {
       "Put the table back from a backup, then `millrace resume --sink NAME`. Or begin anew with the rows of now: " +
       "`millrace snapshot start --sink NAME`.",
   },
+  MR1317: {
+    title: "The sink's checkpoint is of another state",
+    cause:
+      "The sink holds a checkpoint in the present epoch that was written under another state: the configuration leads to " +
+      "the target of another daemon, or the target was exchanged. Its position says nothing of this log, and its rows may " +
+      "have versions that no change of this log is above. Only this sink stops.",
+    remedy:
+      "Correct the sink's address. If the target is the right one: stop the daemon, then `millrace offsets reset --sink NAME " +
+      "--to snapshot --yes`, which removes rows that this log can't have written and reads all tables again.",
+  },
   MR1321: {
     title: "The sink can't be asked by SQL",
     cause: "`millrace query` named a sink of a kind that has no queries of its own.",
@@ -171,6 +181,15 @@ export function sinkAhead(sink: string): MillraceError {
     kind: "fatal",
     message: `sink ${sink} stands at a place that the source's log does not have`,
     hint: `empty the sink, then millrace snapshot start --sink ${sink}`,
+  });
+}
+
+export function sinkForeign(sink: string): MillraceError {
+  return new MillraceError({
+    code: "MR1317",
+    kind: "fatal",
+    message: `sink ${sink} holds a checkpoint that was written under another state`,
+    hint: `millrace offsets reset --sink ${sink} --to snapshot fills it again; it removes rows that this log can't have written`,
   });
 }
 

@@ -69,7 +69,7 @@ export class Pipeline {
       parts.state,
       {
         changed: (table) => this.#tableChanged(table),
-        renewed: () => this.#completeSinks(),
+        renewed: () => this.#refiller?.notify(),
         setAside: (tableId) => {
           this.#lane?.spoil(tableId);
           // What was lost may be there again by now.
@@ -208,6 +208,7 @@ export class Pipeline {
       state,
       gate: this.gate,
       completeness: (table) => this.#tables.completeness(table),
+      lacking: (worker) => this.#lacking(worker),
       logger,
     }));
     const { gate, runners } = this;
@@ -298,9 +299,9 @@ export class Pipeline {
     } finally {
       await copy?.close();
     }
-    // From here on a sink that joins asks for what it lacks; those that joined before are asked.
+    // From here on it is looked at what the sinks lack.
     this.#phase = "streaming";
-    this.#completeSinks();
+    this.#refiller?.notify();
   }
 
   async #copyTables(copy: FirstCopy, signal: AbortSignal): Promise<void> {
@@ -331,7 +332,7 @@ export class Pipeline {
     this.#lane?.spoil(table.id);
     if (this.#phase !== "streaming") return;
     this.#watch?.wake();
-    this.#completeSinks();
+    this.#refiller?.notify();
   }
 
   /**
@@ -349,18 +350,10 @@ export class Pipeline {
     for (const sink of sinks) await refiller.again(sink, [tableId], { kind: "table" }, UNLOGGED, true);
   }
 
-  /** Has every attached sink's missing tables read. */
-  #completeSinks(): void {
-    for (const runner of this.runners) {
-      if (this.#lane?.has(runner.worker) !== true) continue;
-      const lacking = this.#lacking(runner.worker, runner.worker.progress?.tables ?? {});
-      if (lacking.length > 0) this.#refiller?.request(runner.name, lacking, "not complete in this sink");
-    }
-  }
-
-  #lacking({ name }: SinkWorker, held: Readonly<Record<string, string>>): readonly string[] {
+  /** Ids of the tables that this sink must hold and does not hold completely. */
+  #lacking({ name, progress }: SinkWorker): readonly string[] {
     if (this.#parts.snapshot === "none" || this.#phase !== "streaming") return [];
-    return this.#tables.lacking(name, held);
+    return this.#tables.lacking(name, progress?.tables ?? {});
   }
 
   #runnerFor(setup: SinkSetup): SinkRunner {
@@ -387,7 +380,7 @@ export class Pipeline {
       willRead: (tableId) => this.#refiller?.ledger.willRead(sink.name, tableId) ?? false,
       onPendingKeys: () => this.#refiller?.notify(),
       suspend: async (tableId, error) => await this.gate.setAside(tableId, error),
-      onVoid: (tableId) => this.#refiller?.request(sink.name, [tableId], "its shape has changed"),
+      onVoid: () => this.#refiller?.notify(),
       logger,
       metrics,
     });
@@ -398,10 +391,9 @@ export class Pipeline {
       onLost: sink.appends === true ? "fail" : (setup.onLost ?? sink.onLost ?? "fail"),
       acknowledged: () => this.acknowledged,
       tables: () => this.gate.tables.filter(takes),
-      lacking: () => this.#lacking(worker, worker.progress?.tables ?? {}),
-      refill: (tables, reason) => this.#refiller?.request(sink.name, tables, reason),
       parts: async () => (await this.#refiller?.ledger.partsOf(sink.name)) ?? new Set(),
-      rejoin: async (held, missing) => await this.#refiller?.ledger.rejoin(sink.name, held, missing),
+      rejoin: async (step, missing) => await this.#refiller?.ledger.rejoin(sink.name, step, missing),
+      onChange: () => this.#refiller?.notify(),
       logger,
     });
   }

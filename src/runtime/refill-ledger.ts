@@ -1,7 +1,6 @@
 import { failpoint } from "../core/failpoint.ts";
-import { comparePositions, type Position } from "../core/position.ts";
 import type { KeyText } from "../core/source.ts";
-import type { Refill, RefillProgress, RefillStore } from "../core/state-store.ts";
+import type { Refill, RefillProgress, RefillRequest, RefillStore } from "../core/state-store.ts";
 
 /** Progress is stored so often at most: what was read since is read again after a crash. */
 const STORE_EVERY_MS = 1_000;
@@ -12,8 +11,8 @@ export interface DurableChunk {
   readonly lowVersion: bigint;
   readonly last: KeyText | null;
   readonly rowCount: number;
-  /** What the sink itself holds now. */
-  readonly held: Position | null;
+  /** The step of the sink's checkpoint now. */
+  readonly held: number | null;
 }
 
 /**
@@ -107,10 +106,15 @@ export class RefillLedger {
     this.#unstored.add(progress.id);
   }
 
-  /** False where the refill has begun again, or ended, since. */
-  async finish(progress: RefillProgress): Promise<boolean> {
+  /** False where the refill has begun again, or ended, since. `settledAt`: see RefillStore. */
+  async finish(progress: RefillProgress, settledAt: number | undefined): Promise<boolean> {
     this.#unstored.delete(progress.id);
-    return await this.#store.finish(progress);
+    return await this.#store.finish(progress, settledAt);
+  }
+
+  /** Has rows read again from the first key, unless nothing was read of them yet; resolves when that is stored. */
+  async again(request: RefillRequest): Promise<Refill> {
+    return await this.#store.again(request, (open) => this.isAhead(this.current(open)));
   }
 
   async storeInTime(): Promise<void> {
@@ -133,16 +137,15 @@ export class RefillLedger {
   }
 
   /**
-   * A sink that is about to go on from `held` (null: from nothing), without the tables `missing`: what it has lost of a
-   * refill is read from the first key again. Invariant: that is durable before the sink moves, for afterwards nobody can
-   * tell any more.
+   * A sink that is about to go on from the checkpoint of this step (null: from nothing that is known), without the tables
+   * `missing`: what it has lost of a refill is read from the first key again. Invariant: that is durable before the sink
+   * moves, for afterwards nobody can tell any more.
    */
-  async rejoin(sink: string, held: Position | null, missing: ReadonlySet<string>): Promise<void> {
+  async rejoin(sink: string, step: number | null, missing: ReadonlySet<string>): Promise<void> {
     await this.store();
     for (const refill of await this.list()) {
       if (refill.sink !== sink || refill.state !== "running") continue;
-      const isShort =
-        held === null || refill.held === null || comparePositions(held, refill.held) < 0 || missing.has(refill.tableId);
+      const isShort = step === null || refill.held === null || step < refill.held || missing.has(refill.tableId);
       if (isShort) await this.#store.restart(refill.id);
     }
   }

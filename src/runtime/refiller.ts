@@ -22,13 +22,9 @@ export interface RefillerParts {
   readonly gate: Pick<TableGate, "table" | "tables" | "columnFacts" | "isGone" | "setAside">;
   /** What the sinks record of a complete copy that begins now; null: a whole copy can't begin yet. */
   readonly completeness: (table: TableVersion) => string | null;
+  /** Ids of the tables that this sink must hold and does not hold completely. */
+  readonly lacking: (worker: SinkWorker) => readonly string[];
   readonly logger: Logger;
-}
-
-interface Request {
-  readonly sink: string;
-  readonly tableIds: readonly string[];
-  readonly reason: string;
 }
 
 /** How often it is looked whether the stream has passed a mark. */
@@ -49,9 +45,11 @@ export class Refiller {
   readonly #parts: RefillerParts;
   readonly #chunks: ChunkReader;
   #wake: AbortController = new AbortController();
-  /** What the state lists is not known before it was looked at: nobody shall take it for nothing. */
+  /** What the state lists is not known before it was looked at: nobody may take it for nothing. */
   #unfinished = 1;
-  readonly #requests: Request[] = [];
+  /** Counts what may have changed what the sinks lack, and how much of that was looked at. */
+  #changes = 1;
+  #seen = 0;
   readonly #ledger: RefillLedger;
   /** Sinks that have a chunk which is not settled. */
   readonly #busy = new Set<string>();
@@ -61,6 +59,7 @@ export class Refiller {
   readonly #backlog: Backlog;
   /** What went wrong beside the rounds. */
   #failure: unknown = undefined;
+  #isIdle = false;
 
   constructor(parts: RefillerParts) {
     this.#parts = parts;
@@ -82,19 +81,13 @@ export class Refiller {
 
   /** Refills and listed keys that were waiting or running when last looked at. */
   get unfinished(): number {
-    return this.#unfinished + this.#requests.length;
+    return this.#unfinished + (this.#seen < this.#changes ? 1 : 0);
   }
 
-  /** There may be new work. */
+  /** There may be new work: something is listed, or what is wanted, or held, has changed. */
   notify(): void {
-    this.#unfinished = Math.max(1, this.#unfinished);
+    this.#changes++;
     this.#wake.abort();
-  }
-
-  /** Whole tables that one sink lacks. What is being read of them already goes on, unless it is void for another reason. */
-  request(sink: string, tableIds: readonly string[], reason: string): void {
-    this.#requests.push({ sink, tableIds, reason });
-    this.notify();
   }
 
   /**
@@ -108,12 +101,10 @@ export class Refiller {
     reason: string,
     needed = false,
   ): Promise<void> {
-    const { refills } = this.#parts.state;
     for (const tableId of tableIds) {
-      const refill = this.#ledger.current(await refills.add({ tableId, sink, scope, reason, needed }));
+      const refill = await this.#ledger.again({ tableId, sink, scope, reason, needed });
       // Who asks for rows gets them read.
       this.#carriable.delete(refill.id);
-      if (!this.#ledger.isAhead(refill)) await refills.restart(refill.id);
     }
     this.notify();
   }
@@ -129,6 +120,7 @@ export class Refiller {
         const worked = await this.#round(signal);
         backoff.reset();
         const idleMs = Math.min(IDLE_MS, this.#reader.dueInMs);
+        this.#isIdle = !worked;
         if (!worked) await pause(idleMs, AbortSignal.any([signal, this.#wake.signal]));
       } catch (error) {
         signal.throwIfAborted();
@@ -153,22 +145,29 @@ export class Refiller {
     if (failure !== undefined) throw failure;
   }
 
-  async #takeRequests(): Promise<void> {
-    const scope = { kind: "table" } as const;
-    for (let request = this.#requests[0]; request !== undefined; request = this.#requests[0]) {
-      const { sink, tableIds, reason } = request;
-      const open = await this.#ledger.list();
-      for (const tableId of tableIds) {
-        const { id } = await this.#parts.state.refills.add({ tableId, sink, scope, reason, needed: true });
-        if (!open.some((refill) => refill.id === id)) this.#carriable.add(id);
+  /**
+   * Lists what attached sinks lack. Invariant: that a table is to be read follows from what is wanted and what is held, looked
+   * at after each change of either, and is no request that can be lost.
+   */
+  async #listLacking(): Promise<void> {
+    const seen = this.#changes;
+    const { lane, lacking, state } = this.#parts;
+    const open = await this.#ledger.list();
+    const isOpen = new Set(open.flatMap((refill) => (isWhole(refill) ? [entry(refill.sink, refill.tableId)] : [])));
+    for (const worker of lane.sinks) {
+      for (const tableId of lacking(worker)) {
+        if (isOpen.has(entry(worker.name, tableId))) continue;
+        const scope = { kind: "table" } as const;
+        const { id } = await state.refills.add({ tableId, sink: worker.name, scope, reason: LACKING, needed: true });
+        this.#carriable.add(id);
       }
-      this.#requests.shift();
     }
+    this.#seen = seen;
   }
 
   /** One chunk of the first work that can be done. False: nothing to do now. */
   async #round(signal: AbortSignal): Promise<boolean> {
-    await this.#takeRequests();
+    if (this.#seen < this.#changes || this.#isIdle) await this.#listLacking();
     const { refills } = this.#parts.state;
     await this.#backlog.dropGone();
     const open = await this.#ledger.list();
@@ -212,7 +211,11 @@ export class Refiller {
     const window = await this.#chunks.read(table, [worker], texts, read, signal);
     await this.#settle(window, signal, async () => {
       failpoint("refill.keys-durable");
-      await refills.removeKeys(fitting.map((pending) => pending.id));
+      const step = worker.step ?? 0;
+      await refills.removeKeys(
+        fitting.map((pending) => pending.id),
+        { sink: worker.name, tableId: table.id, step },
+      );
     });
     return true;
   }
@@ -250,8 +253,7 @@ export class Refiller {
     await this.#settle(window, signal, async (worker, lowVersion) => {
       failpoint("refill.chunk-durable", table);
       const refill = refills.get(worker)!;
-      const held = worker.written?.position ?? null;
-      const progress = this.#ledger.after(refill, { rules, lowVersion, last, rowCount, held });
+      const progress = this.#ledger.after(refill, { rules, lowVersion, last, rowCount, held: worker.step });
       if (last === null) await this.#finish(refill, progress, table, worker);
       else this.#ledger.note(progress);
     });
@@ -293,7 +295,7 @@ export class Refiller {
     const sessions = new Map([...durable.keys()].map((worker) => [worker, worker.session]));
     await this.#settle({ lowVersion: 0n, durable, sessions }, signal, async (worker) => {
       const { sink, reason } = refills.get(worker)!;
-      if (!(await this.#ledger.finish(refills.get(worker)!))) return;
+      if (!(await this.#ledger.finish(refills.get(worker)!, undefined))) return;
       this.#parts.logger.info({ table: table.id, sink, reason }, "the table need not be read for its change of shape");
     });
     return true;
@@ -339,9 +341,22 @@ export class Refiller {
       if (!(await receipts.all)) return;
       failpoint("refill.swept", table);
     }
-    if (!(await this.#ledger.finish(progress))) return;
+    if (!(await this.#ledger.finish(progress, worker.step ?? undefined))) return;
+    // What is wanted may have become another while this was read.
+    if (rules !== this.#parts.completeness(table)) this.notify();
     const { reason } = refill;
     const { rowsDone: rows, chunksDone: chunks, resumedCount: resumed } = progress;
     logger.info({ table: table.id, sink: worker.name, reason, rows, chunks, resumed }, "table read beside the stream");
   }
+}
+
+/** Why a table is read that nobody has asked for. */
+const LACKING = "not complete in this sink";
+
+function isWhole({ scope }: Refill): boolean {
+  return scope.kind === "table";
+}
+
+function entry(sink: string, tableId: string): string {
+  return JSON.stringify([sink, tableId]);
 }

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { SinkProgress } from "../core/batch.ts";
+import type { Accord } from "../core/bond.ts";
 import { type ErrorKind, findMillraceError, type MillraceError } from "../core/errors.ts";
 import { invariant } from "../core/invariant.ts";
 import { comparePositions, type Position } from "../core/position.ts";
@@ -13,7 +14,7 @@ import { historyLost, sinkAhead, unclassified } from "./errors.ts";
 import { applyReset } from "./reset.ts";
 import { kindOf, PROBE_MS_MAX, ReconnectBackoff } from "./retry.ts";
 import type { SinkWorker } from "./sink-worker.ts";
-import { type Standing, standingOf } from "./standing.ts";
+import { owedBy, type Standing, standingOf } from "./standing.ts";
 
 export interface RunnerParts {
   readonly worker: SinkWorker;
@@ -24,13 +25,15 @@ export interface RunnerParts {
   readonly acknowledged: () => Position | null;
   /** The tables that this sink takes, as they are known now. */
   readonly tables: () => readonly TableVersion[];
-  /** Ids of the tables that this sink must hold and does not hold completely. */
-  readonly lacking: () => readonly string[];
-  readonly refill: (tableIds: readonly string[], reason: string) => void;
   /** Tables of which this sink was given a part that somebody goes on from. */
   readonly parts: () => Promise<ReadonlySet<string>>;
-  /** The sink goes on from here, without these tables: what it lacks of such a part is void once this resolves. */
-  readonly rejoin: (held: Position | null, missing: ReadonlySet<string>) => Promise<void>;
+  /**
+   * The sink goes on from the checkpoint of this step (null: that tells nothing of what it was given), without these tables:
+   * what it lacks of such a part is void once this resolves.
+   */
+  readonly rejoin: (step: number | null, missing: ReadonlySet<string>) => Promise<void>;
+  /** What the sink holds, or owes, is another. */
+  readonly onChange: () => void;
   readonly logger: Logger;
 }
 
@@ -38,6 +41,13 @@ export interface RunnerParts {
 const REOPENED_MAX = 3;
 /** How often an attempt that fails as the one before it is logged. */
 const REPEATED_MS = 30_000;
+
+/** `isBound`: its checkpoint's steps are those that the state knows. */
+type Known = Extract<Standing, { kind: "known" }> & { readonly isBound: boolean };
+type New = Extract<Standing, { kind: "new" }>;
+
+/** Why tables are compared that a sink says that it holds. */
+const OWED = "the sink and the state are not of one moment";
 
 /** Why a runner's current work was interrupted. */
 type Interruption = "pause" | "resume" | "park";
@@ -64,7 +74,7 @@ export class SinkRunner {
   #paused = false;
   #holdsOld = false;
   #parked = false;
-  #standing: Standing | null = null;
+  #standing: Known | New | null = null;
   #begun: Promise<Standing | null> | null = null;
   #interrupt = new AbortController();
   /** Where the sink stood when it began last. */
@@ -167,10 +177,9 @@ export class SinkRunner {
     this.#interrupt.abort("park" satisfies Interruption);
   }
 
-  /** Forgets what the sink held: it will be filled like a new one. */
-  async forget(): Promise<void> {
-    await this.#parts.state.sinks.remove(this.name);
-    this.#record = null;
+  /** Has the sink filled again from `place` on, whatever it holds. Invariant: stored at once, with what is kept of it. */
+  async fillAgain(place: Position): Promise<void> {
+    await this.#parts.state.source.reset(new Map([[this.name, { to: place, anew: true }]]));
     await this.resume();
   }
 
@@ -224,11 +233,14 @@ export class SinkRunner {
     if (standing.kind === "new") {
       this.#lost = [];
       await this.#parts.rejoin(null, new Set());
-      worker.begin({ position: lane.position, tables: {} }, lane.position, true);
+      const progress = { position: lane.position, tables: {} };
+      // Invariant: what it says that it holds completely counts no more, also after a crash before its first step.
+      if (!standing.isEmpty) await worker.note(progress, signal);
+      worker.begin(progress, lane.position, true);
       // Invariant: from here on the log is kept for this sink, before anything is acknowledged past this place.
       await this.#parts.state.sinks.covered(this.name, lane.position);
     } else {
-      worker.begin(await this.#withoutMissing(standing.progress, signal), standing.covered, false);
+      worker.begin(await this.#withoutMissing(standing, signal), standing.covered, false);
     }
     this.#began = worker.covered;
     const working = new AbortController();
@@ -269,8 +281,7 @@ export class SinkRunner {
     this.#parked = false;
     this.#parts.logger.info({}, "the sink streams");
     this.#onJoined();
-    const lacking = this.#parts.lacking();
-    if (lacking.length > 0) this.#parts.refill(lacking, "not complete in this sink");
+    this.#parts.onChange();
   }
 
   /** For a stream of its own. */
@@ -280,20 +291,24 @@ export class SinkRunner {
     await this.#setError(refusal);
   }
 
-  async #open(signal: AbortSignal): Promise<Standing> {
-    const { state, lease, acknowledged } = this.#parts;
+  async #open(signal: AbortSignal): Promise<Known | New> {
+    const { state, lease, acknowledged, tables, logger } = this.#parts;
     const own = await this.worker.open(lease, signal);
     this.#record = await state.sinks.get(this.name);
+    const accord = await state.bonds.accord(this.name, own?.bond);
     const reset = this.#record?.reset ?? null;
-    if (reset === null) return await this.#standingOf(own, acknowledged());
-    const { tables, logger } = this.#parts;
-    await applyReset({ worker: this.worker, state, tables: tables(), logger }, own, reset, signal);
+    const standing = reset === null ? await this.#standingOf(own, accord, acknowledged()) : null;
+    const held = standing?.kind === "new" ? null : own;
+    await this.#enter(own, held, accord, signal);
+    if (standing?.kind === "new") return standing;
+    if (standing !== null) return { ...standing, isBound: accord === "bound" };
+    await applyReset({ worker: this.worker, state, tables: tables(), logger }, own, reset!, signal);
     return await this.#open(signal);
   }
 
-  async #standingOf(own: SinkProgress | null, acknowledged: Position | null): Promise<Standing> {
+  async #standingOf(own: SinkProgress | null, accord: Accord, acknowledged: Position | null): Promise<Standing> {
     try {
-      return standingOf(this.name, own, this.#record, acknowledged);
+      return standingOf(this.name, { own, record: this.#record, accord }, acknowledged);
     } catch (error) {
       if (findMillraceError(error)?.code !== "MR1301" || this.#parts.onLost === "fail") throw error;
       this.#parts.logger.warn({ error }, "the sink lost what it held: it is filled again");
@@ -304,10 +319,32 @@ export class SinkRunner {
   }
 
   /**
+   * Invariant: what a sink owes that goes on with what it holds is stored before its next checkpoint, which this session's
+   * state accounts for.
+   */
+  async #enter(
+    own: SinkProgress | null,
+    held: SinkProgress | null,
+    accord: Accord,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { state, tables, logger } = this.#parts;
+    const owed = held === null ? [] : await owedBy(this.name, held, accord, state.bonds);
+    const taken = new Set(tables().map(({ id }) => id));
+    const listed = owed.filter((id) => taken.has(id));
+    this.worker.enter(await state.bonds.enter(this.name, { own: own?.bond, owed: listed, reason: OWED }));
+    if (listed.length > 0) {
+      logger.warn({ sink: this.name, tables: listed, accord }, "the sink may lack what was settled: it is compared");
+      this.#parts.onChange();
+    }
+    if (held !== null && accord !== "bound") await this.worker.note(held, signal);
+  }
+
+  /**
    * A table that the target does not have, dropped while nobody looked or named otherwise since, is not complete.
    * Invariant: that is durable before its target can be made anew.
    */
-  async #withoutMissing(progress: SinkProgress, signal: AbortSignal): Promise<SinkProgress> {
+  async #withoutMissing({ progress, isBound }: Known, signal: AbortSignal): Promise<SinkProgress> {
     const { sink } = this.worker;
     const parts = await this.#parts.parts();
     const there = this.#parts.tables().filter(({ id }) => progress.tables[id] !== undefined || parts.has(id));
@@ -316,7 +353,7 @@ export class SinkRunner {
     this.#lost = [];
     const histories = sink.appends === true ? [...missing].filter((id) => progress.tables[id] !== undefined) : [];
     if (histories.length > 0) throw historyLost(this.name, histories);
-    await this.#parts.rejoin(progress.position, missing);
+    await this.#parts.rejoin(isBound ? (progress.bond?.step ?? null) : null, missing);
     if (missing.size === 0) return progress;
     this.#parts.logger.warn(
       { sink: this.name, tables: [...missing] },

@@ -5,12 +5,15 @@ import { failpoint } from "../core/failpoint.ts";
 import { invariant } from "../core/invariant.ts";
 import { comparePositions, type Position } from "../core/position.ts";
 import type { Outcome, Sink } from "../core/sink.ts";
+import type { BondStore, SinkEntry } from "../core/state-store.ts";
 import type { Logger, Metrics } from "../core/telemetry.ts";
+import { CheckpointBond } from "./checkpoint-bond.ts";
 import { lessThanWritten, unclassified } from "./errors.ts";
 import { kindOf, stepRetry } from "./retry.ts";
 
 export interface SinkStepsParts {
   readonly sink: Sink;
+  readonly bonds: Pick<BondStore, "obligation">;
   readonly outcome: Outcome;
   /** A step is about to be tried: what an attempt before it said of its rows no longer counts. */
   readonly onAttempt: () => void;
@@ -25,6 +28,7 @@ export interface SinkStepsParts {
 export class SinkSteps {
   readonly #parts: SinkStepsParts;
   readonly #policy: RetryPolicy;
+  readonly #bond: CheckpointBond;
   #progress: SinkProgress | null = null;
   #written: SinkProgress | null = null;
   #covered: Position | null = null;
@@ -32,6 +36,7 @@ export class SinkSteps {
 
   constructor(parts: SinkStepsParts) {
     this.#parts = parts;
+    this.#bond = new CheckpointBond(parts.sink.name, parts.bonds);
     this.#policy = stepRetry((error) => {
       parts.metrics.sinkError(parts.sink.name, kindOf(error));
       parts.logger.warn({ error }, "a step failed and is tried again");
@@ -70,6 +75,11 @@ export class SinkSteps {
     return await this.#parts.sink.open(lease, signal);
   }
 
+  /** What the checkpoints from here on name. After `open`, before anything is stored. */
+  enter(entry: SinkEntry): void {
+    this.#bond.enter(entry);
+  }
+
   begin(progress: SinkProgress, written: SinkProgress | null, covered: Position): void {
     this.#progress = progress;
     this.#written = written;
@@ -78,7 +88,9 @@ export class SinkSteps {
 
   /** Stores a progress that says less than the sink's own. Before `begin`. */
   async note(progress: SinkProgress, signal: AbortSignal): Promise<void> {
-    await this.#parts.sink.apply({ kind: "progress", progress }, this.#parts.outcome, signal);
+    const bound = await this.#bond.next(progress);
+    await this.#parts.sink.apply({ kind: "progress", progress: bound }, this.#parts.outcome, signal);
+    this.#bond.written(bound);
   }
 
   /** Everything before `position` is done. */
@@ -88,20 +100,38 @@ export class SinkSteps {
 
   /** `onWaiting`: see Outcome. */
   async apply(step: Step, signal: AbortSignal, onWaiting?: () => void): Promise<void> {
-    const { sink, metrics, onAttempt } = this.#parts;
+    const { sink, metrics } = this.#parts;
     const outcome = onWaiting === undefined ? this.#parts.outcome : { ...this.#parts.outcome, waiting: onWaiting };
     const startedMs = performance.now();
+    let bound = await this.#bound(step);
     let attempt = 0;
     await this.retrying(signal, async () => {
-      if (attempt++ > 0 && (await this.#alreadyDone(step, signal))) return;
-      onAttempt();
-      await sink.apply(step, outcome, signal);
+      if (attempt++ > 0 && (await this.#alreadyDone(bound, signal))) return;
+      while (!(await this.#attempt(bound, outcome, signal))) bound = await this.#bound(step);
     });
     failpoint("sink.applied");
-    this.#progress = step.progress;
-    this.#written = step.progress;
-    this.cover(step.progress.position);
+    this.#bond.written(bound.progress);
+    this.#progress = bound.progress;
+    this.#written = bound.progress;
+    this.cover(bound.progress.position);
     metrics.stepApplied(sink.name, (performance.now() - startedMs) / 1000);
+  }
+
+  async #bound(step: Step): Promise<Step> {
+    return { ...step, progress: await this.#bond.next(step.progress) };
+  }
+
+  /** False where the step owes more than its checkpoint would say. */
+  async #attempt(bound: Step, outcome: Outcome, signal: AbortSignal): Promise<boolean> {
+    const watched = this.#bond.watch(outcome, bound.progress.bond);
+    this.#parts.onAttempt();
+    try {
+      await this.#parts.sink.apply(bound, watched.outcome, signal);
+      return true;
+    } catch (error) {
+      if (!watched.isOutdated() || signal.aborted) throw error;
+      return false;
+    }
   }
 
   /** Stores where the sink stands; what else it holds stays as it is, unless it is given. */

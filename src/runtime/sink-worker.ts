@@ -3,7 +3,7 @@ import type { MillraceError } from "../core/errors.ts";
 import { comparePositions, type Position } from "../core/position.ts";
 import type { TableVersion } from "../core/schema.ts";
 import type { Sink } from "../core/sink.ts";
-import type { StateStore } from "../core/state-store.ts";
+import type { SinkEntry, StateStore } from "../core/state-store.ts";
 import type { Logger, Metrics } from "../core/telemetry.ts";
 import type { DeadLetterBox } from "./dead-letters.ts";
 import { ambiguousKey, internalFailure } from "./errors.ts";
@@ -77,6 +77,7 @@ export class SinkWorker {
     });
     this.#steps = new SinkSteps({
       ...parts,
+      bonds: state.bonds,
       outcome: {
         incomplete: (writes, entries) => this.#incomplete.listEntries(writes, entries),
         poison: (writes, entry, error) => deadLetters.add(writes, entry, error),
@@ -108,6 +109,11 @@ export class SinkWorker {
     return this.#steps.written;
   }
 
+  /** That of the sink's last checkpoint; null where it has none, or none that is bound to the state. */
+  get step(): number | null {
+    return this.written?.bond?.step ?? null;
+  }
+
   /** Everything before it is done for this sink. */
   get covered(): Position | null {
     return this.#steps.covered;
@@ -126,6 +132,11 @@ export class SinkWorker {
   async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
     this.#shapes.reopen();
     return await this.#steps.open(lease, signal);
+  }
+
+  /** What the sink's checkpoints name from here on. After `open`. */
+  enter(entry: SinkEntry): void {
+    this.#steps.enter(entry);
   }
 
   /**

@@ -28,8 +28,7 @@ export async function askAgain(
   needed = false,
 ): Promise<void> {
   for (const tableId of tableIds) {
-    const { id, state } = await refills.add({ tableId, sink, scope, reason, needed });
-    if (state === "running") await refills.restart(id);
+    await refills.again({ tableId, sink, scope, reason, needed }, ({ state }) => state === "waiting");
   }
 }
 

@@ -1,8 +1,9 @@
 import type { SinkProgress } from "../core/batch.ts";
+import type { Accord } from "../core/bond.ts";
 import { comparePositions, type Position } from "../core/position.ts";
 import type { HeldPositions } from "../core/source.ts";
-import type { SinkRecord } from "../core/state-store.ts";
-import { sinkAhead, sinkBehind } from "./errors.ts";
+import type { BondStore, SinkRecord } from "../core/state-store.ts";
+import { sinkAhead, sinkBehind, sinkForeign } from "./errors.ts";
 
 /**
  * Where a sink goes on: from a position of the log, or, a new one, from wherever the stream is. A new one that `isEmpty`
@@ -12,16 +13,18 @@ export type Standing =
   | { readonly kind: "new"; readonly isEmpty: boolean }
   | { readonly kind: "known"; readonly progress: SinkProgress; readonly covered: Position };
 
+/** What the sink says of itself, what the state says of it, and how the two go together. */
+export interface Meeting {
+  readonly own: SinkProgress | null;
+  readonly record: SinkRecord | null;
+  readonly accord: Accord;
+}
+
 /**
  * Compares what the sink itself holds with the state store's copy of it. The sink's own word counts; where it holds less
  * than it did, it was emptied, restored or rolled back, and goes on only if the source still has the log from there.
  */
-export function standingOf(
-  sink: string,
-  own: SinkProgress | null,
-  record: SinkRecord | null,
-  acknowledged: Position | null,
-): Standing {
+export function standingOf(sink: string, { own, record, accord }: Meeting, acknowledged: Position | null): Standing {
   const written = record?.written ?? null;
   if (own === null) {
     if (written !== null) throw sinkBehind(sink);
@@ -29,6 +32,13 @@ export function standingOf(
   }
   // Invariant: nothing is passed over as done because a sink stands at a place that this log does not have.
   if (acknowledged !== null && own.position.epoch > acknowledged.epoch) throw sinkAhead(sink);
+  if (accord === "foreign") {
+    // Rows of an epoch of its own may have versions that nothing of this log is above.
+    if (own.position.epoch === acknowledged?.epoch) throw sinkForeign(sink);
+    return { kind: "new", isEmpty: false };
+  }
+  // Invariant: a sink of which nothing is recorded never counts as complete by its own word.
+  if (accord === "unbound" && written === null) return { kind: "new", isEmpty: false };
   const difference = written === null ? 1 : comparePositions(own.position, written);
   if (difference === 0) {
     const covered = record?.covered ?? own.position;
@@ -40,6 +50,23 @@ export function standingOf(
   if (!reachable && written === null) return { kind: "new", isEmpty: false };
   if (!reachable) throw sinkBehind(sink);
   return { kind: "known", progress: own, covered: own.position };
+}
+
+/**
+ * Ids of the tables that a sink says it holds completely and may not: of which something was settled behind the place that it
+ * stands at, or all, where the state does not know everything that the checkpoint accounts for.
+ */
+export async function owedBy(
+  sink: string,
+  held: SinkProgress,
+  accord: Accord,
+  bonds: Pick<BondStore, "undone">,
+): Promise<readonly string[]> {
+  const complete = Object.keys(held.tables);
+  if (accord === "unbound") return [];
+  if (accord !== "bound" || held.bond === undefined) return complete;
+  const undone = new Set(await bonds.undone(sink, held.bond.step));
+  return complete.filter((id) => undone.has(id));
 }
 
 /** As far as the state knows: everything before it is done for the sink. */

@@ -147,6 +147,83 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
     });
   });
 
+  describe("bonds", () => {
+    const opening = { own: undefined, owed: [], reason: "r" };
+
+    test("a checkpoint of the newest session is bound, one that accounts for more, or was given up, is not", async () => {
+      await using store = await open();
+      const { bonds, refills } = store.state;
+      expect(await bonds.accord("s", undefined)).toBe("unbound");
+      const first = await bonds.enter("s", opening);
+      const bond = { ...first, step: 1, obligation: await bonds.obligation("s") };
+      expect(await bonds.accord("s", bond)).toBe("bound");
+      expect(await bonds.accord("other", bond)).toBe("estranged");
+      expect(await bonds.accord("s", undefined)).toBe("estranged");
+      expect(await bonds.accord("s", { ...bond, state: "ff" })).toBe("foreign");
+      expect(await bonds.accord("s", { ...bond, obligation: bond.obligation + 1 })).toBe("estranged");
+      await refills.addKeys("s", "public.a", [["1"]]);
+      expect(await bonds.accord("s", { ...bond, obligation: bond.obligation + 1 })).toBe("bound");
+      const second = await bonds.enter("s", { ...opening, own: bond });
+      expect(second).toMatchObject({ state: first.state, step: 1 });
+      expect(await bonds.accord("s", { ...bond, step: 2 })).toBe("estranged");
+      expect(await bonds.accord("s", { ...bond, ...second, step: 9 })).toBe("bound");
+    });
+
+    test("each obligation counts once, for the sinks that have it", async () => {
+      await using store = await open();
+      const { bonds, deadLetters, refills, schemas } = store.state;
+      await bonds.enter("s", opening);
+      await bonds.enter("t", opening);
+      const counts = async () => [await bonds.obligation("s"), await bonds.obligation("t")];
+      await refills.addKeys("s", "public.a", [["1"], ["2"]]);
+      await refills.addKeys("s", "public.a", [["1"]]);
+      expect(await counts()).toEqual([1, 0]);
+      await deadLetters.add(letter("s", "1"));
+      await deadLetters.add(letter("s", "1"));
+      expect(await counts()).toEqual([2, 0]);
+      const { id } = await refills.add(refillOf("public.a", "t"));
+      await refills.add(refillOf("public.a", "t"));
+      expect(await counts()).toEqual([2, 1]);
+      await refills.restart(id);
+      expect(await counts()).toEqual([2, 2]);
+      await schemas.setAside("public.a", { code: "MR1303", message: "m", hint: null, at: "now" });
+      expect(await counts()).toEqual([3, 3]);
+    });
+
+    test("what was settled behind a step is owed by a sink that stands there", async () => {
+      await using store = await open();
+      const { bonds, refills } = store.state;
+      await bonds.enter("s", opening);
+      await refills.addKeys("s", "public.a", [["1"]]);
+      const [key] = await refills.keys(["s"], null, 1);
+      await refills.removeKeys([key!.id], { sink: "s", tableId: "public.a", step: 7 });
+      const refill = await refills.add(refillOf("public.b", "s"));
+      await refills.finish(refill, 9);
+      expect(await bonds.undone("s", 6)).toEqual(["public.a", "public.b"]);
+      expect(await bonds.undone("s", 7)).toEqual(["public.b"]);
+      expect(await bonds.undone("s", 9)).toEqual([]);
+      const own = { state: "f0", session: "a1", step: 6, obligation: 0 };
+      await bonds.enter("s", { own, owed: ["public.a", "public.b"], reason: "r" });
+      expect(await bonds.undone("s", 6)).toEqual([]);
+      expect(await refills.list()).toMatchObject([
+        { tableId: "public.a", scope: { kind: "differences" }, needed: true },
+        { tableId: "public.b", scope: { kind: "differences" }, needed: true },
+      ]);
+    });
+
+    test("a restored dump is the same state, without what came after it", async () => {
+      await using store = await open();
+      const { bonds, refills } = store.state;
+      const entry = await bonds.enter("s", opening);
+      const dump = await store.state.dump();
+      await refills.addKeys("s", "public.a", [["1"]]);
+      const bond = { ...entry, step: 3, obligation: await bonds.obligation("s") };
+      await store.state.restore(dump);
+      expect(await bonds.accord("s", bond)).toBe("estranged");
+      expect(await bonds.accord("s", { ...bond, obligation: bond.obligation - 1 })).toBe("bound");
+    });
+  });
+
   describe("reset", () => {
     test("holds the log from there on, over what the source was told, until the sink itself is there", async () => {
       await using store = await open();
@@ -278,7 +355,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
         rules: "f/g",
         sweepBelow: baseVersion(255) + 12n,
         cursor: ["10", "ä:%"],
-        held: { epoch: 255, commit: 1n << 54n, index: 7 },
+        held: 4_711,
         rowsDone: 750,
         chunksDone: 3,
         resumedCount: 1,

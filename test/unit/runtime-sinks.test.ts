@@ -46,9 +46,8 @@ async function stage(parts: Partial<WorkerParts> = {}, onLost: OnLost = "fail") 
     onLost,
     acknowledged: () => null,
     tables: () => [],
-    lacking: () => [],
-    refill: () => undefined,
     parts: async () => new Set(),
+    onChange: () => undefined,
     rejoin: async () => undefined,
     logger: quietLog,
   });

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { type Accord, accordOf } from "../../src/core/bond.ts";
 import type { Position } from "../../src/core/position.ts";
 import type { SinkRecord } from "../../src/core/state-store.ts";
 import { standingOf } from "../../src/runtime/standing.ts";
@@ -13,8 +14,12 @@ const record = (written: bigint | null, covered: bigint | null): SinkRecord => (
   error: null,
 });
 const own = (commit: bigint, index = 0) => ({ position: at(commit, index), tables: { t: "h" } });
-const stand = (held: ReturnType<typeof own> | null, known: SinkRecord | null, acknowledged: bigint | null) =>
-  standingOf("s", held, known, acknowledged === null ? null : at(acknowledged));
+const stand = (
+  held: ReturnType<typeof own> | null,
+  known: SinkRecord | null,
+  acknowledged: bigint | null,
+  accord: Accord = "bound",
+) => standingOf("s", { own: held, record: known, accord }, acknowledged === null ? null : at(acknowledged));
 
 describe("where a sink goes on from", () => {
   test("one that was never seen is new", () => {
@@ -64,6 +69,7 @@ describe("where a sink goes on from", () => {
 
   test("one that stands in a later history than the source's fails alone, as everything would be passed over", () => {
     const later = { position: { epoch: 3, commit: 100n, index: 0 }, tables: { t: "h" } };
+    expect(() => stand(later, null, 500n, "foreign")).toThrow(expect.objectContaining({ code: "MR1311" }));
     expect(() => stand(later, null, 500n)).toThrow(expect.objectContaining({ code: "MR1311" }));
     expect(() => stand(later, record(200n, 200n), 500n)).toThrow(expect.objectContaining({ code: "MR1311" }));
   });
@@ -72,5 +78,48 @@ describe("where a sink goes on from", () => {
     expect(stand(own(100n), null, 500n)).toMatchObject({ kind: "new" });
     expect(stand(own(100n), record(null, 600n), 500n)).toMatchObject({ kind: "new" });
     expect(stand(own(700n), null, 500n)).toMatchObject({ kind: "known", covered: at(700n) });
+  });
+
+  test("one whose checkpoint is of another state fails alone, or is filled where all that it holds is of an earlier epoch", () => {
+    const next: Position = { epoch: 2, commit: 1n, index: 0 };
+    expect(() => stand(own(700n), null, 500n, "foreign")).toThrow(expect.objectContaining({ code: "MR1317" }));
+    expect(() => stand(own(700n), record(700n, 700n), 500n, "foreign")).toThrow(
+      expect.objectContaining({ code: "MR1317" }),
+    );
+    expect(standingOf("s", { own: own(700n), record: null, accord: "foreign" }, next)).toEqual({
+      kind: "new",
+      isEmpty: false,
+    });
+  });
+
+  test("one without a bond that nothing is recorded of does not count as complete by its own word", () => {
+    expect(stand(own(700n), null, 500n, "unbound")).toEqual({ kind: "new", isEmpty: false });
+    expect(stand(own(700n), record(700n, 700n), 500n, "unbound")).toMatchObject({ kind: "known" });
+  });
+});
+
+describe("how a checkpoint and the state go together", () => {
+  const sessions = [
+    { session: "a1", base: 0, obligation: 3 },
+    { session: "b2", base: 20, obligation: 5 },
+    { session: "c3", base: 15, obligation: 5 },
+  ];
+  const bond = (session: string, step: number, obligation: number) => ({ state: "f0", session, step, obligation });
+
+  test.each([
+    ["the newest session", bond("c3", 40, 5), "bound"],
+    ["an earlier one, up to where the next began", bond("a1", 12, 2), "bound"],
+    ["more obligations than the state knows", bond("c3", 16, 6), "estranged"],
+    ["steps that a later session did not find", bond("b2", 18, 4), "estranged"],
+    ["a session that the state does not know", bond("d4", 1, 0), "estranged"],
+    ["another state", { ...bond("c3", 40, 5), state: "0f" }, "foreign"],
+    ["none, although the state has bound the sink", undefined, "estranged"],
+  ] as const)("%s", (_what, own, accord) => {
+    expect(accordOf(own, "f0", sessions)).toBe(accord);
+  });
+
+  test("neither knows of the other", () => {
+    expect(accordOf(undefined, null, [])).toBe("unbound");
+    expect(accordOf(bond("c3", 1, 0), null, [])).toBe("foreign");
   });
 });

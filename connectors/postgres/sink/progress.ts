@@ -3,6 +3,7 @@
  * counts them, so that a step whose COMMIT got no answer can be told from one that never happened.
  */
 import type { SinkProgress } from "../../../src/core/batch.ts";
+import { parseContent, serializeContent } from "../../../src/core/checkpoint-text.ts";
 import { quoteLiteral } from "../quote.ts";
 import { fatal, reopening, stateOf } from "./errors.ts";
 import { type Answer, StatementFailure } from "./wire.ts";
@@ -94,10 +95,8 @@ export function readProgress(answer: Answer): StoredProgress | null {
   const [lease, steps, epoch, commit, index, tables] = row;
   const counted = { lease: BigInt(lease ?? 0), steps: BigInt(steps ?? 0) };
   if (epoch == null || commit == null || index == null) return { ...counted, progress: null };
-  // Our own column, written by `advance` in this form.
-  const held: Readonly<Record<string, string>> = JSON.parse(tables ?? "{}");
   const position = { epoch: Number(epoch), commit: BigInt(commit), index: Number(index) };
-  return { ...counted, progress: { position, tables: held } };
+  return { ...counted, progress: { position, ...parseContent(tables ?? "{}") } };
 }
 
 /** The expected state of the row, and the state after this step: the first statement of every step. */
@@ -140,7 +139,7 @@ export async function behindFence<T>(answer: Promise<T>): Promise<T> {
 }
 
 export function advance({ name, lease, steps, progress }: Advance): string {
-  const { position, tables } = progress;
+  const { position } = progress;
   return FENCE(
     quoteLiteral(name),
     `${lease}`,
@@ -148,7 +147,7 @@ export function advance({ name, lease, steps, progress }: Advance): string {
     `${position.epoch}`,
     `${position.commit}`,
     `${position.index}`,
-    quoteLiteral(JSON.stringify(tables)),
+    quoteLiteral(serializeContent(progress)),
   );
 }
 
@@ -164,7 +163,7 @@ export const ADVANCE_PREPARED = FENCE(
 );
 
 export function advanceParameters({ name, lease, steps, progress }: Advance): readonly string[] {
-  const { position, tables } = progress;
+  const { position } = progress;
   return [
     name,
     `${lease}`,
@@ -172,7 +171,7 @@ export function advanceParameters({ name, lease, steps, progress }: Advance): re
     `${position.epoch}`,
     `${position.commit}`,
     `${position.index}`,
-    JSON.stringify(tables),
+    serializeContent(progress),
   ];
 }
 

@@ -62,6 +62,7 @@ export class PostgresState implements LeaseStore {
       lease: this,
       source: wrapped(local.source),
       sinks: wrapped(local.sinks),
+      bonds: wrapped(local.bonds),
       schemas: wrapped(local.schemas),
       refills: wrapped(local.refills),
       deadLetters: wrapped(local.deadLetters),

@@ -2,6 +2,7 @@ import type { StatementSync } from "node:sqlite";
 import { parsePosition, serializePosition } from "../../core/position.ts";
 import type { KeyText } from "../../core/source.ts";
 import type { DeadLetter, DeadLetterStore } from "../../core/state-store.ts";
+import { ObligationCount } from "./bonds.ts";
 import type { Connection } from "./connection.ts";
 import { integer, isTexts, stored, text, word, type Row } from "./row.ts";
 
@@ -22,9 +23,11 @@ export class SqliteDeadLetters implements DeadLetterStore {
   readonly #isWaiting: StatementSync;
   readonly #supersede: StatementSync;
   readonly #forget: StatementSync;
+  readonly #obligations: ObligationCount;
 
   constructor(connection: Connection) {
     this.#connection = connection;
+    this.#obligations = new ObligationCount(connection);
     this.#replaced = connection.prepare(`DELETE FROM dead_letter WHERE ${SAME_KEY}`);
     this.#insert = connection.prepare(
       `INSERT INTO dead_letter (sink, table_id, key, op, position, code, reason, envelope, created_at)
@@ -53,7 +56,8 @@ export class SqliteDeadLetters implements DeadLetterStore {
     const position = serializePosition(letter.position);
     const created = new Date().toISOString();
     this.#connection.write(() => {
-      this.#replaced.run({ sink, table, key: encodedKey });
+      const isNews = this.#replaced.run({ sink, table, key: encodedKey }).changes === 0;
+      if (isNews) this.#obligations.added(sink);
       this.#insert.run({ sink, table, key: encodedKey, op, position, code, reason, envelope, created });
       this.#prune.run({ keep: SETTLED_COUNT_MAX });
     });

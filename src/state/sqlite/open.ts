@@ -4,6 +4,7 @@ import { DatabaseSync } from "node:sqlite";
 import { makeFolder } from "../../core/folder.ts";
 import type { StateStore } from "../../core/state-store.ts";
 import { stateError } from "../errors.ts";
+import { SqliteBonds } from "./bonds.ts";
 import { SqliteComparisons } from "./comparisons.ts";
 import { Connection } from "./connection.ts";
 import { SqliteDeadLetters } from "./dead-letters.ts";
@@ -52,12 +53,14 @@ export function openSqlite(path: string, options: SqliteOptions): StateStore {
 
 export function assemble(connection: Connection): StateStore {
   const sinks = new SqliteSinks(connection);
+  const refills = new SqliteRefills(connection);
   return {
     lease: new SqliteLease(connection),
     source: new SqliteSource(connection, sinks),
     sinks,
+    bonds: new SqliteBonds(connection, refills),
     schemas: new SqliteSchemas(connection),
-    refills: new SqliteRefills(connection),
+    refills,
     deadLetters: new SqliteDeadLetters(connection),
     reports: new SqliteReports(connection),
     comparisons: new SqliteComparisons(connection),

@@ -1,10 +1,17 @@
 import type { StatementSync } from "node:sqlite";
 import { invariant } from "../../core/invariant.ts";
 import type { KeyText } from "../../core/source.ts";
-import { serializePosition } from "../../core/position.ts";
-import type { PendingKey, Refill, RefillProgress, RefillStore } from "../../core/state-store.ts";
+import type {
+  PendingKey,
+  Refill,
+  RefillProgress,
+  RefillRequest,
+  RefillStore,
+  SettledKeys,
+} from "../../core/state-store.ts";
+import { ObligationCount } from "./bonds.ts";
 import type { Connection } from "./connection.ts";
-import { integer, isTexts, positionOrNull, stored, storedOrNull, text, textOrNull, word, type Row } from "./row.ts";
+import { integer, integerOrNull, isTexts, stored, storedOrNull, text, textOrNull, word, type Row } from "./row.ts";
 
 /** Finished refills are kept for `snapshot list`, the newest of them. */
 const FINISHED_COUNT_MAX = 1000;
@@ -23,28 +30,47 @@ export function voidRefills(condition: string): string {
 export class SqliteRefills implements RefillStore {
   readonly #connection: Connection;
   readonly #statements: Statements;
+  readonly #obligations: ObligationCount;
 
   constructor(connection: Connection) {
     this.#connection = connection;
     this.#statements = prepare(connection);
+    this.#obligations = new ObligationCount(connection);
   }
 
-  async add(refill: Parameters<RefillStore["add"]>[0]): Promise<Refill> {
-    const { tableId: table, sink, scope, reason } = refill;
-    const needed = refill.needed === true ? 1 : 0;
-    const condition = scope.kind === "where" ? scope.where : null;
+  async add(refill: RefillRequest): Promise<Refill> {
+    return this.#connection.write(() => this.#add(refill));
+  }
+
+  async again(refill: RefillRequest, isAhead: (open: Refill) => boolean): Promise<Refill> {
     return this.#connection.write(() => {
-      const same = this.#statements.unfinishedOf.get({ table, sink, scope: scope.kind, condition });
-      if (same !== undefined) {
-        const id = integer(same, "id");
-        this.#statements.need.run({ id, needed });
-        return this.#read(id);
-      }
-      const created = now();
-      const row = this.#statements.insert.get({ table, sink, scope: scope.kind, condition, reason, needed, created })!;
-      this.#statements.prune.run({ keep: FINISHED_COUNT_MAX });
-      return this.#read(integer(row, "id"));
+      const open = this.#add(refill);
+      if (isAhead(open)) return open;
+      this.#obligations.added(open.sink);
+      this.#statements.restart.run({ id: open.id });
+      return this.#read(open.id);
     });
+  }
+
+  /** What the sink is short of without it; inside a transaction of the caller. */
+  owe(refill: RefillRequest): void {
+    this.#add({ ...refill, needed: true });
+  }
+
+  #add({ tableId: table, sink, scope, reason, needed: isNeeded = false }: RefillRequest): Refill {
+    const needed = isNeeded ? 1 : 0;
+    const condition = scope.kind === "where" ? scope.where : null;
+    const same = this.#statements.unfinishedOf.get({ table, sink, scope: scope.kind, condition });
+    if (same !== undefined) {
+      const id = integer(same, "id");
+      this.#statements.need.run({ id, needed });
+      return this.#read(id);
+    }
+    const created = now();
+    const row = this.#statements.insert.get({ table, sink, scope: scope.kind, condition, reason, needed, created })!;
+    this.#statements.prune.run({ keep: FINISHED_COUNT_MAX });
+    this.#obligations.added(sink);
+    return this.#read(integer(row, "id"));
   }
 
   async list(all = false): Promise<readonly Refill[]> {
@@ -59,9 +85,18 @@ export class SqliteRefills implements RefillStore {
     });
   }
 
-  async finish(progress: RefillProgress): Promise<boolean> {
+  async finish(progress: RefillProgress, settledAt?: number): Promise<boolean> {
     const { id, attempt, rowsDone: rows, chunksDone: chunks } = progress;
-    return this.#change(this.#statements.finish, { id, attempt, rows, chunks, at: now() });
+    return this.#connection.write(() => {
+      if (this.#statements.finish.run({ id, attempt, rows, chunks, at: now() }).changes !== 1) return false;
+      const { sink, tableId } = this.#read(id);
+      if (settledAt !== undefined) this.#settled({ sink, tableId, step: settledAt });
+      return true;
+    });
+  }
+
+  #settled({ sink, tableId: table, step }: SettledKeys): void {
+    this.#statements.settled.run({ sink, table, step });
   }
 
   async cancel(id: number, evenNeeded = false): Promise<boolean> {
@@ -69,7 +104,9 @@ export class SqliteRefills implements RefillStore {
   }
 
   async restart(id: number): Promise<void> {
-    this.#change(this.#statements.restart, { id });
+    this.#connection.write(() => {
+      if (this.#statements.restart.run({ id }).changes === 1) this.#obligations.added(this.#read(id).sink);
+    });
   }
 
   /**
@@ -79,7 +116,13 @@ export class SqliteRefills implements RefillStore {
   async addKeys(sink: string, tableId: string, keys: readonly KeyText[], shape = ""): Promise<void> {
     if (keys.length === 0) return;
     this.#connection.write(() => {
-      for (const k of keys) this.#statements.addKey.run({ sink, table: tableId, key: JSON.stringify(k), shape });
+      let isNews = false;
+      for (const k of keys) {
+        const entry = { sink, table: tableId, key: JSON.stringify(k) };
+        isNews ||= this.#statements.isListed.get(entry) === undefined;
+        this.#statements.addKey.run({ ...entry, shape });
+      }
+      if (isNews) this.#obligations.added(sink);
     });
   }
 
@@ -93,9 +136,10 @@ export class SqliteRefills implements RefillStore {
     return this.#connection.read(() => this.#statements.keys.all(parameters).map(pendingKey));
   }
 
-  async removeKeys(ids: readonly number[]): Promise<void> {
+  async removeKeys(ids: readonly number[], settled?: SettledKeys): Promise<void> {
     if (ids.length === 0) return;
     this.#connection.write(() => {
+      if (settled !== undefined) this.#settled(settled);
       for (const id of ids) this.#statements.removeKey.run({ id });
     });
   }
@@ -163,6 +207,10 @@ function prepare(connection: Connection) {
        WHERE id = :id AND (needed = 0 OR :even = 1) AND ${UNFINISHED}`,
     ),
     restart: connection.prepare(voidRefills("id = :id")),
+    settled: connection.prepare(
+      `INSERT INTO settled (sink, table_id, step) VALUES (:sink, :table, :step)
+       ON CONFLICT DO UPDATE SET step = max(step, :step)`,
+    ),
     addKey: connection.prepare(
       "INSERT OR REPLACE INTO pending_key (sink, table_id, key, shape) VALUES (:sink, :table, :key, :shape)",
     ),
@@ -192,7 +240,7 @@ function refillOf(row: Row): Refill {
     rules: textOrNull(row, "rules"),
     sweepBelow: sweepBelow === null ? null : BigInt(sweepBelow),
     cursor: storedOrNull(row, "cursor", isTexts),
-    held: positionOrNull(row, "held"),
+    held: integerOrNull(row, "held"),
     rowsDone: integer(row, "rows_done"),
     chunksDone: integer(row, "chunks_done"),
     resumedCount: integer(row, "resumed_count"),
@@ -210,7 +258,7 @@ function stateOf(progress: RefillProgress) {
     rules,
     sweep: sweepBelow === null ? null : String(sweepBelow),
     cursor: cursor === null ? null : JSON.stringify(cursor),
-    held: held === null ? null : serializePosition(held),
+    held,
     rows: rowsDone,
     chunks: chunksDone,
     resumed: resumedCount,

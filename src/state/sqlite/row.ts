@@ -22,6 +22,10 @@ export function integer(row: Row, column: string): number {
   return value;
 }
 
+export function integerOrNull(row: Row, column: string): number | null {
+  return row[column] === null ? null : integer(row, column);
+}
+
 export function positionOrNull(row: Row, column: string): Position | null {
   const value = textOrNull(row, column);
   return value === null ? null : parsePosition(value);

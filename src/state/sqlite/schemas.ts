@@ -3,6 +3,7 @@ import { comparePositions, parsePosition, serializePosition, type Position } fro
 import { keyMarks, type TableVersion } from "../../core/schema.ts";
 import type { TableShape } from "../../core/source.ts";
 import type { SchemaStore, StoredError } from "../../core/state-store.ts";
+import { ObligationCount } from "./bonds.ts";
 import type { Connection } from "./connection.ts";
 import { voidRefills } from "./refills.ts";
 import { integer, isRecord, isStoredError, stored, text, type Row } from "./row.ts";
@@ -23,9 +24,11 @@ export class SqliteSchemas implements SchemaStore {
   readonly #setAside: StatementSync;
   readonly #voidRefills: StatementSync;
   readonly #readmit: StatementSync;
+  readonly #obligations: ObligationCount;
 
   constructor(connection: Connection) {
     this.#connection = connection;
+    this.#obligations = new ObligationCount(connection);
     this.#everything = connection.prepare("SELECT version, since, shape FROM table_version ORDER BY table_id");
     this.#ofTable = connection.prepare("SELECT version, since, shape FROM table_version WHERE table_id = :table");
     this.#register = connection.prepare(
@@ -73,6 +76,7 @@ export class SqliteSchemas implements SchemaStore {
   async setAside(tableId: string, error: StoredError): Promise<void> {
     this.#connection.write(() => {
       this.#setAside.run({ table: tableId, error: JSON.stringify(error) });
+      this.#obligations.addedToAll();
       // Invariant: changes that pass by from now on are not behind the cursor of anything that goes on later.
       this.#voidRefills.run({ table: tableId });
     });

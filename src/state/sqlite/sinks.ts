@@ -62,6 +62,8 @@ export class SqliteSinks implements SinkStore {
       "DELETE FROM sink WHERE name = :name",
       "DELETE FROM pending_key WHERE sink = :name",
       "DELETE FROM dead_letter WHERE sink = :name",
+      "DELETE FROM sink_session WHERE sink = :name",
+      "DELETE FROM settled WHERE sink = :name",
       "UPDATE refill SET state = 'cancelled' WHERE sink = :name AND state IN ('waiting', 'running')",
     ].map((sql) => connection.prepare(sql));
   }
