@@ -159,6 +159,7 @@ describe.concurrent("the state and the sink are not of one moment", () => {
     await refuseRow(pipeline);
     copyFiles(folder, join(folder, "older"), "warehouse.duckdb");
     await pipeline.start(false);
+    await eventually(async () => expect((await pipeline.installation.status()).phase).toBe("streaming"));
     await pipeline.readAgain("public.kept");
     await eventually(async () => expect(await differences(pipeline, "kept")).toBe(0));
     await eventually(async () => expect(await pipeline.installation.status()).toMatchObject({ refills: 0 }));
