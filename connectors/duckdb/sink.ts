@@ -11,7 +11,7 @@ import { carriesTarget, prepareTarget } from "./ddl.ts";
 import { classify, duckdbError, isOutOfMemory, stopped } from "./errors.ts";
 import { conversion, DEFAULT_FORM, type TargetForm } from "./form.ts";
 import { DuckdbInspection } from "./inspect.ts";
-import { fold, targetKey, targetOf, VERSION_COLUMN } from "./names.ts";
+import { fold, quoteIdentifier, targetKey, targetOf, VERSION_COLUMN } from "./names.ts";
 import { expelSql, type Plan, planOf } from "./plan.ts";
 import { ProgressRow } from "./progress.ts";
 import { runQuery } from "./query.ts";
@@ -190,6 +190,27 @@ export class DuckdbSink implements Sink {
           await connection.run(expelSql(sqlName, version));
         }
       });
+    });
+  }
+
+  async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
+    return await this.#work("looking for rows of an earlier life", signal, async () => {
+      const { connection, database } = this.#connected();
+      const rows = await readTextRows(
+        connection,
+        "SELECT schema_name, table_name FROM duckdb_columns() WHERE database_name = $1 AND column_name = $2",
+        [database.catalogue, VERSION_COLUMN],
+      );
+      const wanted = tables === null ? null : new Set(tables.map((table) => this.target(table)));
+      let highest = 0n;
+      for (const [schema = "", table = ""] of rows) {
+        if (wanted?.has(targetKey({ schema, table })) === false) continue;
+        const name = [database.catalogue, schema, table].map(quoteIdentifier).join(".");
+        const [found] = await readTextRows(connection, `SELECT coalesce(max(${VERSION_COLUMN}), 0) FROM ${name}`);
+        const version = BigInt(found?.[0] ?? 0);
+        if (version > highest) highest = version;
+      }
+      return highest;
     });
   }
 

@@ -10,6 +10,7 @@ import type { TableVersion } from "../../src/core/schema.ts";
 import type { Outcome, Sink } from "../../src/core/sink.ts";
 import type { Logger } from "../../src/core/telemetry.ts";
 import type { IndexOptions } from "./ddl.ts";
+import { highestVersion } from "./highest-version.ts";
 import { classifyConnection, droppedError, searchError } from "./errors.ts";
 import { holdsForeign } from "./foreign.ts";
 import { type ClientSettings, SearchClient } from "./http.ts";
@@ -139,6 +140,11 @@ export class ElasticsearchSink implements Sink {
         for (const prepared of this.#prepared.keys()) if (prepared.id === id) this.#prepared.delete(prepared);
       }
     });
+  }
+
+  async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
+    const names = tables?.map((table) => this.target(table)) ?? [`${this.#settings.prefix}*`];
+    return await this.#guarded(signal, (client) => highestVersion(client, names, signal));
   }
 
   async forget(signal: AbortSignal): Promise<void> {

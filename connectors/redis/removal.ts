@@ -75,13 +75,20 @@ export async function* rowKeyPages(
   { keyStart, keyWidths }: RowKeys,
   signal: AbortSignal,
 ): AsyncGenerator<Buffer[]> {
-  const pattern = scanPattern(keyStart);
   const start = Buffer.byteLength(keyStart);
+  for await (const keys of keyPages(primary, keyStart, signal)) {
+    yield keys.filter((bytes) => isRowKey(bytes, start, keyWidths));
+  }
+}
+
+/** Gives every key that begins with `start`, page by page. */
+export async function* keyPages(primary: Commands, start: string, signal: AbortSignal): AsyncGenerator<Buffer[]> {
+  const pattern = scanPattern(start);
   let cursor = "0";
   do {
     signal.throwIfAborted();
     const [next, keys] = pageOf(await primary.command("scan", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT));
-    yield keys.filter((bytes) => isRowKey(bytes, start, keyWidths));
+    yield keys;
     cursor = next;
   } while (cursor !== "0");
 }

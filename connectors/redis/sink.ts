@@ -12,6 +12,7 @@ import { CallPool, CallStream, FenceMismatch, ReportFailure } from "./call-strea
 import { Connection, type ConnectionSettings } from "./connection.ts";
 import { classify, redisError, replyCode } from "./errors.ts";
 import { expel } from "./foreign.ts";
+import { highestVersion } from "./highest-version.ts";
 import { RedisInspection } from "./inspect.ts";
 import { progressKey, TombstoneKeys } from "./keys.ts";
 import { fenceError, parseProgress, readProgress, type StoredProgress, takeOver } from "./progress.ts";
@@ -177,6 +178,11 @@ export class RedisSink implements Sink {
       default:
         return step satisfies never;
     }
+  }
+
+  /** Keys tell their tables only where those are known: all under the prefix are looked at, in one pass. */
+  async highestVersion(_tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
+    return await this.#guarded(signal, (connection) => highestVersion(connection, this.#settings.prefix, signal));
   }
 
   async forget(signal: AbortSignal): Promise<void> {

@@ -93,6 +93,18 @@ export const pages: ErrorPages = {
     cause: "The daemon was told to do something, and ended before it had answered: it may have done it or not.",
     remedy: "See `millrace status` for what holds now, and give the command again: nothing is done twice.",
   },
+  MR1130: {
+    title: "A sink can't be asked which epoch it holds",
+    cause:
+      "A new epoch has to be above every epoch that a sink shows, by its checkpoint or its rows. This sink does not answer; " +
+      "were its epoch the higher one, its rows would stand against every change.",
+    remedy: "Bring the sink back and run the command again, or take it out of the configuration for as long.",
+  },
+  MR1131: {
+    title: "No epoch is left",
+    cause: "The versions of rows tell 255 epochs apart, and the sinks show the last of them.",
+    remedy: "Empty the sinks, their rows and Millrace's own, move the state away and start: epochs begin at 1 again.",
+  },
   MR1125: {
     title: "No such report",
     cause: "The id names no comparison whose report is kept, or none has ended yet. The newest are kept.",

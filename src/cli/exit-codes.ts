@@ -19,7 +19,18 @@ export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 
 /** The lease went to another process, or the state could not be reached for long: the next start finds out. */
 const STATE_AGAIN = new Set(["MR1210", "MR1212", "MR1215", "MR1216", "MR1217"]);
-const REFUSALS = new Set(["MR1112", "MR1118", "MR1120", "MR1122", "MR1127", "MR1213", "MR1310", "MR1401", "MR2012"]);
+const REFUSALS = new Set([
+  "MR1112",
+  "MR1118",
+  "MR1120",
+  "MR1122",
+  "MR1127",
+  "MR1130",
+  "MR1213",
+  "MR1310",
+  "MR1401",
+  "MR2012",
+]);
 const WRONG_USAGE = new Set(["MR1110", "MR1111", "MR1201", "MR1404"]);
 const LATE = new Set(["MR1123"]);
 

@@ -15,6 +15,7 @@ import { chosenSinks } from "./arguments.ts";
 import type { CommandLine } from "./command-line.ts";
 import { cliError } from "./errors.ts";
 import { EXIT, type ExitCode } from "./exit-codes.ts";
+import { aheadOf, heldBySinks, type HeldEpoch, newEpoch } from "./held-epochs.ts";
 import { readState } from "./read-state.ts";
 import { runHere } from "./run.ts";
 import type { Session } from "./session.ts";
@@ -82,12 +83,14 @@ async function begin(session: Session, config: Config, request: RecoverRequest):
       throw cliError("MR1120", "the first start has not finished: there is nothing to recover");
     const source = await openSource(config, await pinsOf(config, state), session.log);
     try {
-      const lost = await lossOf(source, state, record, record.identity);
+      const held = await heldBySinks(session, config, state);
+      const lost = (await lossOf(source, state, record, record.identity)) ?? aheadOf(held, chosen, record.epoch);
       if (sink !== null && (lost !== null || request.isForced)) {
         const why = lost === null ? "--anyway begins another log" : `the log is lost: ${lost.message}`;
         throw cliError("MR1127", `--sink ${sink}: every sink needs a new position: ${why}`);
       }
-      if (lost !== null || request.isForced) return await anew(session, config, state, record, chosen, lost, request);
+      if (lost !== null || request.isForced)
+        return await anew(session, config, state, record, { chosen, lost, held }, request);
       return await beside(config, state, source, record, sink === null ? [] : chosen, request);
     } finally {
       await source.close();
@@ -95,6 +98,7 @@ async function begin(session: Session, config: Config, request: RecoverRequest):
   });
 }
 
+/** What a start would say of the log. */
 async function lossOf(
   source: Source,
   state: StateStore,
@@ -119,18 +123,18 @@ async function anew(
   session: Session,
   config: Config,
   state: StateStore,
-  { epoch, identity }: SourceRecord,
-  chosen: readonly string[],
-  lost: Recovery["lost"],
+  { epoch: before, identity }: SourceRecord,
+  { chosen, lost, held }: Pick<Recovery, "lost"> & { chosen: readonly string[]; held: readonly HeldEpoch[] },
   { isConfirmed }: RecoverRequest,
 ): Promise<Recovery> {
+  const epoch = newEpoch(held, before);
   const { signal } = new AbortController();
   // It shall know nothing of the former log.
   const source = await openSource(config, await pinsOf(config, state), session.log);
   try {
-    const plan = { lost, epoch: epoch + 1, sinks: await holdings(source, state, identity, chosen) };
+    const plan = { lost, epoch, sinks: await holdings(source, state, identity, chosen) };
     if (!isConfirmed) return planned({ ...plan, tables: (await state.schemas.list()).map(({ id }) => id) });
-    const log = await source.create({ epoch: epoch + 1, wantCopy: false, resumeIntent: true }, signal);
+    const log = await source.create({ epoch, wantCopy: false, resumeIntent: true }, signal);
     failpoint("recover.created");
     const { generations } = await source.tables(signal);
     const keeps = Object.fromEntries(generations);

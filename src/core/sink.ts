@@ -80,6 +80,13 @@ export interface Sink {
    */
   expel?(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void>;
 
+  /**
+   * The highest version that a row has where this sink writes: in the targets of these tables, or (null) in all that lie there.
+   * 0: there is none. Called after `open`, where the sink holds no progress: rows may be left of an earlier life, and no change
+   * of this log has any effect on them unless its version is above.
+   */
+  highestVersion?(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint>;
+
   /** Removes what the sink keeps for itself in the target; the rows stay. Called after `open`; then it is only closed. */
   forget?(signal: AbortSignal): Promise<void>;
 

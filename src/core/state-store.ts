@@ -240,6 +240,13 @@ export interface RefillProgress {
   readonly resumedCount: number;
 }
 
+const COMPARISONS_MAX = 3;
+
+/** Whether a table differed each time that it was compared, although what differed was read again: a person has to look. */
+export function isStubborn({ scope, chunksDone }: Pick<Refill, "scope" | "chunksDone">): boolean {
+  return scope.kind === "differences" && chunksDone >= COMPARISONS_MAX;
+}
+
 export interface RefillStore {
   /** An unfinished refill of the same table, sink and scope is returned instead of a second one. */
   add(refill: RefillRequest): Promise<Refill>;

@@ -17,6 +17,11 @@ export function rowVersion(epoch: number, commit: bigint): bigint {
   return (BigInt(epoch) << COMMIT_BITS) | commit;
 }
 
+/** The epoch of a row's version; 0 where no row of ours can have it. */
+export function epochOf(version: bigint): number {
+  return Number(version >> COMMIT_BITS);
+}
+
 /** Version of rows of a first copy: below every change of the epoch. */
 export function baseVersion(epoch: number): bigint {
   return rowVersion(epoch, 0n);

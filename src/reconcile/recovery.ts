@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { NotComparable, ReconcileDocument, ReconcileRequest } from "../core/reconciliation.ts";
 import type { Refill, RefillStore } from "../core/state-store.ts";
 import type { Logger } from "../core/telemetry.ts";
+import { isStubborn } from "../core/state-store.ts";
 import type { Reconciler } from "./reconciler.ts";
 
 export interface RecoveryParts {
@@ -13,6 +14,8 @@ export interface RecoveryParts {
 /** As long as a sink may get no further before its tables are left for the next round. */
 const PATIENCE_MS = 60_000;
 const AGAIN_MS = 1_000;
+/** How often a table is compared that went on to differ when what differed was read again. */
+const STUBBORN_MS = 60_000;
 
 /**
  * Tables of which a sink may hold anything: after `recover`, or where a sink and the state are not of one moment. Each is
@@ -20,10 +23,14 @@ const AGAIN_MS = 1_000;
  * durable; a process that ends before begins with it again. Whoever lists one, and whenever: it is looked at again and again.
  */
 export async function settleDifferences(parts: RecoveryParts, signal: AbortSignal): Promise<never> {
+  let stubbornAtMs = 0;
   for (;;) {
-    const open = (await parts.refills.list()).filter(({ scope }) => scope.kind === "differences");
-    for (const [tableId, listed] of Map.groupBy(open, (refill) => refill.tableId)) {
-      await settleTable(parts, tableId, listed, signal);
+    const listed = (await parts.refills.list()).filter(({ scope }) => scope.kind === "differences");
+    const isDue = performance.now() >= stubbornAtMs;
+    if (isDue) stubbornAtMs = performance.now() + STUBBORN_MS;
+    const open = isDue ? listed : listed.filter((refill) => !isStubborn(refill));
+    for (const [tableId, ofTable] of Map.groupBy(open, (refill) => refill.tableId)) {
+      await settleTable(parts, tableId, ofTable, signal);
     }
     await sleep(AGAIN_MS, undefined, { signal });
   }
@@ -54,8 +61,15 @@ async function settleTable(
       continue;
     }
     const { compared, different, extra, missing, repaired } = result;
-    if (!(await refills.finish({ ...refill, rowsDone: repaired }))) continue;
-    logger.info({ table: tableId, sink, compared, missing, extra, different, repaired }, "compared and mended");
+    const outcome = { table: tableId, sink, compared, missing, extra, different, repaired };
+    // Invariant: a table is struck off by a comparison that finds nothing: what was repaired is looked at once more.
+    const rowsDone = refill.rowsDone + repaired;
+    if (missing + extra + different > 0) {
+      await refills.advance([{ ...refill, rowsDone, chunksDone: refill.chunksDone + 1 }]);
+      logger.info(outcome, "what differed was read again; it is compared once more");
+      continue;
+    }
+    if (await refills.finish({ ...refill, rowsDone })) logger.info(outcome, "the table is equal");
   }
 }
 

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { logDistance } from "../core/log-distance.ts";
 import type { QueryRequest, QueryResult } from "../core/sink.ts";
 import type { LogHealth, Source } from "../core/source.ts";
+import { isStubborn } from "../core/state-store.ts";
 import type { PipelineStatus, SinkStatus, SnapshotStatus, SourceStatus } from "../core/status.ts";
 import type { Logger } from "../core/telemetry.ts";
 import { notAsked, noSuchSink, noSuchTable, tooManyQueries } from "./errors.ts";
@@ -265,6 +266,11 @@ export class Control {
     for (const [table, error] of hasLooked ? gate.aside : []) {
       if (gate.isToReturn(table)) continue;
       obstacles.push(`table ${table} is set aside: ${error.code} ${error.message}`);
+    }
+    for (const { sink, tableId } of (await state.refills.list()).filter(isStubborn)) {
+      obstacles.push(
+        `table ${tableId} differs in sink ${sink} each time that it is compared: millrace reconcile says where`,
+      );
     }
     for (const [sink, count] of await state.deadLetters.counts()) {
       if (count > 0) obstacles.push(`sink ${sink} has ${count} dead letters`);

@@ -137,6 +137,15 @@ export const pages = {
       "Correct the sink's address. If the target is the right one: stop the daemon, then `millrace offsets reset --sink NAME " +
       "--to snapshot --yes`, which removes rows that this log can't have written and reads all tables again.",
   },
+  MR1318: {
+    title: "The sink's rows are newer than the source's log",
+    cause:
+      "The sink has no checkpoint, and rows whose versions lie above everything that the log has now: they are of an earlier " +
+      "life of this daemon, or of another one. Changes would have no effect on them. Only this sink stops.",
+    remedy:
+      "Correct the sink's address. If the target is the right one: stop the daemon, then `millrace offsets reset --sink NAME " +
+      "--to snapshot --yes`, which removes those rows and reads all tables again.",
+  },
   MR1321: {
     title: "The sink can't be asked by SQL",
     cause: "`millrace query` named a sink of a kind that has no queries of its own.",
@@ -190,6 +199,15 @@ export function sinkForeign(sink: string): MillraceError {
     kind: "fatal",
     message: `sink ${sink} holds a checkpoint that was written under another state`,
     hint: `millrace offsets reset --sink ${sink} --to snapshot fills it again; it removes rows that this log can't have written`,
+  });
+}
+
+export function sinkHoldsLater(sink: string): MillraceError {
+  return new MillraceError({
+    code: "MR1318",
+    kind: "fatal",
+    message: `sink ${sink} has rows that are newer than anything that the source's log has, and no checkpoint`,
+    hint: `millrace offsets reset --sink ${sink} --to snapshot removes them and fills the sink again`,
   });
 }
 

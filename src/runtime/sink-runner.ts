@@ -8,9 +8,11 @@ import type { TableVersion } from "../core/schema.ts";
 import type { OnLost } from "../core/sink.ts";
 import type { SinkRecord, StateStore, StoredError } from "../core/state-store.ts";
 import type { Logger, SinkState } from "../core/telemetry.ts";
+import { rowVersion } from "../core/version.ts";
 import type { SinkStanding } from "./acknowledger.ts";
 import { type CatchUpParts, rejoin } from "./catch-up.ts";
-import { historyLost, sinkAhead, unclassified } from "./errors.ts";
+import { epochHeld } from "./epochs.ts";
+import { historyLost, sinkAhead, sinkHoldsLater, unclassified } from "./errors.ts";
 import { applyReset } from "./reset.ts";
 import { kindOf, PROBE_MS_MAX, ReconnectBackoff } from "./retry.ts";
 import type { SinkWorker } from "./sink-worker.ts";
@@ -131,7 +133,7 @@ export class SinkRunner {
   /** The epoch of what the sink holds; 0 where it holds nothing or can't be asked now. */
   async epochHeld(signal: AbortSignal): Promise<number> {
     try {
-      return (await this.worker.open(this.#parts.lease, signal))?.position.epoch ?? 0;
+      return await epochHeld(this.worker.sink, this.#parts.lease, signal);
     } catch (error) {
       signal.throwIfAborted();
       this.#parts.logger.warn({ error }, "the sink could not be asked what it holds");
@@ -232,6 +234,7 @@ export class SinkRunner {
     this.#holdsOld = standing.kind === "new" && !standing.isEmpty;
     if (standing.kind === "new") {
       this.#lost = [];
+      if (standing.isEmpty) await this.#expectEarlierRows(main, signal);
       await this.#parts.rejoin(null, new Set());
       const progress = { position: lane.position, tables: {} };
       // Invariant: what it says that it holds completely counts no more, also after a crash before its first step.
@@ -255,6 +258,13 @@ export class SinkRunner {
       // Invariant: nothing of this attempt is left that could attach the sink, or detach it, in the next one.
       await Promise.allSettled([run, join]);
     }
+  }
+
+  /** A sink without a checkpoint may have rows of an earlier life. Invariant: what is written from here on is above them. */
+  async #expectEarlierRows({ main, source }: CatchUpParts, signal: AbortSignal): Promise<void> {
+    const highest = (await this.worker.sink.highestVersion?.(this.#parts.tables(), signal)) ?? 0n;
+    if (highest === 0n) return;
+    if (highest > rowVersion(main.position.epoch, await source.tip(signal))) throw sinkHoldsLater(this.name);
   }
 
   /** To the main lane, directly where the sink stands at or beyond it, else by a stream of its own. */

@@ -13,6 +13,7 @@ import { carriesTable, prepareTable } from "./ddl.ts";
 import { fatal, sinkError, stopped } from "./errors.ts";
 import { conversion, DEFAULT_FORM, lookAtForms, type TargetForm } from "./form.ts";
 import { PostgresInspection } from "./inspect.ts";
+import { highestIn, versionedTables } from "./highest-version.ts";
 import { targetName } from "./names.ts";
 import {
   type Advance,
@@ -207,6 +208,21 @@ export class PostgresSink implements Sink {
         if (rows.length > 0) await session.query(expelFrom(quoted, version), signal);
       }
       await session.query("COMMIT", signal);
+    });
+  }
+
+  async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
+    const session = await this.#ready(signal);
+    return await this.#guarded("looking for rows of an earlier life", async () => {
+      const names = tables?.map((table) => this.target(table)) ?? null;
+      const { rows } = await session.query(versionedTables(names, this.#options.schema), signal);
+      let highest = 0n;
+      for (const [quoted] of rows) {
+        const { rows: found } = await session.query(highestIn(quoted!), signal);
+        const version = BigInt(found[0]?.[0] ?? 0);
+        if (version > highest) highest = version;
+      }
+      return highest;
     });
   }
 

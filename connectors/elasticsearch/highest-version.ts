@@ -1,0 +1,37 @@
+/** The highest version of the documents where a sink writes: what is left of an earlier life. */
+import { expectOk } from "./ddl.ts";
+import { VERSION_FIELD } from "./document.ts";
+import { pathOf, type SearchClient } from "./http.ts";
+
+/** Names are parts of a path, whose length is bounded. */
+const NAMES_MAX = 30;
+
+export async function highestVersion(
+  client: SearchClient,
+  names: readonly string[],
+  signal: AbortSignal,
+): Promise<bigint> {
+  let highest = 0n;
+  for (let i = 0; i < names.length; i += NAMES_MAX) {
+    const found = await highestIn(client, names.slice(i, i + NAMES_MAX), signal);
+    if (found > highest) highest = found;
+  }
+  return highest;
+}
+
+async function highestIn(client: SearchClient, names: readonly string[], signal: AbortSignal): Promise<bigint> {
+  const path = `/${names.map((name) => pathOf(name).slice(1)).join(",")}`;
+  const there = { ignore_unavailable: "true", allow_no_indices: "true" } as const;
+  expectOk(await client.request({ method: "POST", path: `${path}/_refresh`, query: there }, signal), "a refresh");
+  const order = `[{"${VERSION_FIELD}":{"order":"desc","unmapped_type":"long","missing":"_last"}}]`;
+  const body = `{"size":1,"_source":false,"query":{"exists":{"field":"${VERSION_FIELD}"}},"sort":${order}}`;
+  const query = { ...there, allow_partial_search_results: "false" };
+  const answer = await client.request(
+    { method: "POST", path: `${path}/_search`, query, body: Buffer.from(body) },
+    signal,
+  );
+  expectOk(answer, "looking for documents of an earlier life");
+  // As text: the number has more digits than JSON's numbers keep here.
+  const sorted = /"sort":\[(\d+)\]/.exec(answer.body.toString("utf8"));
+  return BigInt(sorted?.[1] ?? 0);
+}
