@@ -1,55 +1,22 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { SinkProgress } from "../core/batch.ts";
-import type { Accord } from "../core/bond.ts";
 import { type ErrorKind, findMillraceError, type MillraceError } from "../core/errors.ts";
 import { invariant } from "../core/invariant.ts";
 import { comparePositions, type Position } from "../core/position.ts";
-import type { TableVersion } from "../core/schema.ts";
-import type { OnLost } from "../core/sink.ts";
-import type { SinkRecord, StateStore, StoredError } from "../core/state-store.ts";
-import type { Logger, SinkState } from "../core/telemetry.ts";
-import { rowVersion } from "../core/version.ts";
+import type { SinkRecord, StoredError } from "../core/state-store.ts";
+import type { SinkState } from "../core/telemetry.ts";
 import type { SinkStanding } from "./acknowledger.ts";
 import { type CatchUpParts, rejoin } from "./catch-up.ts";
 import { epochHeld } from "./epochs.ts";
-import { historyLost, sinkAhead, sinkHoldsLater, unclassified } from "./errors.ts";
-import { applyReset } from "./reset.ts";
+import { sinkAhead, unclassified } from "./errors.ts";
 import { kindOf, PROBE_MS_MAX, ReconnectBackoff } from "./retry.ts";
+import { type Opened, type OpeningParts, SinkOpening } from "./sink-opening.ts";
 import type { SinkWorker } from "./sink-worker.ts";
-import { owedBy, type Standing, standingOf } from "./standing.ts";
-
-export interface RunnerParts {
-  readonly worker: SinkWorker;
-  readonly lease: number;
-  readonly state: StateStore;
-  /** What is done where the sink lost what it held. */
-  readonly onLost: OnLost;
-  readonly acknowledged: () => Position | null;
-  /** The tables that this sink takes, as they are known now. */
-  readonly tables: () => readonly TableVersion[];
-  /** Tables of which this sink was given a part that somebody goes on from. */
-  readonly parts: () => Promise<ReadonlySet<string>>;
-  /**
-   * The sink goes on from the checkpoint of this step (null: that tells nothing of what it was given), without these tables:
-   * what it lacks of such a part is void once this resolves.
-   */
-  readonly rejoin: (step: number | null, missing: ReadonlySet<string>) => Promise<void>;
-  /** What the sink holds, or owes, is another. */
-  readonly onChange: () => void;
-  readonly logger: Logger;
-}
+import type { Standing } from "./standing.ts";
 
 /** Opened again more often than this, in a row and in vain, somebody has to look. */
 const REOPENED_MAX = 3;
 /** How often an attempt that fails as the one before it is logged. */
 const REPEATED_MS = 30_000;
-
-/** `isBound`: its checkpoint's steps are those that the state knows. */
-type Known = Extract<Standing, { kind: "known" }> & { readonly isBound: boolean };
-type New = Extract<Standing, { kind: "new" }>;
-
-/** Why tables are compared that a sink says that it holds. */
-const OWED = "the sink and the state are not of one moment";
 
 /** Why a runner's current work was interrupted. */
 type Interruption = "pause" | "resume" | "park";
@@ -60,7 +27,8 @@ type Interruption = "pause" | "resume" | "park";
  */
 export class SinkRunner {
   readonly worker: SinkWorker;
-  readonly #parts: RunnerParts;
+  readonly #parts: OpeningParts;
+  readonly #opening: SinkOpening;
   #state: SinkState = "starting";
   #error: StoredError | null = null;
   /** What the error means. */
@@ -76,7 +44,7 @@ export class SinkRunner {
   #paused = false;
   #holdsOld = false;
   #parked = false;
-  #standing: Known | New | null = null;
+  #standing: Opened["standing"] | null = null;
   #begun: Promise<Standing | null> | null = null;
   #interrupt = new AbortController();
   /** Where the sink stood when it began last. */
@@ -87,8 +55,9 @@ export class SinkRunner {
     this.#onJoined = resolve;
   });
 
-  constructor(parts: RunnerParts) {
+  constructor(parts: OpeningParts) {
     this.#parts = parts;
+    this.#opening = new SinkOpening(parts);
     this.worker = parts.worker;
   }
 
@@ -234,7 +203,7 @@ export class SinkRunner {
     this.#holdsOld = standing.kind === "new" && !standing.isEmpty;
     if (standing.kind === "new") {
       this.#lost = [];
-      if (standing.isEmpty) await this.#expectEarlierRows(main, signal);
+      if (standing.isEmpty) await this.#opening.expectEarlierRows(main, signal);
       await this.#parts.rejoin(null, new Set());
       const progress = { position: lane.position, tables: {} };
       // Invariant: what it says that it holds completely counts no more, also after a crash before its first step.
@@ -243,7 +212,9 @@ export class SinkRunner {
       // Invariant: from here on the log is kept for this sink, before anything is acknowledged past this place.
       await this.#parts.state.sinks.covered(this.name, lane.position);
     } else {
-      worker.begin(await this.#withoutMissing(standing, signal), standing.covered, false);
+      const lost = this.#lost;
+      this.#lost = [];
+      worker.begin(await this.#opening.withoutMissing(standing, lost, signal), standing.covered, false);
     }
     this.#began = worker.covered;
     const working = new AbortController();
@@ -258,13 +229,6 @@ export class SinkRunner {
       // Invariant: nothing of this attempt is left that could attach the sink, or detach it, in the next one.
       await Promise.allSettled([run, join]);
     }
-  }
-
-  /** A sink without a checkpoint may have rows of an earlier life. Invariant: what is written from here on is above them. */
-  async #expectEarlierRows({ main, source }: CatchUpParts, signal: AbortSignal): Promise<void> {
-    const highest = (await this.worker.sink.highestVersion?.(this.#parts.tables(), signal)) ?? 0n;
-    if (highest === 0n) return;
-    if (highest > rowVersion(main.position.epoch, await source.tip(signal))) throw sinkHoldsLater(this.name);
   }
 
   /** To the main lane, directly where the sink stands at or beyond it, else by a stream of its own. */
@@ -301,79 +265,10 @@ export class SinkRunner {
     await this.#setError(refusal);
   }
 
-  async #open(signal: AbortSignal): Promise<Known | New> {
-    const { state, lease, acknowledged, tables, logger } = this.#parts;
-    const own = await this.worker.open(lease, signal);
-    this.#record = await state.sinks.get(this.name);
-    const accord = await state.bonds.accord(this.name, own?.bond);
-    const reset = this.#record?.reset ?? null;
-    const standing = reset === null ? await this.#standingOf(own, accord, acknowledged()) : null;
-    const held = standing?.kind === "new" ? null : own;
-    await this.#enter(own, held, accord, signal);
-    if (standing?.kind === "new") return standing;
-    if (standing !== null) return { ...standing, isBound: accord === "bound" };
-    await applyReset({ worker: this.worker, state, tables: tables(), logger }, own, reset!, signal);
-    return await this.#open(signal);
-  }
-
-  async #standingOf(own: SinkProgress | null, accord: Accord, acknowledged: Position | null): Promise<Standing> {
-    try {
-      return standingOf(this.name, { own, record: this.#record, accord }, acknowledged);
-    } catch (error) {
-      if (findMillraceError(error)?.code !== "MR1301" || this.#parts.onLost === "fail") throw error;
-      this.#parts.logger.warn({ error }, "the sink lost what it held: it is filled again");
-      await this.#parts.state.sinks.remove(this.name);
-      this.#record = null;
-      return { kind: "new", isEmpty: own === null };
-    }
-  }
-
-  /**
-   * Invariant: what a sink owes that goes on with what it holds is stored before its next checkpoint, which this session's
-   * state accounts for.
-   */
-  async #enter(
-    own: SinkProgress | null,
-    held: SinkProgress | null,
-    accord: Accord,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const { state, tables, logger } = this.#parts;
-    const owed = held === null ? [] : await owedBy(this.name, held, accord, state.bonds);
-    const taken = new Set(tables().map(({ id }) => id));
-    const listed = owed.filter((id) => taken.has(id));
-    this.worker.enter(await state.bonds.enter(this.name, { own: own?.bond, owed: listed, reason: OWED }));
-    if (listed.length > 0) {
-      logger.warn({ sink: this.name, tables: listed, accord }, "the sink may lack what was settled: it is compared");
-      this.#parts.onChange();
-    }
-    if (held !== null && accord !== "bound") await this.worker.note(held, signal);
-  }
-
-  /**
-   * A table that the target does not have, dropped while nobody looked or named otherwise since, is not complete.
-   * Invariant: that is durable before its target can be made anew.
-   */
-  async #withoutMissing({ progress, isBound }: Known, signal: AbortSignal): Promise<SinkProgress> {
-    const { sink } = this.worker;
-    const parts = await this.#parts.parts();
-    const there = this.#parts.tables().filter(({ id }) => progress.tables[id] !== undefined || parts.has(id));
-    const absent = ((await sink.missing?.(there, signal)) ?? []).map(({ id }) => id);
-    const missing = new Set([...absent, ...this.#lost]);
-    this.#lost = [];
-    const histories = sink.appends === true ? [...missing].filter((id) => progress.tables[id] !== undefined) : [];
-    if (histories.length > 0) throw historyLost(this.name, histories);
-    await this.#parts.rejoin(isBound ? (progress.bond?.step ?? null) : null, missing);
-    if (missing.size === 0) return progress;
-    this.#parts.logger.warn(
-      { sink: this.name, tables: [...missing] },
-      "tables are not in the target: they are read again",
-    );
-    const kept = Object.entries(progress.tables).filter(([id]) => !missing.has(id));
-    if (kept.length === Object.keys(progress.tables).length) return progress;
-    const held = { ...progress, tables: Object.fromEntries(kept) };
-    await this.worker.note(held, signal);
-    return held;
+  async #open(signal: AbortSignal): Promise<Opened["standing"]> {
+    const { standing, record } = await this.#opening.open(signal);
+    this.#record = record;
+    return standing;
   }
 
   #leave(main: CatchUpParts): void {
