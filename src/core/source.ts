@@ -60,15 +60,10 @@ export interface Source {
   tables(signal: AbortSignal): Promise<CapturedTables>;
 
   /**
-   * Brings what the source publishes in step with the wanted tables. Where tables were added, resolves only when every
-   * transaction that might have written to them unpublished has ended; `onWait` says who holds it up. `onChange` is given the
-   * identity to store from now on, as soon as it is another, and awaited.
+   * Brings what the source publishes in step with the wanted tables. Who reads a table that was added waits with `settle`
+   * first. `onChange` is given the identity to store from now on, as soon as it is another, and awaited.
    */
-  publish(
-    onWait: (blocker: Blocker) => void,
-    onChange: (identity: LogIdentity) => Promise<void>,
-    signal: AbortSignal,
-  ): Promise<void>;
+  publish(onChange: (identity: LogIdentity) => Promise<void>, signal: AbortSignal): Promise<void>;
 
   /**
    * The shape that takes the place of this version, which an earlier process registered, where the configuration's rules
@@ -76,7 +71,7 @@ export interface Source {
    */
   revised?(table: TableVersion): TableShape | null;
 
-  /** Resolves when every transaction that was writing at the call has ended. */
+  /** Resolves when every transaction that was writing at the call has ended; `onWait` says who holds it up. */
   settle(onWait: (blocker: Blocker) => void, signal: AbortSignal): Promise<void>;
 
   /** Which transactions can be seen now. */
@@ -93,10 +88,17 @@ export interface Source {
   renew(signal: AbortSignal): Promise<bigint>;
 
   /**
-   * Rows of `table` in key order behind `after` (null: from the start), at most half a second's worth. Both ways to read
-   * reject with `AmbiguousKey` where nothing guards the key, and it does not tell the rows apart.
+   * Rows of `table` in key order behind `after` (null: from the start), at most half a second's worth. Under a condition at
+   * most `scanRowCountMax` rows are looked at (default: SCAN_ROW_COUNT_MAX), so that a chunk may have none and not be the
+   * last. Both ways to read reject with `AmbiguousKey` where nothing guards the key, and it does not tell the rows apart.
    */
-  readRange(table: TableVersion, after: KeyText | null, where: string | null, signal: AbortSignal): Promise<Chunk>;
+  readRange(
+    table: TableVersion,
+    after: KeyText | null,
+    where: string | null,
+    signal: AbortSignal,
+    scanRowCountMax?: number,
+  ): Promise<Chunk>;
   /** The rows under these keys; a key that is not in the result does not exist. */
   readKeys(table: TableVersion, keys: readonly KeyText[], signal: AbortSignal): Promise<Chunk>;
 
@@ -169,6 +171,9 @@ export interface FirstCopy {
   read(table: TableVersion, signal: AbortSignal): AsyncIterable<Block>;
   close(): Promise<void>;
 }
+
+/** Rows that a condition is tried on in one chunk: without an index the ones that it wants may be far apart. */
+export const SCAN_ROW_COUNT_MAX = 50_000;
 
 export interface StreamOptions {
   readonly temporary: boolean;

@@ -234,12 +234,8 @@ class RuledSource implements Source {
     return { ...table, code, reason: message, fix: hint };
   }
 
-  publish(
-    onWait: (blocker: Blocker) => void,
-    onChange: (identity: LogIdentity) => Promise<void>,
-    signal: AbortSignal,
-  ): Promise<void> {
-    return this.#inner.publish(onWait, onChange, signal);
+  publish(onChange: (identity: LogIdentity) => Promise<void>, signal: AbortSignal): Promise<void> {
+    return this.#inner.publish(onChange, signal);
   }
 
   settle(onWait: (blocker: Blocker) => void, signal: AbortSignal): Promise<void> {
@@ -259,8 +255,9 @@ class RuledSource implements Source {
     after: KeyText | null,
     where: string | null,
     signal: AbortSignal,
+    scanRowCountMax?: number,
   ): Promise<Chunk> {
-    return this.#chunk(await this.#inner.readRange(this.sourceVersion(table), after, where, signal));
+    return this.#chunk(await this.#inner.readRange(this.sourceVersion(table), after, where, signal, scanRowCountMax));
   }
 
   async readKeys(table: TableVersion, keys: readonly KeyText[], signal: AbortSignal): Promise<Chunk> {

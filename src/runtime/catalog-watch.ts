@@ -32,6 +32,10 @@ export class CatalogWatch {
   #wake = new AbortController();
   #waiting: (() => void)[] = [];
   #toConfirm: ToConfirm | null = null;
+  /** Ids of tables that can't be read before older transactions have ended. */
+  #waitingFor: readonly string[] = [];
+  #isSettling = false;
+  #failure: unknown = undefined;
   /** Table id -> the generation under which all that was written to it unpublished has ended. */
   readonly #settled = new Map<string, string>();
 
@@ -52,6 +56,11 @@ export class CatalogWatch {
   /** Ids of tables whose shape has changed, and that the stream has not passed that place of yet. */
   get changing(): readonly string[] {
     return this.#toConfirm?.shapes.map(({ id }) => id) ?? [];
+  }
+
+  /** Ids of tables that can't be read yet, as older transactions may have written to them while they were not published. */
+  get unsettled(): readonly string[] {
+    return this.#waitingFor;
   }
 
   /** Resolves when a look that began after the call has ended well. */
@@ -94,25 +103,42 @@ export class CatalogWatch {
   /** Publishes tables that match and are not published yet, and has the rows read that the log does not bring. */
   async #once(signal: AbortSignal): Promise<void> {
     const { source, state, gate, lane, logger } = this.#parts;
+    const failure = this.#failure;
+    this.#failure = undefined;
+    if (failure !== undefined) throw failure;
     const onWait = ({ pid, ageSeconds, what }: Blocker) => {
       logger.info({ pid, ageSeconds, what }, "a table waits to be captured until an older transaction ends");
     };
-    await source.publish(onWait, (identity) => state.source.identify(identity), signal);
-    let lookedAt = gate.changing;
-    let captured = await source.tables(signal);
-    // Whoever published a table (we in a look that broke off, a process before this one, the owner of the publication) may
-    // not have waited. Invariant: no row of a table is read before all that may have written to it unpublished has ended.
-    for (let open = this.#unsettled(captured); open.size > 0; open = this.#unsettled(captured)) {
-      await source.settle(onWait, signal);
-      for (const [id, generation] of open) this.#settled.set(id, generation);
-      lookedAt = gate.changing;
-      captured = await source.tables(signal);
-    }
-    await gate.discover(captured, lookedAt, lane.position);
+    await source.publish((identity) => state.source.identify(identity), signal);
+    const lookedAt = gate.changing;
+    const captured = await source.tables(signal);
+    // Invariant: no row of a table is read before all that may have written to it unpublished has ended. That may take long,
+    // and nothing else waits for it.
+    const open = this.#unsettled(captured);
+    if (open.size > 0 && !this.#isSettling) void this.#settle(open, onWait, signal);
+    const readable = new Map([...captured.generations].filter(([id]) => !open.has(id)));
+    await gate.discover({ ...captured, generations: readable }, lookedAt, lane.position);
+    this.#waitingFor = [...open.keys()];
     const toConfirm = await this.#confirmShapes(captured, signal);
     await this.#letInMended(captured);
     // Who waits for a table sees it either among these or let in.
     this.#toConfirm = toConfirm;
+  }
+
+  async #settle(
+    open: ReadonlyMap<string, string>,
+    onWait: (blocker: Blocker) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    this.#isSettling = true;
+    try {
+      await this.#parts.source.settle(onWait, signal);
+      for (const [id, generation] of open) this.#settled.set(id, generation);
+    } catch (error) {
+      this.#failure = error;
+    }
+    this.#isSettling = false;
+    this.#wake.abort();
   }
 
   async #letInMended(captured: CapturedTables): Promise<void> {

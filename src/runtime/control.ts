@@ -245,6 +245,8 @@ export class Control {
     }
     for (const [table, error] of gate.aside) missing.push(`table ${table} is set aside: ${error.code}`);
     for (const id of this.#pipeline.changingTables) missing.push(`the new shape of table ${id} is not followed yet`);
+    for (const id of this.#pipeline.unsettledTables)
+      missing.push(`table ${id} is read when the transactions have ended that ran before it was published`);
     for (const { table, error } of unreadable)
       missing.push(`table ${table} can't be read: ${error.code} ${error.message}`);
     if (unfinishedRefills > 0)

@@ -125,6 +125,11 @@ export class Pipeline {
     return [...new Set([...(this.#watch?.changing ?? []), ...this.gate.changing])];
   }
 
+  /** Ids of tables that can't be read before older transactions at the source have ended. */
+  get unsettledTables(): readonly string[] {
+    return this.#watch?.unsettled ?? [];
+  }
+
   /** What sinks hold, beside what the source has; null while the pipeline does not stream. */
   get comparisons(): Comparisons | null {
     return this.#phase === "streaming" ? this.#comparisons : null;

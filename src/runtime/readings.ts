@@ -47,10 +47,11 @@ export async function readRows(
   table: TableVersion,
   reading: Reading,
   signal: AbortSignal,
+  scanRowCountMax?: number,
 ): Promise<Chunk> {
   if (reading.kind === "keys") return await source.readKeys(table, fittingKeys(reading.keys, table).texts, signal);
   const where = reading.scope.kind === "where" ? reading.scope.where : null;
-  return await source.readRange(table, reading.cursor, where, signal);
+  return await source.readRange(table, reading.cursor, where, signal, scanRowCountMax);
 }
 
 interface FittingKeys {

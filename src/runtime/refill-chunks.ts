@@ -3,7 +3,7 @@ import type { Block } from "../core/block.ts";
 import { failpoint } from "../core/failpoint.ts";
 import type { Position } from "../core/position.ts";
 import type { TableVersion } from "../core/schema.ts";
-import type { Chunk, KeyText, Source } from "../core/source.ts";
+import { type Chunk, type KeyText, SCAN_ROW_COUNT_MAX, type Source } from "../core/source.ts";
 import type { Logger } from "../core/telemetry.ts";
 import type { Closed, ClosedWell, Lane } from "./lane.ts";
 import { encodeMark } from "./marks.ts";
@@ -17,13 +17,21 @@ export interface ChunkReaderParts {
   readonly logger: Logger;
 }
 
+/** How a chunk is to be read. */
+export interface Asked {
+  /** Aborted where the chunk is of no use any more. */
+  readonly signal: AbortSignal;
+  /** Rows to look at, at most, under a condition. */
+  readonly scanRowCountMax: number;
+}
+
 /** What is read in one window. */
 export interface Passage {
   readonly table: TableVersion;
   /** What is asked for, where it is a list. */
   readonly keys: readonly KeyText[] | null;
   readonly purpose: "apply" | "compare";
-  readonly read: () => Promise<Chunk>;
+  readonly read: (asked: Asked) => Promise<Chunk>;
   /** Called at the high mark's place in the stream; the block is its to release. */
   readonly hand: (closed: ClosedWell) => void;
 }
@@ -36,6 +44,7 @@ export interface HandedOver {
   readonly sessions: ReadonlyMap<SinkWorker, number>;
 }
 
+const SCAN_ROW_COUNT_MIN = 100;
 /** A chunk that is not yet visible, or was spoiled, is read again after this. */
 const AGAIN_MS = 50;
 const AGAIN_MS_MAX = 1_600;
@@ -50,6 +59,7 @@ export class ChunkReader {
   readonly #parts: ChunkReaderParts;
   readonly #run = `${process.pid}-${Date.now().toString(36)}`;
   #againMs = AGAIN_MS;
+  #scanRowCountMax = SCAN_ROW_COUNT_MAX;
 
   constructor(parts: ChunkReaderParts) {
     this.#parts = parts;
@@ -60,7 +70,7 @@ export class ChunkReader {
     table: TableVersion,
     workers: readonly SinkWorker[],
     keys: readonly KeyText[] | null,
-    read: () => Promise<Chunk>,
+    read: (asked: Asked) => Promise<Chunk>,
     signal: AbortSignal,
   ): Promise<HandedOver | null> {
     const receipts = new Map(workers.map((worker) => [worker, new Receipts(1)]));
@@ -89,12 +99,15 @@ export class ChunkReader {
     });
     try {
       await source.mark(encodeMark({ edge: "low", window: window.id }), signal);
-      window.fill(table, await read(), keys);
+      const chunk = await this.#chunk(window, read, signal);
+      if (chunk === null) return null;
+      window.fill(table, chunk, keys);
       failpoint("refill.chunk-read", table);
       await source.mark(encodeMark({ edge: "high", window: window.id }), signal);
       const result = await this.#passed(closed.promise, signal);
       if ("block" in result) {
         this.#againMs = AGAIN_MS;
+        this.#scanRowCountMax = Math.min(SCAN_ROW_COUNT_MAX, this.#scanRowCountMax * 2);
         return { lowVersion: result.lowVersion, aside: window.aside };
       }
       logger.debug({ table: table.id, why: result.spoiled }, "a chunk is read again");
@@ -105,6 +118,22 @@ export class ChunkReader {
     }
     await pause(this.#againMs, signal);
     return null;
+  }
+
+  /** Null: the stream brought more meanwhile than a window keeps, and less is to be read at once. */
+  async #chunk(window: Window, read: (asked: Asked) => Promise<Chunk>, signal: AbortSignal): Promise<Chunk | null> {
+    const scanRowCountMax = this.#scanRowCountMax;
+    try {
+      return await read({ signal: AbortSignal.any([signal, window.overfull]), scanRowCountMax });
+    } catch (error) {
+      if (signal.aborted || !window.overfull.aborted) throw error;
+      this.#scanRowCountMax = Math.max(SCAN_ROW_COUNT_MIN, Math.floor(scanRowCountMax / 4));
+      this.#parts.logger.debug(
+        { table: window.tableId, scanRowCountMax },
+        "a chunk took too long and is read again, smaller",
+      );
+      return null;
+    }
   }
 
   /** What the source does not show yet it may not show for long: it is not to be read in vain all the time. */

@@ -7,7 +7,7 @@ import { Backlog } from "./backlog.ts";
 import type { FailingReads } from "./failing-reads.ts";
 import type { Lane } from "./lane.ts";
 import { fittingKeys, type KeyReading, type RangeReading, type Reading } from "./readings.ts";
-import { ChunkReader, type HandedOver, pause } from "./refill-chunks.ts";
+import { type Asked, ChunkReader, type HandedOver, pause } from "./refill-chunks.ts";
 import { RefillLedger } from "./refill-ledger.ts";
 import { kindOf, ReconnectBackoff } from "./retry.ts";
 import { ReadRefused, RowReader } from "./row-reader.ts";
@@ -207,7 +207,7 @@ export class Refiller {
     const { fitting, texts, others } = fittingKeys(reading.keys, table);
     if (others.length > 0) await refills.removeKeys(others.map((pending) => pending.id));
     if (fitting.length === 0) return true;
-    const read = () => this.#reader.read(table, reading, signal);
+    const read = (asked: Asked) => this.#reader.read(table, reading, asked);
     const window = await this.#chunks.read(table, [worker], texts, read, signal);
     await this.#settle(window, signal, async () => {
       failpoint("refill.keys-durable");
@@ -243,8 +243,8 @@ export class Refiller {
     for (const refill of refills.values()) this.#ledger.begin(refill);
     let last: KeyText | null = null;
     let rowCount = 0;
-    const read = async () => {
-      const chunk = await this.#reader.read(table, reading, signal);
+    const read = async (asked: Asked) => {
+      const chunk = await this.#reader.read(table, reading, asked);
       last = chunk.last;
       rowCount = chunk.block?.count ?? 0;
       return chunk;

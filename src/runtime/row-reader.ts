@@ -3,6 +3,7 @@ import { AmbiguousKey, type Chunk, type Source } from "../core/source.ts";
 import type { Logger } from "../core/telemetry.ts";
 import { ambiguousKey } from "./errors.ts";
 import { FailingReads } from "./failing-reads.ts";
+import type { Asked } from "./refill-chunks.ts";
 import { type Reading, readRows } from "./readings.ts";
 import { kindOf } from "./retry.ts";
 import type { TableGate } from "./table-gate.ts";
@@ -28,8 +29,8 @@ export class RowReader {
     this.#parts = parts;
   }
 
-  async read(table: TableVersion, reading: Reading, signal: AbortSignal): Promise<Chunk> {
-    const chunk = await this.#read(table, reading, signal);
+  async read(table: TableVersion, reading: Reading, { signal, scanRowCountMax }: Asked): Promise<Chunk> {
+    const chunk = await this.#read(table, reading, signal, scanRowCountMax);
     this.failing.worked(reading);
     return chunk;
   }
@@ -62,10 +63,10 @@ export class RowReader {
     }
   }
 
-  async #read(table: TableVersion, reading: Reading, signal: AbortSignal): Promise<Chunk> {
+  async #read(table: TableVersion, reading: Reading, signal: AbortSignal, scanRowCountMax?: number): Promise<Chunk> {
     const { source, gate, logger } = this.#parts;
     try {
-      return await readRows(source, table, reading, signal);
+      return await readRows(source, table, reading, signal, scanRowCountMax);
     } catch (error) {
       signal.throwIfAborted();
       if (error instanceof AmbiguousKey) {

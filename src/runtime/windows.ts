@@ -19,7 +19,7 @@ import { hasUnchanged, tupleEnd } from "../core/tuple.ts";
 import { mergeTuples } from "./merged-tuples.ts";
 
 /** Why a chunk can't be used and is read again. */
-export type Spoiled = "truncated" | "schema changed" | "not yet visible" | "lost" | "without a key";
+export type Spoiled = "truncated" | "schema changed" | "not yet visible" | "lost" | "without a key" | "overfull";
 
 /**
  * What the stream carried for one key between the watermarks. `partial`: all its changes left some columns alone, and the
@@ -43,6 +43,10 @@ interface Untold {
   readonly commitTimeUs: bigint;
 }
 
+/** What a window keeps at most of what the stream brings: more than a short read meets even on the busiest table. */
+const LIMITS = { keyCountMax: 500_000, byteCountMax: 32 * 1024 * 1024 };
+const ENTRY_BYTES = 64;
+
 const SETTLED: Touched = { kind: "settled" };
 
 /**
@@ -62,10 +66,14 @@ export class Window {
   #chunk: { readonly chunk: Chunk; readonly table: TableVersion; readonly keys: readonly KeyText[] | null } | null =
     null;
   readonly #touched = new Map<string, Touched>();
+  #touchedBytes = 0;
+  readonly #overfull = new AbortController();
   readonly #compares: boolean;
+  readonly #limits: typeof LIMITS;
   readonly #aside: KeyText[] = [];
 
-  constructor(id: string, tableId: string, purpose: "apply" | "compare" = "apply") {
+  constructor(id: string, tableId: string, purpose: "apply" | "compare" = "apply", limits = LIMITS) {
+    this.#limits = limits;
     this.id = id;
     this.tableId = tableId;
     this.#compares = purpose === "compare";
@@ -74,6 +82,11 @@ export class Window {
   /** Keys of the chunk, or listed ones, of which the state at the high watermark can't be told. */
   get aside(): readonly KeyText[] {
     return this.#aside;
+  }
+
+  /** Aborted when the stream has brought more than is kept: the chunk is of no use. */
+  get overfull(): AbortSignal {
+    return this.#overfull.signal;
   }
 
   get isOpen(): boolean {
@@ -92,6 +105,7 @@ export class Window {
 
   spoil(why: Spoiled): void {
     this.#spoiled ??= why;
+    this.#touched.clear();
   }
 
   /** The chunk, read between the marks. `keys`: what was asked for, where it was a list. */
@@ -101,7 +115,7 @@ export class Window {
 
   /** Notes rows `from`..`to` of a block that the stream carries while the window is open. */
   touch(block: Block, from: number, to: number): void {
-    for (let row = from; row < to; row++) {
+    for (let row = from; row < to && this.#spoiled === null; row++) {
       const table = block.tables[block.table[row]!]!;
       if (table.id !== this.tableId) continue;
       if (block.op[row] === OP_TRUNCATE) this.spoil("truncated");
@@ -117,24 +131,35 @@ export class Window {
     const newKey = after === NO_TUPLE ? null : keyOf(table, block.bytes, after);
     if (this.#compares) {
       const last = { kind: "last", xid: block.transactions.xid[block.tx[row]!]! } as const;
-      if (oldKey !== null) this.#touched.set(oldKey, last);
-      if (newKey !== null) this.#touched.set(newKey, last);
+      if (oldKey !== null) this.#note(oldKey, last);
+      if (newKey !== null) this.#note(newKey, last);
       return;
     }
     if (newKey !== null && block.op[row] === OP_UNTOLD) {
-      if (oldKey !== null) this.#touched.set(oldKey, SETTLED);
-      this.#touched.set(newKey, untold(block, row));
+      if (oldKey !== null) this.#note(oldKey, SETTLED);
+      this.#note(newKey, untold(block, row));
       return;
     }
     // Under a key that a row has just taken the chunk may show the row that had it before; and a full old row makes the
     // new one whole.
     const stays = oldKey === null || (oldKey === newKey && block.beforeKind[row] !== BEFORE_FULL);
     if (newKey !== null && stays && block.op[row] === OP_UPDATE) {
-      this.#touched.set(newKey, laterUpdate(block, row, this.#touched.get(newKey)));
+      this.#note(newKey, laterUpdate(block, row, this.#touched.get(newKey)));
       return;
     }
-    if (oldKey !== null) this.#touched.set(oldKey, SETTLED);
-    if (newKey !== null) this.#touched.set(newKey, SETTLED);
+    if (oldKey !== null) this.#note(oldKey, SETTLED);
+    if (newKey !== null) this.#note(newKey, SETTLED);
+  }
+
+  #note(key: string, touched: Touched): void {
+    const { size } = this.#touched;
+    this.#touched.set(key, touched);
+    if (touched.kind === "partial") this.#touchedBytes += touched.tuple.length;
+    if (this.#touched.size > size) this.#touchedBytes += key.length + ENTRY_BYTES;
+    const { keyCountMax, byteCountMax } = this.#limits;
+    if (this.#touched.size <= keyCountMax && this.#touchedBytes < byteCountMax) return;
+    this.spoil("overfull");
+    this.#overfull.abort();
   }
 
   /**

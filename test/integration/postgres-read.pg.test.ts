@@ -1,7 +1,7 @@
 /** Rows read beside the stream: the first copy and chunks. */
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
-import type { FirstCopy, KeyText, Source } from "../../src/core/source.ts";
+import type { Chunk, FirstCopy, KeyText, Source } from "../../src/core/source.ts";
 import { baseVersion } from "../../src/core/version.ts";
 import {
   chunkRows,
@@ -39,6 +39,31 @@ async function wholeTable(source: Source, id: string, where: string | null = nul
   } while (after !== null);
   return rows;
 }
+
+test("under a condition that no index serves a chunk ends after so many rows, wanted or not", async () => {
+  await using database = await freshDatabase();
+  await database.query(`create extension citext;
+    create table t (a int, b text, c citext, note text, primary key (a, b)); create table u (k citext primary key, n int);
+    insert into t select g % 10, 'b' || g, 'c', case when g % 700 = 0 then 'wanted' end from generate_series(1, 2100) g;
+    insert into u select 'k' || g, g from generate_series(1, 1000) g`);
+  await using source = await openSource(database);
+  for (const [id, where, wanted] of [
+    ["public.t", "note = 'wanted'", 3],
+    ["public.u", "n % 100 = 0", 10],
+  ] as const) {
+    const table = await tableVersion(source, id);
+    let after: KeyText | null = null;
+    let [rowCount, chunkCount] = [0, 0];
+    do {
+      const chunk: Chunk = await source.readRange(table, after, where, never, 100);
+      rowCount += chunkRows(chunk).length;
+      chunkCount++;
+      after = chunk.last;
+    } while (after !== null);
+    expect({ id, rowCount }).toEqual({ id, rowCount: wanted });
+    expect(chunkCount).toBeGreaterThanOrEqual(10);
+  }
+});
 
 test("copy and stream together give the table, under concurrent writers", async () => {
   await using database = await freshDatabase();

@@ -36,16 +36,12 @@ test("an empty database can be started, and a table made later is published", as
   await using s = await started("select 1");
   await using follower = await Follower.from(s.source, s.log.position);
   await s.database.query("create table t (id int primary key)");
-  await s.source.publish(
-    () => {},
-    async () => {},
-    never,
-  );
+  await s.source.publish(async () => {}, never);
   await s.database.query("insert into t values (1)");
   expect(await follower.catchUp(s.source)).toEqual([{ op: "c", table: "public.t", after: { id: "1" } }]);
 });
 
-test("publishing a table waits for the transactions that may have written to it, and names who holds it up", async () => {
+test("who reads a table that was just published waits for the transactions that may have written to it, and is told who they are", async () => {
   await using s = await started();
   await s.database.query("create table late (id int primary key)");
   await using other = await s.database.connect();
@@ -53,17 +49,12 @@ test("publishing a table waits for the transactions that may have written to it,
   const pid = (await other.query<{ pid: number }>("select pg_backend_pid() as pid")).rows[0]!.pid;
   const blockers: number[] = [];
   let done = false;
-  const publishing = s.source
-    .publish(
-      (blocker) => blockers.push(blocker.pid),
-      async () => {},
-      never,
-    )
-    .then(() => (done = true));
+  await s.source.publish(async () => {}, never);
+  const settling = s.source.settle((blocker) => blockers.push(blocker.pid), never).then(() => (done = true));
   await eventually(() => blockers.includes(pid));
   expect(done).toBe(false);
   await other.query("commit");
-  await publishing;
+  await settling;
   // What it wrote is not in the stream, but in any chunk read from now on.
   const table = (await s.source.tables(never)).tables.find((t) => t.id === "public.late")!;
   const chunk = await s.source.readRange({ ...table, version: 1 }, null, null, never);
@@ -88,11 +79,7 @@ test("tables that are no longer wanted leave the publication; one without key ne
   expect((await all.tables(never)).refused).toMatchObject([{ id: "public.keyless", reason: "it has no usable key" }]);
   await using one = await openSource(database, { tables: ["public.*", "!public.b"] });
   await one.resume(identity, { from: position, reached: position }, never);
-  await one.publish(
-    () => {},
-    async () => {},
-    never,
-  );
+  await one.publish(async () => {}, never);
   expect(await published()).toEqual(["a"]);
 });
 
@@ -260,13 +247,7 @@ test("a publication that vanishes, or loses a table, under the running stream", 
   await s.database.query("insert into t values (1)");
   expect(await follower.catchUp(s.source)).toHaveLength(1);
   await s.database.query("alter publication millrace_test drop table t");
-  await expect(
-    s.source.publish(
-      () => {},
-      async () => {},
-      never,
-    ),
-  ).rejects.toMatchObject({ code: "MR2017", kind: "fatal" });
+  await expect(s.source.publish(async () => {}, never)).rejects.toMatchObject({ code: "MR2017", kind: "fatal" });
   await s.database.query("drop publication millrace_test; insert into t values (2)");
   await expect(follower.catchUp(s.source)).rejects.toMatchObject({ code: "MR2017", kind: "fatal" });
   expect(follower.rows).toHaveLength(1);
@@ -279,11 +260,7 @@ test("a table taken out of the publication while it is being looked at is missed
     const stop = new AbortController();
     const looking = (async () => {
       while (!stop.signal.aborted) {
-        await s.source.publish(
-          () => {},
-          async () => {},
-          never,
-        );
+        await s.source.publish(async () => {}, never);
       }
     })();
     const refused = expect(looking).rejects.toMatchObject({ code: "MR2017", kind: "fatal" });
@@ -307,11 +284,7 @@ test("while running, a table named literally that is dropped does not stop the o
   await using source = await openSource(database, { tables: ["public.t", "public.u"] });
   await createLog(source);
   await database.query("drop table u");
-  await source.publish(
-    () => {},
-    async () => {},
-    never,
-  );
+  await source.publish(async () => {}, never);
   expect((await source.tables(never)).tables.map((table) => table.id)).toEqual(["public.t"]);
 });
 

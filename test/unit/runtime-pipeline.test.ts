@@ -322,6 +322,29 @@ describe("rows read beside the stream", () => {
     },
   );
 
+  test("that wait for older transactions keep nobody from looking at the other tables", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users]);
+    source.fill(users, many(3));
+    const sink = new ScriptedSink("a");
+    const it = start(source, opened.state, [sink]);
+    await same(source, sink, [users]);
+    await eventually(() => it.pipeline.hasLooked);
+    const settled = gate();
+    source.settle = () => settled.passed;
+    const captured = await source.tables();
+    const moved = [users.id, "2"] as const;
+    source.tables = async () => ({ ...captured, generations: new Map([moved]) });
+    await eventually(() => it.pipeline.unsettledTables.includes(users.id));
+    const tables = [...captured.tables, notes];
+    source.tables = async () => ({ ...captured, tables, generations: new Map([moved, [notes.id, "1"]]) });
+    await eventually(() => it.pipeline.gate.tables.some(({ id }) => id === notes.id));
+    expect(source.reads).toBe(0);
+    settled.open();
+    await eventually(() => it.pipeline.unsettledTables.length === 0 && source.reads > 0);
+    await it.stop();
+  });
+
   test("are let go and read again when a mark can't be written, or never comes back", async () => {
     await using opened = await realState();
     const source = new ScriptedSource([users]);

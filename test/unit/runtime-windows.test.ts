@@ -173,3 +173,18 @@ test.each([
     );
   }
 });
+
+test("more than a window keeps ends it, and says so to who reads", () => {
+  const window = new Window("w", notes.id, "apply", { keyCountMax: 3, byteCountMax: 1 << 20 });
+  window.low(LOW);
+  const changes = (ids: readonly number[]): Change[] =>
+    ids.map((id) => ({ table: notes, op: "c", after: [String(id), "n", "b"], commit: 2000n }));
+  const few = blockOf(changes([1, 2, 3, 1, 2]));
+  window.touch(few, 0, few.count);
+  expect(window.overfull.aborted).toBe(false);
+  const more = blockOf(changes([4, 5]));
+  window.touch(more, 0, more.count);
+  expect(window.overfull.aborted).toBe(true);
+  window.fill(notes, { block: null, last: null, sees: () => true }, null);
+  expect(window.close(() => true)).toBe("overfull");
+});

@@ -1,6 +1,6 @@
 /** Rows read beside the stream. */
 import type { Column, TableVersion } from "../../../src/core/schema.ts";
-import type { Chunk, KeyText } from "../../../src/core/source.ts";
+import { type Chunk, type KeyText, SCAN_ROW_COUNT_MAX } from "../../../src/core/source.ts";
 import { quoteName, quoteTable, quoteText } from "../quote.ts";
 import type { SourceContext } from "./context.ts";
 import { within } from "./database.ts";
@@ -36,6 +36,7 @@ export async function readRange(
   after: KeyText | null,
   where: string | null,
   signal: AbortSignal,
+  scanRowCountMax = SCAN_ROW_COUNT_MAX,
 ): Promise<Chunk> {
   const session = await beginReading(context, facts, table, signal);
   try {
@@ -44,10 +45,13 @@ export async function readRange(
     let from = after;
     let wanted = FETCH_ROWS_MIN;
     let isFinished = false;
+    const isScanned = where !== null && table.keyOnWord !== true;
+    const end = isScanned ? await endOfScan(context, session, table, after, scanRowCountMax, signal) : null;
+    const upTo = end === null ? where : `(${where}\n) AND NOT (${behindKey(table, end)})`;
     for (;;) {
       const before = rows.count;
       const beganMs = performance.now();
-      const sql = rangeSql(selectAll(table, context), table, from, where, wanted);
+      const sql = rangeSql(selectAll(table, context), table, from, upTo, wanted);
       // Behind a filter the first row may take its time.
       await select(session, table, rows, where === null ? bounded(sql, facts) : sql, signal);
       if (from === after) await checkShape(context, table, signal);
@@ -61,10 +65,28 @@ export async function readRange(
       const byBytes = Math.floor((CHUNK_BYTES - rows.byteCount) / rowBytes);
       wanted = Math.max(1, Math.min(byTime, byBytes, FETCH_ROWS_MAX, CHUNK_ROWS - rows.count));
     }
-    return { block: rows.count === 0 ? null : rows.finish(NOWHERE), last: isFinished ? null : from, sees: seesAll };
+    return { block: rows.count === 0 ? null : rows.finish(NOWHERE), last: isFinished ? end : from, sees: seesAll };
   } finally {
     session.destroy();
   }
+}
+
+/**
+ * The key up to which rows are looked at, in the order of the key; null: up to the last one. A condition that no index serves
+ * may want none of millions of rows, and what the stream brings meanwhile has to be kept.
+ */
+async function endOfScan(
+  context: SourceContext,
+  session: Session,
+  table: TableVersion,
+  after: KeyText | null,
+  rowCount: number,
+  signal: AbortSignal,
+): Promise<KeyText | null> {
+  const row = new RowBlock(table, 1, context);
+  const sql = `${rangeSql(selectAll(table, context), table, after, null, 1)} OFFSET ${rowCount - 1}`;
+  await select(session, table, row, sql, signal);
+  return row.count === 0 ? null : row.lastKey();
 }
 
 export async function readKeys(
@@ -138,6 +160,13 @@ function keysSql(all: string, table: TableVersion, keys: readonly KeyText[]): st
   const one = (key: KeyText): string =>
     `(${columns.map((column, i) => `${ordered(column)} = ${literal(column, key[i] ?? "")}`).join(" AND ")})`;
   return `${all} WHERE ${keys.map(one).join(" OR ")}`;
+}
+
+function behindKey(table: TableVersion, key: KeyText): string {
+  return behind(
+    table.key.map((ordinal) => table.columns[ordinal]!),
+    key,
+  );
 }
 
 /** The rows behind a key, in the order of the key's index; the first part is for the index. */

@@ -135,7 +135,7 @@ export class MysqlSource implements Source {
   }
 
   /** Everything is in the log as it is; what is to be stored anew is which file the stream has come to. */
-  async publish(_onWait: unknown, onChange: (identity: LogIdentity) => Promise<void>): Promise<void> {
+  async publish(onChange: (identity: LogIdentity) => Promise<void>): Promise<void> {
     const { log } = this.#context;
     const before = this.#identity;
     if (log === undefined || before === undefined || before["file"] === String(log.file)) return;
@@ -169,8 +169,10 @@ export class MysqlSource implements Source {
     after: KeyText | null,
     where: string | null,
     signal: AbortSignal,
+    scanRowCountMax?: number,
   ): Promise<Chunk> {
-    return await readRange(this.#context, await this.#server(signal, false), table, after, where, signal);
+    const facts = await this.#server(signal, false);
+    return await readRange(this.#context, facts, table, after, where, signal, scanRowCountMax);
   }
 
   async readKeys(table: TableVersion, keys: readonly KeyText[], signal: AbortSignal): Promise<Chunk> {

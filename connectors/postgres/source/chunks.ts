@@ -1,7 +1,7 @@
 /** Rows read beside the stream, in one transaction together with the snapshot that they were read under. */
 import type { Block } from "../../../src/core/block.ts";
 import type { TableVersion } from "../../../src/core/schema.ts";
-import type { Chunk, KeyText } from "../../../src/core/source.ts";
+import { type Chunk, type KeyText, SCAN_ROW_COUNT_MAX } from "../../../src/core/source.ts";
 import { CELL_TEXT } from "../../../src/core/tuple.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../quote.ts";
@@ -34,6 +34,7 @@ export async function readRange(
   after: KeyText | null,
   where: string | null,
   signal: AbortSignal,
+  scanRowCountMax = SCAN_ROW_COUNT_MAX,
 ): Promise<Chunk> {
   using wire = await Wire.open(context.database, signal);
   // Without an index for the key, or behind a filter, the first row may take its time.
@@ -45,14 +46,39 @@ export async function readRange(
     else await expectOne(wire, table, live, alike(key, after), signal);
   }
   const list = live.columns.map((column) => quoteIdentifier(column.name)).join(", ");
-  const conditions = [where === null ? "" : `(${where}\n)`, after === null ? "" : behind(key, after)];
+  const isScanned = where !== null && table.keyOnWord !== true;
+  const end = isScanned ? await endOfScan(wire, table, live, after, scanRowCountMax, signal) : null;
+  const conditions = [
+    where === null ? "" : `(${where}\n)`,
+    after === null ? "" : behind(key, after),
+    end === null ? "" : upTo(key, end),
+  ];
   const filter = conditions.filter((condition) => condition !== "").join(" and ");
   const query = `SELECT ${list} FROM ${live.sql}${filter === "" ? "" : ` WHERE ${filter}`} ORDER BY ${names(key)} LIMIT ${CHUNK_ROWS}`;
   // `where` is an operator's: it must not end this transaction, which is read-only.
   await wire.single(`reading ${table.id}`, `DECLARE chunk NO SCROLL CURSOR FOR ${query}`, signal);
   const rows = new RowBlock(table, textKinds(table), 1, true);
   const { finished, last } = await fetchChunk(wire, table, rows, signal);
-  return { block: blockOf(table, rows), last: finished ? null : last, sees };
+  return { block: blockOf(table, rows), last: finished ? end : last, sees };
+}
+
+/**
+ * The key up to which rows are looked at, in the order of the key; null: up to the last one. A condition that no index serves
+ * may want none of millions of rows, and what the stream brings meanwhile has to be kept.
+ */
+async function endOfScan(
+  wire: Wire,
+  table: TableVersion,
+  live: LiveTable,
+  after: KeyText | null,
+  rowCount: number,
+  signal: AbortSignal,
+): Promise<KeyText | null> {
+  const key = table.key.map((ordinal) => live.columns[ordinal]!);
+  const from = after === null ? "" : ` WHERE ${behind(key, after)}`;
+  const query = `SELECT ${names(key)} FROM ${live.sql}${from} ORDER BY ${names(key)} OFFSET ${rowCount - 1} LIMIT 1`;
+  const [row] = await wire.rows(`reading keys of ${table.id}`, query, signal);
+  return row === undefined ? null : key.map((_, i) => row[i] ?? "");
 }
 
 export async function readKeys(
@@ -177,6 +203,13 @@ function behind(columns: readonly LiveColumn[], values: KeyText): string {
       ? compare(i, GREATER)
       : `(${compare(i, GREATER)} or ${compare(i, EQUAL)} and ${from(i + 1)})`;
   return columns.length === 1 ? from(0) : `${compare(0, AT_LEAST)} and ${from(0)}`;
+}
+
+/** The rows up to a key, itself included. */
+function upTo(columns: readonly LiveColumn[], values: KeyText): string {
+  const texts = columns.map((column, i) => literal(column, values[i] ?? ""));
+  if (columns.some((column) => column.operators !== BUILT_IN)) return `not (${behind(columns, values)})`;
+  return `(${names(columns)}) <= (${texts.join(", ")})`;
 }
 
 /** The rows of a key. */

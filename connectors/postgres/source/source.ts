@@ -132,17 +132,13 @@ export class PostgresSource implements Source {
     };
   }
 
-  async publish(
-    onWait: (blocker: Blocker) => void,
-    onChange: (identity: LogIdentity) => Promise<void>,
-    signal: AbortSignal,
-  ): Promise<void> {
+  async publish(onChange: (identity: LogIdentity) => Promise<void>, signal: AbortSignal): Promise<void> {
     const selected = await selectTables(this.#context, false, signal);
     const before = this.#published;
     // Before the first comparison with what is stored there is nothing to go on from, and nothing is taken out.
     if (before !== undefined) checkPublicationHistory(this.#context, before, selected);
     const wanted = selected.captured.map(({ table }) => table);
-    const added = await this.#sync(selected, wanted, signal);
+    await this.#sync(selected, wanted, signal);
     if (before !== undefined) {
       const left = await this.#takeOut(leaving(selected.publication, wanted), before, onChange, signal);
       const now = await readPublication(this.#context, signal);
@@ -159,7 +155,6 @@ export class PostgresSource implements Source {
       const isAnother = [MOVED, ...PUBLICATION_PARTS].some((what) => this.#published?.[what] !== left[what]);
       if (isAnother) await onChange(this.#published);
     }
-    if (added.length > 0) await waitForTransactions(this.#context, onWait, signal);
   }
 
   /**
@@ -209,8 +204,14 @@ export class PostgresSource implements Source {
     await writeMark(this.#context, this.markPrefix, content, signal);
   }
 
-  readRange(table: TableVersion, after: KeyText | null, where: string | null, signal: AbortSignal): Promise<Chunk> {
-    return readRange(this.#context, table, after, where, signal);
+  readRange(
+    table: TableVersion,
+    after: KeyText | null,
+    where: string | null,
+    signal: AbortSignal,
+    scanRowCountMax?: number,
+  ): Promise<Chunk> {
+    return readRange(this.#context, table, after, where, signal, scanRowCountMax);
   }
 
   readKeys(table: TableVersion, keys: readonly KeyText[], signal: AbortSignal): Promise<Chunk> {
