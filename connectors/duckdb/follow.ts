@@ -47,7 +47,8 @@ export async function followTable(
 ): Promise<readonly string[]> {
   const wanted = wantedColumns(plan);
   const found = [...existing.columns.keys()].filter((name) => !name.startsWith(OWN));
-  const followed = follow(found, existing.note, plan.table, wanted);
+  const takes = (name: string, i: number): boolean => existing.columns.get(name)?.type === plan.columns[i]!.duck.name;
+  const followed = follow(found, existing.note, plan.table, wanted, takes);
   refuseAltered(plan, existing, followed, wanted);
   const drops = plan.dropsColumns && plan.form.mode === "mirror" && followed.retired.length > 0;
   const following = drops ? { ...followed, retired: [] } : followed;
@@ -59,9 +60,12 @@ export async function followTable(
     }
     return retired;
   }
-  const lossy = plan.form.mode === "history" ? await lossyColumns(connection, plan, existing, following) : NONE;
-  for (const sql of rebuild(plan, existing, following, lossy)) await connection.run(sql);
-  return retired;
+  const isHistory = plan.form.mode === "history";
+  const lossy = isHistory ? await lossyColumns(connection, plan, existing, following) : NONE;
+  const { statements, moved } = rebuild(plan, existing, following, lossy);
+  for (const sql of statements) await connection.run(sql);
+  // A history's columns keep what their rows had.
+  return isHistory ? retired : [...retired, ...moved];
 }
 
 const NONE: ReadonlySet<number> = new Set();
@@ -108,15 +112,15 @@ function hasKey(plan: Plan, old: readonly string[], from: Following["from"], wan
 
 /**
  * DuckDB can't change the type of a key's column, nor the key, nor drop a column that lies before one: the rows go into
- * another table that takes the name. A history keeps all rows, and the values of `lossy` and replaced columns under names
- * of their own.
+ * another table that takes the name. Replaced columns stay under names of their own, `moved`, unless dropped columns go. A
+ * history keeps all rows, and so the values of `lossy` columns.
  */
 function rebuild(
   plan: Plan,
   existing: ExistingTarget,
   { from, retired, replaced }: Following,
   lossy: ReadonlySet<number>,
-): readonly string[] {
+): { readonly statements: readonly string[]; readonly moved: readonly string[] } {
   const isHistory = plan.form.mode === "history";
   const names: string[] = [];
   const values: string[] = [];
@@ -131,14 +135,19 @@ function rebuild(
     carry(name, quoteIdentifier(there.name));
   };
   const taken = new Set(existing.columns.keys());
-  const putBy = (column: string): void => keep(column, nameUntil(column, plan.table.version, taken));
+  const moved: string[] = [];
+  const putBy = (column: string): void => {
+    const name = nameUntil(column, plan.table.version, taken);
+    moved.push(name);
+    keep(column, name);
+  };
   for (const [i, { name, duck }] of plan.columns.entries()) {
     const there = existing.columns.get(from[i] ?? "");
     carry(name, there === undefined ? "NULL" : cast(there, duck.name));
     if (lossy.has(i)) putBy(from[i]!);
   }
   for (const column of retired) keep(column, existing.columns.get(column)!.name);
-  if (isHistory) for (const column of replaced) putBy(column);
+  if (isHistory || !plan.dropsColumns) for (const column of replaced) putBy(column);
   const key = plan.table.key.map((ordinal) => values[ordinal]!);
   for (const [column, { name }] of existing.columns) {
     if (!column.startsWith(OWN)) continue;
@@ -151,12 +160,13 @@ function rebuild(
   const standing =
     `WHERE ${key.map((value) => `${value} IS NOT NULL`).join(" AND ")} ` +
     `QUALIFY row_number() OVER (PARTITION BY ${key.join(", ")} ORDER BY ${VERSION_COLUMN} DESC) = 1`;
-  return [
+  const statements = [
     createSql(plan, rebuilt, kept),
     `INSERT INTO ${rebuilt} (${names.join(", ")}) SELECT ${values.join(", ")} FROM ${table} ${isHistory ? "" : standing}`,
     `DROP TABLE ${table}`,
     `ALTER TABLE ${rebuilt} RENAME TO ${quoteIdentifier(plan.target.table)}`,
   ];
+  return { statements, moved };
 }
 
 /** Null where the value is none of the new type. Every type goes to text and comes from it. */

@@ -28,7 +28,7 @@ export interface Following {
   readonly from: readonly (string | null)[];
   /** Columns that the table no longer has: they stay, and are null in rows written from now on. */
   readonly retired: readonly string[];
-  /** Columns that the table no longer has, and whose names others need. */
+  /** Columns that the table no longer has, and whose names others need: they make room. */
   readonly replaced: readonly string[];
 }
 
@@ -74,13 +74,15 @@ function isNote(value: unknown): value is TargetNote {
 
 /**
  * `found`: names of the columns that the target has, Millrace's own left out. Where identities can't be told (another
- * table under the name, no note) names decide: the rows are read again after every change of shape.
+ * table under the name, no note) names decide: the rows are read again after every change of shape. `takes`: whether the
+ * column found under this name has the type of the wanted one.
  */
 export function follow(
   found: readonly string[],
   note: TargetNote | null,
   table: TableVersion,
   wanted: readonly WantedColumn[],
+  takes: (name: string, ordinal: number) => boolean,
 ): Following {
   const there = new Set(found);
   const noted = note?.relation === table.relation ? note : null;
@@ -96,7 +98,10 @@ export function follow(
     if (!there.has(column.name) || claimed.has(column.name)) return null;
     const before = noted?.columns[column.name]?.[0] ?? 0;
     // Dropped and added again: the same name, and another column.
-    return before > 0 && column.identity > 0 ? null : column.name;
+    if (before > 0 && column.identity > 0) return null;
+    // The table lost a column of this name in an earlier shape. It stayed, and goes on only where it needs no other type.
+    const isRetired = note !== null && !Object.hasOwn(note.columns, column.name);
+    return isRetired && !takes(column.name, i) ? null : column.name;
   });
   const goingOn = new Set(from);
   const left = found.filter((name) => !goingOn.has(name));
@@ -128,11 +133,19 @@ export function renamesOf(following: Following, wanted: readonly WantedColumn[])
   return [...aside, ...direct, ...back];
 }
 
-/** A name for a column of a history whose own name the next version of its table needs; of those that are `taken`, none. */
-export function nameUntil(column: string, version: number, taken: ReadonlySet<string>): string {
+/**
+ * A name for a column whose own name the next version of its table needs; of those that are `taken`, none. `fitted`: what the
+ * target makes of a name.
+ */
+export function nameUntil(
+  column: string,
+  version: number,
+  taken: ReadonlySet<string>,
+  fitted = (name: string): string => name,
+): string {
   const name = `${column}_until_${version}`;
   for (let i = 1; ; i++) {
-    const chosen = i === 1 ? name : `${name}_${i}`;
+    const chosen = fitted(i === 1 ? name : `${name}_${i}`);
     if (!taken.has(chosen)) return chosen;
   }
 }

@@ -216,6 +216,28 @@ const CHANGES: readonly ShapeChange[] = [
   },
 ];
 
+/** A column that the target kept when the table lost it, and whose name another one gets later. */
+interface Returned {
+  readonly name: string;
+  readonly there: readonly [native: string, value: string];
+  readonly returns: readonly [native: string, value: string];
+  /** Each shape is of another table under the name. */
+  readonly isMadeAnew?: boolean;
+}
+
+const RETURNED: readonly Returned[] = [
+  { name: "a number after a text", there: ["text", "old"], returns: ["int4", "7"] },
+  { name: "the same type", there: ["text", "old"], returns: ["text", "new"] },
+  { name: "more digits", there: ["numeric(10,2)", "1.50"], returns: ["numeric(20,4)", "1.5000"] },
+  { name: "a longer text", there: ["varchar(10)", "short"], returns: ["varchar(20)", "longer than ten"] },
+  {
+    name: "in another table under the name",
+    there: ["numeric(7,3)", "1.250"],
+    returns: ["real", "0.5"],
+    isMadeAnew: true,
+  },
+];
+
 interface Carried {
   readonly name: string;
   readonly after: TableVersion;
@@ -304,6 +326,61 @@ export function shapeTests(harness: SinkHarness): void {
       before,
       rowsBefore.map(([id, name, , code]) => [id!, name!, null, code!]),
     );
+  });
+
+  test.for(RETURNED)("a dropped column's name comes back, $name", async ({ there, returns, isMadeAnew = false }) => {
+    const shape = (version: number, columns: TableSpec["columns"], identities: Readonly<Record<string, number>>) => {
+      const relation = isMadeAnew ? RELATION + version : RELATION;
+      return tableVersion({ table: "items", relation, version, columns, key: ["id"], identities });
+    };
+    const first = shape(
+      1,
+      [
+        ["id", "int4"],
+        ["y", there[0]],
+      ],
+      {},
+    );
+    const without = shape(2, [["id", "int4"]], {});
+    const last = shape(
+      3,
+      [
+        ["id", "int4"],
+        ["y", returns[0]],
+      ],
+      isMadeAnew ? {} : { y: 3 },
+    );
+    const rows: readonly Cells[] = [
+      ["1", returns[1]],
+      ["2", null],
+    ];
+    await using stage = await Stage.of(harness, first);
+    await fill(
+      stage,
+      first,
+      [
+        ["1", there[1]],
+        ["2", there[1]],
+        ["3", there[1]],
+      ],
+      10n,
+    );
+    await follow(stage, without, first, 19n);
+    await fill(stage, without, [["1"], ["2"]], 20n);
+    await follow(stage, last, without, 29n);
+    await fill(stage, last, rows, 30n);
+    await stage.expectRows(last, rows);
+    await stage.restart(last);
+    await stage.write(last, 40n, [put(["2", returns[1]])]);
+    await stage.expectRows(last, [rows[0]!, ["2", returns[1]]]);
+    // The log is read again from before it.
+    await follow(stage, first, last, 8n);
+    await stage.write(first, 9n, [put(["1", there[1]])]);
+    await follow(stage, without, first, 19n);
+    await follow(stage, last, without, 29n);
+    await fill(stage, last, rows, 50n);
+    await stage.expectRows(last, rows);
+    await stage.sink.verify(timeout());
   });
 
   test.for(CARRIED)(

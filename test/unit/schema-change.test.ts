@@ -142,7 +142,7 @@ describe("how a target goes on", () => {
     table.columns.map(({ name, identity, native }) => ({ name, identity, type: native }));
   const note = noteOf(OLD, wantedOf(OLD));
   const following = (to: TableVersion, found = ["id", "a", "b"], noted: typeof note | null = note) =>
-    follow(found, noted, to, wantedOf(to));
+    follow(found, noted, to, wantedOf(to), (_, i) => to.columns[i]!.native === "text");
 
   test("a note survives being stored, and other comments are none", () => {
     expect(decodeNote(encodeNote(note))).toEqual(note);
@@ -180,6 +180,21 @@ describe("how a target goes on", () => {
       { identities: { b: 3, a: 4 } },
     );
     expect(following(to)).toEqual({ from: ["id", "b", null], retired: [], replaced: ["a"] });
+  });
+
+  test("a retired column whose name comes back goes on only with its own type", () => {
+    const back = (native: string) =>
+      shape([
+        ["id", "integer"],
+        ["a", "text"],
+        ["b", "integer"],
+        ["y", native],
+      ]);
+    const found = ["id", "a", "b", "y"];
+    expect(following(back("text"), found)).toEqual({ from: found, retired: [], replaced: [] });
+    const from = ["id", "a", "b", null];
+    expect(following(back("integer"), found)).toEqual({ from, retired: [], replaced: ["y"] });
+    expect(following({ ...back("integer"), relation: 9 }, found)).toEqual({ from, retired: [], replaced: ["y"] });
   });
 
   test("without a note, or of another table, names decide", () => {

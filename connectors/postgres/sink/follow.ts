@@ -41,26 +41,23 @@ export async function followTable(
   if (converting.length > 0) await session.query(converting.join("; "), signal);
   const isHistory = form.mode === "history";
   const names = found.columns.map((column) => column.name).filter((column) => !column.startsWith(OWN));
-  const following = follow(names, found.note, version, wanted);
+  const fits = (column: string, i: number): boolean => takes(existing.get(column)!, wanted[i]!);
+  const following = follow(names, found.note, version, wanted, fits);
   const key = keyChange(parts, following);
   if (key.isLost || (key.isNew && isHistory)) throw noKey(table, key.columns);
 
+  if (key.isNew && found.primaryKey !== null) await session.query(dropKey(table, found.primaryKey), signal);
+  const moved = await makeRoom(session, parts, following.replaced, signal);
   const statements: string[] = [];
-  const alter = (actions: readonly string[]): void => {
-    if (actions.length > 0) statements.push(`ALTER TABLE ${table} ${actions.join(", ")}`);
-  };
-  alter([
-    ...(key.isNew ? dropKey(found) : []),
-    ...(isHistory ? [] : following.replaced.map((column) => `DROP COLUMN ${quoteIdentifier(column)}`)),
-  ]);
-  // A history keeps the values that its rows had.
-  const until = (column: string): string => fitted(nameUntil(column, version.version, new Set(existing.keys())));
-  if (isHistory) statements.push(...following.replaced.map((column) => rename(table, column, until(column))));
+  const until = (column: string): string => nameUntil(column, version.version, new Set(existing.keys()), fitted);
   for (const { from, to } of renamesOf(following, wanted)) {
     statements.push(rename(table, from, to));
   }
   const isAdded = (i: number): boolean => following.from[i] === null;
-  alter(wanted.flatMap((column, i) => (isAdded(i) ? [`ADD COLUMN ${quoteIdentifier(column.name)} ${types[i]}`] : [])));
+  const added = wanted.flatMap(({ name: column }, i) =>
+    isAdded(i) ? [`ADD COLUMN ${quoteIdentifier(column)} ${types[i]}`] : [],
+  );
+  if (added.length > 0) statements.push(`ALTER TABLE ${table} ${added.join(", ")}`);
   if (statements.length > 0) await session.query(statements.join("; "), signal);
 
   for (const [i, column] of wanted.entries()) {
@@ -72,8 +69,33 @@ export async function followTable(
     else await retype(session, table, retyped, signal);
   }
   if (key.isNew) await makeKey(session, table, key.columns, signal);
-  if (isHistory || !parts.dropsColumns) return following.retired;
-  return await dropRetired(session, table, following.retired, signal);
+  // A history's columns keep what their rows had.
+  if (isHistory) return following.retired;
+  if (!parts.dropsColumns) return [...following.retired, ...moved];
+  return [...(await dropRetired(session, table, following.retired, signal)), ...moved];
+}
+
+/**
+ * Columns that the table lost give up their names; the names that they have from then on. Where dropped columns go, so do
+ * they, but for those that a view of somebody's shows.
+ */
+async function makeRoom(
+  session: Session,
+  { version, name, found, form, dropsColumns }: FollowParts,
+  replaced: readonly string[],
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const table = quoteTable(name.schema, name.table);
+  const taken = new Set(found.columns.map((column) => column.name));
+  const goes = dropsColumns && form.mode === "mirror";
+  const moved: string[] = [];
+  for (const column of replaced) {
+    if (goes && (await dropColumn(session, table, column, signal))) continue;
+    const until = nameUntil(column, version.version, taken, fitted);
+    await session.query(rename(table, column, until), signal);
+    moved.push(until);
+  }
+  return moved;
 }
 
 const DEPENDED_ON = /^2BP01$/;
@@ -127,10 +149,9 @@ function keyChange({ version, wanted, found, form }: FollowParts, { from }: Foll
   return { columns, isNew, isLost: !isThere && !isNew };
 }
 
-function dropKey({ primaryKey }: FoundTable): readonly string[] {
-  if (primaryKey === null) return [];
-  const free = primaryKey.columns.map((column) => `ALTER COLUMN ${quoteIdentifier(column)} DROP NOT NULL`);
-  return [`DROP CONSTRAINT ${quoteIdentifier(primaryKey.name)}`, ...free];
+function dropKey(table: string, { name, columns }: NonNullable<FoundTable["primaryKey"]>): string {
+  const free = columns.map((column) => `ALTER COLUMN ${quoteIdentifier(column)} DROP NOT NULL`);
+  return `ALTER TABLE ${table} ${[`DROP CONSTRAINT ${quoteIdentifier(name)}`, ...free].join(", ")}`;
 }
 
 /** Rows that can't stand under the new key go: they are read again. */
