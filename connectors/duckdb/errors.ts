@@ -156,6 +156,7 @@ interface Parts {
   readonly hint?: string;
   readonly lostTables?: readonly string[];
   readonly cause?: unknown;
+  readonly table?: string;
 }
 
 export function duckdbError(parts: Parts): MillraceError {
@@ -184,6 +185,17 @@ export function otherMode(sqlName: string, isHistory: boolean): MillraceError {
 export function stopped(): MillraceError {
   return duckdbError({ code: "MR3215", kind: "aborted", message: "writing to DuckDB was stopped" });
 }
+
+/** What goes wrong with one table while it is made ready: the sink's others are not concerned. */
+export const OF_ONE_TABLE: ReadonlySet<string> = new Set<DuckdbErrorCode>([
+  "MR3205",
+  "MR3206",
+  "MR3207",
+  "MR3208",
+  "MR3209",
+  "MR3214",
+  "MR3222",
+]);
 
 /** DuckDB's sentences hold cell values and lines of the staged rows, so only the kind of error is kept as the cause. */
 class DriverError extends Error {

@@ -61,6 +61,7 @@ function tooMany(plan: Plan): MillraceError {
     kind: "fatal",
     message: `DuckDB refuses more than ${POISON_COUNT_MAX} rows of ${plan.table.id} in one step`,
     hint: "compare the column types of the table in the file with the source's",
+    table: plan.table.id,
   });
 }
 
@@ -71,6 +72,7 @@ function refusedTogether(plan: Plan, cause: unknown): MillraceError {
     kind: "fatal",
     message: `DuckDB refuses rows of ${plan.table.id} together that it takes one by one`,
     hint: "report it, with the table's definition",
+    table: plan.table.id,
     cause: rowRefused(cause, plan.table.id),
   });
 }

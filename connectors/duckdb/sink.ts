@@ -1,6 +1,7 @@
 import type { DuckDBConnection } from "@duckdb/node-api";
 import type { SinkProgress, Step } from "../../src/core/batch.ts";
 import type { Inspection } from "../../src/core/comparing.ts";
+import { aboutTable } from "../../src/core/errors.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import type { TableName } from "../../src/core/connector.ts";
@@ -8,7 +9,7 @@ import type { TableVersion } from "../../src/core/schema.ts";
 import type { Outcome, QueryRequest, QueryResult, Sink } from "../../src/core/sink.ts";
 import { Database, type DatabaseSettings } from "./database.ts";
 import { carriesTarget, prepareTarget } from "./ddl.ts";
-import { classify, duckdbError, isOutOfMemory, stopped } from "./errors.ts";
+import { classify, duckdbError, isOutOfMemory, OF_ONE_TABLE, stopped } from "./errors.ts";
 import { conversion, DEFAULT_FORM, type TargetForm } from "./form.ts";
 import { DuckdbInspection } from "./inspect.ts";
 import { fold, quoteIdentifier, targetKey, targetOf, VERSION_COLUMN } from "./names.ts";
@@ -116,30 +117,36 @@ export class DuckdbSink implements Sink {
   }
 
   async prepare(table: TableVersion, _previous: TableVersion | undefined, signal: AbortSignal): Promise<void> {
-    await this.#work(`preparing ${table.id}`, signal, async () => {
-      const { connection, database } = this.#connected();
-      const target = targetOf(table, this.#options.schema);
-      database.claim(targetKey(target), { sink: this.name, tableId: table.id });
-      refuseOwnColumns(table);
-      database.verifyFile();
-      await this.#convert([table]);
-      const dropsColumns = this.#options.dropsColumns?.(table) ?? false;
-      const plan = { ...planOf(table, target, database.catalogue, this.#form), dropsColumns };
-      const prepared = await database.exclusively(() =>
-        inTransaction(
-          connection,
-          () => connection.run(BEGIN),
-          async () => {
-            const found = await prepareTarget(connection, plan, database.catalogue);
-            failpoint("duckdb.target-made", table);
-            return found;
-          },
-        ),
-      );
-      this.#targets.set(targetKey(target), table.id);
-      this.#steps.hasExact(plan, prepared.hasExact);
-      this.#plans.set(table, { ...plan, retired: prepared.retired });
+    const doing = `preparing ${table.id}`;
+    await this.#work(doing, signal, async () => {
+      this.#connected().database.verifyFile();
+      const known = (error: unknown) => classify(error, doing);
+      await aboutTable(table.id, OF_ONE_TABLE, known, () => this.#prepare(table));
     });
+  }
+
+  async #prepare(table: TableVersion): Promise<void> {
+    const { connection, database } = this.#connected();
+    const target = targetOf(table, this.#options.schema);
+    database.claim(targetKey(target), { sink: this.name, tableId: table.id });
+    refuseOwnColumns(table);
+    await this.#convert([table]);
+    const dropsColumns = this.#options.dropsColumns?.(table) ?? false;
+    const plan = { ...planOf(table, target, database.catalogue, this.#form), dropsColumns };
+    const prepared = await database.exclusively(() =>
+      inTransaction(
+        connection,
+        () => connection.run(BEGIN),
+        async () => {
+          const found = await prepareTarget(connection, plan, database.catalogue);
+          failpoint("duckdb.target-made", table);
+          return found;
+        },
+      ),
+    );
+    this.#targets.set(targetKey(target), table.id);
+    this.#steps.hasExact(plan, prepared.hasExact);
+    this.#plans.set(table, { ...plan, retired: prepared.retired });
   }
 
   async carries(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {

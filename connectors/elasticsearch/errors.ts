@@ -97,6 +97,9 @@ export const pages: ErrorPages = {
   },
 };
 
+/** What goes wrong with one table while its index is made ready: the sink's others are not concerned. */
+export const OF_ONE_TABLE: ReadonlySet<string> = new Set(["MR3304", "MR3306"]);
+
 export function searchError(code: ErrorCode, kind: ErrorKind, message: string, cause?: unknown): MillraceError {
   return failed(code, kind, message, pages[code]?.remedy, cause);
 }

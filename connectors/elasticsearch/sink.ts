@@ -2,6 +2,7 @@ import type { SinkProgress, Step } from "../../src/core/batch.ts";
 import { serializeContent } from "../../src/core/checkpoint-text.ts";
 import type { Inspection } from "../../src/core/comparing.ts";
 import { onlyGrows } from "../../src/core/carrying.ts";
+import { aboutTable, findMillraceError } from "../../src/core/errors.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import { indexName } from "../../src/core/names.ts";
@@ -11,7 +12,7 @@ import type { Outcome, Sink } from "../../src/core/sink.ts";
 import type { Logger } from "../../src/core/telemetry.ts";
 import type { IndexOptions } from "./ddl.ts";
 import { highestVersion } from "./highest-version.ts";
-import { classifyConnection, droppedError, searchError } from "./errors.ts";
+import { classifyConnection, droppedError, OF_ONE_TABLE, searchError } from "./errors.ts";
 import { holdsForeign } from "./foreign.ts";
 import { type ClientSettings, SearchClient } from "./http.ts";
 import { TableIndices } from "./indices.ts";
@@ -76,7 +77,8 @@ export class ElasticsearchSink implements Sink {
 
   async prepare(table: TableVersion, previous: TableVersion | undefined, signal: AbortSignal): Promise<void> {
     await this.#guarded(signal, async () => {
-      const prepared = await this.#tables().prepare(this.target(table), table, this.#document(), signal);
+      const prepare = () => this.#tables().prepare(this.target(table), table, this.#document(), signal);
+      const prepared = await aboutTable(table.id, OF_ONE_TABLE, findMillraceError, prepare);
       if (previous !== undefined) this.#prepared.delete(previous);
       this.#prepared.set(table, searchTable(table, prepared));
     });

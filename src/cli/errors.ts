@@ -80,7 +80,7 @@ export const pages: ErrorPages = {
   },
   MR1124: {
     title: "The table does not wait for approval",
-    cause: "`schema approve` was given a table that is not set aside: its changes flow.",
+    cause: "`schema approve` was given a table that is suspended nowhere: its changes flow.",
     remedy: "`millrace schema list` shows which tables wait.",
   },
   MR1127: {

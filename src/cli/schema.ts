@@ -69,8 +69,11 @@ export function addSchema({ program, action }: CommandLine): void {
       action(async (session, _options, [id]) => {
         const config = await session.config();
         const table = String(id);
-        const waiting = await readState(config, async ({ schemas }) => (await schemas.aside()).has(table));
-        if (!waiting) throw cliError("MR1124", `table ${JSON.stringify(table)} is not set aside`);
+        const waiting = await readState(config, async ({ schemas, suspensions }) => {
+          if ((await schemas.aside()).has(table)) return true;
+          return (await suspensions.list()).some(({ tableId }) => tableId === table);
+        });
+        if (!waiting) throw cliError("MR1124", `table ${JSON.stringify(table)} is not suspended`);
         await readAgain(config, table);
         session.print({ approved: table }, `approved: ${table}`);
         return EXIT.done;

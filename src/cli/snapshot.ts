@@ -109,6 +109,7 @@ async function store(
   try {
     const aside = await state.schemas.aside();
     for (const sink of sinks) {
+      await state.suspensions.reinstate(sink, ids);
       await askAgain(state.refills, sink, ids, scope, "asked for by an operator");
       if (isWhole && where === null) await fillFailed(state, sink);
     }

@@ -73,7 +73,19 @@ function mattersOf(status: StatusDocument, nowMs: number): readonly Matter[] {
       what: `${tables.aside.length - LISTED_COUNT_MAX} more tables are set aside`,
       todo: "millrace status --json",
     });
-  matters.push(...unreadableMatters(status, nowMs));
+  matters.push(...suspendedMatters(status, nowMs), ...unreadableMatters(status, nowMs));
+  return matters;
+}
+
+function suspendedMatters({ tables: { suspended } }: StatusDocument, nowMs: number): readonly Matter[] {
+  const matters = suspended.slice(0, LISTED_COUNT_MAX).map(({ table, sink, error }): Matter => {
+    const { what, todo } = failure(`table ${table} is suspended in sink ${sink}, which lacks it`, error, nowMs);
+    const back = `millrace snapshot start --tables ${table} --sink ${sink}`;
+    return { what, todo: todo === null ? back : `${todo}${todo.includes("snapshot start") ? "" : `; then ${back}`}` };
+  });
+  const rest = suspended.length - matters.length;
+  if (rest > 0)
+    matters.push({ what: `${count(rest, "more table")} suspended in a sink`, todo: "millrace status --json" });
   return matters;
 }
 

@@ -83,6 +83,7 @@ async function storedStatus(config: Config): Promise<StatusDocument> {
       });
     }
     const aside = [...(await state.schemas.aside())].map(([table, error]) => ({ table, error }));
+    const suspended = (await state.suspensions.list()).map(({ tableId, ...rest }) => ({ table: tableId, ...rest }));
     const open = await state.refills.list();
     const heldBy = await liveHolder(state);
     return {
@@ -106,7 +107,13 @@ async function storedStatus(config: Config): Promise<StatusDocument> {
         copy: null,
       },
       sinks,
-      tables: { captured: (await state.schemas.list()).length - aside.length, aside, refused: [], unreadable: [] },
+      tables: {
+        captured: (await state.schemas.list()).length - aside.length,
+        aside,
+        refused: [],
+        unreadable: [],
+        suspended,
+      },
       refills: open.length + (await state.refills.countKeys()),
       snapshots: open.map((refill) => snapshotStatus(refill)).filter(isRunning),
       reconcile: { next: null, last: (await state.reports.list())[0] ?? null },

@@ -119,6 +119,8 @@ export interface Unready {
   readonly reason: string;
   /** Whether it is so for all the sink's tables. */
   readonly isWhole: boolean;
+  /** It does not pass by itself: not waited for. */
+  readonly isFinal?: boolean;
 }
 
 /** What comparing needs of a running pipeline. */

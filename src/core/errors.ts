@@ -33,6 +33,8 @@ interface ErrorParts {
   /** With `reopen`: ids of tables that the target holds no more as they were written, whatever it says. */
   readonly lostTables?: readonly string[];
   readonly cause?: unknown;
+  /** See `MillraceError.table`. */
+  readonly table?: string | undefined;
 }
 
 /** The only error that crosses a module's border with meaning: numbered, classified, with its fix. */
@@ -41,6 +43,8 @@ export class MillraceError extends Error {
   readonly kind: ErrorKind;
   readonly hint: string | undefined;
   readonly lostTables: readonly string[];
+  /** Of a sink's fatal failure: the id of the table that alone is concerned. It is suspended there, the others go on. */
+  readonly table: string | undefined;
 
   constructor(parts: ErrorParts) {
     super(parts.message, parts.cause === undefined ? undefined : { cause: parts.cause });
@@ -49,6 +53,24 @@ export class MillraceError extends Error {
     this.kind = parts.kind;
     this.hint = parts.hint;
     this.lostTables = parts.lostTables ?? [];
+    this.table = parts.table;
+  }
+}
+
+/** Work on one table: a fatal failure with one of these codes is said to be of that table alone. */
+export async function aboutTable<T>(
+  table: string,
+  codes: ReadonlySet<string>,
+  known: (error: unknown) => MillraceError | undefined,
+  work: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    const failure = known(error);
+    if (failure?.kind !== "fatal" || !codes.has(failure.code)) throw error;
+    const { code, kind, message, hint, cause } = failure;
+    throw new MillraceError({ code, kind, message, hint, cause, table });
   }
 }
 

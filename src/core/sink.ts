@@ -53,7 +53,8 @@ export interface Sink {
   /**
    * Makes the target ready for rows of this version: creates or extends it. Idempotent, called before the first row of
    * each version in a process, `previous` being the version that this process prepared before, if any. A change that the
-   * sink can't follow is a fatal error. A target that exists without Millrace's columns is refused.
+   * sink can't follow is a fatal error that names the table (`MillraceError.table`): it is suspended in this sink. A target
+   * that exists without Millrace's columns is refused in the same way.
    */
   prepare(table: TableVersion, previous: TableVersion | undefined, signal: AbortSignal): Promise<void>;
 

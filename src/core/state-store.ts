@@ -14,6 +14,7 @@ export interface StateStore {
   readonly sinks: SinkStore;
   readonly bonds: BondStore;
   readonly schemas: SchemaStore;
+  readonly suspensions: SuspensionStore;
   readonly refills: RefillStore;
   readonly deadLetters: DeadLetterStore;
   readonly reports: ReportStore;
@@ -199,6 +200,20 @@ export interface SchemaStore {
   setAside(tableId: string, error: StoredError): Promise<void>;
   aside(): Promise<ReadonlyMap<string, StoredError>>;
   readmit(tableId: string): Promise<void>;
+}
+
+/** A table that one sink can't follow or write. */
+export interface SuspendedTable {
+  readonly sink: string;
+  readonly tableId: string;
+  readonly error: StoredError;
+}
+
+export interface SuspensionStore {
+  list(): Promise<readonly SuspendedTable[]>;
+  suspend(sink: string, tableId: string, error: StoredError): Promise<void>;
+  /** The caller has the tables read. */
+  reinstate(sink: string, tableIds: readonly string[]): Promise<void>;
 }
 
 /** `differences`: what the sink holds is compared with the source, and the rows that differ are read. */

@@ -112,6 +112,8 @@ export interface TablesStatus {
   readonly aside: readonly { readonly table: string; readonly error: StoredError }[];
   readonly refused: readonly { readonly table: string; readonly reason: string; readonly fix: string }[];
   readonly unreadable: readonly UnreadableTable[];
+  /** Tables that one sink can't follow: their changes pass over it, and nothing else. */
+  readonly suspended: readonly { readonly table: string; readonly sink: string; readonly error: StoredError }[];
 }
 
 /** Something of the table is to be read beside the stream, and the source refuses it at the moment. It is tried again. */

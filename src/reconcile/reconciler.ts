@@ -306,7 +306,7 @@ export class Reconciler {
       const unready = port.unready(sink, table);
       if (unready === null) return;
       if (!port.tables.includes(table)) throw new NotComparableError("its shape changed");
-      if (performance.now() - sinceMs > run.request.patienceMs) {
+      if (unready.isFinal === true || performance.now() - sinceMs > run.request.patienceMs) {
         throw new NotComparableError(`${unready.reason}; ${await this.#parts.lag(sink)}`, unready.isWhole);
       }
       await sleep(LOOK_MS, undefined, { signal });

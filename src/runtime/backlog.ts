@@ -9,6 +9,7 @@ export interface BacklogParts {
   readonly lane: Lane;
   readonly state: StateStore;
   readonly gate: Pick<TableGate, "tables" | "isGone">;
+  readonly isSuspended: (sink: string, tableId: string) => boolean;
   readonly logger: Logger;
 }
 
@@ -51,16 +52,21 @@ export class Backlog {
     return readings;
   }
 
-  /** Nothing can be read of a table that was dropped, and nobody shall wait for it. */
-  async dropGone(): Promise<void> {
-    const { state, gate, logger } = this.#parts;
-    for (const { id, tableId } of await state.refills.list()) {
-      if (!gate.isGone(tableId)) continue;
+  /**
+   * A table that was dropped can't be read. One that is suspended in the sink is read there as a whole when it is
+   * reinstated.
+   */
+  async dropVoid(): Promise<void> {
+    const { state, gate, isSuspended, logger } = this.#parts;
+    for (const { id, tableId, sink } of await state.refills.list()) {
+      const isGone = gate.isGone(tableId);
+      if (!isGone && !isSuspended(sink, tableId)) continue;
       await state.refills.cancel(id, true);
-      logger.info({ table: tableId }, "the table is gone at the source; it is not read any more");
+      const why = isGone ? "gone at the source" : "suspended in the sink";
+      logger.info({ table: tableId, sink }, `the table is ${why}; it is not read any more`);
     }
     const keys = await state.refills.keys(this.#attached, null, KEYS_PER_CHUNK_MAX);
-    const gone = keys.filter(({ tableId }) => gate.isGone(tableId));
+    const gone = keys.filter(({ tableId, sink }) => gate.isGone(tableId) || isSuspended(sink, tableId));
     if (gone.length > 0) await state.refills.removeKeys(gone.map(({ id }) => id));
   }
 

@@ -19,6 +19,7 @@ import type { Lane } from "./lane.ts";
 import { ChunkReader, pause } from "./refill-chunks.ts";
 import type { SinkRunner } from "./sink-runner.ts";
 import type { SinkTables } from "./sink-tables.ts";
+import type { SuspendedTables } from "./suspended-tables.ts";
 import type { TableGate } from "./table-gate.ts";
 import { Receipts } from "./work.ts";
 
@@ -29,6 +30,7 @@ export interface ComparisonParts {
   readonly gate: TableGate;
   readonly takers: SinkTables;
   readonly runners: readonly SinkRunner[];
+  readonly suspended: Pick<SuspendedTables, "errorOf">;
   readonly onPendingKeys: () => void;
   readonly logger: Logger;
 }
@@ -73,8 +75,12 @@ export class Comparisons implements ComparePort {
   }
 
   unready(sink: string, table: TableVersion): Unready | null {
-    const { lane, takers } = this.#parts;
+    const { lane, takers, suspended } = this.#parts;
     const runner = this.#runner(sink);
+    const error = suspended.errorOf(sink, table.id);
+    if (error !== null) {
+      return { reason: `it is suspended in the sink: ${error.code} ${error.message}`, isWhole: false, isFinal: true };
+    }
     if (runner.state !== "streaming" || runner.catchingUp) {
       const why = runner.error === null ? "" : ` (${runner.error.code} ${runner.error.message})`;
       const state = runner.state === "streaming" ? "catching up" : runner.state;

@@ -93,6 +93,7 @@ export class Control {
         aside: [...gate.aside].map(([table, error]) => ({ table, error })),
         refused: gate.refused.map(({ id, reason, fix }) => ({ table: id, reason, fix })),
         unreadable: this.#pipeline.unreadable,
+        suspended: this.#pipeline.suspendedTables.map(({ tableId, ...rest }) => ({ table: tableId, ...rest })),
       },
       refills: this.#pipeline.unfinishedRefills,
       snapshots: (await this.#pipeline.snapshots(false)).filter(isRunning),
@@ -181,6 +182,8 @@ export class Control {
     const read = ids.flatMap((id) => gate.table(id) ?? []);
     if (request.where !== null) await tryCondition(source, read, request.where);
     await letIn(this.#pipeline, ids);
+    const names = runners.map(({ name }) => name);
+    await this.#pipeline.reinstate(names, ids);
     for (const runner of runners) {
       await this.#pipeline.refill(runner.name, ids, request.where, "asked for by an operator");
       if (runner.state === "failed") await this.#revive(runner, request);
@@ -244,6 +247,8 @@ export class Control {
       } else if (covered === null || covered.commit < tip) missing.push(`sink ${runner.name} has not applied it all`);
     }
     for (const [table, error] of gate.aside) missing.push(`table ${table} is set aside: ${error.code}`);
+    for (const { sink, tableId, error } of this.#pipeline.suspendedTables)
+      missing.push(`table ${tableId} is suspended in sink ${sink}: ${error.code} ${error.message}`);
     for (const id of this.#pipeline.changingTables) missing.push(`the new shape of table ${id} is not followed yet`);
     for (const id of this.#pipeline.unsettledTables)
       missing.push(`table ${id} is read when the transactions have ended that ran before it was published`);
@@ -274,6 +279,8 @@ export class Control {
         `table ${tableId} differs in sink ${sink} each time that it is compared: millrace reconcile says where`,
       );
     }
+    for (const { sink, tableId, error } of this.#pipeline.suspendedTables)
+      obstacles.push(`table ${tableId} is suspended in sink ${sink}: ${error.code} ${error.message}`);
     for (const [sink, count] of await state.deadLetters.counts()) {
       if (count > 0) obstacles.push(`sink ${sink} has ${count} dead letters`);
     }

@@ -8,7 +8,7 @@ export async function letIn(pipeline: Pipeline, tableIds: readonly string[]): Pr
   const sinks = pipeline.runners.map(({ name }) => name);
   const aside = tableIds.filter((id) => gate.aside.has(id));
   for (const tableId of aside) {
-    for (const sink of sinks)
+    for (const sink of sinks.filter((name) => !pipeline.suspended.has(name, tableId)))
       await state.refills.add({ tableId, sink, scope: { kind: "table" }, reason: REASON, needed: true });
     await gate.readmit(tableId);
   }

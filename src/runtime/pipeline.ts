@@ -2,7 +2,7 @@ import type { Position } from "../core/position.ts";
 import type { TableVersion } from "../core/schema.ts";
 import { DEFAULT_POLICY } from "../core/schema-policy.ts";
 import type { FirstCopy, Source } from "../core/source.ts";
-import type { SourceRecord, StateStore, StoredError } from "../core/state-store.ts";
+import type { SourceRecord, StateStore, StoredError, SuspendedTable } from "../core/state-store.ts";
 import type { SnapshotStatus, UnreadableTable } from "../core/status.ts";
 import { baseVersion } from "../core/version.ts";
 import { Acknowledger } from "./acknowledger.ts";
@@ -24,6 +24,7 @@ import { SinkWorker } from "./sink-worker.ts";
 import { askAgain, snapshotStatus } from "./snapshots.ts";
 import { SourceFeed } from "./source-feed.ts";
 import { heldFrom } from "./standing.ts";
+import { SuspendedTables } from "./suspended-tables.ts";
 import { findLog, OPENING_MS_MAX, startingPoint } from "./start.ts";
 import { TableGate } from "./table-gate.ts";
 import type { Work } from "./work.ts";
@@ -49,6 +50,7 @@ export class Pipeline {
   readonly gate: TableGate;
   readonly runners: readonly SinkRunner[];
   readonly #parts: PipelineParts;
+  readonly suspended: SuspendedTables;
   readonly #tables: SinkTables;
   #stored: SourceRecord | null = null;
   #lane: Lane | null = null;
@@ -80,7 +82,8 @@ export class Pipeline {
       parts.policyOf ?? (() => DEFAULT_POLICY),
       parts.logger,
     );
-    this.#tables = new SinkTables(this.gate, parts.sinks);
+    this.suspended = new SuspendedTables(parts.state.suspensions, parts.logger);
+    this.#tables = new SinkTables(this.gate, parts.sinks, this.suspended);
     this.runners = parts.sinks.map((setup) => this.#runnerFor(setup));
   }
 
@@ -156,10 +159,24 @@ export class Pipeline {
     const scope = where === null ? ({ kind: "table" } as const) : ({ kind: "where", where } as const);
     const taken = tableIds.filter((id) => {
       const table = this.gate.table(id);
-      return table !== undefined && this.#tables.takes(sink, table);
+      return table !== undefined && this.#tables.fills(sink, table);
     });
     if (this.#refiller === null) await askAgain(this.state.refills, sink, taken, scope, reason);
     else await this.#refiller.again(sink, taken, scope, reason);
+  }
+
+  /** Tables that a sink can't follow; of one that is gone at the source nobody waits for anything. */
+  get suspendedTables(): readonly SuspendedTable[] {
+    return this.suspended.all.filter(({ sink, tableId }) => {
+      const table = this.gate.newest(tableId);
+      return table !== undefined && !this.gate.isGone(tableId) && this.#tables.takes(sink, table);
+    });
+  }
+
+  /** Sinks take the tables again that were suspended there, and have them read. */
+  async reinstate(sinks: readonly string[], tableIds: readonly string[]): Promise<void> {
+    for (const sink of sinks) await this.suspended.reinstate(sink, tableIds);
+    this.#refiller?.notify();
   }
 
   /** What is to be read beside the stream, oldest first; with `all` what was, too. */
@@ -184,6 +201,7 @@ export class Pipeline {
 
   async #run(signal: AbortSignal): Promise<void> {
     await this.gate.load();
+    await this.suspended.load();
     await this.#dropUnwanted();
     const { source, state, snapshot } = this.#parts;
     const { stored, copy } = await findLog({ source, state, runners: this.runners, snapshot }, signal);
@@ -214,12 +232,23 @@ export class Pipeline {
       gate: this.gate,
       completeness: (table) => this.#tables.completeness(table),
       lacking: (worker) => this.#lacking(worker),
+      isSuspended: (sink, tableId) => this.suspended.has(sink, tableId),
       logger,
     }));
     const { gate, runners } = this;
     const standings = () => runners.map(({ standing }) => standing);
     const onPendingKeys = () => refiller.notify();
-    const comparing = { lane, source, state, gate, takers: this.#tables, runners, onPendingKeys, logger };
+    const comparing = {
+      lane,
+      source,
+      state,
+      gate,
+      takers: this.#tables,
+      runners,
+      suspended: this.suspended,
+      onPendingKeys,
+      logger,
+    };
     this.#comparisons = new Comparisons(comparing);
     const watch = (this.#watch = new CatalogWatch({
       source,
@@ -324,7 +353,7 @@ export class Pipeline {
       tables,
       workers: [...lane.sinks],
       push: (worker: SinkWorker, work: Work) => lane.push(worker, work),
-      wants: (worker: SinkWorker, table: TableVersion) => this.#tables.takes(worker.name, table),
+      wants: (worker: SinkWorker, table: TableVersion) => this.#tables.fills(worker.name, table),
       sweepBelow: (worker: SinkWorker) =>
         this.runner(worker.name)?.holdsOld ? baseVersion(lane.position.epoch) : null,
       completeness: (table: TableVersion) => completeUnder(table, copy.generations.get(table.id) ?? ""),
@@ -350,7 +379,7 @@ export class Pipeline {
     this.#lane?.spoil(tableId);
     this.gate.doubt(tableId);
     this.#watch?.wake();
-    const takers = this.runners.map(({ name }) => name).filter((name) => this.#tables.takes(name, table));
+    const takers = this.runners.map(({ name }) => name).filter((name) => this.#tables.fills(name, table));
     const sinks = only === null ? takers : takers.filter((name) => name === only);
     for (const sink of sinks) await refiller.again(sink, [tableId], { kind: "table" }, UNLOGGED, true);
   }
@@ -376,14 +405,15 @@ export class Pipeline {
       sink,
       state,
       limits,
-      wants: (table) => takes(table) && this.gate.flows(table),
+      wants: (table) => this.#tables.fills(sink.name, table) && this.gate.flows(table),
       leavesOut: (tableId) => {
         const table = this.gate.newest(tableId);
-        return table !== undefined && !takes(table);
+        return this.suspended.has(sink.name, tableId) || (table !== undefined && !takes(table));
       },
       deadLetters: new DeadLetterBox(sink.name, state.deadLetters, onPoison, context, logger),
       willRead: (tableId) => this.#refiller?.ledger.willRead(sink.name, tableId) ?? false,
       onPendingKeys: () => this.#refiller?.notify(),
+      onRefused: async (tableId, error) => await this.suspended.suspend(sink.name, tableId, error),
       suspend: async (tableId, error) => await this.gate.setAside(tableId, error),
       onVoid: () => this.#refiller?.notify(),
       logger,
@@ -395,7 +425,7 @@ export class Pipeline {
       state,
       onLost: sink.appends === true ? "fail" : (setup.onLost ?? sink.onLost ?? "fail"),
       acknowledged: () => this.acknowledged,
-      tables: () => this.gate.tables.filter(takes),
+      tables: () => this.gate.tables.filter((table) => this.#tables.fills(sink.name, table)),
       parts: async () => (await this.#refiller?.ledger.partsOf(sink.name)) ?? new Set(),
       rejoin: async (step, missing) => await this.#refiller?.ledger.rejoin(sink.name, step, missing),
       onChange: () => this.#refiller?.notify(),

@@ -24,6 +24,8 @@ export interface RefillerParts {
   readonly completeness: (table: TableVersion) => string | null;
   /** Ids of the tables that this sink must hold and does not hold completely. */
   readonly lacking: (worker: SinkWorker) => readonly string[];
+  /** Whether the table's changes pass over this sink: nothing of it is read for it. */
+  readonly isSuspended: (sink: string, tableId: string) => boolean;
   readonly logger: Logger;
 }
 
@@ -169,7 +171,7 @@ export class Refiller {
   async #round(signal: AbortSignal): Promise<boolean> {
     if (this.#seen < this.#changes || this.#isIdle) await this.#listLacking();
     const { refills } = this.#parts.state;
-    await this.#backlog.dropGone();
+    await this.#backlog.dropVoid();
     const open = await this.#ledger.list();
     this.#unfinished = (await refills.countKeys()) + open.length;
     this.#ledger.noteAhead(open);

@@ -139,14 +139,24 @@ export class SinkSteps {
     await this.apply({ kind: "progress", progress: { ...this.held, ...progress } }, signal);
   }
 
-  /** After a failure the sink is opened again; where only the answer was lost, its progress says that the step is done. */
-  async #alreadyDone(step: Step, signal: AbortSignal): Promise<boolean> {
+  /** After a failure whose step is not given again. */
+  async reopen(signal: AbortSignal): Promise<void> {
+    await this.retrying(signal, async () => void (await this.#opened(signal)));
+  }
+
+  async #opened(signal: AbortSignal): Promise<SinkProgress | null> {
     const { sink } = this.#parts;
     const held = await sink.open(this.#lease, signal);
     const written = this.#written;
     if (written !== null && (held === null || comparePositions(held.position, written.position) < 0)) {
       throw lessThanWritten(sink.name);
     }
+    return held;
+  }
+
+  /** After a failure the sink is opened again; where only the answer was lost, its progress says that the step is done. */
+  async #alreadyDone(step: Step, signal: AbortSignal): Promise<boolean> {
+    const held = await this.#opened(signal);
     const moved = comparePositions(step.progress.position, this.held.position) > 0;
     return moved && held !== null && comparePositions(held.position, step.progress.position) === 0;
   }

@@ -4,6 +4,7 @@ import type { Sink } from "../core/sink.ts";
 import type { TableShape } from "../core/source.ts";
 import type { SinkStanding } from "./acknowledger.ts";
 import { targetsMeet } from "./errors.ts";
+import type { SuspendedTables } from "./suspended-tables.ts";
 import type { TableGate } from "./table-gate.ts";
 
 /** What of a sink says which tables it takes. */
@@ -17,14 +18,21 @@ export interface TableTaker {
 export class SinkTables {
   readonly #gate: TableGate;
   readonly #takers: readonly TableTaker[];
+  readonly #suspended: Pick<SuspendedTables, "has">;
 
-  constructor(gate: TableGate, takers: readonly TableTaker[]) {
+  constructor(gate: TableGate, takers: readonly TableTaker[], suspended: Pick<SuspendedTables, "has">) {
     this.#gate = gate;
     this.#takers = takers;
+    this.#suspended = suspended;
   }
 
   takes(sink: string, table: TableShape): boolean {
     return this.#takers.find((taker) => taker.sink.name === sink)?.takes(table) ?? false;
+  }
+
+  /** Whether the sink takes the table, and it is not suspended there. */
+  fills(sink: string, table: TableShape): boolean {
+    return this.takes(sink, table) && !this.#suspended.has(sink, table.id);
   }
 
   /** Ids of the tables of which the sink, holding complete copies of `held`, needs one. */
@@ -32,7 +40,7 @@ export class SinkTables {
     return this.#gate.tables
       .filter((table) => {
         const completeness = this.completeness(table);
-        return completeness !== null && held[table.id] !== completeness && this.takes(sink, table);
+        return completeness !== null && held[table.id] !== completeness && this.fills(sink, table);
       })
       .map((table) => table.id);
   }
@@ -48,7 +56,7 @@ export class SinkTables {
     const table = this.#gate.table(tableId);
     if (table === undefined) return false;
     const rules = completeUnder(table, generation);
-    const takers = standings.filter(({ name }) => this.takes(name, table));
+    const takers = standings.filter(({ name }) => this.fills(name, table));
     return takers.length === 0 || takers.some(({ tables }) => tables[tableId] === rules);
   }
 

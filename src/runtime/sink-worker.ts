@@ -1,5 +1,6 @@
 import type { SinkProgress } from "../core/batch.ts";
-import type { MillraceError } from "../core/errors.ts";
+import { findMillraceError, type MillraceError } from "../core/errors.ts";
+import { failpoint } from "../core/failpoint.ts";
 import { comparePositions, type Position } from "../core/position.ts";
 import type { TableVersion } from "../core/schema.ts";
 import type { Sink } from "../core/sink.ts";
@@ -22,9 +23,9 @@ export interface WorkerParts {
   readonly sink: Sink;
   readonly state: StateStore;
   readonly limits: BatchLimits;
-  /** Whether the sink takes this table, and the table is not set aside. Asked once per block and table. */
+  /** Whether the sink takes this table, and the table is suspended neither here nor everywhere. Asked once per block and table. */
   readonly wants: (table: TableVersion) => boolean;
-  /** Whether the configuration leaves the table out of this sink: its changes pass by. */
+  /** Whether the table is left out of this sink, by the configuration or suspended here: its changes pass by. */
   readonly leavesOut: (tableId: string) => boolean;
   readonly deadLetters: DeadLetterBox;
   /** Whether a whole copy of the table lies ahead for this sink, with nothing of it read yet. */
@@ -32,6 +33,8 @@ export interface WorkerParts {
   readonly onPendingKeys: () => void;
   /** The sink no longer holds the table completely, as its shape has changed. */
   readonly onVoid: (tableId: string) => void;
+  /** This sink can't follow or write the table: it is not wanted here any more when this resolves. */
+  readonly onRefused: (tableId: string, error: MillraceError) => Promise<void>;
   /** Suspends a table whose rows can't be worked: it is not wanted any more when this resolves. */
   readonly suspend: (tableId: string, error: MillraceError) => Promise<void>;
   readonly logger: Logger;
@@ -224,7 +227,31 @@ export class SinkWorker {
     }
   }
 
+  /** Invariant: what a sink can't do for one table's sake ends at that table. It fails anew with another table at most. */
   async #work(taken: Taken, ahead: NettedAhead | null, signal: AbortSignal): Promise<How> {
+    for (;;) {
+      try {
+        return await this.#perform(taken, ahead, signal);
+      } catch (error) {
+        const refused = findMillraceError(error);
+        const id = refused?.kind === "fatal" ? refused.table : undefined;
+        if (refused === undefined || id === undefined || this.#parts.leavesOut(id)) throw error;
+        await this.#parts.onRefused(id, refused);
+        failpoint("sink.table-suspended");
+        await this.#withdraw(id, signal);
+      }
+    }
+  }
+
+  /** Invariant: the sink forgets that it holds the table before a change of it passes by. */
+  async #withdraw(tableId: string, signal: AbortSignal): Promise<void> {
+    this.#shapes.reopen();
+    await this.#steps.reopen(signal);
+    const { [tableId]: held, ...others } = this.#steps.held.tables;
+    if (held !== undefined) await this.#steps.store({ tables: others }, signal);
+  }
+
+  async #perform(taken: Taken, ahead: NettedAhead | null, signal: AbortSignal): Promise<How> {
     switch (taken.kind) {
       case "rows":
         await this.#rows(taken, ahead, signal);
@@ -237,8 +264,7 @@ export class SinkWorker {
         await this.#truncate(taken, signal);
         break;
       case "sweep":
-        if (!this.#parts.wants(taken.table)) break;
-        if (this.#shapes.isOutdated(taken.table)) return "dropped";
+        if (this.#shapes.isOutdated(taken.table) || !this.#parts.wants(taken.table)) return "dropped";
         await this.#shapes.prepare(taken.table, signal);
         await this.#steps.apply(
           { kind: "sweep", table: taken.table, below: taken.below, progress: this.#steps.held },
@@ -246,7 +272,7 @@ export class SinkWorker {
         );
         break;
       case "complete":
-        if (this.#shapes.isOutdated(taken.table)) return "dropped";
+        if (this.#shapes.isOutdated(taken.table) || !this.#parts.wants(taken.table)) return "dropped";
         await this.#shapes.complete(taken.table, taken.rules, signal);
         break;
       case "carry":
@@ -270,12 +296,8 @@ export class SinkWorker {
    * known by it.
    */
   async #chunk({ block, until }: ChunkWork, signal: AbortSignal): Promise<How> {
-    if (
-      comparePositions(this.#steps.reached, until) > 0 ||
-      block.tables.some((table) => this.#shapes.isOutdated(table))
-    ) {
-      return "dropped";
-    }
+    const isOf = (table: TableVersion): boolean => !this.#shapes.isOutdated(table) && this.#parts.wants(table);
+    if (comparePositions(this.#steps.reached, until) > 0 || !block.tables.every(isOf)) return "dropped";
     const { position } = this.#steps.held;
     const reached = comparePositions(until, position) > 0 ? until : position;
     const slices = [{ block, from: 0, to: block.count }];

@@ -87,6 +87,8 @@ export class ScriptedSink implements Sink {
   /** Called when a step is durable, before it is answered. */
   after: (step: Step) => Promise<void> | void = () => undefined;
   onOpen: () => Promise<void> | void = () => undefined;
+  /** Called before a table is made ready; what it throws fails that. */
+  preparing: (table: TableVersion) => void = () => undefined;
   /** Entries that the target refuses for their content. */
   refuses: (writes: TableWrites, entry: number) => boolean = () => false;
 
@@ -106,6 +108,7 @@ export class ScriptedSink implements Sink {
   }
 
   async prepare(table: TableVersion): Promise<void> {
+    this.preparing(table);
     this.#model(table);
   }
 
@@ -195,6 +198,7 @@ export function workerOf(sink: Sink, state: StateStore, parts: Partial<WorkerPar
     deadLetters: new DeadLetterBox(sink.name, state.deadLetters, "deadLetter", context, quietLog),
     willRead: () => false,
     onVoid: () => undefined,
+    onRefused: async () => undefined,
     suspend: async () => undefined,
     onPendingKeys: () => undefined,
     logger: quietLog,

@@ -43,7 +43,7 @@ function served(entrance: Entrance = { kind: "socket" }) {
         copy: null,
       },
       sinks: [],
-      tables: { captured: 0, aside: [], refused: [], unreadable: [] },
+      tables: { captured: 0, aside: [], refused: [], unreadable: [], suspended: [] },
       refills: 0,
       snapshots: [],
       reconcile: { next: null, last: null },

@@ -73,6 +73,87 @@ async function same(source: ScriptedSource, sink: ScriptedSink, tables: readonly
   });
 }
 
+/** What a sink says that can't follow one table. */
+const refused = (table: TableVersion) =>
+  new MillraceError({ code: "MR3999", kind: "fatal", message: "no", hint: "change it", table: table.id });
+
+describe("a table that a sink can't follow", () => {
+  test("is suspended in that sink alone, over a restart too, until an operator has it read again", async () => {
+    await using opened = await realState();
+    const { state } = opened;
+    const source = new ScriptedSource([users, notes]);
+    const [good, bad] = [new ScriptedSink("good"), new ScriptedSink("bad")];
+    source.fill(users, many(5));
+    source.fill(notes, many(5));
+    const first = start(source, state, [good, bad]);
+    for (const sink of [good, bad]) await same(source, sink);
+    bad.before = (step) => {
+      if (step.kind === "rows" && step.tables.some(({ table }) => table.id === notes.id)) throw refused(notes);
+    };
+    source.commit(put(notes, 10), put(users, 10));
+    source.commit(put(users, 11), put(notes, 11));
+    await same(source, good);
+    await same(source, bad, [users]);
+    expect(bad.rows(notes)).toHaveLength(5);
+    const suspended = [{ sink: "bad", tableId: notes.id, error: expect.objectContaining({ code: "MR3999" }) }];
+    expect(first.pipeline.suspendedTables).toEqual(suspended);
+    expect(first.pipeline.runners.map((runner) => runner.state)).toEqual(["streaming", "streaming"]);
+    expect(Object.keys(bad.progress?.tables ?? {})).toEqual([users.id]);
+    await first.stop();
+    source.commit(put(notes, 12), put(users, 12));
+    bad.before = () => undefined;
+    const second = start(source, state, [good, bad]);
+    await same(source, good);
+    await same(source, bad, [users]);
+    expect(second.pipeline.suspendedTables).toEqual(suspended);
+    await eventually(() => second.pipeline.unfinishedRefills === 0);
+    expect(bad.rows(notes)).toHaveLength(5);
+    await second.pipeline.reinstate(["bad"], [notes.id]);
+    await same(source, bad);
+    expect(second.pipeline.suspendedTables).toEqual([]);
+    await second.stop();
+    expect(await state.suspensions.list()).toEqual([]);
+  });
+
+  test("does not keep its neighbours from being copied", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users, notes]);
+    const sink = new ScriptedSink();
+    source.fill(users, many(30));
+    source.fill(notes, many(30));
+    source.chunkSize = 7;
+    sink.preparing = (table) => {
+      if (table.id === users.id) throw refused(users);
+    };
+    const it = start(source, opened.state, [sink]);
+    await same(source, sink, [notes]);
+    await eventually(() => it.pipeline.phase === "streaming" && it.pipeline.unfinishedRefills === 0);
+    expect(it.pipeline.suspendedTables).toMatchObject([{ tableId: users.id }]);
+    expect(sink.rows(users)).toEqual([]);
+    await it.stop();
+  });
+
+  test("is not followed in a new shape and read for it, and its change of shape holds up nothing", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users, notes]);
+    const sink = new ScriptedSink();
+    source.fill(users, many(5));
+    const it = start(source, opened.state, [sink]);
+    await same(source, sink);
+    const wider = tableVersion({ table: "users", columns: [...columns, ["more", "text"]], key: ["id"], version: 2 });
+    sink.preparing = ({ id, columns: { length } }) => {
+      if (id === users.id && length === 4) throw refused(users);
+    };
+    source.commit({ table: wider, op: "c", after: ["9", "a", "b", "c"] }, put(notes, 1));
+    await same(source, sink, [notes]);
+    await eventually(() => it.pipeline.suspendedTables.length === 1 && it.pipeline.unfinishedRefills === 0);
+    source.commit({ table: wider, op: "c", after: ["10", "a", "b", "c"] }, put(notes, 2));
+    await same(source, sink, [notes]);
+    expect(sink.progress?.tables[users.id]).toBeUndefined();
+    await it.stop();
+  });
+});
+
 describe("the first copy", () => {
   test("fills every sink, and the stream goes on from it, over a restart too", async () => {
     await using opened = await realState();

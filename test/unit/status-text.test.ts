@@ -65,7 +65,7 @@ function document({ source, tables, ...change }: Change = {}): StatusDocument {
       ...source,
     },
     sinks: [sink("warehouse"), sink("cache")],
-    tables: { captured: 2, aside: [], refused: [], unreadable: [], ...tables },
+    tables: { captured: 2, aside: [], refused: [], unreadable: [], suspended: [], ...tables },
     state: { error: null },
     refills: 0,
     snapshots: [],

@@ -1,7 +1,7 @@
 /** Which way a step of rows is written, and what is tried when the target objects. */
 import type { Outcome } from "../../../src/core/sink.ts";
 import { applyCarefully } from "./careful.ts";
-import { isPoison, stateOf } from "./errors.ts";
+import { isRefused, stateOf } from "./errors.ts";
 import { applyAppended } from "./history.ts";
 import type { RenderedCopies } from "./copies.ts";
 import { type Approach, applyMerged, type Merge, prepareMerge, type RowsStep } from "./merge.ts";
@@ -30,7 +30,7 @@ export async function applyRows(
   let small = !isHistory && isSmall(tables);
   let approach: Approach = { direct: true, distinct: false, displace: false };
   let ready = merge;
-  // Each failure takes one choice away: at most four rounds before rows are tried one by one.
+  // Each failure takes one choice away: at most four rounds before rows are tried one by one, and the table is known that is refused.
   for (;;) {
     try {
       if (isHistory) await applyAppended(session, tables, copies, advance, outcome, signal);
@@ -41,12 +41,12 @@ export async function applyRows(
       ready = null;
       const state = stateOf(error);
       if (session.broken || state === undefined || error instanceof FenceBroken) throw error;
-      if (isHistory && isPoison(error)) {
+      if (isHistory && isRefused(error)) {
         await session.query("ROLLBACK", signal);
         break;
       }
       const next = small && state === NO_BASE ? approach : nextApproach(state, approach, small);
-      if (next === null && !isPoison(error)) throw error;
+      if (next === null && !isRefused(error)) throw error;
       await session.query("ROLLBACK", signal);
       if (next === null) break;
       approach = next;

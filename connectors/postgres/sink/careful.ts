@@ -3,10 +3,10 @@
  * refused. They are reported before the commit; all others are applied with it.
  */
 import { DELETE } from "../../../src/core/batch.ts";
-import type { MillraceError } from "../../../src/core/errors.ts";
+import { aboutTable, type MillraceError } from "../../../src/core/errors.ts";
 import type { Outcome } from "../../../src/core/sink.ts";
 import type { Copy, RenderedCopies } from "./copies.ts";
-import { fatal, isPoison, sinkError } from "./errors.ts";
+import { fatal, isPoison, OF_ONE_TABLE, sinkError } from "./errors.ts";
 import { appending } from "./history.ts";
 import { completions, createStages, reportIncomplete } from "./merge.ts";
 import { type Advance, advance as advanceStatement, behindFence } from "./progress.ts";
@@ -35,13 +35,18 @@ export async function applyCarefully(
   );
   await behindFence(session.query(`${advanceStatement(advance)}; BEGIN`, signal));
   const refused = tables.map((): Refused => new Map());
-  for (const [i, step] of tables.entries()) await stage(session, step, copies, refused[i]!, outcome, signal);
+  const known = (error: unknown) => sinkError(error, "writing rows");
+  const inTurn = async (work: (step: TableStep, refused: Refused) => Promise<void>): Promise<void> => {
+    for (const [i, step] of tables.entries())
+      await aboutTable(step.writes.table.id, OF_ONE_TABLE, known, () => work(step, refused[i]!));
+  };
+  await inTurn((step, found) => stage(session, step, copies, found, outcome, signal));
   const patched = completions(tables);
   if (patched.length > 0) {
     const { rows } = await session.query(patched.join("; "), signal);
     await reportIncomplete(rows, tables, outcome);
   }
-  for (const [i, step] of tables.entries()) await change(session, step, refused[i]!, signal);
+  await inTurn((step, found) => change(session, step, found, signal));
   for (const [i, { writes }] of tables.entries()) {
     for (const [entry, error] of refused[i]!) await outcome.poison(writes, entry, error);
   }

@@ -109,6 +109,31 @@ function ruleOf(state: string): Rule {
   return BY_STATE[state] ?? BY_STATE[state.slice(0, 2)] ?? UNKNOWN;
 }
 
+/** What goes wrong with one table, while it is made ready or written: the sink's others are not concerned. */
+export const OF_ONE_TABLE: ReadonlySet<string> = new Set([
+  "MR3106",
+  "MR3107",
+  "MR3108",
+  "MR3110",
+  "MR3114",
+  "MR3115",
+  "MR3117",
+  "MR3119",
+  "MR3120",
+]);
+
+/** Whether the server refuses a statement for good, for what stands in one of the step's tables. */
+export function isRefused(error: unknown): boolean {
+  const state = stateOf(error);
+  if (state === undefined) return false;
+  const { code, kind } = ruleFor(error, state);
+  return kind === "poison" || code === UNKNOWN.code || code === TRIGGER.code;
+}
+
+function ruleFor(error: unknown, state: string): Rule {
+  return inFunction(error) && state.startsWith("42") ? TRIGGER : ruleOf(state);
+}
+
 /** True where the failure is one row's fault. */
 export function isPoison(error: unknown): boolean {
   const state = stateOf(error);
@@ -126,7 +151,7 @@ export function sinkError(thrown: unknown, doing: string): MillraceError {
   if (isAborted(error)) return stopped(doing);
   const state = sqlState(error);
   if (state === undefined) return withoutState(error, doing);
-  const { code, kind, what, hint } = inFunction(error) && state.startsWith("42") ? TRIGGER : ruleOf(state);
+  const { code, kind, what, hint } = ruleFor(error, state);
   const message = `${what} while ${doing} (SQLSTATE ${state}${places(error)})`;
   return new MillraceError({ code, kind, message, hint });
 }
@@ -219,6 +244,22 @@ function connectionReason(cause: unknown): string {
 
 export function stopped(doing: string): MillraceError {
   return new MillraceError({ code: "MR3116", kind: "aborted", message: `${doing} was stopped` });
+}
+
+export function targetsMeet(table: string, owner: string, quoted: string): MillraceError {
+  return new MillraceError({
+    code: "MR3108",
+    kind: "fatal",
+    message: `${table} and ${owner} would both land in ${quoted}`,
+    hint: "Exclude one of them in the sink's `tables`, or give it a sink of its own.",
+    table,
+  });
+}
+
+/** Refused content that is no single row's (a truncate held up by a foreign key, a constraint checked at COMMIT). */
+export function withoutRow(error: MillraceError): MillraceError {
+  if (error.kind !== "poison") return error;
+  return fatal("MR3115", error.message, "Remove the constraint or trigger from the target, or make it harmless.");
 }
 
 export function fatal(code: ErrorCode, message: string, hint: string): MillraceError {

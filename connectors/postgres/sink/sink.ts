@@ -1,6 +1,6 @@
 import type { SinkProgress, Step, TableWrites } from "../../../src/core/batch.ts";
 import type { Inspection } from "../../../src/core/comparing.ts";
-import { MillraceError } from "../../../src/core/errors.ts";
+import { aboutTable, MillraceError } from "../../../src/core/errors.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import type { TableName } from "../../../src/core/connector.ts";
 import type { TableVersion } from "../../../src/core/schema.ts";
@@ -10,7 +10,7 @@ import type { PostgresAddress } from "../url.ts";
 import { applyRows, stageRows } from "./apply.ts";
 import { RenderedCopies } from "./copies.ts";
 import { carriesTable, prepareTable } from "./ddl.ts";
-import { fatal, sinkError, stopped } from "./errors.ts";
+import { OF_ONE_TABLE, sinkError, stopped, targetsMeet, withoutRow } from "./errors.ts";
 import { conversion, DEFAULT_FORM, lookAtForms, type TargetForm } from "./form.ts";
 import { PostgresInspection } from "./inspect.ts";
 import { highestIn, versionedTables } from "./highest-version.ts";
@@ -146,18 +146,14 @@ export class PostgresSink implements Sink {
     const name = targetName(table, this.#options.schema);
     const quoted = this.target(table);
     const owner = this.#owners.get(quoted);
-    if (owner !== undefined && owner !== table.id) {
-      throw fatal(
-        "MR3108",
-        `${table.id} and ${owner} would both land in ${quoted}`,
-        "Exclude one of them in the sink's `tables`, or give it a sink of its own.",
-      );
-    }
+    if (owner !== undefined && owner !== table.id) throw targetsMeet(table.id, owner, quoted);
     const session = await this.#ready(signal);
-    await this.#guarded(`preparing ${table.id}`, async () => {
+    const doing = `preparing ${table.id}`;
+    await this.#guarded(doing, async () => {
       await this.#fencedDdl(session, signal);
       const choices = { form: this.#form, dropsColumns: this.#options.dropsColumns?.(table) ?? false };
-      const made = await prepareTable(session, table, name, choices, this.#ordinal++, signal);
+      const prepare = () => prepareTable(session, table, name, choices, this.#ordinal++, signal);
+      const made = await aboutTable(table.id, OF_ONE_TABLE, (error) => withoutRow(sinkError(error, doing)), prepare);
       await session.query("COMMIT", signal);
       this.#owners.set(quoted, table.id);
       this.#tables.set(table, made);
@@ -387,9 +383,3 @@ export class PostgresSink implements Sink {
 }
 
 const ROLLBACK_TIMEOUT_MS = 10_000;
-
-/** Refused content that is no single row's (a truncate held up by a foreign key, a constraint checked at COMMIT). */
-function withoutRow(error: MillraceError): MillraceError {
-  if (error.kind !== "poison") return error;
-  return fatal("MR3115", error.message, "Remove the constraint or trigger from the target, or make it harmless.");
-}

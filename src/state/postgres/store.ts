@@ -64,6 +64,7 @@ export class PostgresState implements LeaseStore {
       sinks: wrapped(local.sinks),
       bonds: wrapped(local.bonds),
       schemas: wrapped(local.schemas),
+      suspensions: wrapped(local.suspensions),
       refills: wrapped(local.refills),
       deadLetters: wrapped(local.deadLetters),
       reports: wrapped(local.reports),

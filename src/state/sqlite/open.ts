@@ -17,6 +17,7 @@ import { text } from "./row.ts";
 import { SqliteSchemas } from "./schemas.ts";
 import { SqliteSinks } from "./sinks.ts";
 import { SqliteSource } from "./source.ts";
+import { SqliteSuspensions } from "./suspensions.ts";
 
 /** Another process writes for milliseconds at most; calls block this one, so the wait is short. */
 const BUSY_TIMEOUT_MS = 2000;
@@ -61,6 +62,7 @@ export function assemble(connection: Connection): StateStore {
     bonds: new SqliteBonds(connection, refills),
     schemas: new SqliteSchemas(connection),
     refills,
+    suspensions: new SqliteSuspensions(connection),
     deadLetters: new SqliteDeadLetters(connection),
     reports: new SqliteReports(connection),
     comparisons: new SqliteComparisons(connection),

@@ -1,0 +1,98 @@
+/** Columns whose names come back, and what one sink can't follow: one table of it stands, all else goes on. */
+import { expect, test } from "vitest";
+import { MysqlPipeline } from "../support/mysql-pipeline.ts";
+import { RunningPipeline } from "../support/running-pipeline.ts";
+import { mysqlFlavours } from "../support/services.ts";
+import { eventually } from "../support/waiting.ts";
+
+const KINDS = ["postgres", "duckdb"] as const;
+
+test("a dropped column's name comes back with other types, and its table under its name", async () => {
+  await using pipeline = await RunningPipeline.start(
+    `create table t (id int primary key, y text, n numeric(10,2), v varchar(10));
+     insert into t select g, 'y' || g, g + 0.5, 'v' || g from generate_series(1, 20) g`,
+    { kinds: [...KINDS, "postgres-soft", "duckdb-soft"] },
+  );
+  await pipeline.expectEqual(["t"]);
+  const shapes = [
+    "alter table t drop column y, drop column n, drop column v; delete from t where id > 18",
+    "alter table t add column y int, add column n numeric(20,4), add column v varchar(20); update t set y = id, n = id, v = 'longer than ten'",
+    "drop table t; create table t (id int primary key); insert into t values (1), (30)",
+    "drop table t; create table t (id int primary key, y real, n text); insert into t values (1, 0.5, 'x'), (31, null, null)",
+  ];
+  for (const sql of shapes) {
+    await pipeline.run(sql);
+    await pipeline.expectEqual(["t"]);
+  }
+  await pipeline.daemon.stop();
+  await pipeline.start();
+  await pipeline.run("insert into t values (40, 1, 'after a restart')");
+  await pipeline.expectEqual(["t"]);
+}, 240_000);
+
+test.each(mysqlFlavours)(
+  "on %s a table comes back under its name with a column's name in another type",
+  async (flavour) => {
+    await using pipeline = await MysqlPipeline.start(
+      flavour,
+      ["create table t (id int primary key, a decimal(7,3))", "insert into t values (1, 1.125)"],
+      { kinds: [...KINDS] },
+    );
+    await pipeline.expectEqual("t");
+    for (const columns of ["z int", "a float", "a varchar(20)", "z int", "a date"]) {
+      await pipeline.run(
+        "drop table t",
+        `create table t (id int primary key, ${columns})`,
+        "insert into t values (2, null)",
+      );
+      await pipeline.expectEqual("t");
+    }
+  },
+  240_000,
+);
+
+test("what a target does not allow suspends one table of one sink, by name and number, until it is read again", async () => {
+  await using pipeline = await RunningPipeline.start(
+    `create table t (id int primary key, a int); insert into t values (1, 1), (2, 2);
+     create table other (id int primary key, a int); insert into other values (1, 1)`,
+    { kinds: KINDS },
+  );
+  const { installation } = pipeline;
+  await pipeline.expectEqual(["t", "other"]);
+  const target = pipeline.sinks.target!;
+  await target.query("create view public.shows as select a from public.t");
+  await pipeline.run("alter table t alter column a type text using 'n' || a; insert into t values (3, 'three')");
+  await pipeline.run("insert into other values (2, 2)");
+  const suspended = async () => (await installation.status()).tables.suspended;
+  await eventually(async () => (await suspended()).length === 1);
+  const named = { table: "public.t", sink: "postgres", error: { code: "MR3115" } };
+  expect(await suspended()).toMatchObject([named]);
+  await pipeline.run("insert into t values (4, 'four'); insert into other values (3, 3)");
+  const waited = await installation.command("wait", "--timeout", "5s");
+  expect(waited).toMatchObject({ exitCode: 5 });
+  expect(waited.stdout.trim().split("\n").slice(1)).toEqual([
+    expect.stringMatching(/public\.t is suspended in sink postgres: MR3115/),
+  ]);
+  const { sinks } = await installation.status();
+  expect(sinks.map(({ state, error }) => [state, error])).toEqual([
+    ["streaming", null],
+    ["streaming", null],
+  ]);
+  const count = await target.query<{ n: string }>("select count(*) as n from public.other");
+  expect(count.rows[0]?.n).toBe("3");
+  const said = await installation.command("status");
+  expect(said.stdout).toMatch(
+    /public\.t is suspended in sink postgres[\s\S]*snapshot start --tables public\.t --sink postgres/,
+  );
+  await pipeline.daemon.stop();
+  expect(await installation.command("run", "--once")).toMatchObject({ exitCode: 1 });
+  expect((await installation.command("status")).stdout).toMatch(/public\.t is suspended in sink postgres/);
+  await pipeline.start();
+  // As long as nothing has changed in the target, it is refused again.
+  await installation.command("schema", "approve", "public.t");
+  await eventually(async () => (await suspended()).length === 1);
+  await target.query("drop view public.shows");
+  expect(await installation.command("schema", "approve", "public.t")).toMatchObject({ exitCode: 0 });
+  await pipeline.expectEqual(["t", "other"]);
+  expect(await suspended()).toEqual([]);
+}, 240_000);
