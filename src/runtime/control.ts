@@ -147,6 +147,9 @@ export class Control {
         return [`sink ${name} is ${state}${error === null ? "" : `: ${error.code}`}`];
       }),
       ...[...gate.aside].map(([table, { code }]) => `table ${table} is suspended: ${code}`),
+      ...this.#pipeline.suspendedTables.map(
+        ({ tableId, sink, error }) => `table ${tableId} is suspended in sink ${sink}: ${error.code}`,
+      ),
       ...unreadable.map(({ table, error }) => `table ${table} can't be read: ${error.code}`),
     ];
   }
