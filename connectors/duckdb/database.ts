@@ -3,11 +3,11 @@ import { realpath } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import { invariant } from "../../src/core/invariant.ts";
-import { classify, duckdbError, targetsMeet } from "./errors.ts";
+import { classify, duckdbError, isOutOfMemory, targetsMeet } from "./errors.ts";
 import { quoteLiteral } from "./names.ts";
 import { StageFile } from "./stage-file.ts";
 import { readTextRows } from "./text-rows.ts";
-import { walBytesMax } from "./wal-size.ts";
+import { memoryBytes, walBytesMax } from "./wal-size.ts";
 
 export interface DatabaseSettings {
   readonly path: string;
@@ -15,6 +15,9 @@ export interface DatabaseSettings {
   readonly memoryLimit: string;
   readonly threads: number;
 }
+
+/** Measured with rows of 100 MB: seven. */
+const COPIES_OF_ROW = 8;
 
 interface Writer {
   readonly sink: string;
@@ -37,6 +40,10 @@ export class Database {
   readonly #instance: DuckDBInstance;
   readonly #writers = new Map<string, Writer>();
   #inode = "";
+  /** The limit of DuckDB's memory while a large row is written; 0: as configured. */
+  #roomBytes = 0;
+  /** Of the rows that this process has written. */
+  #rowBytesMax = 0;
   #users = 0;
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -137,6 +144,42 @@ export class Database {
       await connection.run("CHECKPOINT");
     } catch {
       // Somebody reads: the next attempt at the step comes here again.
+    }
+  }
+
+  /**
+   * Sees to it that a row of this size can be written, until `giveBackRoom`: DuckDB keeps several copies of one while it
+   * reads, converts and stores it. Between two statements of the writer.
+   */
+  async makeRoom(connection: DuckDBConnection, rowBytes: number): Promise<void> {
+    this.#rowBytesMax = Math.max(this.#rowBytesMax, rowBytes);
+    await this.#limit(connection, rowBytes * COPIES_OF_ROW);
+  }
+
+  /**
+   * For a step for which memory did not suffice: what lies about its rows may be large too, and DuckDB keeps all of it at
+   * once while it folds its log in.
+   */
+  async makeMoreRoom(connection: DuckDBConnection): Promise<void> {
+    const limit = memoryBytes(this.settings.memoryLimit);
+    await this.#limit(connection, limit + Math.max(limit, this.#rowBytesMax * COPIES_OF_ROW));
+  }
+
+  async #limit(connection: DuckDBConnection, bytes: number): Promise<void> {
+    if (bytes <= Math.max(this.#roomBytes, memoryBytes(this.settings.memoryLimit))) return;
+    await connection.run(`SET memory_limit = '${bytes}B'`);
+    this.#roomBytes = bytes;
+  }
+
+  /** Behind a step. What is still held is folded in first; where that can't be done now, it is after the next step. */
+  async giveBackRoom(connection: DuckDBConnection): Promise<void> {
+    if (this.#roomBytes === 0 || this.broken) return;
+    await this.fold(connection);
+    try {
+      await connection.run(`SET memory_limit = ${quoteLiteral(this.settings.memoryLimit)}`);
+      this.#roomBytes = 0;
+    } catch (error) {
+      if (!isOutOfMemory(error)) throw error;
     }
   }
 

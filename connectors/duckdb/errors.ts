@@ -226,9 +226,14 @@ export function isDataError(error: unknown): boolean {
   return findMillraceError(error) === undefined && DATA_KINDS.has(driverKind(error));
 }
 
+/** In whatever words it is wrapped: at a commit, in a rollback that fails for it too. */
+const MEMORY_SHORT = /Out of Memory Error|failed to (?:allocate|pin|offload)|could not allocate block/i;
+
 /** True when the statement needed more than `memory_limit`. */
 export function isOutOfMemory(error: unknown): boolean {
-  return findMillraceError(error)?.code === "MR3212" || driverKind(error) === "Out of Memory Error";
+  const known = findMillraceError(error);
+  if (known !== undefined) return known.code === "MR3212";
+  return driverKind(error) === "Out of Memory Error" || MEMORY_SHORT.test(error instanceof Error ? error.message : "");
 }
 
 export function rowRefused(error: unknown, table: string): MillraceError {
@@ -252,7 +257,10 @@ export function classify(error: unknown, doing: string): MillraceError {
   const kind = driverKind(error);
   const cause = new DriverError(kind);
   const text = error instanceof Error ? error.message : "";
-  if (/database has been invalidated/i.test(text) || kind === "FATAL Error" || kind === "INTERNAL Error") {
+  // In whatever words DuckDB wraps it: at a commit, in a checkpoint, after one that failed.
+  if (/No space left on device|Disk quota exceeded/.test(text)) return diskFull(doing, cause);
+  if (isOutOfMemory(error)) return memoryShort(doing, cause);
+  if (isInvalidated(error)) {
     return duckdbError({
       code: "MR3216",
       kind: "retryable",
@@ -267,14 +275,6 @@ export function classify(error: unknown, doing: string): MillraceError {
       return ioError(text, doing, cause);
     case "Permission Error":
       return duckdbError({ code: "MR3203", kind: "blocked", message: `no permission while ${doing}`, cause });
-    case "Out of Memory Error":
-      return duckdbError({
-        code: "MR3212",
-        kind: "retryable",
-        message: `DuckDB's memory does not suffice while ${doing}`,
-        hint: "raise the sink's memoryLimit",
-        cause,
-      });
     case "TransactionContext Error":
       return duckdbError({ code: "MR3220", kind: "retryable", message: `transactions met while ${doing}`, cause });
     case "Serialization Error":
@@ -291,6 +291,33 @@ export function classify(error: unknown, doing: string): MillraceError {
     default:
       return duckdbError({ code: "MR3219", kind: "retryable", message: `${kind} while ${doing}`, cause });
   }
+}
+
+function memoryShort(doing: string, cause: Error): MillraceError {
+  return duckdbError({
+    code: "MR3212",
+    kind: "retryable",
+    message: `DuckDB's memory does not suffice while ${doing}`,
+    hint: "raise the sink's memoryLimit",
+    cause,
+  });
+}
+
+function diskFull(doing: string, cause: Error): MillraceError {
+  return duckdbError({
+    code: "MR3213",
+    kind: "retryable",
+    message: `the disk is full (${doing})`,
+    hint: "make room on the disk of the DuckDB file, and in the folder for temporary files",
+    cause,
+  });
+}
+
+/** DuckDB has given up on its instance: the file must be opened again. */
+export function isInvalidated(error: unknown): boolean {
+  const kind = driverKind(error);
+  const text = error instanceof Error ? error.message : "";
+  return /database has been invalidated/i.test(text) || kind === "FATAL Error" || kind === "INTERNAL Error";
 }
 
 function ioError(text: string, doing: string, cause: Error): MillraceError {

@@ -30,6 +30,7 @@ export async function appendEntries(tools: WriteTools, work: Staging): Promise<n
     const from = work.next;
     await stage.fill(file, work, STAGE_BYTES_MAX);
     if (file.byteCount === 0) continue;
+    await tools.makeRoom(file.rowBytesMax);
     await addExactIfNeeded(tools, work);
     const withExact = tools.exact.has(plan);
     await refusing(work, entries.slice(from, work.next), async () => {

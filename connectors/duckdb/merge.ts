@@ -9,10 +9,12 @@ import {
   INCOMPLETE_SQL,
   insertSql,
   missingBasesSql,
+  displaceSql,
   type Plan,
   putCompletedSql,
   putSql,
   putStagedSql,
+  ROW_BYTES_DEFAULT,
   type StagedFile,
   stagePatchesSql,
   stagePutsSql,
@@ -63,6 +65,10 @@ export interface WriteTools {
   readonly signal: AbortSignal;
   /** Whether what is said to be new is inserted as such, and rows that are changed are taken to be there. */
   readonly trust: boolean;
+  /** Whether memory did not suffice for the step: rows take the way that reads least. */
+  readonly isFrugal: boolean;
+  /** Sees to it that DuckDB has memory for a row of this size; between two statements. */
+  readonly makeRoom: (rowBytes: number) => Promise<void>;
   /** Tables that have `_millrace_exact`, with those that got it in this transaction. */
   readonly exact: ExactTables;
 }
@@ -129,6 +135,7 @@ export async function runPass(tools: WriteTools, work: Staging): Promise<void> {
       const staged = work.entries.slice(from, work.next);
       await running;
       if (file.byteCount === 0) continue;
+      await tools.makeRoom(file.rowBytesMax);
       await addExactIfNeeded(tools, work);
       const sql = statement(tools, work, file, puts);
       running = refusing(work, staged, async () => {
@@ -155,6 +162,7 @@ function statement(tools: WriteTools, work: Staging, file: StagedFile, puts: Sta
   const { pass, plan } = work;
   if (pass === "delete") return deleteSql(plan, file);
   if (pass === "insert") return insertSql(plan, file, tools.exact.has(plan));
+  if (tools.isFrugal || file.rowBytesMax > ROW_BYTES_DEFAULT) return displaceSql(plan, file, tools.exact.has(plan));
   const isOnly = !puts.any && work.next === work.entries.length;
   if (isOnly) return putSql(plan, file, tools.exact.has(plan));
   const sql = stagePutsSql(plan, file, puts.any);
@@ -173,6 +181,7 @@ async function updateRows(tools: WriteTools, work: Staging): Promise<number[]> {
       tools.signal.throwIfAborted();
       await stage.fill(files[0], group, STAGE_BYTES_MAX);
       if (files[0].byteCount === 0) continue;
+      await tools.makeRoom(files[0].rowBytesMax);
       await addExactIfNeeded(tools, group);
       await refusing(group, entries, async () => {
         const missing = await connection.run(missingBasesSql(plan, files[0]));
@@ -190,6 +199,7 @@ async function completePatches(tools: WriteTools, work: Staging): Promise<number
   const { connection, files, stage } = tools;
   if (work.entries.length === 0) return [];
   await stage.fill(files[0], work, Number.POSITIVE_INFINITY);
+  await tools.makeRoom(files[0].rowBytesMax);
   await refusing(work, work.entries, async () => {
     await connection.run(stagePatchesSql(work.plan, files[0]));
   });

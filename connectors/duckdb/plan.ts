@@ -75,8 +75,8 @@ export interface StagedFile {
   readonly rowBytesMax: number;
 }
 
-/** The reader refuses longer rows unless told; the buffer must hold one. */
-const ROW_BYTES_DEFAULT = 1024 * 1024;
+/** The reader refuses longer rows unless told; the buffer must hold one. A longer row is a large one. */
+export const ROW_BYTES_DEFAULT = 1024 * 1024;
 /** DuckDB's own 32 MB cost the process some 40 MB more than these (docs/benchmarks.md). */
 const BUFFER_BYTES = 2 * ROW_BYTES_DEFAULT;
 
@@ -116,6 +116,20 @@ export function insertSql(plan: Plan, file: StagedFile, withExact: boolean): str
 
 export function putSql(plan: Plan, file: StagedFile, withExact: boolean): string {
   return `${insert(plan, withExact)} ${selectStaged(plan, file, withExact)} ${onConflict(plan, withExact)}`;
+}
+
+/**
+ * The same rows by a delete and an insert. Where an upsert reads all that the rows about a row have in the columns that it
+ * sets, this reads keys and versions alone.
+ */
+export function displaceSql(plan: Plan, file: StagedFile, withExact: boolean): string {
+  const keys = plan.table.key.map((ordinal, i) => `${plan.columns[ordinal]!.duck.expression(field(ordinal))} AS k${i}`);
+  const from = readCsv(file, [...cellFields(plan), ...TAIL]);
+  const staged = `(SELECT ${[...keys, "version"].join(", ")} FROM ${from}) AS staged`;
+  const matches = plan.key.map(({ name }, i) => `millrace_row.${quoteIdentifier(name)} = staged.k${i}`);
+  const guard = `millrace_row.${quoteIdentifier(VERSION_COLUMN)} <= staged.version`;
+  const displace = `DELETE FROM ${plan.sqlName} AS millrace_row USING ${staged} WHERE ${[...matches, guard].join(" AND ")}`;
+  return `${displace}; ${insertSql(plan, file, withExact)} ON CONFLICT DO NOTHING`;
 }
 
 function selectStaged(plan: Plan, file: StagedFile, withExact: boolean): string {

@@ -9,7 +9,7 @@ import type { TableVersion } from "../../src/core/schema.ts";
 import type { Outcome, QueryRequest, QueryResult, Sink } from "../../src/core/sink.ts";
 import { Database, type DatabaseSettings } from "./database.ts";
 import { carriesTarget, prepareTarget } from "./ddl.ts";
-import { classify, duckdbError, isOutOfMemory, OF_ONE_TABLE, stopped } from "./errors.ts";
+import { classify, duckdbError, isInvalidated, isOutOfMemory, OF_ONE_TABLE, stopped } from "./errors.ts";
 import { conversion, DEFAULT_FORM, type TargetForm } from "./form.ts";
 import { DuckdbInspection } from "./inspect.ts";
 import { fold, quoteIdentifier, targetKey, targetOf, VERSION_COLUMN } from "./names.ts";
@@ -176,6 +176,7 @@ export class DuckdbSink implements Sink {
         }
         progress.committed(step.progress);
         failpoint("duckdb.committed");
+        await database.giveBackRoom(connection);
       });
     });
   }
@@ -325,7 +326,8 @@ export class DuckdbSink implements Sink {
       } catch (error) {
         if (this.#closed || signal.aborted) throw stopped();
         const known = classify(error, doing);
-        if (known.code === "MR3216" && this.#database !== null) this.#database.broken = true;
+        const isBroken = known.code === "MR3216" || isInvalidated(error);
+        if (isBroken && this.#database !== null) this.#database.broken = true;
         throw known;
       } finally {
         signal.removeEventListener("abort", interrupt);

@@ -5,7 +5,7 @@ import { failpoint } from "../../src/core/failpoint.ts";
 import type { TableVersion } from "../../src/core/schema.ts";
 import type { Outcome } from "../../src/core/sink.ts";
 import type { Database } from "./database.ts";
-import { duckdbError } from "./errors.ts";
+import { duckdbError, isInvalidated, isOutOfMemory } from "./errors.ts";
 import { appendTable } from "./history.ts";
 import { appendSweepSql, appendTruncateSql } from "./history-plan.ts";
 import { EntriesRefused, HintWrong, writeTable, type WriteTools } from "./merge.ts";
@@ -17,6 +17,8 @@ import { inTransaction } from "./transaction.ts";
 
 /** Steps for which the hints on a table's rows are not believed after one was wrong. */
 const MISTRUST_STEPS = 64;
+/** Steps in which a table's rows go the way that needs least memory, after it did not suffice. */
+const FRUGAL_STEPS = 64;
 
 const NONE: ReadonlySet<number> = new Set();
 
@@ -36,6 +38,8 @@ export class StepWriter {
   readonly #planOf: (table: TableVersion) => Plan;
   /** Targets with `_millrace_exact`, by their quoted name. */
   readonly #exact = new Set<string>();
+  /** Table id -> steps left in which its rows take the way that needs least memory. */
+  readonly #frugal = new Map<string, number>();
   /** Table id -> steps left in which its hints are not believed. */
   readonly #mistrusted = new Map<string, number>();
 
@@ -52,10 +56,12 @@ export class StepWriter {
   async apply(parts: StepParts, step: Step): Promise<void> {
     const { connection, progress } = parts;
     const without = new Map<TableWrites, Set<number>>();
-    let trust = this.#trusts(step);
+    let trust = !this.#counts(this.#mistrusted, step);
+    let isFrugal = this.#counts(this.#frugal, step);
     for (;;) {
+      if (isFrugal) await parts.database.makeMoreRoom(connection);
       const added = new Set<string>();
-      const tools = this.#tools(parts, trust, added);
+      const tools = this.#tools(parts, { trust, isFrugal }, added);
       try {
         const begin = (): Promise<void> => progress.begin(connection, step.progress);
         await inTransaction(connection, begin, () => this.#write(tools, step, parts.outcome, without));
@@ -67,6 +73,12 @@ export class StepWriter {
           // Or a row is poison: the other ways tell.
           trust = false;
           this.#mistrusted.set(error.writes.table.id, MISTRUST_STEPS);
+        } else if (isOutOfMemory(error) && step.kind === "rows") {
+          for (const { table } of step.tables) this.#frugal.set(table.id, FRUGAL_STEPS);
+          // An instance that could not even roll back is opened again, and the step given again.
+          if (isFrugal || isInvalidated(error)) throw error;
+          isFrugal = true;
+          await parts.database.fold(connection);
         } else throw error;
       }
     }
@@ -107,7 +119,7 @@ export class StepWriter {
   /** Reports the refused rows; the next attempt goes without them. */
   async #passOver(parts: StepParts, refused: EntriesRefused, without: Map<TableWrites, Set<number>>): Promise<void> {
     const { writes } = refused;
-    const newTools = (): WriteTools => this.#tools(parts, false, new Set());
+    const newTools = (): WriteTools => this.#tools(parts, { trust: false, isFrugal: true }, new Set());
     const poison = await findPoison(newTools, this.#planOf(writes.table), refused);
     const left = without.get(writes) ?? new Set<number>();
     for (const { entry, error } of poison) {
@@ -117,13 +129,18 @@ export class StepWriter {
     without.set(writes, left);
   }
 
-  #tools({ connection, database, signal }: StepParts, trust: boolean, added: Set<string>): WriteTools {
+  #tools(
+    { connection, database, signal }: StepParts,
+    way: Pick<WriteTools, "trust" | "isFrugal">,
+    added: Set<string>,
+  ): WriteTools {
     return {
+      ...way,
+      makeRoom: (rowBytes) => database.makeRoom(connection, rowBytes),
       connection,
       stage: this.#stage,
       files: database.stages,
       signal,
-      trust,
       exact: {
         has: ({ sqlName }) => this.#exact.has(sqlName) || added.has(sqlName),
         added: ({ sqlName }) => void added.add(sqlName),
@@ -131,17 +148,18 @@ export class StepWriter {
     };
   }
 
-  #trusts(step: Step): boolean {
-    if (step.kind !== "rows") return true;
-    let trusts = true;
+  /** Whether one of the step's tables is listed; each listing ends after so many steps. */
+  #counts(listed: Map<string, number>, step: Step): boolean {
+    if (step.kind !== "rows") return false;
+    let isListed = false;
     for (const { table } of step.tables) {
-      const left = this.#mistrusted.get(table.id);
+      const left = listed.get(table.id);
       if (left === undefined) continue;
-      trusts = false;
-      if (left > 1) this.#mistrusted.set(table.id, left - 1);
-      else this.#mistrusted.delete(table.id);
+      isListed = true;
+      if (left > 1) listed.set(table.id, left - 1);
+      else listed.delete(table.id);
     }
-    return trusts;
+    return isListed;
   }
 }
 

@@ -20,7 +20,12 @@ const UNITS: ReadonlyMap<string, number> = new Map([
  * table are compressed anew, so a small log costs processor time (docs/benchmarks.md).
  */
 export function walBytesMax(memoryLimit: string): number {
-  const [, digits = "0", unit = ""] = /^([\d.]+)\s*([KMGT]I?)B$/.exec(memoryLimit.trim().toUpperCase()) ?? [];
-  const bytes = (Number(digits) * (UNITS.get(unit) ?? 0)) / SHARE;
+  const bytes = memoryBytes(memoryLimit) / SHARE;
   return Math.round(Math.min(BYTES_MAX, Math.max(BYTES_MIN, bytes)));
+}
+
+/** 0 for what is written in another way. */
+export function memoryBytes(memoryLimit: string): number {
+  const [, digits = "0", unit = ""] = /^([\d.]+)\s*([KMGT]I?)B$/.exec(memoryLimit.trim().toUpperCase()) ?? [];
+  return Number(digits) * (UNITS.get(unit) ?? 0);
 }
