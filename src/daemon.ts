@@ -271,8 +271,7 @@ async function serve(
   const local = createAdmin(
     {
       ...port,
-      query: ({ sink, timeoutMs: _timeoutMs, ...request }, asked) =>
-        control.query(sink, request, AbortSignal.any([signal, asked])),
+      copy: (sink, asked) => control.copy(sink, AbortSignal.any([signal, asked])),
       reconcile: (request) => ({ id: reconciler.start(request, signal) }),
       reconciliation: () => reconciler.look(),
       stopReconciliation: (id) => reconciler.stop(id),

@@ -55,9 +55,9 @@ export const factory: SinkFactory<Options> = {
     const { checkFile } = await import("./check.ts");
     return await checkFile(sinkOptions(context), signal);
   },
-  query: async (context, request, signal) => {
+  query: async (context, request, copy, signal) => {
     const { queryFile } = await import("./query-file.ts");
-    return await queryFile(sinkOptions(context), request, signal);
+    return await queryFile(sinkOptions(context), request, copy, signal);
   },
   places: (context) => [`the DuckDB file ${realPath(sinkOptions(context).path)}`],
 };

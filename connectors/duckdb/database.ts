@@ -4,6 +4,7 @@ import { basename, dirname, join } from "node:path";
 import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import { invariant } from "../../src/core/invariant.ts";
 import { classify, duckdbError, isOutOfMemory, targetsMeet } from "./errors.ts";
+import { copyFile, logBytesOf, removeCopies } from "./copy-file.ts";
 import { quoteLiteral } from "./names.ts";
 import { StageFile } from "./stage-file.ts";
 import { readTextRows } from "./text-rows.ts";
@@ -18,6 +19,9 @@ export interface DatabaseSettings {
 
 /** Measured with rows of 100 MB: seven. */
 const COPIES_OF_ROW = 8;
+
+/** So much of the log, in parts of the size at which it is folded in otherwise, may gather while the file is copied. */
+const LOGS_PER_COPY = 4;
 
 interface Writer {
   readonly sink: string;
@@ -45,6 +49,8 @@ export class Database {
   /** Of the rows that this process has written. */
   #rowBytesMax = 0;
   #users = 0;
+  /** How many copies are being made. */
+  #copies = 0;
   #turn: Promise<unknown> = Promise.resolve();
 
   private constructor(
@@ -96,6 +102,7 @@ export class Database {
       const rows = await readTextRows(connection, "SELECT current_database()");
       database.catalogue = rows[0]![0]!;
       database.#inode = inodeOf(path);
+      removeCopies(path);
       return database;
     } catch (error) {
       database.#close();
@@ -139,11 +146,15 @@ export class Database {
    * Folds the log into the file, where nobody reads: what is not folded in yet is held in memory, and by itself DuckDB folds
    * at the end of a commit alone, for which there may be no memory left. Nothing is lost where it can't be done now.
    */
-  async fold(connection: DuckDBConnection): Promise<void> {
+  async fold(connection: DuckDBConnection): Promise<boolean> {
+    // Invariant: nothing is folded in while the file is copied.
+    if (this.#copies > 0) return false;
     try {
       await connection.run("CHECKPOINT");
+      return true;
     } catch {
       // Somebody reads: the next attempt at the step comes here again.
+      return false;
     }
   }
 
@@ -180,6 +191,29 @@ export class Database {
       this.#roomBytes = 0;
     } catch (error) {
       if (!isOutOfMemory(error)) throw error;
+    }
+  }
+
+  /**
+   * A copy of what is committed now, in a folder of its own, which whoever asked for it removes. The writer waits for a
+   * moment only.
+   */
+  async copy(signal: AbortSignal): Promise<string> {
+    const connection = await this.connect();
+    const limits = { logBytes: 0, logBytesMax: LOGS_PER_COPY * walBytesMax(this.settings.memoryLimit) };
+    this.#copies++;
+    try {
+      await this.exclusively(async () => {
+        this.verifyFile();
+        if (this.#copies === 1) await connection.run("CHECKPOINT").catch(() => undefined);
+        await connection.run("SET checkpoint_threshold = '1TB'");
+        limits.logBytes = logBytesOf(this.path);
+      });
+      return await copyFile(this.path, limits, signal);
+    } finally {
+      this.#copies--;
+      if (this.#copies === 0 && !this.broken) await connection.run(foldAt(this.settings));
+      connection.disconnectSync();
     }
   }
 
@@ -254,6 +288,10 @@ export class Database {
     if (this.#users > 0) this.verifyFile();
     this.#users++;
   }
+}
+
+function foldAt({ memoryLimit }: DatabaseSettings): string {
+  return `SET checkpoint_threshold = '${walBytesMax(memoryLimit)}B'`;
 }
 
 /** The files that this process has open, and those that it is closing. */

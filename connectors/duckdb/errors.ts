@@ -145,6 +145,14 @@ export const pages = {
     remedy:
       "Give the sink another `schema`, or set `mode` back. A table that nobody needs any more may be dropped while Millrace is stopped: it is made and filled again.",
   },
+  MR3223: {
+    title: "A query has no copy of the DuckDB file to read",
+    cause:
+      "Beside a running daemon a query reads a copy of the file, in a process of its own. There was no room for it on the " +
+      "disk, or so much was written meanwhile that it was given up.",
+    remedy:
+      "Make room beside the file, ask when less is written, or stop Millrace: then the query reads the file itself.",
+  },
 } as const satisfies ErrorPages;
 
 export type DuckdbErrorCode = keyof typeof pages;

@@ -1,5 +1,6 @@
-/** Queries on a file that no daemon has open. */
-import { existsSync } from "node:fs";
+/** Queries on a file that no daemon has open, or on the copy of one (copy-file.ts). */
+import { existsSync, rmSync } from "node:fs";
+import { dirname } from "node:path";
 import { DuckDBInstance } from "@duckdb/node-api";
 import type { QueryRequest, QueryResult } from "../../src/core/sink.ts";
 import type { DatabaseSettings } from "./database.ts";
@@ -9,10 +10,11 @@ import { runQuery } from "./query.ts";
 export async function queryFile(
   { path, memoryLimit, threads }: DatabaseSettings,
   request: QueryRequest,
+  copy: string | null,
   signal: AbortSignal,
 ): Promise<QueryResult> {
   expectFile(path);
-  const instance = await opened(path, memoryLimit, threads);
+  const instance = await openedOnce({ path, memoryLimit, threads }, copy);
   try {
     return await runQuery(
       async () => {
@@ -25,6 +27,18 @@ export async function queryFile(
     );
   } finally {
     instance.closeSync();
+  }
+}
+
+/** A copy has no name any more once it is open: nothing is left of it, whatever becomes of this process. */
+async function openedOnce(
+  { path, memoryLimit, threads }: DatabaseSettings,
+  copy: string | null,
+): Promise<DuckDBInstance> {
+  try {
+    return await opened(copy ?? path, memoryLimit, threads);
+  } finally {
+    if (copy !== null) rmSync(dirname(copy), { recursive: true, force: true });
   }
 }
 

@@ -6,7 +6,7 @@ import { failpoint } from "../../src/core/failpoint.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import type { TableName } from "../../src/core/connector.ts";
 import type { TableVersion } from "../../src/core/schema.ts";
-import type { Outcome, QueryRequest, QueryResult, Sink } from "../../src/core/sink.ts";
+import type { Outcome, Sink } from "../../src/core/sink.ts";
 import { Database, type DatabaseSettings } from "./database.ts";
 import { carriesTarget, prepareTarget } from "./ddl.ts";
 import { classify, duckdbError, isInvalidated, isOutOfMemory, OF_ONE_TABLE, stopped } from "./errors.ts";
@@ -15,7 +15,6 @@ import { DuckdbInspection } from "./inspect.ts";
 import { fold, quoteIdentifier, targetKey, targetOf, VERSION_COLUMN } from "./names.ts";
 import { expelSql, type Plan, planOf } from "./plan.ts";
 import { ProgressRow } from "./progress.ts";
-import { runQuery } from "./query.ts";
 import { expectFile } from "./query-file.ts";
 import { StepWriter } from "./step.ts";
 import { readTextRows } from "./text-rows.ts";
@@ -263,12 +262,14 @@ export class DuckdbSink implements Sink {
     return new Set(rows.map(([schema = "", table = ""]) => targetKey({ schema, table })));
   }
 
-  /** On its own connection and snapshot; also while the sink is paused or waits, when nobody else has the file open. */
-  async query(request: QueryRequest, signal: AbortSignal): Promise<QueryResult> {
+  /** Also while the sink is paused or waits, when nobody else has the file open. */
+  async copy(signal: AbortSignal): Promise<string> {
     expectFile(this.#options.path);
     const database = await Database.acquire(this.#options);
     try {
-      return await runQuery(() => database.connect(), request, signal);
+      return await database.copy(signal);
+    } catch (error) {
+      throw classify(error, "copying the file for a query");
     } finally {
       await database.release();
     }

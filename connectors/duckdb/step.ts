@@ -5,7 +5,7 @@ import { failpoint } from "../../src/core/failpoint.ts";
 import type { TableVersion } from "../../src/core/schema.ts";
 import type { Outcome } from "../../src/core/sink.ts";
 import type { Database } from "./database.ts";
-import { duckdbError, isInvalidated, isOutOfMemory } from "./errors.ts";
+import { driverKind, duckdbError, isInvalidated, isOutOfMemory } from "./errors.ts";
 import { appendTable } from "./history.ts";
 import { appendSweepSql, appendTruncateSql } from "./history-plan.ts";
 import { EntriesRefused, HintWrong, writeTable, type WriteTools } from "./merge.ts";
@@ -40,6 +40,8 @@ export class StepWriter {
   readonly #exact = new Set<string>();
   /** Table id -> steps left in which its rows take the way that needs least memory. */
   readonly #frugal = new Map<string, number>();
+  /** Of whose constraints is known, since another instance said so too, that they may be broken. */
+  #doubted: { readonly tableId: string; readonly database: Database } | null = null;
   /** Table id -> steps left in which its hints are not believed. */
   readonly #mistrusted = new Map<string, number>();
 
@@ -75,10 +77,9 @@ export class StepWriter {
           this.#mistrusted.set(error.writes.table.id, MISTRUST_STEPS);
         } else if (isOutOfMemory(error) && step.kind === "rows") {
           for (const { table } of step.tables) this.#frugal.set(table.id, FRUGAL_STEPS);
-          // An instance that could not even roll back is opened again, and the step given again.
-          if (isFrugal || isInvalidated(error)) throw error;
+          // Where somebody reads, what is written can't leave the memory before he has ended. An instance that could not even roll back is opened again, and the step given again.
+          if (isFrugal || isInvalidated(error) || !(await parts.database.fold(connection))) throw error;
           isFrugal = true;
-          await parts.database.fold(connection);
         } else throw error;
       }
     }
@@ -119,6 +120,7 @@ export class StepWriter {
   /** Reports the refused rows; the next attempt goes without them. */
   async #passOver(parts: StepParts, refused: EntriesRefused, without: Map<TableWrites, Set<number>>): Promise<void> {
     const { writes } = refused;
+    this.#verify(parts, refused);
     const newTools = (): WriteTools => this.#tools(parts, { trust: false, isFrugal: true }, new Set());
     const poison = await findPoison(newTools, this.#planOf(writes.table), refused);
     const left = without.get(writes) ?? new Set<number>();
@@ -127,6 +129,21 @@ export class StepWriter {
       left.add(entry);
     }
     without.set(writes, left);
+  }
+
+  /**
+   * Puts and deletes break no constraint of ours: where one is said to be broken, DuckDB's index may be wrong since memory did
+   * not suffice. A row is at fault only where an instance says so that was opened for this step.
+   */
+  #verify({ database }: StepParts, { writes, pass, cause }: EntriesRefused): void {
+    if (driverKind(cause) !== "Constraint Error" || pass === "append") return;
+    if (this.#doubted?.tableId === writes.table.id && this.#doubted.database !== database) return;
+    this.#doubted = { tableId: writes.table.id, database };
+    throw duckdbError({
+      code: "MR3216",
+      kind: "retryable",
+      message: `DuckDB says that a constraint of ${writes.table.id} is broken; the file is opened again to see whether that is so`,
+    });
   }
 
   #tools(

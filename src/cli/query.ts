@@ -49,14 +49,14 @@ function sinkOf({ sinks }: Config, wanted: string | null): SinkConfig {
 }
 
 async function ask(config: Config, sink: SinkConfig, request: QueryRequest, timeoutMs: number): Promise<QueryResult> {
-  const body = { sink: sink.name, ...request, timeoutMs: Math.ceil(timeoutMs) };
+  const body = { sink: sink.name, timeoutMs: Math.ceil(timeoutMs) };
   const deadline = AbortSignal.timeout(body.timeoutMs);
   try {
     const client = new DaemonClient(config.state);
-    const answer = await client.ask<QueryResult>("POST", "/api/v1/query", body, body.timeoutMs + ANSWER_MS);
-    if (answer !== undefined) return answer;
     if (sink.connector.query === undefined) throw cliError("MR1110", `sink ${sink.name} can't be asked by SQL`);
-    return await sink.connector.query(request, deadline);
+    // Where a daemon has the file open: in this process, on a copy, so that a query can't take what the writer needs.
+    const answer = await client.ask<{ copy: string }>("POST", "/api/v1/query", body, body.timeoutMs + ANSWER_MS);
+    return await sink.connector.query(request, answer?.copy ?? null, deadline);
   } catch (error) {
     if (!deadline.aborted && !isAborted(error)) throw error;
     throw cliError("MR1123", `no answer within ${body.timeoutMs} ms: the query was stopped`, { cause: error });

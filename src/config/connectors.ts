@@ -34,7 +34,7 @@ export interface Bound<Made> {
   /** What a sink writes into; see SinkFactory. Of a source none. */
   places(): readonly string[];
   /** Of a sink that can be asked; see SinkFactory. */
-  readonly query?: (request: QueryRequest, signal: AbortSignal) => Promise<QueryResult>;
+  readonly query?: (request: QueryRequest, copy: string | null, signal: AbortSignal) => Promise<QueryResult>;
 }
 
 export type SourcePlace = Omit<SourceContext<unknown>, "options">;
@@ -52,7 +52,7 @@ export function sinkConnector<Options>(definition: Definition<Options>, factory:
         places: () => factory.places?.({ ...place, options }) ?? [],
         ...(factory.query === undefined
           ? {}
-          : { query: (request, signal) => factory.query!({ ...place, options }, request, signal) }),
+          : { query: (request, copy, signal) => factory.query!({ ...place, options }, request, copy, signal) }),
       })),
   };
 }

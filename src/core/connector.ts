@@ -21,8 +21,16 @@ export interface SinkFactory<Options> {
    * over each other's rows. For people too, so without logins. Needs no connection.
    */
   places?(context: SinkContext<Options>): readonly string[];
-  /** The same as `Sink.query` while nobody works on the target; opens it for reading only. */
-  query?(context: SinkContext<Options>, request: QueryRequest, signal: AbortSignal): Promise<QueryResult>;
+  /**
+   * One statement that reads, on the target while nobody works on it, or on a copy of it (`Sink.copy`), which is removed as
+   * soon as it is open. Changes nothing: what would is refused.
+   */
+  query?(
+    context: SinkContext<Options>,
+    request: QueryRequest,
+    copy: string | null,
+    signal: AbortSignal,
+  ): Promise<QueryResult>;
 }
 
 export interface TableName {

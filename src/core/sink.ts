@@ -97,8 +97,11 @@ export interface Sink {
    */
   verify(signal: AbortSignal): Promise<void>;
 
-  /** Answers beside the writes, at any time, and changes nothing: what would is refused. */
-  query?(request: QueryRequest, signal: AbortSignal): Promise<QueryResult>;
+  /**
+   * Makes a copy of what is committed, as of one moment, beside the writes and at any time: a file that the caller queries
+   * in another process (`Connector.query`) and removes with its folder. Whoever asks has no share in the writer's memory.
+   */
+  copy?(signal: AbortSignal): Promise<string>;
 
   /** Opens a way to read back what the target holds, beside the writes, to compare it. Called after `open`. */
   inspect?(signal: AbortSignal): Promise<Inspection>;

@@ -34,12 +34,9 @@ export const WAIT = {
 export const QUERY = {
   type: "object",
   additionalProperties: false,
-  required: ["sink", "sql", "rowCountMax", "byteCountMax", "timeoutMs"],
+  required: ["sink", "timeoutMs"],
   properties: {
     sink: { type: "string" },
-    sql: { type: "string" },
-    rowCountMax: { type: "integer", minimum: 1 },
-    byteCountMax: { type: "integer", minimum: 1 },
     timeoutMs: { type: "integer", minimum: 1, maximum: 86_400_000 },
   },
 } as const;

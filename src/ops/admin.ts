@@ -24,18 +24,16 @@ export interface AdminPort {
   /** Past comparisons, newest first, in short: without keys. */
   readonly reports: () => Promise<readonly object[]>;
   /** On the Unix socket alone: rows are for whoever may read the sink's file. */
-  readonly query?: (request: QueryBody, signal: AbortSignal) => Promise<object>;
+  readonly copy?: (sink: string, signal: AbortSignal) => Promise<string>;
   /** On the Unix socket alone: it reads whole tables. */
   readonly reconcile?: (request: ReconcileRequest) => object;
   readonly reconciliation?: () => object;
   readonly stopReconciliation?: (id: string) => boolean;
 }
 
+/** A query is run by whoever asks, on a copy of what the sink holds. */
 export interface QueryBody {
   readonly sink: string;
-  readonly sql: string;
-  readonly rowCountMax: number;
-  readonly byteCountMax: number;
   readonly timeoutMs: number;
 }
 
@@ -103,16 +101,16 @@ function addReads(app: FastifyInstance, port: AdminPort): void {
 
 /** On the Unix socket alone: queries show rows, a comparison reads whole tables. */
 function addLocal(app: FastifyInstance, port: AdminPort): void {
-  if (port.query !== undefined) addQueries(app, port.query);
+  if (port.copy !== undefined) addQueries(app, port.copy);
   addReconciliation(app, port);
 }
 
 /** Who goes away does not want the answer any more. */
-function addQueries(app: FastifyInstance, query: NonNullable<AdminPort["query"]>): void {
+function addQueries(app: FastifyInstance, copy: NonNullable<AdminPort["copy"]>): void {
   app.post<{ Body: QueryBody }>("/api/v1/query", { schema: { body: QUERY } }, async ({ body }, reply) => {
     const gone = new AbortController();
     reply.raw.once("close", () => gone.abort());
-    return await query(body, AbortSignal.any([gone.signal, AbortSignal.timeout(body.timeoutMs)]));
+    return { copy: await copy(body.sink, AbortSignal.any([gone.signal, AbortSignal.timeout(body.timeoutMs)])) };
   });
 }
 

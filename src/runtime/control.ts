@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { logDistance } from "../core/log-distance.ts";
-import type { QueryRequest, QueryResult } from "../core/sink.ts";
 import type { LogHealth, Source } from "../core/source.ts";
 import { isStubborn } from "../core/state-store.ts";
 import type { PipelineStatus, SinkStatus, SnapshotStatus, SourceStatus } from "../core/status.ts";
@@ -30,8 +29,8 @@ export interface WaitResult {
 
 const SAMPLE_MS = 1_000;
 const WAIT_POLL_MS = 10;
-/** At once: each may take the sink's threads and memory. */
-const QUERIES_MAX = 4;
+/** At once: each takes the disk's time and room. */
+const COPIES_MAX = 4;
 
 /** What operators see of a running pipeline and do to it; the CLI, the API and the metrics all go through here. */
 export class Control {
@@ -41,7 +40,7 @@ export class Control {
   readonly #lag = new LagClock();
   readonly #startedAt = new Date().toISOString();
   #health: LogHealth | null = null;
-  #queryCount = 0;
+  #copyCount = 0;
 
   constructor(name: string, pipeline: Pipeline, logger: Logger) {
     this.#name = name;
@@ -162,16 +161,16 @@ export class Control {
     for (const runner of this.#chosen(sink)) await runner.resume();
   }
 
-  /** Asks a sink for rows, beside its writes. */
-  async query(sink: string, request: QueryRequest, signal: AbortSignal): Promise<QueryResult> {
+  /** A copy of what a sink holds, for somebody to query elsewhere. */
+  async copy(sink: string, signal: AbortSignal): Promise<string> {
     const asked = this.#chosen(sink)[0]!.worker.sink;
-    if (asked.query === undefined) throw notAsked(sink);
-    if (this.#queryCount >= QUERIES_MAX) throw tooManyQueries(QUERIES_MAX);
-    this.#queryCount++;
+    if (asked.copy === undefined) throw notAsked(sink);
+    if (this.#copyCount >= COPIES_MAX) throw tooManyQueries(COPIES_MAX);
+    this.#copyCount++;
     try {
-      return await asked.query(request, signal);
+      return await asked.copy(signal);
     } finally {
-      this.#queryCount--;
+      this.#copyCount--;
     }
   }
 

@@ -154,8 +154,8 @@ export const pages = {
   MR1322: {
     title: "Too many queries at once",
     cause:
-      "The daemon runs a bounded number of queries beside its own work, so that they can't take all of its memory.",
-    remedy: "Wait for one of the others to end, or stop it.",
+      "Each query reads a copy of the sink's file. The daemon makes a bounded number of copies at once, so that they can't take all of the disk.",
+    remedy: "Ask again in a moment.",
   },
   MR1323: {
     title: "The source does not take the condition of `snapshot start`",
@@ -289,7 +289,7 @@ export function notAsked(sink: string): MillraceError {
 }
 
 export function tooManyQueries(max: number): MillraceError {
-  return new MillraceError({ code: "MR1322", kind: "retryable", message: `${max} queries are running already` });
+  return new MillraceError({ code: "MR1322", kind: "retryable", message: `${max} queries are being prepared already` });
 }
 
 export function noSuchSink(name: string, known: readonly string[]): MillraceError {

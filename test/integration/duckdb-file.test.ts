@@ -1,4 +1,6 @@
-import type { QueryRequest } from "../../src/core/sink.ts";
+import type { QueryResult, Sink } from "../../src/core/sink.ts";
+import { dirname } from "node:path";
+import { queryFile } from "../../connectors/duckdb/query-file.ts";
 import { chmodSync, copyFileSync, mkdirSync, readdirSync, renameSync, truncateSync, writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { factory, definition } from "../../connectors/duckdb/config.ts";
@@ -142,10 +144,7 @@ test("two sinks share a file, each with its own progress; one target has one wri
     b.apply(step(20n, "2"), new Reports(), timeout()),
   ]);
   await a.close();
-  const { rows } = await b.query(
-    asked("select (select id from public.items), (select id from copies.items)", 10),
-    timeout(),
-  );
+  const { rows } = await queried(b, path, "select (select id from public.items), (select id from copies.items)");
   expect(rows).toEqual([[1, 2]]);
   const c = sinkAt(path, { name: "c", schema: "COPIES" });
   await c.open(1, timeout());
@@ -206,8 +205,11 @@ test("a type and a key that somebody else changed in the file are refused", asyn
   }
 });
 
-function asked(sql: string, rowCountMax = 5): QueryRequest {
-  return { sql, rowCountMax, byteCountMax: 10_000 };
+/** As the command does it, but in this process. */
+async function queried(sink: Sink, path: string, sql: string, signal = timeout()): Promise<QueryResult> {
+  const request = { sql, rowCountMax: 5, byteCountMax: 10_000 };
+  const copy = await sink.copy!(timeout());
+  return await queryFile({ path, memoryLimit: "256MB", threads: 2 }, request, copy, signal);
 }
 
 test("queries read beside the writes, and only read", async () => {
@@ -216,7 +218,7 @@ test("queries read beside the writes, and only read", async () => {
   await sink.open(1, timeout());
   await sink.prepare(items, undefined, timeout());
   await sink.apply(step(10n, "9007199254740993"), new Reports(), timeout());
-  const ask = (sql: string) => sink.query(asked(sql), timeout());
+  const ask = (sql: string) => queried(sink, target.path, sql);
   expect(await ask("select id, v from public.items")).toEqual({
     columns: [
       { name: "id", type: "BIGINT" },
@@ -259,11 +261,34 @@ test("queries read beside the writes, and only read", async () => {
     const error = await failure(ask(sql));
     expect(["MR3217", "MR3218"], sql).toContain(error.code);
   }
-  await expect(
-    sink.query(asked("select count(*) from range(1000000000), range(1000000)"), AbortSignal.timeout(50)),
-  ).rejects.toThrow();
+  const long = "select count(*) from range(1000000000), range(1000000)";
+  await expect(queried(sink, target.path, long, AbortSignal.timeout(50))).rejects.toThrow();
   expect((await ask("select count(*)::integer from public.items")).rows).toEqual([[1]]);
   await sink.apply(step(20n, "2"), new Reports(), timeout());
+  await sink.close();
+});
+
+test("a copy holds what was committed when it was asked for, while steps go on, and leaves nothing behind", async () => {
+  await using target = duckdbTarget();
+  const sink = target.makeSink();
+  await sink.open(1, timeout());
+  await sink.prepare(items, undefined, timeout());
+  const many = (from: number) => Array.from({ length: 20_000 }, (_, i) => put([`${from + i}`, "x".repeat(200)]));
+  await sink.apply(rowsStep(10n, [items, many(0)]), new Reports(), timeout());
+  let [at, writing] = [20n, true];
+  const writer = (async () => {
+    for (; writing; at += 10n) {
+      await sink.apply(rowsStep(at, [items, many(Number(at) * 10_000)]), new Reports(), timeout());
+    }
+  })();
+  for (let i = 0; i < 3; i++) {
+    const sql =
+      "select count(*)::integer % 20000, (max(_millrace_version) - min(_millrace_version))::integer / 10 + 1 - count(*)::integer / 20000 from public.items";
+    expect((await queried(sink, target.path, sql)).rows).toEqual([[0, 0]]);
+  }
+  writing = false;
+  await writer;
+  expect(readdirSync(dirname(target.path)).filter((name) => name.includes("query"))).toEqual([]);
   await sink.close();
 });
 
@@ -277,7 +302,7 @@ test("closing while a step is in flight abandons it; the file is free and nothin
   const [outcome] = await Promise.allSettled([applying, sink.close()]);
   const next = target.makeSink();
   const held = await next.open(2, timeout());
-  const { rows } = await next.query(asked("select count(*)::integer from public.items", 1), timeout());
+  const { rows } = await queried(next, target.path, "select count(*)::integer from public.items");
   expect([outcome.status, held?.position.commit ?? null, rows[0]?.[0]]).toEqual(
     outcome.status === "fulfilled" ? ["fulfilled", 11n, 20_000] : ["rejected", null, 0],
   );

@@ -65,7 +65,7 @@ function served(entrance: Entrance = { kind: "socket" }) {
     snapshots: async () => [],
     cancelSnapshot: async () => false,
     reports: async () => [{ id: "r1", drift: false }],
-    query: async () => ({ rows: [] }),
+    copy: async () => "/copy",
   };
   return { app: createAdmin(port, entrance, logger), told, logged };
 }
