@@ -314,7 +314,7 @@ function memoryShort(doing: string, cause: Error): MillraceError {
 function diskFull(doing: string, cause: Error): MillraceError {
   return duckdbError({
     code: "MR3213",
-    kind: "retryable",
+    kind: "blocked",
     message: `the disk is full (${doing})`,
     hint: "make room on the disk of the DuckDB file, and in the folder for temporary files",
     cause,

@@ -31,7 +31,7 @@ test.each([
   ["any other end", "FATAL Error: something else", "MR3216", true],
 ])("%s", (_, sentence, code, isBroken) => {
   const error = new Error(sentence);
-  expect(classify(error, "writing")).toMatchObject({ code, kind: "retryable" });
+  expect(classify(error, "writing")).toMatchObject({ code, kind: code === "MR3213" ? "blocked" : "retryable" });
   expect(isInvalidated(error)).toBe(isBroken);
   if (code === "MR3213") expect(classify(error, "writing").hint).toMatch(/room/);
 });
