@@ -275,9 +275,9 @@ test("a copy holds what was committed when it was asked for, while steps go on, 
   await sink.prepare(items, undefined, timeout());
   const many = (from: number) => Array.from({ length: 20_000 }, (_, i) => put([`${from + i}`, "x".repeat(200)]));
   await sink.apply(rowsStep(10n, [items, many(0)]), new Reports(), timeout());
-  let [at, writing] = [20n, true];
+  const over = new AbortController();
   const writer = (async () => {
-    for (; writing; at += 10n) {
+    for (let at = 20n; !over.signal.aborted; at += 10n) {
       await sink.apply(rowsStep(at, [items, many(Number(at) * 10_000)]), new Reports(), timeout());
     }
   })();
@@ -286,7 +286,7 @@ test("a copy holds what was committed when it was asked for, while steps go on, 
       "select count(*)::integer % 20000, (max(_millrace_version) - min(_millrace_version))::integer / 10 + 1 - count(*)::integer / 20000 from public.items";
     expect((await queried(sink, target.path, sql)).rows).toEqual([[0, 0]]);
   }
-  writing = false;
+  over.abort();
   await writer;
   expect(readdirSync(dirname(target.path)).filter((name) => name.includes("query"))).toEqual([]);
   await sink.close();
