@@ -7,19 +7,11 @@ import { request } from "node:http";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { QueryResult } from "../src/core/sink.ts";
 import { controlSocketPath } from "../src/ops/control-socket.ts";
 import type { MeasuredDaemon } from "./daemon.ts";
 
 const INTERVAL_MS = 100;
 const MIB = 1024 * 1024;
-const QUERY = {
-  sql: "SELECT sum(memory_usage_bytes)::DOUBLE FROM duckdb_memory()",
-  rowCountMax: 1,
-  byteCountMax: 1000,
-  timeoutMs: 10_000,
-};
-
 export class MemorySamples {
   /** The largest of each. */
   duckdbMiB = 0;
@@ -46,25 +38,31 @@ export class MemorySamples {
 
   async #run(sink: string): Promise<void> {
     while (!this.#stop.signal.aborted) {
-      const answer = await this.#daemon.ask<QueryResult>("bench", "POST", "/api/v1/query", { sink, ...QUERY });
+      const metrics = await metricsOf(this.#daemon.folder);
       const residentMiB = this.#daemon.residentMiB();
-      const duckdbMiB = Number(answer?.rows[0]?.[0] ?? Number.NaN) / MIB;
+      const duckdbMiB = figure(metrics, `millrace_sink_memory_bytes\\{sink="${sink}"\\}`) / MIB;
       this.duckdbMiB = Math.max(this.duckdbMiB, duckdbMiB);
       this.withoutDuckdbMiB = Math.max(this.withoutDuckdbMiB, residentMiB - duckdbMiB);
-      this.scriptMiB = Math.max(this.scriptMiB, await scriptMiB(this.#daemon.folder));
+      this.scriptMiB = Math.max(this.scriptMiB, scriptMiB(metrics));
       this.count++;
       await sleep(INTERVAL_MS);
     }
   }
 }
 
-async function scriptMiB(folder: string): Promise<number> {
+async function metricsOf(folder: string): Promise<string> {
   const socketPath = controlSocketPath(`sqlite:${join(folder, ".millrace", "bench.db")}`);
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   request({ socketPath, path: "/metrics" }, (response) => void text(response).then(resolve, reject))
     .on("error", reject)
     .end();
-  const metrics = await promise;
-  const figure = (name: string): number => Number(new RegExp(`^${name} (\\S+)$`, "m").exec(metrics)?.[1] ?? Number.NaN);
-  return (figure("nodejs_heap_size_total_bytes") + figure("nodejs_external_memory_bytes")) / MIB;
+  return await promise;
+}
+
+function figure(metrics: string, name: string): number {
+  return Number(new RegExp(`^${name} (\\S+)$`, "m").exec(metrics)?.[1] ?? Number.NaN);
+}
+
+function scriptMiB(metrics: string): number {
+  return (figure(metrics, "nodejs_heap_size_total_bytes") + figure(metrics, "nodejs_external_memory_bytes")) / MIB;
 }

@@ -258,7 +258,11 @@ async function serve(
     },
     metrics: async () => ({
       contentType: metrics.contentType,
-      text: await metrics.text({ ...levelsOf(await control.status(), control.schemas), ...reconciler.levels }),
+      text: await metrics.text({
+        ...levelsOf(await control.status(), control.schemas),
+        ...reconciler.levels,
+        memory: await control.memory(),
+      }),
     }),
     pause: (sink: string | null) => control.pause(sink),
     resume: (sink: string | null) => control.resume(sink),

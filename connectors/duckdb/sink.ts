@@ -275,6 +275,21 @@ export class DuckdbSink implements Sink {
     }
   }
 
+  async memoryBytes(): Promise<number | null> {
+    const database = this.#database;
+    if (database === null || database.broken || this.#closed) return null;
+    const connection = await database.connect();
+    try {
+      const [row = []] = await readTextRows(
+        connection,
+        "SELECT sum(memory_usage_bytes)::BIGINT::VARCHAR FROM duckdb_memory()",
+      );
+      return Number(row[0]);
+    } finally {
+      connection.disconnectSync();
+    }
+  }
+
   async inspect(): Promise<Inspection> {
     expectFile(this.#options.path);
     return await DuckdbInspection.open(this.#options, { schema: this.#options.schema, form: this.#form });

@@ -106,6 +106,9 @@ export interface Sink {
   /** Opens a way to read back what the target holds, beside the writes, to compare it. Called after `open`. */
   inspect?(signal: AbortSignal): Promise<Inspection>;
 
+  /** Memory that the target's engine counts as its own, where it runs in this process; null: it is not open. */
+  memoryBytes?(): Promise<number | null>;
+
   /** Closes connections; a step in flight is abandoned. Idempotent. */
   close(): Promise<void>;
 }

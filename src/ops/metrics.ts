@@ -27,6 +27,8 @@ export interface Levels {
     readonly rows: number;
   }[];
   readonly lastEqualSeconds: number | null;
+  /** Bytes, by sink: of engines that run in this process. */
+  readonly memory?: ReadonlyMap<string, number>;
 }
 
 export interface SinkLevels {
@@ -117,6 +119,7 @@ class LevelGauges {
   readonly #sinkLagSeconds: Gauge<"sink">;
   readonly #sinkState: Gauge<"sink" | "state">;
   readonly #deadLetters: Gauge<"sink">;
+  readonly #memory: Gauge<"sink">;
   readonly #schemaVersion: Gauge<"table">;
   readonly #drift: Gauge<"table" | "sink" | "kind">;
   readonly #lastEqual: Gauge;
@@ -180,6 +183,7 @@ class LevelGauges {
       labelNames: ["sink"],
       registers,
     });
+    this.#memory = perSink("millrace_sink_memory_bytes", "Memory that DuckDB counts as its own, within the process.");
     this.#schemaVersion = new Gauge({
       name: "millrace_schema_version",
       help: "Version of the table's shape; it grows with each change of its columns or key.",
@@ -193,6 +197,7 @@ class LevelGauges {
       this.#sinkLagSeconds,
       this.#sinkState,
       this.#deadLetters,
+      this.#memory,
       this.#catchingUp,
       this.#needsPerson,
       this.#waiting,
@@ -214,6 +219,7 @@ class LevelGauges {
     for (const { table, version } of levels.schemas) this.#schemaVersion.set({ table }, version);
     // A sink that left the configuration must not stay in the scrape.
     for (const gauge of this.#perSink) gauge.reset();
+    for (const [sink, bytes] of levels.memory ?? []) this.#memory.set({ sink }, bytes);
     for (const level of levels.sinks) {
       const { name: sink, state, lagSeconds, deadLetterCount, isCatchingUp, needsPerson, isWaiting } = level;
       this.#needsPerson.set({ sink }, needsPerson ? 1 : 0);

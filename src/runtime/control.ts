@@ -161,6 +161,17 @@ export class Control {
     for (const runner of this.#chosen(sink)) await runner.resume();
   }
 
+  /** Of sinks whose engines run in this process: what those count as their memory. */
+  async memory(): Promise<ReadonlyMap<string, number>> {
+    const found = new Map<string, number>();
+    for (const { name, worker } of this.#pipeline.runners) {
+      // A figure for people to look at: what can't be told now is left out.
+      const bytes = await worker.sink.memoryBytes?.().catch(() => null);
+      if (bytes != null) found.set(name, bytes);
+    }
+    return found;
+  }
+
   /** A copy of what a sink holds, for somebody to query elsewhere. */
   async copy(sink: string, signal: AbortSignal): Promise<string> {
     const asked = this.#chosen(sink)[0]!.worker.sink;
