@@ -338,7 +338,7 @@ function listenFailed(listen: Config["admin"]["listen"], cause: unknown): Millra
 function levelsOf(status: Awaited<ReturnType<Control["status"]>>, schemas: Control["schemas"]) {
   return {
     sourceUp: status.source.up,
-    suspendedCount: status.tables.aside.length,
+    suspendedCount: status.tables.aside.length + status.tables.suspended.length,
     unreadableCount: status.tables.unreadable.length,
     sourceLagBytes: status.source.lagBytes,
     sourceLagSeconds: status.source.lagSeconds,

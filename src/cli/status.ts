@@ -44,6 +44,7 @@ export function exitCodeOf(status: StatusDocument): ExitCode {
     source.warnings.length > 0 ||
     state.error !== null ||
     tables.aside.length > 0 ||
+    tables.suspended.length > 0 ||
     tables.unreadable.length > 0 ||
     sinks.some((sink) => sink.needsPerson || sink.deadLetters > 0) ||
     hasDrift(reconcile.last);
