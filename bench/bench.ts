@@ -22,6 +22,7 @@ const benches: Readonly<Record<string, () => Promise<Bench>>> = {
   reconcile: async () => (await import("./reconcile.ts")).run,
   latency: async () => (await import("./latency.ts")).run,
   memory: async () => (await import("./memory.ts")).run,
+  growth: async () => (await import("./growth.ts")).run,
 };
 
 const program = new Command("bench")

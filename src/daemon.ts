@@ -345,15 +345,18 @@ function levelsOf(status: Awaited<ReturnType<Control["status"]>>, schemas: Contr
     slotRetainedBytes: status.source.retainedBytes,
     zeroDates: status.source.zeroDates,
     schemas,
-    sinks: status.sinks.map(({ name, state, lagSeconds, deadLetters, catchingUp, needsPerson, waitsFor }) => ({
-      name,
-      state,
-      lagSeconds,
-      deadLetterCount: deadLetters,
-      isCatchingUp: catchingUp,
-      needsPerson,
-      isWaiting: waitsFor.length > 0,
-    })),
+    sinks: status.sinks.map(
+      ({ name, state, lagSeconds, deadLetters, deadRows, catchingUp, needsPerson, waitsFor }) => ({
+        name,
+        state,
+        lagSeconds,
+        deadLetterCount: deadLetters,
+        deadRowCount: deadRows ?? null,
+        isCatchingUp: catchingUp,
+        needsPerson,
+        isWaiting: waitsFor.length > 0,
+      }),
+    ),
   };
 }
 

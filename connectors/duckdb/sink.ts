@@ -9,6 +9,7 @@ import type { TableVersion } from "../../src/core/schema.ts";
 import type { Outcome, Sink } from "../../src/core/sink.ts";
 import { Database, type DatabaseSettings } from "./database.ts";
 import { carriesTarget, prepareTarget } from "./ddl.ts";
+import { countRows, DeadRows, isMostlyFree, isWorthIt, rewrite } from "./dead-rows.ts";
 import { classify, duckdbError, isInvalidated, isOutOfMemory, OF_ONE_TABLE, stopped } from "./errors.ts";
 import { conversion, DEFAULT_FORM, type TargetForm } from "./form.ts";
 import { DuckdbInspection } from "./inspect.ts";
@@ -48,6 +49,7 @@ export class DuckdbSink implements Sink {
   /** Target key -> id of the table that is written there. */
   readonly #targets = new Map<string, string>();
   readonly #steps = new StepWriter((table) => this.#plan(table));
+  readonly #dead = new DeadRows();
   #database: Database | null = null;
   #connection: DuckDBConnection | null = null;
   #progress: ProgressRow | null = null;
@@ -174,6 +176,7 @@ export class DuckdbSink implements Sink {
           throw error;
         }
         progress.committed(step.progress);
+        this.#dead.applied(step);
         failpoint("duckdb.committed");
         await database.giveBackRoom(connection);
       });
@@ -249,6 +252,46 @@ export class DuckdbSink implements Sink {
         });
       }
     });
+    await this.#work("giving room back", signal, () => this.#reclaim());
+  }
+
+  /** One table at a time: the next one has its turn with the next heartbeat. */
+  async #reclaim(): Promise<void> {
+    const { connection, database, progress } = this.#connected();
+    const { held } = progress;
+    if (held === null || this.appends) return;
+    const targets = new Map([...this.#plans.keys()].map((table) => [table.id, targetOf(table, this.#options.schema)]));
+    const id = this.#dead.next(targets.keys());
+    if (id === null) return;
+    const target = targets.get(id)!;
+    const counted = await countRows(connection, database.catalogue, target);
+    this.#dead.counted(id, counted);
+    if (!isWorthIt(counted)) return;
+    const rewriting = () =>
+      inTransaction(
+        connection,
+        () => progress.begin(connection, held),
+        () => rewrite(connection, database.catalogue, target),
+      );
+    try {
+      // What was written last lies behind the room that is free now: at the second time it comes before it.
+      for (let turn = 0; turn < 2; turn++) {
+        if (turn === 1 && !(await isMostlyFree(connection, database.catalogue))) break;
+        if (!(await database.exclusively(rewriting))) return;
+        await database.fold(connection);
+        failpoint("duckdb.rewritten");
+      }
+    } catch (error) {
+      // It stays as large as it is, unless DuckDB gave up on its instance.
+      if (!isOutOfMemory(error) || isInvalidated(error)) throw error;
+      return;
+    }
+    this.#dead.counted(id, { ...counted, dead: 0 });
+  }
+
+  /** Rows of tables that the file keeps although they are gone, as they were counted last. */
+  get deadRows(): number {
+    return this.#dead.count;
   }
 
   /** Target keys of all tables in the file. */

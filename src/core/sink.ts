@@ -108,6 +108,8 @@ export interface Sink {
 
   /** Memory that the target's engine counts as its own, where it runs in this process; null: it is not open. */
   memoryBytes?(): Promise<number | null>;
+  /** Rows that the target keeps although they are gone: room that it has not given back yet. */
+  readonly deadRows?: number;
 
   /** Closes connections; a step in flight is abandoned. Idempotent. */
   close(): Promise<void>;

@@ -82,6 +82,8 @@ export interface SinkStatus {
   readonly catchingUp: boolean;
   /** Sinks for which the stream went back: this one gets nothing new before they have caught up. */
   readonly waitsFor: readonly string[];
+  /** Rows that the target keeps although they are gone, where it tells; DuckDB. */
+  readonly deadRows?: number;
 }
 
 /** A table, or a part of it, read beside the stream for one sink. Without keys: those are values of the source. */

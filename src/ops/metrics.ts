@@ -36,6 +36,8 @@ export interface SinkLevels {
   readonly state: SinkState;
   readonly lagSeconds: number | null;
   readonly deadLetterCount: number;
+  /** Rows that the target keeps although they are gone; null: it does not tell. */
+  readonly deadRowCount?: number | null;
   readonly isCatchingUp: boolean;
   readonly needsPerson: boolean;
   readonly isWaiting: boolean;
@@ -120,6 +122,7 @@ class LevelGauges {
   readonly #sinkState: Gauge<"sink" | "state">;
   readonly #deadLetters: Gauge<"sink">;
   readonly #memory: Gauge<"sink">;
+  readonly #deadRows: Gauge<"sink">;
   readonly #schemaVersion: Gauge<"table">;
   readonly #drift: Gauge<"table" | "sink" | "kind">;
   readonly #lastEqual: Gauge;
@@ -183,6 +186,10 @@ class LevelGauges {
       labelNames: ["sink"],
       registers,
     });
+    this.#deadRows = perSink(
+      "millrace_sink_dead_rows",
+      "Rows that a DuckDB file keeps although they are gone, as counted last.",
+    );
     this.#memory = perSink("millrace_sink_memory_bytes", "Memory that DuckDB counts as its own, within the process.");
     this.#schemaVersion = new Gauge({
       name: "millrace_schema_version",
@@ -198,6 +205,7 @@ class LevelGauges {
       this.#sinkState,
       this.#deadLetters,
       this.#memory,
+      this.#deadRows,
       this.#catchingUp,
       this.#needsPerson,
       this.#waiting,
@@ -221,7 +229,17 @@ class LevelGauges {
     for (const gauge of this.#perSink) gauge.reset();
     for (const [sink, bytes] of levels.memory ?? []) this.#memory.set({ sink }, bytes);
     for (const level of levels.sinks) {
-      const { name: sink, state, lagSeconds, deadLetterCount, isCatchingUp, needsPerson, isWaiting } = level;
+      const {
+        name: sink,
+        state,
+        lagSeconds,
+        deadLetterCount,
+        deadRowCount,
+        isCatchingUp,
+        needsPerson,
+        isWaiting,
+      } = level;
+      if (deadRowCount != null) this.#deadRows.set({ sink }, deadRowCount);
       this.#needsPerson.set({ sink }, needsPerson ? 1 : 0);
       this.#catchingUp.set({ sink }, isCatchingUp ? 1 : 0);
       this.#waiting.set({ sink }, isWaiting ? 1 : 0);

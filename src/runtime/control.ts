@@ -117,6 +117,7 @@ export class Control {
       needsPerson: runner.needsPerson,
       catchingUp: runner.catchingUp || isWaitedFor,
       waitsFor: goneBack !== null && sharesStream && !isWaitedFor ? goneBack.sinks : [],
+      ...(runner.worker.sink.deadRows === undefined ? {} : { deadRows: runner.worker.sink.deadRows }),
     };
   }
 
