@@ -240,6 +240,8 @@ export interface RefusedTable {
   readonly fix: string;
   /** True where nothing but a privilege of our role is missing: once it is there the table is captured. */
   readonly byPrivilege?: boolean;
+  /** True where it is captured by itself in a while, as when somebody has locked it: who waits, waits for it. */
+  readonly isPassing?: boolean;
   /** Where the reason has a number of its own. */
   readonly code?: ErrorCode;
   /** Where nothing but the key that the configuration chooses is wrong: a column is unknown, or it can't be the key. */

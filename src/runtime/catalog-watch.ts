@@ -96,8 +96,14 @@ export class CatalogWatch {
         await sleep(Math.min(intervalMs, FAILED_MS), undefined, { signal });
       }
       for (const told of this.#waiting.splice(0)) told();
-      await pause(this.#toConfirm === null ? intervalMs : CHANGING_MS, signal, this.#wake.signal);
+      await pause(this.#pauseMs, signal, this.#wake.signal);
     }
+  }
+
+  get #pauseMs(): number {
+    const { intervalMs, gate } = this.#parts;
+    if (this.#toConfirm !== null) return CHANGING_MS;
+    return gate.refused.some(({ isPassing }) => isPassing === true) ? Math.min(intervalMs, FAILED_MS) : intervalMs;
   }
 
   /** Publishes tables that match and are not published yet, and has the rows read that the log does not bring. */

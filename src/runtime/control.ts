@@ -266,6 +266,8 @@ export class Control {
     for (const id of this.#pipeline.changingTables) missing.push(`the new shape of table ${id} is not followed yet`);
     for (const id of this.#pipeline.unsettledTables)
       missing.push(`table ${id} is read when the transactions have ended that ran before it was published`);
+    for (const { id, reason, isPassing } of gate.refused)
+      if (isPassing === true) missing.push(`table ${id} is not captured yet: ${reason}`);
     for (const { table, error } of unreadable)
       missing.push(`table ${table} can't be read: ${error.code} ${error.message}`);
     if (unfinishedRefills > 0)

@@ -208,9 +208,11 @@ export class TableGate {
     this.#columns = new Map(
       captured.tables.map(({ id, fingerprint }) => [id, { fingerprint, facts: captured.columns?.get(id) ?? null }]),
     );
-    // The source takes such a table out of what it publishes: without a word its changes would pass unseen.
+    // The source takes such a table out of what it publishes: without a word its changes would pass unseen. One that was
+    // made again and waits to be published is read again then.
     for (const refused of captured.refused) {
-      const { id } = refused;
+      const { id, isPassing } = refused;
+      if (isPassing === true) continue;
       if (this.#current.has(id) && !this.#aside.has(id)) await this.setAside(id, refusedSince(refused));
     }
     if ([...captured.generations].some(([id, generation]) => before.get(id) !== generation)) this.#events.renewed();

@@ -1,13 +1,13 @@
-/** The publication: read, made, kept in step with the wanted tables, and waited for. */
+/** The publication: read, compared with what it has to be, and waited for. How it is changed: publish.ts. */
 import type { Blocker } from "../../../src/core/source.ts";
 import { setTimeout as delay } from "node:timers/promises";
 import { BEGIN_ANEW, sourceError } from "../errors.ts";
-import { quoteIdentifier, quoteLiteral, quoteTable } from "../quote.ts";
+import { quoteIdentifier, quoteTable } from "../quote.ts";
 import type { CatalogTable } from "./catalog.ts";
 import type { SourceContext } from "./context.ts";
 
 /** Marks a publication as made by Millrace: only then are tables taken out of it. */
-const COMMENT = "Made and kept in step by Millrace";
+export const COMMENT = "Made and kept in step by Millrace";
 const POLL_MS = 100;
 const TELL_MS = 5_000;
 
@@ -154,30 +154,6 @@ export function viaRootStatement(publication: string): string {
   return `ALTER PUBLICATION ${quoteIdentifier(publication)} SET (publish_via_partition_root = true)`;
 }
 
-/** Makes the publication carry `tables`, beside what it carries. Returns those that it did not carry before. */
-export async function syncPublication(
-  context: SourceContext,
-  current: Publication | undefined,
-  tables: readonly CatalogTable[],
-  signal: AbortSignal,
-): Promise<readonly CatalogTable[]> {
-  const name = quoteIdentifier(context.publication);
-  if (current === undefined) {
-    // One statement string is one transaction: the comment is there if the publication is.
-    const comment = `COMMENT ON PUBLICATION ${name} IS ${quoteLiteral(COMMENT)}`;
-    const create = createStatement(context.publication, tables);
-    await alter(context, `${create}; ${comment}`, signal, create);
-    return tables;
-  }
-  checkPublication(context, current, tables);
-  if (!current.viaRoot && tables.some((table) => table.kind === "p")) {
-    await alter(context, viaRootStatement(context.publication), signal);
-  }
-  const added = tables.filter((table) => !current.published.has(table.oid));
-  if (added.length > 0) await alter(context, addStatement(context.publication, added), signal);
-  return added;
-}
-
 /** A publication that leaves out rows or kinds of change would make every sink wrong without a word. */
 export function checkPublication(context: SourceContext, current: Publication, tables: readonly CatalogTable[]): void {
   const name = quoteIdentifier(context.publication);
@@ -212,47 +188,9 @@ export function checkViaRoot(context: SourceContext, current: Publication, table
   );
 }
 
-/** Oids of the tables that `takeOut` is to take out of a publication of ours, so that it carries `tables` alone. */
-export function leaving(current: Publication | undefined, tables: readonly CatalogTable[]): readonly number[] {
-  if (current === undefined || !current.ours || !current.owned) return [];
-  const wanted = new Set(tables.map((table) => table.oid));
-  return [...current.entries.keys()].filter((oid) => !wanted.has(oid));
-}
-
-export async function takeOut(context: SourceContext, oids: readonly number[], signal: AbortSignal): Promise<void> {
-  if (oids.length === 0) return;
-  const rows = await context.database.rows<{ schema: string; table: string }>(
-    "reading the publication",
-    `select n.nspname as schema, c.relname as table from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid::int8 = any ($1)`,
-    [oids],
-    signal,
-  );
-  if (rows.length === 0) return;
-  const list = rows.map((row) => `ONLY ${quoteTable(row.schema, row.table)}`).join(", ");
-  await alter(context, `ALTER PUBLICATION ${quoteIdentifier(context.publication)} DROP TABLE ${list}`, signal);
-}
-
 /** ONLY: a child by inheritance is a table of its own. */
 function member(table: CatalogTable): string {
   return `${table.kind === "r" ? "ONLY " : ""}${quoteTable(table.schema, table.table)}`;
-}
-
-/** `advice`: what somebody else has to run for it, without our own mark. */
-async function alter(context: SourceContext, sql: string, signal: AbortSignal, advice = sql): Promise<void> {
-  try {
-    await context.database.simple("changing the publication", sql, signal);
-  } catch (error) {
-    const known = error instanceof Error && "code" in error && error.code === "MR2008";
-    if (!known) throw error;
-    throw sourceError(
-      "MR2008",
-      "fatal",
-      `the role may not change the publication ${context.publication}`,
-      `Let the tables' owner run: ${advice};`,
-      error,
-    );
-  }
-  context.logger.info({ publication: context.publication }, "publication changed");
 }
 
 /**

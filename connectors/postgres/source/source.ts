@@ -14,6 +14,7 @@ import type {
   LogHealth,
   LogIdentity,
   MadeObject,
+  RefusedTable,
   Source,
   StreamOptions,
   Visibility,
@@ -38,15 +39,8 @@ import {
   publicationPart,
   withoutEntries,
 } from "./identity.ts";
-import {
-  addStatement,
-  leaving,
-  publishable,
-  readPublication,
-  syncPublication,
-  takeOut,
-  waitForTransactions,
-} from "./publication.ts";
+import { addStatement, publishable, readPublication, waitForTransactions } from "./publication.ts";
+import { leaving, type Synced, syncPublication, takeOut } from "./publish.ts";
 import { recordPosition } from "./record-position.ts";
 import { type Candidate, selectTables, type Selected } from "./selection.ts";
 import { ShownLeaves } from "./shown-leaves.ts";
@@ -66,6 +60,8 @@ export class PostgresSource implements Source {
   #generations = new Generations(undefined);
   readonly #columns = new SeenColumns();
   readonly #leaves = new ShownLeaves();
+  /** Oids of tables that could not be published at the last attempt, as somebody has locked them. */
+  #locked: ReadonlySet<number> = new Set();
   /** Of the first stream. */
   #onUnloggedRows: StreamOptions["onUnloggedRows"];
 
@@ -126,10 +122,14 @@ export class PostgresSource implements Source {
     const unpublished = captured.filter(({ shape }) => this.#published !== undefined && !generations.has(shape.id));
     return {
       tables: captured.filter((candidate) => !unpublished.includes(candidate)).map(({ shape }) => shape),
-      refused: [...refused, ...unpublished.map((candidate) => notPublished(this.#context, candidate))],
+      refused: [...refused, ...unpublished.map((candidate) => this.#notPublished(candidate))],
       generations,
       columns: this.#columns.look(captured, catalog),
     };
+  }
+
+  #notPublished(candidate: Candidate): RefusedTable {
+    return this.#locked.has(candidate.table.oid) ? lockedNow(candidate) : notPublished(this.#context, candidate);
   }
 
   async publish(onChange: (identity: LogIdentity) => Promise<void>, signal: AbortSignal): Promise<void> {
@@ -138,7 +138,8 @@ export class PostgresSource implements Source {
     // Before the first comparison with what is stored there is nothing to go on from, and nothing is taken out.
     if (before !== undefined) checkPublicationHistory(this.#context, before, selected);
     const wanted = selected.captured.map(({ table }) => table);
-    await this.#sync(selected, wanted, signal);
+    const { locked } = await this.#sync(selected, wanted, signal);
+    this.#locked = new Set(locked.map(({ oid }) => oid));
     if (before !== undefined) {
       const left = await this.#takeOut(leaving(selected.publication, wanted), before, onChange, signal);
       const now = await readPublication(this.#context, signal);
@@ -178,17 +179,13 @@ export class PostgresSource implements Source {
   }
 
   /** Where the role may not add tables, those that are published already go on: see `tables`. */
-  async #sync(
-    { publication }: Selected,
-    wanted: readonly CatalogTable[],
-    signal: AbortSignal,
-  ): Promise<readonly CatalogTable[]> {
+  async #sync({ publication }: Selected, wanted: readonly CatalogTable[], signal: AbortSignal): Promise<Synced> {
     try {
       const possible = publication === undefined ? wanted : publishable(publication, wanted);
       return await syncPublication(this.#context, publication, possible, signal);
     } catch (error) {
       if (findMillraceError(error)?.code !== "MR2008") throw error;
-      return [];
+      return { added: [], locked: [] };
     }
   }
 
@@ -260,7 +257,16 @@ function hasMoved(before: LogIdentity, moved: string): boolean {
 
 const NONE_MOVED = "[]";
 
-function notPublished({ publication }: SourceContext, { table, shape }: Candidate): CapturedTables["refused"][number] {
+function lockedNow({ table, shape }: Candidate): RefusedTable {
+  return {
+    id: shape.id,
+    reason: "somebody has locked it; it is published as soon as that ends",
+    fix: `End that transaction, or wait for it: SELECT pid, mode FROM pg_locks WHERE relation = ${table.oid} AND granted;`,
+    isPassing: true,
+  };
+}
+
+function notPublished({ publication }: SourceContext, { table, shape }: Candidate): RefusedTable {
   return {
     id: shape.id,
     reason: `it is not in the publication ${publication}, and the role may not add it`,

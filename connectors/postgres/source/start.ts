@@ -13,12 +13,10 @@ import {
   checkViaRoot,
   publishable,
   readPublication,
-  leaving,
-  syncPublication,
-  takeOut,
   waitForTransactions,
   type Publication,
 } from "./publication.ts";
+import { leaving, syncPublication, takeOut } from "./publish.ts";
 import { checkOneServer, waitingForPromotion } from "./recovery.ts";
 import { selectTables, type Selected } from "./selection.ts";
 import { checkServer, identifySystem, readServer, type ServerFacts } from "./server.ts";
@@ -56,7 +54,9 @@ export async function createLog(
   const selected = await selectTables(context, true, signal);
   const wanted = selected.captured.map(({ table }) => table);
   const published = toPublish(context, selected);
-  const added = await syncPublication(context, selected.publication, published, signal);
+  const { added, locked } = await syncPublication(context, selected.publication, published, signal);
+  for (const { schema, table } of locked)
+    context.logger.warn({ table: `${schema}.${table}` }, "a table is locked: it is published as soon as it can be");
   await takeOut(context, leaving(selected.publication, published), signal);
   const publication = await publicationThere(context, signal);
   checkPublication(context, publication, wanted);
