@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { findMillraceError } from "../core/errors.ts";
 import { failpoint } from "../core/failpoint.ts";
 import type { TableVersion } from "../core/schema.ts";
 import type { FirstCopy } from "../core/source.ts";
@@ -60,16 +61,17 @@ async function copyTable(
   if (workers.length === 0) return;
   // A copy would not find two rows of one key.
   if (table.keyOnWord === true) return;
-  if (!(await copy.readable(table, signal))) {
-    logger.warn({ table: table.id }, "the table was rewritten since the copy began; it is read beside the stream");
-    return;
-  }
   const failed = new Set<SinkWorker>();
   try {
+    if (!(await copy.readable(table, signal))) {
+      logger.warn({ table: table.id }, "the table was rewritten since the copy began; it is read beside the stream");
+      return;
+    }
     await readTable(parts, table, workers, failed, progress, signal);
   } catch (error) {
     signal.throwIfAborted();
-    if (kindOf(error) !== "retryable") throw error;
+    // What is wrong with more than this table the stream meets too. Anything else is a defect.
+    if (kindOf(error) !== "retryable" && findMillraceError(error) === undefined) throw error;
     logger.warn({ table: table.id, error }, "the copy of the table broke off; it is read beside the stream");
     return;
   }

@@ -91,3 +91,27 @@ async function isPublished(client: Pick<Client, "query">, table: string): Promis
   const { rows } = await client.query("select from pg_publication_rel where prrelid = to_regclass($1)", [table]);
   return rows.length > 0;
 }
+
+test("a table that is locked while the first copy reads is read beside the stream", { timeout: 120_000 }, async () => {
+  await using pipeline = await RunningPipeline.start(
+    `create table a (id int primary key); insert into a select generate_series(1, 300000);
+     create table b (id int primary key); insert into b select generate_series(1, 300000);
+     create table held (id int primary key); insert into held values (1)`,
+    { kinds: KINDS, untilStreaming: false },
+  );
+  await using holder = await pipeline.source.connect();
+  await eventually(
+    async () => {
+      const { rows } = await holder.query(
+        "select from pg_replication_slots where database = current_database() and confirmed_flush_lsn is not null",
+      );
+      expect(rows).toHaveLength(1);
+    },
+    { everyMs: 5 },
+  );
+  await holder.query("begin; lock table held in access exclusive mode");
+  await pipeline.daemon.streaming();
+  await holder.query("commit");
+  await pipeline.expectEqual(["a", "b", "held"]);
+  expect(pipeline.daemon.said).toMatch(/public\.held.*broke off/);
+});

@@ -3,7 +3,7 @@ import type { Block } from "../../../src/core/block.ts";
 import type { TableVersion } from "../../../src/core/schema.ts";
 import type { FirstCopy, TableGenerations, TableShape } from "../../../src/core/source.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
-import { sourceError } from "../errors.ts";
+import { sourceError, sqlState } from "../errors.ts";
 import { quoteLiteral, quoteTable } from "../quote.ts";
 import { cellKinds, copyList, findTable, type LiveTable } from "./columns.ts";
 import type { SourceContext } from "./context.ts";
@@ -84,7 +84,9 @@ export class SnapshotCopy implements FirstCopy {
       if (files[0]?.[0] !== "t") return undefined;
       return await findTable(wire, table, signal);
     } catch (error) {
-      if (findMillraceError(error)?.code === "MR2025") return undefined;
+      const known = findMillraceError(error);
+      // Before Postgres 17 a snapshot that is gone, with the connection that kept it, is a wrong parameter.
+      if (known?.code === "MR2025" || sqlState(known?.cause) === "22023") return undefined;
       throw error;
     }
   }
