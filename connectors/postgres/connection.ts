@@ -15,7 +15,8 @@ const SESSION_SETTINGS: readonly (readonly [string, string])[] = [
   ["DateStyle", "ISO"],
   ["IntervalStyle", "postgres"],
   ["TimeZone", "UTC"],
-  ["extra_float_digits", "1"],
+  // The server's own types need no more than 1; extensions' types print that many digits more than the safe ones.
+  ["extra_float_digits", "3"],
   ["bytea_output", "hex"],
   ["lc_monetary", "C"],
   ["quote_all_identifiers", "off"],

@@ -111,7 +111,8 @@ export const pages: ErrorPages = {
   },
   MR2018: {
     title: "Slot is of another kind",
-    cause: "A slot of that name exists but is physical, of another database or of another output plugin.",
+    cause:
+      "A slot of that name exists but is physical, of another database, of another output plugin, or one that sends prepared transactions before they are committed (`two_phase`).",
     remedy: "Choose another `slot` in the source's configuration, or drop the slot.",
   },
   MR2019: {

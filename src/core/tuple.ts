@@ -5,7 +5,7 @@
  *   Int16 cell count, then per cell a kind byte; for text and binary cells an Int32 length and that many bytes.
  *
  * Text cells hold UTF-8 in Postgres' output form with DateStyle ISO, IntervalStyle postgres, bytea_output hex,
- * extra_float_digits 1 and TimeZone UTC. Binary cells hold Postgres' send form (big-endian; times in microseconds since
+ * extra_float_digits 3 and TimeZone UTC. Binary cells hold Postgres' send form (big-endian; times in microseconds since
  * 2000-01-01) and occur only for types with `hasBinaryForm`; an integer of 8 or 24 bits, or an unsigned one, has that of
  * the next wider type of Postgres.
  */

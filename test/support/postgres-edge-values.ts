@@ -309,6 +309,8 @@ const allValues: EdgeValues = [
   ["pair[]", ['{"(1,\\"a, b\\")",NULL}'], { kind: "array", of: opaque }],
   ["oid", ["4294967295"], { kind: "int", bits: 32, signed: false }],
   ["pg_lsn", ["16/B374D848"]],
+  ["int2vector", ["1 2 -3", ""], opaque],
+  ["oidvector", ["23 4294967295", ""], opaque],
   ['"char"', ["a", ""], opaque],
   ["jsonpath", ['$."a"[*] ? (@ > 1)']],
 ];

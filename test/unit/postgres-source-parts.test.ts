@@ -139,6 +139,8 @@ describe("columns of a Relation message where the catalogue is ahead", () => {
       identity: "d",
       ancestors: [],
       attached: null,
+      heirs: [],
+      extension: null,
       hidesRows: false,
       mayRead: true,
       mayUseSchema: true,

@@ -47,6 +47,10 @@ export interface CatalogTable {
   readonly ancestors: readonly number[];
   /** Of a partition: which transaction attached it, or made it as one. */
   readonly attached: string | null;
+  /** Of a plain table: names of those that inherit from it directly. Their rows are not its own, but SELECT shows them. */
+  readonly heirs: readonly string[];
+  /** The extension that it belongs to. */
+  readonly extension: string | null;
   /** Policies narrow what this role sees of it. */
   readonly hidesRows: boolean;
   readonly mayRead: boolean;
@@ -63,6 +67,8 @@ export interface CatalogTable {
 export interface Catalog {
   /** Who looks: the role that privileges are told of. */
   readonly role: string;
+  /** server_version_num */
+  readonly version: number;
   readonly tables: readonly CatalogTable[];
   readonly types: PgTypes;
 }
@@ -79,11 +85,13 @@ export async function readCatalog(
   signal: AbortSignal,
 ): Promise<Catalog> {
   const doing = "reading the catalogue";
-  const tables = await database.rows<{ t: CatalogTable; role: string }>(doing, TABLES_SQL, [oids], signal);
+  type Row = { readonly t: CatalogTable; readonly role: string; readonly version: number };
+  const tables = await database.rows<Row>(doing, TABLES_SQL, [oids], signal);
   const found = tables.map((row) => row.t);
   const typeOids = new Set(found.flatMap((table) => table.columns.map((column) => column.type)));
   const types = await readTypes(database, [...typeOids], signal);
-  return { role: tables[0]?.role ?? "", tables: found, types };
+  const { role = "", version = 0 } = tables[0] ?? {};
+  return { role, version, tables: found, types };
 }
 
 const TABLES_SQL = `
@@ -99,6 +107,13 @@ select json_build_object(
     then (select coalesce(json_agg(a.relid::oid::int8), '[]') from pg_partition_ancestors(c.oid) a where a.relid <> c.oid)
     else '[]'::json end,
   'attached', (select i.xmin::text from pg_inherits i where c.relispartition and i.inhrelid = c.oid),
+  'heirs', case when c.relkind = 'r' and c.relhassubclass
+    then (select coalesce(json_agg(format('%I.%I', hn.nspname, h.relname) order by h.oid), '[]') from pg_inherits i
+      join pg_class h on h.oid = i.inhrelid join pg_namespace hn on hn.oid = h.relnamespace where i.inhparent = c.oid)
+    else '[]'::json end,
+  'extension', (select e.extname from pg_depend d join pg_extension e on e.oid = d.refobjid
+    where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.objsubid = 0 and d.deptype = 'e'
+      and d.refclassid = 'pg_extension'::regclass),
   'hidesRows', c.relrowsecurity and not pg_has_role(c.relowner, 'USAGE') and not r.rolbypassrls and not r.rolsuper
     or c.relrowsecurity and c.relforcerowsecurity and not r.rolbypassrls and not r.rolsuper,
   'mayUseSchema', has_schema_privilege(n.oid, 'USAGE'),
@@ -120,7 +135,7 @@ select json_build_object(
     ) order by i.indnkeyatts, i.indexrelid), '[]')
     from pg_index i join pg_class ic on ic.oid = i.indexrelid
     where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null)
-) as t, current_user as role
+) as t, current_user as role, current_setting('server_version_num')::int as version
 from pg_class c
 join pg_namespace n on n.oid = c.relnamespace
 cross join (select rolbypassrls, rolsuper from pg_roles where rolname = current_user) r
@@ -151,8 +166,9 @@ with recursive wanted (oid) as (
 )
 select json_build_object(
   'oid', t.oid::int8, 'name', t.typname, 'kind', t.typtype, 'base', t.typbasetype::int8, 'baseModifier', t.typtypmod,
-  -- Types like point have an element too without being arrays; box[] has semicolons between its elements.
-  'element', case when t.typsubscript = 'array_subscript_handler'::regproc and t.typdelim = ',' then t.typelem::int8 else 0 end,
+  -- Types like point have an element too without being arrays; box[] has semicolons between its elements; int2vector and
+  -- oidvector are arrays with blanks between them.
+  'element', case when t.typsubscript = 'array_subscript_handler'::regproc and t.typdelim = ',' and t.oid not in (22, 30) then t.typelem::int8 else 0 end,
   'labels', (select coalesce(json_agg(e.enumlabel order by e.enumsortorder), '[]') from pg_enum e where e.enumtypid = t.oid),
   'attributes', (select coalesce(json_agg(json_build_object(
       'attnum', a.attnum, 'type', a.atttypid::int8, 'modifier', a.atttypmod) order by a.attnum), '[]')

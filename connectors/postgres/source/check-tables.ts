@@ -25,7 +25,7 @@ const PUBLICATION = "postgres.publication";
 
 /** Tables that are left out. One that is named literally, or the lack of all of them, keeps the daemon from its work. */
 export function tableFindings(context: SourceContext, selected: Selected): readonly Finding[] {
-  const { refused, lacking, missing, catalog } = selected;
+  const { refused, lacking, missing, extensions, catalog } = selected;
   const findings = [capturedFinding(selected)];
   const literals = new Set(catalog.tables.filter((table) => isLiteral(context, table)).map(idOf));
   for (const { id, reason, fix, byPrivilege, chosenKey } of refused) {
@@ -37,7 +37,47 @@ export function tableFindings(context: SourceContext, selected: Selected): reado
   for (const name of missing)
     findings.push({ id: "postgres.table", level: "error", what: `the table ${name} does not exist`, fix: MISSING_FIX });
   if (lacking.length > 0) findings.push(grantFinding(context, selected));
+  findings.push(...ownRowsFindings(selected), ...generatedFindings(context, selected));
+  if (extensions.length > 0) {
+    const what = `${namesOf(extensions)} ${extensions.length === 1 ? "is" : "are"} left out: made by an extension, and not named in \`tables\``;
+    findings.push({ id: "postgres.table", level: "ok", what, fix: null });
+  }
   return findings;
+}
+
+function ownRowsFindings({ captured }: Selected): readonly Finding[] {
+  return captured.flatMap(({ table }): Finding[] => {
+    if (table.heirs.length === 0) return [];
+    const what = `${idOf(table)}: its own rows alone are captured and compared, not those of tables that inherit from it (${table.heirs.slice(0, NAMED_COUNT_MAX).join(", ")})`;
+    return [{ id: "postgres.table", level: "warning", what, fix: "Capture those tables by themselves too." }];
+  });
+}
+
+/** Generated columns that no sink gets. */
+function generatedFindings(
+  { publication: name }: SourceContext,
+  { captured, publication, catalog }: Selected,
+): readonly Finding[] {
+  const left = captured.flatMap(({ table, shape }) => {
+    const carried = new Set(shape.columns.map((column) => column.name));
+    const columns = table.columns.filter((column) => column.generated !== "" && !carried.has(column.name));
+    return columns.length === 0 ? [] : [{ table, columns }];
+  });
+  if (left.length === 0) return [];
+  const named = left.slice(0, NAMED_COUNT_MAX).map(({ table, columns }) => {
+    return `${idOf(table)} (${columns.map((column) => column.name).join(", ")})`;
+  });
+  const more = left.length > named.length ? ` and of ${countOf(left.length - named.length)} more` : "";
+  const isStored = left.some(({ columns }) => columns.some(({ generated }) => generated === "s"));
+  const publish = `ALTER PUBLICATION ${quoteIdentifier(name)} SET (publish_generated_columns = stored);`;
+  const canPublish = isStored && catalog.version >= 180_000;
+  const fix = !canPublish
+    ? "Compute them in the sink, or fill plain columns by a trigger. From Postgres 18 on stored ones can be published."
+    : publication === undefined
+      ? `After the first start: ${publish}`
+      : publish;
+  const what = `generated columns that the log does not carry are in no sink: ${named.join(", ")}${more}`;
+  return [{ id: "postgres.generated", level: "warning", what, fix }];
 }
 
 /** A start without tables is fine, but a slip in `tables` looks the same. */

@@ -29,6 +29,8 @@ export interface Publication {
   readonly published: ReadonlySet<number>;
   /** Table oid -> its published columns. */
   readonly columns: ReadonlyMap<number, readonly string[]>;
+  /** Whether tables without a list of columns are published with their stored generated ones. */
+  readonly hasStored: boolean;
   /** Oids of tables with a row filter. */
   readonly filtered: ReadonlySet<number>;
 }
@@ -42,6 +44,7 @@ interface PublicationRow {
   readonly all_operations: boolean;
   readonly owned: boolean;
   readonly ours: boolean;
+  readonly has_stored: boolean;
   readonly entries: readonly { readonly table: number; readonly entry: number }[];
 }
 
@@ -61,7 +64,7 @@ export async function readPublication(
     "reading the publication",
     `select current_setting('server_version_num')::int as version, p.oid::text, p.xmin::text as written, p.puballtables as all_tables, p.pubviaroot as via_root,
        p.pubinsert and p.pubupdate and p.pubdelete and p.pubtruncate as all_operations,
-       pg_has_role(p.pubowner, 'USAGE') as owned, coalesce(obj_description(p.oid, 'pg_publication') = $2, false) as ours,
+       coalesce(to_jsonb(p) ->> 'pubgencols' = 's', false) as has_stored, pg_has_role(p.pubowner, 'USAGE') as owned, coalesce(obj_description(p.oid, 'pg_publication') = $2, false) as ours,
        (select coalesce(json_agg(json_build_object('table', r.prrelid::int8, 'entry', r.oid::int8)), '[]')
         from pg_publication_rel r where r.prpubid = p.oid) as entries
      from pg_publication p where p.pubname = $1`,
@@ -83,6 +86,7 @@ export async function readPublication(
     allOperations: row.all_operations,
     owned: row.owned,
     ours: row.ours,
+    hasStored: row.has_stored,
     entries: new Map(row.entries.map((e) => [e.table, e.entry])),
     schemaEntries: new Map(
       published.flatMap((p) => (p.schema_entry === null ? [] : [[Number(p.oid), Number(p.schema_entry)] as const])),

@@ -22,6 +22,8 @@ export interface Selected {
   readonly lacking: readonly CatalogTable[];
   /** Tables that are named literally and do not exist. */
   readonly missing: readonly string[];
+  /** Tables of extensions that nobody named. */
+  readonly extensions: readonly CatalogTable[];
   readonly publication: Publication | undefined;
   readonly catalog: Catalog;
 }
@@ -38,22 +40,27 @@ export async function selectTables(context: SourceContext, strict: boolean, sign
   const captured: Candidate[] = [];
   const refused: CapturedTables["refused"][number][] = [];
   const lacking: CatalogTable[] = [];
-  const matched = catalog.tables.filter((table) => context.selection.matches(table.schema, table.table));
+  const isLiteral = ({ schema, table }: CatalogTable) => context.selection.isLiteral(schema, table);
+  const all = catalog.tables.filter((table) => context.selection.matches(table.schema, table.table));
+  // A glob means what the application made.
+  const matched = all.filter((table) => table.extension === null || isLiteral(table));
+  const extensions = all.filter((table) => !matched.includes(table));
   const matchedOids = new Set(matched.map((table) => table.oid));
   for (const table of matched) {
     // A partition comes with its root.
     if (table.ancestors.some((oid) => matchedOids.has(oid))) continue;
     const key = findKey(table, context.chosenKey(table));
-    const shape = catalogShape(table, publication?.columns.get(table.oid) ?? null, catalog.types, key);
-    const refusal = refusalOf(table, catalog, shape, key) ?? (shape === undefined ? NO_KEY_PUBLISHED : undefined);
+    const shape = catalogShape(table, publishedColumns(table, publication), catalog.types, key);
+    const noKey = shape === undefined ? keyNotPublished(context, table, key) : undefined;
+    const refusal = refusalOf(table, catalog, shape, key) ?? heirsRefusal(table, isLiteral(table)) ?? noKey;
     const lack = refusal === undefined ? lackOf(table, catalog.role) : undefined;
     if (shape !== undefined && refusal === undefined && lack === undefined) {
       captured.push({ table, shape });
       continue;
     }
     if (lack !== undefined) lacking.push(table);
-    const { reason, fix, chosenKey }: Refusal = refusal ?? lack ?? NO_KEY_PUBLISHED;
-    const literal = context.selection.isLiteral(table.schema, table.table);
+    const { reason, fix, chosenKey }: Refusal = refusal ?? lack ?? LIST_WITHOUT_KEY;
+    const literal = isLiteral(table);
     if (literal && strict)
       throw sourceError("MR2020", "fatal", `${table.schema}.${table.table} can't be captured: ${reason}`, fix);
     // Views are no tables: a glob does not mean them.
@@ -70,15 +77,46 @@ export async function selectTables(context: SourceContext, strict: boolean, sign
   const missing = context.selection.literals.filter((literal) => !known.has(literal));
   if (strict && missing[0] !== undefined)
     throw sourceError("MR2020", "fatal", `the table ${missing[0]} does not exist`, MISSING_FIX);
-  return { captured, refused, lacking, missing, publication, catalog };
+  return { captured, refused, lacking, missing, extensions, publication, catalog };
 }
 
 export const MISSING_FIX = "Correct its name in `tables` (schema.table), or create it first.";
 
-const NO_KEY_PUBLISHED: Refusal = {
+const LIST_WITHOUT_KEY: Refusal = {
   reason: "the publication leaves out a column of its key",
   fix: "Publish the whole table, or at least its key's columns.",
 };
+
+/** Null: all that are not generated. Of a table that is not published yet, as it will be. */
+function publishedColumns(table: CatalogTable, publication: Publication | undefined): readonly string[] | null {
+  const listed = publication?.columns.get(table.oid);
+  if (listed !== undefined || publication?.hasStored !== true || publication.published.has(table.oid))
+    return listed ?? null;
+  return table.columns.filter(({ generated }) => generated === "" || generated === "s").map(({ name }) => name);
+}
+
+/** Where a generated column is in the key, the server takes no update of the table once it is published without it. */
+function keyNotPublished({ publication }: SourceContext, table: CatalogTable, key: FoundKey): Refusal {
+  const keyed = "key" in key ? key.key.columns : [];
+  const generated = table.columns.find((column) => column.generated !== "" && keyed.includes(column.name));
+  if (generated === undefined) return LIST_WITHOUT_KEY;
+  const reason = `its key has the generated column ${JSON.stringify(generated.name)}, which the publication leaves out`;
+  const other = "Choose a key without it: a unique index over NOT NULL columns, and REPLICA IDENTITY USING INDEX.";
+  if (generated.generated !== "s") return { reason, fix: other };
+  const publish = `ALTER PUBLICATION ${quoteIdentifier(publication)} SET (publish_generated_columns = stored);`;
+  return { reason, fix: `${other} Or, on Postgres 18: ${publish}` };
+}
+
+/** Rows that SELECT shows would be in no sink under this name, and nobody would miss them there. */
+function heirsRefusal({ heirs, schema, table }: CatalogTable, literal: boolean): Refusal | undefined {
+  const [first] = heirs;
+  if (first === undefined || literal) return undefined;
+  const others = heirs.length === 1 ? "" : ` and ${heirs.length - 1} more`;
+  return {
+    reason: `rows that it shows lie in tables that inherit from it (${first}${others}), and the log has them under their names: a parent by inheritance, or a hypertable`,
+    fix: `Capture those tables by themselves, or make it a partitioned table. Named as ${schema}.${table} in \`tables\` its own rows alone are captured.`,
+  };
+}
 
 function refusalOf(
   table: CatalogTable,

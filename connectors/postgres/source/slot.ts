@@ -25,6 +25,8 @@ export interface Slot {
   readonly invalidation: string | null;
   readonly safeBytes: string | null;
   readonly restart: bigint | null;
+  /** Whether prepared transactions are sent before they are committed. */
+  readonly twoPhase: boolean;
 }
 
 interface SlotRow {
@@ -38,13 +40,15 @@ interface SlotRow {
   readonly safe_wal_size: string | null;
   readonly conflicting: string | null;
   readonly invalidation_reason: string | null;
+  readonly two_phase: string | null;
 }
 
 export async function readSlot(context: SourceContext, signal: AbortSignal): Promise<Slot | undefined> {
   const [row] = await context.database.rows<SlotRow>(
     "reading the slot",
     `select slot_type, plugin, database, active_pid, confirmed_flush_lsn::text, restart_lsn::text, wal_status, safe_wal_size::text,
-       to_jsonb(s) ->> 'conflicting' as conflicting, to_jsonb(s) ->> 'invalidation_reason' as invalidation_reason
+       to_jsonb(s) ->> 'conflicting' as conflicting, to_jsonb(s) ->> 'invalidation_reason' as invalidation_reason,
+       to_jsonb(s) ->> 'two_phase' as two_phase
      from pg_replication_slots s where slot_name = $1`,
     [context.slot],
     signal,
@@ -62,13 +66,19 @@ export async function readSlot(context: SourceContext, signal: AbortSignal): Pro
     walStatus: row.wal_status,
     invalidation: row.invalidation_reason ?? lost ?? conflict,
     safeBytes: row.safe_wal_size,
+    twoPhase: row.two_phase === "true",
   };
 }
 
 /** Throws where the slot is not one that this source may read from. */
 export function checkSlotKind(context: SourceContext, slot: Slot, database: string): void {
-  if (slot.kind === "logical" && slot.plugin === "pgoutput" && slot.database === database) return;
-  const what = slot.kind === "logical" ? `of plugin ${slot.plugin} in database ${slot.database}` : slot.kind;
+  const isOurs = slot.kind === "logical" && slot.plugin === "pgoutput" && slot.database === database;
+  if (isOurs && !slot.twoPhase) return;
+  const what = isOurs
+    ? "one that sends prepared transactions before they are committed (two_phase), as a former subscription's"
+    : slot.kind === "logical"
+      ? `of plugin ${slot.plugin} in database ${slot.database}`
+      : slot.kind;
   throw sourceError(
     "MR2018",
     "fatal",

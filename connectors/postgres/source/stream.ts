@@ -242,6 +242,8 @@ async function lookUp(
   if (binary && !shape.columns.every((column) => hasBinaryForm(column.type))) {
     throw new TextModeNeeded(`${shape.id} has a type without binary form`);
   }
+  // Somebody else's publication may carry tables that can't be followed. Once one has a key the server announces it again.
+  if (shape.key.length === 0 && options.isKnown?.(shape.id) === false) return null;
   try {
     if (leaf !== undefined && leaves.show(message.oid, leaf, catalog)) await options.onUnloggedRows?.(shape.id);
     return await options.resolve(shape, position);

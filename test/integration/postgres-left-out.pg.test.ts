@@ -1,0 +1,110 @@
+/** Tables and columns that a glob leaves out, each with its reason, and what is captured of them all the same. */
+import { expect, test } from "vitest";
+import { checkSource, createLog, Follower, never, openSource, registry } from "../support/postgres-source.ts";
+import { freshDatabase, needsPostgres } from "../support/services.ts";
+
+test("a parent by inheritance is left out and named, unless it is named itself", async () => {
+  await using database = await freshDatabase();
+  await database.query(
+    `create table parent (id int primary key); create table child (primary key (id)) inherits (parent);
+     insert into parent values (1); insert into child values (2)`,
+  );
+  await using source = await openSource(database);
+  await createLog(source);
+  const { tables, refused } = await source.tables(never);
+  expect(tables.map(({ id }) => id)).toEqual(["public.child"]);
+  expect(refused).toMatchObject([
+    { id: "public.parent", reason: expect.stringMatching(/inherit from it \(public\.child\)/) },
+  ]);
+  expect(await checkSource(database)).toContainEqual(
+    expect.objectContaining({ level: "warning", what: expect.stringMatching(/^public\.parent is left out/) }),
+  );
+  const named = { tables: ["public.*", "public.parent"] };
+  await using other = await openSource(database, named);
+  expect((await other.tables(never)).tables.map(({ id }) => id)).toContain("public.child");
+  expect(await checkSource(database, named)).toContainEqual(
+    expect.objectContaining({ level: "warning", what: expect.stringMatching(/^public\.parent: its own rows alone/) }),
+  );
+});
+
+test("tables of an extension are left out, unless they are named", async () => {
+  await using database = await freshDatabase();
+  await database.query(
+    "create table own (id int primary key); create table extra (id int primary key); alter extension plpgsql add table extra",
+  );
+  await using source = await openSource(database);
+  await createLog(source);
+  const { tables, refused } = await source.tables(never);
+  expect({ tables: tables.map(({ id }) => id), refused }).toEqual({ tables: ["public.own"], refused: [] });
+  expect(await checkSource(database)).toContainEqual(
+    expect.objectContaining({
+      level: "ok",
+      what: expect.stringMatching(/^public\.extra is left out: made by an extension/),
+    }),
+  );
+  await using named = await openSource(database, { tables: ["public.*", "public.extra"], publication: "other" });
+  expect((await named.tables(never)).tables.map(({ id }) => id)).toEqual(["public.extra", "public.own"]);
+});
+
+test("generated columns that the log does not carry are named", async () => {
+  await using database = await freshDatabase();
+  await database.query("create table t (id int primary key, a int, twice int generated always as (a * 2) stored)");
+  expect(await checkSource(database)).toContainEqual(
+    expect.objectContaining({
+      id: "postgres.generated",
+      level: "warning",
+      what: expect.stringMatching(/public\.t \(twice\)/),
+    }),
+  );
+});
+
+test("a key with a generated column is captured where the publication carries it", async (context) => {
+  await using database = await freshDatabase();
+  await database.query(
+    "create table t (a int, twice int generated always as (a * 2) stored, primary key (a, twice)); create publication millrace_test",
+  );
+  await using source = await openSource(database);
+  expect((await source.tables(never)).refused).toMatchObject([
+    { id: "public.t", reason: expect.stringMatching(/generated column "twice"/) },
+  ]);
+  needsPostgres(18, context);
+  await database.query("alter publication millrace_test set (publish_generated_columns = stored)");
+  const log = await createLog(source);
+  await database.query("insert into t (a) values (3)");
+  await using follower = await Follower.from(source, log.position);
+  expect(await follower.catchUp(source)).toMatchObject([{ table: "public.t", after: { a: "3", twice: "6" } }]);
+});
+
+test("a slot that sends prepared transactions early is refused with its reason", async () => {
+  await using database = await freshDatabase();
+  await database.query("create table t (id int primary key)");
+  await database.query("select pg_create_logical_replication_slot($1, 'pgoutput', false, true)", [
+    `millrace_${database.name}`,
+  ]);
+  await using source = await openSource(database);
+  await expect(createLog(source)).rejects.toMatchObject({
+    code: "MR2018",
+    message: expect.stringMatching(/two_phase/),
+  });
+  expect(await checkSource(database)).toContainEqual(
+    expect.objectContaining({ level: "error", what: expect.stringMatching(/two_phase/) }),
+  );
+});
+
+test("rows of a table without a key that somebody else publishes are passed over", async () => {
+  await using database = await freshDatabase();
+  await database.query(
+    "create table t (id int primary key); create table bare (a int); create publication millrace_test for all tables",
+  );
+  await using source = await openSource(database);
+  const log = await createLog(source);
+  await database.query("insert into bare values (1); insert into t values (1)");
+  const resolve = registry();
+  const options = { temporary: false, resolve, isKnown: () => false };
+  await using follower = new Follower(await source.stream(log.position, options, never));
+  expect(await follower.catchUp(source)).toMatchObject([{ table: "public.t" }]);
+  expect(resolve.seen.map(({ id }) => id)).toEqual(["public.t"]);
+  // From its key on it is followed.
+  await database.query("alter table bare add primary key (a); insert into bare values (2)");
+  expect(await follower.catchUp(source)).toMatchObject([{ table: "public.bare", after: { a: "2" } }]);
+});
