@@ -1,7 +1,7 @@
 /** Every built-in type with its edge values: our text and JSON against what the server itself prints and sends. */
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { EDGE_TYPES, edgeValues } from "../support/postgres-edge-values.ts";
+import { EDGE_TYPES, edgeValues, vectorValues } from "../support/postgres-edge-values.ts";
 import { freshDatabase, type FreshDatabase } from "../support/services.ts";
 import { type Oracle, valueOracle } from "../support/value-oracle.ts";
 
@@ -19,7 +19,8 @@ afterAll(async () => {
 });
 
 describe("edge values are printed as the server prints them, from text and binary alike", () => {
-  for (const [native, values, type] of edgeValues) test(native, () => oracle.judge(native, values, type));
+  for (const [native, values, type] of [...edgeValues, ...vectorValues])
+    test(native, () => oracle.judge(native, values, type));
 });
 
 /** Batches, so that a few round trips judge thousands of values. */

@@ -36,6 +36,12 @@ export function edgeValuesOf(major: number): EdgeValues {
   return major < 15 ? allValues.filter(([native]) => !LATE.has(native)) : allValues;
 }
 
+/** Arrays by their catalogue entry, with blanks between their elements. */
+export const vectorValues: EdgeValues = [
+  ["int2vector", ["1 2 -3", ""], opaque],
+  ["oidvector", ["23 4294967295", ""], opaque],
+];
+
 const allValues: EdgeValues = [
   ["bool", ["t", "f"]],
   ["int2", ["-32768", "-1", "0", "9", "10", "32767"]],
@@ -309,8 +315,6 @@ const allValues: EdgeValues = [
   ["pair[]", ['{"(1,\\"a, b\\")",NULL}'], { kind: "array", of: opaque }],
   ["oid", ["4294967295"], { kind: "int", bits: 32, signed: false }],
   ["pg_lsn", ["16/B374D848"]],
-  ["int2vector", ["1 2 -3", ""], opaque],
-  ["oidvector", ["23 4294967295", ""], opaque],
   ['"char"', ["a", ""], opaque],
   ["jsonpath", ['$."a"[*] ? (@ > 1)']],
 ];
