@@ -126,7 +126,7 @@ function unregistered(): SchemaResolver {
   };
 }
 
-function unreachable(source: Source, what: string, { first, end }: Reachable): Error {
+export function unreachable(source: Source, what: string, { first, end }: Reachable): Error {
   const [from, to] = [first, end].map((position) => source.formatPosition(position));
   return cliError("MR1118", `${what} can't be reached: the log can be read from ${from} to ${to}`, {
     hint: "name a position or a time in between, earliest, latest, or snapshot to read the rows as they are now",

@@ -12,6 +12,7 @@ import { openState } from "../state/open.ts";
 import { PRODUCER } from "../version.ts";
 import { alone } from "./alone.ts";
 import { cliError } from "./errors.ts";
+import { expectReachable } from "./import-reach.ts";
 import type { Session } from "./session.ts";
 
 const FORMAT_VERSION = 1;
@@ -97,11 +98,24 @@ export async function importOffsets(session: Session, file: string, isConfirmed:
     const present = await presentIn(config);
     const spelled = (dump: StateDump): Transfer => summaryOf(config.name, dump, source);
     const replaces = present === null || isEmpty(present) ? null : spelled(present);
-    if (isConfirmed) await alone(config, (state) => state.restore(body.state), { create: true });
+    if (isConfirmed) await replace(session, config, source, body.state);
     return { ...spelled(body.state), applied: isConfirmed, exportedAt: body.exportedAt, replaces };
   } finally {
     await source.close();
   }
+}
+
+/** Invariant: a state from which no start can go on takes nobody's place. */
+async function replace(session: Session, config: Config, source: Source, dump: StateDump): Promise<void> {
+  await alone(
+    config,
+    async (state) => {
+      const lease = Math.max(dump.leaseNumber + 1, (await state.lease.current())?.number ?? 0);
+      await expectReachable(session, config, source, dump, lease);
+      await state.restore(dump);
+    },
+    { create: true },
+  );
 }
 
 function read(file: string): Body {
