@@ -34,7 +34,7 @@ test("a sink that was away while a table had no key passes over those rows, also
   await pipeline.run("alter table flip drop constraint flip_pkey");
   await pipeline.run("insert into flip values (21, 21)");
   await eventually(async () => (await suspended()).includes("public.flip"));
-  await pipeline.run("delete from flip where false; alter table flip add primary key (id)");
+  await pipeline.run("alter table flip add primary key (id)");
   await pipeline.run("insert into flip values (22, 22); update calm set n = n + 1");
   await eventually(async () => (await suspended()).length === 0);
   await command("resume", "--sink", "duckdb");
