@@ -52,12 +52,14 @@ export const pages: ErrorPages = {
     title: "The search engine refuses a document for its content",
     cause:
       "JSON nested over 1,000 levels, a number of more than 1,000 digits inside JSON, a single text over the engine's limit.",
-    remedy: "Correct the row at the source, or leave the column out (`drop: true`), and replay the dead letter.",
+    remedy:
+      "Correct the row at the source, or leave the column out (`drop: true`), and read the table again: `millrace snapshot start --tables TABLE --sink NAME`.",
   },
   MR3308: {
     title: "A document is too large for the search engine",
     cause: "One document alone is over the engine's `http.max_content_length` (100 MB by default).",
-    remedy: "Raise the limit or leave the large column out (`drop: true`), and replay the dead letter.",
+    remedy:
+      "Raise the limit or leave the large column out (`drop: true`), and read the table again: `millrace snapshot start --tables TABLE --sink NAME`.",
   },
   MR3309: {
     title: "The search engine is overloaded",

@@ -1,3 +1,4 @@
+import { boundConnection } from "./channel-binding.ts";
 import { Socket, type SocketConstructorOpts } from "node:net";
 import { Duplex } from "node:stream";
 import type { ConnectionOptions } from "node:tls";
@@ -113,6 +114,7 @@ function clientConfig(address: PostgresAddress, ssl: false | ConnectionOptions, 
     keepAlive: true,
     keepAliveInitialDelayMillis: 30_000,
     stream: () => socket,
+    ...(address.channelBinding ? { connection: boundConnection(socket, ssl, address.directTls) } : {}),
   };
 }
 

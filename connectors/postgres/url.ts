@@ -93,6 +93,9 @@ export function parsePostgresUrl(url: string, folder = ""): PostgresAddress {
   const sslMode = parseSslMode(parameters, systemRoots);
   const rootCertificate = systemRoots ? undefined : readRoot(sslRootPath, sslMode, folder);
   const certificate = readPem("sslcert", parameters.get("sslcert"), folder, readCertificates);
+  const channelBinding = oneOf(parameters, "channel_binding", ["disable", "prefer", "require"], "prefer") === "require";
+  if (channelBinding && sslMode === "disable")
+    throw wrong("channel_binding=require needs TLS, and sslmode=disable forbids it");
   const key = readPem("sslkey", parameters.get("sslkey"), folder, readPrivateKey);
   if (certificate !== undefined && key === undefined) throw wrong("its sslcert is given without sslkey");
   return {
@@ -108,7 +111,7 @@ export function parsePostgresUrl(url: string, folder = ""): PostgresAddress {
     certificate,
     key,
     directTls: oneOf(parameters, "sslnegotiation", ["postgres", "direct"], "postgres") === "direct",
-    channelBinding: oneOf(parameters, "channel_binding", ["disable", "prefer", "require"], "prefer") === "require",
+    channelBinding,
     applicationName: parameters.get("application_name") ?? "millrace",
     options: parameters.get("options"),
     connectTimeoutMs: parseTimeout(parameters.get("connect_timeout")),

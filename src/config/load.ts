@@ -192,7 +192,7 @@ class Loading {
     const kind: unknown = Object.getOwnPropertyDescriptor(input, "kind")?.value;
     if (typeof kind !== "string") return undefined;
     if (known.includes(kind)) return kind;
-    this.#problem("MR1008", [...path, "kind"], `unknown kind; ${suggestion(kind, known)}`);
+    this.#problem("MR1008", [...path, "kind"], `unknown kind ${JSON.stringify(kind)}; ${suggestion(kind, known)}`);
     return undefined;
   }
 

@@ -105,6 +105,30 @@ test("a wrong password waits for somebody, and is in no part of the error", asyn
   expect(JSON.stringify(await checkSource(database, { url }))).not.toContain(CANARY);
 });
 
+test("channel_binding=require means what it means to psql: no password in clear, no login that is not bound", async () => {
+  await using named = await selfSigned(["localhost", "127.0.0.1"]);
+  const tip = async (auth: string, parameters: Record<string, string> = {}) => {
+    const line = auth.replace(" all all ", " all reader ");
+    await using server = await ownPostgres({ tls: named, auth: [line, "host all postgres 127.0.0.1/32 trust"] });
+    await using database = await freshDatabase(server);
+    await database.query(`create role reader superuser login password '${CANARY}'`);
+    const url = withUrl(database.url, (changed) => {
+      changed.username = "reader";
+      changed.password = CANARY;
+      for (const [name, value] of Object.entries({ channel_binding: "require", sslmode: "require", ...parameters }))
+        changed.searchParams.set(name, value);
+    });
+    await using source = await openSource(database, { url });
+    return await source.tip(never);
+  };
+  expect(await tip("hostssl all all 127.0.0.1/32 scram-sha-256")).toBeGreaterThan(0n);
+  const refused = { code: "MR2003", message: expect.stringContaining("channel_binding=require forbids") };
+  for (const method of ["password", "trust"])
+    await expect(tip(`hostssl all all 127.0.0.1/32 ${method}`)).rejects.toMatchObject(refused);
+  const disabled = { sslmode: "disable" };
+  await expect(tip("host all all 127.0.0.1/32 password", disabled)).rejects.toMatchObject({ code: "MR2004" });
+});
+
 test("a database that does not exist, and a server that is not there", async () => {
   await using database = await freshDatabase();
   await using missing = await openSource(database, {

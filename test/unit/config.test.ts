@@ -283,12 +283,12 @@ describe("bad input", () => {
     [
       "an unknown kind",
       BASE.replace("duckdb", "duckdbb"),
-      'MR1008 7:11 sinks.warehouse.kind: unknown kind; did you mean "duckdb"?',
+      'MR1008 7:11 sinks.warehouse.kind: unknown kind "duckdbb"; did you mean "duckdb"?',
     ],
     [
       "a kind that is far off",
       BASE.replace("kind: postgres", "kind: oracle"),
-      "MR1008 3:9 source.kind: unknown kind; known here: postgres, mysql",
+      'MR1008 3:9 source.kind: unknown kind "oracle"; known here: postgres, mysql',
     ],
     [
       "a bad sink name",
