@@ -5,6 +5,7 @@
  */
 import { relative } from "node:path";
 import { createVitest, type TestCase, type TestModule, type Vitest } from "vitest/node";
+import { isMariadbChosen, mariadbLines } from "./services/mariadb-version.ts";
 import { postgresLines } from "./services/postgres-version.ts";
 import type { ProvidedServices } from "../test/support/global-setup.ts";
 
@@ -37,6 +38,9 @@ const POSTGRES_FACING = [
   "test/integration/values.pg",
 ];
 
+/** The same of MariaDB. */
+const MARIADB_FACING = ["mysql.mariadb"];
+
 const { patterns, isLong } = readArguments(process.argv.slice(2));
 const outcome: Outcome = { passed: 0, failed: 0, skipped: [], flaky: [], files: [] };
 const missing = new Set<string>();
@@ -46,6 +50,16 @@ if (isLong && patterns.length === 0 && !hasChosen) {
   for (const { major } of postgresLines.slice(1)) {
     const environment = { MILLRACE_TEST_LONG: undefined, MILLRACE_TEST_POSTGRES_VERSION: String(major) };
     await run(`Postgres ${major}: `, POSTGRES_FACING, environment);
+  }
+}
+if (isLong && patterns.length === 0 && !isMariadbChosen()) {
+  for (const { version } of mariadbLines.slice(1)) {
+    const environment = {
+      MILLRACE_TEST_LONG: undefined,
+      MILLRACE_TEST_POSTGRES_VERSION: undefined,
+      MILLRACE_TEST_MARIADB_VERSION: version,
+    };
+    await run(`MariaDB ${version}: `, MARIADB_FACING, environment);
   }
 }
 const isComplete = process.env["CI"] !== "true" || missing.size === 0;

@@ -11,8 +11,11 @@ import { command, onPath } from "./command.ts";
 import { aptSource, type AptSource } from "./debian-sources.ts";
 import type { Availability, ProgressListener } from "./service.ts";
 
-/** "own" is the machine's own release, "sid" Debian's newest packages from the same mirror. */
-export type Suite = "own" | "sid";
+/** "own" is the machine's own release, "sid" Debian's newest packages from the same mirror; the others are its releases. */
+export type Suite = "own" | "sid" | "bullseye" | "trixie";
+
+/** Its loader can't be told another name for the program: that is then the loader's own. */
+const WITHOUT_NAMES: ReadonlySet<string> = new Set(["bullseye"]);
 
 export interface DebianRecipe {
   readonly what: string;
@@ -76,7 +79,12 @@ export async function installDebian(recipe: DebianRecipe, onProgress: ProgressLi
     libraryDirs,
     run: (path, name) => ({
       command: ownLoader,
-      args: ["--library-path", libraryDirs.join(":"), "--argv0", name, join(root, path)],
+      args: [
+        "--library-path",
+        libraryDirs.join(":"),
+        ...(WITHOUT_NAMES.has(source.suite) ? [] : ["--argv0", name]),
+        join(root, path),
+      ],
     }),
   };
 }

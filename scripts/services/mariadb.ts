@@ -1,10 +1,15 @@
-/** MariaDB, from the machine's own release of Debian. */
+/** MariaDB, from the machine's own release of Debian, or another line of it from another release. */
+import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { mysqlServer } from "./mysql-server.ts";
-import { versions } from "./versions.ts";
+import { mariadbLine } from "./mariadb-version.ts";
 
-const { image, suite } = versions.mariadb;
+/** Where its own files lie; newer packages have them under its own name. */
+function shared(root: string): string {
+  const own = join(root, "usr/share/mariadb");
+  return existsSync(join(own, "charsets")) ? own : join(root, "usr/share/mysql");
+}
 
 /** What mariadb-install-db feeds to a bootstrapping server, in this order. */
 const SYSTEM_TABLES = [
@@ -16,17 +21,28 @@ const SYSTEM_TABLES = [
 ];
 const ACCOUNT = `INSERT INTO mysql.global_priv VALUES ('%', 'root', '{"access":18446744073709551615}');\n`;
 
+/** Newer ones are called after the server. */
+function systemFile(folder: string, name: string): string {
+  const own = join(folder, name.replace(/^mysql_/, "mariadb_"));
+  return existsSync(own) ? own : join(folder, name);
+}
+
 export const mariadb = mysqlServer({
   name: "mariadb",
   variable: "MILLRACE_TEST_MARIADB_URL",
-  image,
+  get image() {
+    return mariadbLine().image;
+  },
   containerEnvironment: { MARIADB_ALLOW_EMPTY_ROOT_PASSWORD: "yes" },
-  recipe: {
-    what: "mariadb",
-    version: "of this release",
-    suite,
-    packages: ["mariadb-server-core"],
-    megabytes: 20,
+  get recipe() {
+    const { server, suite, version } = mariadbLine();
+    return {
+      what: "mariadb",
+      version: suite === "own" ? "of this release" : version,
+      suite,
+      packages: [server],
+      megabytes: 20,
+    };
   },
   program: "usr/sbin/mariadbd",
   settings: { "binlog-format": "ROW", "gtid-strict-mode": "ON", "log-slave-updates": "ON" },
@@ -34,11 +50,11 @@ export const mariadb = mysqlServer({
   places: (root) => ({
     basedir: join(root, "usr"),
     "plugin-dir": join(root, "usr/lib/mysql/plugin"),
-    "lc-messages-dir": join(root, "usr/share/mysql"),
-    "character-sets-dir": join(root, "usr/share/mysql/charsets"),
+    "lc-messages-dir": shared(root),
+    "character-sets-dir": join(shared(root), "charsets"),
   }),
   async initialise({ root, dataDir, run }) {
-    const texts = await Promise.all(SYSTEM_TABLES.map((file) => readFile(join(root, "usr/share/mysql", file), "utf8")));
+    const texts = await Promise.all(SYSTEM_TABLES.map((file) => readFile(systemFile(shared(root), file), "utf8")));
     const file = join(dataDir, "..", "bootstrap.sql");
     await writeFile(file, ["create database mysql;\nuse mysql;\n", ...texts, ACCOUNT].join("\n"));
     await run(["--bootstrap", "--skip-log-bin", "--max-allowed-packet=8M"], file);

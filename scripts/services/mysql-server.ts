@@ -85,10 +85,10 @@ const PROTOCOL_VERSION = 10;
 const PACKET_HEADER_BYTES = 4;
 
 export function mysqlServer(server: MysqlServer): ServiceDefinition<MysqlOptions> {
-  const { name, variable, image, recipe } = server;
+  const { name, variable } = server;
 
   async function locate(options: LocateOptions = {}) {
-    return locateService({ variable, image, native: () => debianAvailability(recipe) }, options);
+    return locateService({ variable, image: server.image, native: () => debianAvailability(server.recipe) }, options);
   }
 
   async function start(options: MysqlOptions = {}): Promise<RunningService> {

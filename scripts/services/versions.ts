@@ -17,6 +17,9 @@ export const versions = {
   /** Packages of Debian, as with Redis below: its newest MySQL, and the MariaDB of its own release (10.11 on Debian 12). */
   mysql: { image: "mysql:9.7", suite: "sid" },
   mariadb: { image: "mariadb:10.11", suite: "own" },
+  /** The lines that the long form runs too, and MILLRACE_TEST_MARIADB_VERSION chooses in place of the one above. */
+  mariadb118: { image: "mariadb:11.8", suite: "trixie" },
+  mariadb105: { image: "mariadb:10.5", suite: "bullseye" },
   /** Suites are Debian's: "own" is the machine's own release, whose Redis is 7.0 on Debian 12; sid has the newest. */
   redis: { image: "redis:7.0.15-bookworm", suite: "own" },
   redis8: { image: "redis:8.0-bookworm", suite: "sid" },

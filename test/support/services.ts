@@ -7,6 +7,7 @@ import { Redis } from "ioredis";
 import { inject, type TestContext } from "vitest";
 import { elasticsearch as elasticsearchServer } from "../../scripts/services/elasticsearch.ts";
 import { mariadb as mariadbServer } from "../../scripts/services/mariadb.ts";
+import { isMariadbChosen } from "../../scripts/services/mariadb-version.ts";
 import { mysql as mysqlServer } from "../../scripts/services/mysql.ts";
 import type { MysqlOptions } from "../../scripts/services/mysql-server.ts";
 import {
@@ -33,7 +34,7 @@ export function postgres(): PostgresAddress {
 
 /** MySQL and MariaDB, in every form of a run: both suffixes must be in the test file's name. */
 export type MysqlFlavour = "mysql" | "mariadb";
-export const mysqlFlavours: readonly MysqlFlavour[] = ["mysql", "mariadb"];
+export const mysqlFlavours: readonly MysqlFlavour[] = isMariadbChosen() ? ["mariadb"] : ["mysql", "mariadb"];
 
 export function mysqlUrl(flavour: MysqlFlavour): string {
   return provided(flavour).url;

@@ -72,7 +72,9 @@ function isGroup(schema: unknown): boolean {
 test("the README names the lines of servers that the tests run", () => {
   const readme = text("README.md");
   const { postgres, redis, redis8, valkey, elasticsearch, elasticsearch9, opensearch, opensearch3 } = versions;
-  for (const { image } of [postgres, redis, redis8, valkey, elasticsearch, elasticsearch9, opensearch, opensearch3])
+  const { mysql, mariadb, mariadb105, mariadb118 } = versions;
+  const others = [redis, redis8, valkey, elasticsearch, elasticsearch9, opensearch, opensearch3];
+  for (const { image } of [postgres, mysql, mariadb, mariadb105, mariadb118, ...others])
     expect(readme).toContain(/:(\d+\.\d+)/.exec(image)?.[1]);
 });
 

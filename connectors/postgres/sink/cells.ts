@@ -5,6 +5,8 @@
 import type { ByteWriter } from "../../../src/core/bytes.ts";
 import { CELL_BINARY, CELL_TEXT, readInt32 } from "../../../src/core/tuple.ts";
 import type { ColumnType } from "../../../src/core/types.ts";
+import type { TableVersion } from "../../../src/core/schema.ts";
+import { copyVisible } from "./nul.ts";
 import { writeInt32 } from "./wire.ts";
 
 /** What must be done to a cell to make it a binary field of its column. */
@@ -15,6 +17,8 @@ export const BINARY_JSON = 1;
 export const BINARY_JSONB = 2;
 /** Array: its element type's oid is the source's, which means nothing here (enum, domain). */
 export const BINARY_ARRAY = 3;
+/** Text that may hold NUL, which Postgres has not. */
+export const BINARY_TEXT = 4;
 
 /** Only the server can read this text: the row must travel in text form. */
 export const TEXT_TO_PARSE = 0;
@@ -31,6 +35,8 @@ export interface CellForms {
   readonly text: Uint8Array;
   /** Oid of the element type in the target, 0 where the column is no array. */
   readonly elementOid: Uint32Array;
+  /** 1 for text that may hold NUL. */
+  readonly mayHoldNul: Uint8Array;
 }
 
 /** A column's type as the target's catalogue shows it. */
@@ -41,9 +47,13 @@ export interface CatalogType {
 
 const TEXTUAL = new Set(["text", "varchar", "bpchar", "name"]);
 
-export function cellForms(types: readonly ColumnType[], catalog: readonly CatalogType[]): CellForms {
+export function cellForms({ columns, dialect }: TableVersion, catalog: readonly CatalogType[]): CellForms {
+  const types: readonly ColumnType[] = columns.map((column) => column.type);
+  const mayHoldNul = Uint8Array.from(catalog, ({ name }) => (dialect === "mysql" && TEXTUAL.has(name) ? 1 : 0));
   return {
-    binary: Uint8Array.from(catalog, (type) => {
+    mayHoldNul,
+    binary: Uint8Array.from(catalog, (type, i) => {
+      if (mayHoldNul[i] === 1) return BINARY_TEXT;
       if (type.elementOid !== 0 && type.name.startsWith("_")) return BINARY_ARRAY;
       return type.name === "json" ? BINARY_JSON : type.name === "jsonb" ? BINARY_JSONB : BINARY_AS_IS;
     }),
@@ -68,13 +78,14 @@ export function writeField(
   if (kind === CELL_BINARY) {
     const form = forms.binary[column]!;
     if (form === BINARY_AS_IS) copyField(out, bytes, start, length);
+    else if (form === BINARY_TEXT) copyText(out, forms, column, bytes, start, length);
     else writeAdapted(out, form, forms.elementOid[column]!, bytes, start, length);
     return true;
   }
   if (kind === CELL_TEXT) {
     const form = forms.text[column]!;
     if (form === TEXT_TO_PARSE) return false;
-    if (form === TEXT_AS_IS) copyField(out, bytes, start, length);
+    if (form === TEXT_AS_IS) copyText(out, forms, column, bytes, start, length);
     else writeJsonb(out, bytes, start, length);
     return true;
   }
@@ -93,6 +104,23 @@ export function copyField(out: ByteWriter, bytes: Uint8Array, start: number, len
   writeInt32(out.bytes, out.length, length);
   out.length += 4;
   out.copy(bytes, start, length);
+}
+
+/** A field of text. */
+export function copyText(
+  out: ByteWriter,
+  { mayHoldNul }: CellForms,
+  column: number,
+  bytes: Uint8Array,
+  start: number,
+  length: number,
+): void {
+  if (mayHoldNul[column] === 0) return copyField(out, bytes, start, length);
+  out.reserve(4);
+  const at = out.length;
+  out.length += 4;
+  copyVisible(out, bytes, start, length);
+  writeInt32(out.bytes, at, out.length - at - 4);
 }
 
 function writeAdapted(

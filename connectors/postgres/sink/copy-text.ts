@@ -7,6 +7,7 @@ import { CELL_BINARY, CELL_TEXT, CELL_UNCHANGED, CellMap } from "../../../src/co
 import { writeBinaryText } from "../../../src/core/values/text.ts";
 import { TEXT_TO_PARSE } from "./cells.ts";
 import { isPatch, maskOf, STAGED_DELETE, STAGED_MOVE, stagedAction } from "./copy.ts";
+import { copyVisible, nulCount } from "./nul.ts";
 import { TextStamp } from "./stamp.ts";
 import type { TargetTable } from "./target-table.ts";
 import type { Frames } from "./wire.ts";
@@ -27,6 +28,7 @@ const stamp = new TextStamp();
 const after = new CellMap();
 const before = new CellMap();
 const scratch = new ByteWriter(1024);
+const visible = new ByteWriter(64);
 let neededText = false;
 
 /** Both return whether a row needed it: whether a cell was text that only the server can read. */
@@ -94,15 +96,30 @@ function writeCell(out: ByteWriter, table: TargetTable, cells: CellMap, c: numbe
   if (kind === CELL_TEXT) {
     if (table.forms.text[c] === TEXT_TO_PARSE) neededText = true;
     out.byte(TAB);
-    writeEscaped(out, bytes, cells.start[c]!, cells.length[c]!);
+    writeVisible(out, table, c, bytes, cells.start[c]!, cells.length[c]!);
   } else if (kind === CELL_BINARY) {
     out.byte(TAB);
     scratch.reset();
     writeBinaryText(scratch, table.columnTypes[c]!, bytes, cells.start[c]!, cells.length[c]!);
-    writeEscaped(out, scratch.bytes, 0, scratch.length);
+    writeVisible(out, table, c, scratch.bytes, 0, scratch.length);
   } else {
     writeNull(out);
   }
+}
+
+function writeVisible(
+  out: ByteWriter,
+  table: TargetTable,
+  c: number,
+  bytes: Uint8Array,
+  start: number,
+  length: number,
+): void {
+  if (table.forms.mayHoldNul[c] === 0 || nulCount(bytes, start, length) === 0)
+    return writeEscaped(out, bytes, start, length);
+  visible.reset();
+  copyVisible(visible, bytes, start, length);
+  writeEscaped(out, visible.bytes, 0, visible.length);
 }
 
 function writeNull(out: ByteWriter): void {

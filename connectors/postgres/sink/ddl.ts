@@ -43,8 +43,7 @@ export async function prepareTable(
       : await followTable(session, { version, name, types, wanted, found, form, dropsColumns }, signal);
   await noteShape(session, version, name, wanted, found?.note ?? null, signal);
   failpoint("postgres-sink.table-made", version);
-  const columnTypes = version.columns.map((column) => column.type);
-  return new TargetTable(version, name, ordinal, types, cellForms(columnTypes, catalog), retired, form);
+  return new TargetTable(version, name, ordinal, types, cellForms(version, catalog), retired, form);
 }
 
 /** See `Sink.carries`. */

@@ -8,6 +8,7 @@ import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../qu
 import { DELETED_COLUMN, OP_COLUMN, type TargetForm, VERSION_COLUMN } from "./form.ts";
 import { OFFSET_COLUMN } from "./history-table.ts";
 import { fitted, type TargetName } from "./names.ts";
+import { visibleText } from "./nul.ts";
 import type { Session } from "./session.ts";
 import { type Answer, StatementFailure } from "./wire.ts";
 
@@ -43,13 +44,13 @@ export class PostgresInspection implements Inspection {
     this.#parts = parts;
   }
 
-  /** The target prints what the source prints: every type of the source lands in one with the same text. */
+  /** The target prints what the source prints: every type of the source lands in one with the same text, but for NUL. */
   expected(_table: TableVersion, _ordinal: number, text: string): string {
-    return text;
+    return visibleText(text);
   }
 
   id(_table: TableVersion, key: KeyText): string {
-    return rowIdOf(key);
+    return rowIdOf(key.map(visibleText));
   }
 
   async rows(table: TableVersion, keys: readonly KeyText[], signal: AbortSignal): Promise<readonly StoredRow[]> {
@@ -69,7 +70,8 @@ export class PostgresInspection implements Inspection {
     const order = [...table.key, ...rest];
     const list = order.map((ordinal) => found.cells[ordinal]!).join(", ");
     const key = found.keys.join(", ");
-    const bound = (texts: KeyText) => texts.map((text, i) => `${quoteLiteral(text)}::${found.keyTypes[i]}`).join(", ");
+    const bound = (texts: KeyText) =>
+      texts.map((text, i) => `${quoteLiteral(visibleText(text))}::${found.keyTypes[i]}`).join(", ");
     const between = `(${key}) >= (${bound(first)}) AND (${key}) <= (${bound(last)})`;
     const range = `(SELECT * FROM ${found.quoted} WHERE ${between} AND ${VERSION_COLUMN} <= ${asked.versionMax})`;
     const query = `SELECT ${list} FROM ${this.#live(found, range)} ORDER BY ${key} LIMIT ${asked.rows.length + EXTRA_MAX}`;
@@ -113,7 +115,7 @@ export class PostgresInspection implements Inspection {
   ): Promise<readonly StoredRow[]> {
     const found = await this.#find(session, table, signal);
     if (found === null || keys.length === 0) return [];
-    const arrays = found.keys.map((_, part) => quoteTextArray(keys.map((key) => key[part] ?? "")));
+    const arrays = found.keys.map((_, part) => quoteTextArray(keys.map((key) => visibleText(key[part] ?? ""))));
     const aliases = found.keys.map((_, part) => `c${part}`).join(", ");
     const match = found.keys.map((name, part) => `t.${name} = k.c${part}::${found.keyTypes[part]}`).join(" AND ");
     const there = `(SELECT t.* FROM unnest(${arrays.join(", ")}) AS k (${aliases}) JOIN ${found.quoted} AS t ON ${match})`;

@@ -4,7 +4,7 @@
  */
 import { DELETE, PATCH, PUT, type TableWrites } from "../../../src/core/batch.ts";
 import { CELL_BINARY, CELL_TEXT, CELL_UNCHANGED, CellMap } from "../../../src/core/tuple.ts";
-import { copyField, writeField, writeNull } from "./cells.ts";
+import { copyText, writeField, writeNull } from "./cells.ts";
 import { type Advance, ADVANCE_PREPARED, advanceParameters, behindFence } from "./progress.ts";
 import type { Session } from "./session.ts";
 import { BinaryStamp } from "./stamp.ts";
@@ -143,7 +143,7 @@ function bindCells(
       frames.asBinary(codes, i + stampCount);
       writeField(out, table.forms, c, kind, bytes, start, length);
     } else if (kind === CELL_TEXT) {
-      copyField(out, bytes, start, length);
+      copyText(out, table.forms, c, bytes, start, length);
     } else {
       writeNull(out);
     }
