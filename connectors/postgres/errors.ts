@@ -73,6 +73,13 @@ export function sqlState(error: unknown): string | undefined {
   return /^[0-9A-Z]{5}$/.test(code) && !code.startsWith("E") ? code : undefined;
 }
 
+/** A text that is no value of the column's type, or that the database's encoding can't hold: no row has such a key. */
+const NO_KEY = /^22(?:003|007|008|021|P02|P05)$/;
+
+export function isNoKey(error: unknown): boolean {
+  return NO_KEY.test(sqlState(findMillraceError(error)?.cause) ?? "");
+}
+
 /**
  * Turns whatever a driver threw while `doing` (for example "reading public.orders") into a numbered error. By SQLSTATE;
  * where the text has to be read the reason stands beside it. The server's sentence is repeated only for classes whose

@@ -129,7 +129,7 @@ export function keyOfRowId(table: TableVersion, id: string): KeyText | null {
 
 /** Whether a source could print a key of this table so: one that it would not even read can't be asked for. */
 export function isPossibleKey(table: TableVersion, key: KeyText): boolean {
-  return key.every((text, i) => mayPrint(table.columns[table.key[i]!]!.type, text));
+  return key.every((text, i) => mayPrint(table.dialect, table.columns[table.key[i]!]!.type, text));
 }
 
 /** So many fit, whatever they are. */
@@ -147,9 +147,12 @@ const PRINTED: Partial<Readonly<Record<ColumnType["kind"], RegExp>>> = {
     /^(?:-?infinity|\d{4,}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]) (?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?(?:\+00)?(?: BC)?)$/,
 };
 
-function mayPrint(type: ColumnType, text: string): boolean {
-  if (type.kind === "enum") return type.labels.length === 0 || type.labels.includes(text);
-  if (type.kind !== "int") return PRINTED[type.kind]?.test(text) ?? !text.includes("\0");
+function mayPrint(dialect: TableVersion["dialect"], type: ColumnType, text: string): boolean {
+  const isMysql = dialect === "mysql";
+  // MySQL stores '' for a value that is none of the labels, where its mode lets that pass.
+  if (type.kind === "enum") return type.labels.length === 0 || type.labels.includes(text) || (isMysql && text === "");
+  // Texts of MySQL may hold NUL.
+  if (type.kind !== "int") return PRINTED[type.kind]?.test(text) ?? (isMysql || !text.includes("\0"));
   if (!INTEGER.test(text)) return false;
   if (type.bits >= 32 && text.length <= DIGITS_IN_32_BITS && (type.signed || !text.startsWith("-"))) return true;
   const value = BigInt(text);

@@ -24,10 +24,11 @@ export interface FreshDatabase extends AsyncDisposable {
   connect(): Promise<Client & AsyncDisposable>;
 }
 
-/** A new database on that server, dropped at the end together with its slots. */
-export async function createFreshDatabase(server: PostgresAddress): Promise<FreshDatabase> {
+/** A new database on that server, dropped at the end together with its slots. `encoding`: another one than the server's. */
+export async function createFreshDatabase(server: PostgresAddress, encoding?: string): Promise<FreshDatabase> {
   const name = `test_${randomUUID().replaceAll("-", "").slice(0, 12)}`;
-  await onServer(server, (admin) => admin.query(`create database ${name}`));
+  const form = encoding === undefined ? "" : ` encoding '${encoding}' locale 'C' template template0`;
+  await onServer(server, (admin) => admin.query(`create database ${name}${form}`));
   const url = withDatabase(server.url, name);
   let kept: (Client & AsyncDisposable) | undefined;
   return {

@@ -66,8 +66,8 @@ export function needsPostgres(major: number, { skip }: Pick<TestContext, "skip">
 }
 
 /** A database of a test's own, by default on the shared server; dropped at the end together with its slots. */
-export async function freshDatabase(server: PostgresAddress = postgres()): Promise<FreshDatabase> {
-  return createFreshDatabase(server);
+export async function freshDatabase(server: PostgresAddress = postgres(), encoding?: string): Promise<FreshDatabase> {
+  return createFreshDatabase(server, encoding);
 }
 
 /** The same of MySQL or MariaDB. */

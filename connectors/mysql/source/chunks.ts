@@ -1,11 +1,12 @@
 /** Rows read beside the stream. */
 import type { Column, TableVersion } from "../../../src/core/schema.ts";
+import { byHalves } from "../../../src/core/by-halves.ts";
 import { type Chunk, type KeyText, SCAN_ROW_COUNT_MAX } from "../../../src/core/source.ts";
 import { quoteName, quoteTable, quoteText } from "../quote.ts";
 import type { SourceContext } from "./context.ts";
 import { within } from "./database.ts";
 import type { Session } from "./driver.ts";
-import { classify } from "./errors.ts";
+import { classify, isNoKey } from "./errors.ts";
 import { beginReading, checkShape } from "./reading.ts";
 import { RowBlock } from "./row-blocks.ts";
 import type { ServerFacts } from "./server.ts";
@@ -99,13 +100,10 @@ export async function readKeys(
   const session = await beginReading(context, facts, table, signal);
   try {
     const rows = new RowBlock(table, 1, context);
+    const all = selectAll(table, context);
     for (let i = 0; i < keys.length; i += KEYS_MAX) {
-      await select(
-        session,
-        table,
-        rows,
-        bounded(keysSql(selectAll(table, context), table, keys.slice(i, i + KEYS_MAX)), facts),
-        signal,
+      await byHalves(keys.slice(i, i + KEYS_MAX), isNoKey, (some) =>
+        select(session, table, rows, bounded(keysSql(all, table, some), facts), signal),
       );
       if (i === 0) await checkShape(context, table, signal);
     }

@@ -166,6 +166,16 @@ export function errorNumber(error: unknown): number | undefined {
     : undefined;
 }
 
+/**
+ * A text that the column it is compared with can't hold: characters that its character set does not have, or no value of its
+ * type. No row has such a key.
+ */
+const NO_KEY = new Set([1267, 1270, 1271, 1292, 1366, 1367, 1411, 1525, 3854, 3988]);
+
+export function isNoKey(error: unknown): boolean {
+  return NO_KEY.has(errorNumber(findMillraceError(error)?.cause ?? error) ?? 0);
+}
+
 const LOGIN = new Set([1045, 1049, 1698, 1251, 1130, 3118, 3955, 4151]);
 /** The user has no privilege on anything in the database of the url. */
 const NO_DATABASE = 1044;

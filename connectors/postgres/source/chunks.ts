@@ -1,10 +1,12 @@
 /** Rows read beside the stream, in one transaction together with the snapshot that they were read under. */
 import type { Block } from "../../../src/core/block.ts";
+import { byHalves } from "../../../src/core/by-halves.ts";
 import type { TableVersion } from "../../../src/core/schema.ts";
 import { type Chunk, type KeyText, SCAN_ROW_COUNT_MAX } from "../../../src/core/source.ts";
 import { CELL_TEXT } from "../../../src/core/tuple.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../quote.ts";
+import { isNoKey } from "../errors.ts";
 import { BUILT_IN, findTable, type LiveColumn, type LiveTable } from "./columns.ts";
 import type { SourceContext } from "./context.ts";
 import { RowBlock } from "./row-blocks.ts";
@@ -89,6 +91,25 @@ export async function readKeys(
 ): Promise<Chunk> {
   using wire = await Wire.open(context.database, signal);
   const { sees, live } = await begin(wire, table, table.keyOnWord !== true, signal);
+  const rows = new RowBlock(table, textKinds(table), 1, true);
+  let isRefused = false;
+  await byHalves(keys, isNoKey, async (some) => {
+    if (isRefused) await wire.rows("reading keys", "ROLLBACK TO SAVEPOINT begun", signal);
+    isRefused = true;
+    await selectKeys(wire, table, live, some, rows, signal);
+    isRefused = false;
+  });
+  return { block: blockOf(table, rows), last: null, sees };
+}
+
+async function selectKeys(
+  wire: Wire,
+  table: TableVersion,
+  live: LiveTable,
+  keys: readonly KeyText[],
+  rows: RowBlock,
+  signal: AbortSignal,
+): Promise<void> {
   const key = table.key.map((ordinal) => live.columns[ordinal]!);
   const arrays = key.map((_, i) => quoteTextArray(keys.map((values) => values[i] ?? "")));
   const aliases = key.map((_, i) => `c${i}`).join(", ");
@@ -99,7 +120,6 @@ export async function readKeys(
     .join(" and ");
   const wanted = `SELECT DISTINCT ${casts} FROM unnest(${arrays.join(", ")}) AS k(${aliases})`;
   const query = `SELECT ${list} FROM (${wanted}) AS w(${aliases}) JOIN ${live.sql} AS t ON ${match}`;
-  const rows = new RowBlock(table, textKinds(table), 1, true);
   await wire.run(
     `reading keys of ${table.id}`,
     query,
@@ -109,7 +129,6 @@ export async function readKeys(
     },
     signal,
   );
-  return { block: blockOf(table, rows), last: null, sees };
 }
 
 function blockOf(table: TableVersion, rows: RowBlock): Block | null {
@@ -135,7 +154,7 @@ async function begin(wire: Wire, table: TableVersion, isQuick: boolean, signal: 
   const enter = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;${timeout} SET LOCAL idle_in_transaction_session_timeout = '${STATEMENT_TIMEOUT}'; SET LOCAL lock_timeout = '${LOCK_TIMEOUT}'; SET LOCAL cursor_tuple_fraction = 0.0001; LOCK TABLE ${name} IN ACCESS SHARE MODE`;
   await wire.rows(`locking ${table.id}`, enter, signal);
   const snapshot = onlyCell(
-    await wire.rows("taking a snapshot", "SELECT pg_current_snapshot()", signal),
+    await wire.rows("taking a snapshot", "SELECT pg_current_snapshot(); SAVEPOINT begun", signal),
     "taking a snapshot",
   );
   return { sees: snapshotSees(snapshot), live: await findTable(wire, table, signal) };
