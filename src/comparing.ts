@@ -1,10 +1,12 @@
 import type { Config, Schedule } from "./config/config.ts";
 import { ConfigError } from "./config/errors.ts";
-import type { ReconcileDocument, ReconcileRequest } from "./core/reconciliation.ts";
+import type { ReconcileDocument, ReconcileRequest, ReportSummary, TableReconciliation } from "./core/reconciliation.ts";
 import type { ComparisonStatus } from "./core/status.ts";
 import type { StateStore } from "./core/state-store.ts";
 import type { Logger } from "./core/telemetry.ts";
+import type { Levels } from "./ops/metrics.ts";
 import { webhook } from "./ops/webhook.ts";
+import { lastEqual, openDrift } from "./reconcile/past.ts";
 import { Reconciler, type ReconcilerParts } from "./reconcile/reconciler.ts";
 import { ReportFolder } from "./reconcile/report-folder.ts";
 import { Reporting } from "./reconcile/reporting.ts";
@@ -20,6 +22,8 @@ export interface ComparingParts extends Pick<ReconcilerParts, "port" | "lag" | "
 
 /** As a comparison that is asked for lists, unless it is asked for more. */
 const SAMPLE_MAX = 20;
+/** Of tables that only older reports have, nothing is known. */
+const RECALLED_MAX = 30;
 
 /** The comparisons of one daemon: who makes them, what becomes of what they find, and when they come by themselves. */
 export class Comparing {
@@ -58,9 +62,25 @@ export class Comparing {
     return found;
   }
 
+  /** What earlier processes have found: until each table is compared again, that is what is known of it. */
+  async recall(): Promise<void> {
+    const past: TableReconciliation[] = [];
+    for (const { id, whole } of (await this.#reports.list()).slice(0, RECALLED_MAX)) {
+      past.push(...((await this.#reports.get(id))?.tables ?? []));
+      if (whole === true) break;
+    }
+    this.reconciler.recall(past);
+  }
+
   async status(): Promise<ComparisonStatus> {
     const next = this.#schedule === null ? null : nextTime(this.#schedule);
-    return { next: next?.toISOString() ?? null, last: (await this.#reports.list())[0] ?? null };
+    return { next: next?.toISOString() ?? null, ...pastOf(await this.#reports.list()) };
+  }
+
+  /** For the metrics. */
+  async levels(): Promise<Pick<Levels, "drift" | "lastEqualSeconds">> {
+    const equal = lastEqual(await this.#reports.list());
+    return { drift: this.reconciler.drift, lastEqualSeconds: equal === null ? null : equal.getTime() / 1000 };
   }
 
   /** Those that are planned; never ends where none is. */
@@ -83,6 +103,10 @@ export class Comparing {
     };
     return await followSchedule({ cron, timeZone, run, logger: this.#logger }, this.#signal);
   }
+}
+
+export function pastOf(reports: readonly ReportSummary[]): Pick<ComparisonStatus, "last" | "drift"> {
+  return { last: reports[0] ?? null, drift: openDrift(reports) };
 }
 
 /** Before anything begins: a folder that can't be written to is a fault of the configuration. */

@@ -152,6 +152,7 @@ async function runWithLease(
   const { reports, comparisons: kept } = state;
   const compared = { port: () => pipeline.comparisons, lag: (sink: string) => control.lagOf(sink), kept };
   const comparing = new Comparing(config, { ...compared, reports, folder, redact, logger }, until);
+  await comparing.recall();
   const { reconciler } = comparing;
   const parts = { control, comparing, reports, metrics, stateError, logger };
   await using admin = await serve(config, parts, until);
@@ -260,7 +261,7 @@ async function serve(
       contentType: metrics.contentType,
       text: await metrics.text({
         ...levelsOf(await control.status(), control.schemas),
-        ...reconciler.levels,
+        ...(await comparing.levels()),
         memory: await control.memory(),
       }),
     }),

@@ -1,7 +1,7 @@
 /** What a comparison has found, as text for people. */
 import Table from "cli-table3";
 import type { DriftSample, ReconcileDocument, TableReconciliation } from "../core/reconciliation.ts";
-import { CAUSES, partText, valueText, verdictOf } from "../reconcile/verdict.ts";
+import { CAUSES, gapsOf, partText, valueText, verdictOf } from "../reconcile/verdict.ts";
 
 /** `isPlan`: of a repair that is not done. */
 export function describeReport(found: ReconcileDocument, isPlan = false): string {
@@ -19,19 +19,28 @@ export function describeReport(found: ReconcileDocument, isPlan = false): string
   for (const { table, sink, deadLetters } of tables) {
     if (deadLetters > 0) lines.push(`known: ${deadLetters} rows of ${table} wait as dead letters of ${sink}`);
   }
+  for (const { table, sink, moving = 0, movingSample: [first] = [] } of tables) {
+    if (moving === 0) continue;
+    const place = first === undefined ? "" : `, the first one last at ${first.equalAt}`;
+    lines.push(
+      `moving: ${moving} rows of ${table} changed whenever they were read; ${sink} had them as the log says${place}`,
+    );
+  }
   for (const { table, code, message } of aside) lines.push(`known: ${table} is set aside: ${code} ${message}`);
   for (const { sink, table, reason } of notComparable) {
     lines.push(`not comparable: ${sink}${table === null ? "" : ` ${table}`}: ${reason}`);
   }
   const part = partText(found);
   if (part !== null) lines.push(part);
-  lines.push(RESULTS[verdictOf(found).kind]);
+  const { kind } = verdictOf(found);
+  const gaps = kind === "incomplete" ? `: ${gapsOf(found).join("; ")}` : "";
+  lines.push(`${RESULTS[kind]}${gaps}`);
   return lines.join("\n");
 }
 
 const RESULTS = {
   equal: "the sinks are equal to the source",
-  incomplete: "what was compared is equal; the rest was not compared",
+  incomplete: "what was compared is equal",
   repaired: "the sinks differed from the source; all of it is repaired",
   tolerated: "the sinks differ from the source, by no more rows than the configuration allows",
   differs: "the sinks differ from the source",

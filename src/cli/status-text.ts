@@ -73,7 +73,7 @@ function mattersOf(status: StatusDocument, nowMs: number): readonly Matter[] {
       what: `${tables.aside.length - LISTED_COUNT_MAX} more tables are set aside`,
       todo: "millrace status --json",
     });
-  matters.push(...suspendedMatters(status, nowMs), ...unreadableMatters(status, nowMs));
+  matters.push(...suspendedMatters(status, nowMs), ...unreadableMatters(status, nowMs), ...driftMatter(status, nowMs));
   return matters;
 }
 
@@ -87,6 +87,17 @@ function suspendedMatters({ tables: { suspended } }: StatusDocument, nowMs: numb
   if (rest > 0)
     matters.push({ what: `${count(rest, "more table")} suspended in a sink`, todo: "millrace status --json" });
   return matters;
+}
+
+/** Also where it was repaired: what made the rows differ may still be there. */
+function driftMatter({ reconcile: { drift } }: StatusDocument, nowMs: number): readonly Matter[] {
+  if (drift === null || drift === undefined) return [];
+  const differed = drift.missing + drift.extra + drift.different;
+  const repaired = drift.repaired === 0 ? "" : `, ${drift.repaired.toLocaleString("en-US")} repaired`;
+  const ago = span(nowMs - Date.parse(drift.finishedAt));
+  const since = "no comparison of everything has found none since";
+  const what = `${count(differed, "row")} differed${repaired} in the comparison ${ago} ago; ${since}`;
+  return [{ what, todo: `millrace report show ${drift.id}, then millrace reconcile` }];
 }
 
 function unreadableMatters({ tables: { unreadable } }: StatusDocument, nowMs: number): readonly Matter[] {
@@ -191,7 +202,6 @@ function tableLines({ tables: { captured, refused }, refills, snapshots }: Statu
   return lines;
 }
 
-/** What differs is for whoever looks at reports, not for the one who was woken up: it is no matter of the pipeline's. */
 function comparisonLine({ reconcile: { last, next } }: StatusDocument, nowMs: number): string[] {
   const parts = [
     ...(last === null ? [] : [`compared ${span(nowMs - Date.parse(last.finishedAt))} ago: ${resultOf(last)}`]),
@@ -200,10 +210,20 @@ function comparisonLine({ reconcile: { last, next } }: StatusDocument, nowMs: nu
   return parts.length === 0 ? [] : [parts.join(", ")];
 }
 
-function resultOf({ missing, extra, different, repaired, notComparable, id }: ReportSummary): string {
+function resultOf({
+  missing,
+  extra,
+  different,
+  repaired,
+  notComparable,
+  deadLetters = 0,
+  ...report
+}: ReportSummary): string {
+  const { id, whole, part, aside = 0 } = report;
   const differed = missing + extra + different;
   const rest = notComparable === 0 ? "" : `, ${notComparable.toLocaleString("en-US")} not comparable`;
-  if (differed === 0 && notComparable === 0) return "equal";
+  const isAll = whole === true && part === null && notComparable + deadLetters + aside === 0;
+  if (differed === 0 && isAll) return "equal";
   const mended = repaired === 0 ? "" : `, ${repaired.toLocaleString("en-US")} repaired`;
   const what = differed === 0 ? "what was compared is equal" : `${count(differed, "row")} differed${mended}`;
   return `${what}${rest} (millrace report show ${id})`;

@@ -1,5 +1,5 @@
+import { pastOf } from "../comparing.ts";
 import type { Config } from "../config/config.ts";
-import type { ReportSummary } from "../core/reconciliation.ts";
 import type { SinkStatus, StatusDocument } from "../core/status.ts";
 import { isRunning, snapshotStatus } from "../runtime/snapshots.ts";
 import { openState } from "../state/open.ts";
@@ -8,6 +8,7 @@ import type { CommandLine } from "./command-line.ts";
 import { DaemonClient } from "./daemon-client.ts";
 import { EXIT, type ExitCode } from "./exit-codes.ts";
 import { liveHolder } from "./read-state.ts";
+import { hasLeft } from "../reconcile/past.ts";
 import { lineageText, storedLineage } from "./lineage.ts";
 import { statusText } from "./status-text.ts";
 
@@ -47,13 +48,8 @@ export function exitCodeOf(status: StatusDocument): ExitCode {
     tables.suspended.length > 0 ||
     tables.unreadable.length > 0 ||
     sinks.some((sink) => sink.needsPerson || sink.deadLetters > 0) ||
-    hasDrift(reconcile.last);
+    (reconcile.drift !== null && hasLeft(reconcile.drift));
   return needsPerson ? EXIT.drift : EXIT.done;
-}
-
-/** What the newest comparison found and did not repair. */
-function hasDrift(last: ReportSummary | null): boolean {
-  return last !== null && last.missing + last.extra + last.different > last.repaired;
 }
 
 /** Without a daemon: what the state store knew last. */
@@ -117,7 +113,7 @@ async function storedStatus(config: Config): Promise<StatusDocument> {
       },
       refills: open.length + (await state.refills.countKeys()),
       snapshots: open.map((refill) => snapshotStatus(refill)).filter(isRunning),
-      reconcile: { next: null, last: (await state.reports.list())[0] ?? null },
+      reconcile: { next: null, ...pastOf(await state.reports.list()) },
       daemon: null,
       state: { error: null },
       ...(heldBy === null ? {} : { heldBy }),

@@ -76,6 +76,8 @@ export interface ComparedSlice {
   readonly block: Block;
   readonly from: number;
   readonly to: number;
+  /** True where these rows moved while they were read: each is as the source's log left it. */
+  readonly isByLog: boolean;
   /** No row in the sink can be of a later change than this. */
   readonly versionMax: bigint;
 }
@@ -103,12 +105,11 @@ export type CompareOutcome =
 export interface SentRows {
   /** See `Chunk.last`. */
   readonly last: KeyText | null;
-  /** How long the source took for the rows, and its log until the second mark was seen in it. */
-  readonly readMs: number;
-  readonly behindMs: number;
 }
 
 export interface ComparedPlace extends SentRows {
+  /** The place, in the source's own spelling; null where the rows never came to one. */
+  readonly at: string | null;
   /** Keys that the stream carried meanwhile: what the source has under them at this place can't be told. */
   readonly aside: readonly KeyText[];
   readonly outcomes: ReadonlyMap<string, CompareOutcome>;
@@ -132,7 +133,7 @@ export interface ComparePort {
   readonly aside: ReadonlyMap<string, { readonly code: string; readonly message: string }>;
   takes(sink: string, table: TableVersion): boolean;
   /** Why the sink can't be expected to hold the table completely now; null: it can. */
-  unready(sink: string, table: TableVersion): Unready | null;
+  unready(sink: string, table: TableVersion): Promise<Unready | null>;
   /** Whether the sink can be read back. */
   isComparable(sink: string): boolean;
   /** For a sink that can. */

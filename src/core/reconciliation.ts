@@ -35,6 +35,8 @@ export interface ReconcileDocument {
   readonly notComparable: readonly NotComparable[];
   /** Tables that are set aside: the sinks are known not to follow them. */
   readonly aside: readonly { readonly table: string; readonly code: string; readonly message: string }[];
+  /** Whether all tables in all sinks were asked for. A report may be older than this field. */
+  readonly whole?: boolean;
 }
 
 export interface TableReconciliation {
@@ -58,7 +60,19 @@ export interface TableReconciliation {
   readonly unrepairable: number;
   /** Rows that differ because the sink refused them: its waiting dead letters. Not counted as drift. */
   readonly deadLetters: number;
+  /**
+   * Rows that changed again whenever they were read at the source. Each time the sink held what the source's log says of
+   * them. Not counted as compared.
+   */
+  readonly moving?: number;
+  readonly movingSample?: readonly MovingRow[];
   readonly sample: readonly DriftSample[];
+}
+
+export interface MovingRow {
+  readonly key: Readonly<Record<string, string>>;
+  /** The last place of the log at which the sink held what the log says of the row. */
+  readonly equalAt: string;
 }
 
 export interface DriftSample {
@@ -110,15 +124,21 @@ export interface ReportSummary {
   readonly notComparable: number;
   /** Rows, of all tables and sinks together. */
   readonly compared: number;
+  /** A report may be older than these: see `ReconcileDocument` and `TableReconciliation`. */
+  readonly whole?: boolean;
+  readonly part?: ReconcileDocument["part"];
+  readonly aside?: number;
+  readonly deadLetters?: number;
   readonly missing: number;
   readonly extra: number;
   readonly different: number;
   readonly repaired: number;
 }
 
-export function summaryOf({ tables, notComparable, ...found }: ReconcileDocument): ReportSummary {
-  const { id, name, startedAt, finishedAt, drift, alarm } = found;
-  const sum = (of: "compared" | "repaired" | DriftKind): number => tables.reduce((total, row) => total + row[of], 0);
+export function summaryOf({ tables, notComparable, aside, ...found }: ReconcileDocument): ReportSummary {
+  const { id, name, startedAt, finishedAt, drift, alarm, whole = false, part } = found;
+  const sum = (of: "compared" | "repaired" | "deadLetters" | DriftKind): number =>
+    tables.reduce((total, row) => total + row[of], 0);
   return {
     id,
     name,
@@ -129,6 +149,10 @@ export function summaryOf({ tables, notComparable, ...found }: ReconcileDocument
     tables: tables.length,
     notComparable: notComparable.length,
     compared: sum("compared"),
+    whole,
+    part,
+    aside: aside.length,
+    deadLetters: sum("deadLetters"),
     missing: sum("missing"),
     extra: sum("extra"),
     different: sum("different"),

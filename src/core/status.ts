@@ -14,6 +14,8 @@ export interface ComparisonStatus {
   readonly next: string | null;
   /** The newest that has ended and is kept, whoever asked for it. */
   readonly last: ReportSummary | null;
+  /** The newest that found more drift than is allowed, until one of everything has found none since. */
+  readonly drift: ReportSummary | null;
 }
 
 /** What rows go through, as it is now. */

@@ -19,7 +19,7 @@ export interface Levels {
   readonly sinks: readonly SinkLevels[];
   /** Captured tables and the version of their shape. */
   readonly schemas: readonly { readonly table: string; readonly version: number }[];
-  /** What the last comparison of each table in each sink has found, since this process began. */
+  /** What the last comparison of each table in each sink has found. */
   readonly drift: readonly {
     readonly table: string;
     readonly sink: string;
@@ -147,7 +147,7 @@ class LevelGauges {
     );
     this.#lastEqual = plain(
       "millrace_reconcile_last_success_timestamp_seconds",
-      "When a comparison ended last that compared everything it was asked for and found it equal.",
+      "When a comparison of all tables in all sinks ended last that found all of it equal.",
     );
     this.#drift = new Gauge({
       name: "millrace_reconcile_drift_rows",

@@ -1,8 +1,8 @@
-import type { DriftSample, TableReconciliation } from "../core/reconciliation.ts";
+import type { DriftSample, MovingRow, TableReconciliation } from "../core/reconciliation.ts";
 import type { TableVersion } from "../core/schema.ts";
 import type { KeyText } from "../core/source.ts";
 import type { Finding } from "./judge.ts";
-import type { FoundCounts } from "./kept.ts";
+import type { KeptTable } from "./kept.ts";
 
 /** Ids that are remembered, for a listing may show one twice. */
 const FOREIGN_MAX = 10_000;
@@ -13,6 +13,7 @@ export class Findings {
   readonly #sink: string;
   readonly #sampleMax: number;
   readonly #sample: DriftSample[] = [];
+  readonly #moving: MovingRow[] = [];
   #counts = { missing: 0, extra: 0, different: 0 };
   readonly #foreign = new Set<string>();
   sourceRows = 0;
@@ -23,8 +24,10 @@ export class Findings {
   repaired = 0;
   unrepairable = 0;
   deadLetters = 0;
-  /** Keys that changed whenever they were looked at. */
+  /** Keys that changed whenever they were looked at, and of which nothing can be told. */
   unsettled = 0;
+  /** See `TableReconciliation`. */
+  moving = 0;
 
   constructor(table: TableVersion, sink: string, sampleMax: number) {
     this.#table = table;
@@ -33,10 +36,18 @@ export class Findings {
   }
 
   add(key: KeyText, { kind, columns, why, values }: Finding): void {
-    const { key: ordinals, columns: all } = this.#table;
-    const named = Object.fromEntries(ordinals.map((ordinal, part) => [all[ordinal]!.name, key[part]!]));
     if (why === "beyond-log") this.unrepairable++;
-    this.#add({ kind, key: named, columns, why, ...(values === undefined ? {} : { values }) });
+    this.#add({ kind, key: this.#named(key), columns, why, ...(values === undefined ? {} : { values }) });
+  }
+
+  addMoving(key: KeyText, equalAt: string): void {
+    this.moving++;
+    if (this.#moving.length < this.#sampleMax) this.#moving.push({ key: this.#named(key), equalAt });
+  }
+
+  #named(key: KeyText): Record<string, string> {
+    const { key: ordinals, columns } = this.#table;
+    return Object.fromEntries(ordinals.map((ordinal, part) => [columns[ordinal]!.name, key[part]!]));
   }
 
   /** A row under an id that no row of the source can have. */
@@ -53,8 +64,8 @@ export class Findings {
   }
 
   /** For another process, which goes on with them. */
-  get kept(): { readonly counts: FoundCounts; readonly sample: readonly DriftSample[] } {
-    const { compared, sourceBytes, sinkBytes, repaired, unrepairable, deadLetters, unsettled } = this;
+  get kept(): Pick<KeptTable, "counts" | "sample" | "movingSample"> {
+    const { compared, sourceBytes, sinkBytes, repaired, unrepairable, deadLetters, unsettled, moving } = this;
     const counts = {
       ...this.#counts,
       compared,
@@ -64,18 +75,22 @@ export class Findings {
       unrepairable,
       deadLetters,
       unsettled,
+      moving,
     };
-    return { counts, sample: this.#sample };
+    return { counts, sample: this.#sample, movingSample: this.#moving };
   }
 
-  goOn({ missing, extra, different, ...others }: FoundCounts, sample: readonly DriftSample[]): void {
+  goOn({ counts, sample, movingSample = [] }: Pick<KeptTable, "counts" | "sample" | "movingSample">): void {
+    const { missing, extra, different, ...others } = counts;
     this.#counts = { missing, extra, different };
     Object.assign(this, others);
     this.#sample.push(...sample);
+    this.#moving.push(...movingSample);
   }
 
   result(): TableReconciliation {
-    const { sourceRows, sinkRows, compared, sourceBytes, sinkBytes, repaired, unrepairable, deadLetters } = this;
+    const { sourceRows, sinkRows, compared, sourceBytes, sinkBytes, repaired, unrepairable, deadLetters, moving } =
+      this;
     return {
       table: this.#table.id,
       sink: this.#sink,
@@ -88,6 +103,8 @@ export class Findings {
       repaired,
       unrepairable,
       deadLetters,
+      moving,
+      movingSample: this.#moving,
       sample: this.#sample,
     };
   }

@@ -1,9 +1,11 @@
 import type { ComparePort, Inspection } from "../core/comparing.ts";
+import { Turn } from "../core/turn.ts";
 
 /** One for each sink, opened when it is first asked for. */
 export class Inspections implements AsyncDisposable {
   readonly #port: ComparePort;
-  readonly #open = new Map<string, Inspection>();
+  readonly #open = new Map<string, Promise<Inspection>>();
+  readonly #listing = new Map<string, Turn>();
 
   constructor(port: ComparePort) {
     this.#port = port;
@@ -11,13 +13,22 @@ export class Inspections implements AsyncDisposable {
 
   async of(sink: string, signal: AbortSignal): Promise<Inspection> {
     const known = this.#open.get(sink);
-    if (known !== undefined) return known;
-    const opened = await this.#port.inspect(sink, signal);
+    if (known !== undefined) return await known;
+    const opened = this.#port.inspect(sink, signal);
     this.#open.set(sink, opened);
-    return opened;
+    // The next one that asks tries again.
+    opened.catch(() => this.#open.delete(sink));
+    return await opened;
+  }
+
+  /** To list keys: each takes a session of its own, and reads a whole table. */
+  async toList(sink: string, signal: AbortSignal): Promise<Disposable> {
+    const turn = this.#listing.get(sink) ?? new Turn();
+    this.#listing.set(sink, turn);
+    return await turn.take(signal);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.allSettled([...this.#open.values()].map((one) => one[Symbol.asyncDispose]()));
+    await Promise.allSettled([...this.#open.values()].map(async (one) => await (await one)[Symbol.asyncDispose]()));
   }
 }

@@ -1,5 +1,11 @@
 /** What is kept of a comparison that has not ended, for `--resume`. */
-import type { DriftSample, NotComparable, ReconcileRequest, TableReconciliation } from "../core/reconciliation.ts";
+import type {
+  DriftSample,
+  MovingRow,
+  NotComparable,
+  ReconcileRequest,
+  TableReconciliation,
+} from "../core/reconciliation.ts";
 import type { KeyText } from "../core/source.ts";
 import type { Run } from "./run.ts";
 
@@ -13,8 +19,9 @@ export interface KeptTable {
   readonly lastId: string;
   readonly counts: FoundCounts;
   readonly sample: readonly DriftSample[];
-  /** Rows that have to be looked at again; repaired ones are marked. */
-  readonly suspects: readonly (readonly [key: KeyText, isRepaired: boolean])[];
+  /** Rows that have to be looked at again; see `Suspect`. */
+  readonly suspects: readonly (readonly [key: KeyText, isRepaired: boolean, isMet?: boolean])[];
+  readonly movingSample?: readonly MovingRow[];
   /** Ids of what is in the counts. */
   readonly known: readonly string[];
 }
@@ -30,6 +37,7 @@ export interface FoundCounts {
   readonly unrepairable: number;
   readonly deadLetters: number;
   readonly unsettled: number;
+  readonly moving?: number;
 }
 
 interface Kept {
@@ -71,7 +79,12 @@ export function takeUp(run: Run, text: string): void {
   run.tables.push(...tables.filter(({ table }) => run.done.has(table)));
   run.notComparable.push(...notComparable.filter(({ table }) => table !== null && run.done.has(table)));
   run.rowsCompared = run.tables.reduce((sum, { compared }) => sum + compared, 0);
-  for (const one of open) run.open.set(JSON.stringify([one.table, one.sink]), one);
+  for (const one of open) run.open.set(openId(one.table, one.sink), one);
+}
+
+/** What `Run.open` knows a walk by. */
+export function openId(table: string, sink: string): string {
+  return JSON.stringify([table, sink]);
 }
 
 export function withoutValues({ values: _values, ...sample }: DriftSample): DriftSample {

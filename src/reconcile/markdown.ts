@@ -1,6 +1,6 @@
 /** What a comparison has found, as a page to read and to keep. */
 import type { DriftSample, ReconcileDocument, TableReconciliation } from "../core/reconciliation.ts";
-import { CAUSES, partText, secondsOf, stepsOf, valueText, verdictOf } from "./verdict.ts";
+import { CAUSES, gapsOf, partText, secondsOf, stepsOf, valueText, verdictOf } from "./verdict.ts";
 
 export function markdownReport(found: ReconcileDocument): string {
   const { name, id, startedAt, finishedAt, tables, notComparable, aside } = found;
@@ -9,6 +9,7 @@ export function markdownReport(found: ReconcileDocument): string {
     `# ${plain(name)}: ${verdictOf(found).text}`,
     `Comparison ${id}, from ${startedAt} to ${finishedAt} (${seconds} s).`,
     ...[partText(found)].filter((text) => text !== null),
+    ...gapsText(found),
     tableOf(
       [
         "table",
@@ -22,6 +23,7 @@ export function markdownReport(found: ReconcileDocument): string {
         "extra",
         "different",
         "repaired",
+        "moving",
         "dead letters",
       ],
       tables.map((row) => [
@@ -29,6 +31,7 @@ export function markdownReport(found: ReconcileDocument): string {
         ...[row.sourceRows, row.sinkRows, row.compared].map(String),
         ...[row.sourceBytes, row.sinkBytes].map((byteCount) => (byteCount === undefined ? "" : String(byteCount))),
         ...[row.missing, row.extra, row.different, row.repaired].map(String),
+        String(row.moving ?? 0),
         String(row.deadLetters),
       ]),
     ),
@@ -49,6 +52,11 @@ export function markdownReport(found: ReconcileDocument): string {
     ),
   ];
   return `${sections.join("\n\n")}\n`;
+}
+
+function gapsText(found: ReconcileDocument): string[] {
+  const gaps = gapsOf(found);
+  return gaps.length === 0 ? [] : [`Not all of it: ${gaps.join("; ")}.`];
 }
 
 function driftOf({ table, sink, sample, missing, extra, different }: TableReconciliation): string[] {

@@ -4,7 +4,7 @@ import { htmlDocument } from "../html/document.ts";
 import { isolated, type Markup, markup } from "../html/markup.ts";
 import { coverageChart, driftChart, trendCharts } from "./page-charts.ts";
 import { byteText, count, duration, utc } from "./page-figures.ts";
-import { CAUSES, driftIn, partText, secondsOf, stepsOf, valueText, verdictOf } from "./verdict.ts";
+import { CAUSES, driftIn, gapsOf, partText, secondsOf, stepsOf, valueText, verdictOf } from "./verdict.ts";
 
 /** `history`: reports of the same name, newest first; the one of this comparison may be among them. */
 export function htmlReport(found: ReconcileDocument, history: readonly ReportSummary[]): string {
@@ -12,7 +12,7 @@ export function htmlReport(found: ReconcileDocument, history: readonly ReportSum
   const verdict = verdictOf(found);
   const body = markup`<header><h1>${isolated(name)} <span class="verdict ${verdict.kind}">${verdict.text}</span></h1>
 <p class="soft">Sinks compared with the source from ${utc(found.startedAt)} to ${utc(found.finishedAt)}, ${duration(secondsOf(found))}.<br>
-Comparison ${found.id}. ${partText(found) ?? ""}</p></header>
+Comparison ${found.id}. ${partText(found) ?? ""}${gapsText(found)}</p></header>
 ${tiles(found)}
 ${toDo(found)}
 ${titled("Drift by kind", driftChart(tables))}
@@ -23,6 +23,11 @@ ${listed("Not compared", found.notComparable, ({ sink, table, reason }) => marku
 ${listed("Set aside", found.aside, ({ table, code, message }) => markup`${isolated(table)}: ${code} ${message}`)}
 ${tables.filter(({ sample }) => sample.length > 0).map(rowsThatDiffer)}`;
   return htmlDocument({ title: `${name}: ${verdict.text}, ${utc(found.startedAt)}`, style: STYLE, body });
+}
+
+function gapsText(found: ReconcileDocument): string {
+  const gaps = gapsOf(found);
+  return gaps.length === 0 ? "" : ` Not all of it: ${gaps.join("; ")}.`;
 }
 
 function tiles({ tables }: ReconcileDocument): Markup {
@@ -53,6 +58,7 @@ const FIGURES = [
   ["extra", "extra"],
   ["different", "different"],
   ["repaired", "repaired"],
+  ["moving", "moving"],
   ["dead letters", "deadLetters"],
 ] as const satisfies readonly (readonly [string, keyof TableReconciliation])[];
 const DRIFT: ReadonlySet<string> = new Set(["missing", "extra", "different"]);
@@ -65,8 +71,8 @@ function results(tables: readonly TableReconciliation[]): Markup {
     .toSorted((a, b) => driftIn(b) - driftIn(a))
     .map((row) => {
       const cells = FIGURES.map(([title, of]) => {
-        const style = DRIFT.has(of) && row[of] > 0 ? "bad" : "plain";
-        return markup`<td class="${style}" data-label="${title}">${count(row[of])}</td>`;
+        const style = DRIFT.has(of) && (row[of] ?? 0) > 0 ? "bad" : "plain";
+        return markup`<td class="${style}" data-label="${title}">${count(row[of] ?? 0)}</td>`;
       });
       return markup`<tr><td class="text">${isolated(row.table)}</td><td class="text sink" data-label="sink">${isolated(row.sink)}</td>${cells}</tr>
 `;

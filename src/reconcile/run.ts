@@ -69,7 +69,7 @@ export interface DocumentParts {
 }
 
 export function documentOf({ name, driftMax }: DocumentParts, run: Run): ReconcileDocument {
-  const { id, startedAt, notComparable, aside, part } = run;
+  const { id, startedAt, notComparable, aside, part, request } = run;
   const tables = run.tables.toSorted((a, b) => a.table.localeCompare(b.table) || a.sink.localeCompare(b.sink));
   const drift = tables.some((row) => driftIn(row) > 0);
   const alarm = tables.some((row) => driftIn(row) > driftMax(row.table));
@@ -84,6 +84,7 @@ export function documentOf({ name, driftMax }: DocumentParts, run: Run): Reconci
     tables,
     notComparable,
     aside,
+    whole: request.tables.length === 0 && request.sinks.length === 0,
   };
 }
 

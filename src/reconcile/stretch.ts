@@ -3,7 +3,8 @@ import type { ComparedPlace, ComparedSlice, ComparePort, SentRows } from "../cor
 import type { TableVersion } from "../core/schema.ts";
 import type { KeyText } from "../core/source.ts";
 import type { Run } from "./run.ts";
-import type { Look, TableComparison } from "./table-comparison.ts";
+import type { Look } from "./look.ts";
+import type { TableComparison } from "./table-comparison.ts";
 
 export interface Stretch {
   readonly after: KeyText | null;

@@ -6,10 +6,13 @@ import type { KeyText } from "../core/source.ts";
 import { NotComparableError, SourceAwayError } from "./errors.ts";
 import { Findings } from "./findings.ts";
 import { type KeptTable, withoutValues } from "./kept.ts";
-import { expectedCells, type Finding, isSame, judge, type SourceRow, wantedRows, withValues } from "./judge.ts";
-import { KeyBuckets, KeyHashes } from "./key-buckets.ts";
+import { expectedCells, judge, type SourceRow, wantedRows, withValues } from "./judge.ts";
+import { KeyBuckets } from "./key-buckets.ts";
+import { Look } from "./look.ts";
 import { partOf } from "./rotation.ts";
 import { bytesOf, notEqual, storedRows } from "./stored-rows.ts";
+import { suspectOf } from "./suspect.ts";
+import { Suspects } from "./suspects.ts";
 
 export interface TableComparisonParts {
   readonly port: ComparePort;
@@ -29,46 +32,9 @@ export interface TableComparisonParts {
   readonly lag: (sink: string) => Promise<string>;
 }
 
-/** A key that has to be looked at again. */
-interface Suspect {
-  readonly key: KeyText;
-  /** How it differed when it was looked at last; null: it was not, or it moved. */
-  finding: Finding | null;
-  looks: number;
-  /** Since when the sink waits for it at each look. */
-  awaitedSinceMs: number | null;
-  readonly isRepaired: boolean;
-}
-
-/** What came of a look at a suspect. */
-type Verdict = "settled" | "moved" | "repair";
-
-/** `keys`: a second walk, for keys that the sink may lack and whose rows were not compared in the first. */
-type Purpose = "walk" | "keys" | "settle";
-
-/** What the slices of one place show, kept until it counts. */
-export interface Look {
-  readonly purpose: Purpose;
-  /** Of all rows of the source. */
-  readonly keys: KeyHashes;
-  compared: number;
-  sourceBytes: number;
-  sinkBytes: number;
-  /** Whether the row is among them up to which another process has compared. */
-  isAtResumed: boolean;
-  readonly suspects: Map<string, Suspect>;
-  /** While suspects are settled: of a whole chunk there would be many. */
-  readonly equal: Set<string>;
-  readonly judged: Map<string, Finding>;
-}
-
 const KEYS_PER_LOOK = 1_000;
 /** Keys that wait for their second look: beyond it they get it before more is read. */
 const SUSPECTS_MAX = 20_000;
-/** A row that moved each time is given up, and named. */
-const LOOKS_MAX = 30;
-/** Of more differences than these some may be counted twice. */
-const FOUND_MAX = 200_000;
 /** With more differences, or rows to look at again, a table is begun again by who resumes. */
 const KEPT_MAX = 10_000;
 const AGAIN_MS = 100;
@@ -86,13 +52,11 @@ export class TableComparison {
   findings: Findings;
   readonly sink: string;
   readonly #parts: TableComparisonParts;
-  readonly #suspects = new Map<string, Suspect>();
+  readonly #suspects: Suspects;
   #buckets: KeyBuckets | null = null;
   #cursor: KeyText | null = null;
   #isWalked = false;
   #walksFor: "walk" | "keys" = "walk";
-  /** Ids of what was found, so that nothing counts twice. */
-  readonly #known = new Set<string>();
   /** Up to this row another process has compared: these rows are met, and not compared again. */
   #resumedAt: string | null = null;
   /** Since when no place counted. */
@@ -102,30 +66,31 @@ export class TableComparison {
     this.#parts = parts;
     this.sink = parts.sink;
     this.findings = new Findings(parts.table, parts.sink, parts.sampleMax);
+    this.#suspects = new Suspects(parts);
     const { resumed, table, inspection } = parts;
     if (resumed === null || resumed.fingerprint !== table.fingerprint) return;
     this.#resumedAt = resumed.lastId;
-    this.findings.goOn(resumed.counts, resumed.sample);
-    for (const id of resumed.known) this.#known.add(id);
-    for (const [key, isRepaired] of resumed.suspects)
-      this.#suspects.set(inspection.id(table, key), { ...suspectOf(key), isRepaired });
+    this.findings.goOn(resumed);
+    this.#suspects.markKnown(resumed.known);
+    for (const [key, isRepaired, isMet = false] of resumed.suspects)
+      this.#suspects.put(inspection.id(table, key), suspectOf(key, { isRepaired, isMet }));
   }
 
   /** Where another process would go on; null: not here. */
   get kept(): KeptTable | null {
     const { table, sink, inspection } = this.#parts;
     const isKept = this.#walksFor === "walk" && this.#cursor !== null && this.#resumedAt === null;
-    if (!isKept || this.#known.size + this.#suspects.size > KEPT_MAX) return null;
-    const { counts, sample } = this.findings.kept;
+    if (!isKept || this.#suspects.knownCount + this.#suspects.size > KEPT_MAX) return null;
+    const { sample, ...kept } = this.findings.kept;
     return {
       table: table.id,
       sink,
       fingerprint: table.fingerprint,
       lastId: inspection.id(table, this.#cursor!),
-      counts,
+      ...kept,
       sample: sample.map(withoutValues),
-      suspects: [...this.#suspects.values()].map(({ key, isRepaired }) => [key, isRepaired]),
-      known: [...this.#known],
+      suspects: this.#suspects.all.map(({ key, isRepaired, isMet }) => [key, isRepaired, isMet]),
+      known: this.#suspects.known,
     };
   }
 
@@ -145,28 +110,28 @@ export class TableComparison {
 
   /** For one place of the walk. */
   look(): Look {
-    return lookFor(this.#walksFor);
+    return new Look(this.#walksFor);
   }
 
   /** Compares a slice at its place. Reads the sink; changes nothing but the look. */
   async compare(look: Look, slice: ComparedSlice, signal: AbortSignal): Promise<void> {
     const { inspection, table } = this.#parts;
-    const wanted = wantedRows(inspection, table, slice, (id) => this.#isWanted(look, id));
+    const wanted = wantedRows(inspection, table, slice, (id) => this.#isWanted(look, slice, id));
     if (look.purpose === "keys") {
-      for (const { id, key } of wanted) look.suspects.set(id, suspectOf(key));
+      for (const { id, key } of wanted) look.suspects.set(id, suspectOf(key, {}));
       return;
     }
-    // What differed is looked at by the longer way.
+    // What differed, and what moved, is looked at by the longer way.
     const { left, byteCount } =
-      look.purpose === "walk"
+      look.purpose === "walk" && !slice.isByLog
         ? await notEqual(inspection, table, slice, wanted, signal)
         : { left: wanted, byteCount: 0 };
     look.compared += wanted.length - left.length;
     for (const row of wanted) look.sourceBytes += row.byteCount;
     look.sinkBytes += byteCount;
-    const there = new Set(left.filter(({ isThere }) => isThere).map(({ id }) => id));
+    for (const { id, isThere } of left) if (isThere && look.purpose === "settle") look.thereIs(id);
     // A listed key in another spelling of the row's own is the row.
-    const judged = left.filter(({ id, isThere }) => isThere || !there.has(id));
+    const judged = left.filter(({ id, isThere }) => isThere || !look.there.has(id));
     for await (const { rows, stored } of storedRows(inspection, table, judged, signal)) {
       this.#judge(look, slice, rows, stored);
     }
@@ -177,36 +142,47 @@ export class TableComparison {
     look.sinkBytes += bytesOf(stored);
     const byId = new Map(stored.map((row) => [row.id, row]));
     for (const { row, id, key, isThere } of rows) {
-      look.compared++;
+      const isMet = slice.isByLog && look.purpose === "walk";
+      if (!isMet) look.compared++;
       const cells = isThere ? expectedCells(inspection, table, slice.block, row) : null;
       const found = byId.get(id);
       const finding = judge(table, { cells }, found, slice.versionMax);
-      if (finding === null) {
-        if (look.purpose === "settle") look.equal.add(id);
-      } else {
+      if (finding !== null) {
         look.judged.set(id, showsValues ? withValues(table, { cells }, found, finding) : finding);
-        look.suspects.set(id, { ...suspectOf(key), finding, looks: 1 });
+        look.suspects.set(id, suspectOf(key, { finding, isMet }));
+      } else if (look.purpose === "settle") {
+        (slice.isByLog ? look.equalByLog : look.equal).add(id);
+      } else if (isMet) {
+        // The place is named when it counts.
+        look.equalByLog.add(id);
+        look.suspects.set(id, suspectOf(key, { isMet }));
       }
     }
   }
 
-  #isWanted(look: Look, id: string): boolean {
+  #isWanted(look: Look, { isByLog }: ComparedSlice, id: string): boolean {
     if (look.purpose === "settle") return true;
     if (look.purpose === "keys") return this.#buckets!.isUneven(id);
     look.keys.add(id);
     if (this.#resumedAt !== null && !look.isAtResumed) {
-      look.isAtResumed = id === this.#resumedAt;
+      // Those that moved lie behind the others: after one of them it can't be told what is left.
+      look.isAtResumed = !isByLog && id === this.#resumedAt;
       return false;
     }
+    return this.#isCompared(id);
+  }
+
+  /** Whether the row's values are to be compared. */
+  #isCompared(id: string): boolean {
     return this.#parts.part === null || partOf(id) === this.#parts.part;
   }
 
   /** A place of the walk has ended: its rows count, if it does. */
-  async walked(look: Look, { last, aside, outcomes }: ComparedPlace, signal: AbortSignal): Promise<void> {
+  async walked(look: Look, { last, at, aside, outcomes }: ComparedPlace, signal: AbortSignal): Promise<void> {
     const { inspection, table } = this.#parts;
     if (!(await this.#counts(outcomes.get(this.sink), signal))) return;
     if (look.purpose === "keys") {
-      for (const [id, { key }] of look.suspects) this.#suspect(id, key);
+      for (const [id, { key }] of look.suspects) this.#suspects.add(id, key, false);
     } else {
       this.#buckets ??= new KeyBuckets(last === null ? BITS_SMALL : BITS_LARGE);
       this.#buckets.ofSource(look.keys);
@@ -214,9 +190,13 @@ export class TableComparison {
       this.findings.compared += look.compared;
       this.findings.sourceBytes += look.sourceBytes;
       this.findings.sinkBytes += look.sinkBytes;
-      for (const [id, suspect] of look.suspects) this.#suspects.set(id, suspect);
+      for (const [id, suspect] of look.suspects)
+        this.#suspects.put(id, look.equalByLog.has(id) ? { ...suspect, looks: 1, equalAt: at } : suspect);
     }
-    for (const key of aside) this.#suspect(inspection.id(table, key), key);
+    for (const key of aside) {
+      const id = inspection.id(table, key);
+      this.#suspects.add(id, key, look.purpose === "walk" && this.#isCompared(id));
+    }
     if (look.isAtResumed) this.#resumedAt = null;
     this.#cursor = last;
     this.#isWalked = last === null;
@@ -231,7 +211,6 @@ export class TableComparison {
     this.#resumedAt = null;
     this.#isWalked = false;
     this.#buckets = null;
-    this.#known.clear();
     this.#suspects.clear();
   }
 
@@ -248,7 +227,7 @@ export class TableComparison {
     }
     if (buckets.allEven) return;
     for await (const keys of inspection.keys(table, signal)) {
-      for (const { id, key } of keys) if (key !== null && buckets.isUneven(id)) this.#suspect(id, key);
+      for (const { id, key } of keys) if (key !== null && buckets.isUneven(id)) this.#suspects.add(id, key, false);
       if (this.#suspects.size >= SUSPECTS_MAX) await this.settle(signal);
     }
     if (this.#parts.part === null) return;
@@ -257,28 +236,26 @@ export class TableComparison {
     this.#isWalked = false;
   }
 
-  /** Looks at every suspect until it is equal, or has differed in the same way twice. */
+  /** Looks at every suspect until it is equal, has differed in the same way twice, or never rests. */
   async settle(signal: AbortSignal): Promise<void> {
     const { port, table, sink, patienceMs } = this.#parts;
     while (this.#suspects.size > 0) {
-      const batch = [...this.#suspects].slice(0, KEYS_PER_LOOK);
+      const batch = this.#suspects.next(KEYS_PER_LOOK);
       const keys = batch.map(([, { key }]) => key);
       // Invariant: who awaits a row at either end of the look may lack a part of it in between.
       const before = await port.awaited(sink, table.id, keys);
-      const seen = lookFor("settle");
-      const compare = (_: string, slice: ComparedSlice, compared: AbortSignal) => this.compare(seen, slice, compared);
+      const look = new Look("settle");
+      const compare = (_: string, slice: ComparedSlice, compared: AbortSignal) => this.compare(look, slice, compared);
       const request = { table, sinks: [sink], rows: { kind: "keys", keys }, patienceMs, compare } as const;
-      const place = await port.at(request, signal);
+      const { at, outcomes } = await port.at(request, signal);
       this.#expectTable();
-      if (!(await this.#counts(place.outcomes.get(sink), signal))) continue;
+      if (!(await this.#counts(outcomes.get(sink), signal))) continue;
       const after = await port.awaited(sink, table.id, keys);
-      const refused = await this.#refusedIds(seen);
-      const looked = batch.map(([id, suspect], i) => {
-        if (before.has(i) || after.has(i)) return this.#awaited(id, suspect, seen);
-        return this.#looked(id, suspect, seen, refused);
-      });
-      await this.#repair(batch.filter((_, i) => looked[i] === "repair").map(([, { key }]) => key));
-      if (looked.every((what) => what === "moved")) await sleep(AGAIN_MS, undefined, { signal });
+      const refused = await this.#refusedIds(look);
+      const isAwaited = (i: number): boolean => before.has(i) || after.has(i);
+      const { repair, rested } = this.#suspects.looked(batch, { look, at, isAwaited, refused }, this.findings);
+      if (repair.length > 0) await port.repair(sink, table, repair);
+      if (!rested) await sleep(AGAIN_MS, undefined, { signal });
     }
   }
 
@@ -289,64 +266,6 @@ export class TableComparison {
     return new Set((await port.refused(sink, table.id)).map((key) => inspection.id(table, key)));
   }
 
-  /** The sink waits for the row: what it holds now says nothing, unless it is right already. */
-  #awaited(id: string, suspect: Suspect, { equal }: Look): Verdict {
-    this.#suspects.delete(id);
-    if (equal.has(id)) return this.#mended(suspect);
-    suspect.finding = null;
-    suspect.awaitedSinceMs ??= performance.now();
-    if (performance.now() - suspect.awaitedSinceMs > this.#parts.patienceMs) return this.#givenUp();
-    this.#suspects.set(id, suspect);
-    return "moved";
-  }
-
-  #looked(id: string, suspect: Suspect, seen: Look, refused: ReadonlySet<string>): Verdict {
-    // To the end of the line, so that others get their turn.
-    this.#suspects.delete(id);
-    if (seen.equal.has(id)) return this.#mended(suspect);
-    const finding = seen.judged.get(id) ?? null;
-    if (finding !== null && refused.has(id)) {
-      if (!suspect.isRepaired) this.findings.deadLetters++;
-      return "settled";
-    }
-    if (finding !== null && isSame(suspect.finding, finding)) return this.#found(id, suspect, finding);
-    if (++suspect.looks > LOOKS_MAX) return this.#givenUp();
-    suspect.finding = finding;
-    suspect.awaitedSinceMs = null;
-    this.#suspects.set(id, suspect);
-    return finding === null ? "moved" : "settled";
-  }
-
-  /** It differs the same way at two places. What is repaired is looked at until it is equal, or twice again. */
-  #found(id: string, suspect: Suspect, finding: Finding): Verdict {
-    if (suspect.isRepaired) return "settled";
-    if (this.#known.size < FOUND_MAX) this.#known.add(id);
-    this.findings.add(suspect.key, finding);
-    if (!this.#parts.repairs) return "settled";
-    this.#suspects.set(id, { ...suspectOf(suspect.key), isRepaired: true });
-    return "repair";
-  }
-
-  #mended({ isRepaired }: Suspect): Verdict {
-    if (isRepaired) this.findings.repaired++;
-    return "settled";
-  }
-
-  #givenUp(): Verdict {
-    this.findings.unsettled++;
-    return "settled";
-  }
-
-  async #repair(keys: readonly KeyText[]): Promise<void> {
-    const { port, sink, table } = this.#parts;
-    if (keys.length > 0) await port.repair(sink, table, keys);
-  }
-
-  #suspect(id: string, key: KeyText): void {
-    if (this.#suspects.has(id) || this.#known.has(id)) return;
-    this.#suspects.set(id, suspectOf(key));
-  }
-
   #expectTable(): void {
     const { port, table } = this.#parts;
     if (!port.tables.includes(table)) throw new NotComparableError("its shape changed while it was compared");
@@ -355,39 +274,23 @@ export class TableComparison {
   /** Whether the place counts. One that has to be repeated waits a moment, for as long as patience lasts. */
   async #counts(outcome: ReturnType<ComparedPlace["outcomes"]["get"]>, signal: AbortSignal): Promise<boolean> {
     const { port, table, sink, patienceMs, lag } = this.#parts;
-    if (outcome?.kind === "compared") {
+    const unready = await port.unready(sink, table);
+    // What a sink shows while it is short of rows of the table says nothing.
+    if (outcome?.kind === "compared" && unready?.isWhole !== false) {
       this.#stuckSinceMs = null;
       return true;
     }
     this.#stuckSinceMs ??= performance.now();
     const isSpent = performance.now() - this.#stuckSinceMs > patienceMs;
     if (isSpent && outcome?.kind === "away") throw new SourceAwayError(messageOf(outcome.error));
-    if (isSpent || outcome?.kind === "late") {
-      const { reason, isWhole } = port.unready(sink, table) ?? IN_TIME;
+    if (isSpent || outcome?.kind === "late" || unready?.isFinal === true) {
+      const { reason, isWhole } = unready ?? IN_TIME;
       const failed = outcome?.kind === "failed" ? `: ${messageOf(outcome.error)}` : "";
       throw new NotComparableError(`${reason}${failed}; ${await lag(sink)}`, isWhole);
     }
     await sleep(AGAIN_MS, undefined, { signal });
     return false;
   }
-}
-
-function lookFor(purpose: Purpose): Look {
-  return {
-    purpose,
-    keys: new KeyHashes(),
-    compared: 0,
-    sourceBytes: 0,
-    sinkBytes: 0,
-    isAtResumed: false,
-    suspects: new Map(),
-    equal: new Set(),
-    judged: new Map(),
-  };
-}
-
-function suspectOf(key: KeyText): Suspect {
-  return { key, finding: null, looks: 0, awaitedSinceMs: null, isRepaired: false };
 }
 
 function messageOf(error: unknown): string {

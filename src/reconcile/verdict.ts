@@ -6,15 +6,35 @@ export interface Verdict {
   readonly text: string;
 }
 
-export function verdictOf({ drift, alarm, notComparable, aside, tables }: ReconcileDocument): Verdict {
+/** `equal` is kept for all rows of all tables in all sinks. */
+export function verdictOf(found: ReconcileDocument): Verdict {
+  const { drift, alarm, tables } = found;
   if (drift) {
     const left = tables.reduce((sum, row) => sum + leftIn(row), 0);
     if (left === 0) return { kind: "repaired", text: "differed, and is repaired" };
     const text = `${left} ${left === 1 ? "row differs" : "rows differ"}`;
     return alarm ? { kind: "differs", text } : { kind: "tolerated", text: `${text}, within the thresholds` };
   }
-  if (notComparable.length + aside.length === 0) return { kind: "equal", text: "equal" };
+  if (gapsOf(found).length === 0) return { kind: "equal", text: "equal" };
   return { kind: "incomplete", text: "what was compared is equal" };
+}
+
+/** Why a comparison does not show that all of every sink is equal to the source, in words. */
+export function gapsOf({ tables, notComparable, aside, part, whole }: ReconcileDocument): readonly string[] {
+  const gaps: string[] = [];
+  const sum = (of: (row: TableReconciliation) => number): number => tables.reduce((total, row) => total + of(row), 0);
+  const rows = (count: number): string => `${count.toLocaleString("en-US")} ${count === 1 ? "row" : "rows"}`;
+  const [compared, met] = [sum((row) => row.compared), sum((row) => row.sourceRows)];
+  if (part === null && compared < met) gaps.push(`${compared.toLocaleString("en-US")} of ${rows(met)} were compared`);
+  if (part !== null) gaps.push(`of the values part ${part.number} of ${part.of} was compared`);
+  if (whole === false) gaps.push("only some tables or sinks were asked for");
+  const moving = sum((row) => row.moving ?? 0);
+  if (moving > 0) gaps.push(`${rows(moving)} never rested, and were as the log says`);
+  const letters = sum((row) => row.deadLetters);
+  if (letters > 0) gaps.push(`${rows(letters)} differ and wait as dead letters`);
+  if (aside.length > 0) gaps.push(`${aside.length} ${aside.length === 1 ? "table is" : "tables are"} set aside`);
+  if (notComparable.length > 0) gaps.push("what is named as not comparable was not compared");
+  return gaps;
 }
 
 export function driftIn({ missing, extra, different }: TableReconciliation): number {

@@ -1,4 +1,3 @@
-import type { Block } from "../core/block.ts";
 import type {
   ComparedPlace,
   CompareOutcome,
@@ -8,19 +7,20 @@ import type {
   Unready,
 } from "../core/comparing.ts";
 import { invariant } from "../core/invariant.ts";
-import type { Position } from "../core/position.ts";
 import { keyShape } from "../core/row-id.ts";
 import type { TableVersion } from "../core/schema.ts";
 import type { KeyText, Source } from "../core/source.ts";
-import type { StateStore } from "../core/state-store.ts";
+import type { Refill, StateStore } from "../core/state-store.ts";
 import type { Logger } from "../core/telemetry.ts";
 import { rowVersion } from "../core/version.ts";
-import type { Lane } from "./lane.ts";
+import type { ClosedWell, Lane } from "./lane.ts";
 import { ChunkReader, pause } from "./refill-chunks.ts";
 import type { SinkRunner } from "./sink-runner.ts";
 import type { SinkTables } from "./sink-tables.ts";
 import type { SuspendedTables } from "./suspended-tables.ts";
 import type { TableGate } from "./table-gate.ts";
+import { pauseAfter } from "./reading-pace.ts";
+import { ReadingTurns } from "./reading-turns.ts";
 import { Receipts } from "./work.ts";
 
 export interface ComparisonParts {
@@ -52,6 +52,7 @@ export class Comparisons implements ComparePort {
   readonly #chunks: ChunkReader;
   /** By sink: one that compares other rows before these gets on. */
   readonly #slicesDone = new Map<string, number>();
+  readonly #turns = new ReadingTurns();
 
   constructor(parts: ComparisonParts) {
     this.#parts = parts;
@@ -74,8 +75,8 @@ export class Comparisons implements ComparePort {
     return this.#parts.takers.takes(sink, table);
   }
 
-  unready(sink: string, table: TableVersion): Unready | null {
-    const { lane, takers, suspended } = this.#parts;
+  async unready(sink: string, table: TableVersion): Promise<Unready | null> {
+    const { lane, takers, state, suspended } = this.#parts;
     const runner = this.#runner(sink);
     const error = suspended.errorOf(sink, table.id);
     if (error !== null) {
@@ -88,10 +89,10 @@ export class Comparisons implements ComparePort {
     }
     if (!lane.has(runner.worker)) return { reason: "the sink is catching up", isWhole: true };
     const held = runner.worker.progress?.tables[table.id];
-    if (held === undefined || held !== takers.completeness(table)) {
-      return { reason: "it is still being read beside the stream for the sink", isWhole: false };
-    }
-    return null;
+    const isWhole = held !== undefined && held === takers.completeness(table);
+    // A copy that lacks changes, as those of a table that was set aside, is as complete as before by what the sink says.
+    if (isWhole && !(await state.refills.list()).some((refill) => isShortOf(refill, sink, table.id))) return null;
+    return { reason: "it is still being read beside the stream for the sink", isWhole: false };
   }
 
   isComparable(sink: string): boolean {
@@ -127,7 +128,11 @@ export class Comparisons implements ComparePort {
     const given = new AbortController();
     const until = AbortSignal.any([signal, given.signal]);
     let last: KeyText | null = null;
+    let handedAt: string | null = null;
     let [beganMs, readAtMs] = [0, 0];
+    let heldBytes = 0;
+    await this.#turns.take(signal);
+    const endTurn = once(() => this.#turns.give());
     const read = async () => {
       beganMs = performance.now();
       const chunk = await (rows.kind === "keys"
@@ -135,6 +140,9 @@ export class Comparisons implements ComparePort {
         : source.readRange(table, rows.after, null, until));
       readAtMs = performance.now();
       last = chunk.last;
+      this.#turns.rest(pauseAfter({ readMs: readAtMs - beganMs, behindMs: 0 }));
+      this.#turns.hold((heldBytes = chunk.block?.byteCount ?? 0));
+      endTurn();
       return chunk;
     };
     try {
@@ -143,17 +151,19 @@ export class Comparisons implements ComparePort {
         keys: rows.kind === "keys" ? rows.keys : null,
         purpose: "compare",
         read,
-        hand: ({ block, until: position }: { readonly block: Block | null; readonly until: Position }) => {
-          for (const sink of place.sinks) ways.set(sink, this.#hand(place, sink, block, position, until));
-          block?.release();
+        hand: (closed: ClosedWell) => {
+          handedAt = source.formatPosition(closed.until.commit);
+          for (const sink of place.sinks) ways.set(sink, this.#hand(place, sink, closed, until));
+          closed.block?.release();
         },
       } as const;
       const { lane } = this.#parts;
       const passed = await whileMoving(this.#chunks.through(passage, until), () => lane.position.commit, place, signal);
       if (passed === "late") return nowhere(place, await this.#withoutSource({ kind: "late" }, signal));
       if (passed === null) return nowhere(place, { kind: "again" });
-      const [readMs, behindMs] = [readAtMs - beganMs, performance.now() - readAtMs];
-      place.onSent?.({ last, readMs, behindMs });
+      const behindMs = performance.now() - readAtMs;
+      this.#turns.rest(pauseAfter({ readMs: 0, behindMs }));
+      place.onSent?.({ last });
       const outcomes = new Map<string, CompareOutcome>();
       const ended = [...ways].map(async ([sink, way]) => {
         const { worker } = this.#runner(sink);
@@ -164,13 +174,15 @@ export class Comparisons implements ComparePort {
         else outcomes.set(sink, { kind: all ? "compared" : "again" });
       });
       await Promise.all(ended);
-      return { last, aside: passed.aside, outcomes, readMs, behindMs };
+      return { last, at: handedAt, aside: passed.aside, outcomes };
     } catch (error) {
       signal.throwIfAborted();
       return nowhere(place, await this.#withoutSource({ kind: "failed", error }, signal));
     } finally {
       // What still waits in a queue compares nothing any more.
       given.abort();
+      endTurn();
+      this.#turns.letGo(heldBytes);
     }
   }
 
@@ -186,23 +198,23 @@ export class Comparisons implements ComparePort {
   }
 
   /** Puts the rows into the sink's queue, in slices. */
-  #hand(place: ComparePlace, sink: string, block: Block | null, until: Position, signal: AbortSignal): Way {
+  #hand(place: ComparePlace, sink: string, { block, toldCount, until }: ClosedWell, signal: AbortSignal): Way {
     const { lane, source } = this.#parts;
     const { worker } = this.#runner(sink);
     const { table } = place;
-    const count = block?.count ?? 0;
-    const receipts = new Receipts(Math.ceil(count / SLICE_ROWS));
+    const slices = block === null ? [] : [...slicesOf(0, toldCount), ...slicesOf(toldCount, block.count)];
+    const receipts = new Receipts(slices.length);
     const way: Way = { all: receipts.all, failure: null };
     if (block === null) return way;
     let versionMax: Promise<bigint> | null = null;
-    for (let from = 0; from < count; from += SLICE_ROWS) {
-      const to = Math.min(count, from + SLICE_ROWS);
+    for (const { from, to } of slices) {
+      const isByLog = from >= toldCount;
       const compare = async (stepSignal: AbortSignal) => {
         if (signal.aborted || way.failure !== null) return;
         const either = AbortSignal.any([signal, stepSignal]);
         try {
           versionMax ??= source.tip(either).then((tip) => rowVersion(until.epoch, tip));
-          await place.compare(sink, { block, from, to, versionMax: await versionMax }, either);
+          await place.compare(sink, { block, from, to, isByLog, versionMax: await versionMax }, either);
         } catch (error) {
           way.failure = { error };
         }
@@ -229,8 +241,28 @@ export class Comparisons implements ComparePort {
   }
 }
 
+function isShortOf({ tableId, needed, scope, ...refill }: Refill, sink: string, id: string): boolean {
+  return needed && refill.sink === sink && tableId === id && scope.kind !== "differences";
+}
+
+function once(work: () => void): () => void {
+  let isDone = false;
+  return () => {
+    if (isDone) return;
+    isDone = true;
+    work();
+  };
+}
+
+function slicesOf(from: number, to: number): readonly { readonly from: number; readonly to: number }[] {
+  const slices = [];
+  for (let at = from; at < to; at += SLICE_ROWS) slices.push({ from: at, to: Math.min(to, at + SLICE_ROWS) });
+  return slices;
+}
+
 function nowhere({ sinks }: ComparePlace, outcome: CompareOutcome): ComparedPlace {
-  return { last: null, aside: [], outcomes: new Map(sinks.map((sink) => [sink, outcome])), readMs: 0, behindMs: 0 };
+  const outcomes = new Map(sinks.map((sink) => [sink, outcome]));
+  return { last: null, at: null, aside: [], outcomes };
 }
 
 /** What is waited for, or `late` when `placeOf` has stayed the same for too long. */

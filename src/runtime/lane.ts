@@ -8,7 +8,7 @@ import { DeliveredTransactions } from "./delivered.ts";
 import { decodeMark } from "./marks.ts";
 import type { SinkQueue } from "./sink-queue.ts";
 import type { SinkWorker } from "./sink-worker.ts";
-import type { Spoiled, Window } from "./windows.ts";
+import type { Spoiled, Window, WindowRows } from "./windows.ts";
 import { letGo, settle, type Work } from "./work.ts";
 
 /** Works that may wait in every sink's queue before the lane stops asking the stream for more. */
@@ -17,8 +17,7 @@ const WAITING_WORKS_MAX = 2;
 /** What became of a window when its high watermark passed: rows to apply (perhaps none), or why not. */
 export type Closed = ClosedWell | { readonly spoiled: Spoiled };
 
-export interface ClosedWell {
-  readonly block: Block | null;
+export interface ClosedWell extends WindowRows {
   readonly lowVersion: bigint;
   /** The high mark's place: everything before it was given to the sinks before the chunk is. */
   readonly until: Position;
@@ -212,8 +211,6 @@ export class Lane {
   #close({ window, onClosed, mark }: Expected, until: Position = this.#position): void {
     this.#windows.delete(window.id);
     const result = window.close((sees) => this.delivered.allSeen(mark, sees));
-    onClosed(
-      typeof result === "string" ? { spoiled: result } : { block: result.block, lowVersion: window.lowVersion, until },
-    );
+    onClosed(typeof result === "string" ? { spoiled: result } : { ...result, lowVersion: window.lowVersion, until });
   }
 }

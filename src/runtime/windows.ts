@@ -16,6 +16,7 @@ import { isKeyed, type TableVersion } from "../core/schema.ts";
 import type { Chunk, KeyText } from "../core/source.ts";
 import { TupleWriter } from "../core/tuple-writer.ts";
 import { hasUnchanged, tupleEnd } from "../core/tuple.ts";
+import { KeyImages } from "./key-images.ts";
 import { mergeTuples } from "./merged-tuples.ts";
 
 /** Why a chunk can't be used and is read again. */
@@ -54,8 +55,9 @@ const SETTLED: Touched = { kind: "settled" };
  * that the stream carries are noted; at the high watermark's place the chunk's other rows are applied, under the low
  * watermark's version.
  *
- * A window that compares gives at the high watermark exactly what a sink must hold there: rows that the stream did not
- * carry, and those of which the chunk's snapshot sees the last change. The other keys are `aside`.
+ * A window that compares gives at the high watermark exactly what a sink must hold there. First the rows that the source
+ * itself told: those that the stream did not carry, and those of which the chunk's snapshot sees the last change. Behind
+ * them, of the keys that moved on, those of which the log tells how it left them. The other keys are `aside`.
  */
 export class Window {
   readonly id: string;
@@ -71,6 +73,7 @@ export class Window {
   readonly #compares: boolean;
   readonly #limits: typeof LIMITS;
   readonly #aside: KeyText[] = [];
+  readonly #images = new KeyImages();
 
   constructor(id: string, tableId: string, purpose: "apply" | "compare" = "apply", limits = LIMITS) {
     this.#limits = limits;
@@ -133,6 +136,7 @@ export class Window {
       const last = { kind: "last", xid: block.transactions.xid[block.tx[row]!]! } as const;
       if (oldKey !== null) this.#note(oldKey, last);
       if (newKey !== null) this.#note(newKey, last);
+      this.#images.note(block, row, table, oldKey, newKey);
       return;
     }
     if (newKey !== null && block.op[row] === OP_UNTOLD) {
@@ -166,7 +170,7 @@ export class Window {
    * At the high watermark: the rows to apply, or why not. The block is the caller's to release; null where nothing is
    * left to apply.
    */
-  close(allSeen: (sees: (xid: number) => boolean) => boolean): { readonly block: Block | null } | Spoiled {
+  close(allSeen: (sees: (xid: number) => boolean) => boolean): WindowRows | Spoiled {
     const filled = this.#chunk;
     if (filled === null) return "not yet visible";
     this.#chunk = null;
@@ -179,11 +183,11 @@ export class Window {
     }
     if (chunk.block !== null) {
       chunk.block.transactions.version[0] = this.#lowVersion;
-      if (this.#touched.size === 0 && keys === null) return { block: chunk.block };
+      if (this.#touched.size === 0 && keys === null) return { block: chunk.block, toldCount: chunk.block.count };
     }
-    const block = this.#select(chunk, table, keys);
+    const rows = this.#compares ? this.#selectTold(chunk, table, keys) : this.#select(chunk, table, keys);
     chunk.block?.release();
-    return { block };
+    return rows;
   }
 
   /** Lets go of a chunk whose high watermark never came. */
@@ -192,11 +196,10 @@ export class Window {
     this.#chunk = null;
   }
 
-  #select({ block: chunk, sees }: Chunk, table: TableVersion, keys: readonly KeyText[] | null): Block | null {
+  #select({ block: chunk, sees }: Chunk, table: TableVersion, keys: readonly KeyText[] | null): WindowRows {
     const rows = new ChunkRows(table);
     const found = new Set<string>();
-    let lowTimeUs = BigInt(Date.now()) * 1000n;
-    if (chunk !== null) lowTimeUs = chunk.transactions.commitTimeUs[0]!;
+    const lowTimeUs = timeOf(chunk);
     const bytes = chunk?.bytes ?? new Uint8Array();
     for (const offset of chunk?.after.subarray(0, chunk.count) ?? []) {
       const key = keyOf(table, bytes, offset);
@@ -207,9 +210,6 @@ export class Window {
         rows.merge(touched.tuple, bytes, offset, touched.version, touched.commitTimeUs);
       } else if (touched.kind === "untold" && isTold(touched, sees)) {
         rows.copy(bytes, offset, touched.version, touched.commitTimeUs);
-      } else if (touched.kind === "last") {
-        if (isTold(touched, sees)) rows.copy(bytes, offset, this.#lowVersion, lowTimeUs);
-        else this.#aside.push(keyText(table, bytes, offset));
       }
     }
     for (const key of keys ?? []) {
@@ -219,13 +219,55 @@ export class Window {
       if (touched === undefined) rows.remove(key, this.#lowVersion, lowTimeUs);
       else if (touched.kind === "untold" && isTold(touched, sees))
         rows.remove(key, touched.version, touched.commitTimeUs);
-      else if (touched.kind === "last") {
-        if (isTold(touched, sees)) rows.remove(key, this.#lowVersion, lowTimeUs);
-        else this.#aside.push(key);
-      }
     }
     return rows.finish();
   }
+
+  #selectTold({ block: chunk, sees }: Chunk, table: TableVersion, keys: readonly KeyText[] | null): WindowRows {
+    const rows = new ChunkRows(table);
+    const found = new Map<string, number>();
+    const moved: (readonly [key: KeyText, text: string])[] = [];
+    const timeUs = timeOf(chunk);
+    const bytes = chunk?.bytes ?? new Uint8Array();
+    const isMoved = (text: string): boolean => {
+      const touched = this.#touched.get(text);
+      return touched?.kind === "last" && !isTold(touched, sees);
+    };
+    for (const offset of chunk?.after.subarray(0, chunk.count) ?? []) {
+      const text = keyOf(table, bytes, offset);
+      found.set(text, offset);
+      if (isMoved(text)) moved.push([keyText(table, bytes, offset), text]);
+      else rows.copy(bytes, offset, this.#lowVersion, timeUs);
+    }
+    for (const key of keys ?? []) {
+      const text = joinKey(key);
+      if (found.has(text)) continue;
+      if (isMoved(text)) moved.push([key, text]);
+      else rows.remove(key, this.#lowVersion, timeUs);
+    }
+    const toldCount = rows.count;
+    for (const [key, text] of moved) {
+      const image = this.#images.of(text);
+      const offset = found.get(text);
+      if (image.kind === "row") rows.copy(image.tuple, 0, this.#lowVersion, timeUs);
+      else if (image.kind === "partial" && offset !== undefined)
+        rows.merge(image.tuple, bytes, offset, this.#lowVersion, timeUs);
+      // Of a range a row that is gone is no row: whether the sink has it is found by its keys.
+      else if (image.kind === "gone" && keys !== null) rows.remove(key, this.#lowVersion, timeUs);
+      else this.#aside.push(key);
+    }
+    return { ...rows.finish(), toldCount };
+  }
+}
+
+/** Of the rows the first `toldCount` are as the source showed them; those behind, as the log left them. */
+export interface WindowRows {
+  readonly block: Block | null;
+  readonly toldCount: number;
+}
+
+function timeOf(chunk: Block | null): bigint {
+  return chunk === null ? BigInt(Date.now()) * 1000n : chunk.transactions.commitTimeUs[0]!;
 }
 
 function hasKeys(table: TableVersion, { bytes, before, after }: Block, row: number): boolean {
@@ -299,10 +341,15 @@ class ChunkRows {
     this.#block.append(OP_DELETE, 0, NO_TUPLE, at, BEFORE_KEY, this.#tx(version, timeUs), 0);
   }
 
-  finish(): Block | null {
+  get count(): number {
+    return this.#block.count;
+  }
+
+  finish(): WindowRows {
     this.#block.bytes = this.#out.bytes;
     this.#block.byteCount = this.#out.length;
-    return this.#block.count === 0 ? null : this.#block;
+    const { count } = this.#block;
+    return { block: count === 0 ? null : this.#block, toldCount: count };
   }
 
   #tx(version: bigint, timeUs: bigint): number {

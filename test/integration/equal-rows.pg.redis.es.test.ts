@@ -88,7 +88,12 @@ async function equalIn(inspection: Inspection): Promise<readonly number[] | null
     addRead(block, at);
   }
   finishRead(block, out, { epoch: 1, commit: 1n, index: 0 });
-  const wanted = wantedRows(inspection, item, { block, from: 0, to: block.count, versionMax: VERSION_MAX }, () => true);
+  const wanted = wantedRows(
+    inspection,
+    item,
+    { block, from: 0, to: block.count, isByLog: false, versionMax: VERSION_MAX },
+    () => true,
+  );
   const asked = {
     block,
     rows: wanted.map(({ row }) => row),

@@ -12,12 +12,9 @@ export async function reconcile(installation: Installation, ...args: readonly st
 }
 
 function documentOf({ stdout, stderr }: CommandResult): ReconcileDocument {
-  try {
-    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the program's own output, in its documented shape
-    return JSON.parse(stdout) as ReconcileDocument;
-  } catch {
-    throw new Error(`no document: ${stdout} ${stderr}`);
-  }
+  if (!stdout.includes('"tables"')) throw new Error(`no document: ${stdout} ${stderr}`);
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the program's own output, in its documented shape
+  return JSON.parse(stdout) as ReconcileDocument;
 }
 
 /** Each row that differs as `table key… kind column…`, by sink. */

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { pauseAfter } from "../../src/reconcile/pace.ts";
+import { pauseAfter } from "../../src/runtime/reading-pace.ts";
 import { PART_COUNT, partOf, partOn } from "../../src/reconcile/rotation.ts";
 
 test("as many days in a row as there are parts compare every row once", () => {

@@ -11,9 +11,9 @@ test("says what was compared, and that it is equal", () => {
     "",
     "Comparison 20261120T020000Z-x1, from 2026-11-20T02:00:00.000Z to 2026-11-20T02:01:30.500Z (90.5 s).",
     "",
-    "| table | sink | source rows | sink rows | compared | source bytes | sink bytes | missing | extra | different | repaired | dead letters |",
-    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    "| public.orders | warehouse | 10 | 9 | 10 | 1000 | 1200 | 0 | 0 | 0 | 0 | 0 |",
+    "| table | sink | source rows | sink rows | compared | source bytes | sink bytes | missing | extra | different | repaired | moving | dead letters |",
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    "| public.orders | warehouse | 10 | 9 | 10 | 1000 | 1200 | 0 | 0 | 0 | 0 | 0 | 0 |",
     "",
   ]);
 });
@@ -21,7 +21,24 @@ test("says what was compared, and that it is equal", () => {
 test("with a table set aside, what was compared is equal, and no more than that", () => {
   const aside = [{ table: "public.t", code: "MR1309", message: "it has no usable key any more" }];
   expect(markdownReport({ ...equal, aside })).toMatch(/^# shop: what was compared is equal$/m);
-  expect(describeReport({ ...equal, aside })).toMatch(/set aside: MR1309.*\nwhat was compared is equal; the rest/);
+  expect(describeReport({ ...equal, aside })).toMatch(
+    /set aside: MR1309.*\nwhat was compared is equal: 1 table is set aside$/,
+  );
+});
+
+test("equal is said of all of it alone; else what was compared is", () => {
+  const [row] = equal.tables;
+  const text = (changed: object, whole = true) =>
+    describeReport({ ...equal, whole, tables: [{ ...row!, ...changed }] });
+  expect(text({})).toMatch(/\nthe sinks are equal to the source$/);
+  expect(text({ deadLetters: 2 })).toMatch(/\nwhat was compared is equal: 2 rows differ and wait as dead letters$/);
+  expect(text({ compared: 9 })).toMatch(/\nwhat was compared is equal: 9 of 10 rows were compared$/);
+  const movingSample = [{ key: { id: "1" }, equalAt: "0/123" }];
+  const moving = text({ compared: 9, moving: 1, movingSample });
+  expect(moving).toMatch(/moving: 1 rows of public\.orders .*warehouse had them as the log says.* last at 0\/123/);
+  expect(moving).toMatch(/\nwhat was compared is equal: 9 of 10 rows were compared; 1 row never rested/);
+  expect(text({}, false)).toMatch(/\nwhat was compared is equal: only some tables or sinks were asked for$/);
+  expect(markdownReport({ ...equal, tables: [{ ...row!, deadLetters: 1 }] })).toMatch(/^# shop: what was compared/);
 });
 
 test("names of the source are text in it, and no markup", () => {

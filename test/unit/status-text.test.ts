@@ -69,7 +69,7 @@ function document({ source, tables, ...change }: Change = {}): StatusDocument {
     state: { error: null },
     refills: 0,
     snapshots: [],
-    reconcile: { next: null, last: null },
+    reconcile: { next: null, last: null, drift: null },
     daemon: { pid: 42, startedAt: "2026-11-20T01:00:00Z" },
     ...change,
   };
@@ -244,6 +244,10 @@ test("what is read beside the stream: how far each is, since when, and the list'
 });
 
 const COMPARED: ReportSummary = {
+  whole: true,
+  part: null,
+  aside: 0,
+  deadLetters: 0,
   id: "20261120T020000000Z-a1",
   name: "shop",
   startedAt: "2026-11-20T02:00:00.000Z",
@@ -259,9 +263,19 @@ const COMPARED: ReportSummary = {
   repaired: 0,
 };
 
+test("drift that no later comparison of everything has found gone is something to look at", () => {
+  const drift = { ...COMPARED, missing: 3, different: 2, repaired: 5, drift: true, alarm: true };
+  const written = text({ reconcile: { last: COMPARED, next: null, drift } });
+  expect(written).not.toContain("all is well");
+  expect(attention(written)).toContain("5 rows differed, 5 repaired in the comparison 60 min ago");
+  expect(attention(written)).toContain(`millrace report show ${COMPARED.id}`);
+});
+
 test("what the last comparison found, and when the next one comes", () => {
   const lastLine = (last: ReportSummary | null, next: string | null = null) =>
-    text({ reconcile: { last, next } }).split("\n").at(-1);
+    text({ reconcile: { last, next, drift: null } })
+      .split("\n")
+      .at(-1);
   expect(lastLine(null)).toBe("2 tables captured");
   expect(lastLine(COMPARED, "2026-11-21T02:00:00.000Z")).toBe(
     "compared 60 min ago: equal, next comparison 2026-11-21 02:00 UTC (in 22 h 48 min)",
@@ -269,6 +283,8 @@ test("what the last comparison found, and when the next one comes", () => {
   expect(lastLine({ ...COMPARED, notComparable: 1 })).toBe(
     `compared 60 min ago: what was compared is equal, 1 not comparable (millrace report show ${COMPARED.id})`,
   );
+  for (const partial of [{ whole: false }, { part: { number: 1, of: 7 } }, { deadLetters: 2 }])
+    expect(lastLine({ ...COMPARED, ...partial })).toContain("what was compared is equal");
   expect(lastLine({ ...COMPARED, missing: 3, different: 2, repaired: 4, drift: true })).toBe(
     `compared 60 min ago: 5 rows differed, 4 repaired (millrace report show ${COMPARED.id})`,
   );
@@ -278,7 +294,8 @@ describe("as an exit code", () => {
   const refused = error("MR1305", "it waits", null);
   const last = { id: "r", missing: 1, extra: 0, different: 0, repaired: 0 };
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is looked at of a report
-  const found = (changed: object) => ({ next: null, last: { ...last, ...changed } as ReportSummary });
+  const summaryOf = (changed: object) => ({ ...last, ...changed }) as ReportSummary;
+  const found = (changed: object) => ({ next: null, last: summaryOf(changed), drift: summaryOf(changed) });
 
   test.each<[string, Change, number]>([
     ["all is well", {}, 0],

@@ -1,0 +1,229 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { ComparePort } from "../core/comparing.ts";
+import { findMillraceError } from "../core/errors.ts";
+import type { TableVersion } from "../core/schema.ts";
+import type { Turn } from "../core/turn.ts";
+import { brokenOff, NotComparableError, SourceAwayError } from "./errors.ts";
+import type { Inspections } from "./inspections.ts";
+import { openId } from "./kept.ts";
+import type { Run } from "./run.ts";
+import { isAt, readStretch, type Stretch } from "./stretch.ts";
+import { TableComparison } from "./table-comparison.ts";
+
+export interface TableRunParts {
+  readonly run: Run;
+  readonly port: ComparePort;
+  readonly inspections: Inspections;
+  /** Of tables that do not end with their first chunk: what is kept of the keys of each is large. */
+  readonly largeTables: Turn;
+  /** How far a sink is behind, for people. */
+  readonly lag: (sink: string) => Promise<string>;
+  /** Awaited where another process could go on. */
+  readonly onProgress: () => Promise<void>;
+}
+
+const LOOK_MS = 100;
+/** A table whose shape changes while it is compared is begun again this often. */
+const TRIES_MAX = 3;
+
+/** One table in all sinks that take it. */
+export class TableRun {
+  readonly #parts: TableRunParts;
+  readonly #id: string;
+  readonly #comparing = new Set<TableComparison>();
+  #large: Disposable | null = null;
+
+  constructor(parts: TableRunParts, id: string) {
+    this.#parts = parts;
+    this.#id = id;
+  }
+
+  /** Begun again where the table's shape changes meanwhile. */
+  async compare(sinks: readonly string[], signal: AbortSignal): Promise<void> {
+    const { run, port } = this.#parts;
+    let left = this.#without(sinks);
+    for (let tries = 1; left.length > 0; tries++) {
+      const table = port.tables.find(({ id }) => id === this.#id);
+      // Dropped, or set aside, meanwhile.
+      if (table === undefined) return this.#gone();
+      left = await this.#once(table, left, tries < TRIES_MAX, signal);
+    }
+    for (const key of run.open.keys()) if (run.open.get(key)!.table === this.#id) run.open.delete(key);
+  }
+
+  /** A sink that did not come is not waited for again at each of its tables. */
+  #without(sinks: readonly string[]): readonly string[] {
+    const { run, port } = this.#parts;
+    const table = port.tables.find(({ id }) => id === this.#id);
+    if (table !== undefined)
+      for (const [sink, count] of run.givenUp) if (port.takes(sink, table)) run.givenUp.set(sink, count + 1);
+    return sinks.filter((sink) => !run.givenUp.has(sink));
+  }
+
+  /** Returns the sinks for which it has to be begun again. */
+  async #once(
+    table: TableVersion,
+    sinks: readonly string[],
+    mayRepeat: boolean,
+    signal: AbortSignal,
+  ): Promise<readonly string[]> {
+    const { run, port, inspections } = this.#parts;
+    const again: string[] = [];
+    const refuse = (sink: string, error: unknown, comparison?: TableComparison) => {
+      if (comparison !== undefined) this.#leave(comparison);
+      if (error instanceof SourceAwayError) run.stopping.abort(brokenOff(run.id, error.message));
+      signal.throwIfAborted();
+      if (!port.tables.includes(table) && mayRepeat) again.push(sink);
+      else {
+        // What was compared until then is said.
+        if (comparison !== undefined && comparison.findings.compared > 0) this.#done(comparison);
+        this.#refuse(sink, error);
+      }
+    };
+    for (const sink of sinks.filter((one) => port.takes(one, table))) {
+      try {
+        const comparison = await this.#begun(table, sink, signal);
+        this.#comparing.add(comparison);
+        run.comparing.add(comparison);
+      } catch (error) {
+        refuse(sink, error);
+      }
+    }
+    const each = async (work: (comparison: TableComparison) => Promise<void>) => {
+      // At once: each waits most of the time for its own sink to come to a place.
+      const working = [...this.#comparing].map(async (comparison) => {
+        try {
+          await work(comparison);
+        } catch (error) {
+          refuse(comparison.sink, error, comparison);
+        }
+      });
+      await Promise.all(working);
+    };
+    try {
+      await this.#walk(table, refuse, signal);
+      await each(async (comparison) => {
+        using _turn = await inspections.toList(comparison.sink, signal);
+        await comparison.findExtra(signal);
+      });
+      await this.#walk(table, refuse, signal);
+      await each(async (comparison) => {
+        await comparison.settle(signal);
+        this.#done(comparison);
+      });
+    } finally {
+      for (const comparison of this.#comparing) this.#leave(comparison);
+      this.#large?.[Symbol.dispose]();
+      this.#large = null;
+    }
+    return again;
+  }
+
+  async #begun(table: TableVersion, sink: string, signal: AbortSignal): Promise<TableComparison> {
+    const { run, port, inspections, lag } = this.#parts;
+    await this.#ready(sink, table, signal);
+    const inspection = await inspections.of(sink, signal);
+    const part = run.part?.number ?? null;
+    const resumed = run.open.get(openId(table.id, sink)) ?? null;
+    return new TableComparison({ ...run.request, port, inspection, table, sink, part, resumed, lag });
+  }
+
+  #leave(comparison: TableComparison): void {
+    this.#comparing.delete(comparison);
+    this.#parts.run.comparing.delete(comparison);
+  }
+
+  #gone(): void {
+    const { run, port } = this.#parts;
+    const why = port.aside.get(this.#id);
+    if (why !== undefined) run.aside.push({ table: this.#id, ...why });
+  }
+
+  #refuse(sink: string, error: unknown): void {
+    const { run } = this.#parts;
+    const known = run.givenUp.get(sink);
+    // Another table has said why.
+    if (known !== undefined) return void run.givenUp.set(sink, known + 1);
+    if (error instanceof NotComparableError && error.isWhole) run.givenUp.set(sink, 0);
+    run.notComparable.push({ sink, table: this.#id, reason: messageOf(error) });
+  }
+
+  #done({ findings, sink }: TableComparison): void {
+    const { run } = this.#parts;
+    const result = findings.result();
+    run.tables.push(result);
+    run.rowsCompared += result.compared;
+    if (findings.unsettled === 0) return;
+    const reason = `${findings.unsettled} rows changed, or were on their way, each time they were looked at`;
+    run.notComparable.push({ sink, table: result.table, rows: findings.unsettled, reason });
+  }
+
+  /** Waits until the sink can be expected to hold the table. */
+  async #ready(sink: string, table: TableVersion, signal: AbortSignal): Promise<void> {
+    const { run, port, lag } = this.#parts;
+    const sinceMs = performance.now();
+    for (;;) {
+      const unready = await port.unready(sink, table);
+      if (unready === null) return;
+      if (!port.tables.includes(table)) throw new NotComparableError("its shape changed");
+      if (unready.isFinal === true || performance.now() - sinceMs > run.request.patienceMs) {
+        throw new NotComparableError(`${unready.reason}; ${await lag(sink)}`, unready.isWhole);
+      }
+      await sleep(LOOK_MS, undefined, { signal });
+    }
+  }
+
+  /**
+   * The source's rows in key order, each chunk for all the sinks that stand at the same key. While they compare one the next
+   * is read; where one has to be repeated, that is in vain.
+   */
+  async #walk(
+    table: TableVersion,
+    refuse: (sink: string, error: unknown, comparison: TableComparison) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { run, port, largeTables, onProgress } = this.#parts;
+    const over = new AbortController();
+    const until = AbortSignal.any([signal, over.signal]);
+    let ahead: Stretch | null = null;
+    try {
+      for (;;) {
+        const open = [...this.#comparing].filter(({ isWalked }) => !isWalked);
+        const [first] = open;
+        if (first === undefined) return;
+        const together = open.filter(({ cursor }) => isAt(cursor, first.cursor));
+        const stretch: Stretch = ahead ?? readStretch(run, port, table, together, first.cursor, until);
+        const sent = await stretch.sent;
+        if (sent !== null && sent.last !== null) this.#large ??= await largeTables.take(signal);
+        const isGoneOn = sent !== null && sent.last !== null;
+        ahead =
+          isGoneOn && together.every(({ mayReadAhead }) => mayReadAhead)
+            ? readStretch(run, port, table, [...stretch.looks.keys()], sent.last, until)
+            : null;
+        const place = await stretch.place;
+        signal.throwIfAborted();
+        for (const [comparison, look] of stretch.looks) {
+          // It was refused, or has to repeat what lay in front.
+          if (!this.#comparing.has(comparison) || !isAt(comparison.cursor, stretch.after)) continue;
+          try {
+            if (!port.tables.includes(table)) throw new NotComparableError("its shape changed while it was compared");
+            await comparison.walked(look, place, signal);
+          } catch (error) {
+            refuse(comparison.sink, error, comparison);
+          }
+        }
+        for (const { kept } of this.#comparing) if (kept !== null) run.open.set(openId(kept.table, kept.sink), kept);
+        await onProgress();
+      }
+    } finally {
+      over.abort();
+      await Promise.allSettled([ahead?.place]);
+    }
+  }
+}
+
+function messageOf(error: unknown): string {
+  const known = findMillraceError(error);
+  if (known !== undefined) return `${known.code} ${known.message}`;
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,37 @@
+/** Why a sink can't be compared yet: what it says of itself, and what it is known to lack. */
+import { expect, test } from "vitest";
+import type { Refill } from "../../src/core/state-store.ts";
+import { type ComparisonParts, Comparisons } from "../../src/runtime/comparisons.ts";
+import { tableVersion } from "../support/blocks.ts";
+
+const table = tableVersion({ table: "t", columns: [["id", "integer"]], key: ["id"] });
+
+function comparisons(open: readonly Partial<Refill>[]): Comparisons {
+  const worker = { progress: { tables: { [table.id]: "complete" } } };
+  const parts = {
+    lane: { has: () => true },
+    takers: { completeness: () => "complete" },
+    runners: [{ name: "cache", state: "streaming", catchingUp: false, error: null, worker }],
+    suspended: { errorOf: () => null },
+    state: { refills: { list: async () => open } },
+  };
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is asked of them
+  return new Comparisons(parts as unknown as ComparisonParts);
+}
+
+const refill = { sink: "cache", tableId: table.id, needed: true, scope: { kind: "table" } } as const;
+
+test("a sink that holds a copy is ready", async () => {
+  expect(await comparisons([]).unready("cache", table)).toBeNull();
+  const others: readonly Partial<Refill>[] = [
+    { ...refill, sink: "other" },
+    { ...refill, tableId: "public.other" },
+    { ...refill, needed: false },
+    { ...refill, scope: { kind: "differences" } },
+  ];
+  expect(await comparisons(others).unready("cache", table)).toBeNull();
+});
+
+test("one whose copy lacks rows until they are read again is not", async () => {
+  expect(await comparisons([refill]).unready("cache", table)).toMatchObject({ isWhole: false });
+});
