@@ -26,6 +26,15 @@ export interface UntoldKey {
 
 const NONE = -1;
 
+/**
+ * Where the row that a PATCH builds on lies in the sink: under its own key, under another one, or under its own, which it left
+ * and came back to. What left meanwhile a read beside the stream takes for told: without a complete copy it is read again.
+ */
+const STAYED = 0;
+const MOVED = 1;
+const RETURNED = 2;
+type Whence = typeof STAYED | typeof MOVED | typeof RETURNED;
+
 /** The entries of one table in one batch, and the hash table that finds a key's latest one. */
 export class TableNet {
   readonly table: KeyedTable;
@@ -135,7 +144,7 @@ export class TableNet {
   /** The row at its new key; its tuple is complete. */
   put(b: number, row: number, fresh: boolean): void {
     const block = this.#blocks[b]!;
-    this.#add(PUT, b, row, block.bytes, block.after[row]!, fresh, false);
+    this.#add(PUT, b, row, block.bytes, block.after[row]!, fresh, STAYED);
   }
 
   #untoldRow(b: number, row: number, { bytes, before, after }: Block): void {
@@ -160,7 +169,7 @@ export class TableNet {
   /** The row under its old key is gone. */
   remove(b: number, row: number): void {
     const block = this.#blocks[b]!;
-    this.#add(DELETE, b, row, block.bytes, block.before[row]!, false, false);
+    this.#add(DELETE, b, row, block.bytes, block.before[row]!, false, STAYED);
   }
 
   /** Leaves the key of a row's new tuple to a read from the source: the stream alone can't tell its row. */
@@ -182,7 +191,7 @@ export class TableNet {
   /** An entry that is not alive: what comes for this key later in the batch, and is not whole, is given up with it. */
   #giveUp(action: number, b: number, row: number, offset: number): void {
     const { bytes } = this.#blocks[b]!;
-    this.#add(action, b, row, bytes, offset, false, false);
+    this.#add(action, b, row, bytes, offset, false, STAYED);
     this.#alive[this.#count - 1] = 0;
     this.#untold.push({ table: this.table, bytes, offset });
   }
@@ -207,29 +216,29 @@ export class TableNet {
     const after = block.after[row]!;
     const earlier = this.#latest(bytes, moved ? block.before[row]! : after);
     if (earlier === NONE) {
-      this.#add(PATCH, b, row, bytes, after, false, moved);
+      this.#add(PATCH, b, row, bytes, after, false, moved ? MOVED : STAYED);
       return;
     }
     const earlierBlock = this.#blocks[this.#block[earlier]!]!;
     const earlierRow = this.#row[earlier]!;
     if (this.#alive[earlier] === 0 || this.#action[earlier] === DELETE) {
       // No log shows this; a row whose changes were passed over for a while does.
-      if (this.#appends) this.#add(PATCH, b, row, bytes, after, true, false);
+      if (this.#appends) this.#add(PATCH, b, row, bytes, after, true, STAYED);
       else this.giveUpNew(b, row);
       return;
     }
-    let base = this.#baseOf(earlier, moved ? { bytes, offset: block.before[row]! } : null);
-    // A row that came back to its key is a change of that key.
-    if (base !== null && this.keys.equal(base.bytes, base.offset, bytes, after)) base = null;
+    const base = this.#baseOf(earlier, moved ? { bytes, offset: block.before[row]! } : null);
+    const isBack = base !== null && this.keys.equal(base.bytes, base.offset, bytes, after);
+    const isReturned = isBack || (base === null && this.#moved[earlier] === RETURNED);
     const older = { bytes: earlierBlock.bytes, offset: earlierBlock.after[earlierRow]! };
-    const merged = this.#merge(block, row, older, base);
-    this.#addMerged(merged, earlier, base !== null);
+    const merged = this.#merge(block, row, older, isBack ? null : base);
+    this.#addMerged(merged, earlier, isReturned ? RETURNED : base === null ? STAYED : MOVED);
   }
 
   /** The tuple whose key names a PATCH's base, when that is not the entry's own key. */
   #baseOf(entry: number, ownOldKey: Tuple | null): Tuple | null {
     if (this.#action[entry] !== PATCH) return null;
-    if (this.#moved[entry] === 0) return ownOldKey;
+    if (this.#moved[entry] !== MOVED) return ownOldKey;
     const block = this.#blocks[this.#block[entry]!]!;
     return { bytes: block.bytes, offset: block.before[this.#row[entry]!]! };
   }
@@ -238,12 +247,20 @@ export class TableNet {
     return this.#merged.merge(block, row, { bytes: block.bytes, offset: block.after[row]! }, older, base, this.table);
   }
 
-  #addMerged(merged: MergedRow, earlier: number, moved: boolean): void {
+  #addMerged(merged: MergedRow, earlier: number, moved: Whence): void {
     const ordinal = this.#merged.ordinal;
     const block = this.#blocks[ordinal]!;
     const fresh = earlier !== NONE && this.#fresh[earlier] === 1;
     const action = merged.unresolved ? PATCH : PUT;
-    this.#add(action, ordinal, merged.row, block.bytes, block.after[merged.row]!, fresh, moved && merged.unresolved);
+    this.#add(
+      action,
+      ordinal,
+      merged.row,
+      block.bytes,
+      block.after[merged.row]!,
+      fresh,
+      merged.unresolved ? moved : STAYED,
+    );
   }
 
   /** The latest entry of a key; not alive where the key was given up. */
@@ -265,15 +282,7 @@ export class TableNet {
   }
 
   /** A new entry for a key takes the place of its earlier one, at the end of the order. */
-  #add(
-    action: number,
-    b: number,
-    row: number,
-    bytes: Uint8Array,
-    offset: number,
-    fresh: boolean,
-    moved: boolean,
-  ): void {
+  #add(action: number, b: number, row: number, bytes: Uint8Array, offset: number, fresh: boolean, moved: Whence): void {
     if (this.#count === this.#action.length) this.#grow();
     const hash = this.keys.hash(bytes, offset);
     const entry = this.#count++;
@@ -282,7 +291,7 @@ export class TableNet {
     this.#row[entry] = row;
     this.#hash[entry] = hash;
     this.#alive[entry] = 1;
-    this.#moved[entry] = moved ? 1 : 0;
+    this.#moved[entry] = moved;
     this.#fresh[entry] = fresh ? 1 : 0;
     const mask = this.#slots.length - 1;
     for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
@@ -317,7 +326,7 @@ export class TableNet {
       this.#block[count] = this.#block[i]!;
       this.#row[count] = this.#row[i]!;
       this.#fresh[count] = action === DELETE ? 0 : this.#fresh[i]!;
-      this.#moved[count] = this.#moved[i]!;
+      this.#moved[count] = this.#moved[i] === MOVED ? 1 : 0;
       count++;
     }
     return {
@@ -337,15 +346,20 @@ export class TableNet {
   /** A PATCH whose base is written by another entry can't be repeated after a crash half-way: read it from the source. */
   #dropUnusableBases(movable: boolean): void {
     for (let i = 0; i < this.#count; i++) {
-      if (this.#alive[i] === 0 || this.#moved[i] === 0) continue;
+      if (this.#alive[i] === 0 || this.#moved[i] === STAYED) continue;
       const block = this.#blocks[this.#block[i]!]!;
       const row = this.#row[i]!;
-      const base = this.#latest(block.bytes, block.before[row]!);
-      invariant(base !== NONE, "a moved row's old key has an entry");
-      if (movable && this.#action[base] === DELETE && this.#alive[base] === 1) continue;
+      if (movable && (this.#moved[i] === RETURNED || this.#hasLeft(block.bytes, block.before[row]!))) continue;
       this.#alive[i] = 0;
       this.#untold.push({ table: this.table, bytes: block.bytes, offset: block.after[row]! });
     }
+  }
+
+  /** Whether the row under this key is only removed: what the sink holds there may be read as a base until then. */
+  #hasLeft(bytes: Uint8Array, offset: number): boolean {
+    const base = this.#latest(bytes, offset);
+    invariant(base !== NONE, "a moved row's old key has an entry");
+    return this.#action[base] === DELETE && this.#alive[base] === 1;
   }
 
   #grow(): void {
