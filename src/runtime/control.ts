@@ -198,10 +198,12 @@ export class Control {
     await letIn(this.#pipeline, ids);
     const names = runners.map(({ name }) => name);
     await this.#pipeline.reinstate(names, ids);
-    for (const runner of runners) {
-      await this.#pipeline.refill(runner.name, ids, request.where, "asked for by an operator");
-      if (runner.state === "failed") await this.#revive(runner, request);
-    }
+    // All at once: sinks that begin together share what is read.
+    const asked = runners.map(({ name }) =>
+      this.#pipeline.refill(name, ids, request.where, "asked for by an operator"),
+    );
+    await Promise.all(asked);
+    for (const runner of runners) if (runner.state === "failed") await this.#revive(runner, request);
     return ids;
   }
 

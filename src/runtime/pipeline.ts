@@ -381,7 +381,7 @@ export class Pipeline {
     this.#watch?.wake();
     const takers = this.runners.map(({ name }) => name).filter((name) => this.#tables.fills(name, table));
     const sinks = only === null ? takers : takers.filter((name) => name === only);
-    for (const sink of sinks) await refiller.again(sink, [tableId], { kind: "table" }, UNLOGGED, true);
+    await Promise.all(sinks.map((sink) => refiller.again(sink, [tableId], { kind: "table" }, UNLOGGED, true)));
   }
 
   /** Ids of the tables that this sink must hold and does not hold completely. */

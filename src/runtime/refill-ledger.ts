@@ -23,6 +23,8 @@ export class RefillLedger {
   readonly #store: RefillStore;
   readonly #progress = new Map<number, RefillProgress>();
   readonly #unstored = new Set<number>();
+  /** Of which something was stored by this process. */
+  readonly #stored = new Set<number>();
   /** Attempts of which this process has read a chunk, or is about to. */
   readonly #begun = new Map<number, number>();
   /** See `willRead`. */
@@ -50,7 +52,7 @@ export class RefillLedger {
 
   #forgetEnded(open: readonly Refill[]): void {
     const ids = new Set(open.map(({ id }) => id));
-    for (const known of [this.#progress, this.#begun, this.#unstored]) {
+    for (const known of [this.#progress, this.#begun, this.#unstored, this.#stored]) {
       for (const id of known.keys()) if (!ids.has(id)) known.delete(id);
     }
   }
@@ -117,8 +119,10 @@ export class RefillLedger {
     return await this.#store.again(request, (open) => this.isAhead(this.current(open)));
   }
 
+  /** The first chunk of each is told at once: a process that is killed soon after leaves a trace, too. */
   async storeInTime(): Promise<void> {
-    if (performance.now() - this.#storedAtMs >= STORE_EVERY_MS) await this.store();
+    const isDue = performance.now() - this.#storedAtMs >= STORE_EVERY_MS;
+    if (isDue || [...this.#unstored].some((id) => !this.#stored.has(id))) await this.store();
   }
 
   async store(): Promise<void> {
@@ -126,6 +130,7 @@ export class RefillLedger {
     const unstored = [...this.#unstored].flatMap((id) => this.#progress.get(id) ?? []);
     if (unstored.length === 0) return;
     await this.#store.advance(unstored);
+    for (const { id } of unstored) this.#stored.add(id);
     for (const one of unstored) if (this.#progress.get(one.id) === one) this.#unstored.delete(one.id);
     failpoint("refill.stored");
   }
