@@ -60,7 +60,8 @@ export class SinkOpening {
     const reset = record?.reset ?? null;
     const standing = reset === null ? await this.#standingOf(own, record, accord, acknowledged()) : null;
     await this.#enter(own, standing?.kind === "new" ? null : own, accord, signal);
-    if (standing?.kind === "new") return { standing, record };
+    // What was recorded may just have been given up.
+    if (standing?.kind === "new") return { standing, record: await state.sinks.get(worker.name) };
     if (standing !== null) return { standing: { ...standing, isBound: accord === "bound" }, record };
     await applyReset({ worker, state, tables: tables(), logger }, own, reset!, signal);
     return await this.open(signal);
