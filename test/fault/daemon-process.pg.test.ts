@@ -90,7 +90,7 @@ test.concurrent("frozen for longer than its lease, it stops with MR1210 when ano
   frozen.signal("SIGCONT");
   const { exitCode, stderr } = await frozen.ended;
   expect({ exitCode, stderr: stderr.slice(-600) }).toMatchObject({
-    exitCode: 1,
+    exitCode: 75,
     stderr: expect.stringMatching(/MR1210/),
   });
   // The frozen process had the file locked: that sink alone waits for an operator.
