@@ -16,7 +16,7 @@ import { driftMaxOf } from "./rules/definition.ts";
 export interface ComparingParts extends Pick<ReconcilerParts, "port" | "lag" | "kept"> {
   readonly reports: StateStore["reports"];
   readonly folder: ReportFolder | null;
-  readonly redact: (text: string) => string;
+  readonly redact: (json: string) => string;
   readonly logger: Logger;
 }
 

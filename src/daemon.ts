@@ -31,8 +31,8 @@ export interface DaemonOptions {
   /** Bring every sink to the position that the source has now, then stop. */
   readonly once: boolean;
   readonly logger: Logger;
-  /** Takes what is secret out of a text that is kept. */
-  readonly redact: (text: string) => string;
+  /** Takes what is secret out of the texts of a JSON document. */
+  readonly redact: (json: string) => string;
   /** With `once`: sinks are compared when they are there. */
   readonly reconcile?: ReconcileRequest;
   /** What stands between the runtime and its parts; tests put faults there. */
@@ -154,7 +154,7 @@ async function runWithLease(
   const comparing = new Comparing(config, { ...compared, reports, folder, redact, logger }, until);
   await comparing.recall();
   const { reconciler } = comparing;
-  const parts = { control, comparing, reports, metrics, stateError, logger };
+  const parts = { control, comparing, reports, metrics, stateError, redact, logger };
   await using admin = await serve(config, parts, until);
   logger.info({ name: config.name, listen: admin.address }, "millrace is running");
   const running = pipeline.run(until);
@@ -238,12 +238,13 @@ interface ServedParts {
   readonly reports: ReportStore;
   readonly metrics: PrometheusMetrics;
   readonly stateError: () => StoredError | null;
+  readonly redact: (json: string) => string;
   readonly logger: Logger;
 }
 
 async function serve(
   config: Config,
-  { control, comparing, reports, metrics, stateError, logger }: ServedParts,
+  { control, comparing, reports, metrics, stateError, redact, logger }: ServedParts,
   signal: AbortSignal,
 ): Promise<Served> {
   const { reconciler } = comparing;
@@ -272,6 +273,7 @@ async function serve(
     snapshots: () => control.snapshots(),
     cancelSnapshot: (id: number) => control.cancelSnapshot(id),
     reports: () => reports.list(),
+    redact,
   };
   const local = createAdmin(
     {

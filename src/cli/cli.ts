@@ -83,7 +83,7 @@ export async function cli(argv: readonly string[]): Promise<ExitCode> {
       return EXIT.wrong;
     }
     const failure = error instanceof CommanderError ? usageError(usageOutput) : error;
-    printFailure(failure, { json, showStack: false, redact: (text) => secrets.redact(text) });
+    printFailure(failure, { json, showStack: false, secrets });
     return exitCodeOf(failure);
   }
 }

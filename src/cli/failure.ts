@@ -1,4 +1,5 @@
 import { ConfigError } from "../config/errors.ts";
+import type { Secrets } from "../config/secrets.ts";
 import { findMillraceError } from "../core/errors.ts";
 import { pages } from "./errors.ts";
 import { printable } from "./printable.ts";
@@ -6,16 +7,16 @@ import { printable } from "./printable.ts";
 export interface FailureOutput {
   readonly json: boolean;
   readonly showStack: boolean;
-  readonly redact: (text: string) => string;
+  readonly secrets: Secrets;
 }
 
 /** Says what went wrong: for people on stderr, with `--json` as the one document on stdout. */
-export function printFailure(error: unknown, { json, showStack, redact }: FailureOutput): void {
+export function printFailure(error: unknown, { json, showStack, secrets }: FailureOutput): void {
   const { code, message, hint } = failureOf(error);
   if (json) {
     const problems = error instanceof ConfigError ? { problems: error.problems } : {};
     const document = { error: { code, message, hint, ...problems } };
-    process.stdout.write(`${redact(JSON.stringify(document, null, 2))}\n`);
+    process.stdout.write(`${secrets.redactJson(JSON.stringify(document, null, 2))}\n`);
     return;
   }
   const lines = [
@@ -24,7 +25,7 @@ export function printFailure(error: unknown, { json, showStack, redact }: Failur
     `  More in docs/errors.md#${code.toLowerCase()}`,
     ...(showStack && error instanceof Error ? [error.stack ?? ""] : []),
   ];
-  process.stderr.write(`${redact(printable(lines.join("\n")))}\n`);
+  process.stderr.write(`${secrets.redact(printable(lines.join("\n")))}\n`);
 }
 
 function failureOf(error: unknown): { code: string; message: string; hint: string | null } {

@@ -69,7 +69,7 @@ async function writeReport(
   session: Session,
 ): Promise<void> {
   const history = await readState(config, ({ reports }) => reports.list());
-  const kept = redacted(found, (text) => session.secrets.redact(text));
+  const kept = redacted(found, (json) => session.secrets.redactJson(json));
   try {
     folder.write(kept, history);
   } catch (error) {

@@ -29,12 +29,12 @@ export class Session {
     this.json = json;
     this.secrets = secrets;
     this.#showStack = logLevel === "debug";
-    this.log = createLogger({ level: logLevel, redact: (line) => this.secrets.redact(line) });
+    this.log = createLogger({ level: logLevel, redact: (line) => this.secrets.redactJson(line) });
   }
 
   /** What a daemon says, and keeps, is without secrets too. */
-  get daemon(): { readonly logger: Logger; readonly redact: (text: string) => string } {
-    return { logger: this.log, redact: (text) => this.secrets.redact(text) };
+  get daemon(): { readonly logger: Logger; readonly redact: (json: string) => string } {
+    return { logger: this.log, redact: (json) => this.secrets.redactJson(json) };
   }
 
   async config(): Promise<Config> {
@@ -43,13 +43,15 @@ export class Session {
 
   /** What went wrong, for people or, with `--json`, as the one document. */
   fail(error: unknown): void {
-    const redact = (text: string): string => this.secrets.redact(text);
-    printFailure(error, { json: this.json, showStack: this.#showStack, redact });
+    printFailure(error, { json: this.json, showStack: this.#showStack, secrets: this.secrets });
   }
 
   /** The command's result: one JSON document, or text for people. */
   print(document: object, text: string): void {
-    const output = this.json ? JSON.stringify(document, null, 2) : printable(text.trimEnd());
-    process.stdout.write(`${this.secrets.redact(output)}\n`);
+    const { secrets } = this;
+    const output = this.json
+      ? secrets.redactJson(JSON.stringify(document, null, 2))
+      : secrets.redact(printable(text.trimEnd()));
+    process.stdout.write(`${output}\n`);
   }
 }

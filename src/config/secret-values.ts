@@ -1,27 +1,4 @@
-import { isSecretName, type Secrets, urlSecrets } from "./secrets.ts";
-
-/** Keys whose values stand in logs and errors on purpose, also when they come from a variable. */
-const PUBLIC_KEYS = new Set([
-  "name",
-  "kind",
-  "path",
-  "listen",
-  "tables",
-  "schema",
-  "prefix",
-  "snapshot",
-  "heartbeat",
-  "slot",
-  "publication",
-  "rows",
-  "bytes",
-  "format",
-  "role",
-  "state",
-  "schedule",
-  "timeZone",
-  "reports",
-]);
+import { isSecretName, PUBLIC_NAMES, type Secrets, urlSecrets } from "./secrets.ts";
 
 /** Addresses that are secrets whole: who knows one may write to it. */
 const SECRET_URLS = new Set(["webhook"]);
@@ -52,7 +29,7 @@ export function registerSecrets(
     // Host, port and database of a URL that can be read are no secrets; of one that can't, anything may be.
     if (URL.canParse(text)) return;
   }
-  if (!PUBLIC_KEYS.has(key)) for (const value of inserted) secrets.add(value);
+  if (!PUBLIC_NAMES.has(key)) for (const value of inserted) secrets.add(value);
 }
 
 function keyOf(path: readonly string[]): string {

@@ -1,4 +1,4 @@
-import fastify, { type FastifyInstance } from "fastify";
+import fastify, { type FastifyInstance, type FastifyReply } from "fastify";
 import { MillraceError } from "../core/errors.ts";
 import type { ReconcileRequest } from "../core/reconciliation.ts";
 import type { StatusDocument } from "../core/status.ts";
@@ -23,6 +23,8 @@ export interface AdminPort {
   readonly cancelSnapshot: (id: number) => Promise<boolean>;
   /** Past comparisons, newest first, in short: without keys. */
   readonly reports: () => Promise<readonly object[]>;
+  /** Takes what is secret out of the texts of a JSON document that leaves the machine. */
+  readonly redact: (json: string) => string;
   /** On the Unix socket alone: rows are for whoever may read the sink's file. */
   readonly copy?: (sink: string, signal: AbortSignal) => Promise<string>;
   /** On the Unix socket alone: it reads whole tables. */
@@ -57,6 +59,8 @@ export function createAdmin(port: AdminPort, entrance: Entrance, logger: Logger)
   // JSON alone: a page of elsewhere can't make a browser send that unasked, but it can send plain text and forms.
   app.removeContentTypeParser("text/plain");
   app.addHook("onRequest", async (request, reply) => await admit(request, reply, entrance));
+  // Our own command line matches names in what the socket says, and masks what it prints itself.
+  if (entrance.kind === "tcp") app.addHook("onSend", async (_request, reply, payload) => redacted(reply, payload, port));
   // Every field has a default, so the body may be left out.
   app.addHook("preValidation", async (request) => {
     request.body ??= {};
@@ -79,6 +83,11 @@ export function createAdmin(port: AdminPort, entrance: Entrance, logger: Logger)
   addActions(app, port, entrance);
   if (entrance.kind === "socket") addLocal(app, port);
   return app;
+}
+
+function redacted(reply: FastifyReply, payload: unknown, { redact }: AdminPort): unknown {
+  const isJson = String(reply.getHeader("content-type")).startsWith("application/json");
+  return isJson && typeof payload === "string" ? redact(payload) : payload;
 }
 
 function addReads(app: FastifyInstance, port: AdminPort): void {

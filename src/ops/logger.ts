@@ -8,7 +8,7 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 
 export interface LoggerOptions {
   readonly level: LogLevel;
-  /** Every line passes through it before it is written. */
+  /** Every line, as JSON, passes through it before it is written. */
   readonly redact: (line: string) => string;
   /** Default: stderr, as stdout is for results. */
   readonly output?: LogOutput;
@@ -24,7 +24,8 @@ export function createLogger({ level, redact, output = process.stderr }: LoggerO
   const isPretty = output.isTTY === true;
   const stream = {
     write(line: string): void {
-      output.write(redact(isPretty ? prettyLine(line) : line));
+      const shown = redact(line);
+      output.write(isPretty ? prettyLine(shown) : shown);
     },
   };
   const logger = pino(

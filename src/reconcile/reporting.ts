@@ -11,8 +11,8 @@ export interface ReportingParts {
   readonly folder: ReportFolder | null;
   /** Tells somebody of an alarm until it is taken or given up, which it logs itself. Null: none is configured. */
   readonly tell: ((alarm: Alarm, signal: AbortSignal) => Promise<void>) | null;
-  /** Takes what is secret out of a text. */
-  readonly redact: (text: string) => string;
+  /** Takes what is secret out of the texts of a JSON document. */
+  readonly redact: (json: string) => string;
   readonly logger: Logger;
 }
 
@@ -77,11 +77,9 @@ export class Reporting {
   }
 }
 
-/** Text by text: a password of digits alone must not take a number's place. */
-export function redacted(found: ReconcileDocument, redact: (text: string) => string): ReconcileDocument {
-  const text = JSON.stringify(found, (_key, value: unknown) => (typeof value === "string" ? redact(value) : value));
+export function redacted(found: ReconcileDocument, redact: (json: string) => string): ReconcileDocument {
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the same document, with other texts
-  return JSON.parse(text) as ReconcileDocument;
+  return JSON.parse(redact(JSON.stringify(found))) as ReconcileDocument;
 }
 
 /** What is kept of itself has no values of rows, whoever asked for them, and is not as long as somebody wanted to see it. */

@@ -1,5 +1,6 @@
 /** The HTTP interface as scripts, supervisors and browsers use it. */
 import { describe, expect, test } from "vitest";
+import { Secrets } from "../../src/config/secrets.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import { type AdminPort, createAdmin } from "../../src/ops/admin.ts";
 import type { Entrance, Token } from "../../src/ops/admission.ts";
@@ -19,6 +20,8 @@ function served(entrance: Entrance = { kind: "socket" }) {
   const told: string[] = [];
   const logged: unknown[] = [];
   const output = { write: (line: string) => logged.push(JSON.parse(line)) };
+  const secrets = new Secrets();
+  secrets.add("mill");
   const logger = createLogger({ level: "info", redact: (line) => line, output });
   const port: AdminPort = {
     version: "0.0.0",
@@ -50,7 +53,7 @@ function served(entrance: Entrance = { kind: "socket" }) {
       state: { error: null },
       daemon: null,
     }),
-    unready: () => ["sink cache is retrying"],
+    unready: () => ["sink cache is retrying", "redis://millrace:mill@h is away"],
     metrics: async () => ({ contentType: "text/plain", text: "m 1\n" }),
     pause: async (sink) => {
       if (sink === "none") throw new MillraceError({ code: "MR1306", kind: "fatal", message: "there is no sink" });
@@ -65,6 +68,7 @@ function served(entrance: Entrance = { kind: "socket" }) {
     snapshots: async () => [],
     cancelSnapshot: async () => false,
     reports: async () => [{ id: "r1", drift: false }],
+    redact: (json) => secrets.redactJson(json),
     copy: async () => "/copy",
   };
   return { app: createAdmin(port, entrance, logger), told, logged };
@@ -236,7 +240,7 @@ describe("with tokens", () => {
     expect((await app.inject("/healthz?probe=1")).statusCode).toBe(200);
     const readiness = await app.inject("/readyz");
     expect(readiness.statusCode).toBe(503);
-    expect(readiness.json()).toEqual({ ready: false, reasons: ["sink cache is retrying"] });
+    expect(readiness.json()).toEqual({ ready: false, reasons: ["sink cache is retrying", "redis://millrace:***@h is away"] });
     for (const url of ["/metrics", "/api/v1/status", "/api/v1/nope", "/", "/%68ealthz/../metrics"]) {
       const answer = await app.inject(url);
       expect([url, answer.statusCode, answer.headers["www-authenticate"]]).toEqual([url, 401, "Bearer"]);

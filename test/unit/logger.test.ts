@@ -7,8 +7,9 @@ function logging(level: LogLevel, isTTY: boolean) {
   const lines: string[] = [];
   const secrets = new Secrets();
   secrets.add("canary-secret");
+  secrets.add("mill");
   const output = { write: (text: string) => lines.push(text), isTTY };
-  return { lines, log: createLogger({ level, redact: (line) => secrets.redact(line), output }) };
+  return { lines, log: createLogger({ level, redact: (line) => secrets.redactJson(line), output }) };
 }
 
 const failure = new MillraceError({
@@ -62,6 +63,15 @@ test.each([true, false])("a secret is masked in messages, fields and stacks (ter
   log.child({ url: "redis://u:canary-secret@h" }).info({ error: new Error("canary-secret") }, "at canary-secret");
   log.error({ deep: { list: ["canary-secret"] } }, "postgres://u:pw@h");
   expect(lines.join("")).not.toMatch(/canary-secret|:pw@/);
+});
+
+test.each([true, false])("a short password does not hide the words that hold it (terminal: %s)", (isTTY) => {
+  const { lines, log } = logging("info", isTTY);
+  log.info({ name: "mill", url: "postgres://millrace:mill@h/d", options: { password: "mill" } }, "millrace is running");
+  const said = lines.join("");
+  expect(said).toContain("millrace is running");
+  expect(said).toContain("postgres://millrace:***@h/d");
+  expect(said.match(/\bmill\b/g)).toHaveLength(1);
 });
 
 test("on a terminal an entry is one line, and an error stands below it", () => {

@@ -1,5 +1,11 @@
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { Secrets } from "../../src/config/secrets.ts";
+
+function secretsOf(...values: readonly string[]): Secrets {
+  const secrets = new Secrets();
+  for (const value of values) secrets.add(value);
+  return secrets;
+}
 
 test("passwords of URLs are masked by their place, known or not, long or short", () => {
   const secrets = new Secrets();
@@ -10,16 +16,62 @@ test("passwords of URLs are masked by their place, known or not, long or short",
 });
 
 test("a secret that contains another one is masked whole", () => {
-  const secrets = new Secrets();
-  secrets.add("abcd");
-  secrets.add("abcd-efgh");
-  expect(secrets.redact("x abcd-efgh y abcd z")).toBe("x *** y *** z");
+  const secrets = secretsOf("abcd-efg", "abcd-efg-hijk");
+  expect(secrets.redact("x abcd-efg-hijk y abcd-efg z")).toBe("x *** y *** z");
 });
 
 test("a secret with quotes is found in JSON too, one with special characters is taken literally", () => {
-  const secrets = new Secrets();
-  secrets.add('a"b\\c$&');
-  expect(secrets.redact(JSON.stringify({ error: 'a"b\\c$&' }))).toBe('{"error":"***"}');
-  secrets.add("(.*)+");
-  expect(secrets.redact("aaaa (.*)+")).toBe("aaaa ***");
+  const secrets = secretsOf('a"b\\c$&-long', "(.*)+.*+");
+  expect(secrets.redactJson(JSON.stringify({ error: 'a"b\\c$&-long' }))).toBe('{"error":"***"}');
+  expect(secrets.redact(JSON.stringify({ error: 'a"b\\c$&-long' }))).toBe('{"error":"***"}');
+  expect(secrets.redact("aaaaaaaa (.*)+.*+")).toBe("aaaaaaaa ***");
+});
+
+describe.each(["mill", "postgres", "m"])("a secret that ordinary words hold, such as %s,", (secret) => {
+  const secrets = secretsOf(secret);
+  secrets.addFromUrl(`redis://:${secret}@h`);
+
+  test("leaves those words alone", () => {
+    const text = "millrace is running: the postgres source waits a millisecond; password is wrong, see pass:all";
+    expect(secrets.redact(text)).toBe(text);
+  });
+
+  test.each([
+    [`at postgres://shop:${secret}@db/shop now`, "at postgres://shop:***@db/shop now"],
+    [`redis://:${secret}@h`, "redis://:***@h"],
+    [`https://h/x?access_token=${secret}&y=1`, "https://h/x?access_token=***&y=1"],
+    [`host=h password=${secret} port=1`, "host=h password=*** port=1"],
+    [`{ "password": "${secret}" }`, '{ "password": "***" }'],
+    [`passphrase: '${secret}'`, "passphrase: '***'"],
+  ])("is masked where its place tells it: %s", (text, shown) => {
+    expect(secrets.redact(text)).toBe(shown);
+  });
+
+  test("is masked as a whole value of a document, except of fields that are shown on purpose", () => {
+    const document = {
+      password: secret,
+      list: [secret, `${secret}s`],
+      deep: { detail: secret },
+      name: secret,
+      kind: secret,
+      [secret]: 1,
+    };
+    expect(JSON.parse(secrets.redactJson(JSON.stringify(document, null, 2)))).toEqual({
+      ...document,
+      password: "***",
+      list: ["***", `${secret}s`],
+      deep: { detail: "***" },
+    });
+  });
+});
+
+test("a password of URL that holds a space or a quote is masked by its place too", () => {
+  const secrets = secretsOf('p w"');
+  expect(secrets.redact('redis://u:p w"@h')).toBe("redis://u:***@h");
+});
+
+test("names of fields and numbers of a document stay, whatever the secret is", () => {
+  const secrets = secretsOf("position", "12345678");
+  const json = '{"position":12345678,"error":"at 12345678","of":18446744073709551615}';
+  expect(secrets.redactJson(json)).toBe('{"position":12345678,"error":"at ***","of":18446744073709551615}');
 });
