@@ -1,6 +1,7 @@
 import { Command, CommanderError, Option } from "commander";
 import * as z from "zod";
 import { Secrets } from "../config/secrets.ts";
+import { logBareOutput } from "../ops/bare-output.ts";
 import { LOG_LEVELS } from "../ops/logger.ts";
 import { VERSION } from "../version.ts";
 import { addCheck } from "./check.ts";
@@ -98,6 +99,7 @@ function secretsOf(argv: readonly string[]): Secrets {
 async function runCommand(command: Command, work: Work, secrets: Secrets): Promise<ExitCode> {
   const { config, json, logLevel } = globalOptions.parse(command.optsWithGlobals());
   const session = new Session({ configFile: config, json, logLevel, secrets });
+  logBareOutput(session.log);
   try {
     return await work(session, command.opts(), command.args);
   } catch (error) {

@@ -28,7 +28,8 @@ export function printFailure(error: unknown, { json, showStack, secrets }: Failu
   process.stderr.write(`${secrets.redact(printable(lines.join("\n")))}\n`);
 }
 
-function failureOf(error: unknown): { code: string; message: string; hint: string | null } {
+/** As a number, a sentence and what to do; a defect has the number of defects. */
+export function failureOf(error: unknown): { code: string; message: string; hint: string | null } {
   const known = findMillraceError(error);
   if (known !== undefined) return { code: known.code, message: known.message, hint: known.hint ?? null };
   const message = error instanceof Error ? `${error.name}: ${error.message}` : "unexpected error";

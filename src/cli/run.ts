@@ -29,7 +29,7 @@ async function asDaemon(session: Session, config: Config): Promise<ExitCode> {
     await runHere(config, { once: false, ...session.daemon });
     return EXIT.done;
   } catch (error) {
-    session.fail(error);
+    session.failDaemon(error);
     return daemonExitCodeOf(error);
   }
 }

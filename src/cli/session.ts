@@ -4,7 +4,7 @@ import { loadConfig } from "../config/load.ts";
 import type { Secrets } from "../config/secrets.ts";
 import type { Logger } from "../core/telemetry.ts";
 import { createLogger, type LogLevel } from "../ops/logger.ts";
-import { printFailure } from "./failure.ts";
+import { failureOf, printFailure } from "./failure.ts";
 import { printable } from "./printable.ts";
 
 export interface SessionOptions {
@@ -22,13 +22,13 @@ export class Session {
   readonly json: boolean;
   readonly log: Logger;
   readonly secrets: Secrets;
-  readonly #showStack: boolean;
+  readonly #logLevel: LogLevel;
 
   constructor({ configFile, json, logLevel, secrets }: SessionOptions) {
     this.configFile = configFile;
     this.json = json;
     this.secrets = secrets;
-    this.#showStack = logLevel === "debug";
+    this.#logLevel = logLevel;
     this.log = createLogger({ level: logLevel, redact: (line) => this.secrets.redactJson(line) });
   }
 
@@ -43,7 +43,14 @@ export class Session {
 
   /** What went wrong, for people or, with `--json`, as the one document. */
   fail(error: unknown): void {
-    printFailure(error, { json: this.json, showStack: this.#showStack, secrets: this.secrets });
+    printFailure(error, { json: this.json, showStack: this.#logLevel === "debug", secrets: this.secrets });
+  }
+
+  /** What ended a daemon: where its lines go to a machine, the last one is an entry like the others. */
+  failDaemon(error: unknown): void {
+    if (this.json || process.stderr.isTTY || this.#logLevel === "silent") return this.fail(error);
+    const { code, message } = failureOf(error);
+    this.log.error({ code, error }, `millrace ends over error ${code}: ${message}`);
   }
 
   /** The command's result: one JSON document, or text for people. */

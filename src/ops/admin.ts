@@ -60,7 +60,8 @@ export function createAdmin(port: AdminPort, entrance: Entrance, logger: Logger)
   app.removeContentTypeParser("text/plain");
   app.addHook("onRequest", async (request, reply) => await admit(request, reply, entrance));
   // Our own command line matches names in what the socket says, and masks what it prints itself.
-  if (entrance.kind === "tcp") app.addHook("onSend", async (_request, reply, payload) => redacted(reply, payload, port));
+  if (entrance.kind === "tcp")
+    app.addHook("onSend", async (_request, reply, payload) => redacted(reply, payload, port));
   // Every field has a default, so the body may be left out.
   app.addHook("preValidation", async (request) => {
     request.body ??= {};

@@ -270,7 +270,7 @@ test.concurrent(
     const { exitCode, stderr } = await victim.run().ended;
     expect({ exitCode, stderr }).toMatchObject({
       exitCode: 1,
-      stderr: expect.stringMatching(/error MR2031: .+\n {2}\S/),
+      stderr: expect.stringMatching(/"code":"MR2031","kind":"\w+","message":"[^"].*","hint":"[^"]/),
     });
   },
 );
@@ -278,6 +278,6 @@ test.concurrent(
 function expectGap({ exitCode, stderr }: { exitCode: number | null; stderr: string }, code: string) {
   expect({ exitCode, stderr: stderr.slice(-1_500) }).toMatchObject({
     exitCode: 1,
-    stderr: expect.stringMatching(new RegExp(`error ${code}: .+\\n {2}\\S.+`)),
+    stderr: expect.stringMatching(new RegExp(`"code":"${code}","kind":"\\w+","message":"[^"].*","hint":"[^"]`)),
   });
 }

@@ -276,5 +276,5 @@ function expectEnded({ exitCode, stderr }: CommandResult, code: RegExp): void {
     exitCode: 1,
     stderr: expect.stringMatching(code),
   });
-  expect(stderr).toMatch(/error MR\d+: .+\n {2}\S.+/);
+  expect(stderr).toMatch(/"error":\{"code":"MR\d+","kind":"\w+","message":"[^"].*","hint":"[^"].*"/);
 }

@@ -240,7 +240,10 @@ describe("with tokens", () => {
     expect((await app.inject("/healthz?probe=1")).statusCode).toBe(200);
     const readiness = await app.inject("/readyz");
     expect(readiness.statusCode).toBe(503);
-    expect(readiness.json()).toEqual({ ready: false, reasons: ["sink cache is retrying", "redis://millrace:***@h is away"] });
+    expect(readiness.json()).toEqual({
+      ready: false,
+      reasons: ["sink cache is retrying", "redis://millrace:***@h is away"],
+    });
     for (const url of ["/metrics", "/api/v1/status", "/api/v1/nope", "/", "/%68ealthz/../metrics"]) {
       const answer = await app.inject(url);
       expect([url, answer.statusCode, answer.headers["www-authenticate"]]).toEqual([url, 401, "Bearer"]);
