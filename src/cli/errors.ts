@@ -103,7 +103,9 @@ export const pages: ErrorPages = {
   MR1131: {
     title: "No epoch is left",
     cause: "The versions of rows tell 255 epochs apart, and the sinks show the last of them.",
-    remedy: "Empty the sinks, their rows and Millrace's own, move the state away and start: epochs begin at 1 again.",
+    remedy:
+      "Where rows were written from outside, `millrace offsets reset --sink NAME --to snapshot` removes them. Else empty the " +
+      "sinks, their rows and Millrace's own, move the state away and start: epochs begin at 1 again.",
   },
   MR1125: {
     title: "No such report",

@@ -1,14 +1,15 @@
-import type { Config } from "../config/config.ts";
+import type { SinkConfig } from "../config/config.ts";
 import { findMillraceError, type MillraceError } from "../core/errors.ts";
 import type { StateStore } from "../core/state-store.ts";
 import { EPOCH_MAX } from "../core/version.ts";
-import { epochHeld } from "../runtime/epochs.ts";
+import { epochHeld, epochHeldAtAll } from "../runtime/epochs.ts";
 import { sinkAhead, unclassified } from "../runtime/errors.ts";
 import { cliError } from "./errors.ts";
+import { leaseHeldHere, withSink } from "./opened-sink.ts";
 import type { Session } from "./session.ts";
 
-/** For a sink to say what it holds. */
-const ANSWER_MS_MAX = 60_000;
+/** To look at all rows of a sink. */
+const ROWS_MS_MAX = 15 * 60_000;
 
 export interface HeldEpoch {
   readonly name: string;
@@ -18,30 +19,35 @@ export interface HeldEpoch {
   readonly failure: MillraceError | null;
 }
 
-/** What the sinks themselves show: a state that was restored, or made again, knows of no later epoch. */
-export async function heldBySinks(session: Session, config: Config, state: StateStore): Promise<readonly HeldEpoch[]> {
-  const lease = (await state.lease.current())?.number ?? 0;
+/**
+ * What the sinks themselves show: a state that was restored, or made again, knows of no later epoch. `byRows`: rows are looked
+ * at also where there is a checkpoint.
+ */
+export async function heldBySinks(
+  session: Session,
+  sinks: readonly SinkConfig[],
+  state: StateStore,
+  byRows: boolean,
+): Promise<readonly HeldEpoch[]> {
+  const lease = await leaseHeldHere(state);
+  const signal = AbortSignal.timeout(ROWS_MS_MAX);
+  const ask = byRows ? epochHeldAtAll : epochHeld;
   const held: HeldEpoch[] = [];
-  for (const { name, connector } of config.sinks) {
-    const sink = await connector.create(session.log);
+  for (const config of sinks) {
+    const { name } = config;
     try {
-      held.push({ name, epoch: await epochHeld(sink, lease, AbortSignal.timeout(ANSWER_MS_MAX)), failure: null });
+      const epoch = await withSink(session, config, lease, (sink, own) => ask(sink, own, signal));
+      held.push({ name, epoch, failure: null });
     } catch (error) {
       held.push({ name, epoch: 0, failure: findMillraceError(error) ?? unclassified(name, error) });
-    } finally {
-      await sink.close();
     }
   }
   return held;
 }
 
 /** A sink of a later epoch than the state's can go on only in one that is above both. */
-export function aheadOf(
-  held: readonly HeldEpoch[],
-  chosen: readonly string[],
-  epoch: number,
-): Pick<MillraceError, "code" | "message"> | null {
-  const ahead = held.find((sink) => chosen.includes(sink.name) && sink.epoch > epoch);
+export function aheadOf(held: readonly HeldEpoch[], epoch: number): Pick<MillraceError, "code" | "message"> | null {
+  const ahead = held.find((sink) => sink.epoch > epoch);
   if (ahead === undefined) return null;
   const { code, message } = sinkAhead(ahead.name);
   return { code, message };

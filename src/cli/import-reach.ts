@@ -1,9 +1,10 @@
-import type { Config } from "../config/config.ts";
+import type { Config, SinkConfig } from "../config/config.ts";
 import { findMillraceError } from "../core/errors.ts";
 import { comparePositions, parsePosition, type Position } from "../core/position.ts";
 import type { Source } from "../core/source.ts";
 import type { StateDump, StateRow } from "../core/state-store.ts";
 import { reachable, unreachable } from "./offset-place.ts";
+import { withSink } from "./opened-sink.ts";
 import type { Session } from "./session.ts";
 
 /**
@@ -19,13 +20,14 @@ export async function expectReachable(
 ): Promise<void> {
   const { signal } = new AbortController();
   const range = await reachable(source, signal);
-  for (const { name, connector } of config.sinks) {
+  for (const sink of config.sinks) {
+    const { name } = sink;
     const row = dump.relations["sink"]?.find((one) => one["name"] === name);
     const written = placeIn(row, "written");
     // A sink that the export knows nothing of is filled.
     if (row === undefined || written === null) continue;
     const covered = placeIn(row, "covered") ?? written;
-    const own = await heldBy(session, connector, lease);
+    const own = await heldBy(session, sink, lease);
     const isAsExported = own === null || comparePositions(own, written) === 0;
     const place = isAsExported ? covered : own;
     if (place.commit < range.first) {
@@ -34,24 +36,14 @@ export async function expectReachable(
   }
 }
 
-async function heldBy(
-  session: Session,
-  connector: Config["sinks"][number]["connector"],
-  lease: number,
-): Promise<Position | null> {
-  const sink = await connector.create(session.log);
+async function heldBy(session: Session, sink: SinkConfig, lease: number): Promise<Position | null> {
   try {
-    return (await sink.open(lease, AbortSignal.timeout(ANSWER_MS_MAX)))?.position ?? null;
+    return await withSink(session, sink, lease, async (_, own) => own?.position ?? null);
   } catch (error) {
     if (findMillraceError(error) === undefined) throw error;
     return null;
-  } finally {
-    await sink.close();
   }
 }
-
-/** For a sink to say what it holds. */
-const ANSWER_MS_MAX = 30_000;
 
 function placeIn(row: StateRow | undefined, column: string): Position | null {
   const value = row?.[column];

@@ -15,7 +15,7 @@ import { chosenSinks } from "./arguments.ts";
 import type { CommandLine } from "./command-line.ts";
 import { cliError } from "./errors.ts";
 import { EXIT, type ExitCode } from "./exit-codes.ts";
-import { aheadOf, heldBySinks, type HeldEpoch, newEpoch } from "./held-epochs.ts";
+import { aheadOf, heldBySinks, newEpoch } from "./held-epochs.ts";
 import { readState } from "./read-state.ts";
 import { runHere } from "./run.ts";
 import type { Session } from "./session.ts";
@@ -83,14 +83,16 @@ async function begin(session: Session, config: Config, request: RecoverRequest):
       throw cliError("MR1120", "the first start has not finished: there is nothing to recover");
     const source = await openSource(config, await pinsOf(config, state), session.log);
     try {
-      const held = await heldBySinks(session, config, state);
-      const lost = (await lossOf(source, state, record, record.identity)) ?? aheadOf(held, chosen, record.epoch);
+      const loss = await lossOf(source, state, record, record.identity);
+      const concerned = config.sinks.filter(({ name }) => chosen.includes(name));
+      const isAnew = loss !== null || request.isForced;
+      const lost = loss ?? aheadOf(isAnew ? [] : await heldBySinks(session, concerned, state, false), record.epoch);
       if (sink !== null && (lost !== null || request.isForced)) {
         const why = lost === null ? "--anyway begins another log" : `the log is lost: ${lost.message}`;
         throw cliError("MR1127", `--sink ${sink}: every sink needs a new position: ${why}`);
       }
       if (lost !== null || request.isForced)
-        return await anew(session, config, state, record, { chosen, lost, held }, request);
+        return await anew(session, config, state, record, { chosen, lost }, request);
       return await beside(config, state, source, record, sink === null ? [] : chosen, request);
     } finally {
       await source.close();
@@ -124,10 +126,10 @@ async function anew(
   config: Config,
   state: StateStore,
   { epoch: before, identity }: SourceRecord,
-  { chosen, lost, held }: Pick<Recovery, "lost"> & { chosen: readonly string[]; held: readonly HeldEpoch[] },
-  { isConfirmed }: RecoverRequest,
+  { chosen, lost }: Pick<Recovery, "lost"> & { chosen: readonly string[] },
+  { isConfirmed, isForced }: RecoverRequest,
 ): Promise<Recovery> {
-  const epoch = newEpoch(held, before);
+  const epoch = newEpoch(await heldBySinks(session, config.sinks, state, isForced), before);
   const { signal } = new AbortController();
   // It shall know nothing of the former log.
   const source = await openSource(config, await pinsOf(config, state), session.log);

@@ -30,6 +30,11 @@ export function describeReport(found: ReconcileDocument, isPlan = false): string
   for (const { sink, table, reason } of notComparable) {
     lines.push(`not comparable: ${sink}${table === null ? "" : ` ${table}`}: ${reason}`);
   }
+  for (const { table, sink, beyondLog = 0 } of tables) {
+    if (beyondLog === 0) continue;
+    const why = "nothing of this epoch changes them; stop the daemon, then millrace recover --anyway";
+    lines.push(`MR1405 beyond the log: ${beyondLog} rows of ${table} in ${sink}: ${why}`);
+  }
   const part = partText(found);
   if (part !== null) lines.push(part);
   const { kind } = verdictOf(found);

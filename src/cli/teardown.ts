@@ -5,6 +5,7 @@ import type { StateStore } from "../core/state-store.ts";
 import { alone } from "./alone.ts";
 import type { CommandLine } from "./command-line.ts";
 import { EXIT } from "./exit-codes.ts";
+import { leaseHeldHere, withSink } from "./opened-sink.ts";
 import type { Session } from "./session.ts";
 
 export function addTeardown({ program, action }: CommandLine): void {
@@ -88,16 +89,8 @@ async function planOf(
 }
 
 async function forgetInSinks(session: Session, config: Config, state: StateStore, signal: AbortSignal): Promise<void> {
-  const lease = (await state.lease.current())?.number ?? 0;
-  for (const { connector } of config.sinks) {
-    const sink = await connector.create(session.log);
-    try {
-      await sink.open(lease, signal);
-      await sink.forget?.(signal);
-    } finally {
-      await sink.close();
-    }
-  }
+  const lease = await leaseHeldHere(state);
+  for (const one of config.sinks) await withSink(session, one, lease, async (sink) => await sink.forget?.(signal));
 }
 
 function planText({ applied, nothingLeft, removes, keeps }: TeardownPlan): string {

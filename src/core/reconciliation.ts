@@ -56,8 +56,13 @@ export interface TableReconciliation {
   readonly extra: number;
   readonly different: number;
   readonly repaired: number;
-  /** Rows that differ and that no repair changes: see `DriftCause` "beyond-log" and ids of no row. */
+  /** Rows that differ and that no repair changes: `beyondLog`, and ids of no row. */
   readonly unrepairable: number;
+  /**
+   * Rows that differ and that nothing of the present epoch changes: those whose version lies beyond the log, and those that a
+   * repair did not change. A report may be older than this field.
+   */
+  readonly beyondLog?: number;
   /** Rows that differ because the sink refused them: its waiting dead letters. Not counted as drift. */
   readonly deadLetters: number;
   /**
@@ -95,9 +100,9 @@ export interface ValuePair {
 /**
  * Why a row differs, as far as the row itself shows it. `written-outside`: it has what Millrace writes nowhere, or lacks what
  * it writes everywhere. `beyond-log`: its version is of a change that the log has not come to; every later one is kept out
- * by it. `unknown`: a change that was lost on its way, a row that the sink lost, or a value that somebody else wrote.
+ * by it until another epoch begins. `beyond-epochs`: its version is such that no epoch is above it. `unknown`: a change that was lost on its way, a row that the sink lost, or a value that somebody else wrote.
  */
-export type DriftCause = "written-outside" | "beyond-log" | "unknown";
+export type DriftCause = "written-outside" | "beyond-log" | "beyond-epochs" | "unknown";
 
 export type DriftKind = "missing" | "extra" | "different";
 

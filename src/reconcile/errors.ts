@@ -24,6 +24,17 @@ export const pages = {
       "`--resume` names a comparison that has ended, that never was, or after which another was begun: one is kept, the newest that has not ended.",
     remedy: "Run `millrace reconcile` without `--resume`.",
   },
+  MR1405: {
+    title: "Rows lie beyond the log",
+    cause:
+      "The sink has rows, or notes of deleted rows, whose version is above everything that the source's log has in this " +
+      "epoch: the source was restored to an earlier point, or somebody else wrote them. A sink never sets a row back, so " +
+      "neither changes nor `reconcile --repair` have an effect on them until the log has grown past that version. Another " +
+      "epoch is above them all.",
+    remedy:
+      "Stop the daemon, `millrace recover --anyway` (shows the plan), `millrace recover --anyway --yes`: another epoch " +
+      "begins at the end of the source's log, all sinks are compared, and what differs is read again. Then `millrace run`.",
+  },
 } as const satisfies ErrorPages;
 
 export function alreadyRunning(id: string): MillraceError {

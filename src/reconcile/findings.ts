@@ -23,6 +23,8 @@ export class Findings {
   sinkBytes = 0;
   repaired = 0;
   unrepairable = 0;
+  /** See `TableReconciliation`. */
+  beyondLog = 0;
   deadLetters = 0;
   /** Keys that changed whenever they were looked at, and of which nothing can be told. */
   unsettled = 0;
@@ -36,8 +38,15 @@ export class Findings {
   }
 
   add(key: KeyText, { kind, columns, why, values }: Finding): void {
-    if (why === "beyond-log") this.unrepairable++;
+    if (why === "beyond-log") this.addKeptOut();
+    if (why === "beyond-epochs") this.unrepairable++;
     this.#add({ kind, key: this.#named(key), columns, why, ...(values === undefined ? {} : { values }) });
+  }
+
+  /** A row that was found, and that nothing of the present epoch changes. */
+  addKeptOut(): void {
+    this.unrepairable++;
+    this.beyondLog++;
   }
 
   addMoving(key: KeyText, equalAt: string): void {
@@ -65,7 +74,8 @@ export class Findings {
 
   /** For another process, which goes on with them. */
   get kept(): Pick<KeptTable, "counts" | "sample" | "movingSample"> {
-    const { compared, sourceBytes, sinkBytes, repaired, unrepairable, deadLetters, unsettled, moving } = this;
+    const { compared, sourceBytes, sinkBytes, repaired, unrepairable, beyondLog, deadLetters, unsettled, moving } =
+      this;
     const counts = {
       ...this.#counts,
       compared,
@@ -73,6 +83,7 @@ export class Findings {
       sinkBytes,
       repaired,
       unrepairable,
+      beyondLog,
       deadLetters,
       unsettled,
       moving,
@@ -89,8 +100,7 @@ export class Findings {
   }
 
   result(): TableReconciliation {
-    const { sourceRows, sinkRows, compared, sourceBytes, sinkBytes, repaired, unrepairable, deadLetters, moving } =
-      this;
+    const { sourceRows, sinkRows, compared, sourceBytes, sinkBytes, repaired, deadLetters, moving } = this;
     return {
       table: this.#table.id,
       sink: this.#sink,
@@ -101,7 +111,8 @@ export class Findings {
       sinkBytes,
       ...this.#counts,
       repaired,
-      unrepairable,
+      unrepairable: this.unrepairable,
+      beyondLog: this.beyondLog,
       deadLetters,
       moving,
       movingSample: this.#moving,

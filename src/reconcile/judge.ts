@@ -6,6 +6,7 @@ import type { TableVersion } from "../core/schema.ts";
 import type { KeyText } from "../core/source.ts";
 import { CELL_BINARY, CELL_TEXT, CellMap } from "../core/tuple.ts";
 import { readText } from "../core/values/text.ts";
+import { EPOCH_MAX, epochOf } from "../core/version.ts";
 
 /** How a row of the sink differs from what it has to be. */
 export interface Finding {
@@ -101,7 +102,7 @@ export function judge(
 
 /** Of a row that is not what it has to be. */
 function causeOf({ version, surplus = [] }: StoredRow, versionMax: bigint): DriftCause {
-  if (version !== null && version > versionMax) return "beyond-log";
+  if (version !== null && version > versionMax) return epochOf(version) < EPOCH_MAX ? "beyond-log" : "beyond-epochs";
   return version === null || surplus.length > 0 ? "written-outside" : "unknown";
 }
 

@@ -35,6 +35,7 @@ export interface FoundCounts {
   readonly sinkBytes: number;
   readonly repaired: number;
   readonly unrepairable: number;
+  readonly beyondLog?: number;
   readonly deadLetters: number;
   readonly unsettled: number;
   readonly moving?: number;

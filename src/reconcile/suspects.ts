@@ -1,3 +1,4 @@
+import type { DriftCause } from "../core/reconciliation.ts";
 import type { KeyText } from "../core/source.ts";
 import type { Findings } from "./findings.ts";
 import { type Finding, isSame } from "./judge.ts";
@@ -24,6 +25,8 @@ type Verdict = "settled" | "again" | "moved" | "repair";
 const LOOKS_MAX = 30;
 /** So often a row that moves all the time is looked at, each time equal to what the log says, until that is taken for it. */
 const LOOKS_MOVING = 3;
+/** What is read of such a row at the source has no effect. */
+const KEPT_OUT: ReadonlySet<DriftCause> = new Set(["beyond-log", "beyond-epochs"]);
 /** Of more differences than these some may be counted twice. */
 const FOUND_MAX = 200_000;
 
@@ -128,11 +131,14 @@ export class Suspects {
 
   /** It differs the same way at two places. What is repaired is looked at until it is equal, or twice again. */
   #found(id: string, { key, isMet, isRepaired }: Suspect, finding: Finding, findings: Findings): Verdict {
-    if (isRepaired) return "settled";
+    if (isRepaired) {
+      findings.addKeptOut();
+      return "settled";
+    }
     if (this.#known.size < FOUND_MAX) this.#known.add(id);
     if (isMet) findings.compared++;
     findings.add(key, finding);
-    if (!this.#repairs) return "settled";
+    if (!this.#repairs || KEPT_OUT.has(finding.why)) return "settled";
     this.#open.set(id, suspectOf(key, { isRepaired: true }));
     return "repair";
   }

@@ -59,8 +59,14 @@ export function partText({ part }: ReconcileDocument): string | null {
 export const CAUSES: Readonly<Record<DriftCause, string>> = {
   "written-outside": "written by somebody else",
   "beyond-log": "its version lies beyond the log",
+  "beyond-epochs": "its version lies beyond every epoch",
   unknown: "",
 };
+
+/** Of rows that no change of the present epoch has an effect on. */
+function beyondText(sinks: readonly string[]): string {
+  return `Rows of ${sinks.join(", ")} have a version beyond the log, which keeps every later change out (MR1405)`;
+}
 
 export function valueText(value: string | null): string {
   return value === null ? "NULL" : JSON.stringify(value);
@@ -80,8 +86,10 @@ export function stepsOf(found: ReconcileDocument): readonly Step[] {
   const sinksOf = (rows: readonly { readonly sink: string }[]): string[] => [...new Set(rows.map(({ sink }) => sink))];
   const because = (why: DriftCause): string[] =>
     sinksOf(left.filter(({ sample }) => sample.some((row) => row.why === why)));
-  for (const sink of because("beyond-log")) {
-    const text = `Rows of ${sink} have a version beyond the log, which keeps every later change out: fill the sink anew.`;
+  const beyond = sinksOf(left.filter(({ beyondLog = 0 }) => beyondLog > 0));
+  if (beyond.length > 0) add(`${beyondText(beyond)}: begin another epoch.`, "millrace recover --anyway");
+  for (const sink of because("beyond-epochs")) {
+    const text = `Rows of ${sink} have a version beyond every epoch, which keeps all changes out: fill the sink again.`;
     add(text, `millrace offsets reset --sink ${sink} --to snapshot`);
   }
   for (const sink of because("written-outside")) {

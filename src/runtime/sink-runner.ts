@@ -102,7 +102,8 @@ export class SinkRunner {
   /** The epoch of what the sink holds; 0 where it holds nothing or can't be asked now. */
   async epochHeld(signal: AbortSignal): Promise<number> {
     try {
-      return await epochHeld(this.worker.sink, this.#parts.lease, signal);
+      const { sink } = this.worker;
+      return await epochHeld(sink, await sink.open(this.#parts.lease, signal), signal);
     } catch (error) {
       signal.throwIfAborted();
       this.#parts.logger.warn({ error }, "the sink could not be asked what it holds");

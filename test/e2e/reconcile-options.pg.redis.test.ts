@@ -68,7 +68,7 @@ test("a fast one sees every key, and values of the part of the day; a dry run pl
   expect(full.stdout).not.toContain("somebody");
   expect(driftOf(full.found)["postgres"]!.length).toBe(63);
   const why = new Map(full.found.tables.flatMap(({ sample }) => sample.map((row) => [row.key["id"], row.why])));
-  expect([why.get("100"), why.get("7"), why.get("1601")]).toEqual(["unknown", "beyond-log", "written-outside"]);
+  expect([why.get("100"), why.get("7"), why.get("1601")]).toEqual(["unknown", "beyond-epochs", "written-outside"]);
 });
 
 test("what is asked for wrongly is refused; who stops the command stops the comparison", async () => {
