@@ -29,11 +29,7 @@ export class ProgressRow {
       `CREATE TABLE IF NOT EXISTS ${this.#table} (name VARCHAR PRIMARY KEY, epoch INTEGER, "commit" BIGINT, ` +
         `"index" BIGINT, lease BIGINT NOT NULL, tables VARCHAR, updated_at TIMESTAMP WITH TIME ZONE NOT NULL)`,
     );
-    const [row] = await readTextRows(
-      connection,
-      `SELECT epoch, "commit", "index", lease, tables FROM ${this.#table} WHERE name = $1`,
-      [this.#sink],
-    );
+    const row = await this.#read(connection);
     const found = row === undefined ? 0 : Number(row[3]);
     if (found > lease) {
       throw duckdbError({
@@ -49,8 +45,23 @@ export class ProgressRow {
       [this.#sink, BigInt(lease)],
     );
     this.#lease = lease;
-    this.#held = row === undefined || row[0] === "" ? null : parseProgress(row);
+    this.#held = parseProgress(row);
     return this.#held;
+  }
+
+  /** What is held; makes nothing. */
+  async look(connection: DuckDBConnection, catalogue: string): Promise<SinkProgress | null> {
+    const there = await readTextRows(
+      connection,
+      "SELECT table_name FROM duckdb_tables() WHERE database_name = $1 AND schema_name = $2 AND table_name = 'progress'",
+      [catalogue, META_SCHEMA],
+    );
+    return there.length === 0 ? null : parseProgress(await this.#read(connection));
+  }
+
+  async #read(connection: DuckDBConnection): Promise<readonly string[] | undefined> {
+    const sql = `SELECT epoch, "commit", "index", lease, tables FROM ${this.#table} WHERE name = $1`;
+    return (await readTextRows(connection, sql, [this.#sink]))[0];
   }
 
   /**
@@ -92,7 +103,9 @@ export class ProgressRow {
   }
 }
 
-function parseProgress([epoch, commit, index, , tables]: readonly string[]): SinkProgress {
+function parseProgress(row: readonly string[] | undefined): SinkProgress | null {
+  if (row === undefined || row[0] === "") return null;
+  const [epoch, commit, index, , tables] = row;
   const position = { epoch: Number(epoch), commit: BigInt(commit!), index: Number(index) };
   return { position, ...parseContent(tables!) };
 }

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import type { DuckDBConnection } from "@duckdb/node-api";
 import type { SinkProgress, Step } from "../../src/core/batch.ts";
 import type { Inspection } from "../../src/core/comparing.ts";
@@ -84,6 +85,24 @@ export class DuckdbSink implements Sink {
         ),
       );
     });
+  }
+
+  async look(signal: AbortSignal): Promise<SinkProgress | null> {
+    signal.throwIfAborted();
+    if (!existsSync(this.#options.path)) return null;
+    const database = await Database.acquire(this.#options);
+    try {
+      const connection = await database.connect();
+      try {
+        return await new ProgressRow(this.name, database.catalogue).look(connection, database.catalogue);
+      } finally {
+        connection.disconnectSync();
+      }
+    } catch (error) {
+      throw classify(error, "looking at the file's progress");
+    } finally {
+      await database.release();
+    }
   }
 
   /** Tables that are there get the form that the options ask for now, whether or not rows move in them. */

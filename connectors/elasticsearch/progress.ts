@@ -69,6 +69,11 @@ export class ProgressDocument {
     }
   }
 
+  /** Null where nothing is stored; takes nothing over. */
+  async look(signal: AbortSignal): Promise<ProgressRecord | null> {
+    return (await this.#read(signal))?.record ?? null;
+  }
+
   get record(): ProgressRecord {
     if (this.#record === null) throw searchError("MR3300", "fatal", "the sink is not open");
     return this.#record;

@@ -61,14 +61,25 @@ export class ElasticsearchSink implements Sink {
     if (this.#isRefused) await this.#disconnect();
     this.#isRefused = false;
     return this.#guarded(signal, async (client) => {
-      const { prefix, daemon, name, replicas } = this.#settings;
-      const progress = new ProgressDocument(client, prefix, `${daemon}.${name}`, replicas);
+      const progress = this.#stored(client);
       const indices = new TableIndices(client, this.#settings, this.#log);
       const record = await progress.takeOver(lease, (held) => indices.revise(held, signal), signal);
       this.#progress = progress;
       this.#indices = indices;
       return parseProgress(record);
     });
+  }
+
+  async look(signal: AbortSignal): Promise<SinkProgress | null> {
+    return this.#guarded(signal, async (client) => {
+      const record = await this.#stored(client).look(signal);
+      return record === null ? null : parseProgress(record);
+    });
+  }
+
+  #stored(client: SearchClient): ProgressDocument {
+    const { prefix, daemon, name, replicas } = this.#settings;
+    return new ProgressDocument(client, prefix, `${daemon}.${name}`, replicas);
   }
 
   async missing(tables: readonly TableVersion[]): Promise<readonly TableVersion[]> {

@@ -95,6 +95,12 @@ export class RedisSink implements Sink {
     });
   }
 
+  async look(signal: AbortSignal): Promise<SinkProgress | null> {
+    return this.#guarded(signal, async (connection) =>
+      parseProgress(await readProgress(connection, this.#progressKey), this.#settings.format),
+    );
+  }
+
   /** Rows in another format are not found by readers. Rows that were evicted, or removed by hand, nobody can tell. */
   async missing(tables: readonly TableVersion[]): Promise<readonly TableVersion[]> {
     return this.#isOtherFormat ? tables : [];

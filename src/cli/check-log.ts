@@ -8,11 +8,18 @@ import { SILENT } from "../core/telemetry.ts";
 import { openSource, pinsOf } from "../open-source.ts";
 import { openState } from "../state/open.ts";
 import { askLog } from "./ask-log.ts";
+import { checkStandings } from "./check-standings.ts";
 import { NO_PINS } from "../rules/pins.ts";
 import { liveHolder } from "./read-state.ts";
 
-/** What the start would say of the log: whether it can be gone on in, and whether another daemon reads it. */
-export async function checkLog(config: Config, signal: AbortSignal): Promise<readonly Finding[]> {
+/**
+ * What the start would say of the log: whether it can be gone on in, by each sink too (then `part` is its name), and whether
+ * another daemon reads it.
+ */
+export async function checkLog(
+  config: Config,
+  signal: AbortSignal,
+): Promise<readonly (Finding & { readonly part?: string })[]> {
   const state = await openKnown(config);
   try {
     // A daemon that runs has asked, and asks at each connection.
@@ -20,8 +27,11 @@ export async function checkLog(config: Config, signal: AbortSignal): Promise<rea
     const record = (await state?.source.get()) ?? null;
     const source = await openSource(config, state === null ? NO_PINS : await pinsOf(config, state), SILENT);
     try {
-      if (record !== null && hasIdentity(record)) await askLog(source, state!, record, signal);
-      else if (record === null) await source.expectFree?.(signal);
+      if (record !== null && hasIdentity(record)) {
+        const isSameLog = await askLog(source, state!, record, signal);
+        return isSameLog ? await checkStandings(config, state!, { record, tip: await source.tip(signal) }, signal) : [];
+      }
+      if (record === null) await source.expectFree?.(signal);
       return [];
     } catch (error) {
       return told(source, error);

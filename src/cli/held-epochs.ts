@@ -1,11 +1,13 @@
 import type { SinkConfig } from "../config/config.ts";
 import { findMillraceError, type MillraceError } from "../core/errors.ts";
+import type { Position } from "../core/position.ts";
 import type { StateStore } from "../core/state-store.ts";
 import { EPOCH_MAX } from "../core/version.ts";
 import { epochHeld, epochHeldAtAll } from "../runtime/epochs.ts";
 import { sinkAhead, unclassified } from "../runtime/errors.ts";
+import { isBeyondLog } from "../runtime/standing.ts";
 import { cliError } from "./errors.ts";
-import { leaseHeldHere, withSink } from "./opened-sink.ts";
+import { withOpenSink } from "./opened-sink.ts";
 import type { Session } from "./session.ts";
 
 /** To look at all rows of a sink. */
@@ -15,6 +17,8 @@ export interface HeldEpoch {
   readonly name: string;
   /** 0: nothing is held. */
   readonly epoch: number;
+  /** Of its checkpoint. */
+  readonly position: Position | null;
   /** Why it could not be asked. */
   readonly failure: MillraceError | null;
 }
@@ -24,30 +28,39 @@ export interface HeldEpoch {
  * at also where there is a checkpoint.
  */
 export async function heldBySinks(
-  session: Session,
+  { log }: Session,
   sinks: readonly SinkConfig[],
   state: StateStore,
   byRows: boolean,
 ): Promise<readonly HeldEpoch[]> {
-  const lease = await leaseHeldHere(state);
   const signal = AbortSignal.timeout(ROWS_MS_MAX);
   const ask = byRows ? epochHeldAtAll : epochHeld;
   const held: HeldEpoch[] = [];
   for (const config of sinks) {
     const { name } = config;
     try {
-      const epoch = await withSink(session, config, lease, (sink, own) => ask(sink, own, signal));
-      held.push({ name, epoch, failure: null });
+      held.push(
+        await withOpenSink(log, config, state, async (sink, own) => {
+          return { name, epoch: await ask(sink, own, signal), position: own?.position ?? null, failure: null };
+        }),
+      );
     } catch (error) {
-      held.push({ name, epoch: 0, failure: findMillraceError(error) ?? unclassified(name, error) });
+      const failure = findMillraceError(error) ?? unclassified(name, error);
+      held.push({ name, epoch: 0, position: null, failure });
     }
   }
   return held;
 }
 
-/** A sink of a later epoch than the state's can go on only in one that is above both. */
-export function aheadOf(held: readonly HeldEpoch[], epoch: number): Pick<MillraceError, "code" | "message"> | null {
-  const ahead = held.find((sink) => sink.epoch > epoch);
+/** A sink that stands, or has rows, where this log does not come to can go on only in an epoch that is above both. */
+export function aheadOf(
+  held: readonly HeldEpoch[],
+  epoch: number,
+  tip: bigint,
+): Pick<MillraceError, "code" | "message"> | null {
+  const ahead = held.find(
+    (sink) => sink.epoch > epoch || (sink.position !== null && isBeyondLog(sink.position, epoch, tip)),
+  );
   if (ahead === undefined) return null;
   const { code, message } = sinkAhead(ahead.name);
   return { code, message };

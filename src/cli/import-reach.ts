@@ -4,7 +4,7 @@ import { comparePositions, parsePosition, type Position } from "../core/position
 import type { Source } from "../core/source.ts";
 import type { StateDump, StateRow } from "../core/state-store.ts";
 import { reachable, unreachable } from "./offset-place.ts";
-import { withSink } from "./opened-sink.ts";
+import { askSink } from "./opened-sink.ts";
 import type { Session } from "./session.ts";
 
 /**
@@ -16,7 +16,6 @@ export async function expectReachable(
   config: Config,
   source: Source,
   dump: StateDump,
-  lease: number,
 ): Promise<void> {
   const { signal } = new AbortController();
   const range = await reachable(source, signal);
@@ -27,7 +26,7 @@ export async function expectReachable(
     // A sink that the export knows nothing of is filled.
     if (row === undefined || written === null) continue;
     const covered = placeIn(row, "covered") ?? written;
-    const own = await heldBy(session, sink, lease);
+    const own = await heldBy(session, sink);
     const isAsExported = own === null || comparePositions(own, written) === 0;
     const place = isAsExported ? covered : own;
     if (place.commit < range.first) {
@@ -36,9 +35,9 @@ export async function expectReachable(
   }
 }
 
-async function heldBy(session: Session, sink: SinkConfig, lease: number): Promise<Position | null> {
+async function heldBy({ log }: Session, sink: SinkConfig): Promise<Position | null> {
   try {
-    return await withSink(session, sink, lease, async (_, own) => own?.position ?? null);
+    return (await askSink(log, sink))?.position ?? null;
   } catch (error) {
     if (findMillraceError(error) === undefined) throw error;
     return null;

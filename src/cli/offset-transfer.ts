@@ -110,8 +110,7 @@ async function replace(session: Session, config: Config, source: Source, dump: S
   await alone(
     config,
     async (state) => {
-      const lease = Math.max(dump.leaseNumber + 1, (await state.lease.current())?.number ?? 0);
-      await expectReachable(session, config, source, dump, lease);
+      await expectReachable(session, config, source, dump);
       await state.restore(dump);
     },
     { create: true },

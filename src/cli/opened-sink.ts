@@ -2,26 +2,38 @@ import type { SinkConfig } from "../config/config.ts";
 import type { SinkProgress } from "../core/batch.ts";
 import type { Sink } from "../core/sink.ts";
 import type { StateStore } from "../core/state-store.ts";
-import type { Session } from "./session.ts";
+import type { Logger } from "../core/telemetry.ts";
 
 /** For a sink to say what it holds. */
 const ANSWER_MS_MAX = 60_000;
 
-/** The number of the lease that this command holds. */
-export async function leaseHeldHere({ lease }: Pick<StateStore, "lease">): Promise<number> {
-  return (await lease.current())?.number ?? 0;
+/** What a sink says that it holds; takes nothing over. */
+export async function askSink(log: Logger, sink: SinkConfig): Promise<SinkProgress | null> {
+  return await withSink(log, sink, (made) => made.look(AbortSignal.timeout(ANSWER_MS_MAX)));
 }
 
-/** Opens a sink under lease number `lease`, and closes it behind `work`. `own`: the progress that it holds. */
-export async function withSink<T>(
-  session: Session,
-  { connector }: Pick<SinkConfig, "connector">,
-  lease: number,
+/** Opens a sink under the lease that this command holds, and closes it behind `work`. `own`: the progress that it holds. */
+export async function withOpenSink<T>(
+  log: Logger,
+  sink: SinkConfig,
+  { lease }: Pick<StateStore, "lease">,
   work: (sink: Sink, own: SinkProgress | null) => Promise<T>,
 ): Promise<T> {
-  const sink = await connector.create(session.log);
+  const number = (await lease.current())?.number ?? 0;
+  return await withSink(log, sink, async (made) =>
+    work(made, await made.open(number, AbortSignal.timeout(ANSWER_MS_MAX))),
+  );
+}
+
+/** Without opening it. */
+export async function withSink<T>(
+  log: Logger,
+  { connector }: SinkConfig,
+  work: (sink: Sink) => Promise<T>,
+): Promise<T> {
+  const sink = await connector.create(log);
   try {
-    return await work(sink, await sink.open(lease, AbortSignal.timeout(ANSWER_MS_MAX)));
+    return await work(sink);
   } finally {
     await sink.close();
   }

@@ -20,6 +20,8 @@ import { readState } from "./read-state.ts";
 import { runHere } from "./run.ts";
 import type { Session } from "./session.ts";
 
+/** For the source to say where its log ends. */
+const ANSWER_MS_MAX = 30_000;
 const REASON = "the log between was lost";
 
 export function addRecover({ program, action }: CommandLine): void {
@@ -86,7 +88,8 @@ async function begin(session: Session, config: Config, request: RecoverRequest):
       const loss = await lossOf(source, state, record, record.identity);
       const concerned = config.sinks.filter(({ name }) => chosen.includes(name));
       const isAnew = loss !== null || request.isForced;
-      const lost = loss ?? aheadOf(isAnew ? [] : await heldBySinks(session, concerned, state, false), record.epoch);
+      const held = isAnew ? [] : await heldBySinks(session, concerned, state, false);
+      const lost = loss ?? aheadOf(held, record.epoch, await source.tip(AbortSignal.timeout(ANSWER_MS_MAX)));
       if (sink !== null && (lost !== null || request.isForced)) {
         const why = lost === null ? "--anyway begins another log" : `the log is lost: ${lost.message}`;
         throw cliError("MR1127", `--sink ${sink}: every sink needs a new position: ${why}`);

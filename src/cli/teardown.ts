@@ -5,7 +5,7 @@ import type { StateStore } from "../core/state-store.ts";
 import { alone } from "./alone.ts";
 import type { CommandLine } from "./command-line.ts";
 import { EXIT } from "./exit-codes.ts";
-import { leaseHeldHere, withSink } from "./opened-sink.ts";
+import { withOpenSink } from "./opened-sink.ts";
 import type { Session } from "./session.ts";
 
 export function addTeardown({ program, action }: CommandLine): void {
@@ -89,8 +89,8 @@ async function planOf(
 }
 
 async function forgetInSinks(session: Session, config: Config, state: StateStore, signal: AbortSignal): Promise<void> {
-  const lease = await leaseHeldHere(state);
-  for (const one of config.sinks) await withSink(session, one, lease, async (sink) => await sink.forget?.(signal));
+  for (const one of config.sinks)
+    await withOpenSink(session.log, one, state, async (sink) => await sink.forget?.(signal));
 }
 
 function planText({ applied, nothingLeft, removes, keeps }: TeardownPlan): string {

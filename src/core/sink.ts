@@ -43,6 +43,9 @@ export interface Sink {
    */
   open(lease: number, signal: AbortSignal): Promise<SinkProgress | null>;
 
+  /** The progress that the sink holds, as `open` returns it; takes nothing over, and makes nothing. At any time, without `open`. */
+  look(signal: AbortSignal): Promise<SinkProgress | null>;
+
   /**
    * Which of these tables the target does not have, under the names and in the form that they would have now. Called after
    * `open`, for tables that the progress says are complete, or of which the sink was given a part: those are read again.

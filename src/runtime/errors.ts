@@ -83,12 +83,13 @@ export const pages = {
   MR1311: {
     title: "The sink is ahead of the source's log",
     cause:
-      "The progress stored in the sink names a place that the log does not have: the state was lost, or the source was " +
-      "exchanged, while this sink could not be asked. Everything up to that place would be passed over as done, and the " +
+      "The progress stored in the sink names a place that the log does not have: the state was lost or restored to an " +
+      "earlier one, or the source was exchanged or restored, while this sink could not be asked. Everything up to that place would be passed over as done, and the " +
       "rows that the sink holds would be taken for newer. Only this sink stops.",
     remedy:
-      "Empty the sink (drop its tables and Millrace's own, delete the file, flush its keys) and run " +
-      "`millrace snapshot start --sink NAME`. Where the source was exchanged by mistake, put the right one back.",
+      "Where the source was exchanged by mistake, put the right one back. Else stop the daemon and run `millrace recover`: " +
+      "another epoch begins, which is above all that the sinks show, and every sink is compared. Or empty this sink alone " +
+      "(drop its tables and Millrace's own, delete the file, flush its keys) and run `millrace snapshot start --sink NAME`.",
   },
   MR1312: {
     title: "A captured table waits for a privilege",
@@ -189,7 +190,7 @@ export function sinkAhead(sink: string): MillraceError {
     code: "MR1311",
     kind: "fatal",
     message: `sink ${sink} stands at a place that the source's log does not have`,
-    hint: `empty the sink, then millrace snapshot start --sink ${sink}`,
+    hint: "stop the daemon, then millrace recover: every sink goes on in another epoch, and is compared",
   });
 }
 

@@ -23,7 +23,7 @@ import { completeUnder, SinkTables } from "./sink-tables.ts";
 import { SinkWorker } from "./sink-worker.ts";
 import { askAgain, snapshotStatus } from "./snapshots.ts";
 import { SourceFeed } from "./source-feed.ts";
-import { heldFrom } from "./standing.ts";
+import { heldFrom, onLostOf } from "./standing.ts";
 import { SuspendedTables } from "./suspended-tables.ts";
 import { findLog, OPENING_MS_MAX, startingPoint } from "./start.ts";
 import { TableGate } from "./table-gate.ts";
@@ -423,7 +423,7 @@ export class Pipeline {
       worker,
       lease,
       state,
-      onLost: sink.appends === true ? "fail" : (setup.onLost ?? sink.onLost ?? "fail"),
+      onLost: onLostOf(sink, setup.onLost),
       acknowledged: () => this.acknowledged,
       tables: () => this.gate.tables.filter((table) => this.#tables.fills(sink.name, table)),
       parts: async () => (await this.#refiller?.ledger.partsOf(sink.name)) ?? new Set(),

@@ -11,7 +11,7 @@ import { sinkAhead, unclassified } from "./errors.ts";
 import { kindOf, PROBE_MS_MAX, ReconnectBackoff } from "./retry.ts";
 import { type Opened, type OpeningParts, SinkOpening } from "./sink-opening.ts";
 import type { SinkWorker } from "./sink-worker.ts";
-import type { Standing } from "./standing.ts";
+import { isBeyondLog, type Standing } from "./standing.ts";
 
 /** Opened again more often than this, in a row and in vain, somebody has to look. */
 const REOPENED_MAX = 3;
@@ -240,9 +240,8 @@ export class SinkRunner {
     signal.throwIfAborted();
     const { covered } = worker;
     invariant(covered !== null, "a sink joins after it began");
-    if (comparePositions(covered, lane.position) > 0 && covered.commit > (await main.source.tip(signal))) {
-      throw sinkAhead(this.name);
-    }
+    const isAhead = comparePositions(covered, lane.position) > 0;
+    if (isAhead && isBeyondLog(covered, lane.position.epoch, await main.source.tip(signal))) throw sinkAhead(this.name);
     this.#state = "streaming";
     if (comparePositions(covered, lane.position) < 0) {
       this.#parked = true;

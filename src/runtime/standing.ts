@@ -1,6 +1,7 @@
 import type { SinkProgress } from "../core/batch.ts";
 import type { Accord } from "../core/bond.ts";
 import { comparePositions, type Position } from "../core/position.ts";
+import type { OnLost, Sink } from "../core/sink.ts";
 import type { HeldPositions } from "../core/source.ts";
 import type { BondStore, SinkRecord } from "../core/state-store.ts";
 import { sinkAhead, sinkBehind, sinkForeign } from "./errors.ts";
@@ -67,6 +68,16 @@ export async function owedBy(
   if (accord !== "bound" || held.bond === undefined) return complete;
   const undone = new Set(await bonds.undone(sink, held.bond.step));
   return complete.filter((id) => undone.has(id));
+}
+
+/** What becomes of a sink that lost what it held. A history can't be read again. */
+export function onLostOf({ appends, onLost }: Pick<Sink, "appends" | "onLost">, configured?: OnLost): OnLost {
+  return appends === true ? "fail" : (configured ?? onLost ?? "fail");
+}
+
+/** Whether a log of this epoch, whose end is `tip`, does not have the place. */
+export function isBeyondLog(place: Position, epoch: number, tip: bigint): boolean {
+  return place.epoch > epoch || (place.epoch === epoch && place.commit > tip);
 }
 
 /** As far as the state knows: everything before it is done for the sink. */

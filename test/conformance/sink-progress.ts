@@ -21,6 +21,30 @@ export function progressTests(harness: SinkHarness): void {
     expect(stage.held).toBeNull();
   });
 
+  test("a look shows the progress, makes nothing and takes nothing over", async () => {
+    await using stage = await Stage.of(harness, users);
+    const look = async () => {
+      const another = await stage.target.makeSink();
+      try {
+        return await another.look(timeout());
+      } finally {
+        await another.close();
+      }
+    };
+    expect(await look()).toBeNull();
+    const tables = { "public.users": "9f2c" };
+    await stage.apply({ ...rowsStep(10n, [users, [put(["1", "a", null])]]), progress: progressAt(11n, tables, 3) });
+    expect(await look()).toEqual({ position: { epoch: 1, commit: 11n, index: 3 }, tables });
+    // The one that was opened is in possession still.
+    await stage.write(users, 20n, [put(["2", "b", null])]);
+    await stage.expectRows(users, [
+      ["1", "a", null],
+      ["2", "b", null],
+    ]);
+    await stage.target.wipe();
+    expect(await look()).toBeNull();
+  });
+
   test("a step may be nothing but progress", async () => {
     await using stage = await Stage.of(harness);
     await stage.apply({ kind: "progress", progress: progressAt(100n, { "public.users": "1" }) });

@@ -107,6 +107,10 @@ export class ScriptedSink implements Sink {
     return this.progress;
   }
 
+  async look(): Promise<SinkProgress | null> {
+    return this.progress;
+  }
+
   async prepare(table: TableVersion): Promise<void> {
     this.preparing(table);
     this.#model(table);

@@ -122,6 +122,20 @@ export class PostgresSink implements Sink {
     });
   }
 
+  async look(signal: AbortSignal): Promise<SinkProgress | null> {
+    const { address, progressName, silenceMs } = this.#options;
+    const session = await Session.open(address, new Frames(), signal, silenceMs);
+    try {
+      return await this.#guarded("looking at the target's progress", async () => {
+        const found = await session.query(FIND_METADATA, signal);
+        if (found.rows.length === 0) return null;
+        return readProgress(await session.query(selectProgress(progressName), signal))?.progress ?? null;
+      });
+    } finally {
+      session.close();
+    }
+  }
+
   /** Tables that are there get the form that the options ask for now, whether or not rows move in them. */
   async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
     if (tables.length === 0) return [];
