@@ -6,6 +6,7 @@ import {
   TRANSACTION_PAYLOAD,
   XID,
 } from "../../connectors/mysql/source/events.ts";
+import { SpooledEvent } from "../../connectors/mysql/source/spool.ts";
 import { RowTarget } from "../../connectors/mysql/source/rows.ts";
 import { Block } from "../../src/core/block.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
@@ -237,20 +238,36 @@ describe("MySQL alone", () => {
     ]);
     const payload = events.findLast((event) => event[4] === TRANSACTION_PAYLOAD)!;
     const format = events.find((event) => event[4] === FORMAT_DESCRIPTION)!;
-    const out = new ByteWriter();
-    const target = new RowTarget(out, new Block(out.bytes));
-    await using decoder = new Decoder(target, { zeroDates: () => "null" });
-    const partRows: number[] = [];
-    decoder.take(format, 0, format.length);
-    expect(decoder.take(payload, 0, payload.length)).toBe(TOOK_PAYLOAD);
-    do {
-      let took = decoder.takeInner();
-      for (; took !== TOOK_END; took = decoder.takeInner())
-        if (decoder.needed !== undefined) decoder.needed.version = null;
-      partRows.push(target.index);
-    } while (await decoder.nextPart());
-    expect(target.index).toBe(4);
-    expect(partRows.length).toBeGreaterThan(2);
+    const open = (): { decoder: Decoder; target: RowTarget } => {
+      const out = new ByteWriter();
+      const target = new RowTarget(out, new Block(out.bytes));
+      const decoder = new Decoder(target, { zeroDates: () => "null" });
+      decoder.take(format, 0, format.length);
+      return { decoder, target };
+    };
+    for (const take of [
+      (decoder: Decoder) => decoder.take(payload, 0, payload.length),
+      (decoder: Decoder) => decoder.takeSpooled(spooled(payload)),
+    ]) {
+      const { decoder, target } = open();
+      await using _ = decoder;
+      const partRows: number[] = [];
+      expect(take(decoder)).toBe(TOOK_PAYLOAD);
+      do {
+        let took = decoder.takeInner();
+        for (; took !== TOOK_END; took = decoder.takeInner())
+          if (decoder.needed !== undefined) decoder.needed.version = null;
+        partRows.push(target.index);
+      } while (await decoder.nextPart());
+      expect(target.index).toBe(4);
+      expect(partRows.length).toBeGreaterThan(2);
+    }
+    const flipped = Buffer.from(payload);
+    flipped[100]! ^= 1;
+    for (const bad of [spooled(flipped), spooled(payload, 1)]) {
+      await using decoder = open().decoder;
+      expect(() => decoder.takeSpooled(bad)).toThrow(expect.objectContaining({ code: "MR2102" }));
+    }
   });
 
   test("partial updates of JSON are completed from the old document", async () => {
@@ -359,3 +376,11 @@ test("a log without names of columns is refused for tables that are captured, an
   expect(() => decodeLog(events, { schema: database.name })).toThrow(expect.objectContaining({ code: "MR2103" }));
   expect(decodeLog(events, { schema: "elsewhere" }).rowCount).toBe(1);
 });
+
+/** As the socket brings it, in parts that end anywhere. */
+function spooled(event: Buffer, missing = 0): SpooledEvent {
+  const spool = new SpooledEvent(event.length, 256, true);
+  const end = event.length - missing;
+  for (let at = 0; at < end; at += 101) spool.append(event.subarray(at, Math.min(at + 101, end)));
+  return spool;
+}

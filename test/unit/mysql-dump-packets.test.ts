@@ -1,7 +1,7 @@
 /** Packets of a dump, however the socket cuts them. */
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { DumpPackets } from "../../connectors/mysql/source/dump-packets.ts";
+import { DumpPackets, type OnLarge } from "../../connectors/mysql/source/dump-packets.ts";
 
 const PAYLOAD_BYTES_MAX = 0xff_ffff;
 
@@ -42,12 +42,13 @@ interface Taken {
   readonly chunks: readonly Buffer[];
 }
 
-function taken(payloads: readonly Buffer[], lengths: readonly number[]): Taken {
+function taken(payloads: readonly Buffer[], lengths: readonly number[], onLarge: OnLarge = () => undefined): Taken {
   const events: Buffer[] = [];
   const others: Buffer[] = [];
   const packets = new DumpPackets(
     (bytes, start, end) => void events.push(Buffer.from(bytes.subarray(start, end))),
     (payload) => void others.push(payload),
+    onLarge,
   );
   const chunks = [...cut(Buffer.concat(payloads.flatMap(packetsOf)), lengths)];
   for (const chunk of chunks) packets.execute(chunk);
@@ -81,6 +82,29 @@ describe("the packets of a dump", () => {
       }
     },
   );
+
+  test("of large events are given as they come, where they are not wanted whole", () => {
+    const largeBytes = 70_000;
+    const sizes = [18, 19, 20, largeBytes, PAYLOAD_BYTES_MAX - 1, PAYLOAD_BYTES_MAX + 5_000];
+    const payloads = sizes.flatMap((size, i) => [eventOf(40, i), eventOf(size, i)]);
+    for (const lengths of [[1_000], [65_536, 7]]) {
+      const large: Buffer[] = [];
+      const { events } = taken(payloads, lengths, (header) => {
+        expect(header).toHaveLength(19);
+        const parts: Buffer[] = [];
+        const append = (bytes: Buffer): void => void parts.push(Buffer.from(bytes));
+        return header.readUInt32LE(9) < largeBytes
+          ? undefined
+          : { append, end: () => large.push(Buffer.concat(parts)) };
+      });
+      const { whole = [], inParts = [] } = Object.groupBy(payloads, ({ length }) =>
+        length > largeBytes ? "inParts" : "whole",
+      );
+      const areOf = (found: readonly Buffer[], expected: readonly Buffer[]): boolean =>
+        found.length === expected.length && found.every((event, i) => event.equals(expected[i]!.subarray(1)));
+      expect([areOf(events, whole), areOf(large, inParts)]).toEqual([true, true]);
+    }
+  });
 
   test("are told from errors and the end, which are the driver's", () => {
     const error = Buffer.from([0xff, 0xd4, 0x04, ...Buffer.from("#HY000gone")]);

@@ -18,8 +18,9 @@ import { damaged, fatal, pages } from "../errors.ts";
 import * as code from "./events.ts";
 import { type LogFormat, readFormat } from "./format.ts";
 import { readUint32, readUint48 } from "./little-endian.ts";
-import { type Payload, readPayload, unpack, unpackInParts } from "./payload.ts";
+import { type Payload, readPayload, readSpooledPayload, unpack, unpackInParts } from "./payload.ts";
 import { type RowOptions, Rows, RowTarget } from "./rows.ts";
+import type { SpooledEvent } from "./spool.ts";
 import { type TableMap, TableMaps } from "./table-map.ts";
 
 export const TOOK_NOTHING = 0;
@@ -32,7 +33,6 @@ export const TOOK_END = 4;
 const NO_TABLE = 0xff_ffff;
 /** A compressed transaction up to this is unpacked at once. */
 const WHOLE_BYTES_MAX = 8 * 1024 * 1024;
-const FLAGS_AT = 17;
 const IN_USE = 1;
 
 export class Decoder {
@@ -49,6 +49,8 @@ export class Decoder {
   #inner: Uint8Array | undefined;
   #innerAt = 0;
   #parts: AsyncGenerator<Uint8Array> | undefined;
+  /** What `#parts` is read from where that is a file. */
+  #spooled: SpooledEvent | undefined;
 
   constructor(target: RowTarget, options: RowOptions) {
     this.#rows = new Rows(target, options);
@@ -65,6 +67,20 @@ export class Decoder {
     this.header.read(bytes, start);
     if (this.header.size !== end - start) throw damaged("an event has another length than it says");
     return this.#dispatch(bytes, start, this.#checked(bytes, start, end));
+  }
+
+  /** Takes an event that is too large for memory, and closes it when it is read. */
+  takeSpooled(event: SpooledEvent): number {
+    const { header } = this;
+    this.#spooled = event;
+    header.read(event.head, 0);
+    if (!event.isWhole) throw damaged("an event has another length than it says");
+    const hasChecksum = this.format?.hasChecksums === true;
+    if (hasChecksum && !event.isVerified) throw wrongChecksum();
+    const end = event.byteCount - (hasChecksum ? code.CHECKSUM_BYTES : 0);
+    if (code.isStatement(header.type)) return this.#control(event.head, 0, Math.min(event.head.length, end));
+    this.#open(readSpooledPayload(event, end));
+    return TOOK_PAYLOAD;
   }
 
   /** The next event of the compressed transaction. */
@@ -90,6 +106,7 @@ export class Decoder {
     const next = await this.#parts?.next();
     if (next === undefined || next.done === true) {
       this.#parts = undefined;
+      this.#closeSpooled();
       return false;
     }
     this.#inner = next.value;
@@ -100,12 +117,19 @@ export class Decoder {
   /** Lets go of a compressed transaction that was left in the midst. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#parts?.return(undefined);
+    this.#closeSpooled();
+  }
+
+  #closeSpooled(): void {
+    this.#spooled?.[Symbol.dispose]();
+    this.#spooled = undefined;
   }
 
   #open(payload: Payload): void {
     this.#innerAt = 0;
-    const isSmall = payload.plainByteCount <= WHOLE_BYTES_MAX;
-    this.#inner = isSmall ? unpack(payload) : undefined;
+    const { bytes } = payload.packed;
+    const isSmall = bytes !== undefined && payload.plainByteCount <= WHOLE_BYTES_MAX;
+    this.#inner = isSmall ? unpack(bytes, payload) : undefined;
     this.#parts = isSmall ? undefined : unpackInParts(payload);
   }
 
@@ -182,12 +206,16 @@ export class Decoder {
 /** A file that is being written says so in its first event, after the checksum was made. */
 function closed(event: Uint8Array): Uint8Array {
   const copy = Uint8Array.from(event);
-  copy[FLAGS_AT] = copy[FLAGS_AT]! & ~IN_USE;
+  copy[code.FLAGS_AT] = copy[code.FLAGS_AT]! & ~IN_USE;
   return copy;
 }
 
 function verify(bytes: Uint8Array, start: number, body: number): void {
-  if (!isVerified(bytes, start, body)) throw damaged("an event's checksum is not that of its content");
+  if (!isVerified(bytes, start, body)) throw wrongChecksum();
+}
+
+function wrongChecksum(): Error {
+  return damaged("an event's checksum is not that of its content");
 }
 
 function isVerified(bytes: Uint8Array, start: number, body: number): boolean {

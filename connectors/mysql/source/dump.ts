@@ -4,8 +4,10 @@
  */
 import { openSession, type Target, within } from "./database.ts";
 import { type Packet, PACKET_HEADER_BYTES, type PacketWriter, type Session } from "./driver.ts";
-import { DumpPackets, type OnEvent, type Received } from "./dump-packets.ts";
+import { DumpPackets, type OnEvent, type OnLarge, type Received } from "./dump-packets.ts";
 import { aborted, classify, endOfDump, silent } from "./errors.ts";
+import { FLAGS_AT, isOfRows, TYPE_AT } from "./events.ts";
+import { readUint16 } from "./little-endian.ts";
 import { FILE_START } from "./position.ts";
 
 const COM_BINLOG_DUMP = 0x12;
@@ -19,6 +21,7 @@ const OFFSET_MAX = 0xffff_ffff;
 export interface DumpHandlers {
   /** Each with its checksum. */
   readonly onEvent: OnEvent;
+  readonly onLarge: OnLarge;
   readonly onEnd: (error: unknown) => void;
 }
 
@@ -116,7 +119,10 @@ export function otherServerId({ serverId }: { readonly serverId: number }): numb
   }
 }
 
-/** Reads on until `take` returns false, or to the log's end where the dump has one; `doing` names it in errors. */
+/**
+ * Reads on until `take` returns false, or to the log's end where the dump has one; `doing` names it in errors. Rows are nobody's
+ * here: of a large event with rows only the header is given.
+ */
 export async function readDump(
   target: Target,
   request: DumpRequest,
@@ -145,7 +151,7 @@ export async function readDump(
     if (error === undefined && request.isEndless === false) done.resolve();
     else done.reject(classify(error ?? new Error("the server ended the stream"), doing));
   };
-  const dump = await Dump.start(target, request, { onEvent, onEnd }, signal);
+  const dump = await Dump.start(target, request, { onEvent, onLarge: passed(onEvent), onEnd }, signal);
   const watch = new SilenceWatch(() => dump.byteCount);
   const timer = setInterval(() => {
     if (watch.isSilent(performance.now())) done.reject(silent(doing));
@@ -159,23 +165,24 @@ export async function readDump(
   }
 }
 
+function passed(onEvent: OnEvent): OnLarge {
+  const nothing = (): void => {};
+  return (bytes) => {
+    if (!isOfRows(bytes[TYPE_AT]!, readUint16(bytes, FLAGS_AT))) return undefined;
+    const header = Buffer.from(bytes);
+    return { append: nothing, end: () => onEvent(header, 0, header.length) };
+  };
+}
+
 const SETTINGS = `SET @master_binlog_checksum = 'CRC32', @source_binlog_checksum = 'CRC32', @mariadb_slave_capability = 4, @master_heartbeat_period = ${HEARTBEAT_NS}, @source_heartbeat_period = ${HEARTBEAT_NS}`;
 
 /** The driver is given only what ends the dump. */
-function dumpCommand(request: DumpRequest, { onEvent, onEnd }: DumpHandlers, received: Received) {
+function dumpCommand(request: DumpRequest, { onEnd, onEvent, onLarge }: DumpHandlers, received: Received) {
   let isOver = false;
   const end = (error: unknown): boolean => {
     if (!isOver) onEnd(error);
     isOver = true;
     return true;
-  };
-  const take: OnEvent = (bytes, start, until) => {
-    if (isOver) return;
-    try {
-      onEvent(bytes, start, until);
-    } catch (error) {
-      end(error);
-    }
   };
   return {
     onResult: (error: Error): void => void end(error),
@@ -188,7 +195,16 @@ function dumpCommand(request: DumpRequest, { onEvent, onEnd }: DumpHandlers, rec
           writer._resetSequenceId();
           packetParser.execute(asPacket(payload));
         };
-        writer.packetParser = new DumpPackets(take, other, received);
+        const packets = new DumpPackets(onEvent, other, onLarge, received);
+        const execute = (chunk: Buffer): void => {
+          if (isOver) return;
+          try {
+            packets.execute(chunk);
+          } catch (error) {
+            end(error);
+          }
+        };
+        writer.packetParser = { execute };
         return false;
       }
       if (packet.isError()) return end(endOfDump(packet.asError("utf8")));

@@ -137,6 +137,13 @@ export const pages: ErrorPages = {
     remedy:
       "It is tried again by itself. Where that lasts, look who holds the table: SHOW FULL PROCESSLIST, and on MySQL SELECT * FROM sys.schema_table_lock_waits.",
   },
+  MR2132: {
+    title: "Large transaction has no room on the disk",
+    cause:
+      "MySQL sends a compressed transaction as one event. One above 8 MB lies in a temporary file until its checksum is verified and its rows are read; that file can't be made or written.",
+    remedy:
+      "Make room in the folder of temporary files (TMPDIR, else /var/tmp), at most a gigabyte, or let TMPDIR name another one. It is tried again by itself.",
+  },
   MR2129: { title: "Stopped", cause: "Somebody asked Millrace to stop.", remedy: "Nothing." },
 };
 

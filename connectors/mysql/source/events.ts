@@ -3,6 +3,10 @@ import { readUint16, readUint32 } from "./little-endian.ts";
 
 export const HEADER_BYTES = 19;
 export const CHECKSUM_BYTES = 4;
+/** In the header. */
+export const TYPE_AT = 4;
+export const SIZE_AT = 9;
+export const FLAGS_AT = 17;
 /** A reader that does not know such an event may pass over it. */
 const FLAG_IGNORABLE = 0x80;
 /** Made up by the server for this reader: it is not in the file. */
@@ -108,6 +112,22 @@ export function classOf(type: number, flags: number): number {
   return known === CLASS_UNKNOWN && (flags & FLAG_IGNORABLE) !== 0 ? CLASS_CONTROL : known;
 }
 
+/** Statements that only accompany their rows. */
+const ANNOTATIONS: ReadonlySet<number> = new Set([ROWS_QUERY, MARIADB_ANNOTATE_ROWS]);
+
+const STATEMENTS: ReadonlySet<number> = new Set([...ANNOTATIONS, QUERY, MARIADB_QUERY_COMPRESSED, EXECUTE_LOAD_QUERY]);
+
+/** Holds the text of a statement, of which the beginning is enough. */
+export function isStatement(type: number): boolean {
+  return STATEMENTS.has(type);
+}
+
+/** Tells nothing to who looks at transactions and files alone. */
+export function isOfRows(type: number, flags: number): boolean {
+  const kind = classOf(type, flags);
+  return kind === CLASS_ROWS || kind === CLASS_PAYLOAD || ANNOTATIONS.has(type);
+}
+
 /** The header of one event; reused from event to event. */
 export class EventHeader {
   /** Seconds since 1970. */
@@ -121,10 +141,10 @@ export class EventHeader {
 
   read(bytes: Uint8Array, at: number): void {
     this.timestamp = readUint32(bytes, at);
-    this.type = bytes[at + 4]!;
+    this.type = bytes[at + TYPE_AT]!;
     this.serverId = readUint32(bytes, at + 5);
-    this.size = readUint32(bytes, at + 9);
+    this.size = readUint32(bytes, at + SIZE_AT);
     this.nextPosition = readUint32(bytes, at + 13);
-    this.flags = readUint16(bytes, at + 17);
+    this.flags = readUint16(bytes, at + FLAGS_AT);
   }
 }

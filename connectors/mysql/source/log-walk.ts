@@ -89,7 +89,8 @@ class Walk {
     const { header } = this.#decoder;
     header.read(bytes, start);
     const kind = code.classOf(header.type, header.flags);
-    const isControl = kind === code.CLASS_CONTROL || kind === code.CLASS_FORMAT;
+    const isTelling = kind === code.CLASS_CONTROL || kind === code.CLASS_FORMAT;
+    const isControl = isTelling && !code.isOfRows(header.type, header.flags);
     if (isControl) this.#decoder.take(bytes, start, end);
     const isGoingOn = this.#times.event(header);
     this.#cursor.take(header);

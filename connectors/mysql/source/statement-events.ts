@@ -1,5 +1,5 @@
 /** Statements in the log as text: of QUERY events, compressed or not, and of those that load a file (EXECUTE_LOAD_QUERY). */
-import { inflateSync } from "node:zlib";
+import { constants, inflateSync } from "node:zlib";
 import { ByteWriter } from "../../../src/core/bytes.ts";
 import { damaged } from "../errors.ts";
 import { type Charset, charsetOfCollation, writeTextOf } from "./charsets.ts";
@@ -21,7 +21,8 @@ const HEADER_BYTES = 13;
 const LOAD_HEADER_BYTES = HEADER_BYTES + 13;
 /** What is looked at of a statement: a whole one may be megabytes long. */
 const SQL_BYTES_MAX = 64 * 1024;
-const SQL_PACKED_BYTES_MAX = 64 * 1024 * 1024;
+/** Twice as many packed bytes as those that were too few can't bring more. */
+const UNPACKED_BYTES_MAX = 128 * 1024 * 1024;
 const COMPRESSED_ZLIB = 0x80;
 
 export function readStatement(type: number, bytes: Uint8Array, start: number, end: number): Statement {
@@ -40,11 +41,16 @@ export function readStatement(type: number, bytes: Uint8Array, start: number, en
   return { schema, sql: textOf(charset ?? ASCII, sql), isLegible: charset !== undefined || isAscii(sql) };
 }
 
-/** MariaDB: a byte with the number of length bytes, the length, highest byte first, then what zlib made. */
+/** Its beginning. MariaDB: a byte with the number of length bytes, the length, highest byte first, then what zlib made. */
 function inflated(bytes: Uint8Array, at: number, end: number): Uint8Array {
   const first = bytes[at] ?? 0;
   if ((first & 0xf8) !== COMPRESSED_ZLIB) throw damaged("a compressed statement has an unknown form");
-  return inflateSync(bytes.subarray(at + 1 + (first & 7), end), { maxOutputLength: SQL_PACKED_BYTES_MAX });
+  const packed = bytes.subarray(at + 1 + (first & 7), end);
+  for (let byteCount = SQL_BYTES_MAX / 16; ; byteCount *= 2) {
+    const options = { finishFlush: constants.Z_SYNC_FLUSH, maxOutputLength: UNPACKED_BYTES_MAX };
+    const plain = inflateSync(packed.subarray(0, byteCount), options);
+    if (plain.length >= SQL_BYTES_MAX || byteCount >= packed.length) return plain;
+  }
 }
 
 const CHARSETS = 4;

@@ -10,18 +10,24 @@ import type { SourceContext } from "./context.ts";
 import { Decoder, TOOK_CONTROL, TOOK_END, TOOK_PAYLOAD, TOOK_TABLE_NEEDED } from "./decoder.ts";
 import { askedOffset, Dump, SilenceWatch, WATCH_MS } from "./dump.ts";
 import { aborted, classify, silent, sourceError } from "./errors.ts";
-import { HEARTBEAT, HEARTBEAT_V2 } from "./events.ts";
+import type { LargeEvent } from "./dump-packets.ts";
+import { HEARTBEAT, HEARTBEAT_V2, isStatement, SIZE_AT, TRANSACTION_PAYLOAD, TYPE_AT } from "./events.ts";
+import { readUint32 } from "./little-endian.ts";
 import { type Asked, LogReader } from "./log-reader.ts";
 import { lookBack } from "./look-back.ts";
 import type { PendingMark } from "./marks.ts";
 import { unpackPlace } from "./position.ts";
 import type { PreparedTransactions } from "./prepared.ts";
+import { SpooledEvent } from "./spool.ts";
 import type { StatementTarget } from "./statements.ts";
 import type { TableMap } from "./table-map.ts";
 
 /** How long the server may send nothing of what its log has: after a reset MariaDB's reader waits in a file that is gone. */
 const STUCK_MS_MAX = 5_000;
-const TYPE_AT = 4;
+/** Larger events are not held in memory, but for rows. */
+const MEMORY_BYTES_MAX = 8 * 1024 * 1024;
+/** What is looked at of a statement, and what stands before the packed bytes of a transaction, is less. */
+const HEAD_BYTES = 256 * 1024;
 /** Of what an event comes in: the packet's header, and the mark of an event. */
 const PACKET_BYTES = 5;
 const NOTHING = Buffer.alloc(0);
@@ -46,7 +52,7 @@ const INSIDE = 2;
 type Took = typeof DONE | typeof AGAIN | typeof INSIDE;
 
 interface Held {
-  readonly bytes: Buffer;
+  readonly event: Buffer | SpooledEvent;
   /** Whether the decoder is inside a compressed transaction that this event holds. */
   isOpened: boolean;
 }
@@ -60,6 +66,8 @@ export class BinlogStream implements ChangeStream {
   readonly #waiting = new OneReader<Block>();
   /** Events that came while nothing could be taken; the first of them is the one that stopped. */
   #held: Held[] = [];
+  /** Is on its way. */
+  #spooled: SpooledEvent | undefined;
   #resolving = false;
   #isPaused = false;
   #isOffering = false;
@@ -107,6 +115,7 @@ export class BinlogStream implements ChangeStream {
     const request = { file: context.names.file(file), offset: askedOffset(offset), serverId };
     const handlers = {
       onEvent: (bytes: Buffer, start: number, end: number) => this.#received(bytes, start, end),
+      onLarge: (header: Buffer) => this.#spool(header),
       onEnd: (error: unknown) =>
         this.#fail(error ?? sourceError("MR2110", "retryable", "the server ended the stream of its log")),
     };
@@ -154,6 +163,8 @@ export class BinlogStream implements ChangeStream {
     this.#dump?.close();
     this.#assembler.discard();
     await this.#decoder[Symbol.asyncDispose]();
+    this.#spooled?.[Symbol.dispose]();
+    for (const { event } of this.#held) if (event instanceof SpooledEvent) event[Symbol.dispose]();
   }
 
   #received(bytes: Buffer, start: number, end: number): void {
@@ -161,24 +172,41 @@ export class BinlogStream implements ChangeStream {
     const isHeartbeat = bytes[start + TYPE_AT] === HEARTBEAT || bytes[start + TYPE_AT] === HEARTBEAT_V2;
     if (isHeartbeat) this.#heartbeatBytes += PACKET_BYTES + end - start;
     if (this.#isBlocked()) {
-      this.#held.push({ bytes: Buffer.from(bytes.subarray(start, end)), isOpened: false });
+      this.#held.push({ event: Buffer.from(bytes.subarray(start, end)), isOpened: false });
     } else {
-      const took = this.#take(bytes, start, end);
+      const took = this.#take(this.#decoder.take(bytes, start, end));
       const isOpened = took === INSIDE;
       // What is inside of it is the decoder's by then.
       if (took !== DONE)
-        this.#held.push({ bytes: isOpened ? NOTHING : Buffer.from(bytes.subarray(start, end)), isOpened });
+        this.#held.push({ event: isOpened ? NOTHING : Buffer.from(bytes.subarray(start, end)), isOpened });
     }
     if (this.#isBlocked()) this.#pause();
     this.#offer();
+  }
+
+  #spool(header: Buffer): LargeEvent | undefined {
+    const byteCount = readUint32(header, SIZE_AT);
+    const type = header[TYPE_AT]!;
+    const isSpooled = type === TRANSACTION_PAYLOAD || isStatement(type);
+    if (!isSpooled || byteCount <= MEMORY_BYTES_MAX || this.#failure !== undefined) return undefined;
+    const event = new SpooledEvent(byteCount, HEAD_BYTES, type === TRANSACTION_PAYLOAD);
+    this.#spooled = event;
+    return { append: (bytes) => event.append(bytes), end: () => this.#receivedSpooled(event) };
+  }
+
+  #receivedSpooled(event: SpooledEvent): void {
+    this.#spooled = undefined;
+    this.#held.push({ event, isOpened: false });
+    this.#pause();
+    this.#goOn();
   }
 
   #isBlocked(): boolean {
     return this.#resolving || this.#held.length > 0 || this.#assembler.isFull;
   }
 
-  #take(bytes: Buffer, start: number, end: number): Took {
-    const took = this.#decoder.take(bytes, start, end);
+  /** `took`: what the decoder made of an event of the file itself. */
+  #take(took: number): Took {
     this.#reader.outer(this.#decoder.header);
     if (took === TOOK_PAYLOAD) return this.#takeInner();
     if (took === TOOK_TABLE_NEEDED) return this.#needTable(AGAIN);
@@ -281,7 +309,7 @@ export class BinlogStream implements ChangeStream {
     }
     try {
       for (let held = this.#held[0]; held !== undefined; held = this.#held[0]) {
-        const took = held.isOpened ? this.#takeInner() : this.#take(held.bytes, 0, held.bytes.length);
+        const took = held.isOpened ? this.#takeInner() : this.#take(this.#decode(held.event));
         if (took !== DONE) {
           held.isOpened = took === INSIDE;
           break;
@@ -294,6 +322,11 @@ export class BinlogStream implements ChangeStream {
     }
     if (!this.#isBlocked()) this.#resume();
     this.#offer();
+  }
+
+  #decode(event: Buffer | SpooledEvent): number {
+    if (event instanceof SpooledEvent) return this.#decoder.takeSpooled(event);
+    return this.#decoder.take(event, 0, event.length);
   }
 
   #passMarks(): void {
