@@ -3,12 +3,16 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { configSchemaDocument } from "./generated/config-schema.ts";
 import { errorPagesDocument } from "./generated/error-pages.ts";
+import { metricsPageDocument } from "./generated/metrics-page.ts";
+import { statusPageDocument } from "./generated/status-page.ts";
 
 const root = dirname(import.meta.dirname);
 const isCheck = process.argv.includes("--check");
 
 const documents = {
   "docs/errors.md": await errorPagesDocument(root),
+  "docs/metrics.md": metricsPageDocument(),
+  "docs/status.md": statusPageDocument(),
   "millrace.schema.json": await configSchemaDocument(),
 };
 

@@ -107,6 +107,11 @@ export const pages: ErrorPages = {
       "Where rows were written from outside, `millrace offsets reset --sink NAME --to snapshot` removes them. Else empty the " +
       "sinks, their rows and Millrace's own, move the state away and start: epochs begin at 1 again.",
   },
+  MR1132: {
+    title: "The file of the export is there already",
+    cause: "`millrace offsets export` does not overwrite a file: an earlier export may be the only way back.",
+    remedy: "Name another file, or add `--force` to replace this one.",
+  },
   MR1125: {
     title: "No such report",
     cause: "The id names no comparison whose report is kept, or none has ended yet. The newest are kept.",

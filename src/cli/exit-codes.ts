@@ -26,6 +26,7 @@ const REFUSALS = new Set([
   "MR1122",
   "MR1127",
   "MR1130",
+  "MR1132",
   "MR1213",
   "MR1310",
   "MR1401",

@@ -1,6 +1,6 @@
 /** `offsets export` and `offsets import`: going on on another machine. */
 import { createHash } from "node:crypto";
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { lstatSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import * as z from "zod";
 import type { Config } from "../config/config.ts";
 import { findMillraceError } from "../core/errors.ts";
@@ -51,7 +51,8 @@ export interface ImportPlan extends Transfer {
 }
 
 /** Beside a running daemon too: sinks that go on meanwhile say themselves how far they are. */
-export async function exportOffsets(config: Config, file: string): Promise<Transfer> {
+export async function exportOffsets(config: Config, file: string, isForced: boolean): Promise<Transfer> {
+  if (!isForced) refuseExisting(file);
   const state = await openState(config.state, { name: config.name, readOnly: true });
   let dump: StateDump;
   try {
@@ -69,20 +70,29 @@ export async function exportOffsets(config: Config, file: string): Promise<Trans
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the same rows, read-only here and not in zod's words
     state: dump as Body["state"],
   };
-  write(file, JSON.stringify({ ...body, sha256: digestOf(body) }));
+  write(file, JSON.stringify({ ...body, sha256: digestOf(body) }), isForced);
   return summaryOf(config.name, dump, await sourceOf(config));
 }
 
 /** Dead letters hold rows of the source: nobody else may read them. */
-function write(file: string, text: string): void {
-  const early = `${file}.new`;
+function write(file: string, text: string, isForced: boolean): void {
+  const early = `${file}.${process.pid}.new`;
   try {
-    writeFileSync(early, `${text}\n`, { mode: 0o600, flush: true });
+    writeFileSync(early, `${text}\n`, { mode: 0o600, flush: true, flag: "wx" });
+    if (!isForced) refuseExisting(file);
     renameSync(early, file);
   } catch (error) {
+    if (findMillraceError(error) !== undefined) throw error;
     const reason = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
     throw cliError("MR1113", `${file} can't be written (${reason})`, { cause: error });
+  } finally {
+    rmSync(early, { force: true });
   }
+}
+
+function refuseExisting(file: string): void {
+  if (lstatSync(file, { throwIfNoEntry: false }) !== undefined)
+    throw cliError("MR1132", `${file} is there already; nothing was written`);
 }
 
 export async function importOffsets(session: Session, file: string, isConfirmed: boolean): Promise<ImportPlan> {

@@ -50,9 +50,10 @@ function addTransfers(offsets: Command, { action }: CommandLine): void {
   offsets
     .command("export <file>")
     .description("write all that is needed to go on elsewhere into a file")
+    .option("--force", "replace a file that is there")
     .action(
-      action(async (session, _options, [file = ""]) => {
-        const exported = await exportOffsets(await session.config(), file);
+      action(async (session, options, [file = ""]) => {
+        const exported = await exportOffsets(await session.config(), file, options["force"] === true);
         session.print(exported, `exported to ${file}: ${exported.sinks.length} sinks, epoch ${exported.epoch ?? "-"}`);
         return EXIT.done;
       }),

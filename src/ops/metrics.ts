@@ -43,7 +43,14 @@ export interface SinkLevels {
   readonly isWaiting: boolean;
 }
 
-/** The exported metrics: names, labels and units are public interface (base units, see the manual). */
+export interface Definition {
+  readonly name: string;
+  readonly help: string;
+  readonly type: string;
+  readonly labels: readonly string[];
+}
+
+/** The exported metrics: names, labels and units are public interface (base units, see docs/metrics.md). */
 export class PrometheusMetrics implements Metrics {
   readonly contentType: string;
   readonly #registry = new Registry();
@@ -85,6 +92,15 @@ export class PrometheusMetrics implements Metrics {
     this.#levels = new LevelGauges(registers);
     collectDefaultMetrics({ register: this.#registry });
     for (const name of MISNAMED) this.#registry.removeSingleMetric(name);
+  }
+
+  /** Every metric that a scrape can have. */
+  get definitions(): readonly Definition[] {
+    return this.#registry.getMetricsAsArray().map((metric) => {
+      const { name, help, type } = metric;
+      const labels = "labelNames" in metric && Array.isArray(metric.labelNames) ? metric.labelNames.map(String) : [];
+      return { name, help, type: String(type), labels };
+    });
   }
 
   rowsApplied(sink: string, table: string, op: "put" | "patch" | "delete" | "truncate", count: number): void {

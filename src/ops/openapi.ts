@@ -1,4 +1,5 @@
 import { SINK, SNAPSHOT, WAIT } from "./admin-bodies.ts";
+import { schemaOf, STATUS_FIELDS } from "./status-fields.ts";
 
 /** `GET /api/v1/openapi.json`: what the TCP address serves. What is on the Unix socket alone belongs to the command line. */
 export function openApi(version: string): object {
@@ -28,7 +29,9 @@ function reads(): object {
       [],
     ),
     "/metrics": get("Prometheus' text format.", { 200: content("text/plain", { type: "string" }) }),
-    "/api/v1/status": get("The document of `millrace status --json`.", { 200: json(OBJECT) }),
+    "/api/v1/status": get("The document of `millrace status --json`.", {
+      200: json(schemaOf(STATUS_FIELDS)),
+    }),
     "/api/v1/reports": get("Past comparisons, newest first.", {
       200: json({ type: "object", properties: { reports: { type: "array", items: OBJECT } } }),
     }),

@@ -1,5 +1,5 @@
 /** `offsets`: operators put sinks elsewhere in the log, and every sink equals the source afterwards. */
-import { readFileSync, statSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { parseLsn } from "../../connectors/postgres/source/lsn.ts";
@@ -317,6 +317,22 @@ describe("export and import", () => {
     await daemon.stop();
     const over = await elsewhere.command("offsets", "import", file);
     expect(over).toMatchObject({ exitCode: 4, stdout: expect.stringContaining("replaces what is there") });
+  });
+
+  test("does not overwrite a file unless it is told to", async () => {
+    await using pipeline = await held(["postgres"]);
+    const { folder } = pipeline.installation;
+    const file = join(folder, "offsets.json");
+    writeFileSync(file, "an earlier one\n");
+    const refused = await command(pipeline, 4, "offsets", "export", "offsets.json", "--json");
+    expect(JSON.parse(refused.stdout)).toMatchObject({
+      error: { code: "MR1132", hint: expect.stringMatching(/--force/) },
+    });
+    expect(readFileSync(file, "utf8")).toBe("an earlier one\n");
+    await command(pipeline, 0, "offsets", "export", "offsets.json", "--force");
+    expect(JSON.parse(readFileSync(file, "utf8"))).toMatchObject({ format: "millrace-offsets" });
+    await command(pipeline, 0, "offsets", "export", "another.json");
+    expect(readdirSync(folder).filter((name) => name.includes(".json"))).toEqual(["another.json", "offsets.json"]);
   });
 
   test("of another name, another server or a changed file are refused", async () => {

@@ -6,6 +6,7 @@ import { connectors } from "../../connectors/registry.ts";
 import { versions } from "../../scripts/services/versions.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { Secrets } from "../../src/config/secrets.ts";
+import { type Levels, PrometheusMetrics } from "../../src/ops/metrics.ts";
 
 const root = join(import.meta.dirname, "../..");
 const text = (file: string) => readFileSync(join(root, file), "utf8");
@@ -68,6 +69,33 @@ function isGroup(schema: unknown): boolean {
     "properties" in schema || ("additionalProperties" in schema && typeof schema.additionalProperties === "object")
   );
 }
+
+test("docs/metrics.md names every metric of a scrape, and none more", async () => {
+  const scrape = await new PrometheusMetrics().text(NOTHING_KNOWN);
+  const scraped = [...scrape.matchAll(/^# TYPE (\S+) /gm)].map(([, name = ""]) => name);
+  const named = [...text("docs/metrics.md").matchAll(/`((?:millrace|process|nodejs)_[a-z0-9_]+)`/g)];
+  const known = new Set(named.map(([, name = ""]) => name));
+  expect(scraped.length).toBeGreaterThan(40);
+  expect(scraped.filter((name) => !known.has(name))).toEqual([]);
+  if (process.platform === "linux") expect([...known].filter((name) => !scraped.includes(name))).toEqual([]);
+  // As promtool has it: that ending is for counters.
+  const misnamed = [...scrape.matchAll(/^# TYPE (\S+_total) (?!counter$)/gm)].map(([, name]) => name);
+  expect(misnamed).toEqual([]);
+});
+
+const NOTHING_KNOWN: Levels = {
+  sourceUp: false,
+  suspendedCount: 0,
+  unreadableCount: 0,
+  sourceLagBytes: null,
+  sourceLagSeconds: null,
+  slotRetainedBytes: null,
+  zeroDates: null,
+  sinks: [],
+  schemas: [],
+  drift: [],
+  lastEqualSeconds: null,
+};
 
 test("the README names the lines of servers that the tests run", () => {
   const readme = text("README.md");

@@ -1,0 +1,95 @@
+import { type Definition, PrometheusMetrics } from "../../src/ops/metrics.ts";
+import { SINK_STATES } from "../../src/core/telemetry.ts";
+
+/** What the code does not say of a metric: the unit of its value, and when to be woken by it. */
+interface Advice {
+  readonly unit: string;
+  readonly alert: string;
+}
+
+const ADVICE: Readonly<Record<string, Advice>> = {
+  millrace_source_up: { unit: "0 or 1", alert: "`== 0` for 5 minutes: nothing new arrives" },
+  millrace_source_lag_bytes: { unit: "bytes", alert: "it grows for an hour: the daemon can't keep up with the log" },
+  millrace_source_lag_seconds: { unit: "seconds", alert: "`> 60`" },
+  millrace_slot_retained_bytes: { unit: "bytes", alert: "above a third of what the server's disk can spare" },
+  millrace_source_zero_dates: { unit: "values", alert: "none; look at it once, then choose `zeroDates`" },
+  millrace_tables_suspended: { unit: "tables", alert: "`> 0`: `millrace status` says what to do" },
+  millrace_tables_unreadable: { unit: "tables", alert: "`> 0` for 10 minutes: a lock or a privilege" },
+  millrace_schema_version: { unit: "version", alert: "none; `changes()` of it tells of a changed table" },
+  millrace_sink_state: { unit: "0 or 1", alert: '`{state="failed"} == 1`; `{state="retrying"} == 1` for 10 minutes' },
+  millrace_sink_lag_seconds: { unit: "seconds", alert: "`> 60`, or what readers of the sink can bear" },
+  millrace_sink_needs_person: { unit: "0 or 1", alert: "`== 1`: a password, a grant, a certificate, a full disk" },
+  millrace_sink_catching_up: { unit: "0 or 1", alert: "`== 1` for an hour: the target is too slow for the load" },
+  millrace_sink_waiting: { unit: "0 or 1", alert: "`== 1` for 10 minutes: leave a slot and a WAL sender free" },
+  millrace_dead_letters: { unit: "rows", alert: "`> 0`: `millrace dlq list`" },
+  millrace_sink_dead_rows: { unit: "rows", alert: "above what the disk can spare, see the page of DuckDB" },
+  millrace_sink_memory_bytes: { unit: "bytes", alert: "none; it stays below `memoryLimit`" },
+  millrace_sink_rows_total: { unit: "rows", alert: "none; `rate()` of it is the throughput" },
+  millrace_sink_errors_total: { unit: "failures", alert: "`rate()` above 0 for 10 minutes" },
+  millrace_sink_apply_seconds: { unit: "seconds", alert: "none; a rise explains a lag" },
+  millrace_commit_to_apply_seconds: { unit: "seconds", alert: "its 99th percentile, where readers rely on it" },
+  millrace_reconcile_drift_rows: { unit: "rows", alert: "`> 0`: `millrace report show`" },
+  millrace_reconcile_last_success_timestamp_seconds: {
+    unit: "Unix time, seconds",
+    alert: "`time() -` it `> 100000`, where a comparison runs every night",
+  },
+};
+
+/** Of the process, as Linux alone tells: the page is the same wherever it is made. */
+const LINUX_ONLY = ["process_virtual_memory_bytes", "process_heap_bytes", "process_open_fds", "process_max_fds"];
+
+const LABELS = `| label | values |
+| --- | --- |
+| \`sink\` | the sink's name in millrace.yaml |
+| \`table\` | \`schema.table\` as in the source |
+| \`op\` | \`put\` (a whole row), \`patch\` (some of its columns), \`delete\`, \`truncate\` |
+| \`state\` | ${SINK_STATES.map((state) => `\`${state}\``).join(", ")} |
+| \`kind\` of \`millrace_sink_errors_total\` | \`retryable\`, \`blocked\`, \`reopen\`, \`fatal\`, \`poison\` |
+| \`kind\` of \`millrace_reconcile_drift_rows\` | \`missing\`, \`extra\`, \`different\` |
+`;
+
+/** docs/metrics.md, from the metrics that the daemon registers. */
+export function metricsPageDocument(): string {
+  const all = new PrometheusMetrics().definitions;
+  const own = all.filter(({ name }) => name.startsWith("millrace_"));
+  const stray = Object.keys(ADVICE).filter((name) => !own.some((metric) => metric.name === name));
+  if (stray.length > 0) throw new Error(`no metric has the name ${stray.join(", ")}`);
+  return `# Metrics
+
+\`GET /metrics\` on \`admin.listen\` answers in Prometheus' text format ([operate.md](operate.md#http)). Names, labels and units are public: they change with a major version alone. A value that is not known at the moment has no sample.
+
+<!-- Generated from src/ops/metrics.ts by scripts/generate.ts; do not edit. -->
+
+## Millrace's own
+
+| metric | type | labels | unit | meaning | alert |
+| --- | --- | --- | --- | --- | --- |
+${own.map(ownRow).join("\n")}
+
+A histogram has \`_bucket\` (with the label \`le\`), \`_sum\` and \`_count\`. Alert on \`up == 0\` too: the daemon does not answer, so nothing is copied. \`millrace status --exit-code\` is the same for a monitor without Prometheus.
+
+## Labels
+
+${LABELS}
+## Of the process
+
+The usual ones of Node. Linux tells more: ${LINUX_ONLY.map((name) => `\`${name}\``).join(", ")}.
+
+| metric | type | labels | meaning |
+| --- | --- | --- | --- |
+${all
+  .filter((metric) => !own.includes(metric) && !LINUX_ONLY.includes(metric.name))
+  .map((metric) => `| \`${metric.name}\` | ${metric.type} | ${labelsOf(metric)} | ${metric.help} |`)
+  .join("\n")}
+`;
+}
+
+function ownRow(metric: Definition): string {
+  const advice = ADVICE[metric.name];
+  if (advice === undefined) throw new Error(`scripts/generated/metrics-page.ts says nothing of ${metric.name}`);
+  return `| \`${metric.name}\` | ${metric.type} | ${labelsOf(metric)} | ${advice.unit} | ${metric.help} | ${advice.alert} |`;
+}
+
+function labelsOf({ labels }: Definition): string {
+  return labels.map((label) => `\`${label}\``).join(", ");
+}

@@ -1,0 +1,235 @@
+/**
+ * What each field of `status --json` means: the schema of the HTTP interface and docs/status.md are made of it. The types
+ * hold that every field of the document is here, with its form, and none more.
+ */
+import type { ReportSummary } from "../core/reconciliation.ts";
+import type { StoredError } from "../core/state-store.ts";
+import type {
+  GoneBackStatus,
+  SinkStatus,
+  SnapshotStatus,
+  SourceStatus,
+  StatusDocument,
+  TablesStatus,
+  UnreadableTable,
+} from "../core/status.ts";
+
+/** Of a number the form is its unit; each is a number in JSON. */
+const NUMBERS = ["bytes", "seconds", "rows", "tables", "count", "number"] as const;
+/** Each is a string in JSON: `time` is RFC 3339 in UTC, `position` a place of the log in the source's own spelling. */
+const TEXTS = ["text", "time", "position"] as const;
+
+type PlainForm<T> = T extends string
+  ? (typeof TEXTS)[number]
+  : T extends number
+    ? (typeof NUMBERS)[number]
+    : T extends boolean
+      ? "boolean"
+      : T extends readonly string[]
+        ? `list of ${(typeof TEXTS)[number]}`
+        : T extends readonly (infer Item)[]
+          ? { readonly listOf: Fields<Item> }
+          : { readonly object: Fields<T> };
+
+type FormOf<T> = null extends T ? { readonly orNull: PlainForm<NonNullable<T>> } : PlainForm<NonNullable<T>>;
+type Fields<T> = { readonly [Name in keyof T]-?: readonly [FormOf<Exclude<T[Name], undefined>>, string] };
+
+const ERROR: Fields<StoredError> = {
+  code: ["text", "the number, `MR` and four digits; its page is in errors.md"],
+  message: ["text", "what is wrong"],
+  hint: [{ orNull: "text" }, "what to do"],
+  at: ["time", "of the last attempt"],
+};
+
+const COPY: Fields<NonNullable<SourceStatus["copy"]>> = {
+  tableCount: ["tables", "to be copied"],
+  tablesDone: ["tables", "copied whole"],
+  rowsRead: ["rows", "read so far"],
+};
+
+const GONE_BACK: Fields<GoneBackStatus> = {
+  sinks: ["list of text", "names of the sinks for which the stream went back"],
+  until: ["position", "where the stream was: when these sinks are there, nobody waits any more"],
+  error: [{ object: ERROR }, "why they have no stream of their own"],
+};
+
+const SOURCE: Fields<SourceStatus> = {
+  kind: ["text", "`postgres` or `mysql` (MariaDB too)"],
+  up: ["boolean", "false while the source does not answer, or its stream is broken"],
+  position: [{ orNull: "position" }, "everything before it has been read"],
+  acknowledged: [{ orNull: "position" }, "everything before it is durable in every sink: the source may forget it"],
+  lagBytes: [{ orNull: "bytes" }, "log that is written at the source and not yet read"],
+  lagSeconds: [{ orNull: "seconds" }, "age of what is read; it grows while the source is away"],
+  retainedBytes: [{ orNull: "bytes" }, "log that the source keeps for this daemon"],
+  safeBytes: [
+    { orNull: "bytes" },
+    "what may still be written before the source drops what it keeps; null: it never does",
+  ],
+  safeSeconds: [
+    { orNull: "seconds" },
+    "MySQL and MariaDB: after this time the server may delete what a sink still needs; null: it does not go by the clock",
+  ],
+  warnings: ["list of text", "what endangers the log, such as a transaction that is open for long"],
+  zeroDates: [{ orNull: "count" }, "MySQL and MariaDB: dates that do not exist, met since the start; null: not known"],
+  error: [{ orNull: { object: ERROR } }, "why the stream does not flow"],
+  needsPerson: ["boolean", "true where the stream goes on only after somebody has acted"],
+  goneBack: [{ orNull: { object: GONE_BACK } }, "the stream went back for sinks that can't have one of their own"],
+  copy: [{ orNull: { object: COPY } }, "the first copy, while it lasts"],
+};
+
+const SINK: Fields<SinkStatus> = {
+  name: ["text", "its key in millrace.yaml"],
+  kind: ["text", "`duckdb`, `postgres`, `elasticsearch` or `redis`"],
+  state: ["text", "`starting`, `snapshot`, `streaming`, `retrying`, `paused`, `failed` or `stopped`"],
+  position: [{ orNull: "position" }, "everything before it is durable in the sink"],
+  lagSeconds: [{ orNull: "seconds" }, "how long ago the source was as the sink is now"],
+  lagBytes: [{ orNull: "bytes" }, "log between the sink's position and the end of the source's log"],
+  deadLetters: ["rows", "refused by the sink and waiting for a decision"],
+  error: [{ orNull: { object: ERROR } }, "why it is `retrying` or `failed`"],
+  needsPerson: ["boolean", "true where it goes on only after somebody has acted, here or at its target"],
+  catchingUp: ["boolean", "true for a sink that was away or could not keep up, until it is back with the others"],
+  waitsFor: [
+    "list of text",
+    "sinks for which the stream went back: this one gets nothing new before they have caught up",
+  ],
+  deadRows: [
+    "rows",
+    "that the target keeps although they are gone, as counted last; only where the target tells (DuckDB)",
+  ],
+};
+
+const UNREADABLE: Fields<UnreadableTable> = {
+  table: ["text", "`schema.table`"],
+  sinks: ["list of text", "for which it is to be read"],
+  since: ["time", "of the first attempt that failed"],
+  error: [{ object: ERROR }, "of the last attempt; it is tried again"],
+};
+
+const TABLES: Fields<TablesStatus> = {
+  captured: ["tables", "that are followed"],
+  aside: [
+    { listOf: { table: ["text", "`schema.table`"], error: [{ object: ERROR }, "why"] } },
+    "tables whose changes are passed over until somebody acts",
+  ],
+  refused: [
+    {
+      listOf: {
+        table: ["text", "`schema.table`"],
+        reason: ["text", "why it can't be followed"],
+        fix: ["text", "the statement that allows it"],
+      },
+    },
+    "tables that are left out",
+  ],
+  unreadable: [{ listOf: UNREADABLE }, "tables of which the source refuses rows that are to be read beside the stream"],
+  suspended: [
+    {
+      listOf: {
+        table: ["text", "`schema.table`"],
+        sink: ["text", "the sink that can't follow it"],
+        error: [{ object: ERROR }, "why"],
+      },
+    },
+    "tables whose changes pass over one sink alone",
+  ],
+};
+
+const SNAPSHOT: Fields<SnapshotStatus> = {
+  id: ["number", "for `snapshot cancel`"],
+  tableId: ["text", "`schema.table`"],
+  sink: ["text", "for which it is read"],
+  scope: [
+    { object: { kind: ["text", "`table`, `differences` (only rows that differ) or `where` (rows of a condition)"] } },
+    "what is read of it",
+  ],
+  reason: ["text", "why it is read"],
+  needed: ["boolean", "true where the sink is short of rows without it, so that it can't be cancelled"],
+  state: ["text", "`waiting`, `running`, `done` or `cancelled`"],
+  error: [{ orNull: { object: ERROR } }, "why it does not get on at the moment; it is tried again"],
+  rowsDone: ["rows", "read so far"],
+  chunksDone: ["count", "chunks read so far"],
+  resumedCount: ["count", "how often a daemon went on with what the one before had begun"],
+  restartedCount: ["count", "how often it began again from the first key"],
+  createdAt: ["time", "when it was asked for"],
+  startedAt: [{ orNull: "time" }, "of the first chunk"],
+  endedAt: [{ orNull: "time" }, "of the end"],
+};
+
+const REPORT: Fields<ReportSummary> = {
+  id: ["text", "for `report show`"],
+  name: ["text", "the daemon's"],
+  startedAt: ["time", "when it began"],
+  finishedAt: ["time", "when it ended"],
+  drift: ["boolean", "whether some row of some sink differs from the source"],
+  alarm: ["boolean", "whether more rows differ than `maxDrift` allows"],
+  tables: ["count", "tables, each counted once for every sink"],
+  notComparable: ["count", "tables and sinks that could not be compared, or not wholly"],
+  compared: ["rows", "of all tables and sinks together"],
+  whole: ["boolean", "whether all tables in all sinks were asked for"],
+  part: [
+    { orNull: { object: { number: ["number", "which part"], of: ["count", "parts"] } } },
+    "of a `fast` one: the part of the rows whose values were compared; null: all rows",
+  ],
+  aside: ["tables", "that were set aside meanwhile"],
+  deadLetters: ["rows", "that differ because the sink refused them; not counted as drift"],
+  missing: ["rows", "of the source that the sink does not have"],
+  extra: ["rows", "of the sink that the source does not have"],
+  different: ["rows", "with other values"],
+  repaired: ["rows", "read again because of it"],
+};
+
+export const STATUS_FIELDS: Fields<StatusDocument> = {
+  name: ["text", "the daemon's, from millrace.yaml"],
+  phase: ["text", "`starting`, `snapshot` (the first copy), `streaming` or `stopped`"],
+  source: [{ object: SOURCE }, "the source"],
+  sinks: [{ listOf: SINK }, "each sink, in the order of millrace.yaml"],
+  tables: [{ object: TABLES }, "tables that are followed, and those that are not"],
+  refills: ["count", "tables, chunks and keys that are still to be read beside the stream"],
+  snapshots: [{ listOf: SNAPSHOT }, "tables that are read beside the stream now"],
+  daemon: [
+    { orNull: { object: { pid: ["number", "its process"], startedAt: ["time", "when it started"] } } },
+    "null: none runs here, and everything is as the state knew it last",
+  ],
+  heldBy: ["text", "who holds the lease while no daemon listens here: one on another host, or one that starts"],
+  state: [{ object: { error: [{ orNull: { object: ERROR } }, "why what has to be stored waits"] } }, "the state store"],
+  reconcile: [
+    {
+      object: {
+        next: [{ orNull: "time" }, "when the next planned comparison begins"],
+        last: [{ orNull: { object: REPORT } }, "the newest that has ended"],
+        drift: [
+          { orNull: { object: REPORT } },
+          "the newest that found more drift than is allowed, until a comparison of everything has found none since",
+        ],
+      },
+    },
+    "comparisons of the sinks with the source",
+  ],
+};
+
+/** One field as it is described, whatever it is of. */
+export type AnyForm =
+  | string
+  | { readonly orNull: AnyForm }
+  | { readonly listOf: AnyFields }
+  | { readonly object: AnyFields };
+export type AnyFields = { readonly [name: string]: readonly [AnyForm, string] };
+
+/** As a JSON schema. */
+export function schemaOf(fields: AnyFields): object {
+  const properties = Object.entries(fields).map(([name, [form, description]]) => {
+    return [name, { ...formSchema(form), description }];
+  });
+  return { type: "object", properties: Object.fromEntries(properties) };
+}
+
+function formSchema(form: AnyForm): object {
+  if (typeof form === "object") {
+    if ("orNull" in form) return { anyOf: [formSchema(form.orNull), { type: "null" }] };
+    return "listOf" in form ? { type: "array", items: schemaOf(form.listOf) } : schemaOf(form.object);
+  }
+  if (form.startsWith("list of ")) return { type: "array", items: { type: "string" } };
+  if (form === "boolean") return { type: "boolean" };
+  if (NUMBERS.some((unit) => unit === form)) return { type: "number" };
+  return form === "time" ? { type: "string", format: "date-time" } : { type: "string" };
+}
