@@ -1,4 +1,7 @@
+import { existsSync } from "node:fs";
+import { dirname, join, relative } from "node:path";
 import { stringify } from "yaml";
+import { installed } from "../core/installation.ts";
 import type { CapturedTables } from "../core/source.ts";
 import { countsOf, exampleColumn, exampleGlobs, followedLines, refusedLines } from "./init-tables.ts";
 
@@ -10,6 +13,8 @@ export interface PlannedSink {
 
 export interface PlannedConfig {
   readonly name: string;
+  /** Where the file is to lie. */
+  readonly folder: string;
   /** Of the source. */
   readonly kind: string;
   /** As it is to be written, references to variables and files included; so are the sinks' places. */
@@ -28,8 +33,26 @@ export function nameFrom(url: string | null): string {
   return name === "" ? "millrace" : name;
 }
 
-export function configText({ name, kind, source, sinks, found }: PlannedConfig): string {
-  return `# yaml-language-server: $schema=./node_modules/millrace/millrace.schema.json
+const SCHEMA = "millrace.schema.json";
+
+/** For editors: the one of the project around the file, which moves with it, else the one of this program. */
+function schemaPath(folder: string): string {
+  const own = installed(SCHEMA);
+  for (let above = folder; above !== dirname(above); above = dirname(above)) {
+    const inProject = join(above, "node_modules", "millrace", SCHEMA);
+    if (existsSync(inProject)) return fromFolder(folder, inProject);
+    if (dirname(own) === above) return fromFolder(folder, own);
+  }
+  return own;
+}
+
+function fromFolder(folder: string, file: string): string {
+  const path = relative(folder, file);
+  return path.startsWith(".") ? path : `./${path}`;
+}
+
+export function configText({ name, folder, kind, source, sinks, found }: PlannedConfig): string {
+  return `# yaml-language-server: $schema=${schemaPath(folder)}
 # Written by \`millrace init\`. What stands behind # is either explained or a choice: take the # away to make it.
 # A value may hold \${VAR}, \${VAR:-default} or \${file:/run/secrets/x}: that is the place for passwords.
 

@@ -32,7 +32,8 @@ export function addInit({ program, action }: CommandLine): void {
         const found = source === null ? null : await look(session, name, source);
         const urls = writtenUrls(name, source, sinks);
         const kind = source === null ? "postgres" : sourceKindOf(source);
-        const text = configText({ name, kind, source: urls.source, sinks: urls.sinks, found });
+        const folder = dirname(file);
+        const text = configText({ name, folder, kind, source: urls.source, sinks: urls.sinks, found });
         write(file, text, urls.secrets);
         report(session, { file, name, found, ...urls });
         return EXIT.done;

@@ -1,4 +1,5 @@
-import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { describe, expect, test } from "vitest";
 import { runCli } from "../support/cli.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
@@ -120,6 +121,29 @@ describe("init without a source", () => {
     expect(exitCode).toBe(4);
     expect(stderr).toContain("MR1112");
     expect(readFileSync(folder.file("mine.yaml"), "utf8")).toBe("precious");
+  });
+
+  test.each([
+    ["of the project beside it", ".", "node_modules/millrace", "./node_modules/millrace/millrace.schema.json"],
+    [
+      "of the project around it",
+      "conf/shop",
+      "node_modules/millrace",
+      "../../node_modules/millrace/millrace.schema.json",
+    ],
+    ["of this program", ".", null, join(import.meta.dirname, "../../millrace.schema.json")],
+  ])("names a schema that is there: %s", async (_what, place, installation, path) => {
+    using folder = temporaryFolder();
+    const at = folder.file(place);
+    mkdirSync(at, { recursive: true });
+    if (installation !== null) {
+      mkdirSync(folder.file(installation), { recursive: true });
+      writeFileSync(folder.file(`${installation}/millrace.schema.json`), "{}");
+    }
+    await runCli(["init"], { folder: at });
+    const schema = /\$schema=(\S+)\n/.exec(readFileSync(join(at, "millrace.yaml"), "utf8"))?.[1] ?? "";
+    expect(schema).toBe(path);
+    expect(existsSync(resolve(at, schema))).toBe(true);
   });
 
   test.each([
