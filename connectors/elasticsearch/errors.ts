@@ -46,7 +46,7 @@ export const pages: ErrorPages = {
     cause:
       "A new index came with another type for a field than the sink wrote into its definition: a template or a plugin of " +
       "the engine changed it. A change of a column's type at the source does not lead here: the sink fills a new index then.",
-    remedy: "Remove the index template, or the plugin's rule, that maps the field, and start the daemon again.",
+    remedy: "Remove the index template, or the plugin's rule, that maps the field, then `millrace resume --sink NAME`.",
   },
   MR3307: {
     title: "The search engine refuses a document for its content",

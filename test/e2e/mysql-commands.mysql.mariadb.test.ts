@@ -16,6 +16,8 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
         "create table told (id int primary key, v varchar(20))",
         "create table keyless (v int)",
         "create table child (id int primary key, parent int, constraint of_parent foreign key (parent) references t (id) on delete cascade on update set null)",
+        `create table computed (id int primary key, at timestamp null, plain datetime, id2 int as (id + 1) virtual,
+           hour_of int as (hour(at)) virtual, later int as (hour_of + 1) virtual, fine int as (hour(plain)) virtual)`,
       ],
       { kinds: ["duckdb"], url: server.url },
     );
@@ -33,6 +35,14 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
         expect.objectContaining({ id: "tables", level: "warning", what: expect.stringContaining("keyless") }),
       ]),
     });
+
+    const { findings }: { findings: readonly { id: string; level: string; what: string }[] } = JSON.parse(
+      checked.stdout,
+    );
+    const dependent = findings.filter(({ id }) => id === "zone_columns");
+    expect(
+      dependent.map(({ level, what }) => `${level} ${/column (\w+) of \w+\.(\w+)/.exec(what)?.slice(1).join(" ")}`),
+    ).toEqual(["warning hour_of computed", "warning later computed"]);
 
     // MySQL logs what its cascades change from 9.6 on.
     const cascades = [

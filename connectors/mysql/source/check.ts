@@ -6,6 +6,7 @@ import { classify } from "./errors.ts";
 import { readFiles, readTip } from "./log-state.ts";
 import { selectTables } from "./selection.ts";
 import { checkServer, expirySeconds, readServer, type ServerFacts, unfitSettings } from "./server.ts";
+import { zoneColumns } from "./zone-columns.ts";
 
 const EXPIRY_SECONDS_LOW = 86_400;
 
@@ -37,6 +38,7 @@ export async function check(context: SourceContext, signal: AbortSignal): Promis
   });
   findings.push(...(await grants(context, facts, signal)), expiry(facts));
   findings.push(...(await tables(context, signal)), ...(await cascades(context, facts, signal)));
+  findings.push(...(await zoneColumns(context, signal)));
   return findings;
 }
 
