@@ -1,5 +1,10 @@
 import { MillraceError, type ErrorCode, type ErrorPages } from "../../src/core/errors.ts";
 
+/** For what stands in a log that is not lost. */
+export const PASS_BY =
+  "`millrace recover --anyway --yes` begins at the log's end, compares the sinks with the source and reads only the rows " +
+  "that differ.";
+
 const UPDATE =
   "Look whether a newer Millrace reads it; its CHANGELOG names the server versions that it was tested with.";
 
@@ -17,8 +22,8 @@ export const pages: ErrorPages = {
     cause:
       "The checksum of an event, or the structure inside of it, is not right: the file or the transfer is damaged.",
     remedy:
-      "Check the file with mysqlbinlog --verify-binlog-checksum on the server. What a damaged file holds is lost; begin " +
-      "anew behind it.",
+      "Check the file with mysqlbinlog --verify-binlog-checksum on the server. What a damaged file holds is lost: " +
+      PASS_BY,
   },
   MR2103: {
     title: "Log names no columns",
@@ -26,17 +31,15 @@ export const pages: ErrorPages = {
       "A table's rows were written while `binlog_row_metadata` was not FULL, so that the log does not tell what its " +
       "columns are called.",
     remedy:
-      "SET PERSIST binlog_row_metadata = FULL (MariaDB: SET GLOBAL, and the configuration file); then begin anew behind " +
-      "the place that the message names.",
+      "SET PERSIST binlog_row_metadata = FULL (MariaDB: SET GLOBAL, and the configuration file), and end sessions that were open before. Then " +
+      PASS_BY,
   },
   MR2104: {
     title: "Row images lack columns",
     cause:
       "A session wrote rows with `binlog_row_image` other than FULL, so that values are missing in the log which nothing " +
       "can bring back.",
-    remedy:
-      "Find who sets `binlog_row_image` in their session and let them stop; then begin anew, so that the tables are read " +
-      "again.",
+    remedy: "Find who sets `binlog_row_image` in their session and let them stop. Then " + PASS_BY,
   },
   MR2105: {
     title: "Column type is unknown",

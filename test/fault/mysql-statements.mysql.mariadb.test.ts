@@ -55,6 +55,11 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await pipeline.expectEqual("t");
     await inCharset(pipeline.url, "utf8mb4", AS_STATEMENTS, load("t"));
     await expectRefused(pipeline);
+    // As the error's page says.
+    const recovered = await pipeline.installation.command("recover", "--anyway", "--yes");
+    expect(recovered, recovered.stderr).toMatchObject({ exitCode: 0 });
+    await pipeline.start();
+    await pipeline.expectEqual("t");
   });
 
   test.each([

@@ -8,6 +8,7 @@ import {
 } from "../../../src/core/errors.ts";
 
 import type { TlsFailure } from "../../../src/tls/failure.ts";
+import { PASS_BY } from "../errors.ts";
 import { quoteName } from "../quote.ts";
 import { handshakeFailure, INSECURE_REFUSED } from "../tls-errors.ts";
 
@@ -78,7 +79,7 @@ export const pages: ErrorPages = {
     title: "Log holds a statement in place of rows",
     cause:
       "A session wrote with binlog_format STATEMENT or MIXED (or another way round the row format): which rows a statement changed can't be told from it. Or a statement names a table in a character set that this version does not know.",
-    remedy: "Find who sets binlog_format in their session and let them stop; then begin anew behind the place.",
+    remedy: `Find who sets binlog_format in their session and let them stop. Then ${PASS_BY}`,
   },
   MR2121: {
     title: "Source does not answer",
@@ -94,8 +95,7 @@ export const pages: ErrorPages = {
     title: "Transaction can't be followed",
     cause:
       "The log takes back rows of a transaction that was too large to be kept until its end (12 MB where that is to be feared, else 512 kB), or XA transactions that are prepared and wait for their outcome are too large to be kept (12 MB each, 32 MB together), or one is committed whose rows lay in files of the log that are gone.",
-    remedy:
-      "Leave those tables out by `tables`, or let the application use smaller transactions, and decide those that XA RECOVER lists; then begin anew.",
+    remedy: `Leave those tables out by \`tables\`, or let the application use smaller transactions, and decide those that XA RECOVER lists. Then ${PASS_BY}`,
   },
   MR2124: {
     title: "Log has come too far",
