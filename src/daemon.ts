@@ -341,6 +341,7 @@ function listenFailed(listen: Config["admin"]["listen"], cause: unknown): Millra
 function levelsOf(status: Awaited<ReturnType<Control["status"]>>, schemas: Control["schemas"]) {
   return {
     sourceUp: status.source.up,
+    sourceNeedsPerson: status.source.needsPerson,
     suspendedCount: status.tables.aside.length + status.tables.suspended.length,
     unreadableCount: status.tables.unreadable.length,
     sourceLagBytes: status.source.lagBytes,

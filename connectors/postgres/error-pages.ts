@@ -162,8 +162,11 @@ export const pages: ErrorPages = {
   },
   MR2027: {
     title: "Server refused a command",
-    cause: "An error of the server that Millrace has no rule for.",
-    remedy: "The SQLSTATE and the server's log say more.",
+    cause:
+      "An error of the server that Millrace has no rule for. One of its own (SQLSTATE of class XX or 58, as an internal error " +
+      "of a WAL sender) is tried again, at most every 30 s, for as long as it takes; after ten minutes without getting " +
+      "further `status` says that somebody has to act. Any other ends the work.",
+    remedy: "The SQLSTATE, the server's function in the message and the server's log say more.",
   },
   MR2028: {
     title: "Row-level security hides rows",

@@ -10,6 +10,7 @@ const MISNAMED = ["nodejs_active_handles_total", "nodejs_active_requests_total",
 /** What is true at the moment of a scrape; null where it is not known. */
 export interface Levels {
   readonly sourceUp: boolean;
+  readonly sourceNeedsPerson: boolean;
   readonly suspendedCount: number;
   readonly unreadableCount: number;
   readonly sourceLagBytes: number | null;
@@ -128,6 +129,7 @@ export class PrometheusMetrics implements Metrics {
 
 class LevelGauges {
   readonly #sourceUp: Gauge;
+  readonly #sourceNeedsPerson: Gauge;
   readonly #suspended: Gauge;
   readonly #unreadable: Gauge;
   readonly #sourceLagBytes: Gauge;
@@ -149,6 +151,10 @@ class LevelGauges {
   constructor(registers: Registry[]) {
     const plain = (name: string, help: string) => new Gauge({ name, help, registers });
     this.#sourceUp = plain("millrace_source_up", "1 while the source answers and its stream flows.");
+    this.#sourceNeedsPerson = plain(
+      "millrace_source_needs_person",
+      "1 while the stream goes on only after somebody has acted at the source, or has failed in vain for ten minutes.",
+    );
     this.#suspended = plain("millrace_tables_suspended", "Tables whose changes are passed over until somebody acts.");
     this.#unreadable = plain(
       "millrace_tables_unreadable",
@@ -230,6 +236,7 @@ class LevelGauges {
 
   set(levels: Levels): void {
     this.#sourceUp.set(levels.sourceUp ? 1 : 0);
+    this.#sourceNeedsPerson.set(levels.sourceNeedsPerson ? 1 : 0);
     this.#suspended.set(levels.suspendedCount);
     this.#unreadable.set(levels.unreadableCount);
     this.#sourceLagBytes.set(levels.sourceLagBytes ?? Number.NaN);

@@ -138,13 +138,14 @@ export class Control {
    * number alone: anybody may ask.
    */
   get unready(): readonly string[] {
-    const { phase, runners, sourceError, gate, unreadable } = this.#pipeline;
+    const { phase, runners, sourceError, sourceNeedsPerson, gate, unreadable } = this.#pipeline;
+    const needs = (person: boolean): string => (person ? ", somebody has to act" : "");
     return [
       ...(phase === "streaming" ? [] : [`the daemon is ${phase}`]),
-      ...(sourceError === null ? [] : [`the source: ${sourceError.code}`]),
-      ...runners.flatMap(({ name, state, error }) => {
+      ...(sourceError === null ? [] : [`the source: ${sourceError.code}${needs(sourceNeedsPerson)}`]),
+      ...runners.flatMap(({ name, state, error, needsPerson }) => {
         if (state === "streaming" || state === "paused") return [];
-        return [`sink ${name} is ${state}${error === null ? "" : `: ${error.code}`}`];
+        return [`sink ${name} is ${state}${error === null ? "" : `: ${error.code}${needs(needsPerson)}`}`];
       }),
       ...[...gate.aside].map(([table, { code }]) => `table ${table} is suspended: ${code}`),
       ...this.#pipeline.suspendedTables.map(

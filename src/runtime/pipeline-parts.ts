@@ -26,6 +26,8 @@ export interface PipelineParts {
   readonly policyOf?: (table: TableShape) => SchemaPolicy;
   /** How often a second stream is asked for, for a sink that lies behind, before the first one goes back for it. */
   readonly secondStreamTriesMax?: number;
+  /** How long a source or a sink that answers may fail in its work, in a row and in vain, before somebody has to look. */
+  readonly inVainMsMax?: number;
   readonly logger: Logger;
   readonly metrics: Metrics;
 }

@@ -17,6 +17,7 @@ import { letIn } from "./let-in.ts";
 import { parkSlowSinks } from "./parking.ts";
 import type { PipelineParts, SinkSetup } from "./pipeline-parts.ts";
 import { Refiller } from "./refiller.ts";
+import { IN_VAIN_MS_MAX } from "./retry.ts";
 import { type GoneBack, Rewind } from "./rewind.ts";
 import { SinkRunner } from "./sink-runner.ts";
 import { completeUnder, SinkTables } from "./sink-tables.ts";
@@ -274,7 +275,9 @@ export class Pipeline {
     const held = () => heldFrom(lane.position, standings());
     const revise = () => this.gate.revise((table) => source.revised?.(table) ?? null, lane.position);
     const onUnloggedRows = (id: string, sink?: string) => this.#readUnlogged(id, sink ?? null, refiller);
-    const feeding = { source, state, lane, rewind, resolve, isKnown, revise, held, onUnloggedRows, logger };
+    const inVainMsMax = this.#parts.inVainMsMax ?? IN_VAIN_MS_MAX;
+    const calls = { resolve, isKnown, revise, held, onUnloggedRows };
+    const feeding = { source, state, lane, rewind, inVainMsMax, ...calls, logger };
     const feed = (this.#feed = new SourceFeed(feeding));
     const { secondStreamTriesMax = SECOND_STREAM_TRIES_MAX } = this.#parts;
     const shared = { source, main: lane, rewind, resolve, isKnown, onUnloggedRows };
@@ -429,6 +432,7 @@ export class Pipeline {
       parts: async () => (await this.#refiller?.ledger.partsOf(sink.name)) ?? new Set(),
       rejoin: async (step, missing) => await this.#refiller?.ledger.rejoin(sink.name, step, missing),
       onChange: () => this.#refiller?.notify(),
+      inVainMsMax: this.#parts.inVainMsMax ?? IN_VAIN_MS_MAX,
       logger,
     });
   }

@@ -31,10 +31,15 @@ const WAIT_MS_MAX = 30_000;
 /** The longest between attempts to open a sink that does not answer: it goes on within two seconds of its return. */
 export const PROBE_MS_MAX = 1_000;
 
+/** In a row and in vain: by then somebody has to look. */
+export const IN_VAIN_MS_MAX = 10 * 60_000;
+
 /** Waits between attempts to reach a parked sink or a lost source: jittered, from a quarter second on. */
 export class ReconnectBackoff {
   readonly #factory: ExponentialBackoff<undefined>;
   #current: IBackoff<undefined> | null = null;
+  /** Waited since the last attempt that came further. */
+  #waitedMs = 0;
 
   constructor(maxDelay = WAIT_MS_MAX) {
     this.#factory = new ExponentialBackoff({ initialDelay: 250, maxDelay });
@@ -43,10 +48,16 @@ export class ReconnectBackoff {
   /** Milliseconds to wait before the next attempt. */
   next(): number {
     this.#current = this.#current === null ? this.#factory.next() : this.#current.next(undefined);
+    this.#waitedMs += this.#current.duration;
     return this.#current.duration;
+  }
+
+  get waitedMs(): number {
+    return this.#waitedMs;
   }
 
   reset(): void {
     this.#current = null;
+    this.#waitedMs = 0;
   }
 }

@@ -31,6 +31,8 @@ export interface OpeningParts {
   readonly rejoin: (step: number | null, missing: ReadonlySet<string>) => Promise<void>;
   /** What the sink holds, or owes, is another. */
   readonly onChange: () => void;
+  /** So long may a target that answers fail, in a row and in vain, before somebody has to look. */
+  readonly inVainMsMax: number;
   readonly logger: Logger;
 }
 

@@ -40,6 +40,8 @@ export class SinkRunner {
   #wasOpened = false;
   /** How often in a row it was opened again for what was not there, and came no further. */
   #reopened = 0;
+  /** Between attempts at work that fails. */
+  readonly #backoff = new ReconnectBackoff();
   #record: SinkRecord | null = null;
   #paused = false;
   #holdsOld = false;
@@ -76,7 +78,8 @@ export class SinkRunner {
   /** True where nothing but somebody's act, here or at the target, makes the sink go on. */
   get needsPerson(): boolean {
     if (this.#state !== "retrying") return this.#state === "failed";
-    return this.#errorKind === "blocked" || this.#reopened > REOPENED_MAX;
+    if (this.#errorKind === "blocked" || this.#reopened > REOPENED_MAX) return true;
+    return this.#error !== null && this.#backoff.waitedMs > this.#parts.inVainMsMax;
   }
 
   /** True while the sink has a stream of its own because it could not keep up, or had been away. */
@@ -158,7 +161,6 @@ export class SinkRunner {
   /** Runs until aborted. */
   async run(main: CatchUpParts, signal: AbortSignal): Promise<void> {
     await this.#begun;
-    const backoff = new ReconnectBackoff();
     const probing = new ReconnectBackoff(PROBE_MS_MAX);
     while (!signal.aborted) {
       this.#interrupt = new AbortController();
@@ -172,12 +174,12 @@ export class SinkRunner {
         else await this.#stream(main, interrupted);
       } catch (error) {
         if (this.#hasMoved) {
-          for (const one of [backoff, probing]) one.reset();
+          for (const one of [this.#backoff, probing]) one.reset();
           this.#reopened = 0;
         }
         if (!interrupted.aborted && (await this.#failed(error)) === "retrying") {
           const isAway = !this.#wasOpened && this.#errorKind === "retryable";
-          waitMs = (isAway ? probing : backoff).next();
+          waitMs = (isAway ? probing : this.#backoff).next();
         } else if (interrupted.aborted) waitMs = 0;
       }
       this.#leave(main);

@@ -10,9 +10,6 @@ import type { Lane } from "./lane.ts";
 import { isTriedAgain, kindOf, ReconnectBackoff } from "./retry.ts";
 import type { Rewind } from "./rewind.ts";
 
-/** In a row and in vain, some ten minutes of them: by then somebody has to look. */
-const FAILURES_MAX = 24;
-
 export interface SourceFeedParts {
   readonly source: Source;
   readonly state: StateStore;
@@ -27,6 +24,8 @@ export interface SourceFeedParts {
   readonly revise: () => Promise<void>;
   /** Where the sinks stand, the lane being the one that is least far. */
   readonly held: () => HeldPositions;
+  /** So long may it be opened again in vain before somebody has to look. */
+  readonly inVainMsMax: number;
   readonly logger: Logger;
 }
 
@@ -40,8 +39,7 @@ export class SourceFeed implements AsyncDisposable {
   #stream: ChangeStream | null = null;
   #error: StoredError | null = null;
   #isBlocked = false;
-  /** Since the stream came on last. */
-  #failures = 0;
+  readonly #backoff = new ReconnectBackoff();
 
   constructor(parts: SourceFeedParts) {
     this.#parts = parts;
@@ -59,19 +57,18 @@ export class SourceFeed implements AsyncDisposable {
 
   /** True where somebody has to act for the stream to go on, as far as can be told. */
   get needsPerson(): boolean {
-    return this.#error !== null && (this.#isBlocked || this.#failures > FAILURES_MAX);
+    return this.#error !== null && (this.#isBlocked || this.#backoff.waitedMs > this.#parts.inVainMsMax);
   }
 
   async run(signal: AbortSignal): Promise<never> {
     const { rewind } = this.#parts;
-    const backoff = new ReconnectBackoff();
     for (;;) {
       if (this.#stream === null) rewind.move();
       const { asked } = rewind;
       try {
         this.#stream ??= await this.#open(signal);
         this.#error = null;
-        await this.#feed(this.#stream, backoff, AbortSignal.any([signal, asked]));
+        await this.#feed(this.#stream, AbortSignal.any([signal, asked]));
         await this.#close();
       } catch (error) {
         signal.throwIfAborted();
@@ -80,20 +77,17 @@ export class SourceFeed implements AsyncDisposable {
           continue;
         }
         await this.#lost(error);
-        await sleep(backoff.next(), undefined, { signal });
+        await sleep(this.#backoff.next(), undefined, { signal });
       }
     }
   }
 
   /** Until the stream breaks, or is to be opened again from another place. */
-  async #feed(stream: ChangeStream, backoff: ReconnectBackoff, signal: AbortSignal): Promise<void> {
+  async #feed(stream: ChangeStream, signal: AbortSignal): Promise<void> {
     const { lane, rewind } = this.#parts;
     const reached = lane.position;
     await lane.run(stream, signal, () => {
-      if (comparePositions(lane.position, reached) > 0) {
-        backoff.reset();
-        this.#failures = 0;
-      }
+      if (comparePositions(lane.position, reached) > 0) this.#backoff.reset();
       return rewind.isDone();
     });
   }
@@ -117,7 +111,6 @@ export class SourceFeed implements AsyncDisposable {
     await this.#close();
     if (!isTriedAgain(error)) throw error;
     this.#isBlocked = kindOf(error) === "blocked";
-    this.#failures++;
     const { code, message, hint } = findMillraceError(error) ?? streamLost(error);
     this.#error = { code, message, hint: hint ?? null, at: new Date().toISOString() };
     this.#parts.logger.warn({ error }, "the stream from the source broke off; it is opened again");

@@ -3,6 +3,7 @@ import { PrometheusMetrics, type Levels } from "../../src/ops/metrics.ts";
 
 const levels: Levels = {
   sourceUp: true,
+  sourceNeedsPerson: true,
   suspendedCount: 2,
   unreadableCount: 1,
   sourceLagBytes: 4096,
@@ -50,6 +51,7 @@ test("the exported names, labels and values", async () => {
       'millrace_commit_to_apply_seconds_count{sink="warehouse"} 1',
       'millrace_sink_errors_total{sink="cache",kind="retryable"} 1',
       "millrace_source_up 1",
+      "millrace_source_needs_person 1",
       "millrace_tables_suspended 2",
       "millrace_tables_unreadable 1",
       "millrace_source_lag_bytes 4096",

@@ -467,3 +467,61 @@ describe("rows read beside the stream", () => {
     expect([...sink.tables.keys()]).toEqual([users.id]);
   });
 });
+
+describe("what fails in vain for long, and may pass", () => {
+  test("a source is tried on, and somebody has to look; once it flows again nobody has", async () => {
+    await using opened = await realState();
+    const broken = new MillraceError({
+      code: "MR2027",
+      kind: "retryable",
+      message: "the server failed (SQLSTATE XX000)",
+    });
+    let isBroken = false;
+    class BrokenSource extends ScriptedSource {
+      override async stream(...args: Parameters<ScriptedSource["stream"]>) {
+        if (isBroken) throw broken;
+        return await super.stream(...args);
+      }
+    }
+    const source = new BrokenSource([users]);
+    const sink = new ScriptedSink("sink");
+    source.fill(users, many(5));
+    const it = start(source, opened.state, [sink], { inVainMsMax: 400 });
+    await same(source, sink, [users]);
+    expect(it.pipeline.sourceNeedsPerson).toBe(false);
+    isBroken = true;
+    source.streams[0]!.stream.fail(broken);
+    await eventually(() => expect(it.pipeline.sourceError?.code).toBe("MR2027"));
+    await eventually(() => expect(it.pipeline.sourceNeedsPerson).toBe(true));
+    source.commit(put(users, 10));
+    isBroken = false;
+    await same(source, sink, [users]);
+    expect({ error: it.pipeline.sourceError, needsPerson: it.pipeline.sourceNeedsPerson }).toEqual({
+      error: null,
+      needsPerson: false,
+    });
+    await it.stop();
+  });
+
+  test("so is a sink that answers and fails in its work", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users]);
+    const [good, bad] = [new ScriptedSink("good"), new ScriptedSink("bad")];
+    source.fill(users, many(5));
+    const it = start(source, opened.state, [good, bad], { inVainMsMax: 100 });
+    for (const sink of [good, bad]) await same(source, sink, [users]);
+    bad.before = () => {
+      throw outage("an internal error");
+    };
+    source.commit(put(users, 10));
+    await same(source, good, [users]);
+    const runner = it.pipeline.runner("bad")!;
+    await eventually(() => expect(runner.needsPerson).toBe(true), { withinMs: 15_000 });
+    expect(runner.state).toBe("retrying");
+    expect(it.pipeline.runner("good")!.needsPerson).toBe(false);
+    bad.before = () => undefined;
+    await same(source, bad, [users]);
+    await eventually(() => expect(runner.needsPerson).toBe(false));
+    await it.stop();
+  });
+});

@@ -48,6 +48,7 @@ async function stage(parts: Partial<WorkerParts> = {}, onLost: OnLost = "fail") 
     tables: () => [],
     parts: async () => new Set(),
     onChange: () => undefined,
+    inVainMsMax: 60_000,
     rejoin: async () => undefined,
     logger: quietLog,
   });
