@@ -85,6 +85,7 @@ test("docs/metrics.md names every metric of a scrape, and none more", async () =
 
 const NOTHING_KNOWN: Levels = {
   sourceUp: false,
+  sourceNeedsPerson: false,
   suspendedCount: 0,
   unreadableCount: 0,
   sourceLagBytes: null,
