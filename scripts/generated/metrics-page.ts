@@ -9,6 +9,7 @@ interface Advice {
 
 const ADVICE: Readonly<Record<string, Advice>> = {
   millrace_source_up: { unit: "0 or 1", alert: "`== 0` for 5 minutes: nothing new arrives" },
+  millrace_source_needs_person: { unit: "0 or 1", alert: "`== 1`: `millrace status` says what to do" },
   millrace_source_lag_bytes: { unit: "bytes", alert: "it grows for an hour: the daemon can't keep up with the log" },
   millrace_source_lag_seconds: { unit: "seconds", alert: "`> 60`" },
   millrace_slot_retained_bytes: { unit: "bytes", alert: "above a third of what the server's disk can spare" },
