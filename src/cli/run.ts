@@ -25,6 +25,11 @@ export function addRun({ program, action }: CommandLine): void {
 }
 
 async function asDaemon(session: Session, config: Config): Promise<ExitCode> {
+  // Of a defect that no call waits for, Node would print the stack and end with 1, after which no supervisor starts it again.
+  process.once("uncaughtException", (error) => {
+    session.failDaemon(error);
+    process.exit(daemonExitCodeOf(error));
+  });
   try {
     await runHere(config, { once: false, ...session.daemon });
     return EXIT.done;

@@ -12,7 +12,7 @@ const JSON_STRING = /"(?:[^"\\]|\\.)*"(\s*:)?/g;
 
 /**
  * Keys of configs, and fields of logs and documents, whose values are shown on purpose, also when they come from a
- * variable or happen to equal a secret.
+ * variable or happen to equal a short secret.
  */
 export const PUBLIC_NAMES: ReadonlySet<string> = new Set([
   "name",

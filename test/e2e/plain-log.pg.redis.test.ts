@@ -1,7 +1,9 @@
 /** The daemon's log as a collector reads it: entries alone, and without passwords, whatever they are and libraries say. */
+import { writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import { ownRedis } from "../support/services.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
 import { eventually } from "../support/waiting.ts";
 
 const PASSWORD = "mill";
@@ -26,10 +28,7 @@ test("a password that is part of its words, on a server that wants none", { time
   });
   const status = await installation.command("status", "--json");
   const { stderr, stdout } = await daemon.stop();
-  const entries = stderr
-    .trimEnd()
-    .split("\n")
-    .map((line): unknown => JSON.parse(line));
+  const entries = entriesOf(stderr);
   expect(entries).toContainEqual(expect.objectContaining({ msg: "millrace is running" }));
   expect(entries).toContainEqual(expect.objectContaining({ level: "warn", by: "a library" }));
   expect(stdout).toBe("");
@@ -37,11 +36,46 @@ test("a password that is part of its words, on a server that wants none", { time
   expect(stderr + status.stdout).not.toMatch(/\bmill\b/);
 });
 
+/** Planted into the daemon's process: prints as libraries and Node do, then fails where nobody waits for it. */
+const DEFECT = `process.once("SIGUSR2", () => {
+  console.error("printed by", { library: true });
+  process.emitWarning("about to go", "PlantedWarning");
+  setTimeout(() => { throw new TypeError("planted"); }, 50);
+});`;
+
+test("a defect that no call waits for is an entry, and worth another start", async () => {
+  using folder = temporaryFolder();
+  writeFileSync(folder.file("defect.mjs"), DEFECT);
+  await using pipeline = await RunningPipeline.start("create table t (id int primary key)", { kinds: ["duckdb"] });
+  await pipeline.daemon.stop();
+  const daemon = pipeline.installation.run({ NODE_OPTIONS: `--import=${folder.file("defect.mjs")}` });
+  await daemon.streaming();
+  daemon.signal("SIGUSR2");
+  const { exitCode, stderr } = await daemon.ended;
+  const entries = entriesOf(stderr);
+  expect({ exitCode, last: entries.at(-1) }).toMatchObject({
+    exitCode: 75,
+    last: {
+      level: "error",
+      code: "MR1119",
+      error: { name: "TypeError", stack: expect.stringContaining("defect.mjs") },
+    },
+  });
+  expect(entries).toContainEqual(expect.objectContaining({ by: "a library", msg: "printed by { library: true }" }));
+  expect(entries).toContainEqual(expect.objectContaining({ by: "Node", name: "PlantedWarning", msg: "about to go" }));
+});
+
+function entriesOf(stderr: string): readonly unknown[] {
+  return stderr
+    .trimEnd()
+    .split("\n")
+    .map((line): unknown => JSON.parse(line));
+}
+
 test("the error that ends a daemon is an entry too", async () => {
   await using pipeline = await RunningPipeline.start("create table t (id int primary key)", { kinds: ["duckdb"] });
   const { exitCode, stderr } = await pipeline.installation.run().ended;
-  const last: unknown = JSON.parse(stderr.trimEnd().split("\n").at(-1) ?? "");
-  expect({ exitCode, last }).toMatchObject({
+  expect({ exitCode, last: entriesOf(stderr).at(-1) }).toMatchObject({
     exitCode: 4,
     last: {
       level: "error",
