@@ -10,6 +10,7 @@ import { Host } from "./host.ts";
 import { Marks } from "./marks.ts";
 import { LogNames } from "./position.ts";
 import { ReadTransactions } from "./read-transactions.ts";
+import { SettledShapes } from "./settled-shapes.ts";
 import { Spelling } from "./spelling.ts";
 
 const SERVER_ID_MAX = 0xffff_ffff;
@@ -66,6 +67,7 @@ async function contextOf(context: FactoryContext<MysqlSourceOptions>, logger: Lo
     spelling: new Spelling(),
     marks,
     read: new ReadTransactions(),
+    shapes: new SettledShapes(logger),
     markPrefix: `millrace/${daemon}`,
     captures: (schema, table) => isOwn(schema) && selection.matches(schema, table),
     isLiteral: (schema, table) => selection.isLiteral(schema, table),

@@ -7,6 +7,7 @@ import type { LogFileSize } from "./log-state.ts";
 import type { Marks } from "./marks.ts";
 import type { LogNames } from "./position.ts";
 import type { ReadTransactions } from "./read-transactions.ts";
+import type { SettledShapes } from "./settled-shapes.ts";
 import type { Spelling } from "./spelling.ts";
 
 /** What the parts of one source share. */
@@ -19,6 +20,7 @@ export interface SourceContext {
   readonly spelling: Spelling;
   readonly marks: Marks;
   readonly read: ReadTransactions;
+  readonly shapes: SettledShapes;
   readonly markPrefix: string;
   readonly captures: (schema: string, table: string) => boolean;
   readonly isLiteral: (schema: string, table: string) => boolean;

@@ -144,6 +144,13 @@ export const pages: ErrorPages = {
     remedy:
       "Make room in the folder of temporary files (TMPDIR, else /var/tmp), at most a gigabyte, or let TMPDIR name another one. It is tried again by itself.",
   },
+  MR2133: {
+    title: "Catalogue and log differ about a table",
+    cause:
+      "The server describes a column in its catalogue in another way than in its log, and nothing was altered in between. The table is followed as the log describes it, and is read again once.",
+    remedy:
+      "Nothing is lost. Compare the table's columns in SHOW CREATE TABLE with `millrace schema show`; labels in the character set `binary` are a known cause: another character set helps.",
+  },
   MR2129: { title: "Stopped", cause: "Somebody asked Millrace to stop.", remedy: "Nothing." },
 };
 

@@ -322,6 +322,7 @@ export class LogReader {
 
   #defined(unlogged: readonly StatementTarget[]): Asked | null {
     this.#context.read.defined(this.#start);
+    this.#context.shapes.defined(this.#start);
     const { captures, spelling } = this.#context;
     const targets = unlogged
       .map((target) => spelling.of(target))

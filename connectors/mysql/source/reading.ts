@@ -10,7 +10,7 @@ import { classify, sourceError } from "./errors.ts";
 import { readTip } from "./log-state.ts";
 import { packPlace } from "./position.ts";
 import type { ServerFacts } from "./server.ts";
-import { catalogShape } from "./shapes.ts";
+import { followedShape } from "./shapes.ts";
 
 /** A commit is in the log before others see it: as a rule for microseconds, with semi-synchronous replicas for longer. */
 const VISIBLE_MS_MAX = 10_000;
@@ -118,7 +118,7 @@ function notVisible(): Error {
 /** After the table's first row was read its shape is locked until the transaction ends. */
 export async function checkShape(context: SourceContext, table: TableVersion, signal: AbortSignal): Promise<void> {
   const [live] = await readCatalog(context, table, signal);
-  const shape = live === undefined ? undefined : catalogShape(live, context);
+  const shape = live === undefined ? undefined : followedShape(live, context);
   const isSame =
     shape?.columns.length === table.columns.length &&
     shape.columns.every(({ name, native }, i) => {

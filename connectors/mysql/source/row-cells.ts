@@ -37,6 +37,8 @@ import type { RowPlan } from "./row-plan.ts";
 import { decimalBytes } from "./value-length.ts";
 
 const YEAR_BASE = 1900;
+/** Of each column that has no cell. */
+export const HIDDEN_BYTES = 8;
 
 /** Writes the value of column `i` at `at` as a cell and returns the offset behind it. */
 export function writeCell(out: ByteWriter, rows: RowPlan, i: number, bytes: Uint8Array, at: number): number {
@@ -162,11 +164,17 @@ function writeLong(out: ByteWriter, rows: RowPlan, i: number, bytes: Uint8Array,
 
 /** Writes a whole row, of which every column is there; `nulls` is where its bitmap of nulls begins. */
 export function writeWholeRow(out: ByteWriter, rows: RowPlan, bytes: Uint8Array, nulls: number): number {
-  const count = rows.columnCount;
-  let at = nulls + ((count + 7) >> 3);
+  const count = rows.cellCount;
+  let at = nulls + ((rows.columnCount + 7) >> 3);
   for (let i = 0; i < count; i++) {
-    if (((bytes[nulls + (i >> 3)]! >> (i & 7)) & 1) === 1) out.byte(CELL_NULL);
+    if (isNull(bytes, nulls, i)) out.byte(CELL_NULL);
     else at = writeCell(out, rows, i, bytes, at);
   }
+  for (let i = count; i < rows.columnCount; i++) if (!isNull(bytes, nulls, i)) at += HIDDEN_BYTES;
   return at;
+}
+
+/** Whether the value is null, of an image whose bitmap of nulls begins at `nulls`. */
+export function isNull(bytes: Uint8Array, nulls: number, i: number): boolean {
+  return ((bytes[nulls + (i >> 3)]! >> (i & 7)) & 1) === 1;
 }

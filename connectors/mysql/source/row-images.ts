@@ -10,7 +10,7 @@ import * as field from "./field-types.ts";
 import { writeChangedJson } from "./json-diffs.ts";
 import { Cursor, readUint32 } from "./little-endian.ts";
 import { beginText, endText } from "./number-cells.ts";
-import { writeCell, writeWholeRow } from "./row-cells.ts";
+import { HIDDEN_BYTES, isNull, writeCell, writeWholeRow } from "./row-cells.ts";
 import type { RowPlan } from "./row-plan.ts";
 import type { TableMap } from "./table-map.ts";
 import { valueEnd } from "./value-length.ts";
@@ -52,7 +52,7 @@ export class RowImages {
   whole(columns: ImageColumns, at: number): number {
     const plan = this.#opened();
     invariant(columns.isWhole, "only a whole image is written without another one");
-    this.#tuples.begin(plan.columnCount);
+    this.#tuples.begin(plan.cellCount);
     return this.#within(writeWholeRow(this.#out, plan, this.#bytes, at));
   }
 
@@ -99,11 +99,14 @@ export class RowImages {
     // Later writes may move the writer to a larger buffer: the tuple stays as it is in this one.
     const old = out.bytes;
     if (!columns.isWhole) this.#cells.read(old, before);
-    this.#tuples.begin(plan.columnCount);
+    this.#tuples.begin(plan.cellCount);
     let value = at + ((columns.count + 7) >> 3);
     let ordinal = 0;
     for (let i = 0; i < plan.columnCount; i++) {
-      if (((columns.bits[i >> 3]! >> (i & 7)) & 1) === 0) this.#tuples.copyCell(old, this.#cells, i);
+      const isPresent = ((columns.bits[i >> 3]! >> (i & 7)) & 1) === 1;
+      if (i >= plan.cellCount) {
+        if (isPresent && !isNull(this.#bytes, at, ordinal++)) value += HIDDEN_BYTES;
+      } else if (!isPresent) this.#tuples.copyCell(old, this.#cells, i);
       else if (isNull(this.#bytes, at, ordinal++)) out.byte(CELL_NULL);
       else if (isPartial?.has(i) === true) value = this.#changed(i, value);
       else value = writeCell(out, plan, i, this.#bytes, value);
@@ -167,8 +170,4 @@ function passed(map: TableMap, columns: ImageColumns, bytes: Uint8Array, nulls: 
     at = valueEnd(map, i, bytes, at);
   }
   return at;
-}
-
-function isNull(bytes: Uint8Array, nulls: number, i: number): boolean {
-  return ((bytes[nulls + (i >> 3)]! >> (i & 7)) & 1) === 1;
 }

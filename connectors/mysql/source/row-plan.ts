@@ -64,7 +64,10 @@ const ZERO_CODES: Readonly<Record<ZeroDates, number>> = {
 };
 
 export interface RowPlan {
+  /** Of the row in the log. */
   readonly columnCount: number;
+  /** Of its tuple: columns behind these are the server's own, 64-bit numbers. */
+  readonly cellCount: number;
   readonly code: Uint8Array;
   readonly a: Uint16Array;
   readonly b: Uint16Array;
@@ -89,6 +92,7 @@ export function planOf(map: TableMap, key: readonly number[], options: PlanOptio
   const columnCount = map.types.length;
   const plan = {
     columnCount,
+    cellCount: Math.min(columnCount, options.columns.length),
     code: new Uint8Array(columnCount),
     a: new Uint16Array(columnCount),
     b: new Uint16Array(columnCount),
@@ -126,7 +130,7 @@ function planKnown(draft: Draft, map: TableMap, i: number, native: string): bool
       put(draft, i, AS_INET, 1, native === "inet4" ? 4 : 16);
       return true;
     case "json":
-      if (map.types[i] === field.JSON_TYPE) return false;
+      if (map.types[i] === field.JSON_TYPE || map.types[i] === field.BLOB_COMPRESSED) return false;
       draft.charsets[i] = charsetOf(map, i);
       put(draft, i, AS_CHARSET, map.first[i]);
       return true;

@@ -22,6 +22,7 @@ export function selectPlan(table: TableVersion, { metZeroDates, zeroDates }: Dat
   const planned = columns.map((column) => planOfColumn(column, choice));
   return {
     columnCount: columns.length,
+    cellCount: columns.length,
     code: Uint8Array.from(planned, ({ code }) => code),
     a: Uint16Array.from(planned, ({ a }) => a),
     b: Uint16Array.from(planned, ({ b }) => b),

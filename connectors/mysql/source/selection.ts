@@ -16,6 +16,12 @@ interface Refusal {
   readonly chosenKey?: "unknown" | "unfit";
 }
 
+export interface SelectedTables extends CapturedTables {
+  readonly missing: readonly string[];
+  /** By table id, the fingerprint of what the catalogue says, whatever is followed. */
+  readonly described: ReadonlyMap<string, string>;
+}
+
 /**
  * With `strict`, as at a start, a table named literally that can't be captured is an error; while running it is refused
  * like others, so that one table does not stop all.
@@ -24,18 +30,21 @@ export async function selectTables(
   context: SourceContext,
   strict: boolean,
   signal: AbortSignal,
-): Promise<CapturedTables & { readonly missing: readonly string[] }> {
+): Promise<SelectedTables> {
   const catalog = await readCatalog(context, null, signal);
   context.spelling.learn(catalog);
   const tables: TableShape[] = [];
   const refused: CapturedTables["refused"][number][] = [];
   const generations = new Map<string, string>();
+  const described = new Map<string, string>();
   for (const table of catalog) {
     if (!context.captures(table.schema, table.table)) continue;
     const isLiteral = context.isLiteral(table.schema, table.table);
     if (NO_ROWS.has(table.type) && !isLiteral) continue;
     const zeroDates = context.zeroDates(table);
-    const shape = catalogShape(table, context);
+    const said = catalogShape(table, context);
+    const shape = said === undefined ? undefined : context.shapes.of(said);
+    if (said !== undefined) described.set(said.id, said.fingerprint);
     const refusal = refusalOf(table, shape, findKey(table, context.chosenKey(table)));
     if (shape !== undefined && refusal === undefined) {
       tables.push(shape);
@@ -58,7 +67,7 @@ export async function selectTables(
       `the table ${missing[0]} does not exist, or the user may not read it`,
       "Correct its name in `tables` (database.table), create it first, or GRANT SELECT on it.",
     );
-  return { tables, refused, generations, missing };
+  return { tables, refused, generations, missing, described };
 }
 
 /** Whether a table that nobody has followed yet stays left out. */

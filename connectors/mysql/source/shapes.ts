@@ -10,7 +10,9 @@ import type { ColumnType } from "../../../src/core/types.ts";
 import { fatal, pages } from "../errors.ts";
 import type { CatalogColumn, CatalogTable } from "./catalog.ts";
 import { bitWidth, columnsOf, nativeType as nativeOfMap } from "./columns.ts";
+import type { SourceContext } from "./context.ts";
 import { certainLabels, labelList } from "./labels.ts";
+import { LONGLONG } from "./field-types.ts";
 import { findKey } from "./keys.ts";
 import type { TableMap } from "./table-map.ts";
 
@@ -39,21 +41,37 @@ export function catalogShape(table: CatalogTable, rules: ShapeRules): TableShape
   return shapeOf(table.schema, table.table, columns, key.columns, key.kind === "chosen");
 }
 
+/** What is followed of a table that the catalogue shows: what the log says, where the two are known to differ. */
+export function followedShape(table: CatalogTable, context: SourceContext): TableShape | undefined {
+  const shape = catalogShape(table, context);
+  return shape === undefined ? undefined : context.shapes.of(shape);
+}
+
 /** The shape in the log. The catalogue, which may be ahead, tells the key where the log names none. */
 export function mappedShape(map: TableMap, table: CatalogTable | undefined, rules: ShapeRules): TableShape {
   const { names } = map.metadata;
   const zeroDates = rules.zeroDates(map);
   if (names.length !== map.types.length)
     throw fatal("MR2103", `rows of ${map.schema}.${map.table} name no columns in the log`, pages.MR2103?.remedy ?? "");
-  const columns = columnsOf(map, { zeroDates, known: knownColumns(map, table) }).map((column) => ({
-    ...column,
-    identity: -column.identity,
-  }));
+  const columns = columnsOf(map, { zeroDates, known: knownColumns(map, table) })
+    .slice(0, visibleCount(map, table))
+    .map((column) => ({ ...column, identity: -column.identity }));
   const wanted = rules.chosenKey(map);
   const key = mappedKey(map, table, wanted);
   const isWhole = key.every((name) => names.includes(name));
   return shapeOf(map.schema, map.table, columns, isWhole ? key : [], wanted !== null && isChosen(wanted, key));
 }
+
+/** MariaDB keeps the hashes of a unique index over texts in columns of its own behind all others, which only the log shows. */
+function visibleCount({ flavour, metadata, types }: TableMap, table: CatalogTable | undefined): number {
+  const { names } = metadata;
+  if (flavour !== "mariadb") return names.length;
+  const shown = new Set(table?.columns.map(({ name }) => name));
+  const isHash = (name: string, i: number): boolean => HASH.test(name) && types[i] === LONGLONG && !shown.has(name);
+  return names.findLastIndex((name, i) => !isHash(name, i)) + 1;
+}
+
+const HASH = /^DB_ROW_HASH_\d+$/;
 
 function mappedKey(
   { metadata: { names, primaryKey } }: TableMap,
@@ -201,12 +219,17 @@ function layoutOf(column: CatalogColumn): string | undefined {
     const dimensions = Number(/\((\d+)\)/.exec(column.columnType)?.[1] ?? 0);
     return `varbinary(${dimensions * VECTOR_DIMENSION_BYTES})`;
   }
-  return column.isJson ? column.dataType : LAYOUTS[column.dataType];
+  if (!column.isJson) return LAYOUTS[column.dataType];
+  return isCompressed(column) ? `${column.dataType} compressed` : column.dataType;
+}
+
+function isCompressed({ columnType: type }: CatalogColumn): boolean {
+  return type.includes("COMPRESSED");
 }
 
 function nativeType(column: CatalogColumn): string {
   const { dataType, digits, length, precision, scale } = column;
-  const compressed = /COMPRESSED/.test(column.columnType) ? " compressed" : "";
+  const compressed = isCompressed(column) ? " compressed" : "";
   const sign = isUnsigned(column) ? " unsigned" : "";
   switch (dataType) {
     case "tinyint":

@@ -29,7 +29,7 @@ import { spellLandmark } from "./landmark.ts";
 import { bytesBetween, readFiles, readTip } from "./log-state.ts";
 import { isLeftOut, selectTables } from "./selection.ts";
 import type { ServerFacts } from "./server.ts";
-import { catalogShape, mappedShape } from "./shapes.ts";
+import { followedShape, mappedShape } from "./shapes.ts";
 import { checkedServer, createLog, otherHost, resumeLog, startOf } from "./start.ts";
 import type { StatementTarget } from "./statements.ts";
 import { BinlogStream } from "./stream.ts";
@@ -77,10 +77,11 @@ export class MysqlSource implements Source {
   /** Another host of the same replication set is gone on in by the names of its transactions. */
   async cross(identity: LogIdentity, places: readonly bigint[], signal: AbortSignal): Promise<Crossing | null> {
     const facts = await this.#anyServer(signal);
-    this.#context.read.load(identity["read"]);
+    this.#recallTables(identity);
     const why = otherHost(facts, identity);
     if (why === undefined) return null;
     const crossing = await crossLog(this.#context, facts, why, places, signal);
+    this.#context.shapes.begin();
     this.#identity = crossing.identity;
     return crossing;
   }
@@ -91,13 +92,15 @@ export class MysqlSource implements Source {
     read.keep(places, this.#kept);
     this.#kept = places;
     const seen = this.#seen;
-    if (this.#identity["read"] === seen.read && this.#identity["landmark"] === seen.landmark) return null;
-    this.#identity = { ...this.#identity, ...seen };
+    const before = this.#identity;
+    if (Object.entries(seen).every(([name, value]) => before[name] === value)) return null;
+    this.#identity = { ...before, ...seen };
     return this.#identity;
   }
 
   async create(request: CreateRequest, signal: AbortSignal): Promise<CreatedLog> {
     const facts = await this.#anyServer(signal);
+    this.#context.shapes.begin();
     const log = await createLog(this.#context, facts, request, signal);
     await this.#knowBefore(log.position.commit, facts, signal);
     this.#identity = { ...log.identity, read: this.#context.read.text };
@@ -105,7 +108,7 @@ export class MysqlSource implements Source {
   }
 
   async resume(identity: LogIdentity, held: HeldPositions, signal: AbortSignal): Promise<LogIdentity> {
-    this.#context.read.load(identity["read"]);
+    this.#recallTables(identity);
     const facts = await this.#anyServer(signal);
     this.#identity = await resumeLog(this.#context, facts, identity, held, signal);
     return this.#identity;
@@ -131,6 +134,7 @@ export class MysqlSource implements Source {
     const tip = await readTip(this.#context, signal);
     const captured = await selectTables(this.#context, false, signal);
     this.#context.read.looked(captured.generations, tip);
+    this.#context.shapes.looked(tip, await readTip(this.#context, signal), captured.described);
     return captured;
   }
 
@@ -203,10 +207,15 @@ export class MysqlSource implements Source {
     await this.#context.database.close();
   }
 
+  #recallTables(identity: LogIdentity): void {
+    this.#context.read.load(identity["read"]);
+    this.#context.shapes.load(identity["shapes"]);
+  }
+
   /** What is stored of the transactions that were read. */
-  get #seen(): { readonly read: string; readonly landmark: string } {
-    const { landmark, read } = this.#context;
-    return { read: read.text, landmark: spellLandmark(landmark) };
+  get #seen(): { readonly read: string; readonly landmark: string; readonly shapes: string } {
+    const { landmark, read, shapes } = this.#context;
+    return { read: read.text, landmark: spellLandmark(landmark), shapes: shapes.text };
   }
 
   /** The server that the address leads to now. From here on it has to be that one. */
@@ -251,6 +260,7 @@ export class MysqlSource implements Source {
     const { signal } = new AbortController();
     const [live] = await readCatalog(this.#context, { schema, table }, signal);
     const shape = mappedShape(map, live, this.#context);
+    if (!options.temporary) this.#context.shapes.shown(shape, position.commit);
     const isUnfit = shape.key.length === 0 || (live !== undefined && isLeftOut(live, this.#context));
     if (isUnfit && options.isKnown?.(shape.id) === false) return null;
     return await resolved(options, shape, position);
@@ -260,7 +270,7 @@ export class MysqlSource implements Source {
     if (!this.#context.captures(target.schema, target.table)) return null;
     const { signal } = new AbortController();
     const [live] = await readCatalog(this.#context, target, signal);
-    const shape = live === undefined ? undefined : catalogShape(live, this.#context);
+    const shape = live === undefined ? undefined : followedShape(live, this.#context);
     return shape === undefined ? null : await resolved(options, shape, position);
   }
 }

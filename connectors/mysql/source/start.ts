@@ -143,6 +143,7 @@ function identityOf(context: SourceContext, facts: ServerFacts, file: number, cr
     createdAt: String(createdAt),
     read: context.read.text,
     landmark: spellLandmark(context.landmark),
+    shapes: context.shapes.text,
   };
 }
 
