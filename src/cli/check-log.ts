@@ -43,11 +43,13 @@ export async function checkLog(
   }
 }
 
+const READ_BY_ANOTHER: ReadonlySet<string> = new Set(["MR2012", "MR2134"]);
+
 /** A source that can't be asked, or whose settings do not fit, is among the source's own findings. */
 function told({ losses }: Source, error: unknown): readonly Finding[] {
   const known = findMillraceError(error);
   if (known === undefined) throw error;
-  if (!losses.has(known.code) && known.code !== "MR2012") return [];
+  if (!losses.has(known.code) && !READ_BY_ANOTHER.has(known.code)) return [];
   return [{ id: "log", level: "error", what: `${known.code} ${known.message}`, fix: known.hint ?? null }];
 }
 

@@ -31,6 +31,7 @@ const REFUSALS = new Set([
   "MR1310",
   "MR1401",
   "MR2012",
+  "MR2134",
 ]);
 const WRONG_USAGE = new Set(["MR1110", "MR1111", "MR1201", "MR1404"]);
 const LATE = new Set(["MR1123"]);

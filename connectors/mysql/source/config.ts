@@ -5,6 +5,7 @@ import type { SourceContext as FactoryContext, SourceFactory } from "../../../sr
 import { type Logger, SILENT } from "../../../src/core/telemetry.ts";
 import { TableSelection } from "../../../src/core/table-selection.ts";
 import { parseMysqlUrl } from "../url.ts";
+import { Reader } from "./claim.ts";
 import type { SourceContext } from "./context.ts";
 import { Host } from "./host.ts";
 import { Marks } from "./marks.ts";
@@ -68,6 +69,7 @@ async function contextOf(context: FactoryContext<MysqlSourceOptions>, logger: Lo
     marks,
     read: new ReadTransactions(),
     shapes: new SettledShapes(logger),
+    reader: new Reader(),
     markPrefix: `millrace/${daemon}`,
     captures: (schema, table) => isOwn(schema) && selection.matches(schema, table),
     isLiteral: (schema, table) => selection.isLiteral(schema, table),

@@ -1,6 +1,7 @@
 import type { ChosenKey, TableName, ZeroDates } from "../../../src/core/connector.ts";
 import type { Logger } from "../../../src/core/telemetry.ts";
 import type { MysqlAddress } from "../url.ts";
+import type { Reader } from "./claim.ts";
 import type { Database } from "./database.ts";
 import type { Host } from "./host.ts";
 import type { LogFileSize } from "./log-state.ts";
@@ -21,6 +22,7 @@ export interface SourceContext {
   readonly marks: Marks;
   readonly read: ReadTransactions;
   readonly shapes: SettledShapes;
+  readonly reader: Reader;
   readonly markPrefix: string;
   readonly captures: (schema: string, table: string) => boolean;
   readonly isLiteral: (schema: string, table: string) => boolean;

@@ -31,6 +31,8 @@ export interface DumpRequest {
   readonly serverId: number;
   /** False: the server ends the dump at the log's end. Default: it waits for more there. */
   readonly isEndless?: boolean;
+  /** Called with the dump's own session before it begins. */
+  readonly prepare?: (session: Session, signal: AbortSignal) => Promise<void>;
 }
 
 /** From where the server is asked to send, for a wanted offset. */
@@ -57,6 +59,7 @@ export class Dump {
     try {
       // Told what the server may send: checksums as they are, MariaDB's own events, and signs of life.
       await within(session.query(SETTINGS), "preparing the stream", signal);
+      await request.prepare?.(session, signal);
       session.onBroken(handlers.onEnd);
       const received = { byteCount: 0 };
       session.run(dumpCommand(request, handlers, received));

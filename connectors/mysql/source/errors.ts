@@ -151,6 +151,13 @@ export const pages: ErrorPages = {
     remedy:
       "Nothing is lost. Compare the table's columns in SHOW CREATE TABLE with `millrace schema show`; labels in the character set `binary` are a known cause: another character set helps.",
   },
+  MR2134: {
+    title: "Another daemon reads the log",
+    cause:
+      "A daemon of the same `name`, or with the same `serverId`, reads this server's log, from another folder or host: the server would end its stream for ours. It is known by a named lock of the server (GET_LOCK), which its connection holds.",
+    remedy:
+      "Stop it, or give this one another `name` and `source.serverId`. The connection of a host that is gone ends by itself as soon as the server notices, or by KILL; a daemon that comes back with the same state ends it itself.",
+  },
   MR2129: { title: "Stopped", cause: "Somebody asked Millrace to stop.", remedy: "Nothing." },
 };
 

@@ -20,6 +20,7 @@ import type {
 import { findMillraceError } from "../../../src/core/errors.ts";
 import { LOSSES } from "./errors.ts";
 import { readCatalog } from "./catalog.ts";
+import { expectUnclaimed } from "./claim.ts";
 import { readKeys, readRange } from "./chunks.ts";
 import type { SourceContext } from "./context.ts";
 import { crossLog, readBefore } from "./crossing.ts";
@@ -77,7 +78,7 @@ export class MysqlSource implements Source {
   /** Another host of the same replication set is gone on in by the names of its transactions. */
   async cross(identity: LogIdentity, places: readonly bigint[], signal: AbortSignal): Promise<Crossing | null> {
     const facts = await this.#anyServer(signal);
-    this.#recallTables(identity);
+    this.#takeIn(identity);
     const why = otherHost(facts, identity);
     if (why === undefined) return null;
     const crossing = await crossLog(this.#context, facts, why, places, signal);
@@ -98,6 +99,10 @@ export class MysqlSource implements Source {
     return this.#identity;
   }
 
+  expectFree(signal: AbortSignal): Promise<void> {
+    return expectUnclaimed(this.#context, signal);
+  }
+
   async create(request: CreateRequest, signal: AbortSignal): Promise<CreatedLog> {
     const facts = await this.#anyServer(signal);
     this.#context.shapes.begin();
@@ -108,7 +113,7 @@ export class MysqlSource implements Source {
   }
 
   async resume(identity: LogIdentity, held: HeldPositions, signal: AbortSignal): Promise<LogIdentity> {
-    this.#recallTables(identity);
+    this.#takeIn(identity);
     const facts = await this.#anyServer(signal);
     this.#identity = await resumeLog(this.#context, facts, identity, held, signal);
     return this.#identity;
@@ -207,15 +212,17 @@ export class MysqlSource implements Source {
     await this.#context.database.close();
   }
 
-  #recallTables(identity: LogIdentity): void {
-    this.#context.read.load(identity["read"]);
-    this.#context.shapes.load(identity["shapes"]);
+  #takeIn(identity: LogIdentity): void {
+    const { read, reader, shapes } = this.#context;
+    read.load(identity["read"]);
+    shapes.load(identity["shapes"]);
+    if (!reader.hasRead) reader.load(identity["reader"]);
   }
 
   /** What is stored of the transactions that were read. */
-  get #seen(): { readonly read: string; readonly landmark: string; readonly shapes: string } {
-    const { landmark, read, shapes } = this.#context;
-    return { read: read.text, landmark: spellLandmark(landmark), shapes: shapes.text };
+  get #seen(): LogIdentity {
+    const { landmark, read, reader, shapes } = this.#context;
+    return { read: read.text, landmark: spellLandmark(landmark), shapes: shapes.text, reader: reader.id };
   }
 
   /** The server that the address leads to now. From here on it has to be that one. */

@@ -144,6 +144,7 @@ function identityOf(context: SourceContext, facts: ServerFacts, file: number, cr
     read: context.read.text,
     landmark: spellLandmark(context.landmark),
     shapes: context.shapes.text,
+    reader: context.reader.id,
   };
 }
 

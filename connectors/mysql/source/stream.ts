@@ -6,10 +6,12 @@ import type { Position } from "../../../src/core/position.ts";
 import { tableId, type TableVersion } from "../../../src/core/schema.ts";
 import type { ChangeStream, StreamOptions } from "../../../src/core/source.ts";
 import { Assembler } from "./assemble.ts";
+import { claimLog } from "./claim.ts";
 import type { SourceContext } from "./context.ts";
 import { Decoder, TOOK_CONTROL, TOOK_END, TOOK_PAYLOAD, TOOK_TABLE_NEEDED } from "./decoder.ts";
-import { askedOffset, Dump, SilenceWatch, WATCH_MS } from "./dump.ts";
+import { askedOffset, Dump, type DumpRequest, SilenceWatch, WATCH_MS } from "./dump.ts";
 import { aborted, classify, silent, sourceError } from "./errors.ts";
+import type { Session } from "./driver.ts";
 import type { LargeEvent } from "./dump-packets.ts";
 import { HEARTBEAT, HEARTBEAT_V2, isStatement, SIZE_AT, TRANSACTION_PAYLOAD, TYPE_AT } from "./events.ts";
 import { readUint32 } from "./little-endian.ts";
@@ -112,7 +114,15 @@ export class BinlogStream implements ChangeStream {
   async #start(signal: AbortSignal): Promise<void> {
     const { context, from, serverId } = this.#parts;
     const { file, offset } = unpackPlace(from.commit);
-    const request = { file: context.names.file(file), offset: askedOffset(offset), serverId };
+    const prepare = this.#parts.options.temporary
+      ? undefined
+      : (session: Session): Promise<void> => claimLog(session, context, signal);
+    const request: DumpRequest = {
+      file: context.names.file(file),
+      offset: askedOffset(offset),
+      serverId,
+      ...(prepare === undefined ? {} : { prepare }),
+    };
     const handlers = {
       onEvent: (bytes: Buffer, start: number, end: number) => this.#received(bytes, start, end),
       onLarge: (header: Buffer) => this.#spool(header),

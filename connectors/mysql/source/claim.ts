@@ -1,0 +1,139 @@
+/**
+ * One daemon of a name, and one reader under a server id: the server would end the one that came first. Named locks of the server
+ * say who it is. The session of the dump holds them, so that they are as long there as that is; they need no privilege.
+ */
+import { createHash, randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import { findMillraceError, type ErrorKind } from "../../../src/core/errors.ts";
+import { quoteText } from "../quote.ts";
+import type { SourceContext } from "./context.ts";
+import { within } from "./database.ts";
+import type { Session } from "./driver.ts";
+import { errorNumber, sourceError } from "./errors.ts";
+
+/** The session of a process that was killed ends with the next heartbeat. */
+const WAIT_MS_MAX = 5_000;
+const AGAIN_MS = 100;
+const NAME_CHARACTERS = 40;
+/** Of servers that allow no locks: nobody is kept out there. */
+const NO_LOCKS = new Set([1105, 1235]);
+const DOING = "claiming the log";
+
+/** Who reads, in all processes that have the same state one after the other. */
+export class Reader {
+  #id: string = randomUUID();
+  /** The server's number of the session that this process read by last. */
+  #session = "";
+
+  load(id: string | undefined): void {
+    if (id !== undefined) this.#id = id;
+  }
+
+  get id(): string {
+    return this.#id;
+  }
+
+  get hasRead(): boolean {
+    return this.#session !== "";
+  }
+
+  reads(session: string): void {
+    this.#session = session;
+  }
+
+  /**
+   * Takes the place of another session. Of another process, that had this state before: should it only have been frozen, or the
+   * state be a copy, it is a stranger from now on, and does not come back in the same way.
+   */
+  replaces(session: string): void {
+    if (session !== this.#session) this.#id = randomUUID();
+  }
+}
+
+/** Before the dump begins on this session. */
+export async function claimLog(session: Session, context: SourceContext, signal: AbortSignal): Promise<void> {
+  const { reader } = context;
+  const kind: ErrorKind = reader.hasRead ? "retryable" : "fatal";
+  try {
+    const deadlineMs = performance.now() + WAIT_MS_MAX;
+    const ask: Ask = async (sql) => (await within(session.query(sql), DOING, signal))[0] ?? [];
+    for (const name of claimed(context)) await take(name, ask, context, deadlineMs, kind, signal);
+    const [, number] = await ask(`SELECT GET_LOCK(${ownName(reader)}, 0), CONNECTION_ID()`);
+    reader.reads(number ?? "");
+  } catch (error) {
+    if (!NO_LOCKS.has(errorNumber(findMillraceError(error)?.cause ?? error) ?? 0)) throw error;
+  }
+}
+
+/** Before anything is made or stored. */
+export async function expectUnclaimed(context: SourceContext, signal: AbortSignal): Promise<void> {
+  const deadlineMs = performance.now() + WAIT_MS_MAX;
+  const ask: Ask = async (sql) => (await context.database.rows(DOING, sql, signal))[0] ?? [];
+  const list = claimed(context).map((name) => `IS_USED_LOCK(${name})`);
+  for (;;) {
+    const holder = (await ask(`SELECT ${list.join(", ")}`)).find((number) => number !== null);
+    if (holder === undefined) return;
+    if (performance.now() > deadlineMs) throw await taken(holder, ask, context, "fatal");
+    await sleep(AGAIN_MS, undefined, { signal });
+  }
+}
+
+type Ask = (sql: string) => Promise<readonly (string | null)[]>;
+
+async function take(
+  name: string,
+  ask: Ask,
+  context: SourceContext,
+  deadlineMs: number,
+  kind: ErrorKind,
+  signal: AbortSignal,
+): Promise<void> {
+  for (;;) {
+    const [got] = await ask(`SELECT GET_LOCK(${name}, 0)`);
+    if (got === "1") return;
+    const [holder = null, own = null] = await ask(
+      `SELECT IS_USED_LOCK(${name}), IS_USED_LOCK(${ownName(context.reader)})`,
+    );
+    if (holder !== null && holder === own) {
+      await end(holder, ask);
+      context.reader.replaces(holder);
+    } else if (holder !== null && performance.now() > deadlineMs) {
+      throw await taken(holder, ask, context, kind);
+    }
+    await sleep(AGAIN_MS, undefined, { signal });
+  }
+}
+
+/** A session that is gone by now, or another user's, is left to itself. */
+async function end(holder: string, ask: Ask): Promise<void> {
+  try {
+    await ask(`KILL ${holder}`);
+  } catch (error) {
+    if (errorNumber(error) === undefined) throw error;
+  }
+}
+
+async function taken(holder: string, ask: Ask, { serverId }: SourceContext, kind: ErrorKind): Promise<Error> {
+  const [user, host] = await ask(`SELECT user, host FROM information_schema.processlist WHERE id = ${holder}`);
+  const who = user == null || host == null ? "" : ` (${user} from ${host})`;
+  return sourceError(
+    "MR2134",
+    kind,
+    `another daemon of this name, or with the serverId ${serverId}, reads the log: connection ${holder} of the server${who}`,
+    `Stop it, or give this one another \`name\` and \`source.serverId\`. A connection that nobody needs: KILL ${holder};`,
+  );
+}
+
+function claimed({ markPrefix, serverId }: SourceContext): readonly string[] {
+  return [lockName("name", markPrefix), lockName("serverId", String(serverId))];
+}
+
+function ownName({ id }: Reader): string {
+  return lockName("reader", id);
+}
+
+/** Quoted. Of at most 64 characters, whose case does not count. */
+function lockName(kind: string, value: string): string {
+  const hash = createHash("sha256").update(`${kind}/${value}`).digest("hex");
+  return quoteText(`millrace/${hash.slice(0, NAME_CHARACTERS)}`);
+}
