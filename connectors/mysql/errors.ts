@@ -56,7 +56,9 @@ export const pages: ErrorPages = {
     cause:
       "A row's key has the date 0000-00-00 or one that does not exist. Such values become null elsewhere, or 1970-01-01 " +
       "with `zeroDates: epoch`; a key can be neither: two rows would have it, and the row could not be found by it.",
-    remedy: "Correct the row, or choose `zeroDates: text` for the table.",
+    remedy:
+      "The table is set aside, everything else goes on. Correct the row, then `millrace snapshot start --tables TABLE`; or choose " +
+      "`zeroDates: text` for the table.",
   },
 };
 

@@ -1,3 +1,4 @@
+import type { MillraceError } from "../core/errors.ts";
 import type { Position } from "../core/position.ts";
 import type { TableVersion } from "../core/schema.ts";
 import { DEFAULT_POLICY } from "../core/schema-policy.ts";
@@ -276,11 +277,12 @@ export class Pipeline {
     const revise = () => this.gate.revise((table) => source.revised?.(table) ?? null, lane.position);
     const onUnloggedRows = (id: string, sink?: string) => this.#readUnlogged(id, sink ?? null, refiller);
     const inVainMsMax = this.#parts.inVainMsMax ?? IN_VAIN_MS_MAX;
-    const calls = { resolve, isKnown, revise, held, onUnloggedRows };
+    const onUnreadable = (id: string, error: MillraceError) => this.gate.setAsideOnce(id, error);
+    const calls = { resolve, isKnown, revise, held, onUnloggedRows, onUnreadable };
     const feeding = { source, state, lane, rewind, inVainMsMax, ...calls, logger };
     const feed = (this.#feed = new SourceFeed(feeding));
     const { secondStreamTriesMax = SECOND_STREAM_TRIES_MAX } = this.#parts;
-    const shared = { source, main: lane, rewind, resolve, isKnown, onUnloggedRows };
+    const shared = { source, main: lane, rewind, resolve, isKnown, onUnloggedRows, onUnreadable };
     const main: CatchUpParts = { ...shared, secondStreamTriesMax, byteCountMax: CATCH_UP_BYTES_MAX };
     const sinks = this.runners.map((runner) => runner.run(main, until));
     try {

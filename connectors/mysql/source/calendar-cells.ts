@@ -227,7 +227,7 @@ function noDate(out: ByteWriter, plan: RowPlan, i: number): boolean {
   if (plan.isKey[i] === 1) {
     throw fatal(
       "MR2107",
-      `a row of ${plan.tableName} has a date that does not exist in column ${i + 1}, which is part of its key`,
+      `${plan.tableName} is set aside: a row has a date that does not exist in column ${i + 1}, which is part of its key`,
       pages.MR2107?.remedy ?? "",
     );
   }
