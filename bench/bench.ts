@@ -23,6 +23,7 @@ const benches: Readonly<Record<string, () => Promise<Bench>>> = {
   latency: async () => (await import("./latency.ts")).run,
   memory: async () => (await import("./memory.ts")).run,
   growth: async () => (await import("./growth.ts")).run,
+  tables: async () => (await import("./tables.ts")).run,
 };
 
 const program = new Command("bench")
