@@ -13,7 +13,6 @@ import { SETTINGS } from "./slot.ts";
 const ROWS = 100_000;
 const ROUNDS = 24;
 const WANTED = 2;
-const WAIT_MS = 120_000;
 const FILL = `insert into worn select g, md5(g::text || random()), array[md5(random()::text)] from generate_series(1, $1) g`;
 
 export async function run({ scale, log }: BenchOptions): Promise<BenchReport> {
@@ -52,12 +51,7 @@ async function sizeAfter(url: string, wear: (settled: () => Promise<void>) => Pr
   }));
   await daemon.catchUp();
   daemon.start();
-  const settled = async (): Promise<void> => {
-    for (;;) {
-      const answer = await daemon.ask<{ reached: boolean }>("bench", "POST", "/api/v1/wait", { timeoutMs: WAIT_MS });
-      if (answer?.reached === true) return;
-    }
-  };
+  const settled = (): Promise<void> => daemon.caughtUp("bench");
   await wear(settled);
   await settled();
   await daemon.stop();

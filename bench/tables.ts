@@ -130,7 +130,7 @@ async function byMillrace({ source, target, from, log }: Scene, work: string, ta
     daemon.start();
     await streaming(daemon);
   });
-  await caughtUp(daemon);
+  await daemon.caughtUp("bench");
   const before = daemon.usage().cpuSeconds;
   await sleep(IDLE_MS);
   figures["idle CPU %"] = ((daemon.usage().cpuSeconds - before) * 100_000) / IDLE_MS;
@@ -141,7 +141,7 @@ async function byMillrace({ source, target, from, log }: Scene, work: string, ta
   if (tables > 1) {
     await measured("one in each s", async () => {
       await inEach(from, 0, tables, (table) => `update t${table} set body = 'changed' where id = 1`);
-      await caughtUp(daemon);
+      await daemon.caughtUp("bench");
     });
     await measured("altered s", async () => {
       const altered = Math.min(tables, ALTERED_MAX);
@@ -150,12 +150,12 @@ async function byMillrace({ source, target, from, log }: Scene, work: string, ta
           `alter table t${table} add column more int default 7; update t${table} set more = 8 where id = 2`,
         );
       }
-      await caughtUp(daemon);
+      await daemon.caughtUp("bench");
     });
     await measured("made s", async () => {
       await makeTables(from, "n", 0, Math.min(tables, MADE_MAX));
       await arrived(there, "n", Math.min(tables, MADE_MAX));
-      await caughtUp(daemon);
+      await daemon.caughtUp("bench");
     });
   }
   await daemon.stop();
@@ -231,14 +231,6 @@ async function arrived(there: Client, prefix: string, count: number): Promise<vo
 
 async function streaming(daemon: MeasuredDaemon): Promise<void> {
   await poll(async () => (await daemon.status("bench"))?.sinks[0]?.state === "streaming");
-}
-
-async function caughtUp(daemon: MeasuredDaemon): Promise<void> {
-  await poll(
-    async () =>
-      (await daemon.ask<{ reached: boolean }>("bench", "POST", "/api/v1/wait", { timeoutMs: 60_000 }))?.reached ===
-      true,
-  );
 }
 
 async function until(client: Client, sql: string): Promise<void> {
