@@ -165,9 +165,10 @@ export interface FirstCopy {
   readonly tables: readonly TableShape[];
   /** As of the copy, or of a moment before. */
   readonly generations: TableGenerations;
-  /** False when the snapshot can't show the table as it was (rewritten since): it must be read by chunks. */
-  readable(table: TableVersion, signal: AbortSignal): Promise<boolean>;
-  /** All rows of one table as blocks of OP_READ. Several tables may be read at once. */
+  /**
+   * All rows of one table as blocks of OP_READ. Several tables may be read at once. Fails where the copy can't show the table
+   * as it was (rewritten since): it must be read by chunks.
+   */
   read(table: TableVersion, signal: AbortSignal): AsyncIterable<Block>;
   close(): Promise<void>;
 }

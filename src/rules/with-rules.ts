@@ -310,10 +310,6 @@ class RuledCopy implements FirstCopy {
     this.generations = inner.generations;
   }
 
-  readable(table: TableVersion, signal: AbortSignal): Promise<boolean> {
-    return this.#inner.readable(this.#source.copiedVersion(table), signal);
-  }
-
   async *read(table: TableVersion, signal: AbortSignal): AsyncIterable<Block> {
     for await (const block of this.#inner.read(this.#source.copiedVersion(table), signal))
       yield this.#source.apply(block);

@@ -41,42 +41,40 @@ export interface CopyProgress {
  */
 export async function firstCopy(parts: FirstCopyParts, progress: CopyProgress, signal: AbortSignal): Promise<void> {
   const waiting = [...parts.tables];
+  const ends: Promise<void>[] = [];
   const one = async () => {
     for (let table = waiting.shift(); table !== undefined; table = waiting.shift()) {
-      await copyTable(parts, table, progress, signal);
-      progress.tablesDone++;
+      const complete = await copyTable(parts, table, progress, signal);
+      // The next table is read meanwhile: small ones come to the sinks together.
+      ends.push(Promise.all(complete).then(() => void progress.tablesDone++));
     }
   };
   await Promise.all(Array.from({ length: PARALLEL_TABLES }, one));
+  await Promise.all(ends);
 }
 
+/** Resolves when the table was read, with what settles as the sinks have it. */
 async function copyTable(
   parts: FirstCopyParts,
   table: TableVersion,
   progress: CopyProgress,
   signal: AbortSignal,
-): Promise<void> {
-  const { copy, logger } = parts;
+): Promise<readonly Promise<void>[]> {
   const workers = parts.workers.filter((worker) => parts.wants(worker, table));
-  if (workers.length === 0) return;
+  if (workers.length === 0) return [];
   // A copy would not find two rows of one key.
-  if (table.keyOnWord === true) return;
+  if (table.keyOnWord === true) return [];
   const failed = new Set<SinkWorker>();
   try {
-    if (!(await copy.readable(table, signal))) {
-      logger.warn({ table: table.id }, "the table was rewritten since the copy began; it is read beside the stream");
-      return;
-    }
     await readTable(parts, table, workers, failed, progress, signal);
   } catch (error) {
     signal.throwIfAborted();
     // What is wrong with more than this table the stream meets too. Anything else is a defect.
     if (kindOf(error) !== "retryable" && findMillraceError(error) === undefined) throw error;
-    logger.warn({ table: table.id, error }, "the copy of the table broke off; it is read beside the stream");
-    return;
+    parts.logger.warn({ table: table.id, error }, "the copy of the table broke off; it is read beside the stream");
+    return [];
   }
-  await Promise.all(workers.filter((worker) => !failed.has(worker)).map((worker) => complete(parts, worker, table)));
-  failpoint("copy.table-complete");
+  return workers.filter((worker) => !failed.has(worker)).map((worker) => complete(parts, worker, table));
 }
 
 /** Gives every row to every sink that has not failed meanwhile. */
@@ -117,4 +115,5 @@ async function complete(parts: FirstCopyParts, worker: SinkWorker, table: TableV
   const rules = parts.completeness(table);
   parts.push(worker, { kind: "complete", table, rules, receipt: receipts.one() });
   await receipts.all;
+  failpoint("copy.table-complete");
 }

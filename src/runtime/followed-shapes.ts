@@ -1,3 +1,4 @@
+import type { SinkProgress } from "../core/batch.ts";
 import { failpoint } from "../core/failpoint.ts";
 import type { TableVersion } from "../core/schema.ts";
 import type { Sink } from "../core/sink.ts";
@@ -5,7 +6,7 @@ import type { SchemaStore } from "../core/state-store.ts";
 import { CarriedCopies } from "./carried-copies.ts";
 import { isOfShape } from "./sink-tables.ts";
 import type { SinkSteps } from "./sink-steps.ts";
-import type { CarryWork } from "./work.ts";
+import type { CarryWork, CompleteWork } from "./work.ts";
 
 export interface FollowedShapesParts {
   readonly sink: Sink;
@@ -67,12 +68,24 @@ export class FollowedShapes {
     this.#prepared.set(table.id, table);
   }
 
-  /** All rows of the table are in the sink. A table without rows is made too. */
-  async complete(table: TableVersion, rules: string, signal: AbortSignal): Promise<void> {
+  /** All rows of these tables, which are prepared, are in the sink. */
+  async complete(works: readonly CompleteWork[], signal: AbortSignal): Promise<void> {
+    if (works.length === 0) return;
     const { steps } = this.#parts;
-    await this.prepare(table, signal);
-    await steps.store({ tables: { ...steps.held.tables, [table.id]: rules } }, signal);
-    this.#carried.forget(table.id);
+    await steps.store(this.completed(steps.held, works), signal);
+    this.noteComplete(works);
+  }
+
+  /** What the sink holds as soon as these tables are complete too. */
+  completed(held: SinkProgress, works: readonly CompleteWork[]): SinkProgress {
+    if (works.length === 0) return held;
+    const tables = Object.fromEntries(works.map(({ table, rules }) => [table.id, rules]));
+    return { ...held, tables: { ...held.tables, ...tables } };
+  }
+
+  /** The sink has that durably. */
+  noteComplete(works: readonly CompleteWork[]): void {
+    for (const { table } of works) this.#carried.forget(table.id);
   }
 
   /**

@@ -2,7 +2,7 @@ import { abortedError } from "../core/errors.ts";
 import { NO_TUPLE } from "../core/block.ts";
 import { isKeyed, type TableVersion } from "../core/schema.ts";
 import { CELL_BINARY, CellMap } from "../core/tuple.ts";
-import { heldBytes, letGo, type RowsWork, settle, type Work } from "./work.ts";
+import { type CompleteWork, heldBytes, letGo, type RowsWork, settle, type Work } from "./work.ts";
 
 export interface BatchLimits {
   readonly rowCountMax: number;
@@ -10,11 +10,14 @@ export interface BatchLimits {
 }
 
 /** What a sink takes at once: consecutive rows that may be netted as one, or one work of another kind. */
-export type Taken = TakenRows | Exclude<Work, RowsWork>;
+export type Taken = TakenRows | Exclude<Work, RowsWork | CompleteWork>;
 
 export interface TakenRows {
   readonly kind: "rows";
+  /** May be none where `complete` has some. */
   readonly works: readonly RowsWork[];
+  /** Tables that are complete with these rows: of a first copy, whose small tables are many to a batch. */
+  readonly complete: readonly CompleteWork[];
 }
 
 /**
@@ -73,7 +76,7 @@ export class SinkQueue {
    */
   take(limits: BatchLimits): Taken {
     const first = this.#works[this.#head]!;
-    if (first.kind === "rows") return this.#takeBatch(first, limits);
+    if (first.kind === "rows" || first.kind === "complete") return this.#takeBatch(limits);
     this.#next();
     return first;
   }
@@ -86,33 +89,44 @@ export class SinkQueue {
   /** The same, where the next work is of rows; else null, and nothing is taken. */
   takeRows(limits: BatchLimits): TakenRows | null {
     const first = this.#works[this.#head];
-    return first?.kind === "rows" ? this.#takeBatch(first, limits) : null;
+    return first?.kind === "rows" ? this.#takeBatch(limits) : null;
   }
 
-  #takeBatch(first: RowsWork, limits: BatchLimits): TakenRows {
-    this.#next();
-    const works: RowsWork[] = [first];
+  #takeBatch(limits: BatchLimits): TakenRows {
+    const works: RowsWork[] = [];
+    const complete: CompleteWork[] = [];
     const versions = new Map<string, TableVersion>();
-    addVersions(versions, first);
-    let rowCount = first.to - first.from;
-    let byteCount = heldBytes(first);
-    const binary = isBinary(first);
-    while (this.length > 0 && works.length < WORKS_PER_BATCH_MAX) {
+    let rowCount = 0;
+    let byteCount = 0;
+    let binary: boolean | null = null;
+    while (this.length > 0 && works.length < WORKS_PER_BATCH_MAX && complete.length < WORKS_PER_BATCH_MAX) {
       const work = this.#works[this.#head]!;
-      if (work.kind !== "rows" || (work.receipt === undefined) !== (first.receipt === undefined)) break;
-      rowCount += work.to - work.from;
-      byteCount += heldBytes(work);
-      if (rowCount > limits.rowCountMax || byteCount > limits.byteCountMax) break;
-      if (isBinary(work) !== binary || !addVersions(versions, work)) break;
-      works.push(work);
+      const isFirst = works.length + complete.length === 0;
+      if (work.kind === "complete") {
+        // Of the log's rows the place is stored with them, and a table completed in the same step would count from there on.
+        if (works[0] !== undefined && works[0].receipt === undefined) break;
+        if (!addVersions(versions, [work.table])) break;
+        complete.push(work);
+      } else if (work.kind === "rows") {
+        if (!isFirst && (work.receipt === undefined) !== (works[0] !== undefined && works[0].receipt === undefined))
+          break;
+        rowCount += work.to - work.from;
+        byteCount += heldBytes(work);
+        if (!isFirst && (rowCount > limits.rowCountMax || byteCount > limits.byteCountMax)) break;
+        if (binary !== null && isBinary(work) !== binary) break;
+        if (!addVersions(versions, work.block.tables)) break;
+        binary ??= isBinary(work);
+        works.push(work);
+      } else break;
       this.#next();
     }
-    return { kind: "rows", works };
+    return { kind: "rows", works, complete };
   }
 
-  /** Ends what was taken: its bytes are let go of and its receipts given. */
-  done(taken: Taken, how: "durable" | "dropped"): void {
-    for (const work of taken.kind === "rows" ? taken.works : [taken]) this.#end(work, how);
+  /** Ends what was taken: its bytes are let go of and its receipts given. `passed`: those of it that were dropped all the same. */
+  done(taken: Taken, how: "durable" | "dropped", passed?: ReadonlySet<Work>): void {
+    const works = taken.kind === "rows" ? [...taken.works, ...taken.complete] : [taken];
+    for (const work of works) this.#end(work, passed?.has(work) === true ? "dropped" : how);
     this.onRoom?.();
   }
 
@@ -156,13 +170,13 @@ function rowsOf(work: Work): number {
 /** Batches refer to their blocks by 16-bit ordinals. */
 const WORKS_PER_BATCH_MAX = 60_000;
 
-/** False when the work shows a table under another version than the batch so far. */
-function addVersions(versions: Map<string, TableVersion>, work: RowsWork): boolean {
-  for (const table of work.block.tables) {
+/** False when one of the tables is there under another version. */
+function addVersions(versions: Map<string, TableVersion>, tables: readonly TableVersion[]): boolean {
+  for (const table of tables) {
     const seen = versions.get(table.id);
     if (seen !== undefined && seen !== table) return false;
   }
-  for (const table of work.block.tables) versions.set(table.id, table);
+  for (const table of tables) versions.set(table.id, table);
   return true;
 }
 

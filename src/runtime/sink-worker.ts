@@ -17,7 +17,7 @@ import { type Plan, planOf } from "./plan.ts";
 import { type BatchLimits, SinkQueue, type Taken, type TakenRows } from "./sink-queue.ts";
 import { SinkSteps } from "./sink-steps.ts";
 import { isOfShape } from "./sink-tables.ts";
-import type { ChunkWork, CompareWork, TruncateWork } from "./work.ts";
+import type { ChunkWork, CompareWork, CompleteWork, TruncateWork, Work } from "./work.ts";
 
 export interface WorkerParts {
   readonly sink: Sink;
@@ -44,6 +44,7 @@ export interface WorkerParts {
 /** What became of a work: a dropped one must be done again some other time. */
 type How = "durable" | "dropped";
 
+const NOTHING: Plan = { slices: [], since: null, until: null };
 /** What a step in flight still gets when its sink is stopped, paused or parked. */
 const STEP_GRACE_MS = 5_000;
 
@@ -216,22 +217,23 @@ export class SinkWorker {
       const taken = prepared?.taken ?? this.queue.take(this.#parts.limits);
       this.#busy = true;
       let how: How = "dropped";
+      const passed = new Set<Work>();
       try {
-        how = await this.#work(taken, prepared?.ahead ?? null, stepSignal);
+        how = await this.#work(taken, prepared?.ahead ?? null, passed, stepSignal);
         // Invariant: after a failure nothing is covered until the sink begins again, as what was dropped lies before.
         this.#busy = false;
       } finally {
-        this.queue.done(taken, how);
+        this.queue.done(taken, how, passed);
       }
       this.#coverGiven();
     }
   }
 
   /** Invariant: what a sink can't do for one table's sake ends at that table. It fails anew with another table at most. */
-  async #work(taken: Taken, ahead: NettedAhead | null, signal: AbortSignal): Promise<How> {
+  async #work(taken: Taken, ahead: NettedAhead | null, passed: Set<Work>, signal: AbortSignal): Promise<How> {
     for (;;) {
       try {
-        return await this.#perform(taken, ahead, signal);
+        return await this.#perform(taken, ahead, passed, signal);
       } catch (error) {
         const refused = findMillraceError(error);
         const id = refused?.kind === "fatal" ? refused.table : undefined;
@@ -251,10 +253,11 @@ export class SinkWorker {
     if (held !== undefined) await this.#steps.store({ tables: others }, signal);
   }
 
-  async #perform(taken: Taken, ahead: NettedAhead | null, signal: AbortSignal): Promise<How> {
+  /** `passed`: works of `taken` that were dropped although the others are done. */
+  async #perform(taken: Taken, ahead: NettedAhead | null, passed: Set<Work>, signal: AbortSignal): Promise<How> {
     switch (taken.kind) {
       case "rows":
-        await this.#rows(taken, ahead, signal);
+        await this.#rows(taken, ahead, passed, signal);
         break;
       case "chunk":
         return await this.#chunk(taken, signal);
@@ -270,10 +273,6 @@ export class SinkWorker {
           { kind: "sweep", table: taken.table, below: taken.below, progress: this.#steps.held },
           signal,
         );
-        break;
-      case "complete":
-        if (this.#shapes.isOutdated(taken.table) || !this.#parts.wants(taken.table)) return "dropped";
-        await this.#shapes.complete(taken.table, taken.rules, signal);
         break;
       case "carry":
         if (this.#shapes.isOutdated(taken.table) || !this.#parts.wants(taken.table)) return "dropped";
@@ -326,33 +325,54 @@ export class SinkWorker {
     this.#steps.cover(until);
   }
 
-  async #rows({ works }: TakenRows, ahead: NettedAhead | null, signal: AbortSignal): Promise<void> {
+  async #rows(taken: TakenRows, ahead: NettedAhead | null, passed: Set<Work>, signal: AbortSignal): Promise<void> {
     const { reached, held } = this.#steps;
-    const plan = planOf(works, reached);
+    const plan = taken.works.length === 0 ? NOTHING : planOf(taken.works, reached);
     if (plan === null) return;
-    await this.#net(plan, ahead, plan.until ?? held.position, signal);
+    for (const work of taken.complete) {
+      // A table without rows is made too.
+      if (this.#isWanted(work, passed)) await this.#shapes.prepare(work.table, signal);
+    }
+    await this.#net(plan, ahead, plan.until ?? held.position, signal, () =>
+      taken.complete.filter((work) => this.#isWanted(work, passed)),
+    );
     if (plan.until !== null) this.#steps.cover(plan.until);
   }
 
+  /** Passes over a table of which there is a later shape, or that is suspended by now. */
+  #isWanted(work: CompleteWork, passed: Set<Work>): boolean {
+    const isWanted = !this.#shapes.isOutdated(work.table) && this.#parts.wants(work.table);
+    if (!isWanted) passed.add(work);
+    return isWanted;
+  }
+
   /**
-   * Nets the rows, unless that was done ahead, and applies what comes out, after which the sink stands at `position`; a
-   * batch without rows for this sink writes nothing.
+   * Nets the rows, unless that was done ahead, and applies what comes out, after which the sink stands at `position` and holds
+   * what is `complete` by then; a batch with neither for this sink writes nothing.
    */
-  async #net(plan: Plan, ahead: NettedAhead | null, position: Position, signal: AbortSignal): Promise<void> {
-    if (plan.slices.length === 0) return;
+  async #net(
+    plan: Plan,
+    ahead: NettedAhead | null,
+    position: Position,
+    signal: AbortSignal,
+    complete: () => readonly CompleteWork[] = () => [],
+  ): Promise<void> {
+    if (plan.slices.length === 0) return await this.#shapes.complete(complete(), signal);
     const known = ahead?.stands(this.#steps.reached) === true ? ahead.netted : null;
     const netted = known ?? this.#netted(plan, this.#parts.wants, ({ id }) => this.#isComplete(id));
-    if (await this.#suspended(netted)) return await this.#net(plan, null, position, signal);
+    if (await this.#suspended(netted)) return await this.#net(plan, null, position, signal, complete);
     // Invariant: a key is listed durably before the progress that passes its change is.
     if (netted.untold.length > 0) await this.#incomplete.list(netted.untold);
     const { tables } = netted;
-    if (tables.length === 0) return;
+    if (tables.length === 0) return await this.#shapes.complete(complete(), signal);
     await this.#incomplete.listDoubtful(tables);
     for (const writes of tables) await this.#shapes.prepare(writes.table, signal);
     const { reached, held } = this.#steps;
-    const step = { kind: "rows", tables, progress: { ...held, position } } as const;
+    const ended = complete();
+    const step = { kind: "rows", tables, progress: { ...this.#shapes.completed(held, ended), position } } as const;
     const end = comparePositions(position, reached) > 0 ? position : reached;
     await this.#lookahead.during(end, (onWaiting) => this.#steps.apply(step, signal, onWaiting));
+    this.#shapes.noteComplete(ended);
     measureStep(this.#parts.metrics, this.name, tables);
     await this.#parts.deadLetters.supersede(tables);
   }

@@ -13,6 +13,7 @@ import {
   tableVersion,
   type TextCells,
 } from "../support/postgres-source.ts";
+import { findMillraceError } from "../../src/core/errors.ts";
 import { freshDatabase } from "../support/services.ts";
 
 async function copied(copy: FirstCopy, id: string): Promise<TextCells[]> {
@@ -178,14 +179,17 @@ test("a table that was rewritten after the snapshot is not readable from the cop
     "alter table t alter n type bigint; truncate p1; alter table w drop column n; alter table x rename a to c; alter table x rename b to a; alter table x rename c to b; alter table y add m int",
   );
   const readable = await Promise.all(
-    log.copy!.tables.map((table) => log.copy!.readable({ ...table, version: 1 }, never)),
+    log.copy!.tables.map(async ({ id }) => {
+      const rows = await copied(log.copy!, id).catch((error: unknown) => findMillraceError(error)?.code);
+      return Array.isArray(rows) ? true : rows;
+    }),
   );
   expect(log.copy!.tables.map((table, i) => [table.id, readable[i]])).toEqual([
-    ["public.p", false],
-    ["public.t", false],
+    ["public.p", "MR2025"],
+    ["public.t", "MR2025"],
     ["public.u", true],
-    ["public.w", false],
-    ["public.x", false],
+    ["public.w", "MR2025"],
+    ["public.x", "MR2025"],
     ["public.y", true],
   ]);
   await log.copy!.close();

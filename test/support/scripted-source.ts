@@ -120,7 +120,6 @@ export class ScriptedSource implements Source {
     return {
       tables: this.#tables,
       generations: this.#generations(),
-      readable: async () => true,
       async *read(table: TableVersion) {
         for (const block of blocks(table)) {
           await onRead(table);

@@ -11,7 +11,6 @@ import { aborted, classify } from "./errors.ts";
 import { beginReading, checkShape } from "./reading.ts";
 import { BLOCK_BYTES, RowBlock } from "./row-blocks.ts";
 import type { ServerFacts } from "./server.ts";
-import { findMillraceError } from "../../../src/core/errors.ts";
 import { textQuery } from "./text-query.ts";
 
 /** Blocks that wait for the reader before the socket is left alone. */
@@ -31,16 +30,6 @@ export class SnapshotCopy implements FirstCopy {
     this.#epoch = epoch;
     this.tables = selected.tables;
     this.generations = selected.generations;
-  }
-
-  async readable(table: TableVersion, signal: AbortSignal): Promise<boolean> {
-    try {
-      await checkShape(this.#context, table, this.#until(signal));
-      return true;
-    } catch (error) {
-      if (findMillraceError(error)?.code === "MR2122") return false;
-      throw error;
-    }
   }
 
   async *read(table: TableVersion, signal: AbortSignal): AsyncGenerator<Block> {

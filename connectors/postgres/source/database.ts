@@ -4,6 +4,8 @@ import { within } from "../../../src/core/deadline.ts";
 import { connect } from "../connection.ts";
 import { aborted, classify, sourceError } from "../errors.ts";
 import type { PostgresAddress } from "../url.ts";
+import { KeptSessions } from "./kept-sessions.ts";
+import type { Wire } from "./wire.ts";
 
 const QUERY_TIMEOUT_MS = 60_000;
 /** A server that is still there answers a short statement within it. */
@@ -15,6 +17,8 @@ const LAST_ANSWER_MS_MAX = 1_000;
  */
 export class Database {
   readonly address: PostgresAddress;
+  /** Of reads beside this connection. */
+  readonly sessions = new KeptSessions<Wire>();
   #connecting: Promise<Client> | undefined;
   /** Settles when the statement before has: the driver wants one at a time. */
   #before: Promise<unknown> = Promise.resolve();
@@ -80,6 +84,7 @@ export class Database {
 
   /** Closes the connection; the next use opens another. */
   async close(): Promise<void> {
+    this.sessions.clear();
     const connecting = this.#connecting;
     this.#connecting = undefined;
     if (connecting === undefined) return;

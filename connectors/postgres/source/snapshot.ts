@@ -42,24 +42,10 @@ export class SnapshotCopy implements FirstCopy {
     this.generations = generationsOf(selected.captured, selected.catalog, selected.publication);
   }
 
-  async readable(table: TableVersion, signal: AbortSignal): Promise<boolean> {
-    using wire = await Wire.open(this.#context.database, signal);
-    return (await this.#begin(wire, table, this.#until(signal))) !== undefined;
-  }
-
   async *read(table: TableVersion, signal: AbortSignal): AsyncGenerator<Block> {
     const until = this.#until(signal);
     using wire = await Wire.open(this.#context.database, until);
-    const live = await this.#begin(wire, table, until);
-    if (live === undefined) {
-      throw sourceError(
-        "MR2025",
-        "retryable",
-        `${table.id} was altered after the copy's snapshot was taken`,
-        "It is read by chunks.",
-      );
-    }
-    yield* this.#copy(wire, table, live, until);
+    yield* this.#copy(wire, table, await this.#begin(wire, table, until), until);
   }
 
   async close(): Promise<void> {
@@ -72,22 +58,21 @@ export class SnapshotCopy implements FirstCopy {
   }
 
   /**
-   * Enters the snapshot with the table locked against being rewritten. Undefined where it was rewritten, or its columns
-   * changed, since: under an older snapshot a rewritten table is empty.
+   * Enters the snapshot with the table locked against being rewritten. Fails where it was rewritten, or its columns changed,
+   * since: under an older snapshot a rewritten table is empty.
    */
-  async #begin(wire: Wire, table: TableVersion, signal: AbortSignal): Promise<LiveTable | undefined> {
+  async #begin(wire: Wire, table: TableVersion, signal: AbortSignal): Promise<LiveTable> {
     const name = quoteTable(table.schema, table.table);
     try {
       const enter = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT ${quoteLiteral(this.#snapshot)}; SET LOCAL lock_timeout = '${LOCK_TIMEOUT}'; LOCK TABLE ${name} IN ACCESS SHARE MODE`;
       await wire.rows(`locking ${table.id}`, enter, signal);
       const files = await wire.rows(`looking at the files of ${table.id}`, sameFilesSql(name), signal);
-      if (files[0]?.[0] !== "t") return undefined;
+      if (files[0]?.[0] !== "t") throw altered(table);
       return await findTable(wire, table, signal);
     } catch (error) {
       const known = findMillraceError(error);
       // Before Postgres 17 a snapshot that is gone, with the connection that kept it, is a wrong parameter.
-      if (known?.code === "MR2025" || sqlState(known?.cause) === "22023") return undefined;
-      throw error;
+      throw known?.code === "MR2025" || sqlState(known?.cause) === "22023" ? altered(table, error) : error;
     }
   }
 
@@ -141,6 +126,11 @@ export class SnapshotCopy implements FirstCopy {
       for (const block of queue) block.release();
     }
   }
+}
+
+function altered({ id }: TableVersion, cause?: unknown) {
+  const message = `${id} was altered after the copy's snapshot was taken`;
+  return sourceError("MR2025", "retryable", message, "It is read by chunks.", cause);
 }
 
 /**

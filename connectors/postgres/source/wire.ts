@@ -10,6 +10,8 @@ import { queryFrame, readServerError, statementFrames } from "./frames.ts";
 import { connectInlet, type Inlet, type InletConnection, type InletSocket } from "./inlet.ts";
 
 const SILENCE_MS = 20_000;
+/** A session that takes longer to end its transaction is ended. */
+const LEAVE_MS = 2_000;
 /** What is read at once. A row that is larger is given as much as it needs while it comes. */
 const RECEIVE_BYTES = 128 * 1024;
 
@@ -31,6 +33,7 @@ export class Wire implements Disposable, Inlet {
   readonly #socket: InletSocket;
   readonly #database: Database;
   readonly #pid: number;
+  #life = 0;
   #heardAtMs = 0;
   #running: Running | undefined;
   #bytes = Buffer.allocUnsafeSlow(RECEIVE_BYTES);
@@ -48,8 +51,18 @@ export class Wire implements Disposable, Inlet {
     stream.on("close", () => this.#end(new Error("Connection terminated")));
   }
 
-  /** A session of its own beside `database`, which is asked whether the session lives when it is silent. */
+  /**
+   * A session of its own beside `database`, which is asked whether the session lives when it is silent; one that was left
+   * behind in order is used again.
+   */
   static async open(database: Database, signal: AbortSignal): Promise<Wire> {
+    const { life } = database.sessions;
+    const wire = database.sessions.take() ?? (await Wire.#connect(database, signal));
+    wire.#life = life;
+    return wire;
+  }
+
+  static async #connect(database: Database, signal: AbortSignal): Promise<Wire> {
     const connection = await connectInlet(database.address, signal);
     const { rows } = await connection.client.query<{ pid: number }>("select pg_backend_pid() as pid");
     return new Wire(connection, database, rows[0]?.pid ?? 0);
@@ -103,8 +116,27 @@ export class Wire implements Disposable, Inlet {
     this.#socket.resume();
   }
 
+  /** Its transaction ends; one that was left in the middle of an answer ends with it. */
   [Symbol.dispose](): void {
+    if (this.#running !== undefined || this.isLost || this.#paused) this.end();
+    else void this.#leave();
+  }
+
+  end(): void {
     this.#end(aborted("a session"));
+  }
+
+  get isLost(): boolean {
+    return this.#lost !== undefined;
+  }
+
+  async #leave(): Promise<void> {
+    try {
+      await this.run("ending a read", "ROLLBACK", () => true, AbortSignal.timeout(LEAVE_MS));
+      this.#database.sessions.keep(this, this.#life);
+    } catch {
+      this.end();
+    }
   }
 
   /** A statement may take its time; a session that the server does not have, or that can't be asked after, is lost. */
