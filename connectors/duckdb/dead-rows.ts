@@ -4,8 +4,7 @@
  * rewritten where its dead rows have passed the live ones.
  */
 import type { DuckDBConnection } from "@duckdb/node-api";
-import type { Step } from "../../src/core/batch.ts";
-import { PUT } from "../../src/core/batch.ts";
+import { PUT, type Step, tablesOf } from "../../src/core/batch.ts";
 import { type TargetName, quoteIdentifier, quoteLiteral, VERSION_COLUMN } from "./names.ts";
 import { readTextRows } from "./text-rows.ts";
 
@@ -35,7 +34,7 @@ export class DeadRows {
     if (step.kind === "progress") return;
     if (step.kind !== "rows") {
       // Nobody knows how many.
-      this.#found.delete(step.table.id);
+      for (const { id } of tablesOf(step)) this.#found.delete(id);
       return;
     }
     for (const { table, count, action, fresh } of step.tables) {

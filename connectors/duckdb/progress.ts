@@ -1,6 +1,6 @@
 import type { DuckDBConnection } from "@duckdb/node-api";
 import type { SinkProgress } from "../../src/core/batch.ts";
-import { parseContent, serializeContent } from "../../src/core/checkpoint-text.ts";
+import { checkpointTexts, parseCheckpoint } from "../../src/core/checkpoint-text.ts";
 import { duckdbError } from "./errors.ts";
 import { META_SCHEMA, quoteIdentifier, quoteLiteral } from "./names.ts";
 import { readTextRows } from "./text-rows.ts";
@@ -11,6 +11,8 @@ export class ProgressRow {
   readonly #table: string;
   /** What this process wrote or found last; null: no progress yet. */
   #held: SinkProgress | null = null;
+  /** The text of the complete tables, where the file certainly has it. */
+  #storedTables: string | null = null;
   #lease = 0;
 
   constructor(sink: string, catalogue: string) {
@@ -27,9 +29,11 @@ export class ProgressRow {
     await connection.run(`CREATE SCHEMA IF NOT EXISTS ${[catalogue, META_SCHEMA].map(quoteIdentifier).join(".")}`);
     await connection.run(
       `CREATE TABLE IF NOT EXISTS ${this.#table} (name VARCHAR PRIMARY KEY, epoch INTEGER, "commit" BIGINT, ` +
-        `"index" BIGINT, lease BIGINT NOT NULL, tables VARCHAR, updated_at TIMESTAMP WITH TIME ZONE NOT NULL)`,
+        `"index" BIGINT, lease BIGINT NOT NULL, tables VARCHAR, bond VARCHAR, updated_at TIMESTAMP WITH TIME ZONE NOT NULL)`,
     );
-    const row = await this.#read(connection);
+    // Of a version before 0.2.
+    await connection.run(`ALTER TABLE ${this.#table} ADD COLUMN IF NOT EXISTS bond VARCHAR`);
+    const row = await this.#read(connection, "coalesce(bond, '')");
     const found = row === undefined ? 0 : Number(row[3]);
     if (found > lease) {
       throw duckdbError({
@@ -45,6 +49,7 @@ export class ProgressRow {
       [this.#sink, BigInt(lease)],
     );
     this.#lease = lease;
+    this.#storedTables = null;
     this.#held = parseProgress(row);
     return this.#held;
   }
@@ -53,14 +58,16 @@ export class ProgressRow {
   async look(connection: DuckDBConnection, catalogue: string): Promise<SinkProgress | null> {
     const there = await readTextRows(
       connection,
-      "SELECT table_name FROM duckdb_tables() WHERE database_name = $1 AND schema_name = $2 AND table_name = 'progress'",
+      "SELECT column_name FROM duckdb_columns() WHERE database_name = $1 AND schema_name = $2 AND table_name = 'progress'",
       [catalogue, META_SCHEMA],
     );
-    return there.length === 0 ? null : parseProgress(await this.#read(connection));
+    if (there.length === 0) return null;
+    const hasBond = there.some(([name]) => name === "bond");
+    return parseProgress(await this.#read(connection, hasBond ? "coalesce(bond, '')" : "''"));
   }
 
-  async #read(connection: DuckDBConnection): Promise<readonly string[] | undefined> {
-    const sql = `SELECT epoch, "commit", "index", lease, tables FROM ${this.#table} WHERE name = $1`;
+  async #read(connection: DuckDBConnection, bond: string): Promise<readonly string[] | undefined> {
+    const sql = `SELECT epoch, "commit", "index", lease, tables, ${bond} FROM ${this.#table} WHERE name = $1`;
     return (await readTextRows(connection, sql, [this.#sink]))[0];
   }
 
@@ -72,9 +79,11 @@ export class ProgressRow {
   async begin(connection: DuckDBConnection, next: SinkProgress): Promise<void> {
     const { position } = next;
     const held = this.#held?.position;
+    const { tables, bond } = checkpointTexts(next);
+    const changed = tables === this.#storedTables ? "" : `tables = ${quoteLiteral(tables)}, `;
     const result = await connection.run(
       `BEGIN TRANSACTION; UPDATE ${this.#table} SET epoch = ${position.epoch}, "commit" = ${position.commit}, ` +
-        `"index" = ${position.index}, tables = ${quoteLiteral(serializeContent(next))}, updated_at = now() ` +
+        `"index" = ${position.index}, ${changed}bond = ${quoteLiteral(bond)}, updated_at = now() ` +
         `WHERE name = ${quoteLiteral(this.#sink)} AND lease = ${this.#lease} ` +
         `AND epoch IS NOT DISTINCT FROM ${held?.epoch ?? "NULL"} ` +
         `AND "commit" IS NOT DISTINCT FROM ${held?.commit ?? "NULL"} ` +
@@ -100,12 +109,13 @@ export class ProgressRow {
 
   committed(next: SinkProgress): void {
     this.#held = next;
+    this.#storedTables = checkpointTexts(next).tables;
   }
 }
 
 function parseProgress(row: readonly string[] | undefined): SinkProgress | null {
   if (row === undefined || row[0] === "") return null;
-  const [epoch, commit, index, , tables] = row;
+  const [epoch, commit, index, , tables, bond] = row;
   const position = { epoch: Number(epoch), commit: BigInt(commit!), index: Number(index) };
-  return { position, ...parseContent(tables!) };
+  return { position, ...parseCheckpoint(tables!, bond) };
 }

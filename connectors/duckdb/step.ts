@@ -106,7 +106,7 @@ export class StepWriter {
         await connection.run(truncateSql(this.#planOf(step.table), step.version, step.record));
         break;
       case "sweep":
-        await connection.run(sweepSql(this.#planOf(step.table), step.below));
+        for (const { table, below } of step.sweeps) await connection.run(sweepSql(this.#planOf(table), below));
         break;
       case "progress":
         break;

@@ -1,5 +1,5 @@
 import { shapeNote } from "../../src/core/base-floors.ts";
-import { parseContent, serializeContent } from "../../src/core/checkpoint-text.ts";
+import { checkpointTexts, parseCheckpoint } from "../../src/core/checkpoint-text.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { parsePosition } from "../../src/core/position.ts";
 import type { TableVersion } from "../../src/core/schema.ts";
@@ -44,10 +44,10 @@ export class TableIndices {
       const tables = [...lost, ...unfilled];
       this.#log.warn({ tables }, "indices were dropped or replaced: their tables are read again");
     }
-    const content = parseContent(held.tables);
+    const content = parseCheckpoint(held.tables, held.bond);
     const tables = Object.entries(content.tables).filter(([id]) => !lost.has(id) && !unfilled.has(id));
-    const left = serializeContent({ ...content, tables: Object.fromEntries(tables) });
-    return { ...held, tables: left, indices: textOf(indices) };
+    const left = checkpointTexts({ ...content, tables: Object.fromEntries(tables) });
+    return { ...held, ...left, indices: textOf(indices) };
   }
 
   /** False where the table has no index, or has lost the one that was being filled. */

@@ -1,6 +1,6 @@
 import * as z from "zod";
 import type { SinkProgress } from "../../src/core/batch.ts";
-import { parseContent } from "../../src/core/checkpoint-text.ts";
+import { parseCheckpoint } from "../../src/core/checkpoint-text.ts";
 import { comparePositions, parsePosition } from "../../src/core/position.ts";
 import { expectOk } from "./ddl.ts";
 import { classifyEngine, searchError } from "./errors.ts";
@@ -13,6 +13,7 @@ export interface ProgressRecord {
   /** "" before the first progress. */
   readonly position: string;
   readonly tables: string;
+  readonly bond?: string | undefined;
   /** Table id -> the index that holds it, and the one that is being filled. */
   readonly indices: string;
 }
@@ -25,7 +26,13 @@ interface Revision {
 
 const REVISION = z.object({ _seq_no: z.number(), _primary_term: z.number() });
 const FOUND = REVISION.extend({
-  _source: z.object({ lease: z.number(), position: z.string(), tables: z.string(), indices: z.string() }),
+  _source: z.object({
+    lease: z.number(),
+    position: z.string(),
+    tables: z.string(),
+    bond: z.string().optional(),
+    indices: z.string(),
+  }),
 });
 const COUNTED = z.object({ count: z.number() });
 const INDEX = z.object({ alias: z.string(), index: z.string(), uuid: z.string() });
@@ -173,8 +180,8 @@ export class ProgressDocument {
   }
 }
 
-export function parseProgress({ position, tables }: ProgressRecord): SinkProgress | null {
-  return position === "" ? null : { position: parsePosition(position), ...parseContent(tables) };
+export function parseProgress({ position, tables, bond }: ProgressRecord): SinkProgress | null {
+  return position === "" ? null : { position: parsePosition(position), ...parseCheckpoint(tables, bond) };
 }
 
 export function parseIndices(text: string): Record<string, TableIndex> {
@@ -182,7 +189,13 @@ export function parseIndices(text: string): Record<string, TableIndex> {
 }
 
 function isSame(a: ProgressRecord, b: ProgressRecord): boolean {
-  return a.lease === b.lease && a.position === b.position && a.tables === b.tables && a.indices === b.indices;
+  return (
+    a.lease === b.lease &&
+    a.position === b.position &&
+    a.tables === b.tables &&
+    a.bond === b.bond &&
+    a.indices === b.indices
+  );
 }
 
 function isOlder(stored: ProgressRecord, ours: ProgressRecord): boolean {

@@ -1,5 +1,5 @@
-import type { SinkProgress, Step } from "../../src/core/batch.ts";
-import { serializeContent } from "../../src/core/checkpoint-text.ts";
+import { type SinkProgress, type Step, tablesOf } from "../../src/core/batch.ts";
+import { checkpointTexts } from "../../src/core/checkpoint-text.ts";
 import type { Inspection } from "../../src/core/comparing.ts";
 import { onlyGrows } from "../../src/core/carrying.ts";
 import { aboutTable, findMillraceError } from "../../src/core/errors.ts";
@@ -111,7 +111,7 @@ export class ElasticsearchSink implements Sink {
       if (step.kind !== "progress") failpoint("elasticsearch.rows-written");
       const { position, tables } = step.progress;
       const moved = await this.#tables().complete(tables, signal);
-      const progress = { position: serializePosition(position), tables: serializeContent(step.progress) };
+      const progress = { position: serializePosition(position), ...checkpointTexts(step.progress) };
       await this.#document().write(moved === null ? progress : { ...progress, indices: moved.text }, signal);
       moved?.stored();
     });
@@ -132,7 +132,8 @@ export class ElasticsearchSink implements Sink {
       case "truncate":
         return removeUpTo(client, targets[0]!, step.version, signal);
       case "sweep":
-        return removeUpTo(client, targets[0]!, step.below - 1n, signal);
+        for (const [i, { below }] of step.sweeps.entries()) await removeUpTo(client, targets[i]!, below - 1n, signal);
+        return;
       default:
         return step satisfies never;
     }
@@ -220,20 +221,6 @@ export class ElasticsearchSink implements Sink {
     const moved = underAlias(target, written.alias);
     this.#prepared.set(table, moved);
     return moved;
-  }
-}
-
-function tablesOf(step: Step): TableVersion[] {
-  switch (step.kind) {
-    case "progress":
-      return [];
-    case "rows":
-      return step.tables.map(({ table }) => table);
-    case "truncate":
-    case "sweep":
-      return [step.table];
-    default:
-      return step satisfies never;
   }
 }
 

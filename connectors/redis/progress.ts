@@ -1,5 +1,5 @@
 import type { SinkProgress } from "../../src/core/batch.ts";
-import { parseContent } from "../../src/core/checkpoint-text.ts";
+import { parseCheckpoint } from "../../src/core/checkpoint-text.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { comparePositions, parsePosition } from "../../src/core/position.ts";
 import { type Commands, listOf, textOf } from "./connection.ts";
@@ -11,12 +11,19 @@ export interface StoredProgress {
   readonly position: string;
   readonly tables: string;
   readonly format: string;
+  readonly bond: string;
 }
 
 export async function readProgress(connection: Commands, key: Buffer): Promise<StoredProgress> {
-  const reply = await connection.command("hmget", key, "lease", "position", "tables", "format");
-  const [lease, position, tables, format] = (listOf(reply) ?? []).map(textOf);
-  return { lease: lease ?? null, position: position ?? "", tables: tables ?? "", format: format ?? "" };
+  const reply = await connection.command("hmget", key, "lease", "position", "tables", "format", "bond");
+  const [lease, position, tables, format, bond] = (listOf(reply) ?? []).map(textOf);
+  return {
+    lease: lease ?? null,
+    position: position ?? "",
+    tables: tables ?? "",
+    format: format ?? "",
+    bond: bond ?? "",
+  };
 }
 
 /** Lease numbers count acquisitions: a double holds them exactly. */
@@ -39,7 +46,7 @@ export async function takeOver(connection: Commands, key: Buffer, lease: number)
  */
 export function parseProgress(stored: StoredProgress, format: string): SinkProgress | null {
   if (stored.position === "") return null;
-  const progress = { position: parsePosition(stored.position), ...parseContent(stored.tables) };
+  const progress = { position: parsePosition(stored.position), ...parseCheckpoint(stored.tables, stored.bond) };
   return stored.format === format ? progress : { ...progress, tables: {} };
 }
 

@@ -1,4 +1,4 @@
-/** Removes all rows of a table up to a version: what a TRUNCATE and a sweep ask for. */
+/** Removes all rows of tables up to a version: what a TRUNCATE and a sweep ask for. */
 import { ByteWriter } from "../../src/core/bytes.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import type { CallStream } from "./call-stream.ts";
@@ -28,16 +28,16 @@ export interface Removal extends RowKeys {
 
 /**
  * SCAN gives every key that is there from its beginning to its end; the script looks at each key's version, so that a row
- * which is newer, or no row of ours, stays.
+ * which is newer, or no row of ours, stays. The rows of several tables are looked for in one pass.
  */
 export async function removeUpTo(
   connection: Connection,
   stream: CallStream,
-  removal: Removal,
+  removals: readonly Removal[],
   signal: AbortSignal,
 ): Promise<void> {
   const before = connection.isCluster ? await topology(connection) : "";
-  for (const primary of connection.primaries()) await scan(primary, connection, stream, removal, signal);
+  for (const primary of connection.primaries()) await scan(primary, connection, stream, removals, signal);
   if (connection.isCluster && (await topology(connection)) !== before) {
     throw redisError("MR3404", "retryable", "slots of the Redis cluster moved while its keys were listed");
   }
@@ -47,14 +47,19 @@ async function scan(
   primary: Commands,
   connection: Connection,
   stream: CallStream,
-  { keyStart, keyWidths, action, version }: Removal,
+  removals: readonly Removal[],
   signal: AbortSignal,
 ): Promise<void> {
-  const text = String(version);
+  const tables = removals.map((removal) => ({ removal, start: Buffer.from(removal.keyStart) }));
   const key = new ByteWriter(512);
-  for await (const page of rowKeyPages(primary, { keyStart, keyWidths }, signal)) {
+  for await (const page of keyPages(primary, sharedStart(removals.map(({ keyStart }) => keyStart)), signal)) {
     if (connection.isCluster) page.sort((a, b) => slotOf(a) - slotOf(b));
     for (const bytes of page) {
+      const found = tables.find(
+        ({ removal, start }) => beginsWith(bytes, start) && isRowKey(bytes, start.length, removal.keyWidths),
+      );
+      if (found === undefined) continue;
+      const { action, version } = found.removal;
       const { call } = stream;
       const otherSlot = connection.isCluster && call.count > 0 && call.slot !== slotOf(bytes);
       if (call.isFull || otherSlot) await stream.flush();
@@ -62,11 +67,23 @@ async function scan(
       key.copy(bytes, 0, bytes.length);
       const out = stream.call.beginRow();
       const at = beginText(out);
-      out.ascii(text);
+      out.ascii(String(version));
       endText(out, at);
       stream.call.add(action, key, undefined, 0);
     }
   }
+}
+
+function beginsWith(key: Buffer, start: Buffer): boolean {
+  return key.length >= start.length && key.compare(start, 0, start.length, 0, start.length) === 0;
+}
+
+function sharedStart(texts: readonly string[]): string {
+  const [first = "", ...others] = texts;
+  let length = first.length;
+  for (const text of others) while (!text.startsWith(first.slice(0, length))) length--;
+  while (!first.slice(0, length).isWellFormed()) length--;
+  return first.slice(0, length);
 }
 
 /** Gives every key that lies where the table's rows do, page by page. */

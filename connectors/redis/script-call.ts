@@ -21,8 +21,10 @@ export interface Fence {
 
 export interface ProgressToStore {
   readonly position: string;
-  readonly tables: string;
+  readonly bond: string;
   readonly format: string;
+  /** "" where they are what is stored. */
+  readonly tables: string;
 }
 
 /** One script call in the making: keys, actions and rows as bytes. Reused; the bytes of `encode` live until `reset`. */
@@ -107,7 +109,7 @@ export class ScriptCall {
     endRows(this.#rows, this.count);
     const keyCount = 2 * this.count + (fence === null ? 0 : 1);
     out.reserve(this.#keys.length + this.#graves.length + this.#rows.length + this.count + 1024);
-    out.ascii(`*${3 + keyCount + 7}\r\n$7\r\nEVALSHA\r\n`);
+    out.ascii(`*${3 + keyCount + 8}\r\n$7\r\nEVALSHA\r\n`);
     writeText(out, SCRIPT_SHA);
     writeText(out, String(keyCount));
     out.copy(this.#keys.bytes, 0, this.#keys.length);
@@ -118,8 +120,9 @@ export class ScriptCall {
     writeText(out, fence?.lease ?? "");
     writeText(out, fence?.position ?? "");
     writeText(out, progress?.position ?? "");
-    writeText(out, progress?.tables ?? "");
+    writeText(out, progress?.bond ?? "");
     writeText(out, progress?.format ?? "");
+    writeText(out, progress?.tables ?? "");
     return out.view();
   }
 }

@@ -46,7 +46,8 @@ export const RESULT_FENCED = -1;
  *   ARGV  1 actions, a byte per row
  *         2 rows as MessagePack: one array of what each action wants
  *         3 "" or the lease that must be stored     4 the position that must be stored
- *         5 "" or the position to store             6 the tables to store     7 the format to store
+ *         5 "" or the position to store             6 the bond to store
+ *         7 the format to store                     8 "" or the tables to store
  *
  * Versions have up to 19 digits, more than a Lua number can tell apart: they are compared as text, by length first.
  * The progress is stored only when every row was taken. Answers with a flat list of row ordinal and result.
@@ -153,7 +154,8 @@ for i = 1, n do
   if not done or done.err then write(i, action, key, row) end
 end
 if ARGV[5] ~= '' and #left == 0 then
-  redis.call('HSET', KEYS[2 * n + 1], 'position', ARGV[5], 'tables', ARGV[6], 'format', ARGV[7])
+  redis.call('HSET', KEYS[2 * n + 1], 'position', ARGV[5], 'bond', ARGV[6], 'format', ARGV[7])
+  if ARGV[8] ~= '' then redis.call('HSET', KEYS[2 * n + 1], 'tables', ARGV[8]) end
 end
 return left
 `;

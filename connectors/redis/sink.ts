@@ -1,5 +1,5 @@
 import type { SinkProgress, Step } from "../../src/core/batch.ts";
-import { serializeContent } from "../../src/core/checkpoint-text.ts";
+import { checkpointTexts } from "../../src/core/checkpoint-text.ts";
 import type { Inspection } from "../../src/core/comparing.ts";
 import { onlyGrows } from "../../src/core/carrying.ts";
 import { invariant } from "../../src/core/invariant.ts";
@@ -59,6 +59,8 @@ export class RedisSink implements Sink {
   #isOtherFormat = false;
   /** Position of a step whose answer did not come: it may be stored, or not. */
   #inDoubt: string | null = null;
+  /** The text of the complete tables, where the server certainly has it. */
+  #storedTables: string | null = null;
   #isClosed = false;
   /** How rows may be packed on the server that was opened last. */
   #packing: Packing | null = null;
@@ -79,6 +81,7 @@ export class RedisSink implements Sink {
   async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
     this.#lease = String(lease);
     this.#inDoubt = null;
+    this.#storedTables = null;
     return this.#guarded(signal, async (connection) => {
       await takeOver(connection, this.#progressKey, lease);
       const stored = await readProgress(connection, this.#progressKey);
@@ -128,11 +131,15 @@ export class RedisSink implements Sink {
 
   async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
     const position = serializePosition(step.progress.position);
-    const progress = { position, tables: serializeContent(step.progress), format: this.#settings.format };
+    const { tables, bond } = checkpointTexts(step.progress);
+    const changed = tables === this.#storedTables ? "" : tables;
+    const progress = { position, bond, format: this.#settings.format, tables: changed };
+    this.#storedTables = null;
     await this.#guarded(signal, async (connection) => {
       for (let attempt = 1; ; attempt++) {
         try {
           await this.#attempt(connection, step, progress, outcome, signal);
+          this.#storedTables = tables;
           return;
         } catch (error) {
           if (attempt === ATTEMPTS_MAX || !(await this.#isCured(connection, error))) throw error;
@@ -178,9 +185,14 @@ export class RedisSink implements Sink {
           this.#packing,
         ).send(signal);
       case "truncate":
-        return removeUpTo(connection, stream, this.#removal(step.table, ACTION.truncate, step.version), signal);
+        return removeUpTo(connection, stream, [this.#removal(step.table, ACTION.truncate, step.version)], signal);
       case "sweep":
-        return removeUpTo(connection, stream, this.#removal(step.table, ACTION.sweep, step.below - 1n), signal);
+        return removeUpTo(
+          connection,
+          stream,
+          step.sweeps.map(({ table, below }) => this.#removal(table, ACTION.sweep, below - 1n)),
+          signal,
+        );
       default:
         return step satisfies never;
     }

@@ -63,7 +63,29 @@ export type Step =
       readonly record?: { readonly index: number; readonly commitTimeUs: bigint };
       readonly progress: SinkProgress;
     }
-  /** Remove the table's rows whose version is below `below`: they are gone at the source. */
-  | { readonly kind: "sweep"; readonly table: TableVersion; readonly below: bigint; readonly progress: SinkProgress }
+  /** Remove rows that are gone at the source. */
+  | { readonly kind: "sweep"; readonly sweeps: readonly Sweep[]; readonly progress: SinkProgress }
   /** Nothing but the progress. */
   | { readonly kind: "progress"; readonly progress: SinkProgress };
+
+/** The rows of a table whose version is below `below`. */
+export interface Sweep {
+  readonly table: TableVersion;
+  readonly below: bigint;
+}
+
+/** The tables that a step writes to. */
+export function tablesOf(step: Step): readonly TableVersion[] {
+  switch (step.kind) {
+    case "progress":
+      return [];
+    case "rows":
+      return step.tables.map(({ table }) => table);
+    case "sweep":
+      return step.sweeps.map(({ table }) => table);
+    case "truncate":
+      return [step.table];
+    default:
+      return step satisfies never;
+  }
+}

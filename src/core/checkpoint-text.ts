@@ -1,20 +1,36 @@
-/** The text that sinks keep beside the position of their checkpoint: complete tables, and the bond with the state. */
+/**
+ * The texts that sinks keep beside the position of their checkpoint: complete tables, and the bond with the state. The bond is
+ * another one with each step, the tables seldom are, and may be thousands: a sink writes them where they have changed.
+ */
 import type { SinkProgress } from "./batch.ts";
 import { parseBond, serializeBond } from "./bond.ts";
 
 export type CheckpointContent = Pick<SinkProgress, "tables" | "bond">;
 
-export function serializeContent({ tables, bond }: CheckpointContent): string {
-  return JSON.stringify(bond === undefined ? tables : { bond: serializeBond(bond), tables });
+export interface CheckpointTexts {
+  readonly tables: string;
+  /** "" where there is none. */
+  readonly bond: string;
 }
 
-/** Without a bond it is what versions before 0.2 wrote: the tables alone, whose values are texts. */
-export function parseContent(text: string): CheckpointContent {
-  const value: unknown = JSON.parse(text);
+const known = new WeakMap<CheckpointContent["tables"], string>();
+
+export function checkpointTexts({ tables, bond }: CheckpointContent): CheckpointTexts {
+  let text = known.get(tables);
+  if (text === undefined) known.set(tables, (text = JSON.stringify(tables)));
+  return { tables: text, bond: bond === undefined ? "" : serializeBond(bond) };
+}
+
+/**
+ * `bond`: "" or null where none is stored. Versions before 0.2 wrote none, or both into the text of the tables; there their
+ * names are keys whose values are texts.
+ */
+export function parseCheckpoint(tables: string, bond: string | null | undefined): CheckpointContent {
+  const value: unknown = JSON.parse(tables);
   if (!isRecord(value)) throw notContent();
-  const { bond, tables } = value;
-  if (typeof bond === "string" && isRecord(tables)) return { tables: textsOf(tables), bond: parseBond(bond) };
-  return { tables: textsOf(value) };
+  const { bond: within, tables: inner } = value;
+  if (typeof within === "string" && isRecord(inner)) return { tables: textsOf(inner), bond: parseBond(bond || within) };
+  return bond ? { tables: textsOf(value), bond: parseBond(bond) } : { tables: textsOf(value) };
 }
 
 function textsOf(value: Record<string, unknown>): Record<string, string> {

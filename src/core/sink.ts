@@ -62,6 +62,12 @@ export interface Sink {
   prepare(table: TableVersion, previous: TableVersion | undefined, signal: AbortSignal): Promise<void>;
 
   /**
+   * The same for several tables, where that is cheaper together. When it fails nothing is known of any of them, and each is
+   * prepared by itself.
+   */
+  prepareAll?(changes: readonly ShapeChange[], signal: AbortSignal): Promise<void>;
+
+  /**
    * Whether the rows that the target has of `from`, the shape that it followed last, are without being written again what
    * rows of `to` would be that have the same values in the columns that go on, and null in those that are added. Asked
    * before `prepare(to)`; changes nothing. Absent: never.
@@ -116,6 +122,12 @@ export interface Sink {
 
   /** Closes connections; a step in flight is abandoned. Idempotent. */
   close(): Promise<void>;
+}
+
+/** A version of a table, and the one that this process prepared before, if any. */
+export interface ShapeChange {
+  readonly table: TableVersion;
+  readonly previous: TableVersion | undefined;
 }
 
 /** Of a sink that was emptied, dropped or put back: read everything again, or stop and wait for somebody. */

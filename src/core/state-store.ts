@@ -101,7 +101,8 @@ export interface SourceStore {
 export interface WrittenProgress {
   readonly name: string;
   readonly position: Position;
-  readonly tables: Readonly<Record<string, string>>;
+  /** Left out where the store has them. */
+  readonly tables?: Readonly<Record<string, string>>;
 }
 
 /** The store's copy of one sink's progress; the sink's own counts. */
@@ -265,6 +266,8 @@ export function isStubborn({ scope, chunksDone }: Pick<Refill, "scope" | "chunks
 export interface RefillStore {
   /** An unfinished refill of the same table, sink and scope is returned instead of a second one. */
   add(refill: RefillRequest): Promise<Refill>;
+  /** The same for many, in one transaction. */
+  addAll(refills: readonly RefillRequest[]): Promise<readonly Refill[]>;
   /**
    * The same, but what was read of an unfinished one is void: rows that it has passed may be the ones that are asked for.
    * `isAhead`: of one that nothing was read of yet, which stays as it is. In one transaction, so that none ends in between.

@@ -83,7 +83,11 @@ export class Acknowledger {
       const identity = this.#remember(places.map(({ commit }) => commit));
       if (identity !== null) await this.#state.source.identify(identity);
       // Invariant: a position is stored before it is acknowledged, and what every sink holds and covers with it.
-      await this.#state.source.acknowledge(lowest, covered, changed.flatMap(writtenOf));
+      await this.#state.source.acknowledge(
+        lowest,
+        covered,
+        changed.flatMap((standing) => this.#writtenOf(standing)),
+      );
       failpoint("ack.stored");
       if (advances) this.#acknowledged = lowest;
       for (const standing of changed) this.#stored.set(standing.name, standing);
@@ -96,8 +100,10 @@ export class Acknowledger {
     const stored = this.#stored.get(name);
     return written !== null && (stored?.written !== written || stored.tables !== tables);
   }
-}
 
-function writtenOf({ name, written, tables }: SinkStanding): readonly WrittenProgress[] {
-  return written === null ? [] : [{ name, position: written, tables }];
+  #writtenOf({ name, written, tables }: SinkStanding): readonly WrittenProgress[] {
+    if (written === null) return [];
+    const isStored = this.#stored.get(name)?.tables === tables;
+    return [isStored ? { name, position: written } : { name, position: written, tables }];
+  }
 }

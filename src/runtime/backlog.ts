@@ -56,11 +56,16 @@ export class Backlog {
    * A table that was dropped can't be read. One that is suspended in the sink is read there as a whole when it is
    * reinstated.
    */
-  async dropVoid(): Promise<void> {
+  async withoutVoid(open: readonly Refill[]): Promise<readonly Refill[]> {
     const { state, gate, isSuspended, logger } = this.#parts;
-    for (const { id, tableId, sink } of await state.refills.list()) {
+    const left: Refill[] = [];
+    for (const refill of open) {
+      const { id, tableId, sink } = refill;
       const isGone = gate.isGone(tableId);
-      if (!isGone && !isSuspended(sink, tableId)) continue;
+      if (!isGone && !isSuspended(sink, tableId)) {
+        left.push(refill);
+        continue;
+      }
       await state.refills.cancel(id, true);
       const why = isGone ? "gone at the source" : "suspended in the sink";
       logger.info({ table: tableId, sink }, `the table is ${why}; it is not read any more`);
@@ -68,6 +73,7 @@ export class Backlog {
     const keys = await state.refills.keys(this.#attached, null, KEYS_PER_CHUNK_MAX);
     const gone = keys.filter(({ tableId, sink }) => gate.isGone(tableId) || isSuspended(sink, tableId));
     if (gone.length > 0) await state.refills.removeKeys(gone.map(({ id }) => id));
+    return left;
   }
 
   get #attached(): readonly string[] {

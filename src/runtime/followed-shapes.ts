@@ -49,21 +49,53 @@ export class FollowedShapes {
 
   /** Makes the target ready for rows of this shape. */
   async prepare(table: TableVersion, signal: AbortSignal): Promise<void> {
-    const { sink, steps, onVoid } = this.#parts;
-    const previous = this.#prepared.get(table.id);
-    if (previous === table) return;
-    const { [table.id]: held, ...others } = steps.held.tables;
-    const isVoid = held !== undefined && !isOfShape(held, table);
-    if (isVoid || held === undefined) {
-      await steps.retrying(signal, () => this.#carried.follow(table, isVoid ? held : null, signal));
+    await this.prepareAll([table], signal);
+  }
+
+  /** The same for several tables. */
+  async prepareAll(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    const { steps, onVoid } = this.#parts;
+    const changed = tables.filter((table) => this.#prepared.get(table.id) !== table);
+    if (changed.length === 0) return;
+    const voided = new Set<string>();
+    for (const table of changed) {
+      const held = steps.held.tables[table.id];
+      const isVoid = held !== undefined && !isOfShape(held, table);
+      if (isVoid) voided.add(table.id);
+      if (isVoid || held === undefined) {
+        await steps.retrying(signal, () => this.#carried.follow(table, isVoid ? held : null, signal));
+      }
     }
-    if (isVoid) {
+    if (voided.size > 0) {
+      const others = Object.entries(steps.held.tables).filter(([id]) => !voided.has(id));
       // Invariant: durable before the target follows, which may cost it values: whoever goes on from there reads them again.
-      await steps.store({ tables: others }, signal);
-      onVoid(table.id);
-      failpoint("sink.voided", table);
+      await steps.store({ tables: Object.fromEntries(others) }, signal);
+      for (const id of voided) onVoid(id);
+      for (const table of changed) if (voided.has(table.id)) failpoint("sink.voided", table);
     }
-    await steps.retrying(signal, () => sink.prepare(table, previous, signal));
+    await this.#make(changed, signal);
+  }
+
+  async #make(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    const { sink, steps } = this.#parts;
+    const changes = tables.map((table) => ({ table, previous: this.#prepared.get(table.id) }));
+    if (tables.length > 1 && sink.prepareAll !== undefined) {
+      try {
+        await steps.retrying(signal, () => sink.prepareAll!(changes, signal));
+        for (const { table } of changes) this.#noteMade(table);
+        return;
+      } catch {
+        // Which of them is the matter shows as each is made by itself.
+        signal.throwIfAborted();
+      }
+    }
+    for (const { table, previous } of changes) {
+      await steps.retrying(signal, () => sink.prepare(table, previous, signal));
+      this.#noteMade(table);
+    }
+  }
+
+  #noteMade(table: TableVersion): void {
     failpoint("sink.prepared", table);
     this.#prepared.set(table.id, table);
   }

@@ -38,7 +38,8 @@ export class Lane {
   #position: Position;
   readonly #markPrefix: string;
   readonly #sinks = new Map<SinkWorker, SinkQueue>();
-  readonly #windows = new Map<string, Expected>();
+  /** By the id in their marks, which several may share. */
+  readonly #windows = new Map<string, Expected[]>();
   readonly delivered = new DeliveredTransactions();
   #roomMade: (() => void) | null = null;
 
@@ -58,7 +59,7 @@ export class Lane {
    */
   moveTo(position: Position): void {
     this.#position = position;
-    for (const expected of this.#windows.values()) {
+    for (const expected of this.#expected) {
       // Invariant: a window notes what lies between its marks, once; what is before its low mark would be taken for that.
       if (!expected.window.isOpen) continue;
       expected.window.spoil("lost");
@@ -96,16 +97,23 @@ export class Lane {
 
   /** A window that opens and closes when its marks pass. `onClosed` is called at the high mark's place in the stream. */
   expect(window: Window, onClosed: (closed: Closed) => void): void {
-    this.#windows.set(window.id, { window, onClosed, mark: 0 });
+    const together = this.#windows.get(window.id) ?? [];
+    this.#windows.set(window.id, [...together, { window, onClosed, mark: 0 }]);
   }
 
   forget(window: Window): void {
-    this.#windows.delete(window.id);
+    const left = (this.#windows.get(window.id) ?? []).filter((expected) => expected.window !== window);
+    if (left.length > 0) this.#windows.set(window.id, left);
+    else this.#windows.delete(window.id);
+  }
+
+  get #expected(): readonly Expected[] {
+    return [...this.#windows.values()].flat();
   }
 
   /** A schema change of the table: chunks read across it are of no use. */
   spoil(tableId: string): void {
-    for (const { window } of this.#windows.values()) if (window.tableId === tableId) window.spoil("schema changed");
+    for (const { window } of this.#expected) if (window.tableId === tableId) window.spoil("schema changed");
   }
 
   push(worker: SinkWorker, work: Work): void {
@@ -163,8 +171,10 @@ export class Lane {
       if (edge === null) continue;
       this.#rows(block, from, message.at);
       from = message.at;
-      if (edge.isLow) this.#open(edge.expected, rowVersion(block.until.epoch, message.position));
-      else this.#close(edge.expected, block.positionAt(message.at));
+      for (const expected of edge.expected) {
+        if (edge.isLow) this.#open(expected, rowVersion(block.until.epoch, message.position));
+        else this.#close(expected, block.positionAt(message.at));
+      }
     }
     this.#rows(block, from, block.count);
     this.#position = block.until;
@@ -174,8 +184,8 @@ export class Lane {
     }
   }
 
-  /** The edge of a window that is expected here; other marks do not cut the rows. */
-  #edge(message: LogMessage): { readonly isLow: boolean; readonly expected: Expected } | null {
+  /** The edge of windows that are expected here; other marks do not cut the rows. */
+  #edge(message: LogMessage): { readonly isLow: boolean; readonly expected: readonly Expected[] } | null {
     if (message.prefix !== this.#markPrefix) return null;
     const mark = decodeMark(message.content);
     if (mark === null || mark.edge === null) return null;
@@ -187,7 +197,7 @@ export class Lane {
     if (from === to) return;
     const { tx, transactions } = block;
     for (let t = tx[from]!; t <= tx[to - 1]!; t++) this.delivered.add(transactions.xid[t]!);
-    for (const { window } of this.#windows.values()) if (window.isOpen) window.touch(block, from, to);
+    for (const { window } of this.#expected) if (window.isOpen) window.touch(block, from, to);
     for (const piece of cut(block, from, to)) {
       for (const queue of this.#sinks.values()) {
         if (piece.kind === "rows") {
@@ -209,7 +219,7 @@ export class Lane {
   }
 
   #close({ window, onClosed, mark }: Expected, until: Position = this.#position): void {
-    this.#windows.delete(window.id);
+    this.forget(window);
     const result = window.close((sees) => this.delivered.allSeen(mark, sees));
     onClosed(typeof result === "string" ? { spoiled: result } : { ...result, lowVersion: window.lowVersion, until });
   }

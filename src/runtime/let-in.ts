@@ -8,8 +8,9 @@ export async function letIn(pipeline: Pipeline, tableIds: readonly string[]): Pr
   const sinks = pipeline.runners.map(({ name }) => name);
   const aside = tableIds.filter((id) => gate.aside.has(id));
   for (const tableId of aside) {
-    for (const sink of sinks.filter((name) => !pipeline.suspended.has(name, tableId)))
-      await state.refills.add({ tableId, sink, scope: { kind: "table" }, reason: REASON, needed: true });
+    const takers = sinks.filter((name) => !pipeline.suspended.has(name, tableId));
+    const request = { tableId, scope: { kind: "table" }, reason: REASON, needed: true } as const;
+    await state.refills.addAll(takers.map((sink) => ({ ...request, sink })));
     await gate.readmit(tableId);
   }
   for (const sink of sinks) await pipeline.refill(sink, aside, null, REASON);

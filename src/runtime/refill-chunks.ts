@@ -7,6 +7,7 @@ import { type Chunk, type KeyText, SCAN_ROW_COUNT_MAX, type Source } from "../co
 import type { Logger } from "../core/telemetry.ts";
 import type { Closed, ClosedWell, Lane } from "./lane.ts";
 import { encodeMark } from "./marks.ts";
+import { isOfOneTable } from "./row-reader.ts";
 import type { SinkWorker } from "./sink-worker.ts";
 import { Window } from "./windows.ts";
 import { Receipts } from "./work.ts";
@@ -36,6 +37,16 @@ export interface Passage {
   readonly hand: (closed: ClosedWell) => void;
 }
 
+/** A table's next chunk, and the sinks that it is for. */
+export interface Wanted extends Pick<Passage, "table" | "keys" | "read"> {
+  readonly workers: readonly SinkWorker[];
+}
+
+export interface Through {
+  readonly lowVersion: bigint;
+  readonly aside: readonly KeyText[];
+}
+
 /** A chunk that is in the queues of its sinks. */
 export interface HandedOver {
   readonly lowVersion: bigint;
@@ -44,6 +55,9 @@ export interface HandedOver {
   readonly sessions: ReadonlyMap<SinkWorker, number>;
 }
 
+/** What tables are read for between the same marks: about what one chunk of a large table takes. */
+const TOGETHER_MS_MAX = 350;
+const TOGETHER_BYTES_MAX = 8 * 1024 * 1024;
 const SCAN_ROW_COUNT_MIN = 100;
 /** A chunk that is not yet visible, or was spoiled, is read again after this. */
 const AGAIN_MS = 50;
@@ -65,59 +79,110 @@ export class ChunkReader {
     this.#parts = parts;
   }
 
-  /** Reads a chunk that is applied at its place in the queues of the sinks. Null: to be done again. */
-  async read(
-    table: TableVersion,
-    workers: readonly SinkWorker[],
-    keys: readonly KeyText[] | null,
-    read: (asked: Asked) => Promise<Chunk>,
-    signal: AbortSignal,
-  ): Promise<HandedOver | null> {
-    const receipts = new Map(workers.map((worker) => [worker, new Receipts(1)]));
-    const sessions = new Map(workers.map((worker) => [worker, worker.session]));
-    const hand = ({ block, until }: ClosedWell) => this.#hand(block, until, receipts);
-    const closed = await this.through({ table, keys, purpose: "apply", read, hand }, signal);
-    if (closed === null) return null;
-    const durable = new Map([...receipts].map(([worker, receipt]) => [worker, receipt.all]));
-    return { lowVersion: closed.lowVersion, durable, sessions };
+  /**
+   * Reads a chunk of each between the same two marks, as far as that is quick, which are applied at their place in the queues
+   * of the sinks. Null for one that is to be done again.
+   */
+  async read(wanted: readonly Wanted[], signal: AbortSignal): Promise<readonly (HandedOver | null)[]> {
+    const passages = wanted.map(({ table, workers, keys, read }) => {
+      const receipts = new Map(workers.map((worker) => [worker, new Receipts(1)]));
+      const sessions = new Map(workers.map((worker) => [worker, worker.session]));
+      const hand = ({ block, until }: ClosedWell) => this.#hand(block, until, receipts);
+      return { passage: { table, keys, purpose: "apply", read, hand } as const, receipts, sessions };
+    });
+    const through = await this.#through(
+      passages.map(({ passage }) => passage),
+      signal,
+    );
+    return through.map((closed, i) => {
+      if (closed === null) return null;
+      const { receipts, sessions } = passages[i]!;
+      const durable = new Map([...receipts].map(([worker, receipt]) => [worker, receipt.all]));
+      return { lowVersion: closed.lowVersion, durable, sessions };
+    });
   }
 
   /**
    * One window: low mark, read, high mark; at the high mark's place the rows are handed on, and it resolves. Null: to be
    * done again.
    */
-  async through(
-    { table, keys, purpose, read, hand }: Passage,
-    signal: AbortSignal,
-  ): Promise<{ readonly lowVersion: bigint; readonly aside: readonly KeyText[] } | null> {
-    const { lane, source, logger } = this.#parts;
-    const window = new Window(`${this.#run}-${++windowCount}`, table.id, purpose);
-    const closed = Promise.withResolvers<Closed>();
-    lane.expect(window, (result) => {
-      if ("block" in result) hand(result);
-      closed.resolve(result);
+  async through(passage: Passage, signal: AbortSignal): Promise<Through | null> {
+    return (await this.#through([passage], signal))[0] ?? null;
+  }
+
+  /** The same for several tables, between the same marks. What one of them can't be read for is thrown if none can be. */
+  async #through(passages: readonly Passage[], signal: AbortSignal): Promise<readonly (Through | null)[]> {
+    const { lane, source } = this.#parts;
+    const id = `${this.#run}-${++windowCount}`;
+    const open = passages.map((passage) => {
+      const window = new Window(id, passage.table.id, passage.purpose);
+      const closed = Promise.withResolvers<Closed>();
+      lane.expect(window, (result) => {
+        if ("block" in result) passage.hand(result);
+        closed.resolve(result);
+      });
+      return { passage, window, closed: closed.promise };
     });
     try {
-      await source.mark(encodeMark({ edge: "low", window: window.id }), signal);
-      const chunk = await this.#chunk(window, read, signal);
-      if (chunk === null) return null;
-      window.fill(table, chunk, keys);
-      failpoint("refill.chunk-read", table);
-      await source.mark(encodeMark({ edge: "high", window: window.id }), signal);
-      const result = await this.#passed(closed.promise, signal);
-      if ("block" in result) {
-        this.#againMs = AGAIN_MS;
-        this.#scanRowCountMax = Math.min(SCAN_ROW_COUNT_MAX, this.#scanRowCountMax * 2);
-        return { lowVersion: result.lowVersion, aside: window.aside };
-      }
-      logger.debug({ table: table.id, why: result.spoiled }, "a chunk is read again");
-      if (result.spoiled === "not yet visible") this.#slowDown();
+      await source.mark(encodeMark({ edge: "low", window: id }), signal);
+      const filled = await this.#fill(open, signal);
+      if (filled.size === 0) return passages.map(() => null);
+      await source.mark(encodeMark({ edge: "high", window: id }), signal);
+      const results = await Promise.all(
+        open.map(async ({ window, closed }) => {
+          if (!filled.has(window)) return null;
+          const result = await this.#passed(closed, signal);
+          return this.#isClosedWell(window, result) ? { lowVersion: result.lowVersion, aside: window.aside } : null;
+        }),
+      );
+      const isAgain = open.some(({ window }, i) => filled.has(window) && results[i] === null);
+      if (isAgain) await pause(this.#againMs, signal);
+      return results;
     } finally {
-      lane.forget(window);
-      window.discard();
+      for (const { window } of open) {
+        lane.forget(window);
+        window.discard();
+      }
     }
-    await pause(this.#againMs, signal);
-    return null;
+  }
+
+  #isClosedWell({ tableId }: Window, result: Closed): result is ClosedWell {
+    if ("block" in result) {
+      this.#againMs = AGAIN_MS;
+      this.#scanRowCountMax = Math.min(SCAN_ROW_COUNT_MAX, this.#scanRowCountMax * 2);
+      return true;
+    }
+    this.#parts.logger.debug({ table: tableId, why: result.spoiled }, "a chunk is read again");
+    if (result.spoiled === "not yet visible") this.#slowDown();
+    return false;
+  }
+
+  /** Reads one after the other until the time or the bytes of one chunk are spent; the others' turn comes again. */
+  async #fill(
+    open: readonly { readonly passage: Passage; readonly window: Window }[],
+    signal: AbortSignal,
+  ): Promise<ReadonlySet<Window>> {
+    const filled = new Set<Window>();
+    const endMs = performance.now() + TOGETHER_MS_MAX;
+    let byteCount = 0;
+    let failure: unknown;
+    for (const { passage, window } of open) {
+      if (filled.size > 0 && (performance.now() >= endMs || byteCount >= TOGETHER_BYTES_MAX)) break;
+      const { table, keys, read } = passage;
+      try {
+        const chunk = await this.#chunk(window, read, signal);
+        if (chunk === null) continue;
+        window.fill(table, chunk, keys);
+        byteCount += chunk.block?.byteCount ?? 0;
+        filled.add(window);
+        failpoint("refill.chunk-read", table);
+      } catch (error) {
+        if (signal.aborted || open.length === 1 || !isOfOneTable(error)) throw error;
+        failure ??= error;
+      }
+    }
+    if (filled.size === 0 && failure !== undefined) throw failure;
+    return filled;
   }
 
   /** Null: the stream brought more meanwhile than a window keeps, and less is to be read at once. */

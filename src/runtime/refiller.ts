@@ -10,7 +10,7 @@ import { fittingKeys, type KeyReading, type RangeReading, type Reading } from ".
 import { type Asked, ChunkReader, type HandedOver, pause } from "./refill-chunks.ts";
 import { RefillLedger } from "./refill-ledger.ts";
 import { kindOf, ReconnectBackoff } from "./retry.ts";
-import { ReadRefused, RowReader } from "./row-reader.ts";
+import { isOfOneTable, RowReader } from "./row-reader.ts";
 import type { SinkWorker } from "./sink-worker.ts";
 import type { TableGate } from "./table-gate.ts";
 import { Receipts } from "./work.ts";
@@ -33,6 +33,8 @@ export interface RefillerParts {
 const PASSED_MS = 20;
 /** How long the refiller waits before it looks again for work that could not be done yet. */
 const IDLE_MS = 1_000;
+/** Tables that are read between the same two marks. */
+const TOGETHER_COUNT_MAX = 64;
 /** How long a fast sink waits for slower ones that were given the same chunk, so that they share the next read too. */
 const TOGETHER_MS_MAX = 500;
 
@@ -156,14 +158,12 @@ export class Refiller {
     const { lane, lacking, state } = this.#parts;
     const open = await this.#ledger.list();
     const isOpen = new Set(open.flatMap((refill) => (isWhole(refill) ? [entry(refill.sink, refill.tableId)] : [])));
-    for (const worker of lane.sinks) {
-      for (const tableId of lacking(worker)) {
-        if (isOpen.has(entry(worker.name, tableId))) continue;
-        const scope = { kind: "table" } as const;
-        const { id } = await state.refills.add({ tableId, sink: worker.name, scope, reason: LACKING, needed: true });
-        this.#carriable.add(id);
-      }
-    }
+    const requests = [...lane.sinks].flatMap((worker) =>
+      lacking(worker)
+        .filter((tableId) => !isOpen.has(entry(worker.name, tableId)))
+        .map((tableId) => ({ tableId, sink: worker.name, scope: WHOLE, reason: LACKING, needed: true })),
+    );
+    for (const { id } of await state.refills.addAll(requests)) this.#carriable.add(id);
     this.#seen = seen;
   }
 
@@ -171,8 +171,7 @@ export class Refiller {
   async #round(signal: AbortSignal): Promise<boolean> {
     if (this.#seen < this.#changes || this.#isIdle) await this.#listLacking();
     const { refills } = this.#parts.state;
-    await this.#backlog.dropVoid();
-    const open = await this.#ledger.list();
+    const open = await this.#backlog.withoutVoid(await this.#ledger.list());
     this.#unfinished = (await refills.countKeys()) + open.length;
     this.#ledger.noteAhead(open);
     if (!this.failing.isEmpty) this.#reader.tryRefused(await this.#backlog.failing(open), signal);
@@ -182,12 +181,15 @@ export class Refiller {
   /** Does the first that is possible. One that fails stands in nobody's way; its error is thrown if nothing else is. */
   async #first(readings: readonly Reading[], signal: AbortSignal): Promise<boolean> {
     let failure: unknown;
+    const tried = new Set<Reading>();
     for (const reading of readings) {
+      if (tried.has(reading)) continue;
+      const group = reading.kind === "keys" ? [] : together(reading, readings);
+      for (const one of group) tried.add(one);
       try {
-        if (await (reading.kind === "keys" ? this.#listed(reading, signal) : this.#ranged(reading, signal)))
-          return true;
+        if (await (reading.kind === "keys" ? this.#listed(reading, signal) : this.#ranged(group, signal))) return true;
       } catch (error) {
-        if (!(error instanceof ReadRefused)) failure ??= error;
+        if (!isOfOneTable(error)) failure ??= error;
       }
     }
     if (failure !== undefined) throw failure;
@@ -210,122 +212,148 @@ export class Refiller {
     if (others.length > 0) await refills.removeKeys(others.map((pending) => pending.id));
     if (fitting.length === 0) return true;
     const read = (asked: Asked) => this.#reader.read(table, reading, asked);
-    const window = await this.#chunks.read(table, [worker], texts, read, signal);
-    await this.#settle(window, signal, async () => {
+    const [handed] = await this.#chunks.read([{ table, workers: [worker], keys: texts, read }], signal);
+    const done = async (): Promise<void> => {
       failpoint("refill.keys-durable");
       const step = worker.step ?? 0;
       await refills.removeKeys(
         fitting.map((pending) => pending.id),
         { sink: worker.name, tableId: table.id, step },
       );
-    });
+    };
+    await this.#settle([{ handed: handed ?? null, done }], signal);
     return true;
   }
 
-  /** Reads the next chunk of a table for all the sinks whose refills stand at the same key. */
-  async #ranged(reading: RangeReading, signal: AbortSignal): Promise<boolean> {
-    const { state, gate } = this.#parts;
-    const { tableId } = reading;
-    const table = gate.table(tableId);
+  /** Reads the next chunk of each table for all the sinks whose refills stand at the same key. */
+  async #ranged(group: readonly RangeReading[], signal: AbortSignal): Promise<boolean> {
+    const { state } = this.#parts;
+    const ready = group.flatMap((reading) => this.#ready(reading) ?? []);
+    if (ready.length === 0) return false;
+    const carriable = ready.flatMap((one) => {
+      const refills = [...one.refills].filter(([, { id, cursor }]) => cursor === null && this.#carriable.has(id));
+      return refills.length > 0 ? [{ ...one, refills: new Map(refills) }] : [];
+    });
+    if (carriable.length > 0) return await this.#carry(carriable, signal);
+    const outdated = ready.flatMap(({ rules, refills }) =>
+      [...refills.values()].filter((refill) => refill.rules !== null && refill.rules !== rules),
+    );
+    for (const { id } of outdated) await state.refills.restart(id);
+    if (outdated.length > 0) return true;
+    // Invariant: no longer ahead before the first low mark is written.
+    for (const { refills } of ready) for (const refill of refills.values()) this.#ledger.begin(refill);
+    const chunks = ready.map(({ reading, table, refills }) => {
+      const end: { last: KeyText | null; rowCount: number } = { last: null, rowCount: 0 };
+      const read = async (asked: Asked) => {
+        const chunk = await this.#reader.read(table, reading, asked);
+        end.last = chunk.last;
+        end.rowCount = chunk.block?.count ?? 0;
+        return chunk;
+      };
+      return { end, wanted: { table, workers: [...refills.keys()], keys: null, read } };
+    });
+    const handed = await this.#chunks.read(
+      chunks.map(({ wanted }) => wanted),
+      signal,
+    );
+    const chunksDone = ready.map(({ table, rules, refills }, i) => ({
+      handed: handed[i]!,
+      done: async (worker: SinkWorker, lowVersion: bigint): Promise<void> => {
+        failpoint("refill.chunk-durable", table);
+        const { last, rowCount } = chunks[i]!.end;
+        const refill = refills.get(worker)!;
+        const progress = this.#ledger.after(refill, { rules, lowVersion, last, rowCount, held: worker.step });
+        if (last === null) await this.#finish(refill, progress, table, worker);
+        else this.#ledger.note(progress);
+      },
+    }));
+    await this.#settle(chunksDone, signal);
+    return true;
+  }
+
+  /** Null where the table can't be read now. */
+  #ready(reading: RangeReading): Ready | null {
+    const table = this.#parts.gate.table(reading.tableId);
     const refills = new Map<SinkWorker, Refill>();
     for (const refill of reading.refills) {
       const worker = this.#attached(refill.sink);
       if (worker !== undefined) refills.set(worker, refill);
     }
-    if (table === undefined || refills.size === 0) return false;
+    if (table === undefined || refills.size === 0) return null;
     // Invariant: what a copy is complete for is settled before its first row is read, and is the same at each chunk.
     const rules = this.#parts.completeness(table);
-    if (rules === null) return false;
-    const carriable = [...refills].filter(([, { id, cursor: read }]) => read === null && this.#carriable.has(id));
-    if (carriable.length > 0) return await this.#carry(table, rules, new Map(carriable), signal);
-    const outdated = [...refills.values()].filter((refill) => refill.rules !== null && refill.rules !== rules);
-    for (const { id } of outdated) await state.refills.restart(id);
-    if (outdated.length > 0) return true;
-    // Invariant: no longer ahead before the first low mark is written.
-    for (const refill of refills.values()) this.#ledger.begin(refill);
-    let last: KeyText | null = null;
-    let rowCount = 0;
-    const read = async (asked: Asked) => {
-      const chunk = await this.#reader.read(table, reading, asked);
-      last = chunk.last;
-      rowCount = chunk.block?.count ?? 0;
-      return chunk;
-    };
-    const window = await this.#chunks.read(table, [...refills.keys()], null, read, signal);
-    await this.#settle(window, signal, async (worker, lowVersion) => {
-      failpoint("refill.chunk-durable", table);
-      const refill = refills.get(worker)!;
-      const progress = this.#ledger.after(refill, { rules, lowVersion, last, rowCount, held: worker.step });
-      if (last === null) await this.#finish(refill, progress, table, worker);
-      else this.#ledger.note(progress);
-    });
-    return true;
+    return rules === null ? null : { reading, table, rules, refills };
   }
 
   /**
-   * Before a table is read of which only the shape has changed, the sinks are asked whether their copies went along: at a
+   * Before tables are read of which only the shape has changed, the sinks are asked whether their copies went along: at a
    * place of the log behind the change, so that no row of an earlier shape comes after it.
    */
-  async #carry(
-    table: TableVersion,
-    rules: string,
-    refills: ReadonlyMap<SinkWorker, Refill>,
-    signal: AbortSignal,
-  ): Promise<boolean> {
+  async #carry(ready: readonly Ready[], signal: AbortSignal): Promise<boolean> {
     const { lane, source, gate } = this.#parts;
-    const facts = gate.columnFacts(table);
+    const looked = ready.map((one) => ({ ...one, facts: gate.columnFacts(one.table) }));
     // The stream comes to the shape that the catalogue has by now.
-    if (facts === undefined) return false;
-    if (facts !== null) {
+    const known = looked.filter(({ facts }) => facts !== undefined);
+    if (known.length === 0) return false;
+    if (known.some(({ facts }) => facts !== null)) {
       const place = await source.tip(signal);
       while (lane.position.commit <= place) {
         signal.throwIfAborted();
         await pause(PASSED_MS, signal);
       }
-      if (gate.table(table.id) !== table || this.#parts.completeness(table) !== rules) return true;
     }
-    const durable = new Map<SinkWorker, Promise<boolean>>();
-    for (const [worker, refill] of refills) {
-      // Somebody may have asked for the rows meanwhile.
-      if (!this.#carriable.delete(refill.id) || facts === null) continue;
-      // Invariant: who asks from here on has the refill begin again, and it does not end with this.
-      this.#ledger.begin(refill);
-      const receipts = new Receipts(1);
-      durable.set(worker, receipts.all);
-      lane.push(worker, { kind: "carry", table, rules, facts, receipt: receipts.one() });
-    }
-    const sessions = new Map([...durable.keys()].map((worker) => [worker, worker.session]));
-    await this.#settle({ lowVersion: 0n, durable, sessions }, signal, async (worker) => {
-      const { sink, reason } = refills.get(worker)!;
-      if (!(await this.#ledger.finish(refills.get(worker)!, undefined))) return;
-      this.#parts.logger.info({ table: table.id, sink, reason }, "the table need not be read for its change of shape");
+    const asked = known.map(({ table, rules, refills, facts }) => {
+      const durable = new Map<SinkWorker, Promise<boolean>>();
+      const isAsItWas = gate.table(table.id) === table && this.#parts.completeness(table) === rules;
+      for (const [worker, refill] of isAsItWas ? refills : []) {
+        // Somebody may have asked for the rows meanwhile.
+        if (!this.#carriable.delete(refill.id) || facts == null) continue;
+        // Invariant: who asks from here on has the refill begin again, and it does not end with this.
+        this.#ledger.begin(refill);
+        const receipts = new Receipts(1);
+        durable.set(worker, receipts.all);
+        lane.push(worker, { kind: "carry", table, rules, facts, receipt: receipts.one() });
+      }
+      const sessions = new Map([...durable.keys()].map((worker) => [worker, worker.session]));
+      const done = async (worker: SinkWorker): Promise<void> => {
+        const { sink, reason } = refills.get(worker)!;
+        if (!(await this.#ledger.finish(refills.get(worker)!, undefined))) return;
+        this.#parts.logger.info(
+          { table: table.id, sink, reason },
+          "the table need not be read for its change of shape",
+        );
+      };
+      return { handed: { lowVersion: 0n, durable, sessions }, done };
     });
+    await this.#settle(asked, signal);
     return true;
   }
 
   /**
-   * Waits until the chunk is durable in the sinks, and does then what remains for each. The slow ones are waited for in
+   * Waits until the chunks are durable in the sinks, and does then what remains for each. The slow ones are waited for in
    * the background.
    */
-  async #settle(
-    window: HandedOver | null,
-    signal: AbortSignal,
-    done: (worker: SinkWorker, lowVersion: bigint) => Promise<void>,
-  ): Promise<void> {
-    if (window === null) return;
-    const { lowVersion, durable, sessions } = window;
-    const one = async (worker: SinkWorker, isDurable: Promise<boolean>) => {
-      this.#busy.add(worker.name);
-      try {
-        // Invariant: a sink that has left since may come back with less.
-        if ((await isDurable) && worker.session === sessions.get(worker)) await done(worker, lowVersion);
-      } catch (error) {
-        this.#failure ??= error;
+  async #settle(chunks: readonly Settling[], signal: AbortSignal): Promise<void> {
+    const byWorker = new Map<SinkWorker, (() => Promise<void>)[]>();
+    for (const { handed, done } of chunks) {
+      if (handed === null) continue;
+      const { lowVersion, durable, sessions } = handed;
+      for (const [worker, isDurable] of durable) {
+        const one = async (): Promise<void> => {
+          // Invariant: a sink that has left since may come back with less.
+          if ((await isDurable) && worker.session === sessions.get(worker)) await done(worker, lowVersion);
+        };
+        byWorker.set(worker, [...(byWorker.get(worker) ?? []), one]);
       }
+    }
+    const ended = async ([worker, all]: readonly [SinkWorker, readonly (() => Promise<void>)[]]): Promise<void> => {
+      this.#busy.add(worker.name);
+      const outcomes = await Promise.allSettled(all.map((one) => one()));
+      for (const outcome of outcomes) if (outcome.status === "rejected") this.#failure ??= outcome.reason;
       this.#busy.delete(worker.name);
       this.#wake.abort();
     };
-    const settled = Promise.all([...durable].map(([worker, isDurable]) => one(worker, isDurable)));
+    const settled = Promise.all([...byWorker].map(ended));
     const waiting = new AbortController();
     await Promise.race([settled, pause(TOGETHER_MS_MAX, AbortSignal.any([signal, waiting.signal]))]);
     waiting.abort();
@@ -351,6 +379,34 @@ export class Refiller {
     logger.info({ table: table.id, sink: worker.name, reason, rows, chunks, resumed }, "table read beside the stream");
   }
 }
+
+/** A range whose table can be read now, with what its copy is complete for and the attached sinks that it is for. */
+interface Ready {
+  readonly reading: RangeReading;
+  readonly table: TableVersion;
+  readonly rules: string;
+  readonly refills: ReadonlyMap<SinkWorker, Refill>;
+}
+
+/** What remains to be done for each sink that has a chunk durably. */
+interface Settling {
+  readonly handed: HandedOver | null;
+  readonly done: (worker: SinkWorker, lowVersion: bigint) => Promise<void>;
+}
+
+/** With a table that is read from its first key others are that stand there for the same sinks: most are small. */
+function together(first: RangeReading, readings: readonly Reading[]): RangeReading[] {
+  const isBeginning = ({ cursor, scope }: RangeReading): boolean => cursor === null && scope.kind === "table";
+  if (!isBeginning(first)) return [first];
+  const sinks = first.sinks.toSorted().join();
+  const alike = readings.filter(
+    (reading): reading is RangeReading =>
+      reading.kind === "range" && isBeginning(reading) && reading.sinks.toSorted().join() === sinks,
+  );
+  return alike.slice(0, TOGETHER_COUNT_MAX);
+}
+
+const WHOLE = { kind: "table" } as const;
 
 /** Why a table is read that nobody has asked for. */
 const LACKING = "not complete in this sink";

@@ -19,6 +19,11 @@ export interface RowReaderParts {
 /** The source refuses one reading, which is noted; the others go on. */
 export class ReadRefused extends Error {}
 
+/** What went wrong is dealt with, and the matter of one table. */
+export function isOfOneTable(error: unknown): boolean {
+  return error instanceof ReadRefused || error instanceof AmbiguousKey;
+}
+
 /** Reads rows in their turn, and tries what was refused beside that, one at a time. */
 export class RowReader {
   readonly #parts: RowReaderParts;

@@ -2,22 +2,48 @@ import { abortedError } from "../core/errors.ts";
 import { NO_TUPLE } from "../core/block.ts";
 import { isKeyed, type TableVersion } from "../core/schema.ts";
 import { CELL_BINARY, CellMap } from "../core/tuple.ts";
-import { type CompleteWork, heldBytes, letGo, type RowsWork, settle, type Work } from "./work.ts";
+import { comparePositions } from "../core/position.ts";
+import {
+  type ChunkWork,
+  type CompleteWork,
+  heldBytes,
+  letGo,
+  type RowsWork,
+  settle,
+  type SweepWork,
+  type Work,
+} from "./work.ts";
 
 export interface BatchLimits {
   readonly rowCountMax: number;
   readonly byteCountMax: number;
 }
 
-/** What a sink takes at once: consecutive rows that may be netted as one, or one work of another kind. */
-export type Taken = TakenRows | Exclude<Work, RowsWork | CompleteWork>;
+/** What a sink takes at once: consecutive works that may be one step, or one of another kind. */
+export type Taken =
+  | TakenRows
+  | TakenChunks
+  | TakenEnds
+  | Exclude<Work, RowsWork | ChunkWork | SweepWork | CompleteWork>;
 
+/** Rows that may be netted as one. */
 export interface TakenRows {
   readonly kind: "rows";
-  /** May be none where `complete` has some. */
   readonly works: readonly RowsWork[];
   /** Tables that are complete with these rows: of a first copy, whose small tables are many to a batch. */
   readonly complete: readonly CompleteWork[];
+}
+
+/** Chunks of several tables that have their place in the log at the same mark. */
+export interface TakenChunks {
+  readonly kind: "chunks";
+  readonly works: readonly ChunkWork[];
+}
+
+/** Ends of whole tables. */
+export interface TakenEnds {
+  readonly kind: "ends";
+  readonly works: readonly (SweepWork | CompleteWork)[];
 }
 
 /**
@@ -76,9 +102,18 @@ export class SinkQueue {
    */
   take(limits: BatchLimits): Taken {
     const first = this.#works[this.#head]!;
-    if (first.kind === "rows" || first.kind === "complete") return this.#takeBatch(limits);
-    this.#next();
-    return first;
+    switch (first.kind) {
+      case "rows":
+        return this.#takeBatch(first, limits);
+      case "chunk":
+        return { kind: "chunks", works: this.#takeChunks(first, limits) };
+      case "sweep":
+      case "complete":
+        return { kind: "ends", works: this.#takeEnds() };
+      default:
+        this.#next();
+        return first;
+    }
   }
 
   /** Whether as much waits as a batch may hold. */
@@ -89,44 +124,73 @@ export class SinkQueue {
   /** The same, where the next work is of rows; else null, and nothing is taken. */
   takeRows(limits: BatchLimits): TakenRows | null {
     const first = this.#works[this.#head];
-    return first?.kind === "rows" ? this.#takeBatch(limits) : null;
+    return first?.kind === "rows" ? this.#takeBatch(first, limits) : null;
   }
 
-  #takeBatch(limits: BatchLimits): TakenRows {
-    const works: RowsWork[] = [];
+  #takeBatch(first: RowsWork, limits: BatchLimits): TakenRows {
+    this.#next();
+    const works: RowsWork[] = [first];
     const complete: CompleteWork[] = [];
     const versions = new Map<string, TableVersion>();
-    let rowCount = 0;
-    let byteCount = 0;
-    let binary: boolean | null = null;
-    while (this.length > 0 && works.length < WORKS_PER_BATCH_MAX && complete.length < WORKS_PER_BATCH_MAX) {
+    addVersions(versions, first.block.tables);
+    let rowCount = first.to - first.from;
+    let byteCount = heldBytes(first);
+    const binary = isBinary(first);
+    while (this.length > 0 && works.length + complete.length < WORKS_PER_BATCH_MAX) {
       const work = this.#works[this.#head]!;
-      const isFirst = works.length + complete.length === 0;
-      if (work.kind === "complete") {
-        // Of the log's rows the place is stored with them, and a table completed in the same step would count from there on.
-        if (works[0] !== undefined && works[0].receipt === undefined) break;
+      if (work.kind === "complete" && first.receipt !== undefined) {
         if (!addVersions(versions, [work.table])) break;
         complete.push(work);
-      } else if (work.kind === "rows") {
-        if (!isFirst && (work.receipt === undefined) !== (works[0] !== undefined && works[0].receipt === undefined))
-          break;
-        rowCount += work.to - work.from;
-        byteCount += heldBytes(work);
-        if (!isFirst && (rowCount > limits.rowCountMax || byteCount > limits.byteCountMax)) break;
-        if (binary !== null && isBinary(work) !== binary) break;
-        if (!addVersions(versions, work.block.tables)) break;
-        binary ??= isBinary(work);
-        works.push(work);
-      } else break;
+        this.#next();
+        continue;
+      }
+      if (work.kind !== "rows" || (work.receipt === undefined) !== (first.receipt === undefined)) break;
+      rowCount += work.to - work.from;
+      byteCount += heldBytes(work);
+      if (rowCount > limits.rowCountMax || byteCount > limits.byteCountMax) break;
+      if (isBinary(work) !== binary || !addVersions(versions, work.block.tables)) break;
+      works.push(work);
       this.#next();
     }
     return { kind: "rows", works, complete };
   }
 
+  #takeChunks(first: ChunkWork, limits: BatchLimits): ChunkWork[] {
+    this.#next();
+    const works = [first];
+    const tableIds = new Set(first.block.tables.map(({ id }) => id));
+    let rowCount = first.block.count;
+    let byteCount = heldBytes(first);
+    while (this.length > 0) {
+      const work = this.#works[this.#head]!;
+      if (work.kind !== "chunk" || comparePositions(work.until, first.until) !== 0) break;
+      if (work.block.tables.some(({ id }) => tableIds.has(id))) break;
+      rowCount += work.block.count;
+      byteCount += heldBytes(work);
+      if (rowCount > limits.rowCountMax || byteCount > limits.byteCountMax) break;
+      for (const { id } of work.block.tables) tableIds.add(id);
+      works.push(work);
+      this.#next();
+    }
+    return works;
+  }
+
+  #takeEnds(): (SweepWork | CompleteWork)[] {
+    const works: (SweepWork | CompleteWork)[] = [];
+    const versions = new Map<string, TableVersion>();
+    while (this.length > 0) {
+      const work = this.#works[this.#head]!;
+      if (work.kind !== "sweep" && work.kind !== "complete") break;
+      if (!addVersions(versions, [work.table])) break;
+      works.push(work);
+      this.#next();
+    }
+    return works;
+  }
+
   /** Ends what was taken: its bytes are let go of and its receipts given. `passed`: those of it that were dropped all the same. */
   done(taken: Taken, how: "durable" | "dropped", passed?: ReadonlySet<Work>): void {
-    const works = taken.kind === "rows" ? [...taken.works, ...taken.complete] : [taken];
-    for (const work of works) this.#end(work, passed?.has(work) === true ? "dropped" : how);
+    for (const work of worksOf(taken)) this.#end(work, passed?.has(work) === true ? "dropped" : how);
     this.onRoom?.();
   }
 
@@ -160,6 +224,18 @@ export class SinkQueue {
     else if (this.#head >= 1024) this.#works = this.#works.slice(this.#head);
     else return;
     this.#head = 0;
+  }
+}
+
+function worksOf(taken: Taken): readonly Work[] {
+  switch (taken.kind) {
+    case "rows":
+      return [...taken.works, ...taken.complete];
+    case "chunks":
+    case "ends":
+      return taken.works;
+    default:
+      return [taken];
   }
 }
 

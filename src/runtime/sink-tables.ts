@@ -19,6 +19,8 @@ export class SinkTables {
   readonly #gate: TableGate;
   readonly #takers: readonly TableTaker[];
   readonly #suspended: Pick<SuspendedTables, "has">;
+  /** By sink: its targets, and the ids of the tables that ever had them. */
+  readonly #targets = new Map<string, Map<string, string[]>>();
 
   constructor(gate: TableGate, takers: readonly TableTaker[], suspended: Pick<SuspendedTables, "has">) {
     this.#gate = gate;
@@ -68,11 +70,33 @@ export class SinkTables {
     for (const { sink, takes } of this.#takers) {
       if (!takes(table)) continue;
       const target = sink.target(table);
-      const other = this.#gate.tables.find((t) => t.id !== table.id && takes(t) && sink.target(t) === target);
-      if (other !== undefined) return targetsMeet(sink.name, other.id, table.id, target);
+      const other = this.#alike(sink, target, table).find((id) => id !== table.id && this.#isTaken(id, takes));
+      if (other !== undefined) return targetsMeet(sink.name, other, table.id, target);
     }
     return null;
   }
+
+  #isTaken(id: string, takes: (table: TableVersion) => boolean): boolean {
+    const other = this.#gate.table(id);
+    return other !== undefined && takes(other);
+  }
+
+  /** Ids of the tables, this one with them, that ever had this target in the sink. */
+  #alike(sink: Sink, target: string, table: TableShape): readonly string[] {
+    let ofSink = this.#targets.get(sink.name);
+    if (ofSink === undefined) {
+      ofSink = new Map();
+      for (const known of this.#gate.every) note(ofSink, sink.target(known), known.id);
+      this.#targets.set(sink.name, ofSink);
+    }
+    return note(ofSink, target, table.id);
+  }
+}
+
+function note(targets: Map<string, string[]>, target: string, id: string): readonly string[] {
+  const ids = targets.get(target) ?? [];
+  if (!ids.includes(id)) targets.set(target, [...ids, id]);
+  return targets.get(target)!;
 }
 
 /** Whether a sink that recorded `held` holds the rows of this shape of the table. */

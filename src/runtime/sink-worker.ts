@@ -14,10 +14,17 @@ import { measureStep } from "./measured-steps.ts";
 import { Lookahead, type NettedAhead } from "./lookahead.ts";
 import { type Netted, Netter } from "./netting.ts";
 import { type Plan, planOf } from "./plan.ts";
-import { type BatchLimits, SinkQueue, type Taken, type TakenRows } from "./sink-queue.ts";
+import {
+  type BatchLimits,
+  SinkQueue,
+  type Taken,
+  type TakenChunks,
+  type TakenEnds,
+  type TakenRows,
+} from "./sink-queue.ts";
 import { SinkSteps } from "./sink-steps.ts";
 import { isOfShape } from "./sink-tables.ts";
-import type { ChunkWork, CompareWork, CompleteWork, TruncateWork, Work } from "./work.ts";
+import type { CompareWork, CompleteWork, SweepWork, TruncateWork, Work } from "./work.ts";
 
 export interface WorkerParts {
   readonly sink: Sink;
@@ -44,7 +51,6 @@ export interface WorkerParts {
 /** What became of a work: a dropped one must be done again some other time. */
 type How = "durable" | "dropped";
 
-const NOTHING: Plan = { slices: [], since: null, until: null };
 /** What a step in flight still gets when its sink is stopped, paused or parked. */
 const STEP_GRACE_MS = 5_000;
 
@@ -259,23 +265,19 @@ export class SinkWorker {
       case "rows":
         await this.#rows(taken, ahead, passed, signal);
         break;
-      case "chunk":
-        return await this.#chunk(taken, signal);
+      case "chunks":
+        await this.#chunks(taken, passed, signal);
+        break;
       case "compare":
         return await this.#compare(taken, signal);
       case "truncate":
         await this.#truncate(taken, signal);
         break;
-      case "sweep":
-        if (this.#shapes.isOutdated(taken.table) || !this.#parts.wants(taken.table)) return "dropped";
-        await this.#shapes.prepare(taken.table, signal);
-        await this.#steps.apply(
-          { kind: "sweep", table: taken.table, below: taken.below, progress: this.#steps.held },
-          signal,
-        );
+      case "ends":
+        await this.#ends(taken, passed, signal);
         break;
       case "carry":
-        if (this.#shapes.isOutdated(taken.table) || !this.#parts.wants(taken.table)) return "dropped";
+        if (!this.#takes(taken.table)) return "dropped";
         return (await this.#shapes.carry(taken, signal)) ? "durable" : "dropped";
       case "heartbeat":
         await this.#steps.retrying(signal, () => this.sink.verify(signal));
@@ -294,14 +296,33 @@ export class SinkWorker {
    * that the chunk still shows. Invariant: with each chunk the sink's position grows, so that an older copy of the sink is
    * known by it.
    */
-  async #chunk({ block, until }: ChunkWork, signal: AbortSignal): Promise<How> {
-    const isOf = (table: TableVersion): boolean => !this.#shapes.isOutdated(table) && this.#parts.wants(table);
-    if (comparePositions(this.#steps.reached, until) > 0 || !block.tables.every(isOf)) return "dropped";
+  async #chunks({ works }: TakenChunks, passed: Set<Work>, signal: AbortSignal): Promise<void> {
+    passed.clear();
+    const { until } = works[0]!;
+    const isLate = comparePositions(this.#steps.reached, until) > 0;
+    const fitting = works.filter((work) => {
+      const fits = !isLate && work.block.tables.every((table) => this.#takes(table));
+      if (!fits) passed.add(work);
+      return fits;
+    });
     const { position } = this.#steps.held;
     const reached = comparePositions(until, position) > 0 ? until : position;
-    const slices = [{ block, from: 0, to: block.count }];
+    const slices = fitting.map(({ block }) => ({ block, from: 0, to: block.count }));
     await this.#net({ slices, since: null, until: null }, null, reached, signal);
-    return "durable";
+  }
+
+  /** What is not seen any more is removed and the tables are complete, in one step. */
+  async #ends({ works }: TakenEnds, passed: Set<Work>, signal: AbortSignal): Promise<void> {
+    passed.clear();
+    const ends = works.filter((work) => this.#isWanted(work, passed));
+    const tables = new Set(ends.map(({ table }) => table));
+    await this.#shapes.prepareAll([...tables], signal);
+    const sweeps = ends.filter((work) => work.kind === "sweep");
+    const complete = ends.filter((work) => work.kind === "complete");
+    if (sweeps.length === 0) return await this.#shapes.complete(complete, signal);
+    const progress = this.#shapes.completed(this.#steps.held, complete);
+    await this.#steps.apply({ kind: "sweep", sweeps, progress }, signal);
+    this.#shapes.noteComplete(complete);
   }
 
   /** Invariant 7: at no other place may the sink be expected to hold just these rows. */
@@ -327,23 +348,30 @@ export class SinkWorker {
 
   async #rows(taken: TakenRows, ahead: NettedAhead | null, passed: Set<Work>, signal: AbortSignal): Promise<void> {
     const { reached, held } = this.#steps;
-    const plan = taken.works.length === 0 ? NOTHING : planOf(taken.works, reached);
+    const plan = planOf(taken.works, reached);
     if (plan === null) return;
-    for (const work of taken.complete) {
+    passed.clear();
+    await this.#net(plan, ahead, plan.until ?? held.position, signal, async () => {
+      const complete = taken.complete.filter((work) => this.#isWanted(work, passed));
       // A table without rows is made too.
-      if (this.#isWanted(work, passed)) await this.#shapes.prepare(work.table, signal);
-    }
-    await this.#net(plan, ahead, plan.until ?? held.position, signal, () =>
-      taken.complete.filter((work) => this.#isWanted(work, passed)),
-    );
+      await this.#shapes.prepareAll(
+        complete.map(({ table }) => table),
+        signal,
+      );
+      return complete;
+    });
     if (plan.until !== null) this.#steps.cover(plan.until);
   }
 
   /** Passes over a table of which there is a later shape, or that is suspended by now. */
-  #isWanted(work: CompleteWork, passed: Set<Work>): boolean {
-    const isWanted = !this.#shapes.isOutdated(work.table) && this.#parts.wants(work.table);
+  #isWanted(work: SweepWork | CompleteWork, passed: Set<Work>): boolean {
+    const isWanted = this.#takes(work.table);
     if (!isWanted) passed.add(work);
     return isWanted;
+  }
+
+  #takes(table: TableVersion): boolean {
+    return !this.#shapes.isOutdated(table) && this.#parts.wants(table);
   }
 
   /**
@@ -355,20 +383,23 @@ export class SinkWorker {
     ahead: NettedAhead | null,
     position: Position,
     signal: AbortSignal,
-    complete: () => readonly CompleteWork[] = () => [],
+    complete: () => Promise<readonly CompleteWork[]> = async () => [],
   ): Promise<void> {
-    if (plan.slices.length === 0) return await this.#shapes.complete(complete(), signal);
+    if (plan.slices.length === 0) return await this.#shapes.complete(await complete(), signal);
     const known = ahead?.stands(this.#steps.reached) === true ? ahead.netted : null;
     const netted = known ?? this.#netted(plan, this.#parts.wants, ({ id }) => this.#isComplete(id));
     if (await this.#suspended(netted)) return await this.#net(plan, null, position, signal, complete);
     // Invariant: a key is listed durably before the progress that passes its change is.
     if (netted.untold.length > 0) await this.#incomplete.list(netted.untold);
     const { tables } = netted;
-    if (tables.length === 0) return await this.#shapes.complete(complete(), signal);
+    if (tables.length === 0) return await this.#shapes.complete(await complete(), signal);
     await this.#incomplete.listDoubtful(tables);
-    for (const writes of tables) await this.#shapes.prepare(writes.table, signal);
+    await this.#shapes.prepareAll(
+      tables.map(({ table }) => table),
+      signal,
+    );
+    const ended = await complete();
     const { reached, held } = this.#steps;
-    const ended = complete();
     const step = { kind: "rows", tables, progress: { ...this.#shapes.completed(held, ended), position } } as const;
     const end = comparePositions(position, reached) > 0 ? position : reached;
     await this.#lookahead.during(end, (onWaiting) => this.#steps.apply(step, signal, onWaiting));

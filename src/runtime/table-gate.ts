@@ -60,6 +60,11 @@ export class TableGate {
     for (const { id, key } of this.tables) if (key.length === 0) await this.setAside(id, keyLost(id));
   }
 
+  /** The newest version of each table that was ever known. */
+  get every(): Iterable<TableVersion> {
+    return this.#current.values();
+  }
+
   /** Tables whose rows may still be on their way, dropped ones included. */
   get known(): readonly TableVersion[] {
     return [...this.#current.values()].filter(({ id }) => !this.#aside.has(id));

@@ -75,6 +75,7 @@ export class Window {
   readonly #aside: KeyText[] = [];
   readonly #images = new KeyImages();
 
+  /** `id`: in its marks; windows of several tables may share them. */
   constructor(id: string, tableId: string, purpose: "apply" | "compare" = "apply", limits = LIMITS) {
     this.#limits = limits;
     this.id = id;
@@ -118,6 +119,7 @@ export class Window {
 
   /** Notes rows `from`..`to` of a block that the stream carries while the window is open. */
   touch(block: Block, from: number, to: number): void {
+    if (!block.tables.some(({ id }) => id === this.tableId)) return;
     for (let row = from; row < to && this.#spoiled === null; row++) {
       const table = block.tables[block.table[row]!]!;
       if (table.id !== this.tableId) continue;

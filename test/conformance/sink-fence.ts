@@ -29,7 +29,7 @@ export function fenceTests(harness: SinkHarness): void {
     }
     for (const step of [
       { kind: "truncate", table: users, version: 1n << 60n, progress: progressAt(21n) },
-      { kind: "sweep", table: users, below: 1n << 60n, progress: progressAt(21n) },
+      { kind: "sweep", sweeps: [{ table: users, below: 1n << 60n }], progress: progressAt(21n) },
       { kind: "progress", progress: progressAt(21n) },
     ] as const) {
       expect((await failure(stage.apply(step))).kind).toBe("fatal");

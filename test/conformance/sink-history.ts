@@ -187,7 +187,11 @@ export function historyTests(harness: SinkHarness): void {
     await read(stage, 20n, [["1", "a", null]]);
     await change(stage, 25n, [{ op: "c", after: ["5", "a", null] }]);
     for (const at of [30n, 31n]) {
-      await stage.apply({ kind: "sweep", table: users, below: rowVersion(1, 20n), progress: progressAt(at) });
+      await stage.apply({
+        kind: "sweep",
+        sweeps: [{ table: users, below: rowVersion(1, 20n) }],
+        progress: progressAt(at),
+      });
     }
     await stage.expectRows(users, [
       ["1", "a", null],

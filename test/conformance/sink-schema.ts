@@ -107,7 +107,11 @@ export function schemaTests(harness: SinkHarness): void {
       40n,
       ids.map((i) => put([`${i}`, "a", null], { at: BigInt(10 + (i % 3)) })),
     );
-    await stage.apply({ kind: "sweep", table: users, below: rowVersion(1, 11n), progress: progressAt(50n) });
+    await stage.apply({
+      kind: "sweep",
+      sweeps: [{ table: users, below: rowVersion(1, 11n) }],
+      progress: progressAt(50n),
+    });
     await stage.expectRows(
       users,
       ids.filter((i) => i % 3 !== 0).map((i) => [`${i}`, "a", null]),

@@ -417,7 +417,7 @@ export function shapeTests(harness: SinkHarness): void {
     );
     await stage.write(after, 21n, [patch(["1", "changed", UNCHANGED, UNCHANGED]), remove(["2", null, null, null])]);
     const below = rowVersion(1, 20n);
-    await stage.apply({ kind: "sweep", table: after, below, progress: progressAt(22n) });
+    await stage.apply({ kind: "sweep", sweeps: [{ table: after, below }], progress: progressAt(22n) });
     await complete(stage, after, 22n);
     const expected = [["1", "changed", ...rows[0]!.slice(2)], ...rows.slice(2)];
     await stage.expectRows(after, expected);
@@ -456,7 +456,7 @@ async function fill(stage: Stage, table: TableVersion, rows: readonly Cells[], a
         chunk.map((row) => put(row)),
       );
   }
-  await stage.apply({ kind: "sweep", table, below: rowVersion(1, at), progress: progressAt(at + 1n) });
+  await stage.apply({ kind: "sweep", sweeps: [{ table, below: rowVersion(1, at) }], progress: progressAt(at + 1n) });
   await complete(stage, table, at + 1n);
 }
 

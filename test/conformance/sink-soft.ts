@@ -106,7 +106,11 @@ export function softTests(harness: SinkHarness, soft: SinkForm | undefined): voi
       [["2", "a", null], true, 20n],
       [["3", "a", null], false, 40n],
     ]);
-    await stage.apply({ kind: "sweep", table: users, below: rowVersion(1, 50n), progress: progressAt(51n) });
+    await stage.apply({
+      kind: "sweep",
+      sweeps: [{ table: users, below: rowVersion(1, 50n) }],
+      progress: progressAt(51n),
+    });
     await expectMarks(stage, [
       [["1", "a", null], true, 12n],
       [["2", "a", null], true, 20n],

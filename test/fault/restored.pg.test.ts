@@ -101,10 +101,7 @@ const sinks = {
     copyFiles(join(installation.folder, "older"), installation.folder, "warehouse.duckdb"),
   emptied: ({ installation }: RunningPipeline) => removeFiles(installation.folder, "warehouse.duckdb"),
   other: async ({ installation }: RunningPipeline) =>
-    await runInFile(
-      join(installation.folder, "warehouse.duckdb"),
-      `update _millrace.progress set tables = replace(tables, '"bond":"', '"bond":"ee')`,
-    ),
+    await runInFile(join(installation.folder, "warehouse.duckdb"), "update _millrace.progress set bond = 'ee' || bond"),
 } as const;
 
 /** `letter`: the row is missing, and named. */

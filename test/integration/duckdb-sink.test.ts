@@ -340,7 +340,7 @@ test("a truncate or sweep of one table keeps its version rule", async () => {
   await using stage = await Stage.of(harness, table);
   await stage.write(table, 10n, [put(["1"]), put(["2"], { at: 11n }), put(["3"], { at: 12n })]);
   const progress = { position: { epoch: 1, commit: 20n, index: 0 }, tables: {} };
-  await stage.apply({ kind: "sweep", table, below: rowVersion(1, 11n), progress });
+  await stage.apply({ kind: "sweep", sweeps: [{ table, below: rowVersion(1, 11n) }], progress });
   await stage.expectRows(table, [["2"], ["3"]]);
   await stage.apply({ kind: "truncate", table, version: rowVersion(1, 11n), progress });
   await stage.expectRows(table, [["3"]]);

@@ -115,7 +115,7 @@ describe.each(searchEngines())("the next index on $name", ({ url }) => {
 
   async function finished(sink: Sink, prefix: string, table = second): Promise<void> {
     await write(sink, table, 30n, put(["1", "seven", "a"]), put(["2", "eight", "b"]));
-    await apply(sink, { kind: "sweep", table, below: rowVersion(1, 30n), progress: progressAt(31n) });
+    await apply(sink, { kind: "sweep", sweeps: [{ table, below: rowVersion(1, 30n) }], progress: progressAt(31n) });
     await complete(sink, table, 31n);
     expect(await seen(prefix)).toEqual(NEW_ROWS);
   }

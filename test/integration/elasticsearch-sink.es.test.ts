@@ -162,7 +162,7 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     }
     for (const step of [
       { kind: "truncate", table: users, version: 1n << 60n, progress: progressAt(20n) },
-      { kind: "sweep", table: users, below: 1n << 60n, progress: progressAt(20n) },
+      { kind: "sweep", sweeps: [{ table: users, below: 1n << 60n }], progress: progressAt(20n) },
     ] as const) {
       expect((await failure(apply(sink, step))).code).toBe("MR3303");
     }

@@ -1,7 +1,7 @@
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { definition, factory } from "../../connectors/redis/config.ts";
-import type { Step } from "../../src/core/batch.ts";
+import { type Step, tablesOf } from "../../src/core/batch.ts";
 import type { TableVersion } from "../../src/core/schema.ts";
 import type { Sink } from "../../src/core/sink.ts";
 import { rowVersion } from "../../src/core/version.ts";
@@ -33,11 +33,6 @@ const users = tableVersion({
 });
 
 const prepared = new WeakMap<Sink, Set<TableVersion>>();
-
-function tablesOf(step: Step): readonly TableVersion[] {
-  if (step.kind === "progress") return [];
-  return step.kind === "rows" ? step.tables.map(({ table }) => table) : [step.table];
-}
 
 describe.each(caches())("redis sink on $name", ({ url }) => {
   let client: Redis;
@@ -236,7 +231,7 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
       const step: Step =
         i % 2 === 0
           ? { kind: "truncate", table, version: rowVersion(1, 15n), progress: progressAt(at) }
-          : { kind: "sweep", table, below: rowVersion(1, 15n), progress: progressAt(at) };
+          : { kind: "sweep", sweeps: [{ table, below: rowVersion(1, 15n) }], progress: progressAt(at) };
       await apply(sink, step);
       expect(await rowKeys(keys.prefix)).toHaveLength(3 * (names.length - i - 1));
     }

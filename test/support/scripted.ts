@@ -135,9 +135,11 @@ export class ScriptedSink implements Sink {
         model.pending.clear();
       }
     } else if (step.kind !== "progress") {
-      const below = step.kind === "truncate" ? step.version + 1n : step.below;
-      const { rows } = this.#model(step.table);
-      for (const [key, { version }] of rows) if (version < below) rows.delete(key);
+      const sweeps = step.kind === "truncate" ? [{ table: step.table, below: step.version + 1n }] : step.sweeps;
+      for (const { table, below } of sweeps) {
+        const { rows } = this.#model(table);
+        for (const [key, { version }] of rows) if (version < below) rows.delete(key);
+      }
     }
     await this.between(step);
     this.progress = step.progress;

@@ -120,7 +120,7 @@ test("a chunk stands exactly at the high mark's place, and marks that nobody wai
   });
   await it.reached(4001n);
   expect(closed).toMatchObject([{ lowVersion: versionOf(1500n), block: { count: 2 } }]);
-  expect(drained(one(it.workers).queue)).toEqual(["0-1", "1-3", "chunk", "3-4"]);
+  expect(drained(one(it.workers).queue)).toEqual(["0-1", "1-3", "chunks", "3-4"]);
 });
 
 test("a window closes spoiled when its read missed a delivered transaction, and is read by the next one", async () => {

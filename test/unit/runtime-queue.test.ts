@@ -102,7 +102,7 @@ describe("queue", () => {
     queue.push(counted.rows([row(first, 9)]));
     expect(size(queue.take({ ...LIMITS, rowCountMax: 6 }))).toBe(3);
     expect(size(queue.take(LIMITS))).toBe(2);
-    expect(queue.take(LIMITS).kind).toBe("chunk");
+    expect(queue.take(LIMITS).kind).toBe("chunks");
     expect(size(queue.take(LIMITS))).toBe(1);
     expect(queue.length).toBe(0);
   });

@@ -13,6 +13,7 @@ import { HISTORY_COLUMNS, OFFSET_COLUMN } from "./history-table.ts";
 import { fitted, type TargetName } from "./names.ts";
 import type { Session } from "./session.ts";
 import { TargetTable } from "./target-table.ts";
+import type { Answer } from "./wire.ts";
 import { foreignType, targetType } from "./types.ts";
 
 const RESERVED = "_millrace_";
@@ -114,13 +115,30 @@ async function resolveTypes(session: Session, version: TableVersion, signal: Abo
   return version.columns.map((column) => targetType(column, version, (n) => known.get(n)));
 }
 
-/** Lets the server say what the wanted types are: a temporary table has them, and goes with the transaction. */
-async function describeTypes(
+/** What built-in types are at every server, however often they are asked for. */
+const described = new Map<string, Answer["rows"]>();
+const DESCRIBED_COUNT_MAX = 1_000;
+
+async function typeRows(
   session: Session,
   version: TableVersion,
   types: readonly string[],
   signal: AbortSignal,
-): Promise<{ readonly wanted: readonly TypedColumn[]; readonly catalog: readonly CatalogType[] }> {
+): Promise<Answer["rows"]> {
+  if (version.columns.some((column) => foreignType(column, version) !== null))
+    return await askTypes(session, types, signal);
+  const key = types.join();
+  let rows = described.get(key);
+  if (rows === undefined) {
+    rows = await askTypes(session, types, signal);
+    if (described.size >= DESCRIBED_COUNT_MAX) described.clear();
+    described.set(key, rows);
+  }
+  return rows;
+}
+
+/** Lets the server say what the wanted types are: a temporary table has them, and goes with the transaction. */
+async function askTypes(session: Session, types: readonly string[], signal: AbortSignal): Promise<Answer["rows"]> {
   const columns = types.map((type, i) => `c${i} ${type}`).join(", ");
   const { rows } = await session.query(
     `CREATE TEMPORARY TABLE millrace_types (${columns}) ON COMMIT DROP;
@@ -130,6 +148,16 @@ async function describeTypes(
      DROP TABLE pg_temp.millrace_types`,
     signal,
   );
+  return rows;
+}
+
+async function describeTypes(
+  session: Session,
+  version: TableVersion,
+  types: readonly string[],
+  signal: AbortSignal,
+): Promise<{ readonly wanted: readonly TypedColumn[]; readonly catalog: readonly CatalogType[] }> {
+  const rows = await typeRows(session, version, types, signal);
   return {
     wanted: rows.map(([oid, modifier, spelling], i) => ({
       name: fitted(version.columns[i]!.name),

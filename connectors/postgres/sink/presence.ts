@@ -2,7 +2,7 @@
  * Are the tables that were written still there? A dropped one is missing; one that was dropped and made again has another
  * oid; one that somebody truncated has another file and no rows, though nothing was deleted by us.
  */
-import type { Step, TableWrites } from "../../../src/core/batch.ts";
+import { type Step, type TableWrites, tablesOf } from "../../../src/core/batch.ts";
 import type { TableVersion } from "../../../src/core/schema.ts";
 import { quoteLiteral } from "../quote.ts";
 import { reopening } from "./errors.ts";
@@ -22,10 +22,14 @@ interface Known {
 export class Presence {
   readonly #known = new Map<string, Known>();
 
-  async add(session: Session, table: TargetTable, signal: AbortSignal): Promise<void> {
-    const { rows } = await session.query(`${look([table])}; SELECT 1 FROM ${table.quoted} LIMIT 1`, signal);
-    const [oid, file] = [rows[0]?.[1], rows[0]?.[2]];
-    this.#known.set(table.quoted, { table, oid: oid ?? "", file: file ?? "", filled: rows.length > 1, suspect: false });
+  async add(session: Session, tables: readonly TargetTable[], signal: AbortSignal): Promise<void> {
+    const filled = tables.map(({ quoted }) => `SELECT EXISTS (SELECT FROM ${quoted})`);
+    const { rows } = await session.query([look(tables), ...filled].join("; "), signal);
+    for (const [i, table] of tables.entries()) {
+      const [, oid, file] = rows[i] ?? [];
+      const isFilled = rows[tables.length + i]?.[0] === "t";
+      this.#known.set(table.quoted, { table, oid: oid ?? "", file: file ?? "", filled: isFilled, suspect: false });
+    }
   }
 
   /** The sink was opened again: what somebody took away meanwhile has been told, or is about to be. */
@@ -35,9 +39,8 @@ export class Presence {
 
   /** Takes note of what a step did. */
   applied(step: Step, tableOf: (version: TableVersion) => TargetTable | undefined): void {
-    if (step.kind === "progress") return;
     if (step.kind === "rows") for (const writes of step.tables) this.#note(tableOf(writes.table), writes);
-    else this.#note(tableOf(step.table), undefined);
+    else for (const table of tablesOf(step)) this.#note(tableOf(table), undefined);
   }
 
   #note(table: TargetTable | undefined, writes: TableWrites | undefined): void {

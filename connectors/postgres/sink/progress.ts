@@ -3,7 +3,8 @@
  * counts them, so that a step whose COMMIT got no answer can be told from one that never happened.
  */
 import type { SinkProgress } from "../../../src/core/batch.ts";
-import { parseContent, serializeContent } from "../../../src/core/checkpoint-text.ts";
+import { type CheckpointTexts, parseCheckpoint } from "../../../src/core/checkpoint-text.ts";
+import type { Position } from "../../../src/core/position.ts";
 import { quoteLiteral } from "../quote.ts";
 import { fatal, reopening, stateOf } from "./errors.ts";
 import { type Answer, StatementFailure } from "./wire.ts";
@@ -33,14 +34,16 @@ CREATE TABLE IF NOT EXISTS ${PROGRESS} (
   "commit" bigint,
   "index" bigint,
   tables jsonb,
+  bond text,
   backend integer,
   backend_start timestamptz,
   updated_at timestamptz NOT NULL
 ) WITH (fillfactor = 10);
+ALTER TABLE ${PROGRESS} ADD COLUMN IF NOT EXISTS bond text;
 COMMIT`;
 
-/** Without rights to create, an existing table will do. */
-export const FIND_METADATA = `SELECT 1 WHERE to_regclass('${PROGRESS}') IS NOT NULL`;
+/** Without rights to create, an existing table will do. One of a version before 0.2 lacks its last column. */
+export const FIND_METADATA = `SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('${PROGRESS}') AND attname = 'bond' AND NOT attisdropped`;
 
 /** Takes the sink's row away, and with the last one all that is ours. */
 export function removeProgress(name: string): string {
@@ -55,7 +58,7 @@ END $$;
 COMMIT`;
 }
 
-const COLUMNS = `lease, steps, epoch, "commit", "index", tables`;
+const COLUMNS = `lease, steps, epoch, "commit", "index", tables, bond`;
 
 const OWN_START = "(SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())";
 const END_TIMEOUT_MS = 5_000;
@@ -92,11 +95,11 @@ export function lockLease(name: string): string {
 export function readProgress(answer: Answer): StoredProgress | null {
   const row = answer.rows[0];
   if (row === undefined) return null;
-  const [lease, steps, epoch, commit, index, tables] = row;
+  const [lease, steps, epoch, commit, index, tables, bond] = row;
   const counted = { lease: BigInt(lease ?? 0), steps: BigInt(steps ?? 0) };
   if (epoch == null || commit == null || index == null) return { ...counted, progress: null };
   const position = { epoch: Number(epoch), commit: BigInt(commit), index: Number(index) };
-  return { ...counted, progress: { position, ...parseContent(tables ?? "{}") } };
+  return { ...counted, progress: { position, ...parseCheckpoint(tables ?? "{}", bond) } };
 }
 
 /** The expected state of the row, and the state after this step: the first statement of every step. */
@@ -104,7 +107,20 @@ export interface Advance {
   readonly name: string;
   readonly lease: bigint;
   readonly steps: bigint;
-  readonly progress: SinkProgress;
+  readonly position: Position;
+  readonly bond: string;
+  /** Null where they are what is stored. */
+  readonly tables: string | null;
+}
+
+/** What comes after this checkpoint: `stored` is the text of the tables that the target certainly has, if any. */
+export function advanceTo(
+  row: Pick<Advance, "name" | "lease" | "steps">,
+  position: Position,
+  { tables, bond }: CheckpointTexts,
+  stored: string | null,
+): Advance {
+  return { ...row, position, bond, tables: tables === stored ? null : tables };
 }
 
 /**
@@ -119,9 +135,10 @@ const FENCE = (
   epoch: string,
   commit: string,
   index: string,
-  tables: string,
+  bond: string,
+  tables: string | null,
 ) =>
-  `WITH moved AS (UPDATE ${PROGRESS} SET steps = steps + 1, epoch = ${epoch}, "commit" = ${commit}, "index" = ${index}, tables = ${tables}, updated_at = clock_timestamp() WHERE name = ${name} AND lease = ${lease} AND steps = ${steps} RETURNING 1) SELECT 1 / count(*) FROM moved`;
+  `WITH moved AS (UPDATE ${PROGRESS} SET steps = steps + 1, epoch = ${epoch}, "commit" = ${commit}, "index" = ${index}, bond = ${bond}${tables === null ? "" : `, tables = ${tables}`}, updated_at = clock_timestamp() WHERE name = ${name} AND lease = ${lease} AND steps = ${steps} RETURNING 1) SELECT 1 / count(*) FROM moved`;
 
 const FENCE_BROKEN = "22012";
 
@@ -138,8 +155,7 @@ export async function behindFence<T>(answer: Promise<T>): Promise<T> {
   }
 }
 
-export function advance({ name, lease, steps, progress }: Advance): string {
-  const { position } = progress;
+export function advance({ name, lease, steps, position, bond, tables }: Advance): string {
   return FENCE(
     quoteLiteral(name),
     `${lease}`,
@@ -147,23 +163,29 @@ export function advance({ name, lease, steps, progress }: Advance): string {
     `${position.epoch}`,
     `${position.commit}`,
     `${position.index}`,
-    quoteLiteral(serializeContent(progress)),
+    quoteLiteral(bond),
+    tables === null ? null : quoteLiteral(tables),
   );
 }
 
-/** The same, prepared. */
-export const ADVANCE_PREPARED = FENCE(
+const PARAMETERS = [
   "$1::text",
   "$2::bigint",
   "$3::bigint",
   "$4::integer",
   "$5::bigint",
   "$6::bigint",
-  "$7::jsonb",
-);
+  "$7::text",
+] as const;
 
-export function advanceParameters({ name, lease, steps, progress }: Advance): readonly string[] {
-  const { position } = progress;
+/** The same, prepared, with the name of the statement. */
+export function advancePrepared({ tables }: Advance): { readonly id: string; readonly sql: string } {
+  return tables === null
+    ? { id: "advance", sql: FENCE(...PARAMETERS, null) }
+    : { id: "advance tables", sql: FENCE(...PARAMETERS, "$8::jsonb") };
+}
+
+export function advanceParameters({ name, lease, steps, position, bond, tables }: Advance): readonly string[] {
   return [
     name,
     `${lease}`,
@@ -171,7 +193,8 @@ export function advanceParameters({ name, lease, steps, progress }: Advance): re
     `${position.epoch}`,
     `${position.commit}`,
     `${position.index}`,
-    serializeContent(progress),
+    bond,
+    ...(tables === null ? [] : [tables]),
   ];
 }
 

@@ -1,10 +1,11 @@
 import type { SinkProgress, Step, TableWrites } from "../../../src/core/batch.ts";
+import { checkpointTexts } from "../../../src/core/checkpoint-text.ts";
 import type { Inspection } from "../../../src/core/comparing.ts";
 import { aboutTable, MillraceError } from "../../../src/core/errors.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import type { TableName } from "../../../src/core/connector.ts";
 import type { TableVersion } from "../../../src/core/schema.ts";
-import type { Outcome, Sink } from "../../../src/core/sink.ts";
+import type { Outcome, ShapeChange, Sink } from "../../../src/core/sink.ts";
 import { quoteTable } from "../quote.ts";
 import type { PostgresAddress } from "../url.ts";
 import { applyRows, stageRows } from "./apply.ts";
@@ -18,6 +19,7 @@ import { targetName } from "./names.ts";
 import {
   type Advance,
   advance as advanceStatement,
+  advanceTo,
   CREATE_METADATA,
   endPredecessor,
   enterSession,
@@ -86,6 +88,8 @@ export class PostgresSink implements Sink {
   /** Steps that the target has, as far as this process knows: the fence compares it. */
   #steps = 0n;
   #inFlight: InFlight | null = null;
+  /** The text of the complete tables, where the target certainly has it. */
+  #storedTables: string | null = null;
   /** A step found done after its connection broke: given again, it is not written again. */
   #done: Step | null = null;
   #ordinal = 0;
@@ -117,6 +121,7 @@ export class PostgresSink implements Sink {
       this.#lease = taken.lease;
       this.#steps = taken.steps;
       this.#inFlight = null;
+      this.#storedTables = null;
       this.#presence.reopened();
       return taken.progress;
     });
@@ -157,22 +162,49 @@ export class PostgresSink implements Sink {
   }
 
   async prepare(table: TableVersion, _previous: TableVersion | undefined, signal: AbortSignal): Promise<void> {
-    const name = targetName(table, this.#options.schema);
-    const quoted = this.target(table);
-    const owner = this.#owners.get(quoted);
-    if (owner !== undefined && owner !== table.id) throw targetsMeet(table.id, owner, quoted);
+    this.#expectOwn(table);
     const session = await this.#ready(signal);
     const doing = `preparing ${table.id}`;
     await this.#guarded(doing, async () => {
       await this.#fencedDdl(session, signal);
-      const choices = { form: this.#form, dropsColumns: this.#options.dropsColumns?.(table) ?? false };
-      const prepare = () => prepareTable(session, table, name, choices, this.#ordinal++, signal);
+      const prepare = () => this.#make(session, table, signal);
       const made = await aboutTable(table.id, OF_ONE_TABLE, (error) => withoutRow(sinkError(error, doing)), prepare);
       await session.query("COMMIT", signal);
-      this.#owners.set(quoted, table.id);
-      this.#tables.set(table, made);
-      await this.#presence.add(session, made, signal);
+      this.#note(table, made);
+      await this.#presence.add(session, [made], signal);
     });
+  }
+
+  async prepareAll(changes: readonly ShapeChange[], signal: AbortSignal): Promise<void> {
+    for (const { table } of changes) this.#expectOwn(table);
+    const session = await this.#ready(signal);
+    await this.#guarded(`preparing ${changes.length} tables`, async () => {
+      await this.#fencedDdl(session, signal);
+      const made = new Map<TableVersion, TargetTable>();
+      for (const { table } of changes) made.set(table, await this.#make(session, table, signal));
+      await session.query("COMMIT", signal);
+      for (const [table, target] of made) this.#note(table, target);
+      await this.#presence.add(session, [...made.values()], signal);
+    });
+  }
+
+  /** Inside of a transaction. */
+  async #make(session: Session, table: TableVersion, signal: AbortSignal): Promise<TargetTable> {
+    const name = targetName(table, this.#options.schema);
+    const choices = { form: this.#form, dropsColumns: this.#options.dropsColumns?.(table) ?? false };
+    return await prepareTable(session, table, name, choices, this.#ordinal++, signal);
+  }
+
+  #note(table: TableVersion, target: TargetTable): void {
+    this.#owners.set(this.target(table), table.id);
+    this.#tables.set(table, target);
+  }
+
+  /** Two tables must not be written into one. */
+  #expectOwn(table: TableVersion): void {
+    const quoted = this.target(table);
+    const owner = this.#owners.get(quoted);
+    if (owner !== undefined && owner !== table.id) throw targetsMeet(table.id, owner, quoted);
   }
 
   async carries(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {
@@ -187,15 +219,14 @@ export class PostgresSink implements Sink {
     const session = await this.#ready(signal);
     if (this.#done === step) return;
     this.#done = null;
-    const advance: Advance = {
-      name: this.#options.progressName,
-      lease: this.#lease,
-      steps: this.#steps,
-      progress: step.progress,
-    };
+    const row = { name: this.#options.progressName, lease: this.#lease, steps: this.#steps };
+    const texts = checkpointTexts(step.progress);
+    const advance = advanceTo(row, step.progress.position, texts, this.#storedTables);
+    this.#storedTables = null;
     this.#inFlight = { step, steps: this.#steps };
     await this.#guarded(`applying a step to ${this.name}`, () => this.#write(session, step, advance, outcome, signal));
     this.#steps++;
+    this.#storedTables = texts.tables;
     this.#inFlight = null;
     this.#presence.applied(step, (table) => this.#tables.get(table));
   }
@@ -286,9 +317,11 @@ export class PostgresSink implements Sink {
         return;
       }
       case "sweep": {
-        const table = this.#prepared(step.table);
-        const sql = table.history?.sweep(step.below) ?? table.sweepBelow(step.below);
-        await behindFence(session.query(`${advanceStatement(advance)}; ${sql}`, signal));
+        const sql = step.sweeps.map(({ table, below }) => {
+          const target = this.#prepared(table);
+          return target.history?.sweep(below) ?? target.sweepBelow(below);
+        });
+        await behindFence(session.query([advanceStatement(advance), ...sql].join("; "), signal));
         return;
       }
       case "progress":

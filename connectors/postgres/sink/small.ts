@@ -5,7 +5,7 @@
 import { DELETE, PATCH, PUT, type TableWrites } from "../../../src/core/batch.ts";
 import { CELL_BINARY, CELL_TEXT, CELL_UNCHANGED, CellMap } from "../../../src/core/tuple.ts";
 import { copyText, writeField, writeNull } from "./cells.ts";
-import { type Advance, ADVANCE_PREPARED, advanceParameters, behindFence } from "./progress.ts";
+import { type Advance, advanceParameters, advancePrepared, behindFence } from "./progress.ts";
 import type { Session } from "./session.ts";
 import { BinaryStamp } from "./stamp.ts";
 import type { PreparedStatements } from "./statements.ts";
@@ -56,9 +56,10 @@ export async function applySmall(
   if (statements.full) await session.forgetStatements(signal);
   stamp.forget();
   frames.reset();
+  const { id, sql } = advancePrepared(advance);
   bindTexts(
     frames,
-    statements.use(frames, "advance", () => ADVANCE_PREPARED),
+    statements.use(frames, id, () => sql),
     advanceParameters(advance),
   );
   for (const action of [PATCH, DELETE, PUT]) {

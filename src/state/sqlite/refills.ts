@@ -42,6 +42,11 @@ export class SqliteRefills implements RefillStore {
     return this.#connection.write(() => this.#add(refill));
   }
 
+  async addAll(refills: readonly RefillRequest[]): Promise<readonly Refill[]> {
+    if (refills.length === 0) return [];
+    return this.#connection.write(() => refills.map((refill) => this.#add(refill)));
+  }
+
   async again(refill: RefillRequest, isAhead: (open: Refill) => boolean): Promise<Refill> {
     return this.#connection.write(() => {
       const open = this.#add(refill);

@@ -25,7 +25,9 @@ export class SqliteSinks implements SinkStore {
   readonly #connection: Connection;
   readonly #all: StatementSync;
   readonly #get: StatementSync;
+  readonly #places: StatementSync;
   readonly #written: StatementSync;
+  readonly #moved: StatementSync;
   readonly #covered: StatementSync;
   readonly #paused: StatementSync;
   readonly #error: StatementSync;
@@ -42,6 +44,8 @@ export class SqliteSinks implements SinkStore {
       `INSERT INTO sink (name, written, covered, tables) VALUES (:name, :written, :covered, :tables)
        ON CONFLICT DO UPDATE SET written = :written, covered = :covered, tables = :tables`,
     );
+    this.#places = connection.prepare("SELECT written, covered FROM sink WHERE name = :name");
+    this.#moved = connection.prepare("UPDATE sink SET written = :written, covered = :covered WHERE name = :name");
     this.#covered = connection.prepare(
       "INSERT INTO sink (name, covered) VALUES (:name, :covered) ON CONFLICT DO UPDATE SET covered = :covered",
     );
@@ -83,13 +87,10 @@ export class SqliteSinks implements SinkStore {
 
   /** Inside a transaction of the caller. */
   note({ name, position, tables }: WrittenProgress): void {
-    const record = this.#read(name);
-    this.#written.run({
-      name,
-      written: serializePosition(position),
-      covered: serializePosition(coveredAfterWrite(record, position)),
-      tables: JSON.stringify(tables),
-    });
+    const written = serializePosition(position);
+    const covered = serializePosition(coveredAfterWrite(this.#placesOf(name), position));
+    if (tables === undefined && this.#moved.run({ name, written, covered }).changes === 1) return;
+    this.#written.run({ name, written, covered, tables: JSON.stringify(tables ?? {}) });
   }
 
   async covered(name: string, position: Position): Promise<void> {
@@ -98,8 +99,8 @@ export class SqliteSinks implements SinkStore {
 
   /** Inside a transaction of the caller. */
   cover(name: string, position: Position): void {
-    const record = this.#read(name);
-    const covered = latest(position, record?.covered ?? null, record?.written ?? null);
+    const places = this.#placesOf(name);
+    const covered = latest(position, places?.covered ?? null, places?.written ?? null);
     this.#covered.run({ name, covered: serializePosition(covered) });
   }
 
@@ -134,17 +135,27 @@ export class SqliteSinks implements SinkStore {
     });
   }
 
+  /** Without the tables, which may be thousands. */
+  #placesOf(name: string): Places | null {
+    const row = this.#places.get({ name });
+    return row === undefined
+      ? null
+      : { written: positionOrNull(row, "written"), covered: positionOrNull(row, "covered") };
+  }
+
   #read(name: string): SinkRecord | null {
     const row = this.#get.get({ name });
     return row === undefined ? null : sinkRecord(row);
   }
 }
 
+type Places = Pick<SinkRecord, "written" | "covered">;
+
 /**
  * A sink that says less than it said before was restored or emptied: what the log covered for it beyond that place is
  * void, else the source would be told to forget what the sink lost.
  */
-function coveredAfterWrite(record: SinkRecord | null, written: Position): Position {
+function coveredAfterWrite(record: Places | null, written: Position): Position {
   if (record === null || record.covered === null) return written;
   if (record.written !== null && comparePositions(written, record.written) < 0) return written;
   return latest(written, record.covered);
