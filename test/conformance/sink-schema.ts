@@ -120,6 +120,40 @@ export function schemaTests(harness: SinkHarness): void {
     expect((await stage.progressNow())?.position.commit).toBe(50n);
   });
 
+  test("a step sweeps several tables, each below a version of its own", async () => {
+    await using stage = await Stage.of(harness, users, orders);
+    await stage.write(users, 10n, [put(["1", "a", null])]);
+    await stage.write(users, 20n, [put(["2", "a", null])]);
+    await stage.write(orders, 20n, [put(["1", "old"])]);
+    await stage.write(orders, 30n, [put(["2", "kept"])]);
+    const sweeps = [
+      { table: users, below: rowVersion(1, 15n) },
+      { table: orders, below: rowVersion(1, 25n) },
+    ];
+    await stage.apply({ kind: "sweep", sweeps, progress: progressAt(50n) });
+    await stage.expectRows(users, [["2", "a", null]]);
+    await stage.expectRows(orders, [["2", "kept"]]);
+  });
+
+  test("tables that were complete stay so while the steps behind bring other things", async () => {
+    await using stage = await Stage.of(harness, users);
+    const tables = { "public.users": "f/1" };
+    const goTo = async (at: bigint, held: Readonly<Record<string, string>>): Promise<void> => {
+      const bond = { state: "ab", session: "cd", step: Number(at), obligation: 0 };
+      await stage.apply({ kind: "progress", progress: { ...progressAt(at), tables: held, bond } });
+    };
+    await goTo(10n, tables);
+    await goTo(20n, tables);
+    await stage.restart();
+    expect(stage.held).toMatchObject({ position: { commit: 20n }, tables, bond: { step: 20 } });
+    await goTo(30n, tables);
+    await goTo(40n, {});
+    await goTo(50n, {});
+    await stage.restart();
+    expect(stage.held).toMatchObject({ position: { commit: 50n }, bond: { step: 50 } });
+    expect(stage.held?.tables).toEqual({});
+  });
+
   test("a target that Millrace did not make is refused and left alone", async (context) => {
     await using stage = await Stage.of(harness);
     if (stage.target.occupy === undefined) return context.skip("nothing can stand in a table's place here");

@@ -156,7 +156,10 @@ export class Stage implements AsyncDisposable {
   }
 
   async prepare(...tables: readonly TableVersion[]): Promise<void> {
-    for (const table of tables) await this.sink.prepare(table, undefined, timeout());
+    if (tables.length > 1 && this.sink.prepareAll !== undefined) {
+      const changes = tables.map((table) => ({ table, previous: undefined }));
+      await this.sink.prepareAll(changes, timeout());
+    } else for (const table of tables) await this.sink.prepare(table, undefined, timeout());
   }
 
   /** Every other step of rows is announced before. */

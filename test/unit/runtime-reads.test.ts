@@ -26,21 +26,24 @@ const TAKES = {
 
 class Scene implements AsyncDisposable {
   readonly state: StateStore;
-  readonly source = new ScriptedSource([held, free]);
+  readonly source: ScriptedSource;
   readonly pipeline: Pipeline;
+  readonly sinks: readonly (typeof TAKES & { readonly sink: ScriptedSink })[];
   readonly #stopping = new AbortController();
   readonly #running: Promise<void>;
 
-  private constructor(state: StateStore, sinks: readonly string[]) {
+  private constructor(state: StateStore, sinks: readonly string[], tables: readonly TableVersion[] = [held, free]) {
     this.state = state;
-    for (const table of [held, free]) this.source.fill(table, rows);
+    this.source = new ScriptedSource([...tables]);
+    for (const table of tables) this.source.fill(table, rows);
+    this.sinks = sinks.map((name) => ({ sink: new ScriptedSink(name), ...TAKES }));
     this.pipeline = new Pipeline({
       name: "test",
       producer: "millrace/test",
       source: this.source,
       state,
       lease: 1,
-      sinks: sinks.map((name) => ({ sink: new ScriptedSink(name), ...TAKES })),
+      sinks: this.sinks,
       snapshot: "initial",
       heartbeatMs: 50,
       logger: quietLog,
@@ -50,8 +53,8 @@ class Scene implements AsyncDisposable {
   }
 
   /** The sinks are filled, and everything is read in chunks of one row from here on. */
-  static async start(state: StateStore, ...sinks: readonly string[]): Promise<Scene> {
-    const scene = new Scene(state, sinks);
+  static async start(state: StateStore, sinks: readonly string[], tables?: readonly TableVersion[]): Promise<Scene> {
+    const scene = new Scene(state, sinks, tables);
     await eventually(() => scene.pipeline.phase === "streaming" && scene.pipeline.unfinishedRefills === 0);
     scene.source.chunkSize = 1;
     return scene;
@@ -74,7 +77,7 @@ class Scene implements AsyncDisposable {
 
 test("others are read while an attempt waits; the table is named until a read of it works", async () => {
   await using opened = await realState();
-  await using scene = await Scene.start(opened.state, "a", "b");
+  await using scene = await Scene.start(opened.state, ["a", "b"]);
   const { source, pipeline } = scene;
   const released = gate();
   // Also where the test fails: nothing that was begun is left behind.
@@ -105,7 +108,7 @@ test("others are read while an attempt waits; the table is named until a read of
 
 test("a source that answers nothing is no matter of the table whose turn it was", async () => {
   await using opened = await realState();
-  await using scene = await Scene.start(opened.state, "a");
+  await using scene = await Scene.start(opened.state, ["a"]);
   const { source, pipeline } = scene;
   const tip = source.tip.bind(source);
   const failed = gate();
@@ -126,7 +129,7 @@ test("a source that answers nothing is no matter of the table whose turn it was"
 
 test("a table that nobody wants any more is named no more", async () => {
   await using opened = await realState();
-  await using scene = await Scene.start(opened.state, "a");
+  await using scene = await Scene.start(opened.state, ["a"]);
   const { source, pipeline } = scene;
   source.onRead = () => {
     throw outage();
@@ -141,7 +144,7 @@ test("a table that nobody wants any more is named no more", async () => {
 test("listed keys of a table that can't be read do not stand before those of another", async () => {
   await using opened = await realState();
   const { refills } = opened.state;
-  await using scene = await Scene.start(opened.state, "a");
+  await using scene = await Scene.start(opened.state, ["a"]);
   const { source, pipeline } = scene;
   source.onRead = ({ id }) => {
     if (id === held.id) throw outage();
@@ -158,7 +161,7 @@ test("listed keys of a table that can't be read do not stand before those of ano
 
 test("a part whose condition is wrong keeps its table from nobody", async () => {
   await using opened = await realState();
-  await using scene = await Scene.start(opened.state, "a");
+  await using scene = await Scene.start(opened.state, ["a"]);
   const { source, pipeline } = scene;
   const readRange = source.readRange.bind(source);
   source.readRange = async (table: TableVersion, after: readonly string[] | null, where?: string | null) => {
@@ -172,4 +175,25 @@ test("a part whose condition is wrong keeps its table from nobody", async () => 
   expect(await pipeline.snapshots(false)).toMatchObject([
     { scope: { kind: "where" }, error: { message: "no such column" } },
   ]);
+});
+
+test("small tables are read between the same two marks; one that can't be read holds up no other", async () => {
+  await using opened = await realState();
+  const many = Array.from({ length: 40 }, (_, i) => tableVersion({ table: `t${i}`, columns, key: ["id"] }));
+  await using scene = await Scene.start(opened.state, ["a", "b"], [held, ...many]);
+  const { source } = scene;
+  source.chunkSize = 1_000;
+  source.onRead = ({ id }) => {
+    if (id === held.id) throw outage("somebody has locked it");
+  };
+  let marks = 0;
+  source.onMark = () => void marks++;
+  for (const table of [held, ...many]) for (const sink of ["a", "b"]) await scene.readAgain(sink, table);
+  for (const table of many) await eventually(async () => expect(await scene.states(table)).toEqual(["done", "done"]));
+  // Twice: what was asked for first is read by itself, the others together while that is on its way.
+  expect(marks).toBeLessThan(20);
+  expect(scene.pipeline.unreadable).toMatchObject([{ table: held.id, sinks: ["a", "b"] }]);
+  for (const { sink } of scene.sinks) for (const table of many) expect(sink.rows(table)).toHaveLength(ROW_COUNT);
+  source.onRead = () => undefined;
+  await eventually(async () => expect(await scene.states(held)).toEqual(["done", "done"]));
 });

@@ -42,8 +42,10 @@ CREATE TABLE IF NOT EXISTS ${PROGRESS} (
 ALTER TABLE ${PROGRESS} ADD COLUMN IF NOT EXISTS bond text;
 COMMIT`;
 
-/** Without rights to create, an existing table will do. One of a version before 0.2 lacks its last column. */
-export const FIND_METADATA = `SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('${PROGRESS}') AND attname = 'bond' AND NOT attisdropped`;
+export const FIND_METADATA = `SELECT 1 WHERE to_regclass('${PROGRESS}') IS NOT NULL`;
+
+/** Without rights to create, an existing table will do. One of a version before 0.2 lacks a column. */
+export const FIND_WHOLE_METADATA = `SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('${PROGRESS}') AND attname = 'bond' AND NOT attisdropped`;
 
 /** Takes the sink's row away, and with the last one all that is ours. */
 export function removeProgress(name: string): string {
@@ -87,9 +89,19 @@ export function selectProgress(name: string): string {
   return `SELECT ${COLUMNS} FROM ${PROGRESS} WHERE name = ${quoteLiteral(name)}`;
 }
 
+/** The same, of a version before 0.2 too. */
+export function lookAtProgress(name: string): string {
+  return `SELECT lease, steps, epoch, "commit", "index", tables, to_jsonb(p) ->> 'bond' FROM ${PROGRESS} p WHERE name = ${quoteLiteral(name)}`;
+}
+
+/** What the fence compares, without the tables. */
+export function selectFence(name: string): string {
+  return `SELECT lease, steps FROM ${PROGRESS} WHERE name = ${quoteLiteral(name)}`;
+}
+
 /** Holds the fence for the rest of the transaction. */
 export function lockLease(name: string): string {
-  return `${selectProgress(name)} FOR UPDATE`;
+  return `${selectFence(name)} FOR UPDATE`;
 }
 
 export function readProgress(answer: Answer): StoredProgress | null {

@@ -28,9 +28,12 @@ import {
   fenceError,
   LOCK_DDL,
   FIND_METADATA,
+  FIND_WHOLE_METADATA,
   lockLease,
+  lookAtProgress,
   readProgress,
   removeProgress,
+  selectFence,
   selectProgress,
   type StoredProgress,
   takeLease,
@@ -109,7 +112,7 @@ export class PostgresSink implements Sink {
   async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
     const session = await this.#connect(signal);
     return this.#guarded("opening the target", async () => {
-      const found = await session.query(FIND_METADATA, signal);
+      const found = await session.query(FIND_WHOLE_METADATA, signal);
       if (found.rows.length === 0) await session.query(CREATE_METADATA, signal);
       const { progressName } = this.#options;
       await session.query(endPredecessor(progressName, BigInt(lease)), signal);
@@ -134,7 +137,7 @@ export class PostgresSink implements Sink {
       return await this.#guarded("looking at the target's progress", async () => {
         const found = await session.query(FIND_METADATA, signal);
         if (found.rows.length === 0) return null;
-        return readProgress(await session.query(selectProgress(progressName), signal))?.progress ?? null;
+        return readProgress(await session.query(lookAtProgress(progressName), signal))?.progress ?? null;
       });
     } finally {
       session.close();
@@ -277,7 +280,7 @@ export class PostgresSink implements Sink {
   async verify(signal: AbortSignal): Promise<void> {
     const session = await this.#ready(signal);
     await this.#guarded("looking at the target", async () => {
-      await this.#checkFence(await session.query(selectProgress(this.#options.progressName), signal));
+      await this.#checkFence(await session.query(selectFence(this.#options.progressName), signal));
       await this.#presence.check(session, signal);
     });
   }

@@ -1,0 +1,25 @@
+import { expect, test } from "vitest";
+import { checkpointTexts, parseCheckpoint } from "../../src/core/checkpoint-text.ts";
+
+const bond = { state: "ab", session: "cd", step: 7, obligation: 3 };
+const tables = { "public.t": "f/1", bond: "no bond but a table", tables: "too" };
+
+test("tables and bond come back as they were", () => {
+  for (const content of [{ tables, bond }, { tables }, { tables: {} }, { tables: {}, bond }]) {
+    const texts = checkpointTexts(content);
+    expect(parseCheckpoint(texts.tables, texts.bond)).toEqual(content);
+  }
+});
+
+test("what earlier versions wrote into one text is understood, and a bond beside it counts", () => {
+  const both = JSON.stringify({ bond: "ab/cd/7/3", tables: { "public.t": "f/1" } });
+  expect(parseCheckpoint(both, null)).toEqual({ tables: { "public.t": "f/1" }, bond });
+  expect(parseCheckpoint(both, "ab/cd/8/3")).toMatchObject({ bond: { step: 8 } });
+  expect(parseCheckpoint('{"public.t":"f/1"}', undefined)).toEqual({ tables: { "public.t": "f/1" } });
+});
+
+test("what was never written there is refused", () => {
+  for (const text of ["[]", "null", '{"public.t":1}', '{"bond":"ab/cd/7/3","tables":{"t":1}}']) {
+    expect(() => parseCheckpoint(text, "")).toThrow("checkpoint");
+  }
+});
