@@ -29,6 +29,8 @@ export interface Netted {
 
 /** A table's vectors outlive the batch that grew them only up to this: a source may have thousands of tables. */
 const KEPT_ROW_COUNT_MAX = 256;
+/** So many tables keep their vectors, beside those of the batch itself. */
+const KEPT_TABLE_COUNT_MAX = 64;
 
 /**
  * Nets changes: the last change per key wins and takes over the cells that it left unchanged from the earlier ones,
@@ -98,7 +100,7 @@ export class Netter {
         return net.finish(complete(net.table));
       }),
     );
-    this.#forgetLarge(used);
+    this.#forget(used);
     const unkeyed = used.filter((net) => net.isUnkeyed).map(({ table }) => table);
     return { tables: finished.filter((writes) => writes.count > 0), untold, unkeyed, changeCount };
   }
@@ -123,11 +125,14 @@ export class Netter {
     return changeCount;
   }
 
-  #forgetLarge(used: readonly TableNet[]): void {
+  /** Of the tables that are not in this batch. */
+  #forget(used: readonly TableNet[]): void {
     for (const net of this.#used) {
       if (net.capacity > KEPT_ROW_COUNT_MAX && net.batch !== this.#batch) this.#perTable.delete(net.table);
     }
     this.#used = used;
+    if (this.#perTable.size <= KEPT_TABLE_COUNT_MAX) return;
+    for (const [table, net] of this.#perTable) if (net.batch !== this.#batch) this.#perTable.delete(table);
   }
 
   #netFor(table: KeyedTable, blocks: readonly Block[], used: TableNet[], untold: UntoldKey[]): TableNet {

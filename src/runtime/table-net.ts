@@ -25,6 +25,8 @@ export interface UntoldKey {
 }
 
 const NONE = -1;
+/** Most tables of a batch have few rows, and there may be thousands of tables. */
+const ROWS_MIN = 16;
 
 /**
  * Where the row that a PATCH builds on lies in the sink: under its own key, under another one, or under its own, which it left
@@ -47,15 +49,15 @@ export class TableNet {
   #untold: UntoldKey[] = [];
   #isUnkeyed = false;
   #count = 0;
-  #action = new Uint8Array(64);
-  #block = new Uint16Array(64);
-  #row = new Uint32Array(64);
-  #fresh = new Uint8Array(64);
-  #moved = new Uint8Array(64);
-  #alive = new Uint8Array(64);
-  #hash = new Int32Array(64);
+  #action = new Uint8Array(ROWS_MIN);
+  #block = new Uint16Array(ROWS_MIN);
+  #row = new Uint32Array(ROWS_MIN);
+  #fresh = new Uint8Array(ROWS_MIN);
+  #moved = new Uint8Array(ROWS_MIN);
+  #alive = new Uint8Array(ROWS_MIN);
+  #hash = new Int32Array(ROWS_MIN);
   /** Open addressing, linear probing: entry ordinal + 1, 0 where free. At least twice the entries. */
-  #slots = new Int32Array(256);
+  #slots = new Int32Array(4 * ROWS_MIN);
   #postponed: { slice: number; row: number }[] = [];
 
   /** `appends`: an earlier entry of a key stays beside the later one. */

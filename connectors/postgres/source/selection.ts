@@ -43,8 +43,9 @@ export async function selectTables(context: SourceContext, strict: boolean, sign
   const isLiteral = ({ schema, table }: CatalogTable) => context.selection.isLiteral(schema, table);
   const all = catalog.tables.filter((table) => context.selection.matches(table.schema, table.table));
   // A glob means what the application made.
-  const matched = all.filter((table) => table.extension === null || isLiteral(table));
-  const extensions = all.filter((table) => !matched.includes(table));
+  const isMeant = (table: CatalogTable): boolean => table.extension === null || isLiteral(table);
+  const matched = all.filter(isMeant);
+  const extensions = all.filter((table) => !isMeant(table));
   const matchedOids = new Set(matched.map((table) => table.oid));
   for (const table of matched) {
     // A partition comes with its root.
