@@ -42,8 +42,8 @@ const TOGETHER_MS_MAX = 500;
  * Reads rows from the source beside the stream, chunk by chunk, whatever asked for them, and hands them to the sinks at
  * their place in the stream. Work is remembered in the state store; what was not durable in a sink at a restart is read
  * again. One chunk is read at a time, so that the load on the source is bounded, and one is on its way to each sink: a slow
- * sink makes nobody else wait for rows. Of tables that begin, as many as one chunk has room for count as one. Nor does a table that can't be read: it is tried again beside the others, also one
- * at a time.
+ * sink makes nobody else wait for rows. Nor does a table that can't be read: it is tried again beside the others, also one
+ * at a time. Of tables that begin, as many as one chunk has room for count as one.
  */
 export class Refiller {
   readonly #parts: RefillerParts;
