@@ -123,8 +123,9 @@ async function byMillrace({ source, target, from, log }: Scene, work: string, ta
   const measured = async (figure: string, action: () => Promise<void>): Promise<void> => {
     const startedMs = performance.now();
     await action();
-    figures[figure] = since(startedMs);
-    log(`tables: ${work}, ${figure}: ${figures[figure]!.toFixed(2)}`);
+    const seconds = since(startedMs);
+    figures[figure] = seconds;
+    log(`tables: ${work}, ${figure}: ${seconds.toFixed(2)}`);
   };
   await measured("start s", async () => {
     daemon.start();

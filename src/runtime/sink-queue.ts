@@ -102,18 +102,11 @@ export class SinkQueue {
    */
   take(limits: BatchLimits): Taken {
     const first = this.#works[this.#head]!;
-    switch (first.kind) {
-      case "rows":
-        return this.#takeBatch(first, limits);
-      case "chunk":
-        return { kind: "chunks", works: this.#takeChunks(first, limits) };
-      case "sweep":
-      case "complete":
-        return { kind: "ends", works: this.#takeEnds() };
-      default:
-        this.#next();
-        return first;
-    }
+    if (first.kind === "rows") return this.#takeBatch(first, limits);
+    if (first.kind === "chunk") return { kind: "chunks", works: this.#takeChunks(first, limits) };
+    if (first.kind === "sweep" || first.kind === "complete") return { kind: "ends", works: this.#takeEnds() };
+    this.#next();
+    return first;
   }
 
   /** Whether as much waits as a batch may hold. */
@@ -228,15 +221,8 @@ export class SinkQueue {
 }
 
 function worksOf(taken: Taken): readonly Work[] {
-  switch (taken.kind) {
-    case "rows":
-      return [...taken.works, ...taken.complete];
-    case "chunks":
-    case "ends":
-      return taken.works;
-    default:
-      return [taken];
-  }
+  if (taken.kind === "rows") return [...taken.works, ...taken.complete];
+  return taken.kind === "chunks" || taken.kind === "ends" ? taken.works : [taken];
 }
 
 function rowsOf(work: Work): number {
