@@ -5,6 +5,7 @@
 import type { Block } from "../../../src/core/block.ts";
 import { comparePositions, type Position } from "../../../src/core/position.ts";
 import { ARENA_BYTES, arenaCountMax, ArenaPool, type Arena } from "./arena.ts";
+import type { Ahead } from "./lookups.ts";
 import { Decoder } from "./pgoutput.ts";
 import { STOP_BOUNDARY, STOP_BYTES, STOP_ENDED, STOP_NARROW, STOP_TABLE } from "./stops.ts";
 import type { Relation } from "./relations.ts";
@@ -95,6 +96,11 @@ export class Assembler {
     this.#lastCount = count;
     if (!this.#resolving) this.#decode();
     return !this.blocked;
+  }
+
+  /** What waits to be decoded refers to these. */
+  ahead(): Ahead {
+    return this.decoder.ahead(this.#writeAt);
   }
 
   /** The relation that `onTable` asked for is known now. */

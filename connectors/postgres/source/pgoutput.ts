@@ -19,6 +19,7 @@ import { readInt32, tupleEnd } from "../../../src/core/tuple.ts";
 import { fitsVersion, rowVersion } from "../../../src/core/version.ts";
 import { readServerError } from "./frames.ts";
 import { POSITION_BEFORE_MESSAGE } from "./record-position.ts";
+import type { Ahead } from "./lookups.ts";
 import { readRelation, type Relation } from "./relations.ts";
 import { STOP_BOUNDARY, STOP_BYTES, STOP_ENDED, STOP_NARROW, STOP_TABLE, type Stop } from "./stops.ts";
 import { tooFar, unreadable } from "./stream-errors.ts";
@@ -34,6 +35,8 @@ const XLOG_HEADER = 5 + 25;
  */
 export const PUBLICATION_ROUTINE = "LoadPublications";
 const BLOCK_TABLE_COUNT_MAX = 60_000;
+/** Relations that are looked up at once. */
+const AHEAD_COUNT_MAX = 256;
 
 export class Decoder {
   readonly epoch: number;
@@ -50,6 +53,8 @@ export class Decoder {
   #blockNumber = 0;
   /** Where the next frame begins. */
   at = 0;
+  /** Bytes that were read before those at the start of `bytes`. */
+  #before = 0;
   /** Bytes after which a boundary is worth a stop. */
   boundaryAfter: number;
 
@@ -103,6 +108,7 @@ export class Decoder {
   adopt(block: Block, bytes: Buffer, at: number, boundaryAfter: number): void {
     this.block = block;
     this.bytes = bytes;
+    this.#before += this.at - at;
     this.at = at;
     this.boundaryAfter = boundaryAfter;
     this.#blockNumber++;
@@ -120,6 +126,31 @@ export class Decoder {
   /** Length of the frame at `at`, or 0 where its header is not there yet. */
   frameLength(end: number): number {
     return end - this.at < 5 ? 0 : 1 + readInt32(this.bytes, this.at + 1);
+  }
+
+  /** What the frames up to `end` refer to and is not looked up. */
+  ahead(end: number): Ahead {
+    const { bytes } = this;
+    const oids = new Set<number>();
+    let at = this.at;
+    while (end - at >= 5 && oids.size < AHEAD_COUNT_MAX) {
+      const next = at + 1 + readInt32(bytes, at + 1);
+      if (next < at + 5 || next > end) break;
+      if (bytes[at] === 0x64 && bytes[at + 5] === 0x77) {
+        const oid = this.#unknownIn(at + XLOG_HEADER);
+        if (oid !== undefined) oids.add(oid);
+      }
+      at = next;
+    }
+    return { oids: [...oids], at: this.#before + this.at, until: this.#before + at };
+  }
+
+  /** The oid that a message announces, or has a row of, where it has to be looked up. */
+  #unknownIn(at: number): number | undefined {
+    const kind = this.bytes[at]!;
+    if (kind !== 0x52 && kind !== 0x49 && kind !== 0x55 && kind !== 0x44) return undefined;
+    const oid = this.bytes.readUInt32BE(at + 1);
+    return kind === 0x52 || this.#relations.get(oid)?.table === undefined ? oid : undefined;
   }
 
   /** Reads whole frames up to `end`. */

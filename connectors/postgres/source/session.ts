@@ -10,6 +10,7 @@ import { Assembler } from "./assemble.ts";
 import { withDeadline } from "./database.ts";
 import { queryFrame, readServerError } from "./frames.ts";
 import { PUBLICATION_ROUTINE } from "./pgoutput.ts";
+import type { Ahead } from "./lookups.ts";
 import { nap, Pace } from "./pace.ts";
 import type { Relation } from "./relations.ts";
 import { StatusReporter } from "./status.ts";
@@ -32,7 +33,8 @@ export interface SessionOptions {
   /** START_REPLICATION … */
   readonly command: string;
   /** Null: not captured. */
-  readonly resolve: (relation: Relation, position: Position) => Promise<TableVersion | null>;
+  /** `ahead`: what the received bytes refer to besides. */
+  readonly resolve: (relation: Relation, position: Position, ahead: () => Ahead) => Promise<TableVersion | null>;
 }
 
 export class ReplicationSession implements ChangeStream {
@@ -209,7 +211,7 @@ export class ReplicationSession implements ChangeStream {
 
   async #lookUp(relation: Relation, position: Position): Promise<void> {
     try {
-      const table = await this.#resolve(relation, position);
+      const table = await this.#resolve(relation, position, () => this.#assembler.ahead());
       if (this.#failure === undefined) this.#assembler.resolved(relation, table);
     } catch (error) {
       this.#fail(error);

@@ -7,8 +7,8 @@ import { hasBinaryForm } from "../../../src/core/types.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
 import { BEGIN_ANEW, classify, refusedSecondStream, sourceError, TextModeNeeded } from "../errors.ts";
 import { quoteIdentifier, quoteLiteral } from "../quote.ts";
-import { formatTypes, readCatalog, readTypes } from "./catalog.ts";
 import type { SourceContext } from "./context.ts";
+import { type Ahead, Lookups } from "./lookups.ts";
 import { formatLsn } from "./lsn.ts";
 import { renewPrefix } from "./marks.ts";
 import { checkStillThere } from "./recovery.ts";
@@ -105,13 +105,14 @@ async function openSession(
     ? await secondSlot(parts, signal)
     : { connection: await connectCompared(parts, signal), slot: context.slot };
   try {
+    const lookups = new Lookups(context.database);
     const session = new ReplicationSession({
       connection,
       from,
       byteCountMax: options.byteCountMax,
       renewPrefix: renewPrefix(context),
       command: startCommand(slot, from.commit, context.publication, binary),
-      resolve: (relation, position) => lookUp(parts, relation, position, binary),
+      resolve: (relation, position, ahead) => lookUp(parts, lookups, { relation, position, ahead }, binary),
     });
     await session.started(signal);
     return session;
@@ -218,8 +219,8 @@ function startCommand(slot: string, from: bigint, publication: string, binary: b
 
 async function lookUp(
   parts: StreamParts,
-  relation: Relation,
-  position: Position,
+  lookups: Lookups,
+  { relation, position, ahead }: { relation: Relation; position: Position; ahead: () => Ahead },
   binary: boolean,
 ): Promise<TableVersion | null> {
   const { context, options, leaves } = parts;
@@ -227,16 +228,7 @@ async function lookUp(
   if (!context.selection.matches(message.schema, message.table)) return null;
   // It ends with the connection's own time limits.
   const { signal } = new AbortController();
-  const { database } = context;
-  const [catalog, natives, types] = await Promise.all([
-    readCatalog(database, leaf === undefined ? [message.oid] : [message.oid, leaf], signal),
-    formatTypes(database, message.columns, signal),
-    readTypes(
-      database,
-      message.columns.map((column) => column.type),
-      signal,
-    ),
-  ]);
+  const { catalog, natives, types } = await lookups.of(relation, ahead, signal);
   const table = catalog.tables.find(({ oid }) => oid === message.oid);
   const shape = relationShape(message, natives, table, types, context.chosenKey(message));
   if (binary && !shape.columns.every((column) => hasBinaryForm(column.type))) {
