@@ -103,7 +103,7 @@ const RUNNING: Readonly<Record<string, Failpoint>> = {
   "elasticsearch.rows-written": { countMax: 10, provoke: null },
 };
 
-/** In no-second-slot, kill-shapes, e2e/carried and e2e/commands; in the tests of `offsets` and `recover`. */
+/** In no-second-slot, kill-shapes, kill-upkeep, e2e/carried and e2e/commands; in the tests of `offsets` and `recover`. */
 const ELSEWHERE = [
   "rewind.moved",
   "schema.registered",
@@ -117,6 +117,8 @@ const ELSEWHERE = [
   "publication.left",
   "recover.created",
   "recover.listed",
+  "sink.table-suspended",
+  "duckdb.rewritten",
 ];
 
 const PROVOKE_EVERY_MS = 500;
