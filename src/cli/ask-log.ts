@@ -1,27 +1,42 @@
-import { earliest } from "../core/position.ts";
+import type { SinkConfig } from "../config/config.ts";
 import type { LogIdentity, Source } from "../core/source.ts";
 import type { SourceRecord, StateStore } from "../core/state-store.ts";
-import { heldFrom, knownPlace } from "../runtime/standing.ts";
+import { SILENT } from "../core/telemetry.ts";
+import { type Foreseen, foresee, heldForeseen } from "../runtime/foreseen.ts";
+import { knownPlace } from "../runtime/standing.ts";
 import { cliError } from "./errors.ts";
+import { withSink } from "./opened-sink.ts";
+
+/** What a start would find. */
+export interface LogAnswer {
+  /** By the sinks' names. */
+  readonly foreseen: ReadonlyMap<string, Foreseen>;
+  /** False: another host's log, which can be gone on in, and is by the next start. */
+  readonly isSame: boolean;
+}
 
 /**
- * The same questions of the log that a start asks before the first change is read, and the same errors. Changes nothing.
- * Another host's log that can be gone on in is gone on in by the next start; false: there is one.
+ * The same questions of the log, and of the sinks, that a start asks before it touches anything, and the source's errors.
+ * Changes nothing.
  */
 export async function askLog(
   source: Source,
-  state: Pick<StateStore, "sinks">,
-  { acknowledged, epoch, origin, identity }: SourceRecord & { readonly identity: LogIdentity },
+  state: Pick<StateStore, "sinks" | "bonds">,
+  sinks: readonly SinkConfig[],
+  record: SourceRecord & { readonly identity: LogIdentity },
   signal: AbortSignal,
-): Promise<boolean> {
+): Promise<LogAnswer> {
+  const { identity, epoch } = record;
   source.recall?.(identity);
-  const records = await state.sinks.all();
-  const places = records.flatMap((sink) => knownPlace(sink) ?? []).filter((place) => place.epoch === epoch);
-  const from = earliest(places) ?? acknowledged ?? origin;
-  if (from === null) throw cliError("MR1120", "the first start has not finished: there is nothing to recover");
-  const commits = places.map(({ commit }) => commit);
+  const foreseen = new Map<string, Foreseen>();
+  for (const config of sinks) {
+    foreseen.set(config.name, await withSink(SILENT, config, (sink) => foresee(sink, state, record, signal)));
+  }
+  const held = heldForeseen(record, [...foreseen.values()]);
+  if (held === null) throw cliError("MR1120", "the first start has not finished: there is nothing to recover");
+  const places = (await state.sinks.all()).flatMap((sink) => knownPlace(sink) ?? []);
+  const commits = places.filter((place) => place.epoch === epoch).map(({ commit }) => commit);
   const crossing = (await source.cross?.(identity, commits, signal)) ?? null;
-  if (crossing !== null) return false;
-  await source.resume(identity, heldFrom(from, records), signal);
-  return true;
+  if (crossing === null) await source.resume(identity, held, signal);
+  return { foreseen, isSame: crossing === null };
 }

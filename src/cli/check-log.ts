@@ -28,10 +28,12 @@ export async function checkLog(
     const source = await openSource(config, state === null ? NO_PINS : await pinsOf(config, state), SILENT);
     try {
       if (record !== null && hasIdentity(record)) {
-        const isSameLog = await askLog(source, state!, record, signal);
-        return isSameLog ? await checkStandings(config, state!, { record, tip: await source.tip(signal) }, signal) : [];
+        const { foreseen, isSame } = await askLog(source, state!, config.sinks, record, signal);
+        if (!isSame) return [];
+        await source.expectFree?.("again", signal);
+        return await checkStandings(config, foreseen, record, await source.tip(signal));
       }
-      if (record === null) await source.expectFree?.(signal);
+      if (record === null) await source.expectFree?.("first", signal);
       return [];
     } catch (error) {
       return told(source, error);
@@ -50,7 +52,9 @@ function told({ losses }: Source, error: unknown): readonly Finding[] {
   const known = findMillraceError(error);
   if (known === undefined) throw error;
   if (!losses.has(known.code) && !READ_BY_ANOTHER.has(known.code)) return [];
-  return [{ id: "log", level: "error", what: `${known.code} ${known.message}`, fix: known.hint ?? null }];
+  // A start waits: it may be the session of a daemon that was cut off.
+  const level = known.kind === "retryable" ? "warning" : "error";
+  return [{ id: "log", level, what: `${known.code} ${known.message}`, fix: known.hint ?? null }];
 }
 
 function hasIdentity(record: SourceRecord): record is SourceRecord & { readonly identity: LogIdentity } {

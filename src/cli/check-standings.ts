@@ -1,57 +1,39 @@
 import type { Config, SinkConfig } from "../config/config.ts";
 import type { Finding } from "../core/connector.ts";
-import { findMillraceError } from "../core/errors.ts";
-import type { SourceRecord, StateStore } from "../core/state-store.ts";
+import type { MillraceError } from "../core/errors.ts";
+import type { SourceRecord } from "../core/state-store.ts";
 import { SILENT } from "../core/telemetry.ts";
 import { sinkAhead } from "../runtime/errors.ts";
-import { isBeyondLog, onLostOf, standingOf } from "../runtime/standing.ts";
+import type { Foreseen } from "../runtime/foreseen.ts";
+import { isBeyondLog, onLostOf } from "../runtime/standing.ts";
 import { withSink } from "./opened-sink.ts";
 
-/** The log as the state knows it, and where it ends now. */
-interface KnownLog {
-  readonly record: SourceRecord;
-  readonly tip: bigint;
-}
-
-/** What the start would say of where each sink stands, by the same decision. Takes no sink over. */
+/** What the start would say of where each sink stands in a log that ends at `tip`. */
 export async function checkStandings(
-  config: Config,
-  state: StateStore,
-  log: KnownLog,
-  signal: AbortSignal,
+  { sinks }: Config,
+  foreseen: ReadonlyMap<string, Foreseen>,
+  { epoch }: SourceRecord,
+  tip: bigint,
 ): Promise<readonly (Finding & { readonly part: string })[]> {
-  const found = config.sinks.map(async (sink) =>
-    (await checkStanding(sink, state, log, signal)).map((finding) => ({ part: sink.name, ...finding })),
-  );
-  return (await Promise.all(found)).flat();
+  const found: (Finding & { readonly part: string })[] = [];
+  for (const config of sinks) {
+    const error = refusalOf(config.name, foreseen.get(config.name), epoch, tip);
+    if (error !== null) found.push({ part: config.name, ...(await findingOf(config, error)) });
+  }
+  return found;
 }
 
-async function checkStanding(
-  config: SinkConfig,
-  state: StateStore,
-  { record: { acknowledged, epoch, origin }, tip }: KnownLog,
-  signal: AbortSignal,
-): Promise<readonly Finding[]> {
-  const { name } = config;
-  const record = await state.sinks.get(name);
-  // An operator has put it elsewhere: where it stands does not count.
-  if (record?.reset != null) return [];
-  return await withSink(SILENT, config, async (sink) => {
-    const own = await sink.look(signal).catch(() => undefined);
-    // Why it can't be asked is among its own findings.
-    if (own === undefined) return [];
-    const accord = await state.bonds.accord(name, own?.bond);
-    try {
-      const standing = standingOf(name, { own, record, accord }, acknowledged ?? origin);
-      if (standing.kind === "known" && isBeyondLog(standing.covered, epoch, tip)) throw sinkAhead(name);
-      return [];
-    } catch (error) {
-      const known = findMillraceError(error);
-      if (known === undefined) throw error;
-      const { code, message, hint } = known;
-      if (code === "MR1301" && onLostOf(sink, config.onLost) === "resync")
-        return [{ id: code, level: "warning", what: `${code} ${message}`, fix: "the start fills it again" }];
-      return [{ id: code, level: "error", what: `${code} ${message}`, fix: hint ?? null }];
-    }
-  });
+/** Why the sink can't be asked is among its own findings. */
+function refusalOf(name: string, foreseen: Foreseen | undefined, epoch: number, tip: bigint): MillraceError | null {
+  if (foreseen?.kind === "refused") return foreseen.error;
+  if (foreseen?.kind !== "stands" || foreseen.standing.kind === "new") return null;
+  return isBeyondLog(foreseen.standing.covered, epoch, tip) ? sinkAhead(name) : null;
+}
+
+async function findingOf(config: SinkConfig, { code, message, hint }: MillraceError): Promise<Finding> {
+  const what = `${code} ${message}`;
+  const isFilled =
+    code === "MR1301" && (await withSink(SILENT, config, async (sink) => onLostOf(sink, config.onLost))) === "resync";
+  if (isFilled) return { id: code, level: "warning", what, fix: "the start fills it again" };
+  return { id: code, level: "error", what, fix: hint ?? null };
 }

@@ -85,7 +85,7 @@ async function begin(session: Session, config: Config, request: RecoverRequest):
       throw cliError("MR1120", "the first start has not finished: there is nothing to recover");
     const source = await openSource(config, await pinsOf(config, state), session.log);
     try {
-      const loss = await lossOf(source, state, record, record.identity);
+      const loss = await lossOf(source, state, config, { ...record, identity: record.identity });
       const concerned = config.sinks.filter(({ name }) => chosen.includes(name));
       const isAnew = loss !== null || request.isForced;
       const held = isAnew ? [] : await heldBySinks(session, concerned, state, false);
@@ -107,11 +107,11 @@ async function begin(session: Session, config: Config, request: RecoverRequest):
 async function lossOf(
   source: Source,
   state: StateStore,
-  record: SourceRecord,
-  identity: LogIdentity,
+  config: Config,
+  record: SourceRecord & { readonly identity: LogIdentity },
 ): Promise<Recovery["lost"]> {
   try {
-    await askLog(source, state, { ...record, identity }, new AbortController().signal);
+    await askLog(source, state, config.sinks, record, new AbortController().signal);
     return null;
   } catch (error) {
     const known = findMillraceError(error);

@@ -208,11 +208,13 @@ export interface SuspendedTable {
   readonly sink: string;
   readonly tableId: string;
   readonly error: StoredError;
+  /** Fingerprint of the shape that it could not follow, or write; absent: not known. */
+  readonly shape?: string;
 }
 
 export interface SuspensionStore {
   list(): Promise<readonly SuspendedTable[]>;
-  suspend(sink: string, tableId: string, error: StoredError): Promise<void>;
+  suspend(table: SuspendedTable): Promise<void>;
   /** The caller has the tables read. */
   reinstate(sink: string, tableIds: readonly string[]): Promise<void>;
 }

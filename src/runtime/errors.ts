@@ -165,7 +165,31 @@ export const pages = {
       "table does not have, or the table can't be read now. Nothing was begun.",
     remedy: "Try the condition at the source: SELECT count(*) FROM the table WHERE (the condition).",
   },
+  MR1324: {
+    title: "A sink can't write one table",
+    cause:
+      "What the target refuses concerns this table alone, and no single row of it: an index that is closed or blocked, a " +
+      "constraint that fails at the commit, or an error that is not classified, while the sink's other tables can be " +
+      "written. The message has the target's own error. The table is suspended in this sink; everything else goes on.",
+    remedy:
+      "Mend what the message names at the target. The table is tried again by itself, at most every 30 s, and then read " +
+      "again as a whole.",
+  },
 } as const satisfies ErrorPages;
+
+/** Of a table that may be written again without a word to Millrace. */
+export const CANNOT_WRITE = "MR1324";
+
+export function cannotWrite(sink: string, table: string, cause: MillraceError): MillraceError {
+  return new MillraceError({
+    code: CANNOT_WRITE,
+    kind: "fatal",
+    message: `sink ${sink} can't write ${table}: ${cause.code} ${cause.message}`,
+    hint: cause.hint ?? "mend what it names at the target; the table is tried again by itself",
+    cause,
+    table,
+  });
+}
 
 export function sinkBehind(sink: string): MillraceError {
   return new MillraceError({

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { MillraceError } from "../core/errors.ts";
 import type { Position } from "../core/position.ts";
 import type { TableVersion } from "../core/schema.ts";
@@ -12,6 +13,7 @@ import { type CatchUpParts, SECOND_STREAM_TRIES_MAX } from "./catch-up.ts";
 import { Comparisons } from "./comparisons.ts";
 import { DeadLetterBox } from "./dead-letters.ts";
 import { type CopyProgress, firstCopy } from "./first-copy.ts";
+import { untilGranted, type Withheld } from "./granted.ts";
 import { heartbeat } from "./heartbeat.ts";
 import { Lane } from "./lane.ts";
 import { letIn } from "./let-in.ts";
@@ -37,6 +39,9 @@ export type Phase = "starting" | "snapshot" | "streaming" | "stopped";
 
 /** How long rows are not read yet beside the stream for sinks that are there, while others are on their way. */
 const JOINING_MS_MAX = 2_000;
+const TRIED_AGAIN = "tried again, as the sink could not write the table";
+/** How often it is looked whether a table that is suspended in a sink is to be tried again. */
+const SUSPENDED_LOOK_MS = 500;
 /** Share of the byte budget of a stream that serves one sink only. */
 const CATCH_UP_BYTES_MAX = 16 * 1024 * 1024;
 /** Why a table is read again. */
@@ -63,6 +68,8 @@ export class Pipeline {
   #acknowledger: Acknowledger | null = null;
   #feed: SourceFeed | null = null;
   #phase: Phase = "starting";
+  /** Before the feed. */
+  #withheld: Withheld | null = null;
   #copy: CopyProgress | null = null;
 
   constructor(parts: PipelineParts) {
@@ -108,11 +115,11 @@ export class Pipeline {
 
   /** The last failure of the stream while it is not back yet. */
   get sourceError(): StoredError | null {
-    return this.#feed?.error ?? null;
+    return this.#feed?.error ?? this.#withheld?.error ?? null;
   }
 
   get sourceNeedsPerson(): boolean {
-    return this.#feed?.needsPerson ?? false;
+    return this.#feed?.needsPerson ?? this.#withheld?.needsPerson ?? false;
   }
 
   /** While the sinks share one stream that went back for some of them. */
@@ -208,8 +215,15 @@ export class Pipeline {
     const { source, state, snapshot } = this.#parts;
     const { stored, copy } = await findLog({ source, state, runners: this.runners, snapshot }, signal);
     this.#stored = stored;
+    if (copy === null) await this.#granted(signal);
     const from = await startingPoint(this.runners, stored, signal);
     await this.#flow(from, stored, copy, signal);
+  }
+
+  async #granted(signal: AbortSignal): Promise<void> {
+    const { source, state, sinks, logger, inVainMsMax = IN_VAIN_MS_MAX } = this.#parts;
+    const parts = { source, state, sinks: sinks.map(({ sink }) => sink), inVainMsMax, logger };
+    await untilGranted(parts, (withheld) => (this.#withheld = withheld), signal);
   }
 
   /**
@@ -299,6 +313,7 @@ export class Pipeline {
           (error) => logger.warn({ error }, "positions could not be stored; it is tried again"),
           until,
         ),
+        this.#trySuspended(refiller, until),
         heartbeat({ source, lane, intervalMs: this.#parts.heartbeatMs, logger }, until),
         watch.run(until),
         parkSlowSinks(
@@ -316,6 +331,31 @@ export class Pipeline {
       await feed[Symbol.asyncDispose]();
       this.#phase = "stopped";
     }
+  }
+
+  /** Level-triggered: what is suspended in a sink, and may be written by now, is taken again and read. */
+  async #trySuspended(refiller: Refiller, signal: AbortSignal): Promise<never> {
+    const shapeOf = (sink: string, tableId: string): string | null => {
+      const table = this.gate.table(tableId);
+      const isReady =
+        this.runner(sink)?.state === "streaming" && table !== undefined && this.#tables.takes(sink, table);
+      return isReady ? table.fingerprint : null;
+    };
+    for (;;) {
+      await sleep(SUSPENDED_LOOK_MS, undefined, { signal });
+      for (const one of this.suspended.tried) if (await this.#isRead(one)) this.suspended.settle(one);
+      for (const one of this.suspended.due(shapeOf)) {
+        await this.suspended.tryAgain(one, () =>
+          refiller.again(one.sink, [one.tableId], { kind: "table" }, TRIED_AGAIN, true),
+        );
+      }
+    }
+  }
+
+  async #isRead({ sink, tableId }: SuspendedTable): Promise<boolean> {
+    const open = await this.state.refills.list();
+    if (open.some((refill) => refill.sink === sink && refill.tableId === tableId)) return false;
+    return this.#parts.snapshot === "none" || this.runner(sink)?.worker.progress?.tables[tableId] !== undefined;
   }
 
   /** Sinks that stand at the same key share what is read: the first of them waits for the others for a moment. */
@@ -418,7 +458,8 @@ export class Pipeline {
       deadLetters: new DeadLetterBox(sink.name, state.deadLetters, onPoison, context, logger),
       willRead: (tableId) => this.#refiller?.ledger.willRead(sink.name, tableId) ?? false,
       onPendingKeys: () => this.#refiller?.notify(),
-      onRefused: async (tableId, error) => await this.suspended.suspend(sink.name, tableId, error),
+      onRefused: async (tableId, error, shape) =>
+        await this.suspended.suspend(sink.name, tableId, error, shape ?? this.gate.newest(tableId)?.fingerprint),
       suspend: async (tableId, error) => await this.gate.setAside(tableId, error),
       onVoid: () => this.#refiller?.notify(),
       logger,

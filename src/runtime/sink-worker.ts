@@ -7,9 +7,10 @@ import type { Sink } from "../core/sink.ts";
 import type { SinkEntry, StateStore } from "../core/state-store.ts";
 import type { Logger, Metrics } from "../core/telemetry.ts";
 import type { DeadLetterBox } from "./dead-letters.ts";
-import { ambiguousKey, internalFailure } from "./errors.ts";
+import { ambiguousKey, cannotWrite, internalFailure } from "./errors.ts";
 import { FollowedShapes } from "./followed-shapes.ts";
 import { IncompleteKeys } from "./incomplete-keys.ts";
+import { type Attempted, Isolation } from "./isolation.ts";
 import { measureStep } from "./measured-steps.ts";
 import { Lookahead, type NettedAhead } from "./lookahead.ts";
 import { type Netted, Netter } from "./netting.ts";
@@ -41,7 +42,7 @@ export interface WorkerParts {
   /** The sink no longer holds the table completely, as its shape has changed. */
   readonly onVoid: (tableId: string) => void;
   /** This sink can't follow or write the table: it is not wanted here any more when this resolves. */
-  readonly onRefused: (tableId: string, error: MillraceError) => Promise<void>;
+  readonly onRefused: (tableId: string, error: MillraceError, shape: string | undefined) => Promise<void>;
   /** Suspends a table whose rows can't be worked: it is not wanted any more when this resolves. */
   readonly suspend: (tableId: string, error: MillraceError) => Promise<void>;
   readonly logger: Logger;
@@ -52,6 +53,8 @@ export interface WorkerParts {
 type How = "durable" | "dropped";
 
 /** What a step in flight still gets when its sink is stopped, paused or parked. */
+/** Errors of targets, classified or not. */
+const OF_CONNECTORS = /^MR(3\d{3}|1304)$/;
 const STEP_GRACE_MS = 5_000;
 
 /** Works off one sink's queue: nets what waits, and turns it into steps (sink-steps.ts). */
@@ -70,6 +73,8 @@ export class SinkWorker {
   #given: Position | null = null;
   #session = 0;
   #busy = false;
+  /** What the sink was at work on, where that is known: a failure may be of one of these tables alone. */
+  #attempted: Attempted | null = null;
   /** The sink still says that it holds tables completely whose changes pass it by from now on. */
   #isShort = false;
 
@@ -241,14 +246,28 @@ export class SinkWorker {
       try {
         return await this.#perform(taken, ahead, passed, signal);
       } catch (error) {
-        const refused = findMillraceError(error);
-        const id = refused?.kind === "fatal" ? refused.table : undefined;
-        if (refused === undefined || id === undefined || this.#parts.leavesOut(id)) throw error;
-        await this.#parts.onRefused(id, refused);
+        const refused = await this.#blamed(error, signal);
+        if (refused?.table === undefined || this.#parts.leavesOut(refused.table)) throw error;
+        await this.#parts.onRefused(refused.table, refused, this.#shapes.tried(refused.table));
         failpoint("sink.table-suspended");
-        await this.#withdraw(id, signal);
+        await this.#withdraw(refused.table, signal);
       }
     }
+  }
+
+  /** The failure as one of a single table; null: it is the sink's, or one that passes. */
+  async #blamed(error: unknown, signal: AbortSignal): Promise<MillraceError | null> {
+    const known = findMillraceError(error);
+    const attempted = this.#attempted;
+    this.#attempted = null;
+    if (known === undefined || known.kind === "aborted" || signal.aborted) return null;
+    if (known.table !== undefined) {
+      if (known.kind === "blocked" || known.kind === "retryable") return cannotWrite(this.name, known.table, known);
+      return known.kind === "fatal" ? known : null;
+    }
+    if (attempted === null || known.kind !== "fatal" || !OF_CONNECTORS.test(known.code)) return null;
+    const guilty = await new Isolation(this.#steps, this.#parts.logger).guilty(attempted, known, signal);
+    return guilty === null ? null : cannotWrite(this.name, guilty.tableId, guilty.error);
   }
 
   /** Invariant: the sink forgets that it holds the table before a change of it passes by. */
@@ -261,6 +280,7 @@ export class SinkWorker {
 
   /** `passed`: works of `taken` that were dropped although the others are done. */
   async #perform(taken: Taken, ahead: NettedAhead | null, passed: Set<Work>, signal: AbortSignal): Promise<How> {
+    this.#attempted = "table" in taken ? { kind: "table", tableId: taken.table.id } : null;
     switch (taken.kind) {
       case "rows":
         await this.#rows(taken, ahead, passed, signal);
@@ -394,15 +414,18 @@ export class SinkWorker {
     const { tables } = netted;
     if (tables.length === 0) return await this.#shapes.complete(await complete(), signal);
     await this.#incomplete.listDoubtful(tables);
+    this.#attempted = tables.length === 1 ? { kind: "table", tableId: tables[0]!.table.id } : null;
     await this.#shapes.prepareAll(
       tables.map(({ table }) => table),
       signal,
     );
     const ended = await complete();
+    this.#attempted = { kind: "rows", tables };
     const { reached, held } = this.#steps;
     const step = { kind: "rows", tables, progress: { ...this.#shapes.completed(held, ended), position } } as const;
     const end = comparePositions(position, reached) > 0 ? position : reached;
     await this.#lookahead.during(end, (onWaiting) => this.#steps.apply(step, signal, onWaiting));
+    this.#attempted = null;
     this.#shapes.noteComplete(ended);
     measureStep(this.#parts.metrics, this.name, tables);
     await this.#parts.deadLetters.supersede(tables);

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { MillraceError } from "../../src/core/errors.ts";
 import type { TableVersion } from "../../src/core/schema.ts";
-import type { StateStore } from "../../src/core/state-store.ts";
+import type { StateStore, SuspendedTable } from "../../src/core/state-store.ts";
 import { Pipeline } from "../../src/runtime/pipeline.ts";
 import type { PipelineParts } from "../../src/runtime/pipeline-parts.ts";
 import { tableVersion, UNCHANGED } from "../support/blocks.ts";
@@ -151,6 +151,120 @@ describe("a table that a sink can't follow", () => {
     await same(source, sink, [notes]);
     expect(sink.progress?.tables[users.id]).toBeUndefined();
     await it.stop();
+  });
+
+  test("is tried again when its shape changes, and not before", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users, notes]);
+    const sink = new ScriptedSink();
+    source.fill(users, many(5));
+    const it = start(source, opened.state, [sink]);
+    await same(source, sink);
+    const more = [...columns, ["more", "text"]] as const;
+    const wider = tableVersion({ table: "users", columns: more, key: ["id"], version: 2 });
+    const widest = tableVersion({ table: "users", columns: [...more, ["most", "text"]], key: ["id"], version: 3 });
+    const asked: number[] = [];
+    sink.preparing = ({ id, columns: { length } }) => {
+      if (id !== users.id) return;
+      asked.push(length);
+      if (length === 4) throw refused(users);
+    };
+    source.commit({ table: wider, op: "c", after: ["9", "a", "b", "c"] }, put(notes, 1));
+    await eventually(() => expect(it.pipeline.suspendedTables).toHaveLength(1));
+    source.commit({ table: wider, op: "c", after: ["10", "a", "b", "c"] }, put(notes, 2));
+    await same(source, sink, [notes]);
+    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    expect({ asked, suspended: it.pipeline.suspendedTables.length }).toEqual({ asked: [4], suspended: 1 });
+    source.commit({ table: widest, op: "c", after: ["11", "a", "b", "c", "d"] }, put(notes, 3));
+    await eventually(() => expect(it.pipeline.suspended.has("scripted", users.id)).toBe(false));
+    source.commit({ table: widest, op: "c", after: ["12", "a", "b", "c", "d"] });
+    await eventually(() => expect(asked).toContain(5));
+    await it.stop();
+  });
+});
+
+describe("a failure that nobody has classified", () => {
+  test("suspends the one table that it comes with, which is tried again by itself and read", async () => {
+    await using opened = await realState();
+    const { state } = opened;
+    const source = new ScriptedSource([users, notes]);
+    const sink = new ScriptedSink("sink");
+    source.fill(users, many(5));
+    source.fill(notes, many(5));
+    const it = start(source, state, [sink]);
+    await same(source, sink);
+    let isBroken = true;
+    sink.before = (step) => {
+      const hasNotes = step.kind === "rows" && step.tables.some(({ table }) => table.id === notes.id);
+      if (isBroken && hasNotes)
+        throw new MillraceError({ code: "MR3999", kind: "fatal", message: "a secret of the target" });
+    };
+    source.commit(put(notes, 10), put(users, 10));
+    source.commit(put(users, 11), put(notes, 11));
+    await same(source, sink, [users]);
+    await eventually(() => expect(it.pipeline.suspendedTables).toHaveLength(1));
+    expect(it.pipeline.suspendedTables).toMatchObject([
+      { sink: "sink", tableId: notes.id, error: { code: "MR1324", message: expect.stringContaining("MR3999") } },
+    ]);
+    expect(it.pipeline.runner("sink")!.state).toBe("streaming");
+    source.commit(put(users, 12), put(notes, 12));
+    await same(source, sink, [users]);
+    // It is tried meanwhile, and shown as suspended all the while.
+    const [{ error: first }] = it.pipeline.suspendedTables as [SuspendedTable];
+    const tries = sink.steps.length;
+    await eventually(() => expect(source.reads).toBeGreaterThan(1));
+    expect(it.pipeline.suspendedTables).toMatchObject([{ error: { at: first.at } }]);
+    expect(tries).toBeGreaterThan(0);
+    isBroken = false;
+    await same(source, sink);
+    await eventually(() => expect(it.pipeline.suspendedTables).toEqual([]));
+    expect(await state.suspensions.list()).toEqual([]);
+    await it.stop();
+  });
+
+  test("is the sink's own where it takes no table, or nothing at all", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users, notes]);
+    const [deaf, picky] = [new ScriptedSink("deaf"), new ScriptedSink("picky")];
+    const it = start(source, opened.state, [deaf, picky]);
+    source.commit(put(users, 1));
+    for (const sink of [deaf, picky]) await same(source, sink);
+    const broken = new MillraceError({ code: "MR3999", kind: "fatal", message: "no" });
+    deaf.before = () => {
+      throw broken;
+    };
+    picky.before = ({ kind }) => {
+      if (kind === "rows") throw broken;
+    };
+    source.commit(put(users, 10), put(notes, 10));
+    for (const name of ["deaf", "picky"])
+      await eventually(() => expect(it.pipeline.runner(name)!.state).toBe("failed"));
+    expect(it.pipeline.suspendedTables).toEqual([]);
+    await it.stop();
+  });
+
+  test("without a copy of the tables, what passed by is read all the same, over a restart too", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users, notes]);
+    const sink = new ScriptedSink("sink");
+    const first = start(source, opened.state, [sink], { snapshot: "none" });
+    source.commit(put(users, 1), put(notes, 1));
+    await same(source, sink);
+    let isBroken = true;
+    sink.before = (step) => {
+      const hasNotes = step.kind === "rows" && step.tables.some(({ table }) => table.id === notes.id);
+      if (isBroken && hasNotes) throw new MillraceError({ code: "MR3999", kind: "fatal", message: "no" });
+    };
+    source.commit(put(users, 2), put(notes, 2));
+    await eventually(() => expect(first.pipeline.suspendedTables).toHaveLength(1));
+    source.commit(put(users, 3), put(notes, 3));
+    await same(source, sink, [users]);
+    await first.stop();
+    isBroken = false;
+    const second = start(source, opened.state, [sink], { snapshot: "none" });
+    await same(source, sink);
+    await eventually(() => expect(second.pipeline.suspendedTables).toEqual([]));
+    await second.stop();
   });
 });
 

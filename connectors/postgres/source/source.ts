@@ -83,9 +83,8 @@ export class PostgresSource implements Source {
     return recordPosition(block, row);
   }
 
-  async expectFree(signal: AbortSignal): Promise<void> {
-    const slot = await readSlot(this.#context, signal);
-    if (slot !== undefined && slot.activePid !== null) await whenFree(this.#context, "start", signal);
+  async expectFree(start: "first" | "again", signal: AbortSignal): Promise<void> {
+    await whenFree(this.#context, start === "first" ? "start" : "stream", signal);
   }
 
   async create(request: CreateRequest, signal: AbortSignal): Promise<CreatedLog> {

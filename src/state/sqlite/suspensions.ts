@@ -21,15 +21,17 @@ export class SqliteSuspensions implements SuspensionStore {
 
   async list(): Promise<readonly SuspendedTable[]> {
     const rows = this.#connection.read(() => this.#list.all());
-    return rows.map((row) => ({
-      sink: text(row, "sink"),
-      tableId: text(row, "table_id"),
-      error: stored(row, "error", isStoredError),
-    }));
+    return rows.map((row) => {
+      const { shape, ...error } = stored(row, "error", isSuspension);
+      const table = { sink: text(row, "sink"), tableId: text(row, "table_id"), error };
+      return shape === undefined ? table : { ...table, shape };
+    });
   }
 
-  async suspend(sink: string, tableId: string, error: StoredError): Promise<void> {
-    this.#connection.write(() => this.#suspend.run({ sink, table: tableId, error: JSON.stringify(error) }));
+  async suspend({ sink, tableId, error, shape }: SuspendedTable): Promise<void> {
+    this.#connection.write(() =>
+      this.#suspend.run({ sink, table: tableId, error: JSON.stringify({ ...error, shape }) }),
+    );
   }
 
   async reinstate(sink: string, tableIds: readonly string[]): Promise<void> {
@@ -38,4 +40,11 @@ export class SqliteSuspensions implements SuspensionStore {
       for (const table of tableIds) this.#reinstate.run({ sink, table });
     });
   }
+}
+
+/** As it is stored: the shape beside the error. */
+function isSuspension(value: unknown): value is StoredError & { readonly shape?: string } {
+  if (!isStoredError(value)) return false;
+  const shape: unknown = Reflect.get(value, "shape");
+  return shape === undefined || typeof shape === "string";
 }

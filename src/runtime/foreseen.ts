@@ -1,0 +1,66 @@
+import type { MillraceError } from "../core/errors.ts";
+import { findMillraceError } from "../core/errors.ts";
+import { earliest, type Position } from "../core/position.ts";
+import type { Sink } from "../core/sink.ts";
+import type { HeldPositions } from "../core/source.ts";
+import type { SinkRecord, SourceRecord, StateStore } from "../core/state-store.ts";
+import { heldFrom, type Standing, standingOf } from "./standing.ts";
+import { within } from "./within.ts";
+
+/** What a start would find of one sink, by the same decision; the sink is looked at, and not taken over. */
+export type Foreseen = { readonly record: SinkRecord | null } & (
+  | { readonly kind: "stands"; readonly standing: Standing }
+  /** It is put elsewhere before anything else. */
+  | { readonly kind: "reset"; readonly to: Position }
+  | { readonly kind: "refused"; readonly error: MillraceError }
+  /** It is paused, or does not answer. */
+  | { readonly kind: "unknown" }
+);
+
+const ANSWER_MS_MAX = 10_000;
+
+export async function foresee(
+  sink: Sink,
+  state: Pick<StateStore, "bonds" | "sinks">,
+  { acknowledged, origin }: SourceRecord,
+  signal: AbortSignal,
+): Promise<Foreseen> {
+  const record = await state.sinks.get(sink.name);
+  if (record?.reset != null) return { record, kind: "reset", to: record.reset.to };
+  const answer = record?.paused === true ? null : await looked(sink, signal);
+  if (answer === null) return { record, kind: "unknown" };
+  const { own } = answer;
+  const accord = await state.bonds.accord(sink.name, own?.bond);
+  try {
+    return { record, kind: "stands", standing: standingOf(sink.name, { own, record, accord }, acknowledged ?? origin) };
+  } catch (error) {
+    const known = findMillraceError(error);
+    if (known === undefined) throw error;
+    return { record, kind: "refused", error: known };
+  }
+}
+
+/** Null: it does not answer in time. Why is said when it is opened. */
+async function looked(sink: Sink, signal: AbortSignal) {
+  const look = sink.look(signal).then(
+    (own) => ({ own }),
+    () => null,
+  );
+  const answer = await within(ANSWER_MS_MAX, look, signal);
+  signal.throwIfAborted();
+  return answer;
+}
+
+/** What a stream has to reach for sinks that begin so; null: nothing says where it would begin. */
+export function heldForeseen(
+  { acknowledged, epoch, origin }: SourceRecord,
+  foreseen: readonly Foreseen[],
+): HeldPositions | null {
+  const places = foreseen.flatMap((one) => {
+    if (one.kind === "reset") return [one.to];
+    return one.kind === "stands" && one.standing.kind === "known" ? [one.standing.covered] : [];
+  });
+  const from = earliest(places.filter((place) => place.epoch === epoch)) ?? acknowledged ?? origin;
+  const known = foreseen.flatMap(({ kind, record }) => (kind === "reset" || record === null ? [] : [record]));
+  return from === null ? null : heldFrom(from, [...places.map((covered) => ({ covered, written: null })), ...known]);
+}

@@ -1,0 +1,49 @@
+/** A copy of a state folder that is started beside the daemon that goes on with the state itself. */
+import { cpSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { Installation } from "../support/daemon-process.ts";
+import { type PipelineConfig, RunningPipeline } from "../support/running-pipeline.ts";
+import type { StatusDocument } from "../../src/core/status.ts";
+import { eventually } from "../support/waiting.ts";
+
+const PREPARED = `create table item (id int primary key, name text);
+  insert into item select g, 'n' || g from generate_series(1, 50) g`;
+
+test(
+  "waits for the source before it touches a sink, says so, and the daemon goes on",
+  { timeout: 120_000 },
+  async () => {
+    let config: PipelineConfig | undefined;
+    await using pipeline = await RunningPipeline.start(PREPARED, {
+      kinds: ["postgres", "redis"],
+      configure: (whole) => {
+        config = whole;
+        return whole;
+      },
+    });
+    await pipeline.settled();
+    await pipeline.daemon.stop();
+    await using other = new Installation(config!);
+    cpSync(join(pipeline.installation.folder, ".millrace"), join(other.folder, ".millrace"), { recursive: true });
+    await pipeline.start();
+    const copy = other.run();
+    const withheld = await eventually(async () => {
+      const status = await other.ask<StatusDocument>("GET", "/api/v1/status");
+      expect(status?.source.error?.code).toBe("MR2012");
+      return status!;
+    });
+    expect(withheld).toMatchObject({ phase: "starting", sinks: [{ state: "starting" }, { state: "starting" }] });
+    await pipeline.run("update item set name = 'since' where id < 20; insert into item values (100, 'new')");
+    await pipeline.expectEqual(["item"]);
+    expect(pipeline.daemon.exited).toBe(false);
+    expect(pipeline.complaints()).toEqual([]);
+    const checked = await other.command("check", "--json");
+    expect(checked.stdout).not.toContain('"level": "error"');
+    // Its place is free. What was confirmed since the copy was made may be more than the sinks can prove.
+    await pipeline.daemon.stop();
+    const ended = await Promise.race([copy.ended, copy.streaming().then(() => null)]);
+    if (ended !== null) expect(ended).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("MR2015") });
+    if (ended !== null) expect(ended.stderr).not.toContain("the sink streams");
+  },
+);
