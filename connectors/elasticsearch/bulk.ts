@@ -1,4 +1,4 @@
-import { classifyEngine, type EngineError, isRefusal, searchError } from "./errors.ts";
+import { classifyEngine, classifyItem, type EngineError, isRefusal, searchError } from "./errors.ts";
 import { type BulkBody } from "./bulk-body.ts";
 import { withoutDuplicateFields } from "./duplicate-fields.ts";
 import { type Answer, engineError, errorOf, fieldOf, parsed, type SearchClient } from "./http.ts";
@@ -39,7 +39,7 @@ async function sendItems(
   }
   const refusals: Refusal[] = [];
   for (const { item, error, reason } of failures(answer)) {
-    if (!isRefusal(error)) throw classifyEngine(error, "a bulk write");
+    if (!isRefusal(error)) throw classifyItem(error, body.writes[from + item]?.table.id);
     const cured = await sendWithoutDuplicates(client, body, from + item, signal);
     if (!cured) refusals.push({ item: from + item, tooLarge: false, reason });
   }

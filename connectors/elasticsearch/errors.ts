@@ -69,7 +69,8 @@ export const pages: ErrorPages = {
   MR3310: {
     title: "An index is blocked for writes",
     cause:
-      "Somebody set a block, or the disk passed the flood-stage watermark. The step is repeated until it is lifted.",
+      "Somebody set a block, or the disk passed the flood-stage watermark. A block that somebody set on one index suspends its " +
+      "table (MR1324), which is tried again by itself; for the watermark the sink's step is repeated until it is lifted.",
     remedy:
       "Free disk space (the engine lifts its own block then), or remove the block: " +
       'PUT <index>/_settings {"index.blocks.write": null, "index.blocks.read_only_allow_delete": null}.',
@@ -136,6 +137,20 @@ export function classifyEngine({ status, type, rootType }: EngineError, what: st
   if (type === "index_not_found_exception") return searchError("MR3303", "reopen", `${detail}: an index is gone`);
   if (status >= 500) return searchError("MR3301", "retryable", `${detail}: the search engine can't answer now`);
   return searchError("MR3300", "retryable", `${detail}: an answer that Millrace does not know`);
+}
+
+/**
+ * The failure of an item of this table (undefined: not known) that is not its document's. One index that is closed or blocked by
+ * hand, or whose mapping takes nothing, is that table's matter alone; a disk's watermark (429) and an overload are the sink's.
+ */
+export function classifyItem(error: EngineError, table: string | undefined): MillraceError {
+  const known = classifyEngine(error, "a bulk write");
+  const { status } = error;
+  const isBlock = known.code === "MR3310" && status !== 429;
+  const isOfIndex = known.code === "MR3300" && status >= 400 && status < 500;
+  if (table === undefined || !(isBlock || isOfIndex)) return known;
+  const { code, kind, message, hint } = known;
+  return new MillraceError({ code, kind, message, hint, table });
 }
 
 /** Whether an item was refused for what its document holds. */

@@ -25,36 +25,57 @@ export interface Withheld {
 }
 
 /**
- * Until the source lets this daemon go on in its log, and nobody else reads it. Invariant: before any sink is touched: whoever
- * opens one takes it over, and a copy of a state may be started beside the daemon that goes on with the state itself.
+ * Until nobody else reads the source's log, and the source lets this daemon go on in it. Invariant: before any sink is touched:
+ * whoever opens one takes it over, and a copy of a state may be started beside the daemon that goes on with the state itself.
+ * A source that can't be asked now is asked by the stream.
  */
 export async function untilGranted(
-  { source, state, sinks, inVainMsMax, logger }: GrantParts,
+  parts: GrantParts,
   onWithheld: (withheld: Withheld | null) => void,
   signal: AbortSignal,
 ): Promise<void> {
+  const { source, inVainMsMax, logger } = parts;
   const backoff = new ReconnectBackoff();
   for (;;) {
-    try {
-      const record = await state.source.get();
-      invariant(record?.identity != null, "a running source has an identity");
-      // Who reads it now may still move what the next questions are about.
-      await source.expectFree?.("again", signal);
-      const foreseen = await Promise.all(sinks.map((sink) => foresee(sink, state, record, signal)));
-      const held = heldForeseen(record, foreseen);
-      invariant(held !== null, "a running source has an origin");
-      await state.source.identify(await source.resume(record.identity, held, signal));
-      onWithheld(null);
-      return;
-    } catch (error) {
-      signal.throwIfAborted();
-      if (!isTriedAgain(error)) throw error;
-      logger.warn({ error }, "the source does not let this daemon go on yet; no sink is touched");
-      const waitMs = backoff.next();
-      const { code, message, hint } = findMillraceError(error) ?? streamLost(error);
-      const needsPerson = kindOf(error) === "blocked" || backoff.waitedMs > inVainMsMax;
-      onWithheld({ error: { code, message, hint: hint ?? null, at: new Date().toISOString() }, needsPerson });
-      await sleep(waitMs, undefined, { signal });
-    }
+    const error = await withheld(parts, signal);
+    if (error === null || !(await answers(source, signal))) break;
+    logger.warn({ error }, "somebody else reads the source's log; no sink is touched");
+    const waitMs = backoff.next();
+    const { code, message, hint } = findMillraceError(error) ?? streamLost(error);
+    const needsPerson = kindOf(error) === "blocked" || backoff.waitedMs > inVainMsMax;
+    onWithheld({ error: { code, message, hint: hint ?? null, at: new Date().toISOString() }, needsPerson });
+    await sleep(waitMs, undefined, { signal });
+  }
+  onWithheld(null);
+  await tried(() => resume(parts, signal), signal);
+}
+
+async function withheld({ source }: GrantParts, signal: AbortSignal): Promise<unknown> {
+  // Who reads it now may still move what is asked behind it.
+  return await tried(async () => await source.expectFree?.("again", signal), signal);
+}
+
+async function resume({ source, state, sinks }: GrantParts, signal: AbortSignal): Promise<void> {
+  const record = await state.source.get();
+  invariant(record?.identity != null, "a running source has an identity");
+  const foreseen = await Promise.all(sinks.map((sink) => foresee(sink, state, record, signal)));
+  const held = heldForeseen(record, foreseen);
+  invariant(held !== null, "a running source has an origin");
+  await state.source.identify(await source.resume(record.identity, held, signal));
+}
+
+async function answers(source: Source, signal: AbortSignal): Promise<boolean> {
+  return (await tried(() => source.tip(signal), signal)) === null;
+}
+
+/** What went wrong and may pass; anything else is thrown. */
+async function tried(work: () => Promise<unknown>, signal: AbortSignal): Promise<unknown> {
+  try {
+    await work();
+    return null;
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!isTriedAgain(error)) throw error;
+    return error;
   }
 }
