@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { MillraceError } from "../../src/core/errors.ts";
 import type { TableVersion } from "../../src/core/schema.ts";
-import type { StateStore, SuspendedTable } from "../../src/core/state-store.ts";
+import type { StateStore } from "../../src/core/state-store.ts";
 import { Pipeline } from "../../src/runtime/pipeline.ts";
 import type { PipelineParts } from "../../src/runtime/pipeline-parts.ts";
 import { tableVersion, UNCHANGED } from "../support/blocks.ts";
@@ -210,11 +210,9 @@ describe("a failure that nobody has classified", () => {
     source.commit(put(users, 12), put(notes, 12));
     await same(source, sink, [users]);
     // It is tried meanwhile, and shown as suspended all the while.
-    const [{ error: first }] = it.pipeline.suspendedTables as [SuspendedTable];
-    const tries = sink.steps.length;
+    const at = it.pipeline.suspendedTables[0]?.error.at;
     await eventually(() => expect(source.reads).toBeGreaterThan(1));
-    expect(it.pipeline.suspendedTables).toMatchObject([{ error: { at: first.at } }]);
-    expect(tries).toBeGreaterThan(0);
+    expect(it.pipeline.suspendedTables).toMatchObject([{ error: { at } }]);
     isBroken = false;
     await same(source, sink);
     await eventually(() => expect(it.pipeline.suspendedTables).toEqual([]));

@@ -99,9 +99,8 @@ export class MysqlSource implements Source {
     return this.#identity;
   }
 
-  /** Of a later start each stream asks by itself: a session of ours that was cut off is ended there. */
-  async expectFree(start: "first" | "again", signal: AbortSignal): Promise<void> {
-    if (start === "first") await expectUnclaimed(this.#context, signal);
+  expectFree(start: "first" | "again", signal: AbortSignal): Promise<void> {
+    return expectUnclaimed(this.#context, start === "first" ? "fatal" : "retryable", signal);
   }
 
   async create(request: CreateRequest, signal: AbortSignal): Promise<CreatedLog> {
