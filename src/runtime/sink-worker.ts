@@ -331,14 +331,33 @@ export class SinkWorker {
     await this.#net({ slices, since: null, until: null }, null, reached, signal);
   }
 
-  /** What is not seen any more is removed and the tables are complete, in one step. */
+  /** All tables in one step; what fails so, and is no word of any of them, is done table by table. */
   async #ends({ works }: TakenEnds, passed: Set<Work>, signal: AbortSignal): Promise<void> {
     passed.clear();
     const ends = works.filter((work) => this.#isWanted(work, passed));
-    const tables = new Set(ends.map(({ table }) => table));
+    const byTable = Map.groupBy(ends, ({ table }) => table.id);
+    if (byTable.size > 1) {
+      try {
+        return await this.#end(ends, signal);
+      } catch (error) {
+        const known = findMillraceError(error);
+        if (signal.aborted || known?.kind !== "fatal" || known.table !== undefined) throw error;
+        this.#shapes.reopen();
+        await this.#steps.reopen(signal);
+      }
+    }
+    for (const [tableId, own] of byTable) {
+      this.#attempted = { kind: "table", tableId };
+      await this.#end(own, signal);
+    }
+  }
+
+  /** What was not seen any more is removed, and the tables are complete. */
+  async #end(works: readonly (SweepWork | CompleteWork)[], signal: AbortSignal): Promise<void> {
+    const tables = new Set(works.map(({ table }) => table));
     await this.#shapes.prepareAll([...tables], signal);
-    const sweeps = ends.filter((work) => work.kind === "sweep");
-    const complete = ends.filter((work) => work.kind === "complete");
+    const sweeps = works.filter((work) => work.kind === "sweep");
+    const complete = works.filter((work) => work.kind === "complete");
     if (sweeps.length === 0) return await this.#shapes.complete(complete, signal);
     const progress = this.#shapes.completed(this.#steps.held, complete);
     await this.#steps.apply({ kind: "sweep", sweeps, progress }, signal);

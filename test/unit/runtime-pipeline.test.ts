@@ -153,6 +153,30 @@ describe("a table that a sink can't follow", () => {
     await it.stop();
   });
 
+  test("stops no table that is swept with it, though the failure does not say whose it is", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users, notes]);
+    const sink = new ScriptedSink();
+    for (const table of [users, notes]) source.fill(table, many(5));
+    const it = start(source, opened.state, [sink]);
+    await same(source, sink);
+    let together = 0;
+    sink.before = (step) => {
+      if (step.kind !== "sweep" || !step.sweeps.some(({ table }) => table.id === notes.id)) return;
+      if (step.sweeps.length > 1) together++;
+      throw new MillraceError({ code: "MR3999", kind: "fatal", message: "it can't be written", hint: "change it" });
+    };
+    await it.pipeline.refill("scripted", [users.id, notes.id], null, "asked for");
+    await eventually(() => it.pipeline.suspendedTables.length === 1 && it.pipeline.unfinishedRefills === 0);
+    expect(it.pipeline.suspendedTables).toMatchObject([{ sink: "scripted", tableId: notes.id }]);
+    expect(together).toBeGreaterThan(0);
+    expect(it.pipeline.runners.map((runner) => runner.state)).toEqual(["streaming"]);
+    source.commit(put(users, 30), put(notes, 30));
+    await same(source, sink, [users]);
+    expect(Object.keys(sink.progress?.tables ?? {})).toEqual([users.id]);
+    await it.stop();
+  });
+
   test("is tried again when its shape changes, and not before", async () => {
     await using opened = await realState();
     const source = new ScriptedSource([users, notes]);
