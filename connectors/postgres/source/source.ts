@@ -26,6 +26,7 @@ import { hasBinaryForm } from "../../../src/core/types.ts";
 import type { CatalogTable } from "./catalog.ts";
 import { readKeys, readRange } from "./chunks.ts";
 import { SeenColumns } from "./column-facts.ts";
+import { Turn } from "../../../src/core/turn.ts";
 import type { SourceContext } from "./context.ts";
 import { createLog, resumeLog } from "./start.ts";
 import { Generations } from "./generations.ts";
@@ -55,6 +56,11 @@ export class PostgresSource implements Source {
   readonly database: string;
   readonly markPrefix: string;
   readonly #context: SourceContext;
+  /**
+   * Who compares the publication with what is known of it, and who changes both, take turns: a table that is taken out meanwhile
+   * would be missed at the next start.
+   */
+  readonly #publication = new Turn();
   /** The publication as it was last seen or made: less than that is a gap. */
   #published: LogIdentity | undefined;
   #generations = new Generations(undefined);
@@ -94,6 +100,7 @@ export class PostgresSource implements Source {
   }
 
   async resume(identity: LogIdentity, held: HeldPositions, signal: AbortSignal): Promise<LogIdentity> {
+    using _ = await this.#publication.take(signal);
     const { [MOVED]: moved, ...stored } = identity;
     // At a reconnect more is known than what was stored.
     const known = { ...stored, ...(this.#published === undefined ? {} : publicationPart(this.#published)) };
@@ -132,6 +139,7 @@ export class PostgresSource implements Source {
   }
 
   async publish(onChange: (identity: LogIdentity) => Promise<void>, signal: AbortSignal): Promise<void> {
+    using _ = await this.#publication.take(signal);
     const selected = await selectTables(this.#context, false, signal);
     const before = this.#published;
     // Before the first comparison with what is stored there is nothing to go on from, and nothing is taken out.
