@@ -21,8 +21,8 @@ export class FollowedShapes {
   readonly #parts: FollowedShapesParts;
   readonly #carried: CarriedCopies;
   readonly #prepared = new Map<string, TableVersion>();
-  /** What the sink was asked to follow last, whether it could or not. */
-  readonly #tried = new Map<string, TableVersion>();
+  /** Fingerprints of what the sink was asked to follow last, whether it could or not. */
+  readonly #tried = new Map<string, string>();
 
   constructor(parts: FollowedShapesParts) {
     this.#parts = parts;
@@ -46,7 +46,7 @@ export class FollowedShapes {
 
   /** The fingerprint of the shape that the sink was asked to follow last. */
   tried(tableId: string): string | undefined {
-    return this.#tried.get(tableId)?.fingerprint;
+    return this.#tried.get(tableId);
   }
 
   /** The target has followed a later shape of the table: what was read in an earlier one is of no use. */
@@ -86,7 +86,7 @@ export class FollowedShapes {
   async #make(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     const { sink, steps } = this.#parts;
     const changes = tables.map((table) => ({ table, previous: this.#prepared.get(table.id) }));
-    for (const table of tables) this.#tried.set(table.id, table);
+    for (const { id, fingerprint } of tables) this.#tried.set(id, fingerprint);
     if (tables.length > 1 && sink.prepareAll !== undefined) {
       try {
         await steps.retrying(signal, () => sink.prepareAll!(changes, signal));

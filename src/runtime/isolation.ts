@@ -25,7 +25,7 @@ export class Isolation {
 
   /** Null: the sink takes nothing at all, or none of several tables, or each of them alone: the failure is its own. */
   async guilty(attempted: Attempted, error: MillraceError, signal: AbortSignal): Promise<Guilty | null> {
-    if (!(await this.#takes(() => this.#steps.store({}, signal), signal))) return null;
+    if ((await this.#failure(() => this.#steps.store({}, signal), signal)) !== null) return null;
     if (attempted.kind === "table") return { tableId: attempted.tableId, error };
     const { tables } = attempted;
     if (tables.length === 1) return { tableId: tables[0]!.table.id, error };
@@ -39,10 +39,6 @@ export class Isolation {
     const ids = refused.map(({ tableId }) => tableId);
     this.#logger.warn({ refused: ids, tables: tables.length }, "a step failed: its tables were tried one by one");
     return refused.length === tables.length ? null : (refused[0] ?? null);
-  }
-
-  async #takes(work: () => Promise<void>, signal: AbortSignal): Promise<boolean> {
-    return (await this.#failure(work, signal)) === null;
   }
 
   async #failure(work: () => Promise<void>, signal: AbortSignal): Promise<MillraceError | null> {

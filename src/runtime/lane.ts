@@ -197,7 +197,9 @@ export class Lane {
     if (from === to) return;
     const { tx, transactions } = block;
     for (let t = tx[from]!; t <= tx[to - 1]!; t++) this.delivered.add(transactions.xid[t]!);
-    for (const { window } of this.#expected) if (window.isOpen) window.touch(block, from, to);
+    for (const together of this.#windows.values()) {
+      for (const { window } of together) if (window.isOpen) window.touch(block, from, to);
+    }
     for (const piece of cut(block, from, to)) {
       for (const queue of this.#sinks.values()) {
         if (piece.kind === "rows") {

@@ -4,7 +4,7 @@ import type { Position } from "../core/position.ts";
 import type { TableVersion } from "../core/schema.ts";
 import { DEFAULT_POLICY } from "../core/schema-policy.ts";
 import type { FirstCopy, Source } from "../core/source.ts";
-import type { SourceRecord, StateStore, StoredError, SuspendedTable } from "../core/state-store.ts";
+import type { Refill, SourceRecord, StateStore, StoredError, SuspendedTable } from "../core/state-store.ts";
 import type { SnapshotStatus, UnreadableTable } from "../core/status.ts";
 import { baseVersion } from "../core/version.ts";
 import { Acknowledger } from "./acknowledger.ts";
@@ -220,9 +220,13 @@ export class Pipeline {
     await this.#flow(from, stored, copy, signal);
   }
 
+  get #inVainMsMax(): number {
+    return this.#parts.inVainMsMax ?? IN_VAIN_MS_MAX;
+  }
+
   async #granted(signal: AbortSignal): Promise<void> {
-    const { source, state, sinks, logger, inVainMsMax = IN_VAIN_MS_MAX } = this.#parts;
-    const parts = { source, state, sinks: sinks.map(({ sink }) => sink), inVainMsMax, logger };
+    const { source, state, sinks, logger } = this.#parts;
+    const parts = { source, state, sinks: sinks.map(({ sink }) => sink), inVainMsMax: this.#inVainMsMax, logger };
     await untilGranted(parts, (withheld) => (this.#withheld = withheld), signal);
   }
 
@@ -290,7 +294,7 @@ export class Pipeline {
     const held = () => heldFrom(lane.position, standings());
     const revise = () => this.gate.revise((table) => source.revised?.(table) ?? null, lane.position);
     const onUnloggedRows = (id: string, sink?: string) => this.#readUnlogged(id, sink ?? null, refiller);
-    const inVainMsMax = this.#parts.inVainMsMax ?? IN_VAIN_MS_MAX;
+    const inVainMsMax = this.#inVainMsMax;
     const onUnreadable = (id: string, error: MillraceError) => this.gate.setAsideOnce(id, error);
     const calls = { resolve, isKnown, revise, held, onUnloggedRows, onUnreadable };
     const feeding = { source, state, lane, rewind, inVainMsMax, ...calls, logger };
@@ -343,7 +347,9 @@ export class Pipeline {
     };
     for (;;) {
       await sleep(SUSPENDED_LOOK_MS, undefined, { signal });
-      for (const one of this.suspended.tried) if (await this.#isRead(one)) this.suspended.settle(one);
+      const { tried } = this.suspended;
+      const open = tried.length === 0 ? [] : await this.state.refills.list();
+      for (const one of tried) if (this.#isRead(one, open)) this.suspended.settle(one);
       for (const one of this.suspended.due(shapeOf)) {
         await this.suspended.tryAgain(one, () =>
           refiller.again(one.sink, [one.tableId], { kind: "table" }, TRIED_AGAIN, true),
@@ -352,8 +358,7 @@ export class Pipeline {
     }
   }
 
-  async #isRead({ sink, tableId }: SuspendedTable): Promise<boolean> {
-    const open = await this.state.refills.list();
+  #isRead({ sink, tableId }: SuspendedTable, open: readonly Refill[]): boolean {
     if (open.some((refill) => refill.sink === sink && refill.tableId === tableId)) return false;
     return this.#parts.snapshot === "none" || this.runner(sink)?.worker.progress?.tables[tableId] !== undefined;
   }
@@ -475,7 +480,7 @@ export class Pipeline {
       parts: async () => (await this.#refiller?.ledger.partsOf(sink.name)) ?? new Set(),
       rejoin: async (step, missing) => await this.#refiller?.ledger.rejoin(sink.name, step, missing),
       onChange: () => this.#refiller?.notify(),
-      inVainMsMax: this.#parts.inVainMsMax ?? IN_VAIN_MS_MAX,
+      inVainMsMax: this.#inVainMsMax,
       logger,
     });
   }

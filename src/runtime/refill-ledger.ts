@@ -1,6 +1,7 @@
 import { failpoint } from "../core/failpoint.ts";
 import type { KeyText } from "../core/source.ts";
 import type { Refill, RefillProgress, RefillRequest, RefillStore } from "../core/state-store.ts";
+import { entry } from "./entry.ts";
 
 /** Progress is stored so often at most: what was read since is read again after a crash. */
 const STORE_EVERY_MS = 1_000;
@@ -60,7 +61,7 @@ export class RefillLedger {
   /** From here on some of it may have been read. */
   begin({ id, attempt, sink, tableId }: Refill): void {
     this.#begun.set(id, attempt);
-    this.#ahead.delete(JSON.stringify([sink, tableId]));
+    this.#ahead.delete(entry(sink, tableId));
   }
 
   /** True where nothing of it was read, by this process or, as far as one knows, by an earlier one. */
@@ -73,7 +74,7 @@ export class RefillLedger {
    * changes that it applies now will come with that copy.
    */
   willRead(sink: string, tableId: string): boolean {
-    return this.#ahead.has(JSON.stringify([sink, tableId]));
+    return this.#ahead.has(entry(sink, tableId));
   }
 
   /** By who begins them, from what is open now. */
@@ -81,7 +82,7 @@ export class RefillLedger {
     this.#ahead.clear();
     for (const refill of open) {
       if (refill.scope.kind !== "table" || !this.isAhead(refill)) continue;
-      this.#ahead.add(JSON.stringify([refill.sink, refill.tableId]));
+      this.#ahead.add(entry(refill.sink, refill.tableId));
     }
   }
 

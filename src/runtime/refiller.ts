@@ -4,6 +4,7 @@ import type { KeyText, Source } from "../core/source.ts";
 import type { Refill, RefillProgress, StateStore } from "../core/state-store.ts";
 import type { Logger } from "../core/telemetry.ts";
 import { Backlog } from "./backlog.ts";
+import { entry } from "./entry.ts";
 import type { FailingReads } from "./failing-reads.ts";
 import type { Lane } from "./lane.ts";
 import { fittingKeys, type KeyReading, type RangeReading, type Reading } from "./readings.ts";
@@ -334,26 +335,26 @@ export class Refiller {
    * the background.
    */
   async #settle(chunks: readonly Settling[], signal: AbortSignal): Promise<void> {
-    const byWorker = new Map<SinkWorker, (() => Promise<void>)[]>();
-    for (const { handed, done } of chunks) {
-      if (handed === null) continue;
+    const works = chunks.flatMap(({ handed, done }) => {
+      if (handed === null) return [];
       const { lowVersion, durable, sessions } = handed;
-      for (const [worker, isDurable] of durable) {
+      return Array.from(durable, ([worker, isDurable]) => {
         const one = async (): Promise<void> => {
           // Invariant: a sink that has left since may come back with less.
           if ((await isDurable) && worker.session === sessions.get(worker)) await done(worker, lowVersion);
         };
-        byWorker.set(worker, [...(byWorker.get(worker) ?? []), one]);
-      }
-    }
-    const ended = async ([worker, all]: readonly [SinkWorker, readonly (() => Promise<void>)[]]): Promise<void> => {
+        return { worker, one };
+      });
+    });
+    const ended = async (worker: SinkWorker, all: typeof works): Promise<void> => {
       this.#busy.add(worker.name);
-      const outcomes = await Promise.allSettled(all.map((one) => one()));
+      const outcomes = await Promise.allSettled(all.map(({ one }) => one()));
       for (const outcome of outcomes) if (outcome.status === "rejected") this.#failure ??= outcome.reason;
       this.#busy.delete(worker.name);
       this.#wake.abort();
     };
-    const settled = Promise.all([...byWorker].map(ended));
+    const byWorker = Map.groupBy(works, ({ worker }) => worker);
+    const settled = Promise.all(Array.from(byWorker, ([worker, all]) => ended(worker, all)));
     const waiting = new AbortController();
     await Promise.race([settled, pause(TOGETHER_MS_MAX, AbortSignal.any([signal, waiting.signal]))]);
     waiting.abort();
@@ -413,8 +414,4 @@ const LACKING = "not complete in this sink";
 
 function isWhole({ scope }: Refill): boolean {
   return scope.kind === "table";
-}
-
-function entry(sink: string, tableId: string): string {
-  return JSON.stringify([sink, tableId]);
 }

@@ -221,7 +221,7 @@ export class SinkQueue {
 }
 
 function worksOf(taken: Taken): readonly Work[] {
-  if (taken.kind === "rows") return [...taken.works, ...taken.complete];
+  if (taken.kind === "rows") return taken.complete.length === 0 ? taken.works : [...taken.works, ...taken.complete];
   return taken.kind === "chunks" || taken.kind === "ends" ? taken.works : [taken];
 }
 

@@ -1,6 +1,7 @@
 import type { MillraceError } from "../core/errors.ts";
 import type { SuspendedTable, SuspensionStore, StoredError } from "../core/state-store.ts";
 import type { Logger } from "../core/telemetry.ts";
+import { entry } from "./entry.ts";
 import { CANNOT_WRITE } from "./errors.ts";
 import { ReconnectBackoff } from "./retry.ts";
 
@@ -129,10 +130,6 @@ export class SuspendedTables {
     if (tables === undefined) this.#bySink.set(sink, (tables = new Map<string, Suspension>()));
     return tables;
   }
-}
-
-function entry(sink: string, tableId: string): string {
-  return JSON.stringify([sink, tableId]);
 }
 
 function shown({ sink, tableId, error }: SuspendedTable): SuspendedTable {

@@ -10,7 +10,7 @@ import { quoteTable } from "../quote.ts";
 import type { PostgresAddress } from "../url.ts";
 import { applyRows, stageRows } from "./apply.ts";
 import { RenderedCopies } from "./copies.ts";
-import { carriesTable, prepareTable } from "./ddl.ts";
+import { carriesTable, prepareTable, type TargetChoices } from "./ddl.ts";
 import { OF_ONE_TABLE, sinkError, stopped, targetsMeet, withoutRow } from "./errors.ts";
 import { conversion, DEFAULT_FORM, lookAtForms, type TargetForm } from "./form.ts";
 import { PostgresInspection } from "./inspect.ts";
@@ -194,8 +194,11 @@ export class PostgresSink implements Sink {
   /** Inside of a transaction. */
   async #make(session: Session, table: TableVersion, signal: AbortSignal): Promise<TargetTable> {
     const name = targetName(table, this.#options.schema);
-    const choices = { form: this.#form, dropsColumns: this.#options.dropsColumns?.(table) ?? false };
-    return await prepareTable(session, table, name, choices, this.#ordinal++, signal);
+    return await prepareTable(session, table, name, this.#choices(table), this.#ordinal++, signal);
+  }
+
+  #choices(table: TableVersion): TargetChoices {
+    return { form: this.#form, dropsColumns: this.#options.dropsColumns?.(table) ?? false };
   }
 
   #note(table: TableVersion, target: TargetTable): void {
@@ -213,8 +216,9 @@ export class PostgresSink implements Sink {
   async carries(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {
     const name = targetName(to, this.#options.schema);
     const session = await this.#ready(signal);
-    const choices = { form: this.#form, dropsColumns: this.#options.dropsColumns?.(to) ?? false };
-    return await this.#guarded(`looking at ${to.id}`, () => carriesTable(session, from, to, name, choices, signal));
+    return await this.#guarded(`looking at ${to.id}`, () =>
+      carriesTable(session, from, to, name, this.#choices(to), signal),
+    );
   }
 
   async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {

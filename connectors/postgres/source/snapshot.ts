@@ -67,13 +67,13 @@ export class SnapshotCopy implements FirstCopy {
       const enter = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT ${quoteLiteral(this.#snapshot)}; SET LOCAL lock_timeout = '${LOCK_TIMEOUT}'; LOCK TABLE ${name} IN ACCESS SHARE MODE`;
       await wire.rows(`locking ${table.id}`, enter, signal);
       const files = await wire.rows(`looking at the files of ${table.id}`, sameFilesSql(name), signal);
-      if (files[0]?.[0] !== "t") throw altered(table);
-      return await findTable(wire, table, signal);
+      if (files[0]?.[0] === "t") return await findTable(wire, table, signal);
     } catch (error) {
       const known = findMillraceError(error);
       // Before Postgres 17 a snapshot that is gone, with the connection that kept it, is a wrong parameter.
       throw known?.code === "MR2025" || sqlState(known?.cause) === "22023" ? altered(table, error) : error;
     }
+    throw altered(table);
   }
 
   async *#copy(wire: Wire, table: TableVersion, live: LiveTable, signal: AbortSignal): AsyncGenerator<Block> {
