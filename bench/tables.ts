@@ -138,7 +138,7 @@ async function byMillrace({ source, target, from, log }: Scene, work: string, ta
   const times = await latencies(from, there);
   figures["one row p50 ms"] = percentile(times, 0.5);
   figures["one row p99 ms"] = percentile(times, 0.99);
-  figures["memory MiB"] = daemon.usage().memoryMiB;
+  figures["memory MiB"] = daemon.residentMiB();
   if (tables > 1) {
     await measured("one in each s", async () => {
       await inEach(from, 0, tables, (table) => `update t${table} set body = 'changed' where id = 1`);

@@ -30,10 +30,10 @@ export async function checkLog(
       if (record !== null && hasIdentity(record)) {
         const { foreseen, isSame } = await askLog(source, state!, config.sinks, record, signal);
         if (!isSame) return [];
-        await source.expectFree?.("again", signal);
+        await source.expectFree?.(record.identity, signal);
         return await checkStandings(config, foreseen, record, await source.tip(signal));
       }
-      if (record === null) await source.expectFree?.("first", signal);
+      if (record === null) await source.expectFree?.(null, signal);
       return [];
     } catch (error) {
       return told(source, error);

@@ -13,10 +13,9 @@ export function readBlock(
   table: TableVersion,
   epoch: number,
   out: ByteWriter,
-  rowCount: number,
-  onRelease?: () => void,
+  onRelease?: (block: Block) => void,
 ): Block {
-  const block = new Block(out.bytes, rowCount, onRelease);
+  const block = new Block(out.bytes, undefined, onRelease);
   block.tables.push(table);
   block.transactions.add(0n, baseVersion(epoch), BigInt(Date.now()) * 1000n, 0);
   return block;
@@ -27,10 +26,13 @@ export function addRead(block: Block, offset: number): void {
   block.append(OP_READ, 0, offset, NO_TUPLE, BEFORE_NONE, 0, block.count);
 }
 
-/** The block, which is the caller's from now on. */
+/** Rows that fill less of their buffer than this are given one of their size: blocks of thousands of tables may wait at once. */
+const FILLED_MIN = 1 / 8;
+
+/** The block, which is the caller's from now on. Where its bytes are not those of `out`, that is free. */
 export function finishRead(block: Block, out: ByteWriter, until: Position): Block {
   // The writer may have moved to a larger buffer.
-  block.bytes = out.bytes;
+  block.bytes = out.length < out.bytes.length * FILLED_MIN ? Buffer.from(out.view()) : out.bytes;
   block.byteCount = out.length;
   block.until = until;
   return block;

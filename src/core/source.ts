@@ -110,11 +110,11 @@ export interface Source {
   remove(identity: LogIdentity | null, signal: AbortSignal): Promise<void>;
 
   /**
-   * Throws where another daemon reads the log under our name, and says who. Asked before a start touches anything: a first
-   * one is refused for good; at a later one the reader may be the session of a daemon that was cut off. Absent: that can't be
-   * told.
+   * Throws where another daemon reads the log under our name, and says who. Asked before a start touches anything, with what is
+   * stored of the log; null: nothing, a first start, which is refused for good. At a later one the reader may be the session
+   * of a daemon that was cut off: it is waited for, unless the source knows it by what is stored. Absent: that can't be told.
    */
-  expectFree?(start: "first" | "again", signal: AbortSignal): Promise<void>;
+  expectFree?(identity: LogIdentity | null, signal: AbortSignal): Promise<void>;
 
   /** From where on the log can still be read for this daemon's sinks; null: there is none. Its end is `tip`. */
   earliest(signal: AbortSignal): Promise<bigint | null>;

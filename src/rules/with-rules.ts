@@ -111,8 +111,8 @@ class RuledSource implements Source {
     return this.#inner.recordPosition?.(origin.block, origin.rows[row]!);
   }
 
-  async expectFree(start: "first" | "again", signal: AbortSignal): Promise<void> {
-    await this.#inner.expectFree?.(start, signal);
+  async expectFree(identity: LogIdentity | null, signal: AbortSignal): Promise<void> {
+    await this.#inner.expectFree?.(identity, signal);
   }
 
   async create(request: CreateRequest, signal: AbortSignal): Promise<CreatedLog> {

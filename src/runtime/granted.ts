@@ -2,8 +2,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { findMillraceError } from "../core/errors.ts";
 import { invariant } from "../core/invariant.ts";
 import type { Sink } from "../core/sink.ts";
-import type { Source } from "../core/source.ts";
-import type { StateStore, StoredError } from "../core/state-store.ts";
+import type { LogIdentity, Source } from "../core/source.ts";
+import type { SourceRecord, StateStore, StoredError } from "../core/state-store.ts";
 import type { Logger } from "../core/telemetry.ts";
 import { streamLost } from "./errors.ts";
 import { foresee, heldForeseen } from "./foreseen.ts";
@@ -50,18 +50,24 @@ export async function untilGranted(
   await tried(() => resume(parts, signal), signal);
 }
 
-async function withheld({ source }: GrantParts, signal: AbortSignal): Promise<unknown> {
+async function withheld({ source, state }: GrantParts, signal: AbortSignal): Promise<unknown> {
+  const { identity } = await stored(state);
   // Who reads it now may still move what is asked behind it.
-  return await tried(async () => await source.expectFree?.("again", signal), signal);
+  return await tried(async () => await source.expectFree?.(identity, signal), signal);
 }
 
 async function resume({ source, state, sinks }: GrantParts, signal: AbortSignal): Promise<void> {
-  const record = await state.source.get();
-  invariant(record?.identity != null, "a running source has an identity");
+  const record = await stored(state);
   const foreseen = await Promise.all(sinks.map((sink) => foresee(sink, state, record, signal)));
   const held = heldForeseen(record, foreseen);
   invariant(held !== null, "a running source has an origin");
   await state.source.identify(await source.resume(record.identity, held, signal));
+}
+
+async function stored(state: StateStore): Promise<SourceRecord & { readonly identity: LogIdentity }> {
+  const record = await state.source.get();
+  invariant(record?.identity != null, "a running source has an identity");
+  return { ...record, identity: record.identity };
 }
 
 async function answers(source: Source, signal: AbortSignal): Promise<boolean> {

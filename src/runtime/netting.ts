@@ -25,6 +25,8 @@ export interface Netted {
   readonly failed: ReadonlyMap<TableVersion, unknown>;
   /** Changes that went in; what came out is the sum of the counts. */
   readonly changeCount: number;
+  /** Lets go of the blocks: nothing else of this is used afterwards. */
+  readonly release: () => void;
 }
 
 /** A table's vectors outlive the batch that grew them only up to this: a source may have thousands of tables. */
@@ -37,7 +39,7 @@ const KEPT_TABLE_COUNT_MAX = 64;
  * through key changes too (the promise behind `TableWrites`). The caller cuts where a table is truncated, changes its
  * version or is read beside the stream; inside one call neither happens.
  *
- * One instance per sink: its vectors are reused, so a result is valid until the next call.
+ * One instance per sink: its vectors are reused, so a result is valid until it is released, or the next call.
  */
 export class Netter {
   readonly #perTable = new Map<TableVersion, TableNet>();
@@ -102,7 +104,13 @@ export class Netter {
     );
     this.#forget(used);
     const unkeyed = used.filter((net) => net.isUnkeyed).map(({ table }) => table);
-    return { tables: finished.filter((writes) => writes.count > 0), untold, unkeyed, changeCount };
+    return {
+      tables: finished.filter((writes) => writes.count > 0),
+      untold,
+      unkeyed,
+      changeCount,
+      release: () => this.#release(used),
+    };
   }
 
   /** Returns how many changes went in. */
@@ -123,6 +131,15 @@ export class Netter {
       throw new TableFailure(block.tables[block.table[row]!]!, error);
     }
     return changeCount;
+  }
+
+  /** A batch of thousands of tables would stay until the next one comes, and that may be long. */
+  #release(used: readonly TableNet[]): void {
+    if (used !== this.#used) return;
+    for (const net of used) net.end();
+    if (used.length <= KEPT_TABLE_COUNT_MAX) return;
+    this.#perTable.clear();
+    this.#used = [];
   }
 
   /** Of the tables that are not in this batch. */

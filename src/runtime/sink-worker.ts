@@ -448,6 +448,7 @@ export class SinkWorker {
     this.#shapes.noteComplete(ended);
     measureStep(this.#parts.metrics, this.name, tables);
     await this.#parts.deadLetters.supersede(tables);
+    netted.release();
   }
 
   /** Whether tables had to be suspended: the others are netted again. */

@@ -81,7 +81,7 @@ async function create(
   signal: AbortSignal,
 ): Promise<FirstCopy | null> {
   // Before sinks are asked: who asks takes their fence over, and they may be another daemon's that runs.
-  if (record === null) await source.expectFree?.("first", signal);
+  if (record === null) await source.expectFree?.(null, signal);
   const epoch = record?.epoch ?? (await newEpoch(runners, signal));
   if (record === null) await state.source.announce(epoch);
   failpoint("source.announced");

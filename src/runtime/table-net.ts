@@ -83,6 +83,13 @@ export class TableNet {
     this.#postponed = [];
   }
 
+  /** What came out is not used any more. */
+  end(): void {
+    this.#blocks = [];
+    this.#untold = [];
+    this.#postponed = [];
+  }
+
   /** After a large batch the table is wide: a small one pays only for the runs that it filled. */
   #clearSlots(): void {
     const slots = this.#slots;

@@ -79,7 +79,7 @@ const STRAY = { row: rows[0]!.with(1, "12345"), version: 1n };
 
 async function equalIn(inspection: Inspection): Promise<readonly number[] | null> {
   const out = new ByteWriter(1024);
-  const block = readBlock(item, 1, out, COUNT);
+  const block = readBlock(item, 1, out);
   // The stray lies between them.
   for (const row of [...rows, rows[1]!.with(1, "20000")]) {
     const at = out.length;

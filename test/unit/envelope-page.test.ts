@@ -5,31 +5,13 @@ import { expect, test } from "vitest";
 import type { Block } from "../../src/core/block.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import { type EnvelopeContext, writeEnvelope, writeMessageEnvelope } from "../../src/core/envelope.ts";
-import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/blocks.ts";
+import { blockOf, type Change, UNCHANGED } from "../support/blocks.ts";
+import { orders, shop, shopOrders } from "../support/orders.ts";
 
 const page = readFileSync(join(import.meta.dirname, "../../docs/envelope.md"), "utf8");
-const columns = [
-  ["id", "int8"],
-  ["status", "text"],
-  ["amount", "numeric(12,2)"],
-  ["body", "text"],
-] as const;
-const key = ["id"];
-const orders = tableVersion({ table: "orders", columns, key, version: 3 });
-const shopOrders = tableVersion({ schema: "shop", table: "orders", columns, key, version: 3 });
-
-const ofPostgres: EnvelopeContext = {
-  name: "shop",
-  sourceKind: "postgres",
-  database: "shop",
-  producer: "millrace/0.1.0",
-  formatPosition: (lsn) =>
-    `${(lsn >> 32n).toString(16).toUpperCase()}/${(lsn & 0xffff_ffffn).toString(16).toUpperCase()}`,
-  recordPosition: () => 0x1a2b3c8n,
-};
-const { recordPosition: _, ...common } = ofPostgres;
+const ofPostgres: EnvelopeContext = { ...shop, recordPosition: () => 0x1a2b3c8n };
 const ofMysql: EnvelopeContext = {
-  ...common,
+  ...shop,
   sourceKind: "mysql",
   formatPosition: (place) => `binlog.${String(place >> 32n).padStart(6, "0")}:${place & 0xffff_ffffn}`,
 };

@@ -1,31 +1,11 @@
 import { expect, test } from "vitest";
 import type { Block } from "../../src/core/block.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
-import { type EnvelopeContext, writeEnvelope, writeMessageEnvelope } from "../../src/core/envelope.ts";
+import { writeEnvelope, writeMessageEnvelope } from "../../src/core/envelope.ts";
 import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/blocks.ts";
+import { orders, shop } from "../support/orders.ts";
 
-const orders = tableVersion({
-  table: "orders",
-  columns: [
-    ["id", "int8"],
-    ["status", "text"],
-    ["amount", "numeric(12,2)"],
-    ["body", "text"],
-  ],
-  key: ["id"],
-  version: 3,
-});
-
-const context: EnvelopeContext = {
-  name: "shop",
-  sourceKind: "postgres",
-  database: "shop",
-  producer: "millrace/0.1.0",
-  formatPosition: (lsn) =>
-    `${(lsn >> 32n).toString(16).toUpperCase()}/${(lsn & 0xffff_ffffn).toString(16).toUpperCase()}`,
-};
-
-function envelope(block: Block, row = 0, used = context): unknown {
+function envelope(block: Block, row = 0, used = shop): unknown {
   const out = new ByteWriter(1);
   writeEnvelope(out, block, row, used);
   const text = out.view().toString();
@@ -44,7 +24,7 @@ test("an update reads as the contract's example", () => {
     after: ["42", "paid", "12.50", UNCHANGED],
     index: 4,
   };
-  const used = { ...context, recordPosition: () => 0x1a2b3c8n };
+  const used = { ...shop, recordPosition: () => 0x1a2b3c8n };
   expect(envelope(blockOf([change]), 0, used)).toEqual({
     id: "shop/1/0-1A2B3D0/4",
     op: "u",
@@ -121,7 +101,7 @@ test("hostile names stay data", () => {
     key: ['a"b\\'],
   });
   const out = new ByteWriter(1);
-  writeEnvelope(out, blockOf([{ table, op: "c", after: ["1", "x"] }]), 0, context);
+  writeEnvelope(out, blockOf([{ table, op: "c", after: ["1", "x"] }]), 0, shop);
   expect(out.view().toString()).toContain(String.raw`"after":{"a\"b\\":1,"__proto__":"x"}`);
   expect(JSON.parse(out.view().toString())).toMatchObject({ source: { schema: 'we"ird.schema', table: "__proto__" } });
 });
@@ -142,7 +122,7 @@ test("messages of one transaction have ids of their own, told apart from any row
   });
   const [first, second] = block.messages.map((message): unknown => {
     const out = new ByteWriter(1);
-    writeMessageEnvelope(out, block, message, context);
+    writeMessageEnvelope(out, block, message, shop);
     return JSON.parse(out.view().toString());
   });
   expect(first).toEqual({

@@ -65,19 +65,16 @@ export async function claimLog(session: Session, context: SourceContext, signal:
   }
 }
 
-/** Before anything is made or stored; `kind`: what it means that somebody reads. */
-export async function expectUnclaimed(
-  context: SourceContext,
-  kind: "fatal" | "retryable",
-  signal: AbortSignal,
-): Promise<void> {
+/** Before anything is made or stored. A session that this reader left behind is ended by its next one. */
+export async function expectUnclaimed(context: SourceContext, signal: AbortSignal): Promise<void> {
   const deadlineMs = performance.now() + WAIT_MS_MAX;
   const ask: Ask = async (sql) => (await context.database.rows(DOING, sql, signal))[0] ?? [];
-  const list = claimed(context).map((name) => `IS_USED_LOCK(${name})`);
+  const list = [ownName(context.reader), ...claimed(context)].map((name) => `IS_USED_LOCK(${name})`);
   for (;;) {
-    const holder = (await ask(`SELECT ${list.join(", ")}`)).find((number) => number !== null);
-    if (holder === undefined) return;
-    if (performance.now() > deadlineMs) throw await taken(holder, ask, context, kind);
+    const [own, ...holders] = await ask(`SELECT ${list.join(", ")}`);
+    const holder = holders.find((number) => number !== null && number !== own);
+    if (holder == null) return;
+    if (performance.now() > deadlineMs) throw await taken(holder, ask, context, "fatal");
     await sleep(AGAIN_MS, undefined, { signal });
   }
 }

@@ -21,7 +21,7 @@ export class RowBlock {
   constructor(table: TableVersion, epoch: number, choice: DateChoice) {
     this.#table = table;
     this.#plan = selectPlan(table, choice);
-    this.#block = readBlock(table, epoch, this.#out, 256);
+    this.#block = readBlock(table, epoch, this.#out);
   }
 
   get count(): number {

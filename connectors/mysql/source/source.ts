@@ -99,8 +99,9 @@ export class MysqlSource implements Source {
     return this.#identity;
   }
 
-  expectFree(start: "first" | "again", signal: AbortSignal): Promise<void> {
-    return expectUnclaimed(this.#context, start === "first" ? "fatal" : "retryable", signal);
+  expectFree(identity: LogIdentity | null, signal: AbortSignal): Promise<void> {
+    if (identity !== null) this.#knowReader(identity);
+    return expectUnclaimed(this.#context, signal);
   }
 
   async create(request: CreateRequest, signal: AbortSignal): Promise<CreatedLog> {
@@ -213,9 +214,14 @@ export class MysqlSource implements Source {
   }
 
   #takeIn(identity: LogIdentity): void {
-    const { read, reader, shapes } = this.#context;
+    const { read, shapes } = this.#context;
     read.load(identity["read"]);
     shapes.load(identity["shapes"]);
+    this.#knowReader(identity);
+  }
+
+  #knowReader(identity: LogIdentity): void {
+    const { reader } = this.#context;
     if (!reader.hasRead) reader.load(identity["reader"]);
   }
 

@@ -32,7 +32,9 @@ export class RowBlock {
     this.#kinds = kinds;
     this.#out = (isChunk ? large.pop() : undefined) ?? free.pop() ?? new ByteWriter(BLOCK_BYTES + BLOCK_BYTES / 8);
     this.#out.reset();
-    this.#block = readBlock(table, epoch, this.#out, 1024, () => letGo(this.#out));
+    this.#block = readBlock(table, epoch, this.#out, ({ bytes }) => {
+      if (bytes === this.#out.bytes) letGo(this.#out);
+    });
   }
 
   get count(): number {
@@ -80,7 +82,9 @@ export class RowBlock {
 
   /** The block, which is the caller's from now on. */
   finish(until: Position): Block {
-    return finishRead(this.#block, this.#out, until);
+    const block = finishRead(this.#block, this.#out, until);
+    if (block.bytes !== this.#out.bytes) letGo(this.#out);
+    return block;
   }
 }
 

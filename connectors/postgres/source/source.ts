@@ -89,8 +89,8 @@ export class PostgresSource implements Source {
     return recordPosition(block, row);
   }
 
-  async expectFree(start: "first" | "again", signal: AbortSignal): Promise<void> {
-    await whenFree(this.#context, start === "first" ? "start" : "stream", signal);
+  async expectFree(identity: LogIdentity | null, signal: AbortSignal): Promise<void> {
+    await whenFree(this.#context, identity === null ? "start" : "stream", signal);
   }
 
   async create(request: CreateRequest, signal: AbortSignal): Promise<CreatedLog> {
