@@ -17,6 +17,7 @@ const least = {
   },
 };
 
+const UNIT = "test/unit/**/*.test.ts";
 const alone = [`test/**/*.${ALONE}.test.ts`, `test/**/*.${ALONE}.*.test.ts`];
 
 export default defineConfig({
@@ -27,10 +28,15 @@ export default defineConfig({
     projects: [
       {
         extends: true,
+        // A process for each file would take longer than most of them.
+        test: { name: "unit", include: [UNIT], isolate: false, sequence: { groupOrder: 0 } },
+      },
+      {
+        extends: true,
         test: {
           name: "together",
           include: ["test/**/*.test.ts"],
-          exclude: [...alone, "**/node_modules/**"],
+          exclude: [...alone, UNIT, "**/node_modules/**"],
           sequence: { groupOrder: 0 },
         },
       },

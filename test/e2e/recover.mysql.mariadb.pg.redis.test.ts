@@ -4,7 +4,6 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { run } from "../support/mysql-hosts.ts";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
 import { mysqlFlavours, ownMysql } from "../support/services.ts";
 import { eventually } from "../support/waiting.ts";
 
@@ -23,9 +22,7 @@ const BETWEEN = [
 const AFTER = ["update t set n = 1 where id in (3, 8)", "delete from u where b = 1"];
 
 describe.each(mysqlFlavours)("%s", (flavour) => {
-  test.for(["purged", "reset"])("after the log was %s", { timeout: 120_000 }, async (how, { skip }) => {
-    const isShort = (how === "purged") === (flavour === "mysql");
-    skip(!isShort && !isLongForm(), "it is part of the long form");
+  test.for(["purged", "reset"])("after the log was %s", { timeout: 120_000 }, async (how) => {
     await using server = await ownMysql(flavour);
     await using pipeline = await MysqlPipeline.start(flavour, PREPARED, {
       kinds: ["postgres", "duckdb", "redis"],

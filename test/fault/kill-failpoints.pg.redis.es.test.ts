@@ -152,7 +152,7 @@ test("killed at every other failpoint, every sink equals the source", async () =
   await load.addTurning();
   await using victim = await Victim.create(load, "points", SINK_KINDS);
   // Not more than a search engine can catch up with between two kills.
-  load.start(60);
+  load.start(150);
   await killAtEach({ ...START, ...RUNNING }, { load, victim, random });
   await expectAllWell(load, victim);
 }, 900_000);

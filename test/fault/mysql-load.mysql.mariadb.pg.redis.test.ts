@@ -10,8 +10,7 @@ const MB = 1024 * 1024;
 const ROW_COUNT = isLongForm() ? 2_000_000 : 300_000;
 
 describe.each(mysqlFlavours)("%s", (flavour) => {
-  test("whatever happens in the midst, the sinks are equal when it is quiet", async ({ skip }) => {
-    skip(flavour === "mariadb" && !isLongForm(), "it is part of the long form");
+  test("whatever happens in the midst, the sinks are equal when it is quiet", async () => {
     const rows = Array.from({ length: KEYS }, (_, i) => `(${i}, ${i}, 'first')`).join(",");
     await using pipeline = await MysqlPipeline.start(
       flavour,
@@ -38,8 +37,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
 
   test(
     `a transaction of ${ROW_COUNT} rows, a third of them updated in it, within 256 MB`,
-    async ({ skip }) => {
-      skip(flavour === "mariadb" && !isLongForm(), "it is part of the long form");
+    async () => {
       // Of its own: what is written here would be read by whoever starts beside it.
       await using server = await ownMysql(flavour);
       await using pipeline = await MysqlPipeline.start(
@@ -88,8 +86,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     expect(watch.mostBytes).toBeLessThan(256 * MB);
   }, 180_000);
 
-  test("a first copy that is killed again and again goes on where it was", async ({ skip }) => {
-    skip(flavour === "mariadb" && !isLongForm(), "it is part of the long form");
+  test("a first copy that is killed again and again goes on where it was", async () => {
     const digits =
       "(select 0 d union all select 1 union all select 2 union all select 3 union all select 4 union all select 5 union all select 6 union all select 7 union all select 8 union all select 9)";
     await using pipeline = await MysqlPipeline.start(

@@ -41,8 +41,7 @@ function copiesOf({ daemon }: MysqlPipeline): number {
 }
 
 describe.each(mysqlFlavours)("%s", (flavour) => {
-  test("killed, shut down and frozen under load, and started again", { timeout: 400_000 }, async ({ skip }) => {
-    skip(flavour === "mariadb" && !isLongForm(), "it is part of the long form");
+  test("killed, shut down and frozen under load, and started again", { timeout: 400_000 }, async () => {
     await using server = await ownMysql(flavour);
     await using pipeline = await MysqlPipeline.start(
       flavour,

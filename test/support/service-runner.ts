@@ -1,11 +1,19 @@
 /**
- * Vitest's runner, with two rules more. Where a server that a file's name asks for is not there, its tests are skipped
- * with the reason as their note; in CI they run, and fail at the first use of the server with the same reason. And a
- * file whose tests leave something open fails.
+ * Vitest's runner, with three rules more. Where a server that a file's name asks for is not there, its tests are skipped
+ * with the reason as their note; in CI they run, and fail at the first use of the server with the same reason. In the short
+ * form daemons are tested on MySQL and MariaDB in turn. And a file whose tests leave something open fails.
  */
-import { inject, TestRunner, type RunnerTask, type RunnerTestFile, type RunnerTestSuite } from "vitest";
+import {
+  inject,
+  TestRunner,
+  type RunnerTask,
+  type RunnerTestCase,
+  type RunnerTestFile,
+  type RunnerTestSuite,
+} from "vitest";
 import { countOpen, expectNothingLeftOpen, type OpenCounts } from "./left-open.ts";
-import { servicesNeededBy } from "./service-suffixes.ts";
+import { isInTurn, servicesNeededBy } from "./service-suffixes.ts";
+import { mysqlFlavours } from "./services.ts";
 
 export default class ServiceRunner extends TestRunner {
   #openBefore: OpenCounts = new Map();
@@ -16,6 +24,7 @@ export default class ServiceRunner extends TestRunner {
 
   onCollected(files: RunnerTestFile[]): void {
     for (const file of files) {
+      if (isInTurn(file.filepath)) takeTurns(file);
       const reason = process.env["CI"] === "true" ? undefined : missingFor(file.filepath);
       if (reason !== undefined) skipTests(file, reason);
       // The first of these hooks runs last, after those of the file itself have closed what they opened.
@@ -50,12 +59,27 @@ function skipTests(suite: RunnerTestSuite, reason: string): void {
   const hooks = TestRunner.getSuiteHooks(suite);
   for (const list of Object.values(hooks)) list.length = 0;
   for (const task of suite.tasks) {
-    if (task.type === "suite") {
-      skipTests(task, reason);
-    } else {
-      task.mode = "skip";
-      // Reporters print the note of a skipped test; vitest's types leave it out.
-      task.result = Object.assign({ state: "skip" as const }, { note: reason });
+    if (task.type === "suite") skipTests(task, reason);
+    else skipTest(task, reason);
+  }
+}
+
+function skipTest(test: RunnerTestCase, reason: string): void {
+  test.mode = "skip";
+  // Reporters print the note of a skipped test; vitest's types leave it out.
+  test.result = Object.assign({ state: "skip" as const }, { note: reason });
+}
+
+/** Of the tests that are there for each flavour the first is left to the first flavour, the second to the second, and so on. */
+function takeTurns(file: RunnerTestFile): void {
+  for (const [turn, flavour] of mysqlFlavours.entries()) {
+    const suites = file.tasks.filter((task) => task.type === "suite" && task.name.split(" ")[0] === flavour);
+    for (const [i, test] of suites.flatMap(testsIn).entries()) {
+      if (i % mysqlFlavours.length !== turn) skipTest(test, "the short form takes the flavours in turn");
     }
   }
+}
+
+function testsIn(task: RunnerTask): readonly RunnerTestCase[] {
+  return task.type === "suite" ? task.tasks.flatMap(testsIn) : [task];
 }
