@@ -17,6 +17,8 @@ export const COUNTED_TABLE = "counted";
 const ROW_COUNT = 40;
 const ROWS_PER_TRANSACTION_MAX = 3;
 const WATCH_EVERY_MS = 150;
+/** Each look makes it refresh what was written since. */
+const SEARCH_WATCH_EVERY_MS = 500;
 
 /** One session that keeps counting. */
 export class Counting implements AsyncDisposable {
@@ -140,13 +142,13 @@ export class CountedWatch implements AsyncDisposable {
   static redis(prefix: string): CountedWatch {
     const client = new Redis(redisUrl());
     const watch = new CountedWatch("redis", () => readRedis(client, prefix));
-    watch.#watching = watch.#watch().finally(() => client.disconnect());
+    watch.#watching = watch.#watch(WATCH_EVERY_MS).finally(() => client.disconnect());
     return watch;
   }
 
   static elasticsearch(prefix: string): CountedWatch {
     const watch = new CountedWatch("elasticsearch", () => readElasticsearch(prefix));
-    watch.#watching = watch.#watch();
+    watch.#watching = watch.#watch(SEARCH_WATCH_EVERY_MS);
     return watch;
   }
 
@@ -179,10 +181,10 @@ export class CountedWatch implements AsyncDisposable {
     await this.stop();
   }
 
-  async #watch(): Promise<void> {
+  async #watch(everyMs: number): Promise<void> {
     while (!this.#stopped) {
       await this.look();
-      await sleep(WATCH_EVERY_MS);
+      await sleep(everyMs);
     }
   }
 }
