@@ -1,18 +1,29 @@
 /**
  * The size of a DuckDB file after its rows were deleted and made again, and updated with a list in them, many times over,
- * beside that of a fresh copy of the same rows.
+ * beside that of a fresh copy of the same rows. And of one with a large table: how long it takes until its dead rows are gone,
+ * and how long small transactions take meanwhile until they are durable.
  */
 import { statSync } from "node:fs";
 import { join } from "node:path";
+import type { Client } from "pg";
 import { postgres } from "../scripts/services/postgres.ts";
 import { connected } from "./clients.ts";
 import { MeasuredDaemon } from "./daemon.ts";
+import { insertOrders, ORDERS } from "./orders.ts";
 import type { BenchOptions, BenchReport, Line } from "./report.ts";
-import { SETTINGS } from "./slot.ts";
+import { SETTINGS, until } from "./slot.ts";
 
 const ROWS = 100_000;
 const ROUNDS = 24;
 const WANTED = 2;
+const LARGE_ROWS = 3_000_000;
+const LARGE_WANTED = 3;
+/** A table with fewer dead rows is not rewritten. */
+const DEAD_MAX = 50_000;
+const STEP_ROWS = 20;
+const STEPS_ALONE = 300;
+const NAME = "bench";
+const FILE = "w.duckdb";
 const FILL = `insert into worn select g, md5(g::text || random()), array[md5(random()::text)] from generate_series(1, $1) g`;
 
 export async function run({ scale, log }: BenchOptions): Promise<BenchReport> {
@@ -22,40 +33,107 @@ export async function run({ scale, log }: BenchOptions): Promise<BenchReport> {
   await from.query("create table worn (id int primary key, body text, tags text[])");
   await from.query(FILL, [rowCount]);
   const fresh = await sizeAfter(source.url, async () => undefined);
-  const worn = await sizeAfter(source.url, async (settled) => {
+  const worn = await sizeAfter(source.url, async (daemon) => {
     for (let round = 0; round < ROUNDS; round++) {
       if (round % 2 === 0) {
         await from.query("delete from worn");
         await from.query(FILL, [rowCount]);
       } else await from.query("update worn set tags = array[md5(random()::text)]");
-      await settled();
+      await daemon.caughtUp(NAME);
       log(`growth: round ${round + 1} of ${ROUNDS}`);
     }
   });
+  await from.query("truncate worn");
+  const large = await measureLarge(source.url, from, Math.round(LARGE_ROWS * scale), log);
   await from.end();
   const line = (who: string, bytes: number): Line => ({ work: `${rowCount} rows`, who, figures: { MB: bytes / 1e6 } });
   return {
     name: "growth",
-    lines: [line("fresh", fresh), line(`after ${ROUNDS} rounds`, worn)],
+    lines: [line("fresh", fresh), line(`after ${ROUNDS} rounds`, worn), ...large.lines],
     ratios: [
       { what: "size after the rounds against a fresh copy", value: worn / fresh, target: WANTED, atLeast: false },
+      { what: "the same with a large table", value: large.ratio, target: LARGE_WANTED, atLeast: false },
     ],
   };
 }
 
-async function sizeAfter(url: string, wear: (settled: () => Promise<void>) => Promise<void>): Promise<number> {
+async function measureLarge(
+  url: string,
+  from: Client,
+  rowCount: number,
+  log: BenchOptions["log"],
+): Promise<{ readonly lines: readonly Line[]; readonly ratio: number }> {
+  const work = `${rowCount} rows`;
+  await from.query(ORDERS);
+  await from.query("alter table orders add tags text[]");
+  await insertOrders(from, 1, rowCount, rowCount);
+  await from.query("update orders set tags = array[md5(id::text)]");
+  await from.query("vacuum full orders");
+  const fresh = await sizeAfter(url, async () => undefined);
+  log(`growth: ${work} fresh, ${(fresh / 1e6).toFixed(0)} MB`);
+  const step = (daemon: MeasuredDaemon) => durableWithin(daemon, from, rowCount);
+  const beside: number[] = [];
+  const alone: number[] = [];
+  let seconds = 0;
+  let largest = 0;
+  const worn = await sizeAfter(url, async (daemon) => {
+    const dead = async (): Promise<number> => (await daemon.status(NAME))?.sinks[0]?.deadRows ?? 0;
+    // As many dead rows as live ones, and then a few more.
+    await from.query("update orders set tags = array[md5(random()::text)]");
+    await daemon.caughtUp(NAME);
+    log(`growth: ${work} worn`);
+    await from.query("update orders set tags = array[md5(random()::text)] where id <= $1", [2 * DEAD_MAX]);
+    await until(async () => (await dead()) > rowCount);
+    const startedMs = performance.now();
+    while ((await dead()) > DEAD_MAX) {
+      beside.push(await step(daemon));
+      largest = Math.max(largest, statSync(join(daemon.folder, FILE)).size);
+    }
+    seconds = (performance.now() - startedMs) / 1000;
+    while (alone.length < STEPS_ALONE) alone.push(await step(daemon));
+  });
+  const steps = (what: string, waits: readonly number[]): Line => {
+    const sorted = waits.toSorted((a, b) => a - b);
+    return {
+      work: what,
+      who: `${waits.length} steps`,
+      figures: { "p50 ms": sorted[sorted.length >> 1] ?? 0, "max ms": sorted.at(-1) ?? 0 },
+    };
+  };
+  return {
+    lines: [
+      { work, who: "fresh", figures: { MB: fresh / 1e6 } },
+      { work, who: "largest", figures: { MB: largest / 1e6 } },
+      { work, who: "rewritten", figures: { MB: worn / 1e6, seconds } },
+      steps("meanwhile", beside),
+      steps("afterwards", alone),
+    ],
+    ratio: worn / fresh,
+  };
+}
+
+/** Milliseconds from a small transaction until every sink has it. */
+async function durableWithin(daemon: MeasuredDaemon, from: Client, rowCount: number): Promise<number> {
+  const startedMs = performance.now();
+  await from.query("update orders set total = total + 1 where id = any($1)", [
+    Array.from({ length: STEP_ROWS }, () => 1 + Math.floor(Math.random() * rowCount)),
+  ]);
+  await daemon.caughtUp(NAME);
+  return performance.now() - startedMs;
+}
+
+async function sizeAfter(url: string, wear: (daemon: MeasuredDaemon) => Promise<void>): Promise<number> {
   await using daemon = new MeasuredDaemon((folder) => ({
-    name: "bench",
+    name: NAME,
     source: { kind: "postgres", url, heartbeat: "200ms" },
-    sinks: { warehouse: { kind: "duckdb", path: join(folder, "w.duckdb") } },
+    sinks: { warehouse: { kind: "duckdb", path: join(folder, FILE) } },
   }));
   await daemon.catchUp();
   daemon.start();
-  const settled = (): Promise<void> => daemon.caughtUp("bench");
-  await wear(settled);
-  await settled();
+  await wear(daemon);
+  await daemon.caughtUp(NAME);
   await daemon.stop();
-  const size = statSync(join(daemon.folder, "w.duckdb")).size;
+  const size = statSync(join(daemon.folder, FILE)).size;
   const client = await connected(url);
   await client.query("select pg_drop_replication_slot(slot_name) from pg_replication_slots");
   await client.query("drop publication millrace_bench");

@@ -47,9 +47,9 @@ function realPath(path: string): string {
 }
 
 export const factory: SinkFactory<Options> = {
-  create: async (context) => {
+  create: async (context, log) => {
     const { DuckdbSink } = await import("./sink.ts");
-    return new DuckdbSink(sinkOptions(context));
+    return new DuckdbSink({ ...sinkOptions(context), logger: log });
   },
   check: async (context, signal) => {
     const { checkFile } = await import("./check.ts");

@@ -38,6 +38,8 @@ export class Database {
   readonly settings: DatabaseSettings;
   /** Two, so that one can be filled while the other is read. Used inside `exclusively` only. */
   readonly stages: readonly [StageFile, StageFile];
+  /** For the one table of the file that is being rewritten. */
+  readonly touched: StageFile;
   catalogue = "";
   /** DuckDB has given up on this instance: it must be opened anew. */
   broken = false;
@@ -49,6 +51,7 @@ export class Database {
   /** Of the rows that this process has written. */
   #rowBytesMax = 0;
   #users = 0;
+  #rewriter: object | null = null;
   /** How many copies are being made. */
   #copies = 0;
   #turn: Promise<unknown> = Promise.resolve();
@@ -58,11 +61,13 @@ export class Database {
     settings: DatabaseSettings,
     instance: DuckDBInstance,
     stages: [StageFile, StageFile],
+    touched: StageFile,
   ) {
     this.path = path;
     this.settings = settings;
     this.#instance = instance;
     this.stages = stages;
+    this.touched = touched;
   }
 
   static async acquire(settings: DatabaseSettings): Promise<Database> {
@@ -93,11 +98,14 @@ export class Database {
       autoload_known_extensions: "false",
     });
     const stages: [StageFile, StageFile] = [new StageFile(), new StageFile()];
-    const database = new Database(path, settings, instance, stages);
+    const touched = new StageFile();
+    const database = new Database(path, settings, instance, stages, touched);
     const connection = await instance.connect();
     try {
       // From here on no SQL, queries of users included, reaches any other file.
-      await connection.run(`SET allowed_paths = [${stages.map((stage) => quoteLiteral(stage.path)).join(", ")}]`);
+      await connection.run(
+        `SET allowed_paths = [${[...stages, touched].map((stage) => quoteLiteral(stage.path)).join(", ")}]`,
+      );
       await connection.run("SET enable_external_access = false");
       const rows = await readTextRows(connection, "SELECT current_database()");
       database.catalogue = rows[0]![0]!;
@@ -127,6 +135,20 @@ export class Database {
     if (holder !== undefined && holder.sink !== writer.sink)
       throw targetsMeet(writer.tableId, `${target}, which belongs to sink ${holder.sink}`);
     this.#writers.set(target, writer);
+  }
+
+  /** False where somebody else is rewriting a table of this file. */
+  claimRewriting(who: object): boolean {
+    this.#rewriter ??= who;
+    return this.#rewriter === who;
+  }
+
+  releaseRewriting(who: object): void {
+    if (this.#rewriter === who) this.#rewriter = null;
+  }
+
+  get isCopied(): boolean {
+    return this.#copies > 0;
   }
 
   /** Writers take turns: they share the staged files, and DuckDB would let only one of two that meet commit. */
@@ -266,7 +288,7 @@ export class Database {
 
   #close(): void {
     this.#instance.closeSync();
-    for (const stage of this.stages) stage.close();
+    for (const stage of [...this.stages, this.touched]) stage.close();
   }
 
   #join(settings: DatabaseSettings): void {

@@ -5,7 +5,15 @@ import type { Column } from "../../src/core/schema.ts";
 import { createSql } from "./create.ts";
 import { duckdbError } from "./errors.ts";
 import { type ExistingTarget, followTable, wantedColumns } from "./follow.ts";
-import { COMMIT_TIME_COLUMN, EXACT_COLUMN, fold, quoteIdentifier, quoteLiteral, VERSION_COLUMN } from "./names.ts";
+import {
+  COMMIT_TIME_COLUMN,
+  EXACT_COLUMN,
+  fold,
+  quoteIdentifier,
+  quoteLiteral,
+  quoteName,
+  VERSION_COLUMN,
+} from "./names.ts";
 import type { Plan } from "./plan.ts";
 import { readTextRows } from "./text-rows.ts";
 
@@ -25,9 +33,7 @@ export async function prepareTarget(
   const existing = await lookUp(connection, plan, catalogue);
   let retired: readonly string[] = [];
   if (existing === undefined) {
-    await connection.run(
-      `CREATE SCHEMA IF NOT EXISTS ${[catalogue, plan.target.schema].map(quoteIdentifier).join(".")}`,
-    );
+    await connection.run(`CREATE SCHEMA IF NOT EXISTS ${quoteName(catalogue, plan.target.schema)}`);
     await connection.run(createSql(plan));
   } else {
     verifyTarget(plan, existing);

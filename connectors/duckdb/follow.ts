@@ -7,7 +7,7 @@ import { follow, type Following, nameUntil, type TargetNote, type WantedColumn }
 import type { MillraceError } from "../../src/core/errors.ts";
 import { duckdbError } from "./errors.ts";
 import { createSql } from "./create.ts";
-import { CHANGE_IDENTITY, EXACT_COLUMN, fold, quoteIdentifier, VERSION_COLUMN } from "./names.ts";
+import { CHANGE_IDENTITY, EXACT_COLUMN, fold, quoteIdentifier, quoteName, VERSION_COLUMN } from "./names.ts";
 import type { Plan } from "./plan.ts";
 import { readTextRows } from "./text-rows.ts";
 
@@ -155,7 +155,7 @@ function rebuild(
     carry(name, quoteIdentifier(name));
   }
   const table = plan.sqlName;
-  const rebuilt = [plan.catalogue, plan.target.schema, REBUILT].map(quoteIdentifier).join(".");
+  const rebuilt = quoteName(plan.catalogue, plan.target.schema, REBUILT);
   // Rows that can't stand under the key go: they are read again.
   const standing =
     `WHERE ${key.map((value) => `${value} IS NOT NULL`).join(" AND ")} ` +

@@ -17,6 +17,7 @@ import {
   OP_COLUMN,
   quoteIdentifier,
   quoteLiteral,
+  quoteName,
   targetOf,
   VERSION_COLUMN,
 } from "./names.ts";
@@ -145,7 +146,7 @@ export class DuckdbInspection implements Inspection {
     const names = columnNames(table.columns);
     if (!there.has(VERSION_COLUMN) || !table.key.every((ordinal) => there.has(names[ordinal]!))) return null;
     return {
-      sqlName: [catalogue, schema, name].map(quoteIdentifier).join("."),
+      sqlName: quoteName(catalogue, schema, name),
       names,
       cells: table.columns.map(({ type }, i) =>
         there.has(names[i]!) ? readable(type, quoteIdentifier(names[i]!), table.key.includes(i)) : "NULL",

@@ -81,6 +81,11 @@ export function quoteIdentifier(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;
 }
 
+/** With catalogue or schema in front. */
+export function quoteName(...parts: readonly string[]): string {
+  return parts.map(quoteIdentifier).join(".");
+}
+
 /** A statement ends at a NUL: each is put in by its number. */
 export function quoteLiteral(text: string): string {
   const quoted = `'${text.replaceAll("'", "''")}'`;

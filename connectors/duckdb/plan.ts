@@ -7,6 +7,7 @@ import {
   EXACT_COLUMN,
   quoteIdentifier,
   quoteLiteral,
+  quoteName,
   type TargetName,
   VERSION_COLUMN,
 } from "./names.ts";
@@ -59,7 +60,7 @@ export function planOf(
     table,
     catalogue,
     target,
-    sqlName: [catalogue, target.schema, target.table].map(quoteIdentifier).join("."),
+    sqlName: quoteName(catalogue, target.schema, target.table),
     columns,
     key: table.key.map((ordinal) => columns[ordinal]!),
     dropsColumns: false,
@@ -245,16 +246,28 @@ const GUARD = `WHERE excluded.${quoteIdentifier(VERSION_COLUMN)} >= millrace_row
 export function deleteSql(plan: Plan, file: StagedFile): string {
   const isSoft = plan.form.deletes === "soft";
   const tail: readonly Field[] = [["version", "BIGINT"], ...(isSoft ? [["commit_us", "BIGINT"] as const] : [])];
-  const fields = plan.key.map(({ duck }, i): Field => [field(i), duck.field]);
-  const keys = plan.key.map(({ duck }, i) => `${duck.expression(field(i))} AS k${i}`);
-  const columns = [...keys, ...tail.map(([name]) => name)].join(", ");
-  const staged = `(SELECT ${columns} FROM ${readCsv(file, [...fields, ...tail])}) AS staged`;
+  const columns = [...stagedKeys(plan), ...tail.map(([name]) => name)].join(", ");
+  const staged = `(SELECT ${columns} FROM ${readCsv(file, [...keyFields(plan), ...tail])}) AS staged`;
   const version = quoteIdentifier(VERSION_COLUMN);
   const matches = plan.key.map(({ name }, i) => `millrace_row.${quoteIdentifier(name)} = staged.k${i}`);
   const where = `WHERE ${matches.join(" AND ")} AND millrace_row.${version} <= staged.version`;
   if (!isSoft) return `DELETE FROM ${plan.sqlName} AS millrace_row USING ${staged} ${where}`;
   const sets = `${DELETED} = true, ${version} = staged.version, ${quoteIdentifier(COMMIT_TIME_COLUMN)} = ${COMMIT_TIME}`;
   return `UPDATE ${plan.sqlName} AS millrace_row SET ${sets} FROM ${staged} ${where}`;
+}
+
+/** The keys of a file of touched rows, each once, as k0, k1 … */
+export function selectTouched(plan: Plan, file: StagedFile): string {
+  const keys = stagedKeys(plan).join(", ");
+  return `SELECT DISTINCT ${keys} FROM ${readCsv(file, [...keyFields(plan), ["version", "BIGINT"]])}`;
+}
+
+function keyFields(plan: Plan): Field[] {
+  return plan.key.map(({ duck }, i): Field => [field(i), duck.field]);
+}
+
+function stagedKeys(plan: Plan): string[] {
+  return plan.key.map(({ duck }, i) => `${duck.expression(field(i))} AS k${i}`);
 }
 
 const PATCHES = "temp.main.millrace_patches";

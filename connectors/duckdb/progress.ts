@@ -2,7 +2,7 @@ import type { DuckDBConnection } from "@duckdb/node-api";
 import type { SinkProgress } from "../../src/core/batch.ts";
 import { checkpointTexts, parseCheckpoint } from "../../src/core/checkpoint-text.ts";
 import { duckdbError } from "./errors.ts";
-import { META_SCHEMA, quoteIdentifier, quoteLiteral } from "./names.ts";
+import { META_SCHEMA, quoteLiteral, quoteName } from "./names.ts";
 import { readTextRows } from "./text-rows.ts";
 
 /** Progress and lease of each sink that writes into this file: one row, written in the transaction of the rows. */
@@ -17,7 +17,7 @@ export class ProgressRow {
 
   constructor(sink: string, catalogue: string) {
     this.#sink = sink;
-    this.#table = `${[catalogue, META_SCHEMA].map(quoteIdentifier).join(".")}.progress`;
+    this.#table = `${quoteName(catalogue, META_SCHEMA)}.progress`;
   }
 
   get held(): SinkProgress | null {
@@ -26,7 +26,7 @@ export class ProgressRow {
 
   /** Makes the table, takes the lease over and reads what is held. Inside of a transaction. */
   async take(connection: DuckDBConnection, catalogue: string, lease: number): Promise<SinkProgress | null> {
-    await connection.run(`CREATE SCHEMA IF NOT EXISTS ${[catalogue, META_SCHEMA].map(quoteIdentifier).join(".")}`);
+    await connection.run(`CREATE SCHEMA IF NOT EXISTS ${quoteName(catalogue, META_SCHEMA)}`);
     await connection.run(
       `CREATE TABLE IF NOT EXISTS ${this.#table} (name VARCHAR PRIMARY KEY, epoch INTEGER, "commit" BIGINT, ` +
         `"index" BIGINT, lease BIGINT NOT NULL, tables VARCHAR, bond VARCHAR, updated_at TIMESTAMP WITH TIME ZONE NOT NULL)`,
@@ -98,13 +98,21 @@ export class ProgressRow {
     });
   }
 
+  /**
+   * Has the table's index written again at the next checkpoint: where it lies behind what is free in the file, that can't get
+   * shorter. DuckDB writes it by itself only where a key changes.
+   */
+  async rewriteIndex(connection: DuckDBConnection): Promise<void> {
+    await connection.run(`UPDATE ${this.#table} SET name = name WHERE name = ${quoteLiteral(this.#sink)}`);
+  }
+
   /** Takes the sink's row away, and with the last one all that is ours. Inside of a transaction. */
   async remove(connection: DuckDBConnection, catalogue: string): Promise<void> {
     await connection.run(`DELETE FROM ${this.#table} WHERE name = $1`, [this.#sink]);
     const left = await readTextRows(connection, `SELECT name FROM ${this.#table} LIMIT 1`);
     if (left.length > 0) return;
     await connection.run(`DROP TABLE ${this.#table}`);
-    await connection.run(`DROP SCHEMA ${[catalogue, META_SCHEMA].map(quoteIdentifier).join(".")}`);
+    await connection.run(`DROP SCHEMA ${quoteName(catalogue, META_SCHEMA)}`);
   }
 
   committed(next: SinkProgress): void {

@@ -8,19 +8,21 @@ import { invariant } from "../../src/core/invariant.ts";
 import type { TableName } from "../../src/core/connector.ts";
 import type { TableVersion } from "../../src/core/schema.ts";
 import type { Outcome, Sink } from "../../src/core/sink.ts";
+import { type Logger, SILENT } from "../../src/core/telemetry.ts";
 import { Database, type DatabaseSettings } from "./database.ts";
 import { carriesTarget, prepareTarget } from "./ddl.ts";
-import { countRows, DeadRows, isMostlyFree, isWorthIt, rewrite } from "./dead-rows.ts";
+import { DEAD_MIN, DeadRows } from "./dead-rows.ts";
 import { classify, duckdbError, isInvalidated, isOutOfMemory, OF_ONE_TABLE, stopped } from "./errors.ts";
 import { conversion, DEFAULT_FORM, type TargetForm } from "./form.ts";
 import { DuckdbInspection } from "./inspect.ts";
-import { fold, quoteIdentifier, targetKey, targetOf, VERSION_COLUMN } from "./names.ts";
+import { fold, quoteName, targetKey, targetOf, VERSION_COLUMN } from "./names.ts";
 import { expelSql, type Plan, planOf } from "./plan.ts";
 import { ProgressRow } from "./progress.ts";
 import { expectFile } from "./query-file.ts";
 import { StepWriter } from "./step.ts";
 import { readTextRows } from "./text-rows.ts";
 import { inTransaction } from "./transaction.ts";
+import { SPAN_MAX, Upkeep } from "./upkeep.ts";
 
 /**
  * An upsert reads the columns of each group of 2,048 rows that it touches, whatever it changes there: the larger a step, the
@@ -36,6 +38,9 @@ export interface DuckdbSinkOptions extends DatabaseSettings {
   readonly form?: TargetForm;
   /** See SinkContext. */
   readonly dropsColumns?: ((table: TableName) => boolean) | undefined;
+  readonly logger?: Logger;
+  /** From so many dead rows on a table may be rewritten, and in turns of so many rows. */
+  readonly upkeep?: { readonly deadMin: number; readonly spanMax: number };
 }
 
 /** Mirrors tables into a DuckDB file, or keeps their history: rows and progress in one transaction, so effects exactly once. See README.md. */
@@ -47,13 +52,17 @@ export class DuckdbSink implements Sink {
   readonly #options: DuckdbSinkOptions;
   readonly #form: TargetForm;
   readonly #plans = new Map<TableVersion, Plan>();
+  /** By table id, as they were prepared last. */
+  readonly #latest = new Map<string, Plan>();
   /** Target key -> id of the table that is written there. */
   readonly #targets = new Map<string, string>();
   readonly #steps = new StepWriter((table) => this.#plan(table));
-  readonly #dead = new DeadRows();
+  readonly #dead: DeadRows;
   #database: Database | null = null;
   #connection: DuckDBConnection | null = null;
   #progress: ProgressRow | null = null;
+  /** Null in a sink that appends: nothing is deleted there. */
+  #upkeep: Upkeep | null = null;
   #closed = false;
   #inFlight: Promise<unknown> = Promise.resolve();
 
@@ -62,6 +71,7 @@ export class DuckdbSink implements Sink {
     this.#options = options;
     this.#form = options.form ?? DEFAULT_FORM;
     this.appends = this.#form.mode === "history";
+    this.#dead = new DeadRows(options.upkeep?.deadMin ?? DEAD_MIN);
   }
 
   /** Equal for two tables exactly when they would meet in one target: the caller refuses the second. */
@@ -77,13 +87,15 @@ export class DuckdbSink implements Sink {
       database.verifyFile();
       this.#progress ??= new ProgressRow(this.name, database.catalogue);
       const progress = this.#progress;
-      return await database.exclusively(() =>
-        inTransaction(
+      return await database.exclusively(async () => {
+        const held = await inTransaction(
           connection,
           () => connection.run(BEGIN),
           () => progress.take(connection, database.catalogue, lease),
-        ),
-      );
+        );
+        await this.#upkeep?.clear();
+        return held;
+      });
     });
   }
 
@@ -131,6 +143,7 @@ export class DuckdbSink implements Sink {
       const statements = conversion(plan.sqlName, this.#form, found);
       if (statements.length === 0) continue;
       await database.exclusively(async () => {
+        this.#upkeep?.abandon([table]);
         for (const sql of statements) await connection.run(sql);
       });
     }
@@ -158,6 +171,7 @@ export class DuckdbSink implements Sink {
         connection,
         () => connection.run(BEGIN),
         async () => {
+          this.#upkeep?.abandon([table]);
           const found = await prepareTarget(connection, plan, database.catalogue);
           failpoint("duckdb.target-made", table);
           return found;
@@ -166,7 +180,9 @@ export class DuckdbSink implements Sink {
     );
     this.#targets.set(targetKey(target), table.id);
     this.#steps.hasExact(plan, prepared.hasExact);
-    this.#plans.set(table, { ...plan, retired: prepared.retired });
+    const ready = { ...plan, retired: prepared.retired };
+    this.#plans.set(table, ready);
+    this.#latest.set(table.id, ready);
   }
 
   async carries(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {
@@ -188,10 +204,14 @@ export class DuckdbSink implements Sink {
       await database.exclusively(async () => {
         // Invariant: nothing is taken for durable that went into a file without a name.
         database.verifyFile();
+        await this.#upkeep?.applying(step);
         try {
           await this.#steps.apply({ connection, database, progress, outcome, signal }, step);
         } catch (error) {
-          if (isOutOfMemory(error)) await database.fold(connection);
+          if (isOutOfMemory(error)) {
+            await this.#upkeep?.makeWay(error);
+            await database.fold(connection);
+          }
           throw error;
         }
         progress.committed(step.progress);
@@ -199,6 +219,7 @@ export class DuckdbSink implements Sink {
         failpoint("duckdb.committed");
         await database.giveBackRoom(connection);
       });
+      this.#upkeep?.look();
     });
   }
 
@@ -214,6 +235,7 @@ export class DuckdbSink implements Sink {
       const there = new Set(rows.map(([schema = "", table = ""]) => targetKey({ schema, table })));
       const found = tables.filter((table) => there.has(this.target(table)));
       await database.exclusively(async () => {
+        this.#upkeep?.abandon(found);
         for (const table of found) {
           const { sqlName } = planOf(table, targetOf(table, this.#options.schema), database.catalogue);
           await connection.run(expelSql(sqlName, version));
@@ -234,7 +256,7 @@ export class DuckdbSink implements Sink {
       let highest = 0n;
       for (const [schema = "", table = ""] of rows) {
         if (wanted?.has(targetKey({ schema, table })) === false) continue;
-        const name = [database.catalogue, schema, table].map(quoteIdentifier).join(".");
+        const name = quoteName(database.catalogue, schema, table);
         const [found] = await readTextRows(connection, `SELECT coalesce(max(${VERSION_COLUMN}), 0) FROM ${name}`);
         const version = BigInt(found?.[0] ?? 0);
         if (version > highest) highest = version;
@@ -246,6 +268,7 @@ export class DuckdbSink implements Sink {
   async forget(signal: AbortSignal): Promise<void> {
     await this.#work("removing the sink's progress", signal, async () => {
       const { connection, database, progress } = this.#connected();
+      await this.#endUpkeep();
       await database.exclusively(() =>
         inTransaction(
           connection,
@@ -271,41 +294,7 @@ export class DuckdbSink implements Sink {
         });
       }
     });
-    await this.#work("giving room back", signal, () => this.#reclaim());
-  }
-
-  /** One table at a time: the next one has its turn with the next heartbeat. */
-  async #reclaim(): Promise<void> {
-    const { connection, database, progress } = this.#connected();
-    const { held } = progress;
-    if (held === null || this.appends) return;
-    const targets = new Map([...this.#plans.keys()].map((table) => [table.id, targetOf(table, this.#options.schema)]));
-    const id = this.#dead.next(targets.keys());
-    if (id === null) return;
-    const target = targets.get(id)!;
-    const counted = await countRows(connection, database.catalogue, target);
-    this.#dead.counted(id, counted);
-    if (!isWorthIt(counted)) return;
-    const rewriting = () =>
-      inTransaction(
-        connection,
-        () => progress.begin(connection, held),
-        () => rewrite(connection, database.catalogue, target),
-      );
-    try {
-      // What was written last lies behind the room that is free now: at the second time it comes before it.
-      for (let turn = 0; turn < 2; turn++) {
-        if (turn === 1 && !(await isMostlyFree(connection, database.catalogue))) break;
-        if (!(await database.exclusively(rewriting))) return;
-        await database.fold(connection);
-        failpoint("duckdb.rewritten");
-      }
-    } catch (error) {
-      // It stays as large as it is, unless DuckDB gave up on its instance.
-      if (!isOutOfMemory(error) || isInvalidated(error)) throw error;
-      return;
-    }
-    this.#dead.counted(id, { ...counted, dead: 0 });
+    this.#upkeep?.look();
   }
 
   /** Rows of tables that the file keeps although they are gone, as they were counted last. */
@@ -369,13 +358,28 @@ export class DuckdbSink implements Sink {
     this.#database = await Database.acquire(this.#options);
     try {
       this.#connection = await this.#database.connect();
+      this.#progress ??= new ProgressRow(this.name, this.#database.catalogue);
+      if (!this.appends) this.#upkeep = await this.#startUpkeep(this.#database, this.#progress);
     } catch (error) {
       await this.#disconnect();
       throw error;
     }
   }
 
+  async #startUpkeep(database: Database, progress: ProgressRow): Promise<Upkeep> {
+    const { logger = SILENT, upkeep } = this.#options;
+    const settings = { spanMax: upkeep?.spanMax ?? SPAN_MAX };
+    return await Upkeep.start({ database, progress, dead: this.#dead, plans: () => this.#latest, logger, settings });
+  }
+
+  async #endUpkeep(): Promise<void> {
+    const upkeep = this.#upkeep;
+    this.#upkeep = null;
+    await upkeep?.close();
+  }
+
   async #disconnect(): Promise<void> {
+    await this.#endUpkeep();
     this.#connection?.disconnectSync();
     this.#connection = null;
     // What is opened next may be another file: its tables are looked for from their next preparation on.

@@ -21,9 +21,10 @@ const NULL_WORD = Buffer.from("null");
 
 /**
  * An insert is a put whose key is said to be new: DuckDB takes it at two thirds of the price. An update is a patch of the
- * row under the same key, which is believed to be there: it reads nothing. A history has appends only, of all kinds.
+ * row under the same key, which is believed to be there: it reads nothing. A history has appends only, of all kinds. Touched
+ * are the keys of all entries, whatever became of them (touched-keys.ts).
  */
-export type Pass = "insert" | "put" | "update" | "patch" | "delete" | "append";
+export type Pass = "insert" | "put" | "update" | "patch" | "delete" | "append" | "touch";
 
 /** The entries of one table that go one way, and how far they are staged. */
 export interface Staging {
@@ -61,8 +62,13 @@ export class RowStage {
   /** Fills the file with the next rows, up to `byteCountMax`. */
   async fill(file: StageFile, work: Staging, byteCountMax: number): Promise<void> {
     file.begin();
+    await this.append(file, work, byteCountMax);
+  }
+
+  /** The same, behind what the file has. */
+  async append(file: StageFile, work: Staging, byteCountMax: number): Promise<void> {
     this.#file = file;
-    this.#cells.traits.hasLineBreak = false;
+    this.#cells.traits.hasLineBreak = file.hasLineBreak;
     this.#tailOf = null;
     do {
       this.#out.reset();
@@ -81,15 +87,15 @@ export class RowStage {
   }
 
   #row(file: StageFile, work: Staging, entry: number): void {
-    const { writes, plan } = work;
+    const { writes } = work;
     const block = writes.blocks[writes.block[entry]!]!;
     const row = writes.row[entry]!;
     const staged = file.byteCount;
     const before = this.#out.length;
     this.#useTransaction(block, block.tx[row]!);
     const fits =
-      work.pass === "delete"
-        ? this.#deleteRow(plan, block, row)
+      work.pass === "delete" || work.pass === "touch"
+        ? this.#keyRow(work, block, row, entry)
         : work.pass === "append"
           ? this.#changeRow(work, block, row, entry)
           : this.#fullRow(work, block, row, entry);
@@ -106,12 +112,12 @@ export class RowStage {
     if (writes.action[entry] !== DELETE) work.unfit.push(entry);
   }
 
-  #deleteRow(plan: Plan, block: Block, row: number): boolean {
-    const offset = block.before[row]!;
-    invariant(offset !== NO_TUPLE, "a delete has an old tuple");
+  #keyRow({ plan, pass, writes }: Staging, block: Block, row: number, entry: number): boolean {
+    const offset = writes.action[entry] === DELETE ? block.before[row]! : block.after[row]!;
+    invariant(offset !== NO_TUPLE, "a change has the tuple of its action");
     this.#map.read(block.bytes, offset);
     if (!this.#keyFields(plan, this.#map, block.bytes)) return false;
-    this.#out.ascii(plan.form.deletes === "soft" ? this.#softTail : this.#version);
+    this.#out.ascii(pass === "delete" && plan.form.deletes === "soft" ? this.#softTail : this.#version);
     return true;
   }
 
@@ -281,8 +287,14 @@ export function partition(
   without: ReadonlySet<number>,
   trust: boolean,
   inPlace: boolean,
-): Record<Exclude<Pass, "append">, number[]> {
-  const result: Record<Exclude<Pass, "append">, number[]> = { insert: [], put: [], update: [], patch: [], delete: [] };
+): Record<Exclude<Pass, "append" | "touch">, number[]> {
+  const result: Record<Exclude<Pass, "append" | "touch">, number[]> = {
+    insert: [],
+    put: [],
+    update: [],
+    patch: [],
+    delete: [],
+  };
   for (let i = 0; i < writes.count; i++) {
     if (without.has(i)) continue;
     const action = writes.action[i]!;

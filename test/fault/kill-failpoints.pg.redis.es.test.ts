@@ -118,6 +118,7 @@ const ELSEWHERE = [
   "recover.created",
   "recover.listed",
   "sink.table-suspended",
+  "duckdb.rows-copied",
   "duckdb.rewritten",
 ];
 

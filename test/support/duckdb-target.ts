@@ -3,7 +3,7 @@ import { rmSync } from "node:fs";
 import type { DuckDBConnection, Json } from "@duckdb/node-api";
 import { Database } from "../../connectors/duckdb/database.ts";
 import { DEFAULT_FORM, type TargetForm } from "../../connectors/duckdb/form.ts";
-import { DuckdbSink } from "../../connectors/duckdb/sink.ts";
+import { DuckdbSink, type DuckdbSinkOptions } from "../../connectors/duckdb/sink.ts";
 import type { TableVersion } from "../../src/core/schema.ts";
 import type { ColumnType } from "../../src/core/types.ts";
 import type { HistoryRow, MarkedRow, SinkTarget, TargetRow } from "../conformance/sink.ts";
@@ -19,7 +19,10 @@ export interface DuckdbTarget extends SinkTarget {
   query(sql: string): Promise<readonly (readonly Json[])[]>;
 }
 
-export function duckdbTarget(form: TargetForm = DEFAULT_FORM): DuckdbTarget {
+export function duckdbTarget(
+  form: TargetForm = DEFAULT_FORM,
+  options: Pick<DuckdbSinkOptions, "logger" | "upkeep"> = {},
+): DuckdbTarget {
   const folder = temporaryFolder();
   const path = folder.file("warehouse.duckdb");
   const query = (sql: string): Promise<readonly (readonly Json[])[]> => {
@@ -31,7 +34,7 @@ export function duckdbTarget(form: TargetForm = DEFAULT_FORM): DuckdbTarget {
     makeSink: (other = form) => {
       const name = typeof other === "string" ? other : "warehouse";
       const given = typeof other === "string" ? form : other;
-      return new DuckdbSink({ name, path, schema: undefined, form: given, ...SETTINGS });
+      return new DuckdbSink({ name, path, schema: undefined, form: given, ...SETTINGS, ...options });
     },
     readMarked: (table) => readMarked(query, table),
     readHistory: (table) => readHistory(query, table),
