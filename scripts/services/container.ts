@@ -51,7 +51,8 @@ export async function startContainer(spec: ContainerSpec): Promise<RunningServic
   const container = new GenericContainer(spec.image)
     .withEnvironment({ ...spec.environment })
     .withExposedPorts({ container: spec.containerPort, host: port })
-    .withWaitStrategy(Wait.forListeningPorts());
+    .withWaitStrategy(Wait.forListeningPorts())
+    .withStartupTimeout(READY_WITHIN_MS);
   if (spec.command !== undefined) container.withCommand([...spec.command]);
   const started = await container.start();
   const handle = (await getContainerRuntimeClient()).container.getById(started.getId());

@@ -20,6 +20,7 @@ import {
   fetched,
   locateService,
   ServiceUnavailableError,
+  type Availability,
   type LocateOptions,
   type RunningService,
   type ServiceDefinition,
@@ -38,7 +39,8 @@ export interface MysqlServer {
   readonly variable: string;
   readonly image: string;
   readonly containerEnvironment: Readonly<Record<string, string>>;
-  readonly recipe: DebianRecipe;
+  /** `missing`: why it is not to be had as packages. */
+  readonly recipe: DebianRecipe | { readonly missing: string };
   /** Path of the server in its package. */
   readonly program: string;
   readonly settings: Settings;
@@ -88,7 +90,11 @@ export function mysqlServer(server: MysqlServer): ServiceDefinition<MysqlOptions
   const { name, variable } = server;
 
   async function locate(options: LocateOptions = {}) {
-    return locateService({ variable, image: server.image, native: () => debianAvailability(server.recipe) }, options);
+    const native = async (): Promise<Extract<Availability, { kind: "native" | "unavailable" }>> =>
+      "missing" in server.recipe
+        ? { kind: "unavailable", reason: server.recipe.missing }
+        : await debianAvailability(server.recipe);
+    return locateService({ variable, image: server.image, native }, options);
   }
 
   async function start(options: MysqlOptions = {}): Promise<RunningService> {
@@ -126,8 +132,9 @@ function startInContainer(server: MysqlServer, options: MysqlOptions): Promise<R
 }
 
 async function startNative(server: MysqlServer, options: MysqlOptions): Promise<RunningService> {
-  const { name } = server;
-  const folder = await fetched(name, installDebian(server.recipe, options.onProgress ?? printProgress));
+  const { name, recipe } = server;
+  if ("missing" in recipe) throw new ServiceUnavailableError(name, recipe.missing);
+  const folder = await fetched(name, installDebian(recipe, options.onProgress ?? printProgress));
   const user = unprivilegedUser();
   const fixed = fixedSettings(options.settings ?? {});
   const prepared = await preparedData(server, folder, user, fixed);

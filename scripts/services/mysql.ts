@@ -2,9 +2,7 @@
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { mysqlServer } from "./mysql-server.ts";
-import { versions } from "./versions.ts";
-
-const { image, suite } = versions.mysql;
+import { mysqlLine } from "./mysql-version.ts";
 
 /** One statement a line: what the server reads at its first start knows no others. */
 const ACCOUNT = "CREATE USER 'root'@'%';\nGRANT ALL PRIVILEGES ON *.* TO 'root'@'%' WITH GRANT OPTION;\n";
@@ -12,14 +10,20 @@ const ACCOUNT = "CREATE USER 'root'@'%';\nGRANT ALL PRIVILEGES ON *.* TO 'root'@
 export const mysql = mysqlServer({
   name: "mysql",
   variable: "MILLRACE_TEST_MYSQL_URL",
-  image,
+  get image() {
+    return mysqlLine().image;
+  },
   containerEnvironment: { MYSQL_ALLOW_EMPTY_PASSWORD: "yes" },
-  recipe: {
-    what: "mysql",
-    version: `of Debian ${suite}`,
-    suite,
-    packages: ["mysql-server-core"],
-    megabytes: 50,
+  get recipe() {
+    const { suite, version } = mysqlLine();
+    if (suite === undefined) return { missing: `Debian has no MySQL ${version}: it is had as a container alone` };
+    return {
+      what: "mysql",
+      version: `of Debian ${suite}`,
+      suite,
+      packages: ["mysql-server-core"],
+      megabytes: 50,
+    };
   },
   program: "usr/sbin/mysqld",
   settings: { "gtid-mode": "ON", "enforce-gtid-consistency": "ON" },

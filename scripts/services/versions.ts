@@ -16,6 +16,9 @@ export const versions = {
   postgres14: { image: "postgres:14.23-bookworm", embedded: "14.23.0-beta.17" },
   /** Packages of Debian, as with Redis below: its newest MySQL, and the MariaDB of its own release (10.11 on Debian 12). */
   mysql: { image: "mysql:9.7", suite: "sid" },
+  /** Lines that MILLRACE_TEST_MYSQL_VERSION chooses in place of the one above; Debian has them no more. */
+  mysql84: { image: "mysql:8.4" },
+  mysql80: { image: "mysql:8.0" },
   mariadb: { image: "mariadb:10.11", suite: "own" },
   /** The lines that the long form runs too, and MILLRACE_TEST_MARIADB_VERSION chooses in place of the one above. */
   mariadb118: { image: "mariadb:11.8", suite: "trixie" },

@@ -1,9 +1,8 @@
 /** MySQL and MariaDB: the catalogue and the log say the same of a column, so that a table is not read again for its rows. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test, describe } from "vitest";
-import { mariadbLine } from "../../scripts/services/mariadb-version.ts";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";
-import { type MysqlFlavour, mysqlFlavours, ownMysql } from "../support/services.ts";
+import { isMysqlFrom, type MysqlFlavour, mysqlFlavours, ownMysql } from "../support/services.ts";
 
 /** Each escaped by the catalogue, or not to be had from it. */
 const LABELS = [
@@ -20,9 +19,8 @@ const LABELS = [
   "",
 ];
 
-function hasVectors(): boolean {
-  const [major = 0, minor = 0] = mariadbLine().version.split(".").map(Number);
-  return major > 11 || (major === 11 && minor >= 7);
+function hasVectors(flavour: MysqlFlavour): boolean {
+  return isMysqlFrom(flavour, flavour === "mysql" ? "9.0" : "11.7");
 }
 
 function columns(flavour: MysqlFlavour): string[] {
@@ -32,7 +30,8 @@ function columns(flavour: MysqlFlavour): string[] {
     `s set(${labels}) character set utf8mb4`,
     "l enum('größe', 'a\\\\b') character set latin1",
   ];
-  if (flavour === "mysql") return [...both, "v vector(3)"];
+  const vectors = hasVectors(flavour) ? ["v vector(3)"] : [];
+  if (flavour === "mysql") return [...both, ...vectors];
   return [
     ...both,
     "c varchar(20) compressed character set latin1",
@@ -45,8 +44,8 @@ function columns(flavour: MysqlFlavour): string[] {
     // The log has the hashes of unique texts as columns of their own.
     "u text unique",
     "w varbinary(4000) unique",
-    // From 11.7 on, where the log takes it for bytes.
-    ...(hasVectors() ? ["v vector(3)"] : []),
+    // The log takes it for bytes.
+    ...vectors,
   ];
 }
 
@@ -57,7 +56,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       [`create table t (id int primary key, n int, ${columns(flavour).join(", ")})`],
       { kinds: ["duckdb", "redis"] },
     );
-    const vector = flavour === "mariadb" && hasVectors() ? ", v = vec_fromtext('[1,2.5,-3]')" : "";
+    const vector = flavour === "mariadb" && hasVectors(flavour) ? ", v = vec_fromtext('[1,2.5,-3]')" : "";
     const others =
       flavour === "mysql"
         ? ""

@@ -8,7 +8,7 @@ import { EDGE_TYPES } from "../support/mysql-edge-values.ts";
 import { endOfLog, readLog } from "../support/mysql-log.ts";
 import { decodeLog, rawCells } from "../support/mysql-rows.ts";
 import { Random, testSeed } from "../support/random.ts";
-import { freshMysqlDatabase, mysqlFlavours, mysqlUrl, type MysqlFlavour } from "../support/services.ts";
+import { freshMysqlDatabase, isMysqlFrom, mysqlFlavours, mysqlUrl, type MysqlFlavour } from "../support/services.ts";
 
 const LENIENT = "set sql_mode = 'ALLOW_INVALID_DATES', time_zone = '+00:00', names utf8mb4";
 
@@ -35,7 +35,9 @@ async function selectedCells(connection: Connection, plan: RowPlan, columnCount:
 }
 
 function typesOf(flavour: MysqlFlavour) {
-  return EDGE_TYPES.filter(({ only }) => only === undefined || only === flavour);
+  return EDGE_TYPES.filter(
+    ({ only = flavour, since }) => only === flavour && (since === undefined || isMysqlFrom(flavour, since)),
+  );
 }
 
 describe.each(mysqlFlavours)("%s", (flavour) => {

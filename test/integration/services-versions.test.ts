@@ -5,7 +5,11 @@ import { parse } from "yaml";
 import { z } from "zod";
 import { serviceNames } from "../../scripts/services/definitions.ts";
 import { readJarList } from "../../scripts/services/maven.ts";
+import { mariadbLine, mariadbLines } from "../../scripts/services/mariadb-version.ts";
+import { mysql } from "../../scripts/services/mysql.ts";
+import { mysqlLine, mysqlLines } from "../../scripts/services/mysql-version.ts";
 import { postgresLine, postgresLines } from "../../scripts/services/postgres-version.ts";
+import { isFrom } from "../../scripts/services/server-line.ts";
 import { versions } from "../../scripts/services/versions.ts";
 
 const Compose = z.object({
@@ -71,4 +75,26 @@ test("the lines of Postgres are 18 to 14, of which a run has the newest unless i
   expect(postgresLine("14")).toMatchObject({ major: 14 });
   expect(() => postgresLine("13")).toThrow("known are 18, 17, 16, 15, 14");
   expect(await readFile("docker-compose.yml", "utf8")).toContain(versions.postgres.image);
+});
+
+test("the lines of MySQL and of MariaDB, of which a run has the first unless it is told another", async () => {
+  expect(mysqlLines.map(({ version }) => version)).toEqual(["9.7", "8.4", "8.0"]);
+  expect(mariadbLines.map(({ version }) => version)).toEqual(["10.11", "11.8", "10.5"]);
+  for (const version of ["MYSQL", "MARIADB"]) vi.stubEnv(`MILLRACE_TEST_${version}_VERSION`, "");
+  expect([mysqlLine().version, mariadbLine().version]).toEqual(["9.7", "10.11"]);
+  vi.stubEnv("MILLRACE_TEST_MARIADB_VERSION", "10.5");
+  expect([isFrom(mariadbLine(), "10.5"), isFrom(mariadbLine(), "10.11"), isFrom(mariadbLine(), "9.9")]).toEqual([
+    true,
+    false,
+    true,
+  ]);
+  vi.stubEnv("MILLRACE_TEST_MYSQL_VERSION", "8.4");
+  vi.stubEnv("MILLRACE_CONTAINERS", "off");
+  expect(await mysql.locate({ own: true })).toEqual({
+    kind: "unavailable",
+    reason: expect.stringContaining("Debian has no MySQL 8.4: it is had as a container alone"),
+  });
+  vi.stubEnv("MILLRACE_TEST_MYSQL_VERSION", "8.1");
+  expect(() => mysqlLine()).toThrow("there is no such MySQL here; known are 9.7, 8.4, 8.0");
+  vi.unstubAllEnvs();
 });

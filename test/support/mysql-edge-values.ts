@@ -13,6 +13,8 @@ export interface EdgeType {
   readonly shown?: string;
   /** Default: both. */
   readonly only?: MysqlFlavour;
+  /** The version that had it first; default: every one that is tested. */
+  readonly since?: string;
 }
 
 const hex = (column: string): string => `concat('\\\\x', lower(hex(${column})))`;
@@ -266,6 +268,7 @@ export const EDGE_TYPES: readonly EdgeType[] = [
       return `{${floats.join(",")}}`;
     },
     only: "mysql",
+    since: "9.0",
   },
   {
     native: "uuid",
@@ -273,6 +276,7 @@ export const EDGE_TYPES: readonly EdgeType[] = [
     oracle: hexOfCast,
     shown: "binary(16)",
     only: "mariadb",
+    since: "10.7",
   },
   {
     native: "inet6",

@@ -7,8 +7,9 @@ import { Redis } from "ioredis";
 import { inject, type TestContext } from "vitest";
 import { elasticsearch as elasticsearchServer } from "../../scripts/services/elasticsearch.ts";
 import { mariadb as mariadbServer } from "../../scripts/services/mariadb.ts";
-import { isMariadbChosen } from "../../scripts/services/mariadb-version.ts";
+import { isMariadbChosen, mariadbLine } from "../../scripts/services/mariadb-version.ts";
 import { mysql as mysqlServer } from "../../scripts/services/mysql.ts";
+import { isMysqlChosen, mysqlLine } from "../../scripts/services/mysql-version.ts";
 import type { MysqlOptions } from "../../scripts/services/mysql-server.ts";
 import {
   postgres as postgresServer,
@@ -17,6 +18,7 @@ import {
 } from "../../scripts/services/postgres.ts";
 import { redis as redisServer, type RedisOptions } from "../../scripts/services/redis.ts";
 import { postgresLine } from "../../scripts/services/postgres-version.ts";
+import { isFrom } from "../../scripts/services/server-line.ts";
 import type { SearchEngineOptions } from "../../scripts/services/search-engine.ts";
 import type { RunningService, ServiceName } from "../../scripts/services/service.ts";
 import { createFreshDatabase, type FreshDatabase, type PostgresAddress } from "./fresh-database.ts";
@@ -34,7 +36,16 @@ export function postgres(): PostgresAddress {
 
 /** MySQL and MariaDB, in every form of a run: both suffixes must be in the test file's name. */
 export type MysqlFlavour = "mysql" | "mariadb";
-export const mysqlFlavours: readonly MysqlFlavour[] = isMariadbChosen() ? ["mariadb"] : ["mysql", "mariadb"];
+export const mysqlFlavours: readonly MysqlFlavour[] = isMariadbChosen()
+  ? ["mariadb"]
+  : isMysqlChosen()
+    ? ["mysql"]
+    : ["mysql", "mariadb"];
+
+/** Whether the run's server is of this version or a later one. */
+export function isMysqlFrom(flavour: MysqlFlavour, version: string): boolean {
+  return isFrom(flavour === "mysql" ? mysqlLine() : mariadbLine(), version);
+}
 
 export function mysqlUrl(flavour: MysqlFlavour): string {
   return provided(flavour).url;
