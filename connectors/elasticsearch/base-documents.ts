@@ -80,7 +80,7 @@ function docsOf(body: Buffer): Buffer[] {
 
 function judge({ target, writes, entry }: BaseRequest, item: Buffer): BaseLookup {
   ITEM.read(item);
-  if (ITEM.has(ERROR)) throw classifyEngine(itemError(item), "reading documents");
+  if (ITEM.has(ERROR)) throw classifyEngine(itemError(item), "reading documents", target.table.id);
   if (textOf(item, FOUND) !== "true") return { kind: "missing" };
   const held = BigInt(textOf(item, VERSION));
   const block = writes.blocks[writes.block[entry]!]!;

@@ -1,4 +1,4 @@
-import { classifyEngine, classifyItem, type EngineError, isRefusal, searchError } from "./errors.ts";
+import { classifyEngine, type EngineError, isRefusal, searchError } from "./errors.ts";
 import { type BulkBody } from "./bulk-body.ts";
 import { withoutDuplicateFields } from "./duplicate-fields.ts";
 import { type Answer, engineError, errorOf, fieldOf, parsed, type SearchClient } from "./http.ts";
@@ -11,22 +11,33 @@ export interface Refusal {
   readonly reason: string;
 }
 
-const QUERY = { require_alias: "true", filter_path: "errors,items.*.error,items.*.status" };
+/** An index without its shard is waited for so long, and the others of the body with it. By default it is a minute. */
+const SHARD_WITHIN = "5s";
+const QUERY = { require_alias: "true", timeout: SHARD_WITHIN, filter_path: "errors,items.*.error,items.*.status" };
 const ALL_WELL = Buffer.from('{"errors":false');
 
 /**
  * Sends a body and returns the items that were refused. An item whose version is older than the document's (409) is done:
  * the document shows a later commit. Any failure that is not a document's own throws, and the step is given again.
  */
-export async function sendBulk(client: SearchClient, body: BulkBody, signal: AbortSignal): Promise<Refusal[]> {
-  return sendItems(client, body, 0, body.count, signal);
+export async function sendBulk(
+  client: SearchClient,
+  body: BulkBody,
+  signal: AbortSignal,
+  tableOf: TableOf = (item) => body.writes[item]?.table.id,
+): Promise<Refusal[]> {
+  return sendItems(client, body, 0, body.count, tableOf, signal);
 }
+
+/** The id of the table that an item is of. */
+type TableOf = (item: number) => string | undefined;
 
 async function sendItems(
   client: SearchClient,
   body: BulkBody,
   from: number,
   to: number,
+  tableOf: TableOf,
   signal: AbortSignal,
 ): Promise<Refusal[]> {
   if (from === to) return [];
@@ -34,13 +45,13 @@ async function sendItems(
   if (answer.status === 413) {
     if (to - from === 1) return [{ item: from, tooLarge: true, reason: "http.max_content_length" }];
     const middle = (from + to) >> 1;
-    const first = await sendItems(client, body, from, middle, signal);
-    return [...first, ...(await sendItems(client, body, middle, to, signal))];
+    const first = await sendItems(client, body, from, middle, tableOf, signal);
+    return [...first, ...(await sendItems(client, body, middle, to, tableOf, signal))];
   }
   const refusals: Refusal[] = [];
   for (const { item, error, reason } of failures(answer)) {
-    if (!isRefusal(error)) throw classifyItem(error, body.writes[from + item]?.table.id);
-    const cured = await sendWithoutDuplicates(client, body, from + item, signal);
+    if (!isRefusal(error)) throw classifyEngine(error, "a bulk write", tableOf(from + item));
+    const cured = await sendWithoutDuplicates(client, body, from + item, tableOf, signal);
     if (!cured) refusals.push({ item: from + item, tooLarge: false, reason });
   }
   return refusals;
@@ -92,6 +103,7 @@ async function sendWithoutDuplicates(
   client: SearchClient,
   body: BulkBody,
   item: number,
+  tableOf: TableOf,
   signal: AbortSignal,
 ): Promise<boolean> {
   const bytes = body.slice(item, item + 1);
@@ -100,6 +112,6 @@ async function sendWithoutDuplicates(
   if (document === null) return false;
   const answer = await post(client, Buffer.concat([bytes.subarray(0, line), document, Buffer.from("\n")]), signal);
   const left = failures(answer);
-  for (const { error } of left) if (!isRefusal(error)) throw classifyEngine(error, "a bulk write");
+  for (const { error } of left) if (!isRefusal(error)) throw classifyEngine(error, "a bulk write", tableOf(item));
   return left.length === 0;
 }

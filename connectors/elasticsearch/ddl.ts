@@ -71,7 +71,7 @@ export async function findIndices(
   const query = { flat_settings: "true", ignore_unavailable: "true", allow_no_indices: "true" };
   const answer = await client.request({ method: "GET", path: pathOf([alias, nextAlias]), query }, signal);
   if (answer.status === 404) return { current: null, next: null };
-  expectOk(answer, `looking at the index of ${table.id}`);
+  expectOk(answer, `looking at the index of ${table.id}`, table.id);
   const found = Object.entries(INDICES.parse(parsed(answer.body)));
   const behind = (name: string): FoundIndex | null => {
     const entries = found.filter(([index, { aliases }]) => index === name || Object.hasOwn(aliases, name));
@@ -120,7 +120,7 @@ export async function createIndex(
   if (answer.status === 400 && errorOf(answer).type === "resource_already_exists_exception") {
     throw searchError("MR3304", "fatal", `the index ${index} for ${table.id} exists without the alias ${alias}`);
   }
-  expectOk(answer, `creating the index of ${table.id}`);
+  expectOk(answer, `creating the index of ${table.id}`, table.id);
   const { current: made } = await findIndices(client, alias, alias, table, options, signal);
   invariant(made !== null, "an index that was created is there");
   const other = fieldOfOtherType(made, table);
@@ -165,12 +165,14 @@ export async function extendIndex(
     expectOk(
       await client.request({ method: "PUT", path: `${pathOf(index)}/_settings`, body }, signal),
       `raising the field limit of ${table.id}`,
+      table.id,
     );
   }
   const body = Buffer.from(JSON.stringify({ _meta: metaOf(table, options, note), properties: missing }));
   expectOk(
     await client.request({ method: "PUT", path: `${pathOf(index)}/_mapping`, body }, signal),
     `adding fields to the index of ${table.id}`,
+    table.id,
   );
 }
 
@@ -228,6 +230,7 @@ function isSameType(held: string, wanted: string): boolean {
   return held === wanted || (wanted === "unsigned_long" && held === UNSIGNED_LONG_SUBSTITUTE.type);
 }
 
-export function expectOk(answer: Answer, what: string): void {
-  if (answer.status >= 300) throw classifyEngine(errorOf(answer), what);
+/** `table`: see `classifyEngine`. */
+export function expectOk(answer: Answer, what: string, table?: string): void {
+  if (answer.status >= 300) throw classifyEngine(errorOf(answer), what, table);
 }

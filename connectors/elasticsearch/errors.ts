@@ -12,7 +12,9 @@ export const pages: ErrorPages = {
   },
   MR3301: {
     title: "The search engine can't be reached",
-    cause: "No connection could be made, it was lost, or no answer came in time. The step is repeated until one does.",
+    cause:
+      "No connection could be made, it was lost, or no answer came in time. The step is repeated until one does. A table whose " +
+      "index alone has lost a part is suspended (MR1324), and tried again by itself.",
     remedy:
       "ECONNREFUSED: nothing listens at that host and port. ENOTFOUND: the name is not known. ETIMEDOUT: no answer, look at " +
       "firewall and network. `millrace check` tries it from where it runs.",
@@ -124,33 +126,45 @@ const BLOCKED = /^(cluster_block_exception|index_read_only_exception)$/;
 const OVERLOADED =
   /^(circuit_breaking_exception|es_rejected_execution_exception|opensearch_rejected_execution_exception|rejected_execution_exception|process_cluster_event_timeout_exception)$/;
 
-/** A failed request, or one item's failure that is the sink's and not the document's. `what` names the work. */
-export function classifyEngine({ status, type, rootType }: EngineError, what: string): MillraceError {
+/** Of one index: no copy of a part of it is there. The type of a search says no more than that. */
+const UNASSIGNED =
+  /^(unavailable_shards_exception|no_shard_available_action_exception|search_phase_execution_exception)$/;
+
+/**
+ * A failed request, or one item's failure that is the sink's and not the document's. `what` names the work, `table` the one whose
+ * index alone was asked: one that is closed or blocked by hand, whose mapping takes nothing, or that has lost a part is that
+ * table's matter; a disk's watermark (429), an overload and a cluster that does not answer are the sink's.
+ */
+export function classifyEngine(error: EngineError, what: string, table?: string): MillraceError {
+  const { status, type, rootType } = error;
   const detail = `${what} failed with ${status}${type === "" ? "" : ` ${type}`}`;
-  if (BLOCKED.test(type) || BLOCKED.test(rootType))
-    return searchError("MR3310", "blocked", `${detail}: an index is blocked`);
+  const isBlocked = status !== 503 && (BLOCKED.test(type) || BLOCKED.test(rootType));
+  if (isBlocked) return engineFailure("MR3310", "blocked", `${detail}: an index is blocked`, status !== 429, table);
   if (status === 429 || OVERLOADED.test(type) || OVERLOADED.test(rootType)) {
     return searchError("MR3309", "retryable", `${detail}: the search engine is overloaded`);
   }
   if (status === 401 || status === 403)
     return searchError("MR3302", "blocked", `${detail}: the search engine refuses access`);
   if (type === "index_not_found_exception") return searchError("MR3303", "reopen", `${detail}: an index is gone`);
+  if (UNASSIGNED.test(type) || UNASSIGNED.test(rootType)) return partError("retryable", detail, table);
   if (status >= 500) return searchError("MR3301", "retryable", `${detail}: the search engine can't answer now`);
-  return searchError("MR3300", "retryable", `${detail}: an answer that Millrace does not know`);
+  const isOfIndex = status >= 400;
+  return engineFailure("MR3300", "retryable", `${detail}: an answer that Millrace does not know`, isOfIndex, table);
 }
 
-/**
- * The failure of an item of this table (undefined: not known) that is not its document's. One index that is closed or blocked by
- * hand, or whose mapping takes nothing, is that table's matter alone; a disk's watermark (429) and an overload are the sink's.
- */
-export function classifyItem(error: EngineError, table: string | undefined): MillraceError {
-  const known = classifyEngine(error, "a bulk write");
-  const { status } = error;
-  const isBlock = known.code === "MR3310" && status !== 429;
-  const isOfIndex = known.code === "MR3300" && status >= 400 && status < 500;
-  if (table === undefined || !(isBlock || isOfIndex)) return known;
-  const { code, kind, message, hint } = known;
-  return new MillraceError({ code, kind, message, hint, table });
+/** An index has lost a part, or is not up yet. */
+export function partError(kind: ErrorKind, what: string, table: string | undefined): MillraceError {
+  return engineFailure("MR3301", kind, `${what}: a part of an index is not there`, true, table);
+}
+
+function engineFailure(
+  code: ErrorCode,
+  kind: ErrorKind,
+  message: string,
+  isOfIndex: boolean,
+  table: string | undefined,
+): MillraceError {
+  return new MillraceError({ code, kind, message, hint: pages[code]?.remedy, table: isOfIndex ? table : undefined });
 }
 
 /** Whether an item was refused for what its document holds. */

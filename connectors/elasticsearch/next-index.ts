@@ -45,18 +45,22 @@ export async function moveAlias(
     if (found.next?.uuid !== next.uuid) throw droppedError(next.alias);
     if (found.current !== null && found.current.uuid !== uuid) throw droppedError(alias);
     // What readers find from the first moment on.
-    expectOk(await client.request({ method: "POST", path: `${pathOf(next.index)}/_refresh` }, signal), "a refresh");
+    expectOk(
+      await client.request({ method: "POST", path: `${pathOf(next.index)}/_refresh` }, signal),
+      "a refresh",
+      table.id,
+    );
     const actions = [
       ...(found.current === null ? [] : [{ remove_index: { index: found.current.index } }]),
       { add: { index: next.index, alias, is_write_index: true } },
       { remove: { index: next.index, alias: next.alias } },
     ];
     const answer = await client.request({ method: "POST", path: "/_aliases", body: { actions } }, signal);
-    expectOk(answer, `moving the alias of ${table.id}`);
+    expectOk(answer, `moving the alias of ${table.id}`, table.id);
     failpoint("elasticsearch.alias-moved", table);
   }
   const body = { "index.hidden": null };
   const shown = await client.request({ method: "PUT", path: `${pathOf(next.index)}/_settings`, body }, signal);
-  expectOk(shown, `showing the index of ${table.id}`);
+  expectOk(shown, `showing the index of ${table.id}`, table.id);
   return { ...next, alias };
 }

@@ -1,7 +1,9 @@
 /** Whether indices are still those that were recorded. */
 import * as z from "zod";
+import type { TableVersion } from "../../src/core/schema.ts";
 import { expectOk } from "./ddl.ts";
-import { parsed, pathOf, type SearchClient } from "./http.ts";
+import { partError } from "./errors.ts";
+import { fieldOf, parsed, pathOf, type SearchClient } from "./http.ts";
 import type { IndexIdentity, TableIndex } from "./tables.ts";
 
 const UUIDS = z.record(z.string(), z.object({ settings: z.object({ "index.uuid": z.string() }) }));
@@ -25,6 +27,18 @@ export async function absentIndices(
     absent.push(...chunk.filter(({ index, uuid }) => found[index]?.settings["index.uuid"] !== uuid));
   }
   return absent;
+}
+
+/** One that has lost a part takes no rows, and is not waited for: `table` alone is concerned. */
+export async function expectWhole(
+  client: SearchClient,
+  { index }: IndexIdentity,
+  { id }: Pick<TableVersion, "id">,
+  signal: AbortSignal,
+): Promise<void> {
+  const answer = await client.request({ method: "GET", path: `/_cluster/health${pathOf(index)}` }, signal);
+  if (answer.status !== 200 || fieldOf(parsed(answer.body), "status") !== "red") return;
+  throw partError("blocked", `the index of ${id}`, id);
 }
 
 /** What became of recorded indices while nobody looked. */

@@ -6,7 +6,7 @@ import { expectOk } from "./ddl.ts";
 import { deleteLine, VERSION_FIELD } from "./document.ts";
 import { searchError } from "./errors.ts";
 import { parsed, pathOf, type SearchClient } from "./http.ts";
-import type { IndexIdentity } from "./tables.ts";
+import type { SearchTable } from "./tables.ts";
 
 /** Below the engines' index.max_result_window. */
 const PAGE = 5_000;
@@ -19,15 +19,19 @@ const HITS = z.object({ hits: z.object({ hits: z.array(z.object({ _id: z.string(
  */
 export async function removeUpTo(
   client: SearchClient,
-  { alias, index }: IndexIdentity,
+  { alias, index, table }: SearchTable,
   version: bigint,
   signal: AbortSignal,
 ): Promise<void> {
   const body = new BulkBody();
   let before: string | undefined;
   for (;;) {
-    expectOk(await client.request({ method: "POST", path: `${pathOf(index)}/_refresh` }, signal), "a refresh");
-    const ids = await idsUpTo(client, index, version, signal);
+    expectOk(
+      await client.request({ method: "POST", path: `${pathOf(index)}/_refresh` }, signal),
+      "a refresh",
+      table.id,
+    );
+    const ids = await idsUpTo(client, index, table.id, version, signal);
     if (ids.length === 0) return;
     if (ids[0] === before) throw searchError("MR3300", "retryable", `documents of ${alias} can't be removed`);
     before = ids[0];
@@ -36,12 +40,18 @@ export async function removeUpTo(
       body.out.utf8(deleteLine(alias, id, version));
       body.add(undefined, 0);
     }
-    const refused = await sendBulk(client, body, signal);
+    const refused = await sendBulk(client, body, signal, () => table.id);
     if (refused.length > 0) throw searchError("MR3300", "retryable", `a removal from ${alias} was refused`);
   }
 }
 
-async function idsUpTo(client: SearchClient, index: string, version: bigint, signal: AbortSignal): Promise<string[]> {
+async function idsUpTo(
+  client: SearchClient,
+  index: string,
+  table: string,
+  version: bigint,
+  signal: AbortSignal,
+): Promise<string[]> {
   const query = `{"range":{"${VERSION_FIELD}":{"lte":${version}}}}`;
   const body = Buffer.from(`{"size":${PAGE},"query":${query},"sort":["_doc"],"_source":false}`);
   const answer = await client.request(
@@ -53,6 +63,6 @@ async function idsUpTo(client: SearchClient, index: string, version: bigint, sig
     },
     signal,
   );
-  expectOk(answer, "looking for documents to remove");
+  expectOk(answer, "looking for documents to remove", table);
   return HITS.parse(parsed(answer.body)).hits.hits.map((hit) => hit._id);
 }

@@ -18,6 +18,7 @@ import { type ClientSettings, SearchClient } from "./http.ts";
 import { TableIndices } from "./indices.ts";
 import { ElasticsearchInspection } from "./inspect.ts";
 import { parseProgress, ProgressDocument } from "./progress.ts";
+import { expectWhole } from "./presence.ts";
 import { removeUpTo } from "./removal.ts";
 import { BodyPool, ReportFailure, RowsStep } from "./rows.ts";
 import { type SearchTable, searchTable, underAlias } from "./tables.ts";
@@ -39,6 +40,8 @@ export class ElasticsearchSink implements Sink {
   readonly #log: Logger;
   readonly #bodies = new BodyPool();
   readonly #prepared = new Map<TableVersion, SearchTable>();
+  /** Ids of tables whose index had lost a part: it is looked at before it is waited for again. */
+  readonly #partial = new Set<string>();
   #indices: TableIndices | null = null;
   #client: SearchClient | null = null;
   #progress: ProgressDocument | null = null;
@@ -87,7 +90,10 @@ export class ElasticsearchSink implements Sink {
   }
 
   async prepare(table: TableVersion, previous: TableVersion | undefined, signal: AbortSignal): Promise<void> {
-    await this.#guarded(signal, async () => {
+    await this.#guarded(signal, async (client) => {
+      const written = this.#tables().written(table.id);
+      if (written !== undefined && this.#partial.has(table.id)) await expectWhole(client, written, table, signal);
+      this.#partial.delete(table.id);
       const prepare = () => this.#tables().prepare(this.target(table), table, this.#document(), signal);
       const prepared = await aboutTable(table.id, OF_ONE_TABLE, findMillraceError, prepare);
       if (previous !== undefined) this.#prepared.delete(previous);
@@ -196,7 +202,8 @@ export class ElasticsearchSink implements Sink {
     } catch (error) {
       if (error instanceof ReportFailure) throw error.cause;
       const known = classifyConnection(error, signal);
-      this.#isRefused = known.kind === "blocked";
+      this.#isRefused = known.kind === "blocked" && known.table === undefined;
+      if (known.table !== undefined && known.code === "MR3301") this.#partial.add(known.table);
       throw known;
     }
   }

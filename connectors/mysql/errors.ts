@@ -51,15 +51,6 @@ export const pages: ErrorPages = {
     cause: "A text column has a collation that this version does not know, so that its bytes can't be read as text.",
     remedy: `Give the column a collation of utf8mb4. ${UPDATE}`,
   },
-  MR2107: {
-    title: "Key holds a zero date",
-    cause:
-      "A row's key has the date 0000-00-00 or one that does not exist. Such values become null elsewhere, or 1970-01-01 " +
-      "with `zeroDates: epoch`; a key can be neither: two rows would have it, and the row could not be found by it.",
-    remedy:
-      "The table is set aside, everything else goes on. Correct the row, then `millrace snapshot start --tables TABLE`; or choose " +
-      "`zeroDates: text` for the table.",
-  },
 };
 
 export function fatal(code: ErrorCode, message: string, hint: string, cause?: unknown): MillraceError {

@@ -40,6 +40,29 @@ export function hasWholeKey(table: TableVersion, bytes: Uint8Array, offset: numb
   return table.key.every((ordinal) => shared.kind[ordinal] !== CELL_NULL);
 }
 
+/**
+ * False where a date of the key is one that does not exist, which MySQL alone keeps: it comes as a text where others are
+ * binary, and no target can hold it.
+ */
+export function hasKeyDates(table: TableVersion, bytes: Uint8Array, offset: number): boolean {
+  shared.read(bytes, offset);
+  return table.key.every((ordinal) => {
+    const { type } = table.columns[ordinal]!;
+    const kind = shared.kind[ordinal]!;
+    if (kind !== CELL_TEXT || !isCalendar(type)) return true;
+    return mayPrint(table.dialect, type, readText(type, kind, bytes, shared.start[ordinal]!, shared.length[ordinal]!));
+  });
+}
+
+/** Whether keys of the table may lack a date: see `hasKeyDates`. */
+export function mayLackKeyDates({ dialect, key, columns }: TableVersion): boolean {
+  return dialect === "mysql" && key.some((ordinal) => isCalendar(columns[ordinal]!.type));
+}
+
+function isCalendar({ kind }: ColumnType): boolean {
+  return kind === "date" || kind === "timestamp";
+}
+
 /** What the key consists of: a key that was noted under another one names no row of the table as it is now. */
 export function keyShape(table: Pick<TableVersion, "key" | "columns">): string {
   return JSON.stringify(table.key.map((ordinal) => [table.columns[ordinal]!.identity, table.columns[ordinal]!.native]));
@@ -151,6 +174,7 @@ function mayPrint(dialect: TableVersion["dialect"], type: ColumnType, text: stri
   const isMysql = dialect === "mysql";
   // MySQL stores '' for a value that is none of the labels, where its mode lets that pass.
   if (type.kind === "enum") return type.labels.length === 0 || type.labels.includes(text) || (isMysql && text === "");
+  if (isCalendar(type)) return PRINTED[type.kind]!.test(text) && isDay(text);
   // Texts of MySQL may hold NUL.
   if (type.kind !== "int") return PRINTED[type.kind]?.test(text) ?? (isMysql || !text.includes("\0"));
   if (!INTEGER.test(text)) return false;
@@ -158,4 +182,14 @@ function mayPrint(dialect: TableVersion["dialect"], type: ColumnType, text: stri
   const value = BigInt(text);
   const limit = 1n << BigInt(type.signed ? type.bits - 1 : type.bits);
   return value < limit && value >= (type.signed ? -limit : 0n);
+}
+
+/** Of the years that a server prints, with the days that their months have. */
+function isDay(text: string): boolean {
+  const [, yearText, month, day] = /^(\d+)-(\d\d)-(\d\d)/.exec(text) ?? [];
+  if (yearText === undefined) return true;
+  const year = Number(yearText);
+  // Leap years repeat; 1 BC, before which no year is 0, is one.
+  const alike = 2000 + ((((text.endsWith(" BC") ? 1 - year : year) % 400) + 400) % 400);
+  return year > 0 && Number(day) <= new Date(Date.UTC(alike, Number(month), 0)).getUTCDate();
 }

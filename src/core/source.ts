@@ -190,11 +190,6 @@ export interface StreamOptions {
   readonly isKnown?: (tableId: string) => boolean;
   /** Called, and awaited, where the log shows that rows of a table have come, gone or changed that are not in it themselves. */
   readonly onUnloggedRows?: (tableId: string) => Promise<void>;
-  /**
-   * Called, and awaited, where the table has a row that can't be represented: its changes pass over every sink from here on. Absent:
-   * the stream ends with that error.
-   */
-  readonly onUnreadable?: (tableId: string, error: MillraceError) => Promise<void>;
 }
 
 /** No second stream can be had now: no slot or session is free for it, or the server refuses. Says nothing about the first. */

@@ -1,5 +1,6 @@
 /** How a sink is asked for the rows that it has to hold. */
 import type { ComparedSlice, Inspection, StoredRow } from "../core/comparing.ts";
+import { isPossibleKey, mayLackKeyDates } from "../core/row-id.ts";
 import type { TableVersion } from "../core/schema.ts";
 import { expectedCells, type SourceRow } from "./judge.ts";
 
@@ -17,6 +18,7 @@ export async function notEqual(
   const all = { left: wanted, byteCount: 0 };
   // Where few are wanted of what lies between them, they are asked for one by one.
   if (wanted.length * 2 < to - from || !wanted.every(({ isThere }) => isThere)) return all;
+  if (askable(table, wanted).length < wanted.length) return all;
   const rows = wanted.map(({ row }) => row);
   const keys = wanted.map(({ key }) => key);
   const ids = wanted.map(({ id }) => id);
@@ -41,7 +43,7 @@ export async function* storedRows(
   const ask = (from: number): Promise<Piece> | null => {
     const piece = rows.slice(from, from + ROWS_PER_PIECE);
     if (piece.length === 0) return null;
-    const keys = piece.map(({ key }) => key);
+    const keys = askable(table, piece).map(({ key }) => key);
     return inspection.rows(table, keys, signal).then((stored) => ({ rows: piece, stored }));
   };
   let next = ask(0);
@@ -58,4 +60,9 @@ export function bytesOf(stored: readonly StoredRow[]): number {
   let sum = 0;
   for (const { cells } of stored) for (const cell of cells) sum += cell === null ? 0 : Buffer.byteLength(cell);
   return sum;
+}
+
+/** No target could hold, or even read, the others. */
+function askable(table: TableVersion, rows: readonly SourceRow[]): readonly SourceRow[] {
+  return mayLackKeyDates(table) ? rows.filter(({ key }) => isPossibleKey(table, key)) : rows;
 }

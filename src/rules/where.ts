@@ -5,6 +5,7 @@ import {
   comparisonOf,
   type ConditionRow,
   type Family,
+  type FamilyName,
   familyOf,
   type Known,
   literalValue,
@@ -193,6 +194,8 @@ class Binder {
   }
 }
 
+const DATED: ReadonlySet<FamilyName> = new Set(["date", "timestamp", "timestamptz"]);
+
 const TESTS: Readonly<Record<ComparisonOperator, (order: number) => boolean>> = {
   "=": (order) => order === 0,
   "<>": (order) => order !== 0,
@@ -202,9 +205,10 @@ const TESTS: Readonly<Record<ComparisonOperator, (order: number) => boolean>> = 
   ">=": (order) => order >= 0,
 };
 
-/** Every text of the source is one of its type. */
-function valueOf(text: string, family: Family): Value {
+/** Every text of the source is one of its type, or a date of MySQL's that does not exist, which is null outside of keys too. */
+function valueOf(text: string, family: Family): Value | null {
   const value = family.read(text);
+  if (value === undefined && DATED.has(family.name)) return null;
   if (value === undefined) throw new Error(`a ${family.name} of the source can't be read`);
   return value;
 }

@@ -1,4 +1,4 @@
-import { findMillraceError, type MillraceError } from "../core/errors.ts";
+import { findMillraceError } from "../core/errors.ts";
 import { failpoint } from "../core/failpoint.ts";
 import { invariant } from "../core/invariant.ts";
 import { comparePositions } from "../core/position.ts";
@@ -25,8 +25,6 @@ export interface CatchUpParts {
   readonly isKnown: (tableId: string) => boolean;
   /** `StreamOptions.onUnloggedRows`, of the stream of one sink. */
   readonly onUnloggedRows: (tableId: string, sink: string) => Promise<void>;
-  /** `StreamOptions.onUnreadable` */
-  readonly onUnreadable: (tableId: string, error: MillraceError) => Promise<void>;
   readonly secondStreamTriesMax: number;
   /** Bytes that this stream may hold, apart from the main one's. */
   readonly byteCountMax: number;
@@ -63,11 +61,11 @@ export async function rejoin(
  * place where that began; what both carried is passed over by position.
  */
 async function catchUp(worker: SinkWorker, parts: CatchUpParts, signal: AbortSignal): Promise<void> {
-  const { source, main, resolve, isKnown, onUnreadable, byteCountMax } = parts;
+  const { source, main, resolve, isKnown, byteCountMax } = parts;
   const onUnloggedRows = (tableId: string) => parts.onUnloggedRows(tableId, worker.name);
   const from = worker.covered;
   invariant(from !== null, "a sink catches up from a known position");
-  const options = { temporary: true, resolve, isKnown, onUnloggedRows, onUnreadable, byteCountMax };
+  const options = { temporary: true, resolve, isKnown, onUnloggedRows, byteCountMax };
   await using stream = await source.stream(from, options, signal);
   failpoint("catch-up.opened");
   const own = new Lane(from, source.markPrefix);

@@ -4,11 +4,13 @@ import { ByteWriter } from "../core/bytes.ts";
 import { type EnvelopeContext, writeEnvelope } from "../core/envelope.ts";
 import type { MillraceError } from "../core/errors.ts";
 import { keyText } from "../core/row-id.ts";
+import type { TableVersion } from "../core/schema.ts";
 import type { KeyText } from "../core/source.ts";
 import type { DeadLetterStore } from "../core/state-store.ts";
 import type { Logger } from "../core/telemetry.ts";
 import { baseKey } from "./doubtful-bases.ts";
-import { pausedOnPoison } from "./errors.ts";
+import { impossibleKey, pausedOnPoison } from "./errors.ts";
+import type { UnplacedRow } from "./table-net.ts";
 
 const NONE: ReadonlySet<string> = new Set();
 
@@ -45,11 +47,23 @@ export class DeadLetterBox {
 
   async add(writes: TableWrites, entry: number, error: MillraceError): Promise<void> {
     const { block, row, key } = locate(writes, entry);
+    await this.#add(writes.table, block, row, key, error);
+  }
+
+  /** One that no target can hold is a letter for as long as it is there. */
+  async settle({ table, block, row, isGone }: UnplacedRow): Promise<void> {
+    const key = keyText(table, block.bytes, isGone ? block.before[row]! : block.after[row]!);
+    if (!isGone) return await this.#add(table, block, row, key, impossibleKey(table.id));
+    await this.#store.supersede(this.#sink, table.id, [key]);
+    this.#waiting = null;
+  }
+
+  async #add(table: TableVersion, block: Block, row: number, key: KeyText, error: MillraceError): Promise<void> {
     const envelope = new ByteWriter(4096);
     writeEnvelope(envelope, block, row, this.#context);
     await this.#store.add({
       sink: this.#sink,
-      tableId: writes.table.id,
+      tableId: table.id,
       key,
       op: OP_LETTERS[block.op[row]!]!,
       position: block.positionAt(row),
@@ -57,10 +71,10 @@ export class DeadLetterBox {
       reason: error.message,
       envelope: envelope.view().toString("utf8"),
     });
-    this.#refused.add(inTable(writes.table.id, JSON.stringify(key)));
+    this.#refused.add(inTable(table.id, JSON.stringify(key)));
     this.#waiting = null;
-    this.#logger.warn({ table: writes.table.id, error }, "a row was refused and is stored as a dead letter");
-    if (this.#policy === "pause") throw pausedOnPoison(this.#sink, writes.table.id, error);
+    this.#logger.warn({ table: table.id, error }, "a row was refused and is stored as a dead letter");
+    if (this.#policy === "pause") throw pausedOnPoison(this.#sink, table.id, error);
   }
 
   /** The keys of a table with a waiting letter, each as JSON: the sink holds their rows as they were before. */

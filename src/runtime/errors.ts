@@ -168,12 +168,22 @@ export const pages = {
   MR1324: {
     title: "A sink can't write one table",
     cause:
-      "What the target refuses concerns this table alone, and no single row of it: an index that is closed or blocked, a " +
-      "constraint that fails at the commit, or an error that is not classified, while the sink's other tables can be " +
+      "What the target refuses concerns this table alone, and no single row of it: an index that is closed or blocked, or " +
+      "has lost a part, a constraint that fails at the commit, or an error that is not classified, while the sink's other tables can be " +
       "written. The message has the target's own error. The table is suspended in this sink; everything else goes on.",
     remedy:
       "Mend what the message names at the target. The table is tried again by itself, at most every 30 s, and then read " +
       "again as a whole.",
+  },
+  MR1325: {
+    title: "A row's key has a date that does not exist",
+    cause:
+      "MySQL and MariaDB keep 0000-00-00, months and days of zero and, where they are told to, 02-31. Such values are null " +
+      "in the sinks, or 1970-01-01 with `zeroDates: epoch`; a key can be neither: two rows would have it. The row alone is " +
+      "left out: it is a dead letter of each sink, which goes when the row does.",
+    remedy:
+      "Correct the row at the source, or choose `zeroDates: text` for its table, which is then read again with its dates as " +
+      "texts. `millrace dlq list` names the rows.",
   },
 } as const satisfies ErrorPages;
 
@@ -251,6 +261,15 @@ export function pausedOnPoison(sink: string, table: string, cause: MillraceError
     message: `sink ${sink} refused a row of ${table} (${cause.code}) and onPoison is pause`,
     hint: `millrace dlq list, then millrace resume --sink ${sink}`,
     cause,
+  });
+}
+
+export function impossibleKey(table: string): MillraceError {
+  return new MillraceError({
+    code: "MR1325",
+    kind: "poison",
+    message: `a row of ${table} has a date that does not exist in its key`,
+    hint: pages.MR1325.remedy,
   });
 }
 

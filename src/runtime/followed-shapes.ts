@@ -14,6 +14,8 @@ export interface FollowedShapesParts {
   readonly steps: SinkSteps;
   /** The sink no longer holds the table completely, as its shape has changed. */
   readonly onVoid: (tableId: string) => void;
+  /** The sink is at work on the target of this table alone; null: not any more. */
+  readonly onWork: (tableId: string | null) => void;
 }
 
 /** Which shape each of a sink's targets has, and what becomes of its copies as the targets follow their tables. */
@@ -61,7 +63,7 @@ export class FollowedShapes {
 
   /** The same for several tables. */
   async prepareAll(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
-    const { steps, onVoid } = this.#parts;
+    const { steps, onVoid, onWork } = this.#parts;
     const changed = tables.filter((table) => this.#prepared.get(table.id) !== table);
     if (changed.length === 0) return;
     const voided = new Set<string>();
@@ -70,9 +72,11 @@ export class FollowedShapes {
       const isVoid = held !== undefined && !isOfShape(held, table);
       if (isVoid) voided.add(table.id);
       if (isVoid || held === undefined) {
+        onWork(table.id);
         await steps.retrying(signal, () => this.#carried.follow(table, isVoid ? held : null, signal));
       }
     }
+    onWork(null);
     if (voided.size > 0) {
       const others = Object.entries(steps.held.tables).filter(([id]) => !voided.has(id));
       // Invariant: durable before the target follows, which may cost it values: whoever goes on from there reads them again.
@@ -84,7 +88,7 @@ export class FollowedShapes {
   }
 
   async #make(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
-    const { sink, steps } = this.#parts;
+    const { sink, steps, onWork } = this.#parts;
     const changes = tables.map((table) => ({ table, previous: this.#prepared.get(table.id) }));
     for (const { id, fingerprint } of tables) this.#tried.set(id, fingerprint);
     if (tables.length > 1 && sink.prepareAll !== undefined) {
@@ -98,6 +102,7 @@ export class FollowedShapes {
       }
     }
     for (const { table, previous } of changes) {
+      onWork(table.id);
       await steps.retrying(signal, () => sink.prepare(table, previous, signal));
       this.#noteMade(table);
     }

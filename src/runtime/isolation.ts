@@ -23,9 +23,14 @@ export class Isolation {
     this.#logger = logger;
   }
 
+  /** Whether the sink takes anything at all. */
+  async takes(signal: AbortSignal): Promise<boolean> {
+    return (await this.#failure(() => this.#steps.store({}, signal), signal)) === null;
+  }
+
   /** Null: the sink takes nothing at all, or none of several tables, or each of them alone: the failure is its own. */
   async guilty(attempted: Attempted, error: MillraceError, signal: AbortSignal): Promise<Guilty | null> {
-    if ((await this.#failure(() => this.#steps.store({}, signal), signal)) !== null) return null;
+    if (!(await this.takes(signal))) return null;
     if (attempted.kind === "table") return { tableId: attempted.tableId, error };
     const { tables } = attempted;
     if (tables.length === 1) return { tableId: tables[0]!.table.id, error };

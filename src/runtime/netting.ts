@@ -4,7 +4,7 @@ import type { Position } from "../core/position.ts";
 import { isKeyed, type KeyedTable, type TableVersion } from "../core/schema.ts";
 import { appendDeferrable, netDeferrable } from "./deferrable-keys.ts";
 import { MergedTuples } from "./merged-tuples.ts";
-import { TableNet, type UntoldKey } from "./table-net.ts";
+import { TableNet, type UnplacedRow, type UntoldKey } from "./table-net.ts";
 
 /** Rows `from` up to, not including, `to` of a block. */
 export interface Slice {
@@ -19,6 +19,8 @@ export interface Netted {
   /** Those in which something is to be written. */
   readonly tables: readonly TableWrites[];
   readonly untold: readonly UntoldKey[];
+  /** What no target can hold: in none of the tables. */
+  readonly unplaced: readonly UnplacedRow[];
   /** Tables of which a row has a null in its key. */
   readonly unkeyed: readonly TableVersion[];
   /** Tables whose changes could not be netted, for a defect: nothing of them is in `tables`. */
@@ -96,9 +98,11 @@ export class Netter {
     }
     const settle = this.#appends ? appendDeferrable : netDeferrable;
     const cut = used.some((net) => net.table.deferrableKey) ? cutTransactions(slices, since) : new Set<bigint>();
+    const unplaced: UnplacedRow[] = [];
     const finished = used.map((net) =>
       inTable(net.table, () => {
         if (net.table.deferrableKey) settle(net, cut);
+        unplaced.push(...net.unplaced());
         return net.finish(complete(net.table));
       }),
     );
@@ -107,6 +111,7 @@ export class Netter {
     return {
       tables: finished.filter((writes) => writes.count > 0),
       untold,
+      unplaced,
       unkeyed,
       changeCount,
       release: () => this.#release(used),

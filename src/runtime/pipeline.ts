@@ -1,5 +1,4 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { MillraceError } from "../core/errors.ts";
 import type { Position } from "../core/position.ts";
 import type { TableVersion } from "../core/schema.ts";
 import { DEFAULT_POLICY } from "../core/schema-policy.ts";
@@ -295,12 +294,11 @@ export class Pipeline {
     const revise = () => this.gate.revise((table) => source.revised?.(table) ?? null, lane.position);
     const onUnloggedRows = (id: string, sink?: string) => this.#readUnlogged(id, sink ?? null, refiller);
     const inVainMsMax = this.#inVainMsMax;
-    const onUnreadable = (id: string, error: MillraceError) => this.gate.setAsideOnce(id, error);
-    const calls = { resolve, isKnown, revise, held, onUnloggedRows, onUnreadable };
+    const calls = { resolve, isKnown, revise, held, onUnloggedRows };
     const feeding = { source, state, lane, rewind, inVainMsMax, ...calls, logger };
     const feed = (this.#feed = new SourceFeed(feeding));
     const { secondStreamTriesMax = SECOND_STREAM_TRIES_MAX } = this.#parts;
-    const shared = { source, main: lane, rewind, resolve, isKnown, onUnloggedRows, onUnreadable };
+    const shared = { source, main: lane, rewind, resolve, isKnown, onUnloggedRows };
     const main: CatchUpParts = { ...shared, secondStreamTriesMax, byteCountMax: CATCH_UP_BYTES_MAX };
     const sinks = this.runners.map((runner) => runner.run(main, until));
     try {
@@ -475,6 +473,7 @@ export class Pipeline {
       lease,
       state,
       onLost: onLostOf(sink, setup.onLost),
+      readsByItself: this.#parts.snapshot === "initial",
       acknowledged: () => this.acknowledged,
       tables: () => this.gate.tables.filter((table) => this.#tables.fills(sink.name, table)),
       parts: async () => (await this.#refiller?.ledger.partsOf(sink.name)) ?? new Set(),

@@ -20,6 +20,8 @@ export interface OpeningParts {
   /** What is done where the sink lost what it held. */
   readonly onLost: OnLost;
   readonly acknowledged: () => Position | null;
+  /** Whether what a sink lacks is read without a word: otherwise what it had is listed where it lost it. */
+  readonly readsByItself: boolean;
   /** The tables that this sink takes, as they are known now. */
   readonly tables: () => readonly TableVersion[];
   /** Tables of which this sink was given a part that somebody goes on from. */
@@ -45,6 +47,8 @@ export type Opened = {
 
 /** Why tables are compared that a sink says that it holds. */
 const OWED = "the sink and the state are not of one moment";
+/** Why tables are read that a sink held. */
+const LOST = "what the sink held, or owed, is not known any more";
 
 /** Opens one sink and finds where it stands: what it says, what the state says, and what the two leave to be done. */
 export class SinkOpening {
@@ -61,12 +65,23 @@ export class SinkOpening {
     const accord = await state.bonds.accord(worker.name, own?.bond);
     const reset = record?.reset ?? null;
     const standing = reset === null ? await this.#standingOf(own, record, accord, acknowledged()) : null;
+    if (standing?.kind === "new") await this.#ask(Object.keys({ ...record?.tables, ...own?.tables }));
     await this.#enter(own, standing?.kind === "new" ? null : own, accord, signal);
     // What was recorded may just have been given up.
     if (standing?.kind === "new") return { standing, record: await state.sinks.get(worker.name) };
     if (standing !== null) return { standing: { ...standing, isBound: accord === "bound" }, record };
     await applyReset({ worker, state, tables: tables(), logger }, own, reset!, signal);
     return await this.open(signal);
+  }
+
+  /** Invariant: stored before the sink says that it does not hold the tables. */
+  async #ask(tableIds: readonly string[]): Promise<void> {
+    const { worker, state, readsByItself, onChange } = this.#parts;
+    if (readsByItself || tableIds.length === 0) return;
+    const scope = { kind: "table" } as const;
+    const asked = tableIds.map((tableId) => ({ tableId, sink: worker.name, scope, reason: LOST, needed: true }));
+    await state.refills.addAll(asked);
+    onChange();
   }
 
   async #standingOf(
@@ -136,6 +151,7 @@ export class SinkOpening {
     await rejoin(isBound ? (progress.bond?.step ?? null) : null, missing);
     if (missing.size === 0) return progress;
     logger.warn({ sink: sink.name, tables: [...missing] }, "tables are not in the target: they are read again");
+    await this.#ask([...missing].filter((id) => progress.tables[id] !== undefined));
     const kept = Object.entries(progress.tables).filter(([id]) => !missing.has(id));
     if (kept.length === Object.keys(progress.tables).length) return progress;
     const held = { ...progress, tables: Object.fromEntries(kept) };

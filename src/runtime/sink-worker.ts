@@ -52,9 +52,9 @@ export interface WorkerParts {
 /** What became of a work: a dropped one must be done again some other time. */
 type How = "durable" | "dropped";
 
-/** What a step in flight still gets when its sink is stopped, paused or parked. */
 /** Errors of targets, classified or not. */
 const OF_CONNECTORS = /^MR(3\d{3}|1304)$/;
+/** What a step in flight still gets when its sink is stopped, paused or parked. */
 const STEP_GRACE_MS = 5_000;
 
 /** Works off one sink's queue: nets what waits, and turns it into steps (sink-steps.ts). */
@@ -99,7 +99,12 @@ export class SinkWorker {
       },
       onAttempt: () => deadLetters.beginAttempt(),
     });
-    this.#shapes = new FollowedShapes({ ...parts, schemas: state.schemas, steps: this.#steps });
+    this.#shapes = new FollowedShapes({
+      ...parts,
+      schemas: state.schemas,
+      steps: this.#steps,
+      onWork: (tableId) => (this.#attempted = tableId === null ? null : { kind: "table", tableId }),
+    });
     this.#incomplete = new IncompleteKeys({
       ...parts,
       // Invariant: what a copy lacks that may yet count as complete, without being read, is listed.
@@ -261,12 +266,14 @@ export class SinkWorker {
     const attempted = this.#attempted;
     this.#attempted = null;
     if (known === undefined || known.kind === "aborted" || signal.aborted) return null;
+    const isolation = new Isolation(this.#steps, this.#parts.logger);
     if (known.table !== undefined) {
-      if (known.kind === "blocked" || known.kind === "retryable") return cannotWrite(this.name, known.table, known);
-      return known.kind === "fatal" ? known : null;
+      if (known.kind === "fatal") return known;
+      const mayPass = known.kind === "blocked" || known.kind === "retryable";
+      return mayPass && (await isolation.takes(signal)) ? cannotWrite(this.name, known.table, known) : null;
     }
     if (attempted === null || known.kind !== "fatal" || !OF_CONNECTORS.test(known.code)) return null;
-    const guilty = await new Isolation(this.#steps, this.#parts.logger).guilty(attempted, known, signal);
+    const guilty = await isolation.guilty(attempted, known, signal);
     return guilty === null ? null : cannotWrite(this.name, guilty.tableId, guilty.error);
   }
 
@@ -355,7 +362,7 @@ export class SinkWorker {
   /** What was not seen any more is removed, and the tables are complete. */
   async #end(works: readonly (SweepWork | CompleteWork)[], signal: AbortSignal): Promise<void> {
     const tables = new Set(works.map(({ table }) => table));
-    await this.#shapes.prepareAll([...tables], signal);
+    await this.#prepare([...tables], signal);
     const sweeps = works.filter((work) => work.kind === "sweep");
     const complete = works.filter((work) => work.kind === "complete");
     if (sweeps.length === 0) return await this.#shapes.complete(complete, signal);
@@ -393,13 +400,19 @@ export class SinkWorker {
     await this.#net(plan, ahead, plan.until ?? held.position, signal, async () => {
       const complete = taken.complete.filter((work) => this.#isWanted(work, passed));
       // A table without rows is made too.
-      await this.#shapes.prepareAll(
+      await this.#prepare(
         complete.map(({ table }) => table),
         signal,
       );
       return complete;
     });
     if (plan.until !== null) this.#steps.cover(plan.until);
+  }
+
+  async #prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    const attempted = this.#attempted;
+    await this.#shapes.prepareAll(tables, signal);
+    this.#attempted = attempted;
   }
 
   /** Passes over a table of which there is a later shape, or that is suspended by now. */
@@ -430,11 +443,12 @@ export class SinkWorker {
     if (await this.#suspended(netted)) return await this.#net(plan, null, position, signal, complete);
     // Invariant: a key is listed durably before the progress that passes its change is.
     if (netted.untold.length > 0) await this.#incomplete.list(netted.untold);
+    for (const row of netted.unplaced) await this.#parts.deadLetters.settle(row);
     const { tables } = netted;
     if (tables.length === 0) return await this.#shapes.complete(await complete(), signal);
     await this.#incomplete.listDoubtful(tables);
     this.#attempted = tables.length === 1 ? { kind: "table", tableId: tables[0]!.table.id } : null;
-    await this.#shapes.prepareAll(
+    await this.#prepare(
       tables.map(({ table }) => table),
       signal,
     );

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { findMillraceError, isAborted, type MillraceError } from "../core/errors.ts";
+import { findMillraceError, isAborted } from "../core/errors.ts";
 import { invariant } from "../core/invariant.ts";
 import { comparePositions } from "../core/position.ts";
 import type { ChangeStream, HeldPositions, SchemaResolver, Source } from "../core/source.ts";
@@ -20,8 +20,6 @@ export interface SourceFeedParts {
   readonly isKnown: (tableId: string) => boolean;
   /** `StreamOptions.onUnloggedRows` */
   readonly onUnloggedRows: (tableId: string) => Promise<void>;
-  /** `StreamOptions.onUnreadable` */
-  readonly onUnreadable: (tableId: string, error: MillraceError) => Promise<void>;
   /** Takes in what has become of the tables by the configuration's rules; before each stream. */
   readonly revise: () => Promise<void>;
   /** Where the sinks stand, the lane being the one that is least far. */
@@ -95,16 +93,12 @@ export class SourceFeed implements AsyncDisposable {
   }
 
   async #open(signal: AbortSignal): Promise<ChangeStream> {
-    const { source, state, lane, resolve, isKnown, revise, held, onUnloggedRows, onUnreadable } = this.#parts;
+    const { source, state, lane, resolve, isKnown, revise, held, onUnloggedRows } = this.#parts;
     const identity = (await state.source.get())?.identity;
     invariant(identity != null, "a running source has an identity");
     await state.source.identify(await source.resume(identity, held(), signal));
     await revise();
-    return await source.stream(
-      lane.position,
-      { temporary: false, resolve, isKnown, onUnloggedRows, onUnreadable },
-      signal,
-    );
+    return await source.stream(lane.position, { temporary: false, resolve, isKnown, onUnloggedRows }, signal);
   }
 
   async #close(): Promise<void> {

@@ -270,13 +270,6 @@ export class TableGate {
     return this.#present?.has(id) === false;
   }
 
-  /** By whichever stream shows it first. */
-  async setAsideOnce(tableId: string, error: MillraceError): Promise<void> {
-    await this.#inTurn(async () => {
-      if (!this.#aside.has(tableId)) await this.setAside(tableId, error);
-    });
-  }
-
   async setAside(tableId: string, error: MillraceError): Promise<void> {
     const { code, message, hint } = error;
     const stored = { code, message, hint: hint ?? null, at: new Date().toISOString() };

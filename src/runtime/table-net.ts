@@ -10,7 +10,7 @@ import {
   OP_UPDATE,
 } from "../core/block.ts";
 import { invariant } from "../core/invariant.ts";
-import { hasWholeKey } from "../core/row-id.ts";
+import { hasKeyDates, hasWholeKey, mayLackKeyDates } from "../core/row-id.ts";
 import type { KeyedTable, TableVersion } from "../core/schema.ts";
 import { hasUnchanged } from "../core/tuple.ts";
 import { KeyColumns } from "./key-bytes.ts";
@@ -22,6 +22,15 @@ export interface UntoldKey {
   readonly bytes: Uint8Array;
   /** A tuple whose key cells name the row. */
   readonly offset: number;
+}
+
+/** A row whose key no target can hold. */
+export interface UnplacedRow {
+  readonly table: TableVersion;
+  readonly block: Block;
+  readonly row: number;
+  /** The key has no row any more. */
+  readonly isGone: boolean;
 }
 
 const NONE = -1;
@@ -48,6 +57,7 @@ export class TableNet {
   #blocks: readonly Block[] = [];
   #untold: UntoldKey[] = [];
   #isUnkeyed = false;
+  readonly #mayLackKeyDates: boolean;
   #count = 0;
   #action = new Uint8Array(ROWS_MIN);
   #block = new Uint16Array(ROWS_MIN);
@@ -66,6 +76,7 @@ export class TableNet {
     this.table = table;
     this.#merged = merged;
     this.keys = new KeyColumns(table);
+    this.#mayLackKeyDates = mayLackKeyDates(table);
   }
 
   /** Rows that this instance has room for, and keeps when it is used again. */
@@ -318,6 +329,21 @@ export class TableNet {
         return;
       }
     }
+  }
+
+  /** Takes the entries out whose key no target can hold. Before `finish`. */
+  unplaced(): readonly UnplacedRow[] {
+    const rows: UnplacedRow[] = [];
+    for (let i = 0; this.#mayLackKeyDates && i < this.#count; i++) {
+      const block = this.#blocks[this.#block[i]!]!;
+      const row = this.#row[i]!;
+      const isGone = this.#action[i] === DELETE;
+      const isPlaced = hasKeyDates(this.table, block.bytes, isGone ? block.before[row]! : block.after[row]!);
+      if (this.#alive[i] === 0 || isPlaced) continue;
+      this.#alive[i] = 0;
+      rows.push({ table: this.table, block, row, isGone });
+    }
+    return rows;
   }
 
   /** `movable`: a row may be completed from the row that the sink holds under another key. */

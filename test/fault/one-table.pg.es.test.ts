@@ -60,3 +60,79 @@ test.for(["elasticsearch", "postgres"] as const)(
     await pipeline.expectEqual(["held", "free"]);
   },
 );
+
+interface Trouble {
+  /** Settings of the index of `held`. */
+  readonly settings: Readonly<Record<string, unknown>>;
+  readonly mended: Readonly<Record<string, unknown>>;
+  /** Whether the settings count from when the index is opened again. */
+  readonly isReopened?: boolean;
+  readonly sql: string;
+}
+
+const TROUBLES: Readonly<Record<string, Trouble>> = {
+  "emptied while its index is read-only": {
+    settings: { "index.blocks.read_only": true },
+    mended: { "index.blocks.read_only": null },
+    sql: "truncate held",
+  },
+  "changed in its shape while its index is read-only": {
+    settings: { "index.blocks.read_only": true },
+    mended: { "index.blocks.read_only": null },
+    sql: "alter table held add column more int default 5; insert into held values (200, 'with more', 6)",
+  },
+  "without its shard": {
+    settings: { "index.routing.allocation.require._name": "nobody" },
+    mended: { "index.routing.allocation.require._name": null },
+    isReopened: true,
+    sql: "update held set name = 'since' where id < 10",
+  },
+  "emptied without its shard": {
+    settings: { "index.routing.allocation.require._name": "nobody" },
+    mended: { "index.routing.allocation.require._name": null },
+    isReopened: true,
+    sql: "truncate held",
+  },
+};
+
+test.for(Object.entries(TROUBLES))(
+  "elasticsearch: a table %s is suspended while the others go on",
+  { timeout: 240_000 },
+  async ([, { settings, mended, isReopened = false, sql }]) => {
+    await using pipeline = await RunningPipeline.start(PREPARED, { kinds: ["elasticsearch"] });
+    await pipeline.settled();
+    const index = `/${pipeline.sinks.indexPrefix}public.held`;
+    const call = async (method: "PUT" | "POST", path: string, body?: object): Promise<void> => {
+      const { status, text } = await searchCall(
+        elasticsearchUrl(),
+        method,
+        `${index}${path}`,
+        body && JSON.stringify(body),
+      );
+      if (status !== 200) throw new Error(text);
+    };
+    await call("PUT", "/_settings", settings);
+    if (isReopened) {
+      await call("POST", "/_close");
+      await call("POST", "/_open?wait_for_active_shards=0");
+    }
+    await pipeline.run(`${sql}; update free set name = 'since' where id < 10; insert into free values (100, 'new')`);
+    await eventually(
+      async () => {
+        expect(await suspended(pipeline)).toMatchObject([
+          { sink: "elasticsearch", table: "public.held", error: { code: "MR1324" } },
+        ]);
+      },
+      { withinMs: 90_000 },
+    );
+    await pipeline.run("update free set name = 'later' where id > 40");
+    await eventually(async () => {
+      const differences = await pipeline.sinks.differences(pipeline.source.url, pipeline.installation.folder, ["free"]);
+      expect(differences).toEqual([]);
+    });
+    await call("PUT", "/_settings", mended);
+    await eventually(async () => expect(await suspended(pipeline)).toEqual([]), { withinMs: 90_000 });
+    await pipeline.run("insert into held values (300, 'last')");
+    await pipeline.expectEqual(["held", "free"]);
+  },
+);

@@ -167,6 +167,43 @@ describe.concurrent("the state and the sink are not of one moment", () => {
     await eventually(async () => expect(await differences(pipeline, "kept")).toBe(0), { withinMs: 90_000 });
   });
 
+  const lost = { gone: states.gone, emptied: sinks.emptied } as const;
+
+  test.each(["gone", "emptied"] as const)(
+    "snapshot: none, and the %s one knew what was owed of tables that were complete: they are read",
+    { timeout: 180_000 },
+    async (which) => {
+      await using pipeline = await RunningPipeline.start(PREPARE, {
+        kinds: [SINK],
+        configure: (config) => ({
+          ...config,
+          source: { ...config.source, snapshot: "none" },
+          sinks: { [SINK]: { ...config.sinks[SINK], onLost: "resync" } },
+        }),
+      });
+      const { installation } = pipeline;
+      // A table is known by its first row.
+      await pipeline.run("update kept set body = 'seen' where id = 1; update moving set body = 'seen' where id = 1");
+      await pipeline.settled();
+      await pipeline.readAgain("public.kept");
+      await pipeline.settled();
+      expect([await differences(pipeline, "kept"), await differences(pipeline, "moving")]).toEqual([0, 19]);
+      await pipeline.daemon.stop();
+      const state = await openState(`sqlite:${join(stateFolder(pipeline), `${installation.name}.db`)}`, {});
+      await runInFile(join(installation.folder, "warehouse.duckdb"), "delete from public.kept where id = 7");
+      await state.refills.addKeys(SINK, "public.kept", [["7"]]);
+      await state.close();
+      lost[which](pipeline);
+      await pipeline.start();
+      await pipeline.settled();
+      // What nobody asked for is not read.
+      expect([await differences(pipeline, "kept"), await differences(pipeline, "moving")]).toEqual([
+        0,
+        which === "gone" ? 19 : 20,
+      ]);
+    },
+  );
+
   test("a sink that had failed keeps what it owes when a table is asked for", { timeout: 180_000 }, async () => {
     await using pipeline = await scene();
     const { installation } = pipeline;

@@ -170,16 +170,23 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     ]);
   });
 
-  test("a key that holds a zero date is an error and not a null", async () => {
+  test("a key that holds a date which does not exist is that date as a text, and neither a null nor another one", async () => {
     await using database = await freshMysqlDatabase(mysqlUrl(flavour));
     const { decode } = await written(flavour, database, [
-      "set sql_mode = ''",
-      "create table t (d date primary key)",
-      "insert into t values ('0000-00-00')",
+      "set sql_mode = 'ALLOW_INVALID_DATES', time_zone = '+03:00'",
+      "create table t (a date, b datetime(2), c timestamp(3), primary key (a, b, c))",
+      "insert into t values ('0000-00-00', '2023-02-31 10:11:12.5', '0000-00-00 00:00:00')",
+      "insert into t values ('2024-02-29', '2024-12-31 10:11:12.5', '2024-07-01 03:00:01')",
     ]);
-    expect(() => decode()).toThrow(expect.objectContaining({ code: "MR2107" }));
-    expect(() => decode({ zeroDates: "epoch" })).toThrow(expect.objectContaining({ code: "MR2107" }));
-    expect(decode({ zeroDates: "text" }).rows[0]?.after).toEqual(["0000-00-00"]);
+    const rows = [
+      ["0000-00-00", "2023-02-31 10:11:12.50", "0000-00-00 00:00:00.000+00"],
+      ["2024-02-29", "2024-12-31 10:11:12.5", "2024-07-01 00:00:01+00"],
+    ];
+    for (const zeroDates of ["null", "epoch"] as const) {
+      const decoded = decode({ zeroDates });
+      expect(decoded.rows.map(({ after }) => after)).toEqual(rows);
+    }
+    expect(decode({ zeroDates: "text" }).rows[0]?.after).toEqual([...rows[0]!.slice(0, 2), "0000-00-00 00:00:00.000"]);
   });
 
   test.each(["MINIMAL", "NOBLOB"])("a session that writes %s images stops the stream", async (image) => {

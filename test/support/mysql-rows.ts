@@ -5,7 +5,6 @@ import {
   TOOK_END,
   TOOK_PAYLOAD,
   TOOK_TABLE_NEEDED,
-  TOOK_UNREADABLE,
 } from "../../connectors/mysql/source/decoder.ts";
 import { ANONYMOUS_GTID, GTID, GTID_TAGGED, MARIADB_GTID } from "../../connectors/mysql/source/events.ts";
 import { columnsOf } from "../../connectors/mysql/source/columns.ts";
@@ -67,7 +66,6 @@ export function decodeLog(events: readonly Buffer[], options: DecodeOptions): De
         target.index = 0;
       }
     }
-    if (took === TOOK_UNREADABLE) throw decoder.fault;
     if (took !== TOOK_TABLE_NEEDED) return true;
     const map = decoder.needed!;
     map.version = map.schema === options.schema ? versionOf(map, zeroDates) : null;

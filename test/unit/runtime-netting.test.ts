@@ -108,5 +108,12 @@ test("a batch with a row for each of thousands of keys keeps every key, and a sm
 test("tables that a sink does not take leave no trace", () => {
   const block = blockOf([{ table: notes, op: "c", after: ["1", "a", null] }]);
   const netted = new Netter().net([{ block, from: 0, to: 1 }], () => false);
-  expect(netted).toMatchObject({ tables: [], untold: [], unkeyed: [], failed: new Map(), changeCount: 0 });
+  expect(netted).toMatchObject({
+    tables: [],
+    untold: [],
+    unplaced: [],
+    unkeyed: [],
+    failed: new Map(),
+    changeCount: 0,
+  });
 });

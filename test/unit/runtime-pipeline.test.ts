@@ -244,6 +244,48 @@ describe("a failure that nobody has classified", () => {
     await it.stop();
   });
 
+  test.each([
+    ["classified", new MillraceError({ code: "MR3999", kind: "fatal", message: "no" })],
+    ["a defect", new Error("no")],
+  ])("suspends the one of several tables that can't be made ready: %s", async (_, failure) => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users, notes]);
+    const sink = new ScriptedSink();
+    let isBroken = true;
+    sink.preparing = ({ id }) => {
+      if (isBroken && id === notes.id) throw failure;
+    };
+    const it = start(source, opened.state, [sink]);
+    source.commit(put(users, 1), put(notes, 1));
+    await eventually(() => expect(it.pipeline.suspendedTables).toHaveLength(1), { withinMs: 20_000 });
+    expect(it.pipeline.suspendedTables).toMatchObject([{ tableId: notes.id, error: { code: "MR1324" } }]);
+    source.commit(put(users, 2), put(notes, 2));
+    await same(source, sink, [users]);
+    expect(it.pipeline.runners.map(({ state }) => state)).toEqual(["streaming"]);
+    isBroken = false;
+    await same(source, sink);
+    await it.stop();
+  });
+
+  test("of one table is the sink's own where the sink takes nothing else either", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users, notes]);
+    const sink = new ScriptedSink();
+    const it = start(source, opened.state, [sink]);
+    source.commit(put(users, 1), put(notes, 1));
+    await same(source, sink);
+    let isBlocked = true;
+    sink.before = () => {
+      if (isBlocked) throw new MillraceError({ code: "MR3999", kind: "blocked", message: "no", table: notes.id });
+    };
+    source.commit(put(notes, 2));
+    await eventually(() => expect(it.pipeline.runners[0]!.needsPerson).toBe(true));
+    expect(it.pipeline.suspendedTables).toEqual([]);
+    isBlocked = false;
+    await same(source, sink);
+    await it.stop();
+  });
+
   test("is the sink's own where it takes no table, or nothing at all", async () => {
     await using opened = await realState();
     const source = new ScriptedSource([users, notes]);

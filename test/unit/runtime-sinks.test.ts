@@ -44,6 +44,7 @@ async function stage(parts: Partial<WorkerParts> = {}, onLost: OnLost = "fail") 
     lease: 1,
     state,
     onLost,
+    readsByItself: true,
     acknowledged: () => null,
     tables: () => [],
     parts: async () => new Set(),
@@ -76,7 +77,6 @@ async function stage(parts: Partial<WorkerParts> = {}, onLost: OnLost = "fail") 
     resolve: () => Promise.reject(new Error("no shapes here")),
     isKnown: () => false,
     onUnloggedRows: async () => undefined,
-    onUnreadable: async () => undefined,
     byteCountMax: 1 << 20,
   };
   const stopping = new AbortController();

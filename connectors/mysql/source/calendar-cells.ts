@@ -6,10 +6,9 @@
 import type { ByteWriter } from "../../../src/core/bytes.ts";
 import { CELL_BINARY, CELL_NULL } from "../../../src/core/tuple.ts";
 import { writeDigits, writeInteger } from "../../../src/core/values/integer.ts";
-import { fatal, pages } from "../errors.ts";
 import { readUint24, readUint32 } from "./little-endian.ts";
 import { beginCell, beginText, cell32, endText } from "./number-cells.ts";
-import { type RowPlan, ZERO_IS_EPOCH, ZERO_IS_TEXT } from "./row-plan.ts";
+import { AS_OLD_TIMESTAMP, AS_TIMESTAMP, type RowPlan, ZERO_IS_EPOCH, ZERO_IS_TEXT } from "./row-plan.ts";
 import { fractionBytes } from "./value-length.ts";
 
 const DAYS_TO_2000 = 730_425; // from 0000-03-01
@@ -22,6 +21,7 @@ const FRACTION_UNIT = [0, 10_000, 100, 1] as const;
 const POWERS = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000] as const;
 const TIME_ZERO = 0x80_0000;
 const DIGITS_MAX = 6;
+const UTC = "+00";
 /** `2024-02-29` and `2024-02-29 12:34:56`, behind which a point and a fraction may follow. */
 const DATE_BYTES = 10;
 const CLOCK_BYTES = 19;
@@ -45,13 +45,11 @@ export function cellDate(out: ByteWriter, plan: RowPlan, i: number, bytes: Uint8
 }
 
 function date(out: ByteWriter, plan: RowPlan, i: number): void {
-  if (plan.b[i] === ZERO_IS_TEXT) {
-    const text = beginText(out);
-    out.reserve(10);
-    writeDay(out);
-    endText(out, text);
-  } else if (exists()) cell32(out, daysSince2000());
-  else if (noDate(out, plan, i)) cell32(out, DAYS_1970);
+  if (plan.b[i] === ZERO_IS_TEXT) dayCell(out);
+  else if (exists()) cell32(out, daysSince2000());
+  else if (isPrinted(plan, i)) dayCell(out);
+  else if (plan.b[i] === ZERO_IS_EPOCH) cell32(out, DAYS_1970);
+  else out.byte(CELL_NULL);
 }
 
 /** DATETIME: 17 bits of year × 13 + month, then day, hour, minute, second; then the fraction. */
@@ -89,7 +87,7 @@ export function cellOldDateTime(out: ByteWriter, plan: RowPlan, i: number, bytes
 function dateTime(out: ByteWriter, plan: RowPlan, i: number, digits: number): void {
   if (plan.b[i] === ZERO_IS_TEXT) textCell(out, digits);
   else if (exists()) cellInstant(out, daysSince2000() * 86_400 + hour * 3600 + minute * 60 + second, microsecond);
-  else if (noDate(out, plan, i)) cellInstant(out, SECONDS_1970, 0);
+  else noInstant(out, plan, i, digits);
 }
 
 /** TIMESTAMP: seconds since 1970, 0 for the zero date. `isOld`: little-endian and without a fraction. */
@@ -107,11 +105,10 @@ export function cellTimestamp(
     : bytes[at]! * 0x100_0000 + ((bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!);
   microsecond = readFraction(bytes, at + 4, digits);
   const isZero = seconds === 0 && microsecond === 0;
-  if (plan.b[i] === ZERO_IS_TEXT) {
-    setInstant(seconds, isZero);
-    textCell(out, digits);
-  } else if (!isZero) cellInstant(out, SECONDS_1970 + seconds, microsecond);
-  else if (noDate(out, plan, i)) cellInstant(out, SECONDS_1970, 0);
+  if (isZero || plan.b[i] === ZERO_IS_TEXT) setInstant(seconds, isZero);
+  if (plan.b[i] === ZERO_IS_TEXT) textCell(out, digits);
+  else if (!isZero) cellInstant(out, SECONDS_1970 + seconds, microsecond);
+  else noInstant(out, plan, i, digits);
   return at + 4 + fractionBytes(digits);
 }
 
@@ -220,20 +217,17 @@ export function writePackedDateTime(out: ByteWriter, value: bigint, isDate: bool
   if (!isDate) writeClock(out, DIGITS_MAX);
 }
 
-/** True where the caller is to write 1970-01-01; else what stands for the date has been written. */
-function noDate(out: ByteWriter, plan: RowPlan, i: number): boolean {
+function noInstant(out: ByteWriter, plan: RowPlan, i: number, digits: number): void {
+  const code = plan.code[i];
+  if (isPrinted(plan, i)) textCell(out, digits, code === AS_TIMESTAMP || code === AS_OLD_TIMESTAMP ? UTC : "");
+  else if (plan.b[i] === ZERO_IS_EPOCH) cellInstant(out, SECONDS_1970, 0);
+  else out.byte(CELL_NULL);
+}
+
+/** Counts a date that does not exist. In a key it stays what it is: as another one two rows would have it. See `hasKeyDates`. */
+function isPrinted(plan: RowPlan, i: number): boolean {
   plan.metZeroDates.count++;
-  // Nor can it be another one: two rows would have it, and the server would find neither by it.
-  if (plan.isKey[i] === 1) {
-    throw fatal(
-      "MR2107",
-      `${plan.tableName} is set aside: a row has a date that does not exist in column ${i + 1}, which is part of its key`,
-      pages.MR2107?.remedy ?? "",
-    );
-  }
-  if (plan.b[i] === ZERO_IS_EPOCH) return true;
-  out.byte(CELL_NULL);
-  return false;
+  return plan.isKey[i] === 1;
 }
 
 function readFraction(bytes: Uint8Array, at: number, digits: number): number {
@@ -288,11 +282,19 @@ function setInstant(seconds: number, isZero: boolean): void {
   second = isZero ? 0 : at.getUTCSeconds();
 }
 
-function textCell(out: ByteWriter, digits: number): void {
+function dayCell(out: ByteWriter): void {
+  const text = beginText(out);
+  out.reserve(10);
+  writeDay(out);
+  endText(out, text);
+}
+
+function textCell(out: ByteWriter, digits: number, zone = ""): void {
   const text = beginText(out);
   out.reserve(32);
   writeDay(out);
   writeClock(out, digits);
+  out.ascii(zone);
   endText(out, text);
 }
 

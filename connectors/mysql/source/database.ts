@@ -9,7 +9,7 @@ const QUERY_TIMEOUT_MS = 60_000;
 
 /** What every connection of ours is told: values are read as the row path writes them. */
 export const SESSION_SQL =
-  "SET SESSION time_zone = '+00:00', sql_mode = 'NO_BACKSLASH_ESCAPES', net_write_timeout = 3600, net_read_timeout = 3600, " +
+  "SET SESSION time_zone = '+00:00', sql_mode = 'NO_BACKSLASH_ESCAPES,ALLOW_INVALID_DATES', net_write_timeout = 3600, net_read_timeout = 3600, " +
   "wait_timeout = 28800, lock_wait_timeout = 10, character_set_results = 'utf8mb4', transaction_isolation = 'REPEATABLE-READ'";
 
 /** Where connections lead, and the server where they have to end. */

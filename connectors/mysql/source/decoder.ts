@@ -8,15 +8,12 @@
  *     TOOK_CONTROL        `decoder.header` has its header; it lies in `decoder.bytes` from `decoder.at` to `decoder.until`,
  *                         without checksum
  *     TOOK_TABLE_NEEDED   rows of `decoder.needed`, whose version nobody has looked up: set it, then take the event again
- *     TOOK_UNREADABLE     a row of `decoder.needed` can't be represented, as `decoder.fault` says: leave the table out, or
- *                         throw; then take the event again
  *     TOOK_PAYLOAD        a transaction's events follow: `takeInner()` until it returns TOOK_END, answering as here; and
  *                         again while `await nextPart()` is true
  */
 import { crc32 } from "node:zlib";
 import { Block } from "../../../src/core/block.ts";
 import { ByteWriter } from "../../../src/core/bytes.ts";
-import { findMillraceError, type MillraceError } from "../../../src/core/errors.ts";
 import { damaged, fatal, pages } from "../errors.ts";
 import * as code from "./events.ts";
 import { type LogFormat, readFormat } from "./format.ts";
@@ -31,10 +28,7 @@ export const TOOK_CONTROL = 1;
 export const TOOK_TABLE_NEEDED = 2;
 export const TOOK_PAYLOAD = 3;
 export const TOOK_END = 4;
-export const TOOK_UNREADABLE = 5;
 
-/** A row whose key can't be represented. */
-const NO_KEY = "MR2107";
 /** Rows events with this id only end a statement. */
 const NO_TABLE = 0xff_ffff;
 /** A compressed transaction up to this is unpacked at once. */
@@ -52,7 +46,6 @@ export class Decoder {
   at = 0;
   until = 0;
   needed: TableMap | undefined;
-  fault: MillraceError | undefined;
   #inner: Uint8Array | undefined;
   #innerAt = 0;
   #parts: AsyncGenerator<Uint8Array> | undefined;
@@ -104,7 +97,7 @@ export class Decoder {
     if (this.header.size < code.HEADER_BYTES || end > bytes.length)
       throw damaged("an event is longer than its transaction");
     const took = this.#dispatch(bytes, start, end);
-    if (took !== TOOK_TABLE_NEEDED && took !== TOOK_UNREADABLE) this.#innerAt = end;
+    if (took !== TOOK_TABLE_NEEDED) this.#innerAt = end;
     return took;
   }
 
@@ -184,20 +177,8 @@ export class Decoder {
       this.needed = map;
       return TOOK_TABLE_NEEDED;
     }
-    const { target } = this.#rows;
-    const { index } = target;
-    try {
-      if (this.#rows.append(this.header.type, bytes, start, end, map)) this.maps.endStatement();
-      return TOOK_NOTHING;
-    } catch (error) {
-      const known = findMillraceError(error);
-      if (known?.code !== NO_KEY) throw error;
-      // All its rows are counted when it is taken again.
-      target.index = index;
-      this.needed = map;
-      this.fault = known;
-      return TOOK_UNREADABLE;
-    }
+    if (this.#rows.append(this.header.type, bytes, start, end, map)) this.maps.endStatement();
+    return TOOK_NOTHING;
   }
 
   /** Verifies the checksum where the file has them, and returns where the event ends without it. */

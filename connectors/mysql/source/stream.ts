@@ -8,7 +8,7 @@ import type { ChangeStream, StreamOptions } from "../../../src/core/source.ts";
 import { Assembler } from "./assemble.ts";
 import { claimLog } from "./claim.ts";
 import type { SourceContext } from "./context.ts";
-import { Decoder, TOOK_CONTROL, TOOK_END, TOOK_PAYLOAD, TOOK_TABLE_NEEDED, TOOK_UNREADABLE } from "./decoder.ts";
+import { Decoder, TOOK_CONTROL, TOOK_END, TOOK_PAYLOAD, TOOK_TABLE_NEEDED } from "./decoder.ts";
 import { askedOffset, Dump, type DumpRequest, SilenceWatch, WATCH_MS } from "./dump.ts";
 import { aborted, classify, silent, sourceError } from "./errors.ts";
 import type { Session } from "./driver.ts";
@@ -220,7 +220,6 @@ export class BinlogStream implements ChangeStream {
     this.#reader.outer(this.#decoder.header);
     if (took === TOOK_PAYLOAD) return this.#takeInner();
     if (took === TOOK_TABLE_NEEDED) return this.#needTable(AGAIN);
-    if (took === TOOK_UNREADABLE) return this.#leaveOut(AGAIN);
     if (took === TOOK_CONTROL) {
       this.#reader.sighted();
       const asked = this.#reader.control();
@@ -246,7 +245,6 @@ export class BinlogStream implements ChangeStream {
         return INSIDE;
       }
       if (took === TOOK_TABLE_NEEDED) return this.#needTable(INSIDE);
-      if (took === TOOK_UNREADABLE) return this.#leaveOut(INSIDE);
       if (took === TOOK_CONTROL) this.#reader.control();
       this.#reader.cutIfLarge();
     }
@@ -281,26 +279,6 @@ export class BinlogStream implements ChangeStream {
     try {
       const { position } = this.#assembler;
       map.version = await (this.#reader.isWanted ? this.#parts.resolve(map, position) : null);
-    } catch (error) {
-      this.#fail(error);
-    }
-    this.#resolving = false;
-    this.#goOn();
-  }
-
-  #leaveOut(took: Took): Took {
-    const { fault, needed } = this.#decoder;
-    const { onUnreadable } = this.#parts.options;
-    if (onUnreadable === undefined) throw fault!;
-    this.#resolving = true;
-    void this.#left(needed!, onUnreadable(tableId(needed!.schema, needed!.table), fault!));
-    return took;
-  }
-
-  async #left(map: TableMap, told: Promise<void>): Promise<void> {
-    try {
-      await told;
-      map.version = null;
     } catch (error) {
       this.#fail(error);
     }
