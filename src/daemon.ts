@@ -24,6 +24,7 @@ import { Pipeline } from "./runtime/pipeline.ts";
 import type { SinkSetup } from "./runtime/pipeline-parts.ts";
 import { openState } from "./state/open.ts";
 import { patient } from "./state/patient.ts";
+import { redacting } from "./state/redacting.ts";
 import { leaseHeld, leaseLost } from "./state/errors.ts";
 import { PRODUCER, VERSION } from "./version.ts";
 
@@ -63,7 +64,7 @@ export async function runDaemon(config: Config, options: DaemonOptions, signal: 
   const folder = openReports(config);
   const opened = await openState(config.state, { name: config.name });
   const waiting = patient(options.wrap?.state?.(opened) ?? opened, options.logger, signal);
-  const state = waiting.store;
+  const state = redacting(waiting.store, options.redact);
   try {
     const lease = await takeLease(state);
     try {

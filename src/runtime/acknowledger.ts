@@ -18,8 +18,9 @@ export interface SinkStanding {
 const INTERVAL_MS = 1_000;
 
 /**
- * Tells the source what it may forget: the lowest position over all configured sinks, and never beyond what the state
- * store holds. The store comes first; a crash between the two leaves the source with more than is needed, never less.
+ * Tells the source what it may forget: the lowest position that all configured sinks hold themselves, and never beyond what the
+ * state store holds. The store comes first; a crash between the two leaves the source with more than is needed, never less.
+ * That the log had nothing for a sink beyond what it holds is known to the state alone, and an older copy of it lacks that.
  */
 export class Acknowledger {
   readonly #state: StateStore;
@@ -71,7 +72,8 @@ export class Acknowledger {
     const standings = this.#standings();
     const covered = new Map<string, Position>();
     for (const { name, covered: position } of standings) if (position !== null) covered.set(name, position);
-    const lowest = earliest([...covered.values(), this.#reached()]);
+    const held = standings.flatMap(({ written, covered: done }) => (done === null ? [] : [written ?? done]));
+    const lowest = earliest([...held, this.#reached()]);
     if (lowest === undefined || covered.size === 0) return;
     const changed = standings.filter((standing) => this.#isNews(standing));
     const advances = this.#acknowledged === null || comparePositions(lowest, this.#acknowledged) > 0;

@@ -1,4 +1,6 @@
 /** `recover`: after a lost slot the sinks are brought right by reading what differs. */
+import { cpSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import { PROGRAM } from "../support/program.ts";
 import { isLongForm } from "../support/service-suffixes.ts";
@@ -142,3 +144,72 @@ test("a new position is made although the log is good, where that is asked for",
   await pipeline.run(AFTER);
   await pipeline.expectEqual(TABLES);
 });
+
+interface Finding {
+  readonly part: string;
+  readonly id: string;
+  readonly level: string;
+  readonly what: string;
+  readonly fix: string | null;
+}
+
+async function errorsOfCheck({ installation }: RunningPipeline): Promise<readonly Finding[]> {
+  const { stdout } = await installation.command("check", "--json");
+  const { findings }: { findings: readonly Finding[] } = JSON.parse(stdout);
+  return findings.filter(({ level }) => level === "error");
+}
+
+test(
+  "a state restored to before a recovery: check says what run says, and recover is the way out",
+  { timeout: 120_000 },
+  async () => {
+    await using pipeline = await RunningPipeline.start(PREPARED, { kinds: ["postgres", "redis"] });
+    const { installation } = pipeline;
+    const [folder, copy] = [join(installation.folder, ".millrace"), join(installation.folder, "copy")];
+    await pipeline.settled();
+    await pipeline.daemon.stop();
+    cpSync(folder, copy, { recursive: true });
+    await recover(pipeline, "--anyway");
+    await pipeline.run(BETWEEN);
+    expect(await installation.command("run", "--once")).toMatchObject({ exitCode: 0 });
+    rmSync(folder, { recursive: true });
+    cpSync(copy, folder, { recursive: true });
+    await pipeline.run(AFTER);
+    // The slot was made anew, behind everything that this state knows.
+    expect(await errorsOfCheck(pipeline)).toMatchObject([
+      { id: "log", what: expect.stringContaining("MR2015"), fix: expect.stringContaining("millrace recover") },
+    ]);
+    expect(await installation.command("run", "--once")).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining("MR2015"),
+    });
+    expect(await recover(pipeline)).toMatchObject({ lost: { code: "MR2015" }, epoch: 3 });
+    expect(await errorsOfCheck(pipeline)).toEqual([]);
+    await pipeline.start();
+    await pipeline.expectEqual(TABLES);
+  },
+);
+
+test(
+  "a state that is older than a sink's epoch: check names the sink as run does, and recover is the way out",
+  { timeout: 120_000 },
+  async () => {
+    await using pipeline = await RunningPipeline.start(PREPARED, { kinds: ["postgres", "redis"] });
+    const { installation, sinks } = pipeline;
+    await pipeline.settled();
+    await pipeline.daemon.stop();
+    await sinks.target!.query("update _millrace.progress set epoch = epoch + 1");
+    const [error, ...others] = await errorsOfCheck(pipeline);
+    expect(others).toEqual([]);
+    expect(error).toMatchObject({ part: "postgres", id: "MR1311", fix: expect.stringContaining("millrace recover") });
+    expect(await installation.command("run", "--once")).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining("MR1311"),
+    });
+    expect(await recover(pipeline)).toMatchObject({ lost: { code: "MR1311" }, epoch: 3 });
+    expect(await errorsOfCheck(pipeline)).toEqual([]);
+    await pipeline.start();
+    await pipeline.run(AFTER);
+    await pipeline.expectEqual(["item", "calm"]);
+  },
+);

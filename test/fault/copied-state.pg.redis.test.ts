@@ -18,8 +18,9 @@ test(
     await using pipeline = await RunningPipeline.start(PREPARED, {
       kinds: ["postgres", "redis"],
       configure: (whole) => {
-        config = whole;
-        return whole;
+        // Nobody but the state knows how far the log had nothing for the sinks.
+        config = { ...whole, source: { ...whole.source, heartbeat: "10m" } };
+        return config;
       },
     });
     await pipeline.settled();
@@ -40,10 +41,16 @@ test(
     expect(pipeline.complaints()).toEqual([]);
     const checked = await other.command("check", "--json");
     expect(checked.stdout).not.toContain('"level": "error"');
-    // Its place is free. What was confirmed since the copy was made may be more than the sinks can prove.
+    // Its place is free, and the log is there from where the sinks are.
+    await pipeline.run("insert into item values (101, 'for the copy')");
+    await pipeline.settled();
+    await pipeline.run("select pg_logical_emit_message(true, 'elsewhere', repeat('x', 10000))");
+    await pipeline.settled();
     await pipeline.daemon.stop();
-    const ended = await Promise.race([copy.ended, copy.streaming().then(() => null)]);
-    if (ended !== null) expect(ended).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("MR2015") });
-    if (ended !== null) expect(ended.stderr).not.toContain("the sink streams");
+    await copy.streaming();
+    await pipeline.run("update item set name = 'by the copy' where id > 40");
+    await eventually(async () => {
+      expect(await pipeline.sinks.differences(pipeline.source.url, other.folder, ["item"])).toEqual([]);
+    });
   },
 );

@@ -1,4 +1,6 @@
 /** MySQL and MariaDB: two daemons of one name or server id on one source, and sessions that outlive their daemon. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { Installation } from "../support/daemon-process.ts";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";
@@ -32,6 +34,18 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await pipeline.run("insert into t values (1, 'a')");
     await pipeline.expectEqual("t");
     expect(pipeline.complaints()).toEqual([]);
+  });
+
+  test("a stranger is refused before it touches its sink, with a state of before too", async () => {
+    await using pipeline = await MysqlPipeline.start(flavour, [TABLE], { kinds: KINDS });
+    await pipeline.daemon.stop();
+    await using second = elsewhere(pipeline);
+    expect(await second.command("run", "--once")).toMatchObject({ exitCode: 0 });
+    const target = join(second.folder, "other.duckdb");
+    const before = readFileSync(target);
+    await pipeline.start();
+    expect(await second.command("run")).toMatchObject({ exitCode: 4, stderr: expect.stringMatching(HELD) });
+    expect(readFileSync(target).equals(before)).toBe(true);
   });
 
   test("one of another name under the same server id is kept out too", async () => {

@@ -87,6 +87,24 @@ describe("acknowledgement", () => {
     expect((await state.sinks.get("down"))?.written).toBeNull();
   });
 
+  test("is what the sinks hold themselves: a state that is restored knows no more of them", async () => {
+    await using opened = await realState();
+    await opened.state.source.created({ id: "x" }, at(0));
+    const stream = new ScriptedStream();
+    let written = at(300);
+    const acknowledger = new Acknowledger(
+      opened.state,
+      null,
+      () => [standing("quiet", written, at(500)), standing("new", null, at(450))],
+      () => at(500),
+    );
+    await acknowledger.once(stream);
+    expect([acknowledger.acknowledged, stream.acknowledged]).toEqual([at(300), [300n]]);
+    written = at(490);
+    await acknowledger.once(stream);
+    expect(stream.acknowledged.at(-1)).toBe(450n);
+  });
+
   test("waits while no sink has taken part", async () => {
     await using opened = await realState();
     const stream = new ScriptedStream();

@@ -1,0 +1,33 @@
+import type { StateStore, StoredError } from "../core/state-store.ts";
+
+/** A state in which errors are kept as logs show them: whoever has a copy of it learns no password from a target's message. */
+export function redacting(store: StateStore, redact: (json: string) => string): StateStore {
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the same document with other texts
+  const shown = <T>(value: T): T => JSON.parse(redact(JSON.stringify(value))) as T;
+  const shownError = (error: StoredError): StoredError => shown(error);
+  const { sinks, schemas, suspensions, deadLetters } = store;
+  return {
+    ...store,
+    sinks: replacing(sinks, {
+      setError: (name, error) => sinks.setError(name, error === null ? null : shownError(error)),
+    }),
+    schemas: replacing(schemas, { setAside: (tableId, error) => schemas.setAside(tableId, shownError(error)) }),
+    suspensions: replacing(suspensions, {
+      suspend: (table) => suspensions.suspend({ ...table, error: shownError(table.error) }),
+    }),
+    deadLetters: replacing(deadLetters, {
+      add: (letter) => deadLetters.add({ ...letter, reason: shown({ reason: letter.reason }).reason }),
+    }),
+  };
+}
+
+/** `part` with other members in place of some. */
+function replacing<T extends object>(part: T, others: Partial<T>): T {
+  return new Proxy(part, {
+    get(target, name) {
+      if (Reflect.has(others, name)) return Reflect.get(others, name);
+      const member: unknown = Reflect.get(target, name);
+      return typeof member === "function" ? member.bind(target) : member;
+    },
+  });
+}
