@@ -1,5 +1,6 @@
 import { classifyEngine, type EngineError, isRefusal, searchError } from "./errors.ts";
 import { type BulkBody } from "./bulk-body.ts";
+import { SHARD_WITHIN } from "./ddl.ts";
 import { withoutDuplicateFields } from "./duplicate-fields.ts";
 import { type Answer, engineError, errorOf, fieldOf, parsed, type SearchClient } from "./http.ts";
 
@@ -11,8 +12,6 @@ export interface Refusal {
   readonly reason: string;
 }
 
-/** An index without its shard is waited for so long, and the others of the body with it. By default it is a minute. */
-const SHARD_WITHIN = "5s";
 const QUERY = { require_alias: "true", timeout: SHARD_WITHIN, filter_path: "errors,items.*.error,items.*.status" };
 const ALL_WELL = Buffer.from('{"errors":false');
 

@@ -11,6 +11,8 @@ import { fieldCountOf, type Mapping, mappingOf } from "./types.ts";
 
 /** How long the engine remembers the version of a deleted document: longer than a replay takes. */
 const GC_DELETES = "1h";
+/** An index without its shard is waited for so long, and other tables with it. By default it is half a minute, or one. */
+export const SHARD_WITHIN = "5s";
 const FIELDS_MAX_DEFAULT = 1_000;
 /** JSON that is only kept still counts; the engines' parser stops at this depth. */
 const DEPTH_MAX = 1_000;
@@ -111,7 +113,12 @@ export async function createIndex(
   const { index, alias } = name;
   const create = (hasUnsignedLong: boolean): Promise<Answer> =>
     client.request(
-      { method: "PUT", path: pathOf(index), body: definitionOf(name, table, options, note, hasUnsignedLong) },
+      {
+        method: "PUT",
+        path: pathOf(index),
+        query: { timeout: SHARD_WITHIN },
+        body: definitionOf(name, table, options, note, hasUnsignedLong),
+      },
       signal,
     );
   let answer = await create(true);
