@@ -83,6 +83,7 @@ async function measureLarge(
     await daemon.caughtUp(NAME);
     log(`growth: ${work} worn`);
     await from.query("update orders set tags = array[md5(random()::text)] where id <= $1", [2 * DEAD_MAX]);
+    await daemon.caughtUp(NAME);
     await until(async () => (await dead()) > rowCount);
     const startedMs = performance.now();
     while ((await dead()) > DEAD_MAX) {
