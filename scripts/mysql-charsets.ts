@@ -1,5 +1,5 @@
 /**
- * `node scripts/mysql-charsets.ts`: asks MySQL and MariaDB how they convert every character of every character set, and
+ * `node scripts/mysql-charsets.ts`: asks MySQL, and MariaDB in each line, how they convert every character of every character set, and
  * writes the answer to connectors/mysql/source/charset-data.ts. To be run again when a server has a new character set; a
  * test compares the file with both servers.
  */
@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { brotliCompressSync, constants } from "node:zlib";
 import { createConnection } from "mysql2/promise";
 import { mariadb } from "./services/mariadb.ts";
+import { MARIADB_VERSION_VARIABLE, mariadbLines } from "./services/mariadb-version.ts";
 import { mysql } from "./services/mysql.ts";
 import { Conversions } from "./services/mysql-conversions.ts";
 
@@ -16,8 +17,9 @@ const COMPUTED = new Set(["binary", "ascii", "utf8", "utf8mb3", "utf8mb4", "ucs2
 
 const collations = new Map<string, Set<number>>();
 const tables: Record<string, string> = {};
-for (const definition of [mysql, mariadb]) {
-  await using server = await definition.start({ own: true });
+for (const line of [undefined, ...mariadbLines]) {
+  if (line !== undefined) process.env[MARIADB_VERSION_VARIABLE] = line.version;
+  await using server = await (line === undefined ? mysql : mariadb).start({ own: true });
   const connection = await createConnection({ uri: server.url, charset: "utf8mb4", rowsAsArray: true });
   const conversions = new Conversions(connection);
   for (const { id, charset } of await conversions.collations()) {

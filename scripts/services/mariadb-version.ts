@@ -17,13 +17,13 @@ export const mariadbLines: readonly MariadbLine[] = [mariadb, mariadb118, mariad
   server: line === mariadb105 ? "mariadb-server-core-10.5" : "mariadb-server-core",
 }));
 
-const VARIABLE = "MILLRACE_TEST_MARIADB_VERSION";
+export const MARIADB_VERSION_VARIABLE = "MILLRACE_TEST_MARIADB_VERSION";
 
 /** Whether the run is for one line of MariaDB alone. */
 export function isMariadbChosen(): boolean {
-  return isLineChosen(VARIABLE);
+  return isLineChosen(MARIADB_VERSION_VARIABLE);
 }
 
 export function mariadbLine(): MariadbLine {
-  return chosenLine("MariaDB", VARIABLE, mariadbLines);
+  return chosenLine("MariaDB", MARIADB_VERSION_VARIABLE, mariadbLines);
 }

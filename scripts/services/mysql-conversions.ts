@@ -29,7 +29,8 @@ export class Conversions {
     const rows = await this.#rows(
       "select id, character_set_name from information_schema.collations where id is not null and character_set_name is not null",
     ).then(async (plain) => [...plain, ...(await this.#applicable())]);
-    return rows.map(([id, charset]) => ({ id: Number(id), charset: String(charset) }));
+    // MariaDB before 10.6 calls utf8mb3 so.
+    return rows.map(([id, name]) => ({ id: Number(id), charset: name === "utf8" ? "utf8mb3" : String(name) }));
   }
 
   /** Code points of all characters of up to three bytes (gb18030: four). 0: there is no such character. */
@@ -79,8 +80,9 @@ export class Conversions {
   }
 
   async #applicable(): Promise<unknown[][]> {
-    const [version = []] = await this.#rows("select version()");
-    if (!String(version[0]).includes("MariaDB")) return [];
+    // MySQL's table has no such column, nor has that of MariaDB before 10.10, which has no such collations.
+    const columns = await this.#rows("show columns from information_schema.collation_character_set_applicability");
+    if (!columns.some(([name]) => String(name).toLowerCase() === "id")) return [];
     return this.#rows(
       "select id, character_set_name from information_schema.collation_character_set_applicability where id is not null",
     );
