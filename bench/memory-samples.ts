@@ -41,10 +41,13 @@ export class MemorySamples {
       const metrics = await metricsOf(this.#daemon.folder);
       const residentMiB = this.#daemon.residentMiB();
       const duckdbMiB = figure(metrics, `millrace_sink_memory_bytes\\{sink="${sink}"\\}`) / MIB;
-      this.duckdbMiB = Math.max(this.duckdbMiB, duckdbMiB);
-      this.withoutDuckdbMiB = Math.max(this.withoutDuckdbMiB, residentMiB - duckdbMiB);
-      this.scriptMiB = Math.max(this.scriptMiB, scriptMiB(metrics));
-      this.count++;
+      // The sink leaves it out at moments at which it can't tell.
+      if (!Number.isNaN(duckdbMiB)) {
+        this.duckdbMiB = Math.max(this.duckdbMiB, duckdbMiB);
+        this.withoutDuckdbMiB = Math.max(this.withoutDuckdbMiB, residentMiB - duckdbMiB);
+        this.scriptMiB = Math.max(this.scriptMiB, scriptMiB(metrics));
+        this.count++;
+      }
       await sleep(INTERVAL_MS);
     }
   }
