@@ -10,7 +10,7 @@ import { postgres } from "../scripts/services/postgres.ts";
 import { connected } from "./clients.ts";
 import { MeasuredDaemon } from "./daemon.ts";
 import { insertOrders, ORDERS } from "./orders.ts";
-import type { BenchOptions, BenchReport, Line } from "./report.ts";
+import { type BenchOptions, type BenchReport, type Line, percentile } from "./report.ts";
 import { SETTINGS, until } from "./slot.ts";
 
 const ROWS = 100_000;
@@ -94,12 +94,8 @@ async function measureLarge(
     while (alone.length < STEPS_ALONE) alone.push(await step(daemon));
   });
   const steps = (what: string, waits: readonly number[]): Line => {
-    const sorted = waits.toSorted((a, b) => a - b);
-    return {
-      work: what,
-      who: `${waits.length} steps`,
-      figures: { "p50 ms": sorted[sorted.length >> 1] ?? 0, "max ms": sorted.at(-1) ?? 0 },
-    };
+    const figures = { "p50 ms": percentile(waits, 0.5), "max ms": percentile(waits, 1) };
+    return { work: what, who: `${waits.length} steps`, figures };
   };
   return {
     lines: [

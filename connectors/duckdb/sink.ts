@@ -83,10 +83,8 @@ export class DuckdbSink implements Sink {
     return await this.#work("opening", signal, async () => {
       if (this.#database?.broken === true) await this.#disconnect();
       if (this.#connection === null) await this.#connect();
-      const { connection, database } = this.#connected();
+      const { connection, database, progress } = this.#connected();
       database.verifyFile();
-      this.#progress ??= new ProgressRow(this.name, database.catalogue);
-      const progress = this.#progress;
       return await database.exclusively(async () => {
         const held = await inTransaction(
           connection,

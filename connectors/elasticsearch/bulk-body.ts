@@ -17,6 +17,17 @@ export class BulkBody {
   start = new Uint32Array(1024);
   entry = new Uint32Array(1024);
   readonly writes: (TableWrites | undefined)[] = [];
+  readonly #table: string | undefined;
+
+  /** `table`: the id of the one that entries without writes are of. */
+  constructor(table?: string) {
+    this.#table = table;
+  }
+
+  /** The id of the table that an item is of. */
+  tableOf(item: number): string | undefined {
+    return this.writes[item]?.table.id ?? this.#table;
+  }
 
   reset(): void {
     if (this.out.bytes.length > KEPT_BYTES_MAX) this.out = new ByteWriter(256 * 1024);

@@ -19,24 +19,15 @@ const ALL_WELL = Buffer.from('{"errors":false');
  * Sends a body and returns the items that were refused. An item whose version is older than the document's (409) is done:
  * the document shows a later commit. Any failure that is not a document's own throws, and the step is given again.
  */
-export async function sendBulk(
-  client: SearchClient,
-  body: BulkBody,
-  signal: AbortSignal,
-  tableOf: TableOf = (item) => body.writes[item]?.table.id,
-): Promise<Refusal[]> {
-  return sendItems(client, body, 0, body.count, tableOf, signal);
+export async function sendBulk(client: SearchClient, body: BulkBody, signal: AbortSignal): Promise<Refusal[]> {
+  return sendItems(client, body, 0, body.count, signal);
 }
-
-/** The id of the table that an item is of. */
-type TableOf = (item: number) => string | undefined;
 
 async function sendItems(
   client: SearchClient,
   body: BulkBody,
   from: number,
   to: number,
-  tableOf: TableOf,
   signal: AbortSignal,
 ): Promise<Refusal[]> {
   if (from === to) return [];
@@ -44,13 +35,13 @@ async function sendItems(
   if (answer.status === 413) {
     if (to - from === 1) return [{ item: from, tooLarge: true, reason: "http.max_content_length" }];
     const middle = (from + to) >> 1;
-    const first = await sendItems(client, body, from, middle, tableOf, signal);
-    return [...first, ...(await sendItems(client, body, middle, to, tableOf, signal))];
+    const first = await sendItems(client, body, from, middle, signal);
+    return [...first, ...(await sendItems(client, body, middle, to, signal))];
   }
   const refusals: Refusal[] = [];
   for (const { item, error, reason } of failures(answer)) {
-    if (!isRefusal(error)) throw classifyEngine(error, "a bulk write", tableOf(from + item));
-    const cured = await sendWithoutDuplicates(client, body, from + item, tableOf, signal);
+    if (!isRefusal(error)) throw classifyEngine(error, "a bulk write", body.tableOf(from + item));
+    const cured = await sendWithoutDuplicates(client, body, from + item, signal);
     if (!cured) refusals.push({ item: from + item, tooLarge: false, reason });
   }
   return refusals;
@@ -102,7 +93,6 @@ async function sendWithoutDuplicates(
   client: SearchClient,
   body: BulkBody,
   item: number,
-  tableOf: TableOf,
   signal: AbortSignal,
 ): Promise<boolean> {
   const bytes = body.slice(item, item + 1);
@@ -111,6 +101,6 @@ async function sendWithoutDuplicates(
   if (document === null) return false;
   const answer = await post(client, Buffer.concat([bytes.subarray(0, line), document, Buffer.from("\n")]), signal);
   const left = failures(answer);
-  for (const { error } of left) if (!isRefusal(error)) throw classifyEngine(error, "a bulk write", tableOf(item));
+  for (const { error } of left) if (!isRefusal(error)) throw classifyEngine(error, "a bulk write", body.tableOf(item));
   return left.length === 0;
 }

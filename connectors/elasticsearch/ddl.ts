@@ -241,3 +241,13 @@ function isSameType(held: string, wanted: string): boolean {
 export function expectOk(answer: Answer, what: string, table?: string): void {
   if (answer.status >= 300) throw classifyEngine(errorOf(answer), what, table);
 }
+
+/** From here on what was written is found. `table`: see `classifyEngine`. */
+export async function refresh(
+  client: SearchClient,
+  index: string,
+  table: string | undefined,
+  signal: AbortSignal,
+): Promise<void> {
+  expectOk(await client.request({ method: "POST", path: `${pathOf(index)}/_refresh` }, signal), "a refresh", table);
+}

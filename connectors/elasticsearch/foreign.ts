@@ -1,6 +1,6 @@
 /** Documents that no step can have written: an operator has the sink filled anew because it was changed by hand. */
 import * as z from "zod";
-import { expectOk } from "./ddl.ts";
+import { expectOk, refresh } from "./ddl.ts";
 import { VERSION_FIELD } from "./document.ts";
 import { parsed, pathOf, type SearchClient } from "./http.ts";
 import type { IndexIdentity } from "./tables.ts";
@@ -23,7 +23,7 @@ export async function holdsForeign(
   version: bigint,
   signal: AbortSignal,
 ): Promise<boolean> {
-  expectOk(await client.request({ method: "POST", path: `${pathOf(index)}/_refresh` }, signal), "a refresh");
+  await refresh(client, index, undefined, signal);
   const ours = `{"range":{"${VERSION_FIELD}":{"gt":${version}}}}`;
   const none = `{"bool":{"must_not":{"exists":{"field":"${VERSION_FIELD}"}}}}`;
   const query = `{"bool":{"should":[${ours},${none}]}}`;

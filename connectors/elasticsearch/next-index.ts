@@ -4,7 +4,7 @@
  */
 import { failpoint } from "../../src/core/failpoint.ts";
 import type { TableVersion } from "../../src/core/schema.ts";
-import { expectOk, findIndices, type FoundIndex, type IndexOptions } from "./ddl.ts";
+import { expectOk, findIndices, type FoundIndex, type IndexOptions, refresh } from "./ddl.ts";
 import { droppedError } from "./errors.ts";
 import { pathOf, type SearchClient } from "./http.ts";
 import type { IndexIdentity, TableIndex } from "./tables.ts";
@@ -45,11 +45,7 @@ export async function moveAlias(
     if (found.next?.uuid !== next.uuid) throw droppedError(next.alias);
     if (found.current !== null && found.current.uuid !== uuid) throw droppedError(alias);
     // What readers find from the first moment on.
-    expectOk(
-      await client.request({ method: "POST", path: `${pathOf(next.index)}/_refresh` }, signal),
-      "a refresh",
-      table.id,
-    );
+    await refresh(client, next.index, table.id, signal);
     const actions = [
       ...(found.current === null ? [] : [{ remove_index: { index: found.current.index } }]),
       { add: { index: next.index, alias, is_write_index: true } },

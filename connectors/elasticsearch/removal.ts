@@ -2,7 +2,7 @@
 import * as z from "zod";
 import { BulkBody } from "./bulk-body.ts";
 import { sendBulk } from "./bulk.ts";
-import { expectOk } from "./ddl.ts";
+import { expectOk, refresh } from "./ddl.ts";
 import { deleteLine, VERSION_FIELD } from "./document.ts";
 import { searchError } from "./errors.ts";
 import { parsed, pathOf, type SearchClient } from "./http.ts";
@@ -23,14 +23,10 @@ export async function removeUpTo(
   version: bigint,
   signal: AbortSignal,
 ): Promise<void> {
-  const body = new BulkBody();
+  const body = new BulkBody(table.id);
   let before: string | undefined;
   for (;;) {
-    expectOk(
-      await client.request({ method: "POST", path: `${pathOf(index)}/_refresh` }, signal),
-      "a refresh",
-      table.id,
-    );
+    await refresh(client, index, table.id, signal);
     const ids = await idsUpTo(client, index, table.id, version, signal);
     if (ids.length === 0) return;
     if (ids[0] === before) throw searchError("MR3300", "retryable", `documents of ${alias} can't be removed`);
@@ -40,7 +36,7 @@ export async function removeUpTo(
       body.out.utf8(deleteLine(alias, id, version));
       body.add(undefined, 0);
     }
-    const refused = await sendBulk(client, body, signal, () => table.id);
+    const refused = await sendBulk(client, body, signal);
     if (refused.length > 0) throw searchError("MR3300", "retryable", `a removal from ${alias} was refused`);
   }
 }

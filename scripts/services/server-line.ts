@@ -9,9 +9,13 @@ export function isLineChosen(variable: string): boolean {
   return (process.env[variable] ?? "") !== "";
 }
 
-export function chosenLine<L extends ServerLine>(what: string, variable: string, lines: readonly L[]): L {
-  const wanted = isLineChosen(variable) ? process.env[variable] : undefined;
-  const found = lines.find(({ version }) => wanted === undefined || version === wanted);
+export function chosenLine<L extends ServerLine>(
+  what: string,
+  variable: string,
+  lines: readonly L[],
+  wanted = process.env[variable] ?? "",
+): L {
+  const found = lines.find(({ version }) => wanted === "" || version === wanted);
   if (found !== undefined) return found;
   const known = lines.map(({ version }) => version).join(", ");
   throw new Error(`${variable}=${wanted}: there is no such ${what} here; known are ${known}`);

@@ -1,6 +1,6 @@
 import type { SinkConfig } from "../config/config.ts";
-import type { LogIdentity, Source } from "../core/source.ts";
-import type { SourceRecord, StateStore } from "../core/state-store.ts";
+import type { Source } from "../core/source.ts";
+import type { StartedRecord, StateStore } from "../core/state-store.ts";
 import { SILENT } from "../core/telemetry.ts";
 import { type Foreseen, foresee, heldForeseen } from "../runtime/foreseen.ts";
 import { knownPlace } from "../runtime/standing.ts";
@@ -23,7 +23,7 @@ export async function askLog(
   source: Source,
   state: Pick<StateStore, "sinks" | "bonds">,
   sinks: readonly SinkConfig[],
-  record: SourceRecord & { readonly identity: LogIdentity },
+  record: StartedRecord,
   signal: AbortSignal,
 ): Promise<LogAnswer> {
   const { identity, epoch } = record;

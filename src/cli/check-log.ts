@@ -2,8 +2,8 @@ import { existsSync } from "node:fs";
 import type { Config } from "../config/config.ts";
 import type { Finding } from "../core/connector.ts";
 import { findMillraceError } from "../core/errors.ts";
-import type { LogIdentity, Source } from "../core/source.ts";
-import type { SourceRecord, StateStore } from "../core/state-store.ts";
+import type { Source } from "../core/source.ts";
+import { hasIdentity, type StateStore } from "../core/state-store.ts";
 import { SILENT } from "../core/telemetry.ts";
 import { openSource, pinsOf } from "../open-source.ts";
 import { openState } from "../state/open.ts";
@@ -55,10 +55,6 @@ function told({ losses }: Source, error: unknown): readonly Finding[] {
   // A start waits: it may be the session of a daemon that was cut off.
   const level = known.kind === "retryable" ? "warning" : "error";
   return [{ id: "log", level, what: `${known.code} ${known.message}`, fix: known.hint ?? null }];
-}
-
-function hasIdentity(record: SourceRecord): record is SourceRecord & { readonly identity: LogIdentity } {
-  return record.identity !== null;
 }
 
 /** Null where there is none yet; what is wrong with it is a finding of its own. */

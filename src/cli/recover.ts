@@ -4,7 +4,7 @@ import { findMillraceError } from "../core/errors.ts";
 import { failpoint } from "../core/failpoint.ts";
 import type { Position } from "../core/position.ts";
 import type { LogIdentity, Source } from "../core/source.ts";
-import type { SinkReset, SourceRecord, StateStore } from "../core/state-store.ts";
+import type { SinkReset, SourceRecord, StartedRecord, StateStore } from "../core/state-store.ts";
 import { TableSelection } from "../core/table-selection.ts";
 import { openSource, pinsOf } from "../open-source.ts";
 import { askAgain } from "../runtime/snapshots.ts";
@@ -108,7 +108,7 @@ async function lossOf(
   source: Source,
   state: StateStore,
   config: Config,
-  record: SourceRecord & { readonly identity: LogIdentity },
+  record: StartedRecord,
 ): Promise<Recovery["lost"]> {
   try {
     await askLog(source, state, config.sinks, record, new AbortController().signal);

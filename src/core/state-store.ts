@@ -62,6 +62,13 @@ export interface LeaseStore {
   current(): Promise<Lease | null>;
 }
 
+/** That of a source whose first start has ended. */
+export type StartedRecord = SourceRecord & { readonly identity: LogIdentity };
+
+export function hasIdentity(record: SourceRecord): record is StartedRecord {
+  return record.identity !== null;
+}
+
 export interface SourceRecord {
   /** Null between the announcement of a first start and its end. */
   readonly identity: LogIdentity | null;

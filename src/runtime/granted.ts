@@ -2,8 +2,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { findMillraceError } from "../core/errors.ts";
 import { invariant } from "../core/invariant.ts";
 import type { Sink } from "../core/sink.ts";
-import type { LogIdentity, Source } from "../core/source.ts";
-import type { SourceRecord, StateStore, StoredError } from "../core/state-store.ts";
+import type { Source } from "../core/source.ts";
+import { hasIdentity, type StartedRecord, type StateStore, type StoredError } from "../core/state-store.ts";
 import type { Logger } from "../core/telemetry.ts";
 import { streamLost } from "./errors.ts";
 import { foresee, heldForeseen } from "./foreseen.ts";
@@ -64,10 +64,10 @@ async function resume({ source, state, sinks }: GrantParts, signal: AbortSignal)
   await state.source.identify(await source.resume(record.identity, held, signal));
 }
 
-async function stored(state: StateStore): Promise<SourceRecord & { readonly identity: LogIdentity }> {
+async function stored(state: StateStore): Promise<StartedRecord> {
   const record = await state.source.get();
-  invariant(record?.identity != null, "a running source has an identity");
-  return { ...record, identity: record.identity };
+  invariant(record !== null && hasIdentity(record), "a running source has an identity");
+  return record;
 }
 
 async function answers(source: Source, signal: AbortSignal): Promise<boolean> {

@@ -445,7 +445,10 @@ export class SinkWorker {
     if (netted.untold.length > 0) await this.#incomplete.list(netted.untold);
     for (const row of netted.unplaced) await this.#parts.deadLetters.settle(row);
     const { tables } = netted;
-    if (tables.length === 0) return await this.#shapes.complete(await complete(), signal);
+    if (tables.length === 0) {
+      netted.release();
+      return await this.#shapes.complete(await complete(), signal);
+    }
     await this.#incomplete.listDoubtful(tables);
     this.#attempted = tables.length === 1 ? { kind: "table", tableId: tables[0]!.table.id } : null;
     await this.#prepare(

@@ -334,12 +334,13 @@ export class TableNet {
   /** Takes the entries out whose key no target can hold. Before `finish`. */
   unplaced(): readonly UnplacedRow[] {
     const rows: UnplacedRow[] = [];
-    for (let i = 0; this.#mayLackKeyDates && i < this.#count; i++) {
+    if (!this.#mayLackKeyDates) return rows;
+    for (let i = 0; i < this.#count; i++) {
+      if (this.#alive[i] === 0) continue;
       const block = this.#blocks[this.#block[i]!]!;
       const row = this.#row[i]!;
       const isGone = this.#action[i] === DELETE;
-      const isPlaced = hasKeyDates(this.table, block.bytes, isGone ? block.before[row]! : block.after[row]!);
-      if (this.#alive[i] === 0 || isPlaced) continue;
+      if (hasKeyDates(this.table, block.bytes, isGone ? block.before[row]! : block.after[row]!)) continue;
       this.#alive[i] = 0;
       rows.push({ table: this.table, block, row, isGone });
     }
