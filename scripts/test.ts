@@ -1,7 +1,8 @@
 /**
  * `npm test [-- pattern…]`: runs the tests with vitest's own output, then names the slowest files, every test that was
- * skipped and why, and in CI every test that failed before it passed, with its error, and ends with one plain line, `N passed, N failed`. `--long` adds the variants of servers, the long test
- * cases, and the older lines of Postgres under the tests that they matter for.
+ * skipped and why, in CI every test that failed before it passed, and every one that failed, with its error, and ends with
+ * one plain line, `N passed, N failed`. `--long` adds the variants of servers, the long test cases, and the older lines of
+ * Postgres under the tests that they matter for.
  */
 import { relative } from "node:path";
 import { createVitest, type TestCase, type TestModule, type Vitest } from "vitest/node";
@@ -13,6 +14,7 @@ interface Outcome {
   passed: number;
   failed: number;
   readonly skipped: { readonly name: string; readonly reason: string }[];
+  readonly broken: { readonly name: string; readonly error: string }[];
   /** Passed at the second try. */
   readonly flaky: { readonly name: string; readonly error: string }[];
   readonly files: { readonly name: string; readonly seconds: number }[];
@@ -42,7 +44,7 @@ const POSTGRES_FACING = [
 const MARIADB_FACING = ["mysql.mariadb"];
 
 const { patterns, isLong } = readArguments(process.argv.slice(2));
-const outcome: Outcome = { passed: 0, failed: 0, skipped: [], flaky: [], files: [] };
+const outcome: Outcome = { passed: 0, failed: 0, skipped: [], broken: [], flaky: [], files: [] };
 const missing = new Set<string>();
 await run("", patterns, { MILLRACE_TEST_LONG: isLong ? "1" : undefined });
 const hasChosen = (process.env["MILLRACE_TEST_POSTGRES_VERSION"] ?? "") !== "";
@@ -103,10 +105,22 @@ function collect(vitest: Vitest, label: string): void {
     outcome.files.push({ name, seconds: module.diagnostic().duration / 1_000 });
     for (const test of module.children.allTests()) count(outcome, module, test, label);
     // A file or suite that fails outside its tests (import, hooks) has no failed test to count.
-    if (module.errors().length > 0) outcome.failed += 1;
-    for (const suite of module.children.allSuites()) if (suite.errors().length > 0) outcome.failed += 1;
+    fail(name, module.errors());
+    for (const suite of module.children.allSuites()) fail(`${name} > ${suite.fullName}`, suite.errors());
   }
-  outcome.failed += vitest.state.getUnhandledErrors().length;
+  for (const error of vitest.state.getUnhandledErrors()) fail(`${label}outside of a test`, [error]);
+}
+
+function fail(name: string, errors: readonly unknown[] | undefined): void {
+  const [first] = errors ?? [];
+  if (first === undefined) return;
+  outcome.failed += 1;
+  outcome.broken.push({ name, error: messageOf(first) });
+}
+
+function messageOf(error: unknown): string {
+  const message = typeof error === "object" && error !== null && "message" in error ? error.message : error;
+  return String(message ?? "").slice(0, ERROR_CHARACTERS_MAX);
 }
 
 function count(found: Outcome, module: TestModule, test: TestCase, label: string): void {
@@ -116,11 +130,12 @@ function count(found: Outcome, module: TestModule, test: TestCase, label: string
     case "passed":
       found.passed += 1;
       if (test.diagnostic()?.flaky === true) {
-        found.flaky.push({ name, error: (result.errors?.[0]?.message ?? "").slice(0, ERROR_CHARACTERS_MAX) });
+        found.flaky.push({ name, error: messageOf(result.errors?.[0]) });
       }
       return;
     case "failed":
       found.failed += 1;
+      found.broken.push({ name, error: messageOf(result.errors[0]) });
       return;
     case "skipped":
     case "pending": {
@@ -141,13 +156,14 @@ function missingServices(vitest: Vitest): string[] {
   return Object.values(services).flatMap((service) => (service.kind === "unavailable" ? [service.reason] : []));
 }
 
-function summary({ passed, failed, skipped, flaky, files }: Outcome, reasons: readonly string[]): string {
+function summary({ passed, failed, skipped, broken, flaky, files }: Outcome, reasons: readonly string[]): string {
   const slow = files.toSorted((a, b) => b.seconds - a.seconds).slice(0, SLOW_COUNT);
   const lines = [
     ...slow.map(({ name, seconds }) => `slow: ${name}, ${seconds.toFixed(0)} s`),
     ...reasons.map((reason) => `missing: ${reason}`),
     ...skipped.map(({ name, reason }) => `skipped: ${name} (${reason})`),
     ...flaky.map(({ name, error }) => `flaky: ${name}: failed first: ${error}`),
+    ...broken.map(({ name, error }) => `failed: ${name}: ${error}`),
     `${passed} passed, ${failed} failed`,
   ];
   return lines.map((line) => `${line.replaceAll(/\s+/g, " ")}\n`).join("");
