@@ -108,19 +108,23 @@ function collect(vitest: Vitest, label: string): void {
     fail(name, module.errors());
     for (const suite of module.children.allSuites()) fail(`${name} > ${suite.fullName}`, suite.errors());
   }
-  for (const error of vitest.state.getUnhandledErrors()) fail(`${label}outside of a test`, [error]);
+  const outside = vitest.state.getUnhandledErrors();
+  fail(
+    `${label}outside of the tests`,
+    outside.map((error) => (error instanceof Error ? error : { message: String(error) })),
+  );
 }
 
-function fail(name: string, errors: readonly unknown[] | undefined): void {
-  const [first] = errors ?? [];
+function fail(name: string, errors: readonly { readonly message: string }[]): void {
+  const [first] = errors;
   if (first === undefined) return;
   outcome.failed += 1;
   outcome.broken.push({ name, error: messageOf(first) });
 }
 
-function messageOf(error: unknown): string {
-  const message = typeof error === "object" && error !== null && "message" in error ? error.message : error;
-  return String(message ?? "").slice(0, ERROR_CHARACTERS_MAX);
+/** With what differs, which the message of an assertion cuts short. */
+function messageOf(error: { readonly message?: string; readonly diff?: string } | undefined): string {
+  return [error?.message, error?.diff].join("\n").slice(0, ERROR_CHARACTERS_MAX);
 }
 
 function count(found: Outcome, module: TestModule, test: TestCase, label: string): void {
