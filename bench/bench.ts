@@ -1,7 +1,7 @@
 /**
- * `npm run bench -- NAME… [--json] [--scale 0.1] [--runs 3] [--report [FILE]]`: measures on real servers, each figure beside
- * its limit or peer in the same run. Machines drift: compare ratios, not absolute figures. One that throws is shown as
- * failed beside the others, and makes the exit code 1.
+ * `npm run bench -- NAME… [--json] [--scale 0.1] [--runs 3] [--scene NAME] [--report [FILE]]`: measures on real servers, each
+ * figure beside its limit or peer in the same run. Machines drift: compare ratios, not absolute figures. One that throws is
+ * shown as failed beside the others, and makes the exit code 1.
  */
 import { writeFileSync } from "node:fs";
 import { Command } from "commander";
@@ -31,13 +31,15 @@ const program = new Command("bench")
   .option("--json", "print one JSON document")
   .option("--scale <factor>", "share of the documented number of rows", scaleOf, 1)
   .option("--runs <count>", "interleaved runs, of which the median counts", runsOf, 3)
+  .option("--scene <name>", "of tables, growth and memory: one part alone, as it is called in the file")
   .option("--report [file]", "write an HTML page with charts too (default bench-report.html)")
   .parse();
 
-const { json, scale, runs, report } = program.opts<{
+const { json, scale, runs, scene, report } = program.opts<{
   json?: boolean;
   scale: number;
   runs: number;
+  scene?: string;
   report?: string | true;
 }>();
 const names = program.args.includes("all") ? Object.keys(benches) : program.args;
@@ -46,13 +48,14 @@ if (unknown !== undefined)
   program.error(`error: there is no benchmark ${unknown}; there are ${Object.keys(benches).join(", ")}, and all`);
 const path = report === true ? "bench-report.html" : report;
 const context = { command: ["npm run bench --", ...process.argv.slice(2)].join(" "), at: new Date() };
+const takes = (name: string) => scene === undefined || scene === name;
 const log = (line: string) => process.stderr.write(`${line}\n`);
 const outcomes: Outcome[] = [];
 // Before the first, too: a path that can't be written is to be told at once.
 if (path !== undefined) writeFileSync(path, page(outcomes, context));
 for (const name of names) {
   const run: Bench = async (options) => await (await benches[name]!())(options);
-  outcomes.push(await outcomeOf(name, run, { scale, runs, log }));
+  outcomes.push(await outcomeOf(name, run, { scale, runs, log, takes }));
   // After each, since all of them take an hour, and the machine may have enough of one.
   if (path !== undefined) writeFileSync(path, page(outcomes, context));
 }

@@ -10,7 +10,7 @@ import { postgres } from "../scripts/services/postgres.ts";
 import { connected } from "./clients.ts";
 import { MeasuredDaemon } from "./daemon.ts";
 import { insertOrders, ORDERS } from "./orders.ts";
-import { type BenchOptions, type BenchReport, type Line, percentile } from "./report.ts";
+import { type BenchOptions, type BenchReport, type Line, percentile, type Ratio } from "./report.ts";
 import { SETTINGS, until } from "./slot.ts";
 
 const ROWS = 100_000;
@@ -26,14 +26,26 @@ const NAME = "bench";
 const FILE = "w.duckdb";
 const FILL = `insert into worn select g, md5(g::text || random()), array[md5(random()::text)] from generate_series(1, $1) g`;
 
-export async function run({ scale, log }: BenchOptions): Promise<BenchReport> {
-  const rowCount = Math.round(ROWS * scale);
+export async function run({ scale, log, takes }: BenchOptions): Promise<BenchReport> {
   await using source = await postgres.start({ own: true, settings: SETTINGS });
   const from = await connected(source.url);
+  const parts: Part[] = [];
+  if (takes("rounds")) parts.push(await measureRounds(source.url, from, Math.round(ROWS * scale), log));
+  if (takes("large")) parts.push(await measureLarge(source.url, from, Math.round(LARGE_ROWS * scale), log));
+  await from.end();
+  return { name: "growth", lines: parts.flatMap(({ lines }) => lines), ratios: parts.map(({ ratio }) => ratio) };
+}
+
+interface Part {
+  readonly lines: readonly Line[];
+  readonly ratio: Ratio;
+}
+
+async function measureRounds(url: string, from: Client, rowCount: number, log: BenchOptions["log"]): Promise<Part> {
   await from.query("create table worn (id int primary key, body text, tags text[])");
   await from.query(FILL, [rowCount]);
-  const fresh = await sizeAfter(source.url, async () => undefined);
-  const worn = await sizeAfter(source.url, async (daemon) => {
+  const fresh = await sizeAfter(url, async () => undefined);
+  const worn = await sizeAfter(url, async (daemon) => {
     for (let round = 0; round < ROUNDS; round++) {
       if (round % 2 === 0) {
         await from.query("delete from worn");
@@ -44,25 +56,14 @@ export async function run({ scale, log }: BenchOptions): Promise<BenchReport> {
     }
   });
   await from.query("truncate worn");
-  const large = await measureLarge(source.url, from, Math.round(LARGE_ROWS * scale), log);
-  await from.end();
   const line = (who: string, bytes: number): Line => ({ work: `${rowCount} rows`, who, figures: { MB: bytes / 1e6 } });
   return {
-    name: "growth",
-    lines: [line("fresh", fresh), line(`after ${ROUNDS} rounds`, worn), ...large.lines],
-    ratios: [
-      { what: "size after the rounds against a fresh copy", value: worn / fresh, target: WANTED, atLeast: false },
-      { what: "the same with a large table", value: large.ratio, target: LARGE_WANTED, atLeast: false },
-    ],
+    lines: [line("fresh", fresh), line(`after ${ROUNDS} rounds`, worn)],
+    ratio: { what: "size after the rounds against a fresh copy", value: worn / fresh, target: WANTED, atLeast: false },
   };
 }
 
-async function measureLarge(
-  url: string,
-  from: Client,
-  rowCount: number,
-  log: BenchOptions["log"],
-): Promise<{ readonly lines: readonly Line[]; readonly ratio: number }> {
+async function measureLarge(url: string, from: Client, rowCount: number, log: BenchOptions["log"]): Promise<Part> {
   const work = `${rowCount} rows`;
   await from.query(ORDERS);
   await from.query("alter table orders add tags text[]");
@@ -105,7 +106,7 @@ async function measureLarge(
       steps("meanwhile", beside),
       steps("afterwards", alone),
     ],
-    ratio: worn / fresh,
+    ratio: { what: "the same with a large table", value: worn / fresh, target: LARGE_WANTED, atLeast: false },
   };
 }
 

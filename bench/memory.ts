@@ -34,13 +34,14 @@ interface Scene {
   readonly duckdb?: string;
 }
 
-export async function run({ scale, log }: BenchOptions): Promise<BenchReport> {
+export async function run({ scale, log, takes }: BenchOptions): Promise<BenchReport> {
   const rowCount = Math.round(ROWS * scale);
   await using source = await postgres.start({ own: true, settings: SETTINGS });
   const from = await connected(source.url);
   await from.query(ORDERS);
   const lines: Line[] = [];
-  for (const scene of SCENES) {
+  const scenes = SCENES.filter(takes);
+  for (const scene of scenes) {
     await from.query("truncate orders");
     const count = scene === "both" ? Math.round(ROWS_BOTH * scale) : rowCount;
     lines.push(await measure(scene, source, from, count, log));
@@ -49,7 +50,7 @@ export async function run({ scale, log }: BenchOptions): Promise<BenchReport> {
   return {
     name: "memory",
     lines,
-    ratios: lines.flatMap((line, i) => [...ratiosOf(SCENES[i]!, line)]),
+    ratios: lines.flatMap((line, i) => [...ratiosOf(scenes[i]!, line)]),
   };
 }
 

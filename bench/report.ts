@@ -6,6 +6,8 @@ export interface BenchOptions {
   readonly scale: number;
   readonly runs: number;
   readonly log: (line: string) => void;
+  /** Whether a part of the benchmark that has this name is run, where it has several. */
+  readonly takes: (scene: string) => boolean;
 }
 
 /** One measured line: what was done, by whom, and its figures. */

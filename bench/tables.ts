@@ -1,11 +1,14 @@
 /**
  * What tables cost, at growing numbers of them: from nothing to streaming, idle, one row somewhere, one row in each table in
  * one transaction, tables altered, tables made at once, a restart, and memory. A native subscription of the same tables
- * stands beside it, from its making to the moment when the last table is in sync.
+ * stands beside it, from its making to the moment when the last table is in sync. And the same number of tables into DuckDB
+ * and Redis as well.
  */
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "pg";
 import { postgres } from "../scripts/services/postgres.ts";
+import { redis } from "../scripts/services/redis.ts";
 import { connected, createDatabases, libpq, withDatabase } from "./clients.ts";
 import { MeasuredDaemon } from "./daemon.ts";
 import { type BenchOptions, type BenchReport, type Line, type Ratio, percentile } from "./report.ts";
@@ -15,6 +18,7 @@ import { DURABLE } from "./slot.ts";
 const COUNTS = [10, 100, 1_000, 5_000];
 const LONG_COUNT = 10_000;
 const PARTITIONS = 500;
+const COUNT_OF_THREE = 500;
 const ROWS_PER_TABLE = 3;
 const ALTERED_MAX = 100;
 const MADE_MAX = 1_000;
@@ -35,20 +39,46 @@ const SETTINGS = {
 interface Scene {
   readonly source: string;
   readonly target: string;
+  /** Redis; the tables go there and to DuckDB too. */
+  readonly cache?: string;
   readonly from: Client;
   readonly log: BenchOptions["log"];
 }
 
+/** What 500 tables may take in three sinks, in seconds. */
+const THREE_WANTED = { "start s": 12, "one in each s": 1.5, "altered s": 15 } as const;
+
 type Figures = Record<string, number>;
 
-export async function run({ scale, log }: BenchOptions): Promise<BenchReport> {
+export async function run({ scale, log, takes }: BenchOptions): Promise<BenchReport> {
   const counts = [...COUNTS, ...(scale >= 2 ? [LONG_COUNT] : [])].filter((count) => count <= COUNTS.at(-1)! * scale);
   await using source = await postgres.start({ own: true, settings: SETTINGS });
   await using target = await postgres.start({ own: true, settings: SETTINGS });
   const lines: Line[] = [];
-  for (const count of counts) lines.push(...(await plain(source.url, target.url, count, log)));
-  lines.push(...(await partitioned(source.url, target.url, Math.round(PARTITIONS * Math.min(1, scale)), log)));
-  return { name: "tables", lines, ratios: ratiosOf(lines) };
+  if (takes("plain")) for (const count of counts) lines.push(...(await plain(source.url, target.url, count, log)));
+  const parts = Math.round(PARTITIONS * Math.min(1, scale));
+  if (takes("partitioned")) lines.push(...(await partitioned(source.url, target.url, parts, log)));
+  const ratios = takes("plain") ? ratiosOf(lines) : [];
+  if (takes("three")) {
+    const three = await intoThree(source.url, target.url, Math.round(COUNT_OF_THREE * Math.min(1, scale)), log);
+    lines.push(three);
+    for (const [figure, target] of Object.entries(THREE_WANTED)) {
+      ratios.push({ what: `${three.work}, ${figure}`, value: three.figures[figure]!, target, atLeast: false });
+    }
+  }
+  return { name: "tables", lines, ratios };
+}
+
+async function intoThree(source: string, target: string, count: number, log: BenchOptions["log"]): Promise<Line> {
+  await using cache = await redis.start({ own: true });
+  await createDatabases(source, "three");
+  const url = withDatabase(source, "three");
+  const from = await connected(url);
+  await makeTables(from, "t", 0, count);
+  const work = `${count} tables into Postgres, DuckDB, Redis`;
+  const figures = await byMillrace({ source: url, target, cache: cache.url, from, log }, work, count);
+  await from.end();
+  return { work, who: "millrace", figures };
 }
 
 async function plain(source: string, target: string, count: number, log: BenchOptions["log"]): Promise<Line[]> {
@@ -110,15 +140,22 @@ async function byNative({ source, target, from, log }: Scene, work: string): Pro
   return figures;
 }
 
-async function byMillrace({ source, target, from, log }: Scene, work: string, tables: number): Promise<Figures> {
+async function byMillrace({ source, target, cache, from, log }: Scene, work: string, tables: number): Promise<Figures> {
   const name = `own_${new URL(source).pathname.slice(1)}`;
   await createDatabases(target, name);
   const there = await connected(withDatabase(target, name));
-  await using daemon = new MeasuredDaemon({
+  const others = (folder: string) => ({
+    warehouse: { kind: "duckdb", path: join(folder, "w.duckdb") },
+    cache: { kind: "redis", url: cache },
+  });
+  await using daemon = new MeasuredDaemon((folder) => ({
     name: "bench",
     source: { kind: "postgres", url: source },
-    sinks: { mirror: { kind: "postgres", url: withDatabase(target, name) } },
-  });
+    sinks: {
+      mirror: { kind: "postgres", url: withDatabase(target, name) },
+      ...(cache === undefined ? {} : others(folder)),
+    },
+  }));
   const figures: Figures = {};
   const measured = async (figure: string, action: () => Promise<void>): Promise<void> => {
     const startedMs = performance.now();
@@ -231,7 +268,7 @@ async function arrived(there: Client, prefix: string, count: number): Promise<vo
 }
 
 async function streaming(daemon: MeasuredDaemon): Promise<void> {
-  await poll(async () => (await daemon.status("bench"))?.sinks[0]?.state === "streaming");
+  await poll(async () => (await daemon.status("bench"))?.sinks.every(({ state }) => state === "streaming") === true);
 }
 
 async function until(client: Client, sql: string): Promise<void> {

@@ -3,29 +3,14 @@
  * gone, until the table has been read again: every change of shape asks for that (runtime/sink-tables).
  */
 import type { DuckDBConnection } from "@duckdb/node-api";
-import { follow, type Following, nameUntil, type TargetNote, type WantedColumn } from "../../src/core/following.ts";
+import { follow, type Following, nameUntil, type WantedColumn } from "../../src/core/following.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { duckdbError } from "./errors.ts";
 import { createSql } from "./create.ts";
+import type { ExistingColumn, ExistingTarget } from "./existing.ts";
 import { CHANGE_IDENTITY, EXACT_COLUMN, fold, quoteIdentifier, quoteName, VERSION_COLUMN } from "./names.ts";
 import type { Plan } from "./plan.ts";
 import { readTextRows } from "./text-rows.ts";
-
-export interface ExistingColumn {
-  /** As it was created. */
-  readonly name: string;
-  readonly type: string;
-}
-
-export interface ExistingTarget {
-  readonly name: string;
-  readonly isView: boolean;
-  /** By folded name. */
-  readonly columns: ReadonlyMap<string, ExistingColumn>;
-  /** Folded, in order. */
-  readonly key: readonly string[];
-  readonly note: TargetNote | null;
-}
 
 const OWN = "_millrace_";
 const REBUILT = "_millrace_rebuilt";
@@ -39,12 +24,16 @@ export function wantedColumns(plan: Plan): readonly WantedColumn[] {
   }));
 }
 
-/** Runs inside of a transaction. Names of the columns that stay although the table no longer has them. */
-export async function followTable(
-  connection: DuckDBConnection,
-  plan: Plan,
-  existing: ExistingTarget,
-): Promise<readonly string[]> {
+interface Shape {
+  readonly wanted: readonly WantedColumn[];
+  readonly following: Following;
+  /** Columns that stay although the table no longer has them. */
+  readonly retired: readonly string[];
+  /** Whether the target lacks columns at most. */
+  readonly isExtended: boolean;
+}
+
+function shapeOf(plan: Plan, existing: ExistingTarget): Shape {
   const wanted = wantedColumns(plan);
   const found = [...existing.columns.keys()].filter((name) => !name.startsWith(OWN));
   const takes = (name: string, i: number): boolean => existing.columns.get(name)?.type === plan.columns[i]!.duck.name;
@@ -53,7 +42,23 @@ export async function followTable(
   const drops = plan.dropsColumns && plan.form.mode === "mirror" && followed.retired.length > 0;
   const following = drops ? { ...followed, retired: [] } : followed;
   const retired = following.retired.map((name) => existing.columns.get(name)!.name);
-  if (!drops && isExtended(plan, existing, following, wanted)) {
+  return { wanted, following, retired, isExtended: !drops && onlyLacksColumns(plan, existing, following, wanted) };
+}
+
+/** Columns that stay although the table no longer has them, where the target has the table's shape; null: it does not. */
+export function retiredWhereFollowed(plan: Plan, existing: ExistingTarget): readonly string[] | null {
+  const { following, retired, isExtended } = shapeOf(plan, existing);
+  return isExtended && following.from.every((name) => name !== null) ? retired : null;
+}
+
+/** Runs inside of a transaction. Names of the columns that stay although the table no longer has them. */
+export async function followTable(
+  connection: DuckDBConnection,
+  plan: Plan,
+  existing: ExistingTarget,
+): Promise<readonly string[]> {
+  const { following, retired, isExtended } = shapeOf(plan, existing);
+  if (isExtended) {
     for (const [i, { name, duck }] of plan.columns.entries()) {
       if (following.from[i] !== null) continue;
       await connection.run(`ALTER TABLE ${plan.sqlName} ADD COLUMN ${quoteIdentifier(name)} ${duck.name}`);
@@ -89,7 +94,7 @@ async function lossyColumns(
 }
 
 /** Whether the target lacks columns at most: all others are as they are wanted. */
-function isExtended(
+function onlyLacksColumns(
   plan: Plan,
   existing: ExistingTarget,
   { from, replaced }: Following,

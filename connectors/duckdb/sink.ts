@@ -2,17 +2,16 @@ import { existsSync } from "node:fs";
 import type { DuckDBConnection } from "@duckdb/node-api";
 import type { SinkProgress, Step } from "../../src/core/batch.ts";
 import type { Inspection } from "../../src/core/comparing.ts";
-import { aboutTable } from "../../src/core/errors.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import type { TableName } from "../../src/core/connector.ts";
 import type { TableVersion } from "../../src/core/schema.ts";
-import type { Outcome, Sink } from "../../src/core/sink.ts";
+import type { Outcome, ShapeChange, Sink } from "../../src/core/sink.ts";
 import { type Logger, SILENT } from "../../src/core/telemetry.ts";
 import { Database, type DatabaseSettings } from "./database.ts";
-import { carriesTarget, prepareTarget } from "./ddl.ts";
+import type { PreparedTarget } from "./ddl.ts";
 import { DEAD_MIN, DeadRows } from "./dead-rows.ts";
-import { classify, duckdbError, isInvalidated, isOutOfMemory, OF_ONE_TABLE, stopped } from "./errors.ts";
+import { classify, duckdbError, isInvalidated, isOutOfMemory, stopped } from "./errors.ts";
 import { conversion, DEFAULT_FORM, type TargetForm } from "./form.ts";
 import { DuckdbInspection } from "./inspect.ts";
 import { fold, quoteName, targetKey, targetOf, VERSION_COLUMN } from "./names.ts";
@@ -20,6 +19,7 @@ import { expelSql, type Plan, planOf } from "./plan.ts";
 import { ProgressRow } from "./progress.ts";
 import { expectFile } from "./query-file.ts";
 import { StepWriter } from "./step.ts";
+import { Targets } from "./targets.ts";
 import { readTextRows } from "./text-rows.ts";
 import { inTransaction } from "./transaction.ts";
 import { SPAN_MAX, Upkeep } from "./upkeep.ts";
@@ -51,12 +51,8 @@ export class DuckdbSink implements Sink {
   readonly name: string;
   readonly #options: DuckdbSinkOptions;
   readonly #form: TargetForm;
-  readonly #plans = new Map<TableVersion, Plan>();
-  /** By table id, as they were prepared last. */
-  readonly #latest = new Map<string, Plan>();
-  /** Target key -> id of the table that is written there. */
-  readonly #targets = new Map<string, string>();
-  readonly #steps = new StepWriter((table) => this.#plan(table));
+  readonly #targets: Targets;
+  readonly #steps = new StepWriter((table) => this.#targets.plan(table));
   readonly #dead: DeadRows;
   #database: Database | null = null;
   #connection: DuckDBConnection | null = null;
@@ -72,11 +68,14 @@ export class DuckdbSink implements Sink {
     this.#form = options.form ?? DEFAULT_FORM;
     this.appends = this.#form.mode === "history";
     this.#dead = new DeadRows(options.upkeep?.deadMin ?? DEAD_MIN);
+    const { name, schema, dropsColumns } = options;
+    const onPrepared = (plan: Plan, { hasExact }: PreparedTarget) => this.#steps.hasExact(plan, hasExact);
+    this.#targets = new Targets({ name, schema, form: this.#form, dropsColumns, onPrepared });
   }
 
   /** Equal for two tables exactly when they would meet in one target: the caller refuses the second. */
   target(table: TableVersion): string {
-    return targetKey(targetOf(table, this.#options.schema));
+    return this.#targets.key(table);
   }
 
   async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
@@ -120,7 +119,7 @@ export class DuckdbSink implements Sink {
     return await this.#work("looking for tables", signal, async () => {
       const there = await this.#tablesThere();
       // What is told here is not told again by `verify`.
-      for (const target of this.#targets.keys()) if (!there.has(target)) this.#targets.delete(target);
+      this.#targets.forget([...this.#targets.owners.keys()].filter((target) => !there.has(target)));
       await this.#convert(tables);
       return tables.filter((table) => !there.has(this.target(table)));
     });
@@ -148,51 +147,25 @@ export class DuckdbSink implements Sink {
   }
 
   async prepare(table: TableVersion, _previous: TableVersion | undefined, signal: AbortSignal): Promise<void> {
-    const doing = `preparing ${table.id}`;
-    await this.#work(doing, signal, async () => {
-      this.#connected().database.verifyFile();
-      const known = (error: unknown) => classify(error, doing);
-      await aboutTable(table.id, OF_ONE_TABLE, known, () => this.#prepare(table));
-    });
+    await this.#work(`preparing ${table.id}`, signal, () => this.#prepare([table]));
   }
 
-  async #prepare(table: TableVersion): Promise<void> {
+  async prepareAll(changes: readonly ShapeChange[], signal: AbortSignal): Promise<void> {
+    const doing = `preparing ${changes.length} tables`;
+    await this.#work(doing, signal, () => this.#prepare(changes.map(({ table }) => table)));
+  }
+
+  async #prepare(tables: readonly TableVersion[]): Promise<void> {
     const { connection, database } = this.#connected();
-    const target = targetOf(table, this.#options.schema);
-    database.claim(targetKey(target), { sink: this.name, tableId: table.id });
-    refuseOwnColumns(table);
-    await this.#convert([table]);
-    const dropsColumns = this.#options.dropsColumns?.(table) ?? false;
-    const plan = { ...planOf(table, target, database.catalogue, this.#form), dropsColumns };
-    const prepared = await database.exclusively(() =>
-      inTransaction(
-        connection,
-        () => connection.run(BEGIN),
-        async () => {
-          this.#upkeep?.abandon([table]);
-          const found = await prepareTarget(connection, plan, database.catalogue);
-          failpoint("duckdb.target-made", table);
-          return found;
-        },
-      ),
-    );
-    this.#targets.set(targetKey(target), table.id);
-    this.#steps.hasExact(plan, prepared.hasExact);
-    const ready = { ...plan, retired: prepared.retired };
-    this.#plans.set(table, ready);
-    this.#latest.set(table.id, ready);
+    database.verifyFile();
+    const changing = (changed: readonly TableVersion[]) => this.#upkeep?.abandon(changed);
+    await this.#targets.prepare({ connection, database, changing }, tables);
   }
 
   async carries(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {
     return await this.#work(`looking at ${to.id}`, signal, async () => {
       const { connection, database } = this.#connected();
-      const target = targetOf(to, this.#options.schema);
-      const dropsColumns = this.#options.dropsColumns?.(to) ?? false;
-      const planFor = (table: TableVersion) => ({
-        ...planOf(table, target, database.catalogue, this.#form),
-        dropsColumns,
-      });
-      return await carriesTarget(connection, planFor(from), planFor(to), database.catalogue);
+      return await this.#targets.carries({ connection, database }, from, to);
     });
   }
 
@@ -281,7 +254,7 @@ export class DuckdbSink implements Sink {
     await this.#work("looking at the file", signal, async () => {
       this.#connected().database.verifyFile();
       const there = await this.#tablesThere();
-      for (const [target, tableId] of this.#targets) {
+      for (const [target, tableId] of this.#targets.owners) {
         if (there.has(target)) continue;
         throw duckdbError({
           code: "MR3214",
@@ -367,7 +340,14 @@ export class DuckdbSink implements Sink {
   async #startUpkeep(database: Database, progress: ProgressRow): Promise<Upkeep> {
     const { logger = SILENT, upkeep } = this.#options;
     const settings = { spanMax: upkeep?.spanMax ?? SPAN_MAX };
-    return await Upkeep.start({ database, progress, dead: this.#dead, plans: () => this.#latest, logger, settings });
+    return await Upkeep.start({
+      database,
+      progress,
+      dead: this.#dead,
+      plans: () => this.#targets.latest,
+      logger,
+      settings,
+    });
   }
 
   async #endUpkeep(): Promise<void> {
@@ -380,8 +360,7 @@ export class DuckdbSink implements Sink {
     await this.#endUpkeep();
     this.#connection?.disconnectSync();
     this.#connection = null;
-    // What is opened next may be another file: its tables are looked for from their next preparation on.
-    this.#targets.clear();
+    this.#targets.forget();
     const database = this.#database;
     this.#database = null;
     await database?.release();
@@ -417,23 +396,6 @@ export class DuckdbSink implements Sink {
     this.#inFlight = result.catch(() => undefined);
     return await result;
   }
-
-  #plan(table: TableVersion): Plan {
-    const plan = this.#plans.get(table);
-    invariant(plan !== undefined, `${table.id} is prepared before it is written`);
-    return plan;
-  }
 }
 
 const BEGIN = "BEGIN TRANSACTION";
-
-function refuseOwnColumns(table: TableVersion): void {
-  const own = table.columns.find(({ name }) => fold(name).startsWith("_millrace_"));
-  if (own === undefined) return;
-  throw duckdbError({
-    code: "MR3209",
-    kind: "fatal",
-    message: `column ${own.name} of ${table.id} is named like Millrace's own columns`,
-    hint: "rename the column at the source, or leave the table out",
-  });
-}

@@ -62,8 +62,8 @@ export interface Sink {
   prepare(table: TableVersion, previous: TableVersion | undefined, signal: AbortSignal): Promise<void>;
 
   /**
-   * The same for several tables, where that is cheaper together. When it fails nothing is known of any of them, and each is
-   * prepared by itself.
+   * The same for several tables, where that is cheaper together. A fatal error that names a table is of that table: it is
+   * suspended, and the others are given again. After any other nothing is known of them, and each is prepared by itself.
    */
   prepareAll?(changes: readonly ShapeChange[], signal: AbortSignal): Promise<void>;
 

@@ -1,4 +1,5 @@
 import type { SinkProgress } from "../core/batch.ts";
+import { findMillraceError } from "../core/errors.ts";
 import { failpoint } from "../core/failpoint.ts";
 import type { TableVersion } from "../core/schema.ts";
 import type { Sink } from "../core/sink.ts";
@@ -96,9 +97,11 @@ export class FollowedShapes {
         await steps.retrying(signal, () => sink.prepareAll!(changes, signal));
         for (const { table } of changes) this.#noteMade(table);
         return;
-      } catch {
-        // Which of them is the matter shows as each is made by itself.
+      } catch (error) {
         signal.throwIfAborted();
+        const known = findMillraceError(error);
+        if (known?.kind === "fatal" && known.table !== undefined) throw error;
+        // Which of them is the matter shows as each is made by itself.
       }
     }
     for (const { table, previous } of changes) {

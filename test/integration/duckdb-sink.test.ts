@@ -2,7 +2,7 @@ import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { rowVersion } from "../../src/core/version.ts";
 import type { SinkHarness } from "../conformance/sink.ts";
-import { failure, patch, put, remove, Stage, timeout, type Write } from "../conformance/stage.ts";
+import { failure, patch, put, remove, rowsStep, Stage, timeout, type Write } from "../conformance/stage.ts";
 import { tableVersion, UNCHANGED } from "../support/blocks.ts";
 import { landed } from "../support/duckdb-landing.ts";
 import { type DuckdbTarget, duckdbTarget } from "../support/duckdb-target.ts";
@@ -352,3 +352,32 @@ function arrayText(elements: readonly (string | null)[]): string {
   );
   return `{${quoted.join(",")}}`;
 }
+
+test("many tables are made ready together, each from where it is, and the one that can't be is named", async () => {
+  const narrow = (name: string, version = 1) =>
+    tableVersion({
+      table: name,
+      columns: [["id", "int4"] as const, ...(version === 1 ? [] : [["more", "text"] as const])],
+      key: ["id"],
+      version,
+    });
+  const [same, grown, occupied] = [narrow("same"), narrow("grown"), narrow("occupied")];
+  await using stage = await Stage.of(harness, same, grown);
+  await stage.write(grown, 10n, [put(["1"])]);
+  await stage.target.occupy!(occupied);
+  const wider = narrow("grown", 2);
+  const others = [same, wider, ...Array.from({ length: 120 }, (_, i) => narrow(`t${i}`))];
+  const changes = [occupied, ...others].map((table) => ({ table, previous: undefined }));
+  const error = await failure(stage.sink.prepareAll!(changes, timeout()));
+  expect([error.code, error.kind, error.table]).toEqual(["MR3205", "fatal", occupied.id]);
+  const row = (table: (typeof others)[number]) => (table === wider ? ["2", "new"] : ["2"]);
+  await stage.apply(rowsStep(20n, ...others.map((table) => [table, [put(row(table))]] as const)));
+  for (const table of others.slice(2)) await stage.expectRows(table, [row(table)]);
+  await stage.expectRows(same, [["2"]]);
+  await stage.expectRows(wider, [["1", null], row(wider)]);
+  const renamed = tableVersion({ table: "Same", columns: [["id", "int4"]], key: ["id"] });
+  await stage.prepare(renamed, narrow("later"));
+  expect(
+    await targetOf(stage).query("select table_name from duckdb_tables() where lower(table_name) = 'same'"),
+  ).toEqual([["Same"]]);
+});

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { MillraceError } from "../../src/core/errors.ts";
 import type { TableVersion } from "../../src/core/schema.ts";
+import type { ShapeChange } from "../../src/core/sink.ts";
 import type { StateStore } from "../../src/core/state-store.ts";
 import { Pipeline } from "../../src/runtime/pipeline.ts";
 import type { PipelineParts } from "../../src/runtime/pipeline-parts.ts";
@@ -174,6 +175,27 @@ describe("a table that a sink can't follow", () => {
     source.commit(put(users, 30), put(notes, 30));
     await same(source, sink, [users]);
     expect(Object.keys(sink.progress?.tables ?? {})).toEqual([users.id]);
+    await it.stop();
+  });
+
+  test("does not have the others made ready one by one, where the sink names it", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users, notes]);
+    const together: string[][] = [];
+    const alone: string[] = [];
+    const sink = Object.assign(new ScriptedSink(), {
+      prepareAll: async (changes: readonly ShapeChange[]) => {
+        together.push(changes.map(({ table }) => table.id));
+        if (changes.some(({ table }) => table.id === notes.id)) throw refused(notes);
+      },
+    });
+    sink.preparing = ({ id }) => void alone.push(id);
+    for (const table of [users, notes]) source.fill(table, many(5));
+    const it = start(source, opened.state, [sink]);
+    await eventually(() => expect(it.pipeline.suspendedTables).toMatchObject([{ tableId: notes.id }]));
+    await same(source, sink, [users]);
+    expect(together).toContainEqual([users.id, notes.id]);
+    expect(alone.filter((id) => id === notes.id)).toEqual([]);
     await it.stop();
   });
 
