@@ -1,8 +1,8 @@
 import { chmodSync, lstatSync, renameSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { Comparing, openReports } from "./comparing.ts";
 import type { Config, SinkConfig } from "./config/config.ts";
+import { systemClock } from "./core/clock.ts";
 import { MillraceError } from "./core/errors.ts";
 import { makeFolder } from "./core/folder.ts";
 import type { Sink } from "./core/sink.ts";
@@ -54,6 +54,7 @@ export interface DaemonResult {
 }
 
 const STOPPED: DaemonResult = { missing: [], reconciled: null };
+const clock = systemClock;
 const LEASE_MS = 15_000;
 const LEASE_RENEWAL_MS = 4_000;
 const MOVED_PAUSE_MS = 250;
@@ -62,8 +63,8 @@ const DEFAULT_LIMITS = { rowCountMax: 50_000, byteCountMax: 2 * 1024 * 1024 };
 /** Runs one source with its sinks until `signal` aborts; everything that the daemon is made of is put together here. */
 export async function runDaemon(config: Config, options: DaemonOptions, signal: AbortSignal): Promise<DaemonResult> {
   const folder = openReports(config);
-  const opened = await openState(config.state, { name: config.name });
-  const waiting = patient(options.wrap?.state?.(opened) ?? opened, options.logger, signal);
+  const opened = await openState(config.state, { name: config.name, clock });
+  const waiting = patient({ store: options.wrap?.state?.(opened) ?? opened, clock, logger: options.logger }, signal);
   const state = redacting(waiting.store, options.redact);
   try {
     const lease = await takeLease(state);
@@ -83,7 +84,7 @@ export async function runDaemon(config: Config, options: DaemonOptions, signal: 
 
 async function takeLease(state: StateStore): Promise<number> {
   const { taken, lease } = await state.lease.acquire(holderName(), LEASE_MS, isGone);
-  if (!taken) throw leaseHeld(lease);
+  if (!taken) throw leaseHeld(lease, clock);
   return lease.number;
 }
 
@@ -108,7 +109,7 @@ async function throughMoves(
     } catch (error) {
       if (!(error instanceof LogMoved)) throw error;
       logger.warn({ code: error.code, error }, `${error.message}; looking whether it can be gone on in`);
-      await sleep(MOVED_PAUSE_MS, undefined, { signal });
+      await clock.sleep(MOVED_PAUSE_MS, signal);
     }
   }
 }
@@ -135,6 +136,7 @@ async function runWithLease(
   const sinks = await Promise.all(config.sinks.map((sink) => setUp(config.source, sink, logger, wrap.sink)));
   await forgetRemovedSinks(state, sinks);
   const pipeline = new Pipeline({
+    clock,
     name: config.name,
     producer: PRODUCER,
     source,
@@ -151,7 +153,7 @@ async function runWithLease(
   const stopping = new AbortController();
   const until = AbortSignal.any([signal, stopping.signal]);
   const { reports, comparisons: kept } = state;
-  const compared = { port: () => pipeline.comparisons, lag: (sink: string) => control.lagOf(sink), kept };
+  const compared = { clock, port: () => pipeline.comparisons, lag: (sink: string) => control.lagOf(sink), kept };
   const comparing = new Comparing(config, { ...compared, reports, folder, redact, logger }, until);
   await comparing.recall();
   const { reconciler } = comparing;
@@ -168,7 +170,7 @@ async function runWithLease(
       running.then((): DaemonResult => STOPPED),
       control.run(until),
       keepLease(state, lease, until),
-      settleDifferences({ reconciler, refills: state.refills, logger }, until),
+      settleDifferences({ clock, reconciler, refills: state.refills, logger }, until),
       once ? caughtUp() : comparing.planned(),
     ]);
   } catch (error) {
@@ -212,7 +214,7 @@ async function forgetRemovedSinks(state: StateStore, sinks: readonly SinkSetup[]
 
 async function keepLease(state: StateStore, lease: number, signal: AbortSignal): Promise<never> {
   for (;;) {
-    await sleep(LEASE_RENEWAL_MS, undefined, { signal });
+    await clock.sleep(LEASE_RENEWAL_MS, signal);
     if (!(await state.lease.renew(lease, LEASE_MS))) throw leaseLost();
   }
 }
@@ -225,7 +227,7 @@ async function untilCaughtUp(control: Control, source: Source, signal: AbortSign
     if (missing.length === 0) return await control.obstacles();
     const obstacles = await control.obstacles();
     if (obstacles.length > 0) return obstacles;
-    await sleep(20, undefined, { signal });
+    await clock.sleep(20, signal);
   }
 }
 

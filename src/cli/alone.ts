@@ -1,4 +1,5 @@
 import type { Config } from "../config/config.ts";
+import { systemClock } from "../core/clock.ts";
 import type { StateStore } from "../core/state-store.ts";
 import { holderName, isGone } from "../holder.ts";
 import { leaseHeld } from "../state/errors.ts";
@@ -25,7 +26,7 @@ export async function alone<T>(
   const state = await openState(config.state, { name: config.name });
   try {
     const { taken, lease } = await state.lease.acquire(holderName(), LEASE_MS, isGone);
-    if (!taken) throw leaseHeld(lease);
+    if (!taken) throw leaseHeld(lease, systemClock);
     // A renewal that fails, or comes too late, makes the next write fail: each proves the lease.
     const renewal = setInterval(() => {
       state.lease.renew(lease.number, LEASE_MS).catch(() => false);

@@ -1,4 +1,5 @@
 import type { SinkConfig } from "../config/config.ts";
+import { systemClock } from "../core/clock.ts";
 import type { Source } from "../core/source.ts";
 import type { StartedRecord, StateStore } from "../core/state-store.ts";
 import { SILENT } from "../core/telemetry.ts";
@@ -30,7 +31,10 @@ export async function askLog(
   source.recall?.(identity);
   const foreseen = new Map<string, Foreseen>();
   for (const config of sinks) {
-    foreseen.set(config.name, await withSink(SILENT, config, (sink) => foresee(sink, state, record, signal)));
+    foreseen.set(
+      config.name,
+      await withSink(SILENT, config, (sink) => foresee({ clock: systemClock, sink, state }, record, signal)),
+    );
   }
   const held = heldForeseen(record, [...foreseen.values()]);
   if (held === null) throw cliError("MR1120", "the first start has not finished: there is nothing to recover");

@@ -1,4 +1,5 @@
 import type { Config } from "../config/config.ts";
+import { systemClock } from "../core/clock.ts";
 import type { ReconcileDocument, ReconcileRequest, ReconcileStatus } from "../core/reconciliation.ts";
 import { MillraceError } from "../core/errors.ts";
 import { TableSelection } from "../core/table-selection.ts";
@@ -148,7 +149,7 @@ async function byDaemon(
       await client.ask("DELETE", `/api/v1/reconcile/${id}`);
       throw brokenOff(id, "it was stopped");
     }
-    await pause(LOOK_MS, stopping);
+    await pause(systemClock, LOOK_MS, stopping);
   }
 }
 

@@ -1,5 +1,6 @@
 import Table from "cli-table3";
 import type { Config } from "../config/config.ts";
+import { systemClock } from "../core/clock.ts";
 import type { TableVersion } from "../core/schema.ts";
 import type { StateStore } from "../core/state-store.ts";
 import type { SnapshotStatus } from "../core/status.ts";
@@ -84,7 +85,7 @@ async function tryOffline(config: Config, tables: readonly TableVersion[], where
   const pins = await readState(config, (state) => pinsOf(config, state));
   const source = await openSource(config, pins, SILENT);
   try {
-    await tryCondition(source, tables, where);
+    await tryCondition(systemClock, source, tables, where);
   } finally {
     await source.close();
   }

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import type { ComparePort } from "../core/comparing.ts";
 import { findMillraceError } from "../core/errors.ts";
 import type {
@@ -54,7 +53,7 @@ export class Reconciler {
   /** For who has started one: it goes on as long as somebody looks. */
   look(): ReconcileStatus {
     const run = this.#running;
-    if (run !== null) run.lookedMs = performance.now();
+    if (run !== null) run.lookedMs = this.#parts.clock.elapsed();
     return { running: run === null ? null : progressOf(run), last: this.#last, failure: this.#failure };
   }
 
@@ -81,12 +80,10 @@ export class Reconciler {
   /** Begins one, and returns its id; what it finds is told by `look` when it has ended. A second one is refused. */
   start(request: ReconcileRequest, signal: AbortSignal): string {
     const run = this.#begin(request);
-    const watch = setInterval(() => {
-      if (performance.now() - run.lookedMs > UNWATCHED_MS_MAX)
-        run.stopping.abort(brokenOff(run.id, "nobody waits for it any more"));
-    }, UNWATCHED_MS_MAX / 30);
-    const ended = this.#end(run, AbortSignal.any([signal, run.stopping.signal])).finally(() => clearInterval(watch));
+    const watching = new AbortController();
+    const ended = this.#end(run, AbortSignal.any([signal, run.stopping.signal])).finally(() => watching.abort());
     const { signal: stopped } = run.stopping;
+    this.#watch(run, watching.signal).catch(() => undefined);
     ended.catch((thrown: unknown) => {
       const error: unknown = stopped.aborted ? stopped.reason : thrown;
       const known = findMillraceError(error);
@@ -96,6 +93,12 @@ export class Reconciler {
       else if (!signal.aborted) this.#parts.logger.error({ error, id: run.id }, "the comparison failed");
     });
     return run.id;
+  }
+
+  async #watch(run: Run, signal: AbortSignal): Promise<void> {
+    const { clock } = this.#parts;
+    while (clock.elapsed() - run.lookedMs <= UNWATCHED_MS_MAX) await clock.sleep(UNWATCHED_MS_MAX / 30, signal);
+    run.stopping.abort(brokenOff(run.id, "nobody waits for it any more"));
   }
 
   /** Breaks it off; false: it does not run. */
@@ -114,12 +117,12 @@ export class Reconciler {
 
   /** Resolves when none runs. */
   async idle(signal: AbortSignal): Promise<void> {
-    while (this.#running !== null) await sleep(LOOK_MS, undefined, { signal });
+    while (this.#running !== null) await this.#parts.clock.sleep(LOOK_MS, signal);
   }
 
   #begin(request: ReconcileRequest): Run {
     if (this.#running !== null) throw alreadyRunning(this.#running.id);
-    this.#running = newRun(request);
+    this.#running = newRun(request, this.#parts.clock);
     this.#failure = null;
     return this.#running;
   }
@@ -159,8 +162,8 @@ export class Reconciler {
 
   /** How far it has come; of what was compared in the last moments some is compared again. */
   async #save(run: Run): Promise<void> {
-    if (performance.now() - run.savedMs < SAVE_EVERY_MS) return;
-    run.savedMs = performance.now();
+    if (this.#parts.clock.elapsed() - run.savedMs < SAVE_EVERY_MS) return;
+    run.savedMs = this.#parts.clock.elapsed();
     await this.#parts.kept.save(run.id, keptText(run));
   }
 
@@ -184,13 +187,13 @@ export class Reconciler {
       run.notComparable.push({ sink, table: null, reason: "sinks of this kind can't be compared yet" });
     }
     run.tablesDone = tables.filter(({ id }) => run.done.has(id)).length;
-    const { lag } = this.#parts;
+    const { clock, lag } = this.#parts;
     const onProgress = () => this.#save(run);
     const largeTables = new Turn();
     const todo = tables.filter(({ id }) => !run.done.has(id));
     await eachOf(todo, TABLES_AT_ONCE, signal, async ({ id }, until) => {
       run.table = id;
-      await new TableRun({ run, port, inspections, largeTables, lag, onProgress }, id).compare(able, until);
+      await new TableRun({ clock, run, port, inspections, largeTables, lag, onProgress }, id).compare(able, until);
       run.tablesDone++;
       run.done.add(id);
       await onProgress();
@@ -203,12 +206,12 @@ export class Reconciler {
   }
 
   async #port({ request }: Run, signal: AbortSignal): Promise<ComparePort> {
-    const sinceMs = performance.now();
+    const sinceMs = this.#parts.clock.elapsed();
     for (;;) {
       const port = this.#parts.port();
       if (port !== null) return port;
-      if (performance.now() - sinceMs > request.patienceMs) throw notStreaming();
-      await sleep(LOOK_MS, undefined, { signal });
+      if (this.#parts.clock.elapsed() - sinceMs > request.patienceMs) throw notStreaming();
+      await this.#parts.clock.sleep(LOOK_MS, signal);
     }
   }
 }

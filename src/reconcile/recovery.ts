@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import type { Clock } from "../core/clock.ts";
 import type { NotComparable, ReconcileDocument, ReconcileRequest } from "../core/reconciliation.ts";
 import type { Refill, RefillStore } from "../core/state-store.ts";
 import type { Logger } from "../core/telemetry.ts";
@@ -6,6 +6,7 @@ import { isStubborn } from "../core/state-store.ts";
 import type { Reconciler } from "./reconciler.ts";
 
 export interface RecoveryParts {
+  readonly clock: Clock;
   readonly reconciler: Reconciler;
   readonly refills: RefillStore;
   readonly logger: Logger;
@@ -23,16 +24,17 @@ const STUBBORN_MS = 60_000;
  * durable; a process that ends before begins with it again. Whoever lists one, and whenever: it is looked at again and again.
  */
 export async function settleDifferences(parts: RecoveryParts, signal: AbortSignal): Promise<never> {
+  const { clock } = parts;
   let stubbornAtMs = 0;
   for (;;) {
     const listed = (await parts.refills.list()).filter(({ scope }) => scope.kind === "differences");
-    const isDue = performance.now() >= stubbornAtMs;
-    if (isDue) stubbornAtMs = performance.now() + STUBBORN_MS;
+    const isDue = clock.elapsed() >= stubbornAtMs;
+    if (isDue) stubbornAtMs = clock.elapsed() + STUBBORN_MS;
     const open = isDue ? listed : listed.filter((refill) => !isStubborn(refill));
     for (const [tableId, ofTable] of Map.groupBy(open, (refill) => refill.tableId)) {
       await settleTable(parts, tableId, ofTable, signal);
     }
-    await sleep(AGAIN_MS, undefined, { signal });
+    await clock.sleep(AGAIN_MS, signal);
   }
 }
 

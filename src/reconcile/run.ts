@@ -5,6 +5,7 @@ import type {
   ReconcileRequest,
   TableReconciliation,
 } from "../core/reconciliation.ts";
+import { type Clock, timestamp } from "../core/clock.ts";
 import type { KeptTable } from "./kept.ts";
 import { PART_COUNT, partOn } from "./rotation.ts";
 import type { TableComparison } from "./table-comparison.ts";
@@ -38,18 +39,18 @@ export interface Run {
   rowsCompared: number;
 }
 
-export function newRun(request: ReconcileRequest): Run {
-  const startedAt = new Date().toISOString();
+export function newRun(request: ReconcileRequest, clock: Clock): Run {
+  const startedAt = timestamp(clock);
   return {
-    id: request.resume ?? `${startedAt.replaceAll(/[-:.]/g, "")}-${process.pid.toString(36)}`,
+    id: request.resume ?? `${startedAt.replaceAll(/[-:.]/g, "")}-${clock.unique(2)}`,
     startedAt,
     request,
     stopping: new AbortController(),
-    lookedMs: performance.now(),
+    lookedMs: clock.elapsed(),
     part: request.mode === "fast" ? { number: partOn(new Date(startedAt)), of: PART_COUNT } : null,
     done: new Set(),
     open: new Map(),
-    savedMs: performance.now(),
+    savedMs: clock.elapsed(),
     tables: [],
     notComparable: [],
     aside: [],
@@ -63,12 +64,13 @@ export function newRun(request: ReconcileRequest): Run {
 }
 
 export interface DocumentParts {
+  readonly clock: Clock;
   readonly name: string;
   /** As many rows of the table may differ in a sink without an alarm. */
   readonly driftMax: (table: string) => number;
 }
 
-export function documentOf({ name, driftMax }: DocumentParts, run: Run): ReconcileDocument {
+export function documentOf({ clock, name, driftMax }: DocumentParts, run: Run): ReconcileDocument {
   const { id, startedAt, notComparable, aside, part, request } = run;
   const tables = run.tables.toSorted((a, b) => a.table.localeCompare(b.table) || a.sink.localeCompare(b.sink));
   const drift = tables.some((row) => driftIn(row) > 0);
@@ -77,7 +79,7 @@ export function documentOf({ name, driftMax }: DocumentParts, run: Run): Reconci
     id,
     name,
     startedAt,
-    finishedAt: new Date().toISOString(),
+    finishedAt: timestamp(clock),
     part,
     drift,
     alarm,

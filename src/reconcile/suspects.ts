@@ -1,3 +1,4 @@
+import type { Clock } from "../core/clock.ts";
 import type { DriftCause } from "../core/reconciliation.ts";
 import type { KeyText } from "../core/source.ts";
 import type { Findings } from "./findings.ts";
@@ -31,14 +32,22 @@ const KEPT_OUT: ReadonlySet<DriftCause> = new Set(["beyond-log", "beyond-epochs"
 const FOUND_MAX = 200_000;
 
 /** The keys of one table in one sink that are looked at until they are equal, or have differed in the same way twice. */
+export interface SuspectsParts {
+  readonly clock: Clock;
+  readonly patienceMs: number;
+  readonly repairs: boolean;
+}
+
 export class Suspects {
+  readonly #clock: Clock;
   readonly #patienceMs: number;
   readonly #repairs: boolean;
   readonly #open = new Map<string, Suspect>();
   /** Ids of what was found, so that nothing counts twice. */
   readonly #known = new Set<string>();
 
-  constructor({ patienceMs, repairs }: { readonly patienceMs: number; readonly repairs: boolean }) {
+  constructor({ clock, patienceMs, repairs }: SuspectsParts) {
+    this.#clock = clock;
     this.#patienceMs = patienceMs;
     this.#repairs = repairs;
   }
@@ -101,8 +110,8 @@ export class Suspects {
   #awaited(id: string, suspect: Suspect, { equal }: Look, findings: Findings): Verdict {
     if (equal.has(id)) return settled(suspect, findings);
     suspect.finding = null;
-    suspect.awaitedSinceMs ??= performance.now();
-    if (performance.now() - suspect.awaitedSinceMs <= this.#patienceMs) return "moved";
+    suspect.awaitedSinceMs ??= this.#clock.elapsed();
+    if (this.#clock.elapsed() - suspect.awaitedSinceMs <= this.#patienceMs) return "moved";
     findings.unsettled++;
     return "settled";
   }

@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import type { Clock } from "../core/clock.ts";
 import type { ComparedPlace, ComparedSlice, ComparePort, Inspection, StoredRow } from "../core/comparing.ts";
 import { findMillraceError } from "../core/errors.ts";
 import type { TableVersion } from "../core/schema.ts";
@@ -19,6 +19,7 @@ export interface TableComparisonParts {
   readonly inspection: Inspection;
   readonly table: TableVersion;
   readonly sink: string;
+  readonly clock: Clock;
   readonly patienceMs: number;
   /** Whether rows that differ are read again from the source. */
   readonly repairs: boolean;
@@ -238,7 +239,7 @@ export class TableComparison {
 
   /** Looks at every suspect until it is equal, has differed in the same way twice, or never rests. */
   async settle(signal: AbortSignal): Promise<void> {
-    const { port, table, sink, patienceMs } = this.#parts;
+    const { clock, port, table, sink, patienceMs } = this.#parts;
     while (this.#suspects.size > 0) {
       const batch = this.#suspects.next(KEYS_PER_LOOK);
       const keys = batch.map(([, { key }]) => key);
@@ -255,7 +256,7 @@ export class TableComparison {
       const isAwaited = (i: number): boolean => before.has(i) || after.has(i);
       const { repair, rested } = this.#suspects.looked(batch, { look, at, isAwaited, refused }, this.findings);
       if (repair.length > 0) await port.repair(sink, table, repair);
-      if (!rested) await sleep(AGAIN_MS, undefined, { signal });
+      if (!rested) await clock.sleep(AGAIN_MS, signal);
     }
   }
 
@@ -273,22 +274,22 @@ export class TableComparison {
 
   /** Whether the place counts. One that has to be repeated waits a moment, for as long as patience lasts. */
   async #counts(outcome: ReturnType<ComparedPlace["outcomes"]["get"]>, signal: AbortSignal): Promise<boolean> {
-    const { port, table, sink, patienceMs, lag } = this.#parts;
+    const { clock, port, table, sink, patienceMs, lag } = this.#parts;
     const unready = await port.unready(sink, table);
     // What a sink shows while it is short of rows of the table says nothing.
     if (outcome?.kind === "compared" && unready?.isWhole !== false) {
       this.#stuckSinceMs = null;
       return true;
     }
-    this.#stuckSinceMs ??= performance.now();
-    const isSpent = performance.now() - this.#stuckSinceMs > patienceMs;
+    this.#stuckSinceMs ??= clock.elapsed();
+    const isSpent = clock.elapsed() - this.#stuckSinceMs > patienceMs;
     if (isSpent && outcome?.kind === "away") throw new SourceAwayError(messageOf(outcome.error));
     if (isSpent || outcome?.kind === "late" || unready?.isFinal === true) {
       const { reason, isWhole } = unready ?? IN_TIME;
       const failed = outcome?.kind === "failed" ? `: ${messageOf(outcome.error)}` : "";
       throw new NotComparableError(`${reason}${failed}; ${await lag(sink)}`, isWhole);
     }
-    await sleep(AGAIN_MS, undefined, { signal });
+    await clock.sleep(AGAIN_MS, signal);
     return false;
   }
 }

@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import type { Clock } from "../core/clock.ts";
 import type { ComparePort } from "../core/comparing.ts";
 import { findMillraceError } from "../core/errors.ts";
 import type { TableVersion } from "../core/schema.ts";
@@ -11,6 +11,7 @@ import { isAt, readStretch, type Stretch } from "./stretch.ts";
 import { TableComparison } from "./table-comparison.ts";
 
 export interface TableRunParts {
+  readonly clock: Clock;
   readonly run: Run;
   readonly port: ComparePort;
   readonly inspections: Inspections;
@@ -120,12 +121,12 @@ export class TableRun {
   }
 
   async #begun(table: TableVersion, sink: string, signal: AbortSignal): Promise<TableComparison> {
-    const { run, port, inspections, lag } = this.#parts;
+    const { clock, run, port, inspections, lag } = this.#parts;
     await this.#ready(sink, table, signal);
     const inspection = await inspections.of(sink, signal);
     const part = run.part?.number ?? null;
     const resumed = run.open.get(openId(table.id, sink)) ?? null;
-    return new TableComparison({ ...run.request, port, inspection, table, sink, part, resumed, lag });
+    return new TableComparison({ ...run.request, clock, port, inspection, table, sink, part, resumed, lag });
   }
 
   #leave(comparison: TableComparison): void {
@@ -160,16 +161,16 @@ export class TableRun {
 
   /** Waits until the sink can be expected to hold the table. */
   async #ready(sink: string, table: TableVersion, signal: AbortSignal): Promise<void> {
-    const { run, port, lag } = this.#parts;
-    const sinceMs = performance.now();
+    const { clock, run, port, lag } = this.#parts;
+    const sinceMs = clock.elapsed();
     for (;;) {
       const unready = await port.unready(sink, table);
       if (unready === null) return;
       if (!port.tables.includes(table)) throw new NotComparableError("its shape changed");
-      if (unready.isFinal === true || performance.now() - sinceMs > run.request.patienceMs) {
+      if (unready.isFinal === true || clock.elapsed() - sinceMs > run.request.patienceMs) {
         throw new NotComparableError(`${unready.reason}; ${await lag(sink)}`, unready.isWhole);
       }
-      await sleep(LOOK_MS, undefined, { signal });
+      await clock.sleep(LOOK_MS, signal);
     }
   }
 

@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import type { Clock } from "../core/clock.ts";
 import { findMillraceError, type MillraceError } from "../core/errors.ts";
 import { failpoint } from "../core/failpoint.ts";
 import { comparePositions, earliest, type Position } from "../core/position.ts";
@@ -17,33 +17,31 @@ export interface SinkStanding {
 
 const INTERVAL_MS = 1_000;
 
+export interface AcknowledgerParts {
+  readonly clock: Clock;
+  readonly state: StateStore;
+  /** As it is stored. */
+  readonly acknowledged: Position | null;
+  readonly standings: () => readonly SinkStanding[];
+  /** Where the stream itself stands: a sink that is ahead of it holds nothing back. */
+  readonly reached: () => Position;
+  /** What the source has to have stored of its log, once the sinks stand at these places; null: nothing new. */
+  readonly remember: (places: readonly bigint[]) => LogIdentity | null;
+}
+
 /**
  * Tells the source what it may forget: the lowest position that all configured sinks hold themselves, and never beyond what the
  * state store holds. The store comes first; a crash between the two leaves the source with more than is needed, never less.
  * That the log had nothing for a sink beyond what it holds is known to the state alone, and an older copy of it lacks that.
  */
 export class Acknowledger {
-  readonly #state: StateStore;
-  readonly #standings: () => readonly SinkStanding[];
-  /** Where the stream itself stands: a sink that is ahead of it holds nothing back. */
-  readonly #reached: () => Position;
-  /** What the source has to have stored of its log, once the sinks stand at these places; null: nothing new. */
-  readonly #remember: (places: readonly bigint[]) => LogIdentity | null;
+  readonly #parts: AcknowledgerParts;
   readonly #stored = new Map<string, SinkStanding>();
   #acknowledged: Position | null;
 
-  constructor(
-    state: StateStore,
-    acknowledged: Position | null,
-    standings: () => readonly SinkStanding[],
-    reached: () => Position,
-    remember: (places: readonly bigint[]) => LogIdentity | null = () => null,
-  ) {
-    this.#remember = remember;
-    this.#state = state;
-    this.#acknowledged = acknowledged;
-    this.#standings = standings;
-    this.#reached = reached;
+  constructor(parts: AcknowledgerParts) {
+    this.#parts = parts;
+    this.#acknowledged = parts.acknowledged;
   }
 
   get acknowledged(): Position | null {
@@ -64,16 +62,17 @@ export class Acknowledger {
         if (known?.kind !== "retryable") throw error;
         onRetry(known);
       }
-      await sleep(INTERVAL_MS, undefined, { signal });
+      await this.#parts.clock.sleep(INTERVAL_MS, signal);
     }
   }
 
   async once(stream: ChangeStream | null): Promise<void> {
-    const standings = this.#standings();
+    const { state, remember, reached } = this.#parts;
+    const standings = this.#parts.standings();
     const covered = new Map<string, Position>();
     for (const { name, covered: position } of standings) if (position !== null) covered.set(name, position);
     const held = standings.flatMap(({ written, covered: done }) => (done === null ? [] : [written ?? done]));
-    const lowest = earliest([...held, this.#reached()]);
+    const lowest = earliest([...held, reached()]);
     if (lowest === undefined || covered.size === 0) return;
     const changed = standings.filter((standing) => this.#isNews(standing));
     const advances = this.#acknowledged === null || comparePositions(lowest, this.#acknowledged) > 0;
@@ -82,10 +81,10 @@ export class Acknowledger {
       const places = standings.flatMap(({ covered: done, written }) =>
         [done, written].filter((place) => place !== null),
       );
-      const identity = this.#remember(places.map(({ commit }) => commit));
-      if (identity !== null) await this.#state.source.identify(identity);
+      const identity = remember(places.map(({ commit }) => commit));
+      if (identity !== null) await state.source.identify(identity);
       // Invariant: a position is stored before it is acknowledged, and what every sink holds and covers with it.
-      await this.#state.source.acknowledge(
+      await state.source.acknowledge(
         lowest,
         covered,
         changed.flatMap((standing) => this.#writtenOf(standing)),

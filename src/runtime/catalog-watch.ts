@@ -1,14 +1,16 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import type { Clock } from "../core/clock.ts";
 import { abortedError, findMillraceError } from "../core/errors.ts";
 import type { Blocker, CapturedTables, Source, TableShape } from "../core/source.ts";
 import type { StateStore } from "../core/state-store.ts";
 import type { Logger } from "../core/telemetry.ts";
 import type { Lane } from "./lane.ts";
 import { MENDED_AT_SOURCE } from "./errors.ts";
+import { pause } from "./refill-chunks.ts";
 import { kindOf } from "./retry.ts";
 import type { TableGate } from "./table-gate.ts";
 
 export interface CatalogWatchParts {
+  readonly clock: Clock;
   readonly source: Source;
   readonly state: StateStore;
   readonly gate: TableGate;
@@ -81,7 +83,7 @@ export class CatalogWatch {
   }
 
   async run(signal: AbortSignal): Promise<never> {
-    const { intervalMs, logger } = this.#parts;
+    const { clock, intervalMs, logger } = this.#parts;
     for (;;) {
       this.#wake = new AbortController();
       const look = ++this.#begun;
@@ -93,10 +95,11 @@ export class CatalogWatch {
         // What can't be put right by trying again may be a gap: nothing more may pass.
         if (kindOf(error) === "fatal") throw error;
         logger.warn({ error }, "the source's tables could not be looked at; it is tried again");
-        await sleep(Math.min(intervalMs, FAILED_MS), undefined, { signal });
+        await clock.sleep(Math.min(intervalMs, FAILED_MS), signal);
       }
       for (const told of this.#waiting.splice(0)) told();
-      await pause(this.#pauseMs, signal, this.#wake.signal);
+      await pause(clock, this.#pauseMs, AbortSignal.any([signal, this.#wake.signal]));
+      signal.throwIfAborted();
     }
   }
 
@@ -196,14 +199,4 @@ const CHANGING_MS = 50;
 interface ToConfirm {
   readonly shapes: readonly TableShape[];
   readonly mark: bigint;
-}
-
-/** Ends early when it is woken. */
-async function pause(ms: number, signal: AbortSignal, woken: AbortSignal): Promise<void> {
-  try {
-    await sleep(ms, undefined, { signal: AbortSignal.any([signal, woken]) });
-  } catch (error) {
-    signal.throwIfAborted();
-    if (!woken.aborted) throw error;
-  }
 }

@@ -1,3 +1,4 @@
+import type { Clock } from "../core/clock.ts";
 import { findMillraceError } from "../core/errors.ts";
 import { failpoint } from "../core/failpoint.ts";
 import { invariant } from "../core/invariant.ts";
@@ -17,6 +18,7 @@ const NEAR = 1n << 20n;
 export const SECOND_STREAM_TRIES_MAX = 6;
 
 export interface CatchUpParts {
+  readonly clock: Clock;
   readonly source: Pick<Source, "stream" | "mark" | "markPrefix" | "tip">;
   readonly main: Lane;
   readonly rewind: Rewind;
@@ -40,7 +42,7 @@ export async function rejoin(
   onRefused: (refusal: SecondStreamRefused) => Promise<void>,
   signal: AbortSignal,
 ): Promise<void> {
-  const backoff = new ReconnectBackoff();
+  const backoff = new ReconnectBackoff(parts.clock);
   for (let tries = 1; ; tries++) {
     try {
       return await catchUp(worker, parts, signal);

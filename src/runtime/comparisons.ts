@@ -6,6 +6,7 @@ import type {
   Inspection,
   Unready,
 } from "../core/comparing.ts";
+import type { Clock } from "../core/clock.ts";
 import { invariant } from "../core/invariant.ts";
 import { keyShape } from "../core/row-id.ts";
 import type { TableVersion } from "../core/schema.ts";
@@ -24,6 +25,7 @@ import { ReadingTurns } from "./reading-turns.ts";
 import { Receipts } from "./work.ts";
 
 export interface ComparisonParts {
+  readonly clock: Clock;
   readonly lane: Lane;
   readonly source: Source;
   readonly state: StateStore;
@@ -52,11 +54,12 @@ export class Comparisons implements ComparePort {
   readonly #chunks: ChunkReader;
   /** By sink: one that compares other rows before these gets on. */
   readonly #slicesDone = new Map<string, number>();
-  readonly #turns = new ReadingTurns();
+  readonly #turns: ReadingTurns;
 
   constructor(parts: ComparisonParts) {
     this.#parts = parts;
     this.#chunks = new ChunkReader(parts);
+    this.#turns = new ReadingTurns(parts.clock);
   }
 
   get sinks(): readonly string[] {
@@ -122,7 +125,7 @@ export class Comparisons implements ComparePort {
   }
 
   async at(place: ComparePlace, signal: AbortSignal): Promise<ComparedPlace> {
-    const { source } = this.#parts;
+    const { clock, source } = this.#parts;
     const { table, rows } = place;
     const ways = new Map<string, Way>();
     const given = new AbortController();
@@ -134,11 +137,11 @@ export class Comparisons implements ComparePort {
     await this.#turns.take(signal);
     const endTurn = once(() => this.#turns.give());
     const read = async () => {
-      beganMs = performance.now();
+      beganMs = clock.elapsed();
       const chunk = await (rows.kind === "keys"
         ? source.readKeys(table, rows.keys, until)
         : source.readRange(table, rows.after, null, until));
-      readAtMs = performance.now();
+      readAtMs = clock.elapsed();
       last = chunk.last;
       this.#turns.rest(pauseAfter({ readMs: readAtMs - beganMs, behindMs: 0 }));
       this.#turns.hold((heldBytes = chunk.block?.byteCount ?? 0));
@@ -158,17 +161,23 @@ export class Comparisons implements ComparePort {
         },
       } as const;
       const { lane } = this.#parts;
-      const passed = await whileMoving(this.#chunks.through(passage, until), () => lane.position.commit, place, signal);
+      const passed = await whileMoving(
+        clock,
+        this.#chunks.through(passage, until),
+        () => lane.position.commit,
+        place,
+        signal,
+      );
       if (passed === "late") return nowhere(place, await this.#withoutSource({ kind: "late" }, signal));
       if (passed === null) return nowhere(place, { kind: "again" });
-      const behindMs = performance.now() - readAtMs;
+      const behindMs = clock.elapsed() - readAtMs;
       this.#turns.rest(pauseAfter({ readMs: 0, behindMs }));
       place.onSent?.({ last });
       const outcomes = new Map<string, CompareOutcome>();
       const ended = [...ways].map(async ([sink, way]) => {
         const { worker } = this.#runner(sink);
         const placeOf = () => `${this.#slicesDone.get(sink)} ${worker.covered?.commit}`;
-        const all = await whileMoving(way.all, placeOf, place, signal);
+        const all = await whileMoving(clock, way.all, placeOf, place, signal);
         if (way.failure !== null) outcomes.set(sink, { kind: "failed", error: way.failure.error });
         else if (all === "late") outcomes.set(sink, { kind: "late" });
         else outcomes.set(sink, { kind: all ? "compared" : "again" });
@@ -267,6 +276,7 @@ function nowhere({ sinks }: ComparePlace, outcome: CompareOutcome): ComparedPlac
 
 /** What is waited for, or `late` when `placeOf` has stayed the same for too long. */
 async function whileMoving<T>(
+  clock: Clock,
   waited: Promise<T>,
   placeOf: () => unknown,
   { patienceMs }: ComparePlace,
@@ -276,16 +286,16 @@ async function whileMoving<T>(
   // Nobody waits for it any more where it is late.
   waited.catch(() => undefined);
   let seen = placeOf();
-  let movedMs = performance.now();
+  let movedMs = clock.elapsed();
   try {
     for (;;) {
-      const look = pause(LOOK_MS, AbortSignal.any([signal, looking.signal])).then((): typeof LOOK => LOOK);
+      const look = pause(clock, LOOK_MS, AbortSignal.any([signal, looking.signal])).then((): typeof LOOK => LOOK);
       const result = await Promise.race([waited, look]);
       if (result !== LOOK) return result;
       signal.throwIfAborted();
       const now = placeOf();
-      if (now !== seen) movedMs = performance.now();
-      else if (performance.now() - movedMs > patienceMs) return "late";
+      if (now !== seen) movedMs = clock.elapsed();
+      else if (clock.elapsed() - movedMs > patienceMs) return "late";
       seen = now;
     }
   } finally {

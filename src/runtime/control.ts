@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import { deadline, timestamp } from "../core/clock.ts";
 import { logDistance } from "../core/log-distance.ts";
 import type { LogHealth, Source } from "../core/source.ts";
 import { isStubborn } from "../core/state-store.ts";
@@ -38,7 +38,7 @@ export class Control {
   readonly #pipeline: Pipeline;
   readonly #logger: Logger;
   readonly #lag = new LagClock();
-  readonly #startedAt = new Date().toISOString();
+  readonly #startedAt: string;
   #health: LogHealth | null = null;
   #copyCount = 0;
 
@@ -46,13 +46,14 @@ export class Control {
     this.#name = name;
     this.#pipeline = pipeline;
     this.#logger = logger;
+    this.#startedAt = timestamp(pipeline.clock);
   }
 
   /** Looks at the source regularly, so that lag is known in seconds. */
   async run(signal: AbortSignal): Promise<never> {
     for (;;) {
       try {
-        const nowMs = Date.now();
+        const nowMs = this.#pipeline.clock.now();
         this.#health = await this.#pipeline.source.health(signal);
         this.#lag.sample(this.#health.tip, nowMs);
       } catch (error) {
@@ -60,7 +61,7 @@ export class Control {
         this.#health = null;
         this.#logger.debug({ error }, "the source could not be asked for its position");
       }
-      await sleep(SAMPLE_MS, undefined, { signal });
+      await this.#pipeline.clock.sleep(SAMPLE_MS, signal);
     }
   }
 
@@ -68,7 +69,7 @@ export class Control {
     const { source, state, gate, position, acknowledged, phase, runners, copyProgress, sourceError, goneBack } =
       this.#pipeline;
     const letters = await state.deadLetters.counts();
-    const nowMs = Date.now();
+    const nowMs = this.#pipeline.clock.now();
     const spell = (commit: bigint | undefined) => (commit === undefined ? null : source.formatPosition(commit));
     return {
       name: this.#name,
@@ -195,7 +196,7 @@ export class Control {
     const ids = request.tables.length === 0 ? gate.tables.map((table) => table.id) : request.tables;
     for (const id of ids) if (gate.table(id) === undefined && !gate.aside.has(id)) throw noSuchTable(id);
     const read = ids.flatMap((id) => gate.table(id) ?? []);
-    if (request.where !== null) await tryCondition(source, read, request.where);
+    if (request.where !== null) await tryCondition(this.#pipeline.clock, source, read, request.where);
     await letIn(this.#pipeline, ids);
     const names = runners.map(({ name }) => name);
     await this.#pipeline.reinstate(names, ids);
@@ -226,23 +227,25 @@ export class Control {
 
   /** Resolves when everything committed before the call is durable in every sink, re-reads included. */
   async wait(timeoutMs: number, signal: AbortSignal): Promise<WaitResult> {
-    const deadline = AbortSignal.any([signal, AbortSignal.timeout(Math.ceil(timeoutMs))]);
+    const { clock } = this.#pipeline;
+    using limit = deadline(clock, Math.ceil(timeoutMs), signal);
+    const until = limit.signal;
     let missing: readonly string[] = ["the source's tables and position could not be asked for"];
     try {
       const { source } = this.#pipeline;
-      while (!(await this.#pipeline.look(deadline))) {
+      while (!(await this.#pipeline.look(until))) {
         missing = [`the daemon is ${this.#pipeline.phase}`];
-        await sleep(WAIT_POLL_MS, undefined, { signal: deadline });
+        await clock.sleep(WAIT_POLL_MS, until);
       }
-      const tip = await source.tip(deadline);
-      await source.mark(encodeMark({ edge: null }), deadline);
+      const tip = await source.tip(until);
+      await source.mark(encodeMark({ edge: null }), until);
       for (;;) {
         missing = this.missing(tip);
         if (missing.length === 0) return { reached: true, missing };
-        await sleep(WAIT_POLL_MS, undefined, { signal: deadline });
+        await clock.sleep(WAIT_POLL_MS, until);
       }
     } catch (error) {
-      if (!deadline.aborted) throw error;
+      if (!until.aborted) throw error;
       signal.throwIfAborted();
       return { reached: false, missing };
     }

@@ -1,3 +1,4 @@
+import { type Clock, timestamp } from "../core/clock.ts";
 import { findMillraceError } from "../core/errors.ts";
 import type { Refill, StoredError } from "../core/state-store.ts";
 import type { UnreadableTable } from "../core/status.ts";
@@ -11,7 +12,7 @@ interface Failing {
   readonly backoff: ReconnectBackoff;
   sinks: readonly string[];
   error: StoredError;
-  /** When it is tried again, by `performance.now`; null: an attempt has worked, and its next turn comes with the others'. */
+  /** When it is tried again, by `Clock.elapsed`; null: an attempt has worked, and its next turn comes with the others'. */
   nextMs: number | null;
 }
 
@@ -21,7 +22,12 @@ interface Failing {
  * beside the others, each after a time of its own, until one works.
  */
 export class FailingReads {
+  readonly #clock: Clock;
   readonly #byName = new Map<string, Failing>();
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
 
   get isEmpty(): boolean {
     return this.#byName.size === 0;
@@ -44,13 +50,26 @@ export class FailingReads {
   failed(reading: Reading, cause: unknown): number {
     const { tableId, sinks } = reading;
     const { code, message, hint } = findMillraceError(cause) ?? readFailed(tableId, cause);
-    const at = new Date().toISOString();
+    const at = timestamp(this.#clock);
     const error = { code, message, hint: hint ?? null, at };
     const known = this.#byName.get(nameOf(reading));
-    const failing = known ?? { tableId, since: at, backoff: new ReconnectBackoff(), sinks, error, nextMs: 0 };
+    const failing = known ?? {
+      tableId,
+      since: at,
+      backoff: new ReconnectBackoff(this.#clock),
+      sinks,
+      error,
+      nextMs: 0,
+    };
     failing.error = error;
     this.#byName.set(nameOf(reading), failing);
-    return putOff(failing);
+    return this.#putOff(failing);
+  }
+
+  #putOff(failing: Failing): number {
+    const waitMs = failing.backoff.next();
+    failing.nextMs = this.#clock.elapsed() + waitMs;
+    return waitMs;
   }
 
   worked(reading: Reading): void {
@@ -75,17 +94,17 @@ export class FailingReads {
 
   /** The one whose attempt is due for the longest time; it is taken for begun. */
   due(readings: readonly Reading[]): Reading | undefined {
-    const nowMs = performance.now();
+    const nowMs = this.#clock.elapsed();
     const nextMs = (reading: Reading) => this.#byName.get(nameOf(reading))?.nextMs ?? Infinity;
     const [first] = readings.filter((one) => nextMs(one) <= nowMs).toSorted((a, b) => nextMs(a) - nextMs(b));
-    if (first !== undefined) putOff(this.#byName.get(nameOf(first))!);
+    if (first !== undefined) this.#putOff(this.#byName.get(nameOf(first))!);
     return first;
   }
 
   /** Milliseconds until the next attempt is due. */
   get dueInMs(): number {
     const nextMs = Math.min(...[...this.#byName.values()].map((failing) => failing.nextMs ?? Infinity));
-    return Math.max(0, nextMs - performance.now());
+    return Math.max(0, nextMs - this.#clock.elapsed());
   }
 
   get tables(): readonly UnreadableTable[] {
@@ -104,12 +123,6 @@ export class FailingReads {
     const isOpen = state === "waiting" || state === "running";
     return isOpen && failing?.sinks.includes(sink) === true ? failing.error : null;
   }
-}
-
-function putOff(failing: Failing): number {
-  const waitMs = failing.backoff.next();
-  failing.nextMs = performance.now() + waitMs;
-  return waitMs;
 }
 
 /** Whatever key a table has been read up to. */

@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import type { Clock } from "../core/clock.ts";
 import { findMillraceError } from "../core/errors.ts";
 import { failpoint } from "../core/failpoint.ts";
 import type { TableVersion } from "../core/schema.ts";
@@ -9,6 +9,7 @@ import type { SinkWorker } from "./sink-worker.ts";
 import { Receipts, type Work } from "./work.ts";
 
 export interface FirstCopyParts {
+  readonly clock: Clock;
   readonly copy: FirstCopy;
   /** The copy's tables under their versions. */
   readonly tables: readonly TableVersion[];
@@ -79,7 +80,7 @@ async function copyTable(
 
 /** Gives every row to every sink that has not failed meanwhile. */
 async function readTable(
-  { copy, push, logger }: FirstCopyParts,
+  { clock, copy, push, logger }: FirstCopyParts,
   table: TableVersion,
   workers: readonly SinkWorker[],
   failed: Set<SinkWorker>,
@@ -98,7 +99,7 @@ async function readTable(
     block.release();
     failpoint("copy.block-queued");
     while (workers.some((worker) => !failed.has(worker) && worker.queue.heldBytes > QUEUED_BYTES_MAX)) {
-      await sleep(FULL_POLL_MS, undefined, { signal });
+      await clock.sleep(FULL_POLL_MS, signal);
     }
   }
   logger.info({ table: table.id, rows: rowCount }, "table read");

@@ -1,3 +1,4 @@
+import type { Clock } from "../core/clock.ts";
 import type { MillraceError } from "../core/errors.ts";
 import { findMillraceError } from "../core/errors.ts";
 import { earliest, type Position } from "../core/position.ts";
@@ -19,15 +20,20 @@ export type Foreseen = { readonly record: SinkRecord | null } & (
 
 const ANSWER_MS_MAX = 10_000;
 
+export interface ForeseeParts {
+  readonly clock: Clock;
+  readonly sink: Sink;
+  readonly state: Pick<StateStore, "bonds" | "sinks">;
+}
+
 export async function foresee(
-  sink: Sink,
-  state: Pick<StateStore, "bonds" | "sinks">,
+  { clock, sink, state }: ForeseeParts,
   { acknowledged, origin }: SourceRecord,
   signal: AbortSignal,
 ): Promise<Foreseen> {
   const record = await state.sinks.get(sink.name);
   if (record?.reset != null) return { record, kind: "reset", to: record.reset.to };
-  const answer = record?.paused === true ? null : await looked(sink, signal);
+  const answer = record?.paused === true ? null : await looked(clock, sink, signal);
   if (answer === null) return { record, kind: "unknown" };
   const { own } = answer;
   const accord = await state.bonds.accord(sink.name, own?.bond);
@@ -41,12 +47,12 @@ export async function foresee(
 }
 
 /** Null: it does not answer in time. Why is said when it is opened. */
-async function looked(sink: Sink, signal: AbortSignal) {
+async function looked(clock: Clock, sink: Sink, signal: AbortSignal) {
   const look = sink.look(signal).then(
     (own) => ({ own }),
     () => null,
   );
-  const answer = await within(ANSWER_MS_MAX, look, signal);
+  const answer = await within(clock, ANSWER_MS_MAX, look, signal);
   signal.throwIfAborted();
   return answer;
 }

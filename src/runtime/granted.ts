@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import { type Clock, timestamp } from "../core/clock.ts";
 import { findMillraceError } from "../core/errors.ts";
 import { invariant } from "../core/invariant.ts";
 import type { Sink } from "../core/sink.ts";
@@ -10,6 +10,7 @@ import { foresee, heldForeseen } from "./foreseen.ts";
 import { isTriedAgain, kindOf, ReconnectBackoff } from "./retry.ts";
 
 export interface GrantParts {
+  readonly clock: Clock;
   readonly source: Source;
   readonly state: StateStore;
   readonly sinks: readonly Sink[];
@@ -34,8 +35,8 @@ export async function untilGranted(
   onWithheld: (withheld: Withheld | null) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  const { source, inVainMsMax, logger } = parts;
-  const backoff = new ReconnectBackoff();
+  const { clock, source, inVainMsMax, logger } = parts;
+  const backoff = new ReconnectBackoff(clock);
   for (;;) {
     const error = await withheld(parts, signal);
     if (error === null || !(await answers(source, signal))) break;
@@ -43,8 +44,8 @@ export async function untilGranted(
     const waitMs = backoff.next();
     const { code, message, hint } = findMillraceError(error) ?? streamLost(error);
     const needsPerson = kindOf(error) === "blocked" || backoff.waitedMs > inVainMsMax;
-    onWithheld({ error: { code, message, hint: hint ?? null, at: new Date().toISOString() }, needsPerson });
-    await sleep(waitMs, undefined, { signal });
+    onWithheld({ error: { code, message, hint: hint ?? null, at: timestamp(clock) }, needsPerson });
+    await clock.sleep(waitMs, signal);
   }
   onWithheld(null);
   await tried(() => resume(parts, signal), signal);
@@ -56,9 +57,9 @@ async function withheld({ source, state }: GrantParts, signal: AbortSignal): Pro
   return await tried(async () => await source.expectFree?.(identity, signal), signal);
 }
 
-async function resume({ source, state, sinks }: GrantParts, signal: AbortSignal): Promise<void> {
+async function resume({ clock, source, state, sinks }: GrantParts, signal: AbortSignal): Promise<void> {
   const record = await stored(state);
-  const foreseen = await Promise.all(sinks.map((sink) => foresee(sink, state, record, signal)));
+  const foreseen = await Promise.all(sinks.map((sink) => foresee({ clock, sink, state }, record, signal)));
   const held = heldForeseen(record, foreseen);
   invariant(held !== null, "a running source has an origin");
   await state.source.identify(await source.resume(record.identity, held, signal));

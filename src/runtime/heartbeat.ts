@@ -1,10 +1,11 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import type { Clock } from "../core/clock.ts";
 import type { Source } from "../core/source.ts";
 import type { Logger } from "../core/telemetry.ts";
 import type { Lane } from "./lane.ts";
 import { encodeMark } from "./marks.ts";
 
 export interface HeartbeatParts {
+  readonly clock: Clock;
   readonly source: Source;
   readonly lane: Lane;
   readonly intervalMs: number;
@@ -13,7 +14,7 @@ export interface HeartbeatParts {
 
 /** With each beat a mark is written into the log, so that an idle source's position moves, and idle sinks are looked at. */
 export async function heartbeat(parts: HeartbeatParts, signal: AbortSignal): Promise<never> {
-  const { source, lane, intervalMs, logger } = parts;
+  const { clock, source, lane, intervalMs, logger } = parts;
   for (;;) {
     try {
       await source.mark(encodeMark({ edge: null }), signal);
@@ -22,6 +23,6 @@ export async function heartbeat(parts: HeartbeatParts, signal: AbortSignal): Pro
       signal.throwIfAborted();
       logger.warn({ error }, "a heartbeat failed; the next one tries again");
     }
-    await sleep(intervalMs, undefined, { signal });
+    await clock.sleep(intervalMs, signal);
   }
 }

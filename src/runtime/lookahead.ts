@@ -1,4 +1,5 @@
 import type { TableWrites } from "../core/batch.ts";
+import type { Clock } from "../core/clock.ts";
 import { comparePositions, type Position } from "../core/position.ts";
 import type { TableVersion } from "../core/schema.ts";
 import type { Netted } from "./netting.ts";
@@ -45,6 +46,7 @@ class Answers {
 }
 
 export interface LookaheadParts {
+  readonly clock: Clock;
   readonly queue: SinkQueue;
   readonly limits: BatchLimits;
   readonly wants: Ask;
@@ -111,7 +113,7 @@ export class Lookahead {
   #look(): void {
     if (this.#isLooking || !this.#mayPrepare) return;
     this.#isLooking = true;
-    setImmediate(() => {
+    this.#parts.clock.later(() => {
       this.#isLooking = false;
       if (this.#mayPrepare) this.#prepare(this.#reached!);
     });

@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import type { Clock } from "../core/clock.ts";
 import type { Position } from "../core/position.ts";
 import type { Lane } from "./lane.ts";
 import type { SinkWorker } from "./sink-worker.ts";
@@ -21,14 +21,14 @@ interface Held {
 
 /** Parks the sinks that can't keep up, so that the others don't wait. A sink that is alone has nobody to hold up. */
 export async function parkSlowSinks(
-  lane: Lane,
+  { clock, lane }: { readonly clock: Clock; readonly lane: Lane },
   isWaitedFor: (worker: SinkWorker) => boolean,
   park: (worker: SinkWorker) => void,
   signal: AbortSignal,
 ): Promise<never> {
   const halfHeld = new Map<SinkWorker, Held>();
   for (;;) {
-    await sleep(INTERVAL_MS, undefined, { signal });
+    await clock.sleep(INTERVAL_MS, signal);
     const sinks = [...lane.sinks];
     for (const worker of sinks) {
       const heldBytes = lane.heldBytes(worker);
@@ -37,7 +37,7 @@ export async function parkSlowSinks(
         halfHeld.delete(worker);
         continue;
       }
-      const nowMs = performance.now();
+      const nowMs = clock.elapsed();
       const held = halfHeld.get(worker) ?? { sinceMs: nowMs, covered: worker.covered };
       halfHeld.set(worker, held);
       const heldMs = nowMs - held.sinceMs;

@@ -1,3 +1,4 @@
+import type { Clock } from "../core/clock.ts";
 import type { SchemaPolicy } from "../core/schema-policy.ts";
 import type { OnLost } from "../core/sink.ts";
 import type { Source, TableShape } from "../core/source.ts";
@@ -14,6 +15,7 @@ export interface SinkSetup extends TableTaker {
 }
 
 export interface PipelineParts {
+  readonly clock: Clock;
   readonly name: string;
   readonly producer: string;
   readonly source: Source;

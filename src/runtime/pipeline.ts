@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import type { Clock } from "../core/clock.ts";
 import type { Position } from "../core/position.ts";
 import type { TableVersion } from "../core/schema.ts";
 import { DEFAULT_POLICY } from "../core/schema-policy.ts";
@@ -75,9 +75,10 @@ export class Pipeline {
     this.#parts = parts;
     this.source = parts.source;
     this.state = parts.state;
-    this.gate = new TableGate(
-      parts.state,
-      {
+    this.gate = new TableGate({
+      clock: parts.clock,
+      state: parts.state,
+      events: {
         changed: (table) => this.#tableChanged(table),
         renewed: () => this.#refiller?.notify(),
         setAside: (tableId) => {
@@ -87,12 +88,16 @@ export class Pipeline {
         },
         obstacle: (table) => this.#tables.meetsAnother(table),
       },
-      parts.policyOf ?? (() => DEFAULT_POLICY),
-      parts.logger,
-    );
-    this.suspended = new SuspendedTables(parts.state.suspensions, parts.logger);
+      policyOf: parts.policyOf ?? (() => DEFAULT_POLICY),
+      logger: parts.logger,
+    });
+    this.suspended = new SuspendedTables(parts.clock, parts.state.suspensions, parts.logger);
     this.#tables = new SinkTables(this.gate, parts.sinks, this.suspended);
     this.runners = parts.sinks.map((setup) => this.#runnerFor(setup));
+  }
+
+  get clock(): Clock {
+    return this.#parts.clock;
   }
 
   get phase(): Phase {
@@ -211,11 +216,11 @@ export class Pipeline {
     await this.gate.load();
     await this.suspended.load();
     await this.#dropUnwanted();
-    const { source, state, snapshot } = this.#parts;
-    const { stored, copy } = await findLog({ source, state, runners: this.runners, snapshot }, signal);
+    const { clock, source, state, snapshot } = this.#parts;
+    const { stored, copy } = await findLog({ clock, source, state, runners: this.runners, snapshot }, signal);
     this.#stored = stored;
     if (copy === null) await this.#granted(signal);
-    const from = await startingPoint(this.runners, stored, signal);
+    const from = await startingPoint({ clock, runners: this.runners }, stored, signal);
     await this.#flow(from, stored, copy, signal);
   }
 
@@ -224,8 +229,15 @@ export class Pipeline {
   }
 
   async #granted(signal: AbortSignal): Promise<void> {
-    const { source, state, sinks, logger } = this.#parts;
-    const parts = { source, state, sinks: sinks.map(({ sink }) => sink), inVainMsMax: this.#inVainMsMax, logger };
+    const { clock, source, state, sinks, logger } = this.#parts;
+    const parts = {
+      clock,
+      source,
+      state,
+      sinks: sinks.map(({ sink }) => sink),
+      inVainMsMax: this.#inVainMsMax,
+      logger,
+    };
     await untilGranted(parts, (withheld) => (this.#withheld = withheld), signal);
   }
 
@@ -241,10 +253,11 @@ export class Pipeline {
   }
 
   async #flow(from: Position, stored: SourceRecord, copy: FirstCopy | null, signal: AbortSignal): Promise<void> {
-    const { source, state, logger } = this.#parts;
+    const { clock, source, state, logger } = this.#parts;
     const lane = (this.#lane = new Lane(from, source.markPrefix));
-    const rewind = (this.#rewind = new Rewind(lane));
+    const rewind = (this.#rewind = new Rewind(clock, lane));
     const refiller = (this.#refiller = new Refiller({
+      clock,
       lane,
       source,
       state,
@@ -258,6 +271,7 @@ export class Pipeline {
     const standings = () => runners.map(({ standing }) => standing);
     const onPendingKeys = () => refiller.notify();
     const comparing = {
+      clock,
       lane,
       source,
       state,
@@ -270,6 +284,7 @@ export class Pipeline {
     };
     this.#comparisons = new Comparisons(comparing);
     const watch = (this.#watch = new CatalogWatch({
+      clock,
       source,
       state,
       gate: this.gate,
@@ -279,13 +294,14 @@ export class Pipeline {
       letIn: (tableIds) => letIn(this, tableIds),
       logger,
     }));
-    const acknowledger = (this.#acknowledger = new Acknowledger(
+    const acknowledger = (this.#acknowledger = new Acknowledger({
+      clock,
       state,
-      stored.acknowledged,
+      acknowledged: stored.acknowledged,
       standings,
-      () => lane.position,
-      (places) => source.remember?.(places) ?? null,
-    ));
+      reached: () => lane.position,
+      remember: (places) => source.remember?.(places) ?? null,
+    }));
     const ending = new AbortController();
     const until = AbortSignal.any([signal, ending.signal]);
     const resolve = this.gate.resolve;
@@ -295,10 +311,10 @@ export class Pipeline {
     const onUnloggedRows = (id: string, sink?: string) => this.#readUnlogged(id, sink ?? null, refiller);
     const inVainMsMax = this.#inVainMsMax;
     const calls = { resolve, isKnown, revise, held, onUnloggedRows };
-    const feeding = { source, state, lane, rewind, inVainMsMax, ...calls, logger };
+    const feeding = { clock, source, state, lane, rewind, inVainMsMax, ...calls, logger };
     const feed = (this.#feed = new SourceFeed(feeding));
     const { secondStreamTriesMax = SECOND_STREAM_TRIES_MAX } = this.#parts;
-    const shared = { source, main: lane, rewind, resolve, isKnown, onUnloggedRows };
+    const shared = { clock, source, main: lane, rewind, resolve, isKnown, onUnloggedRows };
     const main: CatchUpParts = { ...shared, secondStreamTriesMax, byteCountMax: CATCH_UP_BYTES_MAX };
     const sinks = this.runners.map((runner) => runner.run(main, until));
     try {
@@ -306,20 +322,20 @@ export class Pipeline {
       await Promise.race([this.#copyFirst(copy, until), ...sinks]);
       await Promise.race([
         feed.run(until),
-        noteEarlierDeliveries({ source, lane, logger }, until)
+        noteEarlierDeliveries({ clock, source, lane, logger }, until)
           .then(() => this.#joinedTogether(until))
           .then(() => refiller.run(until)),
-        forgetVisible({ source, lane, logger }, until),
+        forgetVisible({ clock, source, lane, logger }, until),
         acknowledger.run(
           () => feed.stream,
           (error) => logger.warn({ error }, "positions could not be stored; it is tried again"),
           until,
         ),
         this.#trySuspended(refiller, until),
-        heartbeat({ source, lane, intervalMs: this.#parts.heartbeatMs, logger }, until),
+        heartbeat({ clock, source, lane, intervalMs: this.#parts.heartbeatMs, logger }, until),
         watch.run(until),
         parkSlowSinks(
-          lane,
+          { clock, lane },
           (worker) => rewind.isCatchingUp(worker),
           (worker) => this.runner(worker.name)?.park(),
           until,
@@ -344,7 +360,7 @@ export class Pipeline {
       return isReady ? table.fingerprint : null;
     };
     for (;;) {
-      await sleep(SUSPENDED_LOOK_MS, undefined, { signal });
+      await this.clock.sleep(SUSPENDED_LOOK_MS, signal);
       const { tried } = this.suspended;
       const open = tried.length === 0 ? [] : await this.state.refills.list();
       for (const one of tried) if (this.#isRead(one, open)) this.suspended.settle(one);
@@ -363,7 +379,7 @@ export class Pipeline {
 
   /** Sinks that stand at the same key share what is read: the first of them waits for the others for a moment. */
   async #joinedTogether(signal: AbortSignal): Promise<void> {
-    await within(JOINING_MS_MAX, Promise.all(this.runners.map(({ joined }) => joined)), signal);
+    await within(this.clock, JOINING_MS_MAX, Promise.all(this.runners.map(({ joined }) => joined)), signal);
   }
 
   /** What is not stored now is read again at the next start: never a reason to hide why this one ended. */
@@ -395,8 +411,9 @@ export class Pipeline {
       if (this.gate.flows(table)) tables.push(table);
     }
     this.#copy = { tableCount: tables.length, tablesDone: 0, rowsRead: 0 };
-    await within(OPENING_MS_MAX, Promise.all(this.runners.map((runner) => runner.joined)), signal);
+    await within(this.clock, OPENING_MS_MAX, Promise.all(this.runners.map((runner) => runner.joined)), signal);
     const parts = {
+      clock: this.clock,
       copy,
       tables,
       workers: [...lane.sinks],
@@ -440,7 +457,7 @@ export class Pipeline {
 
   #runnerFor(setup: SinkSetup): SinkRunner {
     const { sink, limits, onPoison, takes } = setup;
-    const { name, producer, source, state, lease, logger: parent, metrics } = this.#parts;
+    const { clock, name, producer, source, state, lease, logger: parent, metrics } = this.#parts;
     const logger = parent.child({ sink: sink.name });
     const context = {
       name,
@@ -450,6 +467,7 @@ export class Pipeline {
       formatPosition: (commit: bigint) => source.formatPosition(commit),
     };
     const worker = new SinkWorker({
+      clock,
       sink,
       state,
       limits,
@@ -469,6 +487,7 @@ export class Pipeline {
       metrics,
     });
     return new SinkRunner({
+      clock,
       worker,
       lease,
       state,

@@ -1,21 +1,26 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import type { Clock } from "../core/clock.ts";
 
 /** Rows that are being compared take no more of the queues' budget than this and one more chunk. */
 const HELD_BYTES_MAX = 9 * 1024 * 1024;
 
 /** One reading at a time, however many ask, and none while the rows of earlier ones fill the queues, or the source rests. */
 export class ReadingTurns {
+  readonly #clock: Clock;
   #isTaken = false;
   #restsUntilMs = 0;
   #heldBytes = 0;
   readonly #waiting: (() => void)[] = [];
 
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
   /** Resolves when it is one's turn, which ends by `give`. */
   async take(signal: AbortSignal): Promise<void> {
     for (;;) {
       signal.throwIfAborted();
-      const restMs = this.#restsUntilMs - performance.now();
-      if (restMs > 0) await sleep(restMs, undefined, { signal });
+      const restMs = this.#restsUntilMs - this.#clock.elapsed();
+      if (restMs > 0) await this.#clock.sleep(restMs, signal);
       else if (!this.#isTaken && this.#heldBytes <= HELD_BYTES_MAX) break;
       else await this.#change(signal);
     }
@@ -24,7 +29,7 @@ export class ReadingTurns {
 
   /** The source is left alone for so long. */
   rest(ms: number): void {
-    this.#restsUntilMs = Math.max(this.#restsUntilMs, performance.now() + ms);
+    this.#restsUntilMs = Math.max(this.#restsUntilMs, this.#clock.elapsed() + ms);
   }
 
   async #change(signal: AbortSignal): Promise<void> {

@@ -1,5 +1,5 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import type { Block } from "../core/block.ts";
+import type { Clock } from "../core/clock.ts";
 import { failpoint } from "../core/failpoint.ts";
 import type { Position } from "../core/position.ts";
 import type { TableVersion } from "../core/schema.ts";
@@ -13,6 +13,7 @@ import { Window } from "./windows.ts";
 import { Receipts } from "./work.ts";
 
 export interface ChunkReaderParts {
+  readonly clock: Clock;
   readonly lane: Lane;
   readonly source: Source;
   readonly logger: Logger;
@@ -65,18 +66,18 @@ const AGAIN_MS_MAX = 1_600;
 /** After this, and then as often, it is looked whether the stream has gone past a mark without showing it. */
 const LATE_MS = 1_000;
 
-/** Distinguishes windows of all readers of this process. */
-let windowCount = 0;
-
 /** Reads one chunk after the other in windows of the log (windows.ts), and hands each to its sinks. */
 export class ChunkReader {
   readonly #parts: ChunkReaderParts;
-  readonly #run = `${process.pid}-${Date.now().toString(36)}`;
+  /** Tells our marks from those of other processes. */
+  readonly #run: string;
+  #windowCount = 0;
   #againMs = AGAIN_MS;
   #scanRowCountMax = SCAN_ROW_COUNT_MAX;
 
   constructor(parts: ChunkReaderParts) {
     this.#parts = parts;
+    this.#run = parts.clock.unique(6);
   }
 
   /**
@@ -112,8 +113,8 @@ export class ChunkReader {
 
   /** The same for several tables, between the same marks. What one of them can't be read for is thrown if none can be. */
   async #through(passages: readonly Passage[], signal: AbortSignal): Promise<readonly (Through | null)[]> {
-    const { lane, source } = this.#parts;
-    const id = `${this.#run}-${++windowCount}`;
+    const { clock, lane, source } = this.#parts;
+    const id = `${this.#run}-${++this.#windowCount}`;
     const open = passages.map((passage) => {
       const window = new Window(id, passage.table.id, passage.purpose);
       const closed = Promise.withResolvers<Closed>();
@@ -136,7 +137,7 @@ export class ChunkReader {
         }),
       );
       const isAgain = open.some(({ window }, i) => filled.has(window) && results[i] === null);
-      if (isAgain) await pause(this.#againMs, signal);
+      if (isAgain) await pause(clock, this.#againMs, signal);
       return results;
     } finally {
       for (const { window } of open) {
@@ -163,16 +164,17 @@ export class ChunkReader {
     signal: AbortSignal,
   ): Promise<ReadonlySet<Window>> {
     const filled = new Set<Window>();
-    const endMs = performance.now() + TOGETHER_MS_MAX;
+    const { clock } = this.#parts;
+    const endMs = clock.elapsed() + TOGETHER_MS_MAX;
     let byteCount = 0;
     let failure: unknown;
     for (const { passage, window } of open) {
-      if (filled.size > 0 && (performance.now() >= endMs || byteCount >= TOGETHER_BYTES_MAX)) break;
+      if (filled.size > 0 && (clock.elapsed() >= endMs || byteCount >= TOGETHER_BYTES_MAX)) break;
       const { table, keys, read } = passage;
       try {
         const chunk = await this.#chunk(window, read, signal);
         if (chunk === null) continue;
-        window.fill(table, chunk, keys);
+        window.fill(table, chunk, keys, clock.now());
         byteCount += chunk.block?.byteCount ?? 0;
         filled.add(window);
         failpoint("refill.chunk-read", table);
@@ -214,11 +216,11 @@ export class ChunkReader {
 
   /** Waits for the high mark, however far the stream is behind; one that the stream has passed by is lost. */
   async #passed(closed: Promise<Closed>, signal: AbortSignal): Promise<Closed> {
-    const { lane, source } = this.#parts;
+    const { clock, lane, source } = this.#parts;
     let beyond: bigint | null = null;
     for (;;) {
       const waiting = new AbortController();
-      const late = pause(LATE_MS, AbortSignal.any([signal, waiting.signal])).then(() => null);
+      const late = pause(clock, LATE_MS, AbortSignal.any([signal, waiting.signal])).then(() => null);
       const result = await Promise.race([closed, late]);
       waiting.abort();
       if (result !== null) return result;
@@ -239,9 +241,9 @@ export class ChunkReader {
 }
 
 /** Ends early, and well, when it is aborted. */
-export async function pause(ms: number, signal: AbortSignal): Promise<void> {
+export async function pause(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
   try {
-    await sleep(ms, undefined, { signal });
+    await clock.sleep(ms, signal);
   } catch (error) {
     if (!signal.aborted) throw error;
   }

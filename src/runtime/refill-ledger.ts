@@ -1,3 +1,4 @@
+import type { Clock } from "../core/clock.ts";
 import { failpoint } from "../core/failpoint.ts";
 import type { KeyText } from "../core/source.ts";
 import type { Refill, RefillProgress, RefillRequest, RefillStore } from "../core/state-store.ts";
@@ -21,6 +22,7 @@ export interface DurableChunk {
  * transaction. The store may be behind what the sinks have, never ahead of it.
  */
 export class RefillLedger {
+  readonly #clock: Clock;
   readonly #store: RefillStore;
   readonly #progress = new Map<number, RefillProgress>();
   readonly #unstored = new Set<number>();
@@ -30,9 +32,11 @@ export class RefillLedger {
   readonly #begun = new Map<number, number>();
   /** See `willRead`. */
   readonly #ahead = new Set<string>();
-  #storedAtMs = performance.now();
+  #storedAtMs: number;
 
-  constructor(store: RefillStore) {
+  constructor(clock: Clock, store: RefillStore) {
+    this.#clock = clock;
+    this.#storedAtMs = clock.elapsed();
     this.#store = store;
   }
 
@@ -122,12 +126,12 @@ export class RefillLedger {
 
   /** The first chunk of each is told at once: a process that is killed soon after leaves a trace, too. */
   async storeInTime(): Promise<void> {
-    const isDue = performance.now() - this.#storedAtMs >= STORE_EVERY_MS;
+    const isDue = this.#clock.elapsed() - this.#storedAtMs >= STORE_EVERY_MS;
     if (isDue || [...this.#unstored].some((id) => !this.#stored.has(id))) await this.store();
   }
 
   async store(): Promise<void> {
-    this.#storedAtMs = performance.now();
+    this.#storedAtMs = this.#clock.elapsed();
     const unstored = [...this.#unstored].flatMap((id) => this.#progress.get(id) ?? []);
     if (unstored.length === 0) return;
     await this.#store.advance(unstored);

@@ -1,3 +1,4 @@
+import type { Clock } from "../core/clock.ts";
 import { failpoint } from "../core/failpoint.ts";
 import type { TableVersion } from "../core/schema.ts";
 import type { KeyText, Source } from "../core/source.ts";
@@ -17,6 +18,7 @@ import type { TableGate } from "./table-gate.ts";
 import { Receipts } from "./work.ts";
 
 export interface RefillerParts {
+  readonly clock: Clock;
   readonly lane: Lane;
   readonly source: Source;
   readonly state: StateStore;
@@ -68,7 +70,7 @@ export class Refiller {
 
   constructor(parts: RefillerParts) {
     this.#parts = parts;
-    this.#ledger = new RefillLedger(parts.state.refills);
+    this.#ledger = new RefillLedger(parts.clock, parts.state.refills);
     this.#chunks = new ChunkReader(parts);
     this.#reader = new RowReader({ ...parts, onAttempt: (error) => this.#attempted(error) });
     this.#backlog = new Backlog(parts, this.failing);
@@ -115,7 +117,8 @@ export class Refiller {
   }
 
   async run(signal: AbortSignal): Promise<never> {
-    const backoff = new ReconnectBackoff();
+    const { clock } = this.#parts;
+    const backoff = new ReconnectBackoff(clock);
     for (;;) {
       signal.throwIfAborted();
       this.#wake = new AbortController();
@@ -126,7 +129,7 @@ export class Refiller {
         backoff.reset();
         const idleMs = Math.min(IDLE_MS, this.#reader.dueInMs);
         this.#isIdle = !worked;
-        if (!worked) await pause(idleMs, AbortSignal.any([signal, this.#wake.signal]));
+        if (!worked) await pause(clock, idleMs, AbortSignal.any([signal, this.#wake.signal]));
       } catch (error) {
         signal.throwIfAborted();
         const waitMs = backoff.next();
@@ -134,7 +137,7 @@ export class Refiller {
           { error, kind: kindOf(error), waitMs },
           "reading rows beside the stream failed; it is tried again",
         );
-        await pause(waitMs, signal);
+        await pause(clock, waitMs, signal);
       }
     }
   }
@@ -291,7 +294,7 @@ export class Refiller {
    * place of the log behind the change, so that no row of an earlier shape comes after it.
    */
   async #carry(ready: readonly Ready[], signal: AbortSignal): Promise<boolean> {
-    const { lane, source, gate } = this.#parts;
+    const { clock, lane, source, gate } = this.#parts;
     const looked = ready.map((one) => ({ ...one, facts: gate.columnFacts(one.table) }));
     // The stream comes to the shape that the catalogue has by now.
     const known = looked.filter(({ facts }) => facts !== undefined);
@@ -300,7 +303,7 @@ export class Refiller {
       const place = await source.tip(signal);
       while (lane.position.commit <= place) {
         signal.throwIfAborted();
-        await pause(PASSED_MS, signal);
+        await pause(clock, PASSED_MS, signal);
       }
     }
     const asked = known.map(({ table, rules, refills, facts }) => {
@@ -356,7 +359,7 @@ export class Refiller {
     const byWorker = Map.groupBy(works, ({ worker }) => worker);
     const settled = Promise.all(Array.from(byWorker, ([worker, all]) => ended(worker, all)));
     const waiting = new AbortController();
-    await Promise.race([settled, pause(TOGETHER_MS_MAX, AbortSignal.any([signal, waiting.signal]))]);
+    await Promise.race([settled, pause(this.#parts.clock, TOGETHER_MS_MAX, AbortSignal.any([signal, waiting.signal]))]);
     waiting.abort();
     this.#throwFailure();
   }

@@ -1,4 +1,4 @@
-import { ExponentialBackoff, handleWhen, type IBackoff, type RetryPolicy, retry } from "cockatiel";
+import type { Clock } from "../core/clock.ts";
 import { type ErrorKind, findMillraceError, isAborted } from "../core/errors.ts";
 
 /** What to do about an error. One that no connector classified is retried within bounds, then stops the sink. */
@@ -15,15 +15,49 @@ export function isTriedAgain(error: unknown): boolean {
 
 /** Attempts at one step before its sink is parked: with the waits between them some three seconds. */
 const STEP_ATTEMPTS_MAX = 6;
+const STEP_FIRST_WAIT_MS = 50;
+const STEP_WAIT_MS_MAX = 1_000;
 
 /** In-place retries of one step: what passes within seconds (a deadlock, a restart, a full queue) parks nobody. */
-export function stepRetry(onRetry: (error: unknown) => void): RetryPolicy {
-  const policy = retry(
-    handleWhen((error) => kindOf(error) === "retryable"),
-    { maxAttempts: STEP_ATTEMPTS_MAX, backoff: new ExponentialBackoff({ initialDelay: 50, maxDelay: 1_000 }) },
-  );
-  policy.onRetry((reason) => onRetry("error" in reason ? reason.error : undefined));
-  return policy;
+export async function retryStep(
+  clock: Clock,
+  work: () => Promise<void>,
+  onRetry: (error: unknown) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const backoff = new Backoff(clock, STEP_FIRST_WAIT_MS, STEP_WAIT_MS_MAX);
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await work();
+    } catch (error) {
+      if (kindOf(error) !== "retryable" || attempt === STEP_ATTEMPTS_MAX || signal.aborted) throw error;
+      onRetry(error);
+    }
+    await clock.sleep(backoff.next(), signal);
+  }
+}
+
+/** Growing waits, each with a share of chance, so that many who wait for one thing do not come back together. */
+class Backoff {
+  readonly #clock: Clock;
+  readonly #firstMs: number;
+  readonly #maxMs: number;
+  #count = 0;
+
+  constructor(clock: Clock, firstMs: number, maxMs: number) {
+    this.#clock = clock;
+    this.#firstMs = firstMs;
+    this.#maxMs = maxMs;
+  }
+
+  next(): number {
+    const fullMs = Math.min(this.#maxMs, this.#firstMs * 2 ** this.#count++);
+    return fullMs * (0.5 + this.#clock.random() / 2);
+  }
+
+  reset(): void {
+    this.#count = 0;
+  }
 }
 
 /** The longest wait between attempts at what waits for somebody, or fails in its work. */
@@ -34,22 +68,23 @@ export const PROBE_MS_MAX = 1_000;
 /** In a row and in vain: by then somebody has to look. */
 export const IN_VAIN_MS_MAX = 10 * 60_000;
 
+const FIRST_WAIT_MS = 250;
+
 /** Waits between attempts to reach a parked sink or a lost source: jittered, from a quarter second on. */
 export class ReconnectBackoff {
-  readonly #factory: ExponentialBackoff<undefined>;
-  #current: IBackoff<undefined> | null = null;
+  readonly #backoff: Backoff;
   /** Waited since the last attempt that came further. */
   #waitedMs = 0;
 
-  constructor(maxDelay = WAIT_MS_MAX) {
-    this.#factory = new ExponentialBackoff({ initialDelay: 250, maxDelay });
+  constructor(clock: Clock, maxMs = WAIT_MS_MAX) {
+    this.#backoff = new Backoff(clock, FIRST_WAIT_MS, maxMs);
   }
 
   /** Milliseconds to wait before the next attempt. */
   next(): number {
-    this.#current = this.#current === null ? this.#factory.next() : this.#current.next(undefined);
-    this.#waitedMs += this.#current.duration;
-    return this.#current.duration;
+    const waitMs = this.#backoff.next();
+    this.#waitedMs += waitMs;
+    return waitMs;
   }
 
   get waitedMs(): number {
@@ -57,7 +92,7 @@ export class ReconnectBackoff {
   }
 
   reset(): void {
-    this.#current = null;
+    this.#backoff.reset();
     this.#waitedMs = 0;
   }
 }

@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import { type Clock, timestamp } from "../core/clock.ts";
 import { failpoint } from "../core/failpoint.ts";
 import { comparePositions, earliest, type Position } from "../core/position.ts";
 import type { SecondStreamRefused } from "../core/source.ts";
@@ -21,6 +21,7 @@ export interface GoneBack {
  * where it was: that is said by `goneBack`.
  */
 export class Rewind {
+  readonly #clock: Clock;
   readonly #lane: Lane;
   /** Sinks that would come along, and how they are told that they are attached. */
   readonly #waiting = new Map<SinkWorker, () => void>();
@@ -31,7 +32,8 @@ export class Rewind {
   #until: Position | null = null;
   #error: StoredError | null = null;
 
-  constructor(lane: Lane) {
+  constructor(clock: Clock, lane: Lane) {
+    this.#clock = clock;
     this.#lane = lane;
   }
 
@@ -83,7 +85,7 @@ export class Rewind {
   /** Has the lane go back to the sinks that wait. */
   ask(error: SecondStreamRefused): void {
     const { code, message, hint } = error;
-    this.#error = { code, message, hint: hint ?? null, at: new Date().toISOString() };
+    this.#error = { code, message, hint: hint ?? null, at: timestamp(this.#clock) };
     this.#asked.abort();
   }
 
@@ -92,7 +94,7 @@ export class Rewind {
     const attached = new AbortController();
     this.#waiting.set(worker, () => attached.abort());
     try {
-      await sleep(withinMs ?? 2 ** 30, undefined, { signal: AbortSignal.any([signal, attached.signal]) });
+      await this.#clock.sleep(withinMs ?? 2 ** 30, AbortSignal.any([signal, attached.signal]));
     } catch (error) {
       signal.throwIfAborted();
       if (!attached.signal.aborted) throw error;

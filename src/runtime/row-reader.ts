@@ -1,3 +1,4 @@
+import type { Clock } from "../core/clock.ts";
 import type { TableVersion } from "../core/schema.ts";
 import { AmbiguousKey, type Chunk, type Source } from "../core/source.ts";
 import type { Logger } from "../core/telemetry.ts";
@@ -9,6 +10,7 @@ import { kindOf } from "./retry.ts";
 import type { TableGate } from "./table-gate.ts";
 
 export interface RowReaderParts {
+  readonly clock: Clock;
   readonly source: Source;
   readonly gate: Pick<TableGate, "table" | "setAside">;
   readonly logger: Logger;
@@ -27,11 +29,12 @@ export function isOfOneTable(error: unknown): boolean {
 /** Reads rows in their turn, and tries what was refused beside that, one at a time. */
 export class RowReader {
   readonly #parts: RowReaderParts;
-  readonly failing = new FailingReads();
+  readonly failing: FailingReads;
   #isTrying = false;
 
   constructor(parts: RowReaderParts) {
     this.#parts = parts;
+    this.failing = new FailingReads(parts.clock);
   }
 
   async read(table: TableVersion, reading: Reading, { signal, scanRowCountMax }: Asked): Promise<Chunk> {

@@ -1,5 +1,6 @@
 import type { SinkProgress } from "../core/batch.ts";
 import type { Accord } from "../core/bond.ts";
+import type { Clock } from "../core/clock.ts";
 import { findMillraceError } from "../core/errors.ts";
 import type { Position } from "../core/position.ts";
 import type { TableVersion } from "../core/schema.ts";
@@ -14,6 +15,7 @@ import type { SinkWorker } from "./sink-worker.ts";
 import { owedBy, type Standing, standingOf } from "./standing.ts";
 
 export interface OpeningParts {
+  readonly clock: Clock;
   readonly worker: SinkWorker;
   readonly lease: number;
   readonly state: StateStore;

@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import { timestamp } from "../core/clock.ts";
 import { type ErrorKind, findMillraceError, type MillraceError } from "../core/errors.ts";
 import { invariant } from "../core/invariant.ts";
 import { comparePositions, type Position } from "../core/position.ts";
@@ -8,6 +8,7 @@ import type { SinkStanding } from "./acknowledger.ts";
 import { type CatchUpParts, rejoin } from "./catch-up.ts";
 import { epochHeld } from "./epochs.ts";
 import { sinkAhead, unclassified } from "./errors.ts";
+import { pause } from "./refill-chunks.ts";
 import { kindOf, PROBE_MS_MAX, ReconnectBackoff } from "./retry.ts";
 import { type Opened, type OpeningParts, SinkOpening } from "./sink-opening.ts";
 import type { SinkWorker } from "./sink-worker.ts";
@@ -17,6 +18,9 @@ import { isBeyondLog, type Standing } from "./standing.ts";
 const REOPENED_MAX = 3;
 /** How often an attempt that fails as the one before it is logged. */
 const REPEATED_MS = 30_000;
+
+/** A wait that only an interruption ends. */
+const FOR_EVER_MS = 2 ** 30;
 
 /** Why a runner's current work was interrupted. */
 type Interruption = "pause" | "resume" | "park";
@@ -41,7 +45,7 @@ export class SinkRunner {
   /** How often in a row it was opened again for what was not there, and came no further. */
   #reopened = 0;
   /** Between attempts at work that fails. */
-  readonly #backoff = new ReconnectBackoff();
+  readonly #backoff: ReconnectBackoff;
   #record: SinkRecord | null = null;
   #paused = false;
   #holdsOld = false;
@@ -59,6 +63,7 @@ export class SinkRunner {
 
   constructor(parts: OpeningParts) {
     this.#parts = parts;
+    this.#backoff = new ReconnectBackoff(parts.clock);
     this.#opening = new SinkOpening(parts);
     this.worker = parts.worker;
   }
@@ -161,7 +166,7 @@ export class SinkRunner {
   /** Runs until aborted. */
   async run(main: CatchUpParts, signal: AbortSignal): Promise<void> {
     await this.#begun;
-    const probing = new ReconnectBackoff(PROBE_MS_MAX);
+    const probing = new ReconnectBackoff(this.#parts.clock, PROBE_MS_MAX);
     while (!signal.aborted) {
       this.#interrupt = new AbortController();
       const interrupted = AbortSignal.any([signal, this.#interrupt.signal]);
@@ -184,7 +189,7 @@ export class SinkRunner {
       }
       this.#leave(main);
       this.#onJoined();
-      if (waitMs !== 0) await untilInterrupted(waitMs, interrupted);
+      if (waitMs !== 0) await pause(this.#parts.clock, waitMs ?? FOR_EVER_MS, interrupted);
     }
     this.#state = "stopped";
   }
@@ -285,7 +290,7 @@ export class SinkRunner {
     this.#errorKind = kind;
     if (kind === "reopen") this.#reopened++;
     this.#lost = [...new Set([...this.#lost, ...known.lostTables])];
-    const nowMs = performance.now();
+    const nowMs = this.#parts.clock.elapsed();
     const isRepeated = this.#error?.message === known.message && nowMs - this.#loggedMs < REPEATED_MS;
     if (!isRepeated) {
       this.#loggedMs = nowMs;
@@ -300,18 +305,9 @@ export class SinkRunner {
     this.#error =
       error === null
         ? null
-        : { code: error.code, message: error.message, hint: error.hint ?? null, at: new Date().toISOString() };
+        : { code: error.code, message: error.message, hint: error.hint ?? null, at: timestamp(this.#parts.clock) };
     if (error === null && this.#state === "failed") this.#state = "starting";
     // When it was last tried is told by this process alone.
     if (!isRepeated) await this.#parts.state.sinks.setError(this.name, this.#error);
-  }
-}
-
-/** Waits for an interruption, or at most `ms` milliseconds (null: for ever). */
-async function untilInterrupted(ms: number | null, signal: AbortSignal): Promise<void> {
-  try {
-    await sleep(ms ?? 2 ** 30, undefined, { signal });
-  } catch (error) {
-    if (!signal.aborted) throw error;
   }
 }

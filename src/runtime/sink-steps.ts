@@ -1,5 +1,5 @@
-import type { RetryPolicy } from "cockatiel";
 import type { SinkProgress, Step } from "../core/batch.ts";
+import type { Clock } from "../core/clock.ts";
 import { MillraceError } from "../core/errors.ts";
 import { failpoint } from "../core/failpoint.ts";
 import { invariant } from "../core/invariant.ts";
@@ -9,9 +9,10 @@ import type { BondStore, SinkEntry } from "../core/state-store.ts";
 import type { Logger, Metrics } from "../core/telemetry.ts";
 import { CheckpointBond } from "./checkpoint-bond.ts";
 import { lessThanWritten, unclassified } from "./errors.ts";
-import { kindOf, stepRetry } from "./retry.ts";
+import { kindOf, retryStep } from "./retry.ts";
 
 export interface SinkStepsParts {
+  readonly clock: Clock;
   readonly sink: Sink;
   readonly bonds: Pick<BondStore, "obligation">;
   readonly outcome: Outcome;
@@ -27,7 +28,6 @@ export interface SinkStepsParts {
  */
 export class SinkSteps {
   readonly #parts: SinkStepsParts;
-  readonly #policy: RetryPolicy;
   readonly #bond: CheckpointBond;
   #progress: SinkProgress | null = null;
   #written: SinkProgress | null = null;
@@ -37,10 +37,6 @@ export class SinkSteps {
   constructor(parts: SinkStepsParts) {
     this.#parts = parts;
     this.#bond = new CheckpointBond(parts.sink.name, parts.bonds);
-    this.#policy = stepRetry((error) => {
-      parts.metrics.sinkError(parts.sink.name, kindOf(error));
-      parts.logger.warn({ error }, "a step failed and is tried again");
-    });
   }
 
   /** What the sink holds; null until `begin`. */
@@ -100,9 +96,9 @@ export class SinkSteps {
 
   /** `onWaiting`: see Outcome. */
   async apply(step: Step, signal: AbortSignal, onWaiting?: () => void): Promise<void> {
-    const { sink, metrics } = this.#parts;
+    const { clock, sink, metrics } = this.#parts;
     const outcome = onWaiting === undefined ? this.#parts.outcome : { ...this.#parts.outcome, waiting: onWaiting };
-    const startedMs = performance.now();
+    const startedMs = clock.elapsed();
     let bound = await this.#bound(step);
     let attempt = 0;
     await this.retrying(signal, async () => {
@@ -114,7 +110,7 @@ export class SinkSteps {
     this.#progress = bound.progress;
     this.#written = bound.progress;
     this.cover(bound.progress.position);
-    metrics.stepApplied(sink.name, (performance.now() - startedMs) / 1000);
+    metrics.stepApplied(sink.name, (clock.elapsed() - startedMs) / 1000);
   }
 
   async #bound(step: Step): Promise<Step> {
@@ -162,9 +158,13 @@ export class SinkSteps {
   }
 
   async retrying(signal: AbortSignal, work: () => Promise<void>): Promise<void> {
-    const { sink, metrics } = this.#parts;
+    const { clock, sink, metrics, logger } = this.#parts;
+    const onRetry = (error: unknown): void => {
+      metrics.sinkError(sink.name, kindOf(error));
+      logger.warn({ error }, "a step failed and is tried again");
+    };
     try {
-      await this.#policy.execute(work, signal);
+      await retryStep(clock, work, onRetry, signal);
     } catch (error) {
       signal.throwIfAborted();
       metrics.sinkError(sink.name, kindOf(error));

@@ -1,4 +1,5 @@
 import type { SinkProgress } from "../core/batch.ts";
+import type { Clock } from "../core/clock.ts";
 import { findMillraceError, type MillraceError } from "../core/errors.ts";
 import { failpoint } from "../core/failpoint.ts";
 import { comparePositions, type Position } from "../core/position.ts";
@@ -28,6 +29,7 @@ import { isOfShape } from "./sink-tables.ts";
 import type { CompareWork, CompleteWork, SweepWork, TruncateWork, Work } from "./work.ts";
 
 export interface WorkerParts {
+  readonly clock: Clock;
   readonly sink: Sink;
   readonly state: StateStore;
   readonly limits: BatchLimits;
@@ -205,12 +207,17 @@ export class SinkWorker {
   /** Works the queue until aborted or until a step fails for good. A step in flight at the abort may end in time. */
   async run(signal: AbortSignal): Promise<never> {
     const step = new AbortController();
-    const onAbort = () => setTimeout(() => step.abort(signal.reason), STEP_GRACE_MS).unref();
+    const ended = new AbortController();
+    const onAbort = (): void => {
+      const abort = (): void => step.abort(signal.reason);
+      this.#parts.clock.sleep(STEP_GRACE_MS, ended.signal).then(abort, () => undefined);
+    };
     signal.addEventListener("abort", onAbort, { once: true });
     try {
       return await this.#run(signal, step.signal);
     } finally {
       signal.removeEventListener("abort", onAbort);
+      ended.abort();
       this.#lookahead.drop();
     }
   }

@@ -1,4 +1,5 @@
 /** What operators see of rows read beside the stream, and may stop; with a daemon and without. */
+import { type Clock, deadline } from "../core/clock.ts";
 import type { TableVersion } from "../core/schema.ts";
 import type { Source } from "../core/source.ts";
 import type { Refill, RefillStore, StoredError } from "../core/state-store.ts";
@@ -34,14 +35,15 @@ export async function askAgain(
 
 /** A condition that the source does not take would be tried for ever; it is tried on no row before it is stored. */
 export async function tryCondition(
+  clock: Clock,
   source: Pick<Source, "readRange">,
   tables: readonly TableVersion[],
   where: string,
 ): Promise<void> {
-  const signal = AbortSignal.timeout(ANSWER_MS_MAX);
+  using limit = deadline(clock, ANSWER_MS_MAX);
   for (const table of tables) {
     try {
-      await source.readRange(table, null, `(${where}\n) AND 1 = 0`, signal);
+      await source.readRange(table, null, `(${where}\n) AND 1 = 0`, limit.signal);
     } catch (error) {
       throw error instanceof Error ? conditionRefused(table.id, error) : error;
     }

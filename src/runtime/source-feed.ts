@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import { type Clock, timestamp } from "../core/clock.ts";
 import { findMillraceError, isAborted } from "../core/errors.ts";
 import { invariant } from "../core/invariant.ts";
 import { comparePositions } from "../core/position.ts";
@@ -11,6 +11,7 @@ import { isTriedAgain, kindOf, ReconnectBackoff } from "./retry.ts";
 import type { Rewind } from "./rewind.ts";
 
 export interface SourceFeedParts {
+  readonly clock: Clock;
   readonly source: Source;
   readonly state: StateStore;
   readonly lane: Lane;
@@ -39,10 +40,11 @@ export class SourceFeed implements AsyncDisposable {
   #stream: ChangeStream | null = null;
   #error: StoredError | null = null;
   #isBlocked = false;
-  readonly #backoff = new ReconnectBackoff();
+  readonly #backoff: ReconnectBackoff;
 
   constructor(parts: SourceFeedParts) {
     this.#parts = parts;
+    this.#backoff = new ReconnectBackoff(parts.clock);
   }
 
   /** The stream while there is one: what is acknowledged goes through it. */
@@ -77,7 +79,7 @@ export class SourceFeed implements AsyncDisposable {
           continue;
         }
         await this.#lost(error);
-        await sleep(this.#backoff.next(), undefined, { signal });
+        await this.#parts.clock.sleep(this.#backoff.next(), signal);
       }
     }
   }
@@ -112,7 +114,7 @@ export class SourceFeed implements AsyncDisposable {
     if (!isTriedAgain(error)) throw error;
     this.#isBlocked = kindOf(error) === "blocked";
     const { code, message, hint } = findMillraceError(error) ?? streamLost(error);
-    this.#error = { code, message, hint: hint ?? null, at: new Date().toISOString() };
+    this.#error = { code, message, hint: hint ?? null, at: timestamp(this.#parts.clock) };
     this.#parts.logger.warn({ error }, "the stream from the source broke off; it is opened again");
   }
 

@@ -1,3 +1,4 @@
+import type { Clock } from "../core/clock.ts";
 import { failpoint } from "../core/failpoint.ts";
 import { invariant } from "../core/invariant.ts";
 import { earliest, type Position } from "../core/position.ts";
@@ -12,6 +13,7 @@ import { within } from "./within.ts";
 export const OPENING_MS_MAX = 10_000;
 
 export interface LogParts {
+  readonly clock: Clock;
   readonly source: Source;
   readonly state: StateStore;
   readonly runners: readonly SinkRunner[];
@@ -76,13 +78,13 @@ async function cross(
 
 /** First start: what is about to be made is announced, made, and recorded, in this order. */
 async function create(
-  { source, state, runners, snapshot }: LogParts,
+  { clock, source, state, runners, snapshot }: LogParts,
   record: SourceRecord | null,
   signal: AbortSignal,
 ): Promise<FirstCopy | null> {
   // Before sinks are asked: who asks takes their fence over, and they may be another daemon's that runs.
   if (record === null) await source.expectFree?.(null, signal);
-  const epoch = record?.epoch ?? (await newEpoch(runners, signal));
+  const epoch = record?.epoch ?? (await newEpoch(clock, runners, signal));
   if (record === null) await state.source.announce(epoch);
   failpoint("source.announced");
   const log = await source.create({ epoch, wantCopy: snapshot === "initial", resumeIntent: record !== null }, signal);
@@ -95,21 +97,21 @@ async function create(
  * Without state nothing proves that the sinks' positions are of this log: what they hold belongs to an earlier epoch,
  * and is read again.
  */
-async function newEpoch(runners: readonly SinkRunner[], signal: AbortSignal): Promise<number> {
+async function newEpoch(clock: Clock, runners: readonly SinkRunner[], signal: AbortSignal): Promise<number> {
   // One that does not answer hides no other's answer. Should it hold a later epoch, it stops when it is back.
-  const asked = runners.map((runner) => within(OPENING_MS_MAX, runner.epochHeld(signal), signal));
+  const asked = runners.map((runner) => within(clock, OPENING_MS_MAX, runner.epochHeld(signal), signal));
   const held = await Promise.all(asked);
   return 1 + Math.max(0, ...held.map((epoch) => epoch ?? 0));
 }
 
 /** Where the stream begins: at the lowest place of the sinks that answer in time. The others join later. */
 export async function startingPoint(
-  runners: readonly SinkRunner[],
+  { clock, runners }: Pick<LogParts, "clock" | "runners">,
   { acknowledged, origin }: FoundLog["stored"],
   signal: AbortSignal,
 ): Promise<Position> {
   const opening = runners.map((runner) => runner.begin(signal));
-  const standings = (await within(OPENING_MS_MAX, Promise.all(opening), signal)) ?? [];
+  const standings = (await within(clock, OPENING_MS_MAX, Promise.all(opening), signal)) ?? [];
   const covered = standings.flatMap((standing) => (standing?.kind === "known" ? [standing.covered] : []));
   return earliest(covered) ?? acknowledged ?? origin;
 }

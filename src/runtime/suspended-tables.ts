@@ -1,3 +1,4 @@
+import { type Clock, timestamp } from "../core/clock.ts";
 import type { MillraceError } from "../core/errors.ts";
 import type { SuspendedTable, SuspensionStore, StoredError } from "../core/state-store.ts";
 import type { Logger } from "../core/telemetry.ts";
@@ -18,12 +19,14 @@ interface Suspension {
  * it until it is tried again and read, and the sink's other tables go on. Every other sink has it as before.
  */
 export class SuspendedTables {
+  readonly #clock: Clock;
   readonly #store: SuspensionStore;
   readonly #logger: Logger;
   readonly #bySink = new Map<string, Map<string, Suspension>>();
   readonly #backoffs = new Map<string, ReconnectBackoff>();
 
-  constructor(store: SuspensionStore, logger: Logger) {
+  constructor(clock: Clock, store: SuspensionStore, logger: Logger) {
+    this.#clock = clock;
     this.#store = store;
     this.#logger = logger;
   }
@@ -54,7 +57,7 @@ export class SuspendedTables {
   async suspend(sink: string, tableId: string, { code, message, hint }: MillraceError, shape?: string): Promise<void> {
     const before = this.#find(sink, tableId)?.table.error;
     const isSame = before?.code === code && before.message === message;
-    const error = { code, message, hint: hint ?? null, at: isSame ? before.at : new Date().toISOString() };
+    const error = { code, message, hint: hint ?? null, at: isSame ? before.at : timestamp(this.#clock) };
     const table = { sink, tableId, error, ...(shape === undefined ? {} : { shape }) };
     await this.#store.suspend(table);
     this.#of(sink).set(tableId, { table, isTried: false, dueMs: this.#dueMs(table) });
@@ -74,7 +77,7 @@ export class SuspendedTables {
     return [...this.#bySink.values()].flatMap((tables) =>
       Array.from(tables.values()).flatMap(({ table, isTried, dueMs }) => {
         const shape = isTried ? null : shapeOf(table.sink, table.tableId);
-        const isDue = shape !== null && (performance.now() >= dueMs || shape !== (table.shape ?? shape));
+        const isDue = shape !== null && (this.#clock.elapsed() >= dueMs || shape !== (table.shape ?? shape));
         return isDue ? [table] : [];
       }),
     );
@@ -117,8 +120,8 @@ export class SuspendedTables {
     if (error.code !== CANNOT_WRITE) return Infinity;
     const key = entry(sink, tableId);
     let backoff = this.#backoffs.get(key);
-    if (backoff === undefined) this.#backoffs.set(key, (backoff = new ReconnectBackoff()));
-    return performance.now() + backoff.next();
+    if (backoff === undefined) this.#backoffs.set(key, (backoff = new ReconnectBackoff(this.#clock)));
+    return this.#clock.elapsed() + backoff.next();
   }
 
   #find(sink: string, tableId: string): Suspension | undefined {

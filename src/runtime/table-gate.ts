@@ -1,3 +1,4 @@
+import { type Clock, timestamp } from "../core/clock.ts";
 import { failpoint } from "../core/failpoint.ts";
 import { comparePositions, type Position } from "../core/position.ts";
 import { describeChange, isCompatible, schemaChanges } from "../core/schema-change.ts";
@@ -20,16 +21,21 @@ export interface TableEvents {
   readonly obstacle: (table: TableShape) => MillraceError | null;
 }
 
+export interface GateParts {
+  readonly clock: Clock;
+  readonly state: StateStore;
+  readonly events: TableEvents;
+  readonly policyOf: (table: TableShape) => SchemaPolicy;
+  readonly logger: Logger;
+}
+
 /**
  * Which tables flow, and under which version. Every shape that the stream or the catalogue shows passes here: it gets its
  * version from the registry, and where the change can't be followed its table is set aside, so that its changes pass
  * over the sinks while everything else goes on.
  */
 export class TableGate {
-  readonly #state: StateStore;
-  readonly #events: TableEvents;
-  readonly #policyOf: (table: TableShape) => SchemaPolicy;
-  readonly #logger: Logger;
+  readonly #parts: GateParts;
   /** The newest version of each table. */
   readonly #current = new Map<string, TableVersion>();
   readonly #aside = new Map<string, StoredError>();
@@ -46,16 +52,13 @@ export class TableGate {
   /** Those of them that can be captured. */
   #capturable: ReadonlySet<string> = new Set();
 
-  constructor(state: StateStore, events: TableEvents, policyOf: (table: TableShape) => SchemaPolicy, logger: Logger) {
-    this.#state = state;
-    this.#policyOf = policyOf;
-    this.#events = events;
-    this.#logger = logger;
+  constructor(parts: GateParts) {
+    this.#parts = parts;
   }
 
   async load(): Promise<void> {
-    for (const table of await this.#state.schemas.list()) this.#current.set(table.id, table);
-    for (const [id, error] of await this.#state.schemas.aside()) this.#aside.set(id, error);
+    for (const table of await this.#parts.state.schemas.list()) this.#current.set(table.id, table);
+    for (const [id, error] of await this.#parts.state.schemas.aside()) this.#aside.set(id, error);
     // Let in again without its key having come back.
     for (const { id, key } of this.tables) if (key.length === 0) await this.setAside(id, keyLost(id));
   }
@@ -135,7 +138,7 @@ export class TableGate {
   }
 
   async #resolve(shape: TableShape, position: Position): Promise<TableVersion> {
-    const known = await this.#state.schemas.versions(shape.id);
+    const known = await this.#parts.state.schemas.versions(shape.id);
     const inForce = known.findLast(({ since }) => comparePositions(since, position) <= 0) ?? known.at(0);
     if (inForce?.version.fingerprint === shape.fingerprint) return inForce.version;
     // A place that was read before, as by a sink that is behind. The catalogue, which the shape has its identities from, is
@@ -144,13 +147,13 @@ export class TableGate {
     if (inForce !== undefined && isReadAgain && isAnnouncedAlike(inForce.version, shape)) return inForce.version;
     // Letters hold what the rules of before let through.
     if (inForce !== undefined && inForce.version.ruled?.rules !== shape.ruled?.rules) {
-      await this.#state.deadLetters.forget(shape.id);
+      await this.#parts.state.deadLetters.forget(shape.id);
     }
     const obstacle = this.#obstacle(shape, inForce?.version);
     // Invariant: a change that can't be followed is set aside before it is registered; after a crash in between it is
     // new again.
     if (obstacle !== null) await this.setAside(shape.id, obstacle);
-    const version = await this.#state.schemas.resolve(shape, position);
+    const version = await this.#parts.state.schemas.resolve(shape, position);
     failpoint("schema.registered", version);
     const current = this.#current.get(version.id);
     if (current !== undefined && version.version <= current.version) return version;
@@ -158,7 +161,7 @@ export class TableGate {
     // Invariant: what a copy of the new shape is complete for is looked at after the change, before the copy begins.
     this.#generations.delete(version.id);
     if (current !== undefined) this.#toLookAt.add(version.id);
-    if (!this.#aside.has(version.id)) this.#events.changed(version);
+    if (!this.#aside.has(version.id)) this.#parts.events.changed(version);
     return version;
   }
 
@@ -178,8 +181,8 @@ export class TableGate {
     if (shape.key.length === 0) return keyLost(shape.id);
     const fault = rulesFault(shape);
     if (fault !== null) return fault;
-    if (inForce === undefined) return this.#events.obstacle(shape);
-    const { schemaChange, compatibility } = this.#policyOf(shape);
+    if (inForce === undefined) return this.#parts.events.obstacle(shape);
+    const { schemaChange, compatibility } = this.#parts.policyOf(shape);
     const isChosen = inForce.keyChosen === true || shape.keyChosen === true;
     const changes = schemaChanges(atSource(inForce), atSource(shape)).filter(
       ({ kind }) => kind !== "key changed" || !isChosen,
@@ -203,7 +206,7 @@ export class TableGate {
     for (const shape of captured.tables) if (!this.#current.has(shape.id)) await this.resolve(shape, position);
     // In the meantime another table may have come to where they were written to.
     for (const shape of returning) {
-      const obstacle = this.#events.obstacle(shape);
+      const obstacle = this.#parts.events.obstacle(shape);
       if (obstacle !== null) await this.setAside(shape.id, obstacle);
     }
     const before = this.#generations;
@@ -220,7 +223,8 @@ export class TableGate {
       if (isPassing === true) continue;
       if (this.#current.has(id) && !this.#aside.has(id)) await this.setAside(id, refusedSince(refused));
     }
-    if ([...captured.generations].some(([id, generation]) => before.get(id) !== generation)) this.#events.renewed();
+    if ([...captured.generations].some(([id, generation]) => before.get(id) !== generation))
+      this.#parts.events.renewed();
   }
 
   /**
@@ -242,7 +246,7 @@ export class TableGate {
     if (code !== TARGETS_MEET) return MENDED_AT_SOURCE.has(code ?? "");
     // The other one may be gone by now.
     const current = this.#current.get(id);
-    return current !== undefined && this.#events.obstacle(current) === null;
+    return current !== undefined && this.#parts.events.obstacle(current) === null;
   }
 
   /** What its name stands for is not certain before the next look. */
@@ -272,11 +276,11 @@ export class TableGate {
 
   async setAside(tableId: string, error: MillraceError): Promise<void> {
     const { code, message, hint } = error;
-    const stored = { code, message, hint: hint ?? null, at: new Date().toISOString() };
-    await this.#state.schemas.setAside(tableId, stored);
+    const stored = { code, message, hint: hint ?? null, at: timestamp(this.#parts.clock) };
+    await this.#parts.state.schemas.setAside(tableId, stored);
     this.#aside.set(tableId, stored);
-    this.#logger.error({ table: tableId, code }, message);
-    this.#events.setAside(tableId);
+    this.#parts.logger.error({ table: tableId, code }, message);
+    this.#parts.events.setAside(tableId);
   }
 
   /**
@@ -293,9 +297,9 @@ export class TableGate {
     const fault = current === undefined ? null : rulesFault(current);
     if (fault !== null) throw fault;
     const meeting =
-      current === undefined || this.#aside.get(id)?.code !== TARGETS_MEET ? null : this.#events.obstacle(current);
+      current === undefined || this.#aside.get(id)?.code !== TARGETS_MEET ? null : this.#parts.events.obstacle(current);
     if (meeting !== null) throw meeting;
-    await this.#state.schemas.readmit(id);
+    await this.#parts.state.schemas.readmit(id);
     this.#aside.delete(id);
     return this.#current.get(id);
   }

@@ -1,10 +1,11 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import type { Clock } from "../core/clock.ts";
 import type { Source } from "../core/source.ts";
 import type { Logger } from "../core/telemetry.ts";
 import type { Lane } from "./lane.ts";
 import { kindOf, ReconnectBackoff } from "./retry.ts";
 
 export interface VisibilityParts {
+  readonly clock: Clock;
   readonly source: Source;
   readonly lane: Lane;
   readonly logger: Logger;
@@ -17,8 +18,8 @@ const INTERVAL_MS = 1_000;
  * beside the stream must wait for those too.
  */
 export async function noteEarlierDeliveries(parts: VisibilityParts, signal: AbortSignal): Promise<void> {
-  const { source, lane, logger } = parts;
-  const backoff = new ReconnectBackoff();
+  const { clock, source, lane, logger } = parts;
+  const backoff = new ReconnectBackoff(clock);
   for (;;) {
     try {
       const { committing } = await source.visibility(signal);
@@ -28,15 +29,18 @@ export async function noteEarlierDeliveries(parts: VisibilityParts, signal: Abor
       signal.throwIfAborted();
       if (kindOf(error) === "fatal") throw error;
       logger.warn({ error }, "the source could not be asked for its transactions; it is tried again");
-      await sleep(backoff.next(), undefined, { signal });
+      await clock.sleep(backoff.next(), signal);
     }
   }
 }
 
 /** Keeps the list of delivered transactions that nobody may see yet short. */
-export async function forgetVisible({ source, lane, logger }: VisibilityParts, signal: AbortSignal): Promise<never> {
+export async function forgetVisible(
+  { clock, source, lane, logger }: VisibilityParts,
+  signal: AbortSignal,
+): Promise<never> {
   for (;;) {
-    await sleep(INTERVAL_MS, undefined, { signal });
+    await clock.sleep(INTERVAL_MS, signal);
     if (!lane.delivered.isUnproven) continue;
     const { mark } = lane.delivered;
     try {

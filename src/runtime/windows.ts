@@ -65,8 +65,7 @@ export class Window {
   #open = false;
   #spoiled: Spoiled | null = null;
   #lowVersion = 0n;
-  #chunk: { readonly chunk: Chunk; readonly table: TableVersion; readonly keys: readonly KeyText[] | null } | null =
-    null;
+  #chunk: Filled | null = null;
   readonly #touched = new Map<string, Touched>();
   #touchedBytes = 0;
   readonly #overfull = new AbortController();
@@ -112,9 +111,9 @@ export class Window {
     this.#touched.clear();
   }
 
-  /** The chunk, read between the marks. `keys`: what was asked for, where it was a list. */
-  fill(table: TableVersion, chunk: Chunk, keys: readonly KeyText[] | null): void {
-    this.#chunk = { chunk, table, keys };
+  /** The chunk, read between the marks, just now. `keys`: what was asked for, where it was a list. */
+  fill(table: TableVersion, chunk: Chunk, keys: readonly KeyText[] | null, nowMs: number): void {
+    this.#chunk = { chunk, table, keys, nowMs };
   }
 
   /** Notes rows `from`..`to` of a block that the stream carries while the window is open. */
@@ -176,7 +175,7 @@ export class Window {
     const filled = this.#chunk;
     if (filled === null) return "not yet visible";
     this.#chunk = null;
-    const { chunk, table, keys } = filled;
+    const { chunk } = filled;
     if (!this.#open) this.spoil("not yet visible");
     if (this.#spoiled === null && !allSeen(chunk.sees)) this.#spoiled = "not yet visible";
     if (this.#spoiled !== null) {
@@ -185,9 +184,9 @@ export class Window {
     }
     if (chunk.block !== null) {
       chunk.block.transactions.version[0] = this.#lowVersion;
-      if (this.#touched.size === 0 && keys === null) return { block: chunk.block, toldCount: chunk.block.count };
+      if (this.#touched.size === 0 && filled.keys === null) return { block: chunk.block, toldCount: chunk.block.count };
     }
-    const rows = this.#compares ? this.#selectTold(chunk, table, keys) : this.#select(chunk, table, keys);
+    const rows = this.#compares ? this.#selectTold(filled) : this.#select(filled);
     chunk.block?.release();
     return rows;
   }
@@ -198,10 +197,12 @@ export class Window {
     this.#chunk = null;
   }
 
-  #select({ block: chunk, sees }: Chunk, table: TableVersion, keys: readonly KeyText[] | null): WindowRows {
+  #select(filled: Filled): WindowRows {
+    const { table, keys } = filled;
+    const { block: chunk, sees } = filled.chunk;
     const rows = new ChunkRows(table);
     const found = new Set<string>();
-    const lowTimeUs = timeOf(chunk);
+    const lowTimeUs = timeOf(filled);
     const bytes = chunk?.bytes ?? new Uint8Array();
     for (const offset of chunk?.after.subarray(0, chunk.count) ?? []) {
       const key = keyOf(table, bytes, offset);
@@ -225,11 +226,13 @@ export class Window {
     return rows.finish();
   }
 
-  #selectTold({ block: chunk, sees }: Chunk, table: TableVersion, keys: readonly KeyText[] | null): WindowRows {
+  #selectTold(filled: Filled): WindowRows {
+    const { table, keys } = filled;
+    const { block: chunk, sees } = filled.chunk;
     const rows = new ChunkRows(table);
     const found = new Map<string, number>();
     const moved: (readonly [key: KeyText, text: string])[] = [];
-    const timeUs = timeOf(chunk);
+    const timeUs = timeOf(filled);
     const bytes = chunk?.bytes ?? new Uint8Array();
     const isMoved = (text: string): boolean => {
       const touched = this.#touched.get(text);
@@ -262,14 +265,23 @@ export class Window {
   }
 }
 
+interface Filled {
+  readonly chunk: Chunk;
+  readonly table: TableVersion;
+  /** What was asked for, where it was a list. */
+  readonly keys: readonly KeyText[] | null;
+  /** When it was read. */
+  readonly nowMs: number;
+}
+
 /** Of the rows the first `toldCount` are as the source showed them; those behind, as the log left them. */
 export interface WindowRows {
   readonly block: Block | null;
   readonly toldCount: number;
 }
 
-function timeOf(chunk: Block | null): bigint {
-  return chunk === null ? BigInt(Date.now()) * 1000n : chunk.transactions.commitTimeUs[0]!;
+function timeOf({ chunk, nowMs }: Filled): bigint {
+  return chunk.block === null ? BigInt(Math.floor(nowMs)) * 1000n : chunk.block.transactions.commitTimeUs[0]!;
 }
 
 function hasKeys(table: TableVersion, { bytes, before, after }: Block, row: number): boolean {

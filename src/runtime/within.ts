@@ -1,10 +1,11 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import type { Clock } from "../core/clock.ts";
 
 /** The promise's value, or null when it takes longer. */
-export async function within<T>(ms: number, promise: Promise<T>, signal: AbortSignal): Promise<T | null> {
+export async function within<T>(clock: Clock, ms: number, promise: Promise<T>, signal: AbortSignal): Promise<T | null> {
   const ended = new AbortController();
   try {
-    return await Promise.race([promise, sleep(ms, null, { signal: AbortSignal.any([signal, ended.signal]) })]);
+    const late = clock.sleep(ms, AbortSignal.any([signal, ended.signal])).then(() => null);
+    return await Promise.race([promise, late]);
   } finally {
     ended.abort();
   }

@@ -1,3 +1,4 @@
+import type { Clock } from "../core/clock.ts";
 import type { Lease } from "../core/state-store.ts";
 import { MillraceError, type ErrorCode, type ErrorKind, type ErrorPages } from "../core/errors.ts";
 
@@ -118,8 +119,8 @@ export const pages: ErrorPages = {
 };
 
 /** Another daemon of this name runs: the second one must not start. */
-export function leaseHeld(lease: Lease): MillraceError {
-  const seconds = Math.max(0, Math.ceil((lease.expiresAtMs - Date.now()) / 1000));
+export function leaseHeld(lease: Lease, clock: Pick<Clock, "now">): MillraceError {
+  const seconds = Math.max(0, Math.ceil((lease.expiresAtMs - clock.now()) / 1000));
   return stateError(
     "MR1213",
     `another daemon holds the lease: ${lease.holder} (for ${seconds} s, unless it renews it)`,

@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import { type Clock, timestamp } from "../core/clock.ts";
 import { findMillraceError, type MillraceError } from "../core/errors.ts";
 import type { StateStore, StoredError } from "../core/state-store.ts";
 import type { Logger } from "../core/telemetry.ts";
@@ -10,6 +10,12 @@ const WAIT_MS_MAX = 5_000;
 /** How often a wait that goes on is logged. */
 const REPEATED_MS = 30_000;
 
+export interface PatientParts {
+  readonly store: StateStore;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
 export interface PatientState {
   readonly store: StateStore;
   /** Why calls wait at the moment. */
@@ -20,15 +26,15 @@ export interface PatientState {
  * A state whose calls wait for a file that can't be written now, until they are done or `signal` ends them: everything
  * that has to be stored first waits with them, so nothing is acknowledged to the source meanwhile.
  */
-export function patient(store: StateStore, logger: Logger, signal: AbortSignal): PatientState {
-  const waiting = new Waiting(logger, signal);
-  const parts = Object.entries(store).map(([name, part]: [string, unknown]) => [
+export function patient({ store, ...parts }: PatientParts, signal: AbortSignal): PatientState {
+  const waiting = new Waiting(parts, signal);
+  const members = Object.entries(store).map(([name, part]: [string, unknown]) => [
     name,
     typeof part === "object" && part !== null ? waiting.wrapped(part) : part,
   ]);
   return {
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the same members, each of the same type
-    store: Object.fromEntries(parts) as StateStore,
+    store: Object.fromEntries(members) as StateStore,
     get error() {
       return waiting.error;
     },
@@ -36,14 +42,14 @@ export function patient(store: StateStore, logger: Logger, signal: AbortSignal):
 }
 
 class Waiting {
-  readonly #logger: Logger;
+  readonly #parts: Omit<PatientParts, "store">;
   readonly #signal: AbortSignal;
   #calls = 0;
   #error: StoredError | null = null;
   #loggedMs = -Infinity;
 
-  constructor(logger: Logger, signal: AbortSignal) {
-    this.#logger = logger;
+  constructor(parts: Omit<PatientParts, "store">, signal: AbortSignal) {
+    this.#parts = parts;
     this.#signal = signal;
   }
 
@@ -78,7 +84,7 @@ class Waiting {
       let failure = first;
       for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(WAIT_MS_MAX, waitMs * 2)) {
         this.#tell(failure);
-        await sleep(waitMs, undefined, { signal: this.#signal }).catch(() => {});
+        await this.#parts.clock.sleep(waitMs, this.#signal).catch(() => {});
         try {
           return await call();
         } catch (error) {
@@ -93,11 +99,12 @@ class Waiting {
   }
 
   #tell(error: MillraceError): void {
+    const { clock, logger } = this.#parts;
     const { code, message, hint } = error;
-    this.#error = { code, message, hint: hint ?? null, at: new Date().toISOString() };
-    const nowMs = performance.now();
+    this.#error = { code, message, hint: hint ?? null, at: timestamp(clock) };
+    const nowMs = clock.elapsed();
     if (nowMs - this.#loggedMs < REPEATED_MS) return;
     this.#loggedMs = nowMs;
-    this.#logger.error({ code, error }, `${message}; it is tried again, and what has to be stored waits`);
+    logger.error({ code, error }, `${message}; it is tried again, and what has to be stored waits`);
   }
 }

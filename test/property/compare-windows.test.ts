@@ -44,7 +44,7 @@ test("no row of it differs from the state at the high mark, and only keys that m
         const block = rows.length === 0 ? null : blockOf(rows);
         const chunk: Chunk = { block, last: null, sees: (xid) => knows && BigInt(xid) < read };
         window.low(versionOf(low));
-        window.fill(version, chunk, lists ? [...everyKey.values()] : null);
+        window.fill(version, chunk, lists ? [...everyKey.values()] : null, 0);
         const between = log.changes
           .filter(({ commit }) => commit > low && commit < high)
           .map((change) => ({ ...change, xid: Number(change.commit) }));

@@ -1,5 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
+import { systemClock } from "../../src/core/clock.ts";
 import type { TableVersion } from "../../src/core/schema.ts";
 import { Pipeline } from "../../src/runtime/pipeline.ts";
 import type { StateStore } from "../../src/core/state-store.ts";
@@ -68,6 +69,7 @@ class Stage {
 
   #start(): [Pipeline, () => Promise<void>] {
     const pipeline = new Pipeline({
+      clock: systemClock,
       name: "test",
       producer: "millrace/test",
       source: this.source,

@@ -62,7 +62,7 @@ function pass(
   for (const block of blocksOf(before, cuts)) if (block.count > 0) apply(block);
   window.low(versionOf(low));
   const wanted = [...snapshot.values()].filter((row) => keys === null || keys.some((key) => isKeyOf(row, key, sink)));
-  window.fill(table, chunkOf(wanted, sink), keys);
+  window.fill(table, chunkOf(wanted, sink), keys, 0);
   for (const block of blocksOf(between, cuts)) {
     if (block.count === 0) continue;
     window.touch(block, 0, block.count);

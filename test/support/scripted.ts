@@ -1,6 +1,7 @@
 /** A stream and a sink that do as a test tells them, for tests of the runtime between the two. */
 import type { SinkProgress, Step, TableWrites } from "../../src/core/batch.ts";
 import type { Block } from "../../src/core/block.ts";
+import { systemClock } from "../../src/core/clock.ts";
 import { abortedError, MillraceError } from "../../src/core/errors.ts";
 import type { TableVersion } from "../../src/core/schema.ts";
 import type { Outcome, Sink } from "../../src/core/sink.ts";
@@ -196,6 +197,7 @@ export function workerOf(sink: Sink, state: StateStore, parts: Partial<WorkerPar
     formatPosition: (commit: bigint) => String(commit),
   };
   return new SinkWorker({
+    clock: systemClock,
     sink,
     state,
     limits: { rowCountMax: 10_000, byteCountMax: 8 * 1024 * 1024 },

@@ -1,5 +1,6 @@
 /** Why a sink can't be compared yet: what it says of itself, and what it is known to lack. */
 import { expect, test } from "vitest";
+import { systemClock } from "../../src/core/clock.ts";
 import type { Refill } from "../../src/core/state-store.ts";
 import { type ComparisonParts, Comparisons } from "../../src/runtime/comparisons.ts";
 import { tableVersion } from "../support/blocks.ts";
@@ -9,6 +10,7 @@ const table = tableVersion({ table: "t", columns: [["id", "integer"]], key: ["id
 function comparisons(open: readonly Partial<Refill>[]): Comparisons {
   const worker = { progress: { tables: { [table.id]: "complete" } } };
   const parts = {
+    clock: systemClock,
     lane: { has: () => true },
     takers: { completeness: () => "complete" },
     runners: [{ name: "cache", state: "streaming", catchingUp: false, error: null, worker }],

@@ -30,7 +30,7 @@ const RULES: readonly Rule[] = [
   {
     files: /^src\/runtime\//,
     may: coreAndOwnFolder,
-    packages: ["cockatiel"],
+    packages: [],
     sentence: "the runtime sees core, and no connector, no SQL and no vendor's package",
   },
   {

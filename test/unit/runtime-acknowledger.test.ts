@@ -1,13 +1,24 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { systemClock } from "../../src/core/clock.ts";
 import { comparePositions, type Position } from "../../src/core/position.ts";
+import type { StateStore } from "../../src/core/state-store.ts";
 import { Acknowledger, type SinkStanding } from "../../src/runtime/acknowledger.ts";
 import { LagClock } from "../../src/runtime/lag.ts";
-import { kindOf, ReconnectBackoff, stepRetry } from "../../src/runtime/retry.ts";
+import { kindOf, ReconnectBackoff, retryStep } from "../../src/runtime/retry.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import { realState, ScriptedStream } from "../support/scripted.ts";
 
 const at = (commit: bigint | number, index = 0): Position => ({ epoch: 1, commit: BigInt(commit), index });
+
+function acknowledgerOf(
+  state: StateStore,
+  acknowledged: Position | null,
+  standings: () => readonly SinkStanding[],
+  reached: () => Position,
+): Acknowledger {
+  return new Acknowledger({ clock: systemClock, state, acknowledged, standings, reached, remember: () => null });
+}
 
 describe("acknowledgement", () => {
   const standing = (name: string, written: Position | null, covered: Position | null): SinkStanding => ({
@@ -36,7 +47,7 @@ describe("acknowledgement", () => {
         ]);
         let reached = at(0);
         const stream = new ScriptedStream();
-        const acknowledger = new Acknowledger(
+        const acknowledger = acknowledgerOf(
           state,
           null,
           () => [...sinks].map(([name, covered]) => standing(name, covered, covered)),
@@ -68,7 +79,7 @@ describe("acknowledgement", () => {
     const stream = new ScriptedStream();
     let low: Position | null = at(300, 4);
     let reached = at(250);
-    const acknowledger = new Acknowledger(
+    const acknowledger = acknowledgerOf(
       state,
       null,
       () => [standing("up", at(400), at(500)), standing("down", null, low)],
@@ -92,7 +103,7 @@ describe("acknowledgement", () => {
     await opened.state.source.created({ id: "x" }, at(0));
     const stream = new ScriptedStream();
     let written = at(300);
-    const acknowledger = new Acknowledger(
+    const acknowledger = acknowledgerOf(
       opened.state,
       null,
       () => [standing("quiet", written, at(500)), standing("new", null, at(450))],
@@ -108,7 +119,7 @@ describe("acknowledgement", () => {
   test("waits while no sink has taken part", async () => {
     await using opened = await realState();
     const stream = new ScriptedStream();
-    const acknowledger = new Acknowledger(
+    const acknowledger = acknowledgerOf(
       opened.state,
       null,
       () => [standing("new", null, null)],
@@ -121,7 +132,7 @@ describe("acknowledgement", () => {
   test("of an earlier run is given again to a stream that has just begun", async () => {
     await using opened = await realState();
     const stream = new ScriptedStream();
-    const acknowledger = new Acknowledger(
+    const acknowledger = acknowledgerOf(
       opened.state,
       at(700),
       () => [standing("s", at(600), at(600))],
@@ -167,7 +178,7 @@ describe("lag", () => {
 
 describe("waiting between attempts", () => {
   test("grows from a quarter of a second to half a minute, and begins anew after a success", () => {
-    const backoff = new ReconnectBackoff();
+    const backoff = new ReconnectBackoff(systemClock);
     const waits = Array.from({ length: 40 }, () => backoff.next());
     expect(Math.min(...waits)).toBeGreaterThanOrEqual(0);
     expect(Math.max(...waits)).toBeLessThanOrEqual(30_000);
@@ -187,11 +198,15 @@ describe("waiting between attempts", () => {
       [new Error("of no known kind"), 7],
     ] as const) {
       let attempts = 0;
-      const policy = stepRetry(() => undefined);
-      const work = policy.execute(() => {
-        attempts++;
-        throw thrown;
-      });
+      const work = retryStep(
+        systemClock,
+        async () => {
+          attempts++;
+          throw thrown;
+        },
+        () => undefined,
+        new AbortController().signal,
+      );
       await expect(work).rejects.toBe(thrown);
       expect(attempts).toBe(most);
     }

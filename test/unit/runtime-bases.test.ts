@@ -1,6 +1,7 @@
 /** What a change leaves unchanged is never taken for good from a row that the sink may hold in an older state. */
 import { describe, expect, test } from "vitest";
 import type { TableWrites } from "../../src/core/batch.ts";
+import { systemClock } from "../../src/core/clock.ts";
 import type { TableVersion } from "../../src/core/schema.ts";
 import { Pipeline } from "../../src/runtime/pipeline.ts";
 import { type Change, tableVersion, UNCHANGED } from "../support/blocks.ts";
@@ -29,6 +30,7 @@ class Stage implements AsyncDisposable {
   private constructor(opened: OpenedState) {
     this.opened = opened;
     this.pipeline = new Pipeline({
+      clock: systemClock,
       name: "test",
       producer: "millrace/test",
       source: this.source,

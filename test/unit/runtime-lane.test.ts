@@ -109,7 +109,7 @@ test("a chunk stands exactly at the high mark's place, and marks that nobody wai
     put(3, { op: "r", commit: 0n }),
   ]);
   const chunk: Chunk = { block, last: null, sees: () => true };
-  window.fill(users, chunk, null);
+  window.fill(users, chunk, null, 0);
   it.push([put(7), put(2, { commit: 2000n }), put(8, { commit: 3000n }), put(9, { commit: 4000n })], {
     messages: [
       mark(0, { edge: null }, 900n),
@@ -129,7 +129,7 @@ test("a window closes spoiled when its read missed a delivered transaction, and 
   const pass = async (id: string, sees: (xid: number) => boolean, commit: bigint) => {
     const window = new Window(id, users.id);
     it.lane.expect(window, (result) => results.push(result));
-    window.fill(users, { block: null, last: null, sees }, null);
+    window.fill(users, { block: null, last: null, sees }, null, 0);
     it.push([], {
       messages: [mark(0, { edge: "low", window: id }, commit), mark(0, { edge: "high", window: id }, commit)],
       until: { epoch: 1, commit, index: 0 },
@@ -214,7 +214,7 @@ test("a chunk whose place a sink has passed brings no deleted row back: it is dr
       const receipt = receipts.one();
       it.lane.push(worker, { kind: "chunk", block: result.block, until: result.until, receipt });
     });
-    window.fill(users, { block: blockOf([put(2, { op: "r", commit: 0n })]), last: null, sees: () => true }, null);
+    window.fill(users, { block: blockOf([put(2, { op: "r", commit: 0n })]), last: null, sees: () => true }, null, 0);
     it.push([], {
       messages: [mark(0, { edge: "low", window: id }, low), mark(0, { edge: "high", window: id }, high)],
       until: { ...START, commit: high + 1n },

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { systemClock } from "../../src/core/clock.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import type { TableVersion } from "../../src/core/schema.ts";
 import type { ShapeChange } from "../../src/core/sink.ts";
@@ -36,6 +37,7 @@ function start(
   parts: Partial<PipelineParts> = {},
 ): Started {
   const pipeline = new Pipeline({
+    clock: systemClock,
     name: "test",
     producer: "millrace/test",
     source,

@@ -1,5 +1,6 @@
 /** Reads beside the stream that the source refuses for one table. */
 import { expect, test } from "vitest";
+import { systemClock } from "../../src/core/clock.ts";
 import type { TableVersion } from "../../src/core/schema.ts";
 import type { StateStore } from "../../src/core/state-store.ts";
 import { Pipeline } from "../../src/runtime/pipeline.ts";
@@ -38,6 +39,7 @@ class Scene implements AsyncDisposable {
     for (const table of tables) this.source.fill(table, rows);
     this.sinks = sinks.map((name) => ({ sink: new ScriptedSink(name), ...TAKES }));
     this.pipeline = new Pipeline({
+      clock: systemClock,
       name: "test",
       producer: "millrace/test",
       source: this.source,

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { systemClock } from "../../src/core/clock.ts";
 import { comparePositions, type Position } from "../../src/core/position.ts";
 import { type Closed, Lane } from "../../src/runtime/lane.ts";
 import { encodeMark } from "../../src/runtime/marks.ts";
@@ -15,7 +16,7 @@ const never = new AbortController().signal;
 async function stage() {
   const opened = await realState();
   const lane = new Lane(at(500n), "m");
-  const rewind = new Rewind(lane);
+  const rewind = new Rewind(systemClock, lane);
   const [ahead, behind, furtherBehind] = [500n, 300n, 200n].map((commit, i) => {
     const worker = workerOf(new ScriptedSink(`s${i}`), opened.state);
     worker.begin({ position: at(commit), tables: {} }, at(commit), false);

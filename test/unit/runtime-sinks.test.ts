@@ -1,6 +1,7 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import type { Block } from "../../src/core/block.ts";
+import { systemClock } from "../../src/core/clock.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import type { Position } from "../../src/core/position.ts";
 import type { TableVersion } from "../../src/core/schema.ts";
@@ -40,6 +41,7 @@ async function stage(parts: Partial<WorkerParts> = {}, onLost: OnLost = "fail") 
   await state.sinks.written(sink.name, at(100n), {});
   const worker = workerOf(sink, state, parts);
   const runner = new SinkRunner({
+    clock: systemClock,
     worker,
     lease: 1,
     state,
@@ -70,9 +72,10 @@ async function stage(parts: Partial<WorkerParts> = {}, onLost: OnLost = "fail") 
     mark: async (_content: string, signal: AbortSignal) => await onMark(signal),
   };
   const main: CatchUpParts = {
+    clock: systemClock,
     source,
     main: lane,
-    rewind: new Rewind(lane),
+    rewind: new Rewind(systemClock, lane),
     secondStreamTriesMax: 2,
     resolve: () => Promise.reject(new Error("no shapes here")),
     isKnown: () => false,

@@ -34,7 +34,7 @@ function windowOf({ rows, touched = [], keys, table = notes }: Read): { window: 
     rows.map((after): Change => ({ table, op: "r", after, commit: 0n })),
     { onRelease: () => released++ },
   );
-  window.fill(table, { block: rows.length === 0 ? null : block, last: null, sees: () => true }, keys ?? null);
+  window.fill(table, { block: rows.length === 0 ? null : block, last: null, sees: () => true }, keys ?? null, 0);
   const stream = blockOf(touched.map((change) => ({ commit: 2000n, ...change, table })));
   window.touch(stream, 0, stream.count);
   return { window, released: () => released };
@@ -160,7 +160,7 @@ test.each([
     const window = new Window("w", notes.id);
     window.low(LOW);
     const block = blockOf([{ table: notes, op: "r", after: ["1", "new", "b"], commit: 0n }]);
-    window.fill(notes, { block, last: null, sees: (xid) => xid !== 77 || isSeen }, keys ?? null);
+    window.fill(notes, { block, last: null, sees: (xid) => xid !== 77 || isSeen }, keys ?? null, 0);
     const stream = blockOf([{ table: notes, op: "u", after: ["1", UNCHANGED, UNCHANGED], commit: 2000n }]);
     stream.op[0] = OP_UNTOLD;
     stream.transactions.xid[stream.tx[0]!] = 77;
@@ -185,6 +185,6 @@ test("more than a window keeps ends it, and says so to who reads", () => {
   const more = blockOf(changes([4, 5]));
   window.touch(more, 0, more.count);
   expect(window.overfull.aborted).toBe(true);
-  window.fill(notes, { block: null, last: null, sees: () => true }, null);
+  window.fill(notes, { block: null, last: null, sees: () => true }, null, 0);
   expect(window.close(() => true)).toBe("overfull");
 });

@@ -1,5 +1,6 @@
 /** Keys that are looked at again: what comes of them, in a bounded number of looks. */
 import { expect, test } from "vitest";
+import { systemClock } from "../../src/core/clock.ts";
 import { Findings } from "../../src/reconcile/findings.ts";
 import type { Finding } from "../../src/reconcile/judge.ts";
 import { Look } from "../../src/reconcile/look.ts";
@@ -12,7 +13,7 @@ const DIFFERENT: Finding = { kind: "different", columns: ["n"], why: "unknown" }
 
 /** Looks at one key until it is settled; `shows` says what each look shows of it. */
 function settle(shows: (look: Look, id: string, i: number) => void, repairs = false) {
-  const suspects = new Suspects({ patienceMs: 1_000, repairs });
+  const suspects = new Suspects({ clock: systemClock, patienceMs: 1_000, repairs });
   const findings = new Findings(table, "cache", 10);
   suspects.put("1", suspectOf(["1"], { isMet: true }));
   let looks = 0;

@@ -1,4 +1,5 @@
 import { DatabaseSync } from "node:sqlite";
+import { systemClock } from "../../core/clock.ts";
 import type { StateDump, StateRow } from "../../core/state-store.ts";
 import { Connection } from "../sqlite/connection.ts";
 import { load, quote, relationsOf, rowOf, SEQUENCES, upgraded } from "../sqlite/dump.ts";
@@ -28,7 +29,7 @@ export class Replica {
     this.#database.exec("PRAGMA recursive_triggers = ON; PRAGMA synchronous = OFF");
     this.#database.exec("CREATE TEMP TABLE touched (relation TEXT, number INTEGER)");
     for (const relation of relationsOf(this.#database)) if (relation !== SEQUENCES) this.#watch(relation);
-    this.connection = new Connection(this.#database, "of the working copy");
+    this.connection = new Connection(this.#database, "of the working copy", systemClock);
   }
 
   #watch(relation: string): void {

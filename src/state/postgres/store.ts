@@ -1,3 +1,4 @@
+import { systemClock } from "../../core/clock.ts";
 import type { Lease, LeaseStore, StateDump, StateRow, StateStore } from "../../core/state-store.ts";
 import { leaseHeld, stateError } from "../errors.ts";
 import { newestMigration } from "../sqlite/migrate.ts";
@@ -231,7 +232,7 @@ export class PostgresState implements LeaseStore {
     const [line] = await query<StateLine>(LINE, [this.#name]);
     if (this.#held !== null)
       throw stateError("MR1210", `lease ${this.#held} was taken over (the lease is now number ${line?.lease_number})`);
-    if (line?.alive === true) throw leaseHeld(leaseOf(line));
+    if (line?.alive === true) throw leaseHeld(leaseOf(line), systemClock);
     throw stateError("MR1208", "the state was changed by another process meanwhile", { kind: "retryable" });
   }
 

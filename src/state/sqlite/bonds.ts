@@ -1,4 +1,3 @@
-import { randomBytes } from "node:crypto";
 import type { StatementSync } from "node:sqlite";
 import { type Accord, accordOf, type Bond, type SinkSession } from "../../core/bond.ts";
 import type { BondStore, SinkEntry, SinkOpening } from "../../core/state-store.ts";
@@ -36,9 +35,9 @@ export class SqliteBonds implements BondStore {
 
   async enter(sink: string, { own, owed, reason }: SinkOpening): Promise<SinkEntry> {
     const step = own?.step ?? 0;
-    const session = randomBytes(ID_BYTES).toString("hex");
+    const session = this.#connection.clock.unique(ID_BYTES);
     return this.#connection.write(() => {
-      this.#statements.name.run({ state: randomBytes(ID_BYTES).toString("hex") });
+      this.#statements.name.run({ state: this.#connection.clock.unique(ID_BYTES) });
       for (const tableId of owed) this.#refills.owe({ tableId, sink, scope: { kind: "differences" }, reason });
       const obligation = this.#obligation(sink);
       this.#statements.enter.run({ sink, session, base: step, obligation });

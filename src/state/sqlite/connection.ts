@@ -1,5 +1,6 @@
 import { rmSync } from "node:fs";
 import type { DatabaseSync, StatementSync } from "node:sqlite";
+import type { Clock } from "../../core/clock.ts";
 import type { StateDump } from "../../core/state-store.ts";
 import { stateError } from "../errors.ts";
 import { dumpOf, load, upgraded } from "./dump.ts";
@@ -11,6 +12,7 @@ import { classify } from "./errors.ts";
  */
 export class Connection {
   readonly path: string;
+  readonly clock: Clock;
   /** The lease number that this process holds; writes of a process whose lease was taken over are refused. */
   held: number | null = null;
   readonly #database: DatabaseSync;
@@ -19,8 +21,9 @@ export class Connection {
   readonly #rollback: StatementSync;
   readonly #lease: StatementSync;
 
-  constructor(database: DatabaseSync, path: string) {
+  constructor(database: DatabaseSync, path: string, clock: Clock) {
     this.path = path;
+    this.clock = clock;
     this.#database = database;
     this.#begin = database.prepare("BEGIN IMMEDIATE");
     this.#commit = database.prepare("COMMIT");

@@ -1,4 +1,5 @@
 import type { StatementSync } from "node:sqlite";
+import { timestamp } from "../../core/clock.ts";
 import { parsePosition, serializePosition } from "../../core/position.ts";
 import type { KeyText } from "../../core/source.ts";
 import type { DeadLetter, DeadLetterStore } from "../../core/state-store.ts";
@@ -54,7 +55,7 @@ export class SqliteDeadLetters implements DeadLetterStore {
     const { sink, tableId: table, op, code, reason, envelope } = letter;
     const encodedKey = JSON.stringify(letter.key);
     const position = serializePosition(letter.position);
-    const created = new Date().toISOString();
+    const created = timestamp(this.#connection.clock);
     this.#connection.write(() => {
       const isNews = this.#replaced.run({ sink, table, key: encodedKey }).changes === 0;
       if (isNews) this.#obligations.added(sink);

@@ -34,7 +34,7 @@ export class SqliteLease implements LeaseStore {
     isGone: (holder: string) => boolean = () => false,
   ): Promise<{ readonly taken: boolean; readonly lease: Lease }> {
     const result = this.#connection.write(() => {
-      const nowMs = Date.now();
+      const nowMs = this.#connection.clock.now();
       const held = this.#read();
       if (held !== null && held.expiresAtMs > nowMs && !isGone(held.holder)) return { taken: false, lease: held };
       return { taken: true, lease: lease(this.#take.get({ holder, now: nowMs, expires: nowMs + durationMs })!) };
@@ -44,7 +44,7 @@ export class SqliteLease implements LeaseStore {
   }
 
   async renew(number: number, durationMs: number): Promise<boolean> {
-    const expires = Date.now() + durationMs;
+    const expires = this.#connection.clock.now() + durationMs;
     return this.#connection.unfenced(() => this.#renew.run({ number, expires }).changes === 1);
   }
 
@@ -55,7 +55,7 @@ export class SqliteLease implements LeaseStore {
 
   async current(): Promise<Lease | null> {
     const found = this.#connection.read(() => this.#read());
-    return found !== null && found.expiresAtMs > Date.now() ? found : null;
+    return found !== null && found.expiresAtMs > this.#connection.clock.now() ? found : null;
   }
 
   #read(): Lease | null {

@@ -1,6 +1,7 @@
 import { closeSync, existsSync, openSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
+import { type Clock, systemClock } from "../../core/clock.ts";
 import { makeFolder } from "../../core/folder.ts";
 import type { StateStore } from "../../core/state-store.ts";
 import { stateError } from "../errors.ts";
@@ -27,6 +28,8 @@ export interface SqliteOptions {
   readonly name?: string;
   /** For commands beside a running daemon: creates and migrates nothing. */
   readonly readOnly?: boolean;
+  /** Default: the machine's. */
+  readonly clock?: Clock;
 }
 
 export function openSqlite(path: string, options: SqliteOptions): StateStore {
@@ -45,7 +48,7 @@ export function openSqlite(path: string, options: SqliteOptions): StateStore {
       migrate(database, path);
     }
     if (options.name !== undefined) claimName(database, path, options.name, readOnly);
-    return assemble(new Connection(database, path));
+    return assemble(new Connection(database, path, options.clock ?? systemClock));
   } catch (error) {
     database.close();
     throw classify(error, path);

@@ -1,4 +1,5 @@
 import type { StatementSync } from "node:sqlite";
+import { timestamp } from "../../core/clock.ts";
 import { invariant } from "../../core/invariant.ts";
 import type { KeyText } from "../../core/source.ts";
 import type {
@@ -71,7 +72,7 @@ export class SqliteRefills implements RefillStore {
       this.#statements.need.run({ id, needed });
       return this.#read(id);
     }
-    const created = now();
+    const created = timestamp(this.#connection.clock);
     const row = this.#statements.insert.get({ table, sink, scope: scope.kind, condition, reason, needed, created })!;
     this.#statements.prune.run({ keep: FINISHED_COUNT_MAX });
     this.#obligations.added(sink);
@@ -86,14 +87,18 @@ export class SqliteRefills implements RefillStore {
   async advance(progress: readonly RefillProgress[]): Promise<void> {
     if (progress.length === 0) return;
     this.#connection.write(() => {
-      for (const one of progress) this.#statements.advance.run({ ...stateOf(one), at: now() });
+      for (const one of progress)
+        this.#statements.advance.run({ ...stateOf(one), at: timestamp(this.#connection.clock) });
     });
   }
 
   async finish(progress: RefillProgress, settledAt?: number): Promise<boolean> {
     const { id, attempt, rowsDone: rows, chunksDone: chunks } = progress;
     return this.#connection.write(() => {
-      if (this.#statements.finish.run({ id, attempt, rows, chunks, at: now() }).changes !== 1) return false;
+      if (
+        this.#statements.finish.run({ id, attempt, rows, chunks, at: timestamp(this.#connection.clock) }).changes !== 1
+      )
+        return false;
       const { sink, tableId } = this.#read(id);
       if (settledAt !== undefined) this.#settled({ sink, tableId, step: settledAt });
       return true;
@@ -105,7 +110,11 @@ export class SqliteRefills implements RefillStore {
   }
 
   async cancel(id: number, evenNeeded = false): Promise<boolean> {
-    return this.#change(this.#statements.cancel, { id, even: evenNeeded ? 1 : 0, at: now() });
+    return this.#change(this.#statements.cancel, {
+      id,
+      even: evenNeeded ? 1 : 0,
+      at: timestamp(this.#connection.clock),
+    });
   }
 
   async restart(id: number): Promise<void> {
@@ -268,10 +277,6 @@ function stateOf(progress: RefillProgress) {
     chunks: chunksDone,
     resumed: resumedCount,
   };
-}
-
-function now(): string {
-  return new Date().toISOString();
 }
 
 function scopeOf(row: Row): Refill["scope"] {

@@ -1,4 +1,5 @@
 import type { StatementSync } from "node:sqlite";
+import { timestamp } from "../../core/clock.ts";
 import { invariant } from "../../core/invariant.ts";
 import { comparePositions, earliest, serializePosition, type Position } from "../../core/position.ts";
 import type { LogIdentity } from "../../core/source.ts";
@@ -80,7 +81,7 @@ export class SqliteSource implements SourceStore {
       for (const progress of written) this.#sinks.note(progress);
       for (const [sink, at] of covered) this.#sinks.cover(sink, at);
       if (record.acknowledged !== null && comparePositions(position, record.acknowledged) <= 0) return;
-      this.#acknowledge.run({ position: serializePosition(position), at: new Date().toISOString() });
+      this.#acknowledge.run({ position: serializePosition(position), at: timestamp(this.#connection.clock) });
     });
   }
 

@@ -1,0 +1,51 @@
+import { randomBytes } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+
+/**
+ * Time, turns and chance, as whoever decides by them is given them. Production passes `systemClock`; a simulation passes its
+ * own, so that one seed gives one run.
+ */
+export interface Clock {
+  /** Milliseconds since 1970-01-01 UTC, as the machine has them: they may jump, and go back. */
+  now(): number;
+  /** Milliseconds since some moment of this process; they never go back. */
+  elapsed(): number;
+  /** Resolves after `ms` milliseconds; rejects with an `AbortError` when the signal is aborted. */
+  sleep(ms: number, signal?: AbortSignal): Promise<void>;
+  /** Calls `work` in a turn of its own, behind what is ready now. */
+  later(work: () => void): void;
+  /** In [0, 1). */
+  random(): number;
+  /** A name that nobody else has: random bytes in hexadecimal digits. */
+  unique(byteCount: number): string;
+}
+
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  elapsed: () => performance.now(),
+  sleep: (ms, signal) => sleep(ms, undefined, signal === undefined ? {} : { signal }),
+  later: (work) => void setImmediate(work),
+  random: () => Math.random(),
+  unique: (byteCount) => randomBytes(byteCount).toString("hex"),
+};
+
+/** The present time as it is stored and shown. */
+export function timestamp(clock: Pick<Clock, "now">): string {
+  return new Date(clock.now()).toISOString();
+}
+
+/** A signal that is aborted with the others, or after `ms` milliseconds. Its owner disposes of it. */
+export function deadline(clock: Clock, ms: number, ...others: readonly AbortSignal[]): Deadline {
+  const ended = new AbortController();
+  const late = new AbortController();
+  const isLate = (): void => late.abort(new DOMException("the time is up", "TimeoutError"));
+  clock.sleep(ms, ended.signal).then(isLate, () => undefined);
+  return {
+    signal: AbortSignal.any([...others, late.signal]),
+    [Symbol.dispose]: () => ended.abort(),
+  };
+}
+
+export interface Deadline extends Disposable {
+  readonly signal: AbortSignal;
+}
