@@ -1,58 +1,38 @@
-/** What the admin interface takes: JSON Schemas that check requests, and that openapi.json shows. */
+/** What the admin interface takes: checked at each request, and shown by openapi.json. A field that is not known is refused. */
+import * as z from "zod";
 
-const names = { type: "array", items: { type: "string" } } as const;
+const names = z.array(z.string());
+const DAY_MS = 86_400_000;
 
-export const SINK = {
-  type: "object",
-  additionalProperties: false,
-  properties: { sink: { type: "string", description: "One sink; left out: all." } },
-} as const;
+export const SINK = z.strictObject({ sink: z.string().optional().describe("One sink; left out: all.") });
 
-export const SNAPSHOT = {
-  type: "object",
-  additionalProperties: false,
-  properties: {
-    sinks: { ...names, description: "For these sinks; empty or left out: all." },
-    tables: { ...names, description: "These tables, as schema.table; empty or left out: all." },
-  },
-} as const;
+export const SNAPSHOT = z.strictObject({
+  sinks: names.optional().describe("For these sinks; empty or left out: all."),
+  tables: names.optional().describe("These tables, as schema.table; empty or left out: all."),
+});
 
 /** On the Unix socket alone: a condition is SQL, run as the source's role. */
-export const SNAPSHOT_WITH_CONDITION = {
-  ...SNAPSHOT,
-  properties: { ...SNAPSHOT.properties, where: { type: "string", nullable: true } },
-} as const;
+export const SNAPSHOT_WITH_CONDITION = SNAPSHOT.extend({ where: z.string().nullish() });
 
-export const WAIT = {
-  type: "object",
-  additionalProperties: false,
-  properties: {
-    timeoutMs: { type: "number", minimum: 0, maximum: 86_400_000, description: "Default: 60000." },
-  },
-} as const;
+export const WAIT = z.strictObject({ timeoutMs: z.number().min(0).max(DAY_MS).optional().describe("Default: 60000.") });
 
-export const QUERY = {
-  type: "object",
-  additionalProperties: false,
-  required: ["sink", "timeoutMs"],
-  properties: {
-    sink: { type: "string" },
-    timeoutMs: { type: "integer", minimum: 1, maximum: 86_400_000 },
-  },
-} as const;
+export const QUERY = z.strictObject({ sink: z.string(), timeoutMs: z.int().min(1).max(DAY_MS) });
 
-export const RECONCILE = {
-  type: "object",
-  additionalProperties: false,
-  required: ["sinks", "tables", "patienceMs", "repairs", "sampleMax", "mode", "showsValues", "resume"],
-  properties: {
-    sinks: names,
-    tables: names,
-    patienceMs: { type: "integer", minimum: 0, maximum: 86_400_000 },
-    repairs: { type: "boolean" },
-    sampleMax: { type: "integer", minimum: 1, maximum: 10_000 },
-    mode: { enum: ["full", "fast"] },
-    showsValues: { type: "boolean" },
-    resume: { type: "string", nullable: true },
-  },
-} as const;
+export const RECONCILE = z.strictObject({
+  sinks: names,
+  tables: names,
+  patienceMs: z.int().min(0).max(DAY_MS),
+  repairs: z.boolean(),
+  sampleMax: z.int().min(1).max(10_000),
+  mode: z.enum(["full", "fast"]),
+  showsValues: z.boolean(),
+  resume: z.string().nullable(),
+});
+
+/** fastify's validator for a schema of zod's; its error names the field, never the value. */
+export function validatorOf({ schema }: { readonly schema: z.ZodType }) {
+  return (given: unknown): { readonly value: unknown } | { readonly error: Error } => {
+    const { success, data, error } = schema.safeParse(given);
+    return success ? { value: data } : { error: new Error(z.prettifyError(error)) };
+  };
+}

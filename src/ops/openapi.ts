@@ -1,3 +1,4 @@
+import * as z from "zod";
 import { SINK, SNAPSHOT, WAIT } from "./admin-bodies.ts";
 import { schemaOf, STATUS_FIELDS } from "./status-fields.ts";
 
@@ -94,8 +95,8 @@ function get(summary: string, responses: object, security?: readonly object[]): 
   };
 }
 
-function post(summary: string, schema: object, done: object): object {
-  const requestBody = { required: false, ...body("application/json", schema) };
+function post(summary: string, schema: z.ZodType, done: object): object {
+  const requestBody = { required: false, ...body("application/json", z.toJSONSchema(schema)) };
   return { summary, requestBody, responses: { 200: done, default: REFUSED } };
 }
 

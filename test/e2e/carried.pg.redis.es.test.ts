@@ -86,7 +86,7 @@ const move = (name: string, id: number, key = name === "renamed_key" ? "key" : "
   return `update ${name} set v = 'w' where "${key}" = ${id}; delete from ${name} where "${key}" = ${id + 1}`;
 };
 
-test("what is read again after a change of shape, and what need not be", { timeout: 180_000 }, async () => {
+test("what is read again after a change of shape, and what need not be", async () => {
   await using pipeline = await RunningPipeline.start((source) => makeTables(source, NAMES), {
     kinds: KINDS,
     configure: (config) => ({ ...config, tables: { "public.goes*": { droppedColumns: "drop" } } }),
@@ -124,7 +124,7 @@ async function expectEqual(pipeline: RunningPipeline): Promise<void> {
   expect(differences.filter((line) => !isKept.test(line))).toEqual([]);
 }
 
-test("killed between a change and the word that nothing has to be read", { timeout: 120_000 }, async () => {
+test("killed between a change and the word that nothing has to be read", async () => {
   const points = ["sink.voided", "sink.prepared", "sink.carried"] as const;
   const tables = points.map((point) => point.replace(".", "_"));
   await using pipeline = await RunningPipeline.start((source) => makeTables(source, tables), {

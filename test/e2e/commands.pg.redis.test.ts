@@ -81,7 +81,7 @@ test("a daemon of the same name and source in another folder is refused before i
     /MR2012: the slot \S+ is in use by process \d+ of the server \(millrace as \S+ .*since /,
   );
   await at.source.query("insert into customers values (11, 'new')");
-  expect(await at.installation.command("wait", "--timeout", "30s")).toMatchObject({ exitCode: 0 });
+  expect(await at.installation.command("wait", "--timeout", "240s")).toMatchObject({ exitCode: 0 });
   expect(json(await at.installation.command("check", "--json"))).toMatchObject({ ok: true });
 });
 

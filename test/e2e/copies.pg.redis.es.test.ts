@@ -76,7 +76,7 @@ async function write(source: FreshDatabase, random: Random, until: () => boolean
   }
 }
 
-test("chunks under deletes, key changes and truncates", { timeout: 180_000 }, async () => {
+test("chunks under deletes, key changes and truncates", async () => {
   const random = new Random(testSeed());
   const fill = `insert into wide select g, 0, ${WIDE} from generate_series(1, ${ROW_COUNT}) g`;
   await using pipeline = await RunningPipeline.start(

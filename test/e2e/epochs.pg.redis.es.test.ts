@@ -19,52 +19,44 @@ async function expectEqual({ sinks, source, installation }: RunningPipeline): Pr
   expect(await sinks.differences(source.url, installation.folder, ["item"])).toEqual([]);
 }
 
-test(
-  "what the sinks keep for themselves is torn down after a recovery: rows of the second epoch are followed",
-  { timeout: 240_000 },
-  async () => {
-    await using pipeline = await RunningPipeline.start(PREPARE);
-    await pipeline.settled();
-    await pipeline.daemon.stop();
-    await pipeline.run(DROP_SLOT);
-    await command(pipeline, "recover", "--yes");
-    await pipeline.run("update item set name = 'second' where id <= 50");
-    await command(pipeline, "run", "--once");
-    await command(pipeline, "teardown", "--sink-metadata", "--yes");
-    await command(pipeline, "run", "--once");
-    await pipeline.run("update item set name = 'third'; delete from item where id = 7");
-    await command(pipeline, "run", "--once");
-    await expectEqual(pipeline);
-    expect(JSON.parse(await command(pipeline, "offsets", "show", "--json"))).toMatchObject({ source: { epoch: 3 } });
-  },
-);
+test("what the sinks keep for themselves is torn down after a recovery: rows of the second epoch are followed", async () => {
+  await using pipeline = await RunningPipeline.start(PREPARE);
+  await pipeline.settled();
+  await pipeline.daemon.stop();
+  await pipeline.run(DROP_SLOT);
+  await command(pipeline, "recover", "--yes");
+  await pipeline.run("update item set name = 'second' where id <= 50");
+  await command(pipeline, "run", "--once");
+  await command(pipeline, "teardown", "--sink-metadata", "--yes");
+  await command(pipeline, "run", "--once");
+  await pipeline.run("update item set name = 'third'; delete from item where id = 7");
+  await command(pipeline, "run", "--once");
+  await expectEqual(pipeline);
+  expect(JSON.parse(await command(pipeline, "offsets", "show", "--json"))).toMatchObject({ source: { epoch: 3 } });
+});
 
-test(
-  "the state is restored to before a recovery: check and recover tell that the sinks are ahead, and they end equal",
-  { timeout: 240_000 },
-  async () => {
-    await using pipeline = await RunningPipeline.start(PREPARE);
-    await pipeline.settled();
-    await pipeline.daemon.stop();
-    const folder = join(pipeline.installation.folder, ".millrace");
-    const copies = join(pipeline.installation.folder, "copies");
-    copyAll(folder, copies);
-    await pipeline.run(DROP_SLOT);
-    await command(pipeline, "recover", "--yes");
-    await pipeline.run("update item set name = 'second'; delete from item where id > 90");
-    await command(pipeline, "run", "--once");
-    copyAll(copies, folder);
-    await pipeline.run("update item set name = 'third' where id <= 50; insert into item values (500, 'new')");
-    const plan = await pipeline.installation.command("recover", "--json");
-    expect(plan.exitCode).toBe(4);
-    expect(JSON.parse(plan.stdout)).toMatchObject({ epoch: 3, lost: { code: expect.stringMatching(/^MR/) } });
-    await command(pipeline, "recover", "--yes");
-    await expectEqual(pipeline);
-    await pipeline.run("update item set name = 'last'");
-    await command(pipeline, "run", "--once");
-    await expectEqual(pipeline);
-  },
-);
+test("the state is restored to before a recovery: check and recover tell that the sinks are ahead, and they end equal", async () => {
+  await using pipeline = await RunningPipeline.start(PREPARE);
+  await pipeline.settled();
+  await pipeline.daemon.stop();
+  const folder = join(pipeline.installation.folder, ".millrace");
+  const copies = join(pipeline.installation.folder, "copies");
+  copyAll(folder, copies);
+  await pipeline.run(DROP_SLOT);
+  await command(pipeline, "recover", "--yes");
+  await pipeline.run("update item set name = 'second'; delete from item where id > 90");
+  await command(pipeline, "run", "--once");
+  copyAll(copies, folder);
+  await pipeline.run("update item set name = 'third' where id <= 50; insert into item values (500, 'new')");
+  const plan = await pipeline.installation.command("recover", "--json");
+  expect(plan.exitCode).toBe(4);
+  expect(JSON.parse(plan.stdout)).toMatchObject({ epoch: 3, lost: { code: expect.stringMatching(/^MR/) } });
+  await command(pipeline, "recover", "--yes");
+  await expectEqual(pipeline);
+  await pipeline.run("update item set name = 'last'");
+  await command(pipeline, "run", "--once");
+  await expectEqual(pipeline);
+});
 
 function copyAll(from: string, to: string): void {
   rmSync(to, { recursive: true, force: true });

@@ -46,4 +46,4 @@ test("under load, read again and killed: live rows equal the source, and every c
      where op = 'r' and same`,
   );
   expect(rows[0]?.twice).toBe("0");
-}, 120_000);
+});

@@ -118,4 +118,4 @@ test("two roles without any right become a working daemon by the statements that
   const { ok } = await checked(installation);
   expect(ok).toBe(true);
   expect((await daemon.stop()).exitCode).toBe(0);
-}, 180_000);
+});

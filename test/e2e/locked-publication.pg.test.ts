@@ -8,7 +8,7 @@ import { eventually } from "../support/waiting.ts";
 const KINDS: readonly SinkKind[] = ["postgres"];
 const AT_ONCE_MS = 5_000;
 
-test("one new table that is locked keeps no other table's rows away", { timeout: 120_000 }, async () => {
+test("one new table that is locked keeps no other table's rows away", async () => {
   await using pipeline = await RunningPipeline.start("create table hot (id int primary key)", { kinds: KINDS });
   await pipeline.settled();
   await pipeline.run("create table held (id int primary key); insert into held values (1)");
@@ -45,29 +45,25 @@ test("one new table that is locked keeps no other table's rows away", { timeout:
   await pipeline.expectEqual(["hot", "held", "later"]);
 });
 
-test(
-  "the application's own migration of two new tables is not broken by a deadlock",
-  { timeout: 120_000 },
-  async () => {
-    await using pipeline = await RunningPipeline.start("create table hot (id int primary key)", { kinds: KINDS });
-    await pipeline.settled();
-    for (let round = 0; round < 3; round++) {
-      await using migration = await pipeline.source.connect();
-      await using other = await pipeline.source.connect();
-      await other.query(`create table a${round} (id int primary key); create table b${round} (id int primary key)`);
-      await migration.query(`begin; lock table b${round} in access exclusive mode`);
-      // Until an attempt to publish both has met the lock.
-      await eventually(() => isPublished(other, `a${round}`));
-      await migration.query(
-        `alter table a${round} add column note text; alter table b${round} add column note text; commit`,
-      );
-      await other.query(`insert into a${round} values (1, 'x'); insert into b${round} values (1, 'x')`);
-      await pipeline.expectEqual([`a${round}`, `b${round}`]);
-    }
-  },
-);
+test("the application's own migration of two new tables is not broken by a deadlock", async () => {
+  await using pipeline = await RunningPipeline.start("create table hot (id int primary key)", { kinds: KINDS });
+  await pipeline.settled();
+  for (let round = 0; round < 3; round++) {
+    await using migration = await pipeline.source.connect();
+    await using other = await pipeline.source.connect();
+    await other.query(`create table a${round} (id int primary key); create table b${round} (id int primary key)`);
+    await migration.query(`begin; lock table b${round} in access exclusive mode`);
+    // Until an attempt to publish both has met the lock.
+    await eventually(() => isPublished(other, `a${round}`));
+    await migration.query(
+      `alter table a${round} add column note text; alter table b${round} add column note text; commit`,
+    );
+    await other.query(`insert into a${round} values (1, 'x'); insert into b${round} values (1, 'x')`);
+    await pipeline.expectEqual([`a${round}`, `b${round}`]);
+  }
+});
 
-test("a table that is locked at the first start comes later", { timeout: 120_000 }, async () => {
+test("a table that is locked at the first start comes later", async () => {
   let unlock = async (): Promise<unknown> => undefined;
   await using pipeline = await RunningPipeline.start(
     async (source) => {
@@ -92,7 +88,7 @@ async function isPublished(client: Pick<Client, "query">, table: string): Promis
   return rows.length > 0;
 }
 
-test("a table that is locked while the first copy reads is read beside the stream", { timeout: 120_000 }, async () => {
+test("a table that is locked while the first copy reads is read beside the stream", async () => {
   await using pipeline = await RunningPipeline.start(
     `create table a (id int primary key); insert into a select generate_series(1, 300000);
      create table b (id int primary key); insert into b select generate_series(1, 300000);

@@ -47,5 +47,5 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await pipeline.run("drop table Users", "insert into users values (6, 'more')");
     await expect.poll(async () => (await pipeline.installation.status()).tables.aside, { timeout: 20_000 }).toEqual([]);
     await pipeline.expectEqual("users");
-  }, 120_000);
+  });
 });

@@ -81,7 +81,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       "drop table _t_old",
       "update t set n = 4 where nr = 9",
     );
-  }, 120_000);
+  });
 
   test("tables that are made, swapped and dropped", async () => {
     await using pipeline = await MysqlPipeline.start(

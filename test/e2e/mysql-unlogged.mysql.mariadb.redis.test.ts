@@ -123,5 +123,5 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
         "insert into twins values (4 + 10 * rand(), 2) on duplicate key update v = 2",
       );
     }
-  }, 60_000);
+  });
 });

@@ -69,7 +69,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
   beforeAll(async () => {
     const kinds = [...SINK_KINDS, ...KEPT_KINDS];
     pipeline = await MysqlPipeline.start(flavour, MADE, { kinds, rules: RULES, maskKey: KEY });
-  }, 120_000);
+  });
   afterAll(async () => {
     await pipeline?.[Symbol.asyncDispose]();
   });

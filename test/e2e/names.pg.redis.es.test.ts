@@ -65,7 +65,7 @@ const TEXTS = [
 /** Columns beside those: one that differs from another in case alone. */
 const COLUMNS = [...NAMES, "mixedcase", "MIXEDCASE", "_millrac", "id"];
 
-test("hostile names of schemas, tables and columns, and hostile texts", { timeout: 120_000 }, async () => {
+test("hostile names of schemas, tables and columns, and hostile texts", async () => {
   const tables: TableName[] = [];
   await using pipeline = await RunningPipeline.start(async (source) => {
     for (let i = 0; i < NAMES.length; i += isLongForm() ? 1 : 2) {

@@ -43,27 +43,23 @@ const NARROWINGS: readonly Narrowing[] = [
   },
 ];
 
-test.for([...NARROWINGS])(
-  "narrowed $what while the daemon is down",
-  { timeout: 120_000 },
-  async (narrowing, context) => {
-    needsPostgres(narrowing.major ?? 14, context);
-    await using pipeline = await started(narrowing);
-    await pipeline.daemon.stop();
-    await narrowed(pipeline, narrowing);
-    await pipeline.start();
-    await pipeline.expectEqual(["t", { schema: "other", table: "u" }]);
-  },
-);
+test.for([...NARROWINGS])("narrowed $what while the daemon is down", async (narrowing, context) => {
+  needsPostgres(narrowing.major ?? 14, context);
+  await using pipeline = await started(narrowing);
+  await pipeline.daemon.stop();
+  await narrowed(pipeline, narrowing);
+  await pipeline.start();
+  await pipeline.expectEqual(["t", { schema: "other", table: "u" }]);
+});
 
-test.for([...NARROWINGS])("narrowed $what between two looks", { timeout: 120_000 }, async (narrowing, context) => {
+test.for([...NARROWINGS])("narrowed $what between two looks", async (narrowing, context) => {
   needsPostgres(narrowing.major ?? 14, context);
   await using pipeline = await started(narrowing);
   await narrowed(pipeline, narrowing);
   await pipeline.expectEqual(["t", { schema: "other", table: "u" }]);
 });
 
-test("a list of columns that comes and goes has the table read again", { timeout: 120_000 }, async (context) => {
+test("a list of columns that comes and goes has the table read again", async (context) => {
   needsPostgres(15, context);
   await using pipeline = await started(NARROWINGS[0]!);
   const name = publicationOf(pipeline.source);

@@ -182,7 +182,7 @@ describe("a log that is read again into histories", () => {
     return found;
   }
 
-  test("doubles nothing and keeps the order, killed in the midst of it too", { timeout: 120_000 }, async () => {
+  test("doubles nothing and keeps the order, killed in the midst of it too", async () => {
     await using pipeline = await RunningPipeline.start(
       `${ORDERS}; alter table orders alter body set storage external`,
       {

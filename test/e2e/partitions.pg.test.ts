@@ -40,7 +40,7 @@ const HAPPENINGS: Readonly<Record<string, readonly string[]>> = {
   ],
 };
 
-test.for(Object.entries(HAPPENINGS))("%s, while the daemon is down", { timeout: 120_000 }, async ([, statements]) => {
+test.for(Object.entries(HAPPENINGS))("%s, while the daemon is down", async ([, statements]) => {
   await using pipeline = await started();
   await pipeline.daemon.stop();
   for (const sql of statements) await pipeline.run(sql);
@@ -48,7 +48,7 @@ test.for(Object.entries(HAPPENINGS))("%s, while the daemon is down", { timeout: 
   await pipeline.expectEqual(["parts"]);
 });
 
-test.for(Object.entries(HAPPENINGS))("%s, between two looks", { timeout: 120_000 }, async ([, statements]) => {
+test.for(Object.entries(HAPPENINGS))("%s, between two looks", async ([, statements]) => {
   await using pipeline = await started();
   for (const sql of statements) {
     await pipeline.run(`${sql}; insert into seen values (${statements.indexOf(sql)})`);

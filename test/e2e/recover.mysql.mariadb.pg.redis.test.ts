@@ -22,7 +22,7 @@ const BETWEEN = [
 const AFTER = ["update t set n = 1 where id in (3, 8)", "delete from u where b = 1"];
 
 describe.each(mysqlFlavours)("%s", (flavour) => {
-  test.for(["purged", "reset"])("after the log was %s", { timeout: 120_000 }, async (how) => {
+  test.for(["purged", "reset"])("after the log was %s", async (how) => {
     await using server = await ownMysql(flavour);
     await using pipeline = await MysqlPipeline.start(flavour, PREPARED, {
       kinds: ["postgres", "duckdb", "redis"],

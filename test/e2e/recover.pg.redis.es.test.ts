@@ -54,7 +54,7 @@ async function loseSlot(pipeline: RunningPipeline): Promise<void> {
   );
 }
 
-test("the plan is shown, then nothing is read again but what differs", { timeout: 120_000 }, async () => {
+test("the plan is shown, then nothing is read again but what differs", async () => {
   await using pipeline = await RunningPipeline.start(PREPARED);
   const { installation, sinks } = pipeline;
   await loseSlot(pipeline);
@@ -101,7 +101,6 @@ test("the plan is shown, then nothing is read again but what differs", { timeout
 
 test.for(["recover.created", "recover.listed", "reset.noted", "reset.settled"])(
   "killed at %s it is done again, or gone on with",
-  { timeout: 120_000 },
   async (where, { skip }) => {
     skip(!SHORT.has(where) && !isLongForm(), "it is part of the long form");
     await using pipeline = await RunningPipeline.start(PREPARED, { kinds: ["postgres", "redis"] });
@@ -116,7 +115,7 @@ test.for(["recover.created", "recover.listed", "reset.noted", "reset.settled"])(
   },
 );
 
-test("one sink that was spoiled is compared, and the others are left alone", { timeout: 120_000 }, async () => {
+test("one sink that was spoiled is compared, and the others are left alone", async () => {
   await using pipeline = await RunningPipeline.start(PREPARED, { kinds: ["postgres", "duckdb"] });
   await pipeline.settled();
   await pipeline.daemon.stop();
@@ -132,7 +131,7 @@ test("one sink that was spoiled is compared, and the others are left alone", { t
   await pipeline.expectEqual(TABLES);
 });
 
-test("a new position is made although the log is good, where that is asked for", { timeout: 120_000 }, async () => {
+test("a new position is made although the log is good, where that is asked for", async () => {
   await using pipeline = await RunningPipeline.start(PREPARED, { kinds: ["postgres"] });
   await pipeline.settled();
   await pipeline.daemon.stop();
@@ -159,57 +158,49 @@ async function errorsOfCheck({ installation }: RunningPipeline): Promise<readonl
   return findings.filter(({ level }) => level === "error");
 }
 
-test(
-  "a state restored to before a recovery: check says what run says, and recover is the way out",
-  { timeout: 120_000 },
-  async () => {
-    await using pipeline = await RunningPipeline.start(PREPARED, { kinds: ["postgres", "redis"] });
-    const { installation } = pipeline;
-    const [folder, copy] = [join(installation.folder, ".millrace"), join(installation.folder, "copy")];
-    await pipeline.settled();
-    await pipeline.daemon.stop();
-    cpSync(folder, copy, { recursive: true });
-    await recover(pipeline, "--anyway");
-    await pipeline.run(BETWEEN);
-    expect(await installation.command("run", "--once")).toMatchObject({ exitCode: 0 });
-    rmSync(folder, { recursive: true });
-    cpSync(copy, folder, { recursive: true });
-    await pipeline.run(AFTER);
-    // The slot was made anew, behind everything that this state knows.
-    expect(await errorsOfCheck(pipeline)).toMatchObject([
-      { id: "log", what: expect.stringContaining("MR2015"), fix: expect.stringContaining("millrace recover") },
-    ]);
-    expect(await installation.command("run", "--once")).toMatchObject({
-      exitCode: 1,
-      stderr: expect.stringContaining("MR2015"),
-    });
-    expect(await recover(pipeline)).toMatchObject({ lost: { code: "MR2015" }, epoch: 3 });
-    expect(await errorsOfCheck(pipeline)).toEqual([]);
-    await pipeline.start();
-    await pipeline.expectEqual(TABLES);
-  },
-);
+test("a state restored to before a recovery: check says what run says, and recover is the way out", async () => {
+  await using pipeline = await RunningPipeline.start(PREPARED, { kinds: ["postgres", "redis"] });
+  const { installation } = pipeline;
+  const [folder, copy] = [join(installation.folder, ".millrace"), join(installation.folder, "copy")];
+  await pipeline.settled();
+  await pipeline.daemon.stop();
+  cpSync(folder, copy, { recursive: true });
+  await recover(pipeline, "--anyway");
+  await pipeline.run(BETWEEN);
+  expect(await installation.command("run", "--once")).toMatchObject({ exitCode: 0 });
+  rmSync(folder, { recursive: true });
+  cpSync(copy, folder, { recursive: true });
+  await pipeline.run(AFTER);
+  // The slot was made anew, behind everything that this state knows.
+  expect(await errorsOfCheck(pipeline)).toMatchObject([
+    { id: "log", what: expect.stringContaining("MR2015"), fix: expect.stringContaining("millrace recover") },
+  ]);
+  expect(await installation.command("run", "--once")).toMatchObject({
+    exitCode: 1,
+    stderr: expect.stringContaining("MR2015"),
+  });
+  expect(await recover(pipeline)).toMatchObject({ lost: { code: "MR2015" }, epoch: 3 });
+  expect(await errorsOfCheck(pipeline)).toEqual([]);
+  await pipeline.start();
+  await pipeline.expectEqual(TABLES);
+});
 
-test(
-  "a state that is older than a sink's epoch: check names the sink as run does, and recover is the way out",
-  { timeout: 120_000 },
-  async () => {
-    await using pipeline = await RunningPipeline.start(PREPARED, { kinds: ["postgres", "redis"] });
-    const { installation, sinks } = pipeline;
-    await pipeline.settled();
-    await pipeline.daemon.stop();
-    await sinks.target!.query("update _millrace.progress set epoch = epoch + 1");
-    const [error, ...others] = await errorsOfCheck(pipeline);
-    expect(others).toEqual([]);
-    expect(error).toMatchObject({ part: "postgres", id: "MR1311", fix: expect.stringContaining("millrace recover") });
-    expect(await installation.command("run", "--once")).toMatchObject({
-      exitCode: 1,
-      stderr: expect.stringContaining("MR1311"),
-    });
-    expect(await recover(pipeline)).toMatchObject({ lost: { code: "MR1311" }, epoch: 3 });
-    expect(await errorsOfCheck(pipeline)).toEqual([]);
-    await pipeline.start();
-    await pipeline.run(AFTER);
-    await pipeline.expectEqual(["item", "calm"]);
-  },
-);
+test("a state that is older than a sink's epoch: check names the sink as run does, and recover is the way out", async () => {
+  await using pipeline = await RunningPipeline.start(PREPARED, { kinds: ["postgres", "redis"] });
+  const { installation, sinks } = pipeline;
+  await pipeline.settled();
+  await pipeline.daemon.stop();
+  await sinks.target!.query("update _millrace.progress set epoch = epoch + 1");
+  const [error, ...others] = await errorsOfCheck(pipeline);
+  expect(others).toEqual([]);
+  expect(error).toMatchObject({ part: "postgres", id: "MR1311", fix: expect.stringContaining("millrace recover") });
+  expect(await installation.command("run", "--once")).toMatchObject({
+    exitCode: 1,
+    stderr: expect.stringContaining("MR1311"),
+  });
+  expect(await recover(pipeline)).toMatchObject({ lost: { code: "MR1311" }, epoch: 3 });
+  expect(await errorsOfCheck(pipeline)).toEqual([]);
+  await pipeline.start();
+  await pipeline.run(AFTER);
+  await pipeline.expectEqual(["item", "calm"]);
+});

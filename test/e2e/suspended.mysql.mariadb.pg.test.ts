@@ -28,7 +28,7 @@ test("a dropped column's name comes back with other types, and its table under i
   await pipeline.start();
   await pipeline.run("insert into t values (40, 1, 'after a restart')");
   await pipeline.expectEqual(["t"]);
-}, 240_000);
+});
 
 test.each(mysqlFlavours)(
   "on %s a table comes back under its name with a column's name in another type",
@@ -48,7 +48,6 @@ test.each(mysqlFlavours)(
       await pipeline.expectEqual("t");
     }
   },
-  240_000,
 );
 
 test.each(mysqlFlavours)(
@@ -128,7 +127,6 @@ test.each(mysqlFlavours)(
     await pipeline.expectEqual("t");
     expect(await letters()).toEqual([]);
   },
-  180_000,
 );
 
 test("what a target does not allow suspends one table of one sink, by name and number, until it is read again", async () => {
@@ -175,4 +173,4 @@ test("what a target does not allow suspends one table of one sink, by name and n
   expect(await installation.command("schema", "approve", "public.t")).toMatchObject({ exitCode: 0 });
   await pipeline.expectEqual(["t", "other"]);
   expect(await suspended()).toEqual([]);
-}, 240_000);
+});

@@ -96,7 +96,7 @@ async function captured(site: Site, parameters: Readonly<Record<string, string>>
   const daemon = installation.run();
   const seen = await watch(site.admin, daemon.streaming());
   await site.admin.query("insert into a values (0, 'streamed'); update b set body = 'x' where id <= 100");
-  const streaming = await watch(site.admin, installation.command("wait", "--timeout", "30s"));
+  const streaming = await watch(site.admin, installation.command("wait", "--timeout", "240s"));
   const sessions = [...seen, ...streaming];
   expect(sessions.filter(([, ssl]) => !ssl)).toEqual([]);
   const names = sessions.map(([name]) => name);

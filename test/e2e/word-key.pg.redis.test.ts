@@ -67,7 +67,7 @@ async function move(name: string, from: number): Promise<void> {
   await pipeline.run(`insert into ${name} values (${from + 4000}, ${m(6)}, 8, ${LONG.replaceAll("|| g ", "")})`);
 }
 
-test("rows that the key tells apart, and others in the first copy", { timeout: 120_000 }, async () => {
+test("rows that the key tells apart, and others in the first copy", async () => {
   await eventually(
     async () => {
       expect(await aside()).toEqual({ "public.twice": "MR1313", "public.without": "MR1313" });
@@ -91,7 +91,7 @@ test("rows that the key tells apart, and others in the first copy", { timeout: 1
   await pipeline.expectEqual([...GOOD, ...BAD.map(table)]);
 });
 
-test("two rows of one key, and a null, that come by the stream", { timeout: 120_000 }, async () => {
+test("two rows of one key, and a null, that come by the stream", async () => {
   await pipeline.run("insert into person values (8000, 'mail80', 1, 'another')");
   await pipeline.run("insert into loose values (8000, null, 1, 'without')");
   await pipeline.run("alter table guarded drop constraint apart; update guarded set mail = 'mail81' where id = 80");

@@ -62,7 +62,7 @@ const blockings: Readonly<Record<"redis" | "postgres", Blocking>> = {
 };
 
 describe.each(["redis", "postgres"] as const)("%s", (kind) => {
-  test("whose login is refused for a while goes on by itself", { timeout: 120_000 }, async () => {
+  test("whose login is refused for a while goes on by itself", async () => {
     const other: SinkKind = kind === "postgres" ? "duckdb" : "postgres";
     await using pipeline = await RunningPipeline.start(PREPARE, { kinds: [kind, other] });
     const { url, take, give, code } = blockings[kind];
@@ -100,7 +100,7 @@ describe.each(["redis", "postgres"] as const)("%s", (kind) => {
   });
 });
 
-test("a sink that was away goes on within two seconds of its return", { timeout: 180_000 }, async () => {
+test("a sink that was away goes on within two seconds of its return", async () => {
   await using pipeline = await RunningPipeline.start(PREPARE, { kinds: ["redis", "postgres"], isProxied: true });
   await pipeline.settled();
   const proxy = pipeline.sinks.proxies.get("redis")!;

@@ -35,7 +35,7 @@ test.concurrent("SIGTERM under load ends it in order within 10 s, and the next s
   }
   await load.stop();
   await pipeline.expectEqual(WORKLOAD_TABLES);
-}, 120_000);
+});
 
 test.concurrent("frozen for longer than its lease, it goes on by itself when nobody took over", async () => {
   await using source = await freshDatabase();
@@ -51,7 +51,7 @@ test.concurrent("frozen for longer than its lease, it goes on by itself when nob
   await load.stop();
   await pipeline.expectEqual(WORKLOAD_TABLES);
   expect(pipeline.daemon.exited).toBe(false);
-}, 120_000);
+});
 
 test.concurrent("frozen for longer than its lease, it stops with MR1210 when another daemon took over", async () => {
   await using source = await freshDatabase();
@@ -99,7 +99,7 @@ test.concurrent("frozen for longer than its lease, it stops with MR1210 when ano
   await pipeline.daemon.streaming(60_000);
   await load.stop();
   await pipeline.expectEqual(WORKLOAD_TABLES);
-}, 180_000);
+});
 
 test.concurrent("a second daemon of the same name exits 4 and names the holder; the first goes on", async () => {
   await using source = await freshDatabase();
@@ -136,7 +136,7 @@ test.concurrent("of commits that follow each other without a gap none is skipped
   }
   await pipeline.start();
   await pipeline.expectEqual(["t"]);
-}, 120_000);
+});
 
 /** The database outlives the pipeline's own. */
 function kept(source: FreshDatabase): FreshDatabase {

@@ -17,7 +17,6 @@ import { eventually } from "../support/waiting.ts";
 const ROWS = 150;
 const PAUSE_MS = 4;
 const KINDS: readonly SinkKind[] = ["postgres", "duckdb", "redis"];
-const TEST_MS = 240_000;
 
 beforeEach((context) => needsPostgres(17, context));
 
@@ -79,7 +78,7 @@ class Scene implements AsyncDisposable {
 }
 
 describe.concurrent("a standby that has everything is promoted", () => {
-  test("at the same address, under the running daemon and a running re-read", { timeout: TEST_MS }, async () => {
+  test("at the same address, under the running daemon and a running re-read", async () => {
     await using scene = await Scene.set(11);
     const { pair, load, victim } = scene;
     const daemon = victim.run();
@@ -98,77 +97,69 @@ describe.concurrent("a standby that has everything is promoted", () => {
     expect(daemon.said).toMatch(/the slot \S+ is there and ready/);
   });
 
-  test(
-    "at another address, with a daemon that is killed in between; in the long form twice",
-    { timeout: TEST_MS },
-    async () => {
-      await using scene = await Scene.set(12);
-      const { pair, load, victim } = scene;
-      scene.readFrom(FailoverPair.urlAt(pair.primary, load.source));
-      let daemon = victim.run();
-      await daemon.streaming();
-      load.start(PAUSE_MS);
-      const rounds = ["before the promotion", "after the promotion"] as const;
-      for (const [i, killed] of rounds.slice(0, isLongForm() ? 2 : 1).entries()) {
-        // A further standby, of the server that was promoted: the second promotion is the second switch of timelines.
-        if (i > 0) await pair.addStandby();
-        await pair.untilSlot(scene.slot, "ready");
-        await scene.written(150);
-        await pair.losePrimary();
-        if (killed === "before the promotion") {
-          await victim.kill(daemon);
-          scene.readFrom(FailoverPair.urlAt(pair.standby, load.source));
-          daemon = victim.run();
-          await eventually(async () => (await scene.sourceError()) === "MR2031", { withinMs: 60_000 });
-          await pair.promote();
-        } else {
-          await pair.promote();
-          await scene.written(50);
-          await victim.kill(daemon);
-          scene.readFrom(FailoverPair.urlAt(pair.primary, load.source));
-          daemon = victim.run();
-        }
-        await scene.written(150);
-      }
-      await scene.expectEqual(daemon);
-    },
-  );
-
-  test(
-    "a sink that was away before catches up afterwards by a copy of the slot",
-    { timeout: TEST_MS },
-    async ({ skip }) => {
-      skip(!isLongForm(), "it is part of the long form");
-      await using scene = await Scene.set(13);
-      await using toRedis = await tcpProxy(redisUrl());
-      const { pair, load, victim } = scene;
-      const { config, keyPrefix } = victim.sinks;
-      Object.assign(config, { redis: { kind: "redis", url: toRedis.url(redisUrl()), prefix: keyPrefix } });
-      scene.readFrom(load.source.url);
-      const daemon = victim.run();
-      await daemon.streaming();
-      load.start(PAUSE_MS);
+  test("at another address, with a daemon that is killed in between; in the long form twice", async () => {
+    await using scene = await Scene.set(12);
+    const { pair, load, victim } = scene;
+    scene.readFrom(FailoverPair.urlAt(pair.primary, load.source));
+    let daemon = victim.run();
+    await daemon.streaming();
+    load.start(PAUSE_MS);
+    const rounds = ["before the promotion", "after the promotion"] as const;
+    for (const [i, killed] of rounds.slice(0, isLongForm() ? 2 : 1).entries()) {
+      // A further standby, of the server that was promoted: the second promotion is the second switch of timelines.
+      if (i > 0) await pair.addStandby();
       await pair.untilSlot(scene.slot, "ready");
-      await toRedis.refuse();
-      toRedis.cut();
-      const stateOf = async (name: string) =>
-        (await victim.installation.status())?.sinks.find((sink) => sink.name === name)?.state;
-      await eventually(async () => (await stateOf("redis")) === "retrying", { withinMs: 60_000 });
-      await scene.written(200);
+      await scene.written(150);
       await pair.losePrimary();
-      await pair.promote();
-      await scene.written(100);
-      expect(await stateOf("redis")).toBe("retrying");
-      await toRedis.resume();
-      await eventually(async () => (await stateOf("redis")) === "streaming", { withinMs: 60_000 });
-      await scene.written(50);
-      await scene.expectEqual(daemon);
-    },
-  );
+      if (killed === "before the promotion") {
+        await victim.kill(daemon);
+        scene.readFrom(FailoverPair.urlAt(pair.standby, load.source));
+        daemon = victim.run();
+        await eventually(async () => (await scene.sourceError()) === "MR2031", { withinMs: 60_000 });
+        await pair.promote();
+      } else {
+        await pair.promote();
+        await scene.written(50);
+        await victim.kill(daemon);
+        scene.readFrom(FailoverPair.urlAt(pair.primary, load.source));
+        daemon = victim.run();
+      }
+      await scene.written(150);
+    }
+    await scene.expectEqual(daemon);
+  });
+
+  test("a sink that was away before catches up afterwards by a copy of the slot", async ({ skip }) => {
+    skip(!isLongForm(), "it is part of the long form");
+    await using scene = await Scene.set(13);
+    await using toRedis = await tcpProxy(redisUrl());
+    const { pair, load, victim } = scene;
+    const { config, keyPrefix } = victim.sinks;
+    Object.assign(config, { redis: { kind: "redis", url: toRedis.url(redisUrl()), prefix: keyPrefix } });
+    scene.readFrom(load.source.url);
+    const daemon = victim.run();
+    await daemon.streaming();
+    load.start(PAUSE_MS);
+    await pair.untilSlot(scene.slot, "ready");
+    await toRedis.refuse();
+    toRedis.cut();
+    const stateOf = async (name: string) =>
+      (await victim.installation.status())?.sinks.find((sink) => sink.name === name)?.state;
+    await eventually(async () => (await stateOf("redis")) === "retrying", { withinMs: 60_000 });
+    await scene.written(200);
+    await pair.losePrimary();
+    await pair.promote();
+    await scene.written(100);
+    expect(await stateOf("redis")).toBe("retrying");
+    await toRedis.resume();
+    await eventually(async () => (await stateOf("redis")) === "streaming", { withinMs: 60_000 });
+    await scene.written(50);
+    await scene.expectEqual(daemon);
+  });
 });
 
 describe.concurrent("a promoted standby that lacks something is no way to go on", () => {
-  test("it was behind what the daemon had read", { timeout: TEST_MS }, async () => {
+  test("it was behind what the daemon had read", async () => {
     await using scene = await Scene.set(14, { waits: false });
     const { pair, load, victim } = scene;
     const daemon = victim.run();
@@ -180,7 +171,7 @@ describe.concurrent("a promoted standby that lacks something is no way to go on"
     await pair.standby.stop();
     await scene.written(200);
     await load.stop();
-    expect((await victim.installation.command("wait", "--timeout", "60s")).exitCode).toBe(0);
+    expect((await victim.installation.command("wait", "--timeout", "240s")).exitCode).toBe(0);
     // Not before: it would catch up.
     await pair.losePrimary();
     await pair.standby.start();
@@ -194,7 +185,7 @@ describe.concurrent("a promoted standby that lacks something is no way to go on"
     expect(rows).toEqual([]);
   });
 
-  test("it keeps no slots", { timeout: TEST_MS }, async () => {
+  test("it keeps no slots", async () => {
     await using scene = await Scene.set(15, { syncSlots: false });
     const { pair, load, victim } = scene;
     const daemon = victim.run();
@@ -209,7 +200,7 @@ describe.concurrent("a promoted standby that lacks something is no way to go on"
     await load.stop();
   });
 
-  test("its slot was not ready yet", { timeout: TEST_MS }, async ({ skip }) => {
+  test("its slot was not ready yet", async ({ skip }) => {
     skip(!isLongForm(), "it is part of the long form");
     await using scene = await Scene.set(16, { standby: false });
     const { pair, load, victim } = scene;
@@ -230,50 +221,44 @@ describe.concurrent("a promoted standby that lacks something is no way to go on"
   });
 });
 
-test.concurrent(
-  "a standby that is waited for holds the stream up while it is away, and nothing else",
-  { timeout: TEST_MS },
-  async ({ skip }) => {
-    skip(!isLongForm(), "it is part of the long form");
-    await using scene = await Scene.set(18);
-    const { pair, load, victim } = scene;
-    const daemon = victim.run();
-    await daemon.streaming();
-    load.start(PAUSE_MS);
-    await pair.untilSlot(scene.slot, "ready");
-    await pair.standby.stop();
-    await scene.written(50);
-    const position = async () => (await victim.installation.status())?.source.position;
-    const before = await position();
-    // Longer than a connection may be silent.
-    await expect(
-      eventually(async () => (await scene.sourceError()) !== undefined, { withinMs: 40_000, everyMs: 500 }),
-    ).rejects.toThrow("not within");
-    expect(await position()).toBe(before);
-    await pair.standby.start();
-    await scene.written(50);
-    await scene.expectEqual(daemon);
-  },
-);
+test.concurrent("a standby that is waited for holds the stream up while it is away, and nothing else", async ({
+  skip,
+}) => {
+  skip(!isLongForm(), "it is part of the long form");
+  await using scene = await Scene.set(18);
+  const { pair, load, victim } = scene;
+  const daemon = victim.run();
+  await daemon.streaming();
+  load.start(PAUSE_MS);
+  await pair.untilSlot(scene.slot, "ready");
+  await pair.standby.stop();
+  await scene.written(50);
+  const position = async () => (await victim.installation.status())?.source.position;
+  const before = await position();
+  // Longer than a connection may be silent.
+  await expect(
+    eventually(async () => (await scene.sourceError()) !== undefined, { withinMs: 40_000, everyMs: 500 }),
+  ).rejects.toThrow("not within");
+  expect(await position()).toBe(before);
+  await pair.standby.start();
+  await scene.written(50);
+  await scene.expectEqual(daemon);
+});
 
-test.concurrent(
-  "a first start on a standby is refused, and check says so before",
-  { timeout: TEST_MS },
-  async ({ skip }) => {
-    skip(isLeastMode, "a standby takes no roles");
-    await using scene = await Scene.set(17);
-    const { pair, load, victim } = scene;
-    scene.readFrom(FailoverPair.urlAt(pair.standby, load.source));
-    const checked = await victim.installation.command("check", "--json");
-    expect(checked).toMatchObject({ exitCode: 1 });
-    expect(checked.stdout).toContain("postgres.standby");
-    const { exitCode, stderr } = await victim.run().ended;
-    expect({ exitCode, stderr }).toMatchObject({
-      exitCode: 1,
-      stderr: expect.stringMatching(/"code":"MR2031","kind":"\w+","message":"[^"].*","hint":"[^"]/),
-    });
-  },
-);
+test.concurrent("a first start on a standby is refused, and check says so before", async ({ skip }) => {
+  skip(isLeastMode, "a standby takes no roles");
+  await using scene = await Scene.set(17);
+  const { pair, load, victim } = scene;
+  scene.readFrom(FailoverPair.urlAt(pair.standby, load.source));
+  const checked = await victim.installation.command("check", "--json");
+  expect(checked).toMatchObject({ exitCode: 1 });
+  expect(checked.stdout).toContain("postgres.standby");
+  const { exitCode, stderr } = await victim.run().ended;
+  expect({ exitCode, stderr }).toMatchObject({
+    exitCode: 1,
+    stderr: expect.stringMatching(/"code":"MR2031","kind":"\w+","message":"[^"].*","hint":"[^"]/),
+  });
+});
 
 function expectGap({ exitCode, stderr }: { exitCode: number | null; stderr: string }, code: string) {
   expect({ exitCode, stderr: stderr.slice(-1_500) }).toMatchObject({

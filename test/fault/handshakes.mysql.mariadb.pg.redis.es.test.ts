@@ -52,7 +52,7 @@ async function expectRetried(proxy: CuttingProxy, open: (port: number) => Promis
   expect(failureCount).toBeGreaterThan(2);
 }
 
-test.each(["mysql", "mariadb"] as const)("%s", { timeout: 120_000 }, async (flavour) => {
+test.each(["mysql", "mariadb"] as const)("%s", async (flavour) => {
   const settings = { "ssl-cert": certificate.certificatePath, "ssl-key": certificate.keyPath };
   await using server = await ownMysql(flavour, { settings });
   await using proxy = await cuttingProxy(server.url);
@@ -65,7 +65,7 @@ test.each(["mysql", "mariadb"] as const)("%s", { timeout: 120_000 }, async (flav
   }
 });
 
-test("postgres", { timeout: 120_000 }, async () => {
+test("postgres", async () => {
   await using server = await ownPostgres({ tls: certificate });
   await using proxy = await cuttingProxy(server.url);
   for (const mode of ["disable", "prefer", "require"]) {
@@ -87,7 +87,7 @@ async function opens(sink: Sink): Promise<void> {
   }
 }
 
-test.each(["redis", "rediss"])("%s", { timeout: 120_000 }, async (scheme) => {
+test.each(["redis", "rediss"])("%s", async (scheme) => {
   await using front = await tlsFront(redisUrl(), certificate);
   await using proxy = await cuttingProxy(scheme === "redis" ? redisUrl() : front.url);
   const tls = scheme === "redis" ? {} : { ca: certificate.certificatePath };
@@ -97,7 +97,7 @@ test.each(["redis", "rediss"])("%s", { timeout: 120_000 }, async (scheme) => {
   });
 });
 
-test.each(["http", "https"])("%s", { timeout: 120_000 }, async (scheme) => {
+test.each(["http", "https"])("%s", async (scheme) => {
   await using front = await tlsFront(elasticsearchUrl(), certificate);
   await using proxy = await cuttingProxy(scheme === "http" ? elasticsearchUrl() : front.url);
   const tls = scheme === "http" ? {} : { ca: certificate.certificatePath };

@@ -37,7 +37,7 @@ const ROUNDS: readonly Round[] = [
   },
 ];
 
-test("killed in the middle of what rules make of a change", { timeout: 180_000 }, async () => {
+test("killed in the middle of what rules make of a change", async () => {
   await using pipeline = await RunningPipeline.start(
     TABLES.map(
       (

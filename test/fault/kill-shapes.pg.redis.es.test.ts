@@ -255,12 +255,12 @@ const ROUNDS: readonly Round[] = [
   },
 ];
 
-test("killed in the middle of each kind of change", { timeout: 600_000 }, async () => {
+test("killed in the middle of each kind of change", async () => {
   expect(ROUNDS.flatMap(({ kinds }) => kinds).toSorted()).toEqual(Object.keys(KINDS).toSorted());
   await killInEach(ROUNDS);
 });
 
-test.for([...POINTS, ...NEXT_INDEX_POINTS])("each kind at %s", { timeout: 600_000 }, async (point, { skip }) => {
+test.for([...POINTS, ...NEXT_INDEX_POINTS])("each kind at %s", async (point, { skip }) => {
   skip(!isLongForm(), "it is part of the long form");
   const kinds = Object.keys(KINDS).filter((name) => pointsOf(KINDS[name]!).includes(point));
   const whenOf = (name: string) => ROUNDS.find((round) => round.kinds.includes(name))?.when;

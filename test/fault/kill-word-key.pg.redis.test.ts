@@ -64,4 +64,4 @@ test("such a table is set aside after the restart, stays so, and is let in once 
   for (const name of NAMES) await installation.command("snapshot", "start", "--tables", `public.${name}`);
   await eventually(async () => expect(await found()).toEqual({}));
   await pipeline.expectEqual(ALL.map(table));
-}, 120_000);
+});

@@ -108,7 +108,7 @@ const losses: readonly Loss[] = [
 ];
 
 describe.concurrent("while the daemon is down", () => {
-  test.for([...losses])("$what", { timeout: 120_000 }, async ({ code, harm, major = 14 }, context) => {
+  test.for([...losses])("$what", async ({ code, harm, major = 14 }, context) => {
     needsPostgres(major, context);
     await using pipeline = await started();
     await pipeline.daemon.stop();
@@ -119,7 +119,7 @@ describe.concurrent("while the daemon is down", () => {
 });
 
 describe.concurrent("while the daemon runs", () => {
-  test.for([...losses])("$what", { timeout: 120_000 }, async ({ code, harm, major = 14 }, context) => {
+  test.for([...losses])("$what", async ({ code, harm, major = 14 }, context) => {
     needsPostgres(major, context);
     await using pipeline = await started();
     const { source } = pipeline;
@@ -151,7 +151,7 @@ async function expectForeseen({ installation }: RunningPipeline, code: RegExp): 
   });
 }
 
-test.concurrent("check finds before the start that the slot is gone", { timeout: 120_000 }, async () => {
+test.concurrent("check finds before the start that the slot is gone", async () => {
   await using pipeline = await started();
   await pipeline.daemon.stop();
   expect((await pipeline.installation.command("check", "--json")).stdout).not.toContain('"id": "log"');
@@ -162,7 +162,7 @@ test.concurrent("check finds before the start that the slot is gone", { timeout:
   expect(findings).toContainEqual(expect.objectContaining({ part: "source", id: "log", level: "error" }));
 });
 
-test.concurrent("the server gave the slot up", { timeout: 120_000 }, async () => {
+test.concurrent("the server gave the slot up", async () => {
   await using server = await ownPostgres({
     settings: { max_slot_wal_keep_size: "1MB", min_wal_size: "32MB", max_wal_size: "48MB" },
   });
@@ -176,27 +176,23 @@ test.concurrent("the server gave the slot up", { timeout: 120_000 }, async () =>
   expectEnded(await pipeline.installation.run().ended, /MR2011/);
 });
 
-test.concurrent(
-  "another server, and another database of the same server, under the same name",
-  { timeout: 120_000 },
-  async () => {
-    await using other = await ownPostgres();
-    await using elsewhere = await createFreshDatabase(other);
-    await using sibling = await freshDatabase();
-    await using pipeline = await started();
-    await pipeline.daemon.stop();
-    for (const { url } of [elsewhere, sibling]) {
-      pipeline.installation.configure({
-        name: pipeline.source.name,
-        source: { kind: "postgres", url },
-        sinks: pipeline.sinks.config,
-      });
-      expectEnded(await pipeline.installation.run().ended, /MR2013/);
-    }
-  },
-);
+test.concurrent("another server, and another database of the same server, under the same name", async () => {
+  await using other = await ownPostgres();
+  await using elsewhere = await createFreshDatabase(other);
+  await using sibling = await freshDatabase();
+  await using pipeline = await started();
+  await pipeline.daemon.stop();
+  for (const { url } of [elsewhere, sibling]) {
+    pipeline.installation.configure({
+      name: pipeline.source.name,
+      source: { kind: "postgres", url },
+      sinks: pipeline.sinks.config,
+    });
+    expectEnded(await pipeline.installation.run().ended, /MR2013/);
+  }
+});
 
-test.concurrent("the server was put back to an older copy of itself", { timeout: 180_000 }, async () => {
+test.concurrent("the server was put back to an older copy of itself", async () => {
   await using server = await ownPostgres();
   const { dataDir } = server;
   if (dataDir === undefined) throw new Error("a server of the native kind is needed");
@@ -220,40 +216,36 @@ test.concurrent("the server was put back to an older copy of itself", { timeout:
   expectEnded(await pipeline.installation.run().ended, /MR2016/);
 });
 
-test.concurrent(
-  "an idle database's slot keeps moving while another is busy, and a start after an idle night goes on",
-  { timeout: 120_000 },
-  async () => {
-    await using busy = await freshDatabase();
-    await busy.query("create table noise (id int, body text)");
-    await using pipeline = await started();
-    const { source } = pipeline;
-    const confirmed = async (): Promise<bigint> => {
-      const { rows } = await source.query<{ lsn: string }>(
-        "select (confirmed_flush_lsn - '0/0')::text as lsn from pg_replication_slots where slot_name = $1",
-        [slotOf(source)],
-      );
-      return BigInt(rows[0]!.lsn);
-    };
-    const makeNoise = async (): Promise<bigint> => {
-      await busy.query("insert into noise select g, repeat('n', 1000) from generate_series(1, 5000) g");
-      const { rows } = await busy.query<{ lsn: string }>("select (pg_current_wal_lsn() - '0/0')::text as lsn");
-      return BigInt(rows[0]!.lsn);
-    };
-    const reached = await makeNoise();
-    await eventually(async () => (await confirmed()) >= reached);
-    for (const end of ["stop", "kill"] as const) {
-      await pipeline.daemon[end]();
-      await makeNoise();
-      await busy.query("checkpoint");
-      await pipeline.start();
-      const next = await makeNoise();
-      await eventually(async () => (await confirmed()) >= next);
-    }
-    await change(source);
-    await pipeline.expectEqual(["t"]);
-  },
-);
+test.concurrent("an idle database's slot keeps moving while another is busy, and a start after an idle night goes on", async () => {
+  await using busy = await freshDatabase();
+  await busy.query("create table noise (id int, body text)");
+  await using pipeline = await started();
+  const { source } = pipeline;
+  const confirmed = async (): Promise<bigint> => {
+    const { rows } = await source.query<{ lsn: string }>(
+      "select (confirmed_flush_lsn - '0/0')::text as lsn from pg_replication_slots where slot_name = $1",
+      [slotOf(source)],
+    );
+    return BigInt(rows[0]!.lsn);
+  };
+  const makeNoise = async (): Promise<bigint> => {
+    await busy.query("insert into noise select g, repeat('n', 1000) from generate_series(1, 5000) g");
+    const { rows } = await busy.query<{ lsn: string }>("select (pg_current_wal_lsn() - '0/0')::text as lsn");
+    return BigInt(rows[0]!.lsn);
+  };
+  const reached = await makeNoise();
+  await eventually(async () => (await confirmed()) >= reached);
+  for (const end of ["stop", "kill"] as const) {
+    await pipeline.daemon[end]();
+    await makeNoise();
+    await busy.query("checkpoint");
+    await pipeline.start();
+    const next = await makeNoise();
+    await eventually(async () => (await confirmed()) >= next);
+  }
+  await change(source);
+  await pipeline.expectEqual(["t"]);
+});
 
 async function started(source?: FreshDatabase): Promise<RunningPipeline> {
   const pipeline = await RunningPipeline.start(PREPARE, {

@@ -48,7 +48,6 @@ const RESYNCED: ReadonlySet<SinkKind> = new Set(["redis", "elasticsearch"]);
 describe.concurrent.each(SINK_KINDS)("%s", (kind) => {
   test.skipIf(RESYNCED.has(kind))(
     "emptied, while the daemon is down and while it runs: it fails alone, by number, and a snapshot fills it",
-    { timeout: 240_000 },
     async () => {
       await using pipeline = await running(kind);
       await pipeline.daemon.stop();
@@ -62,35 +61,29 @@ describe.concurrent.each(SINK_KINDS)("%s", (kind) => {
     },
   );
 
-  test(
-    "emptied under `onLost: resync`, while the daemon is down and while it runs: it is filled again by itself",
-    { timeout: 240_000 },
-    async () => {
-      await using pipeline = await running(kind, RESYNCED.has(kind) ? {} : { onLost: "resync" });
-      await emptied[kind](pipeline);
-      await filledByItself(pipeline, kind, /MR1301/);
-      await pipeline.daemon.stop();
-      await emptied[kind](pipeline);
-      await start(pipeline);
-      await filledByItself(pipeline, kind, /MR1301/);
-    },
-  );
+  test("emptied under `onLost: resync`, while the daemon is down and while it runs: it is filled again by itself", async () => {
+    await using pipeline = await running(kind, RESYNCED.has(kind) ? {} : { onLost: "resync" });
+    await emptied[kind](pipeline);
+    await filledByItself(pipeline, kind, /MR1301/);
+    await pipeline.daemon.stop();
+    await emptied[kind](pipeline);
+    await start(pipeline);
+    await filledByItself(pipeline, kind, /MR1301/);
+  });
 
-  test(
-    "taken out of the configuration and put back, and new beside others: it is filled by itself",
-    { timeout: 240_000 },
-    async ({ skip }) => {
-      skip(!isLongForm() && kind !== "redis" && kind !== "elasticsearch", "it is part of the long form");
-      await using pipeline = await running(kind);
-      const { [kind]: own, ...others } = pipeline.sinks.config;
-      await restartWith(pipeline, others);
-      await change(pipeline, "while it was out");
-      await pipeline.settled();
-      await restartWith(pipeline, { ...others, [kind]: own! });
-      await change(pipeline, "since it is back");
-      await pipeline.expectEqual(TABLES);
-    },
-  );
+  test("taken out of the configuration and put back, and new beside others: it is filled by itself", async ({
+    skip,
+  }) => {
+    skip(!isLongForm() && kind !== "redis" && kind !== "elasticsearch", "it is part of the long form");
+    await using pipeline = await running(kind);
+    const { [kind]: own, ...others } = pipeline.sinks.config;
+    await restartWith(pipeline, others);
+    await change(pipeline, "while it was out");
+    await pipeline.settled();
+    await restartWith(pipeline, { ...others, [kind]: own! });
+    await change(pipeline, "since it is back");
+    await pipeline.expectEqual(TABLES);
+  });
 });
 
 describe.concurrent.each(Object.entries(tableLost))("%s: one table dropped there", (name, lose) => {
@@ -98,14 +91,14 @@ describe.concurrent.each(Object.entries(tableLost))("%s: one table dropped there
 
   // The daemon holds a DuckDB file for itself.
   if (kind !== "duckdb") {
-    test("under the running daemon is made and filled again by itself", { timeout: 120_000 }, async () => {
+    test("under the running daemon is made and filled again by itself", async () => {
       await using pipeline = await running(kind);
       await lose(pipeline);
       await filledByItself(pipeline, kind, /MR3[13]\d\d/);
     });
   }
 
-  test("while the daemon is down is filled again by itself", { timeout: 120_000 }, async () => {
+  test("while the daemon is down is filled again by itself", async () => {
     await using pipeline = await running(kind);
     await pipeline.daemon.stop();
     await lose(pipeline);
@@ -115,79 +108,63 @@ describe.concurrent.each(Object.entries(tableLost))("%s: one table dropped there
   });
 });
 
-test.concurrent(
-  "a schema given to a sink, or taken from it, leads to new tables, which are filled by themselves",
-  { timeout: 120_000 },
-  async () => {
-    await using pipeline = await running("postgres");
-    const { sinks, source, installation } = pipeline;
-    const { postgres, duckdb } = sinks.config;
-    await restartWith(pipeline, { postgres: { ...postgres, schema: "other" }, duckdb: { ...duckdb, schema: "other" } });
-    await change(pipeline, "elsewhere");
-    await pipeline.settled();
-    await pipeline.daemon.stop();
-    for (const sink of [
-      { kind: "postgres", url: sinks.target!.url, schema: "other" },
-      { kind: "duckdb", path: join(installation.folder, "warehouse.duckdb"), schema: "other" },
-    ] as const) {
-      const tables = TABLES.map((table) => ({ schema: "public", table }));
-      expect((await compareSink({ source: source.url, sink, tables })).filter((table) => !isEqual(table))).toEqual([]);
-    }
-  },
-);
+test.concurrent("a schema given to a sink, or taken from it, leads to new tables, which are filled by themselves", async () => {
+  await using pipeline = await running("postgres");
+  const { sinks, source, installation } = pipeline;
+  const { postgres, duckdb } = sinks.config;
+  await restartWith(pipeline, { postgres: { ...postgres, schema: "other" }, duckdb: { ...duckdb, schema: "other" } });
+  await change(pipeline, "elsewhere");
+  await pipeline.settled();
+  await pipeline.daemon.stop();
+  for (const sink of [
+    { kind: "postgres", url: sinks.target!.url, schema: "other" },
+    { kind: "duckdb", path: join(installation.folder, "warehouse.duckdb"), schema: "other" },
+  ] as const) {
+    const tables = TABLES.map((table) => ({ schema: "public", table }));
+    expect((await compareSink({ source: source.url, sink, tables })).filter((table) => !isEqual(table))).toEqual([]);
+  }
+});
 
-test.concurrent(
-  "a table emptied by hand in a warehouse is read again by itself, and a history that is dropped stops its sink",
-  { timeout: 120_000 },
-  async () => {
-    await using pipeline = await RunningPipeline.start(PREPARE, { kinds: ["postgres", "postgres-history"] });
-    await change(pipeline, "at first");
-    await pipeline.settled();
-    await pipeline.sinks.target!.query("truncate public.kept");
-    await filledByItself(pipeline, "postgres", /MR3110/);
-    await pipeline.sinks.target!.query("drop table history.kept");
-    await failsAlone(pipeline, "postgres-history", /MR1315/);
-  },
-);
+test.concurrent("a table emptied by hand in a warehouse is read again by itself, and a history that is dropped stops its sink", async () => {
+  await using pipeline = await RunningPipeline.start(PREPARE, { kinds: ["postgres", "postgres-history"] });
+  await change(pipeline, "at first");
+  await pipeline.settled();
+  await pipeline.sinks.target!.query("truncate public.kept");
+  await filledByItself(pipeline, "postgres", /MR3110/);
+  await pipeline.sinks.target!.query("drop table history.kept");
+  await failsAlone(pipeline, "postgres-history", /MR1315/);
+});
 
-test.concurrent(
-  "a DuckDB file put back to an older copy, beyond the log: the sink fails alone, and a snapshot fills it",
-  { timeout: 120_000 },
-  async () => {
-    await using pipeline = await running("duckdb");
-    const file = join(pipeline.installation.folder, "warehouse.duckdb");
-    await pipeline.daemon.stop();
-    copyDuckdbFile(file, `${file}.old`);
-    await start(pipeline);
-    await change(pipeline, "after the copy");
-    await pipeline.settled();
-    await pipeline.daemon.stop();
-    copyDuckdbFile(`${file}.old`, file);
-    await start(pipeline);
-    await failsAlone(pipeline, "duckdb", /MR1301/);
-    await filledBySnapshot(pipeline, "duckdb");
-  },
-);
+test.concurrent("a DuckDB file put back to an older copy, beyond the log: the sink fails alone, and a snapshot fills it", async () => {
+  await using pipeline = await running("duckdb");
+  const file = join(pipeline.installation.folder, "warehouse.duckdb");
+  await pipeline.daemon.stop();
+  copyDuckdbFile(file, `${file}.old`);
+  await start(pipeline);
+  await change(pipeline, "after the copy");
+  await pipeline.settled();
+  await pipeline.daemon.stop();
+  copyDuckdbFile(`${file}.old`, file);
+  await start(pipeline);
+  await failsAlone(pipeline, "duckdb", /MR1301/);
+  await filledBySnapshot(pipeline, "duckdb");
+});
 
-test.concurrent(
-  "a sink put back to an older copy that the log still reaches goes on from there by itself",
-  { timeout: 120_000 },
-  async () => {
-    await using pipeline = await RunningPipeline.start(PREPARE, { kinds: ["duckdb", "postgres"] });
-    const file = join(pipeline.installation.folder, "warehouse.duckdb");
-    // The other sink is paused: what it lacks is kept in the log for it.
-    expect(await pipeline.installation.command("pause", "--sink", "postgres")).toMatchObject({ exitCode: 0 });
-    await change(pipeline, "before the copy");
-    await caughtUp(pipeline, "duckdb");
-    await pipeline.daemon.stop();
-    copyDuckdbFile(file, `${file}.old`);
-    pipeline.daemon = pipeline.installation.run();
-    await change(pipeline, "after the copy");
-    await caughtUp(pipeline, "duckdb");
-    await pipeline.daemon.stop();
-    copyDuckdbFile(`${file}.old`, file);
-    await start(pipeline);
-    expect(await pipeline.installation.command("resume", "--sink", "postgres")).toMatchObject({ exitCode: 0 });
-    await pipeline.expectEqual(TABLES);
-  },
-);
+test.concurrent("a sink put back to an older copy that the log still reaches goes on from there by itself", async () => {
+  await using pipeline = await RunningPipeline.start(PREPARE, { kinds: ["duckdb", "postgres"] });
+  const file = join(pipeline.installation.folder, "warehouse.duckdb");
+  // The other sink is paused: what it lacks is kept in the log for it.
+  expect(await pipeline.installation.command("pause", "--sink", "postgres")).toMatchObject({ exitCode: 0 });
+  await change(pipeline, "before the copy");
+  await caughtUp(pipeline, "duckdb");
+  await pipeline.daemon.stop();
+  copyDuckdbFile(file, `${file}.old`);
+  pipeline.daemon = pipeline.installation.run();
+  await change(pipeline, "after the copy");
+  await caughtUp(pipeline, "duckdb");
+  await pipeline.daemon.stop();
+  copyDuckdbFile(`${file}.old`, file);
+  await start(pipeline);
+  expect(await pipeline.installation.command("resume", "--sink", "postgres")).toMatchObject({ exitCode: 0 });
+  await pipeline.expectEqual(TABLES);
+});

@@ -51,7 +51,7 @@ test("killed in the middle of a large transaction it goes on there, within 256 M
   await using watch = residentWatch(pipeline.daemon);
   await pipeline.expectEqual(["big"]);
   expect(watch.mostBytes).toBeLessThan(RESIDENT_BYTES_MAX);
-}, 180_000);
+});
 
 test("a row of 50 MB among small ones, within 500 MB; afterwards the memory is given back", async () => {
   await using pipeline = await RunningPipeline.start(
@@ -75,7 +75,7 @@ test("a row of 50 MB among small ones, within 500 MB; afterwards the memory is g
     },
     { withinMs: 60_000, everyMs: 100 },
   );
-}, 240_000);
+});
 
 function report(what: string, bytes: number): void {
   process.stdout.write(`${what}: at most ${Math.round(bytes / MB)} MB resident\n`);

@@ -118,5 +118,5 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await counting;
     await pipeline.expectEqual("account", "seat", "counter");
     await expectWholeHistory(pipeline);
-  }, 240_000);
+  });
 });

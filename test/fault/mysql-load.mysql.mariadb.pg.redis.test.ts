@@ -33,7 +33,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       expect(writers.count).toBeGreaterThan(150);
       await pipeline.expectEqual("account", "seat");
     }
-  }, 120_000);
+  });
 
   test(
     `a transaction of ${ROW_COUNT} rows, a third of them updated in it, within 256 MB`,
@@ -84,7 +84,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await pipeline.daemon.streaming();
     await pipeline.expectEqual("t");
     expect(watch.mostBytes).toBeLessThan(256 * MB);
-  }, 180_000);
+  });
 
   test("a first copy that is killed again and again goes on where it was", async () => {
     const digits =
@@ -116,5 +116,5 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     }
     await pipeline.start();
     await pipeline.expectEqual("wide", "small");
-  }, 120_000);
+  });
 });

@@ -25,7 +25,7 @@ test("320 MB that zstd makes small, within 256 MB", async () => {
   await expectSame(pipeline, 160_000);
   report("320 MB, packed well", watch.mostBytes);
   expect(watch.mostBytes).toBeLessThan(RESIDENT_BYTES_MAX);
-}, 240_000);
+});
 
 test("390 MB that zstd can't make smaller, within 256 MB; killed in the middle it goes on there", async () => {
   await using server = await packing();
@@ -49,7 +49,7 @@ test("390 MB that zstd can't make smaller, within 256 MB; killed in the middle i
   await expectSame(pipeline, rowCount);
   report("the rest of it", second.mostBytes);
   expect(second.mostBytes).toBeLessThan(RESIDENT_BYTES_MAX);
-}, 300_000);
+});
 
 test("a statement of 200 MB that the log has beside its rows, within 256 MB", async () => {
   await using server = await ownMysql("mysql", {
@@ -67,7 +67,7 @@ test("a statement of 200 MB that the log has beside its rows, within 256 MB", as
   await expectSame(pipeline, rows.length);
   report("a statement of 200 MB", watch.mostBytes);
   expect(watch.mostBytes).toBeLessThan(RESIDENT_BYTES_MAX);
-}, 240_000);
+});
 
 const packing = () =>
   ownMysql("mysql", {

@@ -41,7 +41,7 @@ function copiesOf({ daemon }: MysqlPipeline): number {
 }
 
 describe.each(mysqlFlavours)("%s", (flavour) => {
-  test("killed, shut down and frozen under load, and started again", { timeout: 400_000 }, async () => {
+  test("killed, shut down and frozen under load, and started again", async () => {
     await using server = await ownMysql(flavour);
     await using pipeline = await MysqlPipeline.start(
       flavour,

@@ -84,5 +84,5 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
       pipeline.configure({ url: proxy.url(pipeline.url) });
       await pipeline.start();
     }
-  }, 120_000);
+  });
 });

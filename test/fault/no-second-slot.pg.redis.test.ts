@@ -39,7 +39,7 @@ test.concurrent("no slot is left: the stream goes back, the others wait and stat
     expect(after.sinks.flatMap(({ waitsFor }) => waitsFor)).toEqual([]);
   }
   await scene.expectEqual();
-}, 300_000);
+});
 
 test.concurrent("two sinks share the way back; one that leaves on it is not waited for", async () => {
   await using scene = await ParkingScene.create(KINDS, { max_replication_slots: 3 });
@@ -56,7 +56,7 @@ test.concurrent("two sinks share the way back; one that leaves on it is not wait
   await scene.back("redis");
   await scene.until(allStream);
   await scene.expectEqual();
-}, 300_000);
+});
 
 test.concurrent("killed as the stream goes back, all goes on at the next start", async () => {
   await using scene = await ParkingScene.create(KINDS, { max_replication_slots: 3 });
@@ -70,7 +70,7 @@ test.concurrent("killed as the stream goes back, all goes on at the next start",
   await scene.kill();
   await scene.until(allStream);
   await scene.expectEqual();
-}, 180_000);
+});
 
 test.concurrent("a slot becomes free while it is asked for: nobody waits", async () => {
   await using scene = await ParkingScene.create(KINDS, { max_replication_slots: 3 });
@@ -86,7 +86,7 @@ test.concurrent("a slot becomes free while it is asked for: nobody waits", async
   });
   expect(seen).toEqual([]);
   await scene.expectEqual();
-}, 180_000);
+});
 
 test.concurrent("no WAL sender is left but the one of the stream, whose session is ended too", async () => {
   await using scene = await ParkingScene.create(KINDS, { max_wal_senders: 1 });
@@ -96,4 +96,4 @@ test.concurrent("no WAL sender is left but the one of the stream, whose session 
   await endReaders(scene.source, "first");
   await scene.until(allStream);
   await scene.expectEqual();
-}, 180_000);
+});

@@ -12,7 +12,7 @@ import { eventually } from "../support/waiting.ts";
 const OLDEST = 14;
 const KILLS = 2;
 
-test(`Postgres ${OLDEST} under load, through kills`, { timeout: 120_000 }, async (context) => {
+test(`Postgres ${OLDEST} under load, through kills`, async (context) => {
   await using server = await oldest(context);
   await using load = await Load.create(21, 200, await createFreshDatabase(server));
   await using victim = await Victim.create(load, "v", ["postgres", "duckdb"]);
@@ -31,7 +31,7 @@ test(`Postgres ${OLDEST} under load, through kills`, { timeout: 120_000 }, async
   expect((await victim.verdict(daemon)).faults).toEqual([]);
 });
 
-test(`Postgres ${OLDEST} with values of every type, copied and streamed`, { timeout: 120_000 }, async (context) => {
+test(`Postgres ${OLDEST} with values of every type, copied and streamed`, async (context) => {
   await using server = await oldest(context);
   const prepare = async (source: FreshDatabase): Promise<void> => {
     await source.query(EDGE_TYPES);

@@ -79,7 +79,6 @@ test.each(SETS)(
     expect(faults).toEqual([]);
     if (target !== null) expect(effectCount).toBeGreaterThan(0);
   },
-  900_000,
 );
 
 function comparedOf({ tables }: ReconcileDocument): number {

@@ -126,7 +126,7 @@ const CELLS: readonly (readonly [state: keyof typeof states, sink: keyof typeof 
 ];
 
 describe.concurrent("the state and the sink are not of one moment", () => {
-  test.each(CELLS)("the state %s, the sink %s: %s", { timeout: 180_000 }, async (state, sink, expected) => {
+  test.each(CELLS)("the state %s, the sink %s: %s", async (state, sink, expected) => {
     await using pipeline = await twoMoments();
     states[state](pipeline);
     await sinks[sink](pipeline);
@@ -149,7 +149,7 @@ describe.concurrent("the state and the sink are not of one moment", () => {
     );
   });
 
-  test("the sink is set back behind a read that had settled what it owed", { timeout: 180_000 }, async () => {
+  test("the sink is set back behind a read that had settled what it owed", async () => {
     await using pipeline = await scene();
     const { folder } = pipeline.installation;
     await pipeline.daemon.stop();
@@ -171,7 +171,6 @@ describe.concurrent("the state and the sink are not of one moment", () => {
 
   test.each(["gone", "emptied"] as const)(
     "snapshot: none, and the %s one knew what was owed of tables that were complete: they are read",
-    { timeout: 180_000 },
     async (which) => {
       await using pipeline = await RunningPipeline.start(PREPARE, {
         kinds: [SINK],
@@ -204,7 +203,7 @@ describe.concurrent("the state and the sink are not of one moment", () => {
     },
   );
 
-  test("a sink that had failed keeps what it owes when a table is asked for", { timeout: 180_000 }, async () => {
+  test("a sink that had failed keeps what it owes when a table is asked for", async () => {
     await using pipeline = await scene();
     const { installation } = pipeline;
     await pipeline.daemon.stop();

@@ -86,41 +86,33 @@ async function rowsGiven({ source }: RunningPipeline): Promise<number> {
   return Number(rows[0]?.count);
 }
 
-test.concurrent(
-  "a snapshot asked for is read about once, however often the daemon is killed, and makes a damaged sink equal",
-  { timeout: 180_000 },
-  async () => {
-    await onSlowLine(
-      `${WIDE}; ${FILL}; analyze wide`,
-      { kinds: ["postgres", "duckdb"] },
-      async ({ pipeline, proxy }) => {
-        await pipeline.settled();
-        await damage(pipeline);
-        proxy.limit(BYTES_PER_SECOND);
-        const before = await rowsGiven(pipeline);
-        await pipeline.readAgain("public.wide");
-        for (const share of [0.25, 0.5, 0.75]) await killAt(pipeline, ROW_COUNT * share);
-        await pipeline.settled(READ_WITHIN_MS);
-        const given = (await rowsGiven(pipeline)) - before;
-        expect(given).toBeGreaterThanOrEqual(ROW_COUNT);
-        // Begun again each time it would be two and a half passes.
-        expect(given).toBeLessThan(ROW_COUNT * 2.2);
-        const done = await snapshots(pipeline);
-        expect(done.map(({ sink }) => sink).toSorted()).toEqual(["duckdb", "postgres"]);
-        for (const { state, rowsDone, resumedCount, restartedCount } of done) {
-          expect({ state, rowsDone, restartedCount }).toEqual({
-            state: "done",
-            rowsDone: ROW_COUNT,
-            restartedCount: 0,
-          });
-          // The state is told once a second: a kill before that leaves no trace.
-          expect(resumedCount).toBeGreaterThan(0);
-        }
-        await pipeline.expectEqual(["wide"]);
-      },
-    );
-  },
-);
+test.concurrent("a snapshot asked for is read about once, however often the daemon is killed, and makes a damaged sink equal", async () => {
+  await onSlowLine(`${WIDE}; ${FILL}; analyze wide`, { kinds: ["postgres", "duckdb"] }, async ({ pipeline, proxy }) => {
+    await pipeline.settled();
+    await damage(pipeline);
+    proxy.limit(BYTES_PER_SECOND);
+    const before = await rowsGiven(pipeline);
+    await pipeline.readAgain("public.wide");
+    for (const share of [0.25, 0.5, 0.75]) await killAt(pipeline, ROW_COUNT * share);
+    await pipeline.settled(READ_WITHIN_MS);
+    const given = (await rowsGiven(pipeline)) - before;
+    expect(given).toBeGreaterThanOrEqual(ROW_COUNT);
+    // Begun again each time it would be two and a half passes.
+    expect(given).toBeLessThan(ROW_COUNT * 2.2);
+    const done = await snapshots(pipeline);
+    expect(done.map(({ sink }) => sink).toSorted()).toEqual(["duckdb", "postgres"]);
+    for (const { state, rowsDone, resumedCount, restartedCount } of done) {
+      expect({ state, rowsDone, restartedCount }).toEqual({
+        state: "done",
+        rowsDone: ROW_COUNT,
+        restartedCount: 0,
+      });
+      // The state is told once a second: a kill before that leaves no trace.
+      expect(resumedCount).toBeGreaterThan(0);
+    }
+    await pipeline.expectEqual(["wide"]);
+  });
+});
 
 /** Statements anywhere among the keys, below and above the place where the daemon is killed. */
 const WRITES: readonly ((n: number) => string)[] = [
@@ -156,58 +148,49 @@ function writing({ source }: RunningPipeline): AsyncDisposable {
   };
 }
 
-test.concurrent(
-  "a table that was added goes on under deletes, key changes and inserts, in every sink",
-  { timeout: 240_000 },
-  async () => {
-    await onSlowLine("create table small (id int primary key)", {}, async ({ pipeline, proxy }) => {
-      await pipeline.settled();
-      proxy.limit(BYTES_PER_SECOND);
-      await pipeline.run(`${WIDE}; alter table wide alter body set storage external; ${FILL}`);
-      {
-        await using _ = writing(pipeline);
-        for (const share of [0.2, 0.6]) await killAt(pipeline, ROW_COUNT * share);
-        await eventually(async () => expect((await pipeline.installation.status()).refills).toBe(0), {
-          withinMs: READ_WITHIN_MS,
-        });
-      }
-      await pipeline.expectEqual(["wide", "small"]);
-      // A sink that is slow beside the others may have had nothing to go on from.
-      const resumed = (await ofWide(pipeline)).map(({ resumedCount }) => resumedCount);
-      expect(Math.max(...resumed)).toBeGreaterThan(0);
-    });
-  },
-);
+test.concurrent("a table that was added goes on under deletes, key changes and inserts, in every sink", async () => {
+  await onSlowLine("create table small (id int primary key)", {}, async ({ pipeline, proxy }) => {
+    await pipeline.settled();
+    proxy.limit(BYTES_PER_SECOND);
+    await pipeline.run(`${WIDE}; alter table wide alter body set storage external; ${FILL}`);
+    {
+      await using _ = writing(pipeline);
+      for (const share of [0.2, 0.6]) await killAt(pipeline, ROW_COUNT * share);
+      await eventually(async () => expect((await pipeline.installation.status()).refills).toBe(0), {
+        withinMs: READ_WITHIN_MS,
+      });
+    }
+    await pipeline.expectEqual(["wide", "small"]);
+    // A sink that is slow beside the others may have had nothing to go on from.
+    const resumed = (await ofWide(pipeline)).map(({ resumedCount }) => resumedCount);
+    expect(Math.max(...resumed)).toBeGreaterThan(0);
+  });
+});
 
-test.concurrent(
-  "an interrupted first copy goes on by chunks, and these where they were",
-  { timeout: 180_000 },
-  async () => {
-    const prepare = `${WIDE}; ${FILL}; create table small as select g as id from generate_series(1, 10) g;
+test.concurrent("an interrupted first copy goes on by chunks, and these where they were", async () => {
+  const prepare = `${WIDE}; ${FILL}; create table small as select g as id from generate_series(1, 10) g;
     alter table small add primary key (id)`;
-    await onSlowLine(
-      prepare,
-      { kinds: ["postgres", "duckdb"], untilStreaming: false, slowAtOnce: true },
-      async ({ pipeline }) => {
-        await eventually(
-          async () =>
-            expect((await pipeline.installation.status()).source.copy?.rowsRead).toBeGreaterThan(ROW_COUNT / 4),
-          { withinMs: READ_WITHIN_MS, everyMs: 20 },
-        );
-        await pipeline.kill();
-        await pipeline.start();
-        await pipeline.run("delete from wide where id < 'k2'");
-        await killAt(pipeline, ROW_COUNT * 0.5);
-        await pipeline.expectEqual(["wide", "small"]);
-        const done = await ofWide(pipeline);
-        expect(done.length).toBe(2);
-        expect(done.map(({ restartedCount }) => restartedCount)).toEqual([0, 0]);
-        // A sink that is slow beside the other may have had nothing to go on from.
-        expect(Math.max(...done.map(({ resumedCount }) => resumedCount))).toBe(1);
-      },
-    );
-  },
-);
+  await onSlowLine(
+    prepare,
+    { kinds: ["postgres", "duckdb"], untilStreaming: false, slowAtOnce: true },
+    async ({ pipeline }) => {
+      await eventually(
+        async () => expect((await pipeline.installation.status()).source.copy?.rowsRead).toBeGreaterThan(ROW_COUNT / 4),
+        { withinMs: READ_WITHIN_MS, everyMs: 20 },
+      );
+      await pipeline.kill();
+      await pipeline.start();
+      await pipeline.run("delete from wide where id < 'k2'");
+      await killAt(pipeline, ROW_COUNT * 0.5);
+      await pipeline.expectEqual(["wide", "small"]);
+      const done = await ofWide(pipeline);
+      expect(done.length).toBe(2);
+      expect(done.map(({ restartedCount }) => restartedCount)).toEqual([0, 0]);
+      // A sink that is slow beside the other may have had nothing to go on from.
+      expect(Math.max(...done.map(({ resumedCount }) => resumedCount))).toBe(1);
+    },
+  );
+});
 
 /** What happens to the table while the daemon is down, after a part of it was read. */
 interface Meanwhile {
@@ -240,7 +223,6 @@ const MEANWHILE: readonly Meanwhile[] = [
 
 test.concurrent.for(MEANWHILE)(
   "a table that is $what while the daemon is down",
-  { timeout: 180_000 },
   async ({ sql, begins, inShortForm }, { skip }) => {
     skip(!inShortForm && !isLongForm(), "it is part of the long form");
     await onSlowLine(`${WIDE}; ${FILL}`, { kinds: ["postgres", "duckdb"] }, async ({ pipeline, proxy }) => {
@@ -260,82 +242,70 @@ test.concurrent.for(MEANWHILE)(
 );
 
 describe.concurrent.each(["duckdb", "postgres"] as const)("%s", (kind) => {
-  test(
-    "a sink that lost what it had been given of a table is given it again, from the first key",
-    { timeout: 180_000 },
-    async () => {
-      await onSlowLine(
-        "create table small (id int primary key)",
-        { kinds: ["postgres", "duckdb"] },
-        async ({ pipeline, proxy }) => {
-          await pipeline.settled();
-          proxy.limit(BYTES_PER_SECOND);
-          await pipeline.run(`${WIDE}; ${FILL}`);
-          await given(pipeline, ROW_COUNT * 0.4, kind);
-          await killAt(pipeline, ROW_COUNT * 0.4, async () => {
-            if (kind === "postgres") await pipeline.sinks.target!.query("drop table public.wide");
-            else await runInFile(join(pipeline.installation.folder, "warehouse.duckdb"), "drop table public.wide");
-          });
-          await pipeline.settled(READ_WITHIN_MS);
-          await pipeline.expectEqual(["wide", "small"]);
-          const counts = new Map((await ofWide(pipeline)).map(({ sink, restartedCount }) => [sink, restartedCount]));
-          expect(counts.get(kind)).toBe(1);
-          expect(counts.get(kind === "duckdb" ? "postgres" : "duckdb")).toBe(0);
-        },
-      );
-    },
-  );
+  test("a sink that lost what it had been given of a table is given it again, from the first key", async () => {
+    await onSlowLine(
+      "create table small (id int primary key)",
+      { kinds: ["postgres", "duckdb"] },
+      async ({ pipeline, proxy }) => {
+        await pipeline.settled();
+        proxy.limit(BYTES_PER_SECOND);
+        await pipeline.run(`${WIDE}; ${FILL}`);
+        await given(pipeline, ROW_COUNT * 0.4, kind);
+        await killAt(pipeline, ROW_COUNT * 0.4, async () => {
+          if (kind === "postgres") await pipeline.sinks.target!.query("drop table public.wide");
+          else await runInFile(join(pipeline.installation.folder, "warehouse.duckdb"), "drop table public.wide");
+        });
+        await pipeline.settled(READ_WITHIN_MS);
+        await pipeline.expectEqual(["wide", "small"]);
+        const counts = new Map((await ofWide(pipeline)).map(({ sink, restartedCount }) => [sink, restartedCount]));
+        expect(counts.get(kind)).toBe(1);
+        expect(counts.get(kind === "duckdb" ? "postgres" : "duckdb")).toBe(0);
+      },
+    );
+  });
 });
 
-test.concurrent(
-  "a sink put back to an older copy within the log's reach is given again what it was given since",
-  { timeout: 180_000 },
-  async () => {
-    await onSlowLine(`${WIDE}; ${FILL}`, { kinds: ["duckdb", "postgres"] }, async ({ pipeline, proxy }) => {
-      await pipeline.settled();
-      const file = join(pipeline.installation.folder, "warehouse.duckdb");
-      proxy.limit(BYTES_PER_SECOND);
-      // Paused, the other sink keeps the log.
-      expect(await pipeline.installation.command("pause", "--sink", "postgres")).toMatchObject({ exitCode: 0 });
-      await pipeline.readAgain("public.wide");
-      const reading = async (rows: number, meanwhile: () => void) => {
-        await given(pipeline, rows, "duckdb");
-        await pipeline.kill();
-        meanwhile();
-        await start(pipeline);
-      };
-      // Nothing but the chunks themselves tells the copy from what came after it.
-      await reading(ROW_COUNT * 0.2, () => copyDuckdbFile(file, `${file}.old`));
-      await reading(ROW_COUNT * 0.6, () => copyDuckdbFile(`${file}.old`, file));
-      expect(await pipeline.installation.command("resume", "--sink", "postgres")).toMatchObject({ exitCode: 0 });
-      await pipeline.settled(READ_WITHIN_MS);
-      await pipeline.expectEqual(["wide"]);
-      const duckdb = (await ofWide(pipeline)).find(({ sink }) => sink === "duckdb");
-      expect(duckdb?.restartedCount).toBe(1);
-    });
-  },
-);
-
-test.concurrent(
-  "one that a sink is short of rows without can't be cancelled, with a daemon and without",
-  { timeout: 120_000 },
-  async () => {
-    const prepare = "create table small (id int primary key)";
-    await onSlowLine(prepare, { kinds: ["postgres"] }, async ({ pipeline, proxy }) => {
-      await pipeline.settled();
-      proxy.limit(BYTES_PER_SECOND);
-      await pipeline.run(`${WIDE}; ${FILL}`);
-      const { id } = await given(pipeline, 1);
-      const cancel = () => pipeline.installation.command("snapshot", "cancel", String(id));
-      const refused = { exitCode: 4, stderr: expect.stringContaining("MR1310") };
-      expect(await cancel()).toMatchObject(refused);
+test.concurrent("a sink put back to an older copy within the log's reach is given again what it was given since", async () => {
+  await onSlowLine(`${WIDE}; ${FILL}`, { kinds: ["duckdb", "postgres"] }, async ({ pipeline, proxy }) => {
+    await pipeline.settled();
+    const file = join(pipeline.installation.folder, "warehouse.duckdb");
+    proxy.limit(BYTES_PER_SECOND);
+    // Paused, the other sink keeps the log.
+    expect(await pipeline.installation.command("pause", "--sink", "postgres")).toMatchObject({ exitCode: 0 });
+    await pipeline.readAgain("public.wide");
+    const reading = async (rows: number, meanwhile: () => void) => {
+      await given(pipeline, rows, "duckdb");
       await pipeline.kill();
-      expect(await cancel()).toMatchObject(refused);
-      await pipeline.start();
-      await pipeline.expectEqual(["wide", "small"]);
-    });
-  },
-);
+      meanwhile();
+      await start(pipeline);
+    };
+    // Nothing but the chunks themselves tells the copy from what came after it.
+    await reading(ROW_COUNT * 0.2, () => copyDuckdbFile(file, `${file}.old`));
+    await reading(ROW_COUNT * 0.6, () => copyDuckdbFile(`${file}.old`, file));
+    expect(await pipeline.installation.command("resume", "--sink", "postgres")).toMatchObject({ exitCode: 0 });
+    await pipeline.settled(READ_WITHIN_MS);
+    await pipeline.expectEqual(["wide"]);
+    const duckdb = (await ofWide(pipeline)).find(({ sink }) => sink === "duckdb");
+    expect(duckdb?.restartedCount).toBe(1);
+  });
+});
+
+test.concurrent("one that a sink is short of rows without can't be cancelled, with a daemon and without", async () => {
+  const prepare = "create table small (id int primary key)";
+  await onSlowLine(prepare, { kinds: ["postgres"] }, async ({ pipeline, proxy }) => {
+    await pipeline.settled();
+    proxy.limit(BYTES_PER_SECOND);
+    await pipeline.run(`${WIDE}; ${FILL}`);
+    const { id } = await given(pipeline, 1);
+    const cancel = () => pipeline.installation.command("snapshot", "cancel", String(id));
+    const refused = { exitCode: 4, stderr: expect.stringContaining("MR1310") };
+    expect(await cancel()).toMatchObject(refused);
+    await pipeline.kill();
+    expect(await cancel()).toMatchObject(refused);
+    await pipeline.start();
+    await pipeline.expectEqual(["wide", "small"]);
+  });
+});
 
 async function ofWide(pipeline: RunningPipeline): Promise<readonly SnapshotStatus[]> {
   const found = (await snapshots(pipeline)).filter(({ tableId }) => tableId === "public.wide");

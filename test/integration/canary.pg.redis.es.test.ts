@@ -247,7 +247,7 @@ test("a running daemon, its commands, its interface, its state and its sinks", a
   expect(seen.map(([place]) => place)).toContain("shop.db");
   for (const secret of Object.values(secrets))
     expect(seen.flatMap(([place, text]) => secret.foundIn(place, text))).toEqual([]);
-}, 240_000);
+});
 
 test("the search for canaries finds each form", () => {
   const text = canary.password;

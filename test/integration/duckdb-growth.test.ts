@@ -77,4 +77,4 @@ test("rows that are deleted, made again and updated with lists in them leave a f
   const fresh = await sizeAfter(0);
   const worn = await sizeAfter(ROUNDS);
   expect(worn).toBeLessThan(2 * fresh);
-}, 300_000);
+});

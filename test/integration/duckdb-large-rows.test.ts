@@ -69,4 +69,4 @@ test("inserts, updates, upserts and small rows beside large ones go through at t
   }
   expect(attempts).toEqual(attempts.map((_, i) => Math.min(attempts[i]!, 2)));
   expect([reports.poisons, reports.incompletes]).toEqual([[], []]);
-}, 120_000);
+});

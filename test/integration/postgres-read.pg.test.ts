@@ -215,7 +215,6 @@ test("a copy that is left half-way leaves nothing behind at the server", async (
             database.name,
           ])
         ).rowCount,
-      { timeout: 60_000 },
     )
     .toBe(0);
 });

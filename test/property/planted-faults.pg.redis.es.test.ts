@@ -55,7 +55,7 @@ test(`${FAULT_COUNT * SINKS.length} planted faults are found, and nothing else; 
     const again = await reconcile(pipeline.installation);
     expect({ exitCode: again.exitCode, drift: driftOf(again.found) }).toEqual({ exitCode: 0, drift: {} });
   }
-}, 600_000);
+});
 
 /** Of the rows as they were copied. */
 async function versionIn({ sinks: { target } }: RunningPipeline): Promise<string> {

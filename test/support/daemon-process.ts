@@ -10,7 +10,7 @@ import { DaemonClient } from "../../src/cli/daemon-client.ts";
 import type { StatusDocument } from "../../src/core/status.ts";
 import { Administrator, isLeastMode, withPlainRoles } from "./least-mode.ts";
 import { PROGRAM } from "./program.ts";
-import { eventually } from "./waiting.ts";
+import { eventually, patient } from "./waiting.ts";
 
 /** Tests wait for longer than people do. */
 const ANSWER_MS_MAX = 180_000;
@@ -84,7 +84,7 @@ export class Installation implements AsyncDisposable {
   async ask<Answer>(method: "GET" | "POST", path: string, body?: object): Promise<Answer | undefined> {
     // What is asked for may be of a table that was made just now.
     if (method === "POST") await this.#administrator?.look();
-    return await this.#client.ask<Answer>(method, path, body, ANSWER_MS_MAX);
+    return await this.#client.ask<Answer>(method, path, body, patient(ANSWER_MS_MAX));
   }
 
   async status(): Promise<StatusDocument> {

@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { elasticsearchUrl, postgres, redisUrl } from "./services.ts";
+import { patient } from "./waiting.ts";
 
 const DEMO = join(import.meta.dirname, "../../scripts/demo/demo.ts");
 const WITHIN_MS = 240_000;
@@ -26,7 +27,7 @@ export function startDemo(
       ...environment,
     },
     stdio: ["ignore", "pipe", "pipe"],
-    timeout: WITHIN_MS,
+    timeout: patient(WITHIN_MS),
   });
   let text = "";
   child.stdout.on("data", (chunk) => (text += String(chunk)));

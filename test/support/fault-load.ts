@@ -9,6 +9,7 @@ import type { Random } from "./random.ts";
 import { type FreshDatabase, freshDatabase, redisUrl } from "./services.ts";
 import { isLongForm } from "./service-suffixes.ts";
 import { type SinkKind, SinkSet } from "./sink-set.ts";
+import { patient } from "./waiting.ts";
 import { Workload, WORKLOAD_TABLES } from "./workload.ts";
 
 const ACCOUNT_ID_MAX = 800;
@@ -183,7 +184,7 @@ export class Victim implements AsyncDisposable {
   }
 
   /** Lets the daemon come to the end of the log, which must have stopped growing, stops it and looks at everything. */
-  async verdict(daemon: Daemon, waitSeconds = WAIT_SECONDS): Promise<Verdict> {
+  async verdict(daemon: Daemon, waitSeconds = patient(WAIT_SECONDS)): Promise<Verdict> {
     const faults: string[] = [];
     const waited = await this.installation.command("wait", "--timeout", `${waitSeconds}s`);
     if (waited.exitCode !== 0) {

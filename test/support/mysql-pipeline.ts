@@ -4,6 +4,7 @@ import type { TableName } from "./compare/compare.ts";
 import { type CommandResult, type Daemon, Installation } from "./daemon-process.ts";
 import { openMysqlDatabase } from "./mysql-database.ts";
 import { type FreshMysqlDatabase, freshMysqlDatabase, mysqlUrl, type MysqlFlavour } from "./services.ts";
+import { patient } from "./waiting.ts";
 import { type SinkKind, SinkSet } from "./sink-set.ts";
 
 export interface MysqlPipelineOptions {
@@ -83,7 +84,7 @@ export class MysqlPipeline implements AsyncDisposable {
 
   /** Resolves when all that was committed is in every sink; fails with what is missing. */
   async settled(withinMs = SETTLED_WITHIN_MS): Promise<void> {
-    const body = { timeoutMs: withinMs };
+    const body = { timeoutMs: patient(withinMs) };
     const answer = await this.installation.ask<{ reached: boolean; missing: string[] }>("POST", "/api/v1/wait", body);
     if (answer?.reached !== true) expect({ missing: answer?.missing, said: this.complaints() }).toBe("settled");
   }

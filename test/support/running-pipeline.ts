@@ -6,6 +6,7 @@ import type { TableName } from "./compare/compare.ts";
 import { type CommandResult, type Daemon, Installation } from "./daemon-process.ts";
 import { type FreshDatabase, freshDatabase, redisUrl } from "./services.ts";
 import { SINK_KINDS, type SinkKind, SinkSet } from "./sink-set.ts";
+import { patient } from "./waiting.ts";
 
 export interface PipelineOptions {
   /** By default every kind. */
@@ -96,7 +97,7 @@ export class RunningPipeline implements AsyncDisposable {
       "POST",
       "/api/v1/wait",
       {
-        timeoutMs: withinMs,
+        timeoutMs: patient(withinMs),
       },
     );
     if (answer?.reached !== true) expect({ missing: answer?.missing, said: this.complaints() }).toBe("settled");
@@ -143,7 +144,7 @@ export class RunningPipeline implements AsyncDisposable {
   /** Waits until a failpoint has killed the daemon; returns what it logged. */
   async killed(where: string): Promise<string> {
     const { daemon } = this;
-    await Promise.race([daemon.ended, sleep(KILLED_WITHIN_MS, undefined, { ref: false })]);
+    await Promise.race([daemon.ended, sleep(patient(KILLED_WITHIN_MS), undefined, { ref: false })]);
     expect({ where, exited: daemon.exited }, daemon.said.slice(-3_000)).toEqual({ where, exited: true });
     const { signal, stderr } = await daemon.ended;
     expect({ where, signal }, stderr.slice(-3_000)).toEqual({ where, signal: "SIGKILL" });

@@ -442,7 +442,7 @@ describe("a sink's life", () => {
     expect(it.sink.opens).toBe(1);
   });
 
-  test("one that does not answer is asked again at least every two seconds", { timeout: 40_000 }, async () => {
+  test("one that does not answer is asked again at least every two seconds", async () => {
     await using it = await stage();
     await it.joined();
     const asked: number[] = [];
