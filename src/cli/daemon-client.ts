@@ -83,11 +83,11 @@ export class DaemonClient {
     });
   }
 
-  /** Who holds the lease is the process to look at. */
+  /** Who has not given the lease back is the process to look at. */
   async #silent(withinMs: number): Promise<MillraceError> {
     const state = await openState(this.#stateUrl, { readOnly: true });
     try {
-      const holder = (await state.lease.current())?.holder;
+      const holder = (await state.lease.unreleased())?.holder;
       const who = holder === undefined ? "the daemon" : `the daemon (${holder})`;
       return cliError("MR1116", `${who} did not answer for ${Math.round(withinMs / 1000)} s: it hangs, or was stopped`);
     } finally {

@@ -60,6 +60,8 @@ export interface LeaseStore {
   renew(number: number, durationMs: number): Promise<boolean>;
   release(number: number): Promise<void>;
   current(): Promise<Lease | null>;
+  /** What was taken last and not given back; it may have expired, as that of a daemon that hangs. */
+  unreleased(): Promise<Lease | null>;
 }
 
 /** That of a source whose first start has ended. */

@@ -29,6 +29,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       expect(await other.lease.current()).toEqual(first.lease);
       await store.state.lease.release(first.lease.number);
       expect(await other.lease.current()).toBeNull();
+      expect(await other.lease.unreleased()).toBeNull();
       expect(await store.state.lease.renew(first.lease.number, 60_000)).toBe(false);
       expect((await other.lease.acquire("host-a pid 2", 60_000)).lease.number).toBeGreaterThan(first.lease.number);
     });
@@ -40,6 +41,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       const { lease } = await store.state.lease.acquire("old", 1000);
       await store.pass(5000);
       expect(await store.state.lease.current()).toBeNull();
+      expect((await other.lease.unreleased())?.holder).toBe("old");
       expect(await store.state.lease.renew(lease.number, 1000)).toBe(true);
       await store.pass(5000);
       expect(await other.lease.acquire("new", 60_000)).toMatchObject({ taken: true, lease: { holder: "new" } });

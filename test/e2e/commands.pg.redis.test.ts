@@ -1,4 +1,6 @@
 /** The commands as an operator uses them, against a real daemon: the README's table of them is true. */
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "ioredis";
 import { expect, test } from "vitest";
@@ -273,6 +275,10 @@ test("a daemon that hangs is named with its process, so that somebody can look a
   const daemon = at.installation.run();
   await daemon.streaming();
   daemon.signal("SIGSTOP");
+  // As if it hung for longer than its lease lasts.
+  const state = new DatabaseSync(join(at.installation.folder, ".millrace", `${at.installation.name}.db`));
+  state.exec("update lease set expires_at_ms = 1");
+  state.close();
   const asked = await at.installation.command("status", "--json");
   daemon.signal("SIGCONT");
   expect(asked.exitCode).toBe(1);

@@ -142,6 +142,11 @@ export class PostgresState implements LeaseStore {
     return line?.alive === true ? leaseOf(line) : null;
   }
 
+  async unreleased(): Promise<Lease | null> {
+    const [line] = await this.#link.once((query) => query<StateLine>(LINE, [this.#name]));
+    return line === undefined || line.expires_ms === null ? null : leaseOf(line);
+  }
+
   /** Without the lease others may have written since. */
   async #fresh(): Promise<void> {
     if (this.#failure !== null) throw this.#failure;

@@ -54,8 +54,16 @@ export class SqliteLease implements LeaseStore {
   }
 
   async current(): Promise<Lease | null> {
+    return this.#expiringAfter(this.#connection.clock.now());
+  }
+
+  async unreleased(): Promise<Lease | null> {
+    return this.#expiringAfter(0);
+  }
+
+  #expiringAfter(ms: number): Lease | null {
     const found = this.#connection.read(() => this.#read());
-    return found !== null && found.expiresAtMs > this.#connection.clock.now() ? found : null;
+    return found !== null && found.expiresAtMs > ms ? found : null;
   }
 
   #read(): Lease | null {
