@@ -72,7 +72,7 @@ const RULES: readonly Rule[] = [
   {
     files: /^src\/ops\//,
     may: coreAndOwnFolder,
-    packages: ["pino", "prom-client", "fastify", "cockatiel"],
+    packages: ["pino", "prom-client", "fastify", "zod", "cockatiel"],
     sentence: "ops sees core and itself",
   },
   {
