@@ -63,6 +63,10 @@ export class MeasuredDaemon implements AsyncDisposable {
     return new DaemonClient(`sqlite:${join(this.folder, ".millrace", `${name}.db`)}`);
   }
 
+  get running(): boolean {
+    return this.#child !== null;
+  }
+
   /** What is resident now. */
   residentMiB(): number {
     const pid = this.#child?.pid;

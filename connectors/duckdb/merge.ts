@@ -21,6 +21,7 @@ import {
   updateSql,
 } from "./plan.ts";
 import { byUnchanged, partition, type Pass, type RowStage, staging, type Staging } from "./stage.ts";
+import { changeRowSql, deleteRowSql, fieldsOf, insertRowsSql, isSmall } from "./small.ts";
 import type { StageFile } from "./stage-file.ts";
 import { readTextRows } from "./text-rows.ts";
 
@@ -113,7 +114,8 @@ export async function writeTable(
 }
 
 /** Runs one pass alone, for its effect or, in a transaction that is rolled back, to see whether it is refused. */
-export async function runPass(tools: WriteTools, work: Staging): Promise<void> {
+export async function runPass(tools: WriteTools, whole: Staging): Promise<void> {
+  const work = await withoutFew(tools, whole);
   if (work.pass === "patch") {
     await completePatches(tools, work);
     if (work.entries.length > 0) await tools.connection.run(putCompletedSql(work.plan, tools.exact.has(work.plan)));
@@ -170,20 +172,47 @@ function statement(tools: WriteTools, work: Staging, file: StagedFile, puts: Sta
   return sql;
 }
 
+/**
+ * What is left to do after the rows of a small pass were written one by one. A row to be deleted that was not there is none;
+ * one to be changed may be new, or a newer one may be there.
+ */
+async function withoutFew(tools: WriteTools, work: Staging, unchanged?: string): Promise<Staging> {
+  const { connection, exact, isFrugal, stage } = tools;
+  const { plan, pass, entries, unfit, writes } = work;
+  if (isFrugal || entries.length === 0 || !isSmall(work)) return work;
+  const trial = staging(plan, writes, pass, entries);
+  const rows = entries.flatMap((entry) => stage.line(trial, entry) ?? []).map(fieldsOf);
+  const hasExact = exact.has(plan);
+  if (rows.length < entries.length || (trial.needsExact && !hasExact)) return work;
+  const left: number[] = [];
+  if (pass === "insert") {
+    await refusing(work, entries, async () => void (await connection.run(insertRowsSql(plan, rows, hasExact))));
+  } else {
+    for (const [i, fields] of rows.entries()) {
+      const sql = pass === "delete" ? deleteRowSql(plan, fields) : changeRowSql(plan, fields, hasExact, unchanged);
+      await refusing(work, entries, async () => {
+        const { rowsChanged } = await connection.run(sql);
+        if (rowsChanged === 0 && pass !== "delete") left.push(entries[i]!);
+      });
+    }
+  }
+  return { ...staging(plan, writes, pass, left), unfit };
+}
+
 /** Changes columns of rows that are there, in one statement for each set of unchanged columns. */
 async function updateRows(tools: WriteTools, work: Staging): Promise<number[]> {
   const { connection, files, stage } = tools;
   const { plan, writes } = work;
   const unfit: number[] = [];
   for (const [unchanged, entries] of byUnchanged(plan, writes, work.entries)) {
-    const group = staging(plan, writes, "update", entries);
-    while (group.next < entries.length) {
+    const group = await withoutFew(tools, staging(plan, writes, "update", entries), unchanged);
+    while (group.next < group.entries.length) {
       tools.signal.throwIfAborted();
       await stage.fill(files[0], group, STAGE_BYTES_MAX);
       if (files[0].byteCount === 0) continue;
       await tools.makeRoom(files[0].rowBytesMax);
       await addExactIfNeeded(tools, group);
-      await refusing(group, entries, async () => {
+      await refusing(group, group.entries, async () => {
         const missing = await connection.run(missingBasesSql(plan, files[0]));
         if (missing.rowsChanged > 0) throw new HintWrong(writes);
         await connection.run(updateSql(plan, files[0], tools.exact.has(plan), unchanged));

@@ -208,7 +208,7 @@ function metaColumns(withExact: boolean): string[] {
   return [VERSION_COLUMN, COMMIT_TIME_COLUMN, ...(withExact ? [EXACT_COLUMN] : [])];
 }
 
-function insert(plan: Plan, withExact: boolean): string {
+export function insert(plan: Plan, withExact: boolean): string {
   const all = [...plan.columns.map(({ name }) => name), ...metaColumns(withExact)].map(quoteIdentifier);
   return `INSERT INTO ${plan.sqlName} AS millrace_row (${all.join(", ")})`;
 }
@@ -221,7 +221,7 @@ function onConflict(plan: Plan, withExact: boolean): string {
 }
 
 /** What a row that is written has besides its own cells: it is there again, and has nothing in retired columns. */
-function alsoSets(plan: Plan): string[] {
+export function alsoSets(plan: Plan): string[] {
   return [...unmarked(plan), ...plan.retired.map((name) => `${quoteIdentifier(name)} = NULL`)];
 }
 

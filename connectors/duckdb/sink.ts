@@ -177,7 +177,9 @@ export class DuckdbSink implements Sink {
         database.verifyFile();
         await this.#upkeep?.applying(step);
         try {
-          await this.#steps.apply({ connection, database, progress, outcome, signal }, step);
+          const tableIds = step.kind === "rows" ? step.tables.map(({ table }) => table.id) : [];
+          const parts = { connection, database, progress, outcome, signal };
+          await database.folding(connection, tableIds, () => this.#steps.apply(parts, step));
         } catch (error) {
           if (isOutOfMemory(error)) {
             await this.#upkeep?.makeWay(error);

@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import { DELETE, PATCH, type TableWrites } from "../../src/core/batch.ts";
 import { type Block, NO_TUPLE } from "../../src/core/block.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
@@ -79,6 +80,19 @@ export class RowStage {
     } while (work.next < work.entries.length && file.byteCount < byteCountMax);
     file.hasLineBreak = this.#cells.traits.hasLineBreak;
     this.#giveBack();
+  }
+
+  /** What a line of one row would hold, which is a small one; null: its key does not fit, or it is no text. */
+  line(work: Staging, entry: number): string | null {
+    const { writes, pass } = work;
+    const block = writes.blocks[writes.block[entry]!]!;
+    const row = writes.row[entry]!;
+    this.#tailOf = null;
+    this.#out.reset();
+    this.#useTransaction(block, block.tx[row]!);
+    const fits = pass === "delete" ? this.#keyRow(work, block, row, entry) : this.#fullRow(work, block, row, entry);
+    const line = this.#out.view();
+    return fits && isUtf8(line) ? line.toString() : null;
   }
 
   #spill(): void {
