@@ -10,6 +10,7 @@ import { cliError } from "./errors.ts";
 import { EXIT, exitCodeOf, type ExitCode } from "./exit-codes.ts";
 import { printFailure } from "./failure.ts";
 import { addDlq } from "./dlq.ts";
+import { addExplain } from "./explain.ts";
 import { addInit } from "./init.ts";
 import { addOffsets } from "./offsets.ts";
 import { addPause, addResume } from "./pause.ts";
@@ -46,6 +47,7 @@ const commands = [
   addOffsets,
   addQuery,
   addTeardown,
+  addExplain,
   addVersion,
 ];
 

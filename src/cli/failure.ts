@@ -22,7 +22,7 @@ export function printFailure(error: unknown, { json, showStack, secrets }: Failu
   const lines = [
     `error ${code}: ${message.replaceAll("\n", "\n  ")}`,
     ...(hint === null ? [] : [`  ${hint}`]),
-    `  More in docs/errors.md#${code.toLowerCase()}`,
+    `  More: millrace explain ${code}`,
     ...(showStack && error instanceof Error ? [error.stack ?? ""] : []),
   ];
   process.stderr.write(`${secrets.redact(printable(lines.join("\n")))}\n`);

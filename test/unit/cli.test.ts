@@ -60,7 +60,21 @@ describe("results and failures", () => {
     const { exitCode, stderr, stdout } = await runCli(["check"], { folder: folder.path });
     expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: "" });
     expect(stderr).toContain('millrace.yaml:2:1: sorce: unknown key; did you mean "source"?');
-    expect(stderr).toContain("docs/errors.md#mr1006");
+    expect(stderr).toContain("More: millrace explain MR1006");
+  });
+
+  test.each(["MR1203", "mr1203", "1203"])("explain %s shows the error's page", async (given) => {
+    using folder = temporaryFolder();
+    const { exitCode, stdout } = await runCli(["explain", given], { folder: folder.path });
+    expect(exitCode).toBe(0);
+    expect(stdout).toMatch(/^MR1203: .+\n\n.+\n\nWhat to do: .+\n$/);
+  });
+
+  test.each(["MR9999", "12", "all"])("explain %s is exit 2: there is none of that number", async (given) => {
+    using folder = temporaryFolder();
+    const { exitCode, stderr } = await runCli(["explain", given], { folder: folder.path });
+    expect(exitCode).toBe(2);
+    expect(stderr).toContain(`MR1110: no error has the number "${given}"`);
   });
 
   test("with --json a failure is the one document on stdout", async () => {

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { configSchemaDocument } from "../../scripts/generated/config-schema.ts";
 import { definedPages, errorPagesDocument } from "../../scripts/generated/error-pages.ts";
+import { pageOf } from "../../src/cli/explain.ts";
 
 const root = join(import.meta.dirname, "../..");
 const read = (file: string) => readFileSync(join(root, file), "utf8");
@@ -23,6 +24,10 @@ test("a page says what happened and what to do", async () => {
     [page.title, page.cause, page.remedy].some((part) => part.trim() === ""),
   );
   expect(poor.map(({ code }) => code)).toEqual([]);
+});
+
+test("`explain` finds the page of every code", async () => {
+  for (const { code, page } of await definedPages(root)) expect(pageOf(code)).toEqual({ code, ...page });
 });
 
 test("docs/errors.md and millrace.schema.json are fresh (node scripts/generate.ts)", async () => {
