@@ -186,7 +186,7 @@ export function isHangUp(error: unknown): boolean {
 
 /**
  * A failure of the connection. The transport keeps no code of Node's errors, so TLS failures are told by OpenSSL's and
- * Node's texts (test/integration/elasticsearch-tls).
+ * Node's texts (test/e2e/tls-sinks).
  */
 export function classifyConnection(error: unknown, signal: AbortSignal): MillraceError {
   if (error instanceof MillraceError) return error;
