@@ -266,7 +266,7 @@ export function classify(error: unknown, doing: string): MillraceError {
   const cause = new DriverError(kind);
   const text = error instanceof Error ? error.message : "";
   // In whatever words DuckDB wraps it: at a commit, in a checkpoint, after one that failed.
-  if (/No space left on device|Disk quota exceeded/.test(text)) return diskFull(doing, cause);
+  if (/No space left on device|Disk quota exceeded|File too large/.test(text)) return diskFull(doing, cause);
   if (isOutOfMemory(error)) return memoryShort(doing, cause);
   if (isInvalidated(error)) {
     return duckdbError({

@@ -131,14 +131,31 @@ export class Shadow {
   }
 
   get #insert(): string {
+    return this.#insertFrom(this.#old);
+  }
+
+  #insertFrom(from: string): string {
     const names = this.#definition.columns.map(([name = ""]) => quoteIdentifier(name));
     const values = names.map((name) => `millrace_row.${name}`);
-    return `INSERT INTO ${this.#made} (${names.join(", ")}) SELECT ${values.join(", ")} FROM ${this.#old} AS millrace_row`;
+    return `INSERT INTO ${this.#made} (${names.join(", ")}) SELECT ${values.join(", ")} FROM ${from} AS millrace_row`;
   }
 
   async #renew(touched: TouchedKeys): Promise<void> {
     const { matches } = touched;
     await this.#connection.run(`CREATE OR REPLACE TEMP TABLE millrace_touched AS ${touched.select}`);
+    const listed = await touched.listed(this.#connection, TOUCHED);
+    if (listed !== null) {
+      await this.#connection.run(`DELETE FROM ${this.#made} AS millrace_row WHERE ${listed}`);
+      // Apart from the rowids: beside another condition DuckDB does not look keys up in the index.
+      await this.#connection.run(
+        `CREATE OR REPLACE TEMP TABLE millrace_found AS SELECT millrace_row.rowid AS _millrace_rowid, millrace_row.* ` +
+          `FROM ${this.#old} AS millrace_row WHERE ${listed}`,
+      );
+      await this.#connection.run(
+        `${this.#insertFrom("temp.main.millrace_found")} WHERE millrace_row._millrace_rowid < ${this.#next}`,
+      );
+      return;
+    }
     await this.#connection.run(
       `DELETE FROM ${this.#made} AS millrace_row USING ${TOUCHED} AS touched WHERE ${matches}`,
     );
