@@ -18,8 +18,8 @@ export interface FirstCopyParts {
   readonly push: (worker: SinkWorker, work: Work) => void;
   readonly wants: (worker: SinkWorker, table: TableVersion) => boolean;
   readonly completeness: (table: TableVersion) => string;
-  /** Below this version lie rows that a sink holds of an earlier life; null: it was empty. */
-  readonly sweepBelow: (worker: SinkWorker) => bigint | null;
+  /** Below this version lie rows that a sink may hold of an earlier life; null: there was none. */
+  readonly sweepBelow: bigint | null;
   readonly logger: Logger;
 }
 
@@ -110,7 +110,7 @@ async function readTable(
  * durable only if all of the table's rows are.
  */
 async function complete(parts: FirstCopyParts, worker: SinkWorker, table: TableVersion): Promise<void> {
-  const below = parts.sweepBelow(worker);
+  const below = parts.sweepBelow;
   const receipts = new Receipts(below === null ? 1 : 2);
   if (below !== null) parts.push(worker, { kind: "sweep", table, below, receipt: receipts.one() });
   const rules = parts.completeness(table);

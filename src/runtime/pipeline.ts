@@ -419,8 +419,8 @@ export class Pipeline {
       workers: [...lane.sinks],
       push: (worker: SinkWorker, work: Work) => lane.push(worker, work),
       wants: (worker: SinkWorker, table: TableVersion) => this.#tables.fills(worker.name, table),
-      sweepBelow: (worker: SinkWorker) =>
-        this.runner(worker.name)?.holdsOld ? baseVersion(lane.position.epoch) : null,
+      // A sink without a checkpoint may have rows of earlier epochs, too: of a first one nothing is below the base.
+      sweepBelow: lane.position.epoch > 1 ? baseVersion(lane.position.epoch) : null,
       completeness: (table: TableVersion) => completeUnder(table, copy.generations.get(table.id) ?? ""),
       logger: this.#parts.logger,
     };

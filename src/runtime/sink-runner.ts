@@ -48,7 +48,6 @@ export class SinkRunner {
   readonly #backoff: ReconnectBackoff;
   #record: SinkRecord | null = null;
   #paused = false;
-  #holdsOld = false;
   #parked = false;
   #standing: Opened["standing"] | null = null;
   #begun: Promise<Standing | null> | null = null;
@@ -100,11 +99,6 @@ export class SinkRunner {
       tables: written?.tables ?? this.#record?.tables ?? {},
       covered: covered ?? this.#record?.covered ?? this.#record?.written ?? null,
     };
-  }
-
-  /** Whether the sink held rows of an earlier life when it joined: of a log whose positions mean nothing any more. */
-  get holdsOld(): boolean {
-    return this.#holdsOld;
   }
 
   /** The epoch of what the sink holds; 0 where it holds nothing or can't be asked now. */
@@ -208,7 +202,6 @@ export class SinkRunner {
     this.#standing = null;
     const { worker } = this;
     const lane = main.main;
-    this.#holdsOld = standing.kind === "new" && !standing.isEmpty;
     if (standing.kind === "new") {
       this.#lost = [];
       if (standing.isEmpty) await this.#opening.expectEarlierRows(main, signal);

@@ -28,6 +28,8 @@ test("what the sinks keep for themselves is torn down after a recovery: rows of 
   await pipeline.run("update item set name = 'second' where id <= 50");
   await command(pipeline, "run", "--once");
   await command(pipeline, "teardown", "--sink-metadata", "--yes");
+  // Nobody reads this: the rows that are left in the sinks are not to stay.
+  await pipeline.run("delete from item where id in (8, 9)");
   await command(pipeline, "run", "--once");
   await pipeline.run("update item set name = 'third'; delete from item where id = 7");
   await command(pipeline, "run", "--once");
