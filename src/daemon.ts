@@ -6,7 +6,7 @@ import { systemClock } from "./core/clock.ts";
 import { MillraceError } from "./core/errors.ts";
 import { makeFolder } from "./core/folder.ts";
 import type { Sink } from "./core/sink.ts";
-import { LogMoved, type Source } from "./core/source.ts";
+import type { Source } from "./core/source.ts";
 import type { ReportStore, StateStore, StoredError } from "./core/state-store.ts";
 import type { ReconcileDocument, ReconcileRequest } from "./core/reconciliation.ts";
 import { TableSelection } from "./core/table-selection.ts";
@@ -25,7 +25,7 @@ import type { SinkSetup } from "./runtime/pipeline-parts.ts";
 import { openState } from "./state/open.ts";
 import { patient } from "./state/patient.ts";
 import { redacting } from "./state/redacting.ts";
-import { leaseHeld, leaseLost } from "./state/errors.ts";
+import { forgetRemovedSinks, keepLease, releaseLease, takeLease, throughMoves } from "./tenure.ts";
 import { PRODUCER, VERSION } from "./version.ts";
 
 export interface DaemonOptions {
@@ -55,9 +55,6 @@ export interface DaemonResult {
 
 const STOPPED: DaemonResult = { missing: [], reconciled: null };
 const clock = systemClock;
-const LEASE_MS = 15_000;
-const LEASE_RENEWAL_MS = 4_000;
-const MOVED_PAUSE_MS = 250;
 const DEFAULT_LIMITS = { rowCountMax: 50_000, byteCountMax: 2 * 1024 * 1024 };
 
 /** Runs one source with its sinks until `signal` aborts; everything that the daemon is made of is put together here. */
@@ -67,50 +64,18 @@ export async function runDaemon(config: Config, options: DaemonOptions, signal: 
   const waiting = patient({ store: options.wrap?.state?.(opened) ?? opened, clock, logger: options.logger }, signal);
   const state = redacting(waiting.store, options.redact);
   try {
-    const lease = await takeLease(state);
+    const lease = await takeLease({ state, clock, holder: holderName(), isGone });
     try {
       return await throughMoves(
+        { clock, logger: options.logger },
         () => runWithLease(config, options, { state, lease, folder, stateError: () => waiting.error }, signal),
-        options.logger,
         signal,
       );
     } finally {
-      await release(state, lease, options.logger);
+      await releaseLease(state, lease, options.logger);
     }
   } finally {
     await state.close();
-  }
-}
-
-async function takeLease(state: StateStore): Promise<number> {
-  const { taken, lease } = await state.lease.acquire(holderName(), LEASE_MS, isGone);
-  if (!taken) throw leaseHeld(lease, clock);
-  return lease.number;
-}
-
-/** One that can't be given back ends by itself: no reason to hide why this process ends. */
-async function release(state: StateStore, lease: number, logger: Logger): Promise<void> {
-  try {
-    await state.lease.release(lease);
-  } catch (error) {
-    logger.warn({ error }, "the lease could not be given back");
-  }
-}
-
-/** Where the source has become another one, everything begins again, and that asks whether it can be gone on with. */
-async function throughMoves(
-  run: () => Promise<DaemonResult>,
-  logger: Logger,
-  signal: AbortSignal,
-): Promise<DaemonResult> {
-  for (;;) {
-    try {
-      return await run();
-    } catch (error) {
-      if (!(error instanceof LogMoved)) throw error;
-      logger.warn({ code: error.code, error }, `${error.message}; looking whether it can be gone on in`);
-      await clock.sleep(MOVED_PAUSE_MS, signal);
-    }
   }
 }
 
@@ -134,7 +99,10 @@ async function runWithLease(
   const source = wrap.source?.(created) ?? created;
   const metrics = new PrometheusMetrics();
   const sinks = await Promise.all(config.sinks.map((sink) => setUp(config.source, sink, logger, wrap.sink)));
-  await forgetRemovedSinks(state, sinks);
+  await forgetRemovedSinks(
+    state,
+    sinks.map(({ sink }) => sink.name),
+  );
   const pipeline = new Pipeline({
     clock,
     name: config.name,
@@ -169,7 +137,7 @@ async function runWithLease(
     return await Promise.race([
       running.then((): DaemonResult => STOPPED),
       control.run(until),
-      keepLease(state, lease, until),
+      keepLease({ state, clock }, lease, until),
       settleDifferences({ clock, reconciler, refills: state.refills, logger }, until),
       once ? caughtUp() : comparing.planned(),
     ]);
@@ -204,19 +172,6 @@ async function setUp(
     ...(config.onLost === undefined ? {} : { onLost: config.onLost }),
     takes: ({ schema, table }) => captured.matches(schema, table) && selection.matches(schema, table),
   };
-}
-
-/** A sink that left the file holds nothing back any more; when it returns it is filled like a new one. */
-async function forgetRemovedSinks(state: StateStore, sinks: readonly SinkSetup[]): Promise<void> {
-  const names = new Set(sinks.map(({ sink }) => sink.name));
-  for (const { name } of await state.sinks.all()) if (!names.has(name)) await state.sinks.remove(name);
-}
-
-async function keepLease(state: StateStore, lease: number, signal: AbortSignal): Promise<never> {
-  for (;;) {
-    await clock.sleep(LEASE_RENEWAL_MS, signal);
-    if (!(await state.lease.renew(lease, LEASE_MS))) throw leaseLost();
-  }
 }
 
 /** Resolves when every sink is at the source's present position, or when one of them will not get there. */

@@ -28,7 +28,7 @@ export interface HeldEpoch {
  * at also where there is a checkpoint.
  */
 export async function heldBySinks(
-  { log }: Session,
+  { log }: Pick<Session, "log">,
   sinks: readonly SinkConfig[],
   state: StateStore,
   byRows: boolean,

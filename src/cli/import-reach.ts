@@ -12,8 +12,8 @@ import type { Session } from "./session.ts";
  * one that does not answer is where the export has it.
  */
 export async function expectReachable(
-  session: Session,
-  config: Config,
+  session: Pick<Session, "log">,
+  config: Pick<Config, "sinks">,
   source: Source,
   dump: StateDump,
 ): Promise<void> {
@@ -35,7 +35,7 @@ export async function expectReachable(
   }
 }
 
-async function heldBy({ log }: Session, sink: SinkConfig): Promise<Position | null> {
+async function heldBy({ log }: Pick<Session, "log">, sink: SinkConfig): Promise<Position | null> {
   try {
     return (await askSink(log, sink))?.position ?? null;
   } catch (error) {

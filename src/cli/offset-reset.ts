@@ -46,19 +46,20 @@ export async function resetOffsets(session: Session, request: ResetRequest): Pro
   return await alone(config, async (state) => {
     const source = await config.source.connector.create(session.log);
     try {
-      return await reset(config, state, source, chosen, request);
+      return await resetIn(config, state, source, chosen, request);
     } finally {
       await source.close();
     }
   });
 }
 
-async function reset(
-  config: Config,
+/** For the holder of the lease. */
+export async function resetIn(
+  config: Pick<Config, "sinks">,
   state: StateStore,
   source: Source,
   chosen: readonly string[],
-  { to, isConfirmed }: ResetRequest,
+  { to, isConfirmed }: Pick<ResetRequest, "to" | "isConfirmed">,
 ): Promise<ResetPlan> {
   const record = await state.source.get();
   if (record?.identity == null) throw cliError("MR1120", "the first start has not finished: no sink has an offset");
@@ -77,7 +78,7 @@ async function reset(
 }
 
 async function planOf(
-  config: Config,
+  config: Pick<Config, "sinks">,
   state: StateStore,
   source: Source,
   name: string,

@@ -46,13 +46,13 @@ export function addRecover({ program, action }: CommandLine): void {
     );
 }
 
-interface RecoverRequest {
+export interface RecoverRequest {
   readonly sink: string | null;
   readonly isForced: boolean;
   readonly isConfirmed: boolean;
 }
 
-interface Recovery {
+export interface Recovery {
   readonly applied: boolean;
   /** Why the log can't be gone on in; null: it can. */
   readonly lost: { readonly code: string; readonly message: string } | null;
@@ -69,6 +69,9 @@ interface Recovery {
   readonly missing: readonly string[];
 }
 
+/** What of a configuration a recovery goes by. */
+export type RecoverConfig = Pick<Config, "rules" | "sinks" | "source">;
+
 interface Mended {
   readonly table: string;
   readonly sink: string;
@@ -77,37 +80,44 @@ interface Mended {
 }
 
 async function begin(session: Session, config: Config, request: RecoverRequest): Promise<Recovery> {
+  return await alone(config, (state) => recoverIn(session, config, state, request));
+}
+
+/** All but the comparing, which a daemon does. For the holder of the lease. */
+export async function recoverIn(
+  session: Pick<Session, "log">,
+  config: RecoverConfig,
+  state: StateStore,
+  request: RecoverRequest,
+): Promise<Recovery> {
   const { sink } = request;
   const chosen = chosenSinks(config, sink);
-  return await alone(config, async (state) => {
-    const record = await state.source.get();
-    if (record?.identity == null)
-      throw cliError("MR1120", "the first start has not finished: there is nothing to recover");
-    const source = await openSource(config, await pinsOf(config, state), session.log);
-    try {
-      const loss = await lossOf(source, state, config, { ...record, identity: record.identity });
-      const concerned = config.sinks.filter(({ name }) => chosen.includes(name));
-      const isAnew = loss !== null || request.isForced;
-      const held = isAnew ? [] : await heldBySinks(session, concerned, state, false);
-      const lost = loss ?? aheadOf(held, record.epoch, await source.tip(AbortSignal.timeout(ANSWER_MS_MAX)));
-      if (sink !== null && (lost !== null || request.isForced)) {
-        const why = lost === null ? "--anyway begins another log" : `the log is lost: ${lost.message}`;
-        throw cliError("MR1127", `--sink ${sink}: every sink needs a new position: ${why}`);
-      }
-      if (lost !== null || request.isForced)
-        return await anew(session, config, state, record, { chosen, lost }, request);
-      return await beside(config, state, source, record, sink === null ? [] : chosen, request);
-    } finally {
-      await source.close();
+  const record = await state.source.get();
+  if (record?.identity == null)
+    throw cliError("MR1120", "the first start has not finished: there is nothing to recover");
+  const source = await openSource(config, await pinsOf(config, state), session.log);
+  try {
+    const loss = await lossOf(source, state, config, { ...record, identity: record.identity });
+    const concerned = config.sinks.filter(({ name }) => chosen.includes(name));
+    const isAnew = loss !== null || request.isForced;
+    const held = isAnew ? [] : await heldBySinks(session, concerned, state, false);
+    const lost = loss ?? aheadOf(held, record.epoch, await source.tip(AbortSignal.timeout(ANSWER_MS_MAX)));
+    if (sink !== null && (lost !== null || request.isForced)) {
+      const why = lost === null ? "--anyway begins another log" : `the log is lost: ${lost.message}`;
+      throw cliError("MR1127", `--sink ${sink}: every sink needs a new position: ${why}`);
     }
-  });
+    if (lost !== null || request.isForced) return await anew(session, config, state, record, { chosen, lost }, request);
+    return await beside(config, state, source, record, sink === null ? [] : chosen, request);
+  } finally {
+    await source.close();
+  }
 }
 
 /** What a start would say of the log. */
 async function lossOf(
   source: Source,
   state: StateStore,
-  config: Config,
+  config: RecoverConfig,
   record: StartedRecord,
 ): Promise<Recovery["lost"]> {
   try {
@@ -125,8 +135,8 @@ async function lossOf(
  * the former log is still the one that is lost.
  */
 async function anew(
-  session: Session,
-  config: Config,
+  session: Pick<Session, "log">,
+  config: RecoverConfig,
   state: StateStore,
   { epoch: before, identity }: SourceRecord,
   { chosen, lost }: Pick<Recovery, "lost"> & { chosen: readonly string[] },
@@ -155,7 +165,7 @@ async function anew(
 
 /** The log is good; sinks are put to its end, and what they lack of it is found by comparing. */
 async function beside(
-  config: Config,
+  config: RecoverConfig,
   state: StateStore,
   source: Source,
   { epoch, identity }: SourceRecord,
@@ -190,7 +200,7 @@ async function holdings(
 
 /** A table that a sink takes is compared there, whatever it holds of it. */
 async function list(
-  config: Config,
+  config: RecoverConfig,
   state: StateStore,
   chosen: readonly string[],
   keeps: Readonly<Record<string, string>>,

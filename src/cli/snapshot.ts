@@ -2,13 +2,17 @@ import Table from "cli-table3";
 import type { Config } from "../config/config.ts";
 import { systemClock } from "../core/clock.ts";
 import type { TableVersion } from "../core/schema.ts";
-import type { StateStore } from "../core/state-store.ts";
 import type { SnapshotStatus } from "../core/status.ts";
 import { TableSelection } from "../core/table-selection.ts";
 import { SILENT } from "../core/telemetry.ts";
 import { openSource, pinsOf } from "../open-source.ts";
-import { knownPlace } from "../runtime/standing.ts";
-import { askAgain, cancelRefill, snapshotStatus, tryCondition } from "../runtime/snapshots.ts";
+import {
+  askWhileStopped,
+  cancelRefill,
+  snapshotStatus,
+  type StoppedRequest,
+  tryCondition,
+} from "../runtime/snapshots.ts";
 import { openState } from "../state/open.ts";
 import { chosenSinks } from "./arguments.ts";
 import type { CommandLine } from "./command-line.ts";
@@ -76,7 +80,7 @@ async function start(config: Config, { tables, sink, where }: Start): Promise<re
   const body = { sinks: sink === null ? [] : [sink], tables: tables.length === 0 ? [] : ids, where };
   await new DaemonClient(config.state).tell("/api/v1/snapshots", body, async () => {
     if (where !== null) await tryOffline(config, meant, where);
-    await store(config, chosen, ids, where, tables.length === 0);
+    await store(config, { sinks: chosen, tableIds: ids, where, isWhole: tables.length === 0 });
   });
   return ids;
 }
@@ -95,44 +99,18 @@ async function tryOffline(config: Config, tables: readonly TableVersion[], where
 export async function readAgain(config: Config, id: string): Promise<void> {
   const names = config.sinks.map(({ name }) => name);
   const body = { sinks: [], tables: [id], where: null };
-  await new DaemonClient(config.state).tell("/api/v1/snapshots", body, () => store(config, names, [id], null, false));
+  await new DaemonClient(config.state).tell("/api/v1/snapshots", body, () =>
+    store(config, { sinks: names, tableIds: [id], where: null, isWhole: false }),
+  );
 }
 
-async function store(
-  config: Config,
-  sinks: readonly string[],
-  ids: readonly string[],
-  where: string | null,
-  isWhole: boolean,
-): Promise<void> {
-  const scope = where === null ? ({ kind: "table" } as const) : ({ kind: "where", where } as const);
+async function store(config: Config, request: Omit<StoppedRequest, "takers">): Promise<void> {
   const state = await openState(config.state, { name: config.name });
   try {
-    const aside = await state.schemas.aside();
-    for (const sink of sinks) {
-      await state.suspensions.reinstate(sink, ids);
-      await askAgain(state.refills, sink, ids, scope, "asked for by an operator");
-      if (isWhole && where === null) await fillFailed(state, sink);
-    }
-    // A table that was set aside is short of changes in every sink.
-    for (const tableId of ids.filter((id) => aside.has(id))) {
-      for (const { name: sink } of config.sinks) {
-        await state.refills.add({ tableId, sink, scope: { kind: "table" }, reason: "let in again", needed: true });
-      }
-      await state.schemas.readmit(tableId);
-    }
+    await askWhileStopped(state, { ...request, takers: config.sinks.map(({ name }) => name) });
   } finally {
     await state.close();
   }
-}
-
-/** A sink that had failed is filled whatever it holds, as it is while a daemon runs. */
-async function fillFailed({ sinks, source }: StateStore, name: string): Promise<void> {
-  const record = await sinks.get(name);
-  if (record?.error == null) return;
-  const log = await source.get();
-  const place = knownPlace(record) ?? log?.acknowledged ?? log?.origin ?? null;
-  if (place !== null) await source.reset(new Map([[name, { to: place, anew: true }]]));
 }
 
 /** The daemon's word where one runs: it knows more than it has stored. */

@@ -87,7 +87,10 @@ export class KeyBuckets {
   }
 
   get allEven(): boolean {
-    return [this.#count, this.#low, this.#high].every((sums) => sums.every((sum) => sum === 0));
+    for (let i = 0; i <= this.#mask; i++) {
+      if (this.#count[i] !== 0 || this.#low[i] !== 0 || this.#high[i] !== 0) return false;
+    }
+    return true;
   }
 
   #hash(id: string): number {

@@ -2,9 +2,10 @@
 import { type Clock, deadline } from "../core/clock.ts";
 import type { TableVersion } from "../core/schema.ts";
 import type { Source } from "../core/source.ts";
-import type { Refill, RefillStore, StoredError } from "../core/state-store.ts";
+import type { Refill, RefillStore, StateStore, StoredError } from "../core/state-store.ts";
 import type { SnapshotStatus } from "../core/status.ts";
 import { conditionRefused, snapshotNeeded } from "./errors.ts";
+import { knownPlace } from "./standing.ts";
 
 const ANSWER_MS_MAX = 8_000;
 
@@ -31,6 +32,46 @@ export async function askAgain(
   for (const tableId of tableIds) {
     await refills.again({ tableId, sink, scope, reason, needed }, ({ state }) => state === "waiting");
   }
+}
+
+/** What is asked of a daemon that does not run. */
+export interface StoppedRequest {
+  readonly sinks: readonly string[];
+  readonly tableIds: readonly string[];
+  readonly where: string | null;
+  /** All tables: a sink that had failed is filled, whatever it holds. */
+  readonly isWhole: boolean;
+  /** All configured sinks: each is short of the changes of a table that was set aside. */
+  readonly takers: readonly string[];
+}
+
+/** Stored for the next start; the same that `Control.startSnapshot` does in a daemon that runs. */
+export async function askWhileStopped(
+  state: StateStore,
+  { sinks, tableIds, where, isWhole, takers }: StoppedRequest,
+): Promise<void> {
+  const scope = where === null ? ({ kind: "table" } as const) : ({ kind: "where", where } as const);
+  const aside = await state.schemas.aside();
+  for (const sink of sinks) {
+    await state.suspensions.reinstate(sink, tableIds);
+    await askAgain(state.refills, sink, tableIds, scope, "asked for by an operator");
+    if (isWhole && where === null) await fillFailed(state, sink);
+  }
+  // A table that was set aside is short of changes in every sink.
+  for (const tableId of tableIds.filter((id) => aside.has(id))) {
+    const request = { tableId, scope: { kind: "table" }, reason: "let in again", needed: true } as const;
+    for (const sink of takers) await state.refills.add({ ...request, sink });
+    await state.schemas.readmit(tableId);
+  }
+}
+
+/** A sink that had failed is filled whatever it holds, as it is while a daemon runs. */
+async function fillFailed({ sinks, source }: StateStore, name: string): Promise<void> {
+  const record = await sinks.get(name);
+  if (record?.error == null) return;
+  const log = await source.get();
+  const place = knownPlace(record) ?? log?.acknowledged ?? log?.origin ?? null;
+  if (place !== null) await source.reset(new Map([[name, { to: place, anew: true }]]));
 }
 
 /** A condition that the source does not take would be tried for ever; it is tried on no row before it is stored. */

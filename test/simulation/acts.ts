@@ -1,0 +1,235 @@
+/** Does what a plan says. */
+import { Daemon } from "./daemon.ts";
+import { fairWeather, type Weather } from "./network.ts";
+import { Operators } from "./operators.ts";
+import type { Happening, WeatherKind } from "./plan.ts";
+import type { Target, TargetCopy } from "./sinks.ts";
+import { briefly, wholly } from "./tracing.ts";
+import type { World } from "./world.ts";
+
+export class Acts {
+  readonly #world: World;
+  readonly operators: Operators;
+
+  constructor(world: World) {
+    this.#world = world;
+    this.operators = new Operators(world);
+  }
+
+  happen(happening: Happening): void {
+    const world = this.#world;
+    if (!world.isStormy) return;
+    if (happening.what !== "transaction") world.say(() => `** ${JSON.stringify(happening)}`);
+    this.#happen(happening).catch((error: unknown) => world.checks.fail(`an act failed: ${wholly(error)}`));
+  }
+
+  async #happen(happening: Happening): Promise<void> {
+    const world = this.#world;
+    const { scheduler, server, state, checks, daemon } = world;
+    const { database } = server;
+    const { operators } = this;
+    switch (happening.what) {
+      case "transaction":
+        return this.#transaction(happening);
+      case "crash": {
+        if (daemon === null) return;
+        daemon.process.killAfter(happening.afterCalls);
+        daemon.process.onDeath(() => scheduler.after(happening.downMs, () => world.start()));
+        return;
+      }
+      case "stop":
+        return await world.whileStopped(happening.downMs, async () => undefined);
+      case "weather": {
+        const { place, kind, forMs } = happening;
+        const weather = place === "source" ? server.weather : this.#target(place).weather;
+        change(weather, kind);
+        scheduler.after(forMs, () => Object.assign(weather, fairWeather()));
+        return;
+      }
+      case "pause": {
+        const name = this.#target(happening.sink).traits.name;
+        await operators.pause(name);
+        scheduler.after(happening.forMs, () => void operators.resume(name));
+        return;
+      }
+      case "snapshot": {
+        const { sink, table, hasCondition, downMs } = happening;
+        const sinks = sink === null ? [] : [this.#target(sink).traits.name];
+        const tables = table === null ? [] : [database.tables[table % database.tables.length]!.shape.id];
+        const request = { sinks, tables, where: hasCondition ? "true" : null };
+        if (downMs === null) return await operators.snapshot(request);
+        return await world.whileStopped(downMs, () => operators.snapshot(request));
+      }
+      case "reset": {
+        const name = happening.sink === null ? null : this.#target(happening.sink).traits.name;
+        return await world.whileStopped(0, () => operators.reset(name, happening.to));
+      }
+      case "recover": {
+        const name = happening.sink === null ? null : this.#target(happening.sink).traits.name;
+        return await world.whileStopped(0, () => operators.recover(name, happening.isForced));
+      }
+      case "export": {
+        const dump = await operators.export();
+        await world.sleep(happening.importAfterMs);
+        if (world.isStormy) await world.whileStopped(0, () => operators.import(dump));
+        return;
+      }
+      case "without sink": {
+        const target = this.#target(happening.sink);
+        const { name } = target.traits;
+        await world.whileStopped(0, async () => void world.without.add(name));
+        // It holds nothing back any more: when it returns it may be filled again.
+        checks.restart(target);
+        await world.sleep(happening.forMs);
+        await world.whileStopped(0, async () => void world.without.delete(name));
+        return;
+      }
+      case "teardown":
+        return await world.whileStopped(0, () => operators.teardown(happening.withSinks));
+      case "wait":
+        return await operators.wait();
+      case "evict": {
+        const target = this.#target(happening.sink);
+        if (world.plan.sinks[happening.sink % world.targets.length] === "cache") target.evict(String(happening.key));
+        return;
+      }
+      case "empty":
+        return this.#put(this.#target(happening.sink), { tables: new Map(), progress: null });
+      case "sink restored": {
+        const target = this.#target(happening.sink);
+        const copy = target.copy();
+        await world.sleep(happening.afterMs);
+        if (world.isStormy) this.#put(target, copy);
+        return;
+      }
+      case "refuse": {
+        const target = this.#target(happening.sink);
+        const key = String(happening.key);
+        target.refuses = (row) => row[0] === key;
+        scheduler.after(happening.forMs, () => (target.refuses = () => false));
+        return;
+      }
+      case "state restored": {
+        const copy = state.copy();
+        await world.sleep(happening.afterMs);
+        if (world.isStormy) world.afterCrash(10, () => state.put(copy));
+        return;
+      }
+      case "state lost":
+        return world.afterCrash(10, () => {
+          state.clear();
+          // Another history begins: what is read now lies above all that was there.
+          for (const target of world.targets) checks.forget(target);
+        });
+      case "disk full":
+        state.isFull = true;
+        scheduler.after(happening.forMs, () => (state.isFull = false));
+        return;
+      case "alter": {
+        const table = database.tables[happening.table % database.tables.length]!;
+        database.alter(table, happening.how);
+        return;
+      }
+      case "unlogged":
+        database.changeUnlogged(database.tables[happening.table % database.tables.length]!, String(happening.key));
+        return;
+      case "slot lost":
+        server.slot = null;
+        return;
+      case "source restored": {
+        const copy = database.copy();
+        await world.sleep(happening.afterMs);
+        if (!world.isStormy) return;
+        world.say(() => `source: is what it was ${happening.afterMs} ms ago`);
+        database.restore(copy);
+        if (server.slot !== null && server.slot.confirmed > database.end) server.slot.confirmed = database.end;
+        server.isRestored = true;
+        for (const target of world.targets) checks.restart(target);
+        checks.hasTimeGoneBack = true;
+        return;
+      }
+      case "no second stream":
+        server.refusesSecond = true;
+        scheduler.after(happening.forMs, () => (server.refusesSecond = false));
+        return;
+      case "park":
+        daemon?.running?.pipeline.runner(this.#target(happening.sink).traits.name)?.park();
+        return;
+      case "second daemon": {
+        const process = world.newProcess("d");
+        const second = new Daemon(process, world);
+        void second.ended.then(() => {
+          world.say(() => `${process.name} ended: ${briefly(second.error)}`);
+          process.kill();
+        });
+        scheduler.after(happening.forMs, () => process.kill());
+        return;
+      }
+      case "stands still":
+        daemon?.process.standStill(happening.forMs);
+        return;
+      case "clock":
+        world.skewMs += happening.byMs;
+        return;
+      default:
+        happening satisfies never;
+    }
+  }
+
+  #target(ordinal: number): Target {
+    const { targets } = this.#world;
+    return targets[ordinal % targets.length]!;
+  }
+
+  #put(target: Target, copy: TargetCopy): void {
+    this.#world.say(
+      () => `${target.traits.name}: holds another content: ${copy.progress === null ? "nothing" : "an older copy"}`,
+    );
+    target.put(copy);
+    this.#world.checks.restart(target);
+  }
+
+  #transaction({
+    operations,
+    commitsAfterMs,
+    shownAfterMs,
+    isRolledBack,
+  }: Extract<Happening, { what: "transaction" }>): void {
+    const world = this.#world;
+    const { scheduler, server } = world;
+    const { database } = server;
+    const xid = database.begin(operations);
+    if (xid === null) return;
+    scheduler.after(commitsAfterMs, () => {
+      if (isRolledBack) return database.rollback(xid);
+      const commit = database.commit(xid);
+      world.say(() => `source: transaction ${xid} commits at ${commit}: ${database.describe(xid)}`);
+      scheduler.after(shownAfterMs, () => {
+        if (shownAfterMs > 0) world.say(() => `source: transaction ${xid} is visible`);
+        database.show(xid);
+      });
+    });
+  }
+}
+
+function change(weather: Weather, kind: WeatherKind): void {
+  switch (kind) {
+    case "failures":
+      weather.failures = 0.3;
+      return;
+    case "lost answers":
+      weather.lostAnswers = 0.3;
+      return;
+    case "hanging":
+      weather.hanging = 0.1;
+      return;
+    case "down":
+      weather.isDown = true;
+      return;
+    case "slow":
+      weather.slowestMs = 300;
+      return;
+    default:
+      kind satisfies never;
+  }
+}

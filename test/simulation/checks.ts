@@ -1,0 +1,152 @@
+/** What must hold at every moment. */
+import type { SinkProgress } from "../../src/core/batch.ts";
+import type { DeadLetter } from "../../src/core/state-store.ts";
+import type { MillraceError } from "../../src/core/errors.ts";
+import { comparePositions, type Position, serializePosition } from "../../src/core/position.ts";
+import type { Database, Row } from "./database.ts";
+import type { Plan } from "./plan.ts";
+import type { Target, TargetWatch } from "./sinks.ts";
+
+/** A promise of the product that was broken. */
+export class Violation extends Error {
+  override readonly name = "Violation";
+}
+
+/** What must have happened for a daemon to end with these errors. */
+const ENDS: Readonly<Record<string, readonly string[]>> = {
+  MR1210: ["second daemon", "stands still", "clock"],
+  MR1213: ["second daemon", "stands still", "clock", "export", "recover", "reset"],
+  MR2012: ["crash", "state lost", "state restored", "second daemon", "source restored"],
+  MR2013: ["source restored"],
+  MR2015: ["slot lost", "source restored", "state restored", "export", "state lost", "recover"],
+};
+
+interface Shown {
+  /** Number of the state of the row that was seen last, and where it was committed. */
+  readonly count: number;
+  readonly commit: bigint;
+  /** Where what has removed it since was committed; null: it is there. */
+  goneAt: bigint | null;
+}
+
+export class Checks implements TargetWatch {
+  violation: Violation | null = null;
+  /** The source was put back: what is older can't be told any more. */
+  hasTimeGoneBack = false;
+  /** By target, table and key. */
+  readonly #shown = new Map<Target, Map<string, Shown>>();
+  /** How far each target ever was. */
+  readonly #reached = new Map<Target, Position>();
+
+  readonly #commitOf: (count: number) => bigint;
+
+  constructor(commitOf: (count: number) => bigint) {
+    this.#commitOf = commitOf;
+  }
+
+  fail(text: string): void {
+    this.violation ??= new Violation(text);
+  }
+
+  /** The target was changed by somebody else: what it showed before tells nothing any more. */
+  forget(target: Target): void {
+    this.#shown.delete(target);
+  }
+
+  /** A row never goes back behind a commit that it showed. The replay of one that came in parts may show its earlier parts. */
+  shown(target: Target, table: string, key: string, row: Row | null, version: bigint): void {
+    let shown = this.#shown.get(target);
+    if (shown === undefined) this.#shown.set(target, (shown = new Map()));
+    const id = `${table}/${key}`;
+    const before = shown.get(id);
+    if (row === null) {
+      if (before !== undefined) before.goneAt = commitIn(version);
+      return;
+    }
+    const count = Number(row[1]);
+    const commit = this.#commitOf(count);
+    if (!this.hasTimeGoneBack && before !== undefined && this.#isBack(before, count, commit)) {
+      const was = before.goneAt === null ? "" : `, then nothing by ${before.goneAt},`;
+      this.fail(
+        `${target.traits.name} ${id} went back: it showed ${before.count} of ${before.commit}${was} and shows ${count} of ${commit}`,
+      );
+    }
+    shown.set(id, { count, commit, goneAt: null });
+  }
+
+  #isBack(before: Shown, count: number, commit: bigint): boolean {
+    if (commit !== before.commit) return commit < before.commit;
+    return before.goneAt !== null && before.goneAt > commit && count <= before.count;
+  }
+
+  /** Where rows and progress are one, no change of the log is applied twice. */
+  applied(target: Target, change: Position, progress: SinkProgress | null): void {
+    if (progress === null || comparePositions(change, progress.position) >= 0) return;
+    const [at, stood] = [change, progress.position].map(serializePosition);
+    this.fail(`${target.traits.name} was given ${at} although it stood at ${stood}`);
+  }
+
+  throwViolation(): void {
+    if (this.violation !== null) throw this.violation;
+  }
+
+  /** A daemon may end by itself only for what was done to it. */
+  ended({ code, message }: MillraceError, { happenings }: Plan): void {
+    const causes = ENDS[code] ?? [];
+    if (!happenings.some(({ what }) => causes.includes(what))) this.fail(`the daemon ended: ${code} ${message}`);
+  }
+
+  /** Every sink holds what the source has; rows of which a letter waits are known to differ. */
+  equal(database: Database, targets: readonly Target[], letters: readonly DeadLetter[] = []): void {
+    const isRefused = (sink: string, tableId: string, key: string): boolean =>
+      letters.some((one) => one.sink === sink && one.tableId === tableId && one.key.join(":") === key);
+    for (const target of targets) {
+      const { name } = target.traits;
+      for (const table of database.tables) {
+        const rows = database.committed(table);
+        const held = target.tables.get(table.shape.id)?.rows;
+        for (const [key, row] of rows) {
+          if (isRefused(name, table.shape.id, key)) continue;
+          const found = held?.get(key)?.row;
+          if (found === undefined && target.evicted.has(`${table.shape.id}/${key}`)) continue;
+          if (found === undefined) throw new Violation(`${name} lacks ${table.name}/${key}: ${row.join()}`);
+          if (found.join() !== row.join())
+            throw new Violation(`${name} has ${table.name}/${key} as ${found.join()} in place of ${row.join()}`);
+        }
+        for (const [key, { row }] of held ?? []) {
+          if (!rows.has(key) && !isRefused(name, table.shape.id, key))
+            throw new Violation(`${name} still has ${table.name}/${key}: ${row.join()}`);
+        }
+      }
+    }
+  }
+
+  /** Whatever it showed, or was, before counts no more. */
+  restart(target: Target): void {
+    this.forget(target);
+    this.#reached.delete(target);
+  }
+
+  progressed(target: Target, { position }: SinkProgress): void {
+    const reached = this.#reached.get(target);
+    if (reached === undefined || comparePositions(position, reached) > 0) this.#reached.set(target, position);
+  }
+
+  /** The source may forget what lies before `commit`. What a target says that it does not hold is owed: it is read as a whole. */
+  acknowledged(commit: bigint, epoch: number, targets: readonly Target[], tableIds: readonly string[]): void {
+    for (const target of targets) {
+      const held = target.progress?.tables ?? {};
+      if (!tableIds.every((id) => held[id] !== undefined)) continue;
+      const reached = this.#reached.get(target);
+      if (reached === undefined || reached.epoch < epoch) continue;
+      if (commit > reached.commit)
+        this.fail(`${commit} was acknowledged although ${target.traits.name} has never been beyond ${reached.commit}`);
+    }
+  }
+}
+
+const COMMIT_MASK = (1n << 55n) - 1n;
+
+function commitIn(version: bigint): bigint {
+  return version & COMMIT_MASK;
+}

@@ -1,0 +1,109 @@
+/** The real state on SQLite, in memory: it outlives the simulated processes, and is emptied for the next run. */
+import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
+import type { Clock } from "../../src/core/clock.ts";
+import type { StateStore } from "../../src/core/state-store.ts";
+import { stateError } from "../../src/state/errors.ts";
+import { Connection } from "../../src/state/sqlite/connection.ts";
+import { migrate } from "../../src/state/sqlite/migrate.ts";
+import { assemble } from "../../src/state/sqlite/open.ts";
+import { NEVER, type SimulatedProcess } from "./scheduler.ts";
+
+/** Statements are compiled once, however many processes open the state. */
+class SharedDatabase extends DatabaseSync {
+  readonly #statements = new Map<string, StatementSync>();
+
+  override prepare(sql: string): StatementSync {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) this.#statements.set(sql, (statement = super.prepare(sql)));
+    return statement;
+  }
+}
+
+type Copy = readonly { readonly table: string; readonly rows: readonly Record<string, SQLInputValue>[] }[];
+
+export class MemoryState {
+  readonly #database: SharedDatabase;
+  readonly #tables: readonly string[];
+  /** Writes fail while true. */
+  isFull = false;
+
+  constructor() {
+    this.#database = new SharedDatabase(":memory:");
+    this.#database.exec("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA foreign_keys = ON");
+    this.#database.exec("PRAGMA journal_mode = MEMORY");
+    migrate(this.#database, "in memory");
+    const found = this.#database.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").all();
+    this.#tables = found.map(({ name }) => String(name)).filter((name) => name !== "migration");
+  }
+
+  clear(): void {
+    this.isFull = false;
+    this.#database.exec("BEGIN");
+    for (const table of this.#tables) this.#database.prepare(`DELETE FROM ${table}`).run();
+    this.#database.exec("COMMIT");
+  }
+
+  copy(): Copy {
+    return this.#tables.map((table) => ({
+      table,
+      // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what it gives it takes
+      rows: this.#database.prepare(`SELECT * FROM ${table}`).all() as Record<string, SQLInputValue>[],
+    }));
+  }
+
+  put(copy: Copy): void {
+    this.clear();
+    for (const { table, rows } of copy) {
+      for (const row of rows) {
+        const names = Object.keys(row);
+        const marks = names.map(() => "?").join(", ");
+        this.#database
+          .prepare(`INSERT INTO ${table} (${names.join(", ")}) VALUES (${marks})`)
+          .run(...Object.values(row));
+      }
+    }
+  }
+
+  /** As a process opens it: each call is a place where it may die, before and after it had its effect. */
+  open(process: SimulatedProcess): StateStore {
+    return guarded(process, this, this.direct(process.clock));
+  }
+
+  /** For the simulation's own eyes, and for commands beside no daemon. */
+  direct(clock: Clock): StateStore {
+    return assemble(new Connection(this.#database, "in memory", clock));
+  }
+}
+
+const READS = /^(get|list|all|current|accord|undone|obligation|versions|aside|keys|listed|countKeys|counts)$/;
+
+function guarded(process: SimulatedProcess, state: MemoryState, store: StateStore): StateStore {
+  const parts = Object.entries(store).map(([name, part]: [string, unknown]) => [
+    name,
+    typeof part === "object" && part !== null
+      ? guardedPart(process, state, part)
+      : name === "close"
+        ? async () => undefined
+        : part,
+  ]);
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the same members, each of the same type
+  return Object.fromEntries(parts) as StateStore;
+}
+
+function guardedPart(process: SimulatedProcess, state: MemoryState, part: object): object {
+  return new Proxy(part, {
+    get(target, property) {
+      const member: unknown = Reflect.get(target, property);
+      if (typeof member !== "function") return member;
+      const isRead = READS.test(String(property));
+      return (...given: readonly unknown[]): Promise<unknown> => {
+        if (!process.passes()) return NEVER;
+        if (state.isFull && !isRead)
+          return Promise.reject(stateError("MR1209", "the disk is full", { kind: "retryable" }));
+        // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- every method of a store is asynchronous
+        const answer = Reflect.apply(member, target, given) as Promise<unknown>;
+        return process.passes() ? answer : NEVER;
+      };
+    },
+  });
+}

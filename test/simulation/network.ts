@@ -1,0 +1,74 @@
+/** What lies between a process and the servers that it talks to: time passes, answers get lost, connections break. */
+import { abortedError, MillraceError } from "../../src/core/errors.ts";
+import { aborted, NEVER, type SimulatedProcess } from "./scheduler.ts";
+
+/** How calls to one server go at the moment. */
+export interface Weather {
+  /** The server does not answer anybody. */
+  isDown: boolean;
+  /** Of 1: a call that fails before it had any effect. */
+  failures: number;
+  /** Of 1: a call whose effect is there and whose answer is lost. */
+  lostAnswers: number;
+  /** Of 1: a call that nobody answers until the client gives up. */
+  hanging: number;
+  /** The longest time that a call takes. */
+  slowestMs: number;
+}
+
+export function fairWeather(): Weather {
+  return { isDown: false, failures: 0, lostAnswers: 0, hanging: 0, slowestMs: 3 };
+}
+
+/** When a client takes a connection for broken. */
+const SILENCE_MS = 5_000;
+
+function away(what: string): MillraceError {
+  return new MillraceError({ code: "MR3999", kind: "retryable", message: `${what}: the connection broke` });
+}
+
+export class Connection {
+  readonly #process: SimulatedProcess;
+  readonly #weather: Weather;
+  readonly #name: string;
+
+  constructor(process: SimulatedProcess, weather: Weather, name: string) {
+    this.#process = process;
+    this.#weather = weather;
+    this.#name = name;
+  }
+
+  /** `effect` happens at the server, at one moment. What it throws is the server's answer. */
+  async call<T>(what: string, effect: () => T, signal?: AbortSignal): Promise<T> {
+    if (!this.#process.passes()) return await NEVER;
+    const { scheduler } = this.#process;
+    const { random } = scheduler;
+    const { failures, hanging, isDown, lostAnswers, slowestMs } = this.#weather;
+    const chance = failures + hanging + lostAnswers > 0 ? random.next() : 1;
+    await this.#wait(random.next() * slowestMs, signal);
+    if (isDown || chance < failures) throw away(`${this.#name} ${what}`);
+    if (chance < failures + hanging) {
+      await this.#wait(SILENCE_MS, signal);
+      throw away(`${this.#name} ${what}`);
+    }
+    const answer = effect();
+    if (!this.#process.passes()) return await NEVER;
+    if (chance < failures + hanging + lostAnswers) throw away(`${this.#name} ${what} was done, the answer is lost`);
+    return answer;
+  }
+
+  #wait(ms: number, signal?: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted === true) return reject(abortedError(signal));
+      const onAbort = (): void => {
+        due.work = null;
+        reject(aborted(signal!));
+      };
+      const due = this.#process.after(ms, () => {
+        signal?.removeEventListener("abort", onAbort);
+        resolve();
+      });
+      signal?.addEventListener("abort", onAbort, { once: true });
+    });
+  }
+}

@@ -1,0 +1,217 @@
+/** What happens in a run, and when: made from a seed before it begins, so that parts can be left out of it afterwards. */
+import { Random } from "../support/random.ts";
+import type { Op, Operation } from "./database.ts";
+
+export interface Plan {
+  readonly seed: number;
+  readonly tables: number;
+  /** Rows of each table that are there before the daemon starts. */
+  readonly rows: number;
+  readonly chunkRows: number;
+  readonly sinks: readonly SinkKind[];
+  readonly happenings: readonly Happening[];
+}
+
+/** `by-row`: stores rows before the checkpoint. `cache`: the same, and it evicts rows. */
+export type SinkKind = "transactional" | "by-row" | "cache";
+
+export type WeatherKind = "failures" | "lost answers" | "hanging" | "down" | "slow";
+
+export type Happening = { readonly atMs: number } & (
+  | {
+      readonly what: "transaction";
+      readonly operations: readonly Operation[];
+      readonly commitsAfterMs: number;
+      readonly shownAfterMs: number;
+      readonly isRolledBack: boolean;
+    }
+  | { readonly what: "crash"; readonly afterCalls: number; readonly downMs: number }
+  | { readonly what: "stop"; readonly downMs: number }
+  | { readonly what: "weather"; readonly place: "source" | number; readonly kind: WeatherKind; readonly forMs: number }
+  /** Operators. */
+  | { readonly what: "pause"; readonly sink: number; readonly forMs: number }
+  | {
+      readonly what: "snapshot";
+      readonly sink: number | null;
+      readonly table: number | null;
+      readonly hasCondition: boolean;
+      /** Null: the daemon runs; else it is stopped for it. */
+      readonly downMs: number | null;
+    }
+  | { readonly what: "reset"; readonly sink: number | null; readonly to: "earliest" | "latest" | "snapshot" }
+  | { readonly what: "recover"; readonly sink: number | null; readonly isForced: boolean }
+  | { readonly what: "export"; readonly importAfterMs: number }
+  | { readonly what: "without sink"; readonly sink: number; readonly forMs: number }
+  | { readonly what: "teardown"; readonly withSinks: boolean }
+  | { readonly what: "wait" }
+  /** Sinks. */
+  | { readonly what: "evict"; readonly sink: number; readonly key: number }
+  | { readonly what: "empty"; readonly sink: number }
+  | { readonly what: "sink restored"; readonly sink: number; readonly afterMs: number }
+  | { readonly what: "refuse"; readonly sink: number; readonly key: number; readonly forMs: number }
+  /** The state. */
+  | { readonly what: "state restored"; readonly afterMs: number }
+  | { readonly what: "state lost" }
+  | { readonly what: "disk full"; readonly forMs: number }
+  /** The source. */
+  | { readonly what: "alter"; readonly table: number; readonly how: "add" | "drop" }
+  | { readonly what: "unlogged"; readonly table: number; readonly key: number }
+  | { readonly what: "slot lost" }
+  | { readonly what: "source restored"; readonly afterMs: number }
+  | { readonly what: "no second stream"; readonly forMs: number }
+  | { readonly what: "park"; readonly sink: number }
+  /** The machine. */
+  | { readonly what: "second daemon"; readonly forMs: number }
+  | { readonly what: "stands still"; readonly forMs: number }
+  | { readonly what: "clock"; readonly byMs: number }
+);
+
+export const LASTS_MS = 1_000;
+const WHILE_READ_MS = 60;
+
+export function planOf(seed: number): Plan {
+  const random = new Random(seed);
+  const sinkCount = random.chance(0.7) ? 1 : 2;
+  const tables = random.chance(0.7) ? 1 : 2;
+  const happenings: Happening[] = [];
+  const keys = 2 + random.below(6);
+  const count = 2 + random.below(7);
+  for (let i = 0; i < count; i++) happenings.push(transaction(random, moment(random), tables, keys));
+  const faults = random.below(4);
+  for (let i = 0; i < faults; i++) happenings.push(fault(random, sinkCount));
+  const others = random.chance(0.25) ? 0 : 1 + random.below(3);
+  for (let i = 0; i < others; i++) {
+    const one = other(random, sinkCount, tables, keys);
+    happenings.push(one);
+    // What is read beside the stream takes moments: there the stream has to carry changes, too.
+    const meanwhile = random.chance(0.6) ? 1 + random.below(4) : 0;
+    for (let j = 0; j < meanwhile; j++) {
+      happenings.push(transaction(random, one.atMs + random.below(WHILE_READ_MS), tables, keys));
+    }
+  }
+  return {
+    seed,
+    tables,
+    rows: random.below(6),
+    chunkRows: 1 + random.below(4),
+    sinks: Array.from({ length: sinkCount }, () =>
+      random.pick(["transactional", "transactional", "by-row", "cache"] as const),
+    ),
+    happenings: happenings.toSorted((a, b) => a.atMs - b.atMs),
+  };
+}
+
+/** Each as often as it is to come, beside truncates. */
+const OFTEN: Readonly<Record<Exclude<Op, "truncate">, number>> = {
+  insert: 3,
+  update: 3,
+  move: 2,
+  delete: 2,
+  replace: 1,
+  chain: 1,
+};
+const OPS: readonly string[] = Object.entries(OFTEN).flatMap(([op, count]) => Array.from({ length: count }, () => op));
+
+function anyOp(random: Random): Op {
+  const op = random.pick(OPS);
+  return isOp(op) ? op : "truncate";
+}
+
+function isOp(op: string): op is keyof typeof OFTEN {
+  return op in OFTEN;
+}
+
+function moment(random: Random): number {
+  return Math.floor(random.next() * LASTS_MS);
+}
+
+function transaction(random: Random, atMs: number, tables: number, keys: number): Happening {
+  const length = random.chance(0.1) ? 8 + random.below(8) : 1 + random.below(3);
+  const operations = Array.from({ length }, (): Operation => ({
+    op: random.chance(0.03) ? "truncate" : anyOp(random),
+    table: random.below(tables),
+    key: random.below(keys),
+    target: random.below(keys),
+  }));
+  return {
+    atMs,
+    what: "transaction",
+    operations,
+    commitsAfterMs: random.chance(0.5) ? 0 : random.below(80),
+    shownAfterMs: random.chance(0.7) ? 0 : random.chance(0.8) ? random.below(20) : random.below(600),
+    isRolledBack: random.chance(0.05),
+  };
+}
+
+function fault(random: Random, sinks: number): Happening {
+  const atMs = moment(random);
+  const kind = random.below(10);
+  if (kind < 5) return { atMs, what: "crash", afterCalls: random.below(80), downMs: random.below(200) };
+  if (kind < 6) return { atMs, what: "stop", downMs: random.below(200) };
+  return {
+    atMs,
+    what: "weather",
+    place: random.chance(0.25) ? "source" : random.below(sinks),
+    kind: random.pick(["failures", "lost answers", "hanging", "down", "slow"] as const),
+    forMs: 50 + random.below(400),
+  };
+}
+
+type Make = (at: { readonly atMs: number }, r: Random, sink: number, table: number, key: number) => Happening;
+
+const OTHERS: readonly (readonly [weight: number, make: Make])[] = [
+  [3, (at, r, sink) => ({ ...at, what: "pause", sink, forMs: 20 + r.below(500) })],
+  [
+    8,
+    (at, r, sink, table) => ({
+      ...at,
+      what: "snapshot",
+      sink: r.chance(0.7) ? sink : null,
+      table: r.chance(0.7) ? table : null,
+      hasCondition: r.chance(0.1),
+      downMs: r.chance(0.4) ? r.below(100) : null,
+    }),
+  ],
+  [
+    3,
+    (at, r, sink) => ({
+      ...at,
+      what: "reset",
+      sink: r.chance(0.6) ? sink : null,
+      to: r.pick(["earliest", "latest", "snapshot"] as const),
+    }),
+  ],
+  [2, (at, r, sink) => ({ ...at, what: "recover", sink: r.chance(0.5) ? sink : null, isForced: r.chance(0.5) })],
+  [3, (at, r) => ({ ...at, what: "export", importAfterMs: r.below(500) })],
+  [2, (at, r, sink) => ({ ...at, what: "without sink", sink, forMs: 50 + r.below(400) })],
+  [1, (at, r) => ({ ...at, what: "teardown", withSinks: r.chance(0.7) })],
+  [4, (at) => ({ ...at, what: "wait" })],
+  [5, (at, _r, sink, _t, key) => ({ ...at, what: "evict", sink, key })],
+  [2, (at, _r, sink) => ({ ...at, what: "empty", sink })],
+  [4, (at, r, sink) => ({ ...at, what: "sink restored", sink, afterMs: 50 + r.below(400) })],
+  [3, (at, r, sink, _t, key) => ({ ...at, what: "refuse", sink, key, forMs: 50 + r.below(500) })],
+  [4, (at, r) => ({ ...at, what: "state restored", afterMs: 50 + r.below(400) })],
+  [2, (at) => ({ ...at, what: "state lost" })],
+  [2, (at, r) => ({ ...at, what: "disk full", forMs: 50 + r.below(500) })],
+  [3, (at, r, _s, table) => ({ ...at, what: "alter", table, how: r.pick(["add", "add", "drop"] as const) })],
+  [2, (at, _r, _s, table, key) => ({ ...at, what: "unlogged", table, key })],
+  [1, (at) => ({ ...at, what: "slot lost" })],
+  [2, (at, r) => ({ ...at, what: "source restored", afterMs: 50 + r.below(400) })],
+  [2, (at, r) => ({ ...at, what: "no second stream", forMs: 100 + r.below(500) })],
+  [3, (at, _r, sink) => ({ ...at, what: "park", sink })],
+  [2, (at, r) => ({ ...at, what: "second daemon", forMs: 50 + r.below(400) })],
+  [1, (at, r) => ({ ...at, what: "stands still", forMs: r.chance(0.5) ? 100 + r.below(500) : 16_000 })],
+  [1, (at, r) => ({ ...at, what: "clock", byMs: r.pick([-3_600_000, -10_000, 10_000, 3_600_000]) })],
+];
+
+const WEIGHT = OTHERS.reduce((sum, [weight]) => sum + weight, 0);
+
+function other(random: Random, sinks: number, tables: number, keys: number): Happening {
+  let left = random.below(WEIGHT);
+  for (const [weight, make] of OTHERS) {
+    if (left < weight)
+      return make({ atMs: moment(random) }, random, random.below(sinks), random.below(tables), random.below(keys));
+    left -= weight;
+  }
+  throw new Error("the weights are wrong");
+}

@@ -1,0 +1,103 @@
+/** The end of a run: faults have ended, operators do what the errors' pages say, and the system has to get there. */
+import type { StateStore } from "../../src/core/state-store.ts";
+import type { Acts } from "./acts.ts";
+import { Violation } from "./checks.ts";
+import { HEARTBEAT_MS } from "./daemon.ts";
+import { fairWeather } from "./network.ts";
+import { wholly } from "./tracing.ts";
+import type { World } from "./world.ts";
+
+/** In virtual time, from the last fault on. */
+const SETTLES_WITHIN_MS = 240_000;
+const ROUND_MS = 3_000;
+const BY_HAND: ReadonlySet<string> = new Set(["empty", "sink restored", "unlogged", "alter"]);
+
+export async function settle(world: World, acts: Acts): Promise<void> {
+  const { scheduler, server, targets, state, checks } = world;
+  world.isStormy = false;
+  for (const { weather } of [server, ...targets]) Object.assign(weather, fairWeather());
+  state.isFull = false;
+  world.skewMs = 0;
+  server.refusesSecond = false;
+  for (const target of targets) target.refuses = () => false;
+  server.database.settle();
+  world.daemon?.process.spare();
+  world.say(() => "faults end");
+  let isDone = false;
+  let missing: readonly string[] = [];
+  const settling = async (): Promise<void> => {
+    // What was done to a sink by hand is seen at the next heartbeat.
+    if (world.plan.happenings.some(({ what }) => BY_HAND.has(what))) await world.sleep(2 * HEARTBEAT_MS);
+    // Who is still at work ends first.
+    while (world.holds > 0) await world.sleep(20);
+    if (world.without.size > 0) await world.whileStopped(0, async () => world.without.clear());
+    // Whoever puts a backup of the source in its place knows that the sinks may be ahead of it.
+    if (server.isRestored) await world.whileStopped(0, () => acts.operators.recover(null, true));
+    for (const { traits } of targets) await acts.operators.resume(traits.name);
+    for (;;) {
+      const control = world.daemon?.running?.control;
+      if (control === undefined) {
+        if (world.daemon === null) await remedyOfDaemon(world, acts);
+        world.start();
+        await world.sleep(50);
+        continue;
+      }
+      const { daemon } = world;
+      const asked = control.wait(ROUND_MS, new AbortController().signal);
+      const result = await Promise.race([asked, world.sleep(ROUND_MS * 2).then(() => null)]).catch(() => null);
+      if (result?.reached === true) break;
+      missing = result?.missing ?? ["the daemon does not answer"];
+      if (world.daemon === daemon) await remedyOfSinks(world, acts);
+    }
+    isDone = true;
+  };
+  settling().catch((error: unknown) => checks.fail(`settling failed: ${wholly(error)}`));
+  await scheduler.run(() => isDone || checks.violation !== null, scheduler.nowMs + SETTLES_WITHIN_MS);
+  checks.throwViolation();
+  if (!isDone) throw new Violation(`it does not get there: ${world.lastError ?? ""} ${missing.join("; ")}`);
+  const direct = state.direct(world.newProcess("x").clock);
+  checks.equal(server.database, targets, await direct.deadLetters.list({ state: "waiting" }));
+  await obligations(direct);
+}
+
+async function remedyOfDaemon(world: World, { operators }: Acts): Promise<void> {
+  const code = world.lastError;
+  world.lastError = null;
+  if (code === "MR2015" || code === "MR2013" || code === "MR1311") await operators.recover(null, false);
+}
+
+/** What the pages of these errors say. */
+async function remedyOfSinks(world: World, { operators }: Acts): Promise<void> {
+  for (const { name, state, error } of world.daemon?.running?.pipeline.runners ?? []) {
+    if (state !== "failed") continue;
+    const code = error?.code ?? "";
+    switch (code) {
+      case "MR1301":
+        await world.whileStopped(0, () => operators.recover(name, false));
+        return;
+      case "MR2013":
+      case "MR2015":
+      case "MR1311":
+      case "MR1312":
+        await world.whileStopped(0, () => operators.recover(null, false));
+        return;
+      case "MR3997":
+        await world.whileStopped(0, async () => undefined);
+        return;
+      case "MR1317":
+        await world.whileStopped(0, () => operators.reset(name, "snapshot"));
+        return;
+      default:
+        await operators.resume(name);
+    }
+  }
+}
+
+async function obligations(state: StateStore): Promise<void> {
+  const refills = await state.refills.list();
+  if (refills.length > 0)
+    throw new Violation(
+      `a read is left over: ${refills.map(({ tableId, sink, scope }) => `${scope.kind} of ${tableId} for ${sink}`).join()}`,
+    );
+  if ((await state.refills.countKeys()) > 0) throw new Violation("listed keys are left over");
+}

@@ -1,0 +1,69 @@
+/** The runtime on virtual time: what no seed may bring about, and that one seed is one run. */
+import { spawn } from "node:child_process";
+import { globSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { isLongForm } from "../support/service-suffixes.ts";
+import { mutants, mutated } from "./mutants.ts";
+import type { Plan } from "./plan.ts";
+import { runPlan, runSeed } from "./runner.ts";
+
+const FIXED_COUNT = 1_000;
+const RANDOM_COUNT = 20_000;
+const TRACED_COUNT = 20;
+/** Found within some seeds; the others by `npm run simulate -- --mutants`. */
+const QUICK = ["acknowledges-early", "applies-twice", "forgets-a-listed-key"];
+
+test("one seed is one run, to the last byte of its trace", async () => {
+  let lineCount = 0;
+  for (let seed = 1; seed <= TRACED_COUNT; seed++) {
+    const first = await runSeed(seed, true);
+    const again = await runSeed(seed, true);
+    expect(again.trace).toEqual(first.trace);
+    lineCount += first.trace.length;
+  }
+  expect(lineCount).toBeGreaterThan(10 * TRACED_COUNT);
+});
+
+test("the fixed seeds hold", async () => {
+  expect(await simulate("--seeds", String(FIXED_COUNT))).toMatchObject({ code: 0 });
+});
+
+test("seeds that nobody has tried hold, and are printed", async ({ skip }) => {
+  skip(!isLongForm(), "it is part of the long form");
+  const from = 1_000_000 + Math.floor(Math.random() * 1_000_000_000);
+  process.stdout.write(`npm run simulate -- --from ${from} --seeds ${RANDOM_COUNT}\n`);
+  expect(await simulate("--from", String(from), "--seeds", String(RANDOM_COUNT))).toMatchObject({ code: 0 });
+}, 1_200_000);
+
+const cases = globSync("cases/*.json", { cwd: import.meta.dirname });
+
+test.each(cases)("%s, which failed once, holds", async (file) => {
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- written by the simulation
+  const plan = JSON.parse(readFileSync(join(import.meta.dirname, file), "utf8")) as Plan;
+  expect(await runPlan(plan)).toMatchObject({ failure: null });
+});
+
+test("each planted fault fits the sources that it is of", () => {
+  const found = mutants();
+  expect(found.length).toBeGreaterThan(20);
+  for (const mutant of found) {
+    expect(mutant.about).toMatch(/\.$/);
+    for (const file of mutant.changes.keys()) expect(mutated(mutant, file)).not.toBe("");
+  }
+});
+
+test.each(QUICK)("the planted fault %s is found", async (name) => {
+  const { code, said } = await simulate("--mutant", name, "--seeds", "1000", "--failures-max", "1", "--quick");
+  expect({ code, said }).toMatchObject({ code: 1, said: expect.stringMatching(/^seed \d+ fails/) });
+});
+
+/** In a process of its own, by the program that people use. */
+async function simulate(...options: readonly string[]): Promise<{ code: number | null; said: string }> {
+  const child = spawn(process.execPath, [join(import.meta.dirname, "simulate.ts"), ...options]);
+  let said = "";
+  for (const stream of [child.stdout, child.stderr])
+    stream.on("data", (data: Buffer) => void (said += data.toString()));
+  const code = await new Promise<number | null>((resolve) => child.on("close", resolve));
+  return { code, said };
+}

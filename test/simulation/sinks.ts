@@ -1,0 +1,433 @@
+/** Targets, which outlive every process, and the sinks through which a process writes to them. */
+import { DELETE, PATCH, type SinkProgress, type Step, type TableWrites } from "../../src/core/batch.ts";
+import type { Inspection, ListedKey, StoredRow } from "../../src/core/comparing.ts";
+import { OP_READ } from "../../src/core/block.ts";
+import { MillraceError } from "../../src/core/errors.ts";
+import type { Position } from "../../src/core/position.ts";
+import { keyText } from "../../src/core/row-id.ts";
+import type { TableVersion } from "../../src/core/schema.ts";
+import type { OnLost, Outcome, Sink } from "../../src/core/sink.ts";
+import type { KeyText } from "../../src/core/source.ts";
+import { epochOf } from "../../src/core/version.ts";
+import { UNCHANGED } from "../support/blocks.ts";
+import { cellsOf } from "../support/log-model.ts";
+import type { Row } from "./database.ts";
+import { Connection, type Weather } from "./network.ts";
+import { NEVER, type SimulatedProcess } from "./scheduler.ts";
+
+export interface StoredVersion {
+  readonly row: Row;
+  readonly version: bigint;
+}
+
+export interface TargetTable {
+  shape: TableVersion;
+  readonly rows: Map<string, StoredVersion>;
+  /** Versions of rows that were removed, where the target remembers them. */
+  readonly gone: Map<string, bigint>;
+}
+
+export interface TargetTraits {
+  readonly name: string;
+  /** Rows and progress are one transaction; else rows come first, one after the other. */
+  readonly isTransactional: boolean;
+  readonly onLost: OnLost;
+}
+
+/** Told of what becomes visible in a target, as it does. */
+export interface TargetWatch {
+  /** `version`: of the row, or of what has removed it. */
+  shown(target: Target, table: string, key: string, row: Row | null, version: bigint): void;
+  progressed(target: Target, progress: SinkProgress): void;
+  /** A change of the log is applied, the target standing at `progress`. */
+  applied(target: Target, change: Position, progress: SinkProgress | null): void;
+}
+
+export class Target {
+  readonly traits: TargetTraits;
+  readonly weather: Weather;
+  readonly watch: TargetWatch;
+  tables = new Map<string, TargetTable>();
+  progress: SinkProgress | null = null;
+  lease = 0;
+  /** Rows that it has thrown away by itself, by table and key. */
+  readonly evicted = new Set<string>();
+  /** Rows that it refuses for their content. */
+  refuses: (row: Row) => boolean = () => false;
+
+  constructor(traits: TargetTraits, weather: Weather, watch: TargetWatch) {
+    this.traits = traits;
+    this.weather = weather;
+    this.watch = watch;
+  }
+
+  copy(): TargetCopy {
+    const tables = new Map(
+      [...this.tables].map(([id, { shape, rows, gone }]) => [id, { shape, rows: new Map(rows), gone: new Map(gone) }]),
+    );
+    return { tables, progress: this.progress };
+  }
+
+  /** Somebody puts another content in its place. */
+  put({ tables, progress }: TargetCopy): void {
+    this.tables = tables;
+    this.progress = progress;
+    this.lease = 0;
+    this.evicted.clear();
+  }
+
+  evict(key: string): void {
+    for (const [id, { rows, gone }] of this.tables) {
+      gone.delete(key);
+      if (rows.delete(key)) this.evicted.add(`${id}/${key}`);
+    }
+  }
+}
+
+export type TargetCopy = Pick<Target, "tables" | "progress">;
+
+interface Put {
+  readonly key: string;
+  readonly row: Row | null;
+  readonly version: bigint;
+}
+
+function fenced(name: string): MillraceError {
+  return new MillraceError({ code: "MR3997", kind: "fatal", message: `${name}: another process has written` });
+}
+
+function replaced(name: string): MillraceError {
+  return new MillraceError({ code: "MR3995", kind: "reopen", message: `${name}: another progress than was written` });
+}
+
+export class SimulatedSink implements Sink {
+  readonly name: string;
+  readonly kind = "simulated";
+  readonly onLost: OnLost;
+  readonly #target: Target;
+  readonly #process: SimulatedProcess;
+  readonly #connection: Connection;
+  #lease = 0;
+  /** What this process wrote last, or found. */
+  #known: SinkProgress | null = null;
+
+  constructor(process: SimulatedProcess, target: Target) {
+    this.name = target.traits.name;
+    this.onLost = target.traits.onLost;
+    this.#target = target;
+    this.#process = process;
+    this.#connection = new Connection(process, target.weather, this.name);
+  }
+
+  target(table: Pick<TableVersion, "schema" | "table">): string {
+    return `${table.schema}.${table.table}`;
+  }
+
+  async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
+    return await this.#connection.call(
+      "open",
+      () => {
+        const target = this.#target;
+        if (lease < target.lease) throw fenced(this.name);
+        target.lease = this.#lease = lease;
+        return (this.#known = target.progress);
+      },
+      signal,
+    );
+  }
+
+  async look(signal: AbortSignal): Promise<SinkProgress | null> {
+    return await this.#connection.call("look", () => this.#target.progress, signal);
+  }
+
+  async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
+    return await this.#connection.call(
+      "missing",
+      () => tables.filter(({ id }) => !this.#target.tables.has(id)),
+      signal,
+    );
+  }
+
+  async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
+    return await this.#connection.call(
+      "highest version",
+      () => {
+        let highest = 0n;
+        for (const [id, { rows }] of this.#target.tables) {
+          if (tables !== null && !tables.some((table) => table.id === id)) continue;
+          for (const { version } of rows.values()) if (version > highest) highest = version;
+        }
+        return highest;
+      },
+      signal,
+    );
+  }
+
+  async expel(tables: readonly TableVersion[], above: bigint, signal: AbortSignal): Promise<void> {
+    await this.#connection.call(
+      "expel",
+      () => {
+        for (const { id } of tables) {
+          const held = this.#target.tables.get(id);
+          for (const [key, { version }] of held?.rows ?? []) if (version > above) this.#remove(held!, key, version);
+          for (const [key, version] of held?.gone ?? []) if (version > above) held!.gone.delete(key);
+        }
+      },
+      signal,
+    );
+  }
+
+  async prepare(table: TableVersion, _previous: TableVersion | undefined, signal: AbortSignal): Promise<void> {
+    await this.#connection.call("prepare", () => this.#prepare(table), signal);
+  }
+
+  #prepare(table: TableVersion): TargetTable {
+    const { tables } = this.#target;
+    const held = tables.get(table.id);
+    if (held?.shape.fingerprint === table.fingerprint) return held;
+    const made: TargetTable = { shape: table, rows: new Map(), gone: held?.gone ?? new Map<string, bigint>() };
+    for (const [key, { row, version }] of held?.rows ?? []) {
+      made.rows.set(key, { row: reshaped(row, held!.shape, table), version });
+    }
+    tables.set(table.id, made);
+    return made;
+  }
+
+  async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
+    outcome.waiting?.();
+    if (this.#target.traits.isTransactional) await this.#applyAtOnce(step, outcome, signal);
+    else await this.#applyByRow(step, outcome, signal);
+  }
+
+  async #applyAtOnce(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
+    const puts = await this.#puts(step, outcome, signal);
+    await this.#connection.call(
+      `apply ${step.kind}`,
+      () => {
+        this.#expectOurs();
+        this.#tell(step);
+        for (const { table, put } of puts) this.#write(this.#held(table), put);
+        this.#sweep(step);
+        this.#store(step.progress);
+      },
+      signal,
+    );
+    this.#known = step.progress;
+  }
+
+  /** Of a target whose effects are exactly once. */
+  #tell(step: Step): void {
+    if (step.kind !== "rows") return;
+    for (const { blocks, block, row, count } of step.tables) {
+      for (let i = 0; i < count; i++) {
+        const { transactions, tx, op, index } = blocks[block[i]!]!;
+        const ordinal = tx[row[i]!]!;
+        const commit = transactions.commit[ordinal]!;
+        if (commit === 0n || op[row[i]!] === OP_READ) continue;
+        const epoch = epochOf(transactions.version[ordinal]!);
+        const change = { epoch, commit, index: index[row[i]!]! };
+        this.#target.watch.applied(this.#target, change, this.#target.progress);
+      }
+    }
+  }
+
+  async #applyByRow(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
+    const puts = await this.#puts(step, outcome, signal);
+    this.#expectOurs();
+    for (const { table, put } of puts) {
+      if (!this.#process.passes()) return await NEVER;
+      this.#write(this.#held(table), put);
+    }
+    await this.#connection.call(
+      `rows ${step.kind}`,
+      () => {
+        this.#expectOurs();
+        this.#sweep(step);
+      },
+      signal,
+    );
+    await this.#connection.call(
+      "progress",
+      () => {
+        this.#expectOurs();
+        this.#store(step.progress);
+      },
+      signal,
+    );
+    this.#known = step.progress;
+  }
+
+  /** The fence. */
+  #expectOurs(): void {
+    const { lease, progress } = this.#target;
+    if (lease > this.#lease) throw fenced(this.name);
+    if (lease !== this.#lease || progress !== this.#known) throw replaced(this.name);
+  }
+
+  /** What the step writes, row by row; what can't be written is reported first. */
+  async #puts(
+    step: Step,
+    outcome: Outcome,
+    signal: AbortSignal,
+  ): Promise<{ readonly table: TableVersion; readonly put: Put }[]> {
+    if (step.kind !== "rows") return [];
+    const all: { readonly table: TableVersion; readonly put: Put }[] = [];
+    for (const writes of step.tables) {
+      const missing: number[] = [];
+      for (let i = 0; i < writes.count; i++) {
+        const put = this.#put(writes, i);
+        if (put === null) missing.push(i);
+        else if (put.row !== null && this.#target.refuses(put.row)) {
+          await outcome.poison(
+            writes,
+            i,
+            new MillraceError({ code: "MR3998", kind: "poison", message: "the row is refused" }),
+          );
+        } else all.push({ table: writes.table, put });
+      }
+      if (missing.length > 0) await outcome.incomplete(writes, missing);
+    }
+    signal.throwIfAborted();
+    return all;
+  }
+
+  /** Null: the row that its unchanged cells come from is not there. */
+  #put(writes: TableWrites, i: number): Put | null {
+    const { table } = writes;
+    const block = writes.blocks[writes.block[i]!]!;
+    const row = writes.row[i]!;
+    const version = block.transactions.version[block.tx[row]!]!;
+    const keyAt = (offset: number): string => keyText(table, block.bytes, offset).join(":");
+    if (writes.action[i] === DELETE) return { key: keyAt(block.before[row]!), row: null, version };
+    const offset = block.after[row]!;
+    const key = keyAt(offset);
+    const cells = cellsOf(table, block.bytes, offset);
+    if (writes.action[i] !== PATCH) return { key, row: whole(cells), version };
+    const moved = writes.moved[i] === 1;
+    const base = this.#held(table).rows.get(moved ? keyAt(block.before[row]!) : key);
+    if (base === undefined || (moved ? base.version >= version : base.version > version)) return null;
+    return { key, row: whole(cells.map((cell, c) => (cell === UNCHANGED ? base.row[c]! : cell))), version };
+  }
+
+  #held(table: TableVersion): TargetTable {
+    const held = this.#target.tables.get(table.id);
+    if (held === undefined || held.shape.fingerprint !== table.fingerprint)
+      throw new MillraceError({
+        code: "MR3996",
+        kind: "reopen",
+        message: `${this.name}: the table is not there`,
+        lostTables: [table.id],
+      });
+    return held;
+  }
+
+  #write(held: TargetTable, { key, row, version }: Put): void {
+    const before = held.rows.get(key)?.version ?? held.gone.get(key) ?? 0n;
+    if (before > version) return;
+    if (row === null) {
+      this.#remove(held, key, version);
+      if (!this.#target.traits.isTransactional) held.gone.set(key, version);
+    } else {
+      held.rows.set(key, { row, version });
+      held.gone.delete(key);
+      this.#target.evicted.delete(`${held.shape.id}/${key}`);
+      this.#target.watch.shown(this.#target, held.shape.id, key, row, version);
+    }
+  }
+
+  #remove(held: TargetTable, key: string, version: bigint): void {
+    if (held.rows.delete(key)) this.#target.watch.shown(this.#target, held.shape.id, key, null, version);
+  }
+
+  #sweep(step: Step): void {
+    if (step.kind !== "truncate" && step.kind !== "sweep") return;
+    const sweeps = step.kind === "truncate" ? [{ table: step.table, below: step.version + 1n }] : step.sweeps;
+    for (const { table, below } of sweeps) {
+      const held = this.#target.tables.get(table.id);
+      for (const [key, { version }] of held?.rows ?? []) if (version < below) this.#remove(held!, key, below - 1n);
+    }
+  }
+
+  #store(progress: SinkProgress): void {
+    this.#target.progress = progress;
+    this.#target.watch.progressed(this.#target, progress);
+  }
+
+  async verify(signal: AbortSignal): Promise<void> {
+    await this.#connection.call(
+      "verify",
+      () => {
+        if (this.#target.progress !== this.#known) throw replaced(this.name);
+      },
+      signal,
+    );
+  }
+
+  async inspect(): Promise<Inspection> {
+    return new TargetInspection(this.#target, this.#connection);
+  }
+
+  async forget(): Promise<void> {
+    this.#target.progress = null;
+  }
+
+  async close(): Promise<void> {}
+}
+
+class TargetInspection implements Inspection {
+  readonly #target: Target;
+  readonly #connection: Connection;
+
+  constructor(target: Target, connection: Connection) {
+    this.#target = target;
+    this.#connection = connection;
+  }
+
+  expected(_table: TableVersion, _ordinal: number, text: string): string {
+    return text;
+  }
+
+  id(_table: TableVersion, key: KeyText): string {
+    return key.join(":");
+  }
+
+  async rows(table: TableVersion, keys: readonly KeyText[], signal: AbortSignal): Promise<readonly StoredRow[]> {
+    return await this.#connection.call(
+      "inspect",
+      () => {
+        const rows = this.#target.tables.get(table.id)?.rows;
+        return keys.flatMap((key) => {
+          const id = key.join(":");
+          const held = rows?.get(id);
+          return held === undefined ? [] : [{ id, cells: held.row, version: held.version }];
+        });
+      },
+      signal,
+    );
+  }
+
+  async *keys(table: TableVersion, signal: AbortSignal): AsyncGenerator<readonly ListedKey[]> {
+    yield await this.#connection.call(
+      "list keys",
+      () => [...(this.#target.tables.get(table.id)?.rows.keys() ?? [])].map((id) => ({ id, key: [id] })),
+      signal,
+    );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {}
+}
+
+/** By the identities of the columns: what is added is null. */
+function reshaped(row: Row, from: TableVersion, to: TableVersion): Row {
+  return to.columns.map(({ identity }) => {
+    const at = from.columns.findIndex((column) => column.identity === identity);
+    return at < 0 ? null : row[at]!;
+  });
+}
+
+function whole(cells: readonly unknown[]): Row {
+  return cells.map((cell) => {
+    if (cell === null || typeof cell === "string") return cell;
+    throw new Error("a cell that the log did not carry would be written");
+  });
+}

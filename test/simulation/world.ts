@@ -1,0 +1,217 @@
+/** What a run is made of: what outlives the processes, and the daemon that is supervised. */
+import { findMillraceError, isAborted, type MillraceError } from "../../src/core/errors.ts";
+import type { Sink } from "../../src/core/sink.ts";
+import type { Source } from "../../src/core/source.ts";
+import { type Logger, SILENT } from "../../src/core/telemetry.ts";
+import { Random } from "../support/random.ts";
+import { Acts } from "./acts.ts";
+import { Checks, Violation } from "./checks.ts";
+import { Daemon } from "./daemon.ts";
+import { Database } from "./database.ts";
+import type { MemoryState } from "./memory-state.ts";
+import { fairWeather } from "./network.ts";
+import { LASTS_MS, type Plan } from "./plan.ts";
+import { PostgresLikeSource, type Server } from "./postgres-source.ts";
+import { Scheduler, SimulatedProcess } from "./scheduler.ts";
+import { settle } from "./settling.ts";
+import { SimulatedSink, Target } from "./sinks.ts";
+import { briefly, tracing, wholly } from "./tracing.ts";
+
+const COLUMNS = ["id", "n", "body", "note"];
+/** A supervisor starts a daemon again after so long. */
+const RESTART_MS = 100;
+
+export interface Result {
+  /** What did not hold; null: everything did. */
+  readonly failure: string | null;
+  readonly trace: readonly string[];
+  readonly virtualMs: number;
+  readonly events: number;
+}
+
+export class World {
+  readonly plan: Plan;
+  readonly scheduler: Scheduler;
+  readonly state: MemoryState;
+  readonly server: Server;
+  readonly targets: readonly Target[];
+  readonly checks: Checks;
+  /** Names of sinks that are not in the configuration now. */
+  readonly without = new Set<string>();
+  /** Added to the time of day of every process. */
+  skewMs = 0;
+  /** True while faults go on. */
+  isStormy = true;
+  /** Nobody starts a daemon while one of these is at work. */
+  holds = 0;
+  /** Why the daemon ended by itself last: what an operator has to deal with. */
+  lastError: string | null = null;
+  readonly #trace: string[] | null;
+  #daemon: Daemon | null = null;
+  #processCount = 0;
+  readonly #dead = new Set<string>();
+
+  constructor(plan: Plan, state: MemoryState, isTraced: boolean) {
+    this.plan = plan;
+    this.state = state;
+    this.#trace = isTraced ? [] : null;
+    this.scheduler = new Scheduler(new Random(plan.seed ^ 0x5eed));
+    const database = new Database();
+    this.checks = new Checks((count) => database.commitOf(count));
+    this.server = {
+      database,
+      weather: fairWeather(),
+      timeline: "1",
+      slot: null,
+      slotCount: 0,
+      reader: null,
+      refusesSecond: false,
+      isRestored: false,
+      chunkRows: plan.chunkRows,
+      onAcknowledged: (commit, epoch) => {
+        this.say(() => `source: may forget what is before ${commit}`);
+        const ids = database.tables.map(({ shape }) => shape.id);
+        this.checks.acknowledged(commit, epoch, this.#heard, ids);
+      },
+    };
+    for (let t = 0; t < plan.tables; t++) {
+      const table = database.addTable(`t${t}`, COLUMNS);
+      for (let key = 0; key < plan.rows; key++) {
+        const count = database.nextCount();
+        table.rows.set(String(key), [String(key), String(count), `c${count}`, null]);
+      }
+    }
+    this.targets = plan.sinks.map((kind, i) => {
+      const isTransactional = kind === "transactional";
+      const traits = { name: `s${i}`, isTransactional, onLost: isTransactional ? "fail" : "resync" } as const;
+      return new Target(traits, fairWeather(), this.checks);
+    });
+  }
+
+  get daemon(): Daemon | null {
+    return this.#daemon;
+  }
+
+  get configured(): readonly Target[] {
+    return this.targets.filter(({ traits }) => !this.without.has(traits.name));
+  }
+
+  /** Without those that are said to be another daemon's: nothing of this log is owed to them. */
+  get #heard(): readonly Target[] {
+    const pipeline = this.#daemon?.running?.pipeline;
+    return this.configured.filter(({ traits }) => pipeline?.runner(traits.name)?.error?.code !== "MR1317");
+  }
+
+  say(text: () => string): void {
+    this.#trace?.push(`${this.scheduler.nowMs.toFixed(3)} ${text()}`);
+  }
+
+  loggerOf(process: SimulatedProcess): Logger {
+    return this.#trace === null ? SILENT : tracing(process.name, (text) => this.say(() => text));
+  }
+
+  /** For the one machine's processes: one that is dead is known to be. */
+  isGone(holder: string): boolean {
+    return this.#dead.has(holder);
+  }
+
+  sourceFor(process: SimulatedProcess): Source {
+    return new PostgresLikeSource(process, this.server);
+  }
+
+  sinksFor(process: SimulatedProcess): readonly Sink[] {
+    return this.configured.map((target) => new SimulatedSink(process, target));
+  }
+
+  sleep(ms: number): Promise<void> {
+    return new Promise((resolve) => this.scheduler.after(ms, resolve));
+  }
+
+  newProcess(letter: string): SimulatedProcess {
+    const process = new SimulatedProcess(`${letter}${++this.#processCount}`, this.scheduler, () => this.skewMs);
+    process.onDeath(() => {
+      this.#dead.add(process.name);
+      this.say(() => `${process.name} is dead`);
+    });
+    return process;
+  }
+
+  async run(): Promise<Result> {
+    this.state.clear();
+    const { scheduler, checks } = this;
+    const acts = new Acts(this);
+    let failure: string | null = null;
+    try {
+      this.start();
+      for (const happening of this.plan.happenings) scheduler.after(happening.atMs, () => acts.happen(happening));
+      await scheduler.run(() => checks.violation !== null, LASTS_MS + 100);
+      checks.throwViolation();
+      await settle(this, acts);
+    } catch (error) {
+      if (!(error instanceof Violation)) throw error;
+      failure = error.message;
+    }
+    this.#daemon?.process.kill();
+    this.say(() => failure ?? "everything holds");
+    return { failure, trace: this.#trace ?? [], virtualMs: scheduler.nowMs, events: scheduler.eventCount };
+  }
+
+  /** As a supervisor does. */
+  start(): void {
+    if (this.#daemon !== null || this.holds > 0) return;
+    const process = this.newProcess("p");
+    this.say(() => `${process.name} starts`);
+    const daemon = new Daemon(process, this);
+    this.#daemon = daemon;
+    process.onDeath(() => {
+      if (this.#daemon === daemon) this.#daemon = null;
+    });
+    void daemon.ended.then(() => this.#ended(daemon));
+  }
+
+  #ended(daemon: Daemon): void {
+    if (!daemon.process.isAlive) return;
+    const { error } = daemon;
+    daemon.process.kill();
+    // Who is told to stop says what it waited for.
+    if (error === null || isAborted(error) || (daemon.isStopping && findMillraceError(error)?.kind === "retryable"))
+      return;
+    const known = findMillraceError(error);
+    this.say(() => `${daemon.process.name} ended: ${known?.code ?? ""} ${briefly(error)}`);
+    if (known === undefined) this.checks.fail(`the daemon ended: ${wholly(error)}`);
+    else {
+      this.lastError = known.code;
+      void this.#judge(known);
+    }
+    this.scheduler.after(RESTART_MS, () => this.start());
+  }
+
+  /** At a first start nothing waits for a server: whoever starts it is told. */
+  async #judge(known: MillraceError): Promise<void> {
+    const record = await this.state.direct(this.newProcess("x").clock).source.get();
+    if (known.kind !== "retryable" || record?.identity != null) this.checks.ended(known, this.plan);
+  }
+
+  /** Stops the daemon, does the work, and has it started again. */
+  async whileStopped(downMs: number, work: () => Promise<void>): Promise<void> {
+    this.holds++;
+    const daemon = this.#daemon;
+    if (daemon !== null) {
+      daemon.stop();
+      // One that stands still does not end by itself.
+      await Promise.race([daemon.ended, this.sleep(8_000)]);
+      daemon.process.kill();
+    }
+    await this.sleep(downMs);
+    await work();
+    this.holds--;
+    this.start();
+  }
+
+  /** Kills the daemon, does the work, and has it started again. */
+  afterCrash(downMs: number, work: () => void): void {
+    this.#daemon?.process.kill();
+    work();
+    this.scheduler.after(downMs, () => this.start());
+  }
+}
