@@ -416,7 +416,7 @@ export class Pipeline {
       clock: this.clock,
       copy,
       tables,
-      workers: [...lane.sinks],
+      workers: [...lane.sinks].filter(({ name }) => this.runner(name)?.takesFirstCopy),
       push: (worker: SinkWorker, work: Work) => lane.push(worker, work),
       wants: (worker: SinkWorker, table: TableVersion) => this.#tables.fills(worker.name, table),
       // A sink without a checkpoint may have rows of earlier epochs, too: of a first one nothing is below the base.

@@ -49,6 +49,7 @@ export class SinkRunner {
   #record: SinkRecord | null = null;
   #paused = false;
   #parked = false;
+  #takesFirstCopy = true;
   #standing: Opened["standing"] | null = null;
   #begun: Promise<Standing | null> | null = null;
   #interrupt = new AbortController();
@@ -101,15 +102,28 @@ export class SinkRunner {
     };
   }
 
-  /** The epoch of what the sink holds; 0 where it holds nothing or can't be asked now. */
-  async epochHeld(signal: AbortSignal): Promise<number> {
+  /**
+   * False: it was not asked what it holds before the epoch was chosen. It may have rows of this very epoch, which nothing of a
+   * first copy is above: it is filled beside the stream.
+   */
+  get takesFirstCopy(): boolean {
+    return this.#takesFirstCopy;
+  }
+
+  /** The epoch was chosen without a word of this sink. */
+  missFirstCopy(): void {
+    this.#takesFirstCopy = false;
+  }
+
+  /** The epoch of what the sink holds; 0 where it holds nothing, null where it can't be asked now. */
+  async epochHeld(signal: AbortSignal): Promise<number | null> {
     try {
       const { sink } = this.worker;
       return await epochHeld(sink, await sink.open(this.#parts.lease, signal), signal);
     } catch (error) {
       signal.throwIfAborted();
       this.#parts.logger.warn({ error }, "the sink could not be asked what it holds");
-      return 0;
+      return null;
     }
   }
 

@@ -101,6 +101,7 @@ async function newEpoch(clock: Clock, runners: readonly SinkRunner[], signal: Ab
   // One that does not answer hides no other's answer. Should it hold a later epoch, it stops when it is back.
   const asked = runners.map((runner) => within(clock, OPENING_MS_MAX, runner.epochHeld(signal), signal));
   const held = await Promise.all(asked);
+  for (const [i, runner] of runners.entries()) if (held[i] === null) runner.missFirstCopy();
   return 1 + Math.max(0, ...held.map((epoch) => epoch ?? 0));
 }
 

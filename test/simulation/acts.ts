@@ -5,7 +5,7 @@ import { Operators } from "./operators.ts";
 import type { Happening, WeatherKind } from "./plan.ts";
 import type { Target, TargetCopy } from "./sinks.ts";
 import { briefly, wholly } from "./tracing.ts";
-import type { World } from "./world.ts";
+import { SINK_MS, SOURCE_MS, type World } from "./world.ts";
 
 export class Acts {
   readonly #world: World;
@@ -43,7 +43,8 @@ export class Acts {
         const { place, kind, forMs } = happening;
         const weather = place === "source" ? server.weather : this.#target(place).weather;
         change(weather, kind);
-        scheduler.after(forMs, () => Object.assign(weather, fairWeather()));
+        const usualMs = place === "source" ? SOURCE_MS : SINK_MS;
+        scheduler.after(forMs, () => Object.assign(weather, fairWeather(usualMs)));
         return;
       }
       case "pause": {
@@ -85,7 +86,7 @@ export class Acts {
         return;
       }
       case "teardown":
-        return await world.whileStopped(0, () => operators.teardown(happening.withSinks));
+        return await world.whileStopped(happening.downMs ?? 0, () => operators.teardown(happening.withSinks));
       case "wait":
         return await operators.wait();
       case "evict": {

@@ -42,7 +42,7 @@ export type Happening = { readonly atMs: number } & (
   | { readonly what: "recover"; readonly sink: number | null; readonly isForced: boolean }
   | { readonly what: "export"; readonly importAfterMs: number }
   | { readonly what: "without sink"; readonly sink: number; readonly forMs: number }
-  | { readonly what: "teardown"; readonly withSinks: boolean }
+  | { readonly what: "teardown"; readonly withSinks: boolean; readonly downMs?: number }
   | { readonly what: "wait" }
   /** Sinks. */
   | { readonly what: "evict"; readonly sink: number; readonly key: number }
@@ -84,7 +84,7 @@ export function planOf(seed: number): Plan {
     const one = other(random, sinkCount, tables, keys);
     happenings.push(one);
     // What is read beside the stream takes moments: there the stream has to carry changes, too.
-    const meanwhile = random.chance(0.6) ? 1 + random.below(4) : 0;
+    const meanwhile = random.chance(0.75) ? 1 + random.below(4) : 0;
     for (let j = 0; j < meanwhile; j++) {
       happenings.push(transaction(random, one.atMs + random.below(WHILE_READ_MS), tables, keys));
     }
@@ -184,7 +184,7 @@ const OTHERS: readonly (readonly [weight: number, make: Make])[] = [
   [2, (at, r, sink) => ({ ...at, what: "recover", sink: r.chance(0.5) ? sink : null, isForced: r.chance(0.5) })],
   [3, (at, r) => ({ ...at, what: "export", importAfterMs: r.below(500) })],
   [2, (at, r, sink) => ({ ...at, what: "without sink", sink, forMs: 50 + r.below(400) })],
-  [1, (at, r) => ({ ...at, what: "teardown", withSinks: r.chance(0.7) })],
+  [2, (at, r) => ({ ...at, what: "teardown", withSinks: r.chance(0.7), downMs: r.below(150) })],
   [4, (at) => ({ ...at, what: "wait" })],
   [5, (at, _r, sink, _t, key) => ({ ...at, what: "evict", sink, key })],
   [2, (at, _r, sink) => ({ ...at, what: "empty", sink })],

@@ -5,7 +5,7 @@ import { Violation } from "./checks.ts";
 import { HEARTBEAT_MS } from "./daemon.ts";
 import { fairWeather } from "./network.ts";
 import { wholly } from "./tracing.ts";
-import type { World } from "./world.ts";
+import { SINK_MS, SOURCE_MS, type World } from "./world.ts";
 
 /** In virtual time, from the last fault on. */
 const SETTLES_WITHIN_MS = 240_000;
@@ -15,7 +15,8 @@ const BY_HAND: ReadonlySet<string> = new Set(["empty", "sink restored", "unlogge
 export async function settle(world: World, acts: Acts): Promise<void> {
   const { scheduler, server, targets, state, checks } = world;
   world.isStormy = false;
-  for (const { weather } of [server, ...targets]) Object.assign(weather, fairWeather());
+  Object.assign(server.weather, fairWeather(SOURCE_MS));
+  for (const { weather } of targets) Object.assign(weather, fairWeather(SINK_MS));
   state.isFull = false;
   world.skewMs = 0;
   server.refusesSecond = false;

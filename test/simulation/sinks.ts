@@ -153,9 +153,10 @@ export class SimulatedSink implements Sink {
       "highest version",
       () => {
         let highest = 0n;
-        for (const [id, { rows }] of this.#target.tables) {
+        for (const [id, { rows, gone }] of this.#target.tables) {
           if (tables !== null && !tables.some((table) => table.id === id)) continue;
           for (const { version } of rows.values()) if (version > highest) highest = version;
+          for (const version of gone.values()) if (version > highest) highest = version;
         }
         return highest;
       },

@@ -17,6 +17,9 @@ import { settle } from "./settling.ts";
 import { SimulatedSink, Target } from "./sinks.ts";
 import { briefly, tracing, wholly } from "./tracing.ts";
 
+/** The longest that a call takes; what is read beside the stream takes several of the source. */
+export const SOURCE_MS = 12;
+export const SINK_MS = 3;
 const COLUMNS = ["id", "n", "body", "note"];
 /** A supervisor starts a daemon again after so long. */
 const RESTART_MS = 100;
@@ -60,7 +63,7 @@ export class World {
     this.checks = new Checks((count) => database.commitOf(count));
     this.server = {
       database,
-      weather: fairWeather(),
+      weather: fairWeather(SOURCE_MS),
       timeline: "1",
       slot: null,
       slotCount: 0,
@@ -84,7 +87,7 @@ export class World {
     this.targets = plan.sinks.map((kind, i) => {
       const isTransactional = kind === "transactional";
       const traits = { name: `s${i}`, isTransactional, onLost: isTransactional ? "fail" : "resync" } as const;
-      return new Target(traits, fairWeather(), this.checks);
+      return new Target(traits, fairWeather(SINK_MS), this.checks);
     });
   }
 
