@@ -41,7 +41,7 @@ const MADE_TOGETHER = 50;
 /** The targets of one sink's tables: makes them ready, and knows how rows are written to those that are. */
 export class Targets {
   readonly #options: TargetsOptions;
-  readonly #plans = new Map<TableVersion, Plan>();
+  readonly #plans = new WeakMap<TableVersion, Plan>();
   /** By table id, as they were prepared last. */
   readonly #latest = new Map<string, Plan>();
   /** Target key -> id of the table that is written there. */

@@ -50,7 +50,7 @@ export class RedisSink implements Sink {
   readonly #log: Logger;
   readonly #progressKey: Buffer;
   readonly #pool: CallPool;
-  readonly #targets = new Map<TableVersion, TableTarget>();
+  readonly #targets = new WeakMap<TableVersion, TableTarget>();
   #connection: Connection | null = null;
   #lease = "";
   /** Position as this process stored or found it last: the script compares it. */
@@ -110,13 +110,12 @@ export class RedisSink implements Sink {
   }
 
   /** Keys need no making; what a row of another shape may lend to a change is noted. */
-  async prepare(table: TableVersion, previous: TableVersion | undefined, signal: AbortSignal): Promise<void> {
+  async prepare(table: TableVersion, _previous: TableVersion | undefined, signal: AbortSignal): Promise<void> {
     await this.#guarded(signal, async (connection) => {
       const since = versionAt(this.#position);
       const shape = await followShape(connection, this.#progressKey, this.#lease, table, since);
       if (shape === null)
         throw fenceError(await readProgress(connection, this.#progressKey), this.#lease, this.#position);
-      if (previous !== undefined) this.#targets.delete(previous);
       const { prefix, format } = this.#settings;
       this.#targets.set(table, new TableTarget(prefix, format, table, shape));
     });

@@ -81,7 +81,7 @@ export class PostgresSink implements Sink {
   /** Those of the next one, where they are known. */
   #copiesAhead = new RenderedCopies();
   #staged: { readonly tables: readonly TableWrites[]; readonly merge: Merge } | null = null;
-  readonly #tables = new Map<TableVersion, TargetTable>();
+  readonly #tables = new WeakMap<TableVersion, TargetTable>();
   /** Which table of the source holds a name in the target. */
   readonly #owners = new Map<string, string>();
   readonly #presence = new Presence();
