@@ -2,6 +2,7 @@
 import { globSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
+import { CALL_ROWS_MAX } from "../../connectors/redis/script-call.ts";
 import { Load, Victim } from "../support/fault-load.ts";
 import { Random, testSeed } from "../support/random.ts";
 import { SINK_KINDS } from "../support/sink-set.ts";
@@ -37,6 +38,8 @@ const readSlowly: Provoke = ({ victim, random, round }) =>
 
 /** Many rows whose long values the log does not carry. */
 const changeManyRows: Provoke = ({ load }) => load.burst();
+
+const writeByMoreThanOneCall: Provoke = ({ load }) => load.flood(CALL_ROWS_MAX + 500);
 
 const loseRows: Provoke = async (place) => {
   await place.victim.evict(place.random, 50);
@@ -96,8 +99,7 @@ const RUNNING: Readonly<Record<string, Failpoint>> = {
   "postgres-sink.sent": { countMax: 2, provoke: changeManyRows },
   "postgres-sink.answered": { countMax: 2, provoke: changeManyRows },
   "postgres-sink.before-commit": { countMax: 2, provoke: changeManyRows },
-  // A step of one call has no such moment.
-  "redis.rows-written": { countMax: 2, provoke: changeManyRows },
+  "redis.rows-written": { countMax: 2, provoke: writeByMoreThanOneCall },
   "elasticsearch.index-made": { countMax: 1, provoke: changeType },
   "elasticsearch.alias-moved": { countMax: 1, provoke: changeType },
   "elasticsearch.rows-written": { countMax: 10, provoke: null },

@@ -65,6 +65,16 @@ export class Load implements AsyncDisposable {
     }
   }
 
+  /** One transaction that changes so many rows of a table of its own. */
+  async flood(rowCount: number): Promise<void> {
+    if (!this.tables.includes("flooded")) {
+      await this.source.query("create table flooded (id int primary key, n int not null)");
+      this.tables.push("flooded");
+    }
+    await this.source.query(`insert into flooded select g, 0 from generate_series(1, ${rowCount}) g
+      on conflict (id) do update set n = flooded.n + 1`);
+  }
+
   /** One more table, with rows. */
   async addTable(name: string): Promise<void> {
     await this.source.query(`create table ${name} (id int primary key, body text);
