@@ -108,11 +108,8 @@ function collect(vitest: Vitest, label: string): void {
     fail(name, module.errors());
     for (const suite of module.children.allSuites()) fail(`${name} > ${suite.fullName}`, suite.errors());
   }
-  const outside = vitest.state.getUnhandledErrors();
-  fail(
-    `${label}outside of the tests`,
-    outside.map((error) => (error instanceof Error ? error : { message: String(error) })),
-  );
+  for (const error of vitest.state.getUnhandledErrors())
+    fail(`${label}outside of the tests`, [error instanceof Error ? error : { message: String(error) }]);
 }
 
 function fail(name: string, errors: readonly { readonly message: string }[]): void {

@@ -5,8 +5,8 @@ import type { StateStore } from "./core/state-store.ts";
 import type { Logger } from "./core/telemetry.ts";
 import { leaseHeld, leaseLost } from "./state/errors.ts";
 
-const LEASE_MS = 15_000;
-const LEASE_RENEWAL_MS = 4_000;
+export const LEASE_MS = 15_000;
+export const LEASE_RENEWAL_MS = 4_000;
 const MOVED_PAUSE_MS = 250;
 
 export interface LeaseParts {

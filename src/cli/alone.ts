@@ -2,11 +2,8 @@ import type { Config } from "../config/config.ts";
 import { systemClock } from "../core/clock.ts";
 import type { StateStore } from "../core/state-store.ts";
 import { holderName, isGone } from "../holder.ts";
-import { leaseHeld } from "../state/errors.ts";
 import { openState } from "../state/open.ts";
-
-const LEASE_MS = 15_000;
-const RENEWAL_MS = 4_000;
+import { LEASE_MS, LEASE_RENEWAL_MS, takeLease } from "../tenure.ts";
 
 export interface AloneOptions<T> {
   /** Makes the state where there is none. */
@@ -25,12 +22,11 @@ export async function alone<T>(
   if (!create) await (await openState(config.state, { name: config.name, readOnly: true })).close();
   const state = await openState(config.state, { name: config.name });
   try {
-    const { taken, lease } = await state.lease.acquire(holderName(), LEASE_MS, isGone);
-    if (!taken) throw leaseHeld(lease, systemClock);
+    const lease = await takeLease({ state, clock: systemClock, holder: holderName(), isGone });
     // A renewal that fails, or comes too late, makes the next write fail: each proves the lease.
     const renewal = setInterval(() => {
-      state.lease.renew(lease.number, LEASE_MS).catch(() => false);
-    }, RENEWAL_MS);
+      state.lease.renew(lease, LEASE_MS).catch(() => false);
+    }, LEASE_RENEWAL_MS);
     let isRemoved = false;
     try {
       const result = await work(state);
@@ -39,7 +35,7 @@ export async function alone<T>(
       return result;
     } finally {
       clearInterval(renewal);
-      if (!isRemoved) await state.lease.release(lease.number);
+      if (!isRemoved) await state.lease.release(lease);
     }
   } finally {
     await state.close();

@@ -31,13 +31,13 @@ const KEPT_OUT: ReadonlySet<DriftCause> = new Set(["beyond-log", "beyond-epochs"
 /** Of more differences than these some may be counted twice. */
 const FOUND_MAX = 200_000;
 
-/** The keys of one table in one sink that are looked at until they are equal, or have differed in the same way twice. */
 export interface SuspectsParts {
   readonly clock: Clock;
   readonly patienceMs: number;
   readonly repairs: boolean;
 }
 
+/** The keys of one table in one sink that are looked at until they are equal, or have differed in the same way twice. */
 export class Suspects {
   readonly #clock: Clock;
   readonly #patienceMs: number;

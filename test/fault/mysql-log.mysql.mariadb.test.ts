@@ -133,7 +133,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     const { exitCode } = await pipeline.daemon.ended;
     expect(exitCode).toBe(1);
     expect(pipeline.daemon.said).toMatch(/MR211[678]/);
-  });
+  }, 45_000);
 
   test("stops where its log is reset within the second in which its file was begun, and has an event at its place", async () => {
     await using server = await ownMysql(flavour);
@@ -158,7 +158,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     const { exitCode } = await pipeline.daemon.ended;
     expect(exitCode).toBe(1);
     expect(pipeline.daemon.said).toMatch(/MR2117/);
-  });
+  }, 45_000);
 
   test("a reader under our server id is told of, and a statement in the log stops the stream", async () => {
     await using server = await ownMysql(flavour);

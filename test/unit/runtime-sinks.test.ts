@@ -453,6 +453,7 @@ describe("a sink's life", () => {
     it.runner.park();
     // Waits that doubled to the end would take minutes.
     await eventually(() => asked.length > 12, { withinMs: 24_000 });
+    expect(asked[12]! - asked[0]!).toBeLessThan(24_000);
     expect(it.runner.needsPerson).toBe(false);
   });
 

@@ -72,7 +72,7 @@ export class SqliteRefills implements RefillStore {
       this.#statements.need.run({ id, needed });
       return this.#read(id);
     }
-    const created = timestamp(this.#connection.clock);
+    const created = this.#now();
     const row = this.#statements.insert.get({ table, sink, scope: scope.kind, condition, reason, needed, created })!;
     this.#statements.prune.run({ keep: FINISHED_COUNT_MAX });
     this.#obligations.added(sink);
@@ -87,18 +87,14 @@ export class SqliteRefills implements RefillStore {
   async advance(progress: readonly RefillProgress[]): Promise<void> {
     if (progress.length === 0) return;
     this.#connection.write(() => {
-      for (const one of progress)
-        this.#statements.advance.run({ ...stateOf(one), at: timestamp(this.#connection.clock) });
+      for (const one of progress) this.#statements.advance.run({ ...stateOf(one), at: this.#now() });
     });
   }
 
   async finish(progress: RefillProgress, settledAt?: number): Promise<boolean> {
     const { id, attempt, rowsDone: rows, chunksDone: chunks } = progress;
     return this.#connection.write(() => {
-      if (
-        this.#statements.finish.run({ id, attempt, rows, chunks, at: timestamp(this.#connection.clock) }).changes !== 1
-      )
-        return false;
+      if (this.#statements.finish.run({ id, attempt, rows, chunks, at: this.#now() }).changes !== 1) return false;
       const { sink, tableId } = this.#read(id);
       if (settledAt !== undefined) this.#settled({ sink, tableId, step: settledAt });
       return true;
@@ -113,7 +109,7 @@ export class SqliteRefills implements RefillStore {
     return this.#change(this.#statements.cancel, {
       id,
       even: evenNeeded ? 1 : 0,
-      at: timestamp(this.#connection.clock),
+      at: this.#now(),
     });
   }
 
@@ -179,6 +175,10 @@ export class SqliteRefills implements RefillStore {
   /** False when the refill was not there in a state that the change applies to (cancelled meanwhile, for example). */
   #change(statement: StatementSync, parameters: Record<string, string | number>): boolean {
     return this.#connection.write(() => statement.run(parameters).changes === 1);
+  }
+
+  #now(): string {
+    return timestamp(this.#connection.clock);
   }
 
   #read(id: number): Refill {
