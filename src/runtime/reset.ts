@@ -30,6 +30,12 @@ export async function applyReset(
   { to, anew, crossing, keeps }: SinkReset,
   signal: AbortSignal,
 ): Promise<void> {
+  const isElsewhere = keeps !== undefined || crossing !== undefined;
+  // An older copy of the state asks again: only by this reset did the sink get into its epoch, and it went on from there.
+  if (isElsewhere && own?.position.epoch === to.epoch && comparePositions(own.position, to) > 0) {
+    await settle({ worker, state }, own, signal);
+    return;
+  }
   if (keeps !== undefined && own !== null) {
     const tables = kept(own.tables, keeps);
     await settle({ worker, state }, { position: to, tables }, signal);
