@@ -5,6 +5,7 @@ import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import { invariant } from "../../src/core/invariant.ts";
 import { classify, duckdbError, isOutOfMemory, targetsMeet } from "./errors.ts";
 import { copyFile, logBytesOf, removeCopies } from "./copy-file.ts";
+import { Folding } from "./folding.ts";
 import { quoteLiteral } from "./names.ts";
 import { StageFile } from "./stage-file.ts";
 import { readTextRows } from "./text-rows.ts";
@@ -21,14 +22,10 @@ export interface DatabaseSettings {
 const COPIES_OF_ROW = 8;
 
 /**
- * DuckDB counts whole blocks for the index and the columns of each table that a transaction inserts into, however few its rows
- * are, and would fold the log in at nearly every commit that concerns many tables. From so many on the log itself is looked at.
+ * Of a new file; a file that is there keeps its own. A quarter of what DuckDB takes by itself: as large and as fast with millions
+ * of rows, and hundreds of tables with few rows take a quarter of the memory and of the disk.
  */
-const MANY_TABLES = 16;
-/** What DuckDB holds for a table with few rows that are not folded in (measured: 0.5 to 1.1 MB). */
-const TABLE_BYTES = 1024 * 1024;
-/** The part of the memory that may be held so. */
-const HELD_SHARE = 0.5;
+const BLOCK_BYTES = 64 * 1024;
 
 /** So much of the log, in parts of the size at which it is folded in otherwise, may gather while the file is copied. */
 const LOGS_PER_COPY = 4;
@@ -50,6 +47,7 @@ export class Database {
   readonly stages: readonly [StageFile, StageFile];
   /** For the one table of the file that is being rewritten. */
   readonly touched: StageFile;
+  readonly folding: Folding;
   catalogue = "";
   /** DuckDB has given up on this instance: it must be opened anew. */
   broken = false;
@@ -62,10 +60,6 @@ export class Database {
   #rowBytesMax = 0;
   #users = 0;
   #rewriter: object | null = null;
-  /** Ids of tables whose rows are not folded in, as far as steps of many tables brought them. */
-  readonly #unfolded = new Set<string>();
-  /** How many copies are being made. */
-  #copies = 0;
   #turn: Promise<unknown> = Promise.resolve();
 
   private constructor(
@@ -80,6 +74,7 @@ export class Database {
     this.#instance = instance;
     this.stages = stages;
     this.touched = touched;
+    this.folding = new Folding({ path, memoryLimit: settings.memoryLimit, inTurn: (work) => this.#inTurn(work) });
   }
 
   static async acquire(settings: DatabaseSettings): Promise<Database> {
@@ -104,6 +99,7 @@ export class Database {
       threads: String(settings.threads),
       checkpoint_threshold: `${walBytesMax(settings.memoryLimit)}B`,
       preserve_insertion_order: "false",
+      default_block_size: String(BLOCK_BYTES),
       // Staged files change under one name.
       enable_external_file_cache: "false",
       autoinstall_known_extensions: "false",
@@ -159,10 +155,6 @@ export class Database {
     if (this.#rewriter === who) this.#rewriter = null;
   }
 
-  get isCopied(): boolean {
-    return this.#copies > 0;
-  }
-
   /** Writers take turns: they share the staged files, and DuckDB would let only one of two that meet commit. */
   async exclusively<T>(work: () => Promise<T>): Promise<T> {
     const before = this.#turn;
@@ -176,42 +168,13 @@ export class Database {
     }
   }
 
-  /**
-   * Folds the log into the file, where nobody reads: what is not folded in yet is held in memory, and by itself DuckDB folds
-   * at the end of a commit alone, for which there may be no memory left. Nothing is lost where it can't be done now.
-   */
-  async fold(connection: DuckDBConnection): Promise<boolean> {
-    // Invariant: nothing is folded in while the file is copied.
-    if (this.#copies > 0) return false;
-    try {
-      await connection.run("CHECKPOINT");
-      return true;
-    } catch {
-      // Somebody reads: the next attempt at the step comes here again.
-      return false;
-    }
-  }
-
-  /** Runs a step that writes to these tables, behind whose commit the log is folded in where it is time. As their writer. */
-  async folding(connection: DuckDBConnection, tableIds: readonly string[], write: () => Promise<void>): Promise<void> {
-    const { memoryLimit } = this.settings;
-    const isOwn = tableIds.length >= MANY_TABLES && this.#copies === 0;
-    if (!isOwn) return await write();
-    await connection.run(NEVER_FOLD);
-    try {
-      await write();
-    } catch (error) {
-      // Where that fails too the file is opened again.
-      await this.#foldByItself(connection).catch(() => undefined);
-      throw error;
-    }
-    await this.#foldByItself(connection);
-    const logBytes = logBytesOf(this.path);
-    if (logBytes === 0) this.#unfolded.clear();
-    for (const id of tableIds) this.#unfolded.add(id);
-    const isHeld = this.#unfolded.size * TABLE_BYTES > memoryBytes(memoryLimit) * HELD_SHARE;
-    if (!isHeld && logBytes <= walBytesMax(memoryLimit)) return;
-    if (await this.fold(connection)) this.#unfolded.clear();
+  async #inTurn(work: (connection: DuckDBConnection) => Promise<unknown>): Promise<void> {
+    await this.exclusively(async () => {
+      if (this.broken || this.#users === 0) return;
+      const connection = await this.#instance.connect();
+      await work(connection);
+      connection.disconnectSync();
+    });
   }
 
   /**
@@ -241,7 +204,7 @@ export class Database {
   /** Behind a step. What is still held is folded in first; where that can't be done now, it is after the next step. */
   async giveBackRoom(connection: DuckDBConnection): Promise<void> {
     if (this.#roomBytes === 0 || this.broken) return;
-    await this.fold(connection);
+    await this.folding.now(connection);
     try {
       await connection.run(`SET memory_limit = ${quoteLiteral(this.settings.memoryLimit)}`);
       this.#roomBytes = 0;
@@ -257,26 +220,19 @@ export class Database {
   async copy(signal: AbortSignal): Promise<string> {
     const connection = await this.connect();
     const limits = { logBytes: 0, logBytesMax: LOGS_PER_COPY * walBytesMax(this.settings.memoryLimit) };
-    this.#copies++;
+    let isHeldOff = false;
     try {
       await this.exclusively(async () => {
         this.verifyFile();
-        if (this.#copies === 1) await connection.run("CHECKPOINT").catch(() => undefined);
-        await connection.run(NEVER_FOLD);
+        isHeldOff = true;
+        await this.folding.holdOff(connection);
         limits.logBytes = logBytesOf(this.path);
       });
       return await copyFile(this.path, limits, signal);
     } finally {
-      this.#copies--;
-      if (!this.broken) await this.#foldByItself(connection);
+      if (isHeldOff) await this.folding.letGo(connection);
       connection.disconnectSync();
     }
-  }
-
-  async #foldByItself(connection: DuckDBConnection): Promise<void> {
-    // Invariant: nothing is folded in while the file is copied.
-    if (this.#copies > 0) return;
-    await connection.run(`SET checkpoint_threshold = '${walBytesMax(this.settings.memoryLimit)}B'`);
   }
 
   /** Throws where the file that we write is not the one under its name any more. */
@@ -296,6 +252,7 @@ export class Database {
   async release(): Promise<void> {
     invariant(this.#users > 0, "a database is not released twice");
     if (--this.#users > 0) return;
+    this.folding.stop();
     // Invariant: a file is open once. Who wants it meanwhile waits for the end of this.
     const closing = this.#foldAndClose();
     closings.set(
@@ -312,6 +269,7 @@ export class Database {
 
   async #foldAndClose(): Promise<void> {
     let connection: DuckDBConnection | undefined;
+    await this.#turn;
     try {
       connection = await this.#instance.connect();
       if (inodeOf(this.path) === this.#inode) await connection.run("CHECKPOINT");
@@ -351,8 +309,6 @@ export class Database {
     this.#users++;
   }
 }
-
-const NEVER_FOLD = "SET checkpoint_threshold = '1TB'";
 
 /** The files that this process has open, and those that it is closing. */
 const opened = new Map<string, Promise<Database>>();

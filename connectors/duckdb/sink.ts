@@ -179,11 +179,11 @@ export class DuckdbSink implements Sink {
         try {
           const tableIds = step.kind === "rows" ? step.tables.map(({ table }) => table.id) : [];
           const parts = { connection, database, progress, outcome, signal };
-          await database.folding(connection, tableIds, () => this.#steps.apply(parts, step));
+          await database.folding.around(connection, tableIds, () => this.#steps.apply(parts, step));
         } catch (error) {
           if (isOutOfMemory(error)) {
             await this.#upkeep?.makeWay(error);
-            await database.fold(connection);
+            await database.folding.now(connection);
           }
           throw error;
         }

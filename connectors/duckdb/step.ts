@@ -78,7 +78,7 @@ export class StepWriter {
         } else if (isOutOfMemory(error) && step.kind === "rows") {
           for (const { table } of step.tables) this.#frugal.set(table.id, FRUGAL_STEPS);
           // Where somebody reads, what is written can't leave the memory before he has ended. An instance that could not even roll back is opened again, and the step given again.
-          if (isFrugal || isInvalidated(error) || !(await parts.database.fold(connection))) throw error;
+          if (isFrugal || isInvalidated(error) || !(await parts.database.folding.now(connection))) throw error;
           isFrugal = true;
         } else throw error;
       }

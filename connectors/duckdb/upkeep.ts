@@ -251,7 +251,7 @@ export class Upkeep {
     const { database, progress } = this.#parts;
     // Where that fails the file is longer than it needs to be.
     await progress.rewriteIndex(this.#connection).catch(() => undefined);
-    await database.fold(this.#connection);
+    await database.folding.now(this.#connection);
   }
 
   async #begin(plan: Plan, figures: Figures): Promise<Rewriting | null> {
@@ -292,7 +292,7 @@ export class Upkeep {
       });
     } catch (error) {
       if (this.#closing.signal.aborted || isInvalidated(error) || ++current.failures > FAILURES_MAX) throw error;
-      if (isOutOfMemory(error)) await this.#parts.database.fold(this.#connection);
+      if (isOutOfMemory(error)) await this.#parts.database.folding.now(this.#connection);
       else if (driverKind(error) !== "INTERRUPT Error") throw error;
       current.span = Math.max(1, Math.floor(span / SPAN_GROWTH ** 2));
       current.msPerRow = Math.max(current.msPerRow, withinMs / span);
@@ -314,10 +314,10 @@ export class Upkeep {
   async #untilCalm(current: Rewriting): Promise<void> {
     const { database } = this.#parts;
     const logBytesMax = 2 * walBytesMax(database.settings.memoryLimit);
-    while (database.isCopied || logBytesOf(database.path) > logBytesMax) {
+    while (database.folding.isHeldOff || logBytesOf(database.path) > logBytesMax) {
       await this.#pause(WAIT_MS);
       if (this.#closing.signal.aborted || current.end !== null) return;
-      if (!database.isCopied) await this.#hold(current, () => database.fold(this.#connection));
+      if (!database.folding.isHeldOff) await this.#hold(current, () => database.folding.now(this.#connection));
     }
     if (diskFreeBytes(database.path) >= SPARE_BYTES) return;
     const { freeBytes } = await readRoom(this.#connection, database.catalogue);

@@ -1,12 +1,16 @@
 import { statSync } from "node:fs";
+import { DuckDBInstance } from "@duckdb/node-api";
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
+import type { TableVersion } from "../../src/core/schema.ts";
+import type { Sink } from "../../src/core/sink.ts";
 import { rowVersion } from "../../src/core/version.ts";
 import type { SinkHarness } from "../conformance/sink.ts";
-import { failure, patch, put, remove, rowsStep, Stage, timeout, type Write } from "../conformance/stage.ts";
+import { failure, patch, put, remove, Reports, rowsStep, Stage, timeout, type Write } from "../conformance/stage.ts";
 import { tableVersion, UNCHANGED } from "../support/blocks.ts";
 import { landed } from "../support/duckdb-landing.ts";
 import { type DuckdbTarget, duckdbTarget } from "../support/duckdb-target.ts";
+import { eventually } from "../support/waiting.ts";
 
 const harness: SinkHarness = { name: "duckdb", target: async () => duckdbTarget(), landed, transactional: true };
 
@@ -466,9 +470,9 @@ test("many tables are made ready together, each from where it is, and the one th
   ).toEqual([["Same"]]);
 });
 
-test("a step of many tables leaves the log beside the file, until it holds too much of the memory", async () => {
-  const few = (from: number) =>
-    Array.from({ length: 70 }, (_, i) =>
+test("what steps of many tables leave in the log is folded in behind them", async () => {
+  const some = (from: number, count: number) =>
+    Array.from({ length: count }, (_, i) =>
       tableVersion({
         table: `t${from + i}`,
         columns: [
@@ -479,14 +483,44 @@ test("a step of many tables leaves the log beside the file, until it holds too m
       }),
     );
   await using stage = await Stage.of(harness);
-  const logged: boolean[] = [];
-  for (const round of [0, 1]) {
-    const tables = few(round * 70);
-    await stage.prepare(...tables);
-    await stage.apply(rowsStep(BigInt(10 + round * 10), ...tables.map((table) => [table, [put(["1", "a"])]] as const)));
-    const log = statSync(`${targetOf(stage).path}.wal`, { throwIfNoEntry: false });
-    logged.push((log?.size ?? 0) > 0);
-  }
-  // Of 256 MB half may be held so.
-  expect(logged).toEqual([true, false]);
+  const [few, many] = [some(0, 70), some(70, 140)];
+  await stage.prepare(...few, ...many);
+  const write = async (commit: bigint, tables: readonly TableVersion[]): Promise<void> => {
+    await stage.apply(rowsStep(commit, ...tables.map((table) => [table, [put(["1", "a"])]] as const)));
+  };
+  const logBytes = (): number => statSync(`${targetOf(stage).path}.wal`, { throwIfNoEntry: false })?.size ?? 0;
+  await write(10n, few);
+  const ofFew = logBytes();
+  expect(ofFew).toBeGreaterThan(0);
+  // Nothing else comes.
+  await eventually(() => expect(logBytes()).toBe(0));
+
+  // Of 256 MB half may be held so: the next step waits.
+  await write(20n, many);
+  await write(30n, few.slice(0, 1));
+  expect(logBytes()).toBeGreaterThan(0);
+  expect(logBytes()).toBeLessThan(ofFew / 10);
+});
+
+test("a file that is there keeps the size of its blocks; a new one has small ones", async () => {
+  const table = tableVersion({ table: "t", columns: [["id", "int4"]], key: ["id"] });
+  const sizeOfBlocks = async (path: string, sink: Sink): Promise<unknown> => {
+    await sink.open(1, timeout());
+    await sink.prepare(table, undefined, timeout());
+    await sink.apply(rowsStep(10n, [table, [put(["1"])]]), new Reports(), timeout());
+    await sink.close();
+    const instance = await DuckDBInstance.create(path);
+    const connection = await instance.connect();
+    const found = await connection.runAndReadAll("select block_size from pragma_database_size()");
+    connection.disconnectSync();
+    instance.closeSync();
+    return found.getRowsJson()[0]![0];
+  };
+  await using made = duckdbTarget();
+  expect(await sizeOfBlocks(made.path, made.makeSink())).toBe("65536");
+  await using found = duckdbTarget();
+  const instance = await DuckDBInstance.create(found.path);
+  instance.closeSync();
+  expect(await sizeOfBlocks(found.path, found.makeSink())).toBe("262144");
+  expect(await found.query("select id from public.t")).toEqual([[1]]);
 });
