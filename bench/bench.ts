@@ -48,13 +48,22 @@ if (unknown !== undefined)
   program.error(`error: there is no benchmark ${unknown}; there are ${Object.keys(benches).join(", ")}, and all`);
 const path = report === true ? "bench-report.html" : report;
 const context = { command: ["npm run bench --", ...process.argv.slice(2)].join(" "), at: new Date() };
-const takes = (name: string) => scene === undefined || scene === name;
+const scenes = new Set<string>();
+const takes = (name: string): boolean => {
+  scenes.add(name);
+  return scene === undefined || scene === name;
+};
 const log = (line: string) => process.stderr.write(`${line}\n`);
 const outcomes: Outcome[] = [];
 // Before the first, too: a path that can't be written is to be told at once.
 if (path !== undefined) writeFileSync(path, page(outcomes, context));
 for (const name of names) {
-  const run: Bench = async (options) => await (await benches[name]!())(options);
+  scenes.clear();
+  const run: Bench = async (options) => {
+    const report = await (await benches[name]!())(options);
+    if (report.lines.length > 0) return report;
+    throw new Error(`nothing was measured: there is no part ${scene}; there are ${[...scenes].join(", ")}`);
+  };
   outcomes.push(await outcomeOf(name, run, { scale, runs, log, takes }));
   // After each, since all of them take an hour, and the machine may have enough of one.
   if (path !== undefined) writeFileSync(path, page(outcomes, context));
