@@ -89,9 +89,11 @@ export class Folding {
   }
 
   async #inTurn(): Promise<void> {
-    await this.#parts.inTurn(async (connection) => {
+    const work = async (connection: DuckDBConnection): Promise<void> => {
       if (this.#unfolded.size > 0) await this.now(connection);
-    });
+    };
+    // DuckDB may have given up on the file meanwhile: the next step meets that.
+    await this.#parts.inTurn(work).catch(() => undefined);
   }
 
   /** Until `letGo`. As the writer: what is there is folded in first, unless somebody else holds it off already. */

@@ -2,6 +2,7 @@ import { statSync } from "node:fs";
 import { DuckDBInstance } from "@duckdb/node-api";
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
+import { Folding } from "../../connectors/duckdb/folding.ts";
 import type { TableVersion } from "../../src/core/schema.ts";
 import type { Sink } from "../../src/core/sink.ts";
 import { rowVersion } from "../../src/core/version.ts";
@@ -500,6 +501,25 @@ test("what steps of many tables leave in the log is folded in behind them", asyn
   await write(30n, few.slice(0, 1));
   expect(logBytes()).toBeGreaterThan(0);
   expect(logBytes()).toBeLessThan(ofFew / 10);
+});
+
+test("what can't be folded in behind a step ends nothing: the next step meets the file as it is", async () => {
+  await using target = duckdbTarget();
+  const instance = await DuckDBInstance.create(target.path);
+  const connection = await instance.connect();
+  let asked = 0;
+  const inTurn = async (): Promise<void> => {
+    asked++;
+    throw new Error("the database has been invalidated");
+  };
+  const folding = new Folding({ path: target.path, memoryLimit: "16MB", inTurn });
+  const tableIds = Array.from({ length: 16 }, (_, i) => `public.t${i}`);
+  await folding.around(connection, tableIds, async () => void (await connection.run("create table t (id integer)")));
+  await eventually(() => expect(asked).toBe(1));
+  await folding.around(connection, [], async () => void (await connection.run("insert into t values (1)")));
+  folding.stop();
+  connection.disconnectSync();
+  instance.closeSync();
 });
 
 test("a file that is there keeps the size of its blocks; a new one has small ones", async () => {
