@@ -95,7 +95,7 @@ export class Acts {
         return;
       }
       case "empty":
-        return this.#put(this.#target(happening.sink), { tables: new Map(), progress: null });
+        return this.#put(this.#target(happening.sink), { tables: new Map(), progress: null, evicted: new Set() });
       case "sink restored": {
         const target = this.#target(happening.sink);
         const copy = target.copy();

@@ -51,7 +51,7 @@ export class Target {
   progress: SinkProgress | null = null;
   lease = 0;
   /** Rows that it has thrown away by itself, by table and key. */
-  readonly evicted = new Set<string>();
+  evicted = new Set<string>();
   /** Rows that it refuses for their content. */
   refuses: (row: Row) => boolean = () => false;
 
@@ -65,15 +65,15 @@ export class Target {
     const tables = new Map(
       [...this.tables].map(([id, { shape, rows, gone }]) => [id, { shape, rows: new Map(rows), gone: new Map(gone) }]),
     );
-    return { tables, progress: this.progress };
+    return { tables, progress: this.progress, evicted: new Set(this.evicted) };
   }
 
   /** Somebody puts another content in its place. */
-  put({ tables, progress }: TargetCopy): void {
+  put({ tables, progress, evicted }: TargetCopy): void {
     this.tables = tables;
     this.progress = progress;
     this.lease = 0;
-    this.evicted.clear();
+    this.evicted = evicted;
   }
 
   evict(key: string): void {
@@ -84,7 +84,7 @@ export class Target {
   }
 }
 
-export type TargetCopy = Pick<Target, "tables" | "progress">;
+export type TargetCopy = Pick<Target, "tables" | "progress" | "evicted">;
 
 interface Put {
   readonly key: string;
