@@ -190,7 +190,7 @@ export class DuckdbSink implements Sink {
         progress.committed(step.progress);
         this.#dead.applied(step);
         failpoint("duckdb.committed");
-        await database.giveBackRoom(connection);
+        await database.giveBack(connection);
       });
       this.#upkeep?.look();
     });

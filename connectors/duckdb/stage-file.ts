@@ -27,6 +27,8 @@ const SYNC_BYTES_MAX = 64 * 1024;
 export class StageFile {
   readonly path: string;
   byteCount = 0;
+  /** What it held before it was begun anew, each time. */
+  earlierByteCount = 0;
   hasLineBreak = false;
   rowBytesMax = 0;
   readonly #descriptor: number;
@@ -46,6 +48,7 @@ export class StageFile {
 
   begin(): void {
     if (this.byteCount > 0) ftruncateSync(this.#descriptor, 0);
+    this.earlierByteCount += this.byteCount;
     this.byteCount = 0;
     this.rowBytesMax = 0;
     this.hasLineBreak = false;

@@ -1,6 +1,6 @@
 import type { Config } from "../config/config.ts";
 import type { DaemonOptions, DaemonResult } from "../daemon.ts";
-import { keepYoungSpaceSmall } from "../ops/young-space.ts";
+import { keepHeapSmall } from "../ops/heap.ts";
 import type { CommandLine } from "./command-line.ts";
 import { daemonExitCodeOf, EXIT, type ExitCode } from "./exit-codes.ts";
 import type { Session } from "./session.ts";
@@ -42,7 +42,7 @@ async function asDaemon(session: Session, config: Config): Promise<ExitCode> {
 /** The daemon in this process, until a signal ends it. Commands that only ask one start without what it is made of. */
 export async function runHere(config: Config, options: DaemonOptions): Promise<DaemonResult> {
   const { runDaemon } = await import("../daemon.ts");
-  keepYoungSpaceSmall();
+  keepHeapSmall();
   return await runDaemon(config, options, untilSignal());
 }
 

@@ -28,7 +28,7 @@ import { askAgain, snapshotStatus } from "./snapshots.ts";
 import { SourceFeed } from "./source-feed.ts";
 import { heldFrom, onLostOf } from "./standing.ts";
 import { SuspendedTables } from "./suspended-tables.ts";
-import { findLog, OPENING_MS_MAX, startingPoint } from "./start.ts";
+import { findLog, type FoundLog, OPENING_MS_MAX, startingPoint } from "./start.ts";
 import { TableGate } from "./table-gate.ts";
 import type { Work } from "./work.ts";
 import { forgetVisible, noteEarlierDeliveries } from "./visibility.ts";
@@ -69,6 +69,8 @@ export class Pipeline {
   #phase: Phase = "starting";
   /** Before the feed. */
   #withheld: Withheld | null = null;
+  /** Until it has ended: it knows all tables. */
+  #firstCopy: FirstCopy | null = null;
   #copy: CopyProgress | null = null;
 
   constructor(parts: PipelineParts) {
@@ -216,12 +218,18 @@ export class Pipeline {
     await this.gate.load();
     await this.suspended.load();
     await this.#dropUnwanted();
+    const stored = await this.#findLog(signal);
+    if (this.#firstCopy === null) await this.#granted(signal);
+    const from = await startingPoint({ clock: this.clock, runners: this.runners }, stored, signal);
+    await this.#flow(from, stored, signal);
+  }
+
+  async #findLog(signal: AbortSignal): Promise<FoundLog["stored"]> {
     const { clock, source, state, snapshot } = this.#parts;
     const { stored, copy } = await findLog({ clock, source, state, runners: this.runners, snapshot }, signal);
+    this.#firstCopy = copy;
     this.#stored = stored;
-    if (copy === null) await this.#granted(signal);
-    const from = await startingPoint({ clock, runners: this.runners }, stored, signal);
-    await this.#flow(from, stored, copy, signal);
+    return stored;
   }
 
   get #inVainMsMax(): number {
@@ -252,7 +260,7 @@ export class Pipeline {
     }
   }
 
-  async #flow(from: Position, stored: SourceRecord, copy: FirstCopy | null, signal: AbortSignal): Promise<void> {
+  async #flow(from: Position, stored: SourceRecord, signal: AbortSignal): Promise<void> {
     const { clock, source, state, logger } = this.#parts;
     const lane = (this.#lane = new Lane(from, source.markPrefix));
     const rewind = (this.#rewind = new Rewind(clock, lane));
@@ -319,7 +327,7 @@ export class Pipeline {
     const sinks = this.runners.map((runner) => runner.run(main, until));
     try {
       // A runner ends before it is told to only where the state store fails it.
-      await Promise.race([this.#copyFirst(copy, until), ...sinks]);
+      await Promise.race([this.#copyFirst(until), ...sinks]);
       await Promise.race([
         feed.run(until),
         noteEarlierDeliveries({ clock, source, lane, logger }, until)
@@ -391,11 +399,12 @@ export class Pipeline {
     }
   }
 
-  async #copyFirst(copy: FirstCopy | null, signal: AbortSignal): Promise<void> {
+  async #copyFirst(signal: AbortSignal): Promise<void> {
     try {
-      if (copy !== null) await this.#copyTables(copy, signal);
+      if (this.#firstCopy !== null) await this.#copyTables(this.#firstCopy, signal);
     } finally {
-      await copy?.close();
+      await this.#firstCopy?.close();
+      this.#firstCopy = null;
     }
     // From here on it is looked at what the sinks lack.
     this.#phase = "streaming";

@@ -20,7 +20,7 @@ export class SinkTables {
   readonly #takers: readonly TableTaker[];
   readonly #suspended: Pick<SuspendedTables, "has">;
   /** By sink: its targets, and the ids of the tables that ever had them. */
-  readonly #targets = new Map<string, Map<string, string[]>>();
+  readonly #targets = new Map<string, Map<string, readonly string[]>>();
 
   constructor(gate: TableGate, takers: readonly TableTaker[], suspended: Pick<SuspendedTables, "has">) {
     this.#gate = gate;
@@ -93,10 +93,12 @@ export class SinkTables {
   }
 }
 
-function note(targets: Map<string, string[]>, target: string, id: string): readonly string[] {
-  const ids = targets.get(target) ?? [];
-  if (!ids.includes(id)) targets.set(target, [...ids, id]);
-  return targets.get(target)!;
+function note(targets: Map<string, readonly string[]>, target: string, id: string): readonly string[] {
+  const ids = targets.get(target);
+  if (ids?.includes(id) === true) return ids;
+  const more = ids === undefined ? [id] : [...ids, id];
+  targets.set(target, more);
+  return more;
 }
 
 /** Whether a sink that recorded `held` holds the rows of this shape of the table. */

@@ -33,10 +33,8 @@ const ELEMENT_OID_OFFSET = 8;
 export interface CellForms {
   readonly binary: Uint8Array;
   readonly text: Uint8Array;
-  /** Oid of the element type in the target, 0 where the column is no array. */
+  /** Oid of the element type in the target, where the column is a `BINARY_ARRAY`. */
   readonly elementOid: Uint32Array;
-  /** 1 for text that may hold NUL. */
-  readonly mayHoldNul: Uint8Array;
 }
 
 /** A column's type as the target's catalogue shows it. */
@@ -47,13 +45,14 @@ export interface CatalogType {
 
 const TEXTUAL = new Set(["text", "varchar", "bpchar", "name"]);
 
+const NO_ARRAYS = new Uint32Array(0);
+
 export function cellForms({ columns, dialect }: TableVersion, catalog: readonly CatalogType[]): CellForms {
   const types: readonly ColumnType[] = columns.map((column) => column.type);
-  const mayHoldNul = Uint8Array.from(catalog, ({ name }) => (dialect === "mysql" && TEXTUAL.has(name) ? 1 : 0));
+  const hasArrays = catalog.some(({ elementOid }) => elementOid !== 0);
   return {
-    mayHoldNul,
-    binary: Uint8Array.from(catalog, (type, i) => {
-      if (mayHoldNul[i] === 1) return BINARY_TEXT;
+    binary: Uint8Array.from(catalog, (type) => {
+      if (dialect === "mysql" && TEXTUAL.has(type.name)) return BINARY_TEXT;
       if (type.elementOid !== 0 && type.name.startsWith("_")) return BINARY_ARRAY;
       return type.name === "json" ? BINARY_JSON : type.name === "jsonb" ? BINARY_JSONB : BINARY_AS_IS;
     }),
@@ -61,7 +60,7 @@ export function cellForms({ columns, dialect }: TableVersion, catalog: readonly 
       if (TEXTUAL.has(type.name) || (type.name === "json" && types[i]?.kind === "json")) return TEXT_AS_IS;
       return type.name === "jsonb" ? TEXT_JSONB : TEXT_TO_PARSE;
     }),
-    elementOid: Uint32Array.from(catalog, (type) => type.elementOid),
+    elementOid: hasArrays ? Uint32Array.from(catalog, ({ elementOid }) => elementOid) : NO_ARRAYS,
   };
 }
 
@@ -109,13 +108,13 @@ export function copyField(out: ByteWriter, bytes: Uint8Array, start: number, len
 /** A field of text. */
 export function copyText(
   out: ByteWriter,
-  { mayHoldNul }: CellForms,
+  { binary }: CellForms,
   column: number,
   bytes: Uint8Array,
   start: number,
   length: number,
 ): void {
-  if (mayHoldNul[column] === 0) return copyField(out, bytes, start, length);
+  if (binary[column] !== BINARY_TEXT) return copyField(out, bytes, start, length);
   out.reserve(4);
   const at = out.length;
   out.length += 4;

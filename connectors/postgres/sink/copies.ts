@@ -25,14 +25,15 @@ interface Rendered {
 /** The rows of some COPYs as they travel. Reused: what was rendered before is gone. */
 export class RenderedCopies {
   readonly #frames = new Frames();
-  readonly #rendered = new Map<Copy, Rendered>();
+  /** Weak: a COPY that was sent is nobody's, and there may be thousands. */
+  #rendered = new WeakMap<Copy, Rendered>();
 
   render(copies: readonly Copy[]): this {
     // Where a row turns out to need text its table is marked and all is written anew: at most once per table.
     for (;;) {
       const binary = copies.map(({ table }) => !table.textRows);
       this.#frames.reset();
-      this.#rendered.clear();
+      this.#rendered = new WeakMap();
       if (copies.every((copy, i) => this.#add(copy, binary[i]!))) return this;
     }
   }

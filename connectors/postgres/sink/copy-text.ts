@@ -5,7 +5,7 @@ import { ByteWriter } from "../../../src/core/bytes.ts";
 import { changeOffset, changeOp } from "../../../src/core/history.ts";
 import { CELL_BINARY, CELL_TEXT, CELL_UNCHANGED, CellMap } from "../../../src/core/tuple.ts";
 import { writeBinaryText } from "../../../src/core/values/text.ts";
-import { TEXT_TO_PARSE } from "./cells.ts";
+import { BINARY_TEXT, TEXT_TO_PARSE } from "./cells.ts";
 import { isPatch, maskOf, STAGED_DELETE, STAGED_MOVE, stagedAction } from "./copy.ts";
 import { copyVisible, nulCount } from "./nul.ts";
 import { TextStamp } from "./stamp.ts";
@@ -115,7 +115,7 @@ function writeVisible(
   start: number,
   length: number,
 ): void {
-  if (table.forms.mayHoldNul[c] === 0 || nulCount(bytes, start, length) === 0)
+  if (table.forms.binary[c] !== BINARY_TEXT || nulCount(bytes, start, length) === 0)
     return writeEscaped(out, bytes, start, length);
   visible.reset();
   copyVisible(visible, bytes, start, length);

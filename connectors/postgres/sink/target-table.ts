@@ -1,4 +1,7 @@
-/** One table version as the sink writes it: names, forms of the cells and the statements, made once in `prepare`. */
+/**
+ * One table version as the sink writes it: names and forms of the cells, made once in `prepare`. A statement is made where it is
+ * sent, as nothing is to be kept of it for thousands of tables.
+ */
 import type { TableVersion } from "../../../src/core/schema.ts";
 import type { ColumnType } from "../../../src/core/types.ts";
 import { quoteIdentifier, quoteTable } from "../quote.ts";
@@ -8,6 +11,11 @@ import { DEFAULT_FORM, DELETED_COLUMN, type TargetForm, TIME_COLUMN, VERSION_COL
 import { HistoryTable } from "./history-table.ts";
 import { fitted, type TargetName } from "./names.ts";
 import { type EntryRange, timeOf, within } from "./staged.ts";
+
+/** The first columns of a staging table. */
+const STAMP = ["_ord integer", "_action integer", "_mask bytea", "_version bigint", "_time timestamptz"];
+/** The last ones of a history's. */
+const CHANGE = ["_op text", "_offset bigint"];
 
 export class TargetTable {
   readonly version: TableVersion;
@@ -31,16 +39,10 @@ export class TargetTable {
   /** Columns of a deleted row that are staged: the key's, in a history all that the log carried. */
   readonly inDelete: Uint8Array;
   readonly stagedFieldCount: number;
-  readonly stage: string;
-  readonly createStage: string;
-  readonly put: string;
-  readonly remove: string;
-  readonly complete: string;
   readonly #columns: readonly string[];
   readonly #types: readonly string[];
   /** `column = NULL` for columns that the table no longer has. */
   readonly #retired: readonly string[];
-  readonly #onConflict: string;
   /** Rows that are gone are marked instead of removed. */
   readonly #soft: boolean;
 
@@ -67,23 +69,25 @@ export class TargetTable {
     this.#columns = version.columns.map((column) => quoteIdentifier(fitted(column.name)));
     this.#types = types;
     this.#retired = retired.map((column) => `${quoteIdentifier(column)} = NULL`);
-    this.#onConflict = this.#conflictClause();
-    this.stage = `pg_temp.millrace_stage_${ordinal}`;
     const isHistory = form.mode === "history";
-    const cells = types.map((type, i) => `c${i} ${type}`);
-    const bases = version.key.map((c) => `b${c} ${types[c]}`);
-    const changes = isHistory ? ["_op text", "_offset bigint"] : [];
-    this.createStage = `CREATE TEMPORARY TABLE IF NOT EXISTS millrace_stage_${ordinal} (_ord integer, _action integer, _mask bytea, _version bigint, _time timestamptz, ${[...cells, ...bases, ...changes].join(", ")}) ON COMMIT DELETE ROWS`;
-    this.stagedFieldCount = 5 + cells.length + bases.length + changes.length;
+    this.stagedFieldCount = STAMP.length + types.length + version.key.length + (isHistory ? CHANGE.length : 0);
     this.inDelete = isHistory ? new Uint8Array(this.columnCount).fill(1) : this.isKey;
     const names = version.columns.map((column) => fitted(column.name));
     const { quoted, stage } = this;
     this.history = isHistory
       ? new HistoryTable({ quoted, stage, columns: this.#columns, names, key: version.key })
       : null;
-    this.put = this.#putStatement();
-    this.remove = this.#removeStatement();
-    this.complete = this.#completeStatement();
+  }
+
+  get stage(): string {
+    return `pg_temp.millrace_stage_${this.ordinal}`;
+  }
+
+  get createStage(): string {
+    const cells = this.#types.map((type, i) => `c${i} ${type}`);
+    const bases = this.keyColumns.map((c) => `b${c} ${this.#types[c]}`);
+    const columns = [...STAMP, ...cells, ...bases, ...(this.history === null ? [] : CHANGE)];
+    return `CREATE TEMPORARY TABLE IF NOT EXISTS millrace_stage_${this.ordinal} (${columns.join(", ")}) ON COMMIT DELETE ROWS`;
   }
 
   copyDirect(binary: boolean): string {
@@ -124,7 +128,7 @@ export class TargetTable {
     const cells = this.#columns.map((_, i) => `s.c${i}`).join(", ");
     const source = `FROM ${this.stage} AS s WHERE s._action = ${STAGED_PUT}${within(range)}`;
     const order = distinct ? ` ORDER BY ${keys}, s._version DESC, s._ord DESC` : "";
-    return `INSERT INTO ${this.quoted} AS t (${this.#columns.join(", ")}, ${VERSION_COLUMN}, ${TIME_COLUMN}) SELECT ${distinct ? `DISTINCT ON (${keys}) ` : ""}${cells}, s._version, s._time ${source}${order} ${this.#onConflict}`;
+    return `INSERT INTO ${this.quoted} AS t (${this.#columns.join(", ")}, ${VERSION_COLUMN}, ${TIME_COLUMN}) SELECT ${distinct ? `DISTINCT ON (${keys}) ` : ""}${cells}, s._version, s._time ${source}${order} ${this.#onConflict()}`;
   }
 
   /**
@@ -176,7 +180,7 @@ export class TargetTable {
     return this.#soft ? ` AND NOT t.${DELETED_COLUMN}` : "";
   }
 
-  #conflictClause(): string {
+  #onConflict(): string {
     const keys = this.keyColumns.map((c) => this.#columns[c]).join(", ");
     // A deleted row may have the same key in other bytes (1.0 and 1.00): what is written is all of the new one.
     const others = this.#columns.filter((_, i) => this.#soft || this.isKey[i] === 0);
@@ -185,12 +189,14 @@ export class TargetTable {
     return `ON CONFLICT (${keys}) DO UPDATE SET ${sets.join(", ")} WHERE t.${VERSION_COLUMN} <= excluded.${VERSION_COLUMN}`;
   }
 
-  #putStatement(): string {
+  /** One row, in parameters: version, commit time and the cells in their order. */
+  get put(): string {
     const values = this.#types.map((type, i) => `$${i + 3}::${type}`);
-    return `INSERT INTO ${this.quoted} AS t (${VERSION_COLUMN}, ${TIME_COLUMN}, ${this.#columns.join(", ")}) VALUES ($1::bigint, $2::timestamptz, ${values.join(", ")}) ${this.#onConflict}`;
+    return `INSERT INTO ${this.quoted} AS t (${VERSION_COLUMN}, ${TIME_COLUMN}, ${this.#columns.join(", ")}) VALUES ($1::bigint, $2::timestamptz, ${values.join(", ")}) ${this.#onConflict()}`;
   }
 
-  #removeStatement(): string {
+  /** One row, in parameters: what `removeStampCount` says, then the key. */
+  get remove(): string {
     if (this.#soft) {
       const marked = this.keyColumns.map((c, i) => `t.${this.#columns[c]} = $${i + 3}::${this.#types[c]}`);
       return `UPDATE ${this.quoted} AS t SET ${DELETED_COLUMN} = true, ${VERSION_COLUMN} = $1::bigint, ${TIME_COLUMN} = $2::timestamptz WHERE ${marked.join(" AND ")} AND t.${VERSION_COLUMN} <= $1::bigint`;
@@ -203,7 +209,7 @@ export class TargetTable {
    * Takes unchanged cells from the base row, before anything is deleted. Under an old key the base must not be newer than
    * the change: then another row lives there by now, whose cells are not this row's.
    */
-  #completeStatement(): string {
+  get complete(): string {
     const cells = this.#columns.map(
       (name, i) => `c${i} = CASE WHEN get_bit(s._mask, ${i}) = 1 THEN t.${name} ELSE s.c${i} END`,
     );

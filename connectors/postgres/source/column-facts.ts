@@ -3,6 +3,8 @@ import type { ColumnFacts } from "../../../src/core/source.ts";
 import type { Catalog, CatalogColumn, CatalogTable } from "./catalog.ts";
 import type { Candidate } from "./selection.ts";
 
+const NONE: ReadonlySet<number> = new Set();
+
 /**
  * A column that was added has null in the rows of before, unless the catalogue has a value for them (a constant default),
  * or the rows were written anew, which moves their file. But it must have been added: a generated column, which is not
@@ -23,7 +25,7 @@ export class SeenColumns {
       const added = table.columns.filter(({ attnum }) => attnum > firstSeen);
       const holders = added.length === 0 ? [] : holdersOf(table, catalog);
       const bare = added.filter((column) => holders.every((holder) => isNullBefore(holder, column)));
-      const nullBefore = new Set(bare.map(({ attnum }) => attnum));
+      const nullBefore = bare.length === 0 ? NONE : new Set(bare.map(({ attnum }) => attnum));
       facts.set(shape.id, { nullBefore, dropped: table.dropped });
     }
     for (const oid of this.#firstSeen.keys()) if (!seen.has(oid)) this.#firstSeen.delete(oid);

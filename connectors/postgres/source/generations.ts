@@ -94,7 +94,7 @@ function partitionsOf(
 }
 
 function digest(parts: readonly unknown[]): string {
-  return createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 16);
+  return createHash("sha256").update(JSON.stringify(parts)).digest().toString("hex", 0, 8);
 }
 
 /** Parse boundary: our own JSON; anything else in it is passed over, and its table is read again. */

@@ -16,7 +16,7 @@ interface Registered {
 export class SqliteSchemas implements SchemaStore {
   readonly #connection: Connection;
   /** Versions are compared by identity: one object per table and version in this process. */
-  readonly #objects = new Map<string, Map<number, TableVersion>>();
+  readonly #objects = new Map<string, readonly TableVersion[]>();
   readonly #everything: StatementSync;
   readonly #ofTable: StatementSync;
   readonly #register: StatementSync;
@@ -105,10 +105,11 @@ export class SqliteSchemas implements SchemaStore {
   }
 
   #object(shape: TableShape, version: number): TableVersion {
-    let ofTable = this.#objects.get(shape.id);
-    if (ofTable === undefined) this.#objects.set(shape.id, (ofTable = new Map<number, TableVersion>()));
-    let object = ofTable.get(version);
-    if (object === undefined) ofTable.set(version, (object = Object.freeze({ ...shape, version })));
+    const ofTable = this.#objects.get(shape.id);
+    const known = ofTable?.find((one) => one.version === version);
+    if (known !== undefined) return known;
+    const object: TableVersion = Object.freeze({ ...shape, version });
+    this.#objects.set(shape.id, ofTable === undefined ? [object] : [...ofTable, object]);
     return object;
   }
 }
