@@ -48,7 +48,11 @@ export async function rejoin(
       return await catchUp(worker, parts, signal);
     } catch (error) {
       const refusal = findMillraceError(error);
-      if (!(refusal instanceof SecondStreamRefused)) throw error;
+      if (!(refusal instanceof SecondStreamRefused)) {
+        // What has become of the log is met here first, as a stream that brings nothing for anybody is not looked at.
+        if (!signal.aborted && parts.main.isAtRest) parts.rewind.reopen();
+        throw error;
+      }
       await onRefused(refusal);
       const isLast = tries >= parts.secondStreamTriesMax;
       if (isLast) parts.rewind.ask(refusal);

@@ -142,6 +142,11 @@ export class Lane {
     }
   }
 
+  /** True while no sink takes what the stream brings, so that it is not read. */
+  get isAtRest(): boolean {
+    return this.#roomMade !== null;
+  }
+
   /** Waits until some sink is short of work: until then more changes gather in the stream and come in larger blocks. */
   async #room(signal: AbortSignal): Promise<void> {
     while (!this.#hasRoom()) {

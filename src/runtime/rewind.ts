@@ -89,6 +89,11 @@ export class Rewind {
     this.#asked.abort();
   }
 
+  /** Has the main stream opened again where it stands: a source that is another one by now is met there. */
+  reopen(): void {
+    this.#asked.abort();
+  }
+
   /** Waits for the lane to come by, whoever asked for it. True: the worker is attached; false: it did not in that time. */
   async comesBy(worker: SinkWorker, withinMs: number | null, signal: AbortSignal): Promise<boolean> {
     const attached = new AbortController();

@@ -95,6 +95,27 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     expect(JSON.stringify(JSON.parse(stdout))).not.toMatch(/"reason"/);
   });
 
+  test("goes on where nobody reads the log, as its only sink is paused while the other host takes over", async () => {
+    await using hosts = await MysqlHosts.start(flavour);
+    await using pipeline = await MysqlPipeline.start(flavour, PREPARED, { kinds: ["postgres"], url: hosts.url });
+    const { installation, source } = pipeline;
+    const insert = (id: number): string => `insert into ${source.name}.t (id, v) values (${id}, 'meanwhile')`;
+    await pipeline.settled();
+    await installation.ask("POST", "/api/v1/pause", { sink: "postgres" });
+    const before = await placeOf(pipeline);
+    await run(hosts.source.url, insert(20));
+    // What was asked for is read, and nothing behind it.
+    await eventually(async () => expect(await placeOf(pipeline)).not.toBe(before), MOVED);
+    await hosts.caughtUp();
+    await hosts.part();
+    hosts.lead();
+    await run(hosts.replica.url, insert(21));
+    await installation.ask("POST", "/api/v1/resume", { sink: "postgres" });
+    await eventually(async () => expect(await epochOf(pipeline)).toBe(2), MOVED);
+    await pipeline.reconnect();
+    await pipeline.expectEqual(...TABLES);
+  });
+
   // In the short form on MariaDB, which stamps its names.
   test("goes on though the transaction read last stood open for seconds, and came late to the other host", async () => {
     await using hosts = await MysqlHosts.start(flavour);
@@ -177,6 +198,13 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
 
 /** Each look starts a command. */
 const MOVED = { withinMs: 60_000, everyMs: 500 };
+
+/** Where the daemon has read to. */
+async function placeOf(pipeline: MysqlPipeline): Promise<string | null> {
+  const { stdout } = await pipeline.installation.command("status", "--json");
+  const { source }: { source: { position: string | null } } = JSON.parse(stdout);
+  return source.position;
+}
 
 async function epochOf(pipeline: MysqlPipeline): Promise<number | null> {
   const { stdout } = await pipeline.installation.command("offsets", "show", "--json");

@@ -1,11 +1,15 @@
 /** Does what a plan says. */
+import { compareAndRepair, spoil } from "./comparing.ts";
 import { Daemon } from "./daemon.ts";
 import { fairWeather, type Weather } from "./network.ts";
 import { Operators } from "./operators.ts";
 import type { Happening, WeatherKind } from "./plan.ts";
-import type { Target, TargetCopy } from "./sinks.ts";
+import type { Target, TargetCopy } from "./targets.ts";
 import { briefly, wholly } from "./tracing.ts";
-import { SINK_MS, SOURCE_MS, type World } from "./world.ts";
+import { COLUMNS, SINK_MS, SOURCE_MS, type World } from "./world.ts";
+
+/** Places of one host are none of another. */
+const FAILOVER_OFFSET = 1_000_000n;
 
 export class Acts {
   readonly #world: World;
@@ -56,7 +60,8 @@ export class Acts {
       case "snapshot": {
         const { sink, table, hasCondition, downMs } = happening;
         const sinks = sink === null ? [] : [this.#target(sink).traits.name];
-        const tables = table === null ? [] : [database.tables[table % database.tables.length]!.shape.id];
+        const id = table === null ? undefined : database.table(table)?.shape.id;
+        const tables = id === undefined ? [] : [id];
         const request = { sinks, tables, where: hasCondition ? "true" : null };
         if (downMs === null) return await operators.snapshot(request);
         return await world.whileStopped(downMs, () => operators.snapshot(request));
@@ -72,7 +77,9 @@ export class Acts {
       case "export": {
         const dump = await operators.export();
         await world.sleep(happening.importAfterMs);
-        if (world.isStormy) await world.whileStopped(0, () => operators.import(dump));
+        if (!world.isStormy) return;
+        await world.whileStopped(0, () => operators.import(dump));
+        this.#resetAgain();
         return;
       }
       case "without sink": {
@@ -89,6 +96,27 @@ export class Acts {
         return await world.whileStopped(happening.downMs ?? 0, () => operators.teardown(happening.withSinks));
       case "wait":
         return await operators.wait();
+      case "rules":
+        return await world.whileStopped(happening.downMs, async () => {
+          world.rules = happening.kind;
+          // Rows come and go by them.
+          for (const target of world.targets) checks.forget(target);
+        });
+      case "approve": {
+        const id = database.table(happening.table)?.shape.id;
+        if (id === undefined) return;
+        if (happening.downMs === null) return await operators.approve(id);
+        return await world.whileStopped(happening.downMs, () => operators.approve(id));
+      }
+      case "repair":
+        await compareAndRepair(world);
+        return;
+      case "spoil": {
+        const target = this.#target(happening.sink);
+        spoil(target, String(happening.key), happening.how);
+        checks.forget(target);
+        return;
+      }
       case "evict": {
         const target = this.#target(happening.sink);
         if (world.plan.sinks[happening.sink % world.targets.length] === "cache") target.evict(String(happening.key));
@@ -113,7 +141,9 @@ export class Acts {
       case "state restored": {
         const copy = state.copy();
         await world.sleep(happening.afterMs);
-        if (world.isStormy) world.afterCrash(10, () => state.put(copy));
+        if (!world.isStormy) return;
+        world.afterCrash(10, () => state.put(copy));
+        this.#resetAgain();
         return;
       }
       case "state lost":
@@ -127,20 +157,69 @@ export class Acts {
         scheduler.after(happening.forMs, () => (state.isFull = false));
         return;
       case "alter": {
-        const table = database.tables[happening.table % database.tables.length]!;
-        database.alter(table, happening.how);
+        const table = database.table(happening.table);
+        if (table !== undefined) database.alter(table, happening.how);
         return;
       }
-      case "unlogged":
-        database.changeUnlogged(database.tables[happening.table % database.tables.length]!, String(happening.key));
+      case "drop": {
+        const table = database.table(happening.table);
+        if (table === undefined || !database.drop(table) || happening.againAfterMs === null) return;
+        await world.sleep(happening.againAfterMs);
+        const isFree = !database.tables.some(({ name }) => name === table.name);
+        if (world.isStormy && isFree) database.addTable(table.name, COLUMNS);
         return;
+      }
+      case "swap": {
+        const table = database.table(happening.table);
+        if (table !== undefined) database.swap(table);
+        return;
+      }
+      case "rename": {
+        const table = database.table(happening.table);
+        const name = table?.name;
+        if (table === undefined || name === undefined || !database.rename(table, `${name}r`)) return;
+        if (happening.backAfterMs === null) return;
+        await world.sleep(happening.backAfterMs);
+        if (world.isStormy && database.tables.includes(table)) database.rename(table, name);
+        return;
+      }
+      case "unlogged": {
+        const table = database.table(happening.table);
+        if (table !== undefined) database.changeUnlogged(table, String(happening.key));
+        return;
+      }
       case "slot lost":
         server.slot = null;
         return;
+      case "purge": {
+        if (world.plan.source !== "binlog") return;
+        const { log, end } = database;
+        server.purgedTo = log[Math.floor(log.length * happening.share)]?.commit ?? end;
+        return database.purge(server.purgedTo);
+      }
+      case "failover": {
+        if (world.plan.source !== "binlog") return;
+        const { host } = server;
+        const copy = database.copy();
+        if (happening.lacksMs !== null) await world.sleep(happening.lacksMs);
+        if (!world.isStormy || server.host !== host) return;
+        const commonEnd = happening.lacksMs === null ? database.end : copy.end;
+        if (happening.lacksMs !== null) {
+          database.restore(copy);
+          checks.hasTimeGoneBack = true;
+          for (const target of world.targets) checks.restart(target);
+        }
+        database.move(FAILOVER_OFFSET);
+        server.purgedTo += FAILOVER_OFFSET;
+        server.failovers.push({ offset: FAILOVER_OFFSET, commonEnd });
+        server.host++;
+        return;
+      }
       case "source restored": {
         const copy = database.copy();
+        const { host } = server;
         await world.sleep(happening.afterMs);
-        if (!world.isStormy) return;
+        if (!world.isStormy || server.host !== host) return;
         world.say(() => `source: is what it was ${happening.afterMs} ms ago`);
         database.restore(copy);
         if (server.slot !== null && server.slot.confirmed > database.end) server.slot.confirmed = database.end;
@@ -175,6 +254,12 @@ export class Acts {
       default:
         happening satisfies never;
     }
+  }
+
+  /** A reset that an older state has still before it is done once more: what a sink replays, it showed before. */
+  #resetAgain(): void {
+    const { plan, targets, checks } = this.#world;
+    if (plan.happenings.some(({ what }) => what === "reset")) for (const target of targets) checks.forget(target);
   }
 
   #target(ordinal: number): Target {

@@ -6,6 +6,7 @@ import { Reconciler } from "../../src/reconcile/reconciler.ts";
 import { settleDifferences } from "../../src/reconcile/recovery.ts";
 import { Control } from "../../src/runtime/control.ts";
 import { Pipeline } from "../../src/runtime/pipeline.ts";
+import { policyOf } from "../../src/rules/definition.ts";
 import { patient } from "../../src/state/patient.ts";
 import { forgetRemovedSinks, keepLease, releaseLease, takeLease, throughMoves } from "../../src/tenure.ts";
 import { noMetrics } from "../support/scripted.ts";
@@ -71,6 +72,7 @@ export class Daemon {
   async #withLease(state: StateStore, lease: number, signal: AbortSignal): Promise<void> {
     const { clock } = this.process;
     const logger = this.#logger;
+    const rules = this.#world.configuredRules;
     const source = this.#world.sourceFor(this.process);
     const sinks = this.#world.sinksFor(this.process);
     await forgetRemovedSinks(
@@ -86,6 +88,7 @@ export class Daemon {
       lease,
       sinks: sinks.map((sink) => ({ sink, limits: LIMITS, onPoison: "deadLetter", takes: () => true })),
       snapshot: "initial",
+      policyOf: (table) => policyOf(rules, table),
       heartbeatMs: HEARTBEAT_MS,
       secondStreamTriesMax: 2,
       logger,

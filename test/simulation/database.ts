@@ -10,7 +10,7 @@ import { shapeOf } from "./shapes.ts";
 export type Row = readonly (string | null)[];
 
 export interface Table {
-  readonly name: string;
+  name: string;
   shape: TableShape;
   /** Rows that everybody sees, by key. */
   rows: Map<string, Row>;
@@ -66,17 +66,30 @@ export class Database {
   /** Of transactions with changes, and of changes of shape. */
   commitCount = 0;
   #identity = 100;
+  /** Of the tables: one that is made again is another one. */
+  #relation = 0;
   #xid = 100;
   #count = 0;
   /** Where each state of a row was committed. */
   readonly #commits = new Map<number, bigint>();
   #open: Transaction[] = [];
+  readonly #logsWholeRows: boolean;
   readonly #onAppend = new Set<() => void>();
 
+  /** `logsWholeRows`: large values that stayed, too. */
+  constructor(logsWholeRows = false) {
+    this.#logsWholeRows = logsWholeRows;
+  }
+
   addTable(name: string, columns: readonly string[]): Table {
-    const table: Table = { name, shape: shapeOf(name, columns, 1), rows: new Map(), generation: 1 };
+    const table: Table = { name, shape: shapeOf(name, columns, ++this.#relation), rows: new Map(), generation: 1 };
     this.tables.push(table);
     return table;
+  }
+
+  /** One of those that there are; undefined: there is none. */
+  table(ordinal: number): Table | undefined {
+    return this.tables[ordinal % this.tables.length];
   }
 
   onAppend(listener: () => void): () => void {
@@ -213,6 +226,37 @@ export class Database {
     return true;
   }
 
+  /** False where somebody has written to the table. */
+  drop(table: Table): boolean {
+    const at = this.tables.indexOf(table);
+    if (at < 0 || this.#isUsed(table)) return false;
+    this.tables.splice(at, 1);
+    this.commitCount++;
+    return true;
+  }
+
+  /** A copy of the table takes its name, and it is gone, as tools do that alter a table beside its use. False: as with `drop`. */
+  swap(table: Table): boolean {
+    if (!this.drop(table)) return false;
+    const columns = table.shape.columns.map(({ name }) => name);
+    const copy = this.addTable(table.name, columns);
+    for (const [key, row] of table.rows) copy.rows.set(key, row);
+    return true;
+  }
+
+  /** False where somebody has written to the table, or the name is another one's. */
+  rename(table: Table, name: string): boolean {
+    if (this.#isUsed(table) || this.tables.some((one) => one.name === name)) return false;
+    const columns = table.shape.columns.map((column) => `${column.name}@${column.identity}`);
+    Object.assign(table, {
+      name,
+      shape: shapeOf(name, columns, table.shape.relation),
+      generation: table.generation + 1,
+    });
+    this.commitCount++;
+    return true;
+  }
+
   #isUsed({ name }: Table): boolean {
     return this.#open.some(({ writes }) => writes.has(name));
   }
@@ -232,6 +276,19 @@ export class Database {
     this.end = end;
   }
 
+  /** The same transactions at other places. */
+  move(offset: bigint): void {
+    this.log = this.log.map((entry) => ({ ...entry, commit: entry.commit + offset }));
+    this.end += offset;
+    for (const [count, commit] of this.#commits) this.#commits.set(count, commit + offset);
+    this.#wake();
+  }
+
+  /** The log before this place is thrown away. */
+  purge(to: bigint): void {
+    this.log = this.log.filter(({ commit }) => commit >= to);
+  }
+
   #append(
     xid: number,
     changes: readonly LoggedChange[],
@@ -242,14 +299,19 @@ export class Database {
     this.log.push({ commit, xid, changes, message, shapes });
     if (xid !== 0) this.commitCount++;
     this.end += 1n;
-    // Who is told may listen again.
-    const listeners = Array.from(this.#onAppend);
-    for (const listener of listeners) listener();
+    this.#wake();
     return commit;
   }
 
+  #wake(): void {
+    // Who is told may listen again.
+    const listeners = Array.from(this.#onAppend);
+    for (const listener of listeners) listener();
+  }
+
   #operate(transaction: Transaction, { op, table: ordinal, key: number, target: to }: Operation): void {
-    const table = this.tables[ordinal % this.tables.length]!;
+    const table = this.table(ordinal);
+    if (table === undefined) return;
     const key = String(number);
     if (op === "truncate") return this.#truncate(transaction, table);
     const target = String(to);
@@ -279,12 +341,12 @@ export class Database {
     if (op === "update" || key === target || at(target) !== undefined) {
       const row = this.#changed(old, key);
       put(key, row);
-      return log({ op: "u", after: carried(row, old) });
+      return log({ op: "u", after: this.#carried(row, old) });
     }
     const row = this.#changed(old, target);
     put(key, undefined);
     put(target, row);
-    log({ op: "u", after: carried(row, old), before: old });
+    log({ op: "u", after: this.#carried(row, old), before: old });
     if (op !== "chain") return;
     const again = this.#row(table, key);
     put(key, again);
@@ -309,6 +371,12 @@ export class Database {
     return table.shape.columns.map((_, i) => (i === 0 ? key : i === 1 ? String(count) : `c${count}`));
   }
 
+  /** What the log carries of a changed row: large values that stayed may be left out. */
+  #carried(row: Row, old: Row): Cell[] {
+    if (this.#logsWholeRows) return [...row];
+    return row.map((cell, i) => (i > 1 && cell === old[i] ? UNCHANGED : cell));
+  }
+
   /** The last columns are large values, which stay more often than not. */
   #changed(old: Row, key: string): Row {
     const count = this.nextCount();
@@ -328,9 +396,4 @@ function applyTo(rows: Map<string, Row>, table: string, { writes, truncated }: T
     if (row === undefined) rows.delete(key);
     else rows.set(key, row);
   }
-}
-
-/** What the log carries of a changed row: large values that stayed are left out. */
-function carried(row: Row, old: Row): Cell[] {
-  return row.map((cell, i) => (i > 1 && cell === old[i] ? UNCHANGED : cell));
 }

@@ -59,6 +59,12 @@ export class Operators {
     });
   }
 
+  /** Lets a table go on that waits for it. */
+  async approve(id: string): Promise<void> {
+    const aside = await this.#world.state.direct(this.#world.newProcess("x").clock).schemas.aside();
+    if (aside.has(id)) await this.snapshot({ sinks: [], tables: [id], where: null });
+  }
+
   async reset(sink: string | null, to: string): Promise<void> {
     await this.#alone(`offsets reset --to ${to}`, async (state, process) => {
       const source = this.#world.sourceFor(process);
@@ -117,7 +123,7 @@ export class Operators {
       const isStill = database.commitCount === before && database.committingXids.length === 0;
       // Whoever changes a sink by hand, or the source without a word, is seen at the next look.
       const isSeen = !plan.happenings.some(({ what }) => UNSEEN.has(what));
-      if (reached && isStill && isSeen) checks.equal(database, this.#world.configured);
+      if (reached && isStill && isSeen) checks.equal(database.tables, this.#world.expected, this.#world.configured);
     });
   }
 
@@ -161,9 +167,9 @@ export class Operators {
       tables: [],
       connector: { create: async () => new SimulatedSink(process, target) },
     }));
-    const source = { connector: { create: async () => this.#world.sourceFor(process) } };
+    const source = { connector: { create: async () => this.#world.bareSourceFor(process) } };
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what the commands ask of a configuration
-    return { sinks, source, rules: { tables: [] } } as unknown as RecoverConfig;
+    return { sinks, source, rules: this.#world.configuredRules } as unknown as RecoverConfig;
   }
 }
 
@@ -175,6 +181,7 @@ const UNSEEN: ReadonlySet<string> = new Set([
   "source restored",
   "state restored",
   "refuse",
+  "spoil",
   "export",
   "without sink",
 ]);

@@ -1,6 +1,7 @@
 /** What happens in a run, and when: made from a seed before it begins, so that parts can be left out of it afterwards. */
 import { Random } from "../support/random.ts";
 import type { Op, Operation } from "./database.ts";
+import type { RuleKind } from "./ruling.ts";
 
 export interface Plan {
   readonly seed: number;
@@ -9,6 +10,12 @@ export interface Plan {
   readonly rows: number;
   readonly chunkRows: number;
   readonly sinks: readonly SinkKind[];
+  /** Left out: it keeps its log for a slot. */
+  readonly source?: "binlog";
+  /** Before they are changed; left out: none. */
+  readonly rules?: RuleKind;
+  /** Each change of a table's shape waits for an operator. */
+  readonly approves?: boolean;
   readonly happenings: readonly Happening[];
 }
 
@@ -44,9 +51,15 @@ export type Happening = { readonly atMs: number } & (
   | { readonly what: "without sink"; readonly sink: number; readonly forMs: number }
   | { readonly what: "teardown"; readonly withSinks: boolean; readonly downMs?: number }
   | { readonly what: "wait" }
+  | { readonly what: "rules"; readonly kind: RuleKind; readonly downMs: number }
+  | { readonly what: "approve"; readonly table: number; readonly downMs: number | null }
+  /** Compares, and repairs what differs. */
+  | { readonly what: "repair" }
   /** Sinks. */
   | { readonly what: "evict"; readonly sink: number; readonly key: number }
   | { readonly what: "empty"; readonly sink: number }
+  /** Somebody writes into a row of the sink, or takes it away. */
+  | { readonly what: "spoil"; readonly sink: number; readonly key: number; readonly how: "change" | "remove" | "add" }
   | { readonly what: "sink restored"; readonly sink: number; readonly afterMs: number }
   | { readonly what: "refuse"; readonly sink: number; readonly key: number; readonly forMs: number }
   /** The state. */
@@ -55,8 +68,15 @@ export type Happening = { readonly atMs: number } & (
   | { readonly what: "disk full"; readonly forMs: number }
   /** The source. */
   | { readonly what: "alter"; readonly table: number; readonly how: "add" | "drop" }
+  | { readonly what: "drop"; readonly table: number; readonly againAfterMs: number | null }
+  | { readonly what: "swap"; readonly table: number }
+  | { readonly what: "rename"; readonly table: number; readonly backAfterMs: number | null }
   | { readonly what: "unlogged"; readonly table: number; readonly key: number }
   | { readonly what: "slot lost" }
+  /** Of a log that is kept for a time: this share of it is thrown away. */
+  | { readonly what: "purge"; readonly share: number }
+  /** Another host takes over, with the same transactions, or without those of the last moments. */
+  | { readonly what: "failover"; readonly lacksMs: number | null }
   | { readonly what: "source restored"; readonly afterMs: number }
   | { readonly what: "no second stream"; readonly forMs: number }
   | { readonly what: "park"; readonly sink: number }
@@ -68,6 +88,7 @@ export type Happening = { readonly atMs: number } & (
 
 export const LASTS_MS = 1_000;
 const WHILE_READ_MS = 60;
+const RULE_KINDS = ["none", "keys", "texts", "masks"] as const satisfies readonly RuleKind[];
 
 export function planOf(seed: number): Plan {
   const random = new Random(seed);
@@ -97,6 +118,9 @@ export function planOf(seed: number): Plan {
     sinks: Array.from({ length: sinkCount }, () =>
       random.pick(["transactional", "transactional", "by-row", "cache"] as const),
     ),
+    ...(random.chance(0.35) ? { source: "binlog" as const } : {}),
+    ...(random.chance(0.15) ? { approves: true } : {}),
+    ...(random.chance(0.2) ? { rules: random.pick(RULE_KINDS) } : {}),
     happenings: happenings.toSorted((a, b) => a.atMs - b.atMs),
   };
 }
@@ -195,7 +219,19 @@ const OTHERS: readonly (readonly [weight: number, make: Make])[] = [
   [2, (at, r) => ({ ...at, what: "disk full", forMs: 50 + r.below(500) })],
   [3, (at, r, _s, table) => ({ ...at, what: "alter", table, how: r.pick(["add", "add", "drop"] as const) })],
   [2, (at, _r, _s, table, key) => ({ ...at, what: "unlogged", table, key })],
+  [2, (at, r, _s, table) => ({ ...at, what: "drop", table, againAfterMs: r.chance(0.8) ? r.below(300) : null })],
+  [1, (at, _r, _s, table) => ({ ...at, what: "swap", table })],
+  [2, (at, r, _s, table) => ({ ...at, what: "rename", table, backAfterMs: r.chance(0.6) ? r.below(300) : null })],
+  [2, (at, r, _s, table) => ({ ...at, what: "approve", table, downMs: r.chance(0.4) ? r.below(100) : null })],
+  [
+    2,
+    (at, r, sink, _t, key) => ({ ...at, what: "spoil", sink, key, how: r.pick(["change", "remove", "add"] as const) }),
+  ],
+  [3, (at) => ({ ...at, what: "repair" })],
+  [3, (at, r) => ({ ...at, what: "rules", kind: r.pick(RULE_KINDS), downMs: r.below(150) })],
   [1, (at) => ({ ...at, what: "slot lost" })],
+  [1, (at, r) => ({ ...at, what: "purge", share: r.next() })],
+  [2, (at, r) => ({ ...at, what: "failover", lacksMs: r.chance(0.3) ? r.below(200) : null })],
   [2, (at, r) => ({ ...at, what: "source restored", afterMs: 50 + r.below(400) })],
   [2, (at, r) => ({ ...at, what: "no second stream", forMs: 100 + r.below(500) })],
   [3, (at, _r, sink) => ({ ...at, what: "park", sink })],

@@ -1,90 +1,19 @@
-/** Targets, which outlive every process, and the sinks through which a process writes to them. */
+/** The sinks through which a process writes to the targets. */
 import { DELETE, PATCH, type SinkProgress, type Step, type TableWrites } from "../../src/core/batch.ts";
-import type { Inspection, ListedKey, StoredRow } from "../../src/core/comparing.ts";
+import type { Inspection } from "../../src/core/comparing.ts";
 import { OP_READ } from "../../src/core/block.ts";
 import { MillraceError } from "../../src/core/errors.ts";
-import type { Position } from "../../src/core/position.ts";
 import { keyText } from "../../src/core/row-id.ts";
 import type { TableVersion } from "../../src/core/schema.ts";
 import type { OnLost, Outcome, Sink } from "../../src/core/sink.ts";
-import type { KeyText } from "../../src/core/source.ts";
 import { epochOf } from "../../src/core/version.ts";
 import { UNCHANGED } from "../support/blocks.ts";
 import { cellsOf } from "../support/log-model.ts";
 import type { Row } from "./database.ts";
-import { Connection, type Weather } from "./network.ts";
+import { TargetInspection } from "./inspection.ts";
+import { Connection } from "./network.ts";
 import { NEVER, type SimulatedProcess } from "./scheduler.ts";
-
-export interface StoredVersion {
-  readonly row: Row;
-  readonly version: bigint;
-}
-
-export interface TargetTable {
-  shape: TableVersion;
-  readonly rows: Map<string, StoredVersion>;
-  /** Versions of rows that were removed, where the target remembers them. */
-  readonly gone: Map<string, bigint>;
-}
-
-export interface TargetTraits {
-  readonly name: string;
-  /** Rows and progress are one transaction; else rows come first, one after the other. */
-  readonly isTransactional: boolean;
-  readonly onLost: OnLost;
-}
-
-/** Told of what becomes visible in a target, as it does. */
-export interface TargetWatch {
-  /** `version`: of the row, or of what has removed it. */
-  shown(target: Target, table: string, key: string, row: Row | null, version: bigint): void;
-  progressed(target: Target, progress: SinkProgress): void;
-  /** A change of the log is applied, the target standing at `progress`. */
-  applied(target: Target, change: Position, progress: SinkProgress | null): void;
-}
-
-export class Target {
-  readonly traits: TargetTraits;
-  readonly weather: Weather;
-  readonly watch: TargetWatch;
-  tables = new Map<string, TargetTable>();
-  progress: SinkProgress | null = null;
-  lease = 0;
-  /** Rows that it has thrown away by itself, by table and key. */
-  evicted = new Set<string>();
-  /** Rows that it refuses for their content. */
-  refuses: (row: Row) => boolean = () => false;
-
-  constructor(traits: TargetTraits, weather: Weather, watch: TargetWatch) {
-    this.traits = traits;
-    this.weather = weather;
-    this.watch = watch;
-  }
-
-  copy(): TargetCopy {
-    const tables = new Map(
-      [...this.tables].map(([id, { shape, rows, gone }]) => [id, { shape, rows: new Map(rows), gone: new Map(gone) }]),
-    );
-    return { tables, progress: this.progress, evicted: new Set(this.evicted) };
-  }
-
-  /** Somebody puts another content in its place. */
-  put({ tables, progress, evicted }: TargetCopy): void {
-    this.tables = tables;
-    this.progress = progress;
-    this.lease = 0;
-    this.evicted = evicted;
-  }
-
-  evict(key: string): void {
-    for (const [id, { rows, gone }] of this.tables) {
-      gone.delete(key);
-      if (rows.delete(key)) this.evicted.add(`${id}/${key}`);
-    }
-  }
-}
-
-export type TargetCopy = Pick<Target, "tables" | "progress" | "evicted">;
+import type { Target, TargetTable } from "./targets.ts";
 
 interface Put {
   readonly key: string;
@@ -373,49 +302,6 @@ export class SimulatedSink implements Sink {
   }
 
   async close(): Promise<void> {}
-}
-
-class TargetInspection implements Inspection {
-  readonly #target: Target;
-  readonly #connection: Connection;
-
-  constructor(target: Target, connection: Connection) {
-    this.#target = target;
-    this.#connection = connection;
-  }
-
-  expected(_table: TableVersion, _ordinal: number, text: string): string {
-    return text;
-  }
-
-  id(_table: TableVersion, key: KeyText): string {
-    return key.join(":");
-  }
-
-  async rows(table: TableVersion, keys: readonly KeyText[], signal: AbortSignal): Promise<readonly StoredRow[]> {
-    return await this.#connection.call(
-      "inspect",
-      () => {
-        const rows = this.#target.tables.get(table.id)?.rows;
-        return keys.flatMap((key) => {
-          const id = key.join(":");
-          const held = rows?.get(id);
-          return held === undefined ? [] : [{ id, cells: held.row, version: held.version }];
-        });
-      },
-      signal,
-    );
-  }
-
-  async *keys(table: TableVersion, signal: AbortSignal): AsyncGenerator<readonly ListedKey[]> {
-    yield await this.#connection.call(
-      "list keys",
-      () => [...(this.#target.tables.get(table.id)?.rows.keys() ?? [])].map((id) => ({ id, key: [id] })),
-      signal,
-    );
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {}
 }
 
 /** By the identities of the columns: what is added is null. */

@@ -3,24 +3,30 @@ import { findMillraceError, isAborted, type MillraceError } from "../../src/core
 import type { Sink } from "../../src/core/sink.ts";
 import type { Source } from "../../src/core/source.ts";
 import { type Logger, SILENT } from "../../src/core/telemetry.ts";
+import type { Rules } from "../../src/rules/definition.ts";
+import { withRules } from "../../src/rules/with-rules.ts";
 import { Random } from "../support/random.ts";
 import { Acts } from "./acts.ts";
 import { Checks, Violation } from "./checks.ts";
 import { Daemon } from "./daemon.ts";
-import { Database } from "./database.ts";
+import { Database, type Row, type Table } from "./database.ts";
 import type { MemoryState } from "./memory-state.ts";
 import { fairWeather } from "./network.ts";
 import { LASTS_MS, type Plan } from "./plan.ts";
-import { PostgresLikeSource, type Server } from "./postgres-source.ts";
+import type { Server } from "./postgres-server.ts";
+import { PostgresLikeSource } from "./postgres-source.ts";
+import { type RuleKind, rulesUnder, seenUnder } from "./ruling.ts";
 import { Scheduler, SimulatedProcess } from "./scheduler.ts";
 import { settle } from "./settling.ts";
-import { SimulatedSink, Target } from "./sinks.ts";
+import { SimulatedSink } from "./sinks.ts";
+import { Target } from "./targets.ts";
+import { BinlogLikeSource } from "./binlog-source.ts";
 import { briefly, tracing, wholly } from "./tracing.ts";
 
 /** The longest that a call takes; what is read beside the stream takes several of the source. */
 export const SOURCE_MS = 12;
 export const SINK_MS = 3;
-const COLUMNS = ["id", "n", "body", "note"];
+export const COLUMNS = ["id", "n", "body", "note"];
 /** A supervisor starts a daemon again after so long. */
 const RESTART_MS = 100;
 
@@ -41,6 +47,8 @@ export class World {
   readonly checks: Checks;
   /** Names of sinks that are not in the configuration now. */
   readonly without = new Set<string>();
+  /** What the configuration has. */
+  rules: RuleKind;
   /** Added to the time of day of every process. */
   skewMs = 0;
   /** True while faults go on. */
@@ -56,10 +64,11 @@ export class World {
 
   constructor(plan: Plan, state: MemoryState, isTraced: boolean) {
     this.plan = plan;
+    this.rules = plan.rules ?? "none";
     this.state = state;
     this.#trace = isTraced ? [] : null;
     this.scheduler = new Scheduler(new Random(plan.seed ^ 0x5eed));
-    const database = new Database();
+    const database = new Database(plan.source === "binlog");
     this.checks = new Checks((count) => database.commitOf(count));
     this.server = {
       database,
@@ -67,6 +76,9 @@ export class World {
       timeline: "1",
       slot: null,
       slotCount: 0,
+      host: 1,
+      failovers: [],
+      purgedTo: 0n,
       reader: null,
       refusesSecond: false,
       isRestored: false,
@@ -118,9 +130,24 @@ export class World {
     return this.#dead.has(holder);
   }
 
-  sourceFor(process: SimulatedProcess): Source {
-    return new PostgresLikeSource(process, this.server);
+  get configuredRules(): Rules {
+    return rulesUnder(this.rules, this.plan.approves === true);
   }
+
+  /** Without rules. */
+  bareSourceFor(process: SimulatedProcess): Source {
+    return this.plan.source === "binlog"
+      ? new BinlogLikeSource(process, this.server)
+      : new PostgresLikeSource(process, this.server);
+  }
+
+  sourceFor(process: SimulatedProcess): Source {
+    return withRules(this.bareSourceFor(process), this.configuredRules);
+  }
+
+  /** What the sinks are to have of a table, by key. */
+  readonly expected = (table: Table): ReadonlyMap<string, Row> =>
+    seenUnder(this.rules, this.server.database.committed(table));
 
   sinksFor(process: SimulatedProcess): readonly Sink[] {
     return this.configured.map((target) => new SimulatedSink(process, target));

@@ -1,0 +1,49 @@
+/** What a comparison reads of a target. */
+import type { Inspection, ListedKey, StoredRow } from "../../src/core/comparing.ts";
+import type { TableVersion } from "../../src/core/schema.ts";
+import type { KeyText } from "../../src/core/source.ts";
+import type { Connection } from "./network.ts";
+import type { Target } from "./targets.ts";
+
+export class TargetInspection implements Inspection {
+  readonly #target: Target;
+  readonly #connection: Connection;
+
+  constructor(target: Target, connection: Connection) {
+    this.#target = target;
+    this.#connection = connection;
+  }
+
+  expected(_table: TableVersion, _ordinal: number, text: string): string {
+    return text;
+  }
+
+  id(_table: TableVersion, key: KeyText): string {
+    return key.join(":");
+  }
+
+  async rows(table: TableVersion, keys: readonly KeyText[], signal: AbortSignal): Promise<readonly StoredRow[]> {
+    return await this.#connection.call(
+      "inspect",
+      () => {
+        const rows = this.#target.tables.get(table.id)?.rows;
+        return keys.flatMap((key) => {
+          const id = key.join(":");
+          const held = rows?.get(id);
+          return held === undefined ? [] : [{ id, cells: held.row, version: held.version }];
+        });
+      },
+      signal,
+    );
+  }
+
+  async *keys(table: TableVersion, signal: AbortSignal): AsyncGenerator<readonly ListedKey[]> {
+    yield await this.#connection.call(
+      "list keys",
+      () => [...(this.#target.tables.get(table.id)?.rows.keys() ?? [])].map((id) => ({ id, key: [id] })),
+      signal,
+    );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {}
+}

@@ -1,0 +1,78 @@
+/** Targets, which outlive every process. */
+import type { SinkProgress } from "../../src/core/batch.ts";
+import type { Position } from "../../src/core/position.ts";
+import type { TableVersion } from "../../src/core/schema.ts";
+import type { OnLost } from "../../src/core/sink.ts";
+import type { Row } from "./database.ts";
+import type { Weather } from "./network.ts";
+
+export interface StoredVersion {
+  readonly row: Row;
+  readonly version: bigint;
+}
+
+export interface TargetTable {
+  shape: TableVersion;
+  readonly rows: Map<string, StoredVersion>;
+  /** Versions of rows that were removed, where the target remembers them. */
+  readonly gone: Map<string, bigint>;
+}
+
+export interface TargetTraits {
+  readonly name: string;
+  /** Rows and progress are one transaction; else rows come first, one after the other. */
+  readonly isTransactional: boolean;
+  readonly onLost: OnLost;
+}
+
+/** Told of what becomes visible in a target, as it does. */
+export interface TargetWatch {
+  /** `version`: of the row, or of what has removed it. */
+  shown(target: Target, table: string, key: string, row: Row | null, version: bigint): void;
+  progressed(target: Target, progress: SinkProgress): void;
+  /** A change of the log is applied, the target standing at `progress`. */
+  applied(target: Target, change: Position, progress: SinkProgress | null): void;
+}
+
+export class Target {
+  readonly traits: TargetTraits;
+  readonly weather: Weather;
+  readonly watch: TargetWatch;
+  tables = new Map<string, TargetTable>();
+  progress: SinkProgress | null = null;
+  lease = 0;
+  /** Rows that it has thrown away by itself, by table and key. */
+  evicted = new Set<string>();
+  /** Rows that it refuses for their content. */
+  refuses: (row: Row) => boolean = () => false;
+
+  constructor(traits: TargetTraits, weather: Weather, watch: TargetWatch) {
+    this.traits = traits;
+    this.weather = weather;
+    this.watch = watch;
+  }
+
+  copy(): TargetCopy {
+    const tables = new Map(
+      [...this.tables].map(([id, { shape, rows, gone }]) => [id, { shape, rows: new Map(rows), gone: new Map(gone) }]),
+    );
+    return { tables, progress: this.progress, evicted: new Set(this.evicted) };
+  }
+
+  /** Somebody puts another content in its place. */
+  put({ tables, progress, evicted }: TargetCopy): void {
+    this.tables = tables;
+    this.progress = progress;
+    this.lease = 0;
+    this.evicted = evicted;
+  }
+
+  evict(key: string): void {
+    for (const [id, { rows, gone }] of this.tables) {
+      gone.delete(key);
+      if (rows.delete(key)) this.evicted.add(`${id}/${key}`);
+    }
+  }
+}
+
+export type TargetCopy = Pick<Target, "tables" | "progress" | "evicted">;
