@@ -145,7 +145,7 @@ function effectText({ effect, bytes, tables }: SinkPlan): string {
     case "none":
       return "is there already; nothing changes";
     case "replay":
-      return `${bytes} bytes of log are applied again; newer rows are not set back for good`;
+      return `${bytes} bytes of log are applied again; newer rows are not set back for good; then the tables are compared`;
     case "skip":
       return `${bytes} bytes of log are passed over; what changed there comes by reading again beside the stream: ${listed}`;
     case "anew":

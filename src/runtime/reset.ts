@@ -22,7 +22,9 @@ export const RESET_REASON = "offsets were reset";
 /**
  * Sets a sink's own progress to where an operator has put it; until that is recorded nothing else happens to the sink, so
  * that a crash anywhere in here has it done again from the start. Whoever goes back sees the log again and keeps what it
- * holds; whoever goes forward, or is filled anew, is short of what lies between: its tables are read again.
+ * holds. The log may put rows back that have gone since without a word in it (a partition that was detached, a table that was
+ * made again), so that its tables are compared when it has caught up. Whoever goes forward, or is filled anew, is short of
+ * what lies between: its tables are read again.
  */
 export async function applyReset(
   { worker, state, tables, logger }: ResetParts,
@@ -47,10 +49,12 @@ export async function applyReset(
     return;
   }
   const isReplay = !anew && own !== null && comparePositions(own.position, to) >= 0;
-  // Invariant: what is to be read again is listed before the sink's progress passes what it lacks.
-  if (!isReplay) {
-    const ids = tables.map(({ id }) => id);
-    await askAgain(state.refills, worker.name, ids, { kind: "table" }, RESET_REASON, true);
+  // Invariant: what is to be read again, or compared, is listed before the sink's progress is another.
+  const ids = tables.map(({ id }) => id);
+  if (!isReplay) await askAgain(state.refills, worker.name, ids, { kind: "table" }, RESET_REASON, true);
+  else if (comparePositions(own.position, to) > 0) {
+    const held = ids.filter((id) => own.tables[id] !== undefined);
+    await askAgain(state.refills, worker.name, held, { kind: "differences" }, RESET_REASON, true);
   }
   failpoint("reset.listed");
   // No step of this sink was beyond `to`, so no row of ours has a later version.

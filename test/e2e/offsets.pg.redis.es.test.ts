@@ -81,6 +81,11 @@ async function reset(pipeline: RunningPipeline, ...args: readonly string[]): Pro
   return await command(pipeline, 0, "offsets", "reset", ...args, "--yes");
 }
 
+async function noteCountIn({ sinks }: RunningPipeline): Promise<number> {
+  const { rows } = await sinks.target!.query<object>("select id from notes");
+  return rows.length;
+}
+
 async function goOn(pipeline: RunningPipeline, resumed: string): Promise<void> {
   await command(pipeline, 0, "resume", "--sink", resumed);
   await pipeline.start();
@@ -94,6 +99,21 @@ describe("the sinks equal the source after a reset", () => {
     await pipeline.daemon.stop();
     const plan = await command(pipeline, 4, "offsets", "reset", "--to", "earliest");
     expect(plan.stdout).toContain("applied again");
+    await reset(pipeline, "--to", "earliest");
+    await goOn(pipeline, "redis");
+  });
+
+  test("to a place from before rows that went without a word in the log: what it still has of them does not stay", async () => {
+    await using pipeline = await held(["redis", "duckdb", "postgres"]);
+    await command(pipeline, 0, "pause", "--sink", "redis");
+    await pipeline.run("insert into notes select g, 'note' from generate_series(11, 20) g");
+    await eventually(async () => expect(await noteCountIn(pipeline)).toBe(15));
+    const publication = `millrace_${pipeline.installation.name}`;
+    await pipeline.run(`alter publication ${publication} set (publish = 'insert')`);
+    await pipeline.run("delete from notes where id > 10");
+    await pipeline.run(`alter publication ${publication} set (publish = 'insert, update, delete, truncate')`);
+    await eventually(async () => expect(await noteCountIn(pipeline)).toBe(5), { withinMs: 60_000 });
+    await pipeline.daemon.stop();
     await reset(pipeline, "--to", "earliest");
     await goOn(pipeline, "redis");
   });
