@@ -212,8 +212,7 @@ export class Database {
    */
   async giveBack(connection: DuckDBConnection): Promise<void> {
     if (this.broken) return;
-    let passedBytes = 0;
-    for (const stage of this.stages) passedBytes += stage.earlierByteCount + stage.byteCount;
+    const passedBytes = this.stages.reduce((sum, { passedByteCount }) => sum + passedByteCount, 0);
     if (this.#roomBytes === 0 && passedBytes - this.#passedBytes < PASSED_BYTES) return;
     this.#passedBytes = passedBytes;
     // What is still held is folded in first; where that can't be done now, it is after the next step.

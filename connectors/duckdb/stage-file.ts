@@ -27,10 +27,9 @@ const SYNC_BYTES_MAX = 64 * 1024;
 export class StageFile {
   readonly path: string;
   byteCount = 0;
-  /** What it held before it was begun anew, each time. */
-  earlierByteCount = 0;
   hasLineBreak = false;
   rowBytesMax = 0;
+  #earlierByteCount = 0;
   readonly #descriptor: number;
   readonly #folder: string;
 
@@ -46,9 +45,14 @@ export class StageFile {
     }
   }
 
+  /** Of all that it held, each time that it was begun. */
+  get passedByteCount(): number {
+    return this.#earlierByteCount + this.byteCount;
+  }
+
   begin(): void {
     if (this.byteCount > 0) ftruncateSync(this.#descriptor, 0);
-    this.earlierByteCount += this.byteCount;
+    this.#earlierByteCount += this.byteCount;
     this.byteCount = 0;
     this.rowBytesMax = 0;
     this.hasLineBreak = false;

@@ -22,9 +22,9 @@ export const RESET_REASON = "offsets were reset";
 /**
  * Sets a sink's own progress to where an operator has put it; until that is recorded nothing else happens to the sink, so
  * that a crash anywhere in here has it done again from the start. Whoever goes back sees the log again and keeps what it
- * holds. The log may put rows back that have gone since without a word in it (a partition that was detached, a table that was
- * made again), so that its tables are compared when it has caught up. Whoever goes forward, or is filled anew, is short of
- * what lies between: its tables are read again.
+ * holds. The log may put rows back that have gone since without a word in it (deleted while the publication left deletes out),
+ * so that its tables are compared when it has caught up. Whoever goes forward, or is filled anew, is short of what lies
+ * between: its tables are read again.
  */
 export async function applyReset(
   { worker, state, tables, logger }: ResetParts,

@@ -99,7 +99,6 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await using hosts = await MysqlHosts.start(flavour);
     await using pipeline = await MysqlPipeline.start(flavour, PREPARED, { kinds: ["postgres"], url: hosts.url });
     const { installation, source } = pipeline;
-    const insert = (id: number): string => `insert into ${source.name}.t (id, v) values (${id}, 'meanwhile')`;
     await pipeline.settled();
     const writer = new Writer(flavour, hosts.source.url, source.name);
     await writer.written(20);
@@ -110,7 +109,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await hosts.caughtUp();
     await hosts.part();
     hosts.lead();
-    await run(hosts.replica.url, insert(21));
+    await run(hosts.replica.url, `insert into ${source.name}.t (id, v) values (21, 'meanwhile')`);
     await installation.ask("POST", "/api/v1/resume", { sink: "postgres" });
     await eventually(async () => expect(await epochOf(pipeline)).toBe(2), MOVED);
     await pipeline.reconnect();

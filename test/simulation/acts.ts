@@ -200,18 +200,17 @@ export class Acts {
       case "failover": {
         if (world.plan.source !== "binlog") return;
         const { host } = server;
-        const copy = database.copy();
+        const tailless = happening.lacksMs === null ? null : database.copy();
         if (happening.lacksMs !== null) await world.sleep(happening.lacksMs);
         if (!world.isStormy || server.host !== host) return;
-        const commonEnd = happening.lacksMs === null ? database.end : copy.end;
-        if (happening.lacksMs !== null) {
-          database.restore(copy);
+        if (tailless !== null) {
+          database.restore(tailless);
           checks.hasTimeGoneBack = true;
           for (const target of world.targets) checks.restart(target);
         }
+        server.failovers.push({ offset: FAILOVER_OFFSET, commonEnd: database.end });
         database.move(FAILOVER_OFFSET);
         server.purgedTo += FAILOVER_OFFSET;
-        server.failovers.push({ offset: FAILOVER_OFFSET, commonEnd });
         server.host++;
         return;
       }

@@ -16,7 +16,7 @@ import {
   LogMoved,
   type Visibility,
 } from "../../src/core/source.ts";
-import type { Failover } from "./postgres-server.ts";
+import type { Failover } from "./server.ts";
 import { generationsOf, lost, PostgresLikeSource } from "./postgres-source.ts";
 
 const seesAll = (): boolean => true;

@@ -203,7 +203,7 @@ export class Database {
     if (this.#isUsed(table)) return false;
     const { columns, relation } = table.shape;
     if (how === "drop" && columns.length < 4) return false;
-    const names = columns.map(({ name, identity }) => `${name}@${identity}`);
+    const names = spelled(table);
     const identity = ++this.#identity;
     const changed = how === "drop" ? names.slice(0, -1) : [...names, `x${identity}@${identity}`];
     table.shape = shapeOf(table.name, changed, relation);
@@ -247,10 +247,9 @@ export class Database {
   /** False where somebody has written to the table, or the name is another one's. */
   rename(table: Table, name: string): boolean {
     if (this.#isUsed(table) || this.tables.some((one) => one.name === name)) return false;
-    const columns = table.shape.columns.map((column) => `${column.name}@${column.identity}`);
     Object.assign(table, {
       name,
-      shape: shapeOf(name, columns, table.shape.relation),
+      shape: shapeOf(name, spelled(table), table.shape.relation),
       generation: table.generation + 1,
     });
     this.commitCount++;
@@ -382,6 +381,11 @@ export class Database {
     const count = this.nextCount();
     return old.map((cell, i) => (i === 0 ? key : i === 1 ? String(count) : count % 3 === 0 ? `c${count}` : cell));
   }
+}
+
+/** Its columns, as `shapeOf` takes them. */
+function spelled({ shape }: Table): readonly string[] {
+  return shape.columns.map(({ name, identity }) => `${name}@${identity}`);
 }
 
 function ownWrites(transaction: Transaction, table: Table): Map<string, Row | undefined> {

@@ -24,7 +24,7 @@ import { baseVersion } from "../../src/core/version.ts";
 import { blockOf, type Change } from "../support/blocks.ts";
 import type { Database, Row, Table } from "./database.ts";
 import { Connection } from "./network.ts";
-import { forget, type Server, type Slot } from "./postgres-server.ts";
+import { forget, type Server, type Slot } from "./server.ts";
 import { MARK_PREFIX, Stream } from "./postgres-stream.ts";
 import type { SimulatedProcess } from "./scheduler.ts";
 

@@ -5,7 +5,7 @@ import type { Position } from "../../src/core/position.ts";
 import type { TableVersion } from "../../src/core/schema.ts";
 import type { ChangeStream, StreamOptions, TableShape } from "../../src/core/source.ts";
 import { blockOf, type Change } from "../support/blocks.ts";
-import { firstFrom, forget, type Server, type Slot } from "./postgres-server.ts";
+import { firstFrom, forget, type Server, type Slot } from "./server.ts";
 import { aborted, type SimulatedProcess } from "./scheduler.ts";
 
 const CHANGES_PER_BLOCK_MAX = 6;

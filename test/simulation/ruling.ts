@@ -2,7 +2,7 @@
 import * as z from "zod";
 import { parse } from "../../src/config/parse.ts";
 import { rulesOf, tableDefinition } from "../../src/config/tables.ts";
-import type { Rules } from "../../src/rules/definition.ts";
+import { NO_RULES, type Rules } from "../../src/rules/definition.ts";
 import type { Row } from "./database.ts";
 
 /** `keys`: filters by the key. `texts`: by a large value, which the log may leave out. `masks`: hides large values. */
@@ -49,7 +49,7 @@ export function rulesUnder(kind: RuleKind, approves: boolean): Rules {
 }
 
 function rulesOfConfig(kind: RuleKind, approves: boolean): Rules {
-  if (kind === "none" && !approves) return { tables: [], maskKey: null };
+  if (kind === "none" && !approves) return NO_RULES;
   const table = { ...RULINGS[kind].table, ...(approves ? { schemaChange: "pause" } : {}) };
   const problem = (_code: string, path: readonly string[], message: string): never => {
     throw new Error(`${path.join(".")}: ${message}`);

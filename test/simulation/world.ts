@@ -13,7 +13,7 @@ import { Database, type Row, type Table } from "./database.ts";
 import type { MemoryState } from "./memory-state.ts";
 import { fairWeather } from "./network.ts";
 import { LASTS_MS, type Plan } from "./plan.ts";
-import type { Server } from "./postgres-server.ts";
+import type { Server } from "./server.ts";
 import { PostgresLikeSource } from "./postgres-source.ts";
 import { type RuleKind, rulesUnder, seenUnder } from "./ruling.ts";
 import { Scheduler, SimulatedProcess } from "./scheduler.ts";

@@ -1,4 +1,4 @@
-/** A server that keeps its log as Postgres does, for a slot. It outlives every process. */
+/** The source's server, which outlives every process: it keeps its log for a slot, or for a time. */
 import type { Database, LogEntry } from "./database.ts";
 import type { Weather } from "./network.ts";
 import type { SimulatedProcess } from "./scheduler.ts";
@@ -18,7 +18,6 @@ export interface Failover {
   readonly commonEnd: bigint;
 }
 
-/** What outlives every process. */
 export interface Server {
   readonly database: Database;
   readonly weather: Weather;
