@@ -6,7 +6,7 @@ const MULTIPLIER = 0x9e37_79b1;
 /** What is remembered of keys until it counts: two hashes of 32 bits each. */
 export class KeyHashes {
   count = 0;
-  #hashes = new Uint32Array(2_048);
+  #hashes = new Uint32Array(64);
 
   add(id: string): void {
     const at = this.count * 2;
@@ -22,6 +22,13 @@ export class KeyHashes {
     this.#hashes[at] = mixed(low);
     this.#hashes[at + 1] = mixed(high);
     this.count++;
+  }
+
+  addAll(others: KeyHashes): void {
+    const at = this.count * 2;
+    this.count += others.count;
+    while (this.#hashes.length < this.count * 2) this.#grow();
+    this.#hashes.set(others.#hashes.subarray(0, others.count * 2), at);
   }
 
   low(i: number): number {
@@ -43,17 +50,66 @@ export class KeyHashes {
   }
 }
 
+/** More keys of the source than this, and there are 2^20 buckets (12 MiB), as nobody knows how many follow. */
+const FEW_MAX = 4_096;
+const BITS_MAX = 20;
+/** Buckets for each of few keys: 2 to the power of it. */
+const ROOM_BITS = 2;
+
 /**
- * Which keys of a sink the source may lack, in bounded memory: what the source has is added by hash to a fixed number of
- * buckets, what the sink has is taken away, and a bucket that is not empty in the end has keys of one side only, or of
- * rows that moved meanwhile. Never misses a key but by chance of 1 in 2^64; who is in such a bucket is looked at row by row.
+ * Which keys of a sink the source may lack, in bounded memory: what the source has is added by hash to a number of buckets,
+ * what the sink has is taken away, and a bucket that is not empty in the end has keys of one side only, or of rows that moved
+ * meanwhile. Never misses a key but by chance of 1 in 2^64; who is in such a bucket is looked at row by row.
+ * The source's keys come first.
  */
 export class KeyBuckets {
+  /** What the source has, until there are buckets. */
+  readonly #few = new KeyHashes();
+  #buckets: Buckets | null = null;
+  readonly #one = new KeyHashes();
+
+  ofSource(keys: KeyHashes): void {
+    if (this.#buckets === null && this.#few.count + keys.count > FEW_MAX) this.#spread(BITS_MAX);
+    if (this.#buckets === null) this.#few.addAll(keys);
+    else this.#buckets.add(keys);
+  }
+
+  ofSink(id: string): void {
+    this.#all.takeAway(this.#hash(id));
+  }
+
+  /** Whether the bucket of this key has keys of one side only. */
+  isUneven(id: string): boolean {
+    return this.#all.isUneven(this.#hash(id));
+  }
+
+  get allEven(): boolean {
+    return this.#all.allEven;
+  }
+
+  get #all(): Buckets {
+    return this.#buckets ?? this.#spread(Math.ceil(Math.log2(this.#few.count + 1)) + ROOM_BITS);
+  }
+
+  #spread(bits: number): Buckets {
+    const buckets = new Buckets(bits);
+    buckets.add(this.#few);
+    this.#few.clear();
+    return (this.#buckets = buckets);
+  }
+
+  #hash(id: string): KeyHashes {
+    this.#one.clear();
+    this.#one.add(id);
+    return this.#one;
+  }
+}
+
+class Buckets {
   readonly #mask: number;
   readonly #count: Int32Array;
   readonly #low: Uint32Array;
   readonly #high: Uint32Array;
-  readonly #one = new KeyHashes();
 
   /** `bits`: 2 to the power of it buckets, 12 bytes each. */
   constructor(bits: number) {
@@ -63,9 +119,9 @@ export class KeyBuckets {
     this.#high = new Uint32Array(2 ** bits);
   }
 
-  ofSource(keys: KeyHashes): void {
+  add(keys: KeyHashes): void {
     for (let i = 0; i < keys.count; i++) {
-      const bucket = this.#bucket(keys, i);
+      const bucket = this.#at(keys, i);
       this.#count[bucket]!++;
       // Sums wrap around: what is added and taken away comes to nothing.
       this.#low[bucket] = this.#low[bucket]! + keys.low(i);
@@ -73,16 +129,15 @@ export class KeyBuckets {
     }
   }
 
-  ofSink(id: string): void {
-    const bucket = this.#hash(id);
+  takeAway(one: KeyHashes): void {
+    const bucket = this.#at(one, 0);
     this.#count[bucket]!--;
-    this.#low[bucket] = this.#low[bucket]! - this.#one.low(0);
-    this.#high[bucket] = this.#high[bucket]! - this.#one.high(0);
+    this.#low[bucket] = this.#low[bucket]! - one.low(0);
+    this.#high[bucket] = this.#high[bucket]! - one.high(0);
   }
 
-  /** Whether the bucket of this key has keys of one side only. */
-  isUneven(id: string): boolean {
-    const bucket = this.#hash(id);
+  isUneven(one: KeyHashes): boolean {
+    const bucket = this.#at(one, 0);
     return this.#count[bucket] !== 0 || this.#low[bucket] !== 0 || this.#high[bucket] !== 0;
   }
 
@@ -93,13 +148,7 @@ export class KeyBuckets {
     return true;
   }
 
-  #hash(id: string): number {
-    this.#one.clear();
-    this.#one.add(id);
-    return this.#bucket(this.#one, 0);
-  }
-
-  #bucket(keys: KeyHashes, i: number): number {
+  #at(keys: KeyHashes, i: number): number {
     return (keys.low(i) ^ (keys.high(i) >>> 7)) & this.#mask;
   }
 }

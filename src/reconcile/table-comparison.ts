@@ -40,9 +40,6 @@ const SUSPECTS_MAX = 20_000;
 const KEPT_MAX = 10_000;
 const AGAIN_MS = 100;
 const IN_TIME = { reason: "its rows could not be compared in time", isWhole: true } as const;
-/** Buckets of a small table, and of one that does not end with its first chunk. */
-const BITS_SMALL = 12;
-const BITS_LARGE = 20;
 
 /**
  * One table in one sink. The source's rows are walked in key order and compared where they lie in the log; what differs
@@ -54,7 +51,7 @@ export class TableComparison {
   readonly sink: string;
   readonly #parts: TableComparisonParts;
   readonly #suspects: Suspects;
-  #buckets: KeyBuckets | null = null;
+  #buckets = new KeyBuckets();
   #cursor: KeyText | null = null;
   #isWalked = false;
   #walksFor: "walk" | "keys" = "walk";
@@ -163,7 +160,7 @@ export class TableComparison {
 
   #isWanted(look: Look, { isByLog }: ComparedSlice, id: string): boolean {
     if (look.purpose === "settle") return true;
-    if (look.purpose === "keys") return this.#buckets!.isUneven(id);
+    if (look.purpose === "keys") return this.#buckets.isUneven(id);
     look.keys.add(id);
     if (this.#resumedAt !== null && !look.isAtResumed) {
       // Those that moved lie behind the others: after one of them it can't be told what is left.
@@ -185,7 +182,6 @@ export class TableComparison {
     if (look.purpose === "keys") {
       for (const [id, { key }] of look.suspects) this.#suspects.add(id, key, false);
     } else {
-      this.#buckets ??= new KeyBuckets(last === null ? BITS_SMALL : BITS_LARGE);
       this.#buckets.ofSource(look.keys);
       this.findings.sourceRows += look.keys.count + aside.length;
       this.findings.compared += look.compared;
@@ -211,14 +207,14 @@ export class TableComparison {
     this.findings = new Findings(table, sink, sampleMax);
     this.#resumedAt = null;
     this.#isWalked = false;
-    this.#buckets = null;
+    this.#buckets = new KeyBuckets();
     this.#suspects.clear();
   }
 
   /** Looks for rows that only the sink has. Behind the walk; where values were not all compared there may be another. */
   async findExtra(signal: AbortSignal): Promise<void> {
     const { inspection, table } = this.#parts;
-    const buckets = this.#buckets!;
+    const buckets = this.#buckets;
     for await (const keys of inspection.keys(table, signal)) {
       for (const { id, key } of keys) {
         if (key === null) this.findings.addForeign(id);

@@ -41,6 +41,24 @@ test("an empty database can be started, and a table made later is published", as
   expect(await follower.catchUp(s.source)).toEqual([{ op: "c", table: "public.t", after: { id: "1" } }]);
 });
 
+test("a table that is dropped while the publication is being changed is not missed in it", async () => {
+  await using s = await started();
+  await s.database.query("create table doomed (id int primary key)");
+  await s.resume();
+  await s.source.publish(async () => {}, never);
+  await s.database.query("create table held (id int primary key)");
+  await using holder = await s.database.connect();
+  await holder.query("begin; lock table held in share row exclusive mode");
+  const published = s.source.publish(async () => {}, never);
+  await eventually(async () => {
+    const waiting = "select from pg_stat_activity where query ilike '%alter publication%' and wait_event_type = 'Lock'";
+    expect((await s.database.query(waiting)).rows).toHaveLength(1);
+  });
+  await s.database.query("drop table doomed");
+  await published;
+  await holder.query("rollback");
+});
+
 test("who reads a table that was just published waits for the transactions that may have written to it, and is told who they are", async () => {
   await using s = await started();
   await s.database.query("create table late (id int primary key)");

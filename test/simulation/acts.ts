@@ -188,6 +188,17 @@ export class Acts {
         if (table !== undefined) database.changeUnlogged(table, String(happening.key));
         return;
       }
+      case "detach": {
+        const { part, backAfterMs, areChanged } = happening;
+        const table = database.table(happening.table);
+        const shape = table?.shape;
+        const rows = table === undefined ? null : database.detach(table, part);
+        if (table === undefined || rows === null || backAfterMs === null) return;
+        if (backAfterMs > 0) await world.sleep(backAfterMs);
+        if (world.isStormy && database.tables.includes(table) && table.shape === shape)
+          database.attach(table, rows, areChanged);
+        return;
+      }
       case "slot lost":
         server.slot = null;
         return;

@@ -36,15 +36,17 @@ export interface Operation {
   readonly table: number;
   readonly key: number;
   readonly target: number;
+  /** Its transaction goes back to the savepoint before it. */
+  readonly isUndone?: true;
 }
 
 /** One that has written and is not over, or is in the log and nobody sees it yet. */
 interface Transaction {
   readonly xid: number;
-  readonly changes: LoggedChange[];
+  changes: LoggedChange[];
   /** By table name: what it leaves under each key; undefined: nothing. */
-  readonly writes: Map<string, Map<string, Row | undefined>>;
-  readonly truncated: Set<string>;
+  writes: Map<string, Map<string, Row | undefined>>;
+  truncated: Set<string>;
   isCommitted: boolean;
 }
 
@@ -84,6 +86,7 @@ export class Database {
   addTable(name: string, columns: readonly string[]): Table {
     const table: Table = { name, shape: shapeOf(name, columns, ++this.#relation), rows: new Map(), generation: 1 };
     this.tables.push(table);
+    this.commitCount++;
     return table;
   }
 
@@ -132,7 +135,11 @@ export class Database {
       truncated: new Set(),
       isCommitted: false,
     };
-    for (const operation of operations) this.#operate(transaction, operation);
+    for (const operation of operations) {
+      const savepoint = operation.isUndone === true ? savepointOf(transaction) : {};
+      this.#operate(transaction, operation);
+      Object.assign(transaction, savepoint);
+    }
     if (transaction.changes.length === 0) return null;
     this.#open.push(transaction);
     return transaction.xid;
@@ -221,9 +228,35 @@ export class Database {
       table.rows.set(key, row);
       this.#commits.set(Number(row[1]), this.end);
     }
+    this.#changedUnlogged(table);
+    return true;
+  }
+
+  /** A part of the rows leaves the table without a word in the log, as a partition that is detached. Null: as with `drop`. */
+  detach(table: Table, part: number): ReadonlyMap<string, Row> | null {
+    if (this.#isUsed(table)) return null;
+    const rows = new Map([...table.rows].filter(([key]) => Number(key) % 2 === part));
+    for (const key of rows.keys()) table.rows.delete(key);
+    this.#changedUnlogged(table);
+    return rows;
+  }
+
+  /** It comes back, but for keys that others have now. Its rows may have changed meanwhile. False: as with `drop`. */
+  attach(table: Table, part: ReadonlyMap<string, Row>, areChanged: boolean): boolean {
+    if (this.#isUsed(table)) return false;
+    for (const [key, row] of part) {
+      if (table.rows.has(key)) continue;
+      const now = areChanged ? this.#changed(row, key) : row;
+      table.rows.set(key, now);
+      this.#commits.set(Number(now[1]), this.end);
+    }
+    this.#changedUnlogged(table);
+    return true;
+  }
+
+  #changedUnlogged(table: Table): void {
     table.generation++;
     this.commitCount++;
-    return true;
   }
 
   /** False where somebody has written to the table. */
@@ -386,6 +419,11 @@ export class Database {
 /** Its columns, as `shapeOf` takes them. */
 function spelled({ shape }: Table): readonly string[] {
   return shape.columns.map(({ name, identity }) => `${name}@${identity}`);
+}
+
+function savepointOf({ changes, writes, truncated }: Transaction): Partial<Transaction> {
+  const copy = new Map([...writes].map(([table, rows]) => [table, new Map(rows)]));
+  return { changes: [...changes], writes: copy, truncated: new Set(truncated) };
 }
 
 function ownWrites(transaction: Transaction, table: Table): Map<string, Row | undefined> {

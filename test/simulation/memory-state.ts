@@ -6,7 +6,7 @@ import { stateError } from "../../src/state/errors.ts";
 import { Connection } from "../../src/state/sqlite/connection.ts";
 import { migrate } from "../../src/state/sqlite/migrate.ts";
 import { assemble } from "../../src/state/sqlite/open.ts";
-import { NEVER, type SimulatedProcess } from "./scheduler.ts";
+import { never, type SimulatedProcess } from "./scheduler.ts";
 
 /** Statements are compiled once, however many processes open the state. */
 class SharedDatabase extends DatabaseSync {
@@ -97,12 +97,12 @@ function guardedPart(process: SimulatedProcess, state: MemoryState, part: object
       if (typeof member !== "function") return member;
       const isRead = READS.test(String(property));
       return (...given: readonly unknown[]): Promise<unknown> => {
-        if (!process.passes()) return NEVER;
+        if (!process.passes()) return never();
         if (state.isFull && !isRead)
           return Promise.reject(stateError("MR1209", "the disk is full", { kind: "retryable" }));
         // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- every method of a store is asynchronous
         const answer = Reflect.apply(member, target, given) as Promise<unknown>;
-        return process.passes() ? answer : NEVER;
+        return process.passes() ? answer : never();
       };
     },
   });

@@ -1,6 +1,6 @@
 /** What lies between a process and the servers that it talks to: time passes, answers get lost, connections break. */
-import { abortedError, MillraceError } from "../../src/core/errors.ts";
-import { aborted, NEVER, type SimulatedProcess } from "./scheduler.ts";
+import { MillraceError } from "../../src/core/errors.ts";
+import { never, type SimulatedProcess } from "./scheduler.ts";
 
 /** How calls to one server go at the moment. */
 export interface Weather {
@@ -41,35 +41,20 @@ export class Connection {
 
   /** `effect` happens at the server, at one moment. What it throws is the server's answer. */
   async call<T>(what: string, effect: () => T, signal?: AbortSignal): Promise<T> {
-    if (!this.#process.passes()) return await NEVER;
+    if (!this.#process.passes()) return await never();
     const { scheduler } = this.#process;
     const { random } = scheduler;
     const { failures, hanging, isDown, lostAnswers, slowestMs } = this.#weather;
     const chance = failures + hanging + lostAnswers > 0 ? random.next() : 1;
-    await this.#wait(random.next() * slowestMs, signal);
+    await this.#process.sleep(random.next() * slowestMs, signal);
     if (isDown || chance < failures) throw away(`${this.#name} ${what}`);
     if (chance < failures + hanging) {
-      await this.#wait(SILENCE_MS, signal);
+      await this.#process.sleep(SILENCE_MS, signal);
       throw away(`${this.#name} ${what}`);
     }
     const answer = effect();
-    if (!this.#process.passes()) return await NEVER;
+    if (!this.#process.passes()) return await never();
     if (chance < failures + hanging + lostAnswers) throw away(`${this.#name} ${what} was done, the answer is lost`);
     return answer;
-  }
-
-  #wait(ms: number, signal?: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => {
-      if (signal?.aborted === true) return reject(abortedError(signal));
-      const onAbort = (): void => {
-        due.work = null;
-        reject(aborted(signal!));
-      };
-      const due = this.#process.after(ms, () => {
-        signal?.removeEventListener("abort", onAbort);
-        resolve();
-      });
-      signal?.addEventListener("abort", onAbort, { once: true });
-    });
   }
 }

@@ -178,6 +178,7 @@ const UNSEEN: ReadonlySet<string> = new Set([
   "empty",
   "sink restored",
   "unlogged",
+  "detach",
   "source restored",
   "state restored",
   "refuse",

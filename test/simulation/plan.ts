@@ -5,6 +5,8 @@ import type { RuleKind } from "./ruling.ts";
 
 export interface Plan {
   readonly seed: number;
+  /** From then on faults have ended, in milliseconds; left out: a second. */
+  readonly lastsMs?: number;
   readonly tables: number;
   /** Rows of each table that are there before the daemon starts. */
   readonly rows: number;
@@ -72,6 +74,14 @@ export type Happening = { readonly atMs: number } & (
   | { readonly what: "swap"; readonly table: number }
   | { readonly what: "rename"; readonly table: number; readonly backAfterMs: number | null }
   | { readonly what: "unlogged"; readonly table: number; readonly key: number }
+  /** Rows whose keys are even, or odd; `areChanged`: before they come back. */
+  | {
+      readonly what: "detach";
+      readonly table: number;
+      readonly part: number;
+      readonly backAfterMs: number | null;
+      readonly areChanged: boolean;
+    }
   | { readonly what: "slot lost" }
   /** Of a log that is kept for a time: this share of it is thrown away. */
   | { readonly what: "purge"; readonly share: number }
@@ -90,28 +100,72 @@ export const LASTS_MS = 1_000;
 const WHILE_READ_MS = 60;
 const RULE_KINDS = ["none", "keys", "texts", "masks"] as const satisfies readonly RuleKind[];
 
-export function planOf(seed: number): Plan {
+/** The more happens in a run, the rarer the orders that it may show, and the longer it takes. */
+interface Size {
+  readonly lastsMs: number;
+  /** Of 1: these have one sink, these one table. */
+  readonly oneSink: number;
+  readonly oneTable: number;
+  /** Below so many more than two. */
+  readonly transactions: number;
+  /** Below so many. */
+  readonly faults: number;
+  /** Of 1: nothing but transactions and faults; else one and below so many more. */
+  readonly noOthers: number;
+  readonly others: number;
+  readonly meanwhile: number;
+}
+
+export const SIZES = {
+  full: {
+    lastsMs: LASTS_MS,
+    oneSink: 0.7,
+    oneTable: 0.7,
+    transactions: 7,
+    faults: 4,
+    noOthers: 0.25,
+    others: 3,
+    meanwhile: 4,
+  },
+  small: {
+    lastsMs: 300,
+    oneSink: 0.9,
+    oneTable: 0.9,
+    transactions: 3,
+    faults: 2,
+    noOthers: 0.1,
+    others: 2,
+    meanwhile: 2,
+  },
+} as const satisfies Readonly<Record<string, Size>>;
+
+export type SizeName = keyof typeof SIZES;
+
+export function planOf(seed: number, name: SizeName = "full"): Plan {
   const random = new Random(seed);
-  const sinkCount = random.chance(0.7) ? 1 : 2;
-  const tables = random.chance(0.7) ? 1 : 2;
+  const size: Size = SIZES[name];
+  const { lastsMs } = size;
+  const sinkCount = random.chance(size.oneSink) ? 1 : 2;
+  const tables = random.chance(size.oneTable) ? 1 : 2;
   const happenings: Happening[] = [];
   const keys = 2 + random.below(6);
-  const count = 2 + random.below(7);
-  for (let i = 0; i < count; i++) happenings.push(transaction(random, moment(random), tables, keys));
-  const faults = random.below(4);
-  for (let i = 0; i < faults; i++) happenings.push(fault(random, sinkCount));
-  const others = random.chance(0.25) ? 0 : 1 + random.below(3);
+  const count = 2 + random.below(size.transactions);
+  for (let i = 0; i < count; i++) happenings.push(transaction(random, moment(random, lastsMs), tables, keys));
+  const faults = random.below(size.faults);
+  for (let i = 0; i < faults; i++) happenings.push(fault(random, sinkCount, lastsMs));
+  const others = random.chance(size.noOthers) ? 0 : 1 + random.below(size.others);
   for (let i = 0; i < others; i++) {
-    const one = other(random, sinkCount, tables, keys);
+    const one = other(random, lastsMs, sinkCount, tables, keys);
     happenings.push(one);
     // What is read beside the stream takes moments: there the stream has to carry changes, too.
-    const meanwhile = random.chance(0.75) ? 1 + random.below(4) : 0;
+    const meanwhile = random.chance(0.75) ? 1 + random.below(size.meanwhile) : 0;
     for (let j = 0; j < meanwhile; j++) {
       happenings.push(transaction(random, one.atMs + random.below(WHILE_READ_MS), tables, keys));
     }
   }
   return {
     seed,
+    ...(lastsMs === LASTS_MS ? {} : { lastsMs }),
     tables,
     rows: random.below(6),
     chunkRows: 1 + random.below(4),
@@ -145,8 +199,8 @@ function isOp(op: string): op is keyof typeof OFTEN {
   return op in OFTEN;
 }
 
-function moment(random: Random): number {
-  return Math.floor(random.next() * LASTS_MS);
+function moment(random: Random, lastsMs: number): number {
+  return Math.floor(random.next() * lastsMs);
 }
 
 function transaction(random: Random, atMs: number, tables: number, keys: number): Happening {
@@ -156,6 +210,7 @@ function transaction(random: Random, atMs: number, tables: number, keys: number)
     table: random.below(tables),
     key: random.below(keys),
     target: random.below(keys),
+    ...(random.chance(0.04) ? { isUndone: true as const } : {}),
   }));
   return {
     atMs,
@@ -167,8 +222,8 @@ function transaction(random: Random, atMs: number, tables: number, keys: number)
   };
 }
 
-function fault(random: Random, sinks: number): Happening {
-  const atMs = moment(random);
+function fault(random: Random, sinks: number, lastsMs: number): Happening {
+  const atMs = moment(random, lastsMs);
   const kind = random.below(10);
   if (kind < 5) return { atMs, what: "crash", afterCalls: random.below(80), downMs: random.below(200) };
   if (kind < 6) return { atMs, what: "stop", downMs: random.below(200) };
@@ -219,6 +274,17 @@ const OTHERS: readonly (readonly [weight: number, make: Make])[] = [
   [2, (at, r) => ({ ...at, what: "disk full", forMs: 50 + r.below(500) })],
   [3, (at, r, _s, table) => ({ ...at, what: "alter", table, how: r.pick(["add", "add", "drop"] as const) })],
   [2, (at, _r, _s, table, key) => ({ ...at, what: "unlogged", table, key })],
+  [
+    2,
+    (at, r, _s, table) => ({
+      ...at,
+      what: "detach",
+      table,
+      part: r.below(2),
+      backAfterMs: r.chance(0.8) ? (r.chance(0.4) ? 0 : r.below(300)) : null,
+      areChanged: r.chance(0.5),
+    }),
+  ],
   [2, (at, r, _s, table) => ({ ...at, what: "drop", table, againAfterMs: r.chance(0.8) ? r.below(300) : null })],
   [1, (at, _r, _s, table) => ({ ...at, what: "swap", table })],
   [2, (at, r, _s, table) => ({ ...at, what: "rename", table, backAfterMs: r.chance(0.6) ? r.below(300) : null })],
@@ -242,11 +308,13 @@ const OTHERS: readonly (readonly [weight: number, make: Make])[] = [
 
 const WEIGHT = OTHERS.reduce((sum, [weight]) => sum + weight, 0);
 
-function other(random: Random, sinks: number, tables: number, keys: number): Happening {
+function other(random: Random, lastsMs: number, sinks: number, tables: number, keys: number): Happening {
   let left = random.below(WEIGHT);
   for (const [weight, make] of OTHERS) {
-    if (left < weight)
-      return make({ atMs: moment(random) }, random, random.below(sinks), random.below(tables), random.below(keys));
+    if (left < weight) {
+      const at = { atMs: moment(random, lastsMs) };
+      return make(at, random, random.below(sinks), random.below(tables), random.below(keys));
+    }
     left -= weight;
   }
   throw new Error("the weights are wrong");

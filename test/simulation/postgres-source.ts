@@ -21,7 +21,7 @@ import {
   type Visibility,
 } from "../../src/core/source.ts";
 import { baseVersion } from "../../src/core/version.ts";
-import { blockOf, type Change } from "../support/blocks.ts";
+import type { Change } from "../support/blocks.ts";
 import type { Database, Row, Table } from "./database.ts";
 import { Connection } from "./network.ts";
 import { forget, type Server, type Slot } from "./server.ts";
@@ -74,14 +74,15 @@ export class PostgresLikeSource implements Source {
   protected copy(epoch: number): FirstCopy {
     const { database, chunkRows } = this.server;
     const frozen = new Map(database.tables.map((table) => [idOf(table), [...database.committed(table).values()]]));
-    const connection = this.connection;
+    const { connection, process } = this;
     return {
       tables: database.tables.map(({ shape }) => shape),
       generations: generationsOf(database),
       async *read(table: TableVersion, signal: AbortSignal) {
         const rows = frozen.get(table.id) ?? [];
         for (let at = 0; at < rows.length; at += chunkRows) {
-          yield await connection.call("copy", () => rowsBlock(table, rows.slice(at, at + chunkRows), epoch), signal);
+          const answer = await connection.call("copy", () => rows.slice(at, at + chunkRows), signal);
+          yield rowsBlock(process, table, answer, epoch);
         }
       },
       close: async () => undefined,
@@ -188,42 +189,34 @@ export class PostgresLikeSource implements Source {
     where: string | null,
     signal: AbortSignal,
   ): Promise<Chunk> {
+    const { chunkRows } = this.server;
+    const { rows, sees } = await this.#read(table, signal, (row) => {
+      return (after === null || Number(row[0]) > Number(after[0])) && (where === null || !where.includes("AND 1 = 0"));
+    });
+    const sorted = rows.toSorted((a, b) => Number(a[0]) - Number(b[0]));
+    const chunk = sorted.slice(0, chunkRows);
+    const last = sorted.length > chunkRows ? [chunk.at(-1)![0]!] : null;
+    return { block: this.#blockOf(table, chunk), last, sees };
+  }
+
+  async readKeys(table: TableVersion, keys: readonly KeyText[], signal: AbortSignal): Promise<Chunk> {
+    const wanted = new Set(keys.map(([key]) => key));
+    const { rows, sees } = await this.#read(table, signal, (row) => wanted.has(row[0]!));
+    return { block: this.#blockOf(table, rows), last: null, sees };
+  }
+
+  async #read(table: TableVersion, signal: AbortSignal, isWanted: (row: Row) => boolean) {
+    const { database } = this.server;
     return await this.connection.call(
       "read",
-      () => {
-        const { database, chunkRows } = this.server;
-        const found = tableOf(database, table);
-        const sees = database.snapshot().sees;
-        const rest = [...found.rows.values()]
-          .filter((row) => after === null || Number(row[0]) > Number(after[0]))
-          .filter(() => where === null || !where.includes("AND 1 = 0"))
-          .toSorted((a, b) => Number(a[0]) - Number(b[0]));
-        const rows = rest.slice(0, chunkRows);
-        const last = rest.length > chunkRows ? [rows.at(-1)![0]!] : null;
-        return { block: rows.length === 0 ? null : rowsBlock(table, rows, 1), last, sees };
-      },
+      () => ({ rows: [...tableOf(database, table).rows.values()].filter(isWanted), sees: database.snapshot().sees }),
       signal,
     );
   }
 
-  async readKeys(table: TableVersion, keys: readonly KeyText[], signal: AbortSignal): Promise<Chunk> {
-    return await this.connection.call(
-      "read keys",
-      () => {
-        const { database } = this.server;
-        const found = tableOf(database, table);
-        const rows = keys.flatMap(([key]) => {
-          const row = found.rows.get(key!);
-          return row === undefined ? [] : [row];
-        });
-        return {
-          block: rows.length === 0 ? null : rowsBlock(table, rows, 1),
-          last: null,
-          sees: database.snapshot().sees,
-        };
-      },
-      signal,
-    );
+  /** Made here, as an answer that was lost holds no memory. */
+  #blockOf(table: TableVersion, rows: readonly Row[]): Block | null {
+    return rows.length === 0 ? null : rowsBlock(this.process, table, rows, 1);
   }
 
   async tip(signal: AbortSignal): Promise<bigint> {
@@ -271,7 +264,7 @@ function tableOf(database: Database, table: TableVersion): Table {
   return found;
 }
 
-function rowsBlock(table: TableVersion, rows: readonly Row[], epoch: number): Block {
+function rowsBlock({ blocks }: SimulatedProcess, table: TableVersion, rows: readonly Row[], epoch: number): Block {
   const changes = rows.map((after): Change => ({ table, op: "r", after, commit: 0n, version: baseVersion(epoch) }));
-  return blockOf(changes, { epoch, until: { epoch, commit: 0n, index: 0 } });
+  return blocks.of(changes, { epoch, until: { epoch, commit: 0n, index: 0 } });
 }

@@ -4,7 +4,7 @@ import { MillraceError } from "../../src/core/errors.ts";
 import type { Position } from "../../src/core/position.ts";
 import type { TableVersion } from "../../src/core/schema.ts";
 import type { ChangeStream, StreamOptions, TableShape } from "../../src/core/source.ts";
-import { blockOf, type Change } from "../support/blocks.ts";
+import type { Change } from "../support/blocks.ts";
 import { firstFrom, forget, type Server, type Slot } from "./server.ts";
 import { aborted, type SimulatedProcess } from "./scheduler.ts";
 
@@ -99,7 +99,7 @@ export class Stream implements ChangeStream {
       until = { epoch: from.epoch, commit: entry.commit + 1n, index: 0 };
     }
     this.#position = until;
-    return blockOf(changes, { epoch: from.epoch, until, messages });
+    return process.blocks.of(changes, { epoch: from.epoch, until, messages });
   }
 
   async #appended(signal: AbortSignal): Promise<void> {

@@ -1,6 +1,6 @@
 /** Runs plans one after the other, in one process: what is expensive to make is made once. */
 import { MemoryState } from "./memory-state.ts";
-import { type Plan, planOf } from "./plan.ts";
+import { type Plan, planOf, type SizeName } from "./plan.ts";
 import { wholly } from "./tracing.ts";
 import { type Result, World } from "./world.ts";
 
@@ -23,6 +23,6 @@ export async function runPlan(plan: Plan, isTraced = false): Promise<Result> {
   return { ...result, failure: `nobody caught ${wholly(stray)}` };
 }
 
-export async function runSeed(seed: number, isTraced = false): Promise<Result> {
-  return await runPlan(planOf(seed), isTraced);
+export async function runSeed(seed: number, size: SizeName, isTraced = false): Promise<Result> {
+  return await runPlan(planOf(seed, size), isTraced);
 }

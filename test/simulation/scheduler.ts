@@ -1,6 +1,7 @@
 /** Virtual time: it moves only when nothing else is left to do, and chance decides who is first among many. */
 import type { Clock } from "../../src/core/clock.ts";
 import type { Random } from "../support/random.ts";
+import { Blocks } from "./blocks.ts";
 
 /** Something that happens at a time. Taken back by setting `work` to null. */
 export interface Due {
@@ -106,6 +107,7 @@ export class SimulatedProcess {
   readonly name: string;
   readonly scheduler: Scheduler;
   readonly clock: Clock;
+  readonly blocks = new Blocks();
   /** Added to the time of day: the machine's clock was set. */
   readonly #skewMs: () => number;
   /** After so many more calls it dies; null: never. */
@@ -178,24 +180,46 @@ export class SimulatedProcess {
 
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
-      if (signal?.aborted === true) return reject(aborted(signal));
+      if (signal === undefined) return void this.after(ms, resolve);
+      if (signal.aborted) return reject(aborted(signal));
+      const waiting = waitingFor(signal);
       const onAbort = (): void => {
         due.work = null;
-        reject(aborted(signal!));
+        reject(aborted(signal));
       };
       const due = this.after(ms, () => {
-        signal?.removeEventListener("abort", onAbort);
+        waiting.delete(onAbort);
         resolve();
       });
-      signal?.addEventListener("abort", onAbort, { once: true });
+      waiting.add(onAbort);
     });
   }
 }
 
+/** What is to be called when a signal is aborted. One listener for all: a run waits for hundreds of moments. */
+const waitingFor = ((): ((signal: AbortSignal) => Set<() => void>) => {
+  const known = new WeakMap<AbortSignal, Set<() => void>>();
+  return (signal) => {
+    let waiting = known.get(signal);
+    if (waiting === undefined) {
+      const made = (waiting = new Set());
+      known.set(signal, made);
+      const onAbort = (): void => {
+        for (const work of made) work();
+      };
+      signal.addEventListener("abort", onAbort, { once: true });
+    }
+    return waiting;
+  };
+})();
+
 /** When every simulation begins. */
 const BEGIN_MS = Date.UTC(2026, 0, 1);
 
-export const NEVER = new Promise<never>(() => {});
+/** What a dead process waits for. One of its own each time: one for all would hold whatever ever waited for it. */
+export function never(): Promise<never> {
+  return new Promise(() => {});
+}
 
 /** As the timers of Node reject. */
 export function aborted(signal: AbortSignal): Error {

@@ -11,7 +11,9 @@ import { SINK_MS, SOURCE_MS, type World } from "./world.ts";
 /** In virtual time, from the last fault on. */
 const SETTLES_WITHIN_MS = 240_000;
 const ROUND_MS = 3_000;
-const BY_HAND: ReadonlySet<string> = new Set(["empty", "sink restored", "unlogged", "alter"]);
+/** A mark on its way, or a sink that is being looked at. */
+const GIVES_BACK_WITHIN_MS = 5_000;
+const BY_HAND: ReadonlySet<string> = new Set(["empty", "sink restored", "unlogged", "detach", "alter"]);
 
 export async function settle(world: World, acts: Acts): Promise<void> {
   const { scheduler, server, targets, state, checks } = world;
@@ -64,6 +66,7 @@ export async function settle(world: World, acts: Acts): Promise<void> {
   await scheduler.run(() => isDone || checks.violation !== null, scheduler.nowMs + SETTLES_WITHIN_MS);
   checks.throwViolation();
   if (!isDone) throw new Violation(`it does not get there: ${world.lastError ?? ""} ${missing.join("; ")}`);
+  await givenBack(world);
   const direct = state.direct(world.newProcess("x").clock);
   checks.equal(server.database.tables, world.expected, targets, await direct.deadLetters.list({ state: "waiting" }));
   await obligations(direct);
@@ -104,6 +107,13 @@ async function remedyOfSinks(world: World, { operators }: Acts): Promise<void> {
         await operators.resume(name);
     }
   }
+}
+
+/** Whoever waits for nothing holds no block: else memory would grow by it. */
+async function givenBack({ daemon, scheduler }: World): Promise<void> {
+  const blocks = daemon!.process.blocks;
+  await scheduler.run(() => blocks.held === 0, scheduler.nowMs + GIVES_BACK_WITHIN_MS);
+  if (blocks.held > 0) throw new Violation(`${blocks.held} blocks are not given back`);
 }
 
 async function obligations(state: StateStore): Promise<void> {

@@ -17,8 +17,8 @@ const QUICK = ["acknowledges-early", "added-rows-are-overlooked", "applies-twice
 test("one seed is one run, to the last byte of its trace", async () => {
   let lineCount = 0;
   for (let seed = 1; seed <= TRACED_COUNT; seed++) {
-    const first = await runSeed(seed, true);
-    const again = await runSeed(seed, true);
+    const first = await runSeed(seed, "full", true);
+    const again = await runSeed(seed, "full", true);
     expect(again.trace).toEqual(first.trace);
     lineCount += first.trace.length;
   }

@@ -12,7 +12,7 @@ import { cellsOf } from "../support/log-model.ts";
 import type { Row } from "./database.ts";
 import { TargetInspection } from "./inspection.ts";
 import { Connection } from "./network.ts";
-import { NEVER, type SimulatedProcess } from "./scheduler.ts";
+import { never, type SimulatedProcess } from "./scheduler.ts";
 import type { Target, TargetTable } from "./targets.ts";
 
 interface Put {
@@ -165,7 +165,7 @@ export class SimulatedSink implements Sink {
     const puts = await this.#puts(step, outcome, signal);
     this.#expectOurs();
     for (const { table, put } of puts) {
-      if (!this.#process.passes()) return await NEVER;
+      if (!this.#process.passes()) return await never();
       this.#write(this.#held(table), put);
     }
     await this.#connection.call(

@@ -59,6 +59,7 @@ export class World {
   lastError: string | null = null;
   readonly #trace: string[] | null;
   #daemon: Daemon | null = null;
+  readonly #daemons: Daemon[] = [];
   #processCount = 0;
   readonly #dead = new Set<string>();
 
@@ -174,7 +175,7 @@ export class World {
     try {
       this.start();
       for (const happening of this.plan.happenings) scheduler.after(happening.atMs, () => acts.happen(happening));
-      await scheduler.run(() => checks.violation !== null, LASTS_MS + 100);
+      await scheduler.run(() => checks.violation !== null, (this.plan.lastsMs ?? LASTS_MS) + 100);
       checks.throwViolation();
       await settle(this, acts);
     } catch (error) {
@@ -183,6 +184,8 @@ export class World {
     }
     this.#daemon?.process.kill();
     this.say(() => failure ?? "everything holds");
+    // Node keeps a signal that is listened to, and whatever listens, until it is aborted.
+    for (const daemon of this.#daemons) daemon.stop();
     return { failure, trace: this.#trace ?? [], virtualMs: scheduler.nowMs, events: scheduler.eventCount };
   }
 
@@ -193,6 +196,7 @@ export class World {
     this.say(() => `${process.name} starts`);
     const daemon = new Daemon(process, this);
     this.#daemon = daemon;
+    this.#daemons.push(daemon);
     process.onDeath(() => {
       if (this.#daemon === daemon) this.#daemon = null;
     });

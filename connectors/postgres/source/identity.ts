@@ -84,6 +84,12 @@ export function checkPublicationHistory(
   return publication;
 }
 
+/** Whether a table that was published lacks its entry: it was taken out, or has been dropped since it was read. */
+export function lacksEntries(identity: LogIdentity, { captured }: Selected, { entries }: Publication): boolean {
+  const before = storedNumbers(identity["entries"]);
+  return captured.some(({ table }) => before.has(table.oid) && !entries.has(table.oid));
+}
+
 function narrowed(what: string, byHand = ""): Error {
   return sourceError("MR2017", "fatal", what, `Changes may have passed unseen. ${BEGIN_ANEW}${byHand}`);
 }

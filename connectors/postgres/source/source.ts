@@ -35,6 +35,7 @@ import { formatLsn, parseLsn } from "./lsn.ts";
 import { markPrefix, renewPrefix, writeMark } from "./marks.ts";
 import {
   checkPublicationHistory,
+  lacksEntries,
   PUBLICATION_PARTS,
   publicationIdentity,
   publicationPart,
@@ -153,7 +154,9 @@ export class PostgresSource implements Source {
       const isOurs = selected.publication?.viaRoot === false && now?.viaRoot === true;
       const known = isOurs ? { ...left, publicationWritten: now.written } : left;
       // Once more: what somebody took out since the first look must not be taken for the state to go on from.
-      const checked = checkPublicationHistory(this.#context, known, { ...selected, publication: now });
+      const isShort = now !== undefined && lacksEntries(known, selected, now);
+      const latest = isShort ? await selectTables(this.#context, false, signal) : { ...selected, publication: now };
+      const checked = checkPublicationHistory(this.#context, known, latest);
       const { moved } = this.#generations;
       this.#published = {
         ...this.#published,

@@ -1,0 +1,115 @@
+/** The same program in several processes: each takes its share of the seeds, or looks for planted faults of its own. */
+import { fork } from "node:child_process";
+import { join } from "node:path";
+import { type Mutant, mutants } from "./mutants.ts";
+
+export interface Tally {
+  readonly failures: number;
+  readonly runs: number;
+  readonly seconds: number;
+  readonly coreSeconds: number;
+}
+
+/** As the command line has them. */
+export interface JobOptions {
+  readonly seeds: string;
+  readonly from: string;
+  readonly minutes?: string | undefined;
+  readonly jobs: string;
+  readonly small: boolean;
+  readonly quick: boolean;
+  readonly mutant?: string | undefined;
+  readonly "failures-max": string;
+}
+
+/** To whoever started this process, or else to people. */
+export function report(tally: Tally): void {
+  if (process.send !== undefined) process.send(tally);
+  else process.stdout.write(`${told(tally)}\n`);
+}
+
+/** Whether everything holds. */
+export async function inProcesses(options: JobOptions): Promise<boolean> {
+  const jobs = Number(options.jobs);
+  const [seeds, from] = [Number(options.seeds), Number(options.from)];
+  const tallies = await Promise.all(
+    Array.from({ length: Math.min(jobs, seeds) }, async (_, i) => {
+      const share = Math.ceil((seeds - i) / jobs);
+      return (await run(options, { from: from + i, step: jobs, seeds: share }, process.stdout)).tally;
+    }),
+  );
+  const known = tallies.filter((tally) => tally !== null);
+  const sum = (of: (tally: Tally) => number): number => known.reduce((total, tally) => total + of(tally), 0);
+  const failures = sum((tally) => tally.failures);
+  const seconds = Math.max(...known.map((tally) => tally.seconds));
+  report({ failures, runs: sum(({ runs }) => runs), seconds, coreSeconds: sum(({ coreSeconds }) => coreSeconds) });
+  return failures === 0 && known.length === tallies.length;
+}
+
+/** False where one was not found. */
+export async function findMutants(options: JobOptions): Promise<boolean> {
+  const all = mutants();
+  const waiting = [...all];
+  let missed = 0;
+  const hunt = async (): Promise<void> => {
+    for (let mutant = waiting.shift(); mutant !== undefined; mutant = waiting.shift()) {
+      const { found, text } = await find(mutant, options);
+      if (!found) missed++;
+      process.stdout.write(text);
+    }
+  };
+  await Promise.all(Array.from({ length: Number(options.jobs) }, hunt));
+  process.stdout.write(`${all.length} planted faults, ${missed} not found\n`);
+  return missed === 0;
+}
+
+async function find({ name, about }: Mutant, options: JobOptions): Promise<{ found: boolean; text: string }> {
+  const beganMs = performance.now();
+  let said = "";
+  const sink = { write: (text: string) => void (said += text) };
+  const { seeds, from } = options;
+  await run({ ...options, mutant: name, quick: true, "failures-max": "1" }, { from, step: 1, seeds }, sink);
+  const match = /^seed (\d+) fails: (.*)$/m.exec(said);
+  const where = match === null ? `NOT FOUND within ${seeds} seeds` : `seed ${match[1]}`;
+  const seconds = ((performance.now() - beganMs) / 1000).toFixed(1);
+  return {
+    found: match !== null,
+    text: `${name}: ${where}, ${seconds} s\n  ${about}\n  ${match?.[2] ?? said.trim()}\n`,
+  };
+}
+
+/** Null: it ended without a word. */
+async function run(
+  { minutes, small, quick, mutant, "failures-max": failuresMax }: JobOptions,
+  share: Readonly<Record<"from" | "step" | "seeds", number | string>>,
+  out: { write: (text: string) => void },
+): Promise<{ readonly tally: Tally | null }> {
+  const shared = Object.entries(share).flatMap(([name, value]) => [`--${name}`, String(value)]);
+  const options = [
+    ...shared,
+    "--jobs",
+    "1",
+    "--failures-max",
+    failuresMax,
+    ...(minutes === undefined ? [] : ["--minutes", minutes]),
+    ...(small ? ["--small"] : []),
+    ...(quick ? ["--quick"] : []),
+    ...(mutant === undefined ? [] : ["--mutant", mutant]),
+  ];
+  const child = fork(join(import.meta.dirname, "simulate.ts"), options, {
+    stdio: ["ignore", "pipe", "inherit", "ipc"],
+  });
+  let said = "";
+  let tally: Tally | null = null;
+  child.stdout!.on("data", (data: Buffer) => void (said += data.toString()));
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- sent by `report`
+  child.on("message", (message) => void (tally = message as Tally));
+  await new Promise((resolve) => child.on("close", resolve));
+  out.write(said);
+  return { tally };
+}
+
+function told({ failures, runs, seconds, coreSeconds }: Tally): string {
+  const rate = `${Math.round(runs / seconds)} a second, ${Math.round(runs / coreSeconds)} a second of one core`;
+  return `${runs} seeds: ${failures} failed; ${seconds.toFixed(1)} s (${rate})`;
+}
