@@ -91,19 +91,31 @@ function guarded(process: SimulatedProcess, state: MemoryState, store: StateStor
 }
 
 function guardedPart(process: SimulatedProcess, state: MemoryState, part: object): object {
-  return new Proxy(part, {
-    get(target, property) {
-      const member: unknown = Reflect.get(target, property);
-      if (typeof member !== "function") return member;
-      const isRead = READS.test(String(property));
-      return (...given: readonly unknown[]): Promise<unknown> => {
-        if (!process.passes()) return never();
-        if (state.isFull && !isRead)
-          return Promise.reject(stateError("MR1209", "the disk is full", { kind: "retryable" }));
-        // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- every method of a store is asynchronous
-        const answer = Reflect.apply(member, target, given) as Promise<unknown>;
-        return process.passes() ? answer : never();
-      };
-    },
+  const guardedOnes = methodsOf(part).map((name) => {
+    const isRead = READS.test(name);
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- every method of a store is asynchronous
+    const method = Reflect.get(part, name) as (...given: readonly unknown[]) => Promise<unknown>;
+    const guardedOne = (...given: readonly unknown[]): Promise<unknown> => {
+      if (!process.passes()) return never();
+      if (state.isFull && !isRead)
+        return Promise.reject(stateError("MR1209", "the disk is full", { kind: "retryable" }));
+      const answer = method.call(part, ...given);
+      return process.passes() ? answer : never();
+    };
+    return [name, guardedOne] as const;
   });
+  return Object.fromEntries(guardedOnes);
+}
+
+const known = new Map<unknown, readonly string[]>();
+
+/** Of its class, looked up once: a store is opened by every process of every run. */
+function methodsOf(part: object): readonly string[] {
+  const prototype: unknown = Object.getPrototypeOf(part);
+  let names = known.get(prototype);
+  if (names === undefined) {
+    names = Object.getOwnPropertyNames(prototype).filter((name) => name !== "constructor");
+    known.set(prototype, names);
+  }
+  return names;
 }

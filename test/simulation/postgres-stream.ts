@@ -43,7 +43,8 @@ export class Stream implements ChangeStream {
       const { random } = process.scheduler;
       await process.sleep(random.next() * server.weather.slowestMs, signal);
       const { failures, isDown } = server.weather;
-      const isOver = this.#isBroken || server.slot !== this.#slot || server.host !== this.#host;
+      const isPurged = this.#position.commit < server.purgedTo;
+      const isOver = this.#isBroken || isPurged || server.slot !== this.#slot || server.host !== this.#host;
       if (isDown || isOver || (failures > 0 && random.next() < failures)) {
         this.#isBroken = true;
         throw new MillraceError({ code: "MR2999", kind: "retryable", message: "the stream broke" });

@@ -48,9 +48,11 @@ export async function settle(world: World, acts: Acts): Promise<void> {
         await world.sleep(50);
         continue;
       }
-      const { daemon } = world;
+      const daemon = world.daemon!;
       const asked = control.wait(ROUND_MS, new AbortController().signal);
-      const result = await Promise.race([asked, world.sleep(ROUND_MS * 2).then(() => null)]).catch(() => null);
+      // What is dead does not answer.
+      const death = new Promise<null>((resolve) => daemon.process.onDeath(() => resolve(null)));
+      const result = await Promise.race([asked, death, world.sleep(ROUND_MS * 2).then(() => null)]).catch(() => null);
       if (result?.reached === true) {
         if (isToSpoil) for (const target of targets) spoilSome(target);
         isToSpoil = false;

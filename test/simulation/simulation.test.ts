@@ -9,6 +9,7 @@ import type { Plan } from "./plan.ts";
 import { runPlan, runSeed } from "./runner.ts";
 
 const FIXED_COUNT = 1_000;
+const FIXED_SMALL_COUNT = 6_000;
 const RANDOM_COUNT = 20_000;
 const TRACED_COUNT = 20;
 /** Found within some seeds; the others by `npm run simulate -- --mutants`. */
@@ -27,6 +28,10 @@ test("one seed is one run, to the last byte of its trace", async () => {
 
 test("the fixed seeds hold", async () => {
   expect(await simulate("--seeds", String(FIXED_COUNT))).toMatchObject({ code: 0 });
+});
+
+test("many more in which little happens hold", async () => {
+  expect(await simulate("--small", "--seeds", String(FIXED_SMALL_COUNT))).toMatchObject({ code: 0 });
 });
 
 test("seeds that nobody has tried hold, and are printed", async ({ skip }) => {
