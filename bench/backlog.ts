@@ -3,7 +3,7 @@
  * is a bare load of the same rows into the same kind of server.
  */
 import type { Client } from "pg";
-import { parseLsn } from "../connectors/postgres/source/lsn.ts";
+import { parseLsn } from "../connectors/postgres/source/log/lsn.ts";
 import { postgres } from "../scripts/services/postgres.ts";
 import { connected } from "./clients.ts";
 import { cpuSecondsOf, MeasuredDaemon } from "./daemon.ts";

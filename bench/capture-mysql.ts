@@ -5,15 +5,15 @@
  */
 import ZongJi from "@vlasky/zongji";
 import { createConnection, type Connection } from "mysql2/promise";
-import { columnsOf } from "../connectors/mysql/source/columns.ts";
-import { Decoder, TOOK_TABLE_NEEDED } from "../connectors/mysql/source/decoder.ts";
-import { RowTarget } from "../connectors/mysql/source/rows.ts";
+import { columnsOf } from "../connectors/mysql/source/catalog/columns.ts";
+import { Decoder, TOOK_TABLE_NEEDED } from "../connectors/mysql/source/rows/decoder.ts";
+import { RowTarget } from "../connectors/mysql/source/rows/rows.ts";
 import { mariadb } from "../scripts/services/mariadb.ts";
 import { dumpLog, endOfLog, type LogPlace } from "../scripts/services/mysql-dump.ts";
 import { mysql } from "../scripts/services/mysql.ts";
-import { Block } from "../src/core/block.ts";
+import { Block } from "../src/core/model/block.ts";
 import { ByteWriter } from "../src/core/bytes.ts";
-import { tableId } from "../src/core/schema.ts";
+import { tableId } from "../src/core/model/schema.ts";
 import { Debezium, DEBEZIUM } from "./debezium.ts";
 import { DebeziumMysql } from "./debezium-mysql.ts";
 import { median, type BenchOptions, type BenchReport, type Line } from "./report.ts";

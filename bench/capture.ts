@@ -9,13 +9,13 @@ import { readFile } from "node:fs/promises";
 import { Client } from "pg";
 import { postgres, type RunningPostgres } from "../scripts/services/postgres.ts";
 import { Database } from "../connectors/postgres/source/database.ts";
-import { parseLsn } from "../connectors/postgres/source/lsn.ts";
-import { ShownLeaves } from "../connectors/postgres/source/shown-leaves.ts";
-import { PostgresStream } from "../connectors/postgres/source/stream.ts";
+import { parseLsn } from "../connectors/postgres/source/log/lsn.ts";
+import { ShownLeaves } from "../connectors/postgres/source/catalog/shown-leaves.ts";
+import { PostgresStream } from "../connectors/postgres/source/stream/stream.ts";
 import { TableSelection } from "../src/core/table-selection.ts";
 import { parsePostgresUrl } from "../connectors/postgres/url.ts";
-import type { SchemaResolver } from "../src/core/source.ts";
-import { SILENT } from "../src/core/telemetry.ts";
+import type { SchemaResolver } from "../src/core/contracts/source.ts";
+import { SILENT } from "../src/core/contracts/telemetry.ts";
 import {
   byDebezium,
   byRecvlogical,

@@ -15,7 +15,7 @@ import { SETTINGS, until } from "./slot.ts";
 
 const ROWS = 2_000_000;
 const WANTED = 0.8;
-/** As many as Millrace copies at a time (src/runtime/first-copy.ts). */
+/** As many as Millrace copies at a time (src/runtime/snapshot/first-copy.ts). */
 const TABLES = ["orders", "orders_too"] as const;
 const ROWS_PER_TRANSACTION = 10_000;
 const COLUMNS = "id, customer_id, status, total, currency, items, weight, paid, note, email, created_at, updated_at";

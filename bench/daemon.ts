@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { stringify } from "yaml";
 import { DaemonClient } from "../src/cli/daemon-client.ts";
-import type { StatusDocument } from "../src/core/status.ts";
+import type { StatusDocument } from "../src/core/contracts/status.ts";
 
 const MAIN = fileURLToPath(new URL("../dist/millrace.js", import.meta.url));
 /** Linux counts a process' time in hundredths of a second. */

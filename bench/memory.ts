@@ -5,7 +5,7 @@
  */
 import { join } from "node:path";
 import type { Client } from "pg";
-import { parseLsn } from "../connectors/postgres/source/lsn.ts";
+import { parseLsn } from "../connectors/postgres/source/log/lsn.ts";
 import { postgres, type RunningPostgres } from "../scripts/services/postgres.ts";
 import { redis } from "../scripts/services/redis.ts";
 import { connected } from "./clients.ts";

@@ -10,7 +10,7 @@ import type { Client } from "pg";
 import { elasticsearch } from "../scripts/services/elasticsearch.ts";
 import { postgres } from "../scripts/services/postgres.ts";
 import { redis } from "../scripts/services/redis.ts";
-import type { ReconcileDocument, ReconcileRequest, ReconcileStatus } from "../src/core/reconciliation.ts";
+import type { ReconcileDocument, ReconcileRequest, ReconcileStatus } from "../src/core/contracts/reconciliation.ts";
 import { differingByChecksums } from "./checksums.ts";
 import { connected } from "./clients.ts";
 import { MeasuredDaemon } from "./daemon.ts";

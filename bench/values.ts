@@ -3,9 +3,9 @@
  * `node bench/values.ts [rows]`. Rate to hold for JSON: 700k rows/s.
  */
 import { ByteWriter } from "../src/core/bytes.ts";
-import { CellMap } from "../src/core/tuple.ts";
-import { TupleWriter } from "../src/core/tuple-writer.ts";
-import type { ColumnType } from "../src/core/types.ts";
+import { CellMap } from "../src/core/model/tuple.ts";
+import { TupleWriter } from "../src/core/model/tuple-writer.ts";
+import type { ColumnType } from "../src/core/model/types.ts";
 import { writeJson } from "../src/core/values/json.ts";
 import { writeText } from "../src/core/values/text.ts";
 

@@ -1,6 +1,6 @@
 /**
  * `node scripts/mysql-charsets.ts`: asks MySQL, and MariaDB in each line, how they convert every character of every character set, and
- * writes the answer to connectors/mysql/source/charset-data.ts. To be run again when a server has a new character set; a
+ * writes the answer to connectors/mysql/source/values/charset-data.ts. To be run again when a server has a new character set; a
  * test compares the file with both servers.
  */
 import { writeFileSync } from "node:fs";
@@ -49,7 +49,7 @@ ${[...collations]
 export const TABLES: Readonly<Record<string, string>> = {
 ${lines.map(([name, data]) => `  ${name}:\n    "${data}",\n`).join("")}};
 `;
-writeFileSync(join(import.meta.dirname, "../connectors/mysql/source/charset-data.ts"), text);
+writeFileSync(join(import.meta.dirname, "../connectors/mysql/source/values/charset-data.ts"), text);
 
 function byName([a]: readonly [string, unknown], [b]: readonly [string, unknown]): number {
   return a < b ? -1 : 1;

@@ -1,15 +1,20 @@
 import type { Config, Schedule } from "./config/config.ts";
 import { ConfigError } from "./config/errors.ts";
-import type { ReconcileDocument, ReconcileRequest, ReportSummary, TableReconciliation } from "./core/reconciliation.ts";
-import type { ComparisonStatus } from "./core/status.ts";
-import type { StateStore } from "./core/state-store.ts";
-import type { Logger } from "./core/telemetry.ts";
+import type {
+  ReconcileDocument,
+  ReconcileRequest,
+  ReportSummary,
+  TableReconciliation,
+} from "./core/contracts/reconciliation.ts";
+import type { ComparisonStatus } from "./core/contracts/status.ts";
+import type { StateStore } from "./core/contracts/state-store.ts";
+import type { Logger } from "./core/contracts/telemetry.ts";
 import type { Levels } from "./ops/metrics.ts";
 import { webhook } from "./ops/webhook.ts";
-import { lastEqual, openDrift } from "./reconcile/past.ts";
+import { lastEqual, openDrift } from "./reconcile/report/past.ts";
 import { Reconciler, type ReconcilerParts } from "./reconcile/reconciler.ts";
-import { ReportFolder } from "./reconcile/report-folder.ts";
-import { Reporting } from "./reconcile/reporting.ts";
+import { ReportFolder } from "./reconcile/report/report-folder.ts";
+import { Reporting } from "./reconcile/report/reporting.ts";
 import { followSchedule, nextTime } from "./reconcile/schedule.ts";
 import { driftMaxOf } from "./rules/definition.ts";
 

@@ -1,7 +1,7 @@
 import type { Config } from "./config/config.ts";
-import type { Source } from "./core/source.ts";
-import type { Logger } from "./core/telemetry.ts";
-import type { StateStore } from "./core/state-store.ts";
+import type { Source } from "./core/contracts/source.ts";
+import type { Logger } from "./core/contracts/telemetry.ts";
+import type { StateStore } from "./core/contracts/state-store.ts";
 import { policyOf } from "./rules/definition.ts";
 import type { Pin, Pins } from "./rules/pins.ts";
 import { sourceShape } from "./rules/source-shape.ts";

@@ -1,9 +1,9 @@
 import { constants } from "node:fs";
 import { access, stat } from "node:fs/promises";
 import { dirname } from "node:path";
-import type { Finding } from "../../src/core/connector.ts";
+import type { Finding } from "../../src/core/contracts/connector.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
-import { Database } from "./database.ts";
+import { Database } from "./file/database.ts";
 import type { DuckdbSinkOptions } from "./sink.ts";
 
 /** Looks at the folder and, where the file is there, opens it; creates nothing. */

@@ -1,7 +1,7 @@
 import { existsSync, realpathSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { z } from "zod";
-import type { SinkContext, SinkFactory } from "../../src/core/connector.ts";
+import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
 import type { DuckdbSinkOptions } from "./sink.ts";
 
 const THREADS_MAX = 256;
@@ -56,7 +56,7 @@ export const factory: SinkFactory<Options> = {
     return await checkFile(sinkOptions(context), signal);
   },
   query: async (context, request, copy, signal) => {
-    const { queryFile } = await import("./query-file.ts");
+    const { queryFile } = await import("./inspect/query-file.ts");
     return await queryFile(sinkOptions(context), request, copy, signal);
   },
   places: (context) => [`the DuckDB file ${realPath(sinkOptions(context).path)}`],

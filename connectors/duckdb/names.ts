@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { Column, TableVersion } from "../../src/core/schema.ts";
+import type { Column, TableVersion } from "../../src/core/model/schema.ts";
 import { duckdbError } from "./errors.ts";
 
 /** Schema of Millrace's own tables; no captured table may lie there. */

@@ -1,28 +1,28 @@
 import { existsSync } from "node:fs";
 import type { DuckDBConnection } from "@duckdb/node-api";
-import type { SinkProgress, Step } from "../../src/core/batch.ts";
-import type { Inspection } from "../../src/core/comparing.ts";
+import type { SinkProgress, Step } from "../../src/core/model/batch.ts";
+import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { invariant } from "../../src/core/invariant.ts";
-import type { TableName } from "../../src/core/connector.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
-import type { Outcome, ShapeChange, Sink } from "../../src/core/sink.ts";
-import { type Logger, SILENT } from "../../src/core/telemetry.ts";
-import { Database, type DatabaseSettings } from "./database.ts";
-import type { PreparedTarget } from "./ddl.ts";
-import { DEAD_MIN, DeadRows } from "./dead-rows.ts";
+import type { TableName } from "../../src/core/contracts/connector.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import type { Outcome, ShapeChange, Sink } from "../../src/core/contracts/sink.ts";
+import { type Logger, SILENT } from "../../src/core/contracts/telemetry.ts";
+import { Database, type DatabaseSettings } from "./file/database.ts";
+import type { PreparedTarget } from "./tables/ddl.ts";
+import { DEAD_MIN, DeadRows } from "./file/dead-rows.ts";
 import { classify, duckdbError, isInvalidated, isOutOfMemory, stopped } from "./errors.ts";
-import { conversion, DEFAULT_FORM, type TargetForm } from "./form.ts";
-import { DuckdbInspection } from "./inspect.ts";
+import { conversion, DEFAULT_FORM, type TargetForm } from "./tables/form.ts";
+import { DuckdbInspection } from "./inspect/inspect.ts";
 import { fold, quoteName, targetKey, targetOf, VERSION_COLUMN } from "./names.ts";
-import { expelSql, type Plan, planOf } from "./plan.ts";
-import { ProgressRow } from "./progress.ts";
-import { expectFile } from "./query-file.ts";
-import { StepWriter } from "./step.ts";
-import { Targets } from "./targets.ts";
-import { readTextRows } from "./text-rows.ts";
-import { inTransaction } from "./transaction.ts";
-import { SPAN_MAX, Upkeep } from "./upkeep.ts";
+import { expelSql, type Plan, planOf } from "./write/plan.ts";
+import { ProgressRow } from "./file/progress.ts";
+import { expectFile } from "./inspect/query-file.ts";
+import { StepWriter } from "./write/step.ts";
+import { Targets } from "./tables/targets.ts";
+import { readTextRows } from "./write/text-rows.ts";
+import { inTransaction } from "./write/transaction.ts";
+import { SPAN_MAX, Upkeep } from "./file/upkeep.ts";
 
 /**
  * An upsert reads the columns of each group of 2,048 rows that it touches, whatever it changes there: the larger a step, the

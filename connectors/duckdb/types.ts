@@ -1,5 +1,5 @@
-import type { Column } from "../../src/core/schema.ts";
-import type { ColumnType } from "../../src/core/types.ts";
+import type { Column } from "../../src/core/model/schema.ts";
+import type { ColumnType } from "../../src/core/model/types.ts";
 
 /** How a cell's canonical text becomes a CSV field. */
 export const PLAIN = 0;

@@ -1,4 +1,4 @@
-import type { Finding } from "../../src/core/connector.ts";
+import type { Finding } from "../../src/core/contracts/connector.ts";
 import { classifyConnection, classifyEngine, searchError } from "./errors.ts";
 import { type ClientSettings, errorOf, fieldOf, parsed, pathOf, SearchClient } from "./http.ts";
 

@@ -2,16 +2,16 @@
  * Rows whose documents are, byte for byte, what Millrace writes. They are searched for by id: a page of a search costs the
  * engine a fifth of as many documents that are asked for one by one. Who spells JSON otherwise is not found here.
  */
-import { NO_TUPLE } from "../../src/core/block.ts";
-import type { EqualRows, RowsInOrder } from "../../src/core/comparing.ts";
+import { NO_TUPLE } from "../../src/core/model/block.ts";
+import type { EqualRows, RowsInOrder } from "../../src/core/contracts/comparing.ts";
 import { invariant } from "../../src/core/invariant.ts";
-import { JsonFields } from "../../src/core/json-fields.ts";
-import { spelledJson } from "../../src/core/expected-json.ts";
-import { documentField } from "../../src/core/names.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
-import { CELL_BINARY, CELL_TEXT, CellMap } from "../../src/core/tuple.ts";
+import { JsonFields } from "../../src/core/targets/json-fields.ts";
+import { spelledJson } from "../../src/core/targets/expected-json.ts";
+import { documentField } from "../../src/core/targets/names.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import { CELL_BINARY, CELL_TEXT, CellMap } from "../../src/core/model/tuple.ts";
 import { readText } from "../../src/core/values/text.ts";
-import { TIME_FIELD, VERSION_FIELD } from "./document.ts";
+import { TIME_FIELD, VERSION_FIELD } from "./write/document.ts";
 import type { Answer } from "./http.ts";
 
 /** A page ends at the first of these; the engines' index.max_result_window is 10,000. */

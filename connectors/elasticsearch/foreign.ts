@@ -1,9 +1,9 @@
 /** Documents that no step can have written: an operator has the sink filled anew because it was changed by hand. */
 import * as z from "zod";
-import { expectOk, refresh } from "./ddl.ts";
-import { VERSION_FIELD } from "./document.ts";
+import { expectOk, refresh } from "./indices/ddl.ts";
+import { VERSION_FIELD } from "./write/document.ts";
 import { parsed, pathOf, type SearchClient } from "./http.ts";
-import type { IndexIdentity } from "./tables.ts";
+import type { IndexIdentity } from "./indices/tables.ts";
 
 const PAGE = 5_000;
 const KEPT_FOR = "1m";

@@ -1,6 +1,6 @@
 /** The highest version of the documents where a sink writes: what is left of an earlier life. */
-import { expectOk } from "./ddl.ts";
-import { VERSION_FIELD } from "./document.ts";
+import { expectOk } from "./indices/ddl.ts";
+import { VERSION_FIELD } from "./write/document.ts";
 import { pathOf, type SearchClient } from "./http.ts";
 
 /** Names are parts of a path, whose length is bounded. */

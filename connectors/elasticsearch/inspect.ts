@@ -1,12 +1,12 @@
-/** What the index holds, asked by id, by search and by scrolling over connections of its own: see core/comparing. */
-import type { EqualRows, Inspection, ListedKey, RowsInOrder, StoredRow } from "../../src/core/comparing.ts";
-import { digitsOf, exactJson, expectedJson, plainOf, unmarked } from "../../src/core/expected-json.ts";
-import { documentField } from "../../src/core/names.ts";
-import { isDigestId, keyOfRowId, rowIdOf } from "../../src/core/row-id.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
-import type { KeyText } from "../../src/core/source.ts";
-import { expectOk } from "./ddl.ts";
-import { VERSION_FIELD } from "./document.ts";
+/** What the index holds, asked by id, by search and by scrolling over connections of its own: see core/contracts/comparing. */
+import type { EqualRows, Inspection, ListedKey, RowsInOrder, StoredRow } from "../../src/core/contracts/comparing.ts";
+import { digitsOf, exactJson, expectedJson, plainOf, unmarked } from "../../src/core/targets/expected-json.ts";
+import { documentField } from "../../src/core/targets/names.ts";
+import { isDigestId, keyOfRowId, rowIdOf } from "../../src/core/model/row-id.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import type { KeyText } from "../../src/core/contracts/source.ts";
+import { expectOk } from "./indices/ddl.ts";
+import { VERSION_FIELD } from "./write/document.ts";
 import { equalDocuments } from "./equal-documents.ts";
 import { classifyConnection, classifyEngine, searchError } from "./errors.ts";
 import { type Answer, engineError, fieldOf, parsed, pathOf, type SearchClient } from "./http.ts";
@@ -105,7 +105,7 @@ export class ElasticsearchInspection implements Inspection {
     });
   }
 
-  /** The parsed answer, numbers as core/expected-json has them; null for 404. */
+  /** The parsed answer, numbers as core/targets/expected-json has them; null for 404. */
   async #ask(method: "POST", path: string, body: object | undefined, signal: AbortSignal): Promise<unknown> {
     const answer = await this.#send(method, path, body, signal);
     return answer === null ? null : exactJson(answer.body.toString("utf8"));

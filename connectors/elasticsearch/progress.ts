@@ -1,11 +1,11 @@
 import * as z from "zod";
-import type { SinkProgress } from "../../src/core/batch.ts";
-import { parseCheckpoint } from "../../src/core/checkpoint-text.ts";
-import { comparePositions, parsePosition } from "../../src/core/position.ts";
-import { expectOk } from "./ddl.ts";
+import type { SinkProgress } from "../../src/core/model/batch.ts";
+import { parseCheckpoint } from "../../src/core/model/checkpoint-text.ts";
+import { comparePositions, parsePosition } from "../../src/core/model/position.ts";
+import { expectOk } from "./indices/ddl.ts";
 import { classifyEngine, searchError } from "./errors.ts";
 import { errorOf, parsed, pathOf, type SearchClient } from "./http.ts";
-import type { TableIndex } from "./tables.ts";
+import type { TableIndex } from "./indices/tables.ts";
 
 /** What the progress document holds. Texts inside are JSON, so that no name of a table becomes a field. */
 export interface ProgressRecord {

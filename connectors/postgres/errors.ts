@@ -1,5 +1,5 @@
 import { findMillraceError, MillraceError, type ErrorCode, type ErrorKind } from "../../src/core/errors.ts";
-import { SecondStreamRefused } from "../../src/core/source.ts";
+import { SecondStreamRefused } from "../../src/core/contracts/source.ts";
 import { systemErrorCode } from "../../src/core/system-errors.ts";
 import type { TlsFailure } from "../../src/tls/failure.ts";
 

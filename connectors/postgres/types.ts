@@ -1,4 +1,4 @@
-import type { ColumnType } from "../../src/core/types.ts";
+import type { ColumnType } from "../../src/core/model/types.ts";
 
 /** What pg_type says of one type; `base` is the type under a domain, `element` the one inside an array. */
 export interface PgType {

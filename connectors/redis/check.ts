@@ -1,4 +1,4 @@
-import type { Finding } from "../../src/core/connector.ts";
+import type { Finding } from "../../src/core/contracts/connector.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { Connection, type ConnectionSettings, listOf, parseUrl, textOf } from "./connection.ts";
 import { classify, replyCode } from "./errors.ts";

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import type { SinkContext, SinkFactory } from "../../src/core/connector.ts";
+import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
 import { tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
 import { isPrefixUsable } from "./keys.ts";
 import type { RedisSinkSettings } from "./sink.ts";

@@ -8,7 +8,7 @@ import { invariant } from "../../src/core/invariant.ts";
 import { NO_TLS, TLS_ALONE, tryHandshake } from "../../src/tls/failure.ts";
 import { tlsOptions, type TlsSettings } from "../../src/tls/options.ts";
 import { classify, isHangUp, redisError, tlsError } from "./errors.ts";
-import { SCRIPT, SCRIPT_SHA } from "./script.ts";
+import { SCRIPT, SCRIPT_SHA } from "./write/script.ts";
 
 /** A server that does not answer within this is taken for gone. */
 const CONNECT_TIMEOUT_MS = 10_000;

@@ -1,7 +1,7 @@
 /** Keys that no step can have written: an operator has the sink filled anew because it was changed by hand. */
 import type { Commands, Connection } from "./connection.ts";
-import { rowKeyPages, type RowKeys } from "./removal.ts";
-import { VERSION_FIELD } from "./script.ts";
+import { rowKeyPages, type RowKeys } from "./write/removal.ts";
+import { VERSION_FIELD } from "./write/script.ts";
 
 /** KEYS are rows' keys, ARGV[1] a version: what is above it, or has none, goes. Versions are compared as in script.ts. */
 const EXPEL = `

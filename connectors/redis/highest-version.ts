@@ -1,7 +1,7 @@
 /** The highest version that a key under the prefix shows: what is left of an earlier life, deleted rows included. */
 import { type Commands, type Connection, textOf } from "./connection.ts";
-import { keyPages } from "./removal.ts";
-import { VERSION_FIELD } from "./script.ts";
+import { keyPages } from "./write/removal.ts";
+import { VERSION_FIELD } from "./write/script.ts";
 
 /** Of a row's hash or text, or of the note of a deletion. Versions are compared as in script.ts. */
 const HIGHEST = `

@@ -1,5 +1,5 @@
-/** What the cache holds, asked over a connection of its own: see core/comparing. */
-import type { EqualRows, Inspection, ListedKey, RowsInOrder, StoredRow } from "../../src/core/comparing.ts";
+/** What the cache holds, asked over a connection of its own: see core/contracts/comparing. */
+import type { EqualRows, Inspection, ListedKey, RowsInOrder, StoredRow } from "../../src/core/contracts/comparing.ts";
 import {
   digitsOf,
   expectedJson,
@@ -7,16 +7,16 @@ import {
   normalFields,
   normalJson,
   plainOf,
-} from "../../src/core/expected-json.ts";
-import { isDigestId, keyOfRowId, rowIdOf } from "../../src/core/row-id.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
-import type { KeyText } from "../../src/core/source.ts";
+} from "../../src/core/targets/expected-json.ts";
+import { isDigestId, keyOfRowId, rowIdOf } from "../../src/core/model/row-id.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import type { KeyText } from "../../src/core/contracts/source.ts";
 import { Connection, type ConnectionSettings, textOf } from "./connection.ts";
 import { classify, replyCode } from "./errors.ts";
-import { rowKeyPages } from "./removal.ts";
+import { rowKeyPages } from "./write/removal.ts";
 import { equalRows } from "./row-lines.ts";
-import { VERSION_FIELD } from "./script.ts";
-import { type Format, tableKeyStart } from "./table-target.ts";
+import { VERSION_FIELD } from "./write/script.ts";
+import { type Format, tableKeyStart } from "./write/table-target.ts";
 
 export interface InspectionSettings extends ConnectionSettings {
   readonly prefix: string;

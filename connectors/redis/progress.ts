@@ -1,7 +1,7 @@
-import type { SinkProgress } from "../../src/core/batch.ts";
-import { parseCheckpoint } from "../../src/core/checkpoint-text.ts";
+import type { SinkProgress } from "../../src/core/model/batch.ts";
+import { parseCheckpoint } from "../../src/core/model/checkpoint-text.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
-import { comparePositions, parsePosition } from "../../src/core/position.ts";
+import { comparePositions, parsePosition } from "../../src/core/model/position.ts";
 import { type Commands, listOf, textOf } from "./connection.ts";
 import { redisError } from "./errors.ts";
 

@@ -1,9 +1,9 @@
-/** Rows that are hashes, each read by the server as one text (core/sized-line): a reply a row, and not two a field. */
-import type { EqualRows, RowsInOrder } from "../../src/core/comparing.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
-import { sizedLine } from "../../src/core/sized-line.ts";
+/** Rows that are hashes, each read by the server as one text (core/targets/sized-line): a reply a row, and not two a field. */
+import type { EqualRows, RowsInOrder } from "../../src/core/contracts/comparing.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import { sizedLine } from "../../src/core/targets/sized-line.ts";
 import { type Connection, listOf, type Reply, textOf } from "./connection.ts";
-import { TIME_FIELD, VERSION_FIELD } from "./script.ts";
+import { TIME_FIELD, VERSION_FIELD } from "./write/script.ts";
 
 /** A call ends at the first of these: the server does nothing else meanwhile. */
 const ROWS_PER_CALL = 100;

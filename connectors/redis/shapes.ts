@@ -1,7 +1,7 @@
 /** What tells rows of an older shape of a table: stored beside the progress, one field per table. */
 import * as z from "zod";
-import { type ShapeNote, shapeNote } from "../../src/core/base-floors.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
+import { type ShapeNote, shapeNote } from "../../src/core/targets/base-floors.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
 import { type Commands, textOf } from "./connection.ts";
 
 export interface RowShape extends ShapeNote {

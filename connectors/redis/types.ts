@@ -13,7 +13,7 @@
  * A null has no field; the JSON null of a json column is the text `null`.
  */
 import type { ByteWriter } from "../../src/core/bytes.ts";
-import type { ColumnType } from "../../src/core/types.ts";
+import type { ColumnType } from "../../src/core/model/types.ts";
 import { writeJson } from "../../src/core/values/json.ts";
 import { writeText } from "../../src/core/values/text.ts";
 

@@ -1,5 +1,5 @@
 /** What a running daemon says of itself over HTTP, in the numbers that the demo shows. */
-import type { StatusDocument } from "../../src/core/status.ts";
+import type { StatusDocument } from "../../src/core/contracts/status.ts";
 
 export interface SinkSample {
   readonly name: string;

@@ -1,5 +1,5 @@
 import { type Definition, PrometheusMetrics } from "../../src/ops/metrics.ts";
-import { SINK_STATES } from "../../src/core/telemetry.ts";
+import { SINK_STATES } from "../../src/core/contracts/telemetry.ts";
 
 /** What the code does not say of a metric: the unit of its value, and when to be woken by it. */
 interface Advice {

@@ -1,6 +1,6 @@
 import type { Config } from "../config/config.ts";
 import { systemClock } from "../core/clock.ts";
-import type { StateStore } from "../core/state-store.ts";
+import type { StateStore } from "../core/contracts/state-store.ts";
 import { holderName, isGone } from "../holder.ts";
 import { openState } from "../state/open.ts";
 import { LEASE_MS, LEASE_RENEWAL_MS, takeLease } from "../tenure.ts";

@@ -1,8 +1,8 @@
 import type { SinkConfig } from "../config/config.ts";
-import type { SinkProgress } from "../core/batch.ts";
-import type { Sink } from "../core/sink.ts";
-import type { StateStore } from "../core/state-store.ts";
-import type { Logger } from "../core/telemetry.ts";
+import type { SinkProgress } from "../core/model/batch.ts";
+import type { Sink } from "../core/contracts/sink.ts";
+import type { StateStore } from "../core/contracts/state-store.ts";
+import type { Logger } from "../core/contracts/telemetry.ts";
 
 /** For a sink to say what it holds. */
 const ANSWER_MS_MAX = 60_000;

@@ -1,5 +1,5 @@
 import type { Config } from "../config/config.ts";
-import type { StateStore } from "../core/state-store.ts";
+import type { StateStore } from "../core/contracts/state-store.ts";
 import { isGone } from "../holder.ts";
 import { openState } from "../state/open.ts";
 

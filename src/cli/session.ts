@@ -2,7 +2,7 @@ import { connectors } from "../../connectors/registry.ts";
 import type { Config } from "../config/config.ts";
 import { loadConfig } from "../config/load.ts";
 import type { Secrets } from "../config/secrets.ts";
-import type { Logger } from "../core/telemetry.ts";
+import type { Logger } from "../core/contracts/telemetry.ts";
 import { createLogger, type LogLevel } from "../ops/logger.ts";
 import { failureOf, printFailure } from "./failure.ts";
 import { printable } from "./printable.ts";

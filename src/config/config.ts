@@ -1,5 +1,5 @@
-import type { OnLost, Sink } from "../core/sink.ts";
-import type { Source } from "../core/source.ts";
+import type { OnLost, Sink } from "../core/contracts/sink.ts";
+import type { Source } from "../core/contracts/source.ts";
 import type { Rules } from "../rules/definition.ts";
 import type { Bound } from "./connectors.ts";
 import type { Address } from "./definition.ts";

@@ -1,8 +1,15 @@
 import type * as z from "zod";
-import type { Finding, SinkContext, SinkFactory, SourceContext, SourceFactory, TableName } from "../core/connector.ts";
-import type { QueryRequest, QueryResult, Sink } from "../core/sink.ts";
-import type { Source } from "../core/source.ts";
-import type { Logger } from "../core/telemetry.ts";
+import type {
+  Finding,
+  SinkContext,
+  SinkFactory,
+  SourceContext,
+  SourceFactory,
+  TableName,
+} from "../core/contracts/connector.ts";
+import type { QueryRequest, QueryResult, Sink } from "../core/contracts/sink.ts";
+import type { Source } from "../core/contracts/source.ts";
+import type { Logger } from "../core/contracts/telemetry.ts";
 import { parse } from "./parse.ts";
 
 /** The connectors as the configuration sees them; connectors/registry.ts implements it. Modules are loaded when asked for. */

@@ -11,7 +11,7 @@ import { problemsOf } from "./issues.ts";
 import { suggestion } from "./nearest.ts";
 import { parse } from "./parse.ts";
 import { holdsSecret, registerSecrets } from "./secret-values.ts";
-import type { TableName } from "../core/connector.ts";
+import type { TableName } from "../core/contracts/connector.ts";
 import { readSmallFile } from "../core/small-file.ts";
 import { chosenKeyOf, NO_RULES, policyOf, type Rules, zeroDatesOf } from "../rules/definition.ts";
 import type { Secrets } from "./secrets.ts";

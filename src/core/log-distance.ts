@@ -1,4 +1,4 @@
-import type { Source } from "./source.ts";
+import type { Source } from "./contracts/source.ts";
 
 /** Bytes of the source's log between two places, whichever comes first. */
 export function logDistance(source: Pick<Source, "bytesBetween">, a: bigint, b: bigint): number {

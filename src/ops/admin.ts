@@ -1,8 +1,8 @@
 import fastify, { type FastifyInstance, type FastifyReply } from "fastify";
 import { MillraceError } from "../core/errors.ts";
-import type { ReconcileRequest } from "../core/reconciliation.ts";
-import type { StatusDocument } from "../core/status.ts";
-import type { Logger } from "../core/telemetry.ts";
+import type { ReconcileRequest } from "../core/contracts/reconciliation.ts";
+import type { StatusDocument } from "../core/contracts/status.ts";
+import type { Logger } from "../core/contracts/telemetry.ts";
 import { QUERY, RECONCILE, SINK, SNAPSHOT, SNAPSHOT_WITH_CONDITION, validatorOf, WAIT } from "./admin-bodies.ts";
 import { admit, askerOf, type Entrance, isLook } from "./admission.ts";
 import { failure } from "./failure.ts";

@@ -1,5 +1,5 @@
 import { format } from "node:util";
-import type { Logger } from "../core/telemetry.ts";
+import type { Logger } from "../core/contracts/telemetry.ts";
 
 const METHODS = ["debug", "log", "info", "warn", "error", "trace"] as const;
 

@@ -1,6 +1,6 @@
 import { pino, type Logger as PinoLogger } from "pino";
 import { MillraceError } from "../core/errors.ts";
-import type { Logger } from "../core/telemetry.ts";
+import type { Logger } from "../core/contracts/telemetry.ts";
 import { prettyLine } from "./pretty.ts";
 
 export const LOG_LEVELS = ["debug", "info", "warn", "error", "silent"] as const;

@@ -1,5 +1,5 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
-import { SINK_STATES, type Metrics, type SinkState } from "../core/telemetry.ts";
+import { SINK_STATES, type Metrics, type SinkState } from "../core/contracts/telemetry.ts";
 
 /** From a millisecond, which is an idle pipeline, to the minute after which somebody should look. */
 const SECONDS_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];

@@ -2,8 +2,8 @@
  * What each field of `status --json` means: the schema of the HTTP interface and docs/status.md are made of it. The types
  * hold that every field of the document is here, with its form, and none more.
  */
-import type { ReportSummary } from "../core/reconciliation.ts";
-import type { StoredError } from "../core/state-store.ts";
+import type { ReportSummary } from "../core/contracts/reconciliation.ts";
+import type { StoredError } from "../core/contracts/state-store.ts";
 import type {
   GoneBackStatus,
   SinkStatus,
@@ -12,7 +12,7 @@ import type {
   StatusDocument,
   TablesStatus,
   UnreadableTable,
-} from "../core/status.ts";
+} from "../core/contracts/status.ts";
 
 /** Of a number the form is its unit; each is a number in JSON. */
 const NUMBERS = ["bytes", "seconds", "rows", "tables", "count", "number"] as const;

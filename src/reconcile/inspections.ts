@@ -1,4 +1,4 @@
-import type { ComparePort, Inspection } from "../core/comparing.ts";
+import type { ComparePort, Inspection } from "../core/contracts/comparing.ts";
 import { Turn } from "../core/turn.ts";
 
 /** One for each sink, opened when it is first asked for. */

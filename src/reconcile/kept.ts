@@ -5,8 +5,8 @@ import type {
   NotComparable,
   ReconcileRequest,
   TableReconciliation,
-} from "../core/reconciliation.ts";
-import type { KeyText } from "../core/source.ts";
+} from "../core/contracts/reconciliation.ts";
+import type { KeyText } from "../core/contracts/source.ts";
 import type { Run } from "./run.ts";
 
 /** A table in a sink, in the middle of its walk. */

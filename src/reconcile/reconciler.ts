@@ -1,4 +1,4 @@
-import type { ComparePort } from "../core/comparing.ts";
+import type { ComparePort } from "../core/contracts/comparing.ts";
 import { findMillraceError } from "../core/errors.ts";
 import type {
   DriftKind,
@@ -6,9 +6,9 @@ import type {
   ReconcileRequest,
   ReconcileStatus,
   TableReconciliation,
-} from "../core/reconciliation.ts";
-import type { ComparisonStore } from "../core/state-store.ts";
-import type { Logger } from "../core/telemetry.ts";
+} from "../core/contracts/reconciliation.ts";
+import type { ComparisonStore } from "../core/contracts/state-store.ts";
+import type { Logger } from "../core/contracts/telemetry.ts";
 import { Turn } from "../core/turn.ts";
 import { alreadyRunning, brokenOff, nothingToResume, notStreaming } from "./errors.ts";
 import { eachOf } from "./each-of.ts";

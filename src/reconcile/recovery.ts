@@ -1,8 +1,8 @@
 import type { Clock } from "../core/clock.ts";
-import type { NotComparable, ReconcileDocument, ReconcileRequest } from "../core/reconciliation.ts";
-import type { Refill, RefillStore } from "../core/state-store.ts";
-import type { Logger } from "../core/telemetry.ts";
-import { isStubborn } from "../core/state-store.ts";
+import type { NotComparable, ReconcileDocument, ReconcileRequest } from "../core/contracts/reconciliation.ts";
+import type { Refill, RefillStore } from "../core/contracts/state-store.ts";
+import type { Logger } from "../core/contracts/telemetry.ts";
+import { isStubborn } from "../core/contracts/state-store.ts";
 import type { Reconciler } from "./reconciler.ts";
 
 export interface RecoveryParts {

@@ -4,12 +4,12 @@ import type {
   ReconcileProgress,
   ReconcileRequest,
   TableReconciliation,
-} from "../core/reconciliation.ts";
+} from "../core/contracts/reconciliation.ts";
 import { type Clock, timestamp } from "../core/clock.ts";
 import type { KeptTable } from "./kept.ts";
-import { PART_COUNT, partOn } from "./rotation.ts";
-import type { TableComparison } from "./table-comparison.ts";
-import { driftIn } from "./verdict.ts";
+import { PART_COUNT, partOn } from "./rows/rotation.ts";
+import type { TableComparison } from "./rows/table-comparison.ts";
+import { driftIn } from "./report/verdict.ts";
 
 /** What a running comparison has gathered. */
 export interface Run {

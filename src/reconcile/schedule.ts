@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Cron } from "croner";
 import { abortedError } from "../core/errors.ts";
-import type { Logger } from "../core/telemetry.ts";
+import type { Logger } from "../core/contracts/telemetry.ts";
 
 export interface ScheduleParts {
   /** Cron; seconds may stand in front. */

@@ -1,14 +1,14 @@
 import type { Clock } from "../core/clock.ts";
-import type { ComparePort } from "../core/comparing.ts";
+import type { ComparePort } from "../core/contracts/comparing.ts";
 import { findMillraceError } from "../core/errors.ts";
-import type { TableVersion } from "../core/schema.ts";
+import type { TableVersion } from "../core/model/schema.ts";
 import type { Turn } from "../core/turn.ts";
 import { brokenOff, NotComparableError, SourceAwayError } from "./errors.ts";
 import type { Inspections } from "./inspections.ts";
 import { openId } from "./kept.ts";
 import type { Run } from "./run.ts";
-import { isAt, readStretch, type Stretch } from "./stretch.ts";
-import { TableComparison } from "./table-comparison.ts";
+import { isAt, readStretch, type Stretch } from "./rows/stretch.ts";
+import { TableComparison } from "./rows/table-comparison.ts";
 
 export interface TableRunParts {
   readonly clock: Clock;

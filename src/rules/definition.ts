@@ -1,7 +1,7 @@
 /** The rules of the configuration, read and placed; what they mean for one table is in `shape.ts`. */
-import type { ChosenKey, TableName, ZeroDates } from "../core/connector.ts";
-import { DEFAULT_POLICY, type SchemaPolicy } from "../core/schema-policy.ts";
-import type { Mask } from "../core/schema.ts";
+import type { ChosenKey, TableName, ZeroDates } from "../core/contracts/connector.ts";
+import { DEFAULT_POLICY, type SchemaPolicy } from "../core/model/schema-policy.ts";
+import type { Mask } from "../core/model/schema.ts";
 import { isGlob, mostExact } from "../core/table-selection.ts";
 import type { Expression } from "./where-syntax.ts";
 

@@ -1,8 +1,8 @@
 /** Tables whose changes of shape are ignored: rows of the shape that the source has now, as the shape that was kept. */
-import { comparePositions, type Position } from "../core/position.ts";
-import { isWider } from "../core/schema-change.ts";
-import type { Column } from "../core/schema.ts";
-import type { TableShape } from "../core/source.ts";
+import { comparePositions, type Position } from "../core/model/position.ts";
+import { isWider } from "../core/model/schema-change.ts";
+import type { Column } from "../core/model/schema.ts";
+import type { TableShape } from "../core/contracts/source.ts";
 
 /** The shape that sinks keep, as the source had it, and from which place of the log on. */
 export interface Pin {

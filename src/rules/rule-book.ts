@@ -1,8 +1,8 @@
 /** The rules as they apply to the shapes of tables: what a table becomes, and why it can't. */
 import { createHmac } from "node:crypto";
-import type { Position } from "../core/position.ts";
-import { type Column, type Lineage, namesOfTable, type Ruled } from "../core/schema.ts";
-import type { RefusedTable, TableShape } from "../core/source.ts";
+import type { Position } from "../core/model/position.ts";
+import { type Column, type Lineage, namesOfTable, type Ruled } from "../core/model/schema.ts";
+import type { RefusedTable, TableShape } from "../core/contracts/source.ts";
 import { isGlob, mostExact } from "../core/table-selection.ts";
 import type { ColumnAction, Rules, TableRule } from "./definition.ts";
 import { faultOf, type RuleProblem } from "./errors.ts";

@@ -1,6 +1,6 @@
 /** Whether what a rule says fits the shape of a table. */
-import type { Column } from "../core/schema.ts";
-import type { TableShape } from "../core/source.ts";
+import type { Column } from "../core/model/schema.ts";
+import type { TableShape } from "../core/contracts/source.ts";
 import { mostExact } from "../core/table-selection.ts";
 import type { ColumnAction, ColumnRule, TableRule } from "./definition.ts";
 import type { RuleProblem } from "./errors.ts";

@@ -12,11 +12,11 @@ import {
   OP_DELETE,
   OP_READ,
   OP_UNTOLD,
-} from "../core/block.ts";
+} from "../core/model/block.ts";
 import { ByteWriter } from "../core/bytes.ts";
-import type { TableVersion } from "../core/schema.ts";
-import { TupleWriter } from "../core/tuple-writer.ts";
-import { CellMap, tupleEnd } from "../core/tuple.ts";
+import type { TableVersion } from "../core/model/schema.ts";
+import { TupleWriter } from "../core/model/tuple-writer.ts";
+import { CellMap, tupleEnd } from "../core/model/tuple.ts";
 import type { Masker } from "./masks.ts";
 import type { Plan } from "./rule-book.ts";
 import { ConditionRow } from "./where-values.ts";

@@ -1,5 +1,5 @@
 /** A condition over the rows of one table: `where:` bound to its columns. */
-import type { Column } from "../core/schema.ts";
+import type { Column } from "../core/model/schema.ts";
 import { compileLike } from "./like.ts";
 import {
   comparisonOf,

@@ -1,9 +1,9 @@
 /** A source under rules: streams, chunks, first copy and catalogue come out of it already ruled. */
-import type { Block } from "../core/block.ts";
+import type { Block } from "../core/model/block.ts";
 import { invariant } from "../core/invariant.ts";
 import { logDistance } from "../core/log-distance.ts";
-import type { Position } from "../core/position.ts";
-import type { TableVersion } from "../core/schema.ts";
+import type { Position } from "../core/model/position.ts";
+import type { TableVersion } from "../core/model/schema.ts";
 import type {
   Blocker,
   CapturedTables,
@@ -24,7 +24,7 @@ import type {
   StreamOptions,
   TableShape,
   Visibility,
-} from "../core/source.ts";
+} from "../core/contracts/source.ts";
 import type { Rules } from "./definition.ts";
 import { faultOf, otherRules, rulesError, type RuleProblem } from "./errors.ts";
 import { Masker } from "./masks.ts";

@@ -5,24 +5,24 @@ import type {
   ComparePort,
   Inspection,
   Unready,
-} from "../core/comparing.ts";
+} from "../core/contracts/comparing.ts";
 import type { Clock } from "../core/clock.ts";
 import { invariant } from "../core/invariant.ts";
-import { keyShape } from "../core/row-id.ts";
-import type { TableVersion } from "../core/schema.ts";
-import type { KeyText, Source } from "../core/source.ts";
-import type { Refill, StateStore } from "../core/state-store.ts";
-import type { Logger } from "../core/telemetry.ts";
-import { rowVersion } from "../core/version.ts";
-import type { ClosedWell, Lane } from "./lane.ts";
-import { ChunkReader, pause } from "./refill-chunks.ts";
-import type { SinkRunner } from "./sink-runner.ts";
-import type { SinkTables } from "./sink-tables.ts";
-import type { SuspendedTables } from "./suspended-tables.ts";
-import type { TableGate } from "./table-gate.ts";
-import { pauseAfter } from "./reading-pace.ts";
-import { ReadingTurns } from "./reading-turns.ts";
-import { Receipts } from "./work.ts";
+import { keyShape } from "../core/model/row-id.ts";
+import type { TableVersion } from "../core/model/schema.ts";
+import type { KeyText, Source } from "../core/contracts/source.ts";
+import type { Refill, StateStore } from "../core/contracts/state-store.ts";
+import type { Logger } from "../core/contracts/telemetry.ts";
+import { rowVersion } from "../core/model/version.ts";
+import type { ClosedWell, Lane } from "./stream/lane.ts";
+import { ChunkReader, pause } from "./snapshot/refill-chunks.ts";
+import type { SinkRunner } from "./apply/sink-runner.ts";
+import type { SinkTables } from "./schema/sink-tables.ts";
+import type { SuspendedTables } from "./schema/suspended-tables.ts";
+import type { TableGate } from "./schema/table-gate.ts";
+import { pauseAfter } from "./snapshot/reading-pace.ts";
+import { ReadingTurns } from "./snapshot/reading-turns.ts";
+import { Receipts } from "./apply/work.ts";
 
 export interface ComparisonParts {
   readonly clock: Clock;

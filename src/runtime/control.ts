@@ -1,17 +1,17 @@
 import { deadline, timestamp } from "../core/clock.ts";
 import { logDistance } from "../core/log-distance.ts";
-import type { LogHealth, Source } from "../core/source.ts";
-import { isStubborn } from "../core/state-store.ts";
-import type { PipelineStatus, SinkStatus, SnapshotStatus, SourceStatus } from "../core/status.ts";
-import type { Logger } from "../core/telemetry.ts";
+import type { LogHealth, Source } from "../core/contracts/source.ts";
+import { isStubborn } from "../core/contracts/state-store.ts";
+import type { PipelineStatus, SinkStatus, SnapshotStatus, SourceStatus } from "../core/contracts/status.ts";
+import type { Logger } from "../core/contracts/telemetry.ts";
 import { notAsked, noSuchSink, noSuchTable, tooManyQueries } from "./errors.ts";
 import { LagClock } from "./lag.ts";
-import { letIn } from "./let-in.ts";
-import { encodeMark } from "./marks.ts";
+import { letIn } from "./schema/let-in.ts";
+import { encodeMark } from "./stream/marks.ts";
 import type { Pipeline } from "./pipeline.ts";
-import type { GoneBack } from "./rewind.ts";
-import type { SinkRunner } from "./sink-runner.ts";
-import { cancelRefill, isRunning, tryCondition } from "./snapshots.ts";
+import type { GoneBack } from "./stream/rewind.ts";
+import type { SinkRunner } from "./apply/sink-runner.ts";
+import { cancelRefill, isRunning, tryCondition } from "./snapshot/snapshots.ts";
 
 export interface SnapshotRequest {
   /** Sinks to fill; empty: all. */

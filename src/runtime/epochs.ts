@@ -1,6 +1,6 @@
-import type { SinkProgress } from "../core/batch.ts";
-import type { Sink } from "../core/sink.ts";
-import { EPOCH_MAX, epochOf } from "../core/version.ts";
+import type { SinkProgress } from "../core/model/batch.ts";
+import type { Sink } from "../core/contracts/sink.ts";
+import { EPOCH_MAX, epochOf } from "../core/model/version.ts";
 
 /**
  * The highest epoch that an opened sink shows: its checkpoint's or, where it has none, its rows'. 0: it holds nothing. Invariant:

@@ -1,5 +1,5 @@
 import { type ErrorPages, MillraceError } from "../core/errors.ts";
-import type { AmbiguousKey, RefusedTable } from "../core/source.ts";
+import type { AmbiguousKey, RefusedTable } from "../core/contracts/source.ts";
 
 export const pages = {
   MR1301: {

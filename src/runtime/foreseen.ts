@@ -1,11 +1,11 @@
 import type { Clock } from "../core/clock.ts";
 import type { MillraceError } from "../core/errors.ts";
 import { findMillraceError } from "../core/errors.ts";
-import { earliest, type Position } from "../core/position.ts";
-import type { Sink } from "../core/sink.ts";
-import type { HeldPositions } from "../core/source.ts";
-import type { SinkRecord, SourceRecord, StateStore } from "../core/state-store.ts";
-import { heldFrom, type Standing, standingOf } from "./standing.ts";
+import { earliest, type Position } from "../core/model/position.ts";
+import type { Sink } from "../core/contracts/sink.ts";
+import type { HeldPositions } from "../core/contracts/source.ts";
+import type { SinkRecord, SourceRecord, StateStore } from "../core/contracts/state-store.ts";
+import { heldFrom, type Standing, standingOf } from "./apply/standing.ts";
 import { within } from "./within.ts";
 
 /** What a start would find of one sink, by the same decision; the sink is looked at, and not taken over. */

@@ -1,10 +1,10 @@
 import { type Clock, timestamp } from "../core/clock.ts";
 import { findMillraceError } from "../core/errors.ts";
 import { invariant } from "../core/invariant.ts";
-import type { Sink } from "../core/sink.ts";
-import type { Source } from "../core/source.ts";
-import { hasIdentity, type StartedRecord, type StateStore, type StoredError } from "../core/state-store.ts";
-import type { Logger } from "../core/telemetry.ts";
+import type { Sink } from "../core/contracts/sink.ts";
+import type { Source } from "../core/contracts/source.ts";
+import { hasIdentity, type StartedRecord, type StateStore, type StoredError } from "../core/contracts/state-store.ts";
+import type { Logger } from "../core/contracts/telemetry.ts";
 import { streamLost } from "./errors.ts";
 import { foresee, heldForeseen } from "./foreseen.ts";
 import { isTriedAgain, kindOf, ReconnectBackoff } from "./retry.ts";

@@ -1,11 +1,11 @@
 import type { Clock } from "../core/clock.ts";
-import type { SchemaPolicy } from "../core/schema-policy.ts";
-import type { OnLost } from "../core/sink.ts";
-import type { Source, TableShape } from "../core/source.ts";
-import type { StateStore } from "../core/state-store.ts";
-import type { Logger, Metrics } from "../core/telemetry.ts";
-import type { BatchLimits } from "./sink-queue.ts";
-import type { TableTaker } from "./sink-tables.ts";
+import type { SchemaPolicy } from "../core/model/schema-policy.ts";
+import type { OnLost } from "../core/contracts/sink.ts";
+import type { Source, TableShape } from "../core/contracts/source.ts";
+import type { StateStore } from "../core/contracts/state-store.ts";
+import type { Logger, Metrics } from "../core/contracts/telemetry.ts";
+import type { BatchLimits } from "./apply/sink-queue.ts";
+import type { TableTaker } from "./schema/sink-tables.ts";
 
 export interface SinkSetup extends TableTaker {
   readonly limits: BatchLimits;

@@ -1,13 +1,13 @@
-import type { SinkProgress } from "../core/batch.ts";
+import type { SinkProgress } from "../core/model/batch.ts";
 import { failpoint } from "../core/failpoint.ts";
-import { comparePositions, type Position } from "../core/position.ts";
-import type { TableVersion } from "../core/schema.ts";
-import type { SinkReset, StateStore } from "../core/state-store.ts";
-import type { Logger } from "../core/telemetry.ts";
-import { rowVersion } from "../core/version.ts";
-import { underGeneration } from "./sink-tables.ts";
-import type { SinkWorker } from "./sink-worker.ts";
-import { askAgain } from "./snapshots.ts";
+import { comparePositions, type Position } from "../core/model/position.ts";
+import type { TableVersion } from "../core/model/schema.ts";
+import type { SinkReset, StateStore } from "../core/contracts/state-store.ts";
+import type { Logger } from "../core/contracts/telemetry.ts";
+import { rowVersion } from "../core/model/version.ts";
+import { underGeneration } from "./schema/sink-tables.ts";
+import type { SinkWorker } from "./apply/sink-worker.ts";
+import { askAgain } from "./snapshot/snapshots.ts";
 
 export interface ResetParts {
   readonly worker: SinkWorker;

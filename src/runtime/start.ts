@@ -1,12 +1,12 @@
 import type { Clock } from "../core/clock.ts";
 import { failpoint } from "../core/failpoint.ts";
 import { invariant } from "../core/invariant.ts";
-import { earliest, type Position } from "../core/position.ts";
-import type { Crossing, FirstCopy, LogIdentity, Source } from "../core/source.ts";
-import type { SinkReset, SourceRecord, StateStore } from "../core/state-store.ts";
+import { earliest, type Position } from "../core/model/position.ts";
+import type { Crossing, FirstCopy, LogIdentity, Source } from "../core/contracts/source.ts";
+import type { SinkReset, SourceRecord, StateStore } from "../core/contracts/state-store.ts";
 import { isTriedAgain } from "./retry.ts";
-import type { SinkRunner } from "./sink-runner.ts";
-import { knownPlace } from "./standing.ts";
+import type { SinkRunner } from "./apply/sink-runner.ts";
+import { knownPlace } from "./apply/standing.ts";
 import { within } from "./within.ts";
 
 /** How long a start waits for sinks to answer before it goes on with those that did. */

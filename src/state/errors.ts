@@ -1,5 +1,5 @@
 import type { Clock } from "../core/clock.ts";
-import type { Lease } from "../core/state-store.ts";
+import type { Lease } from "../core/contracts/state-store.ts";
 import { MillraceError, type ErrorCode, type ErrorKind, type ErrorPages } from "../core/errors.ts";
 
 export const pages: ErrorPages = {

@@ -1,4 +1,4 @@
-import type { StateStore } from "../core/state-store.ts";
+import type { StateStore } from "../core/contracts/state-store.ts";
 import { stateError } from "./errors.ts";
 import { openPostgres } from "./postgres/open.ts";
 import { openSqlite, type SqliteOptions } from "./sqlite/open.ts";

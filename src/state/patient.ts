@@ -1,7 +1,7 @@
 import { type Clock, timestamp } from "../core/clock.ts";
 import { findMillraceError, type MillraceError } from "../core/errors.ts";
-import type { StateStore, StoredError } from "../core/state-store.ts";
-import type { Logger } from "../core/telemetry.ts";
+import type { StateStore, StoredError } from "../core/contracts/state-store.ts";
+import type { Logger } from "../core/contracts/telemetry.ts";
 
 /** A disk that is full or read-only, a file that somebody locks: nothing of the call was done, and it can be made again. */
 const PASSING = new Set(["MR1202", "MR1208", "MR1209"]);

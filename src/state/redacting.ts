@@ -1,4 +1,4 @@
-import type { StateStore, StoredError } from "../core/state-store.ts";
+import type { StateStore, StoredError } from "../core/contracts/state-store.ts";
 
 /** A state in which errors are kept as logs show them: whoever has a copy of it learns no password from a target's message. */
 export function redacting(store: StateStore, redact: (json: string) => string): StateStore {

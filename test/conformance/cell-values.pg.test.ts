@@ -1,6 +1,6 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { expect, test } from "vitest";
-import { hasBinaryForm } from "../../src/core/types.ts";
+import { hasBinaryForm } from "../../src/core/model/types.ts";
 import { postgresType } from "../support/postgres-types.ts";
 import { freshDatabase } from "../support/services.ts";
 import { GOLDEN_FILE } from "./cells.ts";

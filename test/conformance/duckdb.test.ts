@@ -1,4 +1,4 @@
-import { DEFAULT_FORM, type TargetForm } from "../../connectors/duckdb/form.ts";
+import { DEFAULT_FORM, type TargetForm } from "../../connectors/duckdb/tables/form.ts";
 import { tableVersion } from "../support/blocks.ts";
 import { landed } from "../support/duckdb-landing.ts";
 import { duckdbTarget, keptIn } from "../support/duckdb-target.ts";

@@ -1,5 +1,5 @@
 import { definition, factory } from "../../connectors/elasticsearch/config.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
 import { tableVersion } from "../support/blocks.ts";
 import { tcpProxy } from "../support/proxy.ts";
 import { quietLog } from "../support/quiet-log.ts";

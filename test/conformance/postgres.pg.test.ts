@@ -1,8 +1,8 @@
 import { afterAll } from "vitest";
-import { DEFAULT_FORM, type TargetForm } from "../../connectors/postgres/sink/form.ts";
+import { DEFAULT_FORM, type TargetForm } from "../../connectors/postgres/sink/tables/form.ts";
 import { PostgresSink } from "../../connectors/postgres/sink/sink.ts";
 import { parsePostgresUrl } from "../../connectors/postgres/url.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
 import { tableVersion } from "../support/blocks.ts";
 import { type Kept, liveRows } from "../support/compare/live-rows.ts";
 import type { FreshDatabase } from "../support/services.ts";

@@ -1,8 +1,8 @@
 /** What a warehouse promises where it keeps a history: every change once, in the order of the log. */
 import { expect, test } from "vitest";
-import { READ_OFFSET } from "../../src/core/history.ts";
-import { rowVersion } from "../../src/core/version.ts";
-import { Netter } from "../../src/runtime/netting.ts";
+import { READ_OFFSET } from "../../src/core/targets/history.ts";
+import { rowVersion } from "../../src/core/model/version.ts";
+import { Netter } from "../../src/runtime/netting/netting.ts";
 import { blockOf, type Change, tableVersion } from "../support/blocks.ts";
 import type { SinkForm, SinkHarness } from "./sink.ts";
 import { users } from "./sink-rows.ts";

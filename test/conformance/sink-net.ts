@@ -1,7 +1,7 @@
 /** Changes as a source sends them, through the runtime's netting, compared with a model of the source's table. */
 import { expect, test } from "vitest";
-import type { TableVersion } from "../../src/core/schema.ts";
-import { Netter } from "../../src/runtime/netting.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import { Netter } from "../../src/runtime/netting/netting.ts";
 import { blockOf, type Change } from "../support/blocks.ts";
 import type { SinkHarness } from "./sink.ts";
 import { users } from "./sink-rows.ts";

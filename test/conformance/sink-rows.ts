@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { tableVersion } from "../support/blocks.ts";
 import { isHistory, type SinkHarness } from "./sink.ts";
-import type { Step } from "../../src/core/batch.ts";
+import type { Step } from "../../src/core/model/batch.ts";
 import { put, remove, Reports, rowsStep, Stage, timeout, type Write } from "./stage.ts";
 
 export const users = tableVersion({

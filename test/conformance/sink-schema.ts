@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { rowVersion } from "../../src/core/version.ts";
+import { rowVersion } from "../../src/core/model/version.ts";
 import { tableVersion } from "../support/blocks.ts";
 import type { SinkHarness } from "./sink.ts";
 import { users } from "./sink-rows.ts";

@@ -1,7 +1,7 @@
 /** What a warehouse promises in addition where deletes are soft. */
 import { expect, test } from "vitest";
-import type { Step } from "../../src/core/batch.ts";
-import { rowVersion } from "../../src/core/version.ts";
+import type { Step } from "../../src/core/model/batch.ts";
+import { rowVersion } from "../../src/core/model/version.ts";
 import { blockOf, writesOf } from "../support/blocks.ts";
 import type { MarkedRow, SinkForm, SinkHarness } from "./sink.ts";
 import { users } from "./sink-rows.ts";

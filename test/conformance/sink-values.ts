@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { hasBinaryForm } from "../../src/core/types.ts";
+import { hasBinaryForm } from "../../src/core/model/types.ts";
 import { type Cell, type TableSpec, tableVersion } from "../support/blocks.ts";
 import { binaryCell, enumArrayCell } from "./cells.ts";
 import type { SinkHarness } from "./sink.ts";

@@ -17,12 +17,12 @@
  *     transactional: false,
  *   });
  *
- * The suite knows rows as Postgres' text forms (the forms of src/core/tuple.ts). `readRows` gives cells back in the
+ * The suite knows rows as Postgres' text forms (the forms of src/core/model/tuple.ts). `readRows` gives cells back in the
  * target's own spelling, and `landed` says, independently of the sink's code, how a text form is spelt there.
  */
 import { describe, type TestContext } from "vitest";
-import type { Column, TableVersion } from "../../src/core/schema.ts";
-import type { Sink } from "../../src/core/sink.ts";
+import type { Column, TableVersion } from "../../src/core/model/schema.ts";
+import type { Sink } from "../../src/core/contracts/sink.ts";
 import { fenceTests } from "./sink-fence.ts";
 import { historyTests } from "./sink-history.ts";
 import { nameTests } from "./sink-names.ts";

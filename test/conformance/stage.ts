@@ -1,11 +1,11 @@
 /** One sink over one target, with the words that the conformance tests are written in. */
 import { expect } from "vitest";
-import { DELETE, PATCH, PUT, type SinkProgress, type Step, type TableWrites } from "../../src/core/batch.ts";
+import { DELETE, PATCH, PUT, type SinkProgress, type Step, type TableWrites } from "../../src/core/model/batch.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
-import type { Outcome, Sink } from "../../src/core/sink.ts";
-import { rowVersion } from "../../src/core/version.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import type { Outcome, Sink } from "../../src/core/contracts/sink.ts";
+import { rowVersion } from "../../src/core/model/version.ts";
 import { blockOf, type Cell, type Change, type Entry, UNCHANGED, writesOf } from "../support/blocks.ts";
 import type { SinkHarness, SinkTarget } from "./sink.ts";
 

@@ -1,9 +1,9 @@
 /** What every state store promises, whatever keeps its rows. */
 import { describe, expect, test } from "vitest";
-import type { Position } from "../../src/core/position.ts";
-import { summaryOf } from "../../src/core/reconciliation.ts";
-import type { StateStore, StoredError } from "../../src/core/state-store.ts";
-import { baseVersion } from "../../src/core/version.ts";
+import type { Position } from "../../src/core/model/position.ts";
+import { summaryOf } from "../../src/core/contracts/reconciliation.ts";
+import type { StateStore, StoredError } from "../../src/core/contracts/state-store.ts";
+import { baseVersion } from "../../src/core/model/version.ts";
 import { tableVersion } from "../support/blocks.ts";
 import { reportOf } from "../support/reports.ts";
 

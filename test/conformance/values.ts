@@ -1,5 +1,5 @@
 /**
- * Values at the edges of Postgres' types, in the text form of src/core/tuple.ts, by the source's spelling of the type.
+ * Values at the edges of Postgres' types, in the text form of src/core/model/tuple.ts, by the source's spelling of the type.
  * Their binary forms, as a server sends them, are kept in test/golden/cell-values.json (see cell-values.pg.test.ts).
  */
 const DIGITS_50 = "12345678901234567890123456789012345678901234567890";

@@ -1,6 +1,6 @@
 /** A table that somebody has locked is named by `status` and read when it can be; the others are read meanwhile. */
 import { describe, expect, test } from "vitest";
-import type { SnapshotStatus, StatusDocument } from "../../src/core/status.ts";
+import type { SnapshotStatus, StatusDocument } from "../../src/core/contracts/status.ts";
 import { openMysqlDatabase } from "../support/mysql-database.ts";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";

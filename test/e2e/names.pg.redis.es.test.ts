@@ -1,6 +1,6 @@
 /** Names and texts that are somebody else's syntax somewhere: they are data in every sink. */
 import { expect, test } from "vitest";
-import { tableId } from "../../src/core/schema.ts";
+import { tableId } from "../../src/core/model/schema.ts";
 import type { TableName } from "../support/compare/compare.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import { isLongForm } from "../support/service-suffixes.ts";

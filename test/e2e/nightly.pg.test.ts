@@ -2,8 +2,8 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import type { ReportSummary } from "../../src/core/reconciliation.ts";
-import type { StatusDocument } from "../../src/core/status.ts";
+import type { ReportSummary } from "../../src/core/contracts/reconciliation.ts";
+import type { StatusDocument } from "../../src/core/contracts/status.ts";
 import { Installation } from "../support/daemon-process.ts";
 import { listener } from "../support/listener.ts";
 import { reconcile } from "../support/reconciled.ts";

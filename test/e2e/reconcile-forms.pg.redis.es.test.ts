@@ -2,7 +2,7 @@
 import { createHmac } from "node:crypto";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { rowIdOf } from "../../src/core/row-id.ts";
+import { rowIdOf } from "../../src/core/model/row-id.ts";
 import { runInFile } from "../support/duckdb-file.ts";
 import { driftOf, reconcile } from "../support/reconciled.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";

@@ -1,7 +1,7 @@
 /** `reconcile`: what its options change of what it says, and does. */
 import { expect, test } from "vitest";
-import type { ReconcileStatus } from "../../src/core/reconciliation.ts";
-import { partOf } from "../../src/reconcile/rotation.ts";
+import type { ReconcileStatus } from "../../src/core/contracts/reconciliation.ts";
+import { partOf } from "../../src/reconcile/rows/rotation.ts";
 import { tcpProxy } from "../support/proxy.ts";
 import { PROGRAM } from "../support/program.ts";
 import { driftOf, reconcile } from "../support/reconciled.ts";

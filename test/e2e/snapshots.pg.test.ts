@@ -1,6 +1,6 @@
 /** `millrace snapshot`: tables, or parts of them, read again beside the stream, as operators ask for it. */
 import { expect, test } from "vitest";
-import type { SnapshotStatus } from "../../src/core/status.ts";
+import type { SnapshotStatus } from "../../src/core/contracts/status.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import type { SinkKind } from "../support/sink-set.ts";
 import { eventually } from "../support/waiting.ts";

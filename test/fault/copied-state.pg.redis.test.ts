@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { Installation } from "../support/daemon-process.ts";
 import { type PipelineConfig, RunningPipeline } from "../support/running-pipeline.ts";
-import type { StatusDocument } from "../../src/core/status.ts";
+import type { StatusDocument } from "../../src/core/contracts/status.ts";
 import { eventually } from "../support/waiting.ts";
 
 const PREPARED = `create table item (id int primary key, name text);

@@ -1,6 +1,6 @@
 /** The daemon as a process: stopped by a signal, frozen for longer than its lease, started twice, killed between commits. */
 import { expect, test } from "vitest";
-import type { StatusDocument } from "../../src/core/status.ts";
+import type { StatusDocument } from "../../src/core/contracts/status.ts";
 import type { Daemon } from "../support/daemon-process.ts";
 import type { FreshDatabase } from "../support/fresh-database.ts";
 import { testSeed } from "../support/random.ts";

@@ -2,7 +2,7 @@
 import { globSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { CALL_ROWS_MAX } from "../../connectors/redis/script-call.ts";
+import { CALL_ROWS_MAX } from "../../connectors/redis/write/script-call.ts";
 import { Load, Victim } from "../support/fault-load.ts";
 import { Random, testSeed } from "../support/random.ts";
 import { SINK_KINDS } from "../support/sink-set.ts";

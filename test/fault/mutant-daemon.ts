@@ -6,12 +6,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { connectors } from "../../connectors/registry.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { Secrets } from "../../src/config/secrets.ts";
-import type { Block } from "../../src/core/block.ts";
-import type { TableWrites } from "../../src/core/batch.ts";
-import { DELETE, PATCH } from "../../src/core/batch.ts";
-import type { Position } from "../../src/core/position.ts";
-import type { ChangeStream, Source } from "../../src/core/source.ts";
-import type { StateStore } from "../../src/core/state-store.ts";
+import type { Block } from "../../src/core/model/block.ts";
+import type { TableWrites } from "../../src/core/model/batch.ts";
+import { DELETE, PATCH } from "../../src/core/model/batch.ts";
+import type { Position } from "../../src/core/model/position.ts";
+import type { ChangeStream, Source } from "../../src/core/contracts/source.ts";
+import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { runDaemon, type Wrappers } from "../../src/daemon.ts";
 import { createLogger } from "../../src/ops/logger.ts";
 

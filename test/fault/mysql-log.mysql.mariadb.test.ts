@@ -1,8 +1,8 @@
 /** MySQL and MariaDB: what ends a stream, what it goes on after, and what it must stop at. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { readDump } from "../../connectors/mysql/source/dump.ts";
-import { Host } from "../../connectors/mysql/source/host.ts";
+import { readDump } from "../../connectors/mysql/source/log/dump.ts";
+import { Host } from "../../connectors/mysql/source/transactions/host.ts";
 import { parseMysqlUrl } from "../../connectors/mysql/url.ts";
 import { run } from "../support/mysql-hosts.ts";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";

@@ -1,8 +1,8 @@
 /** MySQL and MariaDB: logs without checksums, events that take long to arrive, and servers that fall silent. */
 import { describe, expect, test } from "vitest";
 import { openSession } from "../../connectors/mysql/source/database.ts";
-import { readDump } from "../../connectors/mysql/source/dump.ts";
-import { Host } from "../../connectors/mysql/source/host.ts";
+import { readDump } from "../../connectors/mysql/source/log/dump.ts";
+import { Host } from "../../connectors/mysql/source/transactions/host.ts";
 import { parseMysqlUrl } from "../../connectors/mysql/url.ts";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";
 import { tcpProxy } from "../support/proxy.ts";

@@ -1,6 +1,6 @@
 /** What a target refuses of one table holds up neither its sink nor the others, and passes by itself. */
 import { expect, test } from "vitest";
-import type { StatusDocument } from "../../src/core/status.ts";
+import type { StatusDocument } from "../../src/core/contracts/status.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import { searchCall } from "../support/search-rows.ts";
 import { elasticsearchUrl } from "../support/services.ts";

@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { expect, test } from "vitest";
-import type { StatusDocument } from "../../src/core/status.ts";
+import type { StatusDocument } from "../../src/core/contracts/status.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import { freshDatabase } from "../support/services.ts";
 import { eventually } from "../support/waiting.ts";

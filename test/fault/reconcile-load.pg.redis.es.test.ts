@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "ioredis";
 import { expect, test } from "vitest";
-import type { ReconcileDocument } from "../../src/core/reconciliation.ts";
+import type { ReconcileDocument } from "../../src/core/contracts/reconciliation.ts";
 import { auditBusyRows, BUSY_TABLE, BusyRows, busyRowsThatWentBack } from "../support/busy-rows.ts";
 import { Load, Victim } from "../support/fault-load.ts";
 import { Random, testSeed } from "../support/random.ts";

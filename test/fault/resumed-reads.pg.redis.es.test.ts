@@ -5,7 +5,7 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import type { SnapshotStatus } from "../../src/core/status.ts";
+import type { SnapshotStatus } from "../../src/core/contracts/status.ts";
 import { copyDuckdbFile, runInFile } from "../support/duckdb-file.ts";
 import { Random, testSeed } from "../support/random.ts";
 import { RunningPipeline, type PipelineOptions } from "../support/running-pipeline.ts";

@@ -1,6 +1,6 @@
 /** A sink that is away, slow or failing: the others stay as fast as they were, and it joins them again by itself. */
 import { expect, test } from "vitest";
-import type { StatusDocument } from "../../src/core/status.ts";
+import type { StatusDocument } from "../../src/core/contracts/status.ts";
 import { LatencyProbe, PROBE_TABLE } from "../support/latency.ts";
 import { type Daemon, Installation } from "../support/daemon-process.ts";
 import { compareSink, isEqual, type SinkAddress } from "../support/compare/compare.ts";

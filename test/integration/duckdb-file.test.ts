@@ -1,10 +1,10 @@
-import type { QueryResult, Sink } from "../../src/core/sink.ts";
+import type { QueryResult, Sink } from "../../src/core/contracts/sink.ts";
 import { dirname } from "node:path";
-import { queryFile } from "../../connectors/duckdb/query-file.ts";
+import { queryFile } from "../../connectors/duckdb/inspect/query-file.ts";
 import { chmodSync, copyFileSync, mkdirSync, readdirSync, renameSync, truncateSync, writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { factory, definition } from "../../connectors/duckdb/config.ts";
-import { DuckdbInspection } from "../../connectors/duckdb/inspect.ts";
+import { DuckdbInspection } from "../../connectors/duckdb/inspect/inspect.ts";
 import { DuckdbSink } from "../../connectors/duckdb/sink.ts";
 import { findMillraceError, type MillraceError } from "../../src/core/errors.ts";
 import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";

@@ -2,8 +2,8 @@
 import { createHash } from "node:crypto";
 import { statSync } from "node:fs";
 import { expect, test } from "vitest";
-import { DEFAULT_FORM } from "../../connectors/duckdb/form.ts";
-import { SPAN_MAX } from "../../connectors/duckdb/upkeep.ts";
+import { DEFAULT_FORM } from "../../connectors/duckdb/tables/form.ts";
+import { SPAN_MAX } from "../../connectors/duckdb/file/upkeep.ts";
 import { put, remove, Stage } from "../conformance/stage.ts";
 import { tableVersion } from "../support/blocks.ts";
 import { landed } from "../support/duckdb-landing.ts";

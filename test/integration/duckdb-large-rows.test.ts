@@ -1,7 +1,7 @@
 /** Rows that are large beside DuckDB's memory go through at once, whatever lies about them. */
 import { expect, test } from "vitest";
 import { DuckdbSink } from "../../connectors/duckdb/sink.ts";
-import { Database } from "../../connectors/duckdb/database.ts";
+import { Database } from "../../connectors/duckdb/file/database.ts";
 import { patch, put, Reports, rowsStep, timeout, type Write } from "../conformance/stage.ts";
 import { tableVersion, UNCHANGED } from "../support/blocks.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";

@@ -1,10 +1,10 @@
 /** A table with more dead rows than live ones is written anew beside the stream, in turns, and ends as the steps say. */
 import { setImmediate as turn } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { DEFAULT_FORM, type TargetForm } from "../../connectors/duckdb/form.ts";
-import type { KeyedTable } from "../../src/core/schema.ts";
-import type { Logger } from "../../src/core/telemetry.ts";
-import { rowVersion } from "../../src/core/version.ts";
+import { DEFAULT_FORM, type TargetForm } from "../../connectors/duckdb/tables/form.ts";
+import type { KeyedTable } from "../../src/core/model/schema.ts";
+import type { Logger } from "../../src/core/contracts/telemetry.ts";
+import { rowVersion } from "../../src/core/model/version.ts";
 import {
   type Cells,
   patch,

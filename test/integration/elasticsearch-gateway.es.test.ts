@@ -5,7 +5,7 @@ import { inspect } from "node:util";
 import { expect, test } from "vitest";
 import { check } from "../../connectors/elasticsearch/check.ts";
 import { definition, factory } from "../../connectors/elasticsearch/config.ts";
-import type { Sink } from "../../src/core/sink.ts";
+import type { Sink } from "../../src/core/contracts/sink.ts";
 import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/blocks.ts";
 import { quietLog } from "../support/quiet-log.ts";

@@ -1,10 +1,10 @@
 /** A change that a mapping can't take: the next index is filled behind the back of those who read. */
 import { describe, expect, test } from "vitest";
 import { definition, factory } from "../../connectors/elasticsearch/config.ts";
-import { type SinkProgress, type Step } from "../../src/core/batch.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
-import type { Sink } from "../../src/core/sink.ts";
-import { rowVersion } from "../../src/core/version.ts";
+import { type SinkProgress, type Step } from "../../src/core/model/batch.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import type { Sink } from "../../src/core/contracts/sink.ts";
+import { rowVersion } from "../../src/core/model/version.ts";
 import {
   failure,
   patch,

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { charsetOfCollation, writeTextOf, type Charset } from "../../connectors/mysql/source/charsets.ts";
+import { charsetOfCollation, writeTextOf, type Charset } from "../../connectors/mysql/source/values/charsets.ts";
 import { Conversions } from "../../scripts/services/mysql-conversions.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import { freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/services.ts";

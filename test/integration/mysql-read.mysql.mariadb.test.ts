@@ -1,7 +1,7 @@
 /** Rows read beside the stream. */
 import { expect, test } from "vitest";
 import { sourceFactory } from "../../connectors/mysql/source/config.ts";
-import type { Chunk, KeyText } from "../../src/core/source.ts";
+import type { Chunk, KeyText } from "../../src/core/contracts/source.ts";
 import { quietLog } from "../support/quiet-log.ts";
 import { freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/services.ts";
 

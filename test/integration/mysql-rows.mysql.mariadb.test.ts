@@ -1,14 +1,14 @@
 import { describe, expect, test } from "vitest";
-import { Decoder, TOOK_END, TOOK_PAYLOAD } from "../../connectors/mysql/source/decoder.ts";
+import { Decoder, TOOK_END, TOOK_PAYLOAD } from "../../connectors/mysql/source/rows/decoder.ts";
 import {
   FORMAT_DESCRIPTION,
   PARTIAL_UPDATE_ROWS,
   TRANSACTION_PAYLOAD,
   XID,
-} from "../../connectors/mysql/source/events.ts";
-import { SpooledEvent } from "../../connectors/mysql/source/spool.ts";
-import { RowTarget } from "../../connectors/mysql/source/rows.ts";
-import { Block } from "../../src/core/block.ts";
+} from "../../connectors/mysql/source/log/events.ts";
+import { SpooledEvent } from "../../connectors/mysql/source/log/spool.ts";
+import { RowTarget } from "../../connectors/mysql/source/rows/rows.ts";
+import { Block } from "../../src/core/model/block.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import { endOfLog, readLog } from "../support/mysql-log.ts";
 import { decodeLog, type Decoded, type DecodeOptions } from "../support/mysql-rows.ts";

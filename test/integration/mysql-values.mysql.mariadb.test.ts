@@ -1,9 +1,9 @@
 import type { Connection } from "mysql2/promise";
 import { describe, expect, test } from "vitest";
-import type { RowPlan } from "../../connectors/mysql/source/row-plan.ts";
-import { sqlExpression, writeSqlCell } from "../../connectors/mysql/source/sql-cells.ts";
+import type { RowPlan } from "../../connectors/mysql/source/rows/row-plan.ts";
+import { sqlExpression, writeSqlCell } from "../../connectors/mysql/source/snapshot/sql-cells.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
-import { TupleWriter } from "../../src/core/tuple-writer.ts";
+import { TupleWriter } from "../../src/core/model/tuple-writer.ts";
 import { EDGE_TYPES } from "../support/mysql-edge-values.ts";
 import { endOfLog, readLog } from "../support/mysql-log.ts";
 import { decodeLog, rawCells } from "../support/mysql-rows.ts";

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { documentField, indexName } from "../../src/core/names.ts";
-import { rowIdOf } from "../../src/core/row-id.ts";
+import { documentField, indexName } from "../../src/core/targets/names.ts";
+import { rowIdOf } from "../../src/core/model/row-id.ts";
 import { elasticsearchUrl, freshIndexPrefix } from "../support/services.ts";
 
 async function call(method: string, path: string, body?: unknown): Promise<unknown> {

@@ -3,7 +3,7 @@
  * for what the log says nothing of.
  */
 import { expect, test } from "vitest";
-import type { LogIdentity } from "../../src/core/source.ts";
+import type { LogIdentity } from "../../src/core/contracts/source.ts";
 import { freshDatabase } from "../support/services.ts";
 import { createLog, never, openSource } from "../support/postgres-source.ts";
 

@@ -1,7 +1,7 @@
 /** The publication is read as the server itself shows it, and without waiting for tables that others have locked. */
 import { expect, onTestFinished, test } from "vitest";
 import { Database } from "../../connectors/postgres/source/database.ts";
-import { readPublication } from "../../connectors/postgres/source/publication.ts";
+import { readPublication } from "../../connectors/postgres/source/log/publication.ts";
 import { parsePostgresUrl } from "../../connectors/postgres/url.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import { freshDatabase, postgresMajor } from "../support/services.ts";

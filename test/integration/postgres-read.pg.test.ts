@@ -1,8 +1,8 @@
 /** Rows read beside the stream: the first copy and chunks. */
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
-import type { Chunk, FirstCopy, KeyText, Source } from "../../src/core/source.ts";
-import { baseVersion } from "../../src/core/version.ts";
+import type { Chunk, FirstCopy, KeyText, Source } from "../../src/core/contracts/source.ts";
+import { baseVersion } from "../../src/core/model/version.ts";
 import {
   chunkRows,
   createLog,

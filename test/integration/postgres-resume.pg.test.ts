@@ -1,8 +1,8 @@
 /** Where a stream goes on: nothing skipped, nothing doubled. */
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { comparePositions, type Position } from "../../src/core/position.ts";
-import type { Source } from "../../src/core/source.ts";
+import { comparePositions, type Position } from "../../src/core/model/position.ts";
+import type { Source } from "../../src/core/contracts/source.ts";
 import { createLog, Follower, never, openSource, registry, type PlacedRow } from "../support/postgres-source.ts";
 import { freshDatabase } from "../support/services.ts";
 

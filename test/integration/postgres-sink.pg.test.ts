@@ -1,12 +1,12 @@
 /** What only a Postgres target has: its own indexes, constraints and triggers, lost COMMITs, declared types. */
 import { describe, expect, onTestFinished, test } from "vitest";
-import type { Step } from "../../src/core/batch.ts";
+import type { Step } from "../../src/core/model/batch.ts";
 import { factory } from "../../connectors/postgres/sink/config.ts";
-import { DEFAULT_FORM } from "../../connectors/postgres/sink/form.ts";
+import { DEFAULT_FORM } from "../../connectors/postgres/sink/tables/form.ts";
 import { PostgresSink } from "../../connectors/postgres/sink/sink.ts";
 import { parsePostgresUrl } from "../../connectors/postgres/url.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
-import { rowVersion } from "../../src/core/version.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import { rowVersion } from "../../src/core/model/version.ts";
 import {
   failure,
   patch,

@@ -1,8 +1,8 @@
 /** First and later starts: what is made, adopted, refused. */
 import { setTimeout } from "node:timers/promises";
 import { expect, test } from "vitest";
-import type { Position } from "../../src/core/position.ts";
-import type { CreatedLog, LogIdentity, Source } from "../../src/core/source.ts";
+import type { Position } from "../../src/core/model/position.ts";
+import type { CreatedLog, LogIdentity, Source } from "../../src/core/contracts/source.ts";
 import { checkSource, createLog, Follower, never, openSource, registry } from "../support/postgres-source.ts";
 import { freshDatabase, needsPostgres, ownPostgres, type FreshDatabase } from "../support/services.ts";
 import { eventually } from "../support/waiting.ts";

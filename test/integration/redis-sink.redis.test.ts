@@ -1,10 +1,10 @@
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { definition, factory } from "../../connectors/redis/config.ts";
-import { type Step, tablesOf } from "../../src/core/batch.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
-import type { Sink } from "../../src/core/sink.ts";
-import { rowVersion } from "../../src/core/version.ts";
+import { type Step, tablesOf } from "../../src/core/model/batch.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import type { Sink } from "../../src/core/contracts/sink.ts";
+import { rowVersion } from "../../src/core/model/version.ts";
 import {
   failure,
   patch,

@@ -1,9 +1,9 @@
 /** A window that compares: its rows are exactly what a sink must hold at the high mark, and what it can't tell it sets aside. */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { NO_TUPLE } from "../../src/core/block.ts";
-import type { Chunk } from "../../src/core/source.ts";
-import { Window } from "../../src/runtime/windows.ts";
+import { NO_TUPLE } from "../../src/core/model/block.ts";
+import type { Chunk } from "../../src/core/contracts/source.ts";
+import { Window } from "../../src/runtime/snapshot/windows.ts";
 import { blockOf, type Cell, type Change } from "../support/blocks.ts";
 import { blocksOf, cellsOf, type Row, versionOf } from "../support/log-model.ts";
 import { history, type Log, run, shape } from "../support/random-log.ts";

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { Netter, type Slice } from "../../src/runtime/netting.ts";
+import { Netter, type Slice } from "../../src/runtime/netting/netting.ts";
 import { type Cell, tableVersion, UNCHANGED } from "../support/blocks.ts";
 import { HistoryModel } from "../support/history-model.ts";
 import { blocksOf, keyOfRow, type LogChange, ModelSink, type Row, versionOf } from "../support/log-model.ts";

@@ -1,7 +1,7 @@
 /** Sinks that keep a history are given every change once, in the order of the log, with all that is known of its row. */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { Netter } from "../../src/runtime/netting.ts";
+import { Netter } from "../../src/runtime/netting/netting.ts";
 import { UNCHANGED } from "../support/blocks.ts";
 import { HistoryModel } from "../support/history-model.ts";
 import { blocksOf, keyOfRow, type Row } from "../support/log-model.ts";

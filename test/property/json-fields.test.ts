@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { withoutDuplicateFields } from "../../connectors/elasticsearch/duplicate-fields.ts";
-import { JsonFields } from "../../src/core/json-fields.ts";
+import { withoutDuplicateFields } from "../../connectors/elasticsearch/write/duplicate-fields.ts";
+import { JsonFields } from "../../src/core/targets/json-fields.ts";
 
 /** JSON text in many spellings: white space, escapes, long numbers. */
 const space = fc.constantFrom("", "", " ", "\n\t ");

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { KeyBuckets, KeyHashes } from "../../src/reconcile/key-buckets.ts";
+import { KeyBuckets, KeyHashes } from "../../src/reconcile/rows/key-buckets.ts";
 
 const ids = fc.uniqueArray(fc.oneof(fc.nat({ max: 10_000 }).map(String), fc.string()), { maxLength: 300 });
 

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { documentField, indexName, shortened } from "../../src/core/names.ts";
+import { documentField, indexName, shortened } from "../../src/core/targets/names.ts";
 
 const name = fc.oneof(
   fc.string({ unit: fc.constantFrom("%", "2", "5", "E", "e", ".", "_", "i", "d", " "), minLength: 1, maxLength: 6 }),

@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import type { Block } from "../../src/core/block.ts";
-import { Netter, type Slice } from "../../src/runtime/netting.ts";
+import type { Block } from "../../src/core/model/block.ts";
+import { Netter, type Slice } from "../../src/runtime/netting/netting.ts";
 import { blocksOf, type LogChange, ModelSink, type Row, versionOf } from "../support/log-model.ts";
 import { command, history, type Log, run, shape } from "../support/random-log.ts";
 

@@ -1,9 +1,9 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
 import { Pipeline } from "../../src/runtime/pipeline.ts";
-import type { StateStore } from "../../src/core/state-store.ts";
+import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { type Change, tableVersion, UNCHANGED } from "../support/blocks.ts";
 import { keyOfRow, type Row } from "../support/log-model.ts";
 import { quietLog } from "../support/quiet-log.ts";

@@ -1,8 +1,8 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { ByteWriter } from "../../src/core/bytes.ts";
-import { keyText, rowIdOf, writeRowId } from "../../src/core/row-id.ts";
-import { CellMap } from "../../src/core/tuple.ts";
+import { keyText, rowIdOf, writeRowId } from "../../src/core/model/row-id.ts";
+import { CellMap } from "../../src/core/model/tuple.ts";
 import { tableVersion, tupleOf } from "../support/blocks.ts";
 
 const table = tableVersion({

@@ -1,8 +1,8 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { ByteWriter } from "../../src/core/bytes.ts";
-import { CELL_BINARY, CELL_NULL, CELL_TEXT, CELL_UNCHANGED } from "../../src/core/tuple.ts";
-import type { ColumnType } from "../../src/core/types.ts";
+import { CELL_BINARY, CELL_NULL, CELL_TEXT, CELL_UNCHANGED } from "../../src/core/model/tuple.ts";
+import type { ColumnType } from "../../src/core/model/types.ts";
 import { writeUnixTimeJson } from "../../src/core/values/calendar.ts";
 import { writeJson } from "../../src/core/values/json.ts";
 import { readText } from "../../src/core/values/text.ts";

@@ -1,9 +1,9 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import type { Block } from "../../src/core/block.ts";
-import type { Chunk, KeyText } from "../../src/core/source.ts";
-import { Netter } from "../../src/runtime/netting.ts";
-import { Window } from "../../src/runtime/windows.ts";
+import type { Block } from "../../src/core/model/block.ts";
+import type { Chunk, KeyText } from "../../src/core/contracts/source.ts";
+import { Netter } from "../../src/runtime/netting/netting.ts";
+import { Window } from "../../src/runtime/snapshot/windows.ts";
 import { blockOf, type Change, tableVersion } from "../support/blocks.ts";
 import { blocksOf, ModelSink, type Row, versionOf } from "../support/log-model.ts";
 import { type Command, history, type Log, run, type Shape, shape } from "../support/random-log.ts";

@@ -3,8 +3,8 @@
  * gone on in. Whole rows are in the log, and a read waits until all that is in the log can be seen.
  */
 import { type ErrorCode, MillraceError } from "../../src/core/errors.ts";
-import type { Position } from "../../src/core/position.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
+import type { Position } from "../../src/core/model/position.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
 import {
   type Chunk,
   type CreatedLog,
@@ -15,7 +15,7 @@ import {
   type LogIdentity,
   LogMoved,
   type Visibility,
-} from "../../src/core/source.ts";
+} from "../../src/core/contracts/source.ts";
 import type { Failover } from "./server.ts";
 import { generationsOf, lost, PostgresLikeSource } from "./postgres-source.ts";
 

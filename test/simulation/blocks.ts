@@ -1,5 +1,5 @@
 /** Blocks as a source hands them out: those that are held are counted, and one that was given back is written over. */
-import type { Block } from "../../src/core/block.ts";
+import type { Block } from "../../src/core/model/block.ts";
 import { blockOf, type BlockSpec, type Change } from "../support/blocks.ts";
 
 const OVERWRITTEN = 0xff;

@@ -1,8 +1,8 @@
 /** What must hold at every moment. */
-import type { SinkProgress } from "../../src/core/batch.ts";
-import type { DeadLetter } from "../../src/core/state-store.ts";
+import type { SinkProgress } from "../../src/core/model/batch.ts";
+import type { DeadLetter } from "../../src/core/contracts/state-store.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
-import { comparePositions, type Position, serializePosition } from "../../src/core/position.ts";
+import { comparePositions, type Position, serializePosition } from "../../src/core/model/position.ts";
 import type { Row, Table } from "./database.ts";
 import type { Plan } from "./plan.ts";
 import type { Target, TargetWatch } from "./targets.ts";

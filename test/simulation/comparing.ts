@@ -1,6 +1,6 @@
 /** Differences that somebody makes in a target, and the comparison that has to find and repair exactly those. */
 import { findMillraceError, isAborted } from "../../src/core/errors.ts";
-import type { ReconcileDocument, ReconcileRequest } from "../../src/core/reconciliation.ts";
+import type { ReconcileDocument, ReconcileRequest } from "../../src/core/contracts/reconciliation.ts";
 import type { Row } from "./database.ts";
 import type { Target } from "./targets.ts";
 import { briefly } from "./tracing.ts";

@@ -1,7 +1,7 @@
 /** One simulated daemon: the product's own composition of a running source, without its admin interface, files and signals. */
-import type { Logger } from "../../src/core/telemetry.ts";
-import { SILENT } from "../../src/core/telemetry.ts";
-import type { StateStore } from "../../src/core/state-store.ts";
+import type { Logger } from "../../src/core/contracts/telemetry.ts";
+import { SILENT } from "../../src/core/contracts/telemetry.ts";
+import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { Reconciler } from "../../src/reconcile/reconciler.ts";
 import { settleDifferences } from "../../src/reconcile/recovery.ts";
 import { Control } from "../../src/runtime/control.ts";

@@ -1,7 +1,7 @@
 /** The real state on SQLite, in memory: it outlives the simulated processes, and is emptied for the next run. */
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
 import type { Clock } from "../../src/core/clock.ts";
-import type { StateStore } from "../../src/core/state-store.ts";
+import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { stateError } from "../../src/state/errors.ts";
 import { Connection } from "../../src/state/sqlite/connection.ts";
 import { migrate } from "../../src/state/sqlite/migrate.ts";

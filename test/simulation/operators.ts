@@ -1,10 +1,10 @@
 /** What people do: the product's own commands, without their files and without arguments. */
-import { recoverIn, type RecoverConfig } from "../../src/cli/recover.ts";
-import { resetIn } from "../../src/cli/offset-reset.ts";
-import { expectReachable } from "../../src/cli/import-reach.ts";
+import { recoverIn, type RecoverConfig } from "../../src/cli/recover/recover.ts";
+import { resetIn } from "../../src/cli/offsets/offset-reset.ts";
+import { expectReachable } from "../../src/cli/offsets/import-reach.ts";
 import { findMillraceError, isAborted } from "../../src/core/errors.ts";
-import type { StateDump, StateStore } from "../../src/core/state-store.ts";
-import { askWhileStopped } from "../../src/runtime/snapshots.ts";
+import type { StateDump, StateStore } from "../../src/core/contracts/state-store.ts";
+import { askWhileStopped } from "../../src/runtime/snapshot/snapshots.ts";
 import { releaseLease, takeLease } from "../../src/tenure.ts";
 import type { SimulatedProcess } from "./scheduler.ts";
 import { SimulatedSink } from "./sinks.ts";

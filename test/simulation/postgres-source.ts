@@ -1,8 +1,8 @@
 /** A source that keeps its log as Postgres does: a slot, whose confirmed place only moves on, and a stream that begins there. */
-import type { Block } from "../../src/core/block.ts";
+import type { Block } from "../../src/core/model/block.ts";
 import { type ErrorCode, MillraceError } from "../../src/core/errors.ts";
-import type { Position } from "../../src/core/position.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
+import type { Position } from "../../src/core/model/position.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
 import {
   type CapturedTables,
   type ChangeStream,
@@ -19,8 +19,8 @@ import {
   type Source,
   type StreamOptions,
   type Visibility,
-} from "../../src/core/source.ts";
-import { baseVersion } from "../../src/core/version.ts";
+} from "../../src/core/contracts/source.ts";
+import { baseVersion } from "../../src/core/model/version.ts";
 import type { Change } from "../support/blocks.ts";
 import type { Database, Row, Table } from "./database.ts";
 import { Connection } from "./network.ts";

@@ -1,9 +1,9 @@
 /** A stream from a slot of a server that keeps its log as Postgres does. */
-import type { Block } from "../../src/core/block.ts";
+import type { Block } from "../../src/core/model/block.ts";
 import { MillraceError } from "../../src/core/errors.ts";
-import type { Position } from "../../src/core/position.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
-import type { ChangeStream, StreamOptions, TableShape } from "../../src/core/source.ts";
+import type { Position } from "../../src/core/model/position.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import type { ChangeStream, StreamOptions, TableShape } from "../../src/core/contracts/source.ts";
 import type { Change } from "../support/blocks.ts";
 import { firstFrom, forget, type Server, type Slot } from "./server.ts";
 import { aborted, type SimulatedProcess } from "./scheduler.ts";

@@ -1,12 +1,12 @@
 /** The sinks through which a process writes to the targets. */
-import { DELETE, PATCH, type SinkProgress, type Step, type TableWrites } from "../../src/core/batch.ts";
-import type { Inspection } from "../../src/core/comparing.ts";
-import { OP_READ } from "../../src/core/block.ts";
+import { DELETE, PATCH, type SinkProgress, type Step, type TableWrites } from "../../src/core/model/batch.ts";
+import type { Inspection } from "../../src/core/contracts/comparing.ts";
+import { OP_READ } from "../../src/core/model/block.ts";
 import { MillraceError } from "../../src/core/errors.ts";
-import { keyText } from "../../src/core/row-id.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
-import type { OnLost, Outcome, Sink } from "../../src/core/sink.ts";
-import { epochOf } from "../../src/core/version.ts";
+import { keyText } from "../../src/core/model/row-id.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import type { OnLost, Outcome, Sink } from "../../src/core/contracts/sink.ts";
+import { epochOf } from "../../src/core/model/version.ts";
 import { UNCHANGED } from "../support/blocks.ts";
 import { cellsOf } from "../support/log-model.ts";
 import type { Row } from "./database.ts";

@@ -1,8 +1,8 @@
 /** Targets, which outlive every process. */
-import type { SinkProgress } from "../../src/core/batch.ts";
-import type { Position } from "../../src/core/position.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
-import type { OnLost } from "../../src/core/sink.ts";
+import type { SinkProgress } from "../../src/core/model/batch.ts";
+import type { Position } from "../../src/core/model/position.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import type { OnLost } from "../../src/core/contracts/sink.ts";
 import type { Row } from "./database.ts";
 import type { Weather } from "./network.ts";
 

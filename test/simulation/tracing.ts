@@ -1,5 +1,5 @@
 /** What the product logs, as lines of the trace. */
-import type { Logger } from "../../src/core/telemetry.ts";
+import type { Logger } from "../../src/core/contracts/telemetry.ts";
 
 export function tracing(name: string, say: (text: string) => void): Logger {
   const told =

@@ -1,8 +1,8 @@
 /** What a run is made of: what outlives the processes, and the daemon that is supervised. */
 import { findMillraceError, isAborted, type MillraceError } from "../../src/core/errors.ts";
-import type { Sink } from "../../src/core/sink.ts";
-import type { Source } from "../../src/core/source.ts";
-import { type Logger, SILENT } from "../../src/core/telemetry.ts";
+import type { Sink } from "../../src/core/contracts/sink.ts";
+import type { Source } from "../../src/core/contracts/source.ts";
+import { type Logger, SILENT } from "../../src/core/contracts/telemetry.ts";
 import type { Rules } from "../../src/rules/definition.ts";
 import { withRules } from "../../src/rules/with-rules.ts";
 import { Random } from "../support/random.ts";

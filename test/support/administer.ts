@@ -1,5 +1,5 @@
 /** An administrator who runs what `check` prints. */
-import type { Finding } from "../../src/core/connector.ts";
+import type { Finding } from "../../src/core/contracts/connector.ts";
 
 export interface Checked {
   readonly ok: boolean;

@@ -8,7 +8,7 @@
  *   ]);
  */
 import { createHash } from "node:crypto";
-import { DELETE, PATCH, PUT, type SinkProgress, type Step, type TableWrites } from "../../src/core/batch.ts";
+import { DELETE, PATCH, PUT, type SinkProgress, type Step, type TableWrites } from "../../src/core/model/batch.ts";
 import {
   BEFORE_FULL,
   BEFORE_KEY,
@@ -17,14 +17,14 @@ import {
   type LogMessage,
   NO_TUPLE,
   OP_LETTERS,
-} from "../../src/core/block.ts";
+} from "../../src/core/model/block.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
-import type { Position } from "../../src/core/position.ts";
-import { type Column, isKeyed, type KeyedTable, type TableVersion, tableId } from "../../src/core/schema.ts";
-import { TupleWriter } from "../../src/core/tuple-writer.ts";
-import { hasUnchanged } from "../../src/core/tuple.ts";
-import type { ColumnType } from "../../src/core/types.ts";
-import { rowVersion } from "../../src/core/version.ts";
+import type { Position } from "../../src/core/model/position.ts";
+import { type Column, isKeyed, type KeyedTable, type TableVersion, tableId } from "../../src/core/model/schema.ts";
+import { TupleWriter } from "../../src/core/model/tuple-writer.ts";
+import { hasUnchanged } from "../../src/core/model/tuple.ts";
+import type { ColumnType } from "../../src/core/model/types.ts";
+import { rowVersion } from "../../src/core/model/version.ts";
 import { postgresType } from "./postgres-types.ts";
 
 /** A cell that the log did not carry. */

@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { onTestFailed, TestRunner } from "vitest";
 import { stringify } from "yaml";
 import { DaemonClient } from "../../src/cli/daemon-client.ts";
-import type { StatusDocument } from "../../src/core/status.ts";
+import type { StatusDocument } from "../../src/core/contracts/status.ts";
 import { Administrator, isLeastMode, withPlainRoles } from "./least-mode.ts";
 import { PROGRAM } from "./program.ts";
 import { eventually, patient } from "./waiting.ts";

@@ -1,6 +1,6 @@
 /** How a value lands in DuckDB, worked out from Postgres' text form alone: the expectation that files are compared with. */
-import type { Column } from "../../src/core/schema.ts";
-import type { ColumnType } from "../../src/core/types.ts";
+import type { Column } from "../../src/core/model/schema.ts";
+import type { ColumnType } from "../../src/core/model/types.ts";
 
 /** The spelling of a value: lists as JSON, floats as JavaScript prints them, all others as DuckDB casts them to text. */
 export function landed({ type, native }: Pick<Column, "type" | "native">, text: string): string {

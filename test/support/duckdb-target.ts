@@ -1,11 +1,11 @@
 /** A DuckDB file as the conformance suite and the tests of the sink look at it: through SQL of their own. */
 import { rmSync } from "node:fs";
 import type { DuckDBConnection, Json } from "@duckdb/node-api";
-import { Database } from "../../connectors/duckdb/database.ts";
-import { DEFAULT_FORM, type TargetForm } from "../../connectors/duckdb/form.ts";
+import { Database } from "../../connectors/duckdb/file/database.ts";
+import { DEFAULT_FORM, type TargetForm } from "../../connectors/duckdb/tables/form.ts";
 import { DuckdbSink, type DuckdbSinkOptions } from "../../connectors/duckdb/sink.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
-import type { ColumnType } from "../../src/core/types.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import type { ColumnType } from "../../src/core/model/types.ts";
 import type { HistoryRow, MarkedRow, SinkTarget, TargetRow } from "../conformance/sink.ts";
 import { type Kept, liveRows } from "./compare/live-rows.ts";
 import { temporaryFolder } from "./temporary-folder.ts";

@@ -3,7 +3,7 @@
  * counts in row 0, whose text it leaves unchanged, writes row n, deletes row n - 5, and replaces all bulk rows.
  */
 import { DuckdbSink } from "../../connectors/duckdb/sink.ts";
-import type { Outcome } from "../../src/core/sink.ts";
+import type { Outcome } from "../../src/core/contracts/sink.ts";
 import { blockOf, type Cell, type Change, tableVersion, UNCHANGED, writesOf } from "./blocks.ts";
 
 export const steps = tableVersion({

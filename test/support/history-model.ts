@@ -1,7 +1,7 @@
 /** A sink that appends, as batch.ts describes what such a sink is given, in plain arrays. */
-import { DELETE, PATCH, type TableWrites } from "../../src/core/batch.ts";
-import { changeOp } from "../../src/core/history.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
+import { DELETE, PATCH, type TableWrites } from "../../src/core/model/batch.ts";
+import { changeOp } from "../../src/core/targets/history.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
 import { UNCHANGED } from "./blocks.ts";
 import { cellsOf, keyOfRow, type Row } from "./log-model.ts";
 

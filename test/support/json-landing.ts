@@ -2,7 +2,7 @@
  * How a value lands in JSON by CONTRACT 2, worked out from Postgres' text form alone and by other means than the
  * product's: the expectation that documents and cache rows are compared with. Numbers are compared by their digits.
  */
-import type { ColumnType } from "../../src/core/types.ts";
+import type { ColumnType } from "../../src/core/model/types.ts";
 
 /** One spelling for equal JSON: white space and escapes don't count, every digit does. */
 export function normalJson(text: string): string {

@@ -9,7 +9,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { Client } from "pg";
 import { parse } from "yaml";
 import { connectors } from "../../connectors/registry.ts";
-import { findingsOf } from "../../src/cli/check.ts";
+import { findingsOf } from "../../src/cli/check/check.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { Secrets } from "../../src/config/secrets.ts";
 import { administer } from "./administer.ts";

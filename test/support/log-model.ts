@@ -2,13 +2,13 @@
  * A source's table and its log, and a sink that obeys the documented semantics of `TableWrites`, all in plain maps: what
  * property tests of netting compare with.
  */
-import { DELETE, PATCH, type TableWrites } from "../../src/core/batch.ts";
-import type { Block } from "../../src/core/block.ts";
-import type { Position } from "../../src/core/position.ts";
-import { keyText } from "../../src/core/row-id.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
-import { CELL_BINARY, CELL_NULL, CELL_UNCHANGED, CellMap } from "../../src/core/tuple.ts";
-import { rowVersion } from "../../src/core/version.ts";
+import { DELETE, PATCH, type TableWrites } from "../../src/core/model/batch.ts";
+import type { Block } from "../../src/core/model/block.ts";
+import type { Position } from "../../src/core/model/position.ts";
+import { keyText } from "../../src/core/model/row-id.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import { CELL_BINARY, CELL_NULL, CELL_UNCHANGED, CellMap } from "../../src/core/model/tuple.ts";
+import { rowVersion } from "../../src/core/model/version.ts";
 import { blockOf, type Cell, type Change, UNCHANGED } from "./blocks.ts";
 
 /** Whole rows as text, numbers in digits. */

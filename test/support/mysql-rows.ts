@@ -5,16 +5,16 @@ import {
   TOOK_END,
   TOOK_PAYLOAD,
   TOOK_TABLE_NEEDED,
-} from "../../connectors/mysql/source/decoder.ts";
-import { ANONYMOUS_GTID, GTID, GTID_TAGGED, MARIADB_GTID } from "../../connectors/mysql/source/events.ts";
-import { columnsOf } from "../../connectors/mysql/source/columns.ts";
-import { RowTarget } from "../../connectors/mysql/source/rows.ts";
-import type { TableMap } from "../../connectors/mysql/source/table-map.ts";
-import { Block, NO_TUPLE, OP_LETTERS } from "../../src/core/block.ts";
+} from "../../connectors/mysql/source/rows/decoder.ts";
+import { ANONYMOUS_GTID, GTID, GTID_TAGGED, MARIADB_GTID } from "../../connectors/mysql/source/log/events.ts";
+import { columnsOf } from "../../connectors/mysql/source/catalog/columns.ts";
+import { RowTarget } from "../../connectors/mysql/source/rows/rows.ts";
+import type { TableMap } from "../../connectors/mysql/source/rows/table-map.ts";
+import { Block, NO_TUPLE, OP_LETTERS } from "../../src/core/model/block.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
-import type { ZeroDates } from "../../src/core/connector.ts";
-import { tableId, type TableVersion } from "../../src/core/schema.ts";
-import { CELL_NULL, CELL_UNCHANGED, CellMap } from "../../src/core/tuple.ts";
+import type { ZeroDates } from "../../src/core/contracts/connector.ts";
+import { tableId, type TableVersion } from "../../src/core/model/schema.ts";
+import { CELL_NULL, CELL_UNCHANGED, CellMap } from "../../src/core/model/tuple.ts";
 import { readText } from "../../src/core/values/text.ts";
 
 export interface DecodedRow {

@@ -1,6 +1,6 @@
 /** The table and the context that the envelope's examples are of, as in docs/envelope.md and the contract. */
-import { formatLsn } from "../../connectors/postgres/source/lsn.ts";
-import type { EnvelopeContext } from "../../src/core/envelope.ts";
+import { formatLsn } from "../../connectors/postgres/source/log/lsn.ts";
+import type { EnvelopeContext } from "../../src/core/model/envelope.ts";
 import { tableVersion } from "./blocks.ts";
 
 const shape = {

@@ -1,6 +1,6 @@
 /** A daemon under load whose sinks go away, get slow and come back, on a server of its own whose slots are few. */
 import { expect } from "vitest";
-import type { StatusDocument } from "../../src/core/status.ts";
+import type { StatusDocument } from "../../src/core/contracts/status.ts";
 import type { Daemon } from "./daemon-process.ts";
 import { Load, Victim } from "./fault-load.ts";
 import { testSeed } from "./random.ts";

@@ -1,5 +1,5 @@
 /** Puts planted faults (planted-rows.ts) into what the sinks hold, behind the product's back. */
-import { rowIdOf } from "../../src/core/row-id.ts";
+import { rowIdOf } from "../../src/core/model/row-id.ts";
 import { COLUMNS, type Fault, rowOf } from "./planted-rows.ts";
 import type { RunningPipeline } from "./running-pipeline.ts";
 import { searchCall } from "./search-rows.ts";

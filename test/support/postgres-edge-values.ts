@@ -1,5 +1,5 @@
 /** Values at the edges of every built-in type, in Postgres' input form. */
-import type { ColumnType } from "../../src/core/types.ts";
+import type { ColumnType } from "../../src/core/model/types.ts";
 import { postgresMajor } from "./services.ts";
 
 /** The types of our own that the list below names. */

@@ -1,13 +1,13 @@
 /** A stretch of a replication stream as bytes, to be decoded again without a server. */
 import { readFile, writeFile } from "node:fs/promises";
-import { Assembler } from "../../connectors/postgres/source/assemble.ts";
-import { queryFrame } from "../../connectors/postgres/source/frames.ts";
-import type { RelationMessage } from "../../connectors/postgres/source/relations.ts";
-import { relationShape } from "../../connectors/postgres/source/shapes.ts";
-import { connectReplication } from "../../connectors/postgres/source/transport.ts";
+import { Assembler } from "../../connectors/postgres/source/stream/assemble.ts";
+import { queryFrame } from "../../connectors/postgres/source/stream/frames.ts";
+import type { RelationMessage } from "../../connectors/postgres/source/stream/relations.ts";
+import { relationShape } from "../../connectors/postgres/source/catalog/shapes.ts";
+import { connectReplication } from "../../connectors/postgres/source/stream/transport.ts";
 import { parsePostgresUrl } from "../../connectors/postgres/url.ts";
 import { invariant } from "../../src/core/invariant.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { FreshDatabase } from "./fresh-database.ts";
 import { never, plain, rowsOf, UNCHANGED } from "./postgres-source.ts";
 

@@ -1,11 +1,18 @@
 /** A Postgres source of a test's own, and what it delivers in a form that tests compare. */
 import { sourceFactory } from "../../connectors/postgres/source/config.ts";
-import { BEFORE_FULL, BEFORE_KEY, NO_TUPLE, OP_LETTERS, type Block } from "../../src/core/block.ts";
-import { comparePositions, type Position } from "../../src/core/position.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
-import type { ChangeStream, Chunk, CreatedLog, LogIdentity, SchemaResolver, Source } from "../../src/core/source.ts";
-import type { Logger } from "../../src/core/telemetry.ts";
-import { CELL_NULL, CELL_UNCHANGED, CellMap } from "../../src/core/tuple.ts";
+import { BEFORE_FULL, BEFORE_KEY, NO_TUPLE, OP_LETTERS, type Block } from "../../src/core/model/block.ts";
+import { comparePositions, type Position } from "../../src/core/model/position.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import type {
+  ChangeStream,
+  Chunk,
+  CreatedLog,
+  LogIdentity,
+  SchemaResolver,
+  Source,
+} from "../../src/core/contracts/source.ts";
+import type { Logger } from "../../src/core/contracts/telemetry.ts";
+import { CELL_NULL, CELL_UNCHANGED, CellMap } from "../../src/core/model/tuple.ts";
 import { readText } from "../../src/core/values/text.ts";
 import type { FreshDatabase } from "./fresh-database.ts";
 import { quietLog } from "./quiet-log.ts";

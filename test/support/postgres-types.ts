@@ -1,5 +1,5 @@
 /** Canonical types from Postgres' own spelling of a type (`numeric(12,2)`, `text[]`), for tests. */
-import type { ColumnType } from "../../src/core/types.ts";
+import type { ColumnType } from "../../src/core/model/types.ts";
 
 const PLAIN: Readonly<Record<string, ColumnType>> = {
   bool: { kind: "bool" },

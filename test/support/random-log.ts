@@ -1,6 +1,6 @@
 /** Random tables and random logs of them, with the rows that the source has after each transaction. */
 import * as fc from "fast-check";
-import type { TableVersion } from "../../src/core/schema.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
 import { type Cell, tableVersion, UNCHANGED } from "./blocks.ts";
 import { inBinary, keyOfRow, type LogChange, type Row } from "./log-model.ts";
 

@@ -1,5 +1,5 @@
 /** `millrace reconcile --json`, and what it has found as lines. */
-import type { ReconcileDocument } from "../../src/core/reconciliation.ts";
+import type { ReconcileDocument } from "../../src/core/contracts/reconciliation.ts";
 import type { CommandResult, Installation } from "./daemon-process.ts";
 
 export interface Reconciled extends CommandResult {

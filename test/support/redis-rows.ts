@@ -1,8 +1,8 @@
 /** Rows as a cache holds them, read back by other means than the product's. */
 import { randomUUID } from "node:crypto";
 import type { Cluster, Redis } from "ioredis";
-import { cacheKeyPart } from "../../src/core/names.ts";
-import type { Column, TableVersion } from "../../src/core/schema.ts";
+import { cacheKeyPart } from "../../src/core/targets/names.ts";
+import type { Column, TableVersion } from "../../src/core/model/schema.ts";
 import type { TargetRow } from "../conformance/sink.ts";
 import { exactFields, jsonLanding, normalJson } from "./json-landing.ts";
 

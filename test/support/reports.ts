@@ -1,5 +1,5 @@
 /** What a comparison may have found, for tests of what becomes of it. */
-import type { ReconcileDocument, TableReconciliation } from "../../src/core/reconciliation.ts";
+import type { ReconcileDocument, TableReconciliation } from "../../src/core/contracts/reconciliation.ts";
 
 export function tableFound(found: Partial<TableReconciliation> = {}): TableReconciliation {
   return {

@@ -1,8 +1,8 @@
 /** A source in memory: tables, a log, chunks and marks, for tests of the runtime around them. */
-import type { Block } from "../../src/core/block.ts";
+import type { Block } from "../../src/core/model/block.ts";
 import type { ErrorCode } from "../../src/core/errors.ts";
-import type { Position } from "../../src/core/position.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
+import type { Position } from "../../src/core/model/position.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
 import type {
   CapturedTables,
   ChangeStream,
@@ -18,7 +18,7 @@ import type {
   Source,
   StreamOptions,
   Visibility,
-} from "../../src/core/source.ts";
+} from "../../src/core/contracts/source.ts";
 import { blockOf, type Cell, type Change, UNCHANGED } from "./blocks.ts";
 import { keyOfRow, type Row } from "./log-model.ts";
 import { noSecondStream, ScriptedStream } from "./scripted.ts";

@@ -1,15 +1,15 @@
 /** A stream and a sink that do as a test tells them, for tests of the runtime between the two. */
-import type { SinkProgress, Step, TableWrites } from "../../src/core/batch.ts";
-import type { Block } from "../../src/core/block.ts";
+import type { SinkProgress, Step, TableWrites } from "../../src/core/model/batch.ts";
+import type { Block } from "../../src/core/model/block.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import { abortedError, MillraceError } from "../../src/core/errors.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
-import type { Outcome, Sink } from "../../src/core/sink.ts";
-import { type ChangeStream, SecondStreamRefused } from "../../src/core/source.ts";
-import type { StateStore } from "../../src/core/state-store.ts";
-import type { Metrics } from "../../src/core/telemetry.ts";
-import { DeadLetterBox } from "../../src/runtime/dead-letters.ts";
-import { SinkWorker, type WorkerParts } from "../../src/runtime/sink-worker.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import type { Outcome, Sink } from "../../src/core/contracts/sink.ts";
+import { type ChangeStream, SecondStreamRefused } from "../../src/core/contracts/source.ts";
+import type { StateStore } from "../../src/core/contracts/state-store.ts";
+import type { Metrics } from "../../src/core/contracts/telemetry.ts";
+import { DeadLetterBox } from "../../src/runtime/apply/dead-letters.ts";
+import { SinkWorker, type WorkerParts } from "../../src/runtime/apply/sink-worker.ts";
 import { openState } from "../../src/state/open.ts";
 import { ModelSink, type Row } from "./log-model.ts";
 import { quietLog } from "./quiet-log.ts";

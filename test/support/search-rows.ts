@@ -1,6 +1,6 @@
 /** Documents as a search engine holds them, read back by other means than the product's. */
-import { documentField, indexName } from "../../src/core/names.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
+import { documentField, indexName } from "../../src/core/targets/names.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { TargetRow } from "../conformance/sink.ts";
 import { exactJson } from "./json-landing.ts";
 

@@ -1,7 +1,7 @@
 /** A sink that loses something, beside one that must not notice. */
 import { Redis } from "ioredis";
 import { expect } from "vitest";
-import type { StatusDocument } from "../../src/core/status.ts";
+import type { StatusDocument } from "../../src/core/contracts/status.ts";
 import { RunningPipeline } from "./running-pipeline.ts";
 import { elasticsearchUrl, redisUrl } from "./services.ts";
 import type { SinkKind } from "./sink-set.ts";

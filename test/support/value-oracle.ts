@@ -4,14 +4,14 @@
  */
 import { expect } from "vitest";
 import { ByteWriter } from "../../src/core/bytes.ts";
-import { CELL_BINARY, CELL_TEXT } from "../../src/core/tuple.ts";
-import { type ColumnType, hasBinaryForm } from "../../src/core/types.ts";
+import { CELL_BINARY, CELL_TEXT } from "../../src/core/model/tuple.ts";
+import { type ColumnType, hasBinaryForm } from "../../src/core/model/types.ts";
 import { writeJson } from "../../src/core/values/json.ts";
 import { writeText } from "../../src/core/values/text.ts";
 import { postgresType } from "./postgres-types.ts";
 import type { FreshDatabase } from "./services.ts";
 
-/** Under these settings a session prints the canonical text (src/core/tuple.ts). */
+/** Under these settings a session prints the canonical text (src/core/model/tuple.ts). */
 const SETTINGS = `
   set datestyle to 'ISO, MDY'; set timezone to 'UTC'; set extra_float_digits to 1;
   set bytea_output to 'hex'; set intervalstyle to 'postgres'`;

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { BaseFloors, shapeNote, type ShapeNote } from "../../src/core/base-floors.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
+import { BaseFloors, shapeNote, type ShapeNote } from "../../src/core/targets/base-floors.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
 import { tableVersion, tupleOf, UNCHANGED } from "../support/blocks.ts";
 
 /** Columns by name, with their identities. */

@@ -1,8 +1,8 @@
 /** When rows that did not move are certain after changes of their table's shape, and when they are not. */
 import { expect, test } from "vitest";
-import { carriesRows, followsByNote, mayCarry } from "../../src/core/carrying.ts";
-import { noteOf } from "../../src/core/following.ts";
-import type { Column, Ruled, TableVersion } from "../../src/core/schema.ts";
+import { carriesRows, followsByNote, mayCarry } from "../../src/core/targets/carrying.ts";
+import { noteOf } from "../../src/core/targets/following.ts";
+import type { Column, Ruled, TableVersion } from "../../src/core/model/schema.ts";
 
 /** `name:identity`, and the type where it is no int; the first is the key. */
 function shape(version: number, columns: string, over: Partial<TableVersion> = {}): TableVersion {

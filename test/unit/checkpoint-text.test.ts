@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { checkpointTexts, parseCheckpoint } from "../../src/core/checkpoint-text.ts";
+import { checkpointTexts, parseCheckpoint } from "../../src/core/model/checkpoint-text.ts";
 
 const bond = { state: "ab", session: "cd", step: 7, obligation: 3 };
 const tables = { "public.t": "f/1", bond: "no bond but a table", tables: "too" };

@@ -1,7 +1,7 @@
 /** Why a sink can't be compared yet: what it says of itself, and what it is known to lack. */
 import { expect, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
-import type { Refill } from "../../src/core/state-store.ts";
+import type { Refill } from "../../src/core/contracts/state-store.ts";
 import { type ComparisonParts, Comparisons } from "../../src/runtime/comparisons.ts";
 import { tableVersion } from "../support/blocks.ts";
 

@@ -8,7 +8,7 @@ import { ConfigError } from "../../src/config/errors.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { Secrets } from "../../src/config/secrets.ts";
 import { driftMaxOf } from "../../src/rules/definition.ts";
-import type { SinkContext, SourceContext } from "../../src/core/connector.ts";
+import type { SinkContext, SourceContext } from "../../src/core/contracts/connector.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
 /** What the connectors were given, seen through `check`, which has no effects here. */

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { walBytesMax } from "../../connectors/duckdb/wal-size.ts";
+import { walBytesMax } from "../../connectors/duckdb/file/wal-size.ts";
 
 const MIB = 1024 * 1024;
 

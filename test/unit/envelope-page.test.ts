@@ -2,9 +2,9 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import type { Block } from "../../src/core/block.ts";
+import type { Block } from "../../src/core/model/block.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
-import { type EnvelopeContext, writeEnvelope, writeMessageEnvelope } from "../../src/core/envelope.ts";
+import { type EnvelopeContext, writeEnvelope, writeMessageEnvelope } from "../../src/core/model/envelope.ts";
 import { blockOf, type Change, UNCHANGED } from "../support/blocks.ts";
 import { orders, shop, shopOrders } from "../support/orders.ts";
 

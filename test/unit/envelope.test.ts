@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
-import type { Block } from "../../src/core/block.ts";
+import type { Block } from "../../src/core/model/block.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
-import { writeEnvelope, writeMessageEnvelope } from "../../src/core/envelope.ts";
+import { writeEnvelope, writeMessageEnvelope } from "../../src/core/model/envelope.ts";
 import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/blocks.ts";
 import { orders, shop } from "../support/orders.ts";
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { digitsOf, expectedJson, expectedPlain, normalJson, plainOf } from "../../src/core/expected-json.ts";
+import { digitsOf, expectedJson, expectedPlain, normalJson, plainOf } from "../../src/core/targets/expected-json.ts";
 
 const TEXT = { kind: "text" } as const;
 const INT = { kind: "int", bits: 32, signed: true } as const;

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { configSchemaDocument } from "../../scripts/generated/config-schema.ts";
 import { definedPages, errorPagesDocument } from "../../scripts/generated/error-pages.ts";
-import { pageOf } from "../../src/cli/explain.ts";
+import { pageOf } from "../../src/cli/commands/explain.ts";
 
 const root = join(import.meta.dirname, "../..");
 const read = (file: string) => readFileSync(join(root, file), "utf8");

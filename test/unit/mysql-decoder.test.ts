@@ -9,10 +9,10 @@ import {
   TABLE_MAP,
   WRITE_ROWS,
   WRITE_ROWS_V1,
-} from "../../connectors/mysql/source/events.ts";
-import { Decoder } from "../../connectors/mysql/source/decoder.ts";
-import { RowTarget } from "../../connectors/mysql/source/rows.ts";
-import { Block } from "../../src/core/block.ts";
+} from "../../connectors/mysql/source/log/events.ts";
+import { Decoder } from "../../connectors/mysql/source/rows/decoder.ts";
+import { RowTarget } from "../../connectors/mysql/source/rows/rows.ts";
+import { Block } from "../../src/core/model/block.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
 import { eventsOf, readRecording } from "../support/mysql-recording.ts";

@@ -1,12 +1,12 @@
 /** Places of the log, statements in it, and addresses of its servers. */
 import { describe, expect, test } from "vitest";
-import { bytesBetween } from "../../connectors/mysql/source/log-state.ts";
-import { askedOffset } from "../../connectors/mysql/source/dump.ts";
-import { EventHeader, HEADER_BYTES, QUERY } from "../../connectors/mysql/source/events.ts";
-import { LogCursor } from "../../connectors/mysql/source/log-cursor.ts";
-import { LogNames, packPlace, unpackPlace } from "../../connectors/mysql/source/position.ts";
-import { readStatement } from "../../connectors/mysql/source/statement-events.ts";
-import { kindOfStatement } from "../../connectors/mysql/source/statements.ts";
+import { bytesBetween } from "../../connectors/mysql/source/log/log-state.ts";
+import { askedOffset } from "../../connectors/mysql/source/log/dump.ts";
+import { EventHeader, HEADER_BYTES, QUERY } from "../../connectors/mysql/source/log/events.ts";
+import { LogCursor } from "../../connectors/mysql/source/log/log-cursor.ts";
+import { LogNames, packPlace, unpackPlace } from "../../connectors/mysql/source/log/position.ts";
+import { readStatement } from "../../connectors/mysql/source/statements/statement-events.ts";
+import { kindOfStatement } from "../../connectors/mysql/source/statements/statements.ts";
 import { parseMysqlUrl } from "../../connectors/mysql/url.ts";
 
 describe("places", () => {

@@ -6,7 +6,7 @@ import {
   indexName,
   INDEX_NAME_BYTES_MAX,
   shortened,
-} from "../../src/core/names.ts";
+} from "../../src/core/targets/names.ts";
 
 test("a name that fits stays as it is; a longer one is cut between characters and ends in its hash", () => {
   expect(shortened("x".repeat(63), 63)).toBe("x".repeat(63));

@@ -1,7 +1,7 @@
 /** What kept reports say of now: when everything was equal last, and which drift nobody has found gone. */
 import { expect, test } from "vitest";
-import type { ReportSummary } from "../../src/core/reconciliation.ts";
-import { lastEqual, openDrift } from "../../src/reconcile/past.ts";
+import type { ReportSummary } from "../../src/core/contracts/reconciliation.ts";
+import { lastEqual, openDrift } from "../../src/reconcile/report/past.ts";
 
 let count = 0;
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { DEFAULT_POLICY } from "../../src/core/schema-policy.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
+import { DEFAULT_POLICY } from "../../src/core/model/schema-policy.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
 import { isBefore, kept, namedAsKept } from "../../src/rules/pins.ts";
 import { RuleBook } from "../../src/rules/rule-book.ts";
 import { tableVersion } from "../support/blocks.ts";

@@ -1,14 +1,14 @@
 import { describe, expect, test } from "vitest";
-import { formatLsn, parseLsn } from "../../connectors/postgres/source/lsn.ts";
-import { Pace } from "../../connectors/postgres/source/pace.ts";
-import { Decoder } from "../../connectors/postgres/source/pgoutput.ts";
-import { STOP_BYTES } from "../../connectors/postgres/source/stops.ts";
-import { statusFrame } from "../../connectors/postgres/source/status.ts";
-import { snapshotSees } from "../../connectors/postgres/source/visibility.ts";
-import { Block } from "../../src/core/block.ts";
+import { formatLsn, parseLsn } from "../../connectors/postgres/source/log/lsn.ts";
+import { Pace } from "../../connectors/postgres/source/stream/pace.ts";
+import { Decoder } from "../../connectors/postgres/source/stream/pgoutput.ts";
+import { STOP_BYTES } from "../../connectors/postgres/source/stream/stops.ts";
+import { statusFrame } from "../../connectors/postgres/source/stream/status.ts";
+import { snapshotSees } from "../../connectors/postgres/source/snapshot/visibility.ts";
+import { Block } from "../../src/core/model/block.ts";
 import { TableSelection } from "../../src/core/table-selection.ts";
-import type { CatalogTable } from "../../connectors/postgres/source/catalog.ts";
-import { relationShape } from "../../connectors/postgres/source/shapes.ts";
+import type { CatalogTable } from "../../connectors/postgres/source/catalog/catalog.ts";
+import { relationShape } from "../../connectors/postgres/source/catalog/shapes.ts";
 import { columnType } from "../../connectors/postgres/types.ts";
 
 test("log positions are written as Postgres writes them", () => {

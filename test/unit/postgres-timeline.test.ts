@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { parseLsn } from "../../connectors/postgres/source/lsn.ts";
-import { checkSystem, commonUntil } from "../../connectors/postgres/source/timeline.ts";
+import { parseLsn } from "../../connectors/postgres/source/log/lsn.ts";
+import { checkSystem, commonUntil } from "../../connectors/postgres/source/log/timeline.ts";
 
 const at = (timeline: number, history?: string) => ({
   timeline: String(timeline),

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { pauseAfter } from "../../src/runtime/reading-pace.ts";
-import { PART_COUNT, partOf, partOn } from "../../src/reconcile/rotation.ts";
+import { pauseAfter } from "../../src/runtime/snapshot/reading-pace.ts";
+import { PART_COUNT, partOf, partOn } from "../../src/reconcile/rows/rotation.ts";
 
 test("as many days in a row as there are parts compare every row once", () => {
   const days = Array.from({ length: PART_COUNT }, (_, day) => partOn(new Date(Date.UTC(2026, 10, 28 + day, 2))));

@@ -2,9 +2,9 @@
 import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { expect, test } from "vitest";
 import { Secrets } from "../../src/config/secrets.ts";
-import type { DriftSample } from "../../src/core/reconciliation.ts";
-import { ReportFolder } from "../../src/reconcile/report-folder.ts";
-import { Reporting } from "../../src/reconcile/reporting.ts";
+import type { DriftSample } from "../../src/core/contracts/reconciliation.ts";
+import { ReportFolder } from "../../src/reconcile/report/report-folder.ts";
+import { Reporting } from "../../src/reconcile/report/reporting.ts";
 import { openState } from "../../src/state/open.ts";
 import { quietLog } from "../support/quiet-log.ts";
 import { reportOf } from "../support/reports.ts";

@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
 import { ByteWriter } from "../../src/core/bytes.ts";
-import { keyOfRowId, keyText, rowIdOf, writeRowId } from "../../src/core/row-id.ts";
-import { CellMap } from "../../src/core/tuple.ts";
+import { keyOfRowId, keyText, rowIdOf, writeRowId } from "../../src/core/model/row-id.ts";
+import { CellMap } from "../../src/core/model/tuple.ts";
 import { tableVersion, tupleOf } from "../support/blocks.ts";
 
 test.each([

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { Block, OP_LETTERS, OP_UNTOLD } from "../../src/core/block.ts";
-import { CELL_NULL, CELL_UNCHANGED, CellMap } from "../../src/core/tuple.ts";
-import { DEFAULT_POLICY } from "../../src/core/schema-policy.ts";
-import type { Mask, TableVersion } from "../../src/core/schema.ts";
+import { Block, OP_LETTERS, OP_UNTOLD } from "../../src/core/model/block.ts";
+import { CELL_NULL, CELL_UNCHANGED, CellMap } from "../../src/core/model/tuple.ts";
+import { DEFAULT_POLICY } from "../../src/core/model/schema-policy.ts";
+import type { Mask, TableVersion } from "../../src/core/model/schema.ts";
 import type { Rules } from "../../src/rules/definition.ts";
 import { Masker } from "../../src/rules/masks.ts";
 import { RuleBook } from "../../src/rules/rule-book.ts";

@@ -1,9 +1,9 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
-import { comparePositions, type Position } from "../../src/core/position.ts";
-import type { StateStore } from "../../src/core/state-store.ts";
-import { Acknowledger, type SinkStanding } from "../../src/runtime/acknowledger.ts";
+import { comparePositions, type Position } from "../../src/core/model/position.ts";
+import type { StateStore } from "../../src/core/contracts/state-store.ts";
+import { Acknowledger, type SinkStanding } from "../../src/runtime/stream/acknowledger.ts";
 import { LagClock } from "../../src/runtime/lag.ts";
 import { kindOf, ReconnectBackoff, retryStep } from "../../src/runtime/retry.ts";
 import { MillraceError } from "../../src/core/errors.ts";

@@ -1,8 +1,8 @@
 /** What a change leaves unchanged is never taken for good from a row that the sink may hold in an older state. */
 import { describe, expect, test } from "vitest";
-import type { TableWrites } from "../../src/core/batch.ts";
+import type { TableWrites } from "../../src/core/model/batch.ts";
 import { systemClock } from "../../src/core/clock.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
 import { Pipeline } from "../../src/runtime/pipeline.ts";
 import { type Change, tableVersion, UNCHANGED } from "../support/blocks.ts";
 import { cellsOf, type Row } from "../support/log-model.ts";

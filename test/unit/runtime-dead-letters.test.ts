@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
-import type { TableWrites } from "../../src/core/batch.ts";
+import type { TableWrites } from "../../src/core/model/batch.ts";
 import { MillraceError } from "../../src/core/errors.ts";
-import type { StateStore } from "../../src/core/state-store.ts";
-import { DeadLetterBox } from "../../src/runtime/dead-letters.ts";
+import type { StateStore } from "../../src/core/contracts/state-store.ts";
+import { DeadLetterBox } from "../../src/runtime/apply/dead-letters.ts";
 import { blockOf, tableVersion, writesOf } from "../support/blocks.ts";
 import { quietLog } from "../support/quiet-log.ts";
 import { realState } from "../support/scripted.ts";

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { DELETE, PATCH, PUT, type TableWrites } from "../../src/core/batch.ts";
-import { type Netted, Netter } from "../../src/runtime/netting.ts";
+import { DELETE, PATCH, PUT, type TableWrites } from "../../src/core/model/batch.ts";
+import { type Netted, Netter } from "../../src/runtime/netting/netting.ts";
 import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/blocks.ts";
 import { cellsOf } from "../support/log-model.ts";
 

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
 import { MillraceError } from "../../src/core/errors.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
-import type { ShapeChange } from "../../src/core/sink.ts";
-import type { StateStore } from "../../src/core/state-store.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import type { ShapeChange } from "../../src/core/contracts/sink.ts";
+import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { Pipeline } from "../../src/runtime/pipeline.ts";
 import type { PipelineParts } from "../../src/runtime/pipeline-parts.ts";
 import { tableVersion, UNCHANGED } from "../support/blocks.ts";

@@ -1,10 +1,10 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Block } from "../../src/core/block.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
-import { cut } from "../../src/runtime/cut.ts";
-import { SinkQueue, type Taken } from "../../src/runtime/sink-queue.ts";
-import { type Receipt, Receipts, type Work } from "../../src/runtime/work.ts";
+import type { Block } from "../../src/core/model/block.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import { cut } from "../../src/runtime/stream/cut.ts";
+import { SinkQueue, type Taken } from "../../src/runtime/apply/sink-queue.ts";
+import { type Receipt, Receipts, type Work } from "../../src/runtime/apply/work.ts";
 import { blockOf, type Change, tableVersion } from "../support/blocks.ts";
 import { inBinary } from "../support/log-model.ts";
 

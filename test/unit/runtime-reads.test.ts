@@ -1,8 +1,8 @@
 /** Reads beside the stream that the source refuses for one table. */
 import { expect, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
-import type { StateStore } from "../../src/core/state-store.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { Pipeline } from "../../src/runtime/pipeline.ts";
 import { tableVersion } from "../support/blocks.ts";
 import type { Row } from "../support/log-model.ts";

@@ -1,11 +1,11 @@
 import { expect, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
-import { comparePositions, type Position } from "../../src/core/position.ts";
-import { type Closed, Lane } from "../../src/runtime/lane.ts";
-import { encodeMark } from "../../src/runtime/marks.ts";
-import { Rewind } from "../../src/runtime/rewind.ts";
-import { SinkQueue } from "../../src/runtime/sink-queue.ts";
-import { Window } from "../../src/runtime/windows.ts";
+import { comparePositions, type Position } from "../../src/core/model/position.ts";
+import { type Closed, Lane } from "../../src/runtime/stream/lane.ts";
+import { encodeMark } from "../../src/runtime/stream/marks.ts";
+import { Rewind } from "../../src/runtime/stream/rewind.ts";
+import { SinkQueue } from "../../src/runtime/apply/sink-queue.ts";
+import { Window } from "../../src/runtime/snapshot/windows.ts";
 import { blockOf } from "../support/blocks.ts";
 import { noSecondStream, realState, ScriptedSink, ScriptedStream, workerOf } from "../support/scripted.ts";
 

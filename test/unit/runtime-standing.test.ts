@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { type Accord, accordOf } from "../../src/core/bond.ts";
-import type { Position } from "../../src/core/position.ts";
-import type { SinkRecord } from "../../src/core/state-store.ts";
-import { standingOf } from "../../src/runtime/standing.ts";
+import { type Accord, accordOf } from "../../src/core/model/bond.ts";
+import type { Position } from "../../src/core/model/position.ts";
+import type { SinkRecord } from "../../src/core/contracts/state-store.ts";
+import { standingOf } from "../../src/runtime/apply/standing.ts";
 
 const at = (commit: bigint, index = 0): Position => ({ epoch: 1, commit, index });
 const record = (written: bigint | null, covered: bigint | null): SinkRecord => ({

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { describeChange, isCompatible, type SchemaChange, schemaChanges } from "../../src/core/schema-change.ts";
-import { decodeNote, encodeNote, follow, noteOf, renamesOf } from "../../src/core/following.ts";
-import type { TableVersion } from "../../src/core/schema.ts";
+import { describeChange, isCompatible, type SchemaChange, schemaChanges } from "../../src/core/model/schema-change.ts";
+import { decodeNote, encodeNote, follow, noteOf, renamesOf } from "../../src/core/targets/following.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
 import { tableVersion, type TableSpec } from "../support/blocks.ts";
 
 const shape = (columns: TableSpec["columns"], more: Partial<TableSpec> = {}): TableVersion =>

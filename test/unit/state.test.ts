@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { describe, expect, test } from "vitest";
-import type { Position } from "../../src/core/position.ts";
+import type { Position } from "../../src/core/model/position.ts";
 import { openState } from "../../src/state/open.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 

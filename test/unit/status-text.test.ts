@@ -1,10 +1,10 @@
 /** `millrace status` as the one who was woken up reads it. */
 import { describe, expect, test } from "vitest";
-import { exitCodeOf } from "../../src/cli/status.ts";
-import { statusText } from "../../src/cli/status-text.ts";
-import type { ReportSummary } from "../../src/core/reconciliation.ts";
-import type { StoredError } from "../../src/core/state-store.ts";
-import type { SinkStatus, StatusDocument } from "../../src/core/status.ts";
+import { exitCodeOf } from "../../src/cli/status/status.ts";
+import { statusText } from "../../src/cli/status/status-text.ts";
+import type { ReportSummary } from "../../src/core/contracts/reconciliation.ts";
+import type { StoredError } from "../../src/core/contracts/state-store.ts";
+import type { SinkStatus, StatusDocument } from "../../src/core/contracts/status.ts";
 
 const NOW_MS = Date.parse("2026-11-20T03:12:00Z");
 const SCREEN_LINES = 40;

@@ -1,11 +1,11 @@
 /** Keys that are looked at again: what comes of them, in a bounded number of looks. */
 import { expect, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
-import { Findings } from "../../src/reconcile/findings.ts";
-import type { Finding } from "../../src/reconcile/judge.ts";
-import { Look } from "../../src/reconcile/look.ts";
-import { suspectOf } from "../../src/reconcile/suspect.ts";
-import { Suspects } from "../../src/reconcile/suspects.ts";
+import { Findings } from "../../src/reconcile/rows/findings.ts";
+import type { Finding } from "../../src/reconcile/rows/judge.ts";
+import { Look } from "../../src/reconcile/rows/look.ts";
+import { suspectOf } from "../../src/reconcile/rows/suspect.ts";
+import { Suspects } from "../../src/reconcile/rows/suspects.ts";
 import { tableVersion } from "../support/blocks.ts";
 
 const table = tableVersion({ table: "t", columns: [["id", "integer"]], key: ["id"] });

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { ByteWriter } from "../../src/core/bytes.ts";
-import type { Column } from "../../src/core/schema.ts";
-import { TupleWriter } from "../../src/core/tuple-writer.ts";
-import type { ColumnType } from "../../src/core/types.ts";
+import type { Column } from "../../src/core/model/schema.ts";
+import { TupleWriter } from "../../src/core/model/tuple-writer.ts";
+import type { ColumnType } from "../../src/core/model/types.ts";
 import { ConditionRow } from "../../src/rules/where-values.ts";
 import { parseWhere, WhereError } from "../../src/rules/where-syntax.ts";
 import { bindWhere, FALSE, TRUE, UNKNOWN, UNTOLD } from "../../src/rules/where.ts";

@@ -1,12 +1,12 @@
 /** Preflight of a MySQL or MariaDB source: everything that a start needs, each finding with its exact fix. */
-import type { Finding } from "../../../src/core/connector.ts";
+import type { Finding } from "../../../src/core/contracts/connector.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
 import type { SourceContext } from "./context.ts";
 import { classify } from "./errors.ts";
-import { readFiles, readTip } from "./log-state.ts";
-import { selectTables } from "./selection.ts";
+import { readFiles, readTip } from "./log/log-state.ts";
+import { selectTables } from "./catalog/selection.ts";
 import { checkServer, expirySeconds, readServer, type ServerFacts, unfitSettings } from "./server.ts";
-import { zoneColumns } from "./zone-columns.ts";
+import { zoneColumns } from "./catalog/zone-columns.ts";
 
 const EXPIRY_SECONDS_LOW = 86_400;
 

@@ -1,18 +1,18 @@
 /** The source's own keys of the configuration, and its factory. */
 import { createHash } from "node:crypto";
 import * as z from "zod";
-import type { SourceContext as FactoryContext, SourceFactory } from "../../../src/core/connector.ts";
-import { type Logger, SILENT } from "../../../src/core/telemetry.ts";
+import type { SourceContext as FactoryContext, SourceFactory } from "../../../src/core/contracts/connector.ts";
+import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
 import { TableSelection } from "../../../src/core/table-selection.ts";
 import { parseMysqlUrl } from "../url.ts";
 import { Reader } from "./claim.ts";
 import type { SourceContext } from "./context.ts";
-import { Host } from "./host.ts";
+import { Host } from "./transactions/host.ts";
 import { Marks } from "./marks.ts";
-import { LogNames } from "./position.ts";
-import { ReadTransactions } from "./read-transactions.ts";
-import { SettledShapes } from "./settled-shapes.ts";
-import { Spelling } from "./spelling.ts";
+import { LogNames } from "./log/position.ts";
+import { ReadTransactions } from "./transactions/read-transactions.ts";
+import { SettledShapes } from "./catalog/settled-shapes.ts";
+import { Spelling } from "./statements/spelling.ts";
 
 const SERVER_ID_MAX = 0xffff_ffff;
 

@@ -1,15 +1,15 @@
-import type { ChosenKey, TableName, ZeroDates } from "../../../src/core/connector.ts";
-import type { Logger } from "../../../src/core/telemetry.ts";
+import type { ChosenKey, TableName, ZeroDates } from "../../../src/core/contracts/connector.ts";
+import type { Logger } from "../../../src/core/contracts/telemetry.ts";
 import type { MysqlAddress } from "../url.ts";
 import type { Reader } from "./claim.ts";
 import type { Database } from "./database.ts";
-import type { Host } from "./host.ts";
-import type { LogFileSize } from "./log-state.ts";
+import type { Host } from "./transactions/host.ts";
+import type { LogFileSize } from "./log/log-state.ts";
 import type { Marks } from "./marks.ts";
-import type { LogNames } from "./position.ts";
-import type { ReadTransactions } from "./read-transactions.ts";
-import type { SettledShapes } from "./settled-shapes.ts";
-import type { Spelling } from "./spelling.ts";
+import type { LogNames } from "./log/position.ts";
+import type { ReadTransactions } from "./transactions/read-transactions.ts";
+import type { SettledShapes } from "./catalog/settled-shapes.ts";
+import type { Spelling } from "./statements/spelling.ts";
 
 /** What the parts of one source share. */
 export interface SourceContext {

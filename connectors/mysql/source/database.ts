@@ -3,7 +3,7 @@ import { within as waitWithin } from "../../../src/core/deadline.ts";
 import type { MysqlAddress } from "../url.ts";
 import { aborted, classify, errorNumber, sourceError } from "./errors.ts";
 import { Session } from "./driver.ts";
-import type { Host } from "./host.ts";
+import type { Host } from "./transactions/host.ts";
 
 const QUERY_TIMEOUT_MS = 60_000;
 

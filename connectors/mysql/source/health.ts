@@ -1,8 +1,8 @@
 /** What an operator should see of the log. */
-import type { LogHealth } from "../../../src/core/source.ts";
+import type { LogHealth } from "../../../src/core/contracts/source.ts";
 import type { SourceContext } from "./context.ts";
-import { bytesBetween, readFiles, readTip } from "./log-state.ts";
-import { unpackPlace } from "./position.ts";
+import { bytesBetween, readFiles, readTip } from "./log/log-state.ts";
+import { unpackPlace } from "./log/position.ts";
 import { expirySeconds, readServer } from "./server.ts";
 import { fileCreatedAt } from "./start.ts";
 

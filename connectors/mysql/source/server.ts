@@ -1,7 +1,7 @@
 /** What the server is and how it is set: looked at before anything is read from it. */
 import type { SourceContext } from "./context.ts";
 import { sourceError } from "./errors.ts";
-import type { Flavour } from "./format.ts";
+import type { Flavour } from "./log/format.ts";
 
 export interface ServerFacts {
   readonly flavour: Flavour;

@@ -1,6 +1,6 @@
 /** MySQL and MariaDB as a source: composes the parts. */
-import type { Position } from "../../../src/core/position.ts";
-import type { TableVersion } from "../../../src/core/schema.ts";
+import type { Position } from "../../../src/core/model/position.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type {
   CapturedTables,
   ChangeStream,
@@ -16,25 +16,25 @@ import type {
   Source,
   StreamOptions,
   Visibility,
-} from "../../../src/core/source.ts";
+} from "../../../src/core/contracts/source.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
 import { LOSSES } from "./errors.ts";
-import { readCatalog } from "./catalog.ts";
+import { readCatalog } from "./catalog/catalog.ts";
 import { expectUnclaimed } from "./claim.ts";
-import { readKeys, readRange } from "./chunks.ts";
+import { readKeys, readRange } from "./snapshot/chunks.ts";
 import type { SourceContext } from "./context.ts";
-import { crossLog, readBefore } from "./crossing.ts";
-import { otherServerId } from "./dump.ts";
+import { crossLog, readBefore } from "./transactions/crossing.ts";
+import { otherServerId } from "./log/dump.ts";
 import { readHealth } from "./health.ts";
-import { spellLandmark } from "./landmark.ts";
-import { bytesBetween, readFiles, readTip } from "./log-state.ts";
-import { isLeftOut, selectTables } from "./selection.ts";
+import { spellLandmark } from "./log/landmark.ts";
+import { bytesBetween, readFiles, readTip } from "./log/log-state.ts";
+import { isLeftOut, selectTables } from "./catalog/selection.ts";
 import type { ServerFacts } from "./server.ts";
-import { followedShape, mappedShape } from "./shapes.ts";
+import { followedShape, mappedShape } from "./catalog/shapes.ts";
 import { checkedServer, createLog, otherHost, resumeLog, startOf } from "./start.ts";
-import type { StatementTarget } from "./statements.ts";
+import type { StatementTarget } from "./statements/statements.ts";
 import { BinlogStream } from "./stream.ts";
-import type { TableMap } from "./table-map.ts";
+import type { TableMap } from "./rows/table-map.ts";
 
 export class MysqlSource implements Source {
   readonly kind = "mysql";

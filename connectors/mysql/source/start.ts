@@ -6,17 +6,17 @@ import {
   type HeldPositions,
   type LogIdentity,
   LogMoved,
-} from "../../../src/core/source.ts";
+} from "../../../src/core/contracts/source.ts";
 import type { SourceContext } from "./context.ts";
-import { otherServerId, readDump } from "./dump.ts";
+import { otherServerId, readDump } from "./log/dump.ts";
 import { BEGIN_ANEW, pages, sourceError } from "./errors.ts";
-import { FORMAT_DESCRIPTION, EventHeader } from "./events.ts";
-import { type LogFileSize, readFiles, readTip } from "./log-state.ts";
-import { hasLandmark, parseLandmark, spellLandmark } from "./landmark.ts";
-import { FILE_START, packPlace, unpackPlace } from "./position.ts";
-import { selectTables } from "./selection.ts";
+import { FORMAT_DESCRIPTION, EventHeader } from "./log/events.ts";
+import { type LogFileSize, readFiles, readTip } from "./log/log-state.ts";
+import { hasLandmark, parseLandmark, spellLandmark } from "./log/landmark.ts";
+import { FILE_START, packPlace, unpackPlace } from "./log/position.ts";
+import { selectTables } from "./catalog/selection.ts";
 import { checkServer, readServer, type ServerFacts } from "./server.ts";
-import { SnapshotCopy } from "./snapshot.ts";
+import { SnapshotCopy } from "./snapshot/snapshot.ts";
 
 export async function createLog(
   context: SourceContext,

@@ -1,28 +1,28 @@
 /** The change stream: one dump of the log, decoded and given out in blocks. */
-import type { Block } from "../../../src/core/block.ts";
+import type { Block } from "../../../src/core/model/block.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
 import { OneReader } from "../../../src/core/one-reader.ts";
-import type { Position } from "../../../src/core/position.ts";
-import { tableId, type TableVersion } from "../../../src/core/schema.ts";
-import type { ChangeStream, StreamOptions } from "../../../src/core/source.ts";
-import { Assembler } from "./assemble.ts";
+import type { Position } from "../../../src/core/model/position.ts";
+import { tableId, type TableVersion } from "../../../src/core/model/schema.ts";
+import type { ChangeStream, StreamOptions } from "../../../src/core/contracts/source.ts";
+import { Assembler } from "./rows/assemble.ts";
 import { claimLog } from "./claim.ts";
 import type { SourceContext } from "./context.ts";
-import { Decoder, TOOK_CONTROL, TOOK_END, TOOK_PAYLOAD, TOOK_TABLE_NEEDED } from "./decoder.ts";
-import { askedOffset, Dump, type DumpRequest, SilenceWatch, WATCH_MS } from "./dump.ts";
+import { Decoder, TOOK_CONTROL, TOOK_END, TOOK_PAYLOAD, TOOK_TABLE_NEEDED } from "./rows/decoder.ts";
+import { askedOffset, Dump, type DumpRequest, SilenceWatch, WATCH_MS } from "./log/dump.ts";
 import { aborted, classify, silent, sourceError } from "./errors.ts";
 import type { Session } from "./driver.ts";
-import type { LargeEvent } from "./dump-packets.ts";
-import { HEARTBEAT, HEARTBEAT_V2, isStatement, SIZE_AT, TRANSACTION_PAYLOAD, TYPE_AT } from "./events.ts";
-import { readUint32 } from "./little-endian.ts";
-import { type Asked, LogReader } from "./log-reader.ts";
-import { lookBack } from "./look-back.ts";
+import type { LargeEvent } from "./log/dump-packets.ts";
+import { HEARTBEAT, HEARTBEAT_V2, isStatement, SIZE_AT, TRANSACTION_PAYLOAD, TYPE_AT } from "./log/events.ts";
+import { readUint32 } from "./log/little-endian.ts";
+import { type Asked, LogReader } from "./log/log-reader.ts";
+import { lookBack } from "./transactions/look-back.ts";
 import type { PendingMark } from "./marks.ts";
-import { unpackPlace } from "./position.ts";
-import type { PreparedTransactions } from "./prepared.ts";
-import { SpooledEvent } from "./spool.ts";
-import type { StatementTarget } from "./statements.ts";
-import type { TableMap } from "./table-map.ts";
+import { unpackPlace } from "./log/position.ts";
+import type { PreparedTransactions } from "./transactions/prepared.ts";
+import { SpooledEvent } from "./log/spool.ts";
+import type { StatementTarget } from "./statements/statements.ts";
+import type { TableMap } from "./rows/table-map.ts";
 
 /** How long the server may send nothing of what its log has: after a reset MariaDB's reader waits in a file that is gone. */
 const STUCK_MS_MAX = 5_000;

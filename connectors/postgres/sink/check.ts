@@ -1,9 +1,9 @@
-import type { Finding, TableName } from "../../../src/core/connector.ts";
+import type { Finding, TableName } from "../../../src/core/contracts/connector.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
 import { quoteIdentifier, quoteTable, quoteTextArray } from "../quote.ts";
 import { FOREIGN_TABLE_FIX } from "./errors.ts";
-import { VERSION_COLUMN } from "./form.ts";
-import { fitted, targetName, type TargetName } from "./names.ts";
+import { VERSION_COLUMN } from "./tables/form.ts";
+import { fitted, targetName, type TargetName } from "./tables/names.ts";
 import { METADATA_SCHEMA, PROGRESS_NAME } from "./progress.ts";
 import { Session } from "./session.ts";
 import type { PostgresSinkOptions } from "./sink.ts";

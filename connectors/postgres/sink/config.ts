@@ -1,5 +1,5 @@
 import * as z from "zod";
-import type { SinkContext, SinkFactory } from "../../../src/core/connector.ts";
+import type { SinkContext, SinkFactory } from "../../../src/core/contracts/connector.ts";
 import { parsePostgresUrl, placeOfUrl } from "../url.ts";
 import { sinkError } from "./errors.ts";
 import type { PostgresSinkOptions } from "./sink.ts";

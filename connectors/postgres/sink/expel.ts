@@ -1,6 +1,6 @@
 /** Rows that no step can have written: an operator has the sink filled anew because it was changed by hand. */
 import { quoteLiteral } from "../quote.ts";
-import { VERSION_COLUMN } from "./form.ts";
+import { VERSION_COLUMN } from "./tables/form.ts";
 
 /** A row where the table is there with our column. */
 export function findVersioned(quoted: string): string {

@@ -1,6 +1,6 @@
 /** The highest version of the rows in a target: what is left of an earlier life. */
 import { quoteIdentifier, quoteLiteral } from "../quote.ts";
-import { VERSION_COLUMN } from "./form.ts";
+import { VERSION_COLUMN } from "./tables/form.ts";
 
 /** Tables that may be asked have our column and can be read: those of these names, or all of a schema, or all. */
 export function versionedTables(names: readonly string[] | null, schema: string | undefined): string {

@@ -1,14 +1,20 @@
-/** What the target holds, asked by SQL over sessions of its own: see core/comparing. */
-import type { EqualRows, Inspection, ListedKey, RowsInOrder, StoredRow } from "../../../src/core/comparing.ts";
-import { isPossibleKey, rowIdOf } from "../../../src/core/row-id.ts";
-import type { TableVersion } from "../../../src/core/schema.ts";
-import type { KeyText } from "../../../src/core/source.ts";
-import { CopyLines } from "./copy-lines.ts";
+/** What the target holds, asked by SQL over sessions of its own: see core/contracts/comparing. */
+import type {
+  EqualRows,
+  Inspection,
+  ListedKey,
+  RowsInOrder,
+  StoredRow,
+} from "../../../src/core/contracts/comparing.ts";
+import { isPossibleKey, rowIdOf } from "../../../src/core/model/row-id.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
+import type { KeyText } from "../../../src/core/contracts/source.ts";
+import { CopyLines } from "./write/copy-lines.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../quote.ts";
-import { DELETED_COLUMN, OP_COLUMN, type TargetForm, VERSION_COLUMN } from "./form.ts";
-import { OFFSET_COLUMN } from "./history-table.ts";
-import { fitted, type TargetName } from "./names.ts";
-import { visibleText } from "./nul.ts";
+import { DELETED_COLUMN, OP_COLUMN, type TargetForm, VERSION_COLUMN } from "./tables/form.ts";
+import { OFFSET_COLUMN } from "./tables/history-table.ts";
+import { fitted, type TargetName } from "./tables/names.ts";
+import { visibleText } from "./write/nul.ts";
 import type { Session } from "./session.ts";
 import { type Answer, StatementFailure } from "./wire.ts";
 

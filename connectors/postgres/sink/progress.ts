@@ -2,9 +2,9 @@
  * Progress and fence: one row per sink in the target, changed in the transaction of the rows that it describes. `steps`
  * counts them, so that a step whose COMMIT got no answer can be told from one that never happened.
  */
-import type { SinkProgress } from "../../../src/core/batch.ts";
-import { type CheckpointTexts, parseCheckpoint } from "../../../src/core/checkpoint-text.ts";
-import type { Position } from "../../../src/core/position.ts";
+import type { SinkProgress } from "../../../src/core/model/batch.ts";
+import { type CheckpointTexts, parseCheckpoint } from "../../../src/core/model/checkpoint-text.ts";
+import type { Position } from "../../../src/core/model/position.ts";
 import { quoteLiteral } from "../quote.ts";
 import { fatal, reopening, stateOf } from "./errors.ts";
 import { type Answer, StatementFailure } from "./wire.ts";

@@ -3,7 +3,7 @@ import type { Client } from "pg";
 import { connect } from "../connection.ts";
 import type { PostgresAddress } from "../url.ts";
 import { sinkError, stopped } from "./errors.ts";
-import { PreparedStatements } from "./statements.ts";
+import { PreparedStatements } from "./write/statements.ts";
 import { type Answer, exchange, Frames, type Hooks } from "./wire.ts";
 
 /**

@@ -1,21 +1,21 @@
-import type { SinkProgress, Step, TableWrites } from "../../../src/core/batch.ts";
-import { checkpointTexts } from "../../../src/core/checkpoint-text.ts";
-import type { Inspection } from "../../../src/core/comparing.ts";
+import type { SinkProgress, Step, TableWrites } from "../../../src/core/model/batch.ts";
+import { checkpointTexts } from "../../../src/core/model/checkpoint-text.ts";
+import type { Inspection } from "../../../src/core/contracts/comparing.ts";
 import { aboutTable, MillraceError } from "../../../src/core/errors.ts";
 import { invariant } from "../../../src/core/invariant.ts";
-import type { TableName } from "../../../src/core/connector.ts";
-import type { TableVersion } from "../../../src/core/schema.ts";
-import type { Outcome, ShapeChange, Sink } from "../../../src/core/sink.ts";
+import type { TableName } from "../../../src/core/contracts/connector.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
+import type { Outcome, ShapeChange, Sink } from "../../../src/core/contracts/sink.ts";
 import { quoteTable } from "../quote.ts";
 import type { PostgresAddress } from "../url.ts";
-import { applyRows, stageRows } from "./apply.ts";
-import { RenderedCopies } from "./copies.ts";
-import { carriesTable, prepareTable, type TargetChoices } from "./ddl.ts";
+import { applyRows, stageRows } from "./write/apply.ts";
+import { RenderedCopies } from "./write/copies.ts";
+import { carriesTable, prepareTable, type TargetChoices } from "./tables/ddl.ts";
 import { OF_ONE_TABLE, sinkError, stopped, targetsMeet, withoutRow } from "./errors.ts";
-import { conversion, DEFAULT_FORM, lookAtForms, type TargetForm } from "./form.ts";
+import { conversion, DEFAULT_FORM, lookAtForms, type TargetForm } from "./tables/form.ts";
 import { PostgresInspection } from "./inspect.ts";
 import { highestIn, versionedTables } from "./highest-version.ts";
-import { targetName } from "./names.ts";
+import { targetName } from "./tables/names.ts";
 import {
   type Advance,
   advance as advanceStatement,
@@ -39,11 +39,11 @@ import {
   takeLease,
 } from "./progress.ts";
 import { Session } from "./session.ts";
-import { Presence } from "./presence.ts";
-import type { TableStep } from "./small.ts";
+import { Presence } from "./tables/presence.ts";
+import type { TableStep } from "./write/small.ts";
 import { expelFrom, findVersioned } from "./expel.ts";
-import type { Merge } from "./merge.ts";
-import type { TargetTable } from "./target-table.ts";
+import type { Merge } from "./write/merge.ts";
+import type { TargetTable } from "./tables/target-table.ts";
 import { Frames } from "./wire.ts";
 
 export interface PostgresSinkOptions {

@@ -1,8 +1,8 @@
 /** Preflight of failovers: whether a standby that is promoted would have what we need. */
-import type { Finding } from "../../../src/core/connector.ts";
+import type { Finding } from "../../../src/core/contracts/connector.ts";
 import { quoteIdentifier, quoteLiteral } from "../quote.ts";
 import type { SourceContext } from "./context.ts";
-import type { ServerFacts } from "./server.ts";
+import type { ServerFacts } from "./log/server.ts";
 
 /** Postgres 17: before it no slot survives a promotion. */
 const VERSION_MIN = 170_000;

@@ -1,14 +1,14 @@
 /** Preflight of the source: every finding with the statement that puts it right. Changes nothing. */
-import type { Finding } from "../../../src/core/connector.ts";
+import type { Finding } from "../../../src/core/contracts/connector.ts";
 import { findMillraceError, type MillraceError } from "../../../src/core/errors.ts";
 import { classify } from "../errors.ts";
 import { checkFailover } from "./check-failover.ts";
-import { publicationFindings, tableFindings } from "./check-tables.ts";
+import { publicationFindings, tableFindings } from "./catalog/check-tables.ts";
 import type { SourceContext } from "./context.ts";
-import { selectTables } from "./selection.ts";
-import { identifySystem, readServer, serverProblems, type ServerFacts } from "./server.ts";
-import { checkSlotKind, checkSlotValid, readSlot } from "./slot.ts";
-import { connectReplication } from "./transport.ts";
+import { selectTables } from "./catalog/selection.ts";
+import { identifySystem, readServer, serverProblems, type ServerFacts } from "./log/server.ts";
+import { checkSlotKind, checkSlotValid, readSlot } from "./log/slot.ts";
+import { connectReplication } from "./stream/transport.ts";
 
 export async function check(context: SourceContext, signal: AbortSignal): Promise<readonly Finding[]> {
   let facts: ServerFacts;

@@ -1,7 +1,7 @@
 /** The source's own keys of the configuration, and its factory. */
 import * as z from "zod";
-import type { SourceContext as FactoryContext, SourceFactory } from "../../../src/core/connector.ts";
-import { type Logger, SILENT } from "../../../src/core/telemetry.ts";
+import type { SourceContext as FactoryContext, SourceFactory } from "../../../src/core/contracts/connector.ts";
+import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
 import { TableSelection } from "../../../src/core/table-selection.ts";
 import { parsePostgresUrl } from "../url.ts";
 import type { SourceContext } from "./context.ts";

@@ -1,5 +1,5 @@
-import type { ChosenKey, TableName } from "../../../src/core/connector.ts";
-import type { Logger } from "../../../src/core/telemetry.ts";
+import type { ChosenKey, TableName } from "../../../src/core/contracts/connector.ts";
+import type { Logger } from "../../../src/core/contracts/telemetry.ts";
 import type { PostgresAddress } from "../url.ts";
 import type { TableSelection } from "../../../src/core/table-selection.ts";
 import type { Database } from "./database.ts";

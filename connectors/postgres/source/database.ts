@@ -4,8 +4,8 @@ import { within } from "../../../src/core/deadline.ts";
 import { connect } from "../connection.ts";
 import { aborted, classify, sourceError } from "../errors.ts";
 import type { PostgresAddress } from "../url.ts";
-import { KeptSessions } from "./kept-sessions.ts";
-import type { Wire } from "./wire.ts";
+import { KeptSessions } from "./snapshot/kept-sessions.ts";
+import type { Wire } from "./snapshot/wire.ts";
 
 const QUERY_TIMEOUT_MS = 60_000;
 /** A server that is still there answers a short statement within it. */

@@ -1,7 +1,7 @@
 /** Postgres as a source: composes the parts. */
-import type { Block } from "../../../src/core/block.ts";
-import type { Position } from "../../../src/core/position.ts";
-import type { TableVersion } from "../../../src/core/schema.ts";
+import type { Block } from "../../../src/core/model/block.ts";
+import type { Position } from "../../../src/core/model/position.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type {
   Blocker,
   CapturedTables,
@@ -18,21 +18,21 @@ import type {
   Source,
   StreamOptions,
   Visibility,
-} from "../../../src/core/source.ts";
+} from "../../../src/core/contracts/source.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { LOSSES } from "../errors.ts";
-import { hasBinaryForm } from "../../../src/core/types.ts";
-import type { CatalogTable } from "./catalog.ts";
-import { readKeys, readRange } from "./chunks.ts";
-import { SeenColumns } from "./column-facts.ts";
+import { hasBinaryForm } from "../../../src/core/model/types.ts";
+import type { CatalogTable } from "./catalog/catalog.ts";
+import { readKeys, readRange } from "./snapshot/chunks.ts";
+import { SeenColumns } from "./catalog/column-facts.ts";
 import { Turn } from "../../../src/core/turn.ts";
 import type { SourceContext } from "./context.ts";
 import { createLog, resumeLog } from "./start.ts";
-import { Generations } from "./generations.ts";
-import { readHealth } from "./health.ts";
-import { formatLsn, parseLsn } from "./lsn.ts";
-import { markPrefix, renewPrefix, writeMark } from "./marks.ts";
+import { Generations } from "./catalog/generations.ts";
+import { readHealth } from "./log/health.ts";
+import { formatLsn, parseLsn } from "./log/lsn.ts";
+import { markPrefix, renewPrefix, writeMark } from "./log/marks.ts";
 import {
   checkPublicationHistory,
   lacksEntries,
@@ -40,16 +40,16 @@ import {
   publicationIdentity,
   publicationPart,
   withoutEntries,
-} from "./identity.ts";
-import { addStatement, publishable, readPublication, waitForTransactions } from "./publication.ts";
-import { leaving, type Synced, syncPublication, takeOut } from "./publish.ts";
-import { recordPosition } from "./record-position.ts";
-import { type Candidate, selectTables, type Selected } from "./selection.ts";
-import { ShownLeaves } from "./shown-leaves.ts";
-import { readSlot, whenFree } from "./slot.ts";
-import { PostgresStream } from "./stream.ts";
-import { madeBy, removeOurs } from "./teardown.ts";
-import { readVisibility } from "./visibility.ts";
+} from "./log/identity.ts";
+import { addStatement, publishable, readPublication, waitForTransactions } from "./log/publication.ts";
+import { leaving, type Synced, syncPublication, takeOut } from "./log/publish.ts";
+import { recordPosition } from "./stream/record-position.ts";
+import { type Candidate, selectTables, type Selected } from "./catalog/selection.ts";
+import { ShownLeaves } from "./catalog/shown-leaves.ts";
+import { readSlot, whenFree } from "./log/slot.ts";
+import { PostgresStream } from "./stream/stream.ts";
+import { madeBy, removeOurs } from "./log/teardown.ts";
+import { readVisibility } from "./snapshot/visibility.ts";
 
 export class PostgresSource implements Source {
   readonly kind = "postgres";

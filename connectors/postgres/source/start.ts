@@ -1,13 +1,13 @@
 /** First and later starts: what is made, adopted, compared. */
 import { setTimeout as delay } from "node:timers/promises";
-import type { Position } from "../../../src/core/position.ts";
-import type { CreatedLog, CreateRequest, HeldPositions, LogIdentity } from "../../../src/core/source.ts";
+import type { Position } from "../../../src/core/model/position.ts";
+import type { CreatedLog, CreateRequest, HeldPositions, LogIdentity } from "../../../src/core/contracts/source.ts";
 import { BEGIN_ANEW, sourceError } from "../errors.ts";
 import { quoteLiteral } from "../quote.ts";
-import type { CatalogTable } from "./catalog.ts";
+import type { CatalogTable } from "./catalog/catalog.ts";
 import type { SourceContext } from "./context.ts";
 import { Database } from "./database.ts";
-import { checkPublicationHistory, identityOf } from "./identity.ts";
+import { checkPublicationHistory, identityOf } from "./log/identity.ts";
 import {
   checkPublication,
   checkViaRoot,
@@ -15,11 +15,11 @@ import {
   readPublication,
   waitForTransactions,
   type Publication,
-} from "./publication.ts";
-import { leaving, syncPublication, takeOut } from "./publish.ts";
-import { checkOneServer, waitingForPromotion } from "./recovery.ts";
-import { selectTables, type Selected } from "./selection.ts";
-import { checkServer, identifySystem, readServer, type ServerFacts } from "./server.ts";
+} from "./log/publication.ts";
+import { leaving, syncPublication, takeOut } from "./log/publish.ts";
+import { checkOneServer, waitingForPromotion } from "./log/recovery.ts";
+import { selectTables, type Selected } from "./catalog/selection.ts";
+import { checkServer, identifySystem, readServer, type ServerFacts } from "./log/server.ts";
 import {
   checkSlotKind,
   checkSlotValid,
@@ -29,11 +29,11 @@ import {
   unfinishedSlot,
   whenFree,
   type Slot,
-} from "./slot.ts";
-import { SnapshotCopy } from "./snapshot.ts";
-import { checkNoGap, slotMissing } from "./stream.ts";
-import { checkSameCluster, checkSystem, readHistory } from "./timeline.ts";
-import { connectReplication } from "./transport.ts";
+} from "./log/slot.ts";
+import { SnapshotCopy } from "./snapshot/snapshot.ts";
+import { checkNoGap, slotMissing } from "./stream/stream.ts";
+import { checkSameCluster, checkSystem, readHistory } from "./log/timeline.ts";
+import { connectReplication } from "./stream/transport.ts";
 
 /** How long an adopted slot may be unfinished: another start may be about to end its creation. */
 const UNFINISHED_WAIT_MS = 2_000;

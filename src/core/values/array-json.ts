@@ -3,8 +3,8 @@
  * way; the canonical text keeps them.
  */
 import type { ByteWriter } from "../bytes.ts";
-import { CELL_BINARY, CELL_TEXT } from "../tuple.ts";
-import type { ColumnType } from "../types.ts";
+import { CELL_BINARY, CELL_TEXT } from "../model/tuple.ts";
+import type { ColumnType } from "../model/types.ts";
 import { CLOSE_BRACE, isNullWord, OPEN_BRACE, walkBinaryArray } from "./array.ts";
 import { withScratch } from "./scratch.ts";
 

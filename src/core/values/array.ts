@@ -3,8 +3,8 @@
  * dimension, then the elements with their lengths (-1 is null), the last dimension running fastest.
  */
 import type { ByteWriter } from "../bytes.ts";
-import { readInt32 } from "../tuple.ts";
-import type { ColumnType } from "../types.ts";
+import { readInt32 } from "../model/tuple.ts";
+import type { ColumnType } from "../model/types.ts";
 import { withScratch } from "./scratch.ts";
 
 const HEADER_BYTES = 12;

@@ -9,7 +9,7 @@
  *               six digits (2 BC is -000001, 10000 is +010000): what ECMAScript, java.time and ISO 8601 read
  */
 import type { ByteWriter } from "../bytes.ts";
-import { readInt32 } from "../tuple.ts";
+import { readInt32 } from "../model/tuple.ts";
 import { isSafeInt64, readBigInt64, readSafeInt64, writeDigits, writeInteger } from "./integer.ts";
 
 const DAY_US = 86_400_000_000;

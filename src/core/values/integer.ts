@@ -1,5 +1,5 @@
 import type { ByteWriter } from "../bytes.ts";
-import { readInt32 } from "../tuple.ts";
+import { readInt32 } from "../model/tuple.ts";
 
 const SAFE_HIGH = 2 ** 21;
 const TWO_32 = 2 ** 32;

@@ -12,8 +12,8 @@
  */
 import type { ByteWriter } from "../bytes.ts";
 import { invariant } from "../invariant.ts";
-import { CELL_NULL, CELL_TEXT, CELL_UNCHANGED } from "../tuple.ts";
-import type { ColumnType } from "../types.ts";
+import { CELL_NULL, CELL_TEXT, CELL_UNCHANGED } from "../model/tuple.ts";
+import type { ColumnType } from "../model/types.ts";
 import { writeArrayJsonFromBinary, writeArrayJsonFromText } from "./array-json.ts";
 import { writeBase64, writeBase64FromHex } from "./byte-strings.ts";
 import { writeDateJsonFromText, writeTimeJsonFromText, writeTimestampJsonFromText } from "./calendar-text.ts";

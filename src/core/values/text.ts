@@ -4,8 +4,8 @@
  */
 import { ByteWriter } from "../bytes.ts";
 import { invariant } from "../invariant.ts";
-import { CELL_TEXT, readInt32 } from "../tuple.ts";
-import type { ColumnType } from "../types.ts";
+import { CELL_TEXT, readInt32 } from "../model/tuple.ts";
+import type { ColumnType } from "../model/types.ts";
 import { writeBinaryArray } from "./array.ts";
 import { writeHex, writeUuid } from "./byte-strings.ts";
 import { writeDate, writeTime, writeTimestamp } from "./calendar.ts";

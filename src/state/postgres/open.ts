@@ -1,5 +1,5 @@
 import { basename, dirname } from "node:path";
-import type { StateStore } from "../../core/state-store.ts";
+import type { StateStore } from "../../core/contracts/state-store.ts";
 import type { SqliteOptions } from "../sqlite/open.ts";
 import { Link } from "./link.ts";
 import { migrate, verifyThere } from "./migrate.ts";

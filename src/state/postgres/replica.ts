@@ -1,6 +1,6 @@
 import { DatabaseSync } from "node:sqlite";
 import { systemClock } from "../../core/clock.ts";
-import type { StateDump, StateRow } from "../../core/state-store.ts";
+import type { StateDump, StateRow } from "../../core/contracts/state-store.ts";
 import { Connection } from "../sqlite/connection.ts";
 import { load, quote, relationsOf, rowOf, SEQUENCES, upgraded } from "../sqlite/dump.ts";
 import { migrate } from "../sqlite/migrate.ts";

@@ -1,5 +1,5 @@
 import { systemClock } from "../../core/clock.ts";
-import type { Lease, LeaseStore, StateDump, StateRow, StateStore } from "../../core/state-store.ts";
+import type { Lease, LeaseStore, StateDump, StateRow, StateStore } from "../../core/contracts/state-store.ts";
 import { leaseHeld, stateError } from "../errors.ts";
 import { newestMigration } from "../sqlite/migrate.ts";
 import { assemble } from "../sqlite/open.ts";

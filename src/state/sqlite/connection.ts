@@ -1,7 +1,7 @@
 import { rmSync } from "node:fs";
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import type { Clock } from "../../core/clock.ts";
-import type { StateDump } from "../../core/state-store.ts";
+import type { StateDump } from "../../core/contracts/state-store.ts";
 import { stateError } from "../errors.ts";
 import { dumpOf, load, upgraded } from "./dump.ts";
 import { classify } from "./errors.ts";

@@ -1,7 +1,7 @@
 /** Everything in a state database as plain rows: what an export holds, and what a store elsewhere keeps. */
 import { DatabaseSync } from "node:sqlite";
 import { invariant } from "../../core/invariant.ts";
-import type { StateDump, StateRow } from "../../core/state-store.ts";
+import type { StateDump, StateRow } from "../../core/contracts/state-store.ts";
 import { stateError } from "../errors.ts";
 import { migrate, newestMigration } from "./migrate.ts";
 import { text } from "./row.ts";

@@ -1,7 +1,7 @@
 import type { SQLOutputValue } from "node:sqlite";
 import { invariant } from "../../core/invariant.ts";
-import { parsePosition, type Position } from "../../core/position.ts";
-import type { StoredError } from "../../core/state-store.ts";
+import { parsePosition, type Position } from "../../core/model/position.ts";
+import type { StoredError } from "../../core/contracts/state-store.ts";
 
 /** A row as node:sqlite returns it; the readers below give its columns their types. */
 export type Row = Record<string, SQLOutputValue>;

@@ -1,5 +1,5 @@
 /** What kind of values a column has, from Postgres' catalogue, by other means than the product's. */
-import type { ColumnType } from "../../../src/core/types.ts";
+import type { ColumnType } from "../../../src/core/model/types.ts";
 
 /** A row of pg_type, numbers as the catalogue prints them. */
 export interface CatalogType {

@@ -8,7 +8,7 @@ import { existsSync } from "node:fs";
 import { basename } from "node:path";
 import { promisify } from "node:util";
 import { type DuckDBConnection, DuckDBInstance, type Json } from "@duckdb/node-api";
-import type { ColumnType } from "../../../src/core/types.ts";
+import type { ColumnType } from "../../../src/core/model/types.ts";
 import { landed } from "../duckdb-landing.ts";
 import { temporaryFolder } from "../temporary-folder.ts";
 import { type Kept, liveRows } from "./live-rows.ts";

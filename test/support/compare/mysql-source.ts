@@ -1,6 +1,6 @@
 /** MySQL's and MariaDB's side: shape and rows of a table as the server itself prints them, by other means than the product's. */
 import { type Connection, createConnection } from "mysql2/promise";
-import type { ColumnType } from "../../../src/core/types.ts";
+import type { ColumnType } from "../../../src/core/model/types.ts";
 import { type Cells, displayName, type SourceColumn, type SourceTable, type TableName } from "./source-table.ts";
 
 export async function openMysql(url: string): Promise<Connection & AsyncDisposable> {

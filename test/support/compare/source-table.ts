@@ -1,6 +1,6 @@
 /** The source's side: shape and rows of a table as the server itself prints them. */
 import type { Client } from "pg";
-import type { ColumnType } from "../../../src/core/types.ts";
+import type { ColumnType } from "../../../src/core/model/types.ts";
 import { type CatalogType, columnTypeOf } from "./column-types.ts";
 
 export interface TableName {

@@ -1,0 +1,351 @@
+import { statSync } from "node:fs";
+import { realpath } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
+import { invariant } from "../../../src/core/invariant.ts";
+import { classify, duckdbError, isOutOfMemory, targetsMeet } from "../errors.ts";
+import { copyFile, logBytesOf, removeCopies } from "./copy-file.ts";
+import { Folding } from "./folding.ts";
+import { quoteLiteral } from "../names.ts";
+import { StageFile } from "../write/stage-file.ts";
+import { readTextRows } from "../write/text-rows.ts";
+import { memoryBytes, walBytesMax } from "./wal-size.ts";
+
+export interface DatabaseSettings {
+  readonly path: string;
+  /** As DuckDB reads it: `512MB`. */
+  readonly memoryLimit: string;
+  readonly threads: number;
+}
+
+/** Measured with rows of 100 MB: seven. */
+const COPIES_OF_ROW = 8;
+
+/**
+ * Of a new file; a file that is there keeps its own. A quarter of what DuckDB takes by itself: as large and as fast with millions
+ * of rows, and hundreds of tables with few rows take a quarter of the memory and of the disk.
+ */
+const BLOCK_BYTES = 64 * 1024;
+
+/** After so many bytes of rows DuckDB is told to give back what it has freed. A step of many rows has about as many. */
+const PASSED_BYTES = 2 * 1024 * 1024;
+
+/** So much of the log, in parts of the size at which it is folded in otherwise, may gather while the file is copied. */
+const LOGS_PER_COPY = 4;
+
+interface Writer {
+  readonly sink: string;
+  readonly tableId: string;
+}
+
+/**
+ * One open DuckDB file. A process opens a file once, whoever wants it: two instances over one file would not see each
+ * other, and closing one of them drops the lock of both (POSIX locks are the process's). For the same reason nothing in
+ * this process may open and close the file by other means; looking at its name is harmless.
+ */
+export class Database {
+  readonly path: string;
+  readonly settings: DatabaseSettings;
+  /** Two, so that one can be filled while the other is read. Used inside `exclusively` only. */
+  readonly stages: readonly [StageFile, StageFile];
+  /** For the one table of the file that is being rewritten. */
+  readonly touched: StageFile;
+  readonly folding: Folding;
+  catalogue = "";
+  /** DuckDB has given up on this instance: it must be opened anew. */
+  broken = false;
+  readonly #instance: DuckDBInstance;
+  readonly #writers = new Map<string, Writer>();
+  #inode = "";
+  /** The limit of DuckDB's memory while a large row is written; 0: as configured. */
+  #roomBytes = 0;
+  /** Of the rows that went through the staged files when memory was given back last. */
+  #passedBytes = 0;
+  /** Of the rows that this process has written. */
+  #rowBytesMax = 0;
+  #users = 0;
+  #rewriter: object | null = null;
+  #turn: Promise<unknown> = Promise.resolve();
+
+  private constructor(
+    path: string,
+    settings: DatabaseSettings,
+    instance: DuckDBInstance,
+    stages: [StageFile, StageFile],
+    touched: StageFile,
+  ) {
+    this.path = path;
+    this.settings = settings;
+    this.#instance = instance;
+    this.stages = stages;
+    this.touched = touched;
+    this.folding = new Folding({ path, memoryLimit: settings.memoryLimit, inTurn: (work) => this.#inTurn(work) });
+  }
+
+  static async acquire(settings: DatabaseSettings): Promise<Database> {
+    const path = await resolved(settings.path);
+    for (let closing = closings.get(path); closing !== undefined; closing = closings.get(path)) await closing;
+    const opening = opened.get(path) ?? Database.#open(path, settings);
+    opened.set(path, opening);
+    let database: Database;
+    try {
+      database = await opening;
+    } catch (error) {
+      if (opened.get(path) === opening) opened.delete(path);
+      throw classify(error, "opening the file");
+    }
+    database.#join(settings);
+    return database;
+  }
+
+  static async #open(path: string, settings: DatabaseSettings): Promise<Database> {
+    const instance = await DuckDBInstance.create(path, {
+      memory_limit: settings.memoryLimit,
+      threads: String(settings.threads),
+      checkpoint_threshold: `${walBytesMax(settings.memoryLimit)}B`,
+      preserve_insertion_order: "false",
+      default_block_size: String(BLOCK_BYTES),
+      // Staged files change under one name.
+      enable_external_file_cache: "false",
+      autoinstall_known_extensions: "false",
+      autoload_known_extensions: "false",
+    });
+    const stages: [StageFile, StageFile] = [new StageFile(), new StageFile()];
+    const touched = new StageFile();
+    const database = new Database(path, settings, instance, stages, touched);
+    const connection = await instance.connect();
+    try {
+      // From here on no SQL, queries of users included, reaches any other file.
+      await connection.run(
+        `SET allowed_paths = [${[...stages, touched].map((stage) => quoteLiteral(stage.path)).join(", ")}]`,
+      );
+      await connection.run("SET enable_external_access = false");
+      const rows = await readTextRows(connection, "SELECT current_database()");
+      database.catalogue = rows[0]![0]!;
+      database.#inode = inodeOf(path);
+      removeCopies(path);
+      return database;
+    } catch (error) {
+      database.#close();
+      throw error;
+    } finally {
+      connection.disconnectSync();
+    }
+  }
+
+  async connect(): Promise<DuckDBConnection> {
+    const connection = await this.#instance.connect();
+    await connection.run("SET TimeZone = 'UTC'");
+    return connection;
+  }
+
+  /**
+   * Says who writes a target; throws where another sink does. Which of its own tables go to one target a sink is told: a table
+   * takes the place of one that is gone and was called the same but for case.
+   */
+  claim(target: string, writer: Writer): void {
+    const holder = this.#writers.get(target);
+    if (holder !== undefined && holder.sink !== writer.sink)
+      throw targetsMeet(writer.tableId, `${target}, which belongs to sink ${holder.sink}`);
+    this.#writers.set(target, writer);
+  }
+
+  /** False where somebody else is rewriting a table of this file. */
+  claimRewriting(who: object): boolean {
+    this.#rewriter ??= who;
+    return this.#rewriter === who;
+  }
+
+  releaseRewriting(who: object): void {
+    if (this.#rewriter === who) this.#rewriter = null;
+  }
+
+  /** Writers take turns: they share the staged files, and DuckDB would let only one of two that meet commit. */
+  async exclusively<T>(work: () => Promise<T>): Promise<T> {
+    const before = this.#turn;
+    const mine = Promise.withResolvers<void>();
+    this.#turn = mine.promise;
+    await before;
+    try {
+      return await work();
+    } finally {
+      mine.resolve();
+    }
+  }
+
+  async #inTurn(work: (connection: DuckDBConnection) => Promise<unknown>): Promise<void> {
+    await this.exclusively(async () => {
+      if (this.broken || this.#users === 0) return;
+      const connection = await this.#instance.connect();
+      await work(connection);
+      connection.disconnectSync();
+    });
+  }
+
+  /**
+   * Sees to it that a row of this size can be written, until `giveBack`: DuckDB keeps several copies of one while it
+   * reads, converts and stores it. Between two statements of the writer.
+   */
+  async makeRoom(connection: DuckDBConnection, rowBytes: number): Promise<void> {
+    this.#rowBytesMax = Math.max(this.#rowBytesMax, rowBytes);
+    await this.#limit(connection, rowBytes * COPIES_OF_ROW);
+  }
+
+  /**
+   * For a step for which memory did not suffice: what lies about its rows may be large too, and DuckDB keeps all of it at
+   * once while it folds its log in.
+   */
+  async makeMoreRoom(connection: DuckDBConnection): Promise<void> {
+    const limit = memoryBytes(this.settings.memoryLimit);
+    await this.#limit(connection, limit + Math.max(limit, this.#rowBytesMax * COPIES_OF_ROW));
+  }
+
+  async #limit(connection: DuckDBConnection, bytes: number): Promise<void> {
+    if (bytes <= Math.max(this.#roomBytes, memoryBytes(this.settings.memoryLimit))) return;
+    await connection.run(`SET memory_limit = '${bytes}B'`);
+    this.#roomBytes = bytes;
+  }
+
+  /**
+   * Behind a step. The limit is set to what it is configured as, even where it is that already: then DuckDB's allocator and the C
+   * library give back what they keep of freed memory, which no limit counts. It takes 4 ms.
+   */
+  async giveBack(connection: DuckDBConnection): Promise<void> {
+    if (this.broken) return;
+    const passedBytes = this.stages.reduce((sum, { passedByteCount }) => sum + passedByteCount, 0);
+    if (this.#roomBytes === 0 && passedBytes - this.#passedBytes < PASSED_BYTES) return;
+    this.#passedBytes = passedBytes;
+    // What is still held is folded in first; where that can't be done now, it is after the next step.
+    if (this.#roomBytes > 0) await this.folding.now(connection);
+    try {
+      await connection.run(`SET memory_limit = ${quoteLiteral(this.settings.memoryLimit)}`);
+      this.#roomBytes = 0;
+    } catch (error) {
+      if (!isOutOfMemory(error)) throw error;
+    }
+  }
+
+  /**
+   * A copy of what is committed now, in a folder of its own, which whoever asked for it removes. The writer waits for a
+   * moment only.
+   */
+  async copy(signal: AbortSignal): Promise<string> {
+    const connection = await this.connect();
+    const limits = { logBytes: 0, logBytesMax: LOGS_PER_COPY * walBytesMax(this.settings.memoryLimit) };
+    let isHeldOff = false;
+    try {
+      await this.exclusively(async () => {
+        this.verifyFile();
+        isHeldOff = true;
+        await this.folding.holdOff(connection);
+        limits.logBytes = logBytesOf(this.path);
+      });
+      return await copyFile(this.path, limits, signal);
+    } finally {
+      if (isHeldOff) await this.folding.letGo(connection);
+      connection.disconnectSync();
+    }
+  }
+
+  /** Throws where the file that we write is not the one under its name any more. */
+  verifyFile(): void {
+    if (inodeOf(this.path) === this.#inode) return;
+    // Whoever opens it next opens what lies under the name then.
+    this.broken = true;
+    throw duckdbError({
+      code: "MR3214",
+      kind: "reopen",
+      message: `the DuckDB file ${basename(this.path)} was removed or replaced while it was open`,
+      hint: "put it back, or fill a new one: millrace snapshot start --sink NAME",
+    });
+  }
+
+  /** The last user closes the file; the log is folded in, so that it can be opened or copied at once. */
+  async release(): Promise<void> {
+    invariant(this.#users > 0, "a database is not released twice");
+    if (--this.#users > 0) return;
+    this.folding.stop();
+    // Invariant: a file is open once. Who wants it meanwhile waits for the end of this.
+    const closing = this.#foldAndClose();
+    closings.set(
+      this.path,
+      closing.catch(() => undefined),
+    );
+    opened.delete(this.path);
+    try {
+      await closing;
+    } finally {
+      closings.delete(this.path);
+    }
+  }
+
+  async #foldAndClose(): Promise<void> {
+    let connection: DuckDBConnection | undefined;
+    await this.#turn;
+    try {
+      connection = await this.#instance.connect();
+      if (inodeOf(this.path) === this.#inode) await connection.run("CHECKPOINT");
+      // Closing would fold the log into a file without name, and remove the log of the one that took its place.
+      else await connection.run("PRAGMA disable_checkpoint_on_shutdown");
+    } catch (error) {
+      // Everything committed is in the log: the next process reads it from there.
+      if (classify(error, "closing").kind === "fatal") throw error;
+    } finally {
+      connection?.disconnectSync();
+      this.#close();
+    }
+  }
+
+  #close(): void {
+    this.#instance.closeSync();
+    for (const stage of [...this.stages, this.touched]) stage.close();
+  }
+
+  #join(settings: DatabaseSettings): void {
+    if (this.broken) {
+      throw duckdbError({
+        code: "MR3216",
+        kind: "retryable",
+        message: "DuckDB closed the database; it is opened anew",
+      });
+    }
+    if (settings.memoryLimit !== this.settings.memoryLimit || settings.threads !== this.settings.threads) {
+      throw duckdbError({
+        code: "MR3221",
+        kind: "fatal",
+        message: `two sinks open ${basename(this.path)} with different memoryLimit or threads`,
+        hint: "give both the same settings",
+      });
+    }
+    if (this.#users > 0) this.verifyFile();
+    this.#users++;
+  }
+}
+
+/** The files that this process has open, and those that it is closing. */
+const opened = new Map<string, Promise<Database>>();
+const closings = new Map<string, Promise<unknown>>();
+
+/** The file may not exist yet; its folder must. */
+async function resolved(path: string): Promise<string> {
+  try {
+    return await realpath(path);
+  } catch {
+    try {
+      return join(await realpath(dirname(path)), basename(path));
+    } catch (error) {
+      throw duckdbError({
+        code: "MR3203",
+        kind: "blocked",
+        message: `the folder of the DuckDB file ${path} does not exist`,
+        hint: `mkdir -p ${dirname(path)}`,
+        cause: error,
+      });
+    }
+  }
+}
+
+function inodeOf(path: string): string {
+  const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return stat === undefined ? "" : `${stat.dev}:${stat.ino}`;
+}

@@ -1,0 +1,129 @@
+import type { DuckDBConnection } from "@duckdb/node-api";
+import type { SinkProgress } from "../../../src/core/model/batch.ts";
+import { checkpointTexts, parseCheckpoint } from "../../../src/core/model/checkpoint-text.ts";
+import { duckdbError } from "../errors.ts";
+import { META_SCHEMA, quoteLiteral, quoteName } from "../names.ts";
+import { readTextRows } from "../write/text-rows.ts";
+
+/** Progress and lease of each sink that writes into this file: one row, written in the transaction of the rows. */
+export class ProgressRow {
+  readonly #sink: string;
+  readonly #table: string;
+  /** What this process wrote or found last; null: no progress yet. */
+  #held: SinkProgress | null = null;
+  /** The text of the complete tables, where the file certainly has it. */
+  #storedTables: string | null = null;
+  #lease = 0;
+
+  constructor(sink: string, catalogue: string) {
+    this.#sink = sink;
+    this.#table = `${quoteName(catalogue, META_SCHEMA)}.progress`;
+  }
+
+  get held(): SinkProgress | null {
+    return this.#held;
+  }
+
+  /** Makes the table, takes the lease over and reads what is held. Inside of a transaction. */
+  async take(connection: DuckDBConnection, catalogue: string, lease: number): Promise<SinkProgress | null> {
+    await connection.run(`CREATE SCHEMA IF NOT EXISTS ${quoteName(catalogue, META_SCHEMA)}`);
+    await connection.run(
+      `CREATE TABLE IF NOT EXISTS ${this.#table} (name VARCHAR PRIMARY KEY, epoch INTEGER, "commit" BIGINT, ` +
+        `"index" BIGINT, lease BIGINT NOT NULL, tables VARCHAR, bond VARCHAR, updated_at TIMESTAMP WITH TIME ZONE NOT NULL)`,
+    );
+    // Of a version before 0.2.
+    await connection.run(`ALTER TABLE ${this.#table} ADD COLUMN IF NOT EXISTS bond VARCHAR`);
+    const row = await this.#read(connection, "coalesce(bond, '')");
+    const found = row === undefined ? 0 : Number(row[3]);
+    if (found > lease) {
+      throw duckdbError({
+        code: "MR3204",
+        kind: "fatal",
+        message: `sink ${this.#sink} belongs to another process (lease ${found}, ours is ${lease})`,
+        hint: "let one daemon run for this configuration",
+      });
+    }
+    await connection.run(
+      `INSERT INTO ${this.#table} (name, lease, updated_at) VALUES ($1, $2, now()) ` +
+        "ON CONFLICT (name) DO UPDATE SET lease = excluded.lease, updated_at = excluded.updated_at",
+      [this.#sink, BigInt(lease)],
+    );
+    this.#lease = lease;
+    this.#storedTables = null;
+    this.#held = parseProgress(row);
+    return this.#held;
+  }
+
+  /** What is held; makes nothing. */
+  async look(connection: DuckDBConnection, catalogue: string): Promise<SinkProgress | null> {
+    const there = await readTextRows(
+      connection,
+      "SELECT column_name FROM duckdb_columns() WHERE database_name = $1 AND schema_name = $2 AND table_name = 'progress'",
+      [catalogue, META_SCHEMA],
+    );
+    if (there.length === 0) return null;
+    const hasBond = there.some(([name]) => name === "bond");
+    return parseProgress(await this.#read(connection, hasBond ? "coalesce(bond, '')" : "''"));
+  }
+
+  async #read(connection: DuckDBConnection, bond: string): Promise<readonly string[] | undefined> {
+    const sql = `SELECT epoch, "commit", "index", lease, tables, ${bond} FROM ${this.#table} WHERE name = $1`;
+    return (await readTextRows(connection, sql, [this.#sink]))[0];
+  }
+
+  /**
+   * Begins a step's transaction with the fence and the new progress. Invariant: a step changes something only where
+   * progress and lease are what this process wrote last. Literals, not parameters: text without parameters is one trip
+   * to DuckDB's thread, a prepared statement three.
+   */
+  async begin(connection: DuckDBConnection, next: SinkProgress): Promise<void> {
+    const { position } = next;
+    const held = this.#held?.position;
+    const { tables, bond } = checkpointTexts(next);
+    const changed = tables === this.#storedTables ? "" : `tables = ${quoteLiteral(tables)}, `;
+    const result = await connection.run(
+      `BEGIN TRANSACTION; UPDATE ${this.#table} SET epoch = ${position.epoch}, "commit" = ${position.commit}, ` +
+        `"index" = ${position.index}, ${changed}bond = ${quoteLiteral(bond)}, updated_at = now() ` +
+        `WHERE name = ${quoteLiteral(this.#sink)} AND lease = ${this.#lease} ` +
+        `AND epoch IS NOT DISTINCT FROM ${held?.epoch ?? "NULL"} ` +
+        `AND "commit" IS NOT DISTINCT FROM ${held?.commit ?? "NULL"} ` +
+        `AND "index" IS NOT DISTINCT FROM ${held?.index ?? "NULL"}`,
+    );
+    if (result.rowsChanged === 1) return;
+    throw duckdbError({
+      code: "MR3204",
+      kind: "fatal",
+      message: `sink ${this.#sink} was taken over by another process, or its progress was changed`,
+      hint: "let one daemon run for this configuration, and start it again",
+    });
+  }
+
+  /**
+   * Has the table's index written again at the next checkpoint: where it lies behind what is free in the file, that can't get
+   * shorter. DuckDB writes it by itself only where a key changes.
+   */
+  async rewriteIndex(connection: DuckDBConnection): Promise<void> {
+    await connection.run(`UPDATE ${this.#table} SET name = name WHERE name = ${quoteLiteral(this.#sink)}`);
+  }
+
+  /** Takes the sink's row away, and with the last one all that is ours. Inside of a transaction. */
+  async remove(connection: DuckDBConnection, catalogue: string): Promise<void> {
+    await connection.run(`DELETE FROM ${this.#table} WHERE name = $1`, [this.#sink]);
+    const left = await readTextRows(connection, `SELECT name FROM ${this.#table} LIMIT 1`);
+    if (left.length > 0) return;
+    await connection.run(`DROP TABLE ${this.#table}`);
+    await connection.run(`DROP SCHEMA ${quoteName(catalogue, META_SCHEMA)}`);
+  }
+
+  committed(next: SinkProgress): void {
+    this.#held = next;
+    this.#storedTables = checkpointTexts(next).tables;
+  }
+}
+
+function parseProgress(row: readonly string[] | undefined): SinkProgress | null {
+  if (row === undefined || row[0] === "") return null;
+  const [epoch, commit, index, , tables, bond] = row;
+  const position = { epoch: Number(epoch), commit: BigInt(commit!), index: Number(index) };
+  return { position, ...parseCheckpoint(tables!, bond) };
+}

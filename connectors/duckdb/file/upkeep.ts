@@ -1,0 +1,371 @@
+/**
+ * Gives room back beside the stream: counts the dead rows of tables that were written to, and writes a table anew where they
+ * have passed the live ones, in turns between the steps. One table of a file at a time. What goes wrong here is given up and
+ * told; no step fails for it.
+ */
+import { statfsSync } from "node:fs";
+import { dirname } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { DuckDBConnection } from "@duckdb/node-api";
+import { type Step, tablesOf } from "../../../src/core/model/batch.ts";
+import { failpoint } from "../../../src/core/failpoint.ts";
+import type { Logger } from "../../../src/core/contracts/telemetry.ts";
+import { logBytesOf } from "./copy-file.ts";
+import type { Database } from "./database.ts";
+import { countRows, type DeadRows, readRoom, type RowCounts } from "./dead-rows.ts";
+import { classify, driverKind, duckdbError, isInvalidated, isOutOfMemory } from "../errors.ts";
+import type { Plan } from "../write/plan.ts";
+import type { ProgressRow } from "./progress.ts";
+import { Shadow, TableChanged, type Turn } from "../tables/shadow.ts";
+import { TouchedKeys } from "../write/touched-keys.ts";
+import { walBytesMax } from "./wal-size.ts";
+
+/** How long the stream may wait for a turn. */
+const TURN_MS = 100;
+/** A turn that takes longer is broken off, and a shorter one tried. */
+const TURN_MS_MAX = 4 * TURN_MS;
+/** In rows that are there or gone. Nothing is known yet of how large they are. */
+const SPAN_FIRST = 1_024;
+const SPAN_GROWTH = 4;
+/** So many rows that are gone are passed over in no time, and there may be some behind them that are not. */
+export const SPAN_MAX = 50_000;
+/** As many turns in a row that were broken off, or for which memory did not suffice: it is given up. */
+const FAILURES_MAX = 5;
+/** Where the log can't be folded in, or is copied. */
+const WAIT_MS = 250;
+const CHANGED_WAIT_MS = 1_000;
+const FAILED_WAIT_MS = 60 * 60_000;
+/** Of the disk, that is left to others. */
+const SPARE_BYTES = 64 * 1024 * 1024;
+
+export interface UpkeepSettings {
+  /** In rows that are there or gone, for one turn. */
+  readonly spanMax: number;
+}
+
+export interface UpkeepParts {
+  readonly database: Database;
+  readonly progress: ProgressRow;
+  readonly dead: DeadRows;
+  /** By table id. */
+  readonly plans: () => ReadonlyMap<string, Plan>;
+  readonly logger: Logger;
+  readonly settings: UpkeepSettings;
+}
+
+/** A table that is being written anew. */
+interface Rewriting {
+  readonly plan: Plan;
+  readonly shadow: Shadow;
+  readonly touched: TouchedKeys;
+  /** Why it has to be given up: the shadow does not follow the table any more, or is in somebody's way. */
+  end: Error | null;
+  span: number;
+  lastMs: number;
+  /** A row's share of it. */
+  msPerRow: number;
+  failures: number;
+  readonly figures: Figures;
+}
+
+/** Of one table, until it is done. */
+interface Figures {
+  rowCount: number;
+  turnCount: number;
+  /** Rows of it that steps have written meanwhile. */
+  touchedCount: number;
+  /** That the stream had to wait. */
+  longestMs: number;
+}
+
+export class Upkeep {
+  readonly #parts: UpkeepParts;
+  readonly #connection: DuckDBConnection;
+  readonly #closing = new AbortController();
+  /** Table id -> when it is looked at again. */
+  readonly #postponed = new Map<string, number>();
+  #current: Rewriting | null = null;
+  #running: Promise<void> | null = null;
+
+  private constructor(parts: UpkeepParts, connection: DuckDBConnection) {
+    this.#parts = parts;
+    this.#connection = connection;
+  }
+
+  static async start(parts: UpkeepParts): Promise<Upkeep> {
+    return new Upkeep(parts, await parts.database.connect());
+  }
+
+  /** Removes what a killed process has left. As a writer, exclusively. */
+  async clear(): Promise<void> {
+    const { database } = this.#parts;
+    if (this.#running !== null || !database.claimRewriting(this)) return;
+    try {
+      await Shadow.clear(this.#connection, database.catalogue);
+    } catch (error) {
+      this.#failed(error);
+    } finally {
+      database.releaseRewriting(this);
+    }
+  }
+
+  /** There may be something to do. */
+  look(): void {
+    if (this.#running !== null || this.#closing.signal.aborted) return;
+    this.#running = this.#run()
+      .catch((error: unknown) => this.#failed(error))
+      .finally(() => (this.#running = null));
+  }
+
+  /** Invariant: before a step changes anything. As its writer, exclusively. */
+  async applying(step: Step): Promise<void> {
+    const current = this.#current;
+    if (current === null || current.end !== null) return;
+    if (step.kind !== "rows") return this.abandon(tablesOf(step));
+    for (const writes of step.tables) {
+      if (writes.table.id !== current.plan.table.id) continue;
+      // Of another shape: nobody has said yet that the table follows it.
+      if (writes.table !== current.plan.table) return this.abandon([writes.table]);
+      try {
+        await current.touched.add(writes);
+        current.figures.touchedCount += writes.count;
+      } catch (error) {
+        current.end = error instanceof Error ? error : new TableChanged();
+      }
+      if (current.touched.areTooMany) this.abandon([writes.table]);
+    }
+  }
+
+  /** These tables are changed otherwise than by rows of a step. As their writer, exclusively. */
+  abandon(tables: readonly { readonly id: string }[]): void {
+    const current = this.#current;
+    if (tables.some(({ id }) => id === current?.plan.table.id)) current!.end ??= new TableChanged();
+  }
+
+  /** For a step that needs the memory more. As its writer, exclusively. */
+  async makeWay(shortage: unknown): Promise<void> {
+    const current = this.#current;
+    if (current === null) return;
+    current.end = shortage instanceof Error ? shortage : new TableChanged();
+    await current.shadow.drop().catch(() => undefined);
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    this.#connection.interrupt();
+    await this.#running;
+    this.#connection.disconnectSync();
+  }
+
+  async #run(): Promise<void> {
+    const { database, dead, plans } = this.#parts;
+    while (!this.#closing.signal.aborted && this.#parts.progress.held !== null) {
+      const known = plans();
+      const id = this.#due(known);
+      if (id === null) return;
+      const plan = known.get(id)!;
+      try {
+        const counts = await countRows(this.#connection, database.catalogue, plan.target);
+        dead.counted(id, counts);
+        if (!dead.isWorthIt(counts)) continue;
+        // Where another sink is at it in this file, a later look comes here again.
+        if (!database.claimRewriting(this)) return this.#postpone(id, CHANGED_WAIT_MS);
+        await this.#rewrite(id, plan, counts);
+      } catch (error) {
+        if (this.#closing.signal.aborted) return;
+        if (error instanceof TableChanged) return this.#postpone(id, CHANGED_WAIT_MS);
+        this.#postpone(id, FAILED_WAIT_MS);
+        throw error;
+      } finally {
+        database.releaseRewriting(this);
+      }
+    }
+  }
+
+  #due(known: ReadonlyMap<string, Plan>): string | null {
+    const nowMs = performance.now();
+    const resting: string[] = [];
+    for (const [id, untilMs] of this.#postponed) {
+      if (untilMs > nowMs) resting.push(id);
+      else {
+        this.#postponed.delete(id);
+        if (known.has(id)) return id;
+      }
+    }
+    return this.#parts.dead.next([...known.keys()].filter((id) => !resting.includes(id)));
+  }
+
+  #postpone(id: string, ms: number): void {
+    this.#postponed.set(id, performance.now() + ms);
+  }
+
+  async #rewrite(id: string, plan: Plan, counts: RowCounts): Promise<void> {
+    const { database, dead, logger } = this.#parts;
+    const table = { table: id };
+    logger.info(
+      { ...table, ...counts },
+      "a table has more dead rows than live ones: it is rewritten beside the stream",
+    );
+    const startedMs = performance.now();
+    const figures: Figures = { rowCount: 0, turnCount: 0, touchedCount: 0, longestMs: 0 };
+    // What was written last lies behind the room that is free now: at the second time it comes before it.
+    for (let round = 0; round < 2; round++) {
+      const room = await readRoom(this.#connection, database.catalogue);
+      if (round === 1 && room.freeBytes <= room.usedBytes) break;
+      this.#expectRoom(counts, room.freeBytes);
+      if (!(await this.#anew(plan, figures))) return;
+      failpoint("duckdb.rewritten");
+    }
+    const seconds = (performance.now() - startedMs) / 1000;
+    logger.info({ ...table, ...figures, seconds }, "a table was rewritten");
+    dead.counted(id, await countRows(this.#connection, database.catalogue, plan.target));
+  }
+
+  /** False, and nothing is left: it can't be rewritten, or Millrace stops. */
+  async #anew(plan: Plan, figures: Figures): Promise<boolean> {
+    const { database } = this.#parts;
+    const current = await database.exclusively(() => this.#begin(plan, figures));
+    if (current === null) return false;
+    let isDone = false;
+    try {
+      do {
+        await this.#untilCalm(current);
+        isDone = await this.#hold(current, () => this.#turn(current));
+        if (!isDone) failpoint("duckdb.rows-copied");
+        // The stream has its turn meanwhile, and the processor is others' too.
+        await this.#pause(current.lastMs);
+        if (this.#closing.signal.aborted) return false;
+      } while (!isDone);
+    } finally {
+      this.#current = null;
+      if (!isDone && !database.broken) {
+        // What is left all the same goes before the next one is made.
+        await this.#hold(current, () => current.shadow.drop()).catch(() => undefined);
+      }
+      await this.#hold(current, () => this.#fold());
+    }
+    return true;
+  }
+
+  async #fold(): Promise<void> {
+    const { database, progress } = this.#parts;
+    // Where that fails the file is longer than it needs to be.
+    await progress.rewriteIndex(this.#connection).catch(() => undefined);
+    await database.folding.now(this.#connection);
+  }
+
+  async #begin(plan: Plan, figures: Figures): Promise<Rewriting | null> {
+    const { database, settings } = this.#parts;
+    await Shadow.clear(this.#connection, database.catalogue);
+    const shadow = await Shadow.make(this.#connection, database.catalogue, plan.target);
+    if (shadow === null) return null;
+    return (this.#current = {
+      plan,
+      shadow,
+      touched: new TouchedKeys(database.touched, plan),
+      end: null,
+      span: Math.min(SPAN_FIRST, settings.spanMax),
+      msPerRow: 0,
+      lastMs: 0,
+      failures: 0,
+      figures,
+    });
+  }
+
+  /** True: it was the last one. */
+  async #turn(current: Rewriting): Promise<boolean> {
+    const { progress, settings } = this.#parts;
+    const { held } = progress;
+    if (current.end !== null) throw current.end;
+    if (held === null) throw new TableChanged();
+    // Invariant: more than the steps have written since, so that it comes to an end.
+    const span = Math.max(current.span, 2 * current.touched.count);
+    const withinMs = Math.max(TURN_MS_MAX, 4 * span * current.msPerRow);
+    const startedMs = performance.now();
+    let turn: Turn;
+    try {
+      turn = await current.shadow.turn({
+        begin: () => progress.begin(this.#connection, held),
+        touched: current.touched,
+        span,
+        withinMs,
+      });
+    } catch (error) {
+      if (this.#closing.signal.aborted || isInvalidated(error) || ++current.failures > FAILURES_MAX) throw error;
+      if (isOutOfMemory(error)) await this.#parts.database.folding.now(this.#connection);
+      else if (driverKind(error) !== "INTERRUPT Error") throw error;
+      current.span = Math.max(1, Math.floor(span / SPAN_GROWTH ** 2));
+      current.msPerRow = Math.max(current.msPerRow, withinMs / span);
+      return false;
+    }
+    const ms = performance.now() - startedMs;
+    current.lastMs = ms;
+    current.failures = 0;
+    current.figures.rowCount += turn.rowCount;
+    current.figures.turnCount++;
+    const copyMs = Math.max(1, ms - turn.renewMs);
+    current.msPerRow = copyMs / span;
+    const fitting = Math.floor((span * TURN_MS) / copyMs);
+    current.span = Math.max(1, Math.min(fitting, SPAN_GROWTH * span, settings.spanMax));
+    return turn.isLast;
+  }
+
+  /** Until what was written is folded in, and nobody copies the file: rows that are not are held in memory. */
+  async #untilCalm(current: Rewriting): Promise<void> {
+    const { database } = this.#parts;
+    const logBytesMax = 2 * walBytesMax(database.settings.memoryLimit);
+    while (database.folding.isHeldOff || logBytesOf(database.path) > logBytesMax) {
+      await this.#pause(WAIT_MS);
+      if (this.#closing.signal.aborted || current.end !== null) return;
+      if (!database.folding.isHeldOff) await this.#hold(current, () => database.folding.now(this.#connection));
+    }
+    if (diskFreeBytes(database.path) >= SPARE_BYTES) return;
+    const { freeBytes } = await readRoom(this.#connection, database.catalogue);
+    if (freeBytes < SPARE_BYTES) throw noRoom(SPARE_BYTES);
+  }
+
+  /** The stream waits meanwhile. */
+  async #hold<T>({ figures }: Rewriting, work: () => Promise<T>): Promise<T> {
+    return await this.#parts.database.exclusively(async () => {
+      const startedMs = performance.now();
+      try {
+        return await work();
+      } finally {
+        figures.longestMs = Math.max(figures.longestMs, Math.round(performance.now() - startedMs));
+      }
+    });
+  }
+
+  #expectRoom({ live, dead, byteCount }: RowCounts, freeBytes: number): void {
+    const { path, settings } = this.#parts.database;
+    const needed = byteCount * (live / (live + dead)) + 2 * walBytesMax(settings.memoryLimit) + SPARE_BYTES;
+    if (diskFreeBytes(path) + freeBytes < needed) throw noRoom(needed);
+  }
+
+  async #pause(ms: number): Promise<void> {
+    await sleep(ms, undefined, { signal: this.#closing.signal, ref: false }).catch(() => undefined);
+  }
+
+  #failed(error: unknown): void {
+    if (this.#closing.signal.aborted) return;
+    if (isInvalidated(error)) this.#parts.database.broken = true;
+    this.#parts.logger.warn(
+      { error: classify(error, "rewriting a table with dead rows") },
+      "rewriting a table with dead rows was given up: it keeps its room until it is tried again",
+    );
+  }
+}
+
+function diskFreeBytes(path: string): number {
+  const { bavail, bsize } = statfsSync(dirname(path));
+  return bavail * bsize;
+}
+
+function noRoom(byteCount: number): Error {
+  return duckdbError({
+    code: "MR3213",
+    kind: "blocked",
+    message: "the disk has no room for a second copy of a table with dead rows",
+    hint: `make room for ${Math.ceil(byteCount / 1e6)} MB beside the DuckDB file`,
+  });
+}

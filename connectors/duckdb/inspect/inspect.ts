@@ -1,0 +1,252 @@
+/** What the file holds, asked by SQL over connections of its own: see core/contracts/comparing. */
+import type { DuckDBConnection, Json } from "@duckdb/node-api";
+import type {
+  EqualRows,
+  Inspection,
+  ListedKey,
+  RowsInOrder,
+  StoredRow,
+} from "../../../src/core/contracts/comparing.ts";
+import { isPossibleKey, rowIdOf } from "../../../src/core/model/row-id.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
+import type { KeyText } from "../../../src/core/contracts/source.ts";
+import type { ColumnType } from "../../../src/core/model/types.ts";
+import { Database, type DatabaseSettings } from "../file/database.ts";
+import { classify, stopped } from "../errors.ts";
+import { expectedText, sourceText } from "./expected.ts";
+import type { TargetForm } from "../tables/form.ts";
+import {
+  columnNames,
+  DELETED_COLUMN,
+  EXACT_COLUMN,
+  OFFSET_COLUMN,
+  OP_COLUMN,
+  quoteIdentifier,
+  quoteLiteral,
+  quoteName,
+  targetOf,
+  VERSION_COLUMN,
+} from "../names.ts";
+import { type LineTable, linesQuery, MetLines } from "./row-lines.ts";
+import { readTextRows } from "../write/text-rows.ts";
+
+/** A table as the file has it now. */
+interface Found extends LineTable {
+  readonly names: readonly string[];
+  /** In the order of the source's columns, each as JSON can carry it; a column that is not there shows NULL. */
+  readonly cells: readonly string[];
+  readonly keys: readonly string[];
+}
+
+const KEYS_PER_PIECE = 5_000;
+
+export class DuckdbInspection implements Inspection {
+  readonly #database: Database;
+  readonly #connection: DuckDBConnection;
+  readonly #schema: string | undefined;
+  readonly #form: TargetForm;
+
+  private constructor(
+    database: Database,
+    connection: DuckDBConnection,
+    { schema, form }: { readonly schema: string | undefined; readonly form: TargetForm },
+  ) {
+    this.#database = database;
+    this.#connection = connection;
+    this.#schema = schema;
+    this.#form = form;
+  }
+
+  static async open(
+    settings: DatabaseSettings,
+    options: { readonly schema: string | undefined; readonly form: TargetForm },
+  ): Promise<DuckdbInspection> {
+    const database = await Database.acquire(settings);
+    try {
+      return new DuckdbInspection(database, await database.connect(), options);
+    } catch (error) {
+      await database.release();
+      throw error;
+    }
+  }
+
+  expected(table: TableVersion, ordinal: number, text: string): string {
+    return expectedText(table.columns[ordinal]!, table.key.includes(ordinal), text);
+  }
+
+  id(table: TableVersion, key: KeyText): string {
+    return rowIdOf(key.map((text, part) => this.expected(table, table.key[part]!, text)));
+  }
+
+  async rows(table: TableVersion, keys: readonly KeyText[], signal: AbortSignal): Promise<readonly StoredRow[]> {
+    return await guarded(this.#connection, signal, async () => {
+      const found = await this.#find(this.#connection, table);
+      if (found === null || keys.length === 0) return [];
+      const one = (key: KeyText) =>
+        `(${key.map((text, part) => quoteLiteral(this.expected(table, table.key[part]!, text))).join(", ")})`;
+      const aliases = found.keys.map((_, part) => `c${part}`).join(", ");
+      const match = found.keys.map((name, part) => `t.${name} = ${typed(found.keyTypes[part]!, part)}`).join(" AND ");
+      const wanted = `(SELECT DISTINCT * FROM (VALUES ${keys.map(one).join(", ")})) AS k (${aliases})`;
+      const there = `(SELECT t.* FROM ${wanted} JOIN ${found.sqlName} AS t ON ${match})`;
+      const list = [`${VERSION_COLUMN}::VARCHAR`, `${found.exact ?? "NULL"}::VARCHAR`, ...found.cells].join(", ");
+      const reader = await this.#connection.runAndReadAll(`SELECT ${list} FROM ${this.#live(found, there)}`);
+      return reader.getRowsJson().map((row) => storedRow(table, found.names, row));
+    });
+  }
+
+  async equal(table: TableVersion, asked: RowsInOrder, signal: AbortSignal): Promise<EqualRows | null> {
+    return await guarded(this.#connection, signal, async () => {
+      const found = this.#form.mode === "mirror" ? await this.#find(this.#connection, table) : null;
+      if (found === null || asked.keys.length === 0) return null;
+      const spelt = (key: string): string => this.expected(table, table.key[0]!, key);
+      const query = linesQuery(table, found, asked, spelt, (rows) => this.#live(found, rows));
+      if (query === null) return null;
+      const reading = this.#connection.stream(query);
+      // The threads of DuckDB work meanwhile.
+      const lines = new MetLines(asked);
+      for await (const rows of (await reading).yieldRows()) for (const [line] of rows) lines.meet(line);
+      return lines.equal;
+    });
+  }
+
+  async *keys(table: TableVersion, signal: AbortSignal): AsyncGenerator<readonly ListedKey[]> {
+    const connection = await this.#database.connect();
+    const interrupt = (): void => connection.interrupt();
+    signal.addEventListener("abort", interrupt);
+    try {
+      const found = await this.#find(connection, table);
+      if (found === null) return;
+      const list = table.key.map((ordinal) => found.cells[ordinal]!).join(", ");
+      const result = await connection.stream(`SELECT ${list} FROM ${this.#live(found, found.sqlName)}`);
+      let piece: ListedKey[] = [];
+      for await (const rows of result.yieldRowsJson()) {
+        for (const row of rows) piece.push(listedKey(table, row));
+        if (piece.length < KEYS_PER_PIECE) continue;
+        yield piece;
+        piece = [];
+      }
+      yield piece;
+    } catch (error) {
+      if (signal.aborted) throw stopped();
+      throw classify(error, `listing keys of ${table.id}`);
+    } finally {
+      signal.removeEventListener("abort", interrupt);
+      connection.disconnectSync();
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#connection.disconnectSync();
+    await this.#database.release();
+  }
+
+  async #find(connection: DuckDBConnection, table: TableVersion): Promise<Found | null> {
+    const { catalogue } = this.#database;
+    const { schema, table: name } = targetOf(table, this.#schema);
+    const rows = await readTextRows(
+      connection,
+      "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = $1 AND lower(schema_name) = lower($2) AND lower(table_name) = lower($3)",
+      [catalogue, schema, name],
+    );
+    const there = new Map(rows.map(([column = "", type = ""]) => [column, type]));
+    const names = columnNames(table.columns);
+    if (!there.has(VERSION_COLUMN) || !table.key.every((ordinal) => there.has(names[ordinal]!))) return null;
+    return {
+      sqlName: quoteName(catalogue, schema, name),
+      names,
+      cells: table.columns.map(({ type }, i) =>
+        there.has(names[i]!) ? readable(type, quoteIdentifier(names[i]!), table.key.includes(i)) : "NULL",
+      ),
+      columns: names.map((column) => (there.has(column) ? quoteIdentifier(column) : null)),
+      exact: there.has(EXACT_COLUMN) ? EXACT_COLUMN : null,
+      keys: table.key.map((ordinal) => quoteIdentifier(names[ordinal]!)),
+      keyTypes: table.key.map((ordinal) => there.get(names[ordinal]!)!),
+    };
+  }
+
+  /** Of these rows of the table those that are there. */
+  #live({ sqlName, keys }: Found, rows: string): string {
+    if (this.#form.mode === "history") {
+      const later = `(e.${VERSION_COLUMN}, e.${OFFSET_COLUMN}) > (latest.${VERSION_COLUMN}, latest.${OFFSET_COLUMN})`;
+      const latest = `SELECT * FROM ${rows} AS r WHERE ${OP_COLUMN} <> 't' QUALIFY row_number() OVER (PARTITION BY ${keys.join(", ")} ORDER BY ${VERSION_COLUMN} DESC, ${OFFSET_COLUMN} DESC) = 1`;
+      return `(${latest}) AS latest WHERE ${OP_COLUMN} <> 'd' AND NOT EXISTS (SELECT 1 FROM ${sqlName} AS e WHERE e.${OP_COLUMN} = 't' AND ${later})`;
+    }
+    return this.#form.deletes === "soft" ? `${rows} AS live WHERE NOT ${DELETED_COLUMN}` : `${rows} AS live`;
+  }
+}
+
+/** A wanted key's part, spelt as `expectedText` does, in the column's own type: what can't be read in it is no key. */
+function typed(type: string, part: number): string {
+  return type === "BLOB" ? `from_hex(substr(k.c${part}, 3))` : `TRY_CAST(k.c${part} AS ${type})`;
+}
+
+/** As hex digits, for the client takes a byte order mark off the front of a text. */
+function readable(type: ColumnType, name: string, isKey: boolean): string {
+  if (type.kind === "bytes") return `'\\x' || lower(hex(${name}))`;
+  if (type.kind === "bool" || type.kind === "float") return name;
+  if (type.kind !== "array" || isKey) return `hex(${name}::VARCHAR)`;
+  if (type.of.kind === "array") return name;
+  return `list_transform(${name}, lambda x: ${readable(type.of, "x", false)})`;
+}
+
+function storedRow(table: TableVersion, names: readonly string[], row: readonly Json[]): StoredRow {
+  const [version = null, exact = null, ...values] = row;
+  const beside = new Map<string, unknown>(Object.entries(parsedObject(exact)));
+  const cells = values.map((value, i) => {
+    const { type } = table.columns[i]!;
+    const text = beside.get(names[i]!);
+    const found = value === null ? null : shown(type, value, table.key.includes(i));
+    return typeof text === "string" && isShownBeside(type, found) ? text : found;
+  });
+  return {
+    id: rowIdOf(table.key.map((ordinal) => cells[ordinal] ?? "")),
+    cells,
+    version: typeof version === "string" ? BigInt(version) : null,
+  };
+}
+
+/** Whether a column may show this where the exact text stands beside it: README, `_millrace_exact`. Of lists nothing is said. */
+function isShownBeside({ kind }: ColumnType, found: string | null): boolean {
+  return kind === "array" || found === null || (kind === "float" && found === "0");
+}
+
+function listedKey(table: TableVersion, row: readonly Json[]): ListedKey {
+  const types = table.key.map((ordinal) => table.columns[ordinal]!.type);
+  const texts = row.map((value, part) => (value === null ? "" : shown(types[part]!, value, true)));
+  const key = texts.map((text, part) => sourceText(types[part]!, text));
+  return { id: rowIdOf(texts), key: isPossibleKey(table, key) ? key : null };
+}
+
+/** The spelling of `expectedText`. */
+function shown(type: ColumnType, value: Json, isKey: boolean): string {
+  if (type.kind === "bool") return value === true ? "t" : "f";
+  if (type.kind === "float") return String(Number(value) === 0 && isKey ? 0 : Number(value));
+  if (type.kind === "array" && !isKey && Array.isArray(value)) {
+    return JSON.stringify(value.map((element) => (element === null ? null : shown(type.of, element, false))));
+  }
+  if (typeof value !== "string") return JSON.stringify(value);
+  if (type.kind === "bytes") return value;
+  const text = Buffer.from(value, "hex").toString();
+  // Where all digits stand behind the point, DuckDB prints no zero before it.
+  return type.kind === "decimal" ? text.replace(/^(-?)\./, "$10.") : text;
+}
+
+function parsedObject(json: Json): object {
+  if (typeof json !== "string") return {};
+  const parsed: unknown = JSON.parse(json);
+  return typeof parsed === "object" && parsed !== null ? parsed : {};
+}
+
+async function guarded<T>(connection: DuckDBConnection, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  if (signal.aborted) throw stopped();
+  const interrupt = (): void => connection.interrupt();
+  signal.addEventListener("abort", interrupt);
+  try {
+    return await work();
+  } catch (error) {
+    if (signal.aborted) throw stopped();
+    throw classify(error, "reading rows to compare");
+  } finally {
+    signal.removeEventListener("abort", interrupt);
+  }
+}

@@ -1,0 +1,69 @@
+/** Queries on a file that no daemon has open, or on the copy of one (copy-file.ts). */
+import { existsSync, rmSync } from "node:fs";
+import { dirname } from "node:path";
+import { DuckDBInstance } from "@duckdb/node-api";
+import type { QueryRequest, QueryResult } from "../../../src/core/contracts/sink.ts";
+import type { DatabaseSettings } from "../file/database.ts";
+import { classify, duckdbError } from "../errors.ts";
+import { runQuery } from "./query.ts";
+
+export async function queryFile(
+  { path, memoryLimit, threads }: DatabaseSettings,
+  request: QueryRequest,
+  copy: string | null,
+  signal: AbortSignal,
+): Promise<QueryResult> {
+  expectFile(path);
+  const instance = await openedOnce({ path, memoryLimit, threads }, copy);
+  try {
+    return await runQuery(
+      async () => {
+        const connection = await instance.connect();
+        await connection.run("SET TimeZone = 'UTC'");
+        return connection;
+      },
+      request,
+      signal,
+    );
+  } finally {
+    instance.closeSync();
+  }
+}
+
+/** A copy has no name any more once it is open: nothing is left of it, whatever becomes of this process. */
+async function openedOnce(
+  { path, memoryLimit, threads }: DatabaseSettings,
+  copy: string | null,
+): Promise<DuckDBInstance> {
+  try {
+    return await opened(copy ?? path, memoryLimit, threads);
+  } finally {
+    if (copy !== null) rmSync(dirname(copy), { recursive: true, force: true });
+  }
+}
+
+/** Nothing is made by asking. */
+export function expectFile(path: string): void {
+  if (existsSync(path)) return;
+  throw duckdbError({
+    code: "MR3203",
+    kind: "fatal",
+    message: `there is no DuckDB file ${path} yet`,
+    hint: "start `millrace run`: it makes and fills the file",
+  });
+}
+
+async function opened(path: string, memoryLimit: string, threads: number): Promise<DuckDBInstance> {
+  try {
+    return await DuckDBInstance.create(path, {
+      access_mode: "READ_ONLY",
+      enable_external_access: "false",
+      memory_limit: memoryLimit,
+      threads: String(threads),
+      autoinstall_known_extensions: "false",
+      autoload_known_extensions: "false",
+    });
+  } catch (error) {
+    throw classify(error, "opening the file");
+  }
+}

@@ -1,0 +1,75 @@
+import {
+  type DuckDBConnection,
+  type DuckDBValueConverter,
+  type Json,
+  JsonDuckDBValueConverter,
+  StatementType,
+} from "@duckdb/node-api";
+import { MillraceError } from "../../../src/core/errors.ts";
+import type { QueryRequest, QueryResult } from "../../../src/core/contracts/sink.ts";
+import { driverKind, duckdbError, stopped } from "../errors.ts";
+
+const READING = new Set<number>([StatementType.SELECT, StatementType.EXPLAIN]);
+
+/** DuckDB's own JSON, whose integers of 64 bits and more would all be strings: those that a double holds are numbers. */
+const jsonOf: DuckDBValueConverter<Json> = (value, type, nested) => {
+  if (typeof value !== "bigint") return JsonDuckDBValueConverter(value, type, nested);
+  const number = Number(value);
+  return Number.isSafeInteger(number) ? number : value.toString();
+};
+
+/**
+ * One statement that reads, in a read-only transaction (so that what hides a write, like EXPLAIN ANALYZE INSERT, is refused
+ * by DuckDB itself). Other files are out of reach for every statement of this process, see database.ts.
+ */
+export async function runQuery(
+  connect: () => Promise<DuckDBConnection>,
+  { sql, rowCountMax, byteCountMax }: QueryRequest,
+  signal: AbortSignal,
+): Promise<QueryResult> {
+  if (signal.aborted) throw stopped();
+  const connection = await connect();
+  const interrupt = (): void => connection.interrupt();
+  signal.addEventListener("abort", interrupt);
+  try {
+    await connection.run("BEGIN TRANSACTION READ ONLY");
+    const statements = await connection.extractStatements(sql);
+    if (statements.count !== 1) throw notReading();
+    const statement = await statements.prepare(0);
+    if (!READING.has(statement.statementType)) throw notReading();
+    const result = await statement.stream();
+    const columns = result.columnNames().map((name, i) => ({ name, type: String(result.columnType(i)) }));
+    const rows: unknown[][] = [];
+    let byteCount = 0;
+    for await (const chunk of result.yieldConvertedRows(jsonOf)) {
+      for (const row of chunk) {
+        byteCount += JSON.stringify(row).length;
+        if (rows.length === rowCountMax || byteCount > byteCountMax) return { columns, rows, truncated: true };
+        rows.push(row);
+      }
+    }
+    return { columns, rows, truncated: false };
+  } catch (error) {
+    if (signal.aborted) throw stopped();
+    if (error instanceof MillraceError) throw error;
+    throw duckdbError({
+      code: "MR3218",
+      kind: "fatal",
+      // The asker wrote the SQL and may see its data: here DuckDB's own sentence is the answer.
+      message: error instanceof Error ? error.message : driverKind(error),
+      hint: "mend the SQL",
+    });
+  } finally {
+    signal.removeEventListener("abort", interrupt);
+    connection.disconnectSync();
+  }
+}
+
+function notReading(): MillraceError {
+  return duckdbError({
+    code: "MR3217",
+    kind: "fatal",
+    message: "only one statement that reads is run",
+    hint: "to change the file by hand, stop Millrace first",
+  });
+}

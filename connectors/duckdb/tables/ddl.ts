@@ -1,0 +1,110 @@
+import type { DuckDBConnection } from "@duckdb/node-api";
+import { followsByNote } from "../../../src/core/targets/carrying.ts";
+import { encodeNote, noteOf } from "../../../src/core/targets/following.ts";
+import type { Column } from "../../../src/core/model/schema.ts";
+import { createSql } from "./create.ts";
+import { duckdbError } from "../errors.ts";
+import { type ExistingTarget, lookUpTargets } from "./existing.ts";
+import { followTable, retiredWhereFollowed, wantedColumns } from "./follow.ts";
+import { conversion } from "./form.ts";
+import {
+  COMMIT_TIME_COLUMN,
+  EXACT_COLUMN,
+  quoteIdentifier,
+  quoteLiteral,
+  quoteName,
+  targetKey,
+  VERSION_COLUMN,
+} from "../names.ts";
+import type { Plan } from "../write/plan.ts";
+
+export interface PreparedTarget {
+  /** Whether it has `_millrace_exact`. */
+  readonly hasExact: boolean;
+  /** Columns that stay although the table no longer has them. */
+  readonly retired: readonly string[];
+}
+
+/** The statements that make a target which is not there. */
+export function createStatements(plan: Plan): readonly string[] {
+  return [
+    `CREATE SCHEMA IF NOT EXISTS ${quoteName(plan.catalogue, plan.target.schema)}`,
+    createSql(plan),
+    commentSql(plan),
+  ];
+}
+
+/** The target as it is, where nothing has to be done to it; null: it has to follow. Throws where it is not ours. */
+export function preparedAlready(plan: Plan, existing: ExistingTarget): PreparedTarget | null {
+  verifyTarget(plan, existing);
+  if (existing.name !== plan.target.table || conversion(plan.sqlName, plan.form, existing.columns).length > 0)
+    return null;
+  const retired = retiredWhereFollowed(plan, existing);
+  return retired === null || !isNoted(plan, existing)
+    ? null
+    : { hasExact: existing.columns.has(EXACT_COLUMN), retired };
+}
+
+/** Has a target that is there follow the table's shape. Inside of a transaction, idempotent. */
+export async function followTarget(
+  connection: DuckDBConnection,
+  plan: Plan,
+  existing: ExistingTarget,
+): Promise<PreparedTarget> {
+  // Of a table that is gone, and was called the same but for case.
+  if (existing.name !== plan.target.table)
+    await connection.run(`ALTER TABLE ${plan.sqlName} RENAME TO ${quoteIdentifier(plan.target.table)}`);
+  const retired = await followTable(connection, plan, existing);
+  if (!isNoted(plan, existing)) await connection.run(commentSql(plan));
+  return { hasExact: existing.columns.has(EXACT_COLUMN), retired };
+}
+
+function noteText(plan: Plan): string {
+  return encodeNote(noteOf(plan.table, wantedColumns(plan)));
+}
+
+function commentSql(plan: Plan): string {
+  return `COMMENT ON TABLE ${plan.sqlName} IS ${quoteLiteral(noteText(plan))}`;
+}
+
+function isNoted(plan: Plan, { note }: ExistingTarget): boolean {
+  return note !== null && encodeNote(note) === noteText(plan);
+}
+
+/** See `Sink.carries`. Values that are kept beside their columns lie under the columns' names of before. */
+export async function carriesTarget(
+  connection: DuckDBConnection,
+  from: Plan,
+  to: Plan,
+  catalogue: string,
+): Promise<boolean> {
+  const existing = (await lookUpTargets(connection, catalogue, [to.target])).get(targetKey(to.target));
+  if (existing === undefined) return false;
+  // A mirror's column that stays has to be null in all rows; a history's keeps what its rows had.
+  const drops = to.dropsColumns || to.form.mode === "history";
+  const isGoing = ({ identity }: Column): boolean => to.table.columns.every((column) => column.identity !== identity);
+  if (!drops && from.table.columns.some(isGoing)) return false;
+  if (existing.columns.has(EXACT_COLUMN) && !isSameNames(from, to)) return false;
+  return followsByNote([...existing.columns.keys()], existing.note, wantedColumns(from), to.table, wantedColumns(to));
+}
+
+function isSameNames(a: Plan, b: Plan): boolean {
+  return a.columns.length === b.columns.length && a.columns.every(({ name }, i) => name === b.columns[i]!.name);
+}
+
+export function addExactSql(plan: Plan): string {
+  return `ALTER TABLE ${plan.sqlName} ADD COLUMN IF NOT EXISTS ${quoteIdentifier(EXACT_COLUMN)} JSON`;
+}
+
+function verifyTarget(plan: Plan, existing: ExistingTarget): void {
+  const { schema, table } = plan.target;
+  const isOurs = existing.columns.has(VERSION_COLUMN) && existing.columns.has(COMMIT_TIME_COLUMN);
+  if (existing.isView || !isOurs) {
+    throw duckdbError({
+      code: "MR3205",
+      kind: "fatal",
+      message: `${schema}.${table} exists in the DuckDB file and was not made by Millrace`,
+      hint: "rename or drop it while Millrace is stopped, or give the sink another `schema`",
+    });
+  }
+}

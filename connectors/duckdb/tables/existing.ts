@@ -1,0 +1,85 @@
+/**
+ * What the file has under the names of targets. A query of DuckDB's catalogue goes through all of it, whatever it asks for: many
+ * targets are looked for by as few as one is.
+ */
+import type { DuckDBConnection } from "@duckdb/node-api";
+import { decodeNote, type TargetNote } from "../../../src/core/targets/following.ts";
+import { fold, quoteLiteral, type TargetName, targetKey } from "../names.ts";
+import { readTextRows } from "../write/text-rows.ts";
+
+export interface ExistingColumn {
+  /** As it was created. */
+  readonly name: string;
+  readonly type: string;
+}
+
+export interface ExistingTarget {
+  readonly name: string;
+  readonly isView: boolean;
+  /** By folded name. */
+  readonly columns: ReadonlyMap<string, ExistingColumn>;
+  /** Folded, in order. */
+  readonly key: readonly string[];
+  readonly note: TargetNote | null;
+}
+
+/** Of more targets all names are read: a longer list costs more than it spares. */
+const NAMES_MAX = 100;
+
+/** By target key; a target that is not there is left out. */
+export async function lookUpTargets(
+  connection: DuckDBConnection,
+  catalogue: string,
+  targets: readonly TargetName[],
+): Promise<ReadonlyMap<string, ExistingTarget>> {
+  if (targets.length === 0) return new Map();
+  const wanted = new Set(targets.map(targetKey));
+  // lower() knows more letters than DuckDB's comparison of names: the rest is sorted out here.
+  const names = targets.map(({ table }) => `lower(${quoteLiteral(table)})`);
+  const isNamed = names.length > NAMES_MAX ? "true" : `lower(name) IN (${names.join(", ")})`;
+  const found = await readTextRows(
+    connection,
+    "SELECT schema_name, name, id::VARCHAR, is_view, comment FROM (" +
+      "SELECT database_name, schema_name, table_name AS name, table_oid AS id, false AS is_view, comment FROM duckdb_tables() " +
+      "UNION ALL SELECT database_name, schema_name, view_name, view_oid, true, NULL FROM duckdb_views()) " +
+      `WHERE database_name = $1 AND ${isNamed}`,
+    [catalogue],
+  );
+  const keyOf = ([schema = "", table = ""]: readonly string[]): string => targetKey({ schema, table });
+  const rows = found.filter((row) => wanted.has(keyOf(row)));
+  if (rows.length === 0) return new Map();
+  const ids = rows.map(([, , id]) => id).join(", ");
+  const columns = await readTextRows(
+    connection,
+    "SELECT table_oid::VARCHAR, table_name, column_name, data_type FROM duckdb_columns() " +
+      `WHERE database_name = $1 AND table_oid IN (${ids}) ORDER BY table_oid, column_index`,
+    [catalogue],
+  );
+  const keys = await readTextRows(
+    connection,
+    "SELECT table_oid::VARCHAR, table_name, unnest(constraint_column_names) FROM duckdb_constraints() " +
+      `WHERE constraint_type IN ('PRIMARY KEY', 'UNIQUE') AND database_name = $1 AND table_oid IN (${ids})`,
+    [catalogue],
+  );
+  const byId = ([id = ""]: readonly string[]): string => id;
+  const columnsById = Map.groupBy(columns, byId);
+  const keysById = Map.groupBy(keys, byId);
+  return new Map(
+    rows.map((row): [string, ExistingTarget] => {
+      const [, name = "", id = "", isView, comment = ""] = row;
+      const own = (of: Map<string, string[][]>) => (of.get(id) ?? []).filter(([, table]) => table === name);
+      return [
+        keyOf(row),
+        {
+          name,
+          isView: isView === "true",
+          columns: new Map(
+            own(columnsById).map(([, , column = "", type = ""]) => [fold(column), { name: column, type }]),
+          ),
+          key: own(keysById).map(([, , column = ""]) => fold(column)),
+          note: decodeNote(comment),
+        },
+      ];
+    }),
+  );
+}

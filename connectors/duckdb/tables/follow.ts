@@ -1,0 +1,221 @@
+/**
+ * Has a target that is there follow the shape of its table. Whatever of the old rows can't be carried over is null, or
+ * gone, until the table has been read again: every change of shape asks for that (runtime/schema/sink-tables).
+ */
+import type { DuckDBConnection } from "@duckdb/node-api";
+import { follow, type Following, nameUntil, type WantedColumn } from "../../../src/core/targets/following.ts";
+import type { MillraceError } from "../../../src/core/errors.ts";
+import { duckdbError } from "../errors.ts";
+import { createSql } from "./create.ts";
+import type { ExistingColumn, ExistingTarget } from "./existing.ts";
+import { CHANGE_IDENTITY, EXACT_COLUMN, fold, quoteIdentifier, quoteName, VERSION_COLUMN } from "../names.ts";
+import type { Plan } from "../write/plan.ts";
+import { readTextRows } from "../write/text-rows.ts";
+
+const OWN = "_millrace_";
+const REBUILT = "_millrace_rebuilt";
+
+/** Names are folded, as DuckDB compares them. */
+export function wantedColumns(plan: Plan): readonly WantedColumn[] {
+  return plan.columns.map(({ name, source, duck }) => ({
+    name: fold(name),
+    identity: source.identity,
+    type: duck.name,
+  }));
+}
+
+interface Shape {
+  readonly wanted: readonly WantedColumn[];
+  readonly following: Following;
+  /** Columns that stay although the table no longer has them. */
+  readonly retired: readonly string[];
+  /** Whether the target lacks columns at most. */
+  readonly isExtended: boolean;
+}
+
+function shapeOf(plan: Plan, existing: ExistingTarget): Shape {
+  const wanted = wantedColumns(plan);
+  const found = [...existing.columns.keys()].filter((name) => !name.startsWith(OWN));
+  const takes = (name: string, i: number): boolean => existing.columns.get(name)?.type === plan.columns[i]!.duck.name;
+  const followed = follow(found, existing.note, plan.table, wanted, takes);
+  refuseAltered(plan, existing, followed, wanted);
+  const drops = plan.dropsColumns && plan.form.mode === "mirror" && followed.retired.length > 0;
+  const following = drops ? { ...followed, retired: [] } : followed;
+  const retired = following.retired.map((name) => existing.columns.get(name)!.name);
+  return { wanted, following, retired, isExtended: !drops && onlyLacksColumns(plan, existing, following, wanted) };
+}
+
+/** Columns that stay although the table no longer has them, where the target has the table's shape; null: it does not. */
+export function retiredWhereFollowed(plan: Plan, existing: ExistingTarget): readonly string[] | null {
+  const { following, retired, isExtended } = shapeOf(plan, existing);
+  return isExtended && following.from.every((name) => name !== null) ? retired : null;
+}
+
+/** Runs inside of a transaction. Names of the columns that stay although the table no longer has them. */
+export async function followTable(
+  connection: DuckDBConnection,
+  plan: Plan,
+  existing: ExistingTarget,
+): Promise<readonly string[]> {
+  const { following, retired, isExtended } = shapeOf(plan, existing);
+  if (isExtended) {
+    for (const [i, { name, duck }] of plan.columns.entries()) {
+      if (following.from[i] !== null) continue;
+      await connection.run(`ALTER TABLE ${plan.sqlName} ADD COLUMN ${quoteIdentifier(name)} ${duck.name}`);
+    }
+    return retired;
+  }
+  const isHistory = plan.form.mode === "history";
+  const lossy = isHistory ? await lossyColumns(connection, plan, existing, following) : NONE;
+  const { statements, moved } = rebuild(plan, existing, following, lossy);
+  for (const sql of statements) await connection.run(sql);
+  // A history's columns keep what their rows had.
+  return isHistory ? retired : [...retired, ...moved];
+}
+
+const NONE: ReadonlySet<number> = new Set();
+
+/** Of a history: columns with values that the new type does not take. */
+async function lossyColumns(
+  connection: DuckDBConnection,
+  plan: Plan,
+  existing: ExistingTarget,
+  { from }: Following,
+): Promise<ReadonlySet<number>> {
+  const lossy = new Set<number>();
+  for (const [i, { duck }] of plan.columns.entries()) {
+    const there = existing.columns.get(from[i] ?? "");
+    if (there === undefined || there.type === duck.name) continue;
+    const lost = `${quoteIdentifier(there.name)} IS NOT NULL AND ${cast(there, duck.name)} IS NULL`;
+    const rows = await readTextRows(connection, `SELECT 1 FROM ${plan.sqlName} WHERE ${lost} LIMIT 1`);
+    if (rows.length > 0) lossy.add(i);
+  }
+  return lossy;
+}
+
+/** Whether the target lacks columns at most: all others are as they are wanted. */
+function onlyLacksColumns(
+  plan: Plan,
+  existing: ExistingTarget,
+  { from, replaced }: Following,
+  wanted: readonly WantedColumn[],
+): boolean {
+  const staysAsItIs = plan.columns.every(({ name, duck }, i) => {
+    const there = existing.columns.get(from[i] ?? "");
+    return there === undefined || (there.name === name && there.type === duck.name);
+  });
+  return staysAsItIs && replaced.length === 0 && hasKey(plan, existing.key, from, wanted);
+}
+
+/** Whether these columns of the target, as they go on, tell the table's rows apart (in a history: their changes). */
+function hasKey(plan: Plan, old: readonly string[], from: Following["from"], wanted: readonly WantedColumn[]): boolean {
+  const change = plan.form.mode === "history" ? CHANGE_IDENTITY : [];
+  const key = [...plan.table.key.map((ordinal) => wanted[ordinal]!.name), ...change];
+  const goingOn = old.map((column) => (column.startsWith(OWN) ? column : wanted[from.indexOf(column)]?.name));
+  return key.length === goingOn.length && key.every((name, i) => name === goingOn[i]);
+}
+
+/**
+ * DuckDB can't change the type of a key's column, nor the key, nor drop a column that lies before one: the rows go into
+ * another table that takes the name. Replaced columns stay under names of their own, `moved`, unless dropped columns go. A
+ * history keeps all rows, and so the values of `lossy` columns.
+ */
+function rebuild(
+  plan: Plan,
+  existing: ExistingTarget,
+  { from, retired, replaced }: Following,
+  lossy: ReadonlySet<number>,
+): { readonly statements: readonly string[]; readonly moved: readonly string[] } {
+  const isHistory = plan.form.mode === "history";
+  const names: string[] = [];
+  const values: string[] = [];
+  const kept: string[] = [];
+  const carry = (name: string, value: string): void => {
+    names.push(quoteIdentifier(name));
+    values.push(value);
+  };
+  const keep = (column: string, name: string): void => {
+    const there = existing.columns.get(column)!;
+    kept.push(`${quoteIdentifier(name)} ${there.type}`);
+    carry(name, quoteIdentifier(there.name));
+  };
+  const taken = new Set(existing.columns.keys());
+  const moved: string[] = [];
+  const putBy = (column: string): void => {
+    const name = nameUntil(column, plan.table.version, taken);
+    moved.push(name);
+    keep(column, name);
+  };
+  for (const [i, { name, duck }] of plan.columns.entries()) {
+    const there = existing.columns.get(from[i] ?? "");
+    carry(name, there === undefined ? "NULL" : cast(there, duck.name));
+    if (lossy.has(i)) putBy(from[i]!);
+  }
+  for (const column of retired) keep(column, existing.columns.get(column)!.name);
+  if (isHistory || !plan.dropsColumns) for (const column of replaced) putBy(column);
+  const key = plan.table.key.map((ordinal) => values[ordinal]!);
+  for (const [column, { name }] of existing.columns) {
+    if (!column.startsWith(OWN)) continue;
+    if (column === EXACT_COLUMN) kept.push(`${quoteIdentifier(name)} JSON`);
+    carry(name, quoteIdentifier(name));
+  }
+  const table = plan.sqlName;
+  const rebuilt = quoteName(plan.catalogue, plan.target.schema, REBUILT);
+  // Rows that can't stand under the key go: they are read again.
+  const standing =
+    `WHERE ${key.map((value) => `${value} IS NOT NULL`).join(" AND ")} ` +
+    `QUALIFY row_number() OVER (PARTITION BY ${key.join(", ")} ORDER BY ${VERSION_COLUMN} DESC) = 1`;
+  const statements = [
+    createSql(plan, rebuilt, kept),
+    `INSERT INTO ${rebuilt} (${names.join(", ")}) SELECT ${values.join(", ")} FROM ${table} ${isHistory ? "" : standing}`,
+    `DROP TABLE ${table}`,
+    `ALTER TABLE ${rebuilt} RENAME TO ${quoteIdentifier(plan.target.table)}`,
+  ];
+  return { statements, moved };
+}
+
+/** Null where the value is none of the new type. Every type goes to text and comes from it. */
+function cast(column: ExistingColumn, type: string): string {
+  const name = quoteIdentifier(column.name);
+  return column.type === type ? name : `TRY_CAST(CAST(${name} AS VARCHAR) AS ${type})`;
+}
+
+/** What is not as the target was made, and not because of the table: somebody else changed it. */
+function refuseAltered(
+  plan: Plan,
+  existing: ExistingTarget,
+  following: Following,
+  wanted: readonly WantedColumn[],
+): void {
+  const { note } = existing;
+  for (const [i, { name, duck }] of plan.columns.entries()) {
+    const from = following.from[i] ?? "";
+    const there = existing.columns.get(from);
+    if (there === undefined || there.type === duck.name) continue;
+    const noted = note?.columns[from]?.[1];
+    if (noted === undefined || noted === duck.name) throw otherType(plan, name, there.type, duck.name);
+  }
+  if (hasKey(plan, existing.key, following.from, wanted)) return;
+  const isHistory = plan.form.mode === "history";
+  const noted = note === null ? null : [...note.key, ...(isHistory ? CHANGE_IDENTITY : [])];
+  if (isHistory || noted === null || hasKey(plan, noted, following.from, wanted)) throw otherKey(plan);
+}
+
+function otherKey({ table, target }: Plan): MillraceError {
+  return duckdbError({
+    code: "MR3207",
+    kind: "fatal",
+    message: `${target.schema}.${target.table} has another primary key in the DuckDB file than at the source`,
+    hint: `drop it while Millrace is stopped, then millrace snapshot start --tables ${table.id}`,
+  });
+}
+
+function otherType(plan: Plan, column: string, found: string, wanted: string): MillraceError {
+  const { schema, table } = plan.target;
+  return duckdbError({
+    code: "MR3206",
+    kind: "fatal",
+    message: `column ${column} of ${schema}.${table} is ${found} in the DuckDB file and should be ${wanted}`,
+    hint: `ALTER TABLE ${plan.sqlName} ALTER ${quoteIdentifier(column)} TYPE ${wanted} while Millrace is stopped, or drop the table and fill it again`,
+  });
+}

@@ -1,0 +1,223 @@
+import type { DuckDBConnection } from "@duckdb/node-api";
+import { quoteIdentifier, quoteLiteral, quoteName, type TargetName } from "../names.ts";
+import { readTextRows } from "../write/text-rows.ts";
+import type { TouchedKeys } from "../write/touched-keys.ts";
+import { inTransaction } from "../write/transaction.ts";
+
+const SHADOW = "_millrace_rewritten";
+/** By this comment it is told from a table that is called so. */
+const MARK = "millrace rewrites";
+const TOUCHED = "temp.main.millrace_touched";
+
+/** What is read of a table before it is written anew, and again before its place is taken. */
+interface Definition {
+  /** Name, type, whether null is allowed, default. */
+  readonly columns: readonly (readonly string[])[];
+  /** Quoted. */
+  readonly key: readonly string[];
+  readonly comment: string;
+}
+
+export interface TurnOptions {
+  /** Begins the transaction. */
+  readonly begin: () => Promise<unknown>;
+  readonly touched: TouchedKeys;
+  /** How far to go on, in rows that are there or gone. */
+  readonly span: number;
+  /** Copying is broken off after this time; the turn has then done nothing. */
+  readonly withinMs: number;
+}
+
+export interface Turn {
+  readonly rowCount: number;
+  /** That the rows took which steps had touched. */
+  readonly renewMs: number;
+  /** The shadow has taken the table's place. */
+  readonly isLast: boolean;
+}
+
+/** The table is not the one any more of which a shadow was made. */
+export class TableChanged extends Error {}
+
+/**
+ * A table written anew beside itself, piece by piece, until it takes the table's place. Rows are copied in the order of their
+ * rowids: those of a table with a key never change while it is there, and what is written goes behind the last or stays
+ * where it is. Invariant: at the end of a turn the shadow has exactly the table's rows whose rowid is below `#next`. So a turn
+ * begins with the keys that steps have touched since the one before.
+ */
+export class Shadow {
+  readonly #connection: DuckDBConnection;
+  readonly #catalogue: string;
+  readonly #target: TargetName;
+  readonly #definition: Definition;
+  #next = 0n;
+
+  private constructor(connection: DuckDBConnection, catalogue: string, target: TargetName, definition: Definition) {
+    this.#connection = connection;
+    this.#catalogue = catalogue;
+    this.#target = target;
+    this.#definition = definition;
+  }
+
+  /**
+   * Made from what the file has, so that it is the same whatever shape the table is in. Null, and nothing is made: somebody
+   * has given the table indexes or constraints of his own.
+   */
+  static async make(connection: DuckDBConnection, catalogue: string, target: TargetName): Promise<Shadow | null> {
+    const definition = await define(connection, catalogue, target);
+    if (definition === null) return null;
+    const shadow = new Shadow(connection, catalogue, target, definition);
+    const columns = definition.columns.map(([name = "", type, isNullable, standard]) => {
+      const notNull = isNullable === "true" ? "" : " NOT NULL";
+      return `${quoteIdentifier(name)} ${type}${notNull}${standard === "" ? "" : ` DEFAULT ${standard}`}`;
+    });
+    const key = `PRIMARY KEY (${definition.key.join(", ")})`;
+    await inTransaction(
+      connection,
+      () => connection.run("BEGIN TRANSACTION"),
+      async () => {
+        await connection.run(`CREATE TABLE ${shadow.#made} (${[...columns, key].join(", ")})`);
+        await connection.run(`COMMENT ON TABLE ${shadow.#made} IS ${quoteLiteral(MARK)}`);
+      },
+    );
+    return shadow;
+  }
+
+  /** Removes what a killed process has left. */
+  static async clear(connection: DuckDBConnection, catalogue: string): Promise<void> {
+    const left = await readTextRows(
+      connection,
+      "SELECT schema_name FROM duckdb_tables() WHERE database_name = $1 AND table_name = $2 AND comment = $3",
+      [catalogue, SHADOW, MARK],
+    );
+    for (const [schema = ""] of left) await connection.run(`DROP TABLE ${quoteName(catalogue, schema, SHADOW)}`);
+  }
+
+  /** One transaction. Throws `TableChanged` where the shadow can't take the table's place. */
+  async turn({ begin, touched, span, withinMs }: TurnOptions): Promise<Turn> {
+    const connection = this.#connection;
+    const { to, ...turn } = await inTransaction(connection, begin, async () => {
+      const startedMs = performance.now();
+      if (touched.count > 0) await this.#renew(touched);
+      const renewMs = performance.now() - startedMs;
+      const end = await this.#end();
+      const next = this.#next + BigInt(span);
+      const to = next < end ? next : end;
+      const interrupt = setTimeout(() => connection.interrupt(), withinMs);
+      let rowCount = 0;
+      try {
+        if (to > this.#next) rowCount = await this.#copy(to);
+      } finally {
+        clearTimeout(interrupt);
+      }
+      if (to === end) await this.#takePlace();
+      return { to, rowCount, renewMs, isLast: to === end };
+    });
+    this.#next = to;
+    touched.clear();
+    return turn;
+  }
+
+  async drop(): Promise<void> {
+    await this.#connection.run(`DROP TABLE IF EXISTS ${this.#made}`);
+  }
+
+  get #old(): string {
+    return quoteName(this.#catalogue, this.#target.schema, this.#target.table);
+  }
+
+  get #made(): string {
+    return quoteName(this.#catalogue, this.#target.schema, SHADOW);
+  }
+
+  get #insert(): string {
+    return this.#insertFrom(this.#old);
+  }
+
+  #insertFrom(from: string): string {
+    const names = this.#definition.columns.map(([name = ""]) => quoteIdentifier(name));
+    const values = names.map((name) => `millrace_row.${name}`);
+    return `INSERT INTO ${this.#made} (${names.join(", ")}) SELECT ${values.join(", ")} FROM ${from} AS millrace_row`;
+  }
+
+  async #renew(touched: TouchedKeys): Promise<void> {
+    const { matches } = touched;
+    await this.#connection.run(`CREATE OR REPLACE TEMP TABLE millrace_touched AS ${touched.select}`);
+    const listed = await touched.listed(this.#connection, TOUCHED);
+    if (listed !== null) {
+      await this.#connection.run(`DELETE FROM ${this.#made} AS millrace_row WHERE ${listed}`);
+      // Apart from the rowids: beside another condition DuckDB does not look keys up in the index.
+      await this.#connection.run(
+        `CREATE OR REPLACE TEMP TABLE millrace_found AS SELECT millrace_row.rowid AS _millrace_rowid, millrace_row.* ` +
+          `FROM ${this.#old} AS millrace_row WHERE ${listed}`,
+      );
+      await this.#connection.run(
+        `${this.#insertFrom("temp.main.millrace_found")} WHERE millrace_row._millrace_rowid < ${this.#next}`,
+      );
+      return;
+    }
+    await this.#connection.run(
+      `DELETE FROM ${this.#made} AS millrace_row USING ${TOUCHED} AS touched WHERE ${matches}`,
+    );
+    // Looked for by their keys alone: a join with the rows would read all columns of the table.
+    await this.#connection.run(
+      `CREATE OR REPLACE TEMP TABLE millrace_found_rows AS SELECT millrace_row.rowid AS id FROM ${this.#old} AS millrace_row ` +
+        `SEMI JOIN ${TOUCHED} AS touched ON ${matches} WHERE millrace_row.rowid < ${this.#next}`,
+    );
+    await this.#connection.run(
+      `${this.#insert} WHERE millrace_row.rowid IN (SELECT id FROM temp.main.millrace_found_rows)`,
+    );
+  }
+
+  async #copy(to: bigint): Promise<number> {
+    const { rowsChanged } = await this.#connection.run(
+      `${this.#insert} WHERE millrace_row.rowid >= ${this.#next} AND millrace_row.rowid < ${to}`,
+    );
+    return rowsChanged;
+  }
+
+  /** Behind the last row. */
+  async #end(): Promise<bigint> {
+    const [row] = await readTextRows(this.#connection, `SELECT coalesce(max(rowid) + 1, 0)::VARCHAR FROM ${this.#old}`);
+    const end = BigInt(row![0]!);
+    return end < this.#next ? this.#next : end;
+  }
+
+  async #takePlace(): Promise<void> {
+    const connection = this.#connection;
+    const now = await define(connection, this.#catalogue, this.#target);
+    if (JSON.stringify(now) !== JSON.stringify(this.#definition)) throw new TableChanged();
+    const { comment } = this.#definition;
+    await connection.run(`DROP TABLE ${this.#old}`);
+    await connection.run(`ALTER TABLE ${this.#made} RENAME TO ${quoteIdentifier(this.#target.table)}`);
+    await connection.run(`COMMENT ON TABLE ${this.#old} IS ${comment === "" ? "NULL" : quoteLiteral(comment)}`);
+  }
+}
+
+async function define(
+  connection: DuckDBConnection,
+  catalogue: string,
+  { schema, table }: TargetName,
+): Promise<Definition | null> {
+  const names = [catalogue, schema, table];
+  const ofTable = "database_name = $1 AND schema_name = $2 AND table_name = $3";
+  const columns = await readTextRows(
+    connection,
+    `SELECT column_name, data_type, is_nullable, coalesce(column_default, '') FROM duckdb_columns() WHERE ${ofTable} ORDER BY column_index`,
+    names,
+  );
+  const constraints = await readTextRows(
+    connection,
+    `SELECT constraint_type, unnest(constraint_column_names) FROM duckdb_constraints() WHERE ${ofTable} AND constraint_type <> 'NOT NULL'`,
+    names,
+  );
+  const indexes = await readTextRows(connection, `SELECT index_name FROM duckdb_indexes() WHERE ${ofTable}`, names);
+  const key = constraints.map(([, column = ""]) => quoteIdentifier(column));
+  if (indexes.length > 0 || key.length === 0 || constraints.some(([type]) => type !== "PRIMARY KEY")) return null;
+  const [comment = [""]] = await readTextRows(
+    connection,
+    `SELECT comment FROM duckdb_tables() WHERE ${ofTable}`,
+    names,
+  );
+  return { columns, key, comment: comment[0]! };
+}

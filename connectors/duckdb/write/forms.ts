@@ -1,0 +1,90 @@
+/** Single values between Postgres' text forms and DuckDB's, byte by byte. */
+import type { ByteWriter } from "../../../src/core/bytes.ts";
+
+const QUOTE = 0x22;
+const DASH = 0x2d;
+const SPACE = 0x20;
+const ZERO = 0x30;
+const LETTER_C = 0x43;
+const LETTER_I = 0x49;
+const LETTER_N = 0x4e;
+const OPEN_BRACKET = 0x5b;
+const BACKSLASH = 0x5c;
+const CLOSE_BRACKET = 0x5d;
+
+/** DuckDB's latest timestamp; Postgres counts from 2000 and so gets 30 years further. */
+const LATEST = Buffer.from("294247-01-10 04:00:54.775806");
+const ERA = Buffer.from(" (BC)");
+
+export function isMinusZero(bytes: Uint8Array, start: number, length: number): boolean {
+  return length === 2 && bytes[start] === DASH && bytes[start + 1] === ZERO;
+}
+
+/** False for NaN, Infinity and -Infinity. */
+export function fitsDecimal(bytes: Uint8Array, start: number): boolean {
+  const first = bytes[start];
+  return first !== LETTER_N && first !== LETTER_I && !(first === DASH && bytes[start + 1] === LETTER_I);
+}
+
+/** `0044-03-15 BC` is `0044-03-15 (BC)` in DuckDB, which reads the first one as a date after Christ. */
+export function writeDate(out: ByteWriter, bytes: Uint8Array, start: number, length: number): void {
+  if (bytes[start + length - 1] !== LETTER_C) return out.copy(bytes, start, length);
+  out.copy(bytes, start, length - 3);
+  out.copy(ERA, 0, ERA.length);
+}
+
+/** The era stands behind the day in DuckDB, at the end in Postgres. False where the time is later than DuckDB's last. */
+export function writeTimestamp(out: ByteWriter, bytes: Uint8Array, start: number, length: number): boolean {
+  if (bytes[start + length - 1] === LETTER_C) {
+    let day = start;
+    while (bytes[day] !== SPACE) day++;
+    out.copy(bytes, start, day - start);
+    out.copy(ERA, 0, ERA.length);
+    out.copy(bytes, day, start + length - 3 - day);
+    return true;
+  }
+  // A year of six digits; all others are early enough, and the infinities have no dash there.
+  if (bytes[start + 6] === DASH && isLaterThanLatest(bytes, start, length)) return false;
+  out.copy(bytes, start, length);
+  return true;
+}
+
+function isLaterThanLatest(bytes: Uint8Array, start: number, length: number): boolean {
+  for (let i = 0; i < length && i < LATEST.length; i++) {
+    const difference = bytes[start + i]! - LATEST[i]!;
+    if (difference !== 0) return difference > 0;
+  }
+  return false;
+}
+
+/** JSON's `json` type takes `\ud800` alone, which is no character; DuckDB's JSON does not. */
+export function hasLoneSurrogate(bytes: Uint8Array, start: number, length: number): boolean {
+  const view = Buffer.from(bytes.buffer, bytes.byteOffset + start, length);
+  let wantsLow = false;
+  for (let at = view.indexOf(BACKSLASH), next = 0; at >= 0; at = view.indexOf(BACKSLASH, next)) {
+    const unit = view[at + 1] === 0x75 ? Number.parseInt(view.toString("latin1", at + 2, at + 6), 16) : 0;
+    const isLow = unit >= 0xdc00 && unit <= 0xdfff;
+    if (wantsLow ? !(isLow && at === next) : isLow) return true;
+    wantsLow = unit >= 0xd800 && unit <= 0xdbff;
+    next = at + (unit === 0 ? 2 : 6);
+  }
+  return wantsLow;
+}
+
+/** `[[1,2],[3]]` becomes `[1,2,3]`: what unnest shows of an array of several dimensions. */
+export function keepOutermostBrackets(list: ByteWriter): void {
+  const { bytes, length } = list;
+  let to = 1;
+  let inString = false;
+  for (let i = 1; i < length - 1; i++) {
+    const byte = bytes[i]!;
+    if (inString) {
+      if (byte === BACKSLASH) bytes[to++] = bytes[i++]!;
+      else if (byte === QUOTE) inString = false;
+    } else if (byte === OPEN_BRACKET || byte === CLOSE_BRACKET) continue;
+    else if (byte === QUOTE) inString = true;
+    bytes[to++] = bytes[i]!;
+  }
+  bytes[to++] = CLOSE_BRACKET;
+  list.length = to;
+}

@@ -1,0 +1,178 @@
+/**
+ * A table's history in the file: the statements that append to it. A row is one change; (key, version, offset) is its
+ * identity and unique, so what is there already is not appended again, from wherever the log is read.
+ */
+import { READ_OFFSET } from "../../../src/core/targets/history.ts";
+import {
+  COMMIT_TIME_COLUMN,
+  EXACT_COLUMN,
+  OFFSET_COLUMN,
+  OP_COLUMN,
+  quoteIdentifier,
+  quoteLiteral,
+  SEEN_COLUMN,
+  UNCHANGED_COLUMN,
+  VERSION_COLUMN,
+} from "../names.ts";
+import { cellFields, COMMIT_TIME, field, mergedExact, type Plan, readCsv, type StagedFile, TAIL } from "./plan.ts";
+
+const CHANGES = "temp.main.millrace_changes";
+/** The row of a change's key as it was before it, or as it is now. */
+const FOUND = "temp.main.millrace_found";
+
+const VERSION = quoteIdentifier(VERSION_COLUMN);
+const OFFSET = quoteIdentifier(OFFSET_COLUMN);
+const OP = quoteIdentifier(OP_COLUMN);
+const UNCHANGED = quoteIdentifier(UNCHANGED_COLUMN);
+const SEEN = quoteIdentifier(SEEN_COLUMN);
+const EXACT = quoteIdentifier(EXACT_COLUMN);
+const TIME = quoteIdentifier(COMMIT_TIME_COLUMN);
+
+/** Columns of a history beside the source's, version and commit time. */
+export const HISTORY_COLUMNS: readonly string[] = [
+  `${OP} VARCHAR NOT NULL`,
+  `${OFFSET} BIGINT NOT NULL`,
+  `${UNCHANGED} VARCHAR[]`,
+  `${SEEN} BIGINT`,
+];
+
+export function stageChangesSql(plan: Plan, file: StagedFile): string {
+  const fields = [
+    ["entry", "INTEGER"] as const,
+    ["op", "VARCHAR"] as const,
+    ["place", "BIGINT"] as const,
+    ["mask", "VARCHAR"] as const,
+    ...cellFields(plan),
+    ...plan.key.map(({ duck }, i) => [`k${i}`, duck.field] as const),
+    ...TAIL,
+  ];
+  const values = plan.columns.map(({ duck }, i) => `${duck.expression(field(i))} AS ${field(i)}`);
+  const base = plan.key.map(({ duck }, i) => `${duck.expression(`k${i}`)} AS k${i}`);
+  return (
+    `CREATE OR REPLACE TEMP TABLE millrace_changes AS SELECT entry, op, place, mask, ${[...values, ...base].join(", ")}, ` +
+    `version, commit_us, exact FROM ${readCsv(file, fields)}`
+  );
+}
+
+/**
+ * For changes with unchanged cells the latest row before them. Nothing is taken from a row that was deleted, nor from one
+ * of which not all is known.
+ */
+export function findBasesSql(plan: Plan, withExact: boolean): string {
+  const matches = plan.key.map(({ name }, i) => `h.${quoteIdentifier(name)} = staged.k${i}`);
+  const before = `(h.${VERSION} < staged.version OR h.${VERSION} = staged.version AND h.${OFFSET} < staged.place)`;
+  return findSql(plan, withExact, [...matches, before], "WHERE op <> 'd' AND unchanged IS NULL");
+}
+
+/** The latest row of each key that was read. */
+export function findLatestSql(plan: Plan, withExact: boolean): string {
+  const matches = plan.table.key.map((ordinal) => {
+    return `h.${quoteIdentifier(plan.columns[ordinal]!.name)} = staged.${field(ordinal)}`;
+  });
+  return findSql(plan, withExact, matches, "");
+}
+
+function findSql(plan: Plan, withExact: boolean, on: readonly string[], where: string): string {
+  const cells = plan.columns.map(({ name }, i) => `h.${quoteIdentifier(name)} AS ${field(i)}`);
+  const exact = withExact ? `h.${EXACT}` : "NULL";
+  return (
+    `CREATE OR REPLACE TEMP TABLE millrace_found AS SELECT * FROM (SELECT staged.entry, h.rowid AS id, h.${OP} AS op, ` +
+    `h.${VERSION} AS v, h.${OFFSET} AS o, h.${UNCHANGED} AS unchanged, ${cells.join(", ")}, ${exact} AS exact ` +
+    `FROM ${CHANGES} AS staged JOIN ${plan.sqlName} AS h ON ${on.join(" AND ")} ` +
+    `QUALIFY row_number() OVER (PARTITION BY staged.entry ORDER BY h.${VERSION} DESC, h.${OFFSET} DESC) = 1) ${where}`
+  );
+}
+
+/** Entries with cells that are known nowhere. A change that is there already needs none. */
+export function unknownSql(plan: Plan): string {
+  const same = plan.table.key.map((ordinal) => {
+    return `h.${quoteIdentifier(plan.columns[ordinal]!.name)} = staged.${field(ordinal)}`;
+  });
+  same.push(`h.${VERSION} = staged.version`, `h.${OFFSET} = staged.place`);
+  return (
+    `SELECT entry FROM ${CHANGES} AS staged WHERE mask IS NOT NULL AND entry NOT IN (SELECT entry FROM ${FOUND}) ` +
+    `AND NOT EXISTS (SELECT 1 FROM ${plan.sqlName} AS h WHERE ${same.join(" AND ")}) ORDER BY entry`
+  );
+}
+
+/** Appends staged changes of the log, in their order. `withBases`: some have unchanged cells, and bases were looked for. */
+export function appendSql(plan: Plan, withExact: boolean, withBases: boolean): string {
+  if (!withBases) {
+    const cells = plan.columns.map((_, i) => `staged.${field(i)}`);
+    return `${insertInto(plan, withExact)} SELECT ${[...cells, ...tail(withExact, "NULL", "staged.exact")].join(", ")} FROM ${CHANGES} AS staged ORDER BY staged.entry ON CONFLICT DO NOTHING`;
+  }
+  const cells = plan.columns.map(({ isKey }, i) =>
+    isKey
+      ? `staged.${field(i)}`
+      : `CASE WHEN staged.mask[${i + 1}] = 'u' THEN found.${field(i)} ELSE staged.${field(i)} END`,
+  );
+  const names = plan.columns.map(
+    ({ name }, i) => `CASE WHEN staged.mask[${i + 1}] = 'u' THEN ${quoteLiteral(name)} END`,
+  );
+  const unknown = `CASE WHEN staged.mask IS NOT NULL AND found.entry IS NULL THEN list_filter([${names.join(", ")}], lambda millrace_x: millrace_x IS NOT NULL) END`;
+  const exact = `CASE WHEN staged.mask IS NULL THEN CAST(staged.exact AS JSON) ELSE ${mergedExact("found.exact", "staged.exact")} END`;
+  return `${insertInto(plan, withExact)} SELECT ${[...cells, ...tail(withExact, unknown, exact)].join(", ")} FROM ${CHANGES} AS staged LEFT JOIN ${FOUND} AS found ON found.entry = staged.entry ORDER BY staged.entry ON CONFLICT DO NOTHING`;
+}
+
+/**
+ * Appends staged rows that were read beside the stream, where the latest row of their key is not the same already, and
+ * notes that they were seen, for `sweep`.
+ */
+export function appendReadsSql(plan: Plan, withExact: boolean): readonly string[] {
+  const from = `${CHANGES} AS staged LEFT JOIN ${FOUND} AS found ON found.entry = staged.entry`;
+  const held = isHeld(plan);
+  const seen = `found.entry IS NOT NULL AND staged.op = 'r' AND found.v <= staged.version AND ${held}`;
+  const isNew = `CASE WHEN found.entry IS NULL THEN staged.op = 'r' ELSE found.v <= staged.version AND NOT (${held}) END`;
+  const cells = plan.columns.map((_, i) => `staged.${field(i)}`);
+  return [
+    `UPDATE ${plan.sqlName} AS h SET ${SEEN} = l.seen FROM (SELECT found.id, staged.version AS seen FROM ${from} WHERE ${seen}) AS l WHERE h.rowid = l.id`,
+    `${insertInto(plan, withExact)} SELECT ${[...cells, ...tail(withExact, "NULL", "staged.exact")].join(", ")} FROM ${from} WHERE ${isNew} ORDER BY staged.entry ON CONFLICT DO NOTHING`,
+  ];
+}
+
+/** A row without a key. */
+export function appendTruncateSql(
+  plan: Plan,
+  version: bigint,
+  record: { readonly index: number; readonly commitTimeUs: bigint } | undefined,
+): string {
+  const offset = record?.index ?? READ_OFFSET;
+  const time = record === undefined ? "now()" : `make_timestamptz(${record.commitTimeUs})`;
+  return (
+    `INSERT INTO ${plan.sqlName} AS millrace_row (${[OP, OFFSET, VERSION, TIME].join(", ")}) SELECT 't', ${offset}, ${version}, ${time} ` +
+    `WHERE NOT EXISTS (SELECT 1 FROM ${plan.sqlName} WHERE ${OP} = 't' AND ${VERSION} = ${version} AND ${OFFSET} = ${offset})`
+  );
+}
+
+/** Appends a delete for each key that was there and that no reading from `below` on has seen. */
+export function appendSweepSql(plan: Plan, below: bigint): string {
+  const keys = plan.key.map(({ name }) => quoteIdentifier(name)).join(", ");
+  const latest = `SELECT ${keys}, ${OP} AS op, ${VERSION} AS v, ${OFFSET} AS o, ${SEEN} AS seen FROM ${plan.sqlName} WHERE ${OP} <> 't' QUALIFY row_number() OVER (PARTITION BY ${keys} ORDER BY ${VERSION} DESC, ${OFFSET} DESC) = 1`;
+  return (
+    `INSERT INTO ${plan.sqlName} AS millrace_row (${keys}, ${[OP, OFFSET, VERSION, TIME].join(", ")}) ` +
+    `SELECT ${keys}, 'd', ${READ_OFFSET}, ${below}, now() FROM (${latest}) AS found ` +
+    `WHERE NOT (${isOver(plan)}) AND greatest(found.v, coalesce(found.seen, 0)) < ${below} ON CONFLICT DO NOTHING`
+  );
+}
+
+function insertInto(plan: Plan, withExact: boolean): string {
+  const own = [OP, OFFSET, UNCHANGED, VERSION, TIME, ...(withExact ? [EXACT] : [])];
+  return `INSERT INTO ${plan.sqlName} AS millrace_row (${[...plan.columns.map(({ name }) => quoteIdentifier(name)), ...own].join(", ")})`;
+}
+
+function tail(withExact: boolean, unknown: string, exact: string): string[] {
+  return ["staged.op", "staged.place", unknown, "staged.version", COMMIT_TIME, ...(withExact ? [exact] : [])];
+}
+
+/** There is no row of the key any more. */
+function isOver(plan: Plan): string {
+  const truncated = `(SELECT max((${VERSION}, ${OFFSET})) FROM ${plan.sqlName} WHERE ${OP} = 't')`;
+  return `found.op = 'd' OR coalesce((found.v, found.o) < ${truncated}, false)`;
+}
+
+/** The latest row of the key says what was read. */
+function isHeld(plan: Plan): string {
+  const cells = plan.columns.map((_, i) => `found.${field(i)} IS NOT DISTINCT FROM staged.${field(i)}`);
+  cells.push("found.exact::VARCHAR IS NOT DISTINCT FROM staged.exact", "found.unchanged IS NULL");
+  return `CASE WHEN ${isOver(plan)} THEN staged.op = 'd' ELSE staged.op = 'r' AND ${cells.join(" AND ")} END`;
+}

@@ -1,0 +1,53 @@
+/** Steps of a sink that keeps a history: all rows are staged in the order of the log, and from there appended. */
+import type { TableWrites } from "../../../src/core/model/batch.ts";
+import { holdsReads } from "../../../src/core/targets/history.ts";
+import { appendReadsSql, appendSql, findBasesSql, findLatestSql, stageChangesSql, unknownSql } from "./history-plan.ts";
+import { addExactIfNeeded, type Left, refusing, STAGE_BYTES_MAX, type WriteTools } from "./merge.ts";
+import type { Plan } from "./plan.ts";
+import { staging, type Staging } from "./stage.ts";
+import { readTextRows } from "./text-rows.ts";
+
+export async function appendTable(
+  tools: WriteTools,
+  plan: Plan,
+  writes: TableWrites,
+  without: ReadonlySet<number>,
+): Promise<Left> {
+  const entries = Array.from({ length: writes.count }, (_, i) => i).filter((i) => !without.has(i));
+  const work = staging(plan, writes, "append", entries);
+  const incomplete = await appendEntries(tools, work);
+  return { incomplete, unfit: work.unfit };
+}
+
+/** Piece by piece: what a later one builds on is there by then. Returns the entries with cells that are known nowhere. */
+export async function appendEntries(tools: WriteTools, work: Staging): Promise<number[]> {
+  const { connection, stage } = tools;
+  const file = tools.files[0];
+  const { plan, writes, entries } = work;
+  const unknown: number[] = [];
+  while (work.next < entries.length) {
+    tools.signal.throwIfAborted();
+    const from = work.next;
+    await stage.fill(file, work, STAGE_BYTES_MAX);
+    if (file.byteCount === 0) continue;
+    await tools.makeRoom(file.rowBytesMax);
+    await addExactIfNeeded(tools, work);
+    const withExact = tools.exact.has(plan);
+    await refusing(work, entries.slice(from, work.next), async () => {
+      await connection.run(stageChangesSql(plan, file));
+      if (holdsReads(writes)) {
+        await connection.run(findLatestSql(plan, withExact));
+        for (const sql of appendReadsSql(plan, withExact)) await connection.run(sql);
+        return;
+      }
+      const withBases = writes.patchCount > 0;
+      if (withBases) {
+        await connection.run(findBasesSql(plan, withExact));
+        const rows = await readTextRows(connection, unknownSql(plan));
+        for (const [entry] of rows) unknown.push(Number(entry));
+      }
+      await connection.run(appendSql(plan, withExact, withBases));
+    });
+  }
+  return unknown;
+}

@@ -1,0 +1,255 @@
+import type { DuckDBConnection } from "@duckdb/node-api";
+import type { TableWrites } from "../../../src/core/model/batch.ts";
+import { addExactSql } from "../tables/ddl.ts";
+import { isDataError } from "../errors.ts";
+import { appendEntries } from "./history.ts";
+import {
+  completeSql,
+  deleteSql,
+  INCOMPLETE_SQL,
+  insertSql,
+  missingBasesSql,
+  displaceSql,
+  type Plan,
+  putCompletedSql,
+  putSql,
+  putStagedSql,
+  ROW_BYTES_DEFAULT,
+  type StagedFile,
+  stagePatchesSql,
+  stagePutsSql,
+  updateSql,
+} from "./plan.ts";
+import { byUnchanged, partition, type Pass, type RowStage, staging, type Staging } from "./stage.ts";
+import { changeRowSql, deleteRowSql, fieldsOf, insertRowsSql, isSmall } from "./small.ts";
+import type { StageFile } from "./stage-file.ts";
+import { readTextRows } from "./text-rows.ts";
+
+/** Bytes of rows per statement. Two files of this size are in use: one is filled while DuckDB reads the other. */
+export const STAGE_BYTES_MAX = 8 * 1024 * 1024;
+/** DuckDB begins with so much while the rest is rendered. */
+const FIRST_BYTES_MAX = 1024 * 1024;
+
+/** Each statement of deletes reads the keys of the whole table. */
+function bytesOfTurn(pass: Pass, turn: number): number {
+  return pass === "delete" ? STAGE_BYTES_MAX : Math.min(STAGE_BYTES_MAX, FIRST_BYTES_MAX * 4 ** turn);
+}
+
+/** A row was not as the log's hints say: new, or there. The step is given again without believing them. */
+export class HintWrong extends Error {
+  readonly writes: TableWrites;
+
+  constructor(writes: TableWrites) {
+    super("a row is not as the log's hints say");
+    this.writes = writes;
+  }
+}
+
+/** A statement failed for the content of some of these entries. */
+export class EntriesRefused extends Error {
+  readonly writes: TableWrites;
+  readonly pass: Pass;
+  readonly entries: readonly number[];
+
+  constructor(writes: TableWrites, pass: Pass, entries: readonly number[], cause: unknown) {
+    super("a row was refused", { cause });
+    this.writes = writes;
+    this.pass = pass;
+    this.entries = entries;
+  }
+}
+
+export interface WriteTools {
+  readonly connection: DuckDBConnection;
+  readonly stage: RowStage;
+  readonly files: readonly [StageFile, StageFile];
+  readonly signal: AbortSignal;
+  /** Whether what is said to be new is inserted as such, and rows that are changed are taken to be there. */
+  readonly trust: boolean;
+  /** Whether memory did not suffice for the step: rows take the way that reads least. */
+  readonly isFrugal: boolean;
+  /** Sees to it that DuckDB has memory for a row of this size; between two statements. */
+  readonly makeRoom: (rowBytes: number) => Promise<void>;
+  /** Tables that have `_millrace_exact`, with those that got it in this transaction. */
+  readonly exact: ExactTables;
+}
+
+export interface ExactTables {
+  has(plan: Plan): boolean;
+  added(plan: Plan): void;
+}
+
+export interface Left {
+  /** Entries whose base row is missing. */
+  readonly incomplete: readonly number[];
+  /** Entries whose key does not fit. */
+  readonly unfit: readonly number[];
+}
+
+/**
+ * Writes one table's entries inside of the step's transaction. Invariant: base rows are read before anything of the table
+ * is written, and deletes come before puts, so that of two keys that differ in bytes only the put stays.
+ */
+export async function writeTable(
+  tools: WriteTools,
+  plan: Plan,
+  writes: TableWrites,
+  without: ReadonlySet<number>,
+): Promise<Left> {
+  const entries = partition(writes, without, tools.trust, plan.form.deletes === "hard");
+  const patches = staging(plan, writes, "patch", entries.patch);
+  const inserts = staging(plan, writes, "insert", entries.insert);
+  const puts = staging(plan, writes, "put", entries.put);
+  const incomplete = await completePatches(tools, patches);
+  const unfit = await updateRows(tools, staging(plan, writes, "update", entries.update));
+  await runPass(tools, staging(plan, writes, "delete", entries.delete));
+  await runPass(tools, inserts);
+  await runPass(tools, puts);
+  if (entries.patch.length > 0) {
+    await refusing(patches, patches.entries, async () => {
+      await tools.connection.run(putCompletedSql(plan, tools.exact.has(plan)));
+    });
+  }
+  return { incomplete, unfit: [...unfit, ...inserts.unfit, ...puts.unfit, ...patches.unfit] };
+}
+
+/** Runs one pass alone, for its effect or, in a transaction that is rolled back, to see whether it is refused. */
+export async function runPass(tools: WriteTools, whole: Staging): Promise<void> {
+  const work = await withoutFew(tools, whole);
+  if (work.pass === "patch") {
+    await completePatches(tools, work);
+    if (work.entries.length > 0) await tools.connection.run(putCompletedSql(work.plan, tools.exact.has(work.plan)));
+    return;
+  }
+  if (work.pass === "append") {
+    await appendEntries(tools, work);
+    return;
+  }
+  const puts: StagedPuts = { any: false };
+  // While DuckDB works on one file the other one is filled.
+  let running: Promise<void> = Promise.resolve();
+  try {
+    for (let turn = 0; work.next < work.entries.length; turn++) {
+      tools.signal.throwIfAborted();
+      const file = tools.files[turn % 2 === 0 ? 0 : 1];
+      const from = work.next;
+      await tools.stage.fill(file, work, bytesOfTurn(work.pass, turn));
+      const staged = work.entries.slice(from, work.next);
+      await running;
+      if (file.byteCount === 0) continue;
+      await tools.makeRoom(file.rowBytesMax);
+      await addExactIfNeeded(tools, work);
+      const sql = statement(tools, work, file, puts);
+      running = refusing(work, staged, async () => {
+        await tools.connection.run(sql);
+      });
+      // Its failure is seen at the next await; until then it must not count as unhandled.
+      running.catch(() => undefined);
+    }
+  } finally {
+    await running;
+  }
+  if (!puts.any) return;
+  await refusing(work, work.entries, async () => {
+    await tools.connection.run(putStagedSql(work.plan, tools.exact.has(work.plan)));
+  });
+}
+
+/** Whether rows wait in the stage of puts. Those of a pass that does not fit into one piece are written together. */
+interface StagedPuts {
+  any: boolean;
+}
+
+function statement(tools: WriteTools, work: Staging, file: StagedFile, puts: StagedPuts): string {
+  const { pass, plan } = work;
+  if (pass === "delete") return deleteSql(plan, file);
+  if (pass === "insert") return insertSql(plan, file, tools.exact.has(plan));
+  if (tools.isFrugal || file.rowBytesMax > ROW_BYTES_DEFAULT) return displaceSql(plan, file, tools.exact.has(plan));
+  const isOnly = !puts.any && work.next === work.entries.length;
+  if (isOnly) return putSql(plan, file, tools.exact.has(plan));
+  const sql = stagePutsSql(plan, file, puts.any);
+  puts.any = true;
+  return sql;
+}
+
+/**
+ * What is left to do after the rows of a small pass were written one by one. A row to be deleted that was not there is none;
+ * one to be changed may be new, or a newer one may be there.
+ */
+async function withoutFew(tools: WriteTools, work: Staging, unchanged?: string): Promise<Staging> {
+  const { connection, exact, isFrugal, stage } = tools;
+  const { plan, pass, entries, unfit, writes } = work;
+  if (isFrugal || entries.length === 0 || !isSmall(work)) return work;
+  const trial = staging(plan, writes, pass, entries);
+  const rows = entries.flatMap((entry) => stage.line(trial, entry) ?? []).map(fieldsOf);
+  const hasExact = exact.has(plan);
+  if (rows.length < entries.length || (trial.needsExact && !hasExact)) return work;
+  const left: number[] = [];
+  if (pass === "insert") {
+    await refusing(work, entries, async () => void (await connection.run(insertRowsSql(plan, rows, hasExact))));
+  } else {
+    for (const [i, fields] of rows.entries()) {
+      const sql = pass === "delete" ? deleteRowSql(plan, fields) : changeRowSql(plan, fields, hasExact, unchanged);
+      await refusing(work, entries, async () => {
+        const { rowsChanged } = await connection.run(sql);
+        if (rowsChanged === 0 && pass !== "delete") left.push(entries[i]!);
+      });
+    }
+  }
+  return { ...staging(plan, writes, pass, left), unfit };
+}
+
+/** Changes columns of rows that are there, in one statement for each set of unchanged columns. */
+async function updateRows(tools: WriteTools, work: Staging): Promise<number[]> {
+  const { connection, files, stage } = tools;
+  const { plan, writes } = work;
+  const unfit: number[] = [];
+  for (const [unchanged, entries] of byUnchanged(plan, writes, work.entries)) {
+    const group = await withoutFew(tools, staging(plan, writes, "update", entries), unchanged);
+    while (group.next < group.entries.length) {
+      tools.signal.throwIfAborted();
+      await stage.fill(files[0], group, STAGE_BYTES_MAX);
+      if (files[0].byteCount === 0) continue;
+      await tools.makeRoom(files[0].rowBytesMax);
+      await addExactIfNeeded(tools, group);
+      await refusing(group, group.entries, async () => {
+        const missing = await connection.run(missingBasesSql(plan, files[0]));
+        if (missing.rowsChanged > 0) throw new HintWrong(writes);
+        await connection.run(updateSql(plan, files[0], tools.exact.has(plan), unchanged));
+      });
+    }
+    unfit.push(...group.unfit);
+  }
+  return unfit;
+}
+
+/** Stages the patches and completes them from their base rows; returns the entries that have none. */
+async function completePatches(tools: WriteTools, work: Staging): Promise<number[]> {
+  const { connection, files, stage } = tools;
+  if (work.entries.length === 0) return [];
+  await stage.fill(files[0], work, Number.POSITIVE_INFINITY);
+  await tools.makeRoom(files[0].rowBytesMax);
+  await refusing(work, work.entries, async () => {
+    await connection.run(stagePatchesSql(work.plan, files[0]));
+  });
+  await addExactIfNeeded(tools, work);
+  await connection.run(completeSql(work.plan, tools.exact.has(work.plan)));
+  const rows = await readTextRows(connection, INCOMPLETE_SQL);
+  return rows.map(([entry]) => Number(entry));
+}
+
+export async function addExactIfNeeded(tools: WriteTools, { needsExact, plan }: Staging): Promise<void> {
+  if (!needsExact || tools.exact.has(plan)) return;
+  await tools.connection.run(addExactSql(plan));
+  tools.exact.added(plan);
+}
+
+export async function refusing(work: Staging, entries: readonly number[], run: () => Promise<void>): Promise<void> {
+  try {
+    await run();
+  } catch (error) {
+    if (!isDataError(error)) throw error;
+    if (work.pass === "insert" || work.pass === "update") throw new HintWrong(work.writes);
+    throw new EntriesRefused(work.writes, work.pass, entries, error);
+  }
+}

@@ -1,0 +1,336 @@
+import type { Column, TableVersion } from "../../../src/core/model/schema.ts";
+import { DEFAULT_FORM, type TargetForm } from "../tables/form.ts";
+import {
+  COMMIT_TIME_COLUMN,
+  columnNames,
+  DELETED_COLUMN,
+  EXACT_COLUMN,
+  quoteIdentifier,
+  quoteLiteral,
+  quoteName,
+  type TargetName,
+  VERSION_COLUMN,
+} from "../names.ts";
+import { DECIMAL, duckType, type DuckType, FLOAT, JSON_TEXT, LIST, TIMESTAMP } from "../types.ts";
+
+export interface PlanColumn {
+  readonly source: Column;
+  /** Name in the target. */
+  readonly name: string;
+  readonly duck: DuckType;
+  readonly isKey: boolean;
+  /** True where the source may hold values that the target's type can't. */
+  readonly mayNotFit: boolean;
+  /** `"name":`, the start of its field in `_millrace_exact`. */
+  readonly exactField: Buffer;
+}
+
+/** How one version of a table is written. */
+export interface Plan {
+  readonly table: TableVersion;
+  readonly catalogue: string;
+  readonly target: TargetName;
+  /** Quoted, with the catalogue. */
+  readonly sqlName: string;
+  readonly columns: readonly PlanColumn[];
+  /** In key order. */
+  readonly key: readonly PlanColumn[];
+  /** Whether columns that the table no longer has go. */
+  readonly dropsColumns: boolean;
+  /** Columns that the table no longer has: they are null in rows that are written. */
+  readonly retired: readonly string[];
+  readonly form: TargetForm;
+}
+
+export function planOf(
+  table: TableVersion,
+  target: TargetName,
+  catalogue: string,
+  form: TargetForm = DEFAULT_FORM,
+): Plan {
+  const names = columnNames(table.columns);
+  const columns = table.columns.map((source, i): PlanColumn => {
+    const isKey = table.key.includes(i);
+    const duck = duckType(source, isKey);
+    const name = names[i]!;
+    const mayNotFit = [DECIMAL, FLOAT, TIMESTAMP, JSON_TEXT, LIST].some((form) => form === duck.form);
+    return { source, name, duck, isKey, mayNotFit, exactField: Buffer.from(`${JSON.stringify(name)}:`) };
+  });
+  return {
+    table,
+    catalogue,
+    target,
+    sqlName: quoteName(catalogue, target.schema, target.table),
+    columns,
+    key: table.key.map((ordinal) => columns[ordinal]!),
+    dropsColumns: false,
+    retired: [],
+    form,
+  };
+}
+
+/** What the reader of a staged file has to be told. */
+export interface StagedFile {
+  readonly path: string;
+  readonly hasLineBreak: boolean;
+  readonly rowBytesMax: number;
+}
+
+/** The reader refuses longer rows unless told; the buffer must hold one. A longer row is a large one. */
+export const ROW_BYTES_DEFAULT = 1024 * 1024;
+/** DuckDB's own 32 MB cost the process some 40 MB more than these (docs/benchmarks.md). */
+const BUFFER_BYTES = 2 * ROW_BYTES_DEFAULT;
+
+type Field = readonly [name: string, type: string];
+
+export function readCsv(file: StagedFile, fields: readonly Field[]): string {
+  const columns = fields.map(([name, type]) => `${quoteLiteral(name)}: ${quoteLiteral(type)}`).join(", ");
+  const options = [
+    "auto_detect = false, header = false, delim = ',', quote = '\"', escape = '\"', new_line = '\\n'",
+    // An empty field is null, an empty quoted one is the empty string.
+    "nullstr = '', allow_quoted_nulls = false",
+    `columns = {${columns}}`,
+  ];
+  if (file.hasLineBreak) options.push("parallel = false");
+  if (file.rowBytesMax > ROW_BYTES_DEFAULT) {
+    const size = file.rowBytesMax + 1024;
+    options.push(`max_line_size = ${size}, buffer_size = ${size}`);
+  } else options.push(`buffer_size = ${BUFFER_BYTES}`);
+  return `read_csv(${quoteLiteral(file.path)}, ${options.join(", ")})`;
+}
+
+/** Fields have names of ours, so that no name of the source meets a keyword of the reader. */
+export const field = (i: number): string => `c${i}`;
+
+export const cellFields = (plan: Plan): Field[] => plan.columns.map(({ duck }, i): Field => [field(i), duck.field]);
+export const TAIL: readonly Field[] = [
+  ["version", "BIGINT"],
+  ["commit_us", "BIGINT"],
+  ["exact", "VARCHAR"],
+];
+export const COMMIT_TIME = "make_timestamptz(commit_us)";
+
+/** Rows whose keys are said to be new; one that is not fails the statement. */
+export function insertSql(plan: Plan, file: StagedFile, withExact: boolean): string {
+  return `${insert(plan, withExact)} ${selectStaged(plan, file, withExact)}`;
+}
+
+export function putSql(plan: Plan, file: StagedFile, withExact: boolean): string {
+  return `${insert(plan, withExact)} ${selectStaged(plan, file, withExact)} ${onConflict(plan, withExact)}`;
+}
+
+/**
+ * The same rows by a delete and an insert. Where an upsert reads all that the rows about a row have in the columns that it
+ * sets, this reads keys and versions alone.
+ */
+export function displaceSql(plan: Plan, file: StagedFile, withExact: boolean): string {
+  const keys = plan.table.key.map((ordinal, i) => `${plan.columns[ordinal]!.duck.expression(field(ordinal))} AS k${i}`);
+  const from = readCsv(file, [...cellFields(plan), ...TAIL]);
+  const staged = `(SELECT ${[...keys, "version"].join(", ")} FROM ${from}) AS staged`;
+  const matches = plan.key.map(({ name }, i) => `millrace_row.${quoteIdentifier(name)} = staged.k${i}`);
+  const guard = `millrace_row.${quoteIdentifier(VERSION_COLUMN)} <= staged.version`;
+  const displace = `DELETE FROM ${plan.sqlName} AS millrace_row USING ${staged} WHERE ${[...matches, guard].join(" AND ")}`;
+  return `${displace}; ${insertSql(plan, file, withExact)} ON CONFLICT DO NOTHING`;
+}
+
+function selectStaged(plan: Plan, file: StagedFile, withExact: boolean): string {
+  const values = plan.columns.map(({ duck }, i) => duck.expression(field(i)));
+  const from = readCsv(file, [...cellFields(plan), ...TAIL]);
+  return `SELECT ${[...values, ...tailValues(withExact)].join(", ")} FROM ${from}`;
+}
+
+/**
+ * Inserts a skeleton for each staged key that has no row: none, where all rows are there. Looked up in the key's index;
+ * a join would read the table.
+ */
+export function missingBasesSql(plan: Plan, file: StagedFile): string {
+  const names = [...plan.key.map(({ name }) => name), ...metaColumns(false)].map(quoteIdentifier).join(", ");
+  const keys = plan.table.key.map((ordinal) => plan.columns[ordinal]!.duck.expression(field(ordinal)));
+  return (
+    `INSERT INTO ${plan.sqlName} (${names}) SELECT ${[...keys, ...tailValues(false)].join(", ")} ` +
+    `FROM ${readCsv(file, [...cellFields(plan), ...TAIL])} ON CONFLICT DO NOTHING`
+  );
+}
+
+/** Writes the changed columns of rows that are there; `unchanged` says which to leave alone. */
+export function updateSql(plan: Plan, file: StagedFile, withExact: boolean, unchanged: string): string {
+  const carried = plan.columns.flatMap((column, i) => (unchanged[i] === "u" ? [] : [{ column, i }]));
+  const names = [...carried.map(({ column }) => column.name), ...metaColumns(withExact)].map(quoteIdentifier);
+  const values = [...carried.map(({ column, i }) => column.duck.expression(field(i))), ...tailValues(withExact)];
+  const sets = [
+    ...carried.filter(({ column }) => !column.isKey).map(({ column }) => column.name),
+    ...metaColumns(false),
+  ]
+    .map(quoteIdentifier)
+    .map((name) => `${name} = excluded.${name}`);
+  sets.push(...alsoSets(plan));
+  if (withExact) {
+    const exact = quoteIdentifier(EXACT_COLUMN);
+    sets.push(`${exact} = ${mergedExact(`millrace_row.${exact}`, `excluded.${exact}`)}`);
+  }
+  return (
+    `INSERT INTO ${plan.sqlName} AS millrace_row (${names.join(", ")}) SELECT ${values.join(", ")} ` +
+    `FROM ${readCsv(file, [...cellFields(plan), ...TAIL])} ${conflictOf(plan)} DO UPDATE SET ${sets.join(", ")} ${GUARD}`
+  );
+}
+
+const PUTS = "temp.main.millrace_puts";
+
+/**
+ * Stages rows that are written by one statement when all are there: an upsert reads the columns of each group of 2,048 rows
+ * that it touches, so several small ones read them several times. `isMore`: rows of this pass are there.
+ */
+export function stagePutsSql(plan: Plan, file: StagedFile, isMore: boolean): string {
+  const values = plan.columns.map(({ duck }, i) => `${duck.expression(field(i))} AS ${field(i)}`);
+  const from = readCsv(file, [...cellFields(plan), ...TAIL]);
+  const select = `SELECT ${values.join(", ")}, version, commit_us, exact FROM ${from}`;
+  return isMore ? `INSERT INTO ${PUTS} ${select}` : `CREATE OR REPLACE TEMP TABLE millrace_puts AS ${select}`;
+}
+
+export function putStagedSql(plan: Plan, withExact: boolean): string {
+  const values = plan.columns.map((_, i) => field(i));
+  const select = `SELECT ${[...values, ...tailValues(withExact)].join(", ")} FROM ${PUTS}`;
+  return `${insert(plan, withExact)} ${select} ${onConflict(plan, withExact)}; DROP TABLE ${PUTS}`;
+}
+
+/** The rows of the patch stage that have their base (`completeSql`). */
+export function putCompletedSql(plan: Plan, withExact: boolean): string {
+  const values = plan.columns.map((_, i) => field(i));
+  const select = `SELECT ${[...values, ...tailValues(withExact)].join(", ")} FROM ${COMPLETED}`;
+  return `${insert(plan, withExact)} ${select} ${onConflict(plan, withExact)}`;
+}
+
+function tailValues(withExact: boolean): string[] {
+  return withExact ? ["version", COMMIT_TIME, "exact"] : ["version", COMMIT_TIME];
+}
+
+function metaColumns(withExact: boolean): string[] {
+  return [VERSION_COLUMN, COMMIT_TIME_COLUMN, ...(withExact ? [EXACT_COLUMN] : [])];
+}
+
+export function insert(plan: Plan, withExact: boolean): string {
+  const all = [...plan.columns.map(({ name }) => name), ...metaColumns(withExact)].map(quoteIdentifier);
+  return `INSERT INTO ${plan.sqlName} AS millrace_row (${all.join(", ")})`;
+}
+
+function onConflict(plan: Plan, withExact: boolean): string {
+  const notKey = plan.columns.filter(({ isKey }) => !isKey).map(({ name }) => name);
+  const others = [...notKey, ...metaColumns(withExact)].map(quoteIdentifier);
+  const sets = [...others.map((name) => `${name} = excluded.${name}`), ...alsoSets(plan)];
+  return `${conflictOf(plan)} DO UPDATE SET ${sets.join(", ")} ${GUARD}`;
+}
+
+/** What a row that is written has besides its own cells: it is there again, and has nothing in retired columns. */
+export function alsoSets(plan: Plan): string[] {
+  return [...unmarked(plan), ...plan.retired.map((name) => `${quoteIdentifier(name)} = NULL`)];
+}
+
+function conflictOf(plan: Plan): string {
+  return `ON CONFLICT (${plan.key.map(({ name }) => quoteIdentifier(name)).join(", ")})`;
+}
+
+const DELETED = quoteIdentifier(DELETED_COLUMN);
+
+/** A row that is written is there again. */
+function unmarked(plan: Plan): readonly string[] {
+  return plan.form.deletes === "soft" ? [`${DELETED} = false`] : [];
+}
+
+function andLive(plan: Plan): string {
+  return plan.form.deletes === "soft" ? ` AND NOT millrace_row.${DELETED}` : "";
+}
+
+/** Invariant: a row is never set back. Equal versions write: inside a transaction the order of delivery decides. */
+const GUARD = `WHERE excluded.${quoteIdentifier(VERSION_COLUMN)} >= millrace_row.${quoteIdentifier(VERSION_COLUMN)}`;
+
+export function deleteSql(plan: Plan, file: StagedFile): string {
+  const isSoft = plan.form.deletes === "soft";
+  const tail: readonly Field[] = [["version", "BIGINT"], ...(isSoft ? [["commit_us", "BIGINT"] as const] : [])];
+  const columns = [...stagedKeys(plan), ...tail.map(([name]) => name)].join(", ");
+  const staged = `(SELECT ${columns} FROM ${readCsv(file, [...keyFields(plan), ...tail])}) AS staged`;
+  const version = quoteIdentifier(VERSION_COLUMN);
+  const matches = plan.key.map(({ name }, i) => `millrace_row.${quoteIdentifier(name)} = staged.k${i}`);
+  const where = `WHERE ${matches.join(" AND ")} AND millrace_row.${version} <= staged.version`;
+  if (!isSoft) return `DELETE FROM ${plan.sqlName} AS millrace_row USING ${staged} ${where}`;
+  const sets = `${DELETED} = true, ${version} = staged.version, ${quoteIdentifier(COMMIT_TIME_COLUMN)} = ${COMMIT_TIME}`;
+  return `UPDATE ${plan.sqlName} AS millrace_row SET ${sets} FROM ${staged} ${where}`;
+}
+
+/** The keys of a file of touched rows, each once, as k0, k1 … */
+export function selectTouched(plan: Plan, file: StagedFile): string {
+  const keys = stagedKeys(plan).join(", ");
+  return `SELECT DISTINCT ${keys} FROM ${readCsv(file, [...keyFields(plan), ["version", "BIGINT"]])}`;
+}
+
+function keyFields(plan: Plan): Field[] {
+  return plan.key.map(({ duck }, i): Field => [field(i), duck.field]);
+}
+
+function stagedKeys(plan: Plan): string[] {
+  return plan.key.map(({ duck }, i) => `${duck.expression(field(i))} AS k${i}`);
+}
+
+const PATCHES = "temp.main.millrace_patches";
+const COMPLETED = "temp.main.millrace_completed";
+
+/** Stages rows with unchanged cells. `mask` has a `u` for each unchanged cell; b0 … is the key of the base row. */
+export function stagePatchesSql(plan: Plan, file: StagedFile): string {
+  const fields: Field[] = [
+    ["entry", "INTEGER"],
+    ["moved", "BOOLEAN"],
+    ["mask", "VARCHAR"],
+    ...cellFields(plan),
+    ...plan.key.map(({ duck }, i): Field => [`k${i}`, duck.field]),
+    ...TAIL,
+  ];
+  const values = plan.columns.map(({ duck }, i) => `${duck.expression(field(i))} AS ${field(i)}`);
+  const base = plan.key.map(({ duck }, i) => `${duck.expression(`k${i}`)} AS k${i}`);
+  return (
+    `CREATE OR REPLACE TEMP TABLE millrace_patches AS SELECT entry, moved, mask, ${[...values, ...base].join(", ")}, ` +
+    `version, commit_us, exact FROM ${readCsv(file, fields)}`
+  );
+}
+
+/**
+ * Completes staged rows from their base rows. A base under the old key that is newer than the change is another row by
+ * now (its key was used again): nothing is taken from it.
+ */
+export function completeSql(plan: Plan, withExact: boolean): string {
+  const cells = plan.columns.map(
+    ({ name, isKey }, i) =>
+      (isKey
+        ? `staged.${field(i)}`
+        : `CASE WHEN staged.mask[${i + 1}] = 'u' THEN millrace_row.${quoteIdentifier(name)} ELSE staged.${field(i)} END`) +
+      ` AS ${field(i)}`,
+  );
+  const matches = plan.key.map(({ name }, i) => `millrace_row.${quoteIdentifier(name)} = staged.k${i}`);
+  const exact = withExact ? mergedExact(`millrace_row.${quoteIdentifier(EXACT_COLUMN)}`, "staged.exact") : "NULL";
+  const version = quoteIdentifier(VERSION_COLUMN);
+  return (
+    `CREATE OR REPLACE TEMP TABLE millrace_completed AS SELECT staged.entry, ${cells.join(", ")}, staged.version, ` +
+    `staged.commit_us, ${exact} AS exact FROM ${PATCHES} AS staged JOIN ${plan.sqlName} AS millrace_row ` +
+    `ON ${matches.join(" AND ")} WHERE (NOT staged.moved OR millrace_row.${version} <= staged.version)${andLive(plan)}`
+  );
+}
+
+/** Fields of the base row stay where the change says nothing of them. */
+export function mergedExact(base: string, change: string): string {
+  return `nullif(json_merge_patch(coalesce(${base}, '{}'), coalesce(${change}, '{}')), '{}')`;
+}
+
+export const INCOMPLETE_SQL = `SELECT entry FROM ${PATCHES} WHERE entry NOT IN (SELECT entry FROM ${COMPLETED}) ORDER BY entry`;
+
+/** What no step can have written. */
+export function expelSql(sqlName: string, version: bigint): string {
+  const column = quoteIdentifier(VERSION_COLUMN);
+  return `DELETE FROM ${sqlName} WHERE ${column} > ${version} OR ${column} IS NULL`;
+}
+
+/** Soft: what was marked before keeps the version and the time of its own delete. */
+export function deleteUpToSql(plan: Plan, comparison: "<=" | "<", version: bigint, timeUs?: bigint): string {
+  const guard = `WHERE ${quoteIdentifier(VERSION_COLUMN)} ${comparison} ${version}`;
+  if (plan.form.deletes === "hard") return `DELETE FROM ${plan.sqlName} ${guard}`;
+  const time = timeUs === undefined ? "now()" : `make_timestamptz(${timeUs})`;
+  const sets = `${DELETED} = true, ${quoteIdentifier(VERSION_COLUMN)} = ${version}, ${quoteIdentifier(COMMIT_TIME_COLUMN)} = ${time}`;
+  return `UPDATE ${plan.sqlName} AS millrace_row SET ${sets} ${guard}${andLive(plan)}`;
+}

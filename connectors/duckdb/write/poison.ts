@@ -1,0 +1,78 @@
+import type { TableWrites } from "../../../src/core/model/batch.ts";
+import type { MillraceError } from "../../../src/core/errors.ts";
+import { duckdbError, isDataError, rowRefused } from "../errors.ts";
+import { EntriesRefused, runPass, type WriteTools } from "./merge.ts";
+import type { Plan } from "./plan.ts";
+import { staging } from "./stage.ts";
+
+/** A step with more refused rows than this is no matter of single rows: the table's mapping is wrong. */
+const POISON_COUNT_MAX = 1_000;
+
+export interface Poison {
+  readonly writes: TableWrites;
+  readonly entry: number;
+  readonly error: MillraceError;
+}
+
+/** Finds the rows that DuckDB refuses, by halving; every trial is rolled back. */
+export async function findPoison(newTools: () => WriteTools, plan: Plan, refused: EntriesRefused): Promise<Poison[]> {
+  const { writes, pass } = refused;
+  const found: Poison[] = [];
+
+  async function trial(entries: readonly number[]): Promise<unknown> {
+    // What a trial added to the table goes with its transaction.
+    const tools = newTools();
+    tools.signal.throwIfAborted();
+    await tools.connection.run("BEGIN TRANSACTION");
+    try {
+      await runPass(tools, staging(plan, writes, pass, entries));
+      return undefined;
+    } catch (error) {
+      const cause = error instanceof EntriesRefused ? error.cause : error;
+      if (isDataError(cause)) return cause;
+      throw error;
+    } finally {
+      await tools.connection.run("ROLLBACK");
+    }
+  }
+
+  async function search(entries: readonly number[]): Promise<void> {
+    if (entries.length === 0) return;
+    const cause = await trial(entries);
+    if (cause === undefined) return;
+    if (entries.length === 1) {
+      found.push({ writes, entry: entries[0]!, error: rowRefused(cause, plan.table.id) });
+      if (found.length > POISON_COUNT_MAX) throw tooMany(plan);
+      return;
+    }
+    const half = entries.length >> 1;
+    await search(entries.slice(0, half));
+    await search(entries.slice(half));
+  }
+
+  await search(refused.entries);
+  if (found.length === 0) throw refusedTogether(plan, refused.cause);
+  return found;
+}
+
+function tooMany(plan: Plan): MillraceError {
+  return duckdbError({
+    code: "MR3210",
+    kind: "fatal",
+    message: `DuckDB refuses more than ${POISON_COUNT_MAX} rows of ${plan.table.id} in one step`,
+    hint: "compare the column types of the table in the file with the source's",
+    table: plan.table.id,
+  });
+}
+
+/** Each row alone is taken: not poison, and not to be passed over. */
+function refusedTogether(plan: Plan, cause: unknown): MillraceError {
+  return duckdbError({
+    code: "MR3210",
+    kind: "fatal",
+    message: `DuckDB refuses rows of ${plan.table.id} together that it takes one by one`,
+    hint: "report it, with the table's definition",
+    table: plan.table.id,
+    cause: rowRefused(cause, plan.table.id),
+  });
+}

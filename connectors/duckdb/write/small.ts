@@ -1,0 +1,117 @@
+/**
+ * Few rows of a table, each by a statement with its values in it. DuckDB plans an upsert as a join of both sides, which takes
+ * it four times as long as to change a row by its key; where hundreds of tables have a row each, a step is little else.
+ */
+import { DELETE, type TableWrites } from "../../../src/core/model/batch.ts";
+import { tupleEnd } from "../../../src/core/model/tuple.ts";
+import {
+  COMMIT_TIME_COLUMN,
+  DELETED_COLUMN,
+  EXACT_COLUMN,
+  quoteIdentifier,
+  quoteLiteral,
+  VERSION_COLUMN,
+} from "../names.ts";
+import { alsoSets, insert, mergedExact, type Plan, type PlanColumn } from "./plan.ts";
+import type { Staging } from "./stage.ts";
+import { LIST } from "../types.ts";
+
+/** One that is not there is written in vain, and then again by an upsert. */
+const CHANGED_MAX = 2;
+const INSERTED_MAX = 8;
+const BYTES_MAX = 16 * 1024;
+
+/** A row's fields as they would be staged: cells, or the key's, and what stands behind them. Null is null. */
+export type Fields = readonly (string | null)[];
+
+/** Whether the entries may go this way. A row with a list is not changed where it lies, however it is written. */
+export function isSmall({ pass, plan, writes, entries }: Staging): boolean {
+  if (pass === "patch" || pass === "append" || pass === "touch") return false;
+  if (entries.length > (pass === "insert" ? INSERTED_MAX : CHANGED_MAX)) return false;
+  if (pass !== "insert" && pass !== "delete" && plan.columns.some(({ duck }) => duck.form === LIST)) return false;
+  return entries.every((entry) => sizeOf(writes, entry) <= BYTES_MAX / entries.length);
+}
+
+function sizeOf({ blocks, block, row, action }: TableWrites, entry: number): number {
+  const { bytes, before, after } = blocks[block[entry]!]!;
+  const offset = (action[entry] === DELETE ? before : after)[row[entry]!]!;
+  return tupleEnd(bytes, offset) - offset;
+}
+
+/** Each staged line as its fields: the reverse of what a stage writes. */
+export function fieldsOf(line: string): Fields {
+  const fields: (string | null)[] = [];
+  for (let at = 0; at <= line.length;) {
+    if (line[at] === '"') {
+      let end = line.indexOf('"', at + 1);
+      while (line[end + 1] === '"') end = line.indexOf('"', end + 2);
+      fields.push(line.slice(at + 1, end).replaceAll('""', '"'));
+      at = end + 2;
+    } else {
+      const comma = line.indexOf(",", at);
+      const end = comma < 0 ? line.length : comma;
+      fields.push(end === at ? null : line.slice(at, end));
+      at = end + 1;
+    }
+  }
+  return fields;
+}
+
+export function insertRowsSql(plan: Plan, rows: readonly Fields[], withExact: boolean): string {
+  const values = rows.map((fields) => {
+    const cells = plan.columns.map((column, i) => valueOf(column, fields[i]!));
+    return `(${[...cells, ...tailOf(plan, fields, withExact)].join(", ")})`;
+  });
+  return `${insert(plan, withExact)} VALUES ${values.join(", ")}`;
+}
+
+/** Changes a row that is there and not newer. `unchanged` has a `u` for each column that is left as it is. */
+export function changeRowSql(plan: Plan, fields: Fields, withExact: boolean, unchanged = ""): string {
+  const [version, time, exact] = tailOf(plan, fields, true);
+  const sets = plan.columns.flatMap((column, i) =>
+    column.isKey || unchanged[i] === "u" ? [] : [`${quoteIdentifier(column.name)} = ${valueOf(column, fields[i]!)}`],
+  );
+  sets.push(`${VERSION} = ${version}`, `${quoteIdentifier(COMMIT_TIME_COLUMN)} = ${time}`, ...alsoSets(plan));
+  if (withExact) {
+    const name = quoteIdentifier(EXACT_COLUMN);
+    sets.push(`${name} = ${unchanged === "" ? exact : mergedExact(`millrace_row.${name}`, exact!)}`);
+  }
+  const key = plan.table.key.map((ordinal) => fields[ordinal]!);
+  return `UPDATE ${plan.sqlName} AS millrace_row SET ${sets.join(", ")} WHERE ${isRow(plan, key, version!)}`;
+}
+
+/** Removes, or marks, a row that is there and not newer. */
+export function deleteRowSql(plan: Plan, fields: Fields): string {
+  const [version, time] = fields.slice(plan.key.length);
+  const where = `WHERE ${isRow(plan, fields, version!)}`;
+  if (plan.form.deletes === "hard") return `DELETE FROM ${plan.sqlName} AS millrace_row ${where}`;
+  const sets = [
+    `${quoteIdentifier(DELETED_COLUMN)} = true`,
+    `${VERSION} = ${version}`,
+    `${quoteIdentifier(COMMIT_TIME_COLUMN)} = make_timestamptz(${time})`,
+  ];
+  return `UPDATE ${plan.sqlName} AS millrace_row SET ${sets.join(", ")} ${where}`;
+}
+
+const VERSION = quoteIdentifier(VERSION_COLUMN);
+
+/** Invariant: a row is never set back. */
+function isRow(plan: Plan, key: Fields, version: string): string {
+  const matches = plan.key.map(
+    (column, i) => `millrace_row.${quoteIdentifier(column.name)} = ${valueOf(column, key[i]!)}`,
+  );
+  return [...matches, `millrace_row.${VERSION} <= ${version}`].join(" AND ");
+}
+
+function valueOf({ duck }: PlanColumn, field: string | null): string {
+  if (field === null) return "NULL";
+  const text = quoteLiteral(field);
+  return duck.expression(duck.field === "VARCHAR" ? text : `CAST(${text} AS ${duck.field})`);
+}
+
+function tailOf(plan: Plan, fields: Fields, withExact: boolean): string[] {
+  const [version, time, exact = null] = fields.slice(plan.columns.length);
+  const tail = [version!, `make_timestamptz(${time})`];
+  if (withExact) tail.push(exact === null ? "CAST(NULL AS VARCHAR)" : quoteLiteral(exact));
+  return tail;
+}

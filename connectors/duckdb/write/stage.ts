@@ -1,0 +1,321 @@
+import { isUtf8 } from "node:buffer";
+import { DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
+import { type Block, NO_TUPLE } from "../../../src/core/model/block.ts";
+import { ByteWriter } from "../../../src/core/bytes.ts";
+import { changeOffset, changeOp } from "../../../src/core/targets/history.ts";
+import { invariant } from "../../../src/core/invariant.ts";
+import { CELL_BINARY, CELL_NULL, CELL_TEXT, CELL_UNCHANGED, CellMap } from "../../../src/core/model/tuple.ts";
+import { writeJsonString } from "../../../src/core/values/json-string.ts";
+import { writeText } from "../../../src/core/values/text.ts";
+import { CellWriter } from "./cells.ts";
+import type { Plan, PlanColumn } from "./plan.ts";
+import type { StageFile } from "./stage-file.ts";
+
+/** Rows are handed over in pieces of this size; between pieces other work of the process has its turn. */
+const PIECE_BYTES = 512 * 1024;
+const KEPT_BYTES_MAX = 4 * 1024 * 1024;
+const COMMA = 0x2c;
+const LINE_FEED = 0x0a;
+const OPEN_BRACE = 0x7b;
+const CLOSE_BRACE = 0x7d;
+const NULL_WORD = Buffer.from("null");
+
+/**
+ * An insert is a put whose key is said to be new: DuckDB takes it at two thirds of the price. An update is a patch of the
+ * row under the same key, which is believed to be there: it reads nothing. A history has appends only, of all kinds. Touched
+ * are the keys of all entries, whatever became of them (touched-keys.ts).
+ */
+export type Pass = "insert" | "put" | "update" | "patch" | "delete" | "append" | "touch";
+
+/** The entries of one table that go one way, and how far they are staged. */
+export interface Staging {
+  readonly plan: Plan;
+  readonly writes: TableWrites;
+  readonly pass: Pass;
+  readonly entries: readonly number[];
+  next: number;
+  /** Entries whose key holds a value that the target's type can't. They are left out. */
+  readonly unfit: number[];
+  /** Whether a staged row has cells that only `_millrace_exact` can hold. */
+  needsExact: boolean;
+}
+
+export function staging(plan: Plan, writes: TableWrites, pass: Pass, entries: readonly number[]): Staging {
+  return { plan, writes, pass, entries, next: 0, unfit: [], needsExact: false };
+}
+
+/** Renders entries as CSV rows. One per sink; its buffers are reused. */
+export class RowStage {
+  readonly #out = new ByteWriter(PIECE_BYTES + 64 * 1024);
+  readonly #cells = new CellWriter(this.#out, () => this.#spill());
+  readonly #exact = new ByteWriter(1024);
+  readonly #text = new ByteWriter(1024);
+  readonly #map = new CellMap();
+  readonly #baseKey = new CellMap();
+  #file: StageFile | null = null;
+  #tailOf: Block | null = null;
+  #tailTx = -1;
+  #tail = "";
+  #version = "";
+  /** Version and commit time of a delete that leaves its row. */
+  #softTail = "";
+
+  /** Fills the file with the next rows, up to `byteCountMax`. */
+  async fill(file: StageFile, work: Staging, byteCountMax: number): Promise<void> {
+    file.begin();
+    await this.append(file, work, byteCountMax);
+  }
+
+  /** The same, behind what the file has. */
+  async append(file: StageFile, work: Staging, byteCountMax: number): Promise<void> {
+    this.#file = file;
+    this.#cells.traits.hasLineBreak = file.hasLineBreak;
+    this.#tailOf = null;
+    do {
+      this.#out.reset();
+      while (work.next < work.entries.length && this.#out.length < PIECE_BYTES) {
+        this.#row(file, work, work.entries[work.next++]!);
+      }
+      await file.append(this.#out.view());
+    } while (work.next < work.entries.length && file.byteCount < byteCountMax);
+    file.hasLineBreak = this.#cells.traits.hasLineBreak;
+    this.#giveBack();
+  }
+
+  /** What a line of one row would hold, which is a small one; null: its key does not fit, or it is no text. */
+  line(work: Staging, entry: number): string | null {
+    const { writes, pass } = work;
+    const block = writes.blocks[writes.block[entry]!]!;
+    const row = writes.row[entry]!;
+    this.#tailOf = null;
+    this.#out.reset();
+    this.#useTransaction(block, block.tx[row]!);
+    const fits = pass === "delete" ? this.#keyRow(work, block, row, entry) : this.#fullRow(work, block, row, entry);
+    const line = this.#out.view();
+    return fits && isUtf8(line) ? line.toString() : null;
+  }
+
+  #spill(): void {
+    this.#file?.appendSync(this.#out.view());
+    this.#out.reset();
+  }
+
+  #row(file: StageFile, work: Staging, entry: number): void {
+    const { writes } = work;
+    const block = writes.blocks[writes.block[entry]!]!;
+    const row = writes.row[entry]!;
+    const staged = file.byteCount;
+    const before = this.#out.length;
+    this.#useTransaction(block, block.tx[row]!);
+    const fits =
+      work.pass === "delete" || work.pass === "touch"
+        ? this.#keyRow(work, block, row, entry)
+        : work.pass === "append"
+          ? this.#changeRow(work, block, row, entry)
+          : this.#fullRow(work, block, row, entry);
+    if (fits) {
+      this.#out.byte(LINE_FEED);
+      file.rowBytesMax = Math.max(file.rowBytesMax, file.byteCount - staged + this.#out.length - before);
+      return;
+    }
+    // Where a part of the row was spilled, so were the rows before it.
+    if (file.byteCount > staged) this.#out.reset();
+    else this.#out.length = before;
+    file.cutTo(file.byteCount > staged ? staged + before : staged);
+    // A row that could not be written can't be there: its delete has nothing to do.
+    if (writes.action[entry] !== DELETE) work.unfit.push(entry);
+  }
+
+  #keyRow({ plan, pass, writes }: Staging, block: Block, row: number, entry: number): boolean {
+    const offset = writes.action[entry] === DELETE ? block.before[row]! : block.after[row]!;
+    invariant(offset !== NO_TUPLE, "a change has the tuple of its action");
+    this.#map.read(block.bytes, offset);
+    if (!this.#keyFields(plan, this.#map, block.bytes)) return false;
+    this.#out.ascii(pass === "delete" && plan.form.deletes === "soft" ? this.#softTail : this.#version);
+    return true;
+  }
+
+  /** A put: cells, version, commit time, exact. A patch: entry, moved and mask before, the base's key behind the cells. */
+  #fullRow(work: Staging, block: Block, row: number, entry: number): boolean {
+    const { plan, writes, pass } = work;
+    const map = this.#map;
+    const isPatch = pass === "patch" || pass === "update";
+    const offset = block.after[row]!;
+    invariant(offset !== NO_TUPLE, "a row that is written has a new tuple");
+    map.read(block.bytes, offset);
+    const moved = writes.moved[entry] === 1;
+    if (pass === "patch") this.#patchHead(plan, entry, moved);
+    this.#exact.reset();
+    if (!this.#cellFields(work, block.bytes, isPatch)) return false;
+    if (pass === "patch" && !this.#baseFields(plan, block, row, moved)) return false;
+    this.#rowTail();
+    return true;
+  }
+
+  #rowTail(): void {
+    this.#out.ascii(this.#tail);
+    if (this.#exact.length === 0) return;
+    this.#exact.byte(CLOSE_BRACE);
+    this.#cells.quoted(this.#exact.bytes, 0, this.#exact.length);
+  }
+
+  /** A change as it is appended: entry, op, offset and mask, cells, the base's key where one is known, and the tail. */
+  #changeRow(work: Staging, block: Block, row: number, entry: number): boolean {
+    const { plan, writes } = work;
+    const out = this.#out;
+    const map = this.#map;
+    const action = writes.action[entry]!;
+    const offset = action === DELETE ? block.before[row]! : block.after[row]!;
+    invariant(offset !== NO_TUPLE, "a change has the tuple of its action");
+    map.read(block.bytes, offset);
+    const isPatch = action === PATCH;
+    out.ascii(`${entry},${changeOp(writes, entry)},${changeOffset(block, row)},`);
+    if (isPatch) this.#mask(plan);
+    out.byte(COMMA);
+    this.#exact.reset();
+    if (!this.#cellFields(work, block.bytes, isPatch)) return false;
+    if (isPatch && writes.fresh[entry] !== 1) {
+      if (!this.#baseFields(plan, block, row, writes.moved[entry] === 1)) return false;
+    } else {
+      for (let k = 0; k < plan.key.length; k++) out.byte(COMMA);
+    }
+    this.#rowTail();
+    return true;
+  }
+
+  #mask(plan: Plan): void {
+    const { kind } = this.#map;
+    for (let i = 0; i < plan.columns.length; i++) {
+      this.#out.byte(kind[i] === CELL_UNCHANGED ? CELL_UNCHANGED : CELL_TEXT);
+    }
+  }
+
+  #patchHead(plan: Plan, entry: number, moved: boolean): void {
+    this.#out.ascii(`${entry},${moved ? "t" : "f"},`);
+    this.#mask(plan);
+    this.#out.byte(COMMA);
+  }
+
+  #baseFields(plan: Plan, block: Block, row: number, moved: boolean): boolean {
+    if (!moved) return this.#keyFields(plan, this.#map, block.bytes);
+    const offset = block.before[row]!;
+    invariant(offset !== NO_TUPLE, "a row with another key has an old tuple");
+    this.#baseKey.read(block.bytes, offset);
+    return this.#keyFields(plan, this.#baseKey, block.bytes);
+  }
+
+  /** Each field with a comma behind it. False: a value of the key does not fit. */
+  #cellFields(work: Staging, bytes: Uint8Array, isPatch: boolean): boolean {
+    const { columns } = work.plan;
+    const { kind, start, length } = this.#map;
+    const out = this.#out;
+    for (let i = 0; i < columns.length; i++) {
+      const column = columns[i]!;
+      const cell = kind[i]!;
+      if (cell === CELL_TEXT || cell === CELL_BINARY) {
+        const fits = this.#cells.write(column.source.type, column.duck, cell, bytes, start[i]!, length[i]!);
+        if (!fits) {
+          if (column.isKey) return false;
+          this.#keepExact(column, cell, bytes, start[i]!, length[i]!);
+          work.needsExact = true;
+        } else if (isPatch && column.mayNotFit) this.#forgetExact(column);
+      } else if (cell === CELL_UNCHANGED) {
+        invariant(isPatch && !column.isKey, "only a patch has unchanged cells, and none in its key");
+      } else {
+        invariant(cell === CELL_NULL, "a cell is null, unchanged, text or binary");
+        if (isPatch && column.mayNotFit) this.#forgetExact(column);
+      }
+      out.byte(COMMA);
+    }
+    return true;
+  }
+
+  #keyFields(plan: Plan, map: CellMap, bytes: Uint8Array): boolean {
+    for (let k = 0; k < plan.key.length; k++) {
+      const column = plan.key[k]!;
+      const i = plan.table.key[k]!;
+      const cell = map.kind[i]!;
+      invariant(cell === CELL_TEXT || cell === CELL_BINARY, "a key has values");
+      if (!this.#cells.write(column.source.type, column.duck, cell, bytes, map.start[i]!, map.length[i]!)) return false;
+      this.#out.byte(COMMA);
+    }
+    return true;
+  }
+
+  #keepExact(column: PlanColumn, kind: number, bytes: Uint8Array, start: number, length: number): void {
+    this.#exactField(column);
+    this.#text.reset();
+    writeText(this.#text, column.source.type, kind, bytes, start, length);
+    writeJsonString(this.#exact, this.#text.bytes, 0, this.#text.length);
+  }
+
+  /** In a patch a null takes the base row's field away (RFC 7396). */
+  #forgetExact(column: PlanColumn): void {
+    this.#exactField(column);
+    this.#exact.copy(NULL_WORD, 0, NULL_WORD.length);
+  }
+
+  #exactField({ exactField }: PlanColumn): void {
+    this.#exact.byte(this.#exact.length === 0 ? OPEN_BRACE : COMMA);
+    this.#exact.copy(exactField, 0, exactField.length);
+  }
+
+  /** Gives up buffers that one huge value blew up. */
+  #giveBack(): void {
+    for (const buffer of [this.#out, this.#exact, this.#text]) {
+      buffer.reset();
+      if (buffer.bytes.length > KEPT_BYTES_MAX) buffer.bytes = Buffer.allocUnsafeSlow(PIECE_BYTES);
+    }
+    this.#cells.giveBack();
+  }
+
+  #useTransaction(block: Block, tx: number): void {
+    if (block === this.#tailOf && tx === this.#tailTx) return;
+    this.#tailOf = block;
+    this.#tailTx = tx;
+    this.#version = String(block.transactions.version[tx]!);
+    this.#softTail = `${this.#version},${block.transactions.commitTimeUs[tx]!}`;
+    this.#tail = `${this.#softTail},`;
+  }
+}
+
+/** Entries by the columns that they leave unchanged, as a mask of `plan.columns`. */
+export function byUnchanged(plan: Plan, writes: TableWrites, entries: readonly number[]): Map<string, number[]> {
+  const map = new CellMap();
+  const result = new Map<string, number[]>();
+  for (const entry of entries) {
+    const block = writes.blocks[writes.block[entry]!]!;
+    map.read(block.bytes, block.after[writes.row[entry]!]!);
+    let mask = "";
+    for (let i = 0; i < plan.columns.length; i++) mask += map.kind[i] === CELL_UNCHANGED ? "u" : "t";
+    const group = result.get(mask);
+    if (group === undefined) result.set(mask, [entry]);
+    else group.push(entry);
+  }
+  return result;
+}
+
+/** Entries by the way they go; those in `without` go none. `inPlace`: whether a row that is there can't be a deleted one. */
+export function partition(
+  writes: TableWrites,
+  without: ReadonlySet<number>,
+  trust: boolean,
+  inPlace: boolean,
+): Record<Exclude<Pass, "append" | "touch">, number[]> {
+  const result: Record<Exclude<Pass, "append" | "touch">, number[]> = {
+    insert: [],
+    put: [],
+    update: [],
+    patch: [],
+    delete: [],
+  };
+  for (let i = 0; i < writes.count; i++) {
+    if (without.has(i)) continue;
+    const action = writes.action[i]!;
+    if (action === DELETE) result.delete.push(i);
+    else if (action === PATCH) (trust && inPlace && writes.moved[i] === 0 ? result.update : result.patch).push(i);
+    else if (trust && writes.fresh[i] === 1) result.insert.push(i);
+    else result.put.push(i);
+  }
+  return result;
+}

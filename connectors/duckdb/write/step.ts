@@ -1,0 +1,199 @@
+import type { DuckDBConnection } from "@duckdb/node-api";
+import type { Step, TableWrites } from "../../../src/core/model/batch.ts";
+import type { MillraceError } from "../../../src/core/errors.ts";
+import { failpoint } from "../../../src/core/failpoint.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
+import type { Outcome } from "../../../src/core/contracts/sink.ts";
+import type { Database } from "../file/database.ts";
+import { driverKind, duckdbError, isInvalidated, isOutOfMemory } from "../errors.ts";
+import { appendTable } from "./history.ts";
+import { appendSweepSql, appendTruncateSql } from "./history-plan.ts";
+import { EntriesRefused, HintWrong, writeTable, type WriteTools } from "./merge.ts";
+import { deleteUpToSql, type Plan } from "./plan.ts";
+import { findPoison } from "./poison.ts";
+import type { ProgressRow } from "../file/progress.ts";
+import { RowStage } from "./stage.ts";
+import { inTransaction } from "./transaction.ts";
+
+/** Steps for which the hints on a table's rows are not believed after one was wrong. */
+const MISTRUST_STEPS = 64;
+/** Steps in which a table's rows go the way that needs least memory, after it did not suffice. */
+const FRUGAL_STEPS = 64;
+
+const NONE: ReadonlySet<number> = new Set();
+
+type TruncateRecord = Extract<Step, { kind: "truncate" }>["record"];
+
+export interface StepParts {
+  readonly connection: DuckDBConnection;
+  readonly database: Database;
+  readonly progress: ProgressRow;
+  readonly outcome: Outcome;
+  readonly signal: AbortSignal;
+}
+
+/** Applies steps, each in one transaction with its progress. */
+export class StepWriter {
+  readonly #stage = new RowStage();
+  readonly #planOf: (table: TableVersion) => Plan;
+  /** Targets with `_millrace_exact`, by their quoted name. */
+  readonly #exact = new Set<string>();
+  /** Table id -> steps left in which its rows take the way that needs least memory. */
+  readonly #frugal = new Map<string, number>();
+  /** Of whose constraints is known, since another instance said so too, that they may be broken. */
+  #doubted: { readonly tableId: string; readonly database: Database } | null = null;
+  /** Table id -> steps left in which its hints are not believed. */
+  readonly #mistrusted = new Map<string, number>();
+
+  constructor(planOf: (table: TableVersion) => Plan) {
+    this.#planOf = planOf;
+  }
+
+  /** Whether the target has that column now; it may have been made anew. */
+  hasExact(plan: Plan, has: boolean): void {
+    if (has) this.#exact.add(plan.sqlName);
+    else this.#exact.delete(plan.sqlName);
+  }
+
+  async apply(parts: StepParts, step: Step): Promise<void> {
+    const { connection, progress } = parts;
+    const without = new Map<TableWrites, Set<number>>();
+    let trust = !this.#counts(this.#mistrusted, step);
+    let isFrugal = this.#counts(this.#frugal, step);
+    for (;;) {
+      if (isFrugal) await parts.database.makeMoreRoom(connection);
+      const added = new Set<string>();
+      const tools = this.#tools(parts, { trust, isFrugal }, added);
+      try {
+        const begin = (): Promise<void> => progress.begin(connection, step.progress);
+        await inTransaction(connection, begin, () => this.#write(tools, step, parts.outcome, without));
+        for (const name of added) this.#exact.add(name);
+        return;
+      } catch (error) {
+        if (error instanceof EntriesRefused) await this.#passOver(parts, error, without);
+        else if (error instanceof HintWrong) {
+          // Or a row is poison: the other ways tell.
+          trust = false;
+          this.#mistrusted.set(error.writes.table.id, MISTRUST_STEPS);
+        } else if (isOutOfMemory(error) && step.kind === "rows") {
+          for (const { table } of step.tables) this.#frugal.set(table.id, FRUGAL_STEPS);
+          // Where somebody reads, what is written can't leave the memory before he has ended. An instance that could not even roll back is opened again, and the step given again.
+          if (isFrugal || isInvalidated(error) || !(await parts.database.folding.now(connection))) throw error;
+          isFrugal = true;
+        } else throw error;
+      }
+    }
+  }
+
+  async #write(
+    tools: WriteTools,
+    step: Step,
+    outcome: Outcome,
+    without: ReadonlyMap<TableWrites, ReadonlySet<number>>,
+  ): Promise<void> {
+    const { connection, signal } = tools;
+    switch (step.kind) {
+      case "rows":
+        for (const writes of step.tables) {
+          const plan = this.#planOf(writes.table);
+          const write = plan.form.mode === "history" ? appendTable : writeTable;
+          const left = await write(tools, plan, writes, without.get(writes) ?? NONE);
+          for (const entry of left.unfit) await outcome.poison(writes, entry, keyDoesNotFit(plan));
+          if (left.incomplete.length > 0) await outcome.incomplete(writes, left.incomplete);
+        }
+        break;
+      case "truncate":
+        await connection.run(truncateSql(this.#planOf(step.table), step.version, step.record));
+        break;
+      case "sweep":
+        for (const { table, below } of step.sweeps) await connection.run(sweepSql(this.#planOf(table), below));
+        break;
+      case "progress":
+        break;
+      default:
+        step satisfies never;
+    }
+    failpoint("duckdb.rows-written");
+    signal.throwIfAborted();
+  }
+
+  /** Reports the refused rows; the next attempt goes without them. */
+  async #passOver(parts: StepParts, refused: EntriesRefused, without: Map<TableWrites, Set<number>>): Promise<void> {
+    const { writes } = refused;
+    this.#verify(parts, refused);
+    const newTools = (): WriteTools => this.#tools(parts, { trust: false, isFrugal: true }, new Set());
+    const poison = await findPoison(newTools, this.#planOf(writes.table), refused);
+    const left = without.get(writes) ?? new Set<number>();
+    for (const { entry, error } of poison) {
+      await parts.outcome.poison(writes, entry, error);
+      left.add(entry);
+    }
+    without.set(writes, left);
+  }
+
+  /**
+   * Puts and deletes break no constraint of ours: where one is said to be broken, DuckDB's index may be wrong since memory did
+   * not suffice. A row is at fault only where an instance says so that was opened for this step.
+   */
+  #verify({ database }: StepParts, { writes, pass, cause }: EntriesRefused): void {
+    if (driverKind(cause) !== "Constraint Error" || pass === "append") return;
+    if (this.#doubted?.tableId === writes.table.id && this.#doubted.database !== database) return;
+    this.#doubted = { tableId: writes.table.id, database };
+    throw duckdbError({
+      code: "MR3216",
+      kind: "retryable",
+      message: `DuckDB says that a constraint of ${writes.table.id} is broken; the file is opened again to see whether that is so`,
+    });
+  }
+
+  #tools(
+    { connection, database, signal }: StepParts,
+    way: Pick<WriteTools, "trust" | "isFrugal">,
+    added: Set<string>,
+  ): WriteTools {
+    return {
+      ...way,
+      makeRoom: (rowBytes) => database.makeRoom(connection, rowBytes),
+      connection,
+      stage: this.#stage,
+      files: database.stages,
+      signal,
+      exact: {
+        has: ({ sqlName }) => this.#exact.has(sqlName) || added.has(sqlName),
+        added: ({ sqlName }) => void added.add(sqlName),
+      },
+    };
+  }
+
+  /** Whether one of the step's tables is listed; each listing ends after so many steps. */
+  #counts(listed: Map<string, number>, step: Step): boolean {
+    if (step.kind !== "rows") return false;
+    let isListed = false;
+    for (const { table } of step.tables) {
+      const left = listed.get(table.id);
+      if (left === undefined) continue;
+      isListed = true;
+      if (left > 1) listed.set(table.id, left - 1);
+      else listed.delete(table.id);
+    }
+    return isListed;
+  }
+}
+
+function truncateSql(plan: Plan, version: bigint, record: TruncateRecord): string {
+  if (plan.form.mode === "history") return appendTruncateSql(plan, version, record);
+  return deleteUpToSql(plan, "<=", version, record?.commitTimeUs);
+}
+
+function sweepSql(plan: Plan, below: bigint): string {
+  return plan.form.mode === "history" ? appendSweepSql(plan, below) : deleteUpToSql(plan, "<", below);
+}
+
+function keyDoesNotFit(plan: Plan): MillraceError {
+  return duckdbError({
+    code: "MR3211",
+    kind: "poison",
+    message: `a key value of ${plan.table.id} does not fit into its DuckDB type`,
+    hint: "see the type table of the DuckDB sink; mend the value at the source",
+  });
+}

@@ -1,0 +1,67 @@
+import type { DuckDBConnection } from "@duckdb/node-api";
+import type { TableWrites } from "../../../src/core/model/batch.ts";
+import { quoteIdentifier, quoteLiteral } from "../names.ts";
+import { type Plan, selectTouched } from "./plan.ts";
+import { RowStage, staging } from "./stage.ts";
+import type { StageFile } from "./stage-file.ts";
+import { readTextRows } from "./text-rows.ts";
+
+/** Nobody waits for as many to be read: what gathers them is given up. */
+const BYTES_MAX = 16 * 1024 * 1024;
+/** DuckDB looks up to 2,048 keys up in an index; of more it reads the column. */
+const LISTED_MAX = 1_000;
+
+/**
+ * Keys of a table whose rows steps have written or deleted, or have tried to. Kept outside of the file and of the steps'
+ * transactions: a key too many does no harm.
+ */
+export class TouchedKeys {
+  readonly #stage = new RowStage();
+  readonly #file: StageFile;
+  readonly #plan: Plan;
+  /** Repetitions included. */
+  count = 0;
+
+  constructor(file: StageFile, plan: Plan) {
+    this.#file = file;
+    this.#plan = plan;
+    file.begin();
+  }
+
+  get areTooMany(): boolean {
+    return this.#file.byteCount > BYTES_MAX;
+  }
+
+  async add(writes: TableWrites): Promise<void> {
+    const entries = Array.from({ length: writes.count }, (_, i) => i);
+    await this.#stage.append(this.#file, staging(this.#plan, writes, "touch", entries), Number.POSITIVE_INFINITY);
+    this.count += entries.length;
+  }
+
+  /** Selects each key once, as k0, k1 … */
+  get select(): string {
+    return selectTouched(this.#plan, this.#file);
+  }
+
+  /**
+   * That a row of the table, as `millrace_row`, has one of the keys in `table`, where it has what `select` selects: in a form that DuckDB
+   * looks up in the key's index, so that it costs the same in a table of any size. Null: it has no such form.
+   */
+  async listed(connection: DuckDBConnection, table: string): Promise<string | null> {
+    const [column, ...others] = this.#plan.key;
+    if (others.length > 0 || this.count > LISTED_MAX) return null;
+    const rows = await readTextRows(connection, `SELECT k0::VARCHAR FROM ${table}`);
+    const keys = rows.map(([key = ""]) => `CAST(${quoteLiteral(key)} AS ${column!.duck.name})`);
+    return keys.length === 0 ? "false" : `millrace_row.${quoteIdentifier(column!.name)} IN (${keys.join(", ")})`;
+  }
+
+  /** That a row of the table, as `millrace_row`, has one of those keys, as `touched`. */
+  get matches(): string {
+    return this.#plan.key.map(({ name }, i) => `millrace_row.${quoteIdentifier(name)} = touched.k${i}`).join(" AND ");
+  }
+
+  clear(): void {
+    this.#file.begin();
+    this.count = 0;
+  }
+}

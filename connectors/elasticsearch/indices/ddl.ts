@@ -1,0 +1,253 @@
+import * as z from "zod";
+import type { ShapeNote } from "../../../src/core/targets/base-floors.ts";
+import { invariant } from "../../../src/core/invariant.ts";
+import { documentField } from "../../../src/core/targets/names.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
+import { TIME_FIELD, VERSION_FIELD } from "../write/document.ts";
+import { classifyEngine, searchError } from "../errors.ts";
+import { type Answer, errorOf, parsed, pathOf, type SearchClient } from "../http.ts";
+import type { IndexIdentity } from "./tables.ts";
+import { fieldCountOf, type Mapping, mappingOf } from "./types.ts";
+
+/** How long the engine remembers the version of a deleted document: longer than a replay takes. */
+const GC_DELETES = "1h";
+/** An index without its shard is waited for so long, and other tables with it. By default it is half a minute, or one. */
+export const SHARD_WITHIN = "5s";
+const FIELDS_MAX_DEFAULT = 1_000;
+/** JSON that is only kept still counts; the engines' parser stops at this depth. */
+const DEPTH_MAX = 1_000;
+
+export interface IndexOptions {
+  readonly daemon: string;
+  readonly replicas: number | undefined;
+  readonly shards: number | undefined;
+  readonly refreshInterval: string;
+}
+
+const FIELD = z.looseObject({ type: z.string().optional(), fields: z.record(z.string(), z.unknown()).optional() });
+const SHAPE = z.object({
+  relation: z.number(),
+  key: z.array(z.tuple([z.string(), z.number()])),
+  columns: z.array(z.tuple([z.string(), z.number(), z.string().regex(/^\d+$/)])),
+});
+const INDICES = z.record(
+  z.string(),
+  z.object({
+    aliases: z.record(z.string(), z.unknown()),
+    mappings: z.object({
+      _meta: z
+        .object({ millrace: z.object({ daemon: z.string(), table: z.string(), shape: SHAPE.optional() }) })
+        .optional(),
+      properties: z.record(z.string(), FIELD).optional(),
+    }),
+    settings: z.looseObject({
+      "index.uuid": z.string(),
+      "index.mapping.total_fields.limit": z.coerce.number().default(FIELDS_MAX_DEFAULT),
+    }),
+  }),
+);
+
+export interface FoundIndex extends IndexIdentity {
+  readonly fields: ReadonlyMap<string, z.output<typeof FIELD>>;
+  readonly fieldCountMax: number;
+  /** Null in an index that an older Millrace made. */
+  readonly note: ShapeNote | null;
+}
+
+export interface FoundIndices {
+  /** Behind the table's alias. */
+  readonly current: FoundIndex | null;
+  /** Behind the alias of the index that is being filled. */
+  readonly next: FoundIndex | null;
+}
+
+/** What the table's two aliases lead to; an error where that, or an index under such a name, is not this table's. */
+export async function findIndices(
+  client: SearchClient,
+  alias: string,
+  nextAlias: string,
+  table: Pick<TableVersion, "id">,
+  options: IndexOptions,
+  signal: AbortSignal,
+): Promise<FoundIndices> {
+  const query = { flat_settings: "true", ignore_unavailable: "true", allow_no_indices: "true" };
+  const answer = await client.request({ method: "GET", path: pathOf([alias, nextAlias]), query }, signal);
+  if (answer.status === 404) return { current: null, next: null };
+  expectOk(answer, `looking at the index of ${table.id}`, table.id);
+  const found = Object.entries(INDICES.parse(parsed(answer.body)));
+  const behind = (name: string): FoundIndex | null => {
+    const entries = found.filter(([index, { aliases }]) => index === name || Object.hasOwn(aliases, name));
+    const [index, entry] = entries[0] ?? [];
+    if (index === undefined || entry === undefined) return null;
+    const { mappings, settings } = entry;
+    const mark = mappings._meta?.millrace;
+    if (entries.length !== 1 || index === name || mark === undefined) {
+      throw searchError("MR3304", "fatal", `the index ${name} for ${table.id} exists and was not made by Millrace`);
+    }
+    // Index names have no capitals. Of two tables that meet the caller refuses one, or one is gone and this its successor.
+    if (mark.table.toLowerCase() !== table.id.toLowerCase() || mark.daemon !== options.daemon) {
+      const owner = `table ${mark.table} of ${mark.daemon}`;
+      throw searchError("MR3304", "fatal", `the index ${name} for ${table.id} holds ${owner}`);
+    }
+    return {
+      alias: name,
+      index,
+      uuid: settings["index.uuid"],
+      fields: new Map(Object.entries(mappings.properties ?? {})),
+      fieldCountMax: settings["index.mapping.total_fields.limit"],
+      note: mark.shape ?? null,
+    };
+  };
+  return { current: behind(alias), next: behind(nextAlias) };
+}
+
+/** Makes an index under its own name and, at once, under its alias. `isHidden`: wildcards don't find it. */
+export async function createIndex(
+  client: SearchClient,
+  name: { readonly index: string; readonly alias: string; readonly isHidden: boolean },
+  table: TableVersion,
+  options: IndexOptions,
+  note: ShapeNote,
+  signal: AbortSignal,
+): Promise<FoundIndex> {
+  const { index, alias } = name;
+  const create = (hasUnsignedLong: boolean): Promise<Answer> =>
+    client.request(
+      {
+        method: "PUT",
+        path: pathOf(index),
+        query: { timeout: SHARD_WITHIN },
+        body: definitionOf(name, table, options, note, hasUnsignedLong),
+      },
+      signal,
+    );
+  let answer = await create(true);
+  // Some distributions come without the type; the document is the same, ranges are then not to be had.
+  if (answer.status === 400 && answer.body.includes("[unsigned_long]")) answer = await create(false);
+  if (answer.status === 400 && errorOf(answer).type === "resource_already_exists_exception") {
+    throw searchError("MR3304", "fatal", `the index ${index} for ${table.id} exists without the alias ${alias}`);
+  }
+  expectOk(answer, `creating the index of ${table.id}`, table.id);
+  const { current: made } = await findIndices(client, alias, alias, table, options, signal);
+  invariant(made !== null, "an index that was created is there");
+  const other = fieldOfOtherType(made, table);
+  if (other !== null) {
+    throw searchError(
+      "MR3306",
+      "fatal",
+      `the field ${other} of ${table.id} is not mapped as the new index ${index} asks for`,
+    );
+  }
+  return made;
+}
+
+/** A field that the table needs with another type than the index has it; such an index can't take the table. */
+export function fieldOfOtherType({ fields }: FoundIndex, table: TableVersion): string | null {
+  const other = propertiesOf(table).find(([field, { type }]) => {
+    const held = fields.get(field);
+    return held !== undefined && !isSameType(held.type ?? "object", type);
+  });
+  return other?.[0] ?? null;
+}
+
+/** Adds the fields, and the further forms of fields, that the index lacks, and notes the shape. */
+export async function extendIndex(
+  client: SearchClient,
+  { index, fields, fieldCountMax, note: noted }: FoundIndex,
+  table: TableVersion,
+  options: IndexOptions,
+  note: ShapeNote,
+  signal: AbortSignal,
+): Promise<void> {
+  const missing: Record<string, Mapping> = Object.create(null);
+  for (const [field, mapping] of propertiesOf(table)) {
+    const held = fields.get(field);
+    const lacksForm = Object.keys(mapping.fields ?? {}).some((form) => held?.fields?.[form] === undefined);
+    if (held === undefined || lacksForm) missing[field] = mapping;
+  }
+  if (Object.keys(missing).length === 0 && JSON.stringify(noted) === JSON.stringify(note)) return;
+  const limit = fieldsMaxOf(table) + fields.size * 2;
+  if (limit > fieldCountMax) {
+    const body = { "index.mapping.total_fields.limit": limit };
+    expectOk(
+      await client.request({ method: "PUT", path: `${pathOf(index)}/_settings`, body }, signal),
+      `raising the field limit of ${table.id}`,
+      table.id,
+    );
+  }
+  const body = Buffer.from(JSON.stringify({ _meta: metaOf(table, options, note), properties: missing }));
+  expectOk(
+    await client.request({ method: "PUT", path: `${pathOf(index)}/_mapping`, body }, signal),
+    `adding fields to the index of ${table.id}`,
+    table.id,
+  );
+}
+
+function definitionOf(
+  { alias, isHidden }: { readonly alias: string; readonly isHidden: boolean },
+  table: TableVersion,
+  options: IndexOptions,
+  note: ShapeNote,
+  hasUnsignedLong: boolean,
+): Buffer {
+  const properties: Record<string, Mapping> = Object.create(null);
+  for (const [field, mapping] of propertiesOf(table)) {
+    properties[field] = mapping.type === "unsigned_long" && !hasUnsignedLong ? UNSIGNED_LONG_SUBSTITUTE : mapping;
+  }
+  const definition = {
+    aliases: { [alias]: { is_write_index: true, ...(isHidden ? { is_hidden: true } : {}) } },
+    settings: {
+      ...(isHidden ? { "index.hidden": true } : {}),
+      "index.gc_deletes": GC_DELETES,
+      "index.refresh_interval": options.refreshInterval,
+      "index.mapping.total_fields.limit": Math.max(FIELDS_MAX_DEFAULT, fieldsMaxOf(table)),
+      "index.mapping.depth.limit": DEPTH_MAX,
+      ...(options.replicas === undefined ? {} : { "index.number_of_replicas": options.replicas }),
+      ...(options.shards === undefined ? {} : { "index.number_of_shards": options.shards }),
+    },
+    mappings: {
+      dynamic: false,
+      _meta: metaOf(table, options, note),
+      properties,
+    },
+  };
+  return Buffer.from(JSON.stringify(definition));
+}
+
+function metaOf(table: TableVersion, { daemon }: IndexOptions, shape: ShapeNote): object {
+  return { millrace: { daemon, table: table.id, shape } };
+}
+
+const UNSIGNED_LONG_SUBSTITUTE: Mapping = { type: "keyword" };
+
+function propertiesOf(table: TableVersion): [field: string, mapping: Mapping][] {
+  return [
+    [VERSION_FIELD, { type: "long" }],
+    [TIME_FIELD, { type: "date", format: "strict_date_optional_time_nanos" }],
+    ...table.columns.map(({ name, type }): [string, Mapping] => [documentField(name), mappingOf(type)]),
+  ];
+}
+
+function fieldsMaxOf(table: TableVersion): number {
+  // Room for as many more: columns come and go, and fields stay.
+  return propertiesOf(table).reduce((count, [, mapping]) => count + fieldCountOf(mapping), 0) * 2;
+}
+
+function isSameType(held: string, wanted: string): boolean {
+  return held === wanted || (wanted === "unsigned_long" && held === UNSIGNED_LONG_SUBSTITUTE.type);
+}
+
+/** `table`: see `classifyEngine`. */
+export function expectOk(answer: Answer, what: string, table?: string): void {
+  if (answer.status >= 300) throw classifyEngine(errorOf(answer), what, table);
+}
+
+/** From here on what was written is found. `table`: see `classifyEngine`. */
+export async function refresh(
+  client: SearchClient,
+  index: string,
+  table: string | undefined,
+  signal: AbortSignal,
+): Promise<void> {
+  expectOk(await client.request({ method: "POST", path: `${pathOf(index)}/_refresh` }, signal), "a refresh", table);
+}

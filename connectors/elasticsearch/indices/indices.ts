@@ -1,0 +1,190 @@
+import { shapeNote } from "../../../src/core/targets/base-floors.ts";
+import { checkpointTexts, parseCheckpoint } from "../../../src/core/model/checkpoint-text.ts";
+import { failpoint } from "../../../src/core/failpoint.ts";
+import { parsePosition } from "../../../src/core/model/position.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
+import type { Logger } from "../../../src/core/contracts/telemetry.ts";
+import { rowVersion } from "../../../src/core/model/version.ts";
+import { createIndex, extendIndex, fieldOfOtherType, findIndices, type IndexOptions } from "./ddl.ts";
+import { droppedError } from "../errors.ts";
+import type { SearchClient } from "../http.ts";
+import { dropIndex, indexAfter, moveAlias, writeAlias } from "./next-index.ts";
+import { absentIndices, reviseIndices } from "./presence.ts";
+import { parseIndices, type ProgressDocument, type ProgressRecord } from "../progress.ts";
+import { type IndexIdentity, type PreparedIndex, type TableIndex, writtenIndex } from "./tables.ts";
+
+/**
+ * Which index each table has. A shape that the mapping takes extends the index; another one begins the next index, which
+ * is filled beside the one that readers see. Invariants: an index is on record before its first row, and an alias has
+ * moved before the table counts as complete.
+ */
+export class TableIndices {
+  readonly #client: SearchClient;
+  readonly #options: IndexOptions;
+  readonly #log: Logger;
+  #indices: ReadonlyMap<string, TableIndex> = new Map();
+  #unfilled = new Set<string>();
+  #isFilling = false;
+
+  constructor(client: SearchClient, options: IndexOptions, log: Logger) {
+    this.#client = client;
+    this.#options = options;
+    this.#log = log;
+  }
+
+  /**
+   * A table whose index was dropped or replaced while nobody looked does not count as complete any more. That is stored
+   * with the lease, before a new index can take the old one's place in the record.
+   */
+  async revise(held: ProgressRecord, signal: AbortSignal): Promise<ProgressRecord> {
+    const { indices, lost, unfilled } = await reviseIndices(this.#client, parseIndices(held.indices), signal);
+    this.#adopt(indices);
+    this.#unfilled = new Set(unfilled);
+    if (lost.size + unfilled.size > 0) {
+      const tables = [...lost, ...unfilled];
+      this.#log.warn({ tables }, "indices were dropped or replaced: their tables are read again");
+    }
+    const content = parseCheckpoint(held.tables, held.bond);
+    const tables = Object.entries(content.tables).filter(([id]) => !lost.has(id) && !unfilled.has(id));
+    const left = checkpointTexts({ ...content, tables: Object.fromEntries(tables) });
+    return { ...held, ...left, indices: textOf(indices) };
+  }
+
+  /** False where the table has no index, or has lost the one that was being filled. */
+  holds(tableId: string): boolean {
+    return this.#indices.has(tableId) && !this.#unfilled.has(tableId);
+  }
+
+  /** Where the table's rows are written. */
+  written(tableId: string): IndexIdentity | undefined {
+    const table = this.#indices.get(tableId);
+    return table === undefined ? undefined : writtenIndex(table);
+  }
+
+  /** Drops what the table has, the index that readers see too; `prepare` makes another. */
+  async remove(tableId: string, document: ProgressDocument, signal: AbortSignal): Promise<void> {
+    const table = this.#indices.get(tableId);
+    if (table === undefined) return;
+    for (const identity of [table, ...(table.next === undefined ? [] : [table.next])]) {
+      await dropIndex(this.#client, identity, signal);
+    }
+    const indices = new Map(this.#indices);
+    indices.delete(tableId);
+    await document.write({ indices: textOf(indices) }, signal);
+    this.#adopt(indices);
+  }
+
+  /** Makes an index ready for rows of this version, and returns it. */
+  async prepare(
+    alias: string,
+    table: TableVersion,
+    document: ProgressDocument,
+    signal: AbortSignal,
+  ): Promise<PreparedIndex> {
+    // Invariant: no index is made or dropped by a process whose lease was taken.
+    await document.compare(signal);
+    const known = this.#indices.get(table.id);
+    const nextAlias = writeAlias(alias);
+    const { current, next } = await findIndices(this.#client, alias, nextAlias, table, this.#options, signal);
+    if (known !== undefined && current?.uuid !== known.uuid) throw droppedError(alias);
+    const filling = known?.next === undefined || this.#unfilled.has(table.id) ? null : next;
+    if (known?.next !== undefined && !this.#unfilled.has(table.id) && filling?.uuid !== known.next.uuid) {
+      throw droppedError(nextAlias);
+    }
+    const target = filling ?? current;
+    if (next !== null && (filling === null || fieldOfOtherType(filling, table) !== null)) {
+      // Made and never recorded, so without rows; or begun for a shape that is no longer the table's.
+      await dropIndex(this.#client, next, signal);
+    }
+    if (target !== null && fieldOfOtherType(target, table) === null) {
+      const note = shapeNote(target.note, table, versionAt(document.record));
+      await extendIndex(this.#client, target, table, this.#options, note, signal);
+      const recorded = { ...identityOf(current ?? target), next: filling === null ? undefined : identityOf(filling) };
+      await this.#record(table.id, recorded, document, signal);
+      return { index: writtenIndex(recorded), note };
+    }
+    const name =
+      current === null
+        ? { index: indexAfter(alias, next), alias, isHidden: false }
+        : { index: indexAfter(alias, current, next), alias: nextAlias, isHidden: true };
+    const note = shapeNote(null, table, 0n);
+    const made = identityOf(await createIndex(this.#client, name, table, this.#options, note, signal));
+    failpoint("elasticsearch.index-made", table);
+    await this.#record(table.id, current === null ? made : { ...identityOf(current), next: made }, document, signal);
+    if (current !== null) {
+      this.#log.info({ table: table.id, index: made.index }, "a type changed: the table is filled into a new index");
+    }
+    return { index: made, note };
+  }
+
+  /** Whether the index that readers see takes rows of this version. */
+  async takes(alias: string, table: TableVersion, signal: AbortSignal): Promise<boolean> {
+    const known = this.#indices.get(table.id);
+    if (known === undefined || known.next !== undefined) return false;
+    const { current, next } = await findIndices(this.#client, alias, writeAlias(alias), table, this.#options, signal);
+    return current?.uuid === known.uuid && next === null && fieldOfOtherType(current, table) === null;
+  }
+
+  /** From here on the indices are known by their UUIDs, also after a restart. */
+  async #record(tableId: string, table: TableIndex, document: ProgressDocument, signal: AbortSignal): Promise<void> {
+    const indices = new Map(this.#indices).set(tableId, table);
+    if (textOf(indices) !== textOf(this.#indices)) await document.write({ indices: textOf(indices) }, signal);
+    this.#unfilled.delete(tableId);
+    this.#adopt(indices);
+  }
+
+  /**
+   * Moves the aliases of the tables that are complete from this step on. Returns what is to be stored with the step's
+   * progress; null where nothing moved. Idempotent until then.
+   */
+  async complete(tables: Readonly<Record<string, string>>, signal: AbortSignal): Promise<Moved | null> {
+    if (!this.#isFilling) return null;
+    const moved: [string, TableIndex][] = [];
+    for (const [id, table] of this.#indices) {
+      const { next } = table;
+      if (next === undefined || tables[id] === undefined) continue;
+      moved.push([id, await moveAlias(this.#client, { id }, { ...table, next }, this.#options, signal)]);
+    }
+    if (moved.length === 0) return null;
+    const indices = new Map([...this.#indices, ...moved]);
+    return { text: textOf(indices), stored: () => this.#adopt(indices) };
+  }
+
+  /** Throws where an index of ours is not there: all of them, or those that these tables are written to. */
+  async expectPresent(signal: AbortSignal, written?: readonly IndexIdentity[]): Promise<void> {
+    const [absent] = await absentIndices(this.#client, written ?? this.#all(), signal);
+    if (absent !== undefined) throw droppedError(absent.alias);
+  }
+
+  /** But for those that are known to be gone, which stand on record until others take their place. */
+  #all(): IndexIdentity[] {
+    const isThere = (id: string, { next }: TableIndex): boolean => next !== undefined && !this.#unfilled.has(id);
+    return [...this.#indices].flatMap(([id, table]) => (isThere(id, table) ? [table, table.next!] : [table]));
+  }
+
+  #adopt(indices: ReadonlyMap<string, TableIndex>): void {
+    this.#indices = indices;
+    this.#isFilling = [...indices.values()].some(({ next }) => next !== undefined);
+  }
+}
+
+export interface Moved {
+  readonly text: string;
+  /** To be called when `text` is stored. */
+  readonly stored: () => void;
+}
+
+function identityOf({ alias, index, uuid }: IndexIdentity): IndexIdentity {
+  return { alias, index, uuid };
+}
+
+function textOf(indices: ReadonlyMap<string, TableIndex>): string {
+  return JSON.stringify(Object.fromEntries(indices));
+}
+
+/** Rows of a shape that begins now have this version or a higher one. */
+function versionAt({ position }: ProgressRecord): bigint {
+  if (position === "") return 0n;
+  const { epoch, commit } = parsePosition(position);
+  return rowVersion(epoch, commit);
+}

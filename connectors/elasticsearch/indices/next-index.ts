@@ -1,0 +1,62 @@
+/**
+ * The index that is filled beside the one which readers see, where a table's new shape does not fit the old mapping. It
+ * is hidden from wildcards and written under an alias of its own, so that no bulk request can make it by itself.
+ */
+import { failpoint } from "../../../src/core/failpoint.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
+import { expectOk, findIndices, type FoundIndex, type IndexOptions, refresh } from "./ddl.ts";
+import { droppedError } from "../errors.ts";
+import { pathOf, type SearchClient } from "../http.ts";
+import type { IndexIdentity, TableIndex } from "./tables.ts";
+
+/** Rows are written under it until the table's own alias moves. No name of a table has a percent sign before `wr`. */
+export function writeAlias(alias: string): string {
+  return `${alias}%write`;
+}
+
+/** The first index behind an alias, and the one after those that are there. */
+export function indexAfter(alias: string, ...present: readonly (FoundIndex | null)[]): string {
+  const numbers = present.map((found) => Number(/-(\d+)$/.exec(found?.index ?? "")?.[1] ?? 0));
+  return `${alias}-${String(Math.max(...numbers, 0) + 1).padStart(6, "0")}`;
+}
+
+export async function dropIndex(
+  client: SearchClient,
+  { index }: Pick<IndexIdentity, "index">,
+  signal: AbortSignal,
+): Promise<void> {
+  const answer = await client.request({ method: "DELETE", path: pathOf(index) }, signal);
+  if (answer.status !== 404) expectOk(answer, "dropping an index that is not needed any more");
+}
+
+/**
+ * Has the table's alias lead to the next index and drops the one before, both at once. Invariant: the old one is there
+ * until then. Idempotent, as the answer may be lost, or the process may end before the move is recorded.
+ */
+export async function moveAlias(
+  client: SearchClient,
+  table: Pick<TableVersion, "id">,
+  { alias, uuid, next }: TableIndex & { readonly next: IndexIdentity },
+  options: IndexOptions,
+  signal: AbortSignal,
+): Promise<IndexIdentity> {
+  const found = await findIndices(client, alias, next.alias, table, options, signal);
+  if (found.current?.uuid !== next.uuid) {
+    if (found.next?.uuid !== next.uuid) throw droppedError(next.alias);
+    if (found.current !== null && found.current.uuid !== uuid) throw droppedError(alias);
+    // What readers find from the first moment on.
+    await refresh(client, next.index, table.id, signal);
+    const actions = [
+      ...(found.current === null ? [] : [{ remove_index: { index: found.current.index } }]),
+      { add: { index: next.index, alias, is_write_index: true } },
+      { remove: { index: next.index, alias: next.alias } },
+    ];
+    const answer = await client.request({ method: "POST", path: "/_aliases", body: { actions } }, signal);
+    expectOk(answer, `moving the alias of ${table.id}`, table.id);
+    failpoint("elasticsearch.alias-moved", table);
+  }
+  const body = { "index.hidden": null };
+  const shown = await client.request({ method: "PUT", path: `${pathOf(next.index)}/_settings`, body }, signal);
+  expectOk(shown, `showing the index of ${table.id}`, table.id);
+  return { ...next, alias };
+}

@@ -1,0 +1,94 @@
+/** Whether indices are still those that were recorded. */
+import * as z from "zod";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
+import { expectOk } from "./ddl.ts";
+import { partError } from "../errors.ts";
+import { fieldOf, parsed, pathOf, type SearchClient } from "../http.ts";
+import type { IndexIdentity, TableIndex } from "./tables.ts";
+
+const UUIDS = z.record(z.string(), z.object({ settings: z.object({ "index.uuid": z.string() }) }));
+
+/** The engines refuse request lines over 4 KB (http.max_initial_line_length). */
+const PATH_BYTES_MAX = 3_000;
+
+/** Those whose alias no longer leads to the index that it is recorded with. */
+export async function absentIndices(
+  client: SearchClient,
+  identities: readonly IndexIdentity[],
+  signal: AbortSignal,
+): Promise<readonly IndexIdentity[]> {
+  const absent: IndexIdentity[] = [];
+  for (const chunk of chunksByLength(identities)) {
+    const path = `${pathOf(chunk.map(({ alias }) => alias))}/_settings/index.uuid`;
+    const query = { flat_settings: "true", ignore_unavailable: "true", allow_no_indices: "true" };
+    const answer = await client.request({ method: "GET", path, query }, signal);
+    if (answer.status !== 404) expectOk(answer, "looking at the sink's indices");
+    const found = answer.status === 404 ? {} : UUIDS.parse(parsed(answer.body));
+    absent.push(...chunk.filter(({ index, uuid }) => found[index]?.settings["index.uuid"] !== uuid));
+  }
+  return absent;
+}
+
+/** One that has lost a part takes no rows, and is not waited for: `table` alone is concerned. */
+export async function expectWhole(
+  client: SearchClient,
+  { index }: IndexIdentity,
+  { id }: Pick<TableVersion, "id">,
+  signal: AbortSignal,
+): Promise<void> {
+  const answer = await client.request({ method: "GET", path: `/_cluster/health${pathOf(index)}` }, signal);
+  if (answer.status !== 200 || fieldOf(parsed(answer.body), "status") !== "red") return;
+  throw partError("blocked", `the index of ${id}`, id);
+}
+
+/** What became of recorded indices while nobody looked. */
+export interface Revision {
+  /** By table id, as they are to be recorded from now on. */
+  readonly indices: ReadonlyMap<string, TableIndex>;
+  /** Tables whose index was dropped or replaced. */
+  readonly lost: ReadonlySet<string>;
+  /** Tables whose next index was: what was filled into it must be read again. It stays on record until it is replaced. */
+  readonly unfilled: ReadonlySet<string>;
+}
+
+export async function reviseIndices(
+  client: SearchClient,
+  recorded: Readonly<Record<string, TableIndex>>,
+  signal: AbortSignal,
+): Promise<Revision> {
+  const entries = Object.entries(recorded);
+  const nexts = entries.flatMap(([, { next }]) => next ?? []);
+  const absent = new Set(await absentIndices(client, [...entries.map(([, current]) => current), ...nexts], signal));
+  const indices = new Map<string, TableIndex>();
+  const lost = new Set<string>();
+  const unfilled = new Set<string>();
+  for (const [id, table] of entries) {
+    const { alias, next } = table;
+    const moved = next === undefined ? undefined : { ...next, alias };
+    if (!absent.has(table)) {
+      indices.set(id, table);
+      if (next !== undefined && absent.has(next)) unfilled.add(id);
+    } else if (moved !== undefined && (await absentIndices(client, [moved], signal)).length === 0) {
+      // The alias had moved, and the process ended before that was recorded.
+      indices.set(id, moved);
+    } else {
+      lost.add(id);
+    }
+  }
+  return { indices, lost, unfilled };
+}
+
+function chunksByLength(identities: readonly IndexIdentity[]): IndexIdentity[][] {
+  const chunks: IndexIdentity[][] = [];
+  let length = Infinity;
+  for (const identity of identities) {
+    const own = encodeURIComponent(identity.alias).length + 1;
+    if (length + own > PATH_BYTES_MAX) {
+      chunks.push([]);
+      length = 0;
+    }
+    chunks.at(-1)!.push(identity);
+    length += own;
+  }
+  return chunks;
+}

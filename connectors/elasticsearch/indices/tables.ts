@@ -1,0 +1,44 @@
+import { BaseFloors, type ShapeNote } from "../../../src/core/targets/base-floors.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
+import { DocumentWriter } from "../write/document.ts";
+
+/** An index, and the alias under which it is written. */
+export interface IndexIdentity {
+  readonly alias: string;
+  readonly index: string;
+  readonly uuid: string;
+}
+
+/** Which index holds a table's documents; stored with the progress, to be found again after a restart. */
+export interface TableIndex extends IndexIdentity {
+  /** The one that is being filled in its place: all writes go there. The alias moves to it when the table is complete. */
+  readonly next?: IndexIdentity | undefined;
+}
+
+/** An index that takes rows of a table version. */
+export interface PreparedIndex {
+  readonly index: IndexIdentity;
+  readonly note: ShapeNote;
+}
+
+/** One table version that is ready to be written. */
+export interface SearchTable extends IndexIdentity {
+  readonly table: TableVersion;
+  readonly documents: DocumentWriter;
+  /** Documents below these show other columns, or other rows, than the table version has. */
+  readonly floors: BaseFloors;
+}
+
+export function searchTable(table: TableVersion, { index, note }: PreparedIndex): SearchTable {
+  return { ...index, table, documents: new DocumentWriter(table, index.alias), floors: new BaseFloors(note) };
+}
+
+/** The same index under another alias. */
+export function underAlias(target: SearchTable, alias: string): SearchTable {
+  return { ...target, alias, documents: new DocumentWriter(target.table, alias) };
+}
+
+/** Where the table's rows are written. */
+export function writtenIndex({ alias, index, uuid, next }: TableIndex): IndexIdentity {
+  return next ?? { alias, index, uuid };
+}

@@ -1,0 +1,106 @@
+import { classifyEngine, type EngineError, isRefusal, searchError } from "../errors.ts";
+import { type BulkBody } from "./bulk-body.ts";
+import { SHARD_WITHIN } from "../indices/ddl.ts";
+import { withoutDuplicateFields } from "./duplicate-fields.ts";
+import { type Answer, engineError, errorOf, fieldOf, parsed, type SearchClient } from "../http.ts";
+
+/** An item that the engine does not take for what it holds. */
+export interface Refusal {
+  readonly item: number;
+  readonly tooLarge: boolean;
+  /** The engine's type of error and the field, where it names one. */
+  readonly reason: string;
+}
+
+const QUERY = { require_alias: "true", timeout: SHARD_WITHIN, filter_path: "errors,items.*.error,items.*.status" };
+const ALL_WELL = Buffer.from('{"errors":false');
+
+/**
+ * Sends a body and returns the items that were refused. An item whose version is older than the document's (409) is done:
+ * the document shows a later commit. Any failure that is not a document's own throws, and the step is given again.
+ */
+export async function sendBulk(client: SearchClient, body: BulkBody, signal: AbortSignal): Promise<Refusal[]> {
+  return sendItems(client, body, 0, body.count, signal);
+}
+
+async function sendItems(
+  client: SearchClient,
+  body: BulkBody,
+  from: number,
+  to: number,
+  signal: AbortSignal,
+): Promise<Refusal[]> {
+  if (from === to) return [];
+  const answer = await post(client, body.slice(from, to), signal);
+  if (answer.status === 413) {
+    if (to - from === 1) return [{ item: from, tooLarge: true, reason: "http.max_content_length" }];
+    const middle = (from + to) >> 1;
+    const first = await sendItems(client, body, from, middle, signal);
+    return [...first, ...(await sendItems(client, body, middle, to, signal))];
+  }
+  const refusals: Refusal[] = [];
+  for (const { item, error, reason } of failures(answer)) {
+    if (!isRefusal(error)) throw classifyEngine(error, "a bulk write", body.tableOf(from + item));
+    const cured = await sendWithoutDuplicates(client, body, from + item, signal);
+    if (!cured) refusals.push({ item: from + item, tooLarge: false, reason });
+  }
+  return refusals;
+}
+
+function post(client: SearchClient, bytes: Buffer, signal: AbortSignal): Promise<Answer> {
+  return client.request({ method: "POST", path: "/_bulk", query: QUERY, body: bytes, isBulk: true }, signal);
+}
+
+interface Failure {
+  readonly item: number;
+  readonly error: EngineError;
+  readonly reason: string;
+}
+
+/** The items that failed otherwise than by an older version. */
+function failures(answer: Answer): Failure[] {
+  if (answer.status !== 200) throw classifyEngine(errorOf(answer), "a bulk write");
+  if (answer.body.subarray(0, ALL_WELL.length).equals(ALL_WELL)) return [];
+  const items = fieldOf(parsed(answer.body), "items");
+  if (!Array.isArray(items)) throw searchError("MR3300", "retryable", "a bulk write got an answer without items");
+  return items.flatMap((item: unknown, i) => {
+    const result = fieldOf(item, "index") ?? fieldOf(item, "delete");
+    const error = fieldOf(result, "error");
+    const status = Number(fieldOf(result, "status"));
+    if (error === undefined || status === 409) return [];
+    if (NO_WRITE_INDEX.test(String(fieldOf(error, "reason")))) {
+      throw searchError("MR3303", "fatal", "an alias leads to several indices by now, none of them to write to");
+    }
+    return [{ item: i, error: engineError(status, error), reason: reasonOf(error) }];
+  });
+}
+
+/** An illegal_argument_exception like those for a document's content; only the sentence tells it from them. */
+const NO_WRITE_INDEX = /^no write index is defined for alias/;
+
+/** Type and field. The engine's own sentence quotes values, and is left out. */
+function reasonOf(error: unknown): string {
+  const type = String(fieldOf(error, "type"));
+  const field = /failed to parse field \[(.*?)\] of type/.exec(String(fieldOf(error, "reason")))?.[1];
+  return field === undefined ? type : `${type}, field ${field}`;
+}
+
+/**
+ * The engines refuse an object that names a field twice, which a column of type json may hold (jsonb may not). Such a
+ * document is sent once more as jsonb would keep it: the last one wins.
+ */
+async function sendWithoutDuplicates(
+  client: SearchClient,
+  body: BulkBody,
+  item: number,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const bytes = body.slice(item, item + 1);
+  const line = bytes.indexOf(0x0a) + 1;
+  const document = line < bytes.length ? withoutDuplicateFields(bytes.subarray(line)) : null;
+  if (document === null) return false;
+  const answer = await post(client, Buffer.concat([bytes.subarray(0, line), document, Buffer.from("\n")]), signal);
+  const left = failures(answer);
+  for (const { error } of left) if (!isRefusal(error)) throw classifyEngine(error, "a bulk write", body.tableOf(item));
+  return left.length === 0;
+}

@@ -1,0 +1,64 @@
+/** Removes all documents of a table up to a version: what a TRUNCATE and a sweep ask for. */
+import * as z from "zod";
+import { BulkBody } from "./bulk-body.ts";
+import { sendBulk } from "./bulk.ts";
+import { expectOk, refresh } from "../indices/ddl.ts";
+import { deleteLine, VERSION_FIELD } from "./document.ts";
+import { searchError } from "../errors.ts";
+import { parsed, pathOf, type SearchClient } from "../http.ts";
+import type { SearchTable } from "../indices/tables.ts";
+
+/** Below the engines' index.max_result_window. */
+const PAGE = 5_000;
+
+const HITS = z.object({ hits: z.object({ hits: z.array(z.object({ _id: z.string() })).default([]) }).prefault({}) });
+
+/**
+ * What is durable may not be searchable yet, so each look follows a refresh; what was removed is no longer found by the
+ * next one. A document that was written anew meanwhile is spared by its version.
+ */
+export async function removeUpTo(
+  client: SearchClient,
+  { alias, index, table }: SearchTable,
+  version: bigint,
+  signal: AbortSignal,
+): Promise<void> {
+  const body = new BulkBody(table.id);
+  let before: string | undefined;
+  for (;;) {
+    await refresh(client, index, table.id, signal);
+    const ids = await idsUpTo(client, index, table.id, version, signal);
+    if (ids.length === 0) return;
+    if (ids[0] === before) throw searchError("MR3300", "retryable", `documents of ${alias} can't be removed`);
+    before = ids[0];
+    body.reset();
+    for (const id of ids) {
+      body.out.utf8(deleteLine(alias, id, version));
+      body.add(undefined, 0);
+    }
+    const refused = await sendBulk(client, body, signal);
+    if (refused.length > 0) throw searchError("MR3300", "retryable", `a removal from ${alias} was refused`);
+  }
+}
+
+async function idsUpTo(
+  client: SearchClient,
+  index: string,
+  table: string,
+  version: bigint,
+  signal: AbortSignal,
+): Promise<string[]> {
+  const query = `{"range":{"${VERSION_FIELD}":{"lte":${version}}}}`;
+  const body = Buffer.from(`{"size":${PAGE},"query":${query},"sort":["_doc"],"_source":false}`);
+  const answer = await client.request(
+    {
+      method: "POST",
+      path: `${pathOf(index)}/_search`,
+      query: { filter_path: "hits.hits._id", allow_partial_search_results: "false" },
+      body,
+    },
+    signal,
+  );
+  expectOk(answer, "looking for documents to remove", table);
+  return HITS.parse(parsed(answer.body)).hits.hits.map((hit) => hit._id);
+}

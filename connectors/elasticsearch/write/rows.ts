@@ -1,0 +1,206 @@
+import { DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
+import type { MillraceError } from "../../../src/core/errors.ts";
+import type { Outcome } from "../../../src/core/contracts/sink.ts";
+import { type BaseLookup, type BaseRequest, readBases } from "./base-documents.ts";
+import { BulkBody } from "./bulk-body.ts";
+import { type Refusal, sendBulk } from "./bulk.ts";
+import { searchError } from "../errors.ts";
+import type { SearchClient } from "../http.ts";
+import type { SearchTable } from "../indices/tables.ts";
+
+/** Bodies on their way while the next one is written. */
+const BODIES_IN_FLIGHT = 2;
+/** Base documents read at once: by count at first, then by what they turned out to weigh. */
+const BASES_FIRST = 8;
+const BASES_MAX = 500;
+const BASE_BYTES_AIM = 8 * 1024 * 1024;
+
+/** A report could not be stored: the runtime's own error, not one of the engine. */
+export class ReportFailure extends Error {}
+
+/** Bodies are reused from step to step; one pool per sink. */
+export class BodyPool {
+  readonly #free: BulkBody[] = [];
+
+  take(): BulkBody {
+    return this.#free.pop() ?? new BulkBody();
+  }
+
+  /** Only for a body whose answer has come. */
+  give(body: BulkBody): void {
+    body.reset();
+    if (this.#free.length <= BODIES_IN_FLIGHT) this.#free.push(body);
+  }
+}
+
+/** Writes the entries of a step. Invariant: a document is removed when all that are put are durable. */
+export class RowsStep {
+  readonly #client: SearchClient;
+  readonly #pool: BodyPool;
+  readonly #tables: readonly TableWrites[];
+  readonly #targets: readonly SearchTable[];
+  readonly #signal: AbortSignal;
+  readonly #inFlight: Promise<void>[] = [];
+  readonly #incomplete = new Map<TableWrites, number[]>();
+  readonly #poison: { readonly writes: TableWrites; readonly entry: number; readonly error: MillraceError }[] = [];
+  #body: BulkBody;
+
+  constructor(
+    client: SearchClient,
+    pool: BodyPool,
+    tables: readonly TableWrites[],
+    targets: readonly SearchTable[],
+    signal: AbortSignal,
+  ) {
+    this.#client = client;
+    this.#pool = pool;
+    this.#tables = tables;
+    this.#targets = targets;
+    this.#signal = signal;
+    this.#body = pool.take();
+    for (const { documents } of targets) documents.begin();
+  }
+
+  async write(outcome: Outcome): Promise<void> {
+    try {
+      await this.#putRows();
+      await this.#putPatches();
+      await this.#flush();
+      await this.#settle();
+      await this.#removeRows();
+      await this.#flush();
+      await this.#settle();
+    } finally {
+      // After a failure nothing may arrive behind what the next attempt sends.
+      await Promise.allSettled(this.#inFlight);
+    }
+    try {
+      await this.#report(outcome);
+    } catch (error) {
+      throw new ReportFailure("what the sink left out could not be reported", { cause: error });
+    }
+  }
+
+  async #putRows(): Promise<void> {
+    for (let t = 0; t < this.#tables.length; t++) {
+      const writes = this.#tables[t]!;
+      if (writes.deleteCount + writes.patchCount === writes.count) continue;
+      for (let i = 0; i < writes.count; i++) {
+        if (writes.action[i] === DELETE || writes.action[i] === PATCH) continue;
+        if (this.#body.isFull) await this.#flush();
+        this.#put(t, i, null);
+      }
+    }
+  }
+
+  async #putPatches(): Promise<void> {
+    const requests = this.#patches();
+    let windowCount = BASES_FIRST;
+    for (let from = 0; from < requests.length;) {
+      const window = requests.slice(from, from + windowCount);
+      const bases = await readBases(this.#client, window, this.#signal);
+      for (const [n, request] of window.entries()) await this.#putPatch(request, bases[n]!);
+      windowCount = nextWindow(bases);
+      from += window.length;
+    }
+  }
+
+  #patches(): BaseRequest[] {
+    const requests: BaseRequest[] = [];
+    for (let t = 0; t < this.#tables.length; t++) {
+      const writes = this.#tables[t]!;
+      if (writes.patchCount === 0) continue;
+      const target = this.#targets[t]!;
+      for (let i = 0; i < writes.count; i++)
+        if (writes.action[i] === PATCH) requests.push({ target, writes, entry: i });
+    }
+    return requests;
+  }
+
+  async #putPatch({ writes, entry }: BaseRequest, base: BaseLookup): Promise<void> {
+    switch (base.kind) {
+      case "newer":
+        return;
+      case "missing":
+        return this.#leave(writes, entry);
+      case "found":
+        if (this.#body.isFull) await this.#flush();
+        return this.#put(this.#tables.indexOf(writes), entry, base.source);
+      default:
+        return base satisfies never;
+    }
+  }
+
+  #put(t: number, i: number, base: Buffer | null): void {
+    const writes = this.#tables[t]!;
+    if (this.#targets[t]!.documents.put(this.#body.out, writes, i, base)) {
+      this.#body.add(writes, i);
+    } else {
+      this.#body.abandon();
+      this.#leave(writes, i);
+    }
+  }
+
+  async #removeRows(): Promise<void> {
+    for (let t = 0; t < this.#tables.length; t++) {
+      const writes = this.#tables[t]!;
+      if (writes.deleteCount === 0) continue;
+      for (let i = 0; i < writes.count; i++) {
+        if (writes.action[i] !== DELETE) continue;
+        if (this.#body.isFull) await this.#flush();
+        this.#targets[t]!.documents.remove(this.#body.out, writes, i);
+        this.#body.add(writes, i);
+      }
+    }
+  }
+
+  #leave(writes: TableWrites, entry: number): void {
+    const entries = this.#incomplete.get(writes);
+    if (entries === undefined) this.#incomplete.set(writes, [entry]);
+    else entries.push(entry);
+  }
+
+  async #flush(): Promise<void> {
+    const body = this.#body;
+    if (body.count === 0) return;
+    this.#signal.throwIfAborted();
+    if (this.#inFlight.length >= BODIES_IN_FLIGHT) await this.#inFlight.shift();
+    const sent = this.#send(body);
+    // Awaited by settle; the handler keeps a failure from being called unhandled meanwhile.
+    sent.catch(() => {});
+    this.#inFlight.push(sent);
+    this.#body = this.#pool.take();
+  }
+
+  async #settle(): Promise<void> {
+    while (this.#inFlight.length > 0) await this.#inFlight.shift();
+  }
+
+  async #send(body: BulkBody): Promise<void> {
+    for (const refusal of await sendBulk(this.#client, body, this.#signal)) {
+      const writes = body.writes[refusal.item];
+      if (writes === undefined) continue;
+      this.#poison.push({ writes, entry: body.entry[refusal.item]!, error: poisonError(writes, refusal) });
+    }
+    this.#pool.give(body);
+  }
+
+  async #report(outcome: Outcome): Promise<void> {
+    for (const { writes, entry, error } of this.#poison) await outcome.poison(writes, entry, error);
+    for (const [writes, entries] of this.#incomplete) await outcome.incomplete(writes, entries);
+  }
+}
+
+function poisonError(writes: TableWrites, { tooLarge, reason }: Refusal): MillraceError {
+  const { id } = writes.table;
+  return tooLarge
+    ? searchError("MR3308", "poison", `a row of ${id} is too large for the search engine (${reason})`)
+    : searchError("MR3307", "poison", `the search engine refuses a row of ${id} for its content (${reason})`);
+}
+
+function nextWindow(bases: readonly BaseLookup[]): number {
+  let byteCount = 0;
+  for (const base of bases) if (base.kind === "found") byteCount += base.source.length;
+  const average = byteCount / bases.length;
+  return average === 0 ? BASES_MAX : Math.max(1, Math.min(BASES_MAX, Math.floor(BASE_BYTES_AIM / average)));
+}

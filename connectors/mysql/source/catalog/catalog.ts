@@ -1,0 +1,196 @@
+/** The tables as information_schema has them. */
+import { findMillraceError } from "../../../../src/core/errors.ts";
+import type { SourceContext } from "../context.ts";
+import { errorNumber } from "../errors.ts";
+import { quoteText } from "../../quote.ts";
+
+export interface CatalogColumn {
+  readonly name: string;
+  /** Without length and attributes: `varchar`. */
+  readonly dataType: string;
+  readonly columnType: string;
+  readonly nullable: boolean;
+  readonly length: number;
+  readonly precision: number;
+  readonly scale: number;
+  /** Digits of seconds. */
+  readonly digits: number;
+  /** MariaDB: a LONGTEXT that was declared as JSON, which a check of its column shows. */
+  readonly isJson: boolean;
+}
+
+export interface CatalogKey {
+  readonly name: string;
+  readonly columns: readonly string[];
+}
+
+export interface CatalogTable {
+  readonly schema: string;
+  readonly table: string;
+  readonly type: string;
+  readonly engine: string;
+  /** What tells it from another table under its name. */
+  readonly generation: string;
+  readonly columns: readonly CatalogColumn[];
+  readonly primary: CatalogKey | undefined;
+  /** Over not-null columns, fewest columns first. */
+  readonly uniques: readonly CatalogKey[];
+  /** The first over whole columns of which some may be null. */
+  readonly nullableUnique: CatalogKey | undefined;
+}
+
+const SYSTEM = "('mysql','sys','information_schema','performance_schema')";
+
+/** One table, or all of the user's. */
+export async function readCatalog(
+  context: SourceContext,
+  only: { readonly schema: string; readonly table: string } | null,
+  signal: AbortSignal,
+): Promise<readonly CatalogTable[]> {
+  const { database } = context;
+  const where =
+    only === null
+      ? `table_schema NOT IN ${SYSTEM}`
+      : `table_schema = ${quoteText(only.schema)} AND table_name = ${quoteText(only.table)}`;
+  const doing = "reading the catalogue";
+  const tables = await database.rows(
+    doing,
+    `SELECT table_schema, table_name, table_type, engine, create_time FROM information_schema.tables WHERE ${where} ORDER BY table_schema, table_name`,
+    signal,
+  );
+  const columns = await database.rows(
+    doing,
+    `SELECT table_schema, table_name, column_name, data_type, column_type, is_nullable, character_maximum_length, numeric_precision, numeric_scale, datetime_precision FROM information_schema.columns WHERE ${where} ORDER BY table_schema, table_name, ordinal_position`,
+    signal,
+  );
+  const indexes = await database.rows(
+    doing,
+    `SELECT table_schema, table_name, index_name, column_name, sub_part FROM information_schema.statistics WHERE ${where} AND non_unique = 0 ORDER BY table_schema, table_name, index_name, seq_in_index`,
+    signal,
+  );
+  const ids = await tableIds(context, signal);
+  const checked = await jsonColumns(context, only, signal);
+  const columnsOf = grouped(columns);
+  const indexesOf = grouped(indexes);
+  return tables.map(([schema, table, type, engine, created]) => {
+    const id = `${schema}\0${table}`;
+    const own = (columnsOf.get(id) ?? []).map((row) => columnOf(row, checked.has(`${id}\0${row[2]}`)));
+    const keys = keysOf(indexesOf.get(id) ?? []);
+    const others = keys
+      .filter(({ name }) => name !== "PRIMARY")
+      .toSorted((a, b) => a.columns.length - b.columns.length);
+    const nullable = new Set(own.filter((column) => column.nullable).map((column) => column.name));
+    const isNullable = (key: CatalogKey): boolean => key.columns.some((name) => nullable.has(name));
+    return {
+      schema: schema ?? "",
+      table: table ?? "",
+      type: type ?? "",
+      engine: engine ?? "",
+      generation: ids.get(`${schema}/${table}`) ?? created ?? "-",
+      columns: own,
+      primary: keys.find(({ name }) => name === "PRIMARY"),
+      uniques: others.filter((key) => !isNullable(key)),
+      nullableUnique: others.find(isNullable),
+    };
+  });
+}
+
+/**
+ * MySQL's INNODB_TABLES opens each table of the server, and waits with whoever waits for one of them (error 1205 where an
+ * ALTER of any table waits for a transaction); its list of tablespaces takes no locks. MariaDB reads its own records.
+ */
+const IDS = [
+  { view: "INNODB_TABLESPACES", sql: "SELECT name, space FROM information_schema.INNODB_TABLESPACES" },
+  { view: "INNODB_SYS_TABLES", sql: "SELECT name, table_id FROM information_schema.INNODB_SYS_TABLES" },
+] as const;
+const UNKNOWN_TABLE = 1109;
+
+/**
+ * InnoDB's numbers of its tables, by `database/table`: another one where a table was made anew, rewritten or swapped. Without
+ * the privilege PROCESS, for other engines, or in a tablespace of MySQL that tables share, there is only the time of making,
+ * in seconds.
+ */
+async function tableIds(context: SourceContext, signal: AbortSignal): Promise<ReadonlyMap<string, string>> {
+  for (const { view, sql } of IDS) {
+    if (context.withoutIds.has(view)) continue;
+    try {
+      const rows = await context.database.rows("reading the tables' numbers", sql, signal);
+      return new Map(rows.map(([path, id]) => [path ?? "", `#${id}`]));
+    } catch (error) {
+      const known = findMillraceError(error);
+      if (known?.code !== "MR2113" && errorNumber(known?.cause) !== UNKNOWN_TABLE) throw error;
+      context.withoutIds.add(view);
+    }
+  }
+  return new Map();
+}
+
+const CHECKS = "CHECK_CONSTRAINTS";
+const UNKNOWN_COLUMN = 1054;
+const JSON_CHECK = /^json_valid\(`((?:[^`]|``)+)`\)$/i;
+
+/** MariaDB's columns that are checked to be JSON, as schema, table and name with zeros between. */
+async function jsonColumns(
+  { database, withoutIds }: SourceContext,
+  only: { readonly schema: string; readonly table: string } | null,
+  signal: AbortSignal,
+): Promise<ReadonlySet<string>> {
+  if (withoutIds.has(CHECKS)) return new Set();
+  const one =
+    only === null ? "" : ` AND constraint_schema = ${quoteText(only.schema)} AND table_name = ${quoteText(only.table)}`;
+  const sql = `SELECT constraint_schema, table_name, check_clause FROM information_schema.check_constraints WHERE check_clause LIKE 'json_valid(%'${one}`;
+  try {
+    const rows = await database.rows("reading the checks", sql, signal);
+    return new Set(
+      rows.flatMap(([schema, table, clause]) => {
+        const column = JSON_CHECK.exec(clause ?? "")?.[1];
+        return column === undefined ? [] : [`${schema}\0${table}\0${column.replaceAll("``", "`")}`];
+      }),
+    );
+  } catch (error) {
+    // MySQL's view has no such column, and its JSON is a type of its own.
+    if (errorNumber(findMillraceError(error)?.cause) !== UNKNOWN_COLUMN) throw error;
+    withoutIds.add(CHECKS);
+    return new Set();
+  }
+}
+
+type Row = readonly (string | null)[];
+
+function grouped(rows: readonly Row[]): Map<string, Row[]> {
+  const groups = new Map<string, Row[]>();
+  for (const row of rows) {
+    const id = `${row[0]}\0${row[1]}`;
+    const group = groups.get(id);
+    if (group === undefined) groups.set(id, [row]);
+    else group.push(row);
+  }
+  return groups;
+}
+
+function columnOf(row: Row, isChecked: boolean): CatalogColumn {
+  return {
+    name: row[2] ?? "",
+    dataType: (row[3] ?? "").toLowerCase(),
+    columnType: row[4] ?? "",
+    nullable: row[5] === "YES",
+    length: Number(row[6] ?? 0),
+    precision: Number(row[7] ?? 0),
+    scale: Number(row[8] ?? 0),
+    digits: Number(row[9] ?? 0),
+    isJson: isChecked && row[3]?.toLowerCase() === "longtext",
+  };
+}
+
+/** The primary key, and unique indexes over whole columns. */
+function keysOf(rows: readonly Row[]): CatalogKey[] {
+  const keys = new Map<string, { columns: string[]; isWhole: boolean }>();
+  for (const [, , index, column, prefix] of rows) {
+    const key = keys.get(index ?? "") ?? { columns: [], isWhole: true };
+    keys.set(index ?? "", key);
+    // An index over an expression names no column.
+    if (column == null || (index !== "PRIMARY" && prefix !== null)) key.isWhole = false;
+    else key.columns.push(column);
+  }
+  return [...keys].filter(([, { isWhole }]) => isWhole).map(([name, key]) => ({ name, columns: key.columns }));
+}

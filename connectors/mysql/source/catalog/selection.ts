@@ -1,0 +1,107 @@
+/** Which of the catalogue's tables are captured, and why others can't be. */
+import type { CapturedTables, TableShape } from "../../../../src/core/contracts/source.ts";
+import { tableId } from "../../../../src/core/model/schema.ts";
+import { quoteName, quoteTable } from "../../quote.ts";
+import { type CatalogTable, readCatalog } from "./catalog.ts";
+import type { SourceContext } from "../context.ts";
+import { sourceError } from "../errors.ts";
+import { findKey, type FoundKey } from "./keys.ts";
+import { catalogShape } from "./shapes.ts";
+
+const NO_ROWS = new Set(["VIEW", "SYSTEM VIEW", "SEQUENCE", "TEMPORARY", "LOCAL TEMPORARY"]);
+
+interface Refusal {
+  readonly reason: string;
+  readonly fix: string;
+  readonly chosenKey?: "unknown" | "unfit";
+}
+
+export interface SelectedTables extends CapturedTables {
+  readonly missing: readonly string[];
+  /** By table id, the fingerprint of what the catalogue says, whatever is followed. */
+  readonly described: ReadonlyMap<string, string>;
+}
+
+/**
+ * With `strict`, as at a start, a table named literally that can't be captured is an error; while running it is refused
+ * like others, so that one table does not stop all.
+ */
+export async function selectTables(
+  context: SourceContext,
+  strict: boolean,
+  signal: AbortSignal,
+): Promise<SelectedTables> {
+  const catalog = await readCatalog(context, null, signal);
+  context.spelling.learn(catalog);
+  const tables: TableShape[] = [];
+  const refused: CapturedTables["refused"][number][] = [];
+  const generations = new Map<string, string>();
+  const described = new Map<string, string>();
+  for (const table of catalog) {
+    if (!context.captures(table.schema, table.table)) continue;
+    const isLiteral = context.isLiteral(table.schema, table.table);
+    if (NO_ROWS.has(table.type) && !isLiteral) continue;
+    const zeroDates = context.zeroDates(table);
+    const said = catalogShape(table, context);
+    const shape = said === undefined ? undefined : context.shapes.of(said);
+    if (said !== undefined) described.set(said.id, said.fingerprint);
+    const refusal = refusalOf(table, shape, findKey(table, context.chosenKey(table)));
+    if (shape !== undefined && refusal === undefined) {
+      tables.push(shape);
+      // With another choice its rows are others.
+      generations.set(shape.id, zeroDates === "null" ? table.generation : `${table.generation} ${zeroDates}`);
+      continue;
+    }
+    const { reason, fix, chosenKey }: Refusal = refusal ?? NO_KEY;
+    if (isLiteral && strict)
+      throw sourceError("MR2115", "fatal", `${table.schema}.${table.table} can't be captured: ${reason}`, fix);
+    const id = tableId(table.schema, table.table);
+    refused.push({ id, reason, fix, ...(chosenKey === undefined ? {} : { chosenKey }) });
+  }
+  const known = new Set(catalog.map(({ schema, table }) => `${schema}.${table}`));
+  const missing = context.literals.filter((literal) => !known.has(literal));
+  if (strict && missing[0] !== undefined)
+    throw sourceError(
+      "MR2115",
+      "fatal",
+      `the table ${missing[0]} does not exist, or the user may not read it`,
+      "Correct its name in `tables` (database.table), create it first, or GRANT SELECT on it.",
+    );
+  return { tables, refused, generations, missing, described };
+}
+
+/** Whether a table that nobody has followed yet stays left out. */
+export function isLeftOut(table: CatalogTable, context: SourceContext): boolean {
+  const shape = catalogShape(table, context);
+  return refusalOf(table, shape, findKey(table, context.chosenKey(table))) !== undefined;
+}
+
+const NO_KEY: Refusal = { reason: "it has no usable key", fix: "Give it a primary key." };
+
+function keyFix({ columns, nullableUnique }: CatalogTable, name: string): string {
+  if (nullableUnique === undefined)
+    return `ALTER TABLE ${name} ADD PRIMARY KEY (…), or a unique index over NOT NULL columns.`;
+  const nullable = columns.filter((column) => column.nullable && nullableUnique.columns.includes(column.name));
+  const changes = nullable.map((column) => `MODIFY ${quoteName(column.name)} ${column.columnType} NOT NULL`);
+  return `ALTER TABLE ${name} ${changes.join(", ")}; makes its unique index ${quoteName(nullableUnique.name)} a key, or ADD PRIMARY KEY (…).`;
+}
+
+function refusalOf(table: CatalogTable, shape: TableShape | undefined, key: FoundKey): Refusal | undefined {
+  const name = quoteTable(table.schema, table.table);
+  if (NO_ROWS.has(table.type))
+    return {
+      reason: "it is no base table, and what it shows is not in the log",
+      fix: "Capture the tables beneath it.",
+    };
+  if (table.type === "SYSTEM VERSIONED")
+    return { reason: "it keeps its own history (SYSTEM VERSIONING)", fix: "Leave it out of `tables`." };
+  if (key.kind === "unknown" || key.kind === "unfit") return { ...key, chosenKey: key.kind };
+  if (shape === undefined) return { reason: NO_KEY.reason, fix: keyFix(table, name) };
+  const reserved = shape.columns.find((column) => column.name.startsWith("_millrace_"));
+  if (reserved !== undefined)
+    return {
+      reason: `its column ${reserved.name} has a name that Millrace keeps for itself`,
+      fix: "Rename the column.",
+    };
+  return undefined;
+}

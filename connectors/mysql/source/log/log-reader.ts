@@ -1,0 +1,360 @@
+/** Follows the log's transactions and files: what begins and ends where. Rows are the decoder's. */
+import type { Position } from "../../../../src/core/model/position.ts";
+import type { TableVersion } from "../../../../src/core/model/schema.ts";
+import { damaged } from "../../errors.ts";
+import type { Assembler } from "../rows/assemble.ts";
+import type { SourceContext } from "../context.ts";
+import type { Decoder } from "../rows/decoder.ts";
+import { sourceError } from "../errors.ts";
+import * as code from "./events.ts";
+import {
+  readMariadbGtid,
+  readMysqlGtid,
+  readRotate,
+  readXaPrepare,
+  type RotateEvent,
+  type TransactionName,
+  type XaPrepare,
+} from "./log-events.ts";
+import { LogCursor } from "./log-cursor.ts";
+import { landmarkOf } from "./landmark.ts";
+import { tooLarge } from "../transactions/look-back.ts";
+import { unpackPlace } from "./position.ts";
+import { PreparedTransactions } from "../transactions/prepared.ts";
+import { type Trail, TransactionTimes } from "../transactions/read-transactions.ts";
+import { ILLEGIBLE, readStatement } from "../statements/statement-events.ts";
+import { kindOfStatement, type StatementKind, type StatementTarget } from "../statements/statements.ts";
+import { readTaggedGtid } from "../transactions/tagged-gtid.ts";
+
+const ALL_ROWS = Number.POSITIVE_INFINITY;
+const US_PER_SECOND = 1_000_000n;
+const NAMELESS: TransactionName = {
+  gtid: "",
+  committedUs: 0n,
+  originUs: 0n,
+  isAlone: false,
+  isPrepared: false,
+  isMixed: false,
+};
+
+/** What an event needs that must be waited for. */
+export type Asked =
+  /** The version of the table that was emptied: see `truncated`. */
+  | { readonly kind: "truncate"; readonly target: StatementTarget }
+  /** Rows of tables may have come or gone that are not in the log: see `defined`. */
+  | { readonly kind: "unlogged"; readonly targets: readonly StatementTarget[] }
+  /** The rows of a transaction that was prepared before this stream began: see `found`. */
+  | { readonly kind: "prepared"; readonly name: string };
+
+export class LogReader {
+  readonly #assembler: Assembler;
+  readonly #decoder: Decoder;
+  readonly #context: SourceContext;
+  readonly #from: Position;
+  readonly #preparedBefore: bigint | null;
+  readonly #cursor: LogCursor;
+  /** Undefined where nobody knows which transactions came before. */
+  readonly #trail: Trail | undefined;
+  /** Where it is counts for the source. */
+  readonly #isMain: boolean;
+  readonly #times = new TransactionTimes((start, seen) => {
+    this.#trail?.note(start, seen);
+    return true;
+  });
+  /** True between BEGIN and its end: statements in between end nothing. */
+  #isExplicit = false;
+  /** True in a transaction that may be prepared at its end. */
+  #isXa = false;
+  readonly prepared = new PreparedTransactions();
+
+  /** `preparedBefore`: nothing counts but what is prepared before this place; null: all does. */
+  constructor(
+    assembler: Assembler,
+    decoder: Decoder,
+    from: Position,
+    context: SourceContext,
+    preparedBefore: bigint | null,
+    trail: Trail | undefined,
+    isMain: boolean,
+  ) {
+    this.#isMain = isMain;
+    this.#preparedBefore = preparedBefore;
+    this.#assembler = assembler;
+    this.#decoder = decoder;
+    this.#from = from;
+    this.#context = context;
+    this.#cursor = new LogCursor(from.commit);
+    this.#trail = trail;
+  }
+
+  /** An event of the file itself, not one inside of another. */
+  outer(header: code.EventHeader): void {
+    this.#times.event(header);
+    this.#cursor.take(header);
+  }
+
+  /** The event that the decoder has left to us is one of the file itself. */
+  sighted(): void {
+    if (this.#isMain) this.#context.landmark = landmarkOf(this.#decoder, this.#start) ?? this.#context.landmark;
+  }
+
+  get #start(): bigint {
+    return this.#cursor.start;
+  }
+
+  get #next(): bigint {
+    return this.#cursor.next;
+  }
+
+  /** Between two transactions everything that was read is behind us. */
+  ended(): void {
+    if (this.#assembler.inTransaction) this.cutIfLarge();
+    else {
+      this.#assembler.moveTo(this.#next);
+      this.#trail?.moveTo(this.#next);
+    }
+  }
+
+  cutIfLarge(): void {
+    if (!this.#isXa) this.#assembler.cutIfLarge();
+    else if (this.#assembler.isTooLarge) throw tooLarge(this.#place);
+  }
+
+  /** Whether rows at this place may be wanted. */
+  get isWanted(): boolean {
+    return this.#preparedBefore === null || this.#isXa;
+  }
+
+  /** Takes the event that the decoder has left to us. */
+  control(): Asked | null {
+    const { header, bytes, at, until } = this.#decoder;
+    switch (header.type) {
+      case code.ROTATE:
+        this.#rotate(readRotate(bytes, at, until));
+        return null;
+      case code.FORMAT_DESCRIPTION:
+        if (this.#isMain) this.#context.log = { file: unpackPlace(this.#next).file, createdAt: header.timestamp };
+        return null;
+      case code.GTID:
+      case code.ANONYMOUS_GTID:
+        this.#begin(readMysqlGtid(bytes, at, until, header.type === code.ANONYMOUS_GTID));
+        return null;
+      case code.GTID_TAGGED:
+        this.#begin(readTaggedGtid(bytes, at, until));
+        return null;
+      case code.MARIADB_GTID: {
+        const name = readMariadbGtid(bytes, at, until, header.serverId);
+        this.#begin(name);
+        this.#isExplicit = !name.isAlone;
+        return null;
+      }
+      case code.XID:
+        this.#end();
+        return null;
+      case code.XA_PREPARE:
+        this.#prepare(readXaPrepare(bytes, at, until));
+        return null;
+      case code.QUERY:
+      case code.MARIADB_QUERY_COMPRESSED:
+      case code.EXECUTE_LOAD_QUERY:
+        return this.#statement();
+      case code.INCIDENT:
+        throw sourceError("MR2116", "fatal", `the server says that events are missing in its log at ${this.#place}`);
+      case code.HEARTBEAT:
+      case code.HEARTBEAT_V2:
+      default:
+        return null;
+    }
+  }
+
+  /** Shapes of tables may be others from here on. */
+  defined(): void {
+    this.#decoder.maps.forgetVersions();
+    this.#endAlone();
+  }
+
+  /** `table`: null where it is not captured. */
+  truncated(table: TableVersion | null): void {
+    if (table !== null) this.#assembler.truncate(table, this.#start);
+    this.#decoder.maps.forgetVersions();
+    this.#endAlone();
+  }
+
+  /** What was asked for is in `prepared` by now, or the log has it no more. */
+  found(name: string): void {
+    const rows = this.prepared.take(name);
+    if (rows === undefined)
+      throw sourceError(
+        "MR2123",
+        "fatal",
+        `a transaction is committed at ${this.#place} that was prepared before the log begins`,
+      );
+    this.#assembler.restore(rows);
+    this.#end();
+  }
+
+  get #place(): string {
+    return this.#context.names.format(this.#start);
+  }
+
+  #rotate(next: RotateEvent): void {
+    // Nothing goes on in the next file: the server went down in its midst.
+    this.#rollBack(this.#start);
+    this.#cursor.rotate(next, this.#context.names);
+  }
+
+  #begin(name: TransactionName): void {
+    const { committedUs, gtid, isMixed, isPrepared } = name;
+    // One that has no end was not written to its end.
+    this.#rollBack(this.#start);
+    const { header } = this.#decoder;
+    const timeUs = committedUs === 0n ? BigInt(header.timestamp) * US_PER_SECOND : committedUs;
+    this.#isExplicit = false;
+    this.#setXa(isPrepared);
+    const { commit, index } = this.#from;
+    const skipBelow = this.#start > commit ? 0 : this.#start === commit ? index : ALL_ROWS;
+    this.#times.named(this.#start, name);
+    const origin = { gtid: gtid === "" ? null : gtid, serverId: header.serverId };
+    this.#assembler.begin(this.#start, timeUs, skipBelow, origin);
+    if (isMixed) this.#assembler.keepTogether();
+  }
+
+  #end(end = this.#next): void {
+    if (!this.#assembler.inTransaction) return;
+    this.#isExplicit = false;
+    this.#setXa(false);
+    this.#assembler.commit(end);
+  }
+
+  /** What came of the open transaction counts for nothing. */
+  #rollBack(end: bigint): void {
+    if (!this.#assembler.rollBack()) throw this.#refuseRollback();
+    this.#end(end);
+  }
+
+  #setXa(isXa: boolean): void {
+    // Whether a table's rows are wanted is another question from here on.
+    if (isXa !== this.#isXa && this.#preparedBefore !== null) this.#decoder.maps.forgetVersions();
+    this.#isXa = isXa;
+  }
+
+  /** Whether the open transaction lies before all that this stream is for, or behind it. */
+  get #isPassed(): boolean {
+    const { commit } = this.#assembler.position;
+    const isBehind = this.#preparedBefore !== null && commit >= this.#preparedBefore;
+    return !this.#assembler.inTransaction || commit < this.#from.commit || isBehind;
+  }
+
+  /** The end of what an XA transaction changes: its outcome comes later, by another one, unless it is here. */
+  #prepare({ isCommit, name }: XaPrepare): void {
+    if (!isCommit && !this.#isPassed && !this.prepared.add(name, this.#assembler.withhold()))
+      throw tooLarge(this.#place);
+    this.#end();
+  }
+
+  #commitPrepared(name: string | null): Asked | null {
+    if (!this.#isPassed) {
+      if (name === null) throw damaged("the name of a prepared transaction can't be read");
+      const rows = this.prepared.take(name);
+      if (this.#preparedBefore === null) {
+        if (rows === undefined) return { kind: "prepared", name };
+        this.#assembler.restore(rows);
+      }
+    }
+    this.#end();
+    return null;
+  }
+
+  /** A statement that is a transaction by itself. */
+  #endAlone(): void {
+    if (!this.#isExplicit) this.#end();
+  }
+
+  #statement(): Asked | null {
+    const { bytes, at, header, until } = this.#decoder;
+    const { isLegible, schema, sql } = readStatement(header.type, bytes, at, until);
+    const statement = kindOfStatement(sql, schema);
+    if (!isLegible) this.#refuseIllegible(namesOf(statement));
+    switch (statement.kind) {
+      case "begin":
+        if (!this.#assembler.inTransaction) this.#begin(NAMELESS);
+        this.#isExplicit = true;
+        return null;
+      case "commit":
+        this.#end();
+        return null;
+      case "rollback":
+        this.#rollBack(this.#next);
+        return null;
+      case "savepoint":
+        this.#assembler.savepoint(statement.name);
+        return null;
+      case "partial rollback":
+        if (!this.#assembler.rollBackTo(statement.name)) throw this.#refuseRollback();
+        return null;
+      case "xa start":
+        this.#isExplicit = true;
+        this.#setXa(true);
+        return null;
+      case "xa end":
+        return null;
+      case "truncate":
+        return { kind: "truncate", target: this.#context.spelling.of(statement.target) };
+      case "rows":
+        this.#refuseRows(statement.target);
+        this.#endAlone();
+        return null;
+      case "definition":
+        return this.#defined(statement.unlogged);
+      case "xa commit":
+        return this.#commitPrepared(statement.name);
+      case "xa rollback":
+        if (statement.name !== null && !this.#isPassed) this.prepared.take(statement.name);
+        this.#end();
+        return null;
+      case "other":
+        this.#endAlone();
+        return null;
+      default:
+        return statement satisfies never;
+    }
+  }
+
+  #defined(unlogged: readonly StatementTarget[]): Asked | null {
+    this.#context.read.defined(this.#start);
+    this.#context.shapes.defined(this.#start);
+    const { captures, spelling } = this.#context;
+    const targets = unlogged
+      .map((target) => spelling.of(target))
+      .filter(({ schema, table }) => captures(schema, table));
+    if (targets.length > 0 && this.#start >= this.#from.commit) return { kind: "unlogged", targets };
+    this.defined();
+    return null;
+  }
+
+  #refuseRows(named: StatementTarget | null): void {
+    const target = named === null ? null : this.#context.spelling.of(named);
+    if (target !== null && !this.#context.captures(target.schema, target.table)) return;
+    if (this.#start < this.#from.commit || this.#preparedBefore !== null) return;
+    const of = target === null ? "" : ` of ${target.schema}.${target.table}`;
+    throw sourceError("MR2120", "fatal", `the log holds a statement in place of rows${of} at ${this.#place}`);
+  }
+
+  /** A name that can't be read may be that of a table which is captured. */
+  #refuseIllegible(names: readonly StatementTarget[]): void {
+    if (this.#start < this.#from.commit || this.#preparedBefore !== null) return;
+    if (!names.some(({ schema, table }) => `${schema}${table}`.includes(ILLEGIBLE))) return;
+    const what = `a statement names tables in a character set that is unknown, at ${this.#place}`;
+    throw sourceError("MR2120", "fatal", what);
+  }
+
+  #refuseRollback(): Error {
+    return sourceError("MR2123", "fatal", `a transaction is rolled back at ${this.#place} that is given out in part`);
+  }
+}
+
+function namesOf(statement: StatementKind): readonly StatementTarget[] {
+  if (statement.kind === "definition") return statement.unlogged;
+  const isOfOne = statement.kind === "truncate" || statement.kind === "rows";
+  return isOfOne && statement.target !== null ? [statement.target] : [];
+}

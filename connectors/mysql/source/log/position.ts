@@ -1,0 +1,68 @@
+/**
+ * Places in the binary log as core's positions: the number of the file above the offset in it. Names pass 1,000,000, and
+ * one large transaction takes a file past 4 GiB, where the 32-bit fields of the log wrap.
+ */
+import { sourceError } from "../errors.ts";
+
+const OFFSET_BITS = 33n;
+const NUMBER_MAX = (1 << 22) - 1;
+const OFFSET_MAX = 2 ** 33 - 1;
+const NUMBER_DIGITS = 6;
+/** The first event of each file lies behind four bytes that say what it is. */
+export const FILE_START = 4;
+
+export interface LogPlace {
+  readonly file: number;
+  readonly offset: number;
+}
+
+export function packPlace(file: number, offset: number): bigint {
+  if (file > NUMBER_MAX || offset > OFFSET_MAX)
+    throw sourceError("MR2124", "fatal", `the log has come to file ${file}, offset ${offset}`);
+  return (BigInt(file) << OFFSET_BITS) | BigInt(offset);
+}
+
+export function unpackPlace(commit: bigint): LogPlace {
+  return { file: Number(commit >> OFFSET_BITS), offset: Number(commit & ((1n << OFFSET_BITS) - 1n)) };
+}
+
+/** What the server's files are called before their numbers. */
+export class LogNames {
+  #base: string;
+
+  constructor(base: string) {
+    this.#base = base;
+  }
+
+  get base(): string {
+    return this.#base;
+  }
+
+  /** Takes the base of a file's name, and returns its number. */
+  learn(name: string): number {
+    const match = /^(.*)\.(\d+)$/.exec(name);
+    if (match === null) throw sourceError("MR2125", "fatal", "a file of the binary log has a name without a number");
+    this.#base = match[1]!;
+    return Number(match[2]);
+  }
+
+  use(base: string): void {
+    this.#base = base;
+  }
+
+  file(number: number): string {
+    return `${this.#base}.${String(number).padStart(NUMBER_DIGITS, "0")}`;
+  }
+
+  format(commit: bigint): string {
+    const { file, offset } = unpackPlace(commit);
+    return `${this.file(file)}:${offset}`;
+  }
+
+  /** Throws a RangeError for what is no place. */
+  parse(text: string): bigint {
+    const match = /^(?:.*\.)?(\d+):(\d+)$/.exec(text);
+    if (match === null) throw new RangeError(`not a place in the log: expected ${this.file(42)}:12345`);
+    return packPlace(Number(match[1]), Number(match[2]));
+  }
+}

@@ -1,0 +1,173 @@
+/** The images of rows inside an event: whole ones, those that lean on the image before, and those that are only counted. */
+import { OP_UPDATE } from "../../../../src/core/model/block.ts";
+import { ByteWriter } from "../../../../src/core/bytes.ts";
+import { invariant } from "../../../../src/core/invariant.ts";
+import { CELL_NULL, CellMap } from "../../../../src/core/model/tuple.ts";
+import { TupleWriter } from "../../../../src/core/model/tuple-writer.ts";
+import { damaged } from "../../errors.ts";
+import * as code from "../log/events.ts";
+import * as field from "./field-types.ts";
+import { writeChangedJson } from "../values/json-diffs.ts";
+import { Cursor, readUint32 } from "../log/little-endian.ts";
+import { beginText, endText } from "../values/number-cells.ts";
+import { HIDDEN_BYTES, isNull, writeCell, writeWholeRow } from "./row-cells.ts";
+import type { RowPlan } from "./row-plan.ts";
+import type { TableMap } from "./table-map.ts";
+import { valueEnd } from "./value-length.ts";
+
+/** Which columns an image has. */
+export interface ImageColumns {
+  readonly bits: Uint8Array;
+  readonly count: number;
+  readonly isWhole: boolean;
+}
+
+/** Of the options before a partial image: bits that say which JSON columns are partial follow. */
+const PARTIAL_JSON = 1;
+const JSON_LENGTH_BYTES = 4;
+
+export class RowImages {
+  #map: TableMap | undefined;
+  #plan: RowPlan | undefined;
+  #out = new ByteWriter(0);
+  #tuples = new TupleWriter(this.#out);
+  #bytes: Uint8Array = new Uint8Array(0);
+  #end = 0;
+  readonly #cells = new CellMap();
+  /** Where the old row's JSON documents lie in the event, by column. */
+  readonly #documents = new Map<number, Uint8Array>();
+
+  open(map: TableMap, plan: RowPlan, out: ByteWriter, bytes: Uint8Array, end: number): void {
+    this.#map = map;
+    this.#plan = plan;
+    if (out !== this.#out) {
+      this.#out = out;
+      this.#tuples = new TupleWriter(out);
+    }
+    this.#bytes = bytes;
+    this.#end = end;
+  }
+
+  /** An image with every column as a tuple; returns the offset behind it. */
+  whole(columns: ImageColumns, at: number): number {
+    const plan = this.#opened();
+    invariant(columns.isWhole, "only a whole image is written without another one");
+    this.#tuples.begin(plan.cellCount);
+    return this.#within(writeWholeRow(this.#out, plan, this.#bytes, at));
+  }
+
+  /** The same, remembering where the JSON documents lie, which `partial` starts from. */
+  wholeWithPlaces(columns: ImageColumns, at: number): number {
+    const plan = this.#opened();
+    const map = this.#map!;
+    this.#documents.clear();
+    let value = at + ((plan.columnCount + 7) >> 3);
+    for (let i = 0; i < plan.columnCount; i++) {
+      if (isNull(this.#bytes, at, i)) continue;
+      const next = valueEnd(map, i, this.#bytes, value);
+      if (map.types[i] === field.JSON_TYPE) {
+        this.#documents.set(i, this.#bytes.subarray(value + map.first[i]!, this.#within(next)));
+      }
+      value = next;
+    }
+    return this.whole(columns, at);
+  }
+
+  /** A new row in which columns that did not change are left out: those are as in the old row's tuple at `before`. */
+  completed(columns: ImageColumns, at: number, before: number): number {
+    return this.#merged(columns, at, before, undefined);
+  }
+
+  /** A new row in which JSON columns may be changes to the old row's documents. */
+  partial(columns: ImageColumns, at: number, before: number): number {
+    const map = this.#map!;
+    const header = new Cursor(this.#bytes, at, this.#end);
+    const isPartial = new Set<number>();
+    if ((header.packed() & PARTIAL_JSON) !== 0) {
+      const json = Array.from(map.types, (_, i) => i).filter((i) => map.types[i] === field.JSON_TYPE);
+      const bits = header.span((json.length + 7) >> 3);
+      json.forEach((column, i) => {
+        if (((bits[i >> 3]! >> (i & 7)) & 1) === 1) isPartial.add(column);
+      });
+    }
+    return this.#merged(columns, header.at, before, isPartial);
+  }
+
+  #merged(columns: ImageColumns, at: number, before: number, isPartial: ReadonlySet<number> | undefined): number {
+    const plan = this.#opened();
+    const out = this.#out;
+    // Later writes may move the writer to a larger buffer: the tuple stays as it is in this one.
+    const old = out.bytes;
+    if (!columns.isWhole) this.#cells.read(old, before);
+    this.#tuples.begin(plan.cellCount);
+    let value = at + ((columns.count + 7) >> 3);
+    let ordinal = 0;
+    for (let i = 0; i < plan.columnCount; i++) {
+      const isPresent = ((columns.bits[i >> 3]! >> (i & 7)) & 1) === 1;
+      if (i >= plan.cellCount) {
+        if (isPresent && !isNull(this.#bytes, at, ordinal++)) value += HIDDEN_BYTES;
+      } else if (!isPresent) this.#tuples.copyCell(old, this.#cells, i);
+      else if (isNull(this.#bytes, at, ordinal++)) out.byte(CELL_NULL);
+      else if (isPartial?.has(i) === true) value = this.#changed(i, value);
+      else value = writeCell(out, plan, i, this.#bytes, value);
+    }
+    return this.#within(value);
+  }
+
+  #changed(i: number, at: number): number {
+    const document = this.#documents.get(i);
+    if (document === undefined) throw damaged("a partial update of JSON without the old document");
+    const from = at + JSON_LENGTH_BYTES;
+    const next = this.#within(from + readUint32(this.#bytes, at));
+    const text = beginText(this.#out);
+    writeChangedJson(this.#out, document, this.#bytes.subarray(from, next));
+    endText(this.#out, text);
+    return next;
+  }
+
+  /** How many rows there are, by the lengths of their values. */
+  count(
+    map: TableMap,
+    kind: number,
+    present: ImageColumns,
+    presentAfter: ImageColumns,
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    type: number,
+  ): number {
+    const jsonCount = map.types.reduce((sum, each) => sum + (each === field.JSON_TYPE ? 1 : 0), 0);
+    let count = 0;
+    for (let at = start; at < end; count++) {
+      at = passed(map, present, bytes, at);
+      if (kind !== OP_UPDATE) continue;
+      if (type === code.PARTIAL_UPDATE_ROWS) {
+        const header = new Cursor(bytes, at, end);
+        if ((header.packed() & PARTIAL_JSON) !== 0) header.span((jsonCount + 7) >> 3);
+        at = header.at;
+      }
+      at = passed(map, presentAfter, bytes, at);
+    }
+    return count;
+  }
+
+  #opened(): RowPlan {
+    invariant(this.#plan !== undefined, "images are read after `open`");
+    return this.#plan;
+  }
+
+  #within(at: number): number {
+    if (at > this.#end) throw new RangeError("a row is longer than its event");
+    return at;
+  }
+}
+
+function passed(map: TableMap, columns: ImageColumns, bytes: Uint8Array, nulls: number): number {
+  let at = nulls + ((columns.count + 7) >> 3);
+  let ordinal = 0;
+  for (let i = 0; i < map.types.length; i++) {
+    if (((columns.bits[i >> 3]! >> (i & 7)) & 1) === 0 || isNull(bytes, nulls, ordinal++)) continue;
+    at = valueEnd(map, i, bytes, at);
+  }
+  return at;
+}

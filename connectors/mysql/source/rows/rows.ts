@@ -1,0 +1,250 @@
+/**
+ * Rows events: their rows as changes of a block. One event has rows of one table and one operation; every row is
+ * numbered, whether anybody wants it or not.
+ */
+import {
+  BEFORE_FULL,
+  BEFORE_NONE,
+  type Block,
+  NO_TUPLE,
+  OP_CREATE,
+  OP_DELETE,
+  OP_UPDATE,
+} from "../../../../src/core/model/block.ts";
+import type { ByteWriter } from "../../../../src/core/bytes.ts";
+import { invariant } from "../../../../src/core/invariant.ts";
+import type { TableVersion } from "../../../../src/core/model/schema.ts";
+import type { ZeroDates } from "../../../../src/core/contracts/connector.ts";
+import { damaged, fatal, pages } from "../../errors.ts";
+import * as code from "../log/events.ts";
+import { inflated } from "../log/inflate.ts";
+import { Cursor, readUint16 } from "../log/little-endian.ts";
+import { type ImageColumns, RowImages } from "./row-images.ts";
+import { planOf } from "./row-plan.ts";
+import type { TableMap } from "./table-map.ts";
+
+/** Of the flags: no more rows follow for the tables of this statement. */
+const STATEMENT_END = 1;
+const BLOCK_TABLE_COUNT_MAX = 0xffff;
+/** Header, table's id, flags. */
+const TABLE_ID_AT = code.HEADER_BYTES;
+const FLAGS_AT = TABLE_ID_AT + 6;
+const REST_AT = FLAGS_AT + 2;
+/** Of MariaDB's compressed events: the first byte has the method and how many bytes of length follow, highest first. */
+const COMPRESSED_ZLIB = 0x80;
+
+/**
+ * Where the rows of the open transaction go; set by whoever cuts blocks. Tuples are written by `out`, which may move to a
+ * larger buffer: a block gets its bytes (`out.bytes`) when it is handed out, and `out` another buffer then.
+ */
+export class RowTarget {
+  readonly out: ByteWriter;
+  block: Block;
+  /** Ordinal of the open transaction in `block`. */
+  transaction = 0;
+  /** Index of the next row in its transaction. */
+  index = 0;
+  /** Rows before it were delivered in an earlier run: they are numbered, not appended. */
+  skipBelow = 0;
+  /** How many such rows there were. */
+  skipped = 0;
+  readonly #ordinals = new Map<TableVersion, number>();
+
+  constructor(out: ByteWriter, block: Block) {
+    this.out = out;
+    this.block = block;
+  }
+
+  /** Goes on in another block, whose tuples begin at the writer's place. */
+  adopt(block: Block, transaction: number): void {
+    this.block = block;
+    this.transaction = transaction;
+    this.#ordinals.clear();
+    block.tables.forEach((table, i) => this.#ordinals.set(table, i));
+  }
+
+  isSkipped(index: number): boolean {
+    if (index >= this.skipBelow) return false;
+    this.skipped++;
+    return true;
+  }
+
+  ordinalOf(table: TableVersion): number {
+    const known = this.#ordinals.get(table);
+    if (known !== undefined) return known;
+    const ordinal = this.block.tables.length;
+    invariant(ordinal < BLOCK_TABLE_COUNT_MAX, "a block is cut before it has too many tables");
+    this.block.tables.push(table);
+    this.#ordinals.set(table, ordinal);
+    return ordinal;
+  }
+}
+
+export interface RowOptions {
+  readonly zeroDates: (table: TableVersion) => ZeroDates;
+  readonly metZeroDates?: { count: number };
+}
+
+export class Rows {
+  readonly target: RowTarget;
+  readonly #options: RowOptions;
+  readonly #images = new RowImages();
+
+  constructor(target: RowTarget, options: RowOptions) {
+    this.target = target;
+    this.#options = options;
+  }
+
+  /**
+   * Appends the rows of the event between `start` and `end`, header included and checksum not. The table's version must be
+   * known. Returns true where the statement ends with it.
+   */
+  append(type: number, bytes: Uint8Array, start: number, end: number, map: TableMap): boolean {
+    try {
+      this.#append(type, bytes, start, end, map);
+    } catch (error) {
+      if (error instanceof RangeError) throw damaged(`rows of ${map.schema}.${map.table} are cut short`, error);
+      throw error;
+    }
+    return (readUint16(bytes, start + FLAGS_AT) & STATEMENT_END) !== 0;
+  }
+
+  #append(type: number, source: Uint8Array, start: number, end: number, map: TableMap): void {
+    const header = new Cursor(source, start + REST_AT, end);
+    if (hasExtra(type)) header.span(header.uint(2) - 2);
+    const columnCount = header.packed();
+    if (columnCount !== map.types.length) throw damaged(`rows of ${map.schema}.${map.table} have other columns`);
+    const kind = operationOf(type);
+    const present = readColumns(header, columnCount);
+    const presentAfter = kind === OP_UPDATE ? readColumns(header, columnCount) : present;
+    let bytes = source;
+    let at = header.at;
+    let until = end;
+    if (isCompressed(type)) {
+      bytes = uncompressed(header);
+      at = 0;
+      until = bytes.length;
+    }
+    const { version } = map;
+    invariant(version !== undefined, "rows are read when their table has been looked up");
+    if (version === null) {
+      this.target.index += this.#images.count(map, kind, present, presentAfter, bytes, at, until, type);
+      return;
+    }
+    this.#refusePartial(map, kind, present);
+    map.plan ??= planOf(map, version.key, {
+      ...this.#options,
+      zeroDates: this.#options.zeroDates(version),
+      columns: version.columns,
+    });
+    const images = this.#images;
+    images.open(map, map.plan, this.target.out, bytes, until);
+    const ordinal = this.target.ordinalOf(version);
+    while (at < until) {
+      if (kind === OP_CREATE) at = this.#create(images, present, at, ordinal);
+      else if (kind === OP_DELETE) at = this.#delete(images, present, at, ordinal);
+      else at = this.#update(images, present, presentAfter, at, ordinal, type === code.PARTIAL_UPDATE_ROWS);
+    }
+    if (at !== until) throw damaged(`rows of ${map.schema}.${map.table} end beyond their event`);
+  }
+
+  #create(images: RowImages, columns: ImageColumns, at: number, table: number): number {
+    const { target } = this;
+    const from = target.out.length;
+    const next = images.whole(columns, at);
+    this.#put(OP_CREATE, table, from, NO_TUPLE, BEFORE_NONE, from);
+    return next;
+  }
+
+  #delete(images: RowImages, columns: ImageColumns, at: number, table: number): number {
+    const from = this.target.out.length;
+    const next = images.whole(columns, at);
+    this.#put(OP_DELETE, table, NO_TUPLE, from, BEFORE_FULL, from);
+    return next;
+  }
+
+  #update(
+    images: RowImages,
+    columns: ImageColumns,
+    columnsAfter: ImageColumns,
+    at: number,
+    table: number,
+    isPartial: boolean,
+  ): number {
+    const { out } = this.target;
+    const before = out.length;
+    const behind = isPartial ? images.wholeWithPlaces(columns, at) : images.whole(columns, at);
+    const after = out.length;
+    const next = isPartial
+      ? images.partial(columnsAfter, behind, before)
+      : columnsAfter.isWhole
+        ? images.whole(columnsAfter, behind)
+        : images.completed(columnsAfter, behind, before);
+    this.#put(OP_UPDATE, table, after, before, BEFORE_FULL, before);
+    return next;
+  }
+
+  /** `from`: where the writer stood before this row, to be set back to where the row is not wanted. */
+  #put(op: number, table: number, after: number, before: number, beforeKind: number, from: number): void {
+    const { target } = this;
+    const index = target.index++;
+    if (target.isSkipped(index)) target.out.length = from;
+    else target.block.append(op, table, after, before, beforeKind, target.transaction, index);
+  }
+
+  /** Nothing brings back what an image of another kind than FULL leaves out. */
+  #refusePartial(map: TableMap, kind: number, present: ImageColumns): void {
+    if (present.isWhole) return;
+    const what = kind === OP_CREATE ? "a new row" : kind === OP_DELETE ? "a deleted row" : "the old row of an update";
+    throw fatal(
+      "MR2104",
+      `${what} of ${map.schema}.${map.table} has ${present.count} of its ${map.types.length} columns in the log`,
+      pages.MR2104?.remedy ?? "",
+    );
+  }
+}
+
+/** From version 2 on there may be more behind the flags, its length first. */
+function hasExtra(type: number): boolean {
+  return (
+    (type >= code.WRITE_ROWS && type <= code.DELETE_ROWS) ||
+    type === code.PARTIAL_UPDATE_ROWS ||
+    (type >= code.MARIADB_WRITE_ROWS_COMPRESSED && type <= code.MARIADB_DELETE_ROWS_COMPRESSED)
+  );
+}
+
+function isCompressed(type: number): boolean {
+  return type >= code.MARIADB_WRITE_ROWS_COMPRESSED_V1 && type <= code.MARIADB_DELETE_ROWS_COMPRESSED;
+}
+
+function operationOf(type: number): number {
+  switch (type) {
+    case code.WRITE_ROWS:
+    case code.WRITE_ROWS_V1:
+    case code.MARIADB_WRITE_ROWS_COMPRESSED:
+    case code.MARIADB_WRITE_ROWS_COMPRESSED_V1:
+      return OP_CREATE;
+    case code.DELETE_ROWS:
+    case code.DELETE_ROWS_V1:
+    case code.MARIADB_DELETE_ROWS_COMPRESSED:
+    case code.MARIADB_DELETE_ROWS_COMPRESSED_V1:
+      return OP_DELETE;
+    default:
+      return OP_UPDATE;
+  }
+}
+
+function readColumns(header: Cursor, columnCount: number): ImageColumns {
+  const bits = header.span((columnCount + 7) >> 3);
+  let count = 0;
+  for (let i = 0; i < columnCount; i++) count += (bits[i >> 3]! >> (i & 7)) & 1;
+  return { bits, count, isWhole: count === columnCount };
+}
+
+function uncompressed(header: Cursor): Uint8Array {
+  const first = header.byte();
+  if ((first & 0xf8) !== COMPRESSED_ZLIB) throw damaged("compressed rows have an unknown form");
+  let size = 0;
+  for (let i = first & 7; i > 0; i--) size = size * 256 + header.byte();
+  return inflated(header.span(header.end - header.at), "zlib", size, "compressed rows");
+}

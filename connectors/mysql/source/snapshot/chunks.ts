@@ -1,0 +1,223 @@
+/** Rows read beside the stream. */
+import type { Column, TableVersion } from "../../../../src/core/model/schema.ts";
+import { byHalves } from "../../../../src/core/by-halves.ts";
+import { type Chunk, type KeyText, SCAN_ROW_COUNT_MAX } from "../../../../src/core/contracts/source.ts";
+import { quoteName, quoteTable, quoteText } from "../../quote.ts";
+import type { SourceContext } from "../context.ts";
+import { within } from "../database.ts";
+import type { Session } from "../driver.ts";
+import { classify, isNoKey } from "../errors.ts";
+import { beginReading, checkShape } from "./reading.ts";
+import { RowBlock } from "./row-blocks.ts";
+import type { ServerFacts } from "../server.ts";
+import { type DateChoice, selectList, selectPlan } from "./select-plan.ts";
+import { textQuery } from "./text-query.ts";
+
+/** A chunk ends at the first of these. */
+const READ_MS = 350;
+const CHUNK_BYTES = 8 * 1024 * 1024;
+const CHUNK_ROWS = 200_000;
+/** Rows asked for at once: few at first, as rows may be large, then as many as the time allows. */
+const FETCH_ROWS_MIN = 64;
+const FETCH_ROWS_MAX = 16_384;
+const FETCH_MS = 60;
+/** Nothing goes on at the server for longer, should nobody be there any more to wait for it. */
+const STATEMENT_SECONDS_MAX = 300;
+/** Keys in one statement. */
+const KEYS_MAX = 500;
+const NOWHERE = { epoch: 1, commit: 0n, index: 0 };
+
+/** The snapshot was begun when everything before the low mark could be seen. */
+const seesAll = (): boolean => true;
+
+export async function readRange(
+  context: SourceContext,
+  facts: ServerFacts,
+  table: TableVersion,
+  after: KeyText | null,
+  where: string | null,
+  signal: AbortSignal,
+  scanRowCountMax = SCAN_ROW_COUNT_MAX,
+): Promise<Chunk> {
+  const session = await beginReading(context, facts, table, signal);
+  try {
+    const rows = new RowBlock(table, 1, context);
+    const startedMs = performance.now();
+    let from = after;
+    let wanted = FETCH_ROWS_MIN;
+    let isFinished = false;
+    const isScanned = where !== null && table.keyOnWord !== true;
+    const end = isScanned ? await endOfScan(context, session, table, after, scanRowCountMax, signal) : null;
+    const upTo = end === null ? where : `(${where}\n) AND NOT (${behindKey(table, end)})`;
+    for (;;) {
+      const before = rows.count;
+      const beganMs = performance.now();
+      const sql = rangeSql(selectAll(table, context), table, from, upTo, wanted);
+      // Behind a filter the first row may take its time.
+      await select(session, table, rows, where === null ? bounded(sql, facts) : sql, signal);
+      if (from === after) await checkShape(context, table, signal);
+      isFinished = rows.count - before < wanted;
+      if (isFinished) break;
+      from = rows.lastKey();
+      const nowMs = performance.now();
+      if (nowMs - startedMs >= READ_MS || rows.byteCount >= CHUNK_BYTES || rows.count >= CHUNK_ROWS) break;
+      const rowBytes = Math.ceil(rows.byteCount / rows.count);
+      const byTime = Math.floor((wanted * FETCH_MS) / Math.max(1, nowMs - beganMs));
+      const byBytes = Math.floor((CHUNK_BYTES - rows.byteCount) / rowBytes);
+      wanted = Math.max(1, Math.min(byTime, byBytes, FETCH_ROWS_MAX, CHUNK_ROWS - rows.count));
+    }
+    return { block: rows.count === 0 ? null : rows.finish(NOWHERE), last: isFinished ? end : from, sees: seesAll };
+  } finally {
+    session.destroy();
+  }
+}
+
+/**
+ * The key up to which rows are looked at, in the order of the key; null: up to the last one. A condition that no index serves
+ * may want none of millions of rows, and what the stream brings meanwhile has to be kept.
+ */
+async function endOfScan(
+  context: SourceContext,
+  session: Session,
+  table: TableVersion,
+  after: KeyText | null,
+  rowCount: number,
+  signal: AbortSignal,
+): Promise<KeyText | null> {
+  const row = new RowBlock(table, 1, context);
+  const sql = `${rangeSql(selectAll(table, context), table, after, null, 1)} OFFSET ${rowCount - 1}`;
+  await select(session, table, row, sql, signal);
+  return row.count === 0 ? null : row.lastKey();
+}
+
+export async function readKeys(
+  context: SourceContext,
+  facts: ServerFacts,
+  table: TableVersion,
+  keys: readonly KeyText[],
+  signal: AbortSignal,
+): Promise<Chunk> {
+  const session = await beginReading(context, facts, table, signal);
+  try {
+    const rows = new RowBlock(table, 1, context);
+    const all = selectAll(table, context);
+    for (let i = 0; i < keys.length; i += KEYS_MAX) {
+      await byHalves(keys.slice(i, i + KEYS_MAX), isNoKey, (some) =>
+        select(session, table, rows, bounded(keysSql(all, table, some), facts), signal),
+      );
+      if (i === 0) await checkShape(context, table, signal);
+    }
+    return { block: rows.count === 0 ? null : rows.finish(NOWHERE), last: null, sees: seesAll };
+  } finally {
+    session.destroy();
+  }
+}
+
+async function select(
+  session: Session,
+  table: TableVersion,
+  rows: RowBlock,
+  sql: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const doing = `reading ${table.id}`;
+  try {
+    const reading = textQuery(session, sql, (bytes, start, end) => rows.append(bytes, start, end));
+    await within(reading, doing, signal);
+  } catch (error) {
+    throw classify(error, doing);
+  }
+}
+
+/** SELECT … FROM … of all columns, as the rows of the log have them. */
+export function selectAll(table: TableVersion, choice: DateChoice): string {
+  return `SELECT ${selectList(table, selectPlan(table, choice))} FROM ${quoteTable(table.schema, table.table)}`;
+}
+
+function bounded(sql: string, { flavour }: ServerFacts): string {
+  if (flavour === "mariadb") return `SET STATEMENT max_statement_time = ${STATEMENT_SECONDS_MAX} FOR ${sql}`;
+  return sql.replace(/^SELECT /, `SELECT /*+ MAX_EXECUTION_TIME(${STATEMENT_SECONDS_MAX * 1000}) */ `);
+}
+
+function rangeSql(
+  all: string,
+  table: TableVersion,
+  after: KeyText | null,
+  where: string | null,
+  limit: number,
+): string {
+  const key = table.key.map((ordinal) => table.columns[ordinal]!);
+  const conditions = [...(where === null ? [] : [`(${where}\n)`]), ...(after === null ? [] : [behind(key, after)])];
+  const filter = conditions.length === 0 ? "" : ` WHERE ${conditions.join(" AND ")}`;
+  const order = key.map(ordered).join(", ");
+  return `${all}${filter} ORDER BY ${order} LIMIT ${limit}`;
+}
+
+function keysSql(all: string, table: TableVersion, keys: readonly KeyText[]): string {
+  const columns = table.key.map((ordinal) => table.columns[ordinal]!);
+  const one = (key: KeyText): string =>
+    `(${columns.map((column, i) => `${ordered(column)} = ${literal(column, key[i] ?? "")}`).join(" AND ")})`;
+  return `${all} WHERE ${keys.map(one).join(" OR ")}`;
+}
+
+function behindKey(table: TableVersion, key: KeyText): string {
+  return behind(
+    table.key.map((ordinal) => table.columns[ordinal]!),
+    key,
+  );
+}
+
+/** The rows behind a key, in the order of the key's index; the first part is for the index. */
+function behind(columns: readonly Column[], values: KeyText): string {
+  const compare = (i: number, operator: string): string =>
+    `${ordered(columns[i]!)} ${operator} ${literal(columns[i]!, values[i] ?? "")}`;
+  const from = (i: number): string =>
+    i === columns.length - 1 ? compare(i, ">") : `(${compare(i, ">")} OR ${compare(i, "=")} AND ${from(i + 1)})`;
+  return columns.length === 1 ? from(0) : `${compare(0, ">=")} AND ${from(0)}`;
+}
+
+/** ENUM and SET are ordered by number and compared as text: both are done as text. */
+function ordered({ name, type, native }: Column): string {
+  const column = quoteName(name);
+  if (type.kind === "enum" || native.startsWith("set(")) return `CONVERT(${column} USING utf8mb4) COLLATE utf8mb4_bin`;
+  return column;
+}
+
+const NUMBER = /^-?[0-9.]+(e[+-]?[0-9]+)?$/i;
+
+function literal({ type }: Column, text: string): string {
+  switch (type.kind) {
+    case "float":
+      // The shortest digits of a float are another number where they are read as a double, as which it is compared.
+      if (type.bits === 32 && NUMBER.test(text)) return `${Math.fround(Number(text))}`;
+      return NUMBER.test(text) ? text : quoteText(text);
+    case "int":
+    case "decimal":
+      return NUMBER.test(text) ? text : quoteText(text);
+    case "bool":
+      return text === "t" || text === "true" || text === "1" ? "1" : "0";
+    case "bytes":
+      return text === "\\x" ? "_binary ''" : `0x${text.replace(/^\\x/, "")}`;
+    case "timestamp":
+    case "date":
+      // A text in quotes takes the column's type; a hexadecimal one would not.
+      return `'${serverDate(text)
+        .replace(/\+00$/, "")
+        .replaceAll(/[^0-9:. -]/g, "")}'`;
+    case "text":
+    case "time":
+    case "uuid":
+    case "json":
+    case "enum":
+    case "array":
+    case "opaque":
+      return quoteText(text);
+    default:
+      return type satisfies never;
+  }
+}
+
+/** The server counts the year before 1 as 0000, which is the first that it has; keys call it 1 BC. */
+function serverDate(text: string): string {
+  return text.endsWith(" BC") ? text.replace(/^0001(.*) BC$/, "0000$1") : text;
+}

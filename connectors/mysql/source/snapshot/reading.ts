@@ -1,0 +1,129 @@
+/** A transaction whose snapshot sees everything that was in the log when it was begun, without a lock on the server. */
+import { setTimeout as sleep } from "node:timers/promises";
+import type { TableVersion } from "../../../../src/core/model/schema.ts";
+import { quoteTable } from "../../quote.ts";
+import { readCatalog } from "../catalog/catalog.ts";
+import type { SourceContext } from "../context.ts";
+import { openSession, within } from "../database.ts";
+import type { Session } from "../driver.ts";
+import { classify, sourceError } from "../errors.ts";
+import { readTip } from "../log/log-state.ts";
+import { packPlace } from "../log/position.ts";
+import type { ServerFacts } from "../server.ts";
+import { followedShape } from "../catalog/shapes.ts";
+
+/** A commit is in the log before others see it: as a rule for microseconds, with semi-synchronous replicas for longer. */
+const VISIBLE_MS_MAX = 10_000;
+const AGAIN_MS = 2;
+const BEGIN = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
+
+/** A session inside such a transaction, which is the caller's to destroy. */
+export async function beginReading(
+  context: SourceContext,
+  facts: ServerFacts,
+  table: TableVersion,
+  signal: AbortSignal,
+): Promise<Session> {
+  const doing = `taking a snapshot for ${table.id}`;
+  const session = await openSession(context, signal);
+  try {
+    if (facts.flavour === "mariadb") await beginMariadb(context, session, doing, signal);
+    else if (facts.hasGtids) await beginByNames(session, doing, signal);
+    else await beginLocked(context, session, table, signal);
+    return session;
+  } catch (error) {
+    session.destroy();
+    throw classify(error, doing);
+  }
+}
+
+/** MariaDB says where in the log a snapshot is. */
+async function beginMariadb(
+  context: SourceContext,
+  session: Session,
+  doing: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const wanted = await readTip(context, signal);
+  const deadlineMs = performance.now() + VISIBLE_MS_MAX;
+  for (;;) {
+    await within(session.query(BEGIN), doing, signal);
+    const rows = await within(session.query("SHOW STATUS LIKE 'binlog_snapshot_%'"), doing, signal);
+    const values = new Map(rows.map(([name, value]) => [name?.toLowerCase(), value]));
+    const file = values.get("binlog_snapshot_file") ?? "";
+    const offset = Number(values.get("binlog_snapshot_position") ?? "0");
+    if (file !== "" && packPlace(context.names.learn(file), offset) >= wanted) return;
+    await within(session.query("ROLLBACK"), doing, signal);
+    if (performance.now() > deadlineMs) throw notVisible();
+    await sleep(AGAIN_MS, undefined, { signal });
+  }
+}
+
+/**
+ * A transaction's GTID is owned from before it is in the log until others see it: those that are owned now have to be let
+ * go of first.
+ */
+async function beginByNames(session: Session, doing: string, signal: AbortSignal): Promise<void> {
+  const deadlineMs = performance.now() + VISIBLE_MS_MAX;
+  let open = await ownedNames(session, doing, signal);
+  while (open.size > 0) {
+    if (performance.now() > deadlineMs) throw notVisible();
+    await sleep(AGAIN_MS, undefined, { signal });
+    const now = await ownedNames(session, doing, signal);
+    open = new Set([...open].filter((name) => now.has(name)));
+  }
+  await within(session.query(BEGIN), doing, signal);
+}
+
+/** `uuid:7#12:9#14,uuid:tag:3#15`: sets of numbers with the threads that own them. */
+async function ownedNames(session: Session, doing: string, signal: AbortSignal): Promise<ReadonlySet<string>> {
+  const [row] = await within(session.query("SELECT @@GLOBAL.gtid_owned"), doing, signal);
+  const names = new Set<string>();
+  for (const set of (row?.[0] ?? "").split(",")) {
+    const parts = set.trim().split(":");
+    let prefix = "";
+    for (const part of parts) {
+      if (part.includes("#")) names.add(`${prefix}:${part}`);
+      else prefix += `/${part}`;
+    }
+  }
+  return names;
+}
+
+/** Without names only the table itself can tell that nobody is about to commit to it: by a lock for a moment. */
+async function beginLocked(
+  context: SourceContext,
+  session: Session,
+  table: TableVersion,
+  signal: AbortSignal,
+): Promise<void> {
+  const doing = `locking ${table.id} for a moment`;
+  const locking = await openSession(context, signal);
+  try {
+    await within(locking.query(`LOCK TABLES ${quoteTable(table.schema, table.table)} READ`), doing, signal);
+    await within(session.query(BEGIN), doing, signal);
+  } finally {
+    locking.destroy();
+  }
+}
+
+function notVisible(): Error {
+  return sourceError(
+    "MR2110",
+    "retryable",
+    `a commit in the log has not been visible for ${VISIBLE_MS_MAX / 1000} s (does it wait for a semi-synchronous replica?)`,
+  );
+}
+
+/** After the table's first row was read its shape is locked until the transaction ends. */
+export async function checkShape(context: SourceContext, table: TableVersion, signal: AbortSignal): Promise<void> {
+  const [live] = await readCatalog(context, table, signal);
+  const shape = live === undefined ? undefined : followedShape(live, context);
+  const isSame =
+    shape?.columns.length === table.columns.length &&
+    shape.columns.every(({ name, native }, i) => {
+      const column = table.columns[i]!;
+      return column.name === name && column.native === native;
+    });
+  if (!isSame) throw sourceError("MR2122", "retryable", `${table.id} was altered before it was read`);
+}

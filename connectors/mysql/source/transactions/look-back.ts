@@ -1,0 +1,61 @@
+/**
+ * The rows of a transaction that was prepared before a stream began and is committed behind that place: after a restart,
+ * or after a first copy, which could not see them. They are looked for in the log itself, file by file backwards, so that
+ * no position ever has to wait for the outcome of a prepared transaction.
+ */
+import type { Position } from "../../../../src/core/model/position.ts";
+import { sourceError } from "../errors.ts";
+import { readFiles } from "../log/log-state.ts";
+import { unpackPlace } from "../log/position.ts";
+import type { PreparedTransactions } from "./prepared.ts";
+import { otherServerId } from "../log/dump.ts";
+import { startOf } from "../start.ts";
+import type { BinlogStream, StreamParts } from "../stream.ts";
+
+type Open = (parts: StreamParts, signal: AbortSignal) => Promise<BinlogStream>;
+
+/** Adds to `known` what is prepared and undecided at `position`, back to `name` or to the beginning of the log. */
+export async function lookBack(
+  open: Open,
+  parts: StreamParts,
+  known: PreparedTransactions,
+  position: Position,
+  name: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const { context } = parts;
+  const { file } = unpackPlace(position.commit);
+  const oldest = (await readFiles(context, signal)).at(0)?.file ?? file;
+  for (let fileCount = 1; ; fileCount *= 2) {
+    const first = Math.max(oldest, file - fileCount + 1);
+    const from = { epoch: position.epoch, commit: startOf(first), index: 0 };
+    // What it comes across is neither ours to be captured nor where the stream is.
+    const seeking: StreamParts = {
+      ...parts,
+      context: { ...context, captures: () => false },
+      from,
+      options: { ...parts.options, temporary: true },
+      serverId: otherServerId(context),
+      // Nobody alters a table while changes of it are prepared.
+      resolve: (map) => parts.resolve(map, position),
+      named: async () => null,
+      preparedBefore: position.commit,
+    };
+    await using stream = await open(seeking, signal);
+    await readUntil(stream, position.commit, signal);
+    if (!known.takeAll(stream.prepared)) throw tooLarge(context.names.format(position.commit));
+    if (known.has(name) || first === oldest) return;
+  }
+}
+
+async function readUntil(stream: BinlogStream, commit: bigint, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    const block = await stream.next(signal);
+    block.release();
+    if (block.until.commit > commit) return;
+  }
+}
+
+export function tooLarge(place: string): Error {
+  return sourceError("MR2123", "fatal", `prepared transactions are larger than what is kept of them, at ${place}`);
+}

@@ -1,0 +1,257 @@
+/**
+ * Which transactions lie before the places where the sinks stand. Places mean nothing to another host of the replication
+ * set, names do: they are what a failover goes by. Kept for the places of the moment, and stored with the log's identity;
+ * in between they follow from what the streams read.
+ */
+import type { EventHeader } from "../log/events.ts";
+import { type GtidName, GtidSet, parseGtid, spellGtid } from "./gtid-set.ts";
+import type { TransactionName } from "../log/log-events.ts";
+
+/** What is read is kept one by one up to here, then only summed up: no sink that moves is that far behind its stream. */
+const ENTRY_COUNT_MAX = 200_000;
+const OTHERS_COUNT_MAX = 8;
+
+export interface SeenTransaction {
+  /** Empty where it has no name. */
+  readonly gtid: string;
+  /** The same on every host: names may be given again after a reset. In the server's unit. */
+  readonly time: number;
+}
+
+/** What lies before a place. */
+export interface ReadBefore {
+  readonly set: GtidSet;
+  /** Null where none was seen. */
+  readonly last: SeenTransaction | null;
+}
+
+type OnSeen = (start: bigint, seen: SeenTransaction) => boolean;
+
+/**
+ * Puts names and times together. MySQL tells the time with the name. MariaDB's name has that of the commit, which on a replica
+ * is another one; the event behind it has that of its statement, which is the same on every host.
+ */
+export class TransactionTimes {
+  readonly #onSeen: OnSeen;
+  #untimed: { readonly start: bigint; readonly gtid: string } | undefined;
+
+  constructor(onSeen: OnSeen) {
+    this.#onSeen = onSeen;
+  }
+
+  /** False where `onSeen` says so, here and below. */
+  named(start: bigint, { gtid, originUs }: Pick<TransactionName, "gtid" | "originUs">): boolean {
+    if (gtid === "" || originUs !== 0n) return this.#onSeen(start, { gtid, time: Number(originUs) });
+    this.#untimed = { start, gtid };
+    return true;
+  }
+
+  /** Every event of the file comes here before it is looked at. */
+  event(header: EventHeader): boolean {
+    const untimed = this.#untimed;
+    if (untimed === undefined) return true;
+    this.#untimed = undefined;
+    return this.#onSeen(untimed.start, { gtid: untimed.gtid, time: header.timestamp });
+  }
+}
+
+/** What one stream has read, in its order. */
+export class Trail {
+  /** All that lies before `#floor`. */
+  #base: ReadBefore;
+  #floor: bigint;
+  /** Of each transaction: where it begins, its name in parts, its time. */
+  #starts: bigint[] = [];
+  #origins: string[] = [];
+  #numbers: number[] = [];
+  #times: number[] = [];
+  /** One text for each. */
+  readonly #originTexts = new Map<string, string>();
+  /** Everything that begins before it has been noted. */
+  #reached: bigint;
+  #isBroken = false;
+
+  constructor(from: bigint, base: ReadBefore) {
+    this.#floor = from;
+    this.#reached = from;
+    this.#base = base;
+  }
+
+  /** A transaction begins there. */
+  note(start: bigint, { gtid, time }: SeenTransaction): void {
+    if (this.#isBroken || start < this.#reached) return;
+    const name = parseGtid(gtid);
+    // Without a name nothing from here on can be told.
+    if (name === undefined) {
+      this.#isBroken = true;
+      return;
+    }
+    const origin = this.#originTexts.get(name.origin) ?? name.origin;
+    this.#originTexts.set(origin, origin);
+    this.#starts.push(start);
+    this.#origins.push(origin);
+    this.#numbers.push(name.number);
+    this.#times.push(time);
+    this.#reached = start;
+    if (this.#starts.length > ENTRY_COUNT_MAX) this.fold(this.#starts[ENTRY_COUNT_MAX / 2]!);
+  }
+
+  /** The stream has come there; no transaction begins in between. */
+  moveTo(place: bigint): void {
+    if (!this.#isBroken && place > this.#reached) this.#reached = place;
+  }
+
+  /** Undefined where this trail does not know. */
+  at(place: bigint): ReadBefore | undefined {
+    if (place < this.#floor || place > this.#reached) return undefined;
+    const set = this.#base.set.clone();
+    const count = this.#countBefore(place);
+    for (let i = 0; i < count; i++) set.addRead(this.#name(i));
+    const last = { gtid: count === 0 ? "" : spellGtid(this.#name(count - 1)), time: this.#times[count - 1] ?? 0 };
+    return { set, last: count === 0 ? this.#base.last : last };
+  }
+
+  /** Nobody asks for places before this one any more. */
+  fold(place: bigint): void {
+    const base = place <= this.#floor ? undefined : this.at(place);
+    if (base === undefined) return;
+    const count = this.#countBefore(place);
+    this.#starts = this.#starts.slice(count);
+    this.#origins = this.#origins.slice(count);
+    this.#numbers = this.#numbers.slice(count);
+    this.#times = this.#times.slice(count);
+    this.#base = base;
+    this.#floor = place;
+  }
+
+  /** Goes on from a place that it knows; false where it does not. */
+  resume(from: bigint): boolean {
+    if (from < this.#floor || from > this.#reached) return false;
+    const count = this.#countBefore(from);
+    for (const list of [this.#starts, this.#origins, this.#numbers, this.#times]) list.length = count;
+    this.#reached = from;
+    this.#isBroken = false;
+    return true;
+  }
+
+  #name(i: number): GtidName {
+    return { origin: this.#origins[i]!, number: this.#numbers[i]! };
+  }
+
+  #countBefore(place: bigint): number {
+    const count = this.#starts.findIndex((start) => start >= place);
+    return count < 0 ? this.#starts.length : count;
+  }
+}
+
+/** By table id, what each name stood for when the catalogue was looked at. */
+export type KnownGenerations = Readonly<Record<string, string>>;
+
+type StoredPlace = readonly [place: string, set: string, last: SeenTransaction | null];
+
+interface Stored {
+  readonly places: readonly StoredPlace[];
+  readonly generations: KnownGenerations | null;
+}
+
+export class ReadTransactions {
+  #known = new Map<bigint, ReadBefore>();
+  #main: Trail | undefined;
+  /** Of streams beside the main one, the newest last. */
+  #others: Trail[] = [];
+  #generations: KnownGenerations | null = null;
+  /** Up to where the log went before the catalogue was looked at. */
+  #lookedAt = 0n;
+
+  /** Takes in what is stored with the log's identity. */
+  load(text: string | undefined): void {
+    if (text === undefined || this.#known.size > 0) return;
+    // Our own text.
+    const { generations, places }: Stored = JSON.parse(text);
+    this.#generations = generations;
+    this.know(places.map(([place, set, last]) => [BigInt(place), { set: GtidSet.parse(set) ?? new GtidSet(), last }]));
+  }
+
+  get text(): string {
+    const places = [...this.#known].map(([place, { last, set }]): StoredPlace => [String(place), set.toString(), last]);
+    return JSON.stringify({ places, generations: this.#generations } satisfies Stored);
+  }
+
+  get isEmpty(): boolean {
+    return this.#known.size === 0 && this.#main === undefined;
+  }
+
+  get places(): Iterable<bigint> {
+    return this.#known.keys();
+  }
+
+  get generations(): KnownGenerations | null {
+    return this.#generations;
+  }
+
+  /** In place of all that was known: another log begins. */
+  begin(places: Iterable<readonly [bigint, ReadBefore]>, generations: KnownGenerations): void {
+    this.#known.clear();
+    this.#others = [];
+    this.#main = undefined;
+    this.#generations = generations;
+    this.know(places);
+  }
+
+  know(places: Iterable<readonly [bigint, ReadBefore]>): void {
+    for (const [place, read] of places) this.#known.set(place, read);
+  }
+
+  at(place: bigint): ReadBefore | undefined {
+    const known = this.#known.get(place);
+    if (known !== undefined) return known;
+    for (const trail of [this.#main, ...this.#others.toReversed()]) {
+      const read = trail?.at(place);
+      if (read !== undefined) return read;
+    }
+    return undefined;
+  }
+
+  /** The highest place at or before this one that is known. */
+  before(place: bigint): readonly [bigint, ReadBefore] | undefined {
+    const exact = this.at(place);
+    if (exact !== undefined) return [place, exact];
+    return [...this.#known].filter(([known]) => known < place).toSorted(([a], [b]) => Number(b - a))[0];
+  }
+
+  /** For a stream that begins there; undefined where nobody knows what lies before. */
+  trail(from: bigint, isMain: boolean): Trail | undefined {
+    if (isMain && this.#main?.resume(from) === true) return this.#main;
+    const base = this.at(from);
+    if (base === undefined) return undefined;
+    const trail = new Trail(from, base);
+    if (isMain) this.#main = trail;
+    else this.#others = [...this.#others.slice(1 - OTHERS_COUNT_MAX), trail];
+    return trail;
+  }
+
+  /** From here on these places are known, and those of the call before. */
+  keep(places: readonly bigint[], before: readonly bigint[]): void {
+    // Before anything is read nothing new is known, and nothing is forgotten.
+    if (this.#main === undefined) return;
+    const known = new Map<bigint, ReadBefore>();
+    for (const place of [...before, ...places]) {
+      const read = this.at(place);
+      if (read !== undefined) known.set(place, read);
+    }
+    const moving = places.filter((place) => !this.#known.has(place)).toSorted((a, b) => Number(a - b));
+    this.#known = known;
+    if (moving[0] !== undefined) for (const trail of [this.#main, ...this.#others]) trail.fold(moving[0]);
+  }
+
+  /** The catalogue was looked at; the log had come to `tip` before. */
+  looked(generations: ReadonlyMap<string, string>, tip: bigint): void {
+    this.#generations = Object.fromEntries(generations);
+    this.#lookedAt = tip;
+  }
+
+  /** A statement that makes, alters or drops something: what was seen of the catalogue before is not certain any more. */
+  defined(place: bigint): void {
+    if (place >= this.#lookedAt) this.#generations = null;
+  }
+}

@@ -1,0 +1,144 @@
+/**
+ * A table's history in the target: the statements that append to it. A row is one change; (key, version, offset) is its
+ * identity and unique, so what is there already is not appended again, from wherever the log is read.
+ */
+import { READ_OFFSET } from "../../../../src/core/targets/history.ts";
+import { quoteLiteral } from "../../quote.ts";
+import { STAGED_MOVE, STAGED_PATCH } from "../write/copy.ts";
+import { OP_COLUMN, TIME_COLUMN, VERSION_COLUMN } from "./form.ts";
+import { type EntryRange, timeOf, within } from "../write/staged.ts";
+
+export const OFFSET_COLUMN = "_millrace_offset";
+/** Names of the columns that neither the log nor an earlier row knew; null: all are known. */
+export const UNCHANGED_COLUMN = "_millrace_unchanged";
+/** Version of the last reading beside the stream that found the row as it is here. */
+export const SEEN_COLUMN = "_millrace_seen";
+
+/** Columns of a history beside the source's, version and commit time. */
+export const HISTORY_COLUMNS: readonly string[] = [
+  `${OP_COLUMN} text NOT NULL`,
+  `${OFFSET_COLUMN} bigint NOT NULL`,
+  `${UNCHANGED_COLUMN} text[]`,
+  `${SEEN_COLUMN} bigint`,
+];
+
+export interface HistoryParts {
+  readonly quoted: string;
+  readonly stage: string;
+  /** Quoted, in the order of the source. */
+  readonly columns: readonly string[];
+  /** As they are called in the target. */
+  readonly names: readonly string[];
+  readonly key: readonly number[];
+}
+
+export class HistoryTable {
+  readonly #parts: HistoryParts;
+  readonly #place: string;
+
+  constructor(parts: HistoryParts) {
+    this.#parts = parts;
+    const list = [...parts.columns, OP_COLUMN, OFFSET_COLUMN, UNCHANGED_COLUMN, VERSION_COLUMN, TIME_COLUMN];
+    this.#place = `INSERT INTO ${parts.quoted} (${list.join(", ")})`;
+  }
+
+  /** Appends staged changes of the log, in their order. */
+  append(hasPatches: boolean, range?: EntryRange): string {
+    const { columns, key, stage } = this.#parts;
+    if (!hasPatches) {
+      const cells = columns.map((_, i) => `s.c${i}`).join(", ");
+      return `${this.#place} SELECT ${cells}, s._op, s._offset, NULL, s._version, s._time FROM ${stage} AS s WHERE true${within(range)} ORDER BY s._ord ${this.#unlessThere}`;
+    }
+    const cells = columns.map((name, i) => {
+      const base = key.includes(i) ? `s.b${i}` : `b.${name}`;
+      return `CASE WHEN s._mask IS NOT NULL AND get_bit(s._mask, ${i}) = 1 THEN ${base} ELSE s.c${i} END`;
+    });
+    const unknown = `CASE WHEN s._mask IS NOT NULL AND b.${VERSION_COLUMN} IS NULL THEN ${this.#maskedNames} END`;
+    return `${this.#place} SELECT ${cells.join(", ")}, s._op, s._offset, ${unknown}, s._version, s._time FROM ${stage} AS s LEFT JOIN LATERAL ${this.#base} AS b ON ${USABLE} WHERE true${within(range)} ORDER BY s._ord ${this.#unlessThere}`;
+  }
+
+  /** Entries with cells that are known nowhere. A change that is there already needs none. */
+  incomplete(mark: number): string {
+    const { stage, quoted } = this.#parts;
+    const same = `${this.#sameKey("t", "c")} AND t.${VERSION_COLUMN} = s._version AND t.${OFFSET_COLUMN} = s._offset`;
+    return `SELECT ${mark}, s._ord FROM ${stage} AS s WHERE s._mask IS NOT NULL AND NOT EXISTS (SELECT FROM ${this.#base} AS b WHERE ${USABLE}) AND NOT EXISTS (SELECT FROM ${quoted} AS t WHERE ${same}) ORDER BY 2`;
+  }
+
+  /**
+   * Appends staged rows that were read beside the stream, where the latest row of their key is not the same already, and
+   * notes that they were seen, for `sweep`.
+   */
+  appendReads(range?: EntryRange): readonly string[] {
+    const { columns, stage, quoted, key } = this.#parts;
+    const latest = `LATERAL ${this.#latest("c")} AS b`;
+    const keys = key.map((c) => `t.${columns[c]} = l.k${c}`);
+    const found = key.map((c) => `b.${columns[c]} AS k${c}`);
+    const seen = `UPDATE ${quoted} AS t SET ${SEEN_COLUMN} = l.seen FROM (SELECT ${found.join(", ")}, b.${VERSION_COLUMN} AS v, b.${OFFSET_COLUMN} AS o, s._version AS seen FROM ${stage} AS s CROSS JOIN ${latest} WHERE s._op = 'r'${within(range)} AND b.${VERSION_COLUMN} <= s._version AND ${this.#isHeld}) AS l WHERE ${keys.join(" AND ")} AND t.${VERSION_COLUMN} = l.v AND t.${OFFSET_COLUMN} = l.o`;
+    const cells = columns.map((_, i) => `s.c${i}`).join(", ");
+    const isNew = `CASE WHEN b.${VERSION_COLUMN} IS NULL THEN s._op = 'r' ELSE b.${VERSION_COLUMN} <= s._version AND NOT (${this.#isHeld}) END`;
+    const append = `${this.#place} SELECT ${cells}, s._op, s._offset, NULL, s._version, s._time FROM ${stage} AS s LEFT JOIN ${latest} ON true WHERE ${isNew}${within(range)} ORDER BY s._ord ${this.#unlessThere}`;
+    return [seen, append];
+  }
+
+  /** A row without a key. */
+  truncate(version: bigint, record: { readonly index: number; readonly commitTimeUs: bigint } | undefined): string {
+    const { quoted, columns, key } = this.#parts;
+    const offset = record?.index ?? READ_OFFSET;
+    const time = record === undefined ? "now()" : timeOf(record.commitTimeUs);
+    const there = `${columns[key[0]!]} IS NULL AND ${VERSION_COLUMN} = ${version} AND ${OFFSET_COLUMN} = ${offset}`;
+    return `INSERT INTO ${quoted} (${OP_COLUMN}, ${OFFSET_COLUMN}, ${VERSION_COLUMN}, ${TIME_COLUMN}) SELECT 't', ${offset}, ${version}, ${time} WHERE NOT EXISTS (SELECT FROM ${quoted} WHERE ${there})`;
+  }
+
+  /** Appends a delete for each key that was there and that no reading from `below` on has seen. */
+  sweep(below: bigint): string {
+    const { quoted, columns, key } = this.#parts;
+    const keys = key.map((c) => columns[c]);
+    const latest = `SELECT DISTINCT ON (${keys.join(", ")}) ${keys.join(", ")}, ${OP_COLUMN}, ${VERSION_COLUMN}, ${OFFSET_COLUMN}, ${SEEN_COLUMN} FROM ${quoted} WHERE ${keys[0]} IS NOT NULL ORDER BY ${keys.join(", ")}, ${VERSION_COLUMN} DESC, ${OFFSET_COLUMN} DESC`;
+    const isGone = `NOT (${this.#isOver}) AND greatest(b.${VERSION_COLUMN}, b.${SEEN_COLUMN}) < ${below}`;
+    return `INSERT INTO ${quoted} (${keys.join(", ")}, ${OP_COLUMN}, ${OFFSET_COLUMN}, ${VERSION_COLUMN}, ${TIME_COLUMN}) SELECT ${keys.map((name) => `b.${name}`).join(", ")}, 'd', ${READ_OFFSET}, ${below}, now() FROM (${latest}) AS b WHERE ${isGone} ${this.#unlessThere}`;
+  }
+
+  /** The row of the base key as it was before the change. */
+  get #base(): string {
+    const before = `s._action IN (${STAGED_PATCH}, ${STAGED_MOVE}) AND (t.${VERSION_COLUMN}, t.${OFFSET_COLUMN}) < (s._version, s._offset)`;
+    return this.#latest("b", ` AND ${before}`);
+  }
+
+  #latest(prefix: "b" | "c", further = ""): string {
+    return `(SELECT t.* FROM ${this.#parts.quoted} AS t WHERE ${this.#sameKey("t", prefix)}${further} ORDER BY t.${VERSION_COLUMN} DESC, t.${OFFSET_COLUMN} DESC LIMIT 1)`;
+  }
+
+  /** Of the latest row `b` of a key: there is no row any more. */
+  get #isOver(): string {
+    const { quoted, columns, key } = this.#parts;
+    const truncated = `(SELECT ${VERSION_COLUMN}, ${OFFSET_COLUMN} FROM ${quoted} WHERE ${columns[key[0]!]} IS NULL ORDER BY 1 DESC, 2 DESC LIMIT 1)`;
+    return `b.${OP_COLUMN} = 'd' OR coalesce((b.${VERSION_COLUMN}, b.${OFFSET_COLUMN}) < ${truncated}, false)`;
+  }
+
+  /** The latest row `b` says what the reading `s` says. By their texts, as some types have no equality. */
+  get #isHeld(): string {
+    const there = this.#parts.columns.map((name) => `b.${name}::text`).join(", ");
+    const read = this.#parts.columns.map((_, i) => `s.c${i}::text`).join(", ");
+    const isSame = `b.${UNCHANGED_COLUMN} IS NULL AND ROW(${there}) IS NOT DISTINCT FROM ROW(${read})`;
+    return `CASE WHEN ${this.#isOver} THEN s._op = 'd' ELSE s._op = 'r' AND ${isSame} END`;
+  }
+
+  get #maskedNames(): string {
+    const names = this.#parts.names.map(
+      (name, i) => `CASE WHEN get_bit(s._mask, ${i}) = 1 THEN ${quoteLiteral(name)} END`,
+    );
+    return `array_remove(ARRAY[${names.join(", ")}], NULL)`;
+  }
+
+  get #unlessThere(): string {
+    const keys = this.#parts.key.map((c) => this.#parts.columns[c]).join(", ");
+    return `ON CONFLICT (${keys}, ${VERSION_COLUMN}, ${OFFSET_COLUMN}) DO NOTHING`;
+  }
+
+  #sameKey(table: string, prefix: "b" | "c"): string {
+    return this.#parts.key.map((c) => `${table}.${this.#parts.columns[c]} = s.${prefix}${c}`).join(" AND ");
+  }
+}
+
+/** Nothing is taken from a row that was deleted, nor from one of which not all is known. */
+const USABLE = `b.${OP_COLUMN} <> 'd' AND b.${UNCHANGED_COLUMN} IS NULL`;

@@ -1,0 +1,88 @@
+/**
+ * Are the tables that were written still there? A dropped one is missing; one that was dropped and made again has another
+ * oid; one that somebody truncated has another file and no rows, though nothing was deleted by us.
+ */
+import { type Step, type TableWrites, tablesOf } from "../../../../src/core/model/batch.ts";
+import type { TableVersion } from "../../../../src/core/model/schema.ts";
+import { quoteLiteral } from "../../quote.ts";
+import { reopening } from "../errors.ts";
+import type { Session } from "../session.ts";
+import type { TargetTable } from "./target-table.ts";
+
+interface Known {
+  readonly table: TargetTable;
+  readonly oid: string;
+  file: string;
+  /** Rows are certain to be there: some were seen, and none deleted since. */
+  filled: boolean;
+  /** The sink was opened again since: what is gone now is known already, and is made when it is next prepared. */
+  suspect: boolean;
+}
+
+export class Presence {
+  readonly #known = new Map<string, Known>();
+
+  async add(session: Session, tables: readonly TargetTable[], signal: AbortSignal): Promise<void> {
+    const filled = tables.map(({ quoted }) => `SELECT EXISTS (SELECT FROM ${quoted})`);
+    const { rows } = await session.query([look(tables), ...filled].join("; "), signal);
+    for (const [i, table] of tables.entries()) {
+      const [, oid, file] = rows[i] ?? [];
+      const isFilled = rows[tables.length + i]?.[0] === "t";
+      this.#known.set(table.quoted, { table, oid: oid ?? "", file: file ?? "", filled: isFilled, suspect: false });
+    }
+  }
+
+  /** The sink was opened again: what somebody took away meanwhile has been told, or is about to be. */
+  reopened(): void {
+    for (const known of this.#known.values()) known.suspect = true;
+  }
+
+  /** Takes note of what a step did. */
+  applied(step: Step, tableOf: (version: TableVersion) => TargetTable | undefined): void {
+    if (step.kind === "rows") for (const writes of step.tables) this.#note(tableOf(writes.table), writes);
+    else for (const table of tablesOf(step)) this.#note(tableOf(table), undefined);
+  }
+
+  #note(table: TargetTable | undefined, writes: TableWrites | undefined): void {
+    const known = table === undefined ? undefined : this.#known.get(table.quoted);
+    if (known === undefined) return;
+    // Puts prove nothing here (a refused row is none), so only what was looked up counts.
+    if (writes === undefined || writes.deleteCount > 0) known.filled = false;
+  }
+
+  async check(session: Session, signal: AbortSignal): Promise<void> {
+    if (this.#known.size === 0) return;
+    const all = [...this.#known.values()];
+    const { rows } = await session.query(look(all.map((known) => known.table)), signal);
+    for (const [i, known] of all.entries()) {
+      const [, oid, file] = rows[i]!;
+      const { suspect } = known;
+      if (suspect && oid !== known.oid) {
+        this.#known.delete(known.table.quoted);
+        continue;
+      }
+      known.suspect = false;
+      if (oid !== known.oid) throw gone(known.table, oid === null ? "was dropped" : "was dropped and made again");
+      if (file === known.file && known.filled) continue;
+      const found = await session.query(`SELECT 1 FROM ${known.table.quoted} LIMIT 1`, signal);
+      const moved = file !== known.file;
+      if (moved && known.filled && !suspect && found.rows.length === 0) throw gone(known.table, "was emptied");
+      known.file = file ?? "";
+      known.filled = found.rows.length > 0;
+    }
+  }
+}
+
+function look(tables: readonly TargetTable[]): string {
+  const names = tables.map((table, i) => `(${i}, to_regclass(${quoteLiteral(table.quoted)}))`);
+  return `SELECT i, r::oid, pg_relation_filenode(r) FROM (VALUES ${names.join(", ")}) AS v (i, r) ORDER BY i`;
+}
+
+function gone(table: TargetTable, what: string) {
+  return reopening(
+    "MR3110",
+    `${table.quoted} ${what} in the target, by somebody else`,
+    "It is made and filled again; find out who did it where that repeats.",
+    [table.version.id],
+  );
+}

@@ -1,0 +1,231 @@
+/**
+ * One table version as the sink writes it: names and forms of the cells, made once in `prepare`. A statement is made where it is
+ * sent, as nothing is to be kept of it for thousands of tables.
+ */
+import type { TableVersion } from "../../../../src/core/model/schema.ts";
+import type { ColumnType } from "../../../../src/core/model/types.ts";
+import { quoteIdentifier, quoteTable } from "../../quote.ts";
+import type { CellForms } from "../write/cells.ts";
+import { STAGED_DELETE, STAGED_MOVE, STAGED_PATCH, STAGED_PUT } from "../write/copy.ts";
+import { DEFAULT_FORM, DELETED_COLUMN, type TargetForm, TIME_COLUMN, VERSION_COLUMN } from "./form.ts";
+import { HistoryTable } from "./history-table.ts";
+import { fitted, type TargetName } from "./names.ts";
+import { type EntryRange, timeOf, within } from "../write/staged.ts";
+
+/** The first columns of a staging table. */
+const STAMP = ["_ord integer", "_action integer", "_mask bytea", "_version bigint", "_time timestamptz"];
+/** The last ones of a history's. */
+const CHANGE = ["_op text", "_offset bigint"];
+
+export class TargetTable {
+  readonly version: TableVersion;
+  readonly name: TargetName;
+  readonly quoted: string;
+  /** Tells this version's statements and staging table from the others' in this process. */
+  readonly ordinal: number;
+  readonly columnCount: number;
+  readonly columnTypes: readonly ColumnType[];
+  readonly keyColumns: readonly number[];
+  readonly allColumns: readonly number[];
+  readonly isKey: Uint8Array;
+  readonly forms: CellForms;
+  /** Whether the last rows had to travel as text: a stream carries one form or the other, so it is tried first. */
+  textRows = false;
+  /** How many steps still go by without trying `updateStaged`. */
+  stepsWithoutUpdate = 0;
+
+  /** Null: a mirror. */
+  readonly history: HistoryTable | null;
+  /** Columns of a deleted row that are staged: the key's, in a history all that the log carried. */
+  readonly inDelete: Uint8Array;
+  readonly stagedFieldCount: number;
+  readonly #columns: readonly string[];
+  readonly #types: readonly string[];
+  /** `column = NULL` for columns that the table no longer has. */
+  readonly #retired: readonly string[];
+  /** Rows that are gone are marked instead of removed. */
+  readonly #soft: boolean;
+
+  constructor(
+    version: TableVersion,
+    name: TargetName,
+    ordinal: number,
+    types: readonly string[],
+    forms: CellForms,
+    retired: readonly string[] = [],
+    form: TargetForm = DEFAULT_FORM,
+  ) {
+    this.#soft = form.deletes === "soft";
+    this.version = version;
+    this.name = name;
+    this.quoted = quoteTable(name.schema, name.table);
+    this.ordinal = ordinal;
+    this.columnCount = version.columns.length;
+    this.columnTypes = version.columns.map((column) => column.type);
+    this.keyColumns = version.key;
+    this.allColumns = version.columns.map((_, i) => i);
+    this.isKey = Uint8Array.from(version.columns, (_, i) => Number(version.key.includes(i)));
+    this.forms = forms;
+    this.#columns = version.columns.map((column) => quoteIdentifier(fitted(column.name)));
+    this.#types = types;
+    this.#retired = retired.map((column) => `${quoteIdentifier(column)} = NULL`);
+    const isHistory = form.mode === "history";
+    this.stagedFieldCount = STAMP.length + types.length + version.key.length + (isHistory ? CHANGE.length : 0);
+    this.inDelete = isHistory ? new Uint8Array(this.columnCount).fill(1) : this.isKey;
+    const names = version.columns.map((column) => fitted(column.name));
+    const { quoted, stage } = this;
+    this.history = isHistory
+      ? new HistoryTable({ quoted, stage, columns: this.#columns, names, key: version.key })
+      : null;
+  }
+
+  get stage(): string {
+    return `pg_temp.millrace_stage_${this.ordinal}`;
+  }
+
+  get createStage(): string {
+    const cells = this.#types.map((type, i) => `c${i} ${type}`);
+    const bases = this.keyColumns.map((c) => `b${c} ${this.#types[c]}`);
+    const columns = [...STAMP, ...cells, ...bases, ...(this.history === null ? [] : CHANGE)];
+    return `CREATE TEMPORARY TABLE IF NOT EXISTS millrace_stage_${this.ordinal} (${columns.join(", ")}) ON COMMIT DELETE ROWS`;
+  }
+
+  copyDirect(binary: boolean): string {
+    return `COPY ${this.quoted} (${VERSION_COLUMN}, ${TIME_COLUMN}, ${this.#columns.join(", ")}) FROM STDIN${formatOf(binary)}`;
+  }
+
+  copyStage(binary: boolean): string {
+    return `COPY ${this.stage} FROM STDIN${formatOf(binary)}`;
+  }
+
+  /** How many of the first values of a row that `remove` takes beside the key: version, and with soft deletes the time. */
+  get removeStampCount(): number {
+    return this.#soft ? 2 : 1;
+  }
+
+  /** Whether `deleteStaged` is answered as an update. */
+  get deletesByUpdate(): boolean {
+    return this.#soft;
+  }
+
+  /** Guarded by version; see DESIGN on why deletes run before puts. */
+  deleteStaged(range?: EntryRange): string {
+    if (this.#soft) {
+      const sets = `${DELETED_COLUMN} = true, ${VERSION_COLUMN} = s._version, ${TIME_COLUMN} = s._time`;
+      return `UPDATE ${this.quoted} AS t SET ${sets} FROM ${this.stage} AS s WHERE s._action = ${STAGED_DELETE}${within(range)} AND ${this.#sameKey("c")} AND t.${VERSION_COLUMN} <= s._version`;
+    }
+    return `DELETE FROM ${this.quoted} AS t USING ${this.stage} AS s WHERE s._action = ${STAGED_DELETE}${within(range)} AND ${this.#sameKey("c")} AND t.${VERSION_COLUMN} <= s._version`;
+  }
+
+  /** Takes the rows that are about to be put out of the way of a second unique index. */
+  displaceStaged(range?: EntryRange): string {
+    return `DELETE FROM ${this.quoted} AS t USING ${this.stage} AS s WHERE s._action = ${STAGED_PUT}${within(range)} AND ${this.#sameKey("c")} AND t.${VERSION_COLUMN} <= s._version`;
+  }
+
+  /** `distinct`: two entries may have one key in the eyes of the target (`1` as text and as binary). */
+  putStaged(distinct: boolean, range?: EntryRange): string {
+    const keys = this.keyColumns.map((c) => `s.c${c}`).join(", ");
+    const cells = this.#columns.map((_, i) => `s.c${i}`).join(", ");
+    const source = `FROM ${this.stage} AS s WHERE s._action = ${STAGED_PUT}${within(range)}`;
+    const order = distinct ? ` ORDER BY ${keys}, s._version DESC, s._ord DESC` : "";
+    return `INSERT INTO ${this.quoted} AS t (${this.#columns.join(", ")}, ${VERSION_COLUMN}, ${TIME_COLUMN}) SELECT ${distinct ? `DISTINCT ON (${keys}) ` : ""}${cells}, s._version, s._time ${source}${order} ${this.#onConflict()}`;
+  }
+
+  /**
+   * Writes puts onto the rows that are there: without the lock and the second look that ON CONFLICT costs. As a key names
+   * one row, as many rows as there are puts are updated exactly when each put found its own row, not newer than itself.
+   */
+  updateStaged(): string {
+    // A deleted row may have the same key in other bytes: what is written is all of the new one.
+    const cells = this.#columns.map((name, i) => `${name} = s.c${i}`);
+    const written = cells.filter((_, i) => this.#soft || this.isKey[i] !== 1);
+    const sets = [...written, `${VERSION_COLUMN} = s._version`, `${TIME_COLUMN} = s._time`, ...this.#also];
+    return `UPDATE ${this.quoted} AS t SET ${sets.join(", ")} FROM ${this.stage} AS s WHERE s._action = ${STAGED_PUT} AND ${this.#sameKey("c")} AND t.${VERSION_COLUMN} <= s._version`;
+  }
+
+  /**
+   * Changes these columns of a row in place. Fails with SQLSTATE 22012 where there is no such row, or a newer one. $1 and
+   * $2 are version and time, then comes the key, then the columns in their order.
+   */
+  patchInPlace(changed: readonly number[]): string {
+    const keys = this.keyColumns.map((c, i) => `t.${this.#columns[c]} = $${i + 3}::${this.#types[c]}`);
+    const first = this.keyColumns.length + 3;
+    const cells = changed.map((c, i) => `${this.#columns[c]} = $${first + i}::${this.#types[c]}`);
+    const sets = [`${VERSION_COLUMN} = $1::bigint`, `${TIME_COLUMN} = $2::timestamptz`, ...cells, ...this.#retired];
+    return `WITH moved AS (UPDATE ${this.quoted} AS t SET ${sets.join(", ")} WHERE ${keys.join(" AND ")} AND t.${VERSION_COLUMN} <= $1::bigint${this.#andLive} RETURNING 1) SELECT 1 / count(*) FROM moved`;
+  }
+
+  truncateTo(version: bigint, commitTimeUs: bigint | undefined): string {
+    if (this.#soft) return this.#mark(version, commitTimeUs, `<= ${version}`);
+    return `DELETE FROM ${this.quoted} WHERE ${VERSION_COLUMN} <= ${version}`;
+  }
+
+  sweepBelow(version: bigint): string {
+    if (this.#soft) return this.#mark(version, undefined, `< ${version}`);
+    return `DELETE FROM ${this.quoted} WHERE ${VERSION_COLUMN} < ${version}`;
+  }
+
+  /** What was marked before keeps the version and the time of its own delete. */
+  #mark(version: bigint, timeUs: bigint | undefined, guard: string): string {
+    const time = timeUs === undefined ? "now()" : timeOf(timeUs);
+    return `UPDATE ${this.quoted} AS t SET ${DELETED_COLUMN} = true, ${VERSION_COLUMN} = ${version}, ${TIME_COLUMN} = ${time} WHERE ${VERSION_COLUMN} ${guard}${this.#andLive}`;
+  }
+
+  /** What a row that is written has besides its own cells: it is there again, and has nothing in retired columns. */
+  get #also(): readonly string[] {
+    return this.#soft ? [`${DELETED_COLUMN} = false`, ...this.#retired] : this.#retired;
+  }
+
+  get #andLive(): string {
+    return this.#soft ? ` AND NOT t.${DELETED_COLUMN}` : "";
+  }
+
+  #onConflict(): string {
+    const keys = this.keyColumns.map((c) => this.#columns[c]).join(", ");
+    // A deleted row may have the same key in other bytes (1.0 and 1.00): what is written is all of the new one.
+    const others = this.#columns.filter((_, i) => this.#soft || this.isKey[i] === 0);
+    const sets = [...others, VERSION_COLUMN, TIME_COLUMN].map((name) => `${name} = excluded.${name}`);
+    sets.push(...this.#also);
+    return `ON CONFLICT (${keys}) DO UPDATE SET ${sets.join(", ")} WHERE t.${VERSION_COLUMN} <= excluded.${VERSION_COLUMN}`;
+  }
+
+  /** One row, in parameters: version, commit time and the cells in their order. */
+  get put(): string {
+    const values = this.#types.map((type, i) => `$${i + 3}::${type}`);
+    return `INSERT INTO ${this.quoted} AS t (${VERSION_COLUMN}, ${TIME_COLUMN}, ${this.#columns.join(", ")}) VALUES ($1::bigint, $2::timestamptz, ${values.join(", ")}) ${this.#onConflict()}`;
+  }
+
+  /** One row, in parameters: what `removeStampCount` says, then the key. */
+  get remove(): string {
+    if (this.#soft) {
+      const marked = this.keyColumns.map((c, i) => `t.${this.#columns[c]} = $${i + 3}::${this.#types[c]}`);
+      return `UPDATE ${this.quoted} AS t SET ${DELETED_COLUMN} = true, ${VERSION_COLUMN} = $1::bigint, ${TIME_COLUMN} = $2::timestamptz WHERE ${marked.join(" AND ")} AND t.${VERSION_COLUMN} <= $1::bigint`;
+    }
+    const keys = this.keyColumns.map((c, i) => `t.${this.#columns[c]} = $${i + 2}::${this.#types[c]}`);
+    return `DELETE FROM ${this.quoted} AS t WHERE ${keys.join(" AND ")} AND t.${VERSION_COLUMN} <= $1::bigint`;
+  }
+
+  /**
+   * Takes unchanged cells from the base row, before anything is deleted. Under an old key the base must not be newer than
+   * the change: then another row lives there by now, whose cells are not this row's.
+   */
+  get complete(): string {
+    const cells = this.#columns.map(
+      (name, i) => `c${i} = CASE WHEN get_bit(s._mask, ${i}) = 1 THEN t.${name} ELSE s.c${i} END`,
+    );
+    return `UPDATE ${this.stage} AS s SET _action = ${STAGED_PUT}, ${cells.join(", ")} FROM ${this.quoted} AS t WHERE ${this.#sameKey("b")} AND (s._action = ${STAGED_PATCH} OR s._action = ${STAGED_MOVE} AND t.${VERSION_COLUMN} <= s._version)${this.#andLive}`;
+  }
+
+  /** What `complete` left: no base. A row that is newer already needs none. */
+  incomplete(mark: number): string {
+    return `SELECT ${mark}, s._ord FROM ${this.stage} AS s WHERE s._action IN (${STAGED_PATCH}, ${STAGED_MOVE}) AND NOT EXISTS (SELECT FROM ${this.quoted} AS t WHERE ${this.#sameKey("c")} AND t.${VERSION_COLUMN} > s._version) ORDER BY 2`;
+  }
+
+  #sameKey(prefix: "b" | "c"): string {
+    return this.keyColumns.map((c) => `t.${this.#columns[c]} = s.${prefix}${c}`).join(" AND ");
+  }
+}
+
+function formatOf(binary: boolean): string {
+  return binary ? " (FORMAT binary)" : "";
+}

@@ -1,0 +1,160 @@
+/**
+ * A step in which the target refuses rows: each statement is tried on halves, under savepoints, down to the rows that are
+ * refused. They are reported before the commit; all others are applied with it.
+ */
+import { DELETE } from "../../../../src/core/model/batch.ts";
+import { aboutTable, type MillraceError } from "../../../../src/core/errors.ts";
+import type { Outcome } from "../../../../src/core/contracts/sink.ts";
+import type { Copy, RenderedCopies } from "./copies.ts";
+import { fatal, isPoison, OF_ONE_TABLE, sinkError } from "../errors.ts";
+import { appending } from "./history.ts";
+import { completions, createStages, reportIncomplete } from "./merge.ts";
+import { type Advance, advance as advanceStatement, behindFence } from "../progress.ts";
+import type { Session } from "../session.ts";
+import type { TableStep } from "./small.ts";
+import type { EntryRange } from "./staged.ts";
+
+/** More refused rows than this in one step are the table's fault, not the rows'. */
+const REFUSED_ROWS_MAX = 1000;
+
+/** Refused entries of one table, with the reason. */
+type Refused = Map<number, MillraceError>;
+
+export async function applyCarefully(
+  session: Session,
+  tables: readonly TableStep[],
+  copies: RenderedCopies,
+  advance: Advance,
+  outcome: Outcome,
+  signal: AbortSignal,
+): Promise<void> {
+  await createStages(
+    session,
+    tables.map((step) => step.table),
+    signal,
+  );
+  await behindFence(session.query(`${advanceStatement(advance)}; BEGIN`, signal));
+  const refused = tables.map((): Refused => new Map());
+  const known = (error: unknown) => sinkError(error, "writing rows");
+  const inTurn = async (work: (step: TableStep, refused: Refused) => Promise<void>): Promise<void> => {
+    for (const [i, step] of tables.entries())
+      await aboutTable(step.writes.table.id, OF_ONE_TABLE, known, () => work(step, refused[i]!));
+  };
+  await inTurn((step, found) => stage(session, step, copies, found, outcome, signal));
+  const patched = completions(tables);
+  if (patched.length > 0) {
+    const { rows } = await session.query(patched.join("; "), signal);
+    await reportIncomplete(rows, tables, outcome);
+  }
+  await inTurn((step, found) => change(session, step, found, signal));
+  for (const [i, { writes }] of tables.entries()) {
+    for (const [entry, error] of refused[i]!) await outcome.poison(writes, entry, error);
+  }
+  await session.query("COMMIT", signal);
+}
+
+async function stage(
+  session: Session,
+  step: TableStep,
+  copies: RenderedCopies,
+  refused: Refused,
+  outcome: Outcome,
+  signal: AbortSignal,
+): Promise<void> {
+  const all = Uint32Array.from({ length: step.writes.count }, (_, i) => i);
+  await halve(session, step, { from: 0, to: all.length }, refused, signal, async (range) => {
+    const entries = all.subarray(range.from, range.to);
+    const copy: Copy = { ...step, entries, into: "stage" };
+    await copies.render([copy]).send(session, [SAVEPOINT, copy, RELEASE], outcome, signal);
+  });
+}
+
+async function change(session: Session, step: TableStep, refused: Refused, signal: AbortSignal): Promise<void> {
+  const { table, writes } = step;
+  const all = { from: 0, to: writes.count };
+  const run = (statement: (range: EntryRange) => string) => (range: EntryRange) =>
+    session.query(`${SAVEPOINT}; ${statement(range)}; ${RELEASE}`, signal);
+  const { history } = table;
+  if (history !== null) {
+    await halve(
+      session,
+      step,
+      all,
+      refused,
+      signal,
+      run((range) => appending(history, step, range).join("; ")),
+    );
+    return;
+  }
+  if (writes.deleteCount > 0) {
+    await halve(
+      session,
+      step,
+      all,
+      refused,
+      signal,
+      run((range) => table.deleteStaged(range)),
+    );
+  }
+  if (writes.deleteCount === writes.count) return;
+  const put = run((range) => `${table.displaceStaged(range)}; ${table.putStaged(true, range)}`);
+  const rejected: Refused = new Map();
+  await halve(session, step, all, rejected, signal, put);
+  // A row may have been in the way of another one only until it was written itself.
+  while (rejected.size > 0) {
+    const again: Refused = new Map();
+    for (const entry of rejected.keys()) {
+      await halve(session, step, { from: entry, to: entry + 1 }, again, signal, put);
+    }
+    if (again.size < rejected.size) {
+      rejected.clear();
+      for (const [entry, error] of again) rejected.set(entry, error);
+      continue;
+    }
+    for (const [entry, error] of rejected) refused.set(entry, error);
+    break;
+  }
+}
+
+const SAVEPOINT = "SAVEPOINT part";
+const RELEASE = "RELEASE SAVEPOINT part";
+
+/** Runs `work` on the range, or on its halves where a row in it is refused. */
+async function halve(
+  session: Session,
+  step: TableStep,
+  whole: EntryRange,
+  refused: Refused,
+  signal: AbortSignal,
+  work: (range: EntryRange) => Promise<unknown>,
+): Promise<void> {
+  const waiting = [whole];
+  for (let range = waiting.pop(); range !== undefined; range = waiting.pop()) {
+    try {
+      await work(range);
+      continue;
+    } catch (error) {
+      if (!isPoison(error)) throw error;
+      await session.query("ROLLBACK TO SAVEPOINT part", signal);
+      if (range.to - range.from === 1) {
+        refuse(step, range.from, refused, error);
+        continue;
+      }
+    }
+    const middle = (range.from + range.to) >> 1;
+    waiting.push({ from: middle, to: range.to }, { from: range.from, to: middle });
+  }
+}
+
+function refuse({ table, writes }: TableStep, entry: number, refused: Refused, error: unknown): void {
+  const verb = writes.action[entry] === DELETE ? "deleting from" : "writing to";
+  const reason = sinkError(error, `${verb} ${table.quoted}`);
+  if (refused.size >= REFUSED_ROWS_MAX) {
+    throw fatal(
+      "MR3114",
+      `the target refuses more than ${REFUSED_ROWS_MAX} rows of one step; the last: ${reason.message}`,
+      "Look for a constraint, a trigger or an encoding in the target that the source does not have.",
+    );
+  }
+  refused.set(entry, reason);
+}

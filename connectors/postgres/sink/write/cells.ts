@@ -1,0 +1,151 @@
+/**
+ * How a cell of the source becomes a field of the target. Bind's binary parameters and the fields of COPY BINARY have the
+ * same layout (length, then bytes), so one writer serves both.
+ */
+import type { ByteWriter } from "../../../../src/core/bytes.ts";
+import { CELL_BINARY, CELL_TEXT, readInt32 } from "../../../../src/core/model/tuple.ts";
+import type { ColumnType } from "../../../../src/core/model/types.ts";
+import type { TableVersion } from "../../../../src/core/model/schema.ts";
+import { copyVisible } from "./nul.ts";
+import { writeInt32 } from "../wire.ts";
+
+/** What must be done to a cell to make it a binary field of its column. */
+export const BINARY_AS_IS = 0;
+/** json: without the version byte that jsonb sends first. */
+export const BINARY_JSON = 1;
+/** jsonb: with it. */
+export const BINARY_JSONB = 2;
+/** Array: its element type's oid is the source's, which means nothing here (enum, domain). */
+export const BINARY_ARRAY = 3;
+/** Text that may hold NUL, which Postgres has not. */
+export const BINARY_TEXT = 4;
+
+/** Only the server can read this text: the row must travel in text form. */
+export const TEXT_TO_PARSE = 0;
+/** The text's bytes are the binary form. */
+export const TEXT_AS_IS = 1;
+export const TEXT_JSONB = 2;
+
+const JSONB_VERSION = 1;
+const ELEMENT_OID_OFFSET = 8;
+
+/** The forms of the columns of one table. */
+export interface CellForms {
+  readonly binary: Uint8Array;
+  readonly text: Uint8Array;
+  /** Oid of the element type in the target, where the column is a `BINARY_ARRAY`. */
+  readonly elementOid: Uint32Array;
+}
+
+/** A column's type as the target's catalogue shows it. */
+export interface CatalogType {
+  readonly name: string;
+  readonly elementOid: number;
+}
+
+const TEXTUAL = new Set(["text", "varchar", "bpchar", "name"]);
+
+const NO_ARRAYS = new Uint32Array(0);
+
+export function cellForms({ columns, dialect }: TableVersion, catalog: readonly CatalogType[]): CellForms {
+  const types: readonly ColumnType[] = columns.map((column) => column.type);
+  const hasArrays = catalog.some(({ elementOid }) => elementOid !== 0);
+  return {
+    binary: Uint8Array.from(catalog, (type) => {
+      if (dialect === "mysql" && TEXTUAL.has(type.name)) return BINARY_TEXT;
+      if (type.elementOid !== 0 && type.name.startsWith("_")) return BINARY_ARRAY;
+      return type.name === "json" ? BINARY_JSON : type.name === "jsonb" ? BINARY_JSONB : BINARY_AS_IS;
+    }),
+    text: Uint8Array.from(catalog, (type, i) => {
+      if (TEXTUAL.has(type.name) || (type.name === "json" && types[i]?.kind === "json")) return TEXT_AS_IS;
+      return type.name === "jsonb" ? TEXT_JSONB : TEXT_TO_PARSE;
+    }),
+    elementOid: hasArrays ? Uint32Array.from(catalog, ({ elementOid }) => elementOid) : NO_ARRAYS,
+  };
+}
+
+/** Writes one cell as a field with its length; false, and nothing, where only the server can read it. */
+export function writeField(
+  out: ByteWriter,
+  forms: CellForms,
+  column: number,
+  kind: number,
+  bytes: Uint8Array,
+  start: number,
+  length: number,
+): boolean {
+  if (kind === CELL_BINARY) {
+    const form = forms.binary[column]!;
+    if (form === BINARY_AS_IS) copyField(out, bytes, start, length);
+    else if (form === BINARY_TEXT) copyText(out, forms, column, bytes, start, length);
+    else writeAdapted(out, form, forms.elementOid[column]!, bytes, start, length);
+    return true;
+  }
+  if (kind === CELL_TEXT) {
+    const form = forms.text[column]!;
+    if (form === TEXT_TO_PARSE) return false;
+    if (form === TEXT_AS_IS) copyText(out, forms, column, bytes, start, length);
+    else writeJsonb(out, bytes, start, length);
+    return true;
+  }
+  writeNull(out);
+  return true;
+}
+
+export function writeNull(out: ByteWriter): void {
+  out.reserve(4);
+  writeInt32(out.bytes, out.length, -1);
+  out.length += 4;
+}
+
+export function copyField(out: ByteWriter, bytes: Uint8Array, start: number, length: number): void {
+  out.reserve(4 + length);
+  writeInt32(out.bytes, out.length, length);
+  out.length += 4;
+  out.copy(bytes, start, length);
+}
+
+/** A field of text. */
+export function copyText(
+  out: ByteWriter,
+  { binary }: CellForms,
+  column: number,
+  bytes: Uint8Array,
+  start: number,
+  length: number,
+): void {
+  if (binary[column] !== BINARY_TEXT) return copyField(out, bytes, start, length);
+  out.reserve(4);
+  const at = out.length;
+  out.length += 4;
+  copyVisible(out, bytes, start, length);
+  writeInt32(out.bytes, at, out.length - at - 4);
+}
+
+function writeAdapted(
+  out: ByteWriter,
+  form: number,
+  elementOid: number,
+  bytes: Uint8Array,
+  start: number,
+  length: number,
+): void {
+  const versioned = form !== BINARY_ARRAY && length > 0 && bytes[start] === JSONB_VERSION;
+  if (form === BINARY_JSON && versioned) copyField(out, bytes, start + 1, length - 1);
+  else if (form === BINARY_JSONB && !versioned) writeJsonb(out, bytes, start, length);
+  else copyField(out, bytes, start, length);
+  if (form === BINARY_ARRAY) writeInt32(out.bytes, out.length - length + ELEMENT_OID_OFFSET, elementOid);
+}
+
+function writeJsonb(out: ByteWriter, bytes: Uint8Array, start: number, length: number): void {
+  out.reserve(5 + length);
+  writeInt32(out.bytes, out.length, length + 1);
+  out.bytes[out.length + 4] = JSONB_VERSION;
+  out.length += 5;
+  out.copy(bytes, start, length);
+}
+
+/** The offset behind a cell of which the kind byte has been read. */
+export function cellEnd(kind: number, bytes: Uint8Array, at: number): number {
+  return kind === CELL_TEXT || kind === CELL_BINARY ? at + 4 + readInt32(bytes, at) : at;
+}

@@ -1,0 +1,88 @@
+/** Statements and the data of the COPYs among them, in one write. */
+import type { TableWrites } from "../../../../src/core/model/batch.ts";
+import type { Outcome } from "../../../../src/core/contracts/sink.ts";
+import { failpoint } from "../../../../src/core/failpoint.ts";
+import { copyDirect, copyStaged } from "./copy.ts";
+import { copyDirectText, copyStagedText } from "./copy-text.ts";
+import type { Session } from "../session.ts";
+import type { TargetTable } from "../tables/target-table.ts";
+import { type Answer, Frames } from "../wire.ts";
+
+/** A COPY of these entries into the table itself (puts only) or into its staging table. */
+export interface Copy {
+  readonly table: TargetTable;
+  readonly writes: TableWrites;
+  readonly entries: Uint32Array;
+  readonly into: "stage" | "table";
+}
+
+interface Rendered {
+  readonly isBinary: boolean;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** The rows of some COPYs as they travel. Reused: what was rendered before is gone. */
+export class RenderedCopies {
+  readonly #frames = new Frames();
+  /** Weak: a COPY that was sent is nobody's, and there may be thousands. */
+  #rendered = new WeakMap<Copy, Rendered>();
+
+  render(copies: readonly Copy[]): this {
+    // Where a row turns out to need text its table is marked and all is written anew: at most once per table.
+    for (;;) {
+      const binary = copies.map(({ table }) => !table.textRows);
+      this.#frames.reset();
+      this.#rendered = new WeakMap();
+      if (copies.every((copy, i) => this.#add(copy, binary[i]!))) return this;
+    }
+  }
+
+  #add(copy: Copy, isBinary: boolean): boolean {
+    const from = this.#frames.out.length;
+    if (!writeRows(this.#frames, copy, isBinary)) return false;
+    this.#rendered.set(copy, { isBinary, from, to: this.#frames.out.length });
+    return true;
+  }
+
+  /**
+   * Sends the statements with the rows of those that are COPYs: of all that were rendered or of some that followed each
+   * other, in their order.
+   */
+  async send(
+    session: Session,
+    statements: readonly (string | Copy)[],
+    { waiting }: Outcome,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    const sql: string[] = [];
+    const rendered: Rendered[] = [];
+    for (const statement of statements) {
+      if (typeof statement === "string") {
+        sql.push(statement);
+        continue;
+      }
+      const rows = this.#rendered.get(statement)!;
+      rendered.push(rows);
+      const { table, into } = statement;
+      sql.push(into === "stage" ? table.copyStage(rows.isBinary) : table.copyDirect(rows.isBinary));
+    }
+    failpoint("postgres-sink.before-send");
+    const rows = this.#frames.out.view().subarray(rendered[0]?.from ?? 0, rendered.at(-1)?.to ?? 0);
+    const answer = await session.query(sql.join("; "), signal, { rows, onWritten: waiting });
+    failpoint("postgres-sink.answered");
+    return answer;
+  }
+}
+
+function writeRows(frames: Frames, { table, writes, entries, into }: Copy, binary: boolean): boolean {
+  if (!binary) {
+    const write = into === "stage" ? copyStagedText : copyDirectText;
+    table.textRows = write(frames, table, writes, entries);
+    return true;
+  }
+  const write = into === "stage" ? copyStaged : copyDirect;
+  if (write(frames, table, writes, entries)) return true;
+  table.textRows = true;
+  return false;
+}

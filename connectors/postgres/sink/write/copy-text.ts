@@ -1,0 +1,157 @@
+/** Rows as COPY data in text form: for streams that carry text, and for rows in which a cell is known as text only. */
+import type { TableWrites } from "../../../../src/core/model/batch.ts";
+import { NO_TUPLE } from "../../../../src/core/model/block.ts";
+import { ByteWriter } from "../../../../src/core/bytes.ts";
+import { changeOffset, changeOp } from "../../../../src/core/targets/history.ts";
+import { CELL_BINARY, CELL_TEXT, CELL_UNCHANGED, CellMap } from "../../../../src/core/model/tuple.ts";
+import { writeBinaryText } from "../../../../src/core/values/text.ts";
+import { BINARY_TEXT, TEXT_TO_PARSE } from "./cells.ts";
+import { isPatch, maskOf, STAGED_DELETE, STAGED_MOVE, stagedAction } from "./copy.ts";
+import { copyVisible, nulCount } from "./nul.ts";
+import { TextStamp } from "./stamp.ts";
+import type { TargetTable } from "../tables/target-table.ts";
+import type { Frames } from "../wire.ts";
+
+const TAB = 0x09;
+const NEWLINE = 0x0a;
+const BACKSLASH = 0x5c;
+const UPPER_N = 0x4e;
+
+/** What stands behind the backslash for a byte that COPY reads as a sign; 0 for all others. */
+const ESCAPES = new Uint8Array(256);
+ESCAPES[BACKSLASH] = BACKSLASH;
+ESCAPES[TAB] = 0x74; // t
+ESCAPES[NEWLINE] = 0x6e; // n
+ESCAPES[0x0d] = 0x72; // r
+
+const stamp = new TextStamp();
+const after = new CellMap();
+const before = new CellMap();
+const scratch = new ByteWriter(1024);
+const visible = new ByteWriter(64);
+let neededText = false;
+
+/** Both return whether a row needed it: whether a cell was text that only the server can read. */
+export function copyDirectText(frames: Frames, table: TargetTable, writes: TableWrites, entries: Uint32Array): boolean {
+  stamp.forget();
+  neededText = false;
+  frames.beginCopy(false);
+  for (let i = 0; i < entries.length; i++) {
+    const entry = entries[i]!;
+    const block = writes.blocks[writes.block[entry]!]!;
+    const row = writes.row[entry]!;
+    const { out } = frames;
+    const stamped = stamp.of(block, row);
+    out.copy(stamped, 0, stamped.length);
+    after.read(block.bytes, block.after[row]!);
+    for (let c = 0; c < table.columnCount; c++) writeCell(out, table, after, c, block.bytes);
+    out.byte(NEWLINE);
+    frames.rowWritten();
+  }
+  frames.endCopy(false);
+  return neededText;
+}
+
+export function copyStagedText(frames: Frames, table: TargetTable, writes: TableWrites, entries: Uint32Array): boolean {
+  stamp.forget();
+  neededText = false;
+  frames.beginCopy(false);
+  for (let i = 0; i < entries.length; i++) {
+    const entry = entries[i]!;
+    const block = writes.blocks[writes.block[entry]!]!;
+    const row = writes.row[entry]!;
+    const action = stagedAction(writes, entry, table);
+    if (action !== STAGED_DELETE) after.read(block.bytes, block.after[row]!);
+    if (block.before[row] !== NO_TUPLE) before.read(block.bytes, block.before[row]!);
+    const { out } = frames;
+    const patched = isPatch(action);
+    out.ascii(`${entry}\t${action}\t${patched ? `\\\\x${Buffer.from(maskOf(after)).toString("hex")}` : "\\N"}\t`);
+    const stamped = stamp.of(block, row);
+    out.copy(stamped, 0, stamped.length);
+    writeStagedCells(out, table, block.bytes, action);
+    if (table.history !== null) out.ascii(`\t${changeOp(writes, entry)}\t${changeOffset(block, row)}`);
+    out.byte(NEWLINE);
+    frames.rowWritten();
+  }
+  frames.endCopy(false);
+  return neededText;
+}
+
+function writeStagedCells(out: ByteWriter, table: TargetTable, bytes: Uint8Array, action: number): void {
+  for (let c = 0; c < table.columnCount; c++) {
+    if (action !== STAGED_DELETE) writeCell(out, table, after, c, bytes);
+    else if (table.inDelete[c] === 1) writeCell(out, table, before, c, bytes);
+    else writeNull(out);
+  }
+  for (const c of table.keyColumns) {
+    if (!isPatch(action)) writeNull(out);
+    else if (action !== STAGED_MOVE && after.kind[c] !== CELL_UNCHANGED) writeCell(out, table, after, c, bytes);
+    else writeCell(out, table, before, c, bytes);
+  }
+}
+
+/** One field with its tab before it. Null and unchanged cells become null. */
+function writeCell(out: ByteWriter, table: TargetTable, cells: CellMap, c: number, bytes: Uint8Array): void {
+  const kind = cells.kind[c]!;
+  if (kind === CELL_TEXT) {
+    if (table.forms.text[c] === TEXT_TO_PARSE) neededText = true;
+    out.byte(TAB);
+    writeVisible(out, table, c, bytes, cells.start[c]!, cells.length[c]!);
+  } else if (kind === CELL_BINARY) {
+    out.byte(TAB);
+    scratch.reset();
+    writeBinaryText(scratch, table.columnTypes[c]!, bytes, cells.start[c]!, cells.length[c]!);
+    writeVisible(out, table, c, scratch.bytes, 0, scratch.length);
+  } else {
+    writeNull(out);
+  }
+}
+
+function writeVisible(
+  out: ByteWriter,
+  table: TargetTable,
+  c: number,
+  bytes: Uint8Array,
+  start: number,
+  length: number,
+): void {
+  if (table.forms.binary[c] !== BINARY_TEXT || nulCount(bytes, start, length) === 0)
+    return writeEscaped(out, bytes, start, length);
+  visible.reset();
+  copyVisible(visible, bytes, start, length);
+  writeEscaped(out, visible.bytes, 0, visible.length);
+}
+
+function writeNull(out: ByteWriter): void {
+  out.reserve(3);
+  out.bytes[out.length] = TAB;
+  out.bytes[out.length + 1] = BACKSLASH;
+  out.bytes[out.length + 2] = UPPER_N;
+  out.length += 3;
+}
+
+/** From here on room for the worst case, twice the length, is dearer than a look at the bytes. */
+const COUNTED_BYTES_MIN = 64 * 1024;
+
+function countEscapes(bytes: Uint8Array, start: number, length: number): number {
+  let count = 0;
+  for (let i = start, end = start + length; i < end; i++) if (ESCAPES[bytes[i]!] !== 0) count++;
+  return count;
+}
+
+function writeEscaped(out: ByteWriter, bytes: Uint8Array, start: number, length: number): void {
+  out.reserve(length > COUNTED_BYTES_MIN ? length + countEscapes(bytes, start, length) : length * 2);
+  const to = out.bytes;
+  let at = out.length;
+  for (let i = start, end = start + length; i < end; i++) {
+    const byte = bytes[i]!;
+    const escape = ESCAPES[byte]!;
+    if (escape === 0) {
+      to[at++] = byte;
+    } else {
+      to[at++] = BACKSLASH;
+      to[at++] = escape;
+    }
+  }
+  out.length = at;
+}

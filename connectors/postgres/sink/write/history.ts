@@ -1,0 +1,46 @@
+/** Steps of a sink that keeps a history: all rows by COPY into a staging table, and from there appended. */
+import { failpoint } from "../../../../src/core/failpoint.ts";
+import { holdsReads } from "../../../../src/core/targets/history.ts";
+import type { Outcome } from "../../../../src/core/contracts/sink.ts";
+import type { Copy, RenderedCopies } from "./copies.ts";
+import type { HistoryTable } from "../tables/history-table.ts";
+import { completions, createStages, reportIncomplete } from "./merge.ts";
+import { type Advance, advance as advanceStatement, behindFence } from "../progress.ts";
+import type { Session } from "../session.ts";
+import type { TableStep } from "./small.ts";
+import type { EntryRange } from "./staged.ts";
+
+export async function applyAppended(
+  session: Session,
+  tables: readonly TableStep[],
+  copies: RenderedCopies,
+  advance: Advance,
+  outcome: Outcome,
+  signal: AbortSignal,
+): Promise<void> {
+  await createStages(
+    session,
+    tables.map(({ table }) => table),
+    signal,
+  );
+  const staging = tables.map((step): Copy => {
+    const entries = Uint32Array.from({ length: step.writes.count }, (_, i) => i);
+    return { ...step, entries, into: "stage" };
+  });
+  copies.render(staging);
+  const appends = tables.flatMap((step) => (step.table.history === null ? [] : appending(step.table.history, step)));
+  const fence = advanceStatement(advance);
+  const looking = completions(tables);
+  if (looking.length === 0) {
+    await behindFence(copies.send(session, [fence, ...staging, ...appends], outcome, signal));
+    return;
+  }
+  const { rows } = await behindFence(copies.send(session, [fence, "BEGIN", ...staging, ...looking], outcome, signal));
+  await reportIncomplete(rows, tables, outcome);
+  failpoint("postgres-sink.before-commit");
+  await session.query([...appends, "COMMIT"].join("; "), signal);
+}
+
+export function appending(history: HistoryTable, { writes }: TableStep, range?: EntryRange): readonly string[] {
+  return holdsReads(writes) ? history.appendReads(range) : [history.append(writes.patchCount > 0, range)];
+}

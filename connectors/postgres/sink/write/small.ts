@@ -1,0 +1,153 @@
+/**
+ * Few rows: one prepared statement per row and the fence before them, all in one write with one Sync, so in one
+ * transaction and one round trip (measured: p50 0.57 ms against 0.63 ms by COPY).
+ */
+import { DELETE, PATCH, PUT, type TableWrites } from "../../../../src/core/model/batch.ts";
+import { CELL_BINARY, CELL_TEXT, CELL_UNCHANGED, CellMap } from "../../../../src/core/model/tuple.ts";
+import { copyText, writeField, writeNull } from "./cells.ts";
+import { type Advance, advanceParameters, advancePrepared, behindFence } from "../progress.ts";
+import type { Session } from "../session.ts";
+import { BinaryStamp } from "./stamp.ts";
+import type { PreparedStatements } from "./statements.ts";
+import type { TargetTable } from "../tables/target-table.ts";
+import type { Frames } from "../wire.ts";
+
+/** Up to here the round trip counts, from here on the server's time per row. Not tuned further. */
+export const SMALL_ROWS_MAX = 20;
+
+/** A row to be changed in place is not there, or newer: the merge finds out which. */
+export const NO_BASE = "22012";
+
+const stamp = new BinaryStamp();
+const cells = new CellMap();
+
+export interface TableStep {
+  readonly table: TargetTable;
+  readonly writes: TableWrites;
+}
+
+/** Rows that take unchanged cells from another key's row are for the merge. */
+export function isSmall(tables: readonly TableStep[]): boolean {
+  let count = 0;
+  for (const { writes } of tables) {
+    count += writes.count;
+    if (count > SMALL_ROWS_MAX) return false;
+    for (let i = 0; i < writes.count; i++) {
+      if (writes.action[i] === PATCH && (writes.moved[i] === 1 || !hasWholeKey(writes, i))) return false;
+    }
+  }
+  return true;
+}
+
+function hasWholeKey(writes: TableWrites, entry: number): boolean {
+  const block = writes.blocks[writes.block[entry]!]!;
+  cells.read(block.bytes, block.after[writes.row[entry]!]!);
+  return writes.table.key.every((c) => cells.kind[c] !== CELL_UNCHANGED);
+}
+
+/** Deletes before puts, as everywhere: keys that differ in bytes may be equal in the target. */
+export async function applySmall(
+  session: Session,
+  tables: readonly TableStep[],
+  advance: Advance,
+  signal: AbortSignal,
+): Promise<void> {
+  const { frames, statements } = session;
+  if (statements.full) await session.forgetStatements(signal);
+  stamp.forget();
+  frames.reset();
+  const { id, sql } = advancePrepared(advance);
+  bindTexts(
+    frames,
+    statements.use(frames, id, () => sql),
+    advanceParameters(advance),
+  );
+  for (const action of [PATCH, DELETE, PUT]) {
+    for (const { table, writes } of tables) {
+      for (let i = 0; i < writes.count; i++)
+        if (writes.action[i] === action) bindRow(frames, statements, table, writes, i);
+    }
+  }
+  frames.sync();
+  try {
+    await behindFence(session.send(signal));
+    statements.confirm();
+  } catch (error) {
+    if (statements.uncertain && !session.broken) await session.forgetStatements(signal);
+    throw error;
+  }
+}
+
+function bindTexts(frames: Frames, statement: string, values: readonly string[]): void {
+  const bound = frames.bind(statement);
+  frames.parameters(values.length);
+  for (const value of values) frames.textParameter(value);
+  frames.executeBound(bound);
+}
+
+function bindRow(
+  frames: Frames,
+  statements: PreparedStatements,
+  table: TargetTable,
+  writes: TableWrites,
+  entry: number,
+): void {
+  const action = writes.action[entry];
+  const block = writes.blocks[writes.block[entry]!]!;
+  const row = writes.row[entry]!;
+  const { bytes } = block;
+  cells.read(bytes, action === DELETE ? block.before[row]! : block.after[row]!);
+  const stamped = stamp.of(block, row);
+  if (action === DELETE) {
+    const statement = statements.use(frames, `delete ${table.ordinal}`, () => table.remove);
+    const stampCount = table.removeStampCount;
+    bindCells(frames, statement, stamped.subarray(0, stampCount * 12), stampCount, table, table.keyColumns, bytes);
+  } else if (action === PUT) {
+    const statement = statements.use(frames, `put ${table.ordinal}`, () => table.put);
+    bindCells(frames, statement, stamped, 2, table, table.allColumns, bytes);
+  } else {
+    const columns = changedColumns(table);
+    const statement = statements.use(frames, `patch ${table.ordinal} ${columns.join()}`, () =>
+      table.patchInPlace(columns.slice(table.keyColumns.length)),
+    );
+    bindCells(frames, statement, stamped, 2, table, columns, bytes);
+  }
+}
+
+/** Of the row in `cells`: the key, then what changed. */
+function changedColumns(table: TargetTable): readonly number[] {
+  const others = table.allColumns.filter((c) => table.isKey[c] === 0 && cells.kind[c] !== CELL_UNCHANGED);
+  return [...table.keyColumns, ...others];
+}
+
+/** `stamped` holds the first parameters, already laid out. Text goes as text: the server reads it. */
+function bindCells(
+  frames: Frames,
+  statement: string,
+  stamped: Uint8Array,
+  stampCount: number,
+  table: TargetTable,
+  columns: readonly number[],
+  bytes: Uint8Array,
+): void {
+  const bound = frames.bind(statement);
+  const codes = frames.parameters(columns.length + stampCount);
+  for (let i = 0; i < stampCount; i++) frames.asBinary(codes, i);
+  const { out } = frames;
+  out.copy(stamped, 0, stamped.length);
+  for (let i = 0; i < columns.length; i++) {
+    const c = columns[i]!;
+    const kind = cells.kind[c]!;
+    const start = cells.start[c]!;
+    const length = cells.length[c]!;
+    if (kind === CELL_BINARY) {
+      frames.asBinary(codes, i + stampCount);
+      writeField(out, table.forms, c, kind, bytes, start, length);
+    } else if (kind === CELL_TEXT) {
+      copyText(out, table.forms, c, bytes, start, length);
+    } else {
+      writeNull(out);
+    }
+  }
+  frames.executeBound(bound);
+}

@@ -1,0 +1,60 @@
+/** Version and commit time of a row, as fields; rendered once per transaction, not per row. */
+import type { Block } from "../../../../src/core/model/block.ts";
+import { ByteWriter } from "../../../../src/core/bytes.ts";
+import { writeUnixTimeJson } from "../../../../src/core/values/calendar.ts";
+
+/** 2000-01-01, where Postgres' binary times begin, in microseconds of Unix time. */
+const POSTGRES_EPOCH_US = 946_684_800_000_000n;
+
+export class BinaryStamp {
+  /** Two int8 fields with their lengths. */
+  readonly bytes = Buffer.alloc(24);
+  #block: Block | undefined;
+  #tx = -1;
+
+  constructor() {
+    this.bytes.writeInt32BE(8, 0);
+    this.bytes.writeInt32BE(8, 12);
+  }
+
+  of(block: Block, row: number): Buffer {
+    const tx = block.tx[row]!;
+    if (tx !== this.#tx || block !== this.#block) {
+      this.#block = block;
+      this.#tx = tx;
+      this.bytes.writeBigUInt64BE(block.transactions.version[tx]!, 4);
+      this.bytes.writeBigInt64BE(block.transactions.commitTimeUs[tx]! - POSTGRES_EPOCH_US, 16);
+    }
+    return this.bytes;
+  }
+
+  /** Blocks are reused: what was remembered of one is void when a step ends. */
+  forget(): void {
+    this.#block = undefined;
+    this.#tx = -1;
+  }
+}
+
+export class TextStamp {
+  readonly #out = new ByteWriter(64);
+  #block: Block | undefined;
+  #tx = -1;
+
+  /** Version, tab, commit time. */
+  of(block: Block, row: number): Buffer {
+    const tx = block.tx[row]!;
+    if (tx !== this.#tx || block !== this.#block) {
+      this.#block = block;
+      this.#tx = tx;
+      this.#out.reset();
+      this.#out.ascii(`${block.transactions.version[tx]!}\t`);
+      writeUnixTimeJson(this.#out, block.transactions.commitTimeUs[tx]!);
+    }
+    return this.#out.view();
+  }
+
+  forget(): void {
+    this.#block = undefined;
+    this.#tx = -1;
+  }
+}

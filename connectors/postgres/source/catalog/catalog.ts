@@ -1,0 +1,192 @@
+/** What the catalogue says of tables, as of now. The stream may be behind it: see shapes.ts. */
+import type { PgType, PgTypes } from "../../types.ts";
+import type { Database } from "../database.ts";
+
+export interface CatalogColumn {
+  readonly attnum: number;
+  readonly name: string;
+  readonly type: number;
+  readonly modifier: number;
+  readonly native: string;
+  readonly notNull: boolean;
+  /** "" or how it is generated: s stored, v virtual. */
+  readonly generated: string;
+  /** Whether rows from before the column show a value that they do not hold (atthasmissing). */
+  readonly missing: boolean;
+}
+
+export interface CatalogIndex {
+  readonly oid: number;
+  readonly name: string;
+  readonly primary: boolean;
+  /** The index of REPLICA IDENTITY USING INDEX. */
+  readonly identity: boolean;
+  /** False: its constraint is deferrable. */
+  readonly immediate: boolean;
+  /** attnums in index order. */
+  readonly columns: readonly number[];
+}
+
+export interface CatalogTable {
+  readonly oid: number;
+  /** The file that its rows lie in: another after a truncate or a rewrite. */
+  readonly file: number;
+  /** Of a plain table: which transaction wrote the entry of each of its columns, dropped ones too; another after any DDL on one. */
+  readonly written: string | null;
+  /** Which transaction wrote the entry of its row type: another after the table was renamed, and named again as before. */
+  readonly named: string | null;
+  readonly schema: string;
+  readonly table: string;
+  /** pg_class.relkind: r table, p partitioned, v view, m materialised view, f foreign. */
+  readonly kind: string;
+  /** pg_class.relpersistence: p permanent, u unlogged, t temporary. */
+  readonly persistence: string;
+  /** pg_class.relreplident. */
+  readonly identity: string;
+  /** Oids of the partitioned tables above it, nearest first. */
+  readonly ancestors: readonly number[];
+  /** Of a partition: which transaction attached it, or made it as one. */
+  readonly attached: string | null;
+  /** Of a plain table: names of those that inherit from it directly. Their rows are not its own, but SELECT shows them. */
+  readonly heirs: readonly string[];
+  /** The extension that it belongs to. */
+  readonly extension: string | null;
+  /** Policies narrow what this role sees of it. */
+  readonly hidesRows: boolean;
+  readonly mayRead: boolean;
+  /** Whether the role may use the names of its schema, without which no other privilege helps. */
+  readonly mayUseSchema: boolean;
+  readonly owned: boolean;
+  readonly columns: readonly CatalogColumn[];
+  /** attnums of columns that were dropped. */
+  readonly dropped: readonly number[];
+  /** Valid unique indexes over plain columns of the whole table. */
+  readonly uniques: readonly CatalogIndex[];
+}
+
+export interface Catalog {
+  /** Who looks: the role that privileges are told of. */
+  readonly role: string;
+  /** server_version_num */
+  readonly version: number;
+  readonly tables: readonly CatalogTable[];
+  readonly types: PgTypes;
+}
+
+const SYSTEM_SCHEMAS = "'pg_catalog', 'information_schema', 'pg_toast'";
+
+/**
+ * Every relation of the database that looks like a table, or those with these oids. JSON, as one row per table is the
+ * least to parse.
+ */
+export async function readCatalog(
+  database: Database,
+  oids: readonly number[] | null,
+  signal: AbortSignal,
+): Promise<Catalog> {
+  const doing = "reading the catalogue";
+  type Row = { readonly t: CatalogTable; readonly role: string; readonly version: number };
+  const tables = await database.rows<Row>(doing, TABLES_SQL, [oids], signal);
+  const found = tables.map((row) => row.t);
+  const typeOids = new Set(found.flatMap((table) => table.columns.map((column) => column.type)));
+  const types = await readTypes(database, [...typeOids], signal);
+  const { role = "", version = 0 } = tables[0] ?? {};
+  return { role, version, tables: found, types };
+}
+
+const TABLES_SQL = `
+select json_build_object(
+  'oid', c.oid::int8, 'file', c.relfilenode::int8,
+  'written', case c.relkind when 'r' then (
+      select md5(string_agg(a.attnum || ':' || a.xmin, ' ' order by a.attnum)) from pg_attribute a where a.attrelid = c.oid and a.attnum > 0)
+    end,
+  'named', (select t.xmin::text from pg_type t where t.oid = c.reltype),
+  'schema', n.nspname, 'table', c.relname, 'kind', c.relkind, 'persistence', c.relpersistence,
+  'identity', c.relreplident,
+  'ancestors', case when c.relispartition
+    then (select coalesce(json_agg(a.relid::oid::int8), '[]') from pg_partition_ancestors(c.oid) a where a.relid <> c.oid)
+    else '[]'::json end,
+  'attached', (select i.xmin::text from pg_inherits i where c.relispartition and i.inhrelid = c.oid),
+  'heirs', case when c.relkind = 'r' and c.relhassubclass
+    then (select coalesce(json_agg(format('%I.%I', hn.nspname, h.relname) order by h.oid), '[]') from pg_inherits i
+      join pg_class h on h.oid = i.inhrelid join pg_namespace hn on hn.oid = h.relnamespace where i.inhparent = c.oid)
+    else '[]'::json end,
+  'extension', (select e.extname from pg_depend d join pg_extension e on e.oid = d.refobjid
+    where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.objsubid = 0 and d.deptype = 'e'
+      and d.refclassid = 'pg_extension'::regclass),
+  'hidesRows', c.relrowsecurity and not pg_has_role(c.relowner, 'USAGE') and not r.rolbypassrls and not r.rolsuper
+    or c.relrowsecurity and c.relforcerowsecurity and not r.rolbypassrls and not r.rolsuper,
+  'mayUseSchema', has_schema_privilege(n.oid, 'USAGE'),
+  'mayRead', has_table_privilege(c.oid, 'SELECT') or not exists (
+      select from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+      and not has_column_privilege(c.oid, a.attnum, 'SELECT')),
+  'owned', pg_has_role(c.relowner, 'USAGE'),
+  'columns', (select coalesce(json_agg(json_build_object(
+      'attnum', a.attnum, 'name', a.attname, 'type', a.atttypid::int8, 'modifier', a.atttypmod,
+      'native', format_type(a.atttypid, a.atttypmod), 'notNull', a.attnotnull, 'generated', a.attgenerated,
+      'missing', a.atthasmissing
+    ) order by a.attnum), '[]')
+    from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
+  'dropped', (select coalesce(json_agg(a.attnum order by a.attnum), '[]')
+    from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and a.attisdropped),
+  'uniques', (select coalesce(json_agg(json_build_object(
+      'oid', i.indexrelid::int8, 'name', ic.relname, 'primary', i.indisprimary, 'identity', i.indisreplident,
+      'immediate', i.indimmediate, 'columns', (i.indkey::int2[])[0:i.indnkeyatts - 1]
+    ) order by i.indnkeyatts, i.indexrelid), '[]')
+    from pg_index i join pg_class ic on ic.oid = i.indexrelid
+    where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null)
+) as t, current_user as role, current_setting('server_version_num')::int as version
+from pg_class c
+join pg_namespace n on n.oid = c.relnamespace
+cross join (select rolbypassrls, rolsuper from pg_roles where rolname = current_user) r
+where c.relkind in ('r', 'p', 'v', 'm', 'f')
+  and case when $1::int8[] is null
+    then c.relpersistence <> 't' and n.nspname not in (${SYSTEM_SCHEMAS}) and n.nspname !~ '^pg_(toast|temp)'
+    else c.oid::int8 = any ($1) end
+order by n.nspname, c.relname`;
+
+/** The types with these oids and those that they are made of. */
+export async function readTypes(database: Database, oids: readonly number[], signal: AbortSignal): Promise<PgTypes> {
+  const rows = await database.rows<{ t: PgType }>("reading types", TYPES_SQL, [oids], signal);
+  const byOid = new Map(rows.map((row) => [row.t.oid, row.t]));
+  return (oid) => byOid.get(oid);
+}
+
+const TYPES_SQL = `
+with recursive wanted (oid) as (
+  select unnest($1::int8[])
+  union
+  select u.oid from wanted w join pg_type t on t.oid::int8 = w.oid
+  cross join lateral (
+    values (t.typbasetype::int8), (t.typelem::int8)
+    union all
+    select a.atttypid::int8 from pg_attribute a
+    where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
+  ) u (oid) where u.oid <> 0
+)
+select json_build_object(
+  'oid', t.oid::int8, 'name', t.typname, 'kind', t.typtype, 'base', t.typbasetype::int8, 'baseModifier', t.typtypmod,
+  -- Types like point have an element too without being arrays; box[] has semicolons between its elements; int2vector and
+  -- oidvector are arrays with blanks between them.
+  'element', case when t.typsubscript = 'array_subscript_handler'::regproc and t.typdelim = ',' and t.oid not in (22, 30) then t.typelem::int8 else 0 end,
+  'labels', (select coalesce(json_agg(e.enumlabel order by e.enumsortorder), '[]') from pg_enum e where e.enumtypid = t.oid),
+  'attributes', (select coalesce(json_agg(json_build_object(
+      'attnum', a.attnum, 'type', a.atttypid::int8, 'modifier', a.atttypmod) order by a.attnum), '[]')
+    from pg_attribute a where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped)
+) as t
+from wanted w join pg_type t on t.oid::int8 = w.oid`;
+
+/** Spelling of types as format_type gives it, in the order asked for. */
+export async function formatTypes(
+  database: Database,
+  types: readonly { readonly type: number; readonly modifier: number }[],
+  signal: AbortSignal,
+): Promise<string[]> {
+  const rows = await database.rows<{ native: string }>(
+    "reading types",
+    "select format_type(t.oid::oid, t.modifier) as native from unnest($1::int8[], $2::int4[]) with ordinality as t (oid, modifier, n) order by t.n",
+    [types.map((t) => t.type), types.map((t) => t.modifier)],
+    signal,
+  );
+  return rows.map((row) => row.native);
+}

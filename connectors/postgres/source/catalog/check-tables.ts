@@ -1,0 +1,189 @@
+/**
+ * What keeps tables from being captured, each finding with the statements that put it right. Everything that the role
+ * lacks is named at once: who runs all of it needs no second round.
+ */
+import type { Finding } from "../../../../src/core/contracts/connector.ts";
+import { tableId } from "../../../../src/core/model/schema.ts";
+import { quoteIdentifier } from "../../quote.ts";
+import type { CatalogTable } from "./catalog.ts";
+import type { SourceContext } from "../context.ts";
+import { grantsFor } from "./privileges.ts";
+import {
+  addStatement,
+  checkPublication,
+  createStatement,
+  publishable,
+  viaRootStatement,
+  type Publication,
+} from "../log/publication.ts";
+import { MISSING_FIX, type Selected } from "./selection.ts";
+import type { ServerFacts } from "../log/server.ts";
+
+/** More names than this make a line that nobody reads; the fix names them all. */
+const NAMED_COUNT_MAX = 10;
+const PUBLICATION = "postgres.publication";
+
+/** Tables that are left out. One that is named literally, or the lack of all of them, keeps the daemon from its work. */
+export function tableFindings(context: SourceContext, selected: Selected): readonly Finding[] {
+  const { refused, lacking, missing, extensions, catalog } = selected;
+  const findings = [capturedFinding(selected)];
+  const literals = new Set(catalog.tables.filter((table) => isLiteral(context, table)).map(idOf));
+  for (const { id, reason, fix, byPrivilege, chosenKey } of refused) {
+    // What is wrong with a rule is said with the rules.
+    if (byPrivilege === true || chosenKey !== undefined) continue;
+    const level = literals.has(id) ? "error" : "warning";
+    findings.push({ id: "postgres.table", level, what: `${id} is left out: ${reason}`, fix });
+  }
+  for (const name of missing)
+    findings.push({ id: "postgres.table", level: "error", what: `the table ${name} does not exist`, fix: MISSING_FIX });
+  if (lacking.length > 0) findings.push(grantFinding(context, selected));
+  findings.push(...ownRowsFindings(selected), ...generatedFindings(context, selected));
+  if (extensions.length > 0) {
+    const what = `${namesOf(extensions)} ${extensions.length === 1 ? "is" : "are"} left out: made by an extension, and not named in \`tables\``;
+    findings.push({ id: "postgres.table", level: "ok", what, fix: null });
+  }
+  return findings;
+}
+
+function ownRowsFindings({ captured }: Selected): readonly Finding[] {
+  return captured.flatMap(({ table }): Finding[] => {
+    if (table.heirs.length === 0) return [];
+    const what = `${idOf(table)}: its own rows alone are captured and compared, not those of tables that inherit from it (${table.heirs.slice(0, NAMED_COUNT_MAX).join(", ")})`;
+    return [{ id: "postgres.table", level: "warning", what, fix: "Capture those tables by themselves too." }];
+  });
+}
+
+/** Generated columns that no sink gets. */
+function generatedFindings(
+  { publication: name }: SourceContext,
+  { captured, publication, catalog }: Selected,
+): readonly Finding[] {
+  const left = captured.flatMap(({ table, shape }) => {
+    const carried = new Set(shape.columns.map((column) => column.name));
+    const columns = table.columns.filter((column) => column.generated !== "" && !carried.has(column.name));
+    return columns.length === 0 ? [] : [{ table, columns }];
+  });
+  if (left.length === 0) return [];
+  const named = left.slice(0, NAMED_COUNT_MAX).map(({ table, columns }) => {
+    return `${idOf(table)} (${columns.map((column) => column.name).join(", ")})`;
+  });
+  const more = left.length > named.length ? ` and of ${countOf(left.length - named.length)} more` : "";
+  const isStored = left.some(({ columns }) => columns.some(({ generated }) => generated === "s"));
+  const publish = `ALTER PUBLICATION ${quoteIdentifier(name)} SET (publish_generated_columns = stored);`;
+  const canPublish = isStored && catalog.version >= 180_000;
+  const fix = !canPublish
+    ? "Compute them in the sink, or fill plain columns by a trigger. From Postgres 18 on stored ones can be published."
+    : publication === undefined
+      ? `After the first start: ${publish}`
+      : publish;
+  const what = `generated columns that the log does not carry are in no sink: ${named.join(", ")}${more}`;
+  return [{ id: "postgres.generated", level: "warning", what, fix }];
+}
+
+/** A start without tables is fine, but a slip in `tables` looks the same. */
+function capturedFinding({ captured, refused, missing }: Selected): Finding {
+  const id = "postgres.tables";
+  if (captured.length > 0) {
+    const what = `${countOf(captured.length)} ${captured.length === 1 ? "is" : "are"} captured`;
+    return { id, level: "ok", what, fix: null };
+  }
+  const level = refused.length > 0 || missing.length > 0 ? "ok" : "warning";
+  const fix =
+    "Look at `tables` (schema.table, * is a wildcard), or create the tables: they are taken in while the daemon runs.";
+  const what =
+    refused.length > 0
+      ? `no table is captured: ${countOf(refused.length)} would be, but for what is said below`
+      : "no table is captured: none matches `tables`, or the database has none";
+  return { id, level, what, fix };
+}
+
+function grantFinding(context: SourceContext, { captured, lacking, catalog }: Selected): Finding {
+  const isNeeded = captured.length === 0 || lacking.some((table) => isLiteral(context, table));
+  const hidden = lacking.filter((table) => table.hidesRows).length;
+  const unread = lacking.filter((table) => !table.mayRead || !table.mayUseSchema).length;
+  const what = [
+    ...(unread === 0 ? [] : [`the role may not read ${countOf(unread)}`]),
+    ...(hidden === 0 ? [] : [`row-level security hides rows of ${countOf(hidden)} from it`]),
+  ].join(", and ");
+  return {
+    id: "postgres.privileges",
+    level: isNeeded ? "error" : "warning",
+    what: `${what}: left out are ${namesOf(lacking)}`,
+    fix: grantsFor(lacking, catalog.role),
+  };
+}
+
+/** Whether all that is captured, or will be once the grants are there, is published, or can be by us. */
+export async function publicationFindings(
+  context: SourceContext,
+  facts: ServerFacts,
+  { publication, captured, lacking }: Selected,
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  const tables = [...captured.map(({ table }) => table), ...lacking];
+  if (publication !== undefined) return existingFindings(context, publication, tables);
+  const foreign = tables.filter((table) => !table.owned);
+  if (foreign.length > 0) {
+    const what = `the role does not own ${namesOf(foreign)}, so somebody else has to publish: a superuser, or an owner of all the tables`;
+    return [error(what, `${createStatement(context.publication, tables)};`)];
+  }
+  const [may] = await context.database.rows<{ create: boolean }>(
+    "checking privileges",
+    "select has_database_privilege(current_database(), 'CREATE') as create",
+    [],
+    signal,
+  );
+  if (may?.create !== true) {
+    const fix = `GRANT CREATE ON DATABASE ${quoteIdentifier(facts.database)} TO ${quoteIdentifier(facts.user)};`;
+    return [error("the role may not make a publication", fix)];
+  }
+  return [ok(`${countOf(tables.length)} will be published at start`)];
+}
+
+function existingFindings(
+  context: SourceContext,
+  publication: Publication,
+  tables: readonly CatalogTable[],
+): readonly Finding[] {
+  checkPublication(context, publication, tables);
+  const name = context.publication;
+  const findings: Finding[] = [];
+  if (!publication.viaRoot && !publication.owned && tables.some((table) => table.kind === "p"))
+    findings.push(error(`${name} publishes partitions under their own names`, `${viaRootStatement(name)};`));
+  const possible = new Set(publishable(publication, tables));
+  const left = tables.filter((table) => !possible.has(table));
+  if (left.length > 0) {
+    const isNeeded = possible.size === 0 || left.some((table) => isLiteral(context, table));
+    const what = `${namesOf(left)} ${left.length === 1 ? "is" : "are"} not in the publication ${name}, and the role may not add ${left.length === 1 ? "it" : "them"}`;
+    findings.push({ ...error(what, `${addStatement(name, left)};`), level: isNeeded ? "error" : "warning" });
+  }
+  if (findings.length > 0) return findings;
+  const missing = tables.filter((table) => !publication.published.has(table.oid));
+  if (missing.length > 0) return [ok(`${countOf(missing.length)} will be published at start`)];
+  return [ok(`the publication ${name} carries ${countOf(tables.length)}`)];
+}
+
+function isLiteral({ selection }: SourceContext, { schema, table }: CatalogTable): boolean {
+  return selection.isLiteral(schema, table);
+}
+
+function idOf({ schema, table }: CatalogTable): string {
+  return tableId(schema, table);
+}
+
+function namesOf(tables: readonly CatalogTable[]): string {
+  const named = tables.slice(0, NAMED_COUNT_MAX).map(idOf).join(", ");
+  return tables.length > NAMED_COUNT_MAX ? `${named} and ${tables.length - NAMED_COUNT_MAX} more` : named;
+}
+
+function countOf(count: number): string {
+  return `${count} table${count === 1 ? "" : "s"}`;
+}
+
+function ok(what: string): Finding {
+  return { id: PUBLICATION, level: "ok", what, fix: null };
+}
+
+function error(what: string, fix: string): Finding {
+  return { id: PUBLICATION, level: "error", what, fix };
+}

@@ -1,0 +1,92 @@
+/** Columns of a table version found again in the catalogue of now, and put into SQL. */
+import type { TableVersion } from "../../../../src/core/model/schema.ts";
+import { CELL_BINARY, CELL_TEXT } from "../../../../src/core/model/tuple.ts";
+import { hasBinaryForm } from "../../../../src/core/model/types.ts";
+import { sourceError } from "../../errors.ts";
+import { quoteIdentifier, quoteLiteral, quoteTable } from "../../quote.ts";
+import type { Wire } from "../snapshot/wire.ts";
+
+export interface LiveColumn {
+  readonly name: string;
+  readonly native: string;
+  /** `=`, `>=` and `>` of the order of its type as they are to be written; an extension's need their schema. */
+  readonly operators: readonly string[];
+}
+
+export interface LiveTable {
+  /** With ONLY for a plain table: children by inheritance are tables of their own. */
+  readonly sql: string;
+  readonly partitioned: boolean;
+  /** One for each column of the version, under its name of now. */
+  readonly columns: readonly LiveColumn[];
+}
+
+export const BUILT_IN: readonly string[] = ["=", ">=", ">"];
+
+/** Null where the type is ordered by built-in operators, as arrays, enums, ranges and composites are too. */
+const OPERATORS_SQL = `(
+  with recursive base (oid, under) as (
+    select t.oid, t.typbasetype from pg_type t where t.oid = a.atttypid
+    union all select t.oid, t.typbasetype from base b join pg_type t on t.oid = b.under
+  )
+  select json_agg(format('OPERATOR(%I.%s)', n.nspname, o.oprname) order by ao.amopstrategy) from base b
+  join pg_opclass oc on oc.opcintype = b.oid and oc.opcdefault join pg_am m on m.oid = oc.opcmethod and m.amname = 'btree'
+  join pg_amop ao on ao.amopfamily = oc.opcfamily and ao.amoplefttype = b.oid and ao.amoprighttype = b.oid and ao.amopstrategy >= 3
+  join pg_operator o on o.oid = ao.amopopr join pg_namespace n on n.oid = o.oprnamespace
+  where b.under = 0 and n.nspname <> 'pg_catalog'
+)`;
+
+function operatorsOf(json: string | null): readonly string[] {
+  const parsed: unknown = JSON.parse(json ?? "null");
+  return Array.isArray(parsed) && parsed.length === BUILT_IN.length ? parsed.map(String) : BUILT_IN;
+}
+
+/** Looks the table up in the session's own transaction. A column that is not as the version has it is an error. */
+export async function findTable(wire: Wire, table: TableVersion, signal: AbortSignal): Promise<LiveTable> {
+  const rows = await wire.rows(
+    `looking up ${table.id}`,
+    `select c.relkind, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), ${OPERATORS_SQL} from pg_class c
+     join pg_namespace n on n.oid = c.relnamespace join pg_attribute a on a.attrelid = c.oid
+     where n.nspname = ${quoteLiteral(table.schema)} and c.relname = ${quoteLiteral(table.table)}
+       and a.attnum > 0 and not a.attisdropped`,
+    signal,
+  );
+  const byNumber = new Map(
+    rows.map(([, attnum, name, native, operators]): [number, LiveColumn] => [
+      Number(attnum),
+      { name: name ?? "", native: native ?? "", operators: operatorsOf(operators ?? null) },
+    ]),
+  );
+  const byName = new Map([...byNumber.values()].map((column) => [column.name, column]));
+  const columns = table.columns.map((column): LiveColumn => {
+    const live = column.identity > 0 ? byNumber.get(column.identity) : byName.get(column.name);
+    if (live !== undefined && live.native === column.native) return live;
+    throw sourceError(
+      "MR2025",
+      "retryable",
+      `${table.id} is not as it was: a column of version ${table.version} was dropped or altered`,
+      "It is read when the stream has passed the change.",
+    );
+  });
+  const partitioned = rows[0]?.[0] === "p";
+  return { sql: `${partitioned ? "" : "ONLY "}${quoteTable(table.schema, table.table)}`, partitioned, columns };
+}
+
+/** How each column's values come in a binary COPY: its own send form, or its text. */
+export function cellKinds(table: TableVersion): Uint8Array {
+  return Uint8Array.from(table.columns, (column) => (hasBinaryForm(column.type) ? CELL_BINARY : CELL_TEXT));
+}
+
+/**
+ * The columns of a binary COPY. Where core can't read the binary form the value is turned into the text of its output
+ * function: a cast to text is something else for some types (inet, bool, char), and IS NULL for rows of nulls.
+ */
+export function copyList(columns: readonly LiveColumn[], kinds: Uint8Array): string {
+  const list = columns.map(({ name }, i) => {
+    const quoted = quoteIdentifier(name);
+    return kinds[i] === CELL_BINARY
+      ? quoted
+      : `case when ${quoted} is distinct from null then format('%s', ${quoted}) end`;
+  });
+  return list.join(", ");
+}

@@ -1,0 +1,200 @@
+/** Which of the catalogue's tables are captured, and why others can't be. */
+import type { CapturedTables, RefusedTable, TableShape } from "../../../../src/core/contracts/source.ts";
+import { tableId } from "../../../../src/core/model/schema.ts";
+import { sourceError } from "../../errors.ts";
+import { quoteIdentifier, quoteTable } from "../../quote.ts";
+import { readCatalog, type Catalog, type CatalogTable } from "./catalog.ts";
+import type { SourceContext } from "../context.ts";
+import { lackOf } from "./privileges.ts";
+import { readPublication, type Publication } from "../log/publication.ts";
+import { findKey, type FoundKey, keyOf } from "./keys.ts";
+import { catalogShape } from "./shapes.ts";
+
+export interface Candidate {
+  readonly table: CatalogTable;
+  readonly shape: TableShape;
+}
+
+export interface Selected {
+  readonly captured: readonly Candidate[];
+  readonly refused: CapturedTables["refused"];
+  /** Of the refused: those that nothing but privileges of the role keeps out. */
+  readonly lacking: readonly CatalogTable[];
+  /** Tables that are named literally and do not exist. */
+  readonly missing: readonly string[];
+  /** Tables of extensions that nobody named. */
+  readonly extensions: readonly CatalogTable[];
+  readonly publication: Publication | undefined;
+  readonly catalog: Catalog;
+}
+
+type Refusal = Pick<RefusedTable, "reason" | "fix" | "chosenKey">;
+
+/**
+ * Reads catalogue and publication. With `strict`, as at a start, a table named literally that can't be captured is an
+ * error; while running it is refused like others, so that one table does not stop all.
+ */
+export async function selectTables(context: SourceContext, strict: boolean, signal: AbortSignal): Promise<Selected> {
+  const publication = await readPublication(context, signal);
+  const catalog = await readCatalog(context.database, null, signal);
+  const captured: Candidate[] = [];
+  const refused: CapturedTables["refused"][number][] = [];
+  const lacking: CatalogTable[] = [];
+  const isLiteral = ({ schema, table }: CatalogTable) => context.selection.isLiteral(schema, table);
+  const all = catalog.tables.filter((table) => context.selection.matches(table.schema, table.table));
+  // A glob means what the application made.
+  const isMeant = (table: CatalogTable): boolean => table.extension === null || isLiteral(table);
+  const matched = all.filter(isMeant);
+  const extensions = all.filter((table) => !isMeant(table));
+  const matchedOids = new Set(matched.map((table) => table.oid));
+  for (const table of matched) {
+    // A partition comes with its root.
+    if (table.ancestors.some((oid) => matchedOids.has(oid))) continue;
+    const key = findKey(table, context.chosenKey(table));
+    const shape = catalogShape(table, publishedColumns(table, publication), catalog.types, key);
+    const noKey = shape === undefined ? keyNotPublished(context, table, key) : undefined;
+    const refusal = refusalOf(table, catalog, shape, key) ?? heirsRefusal(table, isLiteral(table)) ?? noKey;
+    const lack = refusal === undefined ? lackOf(table, catalog.role) : undefined;
+    if (shape !== undefined && refusal === undefined && lack === undefined) {
+      captured.push({ table, shape });
+      continue;
+    }
+    if (lack !== undefined) lacking.push(table);
+    const { reason, fix, chosenKey }: Refusal = refusal ?? lack ?? LIST_WITHOUT_KEY;
+    const literal = isLiteral(table);
+    if (literal && strict)
+      throw sourceError("MR2020", "fatal", `${table.schema}.${table.table} can't be captured: ${reason}`, fix);
+    // Views are no tables: a glob does not mean them.
+    if (literal || (table.kind !== "v" && table.kind !== "m"))
+      refused.push({
+        id: tableId(table.schema, table.table),
+        reason,
+        fix,
+        byPrivilege: lack !== undefined,
+        ...(chosenKey === undefined ? {} : { chosenKey }),
+      });
+  }
+  const known = new Set(catalog.tables.map((table) => `${table.schema}.${table.table}`));
+  const missing = context.selection.literals.filter((literal) => !known.has(literal));
+  if (strict && missing[0] !== undefined)
+    throw sourceError("MR2020", "fatal", `the table ${missing[0]} does not exist`, MISSING_FIX);
+  return { captured, refused, lacking, missing, extensions, publication, catalog };
+}
+
+export const MISSING_FIX = "Correct its name in `tables` (schema.table), or create it first.";
+
+const LIST_WITHOUT_KEY: Refusal = {
+  reason: "the publication leaves out a column of its key",
+  fix: "Publish the whole table, or at least its key's columns.",
+};
+
+/** Null: all that are not generated. Of a table that is not published yet, as it will be. */
+function publishedColumns(table: CatalogTable, publication: Publication | undefined): readonly string[] | null {
+  const listed = publication?.columns.get(table.oid);
+  if (listed !== undefined || publication?.hasStored !== true || publication.published.has(table.oid))
+    return listed ?? null;
+  return table.columns.filter(({ generated }) => generated === "" || generated === "s").map(({ name }) => name);
+}
+
+/** Where a generated column is in the key, the server takes no update of the table once it is published without it. */
+function keyNotPublished({ publication }: SourceContext, table: CatalogTable, key: FoundKey): Refusal {
+  const keyed = "key" in key ? key.key.columns : [];
+  const generated = table.columns.find((column) => column.generated !== "" && keyed.includes(column.name));
+  if (generated === undefined) return LIST_WITHOUT_KEY;
+  const reason = `its key has the generated column ${JSON.stringify(generated.name)}, which the publication leaves out`;
+  const other = "Choose a key without it: a unique index over NOT NULL columns, and REPLICA IDENTITY USING INDEX.";
+  if (generated.generated !== "s") return { reason, fix: other };
+  const publish = `ALTER PUBLICATION ${quoteIdentifier(publication)} SET (publish_generated_columns = stored);`;
+  return { reason, fix: `${other} Or, on Postgres 18: ${publish}` };
+}
+
+/** Rows that SELECT shows would be in no sink under this name, and nobody would miss them there. */
+function heirsRefusal({ heirs, schema, table }: CatalogTable, literal: boolean): Refusal | undefined {
+  const [first] = heirs;
+  if (first === undefined || literal) return undefined;
+  const others = heirs.length === 1 ? "" : ` and ${heirs.length - 1} more`;
+  return {
+    reason: `rows that it shows lie in tables that inherit from it (${first}${others}), and the log has them under their names: a parent by inheritance, or a hypertable`,
+    fix: `Capture those tables by themselves, or make it a partitioned table. Named as ${schema}.${table} in \`tables\` its own rows alone are captured.`,
+  };
+}
+
+function refusalOf(
+  table: CatalogTable,
+  catalog: Catalog,
+  shape: TableShape | undefined,
+  key: FoundKey,
+): Refusal | undefined {
+  const name = quoteTable(table.schema, table.table);
+  switch (table.kind) {
+    case "v":
+    case "m":
+      return { reason: "it is a view, and views are not in the log", fix: "Capture the tables beneath it." };
+    case "f":
+      return {
+        reason: "it is a foreign table, and its rows are in another server's log",
+        fix: "Capture it at that server.",
+      };
+    default:
+      break;
+  }
+  if (table.persistence !== "p") return { reason: "it is unlogged", fix: `ALTER TABLE ${name} SET LOGGED;` };
+  if (key.kind === "none") return { reason: keyReason(table), fix: keyFix(table, name) };
+  if (key.kind === "unknown" || key.kind === "unfit") return { ...key, chosenKey: key.kind };
+  const reserved = shape?.columns.find((column) => column.name.startsWith("_millrace_"));
+  if (reserved !== undefined)
+    return {
+      reason: `its column ${reserved.name} has a name that Millrace keeps for itself`,
+      fix: "Rename the column.",
+    };
+  return table.kind === "p" ? leafRefusal(table, catalog) : undefined;
+}
+
+function keyReason(table: CatalogTable): string {
+  if (table.identity === "n") return "it has no usable key: its replica identity is NOTHING";
+  if (table.uniques.some((index) => index.primary)) return "it has no usable key: its primary key is deferrable";
+  return "it has no usable key";
+}
+
+function keyFix(table: CatalogTable, name: string): string {
+  if (table.identity === "n") return `ALTER TABLE ${name} REPLICA IDENTITY DEFAULT;`;
+  if (table.uniques.some((index) => index.primary)) return `ALTER TABLE ${name} REPLICA IDENTITY FULL;`;
+  const notNull = new Set(table.columns.filter((column) => column.notNull).map((column) => column.attnum));
+  const unique = table.uniques.find((index) => index.immediate && index.columns.every((attnum) => notNull.has(attnum)));
+  if (unique !== undefined) return `ALTER TABLE ${name} REPLICA IDENTITY USING INDEX ${quoteIdentifier(unique.name)};`;
+  return `ALTER TABLE ${name} ADD PRIMARY KEY (…), or make a unique index over NOT NULL columns and: ALTER TABLE ${name} REPLICA IDENTITY USING INDEX …;`;
+}
+
+function sameNames(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((name) => b.includes(name));
+}
+
+/** Old rows are logged by each leaf's own identity: one leaf without is enough to make the application's updates fail. */
+function leafRefusal(root: CatalogTable, catalog: Catalog): Refusal | undefined {
+  for (const leaf of catalog.tables) {
+    if (leaf.kind === "p" || !leaf.ancestors.includes(root.oid)) continue;
+    const name = quoteTable(leaf.schema, leaf.table);
+    if (leaf.kind === "f")
+      return {
+        reason: `its partition ${name} is a foreign table`,
+        fix: "Detach it, or capture the partitions one by one.",
+      };
+    if (leaf.persistence !== "p")
+      return { reason: `its partition ${name} is unlogged`, fix: `ALTER TABLE ${name} SET LOGGED;` };
+    const own = keyOf(leaf);
+    if (own === undefined) return { reason: `its partition ${name} has no usable key`, fix: keyFix(leaf, name) };
+    // Old keys are logged by the leaf's identity: one over other columns would hide that a row's key in the root changed.
+    if (leaf.identity !== "f" && !sameNames(own.columns, keyOf(root)?.columns ?? []))
+      return {
+        reason: `its partition ${name} has a replica identity over other columns`,
+        fix: `ALTER TABLE ${name} REPLICA IDENTITY FULL; or USING INDEX, over the columns of ${quoteTable(root.schema, root.table)}'s`,
+      };
+    // Through a root with FULL the old row is announced as whole, but holds what the leaf's identity logged.
+    if (root.identity === "f" && leaf.identity !== "f")
+      return {
+        reason: `it has REPLICA IDENTITY FULL, its partition ${name} has not`,
+        fix: `ALTER TABLE ${name} REPLICA IDENTITY FULL;`,
+      };
+  }
+  return undefined;
+}

@@ -1,0 +1,167 @@
+/** From catalogue and Relation messages to the shapes of core. */
+import { createHash } from "node:crypto";
+import type { ChosenKey } from "../../../../src/core/contracts/connector.ts";
+import { tableId, type Column } from "../../../../src/core/model/schema.ts";
+import type { TableShape } from "../../../../src/core/contracts/source.ts";
+import { columnType, type PgTypes } from "../../types.ts";
+import type { CatalogTable } from "./catalog.ts";
+import { findKey, FULL, type FoundKey, type Key, keyOf } from "./keys.ts";
+import type { RelationMessage } from "../stream/relations.ts";
+
+/** The shape as the catalogue has it, over the columns that are published (null: all that are not generated). */
+export function catalogShape(
+  table: CatalogTable,
+  published: readonly string[] | null,
+  types: PgTypes,
+  found: FoundKey,
+): TableShape | undefined {
+  const shown = table.columns.filter((c) => (published === null ? c.generated === "" : published.includes(c.name)));
+  const columns = shown.map((c): Column => ({
+    name: c.name,
+    type: columnType(c.type, c.modifier, types),
+    native: c.native,
+    nullable: !c.notNull,
+    identity: c.attnum,
+  }));
+  if (!("key" in found)) return undefined;
+  const { kind, key } = found;
+  const ordinals = key.columns.map((name) => columns.findIndex((column) => column.name === name));
+  if (ordinals.includes(-1)) return undefined;
+  return shapeOf(table, columns, ordinals, key, kind === "chosen");
+}
+
+/**
+ * The shape that a Relation message announces. The message is the authority on names, types and, but under FULL, on
+ * which columns are the key; the catalogue, which may be ahead or without the table, adds attnum, nullability and the
+ * key's order. A column that it doesn't have under that name gets an identity below zero. A key that neither tells is
+ * empty: the table has lost its identity.
+ */
+export function relationShape(
+  message: RelationMessage,
+  natives: readonly string[],
+  table: CatalogTable | undefined,
+  types: PgTypes,
+  wanted: ChosenKey | null = null,
+): TableShape {
+  const numbers = columnNumbers(message, table);
+  const columns = message.columns.map((c, i): Column => {
+    const known = table?.columns.find((column) => column.attnum === numbers[i]);
+    return {
+      name: c.name,
+      type: columnType(c.type, c.modifier, types),
+      native: natives[i] ?? "text",
+      nullable: known === undefined ? !(c.inKey && message.identity !== FULL) : !known.notNull,
+      identity: numbers[i]!,
+    };
+  });
+  const chosen = wanted === null ? undefined : chosenKey(message, numbers, table, wanted);
+  const key = chosen ?? relationKey(message, table);
+  const ordinals = key.columns.map((name) => columns.findIndex((column) => column.name === name));
+  return shapeOf(message, columns, ordinals.includes(-1) ? [] : ordinals, key, chosen !== undefined);
+}
+
+/**
+ * The key that the configuration chooses; undefined where the message is from before the table could have it: its own
+ * counts until the change has passed.
+ */
+function chosenKey(
+  message: RelationMessage,
+  numbers: readonly number[],
+  table: CatalogTable | undefined,
+  wanted: ChosenKey,
+): Key | undefined {
+  if (table !== undefined && table.identity !== message.identity) return undefined;
+  const found: FoundKey =
+    table === undefined ? { kind: "chosen", key: { ...wanted, deferrable: false } } : findKey(table, wanted);
+  if (found.kind === "unknown" || found.kind === "unfit") return { columns: [], deferrable: false };
+  if (found.kind !== "chosen") return undefined;
+  const columns = found.key.columns.map((name) => {
+    const number = table?.columns.find((column) => column.name === name)?.attnum;
+    return message.columns.find((column) => column.name === name) ?? message.columns[numbers.indexOf(number ?? 0)];
+  });
+  const names = columns.flatMap((column) =>
+    column !== undefined && (message.identity === FULL || column.inKey) ? [column.name] : [],
+  );
+  return names.length === columns.length ? { ...found.key, columns: names } : undefined;
+}
+
+/**
+ * The attnum of each column of the message; where it can't be told, a number below zero. Names tell most, unless the order
+ * shows that other columns have them by now: a message has its columns in attnum order. A column that was renamed or
+ * dropped since lies, in attnum order, between its neighbours: it is told where as many columns of the
+ * catalogue (of the same types; else dropped ones too) lie there as are looked for.
+ */
+function columnNumbers(message: RelationMessage, table: CatalogTable | undefined): number[] {
+  const named = message.columns.map((c) => table?.columns.find((column) => column.name === c.name)?.attnum ?? 0);
+  const numbers = named.map((number, i) => (isInOrder(named, i) ? number : 0));
+  for (let start = 0; start < numbers.length; start++) {
+    if (numbers[start] !== 0) continue;
+    let end = start;
+    while (end < numbers.length && numbers[end] === 0) end++;
+    const found = numbersBetween(
+      message.columns.slice(start, end),
+      table,
+      numbers[start - 1] ?? 0,
+      numbers[end] ?? Infinity,
+    );
+    for (let i = start; i < end; i++) numbers[i] = found?.[i - start] ?? -(i + 1);
+  }
+  return numbers;
+}
+
+/** Whether all that are told before the number at `i` are below it, and all behind it above. */
+function isInOrder(numbers: readonly number[], i: number): boolean {
+  const own = numbers[i]!;
+  return numbers.every((number, k) => number === 0 || k === i || (k < i ? number < own : number > own));
+}
+
+function numbersBetween(
+  columns: RelationMessage["columns"],
+  table: CatalogTable | undefined,
+  low: number,
+  high: number,
+): number[] | undefined {
+  if (table === undefined) return undefined;
+  const between = (attnum: number): boolean => attnum > low && attnum < high;
+  const live = table.columns.filter((column) => between(column.attnum) && column.generated === "");
+  if (live.length === columns.length && live.every((column, i) => column.type === columns[i]!.type)) {
+    return live.map((column) => column.attnum);
+  }
+  const dropped = table.dropped.filter(between);
+  return live.length === 0 && dropped.length === columns.length ? dropped : undefined;
+}
+
+function relationKey(message: RelationMessage, table: CatalogTable | undefined): Key {
+  const fromCatalog = table?.identity === message.identity ? keyOf(table) : undefined;
+  if (message.identity === FULL)
+    return fromCatalog ?? (table && keyOf({ ...table, identity: FULL })) ?? { columns: [], deferrable: false };
+  const flagged = message.columns.filter((column) => column.inKey).map((column) => column.name);
+  const same =
+    fromCatalog?.columns.length === flagged.length && fromCatalog.columns.every((name) => flagged.includes(name));
+  return fromCatalog !== undefined && same ? fromCatalog : { columns: flagged, deferrable: false };
+}
+
+function shapeOf(
+  { oid, schema, table }: Pick<CatalogTable, "oid" | "schema" | "table">,
+  columns: readonly Column[],
+  key: readonly number[],
+  { deferrable: deferrableKey, onWord }: Key,
+  isChosen: boolean,
+): TableShape {
+  const told = [schema, table, oid, columns, key, deferrableKey, ...(onWord === true ? ["on word"] : [])];
+  const fingerprint = createHash("sha256").update(JSON.stringify(told)).digest("hex");
+  const id = tableId(schema, table);
+  const shape: TableShape = {
+    id,
+    schema,
+    table,
+    dialect: "postgres",
+    relation: oid,
+    columns,
+    key,
+    deferrableKey,
+    fingerprint,
+  };
+  if (!isChosen) return shape;
+  return { ...shape, keyChosen: true, ...(onWord === true ? { keyOnWord: true } : {}) };
+}

@@ -1,0 +1,170 @@
+/**
+ * Changes of the publication. Each locks the tables that it names, so it goes by a connection of its own, and waits for a
+ * lock for a moment only: behind a lock request that waits, the application waits too, and a statement that holds one
+ * table while it waits for the next makes a deadlock with a migration that takes them in another order.
+ */
+import { findMillraceError, type MillraceError } from "../../../../src/core/errors.ts";
+import { sourceError, sqlState } from "../../errors.ts";
+import { quoteIdentifier, quoteLiteral, quoteTable } from "../../quote.ts";
+import type { CatalogTable } from "../catalog/catalog.ts";
+import type { SourceContext } from "../context.ts";
+import { Database } from "../database.ts";
+import {
+  addStatement,
+  checkPublication,
+  COMMENT,
+  createStatement,
+  type Publication,
+  publishable,
+  viaRootStatement,
+} from "./publication.ts";
+
+/** How long one table is waited for. */
+const LOCK_MS_MAX = 250;
+/** How long several are, while those before are held: far below the server's deadlock_timeout (1 s). */
+const TOGETHER_LOCK_MS_MAX = 100;
+const TOGETHER_COUNT_MAX = 64;
+
+export interface Synced {
+  /** Tables that the publication did not carry before. */
+  readonly added: readonly CatalogTable[];
+  /** Tables that it does not carry yet, as somebody has locked them. */
+  readonly locked: readonly CatalogTable[];
+}
+
+/** Makes the publication carry `tables`, beside what it carries. */
+export async function syncPublication(
+  context: SourceContext,
+  current: Publication | undefined,
+  tables: readonly CatalogTable[],
+  signal: AbortSignal,
+): Promise<Synced> {
+  if (current !== undefined) checkPublication(context, current, tables);
+  const added = tables.filter((table) => current?.published.has(table.oid) !== true);
+  const wantsRoot = current?.viaRoot === false && tables.some((table) => table.kind === "p");
+  if (current !== undefined && added.length === 0 && !wantsRoot) return { added, locked: [] };
+  const advice =
+    current === undefined ? createStatement(context.publication, tables) : addStatement(context.publication, added);
+  const mayAll =
+    current === undefined ? added.every((table) => table.owned) : publishable(current, added).length === added.length;
+  if (!mayAll) throw notAllowed(context, advice);
+  await using session = new Altering(context);
+  if (current === undefined) await session.create(advice, signal);
+  else if (wantsRoot) await session.run(viaRootStatement(context.publication), LOCK_MS_MAX, signal);
+  const locked = await session.addAll(added, signal);
+  const missing = new Set(locked);
+  return { added: added.filter((table) => !missing.has(table)), locked };
+}
+
+/** Oids of the tables that `takeOut` is to take out of a publication of ours, so that it carries `tables` alone. */
+export function leaving(current: Publication | undefined, tables: readonly CatalogTable[]): readonly number[] {
+  if (current === undefined || !current.ours || !current.owned) return [];
+  const wanted = new Set(tables.map((table) => table.oid));
+  return [...current.entries.keys()].filter((oid) => !wanted.has(oid));
+}
+
+/** One that is locked stays until the next time. */
+export async function takeOut(context: SourceContext, oids: readonly number[], signal: AbortSignal): Promise<void> {
+  if (oids.length === 0) return;
+  const rows = await context.database.rows<{ schema: string; table: string }>(
+    "reading the publication",
+    `select n.nspname as schema, c.relname as table from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid::int8 = any ($1)`,
+    [oids],
+    signal,
+  );
+  if (rows.length === 0) return;
+  await using session = new Altering(context);
+  for (const { schema, table } of rows) {
+    const drop = `ALTER PUBLICATION ${quoteIdentifier(context.publication)} DROP TABLE ONLY ${quoteTable(schema, table)}`;
+    await session.each(drop, signal);
+  }
+}
+
+class Altering implements AsyncDisposable {
+  readonly #context: SourceContext;
+  readonly #database: Database;
+
+  constructor(context: SourceContext) {
+    this.#context = context;
+    this.#database = new Database(context.address);
+  }
+
+  async create(advice: string, signal: AbortSignal): Promise<void> {
+    const { publication } = this.#context;
+    // One statement string is one transaction: the comment is there if the publication is.
+    const comment = `COMMENT ON PUBLICATION ${quoteIdentifier(publication)} IS ${quoteLiteral(COMMENT)}`;
+    await this.run(`${createStatement(publication, [])}; ${comment}`, LOCK_MS_MAX, signal, advice);
+  }
+
+  /** Returns those that are locked. */
+  async addAll(tables: readonly CatalogTable[], signal: AbortSignal): Promise<readonly CatalogTable[]> {
+    const { publication, logger } = this.#context;
+    const locked: CatalogTable[] = [];
+    for (let from = 0; from < tables.length; from += TOGETHER_COUNT_MAX) {
+      const group = tables.slice(from, from + TOGETHER_COUNT_MAX);
+      if (group.length > 1 && (await this.#addTogether(group, signal))) continue;
+      for (const table of group) if (!(await this.each(addStatement(publication, [table]), signal))) locked.push(table);
+    }
+    if (tables.length > locked.length)
+      logger.info({ publication, tables: tables.length - locked.length }, "tables added");
+    return locked;
+  }
+
+  async #addTogether(group: readonly CatalogTable[], signal: AbortSignal): Promise<boolean> {
+    try {
+      await this.run(addStatement(this.#context.publication, group), TOGETHER_LOCK_MS_MAX, signal);
+      return true;
+    } catch (error) {
+      if (meaningOf(error) === "other") throw error;
+      return false;
+    }
+  }
+
+  /** A statement about one table. False where somebody has locked it, or it has just gone. */
+  async each(sql: string, signal: AbortSignal): Promise<boolean> {
+    try {
+      await this.run(sql, LOCK_MS_MAX, signal);
+    } catch (error) {
+      const meaning = meaningOf(error);
+      if (meaning === "other") throw error;
+      return meaning === "done";
+    }
+    return true;
+  }
+
+  /** `advice`: what somebody else has to run for it, without our own mark. */
+  async run(sql: string, lockMs: number, signal: AbortSignal, advice = sql): Promise<void> {
+    try {
+      await this.#database.simple("changing the publication", `SET LOCAL lock_timeout = ${lockMs}; ${sql}`, signal);
+    } catch (error) {
+      if (findMillraceError(error)?.code !== "MR2008") throw error;
+      throw notAllowed(this.#context, advice, error);
+    }
+    this.#context.logger.debug({ publication: this.#context.publication }, "publication changed");
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#database.close();
+  }
+}
+
+/** Another attempt of ours, cut off before its answer came, may have done it. */
+const DONE = new Set(["42710"]);
+/** A lock that was not to be had, a deadlock that the server ended, a table that has gone meanwhile. */
+const PASSING = new Set(["55P03", "40P01", "42P01", "42704", "3F000"]);
+
+function meaningOf(error: unknown): "done" | "passing" | "other" {
+  const state = sqlState(findMillraceError(error)?.cause) ?? "";
+  if (DONE.has(state)) return "done";
+  return PASSING.has(state) ? "passing" : "other";
+}
+
+function notAllowed({ publication }: SourceContext, advice: string, cause?: unknown): MillraceError {
+  return sourceError(
+    "MR2008",
+    "fatal",
+    `the role may not change the publication ${publication}`,
+    `Let the tables' owner run: ${advice};`,
+    cause,
+  );
+}

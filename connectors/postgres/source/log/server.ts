@@ -1,0 +1,102 @@
+/** What server this is: version, identity, and whether it can be captured from at all. */
+import type { QueryResultRow } from "pg";
+import type { ErrorCode, MillraceError } from "../../../../src/core/errors.ts";
+import { classify, poolerError, sourceError } from "../../errors.ts";
+import { quoteIdentifier } from "../../quote.ts";
+import type { SourceContext } from "../context.ts";
+import { withDeadline } from "../database.ts";
+import { parseLsn } from "./lsn.ts";
+import type { ReplicationConnection } from "../stream/transport.ts";
+
+const VERSION_MIN = 140_000;
+const COMMAND_TIMEOUT_MS = 30_000;
+
+export interface ServerFacts {
+  readonly version: number;
+  readonly inRecovery: boolean;
+  readonly walLevel: string;
+  readonly database: string;
+  readonly databaseOid: string;
+  readonly user: string;
+  readonly mayReplicate: boolean;
+}
+
+export async function readServer(context: SourceContext, signal: AbortSignal): Promise<ServerFacts> {
+  const [row] = await context.database.rows<ServerFacts>(
+    "reading the server's settings",
+    `select current_setting('server_version_num')::int as version, pg_is_in_recovery() as "inRecovery",
+       current_setting('wal_level') as "walLevel", current_database() as database,
+       (select oid::text from pg_database where datname = current_database()) as "databaseOid", current_user as user,
+       (select rolreplication or rolsuper from pg_roles where rolname = current_user)
+         or coalesce((select pg_has_role(oid, 'MEMBER') from pg_roles where rolname = 'rds_replication'), false) as "mayReplicate"`,
+    [],
+    signal,
+  );
+  if (row === undefined) throw poolerError();
+  return row;
+}
+
+export function checkServer(facts: ServerFacts): void {
+  const [first] = serverProblems(facts);
+  if (first !== undefined) throw first;
+}
+
+/** Everything about the server and the role that keeps capture from working at all. */
+export function serverProblems(facts: ServerFacts): readonly MillraceError[] {
+  const problems: MillraceError[] = [];
+  const add = (code: ErrorCode, message: string, hint: string): void => {
+    problems.push(sourceError(code, "fatal", message, hint));
+  };
+  if (facts.version < VERSION_MIN) {
+    const name = `Postgres ${Math.floor(facts.version / 10_000)}`;
+    add("MR2009", `the server is ${name}`, "Millrace needs Postgres 14 or newer.");
+  }
+  if (facts.inRecovery) {
+    const fix = "Point source.url at the primary, or promote this server.";
+    add("MR2031", "the source is a standby: it replays another server's log and takes no writes", fix);
+  }
+  if (facts.walLevel !== "logical") {
+    const fix = "ALTER SYSTEM SET wal_level = logical; then restart the server.";
+    add("MR2005", `wal_level is ${facts.walLevel}`, fix);
+  }
+  if (!facts.mayReplicate)
+    add("MR2008", "the role may not replicate", `ALTER ROLE ${quoteIdentifier(facts.user)} REPLICATION;`);
+  return problems;
+}
+
+/** A command of the replication protocol, which knows no parameters. */
+export async function replicationCommand<Row extends QueryResultRow>(
+  connection: ReplicationConnection,
+  doing: string,
+  command: string,
+  signal: AbortSignal,
+  timeoutMs = COMMAND_TIMEOUT_MS,
+): Promise<Row[]> {
+  try {
+    const query = connection.client.query<Row>(command);
+    const result = await withDeadline(query, doing, signal, timeoutMs);
+    return result.rows;
+  } catch (error) {
+    connection.close();
+    throw classify(error, doing);
+  }
+}
+
+export interface SystemIdentity {
+  readonly systemIdentifier: string;
+  readonly timeline: number;
+  /** End of the flushed log. */
+  readonly flushed: bigint;
+}
+
+export async function identifySystem(connection: ReplicationConnection, signal: AbortSignal): Promise<SystemIdentity> {
+  // The timeline is an int4 before Postgres 16 and an int8 since.
+  const [row] = await replicationCommand<{ systemid: string; timeline: number | string; xlogpos: string }>(
+    connection,
+    "identifying the server",
+    "IDENTIFY_SYSTEM",
+    signal,
+  );
+  if (row === undefined) throw poolerError();
+  return { systemIdentifier: row.systemid, timeline: Number(row.timeline), flushed: parseLsn(row.xlogpos) };
+}

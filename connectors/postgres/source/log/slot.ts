@@ -1,0 +1,231 @@
+/** The replication slot: found, made, adopted, waited for. */
+import { setTimeout as delay } from "node:timers/promises";
+import { BEGIN_ANEW, sourceError } from "../../errors.ts";
+import { quoteIdentifier, quoteLiteral } from "../../quote.ts";
+import type { SourceContext } from "../context.ts";
+import { parseLsn } from "./lsn.ts";
+import { replicationCommand } from "./server.ts";
+import type { ReplicationConnection } from "../stream/transport.ts";
+
+const POLL_MS = 250;
+/** How long a start waits by itself for the slot to be let go, and how long in all before somebody has to look. */
+const BUSY_WAIT_MS = 5_000;
+const BUSY_WAIT_MS_MAX = 90_000;
+const TELL_MS = 5_000;
+
+export interface Slot {
+  readonly kind: string;
+  readonly plugin: string | null;
+  readonly database: string | null;
+  readonly activePid: number | null;
+  /** Null until creation is finished. */
+  readonly confirmed: bigint | null;
+  readonly walStatus: string | null;
+  /** Why the server gave it up (16 and older: known only as wal_status lost). */
+  readonly invalidation: string | null;
+  readonly safeBytes: string | null;
+  readonly restart: bigint | null;
+  /** Whether prepared transactions are sent before they are committed. */
+  readonly twoPhase: boolean;
+}
+
+interface SlotRow {
+  readonly slot_type: string;
+  readonly plugin: string | null;
+  readonly database: string | null;
+  readonly active_pid: number | null;
+  readonly confirmed_flush_lsn: string | null;
+  readonly restart_lsn: string | null;
+  readonly wal_status: string | null;
+  readonly safe_wal_size: string | null;
+  readonly conflicting: string | null;
+  readonly invalidation_reason: string | null;
+  readonly two_phase: string | null;
+}
+
+export async function readSlot(context: SourceContext, signal: AbortSignal): Promise<Slot | undefined> {
+  const [row] = await context.database.rows<SlotRow>(
+    "reading the slot",
+    `select slot_type, plugin, database, active_pid, confirmed_flush_lsn::text, restart_lsn::text, wal_status, safe_wal_size::text,
+       to_jsonb(s) ->> 'conflicting' as conflicting, to_jsonb(s) ->> 'invalidation_reason' as invalidation_reason,
+       to_jsonb(s) ->> 'two_phase' as two_phase
+     from pg_replication_slots s where slot_name = $1`,
+    [context.slot],
+    signal,
+  );
+  if (row === undefined) return undefined;
+  const lost = row.wal_status === "lost" ? "its log was removed (max_slot_wal_keep_size)" : null;
+  const conflict = row.conflicting === "true" ? "it conflicted with recovery" : null;
+  return {
+    kind: row.slot_type,
+    plugin: row.plugin,
+    database: row.database,
+    activePid: row.active_pid,
+    confirmed: row.confirmed_flush_lsn === null ? null : parseLsn(row.confirmed_flush_lsn),
+    restart: row.restart_lsn === null ? null : parseLsn(row.restart_lsn),
+    walStatus: row.wal_status,
+    invalidation: row.invalidation_reason ?? lost ?? conflict,
+    safeBytes: row.safe_wal_size,
+    twoPhase: row.two_phase === "true",
+  };
+}
+
+/** Throws where the slot is not one that this source may read from. */
+export function checkSlotKind(context: SourceContext, slot: Slot, database: string): void {
+  const isOurs = slot.kind === "logical" && slot.plugin === "pgoutput" && slot.database === database;
+  if (isOurs && !slot.twoPhase) return;
+  const what = isOurs
+    ? "one that sends prepared transactions before they are committed (two_phase), as a former subscription's"
+    : slot.kind === "logical"
+      ? `of plugin ${slot.plugin} in database ${slot.database}`
+      : slot.kind;
+  throw sourceError(
+    "MR2018",
+    "fatal",
+    `the slot ${context.slot} is ${what}`,
+    `Name another \`slot\` in the configuration, or drop it: SELECT pg_drop_replication_slot(${quoteLiteral(context.slot)});`,
+  );
+}
+
+export function checkSlotValid(context: SourceContext, slot: Slot): void {
+  if (slot.invalidation === null) return;
+  throw sourceError(
+    "MR2011",
+    "fatal",
+    `the server gave up the slot ${context.slot}: ${slot.invalidation}`,
+    `Drop the slot: SELECT pg_drop_replication_slot(${quoteLiteral(context.slot)}); ${BEGIN_ANEW}`,
+  );
+}
+
+export interface NewSlot {
+  readonly consistentPoint: bigint;
+  /** Valid until the next command on the connection that made the slot. */
+  readonly snapshot: string;
+}
+
+/** Makes the slot. The server waits for the transactions that run now; who they are is logged. */
+export async function createSlot(
+  context: SourceContext,
+  connection: ReplicationConnection,
+  version: number,
+  signal: AbortSignal,
+): Promise<NewSlot> {
+  const name = quoteIdentifier(context.slot);
+  // A failover slot is kept by standbys that synchronise slots.
+  const failover = version >= 170_000 ? ", FAILOVER" : "";
+  const options = version >= 150_000 ? `(SNAPSHOT 'export'${failover})` : "EXPORT_SNAPSHOT";
+  const stop = new AbortController();
+  const watch = tellWaiting(context, stop.signal);
+  try {
+    const [row] = await replicationCommand<{ consistent_point: string; snapshot_name: string }>(
+      connection,
+      "creating the slot",
+      `CREATE_REPLICATION_SLOT ${name} LOGICAL pgoutput ${options}`,
+      signal,
+      Infinity,
+    );
+    if (row === undefined) throw sourceError("MR2027", "fatal", "the server made a slot and told nothing of it");
+    return { consistentPoint: parseLsn(row.consistent_point), snapshot: row.snapshot_name };
+  } finally {
+    stop.abort();
+    await watch;
+  }
+}
+
+/** While a slot is being made: who holds it up. Ends with the signal. */
+async function tellWaiting(context: SourceContext, signal: AbortSignal): Promise<void> {
+  try {
+    for (;;) {
+      await delay(TELL_MS, undefined, { signal });
+      const [oldest] = await oldestTransactions(context, signal);
+      if (oldest === undefined) continue;
+      context.logger.warn(
+        { pid: oldest.pid, ageSeconds: oldest.age },
+        "creating the slot waits for a running transaction",
+      );
+    }
+  } catch (error) {
+    if (!signal.aborted) context.logger.warn({ err: error }, "can't see what the slot's creation waits for");
+  }
+}
+
+async function oldestTransactions(
+  context: SourceContext,
+  signal: AbortSignal,
+): Promise<{ pid: number; age: number | null }[]> {
+  return context.database.rows(
+    "looking for old transactions",
+    `select l.pid, extract(epoch from now() - a.xact_start)::float8 as age from pg_locks l
+     left join pg_stat_activity a on a.pid = l.pid
+     where l.locktype = 'transactionid' and l.granted and l.mode = 'ExclusiveLock' and l.pid is not null
+     order by a.xact_start limit 1`,
+    [],
+    signal,
+  );
+}
+
+/** A slot whose creation never finished: confirmed_flush_lsn is NULL while its maker waits, or for ever after a crash. */
+export async function unfinishedSlot(context: SourceContext, slot: Slot, signal: AbortSignal): Promise<Error> {
+  const [oldest] = await oldestTransactions(context, signal);
+  const who = slot.activePid === null ? "nobody is making it any more" : `process ${slot.activePid} is making it`;
+  const waits = oldest === undefined ? "" : `; the oldest running transaction is of process ${oldest.pid}`;
+  return sourceError(
+    "MR2019",
+    "fatal",
+    `the slot ${context.slot} is not finished: ${who}${waits}`,
+    `End that transaction, or drop the slot: SELECT pg_drop_replication_slot(${quoteLiteral(context.slot)});`,
+  );
+}
+
+export async function dropSlot(context: SourceContext, signal: AbortSignal): Promise<void> {
+  await whenFree(context, "start", signal);
+  await context.database.rows("dropping the slot", "select pg_drop_replication_slot($1)", [context.slot], signal);
+}
+
+/** Since when each slot was found in use, so that retries of the runtime come to an end. */
+const busySinceMs = new Map<string, number>();
+
+/** Who reads, as far as the role may see: two machines tell their processes apart by address and port. */
+async function readerName({ database }: SourceContext, pid: number, signal: AbortSignal): Promise<string> {
+  const [row] = await database.rows<{ readonly reader: string | null }>(
+    "looking who reads from the slot",
+    `select concat_ws(' ', nullif(application_name, ''), 'as ' || usename,
+       'from ' || host(client_addr) || ' port ' || client_port,
+       'since ' || to_char(backend_start at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')) as reader
+     from pg_stat_activity where pid = $1`,
+    [pid],
+    signal,
+  );
+  const known = row?.reader ?? "";
+  return `process ${pid} of the server${known === "" ? "" : ` (${known})`}`;
+}
+
+/**
+ * Waits until nobody reads from the slot. The session of a daemon that was cut off lives on at the server until
+ * wal_sender_timeout: a stream of ours waits for that. A first start has nothing to wait for: the reader is another daemon.
+ */
+export async function whenFree(context: SourceContext, when: "start" | "stream", signal: AbortSignal): Promise<void> {
+  const key = `${context.address.host}:${context.address.port}/${context.slot}`;
+  const begunMs = performance.now();
+  for (;;) {
+    const slot = await readSlot(context, signal);
+    const pid = slot?.activePid ?? null;
+    if (pid === null) {
+      busySinceMs.delete(key);
+      return;
+    }
+    const now = performance.now();
+    const since = busySinceMs.get(key) ?? now;
+    busySinceMs.set(key, since);
+    if (now - begunMs >= BUSY_WAIT_MS) {
+      const lasting = now - since >= BUSY_WAIT_MS_MAX ? "blocked" : "retryable";
+      throw sourceError(
+        "MR2012",
+        when === "start" ? "fatal" : lasting,
+        `the slot ${context.slot} is in use by ${await readerName(context, pid, signal)}`,
+        `Stop the other daemon, or give this one another \`name\`. A reader that nobody needs: SELECT pg_terminate_backend(${pid});`,
+      );
+    }
+    await delay(POLL_MS, undefined, { signal });
+  }
+}

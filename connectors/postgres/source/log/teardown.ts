@@ -1,0 +1,40 @@
+/** What capture has at the server, and its removal. */
+import type { LogIdentity, MadeObject } from "../../../../src/core/contracts/source.ts";
+import { quoteIdentifier } from "../../quote.ts";
+import type { SourceContext } from "../context.ts";
+import { readPublication } from "./publication.ts";
+import { dropSlot, readSlot } from "./slot.ts";
+
+export async function madeBy(
+  context: SourceContext,
+  identity: LogIdentity | null,
+  signal: AbortSignal,
+): Promise<readonly MadeObject[]> {
+  const made: MadeObject[] = [];
+  const slot = await readSlot(context, signal);
+  if (slot !== undefined)
+    made.push({ what: `the replication slot ${context.slot}`, isOurs: isOurSlot(context, identity) });
+  const publication = await readPublication(context, signal);
+  if (publication !== undefined)
+    made.push({ what: `the publication ${context.publication}`, isOurs: publication.ours && publication.owned });
+  return made;
+}
+
+/** The slot first: it is what keeps the server's log. */
+export async function removeOurs(
+  context: SourceContext,
+  identity: LogIdentity | null,
+  signal: AbortSignal,
+): Promise<void> {
+  const slot = await readSlot(context, signal);
+  if (slot !== undefined && isOurSlot(context, identity)) await dropSlot(context, signal);
+  const publication = await readPublication(context, signal);
+  if (publication?.ours !== true || !publication.owned) return;
+  const sql = `drop publication if exists ${quoteIdentifier(context.publication)}`;
+  await context.database.simple("dropping the publication", sql, signal);
+}
+
+/** What a first start that did not end has left is ours: it was announced before anything was made. */
+function isOurSlot({ slot }: SourceContext, identity: LogIdentity | null): boolean {
+  return identity === null || (identity["slotMade"] === "yes" && identity["slot"] === slot);
+}

@@ -1,0 +1,109 @@
+/** Whether the server's log is the one that a position was reached in: after promotions it is so up to a point only. */
+import type { Position } from "../../../../src/core/model/position.ts";
+import type { LogIdentity } from "../../../../src/core/contracts/source.ts";
+import { BEGIN_ANEW, sourceError } from "../../errors.ts";
+import { formatLsn, parseLsn } from "./lsn.ts";
+import { replicationCommand, type SystemIdentity } from "./server.ts";
+import type { ReplicationConnection } from "../stream/transport.ts";
+
+/** One timeline of a log's history and where the next one left it; null: the log is on it now. */
+interface Stretch {
+  readonly timeline: number;
+  readonly end: bigint | null;
+}
+
+/** Spelled `1@0/3000060,2@0/5000110`: the timelines before the present one. */
+export async function readHistory(
+  connection: ReplicationConnection,
+  timeline: number,
+  signal: AbortSignal,
+): Promise<string> {
+  // The first one has no history, and no file of one.
+  if (timeline === 1) return "";
+  const [row] = await replicationCommand<{ content: string | Buffer }>(
+    connection,
+    "reading the timeline's history",
+    `TIMELINE_HISTORY ${timeline}`,
+    signal,
+  );
+  const stretches: string[] = [];
+  for (const line of String(row?.content ?? "").split("\n")) {
+    const [parent, end] = line.split("\t");
+    if (parent !== undefined && end !== undefined && /^\s*\d+$/.test(parent)) {
+      stretches.push(`${Number(parent)}@${formatLsn(parseLsn(end.trim()))}`);
+    }
+  }
+  return stretches.join(",");
+}
+
+/**
+ * Up to where two logs of one cluster are the same; null: as far as both go. Of a log whose history was not stored only
+ * the last timeline is known. Two standbys that were both promoted are on timelines of one number which begin elsewhere.
+ */
+export function commonUntil(stored: LogIdentity, timeline: number, history: string): bigint | null {
+  const ours = stretchesOf(Number(stored["timeline"]), stored["history"] ?? "");
+  const theirs = stretchesOf(timeline, history);
+  const first = ours[0]?.timeline ?? 0;
+  const from = stored["history"] === undefined ? theirs.findIndex((stretch) => stretch.timeline === first) : 0;
+  if (from < 0) return 0n;
+  let until = 0n;
+  for (const [i, { timeline: own, end }] of ours.entries()) {
+    const other = theirs[from + i];
+    if (other === undefined || other.timeline !== own) return until;
+    if (end !== other.end) return end === null || (other.end !== null && other.end < end) ? other.end : end;
+    if (end === null) return null;
+    until = end;
+  }
+  return until;
+}
+
+/**
+ * Throws where the server's log is not the one that `identity` was taken from, or does not hold everything before
+ * `reached`. A promoted standby has another timeline: that is fine while our position is not above its beginning.
+ */
+export function checkSystem(identity: LogIdentity, reached: Position, system: SystemIdentity, history: string): void {
+  const common = commonUntil(identity, system.timeline, history);
+  if (common !== null && isBeyond(reached, common)) {
+    const place = formatLsn(reached.commit);
+    const where = common === 0n ? "is not in the server's history" : `was left at ${formatLsn(common)} there`;
+    throw sourceError(
+      "MR2014",
+      "fatal",
+      `the timeline ${identity["timeline"]}, on which we stood at ${place}, ${where}`,
+      `What was delivered may not exist on this server: restore the right one. If the change was meant: ${BEGIN_ANEW}`,
+    );
+  }
+  if (isBeyond(reached, system.flushed)) {
+    throw sourceError(
+      "MR2016",
+      "fatal",
+      `the stored position ${formatLsn(reached.commit)} lies beyond the end of the server's log, ${formatLsn(system.flushed)}`,
+      `The server is an older copy: restore the right one. If the change was meant: ${BEGIN_ANEW}`,
+    );
+  }
+}
+
+export function checkSameCluster(identity: LogIdentity, system: SystemIdentity): void {
+  const stored = identity["systemIdentifier"];
+  if (stored === system.systemIdentifier) return;
+  throw sourceError(
+    "MR2013",
+    "fatal",
+    `this is another server: its system identifier is ${system.systemIdentifier}, not ${stored}`,
+    `Correct source.url. If the change was meant: ${BEGIN_ANEW}`,
+  );
+}
+
+/** Inside a transaction `commit` is where its commit record begins: the log must hold that record too. */
+function isBeyond({ commit, index }: Position, end: bigint): boolean {
+  return index > 0 ? commit >= end : commit > end;
+}
+
+function stretchesOf(timeline: number, history: string): Stretch[] {
+  const before = history === "" ? [] : history.split(",");
+  const stretches = before.map((text): Stretch => {
+    const [number, end] = text.split("@");
+    return { timeline: Number(number), end: parseLsn(end ?? "") };
+  });
+  return [...stretches, { timeline, end: null }];
+}

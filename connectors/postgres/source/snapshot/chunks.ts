@@ -1,0 +1,245 @@
+/** Rows read beside the stream, in one transaction together with the snapshot that they were read under. */
+import type { Block } from "../../../../src/core/model/block.ts";
+import { byHalves } from "../../../../src/core/by-halves.ts";
+import type { TableVersion } from "../../../../src/core/model/schema.ts";
+import { type Chunk, type KeyText, SCAN_ROW_COUNT_MAX } from "../../../../src/core/contracts/source.ts";
+import { CELL_TEXT } from "../../../../src/core/model/tuple.ts";
+import { invariant } from "../../../../src/core/invariant.ts";
+import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../../quote.ts";
+import { isNoKey } from "../../errors.ts";
+import { BUILT_IN, findTable, type LiveColumn, type LiveTable } from "../catalog/columns.ts";
+import type { SourceContext } from "../context.ts";
+import { RowBlock } from "./row-blocks.ts";
+import { expectApart, expectNoNulls, expectOne } from "../catalog/unguarded-keys.ts";
+import { snapshotSees } from "./visibility.ts";
+import { onlyCell, textRow, Wire, type TextRow } from "./wire.ts";
+
+/** A chunk ends at the first of these. */
+const READ_MS = 350;
+const CHUNK_BYTES = 8 * 1024 * 1024;
+const CHUNK_ROWS = 200_000;
+/** Rows asked for at once: few at first, as rows may be large, then as many as the time allows. */
+const FETCH_ROWS_MIN = 64;
+const FETCH_ROWS_MAX = 16_384;
+const FETCH_MS = 60;
+const LOCK_TIMEOUT = "5s";
+/** Nothing goes on at the server for longer, should nobody be there any more to wait for it. */
+const STATEMENT_TIMEOUT = "5min";
+/** Places in LiveColumn.operators. */
+const EQUAL = 0;
+const AT_LEAST = 1;
+const GREATER = 2;
+
+export async function readRange(
+  context: SourceContext,
+  table: TableVersion,
+  after: KeyText | null,
+  where: string | null,
+  signal: AbortSignal,
+  scanRowCountMax = SCAN_ROW_COUNT_MAX,
+): Promise<Chunk> {
+  using wire = await Wire.open(context.database, signal);
+  // Without an index for the key, or behind a filter, the first row may take its time.
+  const isQuick = where === null && table.keyOnWord !== true;
+  const { sees, live } = await begin(wire, table, isQuick, signal);
+  const key = table.key.map((ordinal) => live.columns[ordinal]!);
+  if (table.keyOnWord === true) {
+    if (after === null) await expectNoNulls(wire, table, live, signal);
+    else await expectOne(wire, table, live, alike(key, after), signal);
+  }
+  const list = live.columns.map((column) => quoteIdentifier(column.name)).join(", ");
+  const isScanned = where !== null && table.keyOnWord !== true;
+  const end = isScanned ? await endOfScan(wire, table, live, after, scanRowCountMax, signal) : null;
+  const conditions = [
+    where === null ? "" : `(${where}\n)`,
+    after === null ? "" : behind(key, after),
+    end === null ? "" : upTo(key, end),
+  ];
+  const filter = conditions.filter((condition) => condition !== "").join(" and ");
+  const query = `SELECT ${list} FROM ${live.sql}${filter === "" ? "" : ` WHERE ${filter}`} ORDER BY ${names(key)} LIMIT ${CHUNK_ROWS}`;
+  // `where` is an operator's: it must not end this transaction, which is read-only.
+  await wire.single(`reading ${table.id}`, `DECLARE chunk NO SCROLL CURSOR FOR ${query}`, signal);
+  const rows = new RowBlock(table, textKinds(table), 1, true);
+  const { finished, last } = await fetchChunk(wire, table, rows, signal);
+  return { block: blockOf(table, rows), last: finished ? end : last, sees };
+}
+
+/**
+ * The key up to which rows are looked at, in the order of the key; null: up to the last one. A condition that no index serves
+ * may want none of millions of rows, and what the stream brings meanwhile has to be kept.
+ */
+async function endOfScan(
+  wire: Wire,
+  table: TableVersion,
+  live: LiveTable,
+  after: KeyText | null,
+  rowCount: number,
+  signal: AbortSignal,
+): Promise<KeyText | null> {
+  const key = table.key.map((ordinal) => live.columns[ordinal]!);
+  const from = after === null ? "" : ` WHERE ${behind(key, after)}`;
+  const query = `SELECT ${names(key)} FROM ${live.sql}${from} ORDER BY ${names(key)} OFFSET ${rowCount - 1} LIMIT 1`;
+  const [row] = await wire.rows(`reading keys of ${table.id}`, query, signal);
+  return row === undefined ? null : key.map((_, i) => row[i] ?? "");
+}
+
+export async function readKeys(
+  context: SourceContext,
+  table: TableVersion,
+  keys: readonly KeyText[],
+  signal: AbortSignal,
+): Promise<Chunk> {
+  using wire = await Wire.open(context.database, signal);
+  const { sees, live } = await begin(wire, table, table.keyOnWord !== true, signal);
+  const rows = new RowBlock(table, textKinds(table), 1, true);
+  let isRefused = false;
+  await byHalves(keys, isNoKey, async (some) => {
+    if (isRefused) await wire.rows("reading keys", "ROLLBACK TO SAVEPOINT begun", signal);
+    isRefused = true;
+    await selectKeys(wire, table, live, some, rows, signal);
+    isRefused = false;
+  });
+  return { block: blockOf(table, rows), last: null, sees };
+}
+
+async function selectKeys(
+  wire: Wire,
+  table: TableVersion,
+  live: LiveTable,
+  keys: readonly KeyText[],
+  rows: RowBlock,
+  signal: AbortSignal,
+): Promise<void> {
+  const key = table.key.map((ordinal) => live.columns[ordinal]!);
+  const arrays = key.map((_, i) => quoteTextArray(keys.map((values) => values[i] ?? "")));
+  const aliases = key.map((_, i) => `c${i}`).join(", ");
+  const casts = key.map((column, i) => `k.c${i}::${column.native}`).join(", ");
+  const list = live.columns.map((column) => `t.${quoteIdentifier(column.name)}`).join(", ");
+  const match = key
+    .map((column, i) => `t.${quoteIdentifier(column.name)} ${column.operators[EQUAL]} w.c${i}`)
+    .join(" and ");
+  const wanted = `SELECT DISTINCT ${casts} FROM unnest(${arrays.join(", ")}) AS k(${aliases})`;
+  const query = `SELECT ${list} FROM (${wanted}) AS w(${aliases}) JOIN ${live.sql} AS t ON ${match}`;
+  await wire.run(
+    `reading keys of ${table.id}`,
+    query,
+    (bytes, start, end) => {
+      rows.append(bytes, start, end);
+      return true;
+    },
+    signal,
+  );
+}
+
+function blockOf(table: TableVersion, rows: RowBlock): Block | null {
+  if (rows.count === 0) return null;
+  const block = rows.finish({ epoch: 1, commit: 0n, index: 0 });
+  if (table.keyOnWord === true) expectApart(table, block);
+  return block;
+}
+
+interface Begun {
+  readonly sees: (xid: number) => boolean;
+  readonly live: LiveTable;
+}
+
+/**
+ * Begins the transaction. The lock comes before the snapshot: under a snapshot older than a rewrite the table would be
+ * empty. Everything after the first SELECT sees the same state.
+ */
+async function begin(wire: Wire, table: TableVersion, isQuick: boolean, signal: AbortSignal): Promise<Begun> {
+  const name = quoteTable(table.schema, table.table);
+  // The planner prefers the key's index when it is told that only the first rows are wanted.
+  const timeout = isQuick ? ` SET LOCAL statement_timeout = '${STATEMENT_TIMEOUT}';` : "";
+  const enter = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;${timeout} SET LOCAL idle_in_transaction_session_timeout = '${STATEMENT_TIMEOUT}'; SET LOCAL lock_timeout = '${LOCK_TIMEOUT}'; SET LOCAL cursor_tuple_fraction = 0.0001; LOCK TABLE ${name} IN ACCESS SHARE MODE`;
+  await wire.rows(`locking ${table.id}`, enter, signal);
+  const snapshot = onlyCell(
+    await wire.rows("taking a snapshot", "SELECT pg_current_snapshot(); SAVEPOINT begun", signal),
+    "taking a snapshot",
+  );
+  return { sees: snapshotSees(snapshot), live: await findTable(wire, table, signal) };
+}
+
+interface Fetched {
+  readonly finished: boolean;
+  readonly last: KeyText | null;
+}
+
+async function fetchChunk(wire: Wire, table: TableVersion, rows: RowBlock, signal: AbortSignal): Promise<Fetched> {
+  const startedMs = performance.now();
+  let askedCount = FETCH_ROWS_MIN;
+  let last: TextRow | undefined;
+  for (;;) {
+    const before = rows.count;
+    const beganMs = performance.now();
+    // Only the last row's key is needed as text; it is cut out of the last frame.
+    let frame: Buffer | undefined;
+    const wanted = askedCount;
+    await wire.run(
+      `reading ${table.id}`,
+      `FETCH ${wanted} FROM chunk`,
+      (bytes, start, end) => {
+        rows.append(bytes, start, end);
+        if (rows.count - before === wanted) frame = Buffer.from(bytes.subarray(start, end));
+        return true;
+      },
+      signal,
+    );
+    const got = rows.count - before;
+    if (frame !== undefined) last = textRow(frame, 0);
+    if (got < wanted && rows.count < CHUNK_ROWS) return { finished: true, last: null };
+    const nowMs = performance.now();
+    if (nowMs - startedMs >= READ_MS || rows.byteCount >= CHUNK_BYTES || rows.count >= CHUNK_ROWS) break;
+    const rowBytes = Math.ceil(rows.byteCount / rows.count);
+    const byTime = Math.floor((askedCount * FETCH_MS) / Math.max(1, nowMs - beganMs));
+    const byBytes = Math.floor((CHUNK_BYTES - rows.byteCount) / rowBytes);
+    askedCount = Math.max(1, Math.min(byTime, byBytes, FETCH_ROWS_MAX, CHUNK_ROWS - rows.count));
+  }
+  invariant(last !== undefined, "a chunk that goes on has a last row");
+  const cells = last;
+  return { finished: false, last: table.key.map((ordinal) => cells[ordinal] ?? "") };
+}
+
+function textKinds(table: TableVersion): Uint8Array {
+  return new Uint8Array(table.columns.length).fill(CELL_TEXT);
+}
+
+function names(columns: readonly LiveColumn[]): string {
+  return columns.map((column) => quoteIdentifier(column.name)).join(", ");
+}
+
+/**
+ * The rows behind a key, in the order of the key's index. With an extension's type among them the comparison is spelt out,
+ * as a row comparison takes its operators from one schema; its first part is for the index.
+ */
+function behind(columns: readonly LiveColumn[], values: KeyText): string {
+  const texts = columns.map((column, i) => literal(column, values[i] ?? ""));
+  if (columns.every((column) => column.operators === BUILT_IN)) return `(${names(columns)}) > (${texts.join(", ")})`;
+  const compare = (i: number, which: number): string =>
+    `${quoteIdentifier(columns[i]!.name)} ${columns[i]!.operators[which]} ${texts[i]}`;
+  const from = (i: number): string =>
+    i === columns.length - 1
+      ? compare(i, GREATER)
+      : `(${compare(i, GREATER)} or ${compare(i, EQUAL)} and ${from(i + 1)})`;
+  return columns.length === 1 ? from(0) : `${compare(0, AT_LEAST)} and ${from(0)}`;
+}
+
+/** The rows up to a key, itself included. */
+function upTo(columns: readonly LiveColumn[], values: KeyText): string {
+  const texts = columns.map((column, i) => literal(column, values[i] ?? ""));
+  if (columns.some((column) => column.operators !== BUILT_IN)) return `not (${behind(columns, values)})`;
+  return `(${names(columns)}) <= (${texts.join(", ")})`;
+}
+
+/** The rows of a key. */
+function alike(columns: readonly LiveColumn[], values: KeyText): string {
+  const parts = columns.map(
+    (column, i) => `${quoteIdentifier(column.name)} ${column.operators[EQUAL]} ${literal(column, values[i] ?? "")}`,
+  );
+  return parts.join(" and ");
+}
+
+/** The collation stays the column's own: a cast text has the default one, which gives way. */
+function literal(column: LiveColumn, value: string): string {
+  return `${quoteLiteral(value)}::text::${column.native}`;
+}

@@ -1,0 +1,100 @@
+/** Rows read by SQL, as blocks of OP_READ in the layout of core's tuples. */
+import type { Block } from "../../../../src/core/model/block.ts";
+import { ByteWriter } from "../../../../src/core/bytes.ts";
+import type { Position } from "../../../../src/core/model/position.ts";
+import { addRead, finishRead, readBlock } from "../../../../src/core/model/read-block.ts";
+import type { TableVersion } from "../../../../src/core/model/schema.ts";
+import { CELL_NULL, readInt32 } from "../../../../src/core/model/tuple.ts";
+
+export const BLOCK_BYTES = 1024 * 1024;
+const FREE_COUNT_MAX = 4;
+
+/** Buffers of blocks that were let go, used again. */
+const free: ByteWriter[] = [];
+/**
+ * Those that have grown to a chunk's size, while chunks are read. New ones each time would leave holes in the process's
+ * memory that nothing fills: the C library's allocator takes large pieces from its heap once it has seen one come back.
+ */
+const large: ByteWriter[] = [];
+const LARGE_BYTES_MAX = 32 * BLOCK_BYTES;
+/** With no chunk for so long they go. */
+const LARGE_KEPT_MS = 10_000;
+let largeTimer: NodeJS.Timeout | undefined;
+
+/** Fills one block (core/model/read-block). */
+export class RowBlock {
+  readonly #out: ByteWriter;
+  readonly #block: Block;
+  readonly #kinds: Uint8Array;
+
+  /** `kinds`: how each column's values come, CELL_TEXT or CELL_BINARY. `isChunk`: it may grow beyond BLOCK_BYTES. */
+  constructor(table: TableVersion, kinds: Uint8Array, epoch: number, isChunk = false) {
+    this.#kinds = kinds;
+    this.#out = (isChunk ? large.pop() : undefined) ?? free.pop() ?? new ByteWriter(BLOCK_BYTES + BLOCK_BYTES / 8);
+    this.#out.reset();
+    this.#block = readBlock(table, epoch, this.#out, ({ bytes }) => {
+      if (bytes === this.#out.bytes) letGo(this.#out);
+    });
+  }
+
+  get count(): number {
+    return this.#block.count;
+  }
+
+  get byteCount(): number {
+    return this.#out.length;
+  }
+
+  /**
+   * Adds a row from a DataRow's or a binary COPY's payload: cell count, then per cell a length (-1: null) and bytes.
+   * Only the first cells are taken where the row has more than the table. A tuple is this with a kind byte per cell.
+   */
+  append(bytes: Buffer, start: number, end: number): void {
+    const kinds = this.#kinds;
+    const count = kinds.length;
+    const out = this.#out;
+    out.reserve(end - start + count + 2);
+    const to = out.bytes;
+    const offset = out.length;
+    to[offset] = count >> 8;
+    to[offset + 1] = count;
+    let write = offset + 2;
+    let read = start + 2;
+    for (let i = 0; i < count; i++) {
+      const length = readInt32(bytes, read);
+      if (length < 0) {
+        to[write++] = CELL_NULL;
+        read += 4;
+        continue;
+      }
+      to[write++] = kinds[i]!;
+      const cellEnd = read + 4 + length;
+      if (length <= 36) while (read < cellEnd) to[write++] = bytes[read++]!;
+      else {
+        bytes.copy(to, write, read, cellEnd);
+        write += 4 + length;
+        read = cellEnd;
+      }
+    }
+    out.length = write;
+    addRead(this.#block, offset);
+  }
+
+  /** The block, which is the caller's from now on. */
+  finish(until: Position): Block {
+    const block = finishRead(this.#block, this.#out, until);
+    if (block.bytes !== this.#out.bytes) letGo(this.#out);
+    return block;
+  }
+}
+
+function letGo(out: ByteWriter): void {
+  const size = out.bytes.length;
+  if (size < BLOCK_BYTES * 2) {
+    if (free.length < FREE_COUNT_MAX) free.push(out);
+  } else if (size <= LARGE_BYTES_MAX && large.length < FREE_COUNT_MAX) {
+    large.push(out);
+    largeTimer ??= setTimeout(() => (large.length = 0), LARGE_KEPT_MS).unref();
+    largeTimer.refresh();
+  }
+}

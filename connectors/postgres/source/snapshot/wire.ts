@@ -1,0 +1,249 @@
+/**
+ * An ordinary session whose socket is ours once the driver has logged in: statements of ours go out as simple queries, rows come
+ * back as bytes that a reader takes from the frames. For copies and chunks, where an object per row and per cell would
+ * cost more than the read.
+ */
+import { readInt32 } from "../../../../src/core/model/tuple.ts";
+import { aborted, classify, sourceError } from "../../errors.ts";
+import type { Database } from "../database.ts";
+import { queryFrame, readServerError, statementFrames } from "../stream/frames.ts";
+import { connectInlet, type Inlet, type InletConnection, type InletSocket } from "../stream/inlet.ts";
+
+const SILENCE_MS = 20_000;
+/** A session that takes longer to end its transaction is ended. */
+const LEAVE_MS = 2_000;
+/** What is read at once. A row that is larger is given as much as it needs while it comes. */
+const RECEIVE_BYTES = 128 * 1024;
+
+/** Takes one row: the payload of a DataRow or CopyData frame. Returns false when no more should be read for now. */
+export type RowReader = (bytes: Buffer, start: number, end: number) => boolean;
+
+/** The server's answer to `query`, row by row; texts are null where the value is. */
+export type TextRow = readonly (string | null)[];
+
+interface Running {
+  readonly doing: string;
+  readonly onRow: RowReader;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+  failure: unknown;
+}
+
+export class Wire implements Disposable, Inlet {
+  readonly #socket: InletSocket;
+  readonly #database: Database;
+  readonly #pid: number;
+  #life = 0;
+  #heardAtMs = 0;
+  #running: Running | undefined;
+  #bytes = Buffer.allocUnsafeSlow(RECEIVE_BYTES);
+  /** At the start of `#bytes`: of a frame that is not whole yet. */
+  #heldBytes = 0;
+  #paused = false;
+  #lost: unknown;
+
+  private constructor(connection: InletConnection, database: Database, pid: number) {
+    this.#database = database;
+    this.#pid = pid;
+    this.#socket = connection.handOver(this);
+    const { stream } = this.#socket;
+    stream.on("error", (error) => this.#end(error));
+    stream.on("close", () => this.#end(new Error("Connection terminated")));
+  }
+
+  /**
+   * A session of its own beside `database`, which is asked whether the session lives when it is silent; one that was left
+   * behind in order is used again.
+   */
+  static async open(database: Database, signal: AbortSignal): Promise<Wire> {
+    const { life } = database.sessions;
+    const wire = database.sessions.take() ?? (await Wire.#connect(database, signal));
+    wire.#life = life;
+    return wire;
+  }
+
+  static async #connect(database: Database, signal: AbortSignal): Promise<Wire> {
+    const connection = await connectInlet(database.address, signal);
+    const { rows } = await connection.client.query<{ pid: number }>("select pg_backend_pid() as pid");
+    return new Wire(connection, database, rows[0]?.pid ?? 0);
+  }
+
+  /** Runs statements; rows of all of them go to `onRow`. An abort ends the session. */
+  async run(doing: string, sql: string, onRow: RowReader, signal: AbortSignal): Promise<void> {
+    await this.#send(doing, queryFrame(sql), onRow, signal);
+  }
+
+  /** Runs one statement without rows that holds somebody's own SQL: the server refuses a text of several. */
+  async single(doing: string, sql: string, signal: AbortSignal): Promise<void> {
+    await this.#send(doing, statementFrames(sql), () => true, signal);
+  }
+
+  async #send(doing: string, frames: Buffer, onRow: RowReader, signal: AbortSignal): Promise<void> {
+    if (this.#running !== undefined) throw new Error("one query at a time");
+    if (signal.aborted) throw aborted(doing);
+    if (this.#lost !== undefined) throw classify(this.#lost, doing);
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.#running = { doing, onRow, resolve, reject, failure: undefined };
+    const stop = (): void => {
+      this.#end(aborted(doing));
+    };
+    signal.addEventListener("abort", stop, { once: true });
+    this.#heardAtMs = performance.now();
+    const watch = setInterval(() => void this.#checkAlive(), SILENCE_MS / 2);
+    this.#socket.stream.write(frames);
+    try {
+      await promise;
+    } finally {
+      clearInterval(watch);
+      signal.removeEventListener("abort", stop);
+    }
+  }
+
+  /** Runs statements with few and small rows. */
+  async rows(doing: string, sql: string, signal: AbortSignal): Promise<TextRow[]> {
+    const rows: TextRow[] = [];
+    const collect = (bytes: Buffer, start: number): boolean => {
+      rows.push(textRow(bytes, start));
+      return true;
+    };
+    await this.run(doing, sql, collect, signal);
+    return rows;
+  }
+
+  /** Reads on after a reader said no. */
+  resume(): void {
+    this.#paused = false;
+    this.#socket.resume();
+  }
+
+  /** Its transaction ends; one that was left in the middle of an answer ends with it. */
+  [Symbol.dispose](): void {
+    if (this.#running !== undefined || this.isLost || this.#paused) this.end();
+    else void this.#leave();
+  }
+
+  end(): void {
+    this.#end(aborted("a session"));
+  }
+
+  get isLost(): boolean {
+    return this.#lost !== undefined;
+  }
+
+  async #leave(): Promise<void> {
+    try {
+      await this.run("ending a read", "ROLLBACK", () => true, AbortSignal.timeout(LEAVE_MS));
+      this.#database.sessions.keep(this, this.#life);
+    } catch {
+      this.end();
+    }
+  }
+
+  /** A statement may take its time; a session that the server does not have, or that can't be asked after, is lost. */
+  async #checkAlive(): Promise<void> {
+    if (this.#paused || performance.now() - this.#heardAtMs < SILENCE_MS) return;
+    const askedAtMs = performance.now();
+    this.#heardAtMs = askedAtMs;
+    const doing = "looking for a silent session";
+    const sql = "select 1 from pg_stat_activity where pid = $1 and state = 'active'";
+    try {
+      const found = await this.#database.rows(doing, sql, [this.#pid], AbortSignal.timeout(SILENCE_MS));
+      // Its answer may have come while it was asked after.
+      if (found.length === 0 && this.#heardAtMs === askedAtMs)
+        this.#end(sourceError("MR2022", "retryable", "a session of the source fell silent"));
+    } catch (error) {
+      this.#end(sourceError("MR2022", "retryable", "the source does not answer", undefined, error));
+    }
+  }
+
+  space(): Uint8Array {
+    return this.#bytes.subarray(this.#heldBytes);
+  }
+
+  received(buffer: Uint8Array, count: number): boolean {
+    this.#heardAtMs = performance.now();
+    // The first bytes come into memory that was given before the hand-over.
+    if (buffer.buffer !== this.#bytes.buffer) this.#bytes.set(buffer.subarray(0, count), this.#heldBytes);
+    const end = this.#heldBytes + count;
+    const rest = this.#frames(this.#bytes.subarray(0, end));
+    this.#hold(rest, end);
+    return !this.#paused;
+  }
+
+  /** Keeps what is no whole frame yet, with room for all of it. */
+  #hold(start: number, end: number): void {
+    const from = this.#bytes;
+    const frameBytes = end - start < 5 ? 0 : 1 + readInt32(from, start + 1);
+    const size = Math.max(RECEIVE_BYTES, frameBytes);
+    if (from.length !== size) this.#bytes = Buffer.allocUnsafeSlow(size);
+    if (start > 0 || this.#bytes !== from) from.copy(this.#bytes, 0, start, end);
+    this.#heldBytes = end - start;
+  }
+
+  /** Handles whole frames and returns where they end. */
+  #frames(bytes: Buffer): number {
+    let at = 0;
+    while (bytes.length - at >= 5) {
+      const next = at + 1 + readInt32(bytes, at + 1);
+      if (next > bytes.length) break;
+      this.#frame(bytes[at]!, bytes, at + 5, next);
+      at = next;
+    }
+    return at;
+  }
+
+  #frame(kind: number, bytes: Buffer, start: number, end: number): void {
+    const running = this.#running;
+    if (running === undefined) return;
+    if (kind === 0x44 || kind === 0x64) {
+      // DataRow, CopyData. After a reader failed the rest is read and dropped.
+      if (running.failure === undefined) this.#give(running, bytes, start, end);
+    } else if (kind === 0x45) {
+      running.failure ??= readServerError(bytes.subarray(start, end));
+    } else if (kind === 0x5a) {
+      this.#running = undefined;
+      if (running.failure === undefined) running.resolve();
+      else running.reject(classify(running.failure, running.doing));
+    }
+  }
+
+  #give(running: Running, bytes: Buffer, start: number, end: number): void {
+    try {
+      if (!running.onRow(bytes, start, end)) this.#paused = true;
+    } catch (error) {
+      running.failure = error;
+    }
+  }
+
+  #end(error: unknown): void {
+    this.#lost ??= error;
+    const running = this.#running;
+    this.#running = undefined;
+    this.#socket.stream.destroy();
+    running?.reject(classify(error, running.doing));
+  }
+}
+
+/** The cells of a DataRow as text. */
+export function textRow(bytes: Buffer, start: number): TextRow {
+  const cells: (string | null)[] = [];
+  let at = start + 2;
+  for (let left = bytes.readUInt16BE(start); left > 0; left--) {
+    const length = readInt32(bytes, at);
+    at += 4;
+    if (length < 0) {
+      cells.push(null);
+      continue;
+    }
+    cells.push(bytes.toString("utf8", at, at + length));
+    at += length;
+  }
+  return cells;
+}
+
+export function onlyCell(rows: readonly TextRow[], doing: string): string {
+  const cell = rows[0]?.[0];
+  if (cell === undefined || cell === null)
+    throw sourceError("MR2027", "fatal", `the server answered nothing while ${doing}`);
+  return cell;
+}

@@ -1,0 +1,263 @@
+/** One run of the replication stream over one connection: reads, decodes, hands out blocks, reports back. */
+import { setTimeout as delay } from "node:timers/promises";
+import type { Block } from "../../../../src/core/model/block.ts";
+import { OneReader } from "../../../../src/core/one-reader.ts";
+import type { Position } from "../../../../src/core/model/position.ts";
+import type { TableVersion } from "../../../../src/core/model/schema.ts";
+import type { ChangeStream } from "../../../../src/core/contracts/source.ts";
+import { BEGIN_ANEW, aborted, classify, sourceError } from "../../errors.ts";
+import { Assembler } from "./assemble.ts";
+import { withDeadline } from "../database.ts";
+import { queryFrame, readServerError } from "./frames.ts";
+import { PUBLICATION_ROUTINE } from "./pgoutput.ts";
+import type { Ahead } from "../catalog/lookups.ts";
+import { nap, Pace } from "./pace.ts";
+import type { Relation } from "./relations.ts";
+import { StatusReporter } from "./status.ts";
+import type { InletSocket } from "./inlet.ts";
+import type { ReplicationConnection } from "./transport.ts";
+
+/** How long a dense stream is given to fill a block, counted from when a block could have been had … */
+const FILL_MS = 50;
+/** … and how long it may bring nothing meanwhile: then the burst is over, and what there is goes out. */
+const QUIET_MS = 5;
+const CLOSE_MS = 1_000;
+
+export interface SessionOptions {
+  readonly connection: ReplicationConnection;
+  readonly from: Position;
+  /** Bytes that blocks may hold before the socket is left alone. */
+  readonly byteCountMax: number | undefined;
+  /** Of messages behind which tables are looked up again. */
+  readonly renewPrefix: string;
+  /** START_REPLICATION … */
+  readonly command: string;
+  /** Null: not captured. */
+  /** `ahead`: what the received bytes refer to besides. */
+  readonly resolve: (relation: Relation, position: Position, ahead: () => Ahead) => Promise<TableVersion | null>;
+}
+
+export class ReplicationSession implements ChangeStream {
+  readonly #assembler: Assembler;
+  readonly #socket: InletSocket;
+  readonly #status: StatusReporter;
+  readonly #pace: Pace;
+  readonly #resolve: SessionOptions["resolve"];
+  readonly #reader = new OneReader<Block>();
+  #fillTimer: NodeJS.Timeout | undefined;
+  #fillUntilMs = 0;
+  /** When bytes came last, or when the socket was read again behind them: since then it has brought nothing. */
+  #readableSinceMs = 0;
+  #pauseTimer: NodeJS.Timeout | undefined;
+  readonly #started = Promise.withResolvers<void>();
+  #failure: unknown;
+  #closed = false;
+
+  /** Begins the stream; whether the server agreed is seen by `started`. */
+  constructor(options: SessionOptions) {
+    this.#resolve = options.resolve;
+    this.#assembler = new Assembler(options.from, options.byteCountMax, options.renewPrefix, {
+      onTable: (relation, position) => void this.#lookUp(relation, position),
+      onEnd: (message) => this.#fail(endOf(message)),
+      onRoom: () => {
+        if (this.#pauseTimer === undefined) this.#resume();
+        this.#offer();
+      },
+    });
+    this.#socket = options.connection.handOver({
+      space: () => this.#assembler.space(),
+      received: (buffer, count) => this.#received(buffer, count),
+    });
+    this.#pace = new Pace(this.#socket.tcp);
+    this.#status = new StatusReporter({
+      socket: this.#socket.stream,
+      reading: () => !this.#assembler.blocked,
+      onSilent: (error) => this.#fail(error),
+    });
+    // Whoever waits for the start has a handler of its own; a later failure is given by `next`.
+    this.#started.promise.catch(() => {});
+    const { stream } = this.#socket;
+    stream.on("error", (error) => this.#fail(classify(error, "reading the replication stream")));
+    stream.on("end", () => this.#fail(lost()));
+    stream.on("close", () => this.#fail(lost()));
+    stream.write(queryFrame(options.command));
+  }
+
+  /** Resolves when the server has begun to stream; rejects with its refusal. */
+  started(signal: AbortSignal): Promise<void> {
+    return withDeadline(this.#started.promise, "starting the stream", signal);
+  }
+
+  /** End of the server's log as it last said. */
+  get walEnd(): bigint {
+    return this.#assembler.decoder.walEnd;
+  }
+
+  get liveArenaCount(): number {
+    return this.#assembler.liveArenaCount;
+  }
+
+  next(signal: AbortSignal): Promise<Block> {
+    const block = this.#reader.wait(signal, () => aborted("reading the stream"));
+    this.#offer();
+    return block;
+  }
+
+  acknowledge(commit: bigint): void {
+    this.#status.acknowledge(commit);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#status.report();
+    this.#status[Symbol.dispose]();
+    this.#stopTimers();
+    const { stream } = this.#socket;
+    this.#fail(aborted("the stream"));
+    if (stream.destroyed) return;
+    // Terminate, so that the server lets go of the slot at once rather than when it next tries to send.
+    const gone = new Promise<void>((resolve) => stream.once("close", () => resolve()));
+    stream.end(Buffer.from([0x58, 0, 0, 0, 4]), () => stream.destroy());
+    await Promise.race([gone, delay(CLOSE_MS, undefined, { ref: false })]);
+    stream.destroy();
+  }
+
+  #received(buffer: Uint8Array, count: number): boolean {
+    if (this.#closed || this.#failure !== undefined) return false;
+    this.#status.heard();
+    const { decoder } = this.#assembler;
+    let mayRead: boolean;
+    try {
+      mayRead = this.#assembler.received(buffer, count);
+    } catch (error) {
+      this.#fail(error);
+      return false;
+    }
+    if (decoder.started) this.#started.resolve();
+    if (decoder.replyRequested) {
+      decoder.replyRequested = false;
+      this.#status.report();
+    }
+    const nowMs = performance.now();
+    this.#readableSinceMs = nowMs;
+    const pauseMs = this.#pace.read(count, count < buffer.length, nowMs);
+    this.#offer();
+    if (!mayRead) return false;
+    if (pauseMs === 0) return true;
+    if (pauseMs < 1) {
+      nap(pauseMs);
+      return true;
+    }
+    this.#pauseTimer = setTimeout(() => {
+      this.#pauseTimer = undefined;
+      if (!this.#assembler.blocked && !this.#closed) this.#resume();
+    }, pauseMs);
+    return false;
+  }
+
+  /** Gives the waiting reader what there is: at once, or, while the stream is dense, when it is full or has waited. */
+  #offer(): void {
+    if (!this.#reader.waits) return;
+    const assembler = this.#assembler;
+    if (!assembler.hasSome) {
+      if (this.#failure !== undefined) this.#giveFailure();
+      return;
+    }
+    if (assembler.hasFull || !this.#pace.dense || assembler.outOfRoom || this.#failure !== undefined) {
+      this.#give();
+      return;
+    }
+    if (this.#fillTimer !== undefined) return;
+    this.#fillUntilMs = performance.now() + FILL_MS;
+    // Looked at behind the loop's reads: where other work held the loop up, what came meanwhile has been read by then.
+    this.#fillTimer = setTimeout(() => setImmediate(() => this.#fill()), QUIET_MS);
+  }
+
+  /** Looks whether the stream has been given its time, or has fallen quiet. */
+  #fill(): void {
+    if (this.#fillTimer === undefined) return;
+    const nowMs = performance.now();
+    const quiet = this.#pauseTimer === undefined && nowMs - this.#readableSinceMs >= QUIET_MS;
+    if (quiet) this.#pace.quiet(nowMs);
+    if (!quiet && nowMs < this.#fillUntilMs) {
+      this.#fillTimer.refresh();
+      return;
+    }
+    this.#stopFilling();
+    this.#give();
+  }
+
+  #resume(): void {
+    this.#readableSinceMs = performance.now();
+    this.#socket.resume();
+  }
+
+  #give(): void {
+    if (!this.#reader.waits) return;
+    const block = this.#assembler.take();
+    if (block === undefined) return;
+    this.#stopFilling();
+    this.#reader.give(block);
+  }
+
+  /** After a failure the rest of what was decoded is given first, a part of a transaction included. */
+  #giveFailure(): void {
+    if (!this.#reader.waits) return;
+    const block = this.#closed ? undefined : this.#assembler.takeAll();
+    if (block === undefined) this.#reader.fail(this.#failure);
+    else this.#reader.give(block);
+  }
+
+  async #lookUp(relation: Relation, position: Position): Promise<void> {
+    try {
+      const table = await this.#resolve(relation, position, () => this.#assembler.ahead());
+      if (this.#failure === undefined) this.#assembler.resolved(relation, table);
+    } catch (error) {
+      this.#fail(error);
+    }
+    this.#offer();
+  }
+
+  #fail(error: unknown): void {
+    if (this.#failure !== undefined) return;
+    this.#failure = error;
+    this.#started.reject(error);
+    this.#status[Symbol.dispose]();
+    this.#stopTimers();
+    if (!this.#closed) this.#socket.stream.destroy();
+    this.#offer();
+  }
+
+  #stopTimers(): void {
+    this.#stopFilling();
+    clearTimeout(this.#pauseTimer);
+  }
+
+  #stopFilling(): void {
+    clearTimeout(this.#fillTimer);
+    this.#fillTimer = undefined;
+  }
+}
+
+function lost(): Error {
+  return sourceError("MR2021", "retryable", "the server closed the replication connection");
+}
+
+/** The error behind an ErrorResponse's fields, or behind an end without one. */
+function endOf(message: Buffer | undefined): Error {
+  if (message === undefined) return lost();
+  const error = readServerError(message);
+  const again = `Put the publication right, or drop it: Millrace makes it again. ${BEGIN_ANEW}`;
+  if (error.routine === PUBLICATION_ROUTINE || (error.code === "42704" && /publication/i.test(error.routine))) {
+    return sourceError(
+      "MR2017",
+      "fatal",
+      "the publication was dropped, or did not exist at this place of the log",
+      again,
+      error,
+    );
+  }
+  if (error.code === "42704") return sourceError("MR2010", "fatal", "the slot does not exist", again, error);
+  return classify(error, "streaming changes");
+}

@@ -1,0 +1,17 @@
+/** What the decoder stops at for good. */
+import { sourceError } from "../../errors.ts";
+import { formatLsn } from "../log/lsn.ts";
+
+/** Rows under a version that is cut would be taken for older than they are. */
+export function tooFar(commit: bigint): Error {
+  return sourceError(
+    "MR2035",
+    "fatal",
+    `the log has come to ${formatLsn(commit)}, beyond the last position that a row's version has room for`,
+    "Restore the database into a new cluster (pg_dump), whose log begins anew, and fill the sinks from there.",
+  );
+}
+
+export function unreadable(what: string): Error {
+  return sourceError("MR2023", "fatal", `the replication stream holds ${what}`, "Report it with the server's version.");
+}

@@ -1,0 +1,245 @@
+/** The change stream: a session, and another one in text mode where a type turns up that has no binary form. */
+import type { Block } from "../../../../src/core/model/block.ts";
+import type { Position } from "../../../../src/core/model/position.ts";
+import type { TableVersion } from "../../../../src/core/model/schema.ts";
+import type { ChangeStream, LogIdentity, StreamOptions } from "../../../../src/core/contracts/source.ts";
+import { hasBinaryForm } from "../../../../src/core/model/types.ts";
+import { findMillraceError } from "../../../../src/core/errors.ts";
+import { BEGIN_ANEW, classify, refusedSecondStream, sourceError, TextModeNeeded } from "../../errors.ts";
+import { quoteIdentifier, quoteLiteral } from "../../quote.ts";
+import type { SourceContext } from "../context.ts";
+import { type Ahead, Lookups } from "../catalog/lookups.ts";
+import { formatLsn } from "../log/lsn.ts";
+import { renewPrefix } from "../log/marks.ts";
+import { checkStillThere } from "../log/recovery.ts";
+import type { Relation } from "./relations.ts";
+import { replicationCommand } from "../log/server.ts";
+import { ReplicationSession } from "./session.ts";
+import { relationShape } from "../catalog/shapes.ts";
+import type { ShownLeaves } from "../catalog/shown-leaves.ts";
+import { checkSlotKind, checkSlotValid, readSlot, whenFree } from "../log/slot.ts";
+import { connectReplication, type ReplicationConnection } from "./transport.ts";
+
+export interface StreamParts {
+  readonly context: SourceContext;
+  readonly database: string;
+  /** Of the log that was made, or compared with what is stored; absent where nothing was (`tail`). */
+  readonly identity?: LogIdentity | undefined;
+  readonly from: Position;
+  readonly options: StreamOptions;
+  /** Ask for binary cells. */
+  readonly binary: boolean;
+  readonly leaves: ShownLeaves;
+}
+
+export class PostgresStream implements ChangeStream {
+  readonly #parts: StreamParts;
+  readonly #closing = new AbortController();
+  #session: ReplicationSession;
+  #binary: boolean;
+  /** Behind the last block that was given out. */
+  #at: Position;
+  #acknowledged = 0n;
+
+  private constructor(parts: StreamParts, session: ReplicationSession) {
+    this.#parts = parts;
+    this.#session = session;
+    this.#binary = parts.binary;
+    this.#at = parts.from;
+  }
+
+  static async open(parts: StreamParts, signal: AbortSignal): Promise<PostgresStream> {
+    const closing = new AbortController();
+    const session = await openSession(parts, parts.from, parts.binary, AbortSignal.any([signal, closing.signal]));
+    return new PostgresStream(parts, session);
+  }
+
+  get binary(): boolean {
+    return this.#binary;
+  }
+
+  get liveArenaCount(): number {
+    return this.#session.liveArenaCount;
+  }
+
+  async next(signal: AbortSignal): Promise<Block> {
+    try {
+      return this.#given(await this.#session.next(signal));
+    } catch (error) {
+      if (!(error instanceof TextModeNeeded)) throw error;
+    }
+    // Everything before the row in question was given out, so the new session begins exactly there.
+    await this.#session[Symbol.asyncDispose]();
+    this.#binary = false;
+    this.#session = await openSession(this.#parts, this.#at, false, AbortSignal.any([signal, this.#closing.signal]));
+    this.#session.acknowledge(this.#acknowledged);
+    return this.#given(await this.#session.next(signal));
+  }
+
+  acknowledge(commit: bigint): void {
+    if (commit > this.#acknowledged) this.#acknowledged = commit;
+    this.#session.acknowledge(commit);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort();
+    await this.#session[Symbol.asyncDispose]();
+  }
+
+  #given(block: Block): Block {
+    this.#at = block.until;
+    return block;
+  }
+}
+
+async function openSession(
+  parts: StreamParts,
+  from: Position,
+  binary: boolean,
+  signal: AbortSignal,
+): Promise<ReplicationSession> {
+  const { context, options } = parts;
+  if (!options.temporary) await whenFree(context, "stream", signal);
+  await checkSlot(parts, from, signal);
+  const { connection, slot } = options.temporary
+    ? await secondSlot(parts, signal)
+    : { connection: await connectCompared(parts, signal), slot: context.slot };
+  try {
+    const lookups = new Lookups(context.database);
+    const session = new ReplicationSession({
+      connection,
+      from,
+      byteCountMax: options.byteCountMax,
+      renewPrefix: renewPrefix(context),
+      command: startCommand(slot, from.commit, context.publication, binary),
+      resolve: (relation, position, ahead) => lookUp(parts, lookups, { relation, position, ahead }, binary),
+    });
+    await session.started(signal);
+    return session;
+  } catch (error) {
+    connection.close();
+    throw classify(error, "starting the stream");
+  }
+}
+
+/** To the server whose log was compared with what is stored, and to no other. */
+async function connectCompared(
+  { context, identity }: StreamParts,
+  signal: AbortSignal,
+): Promise<ReplicationConnection> {
+  const connection = await connectReplication(context.address, signal);
+  try {
+    await checkStillThere(connection, identity, signal);
+    return connection;
+  } catch (error) {
+    connection.close();
+    throw error;
+  }
+}
+
+/**
+ * The server moves a start before the slot's confirmed position forward to it without a word: whatever lies between
+ * would be missed.
+ */
+async function checkSlot(parts: StreamParts, from: Position, signal: AbortSignal): Promise<void> {
+  const { context } = parts;
+  const slot = await readSlot(context, signal);
+  if (slot === undefined) throw slotMissing(context.slot);
+  checkSlotKind(context, slot, parts.database);
+  checkSlotValid(context, slot);
+  checkNoGap(context.slot, slot.confirmed, from.commit);
+}
+
+export function slotMissing(slot: string): Error {
+  return sourceError("MR2010", "fatal", `the slot ${slot} does not exist`, BEGIN_ANEW);
+}
+
+export function checkNoGap(slot: string, confirmed: bigint | null, from: bigint): void {
+  if (confirmed === null) {
+    // A position was stored, so the slot of then was finished: this one is another, still being made.
+    throw sourceError("MR2010", "fatal", `the slot ${slot} was dropped and is being made again`, BEGIN_ANEW);
+  }
+  if (confirmed <= from) return;
+  throw sourceError(
+    "MR2015",
+    "fatal",
+    `the slot ${slot} is confirmed up to ${formatLsn(confirmed)}, beyond the stored position ${formatLsn(from)}: changes between the two can't be had any more`,
+    BEGIN_ANEW,
+  );
+}
+
+interface SecondSlot {
+  readonly connection: ReplicationConnection;
+  readonly slot: string;
+}
+
+async function secondSlot(parts: StreamParts, signal: AbortSignal): Promise<SecondSlot> {
+  const connection = await connectSecond(parts, signal);
+  try {
+    return { connection, slot: await copySlot(parts.context, connection, signal) };
+  } catch (error) {
+    throw refusedSecondStream(error);
+  }
+}
+
+/** A login or a role that is refused would be so for the first stream too, once it is begun again; no room is another thing. */
+async function connectSecond(parts: StreamParts, signal: AbortSignal): Promise<ReplicationConnection> {
+  try {
+    return await connectCompared(parts, signal);
+  } catch (error) {
+    throw findMillraceError(error)?.code === "MR2006" ? refusedSecondStream(error) : error;
+  }
+}
+
+/** A second slot at the first one's confirmed position. Only the connection that made it may read from it. */
+async function copySlot(
+  context: SourceContext,
+  connection: ReplicationConnection,
+  signal: AbortSignal,
+): Promise<string> {
+  const name = `${context.slot.slice(0, 48)}_${process.pid}_${Math.floor(Math.random() * 1e6)}`;
+  await replicationCommand(
+    connection,
+    "copying the slot",
+    `SELECT pg_copy_logical_replication_slot(${quoteLiteral(context.slot)}, ${quoteLiteral(name)}, true)`,
+    signal,
+  );
+  return name;
+}
+
+function startCommand(slot: string, from: bigint, publication: string, binary: boolean): string {
+  const options = [
+    `proto_version '1'`,
+    `publication_names ${quoteLiteral(quoteIdentifier(publication))}`,
+    `messages 'true'`,
+  ];
+  if (binary) options.push(`binary 'true'`);
+  return `START_REPLICATION SLOT ${quoteIdentifier(slot)} LOGICAL ${formatLsn(from)} (${options.join(", ")})`;
+}
+
+async function lookUp(
+  parts: StreamParts,
+  lookups: Lookups,
+  { relation, position, ahead }: { relation: Relation; position: Position; ahead: () => Ahead },
+  binary: boolean,
+): Promise<TableVersion | null> {
+  const { context, options, leaves } = parts;
+  const { message, leaf } = relation;
+  if (!context.selection.matches(message.schema, message.table)) return null;
+  // It ends with the connection's own time limits.
+  const { signal } = new AbortController();
+  const { catalog, natives, types } = await lookups.of(relation, ahead, signal);
+  const table = catalog.tables.find(({ oid }) => oid === message.oid);
+  const shape = relationShape(message, natives, table, types, context.chosenKey(message));
+  if (binary && !shape.columns.every((column) => hasBinaryForm(column.type))) {
+    throw new TextModeNeeded(`${shape.id} has a type without binary form`);
+  }
+  // Somebody else's publication may carry tables that can't be followed. Once one has a key the server announces it again.
+  if (shape.key.length === 0 && options.isKnown?.(shape.id) === false) return null;
+  try {
+    if (leaf !== undefined && leaves.show(message.oid, leaf, catalog)) await options.onUnloggedRows?.(shape.id);
+    return await options.resolve(shape, position);
+  } catch (error) {
+    throw findMillraceError(error) ?? error;
+  }
+}

@@ -1,0 +1,43 @@
+/**
+ * The replication connection. pg-logical-replication makes it, with a plugin of ours whose `start` takes the socket over:
+ * from there on the library sees nothing (its own reader gives each message to a callback, and its acknowledgement adds
+ * one to the position, which can skip a transaction).
+ */
+import type { Client, ClientConfig } from "pg";
+import replication from "pg-logical-replication";
+import type { PostgresAddress } from "../../url.ts";
+import { connectInlet, type InletConnection } from "./inlet.ts";
+
+/** Its client is for commands before the stream starts (IDENTIFY_SYSTEM, SQL). */
+export type ReplicationConnection = InletConnection;
+
+/** Opens a connection in replication mode to the database of `address`. */
+export async function connectReplication(
+  address: PostgresAddress,
+  signal: AbortSignal,
+): Promise<ReplicationConnection> {
+  return await connectInlet(address, signal, throughLibrary);
+}
+
+/** The library's part: a connection with replication=database, given to a plugin. */
+async function throughLibrary(config: ClientConfig): Promise<Client> {
+  const service = new replication.LogicalReplicationService(config, {
+    acknowledge: { auto: false, timeoutSeconds: 0 },
+  });
+  // `subscribe` rejects with the same error; later ones are seen by whoever took the socket over.
+  service.on("error", () => {});
+  let connected: Client | undefined;
+  const plugin = {
+    name: "pgoutput",
+    options: {},
+    start: async (client: Client): Promise<void> => {
+      connected = client;
+    },
+    parse: (): never => {
+      throw new Error("the library reads no message");
+    },
+  };
+  await service.subscribe(plugin, "");
+  if (connected === undefined) throw new Error("Connection terminated");
+  return connected;
+}

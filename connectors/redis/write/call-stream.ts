@@ -1,0 +1,173 @@
+import type { TableWrites } from "../../../src/core/model/batch.ts";
+import { failpoint } from "../../../src/core/failpoint.ts";
+import type { Outcome } from "../../../src/core/contracts/sink.ts";
+import { type Connection, listOf, type Reply } from "../connection.ts";
+import { redisError } from "../errors.ts";
+import type { TombstoneKeys } from "../keys.ts";
+import { RESULT_FENCED, RESULT_INCOMPLETE, RESULT_WRONG_TYPE } from "./script.ts";
+import { type Fence, type ProgressToStore, ScriptCall } from "./script-call.ts";
+
+/** Calls on their way: enough that the server never waits for us, few enough that their bytes stay a few megabytes. */
+const CALLS_IN_FLIGHT = 3;
+
+/** The stored progress is not what this process wrote last; the sink finds out why. */
+export class FenceMismatch extends Error {}
+
+/** A report could not be stored: the runtime's own error, not one of Redis. */
+export class ReportFailure extends Error {}
+
+/** A row that was too large to send; the script never sees it. */
+export const RESULT_TOO_LARGE = 3;
+
+interface LeftRow {
+  readonly writes: TableWrites;
+  readonly entry: number;
+  readonly result: number;
+}
+
+/** Reusable calls; one pool per sink. */
+export class CallPool {
+  readonly #tombstones: TombstoneKeys;
+  readonly #free: ScriptCall[] = [];
+
+  constructor(tombstones: TombstoneKeys) {
+    this.#tombstones = tombstones;
+  }
+
+  take(): ScriptCall {
+    return this.#free.pop() ?? new ScriptCall(this.#tombstones);
+  }
+
+  /** Only for a call whose answer has come: until then its bytes may still be on their way. */
+  give(call: ScriptCall): void {
+    call.reset();
+    if (this.#free.length <= CALLS_IN_FLIGHT) this.#free.push(call);
+  }
+}
+
+/**
+ * Sends one step as script calls. Invariants: a call that removes rows is sent when all before it were taken (a key
+ * change's new row is there before the old one goes); the progress is stored by the last call, when all others were taken
+ * and every row left out was reported.
+ */
+export class CallStream {
+  readonly #connection: Connection;
+  readonly #pool: CallPool;
+  readonly #progressKey: Buffer;
+  readonly #fence: Fence;
+  readonly #inFlight: Promise<void>[] = [];
+  readonly #left: LeftRow[] = [];
+  #call: ScriptCall;
+  #sentCount = 0;
+
+  constructor(connection: Connection, pool: CallPool, progressKey: Buffer, fence: Fence) {
+    this.#connection = connection;
+    this.#pool = pool;
+    this.#progressKey = progressKey;
+    this.#fence = fence;
+    this.#call = pool.take();
+  }
+
+  /** The call that takes the next row. Where it was full it has been sent. */
+  async room(): Promise<ScriptCall> {
+    if (this.#call.isFull) await this.flush();
+    return this.#call;
+  }
+
+  get call(): ScriptCall {
+    return this.#call;
+  }
+
+  leave(writes: TableWrites, entry: number, result: number): void {
+    this.#left.push({ writes, entry, result });
+  }
+
+  /** Sends what has gathered. In a cluster: before each key of another slot. */
+  async flush(): Promise<void> {
+    if (this.#call.count === 0) return;
+    const call = this.#call;
+    if (call.hasRemoval) await this.settle();
+    else if (this.#inFlight.length >= CALLS_IN_FLIGHT) await this.#inFlight.shift();
+    const sent = this.#send(call, null);
+    // Awaited by settle; the handler keeps a failure from being called unhandled meanwhile.
+    sent.catch(() => {});
+    this.#inFlight.push(sent);
+    this.#call = this.#pool.take();
+  }
+
+  async settle(): Promise<void> {
+    while (this.#inFlight.length > 0) await this.#inFlight.shift();
+  }
+
+  /** Waits for whatever is on its way, after a failure: nothing may arrive behind what the next attempt sends. */
+  async drain(): Promise<void> {
+    await Promise.allSettled(this.#inFlight.splice(0));
+  }
+
+  /** Sends the rest and stores the progress. */
+  async finish(progress: ProgressToStore, outcome: Outcome): Promise<void> {
+    if (this.#connection.isCluster) await this.flush();
+    await this.settle();
+    await this.#report(outcome);
+    if (this.#sentCount > 0) failpoint("redis.rows-written");
+    await this.#send(this.#call, progress);
+    this.#call = this.#pool.take();
+    if (this.#left.length === 0) return;
+    await this.#report(outcome);
+    failpoint("redis.rows-written");
+    await this.#send(this.#call, progress);
+    this.#call = this.#pool.take();
+  }
+
+  async #send(call: ScriptCall, progress: ProgressToStore | null): Promise<void> {
+    this.#sentCount++;
+    // In a cluster the progress key lies in one slot only: rows are fenced by a call before the step.
+    const fence = this.#connection.isCluster && call.count > 0 ? null : this.#fence;
+    const bytes = call.encode(this.#progressKey, fence, progress);
+    const reply = await this.#connection.encoded("evalsha", bytes, call.routingKey(this.#progressKey));
+    this.#take(call, reply);
+    this.#pool.give(call);
+  }
+
+  #take(call: ScriptCall, reply: Reply): void {
+    if (reply === RESULT_FENCED) throw new FenceMismatch("the stored progress is not the expected one");
+    const list = listOf(reply);
+    if (list === null) throw redisError("MR3400", "retryable", "Redis gave a script's answer in an unknown form");
+    for (let i = 0; i < list.length; i += 2) {
+      const row = Number(list[i]) - 1;
+      const writes = call.writes[row];
+      if (writes !== undefined) this.leave(writes, call.entry[row]!, Number(list[i + 1]));
+    }
+  }
+
+  async #report(outcome: Outcome): Promise<void> {
+    if (this.#left.length === 0) return;
+    try {
+      await this.#reportLeft(outcome);
+    } catch (error) {
+      throw new ReportFailure("what the sink left out could not be reported", { cause: error });
+    }
+  }
+
+  async #reportLeft(outcome: Outcome): Promise<void> {
+    const incomplete = new Map<TableWrites, number[]>();
+    for (const { writes, entry, result } of this.#left.splice(0)) {
+      if (result === RESULT_INCOMPLETE) {
+        const entries = incomplete.get(writes);
+        if (entries === undefined) incomplete.set(writes, [entry]);
+        else entries.push(entry);
+      } else {
+        await outcome.poison(writes, entry, poisonError(writes, result));
+      }
+    }
+    for (const [writes, entries] of incomplete) await outcome.incomplete(writes, entries);
+  }
+}
+
+function poisonError(writes: TableWrites, result: number): ReturnType<typeof redisError> {
+  const { id } = writes.table;
+  if (result === RESULT_WRONG_TYPE) {
+    return redisError("MR3408", "poison", `a row of ${id} has a key under which Redis holds a value of another kind`);
+  }
+  return redisError("MR3409", "poison", `a row of ${id} is too large for Redis`);
+}

@@ -1,0 +1,130 @@
+/** Removes all rows of tables up to a version: what a TRUNCATE and a sweep ask for. */
+import { ByteWriter } from "../../../src/core/bytes.ts";
+import { invariant } from "../../../src/core/invariant.ts";
+import type { CallStream } from "./call-stream.ts";
+import { type Commands, type Connection, listOf, type Reply, textOf } from "../connection.ts";
+import { redisError } from "../errors.ts";
+import { scanPattern } from "../keys.ts";
+import { beginText, endText } from "./message-pack.ts";
+import { slotOf } from "../slots.ts";
+
+const SCAN_COUNT = "1000";
+const COLON = 0x3a;
+const DIGEST_START = "sha256:";
+
+/** What tells a table's keys. */
+export interface RowKeys {
+  /** What they begin with. */
+  readonly keyStart: string;
+  /** Of how many columns they have been made. */
+  readonly keyWidths: readonly number[];
+}
+
+export interface Removal extends RowKeys {
+  readonly action: number;
+  /** Of the newest row to go. */
+  readonly version: bigint;
+}
+
+/**
+ * SCAN gives every key that is there from its beginning to its end; the script looks at each key's version, so that a row
+ * which is newer, or no row of ours, stays. The rows of several tables are looked for in one pass.
+ */
+export async function removeUpTo(
+  connection: Connection,
+  stream: CallStream,
+  removals: readonly Removal[],
+  signal: AbortSignal,
+): Promise<void> {
+  const before = connection.isCluster ? await topology(connection) : "";
+  for (const primary of connection.primaries()) await scan(primary, connection, stream, removals, signal);
+  if (connection.isCluster && (await topology(connection)) !== before) {
+    throw redisError("MR3404", "retryable", "slots of the Redis cluster moved while its keys were listed");
+  }
+}
+
+async function scan(
+  primary: Commands,
+  connection: Connection,
+  stream: CallStream,
+  removals: readonly Removal[],
+  signal: AbortSignal,
+): Promise<void> {
+  const tables = removals.map((removal) => ({ removal, start: Buffer.from(removal.keyStart) }));
+  const key = new ByteWriter(512);
+  for await (const page of keyPages(primary, sharedStart(removals.map(({ keyStart }) => keyStart)), signal)) {
+    if (connection.isCluster) page.sort((a, b) => slotOf(a) - slotOf(b));
+    for (const bytes of page) {
+      const found = tables.find(
+        ({ removal, start }) => beginsWith(bytes, start) && isRowKey(bytes, start.length, removal.keyWidths),
+      );
+      if (found === undefined) continue;
+      const { action, version } = found.removal;
+      const { call } = stream;
+      const otherSlot = connection.isCluster && call.count > 0 && call.slot !== slotOf(bytes);
+      if (call.isFull || otherSlot) await stream.flush();
+      key.reset();
+      key.copy(bytes, 0, bytes.length);
+      const out = stream.call.beginRow();
+      const at = beginText(out);
+      out.ascii(String(version));
+      endText(out, at);
+      stream.call.add(action, key, undefined, 0);
+    }
+  }
+}
+
+function beginsWith(key: Buffer, start: Buffer): boolean {
+  return key.length >= start.length && key.compare(start, 0, start.length, 0, start.length) === 0;
+}
+
+function sharedStart(texts: readonly string[]): string {
+  const [first = "", ...others] = texts;
+  let length = first.length;
+  for (const text of others) while (!text.startsWith(first.slice(0, length))) length--;
+  while (!first.slice(0, length).isWellFormed()) length--;
+  return first.slice(0, length);
+}
+
+/** Gives every key that lies where the table's rows do, page by page. */
+export async function* rowKeyPages(
+  primary: Commands,
+  { keyStart, keyWidths }: RowKeys,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer[]> {
+  const start = Buffer.byteLength(keyStart);
+  for await (const keys of keyPages(primary, keyStart, signal)) {
+    yield keys.filter((bytes) => isRowKey(bytes, start, keyWidths));
+  }
+}
+
+/** Gives every key that begins with `start`, page by page. */
+export async function* keyPages(primary: Commands, start: string, signal: AbortSignal): AsyncGenerator<Buffer[]> {
+  const pattern = scanPattern(start);
+  let cursor = "0";
+  do {
+    signal.throwIfAborted();
+    const [next, keys] = pageOf(await primary.command("scan", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT));
+    yield keys;
+    cursor = next;
+  } while (cursor !== "0");
+}
+
+/** A table of another pipeline may lie below ours when its prefix begins with our key; it has more parts. */
+function isRowKey(key: Buffer, start: number, keyWidths: readonly number[]): boolean {
+  let colons = 0;
+  for (let i = start; i < key.length; i++) if (key[i] === COLON) colons++;
+  return keyWidths.includes(colons + 1) || (colons === 1 && key.toString("latin1", start).startsWith(DIGEST_START));
+}
+
+function pageOf(reply: Reply): [cursor: string, keys: Buffer[]] {
+  const [cursor, keys] = listOf(reply) ?? [];
+  const next = textOf(cursor);
+  const list = listOf(keys);
+  invariant(next !== null && list !== null, "SCAN answers with a cursor and keys");
+  return [next, list.filter((key) => Buffer.isBuffer(key))];
+}
+
+async function topology(connection: Connection): Promise<string> {
+  return JSON.stringify(await connection.command("cluster", "slots"));
+}

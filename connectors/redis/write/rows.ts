@@ -1,0 +1,194 @@
+import { DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
+import { invariant } from "../../../src/core/invariant.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
+import { type BaseLookup, type BaseRequest, readBases } from "./base-rows.ts";
+import { type CallStream, RESULT_TOO_LARGE } from "./call-stream.ts";
+import type { Connection } from "../connection.ts";
+import { beginText, endText } from "./message-pack.ts";
+import type { Packing } from "./packed-row.ts";
+import { ACTION, RESULT_INCOMPLETE } from "./script.ts";
+import { slotOf } from "../slots.ts";
+import type { Format, TableTarget } from "./table-target.ts";
+
+/** Base rows read at once: by count at first, then by what they turned out to weigh. */
+const BASES_FIRST = 8;
+const BASES_MAX = 500;
+const BASE_BYTES_AIM = 8 * 1024 * 1024;
+
+/** Entries of one kind, in the order in which they are sent. */
+interface Phase {
+  readonly table: Uint16Array;
+  readonly entry: Uint32Array;
+  readonly count: number;
+}
+
+/** Writes the entries of a step: rows first, deletions after. */
+export class RowsStep {
+  readonly #connection: Connection;
+  readonly #stream: CallStream;
+  readonly #format: Format;
+  readonly #tables: readonly TableWrites[];
+  readonly #targets: readonly TableTarget[];
+
+  constructor(
+    connection: Connection,
+    stream: CallStream,
+    format: Format,
+    tables: readonly TableWrites[],
+    target: (table: TableVersion) => TableTarget,
+    packing: Packing | null,
+  ) {
+    this.#connection = connection;
+    this.#stream = stream;
+    this.#format = format;
+    this.#tables = tables;
+    this.#targets = tables.map((writes) => target(writes.table));
+    for (const { rows } of this.#targets) rows.begin(packing);
+  }
+
+  async send(signal: AbortSignal): Promise<void> {
+    await this.#writeRows(
+      this.#phase((writes, i) => writes.action[i] !== DELETE && !this.#needsBase(writes, i)),
+      signal,
+    );
+    await this.#writeCompleted(
+      this.#phase((writes, i) => this.#needsBase(writes, i)),
+      signal,
+    );
+    await this.#remove(
+      this.#phase((writes, i) => writes.action[i] === DELETE),
+      signal,
+    );
+  }
+
+  /** The script completes a hash in place; it can't reach another key of a cluster, nor look into JSON. */
+  #needsBase(writes: TableWrites, i: number): boolean {
+    return writes.action[i] === PATCH && (this.#format === "json" || writes.moved[i] === 1);
+  }
+
+  async #writeRows(phase: Phase, signal: AbortSignal): Promise<void> {
+    for (let n = 0; n < phase.count; n++) {
+      if (this.#mustFlush(phase, n)) await this.#flush(signal);
+      this.#write(phase, n, null);
+    }
+    if (this.#connection.isCluster) await this.#stream.flush();
+  }
+
+  async #writeCompleted(phase: Phase, signal: AbortSignal): Promise<void> {
+    let windowCount = BASES_FIRST;
+    for (let from = 0; from < phase.count;) {
+      const to = Math.min(from + windowCount, phase.count);
+      const requests = Array.from({ length: to - from }, (_, i) => this.#request(phase, from + i));
+      const bases = await readBases(this.#connection, this.#format, requests);
+      for (let n = from; n < to; n++) await this.#writeWithBase(phase, n, bases[n - from]!, signal);
+      windowCount = nextWindow(bases);
+      from = to;
+    }
+    if (this.#connection.isCluster) await this.#stream.flush();
+  }
+
+  async #writeWithBase(phase: Phase, n: number, base: BaseLookup, signal: AbortSignal): Promise<void> {
+    switch (base.kind) {
+      case "newer":
+        return;
+      case "missing":
+        return this.#stream.leave(this.#tables[phase.table[n]!]!, phase.entry[n]!, RESULT_INCOMPLETE);
+      case "found":
+        if (this.#mustFlush(phase, n)) await this.#flush(signal);
+        return this.#write(phase, n, base);
+      default:
+        return base satisfies never;
+    }
+  }
+
+  #write(phase: Phase, n: number, base: Extract<BaseLookup, { kind: "found" }> | null): void {
+    const writes = this.#tables[phase.table[n]!]!;
+    const target = this.#targets[phase.table[n]!]!;
+    const i = phase.entry[n]!;
+    const { call } = this.#stream;
+    const block = writes.blocks[writes.block[i]!]!;
+    const action = target.rows.write(call.beginRow(), writes, i, base?.row ?? null);
+    if (action === null) {
+      call.abandonRow();
+      this.#stream.leave(writes, i, RESULT_INCOMPLETE);
+      return;
+    }
+    const key = target.key(block, block.after[writes.row[i]!]!);
+    if (!call.add(action, key, writes, i)) this.#stream.leave(writes, i, RESULT_TOO_LARGE);
+  }
+
+  async #remove(phase: Phase, signal: AbortSignal): Promise<void> {
+    for (let n = 0; n < phase.count; n++) {
+      if (this.#mustFlush(phase, n)) await this.#flush(signal);
+      const writes = this.#tables[phase.table[n]!]!;
+      const i = phase.entry[n]!;
+      const block = writes.blocks[writes.block[i]!]!;
+      const row = writes.row[i]!;
+      const { call } = this.#stream;
+      const out = call.beginRow();
+      const text = beginText(out);
+      out.ascii(String(block.transactions.version[block.tx[row]!]!));
+      endText(out, text);
+      const added = call.add(ACTION.remove, this.#targets[phase.table[n]!]!.key(block, block.before[row]!), writes, i);
+      invariant(added, "a version is a short row");
+    }
+  }
+
+  #request(phase: Phase, n: number): BaseRequest {
+    const t = phase.table[n]!;
+    return { target: this.#targets[t]!, writes: this.#tables[t]!, entry: phase.entry[n]! };
+  }
+
+  /** Whether the stream's call can't take the entry; a cluster's calls hold keys of one slot only. */
+  #mustFlush(phase: Phase, n: number): boolean {
+    const { call } = this.#stream;
+    if (call.isFull) return true;
+    return this.#connection.isCluster && call.count > 0 && this.#slot(phase.table[n]!, phase.entry[n]!) !== call.slot;
+  }
+
+  async #flush(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    await this.#stream.flush();
+  }
+
+  /** The entries that `chosen` takes; in a cluster ordered by slot, so that those of one slot share a call. */
+  #phase(chosen: (writes: TableWrites, i: number) => boolean): Phase {
+    const total = this.#tables.reduce((sum, writes) => sum + writes.count, 0);
+    const table = new Uint16Array(total);
+    const entry = new Uint32Array(total);
+    let count = 0;
+    for (let t = 0; t < this.#tables.length; t++) {
+      const writes = this.#tables[t]!;
+      for (let i = 0; i < writes.count; i++) {
+        if (!chosen(writes, i)) continue;
+        table[count] = t;
+        entry[count++] = i;
+      }
+    }
+    return this.#connection.isCluster ? this.#bySlot({ table, entry, count }) : { table, entry, count };
+  }
+
+  #bySlot({ table, entry, count }: Phase): Phase {
+    const slots = Uint16Array.from({ length: count }, (_, n) => this.#slot(table[n]!, entry[n]!));
+    const order = Uint32Array.from({ length: count }, (_, n) => n).toSorted((a, b) => slots[a]! - slots[b]!);
+    return { table: Uint16Array.from(order, (n) => table[n]!), entry: order.map((n) => entry[n]!), count };
+  }
+
+  #slot(t: number, i: number): number {
+    const writes = this.#tables[t]!;
+    const block = writes.blocks[writes.block[i]!]!;
+    const row = writes.row[i]!;
+    const offset = writes.action[i] === DELETE ? block.before[row]! : block.after[row]!;
+    const key = this.#targets[t]!.key(block, offset);
+    return slotOf(key.bytes, 0, key.length);
+  }
+}
+
+function nextWindow(bases: readonly BaseLookup[]): number {
+  let byteCount = 0;
+  for (const base of bases) {
+    if (base.kind === "found") for (const value of base.row.values) byteCount += value?.length ?? 0;
+  }
+  const average = byteCount / bases.length;
+  return average === 0 ? BASES_MAX : Math.max(1, Math.min(BASES_MAX, Math.floor(BASE_BYTES_AIM / average)));
+}

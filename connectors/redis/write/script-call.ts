@@ -1,0 +1,146 @@
+import type { TableWrites } from "../../../src/core/model/batch.ts";
+import { ByteWriter } from "../../../src/core/bytes.ts";
+import type { TombstoneKeys } from "../keys.ts";
+import { beginRows, endRows } from "./message-pack.ts";
+import { ACTION, SCRIPT_SHA } from "./script.ts";
+import { slotOf } from "../slots.ts";
+
+export const CALL_ROWS_MAX = 1_000;
+/** A call is sent when its rows reach this; one row may be larger. */
+const CALL_BYTES_MAX = 1024 * 1024;
+/** The server takes arguments of up to 512 MB (proto-max-bulk-len) and hangs up on larger ones. */
+export const ROW_BYTES_MAX = 256 * 1024 * 1024;
+/** A buffer that one huge row blew up is given back rather than kept for ever. */
+const KEPT_BYTES_MAX = 4 * 1024 * 1024;
+
+/** What the script must find before it changes anything, and what it stores after all rows were taken. */
+export interface Fence {
+  readonly lease: string;
+  readonly position: string;
+}
+
+export interface ProgressToStore {
+  readonly position: string;
+  readonly bond: string;
+  readonly format: string;
+  /** "" where they are what is stored. */
+  readonly tables: string;
+}
+
+/** One script call in the making: keys, actions and rows as bytes. Reused; the bytes of `encode` live until `reset`. */
+export class ScriptCall {
+  readonly #tombstones: TombstoneKeys;
+  readonly #actions = new Uint8Array(CALL_ROWS_MAX);
+  /** Both already framed as arguments. */
+  #keys = new ByteWriter();
+  #graves = new ByteWriter();
+  #out = new ByteWriter();
+  #grave = new ByteWriter(512);
+  #rows = new ByteWriter();
+  #rowStart = 0;
+  readonly writes: (TableWrites | undefined)[] = Array.from({ length: CALL_ROWS_MAX });
+  readonly entry = new Uint32Array(CALL_ROWS_MAX);
+  #firstKey = Buffer.alloc(0);
+  count = 0;
+  hasRemoval = false;
+
+  constructor(tombstones: TombstoneKeys) {
+    this.#tombstones = tombstones;
+    this.reset();
+  }
+
+  reset(): void {
+    this.#keys = emptied(this.#keys);
+    this.#graves = emptied(this.#graves);
+    this.#out = emptied(this.#out);
+    this.#rows = emptied(this.#rows);
+    beginRows(this.#rows);
+    this.writes.fill(undefined, 0, this.count);
+    this.count = 0;
+    this.hasRemoval = false;
+  }
+
+  /** The cluster slot of its keys; only where there is a row. */
+  get slot(): number {
+    return slotOf(this.#firstKey);
+  }
+
+  get isFull(): boolean {
+    return this.count === CALL_ROWS_MAX || this.#rows.length >= CALL_BYTES_MAX;
+  }
+
+  /** Where the row is to be written; `add` follows when it is. */
+  beginRow(): ByteWriter {
+    this.#rowStart = this.#rows.length;
+    return this.#rows;
+  }
+
+  /** False, and nothing added, when the row that was written is more than the server takes. */
+  add(action: number, key: ByteWriter, writes: TableWrites | undefined, entry: number): boolean {
+    if (this.#rows.length - this.#rowStart > ROW_BYTES_MAX) {
+      this.#rows.length = this.#rowStart;
+      return false;
+    }
+    if (this.count === 0) this.#firstKey = Buffer.from(key.view());
+    writeArgument(this.#keys, key.bytes, key.length);
+    this.#grave.reset();
+    this.#tombstones.write(this.#grave, key.bytes, 0, key.length);
+    writeArgument(this.#graves, this.#grave.bytes, this.#grave.length);
+    this.#actions[this.count] = action;
+    this.writes[this.count] = writes;
+    this.entry[this.count] = entry;
+    this.count++;
+    if (action === ACTION.remove) this.hasRemoval = true;
+    return true;
+  }
+
+  /** Forgets a row that `beginRow` began. */
+  abandonRow(): void {
+    this.#rows.length = this.#rowStart;
+  }
+
+  /** The key by which a cluster finds the node. */
+  routingKey(progressKey: Buffer): Buffer {
+    return this.count === 0 ? progressKey : this.#firstKey;
+  }
+
+  encode(progressKey: Buffer, fence: Fence | null, progress: ProgressToStore | null): Buffer {
+    const out = this.#out;
+    endRows(this.#rows, this.count);
+    const keyCount = 2 * this.count + (fence === null ? 0 : 1);
+    out.reserve(this.#keys.length + this.#graves.length + this.#rows.length + this.count + 1024);
+    out.ascii(`*${3 + keyCount + 8}\r\n$7\r\nEVALSHA\r\n`);
+    writeText(out, SCRIPT_SHA);
+    writeText(out, String(keyCount));
+    out.copy(this.#keys.bytes, 0, this.#keys.length);
+    out.copy(this.#graves.bytes, 0, this.#graves.length);
+    if (fence !== null) writeArgument(out, progressKey, progressKey.length);
+    writeArgument(out, this.#actions, this.count);
+    writeArgument(out, this.#rows.bytes, this.#rows.length);
+    writeText(out, fence?.lease ?? "");
+    writeText(out, fence?.position ?? "");
+    writeText(out, progress?.position ?? "");
+    writeText(out, progress?.bond ?? "");
+    writeText(out, progress?.format ?? "");
+    writeText(out, progress?.tables ?? "");
+    return out.view();
+  }
+}
+
+function emptied(writer: ByteWriter): ByteWriter {
+  if (writer.bytes.length > KEPT_BYTES_MAX) return new ByteWriter();
+  writer.reset();
+  return writer;
+}
+
+function writeArgument(out: ByteWriter, bytes: Uint8Array, length: number): void {
+  out.ascii(`$${length}\r\n`);
+  out.copy(bytes, 0, length);
+  out.ascii("\r\n");
+}
+
+function writeText(out: ByteWriter, text: string): void {
+  out.ascii(`$${Buffer.byteLength(text)}\r\n`);
+  out.utf8(text);
+  out.ascii("\r\n");
+}

@@ -1,0 +1,50 @@
+import { BaseFloors } from "../../../src/core/targets/base-floors.ts";
+import type { Block } from "../../../src/core/model/block.ts";
+import { ByteWriter } from "../../../src/core/bytes.ts";
+import { cacheKeyPart } from "../../../src/core/targets/names.ts";
+import { writeRowId } from "../../../src/core/model/row-id.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
+import { CellMap } from "../../../src/core/model/tuple.ts";
+import { RowWriter } from "./row-writer.ts";
+import type { RowShape } from "../shapes.ts";
+
+export type Format = "hash" | "json";
+
+export function tableKeyStart(prefix: string, table: TableVersion): string {
+  return `${prefix}${cacheKeyPart(table.schema)}:${cacheKeyPart(table.table)}:`;
+}
+
+/** One table's place in the cache: its keys and its rows' form. */
+export class TableTarget {
+  /** What all keys of the table begin with. */
+  readonly keyStart: string;
+  /** Of how many columns its keys have been made. */
+  readonly keyWidths: readonly number[];
+  readonly rows: RowWriter;
+  /** Rows below these show other columns, or other rows, than the table version has. */
+  readonly floors: BaseFloors;
+  /** The key that `key` wrote last. */
+  readonly keyBytes = new ByteWriter(512);
+  readonly #start: Buffer;
+  readonly #table: TableVersion;
+  readonly #cells = new CellMap();
+
+  constructor(prefix: string, format: Format, table: TableVersion, shape: RowShape) {
+    this.keyStart = tableKeyStart(prefix, table);
+    this.keyWidths = shape.widths;
+    this.floors = new BaseFloors(shape);
+    this.rows = new RowWriter(table, format, this.floors, shape.retired);
+    this.#start = Buffer.from(this.keyStart);
+    this.#table = table;
+  }
+
+  /** Writes the key of the row whose key cells are in the tuple at `offset`. */
+  key(block: Block, offset: number): ByteWriter {
+    const out = this.keyBytes;
+    out.reset();
+    out.copy(this.#start, 0, this.#start.length);
+    this.#cells.read(block.bytes, offset);
+    writeRowId(out, this.#table, block.bytes, this.#cells);
+    return out;
+  }
+}

@@ -1,0 +1,69 @@
+import { existsSync } from "node:fs";
+import type { Config } from "../../config/config.ts";
+import type { Finding } from "../../core/contracts/connector.ts";
+import { findMillraceError } from "../../core/errors.ts";
+import type { Source } from "../../core/contracts/source.ts";
+import { hasIdentity, type StateStore } from "../../core/contracts/state-store.ts";
+import { SILENT } from "../../core/contracts/telemetry.ts";
+import { openSource, pinsOf } from "../../open-source.ts";
+import { openState } from "../../state/open.ts";
+import { askLog } from "./ask-log.ts";
+import { checkStandings } from "./check-standings.ts";
+import { NO_PINS } from "../../rules/pins.ts";
+import { liveHolder } from "../read-state.ts";
+
+/**
+ * What the start would say of the log: whether it can be gone on in, by each sink too (then `part` is its name), and whether
+ * another daemon reads it.
+ */
+export async function checkLog(
+  config: Config,
+  signal: AbortSignal,
+): Promise<readonly (Finding & { readonly part?: string })[]> {
+  const state = await openKnown(config);
+  try {
+    // A daemon that runs has asked, and asks at each connection.
+    if (state !== null && (await liveHolder(state)) !== null) return [];
+    const record = (await state?.source.get()) ?? null;
+    const source = await openSource(config, state === null ? NO_PINS : await pinsOf(config, state), SILENT);
+    try {
+      if (record !== null && hasIdentity(record)) {
+        const { foreseen, isSame } = await askLog(source, state!, config.sinks, record, signal);
+        if (!isSame) return [];
+        await source.expectFree?.(record.identity, signal);
+        return await checkStandings(config, foreseen, record, await source.tip(signal));
+      }
+      if (record === null) await source.expectFree?.(null, signal);
+      return [];
+    } catch (error) {
+      return told(source, error);
+    } finally {
+      await source.close();
+    }
+  } finally {
+    await state?.close();
+  }
+}
+
+const READ_BY_ANOTHER: ReadonlySet<string> = new Set(["MR2012", "MR2134"]);
+
+/** A source that can't be asked, or whose settings do not fit, is among the source's own findings. */
+function told({ losses }: Source, error: unknown): readonly Finding[] {
+  const known = findMillraceError(error);
+  if (known === undefined) throw error;
+  if (!losses.has(known.code) && !READ_BY_ANOTHER.has(known.code)) return [];
+  // A start waits: it may be the session of a daemon that was cut off.
+  const level = known.kind === "retryable" ? "warning" : "error";
+  return [{ id: "log", level, what: `${known.code} ${known.message}`, fix: known.hint ?? null }];
+}
+
+/** Null where there is none yet; what is wrong with it is a finding of its own. */
+async function openKnown({ name, state }: Config): Promise<StateStore | null> {
+  if (state.startsWith("sqlite:") && !existsSync(state.slice("sqlite:".length))) return null;
+  try {
+    return await openState(state, { name, readOnly: true });
+  } catch (error) {
+    if (findMillraceError(error) === undefined) throw error;
+    return null;
+  }
+}

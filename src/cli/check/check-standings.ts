@@ -1,0 +1,39 @@
+import type { Config, SinkConfig } from "../../config/config.ts";
+import type { Finding } from "../../core/contracts/connector.ts";
+import type { MillraceError } from "../../core/errors.ts";
+import type { SourceRecord } from "../../core/contracts/state-store.ts";
+import { SILENT } from "../../core/contracts/telemetry.ts";
+import { sinkAhead } from "../../runtime/errors.ts";
+import type { Foreseen } from "../../runtime/foreseen.ts";
+import { isBeyondLog, onLostOf } from "../../runtime/apply/standing.ts";
+import { withSink } from "../opened-sink.ts";
+
+/** What the start would say of where each sink stands in a log that ends at `tip`. */
+export async function checkStandings(
+  { sinks }: Config,
+  foreseen: ReadonlyMap<string, Foreseen>,
+  { epoch }: SourceRecord,
+  tip: bigint,
+): Promise<readonly (Finding & { readonly part: string })[]> {
+  const found: (Finding & { readonly part: string })[] = [];
+  for (const config of sinks) {
+    const error = refusalOf(config.name, foreseen.get(config.name), epoch, tip);
+    if (error !== null) found.push({ part: config.name, ...(await findingOf(config, error)) });
+  }
+  return found;
+}
+
+/** Why the sink can't be asked is among its own findings. */
+function refusalOf(name: string, foreseen: Foreseen | undefined, epoch: number, tip: bigint): MillraceError | null {
+  if (foreseen?.kind === "refused") return foreseen.error;
+  if (foreseen?.kind !== "stands" || foreseen.standing.kind === "new") return null;
+  return isBeyondLog(foreseen.standing.covered, epoch, tip) ? sinkAhead(name) : null;
+}
+
+async function findingOf(config: SinkConfig, { code, message, hint }: MillraceError): Promise<Finding> {
+  const what = `${code} ${message}`;
+  const isFilled =
+    code === "MR1301" && (await withSink(SILENT, config, async (sink) => onLostOf(sink, config.onLost))) === "resync";
+  if (isFilled) return { id: code, level: "warning", what, fix: "the start fills it again" };
+  return { id: code, level: "error", what, fix: hint ?? null };
+}

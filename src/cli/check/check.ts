@@ -1,0 +1,241 @@
+import { accessSync, constants, existsSync, statSync } from "node:fs";
+import { dirname } from "node:path";
+import type { Config, SinkConfig } from "../../config/config.ts";
+import type { Finding, TableName } from "../../core/contracts/connector.ts";
+import { findMillraceError } from "../../core/errors.ts";
+import { namesOfTable } from "../../core/model/schema.ts";
+import { TableSelection } from "../../core/table-selection.ts";
+import { SILENT } from "../../core/contracts/telemetry.ts";
+import { faultOf } from "../../rules/errors.ts";
+import { NO_PINS, type Pins } from "../../rules/pins.ts";
+import { pinsOf } from "../../open-source.ts";
+import { ruleProblems } from "../../rules/with-rules.ts";
+import { localPid } from "../../holder.ts";
+import type { StateStore } from "../../core/contracts/state-store.ts";
+import { openState } from "../../state/open.ts";
+import { checkLog } from "./check-log.ts";
+import { meetingTargets } from "./check-targets.ts";
+import type { CommandLine } from "../command-line.ts";
+import { EXIT } from "../exit-codes.ts";
+import { holderOf, readState } from "../read-state.ts";
+
+/** A source or target that does not answer within it is a finding. */
+const CHECK_TIMEOUT_MS = 30_000;
+
+interface PlacedFinding extends Finding {
+  /** `source`, `state`, or the sink's name. */
+  readonly part: string;
+}
+
+export function addCheck({ program, action }: CommandLine): void {
+  program
+    .command("check")
+    .description("look at source, sinks and state; say what would fail and how to put it right")
+    .action(
+      action(async (session) => {
+        const findings = await findingsOf(await session.config());
+        const ok = findings.every((finding) => finding.level !== "error");
+        session.print({ ok, findings }, describe(findings, ok));
+        return ok ? EXIT.done : EXIT.failed;
+      }),
+    );
+}
+
+/** What `check` finds; changes nothing. */
+export async function findingsOf(config: Config): Promise<readonly PlacedFinding[]> {
+  const signal = AbortSignal.timeout(CHECK_TIMEOUT_MS);
+  const wanted = wantedTables(config, signal);
+  const parts: readonly { readonly part: string; readonly check: () => Promise<readonly Finding[]> }[] = [
+    { part: "source", check: () => config.source.connector.check(signal) },
+    { part: "source", check: () => checkLog(config, signal) },
+    { part: "rules", check: () => checkRules(config, signal) },
+    { part: "state", check: () => checkState(config) },
+    { part: "reconcile", check: async () => checkReports(config) },
+    ...config.sinks.map((sink) => ({ part: sink.name, check: () => checkSink(sink, wanted, signal) })),
+  ];
+  const looked = await Promise.all(
+    parts.map(async ({ part, check }) => (await settled(part, check)).map((finding) => ({ part, ...finding }))),
+  );
+  const daemonPid = await runningPid(config);
+  const findings = looked.flat().map((finding) => inOrderForDaemon(finding, daemonPid));
+  return [...exposure(config), ...findings, ...(config.sinks.length === 0 ? [noSinks()] : [])];
+}
+
+/** The tables that are captured, or will be once the role has what it lacks; undefined where the source can't be asked. */
+async function wantedTables({ source }: Config, signal: AbortSignal): Promise<readonly TableName[] | undefined> {
+  try {
+    const opened = await source.connector.create(SILENT);
+    try {
+      const { tables, refused } = await opened.tables(signal);
+      const lacking = refused.filter(({ byPrivilege }) => byPrivilege === true);
+      return [...tables, ...lacking].map(({ id }) => namesOfTable(id));
+    } finally {
+      await opened.close();
+    }
+  } catch {
+    // What is wrong with the source is among the source's own findings.
+    return undefined;
+  }
+}
+
+/** Nothing where there are no rules, or no source to compare them with. */
+async function checkRules(config: Config, signal: AbortSignal): Promise<readonly Finding[]> {
+  const { source, rules } = config;
+  if (rules.tables.length === 0) return [];
+  const opened = await source.connector.create(SILENT);
+  try {
+    const problems = await ruleProblems(opened, rules, await pinsIn(config), signal);
+    if (problems.length === 0) return [{ id: "rules", level: "ok", what: "the rules fit their tables", fix: null }];
+    return problems.map((problem) => {
+      const { code, message, hint } = faultOf(problem);
+      return { id: code, level: "error", what: message, fix: hint };
+    });
+  } finally {
+    await opened.close();
+  }
+}
+
+/** What is wrong with the state is a finding of its own. */
+async function pinsIn(config: Config): Promise<Pins> {
+  if (isFile(config.state) && !existsSync(pathOf(config.state))) return NO_PINS;
+  try {
+    return await readState(config, (state) => pinsOf(config, state));
+  } catch {
+    return NO_PINS;
+  }
+}
+
+async function checkSink(
+  sink: SinkConfig,
+  wanted: Promise<readonly TableName[] | undefined>,
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  const selection = new TableSelection(sink.tables);
+  const taken = (await wanted)?.filter(({ schema, table }) => selection.matches(schema, table));
+  const findings = await sink.connector.check(signal, taken);
+  return taken === undefined ? findings : [...findings, ...(await meetingTargets(sink, taken))];
+}
+
+/** The process id of this config's own daemon, where it runs on this machine. */
+async function runningPid(config: Config): Promise<number | null> {
+  const holder = await holderOf(config);
+  return holder === null ? null : localPid(holder);
+}
+
+/** A file that the running daemon itself has open is where it belongs. */
+function inOrderForDaemon(finding: PlacedFinding, daemonPid: number | null): PlacedFinding {
+  if (daemonPid === null || finding.level !== "error" || !finding.what.endsWith(`(pid ${daemonPid})`)) return finding;
+  return { ...finding, level: "ok", what: `in use by the running daemon (pid ${daemonPid})`, fix: null };
+}
+
+/** A check that throws has found something too. */
+async function settled(part: string, check: () => Promise<readonly Finding[]>): Promise<readonly Finding[]> {
+  try {
+    return await check();
+  } catch (error) {
+    const known = findMillraceError(error);
+    if (known !== undefined) return [{ id: known.code, level: "error", what: known.message, fix: known.hint ?? null }];
+    if (error instanceof Error && error.name === "TimeoutError")
+      return [
+        {
+          id: "timeout",
+          level: "error",
+          what: `${part} gave no answer within ${CHECK_TIMEOUT_MS / 1000} s`,
+          fix: "look at network, firewall and address",
+        },
+      ];
+    throw error;
+  }
+}
+
+async function checkState(config: Config): Promise<readonly Finding[]> {
+  const { state } = config;
+  const path = isFile(state) ? pathOf(state) : "on Postgres";
+  if (isFile(state) && !existsSync(path)) return [checkFolder("state", `the state ${path}`, "created", dirname(path))];
+  const store = await openOrOld(config);
+  if (store === "old") {
+    const what = `the state ${path} is an older version's: the start brings it up to date`;
+    return [{ id: "state", level: "ok", what, fix: null }];
+  }
+  if (store === null)
+    return [{ id: "state", level: "ok", what: `the state ${path} is made at the first start`, fix: null }];
+  try {
+    const lease = await store.lease.current();
+    const what = lease === null ? `the state ${path} is in order` : `a daemon is running: ${lease.holder}`;
+    return [{ id: "state", level: "ok", what, fix: null }];
+  } finally {
+    await store.close();
+  }
+}
+
+function isFile(state: string): boolean {
+  return state.startsWith("sqlite:");
+}
+
+function pathOf(state: string): string {
+  return state.slice("sqlite:".length);
+}
+
+async function openOrOld({ name, state }: Config): Promise<StateStore | "old" | null> {
+  try {
+    return isFile(state) ? await openState(state, { name, readOnly: true }) : await openOrMade(state, name);
+  } catch (error) {
+    if (findMillraceError(error)?.code === "MR1207") return "old";
+    throw error;
+  }
+}
+
+/** Null where the server holds nothing of this name yet. */
+async function openOrMade(state: string, name: string): Promise<StateStore | null> {
+  try {
+    return await openState(state, { name, readOnly: true });
+  } catch (error) {
+    if (findMillraceError(error)?.code === "MR1203") return null;
+    throw error;
+  }
+}
+
+function checkReports({ reconcile: { reports } }: Config): readonly Finding[] {
+  return reports === null
+    ? []
+    : [checkFolder("MR1011", `the folder of reports ${reports.path}`, "written to", reports.path)];
+}
+
+/** Whether `what` can be made, or written to, in a folder that may not be there yet. */
+function checkFolder(id: string, what: string, done: string, wanted: string): Finding {
+  let folder = wanted;
+  while (!existsSync(folder)) folder = dirname(folder);
+  try {
+    accessSync(folder, constants.W_OK | constants.X_OK);
+    if (!statSync(folder).isDirectory()) throw new Error("not a folder");
+    return { id, level: "ok", what: `${what} will be ${done}`, fix: null };
+  } catch {
+    // The only question was whether it may be written to.
+    return { id, level: "error", what: `${what} can't be ${done}`, fix: `chmod u+wx '${folder}'` };
+  }
+}
+
+function exposure({ exposure: found }: Config): readonly PlacedFinding[] {
+  return found === null ? [] : [{ part: "config", id: "config_mode", level: "warning", ...found }];
+}
+
+function noSinks(): PlacedFinding {
+  const fix = "name a sink in millrace.yaml";
+  return {
+    part: "sinks",
+    id: "sinks",
+    level: "warning",
+    what: "there is no sink: changes are read and go nowhere",
+    fix,
+  };
+}
+
+const MARKS = { ok: "ok     ", warning: "warning", error: "ERROR  " } as const;
+
+function describe(findings: readonly PlacedFinding[], ok: boolean): string {
+  const lines = findings.flatMap(({ part, level, what, fix }) => [
+    `${MARKS[level]} ${part}: ${what}`,
+    ...(fix === null || level === "ok" ? [] : [`        ${fix.replaceAll("\n", "\n        ")}`]),
+  ]);
+  return [...lines, "", ok ? "ready to run" : "would fail: see above"].join("\n");
+}

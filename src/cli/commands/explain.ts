@@ -1,0 +1,39 @@
+import { readFileSync } from "node:fs";
+import { installed } from "../../core/installation.ts";
+import type { CommandLine } from "../command-line.ts";
+import { cliError } from "../errors.ts";
+import { EXIT } from "../exit-codes.ts";
+
+interface Page {
+  readonly code: string;
+  readonly title: string;
+  readonly cause: string;
+  readonly remedy: string;
+}
+
+/** As scripts/generate.ts writes it. */
+const PAGE = /^### (MR\d{4})\n\n\*\*(.+)\*\*\n\n(.+)\n\n\*What to do:\* (.+)$/gm;
+
+export function addExplain({ program, action }: CommandLine): void {
+  program
+    .command("explain <code>")
+    .description("what an error's number means, and what to do")
+    .action(
+      action(async (session, _options, [code = ""]) => {
+        const page = pageOf(code);
+        session.print(page, `${page.code}: ${page.title}\n\n${page.cause}\n\nWhat to do: ${page.remedy}`);
+        return EXIT.done;
+      }),
+    );
+}
+
+/** @param given in any case, with or without its letters */
+export function pageOf(given: string): Page {
+  const wanted = given.toUpperCase().replace(/^(?=\d{4}$)/, "MR");
+  const pages = readFileSync(installed("docs/errors.md"), "utf8").matchAll(PAGE);
+  for (const [, code = "", title = "", cause = "", remedy = ""] of pages) {
+    if (code === wanted) return { code, title, cause, remedy };
+  }
+  const hint = "The number of an error is MR and four digits, as in `millrace explain MR1203`.";
+  throw cliError("MR1110", `no error has the number ${JSON.stringify(given)}`, { hint });
+}

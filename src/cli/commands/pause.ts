@@ -1,0 +1,48 @@
+import { openState } from "../../state/open.ts";
+import { chosenSinks } from "../arguments.ts";
+import type { CommandLine } from "../command-line.ts";
+import { DaemonClient } from "../daemon-client.ts";
+import { EXIT } from "../exit-codes.ts";
+import type { Session } from "../session.ts";
+
+export function addPause(line: CommandLine): void {
+  add(line, "pause", "stop writing to one sink or to all; it stays so over restarts, and the source keeps the log");
+}
+
+export function addResume(line: CommandLine): void {
+  add(line, "resume", "go on with a sink, or with all, that was paused or had failed");
+}
+
+function add({ program, action }: CommandLine, verb: "pause" | "resume", description: string): void {
+  program
+    .command(verb)
+    .description(description)
+    .option("--sink <name>", "this sink only")
+    .action(
+      action(async (session, options) => {
+        const sink = typeof options["sink"] === "string" ? options["sink"] : null;
+        const sinks = await apply(session, verb, sink);
+        session.print({ [`${verb}d`]: sinks }, `${verb}d: ${sinks.join(", ")}`);
+        return EXIT.done;
+      }),
+    );
+}
+
+/** Through the daemon while one runs, else in the state store for the next start. */
+async function apply(session: Session, verb: "pause" | "resume", sink: string | null): Promise<readonly string[]> {
+  const config = await session.config();
+  const chosen = chosenSinks(config, sink);
+  const body = sink === null ? {} : { sink };
+  await new DaemonClient(config.state).tell(`/api/v1/${verb}`, body, async () => {
+    const state = await openState(config.state, { name: config.name });
+    try {
+      for (const name of chosen) {
+        await state.sinks.setPaused(name, verb === "pause");
+        if (verb === "resume") await state.sinks.setError(name, null);
+      }
+    } finally {
+      await state.close();
+    }
+  });
+  return chosen;
+}

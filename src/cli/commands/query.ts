@@ -1,0 +1,76 @@
+import Table from "cli-table3";
+import type { Config, SinkConfig } from "../../config/config.ts";
+import { isAborted } from "../../core/errors.ts";
+import type { QueryRequest, QueryResult } from "../../core/contracts/sink.ts";
+import { countOf, durationOf } from "../arguments.ts";
+import type { CommandLine } from "../command-line.ts";
+import { DaemonClient } from "../daemon-client.ts";
+import { cliError } from "../errors.ts";
+import { EXIT } from "../exit-codes.ts";
+
+const BYTES_MAX = 16 * 1024 * 1024;
+/** What the daemon gets to say that time is up. */
+const ANSWER_MS = 10_000;
+
+export function addQuery({ program, action }: CommandLine): void {
+  program
+    .command("query <sql>")
+    .description("read-only SQL on a DuckDB sink, through the daemon while one runs")
+    .option("--sink <name>", "the sink to ask, where there are several")
+    .option("--limit <count>", "rows to print at most", "1000")
+    .option("--timeout <duration>", "how long it may take", "30s")
+    .action(
+      action(async (session, options, [sql = ""]) => {
+        const config = await session.config();
+        const sink = sinkOf(config, typeof options["sink"] === "string" ? options["sink"] : null);
+        const request = { sql, rowCountMax: countOf("--limit", options["limit"]), byteCountMax: BYTES_MAX };
+        const result = await ask(config, sink, request, durationOf("--timeout", options["timeout"]));
+        const rows = result.rows.map((row) => Object.fromEntries(result.columns.map(({ name }, i) => [name, row[i]])));
+        session.print({ sink: sink.name, columns: result.columns, rows, truncated: result.truncated }, tableOf(result));
+        return EXIT.done;
+      }),
+    );
+}
+
+function sinkOf({ sinks }: Config, wanted: string | null): SinkConfig {
+  const able = sinks.filter(({ connector }) => connector.query !== undefined);
+  const names = able.map(({ name }) => name).join(", ") || "none";
+  if (wanted !== null) {
+    const found = able.find(({ name }) => name === wanted);
+    if (found === undefined)
+      throw cliError("MR1110", `--sink: ${JSON.stringify(wanted)} can't be asked by SQL; these can: ${names}`);
+    return found;
+  }
+  const [only, ...others] = able;
+  if (only === undefined)
+    throw cliError("MR1110", "no sink of this configuration can be asked by SQL: a DuckDB sink can");
+  if (others.length > 0) throw cliError("MR1110", `several sinks can be asked by SQL, name one with --sink: ${names}`);
+  return only;
+}
+
+async function ask(config: Config, sink: SinkConfig, request: QueryRequest, timeoutMs: number): Promise<QueryResult> {
+  const body = { sink: sink.name, timeoutMs: Math.ceil(timeoutMs) };
+  const deadline = AbortSignal.timeout(body.timeoutMs);
+  try {
+    const client = new DaemonClient(config.state);
+    if (sink.connector.query === undefined) throw cliError("MR1110", `sink ${sink.name} can't be asked by SQL`);
+    // Where a daemon has the file open: in this process, on a copy, so that a query can't take what the writer needs.
+    const answer = await client.ask<{ copy: string }>("POST", "/api/v1/query", body, body.timeoutMs + ANSWER_MS);
+    return await sink.connector.query(request, answer?.copy ?? null, deadline);
+  } catch (error) {
+    if (!deadline.aborted && !isAborted(error)) throw error;
+    throw cliError("MR1123", `no answer within ${body.timeoutMs} ms: the query was stopped`, { cause: error });
+  }
+}
+
+function tableOf({ columns, rows, truncated }: QueryResult): string {
+  const table = new Table({ head: columns.map(({ name }) => name), style: { head: [], border: [], compact: true } });
+  for (const row of rows) table.push(row.map(cellText));
+  const count = rows.length === 1 ? "1 row" : `${rows.length} rows`;
+  return `${table.toString()}\n${count}${truncated ? ", and more: see --limit" : ""}`;
+}
+
+function cellText(value: unknown): string {
+  if (value === null) return "NULL";
+  return typeof value === "string" ? value : JSON.stringify(value);
+}

@@ -1,0 +1,193 @@
+import Table from "cli-table3";
+import { describeChange, isCompatible, schemaChanges } from "../../core/model/schema-change.ts";
+import type { TableName } from "../../core/contracts/connector.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
+import { policyOf, type Rules } from "../../rules/definition.ts";
+import type { StateStore } from "../../core/contracts/state-store.ts";
+import type { Config } from "../../config/config.ts";
+import type { Position } from "../../core/model/position.ts";
+import { SILENT } from "../../core/contracts/telemetry.ts";
+import { countOf } from "../arguments.ts";
+import type { CommandLine } from "../command-line.ts";
+import { cliError } from "../errors.ts";
+import { EXIT } from "../exit-codes.ts";
+import { readState } from "../read-state.ts";
+import { readAgain } from "./snapshot.ts";
+
+export function addSchema({ program, action }: CommandLine): void {
+  const schema = program.command("schema").description("the shapes that the tables had, by their place in the log");
+  schema
+    .command("list")
+    .description("every table with its newest version, and whether it waits for approval")
+    .action(
+      action(async (session) => {
+        const config = await session.config();
+        const tables = await readSpelled(config, (state, spell) => listed(state, config.rules, spell));
+        session.print({ tables }, describeTables(tables));
+        return EXIT.done;
+      }),
+    );
+  schema
+    .command("show <table> [version]")
+    .description("one version of a table, or the newest: its columns, its key, and the columns that it had before")
+    .action(
+      action(async (session, _options, [id, version]) => {
+        const number = version === undefined ? null : countOf("[version]", version);
+        const config = await session.config();
+        const shown = await readSpelled(config, async ({ schemas }, spell) => {
+          const versions = await versionsOf(schemas, String(id));
+          const picked = pick(versions, String(id), number ?? versions.at(-1)!.version.version);
+          return { ...shape(picked, versions, spell), ignored: isIgnored(config.rules, picked.version) };
+        });
+        session.print(shown, describeShape(shown));
+        return EXIT.done;
+      }),
+    );
+  schema
+    .command("diff <table> <a> <b>")
+    .description("what changed from one version to another")
+    .action(
+      action(async (session, _options, [id, a, b]) => {
+        const [from, to] = [countOf("<a>", a), countOf("<b>", b)];
+        const changes = await readState(await session.config(), async ({ schemas }) => {
+          const versions = await versionsOf(schemas, String(id));
+          return schemaChanges(pick(versions, String(id), from).version, pick(versions, String(id), to).version);
+        });
+        const compatibility = (["full", "backward", "forward"] as const).find((kind) =>
+          changes.every((change) => isCompatible(change, kind)),
+        );
+        const answer = { table: id, from, to, compatibility: compatibility ?? "none", changes };
+        const lines = changes.length === 0 ? ["no change of columns or key"] : changes.map(describeChange);
+        session.print(answer, [...lines, `compatibility: ${answer.compatibility}`].join("\n"));
+        return EXIT.done;
+      }),
+    );
+  schema
+    .command("approve <table>")
+    .description("let a table that waits for approval go on: the sinks follow its shape and read it again")
+    .action(
+      action(async (session, _options, [id]) => {
+        const config = await session.config();
+        const table = String(id);
+        const waiting = await readState(config, async ({ schemas, suspensions }) => {
+          if ((await schemas.aside()).has(table)) return true;
+          return (await suspensions.list()).some(({ tableId }) => tableId === table);
+        });
+        if (!waiting) throw cliError("MR1124", `table ${JSON.stringify(table)} is not suspended`);
+        await readAgain(config, table);
+        session.print({ approved: table }, `approved: ${table}`);
+        return EXIT.done;
+      }),
+    );
+}
+
+type Versions = Awaited<ReturnType<StateStore["schemas"]["versions"]>>;
+
+async function versionsOf(schemas: StateStore["schemas"], id: string): Promise<Versions> {
+  const versions = await schemas.versions(id);
+  if (versions.length > 0) return versions;
+  const known = (await schemas.list()).map((table) => table.id);
+  throw cliError("MR1110", `no table ${JSON.stringify(id)} was captured; the tables are: ${known.join(", ")}`);
+}
+
+function pick(versions: Versions, id: string, number: number): Versions[number] {
+  const found = versions.find(({ version }) => version.version === number);
+  if (found !== undefined) return found;
+  const numbers = versions.map(({ version }) => version.version).join(", ");
+  throw cliError("MR1110", `table ${id} has no version ${number}; its versions are: ${numbers}`);
+}
+
+interface ListedTable {
+  readonly table: string;
+  readonly version: number;
+  readonly columns: number;
+  readonly since: string;
+  readonly aside: string | null;
+  /** True where the sinks keep this shape, whatever becomes of the table. */
+  readonly ignored: boolean;
+}
+
+function isIgnored(rules: Rules, table: TableName): boolean {
+  return policyOf(rules, table).schemaChange === "ignore";
+}
+
+/** A place in the log as the source, and every other command, spells it. */
+type Spell = (position: Position) => string;
+
+async function readSpelled<T>(config: Config, ask: (state: StateStore, spell: Spell) => Promise<T>): Promise<T> {
+  const source = await config.source.connector.create(SILENT);
+  try {
+    return await readState(config, async (state) => {
+      const record = await state.source.get();
+      if (record?.identity != null) source.recall?.(record.identity);
+      return await ask(state, ({ commit }) => source.formatPosition(commit));
+    });
+  } finally {
+    await source.close();
+  }
+}
+
+async function listed({ schemas }: StateStore, rules: Rules, spell: Spell): Promise<readonly ListedTable[]> {
+  const aside = await schemas.aside();
+  const tables: ListedTable[] = [];
+  for (const { id } of await schemas.list()) {
+    const { version, since } = (await schemas.versions(id)).at(-1)!;
+    tables.push({
+      table: id,
+      version: version.version,
+      columns: version.columns.length,
+      since: spell(since),
+      aside: aside.get(id)?.message ?? null,
+      ignored: isIgnored(rules, version),
+    });
+  }
+  return tables;
+}
+
+function shape({ version, since }: Versions[number], versions: Versions, spell: Spell) {
+  const names = new Set(version.columns.map(({ name }) => name));
+  const earlier = versions.filter((other) => other.version.version < version.version);
+  const retired = new Set(earlier.flatMap((other) => other.version.columns.map(({ name }) => name)));
+  return {
+    table: version.id,
+    version: version.version,
+    versions: versions.map((other) => other.version.version),
+    since: spell(since),
+    fingerprint: version.fingerprint,
+    key: keyOf(version),
+    columns: version.columns.map(({ name, native, nullable }) => ({ name, type: native, nullable })),
+    retired: [...retired].filter((name) => !names.has(name)),
+  };
+}
+
+function keyOf({ key, columns }: TableVersion): readonly string[] {
+  return key.map((ordinal) => columns[ordinal]!.name);
+}
+
+function describeTables(tables: readonly ListedTable[]): string {
+  if (tables.length === 0) return "no table was captured yet";
+  const table = new Table({
+    head: ["table", "version", "columns", "since", "waits"],
+    style: { head: [], border: [], compact: true },
+  });
+  for (const { table: id, version, columns, since, aside, ignored } of tables) {
+    table.push([id, String(version), String(columns), since, aside ?? (ignored ? IGNORED : "")]);
+  }
+  return table.toString();
+}
+
+const IGNORED = "changes are ignored";
+
+function describeShape(shown: ReturnType<typeof shape> & { readonly ignored: boolean }): string {
+  const table = new Table({ head: ["column", "type", "null", "key"], style: { head: [], border: [], compact: true } });
+  for (const { name, type, nullable } of shown.columns) {
+    table.push([name, type, nullable ? "yes" : "no", shown.key.includes(name) ? "yes" : ""]);
+  }
+  const retired = shown.retired.length === 0 ? [] : [`retired: ${shown.retired.join(", ")}`];
+  return [
+    `${shown.table} version ${shown.version} of ${shown.versions.join(", ")}, since ${shown.since}`,
+    table.toString(),
+    ...retired,
+    ...(shown.ignored ? [IGNORED] : []),
+  ].join("\n");
+}

@@ -1,0 +1,155 @@
+import Table from "cli-table3";
+import type { Config } from "../../config/config.ts";
+import { systemClock } from "../../core/clock.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
+import type { SnapshotStatus } from "../../core/contracts/status.ts";
+import { TableSelection } from "../../core/table-selection.ts";
+import { SILENT } from "../../core/contracts/telemetry.ts";
+import { openSource, pinsOf } from "../../open-source.ts";
+import {
+  askWhileStopped,
+  cancelRefill,
+  snapshotStatus,
+  type StoppedRequest,
+  tryCondition,
+} from "../../runtime/snapshot/snapshots.ts";
+import { openState } from "../../state/open.ts";
+import { chosenSinks } from "../arguments.ts";
+import type { CommandLine } from "../command-line.ts";
+import { DaemonClient } from "../daemon-client.ts";
+import { cliError } from "../errors.ts";
+import { EXIT } from "../exit-codes.ts";
+import { readState } from "../read-state.ts";
+
+export function addSnapshot({ program, action }: CommandLine): void {
+  const snapshot = program.command("snapshot").description("read tables again beside the stream");
+  snapshot
+    .command("start")
+    .description("read tables again; an interrupted one goes on where it was")
+    .option("--tables <globs...>", "schema.table globs; default: all")
+    .option("--sink <name>", "for this sink only; one that was emptied or had failed is filled anew")
+    .option("--where <condition>", "only the rows that match this SQL condition of the source")
+    .action(
+      action(async (session, options) => {
+        const config = await session.config();
+        const tables = Array.isArray(options["tables"]) ? options["tables"].map(String) : [];
+        const sink = typeof options["sink"] === "string" ? options["sink"] : null;
+        const where = typeof options["where"] === "string" ? options["where"] : null;
+        const started = await start(config, { tables, sink, where });
+        session.print({ tables: started }, `reading again: ${started.join(", ")}`);
+        return EXIT.done;
+      }),
+    );
+  snapshot
+    .command("list")
+    .description("what is being read, and what was")
+    .action(
+      action(async (session) => {
+        const refills = await list(await session.config());
+        session.print({ snapshots: refills }, describe(refills));
+        return EXIT.done;
+      }),
+    );
+  snapshot
+    .command("cancel <id>")
+    .description("give up one that is not finished; rows that were read stay")
+    .action(
+      action(async (session, _options, [id]) => {
+        const cancelled = await cancel(await session.config(), Number(id));
+        if (!cancelled) throw cliError("MR1114", `there is no unfinished snapshot ${id}`);
+        session.print({ cancelled: Number(id) }, `cancelled: ${id}`);
+        return EXIT.done;
+      }),
+    );
+}
+
+interface Start {
+  readonly tables: readonly string[];
+  readonly sink: string | null;
+  readonly where: string | null;
+}
+
+/** Through the daemon while one runs, else in the state store for the next start. */
+async function start(config: Config, { tables, sink, where }: Start): Promise<readonly string[]> {
+  const chosen = chosenSinks(config, sink);
+  const selection = new TableSelection(tables);
+  const known = await readState(config, ({ schemas }) => schemas.list());
+  const meant = known.filter((table) => selection.matches(table.schema, table.table));
+  const ids = meant.map((table) => table.id);
+  if (ids.length === 0) throw cliError("MR1110", `--tables: no captured table matches ${tables.join(" ")}`);
+  const body = { sinks: sink === null ? [] : [sink], tables: tables.length === 0 ? [] : ids, where };
+  await new DaemonClient(config.state).tell("/api/v1/snapshots", body, async () => {
+    if (where !== null) await tryOffline(config, meant, where);
+    await store(config, { sinks: chosen, tableIds: ids, where, isWhole: tables.length === 0 });
+  });
+  return ids;
+}
+
+async function tryOffline(config: Config, tables: readonly TableVersion[], where: string): Promise<void> {
+  const pins = await readState(config, (state) => pinsOf(config, state));
+  const source = await openSource(config, pins, SILENT);
+  try {
+    await tryCondition(systemClock, source, tables, where);
+  } finally {
+    await source.close();
+  }
+}
+
+/** Has this table read again in every sink; one that was set aside is let in. */
+export async function readAgain(config: Config, id: string): Promise<void> {
+  const names = config.sinks.map(({ name }) => name);
+  const body = { sinks: [], tables: [id], where: null };
+  await new DaemonClient(config.state).tell("/api/v1/snapshots", body, () =>
+    store(config, { sinks: names, tableIds: [id], where: null, isWhole: false }),
+  );
+}
+
+async function store(config: Config, request: Omit<StoppedRequest, "takers">): Promise<void> {
+  const state = await openState(config.state, { name: config.name });
+  try {
+    await askWhileStopped(state, { ...request, takers: config.sinks.map(({ name }) => name) });
+  } finally {
+    await state.close();
+  }
+}
+
+/** The daemon's word where one runs: it knows more than it has stored. */
+async function list(config: Config): Promise<readonly SnapshotStatus[]> {
+  const answer = await new DaemonClient(config.state).ask<readonly SnapshotStatus[]>("GET", "/api/v1/snapshots");
+  if (answer !== undefined) return answer;
+  return (await readState(config, ({ refills }) => refills.list(true))).map((refill) => snapshotStatus(refill));
+}
+
+async function cancel(config: Config, id: number): Promise<boolean> {
+  const answer = await new DaemonClient(config.state).ask<{ cancelled: boolean }>("DELETE", `/api/v1/snapshots/${id}`);
+  if (answer !== undefined) return answer.cancelled;
+  const state = await openState(config.state, { name: config.name });
+  try {
+    return await cancelRefill(state.refills, id);
+  } finally {
+    await state.close();
+  }
+}
+
+function describe(snapshots: readonly SnapshotStatus[]): string {
+  const table = new Table({
+    head: ["id", "table", "sink", "scope", "state", "rows", "chunks", "since", "why"],
+    style: { head: [], border: [], compact: true },
+  });
+  for (const one of snapshots) {
+    const { id, tableId, sink, scope, state, rowsDone, chunksDone, startedAt, reason } = one;
+    const again = one.restartedCount > 0 ? `, begun again ${one.restartedCount} times` : "";
+    const resumed = one.resumedCount > 0 ? `, resumed ${one.resumedCount} times` : "";
+    const since = `${startedAt ?? "-"}${resumed}${again}`;
+    const stands = one.error === null ? state : `${state}, ${one.error.code}`;
+    table.push([id, tableId, sink, scope.kind, stands, rowsDone, chunksDone, since, reason]);
+  }
+  return snapshots.length === 0 ? "none" : [table.toString(), ...snapshots.flatMap(refusalLines)].join("\n");
+}
+
+/** Like a matter of `status`. */
+function refusalLines({ id, tableId, sink, error }: SnapshotStatus): readonly string[] {
+  if (error === null) return [];
+  const what = `  ! ${id}: ${tableId} can't be read for ${sink}: ${error.code} ${error.message} (it is tried again by itself)`;
+  return error.hint === null ? [what] : [what, `    -> ${error.hint}`];
+}

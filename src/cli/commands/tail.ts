@@ -1,0 +1,195 @@
+import { once } from "node:events";
+import type { Config } from "../../config/config.ts";
+import type { Block } from "../../core/model/block.ts";
+import { ByteWriter } from "../../core/bytes.ts";
+import { type EnvelopeContext, writeEnvelope, writeMessageEnvelope } from "../../core/model/envelope.ts";
+import { isAborted } from "../../core/errors.ts";
+import type { Position } from "../../core/model/position.ts";
+import type { SchemaResolver, Source } from "../../core/contracts/source.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
+import { TableSelection } from "../../core/table-selection.ts";
+import { readState } from "../read-state.ts";
+import { openState } from "../../state/open.ts";
+import { SILENT } from "../../core/contracts/telemetry.ts";
+import { openSource, pinsOf } from "../../open-source.ts";
+import { PRODUCER } from "../../version.ts";
+import { countOf, tableGlobs } from "../arguments.ts";
+import type { CommandLine } from "../command-line.ts";
+import { cliError } from "../errors.ts";
+import { EXIT } from "../exit-codes.ts";
+import { placeOf, reachable, timeOf } from "../offsets/offset-place.ts";
+import type { Session } from "../session.ts";
+
+export function addTail({ program, action }: CommandLine): void {
+  program
+    .command("tail")
+    .description("print changes as envelopes, one JSON document a line; moves no offset")
+    .option("--tables <globs...>", "schema.table globs; default: all")
+    .option("--from <where>", "begin there instead of now: position | earliest | time with its zone")
+    .option("--limit <count>", "end after so many envelopes")
+    .action(
+      action(async (session, options) => {
+        const selection = new TableSelection(tableGlobs(options["tables"]));
+        const from = typeof options["from"] === "string" ? options["from"] : null;
+        const limit = options["limit"] === undefined ? Number.POSITIVE_INFINITY : countOf("--limit", options["limit"]);
+        await tail(session, { selection, from, limit });
+        return EXIT.done;
+      }),
+    );
+}
+
+interface TailOptions {
+  readonly selection: TableSelection;
+  readonly from: string | null;
+  readonly limit: number;
+}
+
+async function tail(session: Session, { selection, from, limit }: TailOptions): Promise<void> {
+  const config = await session.config();
+  const given = from === null || isSearched(from) ? null : await positionOf(config, from);
+  const pins = await readState(config, (state) => pinsOf(config, state));
+  const source = await openSource(config, pins, session.log);
+  const stopping = new AbortController();
+  const stop = () => stopping.abort(new DOMException("stopped", "AbortError"));
+  for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, stop);
+  process.stdout.once("error", stop);
+  try {
+    const { signal } = stopping;
+    const { resolve, epoch, acknowledged, acknowledgedAt } = await remembered(config);
+    const begin = async (): Promise<bigint> => {
+      if (from === null) return await source.tip(signal);
+      const range = await reachable(source, signal);
+      return (await placeOf(from, source, range, { epoch, acknowledgedAt }, signal)).position.commit;
+    };
+    const start: Position = { epoch, commit: given ?? (await begin()), index: 0 };
+    if (given !== null && acknowledged !== null && given < acknowledged) {
+      // What may be forgotten need not be.
+      const first = await source.earliest(signal);
+      if (first === null || given < first) throw forgotten(source, given, first ?? acknowledged);
+    }
+    await using stream = await source.stream(start, { temporary: true, resolve }, signal);
+    const printer = new Printer(config, source, selection, limit);
+    while (!printer.done) {
+      const block = await stream.next(signal);
+      printer.add(block);
+      block.release();
+      await printer.flush();
+    }
+  } catch (error) {
+    if (!isAborted(error)) throw error;
+  } finally {
+    await source.close();
+  }
+}
+
+/** Where it lies has to be asked of the source. */
+function isSearched(from: string): boolean {
+  return from === "earliest" || timeOf(from) !== null;
+}
+
+async function positionOf({ source }: Config, text: string): Promise<bigint> {
+  const opened = await source.connector.create(SILENT);
+  try {
+    return opened.parsePosition(text);
+  } catch (error) {
+    const what = error instanceof Error ? error.message : "not a position";
+    throw cliError("MR1110", `--from: ${what}, earliest, or a time with its zone such as 2026-11-20T06:43:15Z`, {
+      cause: error,
+    });
+  } finally {
+    await opened.close();
+  }
+}
+
+function forgotten(source: Source, asked: bigint, first: bigint): Error {
+  const [from, since] = [asked, first].map((position) => source.formatPosition(position));
+  return cliError("MR1117", `--from: the source no longer keeps its log from ${from} on for this daemon`, {
+    hint: `The log can be read from ${since} on (--from earliest); without --from it is read from now on.`,
+  });
+}
+
+interface Remembered {
+  /** Versions as the daemon has registered them; a shape that it has not seen is version 0. */
+  readonly resolve: SchemaResolver;
+  /** Ids and versions are those that the daemon gives. */
+  readonly epoch: number;
+  /** Before it the source may have forgotten everything. */
+  readonly acknowledged: bigint | null;
+  readonly acknowledgedAt: string | null;
+}
+
+async function remembered(config: Config): Promise<Remembered> {
+  const known = new Map<string, TableVersion>();
+  const keyOf = (id: string, fingerprint: string) => `${id} ${fingerprint}`;
+  const state = await openState(config.state, { name: config.name, readOnly: true });
+  try {
+    for (const { id } of await state.schemas.list()) {
+      for (const { version } of await state.schemas.versions(id)) known.set(keyOf(id, version.fingerprint), version);
+    }
+    const record = await state.source.get();
+    const resolve: SchemaResolver = async (shape) => {
+      const key = keyOf(shape.id, shape.fingerprint);
+      const version = known.get(key) ?? { ...shape, version: 0 };
+      known.set(key, version);
+      return version;
+    };
+    const { epoch = 1, acknowledged = null, acknowledgedAt = null } = record ?? {};
+    return { resolve, epoch, acknowledged: acknowledged?.commit ?? null, acknowledgedAt };
+  } finally {
+    await state.close();
+  }
+}
+
+class Printer {
+  readonly #out = new ByteWriter();
+  readonly #context: EnvelopeContext;
+  readonly #markPrefix: string;
+  readonly #selection: TableSelection;
+  #left: number;
+
+  constructor(config: Config, source: Source, selection: TableSelection, limit: number) {
+    this.#selection = selection;
+    this.#left = limit;
+    this.#markPrefix = source.markPrefix;
+    this.#context = {
+      name: config.name,
+      producer: PRODUCER,
+      sourceKind: source.kind,
+      database: source.database,
+      formatPosition: (commit) => source.formatPosition(commit),
+      recordPosition: (block, row) => source.recordPosition?.(block, row),
+    };
+  }
+
+  get done(): boolean {
+    return this.#left <= 0;
+  }
+
+  add(block: Block): void {
+    let next = 0;
+    for (let row = 0; row <= block.count; row++) {
+      for (; block.messages[next]?.at === row; next++) {
+        const message = block.messages[next]!;
+        if (message.prefix.startsWith(this.#markPrefix)) continue;
+        this.#line(() => writeMessageEnvelope(this.#out, block, message, this.#context));
+      }
+      if (row === block.count) break;
+      const { schema, table } = block.tables[block.table[row]!]!;
+      if (this.#selection.matches(schema, table)) this.#line(() => writeEnvelope(this.#out, block, row, this.#context));
+    }
+  }
+
+  async flush(): Promise<void> {
+    if (this.#out.length === 0) return;
+    const written = process.stdout.write(Buffer.from(this.#out.view()));
+    this.#out.reset();
+    if (!written) await once(process.stdout, "drain");
+  }
+
+  #line(write: () => void): void {
+    if (this.done) return;
+    write();
+    this.#out.byte(0x0a);
+    this.#left--;
+  }
+}

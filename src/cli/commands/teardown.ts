@@ -1,0 +1,105 @@
+import type { Config } from "../../config/config.ts";
+import { findMillraceError } from "../../core/errors.ts";
+import type { LogIdentity, Source } from "../../core/contracts/source.ts";
+import type { StateStore } from "../../core/contracts/state-store.ts";
+import { alone } from "../alone.ts";
+import type { CommandLine } from "../command-line.ts";
+import { EXIT } from "../exit-codes.ts";
+import { withOpenSink } from "../opened-sink.ts";
+import type { Session } from "../session.ts";
+
+export function addTeardown({ program, action }: CommandLine): void {
+  program
+    .command("teardown")
+    .description("remove what Millrace made: slot, publication, state; prints the plan unless --yes is given")
+    .option("--sink-metadata", "what each sink keeps for itself too; its rows stay")
+    .option("--yes", "do it")
+    .action(
+      action(async (session, options) => {
+        const plan = await teardown(session, options["sinkMetadata"] === true, options["yes"] === true);
+        session.print(plan, planText(plan));
+        return plan.applied || plan.nothingLeft ? EXIT.done : EXIT.refused;
+      }),
+    );
+}
+
+interface TeardownPlan {
+  readonly applied: boolean;
+  readonly nothingLeft: boolean;
+  readonly removes: readonly string[];
+  readonly keeps: readonly string[];
+}
+
+/** The state goes last: until then a repetition knows what is ours. */
+async function teardown(session: Session, withSinks: boolean, isConfirmed: boolean): Promise<TeardownPlan> {
+  const config = await session.config();
+  try {
+    return await alone(config, (state) => tearDown(session, config, state, withSinks, isConfirmed), {
+      removes: ({ applied }) => applied,
+    });
+  } catch (error) {
+    if (findMillraceError(error)?.code !== "MR1203") throw error;
+    return { applied: false, nothingLeft: true, removes: [], keeps: [] };
+  }
+}
+
+async function tearDown(
+  session: Session,
+  config: Config,
+  state: StateStore,
+  withSinks: boolean,
+  isConfirmed: boolean,
+): Promise<TeardownPlan> {
+  const { signal } = new AbortController();
+  const record = await state.source.get();
+  const source = await config.source.connector.create(session.log);
+  try {
+    const plan = await planOf(config, source, record === null ? undefined : record.identity, withSinks, signal);
+    if (!isConfirmed) return { ...plan, applied: false, nothingLeft: false };
+    if (record !== null) await source.remove(record.identity, signal);
+    if (withSinks) await forgetInSinks(session, config, state, signal);
+    return { ...plan, applied: true, nothingLeft: false };
+  } finally {
+    await source.close();
+  }
+}
+
+/** `identity` undefined: no start was ever announced, so nothing at the source is ours. */
+async function planOf(
+  config: Config,
+  source: Source,
+  identity: LogIdentity | null | undefined,
+  withSinks: boolean,
+  signal: AbortSignal,
+): Promise<Pick<TeardownPlan, "removes" | "keeps">> {
+  const made = identity === undefined ? [] : await source.made(identity, signal);
+  const sinks = config.sinks.map(({ name }) => `what sink ${name} keeps for itself (progress)`);
+  return {
+    removes: [
+      ...made.filter(({ isOurs }) => isOurs).map(({ what }) => what),
+      ...(withSinks ? sinks : []),
+      `the state of ${config.name}: positions, schema versions, dead letters`,
+    ],
+    keeps: [
+      ...made.filter(({ isOurs }) => !isOurs).map(({ what }) => `${what}: Millrace did not make it`),
+      ...(withSinks ? [] : sinks.map((what) => `${what}: --sink-metadata removes it`)),
+      "the rows in the sinks",
+    ],
+  };
+}
+
+async function forgetInSinks(session: Session, config: Config, state: StateStore, signal: AbortSignal): Promise<void> {
+  for (const one of config.sinks)
+    await withOpenSink(session.log, one, state, async (sink) => await sink.forget?.(signal));
+}
+
+function planText({ applied, nothingLeft, removes, keeps }: TeardownPlan): string {
+  if (nothingLeft) return "there is no state of this name: nothing is left to remove";
+  return [
+    applied ? "removed:" : "would be removed:",
+    ...removes.map((what) => `  ${what}`),
+    "stays:",
+    ...keeps.map((what) => `  ${what}`),
+    ...(applied ? [] : ["nothing was done: add --yes to do it"]),
+  ].join("\n");
+}

@@ -1,0 +1,134 @@
+/** Where `--to` leads in the source's log. */
+import type { Position } from "../../core/model/position.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
+import type { SchemaResolver, Source } from "../../core/contracts/source.ts";
+import type { SourceRecord } from "../../core/contracts/state-store.ts";
+import { cliError } from "../errors.ts";
+
+/** What the source still keeps for this daemon. */
+export interface Reachable {
+  readonly first: bigint;
+  readonly end: bigint;
+}
+
+export interface Place {
+  readonly position: Position;
+  /** Fill the sinks from the source whatever they hold. */
+  readonly anew: boolean;
+  /** Why it lies there, where that is not plain. */
+  readonly note: string | null;
+}
+
+export async function reachable(source: Source, signal: AbortSignal): Promise<Reachable> {
+  const first = await source.earliest(signal);
+  if (first === null) {
+    throw cliError("MR1118", "the source keeps no log for this daemon any more", {
+      hint: "`millrace check` says what became of the slot",
+    });
+  }
+  const end = await source.tip(signal);
+  return { first, end: end > first ? end : first };
+}
+
+export async function placeOf(
+  to: string,
+  source: Source,
+  range: Reachable,
+  record: Pick<SourceRecord, "epoch" | "acknowledgedAt">,
+  signal: AbortSignal,
+): Promise<Place> {
+  const at = (commit: bigint, anew = false, note: string | null = null): Place => {
+    return { position: { epoch: record.epoch, commit, index: 0 }, anew, note };
+  };
+  switch (to) {
+    case "earliest":
+      return at(range.first);
+    case "latest":
+      return at(range.end);
+    case "snapshot":
+      return at(range.end, true);
+    default: {
+      const timeUs = timeOf(to);
+      if (timeUs !== null) {
+        const commit = await firstCommitAt(timeUs, source, range, record, signal);
+        return at(commit ?? range.end, false, commit === null ? "nothing was committed since that time" : null);
+      }
+      const commit = positionOf(source, to);
+      if (commit < range.first || commit > range.end) throw unreachable(source, `position ${to}`, range);
+      return at(commit);
+    }
+  }
+}
+
+function positionOf(source: Source, text: string): bigint {
+  try {
+    return source.parsePosition(text);
+  } catch (error) {
+    const wanted = "a position, earliest, latest, snapshot, or a time with its zone such as 2026-11-20T06:43:15Z";
+    throw cliError("MR1110", `--to: ${JSON.stringify(text)} is not ${wanted}`, { cause: error });
+  }
+}
+
+const TIME = /^(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(?::(\d\d)(?:\.(\d{1,6}))?)?\s?(Z|[+-]\d\d(?::?\d\d)?)$/i;
+
+/** Microseconds since 1970; null where the text is no time with a zone. */
+export function timeOf(text: string): bigint | null {
+  const match = TIME.exec(text);
+  if (match === null) return null;
+  const [, date, minutes, seconds = "00", fraction = "", zone = "Z"] = match;
+  const offset = /^z$/i.test(zone) ? "Z" : `${zone.slice(0, 3)}:${zone.slice(3).replace(":", "") || "00"}`;
+  const ms = Date.parse(`${date}T${minutes}:${seconds}${offset}`);
+  return Number.isNaN(ms) ? null : BigInt(ms) * 1000n + BigInt(fraction.padEnd(6, "0"));
+}
+
+/** Null: nothing that is captured was committed since. */
+async function firstCommitAt(
+  timeUs: bigint,
+  source: Source,
+  range: Reachable,
+  record: Pick<SourceRecord, "epoch" | "acknowledgedAt">,
+  signal: AbortSignal,
+): Promise<bigint | null> {
+  const from: Position = { epoch: record.epoch, commit: range.first, index: 0 };
+  await using stream = await source.stream(from, { temporary: true, resolve: unregistered() }, signal);
+  let sawEarlier = false;
+  for (let at = range.first; at < range.end;) {
+    const block = await stream.next(signal);
+    const { count, commit, commitTimeUs } = block.transactions;
+    at = block.until.commit;
+    let found: bigint | null = null;
+    for (let i = 0; i < count && found === null; i++) {
+      if (commitTimeUs[i]! >= timeUs) found = commit[i]!;
+      else sawEarlier = true;
+    }
+    block.release();
+    if (found === null) continue;
+    if (!sawEarlier && mayBeForgotten(timeUs, record)) throw unreachable(source, "that time", range);
+    return found;
+  }
+  if (!sawEarlier && mayBeForgotten(timeUs, record)) throw unreachable(source, "that time", range);
+  return null;
+}
+
+/** What the source has forgotten was committed before `acknowledgedAt`: later times lose nothing with it. */
+function mayBeForgotten(timeUs: bigint, { acknowledgedAt = null }: Pick<SourceRecord, "acknowledgedAt">): boolean {
+  return acknowledgedAt !== null && timeUs < BigInt(Date.parse(acknowledgedAt)) * 1000n;
+}
+
+/** Shapes as the log shows them: nothing is registered for a look. */
+function unregistered(): SchemaResolver {
+  const known = new Map<string, TableVersion>();
+  return async (shape) => {
+    const key = `${shape.id} ${shape.fingerprint}`;
+    const version = known.get(key) ?? { ...shape, version: 0 };
+    known.set(key, version);
+    return version;
+  };
+}
+
+export function unreachable(source: Source, what: string, { first, end }: Reachable): Error {
+  const [from, to] = [first, end].map((position) => source.formatPosition(position));
+  return cliError("MR1118", `${what} can't be reached: the log can be read from ${from} to ${to}`, {
+    hint: "name a position or a time in between, earliest, latest, or snapshot to read the rows as they are now",
+  });
+}

@@ -1,0 +1,156 @@
+import type { Config } from "../../config/config.ts";
+import { logDistance } from "../../core/log-distance.ts";
+import { comparePositions, type Position } from "../../core/model/position.ts";
+import { TableSelection } from "../../core/table-selection.ts";
+import type { Source } from "../../core/contracts/source.ts";
+import type { SinkReset, SourceRecord, StateStore } from "../../core/contracts/state-store.ts";
+import { heldFrom, knownPlace } from "../../runtime/apply/standing.ts";
+import { alone } from "../alone.ts";
+import { chosenSinks } from "../arguments.ts";
+import { cliError } from "../errors.ts";
+import { type Place, placeOf, type Reachable, reachable } from "./offset-place.ts";
+import type { Session } from "../session.ts";
+
+export interface ResetRequest {
+  readonly to: string;
+  readonly sink: string | null;
+  readonly isConfirmed: boolean;
+}
+
+/** What a reset does to one sink. Its own word at the next start decides: this is as the state last knew it. */
+export interface SinkPlan {
+  readonly name: string;
+  readonly holds: string | null;
+  readonly position: string;
+  /** replay: it sees the log again; skip: its tables are read again; anew: those, over rows spoiled by hand too. */
+  readonly effect: "none" | "replay" | "skip" | "anew";
+  /** Bytes of log that are read again, or passed over. */
+  readonly bytes: number;
+  /** What is read again from the source. */
+  readonly tables: readonly string[];
+}
+
+export interface ResetPlan {
+  readonly applied: boolean;
+  readonly to: string;
+  readonly position: string;
+  readonly note: string | null;
+  readonly reachable: { readonly first: string; readonly end: string };
+  readonly epoch: number;
+  readonly sinks: readonly SinkPlan[];
+}
+
+export async function resetOffsets(session: Session, request: ResetRequest): Promise<ResetPlan> {
+  const config = await session.config();
+  const chosen = chosenSinks(config, request.sink);
+  return await alone(config, async (state) => {
+    const source = await config.source.connector.create(session.log);
+    try {
+      return await resetIn(config, state, source, chosen, request);
+    } finally {
+      await source.close();
+    }
+  });
+}
+
+/** For the holder of the lease. */
+export async function resetIn(
+  config: Pick<Config, "sinks">,
+  state: StateStore,
+  source: Source,
+  chosen: readonly string[],
+  { to, isConfirmed }: Pick<ResetRequest, "to" | "isConfirmed">,
+): Promise<ResetPlan> {
+  const record = await state.source.get();
+  if (record?.identity == null) throw cliError("MR1120", "the first start has not finished: no sink has an offset");
+  const { signal } = new AbortController();
+  const range = await reachable(source, signal);
+  const place = await placeOf(to, source, range, record, signal);
+  // The same comparisons as at a start: a position of another log is no place to go to.
+  await source.resume(record.identity, heldFrom(place.position, await state.sinks.all()), signal);
+  const sinks: SinkPlan[] = [];
+  for (const name of chosen) sinks.push(await planOf(config, state, source, name, place));
+  if (isConfirmed) {
+    const target: SinkReset = { to: place.position, anew: place.anew };
+    await state.source.reset(new Map(chosen.map((name) => [name, target])));
+  }
+  return documentOf(source, record, to, place, range, sinks, isConfirmed);
+}
+
+async function planOf(
+  config: Pick<Config, "sinks">,
+  state: StateStore,
+  source: Source,
+  name: string,
+  { position, anew }: Place,
+): Promise<SinkPlan> {
+  const record = await state.sinks.get(name);
+  const held = knownPlace(record);
+  const effect = anew ? "anew" : effectOf(held, position);
+  const taken = config.sinks.find((sink) => sink.name === name)?.tables ?? [];
+  const selection = new TableSelection(taken);
+  const known = effect === "anew" || effect === "skip" ? await state.schemas.list() : [];
+  return {
+    name,
+    holds: held === null ? null : source.formatPosition(held.commit),
+    position: source.formatPosition(position.commit),
+    effect,
+    bytes: held === null ? 0 : logDistance(source, held.commit, position.commit),
+    tables: known.filter(({ schema, table }) => selection.matches(schema, table)).map(({ id }) => id),
+  };
+}
+
+function effectOf(held: Position | null, to: Position): SinkPlan["effect"] {
+  if (held === null) return "skip";
+  const order = comparePositions(held, to);
+  return order === 0 ? "none" : order > 0 ? "replay" : "skip";
+}
+
+function documentOf(
+  source: Source,
+  { epoch }: SourceRecord,
+  to: string,
+  { position, note }: Place,
+  { first, end }: Reachable,
+  sinks: readonly SinkPlan[],
+  applied: boolean,
+): ResetPlan {
+  return {
+    applied,
+    to,
+    position: source.formatPosition(position.commit),
+    note,
+    reachable: { first: source.formatPosition(first), end: source.formatPosition(end) },
+    epoch,
+    sinks,
+  };
+}
+
+export function planText({ applied, to, position, note, reachable: range, epoch, sinks }: ResetPlan): string {
+  const lines = [
+    `reset to ${to}: position ${position}, epoch ${epoch}${note === null ? "" : ` (${note})`}`,
+    `the log can be read from ${range.first} to ${range.end}`,
+    ...sinks.flatMap((sink) => [
+      `${sink.name}: holds ${sink.holds ?? "nothing"}, will be at ${sink.position}`,
+      `  ${effectText(sink)}`,
+    ]),
+  ];
+  lines.push(applied ? "recorded: applied when the daemon starts" : "nothing was done: add --yes to do it");
+  return lines.join("\n");
+}
+
+function effectText({ effect, bytes, tables }: SinkPlan): string {
+  const listed = tables.length === 0 ? "no tables" : tables.join(", ");
+  switch (effect) {
+    case "none":
+      return "is there already; nothing changes";
+    case "replay":
+      return `${bytes} bytes of log are applied again; newer rows are not set back for good; then the tables are compared`;
+    case "skip":
+      return `${bytes} bytes of log are passed over; what changed there comes by reading again beside the stream: ${listed}`;
+    case "anew":
+      return `filled anew beside the stream, rows that no log wrote are removed: ${listed}; ${bytes} bytes of log are passed over`;
+    default:
+      return effect satisfies never;
+  }
+}

@@ -1,0 +1,242 @@
+/** `offsets export` and `offsets import`: going on on another machine. */
+import { createHash } from "node:crypto";
+import { lstatSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import * as z from "zod";
+import type { Config } from "../../config/config.ts";
+import { findMillraceError } from "../../core/errors.ts";
+import { parsePosition } from "../../core/model/position.ts";
+import type { Source } from "../../core/contracts/source.ts";
+import type { StateDump, StateRow } from "../../core/contracts/state-store.ts";
+import { SILENT } from "../../core/contracts/telemetry.ts";
+import { openState } from "../../state/open.ts";
+import { PRODUCER } from "../../version.ts";
+import { alone } from "../alone.ts";
+import { cliError } from "../errors.ts";
+import { expectReachable } from "./import-reach.ts";
+import type { Session } from "../session.ts";
+
+const FORMAT_VERSION = 1;
+
+const ROW = z.record(z.string(), z.union([z.string(), z.number(), z.null()]));
+const BODY = z.strictObject({
+  format: z.literal("millrace-offsets"),
+  formatVersion: z.number(),
+  name: z.string(),
+  sourceKind: z.string(),
+  exportedAt: z.string(),
+  producer: z.string(),
+  state: z.strictObject({
+    migration: z.number(),
+    leaseNumber: z.number(),
+    relations: z.record(z.string(), z.array(ROW)),
+  }),
+});
+const FILE = BODY.extend({ sha256: z.string() });
+type Body = z.output<typeof BODY>;
+
+export interface Transfer {
+  readonly name: string;
+  readonly epoch: number | null;
+  readonly sinks: readonly { readonly name: string; readonly position: string | null }[];
+  readonly tables: number;
+  readonly refills: number;
+  readonly deadLetters: number;
+}
+
+export interface ImportPlan extends Transfer {
+  readonly applied: boolean;
+  readonly exportedAt: string;
+  /** What is there now and would be replaced; null: nothing. */
+  readonly replaces: Transfer | null;
+}
+
+/** Beside a running daemon too: sinks that go on meanwhile say themselves how far they are. */
+export async function exportOffsets(config: Config, file: string, isForced: boolean): Promise<Transfer> {
+  if (!isForced) refuseExisting(file);
+  const state = await openState(config.state, { name: config.name, readOnly: true });
+  let dump: StateDump;
+  try {
+    dump = await state.dump();
+  } finally {
+    await state.close();
+  }
+  const body: Body = {
+    format: "millrace-offsets",
+    formatVersion: FORMAT_VERSION,
+    name: config.name,
+    sourceKind: config.source.kind,
+    exportedAt: new Date().toISOString(),
+    producer: PRODUCER,
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the same rows, read-only here and not in zod's words
+    state: dump as Body["state"],
+  };
+  write(file, JSON.stringify({ ...body, sha256: digestOf(body) }), isForced);
+  return summaryOf(config.name, dump, await sourceOf(config));
+}
+
+/** Dead letters hold rows of the source: nobody else may read them. */
+function write(file: string, text: string, isForced: boolean): void {
+  const early = `${file}.${process.pid}.new`;
+  try {
+    writeFileSync(early, `${text}\n`, { mode: 0o600, flush: true, flag: "wx" });
+    if (!isForced) refuseExisting(file);
+    renameSync(early, file);
+  } catch (error) {
+    if (findMillraceError(error) !== undefined) throw error;
+    const reason = error instanceof Error && "code" in error ? String(error.code) : "unknown error";
+    throw cliError("MR1113", `${file} can't be written (${reason})`, { cause: error });
+  } finally {
+    rmSync(early, { force: true });
+  }
+}
+
+function refuseExisting(file: string): void {
+  if (lstatSync(file, { throwIfNoEntry: false }) !== undefined)
+    throw cliError("MR1132", `${file} is there already; nothing was written`);
+}
+
+export async function importOffsets(session: Session, file: string, isConfirmed: boolean): Promise<ImportPlan> {
+  const config = await session.config();
+  const body = read(file);
+  if (body.name !== config.name)
+    throw cliError("MR1122", `the export is of ${JSON.stringify(body.name)}, this configuration is ${config.name}`);
+  if (body.sourceKind !== config.source.kind)
+    throw cliError("MR1122", `the export is of a ${body.sourceKind} source, this one is ${config.source.kind}`);
+  const source = await config.source.connector.create(session.log);
+  try {
+    await expectSameLog(source, body.state);
+    const present = await presentIn(config);
+    const spelled = (dump: StateDump): Transfer => summaryOf(config.name, dump, source);
+    const replaces = present === null || isEmpty(present) ? null : spelled(present);
+    if (isConfirmed) await replace(session, config, source, body.state);
+    return { ...spelled(body.state), applied: isConfirmed, exportedAt: body.exportedAt, replaces };
+  } finally {
+    await source.close();
+  }
+}
+
+/** Invariant: a state from which no start can go on takes nobody's place. */
+async function replace(session: Session, config: Config, source: Source, dump: StateDump): Promise<void> {
+  await alone(
+    config,
+    async (state) => {
+      await expectReachable(session, config, source, dump);
+      await state.restore(dump);
+    },
+    { create: true },
+  );
+}
+
+function read(file: string): Body {
+  try {
+    const { sha256, ...body } = FILE.parse(JSON.parse(readFileSync(file, "utf8")));
+    if (body.formatVersion > FORMAT_VERSION) throw cliError("MR1121", `${file} was written by a newer Millrace`);
+    if (sha256 !== digestOf(body)) throw cliError("MR1121", `the checksum of ${file} is wrong: it was changed or cut`);
+    return body;
+  } catch (error) {
+    if (findMillraceError(error) !== undefined) throw error;
+    throw cliError("MR1121", `${file} can't be read as an export of offsets`, { cause: error });
+  }
+}
+
+/** Of the body as it is written: JSON keeps the order of the fields. */
+function digestOf(body: Body): string {
+  const { format, formatVersion, name, sourceKind, exportedAt, producer, state } = body;
+  const { migration, leaseNumber, relations } = state;
+  const ordered = [format, formatVersion, name, sourceKind, exportedAt, producer, migration, leaseNumber];
+  const rows = Object.entries(relations).map(([relation, list]) => [relation, list.map((row) => Object.entries(row))]);
+  return createHash("sha256")
+    .update(JSON.stringify([ordered, rows]))
+    .digest("hex");
+}
+
+/** Throws where the server that is reached does not have the log of the export. */
+async function expectSameLog(source: Source, dump: StateDump): Promise<void> {
+  const record = rowsOf(dump, "source")[0];
+  const identity = textOf(record, "identity");
+  const place = textOf(record, "acknowledged") ?? textOf(record, "origin");
+  if (identity === null || place === null) return;
+  const { signal } = new AbortController();
+  const stored = parsePosition(place);
+  const first = await source.earliest(signal);
+  // What the source has forgotten since, the sinks may have: they are asked at the start.
+  const from = first !== null && first > stored.commit ? { ...stored, commit: first } : stored;
+  const parsed = z.record(z.string(), z.string()).parse(JSON.parse(identity));
+  try {
+    await source.resume(parsed, { from, reached: from }, signal);
+  } catch (error) {
+    const known = findMillraceError(error);
+    if (known?.kind !== "fatal") throw error;
+    throw cliError("MR1122", `the source does not have the log of this export: ${known.code} ${known.message}`, {
+      cause: error,
+    });
+  }
+}
+
+/** What the state holds now; null: there is none. */
+async function presentIn(config: Config): Promise<StateDump | null> {
+  try {
+    const state = await openState(config.state, { name: config.name, readOnly: true });
+    try {
+      return await state.dump();
+    } finally {
+      await state.close();
+    }
+  } catch (error) {
+    if (findMillraceError(error)?.code === "MR1203") return null;
+    throw error;
+  }
+}
+
+function isEmpty(dump: StateDump): boolean {
+  return rowsOf(dump, "source").length === 0 && rowsOf(dump, "sink").length === 0;
+}
+
+async function sourceOf(config: Config): Promise<Pick<Source, "formatPosition">> {
+  return await config.source.connector.create(SILENT);
+}
+
+function summaryOf(name: string, dump: StateDump, source: Pick<Source, "formatPosition">): Transfer {
+  const epoch = rowsOf(dump, "source")[0]?.["epoch"];
+  const open = (row: StateRow): boolean => row["state"] === "waiting" || row["state"] === "running";
+  return {
+    name,
+    epoch: typeof epoch === "number" ? epoch : null,
+    sinks: rowsOf(dump, "sink").map((row) => {
+      const position = textOf(row, "covered") ?? textOf(row, "written");
+      const spelled = position === null ? null : source.formatPosition(parsePosition(position).commit);
+      return { name: String(row["name"]), position: spelled };
+    }),
+    tables: new Set(rowsOf(dump, "table_version").map((row) => row["table_id"])).size,
+    refills: rowsOf(dump, "refill").filter(open).length,
+    deadLetters: rowsOf(dump, "dead_letter").filter((row) => row["state"] === "waiting").length,
+  };
+}
+
+function rowsOf({ relations }: StateDump, relation: string): readonly StateRow[] {
+  return relations[relation] ?? [];
+}
+
+function textOf(row: StateRow | undefined, column: string): string | null {
+  const value = row?.[column];
+  return typeof value === "string" ? value : null;
+}
+
+export function importText(plan: ImportPlan): string {
+  const { applied, exportedAt, replaces } = plan;
+  return [
+    `import of ${plan.name}, exported at ${exportedAt}`,
+    ...lines(plan),
+    ...(replaces === null ? ["nothing is there yet"] : ["replaces what is there:", ...lines(replaces)]),
+    applied
+      ? "imported: the daemon goes on from there when it starts"
+      : "nothing was done: add --yes to do it; the daemon that went on before must be stopped for good",
+  ].join("\n");
+}
+
+function lines({ epoch, sinks, tables, refills, deadLetters }: Transfer): string[] {
+  return [
+    `  epoch ${epoch ?? "-"}, ${tables} tables, ${refills} unfinished reads, ${deadLetters} dead letters`,
+    ...sinks.map(({ name, position }) => `  ${name}: ${position ?? "nothing"}`),
+  ];
+}

@@ -1,0 +1,168 @@
+import Table from "cli-table3";
+import type { Command } from "commander";
+import type { Config } from "../../config/config.ts";
+import type { Source } from "../../core/contracts/source.ts";
+import type { SinkRecord, SourceRecord } from "../../core/contracts/state-store.ts";
+import type { StatusDocument } from "../../core/contracts/status.ts";
+import { SILENT } from "../../core/contracts/telemetry.ts";
+import { openState } from "../../state/open.ts";
+import type { CommandLine } from "../command-line.ts";
+import { DaemonClient } from "../daemon-client.ts";
+import { EXIT } from "../exit-codes.ts";
+import { exportOffsets, importOffsets, importText } from "./offset-transfer.ts";
+import { planText, resetOffsets } from "./offset-reset.ts";
+
+export function addOffsets(line: CommandLine): void {
+  const { program, action } = line;
+  const offsets = program.command("offsets").description("how far the source and each sink are, and going elsewhere");
+  offsets
+    .command("show")
+    .description("positions of the source and of each sink")
+    .action(
+      action(async (session) => {
+        const shown = await show(await session.config());
+        session.print(shown, describe(shown));
+        return EXIT.done;
+      }),
+    );
+  offsets
+    .command("reset")
+    .description("put sinks elsewhere in the source's log, or fill them anew; prints the plan unless --yes is given")
+    .requiredOption(
+      "--to <place>",
+      "position | earliest | latest | snapshot | time with its zone (2026-11-20T06:43:15Z)",
+    )
+    .option("--sink <name>", "this sink only")
+    .option("--yes", "do it")
+    .action(
+      action(async (session, options) => {
+        const to = String(options["to"]);
+        const sink = typeof options["sink"] === "string" ? options["sink"] : null;
+        const plan = await resetOffsets(session, { to, sink, isConfirmed: options["yes"] === true });
+        session.print(plan, planText(plan));
+        return plan.applied ? EXIT.done : EXIT.refused;
+      }),
+    );
+  addTransfers(offsets, line);
+}
+
+function addTransfers(offsets: Command, { action }: CommandLine): void {
+  offsets
+    .command("export <file>")
+    .description("write all that is needed to go on elsewhere into a file")
+    .option("--force", "replace a file that is there")
+    .action(
+      action(async (session, options, [file = ""]) => {
+        const exported = await exportOffsets(await session.config(), file, options["force"] === true);
+        session.print(exported, `exported to ${file}: ${exported.sinks.length} sinks, epoch ${exported.epoch ?? "-"}`);
+        return EXIT.done;
+      }),
+    );
+  offsets
+    .command("import <file>")
+    .description("take over what was exported elsewhere; prints the plan unless --yes is given")
+    .option("--yes", "do it")
+    .action(
+      action(async (session, options, [file = ""]) => {
+        const plan = await importOffsets(session, file, options["yes"] === true);
+        session.print(plan, importText(plan));
+        return plan.applied ? EXIT.done : EXIT.refused;
+      }),
+    );
+}
+
+interface SinkOffset {
+  readonly name: string;
+  readonly kind: string;
+  /** Everything before it is done for the sink. */
+  readonly position: string | null;
+  /** What the sink itself said last that it holds. */
+  readonly written: string | null;
+  /** The transactions before the position that is stored, by name; null where they have none. */
+  readonly gtids: { readonly position: string; readonly set: string } | null;
+  readonly tables: number;
+  /** Where it was put and has not been yet. */
+  readonly reset: { readonly position: string; readonly anew: boolean } | null;
+}
+
+interface Offsets {
+  readonly source: {
+    readonly kind: string;
+    readonly position: string | null;
+    readonly acknowledged: string | null;
+    readonly origin: string | null;
+    readonly epoch: number | null;
+  };
+  readonly sinks: readonly SinkOffset[];
+}
+
+/** As the state knows it; where a daemon runs its word counts, which is newer. */
+async function show(config: Config): Promise<Offsets> {
+  const live = await new DaemonClient(config.state).ask<StatusDocument>("GET", "/api/v1/status");
+  const source = await config.source.connector.create(SILENT);
+  const state = await openState(config.state, { name: config.name, readOnly: true });
+  try {
+    const record = await state.source.get();
+    if (record?.identity != null) source.recall?.(record.identity);
+    const records = new Map((await state.sinks.all()).map((sink) => [sink.name, sink]));
+    const acknowledged = live?.source.acknowledged ?? spell(source, record?.acknowledged ?? record?.origin);
+    return {
+      source: {
+        kind: config.source.kind,
+        position: live?.source.position ?? acknowledged,
+        acknowledged,
+        origin: spell(source, record?.origin),
+        epoch: epochOf(record),
+      },
+      sinks: config.sinks.map(({ name, kind }) => {
+        const position = live?.sinks.find((sink) => sink.name === name)?.position ?? null;
+        return { name, kind, ...sinkOffset(source, records.get(name), position) };
+      }),
+    };
+  } finally {
+    await state.close();
+    await source.close();
+  }
+}
+
+function epochOf(record: SourceRecord | null): number | null {
+  return record?.epoch ?? null;
+}
+
+function sinkOffset(source: Source, record: SinkRecord | undefined, live: string | null) {
+  const reset = record?.reset ?? null;
+  return {
+    position: live ?? spell(source, record?.covered ?? record?.written),
+    written: spell(source, record?.written),
+    gtids: gtidsBefore(source, record?.covered),
+    tables: Object.keys(record?.tables ?? {}).length,
+    reset: reset === null ? null : { position: source.formatPosition(reset.to.commit), anew: reset.anew },
+  };
+}
+
+function gtidsBefore(source: Source, position: { readonly commit: bigint } | null | undefined): SinkOffset["gtids"] {
+  const set = position == null ? undefined : source.namesBefore?.(position.commit);
+  return position == null || set === undefined ? null : { position: source.formatPosition(position.commit), set };
+}
+
+function spell(source: Source, position: { readonly commit: bigint } | null | undefined): string | null {
+  return position == null ? null : source.formatPosition(position.commit);
+}
+
+function describe({ source, sinks }: Offsets): string {
+  const table = new Table({
+    head: ["", "kind", "position", "complete tables", "note"],
+    style: { head: [], border: [], compact: true },
+  });
+  const acknowledged = `the source may forget all before ${source.acknowledged ?? "-"}; epoch ${source.epoch ?? "-"}`;
+  table.push(["source", source.kind, source.position ?? "-", "", acknowledged]);
+  for (const { name, kind, position, tables, reset } of sinks) {
+    const note =
+      reset === null ? "" : `reset to ${reset.position}${reset.anew ? ", filled anew" : ""} at the next start`;
+    table.push([name, kind, position ?? "-", tables, note]);
+  }
+  const gtids = sinks.flatMap(({ name, gtids: known }) =>
+    known === null ? [] : [`${name} at ${known.position} has ${known.set === "" ? "no transaction yet" : known.set}`],
+  );
+  return [table.toString(), ...gtids].join("\n");
+}

@@ -1,0 +1,173 @@
+import type { Config } from "../../config/config.ts";
+import { systemClock } from "../../core/clock.ts";
+import type { ReconcileDocument, ReconcileRequest, ReconcileStatus } from "../../core/contracts/reconciliation.ts";
+import { MillraceError } from "../../core/errors.ts";
+import { TableSelection } from "../../core/table-selection.ts";
+import { brokenOff, nothingToResume } from "../../reconcile/errors.ts";
+import { keptRequest } from "../../reconcile/kept.ts";
+import { ReportFolder } from "../../reconcile/report/report-folder.ts";
+import { redacted } from "../../reconcile/report/reporting.ts";
+import { pause } from "../../runtime/snapshot/refill-chunks.ts";
+import { chosenSinks, countOf, durationOf, tableGlobs } from "../arguments.ts";
+import type { CommandLine } from "../command-line.ts";
+import { DaemonClient } from "../daemon-client.ts";
+import { cliError } from "../errors.ts";
+import { EXIT, type ExitCode } from "../exit-codes.ts";
+import { readState } from "../read-state.ts";
+import { describeReport } from "./report-text.ts";
+import { runHere, untilSignal } from "../commands/run.ts";
+import type { Session } from "../session.ts";
+
+/** How often a running comparison is asked for its end. */
+const LOOK_MS = 250;
+const PROGRESS_MS = 10_000;
+const SAMPLE_MAX = 10_000;
+
+export function addReconcile({ program, action }: CommandLine): void {
+  program
+    .command("reconcile")
+    .description(
+      "compare what the sinks hold with the source, row by row, while both are live; exit code 3 where they differ",
+    )
+    .option("--tables <globs...>", "schema.table globs; default: all")
+    .option("--sink <name>", "this sink only")
+    .option("--mode <mode>", "full, or fast: every key, and the values of another seventh of the rows each day", "full")
+    .option("--repair", "read the rows that differ again from the source, and look at them once more")
+    .option("--dry-run", "say what --repair would do, and write nothing")
+    .option("--resume <id>", "go on with this comparison, which was broken off, as it was asked for then")
+    .option("--show-values", "show the values that differ, too, on the terminal and in --report")
+    .option("--report <folder>", "write the result as JSON, Markdown and HTML into this folder, too")
+    .option("--patience <duration>", "a sink that gets no further for this long is not comparable", "60s")
+    .option("--sample <rows>", "how many rows that differ are listed, of each table in each sink", "20")
+    .action(
+      action(async (session, options) => {
+        const config = await session.config();
+        const { resume } = options;
+        const request =
+          typeof resume === "string" ? await resumedRequest(config, resume) : await requestOf(config, options);
+        const folder = typeof options["report"] === "string" ? reportFolder(options["report"]) : null;
+        const found = (await byDaemon(config, request, session)) ?? (await alone(config, request, session));
+        if (folder !== null) await writeReport(folder, found, config, session);
+        session.print(found, describeReport(found, options["dryRun"] === true));
+        return exitOf(found);
+      }),
+    );
+}
+
+/** Made, and tried, before anything is compared. */
+function reportFolder(path: string): ReportFolder {
+  try {
+    return ReportFolder.open(path);
+  } catch (error) {
+    throw cliError("MR1113", `--report: ${path} can't be written to`, { cause: error });
+  }
+}
+
+async function writeReport(
+  folder: ReportFolder,
+  found: ReconcileDocument,
+  config: Config,
+  session: Session,
+): Promise<void> {
+  const history = await readState(config, ({ reports }) => reports.list());
+  const kept = redacted(found, (json) => session.secrets.redactJson(json));
+  try {
+    folder.write(kept, history);
+  } catch (error) {
+    throw cliError("MR1113", "--report: the report can't be written", { cause: error });
+  }
+}
+
+async function requestOf(config: Config, options: Readonly<Record<string, unknown>>): Promise<ReconcileRequest> {
+  const patienceMs = durationOf("--patience", options["patience"]);
+  const sink = typeof options["sink"] === "string" ? options["sink"] : null;
+  const sinks = sink === null ? [] : chosenSinks(config, sink);
+  const globs = tableGlobs(options["tables"]);
+  // Also where all are wanted: without a state nothing was ever copied that could be compared.
+  const known = await readState(config, ({ schemas }) => schemas.list());
+  const selection = new TableSelection(globs);
+  const tables = known.filter((table) => selection.matches(table.schema, table.table)).map(({ id }) => id);
+  if (globs.length > 0 && tables.length === 0) {
+    throw cliError("MR1110", `--tables: no captured table matches ${globs.join(" ")}`);
+  }
+  return {
+    tables: globs.length === 0 ? [] : tables,
+    sinks,
+    patienceMs,
+    repairs: options["repair"] === true && options["dryRun"] !== true,
+    sampleMax: sampleMaxOf(options["sample"]),
+    mode: modeOf(options["mode"]),
+    showsValues: options["showValues"] === true,
+    resume: null,
+  };
+}
+
+async function resumedRequest(config: Config, id: string): Promise<ReconcileRequest> {
+  const kept = await readState(config, ({ comparisons }) => comparisons.get(id));
+  if (kept === null) throw nothingToResume(id);
+  return { ...keptRequest(kept), resume: id };
+}
+
+function sampleMaxOf(text: unknown): number {
+  const count = countOf("--sample", text);
+  if (count > SAMPLE_MAX) throw cliError("MR1110", `--sample: at most ${SAMPLE_MAX}`);
+  return count;
+}
+
+function modeOf(text: unknown): ReconcileRequest["mode"] {
+  if (text !== "full" && text !== "fast") throw cliError("MR1110", "--mode: full or fast");
+  return text;
+}
+
+/** Undefined where no daemon runs. Ctrl-C ends the comparison there, too. */
+async function byDaemon(
+  config: Config,
+  request: ReconcileRequest,
+  session: Session,
+): Promise<ReconcileDocument | undefined> {
+  const client = new DaemonClient(config.state);
+  // From before it runs there: who stops the command at any moment stops it too.
+  const stopping = untilSignal();
+  const started = await client.ask<{ id: string }>("POST", "/api/v1/reconcile", request);
+  if (started === undefined) return undefined;
+  const { id } = started;
+  let toldMs = performance.now();
+  for (;;) {
+    const status = await client.ask<ReconcileStatus>("GET", "/api/v1/reconcile");
+    if (status === undefined) throw brokenOff(id);
+    const { running, last, failure } = status;
+    if (last?.id === id) return last;
+    if (failure?.id === id) throw failureOf(failure);
+    // Another daemon has taken the place of the one that was asked.
+    if (running?.id !== id) throw brokenOff(id);
+    if (performance.now() - toldMs > PROGRESS_MS) {
+      toldMs = performance.now();
+      const { tablesDone, tableCount, table, rowsCompared } = running;
+      session.log.info({ id, table, tablesDone, tableCount, rowsCompared }, "comparing");
+    }
+    if (stopping.aborted) {
+      await client.ask("DELETE", `/api/v1/reconcile/${id}`);
+      throw brokenOff(id, "it was stopped");
+    }
+    await pause(systemClock, LOOK_MS, stopping);
+  }
+}
+
+/** In the place of a daemon: the sinks are brought up to date first. */
+async function alone(config: Config, request: ReconcileRequest, session: Session): Promise<ReconcileDocument> {
+  const options = { once: true, reconcile: request, ...session.daemon };
+  const { reconciled } = await runHere(config, options);
+  if (reconciled === null) throw brokenOff("in place of the daemon");
+  return reconciled;
+}
+
+function failureOf({ code, message, hint }: NonNullable<ReconcileStatus["failure"]>): MillraceError {
+  const known = /^MR(\d+)$/.exec(code);
+  const numbered = known === null ? ("MR1402" as const) : (`MR${Number(known[1])}` as const);
+  return new MillraceError({ code: numbered, kind: "fatal", message, ...(hint === null ? {} : { hint }) });
+}
+
+function exitOf({ alarm, notComparable }: ReconcileDocument): ExitCode {
+  if (alarm) return EXIT.drift;
+  return notComparable.length > 0 ? EXIT.failed : EXIT.done;
+}

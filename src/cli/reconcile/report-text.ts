@@ -1,0 +1,77 @@
+/** What a comparison has found, as text for people. */
+import Table from "cli-table3";
+import type { DriftSample, ReconcileDocument, TableReconciliation } from "../../core/contracts/reconciliation.ts";
+import { CAUSES, gapsOf, partText, valueText, verdictOf } from "../../reconcile/report/verdict.ts";
+
+/** `isPlan`: of a repair that is not done. */
+export function describeReport(found: ReconcileDocument, isPlan = false): string {
+  const { tables, notComparable, aside } = found;
+  const style = { head: [], border: [], compact: true };
+  const head = ["table", "sink", "source", "sink rows", "compared", "missing", "extra", "different", "repaired"];
+  const summary = new Table({ head, style });
+  for (const row of tables) {
+    const { table, sink, sourceRows, sinkRows, compared, missing, extra, different, repaired } = row;
+    summary.push([table, sink, sourceRows, sinkRows, compared, missing, extra, different, repaired]);
+  }
+  const lines = tables.length === 0 ? [] : [summary.toString()];
+  for (const row of tables) lines.push(...samplesOf(row));
+  if (isPlan) lines.push(...tables.flatMap(planOf));
+  for (const { table, sink, deadLetters } of tables) {
+    if (deadLetters > 0) lines.push(`known: ${deadLetters} rows of ${table} wait as dead letters of ${sink}`);
+  }
+  for (const { table, sink, moving = 0, movingSample: [first] = [] } of tables) {
+    if (moving === 0) continue;
+    const place = first === undefined ? "" : `, the first one last at ${first.equalAt}`;
+    lines.push(
+      `moving: ${moving} rows of ${table} changed whenever they were read; ${sink} had them as the log says${place}`,
+    );
+  }
+  for (const { table, code, message } of aside) lines.push(`known: ${table} is set aside: ${code} ${message}`);
+  for (const { sink, table, reason } of notComparable) {
+    lines.push(`not comparable: ${sink}${table === null ? "" : ` ${table}`}: ${reason}`);
+  }
+  for (const { table, sink, beyondLog = 0 } of tables) {
+    if (beyondLog === 0) continue;
+    const why = "nothing of this epoch changes them; stop the daemon, then millrace recover --anyway";
+    lines.push(`MR1405 beyond the log: ${beyondLog} rows of ${table} in ${sink}: ${why}`);
+  }
+  const part = partText(found);
+  if (part !== null) lines.push(part);
+  const { kind } = verdictOf(found);
+  const gaps = kind === "incomplete" ? `: ${gapsOf(found).join("; ")}` : "";
+  lines.push(`${RESULTS[kind]}${gaps}`);
+  return lines.join("\n");
+}
+
+const RESULTS = {
+  equal: "the sinks are equal to the source",
+  incomplete: "what was compared is equal",
+  repaired: "the sinks differed from the source; all of it is repaired",
+  tolerated: "the sinks differ from the source, by no more rows than the configuration allows",
+  differs: "the sinks differ from the source",
+} as const;
+
+function samplesOf({ table, sink, sample, missing, extra, different }: TableReconciliation): string[] {
+  const more = missing + extra + different - sample.length;
+  const lines = sample.map((row) => `  ${describeRow(row)}`);
+  if (more > 0) lines.push(`  and ${more} more`);
+  return lines.length === 0 ? [] : [`${table} in ${sink}:`, ...lines];
+}
+
+function describeRow({ kind, key, columns, why, values = {} }: DriftSample): string {
+  const named = Object.entries(key).map(([name, text]) => `${name} ${JSON.stringify(text)}`);
+  const cells = columns.map((column) => {
+    const pair = values[column];
+    return pair === undefined ? column : `${column} ${valueText(pair.found)} in place of ${valueText(pair.expected)}`;
+  });
+  return `${kind} ${named.join(", ")}${cells.length === 0 ? "" : `: ${cells.join(", ")}`}${why === "unknown" ? "" : ` (${CAUSES[why]})`}`;
+}
+
+/** What a repair would do. */
+function planOf({ table, sink, missing, extra, different, unrepairable }: TableReconciliation): string[] {
+  const count = missing + extra + different;
+  if (count === 0) return [];
+  const again = `${count - unrepairable} rows would be read again from the source`;
+  const kept = unrepairable === 0 ? "" : `, ${unrepairable} be left as they are: no repair changes them`;
+  return [`a repair of ${table} in ${sink}: ${again}${kept}`];
+}

@@ -1,0 +1,275 @@
+import Table from "cli-table3";
+import type { Config } from "../../config/config.ts";
+import { findMillraceError } from "../../core/errors.ts";
+import { failpoint } from "../../core/failpoint.ts";
+import type { Position } from "../../core/model/position.ts";
+import type { LogIdentity, Source } from "../../core/contracts/source.ts";
+import type { SinkReset, SourceRecord, StartedRecord, StateStore } from "../../core/contracts/state-store.ts";
+import { TableSelection } from "../../core/table-selection.ts";
+import { openSource, pinsOf } from "../../open-source.ts";
+import { askAgain } from "../../runtime/snapshot/snapshots.ts";
+import { knownPlace } from "../../runtime/apply/standing.ts";
+import { alone } from "../alone.ts";
+import { askLog } from "../check/ask-log.ts";
+import { chosenSinks } from "../arguments.ts";
+import type { CommandLine } from "../command-line.ts";
+import { cliError } from "../errors.ts";
+import { EXIT, type ExitCode } from "../exit-codes.ts";
+import { aheadOf, heldBySinks, newEpoch } from "./held-epochs.ts";
+import { readState } from "../read-state.ts";
+import { runHere } from "../commands/run.ts";
+import type { Session } from "../session.ts";
+
+/** For the source to say where its log ends. */
+const ANSWER_MS_MAX = 30_000;
+const REASON = "the log between was lost";
+
+export function addRecover({ program, action }: CommandLine): void {
+  program
+    .command("recover")
+    .description(
+      "after a lost slot or a purged log: a new position first, then only the rows that differ; prints the plan unless --yes is given",
+    )
+    .option("--sink <name>", "this sink only, where the log itself is not lost")
+    .option("--anyway", "a new position also where nothing says that the log is lost")
+    .option("--yes", "do it")
+    .action(
+      action(async (session, options) => {
+        const config = await session.config();
+        const sink = typeof options["sink"] === "string" ? options["sink"] : null;
+        const request = { sink, isForced: options["anyway"] === true, isConfirmed: options["yes"] === true };
+        const begun = await begin(session, config, request);
+        const recovery = begun.applied ? { ...begun, ...(await mend(session, config, begun.listed)) } : begun;
+        session.print(documentOf(recovery), textOf(recovery));
+        return exitOf(recovery);
+      }),
+    );
+}
+
+export interface RecoverRequest {
+  readonly sink: string | null;
+  readonly isForced: boolean;
+  readonly isConfirmed: boolean;
+}
+
+export interface Recovery {
+  readonly applied: boolean;
+  /** Why the log can't be gone on in; null: it can. */
+  readonly lost: { readonly code: string; readonly message: string } | null;
+  readonly epoch: number;
+  /** Where the sinks begin; null: nothing has been made. */
+  readonly position: string | null;
+  readonly sinks: readonly { readonly name: string; readonly holds: string | null }[];
+  /** Ids of the tables that are compared. */
+  readonly tables: readonly string[];
+  /** What was listed for it. */
+  readonly listed: readonly number[];
+  readonly mended: readonly Mended[];
+  /** What is still to be done, where the command ended before. */
+  readonly missing: readonly string[];
+}
+
+/** What of a configuration a recovery goes by. */
+export type RecoverConfig = Pick<Config, "rules" | "sinks" | "source">;
+
+interface Mended {
+  readonly table: string;
+  readonly sink: string;
+  /** Rows that differed and were read again. */
+  readonly rows: number;
+}
+
+async function begin(session: Session, config: Config, request: RecoverRequest): Promise<Recovery> {
+  return await alone(config, (state) => recoverIn(session, config, state, request));
+}
+
+/** All but the comparing, which a daemon does. For the holder of the lease. */
+export async function recoverIn(
+  session: Pick<Session, "log">,
+  config: RecoverConfig,
+  state: StateStore,
+  request: RecoverRequest,
+): Promise<Recovery> {
+  const { sink } = request;
+  const chosen = chosenSinks(config, sink);
+  const record = await state.source.get();
+  if (record?.identity == null)
+    throw cliError("MR1120", "the first start has not finished: there is nothing to recover");
+  const source = await openSource(config, await pinsOf(config, state), session.log);
+  try {
+    const loss = await lossOf(source, state, config, { ...record, identity: record.identity });
+    const concerned = config.sinks.filter(({ name }) => chosen.includes(name));
+    const isAnew = loss !== null || request.isForced;
+    const held = isAnew ? [] : await heldBySinks(session, concerned, state, false);
+    const lost = loss ?? aheadOf(held, record.epoch, await source.tip(AbortSignal.timeout(ANSWER_MS_MAX)));
+    if (sink !== null && (lost !== null || request.isForced)) {
+      const why = lost === null ? "--anyway begins another log" : `the log is lost: ${lost.message}`;
+      throw cliError("MR1127", `--sink ${sink}: every sink needs a new position: ${why}`);
+    }
+    if (lost !== null || request.isForced) return await anew(session, config, state, record, { chosen, lost }, request);
+    return await beside(config, state, source, record, sink === null ? [] : chosen, request);
+  } finally {
+    await source.close();
+  }
+}
+
+/** What a start would say of the log. */
+async function lossOf(
+  source: Source,
+  state: StateStore,
+  config: RecoverConfig,
+  record: StartedRecord,
+): Promise<Recovery["lost"]> {
+  try {
+    await askLog(source, state, config.sinks, record, new AbortController().signal);
+    return null;
+  } catch (error) {
+    const known = findMillraceError(error);
+    if (known === undefined || !source.losses.has(known.code)) throw error;
+    return { code: known.code, message: known.message };
+  }
+}
+
+/**
+ * Another log, in a new epoch. What is to be compared is listed before the sinks' places are moved: after a crash in between
+ * the former log is still the one that is lost.
+ */
+async function anew(
+  session: Pick<Session, "log">,
+  config: RecoverConfig,
+  state: StateStore,
+  { epoch: before, identity }: SourceRecord,
+  { chosen, lost }: Pick<Recovery, "lost"> & { chosen: readonly string[] },
+  { isConfirmed, isForced }: RecoverRequest,
+): Promise<Recovery> {
+  const epoch = newEpoch(await heldBySinks(session, config.sinks, state, isForced), before);
+  const { signal } = new AbortController();
+  // It shall know nothing of the former log.
+  const source = await openSource(config, await pinsOf(config, state), session.log);
+  try {
+    const plan = { lost, epoch, sinks: await holdings(source, state, identity, chosen) };
+    if (!isConfirmed) return planned({ ...plan, tables: (await state.schemas.list()).map(({ id }) => id) });
+    const log = await source.create({ epoch, wantCopy: false, resumeIntent: true }, signal);
+    failpoint("recover.created");
+    const { generations } = await source.tables(signal);
+    const keeps = Object.fromEntries(generations);
+    const { listed, tables } = await list(config, state, chosen, keeps);
+    failpoint("recover.listed");
+    const reset: SinkReset = { to: log.position, anew: false, keeps };
+    await state.source.crossed(log.identity, log.position, new Map(chosen.map((name) => [name, reset])));
+    return begun({ ...plan, tables, listed, position: source.formatPosition(log.position.commit) });
+  } finally {
+    await source.close();
+  }
+}
+
+/** The log is good; sinks are put to its end, and what they lack of it is found by comparing. */
+async function beside(
+  config: RecoverConfig,
+  state: StateStore,
+  source: Source,
+  { epoch, identity }: SourceRecord,
+  chosen: readonly string[],
+  { isConfirmed }: RecoverRequest,
+): Promise<Recovery> {
+  const { signal } = new AbortController();
+  const plan = { lost: null, epoch, sinks: await holdings(source, state, identity, chosen) };
+  if (chosen.length === 0) return planned({ ...plan, tables: [] });
+  if (!isConfirmed) return planned({ ...plan, tables: (await state.schemas.list()).map(({ id }) => id) });
+  const { generations } = await source.tables(signal);
+  const keeps = Object.fromEntries(generations);
+  const to: Position = { epoch, commit: await source.tip(signal), index: 0 };
+  const { listed, tables } = await list(config, state, chosen, keeps);
+  await state.source.reset(new Map(chosen.map((name): [string, SinkReset] => [name, { to, anew: false, keeps }])));
+  return begun({ ...plan, tables, listed, position: source.formatPosition(to.commit) });
+}
+
+async function holdings(
+  source: Source,
+  state: StateStore,
+  identity: LogIdentity | null,
+  chosen: readonly string[],
+): Promise<Recovery["sinks"]> {
+  if (identity !== null) source.recall?.(identity);
+  const records = new Map((await state.sinks.all()).map((record) => [record.name, record]));
+  return chosen.map((name) => {
+    const place = knownPlace(records.get(name) ?? null);
+    return { name, holds: place === null ? null : source.formatPosition(place.commit) };
+  });
+}
+
+/** A table that a sink takes is compared there, whatever it holds of it. */
+async function list(
+  config: RecoverConfig,
+  state: StateStore,
+  chosen: readonly string[],
+  keeps: Readonly<Record<string, string>>,
+): Promise<Pick<Recovery, "listed" | "tables">> {
+  const known = (await state.schemas.list()).filter(({ id }) => keeps[id] !== undefined);
+  for (const { name, tables } of config.sinks) {
+    if (!chosen.includes(name)) continue;
+    const selection = new TableSelection(tables);
+    const ids = known.filter(({ schema, table }) => selection.matches(schema, table)).map(({ id }) => id);
+    await askAgain(state.refills, name, ids, { kind: "differences" }, REASON, true);
+  }
+  const open = (await state.refills.list()).filter(({ scope }) => scope.kind === "differences");
+  return { listed: open.map(({ id }) => id), tables: known.map(({ id }) => id) };
+}
+
+/** In the place of a daemon, until what was listed is mended. A daemon that was started meanwhile does it, too. */
+async function mend(
+  session: Session,
+  config: Config,
+  listed: readonly number[],
+): Promise<Pick<Recovery, "mended" | "missing">> {
+  let missing: readonly string[];
+  try {
+    ({ missing } = await runHere(config, { once: true, ...session.daemon }));
+  } catch (error) {
+    if (findMillraceError(error)?.code !== "MR1213") throw error;
+    missing = ["a daemon was started meanwhile, and goes on with it"];
+  }
+  const ended = await readState(config, ({ refills }) => refills.list(true));
+  const ours = ended.filter(({ id }) => listed.includes(id));
+  const mended = ours.flatMap(({ tableId, sink, rowsDone, state }) =>
+    state === "done" ? [{ table: tableId, sink, rows: rowsDone }] : [],
+  );
+  const isInterrupted = missing.length === 0 && mended.length < ours.length;
+  return { mended, missing: isInterrupted ? ["not every table has been compared"] : missing };
+}
+
+type Plan = Pick<Recovery, "lost" | "epoch" | "sinks" | "tables">;
+
+function planned(plan: Plan): Recovery {
+  return { ...plan, applied: false, position: null, listed: [], mended: [], missing: [] };
+}
+
+function begun(plan: Plan & Pick<Recovery, "listed" | "position">): Recovery {
+  return { ...plan, applied: true, mended: [], missing: [] };
+}
+
+function documentOf({ applied, epoch, lost, mended, missing, position, sinks, tables }: Recovery): object {
+  return { applied, lost, epoch, position, sinks, tables, mended, missing };
+}
+
+function exitOf({ applied, lost, missing, sinks }: Recovery): ExitCode {
+  if (!applied) return lost === null && sinks.length === 0 ? EXIT.done : EXIT.refused;
+  return missing.length === 0 ? EXIT.done : EXIT.failed;
+}
+
+function textOf({ applied, epoch, lost, mended, missing, position, sinks, tables }: Recovery): string {
+  if (sinks.length === 0) return "the log can be gone on in: `millrace run` does so, and nothing has to be recovered";
+  const lines = [
+    lost === null ? "the log itself is not lost" : `lost: ${lost.code} ${lost.message}`,
+    position === null ? `epoch ${epoch} begins at the end of the source's log` : `epoch ${epoch} begins at ${position}`,
+    ...sinks.map(({ name, holds }) => `${name}: holds what it got up to ${holds ?? "nothing"}, and keeps it`),
+    `compared with the source, and mended where rows differ: ${tables.length === 0 ? "no tables" : tables.join(", ")}`,
+  ];
+  if (!applied) return [...lines, "nothing was done: add --yes to do it"].join("\n");
+  const table = new Table({ head: ["table", "sink", "rows mended"], style: { head: [], border: [], compact: true } });
+  for (const one of mended) table.push([one.table, one.sink, one.rows]);
+  if (mended.length > 0) lines.push(table.toString());
+  const rest = missing.map((what) => `not finished: ${what}`);
+  const end = missing.length === 0 ? "every sink is recovered" : "`millrace run` goes on with it";
+  return [...lines, ...rest, end].join("\n");
+}

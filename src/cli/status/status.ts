@@ -1,0 +1,125 @@
+import { pastOf } from "../../comparing.ts";
+import type { Config } from "../../config/config.ts";
+import type { SinkStatus, StatusDocument } from "../../core/contracts/status.ts";
+import { isRunning, snapshotStatus } from "../../runtime/snapshot/snapshots.ts";
+import { openState } from "../../state/open.ts";
+import { SILENT } from "../../core/contracts/telemetry.ts";
+import type { CommandLine } from "../command-line.ts";
+import { DaemonClient } from "../daemon-client.ts";
+import { EXIT, type ExitCode } from "../exit-codes.ts";
+import { liveHolder } from "../read-state.ts";
+import { hasLeft } from "../../reconcile/report/past.ts";
+import { lineageText, storedLineage } from "./lineage.ts";
+import { statusText } from "./status-text.ts";
+
+export function addStatus({ program, action }: CommandLine): void {
+  program
+    .command("status")
+    .description("what lags and why: the source, each sink, tables and rows that need a decision")
+    .option("--tables", "also each table's columns: where their values go, and under which mask")
+    .option("--exit-code", "exit with 3 where something needs a person, with 1 where no daemon runs")
+    .action(
+      action(async (session, options) => {
+        const config = await session.config();
+        const answer = await new DaemonClient(config.state).ask<StatusDocument>("GET", "/api/v1/status");
+        const status = answer ?? (await storedStatus(config));
+        const text = statusText(status, Date.now());
+        const exitCode = options["exitCode"] === true ? exitCodeOf(status) : EXIT.done;
+        if (options["tables"] !== true) {
+          session.print(status, text);
+          return exitCode;
+        }
+        const lineage = await storedLineage(config);
+        session.print({ ...status, tables: { ...status.tables, lineage } }, `${text}\n${lineageText(lineage)}`);
+        return exitCode;
+      }),
+    );
+}
+
+/** For monitors: 0 all well, 3 something needs a person, 1 nothing runs here or, as far as the lease says, elsewhere. */
+export function exitCodeOf(status: StatusDocument): ExitCode {
+  const { daemon, heldBy, source, sinks, tables, reconcile, state } = status;
+  if (daemon === null && heldBy === undefined) return EXIT.failed;
+  const needsPerson =
+    source.needsPerson ||
+    source.warnings.length > 0 ||
+    state.error !== null ||
+    tables.aside.length > 0 ||
+    tables.suspended.length > 0 ||
+    tables.unreadable.length > 0 ||
+    sinks.some((sink) => sink.needsPerson || sink.deadLetters > 0) ||
+    (reconcile.drift !== null && hasLeft(reconcile.drift));
+  return needsPerson ? EXIT.drift : EXIT.done;
+}
+
+/** Without a daemon: what the state store knew last. */
+async function storedStatus(config: Config): Promise<StatusDocument> {
+  const state = await openState(config.state, { name: config.name, readOnly: true });
+  const source = await config.source.connector.create(SILENT);
+  try {
+    const record = await state.source.get();
+    if (record?.identity != null) source.recall?.(record.identity);
+    const letters = await state.deadLetters.counts();
+    const spell = (commit: bigint | undefined) => (commit === undefined ? null : source.formatPosition(commit));
+    const position = spell(record?.acknowledged?.commit ?? record?.origin?.commit);
+    const sinks: SinkStatus[] = [];
+    for (const { name, kind } of config.sinks) {
+      const known = await state.sinks.get(name);
+      sinks.push({
+        name,
+        kind,
+        state: known?.paused === true ? "paused" : known?.error == null ? "stopped" : "failed",
+        position: spell((known?.covered ?? known?.written)?.commit),
+        lagSeconds: null,
+        lagBytes: null,
+        deadLetters: letters.get(name) ?? 0,
+        error: known?.error ?? null,
+        needsPerson: known?.error != null,
+        catchingUp: false,
+        waitsFor: [],
+      });
+    }
+    const aside = [...(await state.schemas.aside())].map(([table, error]) => ({ table, error }));
+    const suspended = (await state.suspensions.list()).map(({ tableId, ...rest }) => ({ table: tableId, ...rest }));
+    const open = await state.refills.list();
+    const heldBy = await liveHolder(state);
+    return {
+      name: config.name,
+      phase: "stopped",
+      source: {
+        kind: config.source.kind,
+        up: false,
+        position,
+        acknowledged: position,
+        lagBytes: null,
+        lagSeconds: null,
+        retainedBytes: null,
+        safeBytes: null,
+        safeSeconds: null,
+        warnings: [],
+        zeroDates: null,
+        error: null,
+        needsPerson: false,
+        goneBack: null,
+        copy: null,
+      },
+      sinks,
+      tables: {
+        captured: (await state.schemas.list()).length - aside.length,
+        aside,
+        refused: [],
+        unreadable: [],
+        suspended,
+      },
+      refills: open.length + (await state.refills.countKeys()),
+      snapshots: open.map((refill) => snapshotStatus(refill)).filter(isRunning),
+      reconcile: { next: null, ...pastOf(await state.reports.list()) },
+      daemon: null,
+      state: { error: null },
+      ...(heldBy === null ? {} : { heldBy }),
+    };
+  } finally {
+    await source.close();
+    await state.close();
+  }
+}

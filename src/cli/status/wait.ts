@@ -1,0 +1,52 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Config } from "../../config/config.ts";
+import { durationOf } from "../arguments.ts";
+import type { CommandLine } from "../command-line.ts";
+import { DaemonClient } from "../daemon-client.ts";
+import { EXIT } from "../exit-codes.ts";
+import { holderOf } from "../read-state.ts";
+
+/** How often a daemon that is not there yet is looked for. */
+const LOOK_MS = 200;
+/** What the daemon gets beyond the timeout to say that it has passed. */
+const GRACE_MS = 10_000;
+
+interface WaitAnswer {
+  readonly reached: boolean;
+  readonly missing: readonly string[];
+}
+
+export function addWait({ program, action }: CommandLine): void {
+  program
+    .command("wait")
+    .description("return when every sink has made durable all that was committed at the source before the call")
+    .option("--timeout <duration>", "give up after this, with exit code 5", "60s")
+    .action(
+      action(async (session, options) => {
+        const config = await session.config();
+        const timeoutMs = durationOf("--timeout", options["timeout"]);
+        const answer = (await waitFor(new DaemonClient(config.state), timeoutMs)) ?? (await nobodyHere(config));
+        const text = answer.reached ? "every sink is up to date" : ["timed out:", ...answer.missing].join("\n  ");
+        session.print(answer, text);
+        return answer.reached ? EXIT.done : EXIT.timedOut;
+      }),
+    );
+}
+
+/** Undefined: no daemon listened before the time was over. */
+async function waitFor(client: DaemonClient, timeoutMs: number): Promise<WaitAnswer | undefined> {
+  const deadlineMs = performance.now() + timeoutMs;
+  for (;;) {
+    const leftMs = Math.max(0, deadlineMs - performance.now());
+    const answer = await client.ask<WaitAnswer>("POST", "/api/v1/wait", { timeoutMs: leftMs }, leftMs + GRACE_MS);
+    if (answer !== undefined) return answer;
+    if (leftMs === 0) return undefined;
+    await sleep(Math.min(LOOK_MS, leftMs));
+  }
+}
+
+async function nobodyHere(config: Pick<Config, "state" | "name">): Promise<WaitAnswer> {
+  const holder = await holderOf(config);
+  const missing = holder === null ? "no daemon is running" : `no daemon listens here; the lease is held by ${holder}`;
+  return { reached: false, missing: [missing] };
+}

@@ -1,0 +1,195 @@
+/**
+ * A row's identity outside of its table: the canonical texts of its key values joined by `:`, with `%` and `:` inside a
+ * value percent-encoded and an empty value written `%`, so that no two keys share an id. An id over 512 bytes (what a
+ * search engine takes) becomes `sha256:` and its digest in hex.
+ */
+import { createHash } from "node:crypto";
+import { ByteWriter } from "../bytes.ts";
+import { invariant } from "../invariant.ts";
+import type { TableVersion } from "./schema.ts";
+import type { KeyText } from "../contracts/source.ts";
+import type { ColumnType } from "./types.ts";
+import { CELL_BINARY, CELL_NULL, CELL_TEXT, CellMap } from "./tuple.ts";
+import { readText, writeText } from "../values/text.ts";
+
+const ID_BYTES_MAX = 512;
+/** An id that was too long begins so; a key of two parts may, too. */
+const DIGEST_START = "sha256:";
+const PERCENT = 0x25;
+const COLON = 0x3a;
+
+/** What is not encoded, and can't be too long. */
+const PLAIN = /^[\w.-]+$/;
+const PLAIN_LENGTH_MAX = 64;
+
+const shared = new CellMap();
+const written = new ByteWriter(256);
+
+/** The key of the tuple at `offset`, as texts. The tuple may be an old one that holds the key columns only. */
+export function keyText(table: TableVersion, bytes: Uint8Array, offset: number): KeyText {
+  shared.read(bytes, offset);
+  return table.key.map((ordinal) => {
+    const kind = keyKind(shared, ordinal);
+    return readText(table.columns[ordinal]!.type, kind, bytes, shared.start[ordinal]!, shared.length[ordinal]!);
+  });
+}
+
+/** False where a column of the key is null, which only a key at the operator's word can be. */
+export function hasWholeKey(table: TableVersion, bytes: Uint8Array, offset: number): boolean {
+  shared.read(bytes, offset);
+  return table.key.every((ordinal) => shared.kind[ordinal] !== CELL_NULL);
+}
+
+/**
+ * False where a date of the key is one that does not exist, which MySQL alone keeps: it comes as a text where others are
+ * binary, and no target can hold it.
+ */
+export function hasKeyDates(table: TableVersion, bytes: Uint8Array, offset: number): boolean {
+  shared.read(bytes, offset);
+  return table.key.every((ordinal) => {
+    const { type } = table.columns[ordinal]!;
+    const kind = shared.kind[ordinal]!;
+    if (kind !== CELL_TEXT || !isCalendar(type)) return true;
+    return mayPrint(table.dialect, type, readText(type, kind, bytes, shared.start[ordinal]!, shared.length[ordinal]!));
+  });
+}
+
+/** Whether keys of the table may lack a date: see `hasKeyDates`. */
+export function mayLackKeyDates({ dialect, key, columns }: TableVersion): boolean {
+  return dialect === "mysql" && key.some((ordinal) => isCalendar(columns[ordinal]!.type));
+}
+
+function isCalendar({ kind }: ColumnType): boolean {
+  return kind === "date" || kind === "timestamp";
+}
+
+/** What the key consists of: a key that was noted under another one names no row of the table as it is now. */
+export function keyShape(table: Pick<TableVersion, "key" | "columns">): string {
+  return JSON.stringify(table.key.map((ordinal) => [table.columns[ordinal]!.identity, table.columns[ordinal]!.native]));
+}
+
+/** Writes the id of the tuple that `cells` maps, and returns its length in bytes. */
+export function writeRowId(out: ByteWriter, table: TableVersion, bytes: Uint8Array, cells: CellMap): number {
+  const at = out.length;
+  const { key } = table;
+  for (let k = 0; k < key.length; k++) {
+    if (k > 0) out.byte(COLON);
+    const ordinal = key[k]!;
+    const { type } = table.columns[ordinal]!;
+    const valueAt = out.length;
+    writeText(out, type, keyKind(cells, ordinal), bytes, cells.start[ordinal]!, cells.length[ordinal]!);
+    if (type.kind !== "int" && type.kind !== "uuid") encodeFrom(out, valueAt);
+  }
+  if (out.length - at > ID_BYTES_MAX) digestFrom(out, at);
+  return out.length - at;
+}
+
+/** The same id from the key's texts. */
+export function rowIdOf(key: KeyText): string {
+  const [only] = key;
+  // A comparison asks for millions: most keys are numbers, and such a text is its own id.
+  if (key.length === 1 && only!.length <= PLAIN_LENGTH_MAX && PLAIN.test(only!)) return only!;
+  const out = written;
+  out.reset();
+  key.forEach((value, k) => {
+    if (k > 0) out.byte(COLON);
+    const valueAt = out.length;
+    out.utf8(value);
+    encodeFrom(out, valueAt);
+  });
+  if (out.length > ID_BYTES_MAX) digestFrom(out, 0);
+  return out.view().toString("utf8");
+}
+
+/** Sources complete the key columns of every new tuple and of every old one that they pass on. */
+function keyKind(cells: CellMap, ordinal: number): number {
+  const kind = cells.kind[ordinal]!;
+  invariant(kind === CELL_TEXT || kind === CELL_BINARY, "a key column has a value");
+  return kind;
+}
+
+/** Percent-encodes what was written from `start` on; moves bytes from the end, and only where there is something to do. */
+function encodeFrom(out: ByteWriter, start: number): void {
+  if (out.length === start) return out.byte(PERCENT);
+  let special = 0;
+  for (let i = start; i < out.length; i++) if (out.bytes[i] === PERCENT || out.bytes[i] === COLON) special++;
+  if (special === 0) return;
+  out.reserve(special * 2);
+  const to = out.bytes;
+  let from = out.length;
+  out.length += special * 2;
+  for (let at = out.length; from > start;) {
+    const byte = to[--from]!;
+    if (byte !== PERCENT && byte !== COLON) {
+      to[--at] = byte;
+      continue;
+    }
+    to[--at] = byte === PERCENT ? 0x35 : 0x41; // %25, %3A
+    to[--at] = byte === PERCENT ? 0x32 : 0x33;
+    to[--at] = PERCENT;
+  }
+}
+
+function digestFrom(out: ByteWriter, start: number): void {
+  const digest = createHash("sha256").update(out.bytes.subarray(start, out.length)).digest("hex");
+  out.length = start;
+  out.ascii(DIGEST_START);
+  out.ascii(digest);
+}
+
+/** Whether the key has to be looked for elsewhere: it may not stand in the id. */
+export function isDigestId(id: string): boolean {
+  return id.startsWith(DIGEST_START);
+}
+
+/** The key in an id that `rowIdOf` made; null where the id is a digest, or none of a row of this table. */
+export function keyOfRowId(table: TableVersion, id: string): KeyText | null {
+  const parts = id.split(":");
+  if (parts.length !== table.key.length || isDigestId(id)) return null;
+  const key = parts.map((part) => (part === "%" ? "" : part.replaceAll("%3A", ":").replaceAll("%25", "%")));
+  return isPossibleKey(table, key) && rowIdOf(key) === id ? key : null;
+}
+
+/** Whether a source could print a key of this table so: one that it would not even read can't be asked for. */
+export function isPossibleKey(table: TableVersion, key: KeyText): boolean {
+  return key.every((text, i) => mayPrint(table.dialect, table.columns[table.key[i]!]!.type, text));
+}
+
+/** So many fit, whatever they are. */
+const DIGITS_IN_32_BITS = 9;
+const INTEGER = /^-?(?:0|[1-9]\d*)$/;
+const PRINTED: Partial<Readonly<Record<ColumnType["kind"], RegExp>>> = {
+  bool: /^[tf]$/,
+  float: /^(?:-?Infinity|NaN|-?\d+(?:\.\d+)?(?:e[+-]\d+)?)$/,
+  decimal: /^(?:-?Infinity|NaN|-?\d+(?:\.\d+)?)$/,
+  bytes: /^\\x(?:[0-9a-f]{2})*$/,
+  uuid: /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/,
+  date: /^(?:-?infinity|\d{4,}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])(?: BC)?)$/,
+  time: /^(?:[01]\d|2[0-4]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?$/,
+  timestamp:
+    /^(?:-?infinity|\d{4,}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]) (?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?(?:\+00)?(?: BC)?)$/,
+};
+
+function mayPrint(dialect: TableVersion["dialect"], type: ColumnType, text: string): boolean {
+  const isMysql = dialect === "mysql";
+  // MySQL stores '' for a value that is none of the labels, where its mode lets that pass.
+  if (type.kind === "enum") return type.labels.length === 0 || type.labels.includes(text) || (isMysql && text === "");
+  if (isCalendar(type)) return PRINTED[type.kind]!.test(text) && isDay(text);
+  // Texts of MySQL may hold NUL.
+  if (type.kind !== "int") return PRINTED[type.kind]?.test(text) ?? (isMysql || !text.includes("\0"));
+  if (!INTEGER.test(text)) return false;
+  if (type.bits >= 32 && text.length <= DIGITS_IN_32_BITS && (type.signed || !text.startsWith("-"))) return true;
+  const value = BigInt(text);
+  const limit = 1n << BigInt(type.signed ? type.bits - 1 : type.bits);
+  return value < limit && value >= (type.signed ? -limit : 0n);
+}
+
+/** Of the years that a server prints, with the days that their months have. */
+function isDay(text: string): boolean {
+  const [, yearText, month, day] = /^(\d+)-(\d\d)-(\d\d)/.exec(text) ?? [];
+  if (yearText === undefined) return true;
+  const year = Number(yearText);
+  // Leap years repeat; 1 BC, before which no year is 0, is one.
+  const alike = 2000 + ((((text.endsWith(" BC") ? 1 - year : year) % 400) + 400) % 400);
+  return year > 0 && Number(day) <= new Date(Date.UTC(alike, Number(month), 0)).getUTCDate();
+}

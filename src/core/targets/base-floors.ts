@@ -1,0 +1,73 @@
+/**
+ * Which rows of a sink that keeps them as they were written (documents, cache keys) may lend their values to a change
+ * that leaves columns out. A row that was written under an older shape of its table may show another column under a name,
+ * or be another row's under another key: until it has been written again it must not be built on. What is remembered of
+ * each column is the version from which on rows show it under its name.
+ */
+import type { TableVersion } from "../model/schema.ts";
+import { CELL_UNCHANGED, CellMap } from "../model/tuple.ts";
+
+/** Stored beside the table's rows, as JSON. */
+export interface ShapeNote {
+  /** `TableVersion.relation`. */
+  readonly relation: number;
+  /** Names and identities of the key's columns. */
+  readonly key: readonly ColumnMark[];
+  /** The versions are texts: they have more digits than a JSON number keeps. */
+  readonly columns: readonly (readonly [...ColumnMark, since: string])[];
+}
+
+type ColumnMark = readonly [name: string, identity: number];
+
+/**
+ * The note for rows of this shape. `noted`: the one that is stored; null: none, so nothing is known against the rows that
+ * are there. `since`: the version at which the sink stands; rows of the new shape have it or a higher one.
+ */
+export function shapeNote(noted: ShapeNote | null, table: TableVersion, since: bigint): ShapeNote {
+  const columns = table.columns.map(({ name, identity }) => [name, identity] as const);
+  const key = table.key.map((ordinal) => columns[ordinal]!);
+  const goesOn = noted === null || (noted.relation === table.relation && isSameKey(noted.key, key));
+  const before = new Map(noted?.columns.map((column) => [column[0], column]));
+  return {
+    relation: table.relation,
+    key,
+    columns: columns.map(([name, identity]) => {
+      if (noted === null) return [name, identity, "0"];
+      const there = goesOn ? before.get(name) : undefined;
+      return there?.[1] === identity ? there : [name, identity, String(since)];
+    }),
+  };
+}
+
+/** A key column that was renamed alone leaves the rows where they are. */
+function isSameKey(a: readonly ColumnMark[], b: readonly ColumnMark[]): boolean {
+  return (
+    a.length === b.length &&
+    a.every(([name, identity], i) => identity === b[i]![1] && (identity > 0 || name === b[i]![0]))
+  );
+}
+
+/** For the rows of one table version. */
+export class BaseFloors {
+  /** In the order of the table's columns. */
+  readonly #since: BigUint64Array;
+  readonly #isOpen: boolean;
+  readonly #cells = new CellMap();
+
+  constructor(note: ShapeNote) {
+    this.#since = BigUint64Array.from(note.columns, ([, , since]) => BigInt(since));
+    this.#isOpen = this.#since.every((since) => since === 0n);
+  }
+
+  /** The lowest version of a row that shows all columns which the tuple at `offset` leaves unchanged. */
+  of(bytes: Uint8Array, offset: number): bigint {
+    if (this.#isOpen) return 0n;
+    this.#cells.read(bytes, offset);
+    const { kind, count } = this.#cells;
+    let floor = 0n;
+    for (let c = 0; c < count; c++) {
+      if (kind[c] === CELL_UNCHANGED && this.#since[c]! > floor) floor = this.#since[c]!;
+    }
+    return floor;
+  }
+}

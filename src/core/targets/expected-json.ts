@@ -1,0 +1,155 @@
+/**
+ * How a value has to land in JSON (documents, cache), worked out from the source's text form by other means than the
+ * writers in values/json: what `reconcile` compares with. Numbers count by their digits, strings by their characters; white
+ * space and escapes do not.
+ */
+import type { ColumnType } from "../model/types.ts";
+
+/** One spelling for equal JSON. */
+export function normalJson(text: string): string {
+  return JSON.stringify(exactJson(text));
+}
+
+/** The fields of a JSON object, each in that spelling, `__proto__` and its like included; null where it is no object. */
+export function normalFields(text: string): Map<string, string> | null {
+  const value = exactJson(text);
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return null;
+  return new Map(Object.entries(value).map(([name, field]) => [name, JSON.stringify(field)]));
+}
+
+/** The parsed document, numbers as `number:` and their digits, and strings that could be taken for that behind `text:`. */
+export function exactJson(text: string): unknown {
+  return JSON.parse(text, (_key, value: unknown, context?: { readonly source?: string }) => {
+    if (typeof value === "number") return `${NUMBER}${context?.source}`;
+    return typeof value === "string" ? marked(value) : value;
+  });
+}
+
+const NUMBER = "number:";
+const TEXT = "text:";
+
+function marked(text: string): string {
+  return text.startsWith(NUMBER) || text.startsWith(TEXT) ? TEXT + text : text;
+}
+
+/** The characters of a string that `exactJson` gave. */
+export function unmarked(text: string): string {
+  const mark = [NUMBER, TEXT].find((one) => text.startsWith(one)) ?? "";
+  return text.slice(mark.length);
+}
+
+/** The digits of a number in that spelling; null: it is none. */
+export function digitsOf(normal: string | undefined): string | null {
+  const value: unknown = normal === undefined ? null : JSON.parse(normal);
+  return typeof value === "string" && value.startsWith(NUMBER) ? value.slice(NUMBER.length) : null;
+}
+
+/** What stands between the quotes of a scalar. */
+export function plainOf(normal: string): string {
+  return unmarked(String(JSON.parse(normal)));
+}
+
+/** The normal JSON of a cell that the source prints as `text`; a JSON null in a json column looks like a null cell. */
+export function expectedJson(type: ColumnType, text: string): string | null {
+  const value = expectedValue(type, text);
+  return value === null ? null : JSON.stringify(value);
+}
+
+/** What stands between the quotes of a scalar's JSON, and the normal JSON of an array. */
+export function expectedPlain(type: ColumnType, text: string): string {
+  if (type.kind === "json") return onOneLine(text);
+  const value = expectedValue(type, text);
+  return type.kind === "array" ? JSON.stringify(value) : unmarked(String(value));
+}
+
+/** The JSON that a document of Millrace's has, letter by letter; another one may be equal to it all the same. */
+export function spelledJson(type: ColumnType, text: string): string {
+  return type.kind === "json" ? onOneLine(text) : spelled(expectedValue(type, text));
+}
+
+function spelled(value: unknown): string {
+  if (typeof value === "string") return value.startsWith(NUMBER) ? unmarked(value) : JSON.stringify(unmarked(value));
+  if (typeof value !== "object" || value === null) return String(value);
+  if (Array.isArray(value)) return `[${value.map(spelled).join(",")}]`;
+  return `{${Object.entries(value)
+    .map(([name, one]) => `${JSON.stringify(name)}:${spelled(one)}`)
+    .join(",")}}`;
+}
+
+function onOneLine(json: string): string {
+  return json.replaceAll(/[\r\n]/g, " ");
+}
+
+function expectedValue(type: ColumnType, text: string): unknown {
+  switch (type.kind) {
+    case "bool":
+      return text === "t";
+    case "int":
+      return NUMBER + text;
+    case "float":
+      return /^-?(Infinity|NaN)$/.test(text) ? text : NUMBER + text;
+    case "json":
+      return exactJson(text);
+    case "bytes":
+      return Buffer.from(text.slice(2), "hex").toString("base64");
+    case "date":
+      return isoDate(text);
+    case "time":
+      return withMicroseconds(text);
+    case "timestamp":
+      return isoTimestamp(text);
+    case "array":
+      return expectedArray(type.of, text);
+    case "decimal":
+    case "text":
+    case "uuid":
+    case "enum":
+    case "opaque":
+      return marked(text);
+    default:
+      return type satisfies never;
+  }
+}
+
+/** Years before 1 and after 9999 as ISO 8601 has them; infinities as they are. */
+function isoDate(text: string): string {
+  const match = /^(\d+)(-\d\d-\d\d)( BC)?$/.exec(text);
+  if (match === null) return text;
+  const [, digits, rest = "", era] = match;
+  const year = era === undefined ? Number(digits) : 1 - Number(digits);
+  if (year >= 0 && year <= 9999) return String(year).padStart(4, "0") + rest;
+  return (year < 0 ? "-" : "+") + String(Math.abs(year)).padStart(6, "0") + rest;
+}
+
+function withMicroseconds(text: string): string {
+  const [clock, fraction = ""] = text.split(".");
+  return `${clock}.${fraction.padEnd(6, "0")}`;
+}
+
+function isoTimestamp(text: string): string {
+  const match = /^(\d+-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?)(\+00)?( BC)?$/.exec(text);
+  if (match === null) return text;
+  const [, date = "", time = "", zone, era = ""] = match;
+  return `${isoDate(date + era)}T${withMicroseconds(time)}${zone === undefined ? "" : "Z"}`;
+}
+
+/** Lower bounds are not kept. */
+function expectedArray(of: ColumnType, text: string): unknown {
+  const tokens = text.replace(/^[^{]*=/, "").match(/[{},]|"(?:[^"\\]|\\.)*"|[^{},]+/gs) ?? [];
+  let at = 0;
+  const next = (): unknown => {
+    const token = tokens[at++]!;
+    if (token === "{") {
+      const items: unknown[] = [];
+      while (tokens[at] !== "}") {
+        if (tokens[at] === ",") at++;
+        items.push(next());
+      }
+      at++;
+      return items;
+    }
+    if (token === "NULL") return null;
+    return expectedValue(of, token.startsWith('"') ? token.slice(1, -1).replaceAll(/\\(.)/gs, "$1") : token);
+  };
+  return next();
+}

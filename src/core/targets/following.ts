@@ -1,0 +1,156 @@
+/**
+ * How the target of a table goes on when the table's shape changes. What tells its columns apart is noted beside it (in
+ * Postgres and DuckDB as the table's comment), so that a renamed column is known from one that was dropped and another
+ * that was added, whatever was restored or restarted in between.
+ */
+import type { TableVersion } from "../model/schema.ts";
+
+/** The table as the target was made for it, in the target's names and types. */
+export interface TargetNote {
+  /** `TableVersion.relation`. */
+  readonly relation: number;
+  /** Names of the key's columns. */
+  readonly key: readonly string[];
+  /** By name: `Column.identity`, and the type as the sink asked for it. */
+  readonly columns: Readonly<Record<string, readonly [identity: number, type: string]>>;
+}
+
+/** A column of the table as it is to be in the target. */
+export interface WantedColumn {
+  readonly name: string;
+  readonly identity: number;
+  readonly type: string;
+}
+
+/** How each column of the table goes on. */
+export interface Following {
+  /** For each column that is wanted: the name under which the target has it, or null where it is to be added. */
+  readonly from: readonly (string | null)[];
+  /** Columns that the table no longer has: they stay, and are null in rows written from now on. */
+  readonly retired: readonly string[];
+  /** Columns that the table no longer has, and whose names others need: they make room. */
+  readonly replaced: readonly string[];
+}
+
+const MARK = "millrace ";
+
+export function noteOf(table: TableVersion, columns: readonly WantedColumn[]): TargetNote {
+  return {
+    relation: table.relation,
+    key: table.key.map((ordinal) => columns[ordinal]!.name),
+    columns: Object.fromEntries(columns.map(({ name, identity, type }) => [name, [identity, type]])),
+  };
+}
+
+export function encodeNote(note: TargetNote): string {
+  return MARK + JSON.stringify(note);
+}
+
+/** Null for what is no note: somebody else's comment, or none. */
+export function decodeNote(text: string | null): TargetNote | null {
+  if (text === null || !text.startsWith(MARK)) return null;
+  try {
+    const value: unknown = JSON.parse(text.slice(MARK.length));
+    return isNote(value) ? value : null;
+  } catch (error) {
+    if (error instanceof SyntaxError) return null;
+    throw error;
+  }
+}
+
+function isNote(value: unknown): value is TargetNote {
+  if (typeof value !== "object" || value === null) return false;
+  if (!("relation" in value && "key" in value && "columns" in value)) return false;
+  const { relation, key, columns } = value;
+  const isColumn = (c: unknown): boolean => Array.isArray(c) && typeof c[0] === "number" && typeof c[1] === "string";
+  return (
+    typeof relation === "number" &&
+    Array.isArray(key) &&
+    typeof columns === "object" &&
+    columns !== null &&
+    Object.values(columns).every(isColumn)
+  );
+}
+
+/**
+ * `found`: names of the columns that the target has, Millrace's own left out. Where identities can't be told (another
+ * table under the name, no note) names decide: the rows are read again after every change of shape. `takes`: whether the
+ * column found under this name has the type of the wanted one.
+ */
+export function follow(
+  found: readonly string[],
+  note: TargetNote | null,
+  table: TableVersion,
+  wanted: readonly WantedColumn[],
+  takes: (name: string, ordinal: number) => boolean,
+): Following {
+  const there = new Set(found);
+  const noted = note?.relation === table.relation ? note : null;
+  const nameOf = new Map<number, string>();
+  for (const [name, [identity]] of Object.entries(noted?.columns ?? {})) {
+    if (identity > 0 && there.has(name)) nameOf.set(identity, name);
+  }
+  const proven = wanted.map(({ identity }) => nameOf.get(identity) ?? null);
+  const claimed = new Set(proven.filter((name) => name !== null));
+  const from = proven.map((name, i) => {
+    const column = wanted[i]!;
+    if (name !== null) return name;
+    if (!there.has(column.name) || claimed.has(column.name)) return null;
+    const before = noted?.columns[column.name]?.[0] ?? 0;
+    // Dropped and added again: the same name, and another column.
+    if (before > 0 && column.identity > 0) return null;
+    // The table lost a column of this name in an earlier shape. It stayed, and goes on only where it needs no other type.
+    const isRetired = note !== null && !Object.hasOwn(note.columns, column.name);
+    return isRetired && !takes(column.name, i) ? null : column.name;
+  });
+  const goingOn = new Set(from);
+  const left = found.filter((name) => !goingOn.has(name));
+  const names = new Set(wanted.map(({ name }) => name));
+  return {
+    from,
+    retired: left.filter((name) => !names.has(name)),
+    replaced: left.filter((name) => names.has(name)),
+  };
+}
+
+/** Renames that may be done one after the other: none takes a name that another column still has. */
+export function renamesOf(following: Following, wanted: readonly WantedColumn[]): readonly Rename[] {
+  const aside: Rename[] = [];
+  const direct: Rename[] = [];
+  const back: Rename[] = [];
+  const taken = new Set(following.from);
+  for (const [i, { name }] of wanted.entries()) {
+    const from = following.from[i];
+    if (from == null || from === name) continue;
+    if (taken.has(name)) {
+      const between = `_millrace_renamed_${i}`;
+      aside.push({ from, to: between });
+      back.push({ from: between, to: name });
+    } else {
+      direct.push({ from, to: name });
+    }
+  }
+  return [...aside, ...direct, ...back];
+}
+
+/**
+ * A name for a column whose own name the next version of its table needs; of those that are `taken`, none. `fitted`: what the
+ * target makes of a name.
+ */
+export function nameUntil(
+  column: string,
+  version: number,
+  taken: ReadonlySet<string>,
+  fitted = (name: string): string => name,
+): string {
+  const name = `${column}_until_${version}`;
+  for (let i = 1; ; i++) {
+    const chosen = fitted(i === 1 ? name : `${name}_${i}`);
+    if (!taken.has(chosen)) return chosen;
+  }
+}
+
+export interface Rename {
+  readonly from: string;
+  readonly to: string;
+}

@@ -1,0 +1,153 @@
+/** What a comparison has found, as one HTML file. */
+import type { ReconcileDocument, ReportSummary, TableReconciliation } from "../../core/contracts/reconciliation.ts";
+import { htmlDocument } from "../../html/document.ts";
+import { isolated, type Markup, markup } from "../../html/markup.ts";
+import { coverageChart, driftChart, trendCharts } from "./page-charts.ts";
+import { byteText, count, duration, utc } from "./page-figures.ts";
+import { CAUSES, driftIn, gapsOf, partText, secondsOf, stepsOf, valueText, verdictOf } from "./verdict.ts";
+
+/** `history`: reports of the same name, newest first; the one of this comparison may be among them. */
+export function htmlReport(found: ReconcileDocument, history: readonly ReportSummary[]): string {
+  const { name, tables } = found;
+  const verdict = verdictOf(found);
+  const body = markup`<header><h1>${isolated(name)} <span class="verdict ${verdict.kind}">${verdict.text}</span></h1>
+<p class="soft">Sinks compared with the source from ${utc(found.startedAt)} to ${utc(found.finishedAt)}, ${duration(secondsOf(found))}.<br>
+Comparison ${found.id}. ${partText(found) ?? ""}${gapsText(found)}</p></header>
+${tiles(found)}
+${toDo(found)}
+${titled("Drift by kind", driftChart(tables))}
+${titled("Results", results(tables))}
+${titled("Past runs", trendCharts(found, history))}
+${titled("Coverage", markup`${coverageChart(found)}${bytesRead(tables)}`)}
+${listed("Not compared", found.notComparable, ({ sink, table, reason }) => markup`${isolated(sink)}${table === null ? "" : markup` ${isolated(table)}`}: ${reason}`)}
+${listed("Set aside", found.aside, ({ table, code, message }) => markup`${isolated(table)}: ${code} ${message}`)}
+${tables.filter(({ sample }) => sample.length > 0).map(rowsThatDiffer)}`;
+  return htmlDocument({ title: `${name}: ${verdict.text}, ${utc(found.startedAt)}`, style: STYLE, body });
+}
+
+function gapsText(found: ReconcileDocument): string {
+  const gaps = gapsOf(found);
+  return gaps.length === 0 ? "" : ` Not all of it: ${gaps.join("; ")}.`;
+}
+
+function tiles({ tables }: ReconcileDocument): Markup {
+  const sum = (of: "compared" | "missing" | "extra" | "different" | "repaired"): number =>
+    tables.reduce((total, row) => total + row[of], 0);
+  const tile = (label: string, value: number, isBad = false): Markup =>
+    markup`<div class="tile"><b class="${isBad && value > 0 ? "bad" : "plain"}">${count(value)}</b><span>${label}</span></div>
+`;
+  return markup`<div class="tiles">${tile("rows compared", sum("compared"))}${tile("missing", sum("missing"), true)}${tile("extra", sum("extra"), true)}${tile("different", sum("different"), true)}${tile("repaired", sum("repaired"))}</div>`;
+}
+
+function toDo(found: ReconcileDocument): Markup {
+  const steps = stepsOf(found);
+  if (steps.length === 0) return titled("What to do", markup`<p>Nothing.</p>`);
+  const items = steps.map(({ text, command }) => {
+    const code = command === null ? "" : markup`<br><code>${command}</code>`;
+    return markup`<li>${text}${code}</li>
+`;
+  });
+  return titled("What to do", markup`<ol>${items}</ol>`);
+}
+
+const FIGURES = [
+  ["source rows", "sourceRows"],
+  ["sink rows", "sinkRows"],
+  ["compared", "compared"],
+  ["missing", "missing"],
+  ["extra", "extra"],
+  ["different", "different"],
+  ["repaired", "repaired"],
+  ["moving", "moving"],
+  ["dead letters", "deadLetters"],
+] as const satisfies readonly (readonly [string, keyof TableReconciliation])[];
+const DRIFT: ReadonlySet<string> = new Set(["missing", "extra", "different"]);
+
+/** What differs comes first. */
+function results(tables: readonly TableReconciliation[]): Markup {
+  if (tables.length === 0) return markup`<p>No table was compared.</p>`;
+  const head = FIGURES.map(([title]) => markup`<th>${title}</th>`);
+  const rows = tables
+    .toSorted((a, b) => driftIn(b) - driftIn(a))
+    .map((row) => {
+      const cells = FIGURES.map(([title, of]) => {
+        const style = DRIFT.has(of) && (row[of] ?? 0) > 0 ? "bad" : "plain";
+        return markup`<td class="${style}" data-label="${title}">${count(row[of] ?? 0)}</td>`;
+      });
+      return markup`<tr><td class="text">${isolated(row.table)}</td><td class="text sink" data-label="sink">${isolated(row.sink)}</td>${cells}</tr>
+`;
+    });
+  return markup`<table class="results"><thead><tr><th class="text">table</th><th class="text">sink</th>${head}</tr></thead>
+<tbody>${rows}</tbody></table>`;
+}
+
+/** What was read of both sides for the rows that were compared. */
+function bytesRead(tables: readonly TableReconciliation[]): Markup {
+  const told = tables.filter(({ sourceBytes }) => sourceBytes !== undefined);
+  if (told.length === 0) return markup``;
+  const rows = told.map(
+    ({ table, sink, compared, sourceBytes = 0, sinkBytes = 0 }) =>
+      markup`<tr><td class="text">${isolated(table)}</td><td class="text">${isolated(sink)}</td><td>${count(compared)}</td><td>${byteText(sourceBytes)}</td><td>${byteText(sinkBytes)}</td></tr>
+`,
+  );
+  return markup`<table><thead><tr><th class="text">table</th><th class="text">sink</th><th>rows compared</th><th>read at the source</th><th>read in the sink</th></tr></thead>
+<tbody>${rows}</tbody></table>`;
+}
+
+function rowsThatDiffer(row: TableReconciliation): Markup {
+  const { table, sink, sample } = row;
+  const all = driftIn(row);
+  const shown = sample.length < all ? `The first ${sample.length} of ${count(all)} rows.` : "All of them.";
+  const rows = sample.map(({ kind, key, columns, why, values = {} }) => {
+    const parts = Object.entries(key).map(
+      ([column, text]) => markup`<span class="soft">${isolated(column)}</span> ${isolated(text)} `,
+    );
+    const names = columns.map((column, i) => {
+      const pair = values[column];
+      const told =
+        pair === undefined
+          ? ""
+          : markup` ${isolated(valueText(pair.found))} in place of ${isolated(valueText(pair.expected))}`;
+      return [i === 0 ? "" : ", ", isolated(column), told];
+    });
+    return markup`<tr><td class="text kind ${kind}">${kind}</td><td class="text">${parts}</td><td class="text">${names}</td><td class="text soft">${CAUSES[why]}</td></tr>
+`;
+  });
+  return markup`<section><h2>${isolated(table)} in ${isolated(sink)}</h2><p class="soft">${shown}</p>
+<table><thead><tr><th class="text">kind</th><th class="text">key</th><th class="text">columns</th><th class="text">why</th></tr></thead><tbody>${rows}</tbody></table></section>
+`;
+}
+
+function titled(title: string, content: Markup): Markup {
+  return content.toString() === "" ? content : markup`<section><h2>${title}</h2>${content}</section>`;
+}
+
+function listed<T>(title: string, all: readonly T[], item: (one: T) => Markup): Markup {
+  if (all.length === 0) return markup``;
+  return titled(title, markup`<ul>${all.map((one) => markup`<li>${item(one)}</li>`)}</ul>`);
+}
+
+const STYLE = `.verdict{display:inline-block;font-size:1rem;font-weight:600;border:1px solid;border-radius:99px;padding:.1em .7em;vertical-align:.15em}
+.verdict.equal{color:var(--good)}.verdict.differs{color:var(--bad)}.verdict.repaired,.verdict.incomplete,.verdict.tolerated{color:var(--warning)}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:.75rem;margin:1rem 0}
+.tile{background:var(--card);border:1px solid var(--rule);border-radius:10px;padding:.7rem .9rem}
+.tile b{display:block;font-size:1.5rem;line-height:1.2;font-variant-numeric:tabular-nums}
+.tile span{color:var(--soft);font-size:.85rem}
+ol,ul{margin:0;padding-left:1.3rem}
+li{margin:.3rem 0;overflow-wrap:anywhere}
+.results .sink{white-space:nowrap}
+.results td:first-child{min-width:13em}
+@media print{.tiles{grid-template-columns:repeat(5,1fr)}}
+td.kind{font-weight:600;white-space:nowrap}
+.kind.missing{color:var(--missing)}.kind.extra{color:var(--extra)}.kind.different{color:var(--different)}
+.legend{display:flex;gap:1rem;font-size:.85rem;color:var(--soft);margin-bottom:.6rem}
+.legend svg{width:10px;height:10px;display:inline-block;margin-right:.35em}
+@media screen and (max-width:720px){main{padding:1rem .6rem 2rem}section{padding:.9rem .8rem}
+.tile:first-child{grid-column:1/-1}
+.results thead{display:none}.results,.results tbody,.results tr,.results td{display:block}
+.results tr{border-bottom:1px solid var(--rule);padding:.5rem 0;display:grid;grid-template-columns:1fr 1fr;column-gap:1.25rem}
+.results tr:last-child{border-bottom:0;padding-bottom:0}
+.results td{border:0;padding:.1rem 0;display:flex;justify-content:space-between;gap:.75rem}
+.results td:first-child{grid-column:1/-1;font-weight:600}
+.results td[data-label]::before{content:attr(data-label);color:var(--soft);white-space:nowrap}}
+`;

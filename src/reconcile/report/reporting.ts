@@ -1,0 +1,108 @@
+import { type ReconcileDocument, type ReportSummary, summaryOf } from "../../core/contracts/reconciliation.ts";
+import type { ReportStore } from "../../core/contracts/state-store.ts";
+import type { Logger } from "../../core/contracts/telemetry.ts";
+import { withoutValues } from "../kept.ts";
+import type { ReportFolder } from "./report-folder.ts";
+import { driftIn } from "./verdict.ts";
+
+export interface ReportingParts {
+  readonly reports: ReportStore;
+  /** Null: none is configured. */
+  readonly folder: ReportFolder | null;
+  /** Tells somebody of an alarm until it is taken or given up, which it logs itself. Null: none is configured. */
+  readonly tell: ((alarm: Alarm, signal: AbortSignal) => Promise<void>) | null;
+  /** Takes what is secret out of the texts of a JSON document. */
+  readonly redact: (json: string) => string;
+  readonly logger: Logger;
+}
+
+/** What is sent out of the house: counts and names, no keys. */
+export interface Alarm extends ReportSummary {
+  readonly event: "drift";
+  /** Those with the most rows that differ. */
+  readonly drifted: readonly {
+    readonly table: string;
+    readonly sink: string;
+    readonly missing: number;
+    readonly extra: number;
+    readonly different: number;
+    readonly repaired: number;
+  }[];
+}
+
+const DRIFTED_MAX = 20;
+const SAMPLE_MAX = 100;
+
+/** What becomes of what a comparison has found. Nothing that goes wrong here makes the comparison fail. */
+export class Reporting {
+  readonly #parts: ReportingParts;
+  /** Ends what is on its way when there is no more time for it. */
+  readonly #signal: AbortSignal;
+  readonly #telling = new Set<Promise<void>>();
+
+  constructor(parts: ReportingParts, signal: AbortSignal) {
+    this.#parts = parts;
+    this.#signal = signal;
+  }
+
+  /** Resolves when it is kept; whoever is told of an alarm is not waited for. */
+  async keep(found: ReconcileDocument): Promise<void> {
+    const { reports, folder, tell, redact } = this.#parts;
+    const kept = short(redacted(found, redact));
+    await this.#tried(kept, "kept in the state", () => reports.add(kept));
+    if (folder !== null) {
+      await this.#tried(kept, "written into the folder of reports", async () =>
+        folder.write(kept, await reports.list()),
+      );
+    }
+    if (tell === null || !kept.alarm) return;
+    const told: Promise<void> = this.#tried(kept, "sent to the webhook", () =>
+      tell(alarmOf(kept), this.#signal),
+    ).finally(() => this.#telling.delete(told));
+    this.#telling.add(told);
+  }
+
+  /** Resolves when everybody is told, or given up. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#telling);
+  }
+
+  async #tried({ id }: ReconcileDocument, what: string, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      if (!this.#signal.aborted)
+        this.#parts.logger.error({ error, id }, `the report of the comparison could not be ${what}`);
+    }
+  }
+}
+
+export function redacted(found: ReconcileDocument, redact: (json: string) => string): ReconcileDocument {
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the same document, with other texts
+  return JSON.parse(redact(JSON.stringify(found))) as ReconcileDocument;
+}
+
+/** What is kept of itself has no values of rows, whoever asked for them, and is not as long as somebody wanted to see it. */
+function short(found: ReconcileDocument): ReconcileDocument {
+  const tables = found.tables.map((row) => {
+    const sample = row.sample.slice(0, SAMPLE_MAX).map(withoutValues);
+    return { ...row, sample };
+  });
+  return { ...found, tables };
+}
+
+function alarmOf(found: ReconcileDocument): Alarm {
+  const drifted = found.tables
+    .filter((row) => driftIn(row) > 0)
+    .toSorted((a, b) => driftIn(b) - driftIn(a))
+    .slice(0, DRIFTED_MAX)
+    .map(({ table, sink, missing, extra, different, repaired }) => ({
+      table,
+      sink,
+      missing,
+      extra,
+      different,
+      repaired,
+    }));
+  return { event: "drift", ...summaryOf(found), drifted };
+}

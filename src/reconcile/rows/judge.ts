@@ -1,0 +1,131 @@
+/** One row of the source beside the row that a sink holds under its key. */
+import { type Block, NO_TUPLE } from "../../core/model/block.ts";
+import type { ComparedSlice, Inspection, StoredRow } from "../../core/contracts/comparing.ts";
+import type { DriftCause, DriftKind, ValuePair } from "../../core/contracts/reconciliation.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
+import type { KeyText } from "../../core/contracts/source.ts";
+import { CELL_BINARY, CELL_TEXT, CellMap } from "../../core/model/tuple.ts";
+import { readText } from "../../core/values/text.ts";
+import { EPOCH_MAX, epochOf } from "../../core/model/version.ts";
+
+/** How a row of the sink differs from what it has to be. */
+export interface Finding {
+  readonly kind: DriftKind;
+  /** In the order of the table. */
+  readonly columns: readonly string[];
+  readonly why: DriftCause;
+  readonly values?: Readonly<Record<string, ValuePair>>;
+}
+
+/** As the sink has to show them; null: the source does not have the row. */
+interface Expected {
+  readonly cells: readonly (string | null)[] | null;
+}
+
+const VERSION = "_millrace_version";
+const SHOWN_CHARACTERS_MAX = 200;
+
+const map = new CellMap();
+
+/** A row of the source, or a listed key that it does not have. */
+export interface SourceRow {
+  /** Its place in the block. */
+  readonly row: number;
+  readonly id: string;
+  readonly key: KeyText;
+  readonly isThere: boolean;
+  /** Of its values, as they were read. */
+  readonly byteCount: number;
+}
+
+/** The rows of a slice that are wanted. */
+export function wantedRows(
+  inspection: Inspection,
+  table: TableVersion,
+  { block, from, to }: ComparedSlice,
+  isWanted: (id: string) => boolean,
+): readonly SourceRow[] {
+  const rows: SourceRow[] = [];
+  for (let row = from; row < to; row++) {
+    const isThere = block.after[row] !== NO_TUPLE;
+    map.read(block.bytes, isThere ? block.after[row]! : block.before[row]!);
+    const key = table.key.map((ordinal) => textOf(table, block.bytes, ordinal)!);
+    const id = inspection.id(table, key);
+    if (isWanted(id)) rows.push({ row, id, key, isThere, byteCount: isThere ? mappedBytes() : 0 });
+  }
+  return rows;
+}
+
+/** How the sink must show a row that is there. */
+export function expectedCells(
+  inspection: Inspection,
+  table: TableVersion,
+  block: Block,
+  row: number,
+): readonly (string | null)[] {
+  map.read(block.bytes, block.after[row]!);
+  return table.columns.map((_, ordinal) => {
+    const text = textOf(table, block.bytes, ordinal);
+    return text === null ? null : inspection.expected(table, ordinal, text);
+  });
+}
+
+function mappedBytes(): number {
+  let sum = 0;
+  for (let i = 0; i < map.count; i++) sum += map.length[i]!;
+  return sum;
+}
+
+/** Of the tuple that is mapped. */
+function textOf(table: TableVersion, bytes: Uint8Array, ordinal: number): string | null {
+  const kind = map.kind[ordinal]!;
+  if (kind !== CELL_TEXT && kind !== CELL_BINARY) return null;
+  return readText(table.columns[ordinal]!.type, kind, bytes, map.start[ordinal]!, map.length[ordinal]!);
+}
+
+/** Null: the sink holds what it has to. */
+export function judge(
+  table: TableVersion,
+  { cells }: Expected,
+  stored: StoredRow | undefined,
+  versionMax: bigint,
+): Finding | null {
+  if (stored === undefined) return cells === null ? null : { kind: "missing", columns: [], why: "unknown" };
+  const why = causeOf(stored, versionMax);
+  if (cells === null) return { kind: "extra", columns: [], why };
+  const columns = table.columns.flatMap(({ name }, i) => (cells[i] === stored.cells[i] ? [] : [name]));
+  // A version that the log has not come to yet would keep later changes out.
+  if (stored.version === null || stored.version > versionMax) columns.push(VERSION);
+  columns.push(...(stored.surplus ?? []));
+  return columns.length === 0 ? null : { kind: "different", columns, why };
+}
+
+/** Of a row that is not what it has to be. */
+function causeOf({ version, surplus = [] }: StoredRow, versionMax: bigint): DriftCause {
+  if (version !== null && version > versionMax) return epochOf(version) < EPOCH_MAX ? "beyond-log" : "beyond-epochs";
+  return version === null || surplus.length > 0 ? "written-outside" : "unknown";
+}
+
+/** What differs, for whoever may see it. */
+export function withValues(
+  { columns }: TableVersion,
+  { cells }: Expected,
+  stored: StoredRow | undefined,
+  finding: Finding,
+): Finding {
+  const pairs = columns.flatMap(({ name }, i) =>
+    finding.columns.includes(name)
+      ? [[name, { expected: shown(cells?.[i]), found: shown(stored?.cells[i]) }] as const]
+      : [],
+  );
+  return { ...finding, values: Object.fromEntries(pairs) };
+}
+
+function shown(text: string | null | undefined): string | null {
+  if (text === null || text === undefined) return null;
+  return text.length > SHOWN_CHARACTERS_MAX ? `${text.slice(0, SHOWN_CHARACTERS_MAX)}…` : text;
+}
+
+export function isSame(a: Finding | null, b: Finding): boolean {
+  return a !== null && a.kind === b.kind && a.columns.join("\0") === b.columns.join("\0");
+}

@@ -1,0 +1,48 @@
+/** One chunk of the walk, on its way through the sinks that stand in front of it. */
+import type { ComparedPlace, ComparedSlice, ComparePort, SentRows } from "../../core/contracts/comparing.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
+import type { KeyText } from "../../core/contracts/source.ts";
+import type { Run } from "../run.ts";
+import type { Look } from "./look.ts";
+import type { TableComparison } from "./table-comparison.ts";
+
+export interface Stretch {
+  readonly after: KeyText | null;
+  readonly looks: ReadonlyMap<TableComparison, Look>;
+  /** When the rows are in all queues; null: they never came there. */
+  readonly sent: Promise<SentRows | null>;
+  readonly place: Promise<ComparedPlace>;
+}
+
+export function readStretch(
+  run: Run,
+  port: ComparePort,
+  table: TableVersion,
+  comparisons: readonly TableComparison[],
+  after: KeyText | null,
+  signal: AbortSignal,
+): Stretch {
+  const looks = new Map(comparisons.map((comparison) => [comparison, comparison.look()]));
+  const bySink = new Map(comparisons.map((comparison) => [comparison.sink, comparison]));
+  const sent = Promise.withResolvers<SentRows | null>();
+  const request = {
+    table,
+    sinks: [...bySink.keys()],
+    rows: { kind: "range", after },
+    patienceMs: run.request.patienceMs,
+    onSent: sent.resolve,
+    compare: async (sink: string, slice: ComparedSlice, compared: AbortSignal) => {
+      const comparison = bySink.get(sink)!;
+      await comparison.compare(looks.get(comparison)!, slice, compared);
+    },
+  } as const;
+  const place = port.at(request, signal);
+  // Told when the place itself is waited for.
+  const ended = () => sent.resolve(null);
+  place.then(ended, ended);
+  return { after, looks, sent: sent.promise, place };
+}
+
+export function isAt(cursor: KeyText | null, after: KeyText | null): boolean {
+  return JSON.stringify(cursor) === JSON.stringify(after);
+}

@@ -1,0 +1,303 @@
+import type { Clock } from "../../core/clock.ts";
+import type {
+  ComparedPlace,
+  ComparedSlice,
+  ComparePort,
+  Inspection,
+  StoredRow,
+} from "../../core/contracts/comparing.ts";
+import { findMillraceError } from "../../core/errors.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
+import type { KeyText } from "../../core/contracts/source.ts";
+import { NotComparableError, SourceAwayError } from "../errors.ts";
+import { Findings } from "./findings.ts";
+import { type KeptTable, withoutValues } from "../kept.ts";
+import { expectedCells, judge, type SourceRow, wantedRows, withValues } from "./judge.ts";
+import { KeyBuckets } from "./key-buckets.ts";
+import { Look } from "./look.ts";
+import { partOf } from "./rotation.ts";
+import { bytesOf, notEqual, storedRows } from "./stored-rows.ts";
+import { suspectOf } from "./suspect.ts";
+import { Suspects } from "./suspects.ts";
+
+export interface TableComparisonParts {
+  readonly port: ComparePort;
+  readonly inspection: Inspection;
+  readonly table: TableVersion;
+  readonly sink: string;
+  readonly clock: Clock;
+  readonly patienceMs: number;
+  /** Whether rows that differ are read again from the source. */
+  readonly repairs: boolean;
+  readonly sampleMax: number;
+  readonly showsValues: boolean;
+  /** The part of the rows whose values are compared (rotation.ts); null: all of them. */
+  readonly part: number | null;
+  /** A walk of another process that is gone on with. */
+  readonly resumed: KeptTable | null;
+  /** How far a sink is behind, for people. */
+  readonly lag: (sink: string) => Promise<string>;
+}
+
+const KEYS_PER_LOOK = 1_000;
+/** Keys that wait for their second look: beyond it they get it before more is read. */
+const SUSPECTS_MAX = 20_000;
+/** With more differences, or rows to look at again, a table is begun again by who resumes. */
+const KEPT_MAX = 10_000;
+const AGAIN_MS = 100;
+const IN_TIME = { reason: "its rows could not be compared in time", isWhole: true } as const;
+
+/**
+ * One table in one sink. The source's rows are walked in key order and compared where they lie in the log; what differs
+ * there, or moved, is looked at again at a later place, and counts when it differs the same way at two. Keys that only the
+ * sink has are found by buckets and go the same way.
+ */
+export class TableComparison {
+  findings: Findings;
+  readonly sink: string;
+  readonly #parts: TableComparisonParts;
+  readonly #suspects: Suspects;
+  #buckets = new KeyBuckets();
+  #cursor: KeyText | null = null;
+  #isWalked = false;
+  #walksFor: "walk" | "keys" = "walk";
+  /** Up to this row another process has compared: these rows are met, and not compared again. */
+  #resumedAt: string | null = null;
+  /** Since when no place counted. */
+  #stuckSinceMs: number | null = null;
+
+  constructor(parts: TableComparisonParts) {
+    this.#parts = parts;
+    this.sink = parts.sink;
+    this.findings = new Findings(parts.table, parts.sink, parts.sampleMax);
+    this.#suspects = new Suspects(parts);
+    const { resumed, table, inspection } = parts;
+    if (resumed === null || resumed.fingerprint !== table.fingerprint) return;
+    this.#resumedAt = resumed.lastId;
+    this.findings.goOn(resumed);
+    this.#suspects.markKnown(resumed.known);
+    for (const [key, isRepaired, isMet = false] of resumed.suspects)
+      this.#suspects.put(inspection.id(table, key), suspectOf(key, { isRepaired, isMet }));
+  }
+
+  /** Where another process would go on; null: not here. */
+  get kept(): KeptTable | null {
+    const { table, sink, inspection } = this.#parts;
+    const isKept = this.#walksFor === "walk" && this.#cursor !== null && this.#resumedAt === null;
+    if (!isKept || this.#suspects.knownCount + this.#suspects.size > KEPT_MAX) return null;
+    const { sample, ...kept } = this.findings.kept;
+    return {
+      table: table.id,
+      sink,
+      fingerprint: table.fingerprint,
+      lastId: inspection.id(table, this.#cursor!),
+      ...kept,
+      sample: sample.map(withoutValues),
+      suspects: this.#suspects.all.map(({ key, isRepaired, isMet }) => [key, isRepaired, isMet]),
+      known: this.#suspects.known,
+    };
+  }
+
+  /** Rows behind it have not been walked yet. */
+  get cursor(): KeyText | null {
+    return this.#cursor;
+  }
+
+  get isWalked(): boolean {
+    return this.#isWalked;
+  }
+
+  /** Whether rows may be read before those in front of them were compared. */
+  get mayReadAhead(): boolean {
+    return this.#resumedAt === null && this.#suspects.size < SUSPECTS_MAX;
+  }
+
+  /** For one place of the walk. */
+  look(): Look {
+    return new Look(this.#walksFor);
+  }
+
+  /** Compares a slice at its place. Reads the sink; changes nothing but the look. */
+  async compare(look: Look, slice: ComparedSlice, signal: AbortSignal): Promise<void> {
+    const { inspection, table } = this.#parts;
+    const wanted = wantedRows(inspection, table, slice, (id) => this.#isWanted(look, slice, id));
+    if (look.purpose === "keys") {
+      for (const { id, key } of wanted) look.suspects.set(id, suspectOf(key, {}));
+      return;
+    }
+    // What differed, and what moved, is looked at by the longer way.
+    const { left, byteCount } =
+      look.purpose === "walk" && !slice.isByLog
+        ? await notEqual(inspection, table, slice, wanted, signal)
+        : { left: wanted, byteCount: 0 };
+    look.compared += wanted.length - left.length;
+    for (const row of wanted) look.sourceBytes += row.byteCount;
+    look.sinkBytes += byteCount;
+    for (const { id, isThere } of left) if (isThere && look.purpose === "settle") look.thereIs(id);
+    // A listed key in another spelling of the row's own is the row.
+    const judged = left.filter(({ id, isThere }) => isThere || !look.there.has(id));
+    for await (const { rows, stored } of storedRows(inspection, table, judged, signal)) {
+      this.#judge(look, slice, rows, stored);
+    }
+  }
+
+  #judge(look: Look, slice: ComparedSlice, rows: readonly SourceRow[], stored: readonly StoredRow[]): void {
+    const { inspection, table, showsValues } = this.#parts;
+    look.sinkBytes += bytesOf(stored);
+    const byId = new Map(stored.map((row) => [row.id, row]));
+    for (const { row, id, key, isThere } of rows) {
+      const isMet = slice.isByLog && look.purpose === "walk";
+      if (!isMet) look.compared++;
+      const cells = isThere ? expectedCells(inspection, table, slice.block, row) : null;
+      const found = byId.get(id);
+      const finding = judge(table, { cells }, found, slice.versionMax);
+      if (finding !== null) {
+        look.judged.set(id, showsValues ? withValues(table, { cells }, found, finding) : finding);
+        look.suspects.set(id, suspectOf(key, { finding, isMet }));
+      } else if (look.purpose === "settle") {
+        (slice.isByLog ? look.equalByLog : look.equal).add(id);
+      } else if (isMet) {
+        // The place is named when it counts.
+        look.equalByLog.add(id);
+        look.suspects.set(id, suspectOf(key, { isMet }));
+      }
+    }
+  }
+
+  #isWanted(look: Look, { isByLog }: ComparedSlice, id: string): boolean {
+    if (look.purpose === "settle") return true;
+    if (look.purpose === "keys") return this.#buckets.isUneven(id);
+    look.keys.add(id);
+    if (this.#resumedAt !== null && !look.isAtResumed) {
+      // Those that moved lie behind the others: after one of them it can't be told what is left.
+      look.isAtResumed = !isByLog && id === this.#resumedAt;
+      return false;
+    }
+    return this.#isCompared(id);
+  }
+
+  /** Whether the row's values are to be compared. */
+  #isCompared(id: string): boolean {
+    return this.#parts.part === null || partOf(id) === this.#parts.part;
+  }
+
+  /** A place of the walk has ended: its rows count, if it does. */
+  async walked(look: Look, { last, at, aside, outcomes }: ComparedPlace, signal: AbortSignal): Promise<void> {
+    const { inspection, table } = this.#parts;
+    if (!(await this.#counts(outcomes.get(this.sink), signal))) return;
+    if (look.purpose === "keys") {
+      for (const [id, { key }] of look.suspects) this.#suspects.add(id, key, false);
+    } else {
+      this.#buckets.ofSource(look.keys);
+      this.findings.sourceRows += look.keys.count + aside.length;
+      this.findings.compared += look.compared;
+      this.findings.sourceBytes += look.sourceBytes;
+      this.findings.sinkBytes += look.sinkBytes;
+      for (const [id, suspect] of look.suspects)
+        this.#suspects.put(id, look.equalByLog.has(id) ? { ...suspect, looks: 1, equalAt: at } : suspect);
+    }
+    for (const key of aside) {
+      const id = inspection.id(table, key);
+      this.#suspects.add(id, key, look.purpose === "walk" && this.#isCompared(id));
+    }
+    if (look.isAtResumed) this.#resumedAt = null;
+    this.#cursor = last;
+    this.#isWalked = last === null;
+    // The row is gone by now: nobody can tell what lies behind it.
+    if (this.#isWalked && this.#resumedAt !== null) this.#beginAgain();
+    if (this.#suspects.size >= SUSPECTS_MAX) await this.settle(signal);
+  }
+
+  #beginAgain(): void {
+    const { table, sink, sampleMax } = this.#parts;
+    this.findings = new Findings(table, sink, sampleMax);
+    this.#resumedAt = null;
+    this.#isWalked = false;
+    this.#buckets = new KeyBuckets();
+    this.#suspects.clear();
+  }
+
+  /** Looks for rows that only the sink has. Behind the walk; where values were not all compared there may be another. */
+  async findExtra(signal: AbortSignal): Promise<void> {
+    const { inspection, table } = this.#parts;
+    const buckets = this.#buckets;
+    for await (const keys of inspection.keys(table, signal)) {
+      for (const { id, key } of keys) {
+        if (key === null) this.findings.addForeign(id);
+        else buckets.ofSink(id);
+      }
+      this.findings.sinkRows += keys.length;
+    }
+    if (buckets.allEven) return;
+    for await (const keys of inspection.keys(table, signal)) {
+      for (const { id, key } of keys) if (key !== null && buckets.isUneven(id)) this.#suspects.add(id, key, false);
+      if (this.#suspects.size >= SUSPECTS_MAX) await this.settle(signal);
+    }
+    if (this.#parts.part === null) return;
+    this.#walksFor = "keys";
+    this.#cursor = null;
+    this.#isWalked = false;
+  }
+
+  /** Looks at every suspect until it is equal, has differed in the same way twice, or never rests. */
+  async settle(signal: AbortSignal): Promise<void> {
+    const { clock, port, table, sink, patienceMs } = this.#parts;
+    while (this.#suspects.size > 0) {
+      const batch = this.#suspects.next(KEYS_PER_LOOK);
+      const keys = batch.map(([, { key }]) => key);
+      // Invariant: who awaits a row at either end of the look may lack a part of it in between.
+      const before = await port.awaited(sink, table.id, keys);
+      const look = new Look("settle");
+      const compare = (_: string, slice: ComparedSlice, compared: AbortSignal) => this.compare(look, slice, compared);
+      const request = { table, sinks: [sink], rows: { kind: "keys", keys }, patienceMs, compare } as const;
+      const { at, outcomes } = await port.at(request, signal);
+      this.#expectTable();
+      if (!(await this.#counts(outcomes.get(sink), signal))) continue;
+      const after = await port.awaited(sink, table.id, keys);
+      const refused = await this.#refusedIds(look);
+      const isAwaited = (i: number): boolean => before.has(i) || after.has(i);
+      const { repair, rested } = this.#suspects.looked(batch, { look, at, isAwaited, refused }, this.findings);
+      if (repair.length > 0) await port.repair(sink, table, repair);
+      if (!rested) await clock.sleep(AGAIN_MS, signal);
+    }
+  }
+
+  /** Ids of rows that wait as dead letters. */
+  async #refusedIds({ judged }: Look): Promise<ReadonlySet<string>> {
+    const { port, inspection, table, sink } = this.#parts;
+    if (judged.size === 0) return new Set();
+    return new Set((await port.refused(sink, table.id)).map((key) => inspection.id(table, key)));
+  }
+
+  #expectTable(): void {
+    const { port, table } = this.#parts;
+    if (!port.tables.includes(table)) throw new NotComparableError("its shape changed while it was compared");
+  }
+
+  /** Whether the place counts. One that has to be repeated waits a moment, for as long as patience lasts. */
+  async #counts(outcome: ReturnType<ComparedPlace["outcomes"]["get"]>, signal: AbortSignal): Promise<boolean> {
+    const { clock, port, table, sink, patienceMs, lag } = this.#parts;
+    const unready = await port.unready(sink, table);
+    // What a sink shows while it is short of rows of the table says nothing.
+    if (outcome?.kind === "compared" && unready?.isWhole !== false) {
+      this.#stuckSinceMs = null;
+      return true;
+    }
+    this.#stuckSinceMs ??= clock.elapsed();
+    const isSpent = clock.elapsed() - this.#stuckSinceMs > patienceMs;
+    if (isSpent && outcome?.kind === "away") throw new SourceAwayError(messageOf(outcome.error));
+    if (isSpent || outcome?.kind === "late" || unready?.isFinal === true) {
+      const { reason, isWhole } = unready ?? IN_TIME;
+      const failed = outcome?.kind === "failed" ? `: ${messageOf(outcome.error)}` : "";
+      throw new NotComparableError(`${reason}${failed}; ${await lag(sink)}`, isWhole);
+    }
+    await clock.sleep(AGAIN_MS, signal);
+    return false;
+  }
+}
+
+function messageOf(error: unknown): string {
+  const known = findMillraceError(error);
+  if (known !== undefined) return `${known.code} ${known.message}`;
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,76 @@
+import type { SinkProgress } from "../../core/model/batch.ts";
+import type { Bond } from "../../core/model/bond.ts";
+import { MillraceError } from "../../core/errors.ts";
+import type { Outcome } from "../../core/contracts/sink.ts";
+import type { BondStore, SinkEntry } from "../../core/contracts/state-store.ts";
+
+/**
+ * Binds each checkpoint of one sink to the state. Invariant: a checkpoint accounts for every obligation that lies before its
+ * position. What a step owes is known only while it is applied: where it is more than the checkpoint says, the step ends and
+ * is applied again under a checkpoint that says so.
+ */
+export class CheckpointBond {
+  readonly #sink: string;
+  readonly #bonds: Pick<BondStore, "obligation">;
+  #entry: SinkEntry | null = null;
+
+  constructor(sink: string, bonds: Pick<BondStore, "obligation">) {
+    this.#sink = sink;
+    this.#bonds = bonds;
+  }
+
+  /** The sink was opened. */
+  enter(entry: SinkEntry): void {
+    this.#entry = entry;
+  }
+
+  /** With the bond of the sink's next checkpoint; without one before the sink was entered. */
+  async next(progress: SinkProgress): Promise<SinkProgress> {
+    if (this.#entry === null) return progress;
+    const { state, session, step } = this.#entry;
+    return { ...progress, bond: { state, session, step: step + 1, obligation: await this.#obligation() } };
+  }
+
+  /** The checkpoint is durable in the sink. */
+  written({ bond }: SinkProgress): void {
+    if (this.#entry !== null && bond !== undefined) this.#entry = { ...this.#entry, step: bond.step };
+  }
+
+  /** Reports to `outcome`; each is durable before it is looked at whether the checkpoint accounts for it. */
+  watch(outcome: Outcome, bond: Bond | undefined): WatchedOutcome {
+    let isOutdated = false;
+    const look = async (): Promise<void> => {
+      if (bond === undefined || (await this.#obligation()) <= bond.obligation) return;
+      isOutdated = true;
+      throw new MillraceError({
+        code: "MR1304",
+        kind: "retryable",
+        message: `sink ${this.#sink} owes more than its checkpoint would say: the step is applied again`,
+      });
+    };
+    return {
+      outcome: {
+        ...outcome,
+        incomplete: async (writes, entries) => {
+          await outcome.incomplete(writes, entries);
+          await look();
+        },
+        poison: async (writes, entry, error) => {
+          await outcome.poison(writes, entry, error);
+          await look();
+        },
+      },
+      isOutdated: () => isOutdated,
+    };
+  }
+
+  async #obligation(): Promise<number> {
+    return await this.#bonds.obligation(this.#sink);
+  }
+}
+
+interface WatchedOutcome {
+  readonly outcome: Outcome;
+  /** Whether the step was ended because its checkpoint would say too little. */
+  readonly isOutdated: () => boolean;
+}

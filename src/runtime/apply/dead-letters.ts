@@ -1,0 +1,126 @@
+import { DELETE, PATCH, type TableWrites } from "../../core/model/batch.ts";
+import { type Block, OP_LETTERS } from "../../core/model/block.ts";
+import { ByteWriter } from "../../core/bytes.ts";
+import { type EnvelopeContext, writeEnvelope } from "../../core/model/envelope.ts";
+import type { MillraceError } from "../../core/errors.ts";
+import { keyText } from "../../core/model/row-id.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
+import type { KeyText } from "../../core/contracts/source.ts";
+import type { DeadLetterStore } from "../../core/contracts/state-store.ts";
+import type { Logger } from "../../core/contracts/telemetry.ts";
+import { baseKey } from "../netting/doubtful-bases.ts";
+import { impossibleKey, pausedOnPoison } from "../errors.ts";
+import type { UnplacedRow } from "../netting/table-net.ts";
+
+const NONE: ReadonlySet<string> = new Set();
+
+/** One sink's rows that its target refused: stored before the sink's progress passes them. */
+export class DeadLetterBox {
+  readonly #sink: string;
+  readonly #store: DeadLetterStore;
+  readonly #policy: "pause" | "deadLetter";
+  readonly #context: EnvelopeContext;
+  readonly #logger: Logger;
+  /** Keys with a waiting letter, by table; null until read from the store. Few: a sink with many is paused or mended. */
+  #waiting: Map<string, Set<string>> | null = null;
+  /** Keys refused by the attempt in flight, with their tables. */
+  readonly #refused = new Set<string>();
+
+  constructor(
+    sink: string,
+    store: DeadLetterStore,
+    policy: "pause" | "deadLetter",
+    context: EnvelopeContext,
+    logger: Logger,
+  ) {
+    this.#sink = sink;
+    this.#store = store;
+    this.#policy = policy;
+    this.#context = context;
+    this.#logger = logger;
+  }
+
+  /** A step is tried, perhaps again: what an earlier attempt was refused may be taken now. */
+  beginAttempt(): void {
+    this.#refused.clear();
+  }
+
+  async add(writes: TableWrites, entry: number, error: MillraceError): Promise<void> {
+    const { block, row, key } = locate(writes, entry);
+    await this.#add(writes.table, block, row, key, error);
+  }
+
+  /** One that no target can hold is a letter for as long as it is there. */
+  async settle({ table, block, row, isGone }: UnplacedRow): Promise<void> {
+    const key = keyText(table, block.bytes, isGone ? block.before[row]! : block.after[row]!);
+    if (!isGone) return await this.#add(table, block, row, key, impossibleKey(table.id));
+    await this.#store.supersede(this.#sink, table.id, [key]);
+    this.#waiting = null;
+  }
+
+  async #add(table: TableVersion, block: Block, row: number, key: KeyText, error: MillraceError): Promise<void> {
+    const envelope = new ByteWriter(4096);
+    writeEnvelope(envelope, block, row, this.#context);
+    await this.#store.add({
+      sink: this.#sink,
+      tableId: table.id,
+      key,
+      op: OP_LETTERS[block.op[row]!]!,
+      position: block.positionAt(row),
+      code: error.code,
+      reason: error.message,
+      envelope: envelope.view().toString("utf8"),
+    });
+    this.#refused.add(inTable(table.id, JSON.stringify(key)));
+    this.#waiting = null;
+    this.#logger.warn({ table: table.id, error }, "a row was refused and is stored as a dead letter");
+    if (this.#policy === "pause") throw pausedOnPoison(this.#sink, table.id, error);
+  }
+
+  /** The keys of a table with a waiting letter, each as JSON: the sink holds their rows as they were before. */
+  async waitingOf(tableId: string): Promise<ReadonlySet<string>> {
+    const waiting = (this.#waiting ??= await this.#readWaiting());
+    return waiting.get(tableId) ?? NONE;
+  }
+
+  /**
+   * Keys with a waiting letter that this step has written need no replay. A row that took its unchanged cells from one
+   * that has such a letter is still as wrong as that one was: its key is listed, and what is read then supersedes.
+   */
+  async supersede(tables: readonly TableWrites[]): Promise<void> {
+    for (const writes of tables) {
+      const letters = await this.waitingOf(writes.table.id);
+      if (letters.size === 0) continue;
+      const written: KeyText[] = [];
+      for (let i = 0; i < writes.count; i++) {
+        const { key } = locate(writes, i);
+        const text = JSON.stringify(key);
+        if (!letters.has(text) || this.#refused.has(inTable(writes.table.id, text))) continue;
+        if (writes.action[i] !== PATCH || !letters.has(JSON.stringify(baseKey(writes, i)))) written.push(key);
+      }
+      if (written.length === 0) continue;
+      await this.#store.supersede(this.#sink, writes.table.id, written);
+      this.#waiting = null;
+    }
+  }
+
+  async #readWaiting(): Promise<Map<string, Set<string>>> {
+    const result = new Map<string, Set<string>>();
+    for (const letter of await this.#store.list({ sink: this.#sink, state: "waiting" })) {
+      const keys = result.get(letter.tableId) ?? new Set();
+      result.set(letter.tableId, keys.add(JSON.stringify(letter.key)));
+    }
+    return result;
+  }
+}
+
+function inTable(tableId: string, key: string): string {
+  return `${tableId} ${key}`;
+}
+
+function locate(writes: TableWrites, entry: number): { block: Block; row: number; key: KeyText } {
+  const block = writes.blocks[writes.block[entry]!]!;
+  const row = writes.row[entry]!;
+  const offset = writes.action[entry] === DELETE ? block.before[row]! : block.after[row]!;
+  return { block, row, key: keyText(writes.table, block.bytes, offset) };
+}

@@ -1,0 +1,62 @@
+import { DELETE, type TableWrites } from "../../core/model/batch.ts";
+import { NO_TUPLE } from "../../core/model/block.ts";
+import { invariant } from "../../core/invariant.ts";
+import { keyShape, keyText } from "../../core/model/row-id.ts";
+import type { StateStore } from "../../core/contracts/state-store.ts";
+import type { DeadLetterBox } from "./dead-letters.ts";
+import { doubtfulBases } from "../netting/doubtful-bases.ts";
+import type { UntoldKey } from "../netting/table-net.ts";
+
+export interface IncompleteKeysParts {
+  readonly sink: string;
+  readonly refills: StateStore["refills"];
+  readonly deadLetters: DeadLetterBox;
+  /** Whether the sink holds the table completely. */
+  readonly isComplete: (tableId: string) => boolean;
+  /** Whether a whole copy of the table lies ahead for the sink, with nothing of it read yet. */
+  readonly willRead: (tableId: string) => boolean;
+  readonly onPendingKeys: () => void;
+}
+
+/** Lists durably the keys whose rows one sink can't complete from what it was given; they are read from the source later. */
+export class IncompleteKeys {
+  readonly #parts: IncompleteKeysParts;
+
+  constructor(parts: IncompleteKeysParts) {
+    this.#parts = parts;
+  }
+
+  async list(untold: readonly UntoldKey[]): Promise<void> {
+    const { sink, refills, isComplete, willRead, onPendingKeys } = this.#parts;
+    const byTable = Map.groupBy(untold, (key) => key.table);
+    for (const [table, keys] of byTable) {
+      // A first fill under load would list most of the table.
+      if (!isComplete(table.id) && willRead(table.id)) continue;
+      const texts = keys.map((key) => keyText(table, key.bytes, key.offset));
+      await refills.addKeys(sink, table.id, texts, keyShape(table));
+    }
+    onPendingKeys();
+  }
+
+  async listEntries(writes: TableWrites, entries: readonly number[]): Promise<void> {
+    await this.list(entries.map((entry) => ({ table: writes.table, ...tupleOf(writes, entry) })));
+  }
+
+  /** Lists the entries whose bases in the sink may be older than what the batch builds on. */
+  async listDoubtful(tables: readonly TableWrites[]): Promise<void> {
+    const { sink, deadLetters, refills } = this.#parts;
+    for (const writes of tables) {
+      const doubtful = await doubtfulBases(sink, writes, deadLetters, refills);
+      if (doubtful.length > 0) await this.listEntries(writes, doubtful);
+    }
+  }
+}
+
+/** The tuple whose key names entry `entry`. */
+function tupleOf(writes: TableWrites, entry: number): { readonly bytes: Uint8Array; readonly offset: number } {
+  const block = writes.blocks[writes.block[entry]!]!;
+  const row = writes.row[entry]!;
+  const offset = writes.action[entry] === DELETE ? block.before[row]! : block.after[row]!;
+  invariant(offset !== NO_TUPLE, `entry ${entry} has the tuple of its action`);
+  return { bytes: block.bytes, offset };
+}

@@ -1,0 +1,163 @@
+import type { SinkProgress } from "../../core/model/batch.ts";
+import type { Accord } from "../../core/model/bond.ts";
+import type { Clock } from "../../core/clock.ts";
+import { findMillraceError } from "../../core/errors.ts";
+import type { Position } from "../../core/model/position.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
+import type { OnLost } from "../../core/contracts/sink.ts";
+import type { SinkRecord, StateStore } from "../../core/contracts/state-store.ts";
+import type { Logger } from "../../core/contracts/telemetry.ts";
+import { rowVersion } from "../../core/model/version.ts";
+import type { CatchUpParts } from "../stream/catch-up.ts";
+import { historyLost, sinkHoldsLater } from "../errors.ts";
+import { applyReset } from "../reset.ts";
+import type { SinkWorker } from "./sink-worker.ts";
+import { owedBy, type Standing, standingOf } from "./standing.ts";
+
+export interface OpeningParts {
+  readonly clock: Clock;
+  readonly worker: SinkWorker;
+  readonly lease: number;
+  readonly state: StateStore;
+  /** What is done where the sink lost what it held. */
+  readonly onLost: OnLost;
+  readonly acknowledged: () => Position | null;
+  /** Whether what a sink lacks is read without a word: otherwise what it had is listed where it lost it. */
+  readonly readsByItself: boolean;
+  /** The tables that this sink takes, as they are known now. */
+  readonly tables: () => readonly TableVersion[];
+  /** Tables of which this sink was given a part that somebody goes on from. */
+  readonly parts: () => Promise<ReadonlySet<string>>;
+  /**
+   * The sink goes on from the checkpoint of this step (null: that tells nothing of what it was given), without these tables:
+   * what it lacks of such a part is void once this resolves.
+   */
+  readonly rejoin: (step: number | null, missing: ReadonlySet<string>) => Promise<void>;
+  /** What the sink holds, or owes, is another. */
+  readonly onChange: () => void;
+  /** So long may a target that answers fail, in a row and in vain, before somebody has to look. */
+  readonly inVainMsMax: number;
+  readonly logger: Logger;
+}
+
+/** `isBound`: its checkpoint's steps are those that the state knows. */
+export type Known = Extract<Standing, { kind: "known" }> & { readonly isBound: boolean };
+export type Opened = {
+  readonly standing: Known | Extract<Standing, { kind: "new" }>;
+  readonly record: SinkRecord | null;
+};
+
+/** Why tables are compared that a sink says that it holds. */
+const OWED = "the sink and the state are not of one moment";
+/** Why tables are read that a sink held. */
+const LOST = "what the sink held, or owed, is not known any more";
+
+/** Opens one sink and finds where it stands: what it says, what the state says, and what the two leave to be done. */
+export class SinkOpening {
+  readonly #parts: OpeningParts;
+
+  constructor(parts: OpeningParts) {
+    this.#parts = parts;
+  }
+
+  async open(signal: AbortSignal): Promise<Opened> {
+    const { worker, state, lease, acknowledged, tables, logger } = this.#parts;
+    const own = await worker.open(lease, signal);
+    const record = await state.sinks.get(worker.name);
+    const accord = await state.bonds.accord(worker.name, own?.bond);
+    const reset = record?.reset ?? null;
+    const standing = reset === null ? await this.#standingOf(own, record, accord, acknowledged()) : null;
+    if (standing?.kind === "new") await this.#ask(Object.keys({ ...record?.tables, ...own?.tables }));
+    await this.#enter(own, standing?.kind === "new" ? null : own, accord, signal);
+    // What was recorded may just have been given up.
+    if (standing?.kind === "new") return { standing, record: await state.sinks.get(worker.name) };
+    if (standing !== null) return { standing: { ...standing, isBound: accord === "bound" }, record };
+    await applyReset({ worker, state, tables: tables(), logger }, own, reset!, signal);
+    return await this.open(signal);
+  }
+
+  /** Invariant: stored before the sink says that it does not hold the tables. */
+  async #ask(tableIds: readonly string[]): Promise<void> {
+    const { worker, state, readsByItself, onChange } = this.#parts;
+    if (readsByItself || tableIds.length === 0) return;
+    const scope = { kind: "table" } as const;
+    const asked = tableIds.map((tableId) => ({ tableId, sink: worker.name, scope, reason: LOST, needed: true }));
+    await state.refills.addAll(asked);
+    onChange();
+  }
+
+  async #standingOf(
+    own: SinkProgress | null,
+    record: SinkRecord | null,
+    accord: Accord,
+    acknowledged: Position | null,
+  ): Promise<Standing> {
+    const { worker, state, onLost, logger } = this.#parts;
+    try {
+      return standingOf(worker.name, { own, record, accord }, acknowledged);
+    } catch (error) {
+      if (findMillraceError(error)?.code !== "MR1301" || onLost === "fail") throw error;
+      logger.warn({ error }, "the sink lost what it held: it is filled again");
+      await state.sinks.remove(worker.name);
+      return { kind: "new", isEmpty: own === null };
+    }
+  }
+
+  /**
+   * Invariant: what a sink owes that goes on with what it holds is stored before its next checkpoint, which this session's
+   * state accounts for.
+   */
+  async #enter(
+    own: SinkProgress | null,
+    held: SinkProgress | null,
+    accord: Accord,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { worker, state, tables, logger, onChange } = this.#parts;
+    const owed = held === null ? [] : await owedBy(worker.name, held, accord, state.bonds);
+    const taken = new Set(tables().map(({ id }) => id));
+    const listed = owed.filter((id) => taken.has(id));
+    worker.enter(await state.bonds.enter(worker.name, { own: own?.bond, owed: listed, reason: OWED }));
+    if (listed.length > 0) {
+      logger.warn({ sink: worker.name, tables: listed, accord }, "the sink may lack what was settled: it is compared");
+      onChange();
+    }
+    if (held !== null && accord !== "bound") await worker.note(held, signal);
+  }
+
+  /** A sink without a checkpoint may have rows of an earlier life. Invariant: what is written from here on is above them. */
+  async expectEarlierRows({ main, source }: CatchUpParts, signal: AbortSignal): Promise<void> {
+    const { worker, tables } = this.#parts;
+    const highest = (await worker.sink.highestVersion?.(tables(), signal)) ?? 0n;
+    if (highest === 0n) return;
+    if (highest > rowVersion(main.position.epoch, await source.tip(signal))) throw sinkHoldsLater(worker.name);
+  }
+
+  /**
+   * A table that the target does not have, dropped while nobody looked or named otherwise since, is not complete, nor is one of
+   * `lost`. Invariant: that is durable before its target can be made again.
+   */
+  async withoutMissing(
+    { progress, isBound }: Known,
+    lost: readonly string[],
+    signal: AbortSignal,
+  ): Promise<SinkProgress> {
+    const { worker, parts, tables, rejoin, logger } = this.#parts;
+    const { sink } = worker;
+    const ofParts = await parts();
+    const there = tables().filter(({ id }) => progress.tables[id] !== undefined || ofParts.has(id));
+    const absent = ((await sink.missing?.(there, signal)) ?? []).map(({ id }) => id);
+    const missing = new Set([...absent, ...lost]);
+    const histories = sink.appends === true ? [...missing].filter((id) => progress.tables[id] !== undefined) : [];
+    if (histories.length > 0) throw historyLost(sink.name, histories);
+    await rejoin(isBound ? (progress.bond?.step ?? null) : null, missing);
+    if (missing.size === 0) return progress;
+    logger.warn({ sink: sink.name, tables: [...missing] }, "tables are not in the target: they are read again");
+    await this.#ask([...missing].filter((id) => progress.tables[id] !== undefined));
+    const kept = Object.entries(progress.tables).filter(([id]) => !missing.has(id));
+    if (kept.length === Object.keys(progress.tables).length) return progress;
+    const held = { ...progress, tables: Object.fromEntries(kept) };
+    await worker.note(held, signal);
+    return held;
+  }
+}

@@ -1,0 +1,260 @@
+import { abortedError } from "../../core/errors.ts";
+import { NO_TUPLE } from "../../core/model/block.ts";
+import { isKeyed, type TableVersion } from "../../core/model/schema.ts";
+import { CELL_BINARY, CellMap } from "../../core/model/tuple.ts";
+import { comparePositions } from "../../core/model/position.ts";
+import {
+  type ChunkWork,
+  type CompleteWork,
+  heldBytes,
+  letGo,
+  type RowsWork,
+  settle,
+  type SweepWork,
+  type Work,
+} from "./work.ts";
+
+export interface BatchLimits {
+  readonly rowCountMax: number;
+  readonly byteCountMax: number;
+}
+
+/** What a sink takes at once: consecutive works that may be one step, or one of another kind. */
+export type Taken =
+  | TakenRows
+  | TakenChunks
+  | TakenEnds
+  | Exclude<Work, RowsWork | ChunkWork | SweepWork | CompleteWork>;
+
+/** Rows that may be netted as one. */
+export interface TakenRows {
+  readonly kind: "rows";
+  readonly works: readonly RowsWork[];
+  /** Tables that are complete with these rows: of a first copy, whose small tables are many to a batch. */
+  readonly complete: readonly CompleteWork[];
+}
+
+/** Chunks of several tables that have their place in the log at the same mark. */
+export interface TakenChunks {
+  readonly kind: "chunks";
+  readonly works: readonly ChunkWork[];
+}
+
+/** Ends of whole tables. */
+export interface TakenEnds {
+  readonly kind: "ends";
+  readonly works: readonly (SweepWork | CompleteWork)[];
+}
+
+/**
+ * The work that waits for one sink. Natural batching: a sink takes all that has come while it was busy, up to its
+ * limits; nothing waits for a batch to fill. The queue is bounded by the byte budget, since all its works hold their
+ * blocks' bytes, and the source stops reading when the budget is spent.
+ */
+export class SinkQueue {
+  #works: Work[] = [];
+  #head = 0;
+  #heldBytes = 0;
+  #waitingRows = 0;
+  #waitingBytes = 0;
+  #wake: (() => void) | null = null;
+  /** Called after works have ended: whoever feeds the queue may go on. */
+  onRoom: (() => void) | null = null;
+  onPush: (() => void) | null = null;
+
+  get heldBytes(): number {
+    return this.#heldBytes;
+  }
+
+  get length(): number {
+    return this.#works.length - this.#head;
+  }
+
+  push(work: Work): void {
+    this.#works.push(work);
+    const byteCount = heldBytes(work);
+    this.#heldBytes += byteCount;
+    this.#waitingBytes += byteCount;
+    this.#waitingRows += rowsOf(work);
+    this.#wake?.();
+    this.onPush?.();
+  }
+
+  /** Resolves when there is work. */
+  async wait(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    if (this.length > 0) return;
+    await new Promise<void>((resolve, reject) => {
+      const onAbort = () => settle(() => reject(abortedError(signal)));
+      const settle = (then: () => void) => {
+        this.#wake = null;
+        signal.removeEventListener("abort", onAbort);
+        then();
+      };
+      signal.addEventListener("abort", onAbort, { once: true });
+      this.#wake = () => settle(resolve);
+    });
+  }
+
+  /**
+   * Takes the next work, and with rows all the rows behind it that belong in the same batch. Call after `wait`. What is
+   * taken stays in the queue's account of bytes until `done`.
+   */
+  take(limits: BatchLimits): Taken {
+    const first = this.#works[this.#head]!;
+    if (first.kind === "rows") return this.#takeBatch(first, limits);
+    if (first.kind === "chunk") return { kind: "chunks", works: this.#takeChunks(first, limits) };
+    if (first.kind === "sweep" || first.kind === "complete") return { kind: "ends", works: this.#takeEnds() };
+    this.#next();
+    return first;
+  }
+
+  /** Whether as much waits as a batch may hold. */
+  isFull({ rowCountMax, byteCountMax }: BatchLimits): boolean {
+    return this.#waitingRows >= rowCountMax || this.#waitingBytes >= byteCountMax;
+  }
+
+  /** The same, where the next work is of rows; else null, and nothing is taken. */
+  takeRows(limits: BatchLimits): TakenRows | null {
+    const first = this.#works[this.#head];
+    return first?.kind === "rows" ? this.#takeBatch(first, limits) : null;
+  }
+
+  #takeBatch(first: RowsWork, limits: BatchLimits): TakenRows {
+    this.#next();
+    const works: RowsWork[] = [first];
+    const complete: CompleteWork[] = [];
+    const versions = new Map<string, TableVersion>();
+    addVersions(versions, first.block.tables);
+    let rowCount = first.to - first.from;
+    let byteCount = heldBytes(first);
+    const binary = isBinary(first);
+    while (this.length > 0 && works.length + complete.length < WORKS_PER_BATCH_MAX) {
+      const work = this.#works[this.#head]!;
+      if (work.kind === "complete" && first.receipt !== undefined) {
+        if (!addVersions(versions, [work.table])) break;
+        complete.push(work);
+        this.#next();
+        continue;
+      }
+      if (work.kind !== "rows" || (work.receipt === undefined) !== (first.receipt === undefined)) break;
+      rowCount += work.to - work.from;
+      byteCount += heldBytes(work);
+      if (rowCount > limits.rowCountMax || byteCount > limits.byteCountMax) break;
+      if (isBinary(work) !== binary || !addVersions(versions, work.block.tables)) break;
+      works.push(work);
+      this.#next();
+    }
+    return { kind: "rows", works, complete };
+  }
+
+  #takeChunks(first: ChunkWork, limits: BatchLimits): ChunkWork[] {
+    this.#next();
+    const works = [first];
+    const tableIds = new Set(first.block.tables.map(({ id }) => id));
+    let rowCount = first.block.count;
+    let byteCount = heldBytes(first);
+    while (this.length > 0) {
+      const work = this.#works[this.#head]!;
+      if (work.kind !== "chunk" || comparePositions(work.until, first.until) !== 0) break;
+      if (work.block.tables.some(({ id }) => tableIds.has(id))) break;
+      rowCount += work.block.count;
+      byteCount += heldBytes(work);
+      if (rowCount > limits.rowCountMax || byteCount > limits.byteCountMax) break;
+      for (const { id } of work.block.tables) tableIds.add(id);
+      works.push(work);
+      this.#next();
+    }
+    return works;
+  }
+
+  #takeEnds(): (SweepWork | CompleteWork)[] {
+    const works: (SweepWork | CompleteWork)[] = [];
+    const versions = new Map<string, TableVersion>();
+    while (this.length > 0) {
+      const work = this.#works[this.#head]!;
+      if (work.kind !== "sweep" && work.kind !== "complete") break;
+      if (!addVersions(versions, [work.table])) break;
+      works.push(work);
+      this.#next();
+    }
+    return works;
+  }
+
+  /** Ends what was taken: its bytes are let go of and its receipts given. `passed`: those of it that were dropped all the same. */
+  done(taken: Taken, how: "durable" | "dropped", passed?: ReadonlySet<Work>): void {
+    for (const work of worksOf(taken)) this.#end(work, passed?.has(work) === true ? "dropped" : how);
+    this.onRoom?.();
+  }
+
+  /** Drops everything that waits. */
+  clear(): void {
+    while (this.length > 0) this.#end(this.#next(), "dropped");
+  }
+
+  /** Moves all the works of another queue behind this one's. */
+  append(other: SinkQueue): void {
+    while (other.length > 0) this.push(other.#next());
+    other.#heldBytes = 0;
+  }
+
+  #end(work: Work, how: "durable" | "dropped"): void {
+    this.#heldBytes -= heldBytes(work);
+    letGo(work);
+    settle(work, how);
+  }
+
+  #next(): Work {
+    const work = this.#works[this.#head++]!;
+    this.#waitingBytes -= heldBytes(work);
+    this.#waitingRows -= rowsOf(work);
+    this.#compact();
+    return work;
+  }
+
+  #compact(): void {
+    if (this.#head === this.#works.length) this.#works.length = 0;
+    else if (this.#head >= 1024) this.#works = this.#works.slice(this.#head);
+    else return;
+    this.#head = 0;
+  }
+}
+
+function worksOf(taken: Taken): readonly Work[] {
+  if (taken.kind === "rows") return taken.complete.length === 0 ? taken.works : [...taken.works, ...taken.complete];
+  return taken.kind === "chunks" || taken.kind === "ends" ? taken.works : [taken];
+}
+
+function rowsOf(work: Work): number {
+  return work.kind === "rows" ? work.to - work.from : 0;
+}
+
+/** Batches refer to their blocks by 16-bit ordinals. */
+const WORKS_PER_BATCH_MAX = 60_000;
+
+/** False when one of the tables is there under another version. */
+function addVersions(versions: Map<string, TableVersion>, tables: readonly TableVersion[]): boolean {
+  for (const table of tables) {
+    const seen = versions.get(table.id);
+    if (seen !== undefined && seen !== table) return false;
+  }
+  for (const table of tables) versions.set(table.id, table);
+  return true;
+}
+
+const cells = new CellMap();
+
+/**
+ * Whether the keys of this work are in binary form. A stream that goes over to text, or a second one of another form,
+ * shows the same key in other bytes, and keys are netted by their bytes.
+ */
+function isBinary({ block, from, to }: RowsWork): boolean {
+  for (let row = from; row < to; row++) {
+    const table = block.tables[block.table[row]!]!;
+    if (!isKeyed(table)) continue;
+    const after = block.after[row]!;
+    cells.read(block.bytes, after === NO_TUPLE ? block.before[row]! : after);
+    return cells.kind[table.key[0]] === CELL_BINARY;
+  }
+  return false;
+}

@@ -1,0 +1,174 @@
+import type { SinkProgress, Step } from "../../core/model/batch.ts";
+import type { Clock } from "../../core/clock.ts";
+import { MillraceError } from "../../core/errors.ts";
+import { failpoint } from "../../core/failpoint.ts";
+import { invariant } from "../../core/invariant.ts";
+import { comparePositions, type Position } from "../../core/model/position.ts";
+import type { Outcome, Sink } from "../../core/contracts/sink.ts";
+import type { BondStore, SinkEntry } from "../../core/contracts/state-store.ts";
+import type { Logger, Metrics } from "../../core/contracts/telemetry.ts";
+import { CheckpointBond } from "./checkpoint-bond.ts";
+import { lessThanWritten, unclassified } from "../errors.ts";
+import { kindOf, retryStep } from "../retry.ts";
+
+export interface SinkStepsParts {
+  readonly clock: Clock;
+  readonly sink: Sink;
+  readonly bonds: Pick<BondStore, "obligation">;
+  readonly outcome: Outcome;
+  /** A step is about to be tried: what an attempt before it said of its rows no longer counts. */
+  readonly onAttempt: () => void;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+}
+
+/**
+ * Applies steps to one sink, each until it is done or can't be, and knows where that leaves the sink: `written` is what the
+ * sink itself holds, `covered` may be further on, where the log had nothing for it.
+ */
+export class SinkSteps {
+  readonly #parts: SinkStepsParts;
+  readonly #bond: CheckpointBond;
+  #progress: SinkProgress | null = null;
+  #written: SinkProgress | null = null;
+  #covered: Position | null = null;
+  #lease = 0;
+
+  constructor(parts: SinkStepsParts) {
+    this.#parts = parts;
+    this.#bond = new CheckpointBond(parts.sink.name, parts.bonds);
+  }
+
+  /** What the sink holds; null until `begin`. */
+  get progress(): SinkProgress | null {
+    return this.#progress;
+  }
+
+  /** The same, once it has begun. */
+  get held(): SinkProgress {
+    invariant(this.#progress !== null, "a sink's queue is worked only after begin");
+    return this.#progress;
+  }
+
+  /** What the sink has made durable itself: null for a new one until its first step is. */
+  get written(): SinkProgress | null {
+    return this.#written;
+  }
+
+  /** Everything before it is done for this sink; null until `begin`. */
+  get covered(): Position | null {
+    return this.#covered;
+  }
+
+  /** The same, once it has begun. */
+  get reached(): Position {
+    invariant(this.#covered !== null, "a sink's queue is worked only after begin");
+    return this.#covered;
+  }
+
+  async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
+    this.#lease = lease;
+    return await this.#parts.sink.open(lease, signal);
+  }
+
+  /** What the checkpoints from here on name. After `open`, before anything is stored. */
+  enter(entry: SinkEntry): void {
+    this.#bond.enter(entry);
+  }
+
+  begin(progress: SinkProgress, written: SinkProgress | null, covered: Position): void {
+    this.#progress = progress;
+    this.#written = written;
+    this.#covered = covered;
+  }
+
+  /** Stores a progress that says less than the sink's own. Before `begin`. */
+  async note(progress: SinkProgress, signal: AbortSignal): Promise<void> {
+    const bound = await this.#bond.next(progress);
+    await this.#parts.sink.apply({ kind: "progress", progress: bound }, this.#parts.outcome, signal);
+    this.#bond.written(bound);
+  }
+
+  /** Everything before `position` is done. */
+  cover(position: Position): void {
+    if (this.#covered === null || comparePositions(position, this.#covered) > 0) this.#covered = position;
+  }
+
+  /** `onWaiting`: see Outcome. */
+  async apply(step: Step, signal: AbortSignal, onWaiting?: () => void): Promise<void> {
+    const { clock, sink, metrics } = this.#parts;
+    const outcome = onWaiting === undefined ? this.#parts.outcome : { ...this.#parts.outcome, waiting: onWaiting };
+    const startedMs = clock.elapsed();
+    let bound = await this.#bound(step);
+    let attempt = 0;
+    await this.retrying(signal, async () => {
+      if (attempt++ > 0 && (await this.#alreadyDone(bound, signal))) return;
+      while (!(await this.#attempt(bound, outcome, signal))) bound = await this.#bound(step);
+    });
+    failpoint("sink.applied");
+    this.#bond.written(bound.progress);
+    this.#progress = bound.progress;
+    this.#written = bound.progress;
+    this.cover(bound.progress.position);
+    metrics.stepApplied(sink.name, (clock.elapsed() - startedMs) / 1000);
+  }
+
+  async #bound(step: Step): Promise<Step> {
+    return { ...step, progress: await this.#bond.next(step.progress) };
+  }
+
+  /** False where the step owes more than its checkpoint would say. */
+  async #attempt(bound: Step, outcome: Outcome, signal: AbortSignal): Promise<boolean> {
+    const watched = this.#bond.watch(outcome, bound.progress.bond);
+    this.#parts.onAttempt();
+    try {
+      await this.#parts.sink.apply(bound, watched.outcome, signal);
+      return true;
+    } catch (error) {
+      if (!watched.isOutdated() || signal.aborted) throw error;
+      return false;
+    }
+  }
+
+  /** Stores where the sink stands; what else it holds stays as it is, unless it is given. */
+  async store(progress: Partial<SinkProgress>, signal: AbortSignal): Promise<void> {
+    await this.apply({ kind: "progress", progress: { ...this.held, ...progress } }, signal);
+  }
+
+  /** After a failure whose step is not given again. */
+  async reopen(signal: AbortSignal): Promise<void> {
+    await this.retrying(signal, async () => void (await this.#opened(signal)));
+  }
+
+  async #opened(signal: AbortSignal): Promise<SinkProgress | null> {
+    const { sink } = this.#parts;
+    const held = await sink.open(this.#lease, signal);
+    const written = this.#written;
+    if (written !== null && (held === null || comparePositions(held.position, written.position) < 0)) {
+      throw lessThanWritten(sink.name);
+    }
+    return held;
+  }
+
+  /** After a failure the sink is opened again; where only the answer was lost, its progress says that the step is done. */
+  async #alreadyDone(step: Step, signal: AbortSignal): Promise<boolean> {
+    const held = await this.#opened(signal);
+    const moved = comparePositions(step.progress.position, this.held.position) > 0;
+    return moved && held !== null && comparePositions(held.position, step.progress.position) === 0;
+  }
+
+  async retrying(signal: AbortSignal, work: () => Promise<void>): Promise<void> {
+    const { clock, sink, metrics, logger } = this.#parts;
+    const onRetry = (error: unknown): void => {
+      metrics.sinkError(sink.name, kindOf(error));
+      logger.warn({ error }, "a step failed and is tried again");
+    };
+    try {
+      await retryStep(clock, work, onRetry, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      metrics.sinkError(sink.name, kindOf(error));
+      throw error instanceof MillraceError ? error : unclassified(sink.name, error);
+    }
+  }
+}

@@ -1,0 +1,145 @@
+import { type Block, NO_TUPLE, OP_DELETE } from "../../core/model/block.ts";
+import { tupleEnd } from "../../core/model/tuple.ts";
+import type { TableNet } from "./table-net.ts";
+
+interface Row {
+  readonly block: number;
+  readonly row: number;
+}
+
+/** The rows that one key holds while a transaction runs, beside the one from before it. */
+interface KeyRows {
+  readonly puts: Row[];
+  /** The change that removed the row from before the transaction. */
+  removal: Row | null;
+}
+
+/**
+ * Nets the changes of tables whose key is checked at commit. Inside a transaction such a key may hold two rows, the one
+ * from before and a new one (two rows that swap their keys), so "the last change wins" would delete the wrong one. A
+ * removal therefore takes away the put of this transaction that equals its old row, else the row from before. Old rows
+ * are complete: Postgres publishes updates of such tables only under REPLICA IDENTITY FULL.
+ *
+ * A transaction of which the batch holds only a part can't be netted; its keys are read from the source.
+ */
+export function netDeferrable(net: TableNet, cut: ReadonlySet<bigint>): void {
+  let keys = new Map<string, KeyRows>();
+  let current: bigint | null = null;
+  for (const { slice, row } of net.postponed) {
+    const block = net.blockAt(slice);
+    const commit = block.transactions.commit[block.tx[row]!]!;
+    if (commit !== current) {
+      settle(net, keys);
+      keys = new Map();
+      current = commit;
+    }
+    if (cut.has(commit)) giveUpBoth(net, slice, row);
+    else note(net, keys, { block: slice, row });
+  }
+  settle(net, keys);
+}
+
+/**
+ * The changes of such a table as they are, for a history. An update that takes a row away from its key shows that key as
+ * left only if no other row of the transaction is under it by then. Where the last entry of a key may still not be the row
+ * that the key has at commit, the key is read from the source.
+ */
+export function appendDeferrable(net: TableNet, cut: ReadonlySet<bigint>): void {
+  let keys = new Map<string, KeyRows>();
+  let current: bigint | null = null;
+  for (const { slice, row } of net.postponed) {
+    const block = net.blockAt(slice);
+    const commit = block.transactions.commit[block.tx[row]!]!;
+    if (commit !== current) keys = new Map();
+    current = commit;
+    appendOne(net, keys, { block: slice, row }, cut.has(commit));
+  }
+}
+
+function appendOne(net: TableNet, keys: Map<string, KeyRows>, change: Row, isCut: boolean): void {
+  const block = net.blockAt(change.block);
+  const before = block.before[change.row]!;
+  const isDelete = block.op[change.row] === OP_DELETE;
+  if (!isDelete) {
+    const whole = net.completed(change.block, change.row);
+    const source = net.blockAt(whole.block);
+    const after = source.after[whole.row]!;
+    const stays = before === NO_TUPLE || net.keys.equal(block.bytes, before, source.bytes, after);
+    net.put(whole.block, whole.row, false);
+    const rows = rowsOf(keys, net, source, after);
+    if (stays) {
+      replace(rows, net, change, whole);
+      return;
+    }
+    rows.puts.push(whole);
+  }
+  const rows = rowsOf(keys, net, block, before);
+  const own = rows.puts.findIndex((put) => sameTuple(block, before, net.blockAt(put.block), put.row));
+  if (own >= 0) rows.puts.splice(own, 1);
+  else rows.removal = change;
+  const isTaken = rows.puts.length > 0;
+  if (isDelete || !isTaken) net.remove(change.block, change.row);
+  // An entry of the key that is not its row: this delete, or the put that was just taken away.
+  const isLastOther = isTaken && (isDelete || own === rows.puts.length);
+  // The row from before may be there still. Of a part of a transaction it is not known which rows were.
+  const mayStay = own >= 0 && rows.removal === null;
+  if (isLastOther || mayStay || isCut) net.doubtOld(change.block, change.row);
+}
+
+/** A row that keeps its key: the put of this transaction that it was before is gone. */
+function replace(rows: KeyRows, net: TableNet, change: Row, whole: Row): void {
+  const block = net.blockAt(change.block);
+  const before = block.before[change.row]!;
+  const own =
+    before === NO_TUPLE ? -1 : rows.puts.findIndex((put) => sameTuple(block, before, net.blockAt(put.block), put.row));
+  if (own >= 0) rows.puts.splice(own, 1);
+  else if (before !== NO_TUPLE) rows.removal = change;
+  rows.puts.push(whole);
+}
+
+function note(net: TableNet, keys: Map<string, KeyRows>, change: Row): void {
+  const block = net.blockAt(change.block);
+  const before = block.before[change.row]!;
+  if (before !== NO_TUPLE) {
+    const rows = rowsOf(keys, net, block, before);
+    const own = rows.puts.findIndex((put) => sameTuple(block, before, net.blockAt(put.block), put.row));
+    if (own >= 0) rows.puts.splice(own, 1);
+    else rows.removal = change;
+  }
+  if (block.op[change.row] !== OP_DELETE) {
+    const whole = net.completed(change.block, change.row);
+    const source = net.blockAt(whole.block);
+    const rows = rowsOf(keys, net, source, source.after[whole.row]!);
+    rows.puts.push(whole);
+  }
+}
+
+function settle(net: TableNet, keys: ReadonlyMap<string, KeyRows>): void {
+  for (const { puts, removal } of keys.values()) {
+    const put = puts.at(-1);
+    if (put !== undefined) net.put(put.block, put.row, false);
+    else if (removal !== null) net.remove(removal.block, removal.row);
+  }
+}
+
+function giveUpBoth(net: TableNet, slice: number, row: number): void {
+  const block = net.blockAt(slice);
+  if (block.before[row] !== NO_TUPLE) net.giveUpOld(slice, row);
+  if (block.after[row] !== NO_TUPLE) net.giveUpNew(slice, row);
+}
+
+function rowsOf(keys: Map<string, KeyRows>, net: TableNet, block: Block, offset: number): KeyRows {
+  const key = net.keys.text(block.bytes, offset);
+  let rows = keys.get(key);
+  if (rows === undefined) keys.set(key, (rows = { puts: [], removal: null }));
+  return rows;
+}
+
+function sameTuple(block: Block, offset: number, other: Block, otherRow: number): boolean {
+  const otherOffset = other.after[otherRow]!;
+  const end = tupleEnd(block.bytes, offset);
+  const otherEnd = tupleEnd(other.bytes, otherOffset);
+  return Buffer.from(block.bytes.buffer, block.bytes.byteOffset + offset, end - offset).equals(
+    other.bytes.subarray(otherOffset, otherEnd),
+  );
+}

@@ -1,0 +1,42 @@
+import { PATCH, type TableWrites } from "../../core/model/batch.ts";
+import { keyText } from "../../core/model/row-id.ts";
+import type { KeyText } from "../../core/contracts/source.ts";
+import type { RefillStore } from "../../core/contracts/state-store.ts";
+import type { DeadLetterBox } from "../apply/dead-letters.ts";
+
+/** The key of the row that a PATCH takes its unchanged cells from. */
+export function baseKey(writes: TableWrites, entry: number): KeyText {
+  const block = writes.blocks[writes.block[entry]!]!;
+  const row = writes.row[entry]!;
+  const offset = writes.moved[entry] === 1 ? block.before[row]! : block.after[row]!;
+  return keyText(writes.table, block.bytes, offset);
+}
+
+/**
+ * The PATCH entries whose base the sink may hold in an older state than the log: the row was refused, its key waits to be
+ * read, or its whole table is being read again. What they take from it may be wrong, so their own keys must be read from
+ * the source too. A row that stays under its key needs no listing for the last two: it is read there anyway.
+ */
+export async function doubtfulBases(
+  sink: string,
+  writes: TableWrites,
+  letters: DeadLetterBox,
+  refills: Pick<RefillStore, "list" | "listed">,
+): Promise<readonly number[]> {
+  if (writes.patchCount === 0) return [];
+  const waiting = await letters.waitingOf(writes.table.id);
+  const doubtful: number[] = [];
+  const moved: number[] = [];
+  for (let i = 0; i < writes.count; i++) {
+    if (writes.action[i] !== PATCH) continue;
+    if (waiting.size > 0 && waiting.has(JSON.stringify(baseKey(writes, i)))) doubtful.push(i);
+    else if (writes.moved[i] === 1) moved.push(i);
+  }
+  if (moved.length === 0) return doubtful;
+  const { id } = writes.table;
+  const open = await refills.list();
+  if (open.some((r) => r.sink === sink && r.tableId === id && r.scope.kind !== "where")) return [...doubtful, ...moved];
+  const keys = moved.map((entry) => baseKey(writes, entry));
+  const listed = await refills.listed(sink, id, keys);
+  return [...doubtful, ...moved.filter((_, i) => listed.has(i))];
+}

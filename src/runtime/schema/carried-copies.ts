@@ -1,0 +1,67 @@
+import { carriesRows, mayCarry } from "../../core/targets/carrying.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
+import type { Sink } from "../../core/contracts/sink.ts";
+import type { ColumnFacts } from "../../core/contracts/source.ts";
+import type { SchemaStore } from "../../core/contracts/state-store.ts";
+import { isOfSameGeneration, isOfShape } from "./sink-tables.ts";
+
+interface CarriedCopy {
+  /** What the sink recorded of the copy while it was complete. */
+  readonly held: string;
+  /** The shape that it was complete under, and those that the target has followed since. */
+  readonly versions: readonly TableVersion[];
+}
+
+/**
+ * Copies of one sink that were complete until their tables changed, and that may be complete again without being read.
+ * They are known in memory only: a process that ends in between leaves copies that are void, and are read.
+ */
+export class CarriedCopies {
+  readonly #sink: Sink;
+  readonly #schemas: Pick<SchemaStore, "versions">;
+  readonly #copies = new Map<string, CarriedCopy>();
+
+  constructor(sink: Sink, schemas: Pick<SchemaStore, "versions">) {
+    this.#sink = sink;
+    this.#schemas = schemas;
+  }
+
+  has(tableId: string): boolean {
+    return this.#copies.has(tableId);
+  }
+
+  /** The target is about to follow. `held`: what becomes void by that; null: nothing is recorded, or not any more. */
+  async follow(table: TableVersion, held: string | null, signal: AbortSignal): Promise<void> {
+    const { id } = table;
+    const before = held === null ? this.#copies.get(id) : await this.#begun(table, held);
+    // Whatever fails from here on, the copy is read.
+    this.#copies.delete(id);
+    const from = before?.versions.at(-1);
+    if (before === undefined || from === undefined || !mayCarry(from, table)) return;
+    if ((await this.#sink.carries?.(from, table, signal)) !== true) return;
+    this.#copies.set(id, { ...before, versions: [...before.versions, table] });
+  }
+
+  async #begun(table: TableVersion, held: string): Promise<CarriedCopy | undefined> {
+    if (this.#sink.carries === undefined) return undefined;
+    const known = await this.#schemas.versions(table.id);
+    const under = known.findLast(({ version }) => version.version < table.version && isOfShape(held, version));
+    return under === undefined ? undefined : { held, versions: [under.version] };
+  }
+
+  /** True where the copy is complete under `rules`; it is not known here any more, either way. */
+  take(table: TableVersion, rules: string, facts: ColumnFacts): boolean {
+    const copy = this.#copies.get(table.id);
+    this.#copies.delete(table.id);
+    if (copy === undefined || copy.versions.at(-1) !== table) return false;
+    return isOfShape(rules, table) && isOfSameGeneration(copy.held, rules) && carriesRows(copy.versions, facts);
+  }
+
+  forget(tableId: string): void {
+    this.#copies.delete(tableId);
+  }
+
+  clear(): void {
+    this.#copies.clear();
+  }
+}

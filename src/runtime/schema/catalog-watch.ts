@@ -1,0 +1,202 @@
+import type { Clock } from "../../core/clock.ts";
+import { abortedError, findMillraceError } from "../../core/errors.ts";
+import type { Blocker, CapturedTables, Source, TableShape } from "../../core/contracts/source.ts";
+import type { StateStore } from "../../core/contracts/state-store.ts";
+import type { Logger } from "../../core/contracts/telemetry.ts";
+import type { Lane } from "../stream/lane.ts";
+import { MENDED_AT_SOURCE } from "../errors.ts";
+import { pause } from "../snapshot/refill-chunks.ts";
+import { kindOf } from "../retry.ts";
+import type { TableGate } from "./table-gate.ts";
+
+export interface CatalogWatchParts {
+  readonly clock: Clock;
+  readonly source: Source;
+  readonly state: StateStore;
+  readonly gate: TableGate;
+  readonly lane: Lane;
+  readonly intervalMs: number;
+  /** Whether some sink holds a complete copy of the table as it is now, or none takes it: nobody waits for its rows. */
+  readonly isHeld: (tableId: string, generation: string) => boolean;
+  /** Has tables that were set aside read again, and lets them flow. */
+  readonly letIn: (tableIds: readonly string[]) => Promise<void>;
+  readonly logger: Logger;
+}
+
+/**
+ * Looks at the source's catalogue regularly, and when asked: tables that were created are taken in, and what happened to
+ * tables without a word in the log is seen.
+ */
+export class CatalogWatch {
+  readonly #parts: CatalogWatchParts;
+  #begun = 0;
+  #ended = 0;
+  #wake = new AbortController();
+  #waiting: (() => void)[] = [];
+  #toConfirm: ToConfirm | null = null;
+  /** Ids of tables that can't be read before older transactions have ended. */
+  #waitingFor: readonly string[] = [];
+  #isSettling = false;
+  #failure: unknown = undefined;
+  /** Table id -> the generation under which all that was written to it unpublished has ended. */
+  readonly #settled = new Map<string, string>();
+
+  constructor(parts: CatalogWatchParts) {
+    this.#parts = parts;
+  }
+
+  /** Looks soon. */
+  wake(): void {
+    this.#wake.abort();
+  }
+
+  /** True when it was looked at least once. */
+  get hasLooked(): boolean {
+    return this.#ended > 0;
+  }
+
+  /** Ids of tables whose shape has changed, and that the stream has not passed that place of yet. */
+  get changing(): readonly string[] {
+    return this.#toConfirm?.shapes.map(({ id }) => id) ?? [];
+  }
+
+  /** Ids of tables that can't be read yet, as older transactions may have written to them while they were not published. */
+  get unsettled(): readonly string[] {
+    return this.#waitingFor;
+  }
+
+  /** Resolves when a look that began after the call has ended well. */
+  async look(signal: AbortSignal): Promise<void> {
+    const from = this.#begun;
+    while (this.#ended <= from) {
+      signal.throwIfAborted();
+      this.#wake.abort();
+      await new Promise<void>((resolve, reject) => {
+        const onAbort = () => reject(abortedError(signal));
+        signal.addEventListener("abort", onAbort, { once: true });
+        this.#waiting.push(() => {
+          signal.removeEventListener("abort", onAbort);
+          resolve();
+        });
+      });
+    }
+  }
+
+  async run(signal: AbortSignal): Promise<never> {
+    const { clock, intervalMs, logger } = this.#parts;
+    for (;;) {
+      this.#wake = new AbortController();
+      const look = ++this.#begun;
+      try {
+        await this.#once(signal);
+        this.#ended = look;
+      } catch (error) {
+        signal.throwIfAborted();
+        // What can't be put right by trying again may be a gap: nothing more may pass.
+        if (kindOf(error) === "fatal") throw error;
+        logger.warn({ error }, "the source's tables could not be looked at; it is tried again");
+        await clock.sleep(Math.min(intervalMs, FAILED_MS), signal);
+      }
+      for (const told of this.#waiting.splice(0)) told();
+      await pause(clock, this.#pauseMs, AbortSignal.any([signal, this.#wake.signal]));
+      signal.throwIfAborted();
+    }
+  }
+
+  get #pauseMs(): number {
+    const { intervalMs, gate } = this.#parts;
+    if (this.#toConfirm !== null) return CHANGING_MS;
+    return gate.refused.some(({ isPassing }) => isPassing === true) ? Math.min(intervalMs, FAILED_MS) : intervalMs;
+  }
+
+  /** Publishes tables that match and are not published yet, and has the rows read that the log does not bring. */
+  async #once(signal: AbortSignal): Promise<void> {
+    const { source, state, gate, lane, logger } = this.#parts;
+    const failure = this.#failure;
+    this.#failure = undefined;
+    if (failure !== undefined) throw failure;
+    const onWait = ({ pid, ageSeconds, what }: Blocker) => {
+      logger.info({ pid, ageSeconds, what }, "a table waits to be captured until an older transaction ends");
+    };
+    await source.publish((identity) => state.source.identify(identity), signal);
+    const lookedAt = gate.changing;
+    const captured = await source.tables(signal);
+    // Invariant: no row of a table is read before all that may have written to it unpublished has ended. That may take long,
+    // and nothing else waits for it.
+    const open = this.#unsettled(captured);
+    if (open.size > 0 && !this.#isSettling) void this.#settle(open, onWait, signal);
+    const readable = new Map([...captured.generations].filter(([id]) => !open.has(id)));
+    await gate.discover({ ...captured, generations: readable }, lookedAt, lane.position);
+    this.#waitingFor = [...open.keys()];
+    const toConfirm = await this.#confirmShapes(captured, signal);
+    await this.#letInMended(captured);
+    // Who waits for a table sees it either among these or let in.
+    this.#toConfirm = toConfirm;
+  }
+
+  async #settle(
+    open: ReadonlyMap<string, string>,
+    onWait: (blocker: Blocker) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    this.#isSettling = true;
+    try {
+      await this.#parts.source.settle(onWait, signal);
+      for (const [id, generation] of open) this.#settled.set(id, generation);
+    } catch (error) {
+      this.#failure = error;
+    }
+    this.#isSettling = false;
+    this.#wake.abort();
+  }
+
+  async #letInMended(captured: CapturedTables): Promise<void> {
+    const { gate, letIn, logger } = this.#parts;
+    const tables = gate.mended(captured);
+    if (tables.length === 0) return;
+    try {
+      await letIn(tables);
+      logger.info({ tables }, "the source has what they lacked: let in");
+    } catch (error) {
+      // The stream has just shown that one lost it again: it stays aside.
+      if (!MENDED_AT_SOURCE.has(findMillraceError(error)?.code ?? "")) throw error;
+    }
+  }
+
+  /**
+   * A shape that the stream shows no row of takes its place behind a mark: what the catalogue said before the mark, and
+   * still says when the stream has passed it, is in force there.
+   */
+  async #confirmShapes(captured: CapturedTables, signal: AbortSignal): Promise<ToConfirm | null> {
+    const { source, gate, lane } = this.#parts;
+    const changed = gate.changed(captured);
+    const before = this.#toConfirm;
+    const isAsBefore = changed.every(({ id, fingerprint }) =>
+      before?.shapes.some((shape) => shape.id === id && shape.fingerprint === fingerprint),
+    );
+    if (changed.length === 0) return null;
+    if (before === null || !isAsBefore) return { shapes: changed, mark: await source.renew(signal) };
+    if (lane.position.commit <= before.mark) return before;
+    for (const shape of changed) await gate.confirm(shape, { ...lane.position, commit: before.mark, index: 0 });
+    // What the tables' names stand for counts from the change on.
+    this.#wake.abort();
+    return null;
+  }
+
+  /** Tables whose rows somebody waits for, and that were not waited for yet as what they are now. */
+  #unsettled({ generations }: CapturedTables): ReadonlyMap<string, string> {
+    const { isHeld } = this.#parts;
+    const isOpen = ([id, generation]: [string, string]) =>
+      this.#settled.get(id) !== generation && !isHeld(id, generation);
+    return new Map([...generations].filter(isOpen));
+  }
+}
+
+const FAILED_MS = 1_000;
+/** How often it is looked whether the stream has passed a mark. */
+const CHANGING_MS = 50;
+
+interface ToConfirm {
+  readonly shapes: readonly TableShape[];
+  readonly mark: bigint;
+}

@@ -1,0 +1,153 @@
+import type { SinkProgress } from "../../core/model/batch.ts";
+import { findMillraceError } from "../../core/errors.ts";
+import { failpoint } from "../../core/failpoint.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
+import type { Sink } from "../../core/contracts/sink.ts";
+import type { SchemaStore } from "../../core/contracts/state-store.ts";
+import { CarriedCopies } from "./carried-copies.ts";
+import { isOfShape } from "./sink-tables.ts";
+import type { SinkSteps } from "../apply/sink-steps.ts";
+import type { CarryWork, CompleteWork } from "../apply/work.ts";
+
+export interface FollowedShapesParts {
+  readonly sink: Sink;
+  readonly schemas: Pick<SchemaStore, "versions">;
+  readonly steps: SinkSteps;
+  /** The sink no longer holds the table completely, as its shape has changed. */
+  readonly onVoid: (tableId: string) => void;
+  /** The sink is at work on the target of this table alone; null: not any more. */
+  readonly onWork: (tableId: string | null) => void;
+}
+
+/** Which shape each of a sink's targets has, and what becomes of its copies as the targets follow their tables. */
+export class FollowedShapes {
+  readonly #parts: FollowedShapesParts;
+  readonly #carried: CarriedCopies;
+  readonly #prepared = new Map<string, TableVersion>();
+  /** Fingerprints of what the sink was asked to follow last, whether it could or not. */
+  readonly #tried = new Map<string, string>();
+
+  constructor(parts: FollowedShapesParts) {
+    this.#parts = parts;
+    this.#carried = new CarriedCopies(parts.sink, parts.schemas);
+  }
+
+  /** The sink was opened: what its targets look like is not known. */
+  reopen(): void {
+    this.#prepared.clear();
+  }
+
+  /** The sink begins anew: of copies that were void nothing is known any more. */
+  begin(): void {
+    this.#carried.clear();
+  }
+
+  /** Whether the sink's copy is void and may yet count as complete without being read. */
+  mayCarry(tableId: string): boolean {
+    return this.#carried.has(tableId);
+  }
+
+  /** The fingerprint of the shape that the sink was asked to follow last. */
+  tried(tableId: string): string | undefined {
+    return this.#tried.get(tableId);
+  }
+
+  /** The target has followed a later shape of the table: what was read in an earlier one is of no use. */
+  isOutdated({ id, version }: TableVersion): boolean {
+    return (this.#prepared.get(id)?.version ?? 0) > version;
+  }
+
+  /** Makes the target ready for rows of this shape. */
+  async prepare(table: TableVersion, signal: AbortSignal): Promise<void> {
+    await this.prepareAll([table], signal);
+  }
+
+  /** The same for several tables. */
+  async prepareAll(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    const { steps, onVoid, onWork } = this.#parts;
+    const changed = tables.filter((table) => this.#prepared.get(table.id) !== table);
+    if (changed.length === 0) return;
+    const voided = new Set<string>();
+    for (const table of changed) {
+      const held = steps.held.tables[table.id];
+      const isVoid = held !== undefined && !isOfShape(held, table);
+      if (isVoid) voided.add(table.id);
+      if (isVoid || held === undefined) {
+        onWork(table.id);
+        await steps.retrying(signal, () => this.#carried.follow(table, isVoid ? held : null, signal));
+      }
+    }
+    onWork(null);
+    if (voided.size > 0) {
+      const others = Object.entries(steps.held.tables).filter(([id]) => !voided.has(id));
+      // Invariant: durable before the target follows, which may cost it values: whoever goes on from there reads them again.
+      await steps.store({ tables: Object.fromEntries(others) }, signal);
+      for (const id of voided) onVoid(id);
+      for (const table of changed) if (voided.has(table.id)) failpoint("sink.voided", table);
+    }
+    await this.#make(changed, signal);
+  }
+
+  async #make(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    const { sink, steps, onWork } = this.#parts;
+    const changes = tables.map((table) => ({ table, previous: this.#prepared.get(table.id) }));
+    for (const { id, fingerprint } of tables) this.#tried.set(id, fingerprint);
+    if (tables.length > 1 && sink.prepareAll !== undefined) {
+      try {
+        await steps.retrying(signal, () => sink.prepareAll!(changes, signal));
+        for (const { table } of changes) this.#noteMade(table);
+        return;
+      } catch (error) {
+        signal.throwIfAborted();
+        const known = findMillraceError(error);
+        if (known?.kind === "fatal" && known.table !== undefined) throw error;
+        // Which of them is the matter shows as each is made by itself.
+      }
+    }
+    for (const { table, previous } of changes) {
+      onWork(table.id);
+      await steps.retrying(signal, () => sink.prepare(table, previous, signal));
+      this.#noteMade(table);
+    }
+  }
+
+  #noteMade(table: TableVersion): void {
+    failpoint("sink.prepared", table);
+    this.#prepared.set(table.id, table);
+  }
+
+  /** All rows of these tables, which are prepared, are in the sink. */
+  async complete(works: readonly CompleteWork[], signal: AbortSignal): Promise<void> {
+    if (works.length === 0) return;
+    const { steps } = this.#parts;
+    await steps.store(this.completed(steps.held, works), signal);
+    this.noteComplete(works);
+  }
+
+  /** What the sink holds as soon as these tables are complete too. */
+  completed(held: SinkProgress, works: readonly CompleteWork[]): SinkProgress {
+    if (works.length === 0) return held;
+    const tables = Object.fromEntries(works.map(({ table, rules }) => [table.id, rules]));
+    return { ...held, tables: { ...held.tables, ...tables } };
+  }
+
+  /** The sink has that durably. */
+  noteComplete(works: readonly CompleteWork[]): void {
+    for (const { table } of works) this.#carried.forget(table.id);
+  }
+
+  /**
+   * Whether the sink holds the table completely, after its rows may have gone along with the change of shape. Invariant:
+   * only behind the void and the change of the target does the sink say so again.
+   */
+  async carry({ table, rules, facts }: CarryWork, signal: AbortSignal): Promise<boolean> {
+    const { steps } = this.#parts;
+    await this.prepare(table, signal);
+    const { tables } = steps.held;
+    if (tables[table.id] === undefined && this.#carried.take(table, rules, facts)) {
+      failpoint("sink.carried", table);
+      await steps.store({ position: steps.reached, tables: { ...tables, [table.id]: rules } }, signal);
+    }
+    return steps.held.tables[table.id] === rules;
+  }
+}

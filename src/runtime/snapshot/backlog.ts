@@ -1,0 +1,86 @@
+import type { Refill, StateStore } from "../../core/contracts/state-store.ts";
+import type { Logger } from "../../core/contracts/telemetry.ts";
+import type { FailingReads } from "./failing-reads.ts";
+import type { Lane } from "../stream/lane.ts";
+import { keyReadings, rangeReadings, type Reading } from "./readings.ts";
+import type { TableGate } from "../schema/table-gate.ts";
+
+export interface BacklogParts {
+  readonly lane: Lane;
+  readonly state: StateStore;
+  readonly gate: Pick<TableGate, "tables" | "isGone">;
+  readonly isSuspended: (sink: string, tableId: string) => boolean;
+  readonly logger: Logger;
+}
+
+const KEYS_PER_CHUNK_MAX = 1_000;
+
+/** What the state lists to be read beside the stream, in the order in which it is read. */
+export class Backlog {
+  readonly #parts: BacklogParts;
+  readonly #failing: FailingReads;
+  #keysFirst = false;
+
+  constructor(parts: BacklogParts, failing: FailingReads) {
+    this.#parts = parts;
+    this.#failing = failing;
+  }
+
+  /** What can be read now for attached sinks that are not `busy`. */
+  async inTurn(open: readonly Refill[], busy: ReadonlySet<string>): Promise<readonly Reading[]> {
+    const sinks = this.#attached.filter((name) => !busy.has(name));
+    // Keys of a table that was set aside, or can't be read, wait without standing in the others' way.
+    const held = this.#failing.tablesOfKeys(true);
+    const tableIds = this.#tableIds.filter((id) => !held.has(id));
+    const keys = keyReadings(await this.#parts.state.refills.keys(sinks, tableIds, KEYS_PER_CHUNK_MAX));
+    const ranges = rangeReadings(open.filter(({ sink }) => sinks.includes(sink)));
+    // In turns: while a table is read, rows that move may list keys as fast as they are read.
+    this.#keysFirst = !this.#keysFirst;
+    const readings: readonly Reading[] = this.#keysFirst ? [...keys, ...ranges] : [...ranges, ...keys];
+    return readings.filter((reading) => !this.#failing.holds(reading));
+  }
+
+  /** What is left to do for attached sinks, of tables that flow, and can be failing. */
+  async failing(open: readonly Refill[]): Promise<readonly Reading[]> {
+    const sinks = this.#attached;
+    const tableIds = this.#tableIds;
+    const flowing = open.filter(({ sink, tableId }) => sinks.includes(sink) && tableIds.includes(tableId));
+    const readings: Reading[] = rangeReadings(flowing);
+    const failing = this.#failing.tablesOfKeys(false);
+    for (const id of tableIds.filter((tableId) => failing.has(tableId)))
+      readings.push(...keyReadings(await this.#parts.state.refills.keys(sinks, [id], KEYS_PER_CHUNK_MAX)));
+    return readings;
+  }
+
+  /**
+   * A table that was dropped can't be read. One that is suspended in the sink is read there as a whole when it is
+   * reinstated.
+   */
+  async withoutVoid(open: readonly Refill[]): Promise<readonly Refill[]> {
+    const { state, gate, isSuspended, logger } = this.#parts;
+    const left: Refill[] = [];
+    for (const refill of open) {
+      const { id, tableId, sink } = refill;
+      const isGone = gate.isGone(tableId);
+      if (!isGone && !isSuspended(sink, tableId)) {
+        left.push(refill);
+        continue;
+      }
+      await state.refills.cancel(id, true);
+      const why = isGone ? "gone at the source" : "suspended in the sink";
+      logger.info({ table: tableId, sink }, `the table is ${why}; it is not read any more`);
+    }
+    const keys = await state.refills.keys(this.#attached, null, KEYS_PER_CHUNK_MAX);
+    const gone = keys.filter(({ tableId, sink }) => gate.isGone(tableId) || isSuspended(sink, tableId));
+    if (gone.length > 0) await state.refills.removeKeys(gone.map(({ id }) => id));
+    return left;
+  }
+
+  get #attached(): readonly string[] {
+    return [...this.#parts.lane.sinks].map((worker) => worker.name);
+  }
+
+  get #tableIds(): readonly string[] {
+    return this.#parts.gate.tables.map(({ id }) => id);
+  }
+}

@@ -1,0 +1,139 @@
+import { type Clock, timestamp } from "../../core/clock.ts";
+import { findMillraceError } from "../../core/errors.ts";
+import type { Refill, StoredError } from "../../core/contracts/state-store.ts";
+import type { UnreadableTable } from "../../core/contracts/status.ts";
+import { readFailed } from "../errors.ts";
+import type { Reading } from "./readings.ts";
+import { ReconnectBackoff } from "../retry.ts";
+
+interface Failing {
+  readonly tableId: string;
+  readonly since: string;
+  readonly backoff: ReconnectBackoff;
+  sinks: readonly string[];
+  error: StoredError;
+  /** When it is tried again, by `Clock.elapsed`; null: an attempt has worked, and its next turn comes with the others'. */
+  nextMs: number | null;
+}
+
+/**
+ * Readings that the source refuses, for a reason of their own table or part: somebody holds a lock on it, a privilege was
+ * taken away, its condition is wrong. An attempt may wait for a lock as long as the source lets it, so they are tried
+ * beside the others, each after a time of its own, until one works.
+ */
+export class FailingReads {
+  readonly #clock: Clock;
+  readonly #byName = new Map<string, Failing>();
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  get isEmpty(): boolean {
+    return this.#byName.size === 0;
+  }
+
+  /** True while its turn with the others is not to come. */
+  holds(reading: Reading): boolean {
+    return (this.#byName.get(nameOf(reading))?.nextMs ?? null) !== null;
+  }
+
+  /** Tables whose listed keys could not be read; `held`: those whose turn is not to come. */
+  tablesOfKeys(held: boolean): ReadonlySet<string> {
+    const found = [...this.#byName].filter(([name, { tableId, nextMs }]) => {
+      return name === nameOfKeys(tableId) && (!held || nextMs !== null);
+    });
+    return new Set(found.map(([, { tableId }]) => tableId));
+  }
+
+  /** Returns in how many milliseconds it is tried again. */
+  failed(reading: Reading, cause: unknown): number {
+    const { tableId, sinks } = reading;
+    const { code, message, hint } = findMillraceError(cause) ?? readFailed(tableId, cause);
+    const at = timestamp(this.#clock);
+    const error = { code, message, hint: hint ?? null, at };
+    const known = this.#byName.get(nameOf(reading));
+    const failing = known ?? {
+      tableId,
+      since: at,
+      backoff: new ReconnectBackoff(this.#clock),
+      sinks,
+      error,
+      nextMs: 0,
+    };
+    failing.error = error;
+    this.#byName.set(nameOf(reading), failing);
+    return this.#putOff(failing);
+  }
+
+  #putOff(failing: Failing): number {
+    const waitMs = failing.backoff.next();
+    failing.nextMs = this.#clock.elapsed() + waitMs;
+    return waitMs;
+  }
+
+  worked(reading: Reading): void {
+    this.#byName.delete(nameOf(reading));
+  }
+
+  /** An attempt beside the others has worked. */
+  readmit(reading: Reading): void {
+    const failing = this.#byName.get(nameOf(reading));
+    if (failing !== undefined) failing.nextMs = null;
+  }
+
+  /** `readings`: all that are left to do, whatever keeps them waiting. The rest has been done or given up. */
+  keep(readings: readonly Reading[]): void {
+    const left = Map.groupBy(readings, nameOf);
+    for (const [name, failing] of this.#byName) {
+      const sinks = left.get(name)?.flatMap((reading) => reading.sinks);
+      if (sinks === undefined) this.#byName.delete(name);
+      else failing.sinks = [...new Set(sinks)].toSorted();
+    }
+  }
+
+  /** The one whose attempt is due for the longest time; it is taken for begun. */
+  due(readings: readonly Reading[]): Reading | undefined {
+    const nowMs = this.#clock.elapsed();
+    const nextMs = (reading: Reading) => this.#byName.get(nameOf(reading))?.nextMs ?? Infinity;
+    const [first] = readings.filter((one) => nextMs(one) <= nowMs).toSorted((a, b) => nextMs(a) - nextMs(b));
+    if (first !== undefined) this.#putOff(this.#byName.get(nameOf(first))!);
+    return first;
+  }
+
+  /** Milliseconds until the next attempt is due. */
+  get dueInMs(): number {
+    const nextMs = Math.min(...[...this.#byName.values()].map((failing) => failing.nextMs ?? Infinity));
+    return Math.max(0, nextMs - this.#clock.elapsed());
+  }
+
+  get tables(): readonly UnreadableTable[] {
+    const byTable = Map.groupBy(this.#byName.values(), ({ tableId }) => tableId);
+    return [...byTable].map(([table, failing]) => {
+      const sinks = [...new Set(failing.flatMap((one) => one.sinks))].toSorted();
+      const since = failing.map((one) => one.since).toSorted()[0]!;
+      const error = failing.map((one) => one.error).toSorted((a, b) => (a.at < b.at ? 1 : -1))[0]!;
+      return { table, sinks, since, error };
+    });
+  }
+
+  /** Why the refill does not get on. */
+  errorOf({ tableId, sink, scope, state }: Refill): StoredError | null {
+    const failing = this.#byName.get(nameOfRange(tableId, scope));
+    const isOpen = state === "waiting" || state === "running";
+    return isOpen && failing?.sinks.includes(sink) === true ? failing.error : null;
+  }
+}
+
+/** Whatever key a table has been read up to. */
+function nameOf(reading: Reading): string {
+  return reading.kind === "keys" ? nameOfKeys(reading.tableId) : nameOfRange(reading.tableId, reading.scope);
+}
+
+function nameOfKeys(tableId: string): string {
+  return JSON.stringify([tableId]);
+}
+
+function nameOfRange(tableId: string, scope: Refill["scope"]): string {
+  return JSON.stringify([tableId, scope]);
+}

@@ -1,0 +1,120 @@
+import type { Clock } from "../../core/clock.ts";
+import { findMillraceError } from "../../core/errors.ts";
+import { failpoint } from "../../core/failpoint.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
+import type { FirstCopy } from "../../core/contracts/source.ts";
+import type { Logger } from "../../core/contracts/telemetry.ts";
+import { kindOf } from "../retry.ts";
+import type { SinkWorker } from "../apply/sink-worker.ts";
+import { Receipts, type Work } from "../apply/work.ts";
+
+export interface FirstCopyParts {
+  readonly clock: Clock;
+  readonly copy: FirstCopy;
+  /** The copy's tables under their versions. */
+  readonly tables: readonly TableVersion[];
+  readonly workers: readonly SinkWorker[];
+  /** Gives work to a sink, or drops it where the sink is no longer attached. */
+  readonly push: (worker: SinkWorker, work: Work) => void;
+  readonly wants: (worker: SinkWorker, table: TableVersion) => boolean;
+  readonly completeness: (table: TableVersion) => string;
+  /** Below this version lie rows that a sink may hold of an earlier life; null: there was none. */
+  readonly sweepBelow: bigint | null;
+  readonly logger: Logger;
+}
+
+/** Tables read at once. */
+const PARALLEL_TABLES = 2;
+/** A sink that holds this much waits for no more: the reading table waits for it. */
+const QUEUED_BYTES_MAX = 16 * 1024 * 1024;
+const FULL_POLL_MS = 5;
+
+/** What the first copy has done, for `status`. */
+export interface CopyProgress {
+  readonly tableCount: number;
+  tablesDone: number;
+  rowsRead: number;
+}
+
+/**
+ * Fills the sinks with all rows as of the place where the stream will begin. A table that could not be copied, or a sink
+ * that failed meanwhile, is left to the refiller: what is not recorded as complete in a sink is read beside the stream.
+ */
+export async function firstCopy(parts: FirstCopyParts, progress: CopyProgress, signal: AbortSignal): Promise<void> {
+  const waiting = [...parts.tables];
+  const ends: Promise<void>[] = [];
+  const one = async () => {
+    for (let table = waiting.shift(); table !== undefined; table = waiting.shift()) {
+      const complete = await copyTable(parts, table, progress, signal);
+      // The next table is read meanwhile: small ones come to the sinks together.
+      ends.push(Promise.all(complete).then(() => void progress.tablesDone++));
+    }
+  };
+  await Promise.all(Array.from({ length: PARALLEL_TABLES }, one));
+  await Promise.all(ends);
+}
+
+/** Resolves when the table was read, with what settles as the sinks have it. */
+async function copyTable(
+  parts: FirstCopyParts,
+  table: TableVersion,
+  progress: CopyProgress,
+  signal: AbortSignal,
+): Promise<readonly Promise<void>[]> {
+  const workers = parts.workers.filter((worker) => parts.wants(worker, table));
+  if (workers.length === 0) return [];
+  // A copy would not find two rows of one key.
+  if (table.keyOnWord === true) return [];
+  const failed = new Set<SinkWorker>();
+  try {
+    await readTable(parts, table, workers, failed, progress, signal);
+  } catch (error) {
+    signal.throwIfAborted();
+    // What is wrong with more than this table the stream meets too. Anything else is a defect.
+    if (kindOf(error) !== "retryable" && findMillraceError(error) === undefined) throw error;
+    parts.logger.warn({ table: table.id, error }, "the copy of the table broke off; it is read beside the stream");
+    return [];
+  }
+  return workers.filter((worker) => !failed.has(worker)).map((worker) => complete(parts, worker, table));
+}
+
+/** Gives every row to every sink that has not failed meanwhile. */
+async function readTable(
+  { clock, copy, push, logger }: FirstCopyParts,
+  table: TableVersion,
+  workers: readonly SinkWorker[],
+  failed: Set<SinkWorker>,
+  progress: CopyProgress,
+  signal: AbortSignal,
+): Promise<void> {
+  let rowCount = 0;
+  for await (const block of copy.read(table, signal)) {
+    rowCount += block.count;
+    progress.rowsRead += block.count;
+    for (const worker of workers) {
+      if (failed.has(worker)) continue;
+      const receipt = { durable: () => undefined, dropped: () => void failed.add(worker) };
+      push(worker, { kind: "rows", block: block.retain(), from: 0, to: block.count, receipt });
+    }
+    block.release();
+    failpoint("copy.block-queued");
+    while (workers.some((worker) => !failed.has(worker) && worker.queue.heldBytes > QUEUED_BYTES_MAX)) {
+      await clock.sleep(FULL_POLL_MS, signal);
+    }
+  }
+  logger.info({ table: table.id, rows: rowCount }, "table read");
+}
+
+/**
+ * Invariant: works are done in order, and when one fails all that wait behind it are dropped with it; so this one is
+ * durable only if all of the table's rows are.
+ */
+async function complete(parts: FirstCopyParts, worker: SinkWorker, table: TableVersion): Promise<void> {
+  const below = parts.sweepBelow;
+  const receipts = new Receipts(below === null ? 1 : 2);
+  if (below !== null) parts.push(worker, { kind: "sweep", table, below, receipt: receipts.one() });
+  const rules = parts.completeness(table);
+  parts.push(worker, { kind: "complete", table, rules, receipt: receipts.one() });
+  await receipts.all;
+  failpoint("copy.table-complete");
+}

@@ -1,0 +1,70 @@
+/** What is to be read from the source beside the stream, in the portions in which it is read. */
+import { keyShape } from "../../core/model/row-id.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
+import type { Chunk, KeyText, Source } from "../../core/contracts/source.ts";
+import type { PendingKey, Refill, RefillScope } from "../../core/contracts/state-store.ts";
+
+/** Rows that one sink could not complete. */
+export interface KeyReading {
+  readonly kind: "keys";
+  readonly tableId: string;
+  readonly sinks: readonly string[];
+  readonly keys: readonly PendingKey[];
+}
+
+/** The next rows of a table, or of a part of it, for all the sinks whose refills stand at the same key. */
+export interface RangeReading {
+  readonly kind: "range";
+  readonly tableId: string;
+  readonly sinks: readonly string[];
+  readonly scope: RefillScope;
+  readonly cursor: KeyText | null;
+  readonly refills: readonly Refill[];
+}
+
+export type Reading = KeyReading | RangeReading;
+
+export function keyReadings(keys: readonly PendingKey[]): KeyReading[] {
+  const groups = Map.groupBy(keys, (key) => JSON.stringify([key.sink, key.tableId]));
+  return [...groups.values()].map((group) => {
+    const { tableId, sink } = group[0]!;
+    return { kind: "keys", tableId, sinks: [sink], keys: group };
+  });
+}
+
+/** Differences are found by comparing, and come here as keys. */
+export function rangeReadings(open: readonly Refill[]): RangeReading[] {
+  const ranged = open.filter(({ scope }) => scope.kind !== "differences");
+  const groups = Map.groupBy(ranged, ({ tableId, scope, cursor }) => JSON.stringify([tableId, scope, cursor]));
+  return [...groups.values()].map((refills) => {
+    const { tableId, scope, cursor } = refills[0]!;
+    return { kind: "range", tableId, sinks: refills.map(({ sink }) => sink), scope, cursor, refills };
+  });
+}
+
+export async function readRows(
+  source: Source,
+  table: TableVersion,
+  reading: Reading,
+  signal: AbortSignal,
+  scanRowCountMax?: number,
+): Promise<Chunk> {
+  if (reading.kind === "keys") return await source.readKeys(table, fittingKeys(reading.keys, table).texts, signal);
+  const where = reading.scope.kind === "where" ? reading.scope.where : null;
+  return await source.readRange(table, reading.cursor, where, signal, scanRowCountMax);
+}
+
+interface FittingKeys {
+  /** Keys that may name rows of the table as it is now. */
+  readonly fitting: readonly PendingKey[];
+  readonly texts: readonly KeyText[];
+  /** Those that were listed under another key. */
+  readonly others: readonly PendingKey[];
+}
+
+export function fittingKeys(keys: readonly PendingKey[], table: TableVersion): FittingKeys {
+  const now = keyShape(table);
+  const fits = ({ key, shape }: PendingKey) => (shape === "" ? key.length === table.key.length : shape === now);
+  const fitting = keys.filter(fits);
+  return { fitting, texts: fitting.map(({ key }) => key), others: keys.filter((pending) => !fits(pending)) };
+}

@@ -1,0 +1,250 @@
+import type { Block } from "../../core/model/block.ts";
+import type { Clock } from "../../core/clock.ts";
+import { failpoint } from "../../core/failpoint.ts";
+import type { Position } from "../../core/model/position.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
+import { type Chunk, type KeyText, SCAN_ROW_COUNT_MAX, type Source } from "../../core/contracts/source.ts";
+import type { Logger } from "../../core/contracts/telemetry.ts";
+import type { Closed, ClosedWell, Lane } from "../stream/lane.ts";
+import { encodeMark } from "../stream/marks.ts";
+import { isOfOneTable } from "./row-reader.ts";
+import type { SinkWorker } from "../apply/sink-worker.ts";
+import { Window } from "./windows.ts";
+import { Receipts } from "../apply/work.ts";
+
+export interface ChunkReaderParts {
+  readonly clock: Clock;
+  readonly lane: Lane;
+  readonly source: Source;
+  readonly logger: Logger;
+}
+
+/** How a chunk is to be read. */
+export interface Asked {
+  /** Aborted where the chunk is of no use any more. */
+  readonly signal: AbortSignal;
+  /** Rows to look at, at most, under a condition. */
+  readonly scanRowCountMax: number;
+}
+
+/** What is read in one window. */
+export interface Passage {
+  readonly table: TableVersion;
+  /** What is asked for, where it is a list. */
+  readonly keys: readonly KeyText[] | null;
+  readonly purpose: "apply" | "compare";
+  readonly read: (asked: Asked) => Promise<Chunk>;
+  /** Called at the high mark's place in the stream; the block is its to release. */
+  readonly hand: (closed: ClosedWell) => void;
+}
+
+/** A table's next chunk, and the sinks that it is for. */
+export interface Wanted extends Pick<Passage, "table" | "keys" | "read"> {
+  readonly workers: readonly SinkWorker[];
+}
+
+export interface Through {
+  readonly lowVersion: bigint;
+  readonly aside: readonly KeyText[];
+}
+
+/** A chunk that is in the queues of its sinks. */
+export interface HandedOver {
+  readonly lowVersion: bigint;
+  /** Whether it became durable there, or was dropped; for the sink as it was attached then. */
+  readonly durable: ReadonlyMap<SinkWorker, Promise<boolean>>;
+  readonly sessions: ReadonlyMap<SinkWorker, number>;
+}
+
+/** What tables are read for between the same marks: about what one chunk of a large table takes. */
+const TOGETHER_MS_MAX = 350;
+const TOGETHER_BYTES_MAX = 8 * 1024 * 1024;
+const SCAN_ROW_COUNT_MIN = 100;
+/** A chunk that is not yet visible, or was spoiled, is read again after this. */
+const AGAIN_MS = 50;
+const AGAIN_MS_MAX = 1_600;
+/** After this, and then as often, it is looked whether the stream has gone past a mark without showing it. */
+const LATE_MS = 1_000;
+
+/** Reads one chunk after the other in windows of the log (windows.ts), and hands each to its sinks. */
+export class ChunkReader {
+  readonly #parts: ChunkReaderParts;
+  /** Tells our marks from those of other processes. */
+  readonly #run: string;
+  #windowCount = 0;
+  #againMs = AGAIN_MS;
+  #scanRowCountMax = SCAN_ROW_COUNT_MAX;
+
+  constructor(parts: ChunkReaderParts) {
+    this.#parts = parts;
+    this.#run = parts.clock.unique(6);
+  }
+
+  /**
+   * Reads a chunk of each between the same two marks, as far as that is quick, which are applied at their place in the queues
+   * of the sinks. Null for one that is to be done again.
+   */
+  async read(wanted: readonly Wanted[], signal: AbortSignal): Promise<readonly (HandedOver | null)[]> {
+    const passages = wanted.map(({ table, workers, keys, read }) => {
+      const receipts = new Map(workers.map((worker) => [worker, new Receipts(1)]));
+      const sessions = new Map(workers.map((worker) => [worker, worker.session]));
+      const hand = ({ block, until }: ClosedWell) => this.#hand(block, until, receipts);
+      return { passage: { table, keys, purpose: "apply", read, hand } as const, receipts, sessions };
+    });
+    const through = await this.#through(
+      passages.map(({ passage }) => passage),
+      signal,
+    );
+    return through.map((closed, i) => {
+      if (closed === null) return null;
+      const { receipts, sessions } = passages[i]!;
+      const durable = new Map([...receipts].map(([worker, receipt]) => [worker, receipt.all]));
+      return { lowVersion: closed.lowVersion, durable, sessions };
+    });
+  }
+
+  /**
+   * One window: low mark, read, high mark; at the high mark's place the rows are handed on, and it resolves. Null: to be
+   * done again.
+   */
+  async through(passage: Passage, signal: AbortSignal): Promise<Through | null> {
+    return (await this.#through([passage], signal))[0] ?? null;
+  }
+
+  /** The same for several tables, between the same marks. What one of them can't be read for is thrown if none can be. */
+  async #through(passages: readonly Passage[], signal: AbortSignal): Promise<readonly (Through | null)[]> {
+    const { clock, lane, source } = this.#parts;
+    const id = `${this.#run}-${++this.#windowCount}`;
+    const open = passages.map((passage) => {
+      const window = new Window(id, passage.table.id, passage.purpose);
+      const closed = Promise.withResolvers<Closed>();
+      lane.expect(window, (result) => {
+        if ("block" in result) passage.hand(result);
+        closed.resolve(result);
+      });
+      return { passage, window, closed: closed.promise };
+    });
+    try {
+      await source.mark(encodeMark({ edge: "low", window: id }), signal);
+      const filled = await this.#fill(open, signal);
+      if (filled.size === 0) return passages.map(() => null);
+      await source.mark(encodeMark({ edge: "high", window: id }), signal);
+      const results = await Promise.all(
+        open.map(async ({ window, closed }) => {
+          if (!filled.has(window)) return null;
+          const result = await this.#passed(closed, signal);
+          return this.#isClosedWell(window, result) ? { lowVersion: result.lowVersion, aside: window.aside } : null;
+        }),
+      );
+      const isAgain = open.some(({ window }, i) => filled.has(window) && results[i] === null);
+      if (isAgain) await pause(clock, this.#againMs, signal);
+      return results;
+    } finally {
+      for (const { window } of open) {
+        lane.forget(window);
+        window.discard();
+      }
+    }
+  }
+
+  #isClosedWell({ tableId }: Window, result: Closed): result is ClosedWell {
+    if ("block" in result) {
+      this.#againMs = AGAIN_MS;
+      this.#scanRowCountMax = Math.min(SCAN_ROW_COUNT_MAX, this.#scanRowCountMax * 2);
+      return true;
+    }
+    this.#parts.logger.debug({ table: tableId, why: result.spoiled }, "a chunk is read again");
+    if (result.spoiled === "not yet visible") this.#slowDown();
+    return false;
+  }
+
+  /** Reads one after the other until the time or the bytes of one chunk are spent; the others' turn comes again. */
+  async #fill(
+    open: readonly { readonly passage: Passage; readonly window: Window }[],
+    signal: AbortSignal,
+  ): Promise<ReadonlySet<Window>> {
+    const filled = new Set<Window>();
+    const { clock } = this.#parts;
+    const endMs = clock.elapsed() + TOGETHER_MS_MAX;
+    let byteCount = 0;
+    let failure: unknown;
+    for (const { passage, window } of open) {
+      if (filled.size > 0 && (clock.elapsed() >= endMs || byteCount >= TOGETHER_BYTES_MAX)) break;
+      const { table, keys, read } = passage;
+      try {
+        const chunk = await this.#chunk(window, read, signal);
+        if (chunk === null) continue;
+        window.fill(table, chunk, keys, clock.now());
+        byteCount += chunk.block?.byteCount ?? 0;
+        filled.add(window);
+        failpoint("refill.chunk-read", table);
+      } catch (error) {
+        if (signal.aborted || open.length === 1 || !isOfOneTable(error)) throw error;
+        failure ??= error;
+      }
+    }
+    if (filled.size === 0 && failure !== undefined) throw failure;
+    return filled;
+  }
+
+  /** Null: the stream brought more meanwhile than a window keeps, and less is to be read at once. */
+  async #chunk(window: Window, read: (asked: Asked) => Promise<Chunk>, signal: AbortSignal): Promise<Chunk | null> {
+    const scanRowCountMax = this.#scanRowCountMax;
+    try {
+      return await read({ signal: AbortSignal.any([signal, window.overfull]), scanRowCountMax });
+    } catch (error) {
+      if (signal.aborted || !window.overfull.aborted) throw error;
+      this.#scanRowCountMax = Math.max(SCAN_ROW_COUNT_MIN, Math.floor(scanRowCountMax / 4));
+      this.#parts.logger.debug(
+        { table: window.tableId, scanRowCountMax },
+        "a chunk took too long and is read again, smaller",
+      );
+      return null;
+    }
+  }
+
+  /** What the source does not show yet it may not show for long: it is not to be read in vain all the time. */
+  #slowDown(): void {
+    if (this.#againMs >= AGAIN_MS_MAX) return;
+    this.#againMs *= 2;
+    if (this.#againMs >= AGAIN_MS_MAX)
+      this.#parts.logger.warn(
+        {},
+        "rows can't be read beside the stream yet: a commit at the source is not visible (does it wait for a synchronous standby?) or was about to happen when this process began",
+      );
+  }
+
+  /** Waits for the high mark, however far the stream is behind; one that the stream has passed by is lost. */
+  async #passed(closed: Promise<Closed>, signal: AbortSignal): Promise<Closed> {
+    const { clock, lane, source } = this.#parts;
+    let beyond: bigint | null = null;
+    for (;;) {
+      const waiting = new AbortController();
+      const late = pause(clock, LATE_MS, AbortSignal.any([signal, waiting.signal])).then(() => null);
+      const result = await Promise.race([closed, late]);
+      waiting.abort();
+      if (result !== null) return result;
+      signal.throwIfAborted();
+      if (beyond !== null && lane.position.commit > beyond) return { spoiled: "lost" };
+      beyond ??= await source.tip(signal);
+    }
+  }
+
+  #hand(block: Block | null, until: Position, receipts: ReadonlyMap<SinkWorker, Receipts>): void {
+    for (const [worker, expected] of receipts) {
+      const receipt = expected.one();
+      if (block === null) receipt.durable();
+      else this.#parts.lane.push(worker, { kind: "chunk", block: block.retain(), until, receipt });
+    }
+    block?.release();
+  }
+}
+
+/** Ends early, and well, when it is aborted. */
+export async function pause(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
+  try {
+    await clock.sleep(ms, signal);
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  }
+}

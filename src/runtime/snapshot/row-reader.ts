@@ -1,0 +1,92 @@
+import type { Clock } from "../../core/clock.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
+import { AmbiguousKey, type Chunk, type Source } from "../../core/contracts/source.ts";
+import type { Logger } from "../../core/contracts/telemetry.ts";
+import { ambiguousKey } from "../errors.ts";
+import { FailingReads } from "./failing-reads.ts";
+import type { Asked } from "./refill-chunks.ts";
+import { type Reading, readRows } from "./readings.ts";
+import { kindOf } from "../retry.ts";
+import type { TableGate } from "../schema/table-gate.ts";
+
+export interface RowReaderParts {
+  readonly clock: Clock;
+  readonly source: Source;
+  readonly gate: Pick<TableGate, "table" | "setAside">;
+  readonly logger: Logger;
+  /** An attempt beside the others has ended; `error`: what went wrong and is no matter of what was read. */
+  readonly onAttempt: (error: unknown) => void;
+}
+
+/** The source refuses one reading, which is noted; the others go on. */
+export class ReadRefused extends Error {}
+
+/** What went wrong is dealt with, and the matter of one table. */
+export function isOfOneTable(error: unknown): boolean {
+  return error instanceof ReadRefused || error instanceof AmbiguousKey;
+}
+
+/** Reads rows in their turn, and tries what was refused beside that, one at a time. */
+export class RowReader {
+  readonly #parts: RowReaderParts;
+  readonly failing: FailingReads;
+  #isTrying = false;
+
+  constructor(parts: RowReaderParts) {
+    this.#parts = parts;
+    this.failing = new FailingReads(parts.clock);
+  }
+
+  async read(table: TableVersion, reading: Reading, { signal, scanRowCountMax }: Asked): Promise<Chunk> {
+    const chunk = await this.#read(table, reading, signal, scanRowCountMax);
+    this.failing.worked(reading);
+    return chunk;
+  }
+
+  /** `readings`: all that are left to do. An attempt's rows are let go: once it works, its turn comes with the others'. */
+  tryRefused(readings: readonly Reading[], signal: AbortSignal): void {
+    this.failing.keep(readings);
+    const reading = this.#isTrying ? undefined : this.failing.due(readings);
+    const table = reading === undefined ? undefined : this.#parts.gate.table(reading.tableId);
+    if (reading === undefined || table === undefined) return;
+    this.#isTrying = true;
+    void this.#attempt(table, reading, signal).then((error) => {
+      this.#isTrying = false;
+      this.#parts.onAttempt(error);
+    });
+  }
+
+  /** Milliseconds until the next attempt can be begun. */
+  get dueInMs(): number {
+    return this.#isTrying ? Infinity : this.failing.dueInMs;
+  }
+
+  async #attempt(table: TableVersion, reading: Reading, signal: AbortSignal): Promise<unknown> {
+    try {
+      (await this.#read(table, reading, signal)).block?.release();
+      this.failing.readmit(reading);
+      return undefined;
+    } catch (error) {
+      return error instanceof ReadRefused ? undefined : error;
+    }
+  }
+
+  async #read(table: TableVersion, reading: Reading, signal: AbortSignal, scanRowCountMax?: number): Promise<Chunk> {
+    const { source, gate, logger } = this.#parts;
+    try {
+      return await readRows(source, table, reading, signal, scanRowCountMax);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (error instanceof AmbiguousKey) {
+        await gate.setAside(table.id, ambiguousKey(table.id, error.what));
+        throw error;
+      }
+      // Of a source that answers nothing at all, this table is not the matter.
+      await source.tip(signal);
+      const waitMs = this.failing.failed(reading, error);
+      const message = "a table can't be read beside the stream; it is tried again";
+      logger.warn({ table: table.id, error, kind: kindOf(error), waitMs }, message);
+      throw new ReadRefused(message, { cause: error });
+    }
+  }
+}

@@ -1,0 +1,105 @@
+/** What operators see of rows read beside the stream, and may stop; with a daemon and without. */
+import { type Clock, deadline } from "../../core/clock.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
+import type { Source } from "../../core/contracts/source.ts";
+import type { Refill, RefillStore, StateStore, StoredError } from "../../core/contracts/state-store.ts";
+import type { SnapshotStatus } from "../../core/contracts/status.ts";
+import { conditionRefused, snapshotNeeded } from "../errors.ts";
+import { knownPlace } from "../apply/standing.ts";
+
+const ANSWER_MS_MAX = 8_000;
+
+/** `error`: why it does not get on, as the daemon knows. */
+export function snapshotStatus(refill: Refill, error: StoredError | null = null): SnapshotStatus {
+  const { id, tableId, sink, scope, reason, needed, state, rowsDone, chunksDone, resumedCount } = refill;
+  const { attempt: restartedCount, createdAt, startedAt, endedAt } = refill;
+  const progress = { rowsDone, chunksDone, resumedCount, restartedCount };
+  return { id, tableId, sink, scope, reason, needed, state, error, ...progress, createdAt, startedAt, endedAt };
+}
+
+/**
+ * Tables, or a part of each, to read again for one sink, while nobody reads. One that was interrupted begins again: rows
+ * that it has passed may be the ones that are asked for. `needed`: without it the sink is short of rows.
+ */
+export async function askAgain(
+  refills: RefillStore,
+  sink: string,
+  tableIds: readonly string[],
+  scope: Refill["scope"],
+  reason: string,
+  needed = false,
+): Promise<void> {
+  for (const tableId of tableIds) {
+    await refills.again({ tableId, sink, scope, reason, needed }, ({ state }) => state === "waiting");
+  }
+}
+
+/** What is asked of a daemon that does not run. */
+export interface StoppedRequest {
+  readonly sinks: readonly string[];
+  readonly tableIds: readonly string[];
+  readonly where: string | null;
+  /** All tables: a sink that had failed is filled, whatever it holds. */
+  readonly isWhole: boolean;
+  /** All configured sinks: each is short of the changes of a table that was set aside. */
+  readonly takers: readonly string[];
+}
+
+/** Stored for the next start; the same that `Control.startSnapshot` does in a daemon that runs. */
+export async function askWhileStopped(
+  state: StateStore,
+  { sinks, tableIds, where, isWhole, takers }: StoppedRequest,
+): Promise<void> {
+  const scope = where === null ? ({ kind: "table" } as const) : ({ kind: "where", where } as const);
+  const aside = await state.schemas.aside();
+  for (const sink of sinks) {
+    await state.suspensions.reinstate(sink, tableIds);
+    await askAgain(state.refills, sink, tableIds, scope, "asked for by an operator");
+    if (isWhole && where === null) await fillFailed(state, sink);
+  }
+  // A table that was set aside is short of changes in every sink.
+  for (const tableId of tableIds.filter((id) => aside.has(id))) {
+    const request = { tableId, scope: { kind: "table" }, reason: "let in again", needed: true } as const;
+    for (const sink of takers) await state.refills.add({ ...request, sink });
+    await state.schemas.readmit(tableId);
+  }
+}
+
+/** A sink that had failed is filled whatever it holds, as it is while a daemon runs. */
+async function fillFailed({ sinks, source }: StateStore, name: string): Promise<void> {
+  const record = await sinks.get(name);
+  if (record?.error == null) return;
+  const log = await source.get();
+  const place = knownPlace(record) ?? log?.acknowledged ?? log?.origin ?? null;
+  if (place !== null) await source.reset(new Map([[name, { to: place, anew: true }]]));
+}
+
+/** A condition that the source does not take would be tried for ever; it is tried on no row before it is stored. */
+export async function tryCondition(
+  clock: Clock,
+  source: Pick<Source, "readRange">,
+  tables: readonly TableVersion[],
+  where: string,
+): Promise<void> {
+  using limit = deadline(clock, ANSWER_MS_MAX);
+  for (const table of tables) {
+    try {
+      await source.readRange(table, null, `(${where}\n) AND 1 = 0`, limit.signal);
+    } catch (error) {
+      throw error instanceof Error ? conditionRefused(table.id, error) : error;
+    }
+  }
+}
+
+/** A part of it is in the sink. */
+export function isRunning({ state }: SnapshotStatus): boolean {
+  return state === "running";
+}
+
+/** False where there is no unfinished one; refused where the sink would be left short of rows without a word. */
+export async function cancelRefill(refills: RefillStore, id: number): Promise<boolean> {
+  const refill = (await refills.list()).find((open) => open.id === id);
+  if (refill === undefined) return false;
+  if (await refills.cancel(id)) return true;
+  throw snapshotNeeded(id, refill.tableId, refill.sink);
+}

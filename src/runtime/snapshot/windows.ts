@@ -1,0 +1,383 @@
+import {
+  BEFORE_FULL,
+  Block,
+  BEFORE_KEY,
+  BEFORE_NONE,
+  NO_TUPLE,
+  OP_DELETE,
+  OP_READ,
+  OP_TRUNCATE,
+  OP_UNTOLD,
+  OP_UPDATE,
+} from "../../core/model/block.ts";
+import { ByteWriter } from "../../core/bytes.ts";
+import { hasWholeKey, keyText } from "../../core/model/row-id.ts";
+import { isKeyed, type TableVersion } from "../../core/model/schema.ts";
+import type { Chunk, KeyText } from "../../core/contracts/source.ts";
+import { TupleWriter } from "../../core/model/tuple-writer.ts";
+import { hasUnchanged, tupleEnd } from "../../core/model/tuple.ts";
+import { KeyImages } from "../netting/key-images.ts";
+import { mergeTuples } from "../netting/merged-tuples.ts";
+
+/** Why a chunk can't be used and is read again. */
+export type Spoiled = "truncated" | "schema changed" | "not yet visible" | "lost" | "without a key" | "overfull";
+
+/**
+ * What the stream carried for one key between the watermarks. `partial`: all its changes left some columns alone, and the
+ * sink may lack the row they belong to; the chunk's row has those columns, so the two make the whole row.
+ */
+type Touched =
+  | { readonly kind: "settled" }
+  | { readonly kind: "partial"; readonly tuple: Uint8Array; readonly version: bigint; readonly commitTimeUs: bigint }
+  | Untold
+  /** In a window that compares: the transaction of its last change. */
+  | { readonly kind: "last"; readonly xid: number };
+
+/**
+ * Only the source can tell the row. A chunk whose snapshot sees the last change of the key has it as of that change: so a
+ * row that changes all the time is told at last.
+ */
+interface Untold {
+  readonly kind: "untold";
+  readonly xid: number;
+  readonly version: bigint;
+  readonly commitTimeUs: bigint;
+}
+
+/** What a window keeps at most of what the stream brings: more than a short read meets even on the busiest table. */
+const LIMITS = { keyCountMax: 500_000, byteCountMax: 32 * 1024 * 1024 };
+const ENTRY_BYTES = 64;
+
+const SETTLED: Touched = { kind: "settled" };
+
+/**
+ * One chunk's way into the stream (DESIGN "rows read beside the stream"): between its low and its high watermark the keys
+ * that the stream carries are noted; at the high watermark's place the chunk's other rows are applied, under the low
+ * watermark's version.
+ *
+ * A window that compares gives at the high watermark exactly what a sink must hold there. First the rows that the source
+ * itself told: those that the stream did not carry, and those of which the chunk's snapshot sees the last change. Behind
+ * them, of the keys that moved on, those of which the log tells how it left them. The other keys are `aside`.
+ */
+export class Window {
+  readonly id: string;
+  readonly tableId: string;
+  #open = false;
+  #spoiled: Spoiled | null = null;
+  #lowVersion = 0n;
+  #chunk: Filled | null = null;
+  readonly #touched = new Map<string, Touched>();
+  #touchedBytes = 0;
+  readonly #overfull = new AbortController();
+  readonly #compares: boolean;
+  readonly #limits: typeof LIMITS;
+  readonly #aside: KeyText[] = [];
+  readonly #images = new KeyImages();
+
+  /** `id`: in its marks; windows of several tables may share them. */
+  constructor(id: string, tableId: string, purpose: "apply" | "compare" = "apply", limits = LIMITS) {
+    this.#limits = limits;
+    this.id = id;
+    this.tableId = tableId;
+    this.#compares = purpose === "compare";
+  }
+
+  /** Keys of the chunk, or listed ones, of which the state at the high watermark can't be told. */
+  get aside(): readonly KeyText[] {
+    return this.#aside;
+  }
+
+  /** Aborted when the stream has brought more than is kept: the chunk is of no use. */
+  get overfull(): AbortSignal {
+    return this.#overfull.signal;
+  }
+
+  get isOpen(): boolean {
+    return this.#open;
+  }
+
+  /** Version of the rows of this chunk. */
+  get lowVersion(): bigint {
+    return this.#lowVersion;
+  }
+
+  low(version: bigint): void {
+    this.#open = true;
+    this.#lowVersion = version;
+  }
+
+  spoil(why: Spoiled): void {
+    this.#spoiled ??= why;
+    this.#touched.clear();
+  }
+
+  /** The chunk, read between the marks, just now. `keys`: what was asked for, where it was a list. */
+  fill(table: TableVersion, chunk: Chunk, keys: readonly KeyText[] | null, nowMs: number): void {
+    this.#chunk = { chunk, table, keys, nowMs };
+  }
+
+  /** Notes rows `from`..`to` of a block that the stream carries while the window is open. */
+  touch(block: Block, from: number, to: number): void {
+    if (!block.tables.some(({ id }) => id === this.tableId)) return;
+    for (let row = from; row < to && this.#spoiled === null; row++) {
+      const table = block.tables[block.table[row]!]!;
+      if (table.id !== this.tableId) continue;
+      if (block.op[row] === OP_TRUNCATE) this.spoil("truncated");
+      else if (!hasKeys(table, block, row)) this.spoil("without a key");
+      else this.#touchRow(block, row, table);
+    }
+  }
+
+  #touchRow(block: Block, row: number, table: TableVersion): void {
+    const after = block.after[row]!;
+    const before = block.before[row]!;
+    const oldKey = before === NO_TUPLE ? null : keyOf(table, block.bytes, before);
+    const newKey = after === NO_TUPLE ? null : keyOf(table, block.bytes, after);
+    if (this.#compares) {
+      const last = { kind: "last", xid: block.transactions.xid[block.tx[row]!]! } as const;
+      if (oldKey !== null) this.#note(oldKey, last);
+      if (newKey !== null) this.#note(newKey, last);
+      this.#images.note(block, row, table, oldKey, newKey);
+      return;
+    }
+    if (newKey !== null && block.op[row] === OP_UNTOLD) {
+      if (oldKey !== null) this.#note(oldKey, SETTLED);
+      this.#note(newKey, untold(block, row));
+      return;
+    }
+    // Under a key that a row has just taken the chunk may show the row that had it before; and a full old row makes the
+    // new one whole.
+    const stays = oldKey === null || (oldKey === newKey && block.beforeKind[row] !== BEFORE_FULL);
+    if (newKey !== null && stays && block.op[row] === OP_UPDATE) {
+      this.#note(newKey, laterUpdate(block, row, this.#touched.get(newKey)));
+      return;
+    }
+    if (oldKey !== null) this.#note(oldKey, SETTLED);
+    if (newKey !== null) this.#note(newKey, SETTLED);
+  }
+
+  #note(key: string, touched: Touched): void {
+    const { size } = this.#touched;
+    this.#touched.set(key, touched);
+    if (touched.kind === "partial") this.#touchedBytes += touched.tuple.length;
+    if (this.#touched.size > size) this.#touchedBytes += key.length + ENTRY_BYTES;
+    const { keyCountMax, byteCountMax } = this.#limits;
+    if (this.#touched.size <= keyCountMax && this.#touchedBytes < byteCountMax) return;
+    this.spoil("overfull");
+    this.#overfull.abort();
+  }
+
+  /**
+   * At the high watermark: the rows to apply, or why not. The block is the caller's to release; null where nothing is
+   * left to apply.
+   */
+  close(allSeen: (sees: (xid: number) => boolean) => boolean): WindowRows | Spoiled {
+    const filled = this.#chunk;
+    if (filled === null) return "not yet visible";
+    this.#chunk = null;
+    const { chunk } = filled;
+    if (!this.#open) this.spoil("not yet visible");
+    if (this.#spoiled === null && !allSeen(chunk.sees)) this.#spoiled = "not yet visible";
+    if (this.#spoiled !== null) {
+      chunk.block?.release();
+      return this.#spoiled;
+    }
+    if (chunk.block !== null) {
+      chunk.block.transactions.version[0] = this.#lowVersion;
+      if (this.#touched.size === 0 && filled.keys === null) return { block: chunk.block, toldCount: chunk.block.count };
+    }
+    const rows = this.#compares ? this.#selectTold(filled) : this.#select(filled);
+    chunk.block?.release();
+    return rows;
+  }
+
+  /** Lets go of a chunk whose high watermark never came. */
+  discard(): void {
+    this.#chunk?.chunk.block?.release();
+    this.#chunk = null;
+  }
+
+  #select(filled: Filled): WindowRows {
+    const { table, keys } = filled;
+    const { block: chunk, sees } = filled.chunk;
+    const rows = new ChunkRows(table);
+    const found = new Set<string>();
+    const lowTimeUs = timeOf(filled);
+    const bytes = chunk?.bytes ?? new Uint8Array();
+    for (const offset of chunk?.after.subarray(0, chunk.count) ?? []) {
+      const key = keyOf(table, bytes, offset);
+      found.add(key);
+      const touched = this.#touched.get(key);
+      if (touched === undefined) rows.copy(bytes, offset, this.#lowVersion, lowTimeUs);
+      else if (touched.kind === "partial") {
+        rows.merge(touched.tuple, bytes, offset, touched.version, touched.commitTimeUs);
+      } else if (touched.kind === "untold" && isTold(touched, sees)) {
+        rows.copy(bytes, offset, touched.version, touched.commitTimeUs);
+      }
+    }
+    for (const key of keys ?? []) {
+      const text = joinKey(key);
+      if (found.has(text)) continue;
+      const touched = this.#touched.get(text);
+      if (touched === undefined) rows.remove(key, this.#lowVersion, lowTimeUs);
+      else if (touched.kind === "untold" && isTold(touched, sees))
+        rows.remove(key, touched.version, touched.commitTimeUs);
+    }
+    return rows.finish();
+  }
+
+  #selectTold(filled: Filled): WindowRows {
+    const { table, keys } = filled;
+    const { block: chunk, sees } = filled.chunk;
+    const rows = new ChunkRows(table);
+    const found = new Map<string, number>();
+    const moved: (readonly [key: KeyText, text: string])[] = [];
+    const timeUs = timeOf(filled);
+    const bytes = chunk?.bytes ?? new Uint8Array();
+    const isMoved = (text: string): boolean => {
+      const touched = this.#touched.get(text);
+      return touched?.kind === "last" && !isTold(touched, sees);
+    };
+    for (const offset of chunk?.after.subarray(0, chunk.count) ?? []) {
+      const text = keyOf(table, bytes, offset);
+      found.set(text, offset);
+      if (isMoved(text)) moved.push([keyText(table, bytes, offset), text]);
+      else rows.copy(bytes, offset, this.#lowVersion, timeUs);
+    }
+    for (const key of keys ?? []) {
+      const text = joinKey(key);
+      if (found.has(text)) continue;
+      if (isMoved(text)) moved.push([key, text]);
+      else rows.remove(key, this.#lowVersion, timeUs);
+    }
+    const toldCount = rows.count;
+    for (const [key, text] of moved) {
+      const image = this.#images.of(text);
+      const offset = found.get(text);
+      if (image.kind === "row") rows.copy(image.tuple, 0, this.#lowVersion, timeUs);
+      else if (image.kind === "partial" && offset !== undefined)
+        rows.merge(image.tuple, bytes, offset, this.#lowVersion, timeUs);
+      // Of a range a row that is gone is no row: whether the sink has it is found by its keys.
+      else if (image.kind === "gone" && keys !== null) rows.remove(key, this.#lowVersion, timeUs);
+      else this.#aside.push(key);
+    }
+    return { ...rows.finish(), toldCount };
+  }
+}
+
+interface Filled {
+  readonly chunk: Chunk;
+  readonly table: TableVersion;
+  /** What was asked for, where it was a list. */
+  readonly keys: readonly KeyText[] | null;
+  /** When it was read. */
+  readonly nowMs: number;
+}
+
+/** Of the rows the first `toldCount` are as the source showed them; those behind, as the log left them. */
+export interface WindowRows {
+  readonly block: Block | null;
+  readonly toldCount: number;
+}
+
+function timeOf({ chunk, nowMs }: Filled): bigint {
+  return chunk.block === null ? BigInt(Math.floor(nowMs)) * 1000n : chunk.block.transactions.commitTimeUs[0]!;
+}
+
+function hasKeys(table: TableVersion, { bytes, before, after }: Block, row: number): boolean {
+  if (table.keyOnWord !== true) return isKeyed(table);
+  const tuples = [before[row]!, after[row]!].filter((offset) => offset !== NO_TUPLE);
+  return tuples.every((offset) => hasWholeKey(table, bytes, offset));
+}
+
+function untold(block: Block, row: number): Untold {
+  const tx = block.tx[row]!;
+  const { xid, version, commitTimeUs } = block.transactions;
+  return { kind: "untold", xid: xid[tx]!, version: version[tx]!, commitTimeUs: commitTimeUs[tx]! };
+}
+
+/** Whoever changes a row has seen its change before: seeing the last one is seeing all. */
+function isTold({ xid }: { readonly xid: number }, sees: (xid: number) => boolean): boolean {
+  return xid !== 0 && sees(xid);
+}
+
+function laterUpdate(block: Block, row: number, earlier: Touched | undefined): Touched {
+  const { bytes } = block;
+  const after = block.after[row]!;
+  if (!hasUnchanged(bytes, after)) return SETTLED;
+  if (earlier?.kind === "settled" || earlier?.kind === "last") return SETTLED;
+  if (earlier?.kind === "untold") return untold(block, row);
+  const out = new ByteWriter(256);
+  if (earlier === undefined) out.copy(bytes, after, tupleEnd(bytes, after) - after);
+  else if (!mergeTuples(out, bytes, after, earlier.tuple, 0)) return SETTLED;
+  const tx = block.tx[row]!;
+  const { version, commitTimeUs } = block.transactions;
+  return { kind: "partial", tuple: out.view(), version: version[tx]!, commitTimeUs: commitTimeUs[tx]! };
+}
+
+/** Rows of a chunk that are left to apply, in a block of their own. */
+class ChunkRows {
+  readonly #table: TableVersion;
+  readonly #out = new ByteWriter();
+  readonly #tuples = new TupleWriter(this.#out);
+  readonly #block = new Block(this.#out.bytes);
+  readonly #txOf = new Map<bigint, number>();
+
+  constructor(table: TableVersion) {
+    this.#table = table;
+    this.#block.tables.push(table);
+  }
+
+  copy(bytes: Uint8Array, offset: number, version: bigint, timeUs: bigint): void {
+    const at = this.#out.length;
+    this.#out.copy(bytes, offset, tupleEnd(bytes, offset) - offset);
+    this.#block.append(OP_READ, 0, at, NO_TUPLE, BEFORE_NONE, this.#tx(version, timeUs), 0);
+  }
+
+  merge(tuple: Uint8Array, bytes: Uint8Array, offset: number, version: bigint, timeUs: bigint): void {
+    const at = this.#out.length;
+    mergeTuples(this.#out, tuple, 0, bytes, offset);
+    this.#block.append(OP_READ, 0, at, NO_TUPLE, BEFORE_NONE, this.#tx(version, timeUs), 0);
+  }
+
+  remove(key: KeyText, version: bigint, timeUs: bigint): void {
+    const { columns, key: keyOrdinals } = this.#table;
+    const at = this.#tuples.begin(columns.length);
+    for (let ordinal = 0; ordinal < columns.length; ordinal++) {
+      const part = keyOrdinals.indexOf(ordinal);
+      if (part < 0) {
+        this.#tuples.null();
+      } else {
+        const text = Buffer.from(key[part]!, "utf8");
+        this.#tuples.text(text, 0, text.length);
+      }
+    }
+    this.#block.append(OP_DELETE, 0, NO_TUPLE, at, BEFORE_KEY, this.#tx(version, timeUs), 0);
+  }
+
+  get count(): number {
+    return this.#block.count;
+  }
+
+  finish(): WindowRows {
+    this.#block.bytes = this.#out.bytes;
+    this.#block.byteCount = this.#out.length;
+    const { count } = this.#block;
+    return { block: count === 0 ? null : this.#block, toldCount: count };
+  }
+
+  #tx(version: bigint, timeUs: bigint): number {
+    let tx = this.#txOf.get(version);
+    if (tx === undefined) this.#txOf.set(version, (tx = this.#block.transactions.add(0n, version, timeUs, 0)));
+    return tx;
+  }
+}
+
+function keyOf(table: TableVersion, bytes: Uint8Array, offset: number): string {
+  return joinKey(keyText(table, bytes, offset));
+}
+
+/** NUL occurs in no text of Postgres or MySQL keys' text forms. */
+function joinKey(key: KeyText): string {
+  return key.length === 1 ? key[0]! : key.join("\0");
+}

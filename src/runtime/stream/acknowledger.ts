@@ -1,0 +1,110 @@
+import type { Clock } from "../../core/clock.ts";
+import { findMillraceError, type MillraceError } from "../../core/errors.ts";
+import { failpoint } from "../../core/failpoint.ts";
+import { comparePositions, earliest, type Position } from "../../core/model/position.ts";
+import type { ChangeStream, LogIdentity } from "../../core/contracts/source.ts";
+import type { StateStore, WrittenProgress } from "../../core/contracts/state-store.ts";
+
+/** Where one configured sink stands, attached or not. */
+export interface SinkStanding {
+  readonly name: string;
+  /** What the sink itself holds. */
+  readonly written: Position | null;
+  readonly tables: Readonly<Record<string, string>>;
+  /** Everything before it is done for the sink; null for a sink that never took part. */
+  readonly covered: Position | null;
+}
+
+const INTERVAL_MS = 1_000;
+
+export interface AcknowledgerParts {
+  readonly clock: Clock;
+  readonly state: StateStore;
+  /** As it is stored. */
+  readonly acknowledged: Position | null;
+  readonly standings: () => readonly SinkStanding[];
+  /** Where the stream itself stands: a sink that is ahead of it holds nothing back. */
+  readonly reached: () => Position;
+  /** What the source has to have stored of its log, once the sinks stand at these places; null: nothing new. */
+  readonly remember: (places: readonly bigint[]) => LogIdentity | null;
+}
+
+/**
+ * Tells the source what it may forget: the lowest position that all configured sinks hold themselves, and never beyond what the
+ * state store holds. The store comes first; a crash between the two leaves the source with more than is needed, never less.
+ * That the log had nothing for a sink beyond what it holds is known to the state alone, and an older copy of it lacks that.
+ */
+export class Acknowledger {
+  readonly #parts: AcknowledgerParts;
+  readonly #stored = new Map<string, SinkStanding>();
+  #acknowledged: Position | null;
+
+  constructor(parts: AcknowledgerParts) {
+    this.#parts = parts;
+    this.#acknowledged = parts.acknowledged;
+  }
+
+  get acknowledged(): Position | null {
+    return this.#acknowledged;
+  }
+
+  /** Runs until aborted. A store that is busy or full for a while holds the log back and stops nothing: `onRetry`. */
+  async run(
+    stream: () => ChangeStream | null,
+    onRetry: (error: MillraceError) => void,
+    signal: AbortSignal,
+  ): Promise<never> {
+    for (;;) {
+      try {
+        await this.once(stream());
+      } catch (error) {
+        const known = findMillraceError(error);
+        if (known?.kind !== "retryable") throw error;
+        onRetry(known);
+      }
+      await this.#parts.clock.sleep(INTERVAL_MS, signal);
+    }
+  }
+
+  async once(stream: ChangeStream | null): Promise<void> {
+    const { state, remember, reached } = this.#parts;
+    const standings = this.#parts.standings();
+    const covered = new Map<string, Position>();
+    for (const { name, covered: position } of standings) if (position !== null) covered.set(name, position);
+    const held = standings.flatMap(({ written, covered: done }) => (done === null ? [] : [written ?? done]));
+    const lowest = earliest([...held, reached()]);
+    if (lowest === undefined || covered.size === 0) return;
+    const changed = standings.filter((standing) => this.#isNews(standing));
+    const advances = this.#acknowledged === null || comparePositions(lowest, this.#acknowledged) > 0;
+    if (advances || changed.length > 0) {
+      failpoint("ack.computed");
+      const places = standings.flatMap(({ covered: done, written }) =>
+        [done, written].filter((place) => place !== null),
+      );
+      const identity = remember(places.map(({ commit }) => commit));
+      if (identity !== null) await state.source.identify(identity);
+      // Invariant: a position is stored before it is acknowledged, and what every sink holds and covers with it.
+      await state.source.acknowledge(
+        lowest,
+        covered,
+        changed.flatMap((standing) => this.#writtenOf(standing)),
+      );
+      failpoint("ack.stored");
+      if (advances) this.#acknowledged = lowest;
+      for (const standing of changed) this.#stored.set(standing.name, standing);
+    }
+    if (this.#acknowledged !== null) stream?.acknowledge(this.#acknowledged.commit);
+  }
+
+  /** Whether the store's copy of what the sink holds, which it may never fall behind, is to be renewed. */
+  #isNews({ name, written, tables }: SinkStanding): boolean {
+    const stored = this.#stored.get(name);
+    return written !== null && (stored?.written !== written || stored.tables !== tables);
+  }
+
+  #writtenOf({ name, written, tables }: SinkStanding): readonly WrittenProgress[] {
+    if (written === null) return [];
+    const isStored = this.#stored.get(name)?.tables === tables;
+    return [isStored ? { name, position: written } : { name, position: written, tables }];
+  }
+}

@@ -1,0 +1,42 @@
+import { type Block, OP_TRUNCATE } from "../../core/model/block.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
+
+/** A stretch of a block that may be netted as one, or one truncate. */
+export type Piece =
+  | { readonly kind: "rows"; readonly from: number; readonly to: number }
+  | { readonly kind: "truncate"; readonly row: number };
+
+/**
+ * Cuts rows `from`..`to` of a block where netting must stop: at truncates, and where a table appears under a second
+ * version. A block without either, the usual one, is one piece and is not walked.
+ */
+export function cut(block: Block, from: number, to: number): readonly Piece[] {
+  const truncate = block.op.subarray(from, to).includes(OP_TRUNCATE);
+  if (!truncate && !hasTwoVersions(block.tables)) return from < to ? [{ kind: "rows", from, to }] : [];
+  const pieces: Piece[] = [];
+  let start = from;
+  let versions = new Map<string, TableVersion>();
+  const closeAt = (row: number) => {
+    if (row > start) pieces.push({ kind: "rows", from: start, to: row });
+    start = row;
+    versions = new Map();
+  };
+  for (let row = from; row < to; row++) {
+    const table = block.tables[block.table[row]!]!;
+    if (block.op[row] === OP_TRUNCATE) {
+      closeAt(row);
+      pieces.push({ kind: "truncate", row });
+      start = row + 1;
+      continue;
+    }
+    const seen = versions.get(table.id);
+    if (seen !== undefined && seen !== table) closeAt(row);
+    versions.set(table.id, table);
+  }
+  closeAt(to);
+  return pieces;
+}
+
+function hasTwoVersions(tables: readonly TableVersion[]): boolean {
+  return tables.length > 1 && new Set(tables.map((table) => table.id)).size < tables.length;
+}

@@ -1,0 +1,233 @@
+import type { Block, LogMessage } from "../../core/model/block.ts";
+import { failpoint } from "../../core/failpoint.ts";
+import type { Position } from "../../core/model/position.ts";
+import type { ChangeStream } from "../../core/contracts/source.ts";
+import { rowVersion } from "../../core/model/version.ts";
+import { cut } from "./cut.ts";
+import { DeliveredTransactions } from "./delivered.ts";
+import { decodeMark } from "./marks.ts";
+import type { SinkQueue } from "../apply/sink-queue.ts";
+import type { SinkWorker } from "../apply/sink-worker.ts";
+import type { Spoiled, Window, WindowRows } from "../snapshot/windows.ts";
+import { letGo, settle, type Work } from "../apply/work.ts";
+
+/** Works that may wait in every sink's queue before the lane stops asking the stream for more. */
+const WAITING_WORKS_MAX = 2;
+
+/** What became of a window when its high watermark passed: rows to apply (perhaps none), or why not. */
+export type Closed = ClosedWell | { readonly spoiled: Spoiled };
+
+export interface ClosedWell extends WindowRows {
+  readonly lowVersion: bigint;
+  /** The high mark's place: everything before it was given to the sinks before the chunk is. */
+  readonly until: Position;
+}
+
+interface Expected {
+  readonly window: Window;
+  readonly onClosed: (closed: Closed) => void;
+  /** How many transactions were delivered before its low mark. */
+  mark: number;
+}
+
+/**
+ * One stream on its way to its sinks: blocks are cut, noted by the open windows and put into the sinks' queues, in the
+ * order of the log. The lane never waits for a sink that is slower than another; the byte budget does, in the stream.
+ */
+export class Lane {
+  #position: Position;
+  readonly #markPrefix: string;
+  readonly #sinks = new Map<SinkWorker, SinkQueue>();
+  /** By the id in their marks, which several may share. */
+  readonly #windows = new Map<string, Expected[]>();
+  readonly delivered = new DeliveredTransactions();
+  #roomMade: (() => void) | null = null;
+
+  constructor(position: Position, markPrefix: string) {
+    this.#position = position;
+    this.#markPrefix = markPrefix;
+  }
+
+  /** Everything before it has been given to the attached sinks. */
+  get position(): Position {
+    return this.#position;
+  }
+
+  /**
+   * Goes on from another place: the stream is opened there next. Going back gives the sinks again what they have; going
+   * forward passes over what every attached sink has.
+   */
+  moveTo(position: Position): void {
+    this.#position = position;
+    for (const expected of this.#expected) {
+      // Invariant: a window notes what lies between its marks, once; what is before its low mark would be taken for that.
+      if (!expected.window.isOpen) continue;
+      expected.window.spoil("lost");
+      this.#close(expected, position);
+    }
+  }
+
+  get sinks(): Iterable<SinkWorker> {
+    return this.#sinks.keys();
+  }
+
+  /** Bytes that wait for this sink, in its own queue or in one that is to be appended to it. */
+  heldBytes(worker: SinkWorker): number {
+    return this.#sinks.get(worker)?.heldBytes ?? 0;
+  }
+
+  has(worker: SinkWorker): boolean {
+    return this.#sinks.get(worker) === worker.queue;
+  }
+
+  /** From the next block on, works go to `queue`: the worker's own, or one that will be appended to it. */
+  attach(worker: SinkWorker, queue: SinkQueue = worker.queue): void {
+    this.#sinks.set(worker, queue);
+    queue.onRoom = () => this.#roomMade?.();
+    this.#roomMade?.();
+  }
+
+  detach(worker: SinkWorker): void {
+    this.#sinks.get(worker)?.clear();
+    this.#sinks.delete(worker);
+    worker.drop();
+    worker.queue.onRoom = null;
+    this.#roomMade?.();
+  }
+
+  /** A window that opens and closes when its marks pass. `onClosed` is called at the high mark's place in the stream. */
+  expect(window: Window, onClosed: (closed: Closed) => void): void {
+    const together = this.#windows.get(window.id) ?? [];
+    this.#windows.set(window.id, [...together, { window, onClosed, mark: 0 }]);
+  }
+
+  forget(window: Window): void {
+    const left = (this.#windows.get(window.id) ?? []).filter((expected) => expected.window !== window);
+    if (left.length > 0) this.#windows.set(window.id, left);
+    else this.#windows.delete(window.id);
+  }
+
+  get #expected(): readonly Expected[] {
+    return [...this.#windows.values()].flat();
+  }
+
+  /** A schema change of the table: chunks read across it are of no use. */
+  spoil(tableId: string): void {
+    for (const { window } of this.#expected) if (window.tableId === tableId) window.spoil("schema changed");
+  }
+
+  push(worker: SinkWorker, work: Work): void {
+    const queue = this.#sinks.get(worker);
+    if (queue !== undefined) {
+      queue.push(work);
+      return;
+    }
+    letGo(work);
+    settle(work, "dropped");
+  }
+
+  /** Feeds the sinks until aborted, until the stream fails, or until `enough` says so after a block. */
+  async run(stream: ChangeStream, signal: AbortSignal, enough: () => boolean = () => false): Promise<void> {
+    while (!enough()) {
+      await this.#room(signal);
+      // The room may be what was waited for: an idle log brings nothing more.
+      if (enough()) return;
+      const block = await stream.next(signal);
+      try {
+        this.#dispatch(block);
+      } finally {
+        block.release();
+      }
+      failpoint("lane.dispatched");
+    }
+  }
+
+  /** True while no sink takes what the stream brings, so that it is not read. */
+  get isAtRest(): boolean {
+    return this.#roomMade !== null;
+  }
+
+  /** Waits until some sink is short of work: until then more changes gather in the stream and come in larger blocks. */
+  async #room(signal: AbortSignal): Promise<void> {
+    while (!this.#hasRoom()) {
+      signal.throwIfAborted();
+      await new Promise<void>((resolve) => {
+        const go = () => {
+          this.#roomMade = null;
+          signal.removeEventListener("abort", go);
+          resolve();
+        };
+        this.#roomMade = go;
+        signal.addEventListener("abort", go, { once: true });
+      });
+    }
+    signal.throwIfAborted();
+  }
+
+  #hasRoom(): boolean {
+    for (const queue of this.#sinks.values()) if (queue.length < WAITING_WORKS_MAX) return true;
+    return false;
+  }
+
+  #dispatch(block: Block): void {
+    let from = 0;
+    for (const message of block.messages) {
+      const edge = this.#edge(message);
+      if (edge === null) continue;
+      this.#rows(block, from, message.at);
+      from = message.at;
+      for (const expected of edge.expected) {
+        if (edge.isLow) this.#open(expected, rowVersion(block.until.epoch, message.position));
+        else this.#close(expected, block.positionAt(message.at));
+      }
+    }
+    this.#rows(block, from, block.count);
+    this.#position = block.until;
+    for (const [worker, queue] of this.#sinks) {
+      // Invariant: only a sink that has all that came before is covered; one that is handed over has it in two queues.
+      if (queue === worker.queue) worker.cover(block.until);
+    }
+  }
+
+  /** The edge of windows that are expected here; other marks do not cut the rows. */
+  #edge(message: LogMessage): { readonly isLow: boolean; readonly expected: readonly Expected[] } | null {
+    if (message.prefix !== this.#markPrefix) return null;
+    const mark = decodeMark(message.content);
+    if (mark === null || mark.edge === null) return null;
+    const expected = this.#windows.get(mark.window);
+    return expected === undefined ? null : { isLow: mark.edge === "low", expected };
+  }
+
+  #rows(block: Block, from: number, to: number): void {
+    if (from === to) return;
+    const { tx, transactions } = block;
+    for (let t = tx[from]!; t <= tx[to - 1]!; t++) this.delivered.add(transactions.xid[t]!);
+    for (const together of this.#windows.values()) {
+      for (const { window } of together) if (window.isOpen) window.touch(block, from, to);
+    }
+    for (const piece of cut(block, from, to)) {
+      for (const queue of this.#sinks.values()) {
+        if (piece.kind === "rows") {
+          queue.push({ kind: "rows", block: block.retain(), from: piece.from, to: piece.to });
+        } else {
+          const { row } = piece;
+          const table = block.tables[block.table[row]!]!;
+          const version = transactions.version[tx[row]!]!;
+          const record = { index: block.index[row]!, commitTimeUs: transactions.commitTimeUs[tx[row]!]! };
+          queue.push({ kind: "truncate", table, version, record, until: block.positionAt(row + 1) });
+        }
+      }
+    }
+  }
+
+  #open(expected: Expected, version: bigint): void {
+    expected.window.low(version);
+    expected.mark = this.delivered.mark;
+  }
+
+  #close({ window, onClosed, mark }: Expected, until: Position = this.#position): void {
+    this.forget(window);
+    const result = window.close((sees) => this.delivered.allSeen(mark, sees));
+    onClosed(typeof result === "string" ? { spoiled: result } : { ...result, lowVersion: window.lowVersion, until });
+  }
+}

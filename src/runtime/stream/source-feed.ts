@@ -1,0 +1,124 @@
+import { type Clock, timestamp } from "../../core/clock.ts";
+import { findMillraceError, isAborted } from "../../core/errors.ts";
+import { invariant } from "../../core/invariant.ts";
+import { comparePositions } from "../../core/model/position.ts";
+import type { ChangeStream, HeldPositions, SchemaResolver, Source } from "../../core/contracts/source.ts";
+import type { StateStore, StoredError } from "../../core/contracts/state-store.ts";
+import type { Logger } from "../../core/contracts/telemetry.ts";
+import { streamLost } from "../errors.ts";
+import type { Lane } from "./lane.ts";
+import { isTriedAgain, kindOf, ReconnectBackoff } from "../retry.ts";
+import type { Rewind } from "./rewind.ts";
+
+export interface SourceFeedParts {
+  readonly clock: Clock;
+  readonly source: Source;
+  readonly state: StateStore;
+  readonly lane: Lane;
+  readonly rewind: Rewind;
+  readonly resolve: SchemaResolver;
+  /** `StreamOptions.isKnown` */
+  readonly isKnown: (tableId: string) => boolean;
+  /** `StreamOptions.onUnloggedRows` */
+  readonly onUnloggedRows: (tableId: string) => Promise<void>;
+  /** Takes in what has become of the tables by the configuration's rules; before each stream. */
+  readonly revise: () => Promise<void>;
+  /** Where the sinks stand, the lane being the one that is least far. */
+  readonly held: () => HeldPositions;
+  /** So long may it be opened again in vain before somebody has to look. */
+  readonly inVainMsMax: number;
+  readonly logger: Logger;
+}
+
+/**
+ * Feeds the main lane from the source's stream; a stream that breaks is opened again where the lane stands, and one whose
+ * lane moves (`Rewind`) where it stands then. The identity
+ * of the log is compared at each opening: what can't be proven to go on without a gap ends the feed.
+ */
+export class SourceFeed implements AsyncDisposable {
+  readonly #parts: SourceFeedParts;
+  #stream: ChangeStream | null = null;
+  #error: StoredError | null = null;
+  #isBlocked = false;
+  readonly #backoff: ReconnectBackoff;
+
+  constructor(parts: SourceFeedParts) {
+    this.#parts = parts;
+    this.#backoff = new ReconnectBackoff(parts.clock);
+  }
+
+  /** The stream while there is one: what is acknowledged goes through it. */
+  get stream(): ChangeStream | null {
+    return this.#stream;
+  }
+
+  /** The last failure of the stream while it is not back yet. */
+  get error(): StoredError | null {
+    return this.#error;
+  }
+
+  /** True where somebody has to act for the stream to go on, as far as can be told. */
+  get needsPerson(): boolean {
+    return this.#error !== null && (this.#isBlocked || this.#backoff.waitedMs > this.#parts.inVainMsMax);
+  }
+
+  async run(signal: AbortSignal): Promise<never> {
+    const { rewind } = this.#parts;
+    for (;;) {
+      if (this.#stream === null) rewind.move();
+      const { asked } = rewind;
+      try {
+        this.#stream ??= await this.#open(signal);
+        this.#error = null;
+        await this.#feed(this.#stream, AbortSignal.any([signal, asked]));
+        await this.#close();
+      } catch (error) {
+        signal.throwIfAborted();
+        if (asked.aborted && isAborted(error)) {
+          await this.#close();
+          continue;
+        }
+        await this.#lost(error);
+        await this.#parts.clock.sleep(this.#backoff.next(), signal);
+      }
+    }
+  }
+
+  /** Until the stream breaks, or is to be opened again from another place. */
+  async #feed(stream: ChangeStream, signal: AbortSignal): Promise<void> {
+    const { lane, rewind } = this.#parts;
+    const reached = lane.position;
+    await lane.run(stream, signal, () => {
+      if (comparePositions(lane.position, reached) > 0) this.#backoff.reset();
+      return rewind.isDone();
+    });
+  }
+
+  async #open(signal: AbortSignal): Promise<ChangeStream> {
+    const { source, state, lane, resolve, isKnown, revise, held, onUnloggedRows } = this.#parts;
+    const identity = (await state.source.get())?.identity;
+    invariant(identity != null, "a running source has an identity");
+    await state.source.identify(await source.resume(identity, held(), signal));
+    await revise();
+    return await source.stream(lane.position, { temporary: false, resolve, isKnown, onUnloggedRows }, signal);
+  }
+
+  async #close(): Promise<void> {
+    const stream = this.#stream;
+    this.#stream = null;
+    await stream?.[Symbol.asyncDispose]();
+  }
+
+  async #lost(error: unknown): Promise<void> {
+    await this.#close();
+    if (!isTriedAgain(error)) throw error;
+    this.#isBlocked = kindOf(error) === "blocked";
+    const { code, message, hint } = findMillraceError(error) ?? streamLost(error);
+    this.#error = { code, message, hint: hint ?? null, at: timestamp(this.#parts.clock) };
+    this.#parts.logger.warn({ error }, "the stream from the source broke off; it is opened again");
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stream?.[Symbol.asyncDispose]();
+  }
+}

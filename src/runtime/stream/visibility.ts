@@ -1,0 +1,54 @@
+import type { Clock } from "../../core/clock.ts";
+import type { Source } from "../../core/contracts/source.ts";
+import type { Logger } from "../../core/contracts/telemetry.ts";
+import type { Lane } from "./lane.ts";
+import { kindOf, ReconnectBackoff } from "../retry.ts";
+
+export interface VisibilityParts {
+  readonly clock: Clock;
+  readonly source: Source;
+  readonly lane: Lane;
+  readonly logger: Logger;
+}
+
+const INTERVAL_MS = 1_000;
+
+/**
+ * Asks for the transactions that a process before this one may have delivered although nobody sees them yet; rows read
+ * beside the stream must wait for those too.
+ */
+export async function noteEarlierDeliveries(parts: VisibilityParts, signal: AbortSignal): Promise<void> {
+  const { clock, source, lane, logger } = parts;
+  const backoff = new ReconnectBackoff(clock);
+  for (;;) {
+    try {
+      const { committing } = await source.visibility(signal);
+      lane.delivered.addEarlier(committing);
+      return;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (kindOf(error) === "fatal") throw error;
+      logger.warn({ error }, "the source could not be asked for its transactions; it is tried again");
+      await clock.sleep(backoff.next(), signal);
+    }
+  }
+}
+
+/** Keeps the list of delivered transactions that nobody may see yet short. */
+export async function forgetVisible(
+  { clock, source, lane, logger }: VisibilityParts,
+  signal: AbortSignal,
+): Promise<never> {
+  for (;;) {
+    await clock.sleep(INTERVAL_MS, signal);
+    if (!lane.delivered.isUnproven) continue;
+    const { mark } = lane.delivered;
+    try {
+      const { sees } = await source.visibility(signal);
+      lane.delivered.prune(mark, sees);
+    } catch (error) {
+      signal.throwIfAborted();
+      logger.debug({ error }, "the source could not be asked for what is visible");
+    }
+  }
+}

@@ -1,0 +1,108 @@
+import type { StatementSync } from "node:sqlite";
+import { type Accord, accordOf, type Bond, type SinkSession } from "../../../core/model/bond.ts";
+import type { BondStore, SinkEntry, SinkOpening } from "../../../core/contracts/state-store.ts";
+import type { Connection } from "../connection.ts";
+import type { SqliteRefills } from "./refills.ts";
+import { integer, text, type Row } from "../row.ts";
+
+/** Openings that are kept beside the one that the sink's checkpoint names: copies of the sink from before are known by them. */
+const SESSIONS_MAX = 100;
+const ID_BYTES = 8;
+
+/** What ties this state to the checkpoints of its sinks. */
+export class SqliteBonds implements BondStore {
+  readonly #connection: Connection;
+  readonly #refills: Pick<SqliteRefills, "owe">;
+  readonly #statements: ReturnType<typeof prepare>;
+
+  constructor(connection: Connection, refills: Pick<SqliteRefills, "owe">) {
+    this.#connection = connection;
+    this.#refills = refills;
+    this.#statements = prepare(connection);
+  }
+
+  async accord(sink: string, own: Bond | undefined): Promise<Accord> {
+    return this.#connection.read(() => {
+      const state = this.#statements.state.get();
+      const sessions = this.#statements.sessions.all({ sink }).map(sessionOf);
+      return accordOf(own, state === undefined ? null : text(state, "state"), sessions);
+    });
+  }
+
+  async undone(sink: string, step: number): Promise<readonly string[]> {
+    return this.#connection.read(() => this.#statements.undone.all({ sink, step }).map((row) => text(row, "table_id")));
+  }
+
+  async enter(sink: string, { own, owed, reason }: SinkOpening): Promise<SinkEntry> {
+    const step = own?.step ?? 0;
+    const session = this.#connection.clock.unique(ID_BYTES);
+    return this.#connection.write(() => {
+      this.#statements.name.run({ state: this.#connection.clock.unique(ID_BYTES) });
+      for (const tableId of owed) this.#refills.owe({ tableId, sink, scope: { kind: "differences" }, reason });
+      const obligation = this.#obligation(sink);
+      this.#statements.enter.run({ sink, session, base: step, obligation });
+      this.#statements.prune.run({ sink, own: own?.session ?? null, keep: SESSIONS_MAX });
+      // Invariant: what was settled beyond this copy of the sink is owed again by now, or the sink is filled.
+      this.#statements.unsettle.run({ sink, step });
+      return { state: text(this.#statements.state.get()!, "state"), session, step };
+    });
+  }
+
+  async obligation(sink: string): Promise<number> {
+    return this.#connection.read(() => this.#obligation(sink));
+  }
+
+  #obligation(sink: string): number {
+    return integer(this.#statements.obligation.get({ sink })!, "obligation");
+  }
+}
+
+function prepare(connection: Connection) {
+  return {
+    state: connection.prepare("SELECT state FROM identity"),
+    name: connection.prepare("INSERT INTO identity (one, state) VALUES (1, :state) ON CONFLICT DO NOTHING"),
+    sessions: connection.prepare("SELECT session, base, obligation FROM sink_session WHERE sink = :sink ORDER BY id"),
+    undone: connection.prepare("SELECT table_id FROM settled WHERE sink = :sink AND step > :step ORDER BY table_id"),
+    unsettle: connection.prepare("DELETE FROM settled WHERE sink = :sink AND step > :step"),
+    enter: connection.prepare(
+      `INSERT INTO sink_session (sink, session, base, obligation) VALUES (:sink, :session, :base, :obligation)`,
+    ),
+    prune: connection.prepare(
+      `DELETE FROM sink_session WHERE sink = :sink AND session IS NOT :own AND id <= (
+         SELECT id FROM sink_session WHERE sink = :sink ORDER BY id DESC LIMIT 1 OFFSET :keep)`,
+    ),
+    obligation: connection.prepare(
+      "SELECT coalesce(max(obligation), 0) AS obligation FROM sink_session WHERE sink = :sink",
+    ),
+  };
+}
+
+function sessionOf(row: Row): SinkSession {
+  return { session: text(row, "session"), base: integer(row, "base"), obligation: integer(row, "obligation") };
+}
+
+/**
+ * Counts obligations as they are stored, inside the transaction that stores them. A sink that was never opened holds nothing
+ * that one could be forgotten of.
+ */
+export class ObligationCount {
+  readonly #one: StatementSync;
+  readonly #all: StatementSync;
+
+  constructor(connection: Connection) {
+    const newest = "id IN (SELECT max(id) FROM sink_session GROUP BY sink)";
+    this.#one = connection.prepare(
+      `UPDATE sink_session SET obligation = obligation + 1
+       WHERE id = (SELECT max(id) FROM sink_session WHERE sink = :sink)`,
+    );
+    this.#all = connection.prepare(`UPDATE sink_session SET obligation = obligation + 1 WHERE ${newest}`);
+  }
+
+  added(sink: string): void {
+    this.#one.run({ sink });
+  }
+
+  addedToAll(): void {
+    this.#all.run();
+  }
+}

@@ -1,0 +1,111 @@
+import type { StatementSync } from "node:sqlite";
+import { timestamp } from "../../../core/clock.ts";
+import { parsePosition, serializePosition } from "../../../core/model/position.ts";
+import type { KeyText } from "../../../core/contracts/source.ts";
+import type { DeadLetter, DeadLetterStore } from "../../../core/contracts/state-store.ts";
+import { ObligationCount } from "./bonds.ts";
+import type { Connection } from "../connection.ts";
+import { integer, isTexts, stored, text, word, type Row } from "../row.ts";
+
+/** Letters that are settled are kept for the record, the newest of them; waiting ones are never removed. */
+const SETTLED_COUNT_MAX = 10_000;
+
+const COLUMNS = "id, sink, table_id, key, op, position, code, reason, envelope, created_at, state";
+const SAME_KEY = "sink = :sink AND table_id = :table AND key = :key AND state = 'waiting'";
+
+export class SqliteDeadLetters implements DeadLetterStore {
+  readonly #connection: Connection;
+  readonly #replaced: StatementSync;
+  readonly #insert: StatementSync;
+  readonly #prune: StatementSync;
+  readonly #list: StatementSync;
+  readonly #get: StatementSync;
+  readonly #counts: StatementSync;
+  readonly #isWaiting: StatementSync;
+  readonly #supersede: StatementSync;
+  readonly #forget: StatementSync;
+  readonly #obligations: ObligationCount;
+
+  constructor(connection: Connection) {
+    this.#connection = connection;
+    this.#obligations = new ObligationCount(connection);
+    this.#replaced = connection.prepare(`DELETE FROM dead_letter WHERE ${SAME_KEY}`);
+    this.#insert = connection.prepare(
+      `INSERT INTO dead_letter (sink, table_id, key, op, position, code, reason, envelope, created_at)
+       VALUES (:sink, :table, :key, :op, :position, :code, :reason, :envelope, :created)`,
+    );
+    this.#prune = connection.prepare(
+      `DELETE FROM dead_letter WHERE state <> 'waiting' AND id <= (
+         SELECT id FROM dead_letter WHERE state <> 'waiting' ORDER BY id DESC LIMIT 1 OFFSET :keep)`,
+    );
+    this.#list = connection.prepare(
+      `SELECT ${COLUMNS} FROM dead_letter
+       WHERE (:sink IS NULL OR sink = :sink) AND (:state IS NULL OR state = :state) ORDER BY id`,
+    );
+    this.#get = connection.prepare(`SELECT ${COLUMNS} FROM dead_letter WHERE id = :id`);
+    this.#counts = connection.prepare(
+      "SELECT sink, count(*) AS count FROM dead_letter WHERE state = 'waiting' GROUP BY sink",
+    );
+    this.#isWaiting = connection.prepare(`SELECT 1 FROM dead_letter WHERE ${SAME_KEY}`);
+    this.#forget = connection.prepare("DELETE FROM dead_letter WHERE table_id = :table");
+    this.#supersede = connection.prepare(`UPDATE dead_letter SET state = 'superseded' WHERE ${SAME_KEY}`);
+  }
+
+  async add(letter: Omit<DeadLetter, "id" | "createdAt" | "state">): Promise<void> {
+    const { sink, tableId: table, op, code, reason, envelope } = letter;
+    const encodedKey = JSON.stringify(letter.key);
+    const position = serializePosition(letter.position);
+    const created = timestamp(this.#connection.clock);
+    this.#connection.write(() => {
+      const isNews = this.#replaced.run({ sink, table, key: encodedKey }).changes === 0;
+      if (isNews) this.#obligations.added(sink);
+      this.#insert.run({ sink, table, key: encodedKey, op, position, code, reason, envelope, created });
+      this.#prune.run({ keep: SETTLED_COUNT_MAX });
+    });
+  }
+
+  async list(filter: { readonly sink?: string; readonly state?: DeadLetter["state"] } = {}) {
+    const parameters = { sink: filter.sink ?? null, state: filter.state ?? null };
+    return this.#connection.read(() => this.#list.all(parameters).map(deadLetter));
+  }
+
+  async get(id: number): Promise<DeadLetter | null> {
+    const row = this.#connection.read(() => this.#get.get({ id }));
+    return row === undefined ? null : deadLetter(row);
+  }
+
+  async counts(): Promise<ReadonlyMap<string, number>> {
+    const rows = this.#connection.read(() => this.#counts.all());
+    return new Map(rows.map((row) => [text(row, "sink"), integer(row, "count")]));
+  }
+
+  async forget(tableId: string): Promise<void> {
+    this.#connection.write(() => this.#forget.run({ table: tableId }));
+  }
+
+  /** Costs a lookup per key, and a write only where a letter waits. */
+  async supersede(sink: string, tableId: string, keys: readonly KeyText[]): Promise<void> {
+    const parameters = keys.map((k) => ({ sink, table: tableId, key: JSON.stringify(k) }));
+    const waiting = this.#connection.read(() => parameters.filter((p) => this.#isWaiting.get(p) !== undefined));
+    if (waiting.length === 0) return;
+    this.#connection.write(() => {
+      for (const p of waiting) this.#supersede.run(p);
+    });
+  }
+}
+
+function deadLetter(row: Row): DeadLetter {
+  return {
+    id: integer(row, "id"),
+    sink: text(row, "sink"),
+    tableId: text(row, "table_id"),
+    key: stored(row, "key", isTexts),
+    op: text(row, "op"),
+    position: parsePosition(text(row, "position")),
+    code: text(row, "code"),
+    reason: text(row, "reason"),
+    envelope: text(row, "envelope"),
+    createdAt: text(row, "created_at"),
+    state: word(row, "state", ["waiting", "superseded", "replayed", "discarded"]),
+  };
+}

@@ -1,0 +1,142 @@
+import type { StatementSync } from "node:sqlite";
+import { comparePositions, parsePosition, serializePosition, type Position } from "../../../core/model/position.ts";
+import { keyMarks, type TableVersion } from "../../../core/model/schema.ts";
+import type { TableShape } from "../../../core/contracts/source.ts";
+import type { SchemaStore, StoredError } from "../../../core/contracts/state-store.ts";
+import { ObligationCount } from "./bonds.ts";
+import type { Connection } from "../connection.ts";
+import { voidRefills } from "./refills.ts";
+import { integer, isRecord, isStoredError, stored, text, type Row } from "../row.ts";
+
+interface Registered {
+  readonly version: TableVersion;
+  readonly since: Position;
+}
+
+export class SqliteSchemas implements SchemaStore {
+  readonly #connection: Connection;
+  /** Versions are compared by identity: one object per table and version in this process. */
+  readonly #objects = new Map<string, readonly TableVersion[]>();
+  readonly #everything: StatementSync;
+  readonly #ofTable: StatementSync;
+  readonly #register: StatementSync;
+  readonly #aside: StatementSync;
+  readonly #setAside: StatementSync;
+  readonly #voidRefills: StatementSync;
+  readonly #readmit: StatementSync;
+  readonly #obligations: ObligationCount;
+
+  constructor(connection: Connection) {
+    this.#connection = connection;
+    this.#obligations = new ObligationCount(connection);
+    this.#everything = connection.prepare("SELECT version, since, shape FROM table_version ORDER BY table_id");
+    this.#ofTable = connection.prepare("SELECT version, since, shape FROM table_version WHERE table_id = :table");
+    this.#register = connection.prepare(
+      `INSERT INTO table_version (table_id, version, since, fingerprint, shape)
+       VALUES (:table, :version, :since, :fingerprint, :shape)`,
+    );
+    this.#aside = connection.prepare("SELECT table_id, error FROM table_aside ORDER BY table_id");
+    this.#setAside = connection.prepare(
+      "INSERT INTO table_aside (table_id, error) VALUES (:table, :error) ON CONFLICT DO UPDATE SET error = :error",
+    );
+    this.#voidRefills = connection.prepare(voidRefills("table_id = :table"));
+    this.#readmit = connection.prepare("DELETE FROM table_aside WHERE table_id = :table");
+  }
+
+  async resolve(shape: TableShape, position: Position): Promise<TableVersion> {
+    const inForce = this.#connection.read(() => lastNotAfter(this.#registered(shape.id), position));
+    if (inForce?.version.fingerprint === shape.fingerprint) return inForce.version;
+    return this.#connection.write(() => {
+      const version = this.#registered(shape.id).reduce((highest, r) => Math.max(highest, r.version.version), 0) + 1;
+      const created = shapeOnly(shape);
+      this.#register.run({
+        table: shape.id,
+        version,
+        since: serializePosition(position),
+        fingerprint: shape.fingerprint,
+        shape: JSON.stringify(created),
+      });
+      return this.#object(created, version);
+    });
+  }
+
+  async list(): Promise<readonly TableVersion[]> {
+    const newest = new Map<string, Registered>();
+    for (const registered of this.#connection.read(() => this.#everything.all().map((row) => this.#fromRow(row)))) {
+      const known = newest.get(registered.version.id);
+      if (known === undefined || order(registered, known) > 0) newest.set(registered.version.id, registered);
+    }
+    return [...newest.values()].map((registered) => registered.version);
+  }
+
+  async versions(tableId: string): Promise<readonly Registered[]> {
+    return this.#connection.read(() => this.#registered(tableId));
+  }
+
+  async setAside(tableId: string, error: StoredError): Promise<void> {
+    this.#connection.write(() => {
+      this.#setAside.run({ table: tableId, error: JSON.stringify(error) });
+      this.#obligations.addedToAll();
+      // Invariant: changes that pass by from now on are not behind the cursor of anything that goes on later.
+      this.#voidRefills.run({ table: tableId });
+    });
+  }
+
+  async aside(): Promise<ReadonlyMap<string, StoredError>> {
+    const rows = this.#connection.read(() => this.#aside.all());
+    return new Map(rows.map((row) => [text(row, "table_id"), stored(row, "error", isStoredError)]));
+  }
+
+  async readmit(tableId: string): Promise<void> {
+    this.#connection.write(() => this.#readmit.run({ table: tableId }));
+  }
+
+  /** In the order of the log. */
+  #registered(tableId: string): Registered[] {
+    return this.#ofTable
+      .all({ table: tableId })
+      .map((row) => this.#fromRow(row))
+      .toSorted(order);
+  }
+
+  #fromRow(row: Row): Registered {
+    const version = this.#object(stored(row, "shape", isShape), integer(row, "version"));
+    return { version, since: parsePosition(text(row, "since")) };
+  }
+
+  #object(shape: TableShape, version: number): TableVersion {
+    const ofTable = this.#objects.get(shape.id);
+    const known = ofTable?.find((one) => one.version === version);
+    if (known !== undefined) return known;
+    const object: TableVersion = Object.freeze({ ...shape, version });
+    this.#objects.set(shape.id, ofTable === undefined ? [object] : [...ofTable, object]);
+    return object;
+  }
+}
+
+/** Two versions at one place of the log (a catalogue read twice at one mark): the later registered is in force. */
+function order(a: Registered, b: Registered): number {
+  return comparePositions(a.since, b.since) || a.version.version - b.version.version;
+}
+
+function lastNotAfter(registered: readonly Registered[], position: Position): Registered | undefined {
+  return registered.findLast((r) => comparePositions(r.since, position) <= 0);
+}
+
+/** Without what a caller's object may carry beyond the shape, such as the version that it had elsewhere. */
+function shapeOnly(shape: TableShape): TableShape {
+  const { id, schema, table, dialect, relation, columns, key, deferrableKey, fingerprint, ruled } = shape;
+  const own = { id, schema, table, dialect, relation, columns, key, deferrableKey, fingerprint };
+  const plain = { ...own, ...keyMarks(shape) };
+  return ruled === undefined ? plain : { ...plain, ruled };
+}
+
+function isShape(value: unknown): value is TableShape {
+  return (
+    isRecord(value) &&
+    typeof value["id"] === "string" &&
+    typeof value["fingerprint"] === "string" &&
+    Array.isArray(value["columns"]) &&
+    Array.isArray(value["key"])
+  );
+}

@@ -1,0 +1,213 @@
+import type { StatementSync } from "node:sqlite";
+import { comparePositions, parsePosition, serializePosition, type Position } from "../../../core/model/position.ts";
+import type {
+  SinkCrossing,
+  SinkRecord,
+  SinkReset,
+  SinkStore,
+  StoredError,
+  WrittenProgress,
+} from "../../../core/contracts/state-store.ts";
+import type { Connection } from "../connection.ts";
+import {
+  integer,
+  isRecord,
+  isStoredError,
+  isTextRecord,
+  positionOrNull,
+  stored,
+  storedOrNull,
+  text,
+  type Row,
+} from "../row.ts";
+
+export class SqliteSinks implements SinkStore {
+  readonly #connection: Connection;
+  readonly #all: StatementSync;
+  readonly #get: StatementSync;
+  readonly #places: StatementSync;
+  readonly #written: StatementSync;
+  readonly #moved: StatementSync;
+  readonly #covered: StatementSync;
+  readonly #paused: StatementSync;
+  readonly #error: StatementSync;
+  readonly #putAt: StatementSync;
+  readonly #settle: StatementSync;
+  readonly #forget: readonly StatementSync[];
+
+  constructor(connection: Connection) {
+    this.#connection = connection;
+    const columns = "name, written, covered, tables, paused, error, reset";
+    this.#all = connection.prepare(`SELECT ${columns} FROM sink ORDER BY name`);
+    this.#get = connection.prepare(`SELECT ${columns} FROM sink WHERE name = :name`);
+    this.#written = connection.prepare(
+      `INSERT INTO sink (name, written, covered, tables) VALUES (:name, :written, :covered, :tables)
+       ON CONFLICT DO UPDATE SET written = :written, covered = :covered, tables = :tables`,
+    );
+    this.#places = connection.prepare("SELECT written, covered FROM sink WHERE name = :name");
+    this.#moved = connection.prepare("UPDATE sink SET written = :written, covered = :covered WHERE name = :name");
+    this.#covered = connection.prepare(
+      "INSERT INTO sink (name, covered) VALUES (:name, :covered) ON CONFLICT DO UPDATE SET covered = :covered",
+    );
+    this.#paused = connection.prepare(
+      "INSERT INTO sink (name, paused) VALUES (:name, :paused) ON CONFLICT DO UPDATE SET paused = :paused",
+    );
+    this.#error = connection.prepare(
+      "INSERT INTO sink (name, error) VALUES (:name, :error) ON CONFLICT DO UPDATE SET error = :error",
+    );
+    this.#putAt = connection.prepare(
+      `INSERT INTO sink (name, written, covered, reset) VALUES (:name, :to, :to, :reset)
+       ON CONFLICT DO UPDATE SET written = :to, covered = :to, reset = :reset, error = NULL`,
+    );
+    this.#settle = connection.prepare(
+      "UPDATE sink SET written = :position, covered = :position, tables = :tables, reset = NULL WHERE name = :name",
+    );
+    this.#forget = [
+      "DELETE FROM sink WHERE name = :name",
+      "DELETE FROM pending_key WHERE sink = :name",
+      "DELETE FROM dead_letter WHERE sink = :name",
+      "DELETE FROM sink_session WHERE sink = :name",
+      "DELETE FROM settled WHERE sink = :name",
+      "DELETE FROM suspended_table WHERE sink = :name",
+      "UPDATE refill SET state = 'cancelled' WHERE sink = :name AND state IN ('waiting', 'running')",
+    ].map((sql) => connection.prepare(sql));
+  }
+
+  async all(): Promise<readonly SinkRecord[]> {
+    return this.#connection.read(() => this.#all.all().map(sinkRecord));
+  }
+
+  async get(name: string): Promise<SinkRecord | null> {
+    return this.#connection.read(() => this.#read(name));
+  }
+
+  async written(name: string, position: Position, tables: Readonly<Record<string, string>>): Promise<void> {
+    this.#connection.write(() => this.note({ name, position, tables }));
+  }
+
+  /** Inside a transaction of the caller. */
+  note({ name, position, tables }: WrittenProgress): void {
+    const written = serializePosition(position);
+    const covered = serializePosition(coveredAfterWrite(this.#placesOf(name), position));
+    if (tables === undefined && this.#moved.run({ name, written, covered }).changes === 1) return;
+    this.#written.run({ name, written, covered, tables: JSON.stringify(tables ?? {}) });
+  }
+
+  async covered(name: string, position: Position): Promise<void> {
+    this.#connection.write(() => this.cover(name, position));
+  }
+
+  /** Inside a transaction of the caller. */
+  cover(name: string, position: Position): void {
+    const places = this.#placesOf(name);
+    const covered = latest(position, places?.covered ?? null, places?.written ?? null);
+    this.#covered.run({ name, covered: serializePosition(covered) });
+  }
+
+  /** Inside a transaction of the caller. */
+  putAt(name: string, { to, anew, crossing, keeps }: SinkReset): void {
+    const place = serializePosition(to);
+    const reset: StoredReset = {
+      to: place,
+      anew,
+      ...(crossing === undefined ? {} : { crossing: spelled(crossing) }),
+      ...(keeps === undefined ? {} : { keeps }),
+    };
+    this.#putAt.run({ name, to: place, reset: JSON.stringify(reset) });
+  }
+
+  async settleReset(name: string, position: Position, tables: Readonly<Record<string, string>>): Promise<void> {
+    const place = serializePosition(position);
+    this.#connection.write(() => this.#settle.run({ name, position: place, tables: JSON.stringify(tables) }));
+  }
+
+  async setPaused(name: string, paused: boolean): Promise<void> {
+    this.#connection.write(() => this.#paused.run({ name, paused: paused ? 1 : 0 }));
+  }
+
+  async setError(name: string, error: StoredError | null): Promise<void> {
+    this.#connection.write(() => this.#error.run({ name, error: error === null ? null : JSON.stringify(error) }));
+  }
+
+  async remove(name: string): Promise<void> {
+    this.#connection.write(() => {
+      for (const statement of this.#forget) statement.run({ name });
+    });
+  }
+
+  /** Without the tables, which may be thousands. */
+  #placesOf(name: string): Places | null {
+    const row = this.#places.get({ name });
+    return row === undefined
+      ? null
+      : { written: positionOrNull(row, "written"), covered: positionOrNull(row, "covered") };
+  }
+
+  #read(name: string): SinkRecord | null {
+    const row = this.#get.get({ name });
+    return row === undefined ? null : sinkRecord(row);
+  }
+}
+
+type Places = Pick<SinkRecord, "written" | "covered">;
+
+/**
+ * A sink that says less than it said before was restored or emptied: what the log covered for it beyond that place is
+ * void, else the source would be told to forget what the sink lost.
+ */
+function coveredAfterWrite(record: Places | null, written: Position): Position {
+  if (record === null || record.covered === null) return written;
+  if (record.written !== null && comparePositions(written, record.written) < 0) return written;
+  return latest(written, record.covered);
+}
+
+function latest(first: Position, ...others: readonly (Position | null)[]): Position {
+  let result = first;
+  for (const other of others) if (other !== null && comparePositions(other, result) > 0) result = other;
+  return result;
+}
+
+function sinkRecord(row: Row): SinkRecord {
+  return {
+    name: text(row, "name"),
+    written: positionOrNull(row, "written"),
+    covered: positionOrNull(row, "covered"),
+    tables: stored(row, "tables", isTextRecord),
+    paused: integer(row, "paused") === 1,
+    error: storedOrNull(row, "error", isStoredError),
+    reset: resetOf(row),
+  };
+}
+
+function resetOf(row: Row): SinkReset | null {
+  const found = storedOrNull(row, "reset", isStoredReset);
+  if (found === null) return null;
+  const { anew, crossing, keeps, to } = found;
+  const kept = keeps === undefined ? {} : { keeps };
+  if (crossing === undefined) return { to: parsePosition(to), anew, ...kept };
+  const from = crossing.from === null ? null : parsePosition(crossing.from);
+  const otherwise = parsePosition(crossing.otherwise);
+  return { to: parsePosition(to), anew, crossing: { ...crossing, from, otherwise } };
+}
+
+interface StoredReset {
+  readonly to: string;
+  readonly anew: boolean;
+  readonly crossing?: Pick<SinkCrossing, "generations"> & { readonly from: string | null; readonly otherwise: string };
+  readonly keeps?: Readonly<Record<string, string>>;
+}
+
+function spelled({ from, otherwise, generations }: SinkCrossing): StoredReset["crossing"] & object {
+  return {
+    from: from === null ? null : serializePosition(from),
+    otherwise: serializePosition(otherwise),
+    generations,
+  };
+}
+
+function isStoredReset(value: unknown): value is StoredReset {
+  if (!isRecord(value) || typeof value["to"] !== "string" || typeof value["anew"] !== "boolean") return false;
+  const { crossing, keeps } = value;
+  if (keeps !== undefined && !isTextRecord(keeps)) return false;
+  return crossing === undefined || (isRecord(crossing) && typeof crossing["otherwise"] === "string");
+}
