@@ -1,6 +1,6 @@
 import { Command, CommanderError, Option } from "commander";
 import * as z from "zod";
-import { Secrets } from "../config/secrets.ts";
+import { Secrets } from "../config/secrets/secrets.ts";
 import { logBareOutput } from "../ops/bare-output.ts";
 import { LOG_LEVELS } from "../ops/logger.ts";
 import { VERSION } from "../version.ts";

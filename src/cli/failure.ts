@@ -1,5 +1,5 @@
 import { ConfigError } from "../config/errors.ts";
-import type { Secrets } from "../config/secrets.ts";
+import type { Secrets } from "../config/secrets/secrets.ts";
 import { findMillraceError } from "../core/errors.ts";
 import { pages } from "./errors.ts";
 import { printable } from "./printable.ts";

@@ -1,7 +1,7 @@
 import { connectors } from "../../connectors/registry.ts";
 import type { Config } from "../config/config.ts";
 import { loadConfig } from "../config/load.ts";
-import type { Secrets } from "../config/secrets.ts";
+import type { Secrets } from "../config/secrets/secrets.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { createLogger, type LogLevel } from "../ops/logger.ts";
 import { failureOf, printFailure } from "./failure.ts";

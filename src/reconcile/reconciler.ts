@@ -13,7 +13,8 @@ import { Turn } from "../core/turn.ts";
 import { alreadyRunning, brokenOff, nothingToResume, notStreaming } from "./errors.ts";
 import { eachOf } from "./each-of.ts";
 import { Inspections } from "./inspections.ts";
-import { keptText, openId, takeUp } from "./kept.ts";
+import { keptText, takeUp } from "./kept.ts";
+import { openId } from "./rows/kept-table.ts";
 import { type DocumentParts, documentOf, newRun, progressOf, type Run } from "./run.ts";
 import { TableRun } from "./table-run.ts";
 

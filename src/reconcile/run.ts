@@ -6,7 +6,7 @@ import type {
   TableReconciliation,
 } from "../core/contracts/reconciliation.ts";
 import { type Clock, timestamp } from "../core/clock.ts";
-import type { KeptTable } from "./kept.ts";
+import type { KeptTable } from "./rows/kept-table.ts";
 import { PART_COUNT, partOn } from "./rows/rotation.ts";
 import type { TableComparison } from "./rows/table-comparison.ts";
 import { driftIn } from "./report/verdict.ts";

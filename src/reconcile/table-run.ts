@@ -5,7 +5,7 @@ import type { TableVersion } from "../core/model/schema.ts";
 import type { Turn } from "../core/turn.ts";
 import { brokenOff, NotComparableError, SourceAwayError } from "./errors.ts";
 import type { Inspections } from "./inspections.ts";
-import { openId } from "./kept.ts";
+import { openId } from "./rows/kept-table.ts";
 import type { Run } from "./run.ts";
 import { isAt, readStretch, type Stretch } from "./rows/stretch.ts";
 import { TableComparison } from "./rows/table-comparison.ts";

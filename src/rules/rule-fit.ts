@@ -4,7 +4,6 @@ import type { TableShape } from "../core/contracts/source.ts";
 import { mostExact } from "../core/table-selection.ts";
 import type { ColumnAction, ColumnRule, TableRule } from "./definition.ts";
 import type { RuleProblem } from "./errors.ts";
-import type { CellPlan } from "./rule-book.ts";
 import { bindWhere, type Condition } from "./where.ts";
 import { WhereError } from "./where-syntax.ts";
 
@@ -28,14 +27,20 @@ export function hiddenKey(shape: TableShape, rule: TableRule, actions: readonly 
   };
 }
 
-export function sameName(shape: TableShape, rule: TableRule, cells: readonly CellPlan[]): RuleProblem | null {
-  const seen = new Map<string, CellPlan>();
-  for (const cell of cells) {
-    const { name } = cell.column;
+/** A column as the rule leaves it, and the one that it comes from; null: the sinks alone keep it. */
+interface RuledColumn {
+  readonly ordinal: number | null;
+  readonly column: Column;
+}
+
+export function sameName(shape: TableShape, rule: TableRule, columns: readonly RuledColumn[]): RuleProblem | null {
+  const seen = new Map<string, RuledColumn>();
+  for (const one of columns) {
+    const { name } = one.column;
     const other = seen.get(name);
-    seen.set(name, cell);
+    seen.set(name, one);
     if (other === undefined) continue;
-    const sources = [other, cell].map(({ ordinal }) => shape.columns[ordinal!]!.name);
+    const sources = [other, one].map(({ ordinal }) => shape.columns[ordinal!]!.name);
     const renamed = sources.find((source) => source !== name) ?? name;
     const message = `columns ${sources.map((s) => JSON.stringify(s)).join(" and ")} of table ${shape.id} would both be named ${JSON.stringify(name)}`;
     return { code: "MR1022", place: placeOf(rule, renamed), message };

@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { connectors } from "../../connectors/registry.ts";
 import { loadConfig } from "../../src/config/load.ts";
-import { Secrets } from "../../src/config/secrets.ts";
+import { Secrets } from "../../src/config/secrets/secrets.ts";
 import type { Block } from "../../src/core/model/block.ts";
 import type { TableWrites } from "../../src/core/model/batch.ts";
 import { DELETE, PATCH } from "../../src/core/model/batch.ts";

@@ -1,6 +1,6 @@
 import type { Connection } from "mysql2/promise";
 import { describe, expect, test } from "vitest";
-import type { RowPlan } from "../../connectors/mysql/source/rows/row-plan.ts";
+import type { RowPlan } from "../../connectors/mysql/source/rows/table-map.ts";
 import { sqlExpression, writeSqlCell } from "../../connectors/mysql/source/snapshot/sql-cells.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import { TupleWriter } from "../../src/core/model/tuple-writer.ts";

@@ -11,7 +11,7 @@ import { parse } from "yaml";
 import { connectors } from "../../connectors/registry.ts";
 import { findingsOf } from "../../src/cli/check/check.ts";
 import { loadConfig } from "../../src/config/load.ts";
-import { Secrets } from "../../src/config/secrets.ts";
+import { Secrets } from "../../src/config/secrets/secrets.ts";
 import { administer } from "./administer.ts";
 
 const PREFIX = "least_";

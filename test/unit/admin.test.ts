@@ -1,6 +1,6 @@
 /** The HTTP interface as scripts, supervisors and browsers use it. */
 import { describe, expect, test } from "vitest";
-import { Secrets } from "../../src/config/secrets.ts";
+import { Secrets } from "../../src/config/secrets/secrets.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import { type AdminPort, createAdmin } from "../../src/ops/admin.ts";
 import type { Entrance, Token } from "../../src/ops/admission.ts";

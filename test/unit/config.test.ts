@@ -6,7 +6,7 @@ import type { Config } from "../../src/config/config.ts";
 import { sinkConnector, sourceConnector, type Connectors } from "../../src/config/connectors.ts";
 import { ConfigError } from "../../src/config/errors.ts";
 import { loadConfig } from "../../src/config/load.ts";
-import { Secrets } from "../../src/config/secrets.ts";
+import { Secrets } from "../../src/config/secrets/secrets.ts";
 import { driftMaxOf } from "../../src/rules/definition.ts";
 import type { SinkContext, SourceContext } from "../../src/core/contracts/connector.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";

@@ -5,7 +5,7 @@ import { expect, test } from "vitest";
 import { connectors } from "../../connectors/registry.ts";
 import { versions } from "../../scripts/services/versions.ts";
 import { loadConfig } from "../../src/config/load.ts";
-import { Secrets } from "../../src/config/secrets.ts";
+import { Secrets } from "../../src/config/secrets/secrets.ts";
 import { type Levels, PrometheusMetrics } from "../../src/ops/metrics.ts";
 import { runCli } from "../support/cli.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";

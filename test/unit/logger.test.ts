@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { Secrets } from "../../src/config/secrets.ts";
+import { Secrets } from "../../src/config/secrets/secrets.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import { createLogger, type LogLevel } from "../../src/ops/logger.ts";
 

@@ -1,7 +1,7 @@
 /** What becomes of what a comparison has found. */
 import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { expect, test } from "vitest";
-import { Secrets } from "../../src/config/secrets.ts";
+import { Secrets } from "../../src/config/secrets/secrets.ts";
 import type { DriftSample } from "../../src/core/contracts/reconciliation.ts";
 import { ReportFolder } from "../../src/reconcile/report/report-folder.ts";
 import { Reporting } from "../../src/reconcile/report/reporting.ts";

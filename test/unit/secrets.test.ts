@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { Secrets } from "../../src/config/secrets.ts";
+import { Secrets } from "../../src/config/secrets/secrets.ts";
 
 function secretsOf(...values: readonly string[]): Secrets {
   const secrets = new Secrets();

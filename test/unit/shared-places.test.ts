@@ -5,7 +5,7 @@ import { expect, test } from "vitest";
 import { connectors } from "../../connectors/registry.ts";
 import { ConfigError } from "../../src/config/errors.ts";
 import { loadConfig } from "../../src/config/load.ts";
-import { Secrets } from "../../src/config/secrets.ts";
+import { Secrets } from "../../src/config/secrets/secrets.ts";
 import { runCli } from "../support/cli.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 

@@ -2,7 +2,6 @@ import type { DuckDBConnection } from "@duckdb/node-api";
 import type { TableWrites } from "../../../src/core/model/batch.ts";
 import { addExactSql } from "../tables/ddl.ts";
 import { isDataError } from "../errors.ts";
-import { appendEntries } from "./history.ts";
 import {
   completeSql,
   deleteSql,
@@ -119,10 +118,6 @@ export async function runPass(tools: WriteTools, whole: Staging): Promise<void> 
   if (work.pass === "patch") {
     await completePatches(tools, work);
     if (work.entries.length > 0) await tools.connection.run(putCompletedSql(work.plan, tools.exact.has(work.plan)));
-    return;
-  }
-  if (work.pass === "append") {
-    await appendEntries(tools, work);
     return;
   }
   const puts: StagedPuts = { any: false };

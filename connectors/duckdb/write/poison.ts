@@ -1,6 +1,7 @@
 import type { TableWrites } from "../../../src/core/model/batch.ts";
 import type { MillraceError } from "../../../src/core/errors.ts";
 import { duckdbError, isDataError, rowRefused } from "../errors.ts";
+import { appendEntries } from "./history.ts";
 import { EntriesRefused, runPass, type WriteTools } from "./merge.ts";
 import type { Plan } from "./plan.ts";
 import { staging } from "./stage.ts";
@@ -25,7 +26,8 @@ export async function findPoison(newTools: () => WriteTools, plan: Plan, refused
     tools.signal.throwIfAborted();
     await tools.connection.run("BEGIN TRANSACTION");
     try {
-      await runPass(tools, staging(plan, writes, pass, entries));
+      const work = staging(plan, writes, pass, entries);
+      await (pass === "append" ? appendEntries(tools, work) : runPass(tools, work));
       return undefined;
     } catch (error) {
       const cause = error instanceof EntriesRefused ? error.cause : error;

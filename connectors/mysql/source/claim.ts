@@ -2,11 +2,12 @@
  * One daemon of a name, and one reader under a server id: the server would end the one that came first. Named locks of the server
  * say who it is. The session of the dump holds them, so that they are as long there as that is; they need no privilege.
  */
-import { createHash, randomUUID } from "node:crypto";
+import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { findMillraceError, type ErrorKind } from "../../../src/core/errors.ts";
 import { quoteText } from "../quote.ts";
 import type { SourceContext } from "./context.ts";
+import type { Reader } from "./reader.ts";
 import { within } from "./database.ts";
 import type { Session } from "./driver.ts";
 import { errorNumber, sourceError } from "./errors.ts";
@@ -18,37 +19,6 @@ const NAME_CHARACTERS = 40;
 /** Of servers that allow no locks: nobody is kept out there. */
 const NO_LOCKS = new Set([1105, 1235]);
 const DOING = "claiming the log";
-
-/** Who reads, in all processes that have the same state one after the other. */
-export class Reader {
-  #id: string = randomUUID();
-  /** The server's number of the session that this process read by last. */
-  #session = "";
-
-  load(id: string | undefined): void {
-    if (id !== undefined) this.#id = id;
-  }
-
-  get id(): string {
-    return this.#id;
-  }
-
-  get hasRead(): boolean {
-    return this.#session !== "";
-  }
-
-  reads(session: string): void {
-    this.#session = session;
-  }
-
-  /**
-   * Takes the place of another session. Of another process, that had this state before: should it only have been frozen, or the
-   * state be a copy, it is a stranger from now on, and does not come back in the same way.
-   */
-  replaces(session: string): void {
-    if (session !== this.#session) this.#id = randomUUID();
-  }
-}
 
 /** Before the dump begins on this session. */
 export async function claimLog(session: Session, context: SourceContext, signal: AbortSignal): Promise<void> {

@@ -5,7 +5,7 @@ import type { SourceContext as FactoryContext, SourceFactory } from "../../../sr
 import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
 import { TableSelection } from "../../../src/core/table-selection.ts";
 import { parseMysqlUrl } from "../url.ts";
-import { Reader } from "./claim.ts";
+import { Reader } from "./reader.ts";
 import type { SourceContext } from "./context.ts";
 import { Host } from "./transactions/host.ts";
 import { Marks } from "./marks.ts";

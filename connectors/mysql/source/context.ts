@@ -1,15 +1,19 @@
 import type { ChosenKey, TableName, ZeroDates } from "../../../src/core/contracts/connector.ts";
 import type { Logger } from "../../../src/core/contracts/telemetry.ts";
 import type { MysqlAddress } from "../url.ts";
-import type { Reader } from "./claim.ts";
+import type { Reader } from "./reader.ts";
 import type { Database } from "./database.ts";
 import type { Host } from "./transactions/host.ts";
-import type { LogFileSize } from "./log/log-state.ts";
 import type { Marks } from "./marks.ts";
 import type { LogNames } from "./log/position.ts";
 import type { ReadTransactions } from "./transactions/read-transactions.ts";
 import type { SettledShapes } from "./catalog/settled-shapes.ts";
 import type { Spelling } from "./statements/spelling.ts";
+
+export interface LogFileSize {
+  readonly file: number;
+  readonly size: number;
+}
 
 /** What the parts of one source share. */
 export interface SourceContext {

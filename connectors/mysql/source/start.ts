@@ -7,11 +7,11 @@ import {
   type LogIdentity,
   LogMoved,
 } from "../../../src/core/contracts/source.ts";
-import type { SourceContext } from "./context.ts";
+import type { LogFileSize, SourceContext } from "./context.ts";
 import { otherServerId, readDump } from "./log/dump.ts";
 import { BEGIN_ANEW, pages, sourceError } from "./errors.ts";
 import { FORMAT_DESCRIPTION, EventHeader } from "./log/events.ts";
-import { type LogFileSize, readFiles, readTip } from "./log/log-state.ts";
+import { readFiles, readTip } from "./log/log-state.ts";
 import { hasLandmark, parseLandmark, spellLandmark } from "./log/landmark.ts";
 import { FILE_START, packPlace, unpackPlace } from "./log/position.ts";
 import { selectTables } from "./catalog/selection.ts";

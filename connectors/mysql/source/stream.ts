@@ -2,12 +2,10 @@
 import type { Block } from "../../../src/core/model/block.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
 import { OneReader } from "../../../src/core/one-reader.ts";
-import type { Position } from "../../../src/core/model/position.ts";
-import { tableId, type TableVersion } from "../../../src/core/model/schema.ts";
-import type { ChangeStream, StreamOptions } from "../../../src/core/contracts/source.ts";
+import { tableId } from "../../../src/core/model/schema.ts";
+import type { ChangeStream } from "../../../src/core/contracts/source.ts";
 import { Assembler } from "./rows/assemble.ts";
 import { claimLog } from "./claim.ts";
-import type { SourceContext } from "./context.ts";
 import { Decoder, TOOK_CONTROL, TOOK_END, TOOK_PAYLOAD, TOOK_TABLE_NEEDED } from "./rows/decoder.ts";
 import { askedOffset, Dump, type DumpRequest, SilenceWatch, WATCH_MS } from "./log/dump.ts";
 import { aborted, classify, silent, sourceError } from "./errors.ts";
@@ -16,12 +14,12 @@ import type { LargeEvent } from "./log/dump-packets.ts";
 import { HEARTBEAT, HEARTBEAT_V2, isStatement, SIZE_AT, TRANSACTION_PAYLOAD, TYPE_AT } from "./log/events.ts";
 import { readUint32 } from "./log/little-endian.ts";
 import { type Asked, LogReader } from "./log/log-reader.ts";
+import type { StreamParts } from "./stream-parts.ts";
 import { lookBack } from "./transactions/look-back.ts";
 import type { PendingMark } from "./marks.ts";
 import { unpackPlace } from "./log/position.ts";
 import type { PreparedTransactions } from "./transactions/prepared.ts";
 import { SpooledEvent } from "./log/spool.ts";
-import type { StatementTarget } from "./statements/statements.ts";
 import type { TableMap } from "./rows/table-map.ts";
 
 /** How long the server may send nothing of what its log has: after a reset MariaDB's reader waits in a file that is gone. */
@@ -33,19 +31,6 @@ const HEAD_BYTES = 256 * 1024;
 /** Of what an event comes in: the packet's header, and the mark of an event. */
 const PACKET_BYTES = 5;
 const NOTHING = Buffer.alloc(0);
-
-export interface StreamParts {
-  readonly context: SourceContext;
-  readonly from: Position;
-  readonly options: StreamOptions;
-  readonly serverId: number;
-  /** Null: not captured. */
-  readonly resolve: (map: TableMap, position: Position) => Promise<TableVersion | null>;
-  /** The version in force of a table that a statement names; null: not captured. */
-  readonly named: (target: StatementTarget, position: Position) => Promise<TableVersion | null>;
-  /** For looking back: nothing counts but what is prepared before this place. */
-  readonly preparedBefore?: bigint;
-}
 
 /** What became of an event: it is done; it must be taken again; or the rest of what is inside of it must be. */
 const DONE = 0;

@@ -1,6 +1,6 @@
 import { chmodSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { isSecretName } from "../../config/secrets.ts";
+import { isSecretName } from "../../config/secrets/secrets.ts";
 import { makeFolder } from "../../core/folder.ts";
 
 /** A value of the config file: as it is written, and what has to lie in a file of its own for it. */

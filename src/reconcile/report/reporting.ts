@@ -1,7 +1,7 @@
 import { type ReconcileDocument, type ReportSummary, summaryOf } from "../../core/contracts/reconciliation.ts";
 import type { ReportStore } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
-import { withoutValues } from "../kept.ts";
+import { withoutValues } from "../rows/kept-table.ts";
 import type { ReportFolder } from "./report-folder.ts";
 import { driftIn } from "./verdict.ts";
 

@@ -2,7 +2,7 @@ import type { DriftSample, MovingRow, TableReconciliation } from "../../core/con
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { KeyText } from "../../core/contracts/source.ts";
 import type { Finding } from "./judge.ts";
-import type { KeptTable } from "../kept.ts";
+import type { KeptTable } from "./kept-table.ts";
 
 /** Ids that are remembered, for a listing may show one twice. */
 const FOREIGN_MAX = 10_000;

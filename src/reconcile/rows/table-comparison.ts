@@ -11,7 +11,7 @@ import type { TableVersion } from "../../core/model/schema.ts";
 import type { KeyText } from "../../core/contracts/source.ts";
 import { NotComparableError, SourceAwayError } from "../errors.ts";
 import { Findings } from "./findings.ts";
-import { type KeptTable, withoutValues } from "../kept.ts";
+import { type KeptTable, withoutValues } from "./kept-table.ts";
 import { expectedCells, judge, type SourceRow, wantedRows, withValues } from "./judge.ts";
 import { KeyBuckets } from "./key-buckets.ts";
 import { Look } from "./look.ts";

@@ -2,7 +2,6 @@ import { PATCH, type TableWrites } from "../../core/model/batch.ts";
 import { keyText } from "../../core/model/row-id.ts";
 import type { KeyText } from "../../core/contracts/source.ts";
 import type { RefillStore } from "../../core/contracts/state-store.ts";
-import type { DeadLetterBox } from "../apply/dead-letters.ts";
 
 /** The key of the row that a PATCH takes its unchanged cells from. */
 export function baseKey(writes: TableWrites, entry: number): KeyText {
@@ -20,7 +19,7 @@ export function baseKey(writes: TableWrites, entry: number): KeyText {
 export async function doubtfulBases(
   sink: string,
   writes: TableWrites,
-  letters: DeadLetterBox,
+  letters: { readonly waitingOf: (tableId: string) => Promise<ReadonlySet<string>> },
   refills: Pick<RefillStore, "list" | "listed">,
 ): Promise<readonly number[]> {
   if (writes.patchCount === 0) return [];

@@ -68,3 +68,11 @@ export function fittingKeys(keys: readonly PendingKey[], table: TableVersion): F
   const fitting = keys.filter(fits);
   return { fitting, texts: fitting.map(({ key }) => key), others: keys.filter((pending) => !fits(pending)) };
 }
+
+/** How a chunk is to be read. */
+export interface Asked {
+  /** Aborted where the chunk is of no use any more. */
+  readonly signal: AbortSignal;
+  /** Rows to look at, at most, under a condition. */
+  readonly scanRowCountMax: number;
+}

@@ -7,6 +7,7 @@ import { type Chunk, type KeyText, SCAN_ROW_COUNT_MAX, type Source } from "../..
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { Closed, ClosedWell, Lane } from "../stream/lane.ts";
 import { encodeMark } from "../stream/marks.ts";
+import type { Asked } from "./readings.ts";
 import { isOfOneTable } from "./row-reader.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
 import { Window } from "./windows.ts";
@@ -17,14 +18,6 @@ export interface ChunkReaderParts {
   readonly lane: Lane;
   readonly source: Source;
   readonly logger: Logger;
-}
-
-/** How a chunk is to be read. */
-export interface Asked {
-  /** Aborted where the chunk is of no use any more. */
-  readonly signal: AbortSignal;
-  /** Rows to look at, at most, under a condition. */
-  readonly scanRowCountMax: number;
 }
 
 /** What is read in one window. */

@@ -4,8 +4,7 @@ import { AmbiguousKey, type Chunk, type Source } from "../../core/contracts/sour
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { ambiguousKey } from "../errors.ts";
 import { FailingReads } from "./failing-reads.ts";
-import type { Asked } from "./refill-chunks.ts";
-import { type Reading, readRows } from "./readings.ts";
+import { type Asked, type Reading, readRows } from "./readings.ts";
 import { kindOf } from "../retry.ts";
 import type { TableGate } from "../schema/table-gate.ts";
 

@@ -4,6 +4,7 @@ import { HEADER_BYTES } from "./events.ts";
 import { GtidSet } from "../transactions/gtid-set.ts";
 import { readUint, readUint32 } from "./little-endian.ts";
 import { xidName } from "../statements/statements.ts";
+import type { TransactionName } from "../transactions/transaction-name.ts";
 import { readTag, uuidText } from "../transactions/tagged-gtid.ts";
 
 export interface RotateEvent {
@@ -16,21 +17,6 @@ export function readRotate(bytes: Uint8Array, start: number, end: number): Rotat
   if (end < at + 9) throw damaged("the event that names the next file is cut short");
   const offset = readUint32(bytes, at) + readUint32(bytes, at + 4) * 2 ** 32;
   return { offset, file: Buffer.from(bytes.subarray(at + 8, end)).toString("utf8") };
-}
-
-export interface TransactionName {
-  /** As the server spells it; empty where it has none. */
-  readonly gtid: string;
-  /** Microseconds since 1970; 0n where it says none. */
-  readonly committedUs: bigint;
-  /** The same at the server where it was committed first: it goes along to every host. 0n where it says none. */
-  readonly originUs: bigint;
-  /** MariaDB: a statement follows that is a transaction by itself, without begin and end. */
-  readonly isAlone: boolean;
-  /** Its rows count only when its outcome is told, by another one. */
-  readonly isPrepared: boolean;
-  /** MariaDB: its session wrote to tables without transactions, too: its end may be that it is rolled back. */
-  readonly isMixed: boolean;
 }
 
 const SID_BYTES = 16;

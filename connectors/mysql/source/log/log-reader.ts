@@ -13,14 +13,13 @@ import {
   readRotate,
   readXaPrepare,
   type RotateEvent,
-  type TransactionName,
   type XaPrepare,
 } from "./log-events.ts";
+import type { TransactionName } from "../transactions/transaction-name.ts";
 import { LogCursor } from "./log-cursor.ts";
 import { landmarkOf } from "./landmark.ts";
-import { tooLarge } from "../transactions/look-back.ts";
 import { unpackPlace } from "./position.ts";
-import { PreparedTransactions } from "../transactions/prepared.ts";
+import { PreparedTransactions, tooLarge } from "../transactions/prepared.ts";
 import { type Trail, TransactionTimes } from "../transactions/read-transactions.ts";
 import { ILLEGIBLE, readStatement } from "../statements/statement-events.ts";
 import { kindOfStatement, type StatementKind, type StatementTarget } from "../statements/statements.ts";

@@ -1,5 +1,5 @@
 /** The files of the server's log, and where it ends. */
-import type { SourceContext } from "../context.ts";
+import type { LogFileSize, SourceContext } from "../context.ts";
 import { errorNumber, sourceError } from "../errors.ts";
 import { FILE_START, packPlace, unpackPlace } from "./position.ts";
 
@@ -12,11 +12,6 @@ export async function readTip({ database, names }: SourceContext, signal: AbortS
   const file = row?.[0];
   if (file == null) throw sourceError("MR2114", "fatal", "the server writes no binary log (log_bin is OFF)");
   return packPlace(names.learn(file), Number(row?.[1] ?? FILE_START));
-}
-
-export interface LogFileSize {
-  readonly file: number;
-  readonly size: number;
 }
 
 /** Oldest first. */

@@ -5,14 +5,8 @@ import { askedOffset, otherServerId, readDump } from "./dump.ts";
 import * as code from "./events.ts";
 import type { GtidSet } from "../transactions/gtid-set.ts";
 import { LogCursor } from "./log-cursor.ts";
-import {
-  readGtidList,
-  readMariadbGtid,
-  readMysqlGtid,
-  readPreviousGtids,
-  readRotate,
-  type TransactionName,
-} from "./log-events.ts";
+import { readGtidList, readMariadbGtid, readMysqlGtid, readPreviousGtids, readRotate } from "./log-events.ts";
+import type { TransactionName } from "../transactions/transaction-name.ts";
 import { FILE_START, packPlace, unpackPlace } from "./position.ts";
 import { TransactionTimes, type SeenTransaction } from "../transactions/read-transactions.ts";
 import { readStatement } from "../statements/statement-events.ts";

@@ -40,7 +40,7 @@ import {
   endText,
 } from "../values/number-cells.ts";
 import * as plan from "./row-plan.ts";
-import type { RowPlan } from "./row-plan.ts";
+import type { RowPlan } from "./table-map.ts";
 import { decimalBytes } from "./value-length.ts";
 
 const YEAR_BASE = 1900;

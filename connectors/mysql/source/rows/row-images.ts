@@ -11,7 +11,7 @@ import { writeChangedJson } from "../values/json-diffs.ts";
 import { Cursor, readUint32 } from "../log/little-endian.ts";
 import { beginText, endText } from "../values/number-cells.ts";
 import { HIDDEN_BYTES, isNull, writeCell, writeWholeRow } from "./row-cells.ts";
-import type { RowPlan } from "./row-plan.ts";
+import type { RowPlan } from "./table-map.ts";
 import type { TableMap } from "./table-map.ts";
 import { valueEnd } from "./value-length.ts";
 

@@ -6,7 +6,7 @@ import { fatal, pages } from "../../errors.ts";
 import { bitCount, charsetOf } from "../catalog/columns.ts";
 import { type Charset, writeTextOf } from "../values/charsets.ts";
 import * as field from "./field-types.ts";
-import type { TableMap } from "./table-map.ts";
+import type { RowPlan, TableMap } from "./table-map.ts";
 
 export const AS_INT8 = 1;
 export const AS_UINT8 = 2;
@@ -62,24 +62,6 @@ const ZERO_CODES: Readonly<Record<ZeroDates, number>> = {
   epoch: ZERO_IS_EPOCH,
   text: ZERO_IS_TEXT,
 };
-
-export interface RowPlan {
-  /** Of the row in the log. */
-  readonly columnCount: number;
-  /** Of its tuple: columns behind these are the server's own, 64-bit numbers. */
-  readonly cellCount: number;
-  readonly code: Uint8Array;
-  readonly a: Uint16Array;
-  readonly b: Uint16Array;
-  readonly charsets: readonly (Charset | undefined)[];
-  /** Labels in UTF-8; that of number 0, which stands for what was no label, is empty. */
-  readonly labels: readonly (readonly Uint8Array[] | undefined)[];
-  readonly isKey: Uint8Array;
-  /** Names of the key's columns are needed in messages only. */
-  readonly tableName: string;
-  /** Dates that do not exist, as they were met. */
-  readonly metZeroDates: { count: number };
-}
 
 export interface PlanOptions {
   readonly zeroDates: ZeroDates;

@@ -2,18 +2,37 @@
  * TABLE_MAP events: which table the following rows are of, and what its columns are. One comes before the rows of every
  * statement; those that say the same share one object.
  */
+import type { Charset } from "../values/charsets.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { damaged } from "../../errors.ts";
 import { HEADER_BYTES } from "../log/events.ts";
 import * as field from "./field-types.ts";
 import type { Flavour } from "../log/format.ts";
 import { Cursor, readUint48 } from "../log/little-endian.ts";
-import type { RowPlan } from "./row-plan.ts";
 import { type OptionalMetadata, readOptionalMetadata } from "./table-metadata.ts";
 
 const TABLE_ID_BYTES = 6;
 /** Maps kept although no rows refer to them now. */
 const KEPT_COUNT_MAX = 4_096;
+
+/** How the values of the rows lie, and what cells they become: see row-plan.ts. */
+export interface RowPlan {
+  /** Of the row in the log. */
+  readonly columnCount: number;
+  /** Of its tuple: columns behind these are the server's own, 64-bit numbers. */
+  readonly cellCount: number;
+  readonly code: Uint8Array;
+  readonly a: Uint16Array;
+  readonly b: Uint16Array;
+  readonly charsets: readonly (Charset | undefined)[];
+  /** Labels in UTF-8; that of number 0, which stands for what was no label, is empty. */
+  readonly labels: readonly (readonly Uint8Array[] | undefined)[];
+  readonly isKey: Uint8Array;
+  /** Names of the key's columns are needed in messages only. */
+  readonly tableName: string;
+  /** Dates that do not exist, as they were met. */
+  readonly metZeroDates: { count: number };
+}
 
 export interface TableMap {
   readonly tableId: number;

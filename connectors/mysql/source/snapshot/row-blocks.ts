@@ -6,7 +6,7 @@ import { addRead, finishRead, readBlock } from "../../../../src/core/model/read-
 import { keyText } from "../../../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import type { KeyText } from "../../../../src/core/contracts/source.ts";
-import type { RowPlan } from "../rows/row-plan.ts";
+import type { RowPlan } from "../rows/table-map.ts";
 import { type DateChoice, selectPlan, writeSelected } from "./select-plan.ts";
 
 export const BLOCK_BYTES = 1024 * 1024;

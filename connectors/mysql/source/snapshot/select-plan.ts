@@ -7,7 +7,7 @@ import { quoteName } from "../../quote.ts";
 import type { SourceContext } from "../context.ts";
 import { Cursor } from "../log/little-endian.ts";
 import * as plan from "../rows/row-plan.ts";
-import type { RowPlan } from "../rows/row-plan.ts";
+import type { RowPlan } from "../rows/table-map.ts";
 import { sqlExpression, writeSqlCell } from "./sql-cells.ts";
 
 const NULL_MARK = 0xfb;

@@ -10,7 +10,7 @@ import { cellCopy, cellGeometry, cellVector } from "../values/byte-cells.ts";
 import { cellCalendarText } from "../values/calendar-cells.ts";
 import { beginCell, beginText, cell16, cell32, cellBits, cellDecimalText, endText } from "../values/number-cells.ts";
 import * as plan from "../rows/row-plan.ts";
-import type { RowPlan } from "../rows/row-plan.ts";
+import type { RowPlan } from "../rows/table-map.ts";
 
 const MINUS = 0x2d;
 const TWO_32 = 2 ** 32;

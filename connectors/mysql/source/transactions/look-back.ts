@@ -3,16 +3,20 @@
  * or after a first copy, which could not see them. They are looked for in the log itself, file by file backwards, so that
  * no position ever has to wait for the outcome of a prepared transaction.
  */
+import type { ChangeStream } from "../../../../src/core/contracts/source.ts";
 import type { Position } from "../../../../src/core/model/position.ts";
-import { sourceError } from "../errors.ts";
 import { readFiles } from "../log/log-state.ts";
 import { unpackPlace } from "../log/position.ts";
-import type { PreparedTransactions } from "./prepared.ts";
+import { type PreparedTransactions, tooLarge } from "./prepared.ts";
 import { otherServerId } from "../log/dump.ts";
 import { startOf } from "../start.ts";
-import type { BinlogStream, StreamParts } from "../stream.ts";
+import type { StreamParts } from "../stream-parts.ts";
 
-type Open = (parts: StreamParts, signal: AbortSignal) => Promise<BinlogStream>;
+type Open = (parts: StreamParts, signal: AbortSignal) => Promise<PreparingStream>;
+
+interface PreparingStream extends ChangeStream {
+  readonly prepared: PreparedTransactions;
+}
 
 /** Adds to `known` what is prepared and undecided at `position`, back to `name` or to the beginning of the log. */
 export async function lookBack(
@@ -48,14 +52,10 @@ export async function lookBack(
   }
 }
 
-async function readUntil(stream: BinlogStream, commit: bigint, signal: AbortSignal): Promise<void> {
+async function readUntil(stream: ChangeStream, commit: bigint, signal: AbortSignal): Promise<void> {
   for (;;) {
     const block = await stream.next(signal);
     block.release();
     if (block.until.commit > commit) return;
   }
-}
-
-export function tooLarge(place: string): Error {
-  return sourceError("MR2123", "fatal", `prepared transactions are larger than what is kept of them, at ${place}`);
 }

@@ -4,6 +4,7 @@
  */
 import { type Block, NO_TUPLE } from "../../../../src/core/model/block.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
+import { sourceError } from "../errors.ts";
 
 /** What all of them may take together. */
 const PREPARED_BYTES_MAX = 32 * 1024 * 1024;
@@ -75,4 +76,8 @@ export class PreparedTransactions {
 
 function byteCountOf({ bytes, count }: HeldRows): number {
   return bytes.length + count * ROW_BYTES;
+}
+
+export function tooLarge(place: string): Error {
+  return sourceError("MR2123", "fatal", `prepared transactions are larger than what is kept of them, at ${place}`);
 }

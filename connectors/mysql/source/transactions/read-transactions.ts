@@ -5,7 +5,7 @@
  */
 import type { EventHeader } from "../log/events.ts";
 import { type GtidName, GtidSet, parseGtid, spellGtid } from "./gtid-set.ts";
-import type { TransactionName } from "../log/log-events.ts";
+import type { TransactionName } from "./transaction-name.ts";
 
 /** What is read is kept one by one up to here, then only summed up: no sink that moves is that far behind its stream. */
 const ENTRY_COUNT_MAX = 200_000;

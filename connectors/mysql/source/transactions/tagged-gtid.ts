@@ -5,7 +5,7 @@
 import { damaged } from "../../errors.ts";
 import { HEADER_BYTES } from "../log/events.ts";
 import { readUint } from "../log/little-endian.ts";
-import type { TransactionName } from "../log/log-events.ts";
+import type { TransactionName } from "./transaction-name.ts";
 
 const UUID_BYTES = 16;
 const FIELD_UUID = 1;

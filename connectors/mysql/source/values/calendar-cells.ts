@@ -8,7 +8,8 @@ import { CELL_BINARY, CELL_NULL } from "../../../../src/core/model/tuple.ts";
 import { writeDigits, writeInteger } from "../../../../src/core/values/integer.ts";
 import { readUint24, readUint32 } from "../log/little-endian.ts";
 import { beginCell, beginText, cell32, endText } from "./number-cells.ts";
-import { AS_OLD_TIMESTAMP, AS_TIMESTAMP, type RowPlan, ZERO_IS_EPOCH, ZERO_IS_TEXT } from "../rows/row-plan.ts";
+import { AS_OLD_TIMESTAMP, AS_TIMESTAMP, ZERO_IS_EPOCH, ZERO_IS_TEXT } from "../rows/row-plan.ts";
+import type { RowPlan } from "../rows/table-map.ts";
 import { fractionBytes } from "../rows/value-length.ts";
 
 const DAYS_TO_2000 = 730_425; // from 0000-03-01

@@ -4,7 +4,7 @@
  */
 import { READ_OFFSET } from "../../../../src/core/targets/history.ts";
 import { quoteLiteral } from "../../quote.ts";
-import { STAGED_MOVE, STAGED_PATCH } from "../write/copy.ts";
+import { STAGED_MOVE, STAGED_PATCH } from "../write/staged.ts";
 import { OP_COLUMN, TIME_COLUMN, VERSION_COLUMN } from "./form.ts";
 import { type EntryRange, timeOf, within } from "../write/staged.ts";
 

@@ -6,7 +6,8 @@ import { changeOffset, changeOp } from "../../../../src/core/targets/history.ts"
 import { CELL_BINARY, CELL_TEXT, CELL_UNCHANGED, CellMap } from "../../../../src/core/model/tuple.ts";
 import { writeBinaryText } from "../../../../src/core/values/text.ts";
 import { BINARY_TEXT, TEXT_TO_PARSE } from "./cells.ts";
-import { isPatch, maskOf, STAGED_DELETE, STAGED_MOVE, stagedAction } from "./copy.ts";
+import { isPatch, maskOf, stagedAction } from "./copy.ts";
+import { STAGED_DELETE, STAGED_MOVE } from "./staged.ts";
 import { copyVisible, nulCount } from "./nul.ts";
 import { TextStamp } from "./stamp.ts";
 import type { TargetTable } from "../tables/target-table.ts";

@@ -8,17 +8,10 @@ import type { ByteWriter } from "../../../../src/core/bytes.ts";
 import { changeOffset, changeOp } from "../../../../src/core/targets/history.ts";
 import { CELL_BINARY, CELL_TEXT, CELL_UNCHANGED, CellMap, readInt32 } from "../../../../src/core/model/tuple.ts";
 import { BINARY_AS_IS, type CellForms, copyField, writeField, writeNull } from "./cells.ts";
+import { STAGED_BASELESS, STAGED_DELETE, STAGED_MOVE, STAGED_PATCH, STAGED_PUT } from "./staged.ts";
 import { BinaryStamp } from "./stamp.ts";
 import type { TargetTable } from "../tables/target-table.ts";
 import { type Frames, writeInt32 } from "../wire.ts";
-
-/** What an entry of the staging table is to do; see merge.ts. */
-export const STAGED_PUT = 0;
-export const STAGED_PATCH = 1;
-export const STAGED_DELETE = 2;
-export const STAGED_MOVE = 3;
-/** In a history: a patch without a base that is known. */
-const STAGED_BASELESS = 4;
 
 export function stagedAction(writes: TableWrites, entry: number, table: TargetTable): number {
   const action = writes.action[entry];

@@ -1,3 +1,11 @@
+/** What an entry of the staging table is to do; see merge.ts. */
+export const STAGED_PUT = 0;
+export const STAGED_PATCH = 1;
+export const STAGED_DELETE = 2;
+export const STAGED_MOVE = 3;
+/** In a history: a patch without a base that is known. */
+export const STAGED_BASELESS = 4;
+
 /** Rows of the staging table from entry `from` up to, not including, `to`. */
 export interface EntryRange {
   readonly from: number;

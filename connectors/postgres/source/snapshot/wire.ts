@@ -3,9 +3,10 @@
  * back as bytes that a reader takes from the frames. For copies and chunks, where an object per row and per cell would
  * cost more than the read.
  */
+import type { PostgresAddress } from "../../url.ts";
+import type { KeptSessions } from "./kept-sessions.ts";
 import { readInt32 } from "../../../../src/core/model/tuple.ts";
 import { aborted, classify, sourceError } from "../../errors.ts";
-import type { Database } from "../database.ts";
 import { queryFrame, readServerError, statementFrames } from "../stream/frames.ts";
 import { connectInlet, type Inlet, type InletConnection, type InletSocket } from "../stream/inlet.ts";
 
@@ -29,9 +30,16 @@ interface Running {
   failure: unknown;
 }
 
+/** The server, by the ordinary connection beside. */
+interface Beside {
+  readonly address: PostgresAddress;
+  readonly sessions: KeptSessions<Wire>;
+  rows(doing: string, sql: string, values: readonly unknown[], signal: AbortSignal): Promise<readonly unknown[]>;
+}
+
 export class Wire implements Disposable, Inlet {
   readonly #socket: InletSocket;
-  readonly #database: Database;
+  readonly #database: Beside;
   readonly #pid: number;
   #life = 0;
   #heardAtMs = 0;
@@ -42,7 +50,7 @@ export class Wire implements Disposable, Inlet {
   #paused = false;
   #lost: unknown;
 
-  private constructor(connection: InletConnection, database: Database, pid: number) {
+  private constructor(connection: InletConnection, database: Beside, pid: number) {
     this.#database = database;
     this.#pid = pid;
     this.#socket = connection.handOver(this);
@@ -55,14 +63,14 @@ export class Wire implements Disposable, Inlet {
    * A session of its own beside `database`, which is asked whether the session lives when it is silent; one that was left
    * behind in order is used again.
    */
-  static async open(database: Database, signal: AbortSignal): Promise<Wire> {
+  static async open(database: Beside, signal: AbortSignal): Promise<Wire> {
     const { life } = database.sessions;
     const wire = database.sessions.take() ?? (await Wire.#connect(database, signal));
     wire.#life = life;
     return wire;
   }
 
-  static async #connect(database: Database, signal: AbortSignal): Promise<Wire> {
+  static async #connect(database: Beside, signal: AbortSignal): Promise<Wire> {
     const connection = await connectInlet(database.address, signal);
     const { rows } = await connection.client.query<{ pid: number }>("select pg_backend_pid() as pid");
     return new Wire(connection, database, rows[0]?.pid ?? 0);

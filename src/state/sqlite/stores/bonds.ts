@@ -1,4 +1,3 @@
-import type { StatementSync } from "node:sqlite";
 import { type Accord, accordOf, type Bond, type SinkSession } from "../../../core/model/bond.ts";
 import type { BondStore, SinkEntry, SinkOpening } from "../../../core/contracts/state-store.ts";
 import type { Connection } from "../connection.ts";
@@ -79,30 +78,4 @@ function prepare(connection: Connection) {
 
 function sessionOf(row: Row): SinkSession {
   return { session: text(row, "session"), base: integer(row, "base"), obligation: integer(row, "obligation") };
-}
-
-/**
- * Counts obligations as they are stored, inside the transaction that stores them. A sink that was never opened holds nothing
- * that one could be forgotten of.
- */
-export class ObligationCount {
-  readonly #one: StatementSync;
-  readonly #all: StatementSync;
-
-  constructor(connection: Connection) {
-    const newest = "id IN (SELECT max(id) FROM sink_session GROUP BY sink)";
-    this.#one = connection.prepare(
-      `UPDATE sink_session SET obligation = obligation + 1
-       WHERE id = (SELECT max(id) FROM sink_session WHERE sink = :sink)`,
-    );
-    this.#all = connection.prepare(`UPDATE sink_session SET obligation = obligation + 1 WHERE ${newest}`);
-  }
-
-  added(sink: string): void {
-    this.#one.run({ sink });
-  }
-
-  addedToAll(): void {
-    this.#all.run();
-  }
 }

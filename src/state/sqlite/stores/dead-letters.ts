@@ -3,7 +3,7 @@ import { timestamp } from "../../../core/clock.ts";
 import { parsePosition, serializePosition } from "../../../core/model/position.ts";
 import type { KeyText } from "../../../core/contracts/source.ts";
 import type { DeadLetter, DeadLetterStore } from "../../../core/contracts/state-store.ts";
-import { ObligationCount } from "./bonds.ts";
+import { ObligationCount } from "./obligations.ts";
 import type { Connection } from "../connection.ts";
 import { integer, isTexts, stored, text, word, type Row } from "../row.ts";
 

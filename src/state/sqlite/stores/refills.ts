@@ -10,7 +10,7 @@ import type {
   RefillStore,
   SettledKeys,
 } from "../../../core/contracts/state-store.ts";
-import { ObligationCount } from "./bonds.ts";
+import { ObligationCount } from "./obligations.ts";
 import type { Connection } from "../connection.ts";
 import { integer, integerOrNull, isTexts, stored, storedOrNull, text, textOrNull, word, type Row } from "../row.ts";
 

@@ -3,7 +3,7 @@ import { comparePositions, parsePosition, serializePosition, type Position } fro
 import { keyMarks, type TableVersion } from "../../../core/model/schema.ts";
 import type { TableShape } from "../../../core/contracts/source.ts";
 import type { SchemaStore, StoredError } from "../../../core/contracts/state-store.ts";
-import { ObligationCount } from "./bonds.ts";
+import { ObligationCount } from "./obligations.ts";
 import type { Connection } from "../connection.ts";
 import { voidRefills } from "./refills.ts";
 import { integer, isRecord, isStoredError, stored, text, type Row } from "../row.ts";

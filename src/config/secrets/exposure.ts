@@ -1,5 +1,5 @@
 import { statSync } from "node:fs";
-import type { Exposure } from "./config.ts";
+import type { Exposure } from "../config.ts";
 
 const READ_BY_OTHERS = 0o044;
 const WRITTEN_BY_OTHERS = 0o022;

@@ -1,0 +1,83 @@
+/** The tree as a newcomer finds it: files and folders of a size to be read, and no imports in a circle. */
+import { globSync, readFileSync } from "node:fs";
+import { dirname, join, sep } from "node:path";
+import { expect, test } from "vitest";
+
+const root = join(import.meta.dirname, "../..");
+const files = globSync("{src,connectors}/**/*.ts", { cwd: root }).map((file) => file.split(sep).join("/"));
+const texts = new Map(files.map((file) => [file, readFileSync(join(root, file), "utf8")]));
+
+const FILES_MAX = 15;
+const MEDIAN_MAX = 120;
+const NINETY_MAX = 300;
+const LINES_MAX = 400;
+/** Longer than that for now; none may be added, and none may grow. */
+const LONG: Readonly<Record<string, number>> = {
+  "connectors/duckdb/sink.ts": 403,
+  "connectors/mysql/source/stream.ts": 405,
+  "connectors/postgres/sink/sink.ts": 439,
+  "connectors/postgres/source/stream/pgoutput.ts": 426,
+  "src/runtime/apply/sink-worker.ts": 500,
+  "src/runtime/errors.ts": 417,
+  "src/runtime/netting/table-net.ts": 425,
+  "src/runtime/pipeline.ts": 514,
+  "src/runtime/snapshot/refiller.ts": 420,
+};
+
+const IMPORT = /^\s*(?:import|export)\b[^"';]*?\bfrom\s*["'](\.[^"']+)["']|^\s*import\s*["'](\.[^"']+)["']/gm;
+
+test("files are short", () => {
+  const lengths = [...texts].map(([file, text]) => [text.split("\n").length - 1, file] as const);
+  const sorted = lengths.map(([length]) => length).toSorted((a, b) => a - b);
+  expect(sorted[sorted.length >> 1]).toBeLessThanOrEqual(MEDIAN_MAX);
+  expect(sorted[Math.floor(sorted.length * 0.9)]).toBeLessThanOrEqual(NINETY_MAX);
+  expect(lengths.filter(([length, file]) => length > (LONG[file] ?? LINES_MAX))).toEqual([]);
+});
+
+test("a folder is seen at one look", () => {
+  const counts = new Map<string, number>();
+  for (const file of files) counts.set(dirname(file), (counts.get(dirname(file)) ?? 0) + 1);
+  expect(counts.size).toBeGreaterThan(30);
+  expect([...counts].filter(([, count]) => count > FILES_MAX)).toEqual([]);
+});
+
+test("no file is imported by what it imports, types included", () => {
+  expect(circles(new Map(files.map((file) => [file, importsOf(file)])))).toEqual([]);
+});
+
+test("a circle would be found", () => {
+  const graph = new Map([
+    ["a", ["b"]],
+    ["b", ["c", "d"]],
+    ["c", ["a"]],
+    ["d", []],
+  ]);
+  expect(circles(graph).map((circle) => circle.toSorted())).toEqual([["a", "b", "c"]]);
+});
+
+function importsOf(file: string): readonly string[] {
+  const found = [...texts.get(file)!.matchAll(IMPORT)].map(([, from, bare]) => join(dirname(file), from ?? bare ?? ""));
+  return found.map((path) => path.split(sep).join("/")).filter((path) => texts.has(path));
+}
+
+/** Tarjan's: sets of files each of which is reached from each other. */
+function circles(graph: ReadonlyMap<string, readonly string[]>): readonly (readonly string[])[] {
+  const order = new Map<string, number>();
+  const lowest = new Map<string, number>();
+  const open: string[] = [];
+  const found: string[][] = [];
+  const visit = (file: string): void => {
+    order.set(file, order.size);
+    lowest.set(file, order.get(file)!);
+    open.push(file);
+    for (const next of graph.get(file) ?? []) {
+      if (!order.has(next)) visit(next);
+      if (open.includes(next)) lowest.set(file, Math.min(lowest.get(file)!, lowest.get(next)!));
+    }
+    if (lowest.get(file) !== order.get(file)) return;
+    const circle = open.splice(open.indexOf(file));
+    if (circle.length > 1) found.push(circle);
+  };
+  for (const file of graph.keys()) if (!order.has(file)) visit(file);
+  return found;
+}
