@@ -76,6 +76,10 @@ export class Checks implements TargetWatch {
     shown.set(id, { count, commit, goneAt: null });
   }
 
+  refused(target: Target, table: string, key: string): void {
+    this.#shown.get(target)?.delete(`${table}/${key}`);
+  }
+
   #isBack(before: Shown, count: number, commit: bigint): boolean {
     if (commit !== before.commit) return commit < before.commit;
     return before.goneAt !== null && before.goneAt > commit && count <= before.count;

@@ -16,7 +16,7 @@ export interface JobOptions {
   readonly from: string;
   readonly minutes?: string | undefined;
   readonly jobs: string;
-  readonly small: boolean;
+  readonly size: string;
   readonly quick: boolean;
   readonly mutant?: string | undefined;
   readonly "failures-max": string;
@@ -80,7 +80,7 @@ async function find({ name, about }: Mutant, options: JobOptions): Promise<{ fou
 
 /** Null: it ended without a word. */
 async function run(
-  { minutes, small, quick, mutant, "failures-max": failuresMax }: JobOptions,
+  { minutes, size, quick, mutant, "failures-max": failuresMax }: JobOptions,
   share: Readonly<Record<"from" | "step" | "seeds", number | string>>,
   out: { write: (text: string) => void },
 ): Promise<{ readonly tally: Tally | null }> {
@@ -91,8 +91,9 @@ async function run(
     "1",
     "--failures-max",
     failuresMax,
+    "--size",
+    size,
     ...(minutes === undefined ? [] : ["--minutes", minutes]),
-    ...(small ? ["--small"] : []),
     ...(quick ? ["--quick"] : []),
     ...(mutant === undefined ? [] : ["--mutant", mutant]),
   ];

@@ -114,9 +114,11 @@ interface Size {
   readonly noOthers: number;
   readonly others: number;
   readonly meanwhile: number;
+  /** Of 1: while this lasts another thing happens, or the same once more. */
+  readonly nested: number;
 }
 
-export const SIZES = {
+const SIZES = {
   full: {
     lastsMs: LASTS_MS,
     oneSink: 0.7,
@@ -126,6 +128,7 @@ export const SIZES = {
     noOthers: 0.25,
     others: 3,
     meanwhile: 4,
+    nested: 0,
   },
   small: {
     lastsMs: 300,
@@ -136,10 +139,24 @@ export const SIZES = {
     noOthers: 0.1,
     others: 2,
     meanwhile: 2,
+    nested: 0,
+  },
+  dense: {
+    lastsMs: 600,
+    oneSink: 0.9,
+    oneTable: 0.9,
+    transactions: 4,
+    faults: 2,
+    noOthers: 0,
+    others: 2,
+    meanwhile: 3,
+    nested: 0.7,
   },
 } as const satisfies Readonly<Record<string, Size>>;
 
-export type SizeName = keyof typeof SIZES;
+export const SIZE_NAMES = ["full", "small", "dense"] as const satisfies readonly (keyof typeof SIZES)[];
+
+export type SizeName = (typeof SIZE_NAMES)[number];
 
 export function planOf(seed: number, name: SizeName = "full"): Plan {
   const random = new Random(seed);
@@ -162,6 +179,13 @@ export function planOf(seed: number, name: SizeName = "full"): Plan {
     for (let j = 0; j < meanwhile; j++) {
       happenings.push(transaction(random, one.atMs + random.below(WHILE_READ_MS), tables, keys));
     }
+    const longMs = spanOf(one);
+    const nested = longMs > 0 && size.nested > 0 && random.chance(size.nested) ? 1 + random.below(3) : 0;
+    for (let j = 0; j < nested; j++) {
+      const atMs = one.atMs + random.below(longMs);
+      const again = random.chance(0.4) ? one : other(random, lastsMs, sinkCount, tables, keys);
+      happenings.push({ ...again, atMs }, transaction(random, atMs + random.below(WHILE_READ_MS), tables, keys));
+    }
   }
   return {
     seed,
@@ -177,6 +201,16 @@ export function planOf(seed: number, name: SizeName = "full"): Plan {
     ...(random.chance(0.2) ? { rules: random.pick(RULE_KINDS) } : {}),
     happenings: happenings.toSorted((a, b) => a.atMs - b.atMs),
   };
+}
+
+const AT_WORK: ReadonlySet<Happening["what"]> = new Set(["snapshot", "reset", "recover", "slot lost"]);
+
+/** From its beginning to its end. What lies in between meets it half done. */
+function spanOf(happening: Happening): number {
+  if (AT_WORK.has(happening.what)) return WHILE_READ_MS;
+  if ("afterMs" in happening) return happening.afterMs;
+  if ("importAfterMs" in happening) return happening.importAfterMs;
+  return "forMs" in happening ? happening.forMs : 0;
 }
 
 /** Each as often as it is to come, beside truncates. */

@@ -1,15 +1,16 @@
 /**
- * `npm run simulate -- [--seeds N] [--from N] [--minutes N] [--small] [--jobs N] [--seed N [--trace]] [--case FILE]`: the
+ * `npm run simulate -- [--seeds N] [--from N] [--minutes N] [--size NAME] [--jobs N] [--seed N [--trace]] [--case FILE]`: the
  * runtime on virtual time, one run per seed. Prints each seed that fails, with the shortest list of events that fails in the
- * same way. `--small`: little happens in each run. `--jobs`: so many processes; left out: one for each core. `--mutant NAME`:
- * with a planted fault. `--mutants`: looks for each planted fault, and says what it took.
+ * same way. `--size small`: little happens in each run; `dense`: things happen while others last. `--jobs`: so many
+ * processes; left out: one for each core. `--mutant NAME`: with a planted fault. `--mutants`: looks for each planted fault, and
+ * says what it took.
  */
 import { readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { findMutants, inProcesses, report } from "./jobs.ts";
 import { plant } from "./mutants.ts";
-import { type Plan, planOf, type SizeName } from "./plan.ts";
+import { type Plan, planOf, SIZE_NAMES, type SizeName } from "./plan.ts";
 
 const { values } = parseArgs({
   options: {
@@ -20,7 +21,7 @@ const { values } = parseArgs({
     minutes: { type: "string" },
     seed: { type: "string" },
     case: { type: "string" },
-    small: { type: "boolean", default: false },
+    size: { type: "string", default: "full" },
     jobs: { type: "string", default: String(availableParallelism()) },
     trace: { type: "boolean", default: false },
     "failures-max": { type: "string", default: "3" },
@@ -30,7 +31,7 @@ const { values } = parseArgs({
   },
 });
 
-const size: SizeName = values.small ? "small" : "full";
+const size = sizeNamed(values.size);
 const isOne = values.seed !== undefined || values.case !== undefined;
 // Millions of errors are thrown and caught here; where they come from is asked of one seed.
 Error.stackTraceLimit = isOne ? 20 : 0;
@@ -43,6 +44,12 @@ const { shrink } = await import("./shrink.ts");
 const { storyOf } = await import("./story.ts");
 process.exitCode = (await (isOne ? one() : many())) ? 0 : 1;
 process.disconnect?.();
+
+function sizeNamed(name: string): SizeName {
+  const size = SIZE_NAMES.find((one) => one === name);
+  if (size === undefined) throw new Error(`--size takes ${SIZE_NAMES.join(", ")}`);
+  return size;
+}
 
 /** Whether everything holds. */
 async function one(): Promise<boolean> {

@@ -8,8 +8,10 @@ import { mutants, mutated } from "./mutants.ts";
 import type { Plan } from "./plan.ts";
 import { runPlan, runSeed } from "./runner.ts";
 
-const FIXED_COUNT = 1_000;
-const FIXED_SMALL_COUNT = 6_000;
+const FIXED = [
+  ["full", 1_000],
+  ["small", 6_000],
+] as const;
 const RANDOM_COUNT = 20_000;
 const TRACED_COUNT = 20;
 /** Found within some seeds; the others by `npm run simulate -- --mutants`. */
@@ -26,12 +28,8 @@ test("one seed is one run, to the last byte of its trace", async () => {
   expect(lineCount).toBeGreaterThan(10 * TRACED_COUNT);
 });
 
-test("the fixed seeds hold", async () => {
-  expect(await simulate("--seeds", String(FIXED_COUNT))).toMatchObject({ code: 0 });
-});
-
-test("many more in which little happens hold", async () => {
-  expect(await simulate("--small", "--seeds", String(FIXED_SMALL_COUNT))).toMatchObject({ code: 0 });
+test.each(FIXED)("the fixed seeds of %s plans hold", async (size, count) => {
+  expect(await simulate("--size", size, "--seeds", String(count))).toMatchObject({ code: 0 });
 });
 
 test("seeds that nobody has tried hold, and are printed", async ({ skip }) => {

@@ -208,6 +208,7 @@ export class SimulatedSink implements Sink {
         const put = this.#put(writes, i);
         if (put === null) missing.push(i);
         else if (put.row !== null && this.#target.refuses(put.row)) {
+          this.#target.watch.refused(this.#target, writes.table.id, put.key);
           await outcome.poison(
             writes,
             i,

@@ -27,6 +27,8 @@ export interface TargetTraits {
 
 /** Told of what becomes visible in a target, as it does. */
 export interface TargetWatch {
+  /** A row was refused: what the target has under its key may be swept as if nothing had come. */
+  refused(target: Target, table: string, key: string): void;
   /** `version`: of the row, or of what has removed it. */
   shown(target: Target, table: string, key: string, row: Row | null, version: bigint): void;
   progressed(target: Target, progress: SinkProgress): void;
