@@ -201,6 +201,7 @@ class Reader {
       key: map.metadata.primaryKey,
       deferrableKey: false,
       version: 1,
+      since: { epoch: 1, commit: 0n, index: 0 },
       fingerprint: "",
     };
   }

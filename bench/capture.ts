@@ -163,7 +163,7 @@ async function ours(place: Place, transport: Transport, form: Form): Promise<Fig
     logger: SILENT,
   };
   const { signal } = new AbortController();
-  const resolve: SchemaResolver = async (shape) => ({ ...shape, version: 1 });
+  const resolve: SchemaResolver = async (shape, since) => ({ ...shape, version: 1, since });
   const cpuBefore = process.cpuUsage();
   const readsBefore = await ownReadCount();
   const startedMs = performance.now();

@@ -27,7 +27,7 @@ export async function pinsOf(
     if (policyOf(rules, table).schemaChange !== "ignore") continue;
     const newest = (await schemas.versions(table.id)).at(-1);
     if (newest === undefined) continue;
-    const shape = sourceShape(newest.version);
+    const shape = sourceShape(newest);
     if (shape.key.length > 0) pins.set(table.id, { shape, since: newest.since });
   }
   return pins;

@@ -206,7 +206,7 @@ class RuledSource implements Source {
     const found = known.find(({ source }) => source.fingerprint === shape.fingerprint);
     if (found !== undefined) return found;
     invariant(plan.shape.fingerprint === ruled.fingerprint, "a ruled version is of the rules of now");
-    const table = { source: { ...shape, version: ruled.version }, ruled, plan };
+    const table = { source: { ...shape, version: ruled.version, since: ruled.since }, ruled, plan };
     this.#byRuled.set(ruled, [...known, table]);
     this.#bySource.set(table.source, table);
     return table;

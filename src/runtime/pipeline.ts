@@ -502,7 +502,7 @@ export class Pipeline {
       state,
       onLost: onLostOf(sink, setup.onLost),
       readsByItself: this.#parts.snapshot === "initial",
-      acknowledged: () => this.acknowledged,
+      acknowledged: () => this.#acknowledger?.givenUp ?? this.acknowledged,
       tables: () => this.gate.tables.filter((table) => this.#tables.fills(sink.name, table)),
       parts: async () => (await this.#refiller?.ledger.partsOf(sink.name)) ?? new Set(),
       rejoin: async (step, missing) => await this.#refiller?.ledger.rejoin(sink.name, step, missing),

@@ -1,6 +1,7 @@
 /** What every state store promises, whatever keeps its rows. */
 import { describe, expect, test } from "vitest";
 import type { Position } from "../../src/core/model/position.ts";
+import { isLater } from "../../src/core/model/schema.ts";
 import { summaryOf } from "../../src/core/contracts/reconciliation.ts";
 import type { StateStore, StoredError } from "../../src/core/contracts/state-store.ts";
 import { baseVersion } from "../../src/core/model/version.ts";
@@ -253,7 +254,11 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
 
   describe("schemas", () => {
     const shape = (columns: readonly string[]) => {
-      const { version: _, ...rest } = tableVersion({
+      const {
+        version: _version,
+        since: _since,
+        ...rest
+      } = tableVersion({
         table: "t",
         columns: columns.map((c) => [c, "int8"]),
         key: ["id"],
@@ -278,11 +283,24 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       expect(await schemas.resolve(narrow, at(5n, 0, 2))).toBe(v3);
       expect(await schemas.list()).toEqual([v3]);
       expect((await schemas.list())[0]).toBe(v3);
-      expect((await schemas.versions("public.t")).map((v) => [v.version, v.since])).toEqual([
-        [v1, at(10n)],
-        [v2, at(20n)],
-        [v3, at(30n)],
-      ]);
+      expect((await schemas.versions("public.t")).map(({ since }) => since)).toEqual([at(10n), at(20n), at(30n)]);
+      expect(await schemas.versions("public.t")).toEqual([v1, v2, v3]);
+    });
+
+    test("which version is the newest goes by the log, not by when it was registered", async () => {
+      await using store = await open();
+      const { schemas } = store.state;
+      await schemas.resolve(narrow, at(10n));
+      const last = await schemas.resolve(narrow, at(30n));
+      expect(last.version, "the same shape, and nothing in between").toBe(1);
+      const ahead = await schemas.resolve(wide, at(30n));
+      const between = await schemas.resolve(shape(["id", "m"]), at(20n));
+      expect(between.version).toBeGreaterThan(ahead.version);
+      expect([isLater(ahead, between), isLater(between, ahead)]).toEqual([true, false]);
+      expect(await schemas.list()).toEqual([ahead]);
+      const other = await store.another();
+      expect(await other.schemas.list()).toEqual([ahead]);
+      expect(await other.schemas.versions("public.t")).toEqual([last, between, ahead]);
     });
 
     test("the same version is the same, equal shape after a restart, types included", async () => {
@@ -299,7 +317,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
         version: 77,
       });
       const resolved = await store.state.schemas.resolve(rich, at(1n));
-      expect(resolved).toEqual({ ...rich, version: 1 });
+      expect(resolved).toEqual({ ...rich, version: 1, since: at(1n) });
       const other = await store.another();
       const again = await other.schemas.resolve(rich, at(2n));
       expect(again).toEqual(resolved);

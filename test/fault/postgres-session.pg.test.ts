@@ -2,6 +2,7 @@
  * The stream under pressure and when the connection breaks. On a server of its own: one of its processes that can't send
  * keeps whoever drops a database, or makes a slot, waiting as long, in all databases.
  */
+import { firstVersion } from "../support/blocks.ts";
 import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { RunningPostgres } from "../../scripts/services/postgres.ts";
@@ -126,7 +127,7 @@ test.concurrent("a copy whose connection falls silent ends by itself", async () 
   await using source = await openSource(database, { url: proxy.url(database.url) });
   const log = await createLog(source, true);
   const reading = (async () => {
-    for await (const block of log.copy!.read({ ...log.copy!.tables[0]!, version: 1 }, never)) {
+    for await (const block of log.copy!.read(firstVersion(log.copy!.tables[0]!), never)) {
       proxy.stall("toClient");
       block.release();
     }

@@ -1,4 +1,5 @@
 /** Rows read beside the stream. */
+import { firstVersion } from "../support/blocks.ts";
 import { expect, test } from "vitest";
 import { sourceFactory } from "../../connectors/mysql/source/config.ts";
 import type { Chunk, KeyText } from "../../src/core/contracts/source.ts";
@@ -24,7 +25,7 @@ test.each(mysqlFlavours)(
     try {
       await source.create({ epoch: 1, wantCopy: false, resumeIntent: false }, signal);
       const { tables } = await source.tables(signal);
-      const table = { ...tables[0]!, version: 1 };
+      const table = firstVersion(tables[0]!);
       let after: KeyText | null = null;
       let [rowCount, chunkCount] = [0, 0];
       do {

@@ -1,4 +1,5 @@
 /** Rows read beside the stream: the first copy and chunks. */
+import { firstVersion } from "../support/blocks.ts";
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
 import type { Chunk, FirstCopy, KeyText, Source } from "../../src/core/contracts/source.ts";
@@ -19,7 +20,7 @@ import { freshDatabase } from "../support/services.ts";
 async function copied(copy: FirstCopy, id: string): Promise<TextCells[]> {
   const shape = copy.tables.find((table) => table.id === id)!;
   const rows: TextCells[] = [];
-  for await (const block of copy.read({ ...shape, version: 1 }, never)) {
+  for await (const block of copy.read(firstVersion(shape), never)) {
     for (const row of rowsOf(block)) {
       expect([row.op, row.version]).toEqual(["r", baseVersion(1)]);
       rows.push(row.after!);
@@ -202,7 +203,7 @@ test("a copy that is left half-way leaves nothing behind at the server", async (
   );
   await using source = await openSource(database);
   const log = await createLog(source, true);
-  for await (const block of log.copy!.read({ ...log.copy!.tables[0]!, version: 1 }, never)) {
+  for await (const block of log.copy!.read(firstVersion(log.copy!.tables[0]!), never)) {
     block.release();
     break;
   }

@@ -1,4 +1,5 @@
 /** First and later starts: what is made, adopted, refused. */
+import { firstVersion } from "../support/blocks.ts";
 import { setTimeout } from "node:timers/promises";
 import { expect, test } from "vitest";
 import type { Position } from "../../src/core/model/position.ts";
@@ -75,7 +76,7 @@ test("who reads a table that was just published waits for the transactions that 
   await settling;
   // What it wrote is not in the stream, but in any chunk read from now on.
   const table = (await s.source.tables(never)).tables.find((t) => t.id === "public.late")!;
-  const chunk = await s.source.readRange({ ...table, version: 1 }, null, null, never);
+  const chunk = await s.source.readRange(firstVersion(table), null, null, never);
   expect(chunk.block?.count).toBe(1);
   chunk.block?.release();
 });

@@ -22,7 +22,7 @@ export function fairWeather(slowestMs: number): Weather {
 }
 
 /** When a client takes a connection for broken. */
-const SILENCE_MS = 5_000;
+export const SILENCE_MS = 5_000;
 
 function away(what: string): MillraceError {
   return new MillraceError({ code: "MR3999", kind: "retryable", message: `${what}: the connection broke` });

@@ -4,7 +4,7 @@ import type { Acts } from "./acts.ts";
 import { Violation } from "./checks.ts";
 import { proveByComparison, spoilSome } from "./comparing.ts";
 import { HEARTBEAT_MS } from "./daemon.ts";
-import { fairWeather } from "./network.ts";
+import { fairWeather, SILENCE_MS } from "./network.ts";
 import { wholly } from "./tracing.ts";
 import { SINK_MS, SOURCE_MS, type World } from "./world.ts";
 
@@ -31,8 +31,11 @@ export async function settle(world: World, acts: Acts): Promise<void> {
   let isDone = false;
   let missing: readonly string[] = [];
   const settling = async (): Promise<void> => {
-    // What was done to a sink by hand is seen at the next heartbeat.
-    if (world.plan.happenings.some(({ what }) => BY_HAND.has(what))) await world.sleep(2 * HEARTBEAT_MS);
+    // What was done to a sink by hand is seen at the next heartbeat, once one that nobody answers is given up.
+    const { happenings } = world.plan;
+    const hangs = happenings.some((one) => one.what === "weather" && one.kind === "hanging");
+    if (happenings.some(({ what }) => BY_HAND.has(what)))
+      await world.sleep(2 * HEARTBEAT_MS + (hangs ? SILENCE_MS : 0));
     // Who is still at work ends first.
     while (world.holds > 0) await world.sleep(20);
     if (world.without.size > 0) await world.whileStopped(0, async () => world.without.clear());

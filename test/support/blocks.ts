@@ -24,6 +24,7 @@ import { type Column, isKeyed, type KeyedTable, type TableVersion, tableId } fro
 import { TupleWriter } from "../../src/core/model/tuple-writer.ts";
 import { hasUnchanged } from "../../src/core/model/tuple.ts";
 import type { ColumnType } from "../../src/core/model/types.ts";
+import type { TableShape } from "../../src/core/contracts/source.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import { postgresType } from "./postgres-types.ts";
 
@@ -73,10 +74,16 @@ export function tableVersion(spec: TableSpec): KeyedTable {
     key,
     deferrableKey,
     version,
+    since: { epoch: 1, commit: BigInt(version), index: 0 },
     fingerprint,
   };
   if (!isKeyed(made)) throw new Error(`${table} has no key`);
   return made;
+}
+
+/** A shape as the first version of its table. */
+export function firstVersion(shape: TableShape): TableVersion {
+  return { ...shape, version: 1, since: { epoch: 1, commit: 0n, index: 0 } };
 }
 
 /** Writes a tuple and returns its offset. */

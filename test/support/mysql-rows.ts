@@ -1,4 +1,5 @@
 /** Events of the binary log decoded into rows that a test can look at. */
+import { firstVersion } from "./blocks.ts";
 import {
   Decoder,
   TOOK_CONTROL,
@@ -85,7 +86,7 @@ export function decodeLog(events: readonly Buffer[], options: DecodeOptions): De
 
 function versionOf(map: TableMap, zeroDates: ZeroDates): TableVersion {
   const { primaryKey } = map.metadata;
-  return {
+  return firstVersion({
     id: tableId(map.schema, map.table),
     schema: map.schema,
     table: map.table,
@@ -94,9 +95,8 @@ function versionOf(map: TableMap, zeroDates: ZeroDates): TableVersion {
     columns: columnsOf(map, { zeroDates }),
     key: primaryKey.length > 0 ? primaryKey : [0],
     deferrableKey: false,
-    version: 1,
     fingerprint: "",
-  };
+  });
 }
 
 const cells = new CellMap();

@@ -1,4 +1,5 @@
 /** A stretch of a replication stream as bytes, to be decoded again without a server. */
+import { firstVersion } from "./blocks.ts";
 import { readFile, writeFile } from "node:fs/promises";
 import { Assembler } from "../../connectors/postgres/source/stream/assemble.ts";
 import { queryFrame } from "../../connectors/postgres/source/stream/frames.ts";
@@ -119,7 +120,7 @@ function showUnchanged(_key: string, value: unknown): unknown {
 function tableOf(message: RelationMessage, tables: Map<string, TableVersion>): TableVersion {
   const shape = relationShape(message, [], undefined, () => undefined);
   // Under FULL the catalogue would tell the key; here it is the first column.
-  const version = { ...shape, key: shape.key.length === 0 ? [0] : shape.key, version: 1 };
+  const version = firstVersion({ ...shape, key: shape.key.length === 0 ? [0] : shape.key });
   const known = tables.get(version.fingerprint) ?? version;
   tables.set(version.fingerprint, known);
   return known;

@@ -1,4 +1,5 @@
 /** A Postgres source of a test's own, and what it delivers in a form that tests compare. */
+import { firstVersion } from "./blocks.ts";
 import { sourceFactory } from "../../connectors/postgres/source/config.ts";
 import { BEFORE_FULL, BEFORE_KEY, NO_TUPLE, OP_LETTERS, type Block } from "../../src/core/model/block.ts";
 import { comparePositions, type Position } from "../../src/core/model/position.ts";
@@ -79,10 +80,10 @@ export function createLog(source: Source, wantCopy = false): Promise<CreatedLog>
 /** A registry that counts versions and knows no state. */
 export function registry(): SchemaResolver & { readonly seen: TableVersion[] } {
   const seen: TableVersion[] = [];
-  const resolve: SchemaResolver = async (shape) => {
+  const resolve: SchemaResolver = async (shape, since) => {
     const known = seen.find((table) => table.fingerprint === shape.fingerprint);
     if (known !== undefined) return known;
-    const version = { ...shape, version: seen.filter((table) => table.id === shape.id).length + 1 };
+    const version = { ...shape, version: seen.filter((table) => table.id === shape.id).length + 1, since };
     seen.push(version);
     return version;
   };
@@ -197,7 +198,7 @@ export async function tableVersion(source: Source, id: string): Promise<TableVer
   const { tables } = await source.tables(never);
   const shape = tables.find((table) => table.id === id);
   if (shape === undefined) throw new Error(`${id} is not captured`);
-  return { ...shape, version: 1 };
+  return firstVersion(shape);
 }
 
 export type { LogIdentity };

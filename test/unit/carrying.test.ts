@@ -12,8 +12,9 @@ function shape(version: number, columns: string, over: Partial<TableVersion> = {
     return { name, type, native, nullable: true, identity: Number(identity) };
   });
   const names = { id: "public.t", schema: "public", table: "t", dialect: "postgres" as const };
+  const since = { epoch: 1, commit: BigInt(version), index: 0 };
   const fixed = { relation: 7, key: [0], deferrableKey: false, fingerprint: columns };
-  return { ...names, ...fixed, columns: parsed, version, ...over };
+  return { ...names, ...fixed, columns: parsed, version, since, ...over };
 }
 
 /** `added`: identities of columns that are null in older rows. */

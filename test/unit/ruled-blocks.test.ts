@@ -8,7 +8,7 @@ import { Masker } from "../../src/rules/masks.ts";
 import { RuleBook } from "../../src/rules/rule-book.ts";
 import { RuledBlocks } from "../../src/rules/ruled-blocks.ts";
 import { parseWhere } from "../../src/rules/where-syntax.ts";
-import { blockOf, tableVersion, UNCHANGED } from "../support/blocks.ts";
+import { blockOf, firstVersion, tableVersion, UNCHANGED } from "../support/blocks.ts";
 
 const person = tableVersion({
   table: "person",
@@ -50,7 +50,7 @@ function rules(where: string | null, mask: Mask | null = "redact"): Rules {
 function ruledBlocks(given: Rules): RuledBlocks {
   const plan = new RuleBook(given).plan(person);
   if (plan === null) throw new Error("the table has rules");
-  const table = { source: person, ruled: { ...plan.shape, version: 1 }, plan };
+  const table = { source: person, ruled: firstVersion(plan.shape), plan };
   return new RuledBlocks(new Masker(given.maskKey), (version) => (version === person ? table : undefined));
 }
 

@@ -1,7 +1,7 @@
 import Table from "cli-table3";
 import { describeChange, isCompatible, schemaChanges } from "../../core/model/schema-change.ts";
 import type { TableName } from "../../core/contracts/connector.ts";
-import type { TableVersion } from "../../core/model/schema.ts";
+import { isLater, type TableVersion } from "../../core/model/schema.ts";
 import { policyOf, type Rules } from "../../rules/definition.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
 import type { Config } from "../../config/config.ts";
@@ -36,8 +36,8 @@ export function addSchema({ program, action }: CommandLine): void {
         const config = await session.config();
         const shown = await readSpelled(config, async ({ schemas }, spell) => {
           const versions = await versionsOf(schemas, String(id));
-          const picked = pick(versions, String(id), number ?? versions.at(-1)!.version.version);
-          return { ...shape(picked, versions, spell), ignored: isIgnored(config.rules, picked.version) };
+          const picked = pick(versions, String(id), number ?? versions.at(-1)!.version);
+          return { ...shape(picked, versions, spell), ignored: isIgnored(config.rules, picked) };
         });
         session.print(shown, describeShape(shown));
         return EXIT.done;
@@ -51,7 +51,7 @@ export function addSchema({ program, action }: CommandLine): void {
         const [from, to] = [countOf("<a>", a), countOf("<b>", b)];
         const changes = await readState(await session.config(), async ({ schemas }) => {
           const versions = await versionsOf(schemas, String(id));
-          return schemaChanges(pick(versions, String(id), from).version, pick(versions, String(id), to).version);
+          return schemaChanges(pick(versions, String(id), from), pick(versions, String(id), to));
         });
         const compatibility = (["full", "backward", "forward"] as const).find((kind) =>
           changes.every((change) => isCompatible(change, kind)),
@@ -81,7 +81,7 @@ export function addSchema({ program, action }: CommandLine): void {
     );
 }
 
-type Versions = Awaited<ReturnType<StateStore["schemas"]["versions"]>>;
+type Versions = readonly TableVersion[];
 
 async function versionsOf(schemas: StateStore["schemas"], id: string): Promise<Versions> {
   const versions = await schemas.versions(id);
@@ -90,10 +90,10 @@ async function versionsOf(schemas: StateStore["schemas"], id: string): Promise<V
   throw cliError("MR1110", `no table ${JSON.stringify(id)} was captured; the tables are: ${known.join(", ")}`);
 }
 
-function pick(versions: Versions, id: string, number: number): Versions[number] {
-  const found = versions.find(({ version }) => version.version === number);
+function pick(versions: Versions, id: string, number: number): TableVersion {
+  const found = versions.find(({ version }) => version === number);
   if (found !== undefined) return found;
-  const numbers = versions.map(({ version }) => version.version).join(", ");
+  const numbers = versions.map(({ version }) => version).join(", ");
   throw cliError("MR1110", `table ${id} has no version ${number}; its versions are: ${numbers}`);
 }
 
@@ -131,31 +131,31 @@ async function listed({ schemas }: StateStore, rules: Rules, spell: Spell): Prom
   const aside = await schemas.aside();
   const tables: ListedTable[] = [];
   for (const { id } of await schemas.list()) {
-    const { version, since } = (await schemas.versions(id)).at(-1)!;
+    const newest = (await schemas.versions(id)).at(-1)!;
     tables.push({
       table: id,
-      version: version.version,
-      columns: version.columns.length,
-      since: spell(since),
+      version: newest.version,
+      columns: newest.columns.length,
+      since: spell(newest.since),
       aside: aside.get(id)?.message ?? null,
-      ignored: isIgnored(rules, version),
+      ignored: isIgnored(rules, newest),
     });
   }
   return tables;
 }
 
-function shape({ version, since }: Versions[number], versions: Versions, spell: Spell) {
-  const names = new Set(version.columns.map(({ name }) => name));
-  const earlier = versions.filter((other) => other.version.version < version.version);
-  const retired = new Set(earlier.flatMap((other) => other.version.columns.map(({ name }) => name)));
+function shape(table: TableVersion, versions: Versions, spell: Spell) {
+  const names = new Set(table.columns.map(({ name }) => name));
+  const earlier = versions.filter((other) => isLater(table, other));
+  const retired = new Set(earlier.flatMap(({ columns }) => columns.map(({ name }) => name)));
   return {
-    table: version.id,
-    version: version.version,
-    versions: versions.map((other) => other.version.version),
-    since: spell(since),
-    fingerprint: version.fingerprint,
-    key: keyOf(version),
-    columns: version.columns.map(({ name, native, nullable }) => ({ name, type: native, nullable })),
+    table: table.id,
+    version: table.version,
+    versions: versions.map(({ version }) => version),
+    since: spell(table.since),
+    fingerprint: table.fingerprint,
+    key: keyOf(table),
+    columns: table.columns.map(({ name, native, nullable }) => ({ name, type: native, nullable })),
     retired: [...retired].filter((name) => !names.has(name)),
   };
 }

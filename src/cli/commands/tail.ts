@@ -124,12 +124,12 @@ async function remembered(config: Config): Promise<Remembered> {
   const state = await openState(config.state, { name: config.name, readOnly: true });
   try {
     for (const { id } of await state.schemas.list()) {
-      for (const { version } of await state.schemas.versions(id)) known.set(keyOf(id, version.fingerprint), version);
+      for (const version of await state.schemas.versions(id)) known.set(keyOf(id, version.fingerprint), version);
     }
     const record = await state.source.get();
-    const resolve: SchemaResolver = async (shape) => {
+    const resolve: SchemaResolver = async (shape, since) => {
       const key = keyOf(shape.id, shape.fingerprint);
-      const version = known.get(key) ?? { ...shape, version: 0 };
+      const version = known.get(key) ?? { ...shape, version: 0, since };
       known.set(key, version);
       return version;
     };

@@ -118,9 +118,9 @@ function mayBeForgotten(timeUs: bigint, { acknowledgedAt = null }: Pick<SourceRe
 /** Shapes as the log shows them: nothing is registered for a look. */
 function unregistered(): SchemaResolver {
   const known = new Map<string, TableVersion>();
-  return async (shape) => {
+  return async (shape, since) => {
     const key = `${shape.id} ${shape.fingerprint}`;
-    const version = known.get(key) ?? { ...shape, version: 0 };
+    const version = known.get(key) ?? { ...shape, version: 0, since };
     known.set(key, version);
     return version;
   };

@@ -198,7 +198,7 @@ export class SecondStreamRefused extends MillraceError {}
 /** Gives a shape its place in the schema registry. The same shape at the same position is the same object, always. */
 export type SchemaResolver = (shape: TableShape, position: Position) => Promise<TableVersion>;
 
-export type TableShape = Omit<TableVersion, "version">;
+export type TableShape = Omit<TableVersion, "version" | "since">;
 
 export interface ChangeStream extends AsyncDisposable {
   /**

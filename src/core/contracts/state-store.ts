@@ -202,7 +202,8 @@ export interface SchemaStore {
    */
   resolve(shape: TableShape, position: Position): Promise<TableVersion>;
   list(): Promise<readonly TableVersion[]>;
-  versions(tableId: string): Promise<readonly { readonly version: TableVersion; readonly since: Position }[]>;
+  /** In the order of the log. */
+  versions(tableId: string): Promise<readonly TableVersion[]>;
   /**
    * A table whose changes are counted and passed over until an operator lets it in again. What was read of it beside the
    * stream is void with it.

@@ -1,4 +1,5 @@
 import type { ErrorCode } from "../errors.ts";
+import { comparePositions, type Position } from "./position.ts";
 import type { ColumnType } from "./types.ts";
 
 export interface Column {
@@ -35,8 +36,10 @@ export interface TableVersion {
    * read from the source (runtime/netting/table-net), where two rows of one key are found.
    */
   readonly keyOnWord?: true;
-  /** From 1, counted per table in the order of the log. */
+  /** From 1, counted per table as versions are registered: which of two lies further in the log, `isLater` says. */
   readonly version: number;
+  /** Where in the log it is in force from. */
+  readonly since: Position;
   /** SHA-256 over the names, types, identities and key, in hex; with rules, over the source's fingerprint and them. */
   readonly fingerprint: string;
   /** What the configuration's rules made this of; absent where the table is as the source has it. */
@@ -65,6 +68,11 @@ export interface Lineage {
   /** Null: dropped. */
   readonly target: string | null;
   readonly mask: Mask | null;
+}
+
+/** Whether one version of a table follows another one in the log. Of two at one place the one registered last is in force. */
+export function isLater(one: TableVersion, other: TableVersion): boolean {
+  return (comparePositions(one.since, other.since) || one.version - other.version) > 0;
 }
 
 /** A version with a key: only rows of such a one enter a batch. */

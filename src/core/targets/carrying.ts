@@ -4,7 +4,7 @@
  */
 import type { TargetNote, WantedColumn } from "./following.ts";
 import { keyShape } from "../model/row-id.ts";
-import type { TableVersion } from "../model/schema.ts";
+import { isLater, type TableVersion } from "../model/schema.ts";
 import type { ColumnFacts } from "../contracts/source.ts";
 
 /**
@@ -12,7 +12,7 @@ import type { ColumnFacts } from "../contracts/source.ts";
  * forbidden. `carriesRows` has the last word. Invariant: the key stays what it is, as listed keys go on waiting.
  */
 export function mayCarry(from: TableVersion, to: TableVersion): boolean {
-  if (from.relation !== to.relation || from.id !== to.id || from.version >= to.version) return false;
+  if (from.relation !== to.relation || from.id !== to.id || !isLater(to, from)) return false;
   // What rules make of a null, or of a row that they look at, they have not said of the rows that are there.
   if (from.ruled !== undefined || to.ruled !== undefined) return false;
   if (from.deferrableKey !== to.deferrableKey || keyShape(from) !== keyShape(to)) return false;

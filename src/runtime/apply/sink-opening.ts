@@ -21,6 +21,7 @@ export interface OpeningParts {
   readonly state: StateStore;
   /** What is done where the sink lost what it held. */
   readonly onLost: OnLost;
+  /** What lies before it the source may have forgotten by now. */
   readonly acknowledged: () => Position | null;
   /** Whether what a sink lacks is read without a word: otherwise what it had is listed where it lost it. */
   readonly readsByItself: boolean;
@@ -94,7 +95,10 @@ export class SinkOpening {
   ): Promise<Standing> {
     const { worker, state, onLost, logger } = this.#parts;
     try {
-      return standingOf(worker.name, { own, record, accord }, acknowledged);
+      const standing = standingOf(worker.name, { own, record, accord }, acknowledged);
+      // Invariant: without an await in between, so that the log is kept from the place that was just found in it.
+      if (standing.kind === "known") worker.stand(standing.progress, standing.covered);
+      return standing;
     } catch (error) {
       if (findMillraceError(error)?.code !== "MR1301" || onLost === "fail") throw error;
       logger.warn({ error }, "the sink lost what it held: it is filled again");

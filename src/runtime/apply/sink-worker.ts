@@ -176,6 +176,11 @@ export class SinkWorker {
     this.#shapes.begin();
   }
 
+  /** What the sink holds as it is found, which may be less than it did. Before `begin`. */
+  stand(progress: SinkProgress, covered: Position): void {
+    this.#steps.begin(progress, progress, covered);
+  }
+
   /** Stores a progress that says less than the sink's own. Before `begin`. */
   async note(progress: SinkProgress, signal: AbortSignal): Promise<void> {
     await this.#steps.note(progress, signal);

@@ -1,5 +1,5 @@
 import { carriesRows, mayCarry } from "../../core/targets/carrying.ts";
-import type { TableVersion } from "../../core/model/schema.ts";
+import { isLater, type TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { ColumnFacts } from "../../core/contracts/source.ts";
 import type { SchemaStore } from "../../core/contracts/state-store.ts";
@@ -45,8 +45,8 @@ export class CarriedCopies {
   async #begun(table: TableVersion, held: string): Promise<CarriedCopy | undefined> {
     if (this.#sink.carries === undefined) return undefined;
     const known = await this.#schemas.versions(table.id);
-    const under = known.findLast(({ version }) => version.version < table.version && isOfShape(held, version));
-    return under === undefined ? undefined : { held, versions: [under.version] };
+    const under = known.findLast((version) => isLater(table, version) && isOfShape(held, version));
+    return under === undefined ? undefined : { held, versions: [under] };
   }
 
   /** True where the copy is complete under `rules`; it is not known here any more, either way. */

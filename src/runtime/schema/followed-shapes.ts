@@ -1,7 +1,7 @@
 import type { SinkProgress } from "../../core/model/batch.ts";
 import { findMillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
-import type { TableVersion } from "../../core/model/schema.ts";
+import { isLater, type TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { SchemaStore } from "../../core/contracts/state-store.ts";
 import { CarriedCopies } from "./carried-copies.ts";
@@ -53,8 +53,9 @@ export class FollowedShapes {
   }
 
   /** The target has followed a later shape of the table: what was read in an earlier one is of no use. */
-  isOutdated({ id, version }: TableVersion): boolean {
-    return (this.#prepared.get(id)?.version ?? 0) > version;
+  isOutdated(table: TableVersion): boolean {
+    const prepared = this.#prepared.get(table.id);
+    return prepared !== undefined && isLater(prepared, table);
   }
 
   /** Makes the target ready for rows of this shape. */

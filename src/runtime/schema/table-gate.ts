@@ -3,7 +3,7 @@ import { failpoint } from "../../core/failpoint.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
 import { describeChange, isCompatible, schemaChanges } from "../../core/model/schema-change.ts";
 import type { SchemaPolicy } from "../../core/model/schema-policy.ts";
-import { isKeyed, type TableVersion } from "../../core/model/schema.ts";
+import { isKeyed, isLater, type TableVersion } from "../../core/model/schema.ts";
 import type { CapturedTables, ColumnFacts, TableShape } from "../../core/contracts/source.ts";
 import type { StateStore, StoredError } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
@@ -36,7 +36,7 @@ export interface GateParts {
  */
 export class TableGate {
   readonly #parts: GateParts;
-  /** The newest version of each table. */
+  /** The version of each table that is in force furthest on in the log. */
   readonly #current = new Map<string, TableVersion>();
   readonly #aside = new Map<string, StoredError>();
   #refused: CapturedTables["refused"] = [];
@@ -140,23 +140,23 @@ export class TableGate {
   async #resolve(shape: TableShape, position: Position): Promise<TableVersion> {
     const known = await this.#parts.state.schemas.versions(shape.id);
     const inForce = known.findLast(({ since }) => comparePositions(since, position) <= 0) ?? known.at(0);
-    if (inForce?.version.fingerprint === shape.fingerprint) return inForce.version;
+    if (inForce?.fingerprint === shape.fingerprint) return inForce;
     // A place that was read before, as by a sink that is behind. The catalogue, which the shape has its identities from, is
     // further ahead by now than it was then.
     const isReadAgain = known.some(({ since }) => comparePositions(since, position) > 0);
-    if (inForce !== undefined && isReadAgain && isAnnouncedAlike(inForce.version, shape)) return inForce.version;
+    if (inForce !== undefined && isReadAgain && isAnnouncedAlike(inForce, shape)) return inForce;
     // Letters hold what the rules of before let through.
-    if (inForce !== undefined && inForce.version.ruled?.rules !== shape.ruled?.rules) {
+    if (inForce !== undefined && inForce.ruled?.rules !== shape.ruled?.rules) {
       await this.#parts.state.deadLetters.forget(shape.id);
     }
-    const obstacle = this.#obstacle(shape, inForce?.version);
+    const obstacle = this.#obstacle(shape, inForce);
     // Invariant: a change that can't be followed is set aside before it is registered; after a crash in between it is
     // new again.
     if (obstacle !== null) await this.setAside(shape.id, obstacle);
     const version = await this.#parts.state.schemas.resolve(shape, position);
     failpoint("schema.registered", version);
     const current = this.#current.get(version.id);
-    if (current !== undefined && version.version <= current.version) return version;
+    if (current !== undefined && !isLater(version, current)) return version;
     this.#current.set(version.id, version);
     // Invariant: what a copy of the new shape is complete for is looked at after the change, before the copy begins.
     this.#generations.delete(version.id);

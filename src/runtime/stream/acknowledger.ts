@@ -38,14 +38,20 @@ export class Acknowledger {
   readonly #parts: AcknowledgerParts;
   readonly #stored = new Map<string, SinkStanding>();
   #acknowledged: Position | null;
+  #givenUp: Position | null;
 
   constructor(parts: AcknowledgerParts) {
     this.#parts = parts;
-    this.#acknowledged = parts.acknowledged;
+    this.#acknowledged = this.#givenUp = parts.acknowledged;
   }
 
   get acknowledged(): Position | null {
     return this.#acknowledged;
+  }
+
+  /** What lies before it the source may have forgotten, or is about to: nobody can begin there any more. */
+  get givenUp(): Position | null {
+    return this.#givenUp;
   }
 
   /** Runs until aborted. A store that is busy or full for a while holds the log back and stops nothing: `onRetry`. */
@@ -77,6 +83,8 @@ export class Acknowledger {
     const changed = standings.filter((standing) => this.#isNews(standing));
     const advances = this.#acknowledged === null || comparePositions(lowest, this.#acknowledged) > 0;
     if (advances || changed.length > 0) {
+      // Invariant: before the first await, as a sink that is opened meanwhile may hold less than it did.
+      if (advances) this.#givenUp = lowest;
       failpoint("ack.computed");
       const places = standings.flatMap(({ covered: done, written }) =>
         [done, written].filter((place) => place !== null),
@@ -90,7 +98,7 @@ export class Acknowledger {
         changed.flatMap((standing) => this.#writtenOf(standing)),
       );
       failpoint("ack.stored");
-      if (advances) this.#acknowledged = lowest;
+      if (advances) this.#acknowledged = this.#givenUp = lowest;
       for (const standing of changed) this.#stored.set(standing.name, standing);
     }
     if (this.#acknowledged !== null) stream?.acknowledge(this.#acknowledged.commit);

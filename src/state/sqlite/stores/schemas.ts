@@ -1,17 +1,12 @@
 import type { StatementSync } from "node:sqlite";
 import { comparePositions, parsePosition, serializePosition, type Position } from "../../../core/model/position.ts";
-import { keyMarks, type TableVersion } from "../../../core/model/schema.ts";
+import { isLater, keyMarks, type TableVersion } from "../../../core/model/schema.ts";
 import type { TableShape } from "../../../core/contracts/source.ts";
 import type { SchemaStore, StoredError } from "../../../core/contracts/state-store.ts";
 import { ObligationCount } from "./obligations.ts";
 import type { Connection } from "../connection.ts";
 import { voidRefills } from "./refills.ts";
 import { integer, isRecord, isStoredError, stored, text, type Row } from "../row.ts";
-
-interface Registered {
-  readonly version: TableVersion;
-  readonly since: Position;
-}
 
 export class SqliteSchemas implements SchemaStore {
   readonly #connection: Connection;
@@ -45,9 +40,9 @@ export class SqliteSchemas implements SchemaStore {
 
   async resolve(shape: TableShape, position: Position): Promise<TableVersion> {
     const inForce = this.#connection.read(() => lastNotAfter(this.#registered(shape.id), position));
-    if (inForce?.version.fingerprint === shape.fingerprint) return inForce.version;
+    if (inForce?.fingerprint === shape.fingerprint) return inForce;
     return this.#connection.write(() => {
-      const version = this.#registered(shape.id).reduce((highest, r) => Math.max(highest, r.version.version), 0) + 1;
+      const version = this.#registered(shape.id).reduce((highest, known) => Math.max(highest, known.version), 0) + 1;
       const created = shapeOnly(shape);
       this.#register.run({
         table: shape.id,
@@ -56,20 +51,20 @@ export class SqliteSchemas implements SchemaStore {
         fingerprint: shape.fingerprint,
         shape: JSON.stringify(created),
       });
-      return this.#object(created, version);
+      return this.#object(created, version, position);
     });
   }
 
   async list(): Promise<readonly TableVersion[]> {
-    const newest = new Map<string, Registered>();
-    for (const registered of this.#connection.read(() => this.#everything.all().map((row) => this.#fromRow(row)))) {
-      const known = newest.get(registered.version.id);
-      if (known === undefined || order(registered, known) > 0) newest.set(registered.version.id, registered);
+    const newest = new Map<string, TableVersion>();
+    for (const table of this.#connection.read(() => this.#everything.all().map((row) => this.#fromRow(row)))) {
+      const known = newest.get(table.id);
+      if (known === undefined || isLater(table, known)) newest.set(table.id, table);
     }
-    return [...newest.values()].map((registered) => registered.version);
+    return [...newest.values()];
   }
 
-  async versions(tableId: string): Promise<readonly Registered[]> {
+  async versions(tableId: string): Promise<readonly TableVersion[]> {
     return this.#connection.read(() => this.#registered(tableId));
   }
 
@@ -92,35 +87,29 @@ export class SqliteSchemas implements SchemaStore {
   }
 
   /** In the order of the log. */
-  #registered(tableId: string): Registered[] {
+  #registered(tableId: string): TableVersion[] {
     return this.#ofTable
       .all({ table: tableId })
       .map((row) => this.#fromRow(row))
-      .toSorted(order);
+      .toSorted((a, b) => (isLater(a, b) ? 1 : -1));
   }
 
-  #fromRow(row: Row): Registered {
-    const version = this.#object(stored(row, "shape", isShape), integer(row, "version"));
-    return { version, since: parsePosition(text(row, "since")) };
+  #fromRow(row: Row): TableVersion {
+    return this.#object(stored(row, "shape", isShape), integer(row, "version"), parsePosition(text(row, "since")));
   }
 
-  #object(shape: TableShape, version: number): TableVersion {
+  #object(shape: TableShape, version: number, since: Position): TableVersion {
     const ofTable = this.#objects.get(shape.id);
     const known = ofTable?.find((one) => one.version === version);
     if (known !== undefined) return known;
-    const object: TableVersion = Object.freeze({ ...shape, version });
+    const object: TableVersion = Object.freeze({ ...shape, version, since });
     this.#objects.set(shape.id, ofTable === undefined ? [object] : [...ofTable, object]);
     return object;
   }
 }
 
-/** Two versions at one place of the log (a catalogue read twice at one mark): the later registered is in force. */
-function order(a: Registered, b: Registered): number {
-  return comparePositions(a.since, b.since) || a.version.version - b.version.version;
-}
-
-function lastNotAfter(registered: readonly Registered[], position: Position): Registered | undefined {
-  return registered.findLast((r) => comparePositions(r.since, position) <= 0);
+function lastNotAfter(registered: readonly TableVersion[], position: Position): TableVersion | undefined {
+  return registered.findLast(({ since }) => comparePositions(since, position) <= 0);
 }
 
 /** Without what a caller's object may carry beyond the shape, such as the version that it had elsewhere. */
