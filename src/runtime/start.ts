@@ -84,7 +84,7 @@ async function create(
 ): Promise<FirstCopy | null> {
   // Before sinks are asked: who asks takes their fence over, and they may be another daemon's that runs.
   if (record === null) await source.expectFree?.(null, signal);
-  const epoch = record?.epoch ?? (await newEpoch(clock, runners, signal));
+  const epoch = await epochOver(clock, runners, record?.epoch ?? null, signal);
   if (record === null) await state.source.announce(epoch);
   failpoint("source.announced");
   const log = await source.create({ epoch, wantCopy: snapshot === "initial", resumeIntent: record !== null }, signal);
@@ -95,14 +95,20 @@ async function create(
 
 /**
  * Without state nothing proves that the sinks' positions are of this log: what they hold belongs to an earlier epoch,
- * and is read again.
+ * and is read again. `announced`: by an earlier process, which may have had other sinks.
  */
-async function newEpoch(clock: Clock, runners: readonly SinkRunner[], signal: AbortSignal): Promise<number> {
+async function epochOver(
+  clock: Clock,
+  runners: readonly SinkRunner[],
+  announced: number | null,
+  signal: AbortSignal,
+): Promise<number> {
   // One that does not answer hides no other's answer. Should it hold a later epoch, it stops when it is back.
   const asked = runners.map((runner) => within(clock, OPENING_MS_MAX, runner.epochHeld(signal), signal));
   const held = await Promise.all(asked);
-  for (const [i, runner] of runners.entries()) if (held[i] === null) runner.missFirstCopy();
-  return 1 + Math.max(0, ...held.map((epoch) => epoch ?? 0));
+  const epoch = announced ?? 1 + Math.max(0, ...held.map((one) => one ?? 0));
+  for (const [i, runner] of runners.entries()) if ((held[i] ?? epoch) >= epoch) runner.missFirstCopy();
+  return epoch;
 }
 
 /** Where the stream begins: at the lowest place of the sinks that answer in time. The others join later. */

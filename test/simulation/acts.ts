@@ -210,12 +210,13 @@ export class Acts {
       }
       case "failover": {
         if (world.plan.source !== "binlog") return;
-        const { host } = server;
+        const { host, purgedTo } = server;
         const tailless = happening.lacksMs === null ? null : database.copy();
         if (happening.lacksMs !== null) await world.sleep(happening.lacksMs);
         if (!world.isStormy || server.host !== host) return;
         if (tailless !== null) {
           database.restore(tailless);
+          server.purgedTo = purgedTo;
           checks.hasTimeGoneBack = true;
           for (const target of world.targets) checks.restart(target);
         }
@@ -227,11 +228,12 @@ export class Acts {
       }
       case "source restored": {
         const copy = database.copy();
-        const { host } = server;
+        const { host, purgedTo } = server;
         await world.sleep(happening.afterMs);
         if (!world.isStormy || server.host !== host) return;
         world.say(() => `source: is what it was ${happening.afterMs} ms ago`);
         database.restore(copy);
+        server.purgedTo = purgedTo;
         if (server.slot !== null && server.slot.confirmed > database.end) server.slot.confirmed = database.end;
         server.isRestored = true;
         for (const target of world.targets) checks.restart(target);

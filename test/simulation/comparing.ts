@@ -50,12 +50,12 @@ function spoilt(row: Row): Row {
 /** Null: it could not be done now. */
 export async function compareAndRepair(world: World): Promise<ReconcileDocument | null> {
   const { daemon } = world;
-  const reconciler = daemon?.running?.reconciler;
-  if (daemon === null || reconciler === undefined) return null;
+  const running = daemon?.running ?? null;
+  if (daemon === null || running === null) return null;
   try {
     // What is dead does not answer.
     const death = new Promise<null>((resolve) => daemon.process.onDeath(() => resolve(null)));
-    const found = await Promise.race([reconciler.run(REQUEST, new AbortController().signal), death]);
+    const found = await Promise.race([running.reconciler.run(REQUEST, running.signal), death]);
     if (found === null) return null;
     world.say(() => `reconcile: ${told(found).join("; ")}; not comparable: ${JSON.stringify(found.notComparable)}`);
     return found;

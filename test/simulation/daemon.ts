@@ -21,6 +21,8 @@ export interface Running {
   readonly pipeline: Pipeline;
   readonly control: Control;
   readonly reconciler: Reconciler;
+  /** Aborted when this ends. */
+  readonly signal: AbortSignal;
 }
 
 export class Daemon {
@@ -105,9 +107,9 @@ export class Daemon {
       report: async () => undefined,
       logger,
     });
-    this.running = { pipeline, control, reconciler };
     const stopping = new AbortController();
     const until = AbortSignal.any([signal, stopping.signal]);
+    this.running = { pipeline, control, reconciler, signal: until };
     const run = pipeline.run(until);
     try {
       await Promise.race([

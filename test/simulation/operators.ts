@@ -92,7 +92,7 @@ export class Operators {
       const { server, targets, state, checks } = this.#world;
       await this.#world.sourceFor(process).remove(null, new AbortController().signal);
       server.slot = null;
-      if (withSinks) for (const target of targets) target.progress = null;
+      if (withSinks) for (const target of targets) target.forget();
       state.clear();
       for (const target of targets) checks.restart(target);
     });

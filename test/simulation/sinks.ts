@@ -299,7 +299,7 @@ export class SimulatedSink implements Sink {
   }
 
   async forget(): Promise<void> {
-    this.#target.progress = null;
+    this.#target.forget();
   }
 
   async close(): Promise<void> {}

@@ -69,6 +69,12 @@ export class Target {
     this.evicted = evicted;
   }
 
+  /** Its checkpoint, and who wrote it, are gone; the rows stay. */
+  forget(): void {
+    this.progress = null;
+    this.lease = 0;
+  }
+
   evict(key: string): void {
     for (const [id, { rows, gone }] of this.tables) {
       gone.delete(key);
