@@ -487,6 +487,7 @@ export class Pipeline {
       },
       deadLetters: new DeadLetterBox(sink.name, state.deadLetters, onPoison, context, logger),
       willRead: (tableId) => this.#refiller?.ledger.willRead(sink.name, tableId) ?? false,
+      isVoid: (tableId) => this.gate.isGone(tableId) || this.suspended.has(sink.name, tableId),
       onPendingKeys: () => this.#refiller?.notify(),
       onRefused: async (tableId, error, shape) =>
         await this.suspended.suspend(sink.name, tableId, error, shape ?? this.gate.newest(tableId)?.fingerprint),

@@ -50,6 +50,10 @@ export class Checks implements TargetWatch {
     this.violation ??= new Violation(text);
   }
 
+  triedForEver({ traits }: Target): void {
+    this.fail(`${traits.name}: the same step is tried again and again`);
+  }
+
   /** The target was changed by somebody else: what it showed before tells nothing any more. */
   forget(target: Target): void {
     this.#shown.delete(target);

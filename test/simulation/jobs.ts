@@ -35,11 +35,12 @@ export async function inProcesses(options: JobOptions): Promise<boolean> {
   const tallies = await Promise.all(
     Array.from({ length: Math.min(jobs, seeds) }, async (_, i) => {
       const share = Math.ceil((seeds - i) / jobs);
-      return (await run(options, { from: from + i, step: jobs, seeds: share }, process.stdout)).tally;
+      return await run(options, { from: from + i, step: jobs, seeds: share }, process.stdout);
     }),
   );
   const known = tallies.filter((tally) => tally !== null);
   const sum = (of: (tally: Tally) => number): number => known.reduce((total, tally) => total + of(tally), 0);
+  if (known.length < tallies.length) process.stdout.write("a process ended without a word of how many seeds it ran\n");
   const failures = sum((tally) => tally.failures);
   const seconds = Math.max(...known.map((tally) => tally.seconds));
   report({ failures, runs: sum(({ runs }) => runs), seconds, coreSeconds: sum(({ coreSeconds }) => coreSeconds) });
@@ -83,7 +84,7 @@ async function run(
   { minutes, size, quick, mutant, "failures-max": failuresMax }: JobOptions,
   share: Readonly<Record<"from" | "step" | "seeds", number | string>>,
   out: { write: (text: string) => void },
-): Promise<{ readonly tally: Tally | null }> {
+): Promise<Tally | null> {
   const shared = Object.entries(share).flatMap(([name, value]) => [`--${name}`, String(value)]);
   const options = [
     ...shared,
@@ -107,7 +108,7 @@ async function run(
   child.on("message", (message) => void (tally = message as Tally));
   await new Promise((resolve) => child.on("close", resolve));
   out.write(said);
-  return { tally };
+  return tally;
 }
 
 function told({ failures, runs, seconds, coreSeconds }: Tally): string {

@@ -29,6 +29,9 @@ function replaced(name: string): MillraceError {
   return new MillraceError({ code: "MR3995", kind: "reopen", message: `${name}: another progress than was written` });
 }
 
+/** Each call to a server takes time. */
+const TRIES_AT_ONCE_MAX = 100;
+
 export class SimulatedSink implements Sink {
   readonly name: string;
   readonly kind = "simulated";
@@ -37,6 +40,8 @@ export class SimulatedSink implements Sink {
   readonly #process: SimulatedProcess;
   readonly #connection: Connection;
   #lease = 0;
+  #triedAtMs = 0;
+  #triesAtOnce = 0;
   /** What this process wrote last, or found. */
   #known: SinkProgress | null = null;
 
@@ -125,8 +130,18 @@ export class SimulatedSink implements Sink {
 
   async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
     outcome.waiting?.();
+    if (!this.#isTriedAt(this.#process.clock.elapsed())) return await never();
     if (this.#target.traits.isTransactional) await this.#applyAtOnce(step, outcome, signal);
     else await this.#applyByRow(step, outcome, signal);
+  }
+
+  /** False: for ever. */
+  #isTriedAt(ms: number): boolean {
+    this.#triesAtOnce = ms === this.#triedAtMs ? this.#triesAtOnce + 1 : 1;
+    this.#triedAtMs = ms;
+    if (this.#triesAtOnce <= TRIES_AT_ONCE_MAX) return true;
+    this.#target.watch.triedForEver(this.#target);
+    return false;
   }
 
   async #applyAtOnce(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {

@@ -27,6 +27,8 @@ export interface TargetTraits {
 
 /** Told of what becomes visible in a target, as it does. */
 export interface TargetWatch {
+  /** The same step is tried again and again, and no time passes. */
+  triedForEver(target: Target): void;
   /** A row was refused: what the target has under its key may be swept as if nothing had come. */
   refused(target: Target, table: string, key: string): void;
   /** `version`: of the row, or of what has removed it. */

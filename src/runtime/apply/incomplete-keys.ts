@@ -15,6 +15,8 @@ export interface IncompleteKeysParts {
   readonly isComplete: (tableId: string) => boolean;
   /** Whether a whole copy of the table lies ahead for the sink, with nothing of it read yet. */
   readonly willRead: (tableId: string) => boolean;
+  /** Whether nobody reads the table for the sink any more. */
+  readonly isVoid: (tableId: string) => boolean;
   readonly onPendingKeys: () => void;
 }
 
@@ -27,9 +29,11 @@ export class IncompleteKeys {
   }
 
   async list(untold: readonly UntoldKey[]): Promise<void> {
-    const { sink, refills, isComplete, willRead, onPendingKeys } = this.#parts;
+    const { sink, refills, isComplete, willRead, isVoid, onPendingKeys } = this.#parts;
     const byTable = Map.groupBy(untold, (key) => key.table);
     for (const [table, keys] of byTable) {
+      // Taken off the list as often as it was listed, it would have its step done again for ever.
+      if (isVoid(table.id)) continue;
       // A first fill under load would list most of the table.
       if (!isComplete(table.id) && willRead(table.id)) continue;
       const texts = keys.map((key) => keyText(table, key.bytes, key.offset));

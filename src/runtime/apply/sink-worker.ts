@@ -40,6 +40,8 @@ export interface WorkerParts {
   readonly deadLetters: DeadLetterBox;
   /** Whether a whole copy of the table lies ahead for this sink, with nothing of it read yet. */
   readonly willRead: (tableId: string) => boolean;
+  /** Whether nobody reads the table for this sink any more. */
+  readonly isVoid: (tableId: string) => boolean;
   readonly onPendingKeys: () => void;
   /** The sink no longer holds the table completely, as its shape has changed. */
   readonly onVoid: (tableId: string) => void;
