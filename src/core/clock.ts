@@ -10,8 +10,8 @@ export interface Clock {
   now(): number;
   /** Milliseconds since some moment of this process; they never go back. */
   elapsed(): number;
-  /** Resolves after `ms` milliseconds; rejects with an `AbortError` when the signal is aborted. */
-  sleep(ms: number, signal?: AbortSignal): Promise<void>;
+  /** Resolves after `ms` milliseconds; rejects with an `AbortError` when one of the signals is aborted. */
+  sleep(ms: number, ...signals: readonly AbortSignal[]): Promise<void>;
   /** Calls `work` in a turn of its own, behind what is ready now. */
   later(work: () => void): void;
   /** In [0, 1). */
@@ -23,7 +23,12 @@ export interface Clock {
 export const systemClock: Clock = {
   now: () => Date.now(),
   elapsed: () => performance.now(),
-  sleep: (ms, signal) => sleep(ms, undefined, signal === undefined ? {} : { signal }),
+  sleep: async (ms, ...signals) =>
+    await sleep(
+      ms,
+      undefined,
+      signals.length === 0 ? {} : { signal: signals.length === 1 ? signals[0]! : AbortSignal.any([...signals]) },
+    ),
   later: (work) => void setImmediate(work),
   random: () => Math.random(),
   unique: (byteCount) => randomBytes(byteCount).toString("hex"),

@@ -289,7 +289,7 @@ async function whileMoving<T>(
   let movedMs = clock.elapsed();
   try {
     for (;;) {
-      const look = pause(clock, LOOK_MS, AbortSignal.any([signal, looking.signal])).then((): typeof LOOK => LOOK);
+      const look = pause(clock, LOOK_MS, signal, looking.signal).then((): typeof LOOK => LOOK);
       const result = await Promise.race([waited, look]);
       if (result !== LOOK) return result;
       signal.throwIfAborted();

@@ -29,6 +29,8 @@ export interface WaitResult {
 
 const SAMPLE_MS = 1_000;
 const WAIT_POLL_MS = 10;
+/** It is looked less often the longer it has taken. */
+const WAIT_POLL_MS_MAX = 100;
 /** At once: each takes the disk's time and room. */
 const COPIES_MAX = 4;
 
@@ -237,12 +239,14 @@ export class Control {
         missing = [`the daemon is ${this.#pipeline.phase}`];
         await clock.sleep(WAIT_POLL_MS, until);
       }
+      const askedMs = clock.elapsed();
       const tip = await source.tip(until);
       await source.mark(encodeMark({ edge: null }), until);
       for (;;) {
         missing = this.missing(tip);
         if (missing.length === 0) return { reached: true, missing };
-        await clock.sleep(WAIT_POLL_MS, until);
+        const waitedMs = clock.elapsed() - askedMs;
+        await clock.sleep(Math.min(WAIT_POLL_MS_MAX, Math.max(WAIT_POLL_MS, waitedMs / 8)), until);
       }
     } catch (error) {
       if (!until.aborted) throw error;

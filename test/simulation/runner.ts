@@ -15,7 +15,15 @@ process.on("unhandledRejection", (error) => {
 export async function runPlan(plan: Plan, isTraced = false): Promise<Result> {
   shared ??= new MemoryState();
   unhandled = null;
-  const result = await new World(plan, shared, isTraced).run();
+  // Most of what an error costs; each signal that is aborted makes one.
+  const { stackTraceLimit } = Error;
+  if (!isTraced) Error.stackTraceLimit = 0;
+  let result: Result;
+  try {
+    result = await new World(plan, shared, isTraced).run();
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit;
+  }
   // Where nobody caught a rejection, it is told when the microtasks are done.
   await new Promise((resolve) => setImmediate(resolve));
   const stray: unknown = unhandled;

@@ -124,7 +124,7 @@ export class SimulatedProcess {
     this.clock = {
       now: () => BEGIN_MS + Math.floor(scheduler.nowMs) + this.#skewMs(),
       elapsed: () => scheduler.nowMs,
-      sleep: (ms, signal) => this.sleep(ms, signal),
+      sleep: (ms, ...signals) => this.sleep(ms, ...signals),
       later: (work) => void this.after(0, work),
       random: () => random.next(),
       unique: (byteCount) =>
@@ -178,40 +178,44 @@ export class SimulatedProcess {
     else work();
   }
 
-  sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  sleep(ms: number, ...signals: readonly (AbortSignal | undefined)[]): Promise<void> {
     return new Promise((resolve, reject) => {
-      if (signal === undefined) return void this.after(ms, resolve);
-      if (signal.aborted) return reject(aborted(signal));
-      const waiting = waitingFor(signal);
-      const onAbort = (): void => {
+      const over = signals.find((signal) => signal?.aborted === true);
+      if (over !== undefined) return reject(aborted(over));
+      const waiting = signals.flatMap((signal) => (signal === undefined ? [] : [waitingFor(signal)]));
+      const end = (): void => {
+        for (const works of waiting) works.delete(onAbort);
+      };
+      const onAbort = (signal: AbortSignal): void => {
         due.work = null;
+        end();
         reject(aborted(signal));
       };
       const due = this.after(ms, () => {
-        waiting.delete(onAbort);
+        end();
         resolve();
       });
-      waiting.add(onAbort);
+      for (const works of waiting) works.add(onAbort);
     });
   }
 }
 
+type OnAbort = (signal: AbortSignal) => void;
+
+const waitingForAborts = new WeakMap<AbortSignal, Set<OnAbort>>();
+
 /** What is to be called when a signal is aborted. One listener for all: a run waits for hundreds of moments. */
-const waitingFor = ((): ((signal: AbortSignal) => Set<() => void>) => {
-  const known = new WeakMap<AbortSignal, Set<() => void>>();
-  return (signal) => {
-    let waiting = known.get(signal);
-    if (waiting === undefined) {
-      const made = (waiting = new Set());
-      known.set(signal, made);
-      const onAbort = (): void => {
-        for (const work of made) work();
-      };
-      signal.addEventListener("abort", onAbort, { once: true });
-    }
-    return waiting;
+function waitingFor(signal: AbortSignal): Set<OnAbort> {
+  const known = waitingForAborts.get(signal);
+  if (known !== undefined) return known;
+  const waiting = new Set<OnAbort>();
+  waitingForAborts.set(signal, waiting);
+  const onAbort = (): void => {
+    for (const work of waiting) work(signal);
   };
-})();
+  signal.addEventListener("abort", onAbort, { once: true });
+  return waiting;
+}
 
 /** When every simulation begins. */
 const BEGIN_MS = Date.UTC(2026, 0, 1);

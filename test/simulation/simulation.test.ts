@@ -10,7 +10,8 @@ import { runPlan, runSeed } from "./runner.ts";
 
 const FIXED = [
   ["full", 1_000],
-  ["small", 6_000],
+  ["small", 14_000],
+  ["dense", 5_000],
 ] as const;
 const RANDOM_COUNT = 20_000;
 const TRACED_COUNT = 20;

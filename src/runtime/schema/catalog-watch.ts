@@ -98,7 +98,7 @@ export class CatalogWatch {
         await clock.sleep(Math.min(intervalMs, FAILED_MS), signal);
       }
       for (const told of this.#waiting.splice(0)) told();
-      await pause(clock, this.#pauseMs, AbortSignal.any([signal, this.#wake.signal]));
+      await pause(clock, this.#pauseMs, signal, this.#wake.signal);
       signal.throwIfAborted();
     }
   }

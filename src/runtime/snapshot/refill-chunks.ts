@@ -213,7 +213,7 @@ export class ChunkReader {
     let beyond: bigint | null = null;
     for (;;) {
       const waiting = new AbortController();
-      const late = pause(clock, LATE_MS, AbortSignal.any([signal, waiting.signal])).then(() => null);
+      const late = pause(clock, LATE_MS, signal, waiting.signal).then(() => null);
       const result = await Promise.race([closed, late]);
       waiting.abort();
       if (result !== null) return result;
@@ -233,11 +233,11 @@ export class ChunkReader {
   }
 }
 
-/** Ends early, and well, when it is aborted. */
-export async function pause(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
+/** Ends early, and well, when one of the signals is aborted. */
+export async function pause(clock: Clock, ms: number, ...signals: readonly AbortSignal[]): Promise<void> {
   try {
-    await clock.sleep(ms, signal);
+    await clock.sleep(ms, ...signals);
   } catch (error) {
-    if (!signal.aborted) throw error;
+    if (signals.every(({ aborted }) => !aborted)) throw error;
   }
 }

@@ -129,7 +129,7 @@ export class Refiller {
         backoff.reset();
         const idleMs = Math.min(IDLE_MS, this.#reader.dueInMs);
         this.#isIdle = !worked;
-        if (!worked) await pause(clock, idleMs, AbortSignal.any([signal, this.#wake.signal]));
+        if (!worked) await pause(clock, idleMs, signal, this.#wake.signal);
       } catch (error) {
         signal.throwIfAborted();
         const waitMs = backoff.next();
@@ -359,7 +359,7 @@ export class Refiller {
     const byWorker = Map.groupBy(works, ({ worker }) => worker);
     const settled = Promise.all(Array.from(byWorker, ([worker, all]) => ended(worker, all)));
     const waiting = new AbortController();
-    await Promise.race([settled, pause(this.#parts.clock, TOGETHER_MS_MAX, AbortSignal.any([signal, waiting.signal]))]);
+    await Promise.race([settled, pause(this.#parts.clock, TOGETHER_MS_MAX, signal, waiting.signal)]);
     waiting.abort();
     this.#throwFailure();
   }

@@ -99,7 +99,7 @@ export class Rewind {
     const attached = new AbortController();
     this.#waiting.set(worker, () => attached.abort());
     try {
-      await this.#clock.sleep(withinMs ?? 2 ** 30, AbortSignal.any([signal, attached.signal]));
+      await this.#clock.sleep(withinMs ?? 2 ** 30, signal, attached.signal);
     } catch (error) {
       signal.throwIfAborted();
       if (!attached.signal.aborted) throw error;
