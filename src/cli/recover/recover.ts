@@ -152,8 +152,7 @@ async function anew(
     const log = await source.create({ epoch, wantCopy: false, resumeIntent: true }, signal);
     failpoint("recover.created");
     const { generations } = await source.tables(signal);
-    const keeps = Object.fromEntries(generations);
-    const { listed, tables } = await list(config, state, chosen, keeps);
+    const { listed, tables, keeps } = await list(config, state, chosen, generations);
     failpoint("recover.listed");
     const reset: SinkReset = { to: log.position, anew: false, keeps };
     await state.source.crossed(log.identity, log.position, new Map(chosen.map((name) => [name, reset])));
@@ -177,9 +176,8 @@ async function beside(
   if (chosen.length === 0) return planned({ ...plan, tables: [] });
   if (!isConfirmed) return planned({ ...plan, tables: (await state.schemas.list()).map(({ id }) => id) });
   const { generations } = await source.tables(signal);
-  const keeps = Object.fromEntries(generations);
   const to: Position = { epoch, commit: await source.tip(signal), index: 0 };
-  const { listed, tables } = await list(config, state, chosen, keeps);
+  const { listed, tables, keeps } = await list(config, state, chosen, generations);
   await state.source.reset(new Map(chosen.map((name): [string, SinkReset] => [name, { to, anew: false, keeps }])));
   return begun({ ...plan, tables, listed, position: source.formatPosition(to.commit) });
 }
@@ -198,14 +196,17 @@ async function holdings(
   });
 }
 
-/** A table that a sink takes is compared there, whatever it holds of it. */
+/**
+ * A table that a sink takes is compared there, whatever it holds of it. Invariant: what is not compared is not kept: a table
+ * that the state does not know is read as a whole.
+ */
 async function list(
   config: RecoverConfig,
   state: StateStore,
   chosen: readonly string[],
-  keeps: Readonly<Record<string, string>>,
-): Promise<Pick<Recovery, "listed" | "tables">> {
-  const known = (await state.schemas.list()).filter(({ id }) => keeps[id] !== undefined);
+  generations: ReadonlyMap<string, string>,
+): Promise<Pick<Recovery, "listed" | "tables"> & { readonly keeps: NonNullable<SinkReset["keeps"]> }> {
+  const known = (await state.schemas.list()).filter(({ id }) => generations.has(id));
   for (const { name, tables } of config.sinks) {
     if (!chosen.includes(name)) continue;
     const selection = new TableSelection(tables);
@@ -213,7 +214,8 @@ async function list(
     await askAgain(state.refills, name, ids, { kind: "differences" }, REASON, true);
   }
   const open = (await state.refills.list()).filter(({ scope }) => scope.kind === "differences");
-  return { listed: open.map(({ id }) => id), tables: known.map(({ id }) => id) };
+  const keeps = Object.fromEntries(known.map(({ id }) => [id, generations.get(id)!]));
+  return { listed: open.map(({ id }) => id), tables: known.map(({ id }) => id), keeps };
 }
 
 /** In the place of a daemon, until what was listed is mended. A daemon that was started meanwhile does it, too. */
