@@ -211,10 +211,11 @@ export class Acts {
       case "failover": {
         if (world.plan.source !== "binlog") return;
         const { host, purgedTo } = server;
-        const tailless = happening.lacksMs === null ? null : database.copy();
-        if (happening.lacksMs !== null) await world.sleep(happening.lacksMs);
-        if (!world.isStormy || server.host !== host) return;
-        if (tailless !== null) {
+        const { lacksMs } = happening;
+        if (lacksMs !== null) {
+          const tailless = database.copy();
+          await world.sleep(lacksMs);
+          if (!world.isStormy || server.host !== host) return;
           database.restore(tailless);
           server.purgedTo = purgedTo;
           checks.hasTimeGoneBack = true;

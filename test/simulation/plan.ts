@@ -154,11 +154,15 @@ const SIZES = {
   },
 } as const satisfies Readonly<Record<string, Size>>;
 
-export const SIZE_NAMES = ["full", "small", "dense"] as const satisfies readonly (keyof typeof SIZES)[];
+export type SizeName = keyof typeof SIZES;
 
-export type SizeName = (typeof SIZE_NAMES)[number];
+export function isSizeName(name: string): name is SizeName {
+  return Object.hasOwn(SIZES, name);
+}
 
-export function planOf(seed: number, name: SizeName = "full"): Plan {
+export const SIZE_NAMES: readonly string[] = Object.keys(SIZES);
+
+export function planOf(seed: number, name: SizeName): Plan {
   const random = new Random(seed);
   const size: Size = SIZES[name];
   const { lastsMs } = size;

@@ -10,7 +10,7 @@ import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { findMutants, inProcesses, report } from "./jobs.ts";
 import { plant } from "./mutants.ts";
-import { type Plan, planOf, SIZE_NAMES, type SizeName } from "./plan.ts";
+import { isSizeName, type Plan, planOf, SIZE_NAMES, type SizeName } from "./plan.ts";
 
 const { values } = parseArgs({
   options: {
@@ -46,9 +46,8 @@ process.exitCode = (await (isOne ? one() : many())) ? 0 : 1;
 process.disconnect?.();
 
 function sizeNamed(name: string): SizeName {
-  const size = SIZE_NAMES.find((one) => one === name);
-  if (size === undefined) throw new Error(`--size takes ${SIZE_NAMES.join(", ")}`);
-  return size;
+  if (!isSizeName(name)) throw new Error(`--size takes ${SIZE_NAMES.join(", ")}`);
+  return name;
 }
 
 /** Whether everything holds. */
