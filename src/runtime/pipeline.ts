@@ -22,7 +22,8 @@ import { Refiller } from "./snapshot/refiller.ts";
 import { IN_VAIN_MS_MAX } from "./retry.ts";
 import { type GoneBack, Rewind } from "./stream/rewind.ts";
 import { SinkRunner } from "./apply/sink-runner.ts";
-import { completeUnder, SinkTables } from "./schema/sink-tables.ts";
+import { completeFor } from "../core/checkpoint/completeness.ts";
+import { SinkTables } from "./schema/sink-tables.ts";
 import { SinkWorker } from "./apply/sink-worker.ts";
 import { askAgain, snapshotStatus } from "./snapshot/snapshots.ts";
 import { SourceFeed } from "./stream/source-feed.ts";
@@ -430,7 +431,7 @@ export class Pipeline {
       wants: (worker: SinkWorker, table: TableVersion) => this.#tables.fills(worker.name, table),
       // A sink without a checkpoint may have rows of earlier epochs, too: of a first one nothing is below the base.
       sweepBelow: lane.position.epoch > 1 ? baseVersion(lane.position.epoch) : null,
-      completeness: (table: TableVersion) => completeUnder(table, copy.generations.get(table.id) ?? ""),
+      completeness: (table: TableVersion) => completeFor(table, copy.generations.get(table.id) ?? ""),
       logger: this.#parts.logger,
     };
     await firstCopy(parts, this.#copy, signal);

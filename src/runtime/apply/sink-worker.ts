@@ -25,7 +25,7 @@ import {
   type TakenRows,
 } from "./sink-queue.ts";
 import { SinkSteps } from "./sink-steps.ts";
-import { isOfShape } from "../schema/sink-tables.ts";
+import { isOfShape } from "../../core/checkpoint/completeness.ts";
 import type { CompareWork, CompleteWork, SweepWork, TruncateWork, Work } from "./work.ts";
 
 export interface WorkerParts {

@@ -1,3 +1,4 @@
+import type { Completeness } from "../../core/checkpoint/completeness.ts";
 import type { Clock } from "../../core/clock.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
@@ -24,7 +25,7 @@ export interface RefillerParts {
   readonly state: StateStore;
   readonly gate: Pick<TableGate, "table" | "tables" | "columnFacts" | "isGone" | "setAside">;
   /** What the sinks record of a complete copy that begins now; null: a whole copy can't begin yet. */
-  readonly completeness: (table: TableVersion) => string | null;
+  readonly completeness: (table: TableVersion) => Completeness | null;
   /** Ids of the tables that this sink must hold and does not hold completely. */
   readonly lacking: (worker: SinkWorker) => readonly string[];
   /** Whether the table's changes pass over this sink: nothing of it is read for it. */
@@ -239,8 +240,8 @@ export class Refiller {
       return refills.length > 0 ? [{ ...one, refills: new Map(refills) }] : [];
     });
     if (carriable.length > 0) return await this.#carry(carriable, signal);
-    const outdated = ready.flatMap(({ rules, refills }) =>
-      [...refills.values()].filter((refill) => refill.rules !== null && refill.rules !== rules),
+    const outdated = ready.flatMap(({ completeness, refills }) =>
+      [...refills.values()].filter((refill) => refill.completeness !== null && refill.completeness !== completeness),
     );
     for (const { id } of outdated) await state.refills.restart(id);
     if (outdated.length > 0) return true;
@@ -260,13 +261,13 @@ export class Refiller {
       chunks.map(({ wanted }) => wanted),
       signal,
     );
-    const chunksDone = ready.map(({ table, rules, refills }, i) => ({
+    const chunksDone = ready.map(({ table, completeness, refills }, i) => ({
       handed: handed[i]!,
       done: async (worker: SinkWorker, lowVersion: bigint): Promise<void> => {
         failpoint("refill.chunk-durable", table);
         const { last, rowCount } = chunks[i]!.end;
         const refill = refills.get(worker)!;
-        const progress = this.#ledger.after(refill, { rules, lowVersion, last, rowCount, held: worker.step });
+        const progress = this.#ledger.after(refill, { completeness, lowVersion, last, rowCount, held: worker.step });
         if (last === null) await this.#finish(refill, progress, table, worker);
         else this.#ledger.note(progress);
       },
@@ -285,8 +286,8 @@ export class Refiller {
     }
     if (table === undefined || refills.size === 0) return null;
     // Invariant: what a copy is complete for is settled before its first row is read, and is the same at each chunk.
-    const rules = this.#parts.completeness(table);
-    return rules === null ? null : { reading, table, rules, refills };
+    const completeness = this.#parts.completeness(table);
+    return completeness === null ? null : { reading, table, completeness, refills };
   }
 
   /**
@@ -306,9 +307,9 @@ export class Refiller {
         await pause(clock, PASSED_MS, signal);
       }
     }
-    const asked = known.map(({ table, rules, refills, facts }) => {
+    const asked = known.map(({ table, completeness, refills, facts }) => {
       const durable = new Map<SinkWorker, Promise<boolean>>();
-      const isAsItWas = gate.table(table.id) === table && this.#parts.completeness(table) === rules;
+      const isAsItWas = gate.table(table.id) === table && this.#parts.completeness(table) === completeness;
       for (const [worker, refill] of isAsItWas ? refills : []) {
         // Somebody may have asked for the rows meanwhile.
         if (!this.#carriable.delete(refill.id) || facts == null) continue;
@@ -316,7 +317,7 @@ export class Refiller {
         this.#ledger.begin(refill);
         const receipts = new Receipts(1);
         durable.set(worker, receipts.all);
-        lane.push(worker, { kind: "carry", table, rules, facts, receipt: receipts.one() });
+        lane.push(worker, { kind: "carry", table, completeness, facts, receipt: receipts.one() });
       }
       const sessions = new Map([...durable.keys()].map((worker) => [worker, worker.session]));
       const done = async (worker: SinkWorker): Promise<void> => {
@@ -367,17 +368,17 @@ export class Refiller {
   /** After the last chunk of a whole table: what was not seen is gone at the source; the sink's copy is complete. */
   async #finish(refill: Refill, progress: RefillProgress, table: TableVersion, worker: SinkWorker): Promise<void> {
     const { lane, logger } = this.#parts;
-    const { rules, sweepBelow } = progress;
-    if (refill.scope.kind === "table" && rules !== null && sweepBelow !== null) {
+    const { completeness, sweepBelow } = progress;
+    if (refill.scope.kind === "table" && completeness !== null && sweepBelow !== null) {
       const receipts = new Receipts(2);
       lane.push(worker, { kind: "sweep", table, below: sweepBelow, receipt: receipts.one() });
-      lane.push(worker, { kind: "complete", table, rules, receipt: receipts.one() });
+      lane.push(worker, { kind: "complete", table, completeness, receipt: receipts.one() });
       if (!(await receipts.all)) return;
       failpoint("refill.swept", table);
     }
     if (!(await this.#ledger.finish(progress, worker.step ?? undefined))) return;
     // What is wanted may have become another while this was read.
-    if (rules !== this.#parts.completeness(table)) this.notify();
+    if (completeness !== this.#parts.completeness(table)) this.notify();
     const { reason } = refill;
     const { rowsDone: rows, chunksDone: chunks, resumedCount: resumed } = progress;
     logger.info({ table: table.id, sink: worker.name, reason, rows, chunks, resumed }, "table read beside the stream");
@@ -388,7 +389,7 @@ export class Refiller {
 interface Ready {
   readonly reading: RangeReading;
   readonly table: TableVersion;
-  readonly rules: string;
+  readonly completeness: Completeness;
   readonly refills: ReadonlyMap<SinkWorker, Refill>;
 }
 
