@@ -11,7 +11,7 @@ import type { CatchUpParts } from "../../src/runtime/stream/catch-up.ts";
 import { Lane } from "../../src/runtime/stream/lane.ts";
 import { Rewind } from "../../src/runtime/stream/rewind.ts";
 import { SinkRunner } from "../../src/runtime/apply/sink-runner.ts";
-import type { WorkerParts } from "../../src/runtime/apply/sink-worker.ts";
+import type { WorkerParts } from "../../src/runtime/apply/applier.ts";
 import { Receipts } from "../../src/runtime/apply/work.ts";
 import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/blocks.ts";
 import { quietLog } from "../support/quiet-log.ts";

@@ -10,13 +10,14 @@ import { entry } from "../entry.ts";
 import type { FailingReads } from "./failing-reads.ts";
 import type { Lane } from "../stream/lane.ts";
 import { type Asked, fittingKeys, type KeyReading, type RangeReading, type Reading } from "./readings.ts";
-import { ChunkReader, type HandedOver, pause } from "./refill-chunks.ts";
+import { ChunkReader, pause } from "./refill-chunks.ts";
 import { RefillLedger } from "./refill-ledger.ts";
 import { kindOf, ReconnectBackoff } from "../retry.ts";
 import { isOfOneTable, RowReader } from "./row-reader.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
 import type { TableGate } from "../schema/table-gate.ts";
 import { Receipts } from "../apply/work.ts";
+import { Settlements } from "./settlements.ts";
 
 export interface RefillerParts {
   readonly clock: Clock;
@@ -39,8 +40,6 @@ const PASSED_MS = 20;
 const IDLE_MS = 1_000;
 /** Tables that are read between the same two marks. */
 const TOGETHER_COUNT_MAX = 64;
-/** How long a fast sink waits for slower ones that were given the same chunk, so that they share the next read too. */
-const TOGETHER_MS_MAX = 500;
 
 /**
  * Reads rows from the source beside the stream, chunk by chunk, whatever asked for them, and hands them to the sinks at
@@ -59,21 +58,19 @@ export class Refiller {
   #changes = 1;
   #seen = 0;
   readonly #ledger: RefillLedger;
-  /** Sinks that have a chunk which is not settled. */
-  readonly #busy = new Set<string>();
+  readonly #settlements: Settlements;
   /** Ids of refills that this process began because a sink lacks the table: they may end without a read (`#carry`). */
   readonly #carriable = new Set<number>();
   readonly #reader: RowReader;
   readonly #backlog: Backlog;
-  /** What went wrong beside the rounds. */
-  #failure: unknown = undefined;
   #isIdle = false;
 
   constructor(parts: RefillerParts) {
     this.#parts = parts;
     this.#ledger = new RefillLedger(parts.clock, parts.state.refills);
     this.#chunks = new ChunkReader(parts);
-    this.#reader = new RowReader({ ...parts, onAttempt: (error) => this.#attempted(error) });
+    this.#settlements = new Settlements(parts.clock, () => this.#wake.abort());
+    this.#reader = new RowReader({ ...parts, onAttempt: (error) => this.#settlements.failed(error) });
     this.#backlog = new Backlog(parts, this.failing);
   }
 
@@ -124,7 +121,7 @@ export class Refiller {
       signal.throwIfAborted();
       this.#wake = new AbortController();
       try {
-        this.#throwFailure();
+        this.#settlements.throwFailure();
         await this.#ledger.storeInTime();
         const worked = await this.#round(signal);
         backoff.reset();
@@ -141,17 +138,6 @@ export class Refiller {
         await pause(clock, waitMs, signal);
       }
     }
-  }
-
-  #attempted(error: unknown): void {
-    this.#failure ??= error;
-    this.#wake.abort();
-  }
-
-  #throwFailure(): void {
-    const failure = this.#failure;
-    this.#failure = undefined;
-    if (failure !== undefined) throw failure;
   }
 
   /**
@@ -180,7 +166,7 @@ export class Refiller {
     this.#unfinished = (await refills.countKeys()) + open.length;
     this.#ledger.noteAhead(open);
     if (!this.failing.isEmpty) this.#reader.tryRefused(await this.#backlog.failing(open), signal);
-    return await this.#first(await this.#backlog.inTurn(open, this.#busy), signal);
+    return await this.#first(await this.#backlog.inTurn(open, this.#settlements.busy), signal);
   }
 
   /** Does the first that is possible. One that fails stands in nobody's way; its error is thrown if nothing else is. */
@@ -226,7 +212,7 @@ export class Refiller {
         { sink: worker.name, tableId: table.id, step },
       );
     };
-    await this.#settle([{ handed: handed ?? null, done }], signal);
+    await this.#settlements.settle([{ handed: handed ?? null, done }], signal);
     return true;
   }
 
@@ -272,7 +258,7 @@ export class Refiller {
         else this.#ledger.note(progress);
       },
     }));
-    await this.#settle(chunksDone, signal);
+    await this.#settlements.settle(chunksDone, signal);
     return true;
   }
 
@@ -330,39 +316,8 @@ export class Refiller {
       };
       return { handed: { lowVersion: 0n, durable, sessions }, done };
     });
-    await this.#settle(asked, signal);
+    await this.#settlements.settle(asked, signal);
     return true;
-  }
-
-  /**
-   * Waits until the chunks are durable in the sinks, and does then what remains for each. The slow ones are waited for in
-   * the background.
-   */
-  async #settle(chunks: readonly Settling[], signal: AbortSignal): Promise<void> {
-    const works = chunks.flatMap(({ handed, done }) => {
-      if (handed === null) return [];
-      const { lowVersion, durable, sessions } = handed;
-      return Array.from(durable, ([worker, isDurable]) => {
-        const one = async (): Promise<void> => {
-          // Invariant: a sink that has left since may come back with less.
-          if ((await isDurable) && worker.session === sessions.get(worker)) await done(worker, lowVersion);
-        };
-        return { worker, one };
-      });
-    });
-    const ended = async (worker: SinkWorker, all: typeof works): Promise<void> => {
-      this.#busy.add(worker.name);
-      const outcomes = await Promise.allSettled(all.map(({ one }) => one()));
-      for (const outcome of outcomes) if (outcome.status === "rejected") this.#failure ??= outcome.reason;
-      this.#busy.delete(worker.name);
-      this.#wake.abort();
-    };
-    const byWorker = Map.groupBy(works, ({ worker }) => worker);
-    const settled = Promise.all(Array.from(byWorker, ([worker, all]) => ended(worker, all)));
-    const waiting = new AbortController();
-    await Promise.race([settled, pause(this.#parts.clock, TOGETHER_MS_MAX, signal, waiting.signal)]);
-    waiting.abort();
-    this.#throwFailure();
   }
 
   /** After the last chunk of a whole table: what was not seen is gone at the source; the sink's copy is complete. */
@@ -391,12 +346,6 @@ interface Ready {
   readonly table: TableVersion;
   readonly completeness: Completeness;
   readonly refills: ReadonlyMap<SinkWorker, Refill>;
-}
-
-/** What remains to be done for each sink that has a chunk durably. */
-interface Settling {
-  readonly handed: HandedOver | null;
-  readonly done: (worker: SinkWorker, lowVersion: bigint) => Promise<void>;
 }
 
 /** With a table that is read from its first key others are that stand there for the same sinks: most are small. */
