@@ -35,7 +35,7 @@ type FormOf<T> = null extends T ? { readonly orNull: PlainForm<NonNullable<T>> }
 type Fields<T> = { readonly [Name in keyof T]-?: readonly [FormOf<Exclude<T[Name], undefined>>, string] };
 
 const ERROR: Fields<StoredError> = {
-  code: ["text", "the number, `MR` and four digits; its page is in errors.md"],
+  code: ["text", "the number, `MR` and four digits; `millrace explain` shows its page"],
   message: ["text", "what is wrong"],
   hint: [{ orNull: "text" }, "what to do"],
   at: ["time", "of the last attempt"],
