@@ -1,4 +1,4 @@
-import type { ErrorCode, ErrorPages } from "../../src/core/errors.ts";
+import type { ErrorArea, ErrorCode, ErrorPages } from "../../src/core/errors.ts";
 
 /** The way out of every gap: the sinks' rows get a new epoch, so that nothing of the earlier one stands against them. */
 export const BEGIN_ANEW =
@@ -14,6 +14,8 @@ export const LOSSES: ReadonlySet<ErrorCode> = new Set([
   "MR2016",
   "MR2017",
 ]);
+
+export const area: ErrorArea = { from: 2000, title: "Postgres as a source" };
 
 /** What docs/errors.md says of the source's codes. */
 export const pages: ErrorPages = {

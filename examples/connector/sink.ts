@@ -95,7 +95,7 @@ export class JsonFileSink implements Sink {
 
   #check(signal: AbortSignal): void {
     signal.throwIfAborted();
-    if (this.#isClosed) throw fileError("MR3901", "aborted", "the sink is closed", "Open another one.");
+    if (this.#isClosed) throw fileError("MR3901", "aborted", "the sink is closed");
   }
 }
 

@@ -79,7 +79,7 @@ const SOURCE: Fields<SourceStatus> = {
 
 const SINK: Fields<SinkStatus> = {
   name: ["text", "its key in millrace.yaml"],
-  kind: ["text", "`duckdb`, `postgres`, `elasticsearch` or `redis`"],
+  kind: ["text", "its `kind` in millrace.yaml"],
   state: ["text", "`starting`, `snapshot`, `streaming`, `retrying`, `paused`, `failed` or `stopped`"],
   position: [{ orNull: "position" }, "everything before it is durable in the sink"],
   lagSeconds: [{ orNull: "seconds" }, "how long ago the source was as the sink is now"],
