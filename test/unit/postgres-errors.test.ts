@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { classify, ServerError } from "../../connectors/postgres/errors.ts";
+import { ServerError } from "../../connectors/postgres/client/frames.ts";
+import { classify } from "../../connectors/postgres/source/errors.ts";
 
 test("an internal error is told by the server's function that failed, and never by its sentence, which may be of rows", () => {
   const error = new ServerError("XX000", "unexpected value 4711 in row of shop", "RelidByRelfilenumber");

@@ -1,13 +1,16 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Client, QueryResult, QueryResultRow } from "pg";
 import { within } from "../../../src/core/deadline.ts";
-import { connect } from "../connection.ts";
-import { aborted, classify, sourceError } from "../errors.ts";
-import type { PostgresAddress } from "../url.ts";
+import { connect } from "../client/connect.ts";
+import type { ErrorReason } from "../../../src/core/errors.ts";
+import { aborted, classify, sourceError } from "./errors.ts";
+import type { PostgresAddress } from "../client/url.ts";
 import { KeptSessions } from "./snapshot/kept-sessions.ts";
 import type { Wire } from "./snapshot/wire.ts";
 
 const QUERY_TIMEOUT_MS = 60_000;
+/** After these the connection is in an unknown state. */
+const UNCERTAIN: ReadonlySet<ErrorReason> = new Set(["stopped", "lost", "ending", "resources", "disk", "conflict"]);
 /** A server that is still there answers a short statement within it. */
 const LAST_ANSWER_MS_MAX = 1_000;
 
@@ -63,8 +66,7 @@ export class Database {
       return await withDeadline(query(await this.#client(signal)), doing, signal);
     } catch (error) {
       const known = classify(error, doing);
-      // Whatever is not an answer of the server leaves the connection in an unknown state.
-      if (known.code === "MR2021" || known.code === "MR2024" || known.kind === "aborted") await this.close();
+      if (known.reason !== undefined && UNCERTAIN.has(known.reason)) await this.close();
       throw known;
     }
   }
@@ -136,6 +138,13 @@ export function withDeadline<T>(
   timeoutMs = QUERY_TIMEOUT_MS,
 ): Promise<T> {
   const late = () =>
-    sourceError("MR2021", "retryable", `the source did not answer for ${timeoutMs / 1000} s while ${doing}`);
+    sourceError(
+      "MR2021",
+      "retryable",
+      `the source did not answer for ${timeoutMs / 1000} s while ${doing}`,
+      undefined,
+      undefined,
+      "lost",
+    );
   return within(work, { signal, timeoutMs, stopped: () => aborted(doing), late });
 }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client, QueryResultRow } from "pg";
-import { connect, plainClient } from "../../../connectors/postgres/connection.ts";
-import { parsePostgresUrl, type PostgresAddress } from "../../../connectors/postgres/url.ts";
+import { connect, plainClient } from "../../../connectors/postgres/client/connect.ts";
+import { parsePostgresUrl, type PostgresAddress } from "../../../connectors/postgres/client/url.ts";
 import { classify } from "./errors.ts";
 
 const CONNECT_MS_MAX = 5_000;

@@ -6,7 +6,7 @@ import { type Chunk, type KeyText, SCAN_ROW_COUNT_MAX } from "../../../../src/co
 import { CELL_TEXT } from "../../../../src/core/model/tuple.ts";
 import { invariant } from "../../../../src/core/invariant.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../../quote.ts";
-import { isNoKey } from "../../errors.ts";
+import { isNoKey } from "../errors.ts";
 import { BUILT_IN, findTable, type LiveColumn, type LiveTable } from "../catalog/columns.ts";
 import type { SourceContext } from "../context.ts";
 import { RowBlock } from "./row-blocks.ts";

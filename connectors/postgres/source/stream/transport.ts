@@ -5,8 +5,8 @@
  */
 import type { Client, ClientConfig } from "pg";
 import replication from "pg-logical-replication";
-import type { PostgresAddress } from "../../url.ts";
-import { connectInlet, type InletConnection } from "./inlet.ts";
+import type { PostgresAddress } from "../../client/url.ts";
+import { connectInlet, type InletConnection } from "../../client/inlet.ts";
 
 /** Its client is for commands before the stream starts (IDENTIFY_SYSTEM, SQL). */
 export type ReplicationConnection = InletConnection;
