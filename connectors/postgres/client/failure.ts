@@ -49,11 +49,11 @@ export function failureOf(error: unknown, connecting = false): Failure {
   const code = codeOf(error);
   const state = sqlState(error);
   const reason = state === undefined ? withoutState(error, text) : reasonOfState(state, text);
-  const parts = { code, state, connecting, cause: error };
-  const tls = state === undefined ? handshakeFailure(code, text) : undefined;
-  const { what, fix } = tls ?? (reason === "login" ? refusedWithoutTls(text) : undefined) ?? {};
-  if (what === undefined) return new Failure(reason, text, parts);
-  return new Failure(connecting ? "tls" : "garbled", what, { ...parts, fix });
+  const tls = reason === "login" && connecting ? refusedWithoutTls(text) : undefined;
+  const found = tls ?? (state === undefined ? handshakeFailure(code, text) : undefined);
+  if (found === undefined) return new Failure(reason, text, { code, state, connecting, cause: error });
+  const { what, fix } = found;
+  return new Failure(connecting ? "tls" : "garbled", what, { code, fix, connecting, cause: error });
 }
 
 function withoutState(error: unknown, text: string): DatabaseReason {

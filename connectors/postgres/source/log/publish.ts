@@ -3,7 +3,7 @@
  * lock for a moment only: behind a lock request that waits, the application waits too, and a statement that holds one
  * table while it waits for the next makes a deadlock with a migration that takes them in another order.
  */
-import { type MillraceError, reasonOf } from "../../../../src/core/errors.ts";
+import { type ErrorReason, type MillraceError, reasonOf } from "../../../../src/core/errors.ts";
 import { sourceError } from "../errors.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable } from "../../quote.ts";
 import type { CatalogTable } from "../catalog/catalog.ts";
@@ -148,20 +148,14 @@ class Altering implements AsyncDisposable {
   }
 }
 
+/** A lock that was not to be had, a deadlock that the server ended, a table that has gone meanwhile. */
+const PASSING: ReadonlySet<ErrorReason> = new Set(["lock", "conflict", "no-table", "no-object"]);
+
 function meaningOf(error: unknown): "done" | "passing" | "other" {
-  switch (reasonOf(error)) {
-    // Another attempt of ours, cut off before its answer came, may have done it.
-    case "exists":
-      return "done";
-    // A deadlock that the server ended, a table that has gone meanwhile.
-    case "lock":
-    case "conflict":
-    case "no-table":
-    case "no-object":
-      return "passing";
-    default:
-      return "other";
-  }
+  const reason = reasonOf(error);
+  // Another attempt of ours, cut off before its answer came, may have done it.
+  if (reason === "exists") return "done";
+  return reason !== undefined && PASSING.has(reason) ? "passing" : "other";
 }
 
 function notAllowed({ publication }: SourceContext, advice: string, cause?: unknown): MillraceError {
