@@ -71,9 +71,13 @@ export class Wire implements Disposable, Inlet {
   }
 
   static async #connect(database: Beside, signal: AbortSignal): Promise<Wire> {
-    const connection = await connectInlet(database.address, signal);
-    const { rows } = await connection.client.query<{ pid: number }>("select pg_backend_pid() as pid");
-    return new Wire(connection, database, rows[0]?.pid ?? 0);
+    try {
+      const connection = await connectInlet(database.address, signal);
+      const { rows } = await connection.client.query<{ pid: number }>("select pg_backend_pid() as pid");
+      return new Wire(connection, database, rows[0]?.pid ?? 0);
+    } catch (error) {
+      throw classify(error, "connecting to the server");
+    }
   }
 
   /** Runs statements; rows of all of them go to `onRow`. An abort ends the session. */

@@ -5,6 +5,7 @@
  */
 import type { Client, ClientConfig } from "pg";
 import replication from "pg-logical-replication";
+import { classify } from "../errors.ts";
 import type { PostgresAddress } from "../../client/url.ts";
 import { connectInlet, type InletConnection } from "../../client/inlet.ts";
 
@@ -16,7 +17,11 @@ export async function connectReplication(
   address: PostgresAddress,
   signal: AbortSignal,
 ): Promise<ReplicationConnection> {
-  return await connectInlet(address, signal, throughLibrary);
+  try {
+    return await connectInlet(address, signal, throughLibrary);
+  } catch (error) {
+    throw classify(error, "connecting to the server");
+  }
 }
 
 /** The library's part: a connection with replication=database, given to a plugin. */
