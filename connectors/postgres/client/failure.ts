@@ -1,6 +1,7 @@
 /** What went wrong at the server or on the way to it. Who uses the client gives it a number and a sentence of its own. */
 import type { DatabaseReason } from "../../../src/core/errors.ts";
 import { systemErrorCode } from "../../../src/core/system-errors.ts";
+import { StatementFailure } from "./exchange.ts";
 import { reasonOfState } from "./sql-states.ts";
 import { handshakeFailure, refusedWithoutTls } from "./tls-failures.ts";
 
@@ -45,6 +46,7 @@ export class Failure extends Error {
 export function failureOf(error: unknown, connecting = false): Failure {
   const known = findFailure(error);
   if (known !== undefined) return known;
+  if (error instanceof StatementFailure) return failureOf(error.cause, connecting);
   const text = error instanceof Error ? error.message : String(error);
   const code = codeOf(error);
   const state = sqlState(error);
@@ -76,7 +78,7 @@ function codeOf(error: unknown): string {
 }
 
 /** Five characters: a SQLSTATE. Node's own codes (ECONNRESET …) are words. */
-export function sqlState(error: unknown): string | undefined {
+function sqlState(error: unknown): string | undefined {
   const code = codeOf(error);
   return /^[0-9A-Z]{5}$/.test(code) && !code.startsWith("E") ? code : undefined;
 }

@@ -6,8 +6,7 @@ import {
   findMillraceError,
   MillraceError,
 } from "../../../src/core/errors.ts";
-import { type Failure, failureOf, sqlState } from "../client/failure.ts";
-import { StatementFailure } from "./wire.ts";
+import { type Failure, failureOf } from "../client/failure.ts";
 
 interface Rule {
   readonly code: ErrorCode;
@@ -134,16 +133,12 @@ export const OF_ONE_TABLE: ReadonlySet<string> = new Set([
 ]);
 
 export function stateOf(error: unknown): string | undefined {
-  return sqlState(thrownBy(error));
-}
-
-function thrownBy(error: unknown): unknown {
-  return error instanceof StatementFailure ? error.cause : error;
+  return failureOf(error).state;
 }
 
 /** Whether the server refuses a statement for good, for what stands in one of the step's tables. */
 export function isRefused(error: unknown): boolean {
-  const failure = failureOf(thrownBy(error));
+  const failure = failureOf(error);
   if (failure.state === undefined) return false;
   const rule = ruleOf(failure);
   return rule.kind === "poison" || rule === UNKNOWN || rule === TRIGGER;
@@ -151,10 +146,10 @@ export function isRefused(error: unknown): boolean {
 
 /** True where the failure is one row's fault. */
 export function isPoison(error: unknown): boolean {
-  return RULES[failureOf(thrownBy(error)).reason].kind === "poison";
+  return RULES[failureOf(error).reason].kind === "poison";
 }
 
-/** What counts of a server that has not let us in yet. */
+/** While connecting only these count. */
 const OF_CONNECTING: ReadonlySet<DatabaseReason> = new Set([
   "unreachable",
   "lost",
@@ -180,8 +175,7 @@ function ruleOf({ reason, state, code, connecting, cause }: Failure): Rule {
  * A driver's error, met while `doing`, as a numbered one. The server's text and the driver's error object are left out:
  * both may hold values of cells. SQLSTATE and the names of table, column and constraint say what there is to say.
  */
-export function sinkError(thrown: unknown, doing: string): MillraceError {
-  const error = thrownBy(thrown);
+export function sinkError(error: unknown, doing: string): MillraceError {
   const known = findMillraceError(error);
   if (known !== undefined) return known;
   const failure = failureOf(error);
