@@ -12,6 +12,49 @@ export type ErrorKind = "retryable" | "blocked" | "reopen" | "fatal" | "poison" 
 
 export type ErrorCode = `MR${number}`;
 
+/** Why a database, or the way to it, did not do what was asked. */
+export type DatabaseReason =
+  // No answer to what was asked:
+  | "stopped" // by us
+  | "url" // it can't be used
+  | "tls" // while connecting
+  | "unbound" // a login that channel_binding=require forbids
+  | "garbled" // TLS failed in the middle of a session
+  | "unreachable" // the operating system's errors
+  | "lost" // the connection ended
+  | "pooler" // the URL leads to a connection pooler
+  | "unknown" // an error that is of neither server nor network
+  // The server's answer:
+  | "login"
+  | "privilege"
+  | "row-security" // it hides rows from the role
+  | "slots" // all replication slots are taken
+  | "connections" // all connections are taken
+  | "disk" // it is full
+  | "resources"
+  | "conflict" // with another transaction, which went first
+  | "ending" // it is starting or stopping, or ended the session
+  | "lock" // not to be had in time
+  | "cancelled" // by a statement's timeout, or by somebody
+  | "idle" // a transaction took too long
+  | "in-use"
+  | "not-now" // not in its present state
+  | "read-only" // it is a standby
+  | "no-file"
+  | "system" // its operating system failed
+  | "internal" // a defect of the server, or data that is damaged there
+  | "no-table" // or no schema
+  | "no-column"
+  | "no-object" // of another kind
+  | "exists"
+  | "no-value" // a text that is no value of the type
+  | "parameter" // of a function or command is wrong
+  | "content" // of a row is refused
+  | "refused"; // the statement, for another reason
+
+/** `passing`: the state can't be written now; nothing of the call was done, and it can be made again. */
+export type ErrorReason = DatabaseReason | "passing";
+
 /** What docs/errors.md says of a code. Every folder that raises errors lists its own pages in its errors.ts. */
 export interface ErrorPage {
   readonly title: string;
@@ -39,6 +82,8 @@ interface ErrorParts {
   /** With `reopen`: ids of tables that the target holds no more as they were written, whatever it says. */
   readonly lostTables?: readonly string[];
   readonly cause?: unknown;
+  /** See `MillraceError.reason`. */
+  readonly reason?: ErrorReason | undefined;
   /** See `MillraceError.table`. */
   readonly table?: string | undefined;
 }
@@ -49,6 +94,8 @@ export class MillraceError extends Error {
   readonly kind: ErrorKind;
   readonly hint: string | undefined;
   readonly lostTables: readonly string[];
+  /** What code decides by; number and sentence are for people. */
+  readonly reason: ErrorReason | undefined;
   /** Of a sink's fatal failure: the id of the table that alone is concerned. It is suspended there, the others go on. */
   readonly table: string | undefined;
 
@@ -59,6 +106,7 @@ export class MillraceError extends Error {
     this.kind = parts.kind;
     this.hint = parts.hint;
     this.lostTables = parts.lostTables ?? [];
+    this.reason = parts.reason;
     this.table = parts.table;
   }
 }
@@ -75,8 +123,8 @@ export async function aboutTable<T>(
   } catch (error) {
     const failure = known(error);
     if (failure?.kind !== "fatal" || !codes.has(failure.code)) throw error;
-    const { code, kind, message, hint, cause } = failure;
-    throw new MillraceError({ code, kind, message, hint, cause, table });
+    const { code, kind, message, hint, cause, reason } = failure;
+    throw new MillraceError({ code, kind, message, hint, cause, reason, table });
   }
 }
 
@@ -84,6 +132,10 @@ export async function aboutTable<T>(
 export function findMillraceError(error: unknown): MillraceError | undefined {
   for (let e = error; e instanceof Error; e = e.cause) if (e instanceof MillraceError) return e;
   return undefined;
+}
+
+export function reasonOf(error: unknown): ErrorReason | undefined {
+  return findMillraceError(error)?.reason;
 }
 
 export function isAborted(error: unknown): boolean {

@@ -1,6 +1,6 @@
 import type { Clock } from "../core/clock.ts";
 import type { Lease } from "../core/contracts/state-store.ts";
-import { MillraceError, type ErrorCode, type ErrorKind, type ErrorPages } from "../core/errors.ts";
+import { MillraceError, type ErrorCode, type ErrorKind, type ErrorPages, type ErrorReason } from "../core/errors.ts";
 
 export const pages: ErrorPages = {
   MR1201: {
@@ -135,6 +135,7 @@ export interface StateErrorParts {
   readonly kind?: ErrorKind;
   readonly hint?: string;
   readonly cause?: unknown;
+  readonly reason?: ErrorReason;
 }
 
 export function stateError(code: ErrorCode, message: string, parts: StateErrorParts = {}): MillraceError {
@@ -144,6 +145,7 @@ export function stateError(code: ErrorCode, message: string, parts: StateErrorPa
     kind: parts.kind ?? "fatal",
     message,
     hint,
-    ...(parts.cause === undefined ? {} : { cause: parts.cause }),
+    cause: parts.cause,
+    reason: parts.reason,
   });
 }

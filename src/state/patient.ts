@@ -3,8 +3,6 @@ import { findMillraceError, type MillraceError } from "../core/errors.ts";
 import type { StateStore, StoredError } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 
-/** A disk that is full or read-only, a file that somebody locks: nothing of the call was done, and it can be made again. */
-const PASSING = new Set(["MR1202", "MR1208", "MR1209"]);
 const FIRST_WAIT_MS = 250;
 const WAIT_MS_MAX = 5_000;
 /** How often a wait that goes on is logged. */
@@ -73,7 +71,7 @@ class Waiting {
       return await call();
     } catch (error) {
       const known = findMillraceError(error);
-      if (known === undefined || !PASSING.has(known.code) || this.#signal.aborted) throw error;
+      if (known?.reason !== "passing" || this.#signal.aborted) throw error;
       return await this.#again(call, known);
     }
   }
@@ -89,7 +87,7 @@ class Waiting {
           return await call();
         } catch (error) {
           const known = findMillraceError(error);
-          if (known === undefined || !PASSING.has(known.code) || this.#signal.aborted) throw error;
+          if (known?.reason !== "passing" || this.#signal.aborted) throw error;
           failure = known;
         }
       }

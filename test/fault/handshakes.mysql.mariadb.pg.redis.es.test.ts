@@ -6,10 +6,13 @@ import * as search from "../../connectors/elasticsearch/config.ts";
 import { openSession } from "../../connectors/mysql/source/database.ts";
 import { Host } from "../../connectors/mysql/source/transactions/host.ts";
 import { parseMysqlUrl } from "../../connectors/mysql/url.ts";
-import { connect } from "../../connectors/postgres/connection.ts";
-import { parsePostgresUrl } from "../../connectors/postgres/url.ts";
+import { connect } from "../../connectors/postgres/client/connect.ts";
+import { parsePostgresUrl } from "../../connectors/postgres/client/url.ts";
+import { sinkError } from "../../connectors/postgres/sink/errors.ts";
+import { classify } from "../../connectors/postgres/source/errors.ts";
 import * as cache from "../../connectors/redis/config.ts";
 import { findMillraceError } from "../../src/core/errors.ts";
+import { classify as ofState } from "../../src/state/postgres/errors.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import { type Certificate, selfSigned } from "../support/certificate.ts";
 import { type CuttingProxy, cuttingProxy } from "../support/cutting-proxy.ts";
@@ -71,8 +74,13 @@ test("postgres", async () => {
   for (const mode of ["disable", "prefer", "require"]) {
     await expectRetried(proxy, async (port) => {
       const address = parsePostgresUrl(`postgres://postgres@localhost:${port}/postgres?sslmode=${mode}`);
-      const { client } = await connect(address, { signal: AbortSignal.timeout(10_000) });
-      await client.end();
+      try {
+        const { client } = await connect(address, { signal: AbortSignal.timeout(10_000) });
+        await client.end();
+      } catch (error) {
+        const numbered = [classify(error, "connecting"), sinkError(error, "connecting"), ofState(error)];
+        throw numbered.find(({ kind }) => kind !== "retryable") ?? numbered[0]!;
+      }
     });
   }
 });

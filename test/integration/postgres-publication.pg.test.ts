@@ -2,7 +2,7 @@
 import { expect, onTestFinished, test } from "vitest";
 import { Database } from "../../connectors/postgres/source/database.ts";
 import { readPublication } from "../../connectors/postgres/source/log/publication.ts";
-import { parsePostgresUrl } from "../../connectors/postgres/url.ts";
+import { parsePostgresUrl } from "../../connectors/postgres/client/url.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import { freshDatabase, postgresMajor } from "../support/services.ts";
 import { eventually } from "../support/waiting.ts";

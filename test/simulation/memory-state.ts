@@ -98,7 +98,7 @@ function guardedPart(process: SimulatedProcess, state: MemoryState, part: object
     const guardedOne = (...given: readonly unknown[]): Promise<unknown> => {
       if (!process.passes()) return never();
       if (state.isFull && !isRead)
-        return Promise.reject(stateError("MR1209", "the disk is full", { kind: "retryable" }));
+        return Promise.reject(stateError("MR1209", "the disk is full", { kind: "retryable", reason: "passing" }));
       const answer = method.call(part, ...given);
       return process.passes() ? answer : never();
     };

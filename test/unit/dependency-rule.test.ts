@@ -36,9 +36,9 @@ const RULES: readonly Rule[] = [
   },
   {
     files: /^src\/state\//,
-    may: () => /^src\/(core|state)\/|^connectors\/postgres\/(url|connection)\.ts$/,
+    may: () => /^src\/(core|state)\/|^connectors\/postgres\/client\//,
     packages: ["pg"],
-    sentence: "state sees core and itself, the driver of the state's server, and how one is reached",
+    sentence: "state sees core and itself, and the Postgres client for a state on a server",
   },
   {
     files: /^src\/reconcile\//,
@@ -87,6 +87,12 @@ const RULES: readonly Rule[] = [
     may: () => /^connectors\/[a-z]+\/([a-z]+\/)?config\.ts$|^src\/config\/connectors\.ts$/,
     packages: [],
     sentence: "the registry sees each connector's config.ts and binds it to the configuration",
+  },
+  {
+    files: /^connectors\/postgres\/client\//,
+    may: () => /^src\/(core|tls)\/|^connectors\/postgres\/client\//,
+    packages: ["pg"],
+    sentence: "the Postgres client sees core, tls and its driver; source, sink and state use it",
   },
   {
     files: /^(connectors\/[a-z]+|examples\/connector)\//,
@@ -140,6 +146,7 @@ test.each([
   ["connectors/redis/a.ts", 'import { x } from "../postgres/quote.ts";', "never another connector"],
   ["connectors/redis/a.ts", 'import { x } from "../../src/runtime/x.ts";', "or the runtime"],
   ["connectors/redis/a.ts", 'import { Client } from "pg";', "its driver"],
+  ["connectors/postgres/client/a.ts", 'import { x } from "../source/errors.ts";', "source, sink and state use it"],
   ["connectors/registry.ts", 'import { x } from "./redis/sink.ts";', "each connector's config.ts"],
   ["connectors/novel/a.ts", 'import { Redis } from "ioredis";', "its driver"],
   ["examples/connector/a.ts", 'import { x } from "../../connectors/redis/keys.ts";', "never another connector"],

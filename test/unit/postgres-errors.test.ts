@@ -1,5 +1,9 @@
 import { expect, test } from "vitest";
-import { classify, ServerError } from "../../connectors/postgres/errors.ts";
+import { failureOf } from "../../connectors/postgres/client/failure.ts";
+import { ServerError } from "../../connectors/postgres/client/frames.ts";
+import { sinkError } from "../../connectors/postgres/sink/errors.ts";
+import { classify } from "../../connectors/postgres/source/errors.ts";
+import { classify as ofState } from "../../src/state/postgres/errors.ts";
 
 test("an internal error is told by the server's function that failed, and never by its sentence, which may be of rows", () => {
   const error = new ServerError("XX000", "unexpected value 4711 in row of shop", "RelidByRelfilenumber");
@@ -15,4 +19,92 @@ test("an error of the server's system is told with its sentence: it speaks of fi
     kind: "retryable",
     message: `the server failed while streaming changes (SQLSTATE 58030): could not read file "pg_wal/000000010000000000000002"`,
   });
+});
+
+/** What was met while connecting, then in a session: source, sink, state. */
+test.each([
+  [
+    "28P01",
+    "password",
+    "login",
+    "MR2002 blocked, MR3103 blocked, MR1216 fatal",
+    "MR2002 blocked, MR3103 blocked, MR1216 fatal",
+  ],
+  [
+    "28000",
+    "no encryption",
+    "tls",
+    "MR2003 blocked, MR3104 blocked, MR1217 fatal",
+    "MR2002 blocked, MR3103 blocked, MR1216 fatal",
+  ],
+  [
+    "CERT_HAS_EXPIRED",
+    "",
+    "tls",
+    "MR2003 blocked, MR3104 blocked, MR1217 fatal",
+    "MR2003 blocked, MR3102 retryable, MR1215 retryable",
+  ],
+  [
+    "ECONNRESET",
+    "",
+    "unreachable",
+    "MR2001 retryable, MR3102 retryable, MR1215 retryable",
+    "MR2001 retryable, MR3102 retryable, MR1215 retryable",
+  ],
+  [
+    "08P01",
+    "unsupported startup parameter",
+    "pooler",
+    "MR2007 fatal, MR3115 fatal, MR1215 retryable",
+    "MR2007 fatal, MR3102 retryable, MR1215 retryable",
+  ],
+  [
+    "42501",
+    "permission denied",
+    "privilege",
+    "MR2008 blocked, MR3105 blocked, MR1216 fatal",
+    "MR2008 blocked, MR3105 blocked, MR1216 fatal",
+  ],
+  [
+    "53300",
+    "too many",
+    "connections",
+    "MR2006 retryable, MR3112 retryable, MR1215 retryable",
+    "MR2006 retryable, MR3112 retryable, MR1215 retryable",
+  ],
+  [
+    "53100",
+    "no space",
+    "disk",
+    "MR2024 retryable, MR3112 blocked, MR1215 retryable",
+    "MR2024 retryable, MR3112 blocked, MR1215 retryable",
+  ],
+  [
+    "57P03",
+    "starting up",
+    "ending",
+    "MR2024 retryable, MR3112 retryable, MR1215 retryable",
+    "MR2024 retryable, MR3112 retryable, MR1215 retryable",
+  ],
+  [
+    "22P02",
+    "invalid",
+    "no-value",
+    "MR2027 fatal, MR3115 fatal, MR1216 fatal",
+    "MR2027 fatal, MR3111 poison, MR1216 fatal",
+  ],
+  [
+    "42P01",
+    "missing",
+    "no-table",
+    "MR2025 retryable, MR3115 fatal, MR1216 fatal",
+    "MR2025 retryable, MR3110 reopen, MR1216 fatal",
+  ],
+])("%s (%s) is %s: each user has a number of its own for it", (code, text, reason, connecting, later) => {
+  const error = Object.assign(new Error(text), { code });
+  const failure = failureOf(error, true);
+  expect(failure.reason).toBe(reason);
+  const numbers = (what: unknown) =>
+    [classify(what, "reading"), sinkError(what, "writing"), ofState(what)].map((e) => `${e.code} ${e.kind}`).join(", ");
+  expect([numbers(failure), numbers(error)]).toEqual([connecting, later]);
 });

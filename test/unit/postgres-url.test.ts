@@ -3,7 +3,10 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { expect, test } from "vitest";
 import { parseMysqlUrl } from "../../connectors/mysql/url.ts";
-import { parsePostgresUrl } from "../../connectors/postgres/url.ts";
+import { parsePostgresUrl } from "../../connectors/postgres/client/url.ts";
+import { sinkError } from "../../connectors/postgres/sink/errors.ts";
+import { classify } from "../../connectors/postgres/source/errors.ts";
+import { classify as ofState } from "../../src/state/postgres/errors.ts";
 import { selfSigned } from "../support/certificate.ts";
 
 test.each([
@@ -39,7 +42,21 @@ test.each([
     parsePostgresUrl(url);
   } catch (error) {
     expect(String(error)).not.toContain("canary");
-    expect(error).toMatchObject({ code: "MR2004", kind: "fatal" });
+    expect(classify(error, "reading source.url")).toMatchObject({
+      code: "MR2004",
+      kind: "fatal",
+      message: expect.stringMatching(/^source\.url can't be used: /),
+    });
+    expect(sinkError(error, "reading the url")).toMatchObject({
+      code: "MR3101",
+      kind: "blocked",
+      message: expect.stringMatching(/^the sink's url can't be used: /),
+    });
+    expect(ofState(error)).toMatchObject({
+      code: "MR1218",
+      kind: "fatal",
+      message: expect.stringMatching(/^the state's url can't be used: /),
+    });
   }
 });
 

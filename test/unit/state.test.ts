@@ -128,8 +128,9 @@ describe("the state file", () => {
 describe("after SIGKILL", () => {
   test("everything that had resolved is there", async () => {
     using folder = temporaryFolder();
-    const path = folder.file("s.db");
     for (const lineCount of [7, 60, 201]) {
+      // Each its own: a writer that is killed late leaves places behind those of the next.
+      const path = folder.file(`${lineCount}.db`);
       const said = await runUntilKilled(path, lineCount);
       const state = await openState(`sqlite:${path}`);
       const commit = async (sink: string, of: "written" | "covered") => (await state.sinks.get(sink))?.[of]?.commit;

@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { classifyConnection } from "../../connectors/elasticsearch/errors.ts";
 import { classify as ofMysql } from "../../connectors/mysql/source/errors.ts";
-import { classify as ofPostgres } from "../../connectors/postgres/errors.ts";
+import { classify as ofPostgres } from "../../connectors/postgres/source/errors.ts";
 import { sinkError } from "../../connectors/postgres/sink/errors.ts";
 import { classify as ofRedis } from "../../connectors/redis/errors.ts";
 import { daemonExitCodeOf } from "../../src/cli/exit-codes.ts";

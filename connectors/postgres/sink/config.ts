@@ -1,7 +1,7 @@
 import * as z from "zod";
 import { deletes, mode } from "../../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../../src/core/contracts/connector.ts";
-import { parsePostgresUrl, placeOfUrl } from "../url.ts";
+import { parsePostgresUrl, placeOfUrl } from "../client/url.ts";
 import { sinkError } from "./errors.ts";
 import type { PostgresSinkOptions } from "./sink.ts";
 

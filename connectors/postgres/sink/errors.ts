@@ -1,14 +1,13 @@
 import {
+  type DatabaseReason,
   type ErrorArea,
   type ErrorCode,
   type ErrorKind,
   type ErrorPages,
   findMillraceError,
-  isAborted,
   MillraceError,
 } from "../../../src/core/errors.ts";
-import { sqlState } from "../errors.ts";
-import { StatementFailure } from "./wire.ts";
+import { type Failure, failureOf } from "../client/failure.ts";
 
 interface Rule {
   readonly code: ErrorCode;
@@ -74,41 +73,52 @@ const UNKNOWN: Rule = {
   hint: "The SQLSTATE and the server's log say more.",
 };
 
-/** What the runtime does about an error of the server, by SQLSTATE, else by its class (the first two characters). */
-const BY_STATE: Readonly<Record<string, Rule>> = {
-  "28": LOGIN,
-  "3D": LOGIN,
-  "42501": PRIVILEGE,
-  "42P01": GONE,
-  "42703": CHANGED,
-  "3F000": GONE,
-  "25006": READ_ONLY,
-  "22": POISON,
-  "23": POISON,
-  // An index entry of more than a third of a page, a row of more columns than fit: the row's content.
-  "54": POISON,
-  // A view's check option, and a user's trigger that raises.
-  "44": POISON,
-  P0001: POISON,
-  "55P03": CONFLICT,
-  "40": CONFLICT,
-  "55006": CONFLICT,
-  "57014": CONFLICT,
-  "08": LOST,
-  "57": RESOURCES,
-  "53100": DISK_FULL,
-  "53": RESOURCES,
-  "58": RESOURCES,
-  XX: RESOURCES,
+const STOPPED: Rule = { code: "MR3116", kind: "aborted", what: "was stopped" };
+const URL: Rule = { code: "MR3101", kind: "blocked", what: "the sink's url can't be used: " };
+const TLS: Rule = {
+  code: "MR3104",
+  kind: "blocked",
+  what: "TLS with the target failed while connecting to the server: ",
 };
+const UNBOUND: Rule = { code: "MR3104", kind: "blocked", what: "" };
 
-export function stateOf(error: unknown): string | undefined {
-  return sqlState(error instanceof StatementFailure ? error.cause : error);
-}
-
-function ruleOf(state: string): Rule {
-  return BY_STATE[state] ?? BY_STATE[state.slice(0, 2)] ?? UNKNOWN;
-}
+const RULES: Readonly<Record<DatabaseReason, Rule>> = {
+  stopped: STOPPED,
+  url: URL,
+  tls: TLS,
+  unbound: UNBOUND,
+  garbled: LOST,
+  unreachable: LOST,
+  lost: LOST,
+  pooler: LOST,
+  unknown: UNKNOWN,
+  login: LOGIN,
+  privilege: PRIVILEGE,
+  "row-security": PRIVILEGE,
+  slots: RESOURCES,
+  connections: RESOURCES,
+  disk: DISK_FULL,
+  resources: RESOURCES,
+  conflict: CONFLICT,
+  ending: RESOURCES,
+  lock: CONFLICT,
+  cancelled: CONFLICT,
+  idle: UNKNOWN,
+  "in-use": CONFLICT,
+  "not-now": UNKNOWN,
+  "read-only": READ_ONLY,
+  "no-file": RESOURCES,
+  system: RESOURCES,
+  internal: RESOURCES,
+  "no-table": GONE,
+  "no-column": CHANGED,
+  "no-object": UNKNOWN,
+  exists: UNKNOWN,
+  "no-value": POISON,
+  parameter: POISON,
+  content: POISON,
+  refused: UNKNOWN,
+};
 
 /** What goes wrong with one table, while it is made ready or written: the sink's others are not concerned. */
 export const OF_ONE_TABLE: ReadonlySet<string> = new Set([
@@ -123,38 +133,78 @@ export const OF_ONE_TABLE: ReadonlySet<string> = new Set([
   "MR3120",
 ]);
 
-/** Whether the server refuses a statement for good, for what stands in one of the step's tables. */
-export function isRefused(error: unknown): boolean {
-  const state = stateOf(error);
-  if (state === undefined) return false;
-  const { code, kind } = ruleFor(error, state);
-  return kind === "poison" || code === UNKNOWN.code || code === TRIGGER.code;
+export function stateOf(error: unknown): string | undefined {
+  return failureOf(error).state;
 }
 
-function ruleFor(error: unknown, state: string): Rule {
-  return inFunction(error) && state.startsWith("42") ? TRIGGER : ruleOf(state);
+/** Whether the server refuses a statement for good, for what stands in one of the step's tables. */
+export function isRefused(error: unknown): boolean {
+  const failure = failureOf(error);
+  if (failure.state === undefined) return false;
+  const rule = ruleOf(failure);
+  return rule.kind === "poison" || rule === UNKNOWN || rule === TRIGGER;
 }
 
 /** True where the failure is one row's fault. */
 export function isPoison(error: unknown): boolean {
-  const state = stateOf(error);
-  return state !== undefined && ruleOf(state).kind === "poison";
+  return RULES[failureOf(error).reason].kind === "poison";
+}
+
+/** While connecting only these count. */
+const OF_CONNECTING: ReadonlySet<DatabaseReason> = new Set([
+  "unreachable",
+  "lost",
+  "login",
+  "privilege",
+  "slots",
+  "connections",
+  "disk",
+  "resources",
+  "ending",
+  "lock",
+  "cancelled",
+]);
+
+function ruleOf({ reason, state, code, connecting, cause }: Failure): Rule {
+  if (connecting) return OF_CONNECTING.has(reason) ? RULES[reason] : UNKNOWN;
+  if (state?.startsWith("42") === true && inFunction(cause)) return TRIGGER;
+  // A word of Node's: the connection has failed.
+  return reason === "unknown" && code !== "" ? LOST : RULES[reason];
 }
 
 /**
  * A driver's error, met while `doing`, as a numbered one. The server's text and the driver's error object are left out:
  * both may hold values of cells. SQLSTATE and the names of table, column and constraint say what there is to say.
  */
-export function sinkError(thrown: unknown, doing: string): MillraceError {
-  const error = thrown instanceof StatementFailure ? thrown.cause : thrown;
+export function sinkError(error: unknown, doing: string): MillraceError {
   const known = findMillraceError(error);
-  if (known !== undefined) return ofConnection(known, doing);
-  if (isAborted(error)) return stopped(doing);
-  const state = sqlState(error);
-  if (state === undefined) return withoutState(error, doing);
-  const { code, kind, what, hint } = ruleFor(error, state);
-  const message = `${what} while ${doing} (SQLSTATE ${state}${places(error)})`;
-  return new MillraceError({ code, kind, message, hint });
+  if (known !== undefined) return known;
+  const failure = failureOf(error);
+  const { reason, message: text, fix } = failure;
+  if (reason === "stopped") return stopped(doing);
+  const rule = RULES[reason];
+  // These sentences are ours.
+  if (rule === URL || rule === TLS || rule === UNBOUND)
+    return new MillraceError({ code: rule.code, kind: rule.kind, message: `${rule.what}${text}`, hint: fix, reason });
+  return ofServer(failure, doing);
+}
+
+function ofServer(failure: Failure, doing: string): MillraceError {
+  const { reason, state, code: word, connecting, cause } = failure;
+  const rule = ruleOf(failure);
+  const { code, kind, what } = rule;
+  if (state !== undefined && !connecting) {
+    const message = `${what} while ${doing} (SQLSTATE ${state}${places(cause)})`;
+    return new MillraceError({ code, kind, message, hint: rule.hint, reason });
+  }
+  if (rule === UNKNOWN && !connecting) {
+    const message = `an unexpected failure while ${doing}: ${cause instanceof Error ? cause.name : "unknown"}`;
+    return new MillraceError({ code, kind, message, cause, reason });
+  }
+  const why = word || (connecting ? failure.message : "connection closed");
+  const message = `${what} while ${doing}: ${state === undefined ? why : `SQLSTATE ${state}`}`;
+  const hint = rule.hint ?? "Check the target's host and port, the network and the server's log.";
+  return new MillraceError({ code, kind, message, hint, reason });
 }
 
 /** Whether the statement that failed was one inside a function. The server says it in the context only, in words. */
@@ -174,77 +224,8 @@ function places(error: unknown): string {
   return found.join("");
 }
 
-function withoutState(error: unknown, doing: string): MillraceError {
-  const code = error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
-  const text = error instanceof Error ? error.message : "";
-  // The driver's own sentences for a connection that is gone; they carry no code.
-  const gone = /terminated|not queryable|was closed|timeout expired|connection error/i.test(text);
-  if (code !== undefined || gone) {
-    const cause = code ?? "connection closed";
-    return new MillraceError({
-      code: LOST.code,
-      kind: LOST.kind,
-      message: `${LOST.what} while ${doing}: ${cause}`,
-      hint: "Check the target's host and port, the network and the server's log.",
-    });
-  }
-  return new MillraceError({
-    code: UNKNOWN.code,
-    kind: UNKNOWN.kind,
-    message: `an unexpected failure while ${doing}: ${error instanceof Error ? error.name : "unknown"}`,
-    cause: error,
-  });
-}
-
-/** Errors of the shared connection code speak of the source; here they are the target's. */
-const CONNECTION: Readonly<Record<string, Rule>> = {
-  MR2001: LOST,
-  MR2002: LOGIN,
-  MR2006: RESOURCES,
-  MR2008: PRIVILEGE,
-  MR2021: LOST,
-  MR2024: RESOURCES,
-  MR2026: CONFLICT,
-};
-
-/** Those whose sentence and fix hold here too. */
-const RENUMBERED: Readonly<Record<string, ErrorCode>> = { MR2003: "MR3104", MR2004: "MR3101" };
-
-function ofConnection(known: MillraceError, doing: string): MillraceError {
-  // What the runtime throws through the sink, when a letter can't be stored or must stop it, stays as it is.
-  if (!known.code.startsWith("MR20")) return known;
-  if (known.kind === "aborted") return stopped(doing);
-  const code = RENUMBERED[known.code];
-  if (code !== undefined) {
-    const message = known.message
-      .replace(/^source\.url/, "the sink's url")
-      .replace(/^TLS with the source/, "TLS with the target");
-    return new MillraceError({
-      code,
-      kind: "blocked",
-      message,
-      ...(known.hint === undefined ? {} : { hint: known.hint }),
-    });
-  }
-  const rule = CONNECTION[known.code] ?? UNKNOWN;
-  const state = stateOf(known.cause);
-  const reason = state === undefined ? connectionReason(known.cause) : `SQLSTATE ${state}`;
-  const hint = rule.hint ?? "Check the target's host and port, the network and the server's log.";
-  return new MillraceError({
-    code: rule.code,
-    kind: rule.kind,
-    message: `${rule.what} while ${doing}: ${reason}`,
-    hint,
-  });
-}
-
-function connectionReason(cause: unknown): string {
-  if (!(cause instanceof Error)) return "no reason given";
-  return "code" in cause && typeof cause.code === "string" ? cause.code : cause.message;
-}
-
 export function stopped(doing: string): MillraceError {
-  return new MillraceError({ code: "MR3116", kind: "aborted", message: `${doing} was stopped` });
+  return new MillraceError({ code: STOPPED.code, kind: STOPPED.kind, message: `${doing} ${STOPPED.what}` });
 }
 
 export function targetsMeet(table: string, owner: string, quoted: string): MillraceError {

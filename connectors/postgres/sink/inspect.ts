@@ -16,7 +16,7 @@ import { OFFSET_COLUMN } from "./tables/history-table.ts";
 import { fitted, type TargetName } from "./tables/names.ts";
 import { visibleText } from "./write/nul.ts";
 import type { Session } from "./session.ts";
-import { type Answer, StatementFailure } from "./wire.ts";
+import { type Answer, StatementFailure } from "../client/exchange.ts";
 
 export interface InspectionParts {
   readonly open: (signal: AbortSignal) => Promise<Session>;

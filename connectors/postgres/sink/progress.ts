@@ -7,7 +7,7 @@ import { type CheckpointTexts, parseCheckpoint } from "../../../src/core/checkpo
 import type { Position } from "../../../src/core/model/position.ts";
 import { quoteLiteral } from "../quote.ts";
 import { fatal, reopening, stateOf } from "./errors.ts";
-import { type Answer, StatementFailure } from "./wire.ts";
+import { type Answer, StatementFailure } from "../client/exchange.ts";
 
 export const METADATA_SCHEMA = "_millrace";
 export const PROGRESS_NAME = { schema: METADATA_SCHEMA, table: "progress" };

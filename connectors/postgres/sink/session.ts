@@ -1,10 +1,11 @@
 /** One connection to the target, and the waiting for its answers. */
 import type { Client } from "pg";
-import { connect } from "../connection.ts";
-import type { PostgresAddress } from "../url.ts";
+import { connect } from "../client/connect.ts";
+import type { PostgresAddress } from "../client/url.ts";
 import { sinkError, stopped } from "./errors.ts";
 import { PreparedStatements } from "./write/statements.ts";
-import { type Answer, exchange, Frames, type Hooks } from "./wire.ts";
+import { type Answer, exchange, type Hooks } from "../client/exchange.ts";
+import { Frames } from "./wire.ts";
 
 /**
  * What steps run under, besides what every session of ours has. Joins by nested loop only: a step's keys are few and

@@ -7,7 +7,7 @@ import type { TableName } from "../../../src/core/contracts/connector.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { Outcome, ShapeChange, Sink } from "../../../src/core/contracts/sink.ts";
 import { quoteTable } from "../quote.ts";
-import type { PostgresAddress } from "../url.ts";
+import type { PostgresAddress } from "../client/url.ts";
 import { applyRows, stageRows } from "./write/apply.ts";
 import { RenderedCopies } from "./write/copies.ts";
 import { carriesTable, prepareTable, type TargetChoices } from "./tables/ddl.ts";

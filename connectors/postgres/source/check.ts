@@ -1,7 +1,7 @@
 /** Preflight of the source: every finding with the statement that puts it right. Changes nothing. */
 import type { Finding } from "../../../src/core/contracts/connector.ts";
 import { findMillraceError, type MillraceError } from "../../../src/core/errors.ts";
-import { classify } from "../errors.ts";
+import { classify } from "./errors.ts";
 import { checkFailover } from "./check-failover.ts";
 import { publicationFindings, tableFindings } from "./catalog/check-tables.ts";
 import type { SourceContext } from "./context.ts";
@@ -34,15 +34,8 @@ export async function check(context: SourceContext, signal: AbortSignal): Promis
 async function checkSettings(_context: SourceContext, facts: ServerFacts): Promise<Finding[]> {
   const problems = serverProblems(facts);
   if (problems.length === 0) return [ok("postgres.wal_level", "wal_level is logical, and the role may replicate")];
-  return problems.map((problem) => failed(SETTINGS[problem.code] ?? "postgres", problem));
+  return problems.map(({ id, error }) => failed(id, error));
 }
-
-const SETTINGS: Readonly<Record<string, string>> = {
-  MR2005: "postgres.wal_level",
-  MR2008: "postgres.role",
-  MR2009: "postgres.version",
-  MR2031: "postgres.standby",
-};
 
 async function checkReplication(context: SourceContext, facts: ServerFacts, signal: AbortSignal): Promise<Finding[]> {
   // What keeps it from being tried is said already.

@@ -3,8 +3,9 @@ import * as z from "zod";
 import type { SourceContext as FactoryContext, SourceFactory } from "../../../src/core/contracts/connector.ts";
 import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
 import { TableSelection } from "../../../src/core/table-selection.ts";
-import { parsePostgresUrl } from "../url.ts";
+import { parsePostgresUrl, type PostgresAddress } from "../client/url.ts";
 import type { SourceContext } from "./context.ts";
+import { classify } from "./errors.ts";
 
 export const sourceDefinition = z.object({
   url: z
@@ -46,7 +47,7 @@ export const sourceFactory: SourceFactory<PostgresSourceOptions> = {
 async function contextOf(context: FactoryContext<PostgresSourceOptions>, logger: Logger): Promise<SourceContext> {
   const { Database } = await import("./database.ts");
   const { daemon, folder, options, tables, chosenKey, snapshot } = context;
-  const address = parsePostgresUrl(options.url, folder);
+  const address = addressOf(options.url, folder);
   return {
     address,
     database: new Database(address),
@@ -57,4 +58,12 @@ async function contextOf(context: FactoryContext<PostgresSourceOptions>, logger:
     chosenKey: chosenKey ?? (() => null),
     logger,
   };
+}
+
+function addressOf(url: string, folder: string): PostgresAddress {
+  try {
+    return parsePostgresUrl(url, folder);
+  } catch (error) {
+    throw classify(error, "reading source.url");
+  }
 }

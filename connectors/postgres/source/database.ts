@@ -1,13 +1,18 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Client, QueryResult, QueryResultRow } from "pg";
 import { within } from "../../../src/core/deadline.ts";
-import { connect } from "../connection.ts";
-import { aborted, classify, sourceError } from "../errors.ts";
-import type { PostgresAddress } from "../url.ts";
+import { connect } from "../client/connect.ts";
+import { OneConnection } from "../client/one-connection.ts";
+import type { ErrorReason } from "../../../src/core/errors.ts";
+import { aborted, classify, sourceError } from "./errors.ts";
+import type { PostgresAddress } from "../client/url.ts";
 import { KeptSessions } from "./snapshot/kept-sessions.ts";
 import type { Wire } from "./snapshot/wire.ts";
 
+const NEVER = new AbortController().signal;
 const QUERY_TIMEOUT_MS = 60_000;
+/** After these the connection is in an unknown state. */
+const UNCERTAIN: ReadonlySet<ErrorReason> = new Set(["stopped", "lost", "ending", "resources", "disk", "conflict"]);
 /** A server that is still there answers a short statement within it. */
 const LAST_ANSWER_MS_MAX = 1_000;
 
@@ -19,12 +24,12 @@ export class Database {
   readonly address: PostgresAddress;
   /** Of reads beside this connection. */
   readonly sessions = new KeptSessions<Wire>();
-  #connecting: Promise<Client> | undefined;
-  /** Settles when the statement before has: the driver wants one at a time. */
-  #before: Promise<unknown> = Promise.resolve();
+  readonly #connection: OneConnection;
 
   constructor(address: PostgresAddress) {
     this.address = address;
+    // Shared by all who wait for it, so no single caller's signal ends it; it has a time limit of its own.
+    this.#connection = new OneConnection(async () => (await connect(address, { signal: NEVER })).client);
   }
 
   async rows<Row extends QueryResultRow>(
@@ -47,15 +52,10 @@ export class Database {
   }
 
   async #run<T>(doing: string, query: (client: Client) => Promise<T>, signal: AbortSignal): Promise<T> {
-    const turn = this.#before;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#before = turn.then(() => promise);
-    try {
-      await withDeadline(turn, doing, signal);
-      return await this.#runNow(doing, query, signal);
-    } finally {
-      resolve();
-    }
+    return await this.#connection.inTurn(
+      () => this.#runNow(doing, query, signal),
+      (before) => withDeadline(before, doing, signal),
+    );
   }
 
   async #runNow<T>(doing: string, query: (client: Client) => Promise<T>, signal: AbortSignal): Promise<T> {
@@ -63,70 +63,32 @@ export class Database {
       return await withDeadline(query(await this.#client(signal)), doing, signal);
     } catch (error) {
       const known = classify(error, doing);
-      // Whatever is not an answer of the server leaves the connection in an unknown state.
-      if (known.code === "MR2021" || known.code === "MR2024" || known.kind === "aborted") await this.close();
+      if (known.reason !== undefined && UNCERTAIN.has(known.reason)) this.#drop();
       throw known;
     }
   }
 
+  async #client(signal: AbortSignal): Promise<Client> {
+    if (signal.aborted) throw aborted("a query to the source");
+    return await withDeadline(this.#connection.client(), "connecting to the source", signal);
+  }
+
   /** The next statement goes by another connection. The one in flight ends first, unless its server is gone. */
   async renew(): Promise<void> {
-    const turn = this.#before;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#before = turn.then(() => promise);
-    try {
-      await Promise.race([turn, delay(LAST_ANSWER_MS_MAX, undefined, { ref: false })]);
-      await this.close();
-    } finally {
-      resolve();
-    }
+    const wait = (before: Promise<unknown>) =>
+      Promise.race([before, delay(LAST_ANSWER_MS_MAX, undefined, { ref: false })]);
+    await this.#connection.inTurn(() => this.close(), wait);
   }
 
   /** Closes the connection; the next use opens another. */
   async close(): Promise<void> {
+    this.#drop();
+  }
+
+  #drop(): void {
     this.sessions.clear();
-    const connecting = this.#connecting;
-    this.#connecting = undefined;
-    if (connecting === undefined) return;
-    // A connection that was never made needs no end.
-    const client = await connecting.catch(() => undefined);
-    if (client !== undefined) endQuietly(client);
+    this.#connection.drop();
   }
-
-  async #client(signal: AbortSignal): Promise<Client> {
-    if (signal.aborted) throw aborted("a query to the source");
-    const connecting = this.#connecting ?? this.#begin();
-    try {
-      return await withDeadline(connecting, "connecting to the source", signal);
-    } catch (error) {
-      if (this.#connecting === connecting) this.#connecting = undefined;
-      throw error;
-    }
-  }
-
-  /** Shared by all who wait for it, so no single caller's signal ends it; it has a time limit of its own. */
-  #begin(): Promise<Client> {
-    const connecting = this.#connect(() => {
-      // Its end may be told when the next connection is there already.
-      if (this.#connecting === connecting) this.#connecting = undefined;
-    });
-    this.#connecting = connecting;
-    return connecting;
-  }
-
-  async #connect(onEnd: () => void): Promise<Client> {
-    const { client } = await connect(this.address, { signal: new AbortController().signal });
-    client.on("error", onEnd);
-    client.on("end", onEnd);
-    return client;
-  }
-}
-
-/** Ends a client without waiting for its peer, which may be gone. */
-export function endQuietly(client: Client): void {
-  client.end().catch(() => {
-    // The peer was gone already, which is what was wanted.
-  });
 }
 
 export function withDeadline<T>(
@@ -136,6 +98,13 @@ export function withDeadline<T>(
   timeoutMs = QUERY_TIMEOUT_MS,
 ): Promise<T> {
   const late = () =>
-    sourceError("MR2021", "retryable", `the source did not answer for ${timeoutMs / 1000} s while ${doing}`);
+    sourceError(
+      "MR2021",
+      "retryable",
+      `the source did not answer for ${timeoutMs / 1000} s while ${doing}`,
+      undefined,
+      undefined,
+      "lost",
+    );
   return within(work, { signal, timeoutMs, stopped: () => aborted(doing), late });
 }

@@ -19,9 +19,9 @@ import type {
   StreamOptions,
   Visibility,
 } from "../../../src/core/contracts/source.ts";
-import { findMillraceError } from "../../../src/core/errors.ts";
+import { reasonOf } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
-import { LOSSES } from "../errors.ts";
+import { LOSSES } from "./errors.ts";
 import { hasBinaryForm } from "../../../src/core/model/types.ts";
 import type { CatalogTable } from "./catalog/catalog.ts";
 import { readKeys, readRange } from "./snapshot/chunks.ts";
@@ -194,7 +194,7 @@ export class PostgresSource implements Source {
       const possible = publication === undefined ? wanted : publishable(publication, wanted);
       return await syncPublication(this.#context, publication, possible, signal);
     } catch (error) {
-      if (findMillraceError(error)?.code !== "MR2008") throw error;
+      if (reasonOf(error) !== "privilege") throw error;
       return { added: [], locked: [] };
     }
   }

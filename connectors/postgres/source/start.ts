@@ -2,7 +2,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Position } from "../../../src/core/model/position.ts";
 import type { CreatedLog, CreateRequest, HeldPositions, LogIdentity } from "../../../src/core/contracts/source.ts";
-import { BEGIN_ANEW, sourceError } from "../errors.ts";
+import { BEGIN_ANEW, sourceError } from "./errors.ts";
 import { quoteLiteral } from "../quote.ts";
 import type { CatalogTable } from "./catalog/catalog.ts";
 import type { SourceContext } from "./context.ts";

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client, QueryResultRow } from "pg";
-import { connect, plainClient } from "../../../connectors/postgres/connection.ts";
-import { parsePostgresUrl, type PostgresAddress } from "../../../connectors/postgres/url.ts";
+import { connect, plainClient } from "../../../connectors/postgres/client/connect.ts";
+import { OneConnection } from "../../../connectors/postgres/client/one-connection.ts";
+import { parsePostgresUrl, type PostgresAddress } from "../../../connectors/postgres/client/url.ts";
 import { classify } from "./errors.ts";
 
 const CONNECT_MS_MAX = 5_000;
@@ -16,16 +17,15 @@ const SETTINGS =
 
 export type Query = <Row extends QueryResultRow>(sql: string, values?: readonly unknown[]) => Promise<readonly Row[]>;
 
-/** The one connection to the state's server: made when first used, again after it broke; work waits for its turn. */
+/** The one connection to the state's server. */
 export class Link {
-  readonly #address: PostgresAddress;
-  #client: Promise<Client> | null = null;
-  #before: Promise<unknown> = Promise.resolve();
+  readonly #connection: OneConnection;
   #isClosed = false;
 
   /** Files that the URL names are relative to `folder`. */
   constructor(url: string, folder: string) {
-    this.#address = addressOf(url, folder);
+    const address = addressOf(url, folder);
+    this.#connection = new OneConnection(() => open(address));
   }
 
   /** Several statements as one transaction; given again, whole, while its failure may pass and `until` is ahead. */
@@ -40,15 +40,7 @@ export class Link {
 
   /** One statement; `until` as milliseconds of `performance.now`. */
   async once<T>(work: (query: Query) => Promise<T>, until = 0): Promise<T> {
-    const turn = this.#before;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#before = promise;
-    await turn;
-    try {
-      return await this.#retried(work, until);
-    } finally {
-      resolve();
-    }
+    return await this.#connection.inTurn(() => this.#retried(work, until));
   }
 
   async #retried<T>(work: (query: Query) => Promise<T>, until: number): Promise<T> {
@@ -58,7 +50,7 @@ export class Link {
       } catch (error) {
         const known = classify(error);
         // The session is in the middle of something: the next work begins with another one.
-        await this.#drop();
+        this.#connection.drop();
         if (known.kind !== "retryable" || this.#isClosed || performance.now() + AGAIN_MS >= until) throw known;
         await sleep(AGAIN_MS);
       }
@@ -66,41 +58,30 @@ export class Link {
   }
 
   async #query(): Promise<Query> {
-    const client = await (this.#client ??= this.#connect());
+    const client = await this.#connection.client();
     return async <Row extends QueryResultRow>(sql: string, values: readonly unknown[] = []) =>
       (await client.query<Row>(sql, [...values])).rows;
   }
 
-  async #connect(): Promise<Client> {
-    const { client } = await connect(this.#address, {
-      signal: NEVER,
-      make: (config) =>
-        plainClient({
-          ...config,
-          application_name: "millrace state",
-          connectionTimeoutMillis: CONNECT_MS_MAX,
-          query_timeout: ANSWER_MS_MAX,
-          options: `${config.options} ${SETTINGS}`,
-        }),
-    });
-    return client;
-  }
-
-  async #drop(): Promise<void> {
-    const connecting = this.#client;
-    this.#client = null;
-    const client = await connecting?.catch(() => null);
-    // Without waiting: the server may be gone.
-    client?.end().catch(() => {});
-  }
-
   async close(): Promise<void> {
     this.#isClosed = true;
-    await this.#before;
-    const connecting = this.#client;
-    this.#client = null;
-    await (await connecting)?.end();
+    await this.#connection.close();
   }
+}
+
+async function open(address: PostgresAddress): Promise<Client> {
+  const { client } = await connect(address, {
+    signal: NEVER,
+    make: (config) =>
+      plainClient({
+        ...config,
+        application_name: "millrace state",
+        connectionTimeoutMillis: CONNECT_MS_MAX,
+        query_timeout: ANSWER_MS_MAX,
+        options: `${config.options} ${SETTINGS}`,
+      }),
+  });
+  return client;
 }
 
 function addressOf(url: string, folder: string): PostgresAddress {

@@ -209,7 +209,7 @@ export class PostgresState implements LeaseStore {
     const upTo = this.#taken;
     this.#unsent.clear();
     try {
-      if (this.#readOnly) throw stateError("MR1202", "the state is open for reading only");
+      if (this.#readOnly) throw stateError("MR1202", "the state is open for reading only", { reason: "passing" });
       await this.#link.once(
         (query) => this.#put(query, changes),
         this.#held === null ? 0 : this.#heldUntilMs - MARGIN_MS,
@@ -238,7 +238,10 @@ export class PostgresState implements LeaseStore {
     if (this.#held !== null)
       throw stateError("MR1210", `lease ${this.#held} was taken over (the lease is now number ${line?.lease_number})`);
     if (line?.alive === true) throw leaseHeld(leaseOf(line), systemClock);
-    throw stateError("MR1208", "the state was changed by another process meanwhile", { kind: "retryable" });
+    throw stateError("MR1208", "the state was changed by another process meanwhile", {
+      kind: "retryable",
+      reason: "passing",
+    });
   }
 
   async #dump(): Promise<StateDump> {

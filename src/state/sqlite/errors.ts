@@ -17,25 +17,27 @@ export function classify(error: unknown, path: string): unknown {
   const resultCode = resultCodeOf(error);
   if (resultCode === undefined) return error;
   const cause = { cause: error };
+  // A disk that is full or read-only, a file that somebody locks.
+  const passing = { reason: "passing", ...cause } as const;
   switch (resultCode & 0xff) {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
       return stateError("MR1208", `the state file ${path} is locked by another process`, {
         kind: "retryable",
-        ...cause,
+        ...passing,
       });
     case SQLITE_PERM:
     case SQLITE_READONLY:
     case SQLITE_CANTOPEN:
       return stateError("MR1202", `the state file ${path} can't be opened for this`, {
         kind: "blocked",
-        ...cause,
+        ...passing,
       });
     case SQLITE_IOERR:
     case SQLITE_FULL:
       return stateError("MR1209", `the state file ${path} can't be written (SQLite result ${resultCode})`, {
         kind: "retryable",
-        ...cause,
+        ...passing,
       });
     case SQLITE_CORRUPT:
       return damaged(path, error);

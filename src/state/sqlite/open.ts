@@ -82,7 +82,10 @@ function createFile(path: string): void {
     makeFolder(dirname(path), 0o700);
     closeSync(openSync(path, "a", 0o600));
   } catch (error) {
-    throw stateError("MR1202", `the state file ${path} can't be created or written`, { cause: error });
+    throw stateError("MR1202", `the state file ${path} can't be created or written`, {
+      cause: error,
+      reason: "passing",
+    });
   }
 }
 

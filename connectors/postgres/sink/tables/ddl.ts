@@ -13,7 +13,7 @@ import { HISTORY_COLUMNS, OFFSET_COLUMN } from "./history-table.ts";
 import { fitted, type TargetName } from "./names.ts";
 import type { Session } from "../session.ts";
 import { TargetTable } from "./target-table.ts";
-import type { Answer } from "../wire.ts";
+import type { Answer } from "../../client/exchange.ts";
 import { foreignType, targetType } from "./types.ts";
 
 const RESERVED = "_millrace_";

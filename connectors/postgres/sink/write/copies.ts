@@ -6,7 +6,8 @@ import { copyDirect, copyStaged } from "./copy.ts";
 import { copyDirectText, copyStagedText } from "./copy-text.ts";
 import type { Session } from "../session.ts";
 import type { TargetTable } from "../tables/target-table.ts";
-import { type Answer, Frames } from "../wire.ts";
+import type { Answer } from "../../client/exchange.ts";
+import { Frames } from "../wire.ts";
 
 /** A COPY of these entries into the table itself (puts only) or into its staging table. */
 export interface Copy {

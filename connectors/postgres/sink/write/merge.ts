@@ -14,7 +14,7 @@ import { type Advance, advance as advanceStatement, behindFence } from "../progr
 import type { Session } from "../session.ts";
 import type { TableStep } from "./small.ts";
 import type { TargetTable } from "../tables/target-table.ts";
-import type { Answer } from "../wire.ts";
+import type { Answer } from "../../client/exchange.ts";
 
 /** Fewer new rows than this join the staged ones, if there are any. */
 const DIRECT_ROWS_MIN = 20;

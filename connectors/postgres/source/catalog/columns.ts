@@ -2,7 +2,7 @@
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { CELL_BINARY, CELL_TEXT } from "../../../../src/core/model/tuple.ts";
 import { hasBinaryForm } from "../../../../src/core/model/types.ts";
-import { sourceError } from "../../errors.ts";
+import { sourceError } from "../errors.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable } from "../../quote.ts";
 import type { Wire } from "../snapshot/wire.ts";
 
@@ -66,6 +66,8 @@ export async function findTable(wire: Wire, table: TableVersion, signal: AbortSi
       "retryable",
       `${table.id} is not as it was: a column of version ${table.version} was dropped or altered`,
       "It is read when the stream has passed the change.",
+      undefined,
+      "no-column",
     );
   });
   const partitioned = rows[0]?.[0] === "p";

@@ -1,7 +1,7 @@
 /** Which of the catalogue's tables are captured, and why others can't be. */
 import type { CapturedTables, RefusedTable, TableShape } from "../../../../src/core/contracts/source.ts";
 import { tableId } from "../../../../src/core/model/schema.ts";
-import { sourceError } from "../../errors.ts";
+import { sourceError } from "../errors.ts";
 import { quoteIdentifier, quoteTable } from "../../quote.ts";
 import { readCatalog, type Catalog, type CatalogTable } from "./catalog.ts";
 import type { SourceContext } from "../context.ts";

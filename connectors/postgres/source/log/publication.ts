@@ -1,7 +1,7 @@
 /** The publication: read, compared with what it has to be, and waited for. How it is changed: publish.ts. */
 import type { Blocker } from "../../../../src/core/contracts/source.ts";
 import { setTimeout as delay } from "node:timers/promises";
-import { BEGIN_ANEW, sourceError } from "../../errors.ts";
+import { BEGIN_ANEW, sourceError } from "../errors.ts";
 import { quoteIdentifier, quoteTable } from "../../quote.ts";
 import type { CatalogTable } from "../catalog/catalog.ts";
 import type { SourceContext } from "../context.ts";

@@ -3,8 +3,8 @@
  * lock for a moment only: behind a lock request that waits, the application waits too, and a statement that holds one
  * table while it waits for the next makes a deadlock with a migration that takes them in another order.
  */
-import { findMillraceError, type MillraceError } from "../../../../src/core/errors.ts";
-import { sourceError, sqlState } from "../../errors.ts";
+import { type ErrorReason, type MillraceError, reasonOf } from "../../../../src/core/errors.ts";
+import { sourceError } from "../errors.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable } from "../../quote.ts";
 import type { CatalogTable } from "../catalog/catalog.ts";
 import type { SourceContext } from "../context.ts";
@@ -137,7 +137,7 @@ class Altering implements AsyncDisposable {
     try {
       await this.#database.simple("changing the publication", `SET LOCAL lock_timeout = ${lockMs}; ${sql}`, signal);
     } catch (error) {
-      if (findMillraceError(error)?.code !== "MR2008") throw error;
+      if (reasonOf(error) !== "privilege") throw error;
       throw notAllowed(this.#context, advice, error);
     }
     this.#context.logger.debug({ publication: this.#context.publication }, "publication changed");
@@ -148,15 +148,14 @@ class Altering implements AsyncDisposable {
   }
 }
 
-/** Another attempt of ours, cut off before its answer came, may have done it. */
-const DONE = new Set(["42710"]);
 /** A lock that was not to be had, a deadlock that the server ended, a table that has gone meanwhile. */
-const PASSING = new Set(["55P03", "40P01", "42P01", "42704", "3F000"]);
+const PASSING: ReadonlySet<ErrorReason> = new Set(["lock", "conflict", "no-table", "no-object"]);
 
 function meaningOf(error: unknown): "done" | "passing" | "other" {
-  const state = sqlState(findMillraceError(error)?.cause) ?? "";
-  if (DONE.has(state)) return "done";
-  return PASSING.has(state) ? "passing" : "other";
+  const reason = reasonOf(error);
+  // Another attempt of ours, cut off before its answer came, may have done it.
+  if (reason === "exists") return "done";
+  return reason !== undefined && PASSING.has(reason) ? "passing" : "other";
 }
 
 function notAllowed({ publication }: SourceContext, advice: string, cause?: unknown): MillraceError {
@@ -166,5 +165,6 @@ function notAllowed({ publication }: SourceContext, advice: string, cause?: unkn
     `the role may not change the publication ${publication}`,
     `Let the tables' owner run: ${advice};`,
     cause,
+    "privilege",
   );
 }

@@ -1,7 +1,7 @@
 /** What server this is: version, identity, and whether it can be captured from at all. */
 import type { QueryResultRow } from "pg";
 import type { ErrorCode, MillraceError } from "../../../../src/core/errors.ts";
-import { classify, poolerError, sourceError } from "../../errors.ts";
+import { classify, poolerError, sourceError } from "../errors.ts";
 import { quoteIdentifier } from "../../quote.ts";
 import type { SourceContext } from "../context.ts";
 import { withDeadline } from "../database.ts";
@@ -38,29 +38,35 @@ export async function readServer(context: SourceContext, signal: AbortSignal): P
 
 export function checkServer(facts: ServerFacts): void {
   const [first] = serverProblems(facts);
-  if (first !== undefined) throw first;
+  if (first !== undefined) throw first.error;
+}
+
+export interface ServerProblem {
+  /** What `millrace check` calls it. */
+  readonly id: string;
+  readonly error: MillraceError;
 }
 
 /** Everything about the server and the role that keeps capture from working at all. */
-export function serverProblems(facts: ServerFacts): readonly MillraceError[] {
-  const problems: MillraceError[] = [];
-  const add = (code: ErrorCode, message: string, hint: string): void => {
-    problems.push(sourceError(code, "fatal", message, hint));
+export function serverProblems(facts: ServerFacts): readonly ServerProblem[] {
+  const problems: ServerProblem[] = [];
+  const add = (what: string, code: ErrorCode, message: string, hint: string): void => {
+    problems.push({ id: `postgres.${what}`, error: sourceError(code, "fatal", message, hint) });
   };
   if (facts.version < VERSION_MIN) {
     const name = `Postgres ${Math.floor(facts.version / 10_000)}`;
-    add("MR2009", `the server is ${name}`, "Millrace needs Postgres 14 or newer.");
+    add("version", "MR2009", `the server is ${name}`, "Millrace needs Postgres 14 or newer.");
   }
   if (facts.inRecovery) {
     const fix = "Point source.url at the primary, or promote this server.";
-    add("MR2031", "the source is a standby: it replays another server's log and takes no writes", fix);
+    add("standby", "MR2031", "the source is a standby: it replays another server's log and takes no writes", fix);
   }
   if (facts.walLevel !== "logical") {
     const fix = "ALTER SYSTEM SET wal_level = logical; then restart the server.";
-    add("MR2005", `wal_level is ${facts.walLevel}`, fix);
+    add("wal_level", "MR2005", `wal_level is ${facts.walLevel}`, fix);
   }
   if (!facts.mayReplicate)
-    add("MR2008", "the role may not replicate", `ALTER ROLE ${quoteIdentifier(facts.user)} REPLICATION;`);
+    add("role", "MR2008", "the role may not replicate", `ALTER ROLE ${quoteIdentifier(facts.user)} REPLICATION;`);
   return problems;
 }
 

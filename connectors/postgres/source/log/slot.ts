@@ -1,6 +1,6 @@
 /** The replication slot: found, made, adopted, waited for. */
 import { setTimeout as delay } from "node:timers/promises";
-import { BEGIN_ANEW, sourceError } from "../../errors.ts";
+import { BEGIN_ANEW, sourceError } from "../errors.ts";
 import { quoteIdentifier, quoteLiteral } from "../../quote.ts";
 import type { SourceContext } from "../context.ts";
 import { parseLsn } from "./lsn.ts";

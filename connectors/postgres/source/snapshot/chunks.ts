@@ -7,7 +7,7 @@ import { CELL_TEXT } from "../../../../src/core/model/tuple.ts";
 import { CHUNK_ROWS_MAX, ChunkPace } from "../../../kit/chunk-pace.ts";
 import { invariant } from "../../../../src/core/invariant.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../../quote.ts";
-import { isNoKey } from "../../errors.ts";
+import { isNoKey } from "../errors.ts";
 import { BUILT_IN, findTable, type LiveColumn, type LiveTable } from "../catalog/columns.ts";
 import type { SourceContext } from "../context.ts";
 import { RowBlock } from "./row-blocks.ts";

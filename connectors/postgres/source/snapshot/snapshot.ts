@@ -2,8 +2,8 @@
 import type { Block } from "../../../../src/core/model/block.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import type { FirstCopy, TableGenerations, TableShape } from "../../../../src/core/contracts/source.ts";
-import { findMillraceError } from "../../../../src/core/errors.ts";
-import { sourceError, sqlState } from "../../errors.ts";
+import { type ErrorReason, reasonOf } from "../../../../src/core/errors.ts";
+import { sourceError } from "../errors.ts";
 import { quoteLiteral, quoteTable } from "../../quote.ts";
 import { cellKinds, copyList, findTable, type LiveTable } from "../catalog/columns.ts";
 import type { SourceContext } from "../context.ts";
@@ -69,9 +69,8 @@ export class SnapshotCopy implements FirstCopy {
       const files = await wire.rows(`looking at the files of ${table.id}`, sameFilesSql(name), signal);
       if (files[0]?.[0] === "t") return await findTable(wire, table, signal);
     } catch (error) {
-      const known = findMillraceError(error);
-      // Before Postgres 17 a snapshot that is gone, with the connection that kept it, is a wrong parameter.
-      throw known?.code === "MR2025" || sqlState(known?.cause) === "22023" ? altered(table, error) : error;
+      const reason = reasonOf(error);
+      throw reason !== undefined && ALTERED.has(reason) ? altered(table, error) : error;
     }
     throw altered(table);
   }
@@ -127,6 +126,14 @@ export class SnapshotCopy implements FirstCopy {
     }
   }
 }
+
+const ALTERED: ReadonlySet<ErrorReason> = new Set([
+  "no-table",
+  "no-column",
+  "no-object",
+  // Before Postgres 17 a snapshot that is gone, with the connection that kept it.
+  "parameter",
+]);
 
 function altered({ id }: TableVersion, cause?: unknown) {
   const message = `${id} was altered after the copy's snapshot was taken`;

@@ -3,12 +3,12 @@
  * back as bytes that a reader takes from the frames. For copies and chunks, where an object per row and per cell would
  * cost more than the read.
  */
-import type { PostgresAddress } from "../../url.ts";
+import type { PostgresAddress } from "../../client/url.ts";
 import type { KeptSessions } from "./kept-sessions.ts";
 import { readInt32 } from "../../../../src/core/model/tuple.ts";
-import { aborted, classify, sourceError } from "../../errors.ts";
-import { queryFrame, readServerError, statementFrames } from "../stream/frames.ts";
-import { connectInlet, type Inlet, type InletConnection, type InletSocket } from "../stream/inlet.ts";
+import { aborted, classify, sourceError } from "../errors.ts";
+import { queryFrame, readServerError, statementFrames } from "../../client/frames.ts";
+import { connectInlet, type Inlet, type InletConnection, type InletSocket } from "../../client/inlet.ts";
 
 const SILENCE_MS = 20_000;
 /** A session that takes longer to end its transaction is ended. */
@@ -71,9 +71,13 @@ export class Wire implements Disposable, Inlet {
   }
 
   static async #connect(database: Beside, signal: AbortSignal): Promise<Wire> {
-    const connection = await connectInlet(database.address, signal);
-    const { rows } = await connection.client.query<{ pid: number }>("select pg_backend_pid() as pid");
-    return new Wire(connection, database, rows[0]?.pid ?? 0);
+    try {
+      const connection = await connectInlet(database.address, signal);
+      const { rows } = await connection.client.query<{ pid: number }>("select pg_backend_pid() as pid");
+      return new Wire(connection, database, rows[0]?.pid ?? 0);
+    } catch (error) {
+      throw classify(error, "connecting to the server");
+    }
   }
 
   /** Runs statements; rows of all of them go to `onRow`. An abort ends the session. */

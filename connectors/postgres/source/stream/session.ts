@@ -5,16 +5,17 @@ import { OneReader } from "../../../../src/core/one-reader.ts";
 import type { Position } from "../../../../src/core/model/position.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import type { ChangeStream } from "../../../../src/core/contracts/source.ts";
-import { BEGIN_ANEW, aborted, classify, sourceError } from "../../errors.ts";
+import { BEGIN_ANEW, aborted, classify, sourceError } from "../errors.ts";
+import { failureOf } from "../../client/failure.ts";
 import { Assembler } from "./assemble.ts";
 import { withDeadline } from "../database.ts";
-import { queryFrame, readServerError } from "./frames.ts";
+import { queryFrame, readServerError } from "../../client/frames.ts";
 import { PUBLICATION_ROUTINE } from "./pgoutput.ts";
 import type { Ahead } from "../catalog/lookups.ts";
 import { nap, Pace } from "./pace.ts";
 import type { Relation } from "./relations.ts";
 import { StatusReporter } from "./status.ts";
-import type { InletSocket } from "./inlet.ts";
+import type { InletSocket } from "../../client/inlet.ts";
 import type { ReplicationConnection } from "./transport.ts";
 
 /** How long a dense stream is given to fill a block, counted from when a block could have been had … */
@@ -249,7 +250,8 @@ function endOf(message: Buffer | undefined): Error {
   if (message === undefined) return lost();
   const error = readServerError(message);
   const again = `Put the publication right, or drop it: Millrace makes it again. ${BEGIN_ANEW}`;
-  if (error.routine === PUBLICATION_ROUTINE || (error.code === "42704" && /publication/i.test(error.routine))) {
+  const isMissing = failureOf(error).reason === "no-object";
+  if (error.routine === PUBLICATION_ROUTINE || (isMissing && /publication/i.test(error.routine))) {
     return sourceError(
       "MR2017",
       "fatal",
@@ -258,6 +260,6 @@ function endOf(message: Buffer | undefined): Error {
       error,
     );
   }
-  if (error.code === "42704") return sourceError("MR2010", "fatal", "the slot does not exist", again, error);
+  if (isMissing) return sourceError("MR2010", "fatal", "the slot does not exist", again, error);
   return classify(error, "streaming changes");
 }

@@ -3,7 +3,7 @@
  * every second while we don't read and so can't see that we are asked (wal_sender_timeout counts from our last word); and, when it is silent, whether it lives.
  */
 import type { Duplex } from "node:stream";
-import { sourceError } from "../../errors.ts";
+import { sourceError } from "../errors.ts";
 
 const TICK_MS = 1_000;
 const REPORT_MS = 10_000;

@@ -1,5 +1,5 @@
 /** What the decoder stops at for good. */
-import { sourceError } from "../../errors.ts";
+import { sourceError } from "../errors.ts";
 import { formatLsn } from "../log/lsn.ts";
 
 /** Rows under a version that is cut would be taken for older than they are. */

@@ -4,8 +4,8 @@ import type { Position } from "../../../../src/core/model/position.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import type { ChangeStream, LogIdentity, StreamOptions } from "../../../../src/core/contracts/source.ts";
 import { hasBinaryForm } from "../../../../src/core/model/types.ts";
-import { findMillraceError } from "../../../../src/core/errors.ts";
-import { BEGIN_ANEW, classify, refusedSecondStream, sourceError, TextModeNeeded } from "../../errors.ts";
+import { findMillraceError, reasonOf } from "../../../../src/core/errors.ts";
+import { BEGIN_ANEW, classify, refusedSecondStream, sourceError, TextModeNeeded } from "../errors.ts";
 import { quoteIdentifier, quoteLiteral } from "../../quote.ts";
 import type { SourceContext } from "../context.ts";
 import { type Ahead, Lookups } from "../catalog/lookups.ts";
@@ -187,7 +187,8 @@ async function connectSecond(parts: StreamParts, signal: AbortSignal): Promise<R
   try {
     return await connectCompared(parts, signal);
   } catch (error) {
-    throw findMillraceError(error)?.code === "MR2006" ? refusedSecondStream(error) : error;
+    const reason = reasonOf(error);
+    throw reason === "slots" || reason === "connections" ? refusedSecondStream(error) : error;
   }
 }
 

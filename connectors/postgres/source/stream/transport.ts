@@ -5,8 +5,9 @@
  */
 import type { Client, ClientConfig } from "pg";
 import replication from "pg-logical-replication";
-import type { PostgresAddress } from "../../url.ts";
-import { connectInlet, type InletConnection } from "./inlet.ts";
+import { classify } from "../errors.ts";
+import type { PostgresAddress } from "../../client/url.ts";
+import { connectInlet, type InletConnection } from "../../client/inlet.ts";
 
 /** Its client is for commands before the stream starts (IDENTIFY_SYSTEM, SQL). */
 export type ReplicationConnection = InletConnection;
@@ -16,7 +17,11 @@ export async function connectReplication(
   address: PostgresAddress,
   signal: AbortSignal,
 ): Promise<ReplicationConnection> {
-  return await connectInlet(address, signal, throughLibrary);
+  try {
+    return await connectInlet(address, signal, throughLibrary);
+  } catch (error) {
+    throw classify(error, "connecting to the server");
+  }
 }
 
 /** The library's part: a connection with replication=database, given to a plugin. */

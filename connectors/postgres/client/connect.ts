@@ -3,7 +3,8 @@ import { Socket, type SocketConstructorOpts } from "node:net";
 import { Duplex } from "node:stream";
 import type { ConnectionOptions } from "node:tls";
 import { Client, type ClientConfig } from "pg";
-import { aborted, classify, sourceError } from "./errors.ts";
+import { Failure, failureOf } from "./failure.ts";
+import { NO_TLS } from "./tls-failures.ts";
 import type { PostgresAddress } from "./url.ts";
 
 /**
@@ -54,7 +55,7 @@ export interface Connected {
   readonly encrypted: boolean;
 }
 
-/** Connects by libpq's rules for sslmode; `prefer` falls back to a plain connection where the server has no TLS. */
+/** By libpq's rules for sslmode, else throws a `Failure`; `prefer` falls back to a plain connection where the server has no TLS. */
 export async function connect(address: PostgresAddress, options: ConnectOptions): Promise<Connected> {
   const local = address.host.startsWith("/");
   const mode = local ? "disable" : address.sslMode;
@@ -62,7 +63,7 @@ export async function connect(address: PostgresAddress, options: ConnectOptions)
   try {
     return { client: await attempt(address, tlsOptions(address), options), encrypted: true };
   } catch (error) {
-    const refused = error instanceof Error && /does not support SSL/.test(String(error.cause));
+    const refused = error instanceof Failure && NO_TLS.test(String(error.cause));
     if (mode !== "prefer" || !refused) throw error;
     return { client: await attempt(address, false, options), encrypted: false };
   }
@@ -73,7 +74,7 @@ async function attempt(
   ssl: false | ConnectionOptions,
   options: ConnectOptions,
 ): Promise<Client> {
-  if (options.signal.aborted) throw aborted("connecting to the server");
+  if (options.signal.aborted) throw stopped();
   const socket = new Socket(ssl === false && options.onread !== undefined ? { onread: options.onread } : {});
   const stop = (): void => void socket.destroy(new Error("Connection terminated"));
   options.signal.addEventListener("abort", stop, { once: true });
@@ -81,11 +82,14 @@ async function attempt(
     return await (options.make ?? plainClient)(clientConfig(address, ssl, socket));
   } catch (error) {
     socket.destroy();
-    if (options.signal.aborted) throw aborted("connecting to the server");
-    throw classify(error, "connecting to the server");
+    throw options.signal.aborted ? stopped() : failureOf(error, true);
   } finally {
     options.signal.removeEventListener("abort", stop);
   }
+}
+
+function stopped(): Failure {
+  return new Failure("stopped", "connecting was stopped", { connecting: true });
 }
 
 /** Through the driver alone. */
@@ -153,7 +157,7 @@ export function streamOf(client: Client): Duplex {
   if (typeof connection === "object" && connection !== null && "stream" in connection) {
     if (connection.stream instanceof Duplex) return connection.stream;
   }
-  throw sourceError("MR2027", "fatal", "the driver has no stream to take over");
+  throw new Error("the driver has no stream to take over");
 }
 
 /**

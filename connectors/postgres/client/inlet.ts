@@ -5,8 +5,8 @@
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Client, ClientConfig } from "pg";
-import { type ClientMaker, connect, plainClient, takeOver } from "../../connection.ts";
-import type { PostgresAddress } from "../../url.ts";
+import { type ClientMaker, connect, plainClient, takeOver } from "./connect.ts";
+import type { PostgresAddress } from "./url.ts";
 
 /** Where received bytes go. */
 export interface Inlet {

@@ -1,5 +1,5 @@
 /** What went wrong with TLS, and its fix: told apart by the code of Node or OpenSSL. The fixes name libpq's parameters. */
-import { certificateFailures, isTlsCode, type TlsFailure } from "../../src/tls/failure.ts";
+import { certificateFailures, isTlsCode, type TlsFailure } from "../../../src/tls/failure.ts";
 
 const OWN_PAIR: TlsFailure = {
   what: "the client's certificate and key can't be used",
@@ -28,11 +28,14 @@ const FAILURES: Readonly<Record<string, TlsFailure>> = {
   "ERR_SSL_SSL/TLS_ALERT_BAD_CERTIFICATE": OWN_REFUSED,
 };
 
+/** The driver's sentence. */
+export const NO_TLS = /does not support SSL/;
+
 /** A failure of the handshake, or before it. `text` is read where the driver gives no code of its own. */
 export function handshakeFailure(code: string, text: string): TlsFailure | undefined {
   const known = FAILURES[code];
   if (known !== undefined) return known;
-  if (/does not support SSL/.test(text)) {
+  if (NO_TLS.test(text)) {
     return {
       what: "the server does not speak TLS",
       fix: "Set ssl = on with a certificate on the server; or, where the network is trusted, sslmode=prefer or sslmode=disable in the url.",

@@ -1,5 +1,17 @@
 /** Frames of the protocol that are written or read by hand. */
-import { ServerError } from "../../errors.ts";
+
+/** An ErrorResponse, as the protocol's fields. `text` is the server's own sentence: it may hold values. */
+export class ServerError extends Error {
+  readonly code: string;
+  /** The server's function that raised it; the same in every language of its messages. */
+  readonly routine: string;
+  constructor(code: string, text: string, routine = "") {
+    super(text);
+    this.name = "ServerError";
+    this.code = code;
+    this.routine = routine;
+  }
+}
 
 /** A simple Query. */
 export function queryFrame(sql: string): Buffer {

@@ -1,7 +1,7 @@
 import type { ConnectionOptions } from "node:tls";
 import type { Socket } from "node:net";
 import { Connection } from "pg";
-import { sourceError } from "./errors.ts";
+import { Failure } from "./failure.ts";
 
 const BOUND = "SCRAM-SHA-256-PLUS";
 
@@ -42,10 +42,7 @@ export function boundConnection(socket: Socket, ssl: false | ConnectionOptions, 
 }
 
 function notBound(what: string): Error {
-  return sourceError(
-    "MR2003",
-    "blocked",
-    `the server ${what}, and channel_binding=require forbids that`,
-    "Let pg_hba.conf ask this role for scram-sha-256 in a hostssl line (its password has to be stored as one), or leave channel_binding out.",
-  );
+  return new Failure("unbound", `the server ${what}, and channel_binding=require forbids that`, {
+    fix: "Let pg_hba.conf ask this role for scram-sha-256 in a hostssl line (its password has to be stored as one), or leave channel_binding out.",
+  });
 }

@@ -1,4 +1,4 @@
-import type { ErrorArea, ErrorCode, ErrorPages } from "../../src/core/errors.ts";
+import type { ErrorArea, ErrorCode, ErrorPages } from "../../../src/core/errors.ts";
 
 /** The way out of every gap: the sinks' rows get a new epoch, so that nothing of the earlier one stands against them. */
 export const BEGIN_ANEW =

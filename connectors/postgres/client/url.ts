@@ -1,9 +1,8 @@
 import { readFileSync } from "node:fs";
 import { homedir, userInfo } from "node:os";
 import { join, resolve } from "node:path";
-import type { MillraceError } from "../../src/core/errors.ts";
-import { readCertificates, readPrivateKey, UnusablePem } from "../../src/tls/pem.ts";
-import { sourceError } from "./errors.ts";
+import { readCertificates, readPrivateKey, UnusablePem } from "../../../src/tls/pem.ts";
+import { Failure } from "./failure.ts";
 
 /** libpq's modes, with libpq's meaning; pg's own reading of the URL differs between its versions and is not used. */
 export type SslMode = "disable" | "prefer" | "require" | "verify-ca" | "verify-full";
@@ -230,6 +229,6 @@ function decode(text: string, what: string): string {
 function wrong(
   what: string,
   fix = "It looks like postgres://user:password@host:5432/database; parameters are those of psql.",
-): MillraceError {
-  return sourceError("MR2004", "fatal", `source.url can't be used: ${what}`, fix);
+): Failure {
+  return new Failure("url", what, { fix });
 }

@@ -1,0 +1,118 @@
+/** Messages written as bytes, and what the server answers to them. The driver keeps the connection, its TLS and its parser. */
+import type { Client, Connection, Submittable } from "pg";
+import { failpoint } from "../../../src/core/failpoint.ts";
+
+/** What the server answered: rows of all statements as text, and the tag of each statement that completed. */
+export interface Answer {
+  readonly rows: readonly (readonly (string | null)[])[];
+  readonly tags: readonly string[];
+}
+
+/** A statement failed; `completed` statements before it in the same write did not. */
+export class StatementFailure extends Error {
+  readonly completed: number;
+
+  constructor(cause: unknown, completed: number) {
+    super("a statement failed", { cause });
+    this.name = "StatementFailure";
+    this.completed = completed;
+  }
+}
+
+/**
+ * Sends the buffers and gathers the answers up to ReadyForQuery. Settles only when the bytes have left the buffers too:
+ * after an early error the rest of a COPY is still being written, and the buffers are about to be used again.
+ */
+export function exchange(client: Client, buffers: readonly Uint8Array[], hooks: Hooks = {}): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    client.query(new Exchange(buffers, resolve, reject, hooks));
+  });
+}
+
+export interface Hooks {
+  /** Takes the lines of a COPY TO STDOUT. */
+  readonly onLine?: LineReader | undefined;
+  /** All bytes have left the process. */
+  readonly onWritten?: (() => void) | undefined;
+}
+
+/** Takes a line of a COPY TO STDOUT; its bytes are the driver's again when it returns. */
+export type LineReader = (line: Buffer) => void;
+
+class Exchange implements Submittable {
+  readonly #buffers: readonly Uint8Array[];
+  readonly #resolve: (answer: Answer) => void;
+  readonly #reject: (error: Error) => void;
+  readonly #rows: (string | null)[][] = [];
+  readonly #tags: string[] = [];
+  readonly #hooks: Hooks;
+  #written = false;
+  #settle: (() => void) | undefined;
+
+  constructor(
+    buffers: readonly Uint8Array[],
+    resolve: (answer: Answer) => void,
+    reject: (error: Error) => void,
+    hooks: Hooks,
+  ) {
+    this.#hooks = hooks;
+    this.#buffers = buffers;
+    this.#resolve = resolve;
+    this.#reject = reject;
+  }
+
+  submit(connection: Connection): void {
+    const { stream } = connection;
+    stream.cork();
+    for (const [i, buffer] of this.#buffers.entries()) {
+      if (i < this.#buffers.length - 1) stream.write(buffer);
+      else stream.write(buffer, () => this.#allWritten());
+    }
+    stream.uncork();
+    // Of a large message the kernel has a part by now.
+    failpoint("postgres-sink.sent");
+  }
+
+  // The rest is called by the driver, one method per backend message.
+  handleRowDescription(): void {}
+  handlePortalSuspended(): void {}
+  handleEmptyQuery(): void {}
+  /** The data follows in the same write. */
+  handleCopyInResponse(): void {}
+
+  handleCopyData({ chunk }: { readonly chunk: Buffer }): void {
+    this.#hooks.onLine?.(chunk);
+  }
+
+  handleDataRow(message: { readonly fields: (string | null)[] }): void {
+    this.#rows.push(message.fields);
+  }
+
+  handleCommandComplete(message: { readonly text: string }): void {
+    this.#tags.push(message.text);
+  }
+
+  handleReadyForQuery(): void {
+    this.#finish(() => this.#resolve({ rows: this.#rows, tags: this.#tags }));
+  }
+
+  handleError(error: unknown): void {
+    const completed = this.#tags.length;
+    const failure = new StatementFailure(error, completed);
+    // An error of the connection, unlike one of the server, leaves nothing to be written.
+    const ofServer = error instanceof Error && "severity" in error;
+    if (ofServer) this.#finish(() => this.#reject(failure));
+    else this.#reject(failure);
+  }
+
+  #allWritten(): void {
+    this.#written = true;
+    this.#settle?.();
+    this.#hooks.onWritten?.();
+  }
+
+  #finish(settle: () => void): void {
+    if (this.#written) settle();
+    else this.#settle = settle;
+  }
+}

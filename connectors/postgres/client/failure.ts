@@ -1,0 +1,84 @@
+/** What went wrong at the server or on the way to it. Who uses the client gives it a number and a sentence of its own. */
+import type { DatabaseReason } from "../../../src/core/errors.ts";
+import { systemErrorCode } from "../../../src/core/system-errors.ts";
+import { StatementFailure } from "./exchange.ts";
+import { reasonOfState } from "./sql-states.ts";
+import { handshakeFailure, refusedWithoutTls } from "./tls-failures.ts";
+
+interface FailureParts {
+  readonly code?: string;
+  readonly state?: string | undefined;
+  readonly fix?: string | undefined;
+  readonly connecting?: boolean;
+  readonly cause?: unknown;
+}
+
+export class Failure extends Error {
+  readonly reason: DatabaseReason;
+  /** SQLSTATE: the server answered. */
+  readonly state: string | undefined;
+  /** The SQLSTATE, or Node's word (ECONNRESET …); empty where there is neither. */
+  readonly code: string;
+  /** Of a URL or of TLS: the same for every user. */
+  readonly fix: string | undefined;
+  /** Met before the session began. */
+  readonly connecting: boolean;
+
+  /** `text`: the server's or the driver's own sentence, which may hold values; of a URL and of TLS a sentence of ours. */
+  constructor(reason: DatabaseReason, text: string, parts: FailureParts = {}) {
+    super(text, parts.cause === undefined ? undefined : { cause: parts.cause });
+    this.name = "Failure";
+    this.reason = reason;
+    this.state = parts.state;
+    this.code = parts.code ?? parts.state ?? "";
+    this.fix = parts.fix;
+    this.connecting = parts.connecting ?? false;
+  }
+
+  /** The server's own function that raised it; the same in every language of its messages. */
+  get routine(): string {
+    const routine: unknown = this.cause instanceof Error ? Reflect.get(this.cause, "routine") : undefined;
+    return typeof routine === "string" ? routine : "";
+  }
+}
+
+/** What a driver threw. */
+export function failureOf(error: unknown, connecting = false): Failure {
+  const known = findFailure(error);
+  if (known !== undefined) return known;
+  if (error instanceof StatementFailure) return failureOf(error.cause, connecting);
+  const text = error instanceof Error ? error.message : String(error);
+  const code = codeOf(error);
+  const state = sqlState(error);
+  const reason = state === undefined ? withoutState(error, text) : reasonOfState(state, text);
+  const tls = reason === "login" && connecting ? refusedWithoutTls(text) : undefined;
+  const found = tls ?? (state === undefined ? handshakeFailure(code, text) : undefined);
+  if (found === undefined) return new Failure(reason, text, { code, state, connecting, cause: error });
+  const { what, fix } = found;
+  return new Failure(connecting ? "tls" : "garbled", what, { code, fix, connecting, cause: error });
+}
+
+function withoutState(error: unknown, text: string): DatabaseReason {
+  if (error instanceof Error && error.name === "AbortError") return "stopped";
+  // A pooler's refusal of the startup parameter may come without a SQLSTATE.
+  if (/unsupported startup parameter/i.test(text)) return "pooler";
+  if (systemErrorCode(error) !== undefined) return "unreachable";
+  // pg's own sentences for a socket that ended; they carry no code.
+  if (/timeout expired|Connection terminated|not queryable|Client was closed/.test(text)) return "lost";
+  return "unknown";
+}
+
+function findFailure(error: unknown): Failure | undefined {
+  for (let e = error; e instanceof Error; e = e.cause) if (e instanceof Failure) return e;
+  return undefined;
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
+}
+
+/** Five characters: a SQLSTATE. Node's own codes (ECONNRESET …) are words. */
+function sqlState(error: unknown): string | undefined {
+  const code = codeOf(error);
+  return /^[0-9A-Z]{5}$/.test(code) && !code.startsWith("E") ? code : undefined;
+}

@@ -1,0 +1,219 @@
+import {
+  type DatabaseReason,
+  type ErrorCode,
+  type ErrorKind,
+  type ErrorReason,
+  findMillraceError,
+  MillraceError,
+  reasonOf,
+} from "../../../src/core/errors.ts";
+import { SecondStreamRefused } from "../../../src/core/contracts/source.ts";
+import { Failure, failureOf } from "../client/failure.ts";
+import { BEGIN_ANEW } from "./error-pages.ts";
+
+export { area, BEGIN_ANEW, LOSSES, pages } from "./error-pages.ts";
+
+/** Raised inside a stream that was started with binary cells when a type turns up that has no binary form. */
+export class TextModeNeeded extends Error {}
+
+export function sourceError(
+  code: ErrorCode,
+  kind: ErrorKind,
+  message: string,
+  hint?: string,
+  cause?: unknown,
+  reason?: ErrorReason,
+): MillraceError {
+  return new MillraceError({ code, kind, message, hint, cause, reason });
+}
+
+interface Rule {
+  readonly code: ErrorCode;
+  readonly kind: ErrorKind;
+  /** `at`: "while …", with the SQLSTATE. */
+  readonly says: (at: string, failure: Failure, doing: string) => string;
+  readonly hint?: string;
+}
+
+/** The server's sentence is repeated only where such sentences hold names and settings, never data. */
+const telling =
+  (what: string) =>
+  (at: string, { message }: Failure) =>
+    `${what} ${at}: ${message}`;
+const silent = (what: string) => (at: string) => `${what} ${at}`;
+
+const TLS: Rule = { code: "MR2003", kind: "blocked", says: telling("TLS with the source failed") };
+const CHANGED: Rule = {
+  code: "MR2025",
+  kind: "retryable",
+  says: telling("a table changed under our hands"),
+  hint: "It is looked up again.",
+};
+const WAITED: Rule = {
+  code: "MR2026",
+  kind: "retryable",
+  says: telling("the server gave up waiting"),
+  hint: "A lock or a timeout of the server was in the way; see pg_stat_activity and pg_locks.",
+};
+const SHORT: Rule = { code: "MR2024", kind: "retryable", says: telling("the server is short of resources") };
+const REFUSED: Rule = {
+  code: "MR2027",
+  kind: "fatal",
+  says: silent("the server refused a command"),
+  hint: "See the server's log for the statement.",
+};
+
+const RULES: Readonly<Record<DatabaseReason, Rule>> = {
+  stopped: { code: "MR2029", kind: "aborted", says: (_, __, doing) => `${doing} was stopped` },
+  url: { code: "MR2004", kind: "fatal", says: (_, { message }) => `source.url can't be used: ${message}` },
+  tls: TLS,
+  garbled: TLS,
+  unbound: { code: "MR2003", kind: "blocked", says: (_, { message }) => message },
+  unreachable: {
+    code: "MR2001",
+    kind: "retryable",
+    says: (at, { code }) => `the source can't be reached ${at}: ${code}`,
+    hint: "Check host and port in source.url, the firewall and listen_addresses.",
+  },
+  lost: {
+    code: "MR2021",
+    kind: "retryable",
+    says: silent("the connection to the source was lost"),
+    hint: "It is tried again by itself. Where that lasts, look whether the server runs and can be reached.",
+  },
+  pooler: {
+    code: "MR2007",
+    kind: "fatal",
+    says: () => "source.url leads to a connection pooler, which can't carry replication",
+    hint: "Point source.url at the Postgres server itself (its own host and port, not the pooler's).",
+  },
+  unknown: {
+    code: "MR2027",
+    kind: "fatal",
+    says: (at, { cause }) => `an unexpected failure ${at}: ${cause instanceof Error ? cause.name : "unknown"}`,
+  },
+  login: {
+    code: "MR2002",
+    kind: "blocked",
+    says: (_, { message }) => `the source refuses the login: ${message}`,
+    hint: "Check user, password and database in source.url, and pg_hba.conf on the server (a line for the database itself: replication of a database is an ordinary connection to it).",
+  },
+  privilege: {
+    code: "MR2008",
+    kind: "blocked",
+    says: telling("the role lacks a privilege"),
+    hint: "`millrace check` prints the GRANT that is missing.",
+  },
+  "row-security": {
+    code: "MR2028",
+    kind: "blocked",
+    says: telling("row-level security hides rows from the role"),
+    hint: "Give the role BYPASSRLS (ALTER ROLE … BYPASSRLS), or exclude the table in `tables`.",
+  },
+  slots: {
+    code: "MR2006",
+    kind: "blocked",
+    says: telling("the server has no free replication slot"),
+    hint: "Drop a slot that nobody uses (SELECT slot_name FROM pg_replication_slots WHERE NOT active) or raise max_replication_slots and restart the server.",
+  },
+  connections: {
+    code: "MR2006",
+    // Others come and go; a session that was just closed is still counted for a moment.
+    kind: "retryable",
+    says: telling("the server has no free connection"),
+    hint: "Raise max_connections or max_wal_senders, or the role's CONNECTION LIMIT.",
+  },
+  disk: SHORT,
+  resources: SHORT,
+  conflict: SHORT,
+  ending: { code: "MR2024", kind: "retryable", says: telling("the server ended the session") },
+  lock: WAITED,
+  cancelled: WAITED,
+  idle: WAITED,
+  "in-use": { code: "MR2012", kind: "retryable", says: telling("an object is in use") },
+  "not-now": { code: "MR2027", kind: "fatal", says: telling("the server can't do this in its present state") },
+  // Sessions of ours may write unless the server as a whole may not.
+  "read-only": {
+    code: "MR2031",
+    kind: "retryable",
+    says: silent("the source is a standby, which takes no writes"),
+    hint: "Promote it, or point source.url at the primary.",
+  },
+  "no-file": {
+    code: "MR2011",
+    kind: "fatal",
+    says: telling("the server no longer has the log that is needed"),
+    hint: `Drop the slot. ${BEGIN_ANEW}`,
+  },
+  system: { code: "MR2027", kind: "retryable", says: telling("the server failed"), hint: "See its log." },
+  internal: {
+    code: "MR2027",
+    kind: "retryable",
+    // What the sentence would say may be of rows; whoever knows the server knows much by the function that failed.
+    says: (at, { routine }) => `the server failed ${at}${routine === "" ? "" : `, in its ${routine}`}`,
+    hint: "See its log.",
+  },
+  "no-table": CHANGED,
+  "no-column": CHANGED,
+  "no-object": CHANGED,
+  exists: REFUSED,
+  "no-value": REFUSED,
+  parameter: REFUSED,
+  content: REFUSED,
+  refused: REFUSED,
+};
+
+/** Turns what was thrown while `doing` (for example "reading public.orders") into a numbered error. */
+export function classify(error: unknown, doing: string): MillraceError {
+  return findMillraceError(error) ?? numbered(failureOf(error), doing);
+}
+
+function numbered(failure: Failure, during: string): MillraceError {
+  const { reason, state, fix, cause } = failure;
+  const { code, kind, says, hint } = RULES[reason];
+  const doing = failure.connecting ? "connecting to the server" : during;
+  const at = state === undefined ? `while ${doing}` : `while ${doing} (SQLSTATE ${state})`;
+  const message = says(at, failure, doing);
+  return sourceError(code, kind, message, fix ?? hint, cause, reason);
+}
+
+export function aborted(what: string): MillraceError {
+  return numbered(new Failure("stopped", ""), what);
+}
+
+export function poolerError(): MillraceError {
+  return numbered(new Failure("pooler", ""), "");
+}
+
+/** These say of the first stream what they say of a second one: the server is going away, or nothing answered. */
+const OF_THE_FIRST_TOO: ReadonlySet<ErrorReason> = new Set([
+  "stopped",
+  "url",
+  "tls",
+  "unbound",
+  "garbled",
+  "unreachable",
+  "lost",
+  "pooler",
+  "unknown",
+  "ending",
+  "cancelled",
+]);
+
+/** What `error`, met while a second slot was asked for, means for the one who asked. */
+export function refusedSecondStream(error: unknown): unknown {
+  const known = findMillraceError(error);
+  if (known?.reason === undefined || OF_THE_FIRST_TOO.has(known.reason)) return error;
+  return new SecondStreamRefused({
+    code: "MR2030",
+    kind: "retryable",
+    message: `no second replication slot can be had: ${known.message}`,
+    hint: "A sink that lies behind catches up by a slot and a WAL sender of its own: leave one of each free (max_replication_slots, max_wal_senders), and let the role call pg_copy_logical_replication_slot.",
+    cause: error,
+  });
+}
+
+/** No row has such a key. */
+export function isNoKey(error: unknown): boolean {
+  return reasonOf(error) === "no-value";
+}
