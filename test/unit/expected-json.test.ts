@@ -1,5 +1,12 @@
 import { describe, expect, test } from "vitest";
-import { digitsOf, expectedJson, expectedPlain, normalJson, plainOf } from "../../src/core/targets/expected-json.ts";
+import {
+  digitsOf,
+  expectedJson,
+  expectedPlain,
+  normalFields,
+  normalJson,
+  plainOf,
+} from "../../src/core/targets/expected-json.ts";
 
 const TEXT = { kind: "text" } as const;
 const INT = { kind: "int", bits: 32, signed: true } as const;
@@ -12,6 +19,14 @@ describe("JSON as it has to land", () => {
     expect(expectedJson(INT, "5")).toBe(normalJson("5"));
     expect(digitsOf(normalJson('"number:5"'))).toBeNull();
     expect(digitsOf(normalJson("5"))).toBe("5");
+  });
+
+  test("the order of fields does not count: it changes where a name that comes twice is cleared away", () => {
+    expect(normalJson('{"a": 1, "b": [{"d": 2, "c": 3}], "a": 4}')).toBe(
+      normalJson('{"b": [{"c": 3, "d": 2}], "a": 4}'),
+    );
+    expect(normalFields('{"x": {"b": 1, "a": 2}}')?.get("x")).toBe(normalJson('{"a": 2, "b": 1}'));
+    expect(normalJson('{"a": [1, 2]}')).not.toBe(normalJson('{"a": [2, 1]}'));
   });
 
   test.each(["number:5", "text:number:5", "text:", "", "5", "plain"])(

@@ -1,20 +1,37 @@
 /**
  * How a value has to land in JSON (documents, cache), worked out from the source's text form by other means than the
  * writers in values/json: what `reconcile` compares with. Numbers count by their digits, strings by their characters; white
- * space and escapes do not.
+ * space, escapes and the order of an object's fields do not.
  */
 import type { ColumnType } from "../model/types.ts";
 
 /** One spelling for equal JSON. */
 export function normalJson(text: string): string {
-  return JSON.stringify(exactJson(text));
+  return normalOf(exactJson(text));
+}
+
+/**
+ * The same of a value that `exactJson` gave. Names come in an order of their own: that of the source changes where a sink
+ * clears a name away that comes twice.
+ */
+export function normalOf(value: unknown): string {
+  if (typeof value !== "object") return JSON.stringify(value);
+  return JSON.stringify(value, (_name, one: unknown) => (isObject(one) ? inOrder(one) : one));
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function inOrder(value: object): object {
+  return Object.fromEntries(Object.entries(value).toSorted(([a], [b]) => (a < b ? -1 : 1)));
 }
 
 /** The fields of a JSON object, each in that spelling, `__proto__` and its like included; null where it is no object. */
 export function normalFields(text: string): Map<string, string> | null {
   const value = exactJson(text);
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return null;
-  return new Map(Object.entries(value).map(([name, field]) => [name, JSON.stringify(field)]));
+  if (!isObject(value)) return null;
+  return new Map(Object.entries(value).map(([name, field]) => [name, normalOf(field)]));
 }
 
 /** The parsed document, numbers as `number:` and their digits, and strings that could be taken for that behind `text:`. */
@@ -52,14 +69,14 @@ export function plainOf(normal: string): string {
 /** The normal JSON of a cell that the source prints as `text`; a JSON null in a json column looks like a null cell. */
 export function expectedJson(type: ColumnType, text: string): string | null {
   const value = expectedValue(type, text);
-  return value === null ? null : JSON.stringify(value);
+  return value === null ? null : normalOf(value);
 }
 
 /** What stands between the quotes of a scalar's JSON, and the normal JSON of an array. */
 export function expectedPlain(type: ColumnType, text: string): string {
   if (type.kind === "json") return onOneLine(text);
   const value = expectedValue(type, text);
-  return type.kind === "array" ? JSON.stringify(value) : unmarked(String(value));
+  return type.kind === "array" ? normalOf(value) : unmarked(String(value));
 }
 
 /** The JSON that a document of Millrace's has, letter by letter; another one may be equal to it all the same. */
