@@ -79,7 +79,7 @@ async function ask(method: "POST" | "DELETE", address: string, body?: object): P
   return readJson(text);
 }
 
-/** CONTRACT 2: lower case, what an index name can't hold percent-encoded, cut with a hash where it is too long. */
+/** connectors/elasticsearch/README.md: lower case, what an index name can't hold percent-encoded, cut with a hash where it is too long. */
 export function indexNameOf(prefix: string, { schema, table }: { schema: string; table: string }): string {
   let name = "";
   for (const character of `${prefix}${schema}.${table}`.toLowerCase()) {
@@ -97,7 +97,7 @@ export function indexNameOf(prefix: string, { schema, table }: { schema: string;
 const ENGINE_FIELDS =
   /^_(id|source|index|type|routing|version|seq_no|primary_term|ignored|field_names|size|tier|doc_count|nested_path|data_stream_timestamp|meta|all|parent|timestamp|ttl|uid|score|feature|ignored_source|index_mode|inference_fields|recovery_source|routing_hash|tombstone|ts_routing_hash|tsid)$/;
 
-/** CONTRACT 2: a dot, an empty name and the engine's own names are percent-encoded. */
+/** connectors/elasticsearch/README.md: a dot, an empty name and the engine's own names are percent-encoded. */
 function fieldNameOf(column: string): string {
   if (column === "") return "%";
   if (column.trim() === "") return column.replaceAll(/\s/gu, percentEncoded);
