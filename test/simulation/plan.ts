@@ -187,8 +187,10 @@ export function planOf(seed: number, name: SizeName): Plan {
     const nested = longMs > 0 && size.nested > 0 && random.chance(size.nested) ? 1 + random.below(3) : 0;
     for (let j = 0; j < nested; j++) {
       const atMs = one.atMs + random.below(longMs);
-      const again = random.chance(0.4) ? one : other(random, lastsMs, sinkCount, tables, keys);
-      happenings.push({ ...again, atMs }, transaction(random, atMs + random.below(WHILE_READ_MS), tables, keys));
+      const kinds = random.chance(0.5) ? MEANWHILE[one.what] : undefined;
+      const another = (): Happening => other(random, lastsMs, sinkCount, tables, keys, kinds);
+      const nestedOne = random.chance(0.4) ? one : another();
+      happenings.push({ ...nestedOne, atMs }, transaction(random, atMs + random.below(WHILE_READ_MS), tables, keys));
     }
   }
   return {
@@ -208,6 +210,17 @@ export function planOf(seed: number, name: SizeName): Plan {
 }
 
 const AT_WORK: ReadonlySet<Happening["what"]> = new Set(["snapshot", "reset", "recover", "slot lost"]);
+
+const TO_ROWS = ["alter", "detach", "unlogged", "evict", "spoil", "drop", "swap"] as const;
+
+/** What meets these half done in the worst way, often: what is read changes, or has to be read again. */
+const MEANWHILE: Readonly<Partial<Record<Happening["what"], readonly Happening["what"][]>>> = {
+  snapshot: [...TO_ROWS, "sink restored", "park"],
+  reset: TO_ROWS,
+  recover: TO_ROWS,
+  "sink restored": ["snapshot", "evict", "unlogged", "refuse", "detach"],
+  "state restored": ["snapshot", "unlogged", "refuse", "alter"],
+};
 
 /** From its beginning to its end. What lies in between meets it half done. */
 function spanOf(happening: Happening): number {
@@ -346,7 +359,22 @@ const OTHERS: readonly (readonly [weight: number, make: Make])[] = [
 
 const WEIGHT = OTHERS.reduce((sum, [weight]) => sum + weight, 0);
 
-function other(random: Random, lastsMs: number, sinks: number, tables: number, keys: number): Happening {
+/** `kinds`: one of these. */
+function other(
+  random: Random,
+  lastsMs: number,
+  sinks: number,
+  tables: number,
+  keys: number,
+  kinds?: readonly Happening["what"][],
+): Happening {
+  for (;;) {
+    const one = anyOther(random, lastsMs, sinks, tables, keys);
+    if (kinds === undefined || kinds.includes(one.what)) return one;
+  }
+}
+
+function anyOther(random: Random, lastsMs: number, sinks: number, tables: number, keys: number): Happening {
   let left = random.below(WEIGHT);
   for (const [weight, make] of OTHERS) {
     if (left < weight) {
