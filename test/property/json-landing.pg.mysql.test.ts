@@ -185,6 +185,16 @@ test("the product and the tests' reader agree, numbers of all spellings included
   );
 });
 
+test("a value that lies deeper than the stack reaches is spelled as it is at the top", () => {
+  const depth = 6_000;
+  const around = (text: string) => `${"[".repeat(depth)}${text}${"]".repeat(depth)}`;
+  fc.assert(
+    fc.property(pairs(anyNumber, nearMiss), ([text]) => {
+      expect(normalJson(around(text)) === around(normalJson(text)), text).toBe(true);
+    }),
+  );
+});
+
 test("what a search engine is given in place of names that come twice is the same value", () => {
   fc.assert(
     fc.property(pairs(anyNumber, nearMiss), ([text]) => {

@@ -29,6 +29,22 @@ describe("JSON as it has to land", () => {
     expect(normalJson('{"a": [1, 2]}')).not.toBe(normalJson('{"a": [2, 1]}'));
   });
 
+  test("JSON that is nested more deeply than the stack reaches is compared like any other", () => {
+    const depth = 12_000;
+    const around = (value: string) => `${'[1.0, {"b": '.repeat(depth)}${value}${', "a": "x"}]'.repeat(depth)}`;
+    const same = around('"\\u0061 [{"')
+      .replaceAll(" {", "\n{")
+      .replaceAll(/, "a": "x"\}/g, ',"a" :"\\u0078"}');
+    expect(expectedJson({ kind: "json" }, around('"a [{"')) === normalJson(same)).toBe(true);
+    expect(normalJson(around("5")) === normalJson(around('"5"'))).toBe(false);
+    const fields = normalFields(`{"n": 1, "deep": ${around("5")}, "z": "number:1", "n": 2}`);
+    expect([...(fields?.keys() ?? [])]).toEqual(["n", "deep", "z"]);
+    expect(fields?.get("deep") === expectedJson({ kind: "json" }, around("5"))).toBe(true);
+    expect([fields?.get("n"), fields?.get("z")]).toEqual([normalJson("2"), normalJson('"number:1"')]);
+    expect(() => normalJson(`${around("5")}]`)).toThrow(SyntaxError);
+    expect(normalFields(around("5"))).toBeNull();
+  });
+
   test.each(["number:5", "text:number:5", "text:", "", "5", "plain"])(
     "the text %j is itself between quotes",
     (text) => {
