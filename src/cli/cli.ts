@@ -5,6 +5,7 @@ import { logBareOutput } from "../ops/bare-output.ts";
 import { LOG_LEVELS } from "../ops/logger.ts";
 import { VERSION } from "../version.ts";
 import { addCheck } from "./check/check.ts";
+import { addCompletion } from "./completion/completion.ts";
 import type { CommandLine, Work } from "./command-line.ts";
 import { cliError } from "./errors.ts";
 import { EXIT, exitCodeOf, type ExitCode } from "./exit-codes.ts";
@@ -48,6 +49,7 @@ const commands = [
   addQuery,
   addTeardown,
   addExplain,
+  addCompletion,
   addVersion,
 ];
 

@@ -234,14 +234,13 @@ export class Pipeline {
     const from = await startingPoint({ clock, runners }, log.stored, signal);
     const { gate, suspended } = this;
     const admit = (tableIds: readonly string[]): Promise<void> => this.admit(tableIds);
-    const { inVainMsMax } = this;
     this.#streaming = new Streaming({
       ...this.#parts,
       gate,
       suspended,
       tables: this.#tables,
       runners,
-      inVainMsMax,
+      inVainMsMax: this.#inVainMsMax,
       log,
       from,
       admit,
@@ -253,7 +252,7 @@ export class Pipeline {
     this.#streaming?.refiller.notify();
   }
 
-  get inVainMsMax(): number {
+  get #inVainMsMax(): number {
     return this.#parts.inVainMsMax ?? IN_VAIN_MS_MAX;
   }
 
@@ -264,7 +263,7 @@ export class Pipeline {
       source,
       state,
       sinks: sinks.map(({ sink }) => sink),
-      inVainMsMax: this.inVainMsMax,
+      inVainMsMax: this.#inVainMsMax,
       logger,
     };
     await untilGranted(parts, (withheld) => (this.#withheld = withheld), signal);
@@ -325,7 +324,7 @@ export class Pipeline {
       parts: async () => (await this.#streaming?.refiller.ledger.partsOf(sink.name)) ?? new Set(),
       rejoin: async (step, missing) => await this.#streaming?.refiller.ledger.rejoin(sink.name, step, missing),
       onChange: () => this.#notify(),
-      inVainMsMax: this.inVainMsMax,
+      inVainMsMax: this.#inVainMsMax,
       logger,
     });
   }
