@@ -18,16 +18,19 @@ export function normalJson(text: string): string {
  * clears a name away that comes twice.
  */
 export function normalOf(value: unknown): string {
-  if (typeof value !== "object") return JSON.stringify(value);
-  return JSON.stringify(value, (_name, one: unknown) => (isObject(one) ? inOrder(one) : one));
+  if (Array.isArray(value)) return `[${value.map(normalOf).join(",")}]`;
+  if (!isObject(value)) return JSON.stringify(value);
+  return spelledFields(Object.entries(value).map(([name, field]) => [name, normalOf(field)]));
 }
 
 function isObject(value: unknown): value is object {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-function inOrder(value: object): object {
-  return Object.fromEntries(Object.entries(value).toSorted(([a], [b]) => (a < b ? -1 : 1)));
+/** Put together as text: an object of the engine may have its names in another order than they were given. */
+function spelledFields(fields: readonly (readonly [string, string])[]): string {
+  const inOrder = fields.toSorted(([a], [b]) => (a < b ? -1 : 1));
+  return `{${inOrder.map(([name, spelling]) => `${JSON.stringify(name)}:${spelling}`).join(",")}}`;
 }
 
 /** The fields of a JSON object, each in that spelling, `__proto__` and its like included; null where it is no object. */
@@ -75,7 +78,7 @@ function deepParts(text: string): { readonly whole: string; readonly fields: Rea
     } else if (token === "]" || token === "}") {
       open.pop();
       fields = inner.fields;
-      add(open.at(-1)!, fields === null ? `[${inner.items}]` : spelledFields(fields));
+      add(open.at(-1)!, fields === null ? `[${inner.items}]` : spelledFields([...fields]));
     } else if (inner.fields !== null && inner.name === null) {
       inner.name = String(JSON.parse(token));
     } else {
@@ -89,13 +92,6 @@ function add(container: Open, value: string): void {
   if (container.fields === null) container.items += container.items === "" ? value : `,${value}`;
   else container.fields.set(container.name ?? "", value);
   container.name = null;
-}
-
-function spelledFields(fields: ReadonlyMap<string, string>): string {
-  let spelling = "";
-  for (const name of Object.keys(inOrder(Object.fromEntries(fields))))
-    spelling += `${spelling === "" ? "" : ","}${JSON.stringify(name)}:${fields.get(name)}`;
-  return `{${spelling}}`;
 }
 
 /** The parsed document, numbers as `number:` and their digits, and strings that could be taken for that behind `text:`. */
