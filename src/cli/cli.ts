@@ -65,17 +65,13 @@ export async function cli(argv: readonly string[]): Promise<ExitCode> {
   const secrets = secretsOf(argv);
   const usageOutput: string[] = [];
   let exitCode: ExitCode = EXIT.done;
-  const program = createProgram((text) => usageOutput.push(text));
-  const line: CommandLine = {
-    program,
-    action:
-      (work) =>
-      async (...given) => {
-        const command = given.at(-1);
-        if (command instanceof Command) exitCode = await runCommand(command, work, secrets);
-      },
-  };
-  for (const add of commands) add(line);
+  const action: CommandLine["action"] =
+    (work) =>
+    async (...given) => {
+      const command = given.at(-1);
+      if (command instanceof Command) exitCode = await runCommand(command, work, secrets);
+    };
+  const program = createProgram(action, (text) => usageOutput.push(text));
   // Connection strings among the arguments are nobody's business in a list of processes.
   process.title = `millrace ${argv.find((arg) => !arg.startsWith("-")) ?? ""}`.trimEnd();
   try {
@@ -112,8 +108,9 @@ async function runCommand(command: Command, work: Work, secrets: Secrets): Promi
   }
 }
 
-function createProgram(onUsageError: (text: string) => void): Command {
-  return new Command("millrace")
+/** Every command with its options. */
+export function createProgram(action: CommandLine["action"], onUsageError: (text: string) => void): Command {
+  const program = new Command("millrace")
     .description("Copies a live database into warehouses, search indexes and caches, and keeps them right.")
     .version(VERSION, "-V, --version", "print the version")
     .addOption(new Option("-c, --config <file>", "the config file").env("MILLRACE_CONFIG").default("millrace.yaml"))
@@ -122,6 +119,8 @@ function createProgram(onUsageError: (text: string) => void): Command {
     .exitOverride()
     .configureOutput({ writeErr: onUsageError })
     .showSuggestionAfterError(true);
+  for (const add of commands) add({ program, action });
+  return program;
 }
 
 /** What commander says on stderr, as the message of a numbered error. */

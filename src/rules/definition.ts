@@ -1,4 +1,4 @@
-/** The rules of the configuration, read and placed; what they mean for one table is in `shape.ts`. */
+/** The rules of the configuration, read and placed; what they mean for one table is in `rule-book.ts`. */
 import type { ChosenKey, TableName, ZeroDates } from "../core/contracts/connector.ts";
 import { DEFAULT_POLICY, type SchemaPolicy } from "../core/model/schema-policy.ts";
 import type { Mask } from "../core/model/schema.ts";

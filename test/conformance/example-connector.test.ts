@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { definition, factory } from "../../examples/connector/config.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { exactFields } from "../support/json-landing.ts";
+import { fieldsOf, plainOf, readJson, spelledJson } from "../support/json-text.ts";
 import { quietLog } from "../support/quiet-log.ts";
 import { documentLanding } from "../support/redis-rows.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
@@ -33,14 +33,14 @@ function fileTarget(): SinkTarget {
 function readRows(path: string, table: TableVersion): readonly TargetRow[] {
   const lines = existsSync(path) ? readFileSync(path, "utf8").trimEnd().split("\n") : [];
   return lines
-    .map((line) => exactFields(line))
+    .map((line) => fieldsOf(readJson(line)))
     .filter((line) => line.get("table") === table.id && line.has("row"))
     .map((line) => {
-      const row = new Map(Object.entries(line.get("row") ?? {}));
-      const cells = table.columns.map(({ name }): unknown => row.get(name) ?? null);
+      const row = fieldsOf(line.get("row"));
+      const cells = table.columns.map(({ name }) => row.get(name) ?? null);
       return {
-        version: BigInt(String(line.get("version"))),
-        cells: cells.map((cell) => (cell === null ? null : JSON.stringify(cell))),
+        version: BigInt(plainOf(line.get("version"))),
+        cells: cells.map((cell) => (cell === null ? null : spelledJson(cell))),
       };
     });
 }

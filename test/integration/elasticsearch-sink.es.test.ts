@@ -1,5 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { definition, factory } from "../../connectors/elasticsearch/config.ts";
+import { SearchClient } from "../../connectors/elasticsearch/http.ts";
+import { ElasticsearchInspection } from "../../connectors/elasticsearch/inspect.ts";
 import type { Step } from "../../src/core/model/batch.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
@@ -86,6 +88,12 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     const alias = "public.users";
     expect(await source(indices.prefix, alias, "1")).toBe(`${head},"id":1,"name":"x\\"}\\n","doc":${doc}}`);
     expect(await source(indices.prefix, alias, "2")).toBe(`${head},"id":2,"name":"y","doc":{"b":{"c":2.50},"a":3}}`);
+    // To reconcile both are what the source has.
+    const tls = { ca: undefined, cert: undefined, certKey: undefined, serverName: undefined };
+    const client = new SearchClient({ urls: [url()], apiKey: undefined, tls });
+    await using inspection = new ElasticsearchInspection(client, () => `${indices.prefix}${alias}`);
+    const rows = await inspection.rows(users, [["1"], ["2"]], timeout());
+    expect(rows.map(({ cells }) => cells[2])).toEqual([doc, twice].map((text) => inspection.expected(users, 2, text)));
   });
 
   test("documents are found by number, range, date, word and exact text", async () => {

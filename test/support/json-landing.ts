@@ -1,53 +1,37 @@
 /**
- * How a value lands in JSON by CONTRACT 2, worked out from Postgres' text form alone and by other means than the
- * product's: the expectation that documents and cache rows are compared with. Numbers are compared by their digits.
+ * How a value lands in JSON, worked out from the source's text form by the documentation alone (docs/envelope.md, the
+ * connectors' READMEs; array literals: "Array Input and Output Syntax" of Postgres' manual). It shares nothing with the
+ * product's own judge (core/targets/expected-json), so that each can find the other's faults.
  */
 import type { ColumnType } from "../../src/core/model/types.ts";
+import { Digits, type Json, readJson, spelledJson } from "./json-text.ts";
 
-/** One spelling for equal JSON: white space and escapes don't count, every digit does. */
-export function normalJson(text: string): string {
-  return JSON.stringify(exactJson(text));
-}
-
-/** The parsed document with numbers as `number:` and their source text. */
-export function exactJson(text: string): unknown {
-  return JSON.parse(text, (_key, value: unknown, context?: { readonly source?: string }) =>
-    typeof value === "number" ? `number:${context?.source}` : value,
-  );
-}
-
-/** The fields of a JSON object, `__proto__` and its like included. */
-export function exactFields(text: string): Map<string, unknown> {
-  const value = exactJson(text);
-  if (typeof value !== "object" || value === null) throw new Error("expected a JSON object");
-  return new Map(Object.entries(value));
-}
-
-/** The normal JSON of a cell whose text form is `text`. */
+/** The JSON of a cell whose text form is `text`, in the one spelling of `spelledJson`. */
 export function jsonLanding(type: ColumnType, text: string): string {
-  return JSON.stringify(landingOf(type, text));
+  return spelledJson(landingOf(type, text));
 }
 
-function landingOf(type: ColumnType, text: string): unknown {
+export function landingOf(type: ColumnType, text: string): Json {
   switch (type.kind) {
     case "bool":
       return text === "t";
     case "int":
-      return `number:${text}`;
+      return new Digits(text);
     case "float":
-      return /^-?(Infinity|NaN)$/.test(text) ? text : `number:${text}`;
+      // The three that JSON has no digits for.
+      return ["NaN", "Infinity", "-Infinity"].includes(text) ? text : new Digits(text);
     case "json":
-      return exactJson(text);
+      return readJson(text);
     case "bytes":
-      return Buffer.from(text.slice(2), "hex").toString("base64");
+      return Buffer.from(text.replace("\\x", ""), "hex").toString("base64");
     case "date":
-      return dateLanding(text);
+      return text.endsWith("infinity") ? text : dayOf(text);
     case "time":
-      return timeLanding(text);
+      return toMicroseconds(text);
     case "timestamp":
-      return timestampLanding(text);
+      return text.endsWith("infinity") ? text : momentOf(text, type.zone);
     case "array":
-      return arrayLanding(type.of, text);
+      return arrayOf(type.of, text);
     case "decimal":
     case "text":
     case "uuid":
@@ -59,43 +43,55 @@ function landingOf(type: ColumnType, text: string): unknown {
   }
 }
 
-function dateLanding(text: string): string {
-  const match = /^(\d+)(-\d\d-\d\d)( BC)?$/.exec(text);
-  if (match === null) return text;
-  const [, digits, rest, era] = match;
-  const year = era === undefined ? Number(digits) : 1 - Number(digits);
-  if (year >= 0 && year <= 9999) return String(year).padStart(4, "0") + rest;
-  return (year < 0 ? "-" : "+") + String(Math.abs(year)).padStart(6, "0") + rest;
+/** ISO 8601: there is a year 0, which is 1 BC; a year that four digits can't hold has a sign and six of them or more. */
+function dayOf(text: string): string {
+  const isBefore = text.endsWith(" BC");
+  const [year = "", month = "", day = ""] = text.replace(" BC", "").split("-");
+  const count = isBefore ? 1n - BigInt(year) : BigInt(year);
+  if (count >= 0n && count < 10_000n) return [count.toString().padStart(4, "0"), month, day].join("-");
+  const digits = (count < 0n ? -count : count).toString().padStart(6, "0");
+  return [(count < 0n ? "-" : "+") + digits, month, day].join("-");
 }
 
-function timeLanding(text: string): string {
-  const [clock, fraction = ""] = text.split(".");
-  return `${clock}.${fraction.padEnd(6, "0")}`;
+function momentOf(text: string, hasZone: boolean): string {
+  const [day = "", clock = "", ...era] = text.split(" ");
+  const local = hasZone ? clock.replace("+00", "") : clock;
+  return `${dayOf([day, ...era].join(" "))}T${toMicroseconds(local)}${hasZone ? "Z" : ""}`;
 }
 
-function timestampLanding(text: string): string {
-  const match = /^(\d+-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?)(\+00)?( BC)?$/.exec(text);
-  if (match === null) return text;
-  const [, date, time, zone, era] = match;
-  return `${dateLanding(`${date}${era ?? ""}`)}T${timeLanding(time!)}${zone === undefined ? "" : "Z"}`;
+function toMicroseconds(clock: string): string {
+  return clock.includes(".") ? clock.padEnd(clock.indexOf(".") + ".123456".length, "0") : `${clock}.000000`;
 }
 
-function arrayLanding(of: ColumnType, text: string): unknown {
-  const tokens = text.replace(/^[^{]*=/, "").match(/[{},]|"(?:[^"\\]|\\.)*"|[^{},]+/gs) ?? [];
-  let at = 0;
-  const next = (): unknown => {
-    const token = tokens[at++]!;
-    if (token === "{") {
-      const items: unknown[] = [];
-      while (tokens[at] !== "}") {
-        if (tokens[at] === ",") at++;
-        items.push(next());
-      }
-      at++;
-      return items;
-    }
-    if (token === "NULL") return null;
-    return landingOf(of, token.startsWith('"') ? token.slice(1, -1).replaceAll(/\\(.)/gs, "$1") : token);
+/** Read letter by letter; bounds in front ("[0:1]={…}") are not kept. */
+function arrayOf(of: ColumnType, text: string): Json {
+  const open: Json[][] = [];
+  let whole: Json = null;
+  let element = "";
+  let isQuoted = false;
+  let isInside = false;
+  const end = (): void => {
+    if (element !== "" || isQuoted) open.at(-1)!.push(!isQuoted && element === "NULL" ? null : landingOf(of, element));
+    element = "";
+    isQuoted = false;
   };
-  return next();
+  for (let at = text.startsWith("[") ? text.indexOf("=") + 1 : 0; at < text.length; at++) {
+    const letter = text[at]!;
+    if (letter === "\\") element += text[++at];
+    else if (letter === '"') {
+      isInside = !isInside;
+      isQuoted = true;
+    } else if (isInside) element += letter;
+    else if (letter === "{") {
+      const inner: Json[] = [];
+      if (open.length === 0) whole = inner;
+      open.at(-1)?.push(inner);
+      open.push(inner);
+    } else if (letter === "}") {
+      end();
+      open.pop();
+    } else if (letter === ",") end();
+    else element += letter;
+  }
+  return whole;
 }

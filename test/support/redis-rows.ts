@@ -4,7 +4,8 @@ import type { Cluster, Redis } from "ioredis";
 import { cacheKeyPart } from "../../src/core/targets/names.ts";
 import type { Column, TableVersion } from "../../src/core/model/schema.ts";
 import type { TargetRow } from "../conformance/sink.ts";
-import { exactFields, jsonLanding, normalJson } from "./json-landing.ts";
+import { jsonLanding, landingOf } from "./json-landing.ts";
+import { fieldsOf, plainOf, readJson, spelledJson } from "./json-text.ts";
 
 type Client = Redis | Cluster;
 
@@ -45,18 +46,18 @@ async function readHash(client: Client, key: string, table: TableVersion): Promi
     version: BigInt(fields.get("_millrace_version") ?? -1),
     cells: table.columns.map(({ name, type }) => {
       const text = fields.get(name) ?? null;
-      return text !== null && type.kind === "array" ? normalJson(text) : text;
+      return text !== null && type.kind === "array" ? spelledJson(readJson(text)) : text;
     }),
   };
 }
 
 async function readDocument(client: Redis, key: string, table: TableVersion): Promise<TargetRow> {
-  const fields = exactFields((await client.get(key)) ?? "{}");
+  const fields = fieldsOf(readJson((await client.get(key)) ?? "{}"));
   return {
-    version: BigInt(String(fields.get("_millrace_version")).replace("number:", "")),
+    version: BigInt(plainOf(fields.get("_millrace_version"))),
     cells: table.columns.map((column) => {
       const value = fields.get(column.name) ?? null;
-      return value === null ? null : JSON.stringify(value);
+      return value === null ? null : spelledJson(value);
     }),
   };
 }
@@ -70,10 +71,7 @@ export function documentLanding(column: Column, text: string): string | null {
 /** A hash field holds what stands between the quotes, and the JSON text of json as it is. */
 export function fieldLanding({ type }: Column, text: string): string {
   if (type.kind === "json") return text.replaceAll(/[\r\n]/g, " ");
-  const landing = jsonLanding(type, text);
-  if (type.kind === "array") return landing;
-  const value: unknown = JSON.parse(landing);
-  return String(value).replace(/^number:/, "");
+  return plainOf(landingOf(type, text));
 }
 
 export interface ClusterPrefix {

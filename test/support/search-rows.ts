@@ -2,7 +2,7 @@
 import { documentField, indexName } from "../../src/core/targets/names.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { TargetRow } from "../conformance/sink.ts";
-import { exactJson } from "./json-landing.ts";
+import { fieldsOf, itemsOf, plainOf, readJson, spelledJson } from "./json-text.ts";
 
 export interface SearchAnswer {
   readonly status: number;
@@ -28,27 +28,18 @@ export async function readDocuments(url: string, prefix: string, table: TableVer
   const found = await searchCall(url, "POST", `${path}/_search`, '{"size":10000,"version":true}');
   if (found.status === 404) return [];
   if (found.status !== 200) throw new Error(`search failed: ${found.text}`);
-  const hits = at(at(exactJson(found.text), "hits"), "hits");
-  if (!Array.isArray(hits)) throw new Error(`no hits in ${found.text}`);
-  return hits.map((hit: unknown) => {
-    const source = at(hit, "_source");
-    const version = digits(at(source, "_millrace_version"));
-    if (version !== digits(at(hit, "_version"))) throw new Error("a document's version and its field differ");
+  const hits = itemsOf(fieldsOf(fieldsOf(readJson(found.text)).get("hits")).get("hits"));
+  return hits.map((hit) => {
+    const source = fieldsOf(fieldsOf(hit).get("_source"));
+    const version = plainOf(source.get("_millrace_version"));
+    if (version !== plainOf(fieldsOf(hit).get("_version")))
+      throw new Error("a document's version and its field differ");
     return {
       version: BigInt(version),
       cells: table.columns.map((column) => {
-        const value = at(source, documentField(column.name)) ?? null;
-        return value === null ? null : JSON.stringify(value);
+        const value = source.get(documentField(column.name)) ?? null;
+        return value === null ? null : spelledJson(value);
       }),
     };
   });
-}
-
-function at(value: unknown, name: string): unknown {
-  if (typeof value !== "object" || value === null) return undefined;
-  return Object.getOwnPropertyDescriptor(value, name)?.value;
-}
-
-function digits(value: unknown): string {
-  return String(value).replace("number:", "");
 }

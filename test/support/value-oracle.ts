@@ -7,7 +7,10 @@ import { ByteWriter } from "../../src/core/bytes.ts";
 import { CELL_BINARY, CELL_TEXT } from "../../src/core/model/tuple.ts";
 import { type ColumnType, hasBinaryForm } from "../../src/core/model/types.ts";
 import { writeJson } from "../../src/core/values/json.ts";
+import { expectedJson as judgedJson, normalJson } from "../../src/core/targets/expected-json.ts";
 import { writeText } from "../../src/core/values/text.ts";
+import { jsonLanding } from "./json-landing.ts";
+import { readJson, spelledJson } from "./json-text.ts";
 import { postgresType } from "./postgres-types.ts";
 import type { FreshDatabase } from "./services.ts";
 
@@ -144,6 +147,9 @@ function compare(type: ColumnType, { printed, sent, json }: Judged): void {
   // Arrays and texts may be spaced and escaped in another way: there the value counts.
   if (type.kind === "array" || json.startsWith('"')) expect(JSON.parse(jsonOfText)).toEqual(JSON.parse(json));
   else expect(jsonOfText).toBe(json);
+  // What sinks are compared with, by reconcile and by tests.
+  expect(judgedJson(type, printed) ?? "null").toBe(normalJson(json));
+  expect(jsonLanding(type, printed)).toBe(spelledJson(readJson(json)));
 }
 
 function rendered(write: typeof writeText, type: ColumnType, kind: number, cell: Uint8Array): string {

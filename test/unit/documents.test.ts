@@ -1,94 +1,15 @@
-/** What the documents say about files, versions and configuration is so. */
-import { existsSync, globSync, readFileSync, statSync } from "node:fs";
-import { dirname, join } from "node:path";
+/** What the documents say about versions, metrics and configuration is so; what they refer to: references.test.ts. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import { connectors } from "../../connectors/registry.ts";
 import { versions } from "../../scripts/services/versions.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { Secrets } from "../../src/config/secrets/secrets.ts";
 import { type Levels, PrometheusMetrics } from "../../src/ops/metrics.ts";
-import { runCli } from "../support/cli.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
 
 const root = join(import.meta.dirname, "../..");
 const text = (file: string) => readFileSync(join(root, file), "utf8");
-
-test("every link within the repository leads somewhere", () => {
-  const documents = globSync("{*.md,{docs,connectors,scripts,examples}/**/*.md}", { cwd: root });
-  expect(documents.length).toBeGreaterThan(10);
-  const dead = documents.flatMap((document) =>
-    [...text(document).matchAll(/\]\((?!https?:)([^)#\s]+)/g)]
-      .map(([, link = ""]) => link)
-      .filter((link) => !existsSync(join(root, dirname(document), link)))
-      .map((link) => `${document}: ${link}`),
-  );
-  expect(dead).toEqual([]);
-});
-
-test("every link to a heading within the repository has that heading", () => {
-  const documents = globSync("{*.md,{docs,connectors,scripts}/**/*.md}", { cwd: root });
-  const dead = documents.flatMap((document) =>
-    [...text(document).matchAll(/\]\((?!https?:)([^)#\s]*)#([^)\s]+)\)/g)]
-      .filter(([, file = "", anchor = ""]) => {
-        const target = file === "" ? document : join(dirname(document), file);
-        return target.endsWith(".md") && !anchorsOf(text(target)).includes(anchor);
-      })
-      .map(([link]) => `${document}: ${link}`),
-  );
-  expect(dead).toEqual([]);
-});
-
-/** As code hosts make them of headings. */
-function anchorsOf(markdown: string): readonly string[] {
-  return [...markdown.matchAll(/^#+ (.+)$/gm)].map(([, heading = ""]) =>
-    heading
-      .toLowerCase()
-      .replaceAll(/[^\p{L}\p{N} _-]/gu, "")
-      .replaceAll(" ", "-"),
-  );
-}
-
-/** Of what is read by people who look for it: documents, and comments and messages of the product. */
-const READ = [
-  "*.md",
-  "{docs,connectors,scripts,examples}/**/*.md",
-  "{src,connectors,scripts,bench,deploy}/**/*",
-  "Dockerfile",
-];
-const NAMED_PATH =
-  /(?<![\w./*@-])(?:src|connectors|test|scripts|bench|docs|deploy|migrations|runtime|core|cli)\/[\w./-]*\w/g;
-/** Source files of a server and of others' packages. */
-const ELSEWHERE = new Set(["src/listpack.c", "src/rdb.h"]);
-
-test("every file, script and command that is named exists", async () => {
-  const files = globSync(READ, { cwd: root }).filter((file) => statSync(join(root, file)).isFile());
-  expect(files.length).toBeGreaterThan(500);
-  const { scripts }: { scripts: object } = JSON.parse(text("package.json"));
-  using folder = temporaryFolder();
-  const { stdout: help } = await runCli(["help"], { folder: folder.path });
-  const commands = new Set([...help.matchAll(/^ {2}([a-z]+)/gm)].map(([, name = ""]) => name));
-  expect(commands.size).toBeGreaterThan(15);
-  const dead = files.flatMap((file) => {
-    const whole = text(file);
-    const paths = [...whole.matchAll(NAMED_PATH)].map(([path]) => path).filter((path) => !isThere(path));
-    // Of code's own texts a beginning may look the same; those of errors stand in docs/errors.md.
-    const named = file.endsWith(".md") ? [...whole.matchAll(/`millrace ([a-z]+)/g)] : [];
-    const unknown = named.flatMap(([, name = ""]) => (commands.has(name) ? [] : [name]));
-    const missing = [...whole.matchAll(/\bnpm run (?:--silent )?([a-z][a-z:]*)/g)].flatMap(([, name = ""]) =>
-      name in scripts ? [] : [name],
-    );
-    return [...paths, ...unknown, ...missing].map((name) => `${file}: ${name}`);
-  });
-  expect(dead).toEqual([]);
-});
-
-/** With the ending that a comment leaves out, or as a beginning of several; product folders are named without src/. */
-function isThere(path: string): boolean {
-  if (ELSEWHERE.has(path)) return true;
-  return [path, `src/${path}`].some(
-    (one) => existsSync(join(root, one)) || globSync(`${one}*`, { cwd: root }).length > 0,
-  );
-}
 
 test("docs/config.md names every key that a millrace.yaml may have", () => {
   const page = text("docs/config.md");

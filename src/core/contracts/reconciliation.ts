@@ -10,7 +10,7 @@ export interface ReconcileRequest {
   readonly repairs: boolean;
   /** How many rows that differ are listed, of each table in each sink. */
   readonly sampleMax: number;
-  /** `fast`: every key, and the values of one part of the rows; see reconcile/rotation. */
+  /** `fast`: every key, and the values of one part of the rows; see reconcile/rows/rotation. */
   readonly mode: "full" | "fast";
   /** Whether the values that differ are in the result. */
   readonly showsValues: boolean;

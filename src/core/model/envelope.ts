@@ -1,6 +1,6 @@
 /**
- * The envelope of a change as JSON (CONTRACT 3): what `millrace tail` prints, dead letters keep and a topic carries. Its
- * form is public: fields are added, never changed; test/unit/envelope.test.ts holds it.
+ * The envelope of a change as JSON (docs/envelope.md): what `millrace tail` prints and dead letters keep. Its form is
+ * public: fields are added, never changed; test/unit/envelope.test.ts holds it.
  */
 import {
   BEFORE_FULL,

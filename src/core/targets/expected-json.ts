@@ -1,20 +1,97 @@
 /**
  * How a value has to land in JSON (documents, cache), worked out from the source's text form by other means than the
  * writers in values/json: what `reconcile` compares with. Numbers count by their digits, strings by their characters; white
- * space and escapes do not.
+ * space, escapes and the order of an object's fields do not.
  */
 import type { ColumnType } from "../model/types.ts";
 
 /** One spelling for equal JSON. */
 export function normalJson(text: string): string {
-  return JSON.stringify(exactJson(text));
+  return unlessTooDeep(
+    () => normalOf(exactJson(text)),
+    () => deepParts(text).whole,
+  );
+}
+
+/**
+ * The same of a value that `exactJson` gave. Names come in an order of their own: that of the source changes where a sink
+ * clears a name away that comes twice.
+ */
+export function normalOf(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(normalOf).join(",")}]`;
+  if (!isObject(value)) return JSON.stringify(value);
+  return spelledFields(Object.entries(value).map(([name, field]) => [name, normalOf(field)]));
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** Put together as text: an object of the engine may have its names in another order than they were given. */
+function spelledFields(fields: readonly (readonly [string, string])[]): string {
+  const inOrder = fields.toSorted(([a], [b]) => (a < b ? -1 : 1));
+  return `{${inOrder.map(([name, spelling]) => `${JSON.stringify(name)}:${spelling}`).join(",")}}`;
 }
 
 /** The fields of a JSON object, each in that spelling, `__proto__` and its like included; null where it is no object. */
-export function normalFields(text: string): Map<string, string> | null {
-  const value = exactJson(text);
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return null;
-  return new Map(Object.entries(value).map(([name, field]) => [name, JSON.stringify(field)]));
+export function normalFields(text: string): ReadonlyMap<string, string> | null {
+  return unlessTooDeep(
+    () => {
+      const value = exactJson(text);
+      return isObject(value) ? new Map(Object.entries(value).map(([name, field]) => [name, normalOf(field)])) : null;
+    },
+    () => deepParts(text).fields,
+  );
+}
+
+/** Postgres takes JSON that is nested more deeply than a reviver and `JSON.stringify` can follow: some 3,000 levels. */
+function unlessTooDeep<T>(whole: () => T, inParts: () => T): T {
+  try {
+    return whole();
+  } catch (error) {
+    // What the end of the stack is.
+    if (error instanceof RangeError) return inParts();
+    throw error;
+  }
+}
+
+/** A container and what it holds so far, each in its spelling; `name`: of the field whose value comes next. */
+interface Open {
+  readonly fields: Map<string, string> | null;
+  items: string;
+  name: string | null;
+}
+
+/** Without commas and colons. */
+const TOKEN = /"[^"\\]*(?:\\.[^"\\]*)*"|[[\]{}]|[^\s,:[\]{}"]+/g;
+
+/** The spelling put together from the inside: nothing here calls itself. */
+function deepParts(text: string): { readonly whole: string; readonly fields: ReadonlyMap<string, string> | null } {
+  // A SyntaxError for what is no JSON, at any depth.
+  JSON.parse(text);
+  const open: Open[] = [{ fields: null, items: "", name: null }];
+  let fields: ReadonlyMap<string, string> | null = null;
+  for (const [token] of text.matchAll(TOKEN)) {
+    const inner = open.at(-1)!;
+    if (token === "[" || token === "{") {
+      open.push({ fields: token === "{" ? new Map() : null, items: "", name: null });
+    } else if (token === "]" || token === "}") {
+      open.pop();
+      fields = inner.fields;
+      add(open.at(-1)!, fields === null ? `[${inner.items}]` : spelledFields([...fields]));
+    } else if (inner.fields !== null && inner.name === null) {
+      inner.name = String(JSON.parse(token));
+    } else {
+      add(inner, normalOf(exactJson(token)));
+    }
+  }
+  return { whole: open[0]!.items, fields };
+}
+
+function add(container: Open, value: string): void {
+  if (container.fields === null) container.items += container.items === "" ? value : `,${value}`;
+  else container.fields.set(container.name ?? "", value);
+  container.name = null;
 }
 
 /** The parsed document, numbers as `number:` and their digits, and strings that could be taken for that behind `text:`. */
@@ -51,15 +128,19 @@ export function plainOf(normal: string): string {
 
 /** The normal JSON of a cell that the source prints as `text`; a JSON null in a json column looks like a null cell. */
 export function expectedJson(type: ColumnType, text: string): string | null {
+  if (type.kind === "json") {
+    const normal = normalJson(text);
+    return normal === "null" ? null : normal;
+  }
   const value = expectedValue(type, text);
-  return value === null ? null : JSON.stringify(value);
+  return value === null ? null : normalOf(value);
 }
 
 /** What stands between the quotes of a scalar's JSON, and the normal JSON of an array. */
 export function expectedPlain(type: ColumnType, text: string): string {
   if (type.kind === "json") return onOneLine(text);
   const value = expectedValue(type, text);
-  return type.kind === "array" ? JSON.stringify(value) : unmarked(String(value));
+  return type.kind === "array" ? normalOf(value) : unmarked(String(value));
 }
 
 /** The JSON that a document of Millrace's has, letter by letter; another one may be equal to it all the same. */

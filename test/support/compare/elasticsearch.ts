@@ -1,6 +1,7 @@
 /** Documents of Elasticsearch or OpenSearch, through plain HTTP. */
 import { createHash } from "node:crypto";
-import { exactJson, jsonLanding } from "../json-landing.ts";
+import { jsonLanding } from "../json-landing.ts";
+import { Digits, fieldsOf, itemsOf, type Json, plainOf, readJson, spelledJson } from "../json-text.ts";
 import { rowId, type SinkReader, type SinkRow, VERSION, versionFlaws } from "./reader.ts";
 import type { SourceColumn, SourceTable } from "./source-table.ts";
 
@@ -37,33 +38,36 @@ async function* readRows(url: string, prefix: string, table: SourceTable): Async
     await ask("POST", `${index}/_search?scroll=1m`, { size: DOCUMENTS_PER_PAGE, sort: ["_doc"], version: true }),
   );
   for (;;) {
-    const hits = listOf(fieldsOf(page.get("hits")).get("hits"));
+    const hits = itemsOf(fieldsOf(page.get("hits")).get("hits"));
     if (hits.length === 0) break;
     yield hits.map((hit) => documentRow(table, fieldsOf(hit)));
-    page = fieldsOf(await ask("POST", `${url}/_search/scroll`, { scroll: "1m", scroll_id: page.get("_scroll_id") }));
+    page = fieldsOf(
+      await ask("POST", `${url}/_search/scroll`, { scroll: "1m", scroll_id: plainOf(page.get("_scroll_id")) }),
+    );
   }
-  await ask("DELETE", `${url}/_search/scroll`, { scroll_id: [page.get("_scroll_id")] });
+  await ask("DELETE", `${url}/_search/scroll`, { scroll_id: [plainOf(page.get("_scroll_id"))] });
 }
 
-function documentRow(table: SourceTable, hit: ReadonlyMap<string, unknown>): SinkRow {
+function documentRow(table: SourceTable, hit: ReadonlyMap<string, Json>): SinkRow {
   const fields = fieldsOf(hit.get("_source"));
   const names = table.columns.map(({ name }) => fieldNameOf(name));
-  const version = String(fields.get(VERSION)).replace(/^number:/, "");
+  const version = plainOf(fields.get(VERSION));
   const surplus = [...fields.keys()].filter((name) => !name.startsWith("_millrace_") && !names.includes(name));
   // Guards work on the engine's own number: the field must not say another one.
-  if (hit.get("_version") !== `number:${version}`) surplus.push("_version");
+  const own = hit.get("_version");
+  if (!(own instanceof Digits) || own.text !== version) surplus.push("_version");
   return {
-    id: String(hit.get("_id")),
+    id: plainOf(hit.get("_id")),
     cells: names.map((name) => {
       const value = fields.get(name) ?? null;
-      return value === null ? null : JSON.stringify(value);
+      return value === null ? null : spelledJson(value);
     }),
     flaws: [...versionFlaws(version), ...surplus],
   };
 }
 
-/** The parsed answer with numbers as `number:` and their digits; undefined for 404. */
-async function ask(method: "POST" | "DELETE", address: string, body?: object): Promise<unknown> {
+/** Undefined for 404. */
+async function ask(method: "POST" | "DELETE", address: string, body?: object): Promise<Json | undefined> {
   const answer = await fetch(address, {
     method,
     signal: AbortSignal.timeout(ANSWER_WITHIN_MS),
@@ -72,20 +76,10 @@ async function ask(method: "POST" | "DELETE", address: string, body?: object): P
   const text = await answer.text();
   if (answer.status === 404) return undefined;
   if (!answer.ok) throw new Error(`${new URL(address).pathname} was answered with ${answer.status}`);
-  return exactJson(text);
+  return readJson(text);
 }
 
-function fieldsOf(value: unknown): Map<string, unknown> {
-  if (typeof value !== "object" || value === null) throw new TypeError("expected a JSON object in the answer");
-  return new Map(Object.entries(value));
-}
-
-function listOf(value: unknown): readonly unknown[] {
-  if (!Array.isArray(value)) throw new TypeError("expected a JSON array in the answer");
-  return value;
-}
-
-/** CONTRACT 2: lower case, what an index name can't hold percent-encoded, cut with a hash where it is too long. */
+/** connectors/elasticsearch/README.md: lower case, what an index name can't hold percent-encoded, cut with a hash where it is too long. */
 export function indexNameOf(prefix: string, { schema, table }: { schema: string; table: string }): string {
   let name = "";
   for (const character of `${prefix}${schema}.${table}`.toLowerCase()) {
@@ -103,7 +97,7 @@ export function indexNameOf(prefix: string, { schema, table }: { schema: string;
 const ENGINE_FIELDS =
   /^_(id|source|index|type|routing|version|seq_no|primary_term|ignored|field_names|size|tier|doc_count|nested_path|data_stream_timestamp|meta|all|parent|timestamp|ttl|uid|score|feature|ignored_source|index_mode|inference_fields|recovery_source|routing_hash|tombstone|ts_routing_hash|tsid)$/;
 
-/** CONTRACT 2: a dot, an empty name and the engine's own names are percent-encoded. */
+/** connectors/elasticsearch/README.md: a dot, an empty name and the engine's own names are percent-encoded. */
 function fieldNameOf(column: string): string {
   if (column === "") return "%";
   if (column.trim() === "") return column.replaceAll(/\s/gu, percentEncoded);

@@ -25,7 +25,7 @@ export interface SinkReader extends AsyncDisposable {
 
 const ID_BYTES_MAX = 512;
 
-/** CONTRACT 2: key values joined by colons, encoded so that no two keys share an id; a digest where that is too long. */
+/** Ids of documents and keys of the cache, by the sinks' READMEs: key values joined by colons, encoded so that no two keys share an id; a digest where that is too long. */
 export function rowId(key: Cells): string {
   const id = key.map(encodedValue).join(":");
   if (Buffer.byteLength(id) <= ID_BYTES_MAX) return id;

@@ -1,6 +1,7 @@
 /** Rows as keys of one Redis or Valkey server, in both formats. */
 import { Redis } from "ioredis";
-import { exactFields, jsonLanding, normalJson } from "../json-landing.ts";
+import { landingOf } from "../json-landing.ts";
+import { fieldsOf, plainOf, readJson, spelledJson } from "../json-text.ts";
 import { documentLanding } from "./elasticsearch.ts";
 import { encodedPart, rowId, type SinkReader, type SinkRow, VERSION, versionFlaws } from "./reader.ts";
 import type { SourceColumn, SourceTable } from "./source-table.ts";
@@ -32,10 +33,7 @@ export async function redisReader({ url, prefix, format }: RedisSinkAddress): Pr
 /** A hash field holds what stands between the quotes, and the JSON text of json on one line. */
 function fieldLanding({ type }: SourceColumn, text: string): string {
   if (type.kind === "json") return text.replaceAll(/[\r\n]/g, " ");
-  const landing = jsonLanding(type, text);
-  if (type.kind === "array") return landing;
-  const value: unknown = JSON.parse(landing);
-  return String(value).replace(/^number:/, "");
+  return plainOf(landingOf(type, text));
 }
 
 async function* readRows(
@@ -67,18 +65,18 @@ function hashRow(table: SourceTable, id: string, value: unknown): SinkRow {
   const fields = new Map(Object.entries(typeof value === "object" && value !== null ? value : {}).map(asTexts));
   const cells = table.columns.map(({ name, type }) => {
     const text = fields.get(name) ?? null;
-    return text !== null && type.kind === "array" ? normalJson(text) : text;
+    return text !== null && type.kind === "array" ? spelledJson(readJson(text)) : text;
   });
   return { id, cells, flaws: [...versionFlaws(fields.get(VERSION)), ...surplus(table, fields.keys())] };
 }
 
 function documentRow(table: SourceTable, id: string, value: unknown): SinkRow {
-  const fields = exactFields(typeof value === "string" ? value : "{}");
+  const fields = fieldsOf(readJson(typeof value === "string" ? value : "{}"));
   const cells = table.columns.map(({ name }) => {
     const field = fields.get(name) ?? null;
-    return field === null ? null : JSON.stringify(field);
+    return field === null ? null : spelledJson(field);
   });
-  const version = String(fields.get(VERSION)).replace(/^number:/, "");
+  const version = plainOf(fields.get(VERSION));
   return { id, cells, flaws: [...versionFlaws(version), ...surplus(table, fields.keys())] };
 }
 
