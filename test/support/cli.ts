@@ -19,9 +19,10 @@ export interface CliOptions {
 /** Runs the command line as its own process to its end. */
 export async function runCli(args: readonly string[], options: CliOptions): Promise<CliResult> {
   const { folder, environment = {}, timeoutMs = TIMEOUT_MS } = options;
+  const { PATH, HOME, NODE_COMPILE_CACHE } = process.env;
   const child = spawn(process.execPath, [PROGRAM, ...args], {
     cwd: folder,
-    env: { PATH: process.env["PATH"], HOME: process.env["HOME"], ...environment },
+    env: { PATH, HOME, NODE_COMPILE_CACHE, ...environment },
     stdio: ["ignore", "pipe", "pipe"],
     timeout: timeoutMs,
     killSignal: "SIGKILL",

@@ -72,7 +72,7 @@ async function writeReport(
   const history = await readState(config, ({ reports }) => reports.list());
   const kept = redacted(found, (json) => session.secrets.redactJson(json));
   try {
-    folder.write(kept, history);
+    await folder.write(kept, history);
   } catch (error) {
     throw cliError("MR1113", "--report: the report can't be written", { cause: error });
   }

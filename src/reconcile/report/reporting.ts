@@ -52,7 +52,7 @@ export class Reporting {
     await this.#tried(kept, "kept in the state", () => reports.add(kept));
     if (folder !== null) {
       await this.#tried(kept, "written into the folder of reports", async () =>
-        folder.write(kept, await reports.list()),
+        await folder.write(kept, await reports.list()),
       );
     }
     if (tell === null || !kept.alarm) return;
