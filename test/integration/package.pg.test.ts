@@ -37,7 +37,7 @@ test("it carries JavaScript, what that reads and what it runs on, no Node and no
   expect(Object.keys(scripts).filter((name) => /^(pre|post)?install$|^prepare$/.test(name))).toEqual([]);
   const packages = readdirSync(join(installed.folder, "node_modules"));
   expect(packages).toEqual(expect.arrayContaining(["pg", "zod"]));
-  expect(packages.filter((name) => /^node-/.test(name))).toEqual([]);
+  expect(packages.filter((name) => name.startsWith("node-"))).toEqual([]);
   expect(existsSync(join(installed.folder, "node_modules/.bin/node"))).toBe(false);
   const own = globSync("**/*", { cwd: installed.folder, exclude: ["node_modules"] }).filter((path) =>
     /\.\w+$/.test(path),
@@ -134,5 +134,5 @@ test("every command works from it", async () => {
   await done("teardown", "--yes");
   const { stdout } = await run(folder.path, "help");
   const commands = [...stdout.slice(stdout.indexOf("Commands:")).matchAll(/^ {2}(\w+)/gm)].map(([, name]) => name);
-  expect(commands.filter((name) => name !== "help").toSorted()).toEqual([...tried].toSorted());
+  expect(new Set(commands)).toEqual(new Set([...tried, "help"]));
 });

@@ -18,7 +18,7 @@ export interface InstalledPackage {
 export async function installPackage(folder: string): Promise<InstalledPackage> {
   // The run of tests has compiled it.
   await npm("pack", "--ignore-scripts", "--pack-destination", folder);
-  const [tarball = ""] = readdirSync(folder).filter((file) => file.endsWith(".tgz"));
+  const tarball = readdirSync(folder).find((file) => file.endsWith(".tgz")) ?? "";
   const prefix = join(folder, "prefix");
   await npm("install", "--global", "--prefix", prefix, "--prefer-offline", "--no-audit", join(folder, tarball));
   return { program: join(prefix, "bin/millrace"), folder: join(prefix, "lib/node_modules/millrace") };

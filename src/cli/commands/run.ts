@@ -41,8 +41,8 @@ async function asDaemon(session: Session, config: Config): Promise<ExitCode> {
 
 /** The daemon in this process, until a signal ends it. Commands that only ask one start without what it is made of. */
 export async function runHere(config: Config, options: DaemonOptions): Promise<DaemonResult> {
-  const { runDaemon } = await import("../../daemon.ts");
   keepHeapSmall();
+  const { runDaemon } = await import("../../daemon.ts");
   return await runDaemon(config, options, untilSignal());
 }
 
