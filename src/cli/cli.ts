@@ -1,13 +1,12 @@
 import { Command, CommanderError, Option } from "commander";
 import { Secrets } from "../config/secrets/secrets.ts";
+import { LOG_LEVELS, type LogLevel } from "../core/contracts/telemetry.ts";
 import { logBareOutput } from "../ops/bare-output.ts";
-import { LOG_LEVELS, type LogLevel } from "../ops/logger.ts";
 import { VERSION } from "../version.ts";
 import type { CommandLine, Work } from "./command-line.ts";
 import { cliError } from "./errors.ts";
 import { EXIT, exitCodeOf, type ExitCode } from "./exit-codes.ts";
 import { printFailure } from "./failure.ts";
-import { Session } from "./session.ts";
 
 type Add = (line: CommandLine) => void;
 
@@ -84,6 +83,8 @@ function secretsOf(argv: readonly string[]): Secrets {
 
 async function runCommand(command: Command, work: Work, secrets: Secrets): Promise<ExitCode> {
   const { config, json = false, logLevel } = command.optsWithGlobals<GlobalOptions>();
+  // With the logger, which help does without.
+  const { Session } = await import("./session.ts");
   const session = new Session({ configFile: config, json, logLevel, secrets });
   logBareOutput(session.log);
   try {

@@ -1,7 +1,7 @@
 import type { Config } from "../config/config.ts";
 import type { Secrets } from "../config/secrets/secrets.ts";
-import type { Logger } from "../core/contracts/telemetry.ts";
-import { createLogger, type LogLevel } from "../ops/logger.ts";
+import type { Logger, LogLevel } from "../core/contracts/telemetry.ts";
+import { createLogger } from "../ops/logger.ts";
 import { failureOf, printFailure } from "./failure.ts";
 import { printable } from "./printable.ts";
 
