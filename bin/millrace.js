@@ -12,7 +12,8 @@ if (major < 24) {
   );
   process.exit(1);
 }
-if (!process.env["NODE_COMPILE_CACHE"]) keepCompiled();
+// A daemon starts once, and would hold what it has read of it for as long as it runs.
+if (!process.env["NODE_COMPILE_CACHE"] && !process.argv.includes("run")) keepCompiled();
 await import("../dist/src/cli/main.js");
 
 /**

@@ -3,6 +3,7 @@ import { systemClock } from "../../core/clock.ts";
 import type { ReconcileDocument, ReconcileRequest, ReconcileStatus } from "../../core/contracts/reconciliation.ts";
 import { MillraceError } from "../../core/errors.ts";
 import { TableSelection } from "../../core/table-selection.ts";
+import { keepHeapSmall } from "../../ops/heap.ts";
 import { brokenOff, nothingToResume } from "../../reconcile/errors.ts";
 import { keptRequest } from "../../reconcile/kept.ts";
 import { ReportFolder } from "../../reconcile/report/report-folder.ts";
@@ -156,6 +157,7 @@ async function byDaemon(
 /** In the place of a daemon: the sinks are brought up to date first. */
 async function alone(config: Config, request: ReconcileRequest, session: Session): Promise<ReconcileDocument> {
   const options = { once: true, reconcile: request, ...session.daemon };
+  keepHeapSmall();
   const { reconciled } = await runHere(config, options);
   if (reconciled === null) throw brokenOff("in place of the daemon");
   return reconciled;
