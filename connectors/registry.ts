@@ -6,53 +6,17 @@ import {
   type SourceConnector,
 } from "../src/config/connectors.ts";
 
-/** The one list of connectors: kind -> what loads it. A module is loaded when a configuration names its kind. */
+/** The one list of connectors, a line for each kind. A module is loaded when a configuration names its kind. */
 const sinks = new Map<string, () => Promise<SinkConnector>>([
-  [
-    "duckdb",
-    async () => {
-      const { definition, factory } = await import("./duckdb/config.ts");
-      return sinkConnector(definition, factory);
-    },
-  ],
-  [
-    "elasticsearch",
-    async () => {
-      const { definition, factory } = await import("./elasticsearch/config.ts");
-      return sinkConnector(definition, factory);
-    },
-  ],
-  [
-    "postgres",
-    async () => {
-      const { definition, factory } = await import("./postgres/sink/config.ts");
-      return sinkConnector(definition, factory);
-    },
-  ],
-  [
-    "redis",
-    async () => {
-      const { definition, factory } = await import("./redis/config.ts");
-      return sinkConnector(definition, factory);
-    },
-  ],
+  ["duckdb", async () => sinkConnector(await import("./duckdb/config.ts"))],
+  ["elasticsearch", async () => sinkConnector(await import("./elasticsearch/config.ts"))],
+  ["postgres", async () => sinkConnector(await import("./postgres/sink/config.ts"))],
+  ["redis", async () => sinkConnector(await import("./redis/config.ts"))],
 ]);
 
 const sources = new Map<string, () => Promise<SourceConnector>>([
-  [
-    "mysql",
-    async () => {
-      const { sourceDefinition, sourceFactory } = await import("./mysql/source/config.ts");
-      return sourceConnector(sourceDefinition, sourceFactory);
-    },
-  ],
-  [
-    "postgres",
-    async () => {
-      const { sourceDefinition, sourceFactory } = await import("./postgres/source/config.ts");
-      return sourceConnector(sourceDefinition, sourceFactory);
-    },
-  ],
+  ["mysql", async () => sourceConnector(await import("./mysql/source/config.ts"))],
+  ["postgres", async () => sourceConnector(await import("./postgres/source/config.ts"))],
 ]);
 
 export const connectors: Connectors = {

@@ -21,7 +21,7 @@ import type { ReportFolder } from "./reconcile/report/report-folder.ts";
 import { policyOf } from "./rules/definition.ts";
 import { Control } from "./runtime/control.ts";
 import { Pipeline } from "./runtime/pipeline.ts";
-import type { SinkSetup } from "./runtime/pipeline-parts.ts";
+import type { SinkSetup } from "./runtime/pipeline.ts";
 import { openState } from "./state/open.ts";
 import { patient } from "./state/patient.ts";
 import { redacting } from "./state/redacting.ts";

@@ -1,4 +1,12 @@
-import { type ErrorKind, type ErrorPages, findMillraceError, MillraceError } from "../../src/core/errors.ts";
+import {
+  type ErrorArea,
+  type ErrorKind,
+  type ErrorPages,
+  findMillraceError,
+  MillraceError,
+} from "../../src/core/errors.ts";
+
+export const area: ErrorArea = { from: 3200, title: "DuckDB" };
 
 export const pages = {
   MR3201: {

@@ -1,6 +1,6 @@
 import * as z from "zod";
 import type { SinkProgress } from "../../src/core/model/batch.ts";
-import { parseCheckpoint } from "../../src/core/model/checkpoint-text.ts";
+import { parseCheckpoint } from "../../src/core/checkpoint/checkpoint-text.ts";
 import { comparePositions, parsePosition } from "../../src/core/model/position.ts";
 import { expectOk } from "./indices/ddl.ts";
 import { classifyEngine, searchError } from "./errors.ts";

@@ -1,5 +1,5 @@
 import { type SinkProgress, type Step, tablesOf } from "../../src/core/model/batch.ts";
-import { checkpointTexts } from "../../src/core/model/checkpoint-text.ts";
+import { checkpointTexts } from "../../src/core/checkpoint/checkpoint-text.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
 import { onlyGrows } from "../../src/core/targets/carrying.ts";
 import { aboutTable, findMillraceError } from "../../src/core/errors.ts";

@@ -1,4 +1,4 @@
-import { MillraceError, type ErrorCode, type ErrorPages } from "../../src/core/errors.ts";
+import { MillraceError, type ErrorArea, type ErrorCode, type ErrorPages } from "../../src/core/errors.ts";
 
 /** For what stands in a log that is not lost. */
 export const PASS_BY =
@@ -7,6 +7,8 @@ export const PASS_BY =
 
 const UPDATE =
   "Look whether a newer Millrace reads it; its CHANGELOG names the server versions that it was tested with.";
+
+export const area: ErrorArea = { from: 2100, title: "MySQL and MariaDB as sources" };
 
 /** What docs/errors.md says of the codes of MySQL and MariaDB as sources. */
 export const pages: ErrorPages = {

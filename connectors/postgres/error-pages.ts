@@ -1,4 +1,4 @@
-import type { ErrorCode, ErrorPages } from "../../src/core/errors.ts";
+import type { ErrorArea, ErrorCode, ErrorPages } from "../../src/core/errors.ts";
 
 /** The way out of every gap: the sinks' rows get a new epoch, so that nothing of the earlier one stands against them. */
 export const BEGIN_ANEW =
@@ -14,6 +14,8 @@ export const LOSSES: ReadonlySet<ErrorCode> = new Set([
   "MR2016",
   "MR2017",
 ]);
+
+export const area: ErrorArea = { from: 2000, title: "Postgres as a source" };
 
 /** What docs/errors.md says of the source's codes. */
 export const pages: ErrorPages = {
@@ -64,7 +66,7 @@ export const pages: ErrorPages = {
   MR2010: {
     title: "Slot is missing",
     cause:
-      "The replication slot from which Millrace read was dropped, or the server was promoted without having it: it was not synchronised, or not ready yet (docs/failover.md). What was committed since the last confirmed position is no longer in its reach.",
+      "The replication slot from which Millrace read was dropped, or the server was promoted without having it: it was not synchronised, or not ready yet (`millrace explain MR2031`). What was committed since the last confirmed position is no longer in its reach.",
     remedy: BEGIN_ANEW,
   },
   MR2011: {
@@ -89,7 +91,7 @@ export const pages: ErrorPages = {
   MR2014: {
     title: "Another timeline",
     cause:
-      "The server was promoted or restored, and the stored position lies after the point where the new history begins: what Millrace delivered may not exist there. A standby that the primary does not wait for (synchronized_standby_slots, docs/failover.md) may be behind Millrace when it is promoted.",
+      "The server was promoted or restored, and the stored position lies after the point where the new history begins: what Millrace delivered may not exist there. A standby that the primary does not wait for (synchronized_standby_slots, `millrace explain MR2031`) may be behind Millrace when it is promoted.",
     remedy: `Restore the right server. If the change was meant: ${BEGIN_ANEW}`,
   },
   MR2015: {
@@ -197,7 +199,7 @@ export const pages: ErrorPages = {
     cause:
       "The server replays another server's log and takes no writes. A daemon that followed this log before waits, with growing pauses of up to 30 seconds, for the promotion; a first start stops.",
     remedy:
-      "Promote the server, or point `source.url` at the primary. The message says whether the slot is kept there too: without it a promotion is a gap (MR2010). How to set that up is in docs/failover.md.",
+      "Promote the server, or point `source.url` at the primary. The message says whether the slot is kept there too: without it a promotion is a gap (MR2010). From Postgres 17 on a standby keeps it with `sync_replication_slots`, `hot_standby_feedback`, `primary_slot_name` and a `dbname` in `primary_conninfo`; the primary has that physical slot in `synchronized_standby_slots`, and `millrace check` says whether Millrace's own slot is a failover slot.",
   },
   MR2032: {
     title: "Connections led to different servers",

@@ -6,7 +6,7 @@ import type { TlsFailure } from "../../src/tls/failure.ts";
 import { BEGIN_ANEW } from "./error-pages.ts";
 import { handshakeFailure, refusedWithoutTls } from "./tls-errors.ts";
 
-export { BEGIN_ANEW, LOSSES, pages } from "./error-pages.ts";
+export { area, BEGIN_ANEW, LOSSES, pages } from "./error-pages.ts";
 
 /** An ErrorResponse of the server, as the protocol's fields. `text` is the server's own sentence: it may hold values. */
 export class ServerError extends Error {

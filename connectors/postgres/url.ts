@@ -227,6 +227,9 @@ function decode(text: string, what: string): string {
   }
 }
 
-function wrong(what: string, fix = "See docs/quickstart for examples; parameters are those of psql."): MillraceError {
+function wrong(
+  what: string,
+  fix = "It looks like postgres://user:password@host:5432/database; parameters are those of psql.",
+): MillraceError {
   return sourceError("MR2004", "fatal", `source.url can't be used: ${what}`, fix);
 }

@@ -1,7 +1,16 @@
-import { type ErrorCode, type ErrorKind, type ErrorPages, isAborted, MillraceError } from "../../src/core/errors.ts";
+import {
+  type ErrorArea,
+  type ErrorCode,
+  type ErrorKind,
+  type ErrorPages,
+  isAborted,
+  MillraceError,
+} from "../../src/core/errors.ts";
 import { systemErrorCode } from "../../src/core/system-errors.ts";
 import { tlsFailure, type TlsFailure } from "../../src/tls/failure.ts";
 import { UnusableTls } from "../../src/tls/options.ts";
+
+export const area: ErrorArea = { from: 3400, title: "Redis and Valkey" };
 
 export const pages: ErrorPages = {
   MR3400: {

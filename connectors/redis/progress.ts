@@ -1,5 +1,5 @@
 import type { SinkProgress } from "../../src/core/model/batch.ts";
-import { parseCheckpoint } from "../../src/core/model/checkpoint-text.ts";
+import { parseCheckpoint } from "../../src/core/checkpoint/checkpoint-text.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { comparePositions, parsePosition } from "../../src/core/model/position.ts";
 import { type Commands, listOf, textOf } from "./connection.ts";

@@ -1,7 +1,7 @@
 import { globSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import type { ErrorPage, ErrorPages } from "../../src/core/errors.ts";
+import type { ErrorArea, ErrorPage, ErrorPages } from "../../src/core/errors.ts";
 
 /** A code, its page and the file that defines it. */
 export interface DefinedPage {
@@ -10,34 +10,49 @@ export interface DefinedPage {
   readonly file: string;
 }
 
-const AREAS = [
+/** Those of src/; a connector's errors.ts exports its own as `area`. */
+const AREAS: readonly ErrorArea[] = [
   { from: 1000, title: "Configuration" },
   { from: 1100, title: "Command line" },
   { from: 1200, title: "State and lease" },
   { from: 1300, title: "Runtime" },
   { from: 1400, title: "Comparing sinks with the source" },
-  { from: 2000, title: "Postgres as a source" },
-  { from: 2100, title: "MySQL and MariaDB as sources" },
-  { from: 3100, title: "Postgres as a sink" },
-  { from: 3200, title: "DuckDB" },
-  { from: 3300, title: "Elasticsearch and OpenSearch" },
-  { from: 3400, title: "Redis and Valkey" },
-] as const;
+];
+
+interface ErrorsFile {
+  readonly file: string;
+  readonly pages?: ErrorPages;
+  readonly area?: ErrorArea;
+}
 
 /** Every `pages` that an errors.ts exports, in the order of the codes; a code that two files define is there twice. */
 export async function definedPages(root: string): Promise<readonly DefinedPage[]> {
-  const found: DefinedPage[] = [];
-  for (const file of globSync("{src,connectors}/**/errors.ts", { cwd: root }).toSorted()) {
-    const module: { readonly pages?: ErrorPages } = await import(pathToFileURL(join(root, file)).href);
-    for (const [code, page] of Object.entries(module.pages ?? {})) found.push({ code, page, file });
-  }
+  return pagesOf(await errorsFiles(root));
+}
+
+async function errorsFiles(root: string): Promise<readonly ErrorsFile[]> {
+  const files = globSync("{src,connectors}/**/errors.ts", { cwd: root }).toSorted();
+  return Promise.all(
+    files.map(async (file) => {
+      const { pages, area }: Omit<ErrorsFile, "file"> = await import(pathToFileURL(join(root, file)).href);
+      return { file, ...(pages === undefined ? {} : { pages }), ...(area === undefined ? {} : { area }) };
+    }),
+  );
+}
+
+function pagesOf(files: readonly ErrorsFile[]): readonly DefinedPage[] {
+  const found = files.flatMap(({ file, pages = {} }) =>
+    Object.entries(pages).map(([code, page]) => ({ code, page, file })),
+  );
   return found.toSorted((a, b) => a.code.localeCompare(b.code));
 }
 
 export async function errorPagesDocument(root: string): Promise<string> {
-  const pages = await definedPages(root);
-  const sections = AREAS.map((area, i) => {
-    const until = AREAS[i + 1]?.from ?? 10_000;
+  const files = await errorsFiles(root);
+  const pages = pagesOf(files);
+  const areas = [...AREAS, ...files.flatMap(({ area = [] }) => area)].toSorted((a, b) => a.from - b.from);
+  const sections = areas.map((area, i) => {
+    const until = areas[i + 1]?.from ?? 10_000;
     const inArea = pages.filter(({ code }) => {
       const number = Number(code.slice(2));
       return number >= area.from && number < until;

@@ -30,6 +30,7 @@ const commands = new Map<string, () => Promise<Add>>([
   ["query", async () => (await import("./commands/query.ts")).addQuery],
   ["teardown", async () => (await import("./commands/teardown.ts")).addTeardown],
   ["explain", async () => (await import("./commands/explain.ts")).addExplain],
+  ["completion", async () => (await import("./completion/completion.ts")).addCompletion],
   ["version", async () => (await import("./commands/version.ts")).addVersion],
 ]);
 
@@ -67,7 +68,7 @@ export async function cli(argv: readonly string[]): Promise<ExitCode> {
   }
 }
 
-/** The command that the first operand names; all of them for help, and where none has that name. */
+/** The command that the first operand names; all of them for help, for `complete`, and where none has that name. */
 async function wanted(program: Command, argv: readonly string[]): Promise<Add[]> {
   const [name = ""] = program.parseOptions([...argv]).operands;
   const load = commands.get(name);

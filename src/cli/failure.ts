@@ -22,8 +22,8 @@ export function printFailure(error: unknown, { json, showStack, secrets }: Failu
   const lines = [
     `error ${code}: ${message.replaceAll("\n", "\n  ")}`,
     ...(hint === null ? [] : [`  ${hint}`]),
-    `  More: millrace explain ${code}`,
     ...(showStack && error instanceof Error ? [error.stack ?? ""] : []),
+    `  More: millrace explain ${code}`,
   ];
   process.stderr.write(`${secrets.redact(printable(lines.join("\n")))}\n`);
 }

@@ -49,7 +49,19 @@ export type SinkPlace = Omit<SinkContext<unknown>, "options">;
 
 type Definition<Options> = z.ZodObject & z.ZodType<Options>;
 
-export function sinkConnector<Options>(definition: Definition<Options>, factory: SinkFactory<Options>): SinkConnector {
+/** What a sink's config.ts exports. */
+export interface SinkModule<Options> {
+  readonly definition: Definition<Options>;
+  readonly factory: SinkFactory<Options>;
+}
+
+/** What a source's config.ts exports. */
+export interface SourceModule<Options> {
+  readonly sourceDefinition: Definition<Options>;
+  readonly sourceFactory: SourceFactory<Options>;
+}
+
+export function sinkConnector<Options>({ definition, factory }: SinkModule<Options>): SinkConnector {
   return {
     definition,
     parse: (input) =>
@@ -64,10 +76,10 @@ export function sinkConnector<Options>(definition: Definition<Options>, factory:
   };
 }
 
-export function sourceConnector<Options>(
-  definition: Definition<Options>,
-  factory: SourceFactory<Options>,
-): SourceConnector {
+export function sourceConnector<Options>({
+  sourceDefinition: definition,
+  sourceFactory: factory,
+}: SourceModule<Options>): SourceConnector {
   return {
     definition,
     parse: (input) =>

@@ -56,7 +56,7 @@ export const sinkDefinition = z.object({
     .enum(["resync", "fail"])
     .optional()
     .describe(
-      "What to do when the target was emptied, dropped or put back: read everything again, or stop. Default: resync for redis and elasticsearch, fail for duckdb and postgres.",
+      "What to do when the target was emptied, dropped or put back: read everything again, or stop. Default: resync for caches and search engines, fail for warehouses.",
     ),
   batch: z
     .strictObject({

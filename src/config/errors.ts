@@ -47,7 +47,7 @@ export const pages: ErrorPages = {
     title: "Unknown kind of source or sink",
     cause: "`kind` names no connector of this version.",
     remedy:
-      "Correct the word. Sources: postgres, mysql (MariaDB too). Sinks: duckdb, postgres, elasticsearch (OpenSearch too), redis.",
+      "Correct the word: the message names the nearest one, or all. MariaDB is `mysql`, OpenSearch is `elasticsearch`, Valkey is `redis`.",
   },
   MR1010: {
     title: "Two sinks write into one place",

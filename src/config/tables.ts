@@ -36,13 +36,19 @@ export const tableDefinition = z.strictObject({
     .record(z.string().min(1), columnDefinition)
     .default({})
     .describe("Masked, dropped and renamed columns; keys are names or globs, the most exact one wins."),
-  where: z.string().min(1).optional().describe("Rows that do not match are left out; see docs/rules.md."),
+  where: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("Rows that do not match are left out. `millrace explain MR1020` has the language."),
   key: z
     .array(z.string().min(1), { error: "expected a list of columns, such as [id]" })
     .min(1, { error: "expected at least one column; leave the key out to take the table's own" })
     .refine((names) => new Set(names).size === names.length, { error: "a column stands in it twice" })
     .optional()
-    .describe("Columns that tell rows apart, in place of the key taken from the source; see docs/rules.md."),
+    .describe(
+      "Columns that tell rows apart, in place of the key taken from the source. `millrace explain MR1026` says which columns will do.",
+    ),
   zeroDates: z
     .enum(["null", "epoch", "text"])
     .nullable()
@@ -54,7 +60,7 @@ export const tableDefinition = z.strictObject({
     .enum(["evolve", "pause", "ignore"])
     .default(DEFAULT_POLICY.schemaChange)
     .describe(
-      "evolve: the sinks follow the table's shape; pause: the table waits for `schema approve`; ignore: the sinks keep the shape that they have. See docs/schema.md.",
+      "evolve: the sinks follow the table's shape; pause: the table waits for `schema approve`; ignore: the sinks keep the shape that they have. `millrace explain MR1303` says more.",
     ),
   compatibility: z
     .enum(["backward", "forward", "full", "none"])

@@ -23,6 +23,12 @@ export interface ErrorPage {
 
 export type ErrorPages = Readonly<Record<ErrorCode, ErrorPage>>;
 
+/** A part of docs/errors.md: a connector's errors.ts exports the heading and the first number of its codes as `area`. */
+export interface ErrorArea {
+  readonly from: number;
+  readonly title: string;
+}
+
 interface ErrorParts {
   readonly code: ErrorCode;
   readonly kind: ErrorKind;

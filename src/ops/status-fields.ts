@@ -35,7 +35,7 @@ type FormOf<T> = null extends T ? { readonly orNull: PlainForm<NonNullable<T>> }
 type Fields<T> = { readonly [Name in keyof T]-?: readonly [FormOf<Exclude<T[Name], undefined>>, string] };
 
 const ERROR: Fields<StoredError> = {
-  code: ["text", "the number, `MR` and four digits; its page is in errors.md"],
+  code: ["text", "the number, `MR` and four digits; `millrace explain` shows its page"],
   message: ["text", "what is wrong"],
   hint: [{ orNull: "text" }, "what to do"],
   at: ["time", "of the last attempt"],
@@ -79,7 +79,7 @@ const SOURCE: Fields<SourceStatus> = {
 
 const SINK: Fields<SinkStatus> = {
   name: ["text", "its key in millrace.yaml"],
-  kind: ["text", "`duckdb`, `postgres`, `elasticsearch` or `redis`"],
+  kind: ["text", "its `kind` in millrace.yaml"],
   state: ["text", "`starting`, `snapshot`, `streaming`, `retrying`, `paused`, `failed` or `stopped`"],
   position: [{ orNull: "position" }, "everything before it is durable in the sink"],
   lagSeconds: [{ orNull: "seconds" }, "how long ago the source was as the sink is now"],

@@ -9,8 +9,11 @@ export const pages = {
   MR1020: {
     title: "A `where` that can't be understood, or does not fit its table",
     cause:
-      "The condition of a table's rule is not in the language of docs/rules.md, names a column that the table does not " +
-      "have, or compares a column with a value of another type. The message names the character.",
+      "The condition of a table's rule is not in the language of filters, names a column that the table does not have, or " +
+      "compares a column with a value of another type. The message names the character. The language is SQL's without " +
+      "functions and arithmetic: `=`, `<>`, `<`, `<=`, `>`, `>=`, `and`, `or`, `not`, parentheses, `is [not] null`, " +
+      "`is [not] true`, `is [not] false`, `is [not] distinct from`, `[not] in (…)`, `[not] between … and …`, " +
+      "`[not] like '…'`, and a truth-value column by itself, as in `status <> 'test' and (country is null or country in ('DE', 'AT'))`.",
     remedy: `Correct the condition. Texts stand in single quotes, names with capitals in double quotes. ${AFTERWARDS}`,
   },
   MR1021: {

@@ -6,7 +6,6 @@ import type { PipelineStatus, SinkStatus, SnapshotStatus, SourceStatus } from ".
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { notAsked, noSuchSink, noSuchTable, tooManyQueries } from "./errors.ts";
 import { LagClock } from "./lag.ts";
-import { letIn } from "./schema/let-in.ts";
 import { encodeMark } from "./stream/marks.ts";
 import type { Pipeline } from "./pipeline.ts";
 import type { GoneBack } from "./stream/rewind.ts";
@@ -199,7 +198,7 @@ export class Control {
     for (const id of ids) if (gate.table(id) === undefined && !gate.aside.has(id)) throw noSuchTable(id);
     const read = ids.flatMap((id) => gate.table(id) ?? []);
     if (request.where !== null) await tryCondition(this.#pipeline.clock, source, read, request.where);
-    await letIn(this.#pipeline, ids);
+    await this.#pipeline.admit(ids);
     const names = runners.map(({ name }) => name);
     await this.#pipeline.reinstate(names, ids);
     // All at once: sinks that begin together share what is read.

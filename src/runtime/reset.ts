@@ -1,3 +1,4 @@
+import { acrossGenerations, type CompleteTables, inGeneration } from "../core/checkpoint/completeness.ts";
 import type { SinkProgress } from "../core/model/batch.ts";
 import { failpoint } from "../core/failpoint.ts";
 import { comparePositions, type Position } from "../core/model/position.ts";
@@ -5,7 +6,6 @@ import type { TableVersion } from "../core/model/schema.ts";
 import type { SinkReset, StateStore } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { rowVersion } from "../core/model/version.ts";
-import { underGeneration } from "./schema/sink-tables.ts";
 import type { SinkWorker } from "./apply/sink-worker.ts";
 import { askAgain } from "./snapshot/snapshots.ts";
 
@@ -101,20 +101,20 @@ async function settle(
 }
 
 /** The tables that are there now, as complete as they were: whose shape has changed since is read as a whole. */
-function kept(tables: SinkProgress["tables"], generations: Readonly<Record<string, string>>): SinkProgress["tables"] {
+function kept(tables: CompleteTables, generations: Readonly<Record<string, string>>): CompleteTables {
   const held = Object.entries(tables).filter(([id]) => generations[id] !== undefined);
-  return Object.fromEntries(held.map(([id, complete]) => [id, underGeneration(complete, generations[id]!)]));
+  return Object.fromEntries(held.map(([id, complete]) => [id, inGeneration(complete, generations[id]!)]));
 }
 
 /** The complete tables whose names certainly stand for the same as before. */
 function carried(
-  tables: SinkProgress["tables"],
+  tables: CompleteTables,
   generations: NonNullable<SinkReset["crossing"]>["generations"],
-): SinkProgress["tables"] {
-  const kept: Record<string, string> = {};
-  for (const [id, held] of Object.entries(tables)) {
+): CompleteTables {
+  const kept = Object.entries(tables).flatMap(([id, held]) => {
     const pair = generations[id];
-    if (pair !== undefined && held.endsWith(`/${pair[0]}`)) kept[id] = `${held.slice(0, -pair[0].length)}${pair[1]}`;
-  }
-  return kept;
+    const now = pair === undefined ? null : acrossGenerations(held, pair);
+    return now === null ? [] : [[id, now] as const];
+  });
+  return Object.fromEntries(kept);
 }

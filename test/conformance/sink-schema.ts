@@ -4,6 +4,8 @@ import { tableVersion } from "../support/blocks.ts";
 import type { SinkHarness } from "./sink.ts";
 import { users } from "./sink-rows.ts";
 import { failure, patch, progressAt, put, rowsStep, Stage, timeout, UNCHANGED } from "./stage.ts";
+import type { CompleteTables } from "../../src/core/checkpoint/completeness.ts";
+import { complete } from "../support/complete.ts";
 
 const widerUsers = tableVersion({
   table: "users",
@@ -137,8 +139,8 @@ export function schemaTests(harness: SinkHarness): void {
 
   test("tables that were complete stay so while the steps behind bring other things", async () => {
     await using stage = await Stage.of(harness, users);
-    const tables = { "public.users": "f/1" };
-    const goTo = async (at: bigint, held: Readonly<Record<string, string>>): Promise<void> => {
+    const tables = complete({ "public.users": "f/1" });
+    const goTo = async (at: bigint, held: CompleteTables): Promise<void> => {
       const bond = { state: "ab", session: "cd", step: Number(at), obligation: 0 };
       await stage.apply({ kind: "progress", progress: { ...progressAt(at), tables: held, bond } });
     };

@@ -8,6 +8,7 @@ import type { Outcome, Sink } from "../../src/core/contracts/sink.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import { blockOf, type Cell, type Change, type Entry, UNCHANGED, writesOf } from "../support/blocks.ts";
 import type { SinkHarness, SinkTarget } from "./sink.ts";
+import { complete } from "../support/complete.ts";
 
 /** Longer than any single call may take; a sink that hangs fails its test by this. */
 const CALL_TIMEOUT_MS = 60_000;
@@ -45,7 +46,7 @@ export function remove(before: Cells, options: Pick<Write, "at"> = {}): Write {
 
 /** Commit position `at`, everything before it done. */
 export function progressAt(at: bigint, tables: Readonly<Record<string, string>> = {}, index = 0): SinkProgress {
-  return { position: { epoch: 1, commit: at, index }, tables };
+  return { position: { epoch: 1, commit: at, index }, tables: complete(tables) };
 }
 
 /** The writes of a step that commits at `at`. Entries lie alternately in two blocks, as under load. */

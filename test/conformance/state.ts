@@ -7,6 +7,8 @@ import type { StateStore, StoredError } from "../../src/core/contracts/state-sto
 import { baseVersion } from "../../src/core/model/version.ts";
 import { tableVersion } from "../support/blocks.ts";
 import { reportOf } from "../support/reports.ts";
+import { storedCompleteness } from "../../src/core/checkpoint/completeness.ts";
+import { complete } from "../support/complete.ts";
 
 export interface OpenStore extends AsyncDisposable {
   readonly state: StateStore;
@@ -112,7 +114,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       await sinks.written("w", at(10n), {});
       expect((await sinks.get("w"))?.covered).toEqual(at(10n));
       await sinks.covered("w", at(50n));
-      await sinks.written("w", at(20n), { "public.t": "r" });
+      await sinks.written("w", at(20n), complete({ "public.t": "r" }));
       expect(await sinks.get("w")).toMatchObject({ written: at(20n), covered: at(50n), tables: { "public.t": "r" } });
       await sinks.written("w", at(60n, 3), {});
       expect((await sinks.get("w"))?.covered).toEqual(at(60n, 3));
@@ -234,7 +236,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       await source.announce(1);
       await source.created({ slot: "a" }, at(10n));
       await source.acknowledge(at(50n), new Map([["a", at(60n)]]), [
-        { name: "a", position: at(60n), tables: { t: "h" } },
+        { name: "a", position: at(60n), tables: complete({ t: "h" }) },
       ]);
       const told = (await source.get())?.acknowledgedAt;
       expect(told).toBeTypeOf("string");
@@ -372,7 +374,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       const second = await refills.add(refillOf("public.a", "y"));
       const progress = {
         ...first,
-        rules: "f/g",
+        completeness: storedCompleteness("f/g"),
         sweepBelow: baseVersion(255) + 12n,
         cursor: ["10", "ä:%"],
         held: 4_711,
@@ -544,7 +546,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       const { state } = store;
       await state.source.announce(2);
       await state.source.created({ slot: "a" }, at(5n, 0, 2));
-      await state.sinks.written("w", at(9n, 3, 2), { "public.t": "h" });
+      await state.sinks.written("w", at(9n, 3, 2), complete({ "public.t": "h" }));
       const { version: _version, ...shape } = tableVersion({ table: "t", columns: [["id", "int8"]], key: ["id"] });
       await state.schemas.resolve(shape, at(5n, 0, 2));
       const refill = await state.refills.add({ tableId: "public.t", sink: "w", scope: { kind: "table" }, reason: "r" });

@@ -100,6 +100,7 @@ test("every command works from it", async () => {
   };
   expect(await done("version")).toBe(`${JSON.parse(readFileSync("package.json", "utf8")).version}\n`);
   expect(await done("explain", "MR1203")).toMatch(/^MR1203: /);
+  expect(await done("completion", "bash")).toContain("millrace");
   await done("init", "--source", source.url, "--sink", "./w.duckdb", "--sink", replica.url);
   appendFileSync(folder.file("millrace.yaml"), "\nadmin: { listen: false }\n");
   await done("check");

@@ -116,6 +116,8 @@ interface Size {
   readonly meanwhile: number;
   /** Of 1: while this lasts another thing happens, or the same once more. */
   readonly nested: number;
+  /** Of 1: all that happens is of a few kinds, which so meet each other more often (swarm testing, Groce et al., 2012). */
+  readonly swarms: number;
 }
 
 const SIZES = {
@@ -129,6 +131,7 @@ const SIZES = {
     others: 3,
     meanwhile: 4,
     nested: 0,
+    swarms: 0,
   },
   small: {
     lastsMs: 300,
@@ -140,6 +143,7 @@ const SIZES = {
     others: 2,
     meanwhile: 2,
     nested: 0,
+    swarms: 0,
   },
   dense: {
     lastsMs: 600,
@@ -151,6 +155,7 @@ const SIZES = {
     others: 2,
     meanwhile: 3,
     nested: 0.7,
+    swarms: 0.5,
   },
 } as const satisfies Readonly<Record<string, Size>>;
 
@@ -175,8 +180,9 @@ export function planOf(seed: number, name: SizeName): Plan {
   const faults = random.below(size.faults);
   for (let i = 0; i < faults; i++) happenings.push(fault(random, sinkCount, lastsMs));
   const others = random.chance(size.noOthers) ? 0 : 1 + random.below(size.others);
+  const swarm = size.swarms > 0 && random.chance(size.swarms) ? someKinds(random) : undefined;
   for (let i = 0; i < others; i++) {
-    const one = other(random, lastsMs, sinkCount, tables, keys);
+    const one = other(random, lastsMs, sinkCount, tables, keys, swarm);
     happenings.push(one);
     // What is read beside the stream takes moments: there the stream has to carry changes, too.
     const meanwhile = random.chance(0.75) ? 1 + random.below(size.meanwhile) : 0;
@@ -187,8 +193,10 @@ export function planOf(seed: number, name: SizeName): Plan {
     const nested = longMs > 0 && size.nested > 0 && random.chance(size.nested) ? 1 + random.below(3) : 0;
     for (let j = 0; j < nested; j++) {
       const atMs = one.atMs + random.below(longMs);
-      const again = random.chance(0.4) ? one : other(random, lastsMs, sinkCount, tables, keys);
-      happenings.push({ ...again, atMs }, transaction(random, atMs + random.below(WHILE_READ_MS), tables, keys));
+      const kinds = swarm ?? (random.chance(0.5) ? MEANWHILE[one.what] : undefined);
+      const another = (): Happening => other(random, lastsMs, sinkCount, tables, keys, kinds);
+      const nestedOne = random.chance(0.4) ? one : another();
+      happenings.push({ ...nestedOne, atMs }, transaction(random, atMs + random.below(WHILE_READ_MS), tables, keys));
     }
   }
   return {
@@ -208,6 +216,17 @@ export function planOf(seed: number, name: SizeName): Plan {
 }
 
 const AT_WORK: ReadonlySet<Happening["what"]> = new Set(["snapshot", "reset", "recover", "slot lost"]);
+
+const TO_ROWS = ["alter", "detach", "unlogged", "evict", "spoil", "drop", "swap"] as const;
+
+/** What meets these half done in the worst way, often: what is read changes, or has to be read again. */
+const MEANWHILE: Readonly<Partial<Record<Happening["what"], readonly Happening["what"][]>>> = {
+  snapshot: [...TO_ROWS, "sink restored", "park"],
+  reset: TO_ROWS,
+  recover: TO_ROWS,
+  "sink restored": ["snapshot", "evict", "unlogged", "refuse", "detach"],
+  "state restored": ["snapshot", "unlogged", "refuse", "alter"],
+};
 
 /** From its beginning to its end. What lies in between meets it half done. */
 function spanOf(happening: Happening): number {
@@ -346,7 +365,28 @@ const OTHERS: readonly (readonly [weight: number, make: Make])[] = [
 
 const WEIGHT = OTHERS.reduce((sum, [weight]) => sum + weight, 0);
 
-function other(random: Random, lastsMs: number, sinks: number, tables: number, keys: number): Happening {
+const KINDS = OTHERS.map(([, make]) => make({ atMs: 0 }, new Random(1), 0, 0, 0).what);
+
+function someKinds(random: Random): readonly Happening["what"][] {
+  return Array.from({ length: 2 + random.below(3) }, () => random.pick(KINDS));
+}
+
+/** `kinds`: one of these. */
+function other(
+  random: Random,
+  lastsMs: number,
+  sinks: number,
+  tables: number,
+  keys: number,
+  kinds?: readonly Happening["what"][],
+): Happening {
+  for (;;) {
+    const one = anyOther(random, lastsMs, sinks, tables, keys);
+    if (kinds === undefined || kinds.includes(one.what)) return one;
+  }
+}
+
+function anyOther(random: Random, lastsMs: number, sinks: number, tables: number, keys: number): Happening {
   let left = random.below(WEIGHT);
   for (const [weight, make] of OTHERS) {
     if (left < weight) {

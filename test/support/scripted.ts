@@ -9,7 +9,8 @@ import { type ChangeStream, SecondStreamRefused } from "../../src/core/contracts
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import type { Metrics } from "../../src/core/contracts/telemetry.ts";
 import { DeadLetterBox } from "../../src/runtime/apply/dead-letters.ts";
-import { SinkWorker, type WorkerParts } from "../../src/runtime/apply/sink-worker.ts";
+import type { WorkerParts } from "../../src/runtime/apply/applier.ts";
+import { SinkWorker } from "../../src/runtime/apply/sink-worker.ts";
 import { openState } from "../../src/state/open.ts";
 import { ModelSink, type Row } from "./log-model.ts";
 import { quietLog } from "./quiet-log.ts";

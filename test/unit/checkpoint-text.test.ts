@@ -1,11 +1,12 @@
 import { expect, test } from "vitest";
-import { checkpointTexts, parseCheckpoint } from "../../src/core/model/checkpoint-text.ts";
+import { checkpointTexts, parseCheckpoint } from "../../src/core/checkpoint/checkpoint-text.ts";
+import { complete } from "../support/complete.ts";
 
 const bond = { state: "ab", session: "cd", step: 7, obligation: 3 };
-const tables = { "public.t": "f/1", bond: "no bond but a table", tables: "too" };
+const tables = complete({ "public.t": "f/1", bond: "no bond but a table", tables: "too" });
 
 test("tables and bond come back as they were", () => {
-  for (const content of [{ tables, bond }, { tables }, { tables: {} }, { tables: {}, bond }]) {
+  for (const content of [{ tables, bond }, { tables }, { tables: complete({}) }, { tables: complete({}), bond }]) {
     const texts = checkpointTexts(content);
     expect(parseCheckpoint(texts.tables, texts.bond)).toEqual(content);
   }

@@ -25,17 +25,21 @@ const factory = {
 const connectors: Connectors = {
   sourceKinds: ["postgres", "mysql"],
   sinkKinds: ["duckdb", "elasticsearch", "postgres", "redis"],
-  source: async () => sourceConnector(z.object({ url: z.string(), slot: z.string().optional() }), factory),
+  source: async () =>
+    sourceConnector({
+      sourceDefinition: z.object({ url: z.string(), slot: z.string().optional() }),
+      sourceFactory: factory,
+    }),
   sink: async (kind) =>
     kind === "duckdb"
-      ? sinkConnector(z.object({ path: z.string(), threads: z.int().optional() }), factory)
-      : sinkConnector(
-          z.object({
+      ? sinkConnector({ definition: z.object({ path: z.string(), threads: z.int().optional() }), factory })
+      : sinkConnector({
+          definition: z.object({
             url: z.union([z.string(), z.array(z.string())]),
             tls: z.strictObject({ password: z.string() }).optional(),
           }),
           factory,
-        ),
+        }),
 };
 
 interface Loaded {

@@ -9,7 +9,7 @@ const root = join(import.meta.dirname, "../..");
 interface Rule {
   readonly files: RegExp;
   readonly may: (file: string) => RegExp;
-  readonly packages: readonly string[];
+  readonly packages: readonly string[] | ((file: string) => readonly string[]);
   readonly sentence: string;
 }
 
@@ -17,6 +17,7 @@ const CORE = "^src/core/";
 const folderOf = (file: string) => file.split("/").slice(0, 2).join("/");
 const coreAndOwnFolder = (file: string) => new RegExp(`${CORE}|^${folderOf(file)}/`);
 
+/** Of connectors that need one. */
 const DRIVERS: Readonly<Record<string, readonly string[]>> = {
   postgres: ["pg", "pg-logical-replication"],
   mysql: ["mysql2"],
@@ -87,12 +88,12 @@ const RULES: readonly Rule[] = [
     packages: [],
     sentence: "the registry sees each connector's config.ts and binds it to the configuration",
   },
-  ...Object.entries(DRIVERS).map(([kind, drivers]) => ({
-    files: new RegExp(`^connectors/${kind}/`),
-    may: (file: string) => new RegExp(`${coreAndOwnFolder(file).source}|^src/tls/`),
-    packages: [...drivers, "zod"],
-    sentence: `the ${kind} connector sees core, its own folder and its driver, never another connector or the runtime`,
-  })),
+  {
+    files: /^(connectors\/[a-z]+|examples\/connector)\//,
+    may: (file) => new RegExp(`${coreAndOwnFolder(file).source}|^src/tls/`),
+    packages: (file) => [...(DRIVERS[file.split("/")[1] ?? ""] ?? []), "zod"],
+    sentence: "a connector sees core, its own folder and its driver, never another connector or the runtime",
+  },
 ];
 
 const IMPORT =
@@ -102,10 +103,11 @@ function violations(file: string, text: string): string[] {
   const rule = RULES.find((r) => r.files.test(file));
   if (rule === undefined) return [`${file}: no rule says what it may import; name its place in this test`];
   const may = rule.may(file);
+  const packages = typeof rule.packages === "function" ? rule.packages(file) : rule.packages;
   return [...text.matchAll(IMPORT)].flatMap(([, from, bare, dynamic]) => {
     const specifier = from ?? bare ?? dynamic ?? "";
     const target = specifier.startsWith(".") ? inRepository(file, specifier) : undefined;
-    const isAllowed = target === undefined ? isPackageAllowed(specifier, rule) : may.test(target);
+    const isAllowed = target === undefined ? isPackageAllowed(specifier, packages) : may.test(target);
     return isAllowed ? [] : [`${file} imports ${target ?? specifier}, but ${rule.sentence}`];
   });
 }
@@ -116,13 +118,13 @@ function inRepository(file: string, specifier: string): string {
     .join("/");
 }
 
-function isPackageAllowed(specifier: string, rule: Rule): boolean {
+function isPackageAllowed(specifier: string, packages: readonly string[]): boolean {
   if (specifier.startsWith("node:") || builtinModules.includes(specifier)) return specifier.startsWith("node:");
-  return rule.packages.some((name) => specifier === name || specifier.startsWith(`${name}/`));
+  return packages.some((name) => specifier === name || specifier.startsWith(`${name}/`));
 }
 
 test("arrows point to core: who may import what", () => {
-  const files = globSync("{src,connectors}/**/*.ts", { cwd: root }).map((file) => file.split(sep).join("/"));
+  const files = globSync("{src,connectors,examples}/**/*.ts", { cwd: root }).map((file) => file.split(sep).join("/"));
   expect(files.length).toBeGreaterThan(50);
   expect(files.flatMap((file) => violations(file, readFileSync(join(root, file), "utf8")))).toEqual([]);
 });
@@ -139,7 +141,9 @@ test.each([
   ["connectors/redis/a.ts", 'import { x } from "../../src/runtime/x.ts";', "or the runtime"],
   ["connectors/redis/a.ts", 'import { Client } from "pg";', "its driver"],
   ["connectors/registry.ts", 'import { x } from "./redis/sink.ts";', "each connector's config.ts"],
-  ["connectors/novel/a.ts", "", "no rule says"],
+  ["connectors/novel/a.ts", 'import { Redis } from "ioredis";', "its driver"],
+  ["examples/connector/a.ts", 'import { x } from "../../connectors/redis/keys.ts";', "never another connector"],
+  ["src/novel/a.ts", "", "no rule says"],
 ])("%s: %s is found", (file, text, sentence) => {
   expect(violations(file, text)).toEqual([expect.stringContaining(sentence)]);
 });

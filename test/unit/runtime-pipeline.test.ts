@@ -5,7 +5,7 @@ import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { ShapeChange } from "../../src/core/contracts/sink.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { Pipeline } from "../../src/runtime/pipeline.ts";
-import type { PipelineParts } from "../../src/runtime/pipeline-parts.ts";
+import type { PipelineParts } from "../../src/runtime/pipeline.ts";
 import { tableVersion, UNCHANGED } from "../support/blocks.ts";
 import type { Row } from "../support/log-model.ts";
 import { quietLog } from "../support/quiet-log.ts";

@@ -11,12 +11,13 @@ import type { CatchUpParts } from "../../src/runtime/stream/catch-up.ts";
 import { Lane } from "../../src/runtime/stream/lane.ts";
 import { Rewind } from "../../src/runtime/stream/rewind.ts";
 import { SinkRunner } from "../../src/runtime/apply/sink-runner.ts";
-import type { WorkerParts } from "../../src/runtime/apply/sink-worker.ts";
+import type { WorkerParts } from "../../src/runtime/apply/applier.ts";
 import { Receipts } from "../../src/runtime/apply/work.ts";
 import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/blocks.ts";
 import { quietLog } from "../support/quiet-log.ts";
 import { gate, outage, realState, ScriptedSink, ScriptedStream, workerOf } from "../support/scripted.ts";
 import { eventually } from "../support/waiting.ts";
+import { complete } from "../support/complete.ts";
 
 const COLUMNS = [
   ["id", "int4"],
@@ -37,7 +38,7 @@ async function stage(parts: Partial<WorkerParts> = {}, onLost: OnLost = "fail") 
   const opened = await realState();
   const { state } = opened;
   const sink = new ScriptedSink();
-  sink.progress = { position: at(100n), tables: { [users.id]: `${users.fingerprint}/1` } };
+  sink.progress = { position: at(100n), tables: complete({ [users.id]: `${users.fingerprint}/1` }) };
   await state.sinks.written(sink.name, at(100n), {});
   const worker = workerOf(sink, state, parts);
   const runner = new SinkRunner({
@@ -343,7 +344,11 @@ describe("a sink that was away", () => {
   test("is given what both streams carried once, also where both lie in one batch", async () => {
     await using it = await stage();
     await it.joined();
-    it.worker.begin({ position: at(100n), tables: { [users.id]: `${users.fingerprint}/1` } }, at(100n), false);
+    it.worker.begin(
+      { position: at(100n), tables: complete({ [users.id]: `${users.fingerprint}/1` }) },
+      at(100n),
+      false,
+    );
     const moved: readonly Change[] = [
       put(1, 200n),
       { table: users, op: "u", after: ["2", UNCHANGED], before: ["1", null], commit: 210n },

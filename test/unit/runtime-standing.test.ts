@@ -1,8 +1,9 @@
 import { describe, expect, test } from "vitest";
-import { type Accord, accordOf } from "../../src/core/model/bond.ts";
+import { type Accord, accordOf } from "../../src/core/checkpoint/bond.ts";
 import type { Position } from "../../src/core/model/position.ts";
 import type { SinkRecord } from "../../src/core/contracts/state-store.ts";
 import { standingOf } from "../../src/runtime/apply/standing.ts";
+import { complete } from "../support/complete.ts";
 
 const at = (commit: bigint, index = 0): Position => ({ epoch: 1, commit, index });
 const record = (written: bigint | null, covered: bigint | null): SinkRecord => ({
@@ -13,7 +14,7 @@ const record = (written: bigint | null, covered: bigint | null): SinkRecord => (
   paused: false,
   error: null,
 });
-const own = (commit: bigint, index = 0) => ({ position: at(commit, index), tables: { t: "h" } });
+const own = (commit: bigint, index = 0) => ({ position: at(commit, index), tables: complete({ t: "h" }) });
 const stand = (
   held: ReturnType<typeof own> | null,
   known: SinkRecord | null,
@@ -68,7 +69,7 @@ describe("where a sink goes on from", () => {
   });
 
   test("one that stands in a later history than the source's fails alone, as everything would be passed over", () => {
-    const later = { position: { epoch: 3, commit: 100n, index: 0 }, tables: { t: "h" } };
+    const later = { position: { epoch: 3, commit: 100n, index: 0 }, tables: complete({ t: "h" }) };
     expect(() => stand(later, null, 500n, "foreign")).toThrow(expect.objectContaining({ code: "MR1311" }));
     expect(() => stand(later, null, 500n)).toThrow(expect.objectContaining({ code: "MR1311" }));
     expect(() => stand(later, record(200n, 200n), 500n)).toThrow(expect.objectContaining({ code: "MR1311" }));

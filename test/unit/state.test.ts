@@ -6,6 +6,7 @@ import { describe, expect, test } from "vitest";
 import type { Position } from "../../src/core/model/position.ts";
 import { openState } from "../../src/state/open.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
+import { complete } from "../support/complete.ts";
 
 const at = (commit: bigint, index = 0, epoch = 1): Position => ({ epoch, commit, index });
 
@@ -26,7 +27,7 @@ describe("the state file", () => {
     const first = await openState(url);
     await first.source.announce(3);
     await first.source.created({ system: "7", slot: "millrace_x" }, at(9n, 0, 3));
-    await first.sinks.written("w", at(2n ** 55n - 1n, 7), { "public.a": "h1", "public.__proto__": "h2" });
+    await first.sinks.written("w", at(2n ** 55n - 1n, 7), complete({ "public.a": "h1", "public.__proto__": "h2" }));
     await first.close();
     const second = await openState(url);
     expect(await second.source.get()).toEqual({

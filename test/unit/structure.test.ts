@@ -17,11 +17,8 @@ const LONG: Readonly<Record<string, number>> = {
   "connectors/mysql/source/stream.ts": 405,
   "connectors/postgres/sink/sink.ts": 439,
   "connectors/postgres/source/stream/pgoutput.ts": 426,
-  "src/runtime/apply/sink-worker.ts": 500,
   "src/runtime/errors.ts": 417,
   "src/runtime/netting/table-net.ts": 425,
-  "src/runtime/pipeline.ts": 514,
-  "src/runtime/snapshot/refiller.ts": 420,
 };
 
 const IMPORT = /^\s*(?:import|export)\b[^"';]*?\bfrom\s*["'](\.[^"']+)["']|^\s*import\s*["'](\.[^"']+)["']/gm;

@@ -1,6 +1,6 @@
 import type { DuckDBConnection } from "@duckdb/node-api";
 import type { SinkProgress } from "../../../src/core/model/batch.ts";
-import { checkpointTexts, parseCheckpoint } from "../../../src/core/model/checkpoint-text.ts";
+import { checkpointTexts, parseCheckpoint } from "../../../src/core/checkpoint/checkpoint-text.ts";
 import { duckdbError } from "../errors.ts";
 import { META_SCHEMA, quoteLiteral, quoteName } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";

@@ -1,5 +1,5 @@
 import { shapeNote } from "../../../src/core/targets/base-floors.ts";
-import { checkpointTexts, parseCheckpoint } from "../../../src/core/model/checkpoint-text.ts";
+import { checkpointTexts, parseCheckpoint } from "../../../src/core/checkpoint/checkpoint-text.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { parsePosition } from "../../../src/core/model/position.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";

@@ -120,7 +120,7 @@ export const pages: ErrorPages = {
   MR2128: {
     title: "Log is another host's",
     cause:
-      "The server is another one than the one that was read last, or its log was made anew. A running daemon goes on in it by itself where, by GTIDs, it holds all that was read (docs/decisions/0010); commands don't.",
+      "The server is another one than the one that was read last, or its log was made anew. A running daemon goes on in it by itself where, by GTIDs, it holds all that was read; commands don't.",
     remedy: "Start the daemon: it goes on there, or says by MR2117 why it can't.",
   },
   MR2130: {

@@ -1,4 +1,5 @@
 import {
+  type ErrorArea,
   type ErrorCode,
   type ErrorKind,
   type ErrorPages,
@@ -279,6 +280,8 @@ export function reopening(
 /** The likeliest mistake is a sink in the source's own database: no hint may lead to the loss of those tables. */
 export const FOREIGN_TABLE_FIX =
   "Set the sink's `schema` to put Millrace's tables elsewhere. Rename or drop the table only if nobody needs it: where the sink's database is the source's, it may be the very table that is followed.";
+
+export const area: ErrorArea = { from: 3100, title: "Postgres as a sink" };
 
 export const pages: ErrorPages = {
   MR3101: {

@@ -3,7 +3,7 @@
  * counts them, so that a step whose COMMIT got no answer can be told from one that never happened.
  */
 import type { SinkProgress } from "../../../src/core/model/batch.ts";
-import { type CheckpointTexts, parseCheckpoint } from "../../../src/core/model/checkpoint-text.ts";
+import { type CheckpointTexts, parseCheckpoint } from "../../../src/core/checkpoint/checkpoint-text.ts";
 import type { Position } from "../../../src/core/model/position.ts";
 import { quoteLiteral } from "../quote.ts";
 import { fatal, reopening, stateOf } from "./errors.ts";

@@ -1,5 +1,5 @@
 import type { SinkProgress, Step, TableWrites } from "../../../src/core/model/batch.ts";
-import { checkpointTexts } from "../../../src/core/model/checkpoint-text.ts";
+import { checkpointTexts } from "../../../src/core/checkpoint/checkpoint-text.ts";
 import type { Inspection } from "../../../src/core/contracts/comparing.ts";
 import { aboutTable, MillraceError } from "../../../src/core/errors.ts";
 import { invariant } from "../../../src/core/invariant.ts";

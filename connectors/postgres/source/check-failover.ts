@@ -43,7 +43,7 @@ export async function checkFailover(
       id: ID,
       level: "warning",
       what: `Millrace may be sent what the standbys (slots ${row.standbys.join(", ")}) do not have yet: one that is promoted then is no way to go on`,
-      fix: `ALTER SYSTEM SET synchronized_standby_slots = ${quoteLiteral(row.standbys.join(", "))}; SELECT pg_reload_conf(); naming the slots of those standbys only that may be promoted. See docs/failover.md.`,
+      fix: `ALTER SYSTEM SET synchronized_standby_slots = ${quoteLiteral(row.standbys.join(", "))}; SELECT pg_reload_conf(); naming the slots of those standbys only that may be promoted. \`millrace explain MR2031\` says what the standby needs.`,
     });
   }
   return findings;

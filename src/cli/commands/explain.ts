@@ -30,10 +30,13 @@ export function addExplain({ program, action }: CommandLine): void {
 /** @param given in any case, with or without its letters */
 export function pageOf(given: string): Page {
   const wanted = given.toUpperCase().replace(/^(?=\d{4}$)/, "MR");
-  const pages = readFileSync(installed("docs/errors.md"), "utf8").matchAll(PAGE);
-  for (const [, code = "", title = "", cause = "", remedy = ""] of pages) {
-    if (code === wanted) return { code, title, cause, remedy };
-  }
+  const page = pages().find(({ code }) => code === wanted);
+  if (page !== undefined) return page;
   const hint = "The number of an error is MR and four digits, as in `millrace explain MR1203`.";
   throw cliError("MR1110", `no error has the number ${JSON.stringify(given)}`, { hint });
+}
+
+export function pages(): readonly Page[] {
+  const found = readFileSync(installed("docs/errors.md"), "utf8").matchAll(PAGE);
+  return [...found].map(([, code = "", title = "", cause = "", remedy = ""]) => ({ code, title, cause, remedy }));
 }

@@ -72,7 +72,7 @@ ${tablesPart(found, kind)}
 sinks:
 ${(sinks.length === 0 ? [defaultSink(name)] : sinks).map((sink) => sinkPart(sink, name)).join("\n")}
 ${rulesPart(found, kind)}
-# Health, metrics and API. Beyond this machine it wants tokens: docs/operate.md.
+# Health, metrics and API. Beyond this machine it wants tokens: millrace explain MR1009.
 # admin:
 #   listen: 127.0.0.1:8642
 `;
@@ -129,7 +129,7 @@ function rulesPart(found: CapturedTables | null, kind: string): string {
     table: kind === "mysql" ? "shop.users" : "public.users",
     column: "email",
   };
-  return `# Rules, before every sink: mask (hash, redact, partial, null), drop, rename, and which rows. See docs/rules.md.
+  return `# Rules, before every sink: mask (hash, redact, partial, null), drop, rename, and which rows (where: millrace explain MR1020).
 # tables:
 #   ${JSON.stringify(table)}:
 #     columns:

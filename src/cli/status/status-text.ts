@@ -104,7 +104,10 @@ function unreadableMatters({ tables: { unreadable } }: StatusDocument, nowMs: nu
   const matters: Matter[] = unreadable.slice(0, LISTED_COUNT_MAX).map(({ table, sinks, since, error }) => {
     const tried = `for ${span(nowMs - Date.parse(since))}, last tried ${span(nowMs - Date.parse(error.at))} ago`;
     const why = `${error.code} ${error.message} (${tried}; it is tried again by itself)`;
-    return { what: `table ${table} can't be read for ${sinks.join(", ")}: ${why}`, todo: error.hint };
+    return {
+      what: `table ${table} can't be read for ${sinks.join(", ")}: ${why}`,
+      todo: error.hint ?? pageOf(error.code),
+    };
   });
   const rest = unreadable.length - matters.length;
   if (rest > 0) matters.push({ what: `${count(rest, "more table")} can't be read`, todo: "millrace status --json" });
@@ -146,11 +149,19 @@ function sinkFailure(sink: SinkStatus, error: StoredError, isRunning: boolean, n
   const tried = `last tried ${span(nowMs - Date.parse(at))} ago; ${after}`;
   // Nothing is known of a sink that was never reached.
   const lag = sink.lagSeconds === null && sink.lagBytes === null ? "" : `, ${behind(sink)}`;
-  return { what: `sink ${sink.name} does not take rows${lag}: ${code} ${message} (${tried})`, todo: hint };
+  return {
+    what: `sink ${sink.name} does not take rows${lag}: ${code} ${message} (${tried})`,
+    todo: hint ?? pageOf(code),
+  };
 }
 
 function failure(what: string, { code, message, hint, at }: StoredError, nowMs: number): Matter {
-  return { what: `${what}: ${code} ${message} (${span(nowMs - Date.parse(at))} ago)`, todo: hint };
+  return { what: `${what}: ${code} ${message} (${span(nowMs - Date.parse(at))} ago)`, todo: hint ?? pageOf(code) };
+}
+
+/** Where the error itself knows nothing to do. */
+function pageOf(code: string): string {
+  return `millrace explain ${code}`;
 }
 
 function sourceLine({ source }: StatusDocument): string {

@@ -1,4 +1,5 @@
-import type { Accord, Bond } from "../model/bond.ts";
+import type { Completeness, CompleteTables } from "../checkpoint/completeness.ts";
+import type { Accord, Bond } from "../checkpoint/bond.ts";
 import type { Position } from "../model/position.ts";
 import type { ReconcileDocument, ReportSummary } from "./reconciliation.ts";
 import type { TableVersion } from "../model/schema.ts";
@@ -111,7 +112,7 @@ export interface WrittenProgress {
   readonly name: string;
   readonly position: Position;
   /** Left out where the store has them. */
-  readonly tables?: Readonly<Record<string, string>>;
+  readonly tables?: CompleteTables;
 }
 
 /** The store's copy of one sink's progress; the sink's own counts. */
@@ -121,7 +122,7 @@ export interface SinkRecord {
   readonly written: Position | null;
   /** The log up to here has nothing more for the sink than `written` has: at or after `written`. */
   readonly covered: Position | null;
-  readonly tables: Readonly<Record<string, string>>;
+  readonly tables: CompleteTables;
   readonly paused: boolean;
   /** Last failure, for `status` while the daemon is down. */
   readonly error: StoredError | null;
@@ -162,10 +163,10 @@ export interface StoredError {
 export interface SinkStore {
   all(): Promise<readonly SinkRecord[]>;
   get(name: string): Promise<SinkRecord | null>;
-  written(name: string, position: Position, tables: Readonly<Record<string, string>>): Promise<void>;
+  written(name: string, position: Position, tables: CompleteTables): Promise<void>;
   covered(name: string, position: Position): Promise<void>;
   /** The sink itself stands where its reset put it, holding `tables` completely: the reset is done. */
-  settleReset(name: string, position: Position, tables: Readonly<Record<string, string>>): Promise<void>;
+  settleReset(name: string, position: Position, tables: CompleteTables): Promise<void>;
   setPaused(name: string, paused: boolean): Promise<void>;
   setError(name: string, error: StoredError | null): Promise<void>;
   /** Forgets a sink that left the configuration. */
@@ -255,7 +256,7 @@ export interface RefillProgress {
   /** Grows when the refill begins again from the first key: progress of an earlier attempt is void. */
   readonly attempt: number;
   /** What the sink's copy will be complete for. With another value now, what was read is void. Null until the first chunk. */
-  readonly rules: string | null;
+  readonly completeness: Completeness | null;
   /** Version of the first low watermark: a whole table's sweep removes what lies below. Null until the first chunk. */
   readonly sweepBelow: bigint | null;
   /** Everything up to this key is durable in the sink. */

@@ -1,5 +1,6 @@
+import type { CompleteTables } from "../checkpoint/completeness.ts";
 import type { Block } from "./block.ts";
-import type { Bond } from "./bond.ts";
+import type { Bond } from "../checkpoint/bond.ts";
 import type { Position } from "./position.ts";
 import type { KeyedTable, TableVersion } from "./schema.ts";
 
@@ -45,8 +46,8 @@ export interface TableWrites {
 export interface SinkProgress {
   /** Everything before it is in the sink. */
   readonly position: Position;
-  /** Table id -> hash of the rules under which the sink holds a complete copy of that table. */
-  readonly tables: Readonly<Record<string, string>>;
+  /** The tables of which the sink holds a complete copy, and what for. */
+  readonly tables: CompleteTables;
   /** The state that this was written under; absent: by a version that knew of none. */
   readonly bond?: Bond;
 }

@@ -1,5 +1,5 @@
 import type { SinkProgress } from "../../core/model/batch.ts";
-import type { Bond } from "../../core/model/bond.ts";
+import type { Bond } from "../../core/checkpoint/bond.ts";
 import { MillraceError } from "../../core/errors.ts";
 import type { Outcome } from "../../core/contracts/sink.ts";
 import type { BondStore, SinkEntry } from "../../core/contracts/state-store.ts";

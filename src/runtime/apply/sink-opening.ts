@@ -1,5 +1,5 @@
 import type { SinkProgress } from "../../core/model/batch.ts";
-import type { Accord } from "../../core/model/bond.ts";
+import type { Accord } from "../../core/checkpoint/bond.ts";
 import type { Clock } from "../../core/clock.ts";
 import { findMillraceError } from "../../core/errors.ts";
 import type { Position } from "../../core/model/position.ts";

@@ -1,5 +1,5 @@
 import type { SinkProgress } from "../../core/model/batch.ts";
-import type { Accord } from "../../core/model/bond.ts";
+import type { Accord } from "../../core/checkpoint/bond.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { OnLost, Sink } from "../../core/contracts/sink.ts";
 import type { HeldPositions } from "../../core/contracts/source.ts";

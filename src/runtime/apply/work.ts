@@ -1,3 +1,4 @@
+import type { Completeness } from "../../core/checkpoint/completeness.ts";
 import type { Block } from "../../core/model/block.ts";
 import type { Position } from "../../core/model/position.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
@@ -62,11 +63,11 @@ export interface SweepWork {
   readonly receipt: Receipt;
 }
 
-/** The sink holds a complete copy of the table from here on, made under the rules with this hash. */
+/** The sink holds a complete copy of the table from here on. */
 export interface CompleteWork {
   readonly kind: "complete";
   readonly table: TableVersion;
-  readonly rules: string;
+  readonly completeness: Completeness;
   readonly receipt: Receipt;
 }
 
@@ -78,8 +79,8 @@ export interface CompleteWork {
 export interface CarryWork {
   readonly kind: "carry";
   readonly table: TableVersion;
-  readonly rules: string;
-  /** Of the look at the catalogue that `rules` is of. */
+  readonly completeness: Completeness;
+  /** Of the look at the catalogue that `completeness` is of. */
   readonly facts: ColumnFacts;
   readonly receipt: Receipt;
 }

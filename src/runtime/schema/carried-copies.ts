@@ -3,11 +3,11 @@ import { isLater, type TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { ColumnFacts } from "../../core/contracts/source.ts";
 import type { SchemaStore } from "../../core/contracts/state-store.ts";
-import { isOfSameGeneration, isOfShape } from "./sink-tables.ts";
+import { type Completeness, isOfSameGeneration, isOfShape } from "../../core/checkpoint/completeness.ts";
 
 interface CarriedCopy {
   /** What the sink recorded of the copy while it was complete. */
-  readonly held: string;
+  readonly held: Completeness;
   /** The shape that it was complete under, and those that the target has followed since. */
   readonly versions: readonly TableVersion[];
 }
@@ -31,7 +31,7 @@ export class CarriedCopies {
   }
 
   /** The target is about to follow. `held`: what becomes void by that; null: nothing is recorded, or not any more. */
-  async follow(table: TableVersion, held: string | null, signal: AbortSignal): Promise<void> {
+  async follow(table: TableVersion, held: Completeness | null, signal: AbortSignal): Promise<void> {
     const { id } = table;
     const before = held === null ? this.#copies.get(id) : await this.#begun(table, held);
     // Whatever fails from here on, the copy is read.
@@ -42,19 +42,21 @@ export class CarriedCopies {
     this.#copies.set(id, { ...before, versions: [...before.versions, table] });
   }
 
-  async #begun(table: TableVersion, held: string): Promise<CarriedCopy | undefined> {
+  async #begun(table: TableVersion, held: Completeness): Promise<CarriedCopy | undefined> {
     if (this.#sink.carries === undefined) return undefined;
     const known = await this.#schemas.versions(table.id);
     const under = known.findLast((version) => isLater(table, version) && isOfShape(held, version));
     return under === undefined ? undefined : { held, versions: [under] };
   }
 
-  /** True where the copy is complete under `rules`; it is not known here any more, either way. */
-  take(table: TableVersion, rules: string, facts: ColumnFacts): boolean {
+  /** True where the copy is complete for that; it is not known here any more, either way. */
+  take(table: TableVersion, completeness: Completeness, facts: ColumnFacts): boolean {
     const copy = this.#copies.get(table.id);
     this.#copies.delete(table.id);
     if (copy === undefined || copy.versions.at(-1) !== table) return false;
-    return isOfShape(rules, table) && isOfSameGeneration(copy.held, rules) && carriesRows(copy.versions, facts);
+    return (
+      isOfShape(completeness, table) && isOfSameGeneration(copy.held, completeness) && carriesRows(copy.versions, facts)
+    );
   }
 
   forget(tableId: string): void {

@@ -5,7 +5,7 @@ import { isLater, type TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { SchemaStore } from "../../core/contracts/state-store.ts";
 import { CarriedCopies } from "./carried-copies.ts";
-import { isOfShape } from "./sink-tables.ts";
+import { isOfShape } from "../../core/checkpoint/completeness.ts";
 import type { SinkSteps } from "../apply/sink-steps.ts";
 import type { CarryWork, CompleteWork } from "../apply/work.ts";
 
@@ -128,7 +128,7 @@ export class FollowedShapes {
   /** What the sink holds as soon as these tables are complete too. */
   completed(held: SinkProgress, works: readonly CompleteWork[]): SinkProgress {
     if (works.length === 0) return held;
-    const tables = Object.fromEntries(works.map(({ table, rules }) => [table.id, rules]));
+    const tables = Object.fromEntries(works.map(({ table, completeness }) => [table.id, completeness]));
     return { ...held, tables: { ...held.tables, ...tables } };
   }
 
@@ -141,14 +141,14 @@ export class FollowedShapes {
    * Whether the sink holds the table completely, after its rows may have gone along with the change of shape. Invariant:
    * only behind the void and the change of the target does the sink say so again.
    */
-  async carry({ table, rules, facts }: CarryWork, signal: AbortSignal): Promise<boolean> {
+  async carry({ table, completeness, facts }: CarryWork, signal: AbortSignal): Promise<boolean> {
     const { steps } = this.#parts;
     await this.prepare(table, signal);
     const { tables } = steps.held;
-    if (tables[table.id] === undefined && this.#carried.take(table, rules, facts)) {
+    if (tables[table.id] === undefined && this.#carried.take(table, completeness, facts)) {
       failpoint("sink.carried", table);
-      await steps.store({ position: steps.reached, tables: { ...tables, [table.id]: rules } }, signal);
+      await steps.store({ position: steps.reached, tables: { ...tables, [table.id]: completeness } }, signal);
     }
-    return steps.held.tables[table.id] === rules;
+    return steps.held.tables[table.id] === completeness;
   }
 }

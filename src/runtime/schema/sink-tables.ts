@@ -1,4 +1,5 @@
 import type { MillraceError } from "../../core/errors.ts";
+import { type Completeness, type CompleteTables, completeFor } from "../../core/checkpoint/completeness.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { TableShape } from "../../core/contracts/source.ts";
@@ -38,7 +39,7 @@ export class SinkTables {
   }
 
   /** Ids of the tables of which the sink, holding complete copies of `held`, needs one. */
-  lacking(sink: string, held: Readonly<Record<string, string>>): readonly string[] {
+  lacking(sink: string, held: CompleteTables): readonly string[] {
     return this.#gate.tables
       .filter((table) => {
         const completeness = this.completeness(table);
@@ -48,18 +49,18 @@ export class SinkTables {
   }
 
   /** What a sink records of a complete copy of the table as it is now; null while the table can't be read. */
-  completeness(table: TableVersion): string | null {
+  completeness(table: TableVersion): Completeness | null {
     const generation = this.#gate.generation(table.id);
-    return generation === undefined ? null : completeUnder(table, generation);
+    return generation === undefined ? null : completeFor(table, generation);
   }
 
   /** Whether one of the sinks that take the table holds a complete copy made under this generation; also where none takes it. */
   isHeld(tableId: string, generation: string, standings: readonly SinkStanding[]): boolean {
     const table = this.#gate.table(tableId);
     if (table === undefined) return false;
-    const rules = completeUnder(table, generation);
+    const completeness = completeFor(table, generation);
     const takers = standings.filter(({ name }) => this.fills(name, table));
-    return takers.length === 0 || takers.some(({ tables }) => tables[tableId] === rules);
+    return takers.length === 0 || takers.some(({ tables }) => tables[tableId] === completeness);
   }
 
   /**
@@ -99,24 +100,4 @@ function note(targets: Map<string, readonly string[]>, target: string, id: strin
   const more = ids === undefined ? [id] : [...ids, id];
   targets.set(target, more);
   return more;
-}
-
-/** Whether a sink that recorded `held` holds the rows of this shape of the table. */
-export function isOfShape(held: string, table: TableVersion): boolean {
-  return held.startsWith(`${table.fingerprint}/`);
-}
-
-/** Whether both were recorded while the table's name stood for the same, whatever its shape was. */
-export function isOfSameGeneration(held: string, other: string): boolean {
-  return held.slice(held.indexOf("/")) === other.slice(other.indexOf("/"));
-}
-
-/** What a sink records of the same copy where the table's name stands for something else by now. */
-export function underGeneration(held: string, generation: string): string {
-  return `${held.slice(0, held.indexOf("/"))}/${generation}`;
-}
-
-/** A copy is complete for a shape of the table and for what its name stands for: a change of either asks for the rows again. */
-export function completeUnder(table: TableVersion, generation: string): string {
-  return `${table.fingerprint}/${generation}`;
 }

@@ -1,3 +1,4 @@
+import type { Completeness } from "../../core/checkpoint/completeness.ts";
 import type { Clock } from "../../core/clock.ts";
 import { findMillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
@@ -17,7 +18,7 @@ export interface FirstCopyParts {
   /** Gives work to a sink, or drops it where the sink is no longer attached. */
   readonly push: (worker: SinkWorker, work: Work) => void;
   readonly wants: (worker: SinkWorker, table: TableVersion) => boolean;
-  readonly completeness: (table: TableVersion) => string;
+  readonly completeness: (table: TableVersion) => Completeness;
   /** Below this version lie rows that a sink may hold of an earlier life; null: there was none. */
   readonly sweepBelow: bigint | null;
   readonly logger: Logger;
@@ -113,8 +114,8 @@ async function complete(parts: FirstCopyParts, worker: SinkWorker, table: TableV
   const below = parts.sweepBelow;
   const receipts = new Receipts(below === null ? 1 : 2);
   if (below !== null) parts.push(worker, { kind: "sweep", table, below, receipt: receipts.one() });
-  const rules = parts.completeness(table);
-  parts.push(worker, { kind: "complete", table, rules, receipt: receipts.one() });
+  const completeness = parts.completeness(table);
+  parts.push(worker, { kind: "complete", table, completeness, receipt: receipts.one() });
   await receipts.all;
   failpoint("copy.table-complete");
 }

@@ -1,3 +1,4 @@
+import type { Completeness } from "../../core/checkpoint/completeness.ts";
 import type { Clock } from "../../core/clock.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { KeyText } from "../../core/contracts/source.ts";
@@ -9,7 +10,7 @@ const STORE_EVERY_MS = 1_000;
 
 /** A chunk that is durable in the refill's sink. */
 export interface DurableChunk {
-  readonly rules: string;
+  readonly completeness: Completeness;
   readonly lowVersion: bigint;
   readonly last: KeyText | null;
   readonly rowCount: number;
@@ -91,13 +92,13 @@ export class RefillLedger {
   }
 
   /** How far the refill is with this chunk. `refill` as it was when the chunk was read. */
-  after(refill: Refill, { rules, lowVersion, last, rowCount, held }: DurableChunk): RefillProgress {
+  after(refill: Refill, { completeness, lowVersion, last, rowCount, held }: DurableChunk): RefillProgress {
     const { id, attempt } = refill;
     const isResumed = refill.cursor !== null && !this.#progress.has(id);
     return {
       id,
       attempt,
-      rules,
+      completeness,
       // Invariant: the first one stays, over restarts too. What was read since lies at or above it, what is stale below.
       sweepBelow: refill.sweepBelow ?? lowVersion,
       cursor: last ?? refill.cursor,

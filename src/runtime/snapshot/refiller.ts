@@ -1,3 +1,4 @@
+import type { Completeness } from "../../core/checkpoint/completeness.ts";
 import type { Clock } from "../../core/clock.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
@@ -9,13 +10,14 @@ import { entry } from "../entry.ts";
 import type { FailingReads } from "./failing-reads.ts";
 import type { Lane } from "../stream/lane.ts";
 import { type Asked, fittingKeys, type KeyReading, type RangeReading, type Reading } from "./readings.ts";
-import { ChunkReader, type HandedOver, pause } from "./refill-chunks.ts";
+import { ChunkReader, pause } from "./refill-chunks.ts";
 import { RefillLedger } from "./refill-ledger.ts";
 import { kindOf, ReconnectBackoff } from "../retry.ts";
 import { isOfOneTable, RowReader } from "./row-reader.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
 import type { TableGate } from "../schema/table-gate.ts";
 import { Receipts } from "../apply/work.ts";
+import { Settlements } from "./settlements.ts";
 
 export interface RefillerParts {
   readonly clock: Clock;
@@ -24,7 +26,7 @@ export interface RefillerParts {
   readonly state: StateStore;
   readonly gate: Pick<TableGate, "table" | "tables" | "columnFacts" | "isGone" | "setAside">;
   /** What the sinks record of a complete copy that begins now; null: a whole copy can't begin yet. */
-  readonly completeness: (table: TableVersion) => string | null;
+  readonly completeness: (table: TableVersion) => Completeness | null;
   /** Ids of the tables that this sink must hold and does not hold completely. */
   readonly lacking: (worker: SinkWorker) => readonly string[];
   /** Whether the table's changes pass over this sink: nothing of it is read for it. */
@@ -38,8 +40,6 @@ const PASSED_MS = 20;
 const IDLE_MS = 1_000;
 /** Tables that are read between the same two marks. */
 const TOGETHER_COUNT_MAX = 64;
-/** How long a fast sink waits for slower ones that were given the same chunk, so that they share the next read too. */
-const TOGETHER_MS_MAX = 500;
 
 /**
  * Reads rows from the source beside the stream, chunk by chunk, whatever asked for them, and hands them to the sinks at
@@ -58,21 +58,19 @@ export class Refiller {
   #changes = 1;
   #seen = 0;
   readonly #ledger: RefillLedger;
-  /** Sinks that have a chunk which is not settled. */
-  readonly #busy = new Set<string>();
+  readonly #settlements: Settlements;
   /** Ids of refills that this process began because a sink lacks the table: they may end without a read (`#carry`). */
   readonly #carriable = new Set<number>();
   readonly #reader: RowReader;
   readonly #backlog: Backlog;
-  /** What went wrong beside the rounds. */
-  #failure: unknown = undefined;
   #isIdle = false;
 
   constructor(parts: RefillerParts) {
     this.#parts = parts;
     this.#ledger = new RefillLedger(parts.clock, parts.state.refills);
     this.#chunks = new ChunkReader(parts);
-    this.#reader = new RowReader({ ...parts, onAttempt: (error) => this.#attempted(error) });
+    this.#settlements = new Settlements(parts.clock, () => this.#wake.abort());
+    this.#reader = new RowReader({ ...parts, onAttempt: (error) => this.#settlements.failed(error) });
     this.#backlog = new Backlog(parts, this.failing);
   }
 
@@ -123,7 +121,7 @@ export class Refiller {
       signal.throwIfAborted();
       this.#wake = new AbortController();
       try {
-        this.#throwFailure();
+        this.#settlements.throwFailure();
         await this.#ledger.storeInTime();
         const worked = await this.#round(signal);
         backoff.reset();
@@ -140,17 +138,6 @@ export class Refiller {
         await pause(clock, waitMs, signal);
       }
     }
-  }
-
-  #attempted(error: unknown): void {
-    this.#failure ??= error;
-    this.#wake.abort();
-  }
-
-  #throwFailure(): void {
-    const failure = this.#failure;
-    this.#failure = undefined;
-    if (failure !== undefined) throw failure;
   }
 
   /**
@@ -179,7 +166,7 @@ export class Refiller {
     this.#unfinished = (await refills.countKeys()) + open.length;
     this.#ledger.noteAhead(open);
     if (!this.failing.isEmpty) this.#reader.tryRefused(await this.#backlog.failing(open), signal);
-    return await this.#first(await this.#backlog.inTurn(open, this.#busy), signal);
+    return await this.#first(await this.#backlog.inTurn(open, this.#settlements.busy), signal);
   }
 
   /** Does the first that is possible. One that fails stands in nobody's way; its error is thrown if nothing else is. */
@@ -225,7 +212,7 @@ export class Refiller {
         { sink: worker.name, tableId: table.id, step },
       );
     };
-    await this.#settle([{ handed: handed ?? null, done }], signal);
+    await this.#settlements.settle([{ handed: handed ?? null, done }], signal);
     return true;
   }
 
@@ -239,8 +226,8 @@ export class Refiller {
       return refills.length > 0 ? [{ ...one, refills: new Map(refills) }] : [];
     });
     if (carriable.length > 0) return await this.#carry(carriable, signal);
-    const outdated = ready.flatMap(({ rules, refills }) =>
-      [...refills.values()].filter((refill) => refill.rules !== null && refill.rules !== rules),
+    const outdated = ready.flatMap(({ completeness, refills }) =>
+      [...refills.values()].filter((refill) => refill.completeness !== null && refill.completeness !== completeness),
     );
     for (const { id } of outdated) await state.refills.restart(id);
     if (outdated.length > 0) return true;
@@ -260,18 +247,18 @@ export class Refiller {
       chunks.map(({ wanted }) => wanted),
       signal,
     );
-    const chunksDone = ready.map(({ table, rules, refills }, i) => ({
+    const chunksDone = ready.map(({ table, completeness, refills }, i) => ({
       handed: handed[i]!,
       done: async (worker: SinkWorker, lowVersion: bigint): Promise<void> => {
         failpoint("refill.chunk-durable", table);
         const { last, rowCount } = chunks[i]!.end;
         const refill = refills.get(worker)!;
-        const progress = this.#ledger.after(refill, { rules, lowVersion, last, rowCount, held: worker.step });
+        const progress = this.#ledger.after(refill, { completeness, lowVersion, last, rowCount, held: worker.step });
         if (last === null) await this.#finish(refill, progress, table, worker);
         else this.#ledger.note(progress);
       },
     }));
-    await this.#settle(chunksDone, signal);
+    await this.#settlements.settle(chunksDone, signal);
     return true;
   }
 
@@ -285,8 +272,8 @@ export class Refiller {
     }
     if (table === undefined || refills.size === 0) return null;
     // Invariant: what a copy is complete for is settled before its first row is read, and is the same at each chunk.
-    const rules = this.#parts.completeness(table);
-    return rules === null ? null : { reading, table, rules, refills };
+    const completeness = this.#parts.completeness(table);
+    return completeness === null ? null : { reading, table, completeness, refills };
   }
 
   /**
@@ -306,9 +293,9 @@ export class Refiller {
         await pause(clock, PASSED_MS, signal);
       }
     }
-    const asked = known.map(({ table, rules, refills, facts }) => {
+    const asked = known.map(({ table, completeness, refills, facts }) => {
       const durable = new Map<SinkWorker, Promise<boolean>>();
-      const isAsItWas = gate.table(table.id) === table && this.#parts.completeness(table) === rules;
+      const isAsItWas = gate.table(table.id) === table && this.#parts.completeness(table) === completeness;
       for (const [worker, refill] of isAsItWas ? refills : []) {
         // Somebody may have asked for the rows meanwhile.
         if (!this.#carriable.delete(refill.id) || facts == null) continue;
@@ -316,7 +303,7 @@ export class Refiller {
         this.#ledger.begin(refill);
         const receipts = new Receipts(1);
         durable.set(worker, receipts.all);
-        lane.push(worker, { kind: "carry", table, rules, facts, receipt: receipts.one() });
+        lane.push(worker, { kind: "carry", table, completeness, facts, receipt: receipts.one() });
       }
       const sessions = new Map([...durable.keys()].map((worker) => [worker, worker.session]));
       const done = async (worker: SinkWorker): Promise<void> => {
@@ -329,55 +316,24 @@ export class Refiller {
       };
       return { handed: { lowVersion: 0n, durable, sessions }, done };
     });
-    await this.#settle(asked, signal);
+    await this.#settlements.settle(asked, signal);
     return true;
-  }
-
-  /**
-   * Waits until the chunks are durable in the sinks, and does then what remains for each. The slow ones are waited for in
-   * the background.
-   */
-  async #settle(chunks: readonly Settling[], signal: AbortSignal): Promise<void> {
-    const works = chunks.flatMap(({ handed, done }) => {
-      if (handed === null) return [];
-      const { lowVersion, durable, sessions } = handed;
-      return Array.from(durable, ([worker, isDurable]) => {
-        const one = async (): Promise<void> => {
-          // Invariant: a sink that has left since may come back with less.
-          if ((await isDurable) && worker.session === sessions.get(worker)) await done(worker, lowVersion);
-        };
-        return { worker, one };
-      });
-    });
-    const ended = async (worker: SinkWorker, all: typeof works): Promise<void> => {
-      this.#busy.add(worker.name);
-      const outcomes = await Promise.allSettled(all.map(({ one }) => one()));
-      for (const outcome of outcomes) if (outcome.status === "rejected") this.#failure ??= outcome.reason;
-      this.#busy.delete(worker.name);
-      this.#wake.abort();
-    };
-    const byWorker = Map.groupBy(works, ({ worker }) => worker);
-    const settled = Promise.all(Array.from(byWorker, ([worker, all]) => ended(worker, all)));
-    const waiting = new AbortController();
-    await Promise.race([settled, pause(this.#parts.clock, TOGETHER_MS_MAX, signal, waiting.signal)]);
-    waiting.abort();
-    this.#throwFailure();
   }
 
   /** After the last chunk of a whole table: what was not seen is gone at the source; the sink's copy is complete. */
   async #finish(refill: Refill, progress: RefillProgress, table: TableVersion, worker: SinkWorker): Promise<void> {
     const { lane, logger } = this.#parts;
-    const { rules, sweepBelow } = progress;
-    if (refill.scope.kind === "table" && rules !== null && sweepBelow !== null) {
+    const { completeness, sweepBelow } = progress;
+    if (refill.scope.kind === "table" && completeness !== null && sweepBelow !== null) {
       const receipts = new Receipts(2);
       lane.push(worker, { kind: "sweep", table, below: sweepBelow, receipt: receipts.one() });
-      lane.push(worker, { kind: "complete", table, rules, receipt: receipts.one() });
+      lane.push(worker, { kind: "complete", table, completeness, receipt: receipts.one() });
       if (!(await receipts.all)) return;
       failpoint("refill.swept", table);
     }
     if (!(await this.#ledger.finish(progress, worker.step ?? undefined))) return;
     // What is wanted may have become another while this was read.
-    if (rules !== this.#parts.completeness(table)) this.notify();
+    if (completeness !== this.#parts.completeness(table)) this.notify();
     const { reason } = refill;
     const { rowsDone: rows, chunksDone: chunks, resumedCount: resumed } = progress;
     logger.info({ table: table.id, sink: worker.name, reason, rows, chunks, resumed }, "table read beside the stream");
@@ -388,14 +344,8 @@ export class Refiller {
 interface Ready {
   readonly reading: RangeReading;
   readonly table: TableVersion;
-  readonly rules: string;
+  readonly completeness: Completeness;
   readonly refills: ReadonlyMap<SinkWorker, Refill>;
-}
-
-/** What remains to be done for each sink that has a chunk durably. */
-interface Settling {
-  readonly handed: HandedOver | null;
-  readonly done: (worker: SinkWorker, lowVersion: bigint) => Promise<void>;
 }
 
 /** With a table that is read from its first key others are that stand there for the same sinks: most are small. */

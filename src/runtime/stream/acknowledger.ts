@@ -1,3 +1,4 @@
+import type { CompleteTables } from "../../core/checkpoint/completeness.ts";
 import type { Clock } from "../../core/clock.ts";
 import { findMillraceError, type MillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
@@ -10,7 +11,7 @@ export interface SinkStanding {
   readonly name: string;
   /** What the sink itself holds. */
   readonly written: Position | null;
-  readonly tables: Readonly<Record<string, string>>;
+  readonly tables: CompleteTables;
   /** Everything before it is done for the sink; null for a sink that never took part. */
   readonly covered: Position | null;
 }

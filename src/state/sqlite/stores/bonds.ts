@@ -1,4 +1,4 @@
-import { type Accord, accordOf, type Bond, type SinkSession } from "../../../core/model/bond.ts";
+import { type Accord, accordOf, type Bond, type SinkSession } from "../../../core/checkpoint/bond.ts";
 import type { BondStore, SinkEntry, SinkOpening } from "../../../core/contracts/state-store.ts";
 import type { Connection } from "../connection.ts";
 import type { SqliteRefills } from "./refills.ts";

@@ -1,3 +1,4 @@
+import { type Completeness, storedCompleteness } from "../../../core/checkpoint/completeness.ts";
 import type { StatementSync } from "node:sqlite";
 import { timestamp } from "../../../core/clock.ts";
 import { invariant } from "../../../core/invariant.ts";
@@ -255,7 +256,7 @@ function refillOf(row: Row): Refill {
     needed: integer(row, "needed") === 1,
     state: word(row, "state", ["waiting", "running", "done", "cancelled"]),
     attempt: integer(row, "attempt"),
-    rules: textOrNull(row, "rules"),
+    completeness: completenessOf(row),
     sweepBelow: sweepBelow === null ? null : BigInt(sweepBelow),
     cursor: storedOrNull(row, "cursor", isTexts),
     held: integerOrNull(row, "held"),
@@ -269,7 +270,7 @@ function refillOf(row: Row): Refill {
 }
 
 function stateOf(progress: RefillProgress) {
-  const { id, attempt, rules, sweepBelow, cursor, held, rowsDone, chunksDone, resumedCount } = progress;
+  const { id, attempt, completeness: rules, sweepBelow, cursor, held, rowsDone, chunksDone, resumedCount } = progress;
   return {
     id,
     attempt,
@@ -296,4 +297,9 @@ function pendingKey(row: Row): PendingKey {
     key: stored(row, "key", isTexts),
     shape: text(row, "shape"),
   };
+}
+
+function completenessOf(row: Row): Completeness | null {
+  const text = textOrNull(row, "rules");
+  return text === null ? null : storedCompleteness(text);
 }

@@ -1,3 +1,4 @@
+import { type CompleteTables, isCompleteTables } from "../../../core/checkpoint/completeness.ts";
 import type { StatementSync } from "node:sqlite";
 import { comparePositions, parsePosition, serializePosition, type Position } from "../../../core/model/position.ts";
 import type {
@@ -81,7 +82,7 @@ export class SqliteSinks implements SinkStore {
     return this.#connection.read(() => this.#read(name));
   }
 
-  async written(name: string, position: Position, tables: Readonly<Record<string, string>>): Promise<void> {
+  async written(name: string, position: Position, tables: CompleteTables): Promise<void> {
     this.#connection.write(() => this.note({ name, position, tables }));
   }
 
@@ -116,7 +117,7 @@ export class SqliteSinks implements SinkStore {
     this.#putAt.run({ name, to: place, reset: JSON.stringify(reset) });
   }
 
-  async settleReset(name: string, position: Position, tables: Readonly<Record<string, string>>): Promise<void> {
+  async settleReset(name: string, position: Position, tables: CompleteTables): Promise<void> {
     const place = serializePosition(position);
     this.#connection.write(() => this.#settle.run({ name, position: place, tables: JSON.stringify(tables) }));
   }
@@ -172,7 +173,7 @@ function sinkRecord(row: Row): SinkRecord {
     name: text(row, "name"),
     written: positionOrNull(row, "written"),
     covered: positionOrNull(row, "covered"),
-    tables: stored(row, "tables", isTextRecord),
+    tables: stored(row, "tables", isCompleteTables),
     paused: integer(row, "paused") === 1,
     error: storedOrNull(row, "error", isStoredError),
     reset: resetOf(row),

@@ -2,7 +2,8 @@
  * The texts that sinks keep beside the position of their checkpoint: complete tables, and the bond with the state. The bond is
  * another one with each step, the tables seldom are, and may be thousands: a sink writes them where they have changed.
  */
-import type { SinkProgress } from "./batch.ts";
+import type { SinkProgress } from "../model/batch.ts";
+import { type CompleteTables, isCompleteTables } from "./completeness.ts";
 import { parseBond, serializeBond } from "./bond.ts";
 
 export type CheckpointContent = Pick<SinkProgress, "tables" | "bond">;
@@ -29,14 +30,14 @@ export function parseCheckpoint(tables: string, bond: string | null | undefined)
   const value: unknown = JSON.parse(tables);
   if (!isRecord(value)) throw notContent();
   const { bond: within, tables: inner } = value;
-  if (typeof within === "string" && isRecord(inner)) return { tables: textsOf(inner), bond: parseBond(bond || within) };
-  return bond ? { tables: textsOf(value), bond: parseBond(bond) } : { tables: textsOf(value) };
+  if (typeof within === "string" && isRecord(inner))
+    return { tables: tablesOf(inner), bond: parseBond(bond || within) };
+  return bond ? { tables: tablesOf(value), bond: parseBond(bond) } : { tables: tablesOf(value) };
 }
 
-function textsOf(value: Record<string, unknown>): Record<string, string> {
-  if (!Object.values(value).every((item) => typeof item === "string")) throw notContent();
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- every value was looked at
-  return value as Record<string, string>;
+function tablesOf(value: Record<string, unknown>): CompleteTables {
+  if (!isCompleteTables(value)) throw notContent();
+  return value;
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

@@ -1,0 +1,34 @@
+import { Argument } from "commander";
+import type { CommandLine } from "../command-line.ts";
+import { EXIT } from "../exit-codes.ts";
+import { SHELLS } from "./shells.ts";
+
+/** The script that `completion` prints asks `complete` at each tab. Both load their parts when they run. */
+export function addCompletion({ program, action }: CommandLine): void {
+  program
+    .command("completion")
+    .description("print the script that completes millrace's commands in your shell")
+    .addArgument(new Argument("<shell>").choices(SHELLS))
+    .action(
+      action(async (session, _options, [given]) => {
+        const { scriptOf } = await import("./scripts.ts");
+        const shell = SHELLS.find((name) => name === given) ?? "bash";
+        const script = scriptOf(shell);
+        session.print({ shell, script }, script);
+        return EXIT.done;
+      }),
+    );
+  program
+    .command("complete", { hidden: true })
+    .description("for the completion script: what may follow the words, or complete the last one")
+    .argument("[words...]")
+    .action(
+      action(async (session, _options, words) => {
+        const { candidatesOf } = await import("./candidates.ts");
+        const { candidates, withFiles } = candidatesOf(program, words, process.env);
+        const lines = candidates.map(({ value, text }) => `${value}\t${text}`);
+        session.print({ candidates, files: withFiles }, [...lines, ...(withFiles ? [":files"] : [])].join("\n"));
+        return EXIT.done;
+      }),
+    );
+}

@@ -1,0 +1,306 @@
+import type { Clock } from "../core/clock.ts";
+import { completeFor } from "../core/checkpoint/completeness.ts";
+import type { FirstCopy, Source } from "../core/contracts/source.ts";
+import type { Refill, StateStore, SuspendedTable } from "../core/contracts/state-store.ts";
+import type { Logger } from "../core/contracts/telemetry.ts";
+import type { Position } from "../core/model/position.ts";
+import type { TableVersion } from "../core/model/schema.ts";
+import { baseVersion } from "../core/model/version.ts";
+import type { SinkRunner } from "./apply/sink-runner.ts";
+import type { SinkWorker } from "./apply/sink-worker.ts";
+import { heldFrom } from "./apply/standing.ts";
+import type { Work } from "./apply/work.ts";
+import { Comparisons } from "./comparisons.ts";
+import { CatalogWatch } from "./schema/catalog-watch.ts";
+import type { SinkTables } from "./schema/sink-tables.ts";
+import type { SuspendedTables } from "./schema/suspended-tables.ts";
+import type { TableGate } from "./schema/table-gate.ts";
+import { type CopyProgress, firstCopy } from "./snapshot/first-copy.ts";
+import { Refiller } from "./snapshot/refiller.ts";
+import { type FoundLog, OPENING_MS_MAX } from "./start.ts";
+import { Acknowledger } from "./stream/acknowledger.ts";
+import { type CatchUpParts, SECOND_STREAM_TRIES_MAX } from "./stream/catch-up.ts";
+import { heartbeat } from "./stream/heartbeat.ts";
+import { Lane } from "./stream/lane.ts";
+import { parkSlowSinks } from "./stream/parking.ts";
+import { Rewind } from "./stream/rewind.ts";
+import { SourceFeed } from "./stream/source-feed.ts";
+import { forgetVisible, noteEarlierDeliveries } from "./stream/visibility.ts";
+import { within } from "./within.ts";
+
+/** How long rows are not read yet beside the stream for sinks that are there, while others are on their way. */
+const JOINING_MS_MAX = 2_000;
+const TRIED_AGAIN = "tried again, as the sink could not write the table";
+/** How often it is looked whether a table that is suspended in a sink is to be tried again. */
+const SUSPENDED_LOOK_MS = 500;
+/** Share of the byte budget of a stream that serves one sink only. */
+const CATCH_UP_BYTES_MAX = 16 * 1024 * 1024;
+/** Why a table is read again. */
+const UNLOGGED = "rows changed without a word in the log";
+
+export type Phase = "starting" | "snapshot" | "streaming" | "stopped";
+
+export interface StreamingParts {
+  readonly clock: Clock;
+  readonly source: Source;
+  readonly state: StateStore;
+  readonly snapshot: "initial" | "none";
+  readonly heartbeatMs: number;
+  readonly secondStreamTriesMax?: number | undefined;
+  readonly inVainMsMax: number;
+  readonly gate: TableGate;
+  readonly suspended: SuspendedTables;
+  readonly tables: SinkTables;
+  readonly runners: readonly SinkRunner[];
+  /** The log as it was found. */
+  readonly log: FoundLog;
+  /** Where the stream begins. */
+  readonly from: Position;
+  readonly admit: (tableIds: readonly string[]) => Promise<void>;
+  readonly logger: Logger;
+}
+
+interface SchemaCalls extends Pick<CatchUpParts, "resolve" | "isKnown"> {
+  readonly onUnloggedRows: (tableId: string, sink?: string) => Promise<void>;
+}
+
+/** A source that is followed, from the first block to the last acknowledgement: everything is there, and at work. */
+export class Streaming {
+  readonly #parts: StreamingParts;
+  readonly lane: Lane;
+  readonly rewind: Rewind;
+  readonly refiller: Refiller;
+  readonly comparisons: Comparisons;
+  readonly watch: CatalogWatch;
+  readonly acknowledger: Acknowledger;
+  readonly feed: SourceFeed;
+  #phase: Phase = "starting";
+  /** Of the first copy; null: there was none. */
+  #copyProgress: CopyProgress | null = null;
+
+  constructor(parts: StreamingParts) {
+    this.#parts = parts;
+    const { clock, source, state, gate, runners, suspended, tables, inVainMsMax, heartbeatMs, logger } = parts;
+    const lane = (this.lane = new Lane(parts.from, source.markPrefix));
+    const shared = { clock, source, state, gate, lane, logger };
+    const standings = () => runners.map(({ standing }) => standing);
+    this.rewind = new Rewind(clock, lane);
+    this.refiller = new Refiller({
+      ...shared,
+      completeness: (table) => tables.completeness(table),
+      lacking: (worker) => this.#lacking(worker),
+      isSuspended: (sink, tableId) => suspended.has(sink, tableId),
+    });
+    const onPendingKeys = () => this.refiller.notify();
+    this.comparisons = new Comparisons({ ...shared, takers: tables, runners, suspended, onPendingKeys });
+    this.watch = new CatalogWatch({
+      ...shared,
+      isHeld: (id, generation) => tables.isHeld(id, generation, standings()),
+      intervalMs: heartbeatMs,
+      letIn: parts.admit,
+    });
+    this.acknowledger = new Acknowledger({
+      clock,
+      state,
+      acknowledged: parts.log.stored.acknowledged,
+      standings,
+      reached: () => lane.position,
+      remember: (places) => source.remember?.(places) ?? null,
+    });
+    this.feed = new SourceFeed({
+      ...shared,
+      rewind: this.rewind,
+      inVainMsMax,
+      ...this.#schemaCalls,
+      revise: () => gate.revise((table) => source.revised?.(table) ?? null, lane.position),
+      held: () => heldFrom(lane.position, standings()),
+    });
+  }
+
+  get phase(): Phase {
+    return this.#phase;
+  }
+
+  get copyProgress(): CopyProgress | null {
+    return this.#copyProgress;
+  }
+
+  /** What each stream asks of the tables that it shows. */
+  get #schemaCalls(): SchemaCalls {
+    const { gate } = this.#parts;
+    return {
+      resolve: gate.resolve,
+      isKnown: (id) => gate.newest(id) !== undefined,
+      onUnloggedRows: (id: string, sink?: string) => this.#readUnlogged(id, sink ?? null),
+    };
+  }
+
+  /** Runs until aborted, or until a part of it fails for good. Afterwards everything in flight has ended. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock, source, runners, heartbeatMs, logger } = this.#parts;
+    const { acknowledger, feed, lane, refiller, rewind, watch } = this;
+    const ending = new AbortController();
+    const until = AbortSignal.any([signal, ending.signal]);
+    const main: CatchUpParts = {
+      clock,
+      source,
+      main: lane,
+      rewind,
+      ...this.#schemaCalls,
+      secondStreamTriesMax: this.#parts.secondStreamTriesMax ?? SECOND_STREAM_TRIES_MAX,
+      byteCountMax: CATCH_UP_BYTES_MAX,
+    };
+    const sinks = runners.map((runner) => runner.run(main, until));
+    try {
+      // A runner ends before it is told to only where the state store fails it.
+      await Promise.race([this.#copyFirst(until), ...sinks]);
+      await Promise.race([
+        feed.run(until),
+        noteEarlierDeliveries({ clock, source, lane, logger }, until)
+          .then(() => this.#joinedTogether(until))
+          .then(() => refiller.run(until)),
+        forgetVisible({ clock, source, lane, logger }, until),
+        acknowledger.run(
+          () => feed.stream,
+          (error) => logger.warn({ error }, "positions could not be stored; it is tried again"),
+          until,
+        ),
+        this.#trySuspended(until),
+        heartbeat({ clock, source, lane, intervalMs: heartbeatMs, logger }, until),
+        watch.run(until),
+        parkSlowSinks(
+          { clock, lane },
+          (worker) => rewind.isCatchingUp(worker),
+          (worker) => this.#runner(worker.name)?.park(),
+          until,
+        ),
+        ...sinks,
+      ]);
+    } finally {
+      ending.abort();
+      await Promise.allSettled(sinks);
+      await this.#storeLast();
+      await feed[Symbol.asyncDispose]();
+      this.#phase = "stopped";
+    }
+  }
+
+  /** The table has another shape, or was not known. */
+  tableChanged(table: TableVersion): void {
+    this.lane.spoil(table.id);
+    if (this.#phase !== "streaming") return;
+    this.watch.wake();
+    this.refiller.notify();
+  }
+
+  setAside(tableId: string): void {
+    this.lane.spoil(tableId);
+    // What was lost may be there again by now.
+    this.watch.wake();
+  }
+
+  #runner(name: string): SinkRunner | undefined {
+    return this.#parts.runners.find((runner) => runner.name === name);
+  }
+
+  /** Level-triggered: what is suspended in a sink, and may be written by now, is taken again and read. */
+  async #trySuspended(signal: AbortSignal): Promise<never> {
+    const { clock, gate, state, suspended, tables } = this.#parts;
+    const shapeOf = (sink: string, tableId: string): string | null => {
+      const table = gate.table(tableId);
+      const isReady = this.#runner(sink)?.state === "streaming" && table !== undefined && tables.takes(sink, table);
+      return isReady ? table.fingerprint : null;
+    };
+    for (;;) {
+      await clock.sleep(SUSPENDED_LOOK_MS, signal);
+      const { tried } = suspended;
+      const open = tried.length === 0 ? [] : await state.refills.list();
+      for (const one of tried) if (this.#isRead(one, open)) suspended.settle(one);
+      for (const one of suspended.due(shapeOf)) {
+        await suspended.tryAgain(one, () =>
+          this.refiller.again(one.sink, [one.tableId], { kind: "table" }, TRIED_AGAIN, true),
+        );
+      }
+    }
+  }
+
+  #isRead({ sink, tableId }: SuspendedTable, open: readonly Refill[]): boolean {
+    if (open.some((refill) => refill.sink === sink && refill.tableId === tableId)) return false;
+    return this.#parts.snapshot === "none" || this.#runner(sink)?.worker.progress?.tables[tableId] !== undefined;
+  }
+
+  /** Sinks that stand at the same key share what is read: the first of them waits for the others for a moment. */
+  async #joinedTogether(signal: AbortSignal): Promise<void> {
+    const { clock, runners } = this.#parts;
+    await within(clock, JOINING_MS_MAX, Promise.all(runners.map(({ joined }) => joined)), signal);
+  }
+
+  /** What is not stored now is read again at the next start: never a reason to hide why this one ended. */
+  async #storeLast(): Promise<void> {
+    const storing = [this.refiller.ledger.store(), this.acknowledger.once(this.feed.stream)];
+    for (const result of await Promise.allSettled(storing)) {
+      if (result.status === "fulfilled") continue;
+      this.#parts.logger.warn({ error: result.reason as unknown }, "the last positions could not be stored");
+    }
+  }
+
+  async #copyFirst(signal: AbortSignal): Promise<void> {
+    const { copy } = this.#parts.log;
+    try {
+      if (copy !== null) await this.#copyTables(copy, signal);
+    } finally {
+      await copy?.close();
+    }
+    // From here on it is looked at what the sinks lack.
+    this.#phase = "streaming";
+    this.refiller.notify();
+  }
+
+  async #copyTables(copy: FirstCopy, signal: AbortSignal): Promise<void> {
+    this.#phase = "snapshot";
+    const { lane } = this;
+    const { clock, gate, runners, tables: taken, logger } = this.#parts;
+    const tables: TableVersion[] = [];
+    for (const shape of copy.tables) {
+      const table = await gate.resolve(shape, lane.position);
+      if (gate.flows(table)) tables.push(table);
+    }
+    const progress = (this.#copyProgress = { tableCount: tables.length, tablesDone: 0, rowsRead: 0 });
+    await within(clock, OPENING_MS_MAX, Promise.all(runners.map((runner) => runner.joined)), signal);
+    const parts = {
+      clock,
+      copy,
+      tables,
+      workers: [...lane.sinks].filter(({ name }) => this.#runner(name)?.takesFirstCopy),
+      push: (worker: SinkWorker, work: Work) => lane.push(worker, work),
+      wants: (worker: SinkWorker, table: TableVersion) => taken.fills(worker.name, table),
+      // A sink without a checkpoint may have rows of earlier epochs, too: of a first one nothing is below the base.
+      sweepBelow: lane.position.epoch > 1 ? baseVersion(lane.position.epoch) : null,
+      completeness: (table: TableVersion) => completeFor(table, copy.generations.get(table.id) ?? ""),
+      logger,
+    };
+    await firstCopy(parts, progress, signal);
+  }
+
+  /**
+   * `only`: the sink whose own stream it is. Invariants: that the table is to be read is stored before the stream passes the
+   * place, and what its copy is complete for is looked at after it.
+   */
+  async #readUnlogged(tableId: string, only: string | null): Promise<void> {
+    const { gate, runners, tables } = this.#parts;
+    const table = gate.table(tableId);
+    if (table === undefined || this.#parts.snapshot === "none") return;
+    this.lane.spoil(tableId);
+    gate.doubt(tableId);
+    this.watch.wake();
+    const takers = runners.map(({ name }) => name).filter((name) => tables.fills(name, table));
+    const sinks = only === null ? takers : takers.filter((name) => name === only);
+    await Promise.all(sinks.map((sink) => this.refiller.again(sink, [tableId], { kind: "table" }, UNLOGGED, true)));
+  }
+
+  /** Ids of the tables that this sink must hold and does not hold completely. */
+  #lacking({ name, progress }: SinkWorker): readonly string[] {
+    if (this.#parts.snapshot === "none" || this.#phase !== "streaming") return [];
+    return this.#parts.tables.lacking(name, progress?.tables ?? {});
+  }
+}
