@@ -1,6 +1,7 @@
 import { existsSync, realpathSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { z } from "zod";
+import { deletes, mode } from "../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
 import type { DuckdbSinkOptions } from "./sink.ts";
 
@@ -9,16 +10,8 @@ const THREADS_MAX = 256;
 export const definition = z.object({
   path: z.string().min(1).describe("The DuckDB file. Made where it does not exist; its folder must exist."),
   schema: z.string().min(1).optional().describe("Put all tables into this schema. Default: the source's schemas."),
-  deletes: z
-    .enum(["hard", "soft"], { error: 'expected "hard" or "soft"' })
-    .default("hard")
-    .describe(
-      "What becomes of a row that was deleted at the source: hard, it is deleted; soft, it stays and _millrace_deleted becomes true.",
-    ),
-  mode: z
-    .enum(["mirror", "history"], { error: 'expected "mirror" or "history"' })
-    .default("mirror")
-    .describe("mirror: a row for a row of the source. history: a row for every change, appended in commit order."),
+  deletes,
+  mode,
   memoryLimit: z
     .string()
     .regex(/^\d+(\.\d+)?\s*([KMGT]i?B)$/i, "a size like 512MB")

@@ -90,9 +90,9 @@ const RULES: readonly Rule[] = [
   },
   {
     files: /^(connectors\/[a-z]+|examples\/connector)\//,
-    may: (file) => new RegExp(`${coreAndOwnFolder(file).source}|^src/tls/`),
+    may: (file) => new RegExp(`${coreAndOwnFolder(file).source}|^src/tls/|^connectors/kit/`),
     packages: (file) => [...(DRIVERS[file.split("/")[1] ?? ""] ?? []), "zod"],
-    sentence: "a connector sees core, its own folder and its driver, never another connector or the runtime",
+    sentence: "a connector sees core, its own folder, the kit and its driver, never another connector or the runtime",
   },
 ];
 

@@ -2,26 +2,16 @@
  * Documents that a PATCH takes its unchanged columns from: the one under the same id, or under the old one. No other
  * entry of the batch writes them (src/core/model/batch.ts), and nothing is deleted before they are read.
  */
-import type { TableWrites } from "../../../src/core/model/batch.ts";
 import { ByteWriter } from "../../../src/core/bytes.ts";
 import { invariant } from "../../../src/core/invariant.ts";
+import * as base from "../../../src/core/targets/base-lookup.ts";
 import { JsonFields, skipValue } from "../../../src/core/targets/json-fields.ts";
 import { classifyEngine, type EngineError, searchError } from "../errors.ts";
 import { engineError, errorOf, parsed, type SearchClient } from "../http.ts";
 import type { SearchTable } from "../indices/tables.ts";
 
-export type BaseLookup =
-  | { readonly kind: "found"; readonly source: Buffer }
-  /** The document is not there, is of an older shape, or shows what came after the change: the key must be read from the source. */
-  | { readonly kind: "missing" }
-  /** The document shows a later commit already: nothing is to be written. */
-  | { readonly kind: "newer" };
-
-export interface BaseRequest {
-  readonly target: SearchTable;
-  readonly writes: TableWrites;
-  readonly entry: number;
-}
+export type BaseLookup = base.BaseLookup<{ readonly source: Buffer }>;
+export type BaseRequest = base.BaseRequest<SearchTable>;
 
 const ITEM = new JsonFields(["found", "_version", "_source", "error"]);
 const DOCS = new JsonFields(["docs"]);
@@ -50,13 +40,12 @@ export async function readBases(
   return items.map((item, i) => judge(requests[i]!, item));
 }
 
-function writeRequest(out: ByteWriter, { target, writes, entry }: BaseRequest): void {
-  const block = writes.blocks[writes.block[entry]!]!;
-  const row = writes.row[entry]!;
+function writeRequest(out: ByteWriter, request: BaseRequest): void {
+  const { target, writes, entry } = request;
   out.ascii('{"_index":');
   out.utf8(JSON.stringify(target.alias));
   out.ascii(',"_id":');
-  target.documents.id(out, block, writes.moved[entry] === 1 ? block.before[row]! : block.after[row]!);
+  target.documents.id(out, writes.blocks[writes.block[entry]!]!, base.baseOffset(request));
   out.byte(0x7d);
 }
 
@@ -78,22 +67,12 @@ function docsOf(body: Buffer): Buffer[] {
   return items;
 }
 
-function judge({ target, writes, entry }: BaseRequest, item: Buffer): BaseLookup {
+function judge(request: BaseRequest, item: Buffer): BaseLookup {
   ITEM.read(item);
-  if (ITEM.has(ERROR)) throw classifyEngine(itemError(item), "reading documents", target.table.id);
+  if (ITEM.has(ERROR)) throw classifyEngine(itemError(item), "reading documents", request.target.table.id);
   if (textOf(item, FOUND) !== "true") return { kind: "missing" };
-  const held = BigInt(textOf(item, VERSION));
-  const block = writes.blocks[writes.block[entry]!]!;
-  const version = block.transactions.version[block.tx[writes.row[entry]!]!]!;
-  if (writes.moved[entry] === 1) {
-    // Under the old id another row may stand by now, when the log is read a second time; one of the same transaction
-    // can't be told from it.
-    if (held >= version) return { kind: "missing" };
-  } else if (held > version) {
-    return { kind: "newer" };
-  }
-  if (held < target.floors.of(block.bytes, block.after[writes.row[entry]!]!)) return { kind: "missing" };
-  return { kind: "found", source: item.subarray(ITEM.start[SOURCE], ITEM.end[SOURCE]) };
+  const kind = base.judgeBase(request, BigInt(textOf(item, VERSION)));
+  return kind === "found" ? { kind, source: item.subarray(ITEM.start[SOURCE], ITEM.end[SOURCE]) } : { kind };
 }
 
 function itemError(item: Buffer): EngineError {

@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { deletes, mode } from "../../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../../src/core/contracts/connector.ts";
 import { parsePostgresUrl, placeOfUrl } from "../url.ts";
 import { sinkError } from "./errors.ts";
@@ -16,16 +17,8 @@ export const definition = z.object({
     .refine((name) => name !== "" && Buffer.byteLength(name) <= NAME_BYTES_MAX, { error: "expected 1 to 63 bytes" })
     .optional()
     .describe("Put all tables into this schema. Default: the source's schemas."),
-  deletes: z
-    .enum(["hard", "soft"], { error: 'expected "hard" or "soft"' })
-    .default("hard")
-    .describe(
-      "What becomes of a row that was deleted at the source: hard, it is deleted; soft, it stays and _millrace_deleted becomes true.",
-    ),
-  mode: z
-    .enum(["mirror", "history"], { error: 'expected "mirror" or "history"' })
-    .default("mirror")
-    .describe("mirror: a row for a row of the source. history: a row for every change, appended in commit order."),
+  deletes,
+  mode,
 });
 
 export type Options = z.output<typeof definition>;

@@ -3,7 +3,7 @@
  * json, and those of a key change in the format hash. They are read before the entry is written and before anything is
  * deleted; no other entry of the batch writes them (src/core/model/batch.ts).
  */
-import type { TableWrites } from "../../../src/core/model/batch.ts";
+import * as base from "../../../src/core/targets/base-lookup.ts";
 import { CELL_UNCHANGED, CellMap } from "../../../src/core/model/tuple.ts";
 import { type Connection, listOf, type Reply } from "../connection.ts";
 import { replyCode } from "../errors.ts";
@@ -11,18 +11,8 @@ import type { BaseRow } from "./row-writer.ts";
 import { JSON_HEAD, VERSION_FIELD } from "./script.ts";
 import type { Format, TableTarget } from "./table-target.ts";
 
-export type BaseLookup =
-  | { readonly kind: "found"; readonly row: BaseRow }
-  /** The row is not there, is of an older shape, or shows what came after the change: the key must be read from the source. */
-  | { readonly kind: "missing" }
-  /** The row shows a later commit already: nothing is to be written. */
-  | { readonly kind: "newer" };
-
-export interface BaseRequest {
-  readonly target: TableTarget;
-  readonly writes: TableWrites;
-  readonly entry: number;
-}
+export type BaseLookup = base.BaseLookup<{ readonly row: BaseRow }>;
+export type BaseRequest = base.BaseRequest<TableTarget>;
 
 /** Reads the bases of these entries; the results are in their order. */
 export async function readBases(
@@ -40,11 +30,11 @@ export async function readBases(
   });
 }
 
-function askFor(connection: Connection, format: Format, { target, writes, entry }: BaseRequest): Promise<Reply> {
+function askFor(connection: Connection, format: Format, request: BaseRequest): Promise<Reply> {
+  const { target, writes, entry } = request;
   const block = writes.blocks[writes.block[entry]!]!;
   const row = writes.row[entry]!;
-  const offset = writes.moved[entry] === 1 ? block.before[row]! : block.after[row]!;
-  const key = Buffer.from(target.key(block, offset).view());
+  const key = Buffer.from(target.key(block, base.baseOffset(request)).view());
   if (format === "json") return connection.command("get", key);
   const cells = new CellMap();
   cells.read(block.bytes, block.after[row]!);
@@ -52,20 +42,13 @@ function askFor(connection: Connection, format: Format, { target, writes, entry 
   return connection.command("hmget", key, VERSION_FIELD, ...names);
 }
 
-function judge(format: Format, { target, writes, entry }: BaseRequest, reply: Reply): BaseLookup {
+function judge(format: Format, request: BaseRequest, reply: Reply): BaseLookup {
   const held = format === "json" ? versionInText(reply) : versionInFields(reply);
   if (held === null) return { kind: "missing" };
-  const block = writes.blocks[writes.block[entry]!]!;
-  const version = block.transactions.version[block.tx[writes.row[entry]!]!]!;
-  if (writes.moved[entry] === 1) {
-    // Under the old key another row may stand by now, when the log is read a second time; one of the same transaction
-    // can't be told from it.
-    if (held >= version) return { kind: "missing" };
-  } else if (held > version) {
-    return { kind: "newer" };
-  }
-  if (held < target.floors.of(block.bytes, block.after[writes.row[entry]!]!)) return { kind: "missing" };
-  return { kind: "found", row: { values: format === "json" ? [bytesOf(reply)] : fieldsOf(reply) } };
+  const kind = base.judgeBase(request, held);
+  return kind === "found"
+    ? { kind, row: { values: format === "json" ? [bytesOf(reply)] : fieldsOf(reply) } }
+    : { kind };
 }
 
 function versionInText(reply: Reply): bigint | null {

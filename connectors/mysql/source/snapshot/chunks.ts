@@ -2,6 +2,7 @@
 import type { Column, TableVersion } from "../../../../src/core/model/schema.ts";
 import { byHalves } from "../../../../src/core/by-halves.ts";
 import { type Chunk, type KeyText, SCAN_ROW_COUNT_MAX } from "../../../../src/core/contracts/source.ts";
+import { ChunkPace } from "../../../kit/chunk-pace.ts";
 import { quoteName, quoteTable, quoteText } from "../../quote.ts";
 import type { SourceContext } from "../context.ts";
 import { within } from "../database.ts";
@@ -13,14 +14,6 @@ import type { ServerFacts } from "../server.ts";
 import { type DateChoice, selectList, selectPlan } from "./select-plan.ts";
 import { textQuery } from "./text-query.ts";
 
-/** A chunk ends at the first of these. */
-const READ_MS = 350;
-const CHUNK_BYTES = 8 * 1024 * 1024;
-const CHUNK_ROWS = 200_000;
-/** Rows asked for at once: few at first, as rows may be large, then as many as the time allows. */
-const FETCH_ROWS_MIN = 64;
-const FETCH_ROWS_MAX = 16_384;
-const FETCH_MS = 60;
 /** Nothing goes on at the server for longer, should nobody be there any more to wait for it. */
 const STATEMENT_SECONDS_MAX = 300;
 /** Keys in one statement. */
@@ -42,16 +35,15 @@ export async function readRange(
   const session = await beginReading(context, facts, table, signal);
   try {
     const rows = new RowBlock(table, 1, context);
-    const startedMs = performance.now();
+    const pace = new ChunkPace();
     let from = after;
-    let wanted = FETCH_ROWS_MIN;
     let isFinished = false;
     const isScanned = where !== null && table.keyOnWord !== true;
     const end = isScanned ? await endOfScan(context, session, table, after, scanRowCountMax, signal) : null;
     const upTo = end === null ? where : `(${where}\n) AND NOT (${behindKey(table, end)})`;
     for (;;) {
       const before = rows.count;
-      const beganMs = performance.now();
+      const wanted = pace.ask();
       const sql = rangeSql(selectAll(table, context), table, from, upTo, wanted);
       // Behind a filter the first row may take its time.
       await select(session, table, rows, where === null ? bounded(sql, facts) : sql, signal);
@@ -59,12 +51,7 @@ export async function readRange(
       isFinished = rows.count - before < wanted;
       if (isFinished) break;
       from = rows.lastKey();
-      const nowMs = performance.now();
-      if (nowMs - startedMs >= READ_MS || rows.byteCount >= CHUNK_BYTES || rows.count >= CHUNK_ROWS) break;
-      const rowBytes = Math.ceil(rows.byteCount / rows.count);
-      const byTime = Math.floor((wanted * FETCH_MS) / Math.max(1, nowMs - beganMs));
-      const byBytes = Math.floor((CHUNK_BYTES - rows.byteCount) / rowBytes);
-      wanted = Math.max(1, Math.min(byTime, byBytes, FETCH_ROWS_MAX, CHUNK_ROWS - rows.count));
+      if (!pace.goesOn(rows)) break;
     }
     return { block: rows.count === 0 ? null : rows.finish(NOWHERE), last: isFinished ? end : from, sees: seesAll };
   } finally {

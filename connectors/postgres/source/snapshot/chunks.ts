@@ -4,6 +4,7 @@ import { byHalves } from "../../../../src/core/by-halves.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { type Chunk, type KeyText, SCAN_ROW_COUNT_MAX } from "../../../../src/core/contracts/source.ts";
 import { CELL_TEXT } from "../../../../src/core/model/tuple.ts";
+import { CHUNK_ROWS_MAX, ChunkPace } from "../../../kit/chunk-pace.ts";
 import { invariant } from "../../../../src/core/invariant.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../../quote.ts";
 import { isNoKey } from "../../errors.ts";
@@ -14,14 +15,6 @@ import { expectApart, expectNoNulls, expectOne } from "../catalog/unguarded-keys
 import { snapshotSees } from "./visibility.ts";
 import { onlyCell, textRow, Wire, type TextRow } from "./wire.ts";
 
-/** A chunk ends at the first of these. */
-const READ_MS = 350;
-const CHUNK_BYTES = 8 * 1024 * 1024;
-const CHUNK_ROWS = 200_000;
-/** Rows asked for at once: few at first, as rows may be large, then as many as the time allows. */
-const FETCH_ROWS_MIN = 64;
-const FETCH_ROWS_MAX = 16_384;
-const FETCH_MS = 60;
 const LOCK_TIMEOUT = "5s";
 /** Nothing goes on at the server for longer, should nobody be there any more to wait for it. */
 const STATEMENT_TIMEOUT = "5min";
@@ -56,7 +49,7 @@ export async function readRange(
     end === null ? "" : upTo(key, end),
   ];
   const filter = conditions.filter((condition) => condition !== "").join(" and ");
-  const query = `SELECT ${list} FROM ${live.sql}${filter === "" ? "" : ` WHERE ${filter}`} ORDER BY ${names(key)} LIMIT ${CHUNK_ROWS}`;
+  const query = `SELECT ${list} FROM ${live.sql}${filter === "" ? "" : ` WHERE ${filter}`} ORDER BY ${names(key)} LIMIT ${CHUNK_ROWS_MAX}`;
   // `where` is an operator's: it must not end this transaction, which is read-only.
   await wire.single(`reading ${table.id}`, `DECLARE chunk NO SCROLL CURSOR FOR ${query}`, signal);
   const rows = new RowBlock(table, textKinds(table), 1, true);
@@ -166,15 +159,13 @@ interface Fetched {
 }
 
 async function fetchChunk(wire: Wire, table: TableVersion, rows: RowBlock, signal: AbortSignal): Promise<Fetched> {
-  const startedMs = performance.now();
-  let askedCount = FETCH_ROWS_MIN;
+  const pace = new ChunkPace();
   let last: TextRow | undefined;
   for (;;) {
     const before = rows.count;
-    const beganMs = performance.now();
     // Only the last row's key is needed as text; it is cut out of the last frame.
     let frame: Buffer | undefined;
-    const wanted = askedCount;
+    const wanted = pace.ask();
     await wire.run(
       `reading ${table.id}`,
       `FETCH ${wanted} FROM chunk`,
@@ -187,13 +178,8 @@ async function fetchChunk(wire: Wire, table: TableVersion, rows: RowBlock, signa
     );
     const got = rows.count - before;
     if (frame !== undefined) last = textRow(frame, 0);
-    if (got < wanted && rows.count < CHUNK_ROWS) return { finished: true, last: null };
-    const nowMs = performance.now();
-    if (nowMs - startedMs >= READ_MS || rows.byteCount >= CHUNK_BYTES || rows.count >= CHUNK_ROWS) break;
-    const rowBytes = Math.ceil(rows.byteCount / rows.count);
-    const byTime = Math.floor((askedCount * FETCH_MS) / Math.max(1, nowMs - beganMs));
-    const byBytes = Math.floor((CHUNK_BYTES - rows.byteCount) / rowBytes);
-    askedCount = Math.max(1, Math.min(byTime, byBytes, FETCH_ROWS_MAX, CHUNK_ROWS - rows.count));
+    if (got < wanted && rows.count < CHUNK_ROWS_MAX) return { finished: true, last: null };
+    if (!pace.goesOn(rows)) break;
   }
   invariant(last !== undefined, "a chunk that goes on has a last row");
   const cells = last;

@@ -1,0 +1,14 @@
+/** Options that warehouses have in common: what becomes of deleted rows, and whether every change is kept. */
+import * as z from "zod";
+
+export const deletes = z
+  .enum(["hard", "soft"], { error: 'expected "hard" or "soft"' })
+  .default("hard")
+  .describe(
+    "What becomes of a row that was deleted at the source: hard, it is deleted; soft, it stays and _millrace_deleted becomes true.",
+  );
+
+export const mode = z
+  .enum(["mirror", "history"], { error: 'expected "mirror" or "history"' })
+  .default("mirror")
+  .describe("mirror: a row for a row of the source. history: a row for every change, appended in commit order.");
