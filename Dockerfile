@@ -2,17 +2,19 @@
 FROM node:24-slim AS build
 WORKDIR /build
 COPY . .
-# What is published is compiled and packed, and installed without what only development needs.
+# The package as it is published, with its dependencies in the versions of the lock file, and what it is made of as CycloneDX.
 RUN npm ci --ignore-scripts && npm run build && npm pack --ignore-scripts --pack-destination /tmp
-WORKDIR /app
+WORKDIR /opt/millrace
 RUN tar -xzf /tmp/millrace-*.tgz --strip-components=1 \
  && cp /build/package-lock.json . \
- && npm ci --omit=dev --ignore-scripts \
- && rm -rf node_modules/node-linux-* node_modules/.bin
+ && npm ci --omit=dev --workspaces=false --ignore-scripts \
+ && rm package-lock.json \
+ && npm pkg delete devDependencies workspaces \
+ && npm sbom --sbom-format cyclonedx --sbom-type application > sbom.cdx.json
 
 FROM node:24-slim
-COPY --from=build /app /app
-RUN ln -s /app/bin/millrace.js /usr/local/bin/millrace \
+COPY --from=build /opt/millrace /opt/millrace
+RUN ln -s /opt/millrace/bin/millrace.js /usr/local/bin/millrace \
  && install -d -o node -g node /var/lib/millrace
 ENV NODE_ENV=production MILLRACE_CONFIG=/etc/millrace/millrace.yaml
 USER node
@@ -22,5 +24,5 @@ VOLUME /var/lib/millrace
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
   CMD ["node", "-e", "fetch('http://127.0.0.1:8642/healthz').then((answer) => process.exit(answer.ok ? 0 : 1), () => process.exit(1))"]
 # Millrace itself is process 1: SIGTERM ends what is in flight, stores the positions and lets the lease go.
-ENTRYPOINT ["node", "/app/bin/millrace.js"]
+ENTRYPOINT ["node", "/opt/millrace/bin/millrace.js"]
 CMD ["run"]

@@ -8,7 +8,7 @@ import { stringify } from "yaml";
 import { DaemonClient } from "../src/cli/daemon-client.ts";
 import type { StatusDocument } from "../src/core/contracts/status.ts";
 
-const MAIN = fileURLToPath(new URL("../dist/millrace.js", import.meta.url));
+export const MAIN = fileURLToPath(new URL("../bin/millrace.js", import.meta.url));
 /** Linux counts a process' time in hundredths of a second. */
 const TICKS_PER_SECOND = 100;
 const WAIT_MS = 60_000;

@@ -1,17 +1,12 @@
 import type { Config, Schedule } from "./config/config.ts";
 import { ConfigError } from "./config/errors.ts";
-import type {
-  ReconcileDocument,
-  ReconcileRequest,
-  ReportSummary,
-  TableReconciliation,
-} from "./core/contracts/reconciliation.ts";
+import type { ReconcileDocument, ReconcileRequest, TableReconciliation } from "./core/contracts/reconciliation.ts";
 import type { ComparisonStatus } from "./core/contracts/status.ts";
 import type { StateStore } from "./core/contracts/state-store.ts";
 import type { Logger } from "./core/contracts/telemetry.ts";
 import type { Levels } from "./ops/metrics.ts";
 import { webhook } from "./ops/webhook.ts";
-import { lastEqual, openDrift } from "./reconcile/report/past.ts";
+import { lastEqual, pastOf } from "./reconcile/report/past.ts";
 import { Reconciler, type ReconcilerParts } from "./reconcile/reconciler.ts";
 import { ReportFolder } from "./reconcile/report/report-folder.ts";
 import { Reporting } from "./reconcile/report/reporting.ts";
@@ -109,10 +104,6 @@ export class Comparing {
     };
     return await followSchedule({ cron, timeZone, run, logger: this.#logger }, this.#signal);
   }
-}
-
-export function pastOf(reports: readonly ReportSummary[]): Pick<ComparisonStatus, "last" | "drift"> {
-  return { last: reports[0] ?? null, drift: openDrift(reports) };
 }
 
 /** Before anything begins: a folder that can't be written to is a fault of the configuration. */

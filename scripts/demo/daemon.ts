@@ -6,7 +6,7 @@ import { promisify } from "node:util";
 import { startGuarded, type GuardedService } from "../services/guarded.ts";
 import { waitUntilReady } from "../services/ready.ts";
 
-const MAIN = join(import.meta.dirname, "../../dist/millrace.js");
+const MAIN = join(import.meta.dirname, "../../bin/millrace.js");
 const run = promisify(execFile);
 const STOP_WITHIN_MS = 60_000;
 const LOG_TAIL_LINES = 20;

@@ -1,7 +1,7 @@
 /** Options and arguments of the command line, read and refused (MR1110) at the rim. */
 import type { Config } from "../config/config.ts";
-import { TABLE_GLOB } from "../config/definition.ts";
 import { parseDurationMs } from "../config/quantities.ts";
+import { TABLE_GLOB } from "../core/table-selection.ts";
 import { cliError } from "./errors.ts";
 
 export function durationOf(option: string, text: unknown): number {

@@ -1,63 +1,38 @@
 import { Command, CommanderError, Option } from "commander";
-import * as z from "zod";
 import { Secrets } from "../config/secrets/secrets.ts";
+import { LOG_LEVELS, type LogLevel } from "../core/contracts/telemetry.ts";
 import { logBareOutput } from "../ops/bare-output.ts";
-import { LOG_LEVELS } from "../ops/logger.ts";
 import { VERSION } from "../version.ts";
-import { addCheck } from "./check/check.ts";
-import { addCompletion } from "./completion/completion.ts";
 import type { CommandLine, Work } from "./command-line.ts";
 import { cliError } from "./errors.ts";
 import { EXIT, exitCodeOf, type ExitCode } from "./exit-codes.ts";
 import { printFailure } from "./failure.ts";
-import { addDlq } from "./commands/dlq.ts";
-import { addExplain } from "./commands/explain.ts";
-import { addInit } from "./init/init.ts";
-import { addOffsets } from "./offsets/offsets.ts";
-import { addPause, addResume } from "./commands/pause.ts";
-import { addQuery } from "./commands/query.ts";
-import { addReconcile } from "./reconcile/reconcile.ts";
-import { addRecover } from "./recover/recover.ts";
-import { addReport } from "./reconcile/report.ts";
-import { addRun } from "./commands/run.ts";
-import { addSchema } from "./commands/schema.ts";
-import { Session } from "./session.ts";
-import { addSnapshot } from "./commands/snapshot.ts";
-import { addStatus } from "./status/status.ts";
-import { addTail } from "./commands/tail.ts";
-import { addTeardown } from "./commands/teardown.ts";
-import { addVersion } from "./commands/version.ts";
-import { addWait } from "./status/wait.ts";
 
-/** One line per command, in the order of the help. */
-const commands = [
-  addInit,
-  addCheck,
-  addRun,
-  addStatus,
-  addWait,
-  addTail,
-  addSnapshot,
-  addReconcile,
-  addRecover,
-  addReport,
-  addSchema,
-  addPause,
-  addResume,
-  addDlq,
-  addOffsets,
-  addQuery,
-  addTeardown,
-  addExplain,
-  addCompletion,
-  addVersion,
-];
+type Add = (line: CommandLine) => void;
 
-const globalOptions = z.object({
-  config: z.string(),
-  json: z.boolean().default(false),
-  logLevel: z.enum(LOG_LEVELS),
-});
+/** One line per command, in the order of the help. Only the one that is asked for is loaded. */
+const commands = new Map<string, () => Promise<Add>>([
+  ["init", async () => (await import("./init/init.ts")).addInit],
+  ["check", async () => (await import("./check/check.ts")).addCheck],
+  ["run", async () => (await import("./commands/run.ts")).addRun],
+  ["status", async () => (await import("./status/status.ts")).addStatus],
+  ["wait", async () => (await import("./status/wait.ts")).addWait],
+  ["tail", async () => (await import("./commands/tail.ts")).addTail],
+  ["snapshot", async () => (await import("./commands/snapshot.ts")).addSnapshot],
+  ["reconcile", async () => (await import("./reconcile/reconcile.ts")).addReconcile],
+  ["recover", async () => (await import("./recover/recover.ts")).addRecover],
+  ["report", async () => (await import("./reconcile/report.ts")).addReport],
+  ["schema", async () => (await import("./commands/schema.ts")).addSchema],
+  ["pause", async () => (await import("./commands/pause.ts")).addPause],
+  ["resume", async () => (await import("./commands/pause.ts")).addResume],
+  ["dlq", async () => (await import("./commands/dlq.ts")).addDlq],
+  ["offsets", async () => (await import("./offsets/offsets.ts")).addOffsets],
+  ["query", async () => (await import("./commands/query.ts")).addQuery],
+  ["teardown", async () => (await import("./commands/teardown.ts")).addTeardown],
+  ["explain", async () => (await import("./commands/explain.ts")).addExplain],
+  ["completion", async () => (await import("./completion/completion.ts")).addCompletion],
+  ["version", async () => (await import("./commands/version.ts")).addVersion],
+]);
 
 /** Runs one command and returns its exit code; never throws. */
 export async function cli(argv: readonly string[]): Promise<ExitCode> {
@@ -65,16 +40,20 @@ export async function cli(argv: readonly string[]): Promise<ExitCode> {
   const secrets = secretsOf(argv);
   const usageOutput: string[] = [];
   let exitCode: ExitCode = EXIT.done;
-  const action: CommandLine["action"] =
-    (work) =>
-    async (...given) => {
-      const command = given.at(-1);
-      if (command instanceof Command) exitCode = await runCommand(command, work, secrets);
-    };
-  const program = createProgram(action, (text) => usageOutput.push(text));
+  const program = createProgram((text) => usageOutput.push(text));
+  const line: CommandLine = {
+    program,
+    action:
+      (work) =>
+      async (...given) => {
+        const command = given.at(-1);
+        if (command instanceof Command) exitCode = await runCommand(command, work, secrets);
+      },
+  };
   // Connection strings among the arguments are nobody's business in a list of processes.
   process.title = `millrace ${argv.find((arg) => !arg.startsWith("-")) ?? ""}`.trimEnd();
   try {
+    for (const add of await wanted(program, argv)) add(line);
     await program.parseAsync(argv, { from: "user" });
     return exitCode;
   } catch (error) {
@@ -89,6 +68,13 @@ export async function cli(argv: readonly string[]): Promise<ExitCode> {
   }
 }
 
+/** The command that the first operand names; all of them for help, for `complete`, and where none has that name. */
+async function wanted(program: Command, argv: readonly string[]): Promise<Add[]> {
+  const [name = ""] = program.parseOptions([...argv]).operands;
+  const load = commands.get(name);
+  return load === undefined ? await Promise.all([...commands.values()].map((all) => all())) : [await load()];
+}
+
 /** Passwords of connection strings, also where an argument is misplaced or its option misspelt. */
 function secretsOf(argv: readonly string[]): Secrets {
   const secrets = new Secrets();
@@ -97,7 +83,9 @@ function secretsOf(argv: readonly string[]): Secrets {
 }
 
 async function runCommand(command: Command, work: Work, secrets: Secrets): Promise<ExitCode> {
-  const { config, json, logLevel } = globalOptions.parse(command.optsWithGlobals());
+  const { config, json = false, logLevel } = command.optsWithGlobals<GlobalOptions>();
+  // With the logger, which help does without.
+  const { Session } = await import("./session.ts");
   const session = new Session({ configFile: config, json, logLevel, secrets });
   logBareOutput(session.log);
   try {
@@ -108,9 +96,14 @@ async function runCommand(command: Command, work: Work, secrets: Secrets): Promi
   }
 }
 
-/** Every command with its options. */
-export function createProgram(action: CommandLine["action"], onUsageError: (text: string) => void): Command {
-  const program = new Command("millrace")
+interface GlobalOptions {
+  readonly config: string;
+  readonly json?: boolean;
+  readonly logLevel: LogLevel;
+}
+
+function createProgram(onUsageError: (text: string) => void): Command {
+  return new Command("millrace")
     .description("Copies a live database into warehouses, search indexes and caches, and keeps them right.")
     .version(VERSION, "-V, --version", "print the version")
     .addOption(new Option("-c, --config <file>", "the config file").env("MILLRACE_CONFIG").default("millrace.yaml"))
@@ -119,7 +112,12 @@ export function createProgram(action: CommandLine["action"], onUsageError: (text
     .exitOverride()
     .configureOutput({ writeErr: onUsageError })
     .showSuggestionAfterError(true);
-  for (const add of commands) add({ program, action });
+}
+
+/** The program with every command and its options, for those who look at it: none of them does anything. */
+export async function everyCommand(): Promise<Command> {
+  const program = createProgram(() => undefined);
+  for (const load of commands.values()) (await load())({ program, action: () => async () => undefined });
   return program;
 }
 

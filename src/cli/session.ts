@@ -1,9 +1,7 @@
-import { connectors } from "../../connectors/registry.ts";
 import type { Config } from "../config/config.ts";
-import { loadConfig } from "../config/load.ts";
 import type { Secrets } from "../config/secrets/secrets.ts";
-import type { Logger } from "../core/contracts/telemetry.ts";
-import { createLogger, type LogLevel } from "../ops/logger.ts";
+import type { Logger, LogLevel } from "../core/contracts/telemetry.ts";
+import { createLogger } from "../ops/logger.ts";
 import { failureOf, printFailure } from "./failure.ts";
 import { printable } from "./printable.ts";
 
@@ -37,7 +35,12 @@ export class Session {
     return { logger: this.log, redact: (json) => this.secrets.redactJson(json) };
   }
 
+  /** Loads what reads it too: commands without a config start without that. */
   async config(): Promise<Config> {
+    const [{ connectors }, { loadConfig }] = await Promise.all([
+      import("../../connectors/registry.ts"),
+      import("../config/load.ts"),
+    ]);
     return await loadConfig(this.configFile, { connectors, environment: process.env, secrets: this.secrets });
   }
 

@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { TABLE_GLOB } from "../core/table-selection.ts";
 import { RULE_GLOB, tableDefinition } from "./tables.ts";
 import { isTimeZone, scheduleProblem } from "./schedule.ts";
 import { DURATION, parseByteCount, parseDurationMs, SIZE } from "./quantities.ts";
@@ -6,7 +7,6 @@ import { DURATION, parseByteCount, parseDurationMs, SIZE } from "./quantities.ts
 /** The keys of millrace.yaml that every source and sink has. What only one kind has is defined by its connector. */
 
 const NAME = /^[a-z][a-z0-9_]{0,39}$/;
-export const TABLE_GLOB = /^!?[^.!]+\..+$/s;
 export const SINK_NAME = /^[A-Za-z][A-Za-z0-9_-]{0,39}$/;
 
 export function duration(atLeastMs: number, atMostMs: number) {

@@ -1,3 +1,6 @@
+/** One pattern of it, as configurations and commands take it. */
+export const TABLE_GLOB = /^!?[^.!]+\..+$/s;
+
 /** Which tables are wanted: globs over `schema.table`, `!` excludes. */
 export class TableSelection {
   readonly #included: readonly RegExp[];

@@ -1,10 +1,7 @@
 import { pino, type Logger as PinoLogger } from "pino";
 import { MillraceError } from "../core/errors.ts";
-import type { Logger } from "../core/contracts/telemetry.ts";
+import type { Logger, LogLevel } from "../core/contracts/telemetry.ts";
 import { prettyLine } from "./pretty.ts";
-
-export const LOG_LEVELS = ["debug", "info", "warn", "error", "silent"] as const;
-export type LogLevel = (typeof LOG_LEVELS)[number];
 
 export interface LoggerOptions {
   readonly level: LogLevel;

@@ -1,4 +1,3 @@
-import { ExponentialBackoff, handleWhen, retry } from "cockatiel";
 import { isAborted, MillraceError } from "../core/errors.ts";
 import { pages } from "./errors.ts";
 
@@ -9,12 +8,13 @@ const ATTEMPTS_MAX = 8;
 /** Sends JSON to a URL by POST until it is taken, or given up with an error. The URL is a secret. */
 export function webhook(url: string): (message: object, signal: AbortSignal) => Promise<void> {
   const { address, headers } = requestOf(url);
-  const passing = retry(
-    handleWhen((error) => error instanceof MillraceError && error.kind === "retryable"),
-    { maxAttempts: ATTEMPTS_MAX, backoff: new ExponentialBackoff({ initialDelay: 250, maxDelay: 60_000 }) },
-  );
   return async (message, signal) => {
     const body = JSON.stringify(message);
+    const { ExponentialBackoff, handleWhen, retry } = await import("cockatiel");
+    const passing = retry(
+      handleWhen((error) => error instanceof MillraceError && error.kind === "retryable"),
+      { maxAttempts: ATTEMPTS_MAX, backoff: new ExponentialBackoff({ initialDelay: 250, maxDelay: 60_000 }) },
+    );
     await passing.execute(() => post(address, headers, body, signal), signal);
   };
 }

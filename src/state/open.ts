@@ -1,13 +1,15 @@
 import type { StateStore } from "../core/contracts/state-store.ts";
 import { stateError } from "./errors.ts";
-import { openPostgres } from "./postgres/open.ts";
 import { openSqlite, type SqliteOptions } from "./sqlite/open.ts";
 
 export type OpenOptions = SqliteOptions;
 
 /** Opens the store at `sqlite:PATH` or `postgres://…`, created and brought up to date unless it is only to be read. */
 export async function openState(url: string, options: OpenOptions = {}): Promise<StateStore> {
-  if (/^postgres(ql)?:\/\//.test(url)) return await openPostgres(url, options);
+  if (/^postgres(ql)?:\/\//.test(url)) {
+    const { openPostgres } = await import("./postgres/open.ts");
+    return await openPostgres(url, options);
+  }
   const scheme = "sqlite:";
   const path = url.slice(scheme.length);
   if (!url.startsWith(scheme) || path === "")

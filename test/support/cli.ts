@@ -12,16 +12,19 @@ export interface CliResult {
 export interface CliOptions {
   readonly folder: string;
   readonly environment?: Readonly<Record<string, string>>;
+  /** Default: that of the checkout. */
+  readonly program?: string;
   /** It is killed after it; for commands that go on trying. */
   readonly timeoutMs?: number;
 }
 
 /** Runs the command line as its own process to its end. */
 export async function runCli(args: readonly string[], options: CliOptions): Promise<CliResult> {
-  const { folder, environment = {}, timeoutMs = TIMEOUT_MS } = options;
-  const child = spawn(process.execPath, [PROGRAM, ...args], {
+  const { folder, environment = {}, program = PROGRAM, timeoutMs = TIMEOUT_MS } = options;
+  const { PATH, HOME, NODE_COMPILE_CACHE } = process.env;
+  const child = spawn(process.execPath, [program, ...args], {
     cwd: folder,
-    env: { PATH: process.env["PATH"], HOME: process.env["HOME"], ...environment },
+    env: { PATH, HOME, NODE_COMPILE_CACHE, ...environment },
     stdio: ["ignore", "pipe", "pipe"],
     timeout: timeoutMs,
     killSignal: "SIGKILL",

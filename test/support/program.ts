@@ -4,7 +4,7 @@ import { build } from "../../scripts/build.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 
-export const PROGRAM = `${ROOT}dist/millrace.js`;
+export const PROGRAM = `${ROOT}bin/millrace.js`;
 
 /** A run of tests inside of one must not write over what the processes of the outer one load. */
 const COMPILED = "MILLRACE_COMPILED";

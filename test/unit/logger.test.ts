@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { Secrets } from "../../src/config/secrets/secrets.ts";
 import { MillraceError } from "../../src/core/errors.ts";
-import { createLogger, type LogLevel } from "../../src/ops/logger.ts";
+import type { LogLevel } from "../../src/core/contracts/telemetry.ts";
+import { createLogger } from "../../src/ops/logger.ts";
 
 function logging(level: LogLevel, isTTY: boolean) {
   const lines: string[] = [];

@@ -6,7 +6,7 @@ import { globSync, readFileSync } from "node:fs";
 import { join, posix, sep } from "node:path";
 import type { Command } from "commander";
 import { expect, test } from "vitest";
-import { createProgram } from "../../src/cli/cli.ts";
+import { everyCommand } from "../../src/cli/cli.ts";
 
 const root = join(import.meta.dirname, "../..");
 const text = (file: string) => readFileSync(join(root, file), "utf8");
@@ -138,10 +138,7 @@ test("a script that is named is in package.json", () => {
   expect(dead(read, (one) => found(one.text, NAMED).filter((name) => !Object.hasOwn(scripts, name)))).toEqual([]);
 });
 
-const program = createProgram(
-  () => async () => {},
-  () => {},
-);
+const program = await everyCommand();
 
 test("a command that is named is one of the program's, with its options", () => {
   expect(program.commands.length).toBeGreaterThan(15);

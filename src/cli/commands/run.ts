@@ -12,6 +12,7 @@ export function addRun({ program, action }: CommandLine): void {
     .option("--once", "bring every sink to the position that the source has now, then end")
     .action(
       action(async (session, options) => {
+        keepHeapSmall();
         const config = await session.config();
         if (config.exposure !== null) session.log.warn({ fix: config.exposure.fix }, config.exposure.what);
         const once = options["once"] === true;
@@ -42,7 +43,6 @@ async function asDaemon(session: Session, config: Config): Promise<ExitCode> {
 /** The daemon in this process, until a signal ends it. Commands that only ask one start without what it is made of. */
 export async function runHere(config: Config, options: DaemonOptions): Promise<DaemonResult> {
   const { runDaemon } = await import("../../daemon.ts");
-  keepHeapSmall();
   return await runDaemon(config, options, untilSignal());
 }
 

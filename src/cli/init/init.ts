@@ -1,12 +1,10 @@
 import { existsSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { connectors } from "../../../connectors/registry.ts";
-import { topDefinition } from "../../config/definition.ts";
 import type { CapturedTables } from "../../core/contracts/source.ts";
 import type { CommandLine } from "../command-line.ts";
 import { cliError } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
-import { configText, nameFrom, type PlannedSink } from "./init-file.ts";
+import type { PlannedSink } from "./init-file.ts";
 import { type Secret, writeSecrets, writtenUrl } from "./init-secrets.ts";
 import { countsOf, refusedLines } from "./init-tables.ts";
 import { sinkFromUrl, sourceKindOf } from "./init-urls.ts";
@@ -23,9 +21,10 @@ export function addInit({ program, action }: CommandLine): void {
     .option("--name <name>", "the daemon's name; default: from the database's name")
     .action(
       action(async (session, options) => {
+        const { configText, nameFrom } = await import("./init-file.ts");
         const source = textOrNull(options["source"]);
         const sinks = plannedSinks(session, options["sink"]);
-        const name = readName(options["name"]) ?? nameFrom(source);
+        const name = (await readName(options["name"])) ?? nameFrom(source);
         if (source !== null) session.secrets.addFromUrl(source);
         const file = resolve(session.configFile);
         refuseExisting(file);
@@ -55,6 +54,7 @@ function plannedSinks(session: Session, urls: unknown): readonly PlannedSink[] {
 
 /** The tables as the source has them: those that can be followed, and those that can't with the reason. */
 async function look(session: Session, name: string, url: string): Promise<CapturedTables> {
+  const { connectors } = await import("../../../connectors/registry.ts");
   const connector = await connectors.source(sourceKindOf(url));
   const parsed = connector.parse({ url });
   if (parsed.kind === "invalid") throw cliError("MR1110", "--source is not a URL that this kind of source takes");
@@ -129,8 +129,9 @@ function report(session: Session, { file, name, found, secrets, variables }: Mad
   );
 }
 
-function readName(given: unknown): string | null {
+async function readName(given: unknown): Promise<string | null> {
   if (given === undefined) return null;
+  const { topDefinition } = await import("../../config/definition.ts");
   const parsed = topDefinition.shape.name.safeParse(given);
   if (!parsed.success) throw cliError("MR1110", `--name: ${parsed.error.issues[0]?.message ?? "not a name"}`);
   return parsed.data;

@@ -9,7 +9,6 @@ import { openState } from "../../state/open.ts";
 import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
 import { EXIT } from "../exit-codes.ts";
-import { exportOffsets, importOffsets, importText } from "./offset-transfer.ts";
 import { planText, resetOffsets } from "./offset-reset.ts";
 
 export function addOffsets(line: CommandLine): void {
@@ -53,6 +52,7 @@ function addTransfers(offsets: Command, { action }: CommandLine): void {
     .option("--force", "replace a file that is there")
     .action(
       action(async (session, options, [file = ""]) => {
+        const { exportOffsets } = await import("./offset-transfer.ts");
         const exported = await exportOffsets(await session.config(), file, options["force"] === true);
         session.print(exported, `exported to ${file}: ${exported.sinks.length} sinks, epoch ${exported.epoch ?? "-"}`);
         return EXIT.done;
@@ -64,6 +64,7 @@ function addTransfers(offsets: Command, { action }: CommandLine): void {
     .option("--yes", "do it")
     .action(
       action(async (session, options, [file = ""]) => {
+        const { importOffsets, importText } = await import("./offset-transfer.ts");
         const plan = await importOffsets(session, file, options["yes"] === true);
         session.print(plan, importText(plan));
         return plan.applied ? EXIT.done : EXIT.refused;

@@ -4,6 +4,7 @@ import { systemClock } from "../../core/clock.ts";
 import type { ReconcileDocument, ReconcileRequest, ReconcileStatus } from "../../core/contracts/reconciliation.ts";
 import { MillraceError } from "../../core/errors.ts";
 import { TableSelection } from "../../core/table-selection.ts";
+import { keepHeapSmall } from "../../ops/heap.ts";
 import { brokenOff, nothingToResume } from "../../reconcile/errors.ts";
 import { keptRequest } from "../../reconcile/kept.ts";
 import { ReportFolder } from "../../reconcile/report/report-folder.ts";
@@ -77,7 +78,7 @@ async function writeReport(
   const history = await readState(config, ({ reports }) => reports.list());
   const kept = redacted(found, (json) => session.secrets.redactJson(json));
   try {
-    folder.write(kept, history);
+    await folder.write(kept, history);
   } catch (error) {
     throw cliError("MR1113", "--report: the report can't be written", { cause: error });
   }
@@ -160,6 +161,7 @@ async function byDaemon(
 /** In the place of a daemon: the sinks are brought up to date first. */
 async function alone(config: Config, request: ReconcileRequest, session: Session): Promise<ReconcileDocument> {
   const options = { once: true, reconcile: request, ...session.daemon };
+  keepHeapSmall();
   const { reconciled } = await runHere(config, options);
   if (reconciled === null) throw brokenOff("in place of the daemon");
   return reconciled;

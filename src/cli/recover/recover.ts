@@ -7,6 +7,7 @@ import type { LogIdentity, Source } from "../../core/contracts/source.ts";
 import type { SinkReset, SourceRecord, StartedRecord, StateStore } from "../../core/contracts/state-store.ts";
 import { TableSelection } from "../../core/table-selection.ts";
 import { openSource, pinsOf } from "../../open-source.ts";
+import { keepHeapSmall } from "../../ops/heap.ts";
 import { askAgain } from "../../runtime/snapshot/snapshots.ts";
 import { knownPlace } from "../../runtime/apply/standing.ts";
 import { alone } from "../alone.ts";
@@ -226,6 +227,7 @@ async function mend(
 ): Promise<Pick<Recovery, "mended" | "missing">> {
   let missing: readonly string[];
   try {
+    keepHeapSmall();
     ({ missing } = await runHere(config, { once: true, ...session.daemon }));
   } catch (error) {
     if (findMillraceError(error)?.code !== "MR1213") throw error;

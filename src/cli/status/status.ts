@@ -1,4 +1,3 @@
-import { pastOf } from "../../comparing.ts";
 import type { Config } from "../../config/config.ts";
 import type { SinkStatus, StatusDocument } from "../../core/contracts/status.ts";
 import { isRunning, snapshotStatus } from "../../runtime/snapshot/snapshots.ts";
@@ -8,7 +7,7 @@ import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
 import { EXIT, type ExitCode } from "../exit-codes.ts";
 import { liveHolder } from "../read-state.ts";
-import { hasLeft } from "../../reconcile/report/past.ts";
+import { hasLeft, pastOf } from "../../reconcile/report/past.ts";
 import { lineageText, storedLineage } from "./lineage.ts";
 import { statusText } from "./status-text.ts";
 

@@ -7,6 +7,9 @@ export interface Logger {
   child(fields: object): Logger;
 }
 
+export const LOG_LEVELS = ["debug", "info", "warn", "error", "silent"] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
 /** For who only looks: what is found is the result. */
 export const SILENT: Logger = {
   debug: () => undefined,

@@ -1,5 +1,6 @@
 /** What past comparisons, newest first, say of now. */
 import type { ReportSummary } from "../../core/contracts/reconciliation.ts";
+import type { ComparisonStatus } from "../../core/contracts/status.ts";
 import { PART_COUNT } from "../rows/rotation.ts";
 
 /**
@@ -21,6 +22,11 @@ export function lastEqual(reports: readonly ReportSummary[]): Date | null {
     }
   }
   return null;
+}
+
+/** What `status` says of them. */
+export function pastOf(reports: readonly ReportSummary[]): Pick<ComparisonStatus, "last" | "drift"> {
+  return { last: reports[0] ?? null, drift: openDrift(reports) };
 }
 
 /**

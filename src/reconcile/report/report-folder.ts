@@ -3,7 +3,6 @@ import { join } from "node:path";
 import { makeFolder } from "../../core/folder.ts";
 import type { ReconcileDocument, ReportSummary } from "../../core/contracts/reconciliation.ts";
 import { markdownReport } from "./markdown.ts";
-import { htmlReport } from "./page.ts";
 
 /** A folder of reports as files: of each comparison one as JSON, one to read as it is, one for browsers. */
 export class ReportFolder {
@@ -21,7 +20,8 @@ export class ReportFolder {
   }
 
   /** `history`: reports of the same name, newest first. A file is there whole or not at all. */
-  write(found: ReconcileDocument, history: readonly ReportSummary[]): void {
+  async write(found: ReconcileDocument, history: readonly ReportSummary[]): Promise<void> {
+    const { htmlReport } = await import("./page.ts");
     const forms = {
       json: `${JSON.stringify(found, null, 2)}\n`,
       md: markdownReport(found),

@@ -51,8 +51,10 @@ export class Reporting {
     const kept = short(redacted(found, redact));
     await this.#tried(kept, "kept in the state", () => reports.add(kept));
     if (folder !== null) {
-      await this.#tried(kept, "written into the folder of reports", async () =>
-        folder.write(kept, await reports.list()),
+      await this.#tried(
+        kept,
+        "written into the folder of reports",
+        async () => await folder.write(kept, await reports.list()),
       );
     }
     if (tell === null || !kept.alarm) return;

@@ -1,0 +1,26 @@
+/** What the manifest says the program runs on is what its sources import. */
+import { globSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+
+const root = join(import.meta.dirname, "../..");
+const manifest: Record<string, Record<string, string>> = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+const dependencies = manifest["dependencies"] ?? {};
+/** Of a package or of Node, not for its types alone. */
+const IMPORT = /^import (?!type )[^;"]* from "([^."][^"]*)";|\bimport\("([^."][^"]*)"\)/gm;
+
+test("the dependencies are the packages that the program imports", () => {
+  const imported = new Set<string>();
+  for (const file of globSync("{src,connectors}/**/*.ts", { cwd: root })) {
+    for (const [, still, lazy] of readFileSync(join(root, file), "utf8").matchAll(IMPORT)) {
+      const [, name] = /^(?!node:)((?:@[^/]+\/)?[^/]+)/.exec(still ?? lazy ?? "") ?? [];
+      if (name !== undefined) imported.add(name);
+    }
+  }
+  expect([...imported].toSorted()).toEqual(Object.keys(dependencies).toSorted());
+});
+
+test("each is one exact version", () => {
+  const loose = Object.entries(dependencies).filter(([, version]) => !/^\d+\.\d+\.\d+(-[\w.]+)?$/.test(version));
+  expect(loose).toEqual([]);
+});
