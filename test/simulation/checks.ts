@@ -40,10 +40,10 @@ export class Checks implements TargetWatch {
   /** How far each target ever was. */
   readonly #reached = new Map<Target, Position>();
 
-  readonly #commitOf: (count: number) => bigint;
+  readonly #commitsOf: (count: number) => readonly bigint[];
 
-  constructor(commitOf: (count: number) => bigint) {
-    this.#commitOf = commitOf;
+  constructor(commitsOf: (count: number) => readonly bigint[]) {
+    this.#commitsOf = commitsOf;
   }
 
   fail(text: string): void {
@@ -70,9 +70,9 @@ export class Checks implements TargetWatch {
       return;
     }
     const count = Number(row[1]);
-    // A row that came back with its partition was committed twice: the log tells of the first time.
-    const [last, told] = [this.#commitOf(count), commitIn(version)];
-    const commit = told < last ? told : last;
+    // A row that came back with its partition was committed twice, and the log tells of the first time.
+    const commits = this.#commitsOf(count);
+    const commit = commits.find((one) => before === undefined || one >= before.commit) ?? commits.at(-1) ?? 0n;
     if (!this.hasTimeGoneBack && before !== undefined && this.#isBack(before, count, commit)) {
       const was = before.goneAt === null ? "" : `, then nothing by ${before.goneAt},`;
       this.fail(

@@ -73,7 +73,7 @@ export class Database {
   #xid = 100;
   #count = 0;
   /** Where each state of a row was committed. */
-  readonly #commits = new Map<number, bigint>();
+  readonly #commits = new Map<number, readonly bigint[]>();
   #open: Transaction[] = [];
   readonly #logsWholeRows: boolean;
   readonly #onAppend = new Set<() => void>();
@@ -146,8 +146,12 @@ export class Database {
   }
 
   /** 0: before the log. */
-  commitOf(count: number): bigint {
-    return this.#commits.get(count) ?? 0n;
+  commitsOf(count: number): readonly bigint[] {
+    return this.#commits.get(count) ?? [];
+  }
+
+  #committed(count: number, commit: bigint): void {
+    this.#commits.set(count, [...this.commitsOf(count), commit]);
   }
 
   /** In the log; nobody else sees it before `show`. */
@@ -156,7 +160,7 @@ export class Database {
     if (transaction === undefined || transaction.isCommitted) return null;
     transaction.isCommitted = true;
     const commit = this.#append(xid, transaction.changes, null);
-    for (const { after } of transaction.changes) if (after !== undefined) this.#commits.set(Number(after[1]), commit);
+    for (const { after } of transaction.changes) if (after !== undefined) this.#committed(Number(after[1]), commit);
     return commit;
   }
 
@@ -226,7 +230,7 @@ export class Database {
     else {
       const row = this.#row(table, key);
       table.rows.set(key, row);
-      this.#commits.set(Number(row[1]), this.end);
+      this.#committed(Number(row[1]), this.end);
     }
     this.#changedUnlogged(table);
     return true;
@@ -248,7 +252,7 @@ export class Database {
       if (table.rows.has(key)) continue;
       const now = areChanged ? this.#changed(row, key) : row;
       table.rows.set(key, now);
-      this.#commits.set(Number(now[1]), this.end);
+      this.#committed(Number(now[1]), this.end);
     }
     this.#changedUnlogged(table);
     return true;
@@ -312,7 +316,11 @@ export class Database {
   move(offset: bigint): void {
     this.log = this.log.map((entry) => ({ ...entry, commit: entry.commit + offset }));
     this.end += offset;
-    for (const [count, commit] of this.#commits) this.#commits.set(count, commit + offset);
+    for (const [count, commits] of this.#commits)
+      this.#commits.set(
+        count,
+        commits.map((commit) => commit + offset),
+      );
     this.#wake();
   }
 

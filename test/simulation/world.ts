@@ -70,7 +70,7 @@ export class World {
     this.#trace = isTraced ? [] : null;
     this.scheduler = new Scheduler(new Random(plan.seed ^ 0x5eed));
     const database = new Database(plan.source === "binlog");
-    this.checks = new Checks((count) => database.commitOf(count));
+    this.checks = new Checks((count) => database.commitsOf(count));
     this.server = {
       database,
       weather: fairWeather(SOURCE_MS),
