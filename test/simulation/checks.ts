@@ -72,7 +72,8 @@ export class Checks implements TargetWatch {
     const count = Number(row[1]);
     // A row that came back with its partition was committed twice, and the log tells of the first time.
     const commits = this.#commitsOf(count);
-    const commit = commits.find((one) => before === undefined || one >= before.commit) ?? commits.at(-1) ?? 0n;
+    const isNoStepBack = (one: bigint): boolean => before === undefined || !this.#isBack(before, count, one);
+    const commit = commits.find(isNoStepBack) ?? commits.at(-1) ?? 0n;
     if (!this.hasTimeGoneBack && before !== undefined && this.#isBack(before, count, commit)) {
       const was = before.goneAt === null ? "" : `, then nothing by ${before.goneAt},`;
       this.fail(
