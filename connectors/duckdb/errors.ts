@@ -2,6 +2,7 @@ import {
   type ErrorArea,
   type ErrorKind,
   type ErrorPages,
+  type ErrorReason,
   findMillraceError,
   MillraceError,
 } from "../../src/core/errors.ts";
@@ -173,6 +174,7 @@ interface Parts {
   readonly lostTables?: readonly string[];
   readonly cause?: unknown;
   readonly table?: string;
+  readonly reason?: ErrorReason;
 }
 
 export function duckdbError(parts: Parts): MillraceError {
@@ -248,7 +250,7 @@ const MEMORY_SHORT = /Out of Memory Error|failed to (?:allocate|pin|offload)|cou
 /** True when the statement needed more than `memory_limit`. */
 export function isOutOfMemory(error: unknown): boolean {
   const known = findMillraceError(error);
-  if (known !== undefined) return known.code === "MR3212";
+  if (known !== undefined) return known.reason === "resources";
   return driverKind(error) === "Out of Memory Error" || MEMORY_SHORT.test(error instanceof Error ? error.message : "");
 }
 
@@ -280,6 +282,7 @@ export function classify(error: unknown, doing: string): MillraceError {
     return duckdbError({
       code: "MR3216",
       kind: "retryable",
+      reason: "lost",
       message: `DuckDB closed the database while ${doing}`,
       cause,
     });
@@ -313,6 +316,7 @@ function memoryShort(doing: string, cause: Error): MillraceError {
   return duckdbError({
     code: "MR3212",
     kind: "retryable",
+    reason: "resources",
     message: `DuckDB's memory does not suffice while ${doing}`,
     hint: "raise the sink's memoryLimit",
     cause,

@@ -387,7 +387,7 @@ export class DuckdbSink implements Sink {
       } catch (error) {
         if (this.#closed || signal.aborted) throw stopped();
         const known = classify(error, doing);
-        const isBroken = known.code === "MR3216" || isInvalidated(error);
+        const isBroken = known.reason === "lost" || isInvalidated(error);
         if (isBroken && this.#database !== null) this.#database.broken = true;
         throw known;
       } finally {

@@ -163,7 +163,8 @@ export function classifyEngine(error: EngineError, what: string, table?: string)
 
 /** An index has lost a part, or is not up yet. */
 export function partError(kind: ErrorKind, what: string, table: string | undefined): MillraceError {
-  return engineFailure("MR3301", kind, `${what}: a part of an index is not there`, true, table);
+  const message = `${what}: a part of an index is not there`;
+  return new MillraceError({ code: "MR3301", kind, message, hint: pages.MR3301?.remedy, table, reason: "partial" });
 }
 
 function engineFailure(

@@ -203,7 +203,7 @@ export class ElasticsearchSink implements Sink {
       if (error instanceof ReportFailure) throw error.cause;
       const known = classifyConnection(error, signal);
       this.#isRefused = known.kind === "blocked" && known.table === undefined;
-      if (known.table !== undefined && known.code === "MR3301") this.#partial.add(known.table);
+      if (known.table !== undefined && known.reason === "partial") this.#partial.add(known.table);
       throw known;
     }
   }

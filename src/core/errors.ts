@@ -52,8 +52,18 @@ export type DatabaseReason =
   | "content" // of a row is refused
   | "refused"; // the statement, for another reason
 
-/** `passing`: the state can't be written now; nothing of the call was done, and it can be made again. */
-export type ErrorReason = DatabaseReason | "passing";
+/** Why the state did not do what was asked. */
+export type StateReason =
+  | "passing" // it can't be written now; nothing of the call was done, and it can be made again
+  | "absent" // there is none
+  | "older" // of a version whose form has to be brought up to date first
+  | "held"; // another process has the lease
+
+export type ErrorReason =
+  | DatabaseReason
+  | StateReason
+  | "behind" // a sink holds less than it did, and the log does not reach back to there
+  | "partial"; // a part of a target is not there now
 
 /** What docs/errors.md says of a code. Every folder that raises errors lists its own pages in its errors.ts. */
 export interface ErrorPage {

@@ -124,6 +124,7 @@ export function leaseHeld(lease: Lease, clock: Pick<Clock, "now">): MillraceErro
   return stateError(
     "MR1213",
     `another daemon holds the lease: ${lease.holder} (for ${seconds} s, unless it renews it)`,
+    { reason: "held" },
   );
 }
 

@@ -17,7 +17,6 @@ const LONG: Readonly<Record<string, number>> = {
   "connectors/mysql/source/stream.ts": 405,
   "connectors/postgres/sink/sink.ts": 439,
   "connectors/postgres/source/stream/pgoutput.ts": 426,
-  "src/runtime/errors.ts": 417,
   "src/runtime/netting/table-net.ts": 425,
 };
 

@@ -306,6 +306,7 @@ export class Database {
       throw duckdbError({
         code: "MR3216",
         kind: "retryable",
+        reason: "lost",
         message: "DuckDB closed the database; it is opened anew",
       });
     }

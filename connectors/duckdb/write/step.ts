@@ -142,6 +142,7 @@ export class StepWriter {
     throw duckdbError({
       code: "MR3216",
       kind: "retryable",
+      reason: "lost",
       message: `DuckDB says that a constraint of ${writes.table.id} is broken; the file is opened again to see whether that is so`,
     });
   }

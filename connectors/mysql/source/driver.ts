@@ -185,9 +185,9 @@ async function begin(address: MysqlAddress, encrypted: boolean, signal: AbortSig
 
 /** MariaDB that insists on TLS (require_secure_transport) refuses a login without it as it does a wrong password. */
 function refusedInClear(known: MillraceError): MillraceError {
-  if (known.code !== "MR2111") return known;
+  if (known.reason !== "login") return known;
   const hint = `${known.hint} MariaDB says the same where it insists on TLS. ${INSECURE_REFUSED.fix}`;
-  return sourceError("MR2111", known.kind, known.message, hint, known.cause);
+  return sourceError(known.code, known.kind, known.message, hint, known.cause, known.reason);
 }
 
 function tlsOf({ sslMode, authority, certificate, key }: MysqlAddress): object {

@@ -4,6 +4,7 @@ import {
   type ErrorCode,
   type ErrorKind,
   type ErrorPages,
+  type ErrorReason,
   findMillraceError,
 } from "../../../src/core/errors.ts";
 
@@ -167,8 +168,9 @@ export function sourceError(
   message: string,
   hint: string | undefined = pages[code]?.remedy,
   cause?: unknown,
+  reason?: ErrorReason,
 ): MillraceError {
-  return new MillraceError({ code, kind, message, hint, cause });
+  return new MillraceError({ code, kind, message, hint, cause, reason });
 }
 
 /** Of a dump of the log, which is never silent for long. */
@@ -218,9 +220,9 @@ export function classify(error: unknown, doing: string): MillraceError {
   if (number === undefined) return unreachable(error, at);
   if (number === 3159) return tls(INSECURE_REFUSED, error);
   if (LOGIN.has(number))
-    return sourceError("MR2111", "blocked", `the source refuses the login: ${text}`, undefined, error);
+    return sourceError("MR2111", "blocked", `the source refuses the login: ${text}`, undefined, error, "login");
   if (number === NO_DATABASE || PRIVILEGE.has(number))
-    return sourceError("MR2113", "blocked", `the source refuses ${at}: ${text}`, grantFor(text), error);
+    return sourceError("MR2113", "blocked", `the source refuses ${at}: ${text}`, grantFor(text), error, "privilege");
   if (ALTERED.has(number)) return sourceError("MR2122", "retryable", `a table was altered ${at}`, undefined, error);
   if (WAITED.has(number))
     return sourceError("MR2131", "retryable", `the server gave up waiting ${at} (error ${number})`, undefined, error);

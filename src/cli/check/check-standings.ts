@@ -30,10 +30,10 @@ function refusalOf(name: string, foreseen: Foreseen | undefined, epoch: number, 
   return isBeyondLog(foreseen.standing.covered, epoch, tip) ? sinkAhead(name) : null;
 }
 
-async function findingOf(config: SinkConfig, { code, message, hint }: MillraceError): Promise<Finding> {
+async function findingOf(config: SinkConfig, { code, message, hint, reason }: MillraceError): Promise<Finding> {
   const what = `${code} ${message}`;
   const isFilled =
-    code === "MR1301" && (await withSink(SILENT, config, async (sink) => onLostOf(sink, config.onLost))) === "resync";
+    reason === "behind" && (await withSink(SILENT, config, async (sink) => onLostOf(sink, config.onLost))) === "resync";
   if (isFilled) return { id: code, level: "warning", what, fix: "the start fills it again" };
   return { id: code, level: "error", what, fix: hint ?? null };
 }

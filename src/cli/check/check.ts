@@ -2,7 +2,7 @@ import { accessSync, constants, existsSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Config, SinkConfig } from "../../config/config.ts";
 import type { Finding, TableName } from "../../core/contracts/connector.ts";
-import { findMillraceError } from "../../core/errors.ts";
+import { findMillraceError, reasonOf } from "../../core/errors.ts";
 import { namesOfTable } from "../../core/model/schema.ts";
 import { TableSelection } from "../../core/table-selection.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
@@ -180,7 +180,7 @@ async function openOrOld({ name, state }: Config): Promise<StateStore | "old" | 
   try {
     return isFile(state) ? await openState(state, { name, readOnly: true }) : await openOrMade(state, name);
   } catch (error) {
-    if (findMillraceError(error)?.code === "MR1207") return "old";
+    if (reasonOf(error) === "older") return "old";
     throw error;
   }
 }
@@ -190,7 +190,7 @@ async function openOrMade(state: string, name: string): Promise<StateStore | nul
   try {
     return await openState(state, { name, readOnly: true });
   } catch (error) {
-    if (findMillraceError(error)?.code === "MR1203") return null;
+    if (reasonOf(error) === "absent") return null;
     throw error;
   }
 }

@@ -1,5 +1,5 @@
 import type { Config } from "../../config/config.ts";
-import { findMillraceError } from "../../core/errors.ts";
+import { reasonOf } from "../../core/errors.ts";
 import type { LogIdentity, Source } from "../../core/contracts/source.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
 import { alone } from "../alone.ts";
@@ -38,7 +38,7 @@ async function teardown(session: Session, withSinks: boolean, isConfirmed: boole
       removes: ({ applied }) => applied,
     });
   } catch (error) {
-    if (findMillraceError(error)?.code !== "MR1203") throw error;
+    if (reasonOf(error) !== "absent") throw error;
     return { applied: false, nothingLeft: true, removes: [], keeps: [] };
   }
 }

@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { lstatSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import * as z from "zod";
 import type { Config } from "../../config/config.ts";
-import { findMillraceError } from "../../core/errors.ts";
+import { findMillraceError, reasonOf } from "../../core/errors.ts";
 import { parsePosition } from "../../core/model/position.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import type { StateDump, StateRow } from "../../core/contracts/state-store.ts";
@@ -183,7 +183,7 @@ async function presentIn(config: Config): Promise<StateDump | null> {
       await state.close();
     }
   } catch (error) {
-    if (findMillraceError(error)?.code === "MR1203") return null;
+    if (reasonOf(error) === "absent") return null;
     throw error;
   }
 }

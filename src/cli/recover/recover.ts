@@ -1,6 +1,6 @@
 import Table from "cli-table3";
 import type { Config } from "../../config/config.ts";
-import { findMillraceError } from "../../core/errors.ts";
+import { findMillraceError, reasonOf } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { Position } from "../../core/model/position.ts";
 import type { LogIdentity, Source } from "../../core/contracts/source.ts";
@@ -230,7 +230,7 @@ async function mend(
     keepHeapSmall();
     ({ missing } = await runHere(config, { once: true, ...session.daemon }));
   } catch (error) {
-    if (findMillraceError(error)?.code !== "MR1213") throw error;
+    if (reasonOf(error) !== "held") throw error;
     missing = ["a daemon was started meanwhile, and goes on with it"];
   }
   const ended = await readState(config, ({ refills }) => refills.list(true));

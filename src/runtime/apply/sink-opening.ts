@@ -1,7 +1,7 @@
 import type { SinkProgress } from "../../core/model/batch.ts";
 import type { Accord } from "../../core/checkpoint/bond.ts";
 import type { Clock } from "../../core/clock.ts";
-import { findMillraceError } from "../../core/errors.ts";
+import { reasonOf } from "../../core/errors.ts";
 import type { Position } from "../../core/model/position.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { OnLost } from "../../core/contracts/sink.ts";
@@ -100,7 +100,7 @@ export class SinkOpening {
       if (standing.kind === "known") worker.stand(standing.progress, standing.covered);
       return standing;
     } catch (error) {
-      if (findMillraceError(error)?.code !== "MR1301" || onLost === "fail") throw error;
+      if (reasonOf(error) !== "behind" || onLost === "fail") throw error;
       logger.warn({ error }, "the sink lost what it held: it is filled again");
       await state.sinks.remove(worker.name);
       return { kind: "new", isEmpty: own === null };

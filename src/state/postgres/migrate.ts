@@ -26,7 +26,8 @@ export async function verifyThere(link: Link, name: string): Promise<void> {
     const applied = await appliedNumber(query);
     if (applied > 0) await refuseNewer(query);
     const found = applied === 0 ? [] : await query("SELECT 1 FROM millrace.state WHERE name = $1", [name]);
-    if (found.length === 0) throw stateError("MR1203", `the state's Postgres database holds nothing of ${name}`);
+    if (found.length === 0)
+      throw stateError("MR1203", `the state's Postgres database holds nothing of ${name}`, { reason: "absent" });
   });
 }
 

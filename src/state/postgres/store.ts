@@ -154,7 +154,7 @@ export class PostgresState implements LeaseStore {
     await this.#link.transaction(async (query) => {
       await query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ");
       const [line] = await query<StateLine>(LINE, [this.#name]);
-      if (line === undefined) throw stateError("MR1203", `the state of ${this.#name} is gone`);
+      if (line === undefined) throw stateError("MR1203", `the state of ${this.#name} is gone`, { reason: "absent" });
       this.#load(await this.#read(query, line));
       this.#revision = line.revision;
     });

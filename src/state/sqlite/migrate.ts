@@ -32,7 +32,9 @@ export function verifyCurrent(database: DatabaseSync, path: string): void {
   const applied = appliedNumber(database);
   refuseNewer(applied, migrations, path);
   if (applied < highest(migrations))
-    throw stateError("MR1207", `the state file ${path} was written by an older Millrace (migration ${applied})`);
+    throw stateError("MR1207", `the state file ${path} was written by an older Millrace (migration ${applied})`, {
+      reason: "older",
+    });
 }
 
 function apply(database: DatabaseSync, { number, name, file }: Migration): void {

@@ -34,14 +34,14 @@ export interface SqliteOptions {
 
 export function openSqlite(path: string, options: SqliteOptions): StateStore {
   const readOnly = options.readOnly ?? false;
-  if (readOnly && !existsSync(path)) throw stateError("MR1203", `there is no state file ${path}`);
+  if (readOnly && !existsSync(path)) throw stateError("MR1203", `there is no state file ${path}`, { reason: "absent" });
   if (!readOnly) createFile(path);
   const database = openDatabase(path, readOnly);
   try {
     const found = recognise(database, path);
     verifyIntegrity(database, path);
     if (readOnly) {
-      if (found === "empty") throw stateError("MR1203", `the state file ${path} is empty`);
+      if (found === "empty") throw stateError("MR1203", `the state file ${path} is empty`, { reason: "absent" });
       verifyCurrent(database, path);
     } else {
       configure(database);

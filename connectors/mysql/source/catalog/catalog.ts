@@ -118,7 +118,7 @@ async function tableIds(context: SourceContext, signal: AbortSignal): Promise<Re
       return new Map(rows.map(([path, id]) => [path ?? "", `#${id}`]));
     } catch (error) {
       const known = findMillraceError(error);
-      if (known?.code !== "MR2113" && errorNumber(known?.cause) !== UNKNOWN_TABLE) throw error;
+      if (known?.reason !== "privilege" && errorNumber(known?.cause) !== UNKNOWN_TABLE) throw error;
       context.withoutIds.add(view);
     }
   }
