@@ -26,20 +26,23 @@ const PASSING: ReadonlySet<DatabaseReason> = new Set([
 
 const LOGIN_FIX = "Check user, password and database in the URL of `state`, and pg_hba.conf on the server.";
 
-/** Never with the URL: it may hold a password. */
+/**
+ * Never with the URL: it may hold a password. Nor with the client's reason: these errors come through sinks, which decide by
+ * reasons of their own targets.
+ */
 export function classify(error: unknown): MillraceError {
   return error instanceof MillraceError ? error : numbered(failureOf(error));
 }
 
 function numbered({ reason, state, code, message: text, fix = "", cause }: Failure): MillraceError {
   const before = BEFORE[reason];
-  if (before !== undefined) return stateError(before[0], `${before[1]}${text}`, { hint: fix, cause, reason });
+  if (before !== undefined) return stateError(before[0], `${before[1]}${text}`, { hint: fix, cause });
   if (state === undefined || PASSING.has(reason)) {
     const why = code || text || "unknown error";
     const message = `the state's Postgres server can't be reached (${why})`;
-    return stateError("MR1215", message, { kind: "retryable", cause, reason });
+    return stateError("MR1215", message, { kind: "retryable", cause });
   }
   const hint = reason === "login" ? { hint: LOGIN_FIX } : {};
   const message = `the state's Postgres server refuses: ${text} (SQLSTATE ${state})`;
-  return stateError("MR1216", message, { ...hint, cause, reason });
+  return stateError("MR1216", message, { ...hint, cause });
 }
