@@ -6,7 +6,17 @@ import { failpoint } from "../../src/core/failpoint.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import type { TableName } from "../../src/core/contracts/connector.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import type { Outcome, ShapeChange, Sink } from "../../src/core/contracts/sink.ts";
+import type {
+  Outcome,
+  Sink,
+  SinkForm,
+  TargetComparison,
+  TargetCopies,
+  TargetEngine,
+  TargetEvolution,
+  TargetPresence,
+  TargetRows,
+} from "../../src/core/contracts/sink.ts";
 import { type Logger, SILENT } from "../../src/core/contracts/telemetry.ts";
 import { Database, type DatabaseSettings } from "./file/database.ts";
 import type { PreparedTarget } from "./tables/ddl.ts";
@@ -14,12 +24,13 @@ import { DEAD_MIN, DeadRows } from "./file/dead-rows.ts";
 import { classify, duckdbError, isInvalidated, isOutOfMemory, stopped } from "./errors.ts";
 import { conversion, DEFAULT_FORM, type TargetForm } from "./tables/form.ts";
 import { DuckdbInspection } from "./inspect/inspect.ts";
-import { fold, quoteName, targetKey, targetOf, VERSION_COLUMN } from "./names.ts";
-import { expelSql, type Plan, planOf } from "./write/plan.ts";
+import { fold, targetKey, targetOf, VERSION_COLUMN } from "./names.ts";
+import { type Plan, planOf } from "./write/plan.ts";
 import { ProgressRow } from "./file/progress.ts";
 import { expectFile } from "./inspect/query-file.ts";
 import { StepWriter } from "./write/step.ts";
 import { Targets } from "./tables/targets.ts";
+import { expelSql, highestVersion, versionedTables } from "./tables/versioned-rows.ts";
 import { readTextRows } from "./write/text-rows.ts";
 import { inTransaction } from "./write/transaction.ts";
 import { SPAN_MAX, Upkeep } from "./file/upkeep.ts";
@@ -44,20 +55,30 @@ export interface DuckdbSinkOptions extends DatabaseSettings {
 }
 
 /** Mirrors tables into a DuckDB file, or keeps their history: rows and progress in one transaction, so effects exactly once. See README.md. */
-export class DuckdbSink implements Sink {
+export class DuckdbSink
+  implements Sink, TargetPresence, TargetRows, TargetEvolution, TargetComparison, TargetCopies, TargetEngine
+{
   readonly kind = "duckdb";
+  readonly delivery = "transactional";
+  readonly onLost = "fail";
+  readonly presence = this;
+  readonly rows = this;
+  readonly evolution = this;
+  readonly comparison = this;
+  readonly copies = this;
+  readonly engine = this;
   readonly batch = BATCH;
-  readonly appends: boolean;
+  readonly form: SinkForm;
   readonly name: string;
   readonly #options: DuckdbSinkOptions;
-  readonly #form: TargetForm;
+  readonly #targetForm: TargetForm;
   readonly #targets: Targets;
   readonly #steps = new StepWriter((table) => this.#targets.plan(table));
   readonly #dead: DeadRows;
   #database: Database | null = null;
   #connection: DuckDBConnection | null = null;
   #progress: ProgressRow | null = null;
-  /** Null in a sink that appends: nothing is deleted there. */
+  /** Null in a history: nothing is deleted there. */
   #upkeep: Upkeep | null = null;
   #closed = false;
   #inFlight: Promise<unknown> = Promise.resolve();
@@ -65,12 +86,12 @@ export class DuckdbSink implements Sink {
   constructor(options: DuckdbSinkOptions) {
     this.name = options.name;
     this.#options = options;
-    this.#form = options.form ?? DEFAULT_FORM;
-    this.appends = this.#form.mode === "history";
+    this.#targetForm = options.form ?? DEFAULT_FORM;
+    this.form = this.#targetForm.mode;
     this.#dead = new DeadRows(options.upkeep?.deadMin ?? DEAD_MIN);
     const { name, schema, dropsColumns } = options;
     const onPrepared = (plan: Plan, { hasExact }: PreparedTarget) => this.#steps.hasExact(plan, hasExact);
-    this.#targets = new Targets({ name, schema, form: this.#form, dropsColumns, onPrepared });
+    this.#targets = new Targets({ name, schema, form: this.#targetForm, dropsColumns, onPrepared });
   }
 
   /** Equal for two tables exactly when they would meet in one target: the caller refuses the second. */
@@ -136,8 +157,8 @@ export class DuckdbSink implements Sink {
     for (const table of tables) {
       const found = new Set(byTarget.get(this.target(table))?.map(([, , name = ""]) => fold(name)));
       if (!found.has(VERSION_COLUMN)) continue;
-      const plan = planOf(table, targetOf(table, this.#options.schema), database.catalogue, this.#form);
-      const statements = conversion(plan.sqlName, this.#form, found);
+      const plan = planOf(table, targetOf(table, this.#options.schema), database.catalogue, this.#targetForm);
+      const statements = conversion(plan.sqlName, this.#targetForm, found);
       if (statements.length === 0) continue;
       await database.exclusively(async () => {
         this.#upkeep?.abandon([table]);
@@ -146,20 +167,14 @@ export class DuckdbSink implements Sink {
     }
   }
 
-  async prepare(table: TableVersion, _previous: TableVersion | undefined, signal: AbortSignal): Promise<void> {
-    await this.#work(`preparing ${table.id}`, signal, () => this.#prepare([table]));
-  }
-
-  async prepareAll(changes: readonly ShapeChange[], signal: AbortSignal): Promise<void> {
-    const doing = `preparing ${changes.length} tables`;
-    await this.#work(doing, signal, () => this.#prepare(changes.map(({ table }) => table)));
-  }
-
-  async #prepare(tables: readonly TableVersion[]): Promise<void> {
-    const { connection, database } = this.#connected();
-    database.verifyFile();
-    const changing = (changed: readonly TableVersion[]) => this.#upkeep?.abandon(changed);
-    await this.#targets.prepare({ connection, database, changing }, tables);
+  async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    const doing = tables.length === 1 ? `preparing ${tables[0]!.id}` : `preparing ${tables.length} tables`;
+    await this.#work(doing, signal, async () => {
+      const { connection, database } = this.#connected();
+      database.verifyFile();
+      const changing = (changed: readonly TableVersion[]) => this.#upkeep?.abandon(changed);
+      await this.#targets.prepare({ connection, database, changing }, tables);
+    });
   }
 
   async carries(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {
@@ -200,19 +215,11 @@ export class DuckdbSink implements Sink {
     await this.#work("removing rows that are not ours", signal, async () => {
       const { connection, database } = this.#connected();
       database.verifyFile();
-      const rows = await readTextRows(
-        connection,
-        "SELECT schema_name, table_name FROM duckdb_columns() WHERE database_name = $1 AND column_name = $2",
-        [database.catalogue, VERSION_COLUMN],
-      );
-      const there = new Set(rows.map(([schema = "", table = ""]) => targetKey({ schema, table })));
+      const there = await versionedTables(connection, database.catalogue);
       const found = tables.filter((table) => there.has(this.target(table)));
       await database.exclusively(async () => {
         this.#upkeep?.abandon(found);
-        for (const table of found) {
-          const { sqlName } = planOf(table, targetOf(table, this.#options.schema), database.catalogue);
-          await connection.run(expelSql(sqlName, version));
-        }
+        for (const table of found) await connection.run(expelSql(there.get(this.target(table))!, version));
       });
     });
   }
@@ -220,21 +227,12 @@ export class DuckdbSink implements Sink {
   async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
     return await this.#work("looking for rows of an earlier life", signal, async () => {
       const { connection, database } = this.#connected();
-      const rows = await readTextRows(
+      const there = await versionedTables(connection, database.catalogue);
+      const wanted = tables === null ? [...there.keys()] : tables.map((table) => this.target(table));
+      return await highestVersion(
         connection,
-        "SELECT schema_name, table_name FROM duckdb_columns() WHERE database_name = $1 AND column_name = $2",
-        [database.catalogue, VERSION_COLUMN],
+        wanted.flatMap((key) => there.get(key) ?? []),
       );
-      const wanted = tables === null ? null : new Set(tables.map((table) => this.target(table)));
-      let highest = 0n;
-      for (const [schema = "", table = ""] of rows) {
-        if (wanted?.has(targetKey({ schema, table })) === false) continue;
-        const name = quoteName(database.catalogue, schema, table);
-        const [found] = await readTextRows(connection, `SELECT coalesce(max(${VERSION_COLUMN}), 0) FROM ${name}`);
-        const version = BigInt(found?.[0] ?? 0);
-        if (version > highest) highest = version;
-      }
-      return highest;
     });
   }
 
@@ -316,7 +314,7 @@ export class DuckdbSink implements Sink {
 
   async inspect(): Promise<Inspection> {
     expectFile(this.#options.path);
-    return await DuckdbInspection.open(this.#options, { schema: this.#options.schema, form: this.#form });
+    return await DuckdbInspection.open(this.#options, { schema: this.#options.schema, form: this.#targetForm });
   }
 
   async close(): Promise<void> {
@@ -332,7 +330,7 @@ export class DuckdbSink implements Sink {
     try {
       this.#connection = await this.#database.connect();
       this.#progress ??= new ProgressRow(this.name, this.#database.catalogue);
-      if (!this.appends) this.#upkeep = await this.#startUpkeep(this.#database, this.#progress);
+      if (this.form === "mirror") this.#upkeep = await this.#startUpkeep(this.#database, this.#progress);
     } catch (error) {
       await this.#disconnect();
       throw error;

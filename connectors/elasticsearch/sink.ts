@@ -8,7 +8,14 @@ import { invariant } from "../../src/core/invariant.ts";
 import { indexName } from "../../src/core/targets/names.ts";
 import { serializePosition } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import type { Outcome, Sink } from "../../src/core/contracts/sink.ts";
+import type {
+  Outcome,
+  Sink,
+  TargetComparison,
+  TargetEvolution,
+  TargetPresence,
+  TargetRows,
+} from "../../src/core/contracts/sink.ts";
 import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import type { IndexOptions } from "./indices/ddl.ts";
 import { highestVersion } from "./highest-version.ts";
@@ -32,14 +39,21 @@ export interface ElasticsearchSinkSettings extends ClientSettings, IndexOptions 
  * Rows as documents of Elasticsearch or OpenSearch; see README.md for its guarantees. Not a transactional sink: rows are
  * durable first, then the progress document, and versions make a repetition harmless.
  */
-export class ElasticsearchSink implements Sink {
+export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, TargetEvolution, TargetComparison {
   readonly kind = "elasticsearch";
+  readonly form = "mirror";
+  readonly delivery = "idempotent";
+  readonly presence = this;
+  readonly rows = this;
+  readonly evolution = this;
+  readonly comparison = this;
   readonly onLost = "resync";
   readonly name: string;
   readonly #settings: ElasticsearchSinkSettings;
   readonly #log: Logger;
   readonly #bodies = new BodyPool();
-  readonly #prepared = new Map<TableVersion, SearchTable>();
+  /** By table id, as its latest version is written. */
+  readonly #prepared = new Map<string, SearchTable>();
   /** Ids of tables whose index had lost a part: it is looked at before it is waited for again. */
   readonly #partial = new Set<string>();
   #indices: TableIndices | null = null;
@@ -89,16 +103,19 @@ export class ElasticsearchSink implements Sink {
     return tables.filter(({ id }) => !this.#tables().holds(id));
   }
 
-  async prepare(table: TableVersion, previous: TableVersion | undefined, signal: AbortSignal): Promise<void> {
+  async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     await this.#guarded(signal, async (client) => {
-      const written = this.#tables().written(table.id);
-      if (written !== undefined && this.#partial.has(table.id)) await expectWhole(client, written, table, signal);
-      this.#partial.delete(table.id);
-      const prepare = () => this.#tables().prepare(this.target(table), table, this.#document(), signal);
-      const prepared = await aboutTable(table.id, OF_ONE_TABLE, findMillraceError, prepare);
-      if (previous !== undefined) this.#prepared.delete(previous);
-      this.#prepared.set(table, searchTable(table, prepared));
+      for (const table of tables) await this.#prepare(client, table, signal);
     });
+  }
+
+  async #prepare(client: SearchClient, table: TableVersion, signal: AbortSignal): Promise<void> {
+    const written = this.#tables().written(table.id);
+    if (written !== undefined && this.#partial.has(table.id)) await expectWhole(client, written, table, signal);
+    this.#partial.delete(table.id);
+    const prepare = () => this.#tables().prepare(this.target(table), table, this.#document(), signal);
+    const prepared = await aboutTable(table.id, OF_ONE_TABLE, findMillraceError, prepare);
+    this.#prepared.set(table.id, searchTable(table, prepared));
   }
 
   /** A document keeps its fields, under their names, until it is written. */
@@ -157,7 +174,7 @@ export class ElasticsearchSink implements Sink {
         if (written === undefined || !(await holdsForeign(client, written, version, signal))) continue;
         this.#log.warn({ table: id }, "the index holds documents that are not ours: it is made anew");
         await this.#tables().remove(id, this.#document(), signal);
-        for (const prepared of this.#prepared.keys()) if (prepared.id === id) this.#prepared.delete(prepared);
+        this.#prepared.delete(id);
       }
     });
   }
@@ -219,14 +236,14 @@ export class ElasticsearchSink implements Sink {
   }
 
   #target(table: TableVersion): SearchTable {
-    const target = this.#prepared.get(table);
-    invariant(target !== undefined, "a table version is prepared before its first row");
+    const target = this.#prepared.get(table.id);
+    invariant(target?.table === table, "a table version is prepared before its first row");
     const written = this.#tables().written(table.id);
     if (written?.uuid !== target.uuid) throw droppedError(target.alias);
     if (written.alias === target.alias) return target;
     // The table's own alias leads to it by now.
     const moved = underAlias(target, written.alias);
-    this.#prepared.set(table, moved);
+    this.#prepared.set(table.id, moved);
     return moved;
   }
 }

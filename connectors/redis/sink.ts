@@ -5,7 +5,14 @@ import { onlyGrows } from "../../src/core/targets/carrying.ts";
 import { invariant } from "../../src/core/invariant.ts";
 import { parsePosition, serializePosition } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import type { Outcome, Sink } from "../../src/core/contracts/sink.ts";
+import type {
+  Outcome,
+  Sink,
+  TargetComparison,
+  TargetEvolution,
+  TargetPresence,
+  TargetRows,
+} from "../../src/core/contracts/sink.ts";
 import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import { CallPool, CallStream, FenceMismatch, ReportFailure } from "./write/call-stream.ts";
@@ -42,8 +49,14 @@ const ATTEMPTS_MAX = 3;
  * Rows as keys of a Redis or Valkey server or cluster; see README.md for its guarantees. Not a transactional sink, though
  * on a single server each call changes rows, fence and progress atomically.
  */
-export class RedisSink implements Sink {
+export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolution, TargetComparison {
   readonly kind = "redis";
+  readonly form = "mirror";
+  readonly delivery = "idempotent";
+  readonly presence = this;
+  readonly rows = this;
+  readonly evolution = this;
+  readonly comparison = this;
   readonly onLost = "resync";
   readonly name: string;
   readonly #settings: RedisSinkSettings;
@@ -110,14 +123,16 @@ export class RedisSink implements Sink {
   }
 
   /** Keys need no making; what a row of another shape may lend to a change is noted. */
-  async prepare(table: TableVersion, _previous: TableVersion | undefined, signal: AbortSignal): Promise<void> {
+  async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     await this.#guarded(signal, async (connection) => {
       const since = versionAt(this.#position);
-      const shape = await followShape(connection, this.#progressKey, this.#lease, table, since);
-      if (shape === null)
-        throw fenceError(await readProgress(connection, this.#progressKey), this.#lease, this.#position);
       const { prefix, format } = this.#settings;
-      this.#targets.set(table, new TableTarget(prefix, format, table, shape));
+      for (const table of tables) {
+        const shape = await followShape(connection, this.#progressKey, this.#lease, table, since);
+        if (shape === null)
+          throw fenceError(await readProgress(connection, this.#progressKey), this.#lease, this.#position);
+        this.#targets.set(table, new TableTarget(prefix, format, table, shape));
+      }
     });
   }
 
@@ -209,7 +224,8 @@ export class RedisSink implements Sink {
   }
 
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
-    for (const table of tables) if (!this.#targets.has(table)) await this.prepare(table, undefined, signal);
+    const unknown = tables.filter((table) => !this.#targets.has(table));
+    await this.prepare(unknown, signal);
     await this.#guarded(signal, async (connection) => {
       this.#compare(await readProgress(connection, this.#progressKey));
       for (const table of tables) await expel(connection, this.#prepared(table), version, signal);

@@ -20,6 +20,9 @@ export interface JsonFileSettings {
  */
 export class JsonFileSink implements Sink {
   readonly kind = "jsonfile";
+  readonly form = "mirror";
+  readonly delivery = "transactional";
+  readonly onLost = "fail";
   readonly name: string;
   readonly #path: string;
   #lease = 0;
@@ -53,12 +56,15 @@ export class JsonFileSink implements Sink {
   }
 
   /** Rows keep the columns they were written with. What is noted: which of them may lend a value to a later change. */
-  async prepare(table: TableVersion, _previous: TableVersion | undefined, signal: AbortSignal): Promise<void> {
+  async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     const contents = await this.#ours(signal);
-    const held = contents.held.get(table.id);
-    const shape = shapeNote(held?.shape ?? null, table, versionAt(contents.position));
-    if (held !== undefined && JSON.stringify(shape) === JSON.stringify(held.shape)) return;
-    contents.held.set(table.id, { shape, rows: held?.rows ?? new Map() });
+    const before = JSON.stringify(tables.map(({ id }) => contents.held.get(id)?.shape));
+    for (const table of tables) {
+      const held = contents.held.get(table.id);
+      const shape = shapeNote(held?.shape ?? null, table, versionAt(contents.position));
+      contents.held.set(table.id, { shape, rows: held?.rows ?? new Map() });
+    }
+    if (JSON.stringify(tables.map(({ id }) => contents.held.get(id)?.shape)) === before) return;
     await writeContents(this.#path, contents);
   }
 
@@ -76,6 +82,11 @@ export class JsonFileSink implements Sink {
 
   async verify(signal: AbortSignal): Promise<void> {
     await this.#ours(signal);
+  }
+
+  async forget(signal: AbortSignal): Promise<void> {
+    const contents = await this.#ours(signal);
+    await writeContents(this.#path, { ...contents, position: "", tables: "{}", bond: "" });
   }
 
   async close(): Promise<void> {

@@ -99,11 +99,11 @@ export class Comparisons implements ComparePort {
   }
 
   isComparable(sink: string): boolean {
-    return this.#runner(sink).worker.sink.inspect !== undefined;
+    return this.#runner(sink).worker.sink.comparison !== undefined;
   }
 
   async inspect(sink: string, signal: AbortSignal): Promise<Inspection> {
-    const inspection = await this.#runner(sink).worker.sink.inspect?.(signal);
+    const inspection = await this.#runner(sink).worker.sink.comparison?.inspect(signal);
     invariant(inspection !== undefined, "a sink that can't be compared is not inspected");
     return inspection;
   }

@@ -119,7 +119,7 @@ export class Control {
       needsPerson: runner.needsPerson,
       catchingUp: runner.catchingUp || isWaitedFor,
       waitsFor: goneBack !== null && sharesStream && !isWaitedFor ? goneBack.sinks : [],
-      ...(runner.worker.sink.deadRows === undefined ? {} : { deadRows: runner.worker.sink.deadRows }),
+      ...(runner.worker.sink.engine === undefined ? {} : { deadRows: runner.worker.sink.engine.deadRows }),
     };
   }
 
@@ -170,7 +170,7 @@ export class Control {
     const found = new Map<string, number>();
     for (const { name, worker } of this.#pipeline.runners) {
       // A figure for people to look at: what can't be told now is left out.
-      const bytes = await worker.sink.memoryBytes?.().catch(() => null);
+      const bytes = await worker.sink.engine?.memoryBytes().catch(() => null);
       if (bytes != null) found.set(name, bytes);
     }
     return found;
@@ -179,11 +179,11 @@ export class Control {
   /** A copy of what a sink holds, for somebody to query elsewhere. */
   async copy(sink: string, signal: AbortSignal): Promise<string> {
     const asked = this.#chosen(sink)[0]!.worker.sink;
-    if (asked.copy === undefined) throw notAsked(sink);
+    if (asked.copies === undefined) throw notAsked(sink);
     if (this.#copyCount >= COPIES_MAX) throw tooManyQueries(COPIES_MAX);
     this.#copyCount++;
     try {
-      return await asked.copy(signal);
+      return await asked.copies.copy(signal);
     } finally {
       this.#copyCount--;
     }

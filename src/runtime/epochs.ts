@@ -18,5 +18,5 @@ export async function epochHeldAtAll(sink: Sink, own: SinkProgress | null, signa
 }
 
 async function epochOfRows(sink: Sink, signal: AbortSignal): Promise<number> {
-  return epochOf((await sink.highestVersion?.(null, signal)) ?? 0n);
+  return epochOf((await sink.rows?.highestVersion(null, signal)) ?? 0n);
 }

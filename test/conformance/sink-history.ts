@@ -4,11 +4,11 @@ import { READ_OFFSET } from "../../src/core/targets/history.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import { Netter } from "../../src/runtime/netting/netting.ts";
 import { blockOf, type Change, tableVersion } from "../support/blocks.ts";
-import type { SinkForm, SinkHarness } from "./sink.ts";
+import type { KeptForm, SinkHarness } from "./sink.ts";
 import { users } from "./sink-rows.ts";
 import { type Cells, failure, progressAt, put, Reports, rowsStep, Stage, timeout, UNCHANGED } from "./stage.ts";
 
-const MIRROR: SinkForm = { deletes: "hard", mode: "mirror" };
+const MIRROR: KeptForm = { deletes: "hard", mode: "mirror" };
 const wide = tableVersion({
   table: "wide",
   columns: [
@@ -211,17 +211,17 @@ export function historyTests(harness: SinkHarness): void {
     const mirror = await stage.target.makeSink(MIRROR);
     await mirror.open(stage.lease + 1, timeout());
     for (const attempt of [
-      () => mirror.missing!([users], timeout()),
-      () => mirror.prepare(users, undefined, timeout()),
+      () => mirror.presence!.missing([users], timeout()),
+      () => mirror.prepare([users], timeout()),
     ]) {
       const error = await failure(attempt());
       expect(error).toMatchObject({ kind: "fatal", message: expect.stringMatching(/history.*mirror/) });
       expect(error.hint).toContain("schema");
     }
-    await mirror.prepare(wide, undefined, timeout());
+    await mirror.prepare([wide], timeout());
     await mirror.close();
     await stage.open(stage.lease + 2);
-    const error = await failure(stage.sink.prepare(wide, undefined, timeout()));
+    const error = await failure(stage.sink.prepare([wide], timeout()));
     expect(error).toMatchObject({ kind: "fatal", message: expect.stringMatching(/mirror.*history/) });
     await stage.expectRows(users, [["1", "a", null]]);
   });
@@ -265,7 +265,7 @@ async function read(stage: Stage, at: bigint, rows: readonly Cells[], table = us
 
 async function stepOf(stage: Stage, changes: readonly Plain[], at: bigint, version?: bigint, table = users) {
   const block = blockOf(changes.map((one) => ({ table, ...(version === undefined ? {} : { version }), ...one })));
-  const netted = new Netter(stage.sink.appends).net([{ block, from: 0, to: block.count }], () => true);
+  const netted = new Netter(stage.sink.form).net([{ block, from: 0, to: block.count }], () => true);
   expect(netted.untold).toEqual([]);
   const reports = new Reports();
   await stage.apply({ kind: "rows", tables: netted.tables, progress: progressAt(at + 1n) }, reports);

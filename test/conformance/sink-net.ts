@@ -60,10 +60,7 @@ export function netTests(harness: SinkHarness): void {
     const [first, ...rest] = changes;
     if (first === undefined) return;
     const block = blockOf([{ ...first, commit: at }, ...rest]);
-    const netted = new Netter(stage.sink.appends).net(
-      [{ block, from: 0, to: block.count }],
-      (other) => other === table,
-    );
+    const netted = new Netter(stage.sink.form).net([{ block, from: 0, to: block.count }], (other) => other === table);
     expect(netted.untold).toEqual([]);
     const reports = new Reports();
     await stage.apply({ kind: "rows", tables: netted.tables, progress: progressAt(at + 1n) }, reports);
@@ -76,7 +73,7 @@ export function netTests(harness: SinkHarness): void {
     const blocks = log
       .slice(from, to)
       .map((changes, i) => blockOf(changes.map((change) => ({ ...change, commit: BigInt(1000 + (from + i) * 10) }))));
-    const netted = new Netter(stage.sink.appends).net(
+    const netted = new Netter(stage.sink.form).net(
       blocks.map((block) => ({ block, from: 0, to: block.count })),
       () => true,
     );

@@ -41,7 +41,7 @@ export function schemaTests(harness: SinkHarness): void {
   test("a column that appears is null in the rows from before", async () => {
     await using stage = await Stage.of(harness, users);
     await stage.write(users, 10n, [put(["1", "a", "b"]), put(["2", "a", "b"])]);
-    await stage.sink.prepare(widerUsers, users, timeout());
+    await stage.sink.prepare([widerUsers], timeout());
     await stage.expectRows(widerUsers, [
       ["1", "a", "b", null, null],
       ["2", "a", "b", null, null],
@@ -63,12 +63,12 @@ export function schemaTests(harness: SinkHarness): void {
 
   test("rows of the older shape are taken after a restart into the newer one", async () => {
     await using stage = await Stage.of(harness, users);
-    await stage.sink.prepare(widerUsers, users, timeout());
+    await stage.sink.prepare([widerUsers], timeout());
     await stage.write(widerUsers, 20n, [put(["1", "a", "b", "1.00", null])]);
     // The log is read again from before the column appeared.
     await stage.restart(users);
     await stage.write(users, 10n, [put(["1", "old", "old"]), put(["2", "c", "d"])]);
-    await stage.sink.prepare(widerUsers, users, timeout());
+    await stage.sink.prepare([widerUsers], timeout());
     await stage.write(widerUsers, 20n, [put(["1", "a", "b", "1.00", null])]);
     await stage.expectRows(widerUsers, [
       ["1", "a", "b", "1.00", null],
@@ -160,7 +160,7 @@ export function schemaTests(harness: SinkHarness): void {
     await using stage = await Stage.of(harness);
     if (stage.target.occupy === undefined) return context.skip("nothing can stand in a table's place here");
     await stage.target.occupy(users);
-    const error = await failure(stage.sink.prepare(users, undefined, timeout()));
+    const error = await failure(stage.sink.prepare([users], timeout()));
     expect(error.kind).toBe("fatal");
     expect(error.message).toContain("users");
     expect(error.hint).toBeTruthy();

@@ -260,7 +260,7 @@ export function shapeTests(harness: SinkHarness): void {
     if (cantFollow(after, context)) return;
     await using stage = await Stage.of(harness, before);
     await fill(stage, before, rowsBefore, 10n);
-    await follow(stage, after, before, 11n);
+    await follow(stage, after, 11n);
     // Half of the rows, and the process ends.
     await stage.write(
       after,
@@ -281,12 +281,12 @@ export function shapeTests(harness: SinkHarness): void {
     if (cantFollow(after, context) || (hasOtherKeyType(after) && isHistory(harness, context, way))) return;
     await using stage = await Stage.of(harness, before);
     await fill(stage, before, rowsBefore, 10n);
-    await follow(stage, after, before, 11n);
+    await follow(stage, after, 11n);
     await fill(stage, after, rows, 20n);
     await stage.restart(after);
-    await follow(stage, before, after, 8n);
+    await follow(stage, before, 8n);
     await stage.write(before, 9n, [...rowsBefore.map((row) => put(row)), put(["77", "gone", null, "77"])]);
-    await follow(stage, after, before, 11n);
+    await follow(stage, after, 11n);
     await stage.write(after, 19n, [put(rows[0]!)]);
     await fill(stage, after, rows, 40n);
     await stage.expectRows(after, rows);
@@ -302,7 +302,7 @@ export function shapeTests(harness: SinkHarness): void {
     );
     for (const [i, { after, rows }] of changes.entries()) {
       const at = BigInt(20 + 10 * i);
-      await follow(stage, after, held, at - 1n);
+      await follow(stage, after, at - 1n);
       await stage.write(
         after,
         at,
@@ -320,7 +320,7 @@ export function shapeTests(harness: SinkHarness): void {
     const { after, rows } = CHANGES.find(({ name }) => name === "a column dropped")!;
     await using stage = await Stage.of(harness, before);
     await fill(stage, before, rowsBefore, 10n);
-    await follow(stage, after, before, 11n);
+    await follow(stage, after, 11n);
     await fill(stage, after, rows, 20n);
     await stage.expectRows(
       before,
@@ -365,19 +365,19 @@ export function shapeTests(harness: SinkHarness): void {
       ],
       10n,
     );
-    await follow(stage, without, first, 19n);
+    await follow(stage, without, 19n);
     await fill(stage, without, [["1"], ["2"]], 20n);
-    await follow(stage, last, without, 29n);
+    await follow(stage, last, 29n);
     await fill(stage, last, rows, 30n);
     await stage.expectRows(last, rows);
     await stage.restart(last);
     await stage.write(last, 40n, [put(["2", returns[1]])]);
     await stage.expectRows(last, [rows[0]!, ["2", returns[1]]]);
     // The log is read again from before it.
-    await follow(stage, first, last, 8n);
+    await follow(stage, first, 8n);
     await stage.write(first, 9n, [put(["1", there[1]])]);
-    await follow(stage, without, first, 19n);
-    await follow(stage, last, without, 29n);
+    await follow(stage, without, 19n);
+    await follow(stage, last, 29n);
     await fill(stage, last, rows, 50n);
     await stage.expectRows(last, rows);
     await stage.sink.verify(timeout());
@@ -389,7 +389,7 @@ export function shapeTests(harness: SinkHarness): void {
       if (cantFollow(after, context)) return;
       await using stage = await Stage.of(harness, before);
       await fill(stage, before, rowsBefore, 10n);
-      await follow(stage, after, before, 11n);
+      await follow(stage, after, 11n);
       const { incompleteEntries } = await stage.write(after, 20n, [patch(unchanged)]);
       const whole = unchanged.map((cell, i): Cell => (i === carried ? rowsBefore[0]![namedBefore(after, i)]! : cell));
       const found = (await stage.target.readRows(after)).filter(({ version }) => version === rowVersion(1, 20n));
@@ -409,7 +409,7 @@ export function shapeTests(harness: SinkHarness): void {
     const { after, rows } = CHANGES.find(({ name }) => name === "a number made a text")!;
     await using stage = await Stage.of(harness, before);
     await fill(stage, before, rowsBefore, 10n);
-    await follow(stage, after, before, 11n);
+    await follow(stage, after, 11n);
     await stage.write(
       after,
       20n,
@@ -440,9 +440,9 @@ function namedBefore(after: TableVersion, ordinal: number): number {
 }
 
 /** As the runtime does it: that the table is complete is forgotten first, and durably. The sink stands at `at`. */
-async function follow(stage: Stage, table: TableVersion, previous: TableVersion, at: bigint): Promise<void> {
+async function follow(stage: Stage, table: TableVersion, at: bigint): Promise<void> {
   await stage.apply({ kind: "progress", progress: progressAt(at) });
-  await stage.sink.prepare(table, previous, timeout());
+  await stage.sink.prepare([table], timeout());
 }
 
 /** The rows as a re-read gives them: chunks, a sweep of what they have not renewed, and the word that it is complete. */

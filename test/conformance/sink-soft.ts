@@ -3,13 +3,13 @@ import { expect, test } from "vitest";
 import type { Step } from "../../src/core/model/batch.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import { blockOf, writesOf } from "../support/blocks.ts";
-import type { MarkedRow, SinkForm, SinkHarness } from "./sink.ts";
+import type { MarkedRow, KeptForm, SinkHarness } from "./sink.ts";
 import { users } from "./sink-rows.ts";
 import { type Cells, patch, progressAt, put, remove, Reports, rowsStep, Stage, UNCHANGED } from "./stage.ts";
 
-const HARD: SinkForm = { deletes: "hard", mode: "mirror" };
+const HARD: KeptForm = { deletes: "hard", mode: "mirror" };
 
-export function softTests(harness: SinkHarness, soft: SinkForm | undefined): void {
+export function softTests(harness: SinkHarness, soft: KeptForm | undefined): void {
   test("a delete keeps the row and marks it, with the delete's version and time; an insert takes the mark away", async () => {
     await using stage = await Stage.of(harness, users);
     await stage.write(users, 10n, [put(["1", "a", "b"]), put(["2", "c", null])]);
@@ -142,9 +142,9 @@ export function softTests(harness: SinkHarness, soft: SinkForm | undefined): voi
     const hard = await stage.target.makeSink(HARD);
     await hard.open(stage.lease + 1, AbortSignal.timeout(30_000));
     // Also where no row moves in the table.
-    expect(await hard.missing?.([users], AbortSignal.timeout(30_000))).toEqual([]);
+    expect(await hard.presence!.missing([users], AbortSignal.timeout(30_000))).toEqual([]);
     await expect(marked(stage)).rejects.toThrow(/_millrace_deleted/);
-    await hard.prepare(users, undefined, AbortSignal.timeout(30_000));
+    await hard.prepare([users], AbortSignal.timeout(30_000));
     await hard.apply(
       rowsStep(30n, [users, [patch(["2", "b", UNCHANGED])]]),
       new Reports(),
@@ -153,9 +153,9 @@ export function softTests(harness: SinkHarness, soft: SinkForm | undefined): voi
     await hard.close();
     const again = await stage.target.makeSink(soft);
     await again.open(stage.lease + 2, AbortSignal.timeout(30_000));
-    expect(await again.missing?.([users], AbortSignal.timeout(30_000))).toEqual([]);
+    expect(await again.presence!.missing([users], AbortSignal.timeout(30_000))).toEqual([]);
     await expectMarks(stage, [[["2", "b", "long"], false, 30n]]);
-    await again.prepare(users, undefined, AbortSignal.timeout(30_000));
+    await again.prepare([users], AbortSignal.timeout(30_000));
     await again.apply(rowsStep(40n, [users, [remove(["2", null, null])]]), new Reports(), AbortSignal.timeout(30_000));
     await expectMarks(stage, [[["2", "b", "long"], true, 40n]]);
     await again.close();

@@ -56,13 +56,13 @@ export interface SinkHarness {
   /** Native types (as spelt in values.ts) that the target can't hold; each with its reason in the connector's README. */
   readonly without?: readonly string[];
   /** Default: a mirror with hard deletes. */
-  readonly form?: SinkForm;
+  readonly form?: KeptForm;
   /** Arranges that the target refuses one row for its content. Absent: this target can refuse none. */
   readonly refusal?: () => PoisonCase;
 }
 
 /** The keys `deletes` and `mode` of a warehouse. */
-export interface SinkForm {
+export interface KeptForm {
   readonly deletes: "hard" | "soft";
   readonly mode: "mirror" | "history";
 }
@@ -84,7 +84,7 @@ export interface PoisonCase {
 
 export interface SinkTarget extends AsyncDisposable {
   /** `form`: another one than the harness', as after a change of the configuration. */
-  makeSink(form?: SinkForm): Sink | Promise<Sink>;
+  makeSink(form?: KeptForm): Sink | Promise<Sink>;
   /** All live rows of the table (of a history the last state of each), in any order. Reads what is durable, also while a sink is open. */
   readRows(table: TableVersion): Promise<readonly TargetRow[]>;
   /** All rows with their marks, in the order of their keys. Only where deletes are soft. */

@@ -157,15 +157,12 @@ export class Stage implements AsyncDisposable {
   }
 
   async prepare(...tables: readonly TableVersion[]): Promise<void> {
-    if (tables.length > 1 && this.sink.prepareAll !== undefined) {
-      const changes = tables.map((table) => ({ table, previous: undefined }));
-      await this.sink.prepareAll(changes, timeout());
-    } else for (const table of tables) await this.sink.prepare(table, undefined, timeout());
+    if (tables.length > 0) await this.sink.prepare(tables, timeout());
   }
 
   /** Every other step of rows is announced before. */
   async apply(step: Step, outcome: Outcome = this.reports): Promise<void> {
-    if (step.kind === "rows" && this.#stepCount++ % 2 === 1) this.sink.stage?.(step.tables);
+    if (step.kind === "rows" && this.#stepCount++ % 2 === 1) this.sink.prefetch?.stage(step.tables);
     await this.sink.apply(step, outcome, timeout());
   }
 

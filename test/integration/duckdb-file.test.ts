@@ -47,7 +47,7 @@ test("what is no DuckDB file, a damaged one and a missing folder are told apart"
   const whole = folder.file("whole.duckdb");
   const sink = sinkAt(whole);
   await sink.open(1, timeout());
-  await sink.prepare(items, undefined, timeout());
+  await sink.prepare([items], timeout());
   await sink.apply(
     rowsStep(10n, [items, Array.from({ length: 5000 }, (_, i) => put([`${i}`, "x".repeat(100)]))]),
     new Reports(),
@@ -78,7 +78,7 @@ test("a file moved away while it is open stops the sink before anything is taken
   const path = folder.file("x.duckdb");
   const sink = sinkAt(path);
   await sink.open(1, timeout());
-  await sink.prepare(items, undefined, timeout());
+  await sink.prepare([items], timeout());
   await sink.apply(step(10n, "1"), new Reports(), timeout());
   renameSync(path, folder.file("moved.duckdb"));
   for (const call of [sink.verify(timeout()), sink.apply(step(20n, "2"), new Reports(), timeout())]) {
@@ -92,7 +92,7 @@ test("a table dropped behind the sink's back is found", async () => {
   await using target = duckdbTarget();
   const sink = target.makeSink();
   await sink.open(1, timeout());
-  await sink.prepare(items, undefined, timeout());
+  await sink.prepare([items], timeout());
   await sink.verify(timeout());
   await target.query("drop table public.items");
   const error = await failure(sink.verify(timeout()));
@@ -107,7 +107,7 @@ test("a sink whose memory a long read has filled goes on when the read has ended
   const settings = { path: folder.file("x.duckdb"), memoryLimit: "96MB", threads: 2 };
   const sink = sinkAt(settings.path, settings);
   await sink.open(1, timeout());
-  await sink.prepare(items, undefined, timeout());
+  await sink.prepare([items], timeout());
   const written = (at: bigint) => {
     const rows = Array.from({ length: ROWS }, (_, i) => put([`${i}`, `${at} `.repeat(200)]));
     return sink.apply(rowsStep(at, [items, rows]), new Reports(), timeout());
@@ -137,7 +137,7 @@ test("two sinks share a file, each with its own progress; one target has one wri
   const [a, b] = [sinkAt(path, { name: "a" }), sinkAt(path, { name: "b", schema: "copies" })];
   for (const sink of [a, b]) {
     await sink.open(1, timeout());
-    await sink.prepare(items, undefined, timeout());
+    await sink.prepare([items], timeout());
   }
   await Promise.all([
     a.apply(step(10n, "1"), new Reports(), timeout()),
@@ -148,7 +148,7 @@ test("two sinks share a file, each with its own progress; one target has one wri
   expect(rows).toEqual([[1, 2]]);
   const c = sinkAt(path, { name: "c", schema: "COPIES" });
   await c.open(1, timeout());
-  expect((await failure(c.prepare(items, undefined, timeout()))).code).toBe("MR3208");
+  expect((await failure(c.prepare([items], timeout()))).code).toBe("MR3208");
   const d = sinkAt(path, { name: "d", memoryLimit: "300MB" });
   expect((await failure(d.open(1, timeout()))).code).toBe("MR3221");
   for (const sink of [b, c, d]) await sink.close();
@@ -161,21 +161,21 @@ test("tables that would be one have one target; names that are taken are refused
   await using target = duckdbTarget();
   const sink = target.makeSink();
   await sink.open(1, timeout());
-  await sink.prepare(items, undefined, timeout());
+  await sink.prepare([items], timeout());
   const columns = [["id", "int8"]] as const;
   const refused = async (table: ReturnType<typeof tableVersion>): Promise<string> =>
-    (await failure(sink.prepare(table, undefined, timeout()))).code;
+    (await failure(sink.prepare([table], timeout()))).code;
   const upper = tableVersion({ table: "ITEMS", columns, key: ["id"] });
   expect(sink.target(upper)).toBe(sink.target(items));
   // The caller refuses the second of two; where the first is gone, its target is the second one's.
-  await sink.prepare(upper, undefined, timeout());
+  await sink.prepare([upper], timeout());
   expect(await refused(tableVersion({ schema: "_Millrace", table: "progress", columns, key: ["id"] }))).toBe("MR3209");
   expect(await refused(tableVersion({ schema: "pg_catalog", table: "x", columns, key: ["id"] }))).toBe("MR3209");
   const own = tableVersion({ table: "own", columns: [...columns, ["_millrace_version", "int8"]], key: ["id"] });
   expect(await refused(own)).toBe("MR3209");
   // Names that are DuckDB's own only in other places.
   for (const schema of ["main", "temp", "warehouse", "select"]) {
-    await sink.prepare(tableVersion({ schema, table: "warehouse", columns, key: ["id"] }), undefined, timeout());
+    await sink.prepare([tableVersion({ schema, table: "warehouse", columns, key: ["id"] })], timeout());
   }
   await sink.close();
 });
@@ -184,7 +184,7 @@ test("a type and a key that somebody else changed in the file are refused", asyn
   await using target = duckdbTarget();
   const first = target.makeSink();
   await first.open(1, timeout());
-  await first.prepare(items, undefined, timeout());
+  await first.prepare([items], timeout());
   await first.close();
   const [kept] = await target.query("select comment from duckdb_tables() where table_name = 'items'");
   const note = typeof kept?.[0] === "string" ? kept[0] : "";
@@ -200,7 +200,7 @@ test("a type and a key that somebody else changed in the file are refused", asyn
     await target.query(`comment on table public.items is '${note}'`);
     const sink = target.makeSink();
     await sink.open(++lease, timeout());
-    expect((await failure(sink.prepare(items, undefined, timeout()))).code).toBe(code);
+    expect((await failure(sink.prepare([items], timeout()))).code).toBe(code);
     await sink.close();
   }
 });
@@ -208,7 +208,7 @@ test("a type and a key that somebody else changed in the file are refused", asyn
 /** As the command does it, but in this process. */
 async function queried(sink: Sink, path: string, sql: string, signal = timeout()): Promise<QueryResult> {
   const request = { sql, rowCountMax: 5, byteCountMax: 10_000 };
-  const copy = await sink.copy!(timeout());
+  const copy = await sink.copies!.copy(timeout());
   return await queryFile({ path, memoryLimit: "256MB", threads: 2 }, request, copy, signal);
 }
 
@@ -216,7 +216,7 @@ test("queries read beside the writes, and only read", async () => {
   await using target = duckdbTarget();
   const sink = target.makeSink();
   await sink.open(1, timeout());
-  await sink.prepare(items, undefined, timeout());
+  await sink.prepare([items], timeout());
   await sink.apply(step(10n, "9007199254740993"), new Reports(), timeout());
   const ask = (sql: string) => queried(sink, target.path, sql);
   expect(await ask("select id, v from public.items")).toEqual({
@@ -272,7 +272,7 @@ test("a copy holds what was committed when it was asked for, while steps go on, 
   await using target = duckdbTarget();
   const sink = target.makeSink();
   await sink.open(1, timeout());
-  await sink.prepare(items, undefined, timeout());
+  await sink.prepare([items], timeout());
   const many = (from: number) => Array.from({ length: 20_000 }, (_, i) => put([`${from + i}`, "x".repeat(200)]));
   await sink.apply(rowsStep(10n, [items, many(0)]), new Reports(), timeout());
   const over = new AbortController();
@@ -296,7 +296,7 @@ test("closing while a step is in flight abandons it; the file is free and nothin
   await using target = duckdbTarget();
   const sink = target.makeSink();
   await sink.open(1, timeout());
-  await sink.prepare(items, undefined, timeout());
+  await sink.prepare([items], timeout());
   const many = Array.from({ length: 20_000 }, (_, i) => put([`${i}`, "x".repeat(50)]));
   const applying = sink.apply(rowsStep(10n, [items, many]), new Reports(), timeout());
   const [outcome] = await Promise.allSettled([applying, sink.close()]);
@@ -317,7 +317,7 @@ test("no staged row is left in any folder, and none can be read by others", asyn
   await using target = duckdbTarget();
   const sink = target.makeSink();
   await sink.open(1, timeout());
-  await sink.prepare(items, undefined, timeout());
+  await sink.prepare([items], timeout());
   await sink.apply(step(10n, "1"), new Reports(), timeout());
   if (process.platform === "linux") expect(staged().filter((name) => !before.has(name))).toEqual([]);
   await sink.close();

@@ -53,7 +53,7 @@ async function sizeAfter(rounds: number): Promise<number> {
       ids.map((id) => put(row(id, round))),
     );
     // After every other round more rows are dead than live.
-    if (round % 2 === 0) await eventually(() => expect(stage.sink.deadRows).toBeLessThan(DEAD_MIN));
+    if (round % 2 === 0) await eventually(() => expect(stage.sink.engine?.deadRows).toBeLessThan(DEAD_MIN));
   }
   const last = row(7, rounds);
   expect(await target.query("select count(*)::integer, count(distinct id)::integer from public.items")).toEqual([

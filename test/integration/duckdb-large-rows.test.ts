@@ -23,7 +23,7 @@ test("inserts, updates, upserts and small rows beside large ones go through at t
   const settings = { path: folder.file("warehouse.duckdb"), memoryLimit: LIMIT, threads: 1 };
   const sink = new DuckdbSink({ name: "warehouse", schema: undefined, ...settings });
   await sink.open(1, timeout());
-  await sink.prepare(table, undefined, timeout());
+  await sink.prepare([table], timeout());
   const reports = new Reports();
   let at = 10n;
   const attempts: number[] = [];

@@ -456,8 +456,7 @@ test("many tables are made ready together, each from where it is, and the one th
   await stage.target.occupy!(occupied);
   const wider = narrow("grown", 2);
   const others = [same, wider, ...Array.from({ length: 120 }, (_, i) => narrow(`t${i}`))];
-  const changes = [occupied, ...others].map((table) => ({ table, previous: undefined }));
-  const error = await failure(stage.sink.prepareAll!(changes, timeout()));
+  const error = await failure(stage.sink.prepare([occupied, ...others], timeout()));
   expect([error.code, error.kind, error.table]).toEqual(["MR3205", "fatal", occupied.id]);
   const row = (table: (typeof others)[number]) => (table === wider ? ["2", "new"] : ["2"]);
   await stage.apply(rowsStep(20n, ...others.map((table) => [table, [put(row(table))]] as const)));
@@ -526,7 +525,7 @@ test("a file that is there keeps the size of its blocks; a new one has small one
   const table = tableVersion({ table: "t", columns: [["id", "int4"]], key: ["id"] });
   const sizeOfBlocks = async (path: string, sink: Sink): Promise<unknown> => {
     await sink.open(1, timeout());
-    await sink.prepare(table, undefined, timeout());
+    await sink.prepare([table], timeout());
     await sink.apply(rowsStep(10n, [table, [put(["1"])]]), new Reports(), timeout());
     await sink.close();
     const instance = await DuckDBInstance.create(path);

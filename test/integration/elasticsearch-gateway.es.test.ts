@@ -84,7 +84,7 @@ test("user and password, or an API key, are sent with each request; wrong ones a
   const { prefix } = indices;
   await using withUser = await sinkOn({ url: `http://us%20er:${CANARY}@${gate.host}`, prefix });
   await withUser.open(1, timeout());
-  await withUser.prepare(notes, undefined, timeout());
+  await withUser.prepare([notes], timeout());
   await withUser.apply(rowsStep(10n, [notes, [put(["1", "a"])]]), new Reports(), timeout());
   await using withKey = await sinkOn({ url: `http://${gate.host}`, apiKey: CANARY, prefix });
   await withKey.open(2, timeout());
@@ -116,7 +116,7 @@ test("a body that is too large is sent in halves; a document that is too large a
   const { prefix } = indices;
   await using sink = await sinkOn({ url: `http://${gate.host}`, prefix });
   await sink.open(1, timeout());
-  await sink.prepare(notes, undefined, timeout());
+  await sink.prepare([notes], timeout());
   gate.refuse = (_, size) => (size > 10_000 ? 413 : null);
   const rows = Array.from({ length: 200 }, (_, i) =>
     put([`${i}`, i === 77 ? CANARY.repeat(2_000) : "x".repeat(1_000)]),
@@ -140,7 +140,7 @@ test.each([
   const { prefix } = indices;
   await using sink = await sinkOn({ url: `http://${gate.host}`, prefix });
   await sink.open(1, timeout());
-  await sink.prepare(notes, undefined, timeout());
+  await sink.prepare([notes], timeout());
   const step = rowsStep(10n, [notes, [put(["1", "a"])]]);
   for (const path of ["/_bulk", "millrace-progress"]) {
     gate.refuse = ({ url, method }) => (url?.includes(path) === true && method !== "GET" ? status : null);
@@ -165,7 +165,7 @@ test("of several nodes one that is down does not stop the sink", async () => {
       if (attempt === 5) throw error;
     }
   }
-  await sink.prepare(notes, undefined, timeout());
+  await sink.prepare([notes], timeout());
   let failed = 0;
   for (let i = 0; i < 20; i++) {
     const step = rowsStep(BigInt(10 + i), [notes, [put([`${i}`, "a"])]]);
@@ -184,7 +184,7 @@ test("a new index that comes with other types than it was asked for stops the si
   await using sink = await sinkOn({ url: `http://${gate.host}`, prefix: indices.prefix });
   await sink.open(1, timeout());
   gate.alter = (body) => body.replace('"id":{"type":"long"', '"id":{"type":"date"');
-  const error = await failure(sink.prepare(notes, undefined, timeout()));
+  const error = await failure(sink.prepare([notes], timeout()));
   expect([error.code, error.kind]).toEqual(["MR3306", "fatal"]);
   expect(error.message).toContain("field id of public.notes");
 });

@@ -63,11 +63,11 @@ describe.each(searchEngines())("the next index on $name", ({ url }) => {
   /** Two rows, complete; then the type changes, and one of them has been read again. */
   async function filling(indices: FreshPrefix): Promise<Opened> {
     const sink = await opened(indices.prefix);
-    await sink.prepare(first, undefined, timeout());
+    await sink.prepare([first], timeout());
     await write(sink, first, 10n, put(["1", "7", "a"]), put(["2", "8", "b"]));
     await complete(sink, first, 11n);
     await apply(sink, { kind: "progress", progress: progressAt(11n) });
-    await sink.prepare(second, first, timeout());
+    await sink.prepare([second], timeout());
     await write(sink, second, 20n, put(["1", "seven", "a"]));
     return sink;
   }
@@ -156,7 +156,7 @@ describe.each(searchEngines())("the next index on $name", ({ url }) => {
     const record = await stored(prefix);
     await store(prefix, { ...record, indices: record.indices.replace(/,"next":\{[^}]*\}/, "") });
     await using next = await opened(prefix, 2);
-    await next.prepare(second, undefined, timeout());
+    await next.prepare([second], timeout());
     expect(await layout(prefix)).toEqual([`${OLD} public.users`, "public.users-000003 public.users%write"]);
     await finished(next, prefix);
     expect(await layout(prefix)).toEqual(["public.users-000003 public.users"]);
@@ -172,9 +172,9 @@ describe.each(searchEngines())("the next index on $name", ({ url }) => {
     await store(prefix, record);
     await using next = await opened(prefix, 2);
     // Nothing that was read is lost, but whether all was nobody knows.
-    expect(await next.missing?.([second], timeout())).toEqual([]);
+    expect(await next.presence!.missing([second], timeout())).toEqual([]);
     expect(next.held?.tables).toEqual({});
-    await next.prepare(second, undefined, timeout());
+    await next.prepare([second], timeout());
     expect(await seen(prefix)).toEqual(NEW_ROWS);
     await complete(next, second, 32n);
     expect(await layout(prefix)).toEqual(FILLED);
@@ -219,14 +219,14 @@ describe.each(searchEngines())("the next index on $name", ({ url }) => {
     // Twice: a process that dies in between must not take what was filled for kept.
     for (const lease of [2, 3]) {
       await using looking = await opened(prefix, lease);
-      expect(await looking.missing?.([second], timeout())).toEqual([second]);
+      expect(await looking.presence!.missing([second], timeout())).toEqual([second]);
       // That it is gone is known: an idle sink that is looked at meanwhile does not stop for it.
       await looking.verify(timeout());
     }
     await using next = await opened(prefix, 4);
-    await next.prepare(second, undefined, timeout());
+    await next.prepare([second], timeout());
     expect(await seen(prefix)).toEqual(OLD_ROWS);
-    expect(await next.missing?.([second], timeout())).toEqual([]);
+    expect(await next.presence!.missing([second], timeout())).toEqual([]);
     await finished(next, prefix);
   });
 
@@ -238,8 +238,8 @@ describe.each(searchEngines())("the next index on $name", ({ url }) => {
     expect((await failure(sink.verify(timeout()))).code).toBe("MR3303");
     await sink.close();
     await using next = await opened(prefix, 2);
-    expect(await next.missing?.([second], timeout())).toEqual([second]);
-    await next.prepare(second, undefined, timeout());
+    expect(await next.presence!.missing([second], timeout())).toEqual([second]);
+    await next.prepare([second], timeout());
     expect(await layout(prefix)).toHaveLength(1);
     await finished(next, prefix);
   });
@@ -248,13 +248,13 @@ describe.each(searchEngines())("the next index on $name", ({ url }) => {
     await using indices = freshIndexPrefix(url());
     const { prefix } = indices;
     await using sink = await filling(indices);
-    await sink.prepare(third, second, timeout());
+    await sink.prepare([third], timeout());
     expect(await layout(prefix)).toEqual([`${OLD} public.users`, "public.users-000003 public.users%write"]);
     await write(sink, third, 25n, put(["1", "t", "a"]), put(["2", "f", "b"]));
     expect(await seen(prefix)).toEqual(OLD_ROWS);
     // A field that is added goes into the index that is being filled.
     const wider = users(4, "bool", "further");
-    await sink.prepare(wider, third, timeout());
+    await sink.prepare([wider], timeout());
     await complete(sink, wider, 31n);
     expect(await layout(prefix)).toEqual(["public.users-000003 public.users"]);
     expect(await seen(prefix)).toEqual(["1 true a", "2 false b"]);
@@ -265,8 +265,8 @@ describe.each(searchEngines())("the next index on $name", ({ url }) => {
     const { prefix } = indices;
     await using sink = await opened(prefix);
     const plain = users(1, "uuid");
-    await sink.prepare(plain, undefined, timeout());
-    await sink.prepare(second, plain, timeout());
+    await sink.prepare([plain], timeout());
+    await sink.prepare([second], timeout());
     await write(sink, second, 20n, put(["1", "two words", "a"]));
     expect(await layout(prefix)).toEqual([`${OLD} public.users`]);
     const query = { query: { match: { "score.text": "words" } } };

@@ -65,7 +65,7 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
   test("a document that was deleted is not brought back by an older change", async () => {
     await using indices = freshIndexPrefix(url());
     await using sink = await opened(indices.prefix);
-    await sink.prepare(users, undefined, timeout());
+    await sink.prepare([users], timeout());
     await apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]]));
     await apply(sink, rowsStep(30n, [users, [remove(["1", null, null]), remove(["2", null, null])]]));
     await apply(sink, rowsStep(20n, [users, [put(["1", "old", null]), put(["2", "old", null])]]));
@@ -77,7 +77,7 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
   test("JSON is stored and carried as it is written; of a field named twice the last one counts", async () => {
     await using indices = freshIndexPrefix(url());
     await using sink = await opened(indices.prefix);
-    await sink.prepare(users, undefined, timeout());
+    await sink.prepare([users], timeout());
     const doc = '{"n": 123456789012345678901234567890.10,  "e": 1e400, "a\\"}": ["}", "\\u00e9"], "id": {"id": 1}}';
     const twice = '{"a": 1, "b": {"c": 1, "c": 2.50}, "a": 3}';
     const reports = await apply(sink, rowsStep(10n, [users, [put(["1", 'x"}\n', doc]), put(["2", "x", twice])]]));
@@ -112,7 +112,7 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
       key: ["id"],
     });
     await using sink = await opened(prefix);
-    await sink.prepare(things, undefined, timeout());
+    await sink.prepare([things], timeout());
     await apply(
       sink,
       rowsStep(10n, [
@@ -143,7 +143,7 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     const progress = progressAt(11n, { "public.users": "rules", "public.other": "rules" });
     {
       await using sink = await opened(prefix);
-      for (const table of [users, other]) await sink.prepare(table, undefined, timeout());
+      for (const table of [users, other]) await sink.prepare([table], timeout());
       await apply(sink, { ...rowsStep(10n, [users, [put(["1", "a", null])]], [other, [put(["1"])]]), progress });
     }
     await searchCall(url(), "DELETE", `/${prefix}public.users-000001`);
@@ -152,7 +152,7 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
       await using sink = await opened(prefix, {}, lease);
       const held = await sink.open(lease, timeout());
       expect(held).toEqual({ position: progress.position, tables: { "public.other": "rules" } });
-      await sink.prepare(users, undefined, timeout());
+      await sink.prepare([users], timeout());
     }
     expect(await ids(prefix, users)).toBe(0);
   });
@@ -161,7 +161,7 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     await using indices = freshIndexPrefix(url());
     const { prefix } = indices;
     await using sink = await opened(prefix);
-    await sink.prepare(users, undefined, timeout());
+    await sink.prepare([users], timeout());
     await apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]]));
     await searchCall(url(), "DELETE", `/${prefix}public.users-000001`);
     for (const entry of [put(["2", "b", null]), remove(["1", null, null]), patch(["1", "b", UNCHANGED])]) {
@@ -182,7 +182,7 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     await using indices = freshIndexPrefix(url());
     const { prefix } = indices;
     await using sink = await opened(prefix);
-    await sink.prepare(users, undefined, timeout());
+    await sink.prepare([users], timeout());
     await apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]]));
     const alias = `${prefix}public.users`;
     await searchCall(url(), "PUT", `/${alias}-other`);
@@ -202,7 +202,7 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     await using indices = freshIndexPrefix(url());
     const { prefix } = indices;
     await using sink = await opened(prefix);
-    await sink.prepare(users, undefined, timeout());
+    await sink.prepare([users], timeout());
     await apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]]));
     await searchCall(url(), "POST", `/${prefix}public.users-000001/_close`);
     const step = rowsStep(20n, [users, [put(["1", "b", null]), put(["2", "b", null])]]);
@@ -219,7 +219,7 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     const { prefix } = indices;
     await using proxy = await tcpProxy(url());
     await using sink = await opened(prefix, { url: proxy.url(url()) });
-    await sink.prepare(users, undefined, timeout());
+    await sink.prepare([users], timeout());
     await apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]]));
     // The progress alone is one request, whose answer never comes.
     const step: Step = { kind: "progress", progress: progressAt(21n) };
@@ -241,7 +241,7 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     await using indices = freshIndexPrefix(url());
     const { prefix } = indices;
     await using sink = await opened(prefix);
-    await sink.prepare(users, undefined, timeout());
+    await sink.prepare([users], timeout());
     await apply(sink, rowsStep(10n, [users, [put(["1", "a", null])]]));
     const held: unknown = JSON.parse(await source(prefix, "millrace-progress", "shop.search"));
     const older = JSON.stringify({ ...Object(held), position: "1/5/0" });
@@ -254,11 +254,11 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
   test("an index of another pipeline is refused by name", async () => {
     await using indices = freshIndexPrefix(url());
     await using sink = await opened(indices.prefix);
-    await sink.prepare(users, undefined, timeout());
+    await sink.prepare([users], timeout());
     const options = definition.parse({ url: url(), prefix: indices.prefix });
     const stranger = await factory.create({ name: "search", daemon: "other", folder: "/", options }, quietLog);
     await stranger.open(1, timeout());
-    expect((await failure(stranger.prepare(users, undefined, timeout()))).code).toBe("MR3304");
+    expect((await failure(stranger.prepare([users], timeout()))).code).toBe("MR3304");
     await stranger.close();
   });
 
@@ -268,8 +268,8 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     const narrow = tableVersion({ table: "wide", columns: [["id", "int4"], ...columns(900)], key: ["id"] });
     const wide = tableVersion({ table: "wide", columns: [["id", "int4"], ...columns(1_599)], key: ["id"], version: 2 });
     await using sink = await opened(indices.prefix);
-    await sink.prepare(narrow, undefined, timeout());
-    await sink.prepare(wide, narrow, timeout());
+    await sink.prepare([narrow], timeout());
+    await sink.prepare([wide], timeout());
     const cells = wide.columns.map((_, i) => String(i));
     await apply(sink, rowsStep(10n, [wide, [put(cells)]]));
     await apply(sink, rowsStep(20n, [wide, [patch(cells.map((cell, i) => (i % 2 === 1 ? UNCHANGED : cell)))]]));
@@ -281,7 +281,7 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     await using indices = freshIndexPrefix(url());
     await using sink = await opened(indices.prefix, { refreshInterval: "-1" });
     const plain = tableVersion({ table: "plain", columns: [["id", "int4"]], key: ["id"] });
-    await sink.prepare(plain, undefined, timeout());
+    await sink.prepare([plain], timeout());
     const many = Array.from({ length: 11_000 }, (_, i) => put([`${i}`], { at: i % 1_000 === 7 ? 30n : 10n }));
     await apply(sink, rowsStep(30n, [plain, many]));
     await apply(sink, { kind: "truncate", table: plain, version: rowVersion(1, 20n), progress: progressAt(31n) });
@@ -292,7 +292,7 @@ describe.each(searchEngines())("search sink on $name", ({ url }) => {
     await using indices = freshIndexPrefix(url());
     const { prefix } = indices;
     await using sink = await opened(prefix);
-    await sink.prepare(users, undefined, timeout());
+    await sink.prepare([users], timeout());
     const block = (value: boolean | null): Promise<unknown> =>
       searchCall(
         url(),

@@ -43,7 +43,7 @@ async function opened(
   const sink = new PostgresSink({ name: "replica", progressName: "shop/replica", address, schema, form });
   onTestFinished(() => sink.close());
   await sink.open(1, timeout());
-  for (const table of tables) await sink.prepare(table, undefined, timeout());
+  for (const table of tables) await sink.prepare([table], timeout());
   return sink;
 }
 
@@ -348,7 +348,7 @@ double precision|inet`
     await apply(sink, rowsStep(10n, [a, [put(["1"])]]));
     expect(await rowsOf(database, 'select id from "all ""in"" one".t')).toEqual([[1]]);
     expect(sink.target(a)).toBe(sink.target(b));
-    expect((await failure(sink.prepare(b, undefined, timeout()))).code).toBe("MR3108");
+    expect((await failure(sink.prepare([b], timeout()))).code).toBe("MR3108");
   });
 
   test("a type and a key that somebody else changed, a view and a reserved name are refused", async () => {
@@ -379,7 +379,7 @@ double precision|inet`
       ],
     ] as const;
     for (const [code, table] of cases) {
-      const error = await failure(sink.prepare(table, undefined, timeout()));
+      const error = await failure(sink.prepare([table], timeout()));
       expect([error.code, error.kind]).toEqual([code, "fatal"]);
       expect(error.hint).toBeTruthy();
     }
@@ -460,7 +460,7 @@ test("the grants that the preflight prints are enough", async () => {
   const sink = new PostgresSink({ name: "replica", progressName: "shop/replica", address, schema: undefined });
   await sink.open(1, timeout());
   const table = { ...people, schema: "shop", id: "shop.people" };
-  await sink.prepare(table, undefined, timeout());
+  await sink.prepare([table], timeout());
   const rows = Array.from({ length: 50 }, (_, i) => put([`${i}`, "m", null], { fresh: i % 2 === 0 }));
   await apply(sink, rowsStep(10n, [table, rows]));
   await sink.verify(timeout());
@@ -477,7 +477,7 @@ describe("a target that does not answer", () => {
     const sink = new PostgresSink({ name: "r", progressName: "s/r", address, schema: undefined, silenceMs: 300 });
     onTestFinished(() => sink.close());
     await sink.open(1, timeout());
-    await sink.prepare(people, undefined, timeout());
+    await sink.prepare([people], timeout());
     proxy.stall();
     const step = rowsStep(10n, [people, [put(["1", "a", null])]]);
     const error = await failure(apply(sink, step));
@@ -494,7 +494,7 @@ describe("a target that does not answer", () => {
     const sink = new PostgresSink({ name: "replica", progressName: "shop/replica", address, schema: undefined });
     onTestFinished(() => sink.close());
     await sink.open(1, timeout());
-    await sink.prepare(people, undefined, timeout());
+    await sink.prepare([people], timeout());
     const many = Array.from({ length: 500 }, (_, i) => put([`${i}`, "late", "x".repeat(1000)], { fresh: true }));
     proxy.limit(100_000);
     const late = failure(apply(sink, rowsStep(10n, [people, many])));
@@ -513,7 +513,7 @@ describe("a target that does not answer", () => {
     });
     onTestFinished(() => successor.close());
     expect(await successor.open(2, timeout())).toBeNull();
-    await successor.prepare(people, undefined, timeout());
+    await successor.prepare([people], timeout());
     await apply(successor, rowsStep(10n, [people, [put(["1", "a", null])]]));
     await proxy.resume();
     expect(["MR3102", "MR3109", "MR3112"]).toContain((await late).code);
@@ -529,7 +529,7 @@ describe("a target that does not answer", () => {
     const sink = new PostgresSink({ name: "r", progressName: "s/r", address, schema: undefined, silenceMs: 300 });
     onTestFinished(() => sink.close());
     await sink.open(1, timeout());
-    await sink.prepare(people, undefined, timeout());
+    await sink.prepare([people], timeout());
     await database.query(`
       create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(1); return null; end $$;
       create trigger slow after insert on people for each row execute function slow();`);

@@ -35,7 +35,7 @@ const prepared = new WeakSet<Sink>();
 
 async function write(sink: Sink, at: bigint, count = 1, size = 1): Promise<void> {
   const rows = Array.from({ length: count }, (_, i) => put([`${i}`, "x".repeat(size)]));
-  if (!prepared.has(sink)) await sink.prepare(users, undefined, timeout());
+  if (!prepared.has(sink)) await sink.prepare([users], timeout());
   prepared.add(sink);
   await sink.apply(rowsStep(at, [users, rows]), new Reports(), timeout());
 }

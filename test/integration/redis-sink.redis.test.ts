@@ -57,7 +57,7 @@ describe.each(caches())("redis sink on $name", ({ url }) => {
     const known = prepared.get(sink) ?? new Set();
     prepared.set(sink, known);
     for (const table of tablesOf(step)) {
-      if (!known.has(table)) await sink.prepare(table, undefined, timeout());
+      if (!known.has(table)) await sink.prepare([table], timeout());
       known.add(table);
     }
     const reports = new Reports();

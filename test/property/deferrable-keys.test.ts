@@ -165,7 +165,7 @@ test("a history has every change once, and the last of each key is its row, save
       let since = { epoch: 1, commit: 1n, index: 0 };
       for (const block of blocksOf(room.changes, cuts)) {
         if (block.count > 0) {
-          const netted = new Netter(true).net([{ block, from: 0, to: block.count }], () => true, since);
+          const netted = new Netter("history").net([{ block, from: 0, to: block.count }], () => true, since);
           for (const { bytes, offset } of netted.untold) toRead.list(bytes, offset);
           for (const writes of netted.tables) sink.apply(writes);
         }

@@ -15,7 +15,7 @@ test("however the log is cut into batches, each change is appended once, in orde
       const log = run(table, commands, Math.min(startAt, commands.length - 1));
       const sink = new HistoryModel(table.table);
       sink.fill(log.start);
-      const netter = new Netter(true);
+      const netter = new Netter("history");
       const blocks = blocksOf(log.changes, blockCuts).filter((block) => block.count > 0);
       for (let i = 0; i < blocks.length;) {
         const size = batchCuts.includes(i) ? 1 : 1 + (i % 3);

@@ -175,7 +175,10 @@ class Stage {
         expect(this.pipeline.unfinishedRefills).toBe(0);
         for (const sink of this.sinks) {
           for (const table of TABLES)
-            expect([sink.name, plain(sink.rows(table))]).toEqual([sink.name, plain(this.source.rows(table).values())]);
+            expect([sink.name, plain(sink.rowsOf(table))]).toEqual([
+              sink.name,
+              plain(this.source.rows(table).values()),
+            ]);
         }
       },
       { everyMs: 5 },

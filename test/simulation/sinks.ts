@@ -5,7 +5,15 @@ import { OP_READ } from "../../src/core/model/block.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import { keyText } from "../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import type { OnLost, Outcome, Sink } from "../../src/core/contracts/sink.ts";
+import type {
+  Delivery,
+  OnLost,
+  Outcome,
+  Sink,
+  TargetComparison,
+  TargetPresence,
+  TargetRows,
+} from "../../src/core/contracts/sink.ts";
 import { epochOf } from "../../src/core/model/version.ts";
 import { UNCHANGED } from "../support/blocks.ts";
 import { cellsOf } from "../support/log-model.ts";
@@ -32,9 +40,14 @@ function replaced(name: string): MillraceError {
 /** Each call to a server takes time. */
 const TRIES_AT_ONCE_MAX = 100;
 
-export class SimulatedSink implements Sink {
+export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetComparison {
   readonly name: string;
   readonly kind = "simulated";
+  readonly form = "mirror";
+  readonly delivery: Delivery;
+  readonly presence = this;
+  readonly rows = this;
+  readonly comparison = this;
   readonly onLost: OnLost;
   readonly #target: Target;
   readonly #process: SimulatedProcess;
@@ -48,6 +61,7 @@ export class SimulatedSink implements Sink {
   constructor(process: SimulatedProcess, target: Target) {
     this.name = target.traits.name;
     this.onLost = target.traits.onLost;
+    this.delivery = target.traits.isTransactional ? "transactional" : "idempotent";
     this.#target = target;
     this.#process = process;
     this.#connection = new Connection(process, target.weather, this.name);
@@ -112,8 +126,8 @@ export class SimulatedSink implements Sink {
     );
   }
 
-  async prepare(table: TableVersion, _previous: TableVersion | undefined, signal: AbortSignal): Promise<void> {
-    await this.#connection.call("prepare", () => this.#prepare(table), signal);
+  async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    for (const table of tables) await this.#connection.call("prepare", () => this.#prepare(table), signal);
   }
 
   #prepare(table: TableVersion): TargetTable {

@@ -49,7 +49,7 @@ async function write(path: string, lease: number): Promise<void> {
   const { signal } = new AbortController();
   const sink = new DuckdbSink({ name: "w", path, memoryLimit: "256MB", threads: 2, schema: undefined });
   const held = await sink.open(lease, signal);
-  await sink.prepare(steps, undefined, signal);
+  await sink.prepare([steps], signal);
   for (let n = Number(held?.position.commit ?? 0n) + 1; ; n++) {
     const block = blockOf(changesOf(n));
     const progress = { position: { epoch: 1, commit: BigInt(n), index: 0 }, tables: {} };

@@ -4,7 +4,7 @@ import type { Block } from "../../src/core/model/block.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import { abortedError, MillraceError } from "../../src/core/errors.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import type { Outcome, Sink } from "../../src/core/contracts/sink.ts";
+import type { Outcome, Sink, SinkForm, StepPrefetch } from "../../src/core/contracts/sink.ts";
 import { type ChangeStream, SecondStreamRefused } from "../../src/core/contracts/source.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import type { Metrics } from "../../src/core/contracts/telemetry.ts";
@@ -73,9 +73,13 @@ export function noSecondStream(): SecondStreamRefused {
 }
 
 /** Holds rows and progress in memory, like a target that survives the process. */
-export class ScriptedSink implements Sink {
+export class ScriptedSink implements Sink, StepPrefetch {
   readonly name: string;
   readonly kind = "scripted";
+  readonly form: SinkForm = "mirror";
+  readonly delivery = "transactional";
+  readonly onLost = "fail";
+  readonly prefetch = this;
   progress: SinkProgress | null = null;
   readonly tables = new Map<string, ModelSink>();
   readonly steps: Step[] = [];
@@ -113,9 +117,11 @@ export class ScriptedSink implements Sink {
     return this.progress;
   }
 
-  async prepare(table: TableVersion): Promise<void> {
-    this.preparing(table);
-    this.#model(table);
+  async prepare(tables: readonly TableVersion[]): Promise<void> {
+    for (const table of tables) {
+      this.preparing(table);
+      this.#model(table);
+    }
   }
 
   stage(tables: readonly TableWrites[]): void {
@@ -151,9 +157,13 @@ export class ScriptedSink implements Sink {
 
   async verify(): Promise<void> {}
 
+  async forget(): Promise<void> {
+    this.progress = null;
+  }
+
   async close(): Promise<void> {}
 
-  rows(table: TableVersion): Row[] {
+  rowsOf(table: TableVersion): Row[] {
     return [...this.#model(table).rows.values()].map(({ row }) => row);
   }
 

@@ -81,7 +81,7 @@ class Stage implements AsyncDisposable {
     await this.applied();
     await eventually(() => {
       expect(this.pipeline.unfinishedRefills).toBe(0);
-      expect(sorted(this.sink.rows(users))).toEqual(sorted(this.source.rows(users).values()));
+      expect(sorted(this.sink.rowsOf(users))).toEqual(sorted(this.source.rows(users).values()));
     });
   }
 
@@ -123,7 +123,7 @@ describe("after a row was refused", () => {
     await eventually(async () => expect(await it.letters()).toEqual(["1 waiting"]));
     it.update(1, "better", UNCHANGED);
     await it.same();
-    expect(sorted(it.sink.rows(users))).toEqual([["1", "better", "new"]]);
+    expect(sorted(it.sink.rowsOf(users))).toEqual([["1", "better", "new"]]);
     await eventually(async () => expect(await it.letters()).toEqual(["1 superseded"]));
   });
 
@@ -134,7 +134,7 @@ describe("after a row was refused", () => {
     await eventually(async () => expect(await it.letters()).toEqual(["1 waiting"]));
     it.source.commit(it.move(1, 2, "better"));
     await it.same();
-    expect(sorted(it.sink.rows(users))).toEqual([["2", "better", "new"]]);
+    expect(sorted(it.sink.rowsOf(users))).toEqual([["2", "better", "new"]]);
   });
 });
 
@@ -153,7 +153,7 @@ test("a row that moves from a key that waits to be read takes nothing of what st
   await it.applied();
   reading.open();
   await it.same();
-  expect(sorted(it.sink.rows(users))).toEqual([
+  expect(sorted(it.sink.rowsOf(users))).toEqual([
     ["1", "new", "body of new"],
     ["4", "d", "body of a"],
   ]);
@@ -172,5 +172,5 @@ test("while a table is read again, a row that moves to where it was read already
   await it.pipeline.refill("s", [users.id], null, "let in again");
   await eventually(() => it.source.rows(users).has(JSON.stringify(["1"])));
   await it.same();
-  expect(sorted(it.sink.rows(users))[0]).toEqual(["1", "moved", "body 6"]);
+  expect(sorted(it.sink.rowsOf(users))[0]).toEqual(["1", "moved", "body 6"]);
 });

@@ -227,7 +227,7 @@ test("a chunk whose place a sink has passed brings no deleted row back: it is dr
     await it.reached(3001n);
     expect(sink.steps).toEqual([]);
     expect(await readAt("at its place", 3500n, 4500n)).toBe(true);
-    expect(sink.rows(users)).toEqual([["2"]]);
+    expect(sink.rowsOf(users)).toEqual([["2"]]);
   } finally {
     stopping.abort();
     await working;

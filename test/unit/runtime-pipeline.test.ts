@@ -2,7 +2,6 @@ import { describe, expect, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import type { ShapeChange } from "../../src/core/contracts/sink.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { Pipeline } from "../../src/runtime/pipeline.ts";
 import type { PipelineParts } from "../../src/runtime/pipeline.ts";
@@ -72,7 +71,7 @@ const sorted = (rows: Iterable<Row>) => [...rows].toSorted((a, b) => Number(a[0]
 
 async function same(source: ScriptedSource, sink: ScriptedSink, tables: readonly TableVersion[] = [users, notes]) {
   await eventually(() => {
-    for (const table of tables) expect(sorted(sink.rows(table))).toEqual(sorted(source.rows(table).values()));
+    for (const table of tables) expect(sorted(sink.rowsOf(table))).toEqual(sorted(source.rows(table).values()));
   });
 }
 
@@ -97,7 +96,7 @@ describe("a table that a sink can't follow", () => {
     source.commit(put(users, 11), put(notes, 11));
     await same(source, good);
     await same(source, bad, [users]);
-    expect(bad.rows(notes)).toHaveLength(5);
+    expect(bad.rowsOf(notes)).toHaveLength(5);
     const suspended = [{ sink: "bad", tableId: notes.id, error: expect.objectContaining({ code: "MR3999" }) }];
     expect(first.pipeline.suspendedTables).toEqual(suspended);
     expect(first.pipeline.runners.map((runner) => runner.state)).toEqual(["streaming", "streaming"]);
@@ -110,7 +109,7 @@ describe("a table that a sink can't follow", () => {
     await same(source, bad, [users]);
     expect(second.pipeline.suspendedTables).toEqual(suspended);
     await eventually(() => second.pipeline.unfinishedRefills === 0);
-    expect(bad.rows(notes)).toHaveLength(5);
+    expect(bad.rowsOf(notes)).toHaveLength(5);
     await second.pipeline.reinstate(["bad"], [notes.id]);
     await same(source, bad);
     expect(second.pipeline.suspendedTables).toEqual([]);
@@ -132,7 +131,7 @@ describe("a table that a sink can't follow", () => {
     await same(source, sink, [notes]);
     await eventually(() => it.pipeline.phase === "streaming" && it.pipeline.unfinishedRefills === 0);
     expect(it.pipeline.suspendedTables).toMatchObject([{ tableId: users.id }]);
-    expect(sink.rows(users)).toEqual([]);
+    expect(sink.rowsOf(users)).toEqual([]);
     await it.stop();
   });
 
@@ -185,13 +184,13 @@ describe("a table that a sink can't follow", () => {
     const source = new ScriptedSource([users, notes]);
     const together: string[][] = [];
     const alone: string[] = [];
-    const sink = Object.assign(new ScriptedSink(), {
-      prepareAll: async (changes: readonly ShapeChange[]) => {
-        together.push(changes.map(({ table }) => table.id));
-        if (changes.some(({ table }) => table.id === notes.id)) throw refused(notes);
-      },
-    });
-    sink.preparing = ({ id }) => void alone.push(id);
+    const sink = new ScriptedSink();
+    sink.prepare = async (tables) => {
+      const ids = tables.map(({ id }) => id);
+      if (ids.length === 1) alone.push(...ids);
+      else together.push(ids);
+      if (ids.includes(notes.id)) throw refused(notes);
+    };
     for (const table of [users, notes]) source.fill(table, many(5));
     const it = start(source, opened.state, [sink]);
     await eventually(() => expect(it.pipeline.suspendedTables).toMatchObject([{ tableId: notes.id }]));
@@ -567,7 +566,7 @@ describe("rows read beside the stream", () => {
       source.commit({ table: users, op: "d", before: source.rows(users).values().next().value ?? old });
     };
     const it = start(source, opened.state, [first, added]);
-    await eventually(() => it.pipeline.unfinishedRefills === 0 && added.rows(users).length > 0 && count > 10);
+    await eventually(() => it.pipeline.unfinishedRefills === 0 && added.rowsOf(users).length > 0 && count > 10);
     source.onRead = () => undefined;
     await same(source, added);
     await same(source, first);

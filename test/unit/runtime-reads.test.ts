@@ -195,7 +195,7 @@ test("small tables are read between the same two marks; one that can't be read h
   // Twice: what was asked for first is read by itself, the others together while that is on its way.
   expect(marks).toBeLessThan(20);
   expect(scene.pipeline.unreadable).toMatchObject([{ table: held.id, sinks: ["a", "b"] }]);
-  for (const { sink } of scene.sinks) for (const table of many) expect(sink.rows(table)).toHaveLength(ROW_COUNT);
+  for (const { sink } of scene.sinks) for (const table of many) expect(sink.rowsOf(table)).toHaveLength(ROW_COUNT);
   source.onRead = () => undefined;
   await eventually(async () => expect(await scene.states(held)).toEqual(["done", "done"]));
 });

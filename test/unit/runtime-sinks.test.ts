@@ -31,7 +31,7 @@ const users = tableVersion({
 const at = (commit: bigint, index = 0): Position => ({ epoch: 1, commit, index });
 const put = (id: number, commit: bigint): Change => ({ table: users, op: "c", after: [String(id), "x"], commit });
 const idle = (commit: bigint): Block => blockOf([], { until: at(commit) });
-const ids = (sink: ScriptedSink) => sink.rows(users).map((row) => Number(row[0]));
+const ids = (sink: ScriptedSink) => sink.rowsOf(users).map((row) => Number(row[0]));
 
 /** A main lane with one sink on it, and whatever a source is asked for on its behalf. */
 async function stage(parts: Partial<WorkerParts> = {}, onLost: OnLost = "fail") {
@@ -273,7 +273,7 @@ describe("a sink's work", () => {
     await using it = await stage({ onVoid: (tableId) => voided.push(tableId) });
     await it.joined();
     const followed: unknown[] = [];
-    it.sink.prepare = async (table) => void followed.push([table.version, it.sink.progress?.tables]);
+    it.sink.prepare = async ([table]) => void followed.push([table?.version, it.sink.progress?.tables]);
     it.stream.push(blockOf([{ table: added, op: "c", after: ["1", "new", "x"], commit: 200n }]));
     await it.covered(201n);
     expect(followed).toEqual([[2, {}]]);

@@ -320,12 +320,6 @@ export function mergedExact(base: string, change: string): string {
 
 export const INCOMPLETE_SQL = `SELECT entry FROM ${PATCHES} WHERE entry NOT IN (SELECT entry FROM ${COMPLETED}) ORDER BY entry`;
 
-/** What no step can have written. */
-export function expelSql(sqlName: string, version: bigint): string {
-  const column = quoteIdentifier(VERSION_COLUMN);
-  return `DELETE FROM ${sqlName} WHERE ${column} > ${version} OR ${column} IS NULL`;
-}
-
 /** Soft: what was marked before keeps the version and the time of its own delete. */
 export function deleteUpToSql(plan: Plan, comparison: "<=" | "<", version: bigint, timeUs?: bigint): string {
   const guard = `WHERE ${quoteIdentifier(VERSION_COLUMN)} ${comparison} ${version}`;

@@ -1,21 +1,25 @@
 import type { SinkProgress, Step, TableWrites } from "../../../src/core/model/batch.ts";
 import { checkpointTexts } from "../../../src/core/checkpoint/checkpoint-text.ts";
 import type { Inspection } from "../../../src/core/contracts/comparing.ts";
-import { aboutTable, MillraceError } from "../../../src/core/errors.ts";
-import { invariant } from "../../../src/core/invariant.ts";
+import { MillraceError } from "../../../src/core/errors.ts";
 import type { TableName } from "../../../src/core/contracts/connector.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import type { Outcome, ShapeChange, Sink } from "../../../src/core/contracts/sink.ts";
-import { quoteTable } from "../quote.ts";
+import type {
+  Outcome,
+  Sink,
+  SinkForm,
+  StepPrefetch,
+  TargetComparison,
+  TargetEvolution,
+  TargetPresence,
+  TargetRows,
+} from "../../../src/core/contracts/sink.ts";
 import type { PostgresAddress } from "../client/url.ts";
 import { applyRows, stageRows } from "./write/apply.ts";
 import { RenderedCopies } from "./write/copies.ts";
-import { carriesTable, prepareTable, type TargetChoices } from "./tables/ddl.ts";
-import { OF_ONE_TABLE, sinkError, stopped, targetsMeet, withoutRow } from "./errors.ts";
-import { conversion, DEFAULT_FORM, lookAtForms, type TargetForm } from "./tables/form.ts";
+import { sinkError, stopped, withoutRow } from "./errors.ts";
+import { DEFAULT_FORM, type TargetForm } from "./tables/form.ts";
 import { PostgresInspection } from "./inspect.ts";
-import { highestIn, versionedTables } from "./highest-version.ts";
-import { targetName } from "./tables/names.ts";
 import {
   type Advance,
   advance as advanceStatement,
@@ -41,9 +45,10 @@ import {
 import { Session } from "./session.ts";
 import { Presence } from "./tables/presence.ts";
 import type { TableStep } from "./write/small.ts";
-import { expelFrom, findVersioned } from "./expel.ts";
 import type { Merge } from "./write/merge.ts";
 import type { TargetTable } from "./tables/target-table.ts";
+import { Targets } from "./tables/targets.ts";
+import { expel, highestVersion } from "./versioned-rows.ts";
 import { Frames } from "./wire.ts";
 
 export interface PostgresSinkOptions {
@@ -68,12 +73,20 @@ interface InFlight {
 }
 
 /** Mirrors tables in a Postgres database, or keeps their history; rows and progress become durable in one transaction. */
-export class PostgresSink implements Sink {
+export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvolution, StepPrefetch, TargetComparison {
   readonly name: string;
   readonly kind = "postgres";
-  readonly appends: boolean;
+  readonly form: SinkForm;
+  readonly delivery = "transactional";
+  readonly onLost = "fail";
+  readonly presence = this;
+  readonly rows = this;
+  readonly evolution = this;
+  readonly prefetch = this;
+  readonly comparison = this;
   readonly #options: PostgresSinkOptions;
-  readonly #form: TargetForm;
+  readonly #targetForm: TargetForm;
+  readonly #targets: Targets;
   /** One buffer for all sessions of this sink: nothing is allocated per step. */
   readonly #frames = new Frames();
   /** The rows of the step in flight. */
@@ -81,9 +94,6 @@ export class PostgresSink implements Sink {
   /** Those of the next one, where they are known. */
   #copiesAhead = new RenderedCopies();
   #staged: { readonly tables: readonly TableWrites[]; readonly merge: Merge } | null = null;
-  readonly #tables = new WeakMap<TableVersion, TargetTable>();
-  /** Which table of the source holds a name in the target. */
-  readonly #owners = new Map<string, string>();
   readonly #presence = new Presence();
   #session: Session | null = null;
   #closed = false;
@@ -95,18 +105,18 @@ export class PostgresSink implements Sink {
   #storedTables: string | null = null;
   /** A step found done after its connection broke: given again, it is not written again. */
   #done: Step | null = null;
-  #ordinal = 0;
 
   constructor(options: PostgresSinkOptions) {
     this.name = options.name;
     this.#options = options;
-    this.#form = options.form ?? DEFAULT_FORM;
-    this.appends = this.#form.mode === "history";
+    this.#targetForm = options.form ?? DEFAULT_FORM;
+    this.form = this.#targetForm.mode;
+    const { schema, dropsColumns } = options;
+    this.#targets = new Targets({ schema, form: this.#targetForm, dropsColumns });
   }
 
   target(table: TableVersion): string {
-    const { schema, table: name } = targetName(table, this.#options.schema);
-    return quoteTable(schema, name);
+    return this.#targets.quoted(table);
   }
 
   async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
@@ -144,81 +154,33 @@ export class PostgresSink implements Sink {
     }
   }
 
-  /** Tables that are there get the form that the options ask for now, whether or not rows move in them. */
   async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
     if (tables.length === 0) return [];
     const session = await this.#ready(signal);
-    return this.#guarded("looking for tables", async () => {
-      const quoted = tables.map((table) => this.target(table));
-      const { rows } = await session.query(lookAtForms(quoted), signal);
-      for (const [i, isOurs, hasDeleted, hasOp] of rows) {
-        if (isOurs !== "t") continue;
-        const found = { hasDeleted: hasDeleted === "t", hasOp: hasOp === "t" };
-        const converting = conversion(quoted[Number(i)]!, this.#form, found);
-        if (converting.length === 0) continue;
-        await this.#fencedDdl(session, signal);
-        await session.query(`${converting.join("; ")}; COMMIT`, signal);
-      }
-      const there = new Set(rows.map(([i]) => Number(i)));
-      return tables.filter((_, i) => !there.has(i));
-    });
+    const convert = async (statements: readonly string[]) => {
+      await this.#fencedDdl(session, signal);
+      await session.query(`${statements.join("; ")}; COMMIT`, signal);
+    };
+    return this.#guarded("looking for tables", () => this.#targets.missing(session, tables, convert, signal));
   }
 
-  async prepare(table: TableVersion, _previous: TableVersion | undefined, signal: AbortSignal): Promise<void> {
-    this.#expectOwn(table);
+  async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    for (const table of tables) this.#targets.expectOwn(table);
     const session = await this.#ready(signal);
-    const doing = `preparing ${table.id}`;
+    const doing = tables.length === 1 ? `preparing ${tables[0]!.id}` : `preparing ${tables.length} tables`;
     await this.#guarded(doing, async () => {
       await this.#fencedDdl(session, signal);
-      const prepare = () => this.#make(session, table, signal);
-      const made = await aboutTable(table.id, OF_ONE_TABLE, (error) => withoutRow(sinkError(error, doing)), prepare);
+      const made: TargetTable[] = [];
+      for (const table of tables) made.push(await this.#targets.make(session, table, signal));
       await session.query("COMMIT", signal);
-      this.#note(table, made);
-      await this.#presence.add(session, [made], signal);
+      for (const target of made) this.#targets.note(target);
+      await this.#presence.add(session, made, signal);
     });
-  }
-
-  async prepareAll(changes: readonly ShapeChange[], signal: AbortSignal): Promise<void> {
-    for (const { table } of changes) this.#expectOwn(table);
-    const session = await this.#ready(signal);
-    await this.#guarded(`preparing ${changes.length} tables`, async () => {
-      await this.#fencedDdl(session, signal);
-      const made = new Map<TableVersion, TargetTable>();
-      for (const { table } of changes) made.set(table, await this.#make(session, table, signal));
-      await session.query("COMMIT", signal);
-      for (const [table, target] of made) this.#note(table, target);
-      await this.#presence.add(session, [...made.values()], signal);
-    });
-  }
-
-  /** Inside of a transaction. */
-  async #make(session: Session, table: TableVersion, signal: AbortSignal): Promise<TargetTable> {
-    const name = targetName(table, this.#options.schema);
-    return await prepareTable(session, table, name, this.#choices(table), this.#ordinal++, signal);
-  }
-
-  #choices(table: TableVersion): TargetChoices {
-    return { form: this.#form, dropsColumns: this.#options.dropsColumns?.(table) ?? false };
-  }
-
-  #note(table: TableVersion, target: TargetTable): void {
-    this.#owners.set(this.target(table), table.id);
-    this.#tables.set(table, target);
-  }
-
-  /** Two tables must not be written into one. */
-  #expectOwn(table: TableVersion): void {
-    const quoted = this.target(table);
-    const owner = this.#owners.get(quoted);
-    if (owner !== undefined && owner !== table.id) throw targetsMeet(table.id, owner, quoted);
   }
 
   async carries(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {
-    const name = targetName(to, this.#options.schema);
     const session = await this.#ready(signal);
-    return await this.#guarded(`looking at ${to.id}`, () =>
-      carriesTable(session, from, to, name, this.#choices(to), signal),
-    );
+    return await this.#guarded(`looking at ${to.id}`, () => this.#targets.carries(session, from, to, signal));
   }
 
   async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
@@ -235,13 +197,13 @@ export class PostgresSink implements Sink {
     this.#steps++;
     this.#storedTables = texts.tables;
     this.#inFlight = null;
-    this.#presence.applied(step, (table) => this.#tables.get(table));
+    this.#presence.applied(step, (table) => this.#targets.find(table));
   }
 
   stage(tables: readonly TableWrites[]): void {
     this.#staged = null;
     // Of a shape that comes with this step nothing is known yet.
-    if (!tables.every(({ table }) => this.#tables.has(table))) return;
+    if (!tables.every(({ table }) => this.#targets.find(table) !== undefined)) return;
     const merge = stageRows(this.#tableSteps(tables), this.#copiesAhead);
     if (merge !== null) this.#staged = { tables, merge };
   }
@@ -250,11 +212,7 @@ export class PostgresSink implements Sink {
     const session = await this.#ready(signal);
     await this.#guarded("removing rows that are not ours", async () => {
       await this.#checkFence(await session.query(`BEGIN; ${lockLease(this.#options.progressName)}`, signal));
-      for (const table of tables) {
-        const quoted = this.target(table);
-        const { rows } = await session.query(findVersioned(quoted), signal);
-        if (rows.length > 0) await session.query(expelFrom(quoted, version), signal);
-      }
+      for (const table of tables) await expel(session, this.target(table), version, signal);
       await session.query("COMMIT", signal);
     });
   }
@@ -263,14 +221,7 @@ export class PostgresSink implements Sink {
     const session = await this.#ready(signal);
     return await this.#guarded("looking for rows of an earlier life", async () => {
       const names = tables?.map((table) => this.target(table)) ?? null;
-      const { rows } = await session.query(versionedTables(names, this.#options.schema), signal);
-      let highest = 0n;
-      for (const [quoted] of rows) {
-        const { rows: found } = await session.query(highestIn(quoted!), signal);
-        const version = BigInt(found[0]?.[0] ?? 0);
-        if (version > highest) highest = version;
-      }
-      return highest;
+      return await highestVersion(session, names, this.#options.schema, signal);
     });
   }
 
@@ -290,11 +241,11 @@ export class PostgresSink implements Sink {
   }
 
   async inspect(): Promise<Inspection> {
-    const { address, schema, silenceMs } = this.#options;
+    const { address, silenceMs } = this.#options;
     return new PostgresInspection({
       open: (signal) => Session.open(address, new Frames(), signal, silenceMs),
-      nameOf: (table) => targetName(table, schema),
-      form: this.#form,
+      nameOf: (table) => this.#targets.nameOf(table),
+      form: this.#targetForm,
     });
   }
 
@@ -316,7 +267,7 @@ export class PostgresSink implements Sink {
         return applyRows(session, rows, advance, outcome, signal);
       }
       case "truncate": {
-        const table = this.#prepared(step.table);
+        const table = this.#targets.get(step.table);
         const sql =
           table.history?.truncate(step.version, step.record) ??
           table.truncateTo(step.version, step.record?.commitTimeUs);
@@ -325,7 +276,7 @@ export class PostgresSink implements Sink {
       }
       case "sweep": {
         const sql = step.sweeps.map(({ table, below }) => {
-          const target = this.#prepared(table);
+          const target = this.#targets.get(table);
           return target.history?.sweep(below) ?? target.sweepBelow(below);
         });
         await behindFence(session.query([advanceStatement(advance), ...sql].join("; "), signal));
@@ -340,13 +291,7 @@ export class PostgresSink implements Sink {
   }
 
   #tableSteps(tables: readonly TableWrites[]): readonly TableStep[] {
-    return tables.flatMap((writes) => (writes.count > 0 ? [{ table: this.#prepared(writes.table), writes }] : []));
-  }
-
-  #prepared(table: TableVersion): TargetTable {
-    const found = this.#tables.get(table);
-    invariant(found !== undefined, `${table.id} was prepared before its rows`);
-    return found;
+    return tables.flatMap((writes) => (writes.count > 0 ? [{ table: this.#targets.get(writes.table), writes }] : []));
   }
 
   async #connect(signal: AbortSignal): Promise<Session> {

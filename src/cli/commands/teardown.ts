@@ -90,7 +90,7 @@ async function planOf(
 
 async function forgetInSinks(session: Session, config: Config, state: StateStore, signal: AbortSignal): Promise<void> {
   for (const one of config.sinks)
-    await withOpenSink(session.log, one, state, async (sink) => await sink.forget?.(signal));
+    await withOpenSink(session.log, one, state, async (sink) => await sink.forget(signal));
 }
 
 function planText({ applied, nothingLeft, removes, keeps }: TeardownPlan): string {

@@ -4,33 +4,47 @@ import type { MillraceError } from "../errors.ts";
 import type { TableVersion } from "../model/schema.ts";
 
 /**
- * A target that mirrors tables.
+ * What a target keeps of a table, and so what a step of rows holds:
+ * - `mirror`: the rows as they are now. A step has the net effect of its changes, at most one entry per key.
+ * - `history`: every change as an entry of its own, in the order of the log, table by table.
+ * - `stream`: the same, to be handed on: `Step.order` gives the commit order over all tables. A transaction is whole once a
+ *   step's progress lies behind its commit. The target need not find a row by its key.
+ */
+export type SinkForm = "mirror" | "history" | "stream";
+
+/**
+ * `transactional`: a step and its progress become durable at once, so each effect is there exactly once. `idempotent`: the
+ * step is durable first; after a crash it comes again, which a mirror's row versions make harmless, and which readers of a
+ * stream tell by position and index.
+ */
+export type Delivery = "transactional" | "idempotent";
+
+/**
+ * A target that takes changes.
  *
  * Guarantees that every sink gives, and that test/conformance checks:
- * 1. When `apply` resolves, the step's rows and then its progress are durable. A transactional sink makes both durable
- *    in one transaction (effects exactly once); another one makes the rows durable first, so that a repetition is
- *    harmless (effects once by version).
- * 2. A row is never set back: a write whose version is below the row's version in the sink changes nothing; an equal
- *    version writes.
- * 3. A cell that the log did not carry is never written as null. Where the base row is missing the entry is left out
- *    and given to `outcome.incomplete` before progress is durable.
+ * 1. When `apply` resolves, the step's entries and then its progress are durable: see `Delivery`. Nothing is lost.
+ * 2. A mirror's row is never set back: a write whose version is below the row's version in the sink changes nothing; an
+ *    equal version writes.
+ * 3. A cell that the log did not carry is never shown as null. A mirror takes it from its row; where that is missing the
+ *    entry is left out and given to `outcome.incomplete` before progress is durable. A history and a stream mark it.
  * 4. The fence: before a step changes anything, the stored progress and lease are compared with what this process wrote
  *    last; where another process wrote in between, the step fails with a fatal error and changes nothing (sinks without
  *    transactions: as closely as the target allows; said in the connector's README).
  * 5. A step that fails retryably may be given again, whole, and has the same effect.
  *
- * One step is in flight at a time, and methods are never called concurrently, except `close` and `stage`.
+ * One step is in flight at a time, and methods are never called concurrently, except `close` and those of `prefetch`,
+ * `copies` and `engine`.
+ *
+ * What not every target can do is a capability: a property that is there or not. Without one the runtime does as it says there.
  */
 export interface Sink {
   readonly name: string;
   readonly kind: string;
-  /**
-   * True for a sink that keeps a history: it is given every change as an entry of its own, in the order of the log, never
-   * the net effect of several (see `TableWrites`). Default: a mirror.
-   */
-  readonly appends?: boolean;
-  /** What is done where it lost what it held, if the configuration says nothing else. Default: fail. */
-  readonly onLost?: OnLost;
+  readonly form: SinkForm;
+  readonly delivery: Delivery;
+  /** What is done where it lost what it held, if the configuration says nothing else. A history always fails: it can't be read again. */
+  readonly onLost: OnLost;
   /** How much it takes best in one step, where it lies ready and the configuration says nothing else. Default: the runtime's. */
   readonly batch?: { readonly rowCountMax: number; readonly byteCountMax: number };
 
@@ -47,58 +61,14 @@ export interface Sink {
   look(signal: AbortSignal): Promise<SinkProgress | null>;
 
   /**
-   * Which of these tables the target does not have, under the names and in the form that they would have now. Called after
-   * `open`, for tables that the progress says are complete, or of which the sink was given a part: those are read again.
-   * What is complete a sink may also take off its progress by itself, in `open`.
+   * Makes the targets ready for rows of these versions, of one table each: creates or extends them. Idempotent, called before
+   * the first row of each version in a process. A change that the sink can't follow is a fatal error that names the table
+   * (`MillraceError.table`): it is suspended in this sink, and the others are given again. A target that exists without
+   * Millrace's columns is refused in the same way. After any other error nothing is known, and each is given by itself.
    */
-  missing?(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]>;
-
-  /**
-   * Makes the target ready for rows of this version: creates or extends it. Idempotent, called before the first row of
-   * each version in a process, `previous` being the version that this process prepared before, if any. A change that the
-   * sink can't follow is a fatal error that names the table (`MillraceError.table`): it is suspended in this sink. A target
-   * that exists without Millrace's columns is refused in the same way.
-   */
-  prepare(table: TableVersion, previous: TableVersion | undefined, signal: AbortSignal): Promise<void>;
-
-  /**
-   * The same for several tables, where that is cheaper together. A fatal error that names a table is of that table: it is
-   * suspended, and the others are given again. After any other nothing is known of them, and each is prepared by itself.
-   */
-  prepareAll?(changes: readonly ShapeChange[], signal: AbortSignal): Promise<void>;
-
-  /**
-   * Whether the rows that the target has of `from`, the shape that it followed last, are without being written again what
-   * rows of `to` would be that have the same values in the columns that go on, and null in those that are added. Asked
-   * before `prepare(to)`; changes nothing. Absent: never.
-   */
-  carries?(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean>;
+  prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void>;
 
   apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void>;
-
-  /**
-   * The tables of the next step of rows, as far as can be said while `apply` waits for the target with the one before: what
-   * they need can be made ready, without the target. A step comes that has just this list, or none that does; a later call is
-   * for another step.
-   */
-  stage?(tables: readonly TableWrites[]): void;
-
-  /**
-   * Removes what no step can have written, from the targets that exist: rows of these tables with a version above
-   * `version`, or without one. Afterwards any row from there on can be written under their keys. Called after `open`, on
-   * the word of an operator who has a sink filled anew because it was changed by hand.
-   */
-  expel?(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void>;
-
-  /**
-   * The highest version that a row has where this sink writes: in the targets of these tables, or (null) in all that lie there.
-   * 0: there is none. Called after `open`, where the sink holds no progress: rows may be left of an earlier life, and no change
-   * of this log has any effect on them unless its version is above.
-   */
-  highestVersion?(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint>;
-
-  /** Removes what the sink keeps for itself in the target; the rows stay. Called after `open`; then it is only closed. */
-  forget?(signal: AbortSignal): Promise<void>;
 
   /**
    * Called with each heartbeat while idle: is what we wrote still there? Throws an error of kind `reopen` where the target
@@ -106,28 +76,92 @@ export interface Sink {
    */
   verify(signal: AbortSignal): Promise<void>;
 
+  /** Removes what the sink keeps for itself in the target; the rows stay. Called after `open`; then it is only closed. */
+  forget(signal: AbortSignal): Promise<void>;
+
+  /** Closes connections; a step in flight is abandoned. Idempotent. */
+  close(): Promise<void>;
+
+  readonly presence?: TargetPresence;
+  readonly rows?: TargetRows;
+  readonly evolution?: TargetEvolution;
+  readonly prefetch?: StepPrefetch;
+  readonly comparison?: TargetComparison;
+  readonly copies?: TargetCopies;
+  readonly engine?: TargetEngine;
+}
+
+/** Tells a target that is gone. Without it a target that was dropped is noticed at its next rows, or by nobody. */
+export interface TargetPresence {
+  /**
+   * Which of these tables the target does not have, under the names and in the form that they would have now. Called after
+   * `open`, for tables that the progress says are complete, or of which the sink was given a part: those are read again.
+   * What is complete a sink may also take off its progress by itself, in `open`.
+   */
+  missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]>;
+}
+
+/**
+ * Finds rows by their versions. Without it rows of an earlier life, in a target that lost its progress, count as none, and
+ * what was written by hand stays.
+ */
+export interface TargetRows {
+  /**
+   * Removes what no step can have written, from the targets that exist: rows of these tables with a version above
+   * `version`, or without one. Afterwards any row from there on can be written under their keys. Called after `open`, on
+   * the word of an operator who has a sink filled anew because it was changed by hand.
+   */
+  expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void>;
+
+  /**
+   * The highest version that a row has where this sink writes: in the targets of these tables, or (null) in all that lie there.
+   * 0: there is none. Called after `open`, where the sink holds no progress: rows may be left of an earlier life, and no change
+   * of this log has any effect on them unless its version is above.
+   */
+  highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint>;
+}
+
+/** Follows some changes of a table's shape with the rows that are there. Without it all rows are read again after each. */
+export interface TargetEvolution {
+  /**
+   * Whether the rows that the target has of `from`, the shape that it followed last, are without being written again what
+   * rows of `to` would be that have the same values in the columns that go on, and null in those that are added. Asked
+   * before `prepare(to)`; changes nothing.
+   */
+  carries(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean>;
+}
+
+/** Prepares a step while the target is at work on the one before. Without it each begins when its turn comes. */
+export interface StepPrefetch {
+  /**
+   * The tables of the next step of rows, as far as can be said while `apply` waits for the target with the one before: what
+   * they need can be made ready, without the target. A step comes that has just this list, or none that does; a later call is
+   * for another step.
+   */
+  stage(tables: readonly TableWrites[]): void;
+}
+
+/** Reads back what the target holds. Without it neither `reconcile` nor `recover` looks into the sink. */
+export interface TargetComparison {
+  /** Opens a way to read, beside the writes, to compare. Called after `open`. */
+  inspect(signal: AbortSignal): Promise<Inspection>;
+}
+
+/** For a target that one process at a time has open. Without it `query` asks the target itself. */
+export interface TargetCopies {
   /**
    * Makes a copy of what is committed, as of one moment, beside the writes and at any time: a file that the caller queries
    * in another process (`Connector.query`) and removes with its folder. Whoever asks has no share in the writer's memory.
    */
-  copy?(signal: AbortSignal): Promise<string>;
-
-  /** Opens a way to read back what the target holds, beside the writes, to compare it. Called after `open`. */
-  inspect?(signal: AbortSignal): Promise<Inspection>;
-
-  /** Memory that the target's engine counts as its own, where it runs in this process; null: it is not open. */
-  memoryBytes?(): Promise<number | null>;
-  /** Rows that the target keeps although they are gone: room that it has not given back yet. */
-  readonly deadRows?: number;
-
-  /** Closes connections; a step in flight is abandoned. Idempotent. */
-  close(): Promise<void>;
+  copy(signal: AbortSignal): Promise<string>;
 }
 
-/** A version of a table, and the one that this process prepared before, if any. */
-export interface ShapeChange {
-  readonly table: TableVersion;
-  readonly previous: TableVersion | undefined;
+/** For a target whose engine runs in this process. */
+export interface TargetEngine {
+  /** Memory that the engine counts as its own; null: it is not open. */
+  memoryBytes(): Promise<number | null>;
+  /** Rows that the target keeps although they are gone: room that it has not given back yet. */
+  readonly deadRows: number;
 }
 
 /** Of a sink that was emptied, dropped or put back: read everything again, or stop and wait for somebody. */

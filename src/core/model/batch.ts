@@ -22,9 +22,9 @@ export const DELETE = 2;
  * No PATCH has a base that another entry of the same batch writes (such keys are read again from the source instead), so
  * all bases may be read before anything is written.
  *
- * A sink that appends is given every change instead, in the order of the log: a change of the key is a PUT or PATCH under
- * the new key and a DELETE under the old one, both of one row of the block. Unchanged cells of a PATCH are those of the
- * row as it was before the batch, except where `fresh` says that it had none that is known.
+ * A history and a stream are given every change instead, in the order of the log: a change of the key is a PUT or PATCH
+ * under the new key and a DELETE under the old one, both of one row of the block. Unchanged cells of a PATCH are those of
+ * the row as it was before the batch, except where `fresh` says that it had none that is known.
  */
 export interface TableWrites {
   readonly table: KeyedTable;
@@ -54,7 +54,13 @@ export interface SinkProgress {
 
 /** One unit of work for a sink; afterwards the sink stands at `progress`. */
 export type Step =
-  | { readonly kind: "rows"; readonly tables: readonly TableWrites[]; readonly progress: SinkProgress }
+  | {
+      readonly kind: "rows";
+      readonly tables: readonly TableWrites[];
+      /** For a stream: entry by entry, in commit order, which of `tables` has it; the entries of one keep their order. */
+      readonly order?: Uint16Array | undefined;
+      readonly progress: SinkProgress;
+    }
   /** Remove the table's rows whose version is not above `version`. */
   | {
       readonly kind: "truncate";

@@ -63,13 +63,13 @@ export class Applier {
   constructor(parts: WorkerParts, queue: SinkQueue) {
     const { sink, state, deadLetters, willRead } = parts;
     this.#parts = parts;
-    this.#netters = [new Netter(sink.appends), new Netter(sink.appends)];
+    this.#netters = [new Netter(sink.form), new Netter(sink.form)];
     this.lookahead = new Lookahead({
       ...parts,
       queue,
       isComplete: ({ id }) => this.#isComplete(id),
       net: (plan, wants, isComplete) => this.#netted(plan, wants, isComplete),
-      stage: (tables) => sink.stage?.(tables),
+      stage: (tables) => sink.prefetch?.stage(tables),
     });
     this.steps = new SinkSteps({
       ...parts,
@@ -255,7 +255,7 @@ export class Applier {
     // Invariant: a key is listed durably before the progress that passes its change is.
     if (netted.untold.length > 0) await this.#incomplete.list(netted.untold);
     for (const row of netted.unplaced) await this.#parts.deadLetters.settle(row);
-    const { tables } = netted;
+    const { tables, order } = netted;
     if (tables.length === 0) {
       netted.release();
       return await this.shapes.complete(await complete(), signal);
@@ -269,7 +269,12 @@ export class Applier {
     const ended = await complete();
     this.attempted = { kind: "rows", tables };
     const { reached, held } = this.steps;
-    const step = { kind: "rows", tables, progress: { ...this.shapes.completed(held, ended), position } } as const;
+    const step = {
+      kind: "rows",
+      tables,
+      order,
+      progress: { ...this.shapes.completed(held, ended), position },
+    } as const;
     const end = comparePositions(position, reached) > 0 ? position : reached;
     await this.lookahead.during(end, (onWaiting) => this.steps.apply(step, signal, onWaiting));
     this.attempted = null;

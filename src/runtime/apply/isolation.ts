@@ -1,5 +1,6 @@
 import type { TableWrites } from "../../core/model/batch.ts";
 import { findMillraceError, type MillraceError } from "../../core/errors.ts";
+import type { Sink } from "../../core/contracts/sink.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { SinkSteps } from "./sink-steps.ts";
 
@@ -15,10 +16,12 @@ export interface Guilty {
 
 /** Finds the one table that a failure of a step is about, by what the sink still does without it. */
 export class Isolation {
+  readonly #sink: Sink;
   readonly #steps: SinkSteps;
   readonly #logger: Logger;
 
-  constructor(steps: SinkSteps, logger: Logger) {
+  constructor(sink: Sink, steps: SinkSteps, logger: Logger) {
+    this.#sink = sink;
     this.#steps = steps;
     this.#logger = logger;
   }
@@ -34,6 +37,8 @@ export class Isolation {
     if (attempted.kind === "table") return { tableId: attempted.tableId, error };
     const { tables } = attempted;
     if (tables.length === 1) return { tableId: tables[0]!.table.id, error };
+    // What is tried would be in the stream, out of its order, and once more with the step.
+    if (this.#sink.form === "stream") return null;
     const refused: Guilty[] = [];
     for (const writes of tables) {
       // The sink's position stays: given again, the rows change nothing.

@@ -132,7 +132,7 @@ export class SinkOpening {
   /** A sink without a checkpoint may have rows of an earlier life. Invariant: what is written from here on is above them. */
   async expectEarlierRows({ main, source }: CatchUpParts, signal: AbortSignal): Promise<void> {
     const { worker, tables } = this.#parts;
-    const highest = (await worker.sink.highestVersion?.(tables(), signal)) ?? 0n;
+    const highest = (await worker.sink.rows?.highestVersion(tables(), signal)) ?? 0n;
     if (highest === 0n) return;
     if (highest > rowVersion(main.position.epoch, await source.tip(signal))) throw sinkHoldsLater(worker.name);
   }
@@ -150,9 +150,9 @@ export class SinkOpening {
     const { sink } = worker;
     const ofParts = await parts();
     const there = tables().filter(({ id }) => progress.tables[id] !== undefined || ofParts.has(id));
-    const absent = ((await sink.missing?.(there, signal)) ?? []).map(({ id }) => id);
+    const absent = ((await sink.presence?.missing(there, signal)) ?? []).map(({ id }) => id);
     const missing = new Set([...absent, ...lost]);
-    const histories = sink.appends === true ? [...missing].filter((id) => progress.tables[id] !== undefined) : [];
+    const histories = sink.form === "history" ? [...missing].filter((id) => progress.tables[id] !== undefined) : [];
     if (histories.length > 0) throw historyLost(sink.name, histories);
     await rejoin(isBound ? (progress.bond?.step ?? null) : null, missing);
     if (missing.size === 0) return progress;

@@ -110,7 +110,7 @@ export class SinkWorker {
 
   /** Removes what no step can have written. Before `begin`. */
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
-    await this.sink.expel?.(tables, version, signal);
+    await this.sink.rows?.expel(tables, version, signal);
   }
 
   /** Everything before `position` is in the queue; when the queue is worked off it is done for this sink. */
@@ -200,7 +200,7 @@ export class SinkWorker {
     const attempted = this.#applier.attempted;
     this.#applier.attempted = null;
     if (known === undefined || known.kind === "aborted" || signal.aborted) return null;
-    const isolation = new Isolation(this.#steps, this.#parts.logger);
+    const isolation = new Isolation(this.sink, this.#steps, this.#parts.logger);
     if (known.table !== undefined) {
       if (known.kind === "fatal") return known;
       const mayPass = known.kind === "blocked" || known.kind === "retryable";

@@ -71,8 +71,8 @@ export async function owedBy(
 }
 
 /** What becomes of a sink that lost what it held. A history can't be read again. */
-export function onLostOf({ appends, onLost }: Pick<Sink, "appends" | "onLost">, configured?: OnLost): OnLost {
-  return appends === true ? "fail" : (configured ?? onLost ?? "fail");
+export function onLostOf({ form, onLost }: Pick<Sink, "form" | "onLost">, configured?: OnLost): OnLost {
+  return form === "history" ? "fail" : (configured ?? onLost);
 }
 
 /** Whether a log of this epoch, whose end is `tip`, does not have the place. */

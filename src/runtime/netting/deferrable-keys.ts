@@ -25,7 +25,7 @@ interface KeyRows {
 export function netDeferrable(net: TableNet, cut: ReadonlySet<bigint>): void {
   let keys = new Map<string, KeyRows>();
   let current: bigint | null = null;
-  for (const { slice, row } of net.postponed) {
+  for (const { slice, row } of net.postponed()) {
     const block = net.blockAt(slice);
     const commit = block.transactions.commit[block.tx[row]!]!;
     if (commit !== current) {
@@ -47,7 +47,7 @@ export function netDeferrable(net: TableNet, cut: ReadonlySet<bigint>): void {
 export function appendDeferrable(net: TableNet, cut: ReadonlySet<bigint>): void {
   let keys = new Map<string, KeyRows>();
   let current: bigint | null = null;
-  for (const { slice, row } of net.postponed) {
+  for (const { slice, row } of net.postponed()) {
     const block = net.blockAt(slice);
     const commit = block.transactions.commit[block.tx[row]!]!;
     if (commit !== current) keys = new Map();

@@ -2,6 +2,8 @@ import type { TableWrites } from "../../core/model/batch.ts";
 import { type Block, OP_READ } from "../../core/model/block.ts";
 import type { Position } from "../../core/model/position.ts";
 import { isKeyed, type KeyedTable, type TableVersion } from "../../core/model/schema.ts";
+import type { SinkForm } from "../../core/contracts/sink.ts";
+import { CommitOrder } from "./commit-order.ts";
 import { appendDeferrable, netDeferrable } from "./deferrable-keys.ts";
 import { MergedTuples } from "./merged-tuples.ts";
 import { TableNet, type UnplacedRow, type UntoldKey } from "./table-net.ts";
@@ -18,6 +20,8 @@ export interface Slice {
 export interface Netted {
   /** Those in which something is to be written. */
   readonly tables: readonly TableWrites[];
+  /** For a stream: see `Step`. */
+  readonly order: Uint16Array | undefined;
   readonly untold: readonly UntoldKey[];
   /** What no target can hold: in none of the tables. */
   readonly unplaced: readonly UnplacedRow[];
@@ -47,12 +51,14 @@ export class Netter {
   readonly #perTable = new Map<TableVersion, TableNet>();
   readonly #merged = new MergedTuples();
   readonly #appends: boolean;
+  readonly #order: CommitOrder | null;
   #used: readonly TableNet[] = [];
   #batch = 0;
 
-  /** `appends`: every change stays an entry of its own; only unchanged cells are taken from earlier ones. */
-  constructor(appends = false) {
-    this.#appends = appends;
+  /** For a history and a stream every change stays an entry of its own; only unchanged cells are taken from earlier ones. */
+  constructor(form: SinkForm = "mirror") {
+    this.#appends = form !== "mirror";
+    this.#order = form === "stream" ? new CommitOrder() : null;
   }
 
   /**
@@ -87,6 +93,7 @@ export class Netter {
     blocks.push(this.#merged.begin(blocks.length));
     const used: TableNet[] = [];
     this.#batch++;
+    this.#order?.begin();
     const untold: UntoldKey[] = [];
     let changeCount = 0;
     for (let s = 0; s < slices.length; s++) {
@@ -108,8 +115,10 @@ export class Netter {
     );
     this.#forget(used);
     const unkeyed = used.filter((net) => net.isUnkeyed).map(({ table }) => table);
+    const tables = finished.filter((writes) => writes.count > 0);
     return {
-      tables: finished.filter((writes) => writes.count > 0),
+      tables,
+      order: this.#order?.of(used.flatMap((net, i) => (finished[i]!.count > 0 ? [net.numbers] : []))),
       untold,
       unplaced,
       unkeyed,
@@ -127,6 +136,7 @@ export class Netter {
         const net = nets[block.table[row]!]!;
         if (net === null) continue;
         changeCount++;
+        this.#order?.next();
         // What was read says itself which row a key is of.
         if (net.table.keyOnWord === true && isLog && net.isUntoldByKey(s, row)) continue;
         if (isPostponed(net.table, this.#appends) && block.op[row] !== OP_READ) net.postpone(s, row);
@@ -160,7 +170,7 @@ export class Netter {
   #netFor(table: KeyedTable, blocks: readonly Block[], used: TableNet[], untold: UntoldKey[]): TableNet {
     let net = this.#perTable.get(table);
     if (net === undefined) {
-      net = inTable(table, () => new TableNet(table, this.#merged, this.#appends));
+      net = inTable(table, () => new TableNet(table, this.#merged, this.#appends, this.#order));
       this.#perTable.set(table, net);
     }
     if (net.batch !== this.#batch) {

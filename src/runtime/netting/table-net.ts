@@ -13,7 +13,9 @@ import { invariant } from "../../core/invariant.ts";
 import { hasKeyDates, hasWholeKey, mayLackKeyDates } from "../../core/model/row-id.ts";
 import type { KeyedTable, TableVersion } from "../../core/model/schema.ts";
 import { hasUnchanged } from "../../core/model/tuple.ts";
+import type { CommitOrder } from "./commit-order.ts";
 import { KeyColumns } from "./key-bytes.ts";
+import { NetEntries, NONE } from "./net-entries.ts";
 import type { MergedRow, MergedTuples, Tuple } from "./merged-tuples.ts";
 
 /** A key whose row can't be told from the stream alone; it is to be read from the source. */
@@ -33,9 +35,12 @@ export interface UnplacedRow {
   readonly isGone: boolean;
 }
 
-const NONE = -1;
-/** Most tables of a batch have few rows, and there may be thousands of tables. */
-const ROWS_MIN = 16;
+/** A change that is netted when all others are: `slice` and `row` name it, `number` is its place among them. */
+interface Postponed {
+  readonly slice: number;
+  readonly row: number;
+  readonly number: number;
+}
 
 /**
  * Where the row that a PATCH builds on lies in the sink: under its own key, under another one, or under its own, which it left
@@ -52,74 +57,60 @@ export class TableNet {
   readonly #merged: MergedTuples;
   readonly keys: KeyColumns;
   readonly #appends: boolean;
+  readonly #order: CommitOrder | null;
+  readonly #entries: NetEntries;
   /** The batch that it is used in, or was last. */
   batch = 0;
   #blocks: readonly Block[] = [];
   #untold: UntoldKey[] = [];
   #isUnkeyed = false;
   readonly #mayLackKeyDates: boolean;
-  #count = 0;
-  #action = new Uint8Array(ROWS_MIN);
-  #block = new Uint16Array(ROWS_MIN);
-  #row = new Uint32Array(ROWS_MIN);
-  #fresh = new Uint8Array(ROWS_MIN);
-  #moved = new Uint8Array(ROWS_MIN);
-  #alive = new Uint8Array(ROWS_MIN);
-  #hash = new Int32Array(ROWS_MIN);
-  /** Open addressing, linear probing: entry ordinal + 1, 0 where free. At least twice the entries. */
-  #slots = new Int32Array(4 * ROWS_MIN);
-  #postponed: { slice: number; row: number }[] = [];
+  #postponed: Postponed[] = [];
+  #aliveCount = 0;
 
-  /** `appends`: an earlier entry of a key stays beside the later one. */
-  constructor(table: KeyedTable, merged: MergedTuples, appends = false) {
+  /** `appends`: an earlier entry of a key stays beside the later one. `order`: numbers the changes. */
+  constructor(table: KeyedTable, merged: MergedTuples, appends = false, order: CommitOrder | null = null) {
     this.#appends = appends;
+    this.#order = order;
     this.table = table;
     this.#merged = merged;
     this.keys = new KeyColumns(table);
+    this.#entries = new NetEntries(this.keys);
     this.#mayLackKeyDates = mayLackKeyDates(table);
   }
 
   /** Rows that this instance has room for, and keeps when it is used again. */
   get capacity(): number {
-    return this.#action.length;
+    return this.#entries.capacity;
   }
 
   begin(batch: number, blocks: readonly Block[], untold: UntoldKey[]): void {
     this.batch = batch;
-    this.#clearSlots();
+    this.#entries.begin(blocks);
     this.#blocks = blocks;
     this.#untold = untold;
     this.#isUnkeyed = false;
-    this.#count = 0;
     this.#postponed = [];
   }
 
   /** What came out is not used any more. */
   end(): void {
     this.#blocks = [];
+    this.#entries.end();
     this.#untold = [];
     this.#postponed = [];
   }
 
-  /** After a large batch the table is wide: a small one pays only for the runs that it filled. */
-  #clearSlots(): void {
-    const slots = this.#slots;
-    if (this.#count * 8 > slots.length) {
-      slots.fill(0);
-      return;
-    }
-    const mask = slots.length - 1;
-    for (let i = 0; i < this.#count; i++) {
-      for (let slot = this.#hash[i]! & mask; slots[slot] !== 0; slot = (slot + 1) & mask) slots[slot] = 0;
-    }
-  }
-
   postpone(slice: number, row: number): void {
-    this.#postponed.push({ slice, row });
+    this.#postponed.push({ slice, row, number: this.#order?.number ?? 0 });
   }
 
-  get postponed(): readonly { readonly slice: number; readonly row: number }[] {
-    return this.#postponed;
+  /** In their order; what is netted while one has its turn counts as its entries. */
+  *postponed(): Iterable<Postponed> {
+    for (const change of this.#postponed) {
+      if (this.#order !== null) this.#order.number = change.number;
+      yield change;
+    }
   }
 
   change(b: number, row: number, readIsFresh: boolean): void {
@@ -212,7 +203,7 @@ export class TableNet {
   #giveUp(action: number, b: number, row: number, offset: number): void {
     const { bytes } = this.#blocks[b]!;
     this.#add(action, b, row, bytes, offset, false, STAYED);
-    this.#alive[this.#count - 1] = 0;
+    this.#entries.alive[this.#entries.count - 1] = 0;
     this.#untold.push({ table: this.table, bytes, offset });
   }
 
@@ -234,14 +225,14 @@ export class TableNet {
   #partial(b: number, row: number, block: Block, moved: boolean): void {
     const { bytes } = block;
     const after = block.after[row]!;
-    const earlier = this.#latest(bytes, moved ? block.before[row]! : after);
+    const earlier = this.#entries.latest(bytes, moved ? block.before[row]! : after);
     if (earlier === NONE) {
       this.#add(PATCH, b, row, bytes, after, false, moved ? MOVED : STAYED);
       return;
     }
-    const earlierBlock = this.#blocks[this.#block[earlier]!]!;
-    const earlierRow = this.#row[earlier]!;
-    if (this.#alive[earlier] === 0 || this.#action[earlier] === DELETE) {
+    const earlierBlock = this.#blocks[this.#entries.block[earlier]!]!;
+    const earlierRow = this.#entries.row[earlier]!;
+    if (this.#entries.alive[earlier] === 0 || this.#entries.action[earlier] === DELETE) {
       // No log shows this; a row whose changes were passed over for a while does.
       if (this.#appends) this.#add(PATCH, b, row, bytes, after, true, STAYED);
       else this.giveUpNew(b, row);
@@ -249,7 +240,7 @@ export class TableNet {
     }
     const base = this.#baseOf(earlier, moved ? { bytes, offset: block.before[row]! } : null);
     const isBack = base !== null && this.keys.equal(base.bytes, base.offset, bytes, after);
-    const isReturned = isBack || (base === null && this.#moved[earlier] === RETURNED);
+    const isReturned = isBack || (base === null && this.#entries.moved[earlier] === RETURNED);
     const older = { bytes: earlierBlock.bytes, offset: earlierBlock.after[earlierRow]! };
     const merged = this.#merge(block, row, older, isBack ? null : base);
     this.#addMerged(merged, earlier, isReturned ? RETURNED : base === null ? STAYED : MOVED);
@@ -257,10 +248,10 @@ export class TableNet {
 
   /** The tuple whose key names a PATCH's base, when that is not the entry's own key. */
   #baseOf(entry: number, ownOldKey: Tuple | null): Tuple | null {
-    if (this.#action[entry] !== PATCH) return null;
-    if (this.#moved[entry] !== MOVED) return ownOldKey;
-    const block = this.#blocks[this.#block[entry]!]!;
-    return { bytes: block.bytes, offset: block.before[this.#row[entry]!]! };
+    if (this.#entries.action[entry] !== PATCH) return null;
+    if (this.#entries.moved[entry] !== MOVED) return ownOldKey;
+    const block = this.#blocks[this.#entries.block[entry]!]!;
+    return { bytes: block.bytes, offset: block.before[this.#entries.row[entry]!]! };
   }
 
   #merge(block: Block, row: number, older: Tuple, base: Tuple | null): MergedRow {
@@ -270,7 +261,7 @@ export class TableNet {
   #addMerged(merged: MergedRow, earlier: number, moved: Whence): void {
     const ordinal = this.#merged.ordinal;
     const block = this.#blocks[ordinal]!;
-    const fresh = earlier !== NONE && this.#fresh[earlier] === 1;
+    const fresh = earlier !== NONE && this.#entries.fresh[earlier] === 1;
     const action = merged.unresolved ? PATCH : PUT;
     this.#add(
       action,
@@ -283,65 +274,31 @@ export class TableNet {
     );
   }
 
-  /** The latest entry of a key; not alive where the key was given up. */
-  #latest(bytes: Uint8Array, offset: number): number {
-    const hash = this.keys.hash(bytes, offset);
-    const mask = this.#slots.length - 1;
-    for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
-      const entry = this.#slots[slot]! - 1;
-      if (entry === NONE) return NONE;
-      if (this.#hash[entry] === hash && this.#hasKey(entry, bytes, offset)) return entry;
-    }
-  }
-
-  #hasKey(entry: number, bytes: Uint8Array, offset: number): boolean {
-    const block = this.#blocks[this.#block[entry]!]!;
-    const row = this.#row[entry]!;
-    const own = this.#action[entry] === DELETE ? block.before[row]! : block.after[row]!;
-    return this.keys.equal(block.bytes, own, bytes, offset);
-  }
-
   /** A new entry for a key takes the place of its earlier one, at the end of the order. */
   #add(action: number, b: number, row: number, bytes: Uint8Array, offset: number, fresh: boolean, moved: Whence): void {
-    if (this.#count === this.#action.length) this.#grow();
-    const hash = this.keys.hash(bytes, offset);
-    const entry = this.#count++;
-    this.#action[entry] = action;
-    this.#block[entry] = b;
-    this.#row[entry] = row;
-    this.#hash[entry] = hash;
-    this.#alive[entry] = 1;
-    this.#moved[entry] = moved;
-    this.#fresh[entry] = fresh ? 1 : 0;
-    const mask = this.#slots.length - 1;
-    for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
-      const other = this.#slots[slot]! - 1;
-      if (other === NONE) {
-        this.#slots[slot] = entry + 1;
-        return;
-      }
-      if (this.#hash[other] === hash && this.#hasKey(other, bytes, offset)) {
-        this.#slots[slot] = entry + 1;
-        if (this.#appends) return;
-        // What the key was before this batch is what its first change says.
-        this.#fresh[entry] = this.#fresh[other]!;
-        this.#alive[other] = 0;
-        return;
-      }
-    }
+    const entries = this.#entries;
+    const other = entries.add(action, b, row, bytes, offset);
+    const entry = entries.count - 1;
+    entries.moved[entry] = moved;
+    entries.fresh[entry] = fresh ? 1 : 0;
+    if (this.#order !== null) entries.number[entry] = this.#order.number;
+    if (other === NONE || this.#appends) return;
+    // What the key was before this batch is what its first change says.
+    entries.fresh[entry] = entries.fresh[other]!;
+    entries.alive[other] = 0;
   }
 
   /** Takes the entries out whose key no target can hold. Before `finish`. */
   unplaced(): readonly UnplacedRow[] {
     const rows: UnplacedRow[] = [];
     if (!this.#mayLackKeyDates) return rows;
-    for (let i = 0; i < this.#count; i++) {
-      if (this.#alive[i] === 0) continue;
-      const block = this.#blocks[this.#block[i]!]!;
-      const row = this.#row[i]!;
-      const isGone = this.#action[i] === DELETE;
+    for (let i = 0; i < this.#entries.count; i++) {
+      if (this.#entries.alive[i] === 0) continue;
+      const block = this.#blocks[this.#entries.block[i]!]!;
+      const row = this.#entries.row[i]!;
+      const isGone = this.#entries.action[i] === DELETE;
       if (hasKeyDates(this.table, block.bytes, isGone ? block.before[row]! : block.after[row]!)) continue;
-      this.#alive[i] = 0;
+      this.#entries.alive[i] = 0;
       rows.push({ table: this.table, block, row, isGone });
     }
     return rows;
@@ -350,76 +307,53 @@ export class TableNet {
   /** `movable`: a row may be completed from the row that the sink holds under another key. */
   finish(movable: boolean): TableWrites {
     if (!this.#appends) this.#dropUnusableBases(movable);
-    let count = 0;
+    const entries = this.#entries;
+    const { action, block, row, fresh, moved } = entries;
+    const count = (this.#aliveCount = entries.compact());
     let deleteCount = 0;
     let patchCount = 0;
-    for (let i = 0; i < this.#count; i++) {
-      if (this.#alive[i] === 0) continue;
-      const action = this.#action[i]!;
-      if (action === DELETE) deleteCount++;
-      else if (action === PATCH) patchCount++;
-      this.#action[count] = action;
-      this.#block[count] = this.#block[i]!;
-      this.#row[count] = this.#row[i]!;
-      this.#fresh[count] = action === DELETE ? 0 : this.#fresh[i]!;
-      this.#moved[count] = this.#moved[i] === MOVED ? 1 : 0;
-      count++;
+    for (let i = 0; i < count; i++) {
+      if (action[i] === DELETE) {
+        deleteCount++;
+        fresh[i] = 0;
+      } else if (action[i] === PATCH) patchCount++;
+      moved[i] = moved[i] === MOVED ? 1 : 0;
     }
     return {
       table: this.table,
       blocks: this.#blocks,
       count,
-      action: this.#action,
-      block: this.#block,
-      row: this.#row,
-      fresh: this.#fresh,
-      moved: this.#moved,
+      action,
+      block,
+      row,
+      fresh,
+      moved,
       deleteCount,
       patchCount,
     };
   }
 
+  /** After `finish`, for a stream: of each entry the number of its change. */
+  get numbers(): Uint32Array {
+    return this.#entries.number.subarray(0, this.#aliveCount);
+  }
+
   /** A PATCH whose base is written by another entry can't be repeated after a crash half-way: read it from the source. */
   #dropUnusableBases(movable: boolean): void {
-    for (let i = 0; i < this.#count; i++) {
-      if (this.#alive[i] === 0 || this.#moved[i] === STAYED) continue;
-      const block = this.#blocks[this.#block[i]!]!;
-      const row = this.#row[i]!;
-      if (movable && (this.#moved[i] === RETURNED || this.#hasLeft(block.bytes, block.before[row]!))) continue;
-      this.#alive[i] = 0;
+    for (let i = 0; i < this.#entries.count; i++) {
+      if (this.#entries.alive[i] === 0 || this.#entries.moved[i] === STAYED) continue;
+      const block = this.#blocks[this.#entries.block[i]!]!;
+      const row = this.#entries.row[i]!;
+      if (movable && (this.#entries.moved[i] === RETURNED || this.#hasLeft(block.bytes, block.before[row]!))) continue;
+      this.#entries.alive[i] = 0;
       this.#untold.push({ table: this.table, bytes: block.bytes, offset: block.after[row]! });
     }
   }
 
   /** Whether the row under this key is only removed: what the sink holds there may be read as a base until then. */
   #hasLeft(bytes: Uint8Array, offset: number): boolean {
-    const base = this.#latest(bytes, offset);
+    const base = this.#entries.latest(bytes, offset);
     invariant(base !== NONE, "a moved row's old key has an entry");
-    return this.#action[base] === DELETE && this.#alive[base] === 1;
+    return this.#entries.action[base] === DELETE && this.#entries.alive[base] === 1;
   }
-
-  #grow(): void {
-    const size = this.#action.length * 2;
-    this.#action = grown(this.#action, new Uint8Array(size));
-    this.#block = grown(this.#block, new Uint16Array(size));
-    this.#row = grown(this.#row, new Uint32Array(size));
-    this.#fresh = grown(this.#fresh, new Uint8Array(size));
-    this.#moved = grown(this.#moved, new Uint8Array(size));
-    this.#alive = grown(this.#alive, new Uint8Array(size));
-    this.#hash = grown(this.#hash, new Int32Array(size));
-    const slots = new Int32Array(size * 4);
-    const mask = slots.length - 1;
-    for (const taken of this.#slots) {
-      if (taken === 0) continue;
-      let slot = this.#hash[taken - 1]! & mask;
-      while (slots[slot] !== 0) slot = (slot + 1) & mask;
-      slots[slot] = taken;
-    }
-    this.#slots = slots;
-  }
-}
-
-function grown<T extends { set(source: T): void }>(from: T, to: T): T {
-  to.set(from);
-  return to;
 }

@@ -38,12 +38,12 @@ export class CarriedCopies {
     this.#copies.delete(id);
     const from = before?.versions.at(-1);
     if (before === undefined || from === undefined || !mayCarry(from, table)) return;
-    if ((await this.#sink.carries?.(from, table, signal)) !== true) return;
+    if ((await this.#sink.evolution?.carries(from, table, signal)) !== true) return;
     this.#copies.set(id, { ...before, versions: [...before.versions, table] });
   }
 
   async #begun(table: TableVersion, held: Completeness): Promise<CarriedCopy | undefined> {
-    if (this.#sink.carries === undefined) return undefined;
+    if (this.#sink.evolution === undefined) return undefined;
     const known = await this.#schemas.versions(table.id);
     const under = known.findLast((version) => isLater(table, version) && isOfShape(held, version));
     return under === undefined ? undefined : { held, versions: [under] };

@@ -91,12 +91,11 @@ export class FollowedShapes {
 
   async #make(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     const { sink, steps, onWork } = this.#parts;
-    const changes = tables.map((table) => ({ table, previous: this.#prepared.get(table.id) }));
     for (const { id, fingerprint } of tables) this.#tried.set(id, fingerprint);
-    if (tables.length > 1 && sink.prepareAll !== undefined) {
+    if (tables.length > 1) {
       try {
-        await steps.retrying(signal, () => sink.prepareAll!(changes, signal));
-        for (const { table } of changes) this.#noteMade(table);
+        await steps.retrying(signal, () => sink.prepare(tables, signal));
+        for (const table of tables) this.#noteMade(table);
         return;
       } catch (error) {
         signal.throwIfAborted();
@@ -105,9 +104,9 @@ export class FollowedShapes {
         // Which of them is the matter shows as each is made by itself.
       }
     }
-    for (const { table, previous } of changes) {
+    for (const table of tables) {
       onWork(table.id);
-      await steps.retrying(signal, () => sink.prepare(table, previous, signal));
+      await steps.retrying(signal, () => sink.prepare([table], signal));
       this.#noteMade(table);
     }
   }

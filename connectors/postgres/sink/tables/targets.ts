@@ -1,0 +1,102 @@
+import type { TableName } from "../../../../src/core/contracts/connector.ts";
+import { aboutTable } from "../../../../src/core/errors.ts";
+import { invariant } from "../../../../src/core/invariant.ts";
+import type { TableVersion } from "../../../../src/core/model/schema.ts";
+import { quoteTable } from "../../quote.ts";
+import { OF_ONE_TABLE, sinkError, targetsMeet, withoutRow } from "../errors.ts";
+import type { Session } from "../session.ts";
+import { carriesTable, prepareTable, type TargetChoices } from "./ddl.ts";
+import { conversion, lookAtForms, type TargetForm } from "./form.ts";
+import { type TargetName, targetName } from "./names.ts";
+import type { TargetTable } from "./target-table.ts";
+
+export interface TargetsOptions {
+  /** Puts all tables in this schema. */
+  readonly schema: string | undefined;
+  readonly form: TargetForm;
+  /** See SinkContext. */
+  readonly dropsColumns: ((table: TableName) => boolean) | undefined;
+}
+
+/** The targets of one sink's tables: makes them ready, and knows how rows are written to those that are. */
+export class Targets {
+  readonly #options: TargetsOptions;
+  readonly #prepared = new WeakMap<TableVersion, TargetTable>();
+  /** Which table of the source holds a name in the target. */
+  readonly #owners = new Map<string, string>();
+  #ordinal = 0;
+
+  constructor(options: TargetsOptions) {
+    this.#options = options;
+  }
+
+  nameOf(table: TableName): TargetName {
+    return targetName(table, this.#options.schema);
+  }
+
+  quoted(table: TableName): string {
+    const { schema, table: name } = this.nameOf(table);
+    return quoteTable(schema, name);
+  }
+
+  find(table: TableVersion): TargetTable | undefined {
+    return this.#prepared.get(table);
+  }
+
+  get(table: TableVersion): TargetTable {
+    const found = this.#prepared.get(table);
+    invariant(found !== undefined, `${table.id} was prepared before its rows`);
+    return found;
+  }
+
+  /** Two tables must not be written into one. */
+  expectOwn(table: TableVersion): void {
+    const quoted = this.quoted(table);
+    const owner = this.#owners.get(quoted);
+    if (owner !== undefined && owner !== table.id) throw targetsMeet(table.id, owner, quoted);
+  }
+
+  /** Inside of a transaction; what comes out counts once it is committed: see `note`. */
+  async make(session: Session, table: TableVersion, signal: AbortSignal): Promise<TargetTable> {
+    const known = (error: unknown) => withoutRow(sinkError(error, `preparing ${table.id}`));
+    return await aboutTable(table.id, OF_ONE_TABLE, known, () =>
+      prepareTable(session, table, this.nameOf(table), this.#choices(table), this.#ordinal++, signal),
+    );
+  }
+
+  note(target: TargetTable): void {
+    this.#owners.set(target.quoted, target.version.id);
+    this.#prepared.set(target.version, target);
+  }
+
+  async carries(session: Session, from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {
+    return await carriesTable(session, from, to, this.nameOf(to), this.#choices(to), signal);
+  }
+
+  /**
+   * Of these tables those that are not there. The others get the form that the options ask for now, whether or not rows move
+   * in them, by `convert`.
+   */
+  async missing(
+    session: Session,
+    tables: readonly TableVersion[],
+    convert: (statements: readonly string[]) => Promise<void>,
+    signal: AbortSignal,
+  ): Promise<readonly TableVersion[]> {
+    const quoted = tables.map((table) => this.quoted(table));
+    const { rows } = await session.query(lookAtForms(quoted), signal);
+    for (const [i, isOurs, hasDeleted, hasOp] of rows) {
+      if (isOurs !== "t") continue;
+      const found = { hasDeleted: hasDeleted === "t", hasOp: hasOp === "t" };
+      const converting = conversion(quoted[Number(i)]!, this.#options.form, found);
+      if (converting.length > 0) await convert(converting);
+    }
+    const there = new Set(rows.map(([i]) => Number(i)));
+    return tables.filter((_, i) => !there.has(i));
+  }
+
+  #choices(table: TableVersion): TargetChoices {
+    const { form, dropsColumns } = this.#options;
+    return { form, dropsColumns: dropsColumns?.(table) ?? false };
+  }
+}
