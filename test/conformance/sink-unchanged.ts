@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { isHistory, type SinkHarness } from "./sink.ts";
+import { isNoMirror, type SinkHarness } from "./sink.ts";
 import { users } from "./sink-rows.ts";
 import { failure, patch, put, remove, Reports, rowsStep, Stage, UNCHANGED, type Write } from "./stage.ts";
 
@@ -47,7 +47,7 @@ export function unchangedTests(harness: SinkHarness): void {
   });
 
   test("a row whose base is missing is reported and not written in part", async (context) => {
-    if (isHistory(harness, context, "such a change is appended and marked: see sink-history.ts")) return;
+    if (isNoMirror(harness, context, "such a change is appended and marked: see sink-history.ts")) return;
     await using stage = await Stage.of(harness, users);
     await stage.write(users, 10n, [put(["1", "a", "b"])]);
     const reports = await stage.write(users, 20n, [
@@ -71,7 +71,7 @@ export function unchangedTests(harness: SinkHarness): void {
   });
 
   test("missing bases in a large step are all reported", async (context) => {
-    if (isHistory(harness, context, "such a change is appended and marked: see sink-history.ts")) return;
+    if (isNoMirror(harness, context, "such a change is appended and marked: see sink-history.ts")) return;
     await using stage = await Stage.of(harness, users);
     const ids = Array.from({ length: 200 }, (_, i) => i);
     const held = ids.filter((i) => i % 5 !== 0);
@@ -93,7 +93,7 @@ export function unchangedTests(harness: SinkHarness): void {
   });
 
   test("progress waits for the report of a missing base", async (context) => {
-    if (isHistory(harness, context, "such a change is appended and marked: see sink-history.ts")) return;
+    if (isNoMirror(harness, context, "such a change is appended and marked: see sink-history.ts")) return;
     await using stage = await Stage.of(harness, users);
     await stage.write(users, 10n, [put(["1", "a", "b"])]);
     const step = rowsStep(20n, [users, [patch(["9", "x", UNCHANGED]), put(["1", "c", "d"])]]);
@@ -188,7 +188,7 @@ export function unchangedTests(harness: SinkHarness): void {
   });
 
   test("a key change whose old row is missing is reported; the old key goes", async (context) => {
-    if (isHistory(harness, context, "such a change is appended and marked: see sink-history.ts")) return;
+    if (isNoMirror(harness, context, "such a change is appended and marked: see sink-history.ts")) return;
     await using stage = await Stage.of(harness, users);
     await stage.write(users, 10n, [put(["5", "e", "f"])]);
     const reports = await stage.write(users, 20n, [
@@ -200,7 +200,7 @@ export function unchangedTests(harness: SinkHarness): void {
   });
 
   test("an older change with unchanged cells sets nothing back", async (context) => {
-    if (isHistory(harness, context, "such a change is appended and marked: see sink-history.ts")) return;
+    if (isNoMirror(harness, context, "such a change is appended and marked: see sink-history.ts")) return;
     await using stage = await Stage.of(harness, users);
     await stage.write(users, 30n, [put(["1", "new", "new"])]);
     const reports = await stage.write(users, 40n, [patch(["1", "old", UNCHANGED], { at: 20n })]);

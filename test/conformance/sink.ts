@@ -22,7 +22,7 @@
  */
 import { describe, type TestContext } from "vitest";
 import type { Column, TableVersion } from "../../src/core/model/schema.ts";
-import type { Sink } from "../../src/core/contracts/sink.ts";
+import type { Sink, SinkForm } from "../../src/core/contracts/sink.ts";
 import { fenceTests } from "./sink-fence.ts";
 import { historyTests } from "./sink-history.ts";
 import { nameTests } from "./sink-names.ts";
@@ -31,6 +31,7 @@ import { progressTests } from "./sink-progress.ts";
 import { rowTests } from "./sink-rows.ts";
 import { schemaTests } from "./sink-schema.ts";
 import { shapeTests } from "./sink-shapes.ts";
+import { streamTests } from "./sink-stream.ts";
 import { softTests } from "./sink-soft.ts";
 import { unchangedTests } from "./sink-unchanged.ts";
 import { valueTests } from "./sink-values.ts";
@@ -57,6 +58,8 @@ export interface SinkHarness {
   readonly without?: readonly string[];
   /** Default: a mirror with hard deletes. */
   readonly form?: KeptForm;
+  /** True where changes are handed on: see sink-stream.ts. */
+  readonly isStream?: boolean;
   /** Arranges that the target refuses one row for its content. Absent: this target can refuse none. */
   readonly refusal?: () => PoisonCase;
 }
@@ -67,9 +70,13 @@ export interface KeptForm {
   readonly mode: "mirror" | "history";
 }
 
-/** True, and the test is skipped, where the sink keeps a history: `why` the promise is a mirror's. */
-export function isHistory(harness: SinkHarness, context: TestContext, why: string): boolean {
-  if (harness.form?.mode !== "history") return false;
+export function formOf({ form, isStream }: SinkHarness): SinkForm {
+  return isStream === true ? "stream" : (form?.mode ?? "mirror");
+}
+
+/** True, and the test is skipped, where the sink is no mirror: `why` the promise is one's. */
+export function isNoMirror(harness: SinkHarness, context: TestContext, why: string): boolean {
+  if (formOf(harness) === "mirror") return false;
   context.skip(why);
   return true;
 }
@@ -89,6 +96,8 @@ export interface SinkTarget extends AsyncDisposable {
   readRows(table: TableVersion): Promise<readonly TargetRow[]>;
   /** All rows with their marks, in the order of their keys. Only where deletes are soft. */
   readMarked?(table: TableVersion): Promise<readonly MarkedRow[]>;
+  /** Everything in a stream that has changes of these tables. */
+  readStream?(tables: readonly TableVersion[]): Promise<readonly StreamEntry[]>;
   /** All rows of a history in the order of version, offset and key, `d` behind `u`. */
   readHistory?(table: TableVersion): Promise<readonly HistoryRow[]>;
   /** Empties the target, progress included, as somebody would who drops, flushes or deletes it. */
@@ -99,6 +108,46 @@ export interface SinkTarget extends AsyncDisposable {
   cut?(): Promise<void>;
   /** Makes the target refuse writes to this table (a missing table, a read-only index) until disposed. */
   obstruct?(table: TableVersion): Promise<AsyncDisposable>;
+}
+
+/** What a reader of a stream finds, in its order. */
+export type StreamEntry =
+  | {
+      readonly kind: "change";
+      /** Id of the table. */
+      readonly table: string;
+      readonly op: string;
+      readonly version: bigint;
+      readonly index: number;
+      /** In the order of the columns, undefined where unchanged; of a delete those of the key. */
+      readonly cells: readonly (string | null | undefined)[];
+    }
+  | { readonly kind: "end"; readonly version: bigint }
+  | { readonly kind: "truncate"; readonly table: string; readonly version: bigint }
+  | { readonly kind: "sweep"; readonly table: string; readonly below: bigint };
+
+/** The last state of each key, as a reader makes it of a stream: the `readRows` of such a target. */
+export function rowsOfStream(entries: readonly StreamEntry[], table: TableVersion): readonly TargetRow[] {
+  const rows = new Map<string, { version: bigint; cells: readonly (string | null)[] }>();
+  const keyOf = (cells: readonly (string | null | undefined)[]) => JSON.stringify(table.key?.map((c) => cells[c]));
+  for (const entry of entries) {
+    if (entry.kind === "end" || entry.table !== table.id) continue;
+    if (entry.kind !== "change") {
+      const below = entry.kind === "sweep" ? entry.below : entry.version + 1n;
+      for (const [key, { version }] of rows) if (version < below) rows.delete(key);
+      continue;
+    }
+    const { op, cells, version } = entry;
+    if (op === "d") rows.delete(JSON.stringify(cells));
+    else {
+      const base = rows.get(keyOf(cells))?.cells;
+      rows.set(keyOf(cells), {
+        version,
+        cells: cells.map((cell, c) => (cell === undefined ? (base?.[c] ?? null) : cell)),
+      });
+    }
+  }
+  return [...rows.values()];
 }
 
 export interface TargetRow {
@@ -121,14 +170,18 @@ export interface HistoryRow extends TargetRow {
 
 export function sinkConformance(harness: SinkHarness): void {
   describe(`sink ${harness.name}`, () => {
+    describe("values", () => valueTests(harness));
+    describe("progress", () => progressTests(harness));
+    describe("fence", () => fenceTests(harness));
+    if (formOf(harness) === "stream") {
+      describe("stream", () => streamTests(harness));
+      return;
+    }
     describe("rows", () => rowTests(harness));
     describe("unchanged cells", () => unchangedTests(harness));
-    describe("values", () => valueTests(harness));
     describe("names", () => nameTests(harness));
     describe("tables", () => schemaTests(harness));
     describe("shapes", () => shapeTests(harness));
-    describe("progress", () => progressTests(harness));
-    describe("fence", () => fenceTests(harness));
     describe("netted changes", () => netTests(harness));
     if (harness.form?.deletes === "soft") describe("soft deletes", () => softTests(harness, harness.form));
     if (harness.form?.mode === "history") describe("history", () => historyTests(harness));

@@ -7,7 +7,7 @@ import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { Outcome, Sink } from "../../src/core/contracts/sink.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import { blockOf, type Cell, type Change, type Entry, UNCHANGED, writesOf } from "../support/blocks.ts";
-import type { SinkHarness, SinkTarget } from "./sink.ts";
+import { formOf, type SinkHarness, type SinkTarget } from "./sink.ts";
 import { complete } from "../support/complete.ts";
 
 /** Longer than any single call may take; a sink that hangs fails its test by this. */
@@ -129,6 +129,8 @@ export class Stage implements AsyncDisposable {
   static async of(harness: SinkHarness, ...tables: readonly TableVersion[]): Promise<Stage> {
     const target = await harness.target();
     const stage = new Stage(harness, target, await target.makeSink(), true);
+    const { form, delivery } = stage.sink;
+    expect([form, delivery]).toEqual([formOf(harness), harness.transactional ? "transactional" : "idempotent"]);
     await stage.open(1);
     await stage.prepare(...tables);
     return stage;
@@ -163,7 +165,13 @@ export class Stage implements AsyncDisposable {
   /** Every other step of rows is announced before. */
   async apply(step: Step, outcome: Outcome = this.reports): Promise<void> {
     if (step.kind === "rows" && this.#stepCount++ % 2 === 1) this.sink.prefetch?.stage(step.tables);
-    await this.sink.apply(step, outcome, timeout());
+    await this.sink.apply(this.#ordered(step), outcome, timeout());
+  }
+
+  /** A stream is told the order of the entries: table by table, unless it is given. */
+  #ordered(step: Step): Step {
+    if (step.kind !== "rows" || this.sink.form !== "stream" || step.order !== undefined) return step;
+    return { ...step, order: Uint16Array.from(step.tables.flatMap(({ count }, t) => Array<number>(count).fill(t))) };
   }
 
   /** Applies entries of one table in a step that commits at `at`. */

@@ -76,7 +76,7 @@ export function noSecondStream(): SecondStreamRefused {
 export class ScriptedSink implements Sink, StepPrefetch {
   readonly name: string;
   readonly kind = "scripted";
-  readonly form: SinkForm = "mirror";
+  form: SinkForm = "mirror";
   readonly delivery = "transactional";
   readonly onLost = "fail";
   readonly prefetch = this;

@@ -95,7 +95,7 @@ const RULES: readonly Rule[] = [
     sentence: "the Postgres client sees core, tls and its driver; source, sink and state use it",
   },
   {
-    files: /^(connectors\/[a-z]+|examples\/connector)\//,
+    files: /^(connectors\/[a-z]+|examples\/[a-z]+)\//,
     may: (file) => new RegExp(`${coreAndOwnFolder(file).source}|^src/tls/|^connectors/kit/`),
     packages: (file) => [...(DRIVERS[file.split("/")[1] ?? ""] ?? []), "zod"],
     sentence: "a connector sees core, its own folder, the kit and its driver, never another connector or the runtime",

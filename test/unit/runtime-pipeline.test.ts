@@ -2,6 +2,8 @@ import { describe, expect, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
+import { keyText } from "../../src/core/model/row-id.ts";
+import { inCommitOrder } from "../../connectors/kit/ordered-changes.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { Pipeline } from "../../src/runtime/pipeline.ts";
 import type { PipelineParts } from "../../src/runtime/pipeline.ts";
@@ -78,6 +80,29 @@ async function same(source: ScriptedSource, sink: ScriptedSink, tables: readonly
 /** What a sink says that can't follow one table. */
 const refused = (table: TableVersion) =>
   new MillraceError({ code: "MR3999", kind: "fatal", message: "no", hint: "change it", table: table.id });
+
+test("a stream is given the changes of all tables in commit order", async () => {
+  await using opened = await realState();
+  const source = new ScriptedSource([users, notes]);
+  const sink = new ScriptedSink();
+  sink.form = "stream";
+  const given: string[] = [];
+  sink.before = (step) => {
+    if (step.kind !== "rows") return;
+    inCommitOrder(step, (writes, entry) => {
+      const { bytes, after } = writes.blocks[writes.block[entry]!]!;
+      given.push(`${writes.table.table} ${keyText(writes.table, bytes, after[writes.row[entry]!]!).join()}`);
+    });
+  };
+  const it = start(source, opened.state, [sink]);
+  await eventually(() => expect(Object.keys(sink.progress?.tables ?? {})).toHaveLength(2));
+  for (let id = 1; id <= 20; id++) source.commit(put(users, id), put(notes, id), put(users, id + 100));
+  await same(source, sink);
+  expect(given).toEqual(
+    Array.from({ length: 20 }, (_, i) => [`users ${i + 1}`, `notes ${i + 1}`, `users ${i + 101}`]).flat(),
+  );
+  await it.stop();
+});
 
 describe("a table that a sink can't follow", () => {
   test("is suspended in that sink alone, over a restart too, until an operator has it read again", async () => {
@@ -176,6 +201,26 @@ describe("a table that a sink can't follow", () => {
     source.commit(put(users, 30), put(notes, 30));
     await same(source, sink, [users]);
     expect(Object.keys(sink.progress?.tables ?? {})).toEqual([users.id]);
+    await it.stop();
+  });
+
+  test("is not looked for in a stream by writing tables alone: what is tried would stay in it", async () => {
+    await using opened = await realState();
+    const source = new ScriptedSource([users, notes]);
+    const sink = new ScriptedSink();
+    sink.form = "stream";
+    const it = start(source, opened.state, [sink]);
+    await same(source, sink);
+    const tried: string[][] = [];
+    sink.before = (step) => {
+      if (step.kind !== "rows") return;
+      tried.push(step.tables.map(({ table }) => table.id));
+      throw new MillraceError({ code: "MR3999", kind: "fatal", message: "no", hint: "change it" });
+    };
+    source.commit(put(users, 1), put(notes, 1));
+    await eventually(() => expect(it.pipeline.runners.map((runner) => runner.state)).toEqual(["failed"]));
+    expect(tried).toEqual([[users.id, notes.id]]);
+    expect(it.pipeline.suspendedTables).toEqual([]);
     await it.stop();
   });
 
