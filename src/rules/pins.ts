@@ -49,7 +49,7 @@ export function kept(pinned: TableShape, now: TableShape, masked: (ordinal: numb
   if (key.length !== now.key.length || key.some((ordinal, i) => ordinal !== now.key[i]))
     return { misfit: "its key has changed" };
   if (pinned.deferrableKey !== now.deferrableKey) return { misfit: "its key is checked at another time" };
-  if (now.keyOnWord === true && pinned.keyOnWord !== true)
+  if (now.unenforcedKey === true && pinned.unenforcedKey !== true)
     return { misfit: "no constraint keeps its rows apart by their key any more" };
   return { cells };
 }

@@ -23,12 +23,12 @@ export function withKeyOf(live: TableShape, known: TableShape): TableShape {
     return known.columns.findIndex((column) => column.identity === identity);
   });
   const isSame = key.length === known.key.length && key.every((ordinal, i) => ordinal === known.key[i]);
-  const isKeptAlike = live.deferrableKey === known.deferrableKey && live.keyOnWord === known.keyOnWord;
+  const isKeptAlike = live.deferrableKey === known.deferrableKey && live.unenforcedKey === known.unenforcedKey;
   if (key.includes(-1) || (isSame && isKeptAlike)) return known;
   if (JSON.stringify(live.columns) === JSON.stringify(known.columns)) return live;
   // Its columns have changed too: the log will show as what.
-  const { keyChosen: _chosen, keyOnWord: _word, ...own } = known;
-  const fingerprint = digest([known.fingerprint, key, live.deferrableKey, live.keyOnWord]);
+  const { keyChosen: _chosen, unenforcedKey: _unenforced, ...own } = known;
+  const fingerprint = digest([known.fingerprint, key, live.deferrableKey, live.unenforcedKey]);
   return { ...own, key, deferrableKey: live.deferrableKey, fingerprint, ...keyMarks(live) };
 }
 

@@ -8,57 +8,58 @@ export interface Column {
   /** The type as the source spells it, for example `numeric(12,2)`; meaningful with `TableVersion.dialect`. */
   readonly native: string;
   readonly nullable: boolean;
-  /** What tells this column from another of the same name and type (Postgres: attnum). Stable under rename. */
+  /** Distinguishes this column from another one with the same name and type (Postgres: attnum). Stable under rename. */
   readonly identity: number;
 }
 
-/** One version of one table's shape, in force from a position of the log on. Immutable; compared by identity. */
+/** One version of a table's shape, valid from a position of the log on. Immutable; compared by identity. */
 export interface TableVersion {
   /** `schema.table` with `%` and `.` inside a name percent-encoded, so that no two tables share it. */
   readonly id: string;
   readonly schema: string;
   readonly table: string;
   readonly dialect: "postgres" | "mysql";
-  /** What tells this table from another one under its name (Postgres: its oid). Stable under rename. */
+  /** Distinguishes this table from another one with the same name (Postgres: its oid). Stable under rename. */
   readonly relation: number;
   readonly columns: readonly Column[];
-  /** Ordinals of the key's columns in `columns`, in key order; empty where the table has no key in this version. */
+  /** Ordinals of the key's columns in `columns`, in key order; empty if the table has no key in this version. */
   readonly key: readonly number[];
   /**
-   * True when two rows may hold one key for a moment inside a transaction (deferrable constraint). Such a table's old
-   * rows arrive complete, and its changes are netted per transaction (runtime/netting/netting).
+   * True if two rows may have the same key for a moment inside a transaction (deferrable constraint). Old rows of such
+   * a table arrive complete, and its changes are netted per transaction (runtime/netting/netting).
    */
   readonly deferrableKey: boolean;
-  /** True where the configuration chose the key: a change of it is the operator's. */
+  /** True where the configuration chose the key: then only the operator changes it. */
   readonly keyChosen?: true;
   /**
-   * True where the operator alone says that no two rows have the same key. Of which row a key is that came or went is then
-   * read from the source (runtime/netting/table-net), where two rows of one key are found.
+   * True where no constraint of the source enforces the chosen key: only the configuration says that no two rows share
+   * it. Which row has a key that appeared or disappeared is then read from the source (runtime/netting/table-net). That
+   * read also finds two rows with one key.
    */
-  readonly keyOnWord?: true;
-  /** From 1, counted per table as versions are registered: which of two lies further in the log, `isLater` says. */
+  readonly unenforcedKey?: true;
+  /** Counts registered versions per table, from 1. `isLater` tells which of two versions comes later in the log. */
   readonly version: number;
-  /** Where in the log it is in force from. */
+  /** The log position from which it is valid. */
   readonly since: Position;
-  /** SHA-256 over the names, types, identities and key, in hex; with rules, over the source's fingerprint and them. */
+  /** SHA-256 over names, types, identities and key, in hex; with rules, over the source's fingerprint and the rules. */
   readonly fingerprint: string;
-  /** What the configuration's rules made this of; absent where the table is as the source has it. */
+  /** Absent if no rules of the configuration change this table. */
   readonly ruled?: Ruled;
 }
 
 /** How a column's values are hidden: keyed hash, a fixed text, their last characters only, null. */
 export type Mask = "hash" | "redact" | "partial" | "null";
 
-/** A table under rules: everything behind the source sees it as its `TableVersion` says, and nothing else. */
+/** A table under rules: everything after the source sees it only in this form. */
 export interface Ruled {
-  /** Hash of the rules: with another one everything that a sink has of the table is void. */
+  /** Hash of the rules. If it changes, everything that a sink has of the table is void. */
   readonly rules: string;
-  /** The table as the source has it. */
+  /** The table at the source. */
   readonly source: Pick<TableVersion, "columns" | "key" | "fingerprint">;
   readonly lineage: readonly Lineage[];
-  /** True where rows are left out. */
+  /** True if rows are left out. */
   readonly filtered: boolean;
-  /** Why the rules can't be applied to this shape: then none of its rows is let through. */
+  /** Why the rules can't be applied to this shape; then no row passes. */
   readonly fault: { readonly code: ErrorCode; readonly message: string; readonly hint: string } | null;
 }
 
@@ -70,12 +71,15 @@ export interface Lineage {
   readonly mask: Mask | null;
 }
 
-/** Whether one version of a table follows another one in the log. Of two at one place the one registered last is in force. */
+/**
+ * Whether a version of a table follows another one in the log. At one position the version registered last is the valid
+ * one.
+ */
 export function isLater(one: TableVersion, other: TableVersion): boolean {
   return (comparePositions(one.since, other.since) || one.version - other.version) > 0;
 }
 
-/** A version with a key: only rows of such a one enter a batch. */
+/** A version with a key: only rows of such versions enter a batch. */
 export interface KeyedTable extends TableVersion {
   readonly key: readonly [number, ...number[]];
 }
@@ -102,13 +106,13 @@ function encodePart(name: string): string {
   return name.replaceAll("%", "%25").replaceAll(".", "%2E");
 }
 
-/** What is marked of a key beside its columns, for a shape that is made of another. */
+/** The marks of a key, for a shape that is built from another one. */
 export function keyMarks({
   keyChosen,
-  keyOnWord,
-}: Pick<TableVersion, "keyChosen" | "keyOnWord">): Pick<TableVersion, "keyChosen" | "keyOnWord"> {
+  unenforcedKey,
+}: Pick<TableVersion, "keyChosen" | "unenforcedKey">): Pick<TableVersion, "keyChosen" | "unenforcedKey"> {
   return {
     ...(keyChosen === undefined ? {} : { keyChosen }),
-    ...(keyOnWord === undefined ? {} : { keyOnWord }),
+    ...(unenforcedKey === undefined ? {} : { unenforcedKey }),
   };
 }

@@ -28,7 +28,7 @@ export class KeyImages {
   /** `oldKey`, `newKey`: of the row before and behind the change; null where there is none. */
   note(block: Block, row: number, table: TableVersion, oldKey: string | null, newKey: string | null): void {
     // Two rows may have one key for a moment there, and the log does not tell which of them stays.
-    const isOrdered = !table.deferrableKey && table.keyOnWord !== true;
+    const isOrdered = !table.deferrableKey && table.unenforcedKey !== true;
     // A row that has just taken this key brings cells that belonged to its former one.
     const isOwn = oldKey === null || oldKey === newKey;
     const earlier = isOwn && newKey !== null ? this.#images.get(newKey) : UNTOLD;

@@ -138,7 +138,7 @@ export class Netter {
         changeCount++;
         this.#order?.next();
         // What was read says itself which row a key is of.
-        if (net.table.keyOnWord === true && isLog && net.isUntoldByKey(s, row)) continue;
+        if (net.table.unenforcedKey === true && isLog && net.isUntoldByKey(s, row)) continue;
         if (isPostponed(net.table, this.#appends) && block.op[row] !== OP_READ) net.postpone(s, row);
         else net.change(s, row, fresh === true);
       }
@@ -199,9 +199,9 @@ function inTable<T>(table: TableVersion, work: () => T): T {
   }
 }
 
-/** Of a key on word, what its own updates leave open is read from the source; a history wants every change. */
-function isPostponed({ deferrableKey, keyOnWord }: TableVersion, appends: boolean): boolean {
-  return deferrableKey && (appends || keyOnWord !== true);
+/** An unenforced key: what its own updates leave open is read from the source. A history wants every change. */
+function isPostponed({ deferrableKey, unenforcedKey }: TableVersion, appends: boolean): boolean {
+  return deferrableKey && (appends || unenforcedKey !== true);
 }
 
 /** Commit positions of the transactions of which a batch holds only a part: at most its first and its last. */

@@ -65,7 +65,7 @@ async function copyTable(
   const workers = parts.workers.filter((worker) => parts.wants(worker, table));
   if (workers.length === 0) return [];
   // A copy would not find two rows of one key.
-  if (table.keyOnWord === true) return [];
+  if (table.unenforcedKey === true) return [];
   const failed = new Set<SinkWorker>();
   try {
     await readTable(parts, table, workers, failed, progress, signal);

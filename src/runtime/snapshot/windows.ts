@@ -285,7 +285,7 @@ function timeOf({ chunk, nowMs }: Filled): bigint {
 }
 
 function hasKeys(table: TableVersion, { bytes, before, after }: Block, row: number): boolean {
-  if (table.keyOnWord !== true) return isKeyed(table);
+  if (table.unenforcedKey !== true) return isKeyed(table);
   const tuples = [before[row]!, after[row]!].filter((offset) => offset !== NO_TUPLE);
   return tuples.every((offset) => hasWholeKey(table, bytes, offset));
 }

@@ -38,7 +38,7 @@ export async function readRange(
     const pace = new ChunkPace();
     let from = after;
     let isFinished = false;
-    const isScanned = where !== null && table.keyOnWord !== true;
+    const isScanned = where !== null && table.unenforcedKey !== true;
     const end = isScanned ? await endOfScan(context, session, table, after, scanRowCountMax, signal) : null;
     const upTo = end === null ? where : `(${where}\n) AND NOT (${behindKey(table, end)})`;
     for (;;) {

@@ -7,8 +7,8 @@ export interface Key {
   /** Names of the columns, in key order. */
   readonly columns: readonly string[];
   readonly deferrable: boolean;
-  /** Nothing but the configuration says that rows differ in it. */
-  readonly onWord?: true;
+  /** No constraint enforces it: only the configuration says that rows differ in it. */
+  readonly unenforced?: true;
 }
 
 /** A replica identity is FULL where every column is in it. */
@@ -77,7 +77,8 @@ export function findKey(table: CatalogTable, wanted: ChosenKey | null): FoundKey
   const proof = proofOf(table, numbers);
   // Without whole old rows a value that the log leaves out might be taken from another row of the key.
   if (proof === undefined && table.identity !== FULL) return unproven(table, wanted);
-  if (proof === undefined) return { kind: "chosen", key: { columns: wanted.columns, deferrable: true, onWord: true } };
+  if (proof === undefined)
+    return { kind: "chosen", key: { columns: wanted.columns, deferrable: true, unenforced: true } };
   return { kind: "chosen", key: { columns: wanted.columns, deferrable: !proof.immediate } };
 }
 

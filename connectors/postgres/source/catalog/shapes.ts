@@ -145,10 +145,11 @@ function shapeOf(
   { oid, schema, table }: Pick<CatalogTable, "oid" | "schema" | "table">,
   columns: readonly Column[],
   key: readonly number[],
-  { deferrable: deferrableKey, onWord }: Key,
+  { deferrable: deferrableKey, unenforced }: Key,
   isChosen: boolean,
 ): TableShape {
-  const told = [schema, table, oid, columns, key, deferrableKey, ...(onWord === true ? ["on word"] : [])];
+  // Fingerprints are stored: the text "on word" can't change.
+  const told = [schema, table, oid, columns, key, deferrableKey, ...(unenforced === true ? ["on word"] : [])];
   const fingerprint = createHash("sha256").update(JSON.stringify(told)).digest("hex");
   const id = tableId(schema, table);
   const shape: TableShape = {
@@ -163,5 +164,5 @@ function shapeOf(
     fingerprint,
   };
   if (!isChosen) return shape;
-  return { ...shape, keyChosen: true, ...(onWord === true ? { keyOnWord: true } : {}) };
+  return { ...shape, keyChosen: true, ...(unenforced === true ? { unenforcedKey: true } : {}) };
 }

@@ -33,15 +33,15 @@ export async function readRange(
 ): Promise<Chunk> {
   using wire = await Wire.open(context.database, signal);
   // Without an index for the key, or behind a filter, the first row may take its time.
-  const isQuick = where === null && table.keyOnWord !== true;
+  const isQuick = where === null && table.unenforcedKey !== true;
   const { sees, live } = await begin(wire, table, isQuick, signal);
   const key = table.key.map((ordinal) => live.columns[ordinal]!);
-  if (table.keyOnWord === true) {
+  if (table.unenforcedKey === true) {
     if (after === null) await expectNoNulls(wire, table, live, signal);
     else await expectOne(wire, table, live, alike(key, after), signal);
   }
   const list = live.columns.map((column) => quoteIdentifier(column.name)).join(", ");
-  const isScanned = where !== null && table.keyOnWord !== true;
+  const isScanned = where !== null && table.unenforcedKey !== true;
   const end = isScanned ? await endOfScan(wire, table, live, after, scanRowCountMax, signal) : null;
   const conditions = [
     where === null ? "" : `(${where}\n)`,
@@ -83,7 +83,7 @@ export async function readKeys(
   signal: AbortSignal,
 ): Promise<Chunk> {
   using wire = await Wire.open(context.database, signal);
-  const { sees, live } = await begin(wire, table, table.keyOnWord !== true, signal);
+  const { sees, live } = await begin(wire, table, table.unenforcedKey !== true, signal);
   const rows = new RowBlock(table, textKinds(table), 1, true);
   let isRefused = false;
   await byHalves(keys, isNoKey, async (some) => {
@@ -127,7 +127,7 @@ async function selectKeys(
 function blockOf(table: TableVersion, rows: RowBlock): Block | null {
   if (rows.count === 0) return null;
   const block = rows.finish({ epoch: 1, commit: 0n, index: 0 });
-  if (table.keyOnWord === true) expectApart(table, block);
+  if (table.unenforcedKey === true) expectApart(table, block);
   return block;
 }
 

@@ -49,7 +49,7 @@ export class SqliteSchemas implements SchemaStore {
         version,
         since: serializePosition(position),
         fingerprint: shape.fingerprint,
-        shape: JSON.stringify(created),
+        shape: JSON.stringify(toStored(created)),
       });
       return this.#object(created, version, position);
     });
@@ -72,7 +72,7 @@ export class SqliteSchemas implements SchemaStore {
     this.#connection.write(() => {
       this.#setAside.run({ table: tableId, error: JSON.stringify(error) });
       this.#obligations.addedToAll();
-      // Invariant: changes that pass by from now on are not behind the cursor of anything that goes on later.
+      // Invariant: changes that are skipped from now on do not lie behind the cursor of a refill that continues later.
       this.#voidRefills.run({ table: tableId });
     });
   }
@@ -95,7 +95,11 @@ export class SqliteSchemas implements SchemaStore {
   }
 
   #fromRow(row: Row): TableVersion {
-    return this.#object(stored(row, "shape", isShape), integer(row, "version"), parsePosition(text(row, "since")));
+    return this.#object(
+      fromStored(stored(row, "shape", isShape)),
+      integer(row, "version"),
+      parsePosition(text(row, "since")),
+    );
   }
 
   #object(shape: TableShape, version: number, since: Position): TableVersion {
@@ -112,7 +116,7 @@ function lastNotAfter(registered: readonly TableVersion[], position: Position): 
   return registered.findLast(({ since }) => comparePositions(since, position) <= 0);
 }
 
-/** Without what a caller's object may carry beyond the shape, such as the version that it had elsewhere. */
+/** Drops other fields of the caller's object, such as the version that it had elsewhere. */
 function shapeOnly(shape: TableShape): TableShape {
   const { id, schema, table, dialect, relation, columns, key, deferrableKey, fingerprint, ruled } = shape;
   const own = { id, schema, table, dialect, relation, columns, key, deferrableKey, fingerprint };
@@ -120,7 +124,18 @@ function shapeOnly(shape: TableShape): TableShape {
   return ruled === undefined ? plain : { ...plain, ruled };
 }
 
-function isShape(value: unknown): value is TableShape {
+/** `unenforcedKey` is stored as `keyOnWord`, its name in the states of older releases. */
+type StoredShape = Omit<TableShape, "unenforcedKey"> & { readonly keyOnWord?: true };
+
+function toStored({ unenforcedKey, ...shape }: TableShape): StoredShape {
+  return unenforcedKey === undefined ? shape : { ...shape, keyOnWord: unenforcedKey };
+}
+
+function fromStored({ keyOnWord, ...shape }: StoredShape): TableShape {
+  return keyOnWord === undefined ? shape : { ...shape, unenforcedKey: keyOnWord };
+}
+
+function isShape(value: unknown): value is StoredShape {
   return (
     isRecord(value) &&
     typeof value["id"] === "string" &&
