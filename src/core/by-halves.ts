@@ -1,6 +1,6 @@
 /**
- * Asks for all of these at once; where that is refused because of some of them, for each half, so that the refused ones are
- * left out and the others are not.
+ * Makes one call for all items. If it is refused because of some of them, tries each half, so that only the refused
+ * items are left out.
  */
 export async function byHalves<T>(
   all: readonly T[],

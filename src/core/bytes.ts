@@ -1,4 +1,4 @@
-/** A growing buffer that rows are rendered into; reused, so that nothing is allocated per cell. */
+/** A growing buffer that rows are rendered into. It is reused, so that no cell allocates memory. */
 export class ByteWriter {
   bytes: Buffer;
   length = 0;
@@ -38,7 +38,7 @@ export class ByteWriter {
     this.length += this.bytes.write(text, this.length, "utf8");
   }
 
-  /** A view of what was written; valid until the next write. */
+  /** A view of the written bytes; valid until the next write. */
   view(): Buffer {
     return this.bytes.subarray(0, this.length);
   }

@@ -2,21 +2,21 @@ import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 
 /**
- * Time, turns and chance, as whoever decides by them is given them. Production passes `systemClock`; a simulation passes its
- * own, so that one seed gives one run.
+ * Time, scheduling and randomness, passed to all code that depends on them. Production passes `systemClock`; a
+ * simulation passes its own, so that one seed gives one run.
  */
 export interface Clock {
-  /** Milliseconds since 1970-01-01 UTC, as the machine has them: they may jump, and go back. */
+  /** Milliseconds since 1970-01-01 UTC by the machine's clock: may jump, also backwards. */
   now(): number;
-  /** Milliseconds since some moment of this process; they never go back. */
+  /** Milliseconds since some moment of this process; never goes backwards. */
   elapsed(): number;
   /** Resolves after `ms` milliseconds; rejects with an `AbortError` when one of the signals is aborted. */
   sleep(ms: number, ...signals: readonly AbortSignal[]): Promise<void>;
-  /** Calls `work` in a turn of its own, behind what is ready now. */
+  /** Calls `work` in a later turn of the event loop, after everything that is ready now. */
   later(work: () => void): void;
   /** In [0, 1). */
   random(): number;
-  /** A name that nobody else has: random bytes in hexadecimal digits. */
+  /** A unique name: random bytes as hexadecimal digits. */
   unique(byteCount: number): string;
 }
 
@@ -34,12 +34,12 @@ export const systemClock: Clock = {
   unique: (byteCount) => randomBytes(byteCount).toString("hex"),
 };
 
-/** The present time as it is stored and shown. */
+/** The present time in its stored and displayed form. */
 export function timestamp(clock: Pick<Clock, "now">): string {
   return new Date(clock.now()).toISOString();
 }
 
-/** A signal that is aborted with the others, or after `ms` milliseconds. Its owner disposes of it. */
+/** A signal that aborts with the others, or after `ms` milliseconds. The caller disposes of it. */
 export function deadline(clock: Clock, ms: number, ...others: readonly AbortSignal[]): Deadline {
   const ended = new AbortController();
   const late = new AbortController();

@@ -1,16 +1,16 @@
-/** What ends a wait before its work does, and as which error. */
+/** What ends a wait before the work ends, and with which error. */
 export interface Limits {
   readonly signal: AbortSignal;
-  /** Infinity: the signal alone. */
+  /** Infinity: only the signal ends the wait. */
   readonly timeoutMs: number;
   readonly stopped: () => Error;
   readonly late: () => Error;
 }
 
-/** The work's outcome, or the error of the limit that came first; the work itself is not ended by that. */
+/** The work's result, or the error of the limit that came first; a limit does not stop the work. */
 export async function within<T>(work: Promise<T>, { signal, timeoutMs, stopped, late }: Limits): Promise<T> {
   if (signal.aborted) {
-    // It has begun, and nobody else sees how it ends: its failure would end the process.
+    // Nobody else awaits the work: an unhandled rejection would end the process.
     work.catch(() => {});
     throw stopped();
   }

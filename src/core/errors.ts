@@ -1,20 +1,20 @@
 /**
  * What the runtime does about a failure:
- * - retryable: wait with jitter, then the same work again;
- * - blocked: it depends on somebody outside (a password, a grant, a certificate, room on a disk): tried again for as long as
- *   it takes, at growing distance, and shown as needing a person meanwhile;
- * - reopen: what the sink was opened on is not there any more: it is opened again and compared. Of sinks only;
- * - fatal: stop this stream or sink and say the fix;
- * - poison: one row cannot be taken; it is stored as a dead letter, the others go on;
- * - aborted: somebody asked us to stop; quiet.
+ * - retryable: it waits with jitter, then repeats the work;
+ * - blocked: somebody outside has to act (a password, a grant, a certificate, disk space). It retries without limit at
+ *   growing intervals, and status says that a person is needed;
+ * - reopen: what the sink was opened on is gone. It opens the sink again and compares. Only for sinks;
+ * - fatal: it stops this stream or sink and reports the fix;
+ * - poison: the target refuses one row. The row is stored as a dead letter, the others go on;
+ * - aborted: somebody asked us to stop; nothing is reported.
  */
 export type ErrorKind = "retryable" | "blocked" | "reopen" | "fatal" | "poison" | "aborted";
 
 export type ErrorCode = `MR${number}`;
 
-/** Why a database, or the way to it, did not do what was asked. */
+/** Why a database, or the connection to it, did not do what was asked. */
 export type DatabaseReason =
-  // No answer to what was asked:
+  // No answer came:
   | "stopped" // by us
   | "url" // it can't be used
   | "tls" // while connecting
@@ -24,7 +24,7 @@ export type DatabaseReason =
   | "lost" // the connection ended
   | "pooler" // the URL leads to a connection pooler
   | "unknown" // an error that is of neither server nor network
-  // The server's answer:
+  // The server answered:
   | "login"
   | "privilege"
   | "row-security" // it hides rows from the role
@@ -65,10 +65,10 @@ export type ErrorReason =
   | "behind" // a sink holds less than it did, and the log does not reach back to there
   | "partial"; // a part of a target is not there now
 
-/** What docs/errors.md says of a code. Every folder that raises errors lists its own pages in its errors.ts. */
+/** The page of a code in docs/errors.md. Every folder that raises errors lists its pages in its errors.ts. */
 export interface ErrorPage {
   readonly title: string;
-  /** When this happens and what Millrace does then. */
+  /** When this happens, and what Millrace then does. */
   readonly cause: string;
   /** What the operator can do, step by step. */
   readonly remedy: string;
@@ -76,7 +76,10 @@ export interface ErrorPage {
 
 export type ErrorPages = Readonly<Record<ErrorCode, ErrorPage>>;
 
-/** A part of docs/errors.md: a connector's errors.ts exports the heading and the first number of its codes as `area`. */
+/**
+ * A part of docs/errors.md. A connector's errors.ts exports it as `area`: the heading and the first number of its
+ * codes.
+ */
 export interface ErrorArea {
   readonly from: number;
   readonly title: string;
@@ -85,11 +88,13 @@ export interface ErrorArea {
 interface ErrorParts {
   readonly code: ErrorCode;
   readonly kind: ErrorKind;
-  /** What is wrong and where; never a cell value, a statement's parameter or a connection string. */
+  /** What is wrong and where. Never contains a cell value, a statement's parameter or a connection string. */
   readonly message: string;
   /** What to do. */
   readonly hint?: string | undefined;
-  /** With `reopen`: ids of tables that the target holds no more as they were written, whatever it says. */
+  /**
+   * With `reopen`: ids of tables that the target no longer holds as they were written, even if its checkpoint says so.
+   */
   readonly lostTables?: readonly string[];
   readonly cause?: unknown;
   /** See `MillraceError.reason`. */
@@ -98,15 +103,18 @@ interface ErrorParts {
   readonly table?: string | undefined;
 }
 
-/** The only error that crosses a module's border with meaning: numbered, classified, with its fix. */
+/** The only error that may cross a module's border with a meaning: numbered, classified, with its fix. */
 export class MillraceError extends Error {
   readonly code: ErrorCode;
   readonly kind: ErrorKind;
   readonly hint: string | undefined;
   readonly lostTables: readonly string[];
-  /** What code decides by; number and sentence are for people. */
+  /** Code decides by this; number and message are for people. */
   readonly reason: ErrorReason | undefined;
-  /** Of a sink's fatal failure: the id of the table that alone is concerned. It is suspended there, the others go on. */
+  /**
+   * For a fatal failure of a sink: the id of the only table it concerns. That table is suspended in the sink, the
+   * others go on.
+   */
   readonly table: string | undefined;
 
   constructor(parts: ErrorParts) {
@@ -121,7 +129,7 @@ export class MillraceError extends Error {
   }
 }
 
-/** Work on one table: a fatal failure with one of these codes is said to be of that table alone. */
+/** Runs work on one table. A fatal failure with one of these codes then concerns only that table. */
 export async function aboutTable<T>(
   table: string,
   codes: ReadonlySet<string>,

@@ -1,14 +1,14 @@
 /**
- * Named places at which a test may kill the process, so that every order of events is tried. A failpoint stands where a
- * crash would be most inconvenient and is named after what has just happened. In production the table is empty and a
- * call costs one comparison.
+ * Named places at which a test can kill the process, to try every order of events. A failpoint is placed where a crash
+ * does the most harm, and is named after what has just happened. In production the table is empty and a call costs one
+ * comparison.
  *
- * MILLRACE_FAILPOINTS="redis.rows-written=kill@3,ack.stored=kill": SIGKILL at the third, or first, passage;
- * "sink.prepared:public.orders/2=kill": at the first one for that version of the table.
+ * MILLRACE_FAILPOINTS="redis.rows-written=kill@3,ack.stored=kill": SIGKILL at the third, or first, time;
+ * "sink.prepared:public.orders/2=kill": at the first time for that version of the table.
  */
 const armed = parseFailpoints(process.env["MILLRACE_FAILPOINTS"] ?? "");
 
-/** `table`: what is being worked on, where a test may want to choose. */
+/** `table` lets a test choose the table. */
 export function failpoint(name: string, table?: { readonly id: string; readonly version?: number }): void {
   if (armed.size === 0) return;
   pass(name);

@@ -2,8 +2,8 @@ import { mkdirSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 
 /**
- * Makes a folder and those above it; throws what the system says. Not by `recursive`: with it Node (24) never ends where a
- * folder is there and takes none, as in /proc.
+ * Creates a folder and its parents; throws the system's error. Not by `recursive`: with it Node (24) never returns
+ * where the parent exists but accepts no folders, as in /proc.
  */
 export function makeFolder(path: string, mode?: number): void {
   if (isFolder(path)) return;
@@ -11,7 +11,7 @@ export function makeFolder(path: string, mode?: number): void {
   try {
     mkdirSync(path, mode);
   } catch (error) {
-    // Somebody else was faster.
+    // Another process was faster.
     if (!isFolder(path)) throw error;
   }
 }

@@ -1,8 +1,11 @@
-/** The files that come with the program. Their root lies above sources and compiled files, at different heights. */
+/**
+ * Finds the files of the installed package. The package's root is above sources and compiled files, at different
+ * heights.
+ */
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 
-/** @param path from the root of the package */
+/** `path` is relative to the root of the package. */
 export function installed(path: string): string {
   for (let folder = import.meta.dirname; ; folder = dirname(folder)) {
     const found = join(folder, path);

@@ -1,4 +1,4 @@
-/** Throws when something that must hold does not: a defect of Millrace, never of its input. */
+/** Throws when something that must hold does not: a bug in Millrace, never wrong input. */
 export function invariant(condition: unknown, text: string): asserts condition {
   if (!condition) throw new Error(`invariant broken: ${text}`);
 }

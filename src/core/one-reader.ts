@@ -3,7 +3,7 @@ interface Waiter<Item> {
   readonly reject: (error: unknown) => void;
 }
 
-/** The one reader of a stream while it waits for its next item: what `ChangeStream.next` stands on. */
+/** Lets one reader wait for a stream's next item; `ChangeStream.next` builds on it. */
 export class OneReader<Item> {
   #waiter: Waiter<Item> | undefined;
 
@@ -11,7 +11,7 @@ export class OneReader<Item> {
     return this.#waiter !== undefined;
   }
 
-  /** Settled by `give` or `fail`, or with `stopped` by the signal. */
+  /** Resolves by `give`, rejects by `fail`, or with `stopped` when the signal aborts. */
   wait(signal: AbortSignal, stopped: () => Error): Promise<Item> {
     if (this.#waiter !== undefined) return Promise.reject(new Error("one reader at a time"));
     if (signal.aborted) return Promise.reject(stopped());

@@ -2,7 +2,7 @@ import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 
 const PORTION_BYTES = 64 * 1024;
 
-/** A file that somebody's configuration names: devices never end, and what is larger is another file than was meant. */
+/** Reads a file that a configuration names. Devices never end, and a larger file is surely not the intended one. */
 export function readSmallFile(path: string, byteCountMax: number): string {
   const file = openSync(path, "r");
   try {
@@ -23,7 +23,7 @@ export function readSmallFile(path: string, byteCountMax: number): string {
   }
 }
 
-/** `code` says why, as the system's own errors do. */
+/** `code` gives the reason, as in the system's own errors. */
 class UnreadableFile extends Error {
   readonly code: string;
 

@@ -1,14 +1,14 @@
-/** One pattern of it, as configurations and commands take it. */
+/** One pattern of a selection, as configurations and commands write it. */
 export const TABLE_GLOB = /^!?[^.!]+\..+$/s;
 
-/** Which tables are wanted: globs over `schema.table`, `!` excludes. */
+/** Selects tables: globs over `schema.table`; `!` excludes. */
 export class TableSelection {
   readonly #included: readonly RegExp[];
   readonly #excluded: readonly RegExp[];
-  /** Patterns that name one table exactly: these have to be capturable. */
+  /** Patterns that name exactly one table: it must be possible to capture it. */
   readonly literals: readonly string[];
 
-  /** Without patterns, or with excludes alone, every table is included. */
+  /** Without patterns, or with excludes only, every table is included. */
   constructor(patterns: readonly string[]) {
     const included = patterns.filter((pattern) => !pattern.startsWith("!"));
     this.#included = included.length === 0 ? [/^/] : included.map(glob);
@@ -29,8 +29,8 @@ export class TableSelection {
 }
 
 /**
- * Which of the patterns says something of this name: itself, else the glob that matches with the most characters of its
- * own, of several the first.
+ * The pattern that applies to this name: the name itself, else the matching glob with the most literal characters; of
+ * several the first.
  */
 export function mostExact<P extends { readonly pattern: string }>(patterns: readonly P[], name: string): P | undefined {
   const matching = patterns.filter(({ pattern }) => pattern === name || glob(pattern).test(name));
@@ -42,7 +42,7 @@ export function isGlob(pattern: string): boolean {
   return /[*?]/.test(pattern);
 }
 
-/** `*` is any run of characters, `?` one; everything else is itself. */
+/** `*` matches any run of characters, `?` one; all other characters match themselves. */
 function glob(pattern: string): RegExp {
   const source = pattern
     .replaceAll(/[.+^${}()|[\]\\]/g, "\\$&")

@@ -1,8 +1,8 @@
-/** One at a time, in the order of asking. */
+/** Lets callers in one at a time, in the order in which they ask. */
 export class Turn {
   #last: Promise<void> = Promise.resolve();
 
-  /** Resolves when it is one's turn, with what ends it. */
+  /** Resolves when the caller's turn comes; disposing of the result ends the turn. */
   async take(signal: AbortSignal): Promise<Disposable> {
     const before = this.#last;
     const own = Promise.withResolvers<void>();

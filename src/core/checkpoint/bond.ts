@@ -1,14 +1,17 @@
 /**
- * What ties a sink's checkpoint to the state that it was written under (decision 15). A checkpoint says which tables the
- * sink holds completely; what makes that true, the obligations (listed keys, dead letters, unfinished reads, suspended
- * tables), lies in the state. Either can be restored, replaced or lost alone: their bond shows it.
+ * Links a sink's checkpoint to the state under which it was written (decision 15). The checkpoint says which tables the
+ * sink holds completely. That is only true together with the obligations in the state: listed keys, dead letters,
+ * unfinished reads, suspended tables. Checkpoint and state can be restored, replaced or lost separately; the bond
+ * reveals that.
  */
 export interface Bond {
-  /** The state: random, made with it. Export and import keep it. */
+  /** Identifies the state: a random value, created with it. Export and import keep it. */
   readonly state: string;
-  /** The opening of the sink: random, stored in the state before the first checkpoint that names it. */
+  /**
+   * Identifies the opening of the sink: a random value, stored in the state before the first checkpoint that names it.
+   */
   readonly session: string;
-  /** Counts the sink's checkpoints, over all sessions. */
+  /** Counts the sink's checkpoints over all sessions. */
   readonly step: number;
   /** Number of the last obligation for this sink that the state had stored durably. */
   readonly obligation: number;
@@ -31,24 +34,27 @@ export function isSameBond(a: Bond | undefined, b: Bond | undefined): boolean {
 /** One opening of a sink, as the state knows it. */
 export interface SinkSession {
   readonly session: string;
-  /** The step that the sink stood at when it began: what a later copy of an earlier session has beyond it is another history. */
+  /**
+   * The sink's step when the session began. If an older copy of the sink has later steps of an earlier session, its
+   * history differs from ours.
+   */
   readonly base: number;
-  /** Number of the last obligation that was stored in it. */
+  /** Number of the last obligation that was stored during the session. */
   readonly obligation: number;
 }
 
 /**
- * How a checkpoint goes with the state.
+ * How a checkpoint matches the state.
  *
- * - `bound`: the state knows every obligation that the checkpoint accounts for.
- * - `unbound`: neither has ever known of the other's bond: written by a version without bonds.
- * - `estranged`: of this state, which does not know all that the checkpoint accounts for: it is an older copy, or has
- *   forgotten the sink, or the checkpoint is of a history that was given up.
- * - `foreign`: of another state.
+ * - `bound`: the state knows every obligation that the checkpoint relies on.
+ * - `unbound`: neither knows a bond: a version without bonds wrote them.
+ * - `estranged`: the checkpoint belongs to this state, but the state does not know all that the checkpoint relies on:
+ *   the state is an older copy or has forgotten the sink, or the checkpoint belongs to an abandoned history.
+ * - `foreign`: the checkpoint belongs to another state.
  */
 export type Accord = "bound" | "unbound" | "estranged" | "foreign";
 
-/** `sessions`: those of this sink in the state called `state` (null: it has no name yet), in the order in which they began. */
+/** `sessions`: those of this sink in the state named `state` (null: it has no name yet), oldest first. */
 export function accordOf(own: Bond | undefined, state: string | null, sessions: readonly SinkSession[]): Accord {
   if (own === undefined) return sessions.length === 0 ? "unbound" : "estranged";
   if (own.state !== state) return "foreign";

@@ -1,6 +1,7 @@
 /**
- * The texts that sinks keep beside the position of their checkpoint: complete tables, and the bond with the state. The bond is
- * another one with each step, the tables seldom are, and may be thousands: a sink writes them where they have changed.
+ * The texts that sinks store beside the position of their checkpoint: complete tables, and the bond with the state. The
+ * bond changes with each step. The tables rarely change and may be thousands, so a sink writes them only after a
+ * change.
  */
 import type { SinkProgress } from "../model/batch.ts";
 import { type CompleteTables, isCompleteTables } from "./completeness.ts";
@@ -10,7 +11,7 @@ export type CheckpointContent = Pick<SinkProgress, "tables" | "bond">;
 
 export interface CheckpointTexts {
   readonly tables: string;
-  /** "" where there is none. */
+  /** "" if there is none. */
   readonly bond: string;
 }
 
@@ -23,8 +24,8 @@ export function checkpointTexts({ tables, bond }: CheckpointContent): Checkpoint
 }
 
 /**
- * `bond`: "" or null where none is stored. Versions before 0.2 wrote none, or both into the text of the tables; there their
- * names are keys whose values are texts.
+ * `bond`: "" or null if none is stored. Versions before 0.2 wrote no bond, or wrote it into the text of the tables;
+ * there `bond` and `tables` are keys.
  */
 export function parseCheckpoint(tables: string, bond: string | null | undefined): CheckpointContent {
   const value: unknown = JSON.parse(tables);

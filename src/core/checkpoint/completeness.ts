@@ -1,29 +1,32 @@
-/** What a sink's copy of a table is complete for: the table's shape, and what its name stood for. One form, known here alone. */
+/**
+ * What a sink's complete copy of a table is a copy of: the table's shape, and the table that had the name. Only this
+ * file knows the text form.
+ */
 import type { TableVersion } from "../model/schema.ts";
 
 declare const spelled: unique symbol;
 
 /**
- * As checkpoints and the state store it: `FINGERPRINT/GENERATION`. Two copies are of the same rows where it is equal; a change of
- * either part asks for the rows again.
+ * Stored in checkpoints and in the state as `FINGERPRINT/GENERATION`. Copies with equal values hold the same rows; if
+ * either part changes, the rows must be read again.
  */
 export type Completeness = string & { readonly [spelled]: true };
 
 /** By table id. */
 export type CompleteTables = Readonly<Record<string, Completeness>>;
 
-/** `generation`: what the source says that the table's name stands for. */
+/** `generation`: what the source says about which table has the name. */
 export function completeFor({ fingerprint }: Pick<TableVersion, "fingerprint">, generation: string): Completeness {
   return storedCompleteness(`${fingerprint}/${generation}`);
 }
 
-/** As it was stored. */
+/** A text from storage. */
 export function storedCompleteness(text: string): Completeness {
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the one place where the form is made
   return text as Completeness;
 }
 
-/** Whether a value that was read is such tables, as they were stored. */
+/** Whether a stored value is such a map of tables. */
 export function isCompleteTables(value: unknown): value is CompleteTables {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
   return Object.values(value).every((item) => typeof item === "string");
@@ -33,17 +36,17 @@ export function isOfShape(held: Completeness, { fingerprint }: Pick<TableVersion
   return held.startsWith(`${fingerprint}/`);
 }
 
-/** Whether the table's name stood for the same, whatever its shape was. */
+/** Whether the name meant the same table, whatever its shape was. */
 export function isOfSameGeneration(held: Completeness, other: Completeness): boolean {
   return generationOf(held) === generationOf(other);
 }
 
-/** The same copy where the table's name stands for something else by now. */
+/** The same copy, for a name that means another table by now. */
 export function inGeneration(held: Completeness, generation: string): Completeness {
   return completeFor({ fingerprint: held.slice(0, held.indexOf("/")) }, generation);
 }
 
-/** Of a copy of this generation, as it is called `now`; null: it is of another one. */
+/** The value after a change of generation from `before` to `now`; null if the copy is of a third generation. */
 export function acrossGenerations(
   held: Completeness,
   [before, now]: readonly [before: string, now: string],

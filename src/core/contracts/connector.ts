@@ -3,27 +3,27 @@ import type { Source } from "./source.ts";
 import type { Logger } from "./telemetry.ts";
 
 /**
- * What a connector's config.ts exports as `factory` (a source's beside it as `sourceFactory` where a kind is both), next
- * to `definition` (`sourceDefinition`): a zod object of the keys that only this kind has, each with `.describe(…)`.
- * `kind`, `tables`, `onPoison`, `onLost`, `batch` of sinks and `kind`, `tables`, `snapshot`, `heartbeat` of sources are everybody's
- * and not in it. connectors/registry.ts binds the two. The module is read with the configuration, by every command: what
- * speaks to a server, and its driver, is loaded where it is first needed.
+ * A connector's config.ts exports it as `factory` (for a source of the same kind also `sourceFactory`), together with
+ * `definition` (`sourceDefinition`): a zod object of the keys that only this kind has, each with `.describe(…)`. The
+ * keys that all sinks have (`kind`, `tables`, `onPoison`, `onLost`, `batch`) or all sources have (`kind`, `tables`,
+ * `snapshot`, `heartbeat`) are not in it. connectors/registry.ts combines the two. Every command loads this module with
+ * the configuration, so the driver, and the code that talks to a server, load on first use.
  */
 export interface SinkFactory<Options> {
   create(context: SinkContext<Options>, log: Logger): Promise<Sink>;
   /**
-   * Preflight: connects, changes nothing, and closes. An unreachable target is a finding, not an exception. `tables` are
-   * those that it would mirror, under their names at the source; left out where the source could not be asked.
+   * Preflight: connects, changes nothing, and closes. An unreachable target is a finding, not an exception. `tables`:
+   * the tables to mirror, by their names at the source; undefined if the source did not answer.
    */
   check(context: SinkContext<Options>, signal: AbortSignal, tables?: readonly TableName[]): Promise<readonly Finding[]>;
   /**
-   * What it writes into, one text for each address under which that can be reached. Two sinks that share one would write
-   * over each other's rows. For people too, so without logins. Needs no connection.
+   * What the sink writes into, one text for each address of it. Two sinks that share one would overwrite each other's
+   * rows. Shown to people, so without logins. Needs no connection.
    */
   places?(context: SinkContext<Options>): readonly string[];
   /**
-   * One statement that reads, on the target while nobody works on it, or on a copy of it (`Sink.copy`), which is removed as
-   * soon as it is open. Changes nothing: what would is refused.
+   * Runs one reading statement on a target that nobody works on, or on a copy of it (`Sink.copy`), which is deleted as soon
+   * as it is open. Refuses statements that change something.
    */
   query?(
     context: SinkContext<Options>,
@@ -48,10 +48,10 @@ export interface SinkContext<Options> {
   readonly name: string;
   /** The configuration's `name`. */
   readonly daemon: string;
-  /** The configuration file's folder: relative paths are resolved against it. */
+  /** The configuration file's folder; relative paths start there. */
   readonly folder: string;
   readonly options: Options;
-  /** Whether columns that a table no longer has go from its target; by default they stay. Of no meaning for a history. */
+  /** Whether the target drops columns that the table no longer has; by default they stay. A history ignores it. */
   readonly dropsColumns?: (table: TableName) => boolean;
 }
 
@@ -70,22 +70,22 @@ export interface SourceContext<Options> {
   readonly zeroDates?: (table: TableName) => ZeroDates;
 }
 
-/** What becomes of dates that do not exist (0000-00-00 and the like): null, 1970-01-01, or, for the whole column, text. */
+/** What dates that do not exist (0000-00-00 and the like) become: null, 1970-01-01, or text for the whole column. */
 export type ZeroDates = "null" | "epoch" | "text";
 
 export interface ChosenKey {
   readonly columns: readonly string[];
-  /** Chosen for many tables: one that lacks such a column keeps its own key. */
+  /** A glob chose it, for many tables: a table without such a column keeps its own key. */
   readonly isForMany: boolean;
 }
 
 /** One result of a preflight. */
 export interface Finding {
-  /** Stable, for scripts: what was looked at, for example `wal_level`. */
+  /** Stable, for scripts: the checked thing, for example `wal_level`. */
   readonly id: string;
   /** `error`: the daemon would fail. */
   readonly level: "ok" | "warning" | "error";
   readonly what: string;
-  /** The exact SQL, setting or command that puts it right. */
+  /** The exact SQL, setting or command that fixes it. */
   readonly fix: string | null;
 }

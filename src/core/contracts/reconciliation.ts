@@ -1,73 +1,73 @@
-/** Comparing sinks with their source: what is asked for, and what was found. */
+/** A comparison of sinks with their source: the request and the result. */
 export interface ReconcileRequest {
   /** Table ids; empty: all. */
   readonly tables: readonly string[];
   /** Sink names; empty: all. */
   readonly sinks: readonly string[];
-  /** A sink that gets no further for this long is not comparable. */
+  /** A sink that makes no progress for this long is not comparable. */
   readonly patienceMs: number;
-  /** Whether rows that differ are read again from the source. */
+  /** Whether differing rows are read again from the source. */
   readonly repairs: boolean;
-  /** How many rows that differ are listed, of each table in each sink. */
+  /** How many differing rows are listed per table and sink. */
   readonly sampleMax: number;
   /** `fast`: every key, and the values of one part of the rows; see reconcile/rows/rotation. */
   readonly mode: "full" | "fast";
-  /** Whether the values that differ are in the result. */
+  /** Whether the result contains the differing values. */
   readonly showsValues: boolean;
-  /** The comparison that is gone on with; null: a new one. */
+  /** The comparison to resume; null: a new one. */
   readonly resume: string | null;
 }
 
-/** What was found: the document that `reconcile --json` prints. */
+/** The result: the document that `reconcile --json` prints. */
 export interface ReconcileDocument {
   readonly id: string;
   readonly name: string;
   readonly startedAt: string;
   readonly finishedAt: string;
-  /** Of how many parts of the rows values were compared in a `fast` one, and which; null: of all rows. */
+  /** For `fast`: the part whose values were compared, and the number of parts; null: all rows. */
   readonly part: { readonly number: number; readonly of: number } | null;
-  /** Whether some row of some sink differs from the source. */
+  /** Whether any row of any sink differs from the source. */
   readonly drift: boolean;
-  /** Whether more rows of some table differ in some sink than its threshold allows. */
+  /** Whether a table has more differing rows in a sink than its threshold allows. */
   readonly alarm: boolean;
   readonly tables: readonly TableReconciliation[];
-  /** What could not be compared, or not wholly. */
+  /** What could not be compared, or only partly. */
   readonly notComparable: readonly NotComparable[];
-  /** Tables that are set aside: the sinks are known not to follow them. */
+  /** Tables that are set aside: the sinks do not follow them. */
   readonly aside: readonly { readonly table: string; readonly code: string; readonly message: string }[];
-  /** Whether all tables in all sinks were asked for. A report may be older than this field. */
+  /** Whether all tables in all sinks were requested. Older reports lack this field. */
   readonly whole?: boolean;
 }
 
 export interface TableReconciliation {
   readonly table: string;
   readonly sink: string;
-  /** Rows met at the source, and in the sink, each as of the moment when it was read. */
+  /** Rows at the source and in the sink, each counted when it was read. */
   readonly sourceRows: number;
   readonly sinkRows: number;
   /** Rows compared column by column. */
   readonly compared: number;
-  /** Of these rows, as each side was read. A report may be older than these fields. */
+  /** Size of the compared rows on each side as read. Older reports lack these fields. */
   readonly sourceBytes?: number;
   readonly sinkBytes?: number;
-  /** Rows of the source that the sink does not have. */
+  /** Rows of the source that the sink lacks. */
   readonly missing: number;
-  /** Rows of the sink that the source does not have. */
+  /** Rows of the sink that the source lacks. */
   readonly extra: number;
   readonly different: number;
   readonly repaired: number;
-  /** Rows that differ and that no repair changes: `beyondLog`, and ids of no row. */
+  /** Differing rows that no repair changes: `beyondLog`, and ids that no row can have. */
   readonly unrepairable: number;
   /**
-   * Rows that differ and that nothing of the present epoch changes: those whose version lies beyond the log, and those that a
-   * repair did not change. A report may be older than this field.
+   * Differing rows that no change of the present epoch replaces: those with a version beyond the log, and those that a
+   * repair did not change. Older reports lack this field.
    */
   readonly beyondLog?: number;
-  /** Rows that differ because the sink refused them: its waiting dead letters. Not counted as drift. */
+  /** Rows that differ because the sink refused them: its waiting dead letters. They do not count as drift. */
   readonly deadLetters: number;
   /**
-   * Rows that changed again whenever they were read at the source. Each time the sink held what the source's log says of
-   * them. Not counted as compared.
+   * Rows that changed at every read of the source. At each look the sink held what the source's log says about them.
+   * They do not count as compared.
    */
   readonly moving?: number;
   readonly movingSample?: readonly MovingRow[];
@@ -76,31 +76,32 @@ export interface TableReconciliation {
 
 export interface MovingRow {
   readonly key: Readonly<Record<string, string>>;
-  /** The last place of the log at which the sink held what the log says of the row. */
+  /** The last log position at which the sink held what the log says about the row. */
   readonly equalAt: string;
 }
 
 export interface DriftSample {
   readonly kind: DriftKind;
-  /** Texts of the key's columns, as the source prints them. */
+  /** Texts of the key's columns, in the source's spelling. */
   readonly key: Readonly<Record<string, string>>;
-  /** Columns that differ. */
+  /** The columns that differ. */
   readonly columns: readonly string[];
   readonly why: DriftCause;
-  /** Of the columns that differ, cut where they are long; only where they were asked for. */
+  /** Values of the differing columns, shortened if long; only if requested. */
   readonly values?: Readonly<Record<string, ValuePair>>;
 }
 
-/** As the sink has to show it, and as it does. */
+/** The expected value and the one found. */
 export interface ValuePair {
   readonly expected: string | null;
   readonly found: string | null;
 }
 
 /**
- * Why a row differs, as far as the row itself shows it. `written-outside`: it has what Millrace writes nowhere, or lacks what
- * it writes everywhere. `beyond-log`: its version is of a change that the log has not come to; every later one is kept out
- * by it until another epoch begins. `beyond-epochs`: its version is such that no epoch is above it. `unknown`: a change that was lost on its way, a row that the sink lost, or a value that somebody else wrote.
+ * Why a row differs, as far as the row itself shows it. `written-outside`: it has something that Millrace never writes,
+ * or lacks something that Millrace always writes. `beyond-log`: its version belongs to a change that the log has not
+ * reached; it keeps out every change until another epoch begins. `beyond-epochs`: no epoch is higher than its version.
+ * `unknown`: a change was lost on its way, the sink lost a row, or another program wrote a value.
  */
 export type DriftCause = "written-outside" | "beyond-log" | "beyond-epochs" | "unknown";
 
@@ -108,14 +109,14 @@ export type DriftKind = "missing" | "extra" | "different";
 
 export interface NotComparable {
   readonly sink: string;
-  /** Null: none of the sink's tables. */
+  /** Null: no table of the sink is comparable. */
   readonly table: string | null;
-  /** How many rows of it, where the others were compared. */
+  /** How many of its rows, if the others were compared. */
   readonly rows?: number;
   readonly reason: string;
 }
 
-/** A comparison in short, as lists and trends show it: without keys. */
+/** The summary of a comparison for lists and trends; without keys. */
 export interface ReportSummary {
   readonly id: string;
   readonly name: string;
@@ -123,13 +124,13 @@ export interface ReportSummary {
   readonly finishedAt: string;
   readonly drift: boolean;
   readonly alarm: boolean;
-  /** Tables, each counted once for every sink that it was compared in. */
+  /** Tables, counted once for each sink in which they were compared. */
   readonly tables: number;
-  /** What could not be compared, or not wholly. */
+  /** How many could not be compared, or only partly. */
   readonly notComparable: number;
-  /** Rows, of all tables and sinks together. */
+  /** Rows of all tables and sinks together. */
   readonly compared: number;
-  /** A report may be older than these: see `ReconcileDocument` and `TableReconciliation`. */
+  /** Older reports lack these fields; see `ReconcileDocument` and `TableReconciliation`. */
   readonly whole?: boolean;
   readonly part?: ReconcileDocument["part"];
   readonly aside?: number;
@@ -165,22 +166,22 @@ export function summaryOf({ tables, notComparable, aside, ...found }: ReconcileD
   };
 }
 
-/** Where a comparison is that runs now. */
+/** The progress of the running comparison. */
 export interface ReconcileProgress {
   readonly id: string;
   readonly startedAt: string;
   readonly tableCount: number;
   readonly tablesDone: number;
-  /** What is compared now. */
+  /** The table that is compared now. */
   readonly table: string | null;
   readonly rowsCompared: number;
 }
 
-/** `last`: what the newest one that has ended in this process found. */
+/** `last`: the result of the newest comparison that has ended in this process. */
 export interface ReconcileStatus {
   readonly running: ReconcileProgress | null;
   readonly last: ReconcileDocument | null;
-  /** Why the newest one broke off, where it did. */
+  /** Why the newest comparison was stopped, if it was. */
   readonly failure: {
     readonly id: string;
     readonly code: string;

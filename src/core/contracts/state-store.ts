@@ -7,7 +7,7 @@ import type { KeyText, LogIdentity, TableShape } from "./source.ts";
 
 /**
  * What Millrace remembers outside of the sinks: one store per source, written only by the holder of its lease. Every
- * method resolves when its effect is durable (SQLite: synchronous=FULL): acknowledgements rest on that.
+ * method resolves when its effect is durable (SQLite: synchronous=FULL): acknowledgements rely on that.
  */
 export interface StateStore {
   readonly lease: LeaseStore;
@@ -20,19 +20,19 @@ export interface StateStore {
   readonly deadLetters: DeadLetterStore;
   readonly reports: ReportStore;
   readonly comparisons: ComparisonStore;
-  /** Everything that is remembered, as of one moment: what another machine needs to go on. */
+  /** The whole content as of one moment: what another machine needs to continue. */
   dump(): Promise<StateDump>;
-  /** Puts a dump in the place of everything that is remembered. Only for the holder of the lease, who then gives it up. */
+  /** Replaces the whole content by a dump. Only for the holder of the lease, who then releases it. */
   restore(dump: StateDump): Promise<void>;
-  /** Removes everything, the store itself included, and closes it. Only for the holder of the lease, which ends with it. */
+  /** Removes the store and closes it. Only for the holder of the lease, which ends with it. */
   remove(): Promise<void>;
   close(): Promise<void>;
 }
 
-/** Rows by relation, in the form of one version of the state. */
+/** Rows by table, in the form of one version of the state. */
 export interface StateDump {
   readonly migration: number;
-  /** Of the last lease: what fences the sinks has to grow. */
+  /** Number of the last lease: it must grow, because it fences the sinks. */
   readonly leaseNumber: number;
   readonly relations: Readonly<Record<string, readonly StateRow[]>>;
 }
@@ -49,23 +49,23 @@ export interface Lease {
 
 export interface LeaseStore {
   /**
-   * Takes the lease when it is free, expired, or held by somebody who `isGone`; otherwise returns the holder's lease and
-   * takes nothing.
+   * Takes the lease if it is free, expired, or held by a holder for whom `isGone` is true; otherwise returns the
+   * present lease and takes nothing.
    */
   acquire(
     holder: string,
     durationMs: number,
     isGone?: (holder: string) => boolean,
   ): Promise<{ readonly taken: boolean; readonly lease: Lease }>;
-  /** False when the lease is no longer ours (expired and taken): the caller must stop at once. */
+  /** False when another process has taken the expired lease: the caller must stop at once. */
   renew(number: number, durationMs: number): Promise<boolean>;
   release(number: number): Promise<void>;
   current(): Promise<Lease | null>;
-  /** What was taken last and not given back; it may have expired, as that of a daemon that hangs. */
+  /** The last lease that was not released. It may have expired, for example if its daemon hangs. */
   unreleased(): Promise<Lease | null>;
 }
 
-/** That of a source whose first start has ended. */
+/** The record of a source whose first start has ended. */
 export type StartedRecord = SourceRecord & { readonly identity: LogIdentity };
 
 export function hasIdentity(record: SourceRecord): record is StartedRecord {
@@ -73,83 +73,84 @@ export function hasIdentity(record: SourceRecord): record is StartedRecord {
 }
 
 export interface SourceRecord {
-  /** Null between the announcement of a first start and its end. */
+  /** Null from the announcement of a first start to its end. */
   readonly identity: LogIdentity | null;
   readonly epoch: number;
-  /** Where the stream began at first start. */
+  /** Where the stream began at the first start. */
   readonly origin: Position | null;
-  /** The highest position that the source was told it may forget everything before. Stored before it is told. */
+  /** The highest position up to which the source may forget its log. Stored before the source is told. */
   readonly acknowledged: Position | null;
-  /** When that was stored: what the source may have forgotten was committed before. */
+  /** When that was stored: the source has forgotten only what was committed earlier. */
   readonly acknowledgedAt?: string | null;
 }
 
 export interface SourceStore {
   get(): Promise<SourceRecord | null>;
-  /** First start: says what is about to be created, so that a crash half-way is recognised as ours. */
+  /** First start: announces what is about to be created, so that after a crash it is recognised as ours. */
   announce(epoch: number): Promise<void>;
   created(identity: LogIdentity, origin: Position): Promise<void>;
   identify(identity: LogIdentity): Promise<void>;
-  /** Stores what sinks hold and cover, and with it the position to acknowledge, in one transaction. */
+  /** Stores the sinks' positions, and with them the position to acknowledge, in one transaction. */
   acknowledge(
     position: Position,
     covered: ReadonlyMap<string, Position>,
     written?: readonly WrittenProgress[],
   ): Promise<void>;
   /**
-   * Another log is gone on in, from `origin`, in a new epoch: stored with where each sink begins in it, in one transaction.
+   * The stream continues in another log, from `origin`, in a new epoch: stored with each sink's start in it, in one
+   * transaction.
    */
   crossed(identity: LogIdentity, origin: Position, resets: ReadonlyMap<string, SinkReset>): Promise<void>;
   /**
-   * Puts sinks elsewhere; each applies it before it goes on. From here on the source keeps the log for them from there, and
-   * what it was told it may forget is set back with it, in one transaction.
+   * Moves sinks to other positions; each applies that before it continues. From here on the source keeps its log from
+   * there, so the acknowledged position goes back too, in one transaction.
    */
   reset(resets: ReadonlyMap<string, SinkReset>): Promise<void>;
 }
 
-/** What a sink said that it holds. */
+/** The progress that a sink reported. */
 export interface WrittenProgress {
   readonly name: string;
   readonly position: Position;
-  /** Left out where the store has them. */
+  /** Omitted if the store has them already. */
   readonly tables?: CompleteTables;
 }
 
 /** The store's copy of one sink's progress; the sink's own counts. */
 export interface SinkRecord {
   readonly name: string;
-  /** What the sink last said that it holds. */
+  /** The last position that the sink reported as durable. */
   readonly written: Position | null;
-  /** The log up to here has nothing more for the sink than `written` has: at or after `written`. */
+  /** Up to here the log has nothing for the sink beyond `written`; at or after `written`. */
   readonly covered: Position | null;
   readonly tables: CompleteTables;
   readonly paused: boolean;
-  /** Last failure, for `status` while the daemon is down. */
+  /** The last failure, for `status` while no daemon runs. */
   readonly error: StoredError | null;
-  /** Set while an operator's word has not reached the sink itself. */
+  /** Set while an operator's reset has not reached the sink itself. */
   readonly reset?: SinkReset | null;
 }
 
-/** Where an operator, or a crossing into another log, has put a sink. */
+/** The new position of a sink, from an operator or from a crossing into another log. */
 export interface SinkReset {
   readonly to: Position;
-  /** Fill it from the source, whatever it holds: rows that were spoiled by hand too. */
+  /** Fill the sink from the source whatever it holds, also over rows changed by hand. */
   readonly anew: boolean;
   readonly crossing?: SinkCrossing;
   /**
-   * What each table's name stands for now, by its id: the sink keeps what it has of them, wherever it stood, as what differs is
-   * listed to be read. Where it has nothing it is filled.
+   * The generation of each table now, by its id: the sink keeps its rows of them, whatever its position was, because
+   * the differences are listed to be read. It is filled only if it holds nothing.
    */
   readonly keeps?: Readonly<Record<string, string>>;
 }
 
-/** `to` is where a sink goes on that stands at `from`, with all that it holds. */
+/** A sink at `from` continues at `to`, with all that it holds. */
 export interface SinkCrossing {
   /** Null: no sink does. */
   readonly from: Position | null;
-  /** Where any other goes on, filled again. */
+  /** Where every other sink continues, filled again. */
   readonly otherwise: Position;
-  /** What follows the fingerprint in what sinks record of a complete table, by table id, and what takes its place. */
+  /** New generations of complete tables, by table id: the value before and the value now. */
   readonly generations: Readonly<Record<string, readonly [before: string, now: string]>>;
 }
 
@@ -165,7 +166,7 @@ export interface SinkStore {
   get(name: string): Promise<SinkRecord | null>;
   written(name: string, position: Position, tables: CompleteTables): Promise<void>;
   covered(name: string, position: Position): Promise<void>;
-  /** The sink itself stands where its reset put it, holding `tables` completely: the reset is done. */
+  /** The sink itself has reached the position of its reset and holds `tables` completely: the reset is done. */
   settleReset(name: string, position: Position, tables: CompleteTables): Promise<void>;
   setPaused(name: string, paused: boolean): Promise<void>;
   setError(name: string, error: StoredError | null): Promise<void>;
@@ -173,27 +174,30 @@ export interface SinkStore {
   remove(name: string): Promise<void>;
 }
 
-/** What ties the checkpoints of the sinks to this state: see `Bond`. */
+/** Links the checkpoints of the sinks to this state: see `Bond`. */
 export interface BondStore {
-  /** How what the sink says of itself goes with what is stored. */
+  /** How the sink's checkpoint matches what is stored. */
   accord(sink: string, own: Bond | undefined): Promise<Accord>;
-  /** Tables of which something was settled behind this step of the sink: a sink that stands there owes it again. */
+  /** Tables of which something was settled after this step of the sink: a sink at that step owes it again. */
   undone(sink: string, step: number): Promise<readonly string[]>;
-  /** The sink was opened: stores the session, and that it owes the differences of these tables, in one transaction. */
+  /**
+   * The sink was opened: stores the session and the sink's debts (tables whose differences must be compared), in one
+   * transaction.
+   */
   enter(sink: string, opening: SinkOpening): Promise<SinkEntry>;
   /** Number of the last obligation that was stored for the sink. */
   obligation(sink: string): Promise<number>;
 }
 
 export interface SinkOpening {
-  /** What the sink's checkpoint says; undefined: nothing. */
+  /** The bond in the sink's checkpoint; undefined: none. */
   readonly own: Bond | undefined;
-  /** Ids of tables that it may not hold completely although it says so. */
+  /** Ids of tables that the sink may not hold completely although it says so. */
   readonly owed: readonly string[];
   readonly reason: string;
 }
 
-/** What the next checkpoints of the sink name; `step` is that of the last one. */
+/** What the next checkpoints of the sink contain; `step` is that of the last one. */
 export type SinkEntry = Pick<Bond, "state" | "session" | "step">;
 
 export interface SchemaStore {
@@ -206,8 +210,8 @@ export interface SchemaStore {
   /** In the order of the log. */
   versions(tableId: string): Promise<readonly TableVersion[]>;
   /**
-   * A table whose changes are counted and passed over until an operator lets it in again. What was read of it beside the
-   * stream is void with it.
+   * A table whose changes are counted and skipped until an operator lets it continue. Rows that were read of it beside
+   * the stream become void.
    */
   setAside(tableId: string, error: StoredError): Promise<void>;
   aside(): Promise<ReadonlyMap<string, StoredError>>;
@@ -219,100 +223,106 @@ export interface SuspendedTable {
   readonly sink: string;
   readonly tableId: string;
   readonly error: StoredError;
-  /** Fingerprint of the shape that it could not follow, or write; absent: not known. */
+  /** Fingerprint of the shape that the sink could not follow or write; absent: unknown. */
   readonly shape?: string;
 }
 
 export interface SuspensionStore {
   list(): Promise<readonly SuspendedTable[]>;
   suspend(table: SuspendedTable): Promise<void>;
-  /** The caller has the tables read. */
+  /** The caller requests the reading of these tables. */
   reinstate(sink: string, tableIds: readonly string[]): Promise<void>;
 }
 
-/** `differences`: what the sink holds is compared with the source, and the rows that differ are read. */
+/** `differences`: the sink is compared with the source, and differing rows are read. */
 export type RefillScope =
   | { readonly kind: "table" | "differences" }
   | { readonly kind: "where"; readonly where: string };
 
-/** Rows to be read from the source beside the stream for one sink: a whole table, or a part of it. */
+/** Rows to read from the source beside the stream for one sink: a whole table, or a part of it. */
 export interface Refill extends RefillProgress {
   readonly tableId: string;
   readonly sink: string;
   readonly scope: RefillScope;
   readonly reason: string;
-  /** Without it the sink is short of rows: nobody can give it up. */
+  /** Without it the sink lacks rows, so nobody can cancel it. */
   readonly needed: boolean;
   readonly state: "waiting" | "running" | "done" | "cancelled";
   readonly createdAt: string;
-  /** Of the first chunk that counts, and of the end. */
+  /** Times of the first chunk that counts, and of the end. */
   readonly startedAt: string | null;
   readonly endedAt: string | null;
 }
 
-/** How far a refill is: what the next process goes on from. */
+/** The progress of a refill: the next process continues from it. */
 export interface RefillProgress {
   readonly id: number;
-  /** Grows when the refill begins again from the first key: progress of an earlier attempt is void. */
+  /** Grows when the refill starts again from the first key: progress of an earlier attempt is void. */
   readonly attempt: number;
-  /** What the sink's copy will be complete for. With another value now, what was read is void. Null until the first chunk. */
+  /**
+   * What the sink's copy will be complete for. If that changes, the rows read so far are void. Null until the first
+   * chunk.
+   */
   readonly completeness: Completeness | null;
-  /** Version of the first low watermark: a whole table's sweep removes what lies below. Null until the first chunk. */
+  /** Version of the first low watermark: the sweep of a whole table removes lower ones. Null until the first chunk. */
   readonly sweepBelow: bigint | null;
   /** Everything up to this key is durable in the sink. */
   readonly cursor: KeyText | null;
-  /** The step of the sink's checkpoint then: a sink at an earlier one has lost rows of it. */
+  /** The step of the sink's checkpoint at that time: a sink at an earlier step has lost rows of it. */
   readonly held: number | null;
   readonly rowsDone: number;
   readonly chunksDone: number;
-  /** How often a process went on with what another one had begun. */
+  /** How often another process continued it. */
   readonly resumedCount: number;
 }
 
 const COMPARISONS_MAX = 3;
 
-/** Whether a table differed each time that it was compared, although what differed was read again: a person has to look. */
+/** Whether a table differed at each comparison although its differences were read again: a person has to look. */
 export function isStubborn({ scope, chunksDone }: Pick<Refill, "scope" | "chunksDone">): boolean {
   return scope.kind === "differences" && chunksDone >= COMPARISONS_MAX;
 }
 
 export interface RefillStore {
-  /** An unfinished refill of the same table, sink and scope is returned instead of a second one. */
+  /** Returns an unfinished refill of the same table, sink and scope instead of adding a second one. */
   add(refill: RefillRequest): Promise<Refill>;
   /** The same for many, in one transaction. */
   addAll(refills: readonly RefillRequest[]): Promise<readonly Refill[]>;
   /**
-   * The same, but what was read of an unfinished one is void: rows that it has passed may be the ones that are asked for.
-   * `isAhead`: of one that nothing was read of yet, which stays as it is. In one transaction, so that none ends in between.
+   * The same, but an unfinished refill starts again: it may have passed rows that are wanted now. One for which
+   * `isAhead` is true has read nothing yet, and stays. In one transaction, so that no refill ends in between.
    */
   again(refill: RefillRequest, isAhead: (open: Refill) => boolean): Promise<Refill>;
-  /** Unfinished ones, oldest first; with `all` the finished ones too. */
+  /** Unfinished ones, oldest first; with `all` also the finished ones. */
   list(all?: boolean): Promise<readonly Refill[]>;
-  /** Stores how far they are, in one transaction. Passes over those that have begun again, or ended, since. */
+  /** Stores their progress in one transaction. Skips refills that have started again, or ended, since. */
   advance(progress: readonly RefillProgress[]): Promise<void>;
   /**
-   * False, and nothing changed, when it has begun again, or ended, since. `settledAt`: the step of the sink's checkpoint that
-   * has its last row.
+   * Returns false, and changes nothing, if the refill has started again, or ended, since. `settledAt`: the step of the
+   * sink's checkpoint that contains its last row.
    */
   finish(progress: RefillProgress, settledAt?: number): Promise<boolean>;
-  /** False where there is no such unfinished one; with `evenNeeded` one that the sink is short of rows without, too. */
+  /** False if there is no such unfinished refill. `evenNeeded` also cancels one without which the sink lacks rows. */
   cancel(id: number, evenNeeded?: boolean): Promise<boolean>;
-  /** Begins again from the first key: what was read does not count any more. */
+  /** Starts again from the first key; what was read does not count any more. */
   restart(id: number): Promise<void>;
 
-  /** Keys that a sink could not complete; `shape`: see `keyShape`. A key listed twice is one entry. */
+  /** Adds keys that a sink could not complete; `shape`: see `keyShape`. A key listed twice is one entry. */
   addKeys(sink: string, tableId: string, keys: readonly KeyText[], shape?: string): Promise<void>;
-  /** The longest waiting keys of these sinks and tables; null: of all tables. */
+  /** The keys of these sinks and tables that have waited longest; null: of all tables. */
   keys(sinks: readonly string[], tableIds: readonly string[] | null, limit: number): Promise<readonly PendingKey[]>;
   removeKeys(ids: readonly number[], settled?: SettledKeys): Promise<void>;
-  /** Those of the keys that are listed, by their place in `keys`. */
+  /** Indexes in `keys` of those that are listed. */
   listed(sink: string, tableId: string, keys: readonly KeyText[]): Promise<ReadonlySet<number>>;
   countKeys(): Promise<number>;
 }
 
 export type RefillRequest = Pick<Refill, "tableId" | "sink" | "scope" | "reason"> & { readonly needed?: boolean };
 
-/** Where keys were read and not merely given up: `step` is that of the sink's checkpoint that has the last of their rows. */
+/**
+ * For keys that were read and not cancelled: `step` is that of the sink's checkpoint that contains the last of their
+ * rows.
+ */
 export interface SettledKeys {
   readonly sink: string;
   readonly tableId: string;
@@ -324,7 +334,7 @@ export interface PendingKey {
   readonly sink: string;
   readonly tableId: string;
   readonly key: KeyText;
-  /** What the key consisted of when it was listed (`keyShape`); empty where that is not known. */
+  /** The columns of the key when it was listed (`keyShape`); empty if unknown. */
   readonly shape: string;
 }
 
@@ -336,7 +346,7 @@ export interface DeadLetter {
   readonly op: string;
   readonly position: Position;
   readonly code: string;
-  /** Why, without cell values. */
+  /** The reason, without cell values. */
   readonly reason: string;
   /** The envelope as JSON. */
   readonly envelope: string;
@@ -344,9 +354,9 @@ export interface DeadLetter {
   readonly state: "waiting" | "superseded" | "replayed" | "discarded";
 }
 
-/** What the comparison that was begun last has found, until it ends. */
+/** The findings of the newest comparison until it ends. */
 export interface ComparisonStore {
-  /** In the place of what was kept, of whichever comparison. */
+  /** Replaces what was stored, of any comparison. */
   save(id: string, content: string): Promise<void>;
   get(id: string): Promise<string | null>;
   forget(id: string): Promise<void>;
@@ -359,15 +369,15 @@ export interface DeadLetterStore {
   get(id: number): Promise<DeadLetter | null>;
   /** Waiting letters per sink. */
   counts(): Promise<ReadonlyMap<string, number>>;
-  /** All letters of a table, of every sink: they hold values that the configuration has hidden since. */
+  /** Removes all letters of a table, of every sink: they hold values that the configuration hides by now. */
   forget(tableId: string): Promise<void>;
-  /** Keys of a sink with a waiting letter that were written since are superseded. */
+  /** Supersedes a sink's waiting letters whose keys have been written since. */
   supersede(sink: string, tableId: string, keys: readonly KeyText[]): Promise<void>;
 }
 
-/** What comparisons have found: the newest ones, a bounded number. */
+/** Results of comparisons: only the newest ones. */
 export interface ReportStore {
-  /** Without effect where one of this id is kept. */
+  /** Has no effect if the id is stored already. */
   add(found: ReconcileDocument): Promise<void>;
   /** Newest first. */
   list(): Promise<readonly ReportSummary[]>;

@@ -4,21 +4,21 @@ import type { SinkState } from "./telemetry.ts";
 
 /** The document of `status --json` and of the API: public interface, extended freely and never broken. */
 export interface StatusDocument extends PipelineStatus {
-  /** Why what has to be stored waits at the moment; null: it does not. */
+  /** Why the state can't be written now; null if it can. */
   readonly state: { readonly error: StoredError | null };
   readonly reconcile: ComparisonStatus;
 }
 
 export interface ComparisonStatus {
-  /** When the next planned one begins; null: none is planned, or no daemon runs that would make it. */
+  /** When the next scheduled comparison begins; null if none is scheduled, or no daemon runs. */
   readonly next: string | null;
-  /** The newest that has ended and is kept, whoever asked for it. */
+  /** The newest stored comparison that has ended. */
   readonly last: ReportSummary | null;
-  /** The newest that found more drift than is allowed, until one of everything has found none since. */
+  /** The newest that found more drift than allowed, unless a later full comparison found none. */
   readonly drift: ReportSummary | null;
 }
 
-/** What rows go through, as it is now. */
+/** The present progress of rows through the pipeline. */
 export interface PipelineStatus {
   readonly name: string;
   readonly phase: string;
@@ -27,17 +27,17 @@ export interface PipelineStatus {
   readonly tables: TablesStatus;
   /** Tables, chunks and keys still to be read beside the stream. */
   readonly refills: number;
-  /** Those of the tables that are being read now. */
+  /** The tables that are being read now. */
   readonly snapshots: readonly SnapshotStatus[];
-  /** Null when there is no daemon: then everything is as the state store last knew it. */
+  /** Null if no daemon runs: then everything is as the state store last knew it. */
   readonly daemon: { readonly pid: number; readonly startedAt: string } | null;
-  /** Who holds the lease of a state while no daemon listens here: one on another host, or one that starts. */
+  /** Who holds the lease of the state while no daemon listens here: a daemon on another host, or one that starts. */
   readonly heldBy?: string;
 }
 
 export interface SourceStatus {
   readonly kind: string;
-  /** False while it does not answer, or its stream is broken. */
+  /** False while the source does not answer, or its stream is broken. */
   readonly up: boolean;
   /** Everything before it has been read. */
   readonly position: string | null;
@@ -45,24 +45,24 @@ export interface SourceStatus {
   readonly lagBytes: number | null;
   readonly lagSeconds: number | null;
   readonly retainedBytes: number | null;
-  /** Bytes until the source drops what it keeps for us; null: it never does. */
+  /** How many more bytes of log before the source drops what it keeps for us; null: it never does. */
   readonly safeBytes: number | null;
-  /** Seconds after which the source may drop what a sink still needs; null: it does not go by the clock. */
+  /** Seconds until the source may drop log that a sink still needs; null: not by time. */
   readonly safeSeconds: number | null;
   readonly warnings: readonly string[];
-  /** MySQL and MariaDB: dates that do not exist, as they were met since the start; null: not known. */
+  /** MySQL and MariaDB: dates that do not exist, counted since the start; null: unknown. */
   readonly zeroDates: number | null;
   readonly error: StoredError | null;
-  /** True where the stream goes on only after somebody has acted. */
+  /** True if the stream waits for somebody to act. */
   readonly needsPerson: boolean;
   readonly goneBack: GoneBackStatus | null;
   readonly copy: { readonly tableCount: number; readonly tablesDone: number; readonly rowsRead: number } | null;
 }
 
-/** The stream was begun again where some sinks stand, as they can't have one of their own; the others wait. */
+/** The stream started again at the position of some sinks that can't have a stream of their own; the others wait. */
 export interface GoneBackStatus {
   readonly sinks: readonly string[];
-  /** Where the stream was: when these sinks are there, nobody waits any more. */
+  /** Where the stream was: when these sinks reach it, no sink waits any more. */
   readonly until: string;
   /** Why they have no stream of their own. */
   readonly error: StoredError;
@@ -78,33 +78,37 @@ export interface SinkStatus {
   readonly lagBytes: number | null;
   readonly deadLetters: number;
   readonly error: StoredError | null;
-  /** True where it goes on only after somebody has acted: it has failed, or it is tried again until that was done. */
+  /** True if it waits for somebody to act: it has failed, or it retries until that is done. */
   readonly needsPerson: boolean;
-  /** True for a sink that was away or could not keep up: by a stream of its own, or as the others wait for it. */
+  /**
+   * True for a sink that was away or too slow, while it catches up: by its own stream, or while the others wait for it.
+   */
   readonly catchingUp: boolean;
-  /** Sinks for which the stream went back: this one gets nothing new before they have caught up. */
+  /** Sinks for which the stream went back: this sink gets nothing new before they have caught up. */
   readonly waitsFor: readonly string[];
-  /** Rows that the target keeps although they are gone, where it tells; DuckDB. */
+  /** Deleted rows that still occupy space in the target; only DuckDB tells. */
   readonly deadRows?: number;
 }
 
-/** A table, or a part of it, read beside the stream for one sink. Without keys: those are values of the source. */
+/**
+ * A table, or a part of it, that is read beside the stream for one sink. Without keys: they are values of the source.
+ */
 export interface SnapshotStatus {
   readonly id: number;
   readonly tableId: string;
   readonly sink: string;
   readonly scope: RefillScope;
   readonly reason: string;
-  /** True where the sink is short of rows without it, so that it can't be cancelled. */
+  /** True if the sink would lack rows without it, so that it can't be cancelled. */
   readonly needed: boolean;
   readonly state: "waiting" | "running" | "done" | "cancelled";
-  /** Why it does not get on at the moment; it is tried again. */
+  /** Why it makes no progress now; it is tried again. */
   readonly error: StoredError | null;
   readonly rowsDone: number;
   readonly chunksDone: number;
-  /** How often a daemon went on with what the one before had begun. */
+  /** How often another daemon continued it. */
   readonly resumedCount: number;
-  /** How often it began again from the first key. */
+  /** How often it started again from the first key. */
   readonly restartedCount: number;
   readonly createdAt: string;
   readonly startedAt: string | null;
@@ -116,16 +120,16 @@ export interface TablesStatus {
   readonly aside: readonly { readonly table: string; readonly error: StoredError }[];
   readonly refused: readonly { readonly table: string; readonly reason: string; readonly fix: string }[];
   readonly unreadable: readonly UnreadableTable[];
-  /** Tables that one sink can't follow: their changes pass over it, and nothing else. */
+  /** Tables that one sink can't follow: only this sink skips their changes. */
   readonly suspended: readonly { readonly table: string; readonly sink: string; readonly error: StoredError }[];
 }
 
-/** Something of the table is to be read beside the stream, and the source refuses it at the moment. It is tried again. */
+/** Rows of the table must be read beside the stream, and the source refuses that now. The read is tried again. */
 export interface UnreadableTable {
   readonly table: string;
-  /** For whom it is to be read. */
+  /** The sinks that wait for the rows. */
   readonly sinks: readonly string[];
   readonly since: string;
-  /** Of the last attempt. */
+  /** The error of the last attempt. */
   readonly error: StoredError;
 }

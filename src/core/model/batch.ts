@@ -7,24 +7,24 @@ import type { KeyedTable, TableVersion } from "./schema.ts";
 /** Write this row, whole: its new tuple has every cell. */
 export const PUT = 0;
 /**
- * Write this row, but its new tuple has unchanged cells: take them from the row that the sink holds now. That row is the
- * one under the same key or, where `moved`, under the old key (the entry's `before` tuple).
+ * Write this row, but its new tuple has unchanged cells: take them from the row that the sink holds now. That row has
+ * the same key or, if `moved`, the old key (the entry's `before` tuple).
  */
 export const PATCH = 1;
 /** Remove the row under the key in the entry's `before` tuple. */
 export const DELETE = 2;
 
 /**
- * The net effect of a stretch of the log on one table: at most one PUT or PATCH, or one DELETE, per key. Entries are in
- * the order of their last change. Entry i is row `row[i]` of block `blocks[block[i]]`; its new tuple lies at
- * `after[row]`, its old one at `before[row]`, its version and commit time with its transaction.
+ * The net effect of a range of the log on one table: at most one PUT or PATCH, or one DELETE, per key. Entries are in
+ * the order of their last change. Entry i is row `row[i]` of block `blocks[block[i]]`; its new tuple is at
+ * `after[row]`, its old one at `before[row]`; version and commit time are those of its transaction.
  *
- * No PATCH has a base that another entry of the same batch writes (such keys are read again from the source instead), so
- * all bases may be read before anything is written.
+ * No PATCH has a base that another entry of the same batch writes (such keys are read again from the source instead),
+ * so all bases may be read before anything is written.
  *
- * A history and a stream are given every change instead, in the order of the log: a change of the key is a PUT or PATCH
- * under the new key and a DELETE under the old one, both of one row of the block. Unchanged cells of a PATCH are those of
- * the row as it was before the batch, except where `fresh` says that it had none that is known.
+ * A history and a stream get every change instead, in the order of the log: a change of the key is a PUT or PATCH under
+ * the new key and a DELETE under the old one, both from one row of the block. The unchanged cells of a PATCH are those
+ * of the row before the batch, unless `fresh` says that no such row is known.
  */
 export interface TableWrites {
   readonly table: KeyedTable;
@@ -33,9 +33,9 @@ export interface TableWrites {
   readonly action: Uint8Array;
   readonly block: Uint16Array;
   readonly row: Uint32Array;
-  /** 1 where the log says that the key did not exist before this batch: a hint for the fast path, never a proof. */
+  /** 1 if the log says that the key did not exist before this batch: a hint for the fast path, never a proof. */
   readonly fresh: Uint8Array;
-  /** 1 where a PATCH takes its unchanged cells from the row under its `before` key. */
+  /** 1 if a PATCH takes its unchanged cells from the row under its `before` key. */
   readonly moved: Uint8Array;
   /** How many entries are DELETE, and how many PATCH. */
   readonly deleteCount: number;
@@ -46,18 +46,21 @@ export interface TableWrites {
 export interface SinkProgress {
   /** Everything before it is in the sink. */
   readonly position: Position;
-  /** The tables of which the sink holds a complete copy, and what for. */
+  /** The tables of which the sink holds a complete copy, and what the copy is of. */
   readonly tables: CompleteTables;
-  /** The state that this was written under; absent: by a version that knew of none. */
+  /** The state under which this was written; absent if a version without bonds wrote it. */
   readonly bond?: Bond;
 }
 
-/** One unit of work for a sink; afterwards the sink stands at `progress`. */
+/** One unit of work for a sink; afterwards the sink is at `progress`. */
 export type Step =
   | {
       readonly kind: "rows";
       readonly tables: readonly TableWrites[];
-      /** For a stream: entry by entry, in commit order, which of `tables` has it; the entries of one keep their order. */
+      /**
+       * For a stream: for each entry, in commit order, the index in `tables` of its table. The entries of one table
+       * keep their order.
+       */
       readonly order?: Uint16Array | undefined;
       readonly progress: SinkProgress;
     }
@@ -66,13 +69,13 @@ export type Step =
       readonly kind: "truncate";
       readonly table: TableVersion;
       readonly version: bigint;
-      /** Its place in its transaction, and when that was committed. */
+      /** Its ordinal in its transaction, and the commit time of that. */
       readonly record?: { readonly index: number; readonly commitTimeUs: bigint };
       readonly progress: SinkProgress;
     }
-  /** Remove rows that are gone at the source. */
+  /** Remove rows that the source no longer has. */
   | { readonly kind: "sweep"; readonly sweeps: readonly Sweep[]; readonly progress: SinkProgress }
-  /** Nothing but the progress. */
+  /** Store only the progress. */
   | { readonly kind: "progress"; readonly progress: SinkProgress };
 
 /** The rows of a table whose version is below `below`. */

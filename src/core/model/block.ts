@@ -6,12 +6,12 @@ import type { TableVersion } from "./schema.ts";
 export const OP_CREATE = 0;
 export const OP_UPDATE = 1;
 export const OP_DELETE = 2;
-/** A row read beside the stream or in a first copy: its state, not a change. */
+/** A row that was read beside the stream or in a first copy: its state, not a change. */
 export const OP_READ = 3;
 export const OP_TRUNCATE = 4;
 /**
- * An update of which it can't be told here whether the row is wanted: its new tuple has the key alone, the other cells are
- * unchanged. Whoever applies it reads the row from the source.
+ * An update of a row for which it is unknown here whether the row is wanted: its new tuple has only the key, the other
+ * cells are unchanged. The sink's step reads the row from the source.
  */
 export const OP_UNTOLD = 5;
 export const OP_LETTERS = ["c", "u", "d", "r", "t", "u"] as const;
@@ -19,25 +19,25 @@ export const OP_LETTERS = ["c", "u", "d", "r", "t", "u"] as const;
 /** Offset that says "no such tuple". */
 export const NO_TUPLE = 0xffff_ffff;
 
-/** What the tuple in `before` holds. */
+/** What the tuple in `before` contains. */
 export const BEFORE_NONE = 0;
-/** Key columns only; the others are null cells that mean nothing. */
+/** Only key columns; the others are null cells without meaning. */
 export const BEFORE_KEY = 1;
 export const BEFORE_FULL = 2;
 
-/** A logical message at its place among the changes: before the row at ordinal `at`. */
+/** A logical message among the changes: it precedes the row at ordinal `at`. */
 export interface LogMessage {
   readonly at: number;
   readonly prefix: string;
   readonly content: Uint8Array;
   /** Transactional: commit position of its transaction; else the position of the message itself. */
   readonly position: bigint;
-  /** Position of the message's own record, where it is not `position`: tells the messages of a transaction apart. */
+  /** Position of the message's own record, if it is not `position`: it distinguishes the messages of a transaction. */
   readonly recordPosition?: bigint;
   readonly transactional: boolean;
 }
 
-/** Where the record of a truncate lies: its row has no tuple to tell it by. */
+/** The position of a truncate's record: its row has no tuple that would identify it. */
 export interface TruncateRecord {
   readonly row: number;
   readonly recordPosition: bigint;
@@ -45,11 +45,11 @@ export interface TruncateRecord {
 
 /**
  * Changes in commit order: one set of vectors over bytes that are shared with the session's receive buffer. A block
- * holds whole transactions and at most one part at each end. Row i is described by element i of every vector; nothing
- * is allocated per row. Rate to hold: 3M appends/s (bench capture).
+ * contains whole transactions, and at most one partial one at each end. Element i of every vector describes row i;
+ * nothing is allocated per row. Rate to hold: 3M appends/s (bench capture).
  *
- * Life: the producer fills it, hands it out with one reference; whoever queues it retains it; the last release gives the
- * bytes and the vectors back. Nobody writes to a block that was handed out.
+ * Life: the producer fills it and hands it out with one reference; every queue that holds it retains it; the last
+ * release returns the bytes and the vectors. Nobody writes to a block after it was handed out.
  */
 export class Block {
   bytes: Uint8Array;
@@ -70,9 +70,9 @@ export class Block {
   readonly transactions = new Transactions();
   readonly messages: LogMessage[] = [];
   readonly truncates: TruncateRecord[] = [];
-  /** Position behind the last change. A block without changes moves the position only. */
+  /** Position after the last change. A block without changes only moves the position. */
   until: Position = { epoch: 1, commit: 0n, index: 0 };
-  /** Bytes that this block keeps alive. Unit of the byte budget. */
+  /** Bytes that this block keeps alive; the byte budget counts them. */
   byteCount = 0;
   #references = 1;
   readonly #onRelease: ((block: Block) => void) | undefined;
@@ -110,13 +110,13 @@ export class Block {
     this.count = i + 1;
   }
 
-  /** Position of row `row`: what a reader that stops before it has done. */
+  /** Position before row `row`: what a reader that stops there has done. */
   positionAt(row: number): Position {
     if (row === this.count) return this.until;
     return { epoch: this.until.epoch, commit: this.transactions.commit[this.tx[row]!]!, index: this.index[row]! };
   }
 
-  /** Empties the block for another use of its vectors; only its owner may, when nobody holds it. */
+  /** Empties the block so that its vectors can be reused. Only for its owner, when nobody holds it. */
   reset(bytes: Uint8Array): void {
     this.bytes = bytes;
     this.count = 0;
@@ -167,9 +167,9 @@ export class Transactions {
   version = new BigUint64Array(8);
   /** Microseconds since 1970-01-01 UTC. */
   commitTimeUs = new BigInt64Array(8);
-  /** Postgres: the 32-bit transaction id. 0 where the source has none. */
+  /** Postgres: the 32-bit transaction id. 0 if the source has none. */
   xid = new Uint32Array(8);
-  /** MySQL: where each comes from. Shorter than the other vectors, or with holes, where nobody knows. */
+  /** MySQL: the origin of each. Shorter than the other vectors, or with holes, where the origin is unknown. */
   readonly origins: (TransactionOrigin | undefined)[] = [];
 
   add(commit: bigint, version: bigint, commitTimeUs: bigint, xid: number): number {

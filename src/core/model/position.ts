@@ -1,11 +1,11 @@
 /**
- * A place between two changes of a source's log: everything before it is done, the change that it names is the next.
- * Changes are ordered by (commit position of their transaction, index in the transaction), which is commit order and
- * delivery order. One type serves a whole transaction (the commit's end, index 0), a part of one (its commit position,
- * the next index) and an idle log (the end of what was read, index 0).
+ * A point between two changes of a source's log: everything before it is done, and it names the next change. Changes
+ * are ordered by (commit position of their transaction, index in the transaction), which is commit order and delivery
+ * order. One type serves a whole transaction (the commit's end, index 0), a part of one (its commit position, the next
+ * index) and an idle log (the end of what was read, index 0).
  */
 export interface Position {
-  /** Counts the identities of the log, from 1: it grows when a restore or a failover starts another history. */
+  /** Counts the identities of the log, from 1. It grows when a restore or a failover starts another history. */
   readonly epoch: number;
   /** Position in the log, source-defined and below 2^55. Postgres: an LSN. */
   readonly commit: bigint;

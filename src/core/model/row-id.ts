@@ -13,19 +13,19 @@ import { CELL_BINARY, CELL_NULL, CELL_TEXT, CellMap } from "./tuple.ts";
 import { readText, writeText } from "../values/text.ts";
 
 const ID_BYTES_MAX = 512;
-/** An id that was too long begins so; a key of two parts may, too. */
+/** The start of the id of a long key; a key of two parts may begin like this too. */
 const DIGEST_START = "sha256:";
 const PERCENT = 0x25;
 const COLON = 0x3a;
 
-/** What is not encoded, and can't be too long. */
+/** Texts that need no encoding and can't be too long. */
 const PLAIN = /^[\w.-]+$/;
 const PLAIN_LENGTH_MAX = 64;
 
 const shared = new CellMap();
 const written = new ByteWriter(256);
 
-/** The key of the tuple at `offset`, as texts. The tuple may be an old one that holds the key columns only. */
+/** The key of the tuple at `offset` as texts. An old tuple may contain only the key columns. */
 export function keyText(table: TableVersion, bytes: Uint8Array, offset: number): KeyText {
   shared.read(bytes, offset);
   return table.key.map((ordinal) => {
@@ -34,14 +34,14 @@ export function keyText(table: TableVersion, bytes: Uint8Array, offset: number):
   });
 }
 
-/** False where a column of the key is null, which only a key at the operator's word can be. */
+/** False if a column of the key is null, which is only possible in an unenforced key. */
 export function hasWholeKey(table: TableVersion, bytes: Uint8Array, offset: number): boolean {
   shared.read(bytes, offset);
   return table.key.every((ordinal) => shared.kind[ordinal] !== CELL_NULL);
 }
 
 /**
- * False where a date of the key is one that does not exist, which MySQL alone keeps: it comes as a text where others are
+ * False if a date in the key does not exist; only MySQL stores such dates. It arrives as text where other dates are
  * binary, and no target can hold it.
  */
 export function hasKeyDates(table: TableVersion, bytes: Uint8Array, offset: number): boolean {
@@ -54,7 +54,7 @@ export function hasKeyDates(table: TableVersion, bytes: Uint8Array, offset: numb
   });
 }
 
-/** Whether keys of the table may lack a date: see `hasKeyDates`. */
+/** Whether keys of the table may contain dates that do not exist: see `hasKeyDates`. */
 export function mayLackKeyDates({ dialect, key, columns }: TableVersion): boolean {
   return dialect === "mysql" && key.some((ordinal) => isCalendar(columns[ordinal]!.type));
 }
@@ -63,7 +63,7 @@ function isCalendar({ kind }: ColumnType): boolean {
   return kind === "date" || kind === "timestamp";
 }
 
-/** What the key consists of: a key that was noted under another one names no row of the table as it is now. */
+/** The columns of the key. A key that was stored under another shape names no row of the present table. */
 export function keyShape(table: Pick<TableVersion, "key" | "columns">): string {
   return JSON.stringify(table.key.map((ordinal) => [table.columns[ordinal]!.identity, table.columns[ordinal]!.native]));
 }
@@ -87,7 +87,7 @@ export function writeRowId(out: ByteWriter, table: TableVersion, bytes: Uint8Arr
 /** The same id from the key's texts. */
 export function rowIdOf(key: KeyText): string {
   const [only] = key;
-  // A comparison asks for millions: most keys are numbers, and such a text is its own id.
+  // A comparison needs millions of ids: most keys are numbers, and such a text is its own id.
   if (key.length === 1 && only!.length <= PLAIN_LENGTH_MAX && PLAIN.test(only!)) return only!;
   const out = written;
   out.reset();
@@ -101,14 +101,16 @@ export function rowIdOf(key: KeyText): string {
   return out.view().toString("utf8");
 }
 
-/** Sources complete the key columns of every new tuple and of every old one that they pass on. */
+/** Sources complete the key columns of every new tuple, and of every old one that they pass on. */
 function keyKind(cells: CellMap, ordinal: number): number {
   const kind = cells.kind[ordinal]!;
   invariant(kind === CELL_TEXT || kind === CELL_BINARY, "a key column has a value");
   return kind;
 }
 
-/** Percent-encodes what was written from `start` on; moves bytes from the end, and only where there is something to do. */
+/**
+ * Percent-encodes what was written from `start` on. Moves bytes from the end, and only if there is something to encode.
+ */
 function encodeFrom(out: ByteWriter, start: number): void {
   if (out.length === start) return out.byte(PERCENT);
   let special = 0;
@@ -137,12 +139,12 @@ function digestFrom(out: ByteWriter, start: number): void {
   out.ascii(digest);
 }
 
-/** Whether the key has to be looked for elsewhere: it may not stand in the id. */
+/** Whether the key must be found elsewhere: the id may not contain it. */
 export function isDigestId(id: string): boolean {
   return id.startsWith(DIGEST_START);
 }
 
-/** The key in an id that `rowIdOf` made; null where the id is a digest, or none of a row of this table. */
+/** The key in an id that `rowIdOf` made; null if the id is a digest, or not the id of a row of this table. */
 export function keyOfRowId(table: TableVersion, id: string): KeyText | null {
   const parts = id.split(":");
   if (parts.length !== table.key.length || isDigestId(id)) return null;
@@ -150,12 +152,12 @@ export function keyOfRowId(table: TableVersion, id: string): KeyText | null {
   return isPossibleKey(table, key) && rowIdOf(key) === id ? key : null;
 }
 
-/** Whether a source could print a key of this table so: one that it would not even read can't be asked for. */
+/** Whether a source could print such a key for this table. A source may refuse to parse other texts. */
 export function isPossibleKey(table: TableVersion, key: KeyText): boolean {
   return key.every((text, i) => mayPrint(table.dialect, table.columns[table.key[i]!]!.type, text));
 }
 
-/** So many fit, whatever they are. */
+/** Numbers with this many digits always fit. */
 const DIGITS_IN_32_BITS = 9;
 const INTEGER = /^-?(?:0|[1-9]\d*)$/;
 const PRINTED: Partial<Readonly<Record<ColumnType["kind"], RegExp>>> = {
@@ -172,10 +174,10 @@ const PRINTED: Partial<Readonly<Record<ColumnType["kind"], RegExp>>> = {
 
 function mayPrint(dialect: TableVersion["dialect"], type: ColumnType, text: string): boolean {
   const isMysql = dialect === "mysql";
-  // MySQL stores '' for a value that is none of the labels, where its mode lets that pass.
+  // MySQL stores '' for a value without a label, if its mode allows that.
   if (type.kind === "enum") return type.labels.length === 0 || type.labels.includes(text) || (isMysql && text === "");
   if (isCalendar(type)) return PRINTED[type.kind]!.test(text) && isDay(text);
-  // Texts of MySQL may hold NUL.
+  // Texts of MySQL may contain NUL.
   if (type.kind !== "int") return PRINTED[type.kind]?.test(text) ?? (isMysql || !text.includes("\0"));
   if (!INTEGER.test(text)) return false;
   if (type.bits >= 32 && text.length <= DIGITS_IN_32_BITS && (type.signed || !text.startsWith("-"))) return true;
@@ -184,12 +186,12 @@ function mayPrint(dialect: TableVersion["dialect"], type: ColumnType, text: stri
   return value < limit && value >= (type.signed ? -limit : 0n);
 }
 
-/** Of the years that a server prints, with the days that their months have. */
+/** Whether the day exists, in the years that a server prints. */
 function isDay(text: string): boolean {
   const [, yearText, month, day] = /^(\d+)-(\d\d)-(\d\d)/.exec(text) ?? [];
   if (yearText === undefined) return true;
   const year = Number(yearText);
-  // Leap years repeat; 1 BC, before which no year is 0, is one.
+  // Leap years repeat. 1 BC, the year 0, is a leap year.
   const alike = 2000 + ((((text.endsWith(" BC") ? 1 - year : year) % 400) + 400) % 400);
   return year > 0 && Number(day) <= new Date(Date.UTC(alike, Number(month), 0)).getUTCDate();
 }

@@ -1,4 +1,6 @@
-/** What changed between two shapes of a table, for people, and for the policy that decides whether it is followed. */
+/**
+ * The differences between two shapes of a table, for people, and for the policy that decides whether sinks follow them.
+ */
 import type { Column, TableVersion } from "./schema.ts";
 import type { ColumnType } from "./types.ts";
 
@@ -17,12 +19,12 @@ export type SchemaChange =
   | { readonly kind: "null allowed"; readonly column: string }
   | { readonly kind: "null forbidden"; readonly column: string }
   | { readonly kind: "key changed"; readonly from: readonly string[]; readonly to: readonly string[] }
-  /** Another table has the name now: made anew, or renamed to it. */
+  /** Another table has the name now: it was created again, or renamed to it. */
   | { readonly kind: "table replaced" };
 
 /**
- * `backward`: who knows the new shape understands the old rows. `forward`: who knows the old shape understands the new
- * rows. `full`: both. `none`: nothing is asked for.
+ * `backward`: readers of the new shape understand the old rows. `forward`: readers of the old shape understand the new
+ * rows. `full`: both. `none`: no requirement.
  */
 export type Compatibility = "backward" | "forward" | "full" | "none";
 
@@ -50,7 +52,7 @@ export function schemaChanges(from: Shape, to: Shape): readonly SchemaChange[] {
   return changes;
 }
 
-/** By what identifies it; by name where that can't be told. */
+/** Found by identity; by name if the identity is unknown. */
 function predecessor(column: Column, before: readonly Column[], sameTable: boolean): Column | undefined {
   const proven =
     sameTable && column.identity > 0 ? before.find(({ identity }) => identity === column.identity) : undefined;
@@ -98,7 +100,9 @@ function isWiderDecimal(from: Decimal, to: Decimal): boolean {
   return toScale >= scale && to.precision - toScale >= from.precision - scale;
 }
 
-/** Of `varchar(20)` and its like; bpchar pads, so its values are others at another length. */
+/**
+ * The length in `varchar(20)` and similar types; not for bpchar, which pads, so that its values change with the length.
+ */
 function lengthOf(native: string): number {
   const length = /\((\d+)\)/.exec(native)?.[1];
   return length === undefined ? Infinity : Number(length);

@@ -1,10 +1,10 @@
 import type { Compatibility } from "./schema-change.ts";
 
-/** What becomes of a change of a table's shape. */
+/** What happens when a table's shape changes. */
 export interface SchemaPolicy {
   /**
-   * `evolve`: the sinks follow. `pause`: the table is set aside until an operator approves. `ignore`: the sinks keep the
-   * shape that they have.
+   * `evolve`: the sinks follow. `pause`: the table is set aside until an operator approves. `ignore`: the sinks keep
+   * their shape.
    */
   readonly schemaChange: "evolve" | "pause" | "ignore";
   /** Which changes may evolve; others pause. */

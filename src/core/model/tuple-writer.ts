@@ -1,7 +1,7 @@
 import type { ByteWriter } from "../bytes.ts";
 import { type CellMap, CELL_BINARY, CELL_NULL, CELL_TEXT, CELL_UNCHANGED } from "./tuple.ts";
 
-/** Writes tuples in the layout of tuple.ts: `begin`, then exactly as many cells as it was told. */
+/** Writes tuples in the layout of tuple.ts: `begin`, then exactly the announced number of cells. */
 export class TupleWriter {
   readonly out: ByteWriter;
 
@@ -36,7 +36,7 @@ export class TupleWriter {
     this.#value(CELL_BINARY, bytes, start, length);
   }
 
-  /** Copies cell `i` of the tuple that `cells` maps, whatever its kind. `bytes` must not be what `out` writes into. */
+  /** Copies cell `i` of the tuple that `cells` maps, whatever its kind. `bytes` must not be the buffer of `out`. */
   copyCell(bytes: Uint8Array, cells: CellMap, i: number): void {
     const kind = cells.kind[i]!;
     if (kind === CELL_TEXT || kind === CELL_BINARY) this.#value(kind, bytes, cells.start[i]!, cells.length[i]!);

@@ -1,28 +1,28 @@
 /**
- * Rows as bytes. A tuple is laid out as Postgres' TupleData (protocol-logicalrep-message-formats in its manual), so that
- * rows of the WAL are used where they lie; every other origin writes the same layout:
+ * Rows as bytes. A tuple has the layout of Postgres' TupleData (protocol-logicalrep-message-formats in its manual), so
+ * that rows of the WAL are used without copying; all other sources write the same layout:
  *
  *   Int16 cell count, then per cell a kind byte; for text and binary cells an Int32 length and that many bytes.
  *
- * Text cells hold UTF-8 in Postgres' output form with DateStyle ISO, IntervalStyle postgres, bytea_output hex,
- * extra_float_digits 3 and TimeZone UTC. Binary cells hold Postgres' send form (big-endian; times in microseconds since
- * 2000-01-01) and occur only for types with `hasBinaryForm`; an integer of 8 or 24 bits, or an unsigned one, has that of
- * the next wider type of Postgres.
+ * Text cells contain UTF-8 in Postgres' output form with DateStyle ISO, IntervalStyle postgres, bytea_output hex,
+ * extra_float_digits 3 and TimeZone UTC. Binary cells contain Postgres' send form (big-endian; times in microseconds
+ * since 2000-01-01) and occur only for types with `hasBinaryForm`; an integer of 8 or 24 bits, or an unsigned one, has
+ * the form of the next wider type of Postgres.
  */
 export const CELL_NULL = 0x6e; // 'n'
-/** The log did not carry the value because the change left it alone (TOAST). Never to be written as null. */
+/** The log did not carry the value because the change did not touch it (TOAST). Never write it as null. */
 export const CELL_UNCHANGED = 0x75; // 'u'
 export const CELL_TEXT = 0x74; // 't'
 export const CELL_BINARY = 0x62; // 'b'
 
-/** Where the cells of one tuple lie; reused from row to row. */
+/** The positions of the cells of one tuple; reused from row to row. */
 export class CellMap {
   kind = new Uint8Array(64);
   start = new Uint32Array(64);
   length = new Uint32Array(64);
   count = 0;
 
-  /** Reads the tuple at `offset` and returns the offset behind it. */
+  /** Reads the tuple at `offset` and returns the offset after it. */
   read(bytes: Uint8Array, offset: number): number {
     const count = (bytes[offset]! << 8) | bytes[offset + 1]!;
     if (count > this.kind.length) this.#grow(count);
@@ -51,7 +51,7 @@ export class CellMap {
   }
 }
 
-/** The offset behind the tuple at `offset`; sets no state. */
+/** The offset after the tuple at `offset`; sets no state. */
 export function tupleEnd(bytes: Uint8Array, offset: number): number {
   let count = (bytes[offset]! << 8) | bytes[offset + 1]!;
   let at = offset + 2;

@@ -1,12 +1,12 @@
 /**
- * The version of a row in a sink (`_millrace_version`): one unsigned 63-bit number that grows with the source's log, so
- * that a replay never sets a row back. It is the transaction's, never the change's own position: inside the log a change
- * of a later transaction may lie below one of an earlier transaction.
+ * The version of a row in a sink (`_millrace_version`): an unsigned 63-bit number that grows with the source's log, so
+ * that a replay never replaces a row by an older one. It comes from the transaction, not from the position of the
+ * single change: in the log, a change of a later transaction may precede one of an earlier transaction.
  */
 const COMMIT_BITS = 55n;
 export const EPOCH_MAX = 255;
 
-/** False for a position that no version has room for: its log must be refused. */
+/** False for a position that does not fit into a version: its log must be refused. */
 export function fitsVersion(commit: bigint): boolean {
   return commit >> COMMIT_BITS === 0n;
 }
@@ -17,12 +17,12 @@ export function rowVersion(epoch: number, commit: bigint): bigint {
   return (BigInt(epoch) << COMMIT_BITS) | commit;
 }
 
-/** The epoch of a row's version; 0 where no row of ours can have it. */
+/** The epoch in a row's version; 0 if no row of ours can have that version. */
 export function epochOf(version: bigint): number {
   return Number(version >> COMMIT_BITS);
 }
 
-/** Version of rows of a first copy: below every change of the epoch. */
+/** Version of rows of a first copy: lower than every change of the epoch. */
 export function baseVersion(epoch: number): bigint {
   return rowVersion(epoch, 0n);
 }

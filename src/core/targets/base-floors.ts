@@ -1,8 +1,8 @@
 /**
- * Which rows of a sink that keeps them as they were written (documents, cache keys) may lend their values to a change
- * that leaves columns out. A row that was written under an older shape of its table may show another column under a name,
- * or be another row's under another key: until it has been written again it must not be built on. What is remembered of
- * each column is the version from which on rows show it under its name.
+ * For sinks that store rows as they were written (documents, cache keys): which rows may supply values for a change
+ * that omits columns. A row that was written under an older shape may have another column under a name, or be another
+ * row under another key. It must not supply values until it is written again. For each column this stores the version
+ * from which on rows show it under its name.
  */
 import type { TableVersion } from "../model/schema.ts";
 import { CELL_UNCHANGED, CellMap } from "../model/tuple.ts";
@@ -13,15 +13,15 @@ export interface ShapeNote {
   readonly relation: number;
   /** Names and identities of the key's columns. */
   readonly key: readonly ColumnMark[];
-  /** The versions are texts: they have more digits than a JSON number keeps. */
+  /** Versions are texts, because they have more digits than a JSON number keeps. */
   readonly columns: readonly (readonly [...ColumnMark, since: string])[];
 }
 
 type ColumnMark = readonly [name: string, identity: number];
 
 /**
- * The note for rows of this shape. `noted`: the one that is stored; null: none, so nothing is known against the rows that
- * are there. `since`: the version at which the sink stands; rows of the new shape have it or a higher one.
+ * The note for rows of this shape. `noted`: the stored note; null: none, so all existing rows count as good. `since`:
+ * the sink's version now; rows of the new shape have this version or a higher one.
  */
 export function shapeNote(noted: ShapeNote | null, table: TableVersion, since: bigint): ShapeNote {
   const columns = table.columns.map(({ name, identity }) => [name, identity] as const);
@@ -39,7 +39,7 @@ export function shapeNote(noted: ShapeNote | null, table: TableVersion, since: b
   };
 }
 
-/** A key column that was renamed alone leaves the rows where they are. */
+/** If only a key column was renamed, the rows keep their keys. */
 function isSameKey(a: readonly ColumnMark[], b: readonly ColumnMark[]): boolean {
   return (
     a.length === b.length &&

@@ -1,11 +1,11 @@
 /**
- * Rows that a PATCH takes its unchanged columns from, in targets that are asked for them: whether what is there is the row that
- * the change was made of.
+ * For targets that are asked for the row from which a PATCH takes its unchanged columns: whether the found row is the
+ * one that the change was based on.
  */
 import type { TableWrites } from "../model/batch.ts";
 import type { BaseFloors } from "./base-floors.ts";
 
-/** What is to be completed. */
+/** One entry to complete. */
 export interface BaseRequest<Target> {
   readonly target: Target;
   readonly writes: TableWrites;
@@ -14,19 +14,19 @@ export interface BaseRequest<Target> {
 
 export type BaseLookup<Base> =
   | ({ readonly kind: "found" } & Base)
-  /** The row is not there, is of an older shape, or shows what came after the change: the key must be read from the source. */
+  /** The row does not exist, has an older shape, or shows a later state: the key must be read from the source. */
   | { readonly kind: "missing" }
-  /** The row shows a later commit already: nothing is to be written. */
+  /** The row shows a later commit already: there is nothing to write. */
   | { readonly kind: "newer" };
 
-/** Where the base's key is, in the entry's block. */
+/** The offset of the base's key in the entry's block. */
 export function baseOffset({ writes, entry }: BaseRequest<unknown>): number {
   const block = writes.blocks[writes.block[entry]!]!;
   const row = writes.row[entry]!;
   return writes.moved[entry] === 1 ? block.before[row]! : block.after[row]!;
 }
 
-/** `held`: the version of the row that is there. */
+/** `held`: the version of the row in the target. */
 export function judgeBase(
   { target, writes, entry }: BaseRequest<{ readonly floors: Pick<BaseFloors, "of"> }>,
   held: bigint,
@@ -35,7 +35,8 @@ export function judgeBase(
   const row = writes.row[entry]!;
   const version = block.transactions.version[block.tx[row]!]!;
   if (writes.moved[entry] === 1) {
-    // Under the old key another row may stand by now, when the log is read a second time; one of the same transaction
+    // When the log is read a second time, the old key may belong to another row by now; one of the same transaction
+    // can't be distinguished.
     // can't be told from it.
     if (held >= version) return "missing";
   } else if (held > version) {

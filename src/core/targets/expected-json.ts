@@ -1,7 +1,7 @@
 /**
- * How a value has to land in JSON (documents, cache), worked out from the source's text form by other means than the
- * writers in values/json: what `reconcile` compares with. Numbers count by their digits, strings by their characters; white
- * space, escapes and the order of an object's fields do not.
+ * How a value must appear in JSON (documents, cache), computed from the source's text form independently of the writers
+ * in values/json: `reconcile` compares with it. Numbers count by their digits, strings by their characters. White
+ * space, escapes and the order of an object's fields do not count.
  */
 import type { ColumnType } from "../model/types.ts";
 
@@ -14,8 +14,8 @@ export function normalJson(text: string): string {
 }
 
 /**
- * The same of a value that `exactJson` gave. Names come in an order of their own: that of the source changes where a sink
- * clears a name away that comes twice.
+ * The same for a value from `exactJson`. Names are sorted: the source's order changes when a sink removes a duplicate
+ * name.
  */
 export function normalOf(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(normalOf).join(",")}]`;
@@ -27,13 +27,15 @@ function isObject(value: unknown): value is object {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** Put together as text: an object of the engine may have its names in another order than they were given. */
+/** Built as text, because an object of the engine may reorder its names. */
 function spelledFields(fields: readonly (readonly [string, string])[]): string {
   const inOrder = fields.toSorted(([a], [b]) => (a < b ? -1 : 1));
   return `{${inOrder.map(([name, spelling]) => `${JSON.stringify(name)}:${spelling}`).join(",")}}`;
 }
 
-/** The fields of a JSON object, each in that spelling, `__proto__` and its like included; null where it is no object. */
+/**
+ * The fields of a JSON object, each in that spelling, including `__proto__` and the like; null if it is not an object.
+ */
 export function normalFields(text: string): ReadonlyMap<string, string> | null {
   return unlessTooDeep(
     () => {
@@ -44,18 +46,20 @@ export function normalFields(text: string): ReadonlyMap<string, string> | null {
   );
 }
 
-/** Postgres takes JSON that is nested more deeply than a reviver and `JSON.stringify` can follow: some 3,000 levels. */
+/**
+ * Postgres accepts JSON that is nested more deeply than a reviver and `JSON.stringify` can handle: some 3,000 levels.
+ */
 function unlessTooDeep<T>(whole: () => T, inParts: () => T): T {
   try {
     return whole();
   } catch (error) {
-    // What the end of the stack is.
+    // The stack has overflowed.
     if (error instanceof RangeError) return inParts();
     throw error;
   }
 }
 
-/** A container and what it holds so far, each in its spelling; `name`: of the field whose value comes next. */
+/** A container and its content so far, in normal spelling; `name` is that of the field whose value comes next. */
 interface Open {
   readonly fields: Map<string, string> | null;
   items: string;
@@ -65,9 +69,9 @@ interface Open {
 /** Without commas and colons. */
 const TOKEN = /"[^"\\]*(?:\\.[^"\\]*)*"|[[\]{}]|[^\s,:[\]{}"]+/g;
 
-/** The spelling put together from the inside: nothing here calls itself. */
+/** Builds the spelling from the inside out, without recursion. */
 function deepParts(text: string): { readonly whole: string; readonly fields: ReadonlyMap<string, string> | null } {
-  // A SyntaxError for what is no JSON, at any depth.
+  // Throws a SyntaxError if the text is not JSON, at any depth.
   JSON.parse(text);
   const open: Open[] = [{ fields: null, items: "", name: null }];
   let fields: ReadonlyMap<string, string> | null = null;
@@ -94,7 +98,9 @@ function add(container: Open, value: string): void {
   container.name = null;
 }
 
-/** The parsed document, numbers as `number:` and their digits, and strings that could be taken for that behind `text:`. */
+/**
+ * The parsed document. Numbers become `number:` and their digits; strings that look like that get the prefix `text:`.
+ */
 export function exactJson(text: string): unknown {
   return JSON.parse(text, (_key, value: unknown, context?: { readonly source?: string }) => {
     if (typeof value === "number") return `${NUMBER}${context?.source}`;
@@ -109,19 +115,19 @@ function marked(text: string): string {
   return text.startsWith(NUMBER) || text.startsWith(TEXT) ? TEXT + text : text;
 }
 
-/** The characters of a string that `exactJson` gave. */
+/** The characters of a string from `exactJson`. */
 export function unmarked(text: string): string {
   const mark = [NUMBER, TEXT].find((one) => text.startsWith(one)) ?? "";
   return text.slice(mark.length);
 }
 
-/** The digits of a number in that spelling; null: it is none. */
+/** The digits of a number in that spelling; null if it is not a number. */
 export function digitsOf(normal: string | undefined): string | null {
   const value: unknown = normal === undefined ? null : JSON.parse(normal);
   return typeof value === "string" && value.startsWith(NUMBER) ? value.slice(NUMBER.length) : null;
 }
 
-/** What stands between the quotes of a scalar. */
+/** The text between the quotes of a scalar. */
 export function plainOf(normal: string): string {
   return unmarked(String(JSON.parse(normal)));
 }
@@ -136,14 +142,14 @@ export function expectedJson(type: ColumnType, text: string): string | null {
   return value === null ? null : normalOf(value);
 }
 
-/** What stands between the quotes of a scalar's JSON, and the normal JSON of an array. */
+/** The text between the quotes of a scalar's JSON, and the normal JSON of an array. */
 export function expectedPlain(type: ColumnType, text: string): string {
   if (type.kind === "json") return onOneLine(text);
   const value = expectedValue(type, text);
   return type.kind === "array" ? normalOf(value) : unmarked(String(value));
 }
 
-/** The JSON that a document of Millrace's has, letter by letter; another one may be equal to it all the same. */
+/** The exact JSON in a document of Millrace, character by character; a different text may still be equal JSON. */
 export function spelledJson(type: ColumnType, text: string): string {
   return type.kind === "json" ? onOneLine(text) : spelled(expectedValue(type, text));
 }
@@ -192,7 +198,7 @@ function expectedValue(type: ColumnType, text: string): unknown {
   }
 }
 
-/** Years before 1 and after 9999 as ISO 8601 has them; infinities as they are. */
+/** Years before 1 and after 9999 in the ISO 8601 form; infinities unchanged. */
 function isoDate(text: string): string {
   const match = /^(\d+)(-\d\d-\d\d)( BC)?$/.exec(text);
   if (match === null) return text;
@@ -214,7 +220,7 @@ function isoTimestamp(text: string): string {
   return `${isoDate(date + era)}T${withMicroseconds(time)}${zone === undefined ? "" : "Z"}`;
 }
 
-/** Lower bounds are not kept. */
+/** JSON does not show lower bounds. */
 function expectedArray(of: ColumnType, text: string): unknown {
   const tokens = text.replace(/^[^{]*=/, "").match(/[{},]|"(?:[^"\\]|\\.)*"|[^{},]+/gs) ?? [];
   let at = 0;

@@ -1,34 +1,34 @@
 /**
- * How the target of a table goes on when the table's shape changes. What tells its columns apart is noted beside it (in
- * Postgres and DuckDB as the table's comment), so that a renamed column is known from one that was dropped and another
- * that was added, whatever was restored or restarted in between.
+ * How the target of a table follows a change of the table's shape. A note beside the target identifies its columns (in
+ * Postgres and DuckDB it is the table's comment). So a renamed column differs from one that was dropped and another
+ * that was added, even after a restore or restart.
  */
 import type { TableVersion } from "../model/schema.ts";
 
-/** The table as the target was made for it, in the target's names and types. */
+/** The table for which the target was created, in the target's names and types. */
 export interface TargetNote {
   /** `TableVersion.relation`. */
   readonly relation: number;
   /** Names of the key's columns. */
   readonly key: readonly string[];
-  /** By name: `Column.identity`, and the type as the sink asked for it. */
+  /** By name: `Column.identity`, and the type as the sink requested it. */
   readonly columns: Readonly<Record<string, readonly [identity: number, type: string]>>;
 }
 
-/** A column of the table as it is to be in the target. */
+/** A column as the target should have it. */
 export interface WantedColumn {
   readonly name: string;
   readonly identity: number;
   readonly type: string;
 }
 
-/** How each column of the table goes on. */
+/** What happens to each column of the table. */
 export interface Following {
-  /** For each column that is wanted: the name under which the target has it, or null where it is to be added. */
+  /** For each wanted column: its present name in the target, or null if it must be added. */
   readonly from: readonly (string | null)[];
   /** Columns that the table no longer has: they stay, and are null in rows written from now on. */
   readonly retired: readonly string[];
-  /** Columns that the table no longer has, and whose names others need: they make room. */
+  /** Columns that the table no longer has, but whose names are needed: they get another name or are dropped. */
   readonly replaced: readonly string[];
 }
 
@@ -46,7 +46,7 @@ export function encodeNote(note: TargetNote): string {
   return MARK + JSON.stringify(note);
 }
 
-/** Null for what is no note: somebody else's comment, or none. */
+/** Null if the text is not a note: another program's comment, or none. */
 export function decodeNote(text: string | null): TargetNote | null {
   if (text === null || !text.startsWith(MARK)) return null;
   try {
@@ -73,9 +73,9 @@ function isNote(value: unknown): value is TargetNote {
 }
 
 /**
- * `found`: names of the columns that the target has, Millrace's own left out. Where identities can't be told (another
- * table under the name, no note) names decide: the rows are read again after every change of shape. `takes`: whether the
- * column found under this name has the type of the wanted one.
+ * `found`: names of the target's columns, without Millrace's own. If identities are unknown (another table under the
+ * name, no note), names decide: the rows are read again after every change of shape. `takes`: whether the column with
+ * this name has the type of the wanted one.
  */
 export function follow(
   found: readonly string[],
@@ -97,9 +97,10 @@ export function follow(
     if (name !== null) return name;
     if (!there.has(column.name) || claimed.has(column.name)) return null;
     const before = noted?.columns[column.name]?.[0] ?? 0;
-    // Dropped and added again: the same name, and another column.
+    // Dropped and added again: the same name for another column.
     if (before > 0 && column.identity > 0) return null;
-    // The table lost a column of this name in an earlier shape. It stayed, and goes on only where it needs no other type.
+    // The table lost a column of this name in an earlier shape. The target kept it, and can reuse it only with the same
+    // type.
     const isRetired = note !== null && !Object.hasOwn(note.columns, column.name);
     return isRetired && !takes(column.name, i) ? null : column.name;
   });
@@ -113,7 +114,7 @@ export function follow(
   };
 }
 
-/** Renames that may be done one after the other: none takes a name that another column still has. */
+/** Renames in an order in which none takes a name that another column still has. */
 export function renamesOf(following: Following, wanted: readonly WantedColumn[]): readonly Rename[] {
   const aside: Rename[] = [];
   const direct: Rename[] = [];
@@ -134,8 +135,8 @@ export function renamesOf(following: Following, wanted: readonly WantedColumn[])
 }
 
 /**
- * A name for a column whose own name the next version of its table needs; of those that are `taken`, none. `fitted`: what the
- * target makes of a name.
+ * A temporary name for a column whose own name the next version of its table needs; not one of `taken`. `fitted`: how
+ * the target spells a name.
  */
 export function nameUntil(
   column: string,

@@ -1,6 +1,6 @@
 /**
- * Finds the fields of a JSON object in its bytes, so that values can be carried from one document into another exactly
- * as they are written: nothing is parsed, so no number passes through a double.
+ * Finds the fields of a JSON object in its bytes, so that values can be copied from one document into another exactly
+ * as they are written: nothing is parsed, so no number becomes a double.
  */
 import { invariant } from "../invariant.ts";
 
@@ -9,10 +9,10 @@ const BACKSLASH = 0x5c;
 const COMMA = 0x2c;
 const COLON = 0x3a;
 
-/** Where the raw values of chosen top-level fields lie; reused from document to document. */
+/** The positions of the raw values of chosen top-level fields; reused from document to document. */
 export class JsonFields {
   readonly #ordinals: ReadonlyMap<string, number>;
-  /** Offset of the value of field i, or -1 where the document has no such field. */
+  /** Offset of the value of field i, or -1 if the document has no such field. */
   readonly start: Int32Array;
   readonly end: Int32Array;
 
@@ -22,7 +22,7 @@ export class JsonFields {
     this.end = new Int32Array(names.length);
   }
 
-  /** Reads the object that begins at `at` (white space before it allowed); returns the offset behind it. */
+  /** Reads the object that begins at `at` (white space before it is allowed); returns the offset after it. */
   read(bytes: Uint8Array, at = 0): number {
     this.start.fill(-1);
     this.end.fill(-1);
@@ -57,7 +57,7 @@ function nameOf(bytes: Uint8Array, start: number, end: number): string {
   return view.toString("utf8", 1, view.length - 1);
 }
 
-/** The offset behind the string whose opening quote is at `at`. */
+/** The offset after the string whose opening quote is at `at`. */
 export function skipString(bytes: Uint8Array, at: number): number {
   invariant(bytes[at] === QUOTE, "a JSON string begins with a quote");
   let i = at + 1;
@@ -68,7 +68,7 @@ export function skipString(bytes: Uint8Array, at: number): number {
   return i + 1;
 }
 
-/** The offset behind the value at `at`. */
+/** The offset after the value at `at`. */
 export function skipValue(bytes: Uint8Array, at: number): number {
   const first = bytes[at]!;
   if (first === QUOTE) return skipString(bytes, at);

@@ -1,6 +1,6 @@
 /**
- * Names of targets: from what a source calls a thing to what a sink may call it. Every rule here keeps different names
- * different, save letter case in index names and the dot between schema and table: `collisions` finds those.
+ * Names of targets: maps a name at the source to a name that the sink allows. Every rule here keeps different names
+ * different, except letter case in index names, and the dot between schema and table: `collisions` finds those.
  */
 import { createHash } from "node:crypto";
 
@@ -14,18 +14,18 @@ export function shortened(name: string, byteCountMax: number): string {
   const hash = createHash("sha256").update(name).digest("hex").slice(0, HASH_DIGITS);
   const bytes = Buffer.from(name);
   let end = byteCountMax - SUFFIX_BYTES;
-  // A byte 10xxxxxx continues a character: go back to where that began.
+  // A byte 10xxxxxx continues a character: go back to the character's start.
   while (end > 0 && (bytes[end]! & 0xc0) === 0x80) end--;
   return `${bytes.toString("utf8", 0, end)}_${hash}`;
 }
 
-/** 255, less the `-000001` of the index behind the alias. */
+/** 255 minus the `-000001` of the index behind the alias. */
 export const INDEX_NAME_BYTES_MAX = 248;
 
-/** The index (alias) of a table: lower case; what an index name can't hold is percent-encoded. */
+/** The index (alias) of a table: lower case; characters that an index name can't contain are percent-encoded. */
 export function indexName(prefix: string, schema: string, table: string): string {
   const name = `${prefix}${schema}.${table}`.toLowerCase();
-  // Percent and control characters apart these are the characters that Elasticsearch and OpenSearch name in their error.
+  // Apart from percent and control characters, Elasticsearch and OpenSearch list these characters in their error.
   const encoded = name.replaceAll(/[%\\/*?"<>| ,#:\p{Cc}]/gu, percentEncoded);
   return shortened(encoded.replace(/^[-_+.]/, percentEncoded), INDEX_NAME_BYTES_MAX);
 }
@@ -35,7 +35,7 @@ export function cacheKeyPart(name: string): string {
   return name.replaceAll("%", "%25").replaceAll(":", "%3A");
 }
 
-/** Fields that the search engines keep for themselves at the top of a document, theirs of every supported version. */
+/** Names that the search engines reserve at the top of a document, in all supported versions. */
 const ENGINE_FIELDS: ReadonlySet<string> = new Set([
   "_all",
   "_data_stream_timestamp",
@@ -71,8 +71,8 @@ const ENGINE_FIELDS: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * The field of a document for a column. Dots would make objects and the engine's own names are refused: both are
- * percent-encoded, and so is a percent sign that could be taken for the beginning of an encoding.
+ * The document field of a column. Dots would create objects, and the engine refuses its own names: both are
+ * percent-encoded, and so is a percent sign that could look like the start of an encoding.
  */
 export function documentField(column: string): string {
   if (column.trim() === "") return column === "" ? "%" : column.replaceAll(/\s/gu, percentEncoded);
@@ -80,7 +80,7 @@ export function documentField(column: string): string {
   return ENGINE_FIELDS.has(encoded) ? `%5F${encoded.slice(1)}` : encoded;
 }
 
-/** The pairs that would meet under one name. */
+/** The pairs of items that would share a name. */
 export function collisions<T>(items: Iterable<T>, name: (item: T) => string): [first: T, second: T, name: string][] {
   const seen = new Map<string, T>();
   const met: [T, T, string][] = [];

@@ -1,6 +1,6 @@
 /**
- * A row's values as one text that no other row has: each behind its length in bytes of UTF-8 and a colon, `~` for NULL.
- * Targets put their rows together the same way, so that a row is compared at once.
+ * A row's values as one unique text: each value after its length in UTF-8 bytes and a colon, `~` for NULL. Targets
+ * build the same text, so that a whole row is compared at once.
  */
 export function sizedLine(cells: readonly (string | null)[]): string {
   let line = "";

@@ -1,6 +1,6 @@
 /**
- * Arrays in JSON: nested arrays of the elements' JSON forms. Lower bounds other than 1 are not shown: JSON counts its own
- * way; the canonical text keeps them.
+ * Arrays in JSON: nested arrays of the elements' JSON forms. JSON does not show lower bounds other than 1; the
+ * canonical text does.
  */
 import type { ByteWriter } from "../bytes.ts";
 import { CELL_BINARY, CELL_TEXT } from "../model/tuple.ts";

@@ -42,7 +42,7 @@ export function writeBase64(out: ByteWriter, bytes: Uint8Array, start: number, c
   if (whole < end) writeTail(out, bytes[whole]!, whole + 1 < end ? bytes[whole + 1]! : -1);
 }
 
-/** Base64 of bytes that come as hex digits, without their `\x`. */
+/** Base64 of bytes that arrive as hex digits, without the `\x`. */
 export function writeBase64FromHex(out: ByteWriter, hex: Uint8Array, start: number, length: number): void {
   invariant(length % 2 === 0, "bytes are written with two hex digits each");
   const count = length / 2;
@@ -69,7 +69,7 @@ function writeTriple(out: ByteWriter, triple: number): void {
   out.length = at + 4;
 }
 
-/** The last one or two bytes (`second` -1: there is none). */
+/** The last one or two bytes; `second` is -1 if there is only one. */
 function writeTail(out: ByteWriter, first: number, second: number): void {
   writeTriple(out, (first << 16) | (second < 0 ? 0 : second << 8));
   out.bytes[out.length - 1] = PAD;

@@ -2,7 +2,7 @@ import type { ByteWriter } from "../bytes.ts";
 import { invariant } from "../invariant.ts";
 import { writeYearJson } from "./calendar.ts";
 
-/** The JSON forms of calendar.ts, without the quotes, from the text that Postgres prints with DateStyle ISO in UTC. */
+/** The JSON forms of calendar.ts without quotes, from the text that Postgres prints with DateStyle ISO in UTC. */
 
 const DASH = 0x2d;
 const POINT = 0x2e;
@@ -57,7 +57,7 @@ function isInfinity(bytes: Uint8Array, start: number): boolean {
   return bytes[start] === 0x69 || bytes[start] === DASH;
 }
 
-/** Writes the year and returns where the dash behind it is. */
+/** Writes the year and returns the position of the dash after it. */
 function writeYear(out: ByteWriter, bytes: Uint8Array, start: number, length: number): number {
   let year = 0;
   let at = start;

@@ -96,7 +96,7 @@ let year = 0;
 let month = 0;
 let day = 0;
 
-/** Proleptic Gregorian date of a day, kept because neighbouring rows mostly share it. */
+/** Proleptic Gregorian date of a day. Cached, because neighbouring rows mostly have the same one. */
 function setCivil(days: number): void {
   if (days === civilDays) return;
   civilDays = days;
@@ -134,12 +134,14 @@ function writeMonthAndDay(out: ByteWriter): void {
   writeDigits(out, day, 2);
 }
 
-/** ` BC` behind the last date that was written. */
+/** ` BC` after the last written date. */
 function writeEra(out: ByteWriter): void {
   if (year <= 0) out.ascii(" BC");
 }
 
-/** `whole`: all six digits of the fraction; else without trailing zeros, and no point when there is none. */
+/**
+ * `whole`: all six digits of the fraction; else without trailing zeros, and without a point if there is no fraction.
+ */
 function writeClock(out: ByteWriter, us: number, whole: boolean): void {
   const to = out.bytes;
   const seconds = Math.floor(us / 1_000_000);

@@ -19,7 +19,7 @@ export function readFloat32(bytes: Uint8Array, at: number): number {
 
 export function formatFloat64(value: number): string {
   const magnitude = Math.abs(value);
-  // Between these bounds both print the same digits without an exponent, and no midpoint is that short.
+  // Between these bounds JavaScript prints the same digits without an exponent, and no midpoint is that short.
   if (magnitude >= 1e-4 && magnitude < 1e15) return String(value);
   if (magnitude === 0 || !Number.isFinite(value)) return Object.is(value, -0) ? "-0" : String(value);
   const [digits, exponent] = shortest64(magnitude);
@@ -94,7 +94,8 @@ function shortest32(magnitude: number): Decimal {
   for (let count = magnitude < FLOAT32_MIN_NORMAL ? 1 : 6; count < 9; count++) {
     const nearest = nearest32(magnitude, count);
     if (isWithin(nearest, magnitude, lower, upper)) return nearest;
-    // Below a power of two the floats lie twice as dense: the nearest digits may be outside there, the next ones inside.
+    // Below a power of two floats are twice as dense: the nearest digits may be outside the range there, and the next
+    // ones inside.
     if (lower === upper) continue;
     const next = nextUp(nearest, count);
     if (isWithin(next, magnitude, lower, upper)) return next;
@@ -102,7 +103,7 @@ function shortest32(magnitude: number): Decimal {
   return nearest32(magnitude, 9);
 }
 
-/** The nearest number of `count` digits, of two equally near ones the even one (toExponential takes the larger). */
+/** The nearest number of `count` digits; of two equally near ones the even one (toExponential takes the larger). */
 function nearest32(magnitude: number, count: number): Decimal {
   const found = parseExponential(magnitude.toExponential(count - 1));
   const last = found[0].charCodeAt(count - 1);
@@ -121,7 +122,7 @@ function finiteAbove(value: number): number {
 function isWithin(decimal: Decimal, magnitude: number, lower: number, upper: number): boolean {
   const nearest = Number(`${decimal[0]}e${decimal[1] + 1 - decimal[0].length}`);
   const distance = nearest - magnitude;
-  // Rounding to a double keeps the order, so only an exact hit of the bound leaves a doubt.
+  // Rounding to a double keeps the order, so only an exact hit of the bound is undecided.
   if (distance !== upper && distance !== -lower) return distance < upper && distance > -lower;
   const side = compareExactly(decimal, nearest);
   return distance > 0 ? side < 0 : side > 0;

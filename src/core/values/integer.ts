@@ -5,7 +5,7 @@ const SAFE_HIGH = 2 ** 21;
 const TWO_32 = 2 ** 32;
 const BILLION = 1_000_000_000;
 
-/** A whole number of at most 2^53 either way, in decimal. */
+/** A whole number of at most 2^53 in magnitude, in decimal. */
 export function writeInteger(out: ByteWriter, value: number): void {
   out.reserve(17);
   if (value < 0) {
@@ -18,7 +18,7 @@ export function writeInteger(out: ByteWriter, value: number): void {
   writeDigits(out, value - high * BILLION, 9);
 }
 
-/** The signed 64-bit big-endian number at `at`; never through an imprecise Number. */
+/** The signed 64-bit big-endian number at `at`; never converted to an imprecise Number. */
 export function writeInt64(out: ByteWriter, bytes: Uint8Array, at: number): void {
   const high = readInt32(bytes, at);
   const low = readInt32(bytes, at + 4) >>> 0;
@@ -26,7 +26,7 @@ export function writeInt64(out: ByteWriter, bytes: Uint8Array, at: number): void
   else writeWide(out, high, low);
 }
 
-/** The signed 64-bit big-endian number at `at`, where the caller knows that it lies within ±2^53. */
+/** The signed 64-bit big-endian number at `at`; the caller knows that it lies within ±2^53. */
 export function readSafeInt64(bytes: Uint8Array, at: number): number {
   return readInt32(bytes, at) * TWO_32 + (readInt32(bytes, at + 4) >>> 0);
 }
