@@ -4,7 +4,7 @@ import { MillraceError, type ErrorCode, type ErrorKind, type ErrorPages, type Er
 
 export const pages: ErrorPages = {
   MR1201: {
-    title: "The state store's URL is not understood",
+    title: "The state store's URL can't be read",
     cause: "`state` in millrace.yaml names a store that Millrace does not know. The daemon does not start.",
     remedy:
       "Write `state: sqlite:PATH` or `state: postgres://…`, or leave the key out: the default is `.millrace/<name>.db` beside the config file.",
@@ -27,7 +27,7 @@ export const pages: ErrorPages = {
     title: "The state file is damaged",
     cause: "SQLite finds the file corrupt. Nothing is read from it, because a wrong position would be a silent gap.",
     remedy:
-      "Restore the file from a backup: sinks hold their own progress, so an older copy is fine as long as the source's log still reaches back to it. Without a backup move the file away: the next start begins with a first copy.",
+      "Restore the file from a backup: sinks store their own checkpoints, so an older copy is fine as long as the source still keeps the log from that time. Without a backup move the file away: the next start begins with a first copy.",
   },
   MR1205: {
     title: "The file is not a Millrace state file",
@@ -42,56 +42,57 @@ export const pages: ErrorPages = {
   },
   MR1207: {
     title: "The state was written by an older Millrace",
-    cause: "A command that only reads found a state file of an older version; only the daemon brings it up to date.",
+    cause: "A command that only reads found a state file of an older version; only the daemon upgrades it.",
     remedy: "Start `millrace run` once with this version, then repeat the command.",
   },
   MR1208: {
     title: "The state file is locked",
     cause:
-      "Another process held SQLite's write lock for longer than Millrace waits. A running daemon tries again for as long as it takes: what has to be stored waits, and nothing is acknowledged to the source meanwhile. `status` shows it.",
+      "Another process held SQLite's write lock for longer than Millrace waits. A running daemon retries until it succeeds. Meanwhile it stores nothing, and acknowledges nothing to the source. `status` shows it.",
     remedy: "Look for a backup program or a shell that has the file open, and close it.",
   },
   MR1209: {
     title: "The state can't be written",
     cause:
-      "The disk is full or answers with an error. A running daemon tries again for as long as it takes: what has to be stored waits, and nothing is acknowledged to the source until the state can be written again. `status` and `/readyz` show it. A daemon that meets it at its start ends with 75, and a supervisor starts it again.",
-    remedy: "Make room on the disk, or look at the system's log for disk errors. The daemon goes on by itself.",
+      "The disk is full or answers with an error. A running daemon retries until it succeeds. Meanwhile it stores nothing, and acknowledges nothing to the source. `status` and `/readyz` show it. A daemon that fails in this way at its start exits with 75, and a supervisor starts it again.",
+    remedy: "Make room on the disk, or look at the system's log for disk errors. The daemon continues by itself.",
   },
   MR1210: {
     title: "The lease was taken over by another daemon",
     cause:
       "This process was stopped or stalled for longer than its lease, and another daemon of the same name took over. Everything it would have written is refused, and it stops.",
-    remedy: "Nothing, if the other daemon is wanted. Else stop the other one and start this one again.",
+    remedy: "Do nothing if the other daemon is the right one. Else stop it and start this one again.",
   },
   MR1211: {
     title: "The state belongs to another name",
-    cause: "The state file was created by a config with another `name`. Sharing it would mix two sources' positions.",
+    cause:
+      "The state file was created by a config with another `name`. A shared state would mix the positions of two sources.",
     remedy: "Give each name its own file in `state`, or leave the key out.",
   },
   MR1213: {
     title: "Another daemon of this name is running",
     cause: "One daemon at a time works on a source. The message names the one that holds the lease.",
-    remedy: "Use the running daemon, or stop it first. A lease whose holder is gone ends by itself within 15 seconds.",
+    remedy: "Use the running daemon, or stop it first. If its holder is gone, a lease expires within 15 seconds.",
   },
   MR1214: {
-    title: "The rows of a state can't be taken over",
+    title: "The rows of a state can't be loaded",
     cause: "An export, or a state on Postgres, holds a relation or a column that this version does not know.",
     remedy: "Use the version that wrote it. If it was edited by hand, use an export that was not.",
   },
   MR1215: {
     title: "The state's Postgres server can't be reached",
     cause:
-      "The server of `state: postgres://…` does not answer. A running daemon tries again for as long as its lease lasts (15 " +
-      "seconds); then it stops, as another one may take its place. Nothing is acknowledged to the source meanwhile.",
+      "The server of `state: postgres://…` does not answer. A running daemon retries while its lease lasts (15 " +
+      "seconds). Then it stops, because another daemon may take over. Nothing is acknowledged to the source meanwhile.",
     remedy:
-      "Bring the server back, or correct the URL; then start the daemon again (a supervisor does). Nothing is lost: it goes " +
-      "on where the state and the sinks are.",
+      "Bring the server back, or correct the URL; then start the daemon again (a supervisor does). Nothing is lost: the daemon " +
+      "continues from the state and the sinks.",
   },
   MR1216: {
     title: "The state's Postgres server refuses",
     cause:
       "The login was refused, the database does not exist, or the role may not create or write the schema `millrace`. The " +
-      "message has the server's own words.",
+      "message quotes the server.",
     remedy:
       "The role needs CREATE on the database for the first start, or a schema `millrace` that it owns: " +
       "`CREATE SCHEMA millrace AUTHORIZATION ROLE`.",
@@ -99,8 +100,8 @@ export const pages: ErrorPages = {
   MR1217: {
     title: "TLS with the state's Postgres server failed",
     cause:
-      "The server does not speak TLS, wants it where the URL of `state` forbids it, or its certificate does not stand the " +
-      "check that `sslmode` asks for.",
+      "The server does not speak TLS, requires it although the URL of `state` forbids it, or its certificate fails the " +
+      "check of `sslmode`.",
     remedy: "Set `sslmode`, `sslrootcert`, `sslcert` and `sslkey` in the URL as for psql.",
   },
   MR1218: {
@@ -113,12 +114,12 @@ export const pages: ErrorPages = {
   MR1212: {
     title: "The state store failed",
     cause:
-      "SQLite reported an error that Millrace does not expect. The daemon stops rather than go on without durable state.",
-    remedy: "Start the daemon again; if it comes back, report it with the number that the message gives.",
+      "SQLite reported an error that Millrace does not expect. The daemon stops, because it must not run without a durable state.",
+    remedy: "Start the daemon again; if the error comes back, report it with the number in the message.",
   },
 };
 
-/** Another daemon of this name runs: the second one must not start. */
+/** Another daemon with this name runs, so this one must not start. */
 export function leaseHeld(lease: Lease, clock: Pick<Clock, "now">): MillraceError {
   const seconds = Math.max(0, Math.ceil((lease.expiresAtMs - clock.now()) / 1000));
   return stateError(

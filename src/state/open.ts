@@ -4,7 +4,9 @@ import { openSqlite, type SqliteOptions } from "./sqlite/open.ts";
 
 export type OpenOptions = SqliteOptions;
 
-/** Opens the store at `sqlite:PATH` or `postgres://…`, created and brought up to date unless it is only to be read. */
+/**
+ * Opens the store at `sqlite:PATH` or `postgres://…`. Creates and upgrades it, unless it is opened for reading only.
+ */
 export async function openState(url: string, options: OpenOptions = {}): Promise<StateStore> {
   if (/^postgres(ql)?:\/\//.test(url)) {
     const { openPostgres } = await import("./postgres/open.ts");

@@ -5,7 +5,7 @@ import type { Logger } from "../core/contracts/telemetry.ts";
 
 const FIRST_WAIT_MS = 250;
 const WAIT_MS_MAX = 5_000;
-/** How often a wait that goes on is logged. */
+/** How often a continuing wait is logged. */
 const REPEATED_MS = 30_000;
 
 export interface PatientParts {
@@ -16,13 +16,13 @@ export interface PatientParts {
 
 export interface PatientState {
   readonly store: StateStore;
-  /** Why calls wait at the moment. */
+  /** Why calls wait now. */
   readonly error: StoredError | null;
 }
 
 /**
- * A state whose calls wait for a file that can't be written now, until they are done or `signal` ends them: everything
- * that has to be stored first waits with them, so nothing is acknowledged to the source meanwhile.
+ * A state whose calls wait while its file can't be written, until they succeed or `signal` aborts. Nothing is
+ * acknowledged to the source meanwhile, because each acknowledgement is stored first.
  */
 export function patient({ store, ...parts }: PatientParts, signal: AbortSignal): PatientState {
   const waiting = new Waiting(parts, signal);

@@ -1,6 +1,6 @@
 import type { StateStore, StoredError } from "../core/contracts/state-store.ts";
 
-/** A state in which errors are kept as logs show them: whoever has a copy of it learns no password from a target's message. */
+/** A state that stores errors as logs show them: a copy of it reveals no password from a target's message. */
 export function redacting(store: StateStore, redact: (json: string) => string): StateStore {
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the same document with other texts
   const shown = <T>(value: T): T => JSON.parse(redact(JSON.stringify(value))) as T;
@@ -21,7 +21,7 @@ export function redacting(store: StateStore, redact: (json: string) => string): 
   };
 }
 
-/** `part` with other members in place of some. */
+/** `part` with some members replaced. */
 function replacing<T extends object>(part: T, others: Partial<T>): T {
   return new Proxy(part, {
     get(target, name) {

@@ -2,14 +2,14 @@ import { type Failure, failureOf } from "../../../connectors/postgres/client/fai
 import { type DatabaseReason, type ErrorCode, MillraceError } from "../../core/errors.ts";
 import { stateError } from "../errors.ts";
 
-/** Our own sentences about the URL and TLS, with their fixes. */
+/** Our own messages about the URL and TLS; their fixes come with the error. */
 const BEFORE: Partial<Record<DatabaseReason, readonly [ErrorCode, string]>> = {
   url: ["MR1218", "the state's url can't be used: "],
   tls: ["MR1217", "TLS with the state's server failed while connecting to the server: "],
   unbound: ["MR1217", ""],
 };
 
-/** Answers of a server that may give another one soon. */
+/** Server answers that may change soon. */
 const PASSING: ReadonlySet<DatabaseReason> = new Set([
   "lost",
   "pooler",
@@ -27,8 +27,8 @@ const PASSING: ReadonlySet<DatabaseReason> = new Set([
 const LOGIN_FIX = "Check user, password and database in the URL of `state`, and pg_hba.conf on the server.";
 
 /**
- * Never with the URL: it may hold a password. Nor with the client's reason: these errors come through sinks, which decide by
- * reasons of their own targets.
+ * Never includes the URL, which may hold a password. Also drops the client's reason: sinks pass these errors on, and the
+ * runtime would take the reason for one of their own target.
  */
 export function classify(error: unknown): MillraceError {
   return error instanceof MillraceError ? error : numbered(failureOf(error));

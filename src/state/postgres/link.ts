@@ -10,25 +10,25 @@ const ANSWER_MS_MAX = 10_000;
 const AGAIN_MS = 250;
 const NEVER = new AbortController().signal;
 
-/** Behind those of every session of ours: an answer to COMMIT means that it is on disk. */
+/** Applied after the settings of all our sessions: an answer to COMMIT must mean that the data is on disk. */
 const SETTINGS =
   "-c synchronous_commit=on -c search_path=pg_catalog -c statement_timeout=10000 -c lock_timeout=5000 " +
   "-c idle_in_transaction_session_timeout=15000 -c default_transaction_read_only=off -c client_min_messages=warning";
 
 export type Query = <Row extends QueryResultRow>(sql: string, values?: readonly unknown[]) => Promise<readonly Row[]>;
 
-/** The one connection to the state's server. */
+/** The only connection to the state's server. */
 export class Link {
   readonly #connection: OneConnection;
   #isClosed = false;
 
-  /** Files that the URL names are relative to `folder`. */
+  /** Relative file names in the URL start at `folder`. */
   constructor(url: string, folder: string) {
     const address = addressOf(url, folder);
     this.#connection = new OneConnection(() => open(address));
   }
 
-  /** Several statements as one transaction; given again, whole, while its failure may pass and `until` is ahead. */
+  /** Runs several statements as one transaction. Repeats it whole while the failure may pass and `until` is ahead. */
   async transaction<T>(work: (query: Query) => Promise<T>, until = 0): Promise<T> {
     return await this.once(async (query) => {
       await query("BEGIN");
@@ -38,7 +38,7 @@ export class Link {
     }, until);
   }
 
-  /** One statement; `until` as milliseconds of `performance.now`. */
+  /** Runs one statement. `until` is in milliseconds of `performance.now`. */
   async once<T>(work: (query: Query) => Promise<T>, until = 0): Promise<T> {
     return await this.#connection.inTurn(() => this.#retried(work, until));
   }
@@ -49,7 +49,7 @@ export class Link {
         return await work(await this.#query());
       } catch (error) {
         const known = classify(error);
-        // The session is in the middle of something: the next work begins with another one.
+        // The session is in an unknown state: the next work opens another one.
         this.#connection.drop();
         if (known.kind !== "retryable" || this.#isClosed || performance.now() + AGAIN_MS >= until) throw known;
         await sleep(AGAIN_MS);

@@ -5,10 +5,10 @@ import { migrationsIn, newestMigration } from "../sqlite/migrate.ts";
 import type { Link, Query } from "./link.ts";
 
 const FOLDER = join("migrations", "state", "postgres");
-/** Two that migrate at once wait for each other. */
+/** Two processes that migrate at once wait for each other. */
 const LOCK = 7_308_320_948;
 
-/** Makes or brings up to date what lies in the schema `millrace`, and the name's row. */
+/** Creates or upgrades the schema `millrace`, and the row of this name. */
 export async function migrate(link: Link, name: string): Promise<void> {
   await link.transaction(async (query) => {
     if ((await appliedNumber(query)) < newest()) await apply(query);

@@ -6,8 +6,8 @@ import { migrate, verifyThere } from "./migrate.ts";
 import { PostgresState } from "./store.ts";
 
 /**
- * `url` may end in `#` and the local path that stands for the state, two folders below the configuration's: its last part is
- * the name where none is given.
+ * `url` may end in `#` and a local path that stands for the state, two folders below the configuration's. Its last part
+ * is the name if none is given.
  */
 export async function openPostgres(url: string, options: SqliteOptions): Promise<StateStore> {
   const [address = "", place = ""] = url.split("#", 2);
@@ -20,7 +20,7 @@ export async function openPostgres(url: string, options: SqliteOptions): Promise
     return new PostgresState(link, name, readOnly).store();
   } catch (error) {
     await link.close().catch(() => {
-      // What failed before says why.
+      // The earlier error says why.
     });
     throw error;
   }

@@ -9,19 +9,18 @@ import { integer, text } from "../sqlite/row.ts";
 export interface Change {
   readonly relation: string;
   readonly number: number;
-  /** Null: the row is gone. */
+  /** Null: the row is deleted. */
   readonly content: string | null;
 }
 
 /**
- * The working copy of a state that is kept elsewhere: a temporary SQLite database (its pages go to disk when they are
- * many), so that reads cost no way to the server and both stores share their statements. What changes is noted by
- * triggers.
+ * The working copy of a state on a server: a temporary SQLite database, which moves pages to disk when it is large.
+ * Reads need no round trip, and both stores share their statements. Triggers record what changes.
  */
 export class Replica {
   readonly connection: Connection;
   readonly #database = new DatabaseSync("");
-  /** The numbers that SQLite gave out, as they were taken last: no trigger stands there. */
+  /** The last known counters of SQLite: triggers do not see them. */
   #sequences = "";
 
   constructor() {
@@ -48,13 +47,13 @@ export class Replica {
     }
   }
 
-  /** Puts other rows in the place of all; nothing of that is a change. */
+  /** Replaces all rows, without recording changes. */
   load(dump: StateDump): void {
     this.replace(dump);
     this.take();
   }
 
-  /** The same as a change. */
+  /** Replaces all rows, and records changes. */
   replace(dump: StateDump): void {
     const newest = upgraded(dump);
     this.#database.exec("BEGIN");
@@ -67,7 +66,7 @@ export class Replica {
     }
   }
 
-  /** What changed since it was asked last. */
+  /** The changes since the last call. */
   take(): readonly Change[] {
     const touched = this.#database.prepare("SELECT DISTINCT relation, number FROM touched").all();
     if (touched.length > 0) this.#database.exec("DELETE FROM touched");

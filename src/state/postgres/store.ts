@@ -18,16 +18,16 @@ interface StateLine {
 const LINE = `SELECT form, revision, lease_number, holder, (extract(epoch from expires_at) * 1000)::bigint AS expires_ms,
   coalesce(expires_at > clock_timestamp(), false) AS alive FROM millrace.state WHERE name = $1`;
 
-/** What a lease gives to one that does not hold it: nothing to wait for. */
+/** For work without the lease: fail at once, do not wait. */
 const NO_DEADLINE = 0;
-/** Work for the server ends so long before the lease does. */
+/** Work on the server ends this long before the lease does. */
 const MARGIN_MS = 1_000;
 
 /**
- * A state on a Postgres server. Who holds the lease works on a copy (`Replica`): reads are its own, and every change is
- * on the server, in one statement that proves the lease, before the call that made it resolves. While the server can't be
- * reached it is tried again for as long as the lease lasts; then this process is no writer any more and everything fails.
- * Who does not hold the lease reads the rows anew with every call, and writes only while nobody does.
+ * A state on a Postgres server. The holder of the lease works on a copy (`Replica`): it reads from the copy, and each
+ * call resolves only when its changes are on the server, written by one statement that checks the lease. While the
+ * server is unreachable, calls retry until the lease ends; after that this process may not write, and every call fails.
+ * A process without the lease loads the rows again at every call, and writes only while nobody holds the lease.
  */
 export class PostgresState implements LeaseStore {
   readonly #link: Link;
@@ -35,12 +35,12 @@ export class PostgresState implements LeaseStore {
   readonly #readOnly: boolean;
   readonly #replica = new Replica();
   readonly #unsent = new Map<string, Change>();
-  /** Of the lease that this process holds. */
+  /** The number of the lease that this process holds. */
   #held: number | null = null;
   #heldUntilMs = NO_DEADLINE;
   #revision = "";
   #sending: Promise<void> | null = null;
-  /** Counts changes that were taken, and those of them that are on the server. */
+  /** Counts recorded changes, and those of them that are on the server. */
   #taken = 0;
   #durable = 0;
   #failure: unknown = null;
@@ -132,7 +132,7 @@ export class PostgresState implements LeaseStore {
         query("UPDATE millrace.state SET expires_at = NULL WHERE name = $1 AND lease_number = $2", [this.#name, own]),
       );
     } catch (error) {
-      // It ends by itself; what made the daemon stop is not to be hidden by it.
+      // The lease expires by itself. Throwing would hide the error that stopped the daemon.
       if (this.#failure === null && performance.now() < this.#heldUntilMs) throw error;
     }
   }
@@ -147,7 +147,7 @@ export class PostgresState implements LeaseStore {
     return line === undefined || line.expires_ms === null ? null : leaseOf(line);
   }
 
-  /** Without the lease others may have written since. */
+  /** Without the lease, other processes may have written since. */
   async #fresh(): Promise<void> {
     if (this.#failure !== null) throw this.#failure;
     if (this.#held !== null) return;
@@ -176,7 +176,7 @@ export class PostgresState implements LeaseStore {
     this.#unsent.clear();
   }
 
-  /** Rows of an older form are replaced by those of the newest, by the first holder of a lease. */
+  /** The first holder of a lease replaces rows of an older form by those of the newest. */
   async #rewrite(query: Query): Promise<void> {
     const dump = this.#replica.connection.dump();
     await query("DELETE FROM millrace.state_row WHERE name = $1", [this.#name]);
@@ -190,7 +190,7 @@ export class PostgresState implements LeaseStore {
     ]);
   }
 
-  /** Resolves when everything that was changed before the call is on the server. */
+  /** Resolves when all changes made before the call are on the server. */
   async #flush(): Promise<void> {
     const changes = this.#replica.take();
     for (const change of changes) this.#unsent.set(`${change.relation} ${change.number}`, change);
@@ -198,7 +198,7 @@ export class PostgresState implements LeaseStore {
     const mine = this.#taken;
     while (this.#durable < mine) {
       if (this.#failure !== null) throw this.#failure;
-      // Changes of several calls go together while the one before is on its way.
+      // Changes of several calls share one statement while the previous one is under way.
       this.#sending ??= this.#send().finally(() => (this.#sending = null));
       await this.#sending;
     }
@@ -217,7 +217,8 @@ export class PostgresState implements LeaseStore {
       this.#durable = upTo;
     } catch (error) {
       this.#durable = upTo;
-      // The copy is ahead of the server from here on. Invariant: who holds the lease does not go on with that.
+      // From here on the copy is ahead of the server. Invariant: the holder of the lease does not work on with such a
+      // copy.
       if (this.#held !== null) this.#failure = lasting(error);
       throw this.#failure ?? error;
     }
@@ -271,7 +272,10 @@ export class PostgresState implements LeaseStore {
   }
 }
 
-/** One statement, so one transaction: nothing is written without the lease or, where there is none, by two at once. */
+/**
+ * One statement, so one transaction. Nothing is written without the lease; if nobody holds it, two processes can't
+ * write at once.
+ */
 const PUT = `WITH held AS (
     UPDATE millrace.state SET revision = revision + 1 WHERE name = $1
       AND CASE WHEN $2::bigint IS NULL THEN revision = $3::bigint AND coalesce(expires_at < clock_timestamp(), true)
@@ -294,7 +298,7 @@ function leaseOf({ lease_number: number, holder, expires_ms: expires }: StateLin
   return { number: Number(number), holder, expiresAtMs: Number(expires ?? 0) };
 }
 
-/** It was tried for as long as the lease lasted. */
+/** The call was retried for as long as the lease lasted. */
 function lasting(error: unknown): unknown {
   const isPassing = error instanceof Error && "kind" in error && error.kind === "retryable";
   if (!isPassing) return error;
@@ -303,7 +307,7 @@ function lasting(error: unknown): unknown {
   });
 }
 
-/** The same methods: before each the copy is made fresh, and each resolves when what it changed is durable. */
+/** Wraps each method: loads the copy before the call, and resolves when its changes are durable. */
 function durable<T extends object>(part: T, fresh: () => Promise<void>, flush: () => Promise<void>): T {
   return new Proxy(part, {
     get(target, property) {

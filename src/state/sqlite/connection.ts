@@ -7,13 +7,13 @@ import { dumpOf, load, upgraded } from "./dump.ts";
 import { classify } from "./errors.ts";
 
 /**
- * The open database and its one rule: every write is a transaction of its own that first proves the lease, and is on disk
- * (synchronous=FULL) when `write` returns. Calls are synchronous, so nothing of this process comes in between.
+ * The open database and its one rule: every write is a transaction that first checks the lease, and is on disk
+ * (synchronous=FULL) when `write` returns. Calls are synchronous, so nothing else in this process runs in between.
  */
 export class Connection {
   readonly path: string;
   readonly clock: Clock;
-  /** The lease number that this process holds; writes of a process whose lease was taken over are refused. */
+  /** The number of the lease that this process holds. Writes fail after another process took the lease. */
   held: number | null = null;
   readonly #database: DatabaseSync;
   readonly #begin: StatementSync;
@@ -50,7 +50,7 @@ export class Connection {
     });
   }
 
-  /** A write that itself compares the lease: only the lease's own statements. */
+  /** A write that compares the lease itself: only for the lease's own statements. */
   unfenced<T>(work: () => T): T {
     try {
       this.#begin.run();
@@ -59,7 +59,7 @@ export class Connection {
         this.#commit.run();
         return result;
       } catch (error) {
-        // SQLite has already rolled back after some errors (disk full, I/O).
+        // SQLite rolls back by itself after some errors (disk full, I/O).
         if (this.#database.isTransaction) this.#rollback.run();
         throw error;
       }
@@ -79,7 +79,7 @@ export class Connection {
     });
   }
 
-  /** The lease's number goes on from the dump's where that is higher: then this process holds it no longer. */
+  /** The lease number continues from the dump's if that is higher; then this process no longer holds the lease. */
   restore(dump: StateDump): void {
     const newest = upgraded(dump);
     this.write(() => {
@@ -89,7 +89,7 @@ export class Connection {
   }
 
   remove(): void {
-    // Proves the lease: nobody else works on the file.
+    // Checks the lease: nobody else works on the file.
     this.write(() => undefined);
     this.close();
     for (const suffix of ["-wal", "-shm", ""]) rmSync(`${this.path}${suffix}`, { force: true });

@@ -1,4 +1,4 @@
-/** Everything in a state database as plain rows: what an export holds, and what a store elsewhere keeps. */
+/** The content of a state database as plain rows, for exports and for states on a server. */
 import { DatabaseSync } from "node:sqlite";
 import { invariant } from "../../core/invariant.ts";
 import type { StateDump, StateRow } from "../../core/contracts/state-store.ts";
@@ -6,13 +6,13 @@ import { stateError } from "../errors.ts";
 import { migrate, newestMigration } from "./migrate.ts";
 import { text } from "./row.ts";
 
-/** Who the state belongs to, and who works on it, is the store's own business. */
+/** Each store keeps its owner and its lease itself. */
 const OWN = new Set(["migration", "store", "lease"]);
-/** Where SQLite counts the numbers that it gave out. */
+/** SQLite's table of counters. */
 export const SEQUENCES = "sqlite_sequence";
 export const ROWID = "rowid";
 
-/** The relations that hold what is remembered. */
+/** The tables with Millrace's data. */
 export function relationsOf(database: DatabaseSync): readonly string[] {
   const rows = database
     .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*' ORDER BY name")
@@ -31,17 +31,17 @@ export function dumpOf(database: DatabaseSync, leaseNumber: number): StateDump {
   return { migration: newestMigration(), leaseNumber, relations: Object.fromEntries(relations) };
 }
 
-/** One row, or undefined where there is none of this number. */
+/** One row, or undefined if there is none with this number. */
 export function rowOf(database: DatabaseSync, relation: string, rowid: number): StateRow | undefined {
   const row = database.prepare(`SELECT rowid AS ${ROWID}, * FROM ${quote(relation)} WHERE rowid = ?`).get(rowid);
   return row === undefined ? undefined : plain(row);
 }
 
-/** Puts the rows in the place of all that is there; the dump must be of the newest form. Inside a transaction. */
+/** Replaces all rows; the dump must have the newest form. Call inside a transaction. */
 export function load(database: DatabaseSync, { relations }: StateDump): void {
   const known = new Map(relationsOf(database).map((name) => [name, columnsOf(database, name)]));
   for (const name of known.keys()) database.exec(`DELETE FROM ${quote(name)}`);
-  // The numbers given out come last: each insert counts.
+  // Counters come last, because each insert changes them.
   const order = Object.keys(relations).toSorted((a, b) => Number(a === SEQUENCES) - Number(b === SEQUENCES));
   for (const name of order) {
     const columns = known.get(name);
@@ -69,7 +69,7 @@ export function upgraded(dump: StateDump): StateDump {
 }
 
 function insert(database: DatabaseSync, name: string, known: ReadonlySet<string>, row: StateRow): void {
-  // An implicit rowid is a column that nobody lists; SQLite's own counters have theirs to themselves.
+  // An implicit rowid is not listed as a column; SQLite's own counters need none.
   const columns = Object.keys(row).filter((column) => name !== SEQUENCES || column !== ROWID);
   const unknown = columns.find((column) => column !== ROWID && !known.has(column));
   if (unknown !== undefined) throw unreadable(`${name} has no column ${JSON.stringify(unknown)}`);

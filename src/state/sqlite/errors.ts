@@ -17,7 +17,7 @@ export function classify(error: unknown, path: string): unknown {
   const resultCode = resultCodeOf(error);
   if (resultCode === undefined) return error;
   const cause = { cause: error };
-  // A disk that is full or read-only, a file that somebody locks.
+  // The disk is full or read-only, or another process locks the file.
   const passing = { reason: "passing", ...cause } as const;
   switch (resultCode & 0xff) {
     case SQLITE_BUSY:

@@ -5,7 +5,7 @@ import { installed } from "../../core/installation.ts";
 import { stateError } from "../errors.ts";
 import { integer } from "./row.ts";
 
-/** "MILR": tells SQLite files of Millrace from others. */
+/** "MILR": tells Millrace's SQLite files from others. */
 const APPLICATION_ID = 0x4d49_4c52;
 const FOLDER = join("migrations", "state", "sqlite");
 
@@ -15,7 +15,7 @@ interface Migration {
   readonly file: string;
 }
 
-/** Applies what is missing, each file and its number in one transaction, as far as `upTo`. */
+/** Applies the missing migrations up to `upTo`, each in one transaction with its number. */
 export function migrate(database: DatabaseSync, path: string, upTo = Infinity): void {
   const migrations = listMigrations().filter(({ number }) => number <= upTo);
   database.exec(`PRAGMA application_id = ${APPLICATION_ID}`);
@@ -26,7 +26,7 @@ export function migrate(database: DatabaseSync, path: string, upTo = Infinity): 
   for (const migration of migrations) apply(database, migration);
 }
 
-/** For a reader, which changes nothing: is the file of exactly this version? */
+/** For a reader, which changes nothing: throws unless the file has exactly this version. */
 export function verifyCurrent(database: DatabaseSync, path: string): void {
   const migrations = listMigrations();
   const applied = appliedNumber(database);
@@ -54,7 +54,7 @@ function apply(database: DatabaseSync, { number, name, file }: Migration): void 
   }
 }
 
-/** Throws for another program's file, before anything is changed in it. */
+/** Throws for another program's file, before changing it. */
 export function recognise(database: DatabaseSync, path: string): "ours" | "empty" {
   const tableCount = integer(database.prepare("SELECT count(*) AS count FROM sqlite_schema").get()!, "count");
   const id = integer(database.prepare("PRAGMA application_id").get()!, "application_id");
@@ -72,7 +72,7 @@ function refuseNewer(applied: number, migrations: readonly Migration[], path: st
     throw stateError("MR1206", `the state file ${path} was written by a newer Millrace (migration ${applied})`);
 }
 
-/** The form that this version works with. */
+/** The version of the form that this release uses. */
 export function newestMigration(): number {
   return highest(listMigrations());
 }
@@ -85,7 +85,7 @@ function listMigrations(): readonly Migration[] {
   return migrationsIn(FOLDER);
 }
 
-/** In order; `path` inside of the installation. */
+/** In order; `path` is relative to the installation. */
 export function migrationsIn(path: string): readonly Migration[] {
   const folder = installed(path);
   return readdirSync(folder)

@@ -20,15 +20,15 @@ import { SqliteSinks } from "./stores/sinks.ts";
 import { SqliteSource } from "./stores/source.ts";
 import { SqliteSuspensions } from "./stores/suspensions.ts";
 
-/** Another process writes for milliseconds at most; calls block this one, so the wait is short. */
+/** Another process writes for at most milliseconds. Calls block this process, so the wait is short. */
 const BUSY_TIMEOUT_MS = 2000;
 
 export interface SqliteOptions {
-  /** The name of the configuration; a file that belongs to another one is refused. */
+  /** The configuration's name. A file of another name is refused. */
   readonly name?: string;
   /** For commands beside a running daemon: creates and migrates nothing. */
   readonly readOnly?: boolean;
-  /** Default: the machine's. */
+  /** Default: the machine's clock. */
   readonly clock?: Clock;
 }
 
@@ -76,7 +76,9 @@ export function assemble(connection: Connection): StateStore {
   };
 }
 
-/** Dead letters hold rows of the source: nobody else may read them. SQLite gives its side files the same mode. */
+/**
+ * Dead letters hold rows of the source, so only the owner may read the file. SQLite gives its side files the same mode.
+ */
 function createFile(path: string): void {
   try {
     makeFolder(dirname(path), 0o700);
@@ -97,7 +99,7 @@ function openDatabase(path: string, readOnly: boolean): DatabaseSync {
   }
 }
 
-/** FULL: in WAL mode each commit is synced. Everything acknowledged to the source rests on it. */
+/** FULL syncs each commit in WAL mode. All acknowledgements to the source depend on that. */
 function configure(database: DatabaseSync): void {
   database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON");
 }

@@ -31,7 +31,7 @@ export function positionOrNull(row: Row, column: string): Position | null {
   return value === null ? null : parsePosition(value);
 }
 
-/** A word that the column's CHECK allows. */
+/** A value that the column's CHECK allows. */
 export function word<const W extends string>(row: Row, column: string, words: readonly W[]): W {
   const value = text(row, column);
   const found = words.find((w) => w === value);
@@ -39,7 +39,7 @@ export function word<const W extends string>(row: Row, column: string, words: re
   return found;
 }
 
-/** JSON that this store wrote itself: the guard looks for a damaged or edited file, not for every detail. */
+/** JSON that this store wrote itself. The guard detects a damaged or edited file; it does not check every detail. */
 export function stored<T>(row: Row, column: string, isValid: (value: unknown) => value is T): T {
   const value: unknown = JSON.parse(text(row, column));
   invariant(isValid(value), `state column ${column} holds what was stored`);

@@ -4,11 +4,11 @@ import type { Connection } from "../connection.ts";
 import type { SqliteRefills } from "./refills.ts";
 import { integer, text, type Row } from "../row.ts";
 
-/** Openings that are kept beside the one that the sink's checkpoint names: copies of the sink from before are known by them. */
+/** How many sessions to keep besides the one in the sink's checkpoint. They identify older copies of the sink. */
 const SESSIONS_MAX = 100;
 const ID_BYTES = 8;
 
-/** What ties this state to the checkpoints of its sinks. */
+/** Links this state with the checkpoints of its sinks. */
 export class SqliteBonds implements BondStore {
   readonly #connection: Connection;
   readonly #refills: Pick<SqliteRefills, "owe">;
@@ -41,7 +41,7 @@ export class SqliteBonds implements BondStore {
       const obligation = this.#obligation(sink);
       this.#statements.enter.run({ sink, session, base: step, obligation });
       this.#statements.prune.run({ sink, own: own?.session ?? null, keep: SESSIONS_MAX });
-      // Invariant: what was settled beyond this copy of the sink is owed again by now, or the sink is filled.
+      // Invariant: everything that was settled after this copy of the sink is owed again by now, or the sink is filled.
       this.#statements.unsettle.run({ sink, step });
       return { state: text(this.#statements.state.get()!, "state"), session, step };
     });

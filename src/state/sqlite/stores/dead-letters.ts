@@ -7,7 +7,7 @@ import { ObligationCount } from "./obligations.ts";
 import type { Connection } from "../connection.ts";
 import { integer, isTexts, stored, text, word, type Row } from "../row.ts";
 
-/** Letters that are settled are kept for the record, the newest of them; waiting ones are never removed. */
+/** Only the newest settled letters are kept, for the record. Waiting letters are never removed. */
 const SETTLED_COUNT_MAX = 10_000;
 
 const COLUMNS = "id, sink, table_id, key, op, position, code, reason, envelope, created_at, state";
@@ -83,7 +83,7 @@ export class SqliteDeadLetters implements DeadLetterStore {
     this.#connection.write(() => this.#forget.run({ table: tableId }));
   }
 
-  /** Costs a lookup per key, and a write only where a letter waits. */
+  /** Costs one lookup per key, and a write only if a letter waits. */
   async supersede(sink: string, tableId: string, keys: readonly KeyText[]): Promise<void> {
     const parameters = keys.map((k) => ({ sink, table: tableId, key: JSON.stringify(k) }));
     const waiting = this.#connection.read(() => parameters.filter((p) => this.#isWaiting.get(p) !== undefined));

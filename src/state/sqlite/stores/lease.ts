@@ -4,8 +4,9 @@ import type { Connection } from "../connection.ts";
 import { integer, text, type Row } from "../row.ts";
 
 /**
- * Expiry is by wall clock, which all holders on one file share: they run on one machine. Numbers begin at the present time
- * in milliseconds, so that the first one of a new file is above those that sinks have seen under a lost file.
+ * Leases expire by wall clock, which all processes on one file share, because they run on one machine. Numbers start at
+ * the present time in milliseconds, so that the first number of a new file is higher than those that sinks saw from a
+ * lost file.
  */
 export class SqliteLease implements LeaseStore {
   readonly #connection: Connection;

@@ -2,8 +2,8 @@ import type { StatementSync } from "node:sqlite";
 import type { Connection } from "../connection.ts";
 
 /**
- * Counts obligations as they are stored, inside the transaction that stores them. A sink that was never opened holds nothing
- * that one could be forgotten of.
+ * Counts obligations in the transaction that stores them. A sink that was never opened has no count: it holds no rows
+ * yet.
  */
 export class ObligationCount {
   readonly #one: StatementSync;

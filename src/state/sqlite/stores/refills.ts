@@ -15,14 +15,14 @@ import { ObligationCount } from "./obligations.ts";
 import type { Connection } from "../connection.ts";
 import { integer, integerOrNull, isTexts, stored, storedOrNull, text, textOrNull, word, type Row } from "../row.ts";
 
-/** Finished refills are kept for `snapshot list`, the newest of them. */
+/** Only the newest finished refills are kept, for `snapshot list`. */
 const FINISHED_COUNT_MAX = 1000;
 
 const COLUMNS = `id, sink, table_id, scope, condition, reason, needed, state, attempt, rules, sweep_below, cursor, held,
   rows_done, chunks_done, resumed_count, created_at, started_at, ended_at`;
 const UNFINISHED = "state IN ('waiting', 'running')";
 
-/** Has the unfinished refills that the condition names begin again from the first key. */
+/** SQL that restarts the unfinished refills of a condition from the first key. */
 export function voidRefills(condition: string): string {
   return `UPDATE refill SET state = 'waiting', attempt = attempt + 1, rules = NULL, sweep_below = NULL, cursor = NULL,
       held = NULL, rows_done = 0, chunks_done = 0, resumed_count = 0, started_at = NULL
@@ -59,7 +59,7 @@ export class SqliteRefills implements RefillStore {
     });
   }
 
-  /** What the sink is short of without it; inside a transaction of the caller. */
+  /** Adds a refill without which the sink lacks rows. The caller has opened a transaction. */
   owe(refill: RefillRequest): void {
     this.#add({ ...refill, needed: true });
   }
@@ -121,8 +121,8 @@ export class SqliteRefills implements RefillStore {
   }
 
   /**
-   * A key that is listed already gets a new number: whoever has just read it for the old number removes that one only,
-   * and the key is read again for what came since.
+   * A key that is listed already gets a new number. A reader that has just read it for the old number removes only that
+   * one, so the key is read again for later changes.
    */
   async addKeys(sink: string, tableId: string, keys: readonly KeyText[], shape = ""): Promise<void> {
     if (keys.length === 0) return;
@@ -144,7 +144,7 @@ export class SqliteRefills implements RefillStore {
   ): Promise<readonly PendingKey[]> {
     const tables = tableIds === null ? null : JSON.stringify(tableIds);
     return this.#connection.read(() => {
-      // Asked all the time, and mostly there is none.
+      // Called all the time, and mostly no key is listed.
       if (this.#statements.anyKey.get() === undefined) return [];
       return this.#statements.keys.all({ sinks: JSON.stringify(sinks), tables, limit }).map(pendingKey);
     });
@@ -173,7 +173,7 @@ export class SqliteRefills implements RefillStore {
     return this.#connection.read(() => integer(this.#statements.countKeys.get()!, "count"));
   }
 
-  /** False when the refill was not there in a state that the change applies to (cancelled meanwhile, for example). */
+  /** False if the refill is not there, or in a state to which the change does not apply (cancelled, for example). */
   #change(statement: StatementSync, parameters: Record<string, string | number>): boolean {
     return this.#connection.write(() => statement.run(parameters).changes === 1);
   }

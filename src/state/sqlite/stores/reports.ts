@@ -4,9 +4,9 @@ import type { ReportStore } from "../../../core/contracts/state-store.ts";
 import type { Connection } from "../connection.ts";
 import { isRecord, isTexts, stored } from "../row.ts";
 
-/** The newest reports are kept: a third of a year of nights. */
+/** How many reports are kept: a third of a year of nights. */
 export const REPORT_COUNT_MAX = 120;
-/** Of all documents together, for the state is read whole where it lies on a server. The newest is kept whatever its size. */
+/** Size of all documents together: a state on a server is loaded whole. The newest report is kept whatever its size. */
 const BYTE_COUNT_MAX = 16 * 1024 * 1024;
 
 export class SqliteReports implements ReportStore {

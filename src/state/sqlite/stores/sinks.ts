@@ -86,7 +86,7 @@ export class SqliteSinks implements SinkStore {
     this.#connection.write(() => this.note({ name, position, tables }));
   }
 
-  /** Inside a transaction of the caller. */
+  /** The caller has opened a transaction. */
   note({ name, position, tables }: WrittenProgress): void {
     const written = serializePosition(position);
     const covered = serializePosition(coveredAfterWrite(this.#placesOf(name), position));
@@ -98,14 +98,14 @@ export class SqliteSinks implements SinkStore {
     this.#connection.write(() => this.cover(name, position));
   }
 
-  /** Inside a transaction of the caller. */
+  /** The caller has opened a transaction. */
   cover(name: string, position: Position): void {
     const places = this.#placesOf(name);
     const covered = latest(position, places?.covered ?? null, places?.written ?? null);
     this.#covered.run({ name, covered: serializePosition(covered) });
   }
 
-  /** Inside a transaction of the caller. */
+  /** The caller has opened a transaction. */
   putAt(name: string, { to, anew, crossing, keeps }: SinkReset): void {
     const place = serializePosition(to);
     const reset: StoredReset = {
@@ -136,7 +136,7 @@ export class SqliteSinks implements SinkStore {
     });
   }
 
-  /** Without the tables, which may be thousands. */
+  /** Without the tables: there may be thousands. */
   #placesOf(name: string): Places | null {
     const row = this.#places.get({ name });
     return row === undefined
@@ -153,8 +153,8 @@ export class SqliteSinks implements SinkStore {
 type Places = Pick<SinkRecord, "written" | "covered">;
 
 /**
- * A sink that says less than it said before was restored or emptied: what the log covered for it beyond that place is
- * void, else the source would be told to forget what the sink lost.
+ * A sink that reports an earlier position than before was restored or emptied. Then `covered` goes back too: otherwise
+ * the source would be told to forget log that the sink needs again.
  */
 function coveredAfterWrite(record: Places | null, written: Position): Position {
   if (record === null || record.covered === null) return written;

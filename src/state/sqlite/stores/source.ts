@@ -31,7 +31,7 @@ export class SqliteSource implements SourceStore {
     );
     this.#identify = connection.prepare("UPDATE source SET identity = :identity");
     this.#acknowledge = connection.prepare("UPDATE source SET acknowledged = :position, acknowledged_at = :at");
-    // The source has not learned anything new: the time stays that of what it was told.
+    // The acknowledged time stays: the source was told nothing new.
     this.#setBack = connection.prepare("UPDATE source SET acknowledged = :position");
   }
 

@@ -42,7 +42,7 @@ export class SqliteSuspensions implements SuspensionStore {
   }
 }
 
-/** As it is stored: the shape beside the error. */
+/** The stored form: the shape beside the error. */
 function isSuspension(value: unknown): value is StoredError & { readonly shape?: string } {
   if (!isStoredError(value)) return false;
   const shape: unknown = Reflect.get(value, "shape");
