@@ -1,6 +1,6 @@
 /**
- * Does the work for each, so many of them at a time, begun in their order. Where one fails the others are ended before it
- * rejects.
+ * Runs the work for all items, a limited number at a time, in their order. If one fails, it stops the others and waits
+ * for them before it rejects.
  */
 export async function eachOf<T>(
   all: readonly T[],

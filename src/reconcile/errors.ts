@@ -4,14 +4,15 @@ export const pages = {
   MR1401: {
     title: "A comparison is running already",
     cause:
-      "`millrace reconcile` compares once at a time: each reads the source's tables and takes its turn in the sinks.",
-    remedy: "Wait for the running one to end; whoever started it is told what it found.",
+      "`millrace reconcile` compares once at a time: a comparison reads the source's tables and uses the sinks' queues.",
+    remedy: "Wait until the running one ends; the command that started it prints its result.",
   },
   MR1402: {
     title: "The comparison was broken off",
     cause:
-      "The daemon ended before everything was compared, or the source could not be reached for longer than `--patience`, or whoever had asked for it stopped it, or went away: a comparison that nobody waits for is not gone on with. Rows that were repaired until then are.",
-    remedy: "`millrace reconcile --resume ID` goes on where it stood; `millrace reconcile` begins again.",
+      "The daemon ended before everything was compared, or the source was unreachable for longer than `--patience`, or the command that asked for the comparison was stopped or went away: a comparison that nobody waits for ends. Rows that were repaired until then are.",
+    remedy:
+      "`millrace reconcile --resume ID` continues where it stopped; `millrace reconcile` starts from the beginning.",
   },
   MR1403: {
     title: "There is nothing to compare with yet",
@@ -21,14 +22,14 @@ export const pages = {
   MR1404: {
     title: "The comparison can't be resumed",
     cause:
-      "`--resume` names a comparison that has ended, that never was, or after which another was begun: one is kept, the newest that has not ended.",
+      "`--resume` names a comparison that has ended, that never was, or was followed by another one: only the newest unfinished comparison is kept.",
     remedy: "Run `millrace reconcile` without `--resume`.",
   },
   MR1405: {
-    title: "Rows lie beyond the log",
+    title: "Rows are newer than the log",
     cause:
-      "The sink has rows, or notes of deleted rows, whose version is above everything that the source's log has in this " +
-      "epoch: the source was restored to an earlier point, or somebody else wrote them. A sink never sets a row back, so " +
+      "The sink has rows, or notes of deleted rows, whose version is higher than every version of the log in this " +
+      "epoch: the source was restored to an earlier point, or another program wrote them. A sink never replaces a row by an older one, so " +
       "neither changes nor `reconcile --repair` have an effect on them until the log has grown past that version. Another " +
       "epoch is above them all.",
     remedy:
@@ -46,7 +47,7 @@ export function alreadyRunning(id: string): MillraceError {
   });
 }
 
-/** Only the newest that has not ended is kept. */
+/** Only the newest unfinished comparison is kept. */
 export function nothingToResume(id: string): MillraceError {
   return new MillraceError({
     code: "MR1404",
@@ -74,15 +75,15 @@ export function brokenOff(id: string, why = "the daemon ended"): MillraceError {
   });
 }
 
-/** The source could not be reached for longer than is waited: nothing can be compared. Never leaves this folder. */
+/** The source was unreachable for longer than the patience: nothing can be compared. Never leaves this folder. */
 export class SourceAwayError extends Error {
   override readonly name = "SourceAwayError";
 }
 
-/** Why a table in a sink is not compared, or not to its end. Never leaves this folder: it is a result. */
+/** Why a table in a sink is not compared, or not completely. Never leaves this folder: it is a result. */
 export class NotComparableError extends Error {
   override readonly name = "NotComparableError";
-  /** Whether the sink's other tables need not be tried. */
+  /** Whether all other tables of the sink would fail too. */
   readonly isWhole: boolean;
 
   constructor(reason: string, isWhole = false) {

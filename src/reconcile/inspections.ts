@@ -1,7 +1,7 @@
 import type { ComparePort, Inspection } from "../core/contracts/comparing.ts";
 import { Turn } from "../core/turn.ts";
 
-/** One for each sink, opened when it is first asked for. */
+/** One inspection per sink, opened at its first use. */
 export class Inspections implements AsyncDisposable {
   readonly #port: ComparePort;
   readonly #open = new Map<string, Promise<Inspection>>();
@@ -16,12 +16,12 @@ export class Inspections implements AsyncDisposable {
     if (known !== undefined) return await known;
     const opened = this.#port.inspect(sink, signal);
     this.#open.set(sink, opened);
-    // The next one that asks tries again.
+    // The next caller tries again.
     opened.catch(() => this.#open.delete(sink));
     return await opened;
   }
 
-  /** To list keys: each takes a session of its own, and reads a whole table. */
+  /** Waits for a turn to list keys: each listing takes its own session and reads a whole table. */
   async toList(sink: string, signal: AbortSignal): Promise<Disposable> {
     const turn = this.#listing.get(sink) ?? new Turn();
     this.#listing.set(sink, turn);

@@ -1,4 +1,4 @@
-/** What is kept of a comparison that has not ended, for `--resume`. */
+/** The stored part of an unfinished comparison, for `--resume`. */
 import type { NotComparable, ReconcileRequest, TableReconciliation } from "../core/contracts/reconciliation.ts";
 import { type KeptTable, openId, withoutValues } from "./rows/kept-table.ts";
 import type { Run } from "./run.ts";
@@ -15,7 +15,7 @@ interface Kept {
 
 export function keptText(run: Run): string {
   const { startedAt, request, part, done, tables, notComparable, open } = run;
-  // Values of rows are for who asked for them, and for no store.
+  // Values of rows are only for the user who asked for them. They are never stored.
   const kept: Kept = {
     startedAt,
     request,
@@ -32,13 +32,13 @@ export function keptRequest(text: string): ReconcileRequest {
   return parsed(text).request;
 }
 
-/** What was found goes on in this run. */
+/** Continues with the findings of an earlier run. */
 export function takeUp(run: Run, text: string): void {
   const { startedAt, part, done, tables, notComparable, open } = parsed(text);
   run.startedAt = startedAt;
   run.part = part;
   for (const table of done) run.done.add(table);
-  // Of a table that is not done nothing but its open walks counts.
+  // For an unfinished table only its open walks count.
   run.tables.push(...tables.filter(({ table }) => run.done.has(table)));
   run.notComparable.push(...notComparable.filter(({ table }) => table !== null && run.done.has(table)));
   run.rowsCompared = run.tables.reduce((sum, { compared }) => sum + compared, 0);

@@ -21,21 +21,21 @@ import { TableRun } from "./table-run.ts";
 export interface ReconcilerParts extends DocumentParts {
   /** Null while the daemon does not stream yet. */
   readonly port: () => ComparePort | null;
-  /** How far a sink is behind, for people. */
+  /** How far a sink is behind, as text. */
   readonly lag: (sink: string) => Promise<string>;
-  /** Where a comparison is kept until it ends. */
+  /** Stores a comparison until it ends. */
   readonly kept: ComparisonStore;
-  /** Told of everything that was found, before whoever asked for it. */
+  /** Receives the whole result before the requester does. */
   readonly report: (found: ReconcileDocument) => Promise<void>;
   readonly logger: Logger;
 }
 
 const KINDS: readonly DriftKind[] = ["missing", "extra", "different"];
 const LOOK_MS = 100;
-/** Whoever has asked for one asks for its end several times a second. */
+/** A requester asks for the result several times a second. */
 const UNWATCHED_MS_MAX = 30_000;
 const SAVE_EVERY_MS = 2_000;
-/** While the sinks of one come to a place, others are read: most of the time each waits for that. */
+/** Other tables are read while the sinks of one table reach a position: that wait takes most of the time. */
 const TABLES_AT_ONCE = 16;
 
 /** Compares sinks with their source while both are live, one comparison at a time. */
@@ -51,14 +51,14 @@ export class Reconciler {
     this.#parts = parts;
   }
 
-  /** For who has started one: it goes on as long as somebody looks. */
+  /** For the requester: the comparison runs as long as somebody looks. */
   look(): ReconcileStatus {
     const run = this.#running;
     if (run !== null) run.lookedMs = this.#parts.clock.elapsed();
     return { running: run === null ? null : progressOf(run), last: this.#last, failure: this.#failure };
   }
 
-  /** What was found of each table in each sink when it was compared last. */
+  /** The last result of each table in each sink. */
   get drift(): readonly {
     readonly table: string;
     readonly sink: string;
@@ -70,7 +70,7 @@ export class Reconciler {
     );
   }
 
-  /** What other processes have found, newest first. Before this one compares. */
+  /** Loads results of other processes, newest first. Called before this process compares. */
   recall(past: readonly TableReconciliation[]): void {
     for (const one of past) {
       const id = openId(one.table, one.sink);
@@ -78,7 +78,10 @@ export class Reconciler {
     }
   }
 
-  /** Begins one, and returns its id; what it finds is told by `look` when it has ended. A second one is refused. */
+  /**
+   * Starts a comparison and returns its id; `look` shows the result when it has ended. A second one at a time is
+   * refused.
+   */
   start(request: ReconcileRequest, signal: AbortSignal): string {
     const run = this.#begin(request);
     const watching = new AbortController();
@@ -102,7 +105,7 @@ export class Reconciler {
     run.stopping.abort(brokenOff(run.id, "nobody waits for it any more"));
   }
 
-  /** Breaks it off; false: it does not run. */
+  /** Stops a comparison; false if it does not run. */
   stop(id: string): boolean {
     const run = this.#running;
     if (run?.id !== id) return false;
@@ -110,13 +113,13 @@ export class Reconciler {
     return true;
   }
 
-  /** The same to its end; one that is not reported is a step of other work. */
+  /** Runs a comparison to its end. One that is not reported is a step of other work. */
   async run(request: ReconcileRequest, signal: AbortSignal, isReported = true): Promise<ReconcileDocument> {
     const run = this.#begin(request);
     return await this.#end(run, AbortSignal.any([signal, run.stopping.signal]), isReported);
   }
 
-  /** Resolves when none runs. */
+  /** Resolves when no comparison runs. */
   async idle(signal: AbortSignal): Promise<void> {
     while (this.#running !== null) await this.#parts.clock.sleep(LOOK_MS, signal);
   }
@@ -146,7 +149,7 @@ export class Reconciler {
       return found;
     } catch (error) {
       if (run.done.size + run.open.size > 0) {
-        // A daemon that is about to end may have closed its state: then it is resumed from where it was saved last.
+        // A daemon that is about to end may have closed its state. The comparison then resumes from the last save.
         await this.#parts.kept.save(run.id, keptText(run)).catch(() => undefined);
       }
       throw error;
@@ -156,12 +159,12 @@ export class Reconciler {
   }
 
   #note({ whole, tables }: ReconcileDocument): void {
-    // What left the configuration must not stay in the scrape.
+    // Tables and sinks that left the configuration must disappear from the scrape.
     if (whole === true) this.#latest.clear();
     for (const one of tables) this.#latest.set(openId(one.table, one.sink), one);
   }
 
-  /** How far it has come; of what was compared in the last moments some is compared again. */
+  /** Saves the progress. A resumed run repeats the comparisons of the last moments. */
   async #save(run: Run): Promise<void> {
     if (this.#parts.clock.elapsed() - run.savedMs < SAVE_EVERY_MS) return;
     run.savedMs = this.#parts.clock.elapsed();

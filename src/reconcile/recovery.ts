@@ -12,16 +12,17 @@ export interface RecoveryParts {
   readonly logger: Logger;
 }
 
-/** As long as a sink may get no further before its tables are left for the next round. */
+/** How long a sink may make no progress before its tables wait for the next round. */
 const PATIENCE_MS = 60_000;
 const AGAIN_MS = 1_000;
-/** How often a table is compared that went on to differ when what differed was read again. */
+/** The pause before comparing a table that still differs after its differing rows were read again. */
 const STUBBORN_MS = 60_000;
 
 /**
- * Tables of which a sink may hold anything: after `recover`, or where a sink and the state are not of one moment. Each is
- * compared with the source while both are live, and what differs is listed to be read. A table is struck off when that is
- * durable; a process that ends before begins with it again. Whoever lists one, and whenever: it is looked at again and again.
+ * Compares tables of which a sink may hold anything: after `recover`, or when the sink and the state come from
+ * different moments. Lists the differing rows to be read, while source and sink are live. Removes a table from the list
+ * when its rows are durable; after a crash the next process starts with it again. It checks the list repeatedly,
+ * because tables may be added at any time.
  */
 export async function settleDifferences(parts: RecoveryParts, signal: AbortSignal): Promise<never> {
   const { clock } = parts;
@@ -64,7 +65,8 @@ async function settleTable(
     }
     const { compared, different, extra, missing, repaired } = result;
     const outcome = { table: tableId, sink, compared, missing, extra, different, repaired };
-    // Invariant: a table is struck off by a comparison that finds nothing: what was repaired is looked at once more.
+    // Invariant: only a comparison without findings removes a table from the list. A repaired table is compared once
+    // more.
     const rowsDone = refill.rowsDone + repaired;
     if (missing + extra + different > 0) {
       await refills.advance([{ ...refill, rowsDone, chunksDone: refill.chunksDone + 1 }]);
@@ -88,7 +90,7 @@ function requestFor(tableId: string, sinks: readonly string[]): ReconcileRequest
   };
 }
 
-/** Rows that moved each time they were looked at came by the stream, as they are now. */
+/** Rows that changed at every look arrived through the stream, so they are current. */
 function isWhole({ rows }: NotComparable): boolean {
   return rows === undefined;
 }

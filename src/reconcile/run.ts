@@ -11,27 +11,27 @@ import { PART_COUNT, partOn } from "./rows/rotation.ts";
 import type { TableComparison } from "./rows/table-comparison.ts";
 import { driftIn } from "./report/verdict.ts";
 
-/** What a running comparison has gathered. */
+/** The results of a running comparison so far. */
 export interface Run {
   readonly id: string;
   startedAt: string;
   readonly request: ReconcileRequest;
-  /** Ends it alone. */
+  /** Stops only this comparison. */
   readonly stopping: AbortController;
-  /** When somebody asked last how it gets on. */
+  /** When somebody last asked for the progress. */
   lookedMs: number;
   /** See `ReconcileDocument.part`. */
   part: ReconcileDocument["part"];
   /** Tables that were compared in all sinks. */
   readonly done: Set<string>;
-  /** Walks that have not ended, by table and sink: where another process would go on. */
+  /** Unfinished walks by table and sink: where another process would continue. */
   readonly open: Map<string, KeptTable>;
   savedMs: number;
   readonly tables: TableReconciliation[];
   readonly notComparable: NotComparable[];
   readonly aside: { table: string; code: string; message: string }[];
   readonly comparing: Set<TableComparison>;
-  /** Sinks that did not come in time, with the number of their tables that were not tried. */
+  /** Sinks that did not arrive in time, with the number of their tables that were skipped. */
   readonly givenUp: Map<string, number>;
   tableCount: number;
   tablesDone: number;
@@ -66,7 +66,7 @@ export function newRun(request: ReconcileRequest, clock: Clock): Run {
 export interface DocumentParts {
   readonly clock: Clock;
   readonly name: string;
-  /** As many rows of the table may differ in a sink without an alarm. */
+  /** How many rows of the table may differ in a sink without an alarm. */
   readonly driftMax: (table: string) => number;
 }
 

@@ -4,19 +4,19 @@ import { abortedError } from "../core/errors.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 
 export interface ScheduleParts {
-  /** Cron; seconds may stand in front. */
+  /** Cron, optionally with seconds first. */
   readonly cron: string;
-  /** Null: the machine's. */
+  /** Null: the machine's time zone. */
   readonly timeZone: string | null;
-  /** Runs one to its end; what it throws is logged. */
+  /** Runs one comparison to its end; its errors are logged. */
   readonly run: (signal: AbortSignal) => Promise<void>;
   readonly logger: Logger;
 }
 
-/** So often the clock is looked at: it may be set, and a machine may sleep. */
+/** How often to look at the clock: it may be set, and a machine may sleep. */
 const LOOK_MS = 30_000;
 
-/** When the time comes next; null: never. */
+/** The next scheduled time; null: never. */
 export function nextTime({ cron, timeZone }: Pick<ScheduleParts, "cron" | "timeZone">): Date | null {
   return timesOf({ cron, timeZone }).nextRun();
 }
@@ -29,7 +29,9 @@ function timesOf({ cron, timeZone }: Pick<ScheduleParts, "cron" | "timeZone">): 
   });
 }
 
-/** Does its work whenever the time comes, one at a time, until `signal` aborts. A time that passes meanwhile is left out. */
+/**
+ * Runs at each scheduled time, one run at a time, until `signal` aborts. A time that passes during a run is skipped.
+ */
 export async function followSchedule(
   { cron, timeZone, run, logger }: ScheduleParts,
   signal: AbortSignal,

@@ -15,19 +15,19 @@ export interface TableRunParts {
   readonly run: Run;
   readonly port: ComparePort;
   readonly inspections: Inspections;
-  /** Of tables that do not end with their first chunk: what is kept of the keys of each is large. */
+  /** For tables with more than one chunk: the memory for their keys is large, so they take turns. */
   readonly largeTables: Turn;
-  /** How far a sink is behind, for people. */
+  /** How far a sink is behind, as text. */
   readonly lag: (sink: string) => Promise<string>;
-  /** Awaited where another process could go on. */
+  /** Called and awaited at points from which another process could continue. */
   readonly onProgress: () => Promise<void>;
 }
 
 const LOOK_MS = 100;
-/** A table whose shape changes while it is compared is begun again this often. */
+/** How often to restart a table whose shape changes during the comparison. */
 const TRIES_MAX = 3;
 
-/** One table in all sinks that take it. */
+/** Compares one table in all sinks that have it. */
 export class TableRun {
   readonly #parts: TableRunParts;
   readonly #id: string;
@@ -39,20 +39,20 @@ export class TableRun {
     this.#id = id;
   }
 
-  /** Begun again where the table's shape changes meanwhile. */
+  /** Compares the table; restarts if its shape changes meanwhile. */
   async compare(sinks: readonly string[], signal: AbortSignal): Promise<void> {
     const { run, port } = this.#parts;
     let left = this.#without(sinks);
     for (let tries = 1; left.length > 0; tries++) {
       const table = port.tables.find(({ id }) => id === this.#id);
-      // Dropped, or set aside, meanwhile.
+      // The table was dropped or suspended meanwhile.
       if (table === undefined) return this.#gone();
       left = await this.#once(table, left, tries < TRIES_MAX, signal);
     }
     for (const key of run.open.keys()) if (run.open.get(key)!.table === this.#id) run.open.delete(key);
   }
 
-  /** A sink that did not come is not waited for again at each of its tables. */
+  /** Skips a sink that did not arrive in time, instead of waiting again at each table. */
   #without(sinks: readonly string[]): readonly string[] {
     const { run, port } = this.#parts;
     const table = port.tables.find(({ id }) => id === this.#id);
@@ -61,7 +61,7 @@ export class TableRun {
     return sinks.filter((sink) => !run.givenUp.has(sink));
   }
 
-  /** Returns the sinks for which it has to be begun again. */
+  /** Returns the sinks for which the comparison must restart. */
   async #once(
     table: TableVersion,
     sinks: readonly string[],
@@ -76,7 +76,7 @@ export class TableRun {
       signal.throwIfAborted();
       if (!port.tables.includes(table) && mayRepeat) again.push(sink);
       else {
-        // What was compared until then is said.
+        // Reports what was compared until then.
         if (comparison !== undefined && comparison.findings.compared > 0) this.#done(comparison);
         this.#refuse(sink, error);
       }
@@ -91,7 +91,7 @@ export class TableRun {
       }
     }
     const each = async (work: (comparison: TableComparison) => Promise<void>) => {
-      // At once: each waits most of the time for its own sink to come to a place.
+      // All sinks at once: each mostly waits until its own sink reaches a position.
       const working = [...this.#comparing].map(async (comparison) => {
         try {
           await work(comparison);
@@ -143,7 +143,7 @@ export class TableRun {
   #refuse(sink: string, error: unknown): void {
     const { run } = this.#parts;
     const known = run.givenUp.get(sink);
-    // Another table has said why.
+    // The first table of this sink has reported the reason.
     if (known !== undefined) return void run.givenUp.set(sink, known + 1);
     if (error instanceof NotComparableError && error.isWhole) run.givenUp.set(sink, 0);
     run.notComparable.push({ sink, table: this.#id, reason: messageOf(error) });
@@ -159,7 +159,7 @@ export class TableRun {
     run.notComparable.push({ sink, table: result.table, rows: findings.unsettled, reason });
   }
 
-  /** Waits until the sink can be expected to hold the table. */
+  /** Waits until the sink should hold the table. */
   async #ready(sink: string, table: TableVersion, signal: AbortSignal): Promise<void> {
     const { clock, run, port, lag } = this.#parts;
     const sinceMs = clock.elapsed();
@@ -175,8 +175,8 @@ export class TableRun {
   }
 
   /**
-   * The source's rows in key order, each chunk for all the sinks that stand at the same key. While they compare one the next
-   * is read; where one has to be repeated, that is in vain.
+   * Reads the source's rows in key order, each chunk for all sinks that are at the same key. Reads the next chunk while
+   * sinks compare the present one; that read is wasted if the chunk must be repeated.
    */
   async #walk(
     table: TableVersion,
@@ -204,7 +204,7 @@ export class TableRun {
         const place = await stretch.place;
         signal.throwIfAborted();
         for (const [comparison, look] of stretch.looks) {
-          // It was refused, or has to repeat what lay in front.
+          // The sink was refused, or must repeat the chunk before this one.
           if (!this.#comparing.has(comparison) || !isAt(comparison.cursor, stretch.after)) continue;
           try {
             if (!port.tables.includes(table)) throw new NotComparableError("its shape changed while it was compared");

@@ -1,4 +1,4 @@
-/** What a comparison has found, as a page to read and to keep. */
+/** The result of a comparison as a Markdown page. */
 import type { DriftSample, ReconcileDocument, TableReconciliation } from "../../core/contracts/reconciliation.ts";
 import { CAUSES, gapsOf, partText, secondsOf, stepsOf, valueText, verdictOf } from "./verdict.ts";
 
@@ -83,7 +83,7 @@ function tableOf(head: readonly string[], rows: readonly (readonly string[])[]):
   return [line(head), line(head.map(() => "---")), ...rows.map(line)].join("\n");
 }
 
-/** A name or key of the source as text: nothing in it is markup, and it stays on its line. */
+/** A name or key of the source as plain text: no markup, one line. */
 function plain(text: string): string {
   return text
     .replaceAll(/\p{Cc}+/gu, " ")

@@ -13,13 +13,13 @@ import { driftIn, secondsOf } from "./verdict.ts";
 
 const KINDS: readonly DriftKind[] = ["missing", "extra", "different"];
 const BARS_MAX = 20;
-/** Of past runs: two months of nights, which a phone can still show. */
+/** How many past runs to show: two months of nights, which fit on a phone. */
 const RUNS_MAX = 60;
 
 const LEGEND = markup`<div class="legend">${KINDS.map((kind) => markup`<span><svg aria-hidden="true"><rect class="${kind}" width="10" height="10" rx="2"/></svg>${kind}</span>`)}</div>
 `;
 
-/** The tables with the most rows that differ. Nothing where none does. */
+/** The tables with the most differing rows. Empty if none differs. */
 export function driftChart(tables: readonly TableReconciliation[]): Markup {
   const drifted = tables.filter((row) => driftIn(row) > 0).toSorted((a, b) => driftIn(b) - driftIn(a));
   if (drifted.length === 0) return markup``;
@@ -36,9 +36,9 @@ interface Covered {
   readonly rows: readonly TableReconciliation[];
 }
 
-/** How much of each sink was compared, and of each table that was not compared to its end. */
+/** How much was compared of each sink, and of each table that was not compared completely. */
 export function coverageChart({ tables, notComparable, part }: ReconcileDocument): Markup {
-  // Of a part of the rows is what was asked for: no table of it is short.
+  // In a comparison of one part, every table covers what was requested.
   const isWhole = (covered: Covered): boolean => part !== null || shareOf(covered) === 1;
   const sinks = [...new Set([...tables, ...notComparable].map(({ sink }) => sink))].toSorted();
   const bySink = sinks.map((label): Covered => ({ label, rows: tables.filter((row) => row.sink === label) }));
@@ -67,7 +67,7 @@ function bar(covered: Covered, isWhole: boolean): Bar {
   return { label: covered.label, text, parts: [{ value: share, color: isWhole ? "good" : "warning" }] };
 }
 
-/** A row that moved while it was read may be compared and not counted at the source, or the other way round. */
+/** A row that moves between the two reads may be counted as compared but not at the source, or the other way round. */
 function shareOf(covered: Covered): number {
   if (covered.rows.length === 0) return 0;
   const of = sum(covered, "sourceRows");
@@ -78,7 +78,7 @@ function sum({ rows }: Covered, of: "compared" | "sourceRows"): number {
   return rows.reduce((total, row) => total + row[of], 0);
 }
 
-/** Drift and duration of this run and those before it. */
+/** Drift and duration of this run and earlier ones. */
 export function trendCharts(found: ReconcileDocument, history: readonly ReportSummary[]): Markup {
   const own = summaryOf(found);
   const before = history.filter(({ id, startedAt }) => id !== own.id && startedAt <= own.startedAt);
@@ -98,7 +98,7 @@ export function trendCharts(found: ReconcileDocument, history: readonly ReportSu
   return markup`${LEGEND}${columns("Rows that differed", drift, count)}${columns("Duration", took, (value) => `${value} ${unit}`)}`;
 }
 
-/** In which the longest of some durations is a figure of few digits. */
+/** The unit in which the longest duration has few digits. */
 function unitOf(seconds: number): readonly [string, number] {
   if (seconds < 120) return ["s", 1];
   return seconds < 7_200 ? ["min", 60] : ["h", 3_600];

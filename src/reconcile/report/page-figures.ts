@@ -1,4 +1,4 @@
-/** Figures as a reader wants them. */
+/** Formats figures for readers. */
 
 export function count(value: number): string {
   return value.toLocaleString("en");

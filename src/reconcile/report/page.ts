@@ -1,4 +1,4 @@
-/** What a comparison has found, as one HTML file. */
+/** The result of a comparison as one HTML file. */
 import type { ReconcileDocument, ReportSummary, TableReconciliation } from "../../core/contracts/reconciliation.ts";
 import { htmlDocument } from "../../html/document.ts";
 import { isolated, type Markup, markup } from "../../html/markup.ts";
@@ -6,7 +6,7 @@ import { coverageChart, driftChart, trendCharts } from "./page-charts.ts";
 import { byteText, count, duration, utc } from "./page-figures.ts";
 import { CAUSES, driftIn, gapsOf, partText, secondsOf, stepsOf, valueText, verdictOf } from "./verdict.ts";
 
-/** `history`: reports of the same name, newest first; the one of this comparison may be among them. */
+/** `history`: reports of the same name, newest first. It may include this comparison. */
 export function htmlReport(found: ReconcileDocument, history: readonly ReportSummary[]): string {
   const { name, tables } = found;
   const verdict = verdictOf(found);
@@ -63,7 +63,7 @@ const FIGURES = [
 ] as const satisfies readonly (readonly [string, keyof TableReconciliation])[];
 const DRIFT: ReadonlySet<string> = new Set(["missing", "extra", "different"]);
 
-/** What differs comes first. */
+/** Lists what differs first. */
 function results(tables: readonly TableReconciliation[]): Markup {
   if (tables.length === 0) return markup`<p>No table was compared.</p>`;
   const head = FIGURES.map(([title]) => markup`<th>${title}</th>`);
@@ -81,7 +81,7 @@ function results(tables: readonly TableReconciliation[]): Markup {
 <tbody>${rows}</tbody></table>`;
 }
 
-/** What was read of both sides for the rows that were compared. */
+/** Bytes read on both sides for the compared rows. */
 function bytesRead(tables: readonly TableReconciliation[]): Markup {
   const told = tables.filter(({ sourceBytes }) => sourceBytes !== undefined);
   if (told.length === 0) return markup``;

@@ -1,11 +1,11 @@
-/** What past comparisons, newest first, say of now. */
+/** Conclusions from past comparisons, newest first. */
 import type { ReportSummary } from "../../core/contracts/reconciliation.ts";
 import type { ComparisonStatus } from "../../core/contracts/status.ts";
 import { PART_COUNT } from "../rows/rotation.ts";
 
 /**
- * When it was found last that all sinks are equal to the source: by a comparison of everything, or by the last of fast ones
- * that make a whole together, with none in between that found something else. Null: never, as far as is kept.
+ * When all sinks were last found equal to the source: by a full comparison, or by the last of fast ones that together
+ * cover all rows, if no comparison in between found a difference. Null: never, as far as reports are kept.
  */
 export function lastEqual(reports: readonly ReportSummary[]): Date | null {
   const parts = new Set<number>();
@@ -24,14 +24,14 @@ export function lastEqual(reports: readonly ReportSummary[]): Date | null {
   return null;
 }
 
-/** What `status` says of them. */
+/** The fields of `status` about past comparisons. */
 export function pastOf(reports: readonly ReportSummary[]): Pick<ComparisonStatus, "last" | "drift"> {
   return { last: reports[0] ?? null, drift: openDrift(reports) };
 }
 
 /**
- * Drift beyond what is allowed, where no comparison of everything has found none since: the newest that left rows as they
- * were, unless a later one of everything has found all there is; else the newest.
+ * Drift beyond the allowed, unless a later full comparison found none. Of several reports: the newest that left rows
+ * unrepaired, unless a later full comparison found everything; else the newest.
  */
 export function openDrift(reports: readonly ReportSummary[]): ReportSummary | null {
   let newest: ReportSummary | null = null;
@@ -45,12 +45,12 @@ export function openDrift(reports: readonly ReportSummary[]): ReportSummary | nu
   return newest;
 }
 
-/** Whether rows that differed were left as they were. */
+/** Whether differing rows were left unrepaired. */
 export function hasLeft({ missing, extra, different, repaired }: ReportSummary): boolean {
   return missing + extra + different > repaired;
 }
 
-/** Everything was asked for and compared, and nothing differs. */
+/** Whether everything was requested and compared, and nothing differs. */
 function isClean(report: ReportSummary): boolean {
   return isOfAll(report) && !report.drift && (report.deadLetters ?? 0) === 0;
 }

@@ -4,7 +4,7 @@ import { makeFolder } from "../../core/folder.ts";
 import type { ReconcileDocument, ReportSummary } from "../../core/contracts/reconciliation.ts";
 import { markdownReport } from "./markdown.ts";
 
-/** A folder of reports as files: of each comparison one as JSON, one to read as it is, one for browsers. */
+/** A folder of reports: for each comparison one JSON file, one Markdown file and one HTML file. */
 export class ReportFolder {
   readonly #path: string;
 
@@ -12,14 +12,14 @@ export class ReportFolder {
     this.#path = path;
   }
 
-  /** Made, and tried; throws what the system says. */
+  /** Creates and tests the folder; throws the system's error. */
   static open(path: string): ReportFolder {
     makeFolder(path);
     accessSync(path, constants.W_OK | constants.X_OK);
     return new ReportFolder(path);
   }
 
-  /** `history`: reports of the same name, newest first. A file is there whole or not at all. */
+  /** `history`: reports of the same name, newest first. Each file is written completely or not at all. */
   async write(found: ReconcileDocument, history: readonly ReportSummary[]): Promise<void> {
     const { htmlReport } = await import("./page.ts");
     const forms = {
@@ -29,7 +29,7 @@ export class ReportFolder {
     };
     for (const [ending, text] of Object.entries(forms)) {
       const path = join(this.#path, `${found.name}-${found.id}.${ending}`);
-      // Rows' keys are in it.
+      // Keys of rows are in the file.
       writeFileSync(`${path}~`, text, { mode: 0o600 });
       renameSync(`${path}~`, path);
     }

@@ -9,17 +9,17 @@ export interface ReportingParts {
   readonly reports: ReportStore;
   /** Null: none is configured. */
   readonly folder: ReportFolder | null;
-  /** Tells somebody of an alarm until it is taken or given up, which it logs itself. Null: none is configured. */
+  /** Sends an alarm until it is accepted or given up, and logs that itself. Null: none is configured. */
   readonly tell: ((alarm: Alarm, signal: AbortSignal) => Promise<void>) | null;
-  /** Takes what is secret out of the texts of a JSON document. */
+  /** Removes secrets from the texts of a JSON document. */
   readonly redact: (json: string) => string;
   readonly logger: Logger;
 }
 
-/** What is sent out of the house: counts and names, no keys. */
+/** What leaves the machine: counts and names, no keys. */
 export interface Alarm extends ReportSummary {
   readonly event: "drift";
-  /** Those with the most rows that differ. */
+  /** The tables with the most differing rows. */
   readonly drifted: readonly {
     readonly table: string;
     readonly sink: string;
@@ -33,10 +33,10 @@ export interface Alarm extends ReportSummary {
 const DRIFTED_MAX = 20;
 const SAMPLE_MAX = 100;
 
-/** What becomes of what a comparison has found. Nothing that goes wrong here makes the comparison fail. */
+/** Stores and sends the results of comparisons. A failure here does not make the comparison fail. */
 export class Reporting {
   readonly #parts: ReportingParts;
-  /** Ends what is on its way when there is no more time for it. */
+  /** Stops pending work when there is no more time for it. */
   readonly #signal: AbortSignal;
   readonly #telling = new Set<Promise<void>>();
 
@@ -45,7 +45,7 @@ export class Reporting {
     this.#signal = signal;
   }
 
-  /** Resolves when it is kept; whoever is told of an alarm is not waited for. */
+  /** Resolves when the result is stored; does not wait for alarms to arrive. */
   async keep(found: ReconcileDocument): Promise<void> {
     const { reports, folder, tell, redact } = this.#parts;
     const kept = short(redacted(found, redact));
@@ -64,7 +64,7 @@ export class Reporting {
     this.#telling.add(told);
   }
 
-  /** Resolves when everybody is told, or given up. */
+  /** Resolves when all alarms have been sent or given up. */
   async settled(): Promise<void> {
     await Promise.all(this.#telling);
   }
@@ -84,7 +84,7 @@ export function redacted(found: ReconcileDocument, redact: (json: string) => str
   return JSON.parse(redact(JSON.stringify(found))) as ReconcileDocument;
 }
 
-/** What is kept of itself has no values of rows, whoever asked for them, and is not as long as somebody wanted to see it. */
+/** The stored form: without values of rows, and with a limited sample, whatever the request asked for. */
 function short(found: ReconcileDocument): ReconcileDocument {
   const tables = found.tables.map((row) => {
     const sample = row.sample.slice(0, SAMPLE_MAX).map(withoutValues);

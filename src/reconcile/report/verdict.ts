@@ -1,4 +1,4 @@
-/** What a comparison's result comes to, and what there is to do about it: the same words in every form of a report. */
+/** Sums up a comparison's result and says what to do about it, in the same words for every form of a report. */
 import type { DriftCause, ReconcileDocument, TableReconciliation } from "../../core/contracts/reconciliation.ts";
 
 export interface Verdict {
@@ -6,7 +6,7 @@ export interface Verdict {
   readonly text: string;
 }
 
-/** `equal` is kept for all rows of all tables in all sinks. */
+/** `equal` is only for all rows of all tables in all sinks. */
 export function verdictOf(found: ReconcileDocument): Verdict {
   const { drift, alarm, tables } = found;
   if (drift) {
@@ -19,7 +19,7 @@ export function verdictOf(found: ReconcileDocument): Verdict {
   return { kind: "incomplete", text: "what was compared is equal" };
 }
 
-/** Why a comparison does not show that all of every sink is equal to the source, in words. */
+/** Why a comparison does not prove that every sink equals the source, in words. */
 export function gapsOf({ tables, notComparable, aside, part, whole }: ReconcileDocument): readonly string[] {
   const gaps: string[] = [];
   const sum = (of: (row: TableReconciliation) => number): number => tables.reduce((total, row) => total + of(row), 0);
@@ -41,7 +41,7 @@ export function driftIn({ missing, extra, different }: TableReconciliation): num
   return missing + extra + different;
 }
 
-/** Rows that differ still. */
+/** Rows that still differ. */
 export function leftIn(row: TableReconciliation): number {
   return Math.max(0, driftIn(row) - row.repaired);
 }
@@ -63,7 +63,7 @@ export const CAUSES: Readonly<Record<DriftCause, string>> = {
   unknown: "",
 };
 
-/** Of rows that no change of the present epoch has an effect on. */
+/** About rows that no change of the present epoch replaces. */
 function beyondText(sinks: readonly string[]): string {
   return `Rows of ${sinks.join(", ")} have a version beyond the log, which keeps every later change out (MR1405)`;
 }
@@ -72,7 +72,7 @@ export function valueText(value: string | null): string {
   return value === null ? "NULL" : JSON.stringify(value);
 }
 
-/** One thing to do, and the command for it where there is one. */
+/** One thing to do, and its command if there is one. */
 export interface Step {
   readonly text: string;
   readonly command: string | null;

@@ -4,10 +4,10 @@ import type { KeyText } from "../../core/contracts/source.ts";
 import type { Finding } from "./judge.ts";
 import type { KeptTable } from "./kept-table.ts";
 
-/** Ids that are remembered, for a listing may show one twice. */
+/** How many ids are remembered: a listing may show one twice. */
 const FOREIGN_MAX = 10_000;
 
-/** What is found of one table in one sink. */
+/** The findings for one table in one sink. */
 export class Findings {
   readonly #table: TableVersion;
   readonly #sink: string;
@@ -26,7 +26,7 @@ export class Findings {
   /** See `TableReconciliation`. */
   beyondLog = 0;
   deadLetters = 0;
-  /** Keys that changed whenever they were looked at, and of which nothing can be told. */
+  /** Keys that changed at every look, so that nothing can be said about them. */
   unsettled = 0;
   /** See `TableReconciliation`. */
   moving = 0;
@@ -43,7 +43,7 @@ export class Findings {
     this.#add({ kind, key: this.#named(key), columns, why, ...(values === undefined ? {} : { values }) });
   }
 
-  /** A row that was found, and that nothing of the present epoch changes. */
+  /** Counts a found row that no change of the present epoch replaces. */
   addKeptOut(): void {
     this.unrepairable++;
     this.beyondLog++;
@@ -59,7 +59,7 @@ export class Findings {
     return Object.fromEntries(ordinals.map((ordinal, part) => [columns[ordinal]!.name, key[part]!]));
   }
 
-  /** A row under an id that no row of the source can have. */
+  /** Counts a row whose id no row of the source can have. */
   addForeign(id: string): void {
     if (this.#foreign.has(id)) return;
     if (this.#foreign.size < FOREIGN_MAX) this.#foreign.add(id);
@@ -72,7 +72,7 @@ export class Findings {
     if (this.#sample.length < this.#sampleMax) this.#sample.push(found);
   }
 
-  /** For another process, which goes on with them. */
+  /** For another process that continues. */
   get kept(): Pick<KeptTable, "counts" | "sample" | "movingSample"> {
     const { compared, sourceBytes, sinkBytes, repaired, unrepairable, beyondLog, deadLetters, unsettled, moving } =
       this;

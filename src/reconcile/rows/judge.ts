@@ -1,4 +1,4 @@
-/** One row of the source beside the row that a sink holds under its key. */
+/** Compares one row of the source with the sink's row under the same key. */
 import { type Block, NO_TUPLE } from "../../core/model/block.ts";
 import type { ComparedSlice, Inspection, StoredRow } from "../../core/contracts/comparing.ts";
 import type { DriftCause, DriftKind, ValuePair } from "../../core/contracts/reconciliation.ts";
@@ -8,7 +8,7 @@ import { CELL_BINARY, CELL_TEXT, CellMap } from "../../core/model/tuple.ts";
 import { readText } from "../../core/values/text.ts";
 import { EPOCH_MAX, epochOf } from "../../core/model/version.ts";
 
-/** How a row of the sink differs from what it has to be. */
+/** How a row in the sink differs from the expected one. */
 export interface Finding {
   readonly kind: DriftKind;
   /** In the order of the table. */
@@ -17,7 +17,7 @@ export interface Finding {
   readonly values?: Readonly<Record<string, ValuePair>>;
 }
 
-/** As the sink has to show them; null: the source does not have the row. */
+/** The values that the sink must show; null: the source does not have the row. */
 interface Expected {
   readonly cells: readonly (string | null)[] | null;
 }
@@ -27,14 +27,14 @@ const SHOWN_CHARACTERS_MAX = 200;
 
 const map = new CellMap();
 
-/** A row of the source, or a listed key that it does not have. */
+/** A row of the source, or a requested key that the source does not have. */
 export interface SourceRow {
-  /** Its place in the block. */
+  /** The row's ordinal in the block. */
   readonly row: number;
   readonly id: string;
   readonly key: KeyText;
   readonly isThere: boolean;
-  /** Of its values, as they were read. */
+  /** The size of its values as read. */
   readonly byteCount: number;
 }
 
@@ -56,7 +56,7 @@ export function wantedRows(
   return rows;
 }
 
-/** How the sink must show a row that is there. */
+/** How the sink must show an existing row. */
 export function expectedCells(
   inspection: Inspection,
   table: TableVersion,
@@ -76,14 +76,14 @@ function mappedBytes(): number {
   return sum;
 }
 
-/** Of the tuple that is mapped. */
+/** From the tuple that is mapped now. */
 function textOf(table: TableVersion, bytes: Uint8Array, ordinal: number): string | null {
   const kind = map.kind[ordinal]!;
   if (kind !== CELL_TEXT && kind !== CELL_BINARY) return null;
   return readText(table.columns[ordinal]!.type, kind, bytes, map.start[ordinal]!, map.length[ordinal]!);
 }
 
-/** Null: the sink holds what it has to. */
+/** Null: the sink holds the expected row. */
 export function judge(
   table: TableVersion,
   { cells }: Expected,
@@ -94,19 +94,19 @@ export function judge(
   const why = causeOf(stored, versionMax);
   if (cells === null) return { kind: "extra", columns: [], why };
   const columns = table.columns.flatMap(({ name }, i) => (cells[i] === stored.cells[i] ? [] : [name]));
-  // A version that the log has not come to yet would keep later changes out.
+  // A version that the log has not reached yet would keep later changes out.
   if (stored.version === null || stored.version > versionMax) columns.push(VERSION);
   columns.push(...(stored.surplus ?? []));
   return columns.length === 0 ? null : { kind: "different", columns, why };
 }
 
-/** Of a row that is not what it has to be. */
+/** The cause for a row that differs. */
 function causeOf({ version, surplus = [] }: StoredRow, versionMax: bigint): DriftCause {
   if (version !== null && version > versionMax) return epochOf(version) < EPOCH_MAX ? "beyond-log" : "beyond-epochs";
   return version === null || surplus.length > 0 ? "written-outside" : "unknown";
 }
 
-/** What differs, for whoever may see it. */
+/** Adds the differing values, for users who may see them. */
 export function withValues(
   { columns }: TableVersion,
   { cells }: Expected,

@@ -1,21 +1,21 @@
-/** A walk through a table that has not ended, as it is kept. */
+/** An unfinished walk through a table, as it is stored. */
 import type { DriftSample, MovingRow } from "../../core/contracts/reconciliation.ts";
 import type { KeyText } from "../../core/contracts/source.ts";
 
-/** A table in a sink, in the middle of its walk. */
+/** One table in one sink, in the middle of its walk. */
 export interface KeptTable {
   readonly table: string;
   readonly sink: string;
-  /** Of another shape of the table it is begun again. */
+  /** If the table has another shape now, the walk restarts. */
   readonly fingerprint: string;
-  /** The row up to which the walk came. */
+  /** The last row that the walk reached. */
   readonly lastId: string;
   readonly counts: FoundCounts;
   readonly sample: readonly DriftSample[];
-  /** Rows that have to be looked at again; see `Suspect`. */
+  /** Rows that need another look; see `Suspect`. */
   readonly suspects: readonly (readonly [key: KeyText, isRepaired: boolean, isMet?: boolean])[];
   readonly movingSample?: readonly MovingRow[];
-  /** Ids of what is in the counts. */
+  /** Ids of the rows in the counts. */
   readonly known: readonly string[];
 }
 
@@ -34,7 +34,7 @@ export interface FoundCounts {
   readonly moving?: number;
 }
 
-/** What `Run.open` knows a walk by. */
+/** The key of a walk in `Run.open`. */
 export function openId(table: string, sink: string): string {
   return JSON.stringify([table, sink]);
 }

@@ -1,9 +1,9 @@
 const OFFSET_BASIS = 0x811c_9dc5;
 const FNV_PRIME = 0x0100_0193;
-/** Odd, and unlike the other: 2^32 by the golden ratio. */
+/** Odd, and unlike the other one: 2^32 times the golden ratio. */
 const MULTIPLIER = 0x9e37_79b1;
 
-/** What is remembered of keys until it counts: two hashes of 32 bits each. */
+/** Remembers keys until they count: two hashes of 32 bits each. */
 export class KeyHashes {
   count = 0;
   #hashes = new Uint32Array(64);
@@ -11,7 +11,7 @@ export class KeyHashes {
   add(id: string): void {
     const at = this.count * 2;
     if (at === this.#hashes.length) this.#grow();
-    // FNV-1a by two multipliers in one walk over the text, each mixed at its end.
+    // FNV-1a with two multipliers in one pass over the text; each hash is mixed at the end.
     let low = OFFSET_BASIS;
     let high = ~OFFSET_BASIS;
     for (let i = 0; i < id.length; i++) {
@@ -50,20 +50,20 @@ export class KeyHashes {
   }
 }
 
-/** More keys of the source than this, and there are 2^20 buckets (12 MiB), as nobody knows how many follow. */
+/** For more source keys than this, 2^20 buckets (12 MiB), because the number of further keys is unknown. */
 const FEW_MAX = 4_096;
 const BITS_MAX = 20;
-/** Buckets for each of few keys: 2 to the power of it. */
+/** Buckets per key while there are few keys, as a power of 2. */
 const ROOM_BITS = 2;
 
 /**
- * Which keys of a sink the source may lack, in bounded memory: what the source has is added by hash to a number of buckets,
- * what the sink has is taken away, and a bucket that is not empty in the end has keys of one side only, or of rows that moved
- * meanwhile. Never misses a key but by chance of 1 in 2^64; who is in such a bucket is looked at row by row.
- * The source's keys come first.
+ * Finds keys of a sink that the source may lack, in bounded memory. The source's keys are added to buckets by hash, the
+ * sink's keys are subtracted. A bucket that is not zero at the end has keys of one side only, or keys of rows that
+ * moved meanwhile; the rows of its keys are then compared one by one. Misses a key with a probability of 1 in 2^64. The
+ * source's keys come first.
  */
 export class KeyBuckets {
-  /** What the source has, until there are buckets. */
+  /** The source's keys, until there are buckets. */
   readonly #few = new KeyHashes();
   #buckets: Buckets | null = null;
   readonly #one = new KeyHashes();
@@ -111,7 +111,7 @@ class Buckets {
   readonly #low: Uint32Array;
   readonly #high: Uint32Array;
 
-  /** `bits`: 2 to the power of it buckets, 12 bytes each. */
+  /** Allocates 2 to the power of `bits` buckets, of 12 bytes each. */
   constructor(bits: number) {
     this.#mask = 2 ** bits - 1;
     this.#count = new Int32Array(2 ** bits);
@@ -123,7 +123,7 @@ class Buckets {
     for (let i = 0; i < keys.count; i++) {
       const bucket = this.#at(keys, i);
       this.#count[bucket]!++;
-      // Sums wrap around: what is added and taken away comes to nothing.
+      // Sums wrap around: adding and subtracting the same keys gives zero.
       this.#low[bucket] = this.#low[bucket]! + keys.low(i);
       this.#high[bucket] = this.#high[bucket]! + keys.high(i);
     }
@@ -153,7 +153,7 @@ class Buckets {
   }
 }
 
-/** So that every bit of the text counts in every bit of the hash. */
+/** Mixes the hash so that every bit of the text affects every bit of it. */
 function mixed(hash: number): number {
   const half = Math.imul(hash ^ (hash >>> 16), MULTIPLIER);
   return (half ^ (half >>> 15)) >>> 0;

@@ -2,21 +2,21 @@ import type { Finding } from "./judge.ts";
 import { KeyHashes } from "./key-buckets.ts";
 import type { Suspect } from "./suspect.ts";
 
-/** `keys`: a second walk, for keys that the sink may lack and whose rows were not compared in the first. */
+/** `keys`: a second walk, for keys that the sink may lack and whose rows the first walk did not compare. */
 export type Purpose = "walk" | "keys" | "settle";
 
-/** What the slices of one place show, kept until it counts. */
+/** The findings of the slices at one position, kept until the position counts. */
 export class Look {
   readonly purpose: Purpose;
-  /** Of all rows of the source. */
+  /** The keys of all rows of the source. */
   readonly keys = new KeyHashes();
   compared = 0;
   sourceBytes = 0;
   sinkBytes = 0;
-  /** Whether the row is among them up to which another process has compared. */
+  /** Whether it contains the last row that another process compared. */
   isAtResumed = false;
   readonly suspects = new Map<string, Suspect>();
-  /** Ids. While suspects are settled: of a whole chunk there would be many. */
+  /** Ids that exist; only while suspects are checked, because a whole chunk would have many. */
   readonly there = new Set<string>();
   readonly equal = new Set<string>();
   /** See `ComparedSlice.isByLog`. */
@@ -27,7 +27,7 @@ export class Look {
     this.purpose = purpose;
   }
 
-  /** A row with this id follows: what was said of a key that is not there, and has the same id, does not count. */
+  /** A row with this id follows. It replaces what was said about a missing key with the same id. */
   thereIs(id: string): void {
     this.there.add(id);
     this.equal.delete(id);

@@ -1,13 +1,13 @@
-/** How a sink is asked for the rows that it has to hold. */
+/** Asks a sink for the rows that it must hold. */
 import type { ComparedSlice, Inspection, StoredRow } from "../../core/contracts/comparing.ts";
 import { isPossibleKey, mayLackKeyDates } from "../../core/model/row-id.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { expectedCells, type SourceRow } from "./judge.ts";
 
-/** Rows that are texts in this process at one time, twice. */
+/** How many rows this process holds as text at a time, at most twice. */
 const ROWS_PER_PIECE = 1_000;
 
-/** Of these rows those that can't be told to be equal in the sink's cheap way, and what was read of the sink for it. */
+/** The rows that the sink's cheap comparison can't prove equal, and the number of bytes read for it. */
 export async function notEqual(
   inspection: Inspection,
   table: TableVersion,
@@ -16,7 +16,7 @@ export async function notEqual(
   signal: AbortSignal,
 ): Promise<{ readonly left: readonly SourceRow[]; readonly byteCount: number }> {
   const all = { left: wanted, byteCount: 0 };
-  // Where few are wanted of what lies between them, they are asked for one by one.
+  // If few rows of the range are wanted, they are requested one by one.
   if (wanted.length * 2 < to - from || !wanted.every(({ isThere }) => isThere)) return all;
   if (askable(table, wanted).length < wanted.length) return all;
   const rows = wanted.map(({ row }) => row);
@@ -33,7 +33,7 @@ export interface Piece {
   readonly stored: readonly StoredRow[];
 }
 
-/** What the sink holds of these rows, piece by piece; while one is judged the next is on its way. */
+/** The sink's rows, piece by piece; the next piece is read while one is judged. */
 export async function* storedRows(
   inspection: Inspection,
   table: TableVersion,
@@ -50,7 +50,7 @@ export async function* storedRows(
   for (let from = ROWS_PER_PIECE; next !== null; from += ROWS_PER_PIECE) {
     const piece = await next;
     next = ask(from);
-    // Its failure is met where it is waited for.
+    // The failure surfaces where the piece is awaited.
     next?.catch(() => undefined);
     yield piece;
   }
@@ -62,7 +62,7 @@ export function bytesOf(stored: readonly StoredRow[]): number {
   return sum;
 }
 
-/** No target could hold, or even read, the others. */
+/** No target could hold, or even read, the other keys. */
 function askable(table: TableVersion, rows: readonly SourceRow[]): readonly SourceRow[] {
   return mayLackKeyDates(table) ? rows.filter(({ key }) => isPossibleKey(table, key)) : rows;
 }

@@ -1,4 +1,4 @@
-/** One chunk of the walk, on its way through the sinks that stand in front of it. */
+/** One chunk of the walk, on its way through the sinks that are at its start. */
 import type { ComparedPlace, ComparedSlice, ComparePort, SentRows } from "../../core/contracts/comparing.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { KeyText } from "../../core/contracts/source.ts";
@@ -9,7 +9,7 @@ import type { TableComparison } from "./table-comparison.ts";
 export interface Stretch {
   readonly after: KeyText | null;
   readonly looks: ReadonlyMap<TableComparison, Look>;
-  /** When the rows are in all queues; null: they never came there. */
+  /** Resolves when the rows are in all queues; null: they never got there. */
   readonly sent: Promise<SentRows | null>;
   readonly place: Promise<ComparedPlace>;
 }
@@ -37,7 +37,7 @@ export function readStretch(
     },
   } as const;
   const place = port.at(request, signal);
-  // Told when the place itself is waited for.
+  // The error is reported where the place itself is awaited.
   const ended = () => sent.resolve(null);
   place.then(ended, ended);
   return { after, looks, sent: sent.promise, place };

@@ -1,18 +1,18 @@
 import type { KeyText } from "../../core/contracts/source.ts";
 import type { Finding } from "./judge.ts";
 
-/** A key that has to be looked at again. */
+/** A key that needs another look. */
 export interface Suspect {
   readonly key: KeyText;
-  /** A row of the source that was met, and is not counted as compared yet. */
+  /** Whether a row of the source was met under it that is not counted as compared yet. */
   readonly isMet: boolean;
   readonly isRepaired: boolean;
-  /** How it differed when it was looked at last; null: it was not, or it moved. */
+  /** How it differed at the last look; null: it had no look yet, or it moved. */
   finding: Finding | null;
   looks: number;
-  /** Where the sink held last what the source's log says. */
+  /** The last position at which the sink held what the source's log says. */
   equalAt: string | null;
-  /** Since when the sink waits for it at each look. */
+  /** Since when the sink waits for this row at each look. */
   awaitedSinceMs: number | null;
 }
 

@@ -8,27 +8,29 @@ import { type Suspect, suspectOf } from "./suspect.ts";
 
 type Entry = readonly [id: string, suspect: Suspect];
 
-/** What one look at a batch of suspects has shown. */
+/** The result of one look at a batch of suspects. */
 export interface Looked {
   readonly look: Look;
   /** See `ComparedPlace.at`. */
   readonly at: string | null;
-  /** Of the batch, by place: the sink waits for the row. */
+  /** By index in the batch: the sink waits for the row. */
   readonly isAwaited: (i: number) => boolean;
   /** Ids of rows that wait as dead letters. */
   readonly refused: ReadonlySet<string>;
 }
 
-/** What came of a look at a suspect. */
+/** The result of one look at a suspect. */
 type Verdict = "settled" | "again" | "moved" | "repair";
 
-/** A row that the source never told, and that never was as its log says, is given up, and named. */
+/**
+ * After this many looks a row is reported as undecided: the source never held it still, and it never equalled the log.
+ */
 const LOOKS_MAX = 30;
-/** So often a row that moves all the time is looked at, each time equal to what the log says, until that is taken for it. */
+/** A row that moves all the time counts as equal after this many looks that matched the log. */
 const LOOKS_MOVING = 3;
-/** What is read of such a row at the source has no effect. */
+/** Reading such a row again at the source has no effect. */
 const KEPT_OUT: ReadonlySet<DriftCause> = new Set(["beyond-log", "beyond-epochs"]);
-/** Of more differences than these some may be counted twice. */
+/** With more differences than this, some may be counted twice. */
 const FOUND_MAX = 200_000;
 
 export interface SuspectsParts {
@@ -37,13 +39,16 @@ export interface SuspectsParts {
   readonly repairs: boolean;
 }
 
-/** The keys of one table in one sink that are looked at until they are equal, or have differed in the same way twice. */
+/**
+ * The keys of one table in one sink that get further looks until they are equal, or have differed twice in the same
+ * way.
+ */
 export class Suspects {
   readonly #clock: Clock;
   readonly #patienceMs: number;
   readonly #repairs: boolean;
   readonly #open = new Map<string, Suspect>();
-  /** Ids of what was found, so that nothing counts twice. */
+  /** Ids of findings, so that none counts twice. */
   readonly #known = new Set<string>();
 
   constructor({ clock, patienceMs, repairs }: SuspectsParts) {
@@ -72,12 +77,12 @@ export class Suspects {
     return [...this.#open].slice(0, count);
   }
 
-  /** What a look has found, or another process. */
+  /** Adds a suspect that a look, or another process, has found. */
   put(id: string, suspect: Suspect): void {
     this.#open.set(id, suspect);
   }
 
-  /** Nothing changes for a key that is one, or was found. */
+  /** Adds a key, unless it is a suspect or a finding already. */
   add(id: string, key: KeyText, isMet: boolean): void {
     if (!this.#open.has(id) && !this.#known.has(id)) this.#open.set(id, suspectOf(key, { isMet }));
   }
@@ -91,10 +96,10 @@ export class Suspects {
     this.#known.clear();
   }
 
-  /** Counts what is settled. Returns the keys to repair, and whether any of the batch rests. */
+  /** Counts settled suspects. Returns the keys to repair, and whether any suspect of the batch came to rest. */
   looked(batch: readonly Entry[], looked: Looked, findings: Findings): { repair: readonly KeyText[]; rested: boolean } {
     const verdicts = batch.map(([id, suspect], i) => {
-      // To the end of the line, so that others get their turn.
+      // Moves it to the end of the line, so that others get their turn.
       this.#open.delete(id);
       const verdict = looked.isAwaited(i)
         ? this.#awaited(id, suspect, looked.look, findings)
@@ -106,7 +111,7 @@ export class Suspects {
     return { repair, rested: verdicts.some((verdict) => verdict !== "moved") };
   }
 
-  /** The sink waits for the row: what it holds now says nothing, unless it is right already. */
+  /** The sink waits for the row, so what it holds now proves nothing, unless it is already right. */
   #awaited(id: string, suspect: Suspect, { equal }: Look, findings: Findings): Verdict {
     if (equal.has(id)) return settled(suspect, findings);
     suspect.finding = null;
@@ -138,7 +143,10 @@ export class Suspects {
     return finding === null ? "moved" : "again";
   }
 
-  /** It differs the same way at two places. What is repaired is looked at until it is equal, or twice again. */
+  /**
+   * The row differs the same way at two positions. A repaired row gets further looks until it is equal, or differs
+   * twice again.
+   */
   #found(id: string, { key, isMet, isRepaired }: Suspect, finding: Finding, findings: Findings): Verdict {
     if (isRepaired) {
       findings.addKeptOut();

@@ -27,30 +27,30 @@ export interface TableComparisonParts {
   readonly sink: string;
   readonly clock: Clock;
   readonly patienceMs: number;
-  /** Whether rows that differ are read again from the source. */
+  /** Whether differing rows are read again from the source. */
   readonly repairs: boolean;
   readonly sampleMax: number;
   readonly showsValues: boolean;
-  /** The part of the rows whose values are compared (rotation.ts); null: all of them. */
+  /** The part of the rows whose values are compared (rotation.ts); null: all rows. */
   readonly part: number | null;
-  /** A walk of another process that is gone on with. */
+  /** The unfinished walk of another process; null: a new walk. */
   readonly resumed: KeptTable | null;
-  /** How far a sink is behind, for people. */
+  /** How far a sink is behind, as text. */
   readonly lag: (sink: string) => Promise<string>;
 }
 
 const KEYS_PER_LOOK = 1_000;
-/** Keys that wait for their second look: beyond it they get it before more is read. */
+/** Limit of keys that wait for a second look: above it they get that look before more rows are read. */
 const SUSPECTS_MAX = 20_000;
-/** With more differences, or rows to look at again, a table is begun again by who resumes. */
+/** With more differences or suspects than this, a resumed comparison restarts the table. */
 const KEPT_MAX = 10_000;
 const AGAIN_MS = 100;
 const IN_TIME = { reason: "its rows could not be compared in time", isWhole: true } as const;
 
 /**
- * One table in one sink. The source's rows are walked in key order and compared where they lie in the log; what differs
- * there, or moved, is looked at again at a later place, and counts when it differs the same way at two. Keys that only the
- * sink has are found by buckets and go the same way.
+ * Compares one table in one sink. It walks through the source's rows in key order and compares them at their position
+ * in the log. A row that differs there, or moved, gets a second look at a later position, and counts if it differs in
+ * the same way at both. Keys that only the sink has are found by buckets, and get the same looks.
  */
 export class TableComparison {
   findings: Findings;
@@ -61,9 +61,9 @@ export class TableComparison {
   #cursor: KeyText | null = null;
   #isWalked = false;
   #walksFor: "walk" | "keys" = "walk";
-  /** Up to this row another process has compared: these rows are met, and not compared again. */
+  /** Another process has compared the rows up to this one: the walk passes them without comparing. */
   #resumedAt: string | null = null;
-  /** Since when no place counted. */
+  /** Since when no position counted. */
   #stuckSinceMs: number | null = null;
 
   constructor(parts: TableComparisonParts) {
@@ -80,7 +80,7 @@ export class TableComparison {
       this.#suspects.put(inspection.id(table, key), suspectOf(key, { isRepaired, isMet }));
   }
 
-  /** Where another process would go on; null: not here. */
+  /** Where another process would continue; null: this walk can't be continued. */
   get kept(): KeptTable | null {
     const { table, sink, inspection } = this.#parts;
     const isKept = this.#walksFor === "walk" && this.#cursor !== null && this.#resumedAt === null;
@@ -98,7 +98,7 @@ export class TableComparison {
     };
   }
 
-  /** Rows behind it have not been walked yet. */
+  /** The walk has not reached the rows after it. */
   get cursor(): KeyText | null {
     return this.#cursor;
   }
@@ -107,17 +107,17 @@ export class TableComparison {
     return this.#isWalked;
   }
 
-  /** Whether rows may be read before those in front of them were compared. */
+  /** Whether to read further rows before the earlier ones are compared. */
   get mayReadAhead(): boolean {
     return this.#resumedAt === null && this.#suspects.size < SUSPECTS_MAX;
   }
 
-  /** For one place of the walk. */
+  /** A new look, for one position of the walk. */
   look(): Look {
     return new Look(this.#walksFor);
   }
 
-  /** Compares a slice at its place. Reads the sink; changes nothing but the look. */
+  /** Compares a slice at its position. Reads the sink; changes only the look. */
   async compare(look: Look, slice: ComparedSlice, signal: AbortSignal): Promise<void> {
     const { inspection, table } = this.#parts;
     const wanted = wantedRows(inspection, table, slice, (id) => this.#isWanted(look, slice, id));
@@ -125,7 +125,7 @@ export class TableComparison {
       for (const { id, key } of wanted) look.suspects.set(id, suspectOf(key, {}));
       return;
     }
-    // What differed, and what moved, is looked at by the longer way.
+    // Rows that differ or moved take the exact comparison.
     const { left, byteCount } =
       look.purpose === "walk" && !slice.isByLog
         ? await notEqual(inspection, table, slice, wanted, signal)
@@ -134,7 +134,7 @@ export class TableComparison {
     for (const row of wanted) look.sourceBytes += row.byteCount;
     look.sinkBytes += byteCount;
     for (const { id, isThere } of left) if (isThere && look.purpose === "settle") look.thereIs(id);
-    // A listed key in another spelling of the row's own is the row.
+    // A requested key that is another spelling of an existing row's key means that row.
     const judged = left.filter(({ id, isThere }) => isThere || !look.there.has(id));
     for await (const { rows, stored } of storedRows(inspection, table, judged, signal)) {
       this.#judge(look, slice, rows, stored);
@@ -157,7 +157,7 @@ export class TableComparison {
       } else if (look.purpose === "settle") {
         (slice.isByLog ? look.equalByLog : look.equal).add(id);
       } else if (isMet) {
-        // The place is named when it counts.
+        // The position is filled in when it counts.
         look.equalByLog.add(id);
         look.suspects.set(id, suspectOf(key, { isMet }));
       }
@@ -169,19 +169,19 @@ export class TableComparison {
     if (look.purpose === "keys") return this.#buckets.isUneven(id);
     look.keys.add(id);
     if (this.#resumedAt !== null && !look.isAtResumed) {
-      // Those that moved lie behind the others: after one of them it can't be told what is left.
+      // Rows that moved come after the others, so their order says nothing about what is left.
       look.isAtResumed = !isByLog && id === this.#resumedAt;
       return false;
     }
     return this.#isCompared(id);
   }
 
-  /** Whether the row's values are to be compared. */
+  /** Whether to compare the row's values. */
   #isCompared(id: string): boolean {
     return this.#parts.part === null || partOf(id) === this.#parts.part;
   }
 
-  /** A place of the walk has ended: its rows count, if it does. */
+  /** A position of the walk has ended: if it counts, its rows do. */
   async walked(look: Look, { last, at, aside, outcomes }: ComparedPlace, signal: AbortSignal): Promise<void> {
     const { inspection, table } = this.#parts;
     if (!(await this.#counts(outcomes.get(this.sink), signal))) return;
@@ -203,7 +203,7 @@ export class TableComparison {
     if (look.isAtResumed) this.#resumedAt = null;
     this.#cursor = last;
     this.#isWalked = last === null;
-    // The row is gone by now: nobody can tell what lies behind it.
+    // The row has been deleted meanwhile, so the walk can't tell which rows come after it.
     if (this.#isWalked && this.#resumedAt !== null) this.#beginAgain();
     if (this.#suspects.size >= SUSPECTS_MAX) await this.settle(signal);
   }
@@ -217,7 +217,10 @@ export class TableComparison {
     this.#suspects.clear();
   }
 
-  /** Looks for rows that only the sink has. Behind the walk; where values were not all compared there may be another. */
+  /**
+   * Looks for rows that only the sink has, after the walk. If not all values were compared, a second walk may be
+   * needed.
+   */
   async findExtra(signal: AbortSignal): Promise<void> {
     const { inspection, table } = this.#parts;
     const buckets = this.#buckets;
@@ -239,13 +242,13 @@ export class TableComparison {
     this.#isWalked = false;
   }
 
-  /** Looks at every suspect until it is equal, has differed in the same way twice, or never rests. */
+  /** Looks at every suspect until it is equal, has differed twice in the same way, or never comes to rest. */
   async settle(signal: AbortSignal): Promise<void> {
     const { clock, port, table, sink, patienceMs } = this.#parts;
     while (this.#suspects.size > 0) {
       const batch = this.#suspects.next(KEYS_PER_LOOK);
       const keys = batch.map(([, { key }]) => key);
-      // Invariant: who awaits a row at either end of the look may lack a part of it in between.
+      // Invariant: a sink that awaits a row before or after the look may lack a part of it during the look.
       const before = await port.awaited(sink, table.id, keys);
       const look = new Look("settle");
       const compare = (_: string, slice: ComparedSlice, compared: AbortSignal) => this.compare(look, slice, compared);
@@ -274,11 +277,11 @@ export class TableComparison {
     if (!port.tables.includes(table)) throw new NotComparableError("its shape changed while it was compared");
   }
 
-  /** Whether the place counts. One that has to be repeated waits a moment, for as long as patience lasts. */
+  /** Whether the position counts. If it must be repeated, waits a moment, for as long as the patience lasts. */
   async #counts(outcome: ReturnType<ComparedPlace["outcomes"]["get"]>, signal: AbortSignal): Promise<boolean> {
     const { clock, port, table, sink, patienceMs, lag } = this.#parts;
     const unready = await port.unready(sink, table);
-    // What a sink shows while it is short of rows of the table says nothing.
+    // A sink that lacks rows of the table proves nothing by what it shows.
     if (outcome?.kind === "compared" && unready?.isWhole !== false) {
       this.#stuckSinceMs = null;
       return true;
