@@ -6,24 +6,24 @@ import { openState } from "../state/open.ts";
 import { LEASE_MS, LEASE_RENEWAL_MS, takeLease } from "../tenure.ts";
 
 export interface AloneOptions<T> {
-  /** Makes the state where there is none. */
+  /** Creates the state if it does not exist. */
   readonly create?: boolean;
-  /** Whether the state goes too, after this result. */
+  /** Whether to remove the state after this result. */
   readonly removes?: (result: T) => boolean;
 }
 
-/** Works on the state under its lease: refused while a daemon has it, and no daemon starts meanwhile. */
+/** Works on the state under its lease. Refused while a daemon holds the lease; no daemon can start meanwhile. */
 export async function alone<T>(
   config: Config,
   work: (state: StateStore) => Promise<T>,
   { create = false, removes = () => false }: AloneOptions<T> = {},
 ): Promise<T> {
-  // A state that is not there is an error, and not made.
+  // Opening fails if the state does not exist, and does not create it.
   if (!create) await (await openState(config.state, { name: config.name, readOnly: true })).close();
   const state = await openState(config.state, { name: config.name });
   try {
     const lease = await takeLease({ state, clock: systemClock, holder: holderName(), isGone });
-    // A renewal that fails, or comes too late, makes the next write fail: each proves the lease.
+    // A renewal that fails or comes too late makes the next write fail: each write checks the lease.
     const renewal = setInterval(() => {
       state.lease.renew(lease, LEASE_MS).catch(() => false);
     }, LEASE_RENEWAL_MS);

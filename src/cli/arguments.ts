@@ -1,4 +1,4 @@
-/** Options and arguments of the command line, read and refused (MR1110) at the rim. */
+/** Reads the options and arguments of the command line, and refuses wrong ones (MR1110). */
 import type { Config } from "../config/config.ts";
 import { parseDurationMs } from "../config/quantities.ts";
 import { TABLE_GLOB } from "../core/table-selection.ts";
@@ -10,14 +10,14 @@ export function durationOf(option: string, text: unknown): number {
   return ms;
 }
 
-/** A whole number from 1 on; `what` is the option or argument. */
+/** A whole number of at least 1. `what` names the option or argument. */
 export function countOf(what: string, text: unknown): number {
   if (typeof text !== "string" || !/^[1-9]\d{0,14}$/.test(text))
     throw cliError("MR1110", `${what}: expected a whole number from 1 on`);
   return Number(text);
 }
 
-/** The globs of `--tables`; none given: none. */
+/** The globs of `--tables`; an empty list if the option is missing. */
 export function tableGlobs(given: unknown): readonly string[] {
   const globs = Array.isArray(given) ? given.map(String) : [];
   const wrong = globs.find((glob) => !TABLE_GLOB.test(glob));
@@ -26,7 +26,7 @@ export function tableGlobs(given: unknown): readonly string[] {
   return globs;
 }
 
-/** Names of the sinks that are meant: the one of `--sink`, or all. */
+/** Names of the chosen sinks: the one of `--sink`, or all. */
 export function chosenSinks({ sinks }: Pick<Config, "sinks">, sink: string | null): readonly string[] {
   const names = sinks.map(({ name }) => name);
   if (sink === null) return names;

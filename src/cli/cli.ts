@@ -10,7 +10,7 @@ import { printFailure } from "./failure.ts";
 
 type Add = (line: CommandLine) => void;
 
-/** One line per command, in the order of the help. Only the one that is asked for is loaded. */
+/** One line per command, in the order of the help. Only the requested command is loaded. */
 const commands = new Map<string, () => Promise<Add>>([
   ["init", async () => (await import("./init/init.ts")).addInit],
   ["check", async () => (await import("./check/check.ts")).addCheck],
@@ -50,7 +50,7 @@ export async function cli(argv: readonly string[]): Promise<ExitCode> {
         if (command instanceof Command) exitCode = await runCommand(command, work, secrets);
       },
   };
-  // Connection strings among the arguments are nobody's business in a list of processes.
+  // A list of processes must not show connection strings.
   process.title = `millrace ${argv.find((arg) => !arg.startsWith("-")) ?? ""}`.trimEnd();
   try {
     for (const add of await wanted(program, argv)) add(line);
@@ -68,14 +68,14 @@ export async function cli(argv: readonly string[]): Promise<ExitCode> {
   }
 }
 
-/** The command that the first operand names; all of them for help, for `complete`, and where none has that name. */
+/** The command that the first operand names. All commands for help, for `complete`, and for an unknown name. */
 async function wanted(program: Command, argv: readonly string[]): Promise<Add[]> {
   const [name = ""] = program.parseOptions([...argv]).operands;
   const load = commands.get(name);
   return load === undefined ? await Promise.all([...commands.values()].map((all) => all())) : [await load()];
 }
 
-/** Passwords of connection strings, also where an argument is misplaced or its option misspelt. */
+/** Passwords in connection strings, also in a misplaced argument or after a misspelt option. */
 function secretsOf(argv: readonly string[]): Secrets {
   const secrets = new Secrets();
   for (const argument of argv) secrets.addFromUrl(argument);
@@ -84,7 +84,7 @@ function secretsOf(argv: readonly string[]): Secrets {
 
 async function runCommand(command: Command, work: Work, secrets: Secrets): Promise<ExitCode> {
   const { config, json = false, logLevel } = command.optsWithGlobals<GlobalOptions>();
-  // With the logger, which help does without.
+  // Loads the logger too, which help does not need.
   const { Session } = await import("./session.ts");
   const session = new Session({ configFile: config, json, logLevel, secrets });
   logBareOutput(session.log);
@@ -114,14 +114,14 @@ function createProgram(onUsageError: (text: string) => void): Command {
     .showSuggestionAfterError(true);
 }
 
-/** The program with every command and its options, for those who look at it: none of them does anything. */
+/** The program with every command and its options, for reading only: no command does anything. */
 export async function everyCommand(): Promise<Command> {
   const program = createProgram(() => undefined);
   for (const load of commands.values()) (await load())({ program, action: () => async () => undefined });
   return program;
 }
 
-/** What commander says on stderr, as the message of a numbered error. */
+/** What commander writes to stderr, as the message of a numbered error. */
 function usageError(output: readonly string[]) {
   return cliError(
     "MR1110",

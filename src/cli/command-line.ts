@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import type { ExitCode } from "./exit-codes.ts";
 import type { Session } from "./session.ts";
 
-/** What a command's file adds itself to. */
+/** The program that each command's file adds its command to. */
 export interface CommandLine {
   readonly program: Command;
   /** Wraps what a command does, for commander's `action`. `args` are the command's own arguments. */

@@ -4,13 +4,16 @@ import { controlSocketPath } from "../ops/control-socket.ts";
 import { openState } from "../state/open.ts";
 import { cliError } from "./errors.ts";
 
-/** `import` reads every member of the module, one of which loads Node's fetch: 50 of the 200 ms that a command took to start. */
+/**
+ * `import` reads every member of the module. One member loads Node's fetch, which took 50 of a command's 200 ms of
+ * start.
+ */
 const { request } = process.getBuiltinModule("node:http");
 
 /** A daemon that is alive answers in milliseconds. */
 const ANSWER_MS_MAX = 10_000;
 
-/** Speaks to the running daemon of a configuration through its Unix socket. */
+/** Talks to the running daemon of a configuration through its Unix socket. */
 export class DaemonClient {
   readonly #stateUrl: string;
   readonly #path: string;
@@ -21,9 +24,9 @@ export class DaemonClient {
   }
 
   /**
-   * The answer, or undefined when no daemon listens. `Answer` is what the path answers with (src/ops/admin). A daemon
-   * that listens and says nothing for `withinMs` is an error; one that ends over a question has not been there, and one
-   * that ends over an order may have carried it out.
+   * The answer, or undefined when no daemon listens. `Answer` is the type that the path answers with (src/ops/admin). A
+   * daemon that listens but does not answer within `withinMs` is an error. A daemon that ends during a question (GET)
+   * counts as not running; one that ends during an order may have carried it out.
    */
   async ask<Answer>(
     method: "GET" | "POST" | "DELETE",
@@ -44,8 +47,8 @@ export class DaemonClient {
   }
 
   /**
-   * Has something done by the daemon while one runs, else by `store` in the state for the next one. A daemon that began to
-   * listen meanwhile may have read the state before, and is told too: `path` is one that can be told twice.
+   * Asks the running daemon; without one, `store` writes to the state for the next daemon. A daemon that starts meanwhile
+   * may have read the state before, so it is told too: `path` must be one that can be sent twice.
    */
   async tell(path: string, body: object, store: () => Promise<void>): Promise<void> {
     if ((await this.ask<object>("POST", path, body)) !== undefined) return;
@@ -85,7 +88,7 @@ export class DaemonClient {
     });
   }
 
-  /** Who has not given the lease back is the process to look at. */
+  /** The holder that has not released the lease is the process to look at. */
   async #silent(withinMs: number): Promise<MillraceError> {
     const state = await openState(this.#stateUrl, { readOnly: true });
     try {
@@ -98,12 +101,12 @@ export class DaemonClient {
   }
 }
 
-/** For the daemon's log; a user id without a name is its number. */
+/** For the daemon's log. A user id without a name is shown as its number. */
 function userName(): string {
   try {
     return userInfo().username;
   } catch {
-    // Not in the system's list of users, as in many containers.
+    // Many containers have no entry for the user.
     return `uid ${process.getuid?.() ?? "unknown"}`;
   }
 }

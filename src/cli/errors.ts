@@ -13,7 +13,7 @@ export const pages: ErrorPages = {
       "Sources: `postgres://…`, `mysql://…`. Sinks: `postgres://…`, `redis://…`, `http://…` (a search engine) or a path that ends in `.duckdb`. Anything else is written into millrace.yaml by hand.",
   },
   MR1112: {
-    title: "The config file is there already",
+    title: "The config file exists already",
     cause: "`millrace init` never overwrites a file.",
     remedy: "Name another file with `-c FILE`, or move the existing one away.",
   },
@@ -37,21 +37,21 @@ export const pages: ErrorPages = {
     cause:
       "A daemon holds the control socket and says nothing: it was stopped (SIGSTOP), or its machine is overloaded.",
     remedy:
-      "Look at the process: `kill -CONT PID` lets a stopped one go on; one that hangs may be killed, nothing is lost.",
+      "Look at the process: `kill -CONT PID` lets a stopped daemon go on. A daemon that hangs may be killed: nothing is lost.",
   },
   MR1117: {
     title: "The log no longer reaches back to this position",
     cause:
       "`millrace tail --from` named a position that every sink has passed: the source may have dropped the log there.",
-    remedy: "Name a later position; the message says from where on the log can be read.",
+    remedy: "Name a later position; the message names the first position that can be read.",
   },
   MR1118: {
     title: "The log can't be read from this position",
     cause:
-      "`millrace offsets reset`, or `tail --from` with a time, named a place outside of what the source still keeps for this daemon. Before it " +
-      "lies what every sink had made durable, which the source was told it may forget; behind it nothing is written yet.",
+      "`millrace offsets reset`, or `tail --from` with a time, named a position outside the range that the source still keeps for this daemon. The log before the range " +
+      "is durable in every sink, so the source was told that it may drop it. After the range nothing is written yet.",
     remedy:
-      "Name a place inside the range that the message gives, or `earliest`. To have rows as they are now, whatever the log " +
+      "Name a position in the range that the message gives, or `earliest`. To have rows as they are now, whatever the log " +
       "still holds: `millrace offsets reset --to snapshot`.",
   },
   MR1120: {
@@ -60,17 +60,17 @@ export const pages: ErrorPages = {
     remedy: "Start `millrace run`; the first start fills every sink.",
   },
   MR1121: {
-    title: "The file is no export of offsets",
+    title: "The file is not an export of offsets",
     cause:
-      "`millrace offsets import` found a file that can't be read, that is not what `offsets export` writes, whose checksum " +
-      "is wrong, or of a newer format. Nothing was changed.",
+      "`millrace offsets import` found a file that can't be read, was not written by `offsets export`, has a wrong checksum, " +
+      "or has a newer format. Nothing was changed.",
     remedy: "Export again, and copy the file whole and unchanged.",
   },
   MR1122: {
-    title: "The export belongs elsewhere",
+    title: "The export belongs to another configuration",
     cause:
-      "The export was made under another `name`, for another kind of source, or for another server than `source.url` leads " +
-      "to. Its positions mean nothing here. Nothing was changed.",
+      "The export was made under another `name`, for another kind of source, or for another server than the one that `source.url` " +
+      "names. Its positions mean nothing here. Nothing was changed.",
     remedy: "Use the configuration that the export was made with, `name` and `source` included.",
   },
   MR1123: {
@@ -80,47 +80,46 @@ export const pages: ErrorPages = {
   },
   MR1124: {
     title: "The table does not wait for approval",
-    cause: "`schema approve` was given a table that is suspended nowhere: its changes flow.",
-    remedy: "`millrace schema list` shows which tables wait.",
+    cause: "`schema approve` was given a table that is not suspended: its changes flow.",
+    remedy: "`millrace schema list` shows which tables wait for approval.",
   },
   MR1127: {
     title: "One sink alone can't be recovered",
-    cause: "The source's log can't be gone on in, or --anyway was given: every sink needs a new position.",
+    cause: "The stream can't continue in the source's log, or --anyway was given: every sink needs a new position.",
     remedy: "Run `millrace recover` without --sink.",
   },
   MR1128: {
-    title: "The daemon ended over a command",
-    cause: "The daemon was told to do something, and ended before it had answered: it may have done it or not.",
-    remedy: "See `millrace status` for what holds now, and give the command again: nothing is done twice.",
+    title: "The daemon ended during a command",
+    cause: "The daemon got a command and ended before it answered. It may or may not have carried it out.",
+    remedy: "See what `millrace status` shows now, and run the command again: nothing is done twice.",
   },
   MR1130: {
-    title: "A sink can't be asked which epoch it holds",
+    title: "A sink does not tell which epoch it holds",
     cause:
-      "A new epoch has to be above every epoch that a sink shows, by its checkpoint or its rows. This sink does not answer; " +
-      "were its epoch the higher one, its rows would stand against every change.",
-    remedy: "Bring the sink back and run the command again, or take it out of the configuration for as long.",
+      "A new epoch must be higher than every epoch in a sink's checkpoint or rows. This sink does not answer. " +
+      "If its epoch were higher, no change would replace its rows.",
+    remedy: "Bring the sink back and run the command again, or remove it from the configuration for that time.",
   },
   MR1131: {
-    title: "No epoch is left",
-    cause: "The versions of rows tell 255 epochs apart, and the sinks show the last of them.",
+    title: "All epochs are used up",
+    cause: "Row versions can hold 255 epochs, and the sinks already show the last one.",
     remedy:
-      "Where rows were written from outside, `millrace offsets reset --sink NAME --to snapshot` removes them. Else empty the " +
+      "If another program wrote these rows, `millrace offsets reset --sink NAME --to snapshot` removes them. Else empty the " +
       "sinks, their rows and Millrace's own, move the state away and start: epochs begin at 1 again.",
   },
   MR1132: {
-    title: "The file of the export is there already",
+    title: "The export file exists already",
     cause: "`millrace offsets export` does not overwrite a file: an earlier export may be the only way back.",
     remedy: "Name another file, or add `--force` to replace this one.",
   },
   MR1125: {
     title: "No such report",
-    cause: "The id names no comparison whose report is kept, or none has ended yet. The newest are kept.",
+    cause: "No report is stored under this id, or no comparison has ended yet. Only the newest reports are kept.",
     remedy: "`millrace report list` shows the ids; `millrace reconcile` makes a report.",
   },
   MR1119: {
     title: "Unexpected error",
-    cause:
-      "Something failed that Millrace has no number for: a defect, or a failure of the system that was not foreseen.",
+    cause: "Something failed that Millrace has no number for: a bug, or an unexpected failure of the system.",
     remedy: "Run the command again with `--log-level debug` and report what it prints.",
   },
 };

@@ -1,6 +1,6 @@
 import { findMillraceError } from "../core/errors.ts";
 
-/** What scripts may rely on. */
+/** Public: scripts rely on these codes. */
 export const EXIT = {
   done: 0,
   failed: 1,
@@ -8,16 +8,19 @@ export const EXIT = {
   wrong: 2,
   /** A reconciliation found drift; with `status --exit-code`: something needs a person. */
   drift: 3,
-  /** Refused in the present state: another daemon holds the lease, a file is there, a confirmation is missing. */
+  /** Refused in the present state: another daemon holds the lease, a file exists, or a confirmation is missing. */
   refused: 4,
   timedOut: 5,
-  /** The daemon ended over what may pass, or what somebody outside can mend: a supervisor starts it again (EX_TEMPFAIL). */
+  /**
+   * The daemon stopped for a reason that may pass, or that somebody can fix outside Millrace: a supervisor starts it
+   * again (EX_TEMPFAIL).
+   */
   again: 75,
 } as const;
 
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 
-/** The lease went to another process, or the state could not be reached for long: the next start finds out. */
+/** Another process took the lease, or the state was unreachable for long. The next start finds out which. */
 const STATE_AGAIN = new Set(["MR1210", "MR1212", "MR1215", "MR1216", "MR1217"]);
 const REFUSALS = new Set([
   "MR1112",
@@ -37,8 +40,8 @@ const WRONG_USAGE = new Set(["MR1110", "MR1111", "MR1201", "MR1404"]);
 const LATE = new Set(["MR1123"]);
 
 /**
- * Of a daemon. Where going on would be wrong (a gap that can't be ruled out) a person decides; everything else, defects
- * included, is worth another start: it goes on where the state and the sinks are.
+ * The exit code of a daemon. A person must decide where going on would be wrong (a gap can't be ruled out). Every other
+ * failure, bugs included, is worth another start, which resumes from the state and the sinks.
  */
 export function daemonExitCodeOf(error: unknown): ExitCode {
   const code = exitCodeOf(error);

@@ -10,7 +10,7 @@ export interface FailureOutput {
   readonly secrets: Secrets;
 }
 
-/** Says what went wrong: for people on stderr, with `--json` as the one document on stdout. */
+/** Prints an error: as text on stderr or, with `--json`, as the one document on stdout. */
 export function printFailure(error: unknown, { json, showStack, secrets }: FailureOutput): void {
   const { code, message, hint } = failureOf(error);
   if (json) {
@@ -28,7 +28,7 @@ export function printFailure(error: unknown, { json, showStack, secrets }: Failu
   process.stderr.write(`${secrets.redact(printable(lines.join("\n")))}\n`);
 }
 
-/** As a number, a sentence and what to do; a defect has the number of defects. */
+/** Number, message and hint of an error; a bug has the number for bugs. */
 export function failureOf(error: unknown): { code: string; message: string; hint: string | null } {
   const known = findMillraceError(error);
   if (known !== undefined) return { code: known.code, message: known.message, hint: known.hint ?? null };

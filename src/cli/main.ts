@@ -1,7 +1,10 @@
 import { cli } from "./cli.ts";
 
-/** What is written, here and by what is loaded (reports, exports, a DuckDB file), holds rows: it is for its owner alone. */
+/**
+ * Written files (reports, exports, a DuckDB file) hold rows, so only their owner may read them. Set before any other
+ * import.
+ */
 process.umask(process.umask() | 0o077);
 const exitCode = await cli(process.argv.slice(2));
-// What a pipe has not taken yet would be lost at the exit.
+// Exiting earlier would lose output that the pipe has not taken yet.
 process.stdout.write("", () => process.exit(exitCode));

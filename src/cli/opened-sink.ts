@@ -4,15 +4,18 @@ import type { Sink } from "../core/contracts/sink.ts";
 import type { StateStore } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 
-/** For a sink to say what it holds. */
+/** How long a sink may take to answer. */
 const ANSWER_MS_MAX = 60_000;
 
-/** What a sink says that it holds; takes nothing over. */
+/** Asks a sink for its checkpoint, without taking the sink over. */
 export async function askSink(log: Logger, sink: SinkConfig): Promise<SinkProgress | null> {
   return await withSink(log, sink, (made) => made.look(AbortSignal.timeout(ANSWER_MS_MAX)));
 }
 
-/** Opens a sink under the lease that this command holds, and closes it behind `work`. `own`: the progress that it holds. */
+/**
+ * Opens a sink under the lease that this command holds, and closes it after `work`. `own` is the checkpoint that the
+ * sink holds.
+ */
 export async function withOpenSink<T>(
   log: Logger,
   sink: SinkConfig,
@@ -25,7 +28,7 @@ export async function withOpenSink<T>(
   );
 }
 
-/** Without opening it. */
+/** The same, without opening the sink. */
 export async function withSink<T>(
   log: Logger,
   { connector }: SinkConfig,

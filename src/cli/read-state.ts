@@ -3,7 +3,7 @@ import type { StateStore } from "../core/contracts/state-store.ts";
 import { isGone } from "../holder.ts";
 import { openState } from "../state/open.ts";
 
-/** What the state says, whether a daemon runs or not; it is opened for reading only, and closed. */
+/** Reads the state, whether a daemon runs or not. Opens it for reading only and closes it again. */
 export async function readState<T>(
   config: Pick<Config, "state" | "name">,
   ask: (state: StateStore) => Promise<T>,
@@ -16,12 +16,12 @@ export async function readState<T>(
   }
 }
 
-/** Who holds the lease, here or elsewhere; null where nobody does, or the state can't be asked. */
+/** Who holds the lease, on any host. Null if nobody does or the state can't be read. */
 export async function holderOf(config: Pick<Config, "state" | "name">): Promise<string | null> {
   try {
     return await readState(config, liveHolder);
   } catch {
-    // What is wrong with the state is said by those who need it.
+    // Commands that need the state report this error themselves.
     return null;
   }
 }

@@ -6,15 +6,15 @@ import { failureOf, printFailure } from "./failure.ts";
 import { printable } from "./printable.ts";
 
 export interface SessionOptions {
-  /** As given with -c, by MILLRACE_CONFIG or by default. */
+  /** From -c, MILLRACE_CONFIG or the default. */
   readonly configFile: string;
   readonly json: boolean;
   readonly logLevel: LogLevel;
-  /** What may not be printed, as far as the command line shows it. */
+  /** Texts that must not be printed, as far as the command line shows them. */
   readonly secrets: Secrets;
 }
 
-/** One run of one command: what it was asked, and where it may say something. Stdout is for the result alone. */
+/** One run of one command: its options, and where it prints. Only the result goes to stdout. */
 export class Session {
   readonly configFile: string;
   readonly json: boolean;
@@ -30,12 +30,12 @@ export class Session {
     this.log = createLogger({ level: logLevel, redact: (line) => this.secrets.redactJson(line) });
   }
 
-  /** What a daemon says, and keeps, is without secrets too. */
+  /** The daemon's logs and its stored errors are free of secrets too. */
   get daemon(): { readonly logger: Logger; readonly redact: (json: string) => string } {
     return { logger: this.log, redact: (json) => this.secrets.redactJson(json) };
   }
 
-  /** Loads what reads it too: commands without a config start without that. */
+  /** Also loads the code that reads it, so that commands without a config start faster. */
   async config(): Promise<Config> {
     const [{ connectors }, { loadConfig }] = await Promise.all([
       import("../../connectors/registry.ts"),
@@ -44,12 +44,12 @@ export class Session {
     return await loadConfig(this.configFile, { connectors, environment: process.env, secrets: this.secrets });
   }
 
-  /** What went wrong, for people or, with `--json`, as the one document. */
+  /** Prints an error: as text or, with `--json`, as the one document. */
   fail(error: unknown): void {
     printFailure(error, { json: this.json, showStack: this.#logLevel === "debug", secrets: this.secrets });
   }
 
-  /** What ended a daemon: where its lines go to a machine, the last one is an entry like the others. */
+  /** Prints the error that ended a daemon. If machines read its log, this is a log entry like the others. */
   failDaemon(error: unknown): void {
     if (this.json || process.stderr.isTTY || this.#logLevel === "silent") return this.fail(error);
     const { code, message } = failureOf(error);

@@ -11,14 +11,17 @@ export interface Config {
   readonly file: string;
   readonly folder: string;
   readonly source: SourceConfig;
-  /** `sqlite:` and an absolute path, or a Postgres URL, `#` and the absolute path that the control socket is named after. */
+  /**
+   * `sqlite:` and an absolute path; or a Postgres URL, then `#` and the absolute path that the control socket's name is
+   * made from.
+   */
   readonly state: string;
   readonly sinks: readonly SinkConfig[];
-  /** Per table, before every sink. */
+  /** Rules per table, applied before every sink. */
   readonly rules: Rules;
   readonly reconcile: ReconcileConfig;
   readonly admin: AdminConfig;
-  /** What others may do with the file that they should not; null: nothing. */
+  /** What other users may do with the file although they should not; null: nothing. */
   readonly exposure: Exposure | null;
 }
 
@@ -42,7 +45,7 @@ export interface SinkConfig {
   /** Empty: all tables of the source. */
   readonly tables: readonly string[];
   readonly onPoison: "deadLetter" | "pause";
-  /** Undefined: as the kind of sink has it. */
+  /** Undefined: the default of this kind of sink. */
   readonly onLost: OnLost | undefined;
   readonly batch: { readonly rowCountMax: number | null; readonly byteCountMax: number | null };
   readonly connector: Bound<Sink>;
@@ -57,14 +60,14 @@ export interface ReconcileConfig {
 
 export interface Schedule {
   readonly cron: string;
-  /** Null: the machine's. */
+  /** Null: the machine's time zone. */
   readonly timeZone: string | null;
   readonly mode: "full" | "fast";
   readonly repairs: boolean;
   readonly patienceMs: number;
 }
 
-/** An absolute path, and where in the file it is named. */
+/** An absolute path, and where the config file names it. */
 export interface ReportsFolder {
   readonly path: string;
   readonly line: number | null;
@@ -75,6 +78,6 @@ export interface AdminConfig {
   /** Null: switched off. */
   readonly listen: Address | null;
   readonly tokens: readonly { readonly role: "viewer" | "operator"; readonly token: string }[];
-  /** Names that requests may be for, in lower case; literal addresses and localhost always may. */
+  /** Host names that requests may use, in lower case; literal addresses and localhost are always allowed. */
   readonly hosts: readonly string[];
 }

@@ -12,7 +12,9 @@ import type { Source } from "../core/contracts/source.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { parse } from "./parse.ts";
 
-/** The connectors as the configuration sees them; connectors/registry.ts implements it. Modules are loaded when asked for. */
+/**
+ * The connectors as the configuration uses them; implemented by connectors/registry.ts. Modules are loaded on demand.
+ */
 export interface Connectors {
   readonly sourceKinds: readonly string[];
   readonly sinkKinds: readonly string[];
@@ -25,7 +27,7 @@ export type SinkConnector = Connector<SinkPlace, Sink>;
 
 export interface Connector<Place, Made> {
   readonly definition: z.ZodObject;
-  /** Reads the keys that only this kind has; unknown ones are issues. */
+  /** Reads the keys that only this kind has; unknown keys are issues. */
   parse(options: unknown): Parsed<Place, Made>;
 }
 
@@ -33,14 +35,14 @@ export type Parsed<Place, Made> =
   | { readonly kind: "valid"; readonly bind: (place: Place) => Bound<Made> }
   | { readonly kind: "invalid"; readonly issues: readonly z.core.$ZodIssue[] };
 
-/** A connector with its options: what is left is to make it, or to look whether it would work. */
+/** A connector with its options, ready to be created or checked. */
 export interface Bound<Made> {
   create(log: Logger): Promise<Made>;
-  /** `tables`: what a sink would mirror; see SinkFactory. */
+  /** `tables`: the tables that a sink would mirror; see SinkFactory. */
   check(signal: AbortSignal, tables?: readonly TableName[]): Promise<readonly Finding[]>;
-  /** What a sink writes into; see SinkFactory. Of a source none. */
+  /** The places that a sink writes into; see SinkFactory. Empty for a source. */
   places(): readonly string[];
-  /** Of a sink that can be asked; see SinkFactory. */
+  /** Only for a sink that can be queried; see SinkFactory. */
   readonly query?: (request: QueryRequest, copy: string | null, signal: AbortSignal) => Promise<QueryResult>;
 }
 
@@ -102,7 +104,7 @@ function parseStrictly<Options, Place, Made>(
   return { kind: "invalid", issues: [...(known.error?.issues ?? []), ...unknown] };
 }
 
-/** A connector's definition need not be strict at its top to be read strictly. */
+/** Finds unknown keys at the top of a definition that is not strict there. */
 function unknownKeys(definition: z.ZodObject, input: unknown): z.core.$ZodIssue[] {
   if (typeof input !== "object" || input === null) return [];
   const keys = Object.keys(input).filter((key) => !Object.hasOwn(definition.shape, key));

@@ -4,7 +4,7 @@ import { RULE_GLOB, tableDefinition } from "./tables.ts";
 import { isTimeZone, scheduleProblem } from "./schedule.ts";
 import { DURATION, parseByteCount, parseDurationMs, SIZE } from "./quantities.ts";
 
-/** The keys of millrace.yaml that every source and sink has. What only one kind has is defined by its connector. */
+/** The keys of millrace.yaml that all sources and all sinks have. Connectors define the keys of their own kind. */
 
 const NAME = /^[a-z][a-z0-9_]{0,39}$/;
 export const SINK_NAME = /^[A-Za-z][A-Za-z0-9_-]{0,39}$/;
@@ -78,7 +78,7 @@ export interface Address {
   readonly port: number;
 }
 
-/** What `openssl rand -hex 16` gives. */
+/** The length of what `openssl rand -hex 16` prints. */
 const TOKEN_LENGTH_MIN = 32;
 
 const admin = z.strictObject({
@@ -161,7 +161,7 @@ const reconcile = z.strictObject({
     .describe("A URL that is sent a short JSON when more rows differ than a table's reconcile.maxDrift allows."),
 });
 
-/** `source` and `sinks` are looked at one by one, by kind. */
+/** `source` and `sinks` are parsed one by one, by kind. */
 export const topDefinition = z.strictObject({
   name: z
     .string()

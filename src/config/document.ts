@@ -15,7 +15,7 @@ import type { Problem } from "./errors.ts";
 
 type Place = Pick<Problem, "line" | "column">;
 
-/** A parsed YAML file that still knows where each key and value stands. */
+/** A parsed YAML file that still knows the line of each key and value. */
 export class YamlFile {
   readonly #document: Document;
   readonly #lines: LineCounter;
@@ -40,7 +40,7 @@ export class YamlFile {
     return problems;
   }
 
-  /** Replaces text scalars, whether quoted or plain; keys stay as they are. */
+  /** Replaces scalar texts, quoted or plain; keys stay unchanged. */
   mapText(change: (text: string, path: readonly string[]) => string): void {
     visit(this.#document, {
       Scalar: (role, scalar, ancestors) => {
@@ -54,7 +54,7 @@ export class YamlFile {
     return this.#document.toJS();
   }
 
-  /** Where the value at `path` begins, or its key; where there is none, the nearest that contains it. */
+  /** The line and column of the value at `path`, or of its key; if it is missing, those of the nearest container. */
   locate(path: readonly string[], part: "key" | "value" = "value"): Place {
     let node: unknown = this.#document.contents;
     let found = offsetOf(node);
@@ -80,12 +80,12 @@ export class YamlFile {
   }
 }
 
-/** Without its name: it may be a password that begins with `*`. */
+/** Without the alias's name: it may be a password that begins with `*`. */
 const UNKNOWN_ALIAS = "not valid YAML: an alias without its anchor; a value that begins with `*` needs quotes";
 
 function said(error: YAMLError): Pick<Problem, "code" | "message"> {
   if (error.code === "DUPLICATE_KEY") return { code: "MR1003", message: "this key is given twice in one map" };
-  // What stands behind the colon is quoted from the file: an alias, a tag or a text that may be a password.
+  // After the colon the message quotes the file: an alias, a tag or a text that may be a password.
   const sentence = error.message.split(":", 1)[0] ?? "";
   return { code: "MR1002", message: `not valid YAML: ${sentence}` };
 }

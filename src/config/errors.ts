@@ -12,7 +12,7 @@ export const pages: ErrorPages = {
     title: "The config file is not valid YAML",
     cause: "The file can't be parsed. The message gives line and column.",
     remedy:
-      "Look at indentation, unclosed quotes and brackets at that place. Values with `: `, `#`, `{` or `*` need quotes.",
+      "Look at indentation, unclosed quotes and brackets at that line. Values with `: `, `#`, `{` or `*` need quotes.",
   },
   MR1003: {
     title: "A key is given twice",
@@ -23,7 +23,7 @@ export const pages: ErrorPages = {
   MR1004: {
     title: "Unknown key",
     cause:
-      "The config holds a key that does not exist at this place. It is refused rather than passed over, because a setting that does nothing is worse than none.",
+      "The config holds a key that does not exist there. Millrace refuses it, because a setting that does nothing is worse than none.",
     remedy:
       "Take the suggested name, or remove the key. The JSON Schema `millrace.schema.json` gives completion in editors.",
   },
@@ -35,7 +35,7 @@ export const pages: ErrorPages = {
   MR1006: {
     title: "A required key is missing",
     cause: "A key that has no default is missing or empty.",
-    remedy: "Add the key at the place that the message names.",
+    remedy: "Add the key where the message says.",
   },
   MR1007: {
     title: "A variable or secret file is missing",
@@ -47,10 +47,10 @@ export const pages: ErrorPages = {
     title: "Unknown kind of source or sink",
     cause: "`kind` names no connector of this version.",
     remedy:
-      "Correct the word: the message names the nearest one, or all. MariaDB is `mysql`, OpenSearch is `elasticsearch`, Valkey is `redis`.",
+      "Correct the value: the message names the nearest known kind, or all of them. MariaDB is `mysql`, OpenSearch is `elasticsearch`, Valkey is `redis`.",
   },
   MR1010: {
-    title: "Two sinks write into one place",
+    title: "Two sinks write to the same target",
     cause:
       "Two sinks of the config lead to the same tables, indices or keys: the same Postgres database and schema, DuckDB file, index prefix or key prefix. They would overwrite each other's rows.",
     remedy:
@@ -59,28 +59,28 @@ export const pages: ErrorPages = {
   MR1011: {
     title: "The folder of reports can't be written to",
     cause:
-      "`reconcile.reports` names a folder that can't be made, or that this user may not write to. It is tried before anything begins: a report that is missing in the morning is too late.",
+      "`reconcile.reports` names a folder that can't be created, or that this user may not write to. The daemon tests this at its start, not first when a report is ready.",
     remedy: "Name another folder, or give the user who runs Millrace the right to write there.",
   },
   MR1009: {
     title: "The admin address is open to others",
     cause:
-      "`admin.listen` is not a loopback address and `admin.tokens` is empty: anybody who reaches the port could read the status and the metrics.",
+      "`admin.listen` is not a loopback address and `admin.tokens` is empty: everybody who can reach the port could read the status and the metrics.",
     remedy: "Listen on 127.0.0.1, or add `admin.tokens: [{role: operator, token: ${MILLRACE_TOKEN}}]`.",
   },
 };
 
-/** One thing that is wrong in a config file, and where. */
+/** One problem in a config file, and where it is. */
 export interface Problem {
   readonly code: ErrorCode;
-  /** Keys from the top, empty for the file as a whole. */
+  /** Keys from the top; empty for the whole file. */
   readonly path: readonly string[];
   readonly message: string;
   readonly line: number | null;
   readonly column: number | null;
 }
 
-/** All that is wrong in one file: its code is the first problem's. */
+/** All problems of one file; its code is that of the first problem. */
 export class ConfigError extends MillraceError {
   readonly file: string;
   readonly problems: readonly Problem[];

@@ -5,17 +5,17 @@ import { nearestName, suggestion } from "./nearest.ts";
 export type Issue = z.core.$ZodIssue;
 
 export interface IssueContext {
-  /** Where the parsed part stands in the file. */
+  /** The path of the parsed part in the file. */
   readonly base: readonly string[];
-  /** The part as it was given to the parser. */
+  /** The part's input to the parser. */
   readonly input: unknown;
   readonly definition: z.ZodType;
-  /** Keys that are known at the part's top beside the definition's own. */
+  /** Keys that are allowed at the part's top besides those of the definition. */
   readonly alsoKnown?: readonly string[];
   readonly locate: (path: readonly string[], part: "key" | "value") => Pick<Problem, "line" | "column">;
 }
 
-/** zod's issues as problems that name place, path and what to write instead. Never quotes a value: it may be a secret. */
+/** Turns zod's issues into problems with line, path and the expected form. Never quotes a value: it may be a secret. */
 export function problemsOf(issues: readonly Issue[], context: IssueContext): Problem[] {
   return issues.flatMap((issue) => {
     const within = issue.path.map(String);
@@ -58,13 +58,13 @@ function expectation(issue: Issue): string {
   return issue.message.replace(/^(Too small|Too big|Invalid [a-z]+): /, "");
 }
 
-/** What the forms of a union expect, each once. */
+/** What the alternatives of a union expect, each once. */
 function eitherOf(forms: readonly (readonly Issue[])[]): string {
   const sentences = new Set(forms.flatMap((issues) => issues.slice(0, 1).map(expectation)));
   return [...sentences].join(", or ");
 }
 
-/** The definition's own words rather than zod's. */
+/** Whether the message comes from the definition, not from zod. */
 function isOwnSentence(issue: Issue): boolean {
   return !/^(Invalid|Too small|Too big|Unrecognized)/.test(issue.message);
 }
@@ -93,7 +93,7 @@ export function valueAt(input: unknown, path: readonly string[]): unknown {
   return value;
 }
 
-/** Key names of the object at `path`. */
+/** Names of the keys that the object at `path` may have. */
 function knownKeys(definition: unknown, path: readonly string[]): readonly string[] {
   const at = unwrapped(definition);
   const [next, ...rest] = path;

@@ -22,11 +22,11 @@ const FILE_BYTES_MAX = 16 * 1024 * 1024;
 export interface LoadOptions {
   readonly connectors: Connectors;
   readonly environment: Readonly<Record<string, string | undefined>>;
-  /** Receives every secret of the file, also when loading fails. */
+  /** Receives every secret of the file, even when loading fails. */
   readonly secrets: Secrets;
 }
 
-/** Reads, fills in and checks a config file. Throws one ConfigError that lists all that is wrong. */
+/** Reads, interpolates and checks a config file. Throws one ConfigError that lists all problems. */
 export async function loadConfig(file: string, options: LoadOptions): Promise<Config> {
   const path = resolve(file);
   const loading = new Loading(file, dirname(path), readYaml(file, path), options);
@@ -90,19 +90,19 @@ class Loading {
     try {
       return this.#yaml.value();
     } catch (error) {
-      // Text of some lines may stand for terabytes.
+      // A few lines of YAML can expand to terabytes.
       const message = "not valid YAML: its aliases unfold to too much";
       throw new ConfigError(this.#file, [{ code: "MR1002", path: [], message, line: 1, column: 1 }], error);
     }
   }
 
-  /** A store elsewhere carries the local place of its socket behind `#`. */
+  /** A state on a server carries the local path of the control socket after `#`. */
   #state(name: string, given: string | undefined): string {
     if (given?.startsWith("postgres") === true) return `${given}#${join(this.#folder, ".millrace", `${name}.db`)}`;
     return `sqlite:${resolve(this.#folder, given?.slice("sqlite:".length) ?? join(".millrace", `${name}.db`))}`;
   }
 
-  /** Every problem at once: who repairs a file does not want to start the daemon once per typo. */
+  /** Reports all problems at once, so that the user need not start the daemon once per typo. */
   #stopIfWrong(): void {
     const [first, ...rest] = this.#problems.toSorted((a, b) => (a.line ?? 0) - (b.line ?? 0));
     if (first !== undefined) throw new ConfigError(this.#file, [first, ...rest]);
@@ -151,7 +151,7 @@ class Loading {
     return sinks;
   }
 
-  /** Sinks that write into one place would overwrite each other's rows and progress. */
+  /** Sinks with the same target would overwrite each other's rows and progress. */
   #refuseSharedPlaces(sinks: readonly SinkConfig[]): void {
     const takenBy = new Map<string, string>();
     for (const { name, connector } of sinks) {
@@ -187,7 +187,7 @@ class Loading {
     return { name, kind: sinkKind, tables, onPoison, onLost, batch, connector };
   }
 
-  /** The kind, when it is one that exists. */
+  /** The kind, if it exists. */
   #kind(path: readonly string[], input: object, known: readonly string[]): string | undefined {
     const kind: unknown = Object.getOwnPropertyDescriptor(input, "kind")?.value;
     if (typeof kind !== "string") return undefined;
@@ -196,7 +196,7 @@ class Loading {
     return undefined;
   }
 
-  /** A source or sink: the keys that all have by the common definition, the others by the connector's. */
+  /** Parses a source or sink: the common keys by the common definition, the others by the connector's. */
   #part<Common extends z.ZodObject, Place, Made>(
     path: readonly string[],
     input: object,

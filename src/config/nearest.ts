@@ -1,6 +1,6 @@
 import { distance } from "fastest-levenshtein";
 
-/** Ends a sentence about an unknown word: the nearest known one if it is near, else all of them. */
+/** The end of a sentence about an unknown word: the nearest known word if there is one, else all of them. */
 export function suggestion(word: string, known: readonly string[]): string {
   const nearest = nearestName(word, known);
   if (nearest !== undefined) return `did you mean "${nearest}"?`;
@@ -11,7 +11,7 @@ export function nearestName(word: string, known: readonly string[]): string | un
   let best: string | undefined;
   let bestDistance = Math.max(2, Math.floor(word.length / 3)) + 1;
   for (const name of known) {
-    // Case, `-` and `_` are what people mix up most, so they count for nothing.
+    // Case, `-` and `_` are confused most often, so they do not count.
     const d = distance(plain(word), plain(name));
     if (d < bestDistance && d < name.length) [best, bestDistance] = [name, d];
   }

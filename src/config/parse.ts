@@ -1,8 +1,8 @@
 import type * as z from "zod";
 
 /**
- * zod's safeParse, for input that may come from variables: those are always text, so `${BATCH_ROWS}` is taken as a number
- * where a number is expected.
+ * zod's safeParse for input that may come from variables. These are always text, so `${BATCH_ROWS}` is converted where
+ * a number is expected.
  */
 export function parse<D extends z.ZodType>(definition: D, input: unknown): z.ZodSafeParseResult<z.output<D>> {
   const first = definition.safeParse(input);
@@ -10,7 +10,7 @@ export function parse<D extends z.ZodType>(definition: D, input: unknown): z.Zod
   return definition.safeParse(input);
 }
 
-/** Converts in place; the input is the loader's own copy. */
+/** Converts in place: the input belongs to the loader. */
 function convertAt(input: unknown, issue: z.core.$ZodIssue): boolean {
   const last = issue.path.at(-1);
   if (issue.code !== "invalid_type" || last === undefined) return false;

@@ -1,16 +1,16 @@
 const DURATION_MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 const SIZE_BYTES = { B: 1, KB: 1024, MB: 1024 ** 2, GB: 1024 ** 3, TB: 1024 ** 4 } as const;
 
-/** For the editors' schema too, so plain regular expressions. */
+/** Plain regular expressions, because the editors' schema has them too. */
 export const DURATION = /^\d+(\.\d+)?(ms|s|m|h|d)$/;
 export const SIZE = /^\d+(\.\d+)?(B|KB|MB|GB|TB)$/;
 
-/** `500ms`, `10s`, `1.5h`; undefined for anything else. */
+/** `500ms`, `10s`, `1.5h`; undefined for any other form. */
 export function parseDurationMs(text: string): number | undefined {
   return parse(text, DURATION, DURATION_MS);
 }
 
-/** `64MB` is 64 · 1024 · 1024 bytes; undefined for anything else. */
+/** `64MB` is 64 · 1024 · 1024 bytes; undefined for any other form. */
 export function parseByteCount(text: string): number | undefined {
   return parse(text, SIZE, SIZE_BYTES);
 }

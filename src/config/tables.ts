@@ -79,14 +79,14 @@ export const tableDefinition = z.strictObject({
         .describe("As many rows of a sink may differ before `reconcile` exits with 3 and the webhook is told."),
     })
     .prefault({})
-    .describe("What counts when the table's copies are compared with it."),
+    .describe("How comparisons treat the table."),
 });
 
 export type TablesInput = Readonly<Record<string, z.output<typeof tableDefinition>>>;
 
 export interface RuleSurroundings {
   readonly maskKey: string | undefined;
-  /** Where a key stands, as messages begin with it. */
+  /** Formats a key's path for the start of a message. */
   readonly place: (path: readonly string[]) => string;
   readonly problem: (code: Problem["code"], path: readonly string[], message: string) => void;
 }
@@ -123,7 +123,7 @@ function tableRule(
     columns: rules,
     where: condition,
     key: key === undefined ? null : { columns: key, place: place([...path, "key"]) },
-    // YAML's own null is the choice of that name.
+    // YAML's null means the choice named null.
     zeroDates: zeroDates ?? "null",
     policy: { schemaChange, compatibility, droppedColumns },
     driftMax: reconcile.maxDrift,
@@ -131,7 +131,7 @@ function tableRule(
   };
 }
 
-/** YAML's own null is the mask of that name. */
+/** YAML's null means the mask named null. */
 function actionOf({ mask, drop, rename }: z.output<typeof columnDefinition>): ColumnAction {
   const given = mask === null ? "null" : mask;
   const isMask = given !== undefined && given !== "none";

@@ -3,9 +3,9 @@ import { isolated, type Markup, markup } from "./markup.ts";
 
 export interface Bar {
   readonly label: string;
-  /** The figure, as it is to be read. */
+  /** The figure as text. */
   readonly text: string;
-  /** Beside each other; what is below nothing has its figure and no bar. */
+  /** Side by side; a negative value shows its figure without a bar. */
   readonly parts: readonly Part[];
 }
 
@@ -18,13 +18,13 @@ export interface Part {
 export type Color = "own" | "other" | "good" | "warning" | "bad" | "missing" | "extra" | "different";
 
 export interface BarsOptions {
-  /** Where the scale ends; default: at the longest bar. */
+  /** The end of the scale; default: the longest bar. */
   readonly most?: number;
   /** A line across all bars. */
   readonly mark?: number;
 }
 
-/** Horizontal bars, as wide as the page: lengths are shares, texts are HTML that wraps. Nothing without a figure. */
+/** Horizontal bars across the page: lengths are shares, and texts are HTML that wraps. Empty without figures. */
 export function bars(title: string, all: readonly Bar[], { most, mark }: BarsOptions = {}): Markup {
   const drawn = all.filter(({ parts }) => parts.every(({ value }) => Number.isFinite(value)));
   if (drawn.length === 0) return markup``;

@@ -3,21 +3,21 @@ import { type Color, share } from "./bars.ts";
 import { type Markup, markup } from "./markup.ts";
 
 export interface Column {
-  /** Stands below the first and the last one. */
+  /** Shown below the first and the last column. */
   readonly label: string;
-  /** What a pointer on it tells. */
+  /** Shown when a pointer hovers over it. */
   readonly title: string;
-  /** From the ground up. */
+  /** From bottom to top. */
   readonly parts: readonly { readonly value: number; readonly color: Color }[];
 }
 
 const HEIGHT = 180;
-/** Room for the labels above the highest line, and below the ground. */
+/** Space for the labels above the highest line and below the axis. */
 const TOP = 22;
 const GROUND = HEIGHT - 22;
 const TICKS = 3;
 
-/** Columns over time, oldest first, as wide as the page. `format` writes a value of the axis, which stands in the margin. */
+/** Columns over time, oldest first, across the page. `format` writes an axis value, which appears in the margin. */
 export function columns(title: string, all: readonly Column[], format: (value: number) => string): Markup {
   const highest = Math.max(0, ...all.map(({ parts }) => parts.reduce((sum, { value }) => sum + value, 0)));
   const y = scaleLinear([0, highest > 0 ? highest : 1], [GROUND, TOP]).nice(TICKS);
@@ -42,7 +42,7 @@ export function columns(title: string, all: readonly Column[], format: (value: n
 `;
 }
 
-/** Even a value that is small beside the others is seen, and so is one of nothing. */
+/** Minimal height, so that even a very small or zero value is visible. */
 const SEEN = 2;
 
 function stack({ title, parts }: Column, x: string, width: string, y: (value: number) => number): Markup {

@@ -1,17 +1,17 @@
-/** A page that stands alone: one file that loads nothing and runs nothing, for every width, light and dark, and paper. */
+/** A self-contained page: one file that loads and runs nothing, for every width, light and dark, and print. */
 import { createHash } from "node:crypto";
 import { type Content, Markup, markup } from "./markup.ts";
 
 export interface DocumentParts {
   readonly title: string;
-  /** What this page needs beside the common style. */
+  /** The style of this page, besides the common style. */
   readonly style: string;
   readonly body: Content;
 }
 
 export function htmlDocument({ title, style, body }: DocumentParts): string {
   const css = `${STYLE}${style}`;
-  // By its hash: no other style counts, no script does, and nothing is fetched.
+  // The policy allows this style by its hash; no other style, no script and no request.
   const digest = createHash("sha256").update(css).digest("base64");
   const policy = `default-src 'none'; style-src 'sha256-${digest}'; base-uri 'none'; form-action 'none'`;
   return markup`<!doctype html>

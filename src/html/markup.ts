@@ -1,4 +1,4 @@
-/** HTML as a type of its own: whatever is not markup already is text, and is escaped where it is put in. */
+/** HTML as its own type: everything that is not markup is text, and is escaped when inserted. */
 export class Markup {
   readonly #text: string;
 
@@ -13,12 +13,14 @@ export class Markup {
 
 export type Content = Markup | string | number | readonly Content[];
 
-/** A template: names, keys and messages in it can't become tags or attributes. Attribute values stand in double quotes. */
+/**
+ * A template. Inserted names, keys and messages can't become tags or attributes. Attribute values are in double quotes.
+ */
 export function markup(fixed: TemplateStringsArray, ...contents: readonly Content[]): Markup {
   return new Markup(fixed.map((text, i) => (i === 0 ? text : `${render(contents[i - 1] ?? "")}${text}`)).join(""));
 }
 
-/** A name that others have chosen, in letters of whatever direction: it does not turn what stands around it. */
+/** A name in letters of any direction: it must not reverse the text around it. */
 export function isolated(text: string): Markup {
   return markup`<bdi>${text}</bdi>`;
 }

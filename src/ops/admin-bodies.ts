@@ -1,4 +1,7 @@
-/** What the admin interface takes: checked at each request, and shown by openapi.json. A field that is not known is refused. */
+/**
+ * Request bodies of the admin interface: validated at each request and described in openapi.json. Unknown fields are
+ * refused.
+ */
 import * as z from "zod";
 
 const names = z.array(z.string());
@@ -11,7 +14,7 @@ export const SNAPSHOT = z.strictObject({
   tables: names.optional().describe("These tables, as schema.table; empty or left out: all."),
 });
 
-/** On the Unix socket alone: a condition is SQL, run as the source's role. */
+/** Only on the Unix socket: the condition is SQL that runs as the source's role. */
 export const SNAPSHOT_WITH_CONDITION = SNAPSHOT.extend({ where: z.string().nullish() });
 
 export const WAIT = z.strictObject({ timeoutMs: z.number().min(0).max(DAY_MS).optional().describe("Default: 60000.") });
@@ -29,7 +32,7 @@ export const RECONCILE = z.strictObject({
   resume: z.string().nullable(),
 });
 
-/** fastify's validator for a schema of zod's; its error names the field, never the value. */
+/** fastify's validator for a zod schema; its error names the field, never the value. */
 export function validatorOf({ schema }: { readonly schema: z.ZodType }) {
   return (given: unknown): { readonly value: unknown } | { readonly error: Error } => {
     const { success, data, error } = schema.safeParse(given);

@@ -8,11 +8,11 @@ import { admit, askerOf, type Entrance, isLook } from "./admission.ts";
 import { failure } from "./failure.ts";
 import { openApi } from "./openapi.ts";
 
-/** What the admin interface shows and does; the runtime's Control behind a few functions. */
+/** What the admin interface can show and do. */
 export interface AdminPort {
   readonly version: string;
   readonly status: () => Promise<StatusDocument>;
-  /** Why it is not ready; empty where it is. */
+  /** Why the daemon is not ready; empty if it is. */
   readonly unready: () => readonly string[];
   readonly metrics: () => Promise<{ readonly contentType: string; readonly text: string }>;
   readonly pause: (sink: string | null) => Promise<void>;
@@ -21,19 +21,19 @@ export interface AdminPort {
   readonly startSnapshot: (request: SnapshotBody) => Promise<readonly string[]>;
   readonly snapshots: () => Promise<readonly object[]>;
   readonly cancelSnapshot: (id: number) => Promise<boolean>;
-  /** Past comparisons, newest first, in short: without keys. */
+  /** Summaries of past comparisons, newest first; without keys. */
   readonly reports: () => Promise<readonly object[]>;
-  /** Takes what is secret out of the texts of a JSON document that leaves the machine. */
+  /** Removes secrets from a JSON document that leaves the machine. */
   readonly redact: (json: string) => string;
-  /** On the Unix socket alone: rows are for whoever may read the sink's file. */
+  /** Only on the Unix socket: its users may read the sink's file anyway. */
   readonly copy?: (sink: string, signal: AbortSignal) => Promise<string>;
-  /** On the Unix socket alone: it reads whole tables. */
+  /** Only on the Unix socket: a comparison reads whole tables. */
   readonly reconcile?: (request: ReconcileRequest) => object;
   readonly reconciliation?: () => object;
   readonly stopReconciliation?: (id: string) => boolean;
 }
 
-/** A query is run by whoever asks, on a copy of what the sink holds. */
+/** The client runs the query itself, on a copy of the sink. */
 export interface QueryBody {
   readonly sink: string;
   readonly timeoutMs: number;
@@ -45,24 +45,24 @@ export interface SnapshotBody {
   readonly where: string | null;
 }
 
-/** Orders that change nothing an operator would look for in the log. */
+/** Requests that change nothing, so the log does not mention them. */
 const QUIET_PATHS = new Set(["/api/v1/wait", "/api/v1/query"]);
 
 /**
- * The daemon's HTTP interface, served on a TCP address and, for the CLI, on a Unix socket. What can run SQL or read rows is
- * served on the socket alone.
+ * The daemon's HTTP interface, on a TCP address and, for the CLI, on a Unix socket. Only the socket serves what can run
+ * SQL or read rows.
  */
 export function createAdmin(port: AdminPort, entrance: Entrance, logger: Logger): FastifyInstance {
   const app = fastify({ logger: false, forceCloseConnections: true });
-  // fastify's own writes and compiles code for each schema: a tenth of the processor time of a daemon's start.
+  // fastify's own compiler generates code for each schema, a tenth of the CPU time of a daemon's start.
   app.setValidatorCompiler(validatorOf);
-  // JSON alone: a page of elsewhere can't make a browser send that unasked, but it can send plain text and forms.
+  // Only JSON: a page of another origin can make a browser send plain text and forms unasked, but not JSON.
   app.removeContentTypeParser("text/plain");
   app.addHook("onRequest", async (request, reply) => await admit(request, reply, entrance));
-  // Our own command line matches names in what the socket says, and masks what it prints itself.
+  // The CLI matches names in the socket's answers, and masks secrets itself when it prints.
   if (entrance.kind === "tcp")
     app.addHook("onSend", async (_request, reply, payload) => redacted(reply, payload, port));
-  // Every field has a default, so the body may be left out.
+  // Every field has a default, so the body may be missing.
   app.addHook("preValidation", async (request) => {
     request.body ??= {};
   });
@@ -108,13 +108,13 @@ function addReads(app: FastifyInstance, port: AdminPort): void {
   app.get("/api/v1/openapi.json", async () => openApi(port.version));
 }
 
-/** On the Unix socket alone: queries show rows, a comparison reads whole tables. */
+/** Only on the Unix socket: queries show rows, and a comparison reads whole tables. */
 function addLocal(app: FastifyInstance, port: AdminPort): void {
   if (port.copy !== undefined) addQueries(app, port.copy);
   addReconciliation(app, port);
 }
 
-/** Who goes away does not want the answer any more. */
+/** Stops the copy when the client disconnects. */
 function addQueries(app: FastifyInstance, copy: NonNullable<AdminPort["copy"]>): void {
   app.post<{ Body: QueryBody }>("/api/v1/query", { schema: { body: QUERY } }, async ({ body }, reply) => {
     const gone = new AbortController();
@@ -157,13 +157,13 @@ function addActions(app: FastifyInstance, port: AdminPort, { kind }: Entrance): 
   });
 }
 
-/** What was asked, without conditions: those may hold values. */
+/** The request for the log, without conditions: they may hold values. */
 function orderOf({ method, url, body }: { method: string; url: string; body: unknown }): object {
   const { sink, sinks, tables }: Record<string, unknown> = typeof body === "object" ? { ...body } : {};
   return { order: `${method} ${url}`, sink, sinks, tables };
 }
 
-/** What fastify thinks of the request, where it is at fault. */
+/** The HTTP status of an error that fastify blames on the request. */
 function statusOf(error: unknown): number {
   if (typeof error !== "object" || error === null || !("statusCode" in error)) return 500;
   const { statusCode } = error;

@@ -9,19 +9,20 @@ export interface Token {
 }
 
 /**
- * How requests come in. Who can open the Unix socket is the operator already. A TCP address answers every user of the
- * machine and, through a browser, every web page: without tokens it only shows, and it answers to no name but its own.
+ * How requests come in. Everybody who can open the Unix socket is the operator already. Every local user, and through a
+ * browser every web page, can reach a TCP address: without tokens it only shows data, and it answers only to its own
+ * host names.
  */
 export type Entrance =
   | { readonly kind: "socket" }
   | { readonly kind: "tcp"; readonly tokens: readonly Token[]; readonly hosts: readonly string[] };
 
-/** Open to everybody: what a supervisor asks for. */
+/** Open to everybody: supervisors ask here. */
 const OPEN_PATHS = new Set(["/healthz", "/readyz"]);
-/** What our own command line calls itself: the system's name of who runs it. */
+/** The user agent of our command line, with the system's name of its user. */
 const COMMAND_LINE = /^millrace \(([^()]*)\)$/;
 
-/** Answers what may not come in; leaves everything else to its route. */
+/** Answers refused requests; the routes answer all others. */
 export async function admit(request: FastifyRequest, reply: FastifyReply, entrance: Entrance): Promise<void> {
   if (entrance.kind === "socket") return;
   const { tokens, hosts } = entrance;
@@ -45,7 +46,7 @@ async function admitToken(request: FastifyRequest, reply: FastifyReply, tokens: 
   }
 }
 
-/** Who asked, for the log: without the token. */
+/** The sender of a request for the log, without the token. */
 export function askerOf(request: FastifyRequest, entrance: Entrance): string {
   if (entrance.kind === "socket") {
     const user = COMMAND_LINE.exec(request.headers["user-agent"] ?? "")?.[1];
@@ -61,8 +62,8 @@ export function isLook({ method }: FastifyRequest): boolean {
 }
 
 /**
- * A name that somebody else owns may lead to this address too, and a browser then takes that page's requests for those of
- * one origin. Nobody can point a literal address elsewhere; a program may leave the header out, a browser does not.
+ * A foreign domain name may point to this address; a browser then treats its page as the same origin. Literal addresses
+ * can't be redirected that way. A program may omit the header, a browser does not.
  */
 function isOurName(host: string | undefined, hosts: readonly string[]): boolean {
   if (host === undefined) return true;
@@ -71,7 +72,7 @@ function isOurName(host: string | undefined, hosts: readonly string[]): boolean 
   return name === "localhost" || hosts.includes(name);
 }
 
-/** Browsers name the page that makes them send something. */
+/** Browsers name the page that sends a request. */
 function isForeign({ headers }: FastifyRequest): boolean {
   return headers.origin !== undefined && URL.parse(headers.origin)?.host !== headers.host;
 }
@@ -81,7 +82,7 @@ function tokenOf(request: FastifyRequest, tokens: readonly Token[]): Token | und
   return given === undefined ? undefined : tokens.find(({ token }) => equal(token, given));
 }
 
-/** In constant time, so that a token can't be guessed byte by byte. */
+/** Takes constant time, so that nobody can guess a token byte by byte. */
 function equal(a: string, b: string): boolean {
   const left = Buffer.from(a);
   const right = Buffer.from(b);

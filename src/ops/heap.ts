@@ -1,28 +1,30 @@
-/** What V8 keeps of memory beyond what the program holds. It would rather save time; a daemon beside a database saves memory. */
+/** Limits the memory that V8 keeps unused. V8 favours speed; a daemon beside a database should save memory. */
 import { PerformanceObserver } from "node:perf_hooks";
 import { getHeapSpaceStatistics, setFlagsFromString } from "node:v8";
 
-/** Of both halves of V8's space for new objects. Twice as much gains no time (docs/benchmarks.md, memory). */
+/** Size of both halves of V8's space for new objects. Doubling it gains no speed (docs/benchmarks.md, memory). */
 const YOUNG_BYTES_MAX = 8 * 1024 * 1024;
-/** V8's own. */
+/** V8's default. */
 const YOUNG_GROWTH = 2;
-/** How much the old objects may grow before they are collected, of what the last collection left. V8's own: up to 300. */
+/**
+ * How much old objects may grow, relative to the last collection, before V8 collects them again. V8's default: up to
+ * 300.
+ */
 const OLD_GROWTH_PERCENT = 30;
 
 /**
- * Keeps V8's heap near what it holds. By itself the space for new objects doubles up to 64 MiB while many are made, is never
- * given back while that goes on, and all of it becomes resident; and old objects may become four times as many before
- * they are collected. Options of the command line (`--max-semi-space-size`, `--heap-growing-percent`) would do the same
- * for those who give them.
+ * Keeps V8's heap close to what it holds. By default the space for new objects doubles up to 64 MiB under load, is not
+ * given back while the load lasts, and all of it becomes resident; old objects may grow to four times before V8
+ * collects them. The options `--max-semi-space-size` and `--heap-growing-percent` do the same on the command line.
  */
 export function keepHeapSmall(): void {
   setFlagsFromString(`--heap-growing-percent=${OLD_GROWTH_PERCENT}`);
-  // What is loaded and read at the start passes too quickly for the observer: it would have the space grow without being asked.
+  // Loading at the start allocates too fast for the observer: the space would grow unnoticed.
   let growth = 1;
   setFlagsFromString(`--semi-space-growth-factor=${growth}`);
   const observer = new PerformanceObserver(() => {
     const young = getHeapSpaceStatistics().find((space) => space.space_name === "new_space");
-    // It shrinks while the process is idle, and may grow again then.
+    // It shrinks while the process is idle; after that it may grow again.
     const next = young !== undefined && young.space_size * YOUNG_GROWTH > YOUNG_BYTES_MAX ? 1 : YOUNG_GROWTH;
     if (next === growth) return;
     growth = next;

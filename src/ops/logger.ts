@@ -5,9 +5,9 @@ import { prettyLine } from "./pretty.ts";
 
 export interface LoggerOptions {
   readonly level: LogLevel;
-  /** Every line, as JSON, passes through it before it is written. */
+  /** Every line, as JSON, passes through this before it is written. */
   readonly redact: (line: string) => string;
-  /** Default: stderr, as stdout is for results. */
+  /** Default: stderr; stdout is for results. */
   readonly output?: LogOutput;
 }
 
@@ -16,7 +16,9 @@ export interface LogOutput {
   readonly isTTY?: boolean;
 }
 
-/** JSON lines for machines; one readable line per entry on a terminal. Fields `sink` and `table` name what it is about. */
+/**
+ * JSON lines for machines; one readable line per entry on a terminal. The fields `sink` and `table` name the subject.
+ */
 export function createLogger({ level, redact, output = process.stderr }: LoggerOptions): Logger {
   const isPretty = output.isTTY === true;
   const stream = {
@@ -49,8 +51,8 @@ function wrap(logger: PinoLogger): Logger {
 }
 
 /**
- * A numbered error with its causes by name and code only: a driver's text may quote cells and statements. Any other error
- * is a defect, and its stack is what helps.
+ * For a numbered error: names and codes of its causes only, because a driver's text may quote cells and statements. Any
+ * other error is a bug, and its stack helps.
  */
 function describeError(error: unknown): unknown {
   if (error instanceof MillraceError) {

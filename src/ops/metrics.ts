@@ -1,13 +1,13 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
 import { SINK_STATES, type Metrics, type SinkState } from "../core/contracts/telemetry.ts";
 
-/** From a millisecond, which is an idle pipeline, to the minute after which somebody should look. */
+/** From one millisecond (an idle pipeline) to one minute, after which somebody should look. */
 const SECONDS_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 
-/** Gauges of the library that are named like counters. */
+/** Gauges of the library with names of counters. */
 const MISNAMED = ["nodejs_active_handles_total", "nodejs_active_requests_total", "nodejs_active_resources_total"];
 
-/** What is true at the moment of a scrape; null where it is not known. */
+/** The values at the moment of a scrape; null if unknown. */
 export interface Levels {
   readonly sourceUp: boolean;
   readonly sourceNeedsPerson: boolean;
@@ -20,7 +20,7 @@ export interface Levels {
   readonly sinks: readonly SinkLevels[];
   /** Captured tables and the version of their shape. */
   readonly schemas: readonly { readonly table: string; readonly version: number }[];
-  /** What the last comparison of each table in each sink has found. */
+  /** The result of the last comparison of each table in each sink. */
   readonly drift: readonly {
     readonly table: string;
     readonly sink: string;
@@ -28,7 +28,7 @@ export interface Levels {
     readonly rows: number;
   }[];
   readonly lastEqualSeconds: number | null;
-  /** Bytes, by sink: of engines that run in this process. */
+  /** Bytes by sink, for engines that run in this process. */
   readonly memory?: ReadonlyMap<string, number>;
 }
 
@@ -37,7 +37,7 @@ export interface SinkLevels {
   readonly state: SinkState;
   readonly lagSeconds: number | null;
   readonly deadLetterCount: number;
-  /** Rows that the target keeps although they are gone; null: it does not tell. */
+  /** Deleted rows that still occupy space in the target; null if the target does not tell. */
   readonly deadRowCount?: number | null;
   readonly isCatchingUp: boolean;
   readonly needsPerson: boolean;
@@ -51,7 +51,7 @@ export interface Definition {
   readonly labels: readonly string[];
 }
 
-/** The exported metrics: names, labels and units are public interface (base units, see docs/metrics.md). */
+/** The exported metrics. Names, labels and units are public interface (base units, see docs/metrics.md). */
 export class PrometheusMetrics implements Metrics {
   readonly contentType: string;
   readonly #registry = new Registry();
@@ -66,13 +66,13 @@ export class PrometheusMetrics implements Metrics {
     this.contentType = this.#registry.contentType;
     this.#rows = new Counter({
       name: "millrace_sink_rows_total",
-      help: "Rows that were made durable in the sink.",
+      help: "Rows that became durable in the sink.",
       labelNames: ["sink", "table", "op"],
       registers,
     });
     this.#errors = new Counter({
       name: "millrace_sink_errors_total",
-      help: "Failures of the sink, by what they mean: retryable, blocked, reopen, fatal, poison.",
+      help: "Failures of the sink by kind: retryable, blocked, reopen, fatal, poison.",
       labelNames: ["sink", "kind"],
       registers,
     });
@@ -85,7 +85,7 @@ export class PrometheusMetrics implements Metrics {
     });
     this.#commitToApply = new Histogram({
       name: "millrace_commit_to_apply_seconds",
-      help: "Time from a transaction's commit at the source to its rows being durable in the sink.",
+      help: "Time from a transaction's commit at the source until its rows are durable in the sink.",
       labelNames: ["sink"],
       buckets: SECONDS_BUCKETS,
       registers,
@@ -95,7 +95,7 @@ export class PrometheusMetrics implements Metrics {
     for (const name of MISNAMED) this.#registry.removeSingleMetric(name);
   }
 
-  /** Every metric that a scrape can have. */
+  /** Every metric that a scrape can contain. */
   get definitions(): readonly Definition[] {
     return this.#registry.getMetricsAsArray().map((metric) => {
       const { name, help, type } = metric;
@@ -120,7 +120,7 @@ export class PrometheusMetrics implements Metrics {
     this.#errors.inc({ sink, kind });
   }
 
-  /** Everything in Prometheus' text format; a level that is not known has no sample. */
+  /** All metrics in Prometheus' text format; an unknown value has no sample. */
   async text(levels: Levels): Promise<string> {
     this.#levels.set(levels);
     return (await this.#registry.metrics()).replaceAll(/^[^#\n]+ Nan\n/gm, "");
@@ -153,27 +153,30 @@ class LevelGauges {
     this.#sourceUp = plain("millrace_source_up", "1 while the source answers and its stream flows.");
     this.#sourceNeedsPerson = plain(
       "millrace_source_needs_person",
-      "1 while the stream goes on only after somebody has acted at the source, or has failed in vain for ten minutes.",
+      "1 while the stream waits for somebody to act at the source, or has failed for ten minutes.",
     );
-    this.#suspended = plain("millrace_tables_suspended", "Tables whose changes are passed over until somebody acts.");
+    this.#suspended = plain("millrace_tables_suspended", "Tables whose changes are skipped until somebody acts.");
     this.#unreadable = plain(
       "millrace_tables_unreadable",
-      "Tables of which the source refuses rows that are to be read beside the stream.",
+      "Tables whose rows the source refuses to a read beside the stream.",
     );
-    this.#sourceLagBytes = plain("millrace_source_lag_bytes", "Log that is written at the source and not yet read.");
-    this.#sourceLagSeconds = plain("millrace_source_lag_seconds", "Age of what is read from the source's log.");
+    this.#sourceLagBytes = plain(
+      "millrace_source_lag_bytes",
+      "Log that the source has written and Millrace has not read yet.",
+    );
+    this.#sourceLagSeconds = plain("millrace_source_lag_seconds", "Age of the log that Millrace reads now.");
     this.#slotRetainedBytes = plain("millrace_slot_retained_bytes", "Log that the source keeps for this daemon.");
     this.#zeroDates = plain(
       "millrace_source_zero_dates",
-      "MySQL and MariaDB: dates that do not exist, as they were met since the start; see zeroDates of the tables.",
+      "MySQL and MariaDB: dates that do not exist, counted since the start; see zeroDates of the tables.",
     );
     this.#lastEqual = plain(
       "millrace_reconcile_last_success_timestamp_seconds",
-      "When a comparison of all tables in all sinks ended last that found all of it equal.",
+      "End of the last comparison that found all tables in all sinks equal.",
     );
     this.#drift = new Gauge({
       name: "millrace_reconcile_drift_rows",
-      help: "Rows that differed from the source when they were compared last: missing, extra, different.",
+      help: "Rows that differed from the source in the last comparison: missing, extra, different.",
       labelNames: ["table", "sink", "kind"],
       registers,
     });
@@ -192,25 +195,25 @@ class LevelGauges {
     const perSink = (name: string, help: string) => new Gauge({ name, help, labelNames: ["sink"] as const, registers });
     this.#catchingUp = perSink(
       "millrace_sink_catching_up",
-      "1 while the sink, which was away or too slow, is not back with the others.",
+      "1 while the sink catches up after it was away or too slow.",
     );
     this.#needsPerson = perSink(
       "millrace_sink_needs_person",
-      "1 while the sink goes on only after somebody has acted, here or at its target.",
+      "1 while the sink waits for somebody to act, here or at its target.",
     );
     this.#waiting = perSink(
       "millrace_sink_waiting",
-      "1 while the sink gets nothing new, as the stream went back for another one.",
+      "1 while the sink gets nothing new because the stream went back for another sink.",
     );
     this.#deadLetters = new Gauge({
       name: "millrace_dead_letters",
-      help: "Rows that the sink refused and that wait for a decision.",
+      help: "Refused rows of the sink that wait for a decision.",
       labelNames: ["sink"],
       registers,
     });
     this.#deadRows = perSink(
       "millrace_sink_dead_rows",
-      "Rows that a DuckDB file keeps although they are gone, as counted last.",
+      "Deleted rows that still occupy space in a DuckDB file, at the last count.",
     );
     this.#memory = perSink("millrace_sink_memory_bytes", "Memory that DuckDB counts as its own, within the process.");
     this.#schemaVersion = new Gauge({
@@ -248,7 +251,7 @@ class LevelGauges {
     for (const { table, sink, kind, rows } of levels.drift) this.#drift.set({ table, sink, kind }, rows);
     this.#schemaVersion.reset();
     for (const { table, version } of levels.schemas) this.#schemaVersion.set({ table }, version);
-    // A sink that left the configuration must not stay in the scrape.
+    // A sink that left the configuration must disappear from the scrape.
     for (const gauge of this.#perSink) gauge.reset();
     for (const [sink, bytes] of levels.memory ?? []) this.#memory.set({ sink }, bytes);
     for (const level of levels.sinks) {

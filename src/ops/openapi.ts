@@ -2,7 +2,10 @@ import * as z from "zod";
 import { SINK, SNAPSHOT, WAIT } from "./admin-bodies.ts";
 import { schemaOf, STATUS_FIELDS } from "./status-fields.ts";
 
-/** `GET /api/v1/openapi.json`: what the TCP address serves. What is on the Unix socket alone belongs to the command line. */
+/**
+ * `GET /api/v1/openapi.json` describes what the TCP address serves. What only the Unix socket serves is for the command
+ * line.
+ */
 export function openApi(version: string): object {
   return {
     openapi: "3.1.0",
@@ -10,7 +13,7 @@ export function openApi(version: string): object {
       title: "Millrace",
       version,
       description:
-        "Health, metrics and orders of one daemon. Without admin.tokens only GET is served here; with them everything but /healthz and /readyz wants a bearer token, and what is not GET one of an operator.",
+        "Health, metrics and orders of one daemon. Without admin.tokens only GET is served here; with them every path except /healthz and /readyz needs a bearer token, and every method except GET an operator's.",
     },
     security: [{ bearer: [] }, {}],
     paths: { ...reads(), ...actions() },
@@ -25,7 +28,7 @@ function reads(): object {
   return {
     "/healthz": get("Whether the process lives.", { 200: json({ type: "object", properties: { ok: BOOLEAN } }) }, []),
     "/readyz": get(
-      "Whether the stream flows and every sink and table takes part in it; if not, why.",
+      "Whether the stream flows to every sink, with every table; if not, why.",
       { 200: json(READINESS), 503: json(READINESS) },
       [],
     ),
@@ -44,16 +47,16 @@ function actions(): object {
   const done = json({ type: "object", properties: { ok: BOOLEAN } });
   return {
     "/api/v1/pause": { post: post("Pauses one sink, or all.", SINK, done) },
-    "/api/v1/resume": { post: post("Goes on with one sink, or with all.", SINK, done) },
+    "/api/v1/resume": { post: post("Resumes one sink, or all.", SINK, done) },
     "/api/v1/wait": {
       post: post(
-        "Answers when every sink has made durable what was committed before, or when the time is over.",
+        "Answers when everything committed before is durable in every sink, or after the timeout.",
         WAIT,
         json({ type: "object", properties: { reached: BOOLEAN, missing: TEXTS } }),
       ),
     },
     "/api/v1/snapshots": {
-      ...get("Tables that are read again beside the stream.", { 200: json({ type: "array", items: OBJECT }) }),
+      ...get("Tables that are being read again beside the stream.", { 200: json({ type: "array", items: OBJECT }) }),
       post: post(
         "Reads tables again beside the stream; answers with their names.",
         SNAPSHOT,
@@ -62,7 +65,7 @@ function actions(): object {
     },
     "/api/v1/snapshots/{id}": {
       delete: {
-        summary: "Gives up one that is not finished.",
+        summary: "Cancels an unfinished one.",
         parameters: [{ name: "id", in: "path", required: true, schema: { type: "integer" } }],
         responses: { 200: json({ type: "object", properties: { cancelled: BOOLEAN } }), default: REFUSED },
       },
@@ -76,7 +79,7 @@ const TEXTS = { type: "array", items: { type: "string" } } as const;
 const READINESS = {
   type: "object",
   required: ["ready", "reasons"],
-  properties: { ready: BOOLEAN, reasons: { ...TEXTS, description: "Empty where it is ready." } },
+  properties: { ready: BOOLEAN, reasons: { ...TEXTS, description: "Empty if ready." } },
 } as const;
 const ERROR = {
   type: "object",

@@ -7,7 +7,7 @@ const COLORS: Readonly<Record<string, string>> = {
 const DIM = "\x1b[90m";
 const RESET = "\x1b[0m";
 
-/** `09:12:33.123 WARN  warehouse public.orders: message  key=value`, from one JSON log line. */
+/** Formats one JSON log line as `09:12:33.123 WARN  warehouse public.orders: message  key=value`. */
 export function prettyLine(line: string): string {
   const entry: unknown = JSON.parse(line);
   if (typeof entry !== "object" || entry === null) return line;
@@ -31,7 +31,7 @@ function show(value: unknown): string {
   return typeof value === "string" && !/[\s"=]/.test(value) ? value : JSON.stringify(value);
 }
 
-/** A numbered error as code, sentence and hint; a defect with its stack. */
+/** A numbered error as code, sentence and hint; a bug with its stack. */
 function showError(error: unknown): string {
   if (typeof error !== "object" || error === null) return show(error);
   const { code, message, hint, stack }: Record<string, unknown> = { ...error };

@@ -1,6 +1,6 @@
 /**
- * What each field of `status --json` means: the schema of the HTTP interface and docs/status.md are made of it. The types
- * hold that every field of the document is here, with its form, and none more.
+ * The meaning of each field of `status --json`. The HTTP interface's schema and docs/status.md are generated from it.
+ * The types ensure that every field of the document is here, with its form, and no other field.
  */
 import type { ReportSummary } from "../core/contracts/reconciliation.ts";
 import type { StoredError } from "../core/contracts/state-store.ts";
@@ -14,9 +14,9 @@ import type {
   UnreadableTable,
 } from "../core/contracts/status.ts";
 
-/** Of a number the form is its unit; each is a number in JSON. */
+/** For a number the form is its unit; each is a number in JSON. */
 const NUMBERS = ["bytes", "seconds", "rows", "tables", "count", "number"] as const;
-/** Each is a string in JSON: `time` is RFC 3339 in UTC, `position` a place of the log in the source's own spelling. */
+/** Each is a string in JSON: `time` is RFC 3339 in UTC, `position` is a log position in the source's own format. */
 const TEXTS = ["text", "time", "position"] as const;
 
 type PlainForm<T> = T extends string
@@ -38,7 +38,7 @@ const ERROR: Fields<StoredError> = {
   code: ["text", "the number, `MR` and four digits; `millrace explain` shows its page"],
   message: ["text", "what is wrong"],
   hint: [{ orNull: "text" }, "what to do"],
-  at: ["time", "of the last attempt"],
+  at: ["time", "time of the last attempt"],
 };
 
 const COPY: Fields<NonNullable<SourceStatus["copy"]>> = {
@@ -49,7 +49,7 @@ const COPY: Fields<NonNullable<SourceStatus["copy"]>> = {
 
 const GONE_BACK: Fields<GoneBackStatus> = {
   sinks: ["list of text", "names of the sinks for which the stream went back"],
-  until: ["position", "where the stream was: when these sinks are there, nobody waits any more"],
+  until: ["position", "where the stream was: when these sinks reach it, no sink waits any more"],
   error: [{ object: ERROR }, "why they have no stream of their own"],
 };
 
@@ -58,23 +58,26 @@ const SOURCE: Fields<SourceStatus> = {
   up: ["boolean", "false while the source does not answer, or its stream is broken"],
   position: [{ orNull: "position" }, "everything before it has been read"],
   acknowledged: [{ orNull: "position" }, "everything before it is durable in every sink: the source may forget it"],
-  lagBytes: [{ orNull: "bytes" }, "log that is written at the source and not yet read"],
-  lagSeconds: [{ orNull: "seconds" }, "age of what is read; it grows while the source is away"],
+  lagBytes: [{ orNull: "bytes" }, "log that the source has written and Millrace has not read yet"],
+  lagSeconds: [{ orNull: "seconds" }, "age of the log that is read now; it grows while the source is away"],
   retainedBytes: [{ orNull: "bytes" }, "log that the source keeps for this daemon"],
   safeBytes: [
     { orNull: "bytes" },
-    "what may still be written before the source drops what it keeps; null: it never does",
+    "how much more log may be written before the source drops what it keeps; null: it never does",
   ],
   safeSeconds: [
     { orNull: "seconds" },
-    "MySQL and MariaDB: after this time the server may delete what a sink still needs; null: it does not go by the clock",
+    "MySQL and MariaDB: after this time the server may delete what a sink still needs; null: not by time",
   ],
-  warnings: ["list of text", "what endangers the log, such as a transaction that is open for long"],
-  zeroDates: [{ orNull: "count" }, "MySQL and MariaDB: dates that do not exist, met since the start; null: not known"],
+  warnings: ["list of text", "dangers for the log, such as a long open transaction"],
+  zeroDates: [
+    { orNull: "count" },
+    "MySQL and MariaDB: dates that do not exist, counted since the start; null: unknown",
+  ],
   error: [{ orNull: { object: ERROR } }, "why the stream does not flow"],
-  needsPerson: ["boolean", "true where the stream goes on only after somebody has acted"],
-  goneBack: [{ orNull: { object: GONE_BACK } }, "the stream went back for sinks that can't have one of their own"],
-  copy: [{ orNull: { object: COPY } }, "the first copy, while it lasts"],
+  needsPerson: ["boolean", "true if the stream waits for somebody to act"],
+  goneBack: [{ orNull: { object: GONE_BACK } }, "the stream went back for sinks that can't have a stream of their own"],
+  copy: [{ orNull: { object: COPY } }, "the first copy, while it runs"],
 };
 
 const SINK: Fields<SinkStatus> = {
@@ -82,34 +85,31 @@ const SINK: Fields<SinkStatus> = {
   kind: ["text", "its `kind` in millrace.yaml"],
   state: ["text", "`starting`, `snapshot`, `streaming`, `retrying`, `paused`, `failed` or `stopped`"],
   position: [{ orNull: "position" }, "everything before it is durable in the sink"],
-  lagSeconds: [{ orNull: "seconds" }, "how long ago the source was as the sink is now"],
+  lagSeconds: [{ orNull: "seconds" }, "how far the sink is behind the source in time"],
   lagBytes: [{ orNull: "bytes" }, "log between the sink's position and the end of the source's log"],
   deadLetters: ["rows", "refused by the sink and waiting for a decision"],
   error: [{ orNull: { object: ERROR } }, "why it is `retrying` or `failed`"],
-  needsPerson: ["boolean", "true where it goes on only after somebody has acted, here or at its target"],
+  needsPerson: ["boolean", "true if it waits for somebody to act, here or at its target"],
   catchingUp: ["boolean", "true for a sink that was away or could not keep up, until it is back with the others"],
   waitsFor: [
     "list of text",
-    "sinks for which the stream went back: this one gets nothing new before they have caught up",
+    "sinks for which the stream went back: this sink gets nothing new before they have caught up",
   ],
-  deadRows: [
-    "rows",
-    "that the target keeps although they are gone, as counted last; only where the target tells (DuckDB)",
-  ],
+  deadRows: ["rows", "deleted rows that still occupy space in the target, at the last count; only DuckDB tells"],
 };
 
 const UNREADABLE: Fields<UnreadableTable> = {
   table: ["text", "`schema.table`"],
-  sinks: ["list of text", "for which it is to be read"],
-  since: ["time", "of the first attempt that failed"],
-  error: [{ object: ERROR }, "of the last attempt; it is tried again"],
+  sinks: ["list of text", "the sinks that wait for its rows"],
+  since: ["time", "time of the first failed attempt"],
+  error: [{ object: ERROR }, "the error of the last attempt; it is tried again"],
 };
 
 const TABLES: Fields<TablesStatus> = {
   captured: ["tables", "that are followed"],
   aside: [
     { listOf: { table: ["text", "`schema.table`"], error: [{ object: ERROR }, "why"] } },
-    "tables whose changes are passed over until somebody acts",
+    "tables whose changes are skipped until somebody acts",
   ],
   refused: [
     {
@@ -121,7 +121,7 @@ const TABLES: Fields<TablesStatus> = {
     },
     "tables that are left out",
   ],
-  unreadable: [{ listOf: UNREADABLE }, "tables of which the source refuses rows that are to be read beside the stream"],
+  unreadable: [{ listOf: UNREADABLE }, "tables whose rows the source refuses to a read beside the stream"],
   suspended: [
     {
       listOf: {
@@ -130,29 +130,29 @@ const TABLES: Fields<TablesStatus> = {
         error: [{ object: ERROR }, "why"],
       },
     },
-    "tables whose changes pass over one sink alone",
+    "tables whose changes one sink skips",
   ],
 };
 
 const SNAPSHOT: Fields<SnapshotStatus> = {
   id: ["number", "for `snapshot cancel`"],
   tableId: ["text", "`schema.table`"],
-  sink: ["text", "for which it is read"],
+  sink: ["text", "the sink that gets the rows"],
   scope: [
     { object: { kind: ["text", "`table`, `differences` (only rows that differ) or `where` (rows of a condition)"] } },
-    "what is read of it",
+    "which rows are read",
   ],
-  reason: ["text", "why it is read"],
-  needed: ["boolean", "true where the sink is short of rows without it, so that it can't be cancelled"],
+  reason: ["text", "why they are read"],
+  needed: ["boolean", "true if the sink would lack rows without it; then it can't be cancelled"],
   state: ["text", "`waiting`, `running`, `done` or `cancelled`"],
-  error: [{ orNull: { object: ERROR } }, "why it does not get on at the moment; it is tried again"],
+  error: [{ orNull: { object: ERROR } }, "why it makes no progress now; it is tried again"],
   rowsDone: ["rows", "read so far"],
   chunksDone: ["count", "chunks read so far"],
-  resumedCount: ["count", "how often a daemon went on with what the one before had begun"],
-  restartedCount: ["count", "how often it began again from the first key"],
-  createdAt: ["time", "when it was asked for"],
-  startedAt: [{ orNull: "time" }, "of the first chunk"],
-  endedAt: [{ orNull: "time" }, "of the end"],
+  resumedCount: ["count", "how often a new daemon continued it"],
+  restartedCount: ["count", "how often it started again from the first key"],
+  createdAt: ["time", "when it was requested"],
+  startedAt: [{ orNull: "time" }, "time of the first chunk"],
+  endedAt: [{ orNull: "time" }, "time of the end"],
 };
 
 const REPORT: Fields<ReportSummary> = {
@@ -160,38 +160,41 @@ const REPORT: Fields<ReportSummary> = {
   name: ["text", "the daemon's"],
   startedAt: ["time", "when it began"],
   finishedAt: ["time", "when it ended"],
-  drift: ["boolean", "whether some row of some sink differs from the source"],
+  drift: ["boolean", "whether any row of any sink differs from the source"],
   alarm: ["boolean", "whether more rows differ than `maxDrift` allows"],
   tables: ["count", "tables, each counted once for every sink"],
-  notComparable: ["count", "tables and sinks that could not be compared, or not wholly"],
-  compared: ["rows", "of all tables and sinks together"],
-  whole: ["boolean", "whether all tables in all sinks were asked for"],
+  notComparable: ["count", "tables and sinks that could not be compared completely"],
+  compared: ["rows", "rows compared, all tables and sinks together"],
+  whole: ["boolean", "whether all tables in all sinks were requested"],
   part: [
     { orNull: { object: { number: ["number", "which part"], of: ["count", "parts"] } } },
-    "of a `fast` one: the part of the rows whose values were compared; null: all rows",
+    "for `fast`: the part of the rows whose values were compared; null: all rows",
   ],
-  aside: ["tables", "that were set aside meanwhile"],
-  deadLetters: ["rows", "that differ because the sink refused them; not counted as drift"],
-  missing: ["rows", "of the source that the sink does not have"],
-  extra: ["rows", "of the sink that the source does not have"],
-  different: ["rows", "with other values"],
-  repaired: ["rows", "read again because of it"],
+  aside: ["tables", "tables that were set aside meanwhile"],
+  deadLetters: ["rows", "rows that differ because the sink refused them; not counted as drift"],
+  missing: ["rows", "rows of the source that the sink lacks"],
+  extra: ["rows", "rows of the sink that the source lacks"],
+  different: ["rows", "rows with different values"],
+  repaired: ["rows", "rows that were read again because they differed"],
 };
 
 export const STATUS_FIELDS: Fields<StatusDocument> = {
-  name: ["text", "the daemon's, from millrace.yaml"],
+  name: ["text", "the daemon's name, from millrace.yaml"],
   phase: ["text", "`starting`, `snapshot` (the first copy), `streaming` or `stopped`"],
   source: [{ object: SOURCE }, "the source"],
   sinks: [{ listOf: SINK }, "each sink, in the order of millrace.yaml"],
   tables: [{ object: TABLES }, "tables that are followed, and those that are not"],
-  refills: ["count", "tables, chunks and keys that are still to be read beside the stream"],
+  refills: ["count", "tables, chunks and keys that still have to be read beside the stream"],
   snapshots: [{ listOf: SNAPSHOT }, "tables that are read beside the stream now"],
   daemon: [
     { orNull: { object: { pid: ["number", "its process"], startedAt: ["time", "when it started"] } } },
-    "null: none runs here, and everything is as the state knew it last",
+    "null: none runs here, and the document shows what the state knew last",
   ],
   heldBy: ["text", "who holds the lease while no daemon listens here: one on another host, or one that starts"],
-  state: [{ object: { error: [{ orNull: { object: ERROR } }, "why what has to be stored waits"] } }, "the state store"],
+  state: [
+    { object: { error: [{ orNull: { object: ERROR } }, "why the state can't be written now"] } },
+    "the state store",
+  ],
   reconcile: [
     {
       object: {
@@ -199,7 +202,7 @@ export const STATUS_FIELDS: Fields<StatusDocument> = {
         last: [{ orNull: { object: REPORT } }, "the newest that has ended"],
         drift: [
           { orNull: { object: REPORT } },
-          "the newest that found more drift than is allowed, until a comparison of everything has found none since",
+          "the newest that found more drift than allowed, until a later full comparison finds none",
         ],
       },
     },
@@ -207,7 +210,7 @@ export const STATUS_FIELDS: Fields<StatusDocument> = {
   ],
 };
 
-/** One field as it is described, whatever it is of. */
+/** The description of any field. */
 export type AnyForm =
   | string
   | { readonly orNull: AnyForm }
@@ -215,7 +218,7 @@ export type AnyForm =
   | { readonly object: AnyFields };
 export type AnyFields = { readonly [name: string]: readonly [AnyForm, string] };
 
-/** As a JSON schema. */
+/** The fields as a JSON schema. */
 export function schemaOf(fields: AnyFields): object {
   const properties = Object.entries(fields).map(([name, [form, description]]) => {
     return [name, { ...formSchema(form), description }];

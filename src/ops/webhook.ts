@@ -2,10 +2,10 @@ import { isAborted, MillraceError } from "../core/errors.ts";
 import { pages } from "./errors.ts";
 
 const ANSWER_MS_MAX = 10_000;
-/** With the waits between them some two minutes: a restart of whoever listens. */
+/** With the waits between them about two minutes: enough for a restart of the receiver. */
 const ATTEMPTS_MAX = 8;
 
-/** Sends JSON to a URL by POST until it is taken, or given up with an error. The URL is a secret. */
+/** Posts JSON to a URL until the receiver accepts it; after the last attempt throws. The URL is a secret. */
 export function webhook(url: string): (message: object, signal: AbortSignal) => Promise<void> {
   const { address, headers } = requestOf(url);
   return async (message, signal) => {
@@ -23,7 +23,7 @@ async function post(address: URL, headers: Headers, body: string, signal: AbortS
   let status: number;
   try {
     const within = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS_MAX)]);
-    // Elsewhere it may be taken for something else, and the secret would go there too.
+    // A redirect could lead to another service, and the secret would go there too.
     const answer = await fetch(address, { method: "POST", headers, body, redirect: "manual", signal: within });
     ({ status } = answer);
     await answer.body?.cancel();
@@ -38,7 +38,7 @@ function isPassing(status: number): boolean {
   return status === 408 || status === 429 || status >= 500;
 }
 
-/** The user's part of a URL is a header: `fetch` does not take it. */
+/** Sends the user of a URL as a header, because `fetch` refuses it in the URL. */
 function requestOf(url: string): { address: URL; headers: Headers } {
   const address = new URL(url);
   const headers = new Headers({ "content-type": "application/json" });

@@ -1,4 +1,4 @@
-/** What went wrong with TLS, and its fix: told apart by the code of Node or OpenSSL. The fixes name the keys of tls-options. */
+/** Explains TLS failures and their fixes by the code of Node or OpenSSL. The fixes name the keys of options.ts. */
 import { isIP } from "node:net";
 import { connect, type ConnectionOptions } from "node:tls";
 
@@ -8,7 +8,7 @@ export interface TlsFailure {
 }
 
 const HANDSHAKE_TIMEOUT_MS = 3_000;
-/** A refusal takes one way over the network after the handshake. */
+/** After the handshake a refusal arrives one network delay later. */
 const REFUSAL_MS = 500;
 
 export const NO_TLS: TlsFailure = {
@@ -28,7 +28,7 @@ export const TLS_ALONE: TlsFailure = {
   fix: "Use https:// or rediss:// in `url`; with an authority of your own name its PEM file in `ca`.",
 };
 
-/** By code, why a server's certificate is not taken; the fixes are the connector's own. */
+/** Why a server's certificate is refused, by code; the connector provides the fixes. */
 export function certificateFailures(fixes: {
   readonly untrusted: string;
   readonly expired: string;
@@ -79,23 +79,23 @@ const FAILURES: Readonly<Record<string, TlsFailure>> = {
   "ERR_SSL_SSL/TLS_ALERT_CERTIFICATE_EXPIRED": OWN_REFUSED,
   "ERR_SSL_SSL/TLS_ALERT_CERTIFICATE_UNKNOWN": OWN_REFUSED,
 };
-/** The connection ended in the middle of TLS: that passes by itself, and says nothing of certificates or protocols. */
+/** The connection ended in the middle of TLS. That is temporary and says nothing about certificates or protocols. */
 const ENDED = "ERR_SSL_UNEXPECTED_EOF_WHILE_READING";
 const OTHER = /^(ERR_TLS|ERR_SSL|ERR_OSSL|CERT_|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|HOSTNAME_MISMATCH)/;
 
-/** Whether a code of Node or OpenSSL speaks of TLS. */
+/** Whether a code of Node or OpenSSL is about TLS. */
 export function isTlsCode(code: string): boolean {
   return code !== ENDED && OTHER.test(code);
 }
 
-/** What a code of Node or OpenSSL means; undefined where it is none of TLS. */
+/** The meaning of a code of Node or OpenSSL; undefined if it is not about TLS. */
 export function tlsFailure(code: string): TlsFailure | undefined {
   const known = FAILURES[code];
   if (known !== undefined || !isTlsCode(code)) return known;
   return { what: code, fix: "Check `ca`, `cert`, `certKey` and `serverName`, and the server's TLS settings." };
 }
 
-/** The sentences that stand for Node's codes where a driver keeps nothing else: OpenSSL's x509_txt.c, Node's tls.js. */
+/** Sentences for Node's codes, for drivers that keep only the sentence: OpenSSL's x509_txt.c, Node's tls.js. */
 const SENTENCES: readonly (readonly [RegExp, string])[] = [
   [/altnames/, "ERR_TLS_CERT_ALTNAME_INVALID"],
   [/certificate has expired/, "CERT_HAS_EXPIRED"],
@@ -107,7 +107,7 @@ const SENTENCES: readonly (readonly [RegExp, string])[] = [
   [/certificate signature failure/, "CERT_SIGNATURE_FAILURE"],
 ];
 
-/** The code that Node had given the error with this message; undefined where it is none of TLS. */
+/** The code that Node gave the error with this message; undefined if it is not about TLS. */
 export function tlsCodeOf(message: string): string | undefined {
   // `…:error:0A00010B:SSL routines:tls_validate_record_header:wrong version number:…`
   const reason = /:SSL routines:[^:]*:([^:]+)/.exec(message)?.[1];
@@ -116,13 +116,13 @@ export function tlsCodeOf(message: string): string | undefined {
 }
 
 export interface Handshake {
-  /** Whether the server spoke TLS, be it to refuse us. */
+  /** Whether the server spoke TLS, even if it only refused. */
   readonly spoke: boolean;
-  /** Of the failure, or of the refusal that came after the handshake (TLS 1.3 looks at client certificates then). */
+  /** The code of the failure, or of the refusal after the handshake (TLS 1.3 checks client certificates then). */
   readonly code: string | undefined;
 }
 
-/** Makes a connection of its own and sends nothing: asked after a connection that ended without a reason. */
+/** Makes a separate connection and sends nothing. Used after a connection that ended without a reason. */
 export async function tryHandshake(
   address: { readonly host: string; readonly port: number },
   options: ConnectionOptions,
@@ -143,7 +143,7 @@ export async function tryHandshake(
       });
       socket.once("error", (error) => {
         const code = codeOf(error);
-        // An alert is an answer in TLS; a plain server's words are not.
+        // An alert is an answer in TLS; a plain server's answer is not.
         spoke ||= code.includes("_ALERT_");
         end(code);
       });

@@ -1,22 +1,22 @@
-/** The keys of the configuration that every connector with TLS of ours has. */
+/** The configuration keys of every connector that sets up TLS with this module. */
 import { resolve } from "node:path";
 import * as z from "zod";
 import type { TlsSettings } from "./options.ts";
 
-/** `servers`: which ones speak TLS, as in "an https://". */
+/** `servers` names the servers that use TLS, as in "an https://". */
 export function tlsKeys(servers: string) {
   return {
     ca: z
       .string()
       .optional()
       .describe(`PEM file with the certificate authority of ${servers} server, in place of those that Node trusts.`),
-    cert: z.string().optional().describe("PEM file with the certificate that is shown to a server that asks for one."),
+    cert: z.string().optional().describe("PEM file with the client certificate, for servers that ask for one."),
     certKey: z.string().optional().describe("PEM file with the private key of `cert`, without a passphrase."),
     serverName: z
       .string()
       .min(1)
       .optional()
-      .describe("The name that the server's certificate is for, where it is not the url's host."),
+      .describe("The name in the server's certificate, if it is not the url's host."),
   };
 }
 

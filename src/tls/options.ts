@@ -1,6 +1,6 @@
 /**
- * TLS of connections whose address has a scheme for it (https://, rediss://): what the configuration adds to the address.
- * Every connector with such addresses has these keys.
+ * TLS options for addresses with a TLS scheme (https://, rediss://). Every connector with such addresses has these
+ * keys.
  */
 import { isIP } from "node:net";
 import { checkServerIdentity, type ConnectionOptions, createSecureContext } from "node:tls";
@@ -9,16 +9,16 @@ import { readCertificates, readPrivateKey, UnusablePem } from "./pem.ts";
 
 /** As configured; the first three are paths of PEM files. */
 export interface TlsSettings {
-  /** Authorities that are trusted in place of Node's own. */
+  /** Authorities to trust instead of Node's own. */
   readonly ca: string | undefined;
-  /** The certificate that is shown to a server that asks for one, and its private key. */
+  /** The client certificate, for a server that asks for one, and its private key. */
   readonly cert: string | undefined;
   readonly certKey: string | undefined;
-  /** The name that the server's certificate must be for, where it is not the address' host. */
+  /** The name that the server's certificate must have, if it is not the host of the address. */
   readonly serverName: string | undefined;
 }
 
-/** Keys, or the files that they name, can't be used. The message names the keys, never contents. */
+/** The keys, or the files that they name, can't be used. The message names the keys, never the contents. */
 export class UnusableTls extends Error implements TlsFailure {
   readonly what: string;
   readonly fix: string;
@@ -54,13 +54,13 @@ export function tlsOptions(settings: TlsSettings, encrypted: boolean): Connectio
 
 function named(serverName: string): ConnectionOptions {
   return {
-    // What is asked for in the handshake may not be an address (RFC 6066).
+    // The server name in the handshake must not be an address (RFC 6066).
     ...(isIP(serverName) === 0 ? { servername: serverName } : {}),
     checkServerIdentity: (_host, certificate) => checkServerIdentity(serverName, certificate),
   };
 }
 
-/** Whoever names an authority wants to be encrypted. */
+/** Keys for TLS show that the user wants encryption, so an address without it is an error. */
 function refuseKeys(settings: TlsSettings): ConnectionOptions {
   for (const key of ["ca", "cert", "certKey", "serverName"] as const) {
     if (settings[key] === undefined) continue;
@@ -93,7 +93,7 @@ function fileOf(key: string, path: string, read: (path: string) => string): stri
   }
 }
 
-/** The reason by its code alone. */
+/** The reason with its code only. */
 function withoutText(error: unknown): Error {
   return new Error(codeOf(error));
 }

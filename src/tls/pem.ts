@@ -1,11 +1,13 @@
-/** PEM files that a configuration names, looked at before a handshake: OpenSSL passes over what it can't read in them. */
+/** Checks PEM files of a configuration before a handshake: OpenSSL silently skips what it can't read. */
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { readSmallFile } from "../core/small-file.ts";
 import type { TlsFailure } from "./failure.ts";
 
 const PEM_BYTES_MAX = 1024 * 1024;
 
-/** `what` ends a sentence that begins with the key or parameter that names the file; never with the file's contents. */
+/**
+ * `what` ends a sentence that begins with the key or parameter that names the file. It never holds the file's contents.
+ */
 export class UnusablePem extends Error implements TlsFailure {
   readonly what: string;
   readonly fix: string;

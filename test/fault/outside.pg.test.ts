@@ -61,7 +61,7 @@ test.concurrent("a state that has no room is waited for", async () => {
   await eventually(() => performance.now() - beganMs > LASTING_MS, { withinMs: 2 * LASTING_MS });
   await shown(pipeline, ({ state }) => state.error?.code === "MR1209");
   const { stdout } = await pipeline.installation.command("status");
-  expect(stdout).toContain("! what has to be stored waits, and nothing is acknowledged: MR1209 ");
+  expect(stdout).toContain("! the state can't be written, and nothing is acknowledged: MR1209 ");
   limit("unlimited:unlimited");
   await pipeline.expectEqual(["t"]);
 });

@@ -8,18 +8,15 @@ import { knownPlace } from "../../runtime/apply/standing.ts";
 import { cliError } from "../errors.ts";
 import { withSink } from "../opened-sink.ts";
 
-/** What a start would find. */
+/** What a start would learn from the log. */
 export interface LogAnswer {
   /** By the sinks' names. */
   readonly foreseen: ReadonlyMap<string, Foreseen>;
-  /** False: another host's log, which can be gone on in, and is by the next start. */
+  /** False: the log of another host that the next start can continue in. */
   readonly isSame: boolean;
 }
 
-/**
- * The same questions of the log, and of the sinks, that a start asks before it touches anything, and the source's errors.
- * Changes nothing.
- */
+/** Asks the log and the sinks what a start asks first, and returns the source's errors. Changes nothing. */
 export async function askLog(
   source: Source,
   state: Pick<StateStore, "sinks" | "bonds">,

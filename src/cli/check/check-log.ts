@@ -13,8 +13,8 @@ import { NO_PINS } from "../../rules/pins.ts";
 import { liveHolder } from "../read-state.ts";
 
 /**
- * What the start would say of the log: whether it can be gone on in, by each sink too (then `part` is its name), and whether
- * another daemon reads it.
+ * What a start would find about the log: whether the source and each sink can continue in it (`part` is then the sink's
+ * name), and whether another daemon reads it.
  */
 export async function checkLog(
   config: Config,
@@ -22,7 +22,7 @@ export async function checkLog(
 ): Promise<readonly (Finding & { readonly part?: string })[]> {
   const state = await openKnown(config);
   try {
-    // A daemon that runs has asked, and asks at each connection.
+    // A running daemon has checked this, and checks it at each connection.
     if (state !== null && (await liveHolder(state)) !== null) return [];
     const record = (await state?.source.get()) ?? null;
     const source = await openSource(config, state === null ? NO_PINS : await pinsOf(config, state), SILENT);
@@ -47,17 +47,17 @@ export async function checkLog(
 
 const READ_BY_ANOTHER: ReadonlySet<string> = new Set(["MR2012", "MR2134"]);
 
-/** A source that can't be asked, or whose settings do not fit, is among the source's own findings. */
+/** A source that can't be reached, or has wrong settings, is reported by the source's own findings. */
 function told({ losses }: Source, error: unknown): readonly Finding[] {
   const known = findMillraceError(error);
   if (known === undefined) throw error;
   if (!losses.has(known.code) && !READ_BY_ANOTHER.has(known.code)) return [];
-  // A start waits: it may be the session of a daemon that was cut off.
+  // A start waits: the session may belong to a daemon that lost its connection.
   const level = known.kind === "retryable" ? "warning" : "error";
   return [{ id: "log", level, what: `${known.code} ${known.message}`, fix: known.hint ?? null }];
 }
 
-/** Null where there is none yet; what is wrong with it is a finding of its own. */
+/** Null if there is no state yet. Errors of the state are a finding of its own. */
 async function openKnown({ name, state }: Config): Promise<StateStore | null> {
   if (state.startsWith("sqlite:") && !existsSync(state.slice("sqlite:".length))) return null;
   try {

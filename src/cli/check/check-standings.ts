@@ -8,7 +8,7 @@ import type { Foreseen } from "../../runtime/foreseen.ts";
 import { isBeyondLog, onLostOf } from "../../runtime/apply/standing.ts";
 import { withSink } from "../opened-sink.ts";
 
-/** What the start would say of where each sink stands in a log that ends at `tip`. */
+/** What a start would find about each sink's position in a log that ends at `tip`. */
 export async function checkStandings(
   { sinks }: Config,
   foreseen: ReadonlyMap<string, Foreseen>,
@@ -23,7 +23,7 @@ export async function checkStandings(
   return found;
 }
 
-/** Why the sink can't be asked is among its own findings. */
+/** The sink's own findings say why it can't be asked. */
 function refusalOf(name: string, foreseen: Foreseen | undefined, epoch: number, tip: bigint): MillraceError | null {
   if (foreseen?.kind === "refused") return foreseen.error;
   if (foreseen?.kind !== "stands" || foreseen.standing.kind === "new") return null;

@@ -4,7 +4,7 @@ import { tableId } from "../../core/model/schema.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
 import { targetsMeet } from "../../runtime/errors.ts";
 
-/** Tables of which only the first would flow, as the sink calls them by one name: engines fold case, names are cut. */
+/** Tables that share a target name, so that only the first would flow: engines fold case and cut names. */
 export async function meetingTargets(
   { name, connector }: SinkConfig,
   tables: readonly TableName[],

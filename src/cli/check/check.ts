@@ -19,7 +19,7 @@ import type { CommandLine } from "../command-line.ts";
 import { EXIT } from "../exit-codes.ts";
 import { holderOf, readState } from "../read-state.ts";
 
-/** A source or target that does not answer within it is a finding. */
+/** A source or target that does not answer in this time is a finding. */
 const CHECK_TIMEOUT_MS = 30_000;
 
 interface PlacedFinding extends Finding {
@@ -30,7 +30,7 @@ interface PlacedFinding extends Finding {
 export function addCheck({ program, action }: CommandLine): void {
   program
     .command("check")
-    .description("look at source, sinks and state; say what would fail and how to put it right")
+    .description("check source, sinks and state; say what would fail and how to fix it")
     .action(
       action(async (session) => {
         const findings = await findingsOf(await session.config());
@@ -61,7 +61,7 @@ export async function findingsOf(config: Config): Promise<readonly PlacedFinding
   return [...exposure(config), ...findings, ...(config.sinks.length === 0 ? [noSinks()] : [])];
 }
 
-/** The tables that are captured, or will be once the role has what it lacks; undefined where the source can't be asked. */
+/** The tables that are captured now, or as soon as the role has its grants. Undefined if the source can't be asked. */
 async function wantedTables({ source }: Config, signal: AbortSignal): Promise<readonly TableName[] | undefined> {
   try {
     const opened = await source.connector.create(SILENT);
@@ -73,12 +73,12 @@ async function wantedTables({ source }: Config, signal: AbortSignal): Promise<re
       await opened.close();
     }
   } catch {
-    // What is wrong with the source is among the source's own findings.
+    // The source's own findings report this error.
     return undefined;
   }
 }
 
-/** Nothing where there are no rules, or no source to compare them with. */
+/** No findings if there are no rules, or no source to compare them with. */
 async function checkRules(config: Config, signal: AbortSignal): Promise<readonly Finding[]> {
   const { source, rules } = config;
   if (rules.tables.length === 0) return [];
@@ -95,7 +95,7 @@ async function checkRules(config: Config, signal: AbortSignal): Promise<readonly
   }
 }
 
-/** What is wrong with the state is a finding of its own. */
+/** Errors of the state are a finding of its own. */
 async function pinsIn(config: Config): Promise<Pins> {
   if (isFile(config.state) && !existsSync(pathOf(config.state))) return NO_PINS;
   try {
@@ -116,19 +116,19 @@ async function checkSink(
   return taken === undefined ? findings : [...findings, ...(await meetingTargets(sink, taken))];
 }
 
-/** The process id of this config's own daemon, where it runs on this machine. */
+/** The process id of this config's daemon, if it runs on this machine. */
 async function runningPid(config: Config): Promise<number | null> {
   const holder = await holderOf(config);
   return holder === null ? null : localPid(holder);
 }
 
-/** A file that the running daemon itself has open is where it belongs. */
+/** If the running daemon has the file open, that is no problem. */
 function inOrderForDaemon(finding: PlacedFinding, daemonPid: number | null): PlacedFinding {
   if (daemonPid === null || finding.level !== "error" || !finding.what.endsWith(`(pid ${daemonPid})`)) return finding;
   return { ...finding, level: "ok", what: `in use by the running daemon (pid ${daemonPid})`, fix: null };
 }
 
-/** A check that throws has found something too. */
+/** Turns an error that a check throws into a finding. */
 async function settled(part: string, check: () => Promise<readonly Finding[]>): Promise<readonly Finding[]> {
   try {
     return await check();
@@ -140,8 +140,8 @@ async function settled(part: string, check: () => Promise<readonly Finding[]>): 
         {
           id: "timeout",
           level: "error",
-          what: `${part} gave no answer within ${CHECK_TIMEOUT_MS / 1000} s`,
-          fix: "look at network, firewall and address",
+          what: `${part} did not answer within ${CHECK_TIMEOUT_MS / 1000} s`,
+          fix: "check network, firewall and address",
         },
       ];
     throw error;
@@ -185,7 +185,7 @@ async function openOrOld({ name, state }: Config): Promise<StateStore | "old" | 
   }
 }
 
-/** Null where the server holds nothing of this name yet. */
+/** Null if the server has nothing under this name yet. */
 async function openOrMade(state: string, name: string): Promise<StateStore | null> {
   try {
     return await openState(state, { name, readOnly: true });
@@ -201,7 +201,7 @@ function checkReports({ reconcile: { reports } }: Config): readonly Finding[] {
     : [checkFolder("MR1011", `the folder of reports ${reports.path}`, "written to", reports.path)];
 }
 
-/** Whether `what` can be made, or written to, in a folder that may not be there yet. */
+/** Whether `what` can be created or written in a folder that may not exist yet. */
 function checkFolder(id: string, what: string, done: string, wanted: string): Finding {
   let folder = wanted;
   while (!existsSync(folder)) folder = dirname(folder);
@@ -210,7 +210,7 @@ function checkFolder(id: string, what: string, done: string, wanted: string): Fi
     if (!statSync(folder).isDirectory()) throw new Error("not a folder");
     return { id, level: "ok", what: `${what} will be ${done}`, fix: null };
   } catch {
-    // The only question was whether it may be written to.
+    // The finding only tells whether the folder is writable.
     return { id, level: "error", what: `${what} can't be ${done}`, fix: `chmod u+wx '${folder}'` };
   }
 }
@@ -225,7 +225,7 @@ function noSinks(): PlacedFinding {
     part: "sinks",
     id: "sinks",
     level: "warning",
-    what: "there is no sink: changes are read and go nowhere",
+    what: "there is no sink: changes are read and written nowhere",
     fix,
   };
 }

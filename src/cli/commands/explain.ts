@@ -11,7 +11,7 @@ interface Page {
   readonly remedy: string;
 }
 
-/** As scripts/generate.ts writes it. */
+/** The format that scripts/generate.ts writes. */
 const PAGE = /^### (MR\d{4})\n\n\*\*(.+)\*\*\n\n(.+)\n\n\*What to do:\* (.+)$/gm;
 
 export function addExplain({ program, action }: CommandLine): void {
@@ -27,7 +27,7 @@ export function addExplain({ program, action }: CommandLine): void {
     );
 }
 
-/** @param given in any case, with or without its letters */
+/** `given` in upper or lower case, with or without `MR`. */
 export function pageOf(given: string): Page {
   const wanted = given.toUpperCase().replace(/^(?=\d{4}$)/, "MR");
   const page = pages().find(({ code }) => code === wanted);

@@ -6,11 +6,11 @@ import { EXIT } from "../exit-codes.ts";
 import type { Session } from "../session.ts";
 
 export function addPause(line: CommandLine): void {
-  add(line, "pause", "stop writing to one sink or to all; it stays so over restarts, and the source keeps the log");
+  add(line, "pause", "stop writing to one sink or to all, also after restarts; the source keeps the log");
 }
 
 export function addResume(line: CommandLine): void {
-  add(line, "resume", "go on with a sink, or with all, that was paused or had failed");
+  add(line, "resume", "let a paused or failed sink, or all of them, go on");
 }
 
 function add({ program, action }: CommandLine, verb: "pause" | "resume", description: string): void {
@@ -28,7 +28,7 @@ function add({ program, action }: CommandLine, verb: "pause" | "resume", descrip
     );
 }
 
-/** Through the daemon while one runs, else in the state store for the next start. */
+/** Through the running daemon; without one, in the state store for the next start. */
 async function apply(session: Session, verb: "pause" | "resume", sink: string | null): Promise<readonly string[]> {
   const config = await session.config();
   const chosen = chosenSinks(config, sink);

@@ -9,7 +9,7 @@ import { cliError } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
 
 const BYTES_MAX = 16 * 1024 * 1024;
-/** What the daemon gets to say that time is up. */
+/** Extra time for the daemon to report that the time is up. */
 const ANSWER_MS = 10_000;
 
 export function addQuery({ program, action }: CommandLine): void {
@@ -54,7 +54,7 @@ async function ask(config: Config, sink: SinkConfig, request: QueryRequest, time
   try {
     const client = new DaemonClient(config.state);
     if (sink.connector.query === undefined) throw cliError("MR1110", `sink ${sink.name} can't be asked by SQL`);
-    // Where a daemon has the file open: in this process, on a copy, so that a query can't take what the writer needs.
+    // If a daemon has the file open, this process queries a copy, so that the query takes no resources from the writer.
     const answer = await client.ask<{ copy: string }>("POST", "/api/v1/query", body, body.timeoutMs + ANSWER_MS);
     return await sink.connector.query(request, answer?.copy ?? null, deadline);
   } catch (error) {

@@ -26,7 +26,8 @@ export function addRun({ program, action }: CommandLine): void {
 }
 
 async function asDaemon(session: Session, config: Config): Promise<ExitCode> {
-  // Of a defect that no call waits for, Node would print the stack and end with 1, after which no supervisor starts it again.
+  // For a bug outside of any awaited call, Node would print the stack and exit with 1, and a supervisor would not start
+  // it again.
   process.once("uncaughtException", (error) => {
     session.failDaemon(error);
     process.exit(daemonExitCodeOf(error));
@@ -40,13 +41,15 @@ async function asDaemon(session: Session, config: Config): Promise<ExitCode> {
   }
 }
 
-/** The daemon in this process, until a signal ends it. Commands that only ask one start without what it is made of. */
+/**
+ * Runs the daemon in this process until a signal ends it. Its code is loaded here, so that other commands start faster.
+ */
 export async function runHere(config: Config, options: DaemonOptions): Promise<DaemonResult> {
   const { runDaemon } = await import("../../daemon.ts");
   return await runDaemon(config, options, untilSignal());
 }
 
-/** Aborts at SIGTERM or SIGINT; a second one ends the process as it stands. */
+/** Aborts at SIGTERM or SIGINT; a second signal ends the process at once. */
 export function untilSignal(): AbortSignal {
   const stopping = new AbortController();
   for (const name of ["SIGTERM", "SIGINT"] as const) {

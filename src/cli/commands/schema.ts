@@ -15,7 +15,7 @@ import { readState } from "../read-state.ts";
 import { readAgain } from "./snapshot.ts";
 
 export function addSchema({ program, action }: CommandLine): void {
-  const schema = program.command("schema").description("the shapes that the tables had, by their place in the log");
+  const schema = program.command("schema").description("versions of the tables' shapes, in the order of the log");
   schema
     .command("list")
     .description("every table with its newest version, and whether it waits for approval")
@@ -103,7 +103,7 @@ interface ListedTable {
   readonly columns: number;
   readonly since: string;
   readonly aside: string | null;
-  /** True where the sinks keep this shape, whatever becomes of the table. */
+  /** True if the sinks keep this shape, whatever happens to the table. */
   readonly ignored: boolean;
 }
 
@@ -111,7 +111,7 @@ function isIgnored(rules: Rules, table: TableName): boolean {
   return policyOf(rules, table).schemaChange === "ignore";
 }
 
-/** A place in the log as the source, and every other command, spells it. */
+/** Formats a position as the source and all other commands do. */
 type Spell = (position: Position) => string;
 
 async function readSpelled<T>(config: Config, ask: (state: StateStore, spell: Spell) => Promise<T>): Promise<T> {

@@ -25,9 +25,9 @@ export function addSnapshot({ program, action }: CommandLine): void {
   const snapshot = program.command("snapshot").description("read tables again beside the stream");
   snapshot
     .command("start")
-    .description("read tables again; an interrupted one goes on where it was")
+    .description("read tables again; continues after an interruption")
     .option("--tables <globs...>", "schema.table globs; default: all")
-    .option("--sink <name>", "for this sink only; one that was emptied or had failed is filled anew")
+    .option("--sink <name>", "for this sink only; an emptied or failed sink is filled again")
     .option("--where <condition>", "only the rows that match this SQL condition of the source")
     .action(
       action(async (session, options) => {
@@ -42,7 +42,7 @@ export function addSnapshot({ program, action }: CommandLine): void {
     );
   snapshot
     .command("list")
-    .description("what is being read, and what was")
+    .description("tables that are read again, and those of the past")
     .action(
       action(async (session) => {
         const refills = await list(await session.config());
@@ -52,7 +52,7 @@ export function addSnapshot({ program, action }: CommandLine): void {
     );
   snapshot
     .command("cancel <id>")
-    .description("give up one that is not finished; rows that were read stay")
+    .description("cancel an unfinished one; rows that were read stay")
     .action(
       action(async (session, _options, [id]) => {
         const cancelled = await cancel(await session.config(), Number(id));
@@ -69,7 +69,7 @@ interface Start {
   readonly where: string | null;
 }
 
-/** Through the daemon while one runs, else in the state store for the next start. */
+/** Through the running daemon; without one, in the state store for the next start. */
 async function start(config: Config, { tables, sink, where }: Start): Promise<readonly string[]> {
   const chosen = chosenSinks(config, sink);
   const selection = new TableSelection(tables);
@@ -95,7 +95,7 @@ async function tryOffline(config: Config, tables: readonly TableVersion[], where
   }
 }
 
-/** Has this table read again in every sink; one that was set aside is let in. */
+/** Requests a resync of this table in every sink. A suspended table is reinstated. */
 export async function readAgain(config: Config, id: string): Promise<void> {
   const names = config.sinks.map(({ name }) => name);
   const body = { sinks: [], tables: [id], where: null };
@@ -113,7 +113,7 @@ async function store(config: Config, request: Omit<StoppedRequest, "takers">): P
   }
 }
 
-/** The daemon's word where one runs: it knows more than it has stored. */
+/** From the running daemon if there is one: it knows more than it has stored. */
 async function list(config: Config): Promise<readonly SnapshotStatus[]> {
   const answer = await new DaemonClient(config.state).ask<readonly SnapshotStatus[]>("GET", "/api/v1/snapshots");
   if (answer !== undefined) return answer;
@@ -147,7 +147,7 @@ function describe(snapshots: readonly SnapshotStatus[]): string {
   return snapshots.length === 0 ? "none" : [table.toString(), ...snapshots.flatMap(refusalLines)].join("\n");
 }
 
-/** Like a matter of `status`. */
+/** Formatted like an entry of `status`. */
 function refusalLines({ id, tableId, sink, error }: SnapshotStatus): readonly string[] {
   if (error === null) return [];
   const what = `  ! ${id}: ${tableId} can't be read for ${sink}: ${error.code} ${error.message} (it is tried again by itself)`;

@@ -25,8 +25,8 @@ export function addTail({ program, action }: CommandLine): void {
     .command("tail")
     .description("print changes as envelopes, one JSON document a line; moves no offset")
     .option("--tables <globs...>", "schema.table globs; default: all")
-    .option("--from <where>", "begin there instead of now: position | earliest | time with its zone")
-    .option("--limit <count>", "end after so many envelopes")
+    .option("--from <where>", "where to begin, instead of now: position | earliest | time with its zone")
+    .option("--limit <count>", "stop after this many envelopes")
     .action(
       action(async (session, options) => {
         const selection = new TableSelection(tableGlobs(options["tables"]));
@@ -63,7 +63,7 @@ async function tail(session: Session, { selection, from, limit }: TailOptions): 
     };
     const start: Position = { epoch, commit: given ?? (await begin()), index: 0 };
     if (given !== null && acknowledged !== null && given < acknowledged) {
-      // What may be forgotten need not be.
+      // The source may forget the log after this position, but may still have it.
       const first = await source.earliest(signal);
       if (first === null || given < first) throw forgotten(source, given, first ?? acknowledged);
     }
@@ -82,7 +82,7 @@ async function tail(session: Session, { selection, from, limit }: TailOptions): 
   }
 }
 
-/** Where it lies has to be asked of the source. */
+/** Whether the source has to be asked where this lies. */
 function isSearched(from: string): boolean {
   return from === "earliest" || timeOf(from) !== null;
 }
@@ -109,11 +109,11 @@ function forgotten(source: Source, asked: bigint, first: bigint): Error {
 }
 
 interface Remembered {
-  /** Versions as the daemon has registered them; a shape that it has not seen is version 0. */
+  /** Versions as the daemon registered them; a shape that the daemon has not seen has version 0. */
   readonly resolve: SchemaResolver;
-  /** Ids and versions are those that the daemon gives. */
+  /** Ids and versions are the same as the daemon's. */
   readonly epoch: number;
-  /** Before it the source may have forgotten everything. */
+  /** The source may have dropped the log before this position. */
   readonly acknowledged: bigint | null;
   readonly acknowledgedAt: string | null;
 }

@@ -12,7 +12,7 @@ export function addTeardown({ program, action }: CommandLine): void {
   program
     .command("teardown")
     .description("remove what Millrace made: slot, publication, state; prints the plan unless --yes is given")
-    .option("--sink-metadata", "what each sink keeps for itself too; its rows stay")
+    .option("--sink-metadata", "also remove Millrace's own data in each sink; the rows stay")
     .option("--yes", "do it")
     .action(
       action(async (session, options) => {
@@ -30,7 +30,7 @@ interface TeardownPlan {
   readonly keeps: readonly string[];
 }
 
-/** The state goes last: until then a repetition knows what is ours. */
+/** Removes the state last: a repeated teardown needs it to know which objects are Millrace's. */
 async function teardown(session: Session, withSinks: boolean, isConfirmed: boolean): Promise<TeardownPlan> {
   const config = await session.config();
   try {
@@ -64,7 +64,7 @@ async function tearDown(
   }
 }
 
-/** `identity` undefined: no start was ever announced, so nothing at the source is ours. */
+/** `identity` undefined: no start was announced, so nothing at the source belongs to Millrace. */
 async function planOf(
   config: Config,
   source: Source,
@@ -94,7 +94,7 @@ async function forgetInSinks(session: Session, config: Config, state: StateStore
 }
 
 function planText({ applied, nothingLeft, removes, keeps }: TeardownPlan): string {
-  if (nothingLeft) return "there is no state of this name: nothing is left to remove";
+  if (nothingLeft) return "there is no state of this name: there is nothing to remove";
   return [
     applied ? "removed:" : "would be removed:",
     ...removes.map((what) => `  ${what}`),

@@ -1,4 +1,7 @@
-/** What can follow in a half-typed command line. It comes from commander's own tree, so new verbs and options need no line here. */
+/**
+ * Candidates for a half-typed command line. They come from commander's own tree, so new verbs and options need no line
+ * here.
+ */
 import type { Argument, Command, Option } from "commander";
 import { pages } from "../commands/explain.ts";
 import { sinkNames } from "./sink-names.ts";
@@ -10,7 +13,7 @@ export interface Candidate {
 
 export interface Candidates {
   readonly candidates: readonly Candidate[];
-  /** The shell's own completion of files belongs here. */
+  /** Whether the shell adds its own completion of files. */
   readonly withFiles: boolean;
 }
 
@@ -21,28 +24,28 @@ interface Values {
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Words that may stand where commander takes anything. */
+/** Fixed words for options and arguments to which commander accepts any value. */
 const PLACES: Readonly<Record<string, readonly string[]>> = {
   "--to": ["earliest", "latest", "snapshot"],
   "--from": ["earliest"],
 };
 
-/** @param words those behind `millrace`, as the shell splits them; the last one is being typed */
+/** `words` are the words after `millrace`, as the shell splits them; the last one is being typed. */
 export function candidatesOf(program: Command, words: readonly string[], environment: Environment): Candidates {
   const typed = words.at(-1) ?? "";
   const line = new TypedLine(program);
-  // An empty argument says nothing of what may follow.
+  // An empty argument says nothing about the next one.
   for (const word of words.slice(0, -1)) if (word !== "") line.read(word);
   const { values, withFiles = false, lead = "", rest = typed } = next(line, typed, environment);
   const fitting = values.filter(({ value }) => value.startsWith(rest));
   return { candidates: fitting.map(({ value, text }) => ({ value: lead + value, text })), withFiles };
 }
 
-/** `lead` is the part of the typed word that stands before the value: `--sink=`. */
+/** `lead` is the start of the typed word up to the value: `--sink=`. */
 function next(line: TypedLine, typed: string, environment: Environment): Values & { lead?: string; rest?: string } {
   const values = (option: Option) => optionValues(option, line.config ?? environment["MILLRACE_CONFIG"]);
   const { pending } = line;
-  // Bash breaks `--sink=cache` in three, and has only the last part completed.
+  // Bash splits `--sink=cache` into three words and completes only the last one.
   if (pending !== null && typed === "=") return { ...values(pending), rest: "" };
   if (pending !== null && !(pending.variadic && typed.startsWith("-"))) return values(pending);
   if (line.isOptionsOver || !typed.startsWith("-")) return argumentValues(line);
@@ -52,12 +55,12 @@ function next(line: TypedLine, typed: string, environment: Environment): Values 
   return { values: optionNames(line) };
 }
 
-/** The words before the one that is typed, as commander will read them. */
+/** The words before the typed one, parsed as commander parses them. */
 class TypedLine {
   command: Command;
-  /** The one before it. */
+  /** The parent command. */
   above: Command;
-  /** The option whose value comes next, or may. */
+  /** The option that the next word is, or may be, a value of. */
   pending: Option | null = null;
   config: string | undefined;
   isOptionsOver = false;
@@ -103,11 +106,11 @@ class TypedLine {
     }
   }
 
-  /** The command's own, and those of all commands. */
+  /** The options of this command and the global ones. */
   get options(): readonly Option[] {
     const own = this.command.createHelp().visibleOptions(this.command);
     if (this.command === this.#program) return own;
-    // The version is a matter of the program alone.
+    // Only the program itself has `--version`.
     return [...own, ...this.#program.options.filter(({ long }) => long !== "--version")];
   }
 
@@ -120,7 +123,7 @@ function argumentValues(line: TypedLine): Values {
   const { command, argumentCount } = line;
   const below = argumentCount === 0 ? verbs(command) : [];
   if (below.length > 0) return { values: below.map((verb) => ({ value: verb.name(), text: verb.description() })) };
-  // `help` is commander's own: it takes the name of a command.
+  // `help` is commander's own command: its argument is the name of a command.
   if (command.name() === "help" && argumentCount === 0) {
     const others = verbs(line.above).filter((verb) => verb.name() !== "help");
     return { values: others.map((verb) => ({ value: verb.name(), text: verb.description() })) };
@@ -161,7 +164,7 @@ function splitAtEquals(word: string): readonly [string, string?] {
   return word.startsWith("--") && at > 0 ? [word.slice(0, at), word.slice(at + 1)] : [word];
 }
 
-/** Bash hands words over as they were typed. */
+/** Removes quotes: Bash passes words as they were typed. */
 function unquoted(word: string): string {
   return word.replace(/^(["'])(.*)\1$/, "$2");
 }

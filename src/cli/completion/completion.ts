@@ -3,7 +3,7 @@ import type { CommandLine } from "../command-line.ts";
 import { EXIT } from "../exit-codes.ts";
 import { SHELLS } from "./shells.ts";
 
-/** The script that `completion` prints asks `complete` at each tab. Both load their parts when they run. */
+/** The script that `completion` prints calls `complete` at each tab. Both load their code only when they run. */
 export function addCompletion({ program, action }: CommandLine): void {
   program
     .command("completion")

@@ -1,10 +1,11 @@
 /**
- * One function per shell. It hands the words up to the cursor to `millrace complete`, never through `eval`: a tab runs nothing
- * that stands in a half-typed line. The answer is a value and its text a line; `:files` asks for the shell's own files.
+ * One function per shell. It passes the words up to the cursor to `millrace complete`, never through `eval`: a tab must
+ * not run anything in a half-typed line. Each answer line is a value and its description; `:files` asks for the shell's
+ * own file completion.
  */
 import type { Shell } from "./shells.ts";
 
-/** `compopt` fails before Bash 4, the one of macOS. */
+/** `compopt` fails before Bash 4; macOS has Bash 3. */
 const BASH = `# bash completion of millrace
 _millrace() {
   local IFS=$'\\n' line
@@ -19,7 +20,7 @@ _millrace() {
 complete -F _millrace millrace
 `;
 
-/** Where the file lies in the fpath, zsh runs it as the function itself. */
+/** In a file of the fpath, zsh runs the script as the function itself. */
 const ZSH = `#compdef millrace
 _millrace() {
   local line value files=

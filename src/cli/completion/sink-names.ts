@@ -5,7 +5,7 @@ import { readSmallFile } from "../../core/small-file.ts";
 
 const FILE_BYTES_MAX = 1024 * 1024;
 
-/** As the config file has them; none where it can't be read: nobody wants to see an error while typing. */
+/** The sinks of the config file; none if it can't be read, because completion should not print errors. */
 export function sinkNames(configFile: string): readonly string[] {
   try {
     const config = new YamlFile(readSmallFile(resolve(configFile), FILE_BYTES_MAX)).value();

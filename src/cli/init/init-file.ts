@@ -13,17 +13,20 @@ export interface PlannedSink {
 
 export interface PlannedConfig {
   readonly name: string;
-  /** Where the file is to lie. */
+  /** The folder of the new file. */
   readonly folder: string;
-  /** Of the source. */
+  /** The source's kind. */
   readonly kind: string;
-  /** As it is to be written, references to variables and files included; so are the sinks' places. */
+  /**
+   * The URL as written into the file, including references to variables and files. The same holds for the sinks'
+   * places.
+   */
   readonly source: string;
   readonly sinks: readonly PlannedSink[];
   readonly found: CapturedTables | null;
 }
 
-/** A database's name as a daemon's: lower case, letters, digits and _. */
+/** A daemon's name from a database's name: lower case, letters, digits and _. */
 export function nameFrom(url: string | null): string {
   const path = url === null ? "" : (URL.parse(url)?.pathname ?? "");
   const plain = decodeURIComponent(path.slice(1))
@@ -35,7 +38,7 @@ export function nameFrom(url: string | null): string {
 
 const SCHEMA = "millrace.schema.json";
 
-/** For editors: the one of the project around the file, which moves with it, else the one of this program. */
+/** The schema for editors: that of the surrounding project, which moves with the file, else that of this program. */
 function schemaPath(folder: string): string {
   const own = installed(SCHEMA);
   for (let above = folder; above !== dirname(above); above = dirname(above)) {
@@ -85,7 +88,7 @@ function defaultSink(name: string): PlannedSink {
 const KEPT = `    # deletes: soft       # rows deleted at the source stay, with _millrace_deleted true. Default: hard
     # mode: history       # a row for every change. Default, mirror: a row for a row of the source`;
 
-/** What one is most likely to want of a kind, with what holds where the key is left out. */
+/** The most likely options of a kind, each with its default in the comment. */
 const CHOICES: Readonly<Record<string, (daemon: string) => string>> = {
   duckdb: () => `    # memoryLimit: 512MB  # DuckDB's own memory, apart from Millrace's
 ${KEPT}`,

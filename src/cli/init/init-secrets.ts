@@ -3,26 +3,26 @@ import { dirname, join } from "node:path";
 import { isSecretName } from "../../config/secrets/secrets.ts";
 import { makeFolder } from "../../core/folder.ts";
 
-/** A value of the config file: as it is written, and what has to lie in a file of its own for it. */
+/** A value of the config file as it is written, and the secrets that go into separate files. */
 export interface WrittenUrl {
   readonly text: string;
-  /** The variable of the environment that holds the URL, or null. */
+  /** The environment variable that holds the URL, or null. */
   readonly variable: string | null;
   readonly secret: Secret | null;
 }
 
 export interface Secret {
-  /** Beside the config file. */
+  /** The file's path beside the config file. */
   readonly file: string;
   readonly value: string;
 }
 
-/** What shells and npm set themselves holds command lines, not addresses. */
+/** Variables that shells and npm set hold command lines, not URLs. */
 const VARIABLE = /^(?!npm_)[A-Za-z][A-Za-z0-9_]*$/;
 
 /**
- * How a URL stands in the config file: by the variable that it was given from, else as it is, with what is secret in it
- * replaced by a reference to a file that its owner alone can read.
+ * How to write a URL into the config file: as the variable that holds it, else the URL itself, with each secret in it
+ * replaced by a reference to a file that only its owner can read.
  */
 export function writtenUrl(
   url: string,
@@ -40,7 +40,7 @@ export function writtenUrl(
   return { text, variable: null, secret: { file, value } };
 }
 
-/** As `Secrets.addFromUrl` finds them: the password, and parameters that are named like one. */
+/** The secrets that `Secrets.addFromUrl` finds: the password, and parameters whose names mark them as secret. */
 function secretsIn(url: string): readonly string[] {
   const password = /:\/\/[^/:@?#]*:(.*)@/s.exec(url)?.[1];
   const parameters = [...url.matchAll(/[?&]([^=&#]+)=([^&#]*)/g)]
@@ -49,12 +49,12 @@ function secretsIn(url: string): readonly string[] {
   return [...(password === undefined ? [] : [password]), ...parameters].filter((value) => value !== "");
 }
 
-/** A literal `${` stays one. */
+/** Escapes a literal `${`. */
 function literal(text: string): string {
   return text.replaceAll("${", "$${");
 }
 
-/** Readable by their owner only, and kept out of version control. */
+/** Writes secrets into files that only their owner can read and that git ignores. */
 export function writeSecrets(folder: string, secrets: readonly Secret[]): void {
   for (const { file, value } of secrets) {
     const path = join(folder, file);

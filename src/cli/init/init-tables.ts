@@ -1,11 +1,11 @@
 import { namesOfTable } from "../../core/model/schema.ts";
 import type { CapturedTables, RefusedTable } from "../../core/contracts/source.ts";
 
-/** More names in a line would make one that nobody reads. */
+/** A longer list would be hard to read. */
 const NAMED_COUNT_MAX = 10;
 const SCHEMA_COUNT_MAX = 20;
 
-/** `public  2 tables: customers, orders`: what can be followed, schema by schema. */
+/** `public  2 tables: customers, orders`: the tables that can be followed, one line per schema. */
 export function followedLines({ tables }: CapturedTables): readonly string[] {
   const bySchema = Map.groupBy(tables, ({ schema }) => schema);
   const width = Math.max(...[...bySchema.keys()].map((schema) => oneLine(schema).length));
@@ -16,13 +16,13 @@ export function followedLines({ tables }: CapturedTables): readonly string[] {
   return rest > 0 ? [...lines.slice(0, SCHEMA_COUNT_MAX), `and ${rest} more schemas`] : lines;
 }
 
-/** The tables that can't be followed, by reason; the fix of each is `check`'s to say. */
+/** The tables that can't be followed, by reason; `check` shows the fix of each. */
 export function refusedLines({ refused }: CapturedTables): readonly string[] {
   const byReason = Map.groupBy(refused, ({ reason }) => reason);
   return [...byReason].map(([reason, members]) => `${oneLine(reason)}: ${named(members.map(({ id }) => id))}`);
 }
 
-/** How many can be followed, and how many can't; what a grant would put right is told apart. */
+/** How many tables can and can't be followed; counts apart those that only lack a grant. */
 export function countsOf({ tables, refused }: CapturedTables): string {
   const followed = `${countOf(tables.length)} can be followed`;
   if (refused.length === 0) return followed;
@@ -30,13 +30,13 @@ export function countsOf({ tables, refused }: CapturedTables): string {
   return `${followed}, ${refused.length} can't${lacking === 0 ? "" : ` (${lacking} for want of a grant)`}`;
 }
 
-/** A glob for each schema, for the example of `tables`. */
+/** One glob per schema, for the example of `tables`. */
 export function exampleGlobs({ tables }: CapturedTables): readonly string[] {
   const schemas = [...new Set(tables.map(({ schema }) => schema))].filter((schema) => /^[\w -]+$/.test(schema));
   return [...(schemas.length === 0 ? ["public"] : schemas.slice(0, 3)).map((schema) => `${schema}.*`), "!*.tmp_*"];
 }
 
-/** A column that looks as if it held what not everybody should see, for the example of rules. */
+/** A column that probably holds personal data, for the example of rules. */
 export function exampleColumn({ tables }: CapturedTables): { readonly table: string; readonly column: string } | null {
   for (const { id, columns, key } of tables) {
     const column = columns.find(({ name }, ordinal) => !key.includes(ordinal) && PERSONAL.test(name));

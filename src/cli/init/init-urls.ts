@@ -1,7 +1,7 @@
 import { cliError } from "../errors.ts";
 import type { PlannedSink } from "./init-file.ts";
 
-/** The scheme alone: the rest of a URL may hold a password. */
+/** Only the scheme: the rest of a URL may hold a password. */
 function schemeOf(url: string): string {
   return /^([a-z][a-z0-9+.-]*):\/\//i.exec(url)?.[1]?.toLowerCase() ?? "";
 }

@@ -52,7 +52,7 @@ function plannedSinks(session: Session, urls: unknown): readonly PlannedSink[] {
   return sinks;
 }
 
-/** The tables as the source has them: those that can be followed, and those that can't with the reason. */
+/** The source's tables: those that can be followed, and those that can't, with the reason. */
 async function look(session: Session, name: string, url: string): Promise<CapturedTables> {
   const { connectors } = await import("../../../connectors/registry.ts");
   const connector = await connectors.source(sourceKindOf(url));
@@ -75,7 +75,7 @@ interface WrittenUrls {
   readonly variables: readonly string[];
 }
 
-/** The places as the file names them: no password is among them. */
+/** The URLs as the file has them, without passwords. */
 function writtenUrls(name: string, source: string | null, sinks: readonly PlannedSink[]): WrittenUrls {
   const write = (part: string, url: string) => writtenUrl(url, `.millrace/secrets/${name}.${part}`, process.env);
   const written = [

@@ -8,8 +8,8 @@ import { askSink } from "../opened-sink.ts";
 import type { Session } from "../session.ts";
 
 /**
- * Throws where the source has forgotten what a sink lacks. Sinks that went on after the export say themselves how far they are;
- * one that does not answer is where the export has it.
+ * Throws if the source has dropped log that a sink lacks. A sink that went on after the export reports its own
+ * position; for one that does not answer the position in the export counts.
  */
 export async function expectReachable(
   session: Pick<Session, "log">,
@@ -23,7 +23,7 @@ export async function expectReachable(
     const { name } = sink;
     const row = dump.relations["sink"]?.find((one) => one["name"] === name);
     const written = placeIn(row, "written");
-    // A sink that the export knows nothing of is filled.
+    // A sink that is not in the export is filled.
     if (row === undefined || written === null) continue;
     const covered = placeIn(row, "covered") ?? written;
     const own = await heldBy(session, sink);

@@ -1,11 +1,11 @@
-/** Where `--to` leads in the source's log. */
+/** Finds the position in the source's log that `--to` names. */
 import type { Position } from "../../core/model/position.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { SchemaResolver, Source } from "../../core/contracts/source.ts";
 import type { SourceRecord } from "../../core/contracts/state-store.ts";
 import { cliError } from "../errors.ts";
 
-/** What the source still keeps for this daemon. */
+/** The part of the log that the source still keeps for this daemon. */
 export interface Reachable {
   readonly first: bigint;
   readonly end: bigint;
@@ -13,9 +13,9 @@ export interface Reachable {
 
 export interface Place {
   readonly position: Position;
-  /** Fill the sinks from the source whatever they hold. */
+  /** Whether to fill the sinks from the source, whatever they hold. */
   readonly anew: boolean;
-  /** Why it lies there, where that is not plain. */
+  /** Explains the position where it is not obvious. */
   readonly note: string | null;
 }
 
@@ -81,7 +81,7 @@ export function timeOf(text: string): bigint | null {
   return Number.isNaN(ms) ? null : BigInt(ms) * 1000n + BigInt(fraction.padEnd(6, "0"));
 }
 
-/** Null: nothing that is captured was committed since. */
+/** Null: no change of a captured table was committed since. */
 async function firstCommitAt(
   timeUs: bigint,
   source: Source,
@@ -110,12 +110,12 @@ async function firstCommitAt(
   return null;
 }
 
-/** What the source has forgotten was committed before `acknowledgedAt`: later times lose nothing with it. */
+/** Log that the source has dropped was committed before `acknowledgedAt`, so later times lose nothing. */
 function mayBeForgotten(timeUs: bigint, { acknowledgedAt = null }: Pick<SourceRecord, "acknowledgedAt">): boolean {
   return acknowledgedAt !== null && timeUs < BigInt(Date.parse(acknowledgedAt)) * 1000n;
 }
 
-/** Shapes as the log shows them: nothing is registered for a look. */
+/** Shapes as the log shows them: this read registers no version. */
 function unregistered(): SchemaResolver {
   const known = new Map<string, TableVersion>();
   return async (shape, since) => {

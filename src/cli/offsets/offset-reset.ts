@@ -17,16 +17,19 @@ export interface ResetRequest {
   readonly isConfirmed: boolean;
 }
 
-/** What a reset does to one sink. Its own word at the next start decides: this is as the state last knew it. */
+/** What a reset does to one sink, as the state last knew it. The sink's own checkpoint decides at the next start. */
 export interface SinkPlan {
   readonly name: string;
   readonly holds: string | null;
   readonly position: string;
-  /** replay: it sees the log again; skip: its tables are read again; anew: those, over rows spoiled by hand too. */
+  /**
+   * replay: the sink gets the log again; skip: its tables are read again; anew: the same, also over rows changed by
+   * hand.
+   */
   readonly effect: "none" | "replay" | "skip" | "anew";
-  /** Bytes of log that are read again, or passed over. */
+  /** Bytes of log that are read again or skipped. */
   readonly bytes: number;
-  /** What is read again from the source. */
+  /** The tables that are read again from the source. */
   readonly tables: readonly string[];
 }
 
@@ -53,7 +56,7 @@ export async function resetOffsets(session: Session, request: ResetRequest): Pro
   });
 }
 
-/** For the holder of the lease. */
+/** The caller holds the lease. */
 export async function resetIn(
   config: Pick<Config, "sinks">,
   state: StateStore,
@@ -66,7 +69,7 @@ export async function resetIn(
   const { signal } = new AbortController();
   const range = await reachable(source, signal);
   const place = await placeOf(to, source, range, record, signal);
-  // The same comparisons as at a start: a position of another log is no place to go to.
+  // The same comparisons as at a start: a reset to a position of another log is refused.
   await source.resume(record.identity, heldFrom(place.position, await state.sinks.all()), signal);
   const sinks: SinkPlan[] = [];
   for (const name of chosen) sinks.push(await planOf(config, state, source, name, place));

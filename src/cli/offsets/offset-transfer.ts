@@ -1,4 +1,4 @@
-/** `offsets export` and `offsets import`: going on on another machine. */
+/** `offsets export` and `offsets import` move a daemon to another machine. */
 import { createHash } from "node:crypto";
 import { lstatSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import * as z from "zod";
@@ -46,11 +46,11 @@ export interface Transfer {
 export interface ImportPlan extends Transfer {
   readonly applied: boolean;
   readonly exportedAt: string;
-  /** What is there now and would be replaced; null: nothing. */
+  /** The existing state that the import would replace; null if there is none. */
   readonly replaces: Transfer | null;
 }
 
-/** Beside a running daemon too: sinks that go on meanwhile say themselves how far they are. */
+/** Works beside a running daemon too: at the import each sink reports how far it went after the export. */
 export async function exportOffsets(config: Config, file: string, isForced: boolean): Promise<Transfer> {
   if (!isForced) refuseExisting(file);
   const state = await openState(config.state, { name: config.name, readOnly: true });
@@ -74,7 +74,7 @@ export async function exportOffsets(config: Config, file: string, isForced: bool
   return summaryOf(config.name, dump, await sourceOf(config));
 }
 
-/** Dead letters hold rows of the source: nobody else may read them. */
+/** Dead letters hold rows of the source, so only the owner may read the file. */
 function write(file: string, text: string, isForced: boolean): void {
   const early = `${file}.${process.pid}.new`;
   try {
@@ -115,7 +115,7 @@ export async function importOffsets(session: Session, file: string, isConfirmed:
   }
 }
 
-/** Invariant: a state from which no start can go on takes nobody's place. */
+/** Invariant: an import never replaces the state by one that no daemon can start from. */
 async function replace(session: Session, config: Config, source: Source, dump: StateDump): Promise<void> {
   await alone(
     config,
@@ -139,7 +139,7 @@ function read(file: string): Body {
   }
 }
 
-/** Of the body as it is written: JSON keeps the order of the fields. */
+/** Hash of the body as it is written: JSON keeps the order of the fields. */
 function digestOf(body: Body): string {
   const { format, formatVersion, name, sourceKind, exportedAt, producer, state } = body;
   const { migration, leaseNumber, relations } = state;
@@ -150,7 +150,7 @@ function digestOf(body: Body): string {
     .digest("hex");
 }
 
-/** Throws where the server that is reached does not have the log of the export. */
+/** Throws if the server does not have the log of the export. */
 async function expectSameLog(source: Source, dump: StateDump): Promise<void> {
   const record = rowsOf(dump, "source")[0];
   const identity = textOf(record, "identity");
@@ -159,7 +159,7 @@ async function expectSameLog(source: Source, dump: StateDump): Promise<void> {
   const { signal } = new AbortController();
   const stored = parsePosition(place);
   const first = await source.earliest(signal);
-  // What the source has forgotten since, the sinks may have: they are asked at the start.
+  // The source may have dropped log since; the sinks may hold it. The start asks them.
   const from = first !== null && first > stored.commit ? { ...stored, commit: first } : stored;
   const parsed = z.record(z.string(), z.string()).parse(JSON.parse(identity));
   try {
@@ -173,7 +173,7 @@ async function expectSameLog(source: Source, dump: StateDump): Promise<void> {
   }
 }
 
-/** What the state holds now; null: there is none. */
+/** What the state holds now; null if there is no state. */
 async function presentIn(config: Config): Promise<StateDump | null> {
   try {
     const state = await openState(config.state, { name: config.name, readOnly: true });

@@ -13,7 +13,7 @@ import { planText, resetOffsets } from "./offset-reset.ts";
 
 export function addOffsets(line: CommandLine): void {
   const { program, action } = line;
-  const offsets = program.command("offsets").description("how far the source and each sink are, and going elsewhere");
+  const offsets = program.command("offsets").description("show and move the positions of the source and the sinks");
   offsets
     .command("show")
     .description("positions of the source and of each sink")
@@ -26,7 +26,9 @@ export function addOffsets(line: CommandLine): void {
     );
   offsets
     .command("reset")
-    .description("put sinks elsewhere in the source's log, or fill them anew; prints the plan unless --yes is given")
+    .description(
+      "move sinks to another position in the source's log, or fill them again; prints the plan unless --yes is given",
+    )
     .requiredOption(
       "--to <place>",
       "position | earliest | latest | snapshot | time with its zone (2026-11-20T06:43:15Z)",
@@ -48,8 +50,8 @@ export function addOffsets(line: CommandLine): void {
 function addTransfers(offsets: Command, { action }: CommandLine): void {
   offsets
     .command("export <file>")
-    .description("write all that is needed to go on elsewhere into a file")
-    .option("--force", "replace a file that is there")
+    .description("write everything that another machine needs to continue into a file")
+    .option("--force", "replace an existing file")
     .action(
       action(async (session, options, [file = ""]) => {
         const { exportOffsets } = await import("./offset-transfer.ts");
@@ -60,7 +62,7 @@ function addTransfers(offsets: Command, { action }: CommandLine): void {
     );
   offsets
     .command("import <file>")
-    .description("take over what was exported elsewhere; prints the plan unless --yes is given")
+    .description("load an export of another machine; prints the plan unless --yes is given")
     .option("--yes", "do it")
     .action(
       action(async (session, options, [file = ""]) => {
@@ -75,14 +77,14 @@ function addTransfers(offsets: Command, { action }: CommandLine): void {
 interface SinkOffset {
   readonly name: string;
   readonly kind: string;
-  /** Everything before it is done for the sink. */
+  /** The sink has done everything before this position. */
   readonly position: string | null;
-  /** What the sink itself said last that it holds. */
+  /** The last position that the sink itself reported as durable. */
   readonly written: string | null;
-  /** The transactions before the position that is stored, by name; null where they have none. */
+  /** The transactions before the stored position, by name; null if the source has no such names. */
   readonly gtids: { readonly position: string; readonly set: string } | null;
   readonly tables: number;
-  /** Where it was put and has not been yet. */
+  /** The position of a requested reset that no daemon has carried out yet. */
   readonly reset: { readonly position: string; readonly anew: boolean } | null;
 }
 
@@ -97,7 +99,7 @@ interface Offsets {
   readonly sinks: readonly SinkOffset[];
 }
 
-/** As the state knows it; where a daemon runs its word counts, which is newer. */
+/** From the state; from the running daemon if there is one, which knows newer positions. */
 async function show(config: Config): Promise<Offsets> {
   const live = await new DaemonClient(config.state).ask<StatusDocument>("GET", "/api/v1/status");
   const source = await config.source.connector.create(SILENT);

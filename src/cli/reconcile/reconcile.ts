@@ -20,7 +20,7 @@ import { describeReport } from "./report-text.ts";
 import { runHere, untilSignal } from "../commands/run.ts";
 import type { Session } from "../session.ts";
 
-/** How often a running comparison is asked for its end. */
+/** How often the command asks whether the comparison has ended. */
 const LOOK_MS = 250;
 const PROGRESS_MS = 10_000;
 const SAMPLE_MAX = 10_000;
@@ -28,9 +28,7 @@ const SAMPLE_MAX = 10_000;
 export function addReconcile({ program, action }: CommandLine): void {
   program
     .command("reconcile")
-    .description(
-      "compare what the sinks hold with the source, row by row, while both are live; exit code 3 where they differ",
-    )
+    .description("compare the sinks with the source, row by row, while both are live; exit code 3 if they differ")
     .option("--tables <globs...>", "schema.table globs; default: all")
     .option("--sink <name>", "this sink only")
     .addOption(
@@ -38,13 +36,13 @@ export function addReconcile({ program, action }: CommandLine): void {
         .choices(["full", "fast"])
         .default("full"),
     )
-    .option("--repair", "read the rows that differ again from the source, and look at them once more")
+    .option("--repair", "read differing rows again from the source, and compare them once more")
     .option("--dry-run", "say what --repair would do, and write nothing")
-    .option("--resume <id>", "go on with this comparison, which was broken off, as it was asked for then")
-    .option("--show-values", "show the values that differ, too, on the terminal and in --report")
-    .option("--report <folder>", "write the result as JSON, Markdown and HTML into this folder, too")
-    .option("--patience <duration>", "a sink that gets no further for this long is not comparable", "60s")
-    .option("--sample <rows>", "how many rows that differ are listed, of each table in each sink", "20")
+    .option("--resume <id>", "resume this interrupted comparison, with its own options")
+    .option("--show-values", "also show the values that differ, on the terminal and in --report")
+    .option("--report <folder>", "also write the result as JSON, Markdown and HTML into this folder")
+    .option("--patience <duration>", "how long to wait for a sink that makes no progress", "60s")
+    .option("--sample <rows>", "how many differing rows to list per table and sink", "20")
     .action(
       action(async (session, options) => {
         const config = await session.config();
@@ -60,7 +58,7 @@ export function addReconcile({ program, action }: CommandLine): void {
     );
 }
 
-/** Made, and tried, before anything is compared. */
+/** Created, and tested, before the comparison starts. */
 function reportFolder(path: string): ReportFolder {
   try {
     return ReportFolder.open(path);
@@ -89,7 +87,7 @@ async function requestOf(config: Config, options: Readonly<Record<string, unknow
   const sink = typeof options["sink"] === "string" ? options["sink"] : null;
   const sinks = sink === null ? [] : chosenSinks(config, sink);
   const globs = tableGlobs(options["tables"]);
-  // Also where all are wanted: without a state nothing was ever copied that could be compared.
+  // Needed also when all are wanted: without a state nothing was copied, so there is nothing to compare.
   const known = await readState(config, ({ schemas }) => schemas.list());
   const selection = new TableSelection(globs);
   const tables = known.filter((table) => selection.matches(table.schema, table.table)).map(({ id }) => id);
@@ -124,14 +122,14 @@ function modeOf(text: unknown): ReconcileRequest["mode"] {
   return text === "fast" ? "fast" : "full";
 }
 
-/** Undefined where no daemon runs. Ctrl-C ends the comparison there, too. */
+/** Undefined if no daemon runs. Ctrl-C also stops the comparison in the daemon. */
 async function byDaemon(
   config: Config,
   request: ReconcileRequest,
   session: Session,
 ): Promise<ReconcileDocument | undefined> {
   const client = new DaemonClient(config.state);
-  // From before it runs there: who stops the command at any moment stops it too.
+  // Listens before the daemon begins: a signal to this command at any moment must stop the comparison too.
   const stopping = untilSignal();
   const started = await client.ask<{ id: string }>("POST", "/api/v1/reconcile", request);
   if (started === undefined) return undefined;
@@ -143,7 +141,7 @@ async function byDaemon(
     const { running, last, failure } = status;
     if (last?.id === id) return last;
     if (failure?.id === id) throw failureOf(failure);
-    // Another daemon has taken the place of the one that was asked.
+    // Another daemon has replaced the one that was asked.
     if (running?.id !== id) throw brokenOff(id);
     if (performance.now() - toldMs > PROGRESS_MS) {
       toldMs = performance.now();
@@ -158,7 +156,7 @@ async function byDaemon(
   }
 }
 
-/** In the place of a daemon: the sinks are brought up to date first. */
+/** Without a daemon: first brings the sinks up to date. */
 async function alone(config: Config, request: ReconcileRequest, session: Session): Promise<ReconcileDocument> {
   const options = { once: true, reconcile: request, ...session.daemon };
   keepHeapSmall();

@@ -1,9 +1,9 @@
-/** What a comparison has found, as text for people. */
+/** The result of a comparison as text for people. */
 import Table from "cli-table3";
 import type { DriftSample, ReconcileDocument, TableReconciliation } from "../../core/contracts/reconciliation.ts";
 import { CAUSES, gapsOf, partText, valueText, verdictOf } from "../../reconcile/report/verdict.ts";
 
-/** `isPlan`: of a repair that is not done. */
+/** `isPlan`: describes a repair that is not carried out. */
 export function describeReport(found: ReconcileDocument, isPlan = false): string {
   const { tables, notComparable, aside } = found;
   const style = { head: [], border: [], compact: true };
@@ -32,7 +32,7 @@ export function describeReport(found: ReconcileDocument, isPlan = false): string
   }
   for (const { table, sink, beyondLog = 0 } of tables) {
     if (beyondLog === 0) continue;
-    const why = "nothing of this epoch changes them; stop the daemon, then millrace recover --anyway";
+    const why = "no change of this epoch replaces them; stop the daemon, then run millrace recover --anyway";
     lines.push(`MR1405 beyond the log: ${beyondLog} rows of ${table} in ${sink}: ${why}`);
   }
   const part = partText(found);
@@ -46,7 +46,7 @@ export function describeReport(found: ReconcileDocument, isPlan = false): string
 const RESULTS = {
   equal: "the sinks are equal to the source",
   incomplete: "what was compared is equal",
-  repaired: "the sinks differed from the source; all of it is repaired",
+  repaired: "the sinks differed from the source; everything is repaired",
   tolerated: "the sinks differ from the source, by no more rows than the configuration allows",
   differs: "the sinks differ from the source",
 } as const;

@@ -10,7 +10,7 @@ export function addReport({ program, action }: CommandLine): void {
   const report = program.command("report").description("past comparisons of the sinks with the source");
   report
     .command("list")
-    .description("the reports that are kept, newest first")
+    .description("the stored reports, newest first")
     .action(
       action(async (session) => {
         const reports = await readState(await session.config(), ({ reports }) => reports.list());

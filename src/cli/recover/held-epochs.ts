@@ -10,22 +10,22 @@ import { cliError } from "../errors.ts";
 import { withOpenSink } from "../opened-sink.ts";
 import type { Session } from "../session.ts";
 
-/** To look at all rows of a sink. */
+/** Time for a sink to look at all its rows. */
 const ROWS_MS_MAX = 15 * 60_000;
 
 export interface HeldEpoch {
   readonly name: string;
-  /** 0: nothing is held. */
+  /** 0: the sink holds nothing. */
   readonly epoch: number;
-  /** Of its checkpoint. */
+  /** The position in its checkpoint. */
   readonly position: Position | null;
-  /** Why it could not be asked. */
+  /** Why the sink did not answer. */
   readonly failure: MillraceError | null;
 }
 
 /**
- * What the sinks themselves show: a state that was restored, or made again, knows of no later epoch. `byRows`: rows are looked
- * at also where there is a checkpoint.
+ * Asks the sinks themselves: a state that was restored or created again does not know later epochs. `byRows`: looks at
+ * rows even if there is a checkpoint.
  */
 export async function heldBySinks(
   { log }: Pick<Session, "log">,
@@ -52,7 +52,7 @@ export async function heldBySinks(
   return held;
 }
 
-/** A sink that stands, or has rows, where this log does not come to can go on only in an epoch that is above both. */
+/** A sink whose checkpoint or rows are beyond the end of this log can continue only in an epoch above both. */
 export function aheadOf(
   held: readonly HeldEpoch[],
   epoch: number,
@@ -66,7 +66,7 @@ export function aheadOf(
   return { code, message };
 }
 
-/** Invariant: a new epoch is above all that sinks show; one that can't be asked may show a higher one. */
+/** Invariant: a new epoch is above all that sinks show. A sink that does not answer may hold a higher one. */
 export function newEpoch(held: readonly HeldEpoch[], epoch: number): number {
   const silent = held.find(({ failure }) => failure !== null);
   if (silent !== undefined) {

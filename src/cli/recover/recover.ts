@@ -21,7 +21,7 @@ import { readState } from "../read-state.ts";
 import { runHere } from "../commands/run.ts";
 import type { Session } from "../session.ts";
 
-/** For the source to say where its log ends. */
+/** Time for the source to say where its log ends. */
 const ANSWER_MS_MAX = 30_000;
 const REASON = "the log between was lost";
 
@@ -31,8 +31,8 @@ export function addRecover({ program, action }: CommandLine): void {
     .description(
       "after a lost slot or a purged log: a new position first, then only the rows that differ; prints the plan unless --yes is given",
     )
-    .option("--sink <name>", "this sink only, where the log itself is not lost")
-    .option("--anyway", "a new position also where nothing says that the log is lost")
+    .option("--sink <name>", "this sink only; the log itself must not be lost")
+    .option("--anyway", "begin at a new position even if the log is not lost")
     .option("--yes", "do it")
     .action(
       action(async (session, options) => {
@@ -55,22 +55,22 @@ export interface RecoverRequest {
 
 export interface Recovery {
   readonly applied: boolean;
-  /** Why the log can't be gone on in; null: it can. */
+  /** Why the stream can't continue in the log; null if it can. */
   readonly lost: { readonly code: string; readonly message: string } | null;
   readonly epoch: number;
-  /** Where the sinks begin; null: nothing has been made. */
+  /** The sinks' new position; null if nothing has been created. */
   readonly position: string | null;
   readonly sinks: readonly { readonly name: string; readonly holds: string | null }[];
   /** Ids of the tables that are compared. */
   readonly tables: readonly string[];
-  /** What was listed for it. */
+  /** The numbers of the listed comparisons. */
   readonly listed: readonly number[];
   readonly mended: readonly Mended[];
-  /** What is still to be done, where the command ended before. */
+  /** What is still to do, if the command ended early. */
   readonly missing: readonly string[];
 }
 
-/** What of a configuration a recovery goes by. */
+/** The part of a configuration that a recovery uses. */
 export type RecoverConfig = Pick<Config, "rules" | "sinks" | "source">;
 
 interface Mended {
@@ -84,7 +84,7 @@ async function begin(session: Session, config: Config, request: RecoverRequest):
   return await alone(config, (state) => recoverIn(session, config, state, request));
 }
 
-/** All but the comparing, which a daemon does. For the holder of the lease. */
+/** All of a recovery except the comparing, which a daemon does. The caller holds the lease. */
 export async function recoverIn(
   session: Pick<Session, "log">,
   config: RecoverConfig,
@@ -114,7 +114,7 @@ export async function recoverIn(
   }
 }
 
-/** What a start would say of the log. */
+/** Why a start could not continue in the log. */
 async function lossOf(
   source: Source,
   state: StateStore,
@@ -132,8 +132,8 @@ async function lossOf(
 }
 
 /**
- * Another log, in a new epoch. What is to be compared is listed before the sinks' places are moved: after a crash in between
- * the former log is still the one that is lost.
+ * Starts another log, in a new epoch. Lists the comparisons before it moves the sinks' positions: after a crash in
+ * between, the former log still counts as the lost one.
  */
 async function anew(
   session: Pick<Session, "log">,
@@ -145,7 +145,7 @@ async function anew(
 ): Promise<Recovery> {
   const epoch = newEpoch(await heldBySinks(session, config.sinks, state, isForced), before);
   const { signal } = new AbortController();
-  // It shall know nothing of the former log.
+  // This source must know nothing of the former log.
   const source = await openSource(config, await pinsOf(config, state), session.log);
   try {
     const plan = { lost, epoch, sinks: await holdings(source, state, identity, chosen) };
@@ -163,7 +163,7 @@ async function anew(
   }
 }
 
-/** The log is good; sinks are put to its end, and what they lack of it is found by comparing. */
+/** The log is good: puts the sinks to its end. Comparing finds what they lack. */
 async function beside(
   config: RecoverConfig,
   state: StateStore,
@@ -198,8 +198,8 @@ async function holdings(
 }
 
 /**
- * A table that a sink takes is compared there, whatever it holds of it. Invariant: what is not compared is not kept: a table
- * that the state does not know is read as a whole.
+ * Lists the comparison of each table that a sink takes, whatever the sink holds of it. Invariant: a sink keeps no rows
+ * that are not compared; a table that the state does not know is read as a whole.
  */
 async function list(
   config: RecoverConfig,
@@ -219,7 +219,7 @@ async function list(
   return { listed: open.map(({ id }) => id), tables: known.map(({ id }) => id), keeps };
 }
 
-/** In the place of a daemon, until what was listed is mended. A daemon that was started meanwhile does it, too. */
+/** Without a daemon: runs until everything listed is repaired. A daemon that starts meanwhile does the rest. */
 async function mend(
   session: Session,
   config: Config,
@@ -231,7 +231,7 @@ async function mend(
     ({ missing } = await runHere(config, { once: true, ...session.daemon }));
   } catch (error) {
     if (reasonOf(error) !== "held") throw error;
-    missing = ["a daemon was started meanwhile, and goes on with it"];
+    missing = ["a daemon was started meanwhile and does the rest"];
   }
   const ended = await readState(config, ({ refills }) => refills.list(true));
   const ours = ended.filter(({ id }) => listed.includes(id));
@@ -262,7 +262,7 @@ function exitOf({ applied, lost, missing, sinks }: Recovery): ExitCode {
 }
 
 function textOf({ applied, epoch, lost, mended, missing, position, sinks, tables }: Recovery): string {
-  if (sinks.length === 0) return "the log can be gone on in: `millrace run` does so, and nothing has to be recovered";
+  if (sinks.length === 0) return "the log is complete: `millrace run` continues in it, and there is nothing to recover";
   const lines = [
     lost === null ? "the log itself is not lost" : `lost: ${lost.code} ${lost.message}`,
     position === null ? `epoch ${epoch} begins at the end of the source's log` : `epoch ${epoch} begins at ${position}`,

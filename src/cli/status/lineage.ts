@@ -1,4 +1,4 @@
-/** What becomes of each captured table's columns under the rules: `status --tables`. */
+/** How the rules change each captured table's columns: `status --tables`. */
 import Table from "cli-table3";
 import type { Config } from "../../config/config.ts";
 import type { Lineage, TableVersion } from "../../core/model/schema.ts";
@@ -7,11 +7,11 @@ import { openState } from "../../state/open.ts";
 export interface TableLineage {
   readonly table: string;
   readonly columns: readonly Lineage[];
-  /** True where a `where` leaves rows out. */
+  /** True if a `where` leaves rows out. */
   readonly filtered: boolean;
 }
 
-/** As the state store has it: of the newest version that was registered of each table. */
+/** From the state store: the newest registered version of each table. */
 export async function storedLineage({ name, state }: Config): Promise<readonly TableLineage[]> {
   const store = await openState(state, { name, readOnly: true });
   try {

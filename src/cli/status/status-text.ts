@@ -1,18 +1,18 @@
 /**
- * What `millrace status` says to people: first whether somebody is needed, why and what to do, then the figures. Made for
- * the one who was woken up: it fits on a screen, and what is in order takes one line.
+ * `millrace status` as text: first whether somebody has to act, why and how, then the figures. Made for a person on
+ * call: it fits on a screen, and everything that is in order takes one line.
  */
 import Table from "cli-table3";
 import type { ReportSummary } from "../../core/contracts/reconciliation.ts";
 import type { StoredError } from "../../core/contracts/state-store.ts";
 import type { SinkStatus, SnapshotStatus, StatusDocument } from "../../core/contracts/status.ts";
 
-/** A sink that streams is worth a word when it is this far behind. */
+/** A streaming sink is mentioned when it is this far behind. */
 const SLOW_SECONDS = 30;
-/** More tables than this are counted, not listed. */
+/** A longer list of tables is only counted. */
 const LISTED_COUNT_MAX = 5;
 
-/** Something that is not as it should be. */
+/** A problem, and what to do about it. */
 interface Matter {
   readonly what: string;
   readonly todo: string | null;
@@ -43,7 +43,7 @@ function headline({ name, phase, daemon, heldBy }: StatusDocument, nowMs: number
 }
 
 function inOrder({ phase, sinks }: StatusDocument): string {
-  if (phase !== "streaming") return "nothing is wrong; it has not come to the stream yet";
+  if (phase !== "streaming") return "nothing is wrong; it does not stream yet";
   return `all is well: ${sinks.length === 1 ? "the sink follows" : `${sinks.length} sinks follow`}`;
 }
 
@@ -57,7 +57,7 @@ function mattersOf(status: StatusDocument, nowMs: number): readonly Matter[] {
     matters.push({ what, todo: "millrace run (its log says why it ended)" });
   }
   if (status.state.error !== null)
-    matters.push(failure("what has to be stored waits, and nothing is acknowledged", status.state.error, nowMs));
+    matters.push(failure("the state can't be written, and nothing is acknowledged", status.state.error, nowMs));
   if (source.error !== null) matters.push(failure("the source", source.error, nowMs));
   if (source.goneBack !== null) {
     const { sinks: late, until, error } = source.goneBack;
@@ -89,13 +89,13 @@ function suspendedMatters({ tables: { suspended } }: StatusDocument, nowMs: numb
   return matters;
 }
 
-/** Also where it was repaired: what made the rows differ may still be there. */
+/** Also after a repair: the cause of the difference may still be there. */
 function driftMatter({ reconcile: { drift } }: StatusDocument, nowMs: number): readonly Matter[] {
   if (drift === null || drift === undefined) return [];
   const differed = drift.missing + drift.extra + drift.different;
   const repaired = drift.repaired === 0 ? "" : `, ${drift.repaired.toLocaleString("en-US")} repaired`;
   const ago = span(nowMs - Date.parse(drift.finishedAt));
-  const since = "no comparison of everything has found none since";
+  const since = "no full comparison since then was without drift";
   const what = `${count(differed, "row")} differed${repaired} in the comparison ${ago} ago; ${since}`;
   return [{ what, todo: `millrace report show ${drift.id}, then millrace reconcile` }];
 }
@@ -127,7 +127,7 @@ function sinkMatters({ source, daemon, sinks }: StatusDocument, sink: SinkStatus
     const others = sinks.some(({ waitsFor }) => waitsFor.includes(name)) ? "wait for it" : "are not held up";
     matters.push({ what: `sink ${name} catches up, ${behind(sink)}; the others ${others}`, todo: null });
   } else if (state === "streaming" && (lagSeconds ?? 0) > SLOW_SECONDS) {
-    const todo = "look at the load of that server: it takes rows more slowly than they come";
+    const todo = "check the load of that server: it writes rows more slowly than they arrive";
     matters.push({ what: `sink ${name} is slow, ${behind(sink)}`, todo });
   }
   if (deadLetters > 0) {
@@ -138,7 +138,7 @@ function sinkMatters({ source, daemon, sinks }: StatusDocument, sink: SinkStatus
 }
 
 function sinkFailure(sink: SinkStatus, error: StoredError, isRunning: boolean, nowMs: number): Matter {
-  // What was stored does not tell an error that would have passed from one that waits for somebody.
+  // A stored error does not tell whether it would have passed by itself or needs somebody.
   if (!isRunning && sink.state === "failed") return failure(`sink ${sink.name} did not take rows last`, error, nowMs);
   if (sink.state === "failed") return failure(`sink ${sink.name} has failed and waits for you`, error, nowMs);
   if (sink.state !== "retrying") return failure(`sink ${sink.name} is ${sink.state}`, error, nowMs);
@@ -147,7 +147,7 @@ function sinkFailure(sink: SinkStatus, error: StoredError, isRunning: boolean, n
     ? "it waits for you, and goes on by itself once that is done"
     : "it catches up by itself";
   const tried = `last tried ${span(nowMs - Date.parse(at))} ago; ${after}`;
-  // Nothing is known of a sink that was never reached.
+  // There is no lag to show for a sink that was never reached.
   const lag = sink.lagSeconds === null && sink.lagBytes === null ? "" : `, ${behind(sink)}`;
   return {
     what: `sink ${sink.name} does not take rows${lag}: ${code} ${message} (${tried})`,
@@ -159,7 +159,7 @@ function failure(what: string, { code, message, hint, at }: StoredError, nowMs: 
   return { what: `${what}: ${code} ${message} (${span(nowMs - Date.parse(at))} ago)`, todo: hint ?? pageOf(code) };
 }
 
-/** Where the error itself knows nothing to do. */
+/** For an error without a hint of its own. */
 function pageOf(code: string): string {
   return `millrace explain ${code}`;
 }

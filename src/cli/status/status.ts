@@ -16,7 +16,7 @@ export function addStatus({ program, action }: CommandLine): void {
     .command("status")
     .description("what lags and why: the source, each sink, tables and rows that need a decision")
     .option("--tables", "also each table's columns: where their values go, and under which mask")
-    .option("--exit-code", "exit with 3 where something needs a person, with 1 where no daemon runs")
+    .option("--exit-code", "exit with 3 if somebody has to act, with 1 if no daemon runs")
     .action(
       action(async (session, options) => {
         const config = await session.config();
@@ -35,7 +35,7 @@ export function addStatus({ program, action }: CommandLine): void {
     );
 }
 
-/** For monitors: 0 all well, 3 something needs a person, 1 nothing runs here or, as far as the lease says, elsewhere. */
+/** For monitors: 0 all is well, 3 somebody has to act, 1 no daemon runs here and the lease names none elsewhere. */
 export function exitCodeOf(status: StatusDocument): ExitCode {
   const { daemon, heldBy, source, sinks, tables, reconcile, state } = status;
   if (daemon === null && heldBy === undefined) return EXIT.failed;
@@ -51,7 +51,7 @@ export function exitCodeOf(status: StatusDocument): ExitCode {
   return needsPerson ? EXIT.drift : EXIT.done;
 }
 
-/** Without a daemon: what the state store knew last. */
+/** Without a daemon: the last facts in the state store. */
 async function storedStatus(config: Config): Promise<StatusDocument> {
   const state = await openState(config.state, { name: config.name, readOnly: true });
   const source = await config.source.connector.create(SILENT);

@@ -6,9 +6,9 @@ import { DaemonClient } from "../daemon-client.ts";
 import { EXIT } from "../exit-codes.ts";
 import { holderOf } from "../read-state.ts";
 
-/** How often a daemon that is not there yet is looked for. */
+/** How often to look for a daemon that is not there yet. */
 const LOOK_MS = 200;
-/** What the daemon gets beyond the timeout to say that it has passed. */
+/** Extra time for the daemon to report the timeout. */
 const GRACE_MS = 10_000;
 
 interface WaitAnswer {
@@ -33,7 +33,7 @@ export function addWait({ program, action }: CommandLine): void {
     );
 }
 
-/** Undefined: no daemon listened before the time was over. */
+/** Undefined: no daemon listened before the timeout. */
 async function waitFor(client: DaemonClient, timeoutMs: number): Promise<WaitAnswer | undefined> {
   const deadlineMs = performance.now() + timeoutMs;
   for (;;) {

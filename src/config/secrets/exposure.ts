@@ -5,9 +5,9 @@ const READ_BY_OTHERS = 0o044;
 const WRITTEN_BY_OTHERS = 0o022;
 const WRITTEN_BY_ALL = 0o002;
 
-/** A file with a password is for its owner; one that everybody may write decides where everybody's passwords are sent. */
+/** Only the owner may read a file with a password. A file that everybody can write decides where passwords are sent. */
 export function exposureOf(path: string, holdsSecret: boolean): Exposure | null {
-  // Permissions mean nothing there.
+  // Windows does not use these permissions.
   if (process.platform === "win32") return null;
   const mode = statSync(path).mode & 0o777;
   const fix = `chmod 600 '${path}'`;

@@ -5,20 +5,20 @@ const SECRET_BYTES_MAX = 64 * 1024;
 
 export interface Surroundings {
   readonly environment: Readonly<Record<string, string | undefined>>;
-  /** Relative secret files are resolved against it. */
+  /** The folder of relative secret files. */
   readonly folder: string;
 }
 
 export interface Interpolated {
   readonly text: string;
-  /** What was put in from outside. */
+  /** The values of variables and files. */
   readonly inserted: readonly string[];
   readonly problems: readonly string[];
 }
 
 const REFERENCE = /\$\$\{|\$\{([^}]*)\}?/g;
 
-/** Fills in `${VAR}`, `${VAR:-default}` and `${file:PATH}`; `$${` stands for a literal `${`. One pass, nothing nested. */
+/** Replaces `${VAR}`, `${VAR:-default}` and `${file:PATH}`; `$${` stands for a literal `${`. One pass, no nesting. */
 export function interpolate(text: string, surroundings: Surroundings): Interpolated {
   const inserted: string[] = [];
   const problems: string[] = [];
@@ -43,7 +43,7 @@ function lookUp(body: string, { environment, folder }: Surroundings): Found {
     };
   const [, name = "", fallback] = match;
   const value = environment[name];
-  // As in a shell, an empty variable takes the default; without one it is a hole in the config.
+  // As in a shell, an empty variable counts as unset.
   if (value !== undefined && value !== "") return { text: value };
   if (fallback !== undefined) return { text: fallback };
   return { problem: `the environment variable ${name} is ${value === undefined ? "not set" : "empty"}` };

@@ -1,9 +1,9 @@
 import { isSecretName, PUBLIC_NAMES, type Secrets, urlSecrets } from "./secrets.ts";
 
-/** Addresses that are secrets whole: who knows one may write to it. */
+/** Keys whose whole URL is a secret: everybody who knows it can post there. */
 const SECRET_URLS = new Set(["webhook"]);
 
-/** Whether a value, as the file has it, is a password itself and not the name of a variable or of a file that has it. */
+/** Whether a value in the file is itself a password, and not the name of a variable or file that holds it. */
 export function holdsSecret(path: readonly string[], text: string): boolean {
   const literal = text.replaceAll(/\$\{[^}]*\}/g, "");
   const key = keyOf(path);
@@ -12,8 +12,8 @@ export function holdsSecret(path: readonly string[], text: string): boolean {
 }
 
 /**
- * Registers what is secret in one value of the config: passwords of URLs, keys that are named like secrets, and whatever
- * else came from a variable or a secret file.
+ * Registers the secrets in one value of the config: passwords in URLs, values of keys that are named like secrets, and
+ * everything else that comes from a variable or a secret file.
  */
 export function registerSecrets(
   secrets: Secrets,
@@ -26,7 +26,7 @@ export function registerSecrets(
   if (SECRET_URLS.has(key) && URL.canParse(text)) addWhole(secrets, new URL(text));
   if (text.includes("://")) {
     secrets.addFromUrl(text);
-    // Host, port and database of a URL that can be read are no secrets; of one that can't, anything may be.
+    // In a valid URL, host, port and database are not secret. In an invalid one anything may be.
     if (URL.canParse(text)) return;
   }
   if (!PUBLIC_NAMES.has(key)) for (const value of inserted) secrets.add(value);
@@ -36,7 +36,7 @@ function keyOf(path: readonly string[]): string {
   return path.findLast((name) => !/^\d+$/.test(name)) ?? "";
 }
 
-/** Also without its host, and without the user's part that no request line has. */
+/** Also without host and user, as the URL appears in a request line. */
 function addWhole(secrets: Secrets, { href, pathname, search }: URL): void {
   for (const part of [href, `${pathname}${search}`, pathname]) if (part.length > 1) secrets.add(part);
 }

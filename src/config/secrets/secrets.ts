@@ -1,18 +1,21 @@
 const MASK = "***";
-/** Shorter ones are parts of ordinary words: masking them everywhere would spoil the logs, and tell the secret by its gaps. */
+/**
+ * Shorter secrets are parts of ordinary words. Masking them everywhere would make logs unreadable, and the gaps would
+ * reveal the secret.
+ */
 const SEARCHED_LENGTH_MIN = 8;
-/** The product's own words, for the same reason, although people take them for passwords. */
+/** Millrace's own names are excluded for the same reason, although some users choose them as passwords. */
 const OWN_WORDS = new Set(["postgres", "postgresql", "elasticsearch", "opensearch", "millrace", "password"]);
 const URL_PASSWORD = /([a-z][a-z0-9+.-]*:\/\/[^\s/:@"']*:)([^\s@"']+)@/gi;
 const SECRET_NAME = /pass(word|phrase|wd)?$|secret|token|api[-_]?key|credential|private[-_]?key|mask[-_]?key/i;
-/** What stands before a secret in a text: a URL's user, or a name like those above with `=` or `:`. */
+/** The text before a secret: the user of a URL, or a name like those above with `=` or `:`. */
 const BEFORE_SECRET = String.raw`:\/\/[^\s/:@]*:|(?:pass(?:word|phrase|wd)?|secret|token|api[-_]?key|credential|private[-_]?key|mask[-_]?key)["']?\s*[=:]\s*["']?`;
-/** One string of a JSON text; with the colon it is the name of what follows. */
+/** One string of a JSON text; with the colon it is a field name. */
 const JSON_STRING = /"(?:[^"\\]|\\.)*"(\s*:)?/g;
 
 /**
- * Keys of configs, and fields of logs and documents, whose values are shown on purpose, also when they come from a
- * variable or happen to equal a short secret.
+ * Names of config keys and of fields in logs and documents whose values are public, even if they come from a variable
+ * or equal a short secret.
  */
 export const PUBLIC_NAMES: ReadonlySet<string> = new Set([
   "name",
@@ -41,19 +44,19 @@ export const PUBLIC_NAMES: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Every value that must not be seen in logs, errors, status or reports. Filled while the config is loaded; whatever
- * prints passes its text through `redact`, or through `redactJson` where it is JSON. A long secret is masked wherever it
- * occurs; a short one where its place tells it: in a URL, after a name like `password=`, or as a whole value.
+ * All values that must not appear in logs, errors, status or reports. Filled while the config is loaded. Everything
+ * that prints passes its text through `redact`, or through `redactJson` for JSON. Long secrets are masked everywhere,
+ * short ones only where the context marks them: in a URL, after a name like `password=`, or as a whole value.
  */
 export class Secrets {
-  /** Longest first: a secret may contain another one. */
+  /** Longest first, because a secret may contain another one. */
   #searched: readonly string[] = [];
   readonly #whole = new Set<string>();
   readonly #placed = new Map<string, RegExp>();
 
   add(value: string): void {
     if (value === "") return;
-    // As it may appear in a URL, in JSON and, decoded by a driver, in its message.
+    // The secret as it may appear in a URL, in JSON, and decoded in a driver's message.
     const forms = new Set([value, encodeURIComponent(value), decoded(value), JSON.stringify(value).slice(1, -1)]);
     for (const form of forms) {
       this.#whole.add(form);
@@ -73,7 +76,7 @@ export class Secrets {
     return result.includes("://") ? result.replace(URL_PASSWORD, `$1${MASK}@`) : result;
   }
 
-  /** String by string: names of fields and numbers stay, so it is the same document with other texts. */
+  /** Redacts string by string: field names and numbers stay, so the document keeps its structure. */
   redactJson(json: string): string {
     let name = "";
     return json.replace(JSON_STRING, (literal: string, colon: string | undefined) => {
@@ -89,7 +92,9 @@ export class Secrets {
   }
 }
 
-/** The password of a URL, and query parameters that are named like one; by hand, as a wrong URL has them too. */
+/**
+ * The password of a URL, and query parameters named like secrets. Parsed by hand, because invalid URLs have them too.
+ */
 export function urlSecrets(text: string): readonly string[] {
   const password = /:\/\/[^/:@?#]*:(.*)@/s.exec(text)?.[1];
   const parameters = [...text.matchAll(/[?&]([^=&#]+)=([^&#]*)/g)].filter(([, name = ""]) => isSecretName(name));
@@ -116,7 +121,7 @@ function decoded(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch {
-    // A stray `%`: the text is not encoded, so it is already what a driver would send.
+    // A stray `%`: the text is not encoded, so a driver sends it as it is.
     return text;
   }
 }
