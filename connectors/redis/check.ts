@@ -3,7 +3,7 @@ import type { MillraceError } from "../../src/core/errors.ts";
 import { Connection, type ConnectionSettings, listOf, parseUrl, textOf } from "./connection.ts";
 import { classify, replyCode } from "./errors.ts";
 
-/** Preflight: connects, writes nothing. */
+/** Preflight: connects, and writes nothing. */
 export async function check(settings: ConnectionSettings, signal: AbortSignal): Promise<readonly Finding[]> {
   let connection: Connection;
   try {
@@ -24,10 +24,10 @@ export async function check(settings: ConnectionSettings, signal: AbortSignal): 
   return findings;
 }
 
-/** The script library that the sink's script decodes rows with; every Redis and Valkey has it. */
+/** The sink's script decodes rows with this library; every Redis and Valkey has it. */
 async function checkScripts(connection: Connection): Promise<Finding[]> {
   const reply = await connection.command("eval", "return type(cmsgpack)", "0");
-  if (textOf(reply) === "table") return [ok("redis.scripts", "scripts run, cmsgpack is there")];
+  if (textOf(reply) === "table") return [ok("redis.scripts", "scripts run, and cmsgpack exists")];
   return [
     {
       id: "redis.scripts",
@@ -62,7 +62,7 @@ async function checkServer(connection: Connection, settings: ConnectionSettings)
   return findings;
 }
 
-/** A policy that may evict any key can evict the progress key: the sink would take itself for emptied. */
+/** A policy that may evict any key can evict the progress key; then the sink would think that it was emptied. */
 async function checkEviction(connection: Connection): Promise<Finding[]> {
   const policy = await settingOf(connection, "maxmemory-policy");
   if (policy === null || !policy.startsWith("allkeys-")) return [];
@@ -83,13 +83,13 @@ async function checkPersistence(connection: Connection): Promise<Finding[]> {
     {
       id: "redis.persistence",
       level: "warning",
-      what: "appendonly is no: after a crash of the server the cache goes back to its last dump, and is then filled again",
-      fix: "CONFIG SET appendonly yes, or leave it where the cache may be filled again",
+      what: "appendonly is no: after a crash the server loads its last dump, and Millrace fills the cache again",
+      fix: "CONFIG SET appendonly yes, or leave it if filling the cache again is acceptable",
     },
   ];
 }
 
-/** Null where the user may not ask. */
+/** Null if the user may not ask. */
 async function infoOf(connection: Connection): Promise<Map<string, string> | null> {
   const reply = await permitted(connection.command("info"));
   if (reply === null) return null;
@@ -107,7 +107,7 @@ async function permitted<T>(reply: Promise<T>): Promise<T | null> {
   try {
     return await reply;
   } catch (error) {
-    // Managed servers forbid CONFIG or do not know it.
+    // Managed servers forbid CONFIG, or do not have it.
     if (error instanceof Error && /^(NOPERM|ERR)$/.test(replyCode(error.message))) return null;
     throw error;
   }

@@ -10,11 +10,11 @@ import { tlsOptions, type TlsSettings } from "../../src/tls/options.ts";
 import { classify, isHangUp, redisError, tlsError } from "./errors.ts";
 import { SCRIPT, SCRIPT_SHA } from "./write/script.ts";
 
-/** A server that does not answer within this is taken for gone. */
+/** A server that does not answer in this time counts as unreachable. */
 const CONNECT_TIMEOUT_MS = 10_000;
 const CALL_TIMEOUT_MS = 30_000;
 const KEEP_ALIVE_MS = 10_000;
-/** A handshake that lasts this long is looked into. */
+/** If a handshake takes this long, the sink checks whether the server speaks TLS at all. */
 const PLAIN_SERVER_AFTER_MS = 1_000;
 
 export interface ConnectionSettings {
@@ -24,7 +24,7 @@ export interface ConnectionSettings {
 }
 
 export type Argument = string | Buffer;
-/** A reply as RESP2 has it: a Buffer for a bulk string, a number, null, or a list of replies. */
+/** A reply as in RESP2: a Buffer for a bulk string, a number, null, or a list of replies. */
 export type Reply = unknown;
 
 export function listOf(reply: Reply): readonly unknown[] | null {
@@ -36,14 +36,14 @@ export function textOf(reply: Reply): string | null {
 }
 
 export interface Commands {
-  /** One command, its reply's strings as bytes. */
+  /** Sends one command; strings in the reply are bytes. */
   command(name: string, ...args: readonly Argument[]): Promise<Reply>;
 }
 
 /**
- * One life of a connection to one server or one cluster. Nothing is queued, repeated or reconnected behind our back: when
- * it is lost every call on it fails, and the sink opens another one (a command that ioredis sent a second time could
- * arrive behind later ones).
+ * One connection to one server or cluster, until it is lost. It never queues, repeats or reconnects by itself: when it
+ * is lost every call on it fails, and the sink opens another one. (If ioredis repeated a command, it could arrive after
+ * later ones.)
  */
 export class Connection implements Commands, AsyncDisposable {
   readonly #client: Redis | Cluster;
@@ -87,7 +87,7 @@ export class Connection implements Commands, AsyncDisposable {
     }
   }
 
-  /** ioredis reports some refusals (login) as an event only; the promise then says no more than "closed". */
+  /** ioredis reports some refusals (login) only as an event; its promise then only says "closed". */
   async #establish(db: number): Promise<void> {
     let reported: unknown;
     this.#client.on("error", (error: unknown) => {
@@ -113,14 +113,14 @@ export class Connection implements Commands, AsyncDisposable {
     return send(this.#client, name, args);
   }
 
-  /** Sends a command that is already encoded. `routingKey` tells a cluster's node; it is one of the keys inside. */
+  /** Sends an encoded command. `routingKey`, one of its keys, selects the node of a cluster. */
   encoded(name: string, bytes: Buffer, routingKey: Buffer): Promise<Reply> {
     const command = new Command(name, [SCRIPT_SHA, "1", routingKey], { replyEncoding: null });
     command.toWritable = () => bytes;
     return sendCommand(this.#client, command);
   }
 
-  /** Where keys live: the server itself, or every primary of the cluster. */
+  /** The servers that hold keys: the server itself, or every primary of the cluster. */
   primaries(): readonly Commands[] {
     const clients = this.#client instanceof Cluster ? this.#client.nodes("master") : [this.#client];
     return clients.map((client) => ({ command: (name, ...args) => send(client, name, args) }));
@@ -143,7 +143,7 @@ function send(client: Redis | Cluster, name: string, args: readonly Argument[]):
   return sendCommand(client, new Command(name, [...args], { replyEncoding: null }));
 }
 
-/** ioredis types what this returns as unknown; it is the command's promise. */
+/** ioredis types the result as unknown; it is the command's promise. */
 async function sendCommand(client: Redis | Cluster, command: Command): Promise<Reply> {
   return await client.sendCommand(command);
 }
@@ -177,7 +177,7 @@ export function parseUrl(text: string): Address {
 function clientOptions(address: Address, tls: ConnectionOptions) {
   return {
     lazyConnect: true,
-    // RESP3 gives this sink nothing, and some proxies do not speak it.
+    // This sink does not need RESP3, and some proxies do not speak it.
     protocol: 2 as const,
     ...(address.username === undefined ? {} : { username: address.username }),
     ...(address.password === undefined ? {} : { password: address.password }),
@@ -186,7 +186,7 @@ function clientOptions(address: Address, tls: ConnectionOptions) {
     connectTimeout: CONNECT_TIMEOUT_MS,
     commandTimeout: CALL_TIMEOUT_MS,
     keepAlive: KEEP_ALIVE_MS,
-    // A server that is loading answers LOADING, which is told as such; INFO would need a permission more.
+    // A loading server answers LOADING, which has its own message; INFO would need another permission.
     enableReadyCheck: false,
     autoResendUnfulfilledCommands: false,
     autoResubscribe: false,
@@ -196,9 +196,9 @@ function clientOptions(address: Address, tls: ConnectionOptions) {
   };
 }
 
-/** The files are read for each connection: they may have been renewed since. */
+/** Reads the files for each connection: they may have been renewed. */
 function secured({ host, tls }: Address, settings: TlsSettings, signal: AbortSignal): ConnectionOptions {
-  // A server name may not be an address (RFC 6066); the certificate is compared with the host all the same.
+  // A server name must not be an address (RFC 6066); the certificate is compared with the host anyway.
   const name = isIP(host) === 0 ? { servername: host } : {};
   try {
     return { ...name, ...tlsOptions(settings, tls) };
@@ -207,7 +207,10 @@ function secured({ host, tls }: Address, settings: TlsSettings, signal: AbortSig
   }
 }
 
-/** Fails where a handshake lasts because a plain server waits for the line's end; else it never settles before the signal. */
+/**
+ * Fails if the handshake hangs because a server without TLS waits for the end of a line; else settles only with the
+ * signal.
+ */
 async function refusePlain(address: Address, signal: AbortSignal): Promise<never> {
   if (address.tls) {
     await sleep(PLAIN_SERVER_AFTER_MS, undefined, { signal });
@@ -217,7 +220,7 @@ async function refusePlain(address: Address, signal: AbortSignal): Promise<never
   throw abortedError(signal);
 }
 
-/** Any reply to PING, a refusal included, is Redis without TLS. */
+/** Any reply to PING, even a refusal, means Redis without TLS. */
 async function answersPlainly({ host, port }: Address, signal: AbortSignal): Promise<boolean> {
   const socket = connect({ host, port, timeout: CONNECT_TIMEOUT_MS, signal });
   socket.on("timeout", () => socket.destroy());
@@ -233,7 +236,7 @@ async function answersPlainly({ host, port }: Address, signal: AbortSignal): Pro
   }
 }
 
-/** A redirected command was not executed where it was refused, so following MOVED and ASK repeats nothing. */
+/** The node that redirects a command does not execute it, so following MOVED and ASK repeats nothing. */
 function clusterOptions(redisOptions: ReturnType<typeof clientOptions>) {
   return {
     lazyConnect: true,
@@ -250,7 +253,7 @@ function clusterOptions(redisOptions: ReturnType<typeof clientOptions>) {
   };
 }
 
-/** A cluster client says "Failed to refresh slots cache" and hangs the reason behind it. */
+/** A cluster client says "Failed to refresh slots cache"; the real reason is attached to that error. */
 function mostTelling(error: unknown): unknown {
   if (error instanceof Error && "lastNodeError" in error && error.lastNodeError instanceof Error) {
     return error.lastNodeError;

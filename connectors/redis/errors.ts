@@ -14,21 +14,22 @@ export const area: ErrorArea = { from: 3400, title: "Redis and Valkey" };
 
 export const pages: ErrorPages = {
   MR3400: {
-    title: "Redis gave an error that Millrace does not know",
+    title: "Redis gave an unknown error",
     cause:
-      "The server answered with an error that has no entry here. The step is tried again a bounded number of times.",
+      "The server answered with an error that has no entry here. Millrace repeats the step a limited number of times.",
     remedy: "Look at the server's log and at the cause below the message; report it if the sink does not recover.",
   },
   MR3401: {
     title: "Redis can't be reached",
-    cause: "No connection could be made, or it was lost or fell silent. The step is repeated until the server answers.",
+    cause:
+      "No connection could be made, or it was lost or stopped answering. Millrace repeats the step until the server answers.",
     remedy:
-      "ECONNREFUSED: nothing listens at that host and port. ENOTFOUND: the name is not known. ETIMEDOUT: no answer, look at " +
-      "firewall and network. `millrace check` tries it from where it runs.",
+      "ECONNREFUSED: nothing listens at that host and port. ENOTFOUND: the name is unknown. ETIMEDOUT: no answer, check " +
+      "firewall and network. `millrace check` tests it from the machine on which it runs.",
   },
   MR3402: {
     title: "Redis refuses the login",
-    cause: "The user or password in `url` is wrong, or the server wants one and the config has none.",
+    cause: "The user or password in `url` is wrong, or the server requires one and the config has none.",
     remedy: "Correct `url` (redis://user:password@host:port/db) and start again.",
   },
   MR3403: {
@@ -40,10 +41,10 @@ export const pages: ErrorPages = {
       "+config|get the server has less work.",
   },
   MR3404: {
-    title: "Redis is not able to take writes now",
+    title: "Redis can't take writes now",
     cause:
       "It is loading its data, has become a replica, is over maxmemory, can't save to disk, lacks replicas, or its cluster " +
-      "is being changed. The step is repeated until it can.",
+      "is being changed. Millrace repeats the step until the server takes it.",
     remedy:
       "If it lasts: for maxmemory raise it or set an eviction policy; for READONLY point `url` at the primary; for " +
       "MISCONF free disk space.",
@@ -52,10 +53,10 @@ export const pages: ErrorPages = {
     title: "Another Millrace process has taken the sink over",
     cause:
       "The progress key in Redis holds a newer lease than this process has. It stops, so that two never write at once.",
-    remedy: "Make sure that one daemon runs under this name; the newer one goes on by itself.",
+    remedy: "Make sure that one daemon runs under this name; the newer one continues by itself.",
   },
   MR3406: {
-    title: "The cache was emptied behind our back",
+    title: "Another program emptied the cache",
     cause:
       "The progress key is gone (FLUSHALL, FLUSHDB, DEL, eviction, or a restart without persistence). The cache is filled " +
       "again by itself; with `onLost: fail` the sink stops with MR1301.",
@@ -63,10 +64,10 @@ export const pages: ErrorPages = {
       "Nothing. With maxmemory use a volatile-* policy so that the progress key, which never expires, is not evicted.",
   },
   MR3407: {
-    title: "The cache holds another state than was written",
+    title: "The cache does not hold the state that was written",
     cause:
-      "The progress key tells another position than this process wrote: the server was restored from a file, or a " +
-      "replica that lagged behind was promoted. The sink goes on from there where the log reaches back; else it is filled " +
+      "The progress key has another position than the one that this process wrote: the server was restored from a file, or a " +
+      "replica that lagged behind was promoted. The sink continues from there if the log reaches back that far; else it is filled " +
       "again, or stops with MR1301 (`onLost: fail`).",
     remedy: "Nothing.",
   },
@@ -84,16 +85,15 @@ export const pages: ErrorPages = {
       "Leave the large column out (`tables: … columns: … drop: true`) and read the table again: `millrace snapshot start --tables TABLE --sink NAME`.",
   },
   MR3410: {
-    title: "The Redis server lacks something that the sink needs",
-    cause:
-      "A database number that does not exist, scripting switched off, or a server that is not a cluster or is one.",
+    title: "The Redis server lacks a feature that the sink needs",
+    cause: "A database number that does not exist, scripting switched off, or `cluster` does not match the server.",
     remedy: "Correct `url` or `cluster`; Redis 6.2 or newer, or Valkey, with EVAL allowed is needed.",
   },
   MR3412: {
     title: "TLS to Redis failed",
     cause:
-      "The server's certificate could not be verified (authority, name or dates), it refuses ours, or one side speaks TLS " +
-      "on this port and the other does not.",
+      "The server's certificate could not be verified (authority, name or dates), it refuses ours, or only one side speaks TLS " +
+      "on this port.",
     remedy:
       "The message says which, and its fix. Use rediss:// only where the port speaks TLS; name an authority of your own in " +
       "`ca`, a certificate of this client in `cert` and `certKey`, another name than the url's host in `serverName`.",
@@ -112,7 +112,10 @@ export const pages: ErrorPages = {
   },
 };
 
-/** First words of Redis' error replies, and what they mean here. https://redis.io/docs/latest/develop/reference/protocol-spec/ */
+/**
+ * First words of Redis' error replies, and their meaning here.
+ * https://redis.io/docs/latest/develop/reference/protocol-spec/
+ */
 const REPLIES: Readonly<Record<string, readonly [code: ErrorCode, kind: ErrorKind, what: string]>> = {
   NOAUTH: ["MR3402", "blocked", "Redis wants a password and the config has none"],
   WRONGPASS: ["MR3402", "blocked", "Redis refuses user or password"],
@@ -133,13 +136,13 @@ const REPLIES: Readonly<Record<string, readonly [code: ErrorCode, kind: ErrorKin
   CROSSSLOT: ["MR3410", "fatal", "Redis is a cluster and the config does not say so"],
 };
 
-/** What an error of ioredis or of the server means to the runtime. */
+/** The meaning of an ioredis or server error for the runtime. */
 export function classify(error: unknown, signal: AbortSignal | undefined): MillraceError {
   if (signal?.aborted === true || isAborted(error)) {
     return new MillraceError({
       code: "MR3401",
       kind: "aborted",
-      message: "the work on Redis was called off",
+      message: "the work on Redis was stopped",
       cause: error,
     });
   }
@@ -159,7 +162,7 @@ export function classify(error: unknown, signal: AbortSignal | undefined): Millr
 }
 
 /**
- * Redis gives the one code ERR for many things; these are told by their text (server.c, db.c, cluster.c of Redis 7 and
+ * Redis uses the code ERR for many failures; their text distinguishes them (server.c, db.c, cluster.c of Redis 7 and
  * Valkey 9; test/integration/redis-errors).
  */
 function classifyGeneric(text: string, cause: unknown): MillraceError {
@@ -179,8 +182,8 @@ function classifyGeneric(text: string, cause: unknown): MillraceError {
 }
 
 /**
- * The code in an error reply. Redis 6 wraps an error that a script ran into: `ERR Error running script (call to f_…):
- * @user_script:12: -OOM command not allowed …`; Redis 7 leaves it in front.
+ * The code in an error reply. Redis 6 wraps an error of a script: `ERR Error running script (call to f_…):
+ * @user_script:12: -OOM command not allowed …`; in Redis 7 the code comes first.
  */
 export function replyCode(text: string): string {
   const wrapped = /^ERR Error running script.*?@user_script:\s*\d+:\s*-?([A-Z]+)\b/.exec(text);
@@ -189,7 +192,7 @@ export function replyCode(text: string): string {
 
 function isConnectionLoss(error: unknown, text: string): boolean {
   if (systemErrorCode(error) !== undefined) return true;
-  // ioredis raises these without a code.
+  // ioredis gives these errors no code.
   return /Connection is closed|Command timed out|isn't writeable|isn't ready|Failed to refresh slots cache|None of startup nodes|Socket timeout/.test(
     text,
   );
@@ -203,7 +206,7 @@ export function tlsError({ what, fix }: TlsFailure, cause?: unknown): MillraceEr
   return failed("MR3412", "blocked", `TLS to Redis failed: ${what}`, fix, cause);
 }
 
-/** Whether the server ended the connection before it said anything: what a plain client meets at a TLS port. */
+/** Whether the server ended the connection before it sent anything, as a TLS port does with a plain client. */
 export function isHangUp(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   return (
@@ -221,7 +224,7 @@ function failed(code: ErrorCode, kind: ErrorKind, message: string, hint?: string
   return new MillraceError({ code, kind, message, hint, cause: known });
 }
 
-/** ioredis hangs the failed command with its arguments, passwords included, on the error: it must not be logged. */
+/** ioredis attaches the failed command with its arguments, passwords included, to the error: it must not be logged. */
 function withoutArguments(cause: unknown): Error {
   if (cause instanceof MillraceError) return cause;
   const text = cause instanceof Error ? cause.message : String(cause);

@@ -1,9 +1,15 @@
-/** Keys that no step can have written: an operator has the sink filled anew because it was changed by hand. */
+/**
+ * Removes keys that no step can have written, when an operator has a sink filled again because somebody changed it by
+ * hand.
+ */
 import type { Commands, Connection } from "./connection.ts";
 import { rowKeyPages, type RowKeys } from "./write/removal.ts";
 import { VERSION_FIELD } from "./write/script.ts";
 
-/** KEYS are rows' keys, ARGV[1] a version: what is above it, or has none, goes. Versions are compared as in script.ts. */
+/**
+ * KEYS are rows' keys, ARGV[1] a version: removes rows with a higher version or without one. Compares versions as
+ * script.ts does.
+ */
 const EXPEL = `
 local bound = ARGV[1]
 for i = 1, #KEYS do
@@ -27,7 +33,7 @@ export async function expel(
 ): Promise<void> {
   for (const primary of connection.primaries()) {
     for await (const keys of rowKeyPages(primary, rows, signal)) {
-      // In a cluster keys of several slots may not stand in one call.
+      // In a cluster one call can't have keys of several slots.
       if (connection.isCluster) await Promise.all(keys.map((key) => run(primary, [key], version)));
       else await run(primary, keys, version);
     }

@@ -1,9 +1,9 @@
-/** The highest version that a key under the prefix shows: what is left of an earlier life, deleted rows included. */
+/** Finds the highest version under the prefix: old rows and tombstones may be left there. */
 import { type Commands, type Connection, textOf } from "./connection.ts";
 import { keyPages } from "./write/removal.ts";
 import { VERSION_FIELD } from "./write/script.ts";
 
-/** Of a row's hash or text, or of the note of a deletion. Versions are compared as in script.ts. */
+/** The version of a row (hash or text) or a tombstone. Compares versions as script.ts does. */
 const HIGHEST = `
 local highest = '0'
 for i = 1, #KEYS do
@@ -26,7 +26,7 @@ export async function highestVersion(connection: Connection, prefix: string, sig
   };
   for (const primary of connection.primaries()) {
     for await (const keys of keyPages(primary, prefix, signal)) {
-      // In a cluster keys of several slots may not stand in one call.
+      // In a cluster one call can't have keys of several slots.
       const calls = connection.isCluster ? keys.map((key) => [key]) : [keys];
       for (const version of await Promise.all(calls.map((call) => ask(primary, call)))) note(version);
     }

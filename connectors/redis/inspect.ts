@@ -1,4 +1,4 @@
-/** What the cache holds, asked over a connection of its own: see core/contracts/comparing. */
+/** Reads the cache over a separate connection: see core/contracts/comparing. */
 import type { EqualRows, Inspection, ListedKey, RowsInOrder, StoredRow } from "../../src/core/contracts/comparing.ts";
 import {
   digitsOf,
@@ -23,7 +23,7 @@ export interface InspectionSettings extends ConnectionSettings {
   readonly format: Format;
 }
 
-/** A row's fields, in the spelling of the format; null: what lies under its key is no row of ours. */
+/** A row's fields in the spelling of the format; null: the value is not a row of ours. */
 type Fields = ReadonlyMap<string, string> | null;
 
 export class RedisInspection implements Inspection {
@@ -48,10 +48,10 @@ export class RedisInspection implements Inspection {
     return await this.#byIds(table, keys.map(rowIdOf), signal);
   }
 
-  /** A cluster's keys lie in many slots, and in JSON white space does not count: there each is asked for by itself. */
+  /** A cluster's keys are in many slots, and JSON has insignificant white space: both need single reads. */
   async equal(table: TableVersion, asked: RowsInOrder, signal: AbortSignal): Promise<EqualRows | null> {
     const { prefix, format } = this.#settings;
-    // An array's elements are compared, not its text.
+    // Arrays are compared by element, not as text.
     if (!this.#mayScript || format !== "hash" || table.columns.some(({ type }) => type.kind === "array")) return null;
     try {
       const connection = await this.#connect(signal);
@@ -89,7 +89,7 @@ export class RedisInspection implements Inspection {
     this.#connection = null;
   }
 
-  /** The key of an id that is a digest is taken from the row. */
+  /** For an id that is a digest, takes the key from the row. */
   async #listed(table: TableVersion, ids: readonly string[], signal: AbortSignal): Promise<readonly ListedKey[]> {
     const listed = ids.map((id) => ({ id, key: keyOfRowId(table, id) }));
     const unknown = listed.filter(({ id, key }) => key === null && isDigestId(id)).map(({ id }) => id);
@@ -110,7 +110,7 @@ export class RedisInspection implements Inspection {
     }
   }
 
-  /** Null: nothing lies there. */
+  /** Null: the key does not exist. */
   async #row(connection: Connection, table: TableVersion, id: string, key: string) {
     const fields = await this.#fields(connection, key);
     if (fields === undefined) return null;
@@ -131,19 +131,19 @@ export class RedisInspection implements Inspection {
     };
   }
 
-  /** Undefined: nothing lies there. */
+  /** Undefined: the key does not exist. */
   async #fields(connection: Connection, key: string): Promise<Fields | undefined> {
     try {
       if (this.#settings.format === "json") {
         const text = textOf(await connection.command("get", key));
         return text === null ? undefined : normalFields(text);
       }
-      // The driver makes an object of it.
+      // The driver converts the reply into an object.
       const reply = await connection.command("hgetall", key);
       const fields = typeof reply === "object" && reply !== null ? Object.entries(reply) : [];
       return fields.length === 0 ? undefined : new Map(fields.map(([name, value]) => [name, textOf(value) ?? ""]));
     } catch (error) {
-      // A value of another kind, or a text that is no JSON.
+      // A value of another kind, or text that is not JSON.
       if (error instanceof SyntaxError) return null;
       if (error instanceof Error && replyCode(error.message) === "WRONGTYPE") return null;
       throw error;
@@ -158,7 +158,7 @@ export class RedisInspection implements Inspection {
   }
 }
 
-/** The key that a row's own cells say, where its id is theirs. */
+/** The key from the row's cells, if they match its id. */
 function keyIn(table: TableVersion, id: string, cells: readonly (string | null)[], isHash: boolean): KeyText | null {
   const key = table.key.map((ordinal) => {
     const cell = cells[ordinal] ?? null;

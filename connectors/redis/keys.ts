@@ -14,8 +14,8 @@ const OPEN = 0x7b; // '{'
 const CLOSE = 0x7d; // '}'
 
 /**
- * A prefix may pin everything to one cluster slot by a whole hash tag (`{shop}:`); half a tag would make the slot of a
- * key depend on what follows.
+ * A prefix may pin all keys to one cluster slot by a complete hash tag (`{shop}:`). With half a tag the slot would
+ * depend on the rest of the key.
  */
 export function isPrefixUsable(prefix: string): boolean {
   const rest = prefix.replace(/^[^{}]*\{[^{}]+\}/, "");
@@ -26,7 +26,7 @@ export function progressKey(prefix: string, pipeline: string, sink: string): str
   return `${prefix}_millrace:${pipeline}.${sink}`;
 }
 
-/** Writes the key under which the deletion of the row `key` is remembered: in the same cluster slot as the row's. */
+/** Writes the key of the tombstone for the row `key`, in the same cluster slot. */
 export class TombstoneKeys {
   readonly #prefixLength: number;
   readonly #prefixHasTag: boolean;
@@ -47,7 +47,7 @@ export class TombstoneKeys {
     const open = indexWithin(key, OPEN, start, end);
     const close = open < 0 ? -1 : indexWithin(key, CLOSE, open + 1, end);
     if (this.#prefixHasTag || close > open + 1) {
-      // The key's own hash tag is again the first one.
+      // The key's own hash tag is the first one again.
       out.copy(this.#tagged, 0, this.#tagged.length);
       out.copy(key, rest, end - rest);
       return;
@@ -58,7 +58,7 @@ export class TombstoneKeys {
       out.byte(CLOSE);
       return;
     }
-    // The whole key is hashed, and as it holds a closing brace it can't stand inside a tag.
+    // Redis hashes the whole key; because it has a closing brace, it can't be inside a tag.
     out.copy(this.#numbered, 0, this.#numbered.length);
     out.ascii(tagOfSlot(slotOf(key, start, end)));
     out.byte(CLOSE);
@@ -73,7 +73,7 @@ export class TombstoneKeys {
   }
 }
 
-/** The pattern of SCAN that matches exactly the keys which begin with `start`. */
+/** The SCAN pattern that matches exactly the keys that begin with `start`. */
 export function scanPattern(start: string): string {
   return `${start.replaceAll(/[*?[\]\\^-]/g, String.raw`\$&`)}*`;
 }

@@ -5,7 +5,7 @@ import { comparePositions, parsePosition } from "../../src/core/model/position.t
 import { type Commands, listOf, textOf } from "./connection.ts";
 import { redisError } from "./errors.ts";
 
-/** The progress key's hash as it is stored; "" and null where a field is missing. */
+/** The hash of the progress key; "" and null for missing fields. */
 export interface StoredProgress {
   readonly lease: string | null;
   readonly position: string;
@@ -26,7 +26,7 @@ export async function readProgress(connection: Commands, key: Buffer): Promise<S
   };
 }
 
-/** Lease numbers count acquisitions: a double holds them exactly. */
+/** Lease numbers count acquisitions, so a double is exact. */
 const TAKE_OVER = `
 local held = redis.call('HGET', KEYS[1], 'lease')
 if held and tonumber(held) > tonumber(ARGV[1]) then return held end
@@ -34,15 +34,15 @@ redis.call('HSET', KEYS[1], 'lease', ARGV[1])
 return false
 `;
 
-/** Stores our lease where no higher one is stored. */
+/** Stores our lease unless a higher one is stored. */
 export async function takeOver(connection: Commands, key: Buffer, lease: number): Promise<void> {
   const holder = textOf(await connection.command("eval", TAKE_OVER, "1", key, String(lease)));
   if (holder !== null) throw takenOver(holder, String(lease));
 }
 
 /**
- * What the sink holds. Rows written in another format are of no use as bases and will not be found by readers: then no
- * table counts as complete, and each is read again.
+ * The sink's progress. Rows in another format can't be bases, and readers will not find them: then no table counts as
+ * complete, and each is read again.
  */
 export function parseProgress(stored: StoredProgress, format: string): SinkProgress | null {
   if (stored.position === "") return null;
@@ -56,13 +56,13 @@ export function fenceError(stored: StoredProgress, lease: string, position: stri
     return redisError("MR3406", "reopen", "the cache was emptied: the sink's progress key is gone");
   }
   if (Number(stored.lease) > Number(lease)) return takenOver(stored.lease, lease);
-  // Progress beyond ours is another writer's: two that took turns would never end.
+  // Progress beyond ours comes from another writer: if two processes took turns, that would never end.
   const isOlder =
     Number(stored.lease) < Number(lease) || position === "" || stored.position === "" || isBefore(stored, position);
   return redisError(
     "MR3407",
     isOlder ? "reopen" : "fatal",
-    `the cache holds another progress than was written: ${isOlder ? "it was restored or failed over" : "another process writes to it"}`,
+    `the cache does not hold the progress that was written: ${isOlder ? "it was restored or failed over" : "another process writes to it"}`,
   );
 }
 

@@ -3,7 +3,7 @@ import { redisError } from "./errors.ts";
 
 const WAIT_MS = "10000";
 
-/** Returns when that many replicas have what was written on this connection; in a cluster each primary is asked. */
+/** Returns when that many replicas have this connection's writes; in a cluster it asks each primary. */
 export async function waitForReplicas(connection: Connection, count: number): Promise<void> {
   if (count === 0) return;
   for (const primary of connection.primaries()) {

@@ -1,21 +1,24 @@
-/** Rows that are hashes, each read by the server as one text (core/targets/sized-line): a reply a row, and not two a field. */
+/**
+ * Has the server read each row that is a hash as one text (core/targets/sized-line): one reply per row instead of two
+ * per field.
+ */
 import type { EqualRows, RowsInOrder } from "../../src/core/contracts/comparing.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { sizedLine } from "../../src/core/targets/sized-line.ts";
 import { type Connection, listOf, type Reply, textOf } from "./connection.ts";
 import { TIME_FIELD, VERSION_FIELD } from "./write/script.ts";
 
-/** A call ends at the first of these: the server does nothing else meanwhile. */
+/** A call ends at whichever limit comes first: the server does nothing else meanwhile. */
 const ROWS_PER_CALL = 100;
 const CHARACTERS_PER_CALL = 256 * 1024;
 const CALLS_IN_FLIGHT = 4;
 
 /**
  *   KEYS  the rows' keys
- *   ARGV  1 the highest version that a row may have     then the columns, the version's field and the time's
+ *   ARGV  1 the highest allowed version     then the columns, the fields of version and time
  *
- * Answers with a text for each row, and nothing for one that is not there, is no hash, has no version or one that is too
- * high, or has fields besides these. Versions are compared as text, by length first: see script.ts.
+ * Answers with one text per row; nothing for a row that does not exist, is not a hash, has no version or a too high one,
+ * or has further fields. Compares versions as text, by length first: see script.ts.
  */
 const READ_LINES = `
 local max, n = ARGV[1], #ARGV - 1
@@ -79,7 +82,7 @@ export async function equalRows(
       if (inFlight.length >= CALLS_IN_FLIGHT) await inFlight.shift();
       signal.throwIfAborted();
       const call = read(from, expected);
-      // Awaited below; the handler keeps a failure from being called unhandled meanwhile.
+      // Awaited below; until then the handler marks a failure as handled.
       call.catch(() => {});
       inFlight.push(call);
       from += expected.length;

@@ -1,13 +1,13 @@
-/** What tells rows of an older shape of a table: stored beside the progress, one field per table. */
+/** Identifies rows of an older shape of a table. Stored beside the progress, one field per table. */
 import * as z from "zod";
 import { type ShapeNote, shapeNote } from "../../src/core/targets/base-floors.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { type Commands, textOf } from "./connection.ts";
 
 export interface RowShape extends ShapeNote {
-  /** Columns that the table had: a hash from before may still have their fields. */
+  /** Columns that the table had: older hashes may still have their fields. */
   readonly retired: readonly string[];
-  /** Of how many columns its keys have been made, so that rows of an earlier key are found when they are to go. */
+  /** The numbers of columns that its keys have had, so that rows with an earlier key are found for removal. */
   readonly widths: readonly number[];
 }
 
@@ -19,14 +19,14 @@ const SHAPE = z.object({
   widths: z.array(z.int()),
 });
 
-/** Under the lease that writes the rows. */
+/** Only under the lease that writes the rows. */
 const STORE = `
 if redis.call('HGET', KEYS[1], 'lease') ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], ARGV[2], ARGV[3])
 return 1
 `;
 
-/** Null where another lease is stored, or none. `since`: the version at which the sink stands. */
+/** Null if another lease is stored, or none. `since`: the sink's version now. */
 export async function followShape(
   connection: Commands,
   progressKey: Buffer,

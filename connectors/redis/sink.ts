@@ -38,16 +38,16 @@ export interface RedisSinkSettings extends ConnectionSettings {
   readonly daemon: string;
   readonly prefix: string;
   readonly format: Format;
-  /** Replicas that must have a step before it counts as durable. */
+  /** How many replicas must have a step before it counts as durable. */
   readonly waitReplicas: number;
 }
 
-/** Times that a step is begun again inside `apply`: after a lost answer, and after the server forgot the script. */
+/** How often `apply` starts a step again by itself: after a lost answer, and after the server lost the script. */
 const ATTEMPTS_MAX = 3;
 
 /**
- * Rows as keys of a Redis or Valkey server or cluster; see README.md for its guarantees. Not a transactional sink, though
- * on a single server each call changes rows, fence and progress atomically.
+ * Rows as keys of a Redis or Valkey server or cluster; see README.md for its guarantees. Not a transactional sink,
+ * although on a single server each call changes rows, fence and progress atomically.
  */
 export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolution, TargetComparison {
   readonly kind = "redis";
@@ -66,16 +66,16 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
   readonly #targets = new WeakMap<TableVersion, TableTarget>();
   #connection: Connection | null = null;
   #lease = "";
-  /** Position as this process stored or found it last: the script compares it. */
+  /** The last position that this process stored or found; the script compares it. */
   #position = "";
-  /** The stored progress speaks of rows in the other format. */
+  /** The stored progress belongs to rows in the other format. */
   #isOtherFormat = false;
-  /** Position of a step whose answer did not come: it may be stored, or not. */
+  /** Position of a step whose answer was lost: it may or may not be stored. */
   #inDoubt: string | null = null;
-  /** The text of the complete tables, where the server certainly has it. */
+  /** The text of the complete tables, if the server certainly has it. */
   #storedTables: string | null = null;
   #isClosed = false;
-  /** How rows may be packed on the server that was opened last. */
+  /** How rows can be packed on the present server. */
   #packing: Packing | null = null;
 
   constructor(settings: RedisSinkSettings, log: Logger) {
@@ -86,7 +86,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     this.#pool = new CallPool(new TombstoneKeys(settings.prefix));
   }
 
-  /** What the table's keys begin with. */
+  /** The start of the table's keys. */
   target(table: TableVersion): string {
     return tableKeyStart(this.#settings.prefix, table);
   }
@@ -104,7 +104,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
       if (this.#isOtherFormat) {
         this.#log.warn(
           { was: stored.format, is: this.#settings.format },
-          "the rows' format changed: all are read again",
+          "the format of rows changed: all rows are read again",
         );
       }
       return parseProgress(stored, this.#settings.format);
@@ -117,12 +117,12 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     );
   }
 
-  /** Rows in another format are not found by readers. Rows that were evicted, or removed by hand, nobody can tell. */
+  /** Readers do not find rows in another format. The sink can't detect evicted or manually removed rows. */
   async missing(tables: readonly TableVersion[]): Promise<readonly TableVersion[]> {
     return this.#isOtherFormat ? tables : [];
   }
 
-  /** Keys need no making; what a row of another shape may lend to a change is noted. */
+  /** Keys need no preparation; notes which values rows of another shape may supply. */
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     await this.#guarded(signal, async (connection) => {
       const since = versionAt(this.#position);
@@ -136,9 +136,9 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     });
   }
 
-  /** A row keeps its fields, under their names, until it is written. */
+  /** A row keeps its named fields until it is written. */
   async carries(from: TableVersion, to: TableVersion): Promise<boolean> {
-    // The text of a row names all columns, those that are null too.
+    // A row in JSON names all columns, even those that are null.
     if (this.#settings.format === "json" && to.columns.length > from.columns.length) return false;
     return onlyGrows(from, to);
   }
@@ -212,7 +212,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     }
   }
 
-  /** Keys tell their tables only where those are known: all under the prefix are looked at, in one pass. */
+  /** A key shows its table only if the table is known: looks at all keys under the prefix, in one pass. */
   async highestVersion(_tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
     return await this.#guarded(signal, (connection) => highestVersion(connection, this.#settings.prefix, signal));
   }
@@ -232,7 +232,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     });
   }
 
-  /** Whether the step may be begun again at once: the script was forgotten, or an answer of ours had been lost. */
+  /** Whether the step can start again at once: the server had lost the script, or an answer was lost. */
   async #isCured(connection: Connection, error: unknown): Promise<boolean> {
     if (error instanceof FenceMismatch) {
       this.#compare(await readProgress(connection, this.#progressKey));
@@ -245,7 +245,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     return false;
   }
 
-  /** Adopts what is stored when this process wrote it; else the sink must not go on. */
+  /** Accepts the stored progress if this process wrote it; otherwise the sink must not continue. */
   #compare(stored: StoredProgress): void {
     const isOurs = stored.position === this.#position || stored.position === this.#inDoubt;
     if (stored.lease !== this.#lease || !isOurs) throw fenceError(stored, this.#lease, this.#position);
@@ -267,7 +267,7 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
     await this.#drop();
   }
 
-  /** Runs work on a live connection; whatever fails there takes the connection with it. */
+  /** Runs work on a live connection; after a failure the connection is closed. */
   async #guarded<T>(signal: AbortSignal, work: (connection: Connection) => Promise<T>): Promise<T> {
     if (this.#isClosed) throw redisError("MR3401", "aborted", "the sink is closed");
     const stop = (): void => void this.#drop();

@@ -1,4 +1,4 @@
-/** Which of a cluster's 16,384 slots a key belongs to: CRC16 (XMODEM) of its hash tag, else of the whole key. */
+/** A key's slot among the 16,384 of a cluster: CRC16 (XMODEM) of its hash tag, else of the whole key. */
 const OPEN = 0x7b; // '{'
 const CLOSE = 0x7d; // '}'
 export const SLOT_COUNT = 16_384;
@@ -15,7 +15,7 @@ export function slotOf(key: Uint8Array, start = 0, end = key.length): number {
   return close > open + 1 ? crc16(key, open + 1, close) : crc16(key, start, end);
 }
 
-/** Where `byte` first stands in the range, or -1. `indexOf` would look on to the end of the buffer. */
+/** The first position of `byte` in the range, or -1. `indexOf` would search to the end of the buffer. */
 export function indexWithin(bytes: Uint8Array, byte: number, start: number, end: number): number {
   for (let i = start; i < end; i++) if (bytes[i] === byte) return i;
   return -1;
@@ -29,7 +29,7 @@ function crc16(bytes: Uint8Array, start: number, end: number): number {
 
 let tags: string[] | undefined;
 
-/** A short text without braces that lies in this slot. */
+/** A short text without braces whose slot this is. */
 export function tagOfSlot(slot: number): string {
   tags ??= numbersPerSlot();
   return tags[slot]!;

@@ -51,7 +51,7 @@ export function writeFieldText(
   }
 }
 
-/** For types whose JSON string holds no escapes: what stands between the quotes. */
+/** For types whose JSON string has no escapes: the text between the quotes. */
 function writeUnquoted(
   out: ByteWriter,
   type: ColumnType,

@@ -1,7 +1,7 @@
 /**
- * Rows that a PATCH takes its unchanged columns from, where the script can't take them itself: all of them in the format
- * json, and those of a key change in the format hash. They are read before the entry is written and before anything is
- * deleted; no other entry of the batch writes them (src/core/model/batch.ts).
+ * Reads the rows from which a PATCH takes its unchanged columns, if the script can't do that: all of them in the format
+ * json, and those of a key change in the format hash. Reads them before it writes the entry and before any delete; no
+ * other entry of the batch writes them (src/core/model/batch.ts).
  */
 import * as base from "../../../src/core/targets/base-lookup.ts";
 import { CELL_UNCHANGED, CellMap } from "../../../src/core/model/tuple.ts";
@@ -14,14 +14,14 @@ import type { Format, TableTarget } from "./table-target.ts";
 export type BaseLookup = base.BaseLookup<{ readonly row: BaseRow }>;
 export type BaseRequest = base.BaseRequest<TableTarget>;
 
-/** Reads the bases of these entries; the results are in their order. */
+/** Reads the bases of these entries, in their order. */
 export async function readBases(
   connection: Connection,
   format: Format,
   requests: readonly BaseRequest[],
 ): Promise<BaseLookup[]> {
   const replies = requests.map((request) => askFor(connection, format, request));
-  // All are awaited before the first failure is thrown: none may go unhandled.
+  // Awaits all before it throws the first failure, so that none stays unhandled.
   const settled = await Promise.allSettled(replies);
   return settled.map((result, i) => {
     if (result.status === "fulfilled") return judge(format, requests[i]!, result.value);

@@ -7,16 +7,19 @@ import type { TombstoneKeys } from "../keys.ts";
 import { RESULT_FENCED, RESULT_INCOMPLETE, RESULT_WRONG_TYPE } from "./script.ts";
 import { type Fence, type ProgressToStore, ScriptCall } from "./script-call.ts";
 
-/** Calls on their way: enough that the server never waits for us, few enough that their bytes stay a few megabytes. */
+/**
+ * Limit of calls in flight: enough that the server never waits for us, few enough that their bytes stay at some
+ * megabytes.
+ */
 const CALLS_IN_FLIGHT = 3;
 
 /** The stored progress is not what this process wrote last; the sink finds out why. */
 export class FenceMismatch extends Error {}
 
-/** A report could not be stored: the runtime's own error, not one of Redis. */
+/** The runtime could not store a report: not an error of Redis. */
 export class ReportFailure extends Error {}
 
-/** A row that was too large to send; the script never sees it. */
+/** A row that is too large to send; the script never sees it. */
 export const RESULT_TOO_LARGE = 3;
 
 interface LeftRow {
@@ -38,7 +41,7 @@ export class CallPool {
     return this.#free.pop() ?? new ScriptCall(this.#tombstones);
   }
 
-  /** Only for a call whose answer has come: until then its bytes may still be on their way. */
+  /** Only for an answered call: before the answer its bytes may still be in use. */
   give(call: ScriptCall): void {
     call.reset();
     if (this.#free.length <= CALLS_IN_FLIGHT) this.#free.push(call);
@@ -46,9 +49,9 @@ export class CallPool {
 }
 
 /**
- * Sends one step as script calls. Invariants: a call that removes rows is sent when all before it were taken (a key
- * change's new row is there before the old one goes); the progress is stored by the last call, when all others were taken
- * and every row left out was reported.
+ * Sends one step as script calls. Invariants: a call that removes rows is sent after all earlier calls succeeded (a key
+ * change writes the new row before it deletes the old one). The last call stores the progress, after all others
+ * succeeded and every skipped row was reported.
  */
 export class CallStream {
   readonly #connection: Connection;
@@ -68,7 +71,7 @@ export class CallStream {
     this.#call = pool.take();
   }
 
-  /** The call that takes the next row. Where it was full it has been sent. */
+  /** The call for the next row; sends it first if it is full. */
   async room(): Promise<ScriptCall> {
     if (this.#call.isFull) await this.flush();
     return this.#call;
@@ -82,14 +85,14 @@ export class CallStream {
     this.#left.push({ writes, entry, result });
   }
 
-  /** Sends what has gathered. In a cluster: before each key of another slot. */
+  /** Sends the collected rows. In a cluster: before each key of another slot. */
   async flush(): Promise<void> {
     if (this.#call.count === 0) return;
     const call = this.#call;
     if (call.hasRemoval) await this.settle();
     else if (this.#inFlight.length >= CALLS_IN_FLIGHT) await this.#inFlight.shift();
     const sent = this.#send(call, null);
-    // Awaited by settle; the handler keeps a failure from being called unhandled meanwhile.
+    // Awaited later; until then the handler marks a failure as handled.
     sent.catch(() => {});
     this.#inFlight.push(sent);
     this.#call = this.#pool.take();
@@ -99,7 +102,7 @@ export class CallStream {
     while (this.#inFlight.length > 0) await this.#inFlight.shift();
   }
 
-  /** Waits for whatever is on its way, after a failure: nothing may arrive behind what the next attempt sends. */
+  /** After a failure waits for all calls in flight: nothing may arrive after the next attempt has begun. */
   async drain(): Promise<void> {
     await Promise.allSettled(this.#inFlight.splice(0));
   }
@@ -121,7 +124,7 @@ export class CallStream {
 
   async #send(call: ScriptCall, progress: ProgressToStore | null): Promise<void> {
     this.#sentCount++;
-    // In a cluster the progress key lies in one slot only: rows are fenced by a call before the step.
+    // In a cluster the progress key is in only one slot: a separate call before the step checks the fence.
     const fence = this.#connection.isCluster && call.count > 0 ? null : this.#fence;
     const bytes = call.encode(this.#progressKey, fence, progress);
     const reply = await this.#connection.encoded("evalsha", bytes, call.routingKey(this.#progressKey));
@@ -145,7 +148,7 @@ export class CallStream {
     try {
       await this.#reportLeft(outcome);
     } catch (error) {
-      throw new ReportFailure("what the sink left out could not be reported", { cause: error });
+      throw new ReportFailure("the rows that the sink skipped could not be reported", { cause: error });
     }
   }
 

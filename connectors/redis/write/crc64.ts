@@ -1,10 +1,7 @@
-/** The CRC-64 that Redis closes a dumped value with (polynomial ad93d23594c935a9, reflected, from zero on). */
+/** The CRC-64 at the end of a dumped Redis value (polynomial ad93d23594c935a9, reflected, initial value zero). */
 const POLYNOMIAL = 0x95ac9329ac4bc9b5n;
 
-/**
- * Eight tables of 256 entries, each its low and its high half: eight bytes are looked up at once, without waiting for one
- * another.
- */
+/** Eight tables of 256 entries, each as its low and high half: eight independent lookups at once. */
 const TABLES = makeTables();
 
 function makeTables(): Int32Array {

@@ -6,7 +6,7 @@ const ARRAY16 = 0xdc;
 const ARRAY32 = 0xdd;
 const TEXT_HEADER_BYTES = 5;
 
-/** Leaves room for a text's header; `endText` with the result fills it in. */
+/** Leaves room for a text's header; `endText` fills it in, given the result. */
 export function beginText(out: ByteWriter): number {
   out.reserve(TEXT_HEADER_BYTES);
   const at = out.length;
@@ -27,7 +27,7 @@ export function textBytes(text: string): Buffer {
   return Buffer.concat([header, bytes]);
 }
 
-/** An array of fewer than 65,536 elements, whose count may be told afterwards by `setArrayCount`. */
+/** An array of fewer than 65,536 elements; `setArrayCount` may set the count later. */
 export function beginArray(out: ByteWriter, count = 0): number {
   out.reserve(3);
   const at = out.length;

@@ -1,15 +1,15 @@
 /**
- * A row as the server itself keeps a small hash: RESTORE takes it as one argument and stores it as it is, where HSET looks
- * for each field's place (measured: half of the server's time per row). Redis 7.0 and newer, Valkey.
+ * A row in the server's own form of a small hash: RESTORE takes it as one argument and stores it unchanged, while HSET
+ * looks up each field (measured: half of the server's time per row). Redis 7.0 and newer, Valkey.
  *
- * Layout: RDB type 16, the length, a listpack of names and values, the RDB version, a CRC-64 of all before it. Sources:
- * src/listpack.c and src/rdb.h of Redis 7.0. Every element here is a text of fewer than 64 bytes: a byte 0x80 + length, the text, and
- * a byte with the length of the two, by which the list is walked backwards.
+ * Layout: RDB type 16, the length, a listpack of names and values, the RDB version, a CRC-64 of everything before it.
+ * Sources: src/listpack.c and src/rdb.h of Redis 7.0. Every element here is a text of fewer than 64 bytes: one byte (0x80
+ * plus the length), the text, and a byte with the length of the two, for walking the list backwards.
  */
 import type { ByteWriter } from "../../../src/core/bytes.ts";
 import { crc64 } from "./crc64.ts";
 
-/** What the server keeps in this form: hashes of up to so many fields, none longer than so many bytes. */
+/** The server's limits for this form: number of fields, and length of a field. */
 export interface Packing {
   readonly fieldCountMax: number;
   readonly valueBytesMax: number;
@@ -17,7 +17,7 @@ export interface Packing {
 
 /** The longest text whose length fits into its first byte. */
 export const PACKED_TEXT_BYTES_MAX = 63;
-/** The list's own count of elements has 16 bits, of which the highest value means "not known". */
+/** The list counts its elements in 16 bits; the highest value means "unknown". */
 export const PACKED_FIELDS_MAX = 30_000;
 
 const TYPE_HASH_LISTPACK = 16;
@@ -29,7 +29,7 @@ const LIST_END = 0xff;
 const FOOTER_BYTES = 10;
 const TEXT = 0x80;
 
-/** The text as an element; null where it is too long. */
+/** The text as an element; null if it is too long. */
 export function packedText(text: string): Buffer | null {
   const bytes = Buffer.from(text);
   const { length } = bytes;
@@ -37,7 +37,7 @@ export function packedText(text: string): Buffer | null {
   return Buffer.concat([Buffer.from([TEXT | length]), bytes, Buffer.from([length + 1])]);
 }
 
-/** Leaves room for what stands before the elements. */
+/** Leaves room for the header before the elements. */
 export function beginPacked(out: ByteWriter): number {
   const at = out.length;
   out.reserve(LIST_AT + LIST_HEADER_BYTES);
@@ -51,7 +51,7 @@ export function beginPackedText(out: ByteWriter): number {
   return out.length++;
 }
 
-/** False where the text is longer than `byteCountMax`, which is not above PACKED_TEXT_BYTES_MAX. */
+/** False if the text is longer than `byteCountMax`, which is at most PACKED_TEXT_BYTES_MAX. */
 export function endPackedText(out: ByteWriter, at: number, byteCountMax: number): boolean {
   const length = out.length - at - 1;
   if (length > byteCountMax) return false;

@@ -1,16 +1,16 @@
-/** Whether rows may be given to the server in the form in which it keeps them, and up to which size. */
+/** Whether the server accepts rows in its own form, and up to which size. */
 import { type Commands, type Connection, listOf, textOf } from "../connection.ts";
 import { replyCode } from "../errors.ts";
 import { PACKED_FIELDS_MAX, PACKED_TEXT_BYTES_MAX, type Packing } from "./packed-row.ts";
 
 const FIELDS = "hash-max-listpack-entries";
 const BYTES = "hash-max-listpack-value";
-/** Who listens for changes of hashes is told of them: RESTORE would be another event. */
+/** Clients that listen for changes of hashes expect their events; RESTORE sends another event. */
 const EVENTS = "notify-keyspace-events";
 
 /**
- * Null where rows are written by HSET: the server is too old, does not let us see its settings or use RESTORE, or tells
- * others of changes. `existing` is a key that is there.
+ * Null if rows must be written by HSET: the server is too old, does not let us read its settings or use RESTORE, or
+ * notifies clients of changes. `existing` is an existing key.
  */
 export async function findPacking(connection: Connection, existing: Buffer): Promise<Packing | null> {
   if (!(await mayRestore(connection, existing))) return null;
@@ -25,7 +25,7 @@ export async function findPacking(connection: Connection, existing: Buffer): Pro
   return { fieldCountMax, valueBytesMax };
 }
 
-/** A key that is there is not overwritten, so that asking changes nothing. */
+/** Asks with an existing key, which is not overwritten, so nothing changes. */
 async function mayRestore(connection: Commands, existing: Buffer): Promise<boolean> {
   try {
     await connection.command("restore", existing, "0", "");
@@ -52,7 +52,7 @@ async function settingsOf(primary: Commands): Promise<Map<string, string> | null
   return settings;
 }
 
-/** The server answered, and with an error: the command is unknown, renamed or not allowed. */
+/** The server answered with an error: the command is unknown, renamed or not allowed. */
 function isRefusal(error: unknown): boolean {
   return error instanceof Error && error.name === "ReplyError";
 }

@@ -1,4 +1,4 @@
-/** Removes all rows of tables up to a version: what a TRUNCATE and a sweep ask for. */
+/** Removes all rows of tables up to a version, for TRUNCATE and sweep. */
 import { ByteWriter } from "../../../src/core/bytes.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import type { CallStream } from "./call-stream.ts";
@@ -12,23 +12,23 @@ const SCAN_COUNT = "1000";
 const COLON = 0x3a;
 const DIGEST_START = "sha256:";
 
-/** What tells a table's keys. */
+/** Identifies a table's keys. */
 export interface RowKeys {
-  /** What they begin with. */
+  /** The start of the keys. */
   readonly keyStart: string;
-  /** Of how many columns they have been made. */
+  /** The numbers of columns that the keys have had. */
   readonly keyWidths: readonly number[];
 }
 
 export interface Removal extends RowKeys {
   readonly action: number;
-  /** Of the newest row to go. */
+  /** The version of the newest row to remove. */
   readonly version: bigint;
 }
 
 /**
- * SCAN gives every key that is there from its beginning to its end; the script looks at each key's version, so that a row
- * which is newer, or no row of ours, stays. The rows of several tables are looked for in one pass.
+ * SCAN returns every key that exists from its start to its end. The script checks each key's version, so that newer
+ * rows, and keys that are not ours, stay. One pass covers the rows of several tables.
  */
 export async function removeUpTo(
   connection: Connection,
@@ -86,7 +86,7 @@ function sharedStart(texts: readonly string[]): string {
   return first.slice(0, length);
 }
 
-/** Gives every key that lies where the table's rows do, page by page. */
+/** All keys in the range of the table's rows, page by page. */
 export async function* rowKeyPages(
   primary: Commands,
   { keyStart, keyWidths }: RowKeys,
@@ -98,7 +98,7 @@ export async function* rowKeyPages(
   }
 }
 
-/** Gives every key that begins with `start`, page by page. */
+/** All keys that begin with `start`, page by page. */
 export async function* keyPages(primary: Commands, start: string, signal: AbortSignal): AsyncGenerator<Buffer[]> {
   const pattern = scanPattern(start);
   let cursor = "0";
@@ -110,7 +110,7 @@ export async function* keyPages(primary: Commands, start: string, signal: AbortS
   } while (cursor !== "0");
 }
 
-/** A table of another pipeline may lie below ours when its prefix begins with our key; it has more parts. */
+/** Another pipeline's table may follow ours if its prefix begins with our key; such a key has more parts. */
 function isRowKey(key: Buffer, start: number, keyWidths: readonly number[]): boolean {
   let colons = 0;
   for (let i = start; i < key.length; i++) if (key[i] === COLON) colons++;

@@ -13,13 +13,16 @@ import { beginPacked, beginPackedText, endPacked, endPackedText, packedText, typ
 import { ACTION, JSON_HEAD, TIME_FIELD, VERSION_FIELD } from "./script.ts";
 import { writeFieldText } from "../types.ts";
 
-/** The row that a PATCH takes its unchanged cells from. */
+/** The row from which a PATCH takes its unchanged cells. */
 export interface BaseRow {
-  /** Hash: one value per unchanged column, in column order, null where there is no field. Json: the one text. */
+  /** Hash: one value per unchanged column, in column order, null for a missing field. Json: the whole text. */
   readonly values: readonly (Buffer | null)[];
 }
 
-/** Writes rows of one table as the script wants them. Rate to hold: 500k rows/s of 12 columns (bench/apply-redis). */
+/**
+ * Writes rows of one table in the form that the script expects. Rate to hold: 500k rows/s of 12 columns
+ * (bench/apply-redis).
+ */
 export class RowWriter {
   readonly #table: TableVersion;
   readonly #isJson: boolean;
@@ -30,7 +33,7 @@ export class RowWriter {
   readonly #retired: readonly Buffer[];
   readonly #cells = new CellMap();
   readonly #head = new RowHead();
-  /** Null where a name is too long to be packed. */
+  /** Null if a name is too long to be packed. */
   readonly #packedNames: readonly Buffer[] | null;
   #packing: Packing | null = null;
 
@@ -48,7 +51,7 @@ export class RowWriter {
     this.#packedNames = packed.length === names.length ? packed : null;
   }
 
-  /** Before each step: blocks are reused, so what was remembered of one holds no longer. */
+  /** Called before each step: blocks are reused, so cached values of a block are void. */
   begin(packing: Packing | null): void {
     this.#head.forget();
     const fits = packing !== null && this.#table.columns.length + 2 <= packing.fieldCountMax;
@@ -56,8 +59,8 @@ export class RowWriter {
   }
 
   /**
-   * Writes entry `i` and returns the action that goes with it; null where the base lacks a column that the entry leaves
-   * unchanged. A PATCH without base is written as one for the script to complete (format hash only).
+   * Writes entry `i` and returns its action; null if the base lacks a column that the entry leaves unchanged. A PATCH
+   * without base is written for the script to complete (format hash only).
    */
   write(out: ByteWriter, writes: TableWrites, i: number, base: BaseRow | null): number | null {
     const block = writes.blocks[writes.block[i]!]!;
@@ -80,7 +83,7 @@ export class RowWriter {
     return ACTION.putHash;
   }
 
-  /** All columns that are not null, as the server keeps them. False where a value is too long for that. */
+  /** Writes all columns that are not null in the server's own form. False if a value is too long for that. */
   #writePackedRow(out: ByteWriter, block: Block, names: readonly Buffer[], valueBytesMax: number): boolean {
     const text = beginText(out);
     const at = beginPacked(out);
@@ -125,7 +128,10 @@ export class RowWriter {
     setArrayCount(out, at, count);
   }
 
-  /** [[field, value, …], [field, …], version?]: what to set, what to remove, and the lowest version to build on. */
+  /**
+   * [[field, value, …], [field, …], version?]: fields to set, fields to remove, and the lowest version of a usable
+   * base.
+   */
   #writePatch(out: ByteWriter, block: Block, floor: bigint): void {
     beginArray(out, floor === 0n ? 2 : 3);
     const at = beginArray(out);
@@ -163,7 +169,7 @@ export class RowWriter {
     endText(out, text);
   }
 
-  /** [version, text]. Unchanged columns are carried over as they are written in the base. */
+  /** [version, text]. Unchanged columns are copied from the base as they are written there. */
   #writeJsonRow(out: ByteWriter, block: Block, base: BaseRow | null): boolean {
     const { kind, start, length } = this.#cells;
     const old = base?.values[0] ?? null;
@@ -189,10 +195,10 @@ export class RowWriter {
   }
 }
 
-/** Of the two fields that each row has: a version of up to 19 digits, and a time, of which years may have six. */
+/** Of the two fields in every row: a version of up to 19 digits, and a time whose year may have six. */
 const HEAD_BYTES_MAX = 40;
 
-/** What all rows of one transaction have in common; made once for a run of them. */
+/** The part that all rows of one transaction share; built once for consecutive rows. */
 class RowHead {
   #block: Block | undefined;
   #tx = -1;

@@ -10,19 +10,19 @@ import { ACTION, RESULT_INCOMPLETE } from "./script.ts";
 import { slotOf } from "../slots.ts";
 import type { Format, TableTarget } from "./table-target.ts";
 
-/** Base rows read at once: by count at first, then by what they turned out to weigh. */
+/** How many base rows to read at once: at first this number, then by their measured size. */
 const BASES_FIRST = 8;
 const BASES_MAX = 500;
 const BASE_BYTES_AIM = 8 * 1024 * 1024;
 
-/** Entries of one kind, in the order in which they are sent. */
+/** Entries of one kind, in the order of sending. */
 interface Phase {
   readonly table: Uint16Array;
   readonly entry: Uint32Array;
   readonly count: number;
 }
 
-/** Writes the entries of a step: rows first, deletions after. */
+/** Writes the entries of a step: first rows, then deletions. */
 export class RowsStep {
   readonly #connection: Connection;
   readonly #stream: CallStream;
@@ -61,7 +61,7 @@ export class RowsStep {
     );
   }
 
-  /** The script completes a hash in place; it can't reach another key of a cluster, nor look into JSON. */
+  /** The script completes a hash itself, but it can't reach another key of a cluster, or look into JSON. */
   #needsBase(writes: TableWrites, i: number): boolean {
     return writes.action[i] === PATCH && (this.#format === "json" || writes.moved[i] === 1);
   }
@@ -139,7 +139,7 @@ export class RowsStep {
     return { target: this.#targets[t]!, writes: this.#tables[t]!, entry: phase.entry[n]! };
   }
 
-  /** Whether the stream's call can't take the entry; a cluster's calls hold keys of one slot only. */
+  /** Whether the present call can't take the entry: in a cluster a call holds keys of only one slot. */
   #mustFlush(phase: Phase, n: number): boolean {
     const { call } = this.#stream;
     if (call.isFull) return true;
@@ -151,7 +151,7 @@ export class RowsStep {
     await this.#stream.flush();
   }
 
-  /** The entries that `chosen` takes; in a cluster ordered by slot, so that those of one slot share a call. */
+  /** The entries for which `chosen` is true; in a cluster ordered by slot, so that entries of one slot share a call. */
   #phase(chosen: (writes: TableWrites, i: number) => boolean): Phase {
     const total = this.#tables.reduce((sum, writes) => sum + writes.count, 0);
     const table = new Uint16Array(total);

@@ -6,14 +6,14 @@ import { ACTION, SCRIPT_SHA } from "./script.ts";
 import { slotOf } from "../slots.ts";
 
 export const CALL_ROWS_MAX = 1_000;
-/** A call is sent when its rows reach this; one row may be larger. */
+/** A call is sent when its rows reach this size; a single row may be larger. */
 const CALL_BYTES_MAX = 1024 * 1024;
-/** The server takes arguments of up to 512 MB (proto-max-bulk-len) and hangs up on larger ones. */
+/** The server accepts arguments of up to 512 MB (proto-max-bulk-len) and closes the connection on larger ones. */
 export const ROW_BYTES_MAX = 256 * 1024 * 1024;
-/** A buffer that one huge row blew up is given back rather than kept for ever. */
+/** A buffer that one huge row has enlarged is released. */
 const KEPT_BYTES_MAX = 4 * 1024 * 1024;
 
-/** What the script must find before it changes anything, and what it stores after all rows were taken. */
+/** What the script checks before it changes anything, and what it stores after all rows succeeded. */
 export interface Fence {
   readonly lease: string;
   readonly position: string;
@@ -23,11 +23,11 @@ export interface ProgressToStore {
   readonly position: string;
   readonly bond: string;
   readonly format: string;
-  /** "" where they are what is stored. */
+  /** "" if they are already stored. */
   readonly tables: string;
 }
 
-/** One script call in the making: keys, actions and rows as bytes. Reused; the bytes of `encode` live until `reset`. */
+/** One script call: keys, actions and rows as bytes. Reused; the bytes of `encode` are valid until `reset`. */
 export class ScriptCall {
   readonly #tombstones: TombstoneKeys;
   readonly #actions = new Uint8Array(CALL_ROWS_MAX);
@@ -60,7 +60,7 @@ export class ScriptCall {
     this.hasRemoval = false;
   }
 
-  /** The cluster slot of its keys; only where there is a row. */
+  /** The cluster slot of its keys; only if it has a row. */
   get slot(): number {
     return slotOf(this.#firstKey);
   }
@@ -69,13 +69,13 @@ export class ScriptCall {
     return this.count === CALL_ROWS_MAX || this.#rows.length >= CALL_BYTES_MAX;
   }
 
-  /** Where the row is to be written; `add` follows when it is. */
+  /** The writer for a row; call `add` when the row is written. */
   beginRow(): ByteWriter {
     this.#rowStart = this.#rows.length;
     return this.#rows;
   }
 
-  /** False, and nothing added, when the row that was written is more than the server takes. */
+  /** False, and nothing is added, if the written row is larger than the server accepts. */
   add(action: number, key: ByteWriter, writes: TableWrites | undefined, entry: number): boolean {
     if (this.#rows.length - this.#rowStart > ROW_BYTES_MAX) {
       this.#rows.length = this.#rowStart;
@@ -94,7 +94,7 @@ export class ScriptCall {
     return true;
   }
 
-  /** Forgets a row that `beginRow` began. */
+  /** Discards a row after `beginRow`. */
   abandonRow(): void {
     this.#rows.length = this.#rowStart;
   }

@@ -3,17 +3,17 @@ import { createHash } from "node:crypto";
 export const VERSION_FIELD = "_millrace_version";
 export const TIME_FIELD = "_millrace_commit_time";
 /**
- * Where a packed row has the length byte of its version, counted from 1 as Lua does: behind 12 bytes of headers, and the
+ * Position of the version's length byte in a packed row, counted from 1 as Lua does: after 12 bytes of headers, and the
  * field's name with its two lengths.
  */
 export const PACKED_VERSION_AT = 12 + VERSION_FIELD.length + 2 + 1;
-/** How a row begins in the format json: the script finds the version there. */
+/** The start of a row in the format json: the script finds the version there. */
 export const JSON_HEAD = `{"${VERSION_FIELD}":`;
 
-/** How long the version of a deleted row is remembered: longer than a replay takes. */
+/** How long a tombstone lives: longer than a replay takes. */
 export const TOMBSTONE_SECONDS = 3600;
 
-/** What to do with one row; one byte each in the script's first argument. */
+/** The action for one row; one byte each in the script's first argument. */
 export const ACTION = {
   /** Row is a packed hash (packed-row.ts): store it. */
   putPacked: 0x72, // r
@@ -33,30 +33,30 @@ export const ACTION = {
   sweep: 0x77, // w
 } as const;
 
-/** What the script says of a row that it did not write. */
+/** The script's answer for a row that it did not write. */
 export const RESULT_INCOMPLETE = 1;
 export const RESULT_WRONG_TYPE = 2;
-/** In place of the list of such rows: the fence did not match, nothing was changed. */
+/** Instead of the list of such rows: the fence did not match, and nothing was changed. */
 export const RESULT_FENCED = -1;
 
 /**
  * One call for many rows: compare-and-set on the version, atomically with the fence and the progress.
  *
- *   KEYS  the rows' keys, then as many keys of their tombstones, then the progress key where there is a fence
+ *   KEYS  the rows' keys, then as many keys of their tombstones, then the progress key if there is a fence
  *   ARGV  1 actions, a byte per row
- *         2 rows as MessagePack: one array of what each action wants
+ *         2 rows as MessagePack: one array with the argument of each action
  *         3 "" or the lease that must be stored     4 the position that must be stored
  *         5 "" or the position to store             6 the bond to store
  *         7 the format to store                     8 "" or the tables to store
  *
- * Versions have up to 19 digits, more than a Lua number can tell apart: they are compared as text, by length first.
- * The progress is stored only when every row was taken. Answers with a flat list of row ordinal and result.
+ * Versions have up to 19 digits, more than a Lua number can distinguish: they are compared as text, by length first.
+ * The progress is stored only if every row was written. Answers with a flat list of row ordinal and result.
  *
- * A put sets all fields and then counts them: more than were set are those of columns that have become null, and the hash
- * is written anew. That is seldom, and spares the common case a DEL (measured: a fifth of the time).
+ * A put sets all fields and then counts them. If there are more than were set, the others are columns that became null,
+ * and the hash is written again. That is rare, and avoids a DEL in the common case (measured: a fifth of the time).
  *
- * Of tombstones it is asked once per call whether there is any. A key that is taken for new is not looked up: RESTORE
- * refuses one that is there, and then it goes the way of all others.
+ * Each call checks once whether there are any tombstones. A key that is believed to be new is not looked up: RESTORE
+ * refuses an existing key, and then the row takes the normal way.
  */
 export const SCRIPT = `
 local call, sub = redis.call, string.sub

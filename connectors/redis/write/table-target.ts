@@ -14,16 +14,16 @@ export function tableKeyStart(prefix: string, table: TableVersion): string {
   return `${prefix}${cacheKeyPart(table.schema)}:${cacheKeyPart(table.table)}:`;
 }
 
-/** One table's place in the cache: its keys and its rows' form. */
+/** The keys of one table and the form of its rows. */
 export class TableTarget {
-  /** What all keys of the table begin with. */
+  /** The start of all keys of the table. */
   readonly keyStart: string;
-  /** Of how many columns its keys have been made. */
+  /** The numbers of columns that its keys have had. */
   readonly keyWidths: readonly number[];
   readonly rows: RowWriter;
-  /** Rows below these show other columns, or other rows, than the table version has. */
+  /** Rows with a lower version may have other columns, or be other rows, than in this table version. */
   readonly floors: BaseFloors;
-  /** The key that `key` wrote last. */
+  /** The last key that `key` wrote. */
   readonly keyBytes = new ByteWriter(512);
   readonly #start: Buffer;
   readonly #table: TableVersion;
