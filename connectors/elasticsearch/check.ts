@@ -2,10 +2,10 @@ import type { Finding } from "../../src/core/contracts/connector.ts";
 import { classifyConnection, classifyEngine, searchError } from "./errors.ts";
 import { type ClientSettings, errorOf, fieldOf, parsed, pathOf, SearchClient } from "./http.ts";
 
-/** Three answers that cost the engine nothing. */
+/** Time for three answers that cost the engine nothing. */
 const ANSWERS_MS_MAX = 10_000;
 
-/** Preflight: connects, writes nothing. */
+/** Preflight: connects, and writes nothing. */
 export async function check(
   settings: ClientSettings & { readonly prefix: string },
   until: AbortSignal,
@@ -63,7 +63,7 @@ async function checkHealth(client: SearchClient, signal: AbortSignal): Promise<F
   };
 }
 
-/** Reads what the sink would read first. */
+/** Makes the sink's first requests. */
 async function checkAccess(client: SearchClient, prefix: string, signal: AbortSignal): Promise<Finding> {
   const path = pathOf(`${prefix}millrace-progress`);
   const answer = await client.request({ method: "GET", path }, signal);

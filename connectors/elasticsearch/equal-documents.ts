@@ -1,6 +1,7 @@
 /**
- * Rows whose documents are, byte for byte, what Millrace writes. They are searched for by id: a page of a search costs the
- * engine a fifth of as many documents that are asked for one by one. Who spells JSON otherwise is not found here.
+ * Finds rows whose documents are, byte for byte, what Millrace writes. It searches them by id: a page of a search costs
+ * the engine a fifth of reading the same documents one by one. A document with another spelling of the same JSON is not
+ * found here.
  */
 import { NO_TUPLE } from "../../src/core/model/block.ts";
 import type { EqualRows, RowsInOrder } from "../../src/core/contracts/comparing.ts";
@@ -14,29 +15,29 @@ import { readText } from "../../src/core/values/text.ts";
 import { TIME_FIELD, VERSION_FIELD } from "./write/document.ts";
 import type { Answer } from "./http.ts";
 
-/** A page ends at the first of these; the engines' index.max_result_window is 10,000. */
+/** A page ends at whichever limit comes first; the engines' index.max_result_window is 10,000. */
 const ROWS_PER_PAGE = 1_000;
 const CHARACTERS_PER_PAGE = 4 * 1024 * 1024;
-/** In no string of the answer: quotes stand escaped there. */
+/** Never inside a string of the answer: quotes are escaped there. */
 const HITS = Buffer.from('"hits":[');
 const CLOSE = 0x5d;
 const COMMA = 0x2c;
 
 const HIT = new JsonFields(["_id", "_version", "_source", "_routing"]);
 const [ID, VERSION, SOURCE, ROUTING] = [0, 1, 2, 3];
-/** What stands in front of the columns; of the time nothing is compared. */
+/** The start of a document, before the columns; the time is not compared. */
 const HEAD = new RegExp(String.raw`^\{"${VERSION_FIELD}":(\d+),"${TIME_FIELD}":"[^"\\]*"(?=,)`);
 
 const cells = new CellMap();
 
-/** Rows from `from` on, as many as one page takes. */
+/** Rows from `from` on, as many as fit on one page. */
 interface Page {
   readonly from: number;
-  /** By id, in JSON: the row's place among all, and its columns to the document's end. */
+  /** By id in JSON: the row's index, and the expected document from the first column to its end. */
   readonly rows: ReadonlyMap<string, { readonly i: number; readonly rest: string }>;
 }
 
-/** `search` sends a search and returns its answer; null: the engine does not take it. */
+/** `search` sends a search and returns its answer; null: the engine refuses it. */
 export async function equalDocuments(
   table: TableVersion,
   asked: RowsInOrder,
@@ -49,13 +50,13 @@ export async function equalDocuments(
     if (from >= asked.ids.length) return null;
     const page = pageOf(table, names, asked, from);
     const answer = search(searchFor(asked.ids.slice(from, from + page.rows.size)));
-    // Its failure is met where it is waited for.
+    // The failure surfaces where the answer is awaited.
     answer.catch(() => undefined);
     return { page, answer };
   };
   for (let next = ask(0); next !== null;) {
     const { page, answer } = next;
-    // The engine searches while what it has found is compared.
+    // The engine searches while this process compares the previous page.
     next = ask(page.from + page.rows.size);
     const found = await answer;
     if (found === null) return null;
@@ -84,7 +85,7 @@ function pageOf(table: TableVersion, names: readonly string[], { block, rows, id
   return { from, rows: expected };
 }
 
-/** Of the tuple that is mapped. */
+/** From the tuple that is mapped now. */
 function jsonOf({ columns }: TableVersion, bytes: Uint8Array, ordinal: number): string {
   const kind = cells.kind[ordinal]!;
   if (kind !== CELL_TEXT && kind !== CELL_BINARY) return "null";
@@ -92,7 +93,7 @@ function jsonOf({ columns }: TableVersion, bytes: Uint8Array, ordinal: number): 
   return spelledJson(type, readText(type, kind, bytes, cells.start[ordinal]!, cells.length[ordinal]!));
 }
 
-/** Marks the rows whose documents are in this answer; returns the bytes of those that were read. */
+/** Marks the rows whose documents are in this answer; returns the number of bytes read. */
 function meet(body: Buffer, { rows }: Page, versionMax: bigint, isEqual: Uint8Array): number {
   let byteCount = 0;
   const hits = body.indexOf(HITS);
@@ -104,11 +105,11 @@ function meet(body: Buffer, { rows }: Page, versionMax: bigint, isEqual: Uint8Ar
     const source = textOf(body, SOURCE);
     byteCount += HIT.end[SOURCE]! - HIT.start[SOURCE]!;
     const row = rows.get(textOf(body, ID));
-    // A document with a routing of its own is not where it is written to.
+    // A document with its own routing is not where the sink writes it.
     if (row === undefined || HIT.has(ROUTING)) continue;
     const [head = "", version = ""] = HEAD.exec(source) ?? [];
     const isRow = source.length === head.length + row.rest.length && source.endsWith(row.rest);
-    // Guards work on the engine's own number: the field must not say another one.
+    // The engine guards writes by its own version: the field must agree with it.
     if (isRow && version === textOf(body, VERSION) && BigInt(version) <= versionMax) isEqual[row.i] = 1;
   }
   return byteCount;

@@ -14,19 +14,19 @@ export const area: ErrorArea = { from: 3300, title: "Elasticsearch and OpenSearc
 
 export const pages: ErrorPages = {
   MR3300: {
-    title: "The search engine gave an answer that Millrace does not know",
+    title: "The search engine gave an unknown answer",
     cause:
-      "A request was answered with an error that has no entry here. The step is tried again a bounded number of times.",
+      "The engine answered with an error that has no entry here. Millrace repeats the step a limited number of times.",
     remedy: "Look at the engine's log; report the error's type if the sink does not recover.",
   },
   MR3301: {
     title: "The search engine can't be reached",
     cause:
-      "No connection could be made, it was lost, or no answer came in time. The step is repeated until one does. A table whose " +
-      "index alone has lost a part is suspended (MR1324), and tried again by itself.",
+      "No connection could be made, it was lost, or no answer came in time. Millrace repeats the step until an answer comes. A table whose " +
+      "own index has lost a shard is suspended (MR1324), and Millrace tries it again by itself.",
     remedy:
-      "ECONNREFUSED: nothing listens at that host and port. ENOTFOUND: the name is not known. ETIMEDOUT: no answer, look at " +
-      "firewall and network. `millrace check` tries it from where it runs.",
+      "ECONNREFUSED: nothing listens at that host and port. ENOTFOUND: the name is unknown. ETIMEDOUT: no answer, check " +
+      "firewall and network. `millrace check` tests it from the machine on which it runs.",
   },
   MR3302: {
     title: "The search engine refuses the credentials or a permission",
@@ -36,27 +36,27 @@ export const pages: ErrorPages = {
       "manage, view_index_metadata and the cluster privilege monitor.",
   },
   MR3303: {
-    title: "An index was dropped or replaced behind our back",
+    title: "Another program dropped or replaced an index",
     cause:
-      "An alias no longer leads to the index that this sink made, or the progress document is gone. Such an index is made and " +
-      "filled again while the others go on. Without the progress all are; with `onLost: fail` the sink then stops with MR1301.",
+      "An alias no longer leads to the index that this sink made, or the progress document is gone. Millrace creates the index " +
+      "and fills it again while the others go on. Without the progress document it fills all indices again; with `onLost: fail` the sink then stops with MR1301.",
     remedy: "Nothing, unless it repeats: then find who drops it.",
   },
   MR3304: {
-    title: "An index is in the way",
-    cause: "Under the name that a table needs there is an index or alias that this pipeline did not make.",
+    title: "The name of an index is taken",
+    cause: "An index or alias with the name that a table needs exists, and this pipeline did not create it.",
     remedy: "Give the sink a `prefix` of its own, or remove the index if nobody needs it.",
   },
   MR3305: {
     title: "Another Millrace process has taken the sink over",
     cause: "The progress document holds a newer lease. This process stops, so that two never write at once.",
-    remedy: "Make sure that one daemon runs under this name; the newer one goes on by itself.",
+    remedy: "Make sure that one daemon runs under this name; the newer one continues by itself.",
   },
   MR3306: {
-    title: "A field is mapped otherwise than the sink asked for",
+    title: "A field has another mapping than the sink requested",
     cause:
-      "A new index came with another type for a field than the sink wrote into its definition: a template or a plugin of " +
-      "the engine changed it. A change of a column's type at the source does not lead here: the sink fills a new index then.",
+      "A field of a new index has another type than in the sink's definition: a template or a plugin of " +
+      "the engine changed it. A change of a column's type at the source does not cause this error: the sink then fills a new index.",
     remedy: "Remove the index template, or the plugin's rule, that maps the field, then `millrace resume --sink NAME`.",
   },
   MR3307: {
@@ -74,14 +74,14 @@ export const pages: ErrorPages = {
   },
   MR3309: {
     title: "The search engine is overloaded",
-    cause: "It rejected writes (429, full queue, circuit breaker). The step is repeated after a pause.",
+    cause: "It rejected writes (429, full queue, circuit breaker). Millrace repeats the step after a pause.",
     remedy: "If it lasts: more heap or nodes, or a smaller `batch`.",
   },
   MR3310: {
     title: "An index is blocked for writes",
     cause:
-      "Somebody set a block, or the disk passed the flood-stage watermark. A block that somebody set on one index suspends its " +
-      "table (MR1324), which is tried again by itself; for the watermark the sink's step is repeated until it is lifted.",
+      "Somebody set a block, or the disk passed the flood-stage watermark. If somebody blocked one index, its " +
+      "table is suspended (MR1324) and tried again; for the watermark Millrace repeats the step until the block is lifted.",
     remedy:
       "Free disk space (the engine lifts its own block then), or remove the block: " +
       'PUT <index>/_settings {"index.blocks.write": null, "index.blocks.read_only_allow_delete": null}.',
@@ -89,17 +89,17 @@ export const pages: ErrorPages = {
   MR3311: {
     title: "TLS to the search engine failed",
     cause:
-      "Its certificate could not be verified (authority, name or dates), it refuses ours, or one side speaks TLS on this " +
-      "port and the other does not.",
+      "Its certificate could not be verified (authority, name or dates), it refuses ours, or only one side speaks TLS on this " +
+      "port.",
     remedy:
       "The message says which, and its fix. Use https:// only where the port speaks TLS; name an authority of your own in " +
       "`ca`, a certificate of this client in `cert` and `certKey`, another name than the url's host in `serverName`.",
   },
   MR3312: {
-    title: "The progress in the search engine is not the one that was written",
+    title: "The progress in the search engine is not what was written",
     cause:
-      "The cluster was restored from a snapshot, or lost acknowledged writes. The sink goes on from there where the log " +
-      "reaches back; else it is filled again, or stops with MR1301 (`onLost: fail`).",
+      "The cluster was restored from a snapshot, or lost acknowledged writes. The sink continues from there if the log " +
+      "reaches back that far; else it is filled again, or stops with MR1301 (`onLost: fail`).",
     remedy: "Nothing.",
   },
   MR3313: {
@@ -111,7 +111,7 @@ export const pages: ErrorPages = {
   },
 };
 
-/** What goes wrong with one table while its index is made ready: the sink's others are not concerned. */
+/** Failures of one table while its index is prepared: they do not concern the sink's other tables. */
 export const OF_ONE_TABLE: ReadonlySet<string> = new Set(["MR3304", "MR3306"]);
 
 export function searchError(code: ErrorCode, kind: ErrorKind, message: string, cause?: unknown): MillraceError {
@@ -122,7 +122,7 @@ export function droppedError(alias: string): MillraceError {
   return searchError("MR3303", "reopen", `the index behind ${alias} was dropped or replaced behind our back`);
 }
 
-/** What the engine says of a failed request or item: its own words may quote documents, so only the types are kept. */
+/** The engine's error for a request or item. Its sentence may quote documents, so only the types are kept. */
 export interface EngineError {
   readonly status: number;
   /** Such as `mapper_parsing_exception`; "" where the answer has none. */
@@ -135,14 +135,15 @@ const BLOCKED = /^(cluster_block_exception|index_read_only_exception)$/;
 const OVERLOADED =
   /^(circuit_breaking_exception|es_rejected_execution_exception|opensearch_rejected_execution_exception|rejected_execution_exception|process_cluster_event_timeout_exception)$/;
 
-/** Of one index: no copy of a part of it is there. The type of a search says no more than that. */
+/** A shard of the index has no copy. The error type of a search says only that. */
 const UNASSIGNED =
   /^(unavailable_shards_exception|no_shard_available_action_exception|search_phase_execution_exception)$/;
 
 /**
- * A failed request, or one item's failure that is the sink's and not the document's. `what` names the work, `table` the one whose
- * index alone was asked: one that is closed or blocked by hand, whose mapping takes nothing, or that has lost a part is that
- * table's matter; a disk's watermark (429), an overload and a cluster that does not answer are the sink's.
+ * Classifies a failed request, or an item's failure that is not the document's fault. `what` names the work, `table`
+ * the one whose index alone was asked. An index that was closed or blocked by hand, whose mapping accepts nothing, or
+ * that has lost a shard concerns only that table. A disk watermark (429), an overload and an unreachable cluster
+ * concern the whole sink.
  */
 export function classifyEngine(error: EngineError, what: string, table?: string): MillraceError {
   const { status, type, rootType } = error;
@@ -161,7 +162,7 @@ export function classifyEngine(error: EngineError, what: string, table?: string)
   return engineFailure("MR3300", "retryable", `${detail}: an answer that Millrace does not know`, isOfIndex, table);
 }
 
-/** An index has lost a part, or is not up yet. */
+/** A shard of the index is lost, or has not started yet. */
 export function partError(kind: ErrorKind, what: string, table: string | undefined): MillraceError {
   const message = `${what}: a part of an index is not there`;
   return new MillraceError({ code: "MR3301", kind, message, hint: pages.MR3301?.remedy, table, reason: "partial" });
@@ -177,7 +178,7 @@ function engineFailure(
   return new MillraceError({ code, kind, message, hint: pages[code]?.remedy, table: isOfIndex ? table : undefined });
 }
 
-/** Whether an item was refused for what its document holds. */
+/** Whether the engine refused an item because of its content. */
 export function isRefusal({ status, type }: EngineError): boolean {
   return (
     status === 400 &&
@@ -189,20 +190,20 @@ export function tlsError({ what, fix }: TlsFailure, cause?: unknown): MillraceEr
   return failed("MR3311", "blocked", `TLS to the search engine failed: ${what}`, fix, cause);
 }
 
-/** Whether the connection ended, or what came was not HTTP, before an answer: what a plain request to a TLS port meets. */
+/** Whether the connection ended, or the answer was not HTTP, as when a plain request meets a TLS port. */
 export function isHangUp(error: unknown): boolean {
   return error instanceof Error && /other side closed|socket hang up|ECONNRESET|EPIPE|HTTP\/1\.1/.test(error.message);
 }
 
 /**
- * A failure of the connection. The transport keeps no code of Node's errors, so TLS failures are told by OpenSSL's and
- * Node's texts (test/e2e/tls-sinks).
+ * Classifies a failed connection. The transport keeps no code of Node's errors, so TLS failures are recognised by
+ * OpenSSL's and Node's texts (test/e2e/tls-sinks).
  */
 export function classifyConnection(error: unknown, signal: AbortSignal): MillraceError {
   if (error instanceof MillraceError) return error;
   if (error instanceof UnusableTls) return failed("MR3313", "blocked", error.what, error.fix, error.cause);
   if (signal.aborted || isAborted(error)) {
-    return searchError("MR3301", "aborted", "the work on the search engine was called off", error);
+    return searchError("MR3301", "aborted", "the work on the search engine was stopped", error);
   }
   const text = error instanceof Error ? error.message : "";
   const failure = tlsFailure(tlsCodeOf(text) ?? "");

@@ -1,4 +1,7 @@
-/** Documents that no step can have written: an operator has the sink filled anew because it was changed by hand. */
+/**
+ * Finds documents that no step can have written, when an operator has a sink filled again because somebody changed it
+ * by hand.
+ */
 import * as z from "zod";
 import { expectOk, refresh } from "./indices/ddl.ts";
 import { VERSION_FIELD } from "./write/document.ts";
@@ -9,14 +12,15 @@ const PAGE = 5_000;
 const KEPT_FOR = "1m";
 const SCROLL = "/_search/scroll";
 
-// The engine's `_version` is read as a double: what is spared by rounding lies some bytes of log above `version`, below
+// The engine's `_version` is read as a double. Versions that rounding hides are a few bytes of log above `version`, and
+// lower than that of any row that is read from then on.
 // any row that is read from then on.
 const HITS = z.object({ hits: z.object({ hits: z.array(z.object({ _version: z.number().optional() })) }) });
 const PAGE_OF = HITS.extend({ _scroll_id: z.string() });
 const WHOLE = { allow_partial_search_results: "false" } as const;
 const LOOKING = "looking for documents that are not ours";
 
-/** Whether a document has a version above `version`, the engine's or ours, or none of ours. */
+/** Whether a document has a version above `version` (the engine's or ours), or lacks our version. */
 export async function holdsForeign(
   client: SearchClient,
   { index }: IndexIdentity,

@@ -1,9 +1,9 @@
-/** The highest version of the documents where a sink writes: what is left of an earlier life. */
+/** Finds the highest version of documents where a sink writes: old documents may be left there. */
 import { expectOk } from "./indices/ddl.ts";
 import { VERSION_FIELD } from "./write/document.ts";
 import { pathOf, type SearchClient } from "./http.ts";
 
-/** Names are parts of a path, whose length is bounded. */
+/** Index names are part of a path of limited length. */
 const NAMES_MAX = 30;
 
 export async function highestVersion(
@@ -30,8 +30,8 @@ async function highestIn(client: SearchClient, names: readonly string[], signal:
     { method: "POST", path: `${path}/_search`, query, body: Buffer.from(body) },
     signal,
   );
-  expectOk(answer, "looking for documents of an earlier life");
-  // As text: the number has more digits than JSON's numbers keep here.
+  expectOk(answer, "looking for old documents");
+  // Parsed as text: JSON numbers would lose digits here.
   const sorted = /"sort":\[(\d+)\]/.exec(answer.body.toString("utf8"));
   return BigInt(sorted?.[1] ?? 0);
 }

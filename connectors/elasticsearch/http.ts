@@ -4,12 +4,14 @@ import { TLS_ALONE, tlsFailure, type TlsFailure, tryHandshake } from "../../src/
 import { tlsOptions, type TlsSettings } from "../../src/tls/options.ts";
 import { classifyConnection, type EngineError, isHangUp, tlsError } from "./errors.ts";
 
-/** An answer that takes longer is taken for lost. A bulk of eight megabytes takes less than a second on a sound server. */
+/**
+ * An answer that takes longer counts as lost. On a healthy server a bulk of eight megabytes takes less than a second.
+ */
 const REQUEST_TIMEOUT_MS = 60_000;
 const CONNECTIONS_MAX = 4;
 
 export interface ClientSettings {
-  /** Nodes of one cluster; user and password may stand in them. */
+  /** Nodes of one cluster; the URLs may contain user and password. */
   readonly urls: readonly string[];
   readonly apiKey: string | undefined;
   readonly tls: TlsSettings;
@@ -22,14 +24,14 @@ export interface Answer {
 
 export interface Request {
   readonly method: "GET" | "PUT" | "POST" | "DELETE";
-  /** With names already encoded; see `pathOf`. */
+  /** With encoded names; see `pathOf`. */
   readonly path: string;
   readonly query?: Readonly<Record<string, string>>;
   readonly body?: Buffer | object;
   readonly isBulk?: boolean;
 }
 
-/** One cluster over HTTP: kept-alive connections, plain JSON, no retries of its own, no look at what product answers. */
+/** One cluster over HTTP: kept-alive connections, plain JSON, no retries, no check of the product. */
 export class SearchClient implements AsyncDisposable {
   readonly #transport: Transport;
   readonly #pool: WeightedConnectionPool;
@@ -60,7 +62,7 @@ export class SearchClient implements AsyncDisposable {
     });
   }
 
-  /** Any status is an answer; only a failure of the connection throws. */
+  /** Returns an answer with any status; throws only if the connection fails. */
   async request(request: Request, signal: AbortSignal): Promise<Answer> {
     const { method, path, query, body, isBulk = false } = request;
     const either = AbortSignal.any([signal, this.#closing.signal]);
@@ -96,7 +98,7 @@ export class SearchClient implements AsyncDisposable {
     }
   }
 
-  /** Asked where a server hung up before it ever answered: the transport does not say why. */
+  /** Called if a server closed the connection before it ever answered: the transport does not say why. */
   async #handshakeFailure(signal: AbortSignal): Promise<TlsFailure | undefined> {
     for (const { protocol, hostname, port } of this.#urls) {
       const encrypted = protocol === "https:";
@@ -139,7 +141,7 @@ export function errorOf({ status, body }: Answer): EngineError {
   return engineError(status, fieldOf(parsed(body), "error"));
 }
 
-/** The JSON of an answer; undefined where it is none (a proxy's error page). */
+/** The answer as JSON; undefined if it is not JSON (a proxy's error page). */
 export function parsed(body: Buffer): unknown {
   try {
     return JSON.parse(body.toString("utf8"));

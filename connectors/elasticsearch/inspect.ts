@@ -1,4 +1,4 @@
-/** What the index holds, asked by id, by search and by scrolling over connections of its own: see core/contracts/comparing. */
+/** Reads the index by id, by search and by scrolling over separate connections: see core/contracts/comparing. */
 import type { EqualRows, Inspection, ListedKey, RowsInOrder, StoredRow } from "../../src/core/contracts/comparing.ts";
 import {
   digitsOf,
@@ -23,7 +23,7 @@ const PAGE = 5_000;
 const KEPT_FOR = "1m";
 const SCROLL = "/_search/scroll";
 const IDS_ALONE = "filter_path=_scroll_id,hits.hits._id";
-/** No such index, or a search that is more than its settings allow. */
+/** The index does not exist, or the search exceeds its settings. */
 const REFUSED = [400, 404];
 
 interface FoundDocument extends StoredRow {
@@ -51,7 +51,9 @@ export class ElasticsearchInspection implements Inspection {
     return await this.#byIds(table, keys.map(rowIdOf), signal);
   }
 
-  /** What was written a moment ago is not searched: a refresh goes first. What an engine refuses to search is asked by id. */
+  /**
+   * A search does not see fresh writes, so this refreshes first. Rows whose search the engine refuses are read by id.
+   */
   async equal(table: TableVersion, asked: RowsInOrder, signal: AbortSignal): Promise<EqualRows | null> {
     const index = pathOf(this.#alias(table));
     const refreshed = await this.#send("POST", `${index}/_refresh`, undefined, signal);
@@ -60,7 +62,7 @@ export class ElasticsearchInspection implements Inspection {
     return await equalDocuments(table, asked, (body) => this.#send("POST", path, body, signal, REFUSED));
   }
 
-  /** What is durable may not be searchable yet: a refresh goes first. */
+  /** Durable rows may not be searchable yet, so this refreshes first. */
   async *keys(table: TableVersion, signal: AbortSignal): AsyncGenerator<readonly ListedKey[]> {
     const index = pathOf(this.#alias(table));
     const refreshed = await this.#send("POST", `${index}/_refresh`, undefined, signal);
@@ -72,7 +74,7 @@ export class ElasticsearchInspection implements Inspection {
       while (page.ids.length > 0) {
         const on = { scroll: KEPT_FOR, scroll_id: page.scroll };
         const next = this.#send("POST", `${SCROLL}?${IDS_ALONE}`, on, signal);
-        // The engine reads on while these are counted; a failure is met where it is waited for.
+        // The engine reads on while these are counted; a failure surfaces where it is awaited.
         next.catch(() => undefined);
         yield await this.#listed(table, page.ids, signal);
         page = pageOf(await next);
@@ -86,7 +88,7 @@ export class ElasticsearchInspection implements Inspection {
     await this.#client[Symbol.asyncDispose]();
   }
 
-  /** The key of an id that is a digest is taken from the document. */
+  /** For an id that is a digest, takes the key from the document. */
   async #listed(table: TableVersion, ids: readonly string[], signal: AbortSignal): Promise<readonly ListedKey[]> {
     const listed = ids.map((id) => ({ id, key: keyOfRowId(table, id) }));
     const unknown = listed.filter(({ id, key }) => key === null && isDigestId(id)).map(({ id }) => id);
@@ -95,7 +97,7 @@ export class ElasticsearchInspection implements Inspection {
     return listed.map((one) => ({ id: one.id, key: one.key ?? rows.get(one.id) ?? null }));
   }
 
-  /** Reads by id: what was written a moment ago is seen. */
+  /** Reads by id, which sees fresh writes. */
   async #byIds(table: TableVersion, ids: readonly string[], signal: AbortSignal): Promise<readonly FoundDocument[]> {
     if (ids.length === 0) return [];
     const answer = await this.#ask("POST", `${pathOf(this.#alias(table))}/_mget`, { ids }, signal);
@@ -112,7 +114,7 @@ export class ElasticsearchInspection implements Inspection {
     });
   }
 
-  /** The parsed answer, numbers as core/targets/expected-json has them; null for 404. */
+  /** The parsed answer, with numbers as in core/targets/expected-json; null for 404. */
   async #ask(method: "POST", path: string, body: object | undefined, signal: AbortSignal): Promise<unknown> {
     const answer = await this.#send(method, path, body, signal);
     return answer === null ? null : exactJson(answer.body.toString("utf8"));
@@ -148,7 +150,7 @@ function foundDocument(table: TableVersion, document: ReadonlyMap<string, unknow
   });
   const digits = digitsOf(normalOf(fields.get(VERSION_FIELD) ?? null));
   const surplus = [...fields.keys()].filter((name) => !name.startsWith("_millrace_") && !names.includes(name));
-  // Guards work on the engine's own number: the field must not say another one.
+  // The engine guards writes by its own version: the field must agree with it.
   if (digits !== null && digitsOf(normalOf(document.get("_version") ?? null)) !== digits) surplus.push("_version");
   const key = table.key.map((ordinal) => plainOf(cells[ordinal] ?? '""'));
   return {

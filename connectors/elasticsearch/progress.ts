@@ -7,18 +7,18 @@ import { classifyEngine, searchError } from "./errors.ts";
 import { errorOf, parsed, pathOf, type SearchClient } from "./http.ts";
 import type { TableIndex } from "./indices/tables.ts";
 
-/** What the progress document holds. Texts inside are JSON, so that no name of a table becomes a field. */
+/** The content of the progress document. Its texts are JSON, so that names of tables do not become fields. */
 export interface ProgressRecord {
   readonly lease: number;
   /** "" before the first progress. */
   readonly position: string;
   readonly tables: string;
   readonly bond?: string | undefined;
-  /** Table id -> the index that holds it, and the one that is being filled. */
+  /** For each table id the index that holds the table, and the one that is being filled. */
   readonly indices: string;
 }
 
-/** The engine's own counters of a document's change: a write that names them happens only if nobody wrote in between. */
+/** The engine's change counters of a document: a write that names them succeeds only if nobody wrote in between. */
 interface Revision {
   readonly seqNo: number;
   readonly primaryTerm: number;
@@ -38,7 +38,7 @@ const COUNTED = z.object({ count: z.number() });
 const INDEX = z.object({ alias: z.string(), index: z.string(), uuid: z.string() });
 const INDICES = z.record(z.string(), INDEX.extend({ next: INDEX.optional() }));
 
-/** The document of one sink, and what this process knows of it. */
+/** One sink's progress document, and what this process knows about it. */
 export class ProgressDocument {
   readonly #client: SearchClient;
   readonly #index: string;
@@ -46,7 +46,7 @@ export class ProgressDocument {
   readonly #replicas: number | undefined;
   #revision: Revision | null = null;
   #record: ProgressRecord | null = null;
-  /** A record whose write was not answered: it may be stored, or not. */
+  /** A record whose write got no answer: it may or may not be stored. */
   #inDoubt: ProgressRecord | null = null;
 
   constructor(client: SearchClient, prefix: string, id: string, replicas: number | undefined) {
@@ -56,7 +56,7 @@ export class ProgressDocument {
     this.#replicas = replicas;
   }
 
-  /** Stores our lease where no higher one is stored; `revise` may correct what is taken over. */
+  /** Stores our lease unless a higher one is stored; `revise` may correct the record. */
   async takeOver(
     lease: number,
     revise: (held: ProgressRecord) => Promise<ProgressRecord>,
@@ -69,14 +69,14 @@ export class ProgressDocument {
       const held = stored?.record ?? { lease, position: "", tables: "{}", indices: "{}" };
       const record = { ...(await revise(held)), lease };
       const revision = await this.#put(record, stored?.revision ?? null, signal);
-      // Another process took it over at the same time: look again who won.
+      // Another process wrote at the same time: look again which one won.
       if (revision === null) continue;
       this.#adopt(record, revision);
       return record;
     }
   }
 
-  /** Null where nothing is stored; takes nothing over. */
+  /** Null if nothing is stored; takes nothing over. */
   async look(signal: AbortSignal): Promise<ProgressRecord | null> {
     return (await this.#read(signal))?.record ?? null;
   }
@@ -86,20 +86,20 @@ export class ProgressDocument {
     return this.#record;
   }
 
-  /** The fence: the stored document is the one that this process wrote last. */
+  /** The fence: checks that the stored document is the one that this process wrote last. */
   async compare(signal: AbortSignal): Promise<void> {
     const stored = await this.#read(signal);
     if (stored?.revision.seqNo === this.#revision?.seqNo) return;
     this.#reconcile(stored);
   }
 
-  /** Stores `change` on top of the record, if nobody else wrote in between. */
+  /** Stores the record with `change` applied, if nobody else wrote in between. */
   async write(change: Partial<Omit<ProgressRecord, "lease">>, signal: AbortSignal): Promise<void> {
     const record = { ...this.record, ...change };
     this.#inDoubt = record;
     let revision = await this.#put(record, this.#revision, signal);
     if (revision === null) {
-      // An earlier write of ours whose answer was lost counts as ours; anything else does not get past this line.
+      // An earlier write of ours whose answer was lost is fine; any other writer stops here.
       this.#reconcile(await this.#read(signal));
       revision = await this.#put(record, this.#revision, signal);
     }
@@ -107,7 +107,7 @@ export class ProgressDocument {
     this.#adopt(record, revision);
   }
 
-  /** Takes the document away, and with the last one its index. */
+  /** Removes the document, and with the last one its index. */
   async remove(signal: AbortSignal): Promise<void> {
     const index = pathOf(this.#index);
     const path = `${index}/_doc${pathOf(this.#id)}`;
@@ -127,15 +127,15 @@ export class ProgressDocument {
     this.#inDoubt = null;
   }
 
-  /** Takes the stored document for ours, or says whose it is. */
+  /** Accepts the stored document if it is ours; else throws with the owner. */
   #reconcile(stored: { readonly record: ProgressRecord; readonly revision: Revision } | null): void {
     const ours = this.record;
     if (stored === null) throw searchError("MR3303", "reopen", "the sink's progress document is gone");
     if (stored.record.lease > ours.lease) throw takenOver(stored.record.lease, ours.lease);
     if (!isSame(stored.record, ours) && !(this.#inDoubt !== null && isSame(stored.record, this.#inDoubt))) {
-      // Progress beyond ours is another writer's: two that took turns would never end.
+      // Progress beyond ours comes from another writer: if two processes took turns, that would never end.
       const kind = isOlder(stored.record, ours) ? "reopen" : "fatal";
-      throw searchError("MR3312", kind, "the search engine holds another progress than was written");
+      throw searchError("MR3312", kind, "the search engine does not hold the progress that was written");
     }
     this.#record = stored.record;
     this.#revision = stored.revision;
@@ -150,7 +150,7 @@ export class ProgressDocument {
     return { record, revision: { seqNo, primaryTerm } };
   }
 
-  /** Null where the document is no longer the one of that revision. */
+  /** Null if the document has another revision by now. */
   async #put(record: ProgressRecord, after: Revision | null, signal: AbortSignal): Promise<Revision | null> {
     const query: Record<string, string> =
       after === null

@@ -36,8 +36,8 @@ export interface ElasticsearchSinkSettings extends ClientSettings, IndexOptions 
 }
 
 /**
- * Rows as documents of Elasticsearch or OpenSearch; see README.md for its guarantees. Not a transactional sink: rows are
- * durable first, then the progress document, and versions make a repetition harmless.
+ * Rows as documents of Elasticsearch or OpenSearch; see README.md for its guarantees. Not a transactional sink: first
+ * rows become durable, then the progress document, and versions make a repetition harmless.
  */
 export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, TargetEvolution, TargetComparison {
   readonly kind = "elasticsearch";
@@ -52,9 +52,9 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
   readonly #settings: ElasticsearchSinkSettings;
   readonly #log: Logger;
   readonly #bodies = new BodyPool();
-  /** By table id, as its latest version is written. */
+  /** By table id: the latest version that is ready to be written. */
   readonly #prepared = new Map<string, SearchTable>();
-  /** Ids of tables whose index had lost a part: it is looked at before it is waited for again. */
+  /** Ids of tables whose index had lost a shard: the sink checks it before it waits for it again. */
   readonly #partial = new Set<string>();
   #indices: TableIndices | null = null;
   #client: SearchClient | null = null;
@@ -68,13 +68,13 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
     this.#log = log;
   }
 
-  /** The alias that the table's documents are found under. */
+  /** The alias of the table's documents. */
   target(table: TableVersion): string {
     return indexName(this.#settings.prefix, table.schema, table.table);
   }
 
   async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
-    // What it was refused for may be put right by now, in the files of TLS too.
+    // The reason for the refusal may be fixed by now, also in TLS files.
     if (this.#isRefused) await this.#disconnect();
     this.#isRefused = false;
     return this.#guarded(signal, async (client) => {
@@ -118,7 +118,7 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
     this.#prepared.set(table.id, searchTable(table, prepared));
   }
 
-  /** A document keeps its fields, under their names, until it is written. */
+  /** A document keeps its named fields until it is written. */
   async carries(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {
     if (!onlyGrows(from, to)) return false;
     return await this.#guarded(signal, () => this.#tables().takes(this.target(to), to, signal));
@@ -127,7 +127,8 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
   async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
     await this.#guarded(signal, async (client) => {
       const targets = tablesOf(step).map((table) => this.#target(table));
-      // `require_alias` keeps puts from making an index that was dropped, but not deletions: a step with such looks first.
+      // `require_alias` prevents puts from creating a dropped index, but not deletions: a step with deletions checks
+      // first.
       const removing = hasRemovals(step) ? targets : [];
       await Promise.all([this.#document().compare(signal), this.#tables().expectPresent(signal, removing)]);
       await this.#applyStep(client, step, targets, outcome, signal);
@@ -163,8 +164,8 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
   }
 
   /**
-   * The engine keeps a removed document's version for an hour, so a document that is too new can't be removed in favour
-   * of an older one: then the whole index goes, and `prepare` makes another.
+   * The engine remembers a deleted document's version for an hour, so deleting a too new document does not make room
+   * for an older one. Therefore this drops the whole index, and `prepare` creates another.
    */
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
     await this.#guarded(signal, async (client) => {
@@ -172,7 +173,7 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
       for (const { id } of tables) {
         const written = this.#tables().written(id);
         if (written === undefined || !(await holdsForeign(client, written, version, signal))) continue;
-        this.#log.warn({ table: id }, "the index holds documents that are not ours: it is made anew");
+        this.#log.warn({ table: id }, "the index holds documents that Millrace did not write: it is created again");
         await this.#tables().remove(id, this.#document(), signal);
         this.#prepared.delete(id);
       }
@@ -241,7 +242,7 @@ export class ElasticsearchSink implements Sink, TargetPresence, TargetRows, Targ
     const written = this.#tables().written(table.id);
     if (written?.uuid !== target.uuid) throw droppedError(target.alias);
     if (written.alias === target.alias) return target;
-    // The table's own alias leads to it by now.
+    // The table's own alias points to it by now.
     const moved = underAlias(target, written.alias);
     this.#prepared.set(table.id, moved);
     return moved;

@@ -11,10 +11,13 @@ import { fieldCountOf, type Mapping, mappingOf } from "./types.ts";
 
 /** How long the engine remembers the version of a deleted document: longer than a replay takes. */
 const GC_DELETES = "1h";
-/** An index without its shard is waited for so long, and other tables with it. By default it is half a minute, or one. */
+/**
+ * How long to wait for an index without its shard; other tables wait too. The engines' default is half a minute or one
+ * minute.
+ */
 export const SHARD_WITHIN = "5s";
 const FIELDS_MAX_DEFAULT = 1_000;
-/** JSON that is only kept still counts; the engines' parser stops at this depth. */
+/** JSON that is only stored still counts; the engines' parser stops at this depth. */
 const DEPTH_MAX = 1_000;
 
 export interface IndexOptions {
@@ -50,18 +53,21 @@ const INDICES = z.record(
 export interface FoundIndex extends IndexIdentity {
   readonly fields: ReadonlyMap<string, z.output<typeof FIELD>>;
   readonly fieldCountMax: number;
-  /** Null in an index that an older Millrace made. */
+  /** Null in an index that an older Millrace created. */
   readonly note: ShapeNote | null;
 }
 
 export interface FoundIndices {
-  /** Behind the table's alias. */
+  /** The index behind the table's alias. */
   readonly current: FoundIndex | null;
-  /** Behind the alias of the index that is being filled. */
+  /** The index behind the alias for filling. */
   readonly next: FoundIndex | null;
 }
 
-/** What the table's two aliases lead to; an error where that, or an index under such a name, is not this table's. */
+/**
+ * The indices behind the table's two aliases; throws if an alias, or an index with such a name, does not belong to this
+ * table.
+ */
 export async function findIndices(
   client: SearchClient,
   alias: string,
@@ -84,7 +90,8 @@ export async function findIndices(
     if (entries.length !== 1 || index === name || mark === undefined) {
       throw searchError("MR3304", "fatal", `the index ${name} for ${table.id} exists and was not made by Millrace`);
     }
-    // Index names have no capitals. Of two tables that meet the caller refuses one, or one is gone and this its successor.
+    // Index names have no capitals. If two tables share a name, either the caller refuses one, or one is gone and this
+    // is its successor.
     if (mark.table.toLowerCase() !== table.id.toLowerCase() || mark.daemon !== options.daemon) {
       const owner = `table ${mark.table} of ${mark.daemon}`;
       throw searchError("MR3304", "fatal", `the index ${name} for ${table.id} holds ${owner}`);
@@ -101,7 +108,7 @@ export async function findIndices(
   return { current: behind(alias), next: behind(nextAlias) };
 }
 
-/** Makes an index under its own name and, at once, under its alias. `isHidden`: wildcards don't find it. */
+/** Creates an index with its alias in one request. `isHidden`: wildcards don't find it. */
 export async function createIndex(
   client: SearchClient,
   name: { readonly index: string; readonly alias: string; readonly isHidden: boolean },
@@ -122,7 +129,7 @@ export async function createIndex(
       signal,
     );
   let answer = await create(true);
-  // Some distributions come without the type; the document is the same, ranges are then not to be had.
+  // Some distributions lack the type. The document is the same, but ranges are not available then.
   if (answer.status === 400 && answer.body.includes("[unsigned_long]")) answer = await create(false);
   if (answer.status === 400 && errorOf(answer).type === "resource_already_exists_exception") {
     throw searchError("MR3304", "fatal", `the index ${index} for ${table.id} exists without the alias ${alias}`);
@@ -141,7 +148,7 @@ export async function createIndex(
   return made;
 }
 
-/** A field that the table needs with another type than the index has it; such an index can't take the table. */
+/** A field that the index has with another type than the table needs; such an index can't take the table. */
 export function fieldOfOtherType({ fields }: FoundIndex, table: TableVersion): string | null {
   const other = propertiesOf(table).find(([field, { type }]) => {
     const held = fields.get(field);
@@ -150,7 +157,7 @@ export function fieldOfOtherType({ fields }: FoundIndex, table: TableVersion): s
   return other?.[0] ?? null;
 }
 
-/** Adds the fields, and the further forms of fields, that the index lacks, and notes the shape. */
+/** Adds the missing fields and subfields to the index, and notes the shape. */
 export async function extendIndex(
   client: SearchClient,
   { index, fields, fieldCountMax, note: noted }: FoundIndex,
@@ -229,7 +236,7 @@ function propertiesOf(table: TableVersion): [field: string, mapping: Mapping][] 
 }
 
 function fieldsMaxOf(table: TableVersion): number {
-  // Room for as many more: columns come and go, and fields stay.
+  // Room for twice the fields: columns come and go, and fields stay.
   return propertiesOf(table).reduce((count, [, mapping]) => count + fieldCountOf(mapping), 0) * 2;
 }
 
@@ -242,7 +249,7 @@ export function expectOk(answer: Answer, what: string, table?: string): void {
   if (answer.status >= 300) throw classifyEngine(errorOf(answer), what, table);
 }
 
-/** From here on what was written is found. `table`: see `classifyEngine`. */
+/** Makes everything written so far searchable. `table`: see `classifyEngine`. */
 export async function refresh(
   client: SearchClient,
   index: string,

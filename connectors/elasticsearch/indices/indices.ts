@@ -14,9 +14,9 @@ import { parseIndices, type ProgressDocument, type ProgressRecord } from "../pro
 import { type IndexIdentity, type PreparedIndex, type TableIndex, writtenIndex } from "./tables.ts";
 
 /**
- * Which index each table has. A shape that the mapping takes extends the index; another one begins the next index, which
- * is filled beside the one that readers see. Invariants: an index is on record before its first row, and an alias has
- * moved before the table counts as complete.
+ * Knows the index of each table. If the mapping can take a new shape, the index is extended; otherwise the next index
+ * is filled beside the visible one. Invariants: an index is recorded before its first row, and the alias has moved
+ * before the table counts as complete.
  */
 export class TableIndices {
   readonly #client: SearchClient;
@@ -33,8 +33,8 @@ export class TableIndices {
   }
 
   /**
-   * A table whose index was dropped or replaced while nobody looked does not count as complete any more. That is stored
-   * with the lease, before a new index can take the old one's place in the record.
+   * A table whose index was dropped or replaced while no daemon ran is no longer complete. This is stored with the
+   * lease, before a new index can replace the old one in the record.
    */
   async revise(held: ProgressRecord, signal: AbortSignal): Promise<ProgressRecord> {
     const { indices, lost, unfilled } = await reviseIndices(this.#client, parseIndices(held.indices), signal);
@@ -50,18 +50,18 @@ export class TableIndices {
     return { ...held, ...left, indices: textOf(indices) };
   }
 
-  /** False where the table has no index, or has lost the one that was being filled. */
+  /** False if the table has no index, or has lost the one that was being filled. */
   holds(tableId: string): boolean {
     return this.#indices.has(tableId) && !this.#unfilled.has(tableId);
   }
 
-  /** Where the table's rows are written. */
+  /** The index to which the table's rows are written. */
   written(tableId: string): IndexIdentity | undefined {
     const table = this.#indices.get(tableId);
     return table === undefined ? undefined : writtenIndex(table);
   }
 
-  /** Drops what the table has, the index that readers see too; `prepare` makes another. */
+  /** Drops the table's indices, including the visible one; `prepare` creates another. */
   async remove(tableId: string, document: ProgressDocument, signal: AbortSignal): Promise<void> {
     const table = this.#indices.get(tableId);
     if (table === undefined) return;
@@ -74,14 +74,14 @@ export class TableIndices {
     this.#adopt(indices);
   }
 
-  /** Makes an index ready for rows of this version, and returns it. */
+  /** Prepares an index for rows of this version, and returns it. */
   async prepare(
     alias: string,
     table: TableVersion,
     document: ProgressDocument,
     signal: AbortSignal,
   ): Promise<PreparedIndex> {
-    // Invariant: no index is made or dropped by a process whose lease was taken.
+    // Invariant: a process that has lost its lease creates and drops no index.
     await document.compare(signal);
     const known = this.#indices.get(table.id);
     const nextAlias = writeAlias(alias);
@@ -93,7 +93,7 @@ export class TableIndices {
     }
     const target = filling ?? current;
     if (next !== null && (filling === null || fieldOfOtherType(filling, table) !== null)) {
-      // Made and never recorded, so without rows; or begun for a shape that is no longer the table's.
+      // Created but never recorded, so it has no rows; or begun for a shape that the table no longer has.
       await dropIndex(this.#client, next, signal);
     }
     if (target !== null && fieldOfOtherType(target, table) === null) {
@@ -112,12 +112,12 @@ export class TableIndices {
     failpoint("elasticsearch.index-made", table);
     await this.#record(table.id, current === null ? made : { ...identityOf(current), next: made }, document, signal);
     if (current !== null) {
-      this.#log.info({ table: table.id, index: made.index }, "a type changed: the table is filled into a new index");
+      this.#log.info({ table: table.id, index: made.index }, "a type changed: the table is read into a new index");
     }
     return { index: made, note };
   }
 
-  /** Whether the index that readers see takes rows of this version. */
+  /** Whether the visible index takes rows of this version. */
   async takes(alias: string, table: TableVersion, signal: AbortSignal): Promise<boolean> {
     const known = this.#indices.get(table.id);
     if (known === undefined || known.next !== undefined) return false;
@@ -134,8 +134,8 @@ export class TableIndices {
   }
 
   /**
-   * Moves the aliases of the tables that are complete from this step on. Returns what is to be stored with the step's
-   * progress; null where nothing moved. Idempotent until then.
+   * Moves the aliases of the tables that become complete with this step. Returns what to store with the step's
+   * progress; null if no alias moved. Idempotent until then.
    */
   async complete(tables: Readonly<Record<string, string>>, signal: AbortSignal): Promise<Moved | null> {
     if (!this.#isFilling) return null;
@@ -150,13 +150,13 @@ export class TableIndices {
     return { text: textOf(indices), stored: () => this.#adopt(indices) };
   }
 
-  /** Throws where an index of ours is not there: all of them, or those that these tables are written to. */
+  /** Throws if an index of ours does not exist: any of them, or those to which these tables are written. */
   async expectPresent(signal: AbortSignal, written?: readonly IndexIdentity[]): Promise<void> {
     const [absent] = await absentIndices(this.#client, written ?? this.#all(), signal);
     if (absent !== undefined) throw droppedError(absent.alias);
   }
 
-  /** But for those that are known to be gone, which stand on record until others take their place. */
+  /** Without those that are known to be gone; they stay recorded until others replace them. */
   #all(): IndexIdentity[] {
     const isThere = (id: string, { next }: TableIndex): boolean => next !== undefined && !this.#unfilled.has(id);
     return [...this.#indices].flatMap(([id, table]) => (isThere(id, table) ? [table, table.next!] : [table]));
@@ -170,7 +170,7 @@ export class TableIndices {
 
 export interface Moved {
   readonly text: string;
-  /** To be called when `text` is stored. */
+  /** Call this when `text` is stored. */
   readonly stored: () => void;
 }
 

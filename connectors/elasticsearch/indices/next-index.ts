@@ -1,6 +1,6 @@
 /**
- * The index that is filled beside the one which readers see, where a table's new shape does not fit the old mapping. It
- * is hidden from wildcards and written under an alias of its own, so that no bulk request can make it by itself.
+ * The index that is filled beside the visible one when a table's new shape does not fit the old mapping. It is hidden
+ * from wildcards and written under its own alias, so that no bulk request can create it by accident.
  */
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
@@ -9,12 +9,12 @@ import { droppedError } from "../errors.ts";
 import { pathOf, type SearchClient } from "../http.ts";
 import type { IndexIdentity, TableIndex } from "./tables.ts";
 
-/** Rows are written under it until the table's own alias moves. No name of a table has a percent sign before `wr`. */
+/** The alias for writing until the table's own alias moves. No table's name has a percent sign before `wr`. */
 export function writeAlias(alias: string): string {
   return `${alias}%write`;
 }
 
-/** The first index behind an alias, and the one after those that are there. */
+/** The first index behind an alias, or the next one after the existing ones. */
 export function indexAfter(alias: string, ...present: readonly (FoundIndex | null)[]): string {
   const numbers = present.map((found) => Number(/-(\d+)$/.exec(found?.index ?? "")?.[1] ?? 0));
   return `${alias}-${String(Math.max(...numbers, 0) + 1).padStart(6, "0")}`;
@@ -30,8 +30,8 @@ export async function dropIndex(
 }
 
 /**
- * Has the table's alias lead to the next index and drops the one before, both at once. Invariant: the old one is there
- * until then. Idempotent, as the answer may be lost, or the process may end before the move is recorded.
+ * Moves the table's alias to the next index and drops the old one in one request. Invariant: until then the old one
+ * exists. Idempotent, because the answer may be lost, or the process may end before the move is recorded.
  */
 export async function moveAlias(
   client: SearchClient,
@@ -44,7 +44,7 @@ export async function moveAlias(
   if (found.current?.uuid !== next.uuid) {
     if (found.next?.uuid !== next.uuid) throw droppedError(next.alias);
     if (found.current !== null && found.current.uuid !== uuid) throw droppedError(alias);
-    // What readers find from the first moment on.
+    // Readers must find the rows at once.
     await refresh(client, next.index, table.id, signal);
     const actions = [
       ...(found.current === null ? [] : [{ remove_index: { index: found.current.index } }]),

@@ -1,4 +1,4 @@
-/** Whether indices are still those that were recorded. */
+/** Checks whether indices are still the recorded ones. */
 import * as z from "zod";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { expectOk } from "./ddl.ts";
@@ -11,7 +11,7 @@ const UUIDS = z.record(z.string(), z.object({ settings: z.object({ "index.uuid":
 /** The engines refuse request lines over 4 KB (http.max_initial_line_length). */
 const PATH_BYTES_MAX = 3_000;
 
-/** Those whose alias no longer leads to the index that it is recorded with. */
+/** The indices whose alias no longer points to them. */
 export async function absentIndices(
   client: SearchClient,
   identities: readonly IndexIdentity[],
@@ -29,7 +29,7 @@ export async function absentIndices(
   return absent;
 }
 
-/** One that has lost a part takes no rows, and is not waited for: `table` alone is concerned. */
+/** Throws if the index has lost a shard. It takes no rows then, and is not waited for: this concerns only `table`. */
 export async function expectWhole(
   client: SearchClient,
   { index }: IndexIdentity,
@@ -41,13 +41,16 @@ export async function expectWhole(
   throw partError("blocked", `the index of ${id}`, id);
 }
 
-/** What became of recorded indices while nobody looked. */
+/** Changes of recorded indices while no daemon ran. */
 export interface Revision {
-  /** By table id, as they are to be recorded from now on. */
+  /** By table id, as they will be recorded from now on. */
   readonly indices: ReadonlyMap<string, TableIndex>;
   /** Tables whose index was dropped or replaced. */
   readonly lost: ReadonlySet<string>;
-  /** Tables whose next index was: what was filled into it must be read again. It stays on record until it is replaced. */
+  /**
+   * Tables whose next index was dropped or replaced: its rows must be read again. It stays recorded until another
+   * replaces it.
+   */
   readonly unfilled: ReadonlySet<string>;
 }
 
@@ -69,7 +72,7 @@ export async function reviseIndices(
       indices.set(id, table);
       if (next !== undefined && absent.has(next)) unfilled.add(id);
     } else if (moved !== undefined && (await absentIndices(client, [moved], signal)).length === 0) {
-      // The alias had moved, and the process ended before that was recorded.
+      // The alias had moved, and the process ended before recording it.
       indices.set(id, moved);
     } else {
       lost.add(id);

@@ -2,16 +2,18 @@ import { BaseFloors, type ShapeNote } from "../../../src/core/targets/base-floor
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { DocumentWriter } from "../write/document.ts";
 
-/** An index, and the alias under which it is written. */
+/** An index, and the alias for writing to it. */
 export interface IndexIdentity {
   readonly alias: string;
   readonly index: string;
   readonly uuid: string;
 }
 
-/** Which index holds a table's documents; stored with the progress, to be found again after a restart. */
+/** The index with a table's documents; stored with the progress, to be found again after a restart. */
 export interface TableIndex extends IndexIdentity {
-  /** The one that is being filled in its place: all writes go there. The alias moves to it when the table is complete. */
+  /**
+   * The index that is being filled to replace it: it gets all writes. The alias moves to it when the table is complete.
+   */
   readonly next?: IndexIdentity | undefined;
 }
 
@@ -25,7 +27,7 @@ export interface PreparedIndex {
 export interface SearchTable extends IndexIdentity {
   readonly table: TableVersion;
   readonly documents: DocumentWriter;
-  /** Documents below these show other columns, or other rows, than the table version has. */
+  /** Documents with a lower version may have other columns, or be other rows, than in this table version. */
   readonly floors: BaseFloors;
 }
 
@@ -38,7 +40,7 @@ export function underAlias(target: SearchTable, alias: string): SearchTable {
   return { ...target, alias, documents: new DocumentWriter(target.table, alias) };
 }
 
-/** Where the table's rows are written. */
+/** The index to which the table's rows are written. */
 export function writtenIndex({ alias, index, uuid, next }: TableIndex): IndexIdentity {
   return next ?? { alias, index, uuid };
 }

@@ -19,7 +19,7 @@ import type { ColumnType } from "../../../src/core/model/types.ts";
 
 export interface Mapping {
   readonly type: string;
-  /** Further forms of the value, each under `<field>.<form>`. */
+  /** Subfields of the value, each under `<field>.<form>`. */
   readonly fields?: Readonly<Record<string, Mapping>>;
   readonly [setting: string]: unknown;
 }
@@ -67,7 +67,7 @@ function integerType(bits: number, signed: boolean): string {
   return signed ? "byte" : "short";
 }
 
-/** Fields that a mapping counts for against index.mapping.total_fields.limit. */
+/** How many fields a mapping counts against index.mapping.total_fields.limit. */
 export function fieldCountOf({ fields }: Mapping): number {
   return fields === undefined ? 1 : 2;
 }

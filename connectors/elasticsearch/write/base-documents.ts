@@ -1,5 +1,5 @@
 /**
- * Documents that a PATCH takes its unchanged columns from: the one under the same id, or under the old one. No other
+ * Reads the documents from which a PATCH takes its unchanged columns: under the same id, or under the old one. No other
  * entry of the batch writes them (src/core/model/batch.ts), and nothing is deleted before they are read.
  */
 import { ByteWriter } from "../../../src/core/bytes.ts";
@@ -20,7 +20,7 @@ const VERSION = 1;
 const SOURCE = 2;
 const ERROR = 3;
 
-/** Reads the bases of these entries (by id, so what was written a moment ago is seen); results are in their order. */
+/** Reads the bases of these entries by id, which sees fresh writes; results are in the order of the entries. */
 export async function readBases(
   client: SearchClient,
   requests: readonly BaseRequest[],
@@ -32,7 +32,8 @@ export async function readBases(
     writeRequest(out, request);
   });
   out.ascii("]}");
-  // Without any filter: the engine then hands out the document's own bytes; a filtered one is written anew, numbers and all.
+  // Without a filter the engine returns the document's own bytes; with one it would write the document again, including
+  // its numbers.
   const answer = await client.request({ method: "POST", path: "/_mget", body: out.view() }, signal);
   if (answer.status !== 200) throw classifyEngine(errorOf(answer), "reading documents");
   const items = docsOf(answer.body);

@@ -4,11 +4,11 @@ import { SHARD_WITHIN } from "../indices/ddl.ts";
 import { withoutDuplicateFields } from "./duplicate-fields.ts";
 import { type Answer, engineError, errorOf, fieldOf, parsed, type SearchClient } from "../http.ts";
 
-/** An item that the engine does not take for what it holds. */
+/** An item that the engine refuses because of its content. */
 export interface Refusal {
   readonly item: number;
   readonly tooLarge: boolean;
-  /** The engine's type of error and the field, where it names one. */
+  /** The engine's error type, and the field if the error names one. */
   readonly reason: string;
 }
 
@@ -16,8 +16,8 @@ const QUERY = { require_alias: "true", timeout: SHARD_WITHIN, filter_path: "erro
 const ALL_WELL = Buffer.from('{"errors":false');
 
 /**
- * Sends a body and returns the items that were refused. An item whose version is older than the document's (409) is done:
- * the document shows a later commit. Any failure that is not a document's own throws, and the step is given again.
+ * Sends a body and returns the refused items. An item whose version is older than the document's (409) is done: the
+ * document shows a later commit. Any failure that is not a document's own throws, and the step is repeated.
  */
 export async function sendBulk(client: SearchClient, body: BulkBody, signal: AbortSignal): Promise<Refusal[]> {
   return sendItems(client, body, 0, body.count, signal);
@@ -57,7 +57,7 @@ interface Failure {
   readonly reason: string;
 }
 
-/** The items that failed otherwise than by an older version. */
+/** The items that failed for another reason than an older version. */
 function failures(answer: Answer): Failure[] {
   if (answer.status !== 200) throw classifyEngine(errorOf(answer), "a bulk write");
   if (answer.body.subarray(0, ALL_WELL.length).equals(ALL_WELL)) return [];
@@ -75,10 +75,10 @@ function failures(answer: Answer): Failure[] {
   });
 }
 
-/** An illegal_argument_exception like those for a document's content; only the sentence tells it from them. */
+/** The same type as for a document's content; only the sentence distinguishes it. */
 const NO_WRITE_INDEX = /^no write index is defined for alias/;
 
-/** Type and field. The engine's own sentence quotes values, and is left out. */
+/** Type and field. The engine's sentence quotes values, so it is left out. */
 function reasonOf(error: unknown): string {
   const type = String(fieldOf(error, "type"));
   const field = /failed to parse field \[(.*?)\] of type/.exec(String(fieldOf(error, "reason")))?.[1];
@@ -86,8 +86,8 @@ function reasonOf(error: unknown): string {
 }
 
 /**
- * The engines refuse an object that names a field twice, which a column of type json may hold (jsonb may not). Such a
- * document is sent once more as jsonb would keep it: the last one wins.
+ * The engines refuse an object with a duplicate field, which a column of type json may contain (jsonb may not). Sends
+ * such a document again in jsonb's form: the last one wins.
  */
 async function sendWithoutDuplicates(
   client: SearchClient,

@@ -24,7 +24,7 @@ export class DocumentWriter {
   readonly #id = new ByteWriter(512);
   #block: Block | undefined;
   #tx = -1;
-  /** What all lines of one transaction have in common: behind the id, and at the document's beginning. */
+  /** The common parts of all lines of one transaction: after the id, and at the document's start. */
   #version: Buffer = Buffer.alloc(0);
   #head: Buffer = Buffer.alloc(0);
 
@@ -37,12 +37,12 @@ export class DocumentWriter {
     this.#deleteLine = Buffer.from(`{"delete":{"_index":${JSON.stringify(alias)},"_id":`);
   }
 
-  /** Before each step: blocks are reused, so what was remembered of one holds no longer. */
+  /** Called before each step: blocks are reused, so cached values of a block are void. */
   begin(): void {
     this.#block = undefined;
   }
 
-  /** Both lines of entry `i`. False, and nothing of use written, when the base lacks a column that the entry needs. */
+  /** Writes both lines of entry `i`. False, with useless output, if the base lacks a column that the entry needs. */
   put(out: ByteWriter, writes: TableWrites, i: number, base: Buffer | null): boolean {
     const block = writes.blocks[writes.block[i]!]!;
     const row = writes.row[i]!;
@@ -79,7 +79,7 @@ export class DocumentWriter {
     writeJsonString(out, this.#id.bytes, 0, length);
   }
 
-  /** Unchanged columns are carried over from the base as they are written there. */
+  /** Copies unchanged columns from the base as they are written there. */
   #writeFields(out: ByteWriter, block: Block, base: Buffer | null): boolean {
     const { kind, start, length } = this.#cells;
     if (base !== null) this.#base.read(base);
@@ -109,7 +109,7 @@ export class DocumentWriter {
   }
 }
 
-/** The line that removes a document whose version is not above `version`. */
+/** The line that removes a document with a version up to `version`. */
 export function deleteLine(alias: string, id: string, version: bigint): string {
   const where = `"_index":${JSON.stringify(alias)},"_id":${JSON.stringify(id)}`;
   return `{"delete":{${where},"version":${version},"version_type":"external_gte"}}\n`;

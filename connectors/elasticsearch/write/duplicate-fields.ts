@@ -5,12 +5,12 @@ const QUOTE = 0x22;
 const COMMA = 0x2c;
 const OPEN = 0x7b;
 const CLOSE = 0x7d;
-/** The engines refuse deeper ones anyway. */
+/** The engines refuse deeper JSON anyway. */
 const DEPTH_MAX = 1_000;
 
 /**
- * The document with the last one of each object's equally named fields, at the place of the last one; null when none is
- * named twice. Everything else is copied as it is written. For rows that were refused, not for the hot path.
+ * The document with only the last of each object's duplicate fields, at its place; null if there are no duplicates.
+ * Everything else is copied unchanged. For refused rows, not for the hot path.
  */
 export function withoutDuplicateFields(document: Uint8Array): Buffer | null {
   const out = new ByteWriter(document.length);
@@ -19,7 +19,7 @@ export function withoutDuplicateFields(document: Uint8Array): Buffer | null {
   return state.found ? out.view() : null;
 }
 
-/** Copies the value at `at` and returns the offset behind it. */
+/** Copies the value at `at` and returns the offset after it. */
 function copyValue(out: ByteWriter, bytes: Uint8Array, at: number, depth: number, state: { found: boolean }): number {
   const first = bytes[at];
   if (depth < DEPTH_MAX && first === OPEN) return copyObject(out, bytes, at, depth, state);

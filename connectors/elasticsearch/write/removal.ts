@@ -1,4 +1,4 @@
-/** Removes all documents of a table up to a version: what a TRUNCATE and a sweep ask for. */
+/** Removes all documents of a table up to a version, for TRUNCATE and sweep. */
 import * as z from "zod";
 import { BulkBody } from "./bulk-body.ts";
 import { sendBulk } from "./bulk.ts";
@@ -14,8 +14,8 @@ const PAGE = 5_000;
 const HITS = z.object({ hits: z.object({ hits: z.array(z.object({ _id: z.string() })).default([]) }).prefault({}) });
 
 /**
- * What is durable may not be searchable yet, so each look follows a refresh; what was removed is no longer found by the
- * next one. A document that was written anew meanwhile is spared by its version.
+ * Durable documents may not be searchable yet, so each search follows a refresh; the next search does not find removed
+ * ones. The version protects a document that was written again meanwhile.
  */
 export async function removeUpTo(
   client: SearchClient,

@@ -8,14 +8,14 @@ import { searchError } from "../errors.ts";
 import type { SearchClient } from "../http.ts";
 import type { SearchTable } from "../indices/tables.ts";
 
-/** Bodies on their way while the next one is written. */
+/** How many bodies are in flight while the next one is written. */
 const BODIES_IN_FLIGHT = 2;
-/** Base documents read at once: by count at first, then by what they turned out to weigh. */
+/** How many base documents to read at once: at first this number, then by their measured size. */
 const BASES_FIRST = 8;
 const BASES_MAX = 500;
 const BASE_BYTES_AIM = 8 * 1024 * 1024;
 
-/** A report could not be stored: the runtime's own error, not one of the engine. */
+/** The runtime could not store a report: not an error of the engine. */
 export class ReportFailure extends Error {}
 
 /** Bodies are reused from step to step; one pool per sink. */
@@ -26,14 +26,14 @@ export class BodyPool {
     return this.#free.pop() ?? new BulkBody();
   }
 
-  /** Only for a body whose answer has come. */
+  /** Only for an answered body. */
   give(body: BulkBody): void {
     body.reset();
     if (this.#free.length <= BODIES_IN_FLIGHT) this.#free.push(body);
   }
 }
 
-/** Writes the entries of a step. Invariant: a document is removed when all that are put are durable. */
+/** Writes the entries of a step. Invariant: a document is removed only after all puts are durable. */
 export class RowsStep {
   readonly #client: SearchClient;
   readonly #pool: BodyPool;
@@ -71,13 +71,13 @@ export class RowsStep {
       await this.#flush();
       await this.#settle();
     } finally {
-      // After a failure nothing may arrive behind what the next attempt sends.
+      // After a failure nothing may arrive after the next attempt has begun.
       await Promise.allSettled(this.#inFlight);
     }
     try {
       await this.#report(outcome);
     } catch (error) {
-      throw new ReportFailure("what the sink left out could not be reported", { cause: error });
+      throw new ReportFailure("the rows that the sink skipped could not be reported", { cause: error });
     }
   }
 
@@ -166,7 +166,7 @@ export class RowsStep {
     this.#signal.throwIfAborted();
     if (this.#inFlight.length >= BODIES_IN_FLIGHT) await this.#inFlight.shift();
     const sent = this.#send(body);
-    // Awaited by settle; the handler keeps a failure from being called unhandled meanwhile.
+    // Awaited later; until then the handler marks a failure as handled.
     sent.catch(() => {});
     this.#inFlight.push(sent);
     this.#body = this.#pool.take();
