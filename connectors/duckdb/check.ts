@@ -6,7 +6,7 @@ import { findMillraceError } from "../../src/core/errors.ts";
 import { Database } from "./file/database.ts";
 import type { DuckdbSinkOptions } from "./sink.ts";
 
-/** Looks at the folder and, where the file is there, opens it; creates nothing. */
+/** Checks the folder and, if the file exists, opens it; creates nothing. */
 export async function checkFile(options: DuckdbSinkOptions, signal: AbortSignal): Promise<readonly Finding[]> {
   signal.throwIfAborted();
   const id = `duckdb.file.${options.name}`;

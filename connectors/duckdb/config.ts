@@ -8,7 +8,7 @@ import type { DuckdbSinkOptions } from "./sink.ts";
 const THREADS_MAX = 256;
 
 export const definition = z.object({
-  path: z.string().min(1).describe("The DuckDB file. Made where it does not exist; its folder must exist."),
+  path: z.string().min(1).describe("The DuckDB file. Created if missing; its folder must exist."),
   schema: z.string().min(1).optional().describe("Put all tables into this schema. Default: the source's schemas."),
   deletes,
   mode,
@@ -32,7 +32,7 @@ function sinkOptions({ name, folder, options, dropsColumns }: SinkContext<Option
   return { name, path: resolve(folder, path), memoryLimit, threads, schema, form: { deletes, mode }, dropsColumns };
 }
 
-/** A file that is not there yet, and may lie in a folder that is a link. */
+/** The real path of a file that may not exist yet, and whose folder may be a link. */
 function realPath(path: string): string {
   if (existsSync(path)) return realpathSync(path);
   const folder = dirname(path);

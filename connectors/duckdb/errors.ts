@@ -13,23 +13,23 @@ export const pages = {
   MR3201: {
     title: "The DuckDB file is open in another process",
     cause:
-      "DuckDB lets one process open a file, and takes a lock on it. Another one has it: a DuckDB shell, a notebook, or " +
+      "DuckDB lets only one process open a file, and locks it. Another process has it open: a DuckDB shell, a notebook, or " +
       "another Millrace.",
     remedy:
-      "Close the file in the process that the message names. While Millrace runs nobody else can open it: " +
+      "Close the file in the process that the message names. While Millrace runs, no other program can open it: " +
       "stop Millrace to look at the data, or use a Postgres warehouse.",
   },
   MR3202: {
     title: "The file is not a DuckDB database that can be read",
     cause: "The file at `path` is something else, is damaged, or was written by a newer version of DuckDB.",
     remedy:
-      "Give another `path`, or move the file away: Millrace makes a new one and fills it. A damaged file can be restored " +
-      "from a backup: Millrace goes on from the progress that it holds, where the source's log reaches back that far.",
+      "Set another `path`, or move the file away: Millrace creates a new one and fills it. A damaged file can be restored " +
+      "from a backup: Millrace continues from the progress in it, if the source's log reaches back that far.",
   },
   MR3203: {
     title: "The DuckDB file can't be opened",
     cause: "Its folder does not exist, or the user that Millrace runs as may not read and write there.",
-    remedy: "Create the folder, or put its rights in order. Millrace makes the file itself, never the folder.",
+    remedy: "Create the folder, or correct its permissions. Millrace creates the file, but never the folder.",
   },
   MR3204: {
     title: "Another process has taken this sink over",
@@ -39,36 +39,36 @@ export const pages = {
     remedy: "Nothing has to be repaired. Make sure that one daemon runs for this configuration, and start it again.",
   },
   MR3205: {
-    title: "A table stands in the target's place that Millrace did not make",
+    title: "Millrace did not create the table with the target's name",
     cause:
       "The file has a table or view of the target's name without the columns `_millrace_version` and " +
-      "`_millrace_commit_time`. Millrace leaves it alone.",
+      "`_millrace_commit_time`. Millrace does not touch it.",
     remedy: "Rename or drop it, or give the sink another `schema`.",
   },
   MR3206: {
     title: "A target column has another type than the source's column",
     cause:
-      "The table exists with a column whose type is not the one that it was made with: somebody changed it in the file. " +
-      "Changes at the source are followed.",
+      "The table has a column with another type than Millrace gave it: somebody changed it in the file. " +
+      "(Millrace follows changes at the source.)",
     remedy:
-      "Change the column with ALTER TABLE … ALTER … TYPE, or drop the table, in a moment when Millrace is stopped; then " +
+      "Change the column with ALTER TABLE … ALTER … TYPE, or drop the table, while Millrace is stopped; then " +
       "fill it again with `millrace snapshot start --sink NAME --tables TABLE`.",
   },
   MR3207: {
     title: "The target's key is not the table's key",
     cause:
-      "The table's primary key is not the one that it was made with: somebody changed it in the file. Or it is a history, " +
-      "and the key changed at the source: that can't be followed there.",
+      "The table has another primary key than Millrace gave it: somebody changed it in the file. Or it is a history, " +
+      "and the key changed at the source, which a history can't follow.",
     remedy:
       "Drop the table in the file while Millrace is stopped, then fill it again with " +
       "`millrace snapshot start --sink NAME --tables TABLE`.",
   },
   MR3208: {
-    title: "Two sinks would write one table in DuckDB",
+    title: "Two sinks would write to one table in DuckDB",
     cause:
-      "Two sinks share a file, and both would write a table there. DuckDB does not tell names apart that differ in the " +
-      "case of ASCII letters only, and with `schema` set tables of equal name in different schemas meet too.",
-    remedy: "Leave the table out of the `tables` of one of them, or give one another `schema`.",
+      "Two sinks share a file, and both would write the same table there. For DuckDB, names are equal if they differ only in the " +
+      "case of ASCII letters. With `schema` set, tables of different schemas can also have the same name.",
+    remedy: "Leave the table out of the `tables` of one sink, or give one sink another `schema`.",
   },
   MR3209: {
     title: "A name is reserved",
@@ -80,35 +80,36 @@ export const pages = {
     title: "DuckDB refuses a row",
     cause:
       "A value could not be read as its column's type. The row is kept as a dead letter, the others are written. Values " +
-      "that are known not to fit do not end here: they land in `_millrace_exact`.",
-    remedy: "Look at it with `millrace dlq show ID`; mend it at the source, or change the column's type in the file.",
+      "that are known not to fit do not cause this error: they are stored in `_millrace_exact`.",
+    remedy:
+      "Look at the row with `millrace dlq show ID`; correct it at the source, or change the column's type in the file.",
   },
   MR3211: {
     title: "A key value does not fit into DuckDB's type",
     cause:
       "A column of the key holds a value outside of its DuckDB type: NaN in a numeric(p,s), or a timestamp after " +
       "294247-01-10. A key can't be null, so the row is kept as a dead letter.",
-    remedy: "Mend the value at the source, or leave the table out of this sink.",
+    remedy: "Correct the value at the source, or leave the table out of this sink.",
   },
   MR3212: {
-    title: "DuckDB's memory does not suffice",
+    title: "DuckDB does not have enough memory",
     cause:
-      "A statement needed more than `memoryLimit`. The step is tried again. Where the file was read for long meanwhile (a query, a comparison), what was written is held in memory until that has ended; then it goes on by itself.",
+      "A statement needed more than `memoryLimit`. Millrace repeats the step. While a query or a comparison reads the file, DuckDB holds new rows in memory; the sink continues by itself when the read ends.",
     remedy: "Raise the sink's `memoryLimit`, or lower `batch.bytes`.",
   },
   MR3213: {
-    title: "The file, or the folder for passing rows, can't be written",
-    cause: "The disk is full, or it reported an error. The step is tried again.",
+    title: "The file, or the folder for temporary files, can't be written",
+    cause: "The disk is full, or it reported an error. Millrace repeats the step.",
     remedy: "Make room on the disk of `path`, and in the folder for temporary files.",
   },
   MR3214: {
     title: "The DuckDB file was removed or replaced",
     cause:
-      "While Millrace had the file open, it was deleted, moved, or another file was put in its place, or a table of " +
-      "Millrace's was dropped. A table is made and filled again, while the others go on. Without the file the sink stops " +
-      "with MR1301, as a disk may be missing; with `onLost: resync` a new one is made and filled.",
+      "While Millrace had the file open, somebody deleted, moved or replaced it, or dropped a table of " +
+      "Millrace. Millrace creates and fills a table again, while the others go on. Without the file the sink stops " +
+      "with MR1301, as a disk may be missing; with `onLost: resync` Millrace creates and fills a new file.",
     remedy:
-      "Nothing for a table. Put the file back and `millrace resume --sink NAME`, or let Millrace make and fill a new one: " +
+      "Nothing for a table. Put the file back and `millrace resume --sink NAME`, or let Millrace create and fill a new one: " +
       "`millrace snapshot start --sink NAME`.",
   },
   MR3215: {
@@ -118,14 +119,16 @@ export const pages = {
   },
   MR3216: {
     title: "DuckDB closed the database after an error",
-    cause: "DuckDB met an error after which it does not trust its memory any more. The file is opened again.",
-    remedy: "Nothing, if it stays at once. The log names the kind of error; see whether the disk is full or failing.",
+    cause: "After an error DuckDB no longer trusts its memory. Millrace opens the file again.",
+    remedy:
+      "Do nothing if it happens once. The log names the kind of error; check whether the disk is full or failing.",
   },
   MR3217: {
-    title: "Only read-only queries are run",
+    title: "Only reading queries are allowed",
     cause:
-      "Queries beside the running sink are one statement that reads: SELECT, FROM, VALUES, WITH, DESCRIBE, SHOW, EXPLAIN.",
-    remedy: "To change the file by hand, stop Millrace and use DuckDB itself. Millrace's tables are overwritten by it.",
+      "Queries beside the running sink must be one reading statement: SELECT, FROM, VALUES, WITH, DESCRIBE, SHOW, EXPLAIN.",
+    remedy:
+      "To change the file by hand, stop Millrace and use DuckDB itself. Millrace overwrites changes in its tables.",
   },
   MR3218: {
     title: "A query failed",
@@ -144,7 +147,7 @@ export const pages = {
   },
   MR3221: {
     title: "One file, two settings",
-    cause: "Two sinks name the same file with different `memoryLimit` or `threads`. A file is opened once.",
+    cause: "Two sinks name the same file with different `memoryLimit` or `threads`. Millrace opens a file only once.",
     remedy: "Give both sinks the same settings.",
   },
   MR3222: {
@@ -152,15 +155,15 @@ export const pages = {
     cause:
       "The table in the file is a mirror and the sink's `mode` is history, or the other way round. One table can't be both; nothing was changed.",
     remedy:
-      "Give the sink another `schema`, or set `mode` back. A table that nobody needs any more may be dropped while Millrace is stopped: it is made and filled again.",
+      "Give the sink another `schema`, or set `mode` back. If nobody needs the table any more, drop it while Millrace is stopped: Millrace creates and fills it again.",
   },
   MR3223: {
     title: "A query has no copy of the DuckDB file to read",
     cause:
-      "Beside a running daemon a query reads a copy of the file, in a process of its own. There was no room for it on the " +
-      "disk, or so much was written meanwhile that it was given up.",
+      "Beside a running daemon a query reads a copy of the file, in a process of its own. The disk had no room " +
+      "for it, or too much was written during the copy.",
     remedy:
-      "Make room beside the file, ask when less is written, or stop Millrace: then the query reads the file itself.",
+      "Make room beside the file, query when less is written, or stop Millrace: then the query reads the file itself.",
   },
 } as const satisfies ErrorPages;
 
@@ -196,7 +199,7 @@ export function otherMode(sqlName: string, isHistory: boolean): MillraceError {
     code: "MR3222",
     kind: "fatal",
     message: `${sqlName} holds ${there}, and the sink is to keep ${wanted}`,
-    hint: "give the sink another `schema`, or set `mode` back; a table that nobody needs any more may be dropped while Millrace is stopped: it is made and filled again",
+    hint: "give the sink another `schema`, or set `mode` back; if nobody needs the table any more, drop it while Millrace is stopped: Millrace creates and fills it again",
   });
 }
 
@@ -204,7 +207,7 @@ export function stopped(): MillraceError {
   return duckdbError({ code: "MR3215", kind: "aborted", message: "writing to DuckDB was stopped" });
 }
 
-/** What goes wrong with one table while it is made ready: the sink's others are not concerned. */
+/** Failures of one table while it is prepared: they do not concern the sink's other tables. */
 export const OF_ONE_TABLE: ReadonlySet<string> = new Set<DuckdbErrorCode>([
   "MR3205",
   "MR3206",
@@ -215,7 +218,7 @@ export const OF_ONE_TABLE: ReadonlySet<string> = new Set<DuckdbErrorCode>([
   "MR3222",
 ]);
 
-/** DuckDB's sentences hold cell values and lines of the staged rows, so only the kind of error is kept as the cause. */
+/** DuckDB's messages contain cell values and staged rows, so only the kind of error is kept as the cause. */
 class DriverError extends Error {
   constructor(kind: string) {
     super(kind);
@@ -223,7 +226,7 @@ class DriverError extends Error {
   }
 }
 
-/** Errors of these kinds are about the content of a row. */
+/** Errors of these kinds concern the content of a row. */
 const DATA_KINDS = new Set([
   "Conversion Error",
   "Constraint Error",
@@ -233,7 +236,7 @@ const DATA_KINDS = new Set([
   "Mismatch Type Error",
 ]);
 
-/** The driver gives no code: the kind is what stands before the first colon of the message. */
+/** The driver gives no code: the kind is the text before the first colon of the message. */
 export function driverKind(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
   const match = /^(?:TransactionContext Error: Failed to commit: )?([A-Za-z ]{2,40}?(?: Error|Error)): /.exec(text);
@@ -244,10 +247,10 @@ export function isDataError(error: unknown): boolean {
   return findMillraceError(error) === undefined && DATA_KINDS.has(driverKind(error));
 }
 
-/** In whatever words it is wrapped: at a commit, in a rollback that fails for it too. */
+/** DuckDB wraps it in different messages: at a commit, or in a rollback that fails for the same reason. */
 const MEMORY_SHORT = /Out of Memory Error|failed to (?:allocate|pin|offload)|could not allocate block/i;
 
-/** True when the statement needed more than `memory_limit`. */
+/** True if the statement needed more than `memory_limit`. */
 export function isOutOfMemory(error: unknown): boolean {
   const known = findMillraceError(error);
   if (known !== undefined) return known.reason === "resources";
@@ -259,14 +262,14 @@ export function rowRefused(error: unknown, table: string): MillraceError {
     code: "MR3210",
     kind: "poison",
     message: `DuckDB refuses a row of ${table} (${driverKind(error)})`,
-    hint: "mend the row at the source, or change the column's type in the file",
+    hint: "correct the row at the source, or change the column's type in the file",
     cause: new DriverError(driverKind(error)),
   });
 }
 
 /**
- * What failed while `doing` something, as a numbered error. Where one kind stands for several things the sentence is
- * read: lock, missing file, foreign file and full disk are all an "IO Error".
+ * Turns a failure while `doing` something into a numbered error. If one kind has several meanings, reads the sentence:
+ * lock, missing file, foreign file and full disk are all an "IO Error".
  */
 export function classify(error: unknown, doing: string): MillraceError {
   const known = findMillraceError(error);
@@ -275,7 +278,7 @@ export function classify(error: unknown, doing: string): MillraceError {
   const kind = driverKind(error);
   const cause = new DriverError(kind);
   const text = error instanceof Error ? error.message : "";
-  // In whatever words DuckDB wraps it: at a commit, in a checkpoint, after one that failed.
+  // DuckDB wraps it in different messages: at a commit, in a checkpoint, or after a failed one.
   if (/No space left on device|Disk quota exceeded|File too large/.test(text)) return diskFull(doing, cause);
   if (isOutOfMemory(error)) return memoryShort(doing, cause);
   if (isInvalidated(error)) {
@@ -333,7 +336,7 @@ function diskFull(doing: string, cause: Error): MillraceError {
   });
 }
 
-/** DuckDB has given up on its instance: the file must be opened again. */
+/** DuckDB has given up its instance: the file must be opened again. */
 export function isInvalidated(error: unknown): boolean {
   const kind = driverKind(error);
   const text = error instanceof Error ? error.message : "";
@@ -356,7 +359,7 @@ function ioError(text: string, doing: string, cause: Error): MillraceError {
       code: "MR3202",
       kind: "fatal",
       message: `the file is not a DuckDB database that this version can read (${doing})`,
-      hint: "give another path, restore it from a backup, or move it away to have it made anew",
+      hint: "give another path, restore it from a backup, or move it away so that Millrace creates a new one",
       cause,
     });
   }

@@ -2,20 +2,22 @@ import { createHash } from "node:crypto";
 import type { Column, TableVersion } from "../../src/core/model/schema.ts";
 import { duckdbError } from "./errors.ts";
 
-/** Schema of Millrace's own tables; no captured table may lie there. */
+/** Schema of Millrace's own tables; captured tables can't be in it. */
 export const META_SCHEMA = "_millrace";
 export const VERSION_COLUMN = "_millrace_version";
 export const COMMIT_TIME_COLUMN = "_millrace_commit_time";
-/** Only where deletes are soft. A row that is not marked has false here, never null. */
+/** Only with soft deletes. A row that is not deleted has false here, never null. */
 export const DELETED_COLUMN = "_millrace_deleted";
 /** Only in a history. */
 export const OP_COLUMN = "_millrace_op";
 export const OFFSET_COLUMN = "_millrace_offset";
-/** In a history: names of the columns that neither the log nor an earlier row knew; null: all are known. */
+/**
+ * In a history: names of the columns whose value is unknown, from the log and from earlier rows; null: all are known.
+ */
 export const UNCHANGED_COLUMN = "_millrace_unchanged";
-/** In a history: version of the last reading beside the stream that found the row as it is here. */
+/** In a history: version of the last read beside the stream that found the row as it is. */
 export const SEEN_COLUMN = "_millrace_seen";
-/** Made where it is needed first: JSON object of the cells that their columns' types can't hold, see README. */
+/** Added at first need: JSON object of the cells that do not fit their columns' types, see README. */
 export const EXACT_COLUMN = "_millrace_exact";
 
 const OWN_COLUMNS = [
@@ -29,7 +31,7 @@ const OWN_COLUMNS = [
   EXACT_COLUMN,
 ];
 
-/** Behind the key of a history's rows: what tells the changes of a row apart. */
+/** Follows the key of a history's rows; distinguishes the changes of a row. */
 export const CHANGE_IDENTITY = [VERSION_COLUMN, OFFSET_COLUMN];
 
 const RESERVED_SCHEMAS = new Set([META_SCHEMA, "information_schema", "pg_catalog"]);
@@ -52,19 +54,19 @@ export function targetOf(table: TableVersion, schemaOption: string | undefined):
   return { schema, table: table.table };
 }
 
-/** Equal for two tables exactly when they would be one table in DuckDB. */
+/** Equal for two tables if and only if they would be one table in DuckDB. */
 export function targetKey(target: TargetName): string {
   return `${quoteIdentifier(fold(target.schema))}.${quoteIdentifier(fold(target.table))}`;
 }
 
-/** DuckDB compares identifiers without regard to the case of ASCII letters, quoted ones too; others are told apart. */
+/** DuckDB ignores the case of ASCII letters in identifiers, even in quoted ones; other letters keep their case. */
 export function fold(name: string): string {
   return name.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
 }
 
 /**
- * A column whose name differs in case only from an earlier one's, or from one of Millrace's own, gets a suffix: `_` and 8
- * hex digits of its hash.
+ * If a column's name differs only in case from an earlier one, or from one of Millrace's own, it gets a suffix: `_` and
+ * 8 hex digits of its hash.
  */
 export function columnNames(columns: readonly Pick<Column, "name">[]): string[] {
   const taken = new Set<string>(OWN_COLUMNS);
@@ -81,12 +83,12 @@ export function quoteIdentifier(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;
 }
 
-/** With catalogue or schema in front. */
+/** Qualified by catalogue or schema. */
 export function quoteName(...parts: readonly string[]): string {
   return parts.map(quoteIdentifier).join(".");
 }
 
-/** A statement ends at a NUL: each is put in by its number. */
+/** A statement ends at a NUL, so each NUL is written by its number. */
 export function quoteLiteral(text: string): string {
   const quoted = `'${text.replaceAll("'", "''")}'`;
   return text.includes("\0") ? `(${quoted.replaceAll("\0", "' || chr(0) || '")})` : quoted;

@@ -36,25 +36,29 @@ import { inTransaction } from "./write/transaction.ts";
 import { SPAN_MAX, Upkeep } from "./file/upkeep.ts";
 
 /**
- * An upsert reads the columns of each group of 2,048 rows that it touches, whatever it changes there: the larger a step, the
- * less a row costs (docs/benchmarks.md). A third of what the queues of all sinks may hold, so that as much can come meanwhile.
+ * An upsert reads the columns of each group of 2,048 rows that it touches, however little it changes there: the larger
+ * a step, the less a row costs (docs/benchmarks.md). This is a third of the limit of all sinks' queues, so that as many
+ * changes can arrive meanwhile.
  */
 const BATCH = { rowCountMax: 100_000, byteCountMax: 8 * 1024 * 1024 } as const;
 
 export interface DuckdbSinkOptions extends DatabaseSettings {
   readonly name: string;
-  /** All tables go into this schema; undefined: into the source's. */
+  /** The schema for all tables; undefined: the source's schemas. */
   readonly schema: string | undefined;
   /** Default: a mirror with hard deletes. */
   readonly form?: TargetForm;
   /** See SinkContext. */
   readonly dropsColumns?: ((table: TableName) => boolean) | undefined;
   readonly logger?: Logger;
-  /** From so many dead rows on a table may be rewritten, and in turns of so many rows. */
+  /** How many dead rows a table needs before it may be rewritten, and how many rows one turn takes. */
   readonly upkeep?: { readonly deadMin: number; readonly spanMax: number };
 }
 
-/** Mirrors tables into a DuckDB file, or keeps their history: rows and progress in one transaction, so effects exactly once. See README.md. */
+/**
+ * Mirrors tables into a DuckDB file, or keeps their history. Rows and progress change in one transaction, so each
+ * effect occurs exactly once. See README.md.
+ */
 export class DuckdbSink
   implements Sink, TargetPresence, TargetRows, TargetEvolution, TargetComparison, TargetCopies, TargetEngine
 {
@@ -78,7 +82,7 @@ export class DuckdbSink
   #database: Database | null = null;
   #connection: DuckDBConnection | null = null;
   #progress: ProgressRow | null = null;
-  /** Null in a history: nothing is deleted there. */
+  /** Null in a history, which deletes no rows. */
   #upkeep: Upkeep | null = null;
   #closed = false;
   #inFlight: Promise<unknown> = Promise.resolve();
@@ -94,7 +98,7 @@ export class DuckdbSink
     this.#targets = new Targets({ name, schema, form: this.#targetForm, dropsColumns, onPrepared });
   }
 
-  /** Equal for two tables exactly when they would meet in one target: the caller refuses the second. */
+  /** Equal for two tables if and only if they would share a target: the caller refuses the second. */
   target(table: TableVersion): string {
     return this.#targets.key(table);
   }
@@ -135,11 +139,11 @@ export class DuckdbSink
     }
   }
 
-  /** Tables that are there get the form that the options ask for now, whether or not rows move in them. */
+  /** Existing tables get the form that the options request now, even if no rows arrive. */
   async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
     return await this.#work("looking for tables", signal, async () => {
       const there = await this.#tablesThere();
-      // What is told here is not told again by `verify`.
+      // A missing table that is reported here must not be reported again by `verify`.
       this.#targets.forget([...this.#targets.owners.keys()].filter((target) => !there.has(target)));
       await this.#convert(tables);
       return tables.filter((table) => !there.has(this.target(table)));
@@ -188,7 +192,7 @@ export class DuckdbSink
     await this.#work("writing", signal, async () => {
       const { connection, database, progress } = this.#connected();
       await database.exclusively(async () => {
-        // Invariant: nothing is taken for durable that went into a file without a name.
+        // Invariant: rows that went into a file without a name do not count as durable.
         database.verifyFile();
         await this.#upkeep?.applying(step);
         try {
@@ -212,7 +216,7 @@ export class DuckdbSink
   }
 
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
-    await this.#work("removing rows that are not ours", signal, async () => {
+    await this.#work("removing rows that Millrace did not write", signal, async () => {
       const { connection, database } = this.#connected();
       database.verifyFile();
       const there = await versionedTables(connection, database.catalogue);
@@ -225,7 +229,7 @@ export class DuckdbSink
   }
 
   async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
-    return await this.#work("looking for rows of an earlier life", signal, async () => {
+    return await this.#work("looking for old rows", signal, async () => {
       const { connection, database } = this.#connected();
       const there = await versionedTables(connection, database.catalogue);
       const wanted = tables === null ? [...there.keys()] : tables.map((table) => this.target(table));
@@ -260,7 +264,7 @@ export class DuckdbSink
           code: "MR3214",
           kind: "reopen",
           message: `the table of ${tableId} is gone from the DuckDB file`,
-          hint: "it is made and filled again",
+          hint: "Millrace creates and fills it again",
           lostTables: [tableId],
         });
       }
@@ -268,7 +272,7 @@ export class DuckdbSink
     this.#upkeep?.look();
   }
 
-  /** Rows of tables that the file keeps although they are gone, as they were counted last. */
+  /** Deleted rows that still occupy space in the file, over all tables at their last count. */
   get deadRows(): number {
     return this.#dead.count;
   }
@@ -284,7 +288,7 @@ export class DuckdbSink
     return new Set(rows.map(([schema = "", table = ""]) => targetKey({ schema, table })));
   }
 
-  /** Also while the sink is paused or waits, when nobody else has the file open. */
+  /** Works also while the sink is paused or waits, because no other process can have the file open. */
   async copy(signal: AbortSignal): Promise<string> {
     expectFile(this.#options.path);
     const database = await Database.acquire(this.#options);
@@ -374,7 +378,7 @@ export class DuckdbSink
     return { connection, database, progress };
   }
 
-  /** One call at a time is in flight; `close` interrupts it and waits for it. */
+  /** Only one call at a time is in flight; `close` interrupts it and waits for it. */
   async #work<T>(doing: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
     const interrupt = (): void => this.#connection?.interrupt();
     const run = async (): Promise<T> => {

@@ -1,43 +1,43 @@
 import type { Column } from "../../src/core/model/schema.ts";
 import type { ColumnType } from "../../src/core/model/types.ts";
 
-/** How a cell's canonical text becomes a CSV field. */
+/** How to write a cell's canonical text as a CSV field. */
 export const PLAIN = 0;
 /** Plain, but NaN and infinities don't fit. */
 export const DECIMAL = 1;
 export const DATE = 2;
 export const TIMESTAMP = 3;
-/** Quoted: may hold anything, the empty string included. */
+/** Quoted, because it may be any text, even an empty one. */
 export const TEXT = 4;
 export const JSON_TEXT = 5;
-/** Hex digits without their `\x`. */
+/** Hex digits without the `\x`. */
 export const HEX = 6;
 /** A JSON array of the elements' forms. */
 export const LIST = 7;
-/** Plain, but the sign of a zero is kept beside it: DuckDB's storage merges both zeros where it compresses runs. */
+/** Plain, but the sign of a zero is stored separately: DuckDB's compression of runs merges both zeros. */
 export const FLOAT = 8;
 export type Form = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8;
 
 export interface DuckType {
-  /** As DuckDB spells it in its catalogue. */
+  /** In the spelling of DuckDB's catalogue. */
   readonly name: string;
-  /** The type under which the CSV reader reads the field. */
+  /** The type with which the CSV reader reads the field. */
   readonly field: string;
   readonly form: Form;
-  /** Form of a list's elements. */
+  /** The form of a list's elements. */
   readonly element: Form;
-  /** Turns the field into a value of the column's type. */
+  /** Converts the field into a value of the column's type. */
   readonly expression: (field: string) => string;
 }
 
 const DECIMAL_DIGITS_MAX = 38;
 
-/** The mapping; README.md has it as a table. A key column is never a list: DuckDB can't index lists. */
+/** The mapping; README.md shows it as a table. A key column is never a list: DuckDB can't index lists. */
 export function duckType({ type, native }: Column, isKey: boolean): DuckType {
-  // Zero is one key, whatever its sign, in Postgres too.
+  // In a key, both zeros are equal, in Postgres too.
   if (type.kind === "float" && isKey) return plain(floatName(type.bits));
   if (type.kind !== "array") return scalarType(type);
-  // Elements of box[] are told apart by semicolons, those of all other types by commas.
+  // box[] separates its elements by semicolons, all other types by commas.
   return isKey || native === "box[]" ? text("VARCHAR", TEXT) : listType(type.of);
 }
 
@@ -74,7 +74,7 @@ function scalarType(type: Exclude<ColumnType, { kind: "array" }>): DuckType {
   }
 }
 
-/** Dimensions are no part of an array's type in Postgres, so a list has one level, whatever the values have. */
+/** In Postgres the dimensions are not part of an array's type, so a list has one level, whatever the values have. */
 function listType(of: ColumnType): DuckType {
   const element = of.kind === "array" ? text("VARCHAR", TEXT) : scalarType(of);
   const convert = element.form === TEXT ? "" : elementConversion(element);
@@ -120,8 +120,8 @@ function integerName(bits: 8 | 16 | 24 | 32 | 64, signed: boolean): string {
 }
 
 /**
- * Undefined where only text keeps every digit: no precision, or more digits than DECIMAL has. A negative scale adds
- * digits before the point; a scale above the precision counts zeros behind it.
+ * Undefined if only text keeps all digits: no precision, or more digits than DECIMAL has. A negative scale adds digits
+ * before the point; a scale above the precision counts zeros after it.
  */
 function decimalName(precision: number | null, scale: number): string | undefined {
   if (precision === null) return undefined;

@@ -1,6 +1,6 @@
 /**
- * A copy of an open DuckDB file for somebody to read in a process of his own: with its own memory, and without a part in
- * what becomes of the writer. The copying is another process's work too, as this one may not open the file a second time
+ * Copies an open DuckDB file so that another process can query the copy, with its own memory and without any effect on
+ * the writer. Another process also does the copying, because this one must not open the file a second time
  * (database.ts).
  */
 import { spawn } from "node:child_process";
@@ -12,7 +12,7 @@ import { duckdbError, stopped } from "../errors.ts";
 const SPARE_BYTES = 64 * 1024 * 1024;
 const LOOK_MS = 200;
 
-/** The log as far as it is committed now; the file shares its blocks with the copy where the file system can. */
+/** Copies the log up to the last commit. Where the file system can, the copy shares the file's blocks. */
 const COPY = `
 const fs = require("node:fs");
 const [from, to, logBytes] = process.argv.slice(1);
@@ -34,8 +34,8 @@ export function logBytesOf(path: string): number {
 }
 
 /**
- * Invariant: from the moment in which `logBytes` was read until this has ended nothing is folded into the file, so that what
- * the log's first part builds on stays as it is. `logBytesMax`: DuckDB holds in memory what is not folded in.
+ * Invariant: from reading `logBytes` until this ends nothing is folded into the file, because the copied part of the
+ * log builds on the file's content. `logBytesMax`: DuckDB holds in memory what is not folded in.
  */
 export async function copyFile(
   path: string,
@@ -44,20 +44,20 @@ export async function copyFile(
 ): Promise<string> {
   expectRoom(path, logBytes);
   const folder = mkdtempSync(`${path}.query-`);
-  // Under its own name: a query may name the database.
+  // Under the original name, because a query may name the database.
   const copy = join(folder, basename(path));
   const ending = new AbortController();
   try {
     const copied = run([path, copy, String(logBytes)], AbortSignal.any([signal, ending.signal]));
-    // Its failure is seen below, unless the log was faster.
+    // The failure is handled below, unless the log was copied first.
     copied.catch(() => undefined);
     const grown = untilLog(path, logBytes + logBytesMax, ending.signal);
     if ((await Promise.race([copied, grown])) === "copied") return copy;
     throw duckdbError({
       code: "MR3223",
       kind: "retryable",
-      message: "the DuckDB file is written to faster than it can be copied for a query",
-      hint: "ask again when less is written, or stop Millrace to read the file itself",
+      message: "the DuckDB file changes faster than it can be copied for a query",
+      hint: "query again when less is written, or stop Millrace to read the file itself",
     });
   } catch (error) {
     rmSync(folder, { recursive: true, force: true });
@@ -68,7 +68,7 @@ export async function copyFile(
   }
 }
 
-/** What queries left behind whose commands were killed. */
+/** Removes the copies of killed commands. */
 export function removeCopies(path: string): void {
   const prefix = `${basename(path)}.query-`;
   const isCopy = (name: string): boolean =>

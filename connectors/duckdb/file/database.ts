@@ -13,24 +13,24 @@ import { memoryBytes, walBytesMax } from "./wal-size.ts";
 
 export interface DatabaseSettings {
   readonly path: string;
-  /** As DuckDB reads it: `512MB`. */
+  /** In DuckDB's form: `512MB`. */
   readonly memoryLimit: string;
   readonly threads: number;
 }
 
-/** Measured with rows of 100 MB: seven. */
+/** Measured with rows of 100 MB: seven copies. */
 const COPIES_OF_ROW = 8;
 
 /**
- * Of a new file; a file that is there keeps its own. A quarter of what DuckDB takes by itself: as large and as fast with millions
- * of rows, and hundreds of tables with few rows take a quarter of the memory and of the disk.
+ * For a new file; an existing file keeps its own size. A quarter of DuckDB's default: equally large and fast with
+ * millions of rows, and hundreds of small tables take a quarter of the memory and the disk.
  */
 const BLOCK_BYTES = 64 * 1024;
 
-/** After so many bytes of rows DuckDB is told to give back what it has freed. A step of many rows has about as many. */
+/** After this many bytes of rows DuckDB must return freed memory. A large step has about as many bytes. */
 const PASSED_BYTES = 2 * 1024 * 1024;
 
-/** So much of the log, in parts of the size at which it is folded in otherwise, may gather while the file is copied. */
+/** How much log may accumulate while the file is copied, in multiples of the size at which it is normally folded in. */
 const LOGS_PER_COPY = 4;
 
 interface Writer {
@@ -39,29 +39,29 @@ interface Writer {
 }
 
 /**
- * One open DuckDB file. A process opens a file once, whoever wants it: two instances over one file would not see each
- * other, and closing one of them drops the lock of both (POSIX locks are the process's). For the same reason nothing in
- * this process may open and close the file by other means; looking at its name is harmless.
+ * One open DuckDB file. A process opens a file only once for all its users: two instances over one file would not see
+ * each other, and closing one of them drops the lock of both (POSIX locks belong to the process). For the same reason
+ * nothing in this process may open and close the file in another way; checking its name is harmless.
  */
 export class Database {
   readonly path: string;
   readonly settings: DatabaseSettings;
-  /** Two, so that one can be filled while the other is read. Used inside `exclusively` only. */
+  /** Two, so that one can be filled while the other is read. Only used inside `exclusively`. */
   readonly stages: readonly [StageFile, StageFile];
-  /** For the one table of the file that is being rewritten. */
+  /** For the table of the file that is being rewritten. */
   readonly touched: StageFile;
   readonly folding: Folding;
   catalogue = "";
-  /** DuckDB has given up on this instance: it must be opened anew. */
+  /** DuckDB has given up this instance: it must be opened again. */
   broken = false;
   readonly #instance: DuckDBInstance;
   readonly #writers = new Map<string, Writer>();
   #inode = "";
-  /** The limit of DuckDB's memory while a large row is written; 0: as configured. */
+  /** DuckDB's memory limit while a large row is written; 0: as configured. */
   #roomBytes = 0;
-  /** Of the rows that went through the staged files when memory was given back last. */
+  /** Bytes of rows in the staged files when memory was last returned. */
   #passedBytes = 0;
-  /** Of the rows that this process has written. */
+  /** Size of the largest row that this process has written. */
   #rowBytesMax = 0;
   #users = 0;
   #rewriter: object | null = null;
@@ -105,7 +105,7 @@ export class Database {
       checkpoint_threshold: `${walBytesMax(settings.memoryLimit)}B`,
       preserve_insertion_order: "false",
       default_block_size: String(BLOCK_BYTES),
-      // Staged files change under one name.
+      // Staged files change without changing their names.
       enable_external_file_cache: "false",
       autoinstall_known_extensions: "false",
       autoload_known_extensions: "false",
@@ -115,7 +115,7 @@ export class Database {
     const database = new Database(path, settings, instance, stages, touched);
     const connection = await instance.connect();
     try {
-      // From here on no SQL, queries of users included, reaches any other file.
+      // From here on no SQL, including users' queries, can access another file.
       await connection.run(
         `SET allowed_paths = [${[...stages, touched].map((stage) => quoteLiteral(stage.path)).join(", ")}]`,
       );
@@ -140,8 +140,8 @@ export class Database {
   }
 
   /**
-   * Says who writes a target; throws where another sink does. Which of its own tables go to one target a sink is told: a table
-   * takes the place of one that is gone and was called the same but for case.
+   * Registers the writer of a target; throws if another sink writes it. Within one sink the sink decides which of its
+   * tables uses a target: a table may replace a dropped one whose name differed only in case.
    */
   claim(target: string, writer: Writer): void {
     const holder = this.#writers.get(target);
@@ -150,7 +150,7 @@ export class Database {
     this.#writers.set(target, writer);
   }
 
-  /** False where somebody else is rewriting a table of this file. */
+  /** False if another user of this file is rewriting a table. */
   claimRewriting(who: object): boolean {
     this.#rewriter ??= who;
     return this.#rewriter === who;
@@ -160,7 +160,9 @@ export class Database {
     if (this.#rewriter === who) this.#rewriter = null;
   }
 
-  /** Writers take turns: they share the staged files, and DuckDB would let only one of two that meet commit. */
+  /**
+   * Writers take turns: they share the staged files, and of two conflicting writers DuckDB would let only one commit.
+   */
   async exclusively<T>(work: () => Promise<T>): Promise<T> {
     const before = this.#turn;
     const mine = Promise.withResolvers<void>();
@@ -183,8 +185,8 @@ export class Database {
   }
 
   /**
-   * Sees to it that a row of this size can be written, until `giveBack`: DuckDB keeps several copies of one while it
-   * reads, converts and stores it. Between two statements of the writer.
+   * Provides memory for writing a row of this size, until `giveBack`: DuckDB keeps several copies of a row while it
+   * reads, converts and stores it. Called between two statements of the writer.
    */
   async makeRoom(connection: DuckDBConnection, rowBytes: number): Promise<void> {
     this.#rowBytesMax = Math.max(this.#rowBytesMax, rowBytes);
@@ -192,8 +194,8 @@ export class Database {
   }
 
   /**
-   * For a step for which memory did not suffice: what lies about its rows may be large too, and DuckDB keeps all of it at
-   * once while it folds its log in.
+   * For a step that ran out of memory: neighbouring rows may be large too, and DuckDB holds them all while it folds its
+   * log in.
    */
   async makeMoreRoom(connection: DuckDBConnection): Promise<void> {
     const limit = memoryBytes(this.settings.memoryLimit);
@@ -207,15 +209,15 @@ export class Database {
   }
 
   /**
-   * Behind a step. The limit is set to what it is configured as, even where it is that already: then DuckDB's allocator and the C
-   * library give back what they keep of freed memory, which no limit counts. It takes 4 ms.
+   * Called after a step. Sets the limit to its configured value, even if it has that value already: this makes DuckDB's
+   * allocator and the C library return freed memory, which no limit counts. Takes 4 ms.
    */
   async giveBack(connection: DuckDBConnection): Promise<void> {
     if (this.broken) return;
     const passedBytes = this.stages.reduce((sum, { passedByteCount }) => sum + passedByteCount, 0);
     if (this.#roomBytes === 0 && passedBytes - this.#passedBytes < PASSED_BYTES) return;
     this.#passedBytes = passedBytes;
-    // What is still held is folded in first; where that can't be done now, it is after the next step.
+    // First folds in what is still held; if that is impossible now, it happens after the next step.
     if (this.#roomBytes > 0) await this.folding.now(connection);
     try {
       await connection.run(`SET memory_limit = ${quoteLiteral(this.settings.memoryLimit)}`);
@@ -225,10 +227,7 @@ export class Database {
     }
   }
 
-  /**
-   * A copy of what is committed now, in a folder of its own, which whoever asked for it removes. The writer waits for a
-   * moment only.
-   */
+  /** Copies the committed data into a new folder, which the caller removes. The writer waits only for a moment. */
   async copy(signal: AbortSignal): Promise<string> {
     const connection = await this.connect();
     const limits = { logBytes: 0, logBytesMax: LOGS_PER_COPY * walBytesMax(this.settings.memoryLimit) };
@@ -247,10 +246,10 @@ export class Database {
     }
   }
 
-  /** Throws where the file that we write is not the one under its name any more. */
+  /** Throws if the file that we write is no longer the one under its name. */
   verifyFile(): void {
     if (inodeOf(this.path) === this.#inode) return;
-    // Whoever opens it next opens what lies under the name then.
+    // The next `open` then opens the new file with that name.
     this.broken = true;
     throw duckdbError({
       code: "MR3214",
@@ -260,12 +259,12 @@ export class Database {
     });
   }
 
-  /** The last user closes the file; the log is folded in, so that it can be opened or copied at once. */
+  /** The last user closes the file. The log is folded in, so that the file can be opened or copied at once. */
   async release(): Promise<void> {
     invariant(this.#users > 0, "a database is not released twice");
     if (--this.#users > 0) return;
     this.folding.stop();
-    // Invariant: a file is open once. Who wants it meanwhile waits for the end of this.
+    // Invariant: a file is open only once. New users wait until it is closed.
     const closing = this.#foldAndClose();
     closings.set(
       this.path,
@@ -285,10 +284,10 @@ export class Database {
     try {
       connection = await this.#instance.connect();
       if (inodeOf(this.path) === this.#inode) await connection.run("CHECKPOINT");
-      // Closing would fold the log into a file without name, and remove the log of the one that took its place.
+      // Closing would fold the log into a file without a name, and delete the log of the file that replaced it.
       else await connection.run("PRAGMA disable_checkpoint_on_shutdown");
     } catch (error) {
-      // Everything committed is in the log: the next process reads it from there.
+      // All commits are in the log: the next process reads them from there.
       if (classify(error, "closing").kind === "fatal") throw error;
     } finally {
       connection?.disconnectSync();
@@ -307,7 +306,7 @@ export class Database {
         code: "MR3216",
         kind: "retryable",
         reason: "lost",
-        message: "DuckDB closed the database; it is opened anew",
+        message: "DuckDB closed the database; it is opened again",
       });
     }
     if (settings.memoryLimit !== this.settings.memoryLimit || settings.threads !== this.settings.threads) {
@@ -323,11 +322,11 @@ export class Database {
   }
 }
 
-/** The files that this process has open, and those that it is closing. */
+/** The files that this process has open or is closing. */
 const opened = new Map<string, Promise<Database>>();
 const closings = new Map<string, Promise<unknown>>();
 
-/** The file may not exist yet; its folder must. */
+/** The file may not exist yet; its folder must exist. */
 async function resolved(path: string): Promise<string> {
   try {
     return await realpath(path);

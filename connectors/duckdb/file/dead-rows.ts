@@ -1,6 +1,7 @@
 /**
- * DuckDB keeps what is gone from a table with a key: a deleted row, the old form of one that is written again with a list in
- * it. Only writing the table anew gives the room back (upkeep.ts), where its dead rows have passed the live ones.
+ * DuckDB keeps the space of deleted rows in a table with a key; the same happens to the old form of a rewritten row
+ * with a list. Only rewriting the table returns the space (upkeep.ts), which is done when its dead rows outnumber the
+ * live ones.
  */
 import type { DuckDBConnection } from "@duckdb/node-api";
 import { PUT, type Step, tablesOf } from "../../../src/core/model/batch.ts";
@@ -9,19 +10,19 @@ import { readTextRows } from "../write/text-rows.ts";
 
 /** Fewer dead rows are not worth the work. */
 export const DEAD_MIN = 50_000;
-/** DuckDB's own default, which no option of ours changes. */
+/** DuckDB's default, which our options do not change. */
 const BLOCK_BYTES = 256 * 1024;
 
 export interface RowCounts {
   readonly live: number;
   readonly dead: number;
-  /** What all of them take in the file. */
+  /** Their total size in the file. */
   readonly byteCount: number;
 }
 
-/** Which of a sink's tables are to be counted next, and what was found. */
+/** Which tables of a sink to count next, and the results. */
 export class DeadRows {
-  /** By table id: rows written since it was counted that may have left a dead one. */
+  /** By table id: rows written since the last count that may have left a dead one. */
   readonly #written = new Map<string, number>();
   readonly #found = new Map<string, RowCounts>();
   readonly #deadMin: number;
@@ -30,7 +31,7 @@ export class DeadRows {
     this.#deadMin = deadMin;
   }
 
-  /** Of all tables, as they were counted last. */
+  /** Of all tables, at their last count. */
   get count(): number {
     return [...this.#found.values()].reduce((sum, { dead }) => sum + dead, 0);
   }
@@ -38,7 +39,7 @@ export class DeadRows {
   applied(step: Step): void {
     if (step.kind === "progress") return;
     if (step.kind !== "rows") {
-      // Nobody knows how many.
+      // The number of its dead rows is unknown.
       for (const { id } of tablesOf(step)) this.#found.delete(id);
       return;
     }
@@ -49,7 +50,7 @@ export class DeadRows {
     }
   }
 
-  /** A table that was not counted yet, or has been written to much since. */
+  /** A table that was never counted, or had many writes since. */
   next(tableIds: Iterable<string>): string | null {
     for (const id of tableIds) {
       if (!this.#found.has(id) || (this.#written.get(id) ?? 0) >= this.#deadMin) return id;
@@ -83,7 +84,7 @@ export async function countRows(
   return { live, dead: Math.max(0, stored - live), byteCount: blocks * BLOCK_BYTES };
 }
 
-/** Of the file: what is in use, and what is written to before it gets longer. */
+/** The file's used blocks, and the free ones that DuckDB fills before the file grows. */
 export async function readRoom(
   connection: DuckDBConnection,
   catalogue: string,

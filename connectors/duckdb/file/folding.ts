@@ -3,29 +3,30 @@ import { logBytesOf } from "./copy-file.ts";
 import { memoryBytes, walBytesMax } from "./wal-size.ts";
 
 /**
- * DuckDB counts whole blocks for the index and the columns of each table that a transaction inserts into, however few its rows
- * are, and would fold the log in at nearly every commit that concerns many tables. From so many on the log itself is looked at.
+ * For each table into which a transaction inserts, DuckDB counts whole blocks for the index and the columns, even for
+ * few rows. With many tables it would fold the log in at nearly every commit. From this number of tables on, the size
+ * of the log itself decides.
  */
 const MANY_TABLES = 16;
-/** What DuckDB holds for a table with few rows that are not folded in: 256 KiB for each column that was updated, and the index. */
+/** Memory that DuckDB holds for a small table that is not folded in: 256 KiB for each updated column, and the index. */
 const TABLE_BYTES = 1024 * 1024;
-/** The part of the memory that may be held so. */
+/** The share of the memory that may be held this way. */
 const HELD_SHARE = 0.5;
-/** Without a step for so long, all of it is given back. */
+/** After this time without a step all of it is returned. */
 const IDLE_MS = 1_000;
 const NEVER = "SET checkpoint_threshold = '1TB'";
 
 export interface FoldingParts {
   readonly path: string;
   readonly memoryLimit: string;
-  /** Runs this when no writer is at work, unless the file is given up or closed by then. */
+  /** Runs the work when no writer is active, unless the file has been given up or closed by then. */
   readonly inTurn: (work: (connection: DuckDBConnection) => Promise<unknown>) => Promise<void>;
 }
 
-/** When DuckDB's log is folded into the file. */
+/** Decides when DuckDB's log is folded into the file. */
 export class Folding {
   readonly #parts: FoldingParts;
-  /** Ids of tables whose rows are not folded in, as far as steps of many tables brought them. */
+  /** Ids of tables whose rows are not folded in, as far as steps with many tables wrote them. */
   readonly #unfolded = new Set<string>();
   #copies = 0;
   #idle: NodeJS.Timeout | undefined;
@@ -34,14 +35,15 @@ export class Folding {
     this.#parts = parts;
   }
 
-  /** The file is copied: nothing is folded in. */
+  /** True while the file is copied: nothing is folded in. */
   get isHeldOff(): boolean {
     return this.#copies > 0;
   }
 
   /**
-   * Folds the log into the file, where nobody reads: what is not folded in yet is held in memory, and by itself DuckDB folds
-   * at the end of a commit alone, for which there may be no memory left. Nothing is lost where it can't be done now.
+   * Folds the log into the file, unless somebody reads it. DuckDB holds in memory what is not folded in, and folds by
+   * itself only at the end of a commit, when there may be no memory left. If folding is impossible now, nothing is
+   * lost.
    */
   async now(connection: DuckDBConnection): Promise<boolean> {
     // Invariant: nothing is folded in while the file is copied.
@@ -51,14 +53,14 @@ export class Folding {
       this.#unfolded.clear();
       return true;
     } catch {
-      // Somebody reads: the next attempt at the step comes here again.
+      // Somebody reads the file: the next attempt at the step tries again.
       return false;
     }
   }
 
   /**
-   * Runs a step that writes to these tables, as their writer. What it leaves to be folded in is folded in behind it: the step
-   * does not wait for that, the next one does.
+   * Runs a step that writes to these tables, as their writer. Folds in afterwards what the step left: this step does
+   * not wait for that, the next one does.
    */
   async around(connection: DuckDBConnection, tableIds: readonly string[], write: () => Promise<void>): Promise<void> {
     clearTimeout(this.#idle);
@@ -67,7 +69,7 @@ export class Folding {
     try {
       await write();
     } catch (error) {
-      // Where that fails too the file is opened again.
+      // If that fails too, the file is opened again.
       if (isOwn) await this.#byItself(connection).catch(() => undefined);
       throw error;
     }
@@ -81,7 +83,7 @@ export class Folding {
   #behind(): void {
     const { path, memoryLimit } = this.#parts;
     const logBytes = logBytesOf(path);
-    // A step of few tables may have folded it in.
+    // A step with few tables may have folded it in.
     if (logBytes === 0) this.#unfolded.clear();
     const isHeld = this.#unfolded.size * TABLE_BYTES > memoryBytes(memoryLimit) * HELD_SHARE;
     if (isHeld || logBytes > walBytesMax(memoryLimit)) void this.#inTurn();
@@ -92,11 +94,14 @@ export class Folding {
     const work = async (connection: DuckDBConnection): Promise<void> => {
       if (this.#unfolded.size > 0) await this.now(connection);
     };
-    // DuckDB may have given up on the file meanwhile: the next step meets that.
+    // If DuckDB has given up the file meanwhile, the next step finds out.
     await this.#parts.inTurn(work).catch(() => undefined);
   }
 
-  /** Until `letGo`. As the writer: what is there is folded in first, unless somebody else holds it off already. */
+  /**
+   * Prevents folding until `letGo`. As the writer: first folds in what is there, unless another caller prevents it
+   * already.
+   */
   async holdOff(connection: DuckDBConnection): Promise<void> {
     if (!this.isHeldOff) await this.now(connection);
     this.#copies++;
@@ -105,7 +110,7 @@ export class Folding {
 
   async letGo(connection: DuckDBConnection): Promise<void> {
     this.#copies--;
-    // Where that fails the file is opened again.
+    // If that fails, the file is opened again.
     await this.#byItself(connection).catch(() => undefined);
   }
 

@@ -5,13 +5,13 @@ import { duckdbError } from "../errors.ts";
 import { META_SCHEMA, quoteLiteral, quoteName } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";
 
-/** Progress and lease of each sink that writes into this file: one row, written in the transaction of the rows. */
+/** Progress and lease of each sink that writes to this file: one row, written in the transaction of the rows. */
 export class ProgressRow {
   readonly #sink: string;
   readonly #table: string;
-  /** What this process wrote or found last; null: no progress yet. */
+  /** What this process last wrote or found; null: no progress yet. */
   #held: SinkProgress | null = null;
-  /** The text of the complete tables, where the file certainly has it. */
+  /** The text of the complete tables, if the file certainly has it. */
   #storedTables: string | null = null;
   #lease = 0;
 
@@ -24,14 +24,14 @@ export class ProgressRow {
     return this.#held;
   }
 
-  /** Makes the table, takes the lease over and reads what is held. Inside of a transaction. */
+  /** Creates the table, takes over the lease and reads the progress. Inside a transaction. */
   async take(connection: DuckDBConnection, catalogue: string, lease: number): Promise<SinkProgress | null> {
     await connection.run(`CREATE SCHEMA IF NOT EXISTS ${quoteName(catalogue, META_SCHEMA)}`);
     await connection.run(
       `CREATE TABLE IF NOT EXISTS ${this.#table} (name VARCHAR PRIMARY KEY, epoch INTEGER, "commit" BIGINT, ` +
         `"index" BIGINT, lease BIGINT NOT NULL, tables VARCHAR, bond VARCHAR, updated_at TIMESTAMP WITH TIME ZONE NOT NULL)`,
     );
-    // Of a version before 0.2.
+    // A version before 0.2 created the table.
     await connection.run(`ALTER TABLE ${this.#table} ADD COLUMN IF NOT EXISTS bond VARCHAR`);
     const row = await this.#read(connection, "coalesce(bond, '')");
     const found = row === undefined ? 0 : Number(row[3]);
@@ -54,7 +54,7 @@ export class ProgressRow {
     return this.#held;
   }
 
-  /** What is held; makes nothing. */
+  /** The stored progress; creates nothing. */
   async look(connection: DuckDBConnection, catalogue: string): Promise<SinkProgress | null> {
     const there = await readTextRows(
       connection,
@@ -72,9 +72,9 @@ export class ProgressRow {
   }
 
   /**
-   * Begins a step's transaction with the fence and the new progress. Invariant: a step changes something only where
-   * progress and lease are what this process wrote last. Literals, not parameters: text without parameters is one trip
-   * to DuckDB's thread, a prepared statement three.
+   * Begins a step's transaction with the fence and the new progress. Invariant: a step changes something only if
+   * progress and lease are what this process wrote last. Uses literals instead of parameters: text without parameters
+   * is one trip to DuckDB's thread, a prepared statement three.
    */
   async begin(connection: DuckDBConnection, next: SinkProgress): Promise<void> {
     const { position } = next;
@@ -99,14 +99,14 @@ export class ProgressRow {
   }
 
   /**
-   * Has the table's index written again at the next checkpoint: where it lies behind what is free in the file, that can't get
-   * shorter. DuckDB writes it by itself only where a key changes.
+   * Makes DuckDB write the table's index again at the next checkpoint: an index at the end of the file keeps the file
+   * from shrinking. DuckDB itself writes it only when a key changes.
    */
   async rewriteIndex(connection: DuckDBConnection): Promise<void> {
     await connection.run(`UPDATE ${this.#table} SET name = name WHERE name = ${quoteLiteral(this.#sink)}`);
   }
 
-  /** Takes the sink's row away, and with the last one all that is ours. Inside of a transaction. */
+  /** Removes the sink's row, and with the last one everything of Millrace. Inside a transaction. */
   async remove(connection: DuckDBConnection, catalogue: string): Promise<void> {
     await connection.run(`DELETE FROM ${this.#table} WHERE name = $1`, [this.#sink]);
     const left = await readTextRows(connection, `SELECT name FROM ${this.#table} LIMIT 1`);

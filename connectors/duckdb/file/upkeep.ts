@@ -1,7 +1,7 @@
 /**
- * Gives room back beside the stream: counts the dead rows of tables that were written to, and writes a table anew where they
- * have passed the live ones, in turns between the steps. One table of a file at a time. What goes wrong here is given up and
- * told; no step fails for it.
+ * Frees space beside the stream: counts the dead rows of written tables, and rewrites a table whose dead rows outnumber
+ * the live ones, in turns between the steps. One table of a file at a time. If something fails here, the rewriting is
+ * abandoned and logged; no step fails.
  */
 import { statfsSync } from "node:fs";
 import { dirname } from "node:path";
@@ -20,26 +20,26 @@ import { Shadow, TableChanged, type Turn } from "../tables/shadow.ts";
 import { TouchedKeys } from "../write/touched-keys.ts";
 import { walBytesMax } from "./wal-size.ts";
 
-/** How long the stream may wait for a turn. */
+/** How long a turn may delay the stream. */
 const TURN_MS = 100;
-/** A turn that takes longer is broken off, and a shorter one tried. */
+/** A longer turn is stopped, and a shorter one tried. */
 const TURN_MS_MAX = 4 * TURN_MS;
-/** In rows that are there or gone. Nothing is known yet of how large they are. */
+/** In live or dead rows. The size of the rows is unknown at first. */
 const SPAN_FIRST = 1_024;
 const SPAN_GROWTH = 4;
-/** So many rows that are gone are passed over in no time, and there may be some behind them that are not. */
+/** Dead rows cost no time, but live ones may follow them. */
 export const SPAN_MAX = 50_000;
-/** As many turns in a row that were broken off, or for which memory did not suffice: it is given up. */
+/** After this many turns in a row that were stopped or ran out of memory, the rewriting is abandoned. */
 const FAILURES_MAX = 5;
-/** Where the log can't be folded in, or is copied. */
+/** How long to wait when the log can't be folded in, or is copied. */
 const WAIT_MS = 250;
 const CHANGED_WAIT_MS = 1_000;
 const FAILED_WAIT_MS = 60 * 60_000;
-/** Of the disk, that is left to others. */
+/** Disk space that must stay free for others. */
 const SPARE_BYTES = 64 * 1024 * 1024;
 
 export interface UpkeepSettings {
-  /** In rows that are there or gone, for one turn. */
+  /** Limit of live or dead rows in one turn. */
   readonly spanMax: number;
 }
 
@@ -53,28 +53,28 @@ export interface UpkeepParts {
   readonly settings: UpkeepSettings;
 }
 
-/** A table that is being written anew. */
+/** A table that is being rewritten. */
 interface Rewriting {
   readonly plan: Plan;
   readonly shadow: Shadow;
   readonly touched: TouchedKeys;
-  /** Why it has to be given up: the shadow does not follow the table any more, or is in somebody's way. */
+  /** Why it must be abandoned: the shadow no longer follows the table, or is in the way. */
   end: Error | null;
   span: number;
   lastMs: number;
-  /** A row's share of it. */
+  /** Time for one row. */
   msPerRow: number;
   failures: number;
   readonly figures: Figures;
 }
 
-/** Of one table, until it is done. */
+/** Figures of one table for the log. */
 interface Figures {
   rowCount: number;
   turnCount: number;
-  /** Rows of it that steps have written meanwhile. */
+  /** Rows that steps wrote meanwhile. */
   touchedCount: number;
-  /** That the stream had to wait. */
+  /** The longest delay of the stream. */
   longestMs: number;
 }
 
@@ -82,7 +82,7 @@ export class Upkeep {
   readonly #parts: UpkeepParts;
   readonly #connection: DuckDBConnection;
   readonly #closing = new AbortController();
-  /** Table id -> when it is looked at again. */
+  /** Table id -> when to check it again. */
   readonly #postponed = new Map<string, number>();
   #current: Rewriting | null = null;
   #running: Promise<void> | null = null;
@@ -96,7 +96,7 @@ export class Upkeep {
     return new Upkeep(parts, await parts.database.connect());
   }
 
-  /** Removes what a killed process has left. As a writer, exclusively. */
+  /** Removes the leftovers of a killed process. As a writer, exclusively. */
   async clear(): Promise<void> {
     const { database } = this.#parts;
     if (this.#running !== null || !database.claimRewriting(this)) return;
@@ -109,7 +109,7 @@ export class Upkeep {
     }
   }
 
-  /** There may be something to do. */
+  /** Starts upkeep if there may be something to do. */
   look(): void {
     if (this.#running !== null || this.#closing.signal.aborted) return;
     this.#running = this.#run()
@@ -117,14 +117,14 @@ export class Upkeep {
       .finally(() => (this.#running = null));
   }
 
-  /** Invariant: before a step changes anything. As its writer, exclusively. */
+  /** Invariant: called before a step changes anything. As its writer, exclusively. */
   async applying(step: Step): Promise<void> {
     const current = this.#current;
     if (current === null || current.end !== null) return;
     if (step.kind !== "rows") return this.abandon(tablesOf(step));
     for (const writes of step.tables) {
       if (writes.table.id !== current.plan.table.id) continue;
-      // Of another shape: nobody has said yet that the table follows it.
+      // Rows of another shape: the target may not have followed it yet.
       if (writes.table !== current.plan.table) return this.abandon([writes.table]);
       try {
         await current.touched.add(writes);
@@ -136,13 +136,16 @@ export class Upkeep {
     }
   }
 
-  /** These tables are changed otherwise than by rows of a step. As their writer, exclusively. */
+  /**
+   * Abandons the rewriting of these tables, because something other than rows of a step changes them. As their writer,
+   * exclusively.
+   */
   abandon(tables: readonly { readonly id: string }[]): void {
     const current = this.#current;
     if (tables.some(({ id }) => id === current?.plan.table.id)) current!.end ??= new TableChanged();
   }
 
-  /** For a step that needs the memory more. As its writer, exclusively. */
+  /** Frees memory for a step that needs it more. As its writer, exclusively. */
   async makeWay(shortage: unknown): Promise<void> {
     const current = this.#current;
     if (current === null) return;
@@ -168,7 +171,7 @@ export class Upkeep {
         const counts = await countRows(this.#connection, database.catalogue, plan.target);
         dead.counted(id, counts);
         if (!dead.isWorthIt(counts)) continue;
-        // Where another sink is at it in this file, a later look comes here again.
+        // Another sink of this file is rewriting: a later check comes here again.
         if (!database.claimRewriting(this)) return this.#postpone(id, CHANGED_WAIT_MS);
         await this.#rewrite(id, plan, counts);
       } catch (error) {
@@ -208,7 +211,7 @@ export class Upkeep {
     );
     const startedMs = performance.now();
     const figures: Figures = { rowCount: 0, turnCount: 0, touchedCount: 0, longestMs: 0 };
-    // What was written last lies behind the room that is free now: at the second time it comes before it.
+    // The last written rows are behind the free space; a second round moves them before it.
     for (let round = 0; round < 2; round++) {
       const room = await readRoom(this.#connection, database.catalogue);
       if (round === 1 && room.freeBytes <= room.usedBytes) break;
@@ -221,7 +224,7 @@ export class Upkeep {
     dead.counted(id, await countRows(this.#connection, database.catalogue, plan.target));
   }
 
-  /** False, and nothing is left: it can't be rewritten, or Millrace stops. */
+  /** False, with nothing left behind: the table can't be rewritten, or Millrace stops. */
   async #anew(plan: Plan, figures: Figures): Promise<boolean> {
     const { database } = this.#parts;
     const current = await database.exclusively(() => this.#begin(plan, figures));
@@ -232,14 +235,14 @@ export class Upkeep {
         await this.#untilCalm(current);
         isDone = await this.#hold(current, () => this.#turn(current));
         if (!isDone) failpoint("duckdb.rows-copied");
-        // The stream has its turn meanwhile, and the processor is others' too.
+        // Pause, so that the stream gets its turn and the processor serves others.
         await this.#pause(current.lastMs);
         if (this.#closing.signal.aborted) return false;
       } while (!isDone);
     } finally {
       this.#current = null;
       if (!isDone && !database.broken) {
-        // What is left all the same goes before the next one is made.
+        // Anything still left is removed before the next shadow is created.
         await this.#hold(current, () => current.shadow.drop()).catch(() => undefined);
       }
       await this.#hold(current, () => this.#fold());
@@ -249,7 +252,7 @@ export class Upkeep {
 
   async #fold(): Promise<void> {
     const { database, progress } = this.#parts;
-    // Where that fails the file is longer than it needs to be.
+    // If that fails, the file stays longer than necessary.
     await progress.rewriteIndex(this.#connection).catch(() => undefined);
     await database.folding.now(this.#connection);
   }
@@ -272,13 +275,13 @@ export class Upkeep {
     });
   }
 
-  /** True: it was the last one. */
+  /** True if it was the last turn. */
   async #turn(current: Rewriting): Promise<boolean> {
     const { progress, settings } = this.#parts;
     const { held } = progress;
     if (current.end !== null) throw current.end;
     if (held === null) throw new TableChanged();
-    // Invariant: more than the steps have written since, so that it comes to an end.
+    // Invariant: more rows than the steps have written since, so that the rewriting ends.
     const span = Math.max(current.span, 2 * current.touched.count);
     const withinMs = Math.max(TURN_MS_MAX, 4 * span * current.msPerRow);
     const startedMs = performance.now();
@@ -310,7 +313,7 @@ export class Upkeep {
     return turn.isLast;
   }
 
-  /** Until what was written is folded in, and nobody copies the file: rows that are not are held in memory. */
+  /** Waits until everything written is folded in and nobody copies the file: DuckDB holds other rows in memory. */
   async #untilCalm(current: Rewriting): Promise<void> {
     const { database } = this.#parts;
     const logBytesMax = 2 * walBytesMax(database.settings.memoryLimit);
@@ -351,7 +354,7 @@ export class Upkeep {
     if (isInvalidated(error)) this.#parts.database.broken = true;
     this.#parts.logger.warn(
       { error: classify(error, "rewriting a table with dead rows") },
-      "rewriting a table with dead rows was given up: it keeps its room until it is tried again",
+      "rewriting a table with dead rows was abandoned; it will be tried again",
     );
   }
 }

@@ -1,7 +1,8 @@
 /**
- * How a value has to look in DuckDB, worked out from the source's text form and the table of types in README.md, by another
- * way than rows are written (cells.ts): lists as JSON, floats as JavaScript prints them, all others as DuckDB casts them to
- * text. What a column's type can't hold is expected as its exact text, as it stands in `_millrace_exact`.
+ * How a value must appear in DuckDB, computed from the source's text form and the table of types in README.md,
+ * independently of the code that writes rows (cells.ts): lists as JSON, floats as JavaScript prints them, all others as
+ * DuckDB casts them to text. A value that does not fit the column's type is expected as its exact text, as in
+ * `_millrace_exact`.
  */
 import type { Column } from "../../../src/core/model/schema.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
@@ -16,7 +17,7 @@ export function expectedText({ type, native }: Column, isKey: boolean, text: str
   return type.kind === "array" && native !== "box[]" ? expectedList(type.of, text) : expectedScalar(type, text);
 }
 
-/** What the source prints for a key's value that is expected as `shown`. */
+/** The source's text of a key value that is expected as `shown`. */
 export function sourceText(type: ColumnType, shown: string): string {
   if (type.kind === "date") return shown.replace(/ \(BC\)$/, " BC");
   if (type.kind === "timestamp") return shown.replace(/^(\S+) \(BC\) (.*)$/, "$1 $2 BC");
@@ -31,7 +32,10 @@ function expectedScalar(type: ColumnType, text: string): string {
   return String(type.bits === 32 ? Math.fround(Number(text)) : Number(text));
 }
 
-/** One dimension from 1 is a list; everything else, and what an element's type can't hold, stands as text beside it. */
+/**
+ * An array of one dimension that starts at 1 is a list. Any other array, and an element that does not fit, is stored as
+ * exact text.
+ */
 function expectedList(of: ColumnType, text: string): string {
   if (text.startsWith("[") || text.startsWith("{{")) return text;
   const elements = elementsOf(text);

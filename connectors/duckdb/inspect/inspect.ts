@@ -1,4 +1,4 @@
-/** What the file holds, asked by SQL over connections of its own: see core/contracts/comparing. */
+/** Reads the file by SQL over separate connections: see core/contracts/comparing. */
 import type { DuckDBConnection, Json } from "@duckdb/node-api";
 import type {
   EqualRows,
@@ -30,10 +30,10 @@ import {
 import { type LineTable, linesQuery, MetLines } from "./row-lines.ts";
 import { readTextRows } from "../write/text-rows.ts";
 
-/** A table as the file has it now. */
+/** The present form of a table in the file. */
 interface Found extends LineTable {
   readonly names: readonly string[];
-  /** In the order of the source's columns, each as JSON can carry it; a column that is not there shows NULL. */
+  /** In the order of the source's columns, each in a form that JSON can carry; a missing column shows NULL. */
   readonly cells: readonly string[];
   readonly keys: readonly string[];
 }
@@ -102,7 +102,7 @@ export class DuckdbInspection implements Inspection {
       const query = linesQuery(table, found, asked, spelt, (rows) => this.#live(found, rows));
       if (query === null) return null;
       const reading = this.#connection.stream(query);
-      // The threads of DuckDB work meanwhile.
+      // DuckDB's threads work meanwhile.
       const lines = new MetLines(asked);
       for await (const rows of (await reading).yieldRows()) for (const [line] of rows) lines.meet(line);
       return lines.equal;
@@ -164,7 +164,7 @@ export class DuckdbInspection implements Inspection {
     };
   }
 
-  /** Of these rows of the table those that are there. */
+  /** The rows of these that exist. */
   #live({ sqlName, keys }: Found, rows: string): string {
     if (this.#form.mode === "history") {
       const later = `(e.${VERSION_COLUMN}, e.${OFFSET_COLUMN}) > (latest.${VERSION_COLUMN}, latest.${OFFSET_COLUMN})`;
@@ -175,12 +175,15 @@ export class DuckdbInspection implements Inspection {
   }
 }
 
-/** A wanted key's part, spelt as `expectedText` does, in the column's own type: what can't be read in it is no key. */
+/**
+ * A part of a wanted key, in the spelling of `expectedText`, cast to the column's type. A text that can't be cast is
+ * not a key.
+ */
 function typed(type: string, part: number): string {
   return type === "BLOB" ? `from_hex(substr(k.c${part}, 3))` : `TRY_CAST(k.c${part} AS ${type})`;
 }
 
-/** As hex digits, for the client takes a byte order mark off the front of a text. */
+/** As hex digits, because the client removes a byte order mark from the start of a text. */
 function readable(type: ColumnType, name: string, isKey: boolean): string {
   if (type.kind === "bytes") return `'\\x' || lower(hex(${name}))`;
   if (type.kind === "bool" || type.kind === "float") return name;
@@ -205,7 +208,7 @@ function storedRow(table: TableVersion, names: readonly string[], row: readonly 
   };
 }
 
-/** Whether a column may show this where the exact text stands beside it: README, `_millrace_exact`. Of lists nothing is said. */
+/** Whether a column may show this value beside an exact text: README, `_millrace_exact`. Lists are not checked. */
 function isShownBeside({ kind }: ColumnType, found: string | null): boolean {
   return kind === "array" || found === null || (kind === "float" && found === "0");
 }
@@ -217,7 +220,7 @@ function listedKey(table: TableVersion, row: readonly Json[]): ListedKey {
   return { id: rowIdOf(texts), key: isPossibleKey(table, key) ? key : null };
 }
 
-/** The spelling of `expectedText`. */
+/** In the spelling of `expectedText`. */
 function shown(type: ColumnType, value: Json, isKey: boolean): string {
   if (type.kind === "bool") return value === true ? "t" : "f";
   if (type.kind === "float") return String(Number(value) === 0 && isKey ? 0 : Number(value));
@@ -227,7 +230,7 @@ function shown(type: ColumnType, value: Json, isKey: boolean): string {
   if (typeof value !== "string") return JSON.stringify(value);
   if (type.kind === "bytes") return value;
   const text = Buffer.from(value, "hex").toString();
-  // Where all digits stand behind the point, DuckDB prints no zero before it.
+  // For a decimal below 1, DuckDB prints no zero before the point.
   return type.kind === "decimal" ? text.replace(/^(-?)\./, "$10.") : text;
 }
 

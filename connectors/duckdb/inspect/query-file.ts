@@ -1,4 +1,4 @@
-/** Queries on a file that no daemon has open, or on the copy of one (copy-file.ts). */
+/** Runs queries on a file that no daemon has open, or on a copy (copy-file.ts). */
 import { existsSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
 import { DuckDBInstance } from "@duckdb/node-api";
@@ -30,7 +30,7 @@ export async function queryFile(
   }
 }
 
-/** A copy has no name any more once it is open: nothing is left of it, whatever becomes of this process. */
+/** Removes the copy's name once it is open: so nothing is left, even if this process is killed. */
 async function openedOnce(
   { path, memoryLimit, threads }: DatabaseSettings,
   copy: string | null,
@@ -42,14 +42,14 @@ async function openedOnce(
   }
 }
 
-/** Nothing is made by asking. */
+/** Asking must not create the file. */
 export function expectFile(path: string): void {
   if (existsSync(path)) return;
   throw duckdbError({
     code: "MR3203",
     kind: "fatal",
     message: `there is no DuckDB file ${path} yet`,
-    hint: "start `millrace run`: it makes and fills the file",
+    hint: "start `millrace run`: it creates and fills the file",
   });
 }
 

@@ -11,7 +11,10 @@ import { driverKind, duckdbError, stopped } from "../errors.ts";
 
 const READING = new Set<number>([StatementType.SELECT, StatementType.EXPLAIN]);
 
-/** DuckDB's own JSON, whose integers of 64 bits and more would all be strings: those that a double holds are numbers. */
+/**
+ * DuckDB's own JSON, except that 64-bit and larger integers which a double can represent are numbers instead of
+ * strings.
+ */
 const jsonOf: DuckDBValueConverter<Json> = (value, type, nested) => {
   if (typeof value !== "bigint") return JsonDuckDBValueConverter(value, type, nested);
   const number = Number(value);
@@ -19,8 +22,8 @@ const jsonOf: DuckDBValueConverter<Json> = (value, type, nested) => {
 };
 
 /**
- * One statement that reads, in a read-only transaction (so that what hides a write, like EXPLAIN ANALYZE INSERT, is refused
- * by DuckDB itself). Other files are out of reach for every statement of this process, see database.ts.
+ * Runs one reading statement in a read-only transaction, so that DuckDB itself refuses a hidden write, like EXPLAIN
+ * ANALYZE INSERT. No statement of this process can access other files, see database.ts.
  */
 export async function runQuery(
   connect: () => Promise<DuckDBConnection>,
@@ -55,7 +58,7 @@ export async function runQuery(
     throw duckdbError({
       code: "MR3218",
       kind: "fatal",
-      // The asker wrote the SQL and may see its data: here DuckDB's own sentence is the answer.
+      // The user wrote the SQL and may see its data, so DuckDB's own message is the answer.
       message: error instanceof Error ? error.message : driverKind(error),
       hint: "mend the SQL",
     });
@@ -69,7 +72,7 @@ function notReading(): MillraceError {
   return duckdbError({
     code: "MR3217",
     kind: "fatal",
-    message: "only one statement that reads is run",
+    message: "only one reading statement is allowed",
     hint: "to change the file by hand, stop Millrace first",
   });
 }

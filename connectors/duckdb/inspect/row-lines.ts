@@ -1,11 +1,14 @@
-/** A table's rows, each put together by DuckDB as one text (core/targets/sized-line): the client makes an object of every value. */
+/**
+ * Has DuckDB build one text per row of a table (core/targets/sized-line), because the client would create an object for
+ * every value.
+ */
 import type { EqualRows, RowsInOrder } from "../../../src/core/contracts/comparing.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { sizedLine } from "../../../src/core/targets/sized-line.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
 import { quoteLiteral, VERSION_COLUMN } from "../names.ts";
 
-/** A table as the file has it now; of columns that are not there null. */
+/** The present form of a table in the file; missing columns are null. */
 export interface LineTable {
   readonly sqlName: string;
   readonly columns: readonly (string | null)[];
@@ -13,12 +16,15 @@ export interface LineTable {
   readonly keyTypes: readonly string[];
 }
 
-/** Rows that the file may have more between two keys: of those behind them is asked one by one. */
+/** How many extra rows the file may have between two keys; rows after that are read one by one. */
 const EXTRA_MAX = 1_000;
-/** Of a type without an order that the source shares, rows between two keys are any. */
+/** Types with the same order at the source. With other types the rows between two keys are unpredictable. */
 const ORDERED: ReadonlySet<ColumnType["kind"]> = new Set(["int", "uuid", "date", "timestamp", "decimal"]);
 
-/** What reads the lines of these rows; null: a list is no text, a key of many columns or of texts has no range. */
+/**
+ * The query for the lines of these rows; null: a list can't be a text, and a key of several columns or of text has no
+ * range.
+ */
 export function linesQuery(
   table: TableVersion,
   { sqlName, columns, exact, keyTypes }: LineTable,
@@ -33,13 +39,13 @@ export function linesQuery(
   const line = columns.map((column, i) => (column === null ? "'~'" : sized(table.columns[i]!.type, column)));
   const bound = (key: string): string => `TRY_CAST(${quoteLiteral(spelt(key))} AS ${keyTypes[0]})`;
   const between = `${name} BETWEEN ${bound(keys[0]![0]!)} AND ${bound(keys.at(-1)![0]!)}`;
-  // What stands beside a column in its exact text is read row by row.
+  // Rows with exact texts are read one by one.
   const isPlain = exact === null ? "" : ` AND ${exact} IS NULL`;
   const range = `(SELECT * FROM ${sqlName} WHERE ${between} AND ${VERSION_COLUMN} <= ${versionMax}${isPlain})`;
   return `SELECT ${line.join(" || ")} FROM ${live(range)} LIMIT ${keys.length + EXTRA_MAX}`;
 }
 
-/** Marks the rows whose lines are there. */
+/** Marks the rows whose lines are found. */
 export class MetLines {
   readonly #rows = new Map<string, number>();
   readonly #isEqual: Uint8Array;
@@ -67,11 +73,11 @@ function sized(type: ColumnType, name: string): string {
   return `coalesce(strlen(${text}) || ':' || ${text}, '~')`;
 }
 
-/** In the spelling of `expectedText` where it can be had; a row that has it otherwise is read by itself. */
+/** In the spelling of `expectedText` if possible; a row with another spelling is read by itself. */
 function textOf(type: ColumnType, name: string): string {
   if (type.kind === "bytes") return `('\\x' || lower(hex(${name})))`;
   if (type.kind === "bool") return `CASE ${name} WHEN true THEN 't' WHEN false THEN 'f' END`;
-  // A zero's sign is not looked at here: -0 is expected beside a zero, in the exact text.
+  // This ignores a zero's sign: -0 is expected as zero, with an exact text.
   if (type.kind === "float")
     return `CASE WHEN ${name} = 0 THEN '0' ELSE regexp_replace(${name}::VARCHAR, '\\.0$', '') END`;
   return `${name}::VARCHAR`;

@@ -3,7 +3,7 @@ import { HISTORY_COLUMNS } from "../write/history-plan.ts";
 import { CHANGE_IDENTITY, COMMIT_TIME_COLUMN, quoteIdentifier, VERSION_COLUMN } from "../names.ts";
 import type { Plan } from "../write/plan.ts";
 
-/** `retired`: definitions of columns that stay although the table no longer has them. */
+/** `retired`: definitions of columns that the table no longer has and the target keeps. */
 export function createSql(plan: Plan, sqlName = plan.sqlName, retired: readonly string[] = []): string {
   const columns = plan.columns.map(({ name, duck }) => `${quoteIdentifier(name)} ${duck.name}`);
   const key = plan.key.map(({ name }) => quoteIdentifier(name)).join(", ");

@@ -21,11 +21,11 @@ import type { Plan } from "../write/plan.ts";
 export interface PreparedTarget {
   /** Whether it has `_millrace_exact`. */
   readonly hasExact: boolean;
-  /** Columns that stay although the table no longer has them. */
+  /** Columns that the table no longer has and the target keeps. */
   readonly retired: readonly string[];
 }
 
-/** The statements that make a target which is not there. */
+/** The statements that create a missing target. */
 export function createStatements(plan: Plan): readonly string[] {
   return [
     `CREATE SCHEMA IF NOT EXISTS ${quoteName(plan.catalogue, plan.target.schema)}`,
@@ -34,7 +34,7 @@ export function createStatements(plan: Plan): readonly string[] {
   ];
 }
 
-/** The target as it is, where nothing has to be done to it; null: it has to follow. Throws where it is not ours. */
+/** The target, if nothing must change; null: it must follow the table. Throws if it is not ours. */
 export function preparedAlready(plan: Plan, existing: ExistingTarget): PreparedTarget | null {
   verifyTarget(plan, existing);
   if (existing.name !== plan.target.table || conversion(plan.sqlName, plan.form, existing.columns).length > 0)
@@ -45,13 +45,13 @@ export function preparedAlready(plan: Plan, existing: ExistingTarget): PreparedT
     : { hasExact: existing.columns.has(EXACT_COLUMN), retired };
 }
 
-/** Has a target that is there follow the table's shape. Inside of a transaction, idempotent. */
+/** Makes an existing target follow the table's shape. Inside a transaction, idempotent. */
 export async function followTarget(
   connection: DuckDBConnection,
   plan: Plan,
   existing: ExistingTarget,
 ): Promise<PreparedTarget> {
-  // Of a table that is gone, and was called the same but for case.
+  // The target belongs to a dropped table whose name differed only in case.
   if (existing.name !== plan.target.table)
     await connection.run(`ALTER TABLE ${plan.sqlName} RENAME TO ${quoteIdentifier(plan.target.table)}`);
   const retired = await followTable(connection, plan, existing);
@@ -71,7 +71,7 @@ function isNoted(plan: Plan, { note }: ExistingTarget): boolean {
   return note !== null && encodeNote(note) === noteText(plan);
 }
 
-/** See `Sink.carries`. Values that are kept beside their columns lie under the columns' names of before. */
+/** See `Sink.carries`. Exact texts are stored under the columns' old names. */
 export async function carriesTarget(
   connection: DuckDBConnection,
   from: Plan,
@@ -80,7 +80,7 @@ export async function carriesTarget(
 ): Promise<boolean> {
   const existing = (await lookUpTargets(connection, catalogue, [to.target])).get(targetKey(to.target));
   if (existing === undefined) return false;
-  // A mirror's column that stays has to be null in all rows; a history's keeps what its rows had.
+  // A column that a mirror keeps must be null in all rows; a history keeps the old values.
   const drops = to.dropsColumns || to.form.mode === "history";
   const isGoing = ({ identity }: Column): boolean => to.table.columns.every((column) => column.identity !== identity);
   if (!drops && from.table.columns.some(isGoing)) return false;

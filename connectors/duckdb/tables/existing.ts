@@ -1,6 +1,6 @@
 /**
- * What the file has under the names of targets. A query of DuckDB's catalogue goes through all of it, whatever it asks for: many
- * targets are looked for by as few as one is.
+ * Finds existing targets in the file. A query of DuckDB's catalogue reads all of it, whatever it asks for, so one query
+ * looks for many targets.
  */
 import type { DuckDBConnection } from "@duckdb/node-api";
 import { decodeNote, type TargetNote } from "../../../src/core/targets/following.ts";
@@ -8,7 +8,7 @@ import { fold, quoteLiteral, type TargetName, targetKey } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";
 
 export interface ExistingColumn {
-  /** As it was created. */
+  /** In its original spelling. */
   readonly name: string;
   readonly type: string;
 }
@@ -23,10 +23,10 @@ export interface ExistingTarget {
   readonly note: TargetNote | null;
 }
 
-/** Of more targets all names are read: a longer list costs more than it spares. */
+/** For more targets all names are read: a longer list costs more than it saves. */
 const NAMES_MAX = 100;
 
-/** By target key; a target that is not there is left out. */
+/** By target key; missing targets are left out. */
 export async function lookUpTargets(
   connection: DuckDBConnection,
   catalogue: string,
@@ -34,7 +34,7 @@ export async function lookUpTargets(
 ): Promise<ReadonlyMap<string, ExistingTarget>> {
   if (targets.length === 0) return new Map();
   const wanted = new Set(targets.map(targetKey));
-  // lower() knows more letters than DuckDB's comparison of names: the rest is sorted out here.
+  // lower() folds more letters than DuckDB's comparison of names does; extra matches are removed here.
   const names = targets.map(({ table }) => `lower(${quoteLiteral(table)})`);
   const isNamed = names.length > NAMES_MAX ? "true" : `lower(name) IN (${names.join(", ")})`;
   const found = await readTextRows(

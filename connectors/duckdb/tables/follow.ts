@@ -1,6 +1,6 @@
 /**
- * Has a target that is there follow the shape of its table. Whatever of the old rows can't be carried over is null, or
- * gone, until the table has been read again: every change of shape asks for that (runtime/schema/sink-tables).
+ * Makes an existing target follow the shape of its table. Old values and rows that can't be kept are null, or removed,
+ * until the table has been read again: every change of shape requests that (runtime/schema/sink-tables).
  */
 import type { DuckDBConnection } from "@duckdb/node-api";
 import { follow, type Following, nameUntil, type WantedColumn } from "../../../src/core/targets/following.ts";
@@ -27,9 +27,9 @@ export function wantedColumns(plan: Plan): readonly WantedColumn[] {
 interface Shape {
   readonly wanted: readonly WantedColumn[];
   readonly following: Following;
-  /** Columns that stay although the table no longer has them. */
+  /** Columns that the table no longer has and the target keeps. */
   readonly retired: readonly string[];
-  /** Whether the target lacks columns at most. */
+  /** Whether the only difference is that the target lacks columns. */
   readonly isExtended: boolean;
 }
 
@@ -45,13 +45,13 @@ function shapeOf(plan: Plan, existing: ExistingTarget): Shape {
   return { wanted, following, retired, isExtended: !drops && onlyLacksColumns(plan, existing, following, wanted) };
 }
 
-/** Columns that stay although the table no longer has them, where the target has the table's shape; null: it does not. */
+/** Columns that the target keeps, if the target has the table's shape otherwise; null if it does not. */
 export function retiredWhereFollowed(plan: Plan, existing: ExistingTarget): readonly string[] | null {
   const { following, retired, isExtended } = shapeOf(plan, existing);
   return isExtended && following.from.every((name) => name !== null) ? retired : null;
 }
 
-/** Runs inside of a transaction. Names of the columns that stay although the table no longer has them. */
+/** Runs inside a transaction. Returns the names of the columns that the table no longer has and the target keeps. */
 export async function followTable(
   connection: DuckDBConnection,
   plan: Plan,
@@ -69,13 +69,13 @@ export async function followTable(
   const lossy = isHistory ? await lossyColumns(connection, plan, existing, following) : NONE;
   const { statements, moved } = rebuild(plan, existing, following, lossy);
   for (const sql of statements) await connection.run(sql);
-  // A history's columns keep what their rows had.
+  // A history keeps the old values of its columns.
   return isHistory ? retired : [...retired, ...moved];
 }
 
 const NONE: ReadonlySet<number> = new Set();
 
-/** Of a history: columns with values that the new type does not take. */
+/** Columns of a history with values that the new type can't hold. */
 async function lossyColumns(
   connection: DuckDBConnection,
   plan: Plan,
@@ -93,7 +93,7 @@ async function lossyColumns(
   return lossy;
 }
 
-/** Whether the target lacks columns at most: all others are as they are wanted. */
+/** Whether the only difference is that the target lacks columns. */
 function onlyLacksColumns(
   plan: Plan,
   existing: ExistingTarget,
@@ -107,7 +107,7 @@ function onlyLacksColumns(
   return staysAsItIs && replaced.length === 0 && hasKey(plan, existing.key, from, wanted);
 }
 
-/** Whether these columns of the target, as they go on, tell the table's rows apart (in a history: their changes). */
+/** Whether these target columns, as they will be, identify the table's rows (in a history: their changes). */
 function hasKey(plan: Plan, old: readonly string[], from: Following["from"], wanted: readonly WantedColumn[]): boolean {
   const change = plan.form.mode === "history" ? CHANGE_IDENTITY : [];
   const key = [...plan.table.key.map((ordinal) => wanted[ordinal]!.name), ...change];
@@ -116,9 +116,9 @@ function hasKey(plan: Plan, old: readonly string[], from: Following["from"], wan
 }
 
 /**
- * DuckDB can't change the type of a key's column, nor the key, nor drop a column that lies before one: the rows go into
- * another table that takes the name. Replaced columns stay under names of their own, `moved`, unless dropped columns go. A
- * history keeps all rows, and so the values of `lossy` columns.
+ * DuckDB can't change the type of a key column, or the key, or drop a column before one: the rows are copied into
+ * another table that takes the name. Replaced columns stay under new names, `moved`, unless dropped columns are
+ * removed. A history keeps all rows, and so the values of `lossy` columns.
  */
 function rebuild(
   plan: Plan,
@@ -161,7 +161,7 @@ function rebuild(
   }
   const table = plan.sqlName;
   const rebuilt = quoteName(plan.catalogue, plan.target.schema, REBUILT);
-  // Rows that can't stand under the key go: they are read again.
+  // Rows that do not fit the key are removed: they are read again.
   const standing =
     `WHERE ${key.map((value) => `${value} IS NOT NULL`).join(" AND ")} ` +
     `QUALIFY row_number() OVER (PARTITION BY ${key.join(", ")} ORDER BY ${VERSION_COLUMN} DESC) = 1`;
@@ -174,13 +174,13 @@ function rebuild(
   return { statements, moved };
 }
 
-/** Null where the value is none of the new type. Every type goes to text and comes from it. */
+/** Null if the value does not fit the new type. Every type converts to text and back. */
 function cast(column: ExistingColumn, type: string): string {
   const name = quoteIdentifier(column.name);
   return column.type === type ? name : `TRY_CAST(CAST(${name} AS VARCHAR) AS ${type})`;
 }
 
-/** What is not as the target was made, and not because of the table: somebody else changed it. */
+/** A difference from the created target that the table does not explain: somebody else changed the target. */
 function refuseAltered(
   plan: Plan,
   existing: ExistingTarget,

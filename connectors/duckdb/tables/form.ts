@@ -1,4 +1,4 @@
-/** What a sink keeps of a table: `deletes` and `mode` of its configuration, and how a table is brought into that form. */
+/** The form of a sink's tables: `deletes` and `mode` of its configuration, and how to convert a table into it. */
 import { otherMode } from "../errors.ts";
 import { DELETED_COLUMN, OP_COLUMN, quoteIdentifier } from "../names.ts";
 
@@ -10,10 +10,10 @@ export interface TargetForm {
 export const DEFAULT_FORM: TargetForm = { deletes: "hard", mode: "mirror" };
 
 /**
- * The statements that bring a table of ours into the form, given the (folded) names of its columns; empty: it has it. Rows
- * need not be read again: what is not marked is the same in both. Each is a transaction of its own, as DuckDB alters no
- * table that has uncommitted changes; invariant: marked rows go before the column that marks them, so that nobody takes a
- * deleted row for one that is there, and what a crash interrupts is begun again.
+ * The statements that convert a table of ours into the form, given the (folded) names of its columns; empty: it has the
+ * form. Rows need not be read again: rows that are not marked are the same in both forms. Each statement is a separate
+ * transaction, because DuckDB alters no table with uncommitted changes. Invariant: marked rows are removed before the
+ * column that marks them, so that no deleted row appears as existing; an interrupted conversion starts again.
  */
 export function conversion(
   sqlName: string,
@@ -31,5 +31,5 @@ export function conversion(
   return has ? [`DELETE FROM ${sqlName} WHERE ${deleted}`, `ALTER TABLE ${sqlName} DROP COLUMN ${deleted}`] : [];
 }
 
-/** DuckDB adds no column with a constraint to a table that is there. */
+/** DuckDB can't add a column with a constraint to an existing table. */
 export const deletedDefinition = `${quoteIdentifier(DELETED_COLUMN)} BOOLEAN DEFAULT false`;

@@ -5,13 +5,13 @@ import type { TouchedKeys } from "../write/touched-keys.ts";
 import { inTransaction } from "../write/transaction.ts";
 
 const SHADOW = "_millrace_rewritten";
-/** By this comment it is told from a table that is called so. */
+/** This comment distinguishes it from a user's table with the same name. */
 const MARK = "millrace rewrites";
 const TOUCHED = "temp.main.millrace_touched";
 
-/** What is read of a table before it is written anew, and again before its place is taken. */
+/** Read before a table is rewritten, and again before it is replaced. */
 interface Definition {
-  /** Name, type, whether null is allowed, default. */
+  /** Name, type, nullability, default. */
   readonly columns: readonly (readonly string[])[];
   /** Quoted. */
   readonly key: readonly string[];
@@ -22,28 +22,28 @@ export interface TurnOptions {
   /** Begins the transaction. */
   readonly begin: () => Promise<unknown>;
   readonly touched: TouchedKeys;
-  /** How far to go on, in rows that are there or gone. */
+  /** How many rows, live or dead, this turn covers. */
   readonly span: number;
-  /** Copying is broken off after this time; the turn has then done nothing. */
+  /** Copying stops after this time; then the turn has had no effect. */
   readonly withinMs: number;
 }
 
 export interface Turn {
   readonly rowCount: number;
-  /** That the rows took which steps had touched. */
+  /** Time for the rows that steps had touched. */
   readonly renewMs: number;
-  /** The shadow has taken the table's place. */
+  /** The shadow has replaced the table. */
   readonly isLast: boolean;
 }
 
-/** The table is not the one any more of which a shadow was made. */
+/** The table is no longer the one from which the shadow was created. */
 export class TableChanged extends Error {}
 
 /**
- * A table written anew beside itself, piece by piece, until it takes the table's place. Rows are copied in the order of their
- * rowids: those of a table with a key never change while it is there, and what is written goes behind the last or stays
- * where it is. Invariant: at the end of a turn the shadow has exactly the table's rows whose rowid is below `#next`. So a turn
- * begins with the keys that steps have touched since the one before.
+ * A copy of a table that is built piece by piece and then replaces the table. Rows are copied in the order of their
+ * rowids. In a table with a key a row's rowid never changes, and new rows get higher ones. Invariant: at the end of a
+ * turn the shadow has exactly the table's rows with a rowid below `#next`. Therefore a turn starts with the keys that
+ * steps have touched since the previous one.
  */
 export class Shadow {
   readonly #connection: DuckDBConnection;
@@ -60,8 +60,8 @@ export class Shadow {
   }
 
   /**
-   * Made from what the file has, so that it is the same whatever shape the table is in. Null, and nothing is made: somebody
-   * has given the table indexes or constraints of his own.
+   * Created from the table's present form in the file, whatever that is. Null, and nothing is created, if somebody has
+   * added indexes or constraints.
    */
   static async make(connection: DuckDBConnection, catalogue: string, target: TargetName): Promise<Shadow | null> {
     const definition = await define(connection, catalogue, target);
@@ -83,7 +83,7 @@ export class Shadow {
     return shadow;
   }
 
-  /** Removes what a killed process has left. */
+  /** Removes the leftovers of a killed process. */
   static async clear(connection: DuckDBConnection, catalogue: string): Promise<void> {
     const left = await readTextRows(
       connection,
@@ -93,7 +93,7 @@ export class Shadow {
     for (const [schema = ""] of left) await connection.run(`DROP TABLE ${quoteName(catalogue, schema, SHADOW)}`);
   }
 
-  /** One transaction. Throws `TableChanged` where the shadow can't take the table's place. */
+  /** One transaction. Throws `TableChanged` if the shadow can't replace the table. */
   async turn({ begin, touched, span, withinMs }: TurnOptions): Promise<Turn> {
     const connection = this.#connection;
     const { to, ...turn } = await inTransaction(connection, begin, async () => {
@@ -146,7 +146,7 @@ export class Shadow {
     const listed = await touched.listed(this.#connection, TOUCHED);
     if (listed !== null) {
       await this.#connection.run(`DELETE FROM ${this.#made} AS millrace_row WHERE ${listed}`);
-      // Apart from the rowids: beside another condition DuckDB does not look keys up in the index.
+      // In a statement without rowids: beside another condition DuckDB does not use the key's index.
       await this.#connection.run(
         `CREATE OR REPLACE TEMP TABLE millrace_found AS SELECT millrace_row.rowid AS _millrace_rowid, millrace_row.* ` +
           `FROM ${this.#old} AS millrace_row WHERE ${listed}`,
@@ -159,7 +159,7 @@ export class Shadow {
     await this.#connection.run(
       `DELETE FROM ${this.#made} AS millrace_row USING ${TOUCHED} AS touched WHERE ${matches}`,
     );
-    // Looked for by their keys alone: a join with the rows would read all columns of the table.
+    // Found by their keys alone: a join with the rows would read all columns of the table.
     await this.#connection.run(
       `CREATE OR REPLACE TEMP TABLE millrace_found_rows AS SELECT millrace_row.rowid AS id FROM ${this.#old} AS millrace_row ` +
         `SEMI JOIN ${TOUCHED} AS touched ON ${matches} WHERE millrace_row.rowid < ${this.#next}`,
@@ -176,7 +176,7 @@ export class Shadow {
     return rowsChanged;
   }
 
-  /** Behind the last row. */
+  /** The rowid after the last row. */
   async #end(): Promise<bigint> {
     const [row] = await readTextRows(this.#connection, `SELECT coalesce(max(rowid) + 1, 0)::VARCHAR FROM ${this.#old}`);
     const end = BigInt(row![0]!);

@@ -25,26 +25,26 @@ export interface TargetsOptions {
 export interface TargetFile {
   readonly connection: DuckDBConnection;
   readonly database: Database;
-  /** Before the targets of these tables change otherwise than by rows. Exclusively. */
+  /** Called before the targets of these tables change in another way than by rows. Exclusively. */
   readonly changing: (tables: readonly TableVersion[]) => void;
 }
 
-/** A target that is not as it should be. `existing` is unknown where another table of the same call may have changed it. */
+/** A target that must change. `existing` is unknown if another table of the same call may have changed it. */
 interface Lagging {
   readonly plan: Plan;
   readonly existing: ExistingTarget | undefined;
 }
 
-/** So many targets are made by one text. */
+/** How many targets one text of statements creates. */
 const MADE_TOGETHER = 50;
 
-/** The targets of one sink's tables: makes them ready, and knows how rows are written to those that are. */
+/** The targets of one sink's tables: prepares them, and knows how to write their rows. */
 export class Targets {
   readonly #options: TargetsOptions;
   readonly #plans = new WeakMap<TableVersion, Plan>();
-  /** By table id, as they were prepared last. */
+  /** By table id, as last prepared. */
   readonly #latest = new Map<string, Plan>();
-  /** Target key -> id of the table that is written there. */
+  /** Target key -> id of the table that is written to it. */
   readonly #owners = new Map<string, string>();
 
   constructor(options: TargetsOptions) {
@@ -59,7 +59,7 @@ export class Targets {
     return this.#owners;
   }
 
-  /** Equal for two tables exactly when they would meet in one target. */
+  /** Equal for two tables if and only if they would share a target. */
   key(table: TableVersion): string {
     return targetKey(targetOf(table, this.#options.schema));
   }
@@ -70,19 +70,19 @@ export class Targets {
     return plan;
   }
 
-  /** What is opened next may be another file: targets are looked for from their next preparation on. */
+  /** The next opened file may be another one: targets are looked up again at their next preparation. */
   forget(keys: Iterable<string> = [...this.#owners.keys()]): void {
     for (const key of keys) this.#owners.delete(key);
   }
 
   /**
-   * Those that are not there are made in one transaction, and those that lag behind follow in one each. A table that fails
-   * leaves the others ready; the error names it.
+   * Creates missing targets in one transaction, and makes each outdated one follow in a separate one. If a table fails,
+   * the others are still prepared; the error names it.
    */
   async prepare(file: TargetFile, tables: readonly TableVersion[]): Promise<void> {
     const { connection, database, changing } = file;
     const failures: unknown[] = [];
-    /** Undefined: it failed, for this table's sake alone. */
+    /** Undefined if it failed because of this table only. */
     const attempt = async <T>(table: TableVersion, work: () => T | Promise<T>): Promise<T | undefined> => {
       const known = (error: unknown) => classify(error, `preparing ${table.id}`);
       try {
@@ -129,7 +129,7 @@ export class Targets {
     await database.exclusively(async () => {
       changing([plan.table]);
       let target = existing ?? (await lookUp(connection, plan));
-      // None where it is not ours: that is refused below.
+      // No conversion if it is not ours: that is refused below.
       const converting = target.columns.has(VERSION_COLUMN) ? conversion(plan.sqlName, plan.form, target.columns) : [];
       for (const sql of converting) await connection.run(sql);
       if (converting.length > 0) target = await lookUp(connection, plan);

@@ -1,4 +1,4 @@
-/** Rows found by their versions, whatever step wrote them. */
+/** Finds rows by their versions. */
 import type { DuckDBConnection } from "@duckdb/node-api";
 import { quoteIdentifier, quoteName, targetKey, VERSION_COLUMN } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";
@@ -20,7 +20,7 @@ export async function versionedTables(
   );
 }
 
-/** What no step can have written. */
+/** Removes rows that no step can have written. */
 export function expelSql(sqlName: string, version: bigint): string {
   return `DELETE FROM ${sqlName} WHERE ${VERSION} > ${version} OR ${VERSION} IS NULL`;
 }

@@ -1,8 +1,7 @@
 /**
- * Cells as CSV fields. Rate to hold: 1M rows/s of 12 columns, so that DuckDB is the limit.
- *
- * A field that must be able to show an empty string is quoted; an empty field without quotes is null. What a column's
- * type can't hold is not written: the caller keeps its text in `_millrace_exact`.
+ * Writes cells as CSV fields. Rate to hold: 1M rows/s of 12 columns, so that DuckDB is the limit.
+ * Fields that may be an empty string are quoted; an empty field without quotes is null. A value that does not fit the
+ * column's type is not written: the caller stores its text in `_millrace_exact`.
  */
 import { ByteWriter } from "../../../src/core/bytes.ts";
 import { CELL_TEXT } from "../../../src/core/model/tuple.ts";
@@ -39,17 +38,17 @@ const CARRIAGE_RETURN = 0x0d;
 const OPEN_BRACE = 0x7b;
 const OPEN_BRACKET = 0x5b;
 
-/** Up to here a copying loop beats searching and copying in bulk. */
+/** Up to this size a copying loop is faster than searching and copying in bulk. */
 const SHORT_BYTES_MAX = 48;
 const SCRATCH_BYTES = 1024;
 const SLICE_BYTES = 256 * 1024;
-/** More than a piece of ordinary rows (stage.ts). */
+/** Larger than a piece of ordinary rows (stage.ts). */
 const SPILL_BYTES = 1024 * 1024;
 const KEPT_BYTES_MAX = 4 * 1024 * 1024;
 
-/** What the last rows brought that the reader of the CSV has to be told. */
+/** Properties of the last rows that the CSV reader must know. */
 export interface CsvTraits {
-  /** A line break inside of a field: such a file is read by one thread. */
+  /** A line break inside a field: such a file is read by one thread. */
   hasLineBreak: boolean;
 }
 
@@ -62,15 +61,15 @@ export class CellWriter {
   #elementsFit = true;
   readonly #spill: () => void;
 
-  /** `spill` empties `out` when a large value has filled it, so that no value is held in memory a second time. */
+  /** `spill` empties `out` when a large value has filled it, so that memory never holds a value twice. */
   constructor(out: ByteWriter, spill: () => void) {
     this.out = out;
     this.#spill = spill;
   }
 
   /**
-   * Writes the cell; false: its value does not fit. Then nothing was written or, for a list, its elements in their order
-   * with null for those that don't fit; or, for a negative zero, zero.
+   * Writes the cell; false if its value does not fit. Then it has written nothing; or, for a list, all elements, with
+   * null for those that don't fit; or, for a negative zero, zero.
    */
   write(type: ColumnType, duck: DuckType, kind: number, bytes: Uint8Array, start: number, length: number): boolean {
     const { form } = duck;
@@ -137,7 +136,7 @@ export class CellWriter {
     }
   }
 
-  /** Gives up buffers that one huge value blew up. */
+  /** Releases buffers that one huge value has enlarged. */
   giveBack(): void {
     for (const buffer of [this.#text, this.#list]) {
       if (buffer.bytes.length > KEPT_BYTES_MAX) buffer.bytes = Buffer.allocUnsafeSlow(SCRATCH_BYTES);
@@ -145,7 +144,7 @@ export class CellWriter {
     }
   }
 
-  /** A field in quotes, the quotes inside doubled. */
+  /** A field in quotes, with doubled quotes inside. */
   quoted(bytes: Uint8Array, start: number, length: number): void {
     const { out } = this;
     out.reserve(2 * Math.min(length, SHORT_BYTES_MAX) + 2);
@@ -192,7 +191,7 @@ export class CellWriter {
     return this.#elementsFit && !nested;
   }
 
-  /** Elements are JSON strings; the SELECT turns them into values. Always from text. */
+  /** Elements are JSON strings; the SELECT converts them into values. Always from text. */
   readonly #writeElement = (
     out: ByteWriter,
     _type: ColumnType,

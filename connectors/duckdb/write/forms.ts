@@ -1,4 +1,4 @@
-/** Single values between Postgres' text forms and DuckDB's, byte by byte. */
+/** Converts single values between Postgres' text forms and DuckDB's, byte by byte. */
 import type { ByteWriter } from "../../../src/core/bytes.ts";
 
 const QUOTE = 0x22;
@@ -12,7 +12,7 @@ const OPEN_BRACKET = 0x5b;
 const BACKSLASH = 0x5c;
 const CLOSE_BRACKET = 0x5d;
 
-/** DuckDB's latest timestamp; Postgres counts from 2000 and so gets 30 years further. */
+/** DuckDB's latest timestamp; Postgres counts from 2000 and so reaches 30 years further. */
 const LATEST = Buffer.from("294247-01-10 04:00:54.775806");
 const ERA = Buffer.from(" (BC)");
 
@@ -26,14 +26,14 @@ export function fitsDecimal(bytes: Uint8Array, start: number): boolean {
   return first !== LETTER_N && first !== LETTER_I && !(first === DASH && bytes[start + 1] === LETTER_I);
 }
 
-/** `0044-03-15 BC` is `0044-03-15 (BC)` in DuckDB, which reads the first one as a date after Christ. */
+/** `0044-03-15 BC` is `0044-03-15 (BC)` in DuckDB, which would read the former as a date AD. */
 export function writeDate(out: ByteWriter, bytes: Uint8Array, start: number, length: number): void {
   if (bytes[start + length - 1] !== LETTER_C) return out.copy(bytes, start, length);
   out.copy(bytes, start, length - 3);
   out.copy(ERA, 0, ERA.length);
 }
 
-/** The era stands behind the day in DuckDB, at the end in Postgres. False where the time is later than DuckDB's last. */
+/** DuckDB has the era after the day, Postgres at the end. False if the time is later than DuckDB's last one. */
 export function writeTimestamp(out: ByteWriter, bytes: Uint8Array, start: number, length: number): boolean {
   if (bytes[start + length - 1] === LETTER_C) {
     let day = start;
@@ -43,7 +43,7 @@ export function writeTimestamp(out: ByteWriter, bytes: Uint8Array, start: number
     out.copy(bytes, day, start + length - 3 - day);
     return true;
   }
-  // A year of six digits; all others are early enough, and the infinities have no dash there.
+  // A year of six digits. All other years are early enough, and infinities have no dash here.
   if (bytes[start + 6] === DASH && isLaterThanLatest(bytes, start, length)) return false;
   out.copy(bytes, start, length);
   return true;
@@ -57,7 +57,7 @@ function isLaterThanLatest(bytes: Uint8Array, start: number, length: number): bo
   return false;
 }
 
-/** JSON's `json` type takes `\ud800` alone, which is no character; DuckDB's JSON does not. */
+/** Postgres' type `json` accepts a lone `\ud800`, which is not a character; DuckDB's JSON refuses it. */
 export function hasLoneSurrogate(bytes: Uint8Array, start: number, length: number): boolean {
   const view = Buffer.from(bytes.buffer, bytes.byteOffset + start, length);
   let wantsLow = false;
@@ -71,7 +71,7 @@ export function hasLoneSurrogate(bytes: Uint8Array, start: number, length: numbe
   return wantsLow;
 }
 
-/** `[[1,2],[3]]` becomes `[1,2,3]`: what unnest shows of an array of several dimensions. */
+/** `[[1,2],[3]]` becomes `[1,2,3]`, as unnest shows an array of several dimensions. */
 export function keepOutermostBrackets(list: ByteWriter): void {
   const { bytes, length } = list;
   let to = 1;

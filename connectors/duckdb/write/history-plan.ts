@@ -1,6 +1,6 @@
 /**
- * A table's history in the file: the statements that append to it. A row is one change; (key, version, offset) is its
- * identity and unique, so what is there already is not appended again, from wherever the log is read.
+ * The statements that append to a table's history in the file. A row is one change; (key, version, offset) identifies
+ * it and is unique, so an existing change is not appended again when the log is read again.
  */
 import { READ_OFFSET } from "../../../src/core/targets/history.ts";
 import {
@@ -17,7 +17,7 @@ import {
 import { cellFields, COMMIT_TIME, field, mergedExact, type Plan, readCsv, type StagedFile, TAIL } from "./plan.ts";
 
 const CHANGES = "temp.main.millrace_changes";
-/** The row of a change's key as it was before it, or as it is now. */
+/** The row of a change's key before the change, or now. */
 const FOUND = "temp.main.millrace_found";
 
 const VERSION = quoteIdentifier(VERSION_COLUMN);
@@ -28,7 +28,7 @@ const SEEN = quoteIdentifier(SEEN_COLUMN);
 const EXACT = quoteIdentifier(EXACT_COLUMN);
 const TIME = quoteIdentifier(COMMIT_TIME_COLUMN);
 
-/** Columns of a history beside the source's, version and commit time. */
+/** Columns of a history besides the source's, version and commit time. */
 export const HISTORY_COLUMNS: readonly string[] = [
   `${OP} VARCHAR NOT NULL`,
   `${OFFSET} BIGINT NOT NULL`,
@@ -55,8 +55,8 @@ export function stageChangesSql(plan: Plan, file: StagedFile): string {
 }
 
 /**
- * For changes with unchanged cells the latest row before them. Nothing is taken from a row that was deleted, nor from one
- * of which not all is known.
+ * Finds the latest earlier row for changes with unchanged cells. A deleted row, or one with unknown values, supplies
+ * nothing.
  */
 export function findBasesSql(plan: Plan, withExact: boolean): string {
   const matches = plan.key.map(({ name }, i) => `h.${quoteIdentifier(name)} = staged.k${i}`);
@@ -83,7 +83,7 @@ function findSql(plan: Plan, withExact: boolean, on: readonly string[], where: s
   );
 }
 
-/** Entries with cells that are known nowhere. A change that is there already needs none. */
+/** Entries with cells whose value is unknown. An existing change needs none. */
 export function unknownSql(plan: Plan): string {
   const same = plan.table.key.map((ordinal) => {
     return `h.${quoteIdentifier(plan.columns[ordinal]!.name)} = staged.${field(ordinal)}`;
@@ -95,7 +95,10 @@ export function unknownSql(plan: Plan): string {
   );
 }
 
-/** Appends staged changes of the log, in their order. `withBases`: some have unchanged cells, and bases were looked for. */
+/**
+ * Appends staged changes of the log, in their order. `withBases`: some have unchanged cells, and their bases were
+ * looked up.
+ */
 export function appendSql(plan: Plan, withExact: boolean, withBases: boolean): string {
   if (!withBases) {
     const cells = plan.columns.map((_, i) => `staged.${field(i)}`);
@@ -115,8 +118,8 @@ export function appendSql(plan: Plan, withExact: boolean, withBases: boolean): s
 }
 
 /**
- * Appends staged rows that were read beside the stream, where the latest row of their key is not the same already, and
- * notes that they were seen, for `sweep`.
+ * Appends staged rows that were read beside the stream, unless the latest row of their key is the same already. Marks
+ * the rows as seen, for `sweep`.
  */
 export function appendReadsSql(plan: Plan, withExact: boolean): readonly string[] {
   const from = `${CHANGES} AS staged LEFT JOIN ${FOUND} AS found ON found.entry = staged.entry`;
@@ -144,7 +147,7 @@ export function appendTruncateSql(
   );
 }
 
-/** Appends a delete for each key that was there and that no reading from `below` on has seen. */
+/** Appends a delete for each existing key that no read from `below` on has seen. */
 export function appendSweepSql(plan: Plan, below: bigint): string {
   const keys = plan.key.map(({ name }) => quoteIdentifier(name)).join(", ");
   const latest = `SELECT ${keys}, ${OP} AS op, ${VERSION} AS v, ${OFFSET} AS o, ${SEEN} AS seen FROM ${plan.sqlName} WHERE ${OP} <> 't' QUALIFY row_number() OVER (PARTITION BY ${keys} ORDER BY ${VERSION} DESC, ${OFFSET} DESC) = 1`;
@@ -164,13 +167,13 @@ function tail(withExact: boolean, unknown: string, exact: string): string[] {
   return ["staged.op", "staged.place", unknown, "staged.version", COMMIT_TIME, ...(withExact ? [exact] : [])];
 }
 
-/** There is no row of the key any more. */
+/** The key has no row any more. */
 function isOver(plan: Plan): string {
   const truncated = `(SELECT max((${VERSION}, ${OFFSET})) FROM ${plan.sqlName} WHERE ${OP} = 't')`;
   return `found.op = 'd' OR coalesce((found.v, found.o) < ${truncated}, false)`;
 }
 
-/** The latest row of the key says what was read. */
+/** The latest row of the key equals the row that was read. */
 function isHeld(plan: Plan): string {
   const cells = plan.columns.map((_, i) => `found.${field(i)} IS NOT DISTINCT FROM staged.${field(i)}`);
   cells.push("found.exact::VARCHAR IS NOT DISTINCT FROM staged.exact", "found.unchanged IS NULL");

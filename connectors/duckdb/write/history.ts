@@ -1,4 +1,4 @@
-/** Steps of a sink that keeps a history: all rows are staged in the order of the log, and from there appended. */
+/** Steps of a history sink: stages all rows in the order of the log, then appends them. */
 import type { TableWrites } from "../../../src/core/model/batch.ts";
 import { holdsReads } from "../../../src/core/targets/history.ts";
 import { appendReadsSql, appendSql, findBasesSql, findLatestSql, stageChangesSql, unknownSql } from "./history-plan.ts";
@@ -19,7 +19,7 @@ export async function appendTable(
   return { incomplete, unfit: work.unfit };
 }
 
-/** Piece by piece: what a later one builds on is there by then. Returns the entries with cells that are known nowhere. */
+/** Piece by piece: a later piece can build on earlier ones. Returns the entries with cells whose value is unknown. */
 export async function appendEntries(tools: WriteTools, work: Staging): Promise<number[]> {
   const { connection, stage } = tools;
   const file = tools.files[0];

@@ -26,15 +26,18 @@ import { readTextRows } from "./text-rows.ts";
 
 /** Bytes of rows per statement. Two files of this size are in use: one is filled while DuckDB reads the other. */
 export const STAGE_BYTES_MAX = 8 * 1024 * 1024;
-/** DuckDB begins with so much while the rest is rendered. */
+/** DuckDB starts with this much while the rest is rendered. */
 const FIRST_BYTES_MAX = 1024 * 1024;
 
-/** Each statement of deletes reads the keys of the whole table. */
+/** Each delete statement reads the keys of the whole table. */
 function bytesOfTurn(pass: Pass, turn: number): number {
   return pass === "delete" ? STAGE_BYTES_MAX : Math.min(STAGE_BYTES_MAX, FIRST_BYTES_MAX * 4 ** turn);
 }
 
-/** A row was not as the log's hints say: new, or there. The step is given again without believing them. */
+/**
+ * A row contradicts the log's hints: it is new although it should exist, or the reverse. The step is repeated without
+ * the hints.
+ */
 export class HintWrong extends Error {
   readonly writes: TableWrites;
 
@@ -44,7 +47,7 @@ export class HintWrong extends Error {
   }
 }
 
-/** A statement failed for the content of some of these entries. */
+/** A statement failed because of the content of some of these entries. */
 export class EntriesRefused extends Error {
   readonly writes: TableWrites;
   readonly pass: Pass;
@@ -63,13 +66,13 @@ export interface WriteTools {
   readonly stage: RowStage;
   readonly files: readonly [StageFile, StageFile];
   readonly signal: AbortSignal;
-  /** Whether what is said to be new is inserted as such, and rows that are changed are taken to be there. */
+  /** Whether to trust the log's hints: insert rows that should be new, and update rows that should exist. */
   readonly trust: boolean;
-  /** Whether memory did not suffice for the step: rows take the way that reads least. */
+  /** Whether the step ran out of memory: then rows take the way that reads least. */
   readonly isFrugal: boolean;
-  /** Sees to it that DuckDB has memory for a row of this size; between two statements. */
+  /** Provides DuckDB with memory for a row of this size; between two statements. */
   readonly makeRoom: (rowBytes: number) => Promise<void>;
-  /** Tables that have `_millrace_exact`, with those that got it in this transaction. */
+  /** Tables that have `_millrace_exact`, including those that got it in this transaction. */
   readonly exact: ExactTables;
 }
 
@@ -86,8 +89,8 @@ export interface Left {
 }
 
 /**
- * Writes one table's entries inside of the step's transaction. Invariant: base rows are read before anything of the table
- * is written, and deletes come before puts, so that of two keys that differ in bytes only the put stays.
+ * Writes one table's entries inside the step's transaction. Invariant: base rows are read before any write to the
+ * table, and deletes precede puts, so that of two keys that differ only in bytes the put wins.
  */
 export async function writeTable(
   tools: WriteTools,
@@ -112,7 +115,7 @@ export async function writeTable(
   return { incomplete, unfit: [...unfit, ...inserts.unfit, ...puts.unfit, ...patches.unfit] };
 }
 
-/** Runs one pass alone, for its effect or, in a transaction that is rolled back, to see whether it is refused. */
+/** Runs one pass alone, for its effect or, in a transaction that is rolled back, to test whether it is refused. */
 export async function runPass(tools: WriteTools, whole: Staging): Promise<void> {
   const work = await withoutFew(tools, whole);
   if (work.pass === "patch") {
@@ -138,7 +141,7 @@ export async function runPass(tools: WriteTools, whole: Staging): Promise<void> 
       running = refusing(work, staged, async () => {
         await tools.connection.run(sql);
       });
-      // Its failure is seen at the next await; until then it must not count as unhandled.
+      // The failure surfaces at the next await; until then the handler marks it as handled.
       running.catch(() => undefined);
     }
   } finally {
@@ -150,7 +153,7 @@ export async function runPass(tools: WriteTools, whole: Staging): Promise<void> 
   });
 }
 
-/** Whether rows wait in the stage of puts. Those of a pass that does not fit into one piece are written together. */
+/** Whether staged puts wait. The rows of a pass with several pieces are written together. */
 interface StagedPuts {
   any: boolean;
 }
@@ -168,8 +171,8 @@ function statement(tools: WriteTools, work: Staging, file: StagedFile, puts: Sta
 }
 
 /**
- * What is left to do after the rows of a small pass were written one by one. A row to be deleted that was not there is none;
- * one to be changed may be new, or a newer one may be there.
+ * The rest after the rows of a small pass were written one by one. If a row to delete did not exist, nothing is left;
+ * if a row to change did not match, it may be new, or a newer one may exist.
  */
 async function withoutFew(tools: WriteTools, work: Staging, unchanged?: string): Promise<Staging> {
   const { connection, exact, isFrugal, stage } = tools;
@@ -194,7 +197,7 @@ async function withoutFew(tools: WriteTools, work: Staging, unchanged?: string):
   return { ...staging(plan, writes, pass, left), unfit };
 }
 
-/** Changes columns of rows that are there, in one statement for each set of unchanged columns. */
+/** Changes columns of existing rows, one statement for each set of unchanged columns. */
 async function updateRows(tools: WriteTools, work: Staging): Promise<number[]> {
   const { connection, files, stage } = tools;
   const { plan, writes } = work;
@@ -218,7 +221,7 @@ async function updateRows(tools: WriteTools, work: Staging): Promise<number[]> {
   return unfit;
 }
 
-/** Stages the patches and completes them from their base rows; returns the entries that have none. */
+/** Stages the patches and completes them from their base rows; returns the entries without base. */
 async function completePatches(tools: WriteTools, work: Staging): Promise<number[]> {
   const { connection, files, stage } = tools;
   if (work.entries.length === 0) return [];

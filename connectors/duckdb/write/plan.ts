@@ -19,13 +19,13 @@ export interface PlanColumn {
   readonly name: string;
   readonly duck: DuckType;
   readonly isKey: boolean;
-  /** True where the source may hold values that the target's type can't. */
+  /** True if the source may hold values that the target's type can't. */
   readonly mayNotFit: boolean;
-  /** `"name":`, the start of its field in `_millrace_exact`. */
+  /** `"name":`, the start of the column's field in `_millrace_exact`. */
   readonly exactField: Buffer;
 }
 
-/** How one version of a table is written. */
+/** How to write the rows of one table version. */
 export interface Plan {
   readonly table: TableVersion;
   readonly catalogue: string;
@@ -35,9 +35,9 @@ export interface Plan {
   readonly columns: readonly PlanColumn[];
   /** In key order. */
   readonly key: readonly PlanColumn[];
-  /** Whether columns that the table no longer has go. */
+  /** Whether columns that the table no longer has are dropped. */
   readonly dropsColumns: boolean;
-  /** Columns that the table no longer has: they are null in rows that are written. */
+  /** Columns that the table no longer has and the target keeps: they are null in written rows. */
   readonly retired: readonly string[];
   readonly form: TargetForm;
 }
@@ -69,16 +69,16 @@ export function planOf(
   };
 }
 
-/** What the reader of a staged file has to be told. */
+/** What the reader of a staged file must know. */
 export interface StagedFile {
   readonly path: string;
   readonly hasLineBreak: boolean;
   readonly rowBytesMax: number;
 }
 
-/** The reader refuses longer rows unless told; the buffer must hold one. A longer row is a large one. */
+/** The reader refuses longer rows by default, and its buffer must hold a row. A longer row counts as large. */
 export const ROW_BYTES_DEFAULT = 1024 * 1024;
-/** DuckDB's own 32 MB cost the process some 40 MB more than these (docs/benchmarks.md). */
+/** DuckDB's default of 32 MB costs the process some 40 MB more than these (docs/benchmarks.md). */
 const BUFFER_BYTES = 2 * ROW_BYTES_DEFAULT;
 
 type Field = readonly [name: string, type: string];
@@ -99,7 +99,7 @@ export function readCsv(file: StagedFile, fields: readonly Field[]): string {
   return `read_csv(${quoteLiteral(file.path)}, ${options.join(", ")})`;
 }
 
-/** Fields have names of ours, so that no name of the source meets a keyword of the reader. */
+/** Fields have our own names, so that no column name conflicts with a keyword of the reader. */
 export const field = (i: number): string => `c${i}`;
 
 export const cellFields = (plan: Plan): Field[] => plan.columns.map(({ duck }, i): Field => [field(i), duck.field]);
@@ -110,7 +110,7 @@ export const TAIL: readonly Field[] = [
 ];
 export const COMMIT_TIME = "make_timestamptz(commit_us)";
 
-/** Rows whose keys are said to be new; one that is not fails the statement. */
+/** Inserts rows whose keys should be new; the statement fails if one exists. */
 export function insertSql(plan: Plan, file: StagedFile, withExact: boolean): string {
   return `${insert(plan, withExact)} ${selectStaged(plan, file, withExact)}`;
 }
@@ -120,8 +120,8 @@ export function putSql(plan: Plan, file: StagedFile, withExact: boolean): string
 }
 
 /**
- * The same rows by a delete and an insert. Where an upsert reads all that the rows about a row have in the columns that it
- * sets, this reads keys and versions alone.
+ * The same rows by a delete and an insert. An upsert reads the columns that it sets in all neighbouring rows; this
+ * reads only keys and versions.
  */
 export function displaceSql(plan: Plan, file: StagedFile, withExact: boolean): string {
   const keys = plan.table.key.map((ordinal, i) => `${plan.columns[ordinal]!.duck.expression(field(ordinal))} AS k${i}`);
@@ -140,8 +140,8 @@ function selectStaged(plan: Plan, file: StagedFile, withExact: boolean): string 
 }
 
 /**
- * Inserts a skeleton for each staged key that has no row: none, where all rows are there. Looked up in the key's index;
- * a join would read the table.
+ * Inserts a skeleton for each staged key without a row; none if all rows exist. Uses the key's index; a join would read
+ * the table.
  */
 export function missingBasesSql(plan: Plan, file: StagedFile): string {
   const names = [...plan.key.map(({ name }) => name), ...metaColumns(false)].map(quoteIdentifier).join(", ");
@@ -152,7 +152,7 @@ export function missingBasesSql(plan: Plan, file: StagedFile): string {
   );
 }
 
-/** Writes the changed columns of rows that are there; `unchanged` says which to leave alone. */
+/** Writes the changed columns of existing rows; `unchanged` says which to leave alone. */
 export function updateSql(plan: Plan, file: StagedFile, withExact: boolean, unchanged: string): string {
   const carried = plan.columns.flatMap((column, i) => (unchanged[i] === "u" ? [] : [{ column, i }]));
   const names = [...carried.map(({ column }) => column.name), ...metaColumns(withExact)].map(quoteIdentifier);
@@ -177,8 +177,8 @@ export function updateSql(plan: Plan, file: StagedFile, withExact: boolean, unch
 const PUTS = "temp.main.millrace_puts";
 
 /**
- * Stages rows that are written by one statement when all are there: an upsert reads the columns of each group of 2,048 rows
- * that it touches, so several small ones read them several times. `isMore`: rows of this pass are there.
+ * Collects puts so that one statement can write them all: an upsert reads the columns of each group of 2,048 rows that
+ * it touches, so several small ones read them several times. `isMore`: rows of this pass are staged already.
  */
 export function stagePutsSql(plan: Plan, file: StagedFile, isMore: boolean): string {
   const values = plan.columns.map(({ duck }, i) => `${duck.expression(field(i))} AS ${field(i)}`);
@@ -193,7 +193,7 @@ export function putStagedSql(plan: Plan, withExact: boolean): string {
   return `${insert(plan, withExact)} ${select} ${onConflict(plan, withExact)}; DROP TABLE ${PUTS}`;
 }
 
-/** The rows of the patch stage that have their base (`completeSql`). */
+/** Writes the staged patches that have their base (`completeSql`). */
 export function putCompletedSql(plan: Plan, withExact: boolean): string {
   const values = plan.columns.map((_, i) => field(i));
   const select = `SELECT ${[...values, ...tailValues(withExact)].join(", ")} FROM ${COMPLETED}`;
@@ -220,7 +220,7 @@ function onConflict(plan: Plan, withExact: boolean): string {
   return `${conflictOf(plan)} DO UPDATE SET ${sets.join(", ")} ${GUARD}`;
 }
 
-/** What a row that is written has besides its own cells: it is there again, and has nothing in retired columns. */
+/** The other columns of a written row: it is no longer deleted, and retired columns are null. */
 export function alsoSets(plan: Plan): string[] {
   return [...unmarked(plan), ...plan.retired.map((name) => `${quoteIdentifier(name)} = NULL`)];
 }
@@ -231,7 +231,7 @@ function conflictOf(plan: Plan): string {
 
 const DELETED = quoteIdentifier(DELETED_COLUMN);
 
-/** A row that is written is there again. */
+/** A written row is no longer deleted. */
 function unmarked(plan: Plan): readonly string[] {
   return plan.form.deletes === "soft" ? [`${DELETED} = false`] : [];
 }
@@ -240,7 +240,10 @@ function andLive(plan: Plan): string {
   return plan.form.deletes === "soft" ? ` AND NOT millrace_row.${DELETED}` : "";
 }
 
-/** Invariant: a row is never set back. Equal versions write: inside a transaction the order of delivery decides. */
+/**
+ * Invariant: a newer row is never replaced by an older one. Equal versions write: inside a transaction the order of
+ * delivery decides.
+ */
 const GUARD = `WHERE excluded.${quoteIdentifier(VERSION_COLUMN)} >= millrace_row.${quoteIdentifier(VERSION_COLUMN)}`;
 
 export function deleteSql(plan: Plan, file: StagedFile): string {
@@ -256,7 +259,7 @@ export function deleteSql(plan: Plan, file: StagedFile): string {
   return `UPDATE ${plan.sqlName} AS millrace_row SET ${sets} FROM ${staged} ${where}`;
 }
 
-/** The keys of a file of touched rows, each once, as k0, k1 … */
+/** The keys in a file of touched rows, each once, as k0, k1 … */
 export function selectTouched(plan: Plan, file: StagedFile): string {
   const keys = stagedKeys(plan).join(", ");
   return `SELECT DISTINCT ${keys} FROM ${readCsv(file, [...keyFields(plan), ["version", "BIGINT"]])}`;
@@ -293,7 +296,7 @@ export function stagePatchesSql(plan: Plan, file: StagedFile): string {
 
 /**
  * Completes staged rows from their base rows. A base under the old key that is newer than the change is another row by
- * now (its key was used again): nothing is taken from it.
+ * now (its key was reused): it supplies nothing.
  */
 export function completeSql(plan: Plan, withExact: boolean): string {
   const cells = plan.columns.map(
@@ -313,14 +316,14 @@ export function completeSql(plan: Plan, withExact: boolean): string {
   );
 }
 
-/** Fields of the base row stay where the change says nothing of them. */
+/** Exact texts of the base row stay if the change does not set them. */
 export function mergedExact(base: string, change: string): string {
   return `nullif(json_merge_patch(coalesce(${base}, '{}'), coalesce(${change}, '{}')), '{}')`;
 }
 
 export const INCOMPLETE_SQL = `SELECT entry FROM ${PATCHES} WHERE entry NOT IN (SELECT entry FROM ${COMPLETED}) ORDER BY entry`;
 
-/** Soft: what was marked before keeps the version and the time of its own delete. */
+/** Soft: a row that was already deleted keeps the version and the time of its own delete. */
 export function deleteUpToSql(plan: Plan, comparison: "<=" | "<", version: bigint, timeUs?: bigint): string {
   const guard = `WHERE ${quoteIdentifier(VERSION_COLUMN)} ${comparison} ${version}`;
   if (plan.form.deletes === "hard") return `DELETE FROM ${plan.sqlName} ${guard}`;

@@ -6,7 +6,7 @@ import { EntriesRefused, runPass, type WriteTools } from "./merge.ts";
 import type { Plan } from "./plan.ts";
 import { staging } from "./stage.ts";
 
-/** A step with more refused rows than this is no matter of single rows: the table's mapping is wrong. */
+/** More refused rows in one step point to a wrong mapping of the table, not to single rows. */
 const POISON_COUNT_MAX = 1_000;
 
 export interface Poison {
@@ -21,7 +21,7 @@ export async function findPoison(newTools: () => WriteTools, plan: Plan, refused
   const found: Poison[] = [];
 
   async function trial(entries: readonly number[]): Promise<unknown> {
-    // What a trial added to the table goes with its transaction.
+    // A trial's changes to the table are rolled back with its transaction.
     const tools = newTools();
     tools.signal.throwIfAborted();
     await tools.connection.run("BEGIN TRANSACTION");
@@ -67,7 +67,7 @@ function tooMany(plan: Plan): MillraceError {
   });
 }
 
-/** Each row alone is taken: not poison, and not to be passed over. */
+/** DuckDB accepts each row alone: it is not a poison row, and must not be skipped. */
 function refusedTogether(plan: Plan, cause: unknown): MillraceError {
   return duckdbError({
     code: "MR3210",

@@ -1,6 +1,7 @@
 /**
- * Few rows of a table, each by a statement with its values in it. DuckDB plans an upsert as a join of both sides, which takes
- * it four times as long as to change a row by its key; where hundreds of tables have a row each, a step is little else.
+ * Writes few rows of a table, each by a statement with its values. DuckDB plans an upsert as a join of both sides,
+ * which takes four times as long as changing one row by its key; for steps with one row in each of hundreds of tables
+ * that is most of the time.
  */
 import { DELETE, type TableWrites } from "../../../src/core/model/batch.ts";
 import { tupleEnd } from "../../../src/core/model/tuple.ts";
@@ -16,15 +17,15 @@ import { alsoSets, insert, mergedExact, type Plan, type PlanColumn } from "./pla
 import type { Staging } from "./stage.ts";
 import { LIST } from "../types.ts";
 
-/** One that is not there is written in vain, and then again by an upsert. */
+/** A row that does not exist costs a wasted statement, and then an upsert. */
 const CHANGED_MAX = 2;
 const INSERTED_MAX = 8;
 const BYTES_MAX = 16 * 1024;
 
-/** A row's fields as they would be staged: cells, or the key's, and what stands behind them. Null is null. */
+/** A row's fields as they would be staged: cells, or the key's cells, and the columns after them. Null is null. */
 export type Fields = readonly (string | null)[];
 
-/** Whether the entries may go this way. A row with a list is not changed where it lies, however it is written. */
+/** Whether the entries may be written this way. DuckDB never changes a row with a list in place. */
 export function isSmall({ pass, plan, writes, entries }: Staging): boolean {
   if (pass === "patch" || pass === "append" || pass === "touch") return false;
   if (entries.length > (pass === "insert" ? INSERTED_MAX : CHANGED_MAX)) return false;
@@ -38,7 +39,7 @@ function sizeOf({ blocks, block, row, action }: TableWrites, entry: number): num
   return tupleEnd(bytes, offset) - offset;
 }
 
-/** Each staged line as its fields: the reverse of what a stage writes. */
+/** Parses a staged line into its fields: the reverse of what a stage writes. */
 export function fieldsOf(line: string): Fields {
   const fields: (string | null)[] = [];
   for (let at = 0; at <= line.length;) {
@@ -65,7 +66,7 @@ export function insertRowsSql(plan: Plan, rows: readonly Fields[], withExact: bo
   return `${insert(plan, withExact)} VALUES ${values.join(", ")}`;
 }
 
-/** Changes a row that is there and not newer. `unchanged` has a `u` for each column that is left as it is. */
+/** Changes an existing row that is not newer. `unchanged` has a `u` for each column to leave alone. */
 export function changeRowSql(plan: Plan, fields: Fields, withExact: boolean, unchanged = ""): string {
   const [version, time, exact] = tailOf(plan, fields, true);
   const sets = plan.columns.flatMap((column, i) =>
@@ -80,7 +81,7 @@ export function changeRowSql(plan: Plan, fields: Fields, withExact: boolean, unc
   return `UPDATE ${plan.sqlName} AS millrace_row SET ${sets.join(", ")} WHERE ${isRow(plan, key, version!)}`;
 }
 
-/** Removes, or marks, a row that is there and not newer. */
+/** Deletes, or marks, an existing row that is not newer. */
 export function deleteRowSql(plan: Plan, fields: Fields): string {
   const [version, time] = fields.slice(plan.key.length);
   const where = `WHERE ${isRow(plan, fields, version!)}`;
@@ -95,7 +96,7 @@ export function deleteRowSql(plan: Plan, fields: Fields): string {
 
 const VERSION = quoteIdentifier(VERSION_COLUMN);
 
-/** Invariant: a row is never set back. */
+/** Invariant: a newer row is never replaced by an older one. */
 function isRow(plan: Plan, key: Fields, version: string): string {
   const matches = plan.key.map(
     (column, i) => `millrace_row.${quoteIdentifier(column.name)} = ${valueOf(column, key[i]!)}`,

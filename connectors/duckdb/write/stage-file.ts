@@ -17,12 +17,12 @@ import { promisify } from "node:util";
 
 const writeAsync = promisify(write);
 
-/** Smaller pieces are written at once: a trip through the thread pool takes longer. */
+/** Smaller pieces are written synchronously: a trip through the thread pool takes longer. */
 const SYNC_BYTES_MAX = 64 * 1024;
 
 /**
- * A file through which rows reach DuckDB. On Linux it has no name (DuckDB opens it by its descriptor), so that a killed
- * process leaves nothing behind; elsewhere it has one in a folder of its own, which only this user can read.
+ * A file that passes rows to DuckDB. On Linux it has no name (DuckDB opens it by its descriptor), so that a killed
+ * process leaves nothing behind; elsewhere it has a name in a private folder that only this user can read.
  */
 export class StageFile {
   readonly path: string;
@@ -45,7 +45,7 @@ export class StageFile {
     }
   }
 
-  /** Of all that it held, each time that it was begun. */
+  /** Total bytes over all its uses. */
   get passedByteCount(): number {
     return this.#earlierByteCount + this.byteCount;
   }
@@ -79,7 +79,7 @@ export class StageFile {
     }
   }
 
-  /** Takes back what was appended behind `byteCount`. */
+  /** Removes what was appended after `byteCount`. */
   cutTo(byteCount: number): void {
     if (byteCount < this.byteCount) ftruncateSync(this.#descriptor, byteCount);
     this.byteCount = Math.min(this.byteCount, byteCount);
@@ -95,14 +95,14 @@ const MEMORY_FOLDER = "/dev/shm";
 /** Containers often have 64 MB there; a row of 50 MB of bytes is twice that as hex. */
 const MEMORY_FREE_BYTES_MIN = 512 * 1024 * 1024;
 
-/** Memory where there is a folder of it that is large enough. */
+/** A folder in memory if it is large enough. */
 function memoryFolder(): string {
   try {
     accessSync(MEMORY_FOLDER, constants.W_OK);
     const { bavail, bsize } = statfsSync(MEMORY_FOLDER);
     return bavail * bsize >= MEMORY_FREE_BYTES_MIN ? MEMORY_FOLDER : tmpdir();
   } catch {
-    // No such folder on this system.
+    // This system has no such folder.
     return tmpdir();
   }
 }

@@ -11,7 +11,7 @@ import { CellWriter } from "./cells.ts";
 import type { Plan, PlanColumn } from "./plan.ts";
 import type { StageFile } from "./stage-file.ts";
 
-/** Rows are handed over in pieces of this size; between pieces other work of the process has its turn. */
+/** Rows are passed on in pieces of this size, so that other work of the process gets its turn in between. */
 const PIECE_BYTES = 512 * 1024;
 const KEPT_BYTES_MAX = 4 * 1024 * 1024;
 const COMMA = 0x2c;
@@ -21,20 +21,20 @@ const CLOSE_BRACE = 0x7d;
 const NULL_WORD = Buffer.from("null");
 
 /**
- * An insert is a put whose key is said to be new: DuckDB takes it at two thirds of the price. An update is a patch of the
- * row under the same key, which is believed to be there: it reads nothing. A history has appends only, of all kinds. Touched
- * are the keys of all entries, whatever became of them (touched-keys.ts).
+ * The way in which entries are written. An insert is a put whose key should be new, which costs DuckDB two thirds. An
+ * update is a patch of the row under the same key, which should exist; it reads nothing. A history has only appends, of
+ * all kinds. `touch` takes the keys of all entries, whatever happens to them (touched-keys.ts).
  */
 export type Pass = "insert" | "put" | "update" | "patch" | "delete" | "append" | "touch";
 
-/** The entries of one table that go one way, and how far they are staged. */
+/** The entries of one table with the same pass, and how many are staged. */
 export interface Staging {
   readonly plan: Plan;
   readonly writes: TableWrites;
   readonly pass: Pass;
   readonly entries: readonly number[];
   next: number;
-  /** Entries whose key holds a value that the target's type can't. They are left out. */
+  /** Entries that are left out, because a value in their key does not fit the target's type. */
   readonly unfit: number[];
   /** Whether a staged row has cells that only `_millrace_exact` can hold. */
   needsExact: boolean;
@@ -57,7 +57,7 @@ export class RowStage {
   #tailTx = -1;
   #tail = "";
   #version = "";
-  /** Version and commit time of a delete that leaves its row. */
+  /** Version and commit time of a soft delete. */
   #softTail = "";
 
   /** Fills the file with the next rows, up to `byteCountMax`. */
@@ -66,7 +66,7 @@ export class RowStage {
     await this.append(file, work, byteCountMax);
   }
 
-  /** The same, behind what the file has. */
+  /** The same, after the present content of the file. */
   async append(file: StageFile, work: Staging, byteCountMax: number): Promise<void> {
     this.#file = file;
     this.#cells.traits.hasLineBreak = file.hasLineBreak;
@@ -82,7 +82,7 @@ export class RowStage {
     this.#giveBack();
   }
 
-  /** What a line of one row would hold, which is a small one; null: its key does not fit, or it is no text. */
+  /** The line of one small row; null if its key does not fit, or the row is not text. */
   line(work: Staging, entry: number): string | null {
     const { writes, pass } = work;
     const block = writes.blocks[writes.block[entry]!]!;
@@ -118,11 +118,11 @@ export class RowStage {
       file.rowBytesMax = Math.max(file.rowBytesMax, file.byteCount - staged + this.#out.length - before);
       return;
     }
-    // Where a part of the row was spilled, so were the rows before it.
+    // If a part of the row was spilled, so were the rows before it.
     if (file.byteCount > staged) this.#out.reset();
     else this.#out.length = before;
     file.cutTo(file.byteCount > staged ? staged + before : staged);
-    // A row that could not be written can't be there: its delete has nothing to do.
+    // A row that could not be written can't exist, so its delete has nothing to do.
     if (writes.action[entry] !== DELETE) work.unfit.push(entry);
   }
 
@@ -135,7 +135,10 @@ export class RowStage {
     return true;
   }
 
-  /** A put: cells, version, commit time, exact. A patch: entry, moved and mask before, the base's key behind the cells. */
+  /**
+   * A put: cells, version, commit time, exact. A patch: entry, moved and mask before them, the base's key after the
+   * cells.
+   */
   #fullRow(work: Staging, block: Block, row: number, entry: number): boolean {
     const { plan, writes, pass } = work;
     const map = this.#map;
@@ -159,7 +162,7 @@ export class RowStage {
     this.#cells.quoted(this.#exact.bytes, 0, this.#exact.length);
   }
 
-  /** A change as it is appended: entry, op, offset and mask, cells, the base's key where one is known, and the tail. */
+  /** A change in the form of an append: entry, op, offset and mask, cells, the base's key if known, and the tail. */
   #changeRow(work: Staging, block: Block, row: number, entry: number): boolean {
     const { plan, writes } = work;
     const out = this.#out;
@@ -204,7 +207,7 @@ export class RowStage {
     return this.#keyFields(plan, this.#baseKey, block.bytes);
   }
 
-  /** Each field with a comma behind it. False: a value of the key does not fit. */
+  /** Writes each field followed by a comma. False if a value of the key does not fit. */
   #cellFields(work: Staging, bytes: Uint8Array, isPatch: boolean): boolean {
     const { columns } = work.plan;
     const { kind, start, length } = this.#map;
@@ -249,7 +252,7 @@ export class RowStage {
     writeJsonString(this.#exact, this.#text.bytes, 0, this.#text.length);
   }
 
-  /** In a patch a null takes the base row's field away (RFC 7396). */
+  /** In a patch, null removes the base row's field (RFC 7396). */
   #forgetExact(column: PlanColumn): void {
     this.#exactField(column);
     this.#exact.copy(NULL_WORD, 0, NULL_WORD.length);
@@ -260,7 +263,7 @@ export class RowStage {
     this.#exact.copy(exactField, 0, exactField.length);
   }
 
-  /** Gives up buffers that one huge value blew up. */
+  /** Releases buffers that one huge value has enlarged. */
   #giveBack(): void {
     for (const buffer of [this.#out, this.#exact, this.#text]) {
       buffer.reset();
@@ -279,7 +282,7 @@ export class RowStage {
   }
 }
 
-/** Entries by the columns that they leave unchanged, as a mask of `plan.columns`. */
+/** Groups entries by the columns that they leave unchanged, as a mask of `plan.columns`. */
 export function byUnchanged(plan: Plan, writes: TableWrites, entries: readonly number[]): Map<string, number[]> {
   const map = new CellMap();
   const result = new Map<string, number[]>();
@@ -295,7 +298,9 @@ export function byUnchanged(plan: Plan, writes: TableWrites, entries: readonly n
   return result;
 }
 
-/** Entries by the way they go; those in `without` go none. `inPlace`: whether a row that is there can't be a deleted one. */
+/**
+ * Groups entries by pass; those in `without` are left out. `inPlace`: whether an existing row can't be a deleted one.
+ */
 export function partition(
   writes: TableWrites,
   without: ReadonlySet<number>,

@@ -15,9 +15,9 @@ import type { ProgressRow } from "../file/progress.ts";
 import { RowStage } from "./stage.ts";
 import { inTransaction } from "./transaction.ts";
 
-/** Steps for which the hints on a table's rows are not believed after one was wrong. */
+/** For how many steps the hints on a table's rows are ignored after one was wrong. */
 const MISTRUST_STEPS = 64;
-/** Steps in which a table's rows go the way that needs least memory, after it did not suffice. */
+/** For how many steps a table's rows take the way with the least memory, after a step ran out of it. */
 const FRUGAL_STEPS = 64;
 
 const NONE: ReadonlySet<number> = new Set();
@@ -38,18 +38,18 @@ export class StepWriter {
   readonly #planOf: (table: TableVersion) => Plan;
   /** Targets with `_millrace_exact`, by their quoted name. */
   readonly #exact = new Set<string>();
-  /** Table id -> steps left in which its rows take the way that needs least memory. */
+  /** Table id -> remaining steps in which its rows take the way with the least memory. */
   readonly #frugal = new Map<string, number>();
-  /** Of whose constraints is known, since another instance said so too, that they may be broken. */
+  /** The table whose constraints seemed broken, and the instance that reported it; a second instance confirms it. */
   #doubted: { readonly tableId: string; readonly database: Database } | null = null;
-  /** Table id -> steps left in which its hints are not believed. */
+  /** Table id -> remaining steps in which its hints are ignored. */
   readonly #mistrusted = new Map<string, number>();
 
   constructor(planOf: (table: TableVersion) => Plan) {
     this.#planOf = planOf;
   }
 
-  /** Whether the target has that column now; it may have been made anew. */
+  /** Records whether the target has that column now; it may have been created again. */
   hasExact(plan: Plan, has: boolean): void {
     if (has) this.#exact.add(plan.sqlName);
     else this.#exact.delete(plan.sqlName);
@@ -72,12 +72,13 @@ export class StepWriter {
       } catch (error) {
         if (error instanceof EntriesRefused) await this.#passOver(parts, error, without);
         else if (error instanceof HintWrong) {
-          // Or a row is poison: the other ways tell.
+          // The hints were wrong, or a row is poison: the other ways find out.
           trust = false;
           this.#mistrusted.set(error.writes.table.id, MISTRUST_STEPS);
         } else if (isOutOfMemory(error) && step.kind === "rows") {
           for (const { table } of step.tables) this.#frugal.set(table.id, FRUGAL_STEPS);
-          // Where somebody reads, what is written can't leave the memory before he has ended. An instance that could not even roll back is opened again, and the step given again.
+          // While somebody reads, written rows can't leave the memory until the read ends. An instance that could not
+          // even roll back is opened again, and the step is repeated.
           if (isFrugal || isInvalidated(error) || !(await parts.database.folding.now(connection))) throw error;
           isFrugal = true;
         } else throw error;
@@ -117,7 +118,7 @@ export class StepWriter {
     signal.throwIfAborted();
   }
 
-  /** Reports the refused rows; the next attempt goes without them. */
+  /** Reports the refused rows; the next attempt skips them. */
   async #passOver(parts: StepParts, refused: EntriesRefused, without: Map<TableWrites, Set<number>>): Promise<void> {
     const { writes } = refused;
     this.#verify(parts, refused);
@@ -132,8 +133,8 @@ export class StepWriter {
   }
 
   /**
-   * Puts and deletes break no constraint of ours: where one is said to be broken, DuckDB's index may be wrong since memory did
-   * not suffice. A row is at fault only where an instance says so that was opened for this step.
+   * Puts and deletes break no constraint of ours. If DuckDB reports a broken one, its index may be damaged after
+   * running out of memory. A row is at fault only if an instance says so that was opened for this step.
    */
   #verify({ database }: StepParts, { writes, pass, cause }: EntriesRefused): void {
     if (driverKind(cause) !== "Constraint Error" || pass === "append") return;
@@ -166,7 +167,7 @@ export class StepWriter {
     };
   }
 
-  /** Whether one of the step's tables is listed; each listing ends after so many steps. */
+  /** Whether one of the step's tables is listed; each entry expires after its number of steps. */
   #counts(listed: Map<string, number>, step: Step): boolean {
     if (step.kind !== "rows") return false;
     let isListed = false;
@@ -195,6 +196,6 @@ function keyDoesNotFit(plan: Plan): MillraceError {
     code: "MR3211",
     kind: "poison",
     message: `a key value of ${plan.table.id} does not fit into its DuckDB type`,
-    hint: "see the type table of the DuckDB sink; mend the value at the source",
+    hint: "see the type table of the DuckDB sink; correct the value at the source",
   });
 }

@@ -1,6 +1,6 @@
 import type { DuckDBConnection, DuckDBValue, Json } from "@duckdb/node-api";
 
-/** Rows of a catalogue or metadata query, each value as text; null and missing are the empty string. */
+/** Rows of a catalogue or metadata query, each value as text; null and missing values are the empty string. */
 export async function readTextRows(
   connection: DuckDBConnection,
   sql: string,

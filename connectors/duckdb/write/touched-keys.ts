@@ -6,14 +6,14 @@ import { RowStage, staging } from "./stage.ts";
 import type { StageFile } from "./stage-file.ts";
 import { readTextRows } from "./text-rows.ts";
 
-/** Nobody waits for as many to be read: what gathers them is given up. */
+/** With more keys than this the rewriting that collects them is abandoned. */
 const BYTES_MAX = 16 * 1024 * 1024;
-/** DuckDB looks up to 2,048 keys up in an index; of more it reads the column. */
+/** DuckDB looks up to 2,048 keys up in an index; for more it reads the column. */
 const LISTED_MAX = 1_000;
 
 /**
- * Keys of a table whose rows steps have written or deleted, or have tried to. Kept outside of the file and of the steps'
- * transactions: a key too many does no harm.
+ * Keys of a table whose rows steps have written or deleted, or have tried to. Kept outside the file and the steps'
+ * transactions: an extra key does no harm.
  */
 export class TouchedKeys {
   readonly #stage = new RowStage();
@@ -44,8 +44,9 @@ export class TouchedKeys {
   }
 
   /**
-   * That a row of the table, as `millrace_row`, has one of the keys in `table`, where it has what `select` selects: in a form that DuckDB
-   * looks up in the key's index, so that it costs the same in a table of any size. Null: it has no such form.
+   * A condition for rows of the table (as `millrace_row`) with one of the keys in `table`, which has what `select`
+   * selects. DuckDB evaluates it by the key's index, so it costs the same in a table of any size. Null: these keys have
+   * no such condition.
    */
   async listed(connection: DuckDBConnection, table: string): Promise<string | null> {
     const [column, ...others] = this.#plan.key;
@@ -55,7 +56,7 @@ export class TouchedKeys {
     return keys.length === 0 ? "false" : `millrace_row.${quoteIdentifier(column!.name)} IN (${keys.join(", ")})`;
   }
 
-  /** That a row of the table, as `millrace_row`, has one of those keys, as `touched`. */
+  /** A condition for rows of the table (as `millrace_row`) with one of those keys (as `touched`). */
   get matches(): string {
     return this.#plan.key.map(({ name }, i) => `millrace_row.${quoteIdentifier(name)} = touched.k${i}`).join(" AND ");
   }

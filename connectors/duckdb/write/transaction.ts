@@ -16,7 +16,7 @@ export async function inTransaction<T>(
   }
 }
 
-/** A transaction that failed at its start, or with the database, is gone: then there is nothing to roll back. */
+/** A transaction that failed at its start, or together with the database, is gone: there is nothing to roll back. */
 async function rollBack(connection: DuckDBConnection): Promise<void> {
   try {
     await connection.run("ROLLBACK");
