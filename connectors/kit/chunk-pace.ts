@@ -1,27 +1,27 @@
-/** How fast rows are read beside the stream: what one chunk takes, and how many rows are asked for at once. */
+/** The pace of reads beside the stream: the size of one chunk, and how many rows to request at once. */
 
-/** A chunk ends at the first of these. */
+/** A chunk ends at whichever limit comes first. */
 const READ_MS = 350;
 const CHUNK_BYTES = 8 * 1024 * 1024;
 export const CHUNK_ROWS_MAX = 200_000;
-/** Rows asked for at once: few at first, as rows may be large, then as many as the time allows. */
+/** How many rows to request at once: few at first, because rows may be large, then as many as the time allows. */
 const FETCH_ROWS_MIN = 64;
 const FETCH_ROWS_MAX = 16_384;
 const FETCH_MS = 60;
 
-/** Of one chunk, from its first row on. */
+/** The pace of one chunk, from its first row on. */
 export class ChunkPace {
   readonly #startedMs = performance.now();
   #askedMs = 0;
   #wanted = FETCH_ROWS_MIN;
 
-  /** So many rows are to be asked for, now. */
+  /** How many rows to request now. */
   ask(): number {
     this.#askedMs = performance.now();
     return this.#wanted;
   }
 
-  /** What was asked for is there, `count` rows of `byteCount` in all. False: the chunk ends with them. */
+  /** The requested rows have arrived: `count` rows with `byteCount` bytes in all. False: the chunk ends with them. */
   goesOn({ count, byteCount }: { readonly count: number; readonly byteCount: number }): boolean {
     const nowMs = performance.now();
     if (nowMs - this.#startedMs >= READ_MS || byteCount >= CHUNK_BYTES || count >= CHUNK_ROWS_MAX) return false;

@@ -1,11 +1,11 @@
-/** Options that warehouses have in common: what becomes of deleted rows, and whether every change is kept. */
+/** Options of all warehouses: what happens to deleted rows, and whether every change is kept. */
 import * as z from "zod";
 
 export const deletes = z
   .enum(["hard", "soft"], { error: 'expected "hard" or "soft"' })
   .default("hard")
   .describe(
-    "What becomes of a row that was deleted at the source: hard, it is deleted; soft, it stays and _millrace_deleted becomes true.",
+    "What happens to a row that was deleted at the source. hard: it is deleted; soft: it stays, and _millrace_deleted becomes true.",
   );
 
 export const mode = z

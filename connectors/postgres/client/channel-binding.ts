@@ -5,16 +5,16 @@ import { Failure } from "./failure.ts";
 
 const BOUND = "SCRAM-SHA-256-PLUS";
 
-/** What of the driver's connection speaks for the login; its types leave it out. */
+/** The members of the driver's connection for the login, which its types omit. */
 interface LoginSide {
   password(text: string): void;
   sendSASLInitialResponseMessage(mechanism: string, response: string): void;
 }
 
 /**
- * A connection for `channel_binding=require`, as libpq means it: nothing of the password leaves us, and no login counts, but
- * by SCRAM that is bound to this TLS session. The driver by itself binds where the server offers it, and answers whatever
- * else it is asked for.
+ * A connection for `channel_binding=require` with libpq's meaning: it reveals nothing about the password and accepts no
+ * login, except by SCRAM bound to this TLS session. The driver alone binds if the server offers it, and answers every
+ * other request too.
  */
 export function boundConnection(socket: Socket, ssl: false | ConnectionOptions, isDirectTls: boolean): object {
   const connection = new Connection({
@@ -36,7 +36,7 @@ export function boundConnection(socket: Socket, ssl: false | ConnectionOptions, 
     send(mechanism, response);
   };
   connection.prependListener("authenticationOk", () => {
-    if (!isBound) refuse("lets us in without a bound login");
+    if (!isBound) refuse("accepts a login that is not bound");
   });
   return connection;
 }

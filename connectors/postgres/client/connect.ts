@@ -8,16 +8,16 @@ import { NO_TLS } from "./tls-failures.ts";
 import type { PostgresAddress } from "./url.ts";
 
 /**
- * What every session of ours runs under, whatever the role's and the database's settings say (startup options come after
- * them). The first seven fix the text form of values and of type names, also in a walsender, whose output functions use its
- * own session's settings; array_nulls and xmloption fix how texts are read. row_security=off makes the server
- * refuse a read that a policy would narrow, in place of hiding rows.
+ * The settings of all our sessions, independent of the role's and the database's settings (startup options override
+ * them). The first seven fix the text form of values and of type names, also in a walsender, whose output functions use
+ * its own session's settings; array_nulls and xmloption fix how texts are parsed. row_security=off makes the server
+ * refuse a read that a policy would restrict, instead of hiding rows.
  */
 const SESSION_SETTINGS: readonly (readonly [string, string])[] = [
   ["DateStyle", "ISO"],
   ["IntervalStyle", "postgres"],
   ["TimeZone", "UTC"],
-  // The server's own types need no more than 1; extensions' types print that many digits more than the safe ones.
+  // The server's own types need only 1; extensions' types print that many digits more than the safe number.
   ["extra_float_digits", "3"],
   ["bytea_output", "hex"],
   ["lc_monetary", "C"],
@@ -33,19 +33,19 @@ const SESSION_SETTINGS: readonly (readonly [string, string])[] = [
   ["idle_in_transaction_session_timeout", "0"],
   ["idle_session_timeout", "0"],
   ["default_transaction_read_only", "off"],
-  // A mark must come back although a synchronous standby is away.
+  // A mark must come back even while a synchronous standby is away.
   ["synchronous_commit", "local"],
-  // A publication that is missing is told by a warning alone from Postgres 18 on.
+  // From Postgres 18 on, a missing publication only causes a warning.
   ["client_min_messages", "warning"],
   ["jit", "off"],
 ];
 
-/** Makes a connected client from a configuration. The caller's error listener must be there before it connects. */
+/** Creates a connected client from a configuration. It must add the caller's error listener before it connects. */
 export type ClientMaker = (config: ClientConfig) => Promise<Client>;
 
 export interface ConnectOptions {
   readonly signal: AbortSignal;
-  /** Receives the socket's bytes in place of its 'data' events: plain connections only; see socket-reads.ts. */
+  /** Receives the socket's bytes instead of 'data' events: plain connections only; see socket-reads.ts. */
   readonly onread?: SocketConstructorOpts["onread"];
   readonly make?: ClientMaker;
 }
@@ -55,7 +55,10 @@ export interface Connected {
   readonly encrypted: boolean;
 }
 
-/** By libpq's rules for sslmode, else throws a `Failure`; `prefer` falls back to a plain connection where the server has no TLS. */
+/**
+ * Follows libpq's rules for sslmode, otherwise throws a `Failure`; `prefer` falls back to a plain connection if the
+ * server has no TLS.
+ */
 export async function connect(address: PostgresAddress, options: ConnectOptions): Promise<Connected> {
   const local = address.host.startsWith("/");
   const mode = local ? "disable" : address.sslMode;
@@ -92,10 +95,10 @@ function stopped(): Failure {
   return new Failure("stopped", "connecting was stopped", { connecting: true });
 }
 
-/** Through the driver alone. */
+/** Through the driver only. */
 export async function plainClient(config: ClientConfig): Promise<Client> {
   const client = new Client(config);
-  // A connection that breaks while idle says so at its next use.
+  // A connection that breaks while idle reports it at its next use.
   client.on("error", () => {});
   await client.connect();
   return client;
@@ -135,7 +138,7 @@ function tlsOptions(address: PostgresAddress): ConnectionOptions {
         rejectUnauthorized: true,
       };
     case "verify-ca":
-      // The chain counts, the name in the certificate does not.
+      // The certificate's chain counts, its name does not.
       return {
         ...own,
         ...(address.rootCertificate === undefined ? {} : { ca: address.rootCertificate }),
@@ -151,7 +154,7 @@ function tlsOptions(address: PostgresAddress): ConnectionOptions {
   }
 }
 
-/** The stream under a client: the TLS socket where there is one. pg has it, in a field that its types don't declare. */
+/** The stream of a client: the TLS socket if there is one. pg keeps it in a field that its types don't declare. */
 export function streamOf(client: Client): Duplex {
   const connection: unknown = "connection" in client ? client.connection : undefined;
   if (typeof connection === "object" && connection !== null && "stream" in connection) {
@@ -161,8 +164,8 @@ export function streamOf(client: Client): Duplex {
 }
 
 /**
- * Takes the connection away from the driver, which has nothing more to read: its last answer was ReadyForQuery. From here
- * on bytes go to `onData` alone (or to the socket's `onread`).
+ * Takes the connection from the driver, which has nothing more to read: its last answer was ReadyForQuery. From here on
+ * bytes go only to `onData` (or to the socket's `onread`).
  */
 export function takeOver(client: Client, onData: ((chunk: Buffer) => void) | undefined): Duplex {
   const stream = streamOf(client);

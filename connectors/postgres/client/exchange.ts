@@ -1,14 +1,16 @@
-/** Messages written as bytes, and what the server answers to them. The driver keeps the connection, its TLS and its parser. */
+/**
+ * Sends messages as bytes and collects the server's answers. The driver keeps the connection, its TLS and its parser.
+ */
 import type { Client, Connection, Submittable } from "pg";
 import { failpoint } from "../../../src/core/failpoint.ts";
 
-/** What the server answered: rows of all statements as text, and the tag of each statement that completed. */
+/** The server's answer: rows of all statements as text, and the tag of each completed statement. */
 export interface Answer {
   readonly rows: readonly (readonly (string | null)[])[];
   readonly tags: readonly string[];
 }
 
-/** A statement failed; `completed` statements before it in the same write did not. */
+/** A statement failed; the `completed` statements before it in the same write did not. */
 export class StatementFailure extends Error {
   readonly completed: number;
 
@@ -20,8 +22,8 @@ export class StatementFailure extends Error {
 }
 
 /**
- * Sends the buffers and gathers the answers up to ReadyForQuery. Settles only when the bytes have left the buffers too:
- * after an early error the rest of a COPY is still being written, and the buffers are about to be used again.
+ * Sends the buffers and collects the answers up to ReadyForQuery. Settles only after the bytes have left the buffers
+ * too: after an early error the rest of a COPY is still being written, and the buffers will soon be reused.
  */
 export function exchange(client: Client, buffers: readonly Uint8Array[], hooks: Hooks = {}): Promise<Answer> {
   return new Promise((resolve, reject) => {
@@ -30,13 +32,13 @@ export function exchange(client: Client, buffers: readonly Uint8Array[], hooks: 
 }
 
 export interface Hooks {
-  /** Takes the lines of a COPY TO STDOUT. */
+  /** Receives the lines of a COPY TO STDOUT. */
   readonly onLine?: LineReader | undefined;
   /** All bytes have left the process. */
   readonly onWritten?: (() => void) | undefined;
 }
 
-/** Takes a line of a COPY TO STDOUT; its bytes are the driver's again when it returns. */
+/** Receives a line of a COPY TO STDOUT; its bytes belong to the driver again when it returns. */
 export type LineReader = (line: Buffer) => void;
 
 class Exchange implements Submittable {
@@ -69,11 +71,11 @@ class Exchange implements Submittable {
       else stream.write(buffer, () => this.#allWritten());
     }
     stream.uncork();
-    // Of a large message the kernel has a part by now.
+    // The kernel has a part of a large message by now.
     failpoint("postgres-sink.sent");
   }
 
-  // The rest is called by the driver, one method per backend message.
+  // The driver calls the following methods, one per backend message.
   handleRowDescription(): void {}
   handlePortalSuspended(): void {}
   handleEmptyQuery(): void {}
@@ -99,7 +101,7 @@ class Exchange implements Submittable {
   handleError(error: unknown): void {
     const completed = this.#tags.length;
     const failure = new StatementFailure(error, completed);
-    // An error of the connection, unlike one of the server, leaves nothing to be written.
+    // After an error of the connection, unlike one of the server, nothing is left to be written.
     const ofServer = error instanceof Error && "severity" in error;
     if (ofServer) this.#finish(() => this.#reject(failure));
     else this.#reject(failure);

@@ -1,4 +1,4 @@
-/** What went wrong at the server or on the way to it. Who uses the client gives it a number and a sentence of its own. */
+/** A failure of the server or of the connection to it. The client's users give it a number and a message. */
 import type { DatabaseReason } from "../../../src/core/errors.ts";
 import { systemErrorCode } from "../../../src/core/system-errors.ts";
 import { StatementFailure } from "./exchange.ts";
@@ -17,14 +17,16 @@ export class Failure extends Error {
   readonly reason: DatabaseReason;
   /** SQLSTATE: the server answered. */
   readonly state: string | undefined;
-  /** The SQLSTATE, or Node's word (ECONNRESET …); empty where there is neither. */
+  /** The SQLSTATE, or Node's code (ECONNRESET …); empty if there is neither. */
   readonly code: string;
-  /** Of a URL or of TLS: the same for every user. */
+  /** For a URL or TLS: the same for every user. */
   readonly fix: string | undefined;
-  /** Met before the session began. */
+  /** The failure occurred before the session began. */
   readonly connecting: boolean;
 
-  /** `text`: the server's or the driver's own sentence, which may hold values; of a URL and of TLS a sentence of ours. */
+  /**
+   * `text`: the message of the server or the driver, which may contain values; for a URL and for TLS our own message.
+   */
   constructor(reason: DatabaseReason, text: string, parts: FailureParts = {}) {
     super(text, parts.cause === undefined ? undefined : { cause: parts.cause });
     this.name = "Failure";
@@ -35,7 +37,7 @@ export class Failure extends Error {
     this.connecting = parts.connecting ?? false;
   }
 
-  /** The server's own function that raised it; the same in every language of its messages. */
+  /** The server's function that raised it; the same in every language of its messages. */
   get routine(): string {
     const routine: unknown = this.cause instanceof Error ? Reflect.get(this.cause, "routine") : undefined;
     return typeof routine === "string" ? routine : "";
@@ -60,10 +62,10 @@ export function failureOf(error: unknown, connecting = false): Failure {
 
 function withoutState(error: unknown, text: string): DatabaseReason {
   if (error instanceof Error && error.name === "AbortError") return "stopped";
-  // A pooler's refusal of the startup parameter may come without a SQLSTATE.
+  // A pooler may refuse the startup parameter without a SQLSTATE.
   if (/unsupported startup parameter/i.test(text)) return "pooler";
   if (systemErrorCode(error) !== undefined) return "unreachable";
-  // pg's own sentences for a socket that ended; they carry no code.
+  // pg's own messages for a closed socket; they carry no code.
   if (/timeout expired|Connection terminated|not queryable|Client was closed/.test(text)) return "lost";
   return "unknown";
 }
@@ -77,7 +79,7 @@ function codeOf(error: unknown): string {
   return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
 }
 
-/** Five characters: a SQLSTATE. Node's own codes (ECONNRESET …) are words. */
+/** A SQLSTATE has five characters. Node's own codes (ECONNRESET …) are words. */
 function sqlState(error: unknown): string | undefined {
   const code = codeOf(error);
   return /^[0-9A-Z]{5}$/.test(code) && !code.startsWith("E") ? code : undefined;

@@ -1,6 +1,6 @@
-/** Frames of the protocol that are written or read by hand. */
+/** Protocol frames that are written or parsed by hand. */
 
-/** An ErrorResponse, as the protocol's fields. `text` is the server's own sentence: it may hold values. */
+/** An ErrorResponse as the protocol's fields. `text` is the server's message: it may contain values. */
 export class ServerError extends Error {
   readonly code: string;
   /** The server's function that raised it; the same in every language of its messages. */
@@ -26,7 +26,7 @@ export function queryFrame(sql: string): Buffer {
 
 /**
  * One statement by the extended protocol (Parse, Bind, Execute, Sync), all unnamed and without parameters: the server
- * refuses a text that holds more than one.
+ * refuses a text with more than one statement.
  */
 export function statementFrames(sql: string): Buffer {
   const text = Buffer.from(sql, "utf8");
@@ -40,7 +40,7 @@ export function statementFrames(sql: string): Buffer {
 /** The unnamed portal of the unnamed statement; all its rows, as text. */
 const BIND_EXECUTE_SYNC = Buffer.from("420000000c0000000000000000450000000900000000005300000004", "hex");
 
-/** The fields of an ErrorResponse or NoticeResponse: SQLSTATE, sentence, and the server's function that raised it. */
+/** The fields of an ErrorResponse or NoticeResponse: SQLSTATE, message, and the server's function that raised it. */
 export function readServerError(fields: Buffer): ServerError {
   let code = "XX000";
   let text = "";

@@ -1,6 +1,6 @@
 /**
- * A connection whose bytes, once the driver is done with it, are read into memory of whoever takes it over: a stream's own
- * events would give each piece a buffer of its own.
+ * A connection whose bytes, after the driver is done with it, are read directly into memory of the new owner: a
+ * stream's own events would allocate a buffer for each piece.
  */
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
@@ -12,14 +12,16 @@ import type { PostgresAddress } from "./url.ts";
 export interface Inlet {
   /** Free memory for the next read. */
   space(): Uint8Array;
-  /** `count` bytes lie at the start of `buffer`, which is the inlet's only during the call; false: stop reading. */
+  /**
+   * `count` bytes are at the start of `buffer`, which belongs to the inlet only during the call; false: stop reading.
+   */
   received(buffer: Uint8Array, count: number): boolean;
 }
 
 export interface InletConnection {
-  /** For what is asked before the hand-over. */
+  /** For queries before the hand-over. */
   readonly client: Client;
-  /** Hands the socket to `inlet`. The client must be idle, and is useless afterwards. */
+  /** Hands the socket to `inlet`. The client must be idle, and can't be used afterwards. */
   handOver(inlet: Inlet): InletSocket;
   close(): void;
 }
@@ -46,7 +48,7 @@ export async function connectInlet(
     buffer: (): Uint8Array => inlet?.space() ?? (handshake ??= Buffer.allocUnsafeSlow(HANDSHAKE_BYTES)),
     callback: (count: number, buffer: Uint8Array): boolean => {
       if (inlet !== undefined) return inlet.received(buffer, count);
-      // Until the hand-over the driver reads 'data' events as always; it keeps its bytes, so they are copied.
+      // Until the hand-over the driver reads 'data' events as always; it keeps their bytes, so they are copied.
       socket?.emit("data", Buffer.from(buffer.subarray(0, count)));
       return true;
     },
@@ -73,7 +75,7 @@ export async function connectInlet(
   };
 }
 
-/** TLS gives chunks of its own: they are copied to where a plain socket would have read. */
+/** TLS provides its own chunks: they are copied to where a plain socket would have read. */
 function receiveCopied(inlet: Inlet, chunk: Buffer, stream: Duplex): void {
   let at = 0;
   while (at < chunk.length) {

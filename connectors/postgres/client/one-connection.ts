@@ -1,6 +1,6 @@
 import type { Client } from "pg";
 
-/** One connection: made when first used, and again after it was dropped or broke; work waits for its turn. */
+/** One connection: opened at first use, and again after it was dropped or broke. Callers take turns. */
 export class OneConnection {
   readonly #open: () => Promise<Client>;
   #client: Promise<Client> | undefined;
@@ -10,7 +10,7 @@ export class OneConnection {
     this.#open = open;
   }
 
-  /** The driver wants one statement at a time. `wait` says how long the end of the work before is waited for. */
+  /** The driver accepts one statement at a time. `wait` limits the wait for the previous work. */
   async inTurn<T>(work: () => Promise<T>, wait = async (before: Promise<unknown>) => await before): Promise<T> {
     const before = this.#before;
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -29,7 +29,7 @@ export class OneConnection {
 
   #make(): Promise<Client> {
     const making = this.#open();
-    // Its end may be told when the next connection is there already.
+    // Its end may be reported after the next connection was opened.
     const forget = (): void => {
       if (this.#client === making) this.#client = undefined;
     };
@@ -37,7 +37,7 @@ export class OneConnection {
     return making;
   }
 
-  /** The next work goes by another connection. This one's peer may be gone: its end is not waited for. */
+  /** The next work uses another connection. This one's peer may be gone, so its end is not awaited. */
   drop(): void {
     const client = this.#client;
     this.#client = undefined;

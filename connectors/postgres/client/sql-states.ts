@@ -4,7 +4,7 @@ import type { DatabaseReason } from "../../../src/core/errors.ts";
 const REASONS: Readonly<Record<string, DatabaseReason>> = {
   "08": "lost",
   "22": "content",
-  // A text that is no value of the column's type, or that the database's encoding can't hold.
+  // A text that does not fit the column's type, or that the database's encoding can't represent.
   "22003": "no-value",
   "22007": "no-value",
   "22008": "no-value",
@@ -25,14 +25,14 @@ const REASONS: Readonly<Record<string, DatabaseReason>> = {
   "42704": "no-object",
   "42710": "exists",
   "42P01": "no-table",
-  // A view's check option, and a user's trigger that raises.
+  // A view's check option, and a user's trigger that raises an error.
   "44": "content",
   P0001: "content",
   "53": "resources",
   "53100": "disk",
   "53300": "connections",
   "53400": "slots",
-  // An index entry of more than a third of a page, a row of more columns than fit.
+  // An index entry of more than a third of a page, or a row with too many columns.
   "54": "content",
   "55000": "not-now",
   "55006": "in-use",
@@ -44,10 +44,10 @@ const REASONS: Readonly<Record<string, DatabaseReason>> = {
   XX: "internal",
 };
 
-/** `text`, the server's sentence, is read where one SQLSTATE stands for two things. */
+/** `text`, the server's message, distinguishes cases that share one SQLSTATE. */
 export function reasonOfState(state: string, text: string): DatabaseReason {
   const reason = REASONS[state] ?? REASONS[state.slice(0, 2)] ?? "refused";
-  // With row_security=off the server refuses a read that a policy would narrow.
+  // With row_security=off the server refuses a read that a policy would restrict.
   if (reason === "privilege" && /row-level security/.test(text)) return "row-security";
   if (reason === "lost" && /startup parameter|pgbouncer|pooler/i.test(text)) return "pooler";
   return reason;

@@ -1,4 +1,4 @@
-/** What went wrong with TLS, and its fix: told apart by the code of Node or OpenSSL. The fixes name libpq's parameters. */
+/** Explains TLS failures and their fixes by the code of Node or OpenSSL. The fixes name libpq's parameters. */
 import { certificateFailures, isTlsCode, type TlsFailure } from "../../../src/tls/failure.ts";
 
 const OWN_PAIR: TlsFailure = {
@@ -28,10 +28,10 @@ const FAILURES: Readonly<Record<string, TlsFailure>> = {
   "ERR_SSL_SSL/TLS_ALERT_BAD_CERTIFICATE": OWN_REFUSED,
 };
 
-/** The driver's sentence. */
+/** The driver's message. */
 export const NO_TLS = /does not support SSL/;
 
-/** A failure of the handshake, or before it. `text` is read where the driver gives no code of its own. */
+/** A failure during the handshake, or before it. `text` is used if the driver gives no code. */
 export function handshakeFailure(code: string, text: string): TlsFailure | undefined {
   const known = FAILURES[code];
   if (known !== undefined) return known;
@@ -46,8 +46,8 @@ export function handshakeFailure(code: string, text: string): TlsFailure | undef
 }
 
 /**
- * pg_hba.conf has a line for encrypted connections or for certificates alone. The server has one SQLSTATE for every
- * refusal by pg_hba.conf; in another language of its messages the failure stays one of the login.
+ * pg_hba.conf has a line only for encrypted connections, or only for certificates. The server has one SQLSTATE for
+ * every refusal by pg_hba.conf; with messages in another language the failure counts as a refused login.
  */
 export function refusedWithoutTls(text: string): TlsFailure | undefined {
   if (text.endsWith("no encryption")) {

@@ -4,7 +4,9 @@ import { join, resolve } from "node:path";
 import { readCertificates, readPrivateKey, UnusablePem } from "../../../src/tls/pem.ts";
 import { Failure } from "./failure.ts";
 
-/** libpq's modes, with libpq's meaning; pg's own reading of the URL differs between its versions and is not used. */
+/**
+ * libpq's modes, with libpq's meaning; pg's own interpretation of the URL differs between its versions and is not used.
+ */
 export type SslMode = "disable" | "prefer" | "require" | "verify-ca" | "verify-full";
 const SSL_MODES: readonly SslMode[] = ["disable", "prefer", "require", "verify-ca", "verify-full"];
 
@@ -31,7 +33,7 @@ export interface PostgresAddress {
 
 const CONNECT_TIMEOUT_MS = 15_000;
 
-/** Parameters of libpq that are without meaning here; accepted, so that a URL that works with psql works here. */
+/** Parameters of libpq without a meaning here; accepted, so that a URL for psql also works here. */
 const WITHOUT_EFFECT = new Set([
   "gssencmode",
   "krbsrvname",
@@ -67,11 +69,11 @@ const KNOWN = new Set([
 ]);
 
 /**
- * Reads a postgres:// URL as libpq does, but for paths of files, which are relative to `folder`. No message of an error
- * repeats the URL: it may hold a password.
+ * Parses a postgres:// URL as libpq does, except for file paths, which are relative to `folder`. Error messages never
+ * repeat the URL: it may hold a password.
  */
 export function parsePostgresUrl(url: string, folder = ""): PostgresAddress {
-  // Not the URL class: `user@/database?host=/folder` is valid here and not there.
+  // Not the URL class: `user@/database?host=/folder` is valid for libpq but not for it.
   const match = /^postgres(?:ql)?:\/\/(?:([^@/?#]*)@)?([^/?#]*)(?:\/([^?#]*))?(?:\?([^#]*))?$/.exec(url);
   if (!match)
     throw wrong(
@@ -103,7 +105,7 @@ export function parsePostgresUrl(url: string, folder = ""): PostgresAddress {
     user: finalUser,
     password: parameters.get("password") ?? password ?? process.env["PGPASSWORD"],
     database: parameters.get("dbname") ?? (decode(path, "database") || process.env["PGDATABASE"] || finalUser),
-    // libpq: `require` with an authority at hand checks it, as verify-ca does.
+    // In libpq, `require` with a known authority checks it, like verify-ca.
     sslMode: sslMode === "require" && rootCertificate !== undefined ? "verify-ca" : sslMode,
     rootCertificate,
     systemRoots,
@@ -117,14 +119,16 @@ export function parsePostgresUrl(url: string, folder = ""): PostgresAddress {
   };
 }
 
-/** Server and database of a URL, without the login; null where it can't be used, which the first connection says. */
+/**
+ * Server and database of a URL, without the login; null if the URL can't be used: then the first connection says why.
+ */
 export function placeOfUrl(url: string, folder = ""): string | null {
   try {
     const { host, port, database } = parsePostgresUrl(url, folder);
     const name = /^(localhost|127\.0\.0\.1|::1)$/.test(host) ? "localhost" : host.toLowerCase();
     return `database ${JSON.stringify(database)} at ${name}:${port}`;
   } catch {
-    // Reported where the URL is used, under the number of who uses it.
+    // Reported where the URL is used, with that user's error number.
     return null;
   }
 }
@@ -169,7 +173,7 @@ function parseSslMode(parameters: Map<string, string>, systemRoots: boolean): Ss
   if (ssl !== undefined && ssl !== "true") throw wrong("its parameter ssl may only be true; use sslmode");
   const text = parameters.get("sslmode") ?? (ssl === "true" ? "require" : process.env["PGSSLMODE"]);
   if (text === undefined) return systemRoots ? "verify-full" : "prefer";
-  // libpq's `allow` tries plain first; where the server insists on TLS the outcome is prefer's.
+  // libpq's `allow` tries plain first; if the server requires TLS the outcome is that of prefer.
   const mode = SSL_MODES.find((known) => known === (text === "allow" ? "prefer" : text));
   if (mode === undefined) throw wrong(`its sslmode is none of ${SSL_MODES.join(", ")}`);
   if (systemRoots && mode !== "verify-full") throw wrong("sslrootcert=system needs sslmode=verify-full");

@@ -19,22 +19,22 @@ interface Facts {
   readonly mayUseTemporary: boolean;
   readonly database: string;
   readonly role: string;
-  /** Schemas that are there -> whether the role may create tables in them. */
+  /** Existing schemas -> whether the role may create tables in them. */
   readonly schemas: ReadonlyMap<string, boolean>;
-  /** Tables that are there and that the role may not write to, or that Millrace did not make. */
+  /** Existing tables to which the role may not write, or which Millrace did not create. */
   readonly closed: readonly TargetName[];
   readonly foreign: readonly TargetName[];
 }
 
-/** Where rows and progress are to land. */
+/** The targets of rows and progress. */
 interface Wanted {
   readonly schemas: readonly string[];
   readonly tables: readonly TargetName[];
-  /** True where the tables' schemas are not known, so that one may have to be made. */
+  /** True if the tables' schemas are unknown, so that one may have to be created. */
   readonly isUnknown: boolean;
 }
 
-/** Would the sink work? Connects, looks, changes nothing. */
+/** Checks whether the sink would work. Connects, reads, and changes nothing. */
 export async function checkTarget(
   options: PostgresSinkOptions,
   signal: AbortSignal,
@@ -72,7 +72,7 @@ async function look(session: Session, wanted: Wanted, signal: AbortSignal): Prom
     signal,
   );
   const [version, standby, encoding, create, temporary, database, role] = general.rows[0] ?? [];
-  // Of several privileges in one call any one would do: each is asked for by itself.
+  // One call with several privileges is true if the role has any of them, so each is asked separately.
   const schemas = await session.query(
     `SELECT nspname, has_schema_privilege(oid, 'CREATE') AND has_schema_privilege(oid, 'USAGE') FROM pg_namespace
      WHERE nspname = ANY (${quoteTextArray(wanted.schemas)})`,

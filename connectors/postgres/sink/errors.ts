@@ -33,19 +33,19 @@ const GONE: Rule = {
   code: "MR3110",
   kind: "reopen",
   what: "a table or Millrace's own schema is missing in the target",
-  hint: "Somebody dropped or renamed it. Tables are made and filled again.",
+  hint: "Somebody dropped or renamed it. Millrace creates and fills tables again.",
 };
 const CHANGED: Rule = {
   code: "MR3110",
   kind: "fatal",
   what: "a column is missing in the target",
-  hint: "Somebody dropped or renamed it. Drop its table, then `millrace resume --sink NAME`: it is made and filled again.",
+  hint: "Somebody dropped or renamed it. Drop its table, then run `millrace resume --sink NAME`: Millrace creates and fills it again.",
 };
 const POISON: Rule = { code: "MR3111", kind: "poison", what: "the target refuses a row for its content" };
 const RESOURCES: Rule = {
   code: "MR3112",
   kind: "retryable",
-  what: "the target is short of a resource, or is starting or stopping",
+  what: "the target lacks a resource, or is starting or stopping",
 };
 const DISK_FULL: Rule = {
   code: "MR3112",
@@ -64,7 +64,7 @@ const TRIGGER: Rule = {
   code: "MR3119",
   kind: "fatal",
   what: "a function of the target, called by a trigger, default or constraint, failed",
-  hint: "Qualify the names that it uses, or ALTER FUNCTION … SET search_path = …: this session has none, as native logical replication.",
+  hint: "Qualify the names that it uses, or ALTER FUNCTION … SET search_path = …: this session has none, like native logical replication.",
 };
 const UNKNOWN: Rule = {
   code: "MR3115",
@@ -120,7 +120,7 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
   refused: UNKNOWN,
 };
 
-/** What goes wrong with one table, while it is made ready or written: the sink's others are not concerned. */
+/** Failures of one table while it is prepared or written: they do not concern the sink's other tables. */
 export const OF_ONE_TABLE: ReadonlySet<string> = new Set([
   "MR3106",
   "MR3107",
@@ -137,7 +137,7 @@ export function stateOf(error: unknown): string | undefined {
   return failureOf(error).state;
 }
 
-/** Whether the server refuses a statement for good, for what stands in one of the step's tables. */
+/** Whether the server permanently refuses a statement because of a value in one of the step's tables. */
 export function isRefused(error: unknown): boolean {
   const failure = failureOf(error);
   if (failure.state === undefined) return false;
@@ -145,12 +145,12 @@ export function isRefused(error: unknown): boolean {
   return rule.kind === "poison" || rule === UNKNOWN || rule === TRIGGER;
 }
 
-/** True where the failure is one row's fault. */
+/** True if one row is at fault. */
 export function isPoison(error: unknown): boolean {
   return RULES[failureOf(error).reason].kind === "poison";
 }
 
-/** While connecting only these count. */
+/** While connecting only these have rules of their own. */
 const OF_CONNECTING: ReadonlySet<DatabaseReason> = new Set([
   "unreachable",
   "lost",
@@ -168,13 +168,13 @@ const OF_CONNECTING: ReadonlySet<DatabaseReason> = new Set([
 function ruleOf({ reason, state, code, connecting, cause }: Failure): Rule {
   if (connecting) return OF_CONNECTING.has(reason) ? RULES[reason] : UNKNOWN;
   if (state?.startsWith("42") === true && inFunction(cause)) return TRIGGER;
-  // A word of Node's: the connection has failed.
+  // One of Node's codes: the connection has failed.
   return reason === "unknown" && code !== "" ? LOST : RULES[reason];
 }
 
 /**
- * A driver's error, met while `doing`, as a numbered one. The server's text and the driver's error object are left out:
- * both may hold values of cells. SQLSTATE and the names of table, column and constraint say what there is to say.
+ * Turns a driver's error while `doing` something into a numbered one. Drops the server's text and the driver's error
+ * object, because both may hold cell values. Keeps the SQLSTATE and the names of table, column and constraint.
  */
 export function sinkError(error: unknown, doing: string): MillraceError {
   const known = findMillraceError(error);
@@ -183,7 +183,7 @@ export function sinkError(error: unknown, doing: string): MillraceError {
   const { reason, message: text, fix } = failure;
   if (reason === "stopped") return stopped(doing);
   const rule = RULES[reason];
-  // These sentences are ours.
+  // Our own messages: safe to show.
   if (rule === URL || rule === TLS || rule === UNBOUND)
     return new MillraceError({ code: rule.code, kind: rule.kind, message: `${rule.what}${text}`, hint: fix, reason });
   return ofServer(failure, doing);
@@ -207,13 +207,13 @@ function ofServer(failure: Failure, doing: string): MillraceError {
   return new MillraceError({ code, kind, message, hint, reason });
 }
 
-/** Whether the statement that failed was one inside a function. The server says it in the context only, in words. */
+/** Whether the failed statement was inside a function. The server says so only in the text of the context. */
 function inFunction(error: unknown): boolean {
   const where: unknown = error instanceof Error ? Reflect.get(error, "where") : undefined;
   return typeof where === "string" && /\bfunction\b/.test(where);
 }
 
-/** Names of the objects that an error is about; never its message or detail. */
+/** Names of the objects in an error; never its message or detail. */
 function places(error: unknown): string {
   if (!(error instanceof Error)) return "";
   const found: string[] = [];
@@ -233,12 +233,15 @@ export function targetsMeet(table: string, owner: string, quoted: string): Millr
     code: "MR3108",
     kind: "fatal",
     message: `${table} and ${owner} would both land in ${quoted}`,
-    hint: "Exclude one of them in the sink's `tables`, or give it a sink of its own.",
+    hint: "Exclude one of them in the sink's `tables`, or give it its own sink.",
     table,
   });
 }
 
-/** Refused content that is no single row's (a truncate held up by a foreign key, a constraint checked at COMMIT). */
+/**
+ * For refused content that belongs to no single row (a foreign key blocks a truncate, a constraint is checked at
+ * COMMIT).
+ */
 export function withoutRow(error: MillraceError): MillraceError {
   if (error.kind !== "poison") return error;
   return fatal("MR3115", error.message, "Remove the constraint or trigger from the target, or make it harmless.");
@@ -248,7 +251,7 @@ export function fatal(code: ErrorCode, message: string, hint: string): MillraceE
   return new MillraceError({ code, kind: "fatal", message, hint });
 }
 
-/** Something that was there is not: the sink is opened again, and these tables are read again. */
+/** Something is gone from the target: the sink is opened again, and these tables are read again. */
 export function reopening(
   code: ErrorCode,
   message: string,
@@ -258,9 +261,9 @@ export function reopening(
   return new MillraceError({ code, kind: "reopen", message, hint, lostTables });
 }
 
-/** The likeliest mistake is a sink in the source's own database: no hint may lead to the loss of those tables. */
+/** The most likely mistake is a sink in the source's own database: no hint may lead to dropping those tables. */
 export const FOREIGN_TABLE_FIX =
-  "Set the sink's `schema` to put Millrace's tables elsewhere. Rename or drop the table only if nobody needs it: where the sink's database is the source's, it may be the very table that is followed.";
+  "Set the sink's `schema` to put Millrace's tables elsewhere. Rename or drop the table only if nobody needs it: if the sink's database is the source's, it may be the captured table itself.";
 
 export const area: ErrorArea = { from: 3100, title: "Postgres as a sink" };
 
@@ -272,17 +275,18 @@ export const pages: ErrorPages = {
   },
   MR3102: {
     title: "Target can't be reached",
-    cause: "No connection to the target, or it broke or fell silent. Millrace connects again and repeats the step.",
+    cause:
+      "No connection to the target, or it broke or stopped answering. Millrace connects again and repeats the step.",
     remedy: "Check host, port, firewall and the target's log, if it lasts.",
   },
   MR3103: {
     title: "Target refuses the login",
-    cause: "Wrong user, password or database, or no line in pg_hba.conf that lets the role in.",
+    cause: "Wrong user, password or database, or pg_hba.conf has no line that admits the role.",
     remedy: "Try the same URL with psql from the same machine; correct the sink's `url` or pg_hba.conf.",
   },
   MR3104: {
     title: "TLS with the target failed",
-    cause: "The server does not speak TLS, or its certificate does not stand the check that `sslmode` asks for.",
+    cause: "The server does not speak TLS, or its certificate fails the check of `sslmode`.",
     remedy: "Set `sslmode` and `sslrootcert` in the sink's `url` as for psql.",
   },
   MR3105: {
@@ -291,38 +295,39 @@ export const pages: ErrorPages = {
     remedy: "Run `millrace check`: it prints the GRANT.",
   },
   MR3106: {
-    title: "Target table was not made by Millrace",
-    cause: "A table of that name exists and lacks `_millrace_version` or `_millrace_commit_time`. It is left alone.",
+    title: "Millrace did not create the target table",
+    cause:
+      "A table of that name exists and lacks `_millrace_version` or `_millrace_commit_time`. Millrace does not touch it.",
     remedy: FOREIGN_TABLE_FIX,
   },
   MR3107: {
-    title: "The target is not as it was made",
+    title: "Somebody changed the target",
     cause:
-      "A column's type or the key is not the one that the target was made with: somebody changed it there. Changes at the " +
-      "source are followed, but for another key of a table whose history is kept.",
+      "A column's type or the key is not the one that Millrace created. Millrace follows changes at the " +
+      "source, except a new key of a table with a history.",
     remedy:
       "Change the target by hand to the type or key that the message names, or drop the target table and fill it again with `millrace snapshot start`.",
   },
   MR3108: {
-    title: "Two tables meet in one target",
+    title: "Two tables have one target",
     cause: "Under the sink's `schema`, or after a long name was cut, two tables of the source get one name.",
-    remedy: "Exclude one of them in the sink's `tables`, or give it a sink of its own.",
+    remedy: "Exclude one of them in the sink's `tables`, or give it its own sink.",
   },
   MR3109: {
     title: "Another process writes to this sink",
     cause:
       "The progress in the target is not what this process wrote last, or belongs to a higher lease. Nothing was changed. " +
-      "Where it is older, the target was put back to an older copy: the sink goes on from there if the log reaches back.",
+      "If it is older, the target was restored from an older copy: the sink continues from there if the log reaches back.",
     remedy: "Stop the other daemon of this name.",
   },
   MR3110: {
     title: "Target was emptied or replaced",
     cause:
-      "Millrace's progress, a table or a column that it wrote is no longer in the target. A table that was dropped or emptied " +
-      "is made and filled again while the others go on; a history stops with MR1315. Without the progress the sink stops with " +
+      "Millrace's progress, a table or a column that it wrote is no longer in the target. Millrace creates and fills " +
+      "a dropped or emptied table again while the others go on; a history stops with MR1315. Without the progress the sink stops with " +
       "MR1301, or is filled again (`onLost: resync`).",
     remedy:
-      "Nothing for a table. A column: drop its table, then `millrace resume --sink NAME`, and it is made and filled again.",
+      "Nothing for a table. For a column drop its table, then run `millrace resume --sink NAME`: Millrace fills it again.",
   },
   MR3111: {
     title: "Row refused",
@@ -332,20 +337,20 @@ export const pages: ErrorPages = {
       "See `millrace dlq show`; remove the cause in the target, then read the row again: `millrace snapshot start --tables TABLE --sink NAME`.",
   },
   MR3112: {
-    title: "Target is short of a resource",
+    title: "Target lacks a resource",
     cause: "Disk, memory or connections have run out, or the server is starting or stopping. Millrace tries again.",
     remedy: "See the server's log, if it lasts.",
   },
   MR3113: {
     title: "Target gave up waiting",
-    cause: "A lock was not to be had in time, or transactions got in each other's way. Millrace tries again.",
+    cause: "A lock was not granted in time, or transactions conflicted. Millrace tries again.",
     remedy: "Look for long transactions in the target (pg_stat_activity, pg_locks), if it lasts.",
   },
   MR3114: {
     title: "Too many rows refused",
-    cause: "The target refused more rows of one step than Millrace puts aside.",
+    cause: "The target refused more rows of one step than Millrace stores as dead letters.",
     remedy:
-      "It is the table rather than its rows: see the last SQLSTATE in the message, and constraints and triggers in the target.",
+      "The table is at fault rather than its rows: see the last SQLSTATE in the message, and constraints and triggers in the target.",
   },
   MR3115: {
     title: "Target refused a statement",
@@ -374,6 +379,6 @@ export const pages: ErrorPages = {
     cause:
       "The table in the target is a mirror and the sink's `mode` is history, or the other way round. One table can't be both; nothing was changed.",
     remedy:
-      "Give the sink another `schema`, or set `mode` back. A table that nobody needs any more may be dropped while Millrace is stopped: it is made and filled again.",
+      "Give the sink another `schema`, or set `mode` back. If nobody needs the table any more, drop it while Millrace is stopped: Millrace creates and fills it again.",
   },
 };

@@ -1,4 +1,4 @@
-/** What the target holds, asked by SQL over sessions of its own: see core/contracts/comparing. */
+/** Reads the target by SQL over separate sessions: see core/contracts/comparing. */
 import type {
   EqualRows,
   Inspection,
@@ -24,17 +24,17 @@ export interface InspectionParts {
   readonly form: TargetForm;
 }
 
-/** A table as the target has it now. */
+/** The present form of a table in the target. */
 interface Found {
   readonly quoted: string;
-  /** In the order of the source's columns; a column that is not there shows NULL. */
+  /** In the order of the source's columns; a missing column shows NULL. */
   readonly cells: readonly string[];
   readonly keys: readonly string[];
   readonly keyTypes: readonly string[];
 }
 
 const KEYS_PER_FETCH = 1_000;
-/** Rows that the target may have more between two keys: of those behind them is asked one by one. */
+/** How many extra rows the target may have between two keys; rows after that are read one by one. */
 const EXTRA_MAX = 1_000;
 const ABSENT = "NULL";
 
@@ -42,7 +42,7 @@ export class PostgresInspection implements Inspection {
   readonly #parts: InspectionParts;
   readonly #lines = new CopyLines();
   readonly #found = new WeakMap<TableVersion, Found>();
-  /** Tables whose keys the target has in another order, or none. */
+  /** Tables whose keys have another order in the target, or none. */
   readonly #scattered = new WeakSet<TableVersion>();
   #session: Session | null = null;
 
@@ -50,7 +50,9 @@ export class PostgresInspection implements Inspection {
     this.#parts = parts;
   }
 
-  /** The target prints what the source prints: every type of the source lands in one with the same text, but for NUL. */
+  /**
+   * The target prints what the source prints: every type of the source becomes one with the same text, except for NUL.
+   */
   expected(_table: TableVersion, _ordinal: number, text: string): string {
     return visibleText(text);
   }
@@ -64,7 +66,10 @@ export class PostgresInspection implements Inspection {
     return await this.#forgetting(table, () => this.#rows(session, table, keys, signal));
   }
 
-  /** By a walk over the index between the first and the last key. Where another order has others between them, nobody is found. */
+  /**
+   * Walks the index from the first key to the last. If another order puts other rows between them, no row is found
+   * equal.
+   */
   async equal(table: TableVersion, asked: RowsInOrder, signal: AbortSignal): Promise<EqualRows | null> {
     const [first, last] = [asked.keys[0], asked.keys.at(-1)];
     const isPossible = this.#parts.form.mode === "mirror" && !this.#scattered.has(table);
@@ -83,11 +88,11 @@ export class PostgresInspection implements Inspection {
     const query = `SELECT ${list} FROM ${this.#live(found, range)} ORDER BY ${key} LIMIT ${asked.rows.length + EXTRA_MAX}`;
     try {
       const reading = session.query(`COPY (${query}) TO STDOUT`, signal, { onLine: (line) => this.#lines.meet(line) });
-      // The server is at work meanwhile; its lines are met behind the next wait.
+      // The server works meanwhile; its lines are compared after the next wait.
       this.#lines.expect(table, asked, order);
       await reading;
     } catch (error) {
-      // A key without an order, or a target that has changed: `rows` will tell.
+      // A key without an order, or a changed target: `rows` finds out.
       if (session.broken || !(error instanceof StatementFailure)) throw error;
       this.#scattered.add(table);
       this.#found.delete(table);
@@ -103,7 +108,7 @@ export class PostgresInspection implements Inspection {
     return this.#session;
   }
 
-  /** What fails may fail because the target has another form by now. */
+  /** A failure may mean that the target has another form by now, so its form is read again next time. */
   async #forgetting<T>(table: TableVersion, work: () => Promise<T>): Promise<T> {
     try {
       return await work();
@@ -147,7 +152,7 @@ export class PostgresInspection implements Inspection {
       const fetch = (): Promise<Answer> => session.query(`FETCH ${KEYS_PER_FETCH} FROM listed`, signal);
       for (let next: Promise<Answer> | null = fetch(); next !== null;) {
         const { rows }: Answer = await next;
-        // The server reads on while these are counted; a failure is met where it is waited for.
+        // The server reads on while these are counted; a failure surfaces where it is awaited.
         next = rows.length < KEYS_PER_FETCH ? null : fetch();
         next?.catch(() => undefined);
         if (rows.length > 0) yield rows.map((row) => listedKey(table, row));
@@ -164,7 +169,7 @@ export class PostgresInspection implements Inspection {
 
   async #find(session: Session, table: TableVersion, signal: AbortSignal): Promise<Found | null> {
     const known = this.#found.get(table) ?? (await this.#look(session, table, signal));
-    // A column that is not there may come back.
+    // A missing column may come back.
     if (known !== null && !known.cells.includes(ABSENT)) this.#found.set(table, known);
     return known;
   }
@@ -188,7 +193,7 @@ export class PostgresInspection implements Inspection {
     };
   }
 
-  /** Of these rows of the table those that are there. */
+  /** The rows of these that exist. */
   #live({ quoted, keys }: Found, rows: string): string {
     const { deletes, mode } = this.#parts.form;
     if (mode === "history") {

@@ -1,6 +1,7 @@
 /**
  * Progress and fence: one row per sink in the target, changed in the transaction of the rows that it describes. `steps`
- * counts them, so that a step whose COMMIT got no answer can be told from one that never happened.
+ * counts these transactions, so that a step whose COMMIT got no answer can be distinguished from one that never
+ * happened.
  */
 import type { SinkProgress } from "../../../src/core/model/batch.ts";
 import { type CheckpointTexts, parseCheckpoint } from "../../../src/core/checkpoint/checkpoint-text.ts";
@@ -13,14 +14,17 @@ export const METADATA_SCHEMA = "_millrace";
 export const PROGRESS_NAME = { schema: METADATA_SCHEMA, table: "progress" };
 const PROGRESS = `${METADATA_SCHEMA}.${PROGRESS_NAME.table}`;
 
-/** What the target holds of one sink. */
+/** The stored progress of one sink. */
 export interface StoredProgress {
   readonly lease: bigint;
   readonly steps: bigint;
   readonly progress: SinkProgress | null;
 }
 
-/** For the rest of the transaction: two that create at once would fail each other, IF NOT EXISTS or not. Holds up no step. */
+/**
+ * Held to the end of the transaction: two sessions that create at once would fail each other, even with IF NOT EXISTS.
+ * Blocks no step.
+ */
 export const LOCK_DDL = `LOCK TABLE ${PROGRESS} IN SHARE UPDATE EXCLUSIVE MODE`;
 
 export const CREATE_METADATA = `BEGIN;
@@ -44,10 +48,10 @@ COMMIT`;
 
 export const FIND_METADATA = `SELECT 1 WHERE to_regclass('${PROGRESS}') IS NOT NULL`;
 
-/** Without rights to create, an existing table will do. One of a version before 0.2 lacks a column. */
+/** A role without CREATE can use an existing table. One from a version before 0.2 lacks a column. */
 export const FIND_WHOLE_METADATA = `SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('${PROGRESS}') AND attname = 'bond' AND NOT attisdropped`;
 
-/** Takes the sink's row away, and with the last one all that is ours. */
+/** Removes the sink's row, and with the last one everything of Millrace. */
 export function removeProgress(name: string): string {
   return `BEGIN; LOCK TABLE ${PROGRESS} IN ACCESS EXCLUSIVE MODE; DELETE FROM ${PROGRESS} WHERE name = ${quoteLiteral(name)};
 DO $$ BEGIN
@@ -66,21 +70,21 @@ const OWN_START = "(SELECT backend_start FROM pg_stat_activity WHERE pid = pg_ba
 const END_TIMEOUT_MS = 5_000;
 
 /**
- * Ends the session that wrote before us under the same or a lower lease. It may be a half-open one that still holds the
- * row in the middle of a step, or whose bytes arrive late: afterwards it has committed or never will.
+ * Ends the session that wrote before us under the same or a lower lease. It may be half-open and still hold the row in
+ * the middle of a step, or its bytes may arrive late: after this it has committed, or never will.
  */
 export function endPredecessor(name: string, lease: bigint): string {
   return `SELECT pg_terminate_backend(a.pid, ${END_TIMEOUT_MS}) FROM ${PROGRESS} p JOIN pg_stat_activity a ON a.pid = p.backend AND a.backend_start = p.backend_start WHERE p.name = ${quoteLiteral(name)} AND p.lease <= ${lease} AND a.pid <> pg_backend_pid() AND a.usename = current_user`;
 }
 
-/** Takes the fence over; no row comes back where a higher lease holds it. */
+/** Takes over the fence; returns no row if a higher lease holds it. */
 export function takeLease(name: string, lease: bigint): string {
   return `INSERT INTO ${PROGRESS} AS p (name, lease, steps, backend, backend_start, updated_at) VALUES (${quoteLiteral(name)}, ${lease}, 0, pg_backend_pid(), ${OWN_START}, clock_timestamp())
 ON CONFLICT (name) DO UPDATE SET lease = excluded.lease, backend = excluded.backend, backend_start = excluded.backend_start, updated_at = excluded.updated_at WHERE p.lease <= excluded.lease
 RETURNING ${COLUMNS}`;
 }
 
-/** A new session of the process that holds the lease. */
+/** Registers a new session of the process that holds the lease. */
 export function enterSession(name: string, lease: bigint): string {
   return `UPDATE ${PROGRESS} SET backend = pg_backend_pid(), backend_start = ${OWN_START} WHERE name = ${quoteLiteral(name)} AND lease = ${lease} RETURNING ${COLUMNS}`;
 }
@@ -89,17 +93,17 @@ export function selectProgress(name: string): string {
   return `SELECT ${COLUMNS} FROM ${PROGRESS} WHERE name = ${quoteLiteral(name)}`;
 }
 
-/** The same, of a version before 0.2 too. */
+/** The same, also for a table from before version 0.2. */
 export function lookAtProgress(name: string): string {
   return `SELECT lease, steps, epoch, "commit", "index", tables, to_jsonb(p) ->> 'bond' FROM ${PROGRESS} p WHERE name = ${quoteLiteral(name)}`;
 }
 
-/** What the fence compares, without the tables. */
+/** The columns that the fence compares, without the tables. */
 export function selectFence(name: string): string {
   return `SELECT lease, steps FROM ${PROGRESS} WHERE name = ${quoteLiteral(name)}`;
 }
 
-/** Holds the fence for the rest of the transaction. */
+/** Holds the fence to the end of the transaction. */
 export function lockLease(name: string): string {
   return `${selectFence(name)} FOR UPDATE`;
 }
@@ -114,18 +118,18 @@ export function readProgress(answer: Answer): StoredProgress | null {
   return { ...counted, progress: { position, ...parseCheckpoint(tables ?? "{}", bond) } };
 }
 
-/** The expected state of the row, and the state after this step: the first statement of every step. */
+/** The expected state of the row, and its state after this step: the first statement of every step. */
 export interface Advance {
   readonly name: string;
   readonly lease: bigint;
   readonly steps: bigint;
   readonly position: Position;
   readonly bond: string;
-  /** Null where they are what is stored. */
+  /** Null if they are already stored. */
   readonly tables: string | null;
 }
 
-/** What comes after this checkpoint: `stored` is the text of the tables that the target certainly has, if any. */
+/** The next checkpoint. `stored` is the text of the tables that the target certainly has, if any. */
 export function advanceTo(
   row: Pick<Advance, "name" | "lease" | "steps">,
   position: Position,
@@ -136,9 +140,9 @@ export function advanceTo(
 }
 
 /**
- * Locks the row, compares it with what this process wrote last and moves it on. Where it differs nothing is updated, and
- * the division fails with it the whole transaction. Always the first statement of its message: so its failure is known
- * from the same one of a trigger in the target. (A BEGIN behind it takes it into the transaction that it opens.)
+ * Locks the row, compares it with what this process wrote last, and advances it. If it differs, nothing is updated, and
+ * the division fails, and with it the whole transaction. Always the first statement of its message, so that its failure
+ * differs from the same failure in a trigger of the target. (A BEGIN after it takes it into the new transaction.)
  */
 const FENCE = (
   name: string,
@@ -154,7 +158,7 @@ const FENCE = (
 
 const FENCE_BROKEN = "22012";
 
-/** The fence did not let a step pass; who holds the row is for the sink to look up. */
+/** The fence rejected a step; the sink looks up who holds the row. */
 export class FenceBroken extends Error {}
 
 /** Waits for the answer to a message that begins with the fence. */
@@ -210,7 +214,7 @@ export function advanceParameters({ name, lease, steps, position, bond, tables }
   ];
 }
 
-/** Why the fence did not let a step pass. */
+/** Why the fence rejected a step. */
 export function fenceError(name: string, found: StoredProgress | null, expected: { lease: bigint; steps: bigint }) {
   if (found === null) {
     return reopening(
@@ -220,7 +224,11 @@ export function fenceError(name: string, found: StoredProgress | null, expected:
     );
   }
   if (found.lease < expected.lease || (found.lease === expected.lease && found.steps < expected.steps)) {
-    return reopening("MR3109", `the target of ${name} was put back to an older copy`, "It is looked what it lacks.");
+    return reopening(
+      "MR3109",
+      `the target of ${name} was restored from an older copy`,
+      "Millrace checks what it lacks.",
+    );
   }
   const why =
     found.lease > expected.lease

@@ -1,4 +1,4 @@
-/** One connection to the target, and the waiting for its answers. */
+/** One connection to the target, and the wait for its answers. */
 import type { Client } from "pg";
 import { connect } from "../client/connect.ts";
 import type { PostgresAddress } from "../client/url.ts";
@@ -8,13 +8,12 @@ import { type Answer, exchange, type Hooks } from "../client/exchange.ts";
 import { Frames } from "./wire.ts";
 
 /**
- * What steps run under, besides what every session of ours has. Joins by nested loop only: a step's keys are few and
- * looked up by index, while a temporary table without statistics may make a hash join look cheap. money is read in the
- * C locale.
+ * Settings of steps, besides those of all our sessions. Joins by nested loop only: a step's keys are few and found by
+ * index, while a temporary table without statistics may make a hash join look cheap. money is read in the C locale.
  */
 const SETTINGS = `SET synchronous_commit = on; SET lock_timeout = '30s'; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; SET lc_monetary = 'C'; SET client_min_messages = error`;
 
-/** After this long without an answer the server is asked whether it is still working for us. */
+/** After this long without an answer the sink asks the server whether it still works for us. */
 const SILENCE_MS = 15_000;
 const PROBE_TIMEOUT_MS = 10_000;
 
@@ -30,9 +29,9 @@ export class Session {
   readonly #silenceMs: number;
   #pid = "0";
   #broken = false;
-  /** Bytes that had not left this process at the last look. */
+  /** Bytes that had not left this process at the last check. */
   #unsent = -1;
-  /** Ordinals of the tables whose staging table this session has. */
+  /** Ordinals of the tables whose staging table this session has created. */
   readonly staged = new Set<number>();
   readonly statements = new PreparedStatements();
 
@@ -77,7 +76,7 @@ export class Session {
     return this.send(signal, streams);
   }
 
-  /** Sends what the frames hold. A failure of the server is a StatementFailure, one of the connection too. */
+  /** Sends what the frames hold. Throws a StatementFailure, also if the connection fails. */
   async send(signal: AbortSignal, { rows, ...hooks }: Streams = {}): Promise<Answer> {
     this.#unsent = -1;
     const buffers = rows === undefined ? [this.frames.out.view()] : [this.frames.out.view(), rows];
@@ -99,15 +98,15 @@ export class Session {
     this.#client.connection.stream.destroy();
   }
 
-  /** Politely, when nothing is in flight. */
+  /** Ends the session regularly, when nothing is in flight. */
   async end(): Promise<void> {
     this.#broken = true;
     await this.#client.end();
   }
 
   /**
-   * Ends the session unless the server says, over another connection, that it is at work on our statement. One that waits
-   * for us to send more counts as at work only while what we have to send gets less.
+   * Ends the session unless the server says, over another connection, that it works on our statement. A session that
+   * waits for our data counts as working only while our unsent data shrinks.
    */
   async #probe(): Promise<void> {
     const unsent = this.#client.connection.stream.writableLength;
@@ -124,7 +123,7 @@ export class Session {
         client.connection.stream.destroy();
       }
     } catch {
-      // A server that can't be asked is as silent as the session: fall through.
+      // A server that can't be asked counts as silent, like the session.
     }
     this.close();
   }
@@ -136,7 +135,7 @@ function ask(client: Client, sql: string): Promise<Answer> {
   return exchange(client, [frames.out.view()]);
 }
 
-/** An abort destroys the connection: what was sent is then either committed whole or not at all. */
+/** An abort destroys the connection: what was sent is then committed completely or not at all. */
 async function withSignal(client: Client, signal: AbortSignal, work: () => Promise<Answer>): Promise<Answer> {
   if (signal.aborted) throw stopped("the step");
   const onAbort = (): void => void client.connection.stream.destroy();

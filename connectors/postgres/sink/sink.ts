@@ -72,7 +72,9 @@ interface InFlight {
   readonly steps: bigint;
 }
 
-/** Mirrors tables in a Postgres database, or keeps their history; rows and progress become durable in one transaction. */
+/**
+ * Mirrors tables in a Postgres database, or keeps their history; rows and progress become durable in one transaction.
+ */
 export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvolution, StepPrefetch, TargetComparison {
   readonly name: string;
   readonly kind = "postgres";
@@ -87,23 +89,23 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
   readonly #options: PostgresSinkOptions;
   readonly #targetForm: TargetForm;
   readonly #targets: Targets;
-  /** One buffer for all sessions of this sink: nothing is allocated per step. */
+  /** One buffer for all sessions of this sink, so that steps allocate nothing. */
   readonly #frames = new Frames();
   /** The rows of the step in flight. */
   #copies = new RenderedCopies();
-  /** Those of the next one, where they are known. */
+  /** The rows of the next step, if known. */
   #copiesAhead = new RenderedCopies();
   #staged: { readonly tables: readonly TableWrites[]; readonly merge: Merge } | null = null;
   readonly #presence = new Presence();
   #session: Session | null = null;
   #closed = false;
   #lease = 0n;
-  /** Steps that the target has, as far as this process knows: the fence compares it. */
+  /** The target's step count as far as this process knows; the fence compares it. */
   #steps = 0n;
   #inFlight: InFlight | null = null;
-  /** The text of the complete tables, where the target certainly has it. */
+  /** The text of the complete tables, if the target certainly has it. */
   #storedTables: string | null = null;
-  /** A step found done after its connection broke: given again, it is not written again. */
+  /** A step that was found done after its connection broke: when it comes again, it is not written again. */
   #done: Step | null = null;
 
   constructor(options: PostgresSinkOptions) {
@@ -202,7 +204,7 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
 
   stage(tables: readonly TableWrites[]): void {
     this.#staged = null;
-    // Of a shape that comes with this step nothing is known yet.
+    // The form of a shape that comes with this step is still unknown.
     if (!tables.every(({ table }) => this.#targets.find(table) !== undefined)) return;
     const merge = stageRows(this.#tableSteps(tables), this.#copiesAhead);
     if (merge !== null) this.#staged = { tables, merge };
@@ -210,7 +212,7 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
 
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
     const session = await this.#ready(signal);
-    await this.#guarded("removing rows that are not ours", async () => {
+    await this.#guarded("removing rows that Millrace did not write", async () => {
       await this.#checkFence(await session.query(`BEGIN; ${lockLease(this.#options.progressName)}`, signal));
       for (const table of tables) await expel(session, this.target(table), version, signal);
       await session.query("COMMIT", signal);
@@ -219,7 +221,7 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
 
   async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
     const session = await this.#ready(signal);
-    return await this.#guarded("looking for rows of an earlier life", async () => {
+    return await this.#guarded("looking for old rows", async () => {
       const names = tables?.map((table) => this.target(table)) ?? null;
       return await highestVersion(session, names, this.#options.schema, signal);
     });
@@ -298,7 +300,7 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
     if (this.#closed) throw stopped(`sink ${this.name}`);
     this.#session?.close();
     const session = await Session.open(this.#options.address, this.#frames, signal, this.#options.silenceMs);
-    // `close` may have come meanwhile; TypeScript has narrowed the field above.
+    // `close` may have been called meanwhile; TypeScript has narrowed the field above.
     if (this.#isClosed()) {
       session.close();
       throw stopped(`sink ${this.name}`);
@@ -311,7 +313,7 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
     return this.#closed;
   }
 
-  /** The session, or a new one that finds the target as this process left it. */
+  /** The session, or a new one after checking that the target is as this process left it. */
   async #ready(signal: AbortSignal): Promise<Session> {
     if (this.#session !== null && !this.#session.broken) return this.#session;
     const session = await this.#connect(signal);
@@ -332,7 +334,7 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
     return session;
   }
 
-  /** Begins a transaction that changes tables, behind the fence. */
+  /** Begins a transaction that changes tables, after the fence. */
   async #fencedDdl(session: Session, signal: AbortSignal): Promise<void> {
     const sql = `BEGIN; ${LOCK_DDL}; ${lockLease(this.#options.progressName)}`;
     await this.#checkFence(await session.query(sql, signal));
@@ -351,9 +353,7 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
     throw fenceError(this.#options.progressName, found, expected);
   }
 
-  /**
-   * Turns what went wrong into a numbered error. A failed transaction is rolled back; a session that can't be is given up.
-   */
+  /** Turns a failure into a numbered error. Rolls a failed transaction back; a session that can't do that is closed. */
   async #guarded<T>(doing: string, work: () => Promise<T>): Promise<T> {
     try {
       return await work();
@@ -365,7 +365,7 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
     }
   }
 
-  /** The fence's error, where it was the fence that failed. */
+  /** The fence's error, if the fence failed. */
   async #rolledBack(session: Session, error: unknown): Promise<MillraceError | null> {
     const signal = AbortSignal.timeout(ROLLBACK_TIMEOUT_MS);
     try {

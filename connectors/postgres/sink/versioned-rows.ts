@@ -1,9 +1,9 @@
-/** Rows found by their versions, whatever step wrote them. */
+/** Finds rows by their versions. */
 import { quoteIdentifier, quoteLiteral } from "../quote.ts";
 import type { Session } from "./session.ts";
 import { VERSION_COLUMN } from "./tables/form.ts";
 
-/** Removes rows above the version, or without one, of a table that may not be there. */
+/** Removes rows with a higher version, or without one, from a table that may not exist. */
 export async function expel(session: Session, quoted: string, version: bigint, signal: AbortSignal): Promise<void> {
   const { rows } = await session.query(findVersioned(quoted), signal);
   if (rows.length === 0) return;
@@ -13,7 +13,7 @@ export async function expel(session: Session, quoted: string, version: bigint, s
   );
 }
 
-/** The highest version in these tables, in all of the schema (null), or in all that can be read; 0: there is none. */
+/** The highest version in these tables, in the whole schema (null), or in all that can be read; 0: there is no row. */
 export async function highestVersion(
   session: Session,
   names: readonly string[] | null,
@@ -31,12 +31,12 @@ export async function highestVersion(
   return highest;
 }
 
-/** A row where the table is there with our column. */
+/** Returns a row if the table exists and has our column. */
 function findVersioned(quoted: string): string {
   return `SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass(${quoteLiteral(quoted)}) AND attname = ${quoteLiteral(VERSION_COLUMN)} AND NOT attisdropped`;
 }
 
-/** Tables that may be asked have our column and can be read: those of these names, or all of a schema, or all. */
+/** Readable tables with our column: those with these names, or all of a schema, or all. */
 function versionedTables(names: readonly string[] | null, schema: string | undefined): string {
   const named = names?.map((name) => `to_regclass(${quoteLiteral(name)})`).join(", ");
   const where = [

@@ -1,7 +1,7 @@
 /**
  * The frontend messages that the driver does not offer in bulk: several statements, their COPY data and pipelined
- * Bind/Execute in one buffer and one write. The driver keeps the connection, its TLS and its parser.
- * Layouts: chapter "Message Formats" of the Postgres manual.
+ * Bind/Execute in one buffer and one write. The driver keeps the connection, its TLS and its parser. Layouts: chapter
+ * "Message Formats" of the Postgres manual.
  */
 import { ByteWriter } from "../../../src/core/bytes.ts";
 
@@ -15,12 +15,12 @@ const COPY_DONE = 0x63; // c
 
 /** Larger frames gain nothing; smaller ones cost the server a call each. */
 const COPY_FRAME_BYTES = 64 * 1024;
-/** A buffer that one huge row has blown up is not kept. */
+/** A buffer that one huge row has enlarged is released. */
 const KEPT_BYTES_MAX = 16 * 1024 * 1024;
 
 const COPY_HEADER = Buffer.concat([Buffer.from("PGCOPY\n\xff\r\n\0", "latin1"), Buffer.alloc(8)]);
 
-/** Builds what is sent in one write. Reused; `reset` before each use. */
+/** Builds the bytes of one write. Reused; call `reset` before each use. */
 export class Frames {
   out = new ByteWriter(1024 * 1024);
   #frame = 0;
@@ -49,8 +49,8 @@ export class Frames {
   }
 
   /**
-   * Begins a Bind to the unnamed portal. `formats` are written behind, one per parameter, then the parameters: reserve
-   * them with `parameters`, fill `out`, and close with `executeBound`.
+   * Begins a Bind to the unnamed portal. Then reserve the parameters and their formats with `parameters`, fill `out`,
+   * and close with `executeBound`.
    */
   bind(statement: string): number {
     const at = this.#begin(BIND);
@@ -60,7 +60,7 @@ export class Frames {
     return at;
   }
 
-  /** Writes the parameter count and room for its format codes (all text); returns where the codes lie. */
+  /** Writes the parameter count and room for its format codes (all text); returns the position of the codes. */
   parameters(count: number): number {
     const { out } = this;
     out.reserve(4 + count * 2);
@@ -108,7 +108,7 @@ export class Frames {
     if (binary) this.out.copy(COPY_HEADER, 0, COPY_HEADER.length);
   }
 
-  /** Call behind each row: closes the frame when it is full. */
+  /** Call after each row: closes the frame when it is full. */
   rowWritten(): void {
     if (this.out.length - this.#frame < COPY_FRAME_BYTES) return;
     this.#end(this.#frame);

@@ -1,4 +1,4 @@
-/** Makes the target ready for one version of a table: looks, creates, or has it follow the table's shape. */
+/** Prepares the target for one version of a table: looks it up, creates it, or makes it follow the table's shape. */
 import { failpoint } from "../../../../src/core/failpoint.ts";
 import { followsByNote } from "../../../../src/core/targets/carrying.ts";
 import { encodeNote, noteOf, type TargetNote } from "../../../../src/core/targets/following.ts";
@@ -18,7 +18,7 @@ import { foreignType, targetType } from "./types.ts";
 
 const RESERVED = "_millrace_";
 
-/** What the configuration says of the target. */
+/** The configuration's choices for the target. */
 export interface TargetChoices {
   readonly form: TargetForm;
   readonly dropsColumns: boolean;
@@ -58,11 +58,11 @@ export async function carriesTable(
 ): Promise<boolean> {
   const found = await findTable(session, name, signal);
   if (found === null) return false;
-  // A mirror's column that stays has to be null in all rows; a history's keeps what its rows had.
+  // A column that a mirror keeps must be null in all rows; a history keeps the old values.
   const gone = from.columns.filter((column) => to.columns.every(({ identity }) => identity !== column.identity));
   const isMirror = form.mode === "mirror";
   if (gone.length > 0 && isMirror && !dropsColumns) return false;
-  // Nothing of it stays.
+  // Rolled back: it must leave nothing.
   await session.query("BEGIN", signal);
   const { wanted } = await describeTypes(session, to, await resolveTypes(session, to, signal), signal);
   const table = quoteTable(name.schema, name.table);
@@ -77,7 +77,10 @@ export async function carriesTable(
 
 const NOT_THE_OWNER = /^42501$/;
 
-/** Beside the table, for the next shape: see core/targets/following. Where the table is somebody else's, names will decide then. */
+/**
+ * Writes the note for the next shape beside the table: see core/targets/following. If another role owns the table,
+ * names will decide then.
+ */
 async function noteShape(
   session: Session,
   version: TableVersion,
@@ -115,7 +118,7 @@ async function resolveTypes(session: Session, version: TableVersion, signal: Abo
   return version.columns.map((column) => targetType(column, version, (n) => known.get(n)));
 }
 
-/** What built-in types are at every server, however often they are asked for. */
+/** The properties of built-in types are the same on every server, so they are read once. */
 const described = new Map<string, Answer["rows"]>();
 const DESCRIBED_COUNT_MAX = 1_000;
 
@@ -137,7 +140,7 @@ async function typeRows(
   return rows;
 }
 
-/** Lets the server say what the wanted types are: a temporary table has them, and goes with the transaction. */
+/** Asks the server about the wanted types: it creates a temporary table with them and rolls the transaction back. */
 async function askTypes(session: Session, types: readonly string[], signal: AbortSignal): Promise<Answer["rows"]> {
   const columns = types.map((type, i) => `c${i} ${type}`).join(", ");
   const { rows } = await session.query(
@@ -170,7 +173,7 @@ async function describeTypes(
   };
 }
 
-/** Behind the key: the newest change of a key comes first. */
+/** Follows the key: the newest change of a key comes first. */
 const CHANGE_ORDER = [`${VERSION_COLUMN} DESC`, `${OFFSET_COLUMN} DESC`];
 
 async function createTable(
@@ -182,7 +185,7 @@ async function createTable(
   signal: AbortSignal,
 ): Promise<void> {
   const schema = quoteLiteral(name.schema);
-  // Looked for first: IF NOT EXISTS wants the right to create schemas even where there is nothing to create.
+  // Looked up first: IF NOT EXISTS requires the right to create schemas even if there is nothing to create.
   const { rows } = await session.query(`SELECT 1 FROM pg_namespace WHERE nspname = ${schema}`, signal);
   const createSchema = rows.length > 0 ? "" : `CREATE SCHEMA IF NOT EXISTS ${quoteIdentifier(name.schema)}; `;
   const columns = version.columns.map((column, i) => {

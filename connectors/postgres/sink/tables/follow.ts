@@ -1,6 +1,6 @@
 /**
- * Has a table that is there follow the shape of the table at the source. Whatever of the old rows can't be carried over
- * is null, or gone, until the table has been read again: every change of shape asks for that (runtime/schema/sink-tables).
+ * Makes an existing table follow the shape of the source's table. Old values and rows that can't be kept are null, or
+ * removed, until the table has been read again: every change of shape requests that (runtime/schema/sink-tables).
  */
 import { follow, type Following, nameUntil, renamesOf } from "../../../../src/core/targets/following.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
@@ -22,11 +22,14 @@ export interface FollowParts {
   readonly wanted: readonly TypedColumn[];
   readonly found: FoundTable;
   readonly form: TargetForm;
-  /** Whether columns that the table no longer has go. */
+  /** Whether columns that the table no longer has are dropped. */
   readonly dropsColumns: boolean;
 }
 
-/** Runs inside the caller's transaction. Names of the columns that stay although the table no longer has them. */
+/**
+ * Runs inside the caller's transaction. Returns the names of the columns that the table no longer has and the target
+ * keeps.
+ */
 export async function followTable(
   session: Session,
   parts: FollowParts,
@@ -69,15 +72,15 @@ export async function followTable(
     else await retype(session, table, retyped, signal);
   }
   if (key.isNew) await makeKey(session, table, key.columns, signal);
-  // A history's columns keep what their rows had.
+  // A history keeps the old values of its columns.
   if (isHistory) return following.retired;
   if (!parts.dropsColumns) return [...following.retired, ...moved];
   return [...(await dropRetired(session, table, following.retired, signal)), ...moved];
 }
 
 /**
- * Columns that the table lost give up their names; the names that they have from then on. Where dropped columns go, so do
- * they, but for those that a view of somebody's shows.
+ * Columns that the table lost release their names; returns their new names. If dropped columns are removed, these are
+ * too, except those that a user's view shows.
  */
 async function makeRoom(
   session: Session,
@@ -100,7 +103,7 @@ async function makeRoom(
 
 const DEPENDED_ON = /^2BP01$/;
 
-/** A column that a view of somebody's shows stays: names of those. */
+/** Drops retired columns, except those that a user's view shows; returns the names of these. */
 async function dropRetired(
   session: Session,
   table: string,
@@ -112,7 +115,7 @@ async function dropRetired(
   return kept;
 }
 
-/** False where something depends on it. Inside a transaction. */
+/** False if something depends on it. Inside a transaction. */
 export async function dropColumn(
   session: Session,
   table: string,
@@ -125,9 +128,9 @@ export async function dropColumn(
 
 interface KeyChange {
   readonly columns: readonly string[];
-  /** The table has another key than the target was made for. */
+  /** The table has another key than when the target was created. */
   readonly isNew: boolean;
-  /** The target no longer has the key that it was made with. */
+  /** The target no longer has the key with which it was created. */
   readonly isLost: boolean;
 }
 
@@ -139,7 +142,7 @@ function keyChange({ version, wanted, found, form }: FollowParts, { from }: Foll
       old.map((column) => nowNamed.get(column) ?? ""),
       columns,
     );
-  // What tells the changes of a row apart in a history.
+  // Distinguishes the changes of a row in a history.
   const change = form.mode === "history" ? [VERSION_COLUMN, OFFSET_COLUMN] : [];
   const isThere = found.uniques.some((columns) => {
     const own = columns.filter((column) => column.startsWith(OWN));
@@ -154,7 +157,7 @@ function dropKey(table: string, { name, columns }: NonNullable<FoundTable["prima
   return `ALTER TABLE ${table} ${[`DROP CONSTRAINT ${quoteIdentifier(name)}`, ...free].join(", ")}`;
 }
 
-/** Rows that can't stand under the new key go: they are read again. */
+/** Rows that do not fit the new key are removed: they are read again. */
 async function makeKey(session: Session, table: string, key: readonly string[], signal: AbortSignal): Promise<void> {
   const sql = `ALTER TABLE ${table} ADD PRIMARY KEY (${key.map(quoteIdentifier).join(", ")})`;
   if (!(await attempt(session, sql, signal))) await session.query(`DELETE FROM ${table}; ${sql}`, signal);
@@ -166,7 +169,9 @@ interface Retyped {
   readonly isKey: boolean;
 }
 
-/** Values that the new type takes are kept; else they are null until they are read again, and rows without key go. */
+/**
+ * Keeps values that the new type accepts; others are null until they are read again, and rows without key are removed.
+ */
 async function retype(
   session: Session,
   table: string,
@@ -180,10 +185,10 @@ async function retype(
   await session.query(isKey ? `DELETE FROM ${table}; ${cast}` : to(`NULL::${type}`), signal);
 }
 
-/** SQLSTATE classes 22 and 23: data, and what constraints refuse; 42846: there is no such cast. */
+/** SQLSTATE classes 22 and 23: data, and violated constraints; 42846: there is no such cast. */
 const FOR_ITS_ROWS = /^(22|23)|^42846$/;
 
-/** Values that the new type does not take stay beside it, under a name of their own. */
+/** Values that the new type does not accept stay in a separate column. */
 async function retypeHistory(
   session: Session,
   table: string,
@@ -202,7 +207,7 @@ function rename(table: string, from: string, to: string): string {
   return `ALTER TABLE ${table} RENAME COLUMN ${quoteIdentifier(from)} TO ${quoteIdentifier(to)}`;
 }
 
-/** False where the server refuses the statement with one of these states: then it did nothing. */
+/** False if the server refuses the statement with one of these states: then it did nothing. */
 export async function attempt(
   session: Session,
   sql: string,
@@ -227,12 +232,15 @@ function refuseForeign(table: string, found: FoundTable, existing: ReadonlyMap<s
   throw fatal("MR3106", `${table} exists in the target and was not made by Millrace`, FOREIGN_TABLE_FIX);
 }
 
-/** A type without modifier takes what the same type with one takes. */
+/** A type without modifier accepts what the same type with one accepts. */
 function takes(there: FoundColumn, wanted: TypedColumn): boolean {
   return wanted.oid === there.oid && (wanted.modifier === there.modifier || there.modifier === "-1");
 }
 
-/** `noted`: the type that the column was made with. Where the table still has that one, somebody else changed the target. */
+/**
+ * `noted`: the type with which the column was created. If the source still has that type, somebody else changed the
+ * target.
+ */
 function refuseAltered(table: string, wanted: TypedColumn, there: FoundColumn, noted: string | undefined): void {
   if (noted !== undefined && noted !== wanted.type) return;
   const column = `${table}.${quoteIdentifier(wanted.name)}`;

@@ -1,10 +1,10 @@
-/** What a sink keeps of a table: `deletes` and `mode` of its configuration, and how a table is brought into that form. */
+/** The form of a sink's tables: `deletes` and `mode` of its configuration, and how to convert a table into it. */
 import { quoteLiteral } from "../../quote.ts";
 import { fatal } from "../errors.ts";
 
 export const VERSION_COLUMN = "_millrace_version";
 export const TIME_COLUMN = "_millrace_commit_time";
-/** Only where deletes are soft. A row that is not marked has false here, never null. */
+/** Only with soft deletes. A row that is not deleted has false here, never null. */
 export const DELETED_COLUMN = "_millrace_deleted";
 /** Only in a history. */
 export const OP_COLUMN = "_millrace_op";
@@ -16,16 +16,16 @@ export interface TargetForm {
 
 export const DEFAULT_FORM: TargetForm = { deletes: "hard", mode: "mirror" };
 
-/** How a table of ours that is there looks. */
+/** The present form of a table of ours. */
 export interface FoundForm {
   readonly hasDeleted: boolean;
   readonly hasOp: boolean;
 }
 
 /**
- * The statements that bring a table that is there into the form; empty: it has it. Rows need not be read again: what is
- * not marked is the same in both. Invariant: marked rows and the column that marks them go in one transaction, so that
- * nobody takes a deleted row for one that is there.
+ * The statements that convert an existing table into the form; empty: it has the form. Rows need not be read again:
+ * rows that are not marked are the same in both forms. Invariant: marked rows and the column that marks them are
+ * removed in one transaction, so that no deleted row appears as existing.
  */
 export function conversion(quoted: string, form: TargetForm, found: FoundForm): readonly string[] {
   const isHistory = form.mode === "history";
@@ -36,7 +36,7 @@ export function conversion(quoted: string, form: TargetForm, found: FoundForm): 
   }
   if (!found.hasDeleted) return [];
   return [
-    // Before rows are removed, so that no reader sees a part of it.
+    // Locks before it removes rows, so that no reader sees a partial conversion.
     `LOCK TABLE ${quoted} IN ACCESS EXCLUSIVE MODE`,
     `DELETE FROM ${quoted} WHERE ${DELETED_COLUMN}`,
     `ALTER TABLE ${quoted} DROP COLUMN ${DELETED_COLUMN}`,
@@ -45,7 +45,10 @@ export function conversion(quoted: string, form: TargetForm, found: FoundForm): 
 
 export const deletedDefinition = `${DELETED_COLUMN} boolean NOT NULL DEFAULT false`;
 
-/** Of these tables those that are there: their ordinals, whether they are ours, and whether they have the columns of a form. */
+/**
+ * Finds the existing ones of these tables: their ordinals, whether they are ours, and whether they have the columns of
+ * a form.
+ */
 export function lookAtForms(quotedNames: readonly string[]): string {
   const names = quotedNames.map((name, i) => `(${i}, ${quoteLiteral(name)})`).join(", ");
   const has = (column: string) =>
@@ -58,6 +61,6 @@ function otherMode(quoted: string, isHistory: boolean) {
   return fatal(
     "MR3120",
     `${quoted} holds ${there}, and the sink is to keep ${wanted}`,
-    "Give the sink another `schema`, or set `mode` back. A table that nobody needs any more may be dropped while Millrace is stopped: it is made and filled again.",
+    "Give the sink another `schema`, or set `mode` back. If nobody needs the table any more, drop it while Millrace is stopped: Millrace creates and fills it again.",
   );
 }

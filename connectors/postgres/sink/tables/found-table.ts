@@ -1,10 +1,10 @@
-/** What the target has in a table's place. */
+/** The existing table under a target's name. */
 import { decodeNote, type TargetNote, type WantedColumn } from "../../../../src/core/targets/following.ts";
 import { quoteLiteral } from "../../quote.ts";
 import type { TargetName } from "./names.ts";
 import type { Session } from "../session.ts";
 
-/** A column and its type, as people write it and as the catalogue has it: oid and modifier. */
+/** A column and its type, as text and as the catalogue has it: oid and modifier. */
 export interface TypedColumn extends WantedColumn {
   readonly oid: string;
   readonly modifier: string;

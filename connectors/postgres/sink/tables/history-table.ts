@@ -1,6 +1,6 @@
 /**
- * A table's history in the target: the statements that append to it. A row is one change; (key, version, offset) is its
- * identity and unique, so what is there already is not appended again, from wherever the log is read.
+ * The statements that append to a table's history in the target. A row is one change; (key, version, offset) identifies
+ * it and is unique, so an existing change is not appended again when the log is read again.
  */
 import { READ_OFFSET } from "../../../../src/core/targets/history.ts";
 import { quoteLiteral } from "../../quote.ts";
@@ -9,12 +9,12 @@ import { OP_COLUMN, TIME_COLUMN, VERSION_COLUMN } from "./form.ts";
 import { type EntryRange, timeOf, within } from "../write/staged.ts";
 
 export const OFFSET_COLUMN = "_millrace_offset";
-/** Names of the columns that neither the log nor an earlier row knew; null: all are known. */
+/** Names of the columns whose value is unknown, from the log and from earlier rows; null: all are known. */
 export const UNCHANGED_COLUMN = "_millrace_unchanged";
-/** Version of the last reading beside the stream that found the row as it is here. */
+/** Version of the last read beside the stream that found the row as it is. */
 export const SEEN_COLUMN = "_millrace_seen";
 
-/** Columns of a history beside the source's, version and commit time. */
+/** Columns of a history besides the source's, version and commit time. */
 export const HISTORY_COLUMNS: readonly string[] = [
   `${OP_COLUMN} text NOT NULL`,
   `${OFFSET_COLUMN} bigint NOT NULL`,
@@ -27,7 +27,7 @@ export interface HistoryParts {
   readonly stage: string;
   /** Quoted, in the order of the source. */
   readonly columns: readonly string[];
-  /** As they are called in the target. */
+  /** Their names in the target. */
   readonly names: readonly string[];
   readonly key: readonly number[];
 }
@@ -57,7 +57,7 @@ export class HistoryTable {
     return `${this.#place} SELECT ${cells.join(", ")}, s._op, s._offset, ${unknown}, s._version, s._time FROM ${stage} AS s LEFT JOIN LATERAL ${this.#base} AS b ON ${USABLE} WHERE true${within(range)} ORDER BY s._ord ${this.#unlessThere}`;
   }
 
-  /** Entries with cells that are known nowhere. A change that is there already needs none. */
+  /** Entries with cells whose value is unknown. An existing change needs none. */
   incomplete(mark: number): string {
     const { stage, quoted } = this.#parts;
     const same = `${this.#sameKey("t", "c")} AND t.${VERSION_COLUMN} = s._version AND t.${OFFSET_COLUMN} = s._offset`;
@@ -65,8 +65,8 @@ export class HistoryTable {
   }
 
   /**
-   * Appends staged rows that were read beside the stream, where the latest row of their key is not the same already, and
-   * notes that they were seen, for `sweep`.
+   * Appends staged rows that were read beside the stream, unless the latest row of their key is the same already. Marks
+   * the rows as seen, for `sweep`.
    */
   appendReads(range?: EntryRange): readonly string[] {
     const { columns, stage, quoted, key } = this.#parts;
@@ -89,7 +89,7 @@ export class HistoryTable {
     return `INSERT INTO ${quoted} (${OP_COLUMN}, ${OFFSET_COLUMN}, ${VERSION_COLUMN}, ${TIME_COLUMN}) SELECT 't', ${offset}, ${version}, ${time} WHERE NOT EXISTS (SELECT FROM ${quoted} WHERE ${there})`;
   }
 
-  /** Appends a delete for each key that was there and that no reading from `below` on has seen. */
+  /** Appends a delete for each existing key that no read from `below` on has seen. */
   sweep(below: bigint): string {
     const { quoted, columns, key } = this.#parts;
     const keys = key.map((c) => columns[c]);
@@ -98,7 +98,7 @@ export class HistoryTable {
     return `INSERT INTO ${quoted} (${keys.join(", ")}, ${OP_COLUMN}, ${OFFSET_COLUMN}, ${VERSION_COLUMN}, ${TIME_COLUMN}) SELECT ${keys.map((name) => `b.${name}`).join(", ")}, 'd', ${READ_OFFSET}, ${below}, now() FROM (${latest}) AS b WHERE ${isGone} ${this.#unlessThere}`;
   }
 
-  /** The row of the base key as it was before the change. */
+  /** The row of the base key before the change. */
   get #base(): string {
     const before = `s._action IN (${STAGED_PATCH}, ${STAGED_MOVE}) AND (t.${VERSION_COLUMN}, t.${OFFSET_COLUMN}) < (s._version, s._offset)`;
     return this.#latest("b", ` AND ${before}`);
@@ -108,14 +108,14 @@ export class HistoryTable {
     return `(SELECT t.* FROM ${this.#parts.quoted} AS t WHERE ${this.#sameKey("t", prefix)}${further} ORDER BY t.${VERSION_COLUMN} DESC, t.${OFFSET_COLUMN} DESC LIMIT 1)`;
   }
 
-  /** Of the latest row `b` of a key: there is no row any more. */
+  /** A condition on the latest row `b` of a key: it is a deleted one. */
   get #isOver(): string {
     const { quoted, columns, key } = this.#parts;
     const truncated = `(SELECT ${VERSION_COLUMN}, ${OFFSET_COLUMN} FROM ${quoted} WHERE ${columns[key[0]!]} IS NULL ORDER BY 1 DESC, 2 DESC LIMIT 1)`;
     return `b.${OP_COLUMN} = 'd' OR coalesce((b.${VERSION_COLUMN}, b.${OFFSET_COLUMN}) < ${truncated}, false)`;
   }
 
-  /** The latest row `b` says what the reading `s` says. By their texts, as some types have no equality. */
+  /** The latest row `b` equals the row `s` that was read. Compared as text, because some types have no equality. */
   get #isHeld(): string {
     const there = this.#parts.columns.map((name) => `b.${name}::text`).join(", ");
     const read = this.#parts.columns.map((_, i) => `s.c${i}::text`).join(", ");
@@ -140,5 +140,5 @@ export class HistoryTable {
   }
 }
 
-/** Nothing is taken from a row that was deleted, nor from one of which not all is known. */
+/** A deleted row, or one with unknown values, supplies nothing. */
 const USABLE = `b.${OP_COLUMN} <> 'd' AND b.${UNCHANGED_COLUMN} IS NULL`;

@@ -6,21 +6,21 @@ export interface TargetName {
   readonly table: string;
 }
 
-/** Longest name that Postgres keeps whole. */
+/** The longest name that Postgres does not cut. */
 const NAME_BYTES_MAX = 63;
 const DIGEST_LENGTH = 8;
 
-/** Where a table lands: its own schema and name, or the sink's one schema. */
+/** The target of a table: its own schema and name, or the sink's one schema. */
 export function targetName(table: TableName, schema: string | undefined): TargetName {
   return { schema: fitted(schema ?? table.schema), table: fitted(table.table) };
 }
 
-/** A name that is too long is cut, and told from others by a hash of the whole. */
+/** Cuts a name that is too long, and adds a hash of the whole to keep it unique. */
 export function fitted(name: string): string {
   if (Buffer.byteLength(name) <= NAME_BYTES_MAX) return name;
   const digest = createHash("sha256").update(name).digest("hex").slice(0, DIGEST_LENGTH);
   const room = NAME_BYTES_MAX - DIGEST_LENGTH - 1;
-  // A decoder that expects more holds back a character that is cut in two.
+  // A streaming decoder holds back a character that is cut in two.
   const cut = new TextDecoder().decode(Buffer.from(name).subarray(0, room), { stream: true });
   return `${cut}_${digest}`;
 }

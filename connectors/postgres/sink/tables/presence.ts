@@ -1,6 +1,6 @@
 /**
- * Are the tables that were written still there? A dropped one is missing; one that was dropped and made again has another
- * oid; one that somebody truncated has another file and no rows, though nothing was deleted by us.
+ * Checks that written tables still exist. A dropped table is missing; one that was dropped and created again has
+ * another oid; one that somebody truncated has another file and no rows, although we deleted none.
  */
 import { type Step, type TableWrites, tablesOf } from "../../../../src/core/model/batch.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
@@ -13,9 +13,12 @@ interface Known {
   readonly table: TargetTable;
   readonly oid: string;
   file: string;
-  /** Rows are certain to be there: some were seen, and none deleted since. */
+  /** Rows certainly exist: some were seen, and none was deleted since. */
   filled: boolean;
-  /** The sink was opened again since: what is gone now is known already, and is made when it is next prepared. */
+  /**
+   * The sink was opened again since: a table that is missing now is known already, and is created at its next
+   * preparation.
+   */
   suspect: boolean;
 }
 
@@ -32,12 +35,12 @@ export class Presence {
     }
   }
 
-  /** The sink was opened again: what somebody took away meanwhile has been told, or is about to be. */
+  /** The sink was opened again: tables that disappeared meanwhile have been reported, or will be soon. */
   reopened(): void {
     for (const known of this.#known.values()) known.suspect = true;
   }
 
-  /** Takes note of what a step did. */
+  /** Records what a step did. */
   applied(step: Step, tableOf: (version: TableVersion) => TargetTable | undefined): void {
     if (step.kind === "rows") for (const writes of step.tables) this.#note(tableOf(writes.table), writes);
     else for (const table of tablesOf(step)) this.#note(tableOf(table), undefined);
@@ -46,7 +49,7 @@ export class Presence {
   #note(table: TargetTable | undefined, writes: TableWrites | undefined): void {
     const known = table === undefined ? undefined : this.#known.get(table.quoted);
     if (known === undefined) return;
-    // Puts prove nothing here (a refused row is none), so only what was looked up counts.
+    // Puts prove nothing here, because a refused row does not exist; only looked-up rows count.
     if (writes === undefined || writes.deleteCount > 0) known.filled = false;
   }
 
@@ -82,7 +85,7 @@ function gone(table: TargetTable, what: string) {
   return reopening(
     "MR3110",
     `${table.quoted} ${what} in the target, by somebody else`,
-    "It is made and filled again; find out who did it where that repeats.",
+    "Millrace creates and fills it again; if it happens again, find out who did it.",
     [table.version.id],
   );
 }

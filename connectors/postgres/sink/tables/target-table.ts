@@ -1,6 +1,6 @@
 /**
- * One table version as the sink writes it: names and forms of the cells, made once in `prepare`. A statement is made where it is
- * sent, as nothing is to be kept of it for thousands of tables.
+ * How the sink writes one table version: names and forms of the cells, computed once in `prepare`. Statements are built
+ * when they are sent, because keeping them for thousands of tables would cost memory.
  */
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import type { ColumnType } from "../../../../src/core/model/types.ts";
@@ -14,14 +14,14 @@ import { type EntryRange, timeOf, within } from "../write/staged.ts";
 
 /** The first columns of a staging table. */
 const STAMP = ["_ord integer", "_action integer", "_mask bytea", "_version bigint", "_time timestamptz"];
-/** The last ones of a history's. */
+/** The last columns of a history's staging table. */
 const CHANGE = ["_op text", "_offset bigint"];
 
 export class TargetTable {
   readonly version: TableVersion;
   readonly name: TargetName;
   readonly quoted: string;
-  /** Tells this version's statements and staging table from the others' in this process. */
+  /** Distinguishes this version's statements and staging table from others in this process. */
   readonly ordinal: number;
   readonly columnCount: number;
   readonly columnTypes: readonly ColumnType[];
@@ -29,21 +29,21 @@ export class TargetTable {
   readonly allColumns: readonly number[];
   readonly isKey: Uint8Array;
   readonly forms: CellForms;
-  /** Whether the last rows had to travel as text: a stream carries one form or the other, so it is tried first. */
+  /** Whether the last rows had to be sent as text. One stream carries one form only, so this form is tried first. */
   textRows = false;
-  /** How many steps still go by without trying `updateStaged`. */
+  /** For how many steps `updateStaged` is not tried. */
   stepsWithoutUpdate = 0;
 
   /** Null: a mirror. */
   readonly history: HistoryTable | null;
-  /** Columns of a deleted row that are staged: the key's, in a history all that the log carried. */
+  /** Which columns of a deleted row are staged: the key's, in a history all that the log carried. */
   readonly inDelete: Uint8Array;
   readonly stagedFieldCount: number;
   readonly #columns: readonly string[];
   readonly #types: readonly string[];
   /** `column = NULL` for columns that the table no longer has. */
   readonly #retired: readonly string[];
-  /** Rows that are gone are marked instead of removed. */
+  /** Whether deleted rows are marked instead of removed. */
   readonly #soft: boolean;
 
   constructor(
@@ -98,17 +98,17 @@ export class TargetTable {
     return `COPY ${this.stage} FROM STDIN${formatOf(binary)}`;
   }
 
-  /** How many of the first values of a row that `remove` takes beside the key: version, and with soft deletes the time. */
+  /** How many stamp values `remove` takes before the key: the version, and with soft deletes the time. */
   get removeStampCount(): number {
     return this.#soft ? 2 : 1;
   }
 
-  /** Whether `deleteStaged` is answered as an update. */
+  /** Whether the server's answer to `deleteStaged` is that of an update. */
   get deletesByUpdate(): boolean {
     return this.#soft;
   }
 
-  /** Guarded by version; see DESIGN on why deletes run before puts. */
+  /** Guarded by version; see DESIGN for why deletes run before puts. */
   deleteStaged(range?: EntryRange): string {
     if (this.#soft) {
       const sets = `${DELETED_COLUMN} = true, ${VERSION_COLUMN} = s._version, ${TIME_COLUMN} = s._time`;
@@ -117,12 +117,12 @@ export class TargetTable {
     return `DELETE FROM ${this.quoted} AS t USING ${this.stage} AS s WHERE s._action = ${STAGED_DELETE}${within(range)} AND ${this.#sameKey("c")} AND t.${VERSION_COLUMN} <= s._version`;
   }
 
-  /** Takes the rows that are about to be put out of the way of a second unique index. */
+  /** Deletes the old rows of the keys that are about to be put: they could conflict in a second unique index. */
   displaceStaged(range?: EntryRange): string {
     return `DELETE FROM ${this.quoted} AS t USING ${this.stage} AS s WHERE s._action = ${STAGED_PUT}${within(range)} AND ${this.#sameKey("c")} AND t.${VERSION_COLUMN} <= s._version`;
   }
 
-  /** `distinct`: two entries may have one key in the eyes of the target (`1` as text and as binary). */
+  /** `distinct`: two entries may have the same key for the target (`1` as text and as binary). */
   putStaged(distinct: boolean, range?: EntryRange): string {
     const keys = this.keyColumns.map((c) => `s.c${c}`).join(", ");
     const cells = this.#columns.map((_, i) => `s.c${i}`).join(", ");
@@ -132,11 +132,11 @@ export class TargetTable {
   }
 
   /**
-   * Writes puts onto the rows that are there: without the lock and the second look that ON CONFLICT costs. As a key names
-   * one row, as many rows as there are puts are updated exactly when each put found its own row, not newer than itself.
+   * Writes puts onto existing rows, without the lock and the second lookup of ON CONFLICT. A key identifies one row, so
+   * the number of updated rows equals the number of puts only if each put found its own row, and none was newer.
    */
   updateStaged(): string {
-    // A deleted row may have the same key in other bytes: what is written is all of the new one.
+    // A deleted row may have the same key in other bytes: all cells of the new row are written.
     const cells = this.#columns.map((name, i) => `${name} = s.c${i}`);
     const written = cells.filter((_, i) => this.#soft || this.isKey[i] !== 1);
     const sets = [...written, `${VERSION_COLUMN} = s._version`, `${TIME_COLUMN} = s._time`, ...this.#also];
@@ -144,8 +144,8 @@ export class TargetTable {
   }
 
   /**
-   * Changes these columns of a row in place. Fails with SQLSTATE 22012 where there is no such row, or a newer one. $1 and
-   * $2 are version and time, then comes the key, then the columns in their order.
+   * Changes these columns of a row in place. Fails with SQLSTATE 22012 if the row does not exist, or is newer. $1 and
+   * $2 are version and time, then follow the key and the columns in their order.
    */
   patchInPlace(changed: readonly number[]): string {
     const keys = this.keyColumns.map((c, i) => `t.${this.#columns[c]} = $${i + 3}::${this.#types[c]}`);
@@ -165,13 +165,13 @@ export class TargetTable {
     return `DELETE FROM ${this.quoted} WHERE ${VERSION_COLUMN} < ${version}`;
   }
 
-  /** What was marked before keeps the version and the time of its own delete. */
+  /** A row that was already deleted keeps the version and the time of its own delete. */
   #mark(version: bigint, timeUs: bigint | undefined, guard: string): string {
     const time = timeUs === undefined ? "now()" : timeOf(timeUs);
     return `UPDATE ${this.quoted} AS t SET ${DELETED_COLUMN} = true, ${VERSION_COLUMN} = ${version}, ${TIME_COLUMN} = ${time} WHERE ${VERSION_COLUMN} ${guard}${this.#andLive}`;
   }
 
-  /** What a row that is written has besides its own cells: it is there again, and has nothing in retired columns. */
+  /** The other columns of a written row: it is no longer deleted, and retired columns are null. */
   get #also(): readonly string[] {
     return this.#soft ? [`${DELETED_COLUMN} = false`, ...this.#retired] : this.#retired;
   }
@@ -182,20 +182,20 @@ export class TargetTable {
 
   #onConflict(): string {
     const keys = this.keyColumns.map((c) => this.#columns[c]).join(", ");
-    // A deleted row may have the same key in other bytes (1.0 and 1.00): what is written is all of the new one.
+    // A deleted row may have the same key in other bytes (1.0 and 1.00): all cells of the new row are written.
     const others = this.#columns.filter((_, i) => this.#soft || this.isKey[i] === 0);
     const sets = [...others, VERSION_COLUMN, TIME_COLUMN].map((name) => `${name} = excluded.${name}`);
     sets.push(...this.#also);
     return `ON CONFLICT (${keys}) DO UPDATE SET ${sets.join(", ")} WHERE t.${VERSION_COLUMN} <= excluded.${VERSION_COLUMN}`;
   }
 
-  /** One row, in parameters: version, commit time and the cells in their order. */
+  /** One row as parameters: version, commit time and the cells in their order. */
   get put(): string {
     const values = this.#types.map((type, i) => `$${i + 3}::${type}`);
     return `INSERT INTO ${this.quoted} AS t (${VERSION_COLUMN}, ${TIME_COLUMN}, ${this.#columns.join(", ")}) VALUES ($1::bigint, $2::timestamptz, ${values.join(", ")}) ${this.#onConflict()}`;
   }
 
-  /** One row, in parameters: what `removeStampCount` says, then the key. */
+  /** One row as parameters: the stamp values (`removeStampCount`), then the key. */
   get remove(): string {
     if (this.#soft) {
       const marked = this.keyColumns.map((c, i) => `t.${this.#columns[c]} = $${i + 3}::${this.#types[c]}`);
@@ -206,8 +206,8 @@ export class TargetTable {
   }
 
   /**
-   * Takes unchanged cells from the base row, before anything is deleted. Under an old key the base must not be newer than
-   * the change: then another row lives there by now, whose cells are not this row's.
+   * Takes unchanged cells from the base row, before any delete. A base under an old key must not be newer than the
+   * change: then it is another row by now, with other cells.
    */
   get complete(): string {
     const cells = this.#columns.map(
@@ -216,7 +216,7 @@ export class TargetTable {
     return `UPDATE ${this.stage} AS s SET _action = ${STAGED_PUT}, ${cells.join(", ")} FROM ${this.quoted} AS t WHERE ${this.#sameKey("b")} AND (s._action = ${STAGED_PATCH} OR s._action = ${STAGED_MOVE} AND t.${VERSION_COLUMN} <= s._version)${this.#andLive}`;
   }
 
-  /** What `complete` left: no base. A row that is newer already needs none. */
+  /** The entries that `complete` left without a base. An entry whose row is newer needs none. */
   incomplete(mark: number): string {
     return `SELECT ${mark}, s._ord FROM ${this.stage} AS s WHERE s._action IN (${STAGED_PATCH}, ${STAGED_MOVE}) AND NOT EXISTS (SELECT FROM ${this.quoted} AS t WHERE ${this.#sameKey("c")} AND t.${VERSION_COLUMN} > s._version) ORDER BY 2`;
   }

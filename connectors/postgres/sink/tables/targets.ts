@@ -18,11 +18,11 @@ export interface TargetsOptions {
   readonly dropsColumns: ((table: TableName) => boolean) | undefined;
 }
 
-/** The targets of one sink's tables: makes them ready, and knows how rows are written to those that are. */
+/** The targets of one sink's tables: prepares them, and knows how to write their rows. */
 export class Targets {
   readonly #options: TargetsOptions;
   readonly #prepared = new WeakMap<TableVersion, TargetTable>();
-  /** Which table of the source holds a name in the target. */
+  /** Which table of the source owns a target name. */
   readonly #owners = new Map<string, string>();
   #ordinal = 0;
 
@@ -49,14 +49,14 @@ export class Targets {
     return found;
   }
 
-  /** Two tables must not be written into one. */
+  /** Throws if another table of the source owns the target. */
   expectOwn(table: TableVersion): void {
     const quoted = this.quoted(table);
     const owner = this.#owners.get(quoted);
     if (owner !== undefined && owner !== table.id) throw targetsMeet(table.id, owner, quoted);
   }
 
-  /** Inside of a transaction; what comes out counts once it is committed: see `note`. */
+  /** Inside a transaction; the result counts once it is committed: see `note`. */
   async make(session: Session, table: TableVersion, signal: AbortSignal): Promise<TargetTable> {
     const known = (error: unknown) => withoutRow(sinkError(error, `preparing ${table.id}`));
     return await aboutTable(table.id, OF_ONE_TABLE, known, () =>
@@ -74,8 +74,8 @@ export class Targets {
   }
 
   /**
-   * Of these tables those that are not there. The others get the form that the options ask for now, whether or not rows move
-   * in them, by `convert`.
+   * Which of these tables are missing. `convert` gives the others the form that the options request now, even if no
+   * rows arrive.
    */
   async missing(
     session: Session,

@@ -8,7 +8,9 @@
 import type { Column, TableVersion } from "../../../../src/core/model/schema.ts";
 import type { ColumnType } from "../../../../src/core/model/types.ts";
 
-/** Built-in types that exist in every database and whose text means the same in each (reg… types name other objects). */
+/**
+ * Built-in types that exist in every database and whose text means the same everywhere (reg… types name other objects).
+ */
 const KEPT: ReadonlySet<string> = new Set(
   [
     "boolean|bool|smallint|int2|integer|int|int4|bigint|int8|oid",
@@ -26,35 +28,41 @@ const KEPT: ReadonlySet<string> = new Set(
 
 const INTERVAL_FIELDS = /^interval(?: (?:year|month|day|hour|minute|second)(?: to (?:month|hour|minute|second))?)?$/;
 
-/** `base`, modifier `(…)` and brackets of a type as format_type spells it: `timestamp(3) with time zone[]`. */
+/** `base`, modifier `(…)` and brackets of a type in the spelling of format_type: `timestamp(3) with time zone[]`. */
 function split(native: string): { base: string; modifier: string; brackets: string } {
   const match = /^(.*?)(?:\s*(\([^()"]*\)))?([^()"[\]]*)((?:\[\])*)$/s.exec(native);
   const [, head = native, modifier = "", tail = "", brackets = ""] = match ?? [];
   return { base: `${head}${tail}`.trim(), modifier, brackets };
 }
 
-/** A type of the source that is not built in, to be looked up in the target: its quoted name, its modifier, its brackets. */
+/**
+ * A type of the source that is not built in, to be looked up in the target: its quoted name, its modifier, its
+ * brackets.
+ */
 export interface ForeignType {
   readonly name: string;
   readonly suffix: string;
 }
 
-/** Only what reads as `schema.name`, each part quoted or a plain word, is looked up; anything else is no type's name. */
+/**
+ * Only a text of the form `schema.name`, each part quoted or a plain word, is looked up; other texts are not names of
+ * types.
+ */
 const QUALIFIED = /^(?:"(?:[^"]|"")+"|[a-z_][a-z0-9_$]*)\.(?:"(?:[^"]|"")+"|[a-z_][a-z0-9_$]*)$/;
 const PLAIN_MODIFIER = /^\([A-Za-z0-9_, -]*\)$/;
 
-/** What to look up in the target for this column, or null where its type is decided without. */
+/** The type to look up in the target for this column, or null if no lookup is needed. */
 export function foreignType(column: Column, table: TableVersion): ForeignType | null {
   if (table.dialect !== "postgres" || keptType(column.native) !== null) return null;
   const innermost = column.type.kind === "array" ? column.type.of : column.type;
-  // Operators of a key's type must be found without a search path, which only built-in ones are.
+  // Operators of a key's type must be found without a search path, which is only true for built-in types.
   if (innermost.kind !== "opaque" || table.key.some((ordinal) => table.columns[ordinal] === column)) return null;
   const { base, modifier, brackets } = split(column.native);
   if (!QUALIFIED.test(base)) return null;
   return { name: base, suffix: `${PLAIN_MODIFIER.test(modifier) ? modifier : ""}${brackets}` };
 }
 
-/** The SQL type of a column; `found` gives the target's own spelling of a foreign type that it has. */
+/** The SQL type of a column; `found` returns the target's spelling of a foreign type that exists there. */
 export function targetType(column: Column, table: TableVersion, found: (name: string) => string | undefined): string {
   if (table.dialect === "postgres") {
     const kept = keptType(column.native);
@@ -71,7 +79,7 @@ function keptType(native: string): string | null {
   if (!KEPT.has(base) && !INTERVAL_FIELDS.test(base)) return null;
   if (modifier !== "" && !/^\(-?\d+(?:,-?\d+)?\)$/.test(modifier)) return null;
   if (modifier === "") return `${base}${brackets}`;
-  // The modifier of times stands before their zone: `timestamp(3) with time zone`.
+  // The modifier of times precedes the zone: `timestamp(3) with time zone`.
   const zone = /^(time|timestamp)( with(?:out)? time zone)$/.exec(base);
   const typed = zone === null ? `${base}${modifier}` : `${zone[1]}${modifier}${zone[2]}`;
   return `${typed}${brackets}`;

@@ -1,4 +1,4 @@
-/** Which way a step of rows is written, and what is tried when the target objects. */
+/** Chooses how to write a step of rows, and what to try when the target refuses it. */
 import type { Outcome } from "../../../../src/core/contracts/sink.ts";
 import { applyCarefully } from "./careful.ts";
 import { isRefused, stateOf } from "../errors.ts";
@@ -13,7 +13,7 @@ const UNIQUE_VIOLATION = "23505";
 /** Two rows of one INSERT … ON CONFLICT have one key. */
 const CARDINALITY_VIOLATION = "21000";
 
-/** How a step of rows would be merged if nothing stood in its way; null for one that is written otherwise. */
+/** How to merge a step of rows if nothing prevents it; null if it is written in another way. */
 export function stageRows(tables: readonly TableStep[], copies: RenderedCopies): Merge | null {
   if (tables.some(({ table }) => table.history !== null) || isSmall(tables)) return null;
   return prepareMerge(tables, true, copies);
@@ -30,7 +30,8 @@ export async function applyRows(
   let small = !isHistory && isSmall(tables);
   let approach: Approach = { direct: true, distinct: false, displace: false };
   let ready = merge;
-  // Each failure takes one choice away: at most four rounds before rows are tried one by one, and the table is known that is refused.
+  // Each failure removes one choice: after at most four rounds rows are tried one by one, and the refused table is
+  // known.
   for (;;) {
     try {
       if (isHistory) await applyAppended(session, tables, copies, advance, outcome, signal);
@@ -59,7 +60,7 @@ export async function applyRows(
 function nextApproach(state: string, approach: Approach, small: boolean): Approach | null {
   if (state === CARDINALITY_VIOLATION && !approach.distinct) return { ...approach, distinct: true };
   if (state !== UNIQUE_VIOLATION) return null;
-  // By COPY a key that is there after all; otherwise a second unique index.
+  // COPY met an existing key; otherwise a second unique index refused a row.
   if (approach.direct && !small) return { ...approach, direct: false };
   return approach.displace ? null : { direct: false, distinct: approach.distinct, displace: true };
 }

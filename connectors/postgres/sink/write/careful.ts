@@ -1,6 +1,6 @@
 /**
- * A step in which the target refuses rows: each statement is tried on halves, under savepoints, down to the rows that are
- * refused. They are reported before the commit; all others are applied with it.
+ * Applies a step in which the target refuses rows: tries each statement on halves, under savepoints, down to the
+ * refused rows. Reports them before the commit; all others are applied with it.
  */
 import { DELETE } from "../../../../src/core/model/batch.ts";
 import { aboutTable, type MillraceError } from "../../../../src/core/errors.ts";
@@ -100,7 +100,7 @@ async function change(session: Session, step: TableStep, refused: Refused, signa
   const put = run((range) => `${table.displaceStaged(range)}; ${table.putStaged(true, range)}`);
   const rejected: Refused = new Map();
   await halve(session, step, all, rejected, signal, put);
-  // A row may have been in the way of another one only until it was written itself.
+  // A row may have blocked another one only until it was written itself.
   while (rejected.size > 0) {
     const again: Refused = new Map();
     for (const entry of rejected.keys()) {
@@ -119,7 +119,7 @@ async function change(session: Session, step: TableStep, refused: Refused, signa
 const SAVEPOINT = "SAVEPOINT part";
 const RELEASE = "RELEASE SAVEPOINT part";
 
-/** Runs `work` on the range, or on its halves where a row in it is refused. */
+/** Runs `work` on the range, or on its halves if a row in it is refused. */
 async function halve(
   session: Session,
   step: TableStep,

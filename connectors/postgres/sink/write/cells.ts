@@ -1,6 +1,6 @@
 /**
- * How a cell of the source becomes a field of the target. Bind's binary parameters and the fields of COPY BINARY have the
- * same layout (length, then bytes), so one writer serves both.
+ * Converts a cell of the source into a field of the target. Bind's binary parameters and the fields of COPY BINARY have
+ * the same layout (length, then bytes), so one writer serves both.
  */
 import type { ByteWriter } from "../../../../src/core/bytes.ts";
 import { CELL_BINARY, CELL_TEXT, readInt32 } from "../../../../src/core/model/tuple.ts";
@@ -9,18 +9,18 @@ import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { copyVisible } from "./nul.ts";
 import { writeInt32 } from "../wire.ts";
 
-/** What must be done to a cell to make it a binary field of its column. */
+/** How to make a cell a binary field of its column. */
 export const BINARY_AS_IS = 0;
-/** json: without the version byte that jsonb sends first. */
+/** json: without the version byte at the start of a jsonb. */
 export const BINARY_JSON = 1;
-/** jsonb: with it. */
+/** jsonb: with that byte. */
 export const BINARY_JSONB = 2;
-/** Array: its element type's oid is the source's, which means nothing here (enum, domain). */
+/** Array: its element type's oid is the source's, which is wrong here (enum, domain). */
 export const BINARY_ARRAY = 3;
-/** Text that may hold NUL, which Postgres has not. */
+/** Text that may hold NUL, which Postgres does not allow. */
 export const BINARY_TEXT = 4;
 
-/** Only the server can read this text: the row must travel in text form. */
+/** Only the server can parse this text: the row must be sent in text form. */
 export const TEXT_TO_PARSE = 0;
 /** The text's bytes are the binary form. */
 export const TEXT_AS_IS = 1;
@@ -33,11 +33,11 @@ const ELEMENT_OID_OFFSET = 8;
 export interface CellForms {
   readonly binary: Uint8Array;
   readonly text: Uint8Array;
-  /** Oid of the element type in the target, where the column is a `BINARY_ARRAY`. */
+  /** Oid of the element type in the target, if the column is a `BINARY_ARRAY`. */
   readonly elementOid: Uint32Array;
 }
 
-/** A column's type as the target's catalogue shows it. */
+/** A column's type in the target's catalogue. */
 export interface CatalogType {
   readonly name: string;
   readonly elementOid: number;
@@ -64,7 +64,7 @@ export function cellForms({ columns, dialect }: TableVersion, catalog: readonly 
   };
 }
 
-/** Writes one cell as a field with its length; false, and nothing, where only the server can read it. */
+/** Writes one cell as a field with its length. False, and writes nothing, if only the server can parse it. */
 export function writeField(
   out: ByteWriter,
   forms: CellForms,
@@ -145,7 +145,7 @@ function writeJsonb(out: ByteWriter, bytes: Uint8Array, start: number, length: n
   out.copy(bytes, start, length);
 }
 
-/** The offset behind a cell of which the kind byte has been read. */
+/** The offset after a cell whose kind byte has been read. */
 export function cellEnd(kind: number, bytes: Uint8Array, at: number): number {
   return kind === CELL_TEXT || kind === CELL_BINARY ? at + 4 + readInt32(bytes, at) : at;
 }

@@ -1,4 +1,4 @@
-/** Statements and the data of the COPYs among them, in one write. */
+/** Statements, and the data of the COPYs among them, in one write. */
 import type { TableWrites } from "../../../../src/core/model/batch.ts";
 import type { Outcome } from "../../../../src/core/contracts/sink.ts";
 import { failpoint } from "../../../../src/core/failpoint.ts";
@@ -9,7 +9,7 @@ import type { TargetTable } from "../tables/target-table.ts";
 import type { Answer } from "../../client/exchange.ts";
 import { Frames } from "../wire.ts";
 
-/** A COPY of these entries into the table itself (puts only) or into its staging table. */
+/** A COPY of these entries into the table itself (only puts) or into its staging table. */
 export interface Copy {
   readonly table: TargetTable;
   readonly writes: TableWrites;
@@ -23,14 +23,14 @@ interface Rendered {
   readonly to: number;
 }
 
-/** The rows of some COPYs as they travel. Reused: what was rendered before is gone. */
+/** The rendered rows of some COPYs. Reused: the next rendering replaces them. */
 export class RenderedCopies {
   readonly #frames = new Frames();
-  /** Weak: a COPY that was sent is nobody's, and there may be thousands. */
+  /** Weak, because there may be thousands of sent COPYs that nobody needs any more. */
   #rendered = new WeakMap<Copy, Rendered>();
 
   render(copies: readonly Copy[]): this {
-    // Where a row turns out to need text its table is marked and all is written anew: at most once per table.
+    // If a row turns out to need text, its table is marked and everything is rendered again: at most once per table.
     for (;;) {
       const binary = copies.map(({ table }) => !table.textRows);
       this.#frames.reset();
@@ -47,8 +47,8 @@ export class RenderedCopies {
   }
 
   /**
-   * Sends the statements with the rows of those that are COPYs: of all that were rendered or of some that followed each
-   * other, in their order.
+   * Sends the statements with the rows of the COPYs among them. The COPYs are all the rendered ones, or a consecutive
+   * part of them, in order.
    */
   async send(
     session: Session,

@@ -1,6 +1,6 @@
 /**
- * Rows of the source as the lines in which COPY would print them, beside the lines that the target prints: rows are compared
- * as bytes, none becomes a text. Layout: chapter "COPY", section "Text Format", of the Postgres manual.
+ * Renders rows of the source as the lines that COPY would print, and compares them with the target's lines as bytes,
+ * without creating texts. Layout: chapter "COPY", section "Text Format", of the Postgres manual.
  */
 import { NO_TUPLE } from "../../../../src/core/model/block.ts";
 import { ByteWriter } from "../../../../src/core/bytes.ts";
@@ -15,7 +15,7 @@ const NEWLINE = 0x0a;
 const BACKSLASH = 0x5c;
 const SPACE = 0x20;
 const LETTER_N = 0x4e;
-/** What follows the backslash in place of a control character; 0: it stands as it is. */
+/** The character after the backslash for a control character; 0: the character itself is printed. */
 const ESCAPES = Uint8Array.from({ length: SPACE }, (_, code) => {
   const at = [0x08, TAB, NEWLINE, 0x0b, 0x0c, 0x0d].indexOf(code);
   return at < 0 ? 0 : "btnvfr".charCodeAt(at);
@@ -31,10 +31,10 @@ export class CopyLines {
   #isEqual = new Uint8Array(0);
   #byteCount = 0;
   #next = 0;
-  /** Rows by the bytes of their keys; made where the two sides are out of step for the first time. */
+  /** Rows by the bytes of their keys; built when the two sides first get out of step. */
   #byKey: Map<string, number> | null = null;
 
-  /** Begins with these rows; `order`: the columns as the target prints them, those of the key first. */
+  /** Starts with these rows; `order`: the columns in the target's order, the key's first. */
   expect(table: TableVersion, { block, rows }: RowsInOrder, order: readonly number[]): void {
     this.#count = rows.length;
     this.#keyLength = table.key.length;
@@ -57,7 +57,7 @@ export class CopyLines {
     this.#starts[rows.length] = this.#lines.length;
   }
 
-  /** A line of the target. They come in an order that is most often the source's. */
+  /** Compares a line of the target. Lines mostly come in the source's order. */
   meet(line: Buffer): void {
     this.#byteCount += line.length;
     if (this.#next < this.#count && this.#isLine(this.#next, line)) {
@@ -89,7 +89,7 @@ export class CopyLines {
     return this.#byKey.get(this.#keyIn(line, 0, line.length));
   }
 
-  /** No tab stands in a value, so the key ends with the tab, or the line, behind its last column. */
+  /** Values contain no tab, so the key ends at the tab, or the line end, after its last column. */
   #keyIn(bytes: Buffer, start: number, end: number): string {
     let at = start;
     for (let left = this.#keyLength; at < end; at++) {

@@ -1,4 +1,4 @@
-/** Rows as COPY data in text form: for streams that carry text, and for rows in which a cell is known as text only. */
+/** Rows as COPY data in text form: for streams in text form, and for rows with a cell whose binary form is unknown. */
 import type { TableWrites } from "../../../../src/core/model/batch.ts";
 import { NO_TUPLE } from "../../../../src/core/model/block.ts";
 import { ByteWriter } from "../../../../src/core/bytes.ts";
@@ -18,7 +18,7 @@ const NEWLINE = 0x0a;
 const BACKSLASH = 0x5c;
 const UPPER_N = 0x4e;
 
-/** What stands behind the backslash for a byte that COPY reads as a sign; 0 for all others. */
+/** The character after the backslash for a byte that COPY treats specially; 0 for all others. */
 const ESCAPES = new Uint8Array(256);
 ESCAPES[BACKSLASH] = BACKSLASH;
 ESCAPES[TAB] = 0x74; // t
@@ -32,7 +32,7 @@ const scratch = new ByteWriter(1024);
 const visible = new ByteWriter(64);
 let neededText = false;
 
-/** Both return whether a row needed it: whether a cell was text that only the server can read. */
+/** Both return whether a row needed text form: whether a cell was text that only the server can parse. */
 export function copyDirectText(frames: Frames, table: TargetTable, writes: TableWrites, entries: Uint32Array): boolean {
   stamp.forget();
   neededText = false;
@@ -91,7 +91,7 @@ function writeStagedCells(out: ByteWriter, table: TargetTable, bytes: Uint8Array
   }
 }
 
-/** One field with its tab before it. Null and unchanged cells become null. */
+/** One field, after its tab. Null and unchanged cells become null. */
 function writeCell(out: ByteWriter, table: TargetTable, cells: CellMap, c: number, bytes: Uint8Array): void {
   const kind = cells.kind[c]!;
   if (kind === CELL_TEXT) {
@@ -131,7 +131,7 @@ function writeNull(out: ByteWriter): void {
   out.length += 3;
 }
 
-/** From here on room for the worst case, twice the length, is dearer than a look at the bytes. */
+/** From this size on, reserving room for the worst case (twice the length) costs more than counting. */
 const COUNTED_BYTES_MIN = 64 * 1024;
 
 function countEscapes(bytes: Uint8Array, start: number, length: number): number {

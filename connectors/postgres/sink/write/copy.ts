@@ -1,6 +1,6 @@
 /**
- * Rows as COPY data in binary form. Rate to hold: 1M rows/s of 12 binary columns in Node alone (bench apply-postgres), so
- * rows of the direct path are walked once, in place.
+ * Rows as COPY data in binary form. Rate to hold: 1M rows/s of 12 binary columns in Node alone (bench apply-postgres),
+ * so rows of the direct path are processed once, in place.
  */
 import { DELETE, PATCH, type TableWrites } from "../../../../src/core/model/batch.ts";
 import { type Block, NO_TUPLE } from "../../../../src/core/model/block.ts";
@@ -29,7 +29,7 @@ const stamp = new BinaryStamp();
 const after = new CellMap();
 const before = new CellMap();
 
-/** Rows for the table itself; false where a cell can only travel as text. */
+/** Rows for the table itself; false if a cell can only be sent as text. */
 export function copyDirect(frames: Frames, table: TargetTable, writes: TableWrites, entries: Uint32Array): boolean {
   stamp.forget();
   frames.beginCopy(true);
@@ -49,7 +49,7 @@ export function copyDirect(frames: Frames, table: TargetTable, writes: TableWrit
   return true;
 }
 
-/** Rows for the staging table; false where a cell can only travel as text. */
+/** Rows for the staging table; false if a cell can only be sent as text. */
 export function copyStaged(frames: Frames, table: TargetTable, writes: TableWrites, entries: Uint32Array): boolean {
   stamp.forget();
   frames.beginCopy(true);
@@ -95,7 +95,7 @@ function writeStagedRow(
 const OFFSET = Buffer.alloc(12);
 OFFSET.writeInt32BE(8, 0);
 
-/** What a history says of a change beside its row. */
+/** The columns of a history besides the row. */
 function writeChange(out: ByteWriter, writes: TableWrites, entry: number, block: Block, row: number): void {
   out.reserve(5);
   writeInt32(out.bytes, out.length, 1);
@@ -117,7 +117,7 @@ function writeKeyRow(out: ByteWriter, table: TargetTable, bytes: Uint8Array): bo
   return true;
 }
 
-/** The base key is the old one where the key changed, or where the new tuple left a key out that the log keeps apart. */
+/** The base key is the old key if the key changed, or if the new tuple omits a key that is stored out of line. */
 function writePatchRow(out: ByteWriter, table: TargetTable, bytes: Uint8Array, moved: boolean): boolean {
   for (let i = 0; i < table.columnCount; i++) if (!writeCell(out, table.forms, after, i, bytes)) return false;
   for (const i of table.keyColumns) {
@@ -139,7 +139,7 @@ function writeTuple(out: ByteWriter, forms: CellForms, bytes: Uint8Array, offset
   for (let i = 0; i < count; i++) {
     const kind = bytes[at++]!;
     if (kind === CELL_BINARY && binary[i] === BINARY_AS_IS) {
-      // Length and bytes lie in the tuple as they must lie in the field.
+      // Length and bytes have the same layout in the tuple and in the field.
       const size = 4 + readInt32(bytes, at);
       out.copy(bytes, at, size);
       at += size;
@@ -170,7 +170,7 @@ function writeInt32Field(out: ByteWriter, value: number): void {
 
 let mask = new Uint8Array(8);
 
-/** Bit i (as get_bit counts) is set where cell i is unchanged. */
+/** Bit i (in the counting of get_bit) is set if cell i is unchanged. */
 export function maskOf(cells: CellMap): Uint8Array {
   const length = (cells.count + 7) >> 3;
   if (length > mask.length) mask = new Uint8Array(length * 2);

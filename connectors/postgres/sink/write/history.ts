@@ -1,4 +1,4 @@
-/** Steps of a sink that keeps a history: all rows by COPY into a staging table, and from there appended. */
+/** Steps of a history sink: copies all rows into a staging table, then appends them. */
 import { failpoint } from "../../../../src/core/failpoint.ts";
 import { holdsReads } from "../../../../src/core/targets/history.ts";
 import type { Outcome } from "../../../../src/core/contracts/sink.ts";

@@ -1,6 +1,6 @@
 /**
- * Many rows: rows of new keys by COPY straight into the table, all others by COPY into a staging table and from there in
- * SQL. Where nothing has to be looked at in between, everything is one simple query with its data behind it: one write,
+ * Writes many rows: rows with new keys by COPY into the table, all others by COPY into a staging table and from there
+ * by SQL. If nothing has to be checked in between, everything is one simple query with its data after it: one write,
  * one transaction. Otherwise the transaction stays open until the answer has been read.
  */
 import { PUT } from "../../../../src/core/model/batch.ts";
@@ -16,43 +16,43 @@ import type { TableStep } from "./small.ts";
 import type { TargetTable } from "../tables/target-table.ts";
 import type { Answer } from "../../client/exchange.ts";
 
-/** Fewer new rows than this join the staged ones, if there are any. */
+/** Fewer new rows than this go with the staged ones, if there are any. */
 const DIRECT_ROWS_MIN = 20;
 
-/** What an earlier attempt at the step has shown. */
+/** What earlier attempts at the step have shown. */
 export interface Approach {
-  /** Believe the hint that keys are new. */
+  /** Trust the hint that keys are new. */
   readonly direct: boolean;
-  /** Two entries of the step have one key in the eyes of the target. */
+  /** Two entries of the step have the same key for the target. */
   readonly distinct: boolean;
-  /** Delete the old rows of what is put first: a second unique index was in the way of the order of writing. */
+  /** First delete the old rows of the keys that are put: a second unique index conflicted with the order of writing. */
   readonly displace: boolean;
 }
 
 interface Part extends TableStep {
   readonly direct: Uint32Array;
   readonly staged: Uint32Array;
-  /** How many of the staged entries put a row, and how many of these because the log updated it. */
+  /** How many of the staged entries put a row, and how many of these come from an update in the log. */
   readonly putCount: number;
   readonly updateCount: number;
 }
 
-/** Which rows go which way. */
+/** Which rows are written in which way. */
 export interface Merge {
   readonly staged: readonly Part[];
   readonly staging: readonly Copy[];
   readonly filling: readonly Copy[];
 }
 
-/** A step of rows and where they are rendered. */
+/** A step of rows, and the buffers for rendering them. */
 export interface RowsStep {
   readonly tables: readonly TableStep[];
   readonly copies: RenderedCopies;
-  /** Rendered already. */
+  /** The rendered merge, if there is one already. */
   readonly merge: Merge | null;
 }
 
-/** Sorts the rows by the way they go, and renders them. */
+/** Groups the rows by the way they are written, and renders them. */
 export function prepareMerge(tables: readonly TableStep[], useDirect: boolean, copies: RenderedCopies): Merge {
   const parts = tables.map((step) => partOf(step, useDirect));
   const staged = parts.filter((part) => part.staged.length > 0);
@@ -129,12 +129,12 @@ function partOf(step: TableStep, useDirect: boolean): Part {
   };
 }
 
-/** Whether the target is likely to hold the rows that are put. */
+/** Whether the target probably has the rows that are put. */
 function areHeld({ putCount, updateCount }: Part): boolean {
   return updateCount * 2 > putCount;
 }
 
-/** Counts the steps that are done the other way after one in which rows were not found. */
+/** Counts the steps that use the other way after one in which rows were missing. */
 function mayUpdateFirst({ table }: Part): boolean {
   if (table.stepsWithoutUpdate === 0) return true;
   table.stepsWithoutUpdate--;
@@ -142,9 +142,9 @@ function mayUpdateFirst({ table }: Part): boolean {
 }
 
 /**
- * Updates the rows that are there (measured beside ON CONFLICT on uniform updates of a million rows: a tenth less of the
- * target's processor time). False, and nothing is done, where the counts say that not every put was one of them: a row
- * is missing or newer, or two entries have one key in the eyes of the target.
+ * Updates existing rows (measured against ON CONFLICT on uniform updates of a million rows: a tenth less CPU time of
+ * the target). False, with nothing done, if the counts show that not every put matched: a row is missing or newer, or
+ * two entries have the same key for the target.
  */
 async function updateFirst(
   session: Session,
@@ -159,23 +159,23 @@ async function updateFirst(
   const statements = [fence, "BEGIN", ...staging, ...deletes(staged), ...updates, ...filling];
   const { tags } = await behindFence(copies.send(session, statements, outcome, signal));
   failpoint("postgres-sink.before-commit");
-  // The only statements here that are answered by this tag; soft deletes come first.
+  // Only these statements are answered by this tag; soft deletes come first.
   const answered = tags.filter((tag) => tag.startsWith(UPDATED)).map((tag) => Number(tag.slice(UPDATED.length)));
   const marked = staged.filter(({ table, writes }) => writes.deleteCount > 0 && table.deletesByUpdate);
   const counts = answered.slice(marked.length);
   invariant(counts.length === puts.length, "every update is answered");
   const missed = puts.filter(({ putCount }, i) => counts[i] !== putCount);
-  // Invariant: a row is written once in a step, so what was updated is not written over but undone.
+  // Invariant: a row is written once in a step, so the updates are rolled back rather than overwritten.
   await session.query(missed.length === 0 ? "COMMIT" : "ROLLBACK", signal);
   for (const { table } of missed) table.stepsWithoutUpdate = STEPS_WITHOUT_UPDATE;
   return missed.length === 0;
 }
 
 const UPDATED = "UPDATE ";
-/** A table that is being filled under load lacks rows in most steps: these are not all done twice. */
+/** While a table is being filled under load most steps lack rows: do not write each of them twice. */
 const STEPS_WITHOUT_UPDATE = 64;
 
-/** Unchanged cells are read before anything is deleted; what is left without a base comes back. */
+/** Reads unchanged cells before any delete; returns the entries without a base. */
 export function completions(staged: readonly TableStep[]): readonly string[] {
   return staged.flatMap(({ table, writes }, i) => {
     if (writes.patchCount === 0) return [];
@@ -187,7 +187,7 @@ function deletes(staged: readonly Part[]): readonly string[] {
   return staged.filter(({ writes }) => writes.deleteCount > 0).map(({ table }) => table.deleteStaged());
 }
 
-/** The statements that change the tables, in the one safe order: deletes, then puts. */
+/** The statements that change the tables, in the only safe order: first deletes, then puts. */
 function changes(staged: readonly Part[], approach: Approach): readonly string[] {
   const puts = staged.filter(({ writes }) => writes.deleteCount < writes.count);
   return [
@@ -197,19 +197,19 @@ function changes(staged: readonly Part[], approach: Approach): readonly string[]
   ];
 }
 
-/** Rows that `completions` selected: the table's place in `staged`, and the entry. */
+/** Reports the rows that `completions` selected: the table's index in `staged`, and the entry. */
 export async function reportIncomplete(
   rows: Answer["rows"],
   staged: readonly TableStep[],
   outcome: Outcome,
 ): Promise<void> {
   const entries = staged.map((): number[] => []);
-  // The fence selects one column, these two.
+  // The fence selects one column, these statements two.
   for (const row of rows) if (row.length === 2) entries[Number(row[0])]!.push(Number(row[1]));
   for (const [i, list] of entries.entries()) if (list.length > 0) await outcome.incomplete(staged[i]!.writes, list);
 }
 
-/** In a session's life each table gets its staging table once, outside of the step's transaction. */
+/** Each table gets its staging table once per session, outside the step's transaction. */
 export async function createStages(
   session: Session,
   tables: readonly TargetTable[],

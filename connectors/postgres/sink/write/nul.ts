@@ -1,6 +1,6 @@
 /**
- * NUL in texts of MySQL. Postgres has no such character: in its place stands its picture, U+2400, in keys too. Two keys that
- * differ in nothing else would be one.
+ * NUL in texts of MySQL. Postgres does not allow it, so its symbol U+2400 replaces it, in keys too. Two keys that
+ * differ only in that become one.
  */
 import type { ByteWriter } from "../../../../src/core/bytes.ts";
 
@@ -18,7 +18,7 @@ export function nulCount(bytes: Uint8Array, start: number, length: number): numb
   return count;
 }
 
-/** Writes the text with what stands for NUL. */
+/** Writes the text with NUL replaced. */
 export function copyVisible(out: ByteWriter, bytes: Uint8Array, start: number, length: number): void {
   if (nulCount(bytes, start, length) === 0) return out.copy(bytes, start, length);
   let from = start;

@@ -1,12 +1,12 @@
-/** What an entry of the staging table is to do; see merge.ts. */
+/** The action of an entry in the staging table; see merge.ts. */
 export const STAGED_PUT = 0;
 export const STAGED_PATCH = 1;
 export const STAGED_DELETE = 2;
 export const STAGED_MOVE = 3;
-/** In a history: a patch without a base that is known. */
+/** In a history: a patch without a known base. */
 export const STAGED_BASELESS = 4;
 
-/** Rows of the staging table from entry `from` up to, not including, `to`. */
+/** Rows of the staging table from entry `from` (inclusive) to `to` (exclusive). */
 export interface EntryRange {
   readonly from: number;
   readonly to: number;
@@ -16,7 +16,7 @@ export function within(range: EntryRange | undefined): string {
   return range === undefined ? "" : ` AND s._ord >= ${range.from} AND s._ord < ${range.to}`;
 }
 
-/** Exact: microseconds do not go through a floating point number. */
+/** Exact: microseconds are not converted to a floating point number. */
 export function timeOf(unixUs: bigint): string {
   return `(timestamptz '1970-01-01 00:00:00+00' + ${unixUs / 1_000_000n} * interval '1 second' + ${unixUs % 1_000_000n} * interval '1 microsecond')`;
 }

@@ -1,9 +1,9 @@
-/** Version and commit time of a row, as fields; rendered once per transaction, not per row. */
+/** Version and commit time of a row as fields; rendered once per transaction, not per row. */
 import type { Block } from "../../../../src/core/model/block.ts";
 import { ByteWriter } from "../../../../src/core/bytes.ts";
 import { writeUnixTimeJson } from "../../../../src/core/values/calendar.ts";
 
-/** 2000-01-01, where Postgres' binary times begin, in microseconds of Unix time. */
+/** 2000-01-01, the start of Postgres' binary times, in microseconds of Unix time. */
 const POSTGRES_EPOCH_US = 946_684_800_000_000n;
 
 export class BinaryStamp {
@@ -28,7 +28,7 @@ export class BinaryStamp {
     return this.bytes;
   }
 
-  /** Blocks are reused: what was remembered of one is void when a step ends. */
+  /** Blocks are reused: cached values of a block are void when a step ends. */
   forget(): void {
     this.#block = undefined;
     this.#tx = -1;

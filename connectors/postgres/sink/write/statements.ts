@@ -1,7 +1,9 @@
-/** The prepared statements of one session, by what they are for. */
+/** The prepared statements of one session, by purpose. */
 import type { Frames } from "../wire.ts";
 
-/** A statement per table and set of unchanged columns adds up; beyond this all are forgotten and parsed anew. */
+/**
+ * Each table and set of unchanged columns needs a statement; beyond this number all are forgotten and prepared again.
+ */
 const STATEMENTS_MAX = 1000;
 
 export class PreparedStatements {
@@ -9,12 +11,12 @@ export class PreparedStatements {
   #added: string[] = [];
   #counter = 0;
 
-  /** Begins a message; true where it should be preceded by DEALLOCATE ALL. */
+  /** True if DEALLOCATE ALL should precede the next message. */
   get full(): boolean {
     return this.#names.size > STATEMENTS_MAX;
   }
 
-  /** The name of the statement, which is parsed in this message if the session does not have it yet. */
+  /** The name of the statement; parses it in this message if the session does not have it yet. */
   use(frames: Frames, purpose: string, sql: () => string): string {
     const known = this.#names.get(purpose);
     if (known !== undefined) return known;
