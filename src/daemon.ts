@@ -16,7 +16,7 @@ import { openSource, pinsOf } from "./open-source.ts";
 import { createAdmin } from "./ops/admin.ts";
 import { controlSocketPath } from "./ops/control-socket.ts";
 import { PrometheusMetrics } from "./ops/metrics.ts";
-import { settleDifferences } from "./reconcile/recovery.ts";
+import { repairDifferences } from "./reconcile/recovery.ts";
 import type { ReportFolder } from "./reconcile/report/report-folder.ts";
 import { policyOf } from "./rules/definition.ts";
 import { Control } from "./runtime/control.ts";
@@ -138,7 +138,7 @@ async function runWithLease(
       running.then((): DaemonResult => STOPPED),
       control.run(until),
       keepLease({ state, clock }, lease, until),
-      settleDifferences({ clock, reconciler, refills: state.refills, logger }, until),
+      repairDifferences({ clock, reconciler, refills: state.refills, logger }, until),
       once ? caughtUp() : comparing.planned(),
     ]);
   } catch (error) {

@@ -25,7 +25,7 @@ import { classify, duckdbError, isInvalidated, isOutOfMemory, stopped } from "./
 import { conversion, DEFAULT_FORM, type TargetForm } from "./tables/form.ts";
 import { DuckdbInspection } from "./inspect/inspect.ts";
 import { fold, targetKey, targetOf, VERSION_COLUMN } from "./names.ts";
-import { type Plan, planOf } from "./write/plan.ts";
+import { type TableLayout, layoutOf } from "./write/layout.ts";
 import { ProgressRow } from "./file/progress.ts";
 import { expectFile } from "./inspect/query-file.ts";
 import { StepWriter } from "./write/step.ts";
@@ -36,9 +36,8 @@ import { inTransaction } from "./write/transaction.ts";
 import { SPAN_MAX, Upkeep } from "./file/upkeep.ts";
 
 /**
- * An upsert reads the columns of each group of 2,048 rows that it touches, however little it changes there: the larger
- * a step, the less a row costs (docs/benchmarks.md). This is a third of the limit of all sinks' queues, so that as many
- * changes can arrive meanwhile.
+ * An upsert reads whole columns of each group of 2,048 rows that it touches: the larger a step, the less a row costs
+ * (docs/benchmarks.md). A third of the limit of all sinks' queues, so that as many changes can arrive meanwhile.
  */
 const BATCH = { rowCountMax: 100_000, byteCountMax: 8 * 1024 * 1024 } as const;
 
@@ -55,10 +54,7 @@ export interface DuckdbSinkOptions extends DatabaseSettings {
   readonly upkeep?: { readonly deadMin: number; readonly spanMax: number };
 }
 
-/**
- * Mirrors tables into a DuckDB file, or keeps their history. Rows and progress change in one transaction, so each
- * effect occurs exactly once. See README.md.
- */
+/** Mirrors tables into a DuckDB file, or keeps their history; effects occur exactly once. See README.md. */
 export class DuckdbSink
   implements Sink, TargetPresence, TargetRows, TargetEvolution, TargetComparison, TargetCopies, TargetEngine
 {
@@ -77,7 +73,7 @@ export class DuckdbSink
   readonly #options: DuckdbSinkOptions;
   readonly #targetForm: TargetForm;
   readonly #targets: Targets;
-  readonly #steps = new StepWriter((table) => this.#targets.plan(table));
+  readonly #steps = new StepWriter((table) => this.#targets.layout(table));
   readonly #dead: DeadRows;
   #database: Database | null = null;
   #connection: DuckDBConnection | null = null;
@@ -94,7 +90,7 @@ export class DuckdbSink
     this.form = this.#targetForm.mode;
     this.#dead = new DeadRows(options.upkeep?.deadMin ?? DEAD_MIN);
     const { name, schema, dropsColumns } = options;
-    const onPrepared = (plan: Plan, { hasExact }: PreparedTarget) => this.#steps.hasExact(plan, hasExact);
+    const onPrepared = (layout: TableLayout, { hasExact }: PreparedTarget) => this.#steps.hasExact(layout, hasExact);
     this.#targets = new Targets({ name, schema, form: this.#targetForm, dropsColumns, onPrepared });
   }
 
@@ -161,8 +157,8 @@ export class DuckdbSink
     for (const table of tables) {
       const found = new Set(byTarget.get(this.target(table))?.map(([, , name = ""]) => fold(name)));
       if (!found.has(VERSION_COLUMN)) continue;
-      const plan = planOf(table, targetOf(table, this.#options.schema), database.catalogue, this.#targetForm);
-      const statements = conversion(plan.sqlName, this.#targetForm, found);
+      const layout = layoutOf(table, targetOf(table, this.#options.schema), database.catalogue, this.#targetForm);
+      const statements = conversion(layout.sqlName, this.#targetForm, found);
       if (statements.length === 0) continue;
       await database.exclusively(async () => {
         this.#upkeep?.abandon([table]);
@@ -348,7 +344,7 @@ export class DuckdbSink
       database,
       progress,
       dead: this.#dead,
-      plans: () => this.#targets.latest,
+      layouts: () => this.#targets.latest,
       logger,
       settings,
     });

@@ -8,7 +8,7 @@
  * No row has a key of the last two forms: a row's key has two colons or more, and its table is not empty.
  */
 import { ByteWriter } from "../../src/core/bytes.ts";
-import { indexWithin, slotOf, tagOfSlot } from "./slots.ts";
+import { indexInRange, slotOf, tagOfSlot } from "./slots.ts";
 
 const OPEN = 0x7b; // '{'
 const CLOSE = 0x7d; // '}'
@@ -44,15 +44,15 @@ export class TombstoneKeys {
 
   write(out: ByteWriter, key: Uint8Array, start: number, end: number): void {
     const rest = start + this.#prefixLength;
-    const open = indexWithin(key, OPEN, start, end);
-    const close = open < 0 ? -1 : indexWithin(key, CLOSE, open + 1, end);
+    const open = indexInRange(key, OPEN, start, end);
+    const close = open < 0 ? -1 : indexInRange(key, CLOSE, open + 1, end);
     if (this.#prefixHasTag || close > open + 1) {
       // The key's own hash tag is the first one again.
       out.copy(this.#tagged, 0, this.#tagged.length);
       out.copy(key, rest, end - rest);
       return;
     }
-    if (indexWithin(key, CLOSE, start, end) < 0) {
+    if (indexInRange(key, CLOSE, start, end) < 0) {
       out.copy(this.#wrapped, 0, this.#wrapped.length);
       out.copy(key, start, end - start);
       out.byte(CLOSE);

@@ -10,13 +10,13 @@ const TABLE = Uint16Array.from({ length: 256 }, (_, byte) => {
 });
 
 export function slotOf(key: Uint8Array, start = 0, end = key.length): number {
-  const open = indexWithin(key, OPEN, start, end);
-  const close = open < 0 ? -1 : indexWithin(key, CLOSE, open + 1, end);
+  const open = indexInRange(key, OPEN, start, end);
+  const close = open < 0 ? -1 : indexInRange(key, CLOSE, open + 1, end);
   return close > open + 1 ? crc16(key, open + 1, close) : crc16(key, start, end);
 }
 
 /** The first position of `byte` in the range, or -1. `indexOf` would search to the end of the buffer. */
-export function indexWithin(bytes: Uint8Array, byte: number, start: number, end: number): number {
+export function indexInRange(bytes: Uint8Array, byte: number, start: number, end: number): number {
   for (let i = start; i < end; i++) if (bytes[i] === byte) return i;
   return -1;
 }

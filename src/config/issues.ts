@@ -18,20 +18,20 @@ export interface IssueContext {
 /** Turns zod's issues into problems with line, path and the expected form. Never quotes a value: it may be a secret. */
 export function problemsOf(issues: readonly Issue[], context: IssueContext): Problem[] {
   return issues.flatMap((issue) => {
-    const within = issue.path.map(String);
-    if (issue.code === "unrecognized_keys") return issue.keys.map((key) => unknownKey(key, within, context));
-    const path = [...context.base, ...within];
-    const found = valueAt(context.input, within);
+    const issuePath = issue.path.map(String);
+    if (issue.code === "unrecognized_keys") return issue.keys.map((key) => unknownKey(key, issuePath, context));
+    const path = [...context.base, ...issuePath];
+    const found = valueAt(context.input, issuePath);
     const isMissing = found === undefined || found === null;
     const message = isMissing ? missing(issue) : wrong(issue, found);
     return [{ code: isMissing ? "MR1006" : "MR1005", path, message, ...context.locate(path, "value") } as const];
   });
 }
 
-function unknownKey(key: string, within: readonly string[], context: IssueContext): Problem {
-  const known = knownKeys(context.definition, within);
-  const all = within.length === 0 ? [...known, ...(context.alsoKnown ?? [])] : known;
-  const path = [...context.base, ...within, key];
+function unknownKey(key: string, issuePath: readonly string[], context: IssueContext): Problem {
+  const known = knownKeys(context.definition, issuePath);
+  const all = issuePath.length === 0 ? [...known, ...(context.alsoKnown ?? [])] : known;
+  const path = [...context.base, ...issuePath, key];
   return { code: "MR1004", path, message: `unknown key; ${suggestion(key, all)}`, ...context.locate(path, "key") };
 }
 

@@ -22,9 +22,9 @@ export function webhook(url: string): (message: object, signal: AbortSignal) => 
 async function post(address: URL, headers: Headers, body: string, signal: AbortSignal): Promise<void> {
   let status: number;
   try {
-    const within = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS_MAX)]);
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS_MAX)]);
     // A redirect could lead to another service, and the secret would go there too.
-    const answer = await fetch(address, { method: "POST", headers, body, redirect: "manual", signal: within });
+    const answer = await fetch(address, { method: "POST", headers, body, redirect: "manual", signal: limit });
     ({ status } = answer);
     await answer.body?.cancel();
   } catch (error) {

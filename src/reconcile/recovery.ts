@@ -24,7 +24,7 @@ const STUBBORN_MS = 60_000;
  * when its rows are durable; after a crash the next process starts with it again. It checks the list repeatedly,
  * because tables may be added at any time.
  */
-export async function settleDifferences(parts: RecoveryParts, signal: AbortSignal): Promise<never> {
+export async function repairDifferences(parts: RecoveryParts, signal: AbortSignal): Promise<never> {
   const { clock } = parts;
   let stubbornAtMs = 0;
   for (;;) {

@@ -96,7 +96,7 @@ async function settle(
 ): Promise<void> {
   await worker.note(progress, signal);
   failpoint("reset.noted");
-  await state.sinks.settleReset(worker.name, progress.position, progress.tables);
+  await state.sinks.finishReset(worker.name, progress.position, progress.tables);
   failpoint("reset.settled");
 }
 

@@ -211,7 +211,9 @@ export function rowTests(harness: SinkHarness): void {
       );
     const [first, second, never, third] = [many(10n, "a"), many(20n, "b"), many(30n, "never"), many(40n, "c")];
     const announcing = (step: Step) =>
-      Object.assign(new Reports(), { waiting: () => step.kind === "rows" && stage.sink.prefetch?.stage(step.tables) });
+      Object.assign(new Reports(), {
+        waiting: () => step.kind === "rows" && stage.sink.prefetch?.prefetchRows(step.tables),
+      });
     await stage.sink.apply(first, announcing(second), timeout());
     await stage.sink.apply(second, announcing(never), timeout());
     await stage.expectRows(

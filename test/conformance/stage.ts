@@ -164,7 +164,7 @@ export class Stage implements AsyncDisposable {
 
   /** Every other step of rows is announced before. */
   async apply(step: Step, outcome: Outcome = this.reports): Promise<void> {
-    if (step.kind === "rows" && this.#stepCount++ % 2 === 1) this.sink.prefetch?.stage(step.tables);
+    if (step.kind === "rows" && this.#stepCount++ % 2 === 1) this.sink.prefetch?.prefetchRows(step.tables);
     await this.sink.apply(this.#ordered(step), outcome, timeout());
   }
 

@@ -247,7 +247,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
         tables: { t: "h" },
         reset: { to: at(40n), anew: true },
       });
-      await sinks.settleReset("a", at(40n), {});
+      await sinks.finishReset("a", at(40n), {});
       expect(await sinks.get("a")).toMatchObject({ written: at(40n), covered: at(40n), tables: {}, reset: null });
       await source.reset(new Map([["a", { to: at(90n), anew: false }]]));
       expect((await source.get())?.acknowledged, "other sinks may still need it").toEqual(at(40n));

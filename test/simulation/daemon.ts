@@ -3,7 +3,7 @@ import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { Reconciler } from "../../src/reconcile/reconciler.ts";
-import { settleDifferences } from "../../src/reconcile/recovery.ts";
+import { repairDifferences } from "../../src/reconcile/recovery.ts";
 import { Control } from "../../src/runtime/control.ts";
 import { Pipeline } from "../../src/runtime/pipeline.ts";
 import { policyOf } from "../../src/rules/definition.ts";
@@ -116,7 +116,7 @@ export class Daemon {
         run,
         control.run(until),
         keepLease({ state, clock }, lease, until),
-        settleDifferences({ clock, reconciler, refills: state.refills, logger }, until),
+        repairDifferences({ clock, reconciler, refills: state.refills, logger }, until),
       ]);
     } catch (error) {
       if (!signal.aborted) throw error;

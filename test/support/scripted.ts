@@ -124,7 +124,7 @@ export class ScriptedSink implements Sink, StepPrefetch {
     }
   }
 
-  stage(tables: readonly TableWrites[]): void {
+  prefetchRows(tables: readonly TableWrites[]): void {
     this.staged.push(tables);
   }
 

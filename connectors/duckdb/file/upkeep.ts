@@ -14,7 +14,7 @@ import { logBytesOf } from "./copy-file.ts";
 import type { Database } from "./database.ts";
 import { countRows, type DeadRows, readRoom, type RowCounts } from "./dead-rows.ts";
 import { classify, driverKind, duckdbError, isInvalidated, isOutOfMemory } from "../errors.ts";
-import type { Plan } from "../write/plan.ts";
+import type { TableLayout } from "../write/layout.ts";
 import type { ProgressRow } from "./progress.ts";
 import { Shadow, TableChanged, type Turn } from "../tables/shadow.ts";
 import { TouchedKeys } from "../write/touched-keys.ts";
@@ -48,14 +48,14 @@ export interface UpkeepParts {
   readonly progress: ProgressRow;
   readonly dead: DeadRows;
   /** By table id. */
-  readonly plans: () => ReadonlyMap<string, Plan>;
+  readonly layouts: () => ReadonlyMap<string, TableLayout>;
   readonly logger: Logger;
   readonly settings: UpkeepSettings;
 }
 
 /** A table that is being rewritten. */
 interface Rewriting {
-  readonly plan: Plan;
+  readonly layout: TableLayout;
   readonly shadow: Shadow;
   readonly touched: TouchedKeys;
   /** Why it must be abandoned: the shadow no longer follows the table, or is in the way. */
@@ -123,9 +123,9 @@ export class Upkeep {
     if (current === null || current.end !== null) return;
     if (step.kind !== "rows") return this.abandon(tablesOf(step));
     for (const writes of step.tables) {
-      if (writes.table.id !== current.plan.table.id) continue;
+      if (writes.table.id !== current.layout.table.id) continue;
       // Rows of another shape: the target may not have followed it yet.
-      if (writes.table !== current.plan.table) return this.abandon([writes.table]);
+      if (writes.table !== current.layout.table) return this.abandon([writes.table]);
       try {
         await current.touched.add(writes);
         current.figures.touchedCount += writes.count;
@@ -142,7 +142,7 @@ export class Upkeep {
    */
   abandon(tables: readonly { readonly id: string }[]): void {
     const current = this.#current;
-    if (tables.some(({ id }) => id === current?.plan.table.id)) current!.end ??= new TableChanged();
+    if (tables.some(({ id }) => id === current?.layout.table.id)) current!.end ??= new TableChanged();
   }
 
   /** Frees memory for a step that needs it more. As its writer, exclusively. */
@@ -161,19 +161,19 @@ export class Upkeep {
   }
 
   async #run(): Promise<void> {
-    const { database, dead, plans } = this.#parts;
+    const { database, dead, layouts } = this.#parts;
     while (!this.#closing.signal.aborted && this.#parts.progress.held !== null) {
-      const known = plans();
+      const known = layouts();
       const id = this.#due(known);
       if (id === null) return;
-      const plan = known.get(id)!;
+      const layout = known.get(id)!;
       try {
-        const counts = await countRows(this.#connection, database.catalogue, plan.target);
+        const counts = await countRows(this.#connection, database.catalogue, layout.target);
         dead.counted(id, counts);
         if (!dead.isWorthIt(counts)) continue;
         // Another sink of this file is rewriting: a later check comes here again.
         if (!database.claimRewriting(this)) return this.#postpone(id, CHANGED_WAIT_MS);
-        await this.#rewrite(id, plan, counts);
+        await this.#rewrite(id, layout, counts);
       } catch (error) {
         if (this.#closing.signal.aborted) return;
         if (error instanceof TableChanged) return this.#postpone(id, CHANGED_WAIT_MS);
@@ -185,7 +185,7 @@ export class Upkeep {
     }
   }
 
-  #due(known: ReadonlyMap<string, Plan>): string | null {
+  #due(known: ReadonlyMap<string, TableLayout>): string | null {
     const nowMs = performance.now();
     const resting: string[] = [];
     for (const [id, untilMs] of this.#postponed) {
@@ -202,7 +202,7 @@ export class Upkeep {
     this.#postponed.set(id, performance.now() + ms);
   }
 
-  async #rewrite(id: string, plan: Plan, counts: RowCounts): Promise<void> {
+  async #rewrite(id: string, layout: TableLayout, counts: RowCounts): Promise<void> {
     const { database, dead, logger } = this.#parts;
     const table = { table: id };
     logger.info(
@@ -216,18 +216,18 @@ export class Upkeep {
       const room = await readRoom(this.#connection, database.catalogue);
       if (round === 1 && room.freeBytes <= room.usedBytes) break;
       this.#expectRoom(counts, room.freeBytes);
-      if (!(await this.#anew(plan, figures))) return;
+      if (!(await this.#anew(layout, figures))) return;
       failpoint("duckdb.rewritten");
     }
     const seconds = (performance.now() - startedMs) / 1000;
     logger.info({ ...table, ...figures, seconds }, "a table was rewritten");
-    dead.counted(id, await countRows(this.#connection, database.catalogue, plan.target));
+    dead.counted(id, await countRows(this.#connection, database.catalogue, layout.target));
   }
 
   /** False, with nothing left behind: the table can't be rewritten, or Millrace stops. */
-  async #anew(plan: Plan, figures: Figures): Promise<boolean> {
+  async #anew(layout: TableLayout, figures: Figures): Promise<boolean> {
     const { database } = this.#parts;
-    const current = await database.exclusively(() => this.#begin(plan, figures));
+    const current = await database.exclusively(() => this.#begin(layout, figures));
     if (current === null) return false;
     let isDone = false;
     try {
@@ -257,15 +257,15 @@ export class Upkeep {
     await database.folding.now(this.#connection);
   }
 
-  async #begin(plan: Plan, figures: Figures): Promise<Rewriting | null> {
+  async #begin(layout: TableLayout, figures: Figures): Promise<Rewriting | null> {
     const { database, settings } = this.#parts;
     await Shadow.clear(this.#connection, database.catalogue);
-    const shadow = await Shadow.make(this.#connection, database.catalogue, plan.target);
+    const shadow = await Shadow.make(this.#connection, database.catalogue, layout.target);
     if (shadow === null) return null;
     return (this.#current = {
-      plan,
+      layout,
       shadow,
-      touched: new TouchedKeys(database.touched, plan),
+      touched: new TouchedKeys(database.touched, layout),
       end: null,
       span: Math.min(SPAN_FIRST, settings.spanMax),
       msPerRow: 0,

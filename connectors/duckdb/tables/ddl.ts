@@ -16,7 +16,7 @@ import {
   targetKey,
   VERSION_COLUMN,
 } from "../names.ts";
-import type { Plan } from "../write/plan.ts";
+import type { TableLayout } from "../write/layout.ts";
 
 export interface PreparedTarget {
   /** Whether it has `_millrace_exact`. */
@@ -26,21 +26,21 @@ export interface PreparedTarget {
 }
 
 /** The statements that create a missing target. */
-export function createStatements(plan: Plan): readonly string[] {
+export function createStatements(layout: TableLayout): readonly string[] {
   return [
-    `CREATE SCHEMA IF NOT EXISTS ${quoteName(plan.catalogue, plan.target.schema)}`,
-    createSql(plan),
-    commentSql(plan),
+    `CREATE SCHEMA IF NOT EXISTS ${quoteName(layout.catalogue, layout.target.schema)}`,
+    createSql(layout),
+    commentSql(layout),
   ];
 }
 
 /** The target, if nothing must change; null: it must follow the table. Throws if it is not ours. */
-export function preparedAlready(plan: Plan, existing: ExistingTarget): PreparedTarget | null {
-  verifyTarget(plan, existing);
-  if (existing.name !== plan.target.table || conversion(plan.sqlName, plan.form, existing.columns).length > 0)
+export function preparedAlready(layout: TableLayout, existing: ExistingTarget): PreparedTarget | null {
+  verifyTarget(layout, existing);
+  if (existing.name !== layout.target.table || conversion(layout.sqlName, layout.form, existing.columns).length > 0)
     return null;
-  const retired = retiredWhereFollowed(plan, existing);
-  return retired === null || !isNoted(plan, existing)
+  const retired = retiredWhereFollowed(layout, existing);
+  return retired === null || !isNoted(layout, existing)
     ? null
     : { hasExact: existing.columns.has(EXACT_COLUMN), retired };
 }
@@ -48,34 +48,34 @@ export function preparedAlready(plan: Plan, existing: ExistingTarget): PreparedT
 /** Makes an existing target follow the table's shape. Inside a transaction, idempotent. */
 export async function followTarget(
   connection: DuckDBConnection,
-  plan: Plan,
+  layout: TableLayout,
   existing: ExistingTarget,
 ): Promise<PreparedTarget> {
   // The target belongs to a dropped table whose name differed only in case.
-  if (existing.name !== plan.target.table)
-    await connection.run(`ALTER TABLE ${plan.sqlName} RENAME TO ${quoteIdentifier(plan.target.table)}`);
-  const retired = await followTable(connection, plan, existing);
-  if (!isNoted(plan, existing)) await connection.run(commentSql(plan));
+  if (existing.name !== layout.target.table)
+    await connection.run(`ALTER TABLE ${layout.sqlName} RENAME TO ${quoteIdentifier(layout.target.table)}`);
+  const retired = await followTable(connection, layout, existing);
+  if (!isNoted(layout, existing)) await connection.run(commentSql(layout));
   return { hasExact: existing.columns.has(EXACT_COLUMN), retired };
 }
 
-function noteText(plan: Plan): string {
-  return encodeNote(noteOf(plan.table, wantedColumns(plan)));
+function noteText(layout: TableLayout): string {
+  return encodeNote(noteOf(layout.table, wantedColumns(layout)));
 }
 
-function commentSql(plan: Plan): string {
-  return `COMMENT ON TABLE ${plan.sqlName} IS ${quoteLiteral(noteText(plan))}`;
+function commentSql(layout: TableLayout): string {
+  return `COMMENT ON TABLE ${layout.sqlName} IS ${quoteLiteral(noteText(layout))}`;
 }
 
-function isNoted(plan: Plan, { note }: ExistingTarget): boolean {
-  return note !== null && encodeNote(note) === noteText(plan);
+function isNoted(layout: TableLayout, { note }: ExistingTarget): boolean {
+  return note !== null && encodeNote(note) === noteText(layout);
 }
 
 /** See `Sink.carries`. Exact texts are stored under the columns' old names. */
 export async function carriesTarget(
   connection: DuckDBConnection,
-  from: Plan,
-  to: Plan,
+  from: TableLayout,
+  to: TableLayout,
   catalogue: string,
 ): Promise<boolean> {
   const existing = (await lookUpTargets(connection, catalogue, [to.target])).get(targetKey(to.target));
@@ -88,16 +88,16 @@ export async function carriesTarget(
   return followsByNote([...existing.columns.keys()], existing.note, wantedColumns(from), to.table, wantedColumns(to));
 }
 
-function isSameNames(a: Plan, b: Plan): boolean {
+function isSameNames(a: TableLayout, b: TableLayout): boolean {
   return a.columns.length === b.columns.length && a.columns.every(({ name }, i) => name === b.columns[i]!.name);
 }
 
-export function addExactSql(plan: Plan): string {
-  return `ALTER TABLE ${plan.sqlName} ADD COLUMN IF NOT EXISTS ${quoteIdentifier(EXACT_COLUMN)} JSON`;
+export function addExactSql(layout: TableLayout): string {
+  return `ALTER TABLE ${layout.sqlName} ADD COLUMN IF NOT EXISTS ${quoteIdentifier(EXACT_COLUMN)} JSON`;
 }
 
-function verifyTarget(plan: Plan, existing: ExistingTarget): void {
-  const { schema, table } = plan.target;
+function verifyTarget(layout: TableLayout, existing: ExistingTarget): void {
+  const { schema, table } = layout.target;
   const isOurs = existing.columns.has(VERSION_COLUMN) && existing.columns.has(COMMIT_TIME_COLUMN);
   if (existing.isView || !isOurs) {
     throw duckdbError({

@@ -10,7 +10,7 @@ import { classify, duckdbError, OF_ONE_TABLE } from "../errors.ts";
 import { type ExistingTarget, lookUpTargets } from "./existing.ts";
 import { conversion, type TargetForm } from "./form.ts";
 import { fold, targetKey, targetOf, VERSION_COLUMN } from "../names.ts";
-import { type Plan, planOf } from "../write/plan.ts";
+import { type TableLayout, layoutOf } from "../write/layout.ts";
 import { inTransaction } from "../write/transaction.ts";
 
 export interface TargetsOptions {
@@ -19,7 +19,7 @@ export interface TargetsOptions {
   readonly schema: string | undefined;
   readonly form: TargetForm;
   readonly dropsColumns: ((table: TableName) => boolean) | undefined;
-  readonly onPrepared: (plan: Plan, prepared: PreparedTarget) => void;
+  readonly onPrepared: (layout: TableLayout, prepared: PreparedTarget) => void;
 }
 
 export interface TargetFile {
@@ -31,7 +31,7 @@ export interface TargetFile {
 
 /** A target that must change. `existing` is unknown if another table of the same call may have changed it. */
 interface Lagging {
-  readonly plan: Plan;
+  readonly layout: TableLayout;
   readonly existing: ExistingTarget | undefined;
 }
 
@@ -41,9 +41,9 @@ const MADE_TOGETHER = 50;
 /** The targets of one sink's tables: prepares them, and knows how to write their rows. */
 export class Targets {
   readonly #options: TargetsOptions;
-  readonly #plans = new WeakMap<TableVersion, Plan>();
+  readonly #layouts = new WeakMap<TableVersion, TableLayout>();
   /** By table id, as last prepared. */
-  readonly #latest = new Map<string, Plan>();
+  readonly #latest = new Map<string, TableLayout>();
   /** Target key -> id of the table that is written to it. */
   readonly #owners = new Map<string, string>();
 
@@ -51,7 +51,7 @@ export class Targets {
     this.#options = options;
   }
 
-  get latest(): ReadonlyMap<string, Plan> {
+  get latest(): ReadonlyMap<string, TableLayout> {
     return this.#latest;
   }
 
@@ -64,10 +64,10 @@ export class Targets {
     return targetKey(targetOf(table, this.#options.schema));
   }
 
-  plan(table: TableVersion): Plan {
-    const plan = this.#plans.get(table);
-    invariant(plan !== undefined, `${table.id} is prepared before it is written`);
-    return plan;
+  layout(table: TableVersion): TableLayout {
+    const layout = this.#layouts.get(table);
+    invariant(layout !== undefined, `${table.id} is prepared before it is written`);
+    return layout;
   }
 
   /** The next opened file may be another one: targets are looked up again at their next preparation. */
@@ -93,56 +93,58 @@ export class Targets {
         return undefined;
       }
     };
-    const plans: Plan[] = [];
+    const layouts: TableLayout[] = [];
     for (const table of tables) {
-      const plan = await attempt(table, () => this.#claimed(table, database));
-      if (plan !== undefined) plans.push(plan);
+      const layout = await attempt(table, () => this.#claimed(table, database));
+      if (layout !== undefined) layouts.push(layout);
     }
     const lagging = await database.exclusively(async () => {
-      const targets = plans.map(({ target }) => target);
+      const targets = layouts.map(({ target }) => target);
       const there = await lookUpTargets(connection, database.catalogue, targets);
-      const missing: Plan[] = [];
+      const missing: TableLayout[] = [];
       const found: Lagging[] = [];
       const seen = new Set<string>();
-      for (const plan of plans) {
-        const key = targetKey(plan.target);
+      for (const layout of layouts) {
+        const key = targetKey(layout.target);
         const existing = there.get(key);
-        if (seen.has(key)) found.push({ plan, existing: undefined });
-        else if (existing === undefined) missing.push(plan);
+        if (seen.has(key)) found.push({ layout, existing: undefined });
+        else if (existing === undefined) missing.push(layout);
         else {
-          const already = await attempt(plan.table, () => preparedAlready(plan, existing) ?? "lagging");
-          if (already === "lagging") found.push({ plan, existing });
-          else if (already !== undefined) this.#ready(plan, already);
+          const already = await attempt(layout.table, () => preparedAlready(layout, existing) ?? "lagging");
+          if (already === "lagging") found.push({ layout, existing });
+          else if (already !== undefined) this.#ready(layout, already);
         }
         seen.add(key);
       }
       changing(missing.map(({ table }) => table));
       await make(connection, missing);
-      for (const plan of missing) this.#ready(plan, { hasExact: false, retired: [] });
+      for (const layout of missing) this.#ready(layout, { hasExact: false, retired: [] });
       return found;
     });
-    for (const target of lagging) await attempt(target.plan.table, () => this.#follow(file, target));
+    for (const target of lagging) await attempt(target.layout.table, () => this.#follow(file, target));
     if (failures.length > 0) throw failures[0];
   }
 
-  async #follow({ connection, database, changing }: TargetFile, { plan, existing }: Lagging): Promise<void> {
+  async #follow({ connection, database, changing }: TargetFile, { layout, existing }: Lagging): Promise<void> {
     await database.exclusively(async () => {
-      changing([plan.table]);
-      let target = existing ?? (await lookUp(connection, plan));
+      changing([layout.table]);
+      let target = existing ?? (await lookUp(connection, layout));
       // No conversion if it is not ours: that is refused below.
-      const converting = target.columns.has(VERSION_COLUMN) ? conversion(plan.sqlName, plan.form, target.columns) : [];
+      const converting = target.columns.has(VERSION_COLUMN)
+        ? conversion(layout.sqlName, layout.form, target.columns)
+        : [];
       for (const sql of converting) await connection.run(sql);
-      if (converting.length > 0) target = await lookUp(connection, plan);
+      if (converting.length > 0) target = await lookUp(connection, layout);
       const prepared = await inTransaction(
         connection,
         () => connection.run(BEGIN),
         async () => {
-          const followed = await followTarget(connection, plan, target);
-          failpoint("duckdb.target-made", plan.table);
+          const followed = await followTarget(connection, layout, target);
+          failpoint("duckdb.target-made", layout.table);
           return followed;
         },
       );
-      this.#ready(plan, prepared);
+      this.#ready(layout, prepared);
     });
   }
 
@@ -153,26 +155,29 @@ export class Targets {
     to: TableVersion,
   ): Promise<boolean> {
     const { catalogue } = database;
-    return await carriesTarget(connection, this.#planned(from, catalogue), this.#planned(to, catalogue), catalogue);
+    return await carriesTarget(connection, this.#layoutFor(from, catalogue), this.#layoutFor(to, catalogue), catalogue);
   }
 
-  #claimed(table: TableVersion, database: Database): Plan {
-    const plan = this.#planned(table, database.catalogue);
-    database.claim(targetKey(plan.target), { sink: this.#options.name, tableId: table.id });
+  #claimed(table: TableVersion, database: Database): TableLayout {
+    const layout = this.#layoutFor(table, database.catalogue);
+    database.claim(targetKey(layout.target), { sink: this.#options.name, tableId: table.id });
     refuseOwnColumns(table);
-    return plan;
+    return layout;
   }
 
-  #planned(table: TableVersion, catalogue: string): Plan {
+  #layoutFor(table: TableVersion, catalogue: string): TableLayout {
     const { schema, form, dropsColumns } = this.#options;
-    return { ...planOf(table, targetOf(table, schema), catalogue, form), dropsColumns: dropsColumns?.(table) ?? false };
+    return {
+      ...layoutOf(table, targetOf(table, schema), catalogue, form),
+      dropsColumns: dropsColumns?.(table) ?? false,
+    };
   }
 
-  #ready(plan: Plan, prepared: PreparedTarget): void {
-    const { table } = plan;
-    this.#owners.set(targetKey(plan.target), table.id);
-    const ready = { ...plan, retired: prepared.retired };
-    this.#plans.set(table, ready);
+  #ready(layout: TableLayout, prepared: PreparedTarget): void {
+    const { table } = layout;
+    this.#owners.set(targetKey(layout.target), table.id);
+    const ready = { ...layout, retired: prepared.retired };
+    this.#layouts.set(table, ready);
     this.#latest.set(table.id, ready);
     this.#options.onPrepared(ready, prepared);
   }
@@ -180,14 +185,14 @@ export class Targets {
 
 const BEGIN = "BEGIN TRANSACTION";
 
-async function make(connection: DuckDBConnection, plans: readonly Plan[]): Promise<void> {
-  if (plans.length === 0) return;
+async function make(connection: DuckDBConnection, layouts: readonly TableLayout[]): Promise<void> {
+  if (layouts.length === 0) return;
   await inTransaction(
     connection,
     () => connection.run(BEGIN),
     async () => {
-      for (let from = 0; from < plans.length; from += MADE_TOGETHER) {
-        const together = plans.slice(from, from + MADE_TOGETHER);
+      for (let from = 0; from < layouts.length; from += MADE_TOGETHER) {
+        const together = layouts.slice(from, from + MADE_TOGETHER);
         await connection.run([...new Set(together.flatMap(createStatements))].join("; "));
         for (const { table } of together) failpoint("duckdb.target-made", table);
       }
@@ -195,7 +200,7 @@ async function make(connection: DuckDBConnection, plans: readonly Plan[]): Promi
   );
 }
 
-async function lookUp(connection: DuckDBConnection, { target, catalogue }: Plan): Promise<ExistingTarget> {
+async function lookUp(connection: DuckDBConnection, { target, catalogue }: TableLayout): Promise<ExistingTarget> {
   const existing = (await lookUpTargets(connection, catalogue, [target])).get(targetKey(target));
   invariant(existing !== undefined, "a target that was made or found is there");
   return existing;

@@ -1,20 +1,27 @@
 /** Steps of a history sink: stages all rows in the order of the log, then appends them. */
 import type { TableWrites } from "../../../src/core/model/batch.ts";
 import { holdsReads } from "../../../src/core/targets/history.ts";
-import { appendReadsSql, appendSql, findBasesSql, findLatestSql, stageChangesSql, unknownSql } from "./history-plan.ts";
+import {
+  appendReadsSql,
+  appendSql,
+  findBasesSql,
+  findLatestSql,
+  stageChangesSql,
+  unknownSql,
+} from "./history-statements.ts";
 import { addExactIfNeeded, type Left, refusing, STAGE_BYTES_MAX, type WriteTools } from "./merge.ts";
-import type { Plan } from "./plan.ts";
+import type { TableLayout } from "./layout.ts";
 import { staging, type Staging } from "./stage.ts";
 import { readTextRows } from "./text-rows.ts";
 
 export async function appendTable(
   tools: WriteTools,
-  plan: Plan,
+  layout: TableLayout,
   writes: TableWrites,
   without: ReadonlySet<number>,
 ): Promise<Left> {
   const entries = Array.from({ length: writes.count }, (_, i) => i).filter((i) => !without.has(i));
-  const work = staging(plan, writes, "append", entries);
+  const work = staging(layout, writes, "append", entries);
   const incomplete = await appendEntries(tools, work);
   return { incomplete, unfit: work.unfit };
 }
@@ -23,7 +30,7 @@ export async function appendTable(
 export async function appendEntries(tools: WriteTools, work: Staging): Promise<number[]> {
   const { connection, stage } = tools;
   const file = tools.files[0];
-  const { plan, writes, entries } = work;
+  const { layout, writes, entries } = work;
   const unknown: number[] = [];
   while (work.next < entries.length) {
     tools.signal.throwIfAborted();
@@ -32,21 +39,21 @@ export async function appendEntries(tools: WriteTools, work: Staging): Promise<n
     if (file.byteCount === 0) continue;
     await tools.makeRoom(file.rowBytesMax);
     await addExactIfNeeded(tools, work);
-    const withExact = tools.exact.has(plan);
+    const withExact = tools.exact.has(layout);
     await refusing(work, entries.slice(from, work.next), async () => {
-      await connection.run(stageChangesSql(plan, file));
+      await connection.run(stageChangesSql(layout, file));
       if (holdsReads(writes)) {
-        await connection.run(findLatestSql(plan, withExact));
-        for (const sql of appendReadsSql(plan, withExact)) await connection.run(sql);
+        await connection.run(findLatestSql(layout, withExact));
+        for (const sql of appendReadsSql(layout, withExact)) await connection.run(sql);
         return;
       }
       const withBases = writes.patchCount > 0;
       if (withBases) {
-        await connection.run(findBasesSql(plan, withExact));
-        const rows = await readTextRows(connection, unknownSql(plan));
+        await connection.run(findBasesSql(layout, withExact));
+        const rows = await readTextRows(connection, unknownSql(layout));
         for (const [entry] of rows) unknown.push(Number(entry));
       }
-      await connection.run(appendSql(plan, withExact, withBases));
+      await connection.run(appendSql(layout, withExact, withBases));
     });
   }
   return unknown;

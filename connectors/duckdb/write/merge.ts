@@ -9,7 +9,7 @@ import {
   insertSql,
   missingBasesSql,
   displaceSql,
-  type Plan,
+  type TableLayout,
   putCompletedSql,
   putSql,
   putStagedSql,
@@ -18,7 +18,7 @@ import {
   stagePatchesSql,
   stagePutsSql,
   updateSql,
-} from "./plan.ts";
+} from "./layout.ts";
 import { byUnchanged, partition, type Pass, type RowStage, staging, type Staging } from "./stage.ts";
 import { changeRowSql, deleteRowSql, fieldsOf, insertRowsSql, isSmall } from "./small.ts";
 import type { StageFile } from "./stage-file.ts";
@@ -77,8 +77,8 @@ export interface WriteTools {
 }
 
 export interface ExactTables {
-  has(plan: Plan): boolean;
-  added(plan: Plan): void;
+  has(layout: TableLayout): boolean;
+  added(layout: TableLayout): void;
 }
 
 export interface Left {
@@ -94,22 +94,22 @@ export interface Left {
  */
 export async function writeTable(
   tools: WriteTools,
-  plan: Plan,
+  layout: TableLayout,
   writes: TableWrites,
   without: ReadonlySet<number>,
 ): Promise<Left> {
-  const entries = partition(writes, without, tools.trust, plan.form.deletes === "hard");
-  const patches = staging(plan, writes, "patch", entries.patch);
-  const inserts = staging(plan, writes, "insert", entries.insert);
-  const puts = staging(plan, writes, "put", entries.put);
+  const entries = partition(writes, without, tools.trust, layout.form.deletes === "hard");
+  const patches = staging(layout, writes, "patch", entries.patch);
+  const inserts = staging(layout, writes, "insert", entries.insert);
+  const puts = staging(layout, writes, "put", entries.put);
   const incomplete = await completePatches(tools, patches);
-  const unfit = await updateRows(tools, staging(plan, writes, "update", entries.update));
-  await runPass(tools, staging(plan, writes, "delete", entries.delete));
+  const unfit = await updateRows(tools, staging(layout, writes, "update", entries.update));
+  await runPass(tools, staging(layout, writes, "delete", entries.delete));
   await runPass(tools, inserts);
   await runPass(tools, puts);
   if (entries.patch.length > 0) {
     await refusing(patches, patches.entries, async () => {
-      await tools.connection.run(putCompletedSql(plan, tools.exact.has(plan)));
+      await tools.connection.run(putCompletedSql(layout, tools.exact.has(layout)));
     });
   }
   return { incomplete, unfit: [...unfit, ...inserts.unfit, ...puts.unfit, ...patches.unfit] };
@@ -120,7 +120,7 @@ export async function runPass(tools: WriteTools, whole: Staging): Promise<void> 
   const work = await withoutFew(tools, whole);
   if (work.pass === "patch") {
     await completePatches(tools, work);
-    if (work.entries.length > 0) await tools.connection.run(putCompletedSql(work.plan, tools.exact.has(work.plan)));
+    if (work.entries.length > 0) await tools.connection.run(putCompletedSql(work.layout, tools.exact.has(work.layout)));
     return;
   }
   const puts: StagedPuts = { any: false };
@@ -149,7 +149,7 @@ export async function runPass(tools: WriteTools, whole: Staging): Promise<void> 
   }
   if (!puts.any) return;
   await refusing(work, work.entries, async () => {
-    await tools.connection.run(putStagedSql(work.plan, tools.exact.has(work.plan)));
+    await tools.connection.run(putStagedSql(work.layout, tools.exact.has(work.layout)));
   });
 }
 
@@ -159,13 +159,13 @@ interface StagedPuts {
 }
 
 function statement(tools: WriteTools, work: Staging, file: StagedFile, puts: StagedPuts): string {
-  const { pass, plan } = work;
-  if (pass === "delete") return deleteSql(plan, file);
-  if (pass === "insert") return insertSql(plan, file, tools.exact.has(plan));
-  if (tools.isFrugal || file.rowBytesMax > ROW_BYTES_DEFAULT) return displaceSql(plan, file, tools.exact.has(plan));
+  const { pass, layout } = work;
+  if (pass === "delete") return deleteSql(layout, file);
+  if (pass === "insert") return insertSql(layout, file, tools.exact.has(layout));
+  if (tools.isFrugal || file.rowBytesMax > ROW_BYTES_DEFAULT) return displaceSql(layout, file, tools.exact.has(layout));
   const isOnly = !puts.any && work.next === work.entries.length;
-  if (isOnly) return putSql(plan, file, tools.exact.has(plan));
-  const sql = stagePutsSql(plan, file, puts.any);
+  if (isOnly) return putSql(layout, file, tools.exact.has(layout));
+  const sql = stagePutsSql(layout, file, puts.any);
   puts.any = true;
   return sql;
 }
@@ -176,34 +176,34 @@ function statement(tools: WriteTools, work: Staging, file: StagedFile, puts: Sta
  */
 async function withoutFew(tools: WriteTools, work: Staging, unchanged?: string): Promise<Staging> {
   const { connection, exact, isFrugal, stage } = tools;
-  const { plan, pass, entries, unfit, writes } = work;
+  const { layout, pass, entries, unfit, writes } = work;
   if (isFrugal || entries.length === 0 || !isSmall(work)) return work;
-  const trial = staging(plan, writes, pass, entries);
+  const trial = staging(layout, writes, pass, entries);
   const rows = entries.flatMap((entry) => stage.line(trial, entry) ?? []).map(fieldsOf);
-  const hasExact = exact.has(plan);
+  const hasExact = exact.has(layout);
   if (rows.length < entries.length || (trial.needsExact && !hasExact)) return work;
   const left: number[] = [];
   if (pass === "insert") {
-    await refusing(work, entries, async () => void (await connection.run(insertRowsSql(plan, rows, hasExact))));
+    await refusing(work, entries, async () => void (await connection.run(insertRowsSql(layout, rows, hasExact))));
   } else {
     for (const [i, fields] of rows.entries()) {
-      const sql = pass === "delete" ? deleteRowSql(plan, fields) : changeRowSql(plan, fields, hasExact, unchanged);
+      const sql = pass === "delete" ? deleteRowSql(layout, fields) : changeRowSql(layout, fields, hasExact, unchanged);
       await refusing(work, entries, async () => {
         const { rowsChanged } = await connection.run(sql);
         if (rowsChanged === 0 && pass !== "delete") left.push(entries[i]!);
       });
     }
   }
-  return { ...staging(plan, writes, pass, left), unfit };
+  return { ...staging(layout, writes, pass, left), unfit };
 }
 
 /** Changes columns of existing rows, one statement for each set of unchanged columns. */
 async function updateRows(tools: WriteTools, work: Staging): Promise<number[]> {
   const { connection, files, stage } = tools;
-  const { plan, writes } = work;
+  const { layout, writes } = work;
   const unfit: number[] = [];
-  for (const [unchanged, entries] of byUnchanged(plan, writes, work.entries)) {
-    const group = await withoutFew(tools, staging(plan, writes, "update", entries), unchanged);
+  for (const [unchanged, entries] of byUnchanged(layout, writes, work.entries)) {
+    const group = await withoutFew(tools, staging(layout, writes, "update", entries), unchanged);
     while (group.next < group.entries.length) {
       tools.signal.throwIfAborted();
       await stage.fill(files[0], group, STAGE_BYTES_MAX);
@@ -211,9 +211,9 @@ async function updateRows(tools: WriteTools, work: Staging): Promise<number[]> {
       await tools.makeRoom(files[0].rowBytesMax);
       await addExactIfNeeded(tools, group);
       await refusing(group, group.entries, async () => {
-        const missing = await connection.run(missingBasesSql(plan, files[0]));
+        const missing = await connection.run(missingBasesSql(layout, files[0]));
         if (missing.rowsChanged > 0) throw new HintWrong(writes);
-        await connection.run(updateSql(plan, files[0], tools.exact.has(plan), unchanged));
+        await connection.run(updateSql(layout, files[0], tools.exact.has(layout), unchanged));
       });
     }
     unfit.push(...group.unfit);
@@ -228,18 +228,18 @@ async function completePatches(tools: WriteTools, work: Staging): Promise<number
   await stage.fill(files[0], work, Number.POSITIVE_INFINITY);
   await tools.makeRoom(files[0].rowBytesMax);
   await refusing(work, work.entries, async () => {
-    await connection.run(stagePatchesSql(work.plan, files[0]));
+    await connection.run(stagePatchesSql(work.layout, files[0]));
   });
   await addExactIfNeeded(tools, work);
-  await connection.run(completeSql(work.plan, tools.exact.has(work.plan)));
+  await connection.run(completeSql(work.layout, tools.exact.has(work.layout)));
   const rows = await readTextRows(connection, INCOMPLETE_SQL);
   return rows.map(([entry]) => Number(entry));
 }
 
-export async function addExactIfNeeded(tools: WriteTools, { needsExact, plan }: Staging): Promise<void> {
-  if (!needsExact || tools.exact.has(plan)) return;
-  await tools.connection.run(addExactSql(plan));
-  tools.exact.added(plan);
+export async function addExactIfNeeded(tools: WriteTools, { needsExact, layout }: Staging): Promise<void> {
+  if (!needsExact || tools.exact.has(layout)) return;
+  await tools.connection.run(addExactSql(layout));
+  tools.exact.added(layout);
 }
 
 export async function refusing(work: Staging, entries: readonly number[], run: () => Promise<void>): Promise<void> {

@@ -3,7 +3,7 @@ import type { MillraceError } from "../../../src/core/errors.ts";
 import { duckdbError, isDataError, rowRefused } from "../errors.ts";
 import { appendEntries } from "./history.ts";
 import { EntriesRefused, runPass, type WriteTools } from "./merge.ts";
-import type { Plan } from "./plan.ts";
+import type { TableLayout } from "./layout.ts";
 import { staging } from "./stage.ts";
 
 /** More refused rows in one step point to a wrong mapping of the table, not to single rows. */
@@ -16,7 +16,11 @@ export interface Poison {
 }
 
 /** Finds the rows that DuckDB refuses, by halving; every trial is rolled back. */
-export async function findPoison(newTools: () => WriteTools, plan: Plan, refused: EntriesRefused): Promise<Poison[]> {
+export async function findPoison(
+  newTools: () => WriteTools,
+  layout: TableLayout,
+  refused: EntriesRefused,
+): Promise<Poison[]> {
   const { writes, pass } = refused;
   const found: Poison[] = [];
 
@@ -26,7 +30,7 @@ export async function findPoison(newTools: () => WriteTools, plan: Plan, refused
     tools.signal.throwIfAborted();
     await tools.connection.run("BEGIN TRANSACTION");
     try {
-      const work = staging(plan, writes, pass, entries);
+      const work = staging(layout, writes, pass, entries);
       await (pass === "append" ? appendEntries(tools, work) : runPass(tools, work));
       return undefined;
     } catch (error) {
@@ -43,8 +47,8 @@ export async function findPoison(newTools: () => WriteTools, plan: Plan, refused
     const cause = await trial(entries);
     if (cause === undefined) return;
     if (entries.length === 1) {
-      found.push({ writes, entry: entries[0]!, error: rowRefused(cause, plan.table.id) });
-      if (found.length > POISON_COUNT_MAX) throw tooMany(plan);
+      found.push({ writes, entry: entries[0]!, error: rowRefused(cause, layout.table.id) });
+      if (found.length > POISON_COUNT_MAX) throw tooMany(layout);
       return;
     }
     const half = entries.length >> 1;
@@ -53,28 +57,28 @@ export async function findPoison(newTools: () => WriteTools, plan: Plan, refused
   }
 
   await search(refused.entries);
-  if (found.length === 0) throw refusedTogether(plan, refused.cause);
+  if (found.length === 0) throw refusedTogether(layout, refused.cause);
   return found;
 }
 
-function tooMany(plan: Plan): MillraceError {
+function tooMany(layout: TableLayout): MillraceError {
   return duckdbError({
     code: "MR3210",
     kind: "fatal",
-    message: `DuckDB refuses more than ${POISON_COUNT_MAX} rows of ${plan.table.id} in one step`,
+    message: `DuckDB refuses more than ${POISON_COUNT_MAX} rows of ${layout.table.id} in one step`,
     hint: "compare the column types of the table in the file with the source's",
-    table: plan.table.id,
+    table: layout.table.id,
   });
 }
 
 /** DuckDB accepts each row alone: it is not a poison row, and must not be skipped. */
-function refusedTogether(plan: Plan, cause: unknown): MillraceError {
+function refusedTogether(layout: TableLayout, cause: unknown): MillraceError {
   return duckdbError({
     code: "MR3210",
     kind: "fatal",
-    message: `DuckDB refuses rows of ${plan.table.id} together that it takes one by one`,
+    message: `DuckDB refuses rows of ${layout.table.id} together that it takes one by one`,
     hint: "report it, with the table's definition",
-    table: plan.table.id,
-    cause: rowRefused(cause, plan.table.id),
+    table: layout.table.id,
+    cause: rowRefused(cause, layout.table.id),
   });
 }

@@ -13,7 +13,7 @@ import {
   quoteLiteral,
   VERSION_COLUMN,
 } from "../names.ts";
-import { alsoSets, insert, mergedExact, type Plan, type PlanColumn } from "./plan.ts";
+import { alsoSets, insert, mergedExact, type TableLayout, type LayoutColumn } from "./layout.ts";
 import type { Staging } from "./stage.ts";
 import { LIST } from "../types.ts";
 
@@ -26,10 +26,10 @@ const BYTES_MAX = 16 * 1024;
 export type Fields = readonly (string | null)[];
 
 /** Whether the entries may be written this way. DuckDB never changes a row with a list in place. */
-export function isSmall({ pass, plan, writes, entries }: Staging): boolean {
+export function isSmall({ pass, layout, writes, entries }: Staging): boolean {
   if (pass === "patch" || pass === "append" || pass === "touch") return false;
   if (entries.length > (pass === "insert" ? INSERTED_MAX : CHANGED_MAX)) return false;
-  if (pass !== "insert" && pass !== "delete" && plan.columns.some(({ duck }) => duck.form === LIST)) return false;
+  if (pass !== "insert" && pass !== "delete" && layout.columns.some(({ duck }) => duck.form === LIST)) return false;
   return entries.every((entry) => sizeOf(writes, entry) <= BYTES_MAX / entries.length);
 }
 
@@ -58,60 +58,60 @@ export function fieldsOf(line: string): Fields {
   return fields;
 }
 
-export function insertRowsSql(plan: Plan, rows: readonly Fields[], withExact: boolean): string {
+export function insertRowsSql(layout: TableLayout, rows: readonly Fields[], withExact: boolean): string {
   const values = rows.map((fields) => {
-    const cells = plan.columns.map((column, i) => valueOf(column, fields[i]!));
-    return `(${[...cells, ...tailOf(plan, fields, withExact)].join(", ")})`;
+    const cells = layout.columns.map((column, i) => valueOf(column, fields[i]!));
+    return `(${[...cells, ...tailOf(layout, fields, withExact)].join(", ")})`;
   });
-  return `${insert(plan, withExact)} VALUES ${values.join(", ")}`;
+  return `${insert(layout, withExact)} VALUES ${values.join(", ")}`;
 }
 
 /** Changes an existing row that is not newer. `unchanged` has a `u` for each column to leave alone. */
-export function changeRowSql(plan: Plan, fields: Fields, withExact: boolean, unchanged = ""): string {
-  const [version, time, exact] = tailOf(plan, fields, true);
-  const sets = plan.columns.flatMap((column, i) =>
+export function changeRowSql(layout: TableLayout, fields: Fields, withExact: boolean, unchanged = ""): string {
+  const [version, time, exact] = tailOf(layout, fields, true);
+  const sets = layout.columns.flatMap((column, i) =>
     column.isKey || unchanged[i] === "u" ? [] : [`${quoteIdentifier(column.name)} = ${valueOf(column, fields[i]!)}`],
   );
-  sets.push(`${VERSION} = ${version}`, `${quoteIdentifier(COMMIT_TIME_COLUMN)} = ${time}`, ...alsoSets(plan));
+  sets.push(`${VERSION} = ${version}`, `${quoteIdentifier(COMMIT_TIME_COLUMN)} = ${time}`, ...alsoSets(layout));
   if (withExact) {
     const name = quoteIdentifier(EXACT_COLUMN);
     sets.push(`${name} = ${unchanged === "" ? exact : mergedExact(`millrace_row.${name}`, exact!)}`);
   }
-  const key = plan.table.key.map((ordinal) => fields[ordinal]!);
-  return `UPDATE ${plan.sqlName} AS millrace_row SET ${sets.join(", ")} WHERE ${isRow(plan, key, version!)}`;
+  const key = layout.table.key.map((ordinal) => fields[ordinal]!);
+  return `UPDATE ${layout.sqlName} AS millrace_row SET ${sets.join(", ")} WHERE ${isRow(layout, key, version!)}`;
 }
 
 /** Deletes, or marks, an existing row that is not newer. */
-export function deleteRowSql(plan: Plan, fields: Fields): string {
-  const [version, time] = fields.slice(plan.key.length);
-  const where = `WHERE ${isRow(plan, fields, version!)}`;
-  if (plan.form.deletes === "hard") return `DELETE FROM ${plan.sqlName} AS millrace_row ${where}`;
+export function deleteRowSql(layout: TableLayout, fields: Fields): string {
+  const [version, time] = fields.slice(layout.key.length);
+  const where = `WHERE ${isRow(layout, fields, version!)}`;
+  if (layout.form.deletes === "hard") return `DELETE FROM ${layout.sqlName} AS millrace_row ${where}`;
   const sets = [
     `${quoteIdentifier(DELETED_COLUMN)} = true`,
     `${VERSION} = ${version}`,
     `${quoteIdentifier(COMMIT_TIME_COLUMN)} = make_timestamptz(${time})`,
   ];
-  return `UPDATE ${plan.sqlName} AS millrace_row SET ${sets.join(", ")} ${where}`;
+  return `UPDATE ${layout.sqlName} AS millrace_row SET ${sets.join(", ")} ${where}`;
 }
 
 const VERSION = quoteIdentifier(VERSION_COLUMN);
 
 /** Invariant: a newer row is never replaced by an older one. */
-function isRow(plan: Plan, key: Fields, version: string): string {
-  const matches = plan.key.map(
+function isRow(layout: TableLayout, key: Fields, version: string): string {
+  const matches = layout.key.map(
     (column, i) => `millrace_row.${quoteIdentifier(column.name)} = ${valueOf(column, key[i]!)}`,
   );
   return [...matches, `millrace_row.${VERSION} <= ${version}`].join(" AND ");
 }
 
-function valueOf({ duck }: PlanColumn, field: string | null): string {
+function valueOf({ duck }: LayoutColumn, field: string | null): string {
   if (field === null) return "NULL";
   const text = quoteLiteral(field);
   return duck.expression(duck.field === "VARCHAR" ? text : `CAST(${text} AS ${duck.field})`);
 }
 
-function tailOf(plan: Plan, fields: Fields, withExact: boolean): string[] {
-  const [version, time, exact = null] = fields.slice(plan.columns.length);
+function tailOf(layout: TableLayout, fields: Fields, withExact: boolean): string[] {
+  const [version, time, exact = null] = fields.slice(layout.columns.length);
   const tail = [version!, `make_timestamptz(${time})`];
   if (withExact) tail.push(exact === null ? "CAST(NULL AS VARCHAR)" : quoteLiteral(exact));
   return tail;

@@ -8,7 +8,7 @@ import { CELL_BINARY, CELL_NULL, CELL_TEXT, CELL_UNCHANGED, CellMap } from "../.
 import { writeJsonString } from "../../../src/core/values/json-string.ts";
 import { writeText } from "../../../src/core/values/text.ts";
 import { CellWriter } from "./cells.ts";
-import type { Plan, PlanColumn } from "./plan.ts";
+import type { TableLayout, LayoutColumn } from "./layout.ts";
 import type { StageFile } from "./stage-file.ts";
 
 /** Rows are passed on in pieces of this size, so that other work of the process gets its turn in between. */
@@ -29,7 +29,7 @@ export type Pass = "insert" | "put" | "update" | "patch" | "delete" | "append" |
 
 /** The entries of one table with the same pass, and how many are staged. */
 export interface Staging {
-  readonly plan: Plan;
+  readonly layout: TableLayout;
   readonly writes: TableWrites;
   readonly pass: Pass;
   readonly entries: readonly number[];
@@ -40,8 +40,8 @@ export interface Staging {
   needsExact: boolean;
 }
 
-export function staging(plan: Plan, writes: TableWrites, pass: Pass, entries: readonly number[]): Staging {
-  return { plan, writes, pass, entries, next: 0, unfit: [], needsExact: false };
+export function staging(layout: TableLayout, writes: TableWrites, pass: Pass, entries: readonly number[]): Staging {
+  return { layout, writes, pass, entries, next: 0, unfit: [], needsExact: false };
 }
 
 /** Renders entries as CSV rows. One per sink; its buffers are reused. */
@@ -126,12 +126,12 @@ export class RowStage {
     if (writes.action[entry] !== DELETE) work.unfit.push(entry);
   }
 
-  #keyRow({ plan, pass, writes }: Staging, block: Block, row: number, entry: number): boolean {
+  #keyRow({ layout, pass, writes }: Staging, block: Block, row: number, entry: number): boolean {
     const offset = writes.action[entry] === DELETE ? block.before[row]! : block.after[row]!;
     invariant(offset !== NO_TUPLE, "a change has the tuple of its action");
     this.#map.read(block.bytes, offset);
-    if (!this.#keyFields(plan, this.#map, block.bytes)) return false;
-    this.#out.ascii(pass === "delete" && plan.form.deletes === "soft" ? this.#softTail : this.#version);
+    if (!this.#keyFields(layout, this.#map, block.bytes)) return false;
+    this.#out.ascii(pass === "delete" && layout.form.deletes === "soft" ? this.#softTail : this.#version);
     return true;
   }
 
@@ -140,17 +140,17 @@ export class RowStage {
    * cells.
    */
   #fullRow(work: Staging, block: Block, row: number, entry: number): boolean {
-    const { plan, writes, pass } = work;
+    const { layout, writes, pass } = work;
     const map = this.#map;
     const isPatch = pass === "patch" || pass === "update";
     const offset = block.after[row]!;
     invariant(offset !== NO_TUPLE, "a row that is written has a new tuple");
     map.read(block.bytes, offset);
     const moved = writes.moved[entry] === 1;
-    if (pass === "patch") this.#patchHead(plan, entry, moved);
+    if (pass === "patch") this.#patchHead(layout, entry, moved);
     this.#exact.reset();
     if (!this.#cellFields(work, block.bytes, isPatch)) return false;
-    if (pass === "patch" && !this.#baseFields(plan, block, row, moved)) return false;
+    if (pass === "patch" && !this.#baseFields(layout, block, row, moved)) return false;
     this.#rowTail();
     return true;
   }
@@ -164,7 +164,7 @@ export class RowStage {
 
   /** A change in the form of an append: entry, op, offset and mask, cells, the base's key if known, and the tail. */
   #changeRow(work: Staging, block: Block, row: number, entry: number): boolean {
-    const { plan, writes } = work;
+    const { layout, writes } = work;
     const out = this.#out;
     const map = this.#map;
     const action = writes.action[entry]!;
@@ -173,43 +173,43 @@ export class RowStage {
     map.read(block.bytes, offset);
     const isPatch = action === PATCH;
     out.ascii(`${entry},${changeOp(writes, entry)},${changeOffset(block, row)},`);
-    if (isPatch) this.#mask(plan);
+    if (isPatch) this.#mask(layout);
     out.byte(COMMA);
     this.#exact.reset();
     if (!this.#cellFields(work, block.bytes, isPatch)) return false;
     if (isPatch && writes.fresh[entry] !== 1) {
-      if (!this.#baseFields(plan, block, row, writes.moved[entry] === 1)) return false;
+      if (!this.#baseFields(layout, block, row, writes.moved[entry] === 1)) return false;
     } else {
-      for (let k = 0; k < plan.key.length; k++) out.byte(COMMA);
+      for (let k = 0; k < layout.key.length; k++) out.byte(COMMA);
     }
     this.#rowTail();
     return true;
   }
 
-  #mask(plan: Plan): void {
+  #mask(layout: TableLayout): void {
     const { kind } = this.#map;
-    for (let i = 0; i < plan.columns.length; i++) {
+    for (let i = 0; i < layout.columns.length; i++) {
       this.#out.byte(kind[i] === CELL_UNCHANGED ? CELL_UNCHANGED : CELL_TEXT);
     }
   }
 
-  #patchHead(plan: Plan, entry: number, moved: boolean): void {
+  #patchHead(layout: TableLayout, entry: number, moved: boolean): void {
     this.#out.ascii(`${entry},${moved ? "t" : "f"},`);
-    this.#mask(plan);
+    this.#mask(layout);
     this.#out.byte(COMMA);
   }
 
-  #baseFields(plan: Plan, block: Block, row: number, moved: boolean): boolean {
-    if (!moved) return this.#keyFields(plan, this.#map, block.bytes);
+  #baseFields(layout: TableLayout, block: Block, row: number, moved: boolean): boolean {
+    if (!moved) return this.#keyFields(layout, this.#map, block.bytes);
     const offset = block.before[row]!;
     invariant(offset !== NO_TUPLE, "a row with another key has an old tuple");
     this.#baseKey.read(block.bytes, offset);
-    return this.#keyFields(plan, this.#baseKey, block.bytes);
+    return this.#keyFields(layout, this.#baseKey, block.bytes);
   }
 
   /** Writes each field followed by a comma. False if a value of the key does not fit. */
   #cellFields(work: Staging, bytes: Uint8Array, isPatch: boolean): boolean {
-    const { columns } = work.plan;
+    const { columns } = work.layout;
     const { kind, start, length } = this.#map;
     const out = this.#out;
     for (let i = 0; i < columns.length; i++) {
@@ -233,10 +233,10 @@ export class RowStage {
     return true;
   }
 
-  #keyFields(plan: Plan, map: CellMap, bytes: Uint8Array): boolean {
-    for (let k = 0; k < plan.key.length; k++) {
-      const column = plan.key[k]!;
-      const i = plan.table.key[k]!;
+  #keyFields(layout: TableLayout, map: CellMap, bytes: Uint8Array): boolean {
+    for (let k = 0; k < layout.key.length; k++) {
+      const column = layout.key[k]!;
+      const i = layout.table.key[k]!;
       const cell = map.kind[i]!;
       invariant(cell === CELL_TEXT || cell === CELL_BINARY, "a key has values");
       if (!this.#cells.write(column.source.type, column.duck, cell, bytes, map.start[i]!, map.length[i]!)) return false;
@@ -245,7 +245,7 @@ export class RowStage {
     return true;
   }
 
-  #keepExact(column: PlanColumn, kind: number, bytes: Uint8Array, start: number, length: number): void {
+  #keepExact(column: LayoutColumn, kind: number, bytes: Uint8Array, start: number, length: number): void {
     this.#exactField(column);
     this.#text.reset();
     writeText(this.#text, column.source.type, kind, bytes, start, length);
@@ -253,12 +253,12 @@ export class RowStage {
   }
 
   /** In a patch, null removes the base row's field (RFC 7396). */
-  #forgetExact(column: PlanColumn): void {
+  #forgetExact(column: LayoutColumn): void {
     this.#exactField(column);
     this.#exact.copy(NULL_WORD, 0, NULL_WORD.length);
   }
 
-  #exactField({ exactField }: PlanColumn): void {
+  #exactField({ exactField }: LayoutColumn): void {
     this.#exact.byte(this.#exact.length === 0 ? OPEN_BRACE : COMMA);
     this.#exact.copy(exactField, 0, exactField.length);
   }
@@ -282,15 +282,19 @@ export class RowStage {
   }
 }
 
-/** Groups entries by the columns that they leave unchanged, as a mask of `plan.columns`. */
-export function byUnchanged(plan: Plan, writes: TableWrites, entries: readonly number[]): Map<string, number[]> {
+/** Groups entries by the columns that they leave unchanged, as a mask of `layout.columns`. */
+export function byUnchanged(
+  layout: TableLayout,
+  writes: TableWrites,
+  entries: readonly number[],
+): Map<string, number[]> {
   const map = new CellMap();
   const result = new Map<string, number[]>();
   for (const entry of entries) {
     const block = writes.blocks[writes.block[entry]!]!;
     map.read(block.bytes, block.after[writes.row[entry]!]!);
     let mask = "";
-    for (let i = 0; i < plan.columns.length; i++) mask += map.kind[i] === CELL_UNCHANGED ? "u" : "t";
+    for (let i = 0; i < layout.columns.length; i++) mask += map.kind[i] === CELL_UNCHANGED ? "u" : "t";
     const group = result.get(mask);
     if (group === undefined) result.set(mask, [entry]);
     else group.push(entry);

@@ -7,9 +7,9 @@ import type { Outcome } from "../../../src/core/contracts/sink.ts";
 import type { Database } from "../file/database.ts";
 import { driverKind, duckdbError, isInvalidated, isOutOfMemory } from "../errors.ts";
 import { appendTable } from "./history.ts";
-import { appendSweepSql, appendTruncateSql } from "./history-plan.ts";
+import { appendSweepSql, appendTruncateSql } from "./history-statements.ts";
 import { EntriesRefused, HintWrong, writeTable, type WriteTools } from "./merge.ts";
-import { deleteUpToSql, type Plan } from "./plan.ts";
+import { deleteUpToSql, type TableLayout } from "./layout.ts";
 import { findPoison } from "./poison.ts";
 import type { ProgressRow } from "../file/progress.ts";
 import { RowStage } from "./stage.ts";
@@ -35,7 +35,7 @@ export interface StepParts {
 /** Applies steps, each in one transaction with its progress. */
 export class StepWriter {
   readonly #stage = new RowStage();
-  readonly #planOf: (table: TableVersion) => Plan;
+  readonly #layoutOf: (table: TableVersion) => TableLayout;
   /** Targets with `_millrace_exact`, by their quoted name. */
   readonly #exact = new Set<string>();
   /** Table id -> remaining steps in which its rows take the way with the least memory. */
@@ -45,14 +45,14 @@ export class StepWriter {
   /** Table id -> remaining steps in which its hints are ignored. */
   readonly #mistrusted = new Map<string, number>();
 
-  constructor(planOf: (table: TableVersion) => Plan) {
-    this.#planOf = planOf;
+  constructor(layoutOf: (table: TableVersion) => TableLayout) {
+    this.#layoutOf = layoutOf;
   }
 
   /** Records whether the target has that column now; it may have been created again. */
-  hasExact(plan: Plan, has: boolean): void {
-    if (has) this.#exact.add(plan.sqlName);
-    else this.#exact.delete(plan.sqlName);
+  hasExact(layout: TableLayout, has: boolean): void {
+    if (has) this.#exact.add(layout.sqlName);
+    else this.#exact.delete(layout.sqlName);
   }
 
   async apply(parts: StepParts, step: Step): Promise<void> {
@@ -96,18 +96,18 @@ export class StepWriter {
     switch (step.kind) {
       case "rows":
         for (const writes of step.tables) {
-          const plan = this.#planOf(writes.table);
-          const write = plan.form.mode === "history" ? appendTable : writeTable;
-          const left = await write(tools, plan, writes, without.get(writes) ?? NONE);
-          for (const entry of left.unfit) await outcome.poison(writes, entry, keyDoesNotFit(plan));
+          const layout = this.#layoutOf(writes.table);
+          const write = layout.form.mode === "history" ? appendTable : writeTable;
+          const left = await write(tools, layout, writes, without.get(writes) ?? NONE);
+          for (const entry of left.unfit) await outcome.poison(writes, entry, keyDoesNotFit(layout));
           if (left.incomplete.length > 0) await outcome.incomplete(writes, left.incomplete);
         }
         break;
       case "truncate":
-        await connection.run(truncateSql(this.#planOf(step.table), step.version, step.record));
+        await connection.run(truncateSql(this.#layoutOf(step.table), step.version, step.record));
         break;
       case "sweep":
-        for (const { table, below } of step.sweeps) await connection.run(sweepSql(this.#planOf(table), below));
+        for (const { table, below } of step.sweeps) await connection.run(sweepSql(this.#layoutOf(table), below));
         break;
       case "progress":
         break;
@@ -123,7 +123,7 @@ export class StepWriter {
     const { writes } = refused;
     this.#verify(parts, refused);
     const newTools = (): WriteTools => this.#tools(parts, { trust: false, isFrugal: true }, new Set());
-    const poison = await findPoison(newTools, this.#planOf(writes.table), refused);
+    const poison = await findPoison(newTools, this.#layoutOf(writes.table), refused);
     const left = without.get(writes) ?? new Set<number>();
     for (const { entry, error } of poison) {
       await parts.outcome.poison(writes, entry, error);
@@ -182,20 +182,20 @@ export class StepWriter {
   }
 }
 
-function truncateSql(plan: Plan, version: bigint, record: TruncateRecord): string {
-  if (plan.form.mode === "history") return appendTruncateSql(plan, version, record);
-  return deleteUpToSql(plan, "<=", version, record?.commitTimeUs);
+function truncateSql(layout: TableLayout, version: bigint, record: TruncateRecord): string {
+  if (layout.form.mode === "history") return appendTruncateSql(layout, version, record);
+  return deleteUpToSql(layout, "<=", version, record?.commitTimeUs);
 }
 
-function sweepSql(plan: Plan, below: bigint): string {
-  return plan.form.mode === "history" ? appendSweepSql(plan, below) : deleteUpToSql(plan, "<", below);
+function sweepSql(layout: TableLayout, below: bigint): string {
+  return layout.form.mode === "history" ? appendSweepSql(layout, below) : deleteUpToSql(layout, "<", below);
 }
 
-function keyDoesNotFit(plan: Plan): MillraceError {
+function keyDoesNotFit(layout: TableLayout): MillraceError {
   return duckdbError({
     code: "MR3211",
     kind: "poison",
-    message: `a key value of ${plan.table.id} does not fit into its DuckDB type`,
+    message: `a key value of ${layout.table.id} does not fit into its DuckDB type`,
     hint: "see the type table of the DuckDB sink; correct the value at the source",
   });
 }

@@ -1,7 +1,7 @@
 import type { DuckDBConnection } from "@duckdb/node-api";
 import type { TableWrites } from "../../../src/core/model/batch.ts";
 import { quoteIdentifier, quoteLiteral } from "../names.ts";
-import { type Plan, selectTouched } from "./plan.ts";
+import { type TableLayout, selectTouched } from "./layout.ts";
 import { RowStage, staging } from "./stage.ts";
 import type { StageFile } from "./stage-file.ts";
 import { readTextRows } from "./text-rows.ts";
@@ -18,13 +18,13 @@ const LISTED_MAX = 1_000;
 export class TouchedKeys {
   readonly #stage = new RowStage();
   readonly #file: StageFile;
-  readonly #plan: Plan;
+  readonly #layout: TableLayout;
   /** Repetitions included. */
   count = 0;
 
-  constructor(file: StageFile, plan: Plan) {
+  constructor(file: StageFile, layout: TableLayout) {
     this.#file = file;
-    this.#plan = plan;
+    this.#layout = layout;
     file.begin();
   }
 
@@ -34,13 +34,13 @@ export class TouchedKeys {
 
   async add(writes: TableWrites): Promise<void> {
     const entries = Array.from({ length: writes.count }, (_, i) => i);
-    await this.#stage.append(this.#file, staging(this.#plan, writes, "touch", entries), Number.POSITIVE_INFINITY);
+    await this.#stage.append(this.#file, staging(this.#layout, writes, "touch", entries), Number.POSITIVE_INFINITY);
     this.count += entries.length;
   }
 
   /** Selects each key once, as k0, k1 … */
   get select(): string {
-    return selectTouched(this.#plan, this.#file);
+    return selectTouched(this.#layout, this.#file);
   }
 
   /**
@@ -49,7 +49,7 @@ export class TouchedKeys {
    * no such condition.
    */
   async listed(connection: DuckDBConnection, table: string): Promise<string | null> {
-    const [column, ...others] = this.#plan.key;
+    const [column, ...others] = this.#layout.key;
     if (others.length > 0 || this.count > LISTED_MAX) return null;
     const rows = await readTextRows(connection, `SELECT k0::VARCHAR FROM ${table}`);
     const keys = rows.map(([key = ""]) => `CAST(${quoteLiteral(key)} AS ${column!.duck.name})`);
@@ -58,7 +58,7 @@ export class TouchedKeys {
 
   /** A condition for rows of the table (as `millrace_row`) with one of those keys (as `touched`). */
   get matches(): string {
-    return this.#plan.key.map(({ name }, i) => `millrace_row.${quoteIdentifier(name)} = touched.k${i}`).join(" AND ");
+    return this.#layout.key.map(({ name }, i) => `millrace_row.${quoteIdentifier(name)} = touched.k${i}`).join(" AND ");
   }
 
   clear(): void {

@@ -15,7 +15,7 @@ const GC_DELETES = "1h";
  * How long to wait for an index without its shard; other tables wait too. The engines' default is half a minute or one
  * minute.
  */
-export const SHARD_WITHIN = "5s";
+export const SHARD_TIMEOUT = "5s";
 const FIELDS_MAX_DEFAULT = 1_000;
 /** JSON that is only stored still counts; the engines' parser stops at this depth. */
 const DEPTH_MAX = 1_000;
@@ -123,7 +123,7 @@ export async function createIndex(
       {
         method: "PUT",
         path: pathOf(index),
-        query: { timeout: SHARD_WITHIN },
+        query: { timeout: SHARD_TIMEOUT },
         body: definitionOf(name, table, options, note, hasUnsignedLong),
       },
       signal,

@@ -1,6 +1,6 @@
 import { classifyEngine, type EngineError, isRefusal, searchError } from "../errors.ts";
 import { type BulkBody } from "./bulk-body.ts";
-import { SHARD_WITHIN } from "../indices/ddl.ts";
+import { SHARD_TIMEOUT } from "../indices/ddl.ts";
 import { withoutDuplicateFields } from "./duplicate-fields.ts";
 import { type Answer, engineError, errorOf, fieldOf, parsed, type SearchClient } from "../http.ts";
 
@@ -12,7 +12,7 @@ export interface Refusal {
   readonly reason: string;
 }
 
-const QUERY = { require_alias: "true", timeout: SHARD_WITHIN, filter_path: "errors,items.*.error,items.*.status" };
+const QUERY = { require_alias: "true", timeout: SHARD_TIMEOUT, filter_path: "errors,items.*.error,items.*.status" };
 const ALL_WELL = Buffer.from('{"errors":false');
 
 /**

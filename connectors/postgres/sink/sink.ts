@@ -15,7 +15,7 @@ import type {
   TargetRows,
 } from "../../../src/core/contracts/sink.ts";
 import type { PostgresAddress } from "../client/url.ts";
-import { applyRows, stageRows } from "./write/apply.ts";
+import { applyRows, prepareRows } from "./write/apply.ts";
 import { RenderedCopies } from "./write/copies.ts";
 import { sinkError, stopped, withoutRow } from "./errors.ts";
 import { DEFAULT_FORM, type TargetForm } from "./tables/form.ts";
@@ -95,7 +95,7 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
   #copies = new RenderedCopies();
   /** The rows of the next step, if known. */
   #copiesAhead = new RenderedCopies();
-  #staged: { readonly tables: readonly TableWrites[]; readonly merge: Merge } | null = null;
+  #prefetched: { readonly tables: readonly TableWrites[]; readonly merge: Merge } | null = null;
   readonly #presence = new Presence();
   #session: Session | null = null;
   #closed = false;
@@ -202,12 +202,12 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
     this.#presence.applied(step, (table) => this.#targets.find(table));
   }
 
-  stage(tables: readonly TableWrites[]): void {
-    this.#staged = null;
+  prefetchRows(tables: readonly TableWrites[]): void {
+    this.#prefetched = null;
     // The form of a shape that comes with this step is still unknown.
     if (!tables.every(({ table }) => this.#targets.find(table) !== undefined)) return;
-    const merge = stageRows(this.#tableSteps(tables), this.#copiesAhead);
-    if (merge !== null) this.#staged = { tables, merge };
+    const merge = prepareRows(this.#tableSteps(tables), this.#copiesAhead);
+    if (merge !== null) this.#prefetched = { tables, merge };
   }
 
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
@@ -260,9 +260,9 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
   async #write(session: Session, step: Step, advance: Advance, outcome: Outcome, signal: AbortSignal): Promise<void> {
     switch (step.kind) {
       case "rows": {
-        const staged = this.#staged?.tables === step.tables ? this.#staged : null;
+        const staged = this.#prefetched?.tables === step.tables ? this.#prefetched : null;
         if (staged !== null) {
-          this.#staged = null;
+          this.#prefetched = null;
           [this.#copies, this.#copiesAhead] = [this.#copiesAhead, this.#copies];
         }
         const rows = { tables: this.#tableSteps(step.tables), copies: this.#copies, merge: staged?.merge ?? null };

@@ -152,7 +152,7 @@ function effectText({ effect, bytes, tables }: SinkPlan): string {
     case "skip":
       return `${bytes} bytes of log are passed over; what changed there comes by reading again beside the stream: ${listed}`;
     case "anew":
-      return `filled anew beside the stream, rows that no log wrote are removed: ${listed}; ${bytes} bytes of log are passed over`;
+      return `filled again beside the stream, rows that no log wrote are removed: ${listed}; ${bytes} bytes of log are passed over`;
     default:
       return effect satisfies never;
   }

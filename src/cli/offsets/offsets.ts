@@ -161,7 +161,7 @@ function describe({ source, sinks }: Offsets): string {
   table.push(["source", source.kind, source.position ?? "-", "", acknowledged]);
   for (const { name, kind, position, tables, reset } of sinks) {
     const note =
-      reset === null ? "" : `reset to ${reset.position}${reset.anew ? ", filled anew" : ""} at the next start`;
+      reset === null ? "" : `reset to ${reset.position}${reset.anew ? ", filled again" : ""} at the next start`;
     table.push([name, kind, position ?? "-", tables, note]);
   }
   const gtids = sinks.flatMap(({ name, gtids: known }) =>

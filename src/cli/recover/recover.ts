@@ -40,7 +40,7 @@ export function addRecover({ program, action }: CommandLine): void {
         const sink = typeof options["sink"] === "string" ? options["sink"] : null;
         const request = { sink, isForced: options["anyway"] === true, isConfirmed: options["yes"] === true };
         const begun = await begin(session, config, request);
-        const recovery = begun.applied ? { ...begun, ...(await mend(session, config, begun.listed)) } : begun;
+        const recovery = begun.applied ? { ...begun, ...(await repairListed(session, config, begun.listed)) } : begun;
         session.print(documentOf(recovery), textOf(recovery));
         return exitOf(recovery);
       }),
@@ -107,8 +107,9 @@ export async function recoverIn(
       const why = lost === null ? "--anyway begins another log" : `the log is lost: ${lost.message}`;
       throw cliError("MR1127", `--sink ${sink}: every sink needs a new position: ${why}`);
     }
-    if (lost !== null || request.isForced) return await anew(session, config, state, record, { chosen, lost }, request);
-    return await beside(config, state, source, record, sink === null ? [] : chosen, request);
+    if (lost !== null || request.isForced)
+      return await startNewLog(session, config, state, record, { chosen, lost }, request);
+    return await skipToEnd(config, state, source, record, sink === null ? [] : chosen, request);
   } finally {
     await source.close();
   }
@@ -135,7 +136,7 @@ async function lossOf(
  * Starts another log, in a new epoch. Lists the comparisons before it moves the sinks' positions: after a crash in
  * between, the former log still counts as the lost one.
  */
-async function anew(
+async function startNewLog(
   session: Pick<Session, "log">,
   config: RecoverConfig,
   state: StateStore,
@@ -164,7 +165,7 @@ async function anew(
 }
 
 /** The log is good: puts the sinks to its end. Comparing finds what they lack. */
-async function beside(
+async function skipToEnd(
   config: RecoverConfig,
   state: StateStore,
   source: Source,
@@ -220,7 +221,7 @@ async function list(
 }
 
 /** Without a daemon: runs until everything listed is repaired. A daemon that starts meanwhile does the rest. */
-async function mend(
+async function repairListed(
   session: Session,
   config: Config,
   listed: readonly number[],
@@ -267,10 +268,10 @@ function textOf({ applied, epoch, lost, mended, missing, position, sinks, tables
     lost === null ? "the log itself is not lost" : `lost: ${lost.code} ${lost.message}`,
     position === null ? `epoch ${epoch} begins at the end of the source's log` : `epoch ${epoch} begins at ${position}`,
     ...sinks.map(({ name, holds }) => `${name}: holds what it got up to ${holds ?? "nothing"}, and keeps it`),
-    `compared with the source, and mended where rows differ: ${tables.length === 0 ? "no tables" : tables.join(", ")}`,
+    `compared with the source, and repaired where rows differ: ${tables.length === 0 ? "no tables" : tables.join(", ")}`,
   ];
   if (!applied) return [...lines, "nothing was done: add --yes to do it"].join("\n");
-  const table = new Table({ head: ["table", "sink", "rows mended"], style: { head: [], border: [], compact: true } });
+  const table = new Table({ head: ["table", "sink", "rows repaired"], style: { head: [], border: [], compact: true } });
   for (const one of mended) table.push([one.table, one.sink, one.rows]);
   if (mended.length > 0) lines.push(table.toString());
   const rest = missing.map((what) => `not finished: ${what}`);

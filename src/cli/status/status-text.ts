@@ -235,8 +235,8 @@ function resultOf({
   const rest = notComparable === 0 ? "" : `, ${notComparable.toLocaleString("en-US")} not comparable`;
   const isAll = whole === true && part === null && notComparable + deadLetters + aside === 0;
   if (differed === 0 && isAll) return "equal";
-  const mended = repaired === 0 ? "" : `, ${repaired.toLocaleString("en-US")} repaired`;
-  const what = differed === 0 ? "what was compared is equal" : `${count(differed, "row")} differed${mended}`;
+  const also = repaired === 0 ? "" : `, ${repaired.toLocaleString("en-US")} repaired`;
+  const what = differed === 0 ? "what was compared is equal" : `${count(differed, "row")} differed${also}`;
   return `${what}${rest} (millrace report show ${id})`;
 }
 

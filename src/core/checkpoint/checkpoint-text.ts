@@ -30,9 +30,9 @@ export function checkpointTexts({ tables, bond }: CheckpointContent): Checkpoint
 export function parseCheckpoint(tables: string, bond: string | null | undefined): CheckpointContent {
   const value: unknown = JSON.parse(tables);
   if (!isRecord(value)) throw notContent();
-  const { bond: within, tables: inner } = value;
-  if (typeof within === "string" && isRecord(inner))
-    return { tables: tablesOf(inner), bond: parseBond(bond || within) };
+  const { bond: oldBond, tables: inner } = value;
+  if (typeof oldBond === "string" && isRecord(inner))
+    return { tables: tablesOf(inner), bond: parseBond(bond || oldBond) };
   return bond ? { tables: tablesOf(value), bond: parseBond(bond) } : { tables: tablesOf(value) };
 }
 

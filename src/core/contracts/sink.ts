@@ -154,7 +154,7 @@ export interface StepPrefetch {
    * prepare everything that does not need the target. The next step has exactly this list, or another one; a later call
    * replaces it.
    */
-  stage(tables: readonly TableWrites[]): void;
+  prefetchRows(tables: readonly TableWrites[]): void;
 }
 
 /** Reads back what the target holds. Without it `reconcile` and `recover` skip the sink. */
@@ -209,7 +209,7 @@ export interface Outcome {
   /** An entry whose content the target refuses. */
   poison(writes: TableWrites, entry: number, error: MillraceError): Promise<void>;
   /**
-   * The step only waits for the target now: there is time for preparing the next one (`stage`). A sink may call it any
+   * The step only waits for the target now: there is time for preparing the next one (`prefetchRows`). A sink may call it any
    * number of times, or never.
    */
   readonly waiting?: () => void;

@@ -167,7 +167,7 @@ export interface SinkStore {
   written(name: string, position: Position, tables: CompleteTables): Promise<void>;
   covered(name: string, position: Position): Promise<void>;
   /** The sink itself has reached the position of its reset and holds `tables` completely: the reset is done. */
-  settleReset(name: string, position: Position, tables: CompleteTables): Promise<void>;
+  finishReset(name: string, position: Position, tables: CompleteTables): Promise<void>;
   setPaused(name: string, paused: boolean): Promise<void>;
   setError(name: string, error: StoredError | null): Promise<void>;
   /** Forgets a sink that left the configuration. */

@@ -20,7 +20,7 @@ export interface Looked {
 }
 
 /** The result of one look at a suspect. */
-type Verdict = "settled" | "again" | "moved" | "repair";
+type LookResult = "settled" | "again" | "moved" | "repair";
 
 /**
  * After this many looks a row is reported as undecided: the source never held it still, and it never equalled the log.
@@ -103,7 +103,7 @@ export class Suspects {
       this.#open.delete(id);
       const verdict = looked.isAwaited(i)
         ? this.#awaited(id, suspect, looked.look, findings)
-        : this.#verdict(id, suspect, looked, findings);
+        : this.#lookResult(id, suspect, looked, findings);
       if (verdict === "again" || verdict === "moved") this.#open.set(id, suspect);
       return verdict;
     });
@@ -112,7 +112,7 @@ export class Suspects {
   }
 
   /** The sink waits for the row, so what it holds now proves nothing, unless it is already right. */
-  #awaited(id: string, suspect: Suspect, { equal }: Look, findings: Findings): Verdict {
+  #awaited(id: string, suspect: Suspect, { equal }: Look, findings: Findings): LookResult {
     if (equal.has(id)) return settled(suspect, findings);
     suspect.finding = null;
     suspect.awaitedSinceMs ??= this.#clock.elapsed();
@@ -121,7 +121,7 @@ export class Suspects {
     return "settled";
   }
 
-  #verdict(id: string, suspect: Suspect, { look, at, refused }: Looked, findings: Findings): Verdict {
+  #lookResult(id: string, suspect: Suspect, { look, at, refused }: Looked, findings: Findings): LookResult {
     suspect.awaitedSinceMs = null;
     suspect.looks++;
     if (look.equal.has(id)) return settled(suspect, findings);
@@ -147,7 +147,7 @@ export class Suspects {
    * The row differs the same way at two positions. A repaired row gets further looks until it is equal, or differs
    * twice again.
    */
-  #found(id: string, { key, isMet, isRepaired }: Suspect, finding: Finding, findings: Findings): Verdict {
+  #found(id: string, { key, isMet, isRepaired }: Suspect, finding: Finding, findings: Findings): LookResult {
     if (isRepaired) {
       findings.addKeptOut();
       return "settled";
@@ -161,13 +161,13 @@ export class Suspects {
   }
 }
 
-function settled({ isRepaired, isMet }: Suspect, findings: Findings): Verdict {
+function settled({ isRepaired, isMet }: Suspect, findings: Findings): LookResult {
   if (isRepaired) findings.repaired++;
   else if (isMet) findings.compared++;
   return "settled";
 }
 
-function givenUp({ key, equalAt }: Suspect, findings: Findings): Verdict {
+function givenUp({ key, equalAt }: Suspect, findings: Findings): LookResult {
   if (equalAt === null) findings.unsettled++;
   else findings.addMoving(key, equalAt);
   return "settled";

@@ -69,7 +69,7 @@ export class Applier {
       queue,
       isComplete: ({ id }) => this.#isComplete(id),
       net: (plan, wants, isComplete) => this.#netted(plan, wants, isComplete),
-      stage: (tables) => sink.prefetch?.stage(tables),
+      stage: (tables) => sink.prefetch?.prefetchRows(tables),
     });
     this.steps = new SinkSteps({
       ...parts,

@@ -32,10 +32,10 @@ export function positionOrNull(row: Row, column: string): Position | null {
 }
 
 /** A value that the column's CHECK allows. */
-export function word<const W extends string>(row: Row, column: string, words: readonly W[]): W {
+export function oneOf<const W extends string>(row: Row, column: string, choices: readonly W[]): W {
   const value = text(row, column);
-  const found = words.find((w) => w === value);
-  invariant(found !== undefined, `state column ${column} holds one of ${words.join(", ")}`);
+  const found = choices.find((w) => w === value);
+  invariant(found !== undefined, `state column ${column} holds one of ${choices.join(", ")}`);
   return found;
 }
 

@@ -10,7 +10,7 @@ import { STAGED_DELETE, STAGED_MOVE, STAGED_PATCH, STAGED_PUT } from "../write/s
 import { DEFAULT_FORM, DELETED_COLUMN, type TargetForm, TIME_COLUMN, VERSION_COLUMN } from "./form.ts";
 import { HistoryTable } from "./history-table.ts";
 import { fitted, type TargetName } from "./names.ts";
-import { type EntryRange, timeOf, within } from "../write/staged.ts";
+import { type EntryRange, timeOf, inRange } from "../write/staged.ts";
 
 /** The first columns of a staging table. */
 const STAMP = ["_ord integer", "_action integer", "_mask bytea", "_version bigint", "_time timestamptz"];
@@ -112,21 +112,21 @@ export class TargetTable {
   deleteStaged(range?: EntryRange): string {
     if (this.#soft) {
       const sets = `${DELETED_COLUMN} = true, ${VERSION_COLUMN} = s._version, ${TIME_COLUMN} = s._time`;
-      return `UPDATE ${this.quoted} AS t SET ${sets} FROM ${this.stage} AS s WHERE s._action = ${STAGED_DELETE}${within(range)} AND ${this.#sameKey("c")} AND t.${VERSION_COLUMN} <= s._version`;
+      return `UPDATE ${this.quoted} AS t SET ${sets} FROM ${this.stage} AS s WHERE s._action = ${STAGED_DELETE}${inRange(range)} AND ${this.#sameKey("c")} AND t.${VERSION_COLUMN} <= s._version`;
     }
-    return `DELETE FROM ${this.quoted} AS t USING ${this.stage} AS s WHERE s._action = ${STAGED_DELETE}${within(range)} AND ${this.#sameKey("c")} AND t.${VERSION_COLUMN} <= s._version`;
+    return `DELETE FROM ${this.quoted} AS t USING ${this.stage} AS s WHERE s._action = ${STAGED_DELETE}${inRange(range)} AND ${this.#sameKey("c")} AND t.${VERSION_COLUMN} <= s._version`;
   }
 
   /** Deletes the old rows of the keys that are about to be put: they could conflict in a second unique index. */
   displaceStaged(range?: EntryRange): string {
-    return `DELETE FROM ${this.quoted} AS t USING ${this.stage} AS s WHERE s._action = ${STAGED_PUT}${within(range)} AND ${this.#sameKey("c")} AND t.${VERSION_COLUMN} <= s._version`;
+    return `DELETE FROM ${this.quoted} AS t USING ${this.stage} AS s WHERE s._action = ${STAGED_PUT}${inRange(range)} AND ${this.#sameKey("c")} AND t.${VERSION_COLUMN} <= s._version`;
   }
 
   /** `distinct`: two entries may have the same key for the target (`1` as text and as binary). */
   putStaged(distinct: boolean, range?: EntryRange): string {
     const keys = this.keyColumns.map((c) => `s.c${c}`).join(", ");
     const cells = this.#columns.map((_, i) => `s.c${i}`).join(", ");
-    const source = `FROM ${this.stage} AS s WHERE s._action = ${STAGED_PUT}${within(range)}`;
+    const source = `FROM ${this.stage} AS s WHERE s._action = ${STAGED_PUT}${inRange(range)}`;
     const order = distinct ? ` ORDER BY ${keys}, s._version DESC, s._ord DESC` : "";
     return `INSERT INTO ${this.quoted} AS t (${this.#columns.join(", ")}, ${VERSION_COLUMN}, ${TIME_COLUMN}) SELECT ${distinct ? `DISTINCT ON (${keys}) ` : ""}${cells}, s._version, s._time ${source}${order} ${this.#onConflict()}`;
   }

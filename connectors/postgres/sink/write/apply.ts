@@ -14,7 +14,7 @@ const UNIQUE_VIOLATION = "23505";
 const CARDINALITY_VIOLATION = "21000";
 
 /** How to merge a step of rows if nothing prevents it; null if it is written in another way. */
-export function stageRows(tables: readonly TableStep[], copies: RenderedCopies): Merge | null {
+export function prepareRows(tables: readonly TableStep[], copies: RenderedCopies): Merge | null {
   if (tables.some(({ table }) => table.history !== null) || isSmall(tables)) return null;
   return prepareMerge(tables, true, copies);
 }

@@ -12,7 +12,7 @@ export interface EntryRange {
   readonly to: number;
 }
 
-export function within(range: EntryRange | undefined): string {
+export function inRange(range: EntryRange | undefined): string {
   return range === undefined ? "" : ` AND s._ord >= ${range.from} AND s._ord < ${range.to}`;
 }
 

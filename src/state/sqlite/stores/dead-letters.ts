@@ -5,7 +5,7 @@ import type { KeyText } from "../../../core/contracts/source.ts";
 import type { DeadLetter, DeadLetterStore } from "../../../core/contracts/state-store.ts";
 import { ObligationCount } from "./obligations.ts";
 import type { Connection } from "../connection.ts";
-import { integer, isTexts, stored, text, word, type Row } from "../row.ts";
+import { integer, isTexts, stored, text, oneOf, type Row } from "../row.ts";
 
 /** Only the newest settled letters are kept, for the record. Waiting letters are never removed. */
 const SETTLED_COUNT_MAX = 10_000;
@@ -106,6 +106,6 @@ function deadLetter(row: Row): DeadLetter {
     reason: text(row, "reason"),
     envelope: text(row, "envelope"),
     createdAt: text(row, "created_at"),
-    state: word(row, "state", ["waiting", "superseded", "replayed", "discarded"]),
+    state: oneOf(row, "state", ["waiting", "superseded", "replayed", "discarded"]),
   };
 }

@@ -13,7 +13,7 @@ import type {
 } from "../../../core/contracts/state-store.ts";
 import { ObligationCount } from "./obligations.ts";
 import type { Connection } from "../connection.ts";
-import { integer, integerOrNull, isTexts, stored, storedOrNull, text, textOrNull, word, type Row } from "../row.ts";
+import { integer, integerOrNull, isTexts, stored, storedOrNull, text, textOrNull, oneOf, type Row } from "../row.ts";
 
 /** Only the newest finished refills are kept, for `snapshot list`. */
 const FINISHED_COUNT_MAX = 1000;
@@ -254,7 +254,7 @@ function refillOf(row: Row): Refill {
     scope: scopeOf(row),
     reason: text(row, "reason"),
     needed: integer(row, "needed") === 1,
-    state: word(row, "state", ["waiting", "running", "done", "cancelled"]),
+    state: oneOf(row, "state", ["waiting", "running", "done", "cancelled"]),
     attempt: integer(row, "attempt"),
     completeness: completenessOf(row),
     sweepBelow: sweepBelow === null ? null : BigInt(sweepBelow),
@@ -285,7 +285,7 @@ function stateOf(progress: RefillProgress) {
 }
 
 function scopeOf(row: Row): Refill["scope"] {
-  const kind = word(row, "scope", ["table", "where", "differences"]);
+  const kind = oneOf(row, "scope", ["table", "where", "differences"]);
   return kind === "where" ? { kind, where: text(row, "condition") } : { kind };
 }
 

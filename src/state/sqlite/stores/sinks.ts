@@ -32,8 +32,8 @@ export class SqliteSinks implements SinkStore {
   readonly #covered: StatementSync;
   readonly #paused: StatementSync;
   readonly #error: StatementSync;
-  readonly #putAt: StatementSync;
-  readonly #settle: StatementSync;
+  readonly #storeReset: StatementSync;
+  readonly #finishReset: StatementSync;
   readonly #forget: readonly StatementSync[];
 
   constructor(connection: Connection) {
@@ -56,11 +56,11 @@ export class SqliteSinks implements SinkStore {
     this.#error = connection.prepare(
       "INSERT INTO sink (name, error) VALUES (:name, :error) ON CONFLICT DO UPDATE SET error = :error",
     );
-    this.#putAt = connection.prepare(
+    this.#storeReset = connection.prepare(
       `INSERT INTO sink (name, written, covered, reset) VALUES (:name, :to, :to, :reset)
        ON CONFLICT DO UPDATE SET written = :to, covered = :to, reset = :reset, error = NULL`,
     );
-    this.#settle = connection.prepare(
+    this.#finishReset = connection.prepare(
       "UPDATE sink SET written = :position, covered = :position, tables = :tables, reset = NULL WHERE name = :name",
     );
     this.#forget = [
@@ -106,7 +106,7 @@ export class SqliteSinks implements SinkStore {
   }
 
   /** The caller has opened a transaction. */
-  putAt(name: string, { to, anew, crossing, keeps }: SinkReset): void {
+  storeReset(name: string, { to, anew, crossing, keeps }: SinkReset): void {
     const place = serializePosition(to);
     const reset: StoredReset = {
       to: place,
@@ -114,12 +114,12 @@ export class SqliteSinks implements SinkStore {
       ...(crossing === undefined ? {} : { crossing: spelled(crossing) }),
       ...(keeps === undefined ? {} : { keeps }),
     };
-    this.#putAt.run({ name, to: place, reset: JSON.stringify(reset) });
+    this.#storeReset.run({ name, to: place, reset: JSON.stringify(reset) });
   }
 
-  async settleReset(name: string, position: Position, tables: CompleteTables): Promise<void> {
+  async finishReset(name: string, position: Position, tables: CompleteTables): Promise<void> {
     const place = serializePosition(position);
-    this.#connection.write(() => this.#settle.run({ name, position: place, tables: JSON.stringify(tables) }));
+    this.#connection.write(() => this.#finishReset.run({ name, position: place, tables: JSON.stringify(tables) }));
   }
 
   async setPaused(name: string, paused: boolean): Promise<void> {

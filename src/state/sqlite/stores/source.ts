@@ -50,7 +50,7 @@ export class SqliteSource implements SourceStore {
   async crossed(identity: LogIdentity, origin: Position, resets: ReadonlyMap<string, SinkReset>): Promise<void> {
     this.#connection.write(() => {
       this.#create(identity, origin);
-      for (const [name, reset] of resets) this.#sinks.putAt(name, reset);
+      for (const [name, reset] of resets) this.#sinks.storeReset(name, reset);
     });
   }
 
@@ -89,7 +89,7 @@ export class SqliteSource implements SourceStore {
     this.#connection.write(() => {
       const record = this.#read();
       invariant(record !== null, "a log is announced before a sink is put elsewhere in it");
-      for (const [name, reset] of resets) this.#sinks.putAt(name, reset);
+      for (const [name, reset] of resets) this.#sinks.storeReset(name, reset);
       const { acknowledged } = record;
       const lowest = earliest([...resets.values()].map(({ to }) => to));
       if (acknowledged === null || lowest === undefined || comparePositions(lowest, acknowledged) >= 0) return;

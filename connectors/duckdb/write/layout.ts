@@ -13,7 +13,7 @@ import {
 } from "../names.ts";
 import { DECIMAL, duckType, type DuckType, FLOAT, JSON_TEXT, LIST, TIMESTAMP } from "../types.ts";
 
-export interface PlanColumn {
+export interface LayoutColumn {
   readonly source: Column;
   /** Name in the target. */
   readonly name: string;
@@ -25,16 +25,16 @@ export interface PlanColumn {
   readonly exactField: Buffer;
 }
 
-/** How to write the rows of one table version. */
-export interface Plan {
+/** The columns, key and form of one table version in the file, and so how its rows are written. */
+export interface TableLayout {
   readonly table: TableVersion;
   readonly catalogue: string;
   readonly target: TargetName;
   /** Quoted, with the catalogue. */
   readonly sqlName: string;
-  readonly columns: readonly PlanColumn[];
+  readonly columns: readonly LayoutColumn[];
   /** In key order. */
-  readonly key: readonly PlanColumn[];
+  readonly key: readonly LayoutColumn[];
   /** Whether columns that the table no longer has are dropped. */
   readonly dropsColumns: boolean;
   /** Columns that the table no longer has and the target keeps: they are null in written rows. */
@@ -42,14 +42,14 @@ export interface Plan {
   readonly form: TargetForm;
 }
 
-export function planOf(
+export function layoutOf(
   table: TableVersion,
   target: TargetName,
   catalogue: string,
   form: TargetForm = DEFAULT_FORM,
-): Plan {
+): TableLayout {
   const names = columnNames(table.columns);
-  const columns = table.columns.map((source, i): PlanColumn => {
+  const columns = table.columns.map((source, i): LayoutColumn => {
     const isKey = table.key.includes(i);
     const duck = duckType(source, isKey);
     const name = names[i]!;
@@ -102,7 +102,8 @@ export function readCsv(file: StagedFile, fields: readonly Field[]): string {
 /** Fields have our own names, so that no column name conflicts with a keyword of the reader. */
 export const field = (i: number): string => `c${i}`;
 
-export const cellFields = (plan: Plan): Field[] => plan.columns.map(({ duck }, i): Field => [field(i), duck.field]);
+export const cellFields = (layout: TableLayout): Field[] =>
+  layout.columns.map(({ duck }, i): Field => [field(i), duck.field]);
 export const TAIL: readonly Field[] = [
   ["version", "BIGINT"],
   ["commit_us", "BIGINT"],
@@ -111,31 +112,33 @@ export const TAIL: readonly Field[] = [
 export const COMMIT_TIME = "make_timestamptz(commit_us)";
 
 /** Inserts rows whose keys should be new; the statement fails if one exists. */
-export function insertSql(plan: Plan, file: StagedFile, withExact: boolean): string {
-  return `${insert(plan, withExact)} ${selectStaged(plan, file, withExact)}`;
+export function insertSql(layout: TableLayout, file: StagedFile, withExact: boolean): string {
+  return `${insert(layout, withExact)} ${selectStaged(layout, file, withExact)}`;
 }
 
-export function putSql(plan: Plan, file: StagedFile, withExact: boolean): string {
-  return `${insert(plan, withExact)} ${selectStaged(plan, file, withExact)} ${onConflict(plan, withExact)}`;
+export function putSql(layout: TableLayout, file: StagedFile, withExact: boolean): string {
+  return `${insert(layout, withExact)} ${selectStaged(layout, file, withExact)} ${onConflict(layout, withExact)}`;
 }
 
 /**
  * The same rows by a delete and an insert. An upsert reads the columns that it sets in all neighbouring rows; this
  * reads only keys and versions.
  */
-export function displaceSql(plan: Plan, file: StagedFile, withExact: boolean): string {
-  const keys = plan.table.key.map((ordinal, i) => `${plan.columns[ordinal]!.duck.expression(field(ordinal))} AS k${i}`);
-  const from = readCsv(file, [...cellFields(plan), ...TAIL]);
+export function displaceSql(layout: TableLayout, file: StagedFile, withExact: boolean): string {
+  const keys = layout.table.key.map(
+    (ordinal, i) => `${layout.columns[ordinal]!.duck.expression(field(ordinal))} AS k${i}`,
+  );
+  const from = readCsv(file, [...cellFields(layout), ...TAIL]);
   const staged = `(SELECT ${[...keys, "version"].join(", ")} FROM ${from}) AS staged`;
-  const matches = plan.key.map(({ name }, i) => `millrace_row.${quoteIdentifier(name)} = staged.k${i}`);
+  const matches = layout.key.map(({ name }, i) => `millrace_row.${quoteIdentifier(name)} = staged.k${i}`);
   const guard = `millrace_row.${quoteIdentifier(VERSION_COLUMN)} <= staged.version`;
-  const displace = `DELETE FROM ${plan.sqlName} AS millrace_row USING ${staged} WHERE ${[...matches, guard].join(" AND ")}`;
-  return `${displace}; ${insertSql(plan, file, withExact)} ON CONFLICT DO NOTHING`;
+  const displace = `DELETE FROM ${layout.sqlName} AS millrace_row USING ${staged} WHERE ${[...matches, guard].join(" AND ")}`;
+  return `${displace}; ${insertSql(layout, file, withExact)} ON CONFLICT DO NOTHING`;
 }
 
-function selectStaged(plan: Plan, file: StagedFile, withExact: boolean): string {
-  const values = plan.columns.map(({ duck }, i) => duck.expression(field(i)));
-  const from = readCsv(file, [...cellFields(plan), ...TAIL]);
+function selectStaged(layout: TableLayout, file: StagedFile, withExact: boolean): string {
+  const values = layout.columns.map(({ duck }, i) => duck.expression(field(i)));
+  const from = readCsv(file, [...cellFields(layout), ...TAIL]);
   return `SELECT ${[...values, ...tailValues(withExact)].join(", ")} FROM ${from}`;
 }
 
@@ -143,18 +146,18 @@ function selectStaged(plan: Plan, file: StagedFile, withExact: boolean): string 
  * Inserts a skeleton for each staged key without a row; none if all rows exist. Uses the key's index; a join would read
  * the table.
  */
-export function missingBasesSql(plan: Plan, file: StagedFile): string {
-  const names = [...plan.key.map(({ name }) => name), ...metaColumns(false)].map(quoteIdentifier).join(", ");
-  const keys = plan.table.key.map((ordinal) => plan.columns[ordinal]!.duck.expression(field(ordinal)));
+export function missingBasesSql(layout: TableLayout, file: StagedFile): string {
+  const names = [...layout.key.map(({ name }) => name), ...metaColumns(false)].map(quoteIdentifier).join(", ");
+  const keys = layout.table.key.map((ordinal) => layout.columns[ordinal]!.duck.expression(field(ordinal)));
   return (
-    `INSERT INTO ${plan.sqlName} (${names}) SELECT ${[...keys, ...tailValues(false)].join(", ")} ` +
-    `FROM ${readCsv(file, [...cellFields(plan), ...TAIL])} ON CONFLICT DO NOTHING`
+    `INSERT INTO ${layout.sqlName} (${names}) SELECT ${[...keys, ...tailValues(false)].join(", ")} ` +
+    `FROM ${readCsv(file, [...cellFields(layout), ...TAIL])} ON CONFLICT DO NOTHING`
   );
 }
 
 /** Writes the changed columns of existing rows; `unchanged` says which to leave alone. */
-export function updateSql(plan: Plan, file: StagedFile, withExact: boolean, unchanged: string): string {
-  const carried = plan.columns.flatMap((column, i) => (unchanged[i] === "u" ? [] : [{ column, i }]));
+export function updateSql(layout: TableLayout, file: StagedFile, withExact: boolean, unchanged: string): string {
+  const carried = layout.columns.flatMap((column, i) => (unchanged[i] === "u" ? [] : [{ column, i }]));
   const names = [...carried.map(({ column }) => column.name), ...metaColumns(withExact)].map(quoteIdentifier);
   const values = [...carried.map(({ column, i }) => column.duck.expression(field(i))), ...tailValues(withExact)];
   const sets = [
@@ -163,14 +166,14 @@ export function updateSql(plan: Plan, file: StagedFile, withExact: boolean, unch
   ]
     .map(quoteIdentifier)
     .map((name) => `${name} = excluded.${name}`);
-  sets.push(...alsoSets(plan));
+  sets.push(...alsoSets(layout));
   if (withExact) {
     const exact = quoteIdentifier(EXACT_COLUMN);
     sets.push(`${exact} = ${mergedExact(`millrace_row.${exact}`, `excluded.${exact}`)}`);
   }
   return (
-    `INSERT INTO ${plan.sqlName} AS millrace_row (${names.join(", ")}) SELECT ${values.join(", ")} ` +
-    `FROM ${readCsv(file, [...cellFields(plan), ...TAIL])} ${conflictOf(plan)} DO UPDATE SET ${sets.join(", ")} ${GUARD}`
+    `INSERT INTO ${layout.sqlName} AS millrace_row (${names.join(", ")}) SELECT ${values.join(", ")} ` +
+    `FROM ${readCsv(file, [...cellFields(layout), ...TAIL])} ${conflictOf(layout)} DO UPDATE SET ${sets.join(", ")} ${GUARD}`
   );
 }
 
@@ -180,24 +183,24 @@ const PUTS = "temp.main.millrace_puts";
  * Collects puts so that one statement can write them all: an upsert reads the columns of each group of 2,048 rows that
  * it touches, so several small ones read them several times. `isMore`: rows of this pass are staged already.
  */
-export function stagePutsSql(plan: Plan, file: StagedFile, isMore: boolean): string {
-  const values = plan.columns.map(({ duck }, i) => `${duck.expression(field(i))} AS ${field(i)}`);
-  const from = readCsv(file, [...cellFields(plan), ...TAIL]);
+export function stagePutsSql(layout: TableLayout, file: StagedFile, isMore: boolean): string {
+  const values = layout.columns.map(({ duck }, i) => `${duck.expression(field(i))} AS ${field(i)}`);
+  const from = readCsv(file, [...cellFields(layout), ...TAIL]);
   const select = `SELECT ${values.join(", ")}, version, commit_us, exact FROM ${from}`;
   return isMore ? `INSERT INTO ${PUTS} ${select}` : `CREATE OR REPLACE TEMP TABLE millrace_puts AS ${select}`;
 }
 
-export function putStagedSql(plan: Plan, withExact: boolean): string {
-  const values = plan.columns.map((_, i) => field(i));
+export function putStagedSql(layout: TableLayout, withExact: boolean): string {
+  const values = layout.columns.map((_, i) => field(i));
   const select = `SELECT ${[...values, ...tailValues(withExact)].join(", ")} FROM ${PUTS}`;
-  return `${insert(plan, withExact)} ${select} ${onConflict(plan, withExact)}; DROP TABLE ${PUTS}`;
+  return `${insert(layout, withExact)} ${select} ${onConflict(layout, withExact)}; DROP TABLE ${PUTS}`;
 }
 
 /** Writes the staged patches that have their base (`completeSql`). */
-export function putCompletedSql(plan: Plan, withExact: boolean): string {
-  const values = plan.columns.map((_, i) => field(i));
+export function putCompletedSql(layout: TableLayout, withExact: boolean): string {
+  const values = layout.columns.map((_, i) => field(i));
   const select = `SELECT ${[...values, ...tailValues(withExact)].join(", ")} FROM ${COMPLETED}`;
-  return `${insert(plan, withExact)} ${select} ${onConflict(plan, withExact)}`;
+  return `${insert(layout, withExact)} ${select} ${onConflict(layout, withExact)}`;
 }
 
 function tailValues(withExact: boolean): string[] {
@@ -208,36 +211,36 @@ function metaColumns(withExact: boolean): string[] {
   return [VERSION_COLUMN, COMMIT_TIME_COLUMN, ...(withExact ? [EXACT_COLUMN] : [])];
 }
 
-export function insert(plan: Plan, withExact: boolean): string {
-  const all = [...plan.columns.map(({ name }) => name), ...metaColumns(withExact)].map(quoteIdentifier);
-  return `INSERT INTO ${plan.sqlName} AS millrace_row (${all.join(", ")})`;
+export function insert(layout: TableLayout, withExact: boolean): string {
+  const all = [...layout.columns.map(({ name }) => name), ...metaColumns(withExact)].map(quoteIdentifier);
+  return `INSERT INTO ${layout.sqlName} AS millrace_row (${all.join(", ")})`;
 }
 
-function onConflict(plan: Plan, withExact: boolean): string {
-  const notKey = plan.columns.filter(({ isKey }) => !isKey).map(({ name }) => name);
+function onConflict(layout: TableLayout, withExact: boolean): string {
+  const notKey = layout.columns.filter(({ isKey }) => !isKey).map(({ name }) => name);
   const others = [...notKey, ...metaColumns(withExact)].map(quoteIdentifier);
-  const sets = [...others.map((name) => `${name} = excluded.${name}`), ...alsoSets(plan)];
-  return `${conflictOf(plan)} DO UPDATE SET ${sets.join(", ")} ${GUARD}`;
+  const sets = [...others.map((name) => `${name} = excluded.${name}`), ...alsoSets(layout)];
+  return `${conflictOf(layout)} DO UPDATE SET ${sets.join(", ")} ${GUARD}`;
 }
 
 /** The other columns of a written row: it is no longer deleted, and retired columns are null. */
-export function alsoSets(plan: Plan): string[] {
-  return [...unmarked(plan), ...plan.retired.map((name) => `${quoteIdentifier(name)} = NULL`)];
+export function alsoSets(layout: TableLayout): string[] {
+  return [...unmarked(layout), ...layout.retired.map((name) => `${quoteIdentifier(name)} = NULL`)];
 }
 
-function conflictOf(plan: Plan): string {
-  return `ON CONFLICT (${plan.key.map(({ name }) => quoteIdentifier(name)).join(", ")})`;
+function conflictOf(layout: TableLayout): string {
+  return `ON CONFLICT (${layout.key.map(({ name }) => quoteIdentifier(name)).join(", ")})`;
 }
 
 const DELETED = quoteIdentifier(DELETED_COLUMN);
 
 /** A written row is no longer deleted. */
-function unmarked(plan: Plan): readonly string[] {
-  return plan.form.deletes === "soft" ? [`${DELETED} = false`] : [];
+function unmarked(layout: TableLayout): readonly string[] {
+  return layout.form.deletes === "soft" ? [`${DELETED} = false`] : [];
 }
 
-function andLive(plan: Plan): string {
-  return plan.form.deletes === "soft" ? ` AND NOT millrace_row.${DELETED}` : "";
+function andLive(layout: TableLayout): string {
+  return layout.form.deletes === "soft" ? ` AND NOT millrace_row.${DELETED}` : "";
 }
 
 /**
@@ -246,48 +249,48 @@ function andLive(plan: Plan): string {
  */
 const GUARD = `WHERE excluded.${quoteIdentifier(VERSION_COLUMN)} >= millrace_row.${quoteIdentifier(VERSION_COLUMN)}`;
 
-export function deleteSql(plan: Plan, file: StagedFile): string {
-  const isSoft = plan.form.deletes === "soft";
+export function deleteSql(layout: TableLayout, file: StagedFile): string {
+  const isSoft = layout.form.deletes === "soft";
   const tail: readonly Field[] = [["version", "BIGINT"], ...(isSoft ? [["commit_us", "BIGINT"] as const] : [])];
-  const columns = [...stagedKeys(plan), ...tail.map(([name]) => name)].join(", ");
-  const staged = `(SELECT ${columns} FROM ${readCsv(file, [...keyFields(plan), ...tail])}) AS staged`;
+  const columns = [...stagedKeys(layout), ...tail.map(([name]) => name)].join(", ");
+  const staged = `(SELECT ${columns} FROM ${readCsv(file, [...keyFields(layout), ...tail])}) AS staged`;
   const version = quoteIdentifier(VERSION_COLUMN);
-  const matches = plan.key.map(({ name }, i) => `millrace_row.${quoteIdentifier(name)} = staged.k${i}`);
+  const matches = layout.key.map(({ name }, i) => `millrace_row.${quoteIdentifier(name)} = staged.k${i}`);
   const where = `WHERE ${matches.join(" AND ")} AND millrace_row.${version} <= staged.version`;
-  if (!isSoft) return `DELETE FROM ${plan.sqlName} AS millrace_row USING ${staged} ${where}`;
+  if (!isSoft) return `DELETE FROM ${layout.sqlName} AS millrace_row USING ${staged} ${where}`;
   const sets = `${DELETED} = true, ${version} = staged.version, ${quoteIdentifier(COMMIT_TIME_COLUMN)} = ${COMMIT_TIME}`;
-  return `UPDATE ${plan.sqlName} AS millrace_row SET ${sets} FROM ${staged} ${where}`;
+  return `UPDATE ${layout.sqlName} AS millrace_row SET ${sets} FROM ${staged} ${where}`;
 }
 
 /** The keys in a file of touched rows, each once, as k0, k1 … */
-export function selectTouched(plan: Plan, file: StagedFile): string {
-  const keys = stagedKeys(plan).join(", ");
-  return `SELECT DISTINCT ${keys} FROM ${readCsv(file, [...keyFields(plan), ["version", "BIGINT"]])}`;
+export function selectTouched(layout: TableLayout, file: StagedFile): string {
+  const keys = stagedKeys(layout).join(", ");
+  return `SELECT DISTINCT ${keys} FROM ${readCsv(file, [...keyFields(layout), ["version", "BIGINT"]])}`;
 }
 
-function keyFields(plan: Plan): Field[] {
-  return plan.key.map(({ duck }, i): Field => [field(i), duck.field]);
+function keyFields(layout: TableLayout): Field[] {
+  return layout.key.map(({ duck }, i): Field => [field(i), duck.field]);
 }
 
-function stagedKeys(plan: Plan): string[] {
-  return plan.key.map(({ duck }, i) => `${duck.expression(field(i))} AS k${i}`);
+function stagedKeys(layout: TableLayout): string[] {
+  return layout.key.map(({ duck }, i) => `${duck.expression(field(i))} AS k${i}`);
 }
 
 const PATCHES = "temp.main.millrace_patches";
 const COMPLETED = "temp.main.millrace_completed";
 
 /** Stages rows with unchanged cells. `mask` has a `u` for each unchanged cell; b0 … is the key of the base row. */
-export function stagePatchesSql(plan: Plan, file: StagedFile): string {
+export function stagePatchesSql(layout: TableLayout, file: StagedFile): string {
   const fields: Field[] = [
     ["entry", "INTEGER"],
     ["moved", "BOOLEAN"],
     ["mask", "VARCHAR"],
-    ...cellFields(plan),
-    ...plan.key.map(({ duck }, i): Field => [`k${i}`, duck.field]),
+    ...cellFields(layout),
+    ...layout.key.map(({ duck }, i): Field => [`k${i}`, duck.field]),
     ...TAIL,
   ];
-  const values = plan.columns.map(({ duck }, i) => `${duck.expression(field(i))} AS ${field(i)}`);
-  const base = plan.key.map(({ duck }, i) => `${duck.expression(`k${i}`)} AS k${i}`);
+  const values = layout.columns.map(({ duck }, i) => `${duck.expression(field(i))} AS ${field(i)}`);
+  const base = layout.key.map(({ duck }, i) => `${duck.expression(`k${i}`)} AS k${i}`);
   return (
     `CREATE OR REPLACE TEMP TABLE millrace_patches AS SELECT entry, moved, mask, ${[...values, ...base].join(", ")}, ` +
     `version, commit_us, exact FROM ${readCsv(file, fields)}`
@@ -298,21 +301,21 @@ export function stagePatchesSql(plan: Plan, file: StagedFile): string {
  * Completes staged rows from their base rows. A base under the old key that is newer than the change is another row by
  * now (its key was reused): it supplies nothing.
  */
-export function completeSql(plan: Plan, withExact: boolean): string {
-  const cells = plan.columns.map(
+export function completeSql(layout: TableLayout, withExact: boolean): string {
+  const cells = layout.columns.map(
     ({ name, isKey }, i) =>
       (isKey
         ? `staged.${field(i)}`
         : `CASE WHEN staged.mask[${i + 1}] = 'u' THEN millrace_row.${quoteIdentifier(name)} ELSE staged.${field(i)} END`) +
       ` AS ${field(i)}`,
   );
-  const matches = plan.key.map(({ name }, i) => `millrace_row.${quoteIdentifier(name)} = staged.k${i}`);
+  const matches = layout.key.map(({ name }, i) => `millrace_row.${quoteIdentifier(name)} = staged.k${i}`);
   const exact = withExact ? mergedExact(`millrace_row.${quoteIdentifier(EXACT_COLUMN)}`, "staged.exact") : "NULL";
   const version = quoteIdentifier(VERSION_COLUMN);
   return (
     `CREATE OR REPLACE TEMP TABLE millrace_completed AS SELECT staged.entry, ${cells.join(", ")}, staged.version, ` +
-    `staged.commit_us, ${exact} AS exact FROM ${PATCHES} AS staged JOIN ${plan.sqlName} AS millrace_row ` +
-    `ON ${matches.join(" AND ")} WHERE (NOT staged.moved OR millrace_row.${version} <= staged.version)${andLive(plan)}`
+    `staged.commit_us, ${exact} AS exact FROM ${PATCHES} AS staged JOIN ${layout.sqlName} AS millrace_row ` +
+    `ON ${matches.join(" AND ")} WHERE (NOT staged.moved OR millrace_row.${version} <= staged.version)${andLive(layout)}`
   );
 }
 
@@ -324,10 +327,10 @@ export function mergedExact(base: string, change: string): string {
 export const INCOMPLETE_SQL = `SELECT entry FROM ${PATCHES} WHERE entry NOT IN (SELECT entry FROM ${COMPLETED}) ORDER BY entry`;
 
 /** Soft: a row that was already deleted keeps the version and the time of its own delete. */
-export function deleteUpToSql(plan: Plan, comparison: "<=" | "<", version: bigint, timeUs?: bigint): string {
+export function deleteUpToSql(layout: TableLayout, comparison: "<=" | "<", version: bigint, timeUs?: bigint): string {
   const guard = `WHERE ${quoteIdentifier(VERSION_COLUMN)} ${comparison} ${version}`;
-  if (plan.form.deletes === "hard") return `DELETE FROM ${plan.sqlName} ${guard}`;
+  if (layout.form.deletes === "hard") return `DELETE FROM ${layout.sqlName} ${guard}`;
   const time = timeUs === undefined ? "now()" : `make_timestamptz(${timeUs})`;
   const sets = `${DELETED} = true, ${quoteIdentifier(VERSION_COLUMN)} = ${version}, ${quoteIdentifier(COMMIT_TIME_COLUMN)} = ${time}`;
-  return `UPDATE ${plan.sqlName} AS millrace_row SET ${sets} ${guard}${andLive(plan)}`;
+  return `UPDATE ${layout.sqlName} AS millrace_row SET ${sets} ${guard}${andLive(layout)}`;
 }

@@ -14,7 +14,16 @@ import {
   UNCHANGED_COLUMN,
   VERSION_COLUMN,
 } from "../names.ts";
-import { cellFields, COMMIT_TIME, field, mergedExact, type Plan, readCsv, type StagedFile, TAIL } from "./plan.ts";
+import {
+  cellFields,
+  COMMIT_TIME,
+  field,
+  mergedExact,
+  type TableLayout,
+  readCsv,
+  type StagedFile,
+  TAIL,
+} from "./layout.ts";
 
 const CHANGES = "temp.main.millrace_changes";
 /** The row of a change's key before the change, or now. */
@@ -36,18 +45,18 @@ export const HISTORY_COLUMNS: readonly string[] = [
   `${SEEN} BIGINT`,
 ];
 
-export function stageChangesSql(plan: Plan, file: StagedFile): string {
+export function stageChangesSql(layout: TableLayout, file: StagedFile): string {
   const fields = [
     ["entry", "INTEGER"] as const,
     ["op", "VARCHAR"] as const,
     ["place", "BIGINT"] as const,
     ["mask", "VARCHAR"] as const,
-    ...cellFields(plan),
-    ...plan.key.map(({ duck }, i) => [`k${i}`, duck.field] as const),
+    ...cellFields(layout),
+    ...layout.key.map(({ duck }, i) => [`k${i}`, duck.field] as const),
     ...TAIL,
   ];
-  const values = plan.columns.map(({ duck }, i) => `${duck.expression(field(i))} AS ${field(i)}`);
-  const base = plan.key.map(({ duck }, i) => `${duck.expression(`k${i}`)} AS k${i}`);
+  const values = layout.columns.map(({ duck }, i) => `${duck.expression(field(i))} AS ${field(i)}`);
+  const base = layout.key.map(({ duck }, i) => `${duck.expression(`k${i}`)} AS k${i}`);
   return (
     `CREATE OR REPLACE TEMP TABLE millrace_changes AS SELECT entry, op, place, mask, ${[...values, ...base].join(", ")}, ` +
     `version, commit_us, exact FROM ${readCsv(file, fields)}`
@@ -58,40 +67,40 @@ export function stageChangesSql(plan: Plan, file: StagedFile): string {
  * Finds the latest earlier row for changes with unchanged cells. A deleted row, or one with unknown values, supplies
  * nothing.
  */
-export function findBasesSql(plan: Plan, withExact: boolean): string {
-  const matches = plan.key.map(({ name }, i) => `h.${quoteIdentifier(name)} = staged.k${i}`);
+export function findBasesSql(layout: TableLayout, withExact: boolean): string {
+  const matches = layout.key.map(({ name }, i) => `h.${quoteIdentifier(name)} = staged.k${i}`);
   const before = `(h.${VERSION} < staged.version OR h.${VERSION} = staged.version AND h.${OFFSET} < staged.place)`;
-  return findSql(plan, withExact, [...matches, before], "WHERE op <> 'd' AND unchanged IS NULL");
+  return findSql(layout, withExact, [...matches, before], "WHERE op <> 'd' AND unchanged IS NULL");
 }
 
 /** The latest row of each key that was read. */
-export function findLatestSql(plan: Plan, withExact: boolean): string {
-  const matches = plan.table.key.map((ordinal) => {
-    return `h.${quoteIdentifier(plan.columns[ordinal]!.name)} = staged.${field(ordinal)}`;
+export function findLatestSql(layout: TableLayout, withExact: boolean): string {
+  const matches = layout.table.key.map((ordinal) => {
+    return `h.${quoteIdentifier(layout.columns[ordinal]!.name)} = staged.${field(ordinal)}`;
   });
-  return findSql(plan, withExact, matches, "");
+  return findSql(layout, withExact, matches, "");
 }
 
-function findSql(plan: Plan, withExact: boolean, on: readonly string[], where: string): string {
-  const cells = plan.columns.map(({ name }, i) => `h.${quoteIdentifier(name)} AS ${field(i)}`);
+function findSql(layout: TableLayout, withExact: boolean, on: readonly string[], where: string): string {
+  const cells = layout.columns.map(({ name }, i) => `h.${quoteIdentifier(name)} AS ${field(i)}`);
   const exact = withExact ? `h.${EXACT}` : "NULL";
   return (
     `CREATE OR REPLACE TEMP TABLE millrace_found AS SELECT * FROM (SELECT staged.entry, h.rowid AS id, h.${OP} AS op, ` +
     `h.${VERSION} AS v, h.${OFFSET} AS o, h.${UNCHANGED} AS unchanged, ${cells.join(", ")}, ${exact} AS exact ` +
-    `FROM ${CHANGES} AS staged JOIN ${plan.sqlName} AS h ON ${on.join(" AND ")} ` +
+    `FROM ${CHANGES} AS staged JOIN ${layout.sqlName} AS h ON ${on.join(" AND ")} ` +
     `QUALIFY row_number() OVER (PARTITION BY staged.entry ORDER BY h.${VERSION} DESC, h.${OFFSET} DESC) = 1) ${where}`
   );
 }
 
 /** Entries with cells whose value is unknown. An existing change needs none. */
-export function unknownSql(plan: Plan): string {
-  const same = plan.table.key.map((ordinal) => {
-    return `h.${quoteIdentifier(plan.columns[ordinal]!.name)} = staged.${field(ordinal)}`;
+export function unknownSql(layout: TableLayout): string {
+  const same = layout.table.key.map((ordinal) => {
+    return `h.${quoteIdentifier(layout.columns[ordinal]!.name)} = staged.${field(ordinal)}`;
   });
   same.push(`h.${VERSION} = staged.version`, `h.${OFFSET} = staged.place`);
   return (
     `SELECT entry FROM ${CHANGES} AS staged WHERE mask IS NOT NULL AND entry NOT IN (SELECT entry FROM ${FOUND}) ` +
-    `AND NOT EXISTS (SELECT 1 FROM ${plan.sqlName} AS h WHERE ${same.join(" AND ")}) ORDER BY entry`
+    `AND NOT EXISTS (SELECT 1 FROM ${layout.sqlName} AS h WHERE ${same.join(" AND ")}) ORDER BY entry`
   );
 }
 
@@ -99,68 +108,68 @@ export function unknownSql(plan: Plan): string {
  * Appends staged changes of the log, in their order. `withBases`: some have unchanged cells, and their bases were
  * looked up.
  */
-export function appendSql(plan: Plan, withExact: boolean, withBases: boolean): string {
+export function appendSql(layout: TableLayout, withExact: boolean, withBases: boolean): string {
   if (!withBases) {
-    const cells = plan.columns.map((_, i) => `staged.${field(i)}`);
-    return `${insertInto(plan, withExact)} SELECT ${[...cells, ...tail(withExact, "NULL", "staged.exact")].join(", ")} FROM ${CHANGES} AS staged ORDER BY staged.entry ON CONFLICT DO NOTHING`;
+    const cells = layout.columns.map((_, i) => `staged.${field(i)}`);
+    return `${insertInto(layout, withExact)} SELECT ${[...cells, ...tail(withExact, "NULL", "staged.exact")].join(", ")} FROM ${CHANGES} AS staged ORDER BY staged.entry ON CONFLICT DO NOTHING`;
   }
-  const cells = plan.columns.map(({ isKey }, i) =>
+  const cells = layout.columns.map(({ isKey }, i) =>
     isKey
       ? `staged.${field(i)}`
       : `CASE WHEN staged.mask[${i + 1}] = 'u' THEN found.${field(i)} ELSE staged.${field(i)} END`,
   );
-  const names = plan.columns.map(
+  const names = layout.columns.map(
     ({ name }, i) => `CASE WHEN staged.mask[${i + 1}] = 'u' THEN ${quoteLiteral(name)} END`,
   );
   const unknown = `CASE WHEN staged.mask IS NOT NULL AND found.entry IS NULL THEN list_filter([${names.join(", ")}], lambda millrace_x: millrace_x IS NOT NULL) END`;
   const exact = `CASE WHEN staged.mask IS NULL THEN CAST(staged.exact AS JSON) ELSE ${mergedExact("found.exact", "staged.exact")} END`;
-  return `${insertInto(plan, withExact)} SELECT ${[...cells, ...tail(withExact, unknown, exact)].join(", ")} FROM ${CHANGES} AS staged LEFT JOIN ${FOUND} AS found ON found.entry = staged.entry ORDER BY staged.entry ON CONFLICT DO NOTHING`;
+  return `${insertInto(layout, withExact)} SELECT ${[...cells, ...tail(withExact, unknown, exact)].join(", ")} FROM ${CHANGES} AS staged LEFT JOIN ${FOUND} AS found ON found.entry = staged.entry ORDER BY staged.entry ON CONFLICT DO NOTHING`;
 }
 
 /**
  * Appends staged rows that were read beside the stream, unless the latest row of their key is the same already. Marks
  * the rows as seen, for `sweep`.
  */
-export function appendReadsSql(plan: Plan, withExact: boolean): readonly string[] {
+export function appendReadsSql(layout: TableLayout, withExact: boolean): readonly string[] {
   const from = `${CHANGES} AS staged LEFT JOIN ${FOUND} AS found ON found.entry = staged.entry`;
-  const held = isHeld(plan);
+  const held = isHeld(layout);
   const seen = `found.entry IS NOT NULL AND staged.op = 'r' AND found.v <= staged.version AND ${held}`;
   const isNew = `CASE WHEN found.entry IS NULL THEN staged.op = 'r' ELSE found.v <= staged.version AND NOT (${held}) END`;
-  const cells = plan.columns.map((_, i) => `staged.${field(i)}`);
+  const cells = layout.columns.map((_, i) => `staged.${field(i)}`);
   return [
-    `UPDATE ${plan.sqlName} AS h SET ${SEEN} = l.seen FROM (SELECT found.id, staged.version AS seen FROM ${from} WHERE ${seen}) AS l WHERE h.rowid = l.id`,
-    `${insertInto(plan, withExact)} SELECT ${[...cells, ...tail(withExact, "NULL", "staged.exact")].join(", ")} FROM ${from} WHERE ${isNew} ORDER BY staged.entry ON CONFLICT DO NOTHING`,
+    `UPDATE ${layout.sqlName} AS h SET ${SEEN} = l.seen FROM (SELECT found.id, staged.version AS seen FROM ${from} WHERE ${seen}) AS l WHERE h.rowid = l.id`,
+    `${insertInto(layout, withExact)} SELECT ${[...cells, ...tail(withExact, "NULL", "staged.exact")].join(", ")} FROM ${from} WHERE ${isNew} ORDER BY staged.entry ON CONFLICT DO NOTHING`,
   ];
 }
 
 /** A row without a key. */
 export function appendTruncateSql(
-  plan: Plan,
+  layout: TableLayout,
   version: bigint,
   record: { readonly index: number; readonly commitTimeUs: bigint } | undefined,
 ): string {
   const offset = record?.index ?? READ_OFFSET;
   const time = record === undefined ? "now()" : `make_timestamptz(${record.commitTimeUs})`;
   return (
-    `INSERT INTO ${plan.sqlName} AS millrace_row (${[OP, OFFSET, VERSION, TIME].join(", ")}) SELECT 't', ${offset}, ${version}, ${time} ` +
-    `WHERE NOT EXISTS (SELECT 1 FROM ${plan.sqlName} WHERE ${OP} = 't' AND ${VERSION} = ${version} AND ${OFFSET} = ${offset})`
+    `INSERT INTO ${layout.sqlName} AS millrace_row (${[OP, OFFSET, VERSION, TIME].join(", ")}) SELECT 't', ${offset}, ${version}, ${time} ` +
+    `WHERE NOT EXISTS (SELECT 1 FROM ${layout.sqlName} WHERE ${OP} = 't' AND ${VERSION} = ${version} AND ${OFFSET} = ${offset})`
   );
 }
 
 /** Appends a delete for each existing key that no read from `below` on has seen. */
-export function appendSweepSql(plan: Plan, below: bigint): string {
-  const keys = plan.key.map(({ name }) => quoteIdentifier(name)).join(", ");
-  const latest = `SELECT ${keys}, ${OP} AS op, ${VERSION} AS v, ${OFFSET} AS o, ${SEEN} AS seen FROM ${plan.sqlName} WHERE ${OP} <> 't' QUALIFY row_number() OVER (PARTITION BY ${keys} ORDER BY ${VERSION} DESC, ${OFFSET} DESC) = 1`;
+export function appendSweepSql(layout: TableLayout, below: bigint): string {
+  const keys = layout.key.map(({ name }) => quoteIdentifier(name)).join(", ");
+  const latest = `SELECT ${keys}, ${OP} AS op, ${VERSION} AS v, ${OFFSET} AS o, ${SEEN} AS seen FROM ${layout.sqlName} WHERE ${OP} <> 't' QUALIFY row_number() OVER (PARTITION BY ${keys} ORDER BY ${VERSION} DESC, ${OFFSET} DESC) = 1`;
   return (
-    `INSERT INTO ${plan.sqlName} AS millrace_row (${keys}, ${[OP, OFFSET, VERSION, TIME].join(", ")}) ` +
+    `INSERT INTO ${layout.sqlName} AS millrace_row (${keys}, ${[OP, OFFSET, VERSION, TIME].join(", ")}) ` +
     `SELECT ${keys}, 'd', ${READ_OFFSET}, ${below}, now() FROM (${latest}) AS found ` +
-    `WHERE NOT (${isOver(plan)}) AND greatest(found.v, coalesce(found.seen, 0)) < ${below} ON CONFLICT DO NOTHING`
+    `WHERE NOT (${isOver(layout)}) AND greatest(found.v, coalesce(found.seen, 0)) < ${below} ON CONFLICT DO NOTHING`
   );
 }
 
-function insertInto(plan: Plan, withExact: boolean): string {
+function insertInto(layout: TableLayout, withExact: boolean): string {
   const own = [OP, OFFSET, UNCHANGED, VERSION, TIME, ...(withExact ? [EXACT] : [])];
-  return `INSERT INTO ${plan.sqlName} AS millrace_row (${[...plan.columns.map(({ name }) => quoteIdentifier(name)), ...own].join(", ")})`;
+  return `INSERT INTO ${layout.sqlName} AS millrace_row (${[...layout.columns.map(({ name }) => quoteIdentifier(name)), ...own].join(", ")})`;
 }
 
 function tail(withExact: boolean, unknown: string, exact: string): string[] {
@@ -168,14 +177,14 @@ function tail(withExact: boolean, unknown: string, exact: string): string[] {
 }
 
 /** The key has no row any more. */
-function isOver(plan: Plan): string {
-  const truncated = `(SELECT max((${VERSION}, ${OFFSET})) FROM ${plan.sqlName} WHERE ${OP} = 't')`;
+function isOver(layout: TableLayout): string {
+  const truncated = `(SELECT max((${VERSION}, ${OFFSET})) FROM ${layout.sqlName} WHERE ${OP} = 't')`;
   return `found.op = 'd' OR coalesce((found.v, found.o) < ${truncated}, false)`;
 }
 
 /** The latest row of the key equals the row that was read. */
-function isHeld(plan: Plan): string {
-  const cells = plan.columns.map((_, i) => `found.${field(i)} IS NOT DISTINCT FROM staged.${field(i)}`);
+function isHeld(layout: TableLayout): string {
+  const cells = layout.columns.map((_, i) => `found.${field(i)} IS NOT DISTINCT FROM staged.${field(i)}`);
   cells.push("found.exact::VARCHAR IS NOT DISTINCT FROM staged.exact", "found.unchanged IS NULL");
-  return `CASE WHEN ${isOver(plan)} THEN staged.op = 'd' ELSE staged.op = 'r' AND ${cells.join(" AND ")} END`;
+  return `CASE WHEN ${isOver(layout)} THEN staged.op = 'd' ELSE staged.op = 'r' AND ${cells.join(" AND ")} END`;
 }
