@@ -1,6 +1,6 @@
 /**
- * `npm run check`: everything that can be said of the sources without a server, in under a minute: format, lint (import
- * boundaries included), types, generated documents, and the tests that need no service.
+ * `npm run check`: all checks that need no server, in under a minute: format, lint (including import boundaries),
+ * types, generated documents, and the tests without services.
  */
 import { spawn } from "node:child_process";
 import { globSync } from "node:fs";
@@ -26,7 +26,7 @@ const testFiles = globSync("test/{unit,property,golden}/**/*.test.ts", { cwd: ro
   (file) => servicesStartedFor(file).length === 0,
 );
 
-/** In the order of their cost: the cheap ones run beside each other, the tests have the machine to themselves. */
+/** In the order of their cost: cheap checks run in parallel, the tests have the machine to themselves. */
 const waves: readonly (readonly Check[])[] = [
   [
     { name: "format", command: ["oxfmt", "--check"] },

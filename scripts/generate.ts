@@ -1,4 +1,7 @@
-/** `node scripts/generate.ts`: writes what is derived from the sources. With `--check`: exits 1 where it is stale. */
+/**
+ * `node scripts/generate.ts` writes the files that are derived from the sources. With `--check` it exits 1 if one is
+ * stale.
+ */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { configSchemaDocument } from "./generated/config-schema.ts";

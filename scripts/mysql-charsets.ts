@@ -1,7 +1,7 @@
 /**
- * `node scripts/mysql-charsets.ts`: asks MySQL, and MariaDB in each line, how they convert every character of every character set, and
- * writes the answer to connectors/mysql/source/values/charset-data.ts. To be run again when a server has a new character set; a
- * test compares the file with both servers.
+ * `node scripts/mysql-charsets.ts` asks MySQL, and each line of MariaDB, how they convert every character of every
+ * character set, and writes the answer to connectors/mysql/source/values/charset-data.ts. Run it again when a server
+ * has a new character set; a test compares the file with both servers.
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -12,7 +12,7 @@ import { MARIADB_VERSION_VARIABLE, mariadbLines } from "./services/mariadb-versi
 import { mysql } from "./services/mysql.ts";
 import { Conversions } from "./services/mysql-conversions.ts";
 
-/** Those that are not tables: see charsets.ts. */
+/** Character sets without a table: see charsets.ts. */
 const COMPUTED = new Set(["binary", "ascii", "utf8", "utf8mb3", "utf8mb4", "ucs2", "utf16", "utf16le", "utf32"]);
 
 const collations = new Map<string, Set<number>>();

@@ -1,8 +1,8 @@
 /**
- * `npm test [-- pattern…]`: runs the tests with vitest's own output, then names the slowest files, every test that was
- * skipped and why, in CI every test that failed before it passed, and every one that failed, with its error, and ends with
- * one plain line, `N passed, N failed`. `--long` adds the variants of servers, the long test cases, and the older lines of
- * Postgres under the tests that they matter for.
+ * `npm test [-- pattern…]` runs the tests with vitest's own output. Then it lists the slowest files, every skipped test
+ * with its reason, in CI every test that passed only at the second try, and every failed test with its error. It ends
+ * with one plain line, `N passed, N failed`. `--long` adds the variants of servers, the long test cases, and the older
+ * lines of Postgres for the tests that depend on them.
  */
 import { relative } from "node:path";
 import { createVitest, type TestCase, type TestModule, type Vitest } from "vitest/node";
@@ -23,7 +23,7 @@ interface Outcome {
 const SLOW_COUNT = 10;
 const ERROR_CHARACTERS_MAX = 4_000;
 
-/** What depends on the version of the source, and is run on each of them in the long form. */
+/** Tests that depend on the version of the source; the long form runs them on each version. */
 const POSTGRES_FACING = [
   "test/conformance/cell-values",
   "test/conformance/postgres",
@@ -40,7 +40,7 @@ const POSTGRES_FACING = [
   "test/integration/values.pg",
 ];
 
-/** The same of MariaDB. */
+/** The same for MariaDB. */
 const MARIADB_FACING = ["mysql.mariadb"];
 
 const { patterns, isLong } = readArguments(process.argv.slice(2));
@@ -66,10 +66,10 @@ if (isLong && patterns.length === 0 && !isMariadbChosen()) {
 }
 const isComplete = process.env["CI"] !== "true" || missing.size === 0;
 const isGood = outcome.failed === 0 && outcome.passed > 0 && isComplete && (process.exitCode ?? 0) === 0;
-// Not before the pipe has taken the last line.
+// Exits only after the pipe has taken the last line.
 process.stdout.write(summary(outcome, [...missing]), () => process.exit(isGood ? 0 : 1));
 
-/** One run of vitest, added to the outcome. */
+/** Runs vitest once and adds the results to the outcome. */
 async function run(
   label: string,
   files: string[],
@@ -104,7 +104,7 @@ function collect(vitest: Vitest, label: string): void {
     const name = `${label}${relative(process.cwd(), module.moduleId)}`;
     outcome.files.push({ name, seconds: module.diagnostic().duration / 1_000 });
     for (const test of module.children.allTests()) count(outcome, module, test, label);
-    // A file or suite that fails outside its tests (import, hooks) has no failed test to count.
+    // If a file or suite fails outside its tests (import, hooks), there is no failed test to count.
     fail(name, module.errors());
     for (const suite of module.children.allSuites()) fail(`${name} > ${suite.fullName}`, suite.errors());
   }
@@ -119,7 +119,7 @@ function fail(name: string, errors: readonly { readonly message: string }[]): vo
   outcome.broken.push({ name, error: messageOf(first) });
 }
 
-/** With what differs, which the message of an assertion cuts short. */
+/** Includes the difference, which an assertion's message shortens. */
 function messageOf(error: { readonly message?: string; readonly diff?: string } | undefined): string {
   return [error?.message, error?.diff].join("\n").slice(0, ERROR_CHARACTERS_MAX);
 }

@@ -1,4 +1,4 @@
-/** Transactions of a shop in their order: a random mix, and by turns some that touch many rows. */
+/** Transactions of a shop: a random mix, and in turn some that change many rows. */
 import type { ShopSize } from "./shop.ts";
 
 export interface Changes {
@@ -11,7 +11,7 @@ export interface Changes {
   ) => Promise<{ readonly rowCount: number; readonly rows: readonly Record<string, unknown>[] }>;
 }
 
-/** What one transaction does; gives the number of rows that it changed, or ROLLED_BACK. */
+/** Runs one transaction; returns the number of changed rows, or ROLLED_BACK. */
 export type Change = (changes: Changes) => Promise<number>;
 
 export const ROLLED_BACK = -1;

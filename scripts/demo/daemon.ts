@@ -1,4 +1,4 @@
-/** Millrace as a process of its own, by its command line, under a guard that ends it when the demo ends in any way. */
+/** Millrace as a separate process, started by its command line under a guard that ends it together with the demo. */
 import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -48,7 +48,7 @@ async function answers(url: string): Promise<void> {
 
 export interface CommandResult {
   readonly isDone: boolean;
-  /** What it said for people. */
+  /** Its output for people. */
   readonly output: string;
 }
 

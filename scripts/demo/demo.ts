@@ -1,6 +1,6 @@
 /**
- * `npm run demo`: real servers, a shop, Millrace as a process of its own, a writer that never rests, a SIGKILL half-way,
- * and in the end a comparison of every table in every sink with the source. Exit code 0 only if all of them are equal.
+ * `npm run demo`: real servers, a shop, Millrace as a separate process, a writer that never rests, a SIGKILL half-way,
+ * and at the end a comparison of every table in every sink with the source. Exit code 0 only if all are equal.
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -50,7 +50,7 @@ function parsed(): DemoOptions {
   return process.exit(0);
 }
 
-/** What has been started, in the order of starting; undone from the end. */
+/** Everything that was started; disposed of in reverse order. */
 const stack = new AsyncDisposableStack();
 
 async function demo(options: DemoOptions): Promise<boolean> {
@@ -118,7 +118,7 @@ async function seed(shop: Shop, url: string, rows: number): Promise<ShopSize> {
   return size;
 }
 
-/** Shows what goes on for as long as the writer is to work, and kills the daemon half-way. */
+/** Shows the progress while the writer works, and kills the daemon half-way. */
 async function watch(
   { seconds }: DemoOptions,
   daemon: GuardedService,
@@ -176,5 +176,5 @@ try {
   process.stderr.write(`${isKnown ? error.message : String(error instanceof Error ? error.stack : error)}\n`);
 }
 await stack.disposeAsync();
-// What was being started when the demo was stopped ends with this process: see scripts/services/guard.ts.
+// This also ends servers that were just starting when the demo was stopped: see scripts/services/guard.ts.
 process.exit(exitCode);

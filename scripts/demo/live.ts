@@ -1,4 +1,4 @@
-/** Rates and lag while the demo runs: a few lines drawn over and over on a terminal, plain lines elsewhere. */
+/** Rates and lag while the demo runs: on a terminal a few lines that are redrawn, otherwise plain lines. */
 import { grouped } from "./results.ts";
 import { sample, type Sample, type SinkSample } from "./sample.ts";
 import type { Writer, WriterCounts } from "./writer.ts";
@@ -30,13 +30,13 @@ export class Live {
     return (performance.now() - this.#startedAt) / 1_000;
   }
 
-  /** A line that stays, above the ones that are redrawn. */
+  /** Prints a permanent line above the redrawn ones. */
   say(text: string): void {
     this.#erase();
     process.stdout.write(`${text}\n`);
   }
 
-  /** To be called about every second. */
+  /** Call this about once a second. */
   async refresh(): Promise<void> {
     const now = await sample(this.#options.url);
     const at = performance.now();
@@ -94,9 +94,9 @@ interface Described {
   readonly state: string;
   readonly rows: string;
   readonly lag: string;
-  /** Mean time from commit to durable, of the transactions since the last look. */
+  /** Mean time from commit to durable, over the transactions since the last sample. */
   readonly delay: string;
-  /** The one of them that says most. */
+  /** The most telling of them. */
   readonly summary: string;
 }
 

@@ -1,4 +1,4 @@
-/** The kinds of transactions that the shop sees on MySQL and MariaDB, among them everything that is hard to capture. */
+/** The kinds of transactions in the shop on MySQL and MariaDB, including everything that is hard to capture. */
 import { type ChangeMix, type Changes, ROLLED_BACK, upTo } from "./changes.ts";
 
 export const mix: ChangeMix = {
@@ -22,7 +22,7 @@ export const mix: ChangeMix = {
 
 type Statement = readonly [sql: string, values?: readonly unknown[]];
 
-/** One after the other; gives how many rows they changed. */
+/** Runs the statements in order; returns how many rows they changed. */
 async function all({ query }: Changes, ...statements: readonly Statement[]): Promise<number> {
   let rowCount = 0;
   for (const [sql, values] of statements) rowCount += (await query(sql, values)).rowCount;
@@ -159,7 +159,7 @@ async function replaceCoupon(changes: Changes): Promise<number> {
   );
 }
 
-/** Two rows change keys, by way of a third one that exists only inside the transaction. */
+/** Two rows swap keys through a third key that exists only inside the transaction. */
 async function swapCoupons(changes: Changes): Promise<number> {
   const [a, b] = await someCoupons(changes, 2);
   if (a === undefined || b === undefined) return 0;
@@ -167,7 +167,7 @@ async function swapCoupons(changes: Changes): Promise<number> {
   return all(changes, [rename, ["on its way", a]], [rename, [a, b]], [rename, [b, "on its way"]]);
 }
 
-/** What came after the savepoint never was. */
+/** The rollback undoes everything after the savepoint. */
 async function giveUpHalfWay(changes: Changes): Promise<number> {
   const kept = await shipOrder(changes);
   await changes.query("savepoint half");

@@ -3,7 +3,7 @@ import { createConnection, type ResultSetHeader } from "mysql2/promise";
 import { mix } from "./mysql-changes.ts";
 import { type Shop, type ShopSession, type ShopSize, WAREHOUSES } from "./shop.ts";
 
-/** Keys of text are compared as they are written. */
+/** Text keys are compared exactly. */
 const EXACT = "character set utf8mb4 collate utf8mb4_bin";
 
 const SCHEMA = [

@@ -1,4 +1,4 @@
-/** What the demo was asked to do. */
+/** The demo's options. */
 import { parseArgs } from "node:util";
 
 import { SOURCES, type SourceName } from "./sources.ts";

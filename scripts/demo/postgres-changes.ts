@@ -1,4 +1,4 @@
-/** The kinds of transactions that the shop sees on Postgres, among them everything that change capture finds hard. */
+/** The kinds of transactions in the shop on Postgres, including everything that is hard to capture. */
 import { type ChangeMix, type Changes, ROLLED_BACK, upTo } from "./changes.ts";
 
 export const mix: ChangeMix = {
@@ -66,7 +66,7 @@ async function shipOrder(changes: Changes): Promise<number> {
   return shipped.rowCount + paid.rowCount;
 }
 
-/** An update that leaves the TOASTed description alone: the log does not carry it. */
+/** An update that does not touch the TOASTed description, so the log does not carry it. */
 async function changePrice(changes: Changes): Promise<number> {
   const { rowCount } = await changes.query(
     "update products set price = price * 1.01 + 0.05, updated_at = clock_timestamp() where id = $1",
@@ -84,7 +84,7 @@ async function rewriteDescription(changes: Changes): Promise<number> {
   return rowCount;
 }
 
-/** Many rows of one statement, all with their TOASTed column left out. */
+/** Many rows in one statement, all without their TOASTed column in the log. */
 async function sale(changes: Changes): Promise<number> {
   const from = upTo(changes, changes.size.products);
   const { rowCount } = await changes.query(
@@ -125,7 +125,7 @@ async function countStock(changes: Changes): Promise<number> {
   return rowCount;
 }
 
-/** Items and payments go by cascade. */
+/** Items and payments are deleted by cascade. */
 async function cancelOrder(changes: Changes): Promise<number> {
   const { rowCount } = await changes.query(
     "delete from orders where id = (select id from orders where id >= $1 order by id limit 1)",
@@ -158,7 +158,7 @@ async function replaceCoupon(changes: Changes): Promise<number> {
   return gone.rowCount + back.rowCount;
 }
 
-/** Two rows change keys, by way of a third one that exists only inside the transaction. */
+/** Two rows swap keys through a third key that exists only inside the transaction. */
 async function swapCoupons(changes: Changes): Promise<number> {
   const { rows } = await changes.query("select code from coupons order by md5(code || $1) limit 2", [
     String(changes.random()),
@@ -172,7 +172,7 @@ async function swapCoupons(changes: Changes): Promise<number> {
   return 3;
 }
 
-/** What came after the savepoint never was. */
+/** The rollback undoes everything after the savepoint. */
 async function giveUpHalfWay(changes: Changes): Promise<number> {
   const kept = await shipOrder(changes);
   await changes.query("savepoint before");

@@ -1,4 +1,4 @@
-/** Every table in every sink against the source, and the table of what came out. */
+/** Compares every table in every sink with the source, and prints the results as a table. */
 import Table from "cli-table3";
 import { compareSink, isEqual, type TableDifference } from "../../test/support/compare/compare.ts";
 import { TABLES } from "./shop.ts";

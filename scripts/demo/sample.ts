@@ -1,4 +1,4 @@
-/** What a running daemon says of itself over HTTP, in the numbers that the demo shows. */
+/** Reads the numbers that the demo shows from a running daemon over HTTP. */
 import type { StatusDocument } from "../../src/core/contracts/status.ts";
 
 export interface SinkSample {
@@ -7,7 +7,7 @@ export interface SinkSample {
   /** Rows made durable since this daemon started. */
   readonly rows: number;
   readonly lagSeconds: number | null;
-  /** Sum over, and count of, transactions that were timed from their commit to being durable. */
+  /** Sum and count of the times from commit to durable, over the timed transactions. */
   readonly commitToApplySeconds: number;
   readonly commitToApplyCount: number;
 }
@@ -19,11 +19,11 @@ export interface Sample {
 
 const ANSWER_WITHIN_MS = 2_000;
 
-/** Undefined where no daemon answers. */
+/** Undefined if no daemon answers. */
 export async function sample(url: string): Promise<Sample | undefined> {
   try {
     const [status, metrics] = await Promise.all([ask(`${url}/api/v1/status`), ask(`${url}/metrics`)]);
-    // The daemon is of this checkout, and so is its document.
+    // The daemon comes from this checkout, and so does its document.
     const { phase, sinks }: StatusDocument = JSON.parse(status);
     const sums = sumsBySink(metrics);
     return {
@@ -38,7 +38,7 @@ export async function sample(url: string): Promise<Sample | undefined> {
       })),
     };
   } catch {
-    // It is being killed and started again; whether it is back is looked at elsewhere.
+    // The daemon is being killed and restarted; other code checks that it is back.
     return undefined;
   }
 }

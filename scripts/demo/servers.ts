@@ -1,4 +1,7 @@
-/** The real servers of the demo: what has to be fetched is said before, what can't be had is named with its reason. */
+/**
+ * The real servers of the demo. It announces downloads before it starts them, and names servers that it can't start,
+ * with the reason.
+ */
 import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis";
 import { cacheDir } from "../services/cache.ts";
@@ -16,11 +19,11 @@ export interface Servers extends AsyncDisposable {
   readonly replicaUrl: string;
   readonly searchUrl: string | undefined;
   readonly cacheUrl: string | undefined;
-  /** What the demo's keys and indices begin with; empty on servers that are its own. */
+  /** The start of the demo's keys and indices; empty on servers of its own. */
   readonly prefix: string;
 }
 
-/** A server that can't be had, in a sentence that says what to do. */
+/** A server that is not available, with a sentence that says what to do. */
 export class MissingServerError extends Error {
   override readonly name = "MissingServerError";
 }
@@ -35,7 +38,7 @@ export function serversFor(source: SourceName, without: readonly SinkName[]): re
   return names;
 }
 
-/** Says how each server is had here and what must be fetched; throws where one can't be had. */
+/** Says how each server is started here and what must be fetched; throws if one is not available. */
 export async function announce(names: readonly ServiceName[], say: (line: string) => void): Promise<void> {
   const { services, downloads } = await plan(names);
   for (const { name, availability } of services) say(`  ${name.padEnd(14)} ${describe(availability)}`);
@@ -56,7 +59,7 @@ function missing(name: ServiceName, reason: string): MissingServerError {
   return new MissingServerError(`${name} can't be had here: ${reason}\n${way}`);
 }
 
-/** `fill` gets the source's URL as soon as its server is up; a search engine takes longer to start. */
+/** Calls `fill` with the source's URL as soon as its server is up, because a search engine takes longer to start. */
 export async function startServers(
   source: SourceName,
   names: readonly ServiceName[],
@@ -86,12 +89,12 @@ export async function startServers(
   };
   const startOther = async (name: ServiceName): Promise<RunningService | undefined> =>
     names.includes(name) ? start(name) : undefined;
-  // All are waited for, so that whatever came up is stopped when one of them fails.
+  // Waits for all, so that if one fails the others are stopped.
   const starting = [startDatabases(), startOther(SEARCH), startOther(CACHE)] as const;
   for (const result of await Promise.allSettled(starting)) if (result.status === "rejected") throw result.reason;
   const [urls, search, cache] = await Promise.all(starting);
 
-  // Who has others' data beside ours keeps apart from it, and cleans up.
+  // On servers with other data the demo uses separate names, and cleans up.
   const isShared = [search, cache].some((server) => server !== undefined && !isOwn(server));
   const prefix = isShared ? `demo-${suffix}-` : "";
   if (isShared) {
@@ -108,7 +111,7 @@ export async function startServers(
   };
 }
 
-/** A borrowed server has neither process nor data folder here; one in a container is gone with it. */
+/** A borrowed server has neither process nor data folder here; one in a container disappears with it. */
 function isOwn({ name }: RunningService): boolean {
   return (process.env[`MILLRACE_TEST_${name.toUpperCase()}_URL`] ?? "") === "";
 }
@@ -130,7 +133,7 @@ async function onServer({ name, url }: RunningService, ...statements: readonly s
 
 async function dropDatabase(server: RunningService, name: string): Promise<void> {
   if (server.name !== "postgres") return onServer(server, `drop database if exists ${name}`);
-  // Its slots first: a database with a slot can't be dropped.
+  // First its slots: a database with a slot can't be dropped.
   const slots = `select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = '${name}' and not active`;
   await onServer(server, slots, `drop database if exists ${name} with (force)`);
 }

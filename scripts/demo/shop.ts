@@ -1,4 +1,4 @@
-/** The shop: a schema of the kinds of columns that real ones have, filled by the server itself. */
+/** The shop: a schema with the kinds of columns that real ones have, filled by the server itself. */
 import type { ChangeMix, Changes } from "./changes.ts";
 
 export const TABLES = [
@@ -14,7 +14,7 @@ export const TABLES = [
 
 export const WAREHOUSES = ["Berlin", "São Paulo: 2", "横浜"] as const;
 
-/** Shares of the rows; what is left over of N goes to items of orders. */
+/** Shares of the rows; the rest of N are items of orders. */
 export interface ShopSize {
   readonly customers: number;
   readonly products: number;
@@ -29,7 +29,7 @@ export interface Shop {
   connect(url: string): Promise<ShopSession>;
   /** Statements that make the tables. */
   readonly schema: readonly string[];
-  /** Everything follows from the row's number, so that two runs begin alike. */
+  /** Values depend only on the row's number, so that each run begins with the same rows. */
   fillings(size: ShopSize): readonly string[];
 }
 

@@ -37,7 +37,7 @@ export function sinksOf(servers: Servers, folder: string, without: readonly Sink
 }
 
 export function configText(servers: Servers, sinks: readonly DemoSink[], adminPort: number): string {
-  // On a server that others use too, the slot's name must be the demo's alone, as its database is.
+  // On a shared server the slot's name must be unique, like the database.
   return `name: ${new URL(servers.source.url).pathname.slice(1)}
 
 source:

@@ -1,4 +1,4 @@
-/** The servers that the demo can be run from. */
+/** The servers that the demo can use as a source. */
 import { mysqlShop } from "./mysql-shop.ts";
 import { postgresShop } from "./postgres-shop.ts";
 import type { Shop } from "./shop.ts";
@@ -10,7 +10,7 @@ export type SourceName = (typeof SOURCES)[number];
 export interface DemoSource {
   readonly kind: "postgres" | "mysql";
   readonly url: string;
-  /** What the shop's tables are qualified by, at the source and in the sinks. */
+  /** The qualifier of the shop's tables, at the source and in the sinks. */
   readonly schema: string;
 }
 

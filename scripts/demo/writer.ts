@@ -1,4 +1,4 @@
-/** Somebody who works in the shop: small transactions of all kinds, without end, until it is stopped. */
+/** Simulates the shop's users: small transactions of all kinds, until it is stopped. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Changes, randomChange } from "./changes.ts";
 import type { Shop, ShopSize } from "./shop.ts";
@@ -11,7 +11,7 @@ export interface WriterCounts {
 
 export interface Writer extends AsyncDisposable {
   readonly counts: WriterCounts;
-  /** Resolves when its last transaction has ended. Rejects with what went wrong in it. */
+  /** Resolves when its last transaction has ended; rejects with that transaction's error. */
   stop(): Promise<void>;
 }
 
@@ -24,13 +24,13 @@ export async function startWriter(shop: Shop, url: string, size: ShopSize, trans
     for (let next = performance.now(); !stopping.signal.aborted;) {
       counts.rows += await randomChange(shop.mix, changes, counts.transactions);
       counts.transactions++;
-      // Behind its pace it does not try to catch up: that would be a burst that nobody asked for.
+      // A writer that is late does not catch up, because that would cause a burst.
       next = Math.max(next + 1_000 / transactionsPerS, performance.now() - 100);
       await sleep(Math.max(0, next - performance.now()));
     }
   };
   const working = work();
-  // Whoever stops it gets the error; until then it must not end the process.
+  // `stop` reports the error; until then the handler marks it as handled.
   working.catch(() => undefined);
   const stop = async (): Promise<void> => {
     stopping.abort();
@@ -47,7 +47,7 @@ export async function startWriter(shop: Shop, url: string, size: ShopSize, trans
   };
 }
 
-/** The same numbers in every run (a linear congruential generator; the upper bits are good enough for a shop). */
+/** The same numbers in every run (a linear congruential generator; its upper bits are good enough for a shop). */
 function randomNumbers(): () => number {
   let state = 20_261_120n;
   return () => {

@@ -48,7 +48,7 @@ function schemaOf(definition: z.ZodType): JsonSchema {
 
 const OR_REFERENCE = "|\\$\\{";
 
-/** `${VAR}` may stand wherever text of a certain form, a number or a truth value is expected. Called more than once. */
+/** Allows `${VAR}` wherever a formatted text, a number or a boolean is expected. Called more than once. */
 function allowReference(schema: JsonSchema): void {
   if (schema.pattern !== undefined && !schema.pattern.endsWith(OR_REFERENCE)) schema.pattern += OR_REFERENCE;
   if (schema.type === "integer" || schema.type === "number" || schema.type === "boolean")

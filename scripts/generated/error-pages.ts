@@ -10,7 +10,7 @@ export interface DefinedPage {
   readonly file: string;
 }
 
-/** Those of src/; a connector's errors.ts exports its own as `area`. */
+/** The areas of src/; a connector's errors.ts exports its own as `area`. */
 const AREAS: readonly ErrorArea[] = [
   { from: 1000, title: "Configuration" },
   { from: 1100, title: "Command line" },
@@ -25,7 +25,7 @@ interface ErrorsFile {
   readonly area?: ErrorArea;
 }
 
-/** Every `pages` that an errors.ts exports, in the order of the codes; a code that two files define is there twice. */
+/** All `pages` that an errors.ts exports, in the order of the codes; a code that two files define appears twice. */
 export async function definedPages(root: string): Promise<readonly DefinedPage[]> {
   return pagesOf(await errorsFiles(root));
 }

@@ -1,7 +1,7 @@
 import { type Definition, PrometheusMetrics } from "../../src/ops/metrics.ts";
 import { SINK_STATES } from "../../src/core/contracts/telemetry.ts";
 
-/** What the code does not say of a metric: the unit of its value, and when to be woken by it. */
+/** Facts about a metric that the code does not have: its unit, and when to alert on it. */
 interface Advice {
   readonly unit: string;
   readonly alert: string;
@@ -36,7 +36,7 @@ const ADVICE: Readonly<Record<string, Advice>> = {
   },
 };
 
-/** Of the process, as Linux alone tells: the page is the same wherever it is made. */
+/** Metrics of the process that only Linux has. Listed here so that the page is the same on every machine. */
 const LINUX_ONLY = ["process_virtual_memory_bytes", "process_heap_bytes", "process_open_fds", "process_max_fds"];
 
 const LABELS = `| label | values |

@@ -44,7 +44,7 @@ function innerOf(form: AnyForm): { readonly fields: AnyFields; readonly isList: 
   return "listOf" in form ? { fields: form.listOf, isList: true } : { fields: form.object, isList: false };
 }
 
-/** Of an object that is in several places. */
+/** The name of an object that occurs in several places. */
 function sharedName(fields: AnyFields): string | undefined {
   if ("hint" in fields) return "error";
   return "drift" in fields && "compared" in fields ? "report" : undefined;

@@ -1,4 +1,4 @@
-/** A server that somebody else runs, named by an environment variable: it is used, and never stopped or killed. */
+/** A server that somebody else runs, named by an environment variable. It is used, but never stopped or killed. */
 import type { RunningService, ServiceName } from "./service.ts";
 
 export function borrowed(name: ServiceName, variable: string, url: string, defaultPort: number): RunningService {

@@ -1,4 +1,4 @@
-/** The folder in which fetched servers lie, and the one way in which something gets into it. */
+/** The folder of fetched servers, and the only function that adds something to it. */
 import { randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
 import { chmod, mkdir, open, readFile, rename, rm } from "node:fs/promises";
@@ -13,12 +13,12 @@ export function cacheDir(): string {
   const { MILLRACE_CACHE, XDG_CACHE_HOME } = process.env;
   if (MILLRACE_CACHE) return MILLRACE_CACHE;
   if (XDG_CACHE_HOME) return join(XDG_CACHE_HOME, "millrace");
-  // Postgres refuses to run as root and is then run as a user who can't read below root's home.
+  // Postgres refuses to run as root, and the user that it then runs as can't read root's home.
   if (process.getuid?.() === 0) return "/var/cache/millrace";
   return join(homedir(), ".cache", "millrace");
 }
 
-/** Where something installed under that name lies; it is there whole or not at all. */
+/** The path of the item installed under that name; the item is complete or missing. */
 export function cachePath(name: string): string {
   return join(cacheDir(), name);
 }
@@ -28,9 +28,9 @@ export function isCached(name: string): boolean {
 }
 
 /**
- * Fills `name` in the cache by `install`, which gets an empty folder beside it, published by one rename. The lock only
- * saves two processes the same download: should both hold it (a dead holder's lock is broken), the later rename finds
- * the name taken and gives way.
+ * Fills `name` in the cache: `install` gets an empty folder beside it, and one rename publishes the result. The lock
+ * only saves two processes the same download. If both hold it (the lock of a dead holder is broken), the later rename
+ * finds the name taken and gives up.
  */
 export async function cached(name: string, install: (dir: string) => Promise<void>): Promise<string> {
   const target = cachePath(name);

@@ -1,4 +1,4 @@
-/** Chromium without a window, to be driven over its debugging port: what pages look like, and what they do. */
+/** Chromium without a window, controlled over its debugging port, for testing pages. */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { borrowed } from "./borrowed.ts";
@@ -32,12 +32,12 @@ const recipe: DebianRecipe = {
   megabytes: 140,
 };
 
-/** Installed ones are taken as they are: they need nothing fetched. */
+/** Installed browsers are used as they are: nothing has to be fetched. */
 const INSTALLED = ["google-chrome", "chromium"] as const;
 
 const FLAGS = [
   "--headless",
-  // As root, and in most containers, there is none to be had.
+  // The sandbox is not available as root, and in most containers.
   "--no-sandbox",
   "--disable-gpu",
   "--disable-dev-shm-usage",
@@ -53,7 +53,7 @@ interface Program {
   readonly env: Readonly<Record<string, string>>;
 }
 
-/** No container: an engine's would see neither the tests' pages nor their ports. */
+/** No container: it would see neither the tests' pages nor their ports. */
 async function locate({ own = false, nativeOnly = false }: LocateOptions = {}): Promise<Availability> {
   const url = process.env[VARIABLE];
   if (url !== undefined && url !== "" && !own && !nativeOnly) return { kind: "environment", variable: VARIABLE, url };
@@ -99,8 +99,8 @@ function installed(): Program | undefined {
 }
 
 /**
- * Its processes start each other by the path of the first, so it is not started through the folder's own loader: the
- * packages are of the machine's release, whose loader fits them.
+ * Its processes start each other by the path of the first one, so it is not started through the folder's own loader:
+ * the packages are of the machine's release, and fit the machine's loader.
  */
 async function unpacked({ onProgress = printProgress }: StartOptions): Promise<Program> {
   const { root, libraryDirs } = await fetched(NAME, installDebian(recipe, onProgress));

@@ -1,4 +1,4 @@
-/** Runs a tool to its end, its output kept for the error that it may become. */
+/** Runs a tool to its end and keeps its output for an error message. */
 import { spawn } from "node:child_process";
 import { accessSync, closeSync, constants, openSync } from "node:fs";
 import { basename, delimiter, join } from "node:path";
@@ -7,13 +7,13 @@ export interface CommandOptions {
   readonly cwd?: string;
   readonly env?: Readonly<Record<string, string>>;
   readonly user?: { readonly uid: number; readonly gid: number } | undefined;
-  /** A file to be read as standard input; else there is none. */
+  /** A file for standard input; default: none. */
   readonly inputPath?: string;
 }
 
 const ERROR_TAIL_BYTES = 4_000;
 
-/** Standard output; throws with the end of what the tool said when it fails. */
+/** Returns standard output; if the tool fails, throws with the end of its output. */
 export async function command(file: string, args: readonly string[], options: CommandOptions = {}): Promise<string> {
   const input = options.inputPath === undefined ? undefined : openSync(options.inputPath, "r");
   const child = spawn(file, [...args], {
@@ -48,7 +48,7 @@ export function onPath(program: string): string | undefined {
       accessSync(path, constants.X_OK);
       return path;
     } catch {
-      // Not in this folder.
+      // The program is not in this folder.
     }
   }
   return undefined;

@@ -1,4 +1,4 @@
-/** Java sources of this repository, compiled against fetched jars: a JRE has no compiler, so one comes from a jar. */
+/** Compiles Java sources of this repository against fetched jars. A JRE has no compiler, so one comes from a jar. */
 import { globSync } from "node:fs";
 import { join } from "node:path";
 import { cached, isCached } from "./cache.ts";
@@ -10,7 +10,7 @@ import { versions } from "./versions.ts";
 
 const ECJ = `ecj-${versions.ecj}`;
 
-/** What would be fetched for it. */
+/** The downloads that it needs. */
 export function compilerMissing(): readonly Download[] {
   return isCached(ECJ) ? [] : [{ what: ECJ, from: "Maven Central", megabytes: 3 }];
 }

@@ -1,4 +1,4 @@
-/** Where this machine's apt gets its packages from, and the same mirror's lines for another suite. */
+/** Finds the source of this machine's apt packages, and the lines for another suite on the same mirror. */
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Suite } from "./debian.ts";
@@ -81,7 +81,7 @@ export function parseStanzas(text: string): Entry[] {
         uris: words(field("URIs")),
         suites: words(field("Suites")),
         components: words(field("Components")),
-        // A key written out in place of a path is one that apt trusts by itself for Debian's own archive.
+        // A key that is written inline is one that apt trusts anyway for Debian's own archive.
         signedBy: signedBy?.startsWith("/") === true ? signedBy : undefined,
       },
     ];

@@ -1,7 +1,7 @@
 /**
- * Programs out of Debian's (or Ubuntu's) packages, without installing anything: apt with lists and a package status of
- * its own resolves and verifies them down to the C library, dpkg-deb unpacks them into the cache folder, and each is
- * started through that folder's own dynamic loader. No root is needed, and the machine's own packages stay as they are.
+ * Runs programs from Debian's (or Ubuntu's) packages without installing them: apt, with its own lists and package
+ * status, resolves and verifies them down to the C library; dpkg-deb unpacks them into the cache folder; and each is
+ * started through that folder's own dynamic loader. Needs no root, and leaves the machine's own packages unchanged.
  */
 import { mkdir, readdir, readlink, rm, stat, symlink, unlink, writeFile } from "node:fs/promises";
 import { existsSync } from "node:fs";
@@ -11,10 +11,13 @@ import { command, onPath } from "./command.ts";
 import { aptSource, type AptSource } from "./debian-sources.ts";
 import type { Availability, ProgressListener } from "./service.ts";
 
-/** "own" is the machine's own release, "sid" Debian's newest packages from the same mirror; the others are its releases. */
+/**
+ * "own" is the machine's own release, "sid" Debian's newest packages from the same mirror; the others are older
+ * releases.
+ */
 export type Suite = "own" | "sid" | "bullseye" | "trixie";
 
-/** Its loader can't be told another name for the program: that is then the loader's own. */
+/** Suites whose loader can't set the program's name: the program then has the loader's name. */
 const WITHOUT_NAMES: ReadonlySet<string> = new Set(["bullseye"]);
 
 export interface DebianRecipe {
@@ -22,14 +25,14 @@ export interface DebianRecipe {
   readonly version: string;
   readonly suite: Suite;
   readonly packages: readonly string[];
-  /** Round figure of what is fetched, lists of packages included. */
+  /** Approximate size of the download, including lists of packages. */
   readonly megabytes: number;
 }
 
 export interface DebianFolder {
   readonly root: string;
   readonly libraryDirs: readonly string[];
-  /** How a program of the folder is run; `name` is what it takes for its own name. */
+  /** How to run a program of the folder; `name` is the name that the program sees as its own. */
   readonly run: (path: string, name: string) => { readonly command: string; readonly args: readonly string[] };
 }
 
@@ -39,7 +42,7 @@ const TRIPLETS: Readonly<Record<string, { libraries: string; loader: string }>> 
 };
 const triplet = TRIPLETS[process.arch];
 
-/** What only scripts that run at installation use, and the large libraries of those. */
+/** Packages that only installation scripts use, and their large libraries. */
 const FOR_INSTALLATION = /^lib(perl|pam|semanage|sepol|audit|gdbm|db5)|-perl$/;
 const UNUSED_FOLDERS = ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian", "var"];
 
@@ -70,7 +73,7 @@ export async function installDebian(recipe: DebianRecipe, onProgress: ProgressLi
     onProgress({ what: recipe.what, receivedBytes, totalBytes: receivedBytes, done: true });
   });
   const root = join(folder, "root");
-  // Before the merge of /usr a library may be on either side of it.
+  // Before the merge of /usr a library may be on either side.
   const libraryDirs = ["usr/lib", "lib"].map((side) => join(root, side, libraries));
   const ownLoader = libraryDirs.map((dir) => join(dir, loader)).find((path) => existsSync(path));
   if (ownLoader === undefined) throw new Error(`no dynamic loader among the packages of ${recipe.what}`);
@@ -123,7 +126,7 @@ async function fetchPackages(
   return totalBytes;
 }
 
-/** Options that give apt a state of its own below `dir`. An empty status makes it resolve down to the C library. */
+/** Options that give apt a separate state below `dir`. With an empty status it resolves down to the C library. */
 async function privateApt(source: Extract<AptSource, { kind: "found" }>, dir: string): Promise<string[]> {
   for (const path of ["lists/partial", "cache/archives/partial", "sources"])
     await mkdir(join(dir, path), { recursive: true });
@@ -139,13 +142,13 @@ async function privateApt(source: Extract<AptSource, { kind: "found" }>, dir: st
     "Dir::Etc::preferences": "/dev/null",
     "Dir::Etc::preferencesparts": "/dev/null",
     "APT::Install-Recommends": "false",
-    // As root apt would fetch as a user of its own, who may not write here.
+    // As root, apt would fetch as its own user, who may not write here.
     "APT::Sandbox::User": "root",
-    // Without lists the error would be a package that is not found.
+    // Otherwise missing lists would show up as a package that is not found.
     "APT::Update::Error-Mode": "any",
     "Acquire::Languages": "none",
     "Acquire::Retries": "3",
-    // Signatures are checked; but the date of a mirror that keeps copies may have passed.
+    // Signatures are checked; but a mirror with copies may have an expired date.
     "Acquire::Check-Valid-Until": "false",
   };
   return Object.entries(settings).flatMap(([key, value]) => ["-o", `${key}=${value}`]);
@@ -188,7 +191,7 @@ async function unpack(dir: string): Promise<void> {
   await command("chmod", ["-R", "go+rX", dir]);
 }
 
-/** A link to /etc/x means the folder's own /etc/x, not the machine's. */
+/** Makes a link to /etc/x point to the folder's own /etc/x, not to the machine's. */
 async function makeLinksRelative(root: string): Promise<void> {
   for (const entry of await readdir(root, { recursive: true, withFileTypes: true })) {
     if (!entry.isSymbolicLink()) continue;

@@ -1,4 +1,4 @@
-/** What a guard and the process that started it say to each other, as JSON text. */
+/** Messages between a guard and the process that started it, as JSON text. */
 export interface ProcessSpec {
   readonly command: string;
   readonly args: readonly string[];
@@ -13,9 +13,9 @@ export interface StopStep {
   readonly waitMs: number;
 }
 
-/** Given to the guard as its one argument, so that there is no moment without it. */
+/** The guard's only argument, so that it is complete from the start. */
 export interface GuardSetup {
-  /** How the server is stopped when its data is deleted next: no time spent on writing it out. */
+  /** How to stop a server whose data is deleted next: it need not write its data out. */
   readonly endSteps: readonly StopStep[];
   readonly removeDirs: readonly string[];
 }

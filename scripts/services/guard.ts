@@ -42,12 +42,12 @@ function start(spec: ProcessSpec): Promise<number> {
   });
 }
 
-/** Each signal in turn, with time to act on it, until the server is gone. */
+/** Sends each signal in turn, with time to react, until the server is gone. */
 async function stop(steps: readonly StopStep[]): Promise<void> {
   for (const step of steps) {
     const pid = server?.pid;
     if (pid === undefined) return;
-    // A frozen process acts on no signal but SIGKILL.
+    // A frozen process reacts only to SIGKILL.
     signalAll(processTree(pid), "SIGCONT");
     signalAll([pid], step.signal);
     if (await goneWithin(step.waitMs)) return;
@@ -61,7 +61,7 @@ async function kill(): Promise<void> {
   const tree = processTree(pid);
   signalAll(tree, "SIGKILL");
   await serverGone;
-  // Children of a killed Postgres would hold its shared memory for a moment longer and fail the next start.
+  // Children of a killed Postgres hold its shared memory a moment longer, which would make the next start fail.
   while (signalAll(tree, 0) > 0) await delay(5);
 }
 

@@ -14,14 +14,14 @@ export interface GuardedSpec {
   readonly host: string;
   readonly port: number;
   readonly dataDir: string;
-  /** Deleted at the end, when this process dies too. */
+  /** Deleted at the end, also if this process dies. */
   readonly removeDirs: readonly string[];
   readonly process: ProcessSpec;
   /** An orderly shutdown that keeps the data. */
   readonly stopSteps: readonly StopStep[];
-  /** The fastest one that leaves nothing behind outside the data folder. */
+  /** The fastest shutdown that leaves nothing outside the data folder. */
   readonly endSteps: readonly StopStep[];
-  /** Fills the folders before the first start; under the guard already, so that nothing is left when it fails. */
+  /** Fills the folders before the first start. The guard runs already, so that a failure leaves nothing behind. */
   prepare?(): Promise<void>;
   /** Resolves once the server answers; rejects or is aborted when it never will. */
   ready(signal: AbortSignal): Promise<void>;
@@ -33,7 +33,7 @@ export interface ServerExit {
 }
 
 export interface GuardedService extends RunningService {
-  /** How it ended last; undefined before. */
+  /** How it ended last; undefined before the first end. */
   readonly lastExit: ServerExit | undefined;
 }
 
@@ -179,7 +179,7 @@ class Guard {
     }
   }
 
-  /** A forgotten server must not keep its owner's process alive; one that is waited for must. */
+  /** An idle server must not keep its owner's process alive; one that is being awaited must. */
   #letGo(): void {
     this.#child.unref();
     this.#child.channel?.unref();
@@ -191,7 +191,7 @@ class Guard {
   }
 }
 
-/** Loaders and inspectors of a test runner have no place in a guard. */
+/** Loaders and inspectors of a test runner must not reach a guard. */
 function withoutNodeOptions(): NodeJS.ProcessEnv {
   const { NODE_OPTIONS: _, ...rest } = process.env;
   return rest;

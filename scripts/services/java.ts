@@ -1,4 +1,4 @@
-/** A Java to run the search engines on: the machine's own where it is new enough, else one in the cache folder. */
+/** A Java for the search engines: the machine's own if it is new enough, else one in the cache folder. */
 import { globSync } from "node:fs";
 import { join } from "node:path";
 import { command, onPath } from "./command.ts";
@@ -8,7 +8,7 @@ import type { Download, ProgressListener } from "./service.ts";
 
 export interface Java {
   readonly command: string;
-  /** What stands before the arguments of Java itself. */
+  /** Arguments that precede Java's own. */
   readonly args: readonly string[];
 }
 
@@ -17,7 +17,7 @@ export type JavaFound =
   | { readonly kind: "packaged"; readonly recipe: DebianRecipe; readonly missing: readonly Download[] }
   | { readonly kind: "missing"; readonly reason: string };
 
-/** Which Java the releases of Debian and Ubuntu carry. */
+/** The Java versions in the releases of Debian and Ubuntu. */
 const PACKAGED: Readonly<Record<string, readonly number[]>> = {
   bookworm: [17],
   trixie: [21, 25],
@@ -39,7 +39,7 @@ export async function findJava(majorMin: number): Promise<JavaFound> {
   return { kind: "missing", reason: `no Java ${majorMin} or newer here, and ${available.reason}` };
 }
 
-/** Brings what `findJava` found into reach. */
+/** Fetches what `findJava` found, if necessary. */
 export async function provideJava(
   found: Exclude<JavaFound, { kind: "missing" }>,
   onProgress: ProgressListener,
@@ -71,7 +71,7 @@ function candidates(): string[] {
   ];
 }
 
-/** From a first line such as `openjdk 17.0.15 2025-04-15`. Java 8 knows no such option and is too old anyway. */
+/** Parses a first line such as `openjdk 17.0.15 2025-04-15`. Java 8 lacks the option and is too old anyway. */
 async function majorOf(path: string): Promise<number | undefined> {
   const text = await command(path, ["--version"]).catch(() => "");
   const major = /^\S+ (?<major>\d+)/.exec(text)?.groups?.["major"];

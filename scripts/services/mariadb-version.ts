@@ -1,4 +1,4 @@
-/** Which line of MariaDB a run has: that of the machine's own release, or the one that MILLRACE_TEST_MARIADB_VERSION names. */
+/** The line of MariaDB in this run: that of the machine's own release, or the one in MILLRACE_TEST_MARIADB_VERSION. */
 import { chosenLine, isLineChosen, type ServerLine, versionOf } from "./server-line.ts";
 import { versions } from "./versions.ts";
 
@@ -10,7 +10,7 @@ export interface MariadbLine extends ServerLine {
 
 const { mariadb, mariadb105, mariadb118 } = versions;
 
-/** The one that every run has first. */
+/** Every run uses this one first. */
 export const mariadbLines: readonly MariadbLine[] = [mariadb, mariadb118, mariadb105].map((line) => ({
   ...line,
   version: versionOf(line.image),
@@ -19,7 +19,7 @@ export const mariadbLines: readonly MariadbLine[] = [mariadb, mariadb118, mariad
 
 export const MARIADB_VERSION_VARIABLE = "MILLRACE_TEST_MARIADB_VERSION";
 
-/** Whether the run is for one line of MariaDB alone. */
+/** Whether the run is only for one line of MariaDB. */
 export function isMariadbChosen(): boolean {
   return isLineChosen(MARIADB_VERSION_VARIABLE);
 }

@@ -1,17 +1,17 @@
-/** MariaDB, from the machine's own release of Debian, or another line of it from another release. */
+/** MariaDB from the machine's own Debian release, or another line of it from another release. */
 import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { mysqlServer } from "./mysql-server.ts";
 import { mariadbLine } from "./mariadb-version.ts";
 
-/** Where its own files lie; newer packages have them under its own name. */
+/** The folder of its own files; in newer packages it has MariaDB's name. */
 function shared(root: string): string {
   const own = join(root, "usr/share/mariadb");
   return existsSync(join(own, "charsets")) ? own : join(root, "usr/share/mysql");
 }
 
-/** What mariadb-install-db feeds to a bootstrapping server, in this order. */
+/** The files that mariadb-install-db feeds to a bootstrapping server, in this order. */
 const SYSTEM_TABLES = [
   "mysql_system_tables.sql",
   "mysql_performance_tables.sql",
@@ -21,7 +21,7 @@ const SYSTEM_TABLES = [
 ];
 const ACCOUNT = `INSERT INTO mysql.global_priv VALUES ('%', 'root', '{"access":18446744073709551615}');\n`;
 
-/** Newer ones are called after the server. */
+/** In newer versions these files have the server's name. */
 function systemFile(folder: string, name: string): string {
   const own = join(folder, name.replace(/^mysql_/, "mariadb_"));
   return existsSync(own) ? own : join(folder, name);

@@ -1,7 +1,7 @@
 /**
- * Jars by checked-in lists: `jars/<name>.txt` has a line per file, `sha256 bytes path-in-a-maven-repository`. They come
- * straight from Maven Central, or from MILLRACE_MAVEN_URL; where neither can be reached and `mvn` is installed, through
- * mvn, whose settings may name a mirror.
+ * Fetches jars by checked-in lists: `jars/<name>.txt` has a line per file, `sha256 bytes path-in-a-maven-repository`.
+ * They come from Maven Central, or from MILLRACE_MAVEN_URL. If neither is reachable and `mvn` is installed, they come
+ * through mvn, whose settings may name a mirror.
  */
 import { createHash } from "node:crypto";
 import { copyFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";
@@ -40,7 +40,7 @@ export function totalBytes(jars: readonly Jar[]): number {
   return jars.reduce((sum, { byteCount }) => sum + byteCount, 0);
 }
 
-/** Puts the jars into a folder under their bare names, each checked against its sum. */
+/** Puts the jars into a folder under their file names, and checks each one's sum. */
 export async function fetchJars(
   what: string,
   jars: readonly Jar[],
@@ -87,7 +87,7 @@ async function download(jar: Jar): Promise<Buffer> {
   }
 }
 
-/** fetch says only "fetch failed", and why in the cause. */
+/** fetch only says "fetch failed"; the reason is in the cause. */
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   return error.cause instanceof Error ? error.cause.message : error.message;
@@ -98,7 +98,7 @@ function checkSum(jar: Jar, bytes: Buffer): void {
   if (sum !== jar.sha256) throw new Error(`${jar.path}: not the file that the list names (sha256 ${sum})`);
 }
 
-/** One call for all of them: every jar a dependency without dependencies of its own. */
+/** One call for all jars: each is a dependency without dependencies of its own. */
 async function fetchByMaven(jars: readonly Jar[], dir: string): Promise<void> {
   const work = join(dir, ".mvn");
   await mkdir(work);
@@ -125,7 +125,7 @@ function dependency({ path }: Jar): string {
   ].join("");
 }
 
-/** Copies what these dependencies come down to into `dir`, laid out as in a repository. */
+/** Copies the resolved dependencies into `dir`, in the layout of a repository. */
 export async function copyDependencies(dependencies: readonly string[], dir: string): Promise<void> {
   const pom = join(dir, "pom.xml");
   await writeFile(

@@ -1,4 +1,4 @@
-/** What a server says of its character sets: the source of charset-data.ts and the oracle of its test. */
+/** Asks a server about its character sets: the source of charset-data.ts, and the oracle of its test. */
 import type { Connection } from "mysql2/promise";
 
 const CODES_PER_STATEMENT = 1_000;
@@ -45,7 +45,7 @@ export class Conversions {
       all.set(part, at);
       at += part.length;
     }
-    // A byte that begins longer characters is none by itself, whatever the server makes of it.
+    // The first byte of longer characters is not a character by itself, whatever the server says.
     if (byteCountMax === 1) return all;
     for (let lead = 0x80; lead < 256; lead++) {
       const from = 256 + (lead - 0x80) * 256;
@@ -70,7 +70,7 @@ export class Conversions {
       const list = part.map((code) => `hex(convert(convert(x'${code}' using ${charset}) using utf32))`);
       const [row = []] = await this.#rows(`select ${list.join(",")}`);
       row.forEach((text, i) => {
-        // Null: no character. More than four bytes: not one character.
+        // Null: no character. More than four bytes: several characters.
         const codePoint = typeof text === "string" && text.length === 8 ? Number.parseInt(text, 16) : 0;
         if (codePoint > 0xffff) throw new Error(`${charset} ${part[i]} is beyond 16 bits`);
         result[first + i] = codePoint;

@@ -1,4 +1,4 @@
-/** The binary log as the server sends it, for tests and benchmarks: every event from one place to the log's end. */
+/** The binary log as the server sends it, for tests and benchmarks: every event from a position to the log's end. */
 import { createConnection } from "mysql2";
 import { createConnection as connect } from "mysql2/promise";
 import { PACKET_HEADER_BYTES, Session } from "../../connectors/mysql/source/driver.ts";
@@ -13,7 +13,7 @@ export interface LogPlace {
   readonly position: number;
 }
 
-/** Given an event where it lies in the driver's buffer, which is used again. */
+/** Called with an event inside the driver's buffer, which is reused. */
 export type OnEvent = (bytes: Buffer, start: number, end: number) => void;
 
 /** Where the log ends now. */
@@ -35,7 +35,7 @@ export async function dumpLog(url: string, from: LogPlace, onEvent: OnEvent): Pr
   const session = Session.made(createConnection({ uri: url }));
   try {
     await session.query("SET @master_binlog_checksum = 'CRC32', @source_binlog_checksum = 'CRC32'");
-    // MariaDB: send its own events, compressed ones included, as they are.
+    // MariaDB: send its own events unchanged, including compressed ones.
     await session.query("SET @mariadb_slave_capability = 4");
     await dump(session, from, onEvent);
   } finally {
@@ -71,7 +71,7 @@ function dump(session: Session, { file, position }: LogPlace, onEvent: OnEvent):
   });
 }
 
-/** The driver writes anything with these members as one packet. */
+/** The driver writes any object with these members as one packet. */
 function request(file: string, position: number): object {
   const buffer = Buffer.alloc(PACKET_HEADER_BYTES + 11 + Buffer.byteLength(file));
   buffer.writeUInt8(COM_BINLOG_DUMP, 4);

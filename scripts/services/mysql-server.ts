@@ -1,6 +1,6 @@
 /**
- * What MySQL and MariaDB have in common: binaries out of Debian's packages, a data folder that is made once and copied for
- * each start, `root` without a password on 127.0.0.1, and a log as a source needs it (row events, whole images and
+ * The common parts of MySQL and MariaDB: binaries from Debian's packages, a data folder that is created once and copied
+ * for each start, `root` without a password on 127.0.0.1, and a log as a source needs it (row events, whole images and
  * metadata).
  */
 import { stat } from "node:fs/promises";
@@ -28,7 +28,7 @@ import {
 } from "./service.ts";
 
 export interface MysqlOptions extends StartOptions {
-  /** Options of the server's command line that replace or join the defaults, without their dashes; null: left out. */
+  /** Command line options without dashes that replace or extend the defaults; null: omitted. */
   readonly settings?: Settings;
 }
 
@@ -39,16 +39,16 @@ export interface MysqlServer {
   readonly variable: string;
   readonly image: string;
   readonly containerEnvironment: Readonly<Record<string, string>>;
-  /** `missing`: why it is not to be had as packages. */
+  /** `missing`: why no packages are available. */
   readonly recipe: DebianRecipe | { readonly missing: string };
   /** Path of the server in its package. */
   readonly program: string;
   readonly settings: Settings;
-  /** Of the native server alone, from the making of its data on: a small log, for it is copied at each start. */
+  /** Only for the native server, from the creation of its data on: a small log, because it is copied at each start. */
   readonly nativeSettings: Settings;
-  /** Options that tell it where its own files are, in place of the places of an installation. */
+  /** Options that tell it the paths of its own files, instead of those of an installation. */
   places(root: string): Settings;
-  /** Fills an empty data folder; must leave an account that is `root` from everywhere, without a password. */
+  /** Fills an empty data folder; must create the account `root` for all hosts, without a password. */
   initialise(server: Initialising): Promise<void>;
 }
 
@@ -69,7 +69,7 @@ const COMMON_SETTINGS: Settings = {
   "local-infile": 1,
 };
 
-/** A process that is killed loses nothing by these: what was written is the system's. */
+/** These lose nothing when the process is killed: written data is in the system's hands. */
 const NATIVE_SETTINGS: Settings = {
   "performance-schema": "OFF",
   "innodb-buffer-pool-size": "64M",
@@ -80,9 +80,9 @@ const NATIVE_SETTINGS: Settings = {
 };
 
 const STOP_STEPS = [{ signal: "SIGTERM", waitMs: 30_000 }] as const;
-/** Part of the name of prepared data; to be counted up when what is put into it changes. */
+/** Part of the name of prepared data; increase it when the content changes. */
 const DATA_FORM = 1;
-/** The first byte of a server's greeting; one that is not ready or refuses sends another or nothing. */
+/** The first byte of a server's greeting; a server that is not ready or refuses sends another byte or nothing. */
 const PROTOCOL_VERSION = 10;
 const PACKET_HEADER_BYTES = 4;
 
@@ -175,18 +175,18 @@ async function startNative(server: MysqlServer, options: MysqlOptions): Promise<
     stopSteps: STOP_STEPS,
     // Killed outright: it leaves nothing outside its home.
     endSteps: [],
-    // As the server's user, whose files they then are; the logs in them are mostly holes.
+    // Copied as the server's user, who then owns the files. The logs in them are mostly holes.
     prepare: async () => void (await command("cp", ["-R", "--sparse=always", prepared, dataDir], { user })),
     ready: (signal) => waitUntilReady(() => greets(new URL(url)), signal),
   });
 }
 
-/** What MySQL takes only when its data is made, and compares at each start. */
+/** Settings that MySQL accepts only when its data is created, and checks at each start. */
 function fixedSettings(settings: Settings): Settings {
   return Object.fromEntries(Object.entries(settings).filter(([name]) => name === "lower-case-table-names"));
 }
 
-/** A data folder as a new server has it, made once for each build of the server and kept in the cache. */
+/** The data folder of a new server, created once for each build of the server and kept in the cache. */
 async function preparedData(
   server: MysqlServer,
   folder: DebianFolder,

@@ -1,10 +1,10 @@
-/** What a set of servers would still have to fetch here: for telling people before it starts. */
+/** The downloads that a set of servers still needs here, for announcing them before the start. */
 import { definitionOf } from "./definitions.ts";
 import type { Availability, Download, ServiceName } from "./service.ts";
 
 export interface Plan {
   readonly services: readonly { readonly name: ServiceName; readonly availability: Availability }[];
-  /** Each thing once, also where several servers need it. */
+  /** Each download once, even if several servers need it. */
   readonly downloads: readonly Download[];
 }
 

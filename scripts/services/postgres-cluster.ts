@@ -1,4 +1,4 @@
-/** The data folder of a Postgres: made new by initdb or as a base backup of a primary, and its configuration. */
+/** The data folder of a Postgres, created by initdb or as a base backup of a primary, and its configuration. */
 import { chown, copyFile, mkdir, opendir, writeFile, appendFile, chmod, readlink, symlink } from "node:fs/promises";
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
@@ -12,7 +12,7 @@ export type Settings = Readonly<Record<string, string | number | boolean>>;
 
 export interface StandbyOptions {
   readonly primary: RunningPostgres;
-  /** The physical slot made on the primary for this standby. Default: a new name. */
+  /** The physical slot on the primary for this standby. Default: a new name. */
   readonly slotName?: string;
   /** sync_replication_slots: logical slots of the primary made with failover are kept on the standby too. */
   readonly syncSlots?: boolean;
@@ -42,7 +42,7 @@ export async function createCluster(
       "--username=postgres",
       "--auth=trust",
       "--encoding=UTF8",
-      // The builtin provider is the same on every machine, from 17 on; the C library's C.UTF-8 is missing on some.
+      // The builtin provider is the same on every machine, from 17 on; some machines lack the C library's C.UTF-8.
       "--locale=C",
       ...(major >= 17 ? ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] : []),
       "--no-sync",
@@ -53,15 +53,15 @@ export async function createCluster(
 
 /**
  * A base backup by Postgres' low-level interface (the packaged binaries have no pg_basebackup): the server marks the
- * start, its files are copied while it works, and the standby replays from that mark. What it lacks of the log it
- * streams from the primary, which keeps it for the slot.
+ * start, its files are copied while it works, and the standby replays from that mark. It streams the rest of the log
+ * from the primary, which keeps it for the slot.
  */
 export async function copyPrimary(options: StandbyOptions, dataDir: string, user: RunUser | undefined): Promise<void> {
   const { primary } = options;
   if (primary.dataDir === undefined) throw new Error("a standby needs a primary of the native kind");
   await using client = await connect(primary);
   await client.query("select pg_create_physical_replication_slot($1, true)", [slotNameOf(options)]);
-  // Other names before 15; the last argument of each is for a backup that its session ends.
+  // The functions have other names before 15; the last argument of each is for a backup that ends with its session.
   const isOld = (primary.major ?? 0) < 15;
   await client.query(
     isOld ? "select pg_start_backup('standby', true, false)" : "select pg_backup_start('standby', true)",
@@ -109,7 +109,9 @@ function slotNameOf(options: StandbyOptions): string {
   return name;
 }
 
-/** Over the primary's socket, which is trusted whatever its pg_hba lines say; with a database for slot synchronisation. */
+/**
+ * Uses the primary's socket, which is trusted whatever its pg_hba lines say; with a database for slot synchronisation.
+ */
 function conninfo(primary: RunningPostgres, applicationName: string): string {
   const parts = { host: primary.socketDir, port: primary.port, user: "postgres", dbname: "postgres" };
   return Object.entries({ ...parts, application_name: applicationName })
@@ -135,7 +137,7 @@ async function copyCertificates(tls: NonNullable<Configuration["tls"]>, dataDir:
     if (path === undefined) continue;
     const copy = join(dataDir, `${setting}.pem`);
     await copyFile(path, copy);
-    // Postgres refuses a key that others may read.
+    // Postgres refuses a key that other users can read.
     await chmod(copy, 0o600);
     if (user !== undefined) await chown(copy, user.uid, user.gid);
     settings[setting] = copy;
@@ -143,7 +145,7 @@ async function copyCertificates(tls: NonNullable<Configuration["tls"]>, dataDir:
   return settings;
 }
 
-/** What belongs to the running primary and not to a backup of it; folders are made, empty. */
+/** Folders that belong to the running primary and not to a backup; they are created empty. */
 const EMPTY_FOLDERS = new Set(
   ["pg_wal", "pg_replslot", "pg_dynshmem", "pg_notify", "pg_serial", "pg_snapshots", "pg_stat_tmp", "pg_subtrans"].map(
     (name) => `/${name}`,
@@ -151,7 +153,7 @@ const EMPTY_FOLDERS = new Set(
 );
 const LEFT_OUT = new Set(["/postmaster.pid", "/postmaster.opts", "/backup_label", "/standby.signal"]);
 
-/** Files may vanish while they are copied (a table dropped, a segment recycled); replaying the log makes that good. */
+/** Files may disappear while they are copied (a dropped table, a recycled segment); replaying the log corrects that. */
 async function copyFolder(from: string, to: string, below: string, user: RunUser | undefined): Promise<void> {
   for await (const entry of await opendir(join(from, below))) {
     const path = `${below}/${entry.name}`;

@@ -50,10 +50,10 @@ export async function installPostgres(line: PostgresLine, onProgress: ProgressLi
       ],
       { cwd: dir },
     );
-    // Its own install script, run by hand: npm 11 runs none that is not approved, npm 10 would.
+    // Its own install script, run explicitly: npm 11 runs only approved scripts, npm 10 runs all.
     const home = join(dir, "node_modules", packageName);
     await command(process.execPath, [join(home, "scripts", "hydrate-symlinks.js")], { cwd: home });
-    // Root's umask may keep the user that the server runs as out of the folder.
+    // Because of root's umask the server's user may lack access to the folder.
     await command("chmod", ["-R", "go+rX", dir]);
     onProgress({ ...progress, receivedBytes: progress.totalBytes, done: true });
   });

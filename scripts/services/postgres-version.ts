@@ -1,4 +1,4 @@
-/** Which line of Postgres a run has: the newest, or the one that MILLRACE_TEST_POSTGRES_VERSION names. */
+/** The line of Postgres in this run: the newest, or the one in MILLRACE_TEST_POSTGRES_VERSION. */
 import { chosenLine, type ServerLine } from "./server-line.ts";
 import { versions } from "./versions.ts";
 
@@ -20,7 +20,7 @@ export const postgresLines: readonly PostgresLine[] = [postgres, postgres17, pos
 
 const VARIABLE = "MILLRACE_TEST_POSTGRES_VERSION";
 
-/** The line of that major version; by default that of the run. */
+/** The line of that major version; default: the run's line. */
 export function postgresLine(major?: string): PostgresLine {
   return chosenLine("Postgres", VARIABLE, postgresLines, major);
 }

@@ -55,12 +55,13 @@ const DEFAULT_SETTINGS: Settings = {
   max_wal_senders: 50,
   max_connections: 200,
   max_prepared_transactions: 20,
-  // Killed it loses nothing by these; only with the machine, which it does not outlive.
+  // A killed server loses nothing by these; only a crash of the machine would, and the server's data does not outlive
+  // that.
   fsync: "off",
   full_page_writes: "off",
   // With the database and the SQLSTATE.
   log_line_prefix: "%m [%p] %d %e ",
-  // Segments in the data folder go with it, also after SIGKILL; the ones in /dev/shm would stay.
+  // Segments in the data folder are deleted with it, also after SIGKILL; those in /dev/shm would stay.
   dynamic_shared_memory_type: "mmap",
 };
 
@@ -135,7 +136,7 @@ async function startNative(options: PostgresOptions): Promise<RunningPostgres> {
     process: {
       command: programs.postgres,
       args: ["-D", dataDir],
-      // The packaged libraries were built elsewhere; a C locale keeps messages and sorting alike everywhere.
+      // The packaged libraries were built elsewhere; the C locale makes messages and sorting the same everywhere.
       env: { LC_ALL: "C", TZ: "UTC", PATH: process.env["PATH"] ?? "" },
       cwd: home,
       logPath: join(home, "server.log"),
@@ -167,7 +168,7 @@ async function startInContainer(options: PostgresOptions): Promise<RunningPostgr
 function answers(config: ClientConfig, signal: AbortSignal): Promise<void> {
   return waitUntilReady(async () => {
     const client = new Client({ ...config, connectionTimeoutMillis: 2_000 });
-    // A server that goes down while it starts would otherwise throw out of an idle client.
+    // Without a listener, an idle client would throw if the server goes down while it starts.
     client.on("error", () => {});
     try {
       await client.connect();

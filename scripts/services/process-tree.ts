@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { hasCode } from "./errno.ts";
 
-/** A process and all below it, parents first, so that a frozen parent can't start another child meanwhile. */
+/** A process and all its descendants, parents first, so that a frozen parent can't start another child meanwhile. */
 export function processTree(root: number): number[] {
   const children = process.platform === "linux" ? childrenFromProc() : childrenFromPs();
   const tree = [root];
@@ -10,7 +10,7 @@ export function processTree(root: number): number[] {
   return tree;
 }
 
-/** Sends a signal (0 asks only for existence) and says how many processes were there to get it. */
+/** Sends a signal (0 only checks for existence) and returns how many processes received it. */
 export function signalAll(pids: readonly number[], signal: NodeJS.Signals | 0): number {
   let reached = 0;
   for (const pid of pids) {
@@ -60,7 +60,7 @@ function statFields(pid: number): string[] | undefined {
   }
 }
 
-/** A zombie waiting for its new parent is as good as gone. */
+/** A zombie that waits for its new parent counts as gone. */
 function isZombie(pid: number): boolean {
   return process.platform === "linux" && statFields(pid)?.[0] === "Z";
 }

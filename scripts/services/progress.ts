@@ -1,4 +1,4 @@
-/** Says on stderr what is being fetched, how much of it has come and how long it took. */
+/** Prints the progress of downloads to stderr: what, how much, and how long it took. */
 import type { Progress } from "./service.ts";
 
 const LINE_EVERY_MS = 2_000;

@@ -2,14 +2,14 @@ import { setTimeout as delay } from "node:timers/promises";
 
 const POLL_MS = 20;
 
-/** Tries until an attempt succeeds. When the signal aborts first, its reason is thrown. */
+/** Tries until an attempt succeeds. If the signal aborts first, throws its reason. */
 export async function waitUntilReady(attempt: () => Promise<void>, signal: AbortSignal): Promise<void> {
   for (;;) {
     signal.throwIfAborted();
     try {
       return await attempt();
     } catch {
-      // Not yet; the reason of the last one is in the server's log.
+      // Not yet; the server's log has the reason.
       await delay(POLL_MS);
     }
   }

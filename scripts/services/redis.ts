@@ -27,7 +27,7 @@ export interface RedisOptions extends StartOptions {
 
 type RedisName = "redis" | "redis8" | "valkey";
 
-// Without settings of its own it forgets everything at a restart, as a cache may.
+// By default it forgets everything at a restart, as a cache may.
 const DEFAULT_SETTINGS = { save: "", appendonly: "no" };
 const STOP_STEPS = [{ signal: "SIGTERM", waitMs: 10_000 }] as const;
 
@@ -111,7 +111,7 @@ function asArguments(settings: Readonly<Record<string, string>>): string[] {
   return Object.entries(settings).flatMap(([key, value]) => [`--${key}`, value]);
 }
 
-/** Resolves when the server answers a PING; while it reads its data back it answers -LOADING instead. */
+/** Resolves when the server answers a PING; while it loads its data it answers -LOADING. */
 function ping({ hostname, port }: URL): Promise<void> {
   return new Promise((resolve, reject) => {
     const socket = createConnection({ host: hostname, port: Number(port), timeout: 1_000 });

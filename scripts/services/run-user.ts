@@ -8,7 +8,9 @@ export interface RunUser {
   readonly gid: number;
 }
 
-/** Postgres, MySQL and MariaDB refuse root: where we are root they run as `nobody`, elsewhere as ourselves. */
+/**
+ * Postgres, MySQL and MariaDB refuse root: if this process is root they run as `nobody`, otherwise as the same user.
+ */
 export function unprivilegedUser(): RunUser | undefined {
   if (process.getuid?.() !== 0) return undefined;
   const entry = readFileSync("/etc/passwd", "utf8")
@@ -19,7 +21,10 @@ export function unprivilegedUser(): RunUser | undefined {
   return { uid: Number(entry[2]), gid: Number(entry[3]) };
 }
 
-/** A new folder for one run of a server: its data, log and sockets. Short, for a socket's path holds 103 bytes. */
+/**
+ * A new folder for one run of a server: its data, log and sockets. The path is short, because a socket's path has at
+ * most 103 bytes.
+ */
 export async function temporaryHome(name: string, user: RunUser | undefined): Promise<string> {
   const home = await mkdtemp(join(tmpdir(), `millrace-${name}-`));
   await chmod(home, 0o755);

@@ -1,6 +1,6 @@
 /**
- * A search engine of one node out of its published jars, started by a launcher of our own that is compiled once, when
- * the engine is fetched. Elasticsearch and OpenSearch differ in what they pass as `Engine`.
+ * A search engine with one node from its published jars, started by our own launcher, which is compiled once, when the
+ * engine is fetched. `Engine` has the differences between Elasticsearch and OpenSearch.
  */
 import { mkdir } from "node:fs/promises";
 import { globSync } from "node:fs";
@@ -30,7 +30,7 @@ import {
 } from "./service.ts";
 
 export interface SearchEngineOptions extends StartOptions {
-  /** Compiled as far as Java can: a third slower in the minutes of a run of tests, and what is measured has to be it. */
+  /** Uses Java's full compiler. In test runs of minutes that is a third slower; benchmarks need it. */
   readonly optimized?: boolean;
 }
 
@@ -44,11 +44,11 @@ export interface Engine {
   readonly jars: string;
   /** Folders of launchers/ whose sources are compiled against the jars. */
   readonly launchers: readonly string[];
-  /** The settings that make the official image start alone, on http. */
+  /** The settings with which the official image starts as a single node, on http. */
   readonly containerEnvironment: Readonly<Record<string, string>>;
-  /** What is still to be arranged in the installed folder, which has `lib` and `classes`. */
+  /** Completes the installed folder, which has `lib` and `classes`. */
   arrange(dir: string, java: Java): Promise<void>;
-  /** Links or folders that a node's home needs beside the usual ones. */
+  /** Creates links or folders that a node's home needs besides the usual ones. */
   prepareHome(home: string, dir: string): Promise<void>;
   /** Java's arguments from the class path to the main class. */
   javaArguments(home: string, dir: string): readonly string[];
@@ -136,7 +136,7 @@ async function startNative(engine: Engine, options: SearchEngineOptions): Promis
         // One collector thread and quick compilation: it shares two cores with the tests.
         "-XX:+UseSerialGC",
         ...(options.optimized === true ? [] : ["-XX:TieredStopAtLevel=1"]),
-        // Its performance data would be left in the temporary folder when it is killed.
+        // When it is killed, its performance data would stay in the temporary folder.
         "-XX:-UsePerfData",
         `-Djava.io.tmpdir=${join(home, "logs")}`,
         ...engine.javaArguments(home, dir),

@@ -1,4 +1,4 @@
-/** Several lines of one server: a run has the first, or the one that a variable of the environment names. */
+/** Several lines of one server: a run has the first, or the one that an environment variable names. */
 export interface ServerLine {
   /** 8.4, 10.11 */
   readonly version: string;
@@ -25,7 +25,7 @@ export function versionOf(image: string): string {
   return image.replace(/^.*:/, "");
 }
 
-/** By numbers: 10.11 is later than 10.7. */
+/** Compares numbers: 10.11 is later than 10.7. */
 export function isFrom(line: ServerLine, first: string): boolean {
   const [own, wanted] = [line.version, first].map((text) => text.split(".").map(Number));
   const at = wanted!.findIndex((part, i) => part !== (own![i] ?? 0));

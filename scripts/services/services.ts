@@ -68,7 +68,7 @@ async function up(names: readonly ServiceName[]): Promise<void> {
     return;
   }
   if (started !== undefined) process.stderr.write("up; Ctrl-C stops them and deletes their data\n");
-  // The guards let this process end when nothing else is left to do.
+  // Without this the process would end, because the guards do not keep it alive.
   const stay = setInterval(() => {}, 60_000);
   await interrupted;
   clearInterval(stay);
