@@ -53,7 +53,7 @@ async function checkHealth(client: SearchClient, signal: AbortSignal): Promise<F
   const answer = await client.request({ method: "GET", path: "/_cluster/health" }, signal);
   const status = answer.status === 200 ? fieldOf(parsed(answer.body), "status") : undefined;
   if (status !== "red") {
-    return ok("elasticsearch.health", `cluster health is ${typeof status === "string" ? status : "not told"}`);
+    return ok("elasticsearch.health", `cluster health is ${typeof status === "string" ? status : "unknown"}`);
   }
   return {
     id: "elasticsearch.health",

@@ -75,7 +75,7 @@ function pageOf(table: TableVersion, names: readonly string[], { block, rows, id
   let characters = 0;
   for (let i = from; i < ids.length && expected.size < ROWS_PER_PAGE && characters < CHARACTERS_PER_PAGE; i++) {
     const tuple = block.after[rows[i]!]!;
-    invariant(tuple !== NO_TUPLE, "only rows that are there are in order");
+    invariant(tuple !== NO_TUPLE, "only existing rows are compared in order");
     cells.read(block.bytes, tuple);
     let rest = "";
     for (let c = 0; c < names.length; c++) rest += names[c]! + jsonOf(table, block.bytes, c);

@@ -119,7 +119,7 @@ export function searchError(code: ErrorCode, kind: ErrorKind, message: string, c
 }
 
 export function droppedError(alias: string): MillraceError {
-  return searchError("MR3303", "reopen", `the index behind ${alias} was dropped or replaced behind our back`);
+  return searchError("MR3303", "reopen", `the index behind ${alias} was dropped or replaced by another program`);
 }
 
 /** The engine's error for a request or item. Its sentence may quote documents, so only the types are kept. */

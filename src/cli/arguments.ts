@@ -13,7 +13,7 @@ export function durationOf(option: string, text: unknown): number {
 /** A whole number of at least 1. `what` names the option or argument. */
 export function countOf(what: string, text: unknown): number {
   if (typeof text !== "string" || !/^[1-9]\d{0,14}$/.test(text))
-    throw cliError("MR1110", `${what}: expected a whole number from 1 on`);
+    throw cliError("MR1110", `${what}: expected a whole number of at least 1`);
   return Number(text);
 }
 

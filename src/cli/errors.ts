@@ -7,8 +7,8 @@ export const pages: ErrorPages = {
     remedy: "Look at `millrace help`, or at `millrace COMMAND --help`.",
   },
   MR1111: {
-    title: "The kind of source or sink can't be told from the URL",
-    cause: "`millrace init` takes the kind from the URL's scheme or the file's ending, and knows none for this one.",
+    title: "The URL does not show the kind of source or sink",
+    cause: "`millrace init` takes the kind from the URL's scheme or the file's ending, and does not know this one.",
     remedy:
       "Sources: `postgres://…`, `mysql://…`. Sinks: `postgres://…`, `redis://…`, `http://…` (a search engine) or a path that ends in `.duckdb`. Anything else is written into millrace.yaml by hand.",
   },
@@ -64,7 +64,7 @@ export const pages: ErrorPages = {
     cause:
       "`millrace offsets import` found a file that can't be read, was not written by `offsets export`, has a wrong checksum, " +
       "or has a newer format. Nothing was changed.",
-    remedy: "Export again, and copy the file whole and unchanged.",
+    remedy: "Export again, and copy the complete file without changing it.",
   },
   MR1122: {
     title: "The export belongs to another configuration",

@@ -42,7 +42,7 @@ export const sourceDefinition = z.object({
     .describe(
       "What to do when there is no stored position: copy the tables first, or begin with the changes from now on.",
     ),
-  heartbeat: duration(100, 3_600_000).default(10_000).describe("How often an idle source's position is moved on."),
+  heartbeat: duration(100, 3_600_000).default(10_000).describe("How often an idle source's position is advanced."),
 });
 
 export const sinkDefinition = z.object({
@@ -56,14 +56,14 @@ export const sinkDefinition = z.object({
     .enum(["resync", "fail"])
     .optional()
     .describe(
-      "What to do when the target was emptied, dropped or put back: read everything again, or stop. Default: resync for caches and search engines, fail for warehouses.",
+      "What to do when the target was emptied, dropped or restored: read everything again, or stop. Default: resync for caches and search engines, fail for warehouses.",
     ),
   batch: z
     .strictObject({
-      rows: z.int().min(1).max(1_000_000).optional().describe("Most rows in one write."),
+      rows: z.int().min(1).max(1_000_000).optional().describe("Maximum number of rows in one write."),
       bytes: size(1024, 256 * 1024 ** 2)
         .optional()
-        .describe("Most bytes of rows in one write."),
+        .describe("Maximum bytes of rows in one write."),
     })
     .default({})
     .describe("Upper limits of one write. The defaults suit most targets."),
@@ -111,15 +111,15 @@ const admin = z.strictObject({
     .superRefine((tokens, context) => {
       for (const [i, { token }] of tokens.entries())
         if (tokens.findIndex((other) => other.token === token) < i)
-          context.addIssue({ code: "custom", path: [i, "token"], message: "this token is in the list already" });
+          context.addIssue({ code: "custom", path: [i, "token"], message: "this token is listed twice" });
     })
     .default([])
-    .describe("Needed for everything that acts, and as soon as listen is not a loopback address."),
+    .describe("Required for every request that changes something, and if listen is not a loopback address."),
   hosts: z
     .array(z.string().regex(HOST_NAME, { error: "expected a host name without its port" }))
     .default([])
     .describe(
-      "Names, besides localhost and the host of listen, under which a proxy or a service leads to the address.",
+      "Further host names, besides localhost and the host of listen, under which a proxy or a service forwards to the address.",
     ),
 });
 
@@ -148,12 +148,8 @@ const reconcile = z.strictObject({
   repair: z.boolean().default(false).describe("Whether scheduled comparisons repair what differs."),
   patience: duration(0, 86_400_000)
     .default(60_000)
-    .describe("In scheduled comparisons, a sink that gets no further for this long is not comparable."),
-  reports: z
-    .string()
-    .min(1)
-    .optional()
-    .describe("A folder: what a comparison has found is written there as JSON, Markdown and HTML."),
+    .describe("In scheduled comparisons: how long to wait for a sink that makes no progress."),
+  reports: z.string().min(1).optional().describe("The folder for reports of comparisons as JSON, Markdown and HTML."),
   webhook: z
     .string()
     .refine((text) => /^https?:\/\//.test(text) && URL.canParse(text), { error: "expected https://… or http://…" })
@@ -187,7 +183,7 @@ export const topDefinition = z.strictObject({
     .string()
     .min(16, { error: "expected at least 16 characters" })
     .optional()
-    .describe("Secret key of `mask: hash`; with another one all hashes are others."),
+    .describe("Secret key of `mask: hash`; another key changes all hashes."),
   reconcile: reconcile.prefault({}).describe("Comparing the sinks with the source."),
   admin: admin.prefault({}).describe("Health, metrics and API over HTTP."),
 });

@@ -44,7 +44,7 @@ export const tableDefinition = z.strictObject({
   key: z
     .array(z.string().min(1), { error: "expected a list of columns, such as [id]" })
     .min(1, { error: "expected at least one column; leave the key out to take the table's own" })
-    .refine((names) => new Set(names).size === names.length, { error: "a column stands in it twice" })
+    .refine((names) => new Set(names).size === names.length, { error: "a column is listed twice" })
     .optional()
     .describe(
       "Columns that tell rows apart, in place of the key taken from the source. `millrace explain MR1026` says which columns will do.",
@@ -76,7 +76,7 @@ export const tableDefinition = z.strictObject({
         .int({ error: "expected a number of rows" })
         .min(0)
         .default(0)
-        .describe("As many rows of a sink may differ before `reconcile` exits with 3 and the webhook is told."),
+        .describe("How many rows of a sink may differ before `reconcile` exits with 3 and the webhook is called."),
     })
     .prefault({})
     .describe("How comparisons treat the table."),

@@ -32,9 +32,9 @@ export type DatabaseReason =
   | "connections" // all connections are taken
   | "disk" // it is full
   | "resources"
-  | "conflict" // with another transaction, which went first
+  | "conflict" // with another transaction, which won
   | "ending" // it is starting or stopping, or ended the session
-  | "lock" // not to be had in time
+  | "lock" // not granted in time
   | "cancelled" // by a statement's timeout, or by somebody
   | "idle" // a transaction took too long
   | "in-use"
@@ -47,23 +47,23 @@ export type DatabaseReason =
   | "no-column"
   | "no-object" // of another kind
   | "exists"
-  | "no-value" // a text that is no value of the type
+  | "no-value" // a text that does not fit the type
   | "parameter" // of a function or command is wrong
   | "content" // of a row is refused
   | "refused"; // the statement, for another reason
 
 /** Why the state did not do what was asked. */
 export type StateReason =
-  | "passing" // it can't be written now; nothing of the call was done, and it can be made again
-  | "absent" // there is none
-  | "older" // of a version whose form has to be brought up to date first
+  | "passing" // it can't be written now; the call had no effect and can be repeated
+  | "absent" // it does not exist
+  | "older" // written by an older version, and not migrated yet
   | "held"; // another process has the lease
 
 export type ErrorReason =
   | DatabaseReason
   | StateReason
-  | "behind" // a sink holds less than it did, and the log does not reach back to there
-  | "partial"; // a part of a target is not there now
+  | "behind" // a sink holds less than before, and the log does not reach back that far
+  | "partial"; // a part of a target is missing now
 
 /** The page of a code in docs/errors.md. Every folder that raises errors lists its pages in its errors.ts. */
 export interface ErrorPage {

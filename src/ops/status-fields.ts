@@ -43,7 +43,7 @@ const ERROR: Fields<StoredError> = {
 
 const COPY: Fields<NonNullable<SourceStatus["copy"]>> = {
   tableCount: ["tables", "to be copied"],
-  tablesDone: ["tables", "copied whole"],
+  tablesDone: ["tables", "copied completely"],
   rowsRead: ["rows", "read so far"],
 };
 

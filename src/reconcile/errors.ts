@@ -10,7 +10,7 @@ export const pages = {
   MR1402: {
     title: "The comparison was broken off",
     cause:
-      "The daemon ended before everything was compared, or the source was unreachable for longer than `--patience`, or the command that asked for the comparison was stopped or went away: a comparison that nobody waits for ends. Rows that were repaired until then are.",
+      "The daemon ended before everything was compared, or the source was unreachable for longer than `--patience`, or the command that asked for the comparison was stopped or went away: a comparison that nobody waits for ends. Rows that were repaired before stay repaired.",
     remedy:
       "`millrace reconcile --resume ID` continues where it stopped; `millrace reconcile` starts from the beginning.",
   },

@@ -70,7 +70,7 @@ async function settleTable(
     const rowsDone = refill.rowsDone + repaired;
     if (missing + extra + different > 0) {
       await refills.advance([{ ...refill, rowsDone, chunksDone: refill.chunksDone + 1 }]);
-      logger.info(outcome, "what differed was read again; it is compared once more");
+      logger.info(outcome, "differing rows were read again; the table is compared once more");
       continue;
     }
     if (await refills.finish({ ...refill, rowsDone })) logger.info(outcome, "the table is equal");

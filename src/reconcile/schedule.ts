@@ -39,13 +39,13 @@ export async function followSchedule(
   const times = timesOf({ cron, timeZone });
   for (;;) {
     const next = times.nextRun();
-    logger.info({ at: next?.toISOString() ?? "never" }, "the next comparison is planned");
+    logger.info({ at: next?.toISOString() ?? "never" }, "the next comparison is scheduled");
     await untilTime(next, signal);
     try {
       await run(signal);
     } catch (error) {
       if (signal.aborted) throw abortedError(signal);
-      logger.error({ error }, "the planned comparison failed");
+      logger.error({ error }, "the scheduled comparison failed");
     }
   }
 }

@@ -92,7 +92,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     });
     const file = join(installation.folder, "offsets.json");
     const plan = await elsewhere.command("offsets", "import", file);
-    expect(plan, plan.stderr).toMatchObject({ exitCode: 4, stdout: expect.stringContaining("nothing is there yet") });
+    expect(plan, plan.stderr).toMatchObject({ exitCode: 4, stdout: expect.stringContaining("there is no state yet") });
     const imported = await elsewhere.command("offsets", "import", file, "--yes");
     expect(imported, imported.stderr).toMatchObject({ exitCode: 0 });
     const daemon = elsewhere.run();

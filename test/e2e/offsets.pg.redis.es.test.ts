@@ -324,7 +324,7 @@ describe("export and import", () => {
       sinks: pipeline.sinks.config,
     });
     const plan = await elsewhere.command("offsets", "import", file);
-    expect(plan, plan.stderr).toMatchObject({ exitCode: 4, stdout: expect.stringContaining("nothing is there yet") });
+    expect(plan, plan.stderr).toMatchObject({ exitCode: 4, stdout: expect.stringContaining("there is no state yet") });
     expect(await elsewhere.command("offsets", "import", file, "--yes")).toMatchObject({ exitCode: 0 });
     const daemon = elsewhere.run();
     await daemon.streaming();

@@ -60,7 +60,7 @@ export async function runQuery(
       kind: "fatal",
       // The user wrote the SQL and may see its data, so DuckDB's own message is the answer.
       message: error instanceof Error ? error.message : driverKind(error),
-      hint: "mend the SQL",
+      hint: "correct the SQL",
     });
   } finally {
     signal.removeEventListener("abort", interrupt);

@@ -202,7 +202,7 @@ async function make(connection: DuckDBConnection, layouts: readonly TableLayout[
 
 async function lookUp(connection: DuckDBConnection, { target, catalogue }: TableLayout): Promise<ExistingTarget> {
   const existing = (await lookUpTargets(connection, catalogue, [target])).get(targetKey(target));
-  invariant(existing !== undefined, "a target that was made or found is there");
+  invariant(existing !== undefined, "a created or found target exists");
   return existing;
 }
 

@@ -136,7 +136,7 @@ export async function createIndex(
   }
   expectOk(answer, `creating the index of ${table.id}`, table.id);
   const { current: made } = await findIndices(client, alias, alias, table, options, signal);
-  invariant(made !== null, "an index that was created is there");
+  invariant(made !== null, "a created index exists");
   const other = fieldOfOtherType(made, table);
   if (other !== null) {
     throw searchError(

@@ -122,7 +122,7 @@ function tablesPart(found: CapturedTables | null, kind: string): string {
     ...choice,
     `  # When this was written, ${countsOf(found)}.`,
     ...followedLines(found).map((line) => `  #   ${line}`),
-    ...(refused.length === 0 ? [] : ["  # Left out (`millrace check` has the statement that mends each):"]),
+    ...(refused.length === 0 ? [] : ["  # Left out (`millrace check` has the statement that fixes each):"]),
     ...refused.map((line) => `  #   ${line}`),
   ].join("\n");
 }

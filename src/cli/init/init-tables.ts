@@ -27,7 +27,7 @@ export function countsOf({ tables, refused }: CapturedTables): string {
   const followed = `${countOf(tables.length)} can be followed`;
   if (refused.length === 0) return followed;
   const lacking = refused.filter(isLacking).length;
-  return `${followed}, ${refused.length} can't${lacking === 0 ? "" : ` (${lacking} for want of a grant)`}`;
+  return `${followed}, ${refused.length} can't${lacking === 0 ? "" : ` (${lacking} only lack a grant)`}`;
 }
 
 /** One glob per schema, for the example of `tables`. */

@@ -93,7 +93,7 @@ function writtenUrls(name: string, source: string | null, sinks: readonly Planne
 
 function refuseExisting(file: string, cause?: unknown): void {
   if (cause === undefined && !existsSync(file)) return;
-  throw cliError("MR1112", `${file} is there already; nothing was written`, { cause });
+  throw cliError("MR1112", `${file} exists already; nothing was written`, { cause });
 }
 
 function write(file: string, text: string, secrets: readonly Secret[]): void {
@@ -121,7 +121,7 @@ function report(session: Session, { file, name, found, secrets, variables }: Mad
     ...secrets.map((secret) => `wrote ${join(dirname(file), secret.file)}: a password, for your eyes only`),
     ...variables.map((variable) => `it names \${${variable}}, which the daemon needs in its environment too`),
     ...(found === null ? [] : [countsOf(found), ...refusedLines(found).map((line) => `  ${line}`)]),
-    `next: millrace check${refused.length === 0 ? "" : ", which has the statement that mends each"}`,
+    `next: millrace check${refused.length === 0 ? "" : ", which has the statement that fixes each"}`,
   ];
   session.print(
     { file, name, tables, refused, secrets: secrets.map((secret) => secret.file), variables },

@@ -146,13 +146,13 @@ function effectText({ effect, bytes, tables }: SinkPlan): string {
   const listed = tables.length === 0 ? "no tables" : tables.join(", ");
   switch (effect) {
     case "none":
-      return "is there already; nothing changes";
+      return "is at this position already; nothing changes";
     case "replay":
       return `${bytes} bytes of log are applied again; newer rows are not set back for good; then the tables are compared`;
     case "skip":
-      return `${bytes} bytes of log are passed over; what changed there comes by reading again beside the stream: ${listed}`;
+      return `${bytes} bytes of log are skipped; these tables are read again beside the stream instead: ${listed}`;
     case "anew":
-      return `filled again beside the stream, rows that no log wrote are removed: ${listed}; ${bytes} bytes of log are passed over`;
+      return `filled again beside the stream, and rows that do not come from the log are removed: ${listed}; ${bytes} bytes of log are skipped`;
     default:
       return effect satisfies never;
   }

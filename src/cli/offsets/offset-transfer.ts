@@ -92,7 +92,7 @@ function write(file: string, text: string, isForced: boolean): void {
 
 function refuseExisting(file: string): void {
   if (lstatSync(file, { throwIfNoEntry: false }) !== undefined)
-    throw cliError("MR1132", `${file} is there already; nothing was written`);
+    throw cliError("MR1132", `${file} exists already; nothing was written`);
 }
 
 export async function importOffsets(session: Session, file: string, isConfirmed: boolean): Promise<ImportPlan> {
@@ -227,9 +227,9 @@ export function importText(plan: ImportPlan): string {
   return [
     `import of ${plan.name}, exported at ${exportedAt}`,
     ...lines(plan),
-    ...(replaces === null ? ["nothing is there yet"] : ["replaces what is there:", ...lines(replaces)]),
+    ...(replaces === null ? ["there is no state yet"] : ["replaces this state:", ...lines(replaces)]),
     applied
-      ? "imported: the daemon goes on from there when it starts"
+      ? "imported: the daemon continues from there when it starts"
       : "nothing was done: add --yes to do it; the daemon that went on before must be stopped for good",
   ].join("\n");
 }

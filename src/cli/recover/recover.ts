@@ -275,6 +275,6 @@ function textOf({ applied, epoch, lost, mended, missing, position, sinks, tables
   for (const one of mended) table.push([one.table, one.sink, one.rows]);
   if (mended.length > 0) lines.push(table.toString());
   const rest = missing.map((what) => `not finished: ${what}`);
-  const end = missing.length === 0 ? "every sink is recovered" : "`millrace run` goes on with it";
+  const end = missing.length === 0 ? "every sink is recovered" : "`millrace run` does the rest";
   return [...lines, ...rest, end].join("\n");
 }

@@ -1,6 +1,6 @@
 /**
- * Changes of a table's shape after which the rows that did not move need no reading: what a sink has of them is what the
- * source has, once the target has followed. Everything here says yes only where that is certain.
+ * Decides after which changes of a table's shape the rows that did not change need not be read again: once the target
+ * has followed, a sink's rows equal the source's. Answers yes only if that is certain.
  */
 import type { TargetNote, WantedColumn } from "./following.ts";
 import { keyShape } from "../model/row-id.ts";
@@ -8,12 +8,13 @@ import { isLater, type TableVersion } from "../model/schema.ts";
 import type { ColumnFacts } from "../contracts/source.ts";
 
 /**
- * Whether rows of one shape can be rows of the next at all: columns were renamed, added or dropped, NULL allowed or
- * forbidden. `carriesRows` has the last word. Invariant: the key stays what it is, as listed keys go on waiting.
+ * Whether rows of one shape can become rows of the next at all: columns were renamed, added or dropped, or NULL was
+ * allowed or forbidden. `carriesRows` decides finally. Invariant: the key stays the same, because listed keys still
+ * wait.
  */
 export function mayCarry(from: TableVersion, to: TableVersion): boolean {
   if (from.relation !== to.relation || from.id !== to.id || !isLater(to, from)) return false;
-  // What rules make of a null, or of a row that they look at, they have not said of the rows that are there.
+  // It is unknown what the rules would do with a null, or with the values of the existing rows.
   if (from.ruled !== undefined || to.ruled !== undefined) return false;
   if (from.deferrableKey !== to.deferrableKey || keyShape(from) !== keyShape(to)) return false;
   if (!isInOrder(from) || !isInOrder(to)) return false;
@@ -26,27 +27,27 @@ export function mayCarry(from: TableVersion, to: TableVersion): boolean {
 }
 
 /**
- * Columns come in the order of their identities, as the source made them. Where they don't, identities were told by names
- * that other columns have by now.
+ * The source numbers columns in the order of their creation. Columns in another order have wrong identities: the names
+ * that identified them belong to other columns by now.
  */
 function isInOrder({ columns }: TableVersion): boolean {
   return columns.every(({ identity }, i) => identity > (columns[i - 1]?.identity ?? 0));
 }
 
 /**
- * `versions`: the shape under which the copy was complete, and those that the target has followed since, each of which may
- * have the rows of the one before it (`mayCarry`). `facts`: of a look at the catalogue that showed the last of them, the
- * rows lying where they lay when the copy was made.
+ * `versions`: the shape of the complete copy, and those that the target has followed since; each can keep the rows of
+ * the one before (`mayCarry`). `facts`: from a look at the catalogue that showed the last of them, while the table was
+ * not rewritten since the copy.
  *
- * A shape that a row of the stream shows gets its identities from the catalogue, which may be ahead. So they count only
- * where no other set of columns fits: no name has changed its column; or none was dropped, so that the shapes grow one
+ * A shape from a row of the stream gets its identities from the catalogue, which may be ahead. They count only if no
+ * other set of columns fits: no name has changed its column; or no column was dropped, so that the shapes grow one
  * column at a time; or none was added, and a shape is the first or the last.
  */
 export function carriesRows(versions: readonly TableVersion[], facts: ColumnFacts): boolean {
   const first = identitiesOf(versions[0]);
   const last = identitiesOf(versions.at(-1));
   const newest = Math.max(...first);
-  // Of a column that came and went meanwhile nobody knows which shapes had it.
+  // If a column was added and dropped meanwhile, it is unknown which shapes had it.
   if (facts.dropped.some((identity) => identity > newest)) return false;
   const added = last.filter((identity) => !first.includes(identity));
   if (!added.every((identity) => identity > newest && facts.nullBefore.has(identity))) return false;
@@ -69,7 +70,7 @@ function isSame(a: readonly number[], b: readonly number[]): boolean {
   return a.length === b.length && a.every((identity, i) => identity === b[i]);
 }
 
-/** Each name means one column in all of the versions, and each column has one name. */
+/** Each name means the same column in all versions, and each column has one name. */
 function hasLastingNames(versions: readonly TableVersion[]): boolean {
   const columns = versions.flatMap((version) => version.columns);
   const pairs = new Set(columns.map(({ name, identity }) => `${identity} ${name}`));
@@ -79,7 +80,7 @@ function hasLastingNames(versions: readonly TableVersion[]): boolean {
   );
 }
 
-/** Whether all columns that go on keep their names, and none goes: rows that are kept as they were written show them. */
+/** Whether all columns stay and keep their names: then rows that are stored as they were written still show them. */
 export function onlyGrows(from: TableVersion, to: TableVersion): boolean {
   return from.columns.every(({ name, identity }) =>
     to.columns.some((column) => column.identity === identity && column.name === name),
@@ -87,8 +88,8 @@ export function onlyGrows(from: TableVersion, to: TableVersion): boolean {
 }
 
 /**
- * Whether a target with the columns `found` that was noted for `from` comes to be as `wanted` by renames, columns added
- * and columns dropped alone. A column that is added must not find one under its name: that would lend it its values.
+ * Whether a target with the columns `found`, noted for `from`, becomes like `wanted` only by renamed, added and dropped
+ * columns. An added column must not exist already under its name: it would get the old values.
  */
 export function followsByNote(
   found: readonly string[],

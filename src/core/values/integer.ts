@@ -31,7 +31,7 @@ export function readSafeInt64(bytes: Uint8Array, at: number): number {
   return readInt32(bytes, at) * TWO_32 + (readInt32(bytes, at + 4) >>> 0);
 }
 
-/** Whether the 64-bit number at `at` lies within ±2^53. */
+/** Whether the 64-bit number at `at` is within ±2^53. */
 export function isSafeInt64(bytes: Uint8Array, at: number): boolean {
   const high = readInt32(bytes, at);
   return high >= -SAFE_HIGH && high < SAFE_HIGH;
@@ -41,7 +41,7 @@ export function readBigInt64(bytes: Uint8Array, at: number): bigint {
   return (BigInt(readInt32(bytes, at)) << 32n) | BigInt(readInt32(bytes, at + 4) >>> 0);
 }
 
-/** `width` decimal digits of `value`, which has no more; room must be reserved. */
+/** Writes `width` decimal digits of `value`, which must not have more; the caller has reserved room. */
 export function writeDigits(out: ByteWriter, value: number, width: number): void {
   const to = out.bytes;
   const end = out.length + width;
@@ -53,7 +53,7 @@ export function writeDigits(out: ByteWriter, value: number, width: number): void
   out.length = end;
 }
 
-/** Long division of the four 16-bit limbs by 10,000: no BigInt is made for each snowflake id. */
+/** Long division of the four 16-bit limbs by 10,000, so that a snowflake id allocates no BigInt. */
 function writeWide(out: ByteWriter, high: number, low: number): void {
   out.reserve(21);
   if (high < 0) {

@@ -3,10 +3,10 @@ import type { ByteWriter } from "../bytes.ts";
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const HEX = Buffer.from("0123456789abcdef", "latin1");
-/** Up to here a copy in the scanning loop is faster than a scan and a bulk copy. */
+/** Up to this size a copy in the scanning loop is faster than a scan and a bulk copy. */
 const SHORT_BYTES_MAX = 48;
 
-/** 1 where a byte of UTF-8 can't stand in a JSON string as it is. */
+/** 1 for each UTF-8 byte that a JSON string must escape. */
 const ESCAPED = new Uint8Array(256);
 ESCAPED.fill(1, 0, 0x20);
 ESCAPED[QUOTE] = 1;
@@ -42,7 +42,7 @@ export function writeJsonText(out: ByteWriter, text: string): void {
   writeJsonString(out, bytes, 0, bytes.length);
 }
 
-/** Copies up to the first byte that needs an escape, and returns where that is. */
+/** Copies up to the first byte that needs an escape, and returns its position. */
 function copyPlain(out: ByteWriter, bytes: Uint8Array, start: number, end: number): number {
   const to = out.bytes;
   let at = out.length;

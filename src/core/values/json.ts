@@ -70,7 +70,7 @@ export function writeJson(
   }
 }
 
-/** What stands between the quotes for types whose text needs no escapes. */
+/** The text between the quotes, for types whose text needs no escapes. */
 function writeQuotable(
   out: ByteWriter,
   type: ColumnType,
@@ -99,7 +99,7 @@ function isTrue(kind: number, bytes: Uint8Array, start: number): boolean {
   return kind === CELL_TEXT ? bytes[start] === 0x74 : bytes[start] !== 0;
 }
 
-/** The text of a finite float is a JSON number as it is; NaN and the infinities get quotes. */
+/** The text of a finite float is a valid JSON number; NaN and infinities get quotes. */
 function writeFloatJson(
   out: ByteWriter,
   type: ColumnType,
@@ -122,7 +122,9 @@ function writeFloatJson(
   }
 }
 
-/** Inside a JSON text a raw line break can only be white space; a space in its place keeps the document on one line. */
+/**
+ * In a JSON text a raw line break can only be white space; a space replaces it, so that the document stays on one line.
+ */
 function writeOnOneLine(out: ByteWriter, bytes: Uint8Array, start: number, length: number): void {
   const skipped = jsonPrefixLength(bytes, start, length);
   const at = out.length;

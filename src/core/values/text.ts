@@ -17,7 +17,7 @@ const TRUE = 0x74; // t
 const FALSE = 0x66; // f
 const JSONB_VERSION = 1;
 
-/** `kind` is CELL_TEXT or CELL_BINARY; null and unchanged cells have no text, the caller tells them apart before. */
+/** `kind` is CELL_TEXT or CELL_BINARY. Null and unchanged cells have no text; the caller handles them before. */
 export function writeText(
   out: ByteWriter,
   type: ColumnType,

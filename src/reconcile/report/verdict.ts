@@ -100,7 +100,7 @@ export function stepsOf(found: ReconcileDocument): readonly Step[] {
     add(`Read the rows that differ in ${sink} again from the source.`, `millrace reconcile --sink ${sink} --repair`);
   }
   if (because("unknown").length > 0) {
-    add("Where nobody else writes into the sinks, and nothing was evicted, rows that differ are worth a bug report.");
+    add("If no other program writes into the sinks, and nothing was evicted, report the rows that differ as a bug.");
   }
   for (const sink of sinksOf(tables.filter(({ deadLetters }) => deadLetters > 0))) {
     add(`Rows that ${sink} refused wait as dead letters; each says why.`, `millrace dlq list --sink ${sink}`);

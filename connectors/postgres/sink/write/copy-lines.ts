@@ -47,7 +47,7 @@ export class CopyLines {
     for (let i = 0; i < rows.length; i++) {
       this.#starts[i] = this.#lines.length;
       const tuple = block.after[rows[i]!]!;
-      invariant(tuple !== NO_TUPLE, "only rows that are there are in order");
+      invariant(tuple !== NO_TUPLE, "only existing rows are compared in order");
       this.#cells.read(block.bytes, tuple);
       for (let k = 0; k < order.length; k++) {
         this.#writeCell(table, block.bytes, order[k]!);

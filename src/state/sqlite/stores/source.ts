@@ -88,7 +88,7 @@ export class SqliteSource implements SourceStore {
   async reset(resets: ReadonlyMap<string, SinkReset>): Promise<void> {
     this.#connection.write(() => {
       const record = this.#read();
-      invariant(record !== null, "a log is announced before a sink is put elsewhere in it");
+      invariant(record !== null, "a log is announced before a sink is moved in it");
       for (const [name, reset] of resets) this.#sinks.storeReset(name, reset);
       const { acknowledged } = record;
       const lowest = earliest([...resets.values()].map(({ to }) => to));
