@@ -22,17 +22,17 @@ export interface Connectors {
   sink(kind: string): Promise<SinkConnector>;
 }
 
-export type SourceConnector = Connector<SourcePlace, Source>;
-export type SinkConnector = Connector<SinkPlace, Sink>;
+export type SourceConnector = Connector<SourceContextBase, Source>;
+export type SinkConnector = Connector<SinkContextBase, Sink>;
 
-export interface Connector<Place, Made> {
+export interface Connector<Context, Made> {
   readonly definition: z.ZodObject;
   /** Reads the keys that only this kind has; unknown keys are issues. */
-  parse(options: unknown): Parsed<Place, Made>;
+  parse(options: unknown): Parsed<Context, Made>;
 }
 
-export type Parsed<Place, Made> =
-  | { readonly kind: "valid"; readonly bind: (place: Place) => Bound<Made> }
+export type Parsed<Context, Made> =
+  | { readonly kind: "valid"; readonly bind: (context: Context) => Bound<Made> }
   | { readonly kind: "invalid"; readonly issues: readonly z.core.$ZodIssue[] };
 
 /** A connector with its options, ready to be created or checked. */
@@ -46,8 +46,8 @@ export interface Bound<Made> {
   readonly query?: (request: QueryRequest, copy: string | null, signal: AbortSignal) => Promise<QueryResult>;
 }
 
-export type SourcePlace = Omit<SourceContext<unknown>, "options">;
-export type SinkPlace = Omit<SinkContext<unknown>, "options">;
+export type SourceContextBase = Omit<SourceContext<unknown>, "options">;
+export type SinkContextBase = Omit<SinkContext<unknown>, "options">;
 
 type Definition<Options> = z.ZodObject & z.ZodType<Options>;
 
@@ -67,13 +67,13 @@ export function sinkConnector<Options>({ definition, factory }: SinkModule<Optio
   return {
     definition,
     parse: (input) =>
-      parseStrictly(definition, input, (options, place: SinkPlace) => ({
-        create: (log) => factory.create({ ...place, options }, log),
-        check: (signal, tables) => factory.check({ ...place, options }, signal, tables),
-        places: () => factory.places?.({ ...place, options }) ?? [],
+      parseStrictly(definition, input, (options, context: SinkContextBase) => ({
+        create: (log) => factory.create({ ...context, options }, log),
+        check: (signal, tables) => factory.check({ ...context, options }, signal, tables),
+        places: () => factory.places?.({ ...context, options }) ?? [],
         ...(factory.query === undefined
           ? {}
-          : { query: (request, copy, signal) => factory.query!({ ...place, options }, request, copy, signal) }),
+          : { query: (request, copy, signal) => factory.query!({ ...context, options }, request, copy, signal) }),
       })),
   };
 }
@@ -85,22 +85,22 @@ export function sourceConnector<Options>({
   return {
     definition,
     parse: (input) =>
-      parseStrictly(definition, input, (options, place: SourcePlace) => ({
-        create: (log) => factory.create({ ...place, options }, log),
-        check: (signal) => factory.check({ ...place, options }, signal),
+      parseStrictly(definition, input, (options, context: SourceContextBase) => ({
+        create: (log) => factory.create({ ...context, options }, log),
+        check: (signal) => factory.check({ ...context, options }, signal),
         places: () => [],
       })),
   };
 }
 
-function parseStrictly<Options, Place, Made>(
+function parseStrictly<Options, Context, Made>(
   definition: Definition<Options>,
   input: unknown,
-  bind: (options: Options, place: Place) => Bound<Made>,
-): Parsed<Place, Made> {
+  bind: (options: Options, context: Context) => Bound<Made>,
+): Parsed<Context, Made> {
   const known = parse(definition, input);
   const unknown = unknownKeys(definition, input);
-  if (known.success && unknown.length === 0) return { kind: "valid", bind: (place) => bind(known.data, place) };
+  if (known.success && unknown.length === 0) return { kind: "valid", bind: (context) => bind(known.data, context) };
   return { kind: "invalid", issues: [...(known.error?.issues ?? []), ...unknown] };
 }
 

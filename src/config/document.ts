@@ -13,7 +13,7 @@ import {
 } from "yaml";
 import type { Problem } from "./errors.ts";
 
-type Place = Pick<Problem, "line" | "column">;
+type LineAndColumn = Pick<Problem, "line" | "column">;
 
 /** A parsed YAML file that still knows the line of each key and value. */
 export class YamlFile {
@@ -55,7 +55,7 @@ export class YamlFile {
   }
 
   /** The line and column of the value at `path`, or of its key; if it is missing, those of the nearest container. */
-  locate(path: readonly string[], part: "key" | "value" = "value"): Place {
+  locate(path: readonly string[], part: "key" | "value" = "value"): LineAndColumn {
     let node: unknown = this.#document.contents;
     let found = offsetOf(node);
     for (const [depth, name] of path.entries()) {
@@ -74,7 +74,7 @@ export class YamlFile {
     return this.#at(found ?? 0);
   }
 
-  #at(offset: number): Place {
+  #at(offset: number): LineAndColumn {
     const { line, col } = this.#lines.linePos(offset);
     return { line: Math.max(line, 1), column: Math.max(col, 1) };
   }

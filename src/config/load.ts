@@ -197,12 +197,12 @@ class Loading {
   }
 
   /** Parses a source or sink: the common keys by the common definition, the others by the connector's. */
-  #part<Common extends z.ZodObject, Place, Made>(
+  #part<Common extends z.ZodObject, Context, Made>(
     path: readonly string[],
     input: object,
     definition: Common,
-    connector: Connector<Place, Made> | undefined | "",
-  ): { readonly common: z.output<Common>; readonly bind: (place: Place) => Bound<Made> } | undefined {
+    connector: Connector<Context, Made> | undefined | "",
+  ): { readonly common: z.output<Common>; readonly bind: (context: Context) => Bound<Made> } | undefined {
     const entries = Object.entries(input);
     const isCommon = ([key]: readonly [string, unknown]) => Object.hasOwn(definition.shape, key);
     const common = this.#read(path, Object.fromEntries(entries.filter(isCommon)), definition);

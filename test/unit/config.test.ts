@@ -375,7 +375,7 @@ describe("bad input", () => {
     [
       "a token of two roles",
       `${BASE}admin: { tokens: [{ role: viewer, token: ${TOKEN} }, { role: operator, token: ${TOKEN} }] }\n`,
-      "MR1005 9:103 admin.tokens.1.token: this token is in the list",
+      "MR1005 9:103 admin.tokens.1.token: this token is listed twice",
     ],
     [
       "a host with its port",

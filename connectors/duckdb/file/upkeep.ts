@@ -216,7 +216,7 @@ export class Upkeep {
       const room = await readRoom(this.#connection, database.catalogue);
       if (round === 1 && room.freeBytes <= room.usedBytes) break;
       this.#expectRoom(counts, room.freeBytes);
-      if (!(await this.#rewrite(layout, figures))) return;
+      if (!(await this.#rewriteOnce(layout, figures))) return;
       failpoint("duckdb.rewritten");
     }
     const seconds = (performance.now() - startedMs) / 1000;
@@ -225,7 +225,7 @@ export class Upkeep {
   }
 
   /** False, with nothing left behind: the table can't be rewritten, or Millrace stops. */
-  async #rewrite(layout: TableLayout, figures: Figures): Promise<boolean> {
+  async #rewriteOnce(layout: TableLayout, figures: Figures): Promise<boolean> {
     const { database } = this.#parts;
     const current = await database.exclusively(() => this.#begin(layout, figures));
     if (current === null) return false;

@@ -10,9 +10,9 @@ import { PostgresState } from "./store.ts";
  * is the name if none is given.
  */
 export async function openPostgres(url: string, options: SqliteOptions): Promise<StateStore> {
-  const [address = "", place = ""] = url.split("#", 2);
-  const name = options.name ?? basename(place, ".db");
-  const link = new Link(address, dirname(dirname(place)));
+  const [address = "", localPath = ""] = url.split("#", 2);
+  const name = options.name ?? basename(localPath, ".db");
+  const link = new Link(address, dirname(dirname(localPath)));
   const readOnly = options.readOnly ?? false;
   try {
     if (readOnly) await verifyThere(link, name);

@@ -26,7 +26,7 @@ export class SqliteSinks implements SinkStore {
   readonly #connection: Connection;
   readonly #all: StatementSync;
   readonly #get: StatementSync;
-  readonly #places: StatementSync;
+  readonly #positions: StatementSync;
   readonly #written: StatementSync;
   readonly #moved: StatementSync;
   readonly #covered: StatementSync;
@@ -45,7 +45,7 @@ export class SqliteSinks implements SinkStore {
       `INSERT INTO sink (name, written, covered, tables) VALUES (:name, :written, :covered, :tables)
        ON CONFLICT DO UPDATE SET written = :written, covered = :covered, tables = :tables`,
     );
-    this.#places = connection.prepare("SELECT written, covered FROM sink WHERE name = :name");
+    this.#positions = connection.prepare("SELECT written, covered FROM sink WHERE name = :name");
     this.#moved = connection.prepare("UPDATE sink SET written = :written, covered = :covered WHERE name = :name");
     this.#covered = connection.prepare(
       "INSERT INTO sink (name, covered) VALUES (:name, :covered) ON CONFLICT DO UPDATE SET covered = :covered",
@@ -89,7 +89,7 @@ export class SqliteSinks implements SinkStore {
   /** The caller has opened a transaction. */
   note({ name, position, tables }: WrittenProgress): void {
     const written = serializePosition(position);
-    const covered = serializePosition(coveredAfterWrite(this.#placesOf(name), position));
+    const covered = serializePosition(coveredAfterWrite(this.#positionsOf(name), position));
     if (tables === undefined && this.#moved.run({ name, written, covered }).changes === 1) return;
     this.#written.run({ name, written, covered, tables: JSON.stringify(tables ?? {}) });
   }
@@ -100,26 +100,26 @@ export class SqliteSinks implements SinkStore {
 
   /** The caller has opened a transaction. */
   cover(name: string, position: Position): void {
-    const places = this.#placesOf(name);
-    const covered = latest(position, places?.covered ?? null, places?.written ?? null);
+    const positions = this.#positionsOf(name);
+    const covered = latest(position, positions?.covered ?? null, positions?.written ?? null);
     this.#covered.run({ name, covered: serializePosition(covered) });
   }
 
   /** The caller has opened a transaction. */
   storeReset(name: string, { to, anew, crossing, keeps }: SinkReset): void {
-    const place = serializePosition(to);
+    const position = serializePosition(to);
     const reset: StoredReset = {
-      to: place,
+      to: position,
       anew,
       ...(crossing === undefined ? {} : { crossing: spelled(crossing) }),
       ...(keeps === undefined ? {} : { keeps }),
     };
-    this.#storeReset.run({ name, to: place, reset: JSON.stringify(reset) });
+    this.#storeReset.run({ name, to: position, reset: JSON.stringify(reset) });
   }
 
   async finishReset(name: string, position: Position, tables: CompleteTables): Promise<void> {
-    const place = serializePosition(position);
-    this.#connection.write(() => this.#finishReset.run({ name, position: place, tables: JSON.stringify(tables) }));
+    const written = serializePosition(position);
+    this.#connection.write(() => this.#finishReset.run({ name, position: written, tables: JSON.stringify(tables) }));
   }
 
   async setPaused(name: string, paused: boolean): Promise<void> {
@@ -137,8 +137,8 @@ export class SqliteSinks implements SinkStore {
   }
 
   /** Without the tables: there may be thousands. */
-  #placesOf(name: string): Places | null {
-    const row = this.#places.get({ name });
+  #positionsOf(name: string): Positions | null {
+    const row = this.#positions.get({ name });
     return row === undefined
       ? null
       : { written: positionOrNull(row, "written"), covered: positionOrNull(row, "covered") };
@@ -150,13 +150,13 @@ export class SqliteSinks implements SinkStore {
   }
 }
 
-type Places = Pick<SinkRecord, "written" | "covered">;
+type Positions = Pick<SinkRecord, "written" | "covered">;
 
 /**
  * A sink that reports an earlier position than before was restored or emptied. Then `covered` goes back too: otherwise
  * the source would be told to forget log that the sink needs again.
  */
-function coveredAfterWrite(record: Places | null, written: Position): Position {
+function coveredAfterWrite(record: Positions | null, written: Position): Position {
   if (record === null || record.covered === null) return written;
   if (record.written !== null && comparePositions(written, record.written) < 0) return written;
   return latest(written, record.covered);
