@@ -336,7 +336,7 @@ describe("export and import", () => {
     expect(await elsewhere.command("offsets", "import", file, "--yes")).toMatchObject({ exitCode: 4 });
     await daemon.stop();
     const over = await elsewhere.command("offsets", "import", file);
-    expect(over).toMatchObject({ exitCode: 4, stdout: expect.stringContaining("replaces what is there") });
+    expect(over).toMatchObject({ exitCode: 4, stdout: expect.stringContaining("replaces this state") });
   });
 
   test("does not overwrite a file unless it is told to", async () => {
