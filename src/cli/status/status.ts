@@ -57,9 +57,9 @@ async function storedStatus(config: Config): Promise<StatusDocument> {
   const source = await config.source.connector.create(SILENT);
   try {
     const record = await state.source.get();
-    if (record?.identity != null) source.recall?.(record.identity);
+    if (record?.identity != null) source.positions.recall?.(record.identity);
     const letters = await state.deadLetters.counts();
-    const spell = (commit: bigint | undefined) => (commit === undefined ? null : source.formatPosition(commit));
+    const spell = (commit: bigint | undefined) => (commit === undefined ? null : source.positions.format(commit));
     const position = spell(record?.acknowledged?.commit ?? record?.origin?.commit);
     const sinks: SinkStatus[] = [];
     for (const { name, kind } of config.sinks) {
