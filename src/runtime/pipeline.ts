@@ -296,7 +296,8 @@ export class Pipeline {
       producer,
       sourceKind: source.kind,
       database: source.database,
-      formatPosition: (commit: bigint) => source.positions.format(commit),
+      formatPosition: source.positions.format,
+      positionFields: source.positions.fields,
     };
     const worker = new SinkWorker({
       clock,

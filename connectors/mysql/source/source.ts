@@ -44,6 +44,7 @@ function positions(context: SourceContext): Positions {
   return {
     format: (commit) => names.format(commit),
     parse: (text) => names.parse(text),
+    fields: (commit) => names.fields(commit),
     distance: (a, b) => (a < b ? bytesBetween(context.files, a, b) : bytesBetween(context.files, b, a)),
     recall: (identity) => {
       const base = identity["base"];

@@ -158,8 +158,9 @@ class Printer {
       producer: PRODUCER,
       sourceKind: source.kind,
       database: source.database,
-      formatPosition: (commit) => source.positions.format(commit),
-      recordPosition: (block, row) => source.positions.recordPosition?.(block, row),
+      formatPosition: source.positions.format,
+      positionFields: source.positions.fields,
+      recordPosition: source.positions.recordPosition,
     };
   }
 

@@ -1,4 +1,5 @@
 import type { Block } from "../model/block.ts";
+import type { PositionFields } from "../model/envelope.ts";
 
 /** What tells one log from another; stored beside the progress and compared at each connect. Opaque outside the source. */
 export type LogIdentity = Readonly<Record<string, string>>;
@@ -11,6 +12,8 @@ export interface Positions {
   /** A log position in the source's own spelling (`0/1A2B3C8`), and back. */
   readonly format: (commit: bigint) => string;
   readonly parse: (text: string) => bigint;
+  /** The named values that an envelope shows of a position; absent: it shows the position itself, as `commitLsn`. */
+  readonly fields?: (commit: bigint) => PositionFields;
   /** Bytes of log between two positions, whichever comes first, as far as it is known: for people and metrics. */
   readonly distance: (a: bigint, b: bigint) => number;
   /** Told what is stored of the log, before positions are spelled by somebody who makes no connection. */
