@@ -306,7 +306,7 @@ function levelsOf(status: Awaited<ReturnType<Control["status"]>>, schemas: Contr
     sourceLagBytes: status.source.lagBytes,
     sourceLagSeconds: status.source.lagSeconds,
     slotRetainedBytes: status.source.retainedBytes,
-    zeroDates: status.source.zeroDates,
+    counts: status.source,
     schemas,
     sinks: status.sinks.map(
       ({ name, state, lagSeconds, deadLetters, deadRows, catchingUp, needsPerson, waitsFor }) => ({

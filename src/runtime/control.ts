@@ -1,5 +1,6 @@
 import { deadline, timestamp } from "../core/clock.ts";
 import type { LogHealth } from "../core/contracts/log-admin.ts";
+import { NOT_COUNTED, type SourceCounter } from "../core/contracts/source-counters.ts";
 import type { Positions } from "../core/contracts/positions.ts";
 import { isStubborn } from "../core/contracts/state-store.ts";
 import type { PipelineStatus, SinkStatus, SnapshotStatus, SourceStatus } from "../core/contracts/status.ts";
@@ -332,9 +333,8 @@ function bytesBetween(positions: Positions, from: bigint | null, to: bigint | nu
 
 function healthOrNull(
   health: LogHealth | null,
-): Pick<SourceStatus, "retainedBytes" | "safeBytes" | "safeSeconds" | "warnings" | "zeroDates"> {
-  if (health === null)
-    return { retainedBytes: null, safeBytes: null, safeSeconds: null, warnings: [], zeroDates: null };
-  const { retainedBytes, safeBytes, safeSeconds = null, warnings, zeroDates = null } = health;
-  return { retainedBytes, safeBytes, safeSeconds, warnings, zeroDates };
+): Pick<SourceStatus, "retainedBytes" | "safeBytes" | "safeSeconds" | "warnings" | SourceCounter> {
+  if (health === null) return { retainedBytes: null, safeBytes: null, safeSeconds: null, warnings: [], ...NOT_COUNTED };
+  const { retainedBytes, safeBytes, safeSeconds = null, warnings, counts } = health;
+  return { retainedBytes, safeBytes, safeSeconds, warnings, ...NOT_COUNTED, ...counts };
 }

@@ -1,4 +1,5 @@
 import type { Config } from "../../config/config.ts";
+import { NOT_COUNTED } from "../../core/contracts/source-counters.ts";
 import type { SinkStatus, StatusDocument } from "../../core/contracts/status.ts";
 import { isRunning, snapshotStatus } from "../../runtime/snapshot/snapshots.ts";
 import { openState } from "../../state/open.ts";
@@ -96,7 +97,7 @@ async function storedStatus(config: Config): Promise<StatusDocument> {
         safeBytes: null,
         safeSeconds: null,
         warnings: [],
-        zeroDates: null,
+        ...NOT_COUNTED,
         error: null,
         needsPerson: false,
         goneBack: null,

@@ -3,8 +3,9 @@ import type { TableVersion } from "../model/schema.ts";
 import type { LogIdentity } from "./positions.ts";
 
 /**
- * The tables that are captured. It tells of the present alone, at no place of the log: what it says of a table is in force
- * for the stream once that has passed a mark that was written afterwards (`Watermarks.renew`).
+ * The tables that are captured. It tells of the present, at no place of the log: what it said before a mark was written
+ * (`Watermarks.renew`), and still says when the stream has passed that, is in force there. A table that can't be captured is
+ * named with the reason, never left out in silence.
  */
 export interface Catalog {
   /** The captured tables as the catalogue has them now, and those that cannot be captured with the reason. */

@@ -5,9 +5,9 @@ import type { TableVersion } from "../model/schema.ts";
 import type { TableShape } from "./catalog.ts";
 
 /**
- * Follows the log. A stream gives every change of the captured tables that was committed from its position on, in the order
- * of commits, each once; another stream from the same position gives the same again. So what was received is safe to lose as
- * long as it was not acknowledged: at least once, and never a gap. A stream that can't promise that fails.
+ * Follows the log. A stream gives every change of the captured tables that was committed from its position on, in the order of
+ * commits and each once, beginning with the whole transaction that the position is in. Another stream from there gives the
+ * same again: what was received may be lost as long as it was not acknowledged. A stream that can't rule out a gap fails.
  */
 export interface ChangeLog {
   /**

@@ -4,6 +4,7 @@ import type { Position } from "../model/position.ts";
 import type { TableVersion } from "../model/schema.ts";
 import type { TableGenerations, TableShape } from "./catalog.ts";
 import type { LogIdentity } from "./positions.ts";
+import type { SourceCounts } from "./source-counters.ts";
 
 /**
  * Makes, proves and removes what capture needs at the source. No change is passed over in silence: from the position that
@@ -117,6 +118,6 @@ export interface LogHealth {
   /** Seconds after which it may drop what we still need, going by the clock; null or absent: it never does. */
   readonly safeSeconds?: number | null;
   readonly warnings: readonly string[];
-  /** Dates that do not exist, as they were met since the start, whatever became of them. */
-  readonly zeroDates?: number;
+  /** What the source counts, of all that a source may; absent: nothing. */
+  readonly counts?: Partial<SourceCounts>;
 }

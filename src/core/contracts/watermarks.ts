@@ -1,7 +1,8 @@
 /**
- * Writes marks into the log, and tells what reads beside it can see. A mark that was written comes in every stream that
- * passes its place, among the changes: behind all that was committed before the call. Rows that are read between two marks
- * are at least as new as the low one and at most as new as the high one, for every transaction that `sees` says they saw.
+ * Puts marks into the log, and tells what reads beside it can see. A mark comes in every stream that passes its place, among
+ * the changes and behind all that was committed before the call. Rows that were read between two marks show every transaction
+ * before the low one, as far as the read `sees` it, and none behind the high one. A mark may be lost with its stream: who
+ * waits for one in vain writes another.
  */
 export interface Watermarks {
   /** Writes a mark into the log; it comes back in the stream as a message with the prefix `markPrefix`. */
