@@ -6,9 +6,9 @@ export type KeyText = readonly string[];
 
 /**
  * Reads rows as they are now, beside the stream. The rows of a call are of one snapshot, of which the chunk says what it saw;
- * two calls see two. Where a row belongs in the log, the caller's marks around the call tell (`Watermarks`). A table whose
- * shape is another by now is refused. Both ways to read reject with `AmbiguousKey` where nothing guards the key, and it does
- * not tell the rows apart.
+ * two calls see two. Where a row belongs in the log, the caller's marks around the call tell (`Watermarks`). Rows come in
+ * the shape that is asked for, or the call rejects: the table may have another by now. Both ways to read reject with
+ * `AmbiguousKey` where nothing guards the key, and it does not tell the rows apart.
  */
 export interface RowReads {
   /**

@@ -1,8 +1,8 @@
 /**
  * Puts marks into the log, and tells what reads beside it can see. A mark comes in every stream that passes its place, among
  * the changes and behind all that was committed before the call. Rows that were read between two marks show every transaction
- * before the low one, as far as the read `sees` it, and none behind the high one. A mark may be lost with its stream: who
- * waits for one in vain writes another.
+ * before the low one, as far as the read `sees` it, and none behind the high one. Who waits for a mark that the stream has
+ * passed without showing it writes another.
  */
 export interface Watermarks {
   /** Writes a mark into the log; it comes back in the stream as a message with the prefix `markPrefix`. */
