@@ -2,7 +2,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { LogNames } from "../../connectors/mysql/source/log/position.ts";
 import type { Block } from "../../src/core/model/block.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import { type EnvelopeContext, writeEnvelope, writeMessageEnvelope } from "../../src/core/model/envelope.ts";
@@ -11,18 +10,24 @@ import { orders, shop, shopOrders } from "../support/orders.ts";
 
 const page = readFileSync(join(import.meta.dirname, "../../docs/envelope.md"), "utf8");
 const ofPostgres: EnvelopeContext = { ...shop, recordPosition: () => 0x1a2b3c8n };
-const names = new LogNames("binlog");
 const ofMysql: EnvelopeContext = {
   ...shop,
   sourceKind: "mysql",
-  formatPosition: (place) => names.format(place),
-  positionFields: (place) => names.fields(place),
+  formatPosition: (place) => {
+    const { file, pos } = placeOf(place);
+    return `${file}:${pos}`;
+  },
+  positionFields: placeOf,
 };
 
 const committed = { xid: 742, commitTimeUs: 1_795_157_995_123_456n, index: 4 } as const;
 const row = ["42", "paid", "12.50", "long"] as const;
 const inPostgres = { ...committed, table: orders, commit: 0x1a2b3d0n } as const;
-const inMysql = { ...committed, table: shopOrders, commit: names.parse("binlog.000042:12345"), xid: 0 } as const;
+const inMysql = { ...committed, table: shopOrders, commit: (42n << 32n) + 12_345n, xid: 0 } as const;
+
+function placeOf(place: bigint) {
+  return { file: `binlog.${String(place >> 32n).padStart(6, "0")}`, pos: Number(place & 0xffff_ffffn) };
+}
 
 function envelope(change: Change, context: EnvelopeContext, gtid?: string): unknown {
   const block = blockOf([change]);
