@@ -10,7 +10,8 @@ import type { Clock } from "../core/clock.ts";
 import { invariant } from "../core/invariant.ts";
 import { keyShape } from "../core/model/row-id.ts";
 import type { TableVersion } from "../core/model/schema.ts";
-import type { KeyText, Source } from "../core/contracts/source.ts";
+import type { KeyText } from "../core/contracts/row-reads.ts";
+import type { Source } from "../core/contracts/source.ts";
 import type { Refill, StateStore } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { rowVersion } from "../core/model/version.ts";
@@ -27,7 +28,7 @@ import { Receipts } from "./apply/work.ts";
 export interface ComparisonParts {
   readonly clock: Clock;
   readonly lane: Lane;
-  readonly source: Source;
+  readonly source: Pick<Source, "log" | "positions" | "rows" | "watermarks">;
   readonly state: StateStore;
   readonly gate: TableGate;
   readonly takers: SinkTables;
@@ -139,8 +140,8 @@ export class Comparisons implements ComparePort {
     const read = async () => {
       beganMs = clock.elapsed();
       const chunk = await (rows.kind === "keys"
-        ? source.readKeys(table, rows.keys, until)
-        : source.readRange(table, rows.after, null, until));
+        ? source.rows.readKeys(table, rows.keys, until)
+        : source.rows.readRange(table, rows.after, null, until));
       readAtMs = clock.elapsed();
       last = chunk.last;
       this.#turns.rest(pauseAfter({ readMs: readAtMs - beganMs, behindMs: 0 }));
@@ -155,7 +156,7 @@ export class Comparisons implements ComparePort {
         purpose: "compare",
         read,
         hand: (closed: ClosedWell) => {
-          handedAt = source.formatPosition(closed.until.commit);
+          handedAt = source.positions.format(closed.until.commit);
           for (const sink of place.sinks) ways.set(sink, this.#hand(place, sink, closed, until));
           closed.block?.release();
         },
@@ -198,7 +199,7 @@ export class Comparisons implements ComparePort {
   /** `away` in place of what a source that can't be reached made of it. */
   async #withoutSource(outcome: CompareOutcome, signal: AbortSignal): Promise<CompareOutcome> {
     try {
-      await this.#parts.source.tip(signal);
+      await this.#parts.source.log.tip(signal);
       return outcome;
     } catch (error) {
       signal.throwIfAborted();
@@ -222,7 +223,7 @@ export class Comparisons implements ComparePort {
         if (signal.aborted || way.failure !== null) return;
         const either = AbortSignal.any([signal, stepSignal]);
         try {
-          versionMax ??= source.tip(either).then((tip) => rowVersion(until.epoch, tip));
+          versionMax ??= source.log.tip(either).then((tip) => rowVersion(until.epoch, tip));
           await place.compare(sink, { block, from, to, isByLog, versionMax: await versionMax }, either);
         } catch (error) {
           way.failure = { error };

@@ -1,6 +1,5 @@
 /** One simulated daemon: the product's own composition of a running source, without its admin interface, files and signals. */
-import type { Logger } from "../../src/core/contracts/telemetry.ts";
-import { SILENT } from "../../src/core/contracts/telemetry.ts";
+import { type Logger, SILENT } from "../../src/core/contracts/telemetry.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { Reconciler } from "../../src/reconcile/reconciler.ts";
 import { settleDifferences } from "../../src/reconcile/recovery.ts";
@@ -91,6 +90,7 @@ export class Daemon {
       sinks: sinks.map((sink) => ({ sink, limits: LIMITS, onPoison: "deadLetter", takes: () => true })),
       snapshot: "initial",
       policyOf: (table) => policyOf(rules, table),
+      revised: source.revised,
       heartbeatMs: HEARTBEAT_MS,
       secondStreamTriesMax: 2,
       logger,

@@ -2,7 +2,7 @@
  * A small database: tables with keys, transactions that commit in another order than they wrote, become visible later than
  * they are in the log, and lock the rows that they write. What is kept apart: what was committed, and what others see of it.
  */
-import type { TableShape } from "../../src/core/contracts/source.ts";
+import type { TableShape } from "../../src/core/contracts/catalog.ts";
 import { type Cell, type Change, UNCHANGED } from "../support/blocks.ts";
 import { shapeOf } from "./shapes.ts";
 

@@ -4,7 +4,7 @@ import type { Sink } from "../../src/core/contracts/sink.ts";
 import type { Source } from "../../src/core/contracts/source.ts";
 import { type Logger, SILENT } from "../../src/core/contracts/telemetry.ts";
 import type { Rules } from "../../src/rules/definition.ts";
-import { withRules } from "../../src/rules/with-rules.ts";
+import { type RuledSource, withRules } from "../../src/rules/with-rules.ts";
 import { Random } from "../support/random.ts";
 import { Acts } from "./acts.ts";
 import { Checks, Violation } from "./checks.ts";
@@ -14,13 +14,13 @@ import type { MemoryState } from "./memory-state.ts";
 import { fairWeather } from "./network.ts";
 import { LASTS_MS, type Plan } from "./plan.ts";
 import type { Server } from "./server.ts";
-import { PostgresLikeSource } from "./postgres-source.ts";
+import { postgresLikeSource } from "./postgres-source.ts";
 import { type RuleKind, rulesUnder, seenUnder } from "./ruling.ts";
 import { Scheduler, SimulatedProcess } from "./scheduler.ts";
 import { settle } from "./settling.ts";
 import { SimulatedSink } from "./sinks.ts";
 import { Target } from "./targets.ts";
-import { BinlogLikeSource } from "./binlog-source.ts";
+import { binlogLikeSource } from "./binlog-source.ts";
 import { briefly, tracing, wholly } from "./tracing.ts";
 
 /** The longest that a call takes; what is read beside the stream takes several of the source. */
@@ -138,11 +138,11 @@ export class World {
   /** Without rules. */
   bareSourceFor(process: SimulatedProcess): Source {
     return this.plan.source === "binlog"
-      ? new BinlogLikeSource(process, this.server)
-      : new PostgresLikeSource(process, this.server);
+      ? binlogLikeSource(process, this.server)
+      : postgresLikeSource(process, this.server);
   }
 
-  sourceFor(process: SimulatedProcess): Source {
+  sourceFor(process: SimulatedProcess): RuledSource {
     return withRules(this.bareSourceFor(process), this.configuredRules);
   }
 

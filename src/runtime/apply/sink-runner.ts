@@ -255,7 +255,8 @@ export class SinkRunner {
     const { covered } = worker;
     invariant(covered !== null, "a sink joins after it began");
     const isAhead = comparePositions(covered, lane.position) > 0;
-    if (isAhead && isBeyondLog(covered, lane.position.epoch, await main.source.tip(signal))) throw sinkAhead(this.name);
+    if (isAhead && isBeyondLog(covered, lane.position.epoch, await main.source.log.tip(signal)))
+      throw sinkAhead(this.name);
     this.#state = "streaming";
     if (comparePositions(covered, lane.position) < 0) {
       this.#parked = true;

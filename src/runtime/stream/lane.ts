@@ -1,7 +1,7 @@
 import type { Block, LogMessage } from "../../core/model/block.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { Position } from "../../core/model/position.ts";
-import type { ChangeStream } from "../../core/contracts/source.ts";
+import type { ChangeStream } from "../../core/contracts/change-log.ts";
 import { rowVersion } from "../../core/model/version.ts";
 import { cut } from "./cut.ts";
 import { DeliveredTransactions } from "./delivered.ts";

@@ -2,7 +2,9 @@ import { type Clock, timestamp } from "../../core/clock.ts";
 import { findMillraceError, isAborted } from "../../core/errors.ts";
 import { invariant } from "../../core/invariant.ts";
 import { comparePositions } from "../../core/model/position.ts";
-import type { ChangeStream, HeldPositions, SchemaResolver, Source } from "../../core/contracts/source.ts";
+import type { ChangeStream, SchemaResolver } from "../../core/contracts/change-log.ts";
+import type { HeldPositions } from "../../core/contracts/log-admin.ts";
+import type { Source } from "../../core/contracts/source.ts";
 import type { StateStore, StoredError } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { streamLost } from "../errors.ts";
@@ -12,7 +14,7 @@ import type { Rewind } from "./rewind.ts";
 
 export interface SourceFeedParts {
   readonly clock: Clock;
-  readonly source: Source;
+  readonly source: Pick<Source, "admin" | "log">;
   readonly state: StateStore;
   readonly lane: Lane;
   readonly rewind: Rewind;
@@ -98,9 +100,9 @@ export class SourceFeed implements AsyncDisposable {
     const { source, state, lane, resolve, isKnown, revise, held, onUnloggedRows } = this.#parts;
     const identity = (await state.source.get())?.identity;
     invariant(identity != null, "a running source has an identity");
-    await state.source.identify(await source.resume(identity, held(), signal));
+    await state.source.identify(await source.admin.resume(identity, held(), signal));
     await revise();
-    return await source.stream(lane.position, { temporary: false, resolve, isKnown, onUnloggedRows }, signal);
+    return await source.log.stream(lane.position, { temporary: false, resolve, isKnown, onUnloggedRows }, signal);
   }
 
   async #close(): Promise<void> {
