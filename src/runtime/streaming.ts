@@ -1,4 +1,4 @@
-import type { Clock } from "../core/clock.ts";
+import { type Clock, scopeOf } from "../core/clock.ts";
 import { completeFor } from "../core/checkpoint/completeness.ts";
 import type { FirstCopy, Source } from "../core/contracts/source.ts";
 import type { Refill, StateStore, SuspendedTable } from "../core/contracts/state-store.ts";
@@ -139,8 +139,7 @@ export class Streaming {
   async run(signal: AbortSignal): Promise<void> {
     const { clock, source, runners, heartbeatMs, logger } = this.#parts;
     const { acknowledger, feed, lane, refiller, rewind, watch } = this;
-    const ending = new AbortController();
-    const until = AbortSignal.any([signal, ending.signal]);
+    const { signal: until, end } = scopeOf(signal);
     const main: CatchUpParts = {
       clock,
       source,
@@ -177,7 +176,7 @@ export class Streaming {
         ...sinks,
       ]);
     } finally {
-      ending.abort();
+      end();
       await Promise.allSettled(sinks);
       await this.#storeLast();
       await feed[Symbol.asyncDispose]();

@@ -1,4 +1,5 @@
 /** One simulated daemon: the product's own composition of a running source, without its admin interface, files and signals. */
+import { scopeOf } from "../../src/core/clock.ts";
 import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
@@ -107,8 +108,7 @@ export class Daemon {
       report: async () => undefined,
       logger,
     });
-    const stopping = new AbortController();
-    const until = AbortSignal.any([signal, stopping.signal]);
+    const { signal: until, end } = scopeOf(signal);
     this.running = { pipeline, control, reconciler, signal: until };
     const run = pipeline.run(until);
     try {
@@ -122,7 +122,7 @@ export class Daemon {
       if (!signal.aborted) throw error;
     } finally {
       this.running = null;
-      stopping.abort();
+      end();
       await Promise.allSettled([run]);
       await source.close();
     }

@@ -72,9 +72,13 @@ export async function settle(world: World, acts: Acts): Promise<void> {
   checks.throwViolation();
   if (!isDone) throw new Violation(`it does not get there: ${world.lastError ?? ""} ${missing.join("; ")}`);
   await givenBack(world);
-  const direct = state.direct(world.newProcess("x").clock);
-  checks.equal(server.database.tables, world.expected, targets, await direct.deadLetters.list({ state: "waiting" }));
-  await obligations(direct);
+  checks.equal(
+    server.database.tables,
+    world.expected,
+    targets,
+    await world.beside.deadLetters.list({ state: "waiting" }),
+  );
+  await obligations(world.beside);
 }
 
 const LOSSES: ReadonlySet<string> = new Set(["MR2015", "MR2013", "MR2116", "MR2117", "MR1311"]);

@@ -2,6 +2,7 @@
 import { findMillraceError, isAborted, type MillraceError } from "../../src/core/errors.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import type { Source } from "../../src/core/contracts/source.ts";
+import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { type Logger, SILENT } from "../../src/core/contracts/telemetry.ts";
 import type { Rules } from "../../src/rules/definition.ts";
 import { withRules } from "../../src/rules/with-rules.ts";
@@ -61,6 +62,7 @@ export class World {
   #daemon: Daemon | null = null;
   readonly #daemons: Daemon[] = [];
   #processCount = 0;
+  #beside: StateStore | null = null;
   readonly #dead = new Set<string>();
 
   constructor(plan: Plan, state: MemoryState, isTraced: boolean) {
@@ -102,6 +104,11 @@ export class World {
       const traits = { name: `s${i}`, isTransactional, onLost: isTransactional ? "fail" : "resync" } as const;
       return new Target(traits, fairWeather(SINK_MS), this.checks);
     });
+  }
+
+  /** The state for the simulation's own eyes, and for commands beside no daemon. */
+  get beside(): StateStore {
+    return (this.#beside ??= this.state.direct(this.newProcess("x").clock));
   }
 
   get daemon(): Daemon | null {
@@ -222,7 +229,7 @@ export class World {
 
   /** At a first start nothing waits for a server: whoever starts it is told. */
   async #judge(known: MillraceError): Promise<void> {
-    const record = await this.state.direct(this.newProcess("x").clock).source.get();
+    const record = await this.beside.source.get();
     if (known.kind !== "retryable" || record?.identity != null) this.checks.ended(known, this.plan);
   }
 
