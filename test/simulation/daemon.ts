@@ -3,6 +3,7 @@ import { scopeOf } from "../../src/core/clock.ts";
 import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { SILENT } from "../../src/core/contracts/telemetry.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
+import { pinsOf } from "../../src/open-source.ts";
 import { Reconciler } from "../../src/reconcile/reconciler.ts";
 import { settleDifferences } from "../../src/reconcile/recovery.ts";
 import { Control } from "../../src/runtime/control.ts";
@@ -76,7 +77,7 @@ export class Daemon {
     const { clock } = this.process;
     const logger = this.#logger;
     const rules = this.#world.configuredRules;
-    const source = this.#world.sourceFor(this.process);
+    const source = this.#world.sourceFor(this.process, await pinsOf({ rules }, state));
     const sinks = this.#world.sinksFor(this.process);
     await forgetRemovedSinks(
       state,

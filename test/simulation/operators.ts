@@ -123,7 +123,7 @@ export class Operators {
       const isStill = database.commitCount === before && database.committingXids.length === 0;
       // Whoever changes a sink by hand, or the source without a word, is seen at the next look.
       const isSeen = !plan.happenings.some(({ what }) => UNSEEN.has(what));
-      if (reached && isStill && isSeen) checks.equal(database.tables, this.#world.expected, this.#world.configured);
+      if (reached && isStill && isSeen) checks.equal(database.tables, this.#world, this.#world.configured);
     });
   }
 
