@@ -3,6 +3,7 @@ import { Random } from "../support/random.ts";
 import type { Op, Operation } from "./database.ts";
 import type { Happening, Plan } from "./happenings.ts";
 import { withIgnoredChanges } from "./ignoring.ts";
+import { withMeeting } from "./meetings.ts";
 import type { RuleKind } from "./ruling.ts";
 
 export const LASTS_MS = 1_000;
@@ -108,7 +109,7 @@ export function planOf(seed: number, name: SizeName): Plan {
       happenings.push({ ...nestedOne, atMs }, transaction(random, atMs + random.below(WHILE_READ_MS), tables, keys));
     }
   }
-  return withIgnoredChanges({
+  const plan: Plan = {
     seed,
     ...(lastsMs === LASTS_MS ? {} : { lastsMs }),
     tables,
@@ -121,7 +122,8 @@ export function planOf(seed: number, name: SizeName): Plan {
     ...(random.chance(0.15) ? { policy: "pause" as const } : {}),
     ...(random.chance(0.2) ? { rules: random.pick(RULE_KINDS) } : {}),
     happenings: happenings.toSorted((a, b) => a.atMs - b.atMs),
-  });
+  };
+  return withIgnoredChanges(size.nested > 0 ? withMeeting(plan) : plan);
 }
 
 const AT_WORK: ReadonlySet<Happening["what"]> = new Set(["snapshot", "reset", "recover", "slot lost"]);
