@@ -155,7 +155,7 @@ export class Checks implements TargetWatch {
   acknowledged(commit: bigint, epoch: number, targets: readonly Target[], tableIds: readonly string[]): void {
     for (const target of targets) {
       const held = target.progress?.tables ?? {};
-      if (!tableIds.every((id) => held[id] !== undefined)) continue;
+      if (Object.keys(held).length === 0 || !tableIds.every((id) => held[id] !== undefined)) continue;
       const reached = this.#reached.get(target);
       if (reached === undefined || reached.epoch < epoch) continue;
       if (commit > reached.commit)
