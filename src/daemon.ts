@@ -2,7 +2,7 @@ import { chmodSync, lstatSync, renameSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
 import { Comparing, openReports } from "./comparing.ts";
 import type { Config, SinkConfig } from "./config/config.ts";
-import { systemClock } from "./core/clock.ts";
+import { scopeOf, systemClock } from "./core/clock.ts";
 import { MillraceError } from "./core/errors.ts";
 import { makeFolder } from "./core/folder.ts";
 import type { Sink } from "./core/contracts/sink.ts";
@@ -119,8 +119,7 @@ async function runWithLease(
     metrics,
   });
   const control = new Control(config.name, pipeline, logger);
-  const stopping = new AbortController();
-  const until = AbortSignal.any([signal, stopping.signal]);
+  const { signal: until, end } = scopeOf(signal);
   const { reports, comparisons: kept } = state;
   const compared = { clock, port: () => pipeline.comparisons, lag: (sink: string) => control.lagOf(sink), kept };
   const comparing = new Comparing(config, { ...compared, reports, folder, redact, logger }, until);
@@ -146,7 +145,7 @@ async function runWithLease(
     if (!signal.aborted) throw error;
     return STOPPED;
   } finally {
-    stopping.abort();
+    end();
     await Promise.allSettled([running]);
     await closeAll(source, sinks, logger);
     logger.info({}, "millrace has stopped");

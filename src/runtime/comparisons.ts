@@ -6,7 +6,7 @@ import type {
   Inspection,
   Unready,
 } from "../core/contracts/comparing.ts";
-import type { Clock } from "../core/clock.ts";
+import { type Clock, scopeOf } from "../core/clock.ts";
 import { invariant } from "../core/invariant.ts";
 import { keyShape } from "../core/model/row-id.ts";
 import type { TableVersion } from "../core/model/schema.ts";
@@ -129,8 +129,7 @@ export class Comparisons implements ComparePort {
     const { clock, source } = this.#parts;
     const { table, rows } = place;
     const ways = new Map<string, Way>();
-    const given = new AbortController();
-    const until = AbortSignal.any([signal, given.signal]);
+    const { signal: until, end } = scopeOf(signal);
     let last: KeyText | null = null;
     let handedAt: string | null = null;
     let [beganMs, readAtMs] = [0, 0];
@@ -190,7 +189,7 @@ export class Comparisons implements ComparePort {
       return nowhere(place, await this.#withoutSource({ kind: "failed", error }, signal));
     } finally {
       // What still waits in a queue compares nothing any more.
-      given.abort();
+      end();
       endTurn();
       this.#turns.letGo(heldBytes);
     }
@@ -221,10 +220,10 @@ export class Comparisons implements ComparePort {
       const isByLog = from >= toldCount;
       const compare = async (stepSignal: AbortSignal) => {
         if (signal.aborted || way.failure !== null) return;
-        const either = AbortSignal.any([signal, stepSignal]);
+        using either = scopeOf(signal, stepSignal);
         try {
-          versionMax ??= source.log.tip(either).then((tip) => rowVersion(until.epoch, tip));
-          await place.compare(sink, { block, from, to, isByLog, versionMax: await versionMax }, either);
+          versionMax ??= source.log.tip(either.signal).then((tip) => rowVersion(until.epoch, tip));
+          await place.compare(sink, { block, from, to, isByLog, versionMax: await versionMax }, either.signal);
         } catch (error) {
           way.failure = { error };
         }

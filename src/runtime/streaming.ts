@@ -1,4 +1,4 @@
-import type { Clock } from "../core/clock.ts";
+import { type Clock, scopeOf } from "../core/clock.ts";
 import { completeFor } from "../core/checkpoint/completeness.ts";
 import type { TableShape } from "../core/contracts/catalog.ts";
 import type { FirstCopy } from "../core/contracts/log-admin.ts";
@@ -144,8 +144,7 @@ export class Streaming {
     const { clock, source, runners, heartbeatMs, logger } = this.#parts;
     const { watermarks } = source;
     const { acknowledger, feed, lane, refiller, rewind, watch } = this;
-    const ending = new AbortController();
-    const until = AbortSignal.any([signal, ending.signal]);
+    const { signal: until, end } = scopeOf(signal);
     const main: CatchUpParts = {
       clock,
       source,
@@ -182,7 +181,7 @@ export class Streaming {
         ...sinks,
       ]);
     } finally {
-      ending.abort();
+      end();
       await Promise.allSettled(sinks);
       await this.#storeLast();
       await feed[Symbol.asyncDispose]();

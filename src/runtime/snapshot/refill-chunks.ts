@@ -1,5 +1,5 @@
 import type { Block } from "../../core/model/block.ts";
-import type { Clock } from "../../core/clock.ts";
+import { type Clock, scopeOf } from "../../core/clock.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { Position } from "../../core/model/position.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
@@ -184,8 +184,9 @@ export class ChunkReader {
   /** Null: the stream brought more meanwhile than a window keeps, and less is to be read at once. */
   async #chunk(window: Window, read: (asked: Asked) => Promise<Chunk>, signal: AbortSignal): Promise<Chunk | null> {
     const scanRowCountMax = this.#scanRowCountMax;
+    using reading = scopeOf(signal, window.overfull);
     try {
-      return await read({ signal: AbortSignal.any([signal, window.overfull]), scanRowCountMax });
+      return await read({ signal: reading.signal, scanRowCountMax });
     } catch (error) {
       if (signal.aborted || !window.overfull.aborted) throw error;
       this.#scanRowCountMax = Math.max(SCAN_ROW_COUNT_MIN, Math.floor(scanRowCountMax / 4));

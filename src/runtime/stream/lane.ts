@@ -107,6 +107,14 @@ export class Lane {
     else this.#windows.delete(window.id);
   }
 
+  /**
+   * Of what was delivered before `mark`. Invariant: only while nothing is read, as the snapshot of a read that is under way may be
+   * older than this one.
+   */
+  forgetVisible(mark: number, sees: (xid: number) => boolean): void {
+    if (this.#windows.size === 0) this.delivered.prune(mark, sees);
+  }
+
   get #expected(): readonly Expected[] {
     return [...this.#windows.values()].flat();
   }
@@ -227,7 +235,11 @@ export class Lane {
 
   #close({ window, onClosed, mark }: Expected, until: Position = this.#position): void {
     this.forget(window);
-    const result = window.close((sees) => this.delivered.allSeen(mark, sees));
+    const result = window.close((sees) => {
+      const areSeen = this.delivered.allSeen(mark, sees);
+      this.forgetVisible(mark, sees);
+      return areSeen;
+    });
     onClosed(typeof result === "string" ? { spoiled: result } : { ...result, lowVersion: window.lowVersion, until });
   }
 }

@@ -1,4 +1,4 @@
-import { type Clock, timestamp } from "../../core/clock.ts";
+import { type Clock, scopeOf, timestamp } from "../../core/clock.ts";
 import { findMillraceError, isAborted } from "../../core/errors.ts";
 import { invariant } from "../../core/invariant.ts";
 import { comparePositions } from "../../core/model/position.ts";
@@ -72,7 +72,8 @@ export class SourceFeed implements AsyncDisposable {
       try {
         this.#stream ??= await this.#open(signal);
         this.#error = null;
-        await this.#feed(this.#stream, AbortSignal.any([signal, asked]));
+        using feeding = scopeOf(signal, asked);
+        await this.#feed(this.#stream, feeding.signal);
         await this.#close();
       } catch (error) {
         signal.throwIfAborted();

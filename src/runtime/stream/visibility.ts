@@ -45,7 +45,7 @@ export async function forgetVisible(
     const { mark } = lane.delivered;
     try {
       const { sees } = await visibility(watermarks, signal);
-      lane.delivered.prune(mark, sees);
+      lane.forgetVisible(mark, sees);
     } catch (error) {
       signal.throwIfAborted();
       logger.debug({ error }, "the source could not be asked for what is visible");
