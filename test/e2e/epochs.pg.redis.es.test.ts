@@ -3,6 +3,7 @@ import { copyFileSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { RunningPipeline } from "../support/running-pipeline.ts";
+import { CHOSEN_KINDS } from "../support/sink-set.ts";
 
 const PREPARE = `create table item (id int primary key, name text);
   insert into item select g, 'n' || g from generate_series(1, 100) g`;
@@ -20,7 +21,7 @@ async function expectEqual({ sinks, source, installation }: RunningPipeline): Pr
 }
 
 test("what the sinks keep for themselves is torn down after a recovery: rows of the second epoch are followed", async () => {
-  await using pipeline = await RunningPipeline.start(PREPARE);
+  await using pipeline = await RunningPipeline.start(PREPARE, { kinds: CHOSEN_KINDS });
   await pipeline.settled();
   await pipeline.daemon.stop();
   await pipeline.run(DROP_SLOT);
@@ -38,7 +39,7 @@ test("what the sinks keep for themselves is torn down after a recovery: rows of 
 });
 
 test("the state is restored to before a recovery: check and recover tell that the sinks are ahead, and they end equal", async () => {
-  await using pipeline = await RunningPipeline.start(PREPARE);
+  await using pipeline = await RunningPipeline.start(PREPARE, { kinds: CHOSEN_KINDS });
   await pipeline.settled();
   await pipeline.daemon.stop();
   const folder = join(pipeline.installation.folder, ".millrace");

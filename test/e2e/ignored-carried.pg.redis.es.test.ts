@@ -7,12 +7,12 @@ import type { TableName } from "../support/compare/compare.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import type { FreshDatabase } from "../support/services.ts";
 import { isLongForm } from "../support/service-suffixes.ts";
-import { KEPT_KINDS, SINK_KINDS } from "../support/sink-set.ts";
+import { KEPT_KINDS, SINK_KINDS, CHOSEN_KINDS } from "../support/sink-set.ts";
 import { eventually } from "../support/waiting.ts";
 
 const KINDS = isLongForm()
   ? [...SINK_KINDS, ...KEPT_KINDS.filter((kind) => kind.endsWith("soft"))]
-  : ([...SINK_KINDS, "postgres-soft"] as const);
+  : ([...CHOSEN_KINDS, "postgres-soft"] as const);
 
 interface Change {
   /** What is followed before changes are ignored. */

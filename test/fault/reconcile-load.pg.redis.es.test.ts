@@ -12,7 +12,7 @@ import { elasticsearchUrl, redisUrl } from "../support/services.ts";
 import { isLongForm } from "../support/service-suffixes.ts";
 import type { SinkKind } from "../support/sink-set.ts";
 
-const ROWS_PER_SECOND = isLongForm() ? 2_400 : 600;
+const ROWS_PER_SECOND = isLongForm() ? 2_400 : 300;
 /** What a machine with other work to do must still reach. */
 const ROWS_PER_SECOND_MIN = isLongForm() ? 2_000 : 100;
 const COMPARED = ["--tables", `public.${BUSY_TABLE}`, "public.line", "public.seat"];
@@ -25,7 +25,7 @@ const SETS: readonly (readonly [kinds: readonly SinkKind[], runCount: number])[]
       [["postgres", "duckdb", "redis"], 50],
       [["elasticsearch"], 10],
     ]
-  : [[["postgres", "duckdb", "redis"], 1]];
+  : [[["postgres", "redis"], 1]];
 
 test.each(SETS)(
   "comparisons under load find no drift; what is spoiled meanwhile is repaired, and nothing newer is overwritten: %s, %i times",
@@ -40,7 +40,7 @@ test.each(SETS)(
     await daemon.streaming();
     const { target } = victim.sinks;
     if (target !== null) await auditBusyRows(target);
-    load.start(40);
+    load.start(100);
     busy.start(ROWS_PER_SECOND);
     const stalling = stallAtRandom(victim, random);
     let whole = 0;
