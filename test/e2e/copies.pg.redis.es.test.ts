@@ -9,7 +9,7 @@ import { eventually } from "../support/waiting.ts";
 import { Workload, WORKLOAD_TABLES } from "../support/workload.ts";
 import { CHOSEN_KINDS } from "../support/sink-set.ts";
 
-const ROUNDS = isLongForm() ? 20 : 3;
+const ROUNDS = isLongForm() ? 20 : 2;
 
 test("a first copy under load, with transactions that began before it and end after", async () => {
   const random = new Random(testSeed());

@@ -20,7 +20,7 @@ test.concurrent("SIGTERM under load ends it in order within 10 s, and the next s
   await using load = new Workload(source.url, testSeed());
   await load.createTables(100);
   await using pipeline = await pipelineOn(source);
-  load.start(5);
+  load.start(15);
   for (let i = 0; i < STOP_COUNT; i++) {
     await changes(load, 50);
     const startedMs = performance.now();

@@ -144,7 +144,7 @@ test("killed in a first copy that has tables complete, the rest is read beside t
   const random = new Random(testSeed());
   await using load = await Load.create(random.seed, 500);
   await using victim = await Victim.create(load, "copied", ["duckdb", "postgres"]);
-  load.start(20);
+  load.start(60);
   await killAtEach(COPY_END, { load, victim, random });
   await expectAllWell(load, victim);
 });
