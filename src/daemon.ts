@@ -2,7 +2,7 @@ import { chmodSync, lstatSync, renameSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
 import { Comparing, openReports } from "./comparing.ts";
 import type { Config, SinkConfig } from "./config/config.ts";
-import { systemClock } from "./core/clock.ts";
+import { scopeOf, systemClock } from "./core/clock.ts";
 import { MillraceError } from "./core/errors.ts";
 import { makeFolder } from "./core/folder.ts";
 import type { Sink } from "./core/contracts/sink.ts";
@@ -20,8 +20,7 @@ import { repairDifferences } from "./reconcile/recovery.ts";
 import type { ReportFolder } from "./reconcile/report/report-folder.ts";
 import { policyOf } from "./rules/definition.ts";
 import { Control } from "./runtime/control.ts";
-import { Pipeline } from "./runtime/pipeline.ts";
-import type { SinkSetup } from "./runtime/pipeline.ts";
+import { Pipeline, type SinkSetup } from "./runtime/pipeline.ts";
 import { openState } from "./state/open.ts";
 import { patient } from "./state/patient.ts";
 import { redacting } from "./state/redacting.ts";
@@ -95,8 +94,8 @@ async function runWithLease(
   signal: AbortSignal,
 ): Promise<DaemonResult> {
   const { logger, redact, once, reconcile, wrap = {} } = options;
-  const created = await openSource(config, await pinsOf(config, state), logger);
-  const source = wrap.source?.(created) ?? created;
+  const ruled = await openSource(config, await pinsOf(config, state), logger);
+  const source = wrap.source?.(ruled) ?? ruled;
   const metrics = new PrometheusMetrics();
   const sinks = await Promise.all(config.sinks.map((sink) => setUp(config.source, sink, logger, wrap.sink)));
   await forgetRemovedSinks(
@@ -114,12 +113,12 @@ async function runWithLease(
     snapshot: config.source.snapshot,
     heartbeatMs: config.source.heartbeatMs,
     policyOf: (table) => policyOf(config.rules, table),
+    revised: ruled.revised,
     logger,
     metrics,
   });
   const control = new Control(config.name, pipeline, logger);
-  const stopping = new AbortController();
-  const until = AbortSignal.any([signal, stopping.signal]);
+  const { signal: until, end } = scopeOf(signal);
   const { reports, comparisons: kept } = state;
   const compared = { clock, port: () => pipeline.comparisons, lag: (sink: string) => control.lagOf(sink), kept };
   const comparing = new Comparing(config, { ...compared, reports, folder, redact, logger }, until);
@@ -131,7 +130,7 @@ async function runWithLease(
   const running = pipeline.run(until);
   try {
     const caughtUp = async (): Promise<DaemonResult> => {
-      const missing = await untilCaughtUp(control, source, until);
+      const missing = await control.untilCaughtUp(until);
       return { missing, reconciled: reconcile === undefined ? null : await comparing.once(reconcile) };
     };
     return await Promise.race([
@@ -145,7 +144,7 @@ async function runWithLease(
     if (!signal.aborted) throw error;
     return STOPPED;
   } finally {
-    stopping.abort();
+    end();
     await Promise.allSettled([running]);
     await closeAll(source, sinks, logger);
     logger.info({}, "millrace has stopped");
@@ -172,18 +171,6 @@ async function setUp(
     ...(config.onLost === undefined ? {} : { onLost: config.onLost }),
     takes: ({ schema, table }) => captured.matches(schema, table) && selection.matches(schema, table),
   };
-}
-
-/** Resolves when every sink is at the source's present position, or when one of them will not get there. */
-async function untilCaughtUp(control: Control, source: Source, signal: AbortSignal): Promise<readonly string[]> {
-  const tip = await source.tip(signal);
-  for (;;) {
-    const missing = control.missing(tip);
-    if (missing.length === 0) return await control.obstacles();
-    const obstacles = await control.obstacles();
-    if (obstacles.length > 0) return obstacles;
-    await clock.sleep(20, signal);
-  }
 }
 
 interface Served extends AsyncDisposable {
@@ -305,7 +292,7 @@ function levelsOf(status: Awaited<ReturnType<Control["status"]>>, schemas: Contr
     sourceLagBytes: status.source.lagBytes,
     sourceLagSeconds: status.source.lagSeconds,
     slotRetainedBytes: status.source.retainedBytes,
-    zeroDates: status.source.zeroDates,
+    counts: status.source,
     schemas,
     sinks: status.sinks.map(
       ({ name, state, lagSeconds, deadLetters, deadRows, catchingUp, needsPerson, waitsFor }) => ({

@@ -1,10 +1,13 @@
 import type { Clock } from "../core/clock.ts";
 import type { OnLost } from "../core/contracts/sink.ts";
-import type { Source, TableShape } from "../core/contracts/source.ts";
+import type { Source } from "../core/contracts/source.ts";
+import type { TableShape } from "../core/contracts/catalog.ts";
 import type { SourceRecord, StateStore, StoredError, SuspendedTable } from "../core/contracts/state-store.ts";
 import type { SnapshotStatus, UnreadableTable } from "../core/contracts/status.ts";
 import type { Logger, Metrics } from "../core/contracts/telemetry.ts";
 import type { Position } from "../core/model/position.ts";
+import { News } from "../core/news.ts";
+import type { TableVersion } from "../core/model/schema.ts";
 import { DEFAULT_POLICY, type SchemaPolicy } from "../core/model/schema-policy.ts";
 import { DeadLetterBox } from "./apply/dead-letters.ts";
 import type { BatchLimits } from "./apply/sink-queue.ts";
@@ -42,6 +45,11 @@ export interface PipelineParts {
   readonly heartbeatMs: number;
   /** What becomes of changes of a table's shape. By default all are followed. */
   readonly policyOf?: (table: TableShape) => SchemaPolicy;
+  /**
+   * The shape that takes the place of this version, which an earlier process registered, where the configuration asks for
+   * another one by now; null: none does. Asked when the log was found.
+   */
+  readonly revised: (table: TableVersion) => TableShape | null;
   /** How often a second stream is asked for, for a sink that lies behind, before the first one goes back for it. */
   readonly secondStreamTriesMax?: number;
   /** How long a source or a sink that answers may fail in its work, in a row and in vain, before somebody has to look. */
@@ -62,6 +70,8 @@ export class Pipeline {
   readonly state: StateStore;
   readonly gate: TableGate;
   readonly runners: readonly SinkRunner[];
+  /** Told when something that somebody may wait for is otherwise: a sink has come further, or is in another state. */
+  readonly news = new News();
   readonly #parts: PipelineParts;
   readonly suspended: SuspendedTables;
   readonly #tables: SinkTables;
@@ -228,7 +238,7 @@ export class Pipeline {
     await this.#dropUnwanted();
     const { clock, source, state, snapshot } = this.#parts;
     const { runners } = this;
-    const log = await findLog({ clock, source, state, runners, snapshot }, signal);
+    const log = await findLog({ clock, admin: source.admin, state, runners, snapshot }, signal);
     this.#stored = log.stored;
     if (log.copy === null) await this.#granted(signal);
     const from = await startingPoint({ clock, runners }, log.stored, signal);
@@ -236,6 +246,7 @@ export class Pipeline {
     const admit = (tableIds: readonly string[]): Promise<void> => this.admit(tableIds);
     this.#streaming = new Streaming({
       ...this.#parts,
+      news: this.news,
       gate,
       suspended,
       tables: this.#tables,
@@ -289,7 +300,8 @@ export class Pipeline {
       producer,
       sourceKind: source.kind,
       database: source.database,
-      formatPosition: (commit: bigint) => source.formatPosition(commit),
+      formatPosition: source.positions.format,
+      positionFields: source.positions.fields,
     };
     const worker = new SinkWorker({
       clock,
@@ -309,6 +321,7 @@ export class Pipeline {
         await this.suspended.suspend(sink.name, tableId, error, shape ?? this.gate.newest(tableId)?.fingerprint),
       suspend: async (tableId, error) => await this.gate.setAside(tableId, error),
       onVoid: () => this.#notify(),
+      news: this.news,
       logger,
       metrics,
     });
@@ -324,6 +337,7 @@ export class Pipeline {
       parts: async () => (await this.#streaming?.refiller.ledger.partsOf(sink.name)) ?? new Set(),
       rejoin: async (step, missing) => await this.#streaming?.refiller.ledger.rejoin(sink.name, step, missing),
       onChange: () => this.#notify(),
+      news: this.news,
       inVainMsMax: this.#inVainMsMax,
       logger,
     });

@@ -1,7 +1,7 @@
 import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { deadline, systemClock } from "../../src/core/clock.ts";
+import { deadline, scopeOf, systemClock } from "../../src/core/clock.ts";
 
 const root = join(import.meta.dirname, "../..");
 
@@ -34,10 +34,25 @@ describe("a deadline", () => {
 
   test("is aborted with the signals that it is made of, and by nothing once it is disposed of", () => {
     const stopping = new AbortController();
-    const limit = deadline(systemClock, 60_000, stopping.signal);
-    limit[Symbol.dispose]();
-    expect(limit.signal.aborted).toBe(false);
+    using limit = deadline(systemClock, 60_000, stopping.signal);
+    const over = deadline(systemClock, 60_000, stopping.signal);
+    over[Symbol.dispose]();
     stopping.abort();
     expect(limit.signal.aborted).toBe(true);
+    expect(over.signal.aborted).toBe(false);
+  });
+});
+
+describe("a scope", () => {
+  test("ends with what is around it, for the same reason, or when its owner says so", () => {
+    const around = new AbortController();
+    const [first, second] = [scopeOf(around.signal), scopeOf(around.signal)];
+    second.end();
+    expect([first.signal.aborted, around.signal.aborted]).toEqual([false, false]);
+    expect(second.signal.reason).toMatchObject({ name: "AbortError" });
+    const reason = new Error("stopped");
+    around.abort(reason);
+    expect(first.signal.reason).toBe(reason);
+    expect(scopeOf(around.signal).signal.reason).toBe(reason);
   });
 });

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { expect, test } from "vitest";
-import type { TableShape } from "../../src/core/contracts/source.ts";
+import type { TableShape } from "../../src/core/contracts/catalog.ts";
 import { openState } from "../../src/state/open.ts";
 
 const SHAPE: TableShape = {

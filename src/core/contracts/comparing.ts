@@ -1,7 +1,7 @@
 /** Compares what sinks hold with what the source has, at one position of the log. */
 import type { Block } from "../model/block.ts";
 import type { TableVersion } from "../model/schema.ts";
-import type { KeyText } from "./source.ts";
+import type { KeyText } from "./row-reads.ts";
 
 /** A row in a target, as the target shows it. */
 export interface StoredRow {

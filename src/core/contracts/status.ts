@@ -1,3 +1,4 @@
+import type { SourceCounts } from "./source-counters.ts";
 import type { ReportSummary } from "./reconciliation.ts";
 import type { RefillScope, StoredError } from "./state-store.ts";
 import type { SinkState } from "./telemetry.ts";
@@ -35,7 +36,7 @@ export interface PipelineStatus {
   readonly heldBy?: string;
 }
 
-export interface SourceStatus {
+export interface SourceStatus extends SourceCounts {
   readonly kind: string;
   /** False while the source does not answer, or its stream is broken. */
   readonly up: boolean;
@@ -50,8 +51,6 @@ export interface SourceStatus {
   /** Seconds until the source may drop log that a sink still needs; null: not by time. */
   readonly safeSeconds: number | null;
   readonly warnings: readonly string[];
-  /** MySQL and MariaDB: dates that do not exist, counted since the start; null: unknown. */
-  readonly zeroDates: number | null;
   readonly error: StoredError | null;
   /** True if the stream waits for somebody to act. */
   readonly needsPerson: boolean;

@@ -1,6 +1,6 @@
 /** An unfinished walk through a table, as it is stored. */
 import type { DriftSample, MovingRow } from "../../core/contracts/reconciliation.ts";
-import type { KeyText } from "../../core/contracts/source.ts";
+import type { KeyText } from "../../core/contracts/row-reads.ts";
 
 /** One table in one sink, in the middle of its walk. */
 export interface KeptTable {

@@ -1,4 +1,4 @@
-import { timestamp } from "../../core/clock.ts";
+import { abortOf, scopeOf, timestamp, pause } from "../../core/clock.ts";
 import { type ErrorKind, findMillraceError, type MillraceError } from "../../core/errors.ts";
 import { invariant } from "../../core/invariant.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
@@ -8,7 +8,6 @@ import type { SinkStanding } from "../stream/acknowledger.ts";
 import { type CatchUpParts, rejoin } from "../stream/catch-up.ts";
 import { epochHeld } from "../epochs.ts";
 import { sinkAhead, unclassified } from "../errors.ts";
-import { pause } from "../snapshot/refill-chunks.ts";
 import { kindOf, PROBE_MS_MAX, ReconnectBackoff } from "../retry.ts";
 import { type Opened, type OpeningParts, SinkOpening } from "./sink-opening.ts";
 import type { SinkWorker } from "./sink-worker.ts";
@@ -18,12 +17,6 @@ import { isBeyondLog, type Standing } from "./standing.ts";
 const REOPENED_MAX = 3;
 /** How often an attempt that fails as the one before it is logged. */
 const REPEATED_MS = 30_000;
-
-/** A wait that only an interruption ends. */
-const FOR_EVER_MS = 2 ** 30;
-
-/** Why a runner's current work was interrupted. */
-type Interruption = "pause" | "resume" | "park";
 
 /**
  * The life of one sink: open it, find where it stands, bring it to the main lane, work its queue; on failure wait and
@@ -52,7 +45,8 @@ export class SinkRunner {
   #takesFirstCopy = true;
   #standing: Opened["standing"] | null = null;
   #begun: Promise<Standing | null> | null = null;
-  #interrupt = new AbortController();
+  /** What it does now. */
+  #work = scopeOf();
   /** Where the sink stood when it began last. */
   #began: Position | null = null;
   #onJoined: () => void = () => undefined;
@@ -148,7 +142,7 @@ export class SinkRunner {
   async pause(): Promise<void> {
     await this.#parts.state.sinks.setPaused(this.name, true);
     this.#paused = true;
-    this.#interrupt.abort("pause" satisfies Interruption);
+    this.#work.end();
   }
 
   async resume(): Promise<void> {
@@ -156,13 +150,13 @@ export class SinkRunner {
     const streams = !this.#paused && this.#state === "streaming";
     await this.#setError(null);
     this.#paused = false;
-    if (!streams) this.#interrupt.abort("resume" satisfies Interruption);
+    if (!streams) this.#work.end();
   }
 
   /** Takes a sink that can't keep up out of the main lane; it goes on by a stream of its own. */
   park(): void {
     this.#parked = true;
-    this.#interrupt.abort("park" satisfies Interruption);
+    this.#work.end();
   }
 
   /** Has the sink filled again from `place` on, whatever it holds. Invariant: stored at once, with what is kept of it. */
@@ -176,13 +170,13 @@ export class SinkRunner {
     await this.#begun;
     const probing = new ReconnectBackoff(this.#parts.clock, PROBE_MS_MAX);
     while (!signal.aborted) {
-      this.#interrupt = new AbortController();
-      const interrupted = AbortSignal.any([signal, this.#interrupt.signal]);
+      using work = (this.#work = scopeOf(signal));
+      const interrupted = work.signal;
       // At once, so that nobody waits for what this sink holds; a step in flight may still end.
       interrupted.addEventListener("abort", () => this.#leave(main), { once: true });
       let waitMs: number | null = null;
       try {
-        if (this.#paused) this.#state = "paused";
+        if (this.#paused) this.#become("paused");
         else if (this.#state === "failed") waitMs = null;
         else await this.#stream(main, interrupted);
       } catch (error) {
@@ -197,9 +191,10 @@ export class SinkRunner {
       }
       this.#leave(main);
       this.#onJoined();
-      if (waitMs !== 0) await pause(this.#parts.clock, waitMs ?? FOR_EVER_MS, interrupted);
+      if (waitMs === null) await abortOf(interrupted);
+      else if (waitMs > 0) await pause(this.#parts.clock, waitMs, interrupted);
     }
-    this.#state = "stopped";
+    this.#become("stopped");
   }
 
   /** Whether anything was done since the sink began: if not, the next attempt waits longer than the last. */
@@ -232,15 +227,14 @@ export class SinkRunner {
       worker.begin(await this.#opening.withoutMissing(standing, lost, signal), standing.covered, false);
     }
     this.#began = worker.covered;
-    const working = new AbortController();
-    const workSignal = AbortSignal.any([signal, working.signal]);
+    const { signal: workSignal, end } = scopeOf(signal);
     const run = worker.run(workSignal);
     const join = this.#join(main, workSignal);
     try {
       await Promise.race([run, join]);
       await run;
     } finally {
-      working.abort();
+      end();
       // Invariant: nothing of this attempt is left that could attach the sink, or detach it, in the next one.
       await Promise.allSettled([run, join]);
     }
@@ -255,18 +249,20 @@ export class SinkRunner {
     const { covered } = worker;
     invariant(covered !== null, "a sink joins after it began");
     const isAhead = comparePositions(covered, lane.position) > 0;
-    if (isAhead && isBeyondLog(covered, lane.position.epoch, await main.source.tip(signal))) throw sinkAhead(this.name);
-    this.#state = "streaming";
+    if (isAhead && isBeyondLog(covered, lane.position.epoch, await main.source.log.tip(signal)))
+      throw sinkAhead(this.name);
+    this.#become("streaming");
     if (comparePositions(covered, lane.position) < 0) {
       this.#parked = true;
       await rejoin(worker, main, (refusal) => this.#waits(refusal), signal);
       signal.throwIfAborted();
-      this.#state = "streaming";
+      this.#become("streaming");
       await this.#setError(null);
     } else {
       main.rewind.attach(worker);
     }
     this.#parked = false;
+    this.#parts.news.tell();
     this.#parts.logger.info({}, "the sink streams");
     this.#onJoined();
     this.#parts.onChange();
@@ -274,7 +270,7 @@ export class SinkRunner {
 
   /** For a stream of its own. */
   async #waits(refusal: MillraceError): Promise<void> {
-    this.#state = "retrying";
+    this.#become("retrying");
     this.#parts.logger.warn({ code: refusal.code, error: refusal }, refusal.message);
     await this.#setError(refusal);
   }
@@ -285,6 +281,11 @@ export class SinkRunner {
     return standing;
   }
 
+  #become(state: SinkState): void {
+    this.#state = state;
+    this.#parts.news.tell();
+  }
+
   #leave(main: CatchUpParts): void {
     main.main.detach(this.worker);
     this.#standing = null;
@@ -293,7 +294,7 @@ export class SinkRunner {
   async #failed(error: unknown): Promise<SinkState> {
     const known = findMillraceError(error) ?? unclassified(this.name, error);
     const kind = kindOf(error);
-    this.#state = kind === "retryable" || kind === "blocked" || kind === "reopen" ? "retrying" : "failed";
+    this.#become(kind === "retryable" || kind === "blocked" || kind === "reopen" ? "retrying" : "failed");
     this.#errorKind = kind;
     if (kind === "reopen") this.#reopened++;
     this.#lost = [...new Set([...this.#lost, ...known.lostTables])];
@@ -313,7 +314,7 @@ export class SinkRunner {
       error === null
         ? null
         : { code: error.code, message: error.message, hint: error.hint ?? null, at: timestamp(this.#parts.clock) };
-    if (error === null && this.#state === "failed") this.#state = "starting";
+    if (error === null && this.#state === "failed") this.#become("starting");
     // When it was last tried is told by this process alone.
     if (!isRepeated) await this.#parts.state.sinks.setError(this.name, this.#error);
   }

@@ -1,7 +1,8 @@
 import type { Block, LogMessage } from "../../core/model/block.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { Position } from "../../core/model/position.ts";
-import type { ChangeStream } from "../../core/contracts/source.ts";
+import { News } from "../../core/news.ts";
+import type { ChangeStream } from "../../core/contracts/change-log.ts";
 import { rowVersion } from "../../core/model/version.ts";
 import { cut } from "./cut.ts";
 import { DeliveredTransactions } from "./delivered.ts";
@@ -37,15 +38,18 @@ interface Expected {
 export class Lane {
   #position: Position;
   readonly #markPrefix: string;
+  readonly #news: News;
   readonly #sinks = new Map<SinkWorker, SinkQueue>();
   /** By the id in their marks, which several may share. */
   readonly #windows = new Map<string, Expected[]>();
   readonly delivered = new DeliveredTransactions();
   #roomMade: (() => void) | null = null;
 
-  constructor(position: Position, markPrefix: string) {
+  /** `news` is told when the lane has come further. */
+  constructor(position: Position, markPrefix: string, news: News = new News()) {
     this.#position = position;
     this.#markPrefix = markPrefix;
+    this.#news = news;
   }
 
   /** Everything before it has been given to the attached sinks. */
@@ -59,6 +63,7 @@ export class Lane {
    */
   moveTo(position: Position): void {
     this.#position = position;
+    this.#news.tell();
     for (const expected of this.#expected) {
       // Invariant: a window notes what lies between its marks, once; what is before its low mark would be taken for that.
       if (!expected.window.isOpen) continue;
@@ -105,6 +110,14 @@ export class Lane {
     const left = (this.#windows.get(window.id) ?? []).filter((expected) => expected.window !== window);
     if (left.length > 0) this.#windows.set(window.id, left);
     else this.#windows.delete(window.id);
+  }
+
+  /**
+   * Of what was delivered before `mark`. Invariant: only while nothing is read, as the snapshot of a read that is under way may be
+   * older than this one.
+   */
+  forgetVisible(mark: number, sees: (xid: number) => boolean): void {
+    if (this.#windows.size === 0) this.delivered.prune(mark, sees);
   }
 
   get #expected(): readonly Expected[] {
@@ -183,6 +196,7 @@ export class Lane {
     }
     this.#rows(block, from, block.count);
     this.#position = block.until;
+    this.#news.tell();
     for (const [worker, queue] of this.#sinks) {
       // Invariant: only a sink that has all that came before is covered; one that is handed over has it in two queues.
       if (queue === worker.queue) worker.cover(block.until);
@@ -227,7 +241,11 @@ export class Lane {
 
   #close({ window, onClosed, mark }: Expected, until: Position = this.#position): void {
     this.forget(window);
-    const result = window.close((sees) => this.delivered.allSeen(mark, sees));
+    const result = window.close((sees) => {
+      const areSeen = this.delivered.allSeen(mark, sees);
+      this.forgetVisible(mark, sees);
+      return areSeen;
+    });
     onClosed(typeof result === "string" ? { spoiled: result } : { ...result, lowVersion: window.lowVersion, until });
   }
 }

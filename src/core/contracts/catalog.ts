@@ -1,0 +1,57 @@
+import type { ErrorCode } from "../errors.ts";
+import type { TableVersion } from "../model/schema.ts";
+import type { LogIdentity } from "./positions.ts";
+
+/**
+ * The captured tables. The catalogue shows the present, at no position of the log. What it said before a mark was
+ * written (`Watermarks.renew`), and still says after the stream has passed the mark, is valid there. A table that can't
+ * be captured is listed with the reason, never silently omitted.
+ */
+export interface Catalog {
+  /** The captured tables in the present catalogue, and those that can't be captured with the reason. */
+  readonly tables: (signal: AbortSignal) => Promise<CapturedTables>;
+  /**
+   * Makes the source publish exactly the wanted tables. To read an added table, first wait with `settle`. `onChange`
+   * gets the new identity to store, as soon as it changes, and is awaited.
+   */
+  readonly publish: (onChange: (identity: LogIdentity) => Promise<void>, signal: AbortSignal) => Promise<void>;
+}
+
+export type TableShape = Omit<TableVersion, "version" | "since">;
+
+export interface CapturedTables {
+  readonly tables: readonly TableShape[];
+  readonly refused: readonly RefusedTable[];
+  readonly generations: TableGenerations;
+  /** By table id. Without them no row that did not change is certain after a change of shape. */
+  readonly columns?: ReadonlyMap<string, ColumnFacts>;
+}
+
+export interface RefusedTable {
+  readonly id: string;
+  readonly reason: string;
+  readonly fix: string;
+  /** True if only a privilege of our role is missing: the table is captured as soon as it is granted. */
+  readonly byPrivilege?: boolean;
+  /** True if it will be captured soon by itself, for example if somebody has locked it: callers wait for it. */
+  readonly isPassing?: boolean;
+  /** If the reason has an error number of its own. */
+  readonly code?: ErrorCode;
+  /** If only the key in the configuration is wrong: a column is unknown, or the columns can't be the key. */
+  readonly chosenKey?: "unknown" | "unfit";
+}
+
+/** Facts from the catalogue about a table's columns, besides their shape: for core/targets/carrying. */
+export interface ColumnFacts {
+  /** Identities of columns that were added while this process watched, and are null in the rows that existed before. */
+  readonly nullBefore: ReadonlySet<number>;
+  /** Identities of columns that were ever dropped. */
+  readonly dropped: readonly number[];
+}
+
+/**
+ * By table id, which table has the name. A new value means that rows appeared or disappeared without a change in the
+ * log: the table was created again or rewritten, swapped by renames, unpublished for a while, or a partition was
+ * attached, detached or truncated by its own name. A table that is not published yet has no value.
+ */
+export type TableGenerations = ReadonlyMap<string, string>;

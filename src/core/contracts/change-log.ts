@@ -1,0 +1,62 @@
+import { MillraceError } from "../errors.ts";
+import type { Block } from "../model/block.ts";
+import type { Position } from "../model/position.ts";
+import type { TableVersion } from "../model/schema.ts";
+import type { TableShape } from "./catalog.ts";
+
+/**
+ * Follows the log. A stream returns every change of the captured tables that was committed from its position on, in
+ * commit order and each once, starting with the whole transaction that contains the position. Another stream from the
+ * same position returns the same, so received changes may be lost until they are acknowledged. A stream that can't rule
+ * out a gap fails.
+ */
+export interface ChangeLog {
+  /**
+   * The stream from `from` on. `temporary`: a second stream beside the first, for a sink that catches up; rejects with
+   * a `SecondStreamRefused` if no second stream is available although the first may continue.
+   */
+  readonly stream: (from: Position, options: StreamOptions, signal: AbortSignal) => Promise<ChangeStream>;
+  /** The end of the log now: everything committed before the call precedes it. */
+  readonly tip: (signal: AbortSignal) => Promise<bigint>;
+  /**
+   * The first position from which the log can still be read for this daemon's sinks; null: there is none. The end is
+   * `tip`.
+   */
+  readonly earliest: (signal: AbortSignal) => Promise<bigint | null>;
+}
+
+export interface StreamOptions {
+  readonly temporary: boolean;
+  /** How many bytes in blocks the stream may hold before it stops reading; default 24 MiB. */
+  readonly byteCountMax?: number;
+  /** Called, and awaited, when the log shows a table or a shape that is new to this stream. */
+  readonly resolve: SchemaResolver;
+  /**
+   * Whether the table was followed before. The stream skips a new table that can't be followed, such as one without a
+   * key; if this function is missing, it shows every table.
+   */
+  readonly isKnown?: (tableId: string) => boolean;
+  /** Called, and awaited, when the log shows that rows of a table changed whose changes are not in the log. */
+  readonly onUnloggedRows?: (tableId: string) => Promise<void>;
+}
+
+/**
+ * No second stream is available now: no slot or session is free, or the server refuses. Says nothing about the first.
+ */
+export class SecondStreamRefused extends MillraceError {}
+
+/**
+ * Registers a shape at its position in the schema registry. The same shape at the same position always returns the same
+ * object.
+ */
+export type SchemaResolver = (shape: TableShape, position: Position) => Promise<TableVersion>;
+
+export interface ChangeStream extends AsyncDisposable {
+  /**
+   * The next block: everything that has arrived; at once when idle, larger under load. A block without rows only moves
+   * the position. Not reading is backpressure: the stream stops reading the socket when all its buffers are in use.
+   */
+  next(signal: AbortSignal): Promise<Block>;
+  /** The source may forget everything before `commit`. Sent with the next status message; never moves back. */
+  acknowledge(commit: bigint): void;
+}

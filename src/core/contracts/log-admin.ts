@@ -1,0 +1,133 @@
+import { type ErrorCode, MillraceError } from "../errors.ts";
+import type { Block } from "../model/block.ts";
+import type { Position } from "../model/position.ts";
+import type { TableVersion } from "../model/schema.ts";
+import type { TableGenerations, TableShape } from "./catalog.ts";
+import type { LogIdentity } from "./positions.ts";
+import type { SourceCounts } from "./source-counters.ts";
+
+/**
+ * Creates, checks and removes what capture needs at the source. No change is lost silently: from the position that
+ * `create` returns, and from each that `resume` or `cross` accepted, a stream returns every change, or the call throws
+ * a fatal numbered error. The stored identity tells which objects are ours, so `remove` removes nothing else.
+ */
+export interface LogAdmin {
+  /** Numbers of the errors that say that the stream can't continue in the log: see `millrace recover`. */
+  readonly losses: ReadonlySet<ErrorCode>;
+
+  /**
+   * Throws if another daemon reads the log under our name, and says which. Asked before a start touches anything, with
+   * the stored identity. Null means a first start, which is refused for good. At a later start the reader may be the
+   * session of a daemon that lost its connection: the start waits for its end, unless the source knows it by the
+   * identity. Absent: the source can't tell.
+   */
+  readonly expectFree?: (identity: LogIdentity | null, signal: AbortSignal) => Promise<void>;
+
+  /**
+   * First start: creates what capture needs (publication, then slot) and returns where the stream begins. With `copy`,
+   * the tables' rows as of exactly that position can be read from `copy` until it is closed.
+   */
+  readonly create: (request: CreateRequest, signal: AbortSignal) => Promise<CreatedLog>;
+
+  /**
+   * Any later start: checks that this is still the log of `identity`, that it still holds everything from `held.from` on,
+   * and that it reaches as far as `held.reached`.
+   * Throws a fatal numbered error where a gap can't be ruled out. Returns the identity to store from now on.
+   */
+  readonly resume: (identity: LogIdentity, held: HeldPositions, signal: AbortSignal) => Promise<LogIdentity>;
+
+  /**
+   * Asked before a start, with the stored identity and the sinks' positions. If the source has another log by now (a
+   * failover) that contains everything that was read, returns how to continue in it; null if the log is the same.
+   * Throws a fatal numbered error if a gap can't be ruled out. Absent: `resume` decides alone.
+   */
+  readonly cross?: (identity: LogIdentity, places: readonly bigint[], signal: AbortSignal) => Promise<Crossing | null>;
+
+  /**
+   * Receives the sinks' positions before they are stored. Returns the identity to store with them, or null if it has
+   * not changed.
+   */
+  readonly remember?: (places: readonly bigint[]) => LogIdentity | null;
+
+  /**
+   * What capture has created at the source; absent: it needs nothing there. `identity` is the stored one; null: a first
+   * start did not end.
+   */
+  readonly made?: (identity: LogIdentity | null, signal: AbortSignal) => Promise<readonly MadeObject[]>;
+  /** Removes the objects of `made` that are ours. After a crash, a repeated call removes the rest. */
+  readonly remove?: (identity: LogIdentity | null, signal: AbortSignal) => Promise<void>;
+
+  /** What the operator should know about the log: bytes kept for us, blockers, whether the slot is in danger. */
+  readonly health: (signal: AbortSignal) => Promise<LogHealth>;
+}
+
+/** The sinks' positions in the log: the lowest and the highest. */
+export interface HeldPositions {
+  readonly from: Position;
+  readonly reached: Position;
+}
+
+export interface CreateRequest {
+  readonly epoch: number;
+  readonly wantCopy: boolean;
+  /**
+   * True if an earlier start announced that it would create the log and did not finish: its leftovers are ours to
+   * create again.
+   */
+  readonly resumeIntent: boolean;
+}
+
+export interface CreatedLog {
+  readonly identity: LogIdentity;
+  readonly position: Position;
+  /** Null if no copy was requested, or if an existing log was adopted (then tables are read by chunks). */
+  readonly copy: FirstCopy | null;
+}
+
+/** Rows as of the position at which the log was created. */
+export interface FirstCopy {
+  /** The captured tables as of the copy; the caller registers a version for each. */
+  readonly tables: readonly TableShape[];
+  /** As of the copy, or of a moment before. */
+  readonly generations: TableGenerations;
+  /**
+   * All rows of one table as blocks of OP_READ. Several tables may be read at once. Fails if the copy can't show the
+   * table as it was (rewritten since): then it must be read by chunks.
+   */
+  read(table: TableVersion, signal: AbortSignal): AsyncIterable<Block>;
+  close(): Promise<void>;
+}
+
+/** Another log replaces the one that was read, and its positions have no meaning in the new one: a new epoch begins. */
+export interface Crossing {
+  readonly identity: LogIdentity;
+  /** By position in the former log, if known: exactly what precedes it also precedes the position here. */
+  readonly places: ReadonlyMap<bigint, bigint>;
+  /** The lowest of them. */
+  readonly from: bigint;
+  /** The end of the log when it was checked: a sink whose position is unknown continues there and is filled again. */
+  readonly end: bigint;
+  /** By table id, the generation before and now; without tables for which that is uncertain. */
+  readonly generations: ReadonlyMap<string, { readonly before: string; readonly now: string }>;
+}
+
+/** The source has another log than the stored one: a new start asks `cross` whether the stream can continue in it. */
+export class LogMoved extends MillraceError {}
+
+export interface MadeObject {
+  readonly what: string;
+  /** False: it existed before, or somebody else created it, so it stays. */
+  readonly isOurs: boolean;
+}
+
+export interface LogHealth {
+  readonly tip: bigint;
+  readonly retainedBytes: number;
+  /** How many more bytes until the source drops the log; null: it never does. */
+  readonly safeBytes: number | null;
+  /** Seconds until it may drop log that we still need; null or absent: not by time. */
+  readonly safeSeconds?: number | null;
+  readonly warnings: readonly string[];
+  /** The counters that the source has; absent: none. */
+  readonly counts?: Partial<SourceCounts>;
+}

@@ -1,0 +1,53 @@
+import type { Block } from "../model/block.ts";
+import type { TableVersion } from "../model/schema.ts";
+
+/** A key as the text forms of its columns, in key order. */
+export type KeyText = readonly string[];
+
+/**
+ * Reads rows as they are now, beside the stream. The rows of one call come from one snapshot, and the chunk says what
+ * that saw; two calls use two snapshots. The caller's marks around the call (`Watermarks`) tell where a row belongs in
+ * the log. Rows come in the requested shape, or the call rejects, because the table may have another shape by now. Both
+ * reads reject with `AmbiguousKey` if no constraint enforces the key, and two rows share it.
+ */
+export interface RowReads {
+  /**
+   * Rows of `table` in key order after `after` (null: from the start), for at most half a second. Under a condition at
+   * most `scanRowCountMax` rows are examined (default: SCAN_ROW_COUNT_MAX), so a chunk may be empty and not be the
+   * last.
+   */
+  readonly readRange: (
+    table: TableVersion,
+    after: KeyText | null,
+    where: string | null,
+    signal: AbortSignal,
+    scanRowCountMax?: number,
+  ) => Promise<Chunk>;
+  /** The rows under these keys; a key that is not in the result does not exist. */
+  readonly readKeys: (table: TableVersion, keys: readonly KeyText[], signal: AbortSignal) => Promise<Chunk>;
+}
+
+/** How many rows one chunk examines under a condition: without an index the matching rows may be far apart. */
+export const SCAN_ROW_COUNT_MAX = 50_000;
+
+export interface Chunk {
+  /** Rows as OP_READ, or null if there are none. */
+  readonly block: Block | null;
+  /** The key of the last row read; null: no rows follow, the range is finished. */
+  readonly last: KeyText | null;
+  /** Whether the chunk's snapshot saw the transaction. */
+  readonly sees: (xid: number) => boolean;
+}
+
+/**
+ * A row that was read has a null in its table's key, or the key of another row: no constraint of the source prevents
+ * it.
+ */
+export class AmbiguousKey extends Error {
+  readonly what: "null" | "twice";
+
+  constructor(what: "null" | "twice") {
+    super(what === "null" ? "a row has a null in its key" : "two rows have one key");
+    this.what = what;
+  }
+}
