@@ -34,7 +34,7 @@ export const systemClock: Clock = {
   unique: (byteCount) => randomBytes(byteCount).toString("hex"),
 };
 
-/** Ends early, and well, when one of the signals is aborted. */
+/** Sleeps, but resolves early when one of the signals aborts. */
 export async function pause(clock: Clock, ms: number, ...signals: readonly AbortSignal[]): Promise<void> {
   try {
     await clock.sleep(ms, ...signals);
