@@ -14,7 +14,7 @@ import { ShownLeaves } from "../connectors/postgres/source/catalog/shown-leaves.
 import { PostgresStream } from "../connectors/postgres/source/stream/stream.ts";
 import { TableSelection } from "../src/core/table-selection.ts";
 import { parsePostgresUrl } from "../connectors/postgres/client/url.ts";
-import type { SchemaResolver } from "../src/core/contracts/source.ts";
+import type { SchemaResolver } from "../src/core/contracts/change-log.ts";
 import { SILENT } from "../src/core/contracts/telemetry.ts";
 import {
   byDebezium,

@@ -2,10 +2,11 @@ import { chmodSync, lstatSync, renameSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
 import { Comparing, openReports } from "./comparing.ts";
 import type { Config, SinkConfig } from "./config/config.ts";
-import { systemClock } from "./core/clock.ts";
+import { scopeOf, systemClock } from "./core/clock.ts";
 import { MillraceError } from "./core/errors.ts";
 import { makeFolder } from "./core/folder.ts";
 import type { Sink } from "./core/contracts/sink.ts";
+import type { ChangeLog } from "./core/contracts/change-log.ts";
 import type { Source } from "./core/contracts/source.ts";
 import type { ReportStore, StateStore, StoredError } from "./core/contracts/state-store.ts";
 import type { ReconcileDocument, ReconcileRequest } from "./core/contracts/reconciliation.ts";
@@ -20,8 +21,7 @@ import { settleDifferences } from "./reconcile/recovery.ts";
 import type { ReportFolder } from "./reconcile/report/report-folder.ts";
 import { policyOf } from "./rules/definition.ts";
 import { Control } from "./runtime/control.ts";
-import { Pipeline } from "./runtime/pipeline.ts";
-import type { SinkSetup } from "./runtime/pipeline.ts";
+import { Pipeline, type SinkSetup } from "./runtime/pipeline.ts";
 import { openState } from "./state/open.ts";
 import { patient } from "./state/patient.ts";
 import { redacting } from "./state/redacting.ts";
@@ -95,8 +95,8 @@ async function runWithLease(
   signal: AbortSignal,
 ): Promise<DaemonResult> {
   const { logger, redact, once, reconcile, wrap = {} } = options;
-  const created = await openSource(config, await pinsOf(config, state), logger);
-  const source = wrap.source?.(created) ?? created;
+  const ruled = await openSource(config, await pinsOf(config, state), logger);
+  const source = wrap.source?.(ruled) ?? ruled;
   const metrics = new PrometheusMetrics();
   const sinks = await Promise.all(config.sinks.map((sink) => setUp(config.source, sink, logger, wrap.sink)));
   await forgetRemovedSinks(
@@ -114,12 +114,12 @@ async function runWithLease(
     snapshot: config.source.snapshot,
     heartbeatMs: config.source.heartbeatMs,
     policyOf: (table) => policyOf(config.rules, table),
+    revised: ruled.revised,
     logger,
     metrics,
   });
   const control = new Control(config.name, pipeline, logger);
-  const stopping = new AbortController();
-  const until = AbortSignal.any([signal, stopping.signal]);
+  const { signal: until, end } = scopeOf(signal);
   const { reports, comparisons: kept } = state;
   const compared = { clock, port: () => pipeline.comparisons, lag: (sink: string) => control.lagOf(sink), kept };
   const comparing = new Comparing(config, { ...compared, reports, folder, redact, logger }, until);
@@ -131,7 +131,7 @@ async function runWithLease(
   const running = pipeline.run(until);
   try {
     const caughtUp = async (): Promise<DaemonResult> => {
-      const missing = await untilCaughtUp(control, source, until);
+      const missing = await untilCaughtUp(control, source.log, until);
       return { missing, reconciled: reconcile === undefined ? null : await comparing.once(reconcile) };
     };
     return await Promise.race([
@@ -145,7 +145,7 @@ async function runWithLease(
     if (!signal.aborted) throw error;
     return STOPPED;
   } finally {
-    stopping.abort();
+    end();
     await Promise.allSettled([running]);
     await closeAll(source, sinks, logger);
     logger.info({}, "millrace has stopped");
@@ -175,8 +175,8 @@ async function setUp(
 }
 
 /** Resolves when every sink is at the source's present position, or when one of them will not get there. */
-async function untilCaughtUp(control: Control, source: Source, signal: AbortSignal): Promise<readonly string[]> {
-  const tip = await source.tip(signal);
+async function untilCaughtUp(control: Control, log: ChangeLog, signal: AbortSignal): Promise<readonly string[]> {
+  const tip = await log.tip(signal);
   for (;;) {
     const missing = control.missing(tip);
     if (missing.length === 0) return await control.obstacles();
@@ -305,7 +305,7 @@ function levelsOf(status: Awaited<ReturnType<Control["status"]>>, schemas: Contr
     sourceLagBytes: status.source.lagBytes,
     sourceLagSeconds: status.source.lagSeconds,
     slotRetainedBytes: status.source.retainedBytes,
-    zeroDates: status.source.zeroDates,
+    counts: status.source,
     schemas,
     sinks: status.sinks.map(
       ({ name, state, lagSeconds, deadLetters, deadRows, catchingUp, needsPerson, waitsFor }) => ({

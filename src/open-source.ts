@@ -1,18 +1,17 @@
 import type { Config } from "./config/config.ts";
-import type { Source } from "./core/contracts/source.ts";
 import type { Logger } from "./core/contracts/telemetry.ts";
 import type { StateStore } from "./core/contracts/state-store.ts";
 import { policyOf } from "./rules/definition.ts";
 import type { Pin, Pins } from "./rules/pins.ts";
 import { sourceShape } from "./rules/source-shape.ts";
-import { withRules } from "./rules/with-rules.ts";
+import { type RuledSource, withRules } from "./rules/with-rules.ts";
 
 /** The configured source under its rules: whoever shows, stores or sends rows takes them from this one. */
 export async function openSource(
   { source, rules }: Pick<Config, "source" | "rules">,
   pins: Pins,
   logger: Logger,
-): Promise<Source> {
+): Promise<RuledSource> {
   return withRules(await source.connector.create(logger), rules, pins);
 }
 

@@ -1,6 +1,6 @@
 /** What a daemon does around its work: it holds the lease, forgets sinks that left, and begins again where the source moved. */
 import type { Clock } from "./core/clock.ts";
-import { LogMoved } from "./core/contracts/source.ts";
+import { LogMoved } from "./core/contracts/log-admin.ts";
 import type { StateStore } from "./core/contracts/state-store.ts";
 import type { Logger } from "./core/contracts/telemetry.ts";
 import { leaseHeld, leaseLost } from "./state/errors.ts";

@@ -11,7 +11,7 @@ import {
 import { documentField } from "../../src/core/targets/names.ts";
 import { isDigestId, keyOfRowId, rowIdOf } from "../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import type { KeyText } from "../../src/core/contracts/source.ts";
+import type { KeyText } from "../../src/core/contracts/row-reads.ts";
 import { expectOk } from "./indices/ddl.ts";
 import { VERSION_FIELD } from "./write/document.ts";
 import { equalDocuments } from "./equal-documents.ts";

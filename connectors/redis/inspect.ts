@@ -10,7 +10,7 @@ import {
 } from "../../src/core/targets/expected-json.ts";
 import { isDigestId, keyOfRowId, rowIdOf } from "../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import type { KeyText } from "../../src/core/contracts/source.ts";
+import type { KeyText } from "../../src/core/contracts/row-reads.ts";
 import { Connection, type ConnectionSettings, textOf } from "./connection.ts";
 import { classify, replyCode } from "./errors.ts";
 import { rowKeyPages } from "./write/removal.ts";

@@ -1,7 +1,7 @@
 import * as z from "zod";
 import { DEFAULT_POLICY } from "../core/model/schema-policy.ts";
 import type { ColumnAction, ColumnRule, Rules, TableRule } from "../rules/definition.ts";
-import { parseWhere, WhereError } from "../rules/where-syntax.ts";
+import { parseWhere, WhereError } from "../rules/where/syntax.ts";
 import type { Problem } from "./errors.ts";
 
 /** The keys of `tables`: per-table rules. */

@@ -41,16 +41,48 @@ export function timestamp(clock: Pick<Clock, "now">): string {
 
 /** A signal that is aborted with the others, or after `ms` milliseconds. Its owner disposes of it. */
 export function deadline(clock: Clock, ms: number, ...others: readonly AbortSignal[]): Deadline {
-  const ended = new AbortController();
-  const late = new AbortController();
-  const isLate = (): void => late.abort(new DOMException("the time is up", "TimeoutError"));
-  clock.sleep(ms, ended.signal).then(isLate, () => undefined);
+  const waiting = scopeOf();
+  const limit = scopeOf(...others);
+  clock.sleep(ms, waiting.signal).then(
+    () => limit.end(new DOMException("the time is up", "TimeoutError")),
+    () => undefined,
+  );
   return {
-    signal: AbortSignal.any([...others, late.signal]),
-    [Symbol.dispose]: () => ended.abort(),
+    signal: limit.signal,
+    [Symbol.dispose]: () => {
+      waiting.end();
+      limit[Symbol.dispose]();
+    },
   };
 }
 
 export interface Deadline extends Disposable {
   readonly signal: AbortSignal;
+}
+
+/** A piece of work that ends with what it is part of, or when its owner says so. The owner ends it, or disposes of it. */
+export interface Scope extends Disposable {
+  readonly signal: AbortSignal;
+  /** Without a reason: an `AbortError`. */
+  readonly end: (reason?: Error) => void;
+}
+
+/** Making one costs what throwing it does. */
+const OVER = new DOMException("the work is over", "AbortError");
+
+/** `AbortSignal.any` for work with an end: many times cheaper, as nothing of it is left to the garbage collector. */
+export function scopeOf(...around: readonly AbortSignal[]): Scope {
+  const controller = new AbortController();
+  const { signal } = controller;
+  const leave = (): void => {
+    for (const one of around) one.removeEventListener("abort", follow);
+  };
+  const end = (reason: unknown = OVER): void => {
+    leave();
+    controller.abort(reason);
+  };
+  const follow = (): void => end(around.find(({ aborted }) => aborted)?.reason);
+  for (const one of around) one.addEventListener("abort", follow);
+  if (around.some(({ aborted }) => aborted)) follow();
+  return { signal, end, [Symbol.dispose]: leave };
 }

@@ -1,4 +1,5 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
+import { SOURCE_COUNTERS, type SourceCounter, type SourceCounts } from "../core/contracts/source-counters.ts";
 import { SINK_STATES, type Metrics, type SinkState } from "../core/contracts/telemetry.ts";
 
 /** From a millisecond, which is an idle pipeline, to the minute after which somebody should look. */
@@ -16,7 +17,7 @@ export interface Levels {
   readonly sourceLagBytes: number | null;
   readonly sourceLagSeconds: number | null;
   readonly slotRetainedBytes: number | null;
-  readonly zeroDates: number | null;
+  readonly counts: SourceCounts;
   readonly sinks: readonly SinkLevels[];
   /** Captured tables and the version of their shape. */
   readonly schemas: readonly { readonly table: string; readonly version: number }[];
@@ -135,7 +136,7 @@ class LevelGauges {
   readonly #sourceLagBytes: Gauge;
   readonly #sourceLagSeconds: Gauge;
   readonly #slotRetainedBytes: Gauge;
-  readonly #zeroDates: Gauge;
+  readonly #counters: readonly (readonly [SourceCounter, Gauge])[];
   readonly #sinkLagSeconds: Gauge<"sink">;
   readonly #sinkState: Gauge<"sink" | "state">;
   readonly #deadLetters: Gauge<"sink">;
@@ -163,10 +164,7 @@ class LevelGauges {
     this.#sourceLagBytes = plain("millrace_source_lag_bytes", "Log that is written at the source and not yet read.");
     this.#sourceLagSeconds = plain("millrace_source_lag_seconds", "Age of what is read from the source's log.");
     this.#slotRetainedBytes = plain("millrace_slot_retained_bytes", "Log that the source keeps for this daemon.");
-    this.#zeroDates = plain(
-      "millrace_source_zero_dates",
-      "MySQL and MariaDB: dates that do not exist, as they were met since the start; see zeroDates of the tables.",
-    );
+    this.#counters = SOURCE_COUNTERS.map(({ name, metric, help }) => [name, plain(metric, help)]);
     this.#lastEqual = plain(
       "millrace_reconcile_last_success_timestamp_seconds",
       "When a comparison of all tables in all sinks ended last that found all of it equal.",
@@ -242,7 +240,7 @@ class LevelGauges {
     this.#sourceLagBytes.set(levels.sourceLagBytes ?? Number.NaN);
     this.#sourceLagSeconds.set(levels.sourceLagSeconds ?? Number.NaN);
     this.#slotRetainedBytes.set(levels.slotRetainedBytes ?? Number.NaN);
-    this.#zeroDates.set(levels.zeroDates ?? 0);
+    for (const [name, gauge] of this.#counters) gauge.set(levels.counts[name] ?? 0);
     this.#lastEqual.set(levels.lastEqualSeconds ?? Number.NaN);
     this.#drift.reset();
     for (const { table, sink, kind, rows } of levels.drift) this.#drift.set({ table, sink, kind }, rows);

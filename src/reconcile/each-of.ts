@@ -1,3 +1,5 @@
+import { scopeOf } from "../core/clock.ts";
+
 /**
  * Does the work for each, so many of them at a time, begun in their order. Where one fails the others are ended before it
  * rejects.
@@ -8,8 +10,8 @@ export async function eachOf<T>(
   signal: AbortSignal,
   work: (one: T, signal: AbortSignal) => Promise<void>,
 ): Promise<void> {
-  const over = new AbortController();
-  const until = AbortSignal.any([signal, over.signal]);
+  using over = scopeOf(signal);
+  const until = over.signal;
   const left = all.values();
   let failure: { readonly error: unknown } | null = null;
   const worker = async (): Promise<void> => {
@@ -20,7 +22,7 @@ export async function eachOf<T>(
       }
     } catch (error) {
       failure ??= { error };
-      over.abort();
+      over.end();
     }
   };
   await Promise.all(Array.from({ length: countMax }, worker));

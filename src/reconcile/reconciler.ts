@@ -1,4 +1,5 @@
 import type { ComparePort } from "../core/contracts/comparing.ts";
+import { scopeOf } from "../core/clock.ts";
 import { findMillraceError } from "../core/errors.ts";
 import type {
   DriftKind,
@@ -82,7 +83,11 @@ export class Reconciler {
   start(request: ReconcileRequest, signal: AbortSignal): string {
     const run = this.#begin(request);
     const watching = new AbortController();
-    const ended = this.#end(run, AbortSignal.any([signal, run.stopping.signal])).finally(() => watching.abort());
+    const work = scopeOf(signal, run.stopping.signal);
+    const ended = this.#end(run, work.signal).finally(() => {
+      work[Symbol.dispose]();
+      watching.abort();
+    });
     const { signal: stopped } = run.stopping;
     this.#watch(run, watching.signal).catch(() => undefined);
     ended.catch((thrown: unknown) => {
@@ -113,7 +118,8 @@ export class Reconciler {
   /** The same to its end; one that is not reported is a step of other work. */
   async run(request: ReconcileRequest, signal: AbortSignal, isReported = true): Promise<ReconcileDocument> {
     const run = this.#begin(request);
-    return await this.#end(run, AbortSignal.any([signal, run.stopping.signal]), isReported);
+    using work = scopeOf(signal, run.stopping.signal);
+    return await this.#end(run, work.signal, isReported);
   }
 
   /** Resolves when none runs. */

@@ -1,4 +1,4 @@
-import type { Clock } from "../core/clock.ts";
+import { type Clock, scopeOf } from "../core/clock.ts";
 import type { ComparePort } from "../core/contracts/comparing.ts";
 import { findMillraceError } from "../core/errors.ts";
 import type { TableVersion } from "../core/model/schema.ts";
@@ -184,8 +184,7 @@ export class TableRun {
     signal: AbortSignal,
   ): Promise<void> {
     const { run, port, largeTables, onProgress } = this.#parts;
-    const over = new AbortController();
-    const until = AbortSignal.any([signal, over.signal]);
+    const { signal: until, end } = scopeOf(signal);
     let ahead: Stretch | null = null;
     try {
       for (;;) {
@@ -217,7 +216,7 @@ export class TableRun {
         await onProgress();
       }
     } finally {
-      over.abort();
+      end();
       await Promise.allSettled([ahead?.place]);
     }
   }

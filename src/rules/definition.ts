@@ -3,7 +3,7 @@ import type { ChosenKey, TableName, ZeroDates } from "../core/contracts/connecto
 import { DEFAULT_POLICY, type SchemaPolicy } from "../core/model/schema-policy.ts";
 import type { Mask } from "../core/model/schema.ts";
 import { isGlob, mostExact } from "../core/table-selection.ts";
-import type { Expression } from "./where-syntax.ts";
+import type { Expression } from "./where/syntax.ts";
 
 export interface Rules {
   readonly tables: readonly TableRule[];

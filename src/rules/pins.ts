@@ -2,7 +2,7 @@
 import { comparePositions, type Position } from "../core/model/position.ts";
 import { isWider } from "../core/model/schema-change.ts";
 import type { Column } from "../core/model/schema.ts";
-import type { TableShape } from "../core/contracts/source.ts";
+import type { TableShape } from "../core/contracts/catalog.ts";
 
 /** The shape that sinks keep, as the source had it, and from which place of the log on. */
 export interface Pin {

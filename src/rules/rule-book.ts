@@ -2,7 +2,7 @@
 import { createHmac } from "node:crypto";
 import type { Position } from "../core/model/position.ts";
 import { type Column, type Lineage, namesOfTable, type Ruled } from "../core/model/schema.ts";
-import type { RefusedTable, TableShape } from "../core/contracts/source.ts";
+import type { RefusedTable, TableShape } from "../core/contracts/catalog.ts";
 import { isGlob, mostExact } from "../core/table-selection.ts";
 import type { ColumnAction, Rules, TableRule } from "./definition.ts";
 import { faultOf, type RuleProblem } from "./errors.ts";
@@ -10,7 +10,7 @@ import { maskedColumn } from "./masks.ts";
 import { isBefore, kept, namedAsKept, NO_PINS, type Pin, type Pins } from "./pins.ts";
 import { boundCondition, hiddenKey, hiding, isNothing, keyUntaken, sameName } from "./rule-fit.ts";
 import { digest, sourceShape, withKeyOf } from "./source-shape.ts";
-import type { Condition } from "./where.ts";
+import type { Condition } from "./where/condition.ts";
 
 /** What becomes of the rows of one shape. */
 export interface Plan {

@@ -1,11 +1,11 @@
 /** Whether what a rule says fits the shape of a table. */
 import type { Column } from "../core/model/schema.ts";
-import type { TableShape } from "../core/contracts/source.ts";
+import type { TableShape } from "../core/contracts/catalog.ts";
 import { mostExact } from "../core/table-selection.ts";
 import type { ColumnAction, ColumnRule, TableRule } from "./definition.ts";
 import type { RuleProblem } from "./errors.ts";
-import { bindWhere, type Condition } from "./where.ts";
-import { WhereError } from "./where-syntax.ts";
+import { bindWhere, type Condition } from "./where/condition.ts";
+import { WhereError } from "./where/syntax.ts";
 
 /** A source that knows nothing of other keys must not pass over the rule. */
 export function keyUntaken(shape: TableShape, { key }: TableRule): RuleProblem | null {

@@ -19,8 +19,8 @@ import { TupleWriter } from "../core/model/tuple-writer.ts";
 import { CellMap, tupleEnd } from "../core/model/tuple.ts";
 import type { Masker } from "./masks.ts";
 import type { Plan } from "./rule-book.ts";
-import { ConditionRow } from "./where-values.ts";
-import { TRUE, type Truth, UNTOLD } from "./where.ts";
+import { ConditionRow } from "./where/values.ts";
+import { TRUE, type Truth, UNTOLD } from "./where/condition.ts";
 
 /** A table under rules, in both its versions. */
 export interface RuledTable {

@@ -1,7 +1,7 @@
 /** Tables as the source has them, of what was made of them under rules, or under another key. */
 import { createHash } from "node:crypto";
 import { keyMarks } from "../core/model/schema.ts";
-import type { TableShape } from "../core/contracts/source.ts";
+import type { TableShape } from "../core/contracts/catalog.ts";
 
 /** The shape as the source has it, of what an earlier process registered under rules, or without. */
 export function sourceShape(table: TableShape): TableShape {

@@ -6,11 +6,12 @@ import type {
   Inspection,
   Unready,
 } from "../core/contracts/comparing.ts";
-import type { Clock } from "../core/clock.ts";
+import { type Clock, scopeOf } from "../core/clock.ts";
 import { invariant } from "../core/invariant.ts";
 import { keyShape } from "../core/model/row-id.ts";
 import type { TableVersion } from "../core/model/schema.ts";
-import type { KeyText, Source } from "../core/contracts/source.ts";
+import type { KeyText } from "../core/contracts/row-reads.ts";
+import type { Source } from "../core/contracts/source.ts";
 import type { Refill, StateStore } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { rowVersion } from "../core/model/version.ts";
@@ -27,7 +28,7 @@ import { Receipts } from "./apply/work.ts";
 export interface ComparisonParts {
   readonly clock: Clock;
   readonly lane: Lane;
-  readonly source: Source;
+  readonly source: Pick<Source, "log" | "positions" | "rows" | "watermarks">;
   readonly state: StateStore;
   readonly gate: TableGate;
   readonly takers: SinkTables;
@@ -128,8 +129,7 @@ export class Comparisons implements ComparePort {
     const { clock, source } = this.#parts;
     const { table, rows } = place;
     const ways = new Map<string, Way>();
-    const given = new AbortController();
-    const until = AbortSignal.any([signal, given.signal]);
+    const { signal: until, end } = scopeOf(signal);
     let last: KeyText | null = null;
     let handedAt: string | null = null;
     let [beganMs, readAtMs] = [0, 0];
@@ -139,8 +139,8 @@ export class Comparisons implements ComparePort {
     const read = async () => {
       beganMs = clock.elapsed();
       const chunk = await (rows.kind === "keys"
-        ? source.readKeys(table, rows.keys, until)
-        : source.readRange(table, rows.after, null, until));
+        ? source.rows.readKeys(table, rows.keys, until)
+        : source.rows.readRange(table, rows.after, null, until));
       readAtMs = clock.elapsed();
       last = chunk.last;
       this.#turns.rest(pauseAfter({ readMs: readAtMs - beganMs, behindMs: 0 }));
@@ -155,7 +155,7 @@ export class Comparisons implements ComparePort {
         purpose: "compare",
         read,
         hand: (closed: ClosedWell) => {
-          handedAt = source.formatPosition(closed.until.commit);
+          handedAt = source.positions.format(closed.until.commit);
           for (const sink of place.sinks) ways.set(sink, this.#hand(place, sink, closed, until));
           closed.block?.release();
         },
@@ -189,7 +189,7 @@ export class Comparisons implements ComparePort {
       return nowhere(place, await this.#withoutSource({ kind: "failed", error }, signal));
     } finally {
       // What still waits in a queue compares nothing any more.
-      given.abort();
+      end();
       endTurn();
       this.#turns.letGo(heldBytes);
     }
@@ -198,7 +198,7 @@ export class Comparisons implements ComparePort {
   /** `away` in place of what a source that can't be reached made of it. */
   async #withoutSource(outcome: CompareOutcome, signal: AbortSignal): Promise<CompareOutcome> {
     try {
-      await this.#parts.source.tip(signal);
+      await this.#parts.source.log.tip(signal);
       return outcome;
     } catch (error) {
       signal.throwIfAborted();
@@ -220,10 +220,10 @@ export class Comparisons implements ComparePort {
       const isByLog = from >= toldCount;
       const compare = async (stepSignal: AbortSignal) => {
         if (signal.aborted || way.failure !== null) return;
-        const either = AbortSignal.any([signal, stepSignal]);
+        using either = scopeOf(signal, stepSignal);
         try {
-          versionMax ??= source.tip(either).then((tip) => rowVersion(until.epoch, tip));
-          await place.compare(sink, { block, from, to, isByLog, versionMax: await versionMax }, either);
+          versionMax ??= source.log.tip(either.signal).then((tip) => rowVersion(until.epoch, tip));
+          await place.compare(sink, { block, from, to, isByLog, versionMax: await versionMax }, either.signal);
         } catch (error) {
           way.failure = { error };
         }

@@ -1,6 +1,7 @@
 import { deadline, timestamp } from "../core/clock.ts";
-import { logDistance } from "../core/log-distance.ts";
-import type { LogHealth, Source } from "../core/contracts/source.ts";
+import type { LogHealth } from "../core/contracts/log-admin.ts";
+import { NOT_COUNTED, type SourceCounter } from "../core/contracts/source-counters.ts";
+import type { Positions } from "../core/contracts/positions.ts";
 import { isStubborn } from "../core/contracts/state-store.ts";
 import type { PipelineStatus, SinkStatus, SnapshotStatus, SourceStatus } from "../core/contracts/status.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
@@ -55,7 +56,7 @@ export class Control {
     for (;;) {
       try {
         const nowMs = this.#pipeline.clock.now();
-        this.#health = await this.#pipeline.source.health(signal);
+        this.#health = await this.#pipeline.source.admin.health(signal);
         this.#lag.sample(this.#health.tip, nowMs);
       } catch (error) {
         signal.throwIfAborted();
@@ -71,7 +72,7 @@ export class Control {
       this.#pipeline;
     const letters = await state.deadLetters.counts();
     const nowMs = this.#pipeline.clock.now();
-    const spell = (commit: bigint | undefined) => (commit === undefined ? null : source.formatPosition(commit));
+    const spell = (commit: bigint | undefined) => (commit === undefined ? null : source.positions.format(commit));
     return {
       name: this.#name,
       phase,
@@ -80,12 +81,12 @@ export class Control {
         up: sourceError === null && this.#health !== null && this.#lag.isFresh(nowMs),
         position: spell(position?.commit),
         acknowledged: spell(acknowledged?.commit),
-        lagBytes: bytesBetween(source, position?.commit ?? null, this.#lag.tip),
+        lagBytes: bytesBetween(source.positions, position?.commit ?? null, this.#lag.tip),
         lagSeconds: position === null ? null : this.#lag.seconds(position.commit, nowMs),
         ...healthOrNull(this.#health),
         error: sourceError,
         needsPerson: this.#pipeline.sourceNeedsPerson,
-        goneBack: goneBack === null ? null : { ...goneBack, until: source.formatPosition(goneBack.until.commit) },
+        goneBack: goneBack === null ? null : { ...goneBack, until: source.positions.format(goneBack.until.commit) },
         copy: copyProgress,
       },
       sinks: runners.map((runner) => this.#sinkStatus(runner, goneBack, letters.get(runner.name) ?? 0, nowMs)),
@@ -111,9 +112,9 @@ export class Control {
       name: runner.name,
       kind: runner.worker.sink.kind,
       state: snapshotting ? "snapshot" : runner.state,
-      position: covered === null ? null : this.#pipeline.source.formatPosition(covered.commit),
+      position: covered === null ? null : this.#pipeline.source.positions.format(covered.commit),
       lagSeconds: covered === null ? null : this.#lag.seconds(covered.commit, nowMs),
-      lagBytes: bytesBetween(this.#pipeline.source, covered?.commit ?? null, this.#lag.tip),
+      lagBytes: bytesBetween(this.#pipeline.source.positions, covered?.commit ?? null, this.#lag.tip),
       deadLetters,
       error: runner.error,
       needsPerson: runner.needsPerson,
@@ -197,7 +198,7 @@ export class Control {
     const ids = request.tables.length === 0 ? gate.tables.map((table) => table.id) : request.tables;
     for (const id of ids) if (gate.table(id) === undefined && !gate.aside.has(id)) throw noSuchTable(id);
     const read = ids.flatMap((id) => gate.table(id) ?? []);
-    if (request.where !== null) await tryCondition(this.#pipeline.clock, source, read, request.where);
+    if (request.where !== null) await tryCondition(this.#pipeline.clock, source.rows, read, request.where);
     await this.#pipeline.admit(ids);
     const names = runners.map(({ name }) => name);
     await this.#pipeline.reinstate(names, ids);
@@ -239,8 +240,8 @@ export class Control {
         await clock.sleep(WAIT_POLL_MS, until);
       }
       const askedMs = clock.elapsed();
-      const tip = await source.tip(until);
-      await source.mark(encodeMark({ edge: null }), until);
+      const tip = await source.log.tip(until);
+      await source.watermarks.mark(encodeMark({ edge: null }), until);
       for (;;) {
         missing = this.missing(tip);
         if (missing.length === 0) return { reached: true, missing };
@@ -324,17 +325,16 @@ export class Control {
   }
 }
 
-function bytesBetween(source: Source, from: bigint | null, to: bigint | null): number | null {
+function bytesBetween(positions: Positions, from: bigint | null, to: bigint | null): number | null {
   if (from === null || to === null) return null;
   if (to <= from) return 0;
-  return logDistance(source, from, to);
+  return positions.distance(from, to);
 }
 
 function healthOrNull(
   health: LogHealth | null,
-): Pick<SourceStatus, "retainedBytes" | "safeBytes" | "safeSeconds" | "warnings" | "zeroDates"> {
-  if (health === null)
-    return { retainedBytes: null, safeBytes: null, safeSeconds: null, warnings: [], zeroDates: null };
-  const { retainedBytes, safeBytes, safeSeconds = null, warnings, zeroDates = null } = health;
-  return { retainedBytes, safeBytes, safeSeconds, warnings, zeroDates };
+): Pick<SourceStatus, "retainedBytes" | "safeBytes" | "safeSeconds" | "warnings" | SourceCounter> {
+  if (health === null) return { retainedBytes: null, safeBytes: null, safeSeconds: null, warnings: [], ...NOT_COUNTED };
+  const { retainedBytes, safeBytes, safeSeconds = null, warnings, counts } = health;
+  return { retainedBytes, safeBytes, safeSeconds, warnings, ...NOT_COUNTED, ...counts };
 }

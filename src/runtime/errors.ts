@@ -1,5 +1,6 @@
 import { MillraceError } from "../core/errors.ts";
-import type { AmbiguousKey, RefusedTable } from "../core/contracts/source.ts";
+import type { AmbiguousKey } from "../core/contracts/row-reads.ts";
+import type { RefusedTable } from "../core/contracts/catalog.ts";
 
 import { pages } from "./error-pages.ts";
 

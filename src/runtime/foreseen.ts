@@ -1,9 +1,8 @@
 import type { Clock } from "../core/clock.ts";
-import type { MillraceError } from "../core/errors.ts";
-import { findMillraceError } from "../core/errors.ts";
+import { type MillraceError, findMillraceError } from "../core/errors.ts";
 import { earliest, type Position } from "../core/model/position.ts";
 import type { Sink } from "../core/contracts/sink.ts";
-import type { HeldPositions } from "../core/contracts/source.ts";
+import type { HeldPositions } from "../core/contracts/log-admin.ts";
 import type { SinkRecord, SourceRecord, StateStore } from "../core/contracts/state-store.ts";
 import { heldFrom, type Standing, standingOf } from "./apply/standing.ts";
 import { within } from "./within.ts";

@@ -2,6 +2,7 @@ import { type Clock, timestamp } from "../core/clock.ts";
 import { findMillraceError } from "../core/errors.ts";
 import { invariant } from "../core/invariant.ts";
 import type { Sink } from "../core/contracts/sink.ts";
+import type { ChangeLog } from "../core/contracts/change-log.ts";
 import type { Source } from "../core/contracts/source.ts";
 import { hasIdentity, type StartedRecord, type StateStore, type StoredError } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
@@ -11,7 +12,7 @@ import { isTriedAgain, kindOf, ReconnectBackoff } from "./retry.ts";
 
 export interface GrantParts {
   readonly clock: Clock;
-  readonly source: Source;
+  readonly source: Pick<Source, "admin" | "log">;
   readonly state: StateStore;
   readonly sinks: readonly Sink[];
   /** See `PipelineParts`. */
@@ -39,7 +40,7 @@ export async function untilGranted(
   const backoff = new ReconnectBackoff(clock);
   for (;;) {
     const error = await withheld(parts, signal);
-    if (error === null || !(await answers(source, signal))) break;
+    if (error === null || !(await answers(source.log, signal))) break;
     logger.warn({ error }, "somebody else reads the source's log; no sink is touched");
     const waitMs = backoff.next();
     const { code, message, hint } = findMillraceError(error) ?? streamLost(error);
@@ -54,7 +55,7 @@ export async function untilGranted(
 async function withheld({ source, state }: GrantParts, signal: AbortSignal): Promise<unknown> {
   const { identity } = await stored(state);
   // Who reads it now may still move what is asked behind it.
-  return await tried(async () => await source.expectFree?.(identity, signal), signal);
+  return await tried(async () => await source.admin.expectFree?.(identity, signal), signal);
 }
 
 async function resume({ clock, source, state, sinks }: GrantParts, signal: AbortSignal): Promise<void> {
@@ -62,7 +63,7 @@ async function resume({ clock, source, state, sinks }: GrantParts, signal: Abort
   const foreseen = await Promise.all(sinks.map((sink) => foresee({ clock, sink, state }, record, signal)));
   const held = heldForeseen(record, foreseen);
   invariant(held !== null, "a running source has an origin");
-  await state.source.identify(await source.resume(record.identity, held, signal));
+  await state.source.identify(await source.admin.resume(record.identity, held, signal));
 }
 
 async function stored(state: StateStore): Promise<StartedRecord> {
@@ -71,8 +72,8 @@ async function stored(state: StateStore): Promise<StartedRecord> {
   return record;
 }
 
-async function answers(source: Source, signal: AbortSignal): Promise<boolean> {
-  return (await tried(() => source.tip(signal), signal)) === null;
+async function answers(log: ChangeLog, signal: AbortSignal): Promise<boolean> {
+  return (await tried(() => log.tip(signal), signal)) === null;
 }
 
 /** What went wrong and may pass; anything else is thrown. */

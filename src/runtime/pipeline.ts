@@ -1,10 +1,12 @@
 import type { Clock } from "../core/clock.ts";
 import type { OnLost } from "../core/contracts/sink.ts";
-import type { Source, TableShape } from "../core/contracts/source.ts";
+import type { Source } from "../core/contracts/source.ts";
+import type { TableShape } from "../core/contracts/catalog.ts";
 import type { SourceRecord, StateStore, StoredError, SuspendedTable } from "../core/contracts/state-store.ts";
 import type { SnapshotStatus, UnreadableTable } from "../core/contracts/status.ts";
 import type { Logger, Metrics } from "../core/contracts/telemetry.ts";
 import type { Position } from "../core/model/position.ts";
+import type { TableVersion } from "../core/model/schema.ts";
 import { DEFAULT_POLICY, type SchemaPolicy } from "../core/model/schema-policy.ts";
 import { DeadLetterBox } from "./apply/dead-letters.ts";
 import type { BatchLimits } from "./apply/sink-queue.ts";
@@ -42,6 +44,11 @@ export interface PipelineParts {
   readonly heartbeatMs: number;
   /** What becomes of changes of a table's shape. By default all are followed. */
   readonly policyOf?: (table: TableShape) => SchemaPolicy;
+  /**
+   * The shape that takes the place of this version, which an earlier process registered, where the configuration asks for
+   * another one by now; null: none does. Asked when the log was found.
+   */
+  readonly revised: (table: TableVersion) => TableShape | null;
   /** How often a second stream is asked for, for a sink that lies behind, before the first one goes back for it. */
   readonly secondStreamTriesMax?: number;
   /** How long a source or a sink that answers may fail in its work, in a row and in vain, before somebody has to look. */
@@ -228,7 +235,7 @@ export class Pipeline {
     await this.#dropUnwanted();
     const { clock, source, state, snapshot } = this.#parts;
     const { runners } = this;
-    const log = await findLog({ clock, source, state, runners, snapshot }, signal);
+    const log = await findLog({ clock, admin: source.admin, state, runners, snapshot }, signal);
     this.#stored = log.stored;
     if (log.copy === null) await this.#granted(signal);
     const from = await startingPoint({ clock, runners }, log.stored, signal);
@@ -289,7 +296,8 @@ export class Pipeline {
       producer,
       sourceKind: source.kind,
       database: source.database,
-      formatPosition: (commit: bigint) => source.formatPosition(commit),
+      formatPosition: source.positions.format,
+      positionFields: source.positions.fields,
     };
     const worker = new SinkWorker({
       clock,

@@ -2,7 +2,8 @@ import type { Clock } from "../core/clock.ts";
 import { failpoint } from "../core/failpoint.ts";
 import { invariant } from "../core/invariant.ts";
 import { earliest, type Position } from "../core/model/position.ts";
-import type { Crossing, FirstCopy, LogIdentity, Source } from "../core/contracts/source.ts";
+import type { Crossing, FirstCopy, LogAdmin } from "../core/contracts/log-admin.ts";
+import type { LogIdentity } from "../core/contracts/positions.ts";
 import type { SinkReset, SourceRecord, StateStore } from "../core/contracts/state-store.ts";
 import { isTriedAgain } from "./retry.ts";
 import type { SinkRunner } from "./apply/sink-runner.ts";
@@ -14,7 +15,7 @@ export const OPENING_MS_MAX = 10_000;
 
 export interface LogParts {
   readonly clock: Clock;
-  readonly source: Source;
+  readonly admin: LogAdmin;
   readonly state: StateStore;
   readonly runners: readonly SinkRunner[];
   readonly snapshot: "initial" | "none";
@@ -41,7 +42,7 @@ export async function findLog(parts: LogParts, signal: AbortSignal): Promise<Fou
  * is asked by the stream.
  */
 async function cross(
-  { source, state }: LogParts,
+  { admin, state }: LogParts,
   { epoch }: SourceRecord,
   identity: LogIdentity,
   signal: AbortSignal,
@@ -50,7 +51,7 @@ async function cross(
   const places = records.flatMap((record) => knownPlace(record)?.commit ?? []);
   let crossing: Crossing | null;
   try {
-    crossing = (await source.cross?.(identity, places, signal)) ?? null;
+    crossing = (await admin.cross?.(identity, places, signal)) ?? null;
   } catch (error) {
     if (!isTriedAgain(error)) throw error;
     return;
@@ -78,16 +79,16 @@ async function cross(
 
 /** First start: what is about to be made is announced, made, and recorded, in this order. */
 async function create(
-  { clock, source, state, runners, snapshot }: LogParts,
+  { clock, admin, state, runners, snapshot }: LogParts,
   record: SourceRecord | null,
   signal: AbortSignal,
 ): Promise<FirstCopy | null> {
   // Before sinks are asked: who asks takes their fence over, and they may be another daemon's that runs.
-  if (record === null) await source.expectFree?.(null, signal);
+  if (record === null) await admin.expectFree?.(null, signal);
   const epoch = await epochOver(clock, runners, record?.epoch ?? null, signal);
   if (record === null) await state.source.announce(epoch);
   failpoint("source.announced");
-  const log = await source.create({ epoch, wantCopy: snapshot === "initial", resumeIntent: record !== null }, signal);
+  const log = await admin.create({ epoch, wantCopy: snapshot === "initial", resumeIntent: record !== null }, signal);
   failpoint("source.created");
   await state.source.created(log.identity, log.position);
   return log.copy;

@@ -1,6 +1,8 @@
-import type { Clock } from "../core/clock.ts";
+import { type Clock, scopeOf } from "../core/clock.ts";
 import { completeFor } from "../core/checkpoint/completeness.ts";
-import type { FirstCopy, Source } from "../core/contracts/source.ts";
+import type { TableShape } from "../core/contracts/catalog.ts";
+import type { FirstCopy } from "../core/contracts/log-admin.ts";
+import type { Source } from "../core/contracts/source.ts";
 import type { Refill, StateStore, SuspendedTable } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import type { Position } from "../core/model/position.ts";
@@ -46,6 +48,8 @@ export interface StreamingParts {
   readonly state: StateStore;
   readonly snapshot: "initial" | "none";
   readonly heartbeatMs: number;
+  /** See `PipelineParts`. */
+  readonly revised: (table: TableVersion) => TableShape | null;
   readonly secondStreamTriesMax?: number | undefined;
   readonly inVainMsMax: number;
   readonly gate: TableGate;
@@ -81,7 +85,7 @@ export class Streaming {
   constructor(parts: StreamingParts) {
     this.#parts = parts;
     const { clock, source, state, gate, runners, suspended, tables, inVainMsMax, heartbeatMs, logger } = parts;
-    const lane = (this.lane = new Lane(parts.from, source.markPrefix));
+    const lane = (this.lane = new Lane(parts.from, source.watermarks.markPrefix));
     const shared = { clock, source, state, gate, lane, logger };
     const standings = () => runners.map(({ standing }) => standing);
     this.rewind = new Rewind(clock, lane);
@@ -105,14 +109,14 @@ export class Streaming {
       acknowledged: parts.log.stored.acknowledged,
       standings,
       reached: () => lane.position,
-      remember: (places) => source.remember?.(places) ?? null,
+      remember: (places) => source.admin.remember?.(places) ?? null,
     });
     this.feed = new SourceFeed({
       ...shared,
       rewind: this.rewind,
       inVainMsMax,
       ...this.#schemaCalls,
-      revise: () => gate.revise((table) => source.revised?.(table) ?? null, lane.position),
+      revise: () => gate.revise(parts.revised, lane.position),
       held: () => heldFrom(lane.position, standings()),
     });
   }
@@ -138,9 +142,9 @@ export class Streaming {
   /** Runs until aborted, or until a part of it fails for good. Afterwards everything in flight has ended. */
   async run(signal: AbortSignal): Promise<void> {
     const { clock, source, runners, heartbeatMs, logger } = this.#parts;
+    const { watermarks } = source;
     const { acknowledger, feed, lane, refiller, rewind, watch } = this;
-    const ending = new AbortController();
-    const until = AbortSignal.any([signal, ending.signal]);
+    const { signal: until, end } = scopeOf(signal);
     const main: CatchUpParts = {
       clock,
       source,
@@ -156,17 +160,17 @@ export class Streaming {
       await Promise.race([this.#copyFirst(until), ...sinks]);
       await Promise.race([
         feed.run(until),
-        noteEarlierDeliveries({ clock, source, lane, logger }, until)
+        noteEarlierDeliveries({ clock, watermarks, lane, logger }, until)
           .then(() => this.#joinedTogether(until))
           .then(() => refiller.run(until)),
-        forgetVisible({ clock, source, lane, logger }, until),
+        forgetVisible({ clock, watermarks, lane, logger }, until),
         acknowledger.run(
           () => feed.stream,
           (error) => logger.warn({ error }, "positions could not be stored; it is tried again"),
           until,
         ),
         this.#trySuspended(until),
-        heartbeat({ clock, source, lane, intervalMs: heartbeatMs, logger }, until),
+        heartbeat({ clock, watermarks, lane, intervalMs: heartbeatMs, logger }, until),
         watch.run(until),
         parkSlowSinks(
           { clock, lane },
@@ -177,7 +181,7 @@ export class Streaming {
         ...sinks,
       ]);
     } finally {
-      ending.abort();
+      end();
       await Promise.allSettled(sinks);
       await this.#storeLast();
       await feed[Symbol.asyncDispose]();

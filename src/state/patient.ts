@@ -61,7 +61,8 @@ class Waiting {
         const member: unknown = Reflect.get(target, property);
         if (typeof member !== "function") return member;
         return (...given: readonly unknown[]): Promise<unknown> =>
-          this.#until(async () => await Reflect.apply(member, target, given));
+          // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- every method of a store is asynchronous
+          this.#until(() => Reflect.apply(member, target, given) as Promise<unknown>);
       },
     });
   }

@@ -20,8 +20,8 @@ test("the server still speaks as it did when the golden stream was recorded", as
   await using source = await openSource(database);
   const { position } = await createLog(source);
   await database.query(RECORDED_WORK);
-  const end = await source.tip(never);
-  const from = source.formatPosition(position.commit);
+  const end = await source.log.tip(never);
+  const from = source.positions.format(position.commit);
   const bytes = await record(database, `millrace_${database.name}`, position.commit, from, end);
   const lines = decode(bytes, position.commit, [bytes.length]).slice(0, -1);
   if (process.env["MILLRACE_GOLDEN"] === "write") {

@@ -7,10 +7,10 @@ import { connectors } from "../../connectors/registry.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { Secrets } from "../../src/config/secrets/secrets.ts";
 import type { Block } from "../../src/core/model/block.ts";
-import type { TableWrites } from "../../src/core/model/batch.ts";
-import { DELETE, PATCH } from "../../src/core/model/batch.ts";
+import { type TableWrites, DELETE, PATCH } from "../../src/core/model/batch.ts";
 import type { Position } from "../../src/core/model/position.ts";
-import type { ChangeStream, Source } from "../../src/core/contracts/source.ts";
+import type { ChangeStream } from "../../src/core/contracts/change-log.ts";
+import type { Source } from "../../src/core/contracts/source.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { runDaemon, type Wrappers } from "../../src/daemon.ts";
 import { createLogger } from "../../src/ops/logger.ts";
@@ -31,19 +31,16 @@ const mutations: Readonly<Record<string, () => Wrappers>> = {
     let delivered: Position | null = null;
     return {
       source: (source) =>
-        changed(source, {
-          stream: async (...args: Parameters<Source["stream"]>) => {
-            const stream = await source.stream(...args);
-            return changed<ChangeStream>(stream, {
-              next: async (signal) => {
-                const block = await stream.next(signal);
-                delivered = block.until;
-                return block;
-              },
-              acknowledge: (commit) => stream.acknowledge(delivered?.commit ?? commit),
-            });
-          },
-        }),
+        streaming(source, (stream) =>
+          changed(stream, {
+            next: async (signal) => {
+              const block = await stream.next(signal);
+              delivered = block.until;
+              return block;
+            },
+            acknowledge: (commit) => stream.acknowledge(delivered?.commit ?? commit),
+          }),
+        ),
       state: (state) =>
         changed(state, {
           source: changed(state.source, {
@@ -124,11 +121,7 @@ const mutations: Readonly<Record<string, () => Wrappers>> = {
         store = state;
         return changed(state, { source: changed(state.source, { acknowledge: async () => {} }) });
       },
-      source: (source) =>
-        changed(source, {
-          stream: async (...args: Parameters<Source["stream"]>) =>
-            changed<ChangeStream>(await source.stream(...args), { acknowledge: () => {} }),
-        }),
+      source: (source) => streaming(source, (stream) => changed(stream, { acknowledge: () => {} })),
       sink: (sink) =>
         changed(sink, {
           open: async (lease, signal) => {
@@ -145,6 +138,10 @@ const mutations: Readonly<Record<string, () => Wrappers>> = {
     state: (state) => changed(state, { refills: changed(state.refills, { addKeys: async () => {} }) }),
   }),
 };
+
+function streaming({ log, ...source }: Source, wrapped: (stream: ChangeStream) => ChangeStream): Source {
+  return { ...source, log: { ...log, stream: async (...args) => wrapped(await log.stream(...args)) } };
+}
 
 /** The same object with some of its methods replaced; the others go on with the original as their `this`. */
 function changed<T extends object>(original: T, replaced: Partial<T>): T {

@@ -20,16 +20,19 @@ test.each(mysqlFlavours)("%s: is not stored as another host's that answers by no
     quietLog,
   );
   try {
-    const { identity, position } = await source.create({ epoch: 1, wantCopy: false, resumeIntent: false }, signal);
-    await using stream = await source.stream(position, { temporary: false, resolve: nothing }, signal);
+    const { identity, position } = await source.admin.create(
+      { epoch: 1, wantCopy: false, resumeIntent: false },
+      signal,
+    );
+    await using stream = await source.log.stream(position, { temporary: false, resolve: nothing }, signal);
     await run(hosts.source.url, "flush binary logs", "insert into d.t values (1)");
     const { until } = await stream.next(signal);
-    expect(source.formatPosition(until.commit)).not.toContain(`.${String(identity["file"]).padStart(6, "0")}:`);
+    expect(source.positions.format(until.commit)).not.toContain(`.${String(identity["file"]).padStart(6, "0")}:`);
     hosts.lead();
     const held = { from: until, reached: until };
-    await expect(source.resume(identity, held, signal)).rejects.toMatchObject({ code: "MR2128" });
+    await expect(source.admin.resume(identity, held, signal)).rejects.toMatchObject({ code: "MR2128" });
     const told: unknown[] = [];
-    await source.publish(async (changed) => void told.push(changed), signal);
+    await source.catalog.publish(async (changed) => void told.push(changed), signal);
     const { uuid, serverId } = identity;
     expect(told).toEqual([expect.objectContaining({ uuid, serverId })]);
   } finally {

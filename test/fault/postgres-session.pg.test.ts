@@ -27,7 +27,7 @@ test.runIf(process.platform === "linux")(
     await using proxy = await tcpProxy(database.url);
     await using source = await openSource(database, { url: proxy.url(database.url) });
     const log = await createLog(source);
-    const stream = await source.stream(
+    const stream = await source.log.stream(
       log.position,
       { temporary: false, resolve: registry(), byteCountMax: 16 * MB },
       never,
@@ -143,7 +143,7 @@ test("waiting for changes ends with its signal, and the stream is usable afterwa
   await using source = await openSource(database);
   const log = await createLog(source);
   await using follower = await Follower.from(source, log.position);
-  await follower.readTo(await source.tip(never));
+  await follower.readTo(await source.log.tip(never));
   await expect(readOn(follower, 200)).rejects.toMatchObject({ kind: "aborted" });
   await database.query("insert into t values (1)");
   expect(await follower.catchUp(source)).toHaveLength(1);

@@ -2,7 +2,7 @@
 import { firstVersion } from "../support/blocks.ts";
 import { expect, test } from "vitest";
 import { sourceFactory } from "../../connectors/mysql/source/config.ts";
-import type { Chunk, KeyText } from "../../src/core/contracts/source.ts";
+import type { Chunk, KeyText } from "../../src/core/contracts/row-reads.ts";
 import { quietLog } from "../support/quiet-log.ts";
 import { freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/services.ts";
 
@@ -23,13 +23,13 @@ test.each(mysqlFlavours)(
       quietLog,
     );
     try {
-      await source.create({ epoch: 1, wantCopy: false, resumeIntent: false }, signal);
-      const { tables } = await source.tables(signal);
+      await source.admin.create({ epoch: 1, wantCopy: false, resumeIntent: false }, signal);
+      const { tables } = await source.catalog.tables(signal);
       const table = firstVersion(tables[0]!);
       let after: KeyText | null = null;
       let [rowCount, chunkCount] = [0, 0];
       do {
-        const chunk: Chunk = await source.readRange(table, after, "note = 'wanted'", signal, 50);
+        const chunk: Chunk = await source.rows.readRange(table, after, "note = 'wanted'", signal, 50);
         rowCount += chunk.block?.count ?? 0;
         chunk.block?.release();
         chunkCount++;

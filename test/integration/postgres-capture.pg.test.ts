@@ -48,12 +48,12 @@ test("each change knows the position of its own record, before its commit and gr
   await f.database.query(`begin; insert into t values (2, 'two', null); update t set a = 'x' where id = 1;
     update t set id = 7 where id = 2; update w set body = 'new'; truncate u, t; insert into u values (1); commit;
     delete from w`);
-  await using stream = await f.source.stream(f.log.position, { temporary: true, resolve: registry() }, never);
+  await using stream = await f.source.log.stream(f.log.position, { temporary: true, resolve: registry() }, never);
   const found: { op: number; own: bigint; commit: bigint }[] = [];
   while (found.length < 8) {
     const block = await stream.next(never);
     for (let row = 0; row < block.count; row++) {
-      const own = f.source.recordPosition?.(block, row) ?? -1n;
+      const own = f.source.positions.recordPosition?.(block, row) ?? -1n;
       found.push({ op: block.op[row]!, own, commit: block.transactions.commit[block.tx[row]!]! });
     }
     block.release();
@@ -102,7 +102,7 @@ test("under identity FULL old rows are whole, and the key is the primary key or 
     { op: "u", table: "public.t", after: { id: "1", a: "x" }, before: { id: "1", a: "one" } },
     { op: "d", table: "public.u", before: { a: "1", b: "2", c: "3", d: "d" } },
   ]);
-  const { tables } = await f.source.tables(AbortSignal.timeout(10_000));
+  const { tables } = await f.source.catalog.tables(AbortSignal.timeout(10_000));
   const keys = tables.map((table) => [table.id, table.key.map((i) => table.columns[i]!.name)]);
   expect(keys).toEqual([
     ["public.t", ["id"]],
@@ -134,7 +134,7 @@ test("logical messages stand at their place among the rows and take no number", 
   await f.database.query(`begin; insert into t values (1); select pg_logical_emit_message(true, 'mine', 'between');
     insert into t values (2); commit; select pg_logical_emit_message(false, 'loose', 'alone')`);
   await f.follower.catchUp(f.source);
-  const mine = f.follower.messages.filter((message) => !message.prefix.startsWith(f.source.markPrefix));
+  const mine = f.follower.messages.filter((message) => !message.prefix.startsWith(f.source.watermarks.markPrefix));
   expect(mine).toEqual([
     { prefix: "mine", text: "between", before: 1 },
     { prefix: "loose", text: "alone", before: 2 },
@@ -144,9 +144,9 @@ test("logical messages stand at their place among the rows and take no number", 
 
 test("a mark comes back in the stream with the source's prefix", async () => {
   await using f = await following("create table t (id int primary key)");
-  await f.source.mark("low 7", AbortSignal.timeout(10_000));
+  await f.source.watermarks.mark("low 7", AbortSignal.timeout(10_000));
   await f.follower.catchUp(f.source);
-  expect(f.follower.messages[0]).toEqual({ prefix: f.source.markPrefix, text: "low 7", before: 0 });
+  expect(f.follower.messages[0]).toEqual({ prefix: f.source.watermarks.markPrefix, text: "low 7", before: 0 });
 });
 
 test("rows of a savepoint that was rolled back do not come, nor do those of an aborted transaction", async () => {
@@ -194,7 +194,7 @@ test("generated columns and columns outside of a column list are not part of the
   expect(await f.after("insert into t (id, a) values (1, 21)")).toEqual([
     { op: "c", table: "public.t", after: { id: "1", a: "21" } },
   ]);
-  const { tables } = await f.source.tables(AbortSignal.timeout(10_000));
+  const { tables } = await f.source.catalog.tables(AbortSignal.timeout(10_000));
   expect(tables[0]?.columns.map((column) => column.name)).toEqual(["id", "a"]);
 });
 
@@ -209,7 +209,7 @@ test("a publication with a column list shows these columns, in catalogue and str
   await using follower = await Follower.from(source, log.position);
   await database.query("insert into t values (1, 'a', 'hidden')");
   expect(await follower.catchUp(source)).toEqual([{ op: "c", table: "public.t", after: { id: "1", a: "a" } }]);
-  const { tables } = await source.tables(AbortSignal.timeout(10_000));
+  const { tables } = await source.catalog.tables(AbortSignal.timeout(10_000));
   expect(tables[0]?.columns.map((column) => column.name)).toEqual(["id", "a"]);
 });
 
@@ -272,7 +272,7 @@ test("a column dropped and added again under its name is told apart by its ident
   await using f = await following("create table t (id int primary key, a int)");
   await f.after("insert into t values (1, 1)");
   await f.after("alter table t drop column a; alter table t add column a int; insert into t values (2, 2)");
-  const { tables } = await f.source.tables(AbortSignal.timeout(10_000));
+  const { tables } = await f.source.catalog.tables(AbortSignal.timeout(10_000));
   expect(tables[0]?.columns.map((column) => column.identity)).toEqual([1, 3]);
 });
 

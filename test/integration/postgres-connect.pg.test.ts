@@ -119,7 +119,7 @@ test("channel_binding=require means what it means to psql: no password in clear,
         changed.searchParams.set(name, value);
     });
     await using source = await openSource(database, { url });
-    return await source.tip(never);
+    return await source.log.tip(never);
   };
   expect(await tip("hostssl all all 127.0.0.1/32 scram-sha-256")).toBeGreaterThan(0n);
   const refused = { code: "MR2003", message: expect.stringContaining("channel_binding=require forbids") };
@@ -134,9 +134,9 @@ test("a database that does not exist, and a server that is not there", async () 
   await using missing = await openSource(database, {
     url: withUrl(database.url, (url) => (url.pathname = "/nowhere")),
   });
-  await expect(missing.tip(never)).rejects.toMatchObject({ code: "MR2002", kind: "blocked" });
+  await expect(missing.log.tip(never)).rejects.toMatchObject({ code: "MR2002", kind: "blocked" });
   await using nobody = await openSource(database, { url: withUrl(database.url, (url) => (url.port = "1")) });
-  await expect(nobody.tip(never)).rejects.toMatchObject({ code: "MR2001", kind: "retryable" });
+  await expect(nobody.log.tip(never)).rejects.toMatchObject({ code: "MR2001", kind: "retryable" });
 });
 
 test("a pooler is told from a server by its refusal of the replication parameter", async () => {

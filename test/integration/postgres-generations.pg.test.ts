@@ -3,7 +3,7 @@
  * for what the log says nothing of.
  */
 import { expect, test } from "vitest";
-import type { LogIdentity } from "../../src/core/contracts/source.ts";
+import type { LogIdentity } from "../../src/core/contracts/positions.ts";
 import { freshDatabase } from "../support/services.ts";
 import { createLog, never, openSource } from "../support/postgres-source.ts";
 
@@ -54,7 +54,7 @@ test("another file is another generation unless it certainly means nothing", asy
   }
   await using source = await openSource(database);
   await createLog(source);
-  const looked = async () => (await source.tables(never)).generations;
+  const looked = async () => (await source.catalog.tables(never)).generations;
 
   const first = await looked();
   for (const [name, statements] of Object.entries(ALL)) {
@@ -93,17 +93,17 @@ test("what is certain is so after a restart too, and while nobody looked", async
     await using source = await openSource(database);
     const { identity } = await createLog(source);
     stored = identity;
-    const generations = (await source.tables(never)).generations;
+    const generations = (await source.catalog.tables(never)).generations;
     await database.query("truncate emptied, rewritten");
-    expect((await source.tables(never)).generations).toEqual(generations);
-    await source.publish(keep, never);
-    return { generations, position: (await source.earliest(never))! };
+    expect((await source.catalog.tables(never)).generations).toEqual(generations);
+    await source.catalog.publish(keep, never);
+    return { generations, position: (await source.log.earliest(never))! };
   })();
   await database.query("truncate emptied; alter table rewritten alter n type int using n * 2");
   await using source = await openSource(database);
   const at = { epoch: 1, commit: first.position, index: 0 };
-  await source.resume(stored, { from: at, reached: at }, never);
-  const { generations } = await source.tables(never);
+  await source.admin.resume(stored, { from: at, reached: at }, never);
+  const { generations } = await source.catalog.tables(never);
   const same = [...first.generations].filter(([id, generation]) => generations.get(id) === generation);
   expect(same.map(([id]) => id).toSorted()).toEqual(["public.emptied", "public.steady"]);
 });
@@ -114,16 +114,16 @@ test("a table that is published without being named, or not all the time, is not
   await database.query("create publication everything for all tables with (publish_via_partition_root = true)");
   await using source = await openSource(database, { publication: "everything" });
   await createLog(source);
-  const first = (await source.tables(never)).generations.get("public.a");
+  const first = (await source.catalog.tables(never)).generations.get("public.a");
   await database.query("truncate a");
-  expect((await source.tables(never)).generations.get("public.a")).not.toBe(first);
+  expect((await source.catalog.tables(never)).generations.get("public.a")).not.toBe(first);
 
   await using named = await freshDatabase();
   await named.query("create table a (id int primary key); insert into a values (1)");
   await using other = await openSource(named);
   await createLog(other);
-  const before = (await other.tables(never)).generations.get("public.a");
+  const before = (await other.catalog.tables(never)).generations.get("public.a");
   await named.query("alter publication millrace_test set (publish = 'insert')");
   await named.query("truncate a; alter publication millrace_test set (publish = 'insert, update, delete, truncate')");
-  expect((await other.tables(never)).generations.get("public.a")).not.toBe(before);
+  expect((await other.catalog.tables(never)).generations.get("public.a")).not.toBe(before);
 });

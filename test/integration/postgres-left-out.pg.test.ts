@@ -11,7 +11,7 @@ test("a parent by inheritance is left out and named, unless it is named itself",
   );
   await using source = await openSource(database);
   await createLog(source);
-  const { tables, refused } = await source.tables(never);
+  const { tables, refused } = await source.catalog.tables(never);
   expect(tables.map(({ id }) => id)).toEqual(["public.child"]);
   expect(refused).toMatchObject([
     { id: "public.parent", reason: expect.stringMatching(/inherit from it \(public\.child\)/) },
@@ -21,7 +21,7 @@ test("a parent by inheritance is left out and named, unless it is named itself",
   );
   const named = { tables: ["public.*", "public.parent"] };
   await using other = await openSource(database, named);
-  expect((await other.tables(never)).tables.map(({ id }) => id)).toContain("public.child");
+  expect((await other.catalog.tables(never)).tables.map(({ id }) => id)).toContain("public.child");
   expect(await checkSource(database, named)).toContainEqual(
     expect.objectContaining({ level: "warning", what: expect.stringMatching(/^public\.parent: its own rows alone/) }),
   );
@@ -34,7 +34,7 @@ test("tables of an extension are left out, unless they are named", async () => {
   );
   await using source = await openSource(database);
   await createLog(source);
-  const { tables, refused } = await source.tables(never);
+  const { tables, refused } = await source.catalog.tables(never);
   expect({ tables: tables.map(({ id }) => id), refused }).toEqual({ tables: ["public.own"], refused: [] });
   expect(await checkSource(database)).toContainEqual(
     expect.objectContaining({
@@ -43,7 +43,7 @@ test("tables of an extension are left out, unless they are named", async () => {
     }),
   );
   await using named = await openSource(database, { tables: ["public.*", "public.extra"], publication: "other" });
-  expect((await named.tables(never)).tables.map(({ id }) => id)).toEqual(["public.extra", "public.own"]);
+  expect((await named.catalog.tables(never)).tables.map(({ id }) => id)).toEqual(["public.extra", "public.own"]);
 });
 
 test("generated columns that the log does not carry are named", async () => {
@@ -64,7 +64,7 @@ test("a key with a generated column is captured where the publication carries it
     "create table t (a int, twice int generated always as (a * 2) stored, primary key (a, twice)); create publication millrace_test",
   );
   await using source = await openSource(database);
-  expect((await source.tables(never)).refused).toMatchObject([
+  expect((await source.catalog.tables(never)).refused).toMatchObject([
     { id: "public.t", reason: expect.stringMatching(/generated column "twice"/) },
   ]);
   needsPostgres(18, context);
@@ -101,7 +101,7 @@ test("rows of a table without a key that somebody else publishes are passed over
   await database.query("insert into bare values (1); insert into t values (1)");
   const resolve = registry();
   const options = { temporary: false, resolve, isKnown: () => false };
-  await using follower = new Follower(await source.stream(log.position, options, never));
+  await using follower = new Follower(await source.log.stream(log.position, options, never));
   expect(await follower.catchUp(source)).toMatchObject([{ table: "public.t" }]);
   expect(resolve.seen.map(({ id }) => id)).toEqual(["public.t"]);
   // From its key on it is followed.

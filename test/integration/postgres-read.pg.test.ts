@@ -2,7 +2,9 @@
 import { firstVersion } from "../support/blocks.ts";
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
-import type { Chunk, FirstCopy, KeyText, Source } from "../../src/core/contracts/source.ts";
+import type { Chunk, KeyText } from "../../src/core/contracts/row-reads.ts";
+import type { FirstCopy } from "../../src/core/contracts/log-admin.ts";
+import type { Source } from "../../src/core/contracts/source.ts";
 import { baseVersion } from "../../src/core/model/version.ts";
 import {
   chunkRows,
@@ -35,7 +37,7 @@ async function wholeTable(source: Source, id: string, where: string | null = nul
   const rows: TextCells[] = [];
   let after: KeyText | null = null;
   do {
-    const chunk = await source.readRange(table, after, where, never);
+    const chunk = await source.rows.readRange(table, after, where, never);
     rows.push(...chunkRows(chunk));
     after = chunk.last;
   } while (after !== null);
@@ -57,7 +59,7 @@ test("under a condition that no index serves a chunk ends after so many rows, wa
     let after: KeyText | null = null;
     let [rowCount, chunkCount] = [0, 0];
     do {
-      const chunk: Chunk = await source.readRange(table, after, where, never, 100);
+      const chunk: Chunk = await source.rows.readRange(table, after, where, never, 100);
       rowCount += chunkRows(chunk).length;
       chunkCount++;
       after = chunk.last;
@@ -258,11 +260,13 @@ test("a chunk of large rows ends by its bytes, and goes on behind its last key",
   );
   await using source = await openSource(database);
   const table = await tableVersion(source, "public.t");
-  const first = await source.readRange(table, null, null, never);
+  const first = await source.rows.readRange(table, null, null, never);
   expect(first.block!.byteCount).toBeLessThan(80_000_000);
   const rows = chunkRows(first);
   expect(first.last).toEqual([String(rows.length)]);
-  expect(chunkRows(await source.readRange(table, first.last, null, never))[0]?.["id"]).toBe(String(rows.length + 1));
+  expect(chunkRows(await source.rows.readRange(table, first.last, null, never))[0]?.["id"]).toBe(
+    String(rows.length + 1),
+  );
 });
 
 test("a range can be narrowed by a condition", async () => {
@@ -287,14 +291,14 @@ test("listed keys are read; a key that does not exist is missing, one listed twi
   await using source = await openSource(database);
   const table = await tableVersion(source, "public.t");
   const hostile = ["it's {\"\\", "2026-01-01 00:00:00.000001+00"];
-  const chunk = await source.readKeys(
+  const chunk = await source.rows.readKeys(
     table,
     [hostile, ["x", "2026-01-02 00:00:00+00"], hostile, ["y", "2026-01-02 00:00:00+00"]],
     never,
   );
   expect(chunk.last).toBeNull();
   expect(new Set(chunkRows(chunk).map((row) => row["v"]))).toEqual(new Set(["one", "two"]));
-  const none = await source.readKeys(table, [["y", "2026-01-02 00:00:00+00"]], never);
+  const none = await source.rows.readKeys(table, [["y", "2026-01-02 00:00:00+00"]], never);
   expect(none.block).toBeNull();
 });
 
@@ -310,7 +314,7 @@ test("a chunk knows which transactions it saw", async () => {
   const { rows: open } =
     (await other.query<{ xid: string }>("begin")) &&
     (await other.query<{ xid: string }>("insert into t values (2) returning pg_current_xact_id()::text as xid"));
-  const chunk = await source.readRange(table, null, null, never);
+  const chunk = await source.rows.readRange(table, null, null, never);
   expect(chunkRows(chunk)).toHaveLength(1);
   expect(chunk.sees(Number(done[0]!.xid))).toBe(true);
   expect(chunk.sees(Number(open[0]!.xid))).toBe(false);
@@ -324,11 +328,17 @@ test("a chunk of a table that has changed since is refused as a passing fault; a
   await using source = await openSource(database);
   const table = await tableVersion(source, "public.t");
   await database.query("alter table t rename column a to b");
-  expect(chunkRows(await source.readRange(table, null, null, never))).toEqual([{ id: "1", a: "5" }]);
+  expect(chunkRows(await source.rows.readRange(table, null, null, never))).toEqual([{ id: "1", a: "5" }]);
   await database.query("alter table t alter b type text");
-  await expect(source.readRange(table, null, null, never)).rejects.toMatchObject({ code: "MR2025", kind: "retryable" });
+  await expect(source.rows.readRange(table, null, null, never)).rejects.toMatchObject({
+    code: "MR2025",
+    kind: "retryable",
+  });
   await database.query("drop table t");
-  await expect(source.readKeys(table, [["1"]], never)).rejects.toMatchObject({ code: "MR2025", kind: "retryable" });
+  await expect(source.rows.readKeys(table, [["1"]], never)).rejects.toMatchObject({
+    code: "MR2025",
+    kind: "retryable",
+  });
 });
 
 test("a chunk does not wait for ever behind a lock", async () => {
@@ -338,6 +348,9 @@ test("a chunk does not wait for ever behind a lock", async () => {
   const table = await tableVersion(source, "public.t");
   await using other = await database.connect();
   await other.query("begin; lock table t");
-  await expect(source.readRange(table, null, null, never)).rejects.toMatchObject({ code: "MR2026", kind: "retryable" });
+  await expect(source.rows.readRange(table, null, null, never)).rejects.toMatchObject({
+    code: "MR2026",
+    kind: "retryable",
+  });
   await other.query("rollback");
 });

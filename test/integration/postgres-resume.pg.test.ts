@@ -27,10 +27,10 @@ test("a stream begun at any position delivers exactly what lies behind it", asyn
   const gaps = commits.slice(1).map((commit, i) => commit - commits[i]!);
   expect(gaps.some((gap) => gap <= ADJACENT_BYTES_MAX)).toBe(true);
 
-  const end = await source.tip(never);
+  const end = await source.log.tip(never);
   const starts: Position[] = [...whole.rows.map((row) => row.position), ...whole.untils];
   for (const start of starts) {
-    const stream = await source.stream(start, { temporary: true, resolve: registry() }, never);
+    const stream = await source.log.stream(start, { temporary: true, resolve: registry() }, never);
     await using part = new Follower(stream);
     await part.readTo(end);
     const expected = whole.rows.filter((row) => comparePositions(row.position, start) >= 0);
@@ -49,7 +49,7 @@ test("acknowledging a commit's end spares the transaction that begins exactly th
   await Promise.all(writers.map((w) => w.query("commit")));
   const rows: PlacedRow[] = [];
   {
-    const stream = await source.stream(log.position, { temporary: true, resolve: registry() }, never);
+    const stream = await source.log.stream(log.position, { temporary: true, resolve: registry() }, never);
     await using whole = new Follower(stream);
     await whole.catchUp(source);
     rows.push(...whole.rows);
@@ -86,7 +86,7 @@ test("a transaction larger than a buffer comes in parts, and goes on from each o
   const inside = whole.untils.filter((until) => until.index > 0);
   expect(inside.length).toBeGreaterThan(1);
   for (const until of inside) {
-    const stream = await source.stream(until, { temporary: true, resolve: registry() }, never);
+    const stream = await source.log.stream(until, { temporary: true, resolve: registry() }, never);
     await using part = new Follower(stream);
     await part.readTo(whole.position.commit);
     expect(part.rows[0]?.position).toEqual(until);
@@ -105,7 +105,7 @@ test("an idle database's position moves on while another database of the server 
   await using other = await freshDatabase();
   await other.query("create table t as select generate_series(1, 10000) as id");
   const tip = await other.query<{ lsn: string }>("select pg_current_wal_flush_lsn()::text as lsn");
-  await follower.readTo(source.parsePosition(tip.rows[0]!.lsn));
+  await follower.readTo(source.positions.parse(tip.rows[0]!.lsn));
   expect(follower.rows).toEqual([]);
   expect(follower.position.commit).toBeGreaterThan(before);
   follower.stream.acknowledge(follower.position.commit);
@@ -138,7 +138,7 @@ async function slotConfirmed(
       "select confirmed_flush_lsn::text as lsn from pg_replication_slots where slot_name = $1",
       [`millrace_${database.name}`],
     );
-    const confirmed = source.parsePosition(rows[0]!.lsn);
+    const confirmed = source.positions.parse(rows[0]!.lsn);
     if (confirmed >= atLeast || performance.now() > deadlineMs) return confirmed;
     await delay(50);
   }

@@ -3,7 +3,9 @@ import { firstVersion } from "../support/blocks.ts";
 import { setTimeout } from "node:timers/promises";
 import { expect, test } from "vitest";
 import type { Position } from "../../src/core/model/position.ts";
-import type { CreatedLog, LogIdentity, Source } from "../../src/core/contracts/source.ts";
+import type { CreatedLog } from "../../src/core/contracts/log-admin.ts";
+import type { LogIdentity } from "../../src/core/contracts/positions.ts";
+import type { Source } from "../../src/core/contracts/source.ts";
 import { checkSource, createLog, Follower, never, openSource, registry } from "../support/postgres-source.ts";
 import { freshDatabase, needsPostgres, ownPostgres, type FreshDatabase } from "../support/services.ts";
 import { eventually } from "../support/waiting.ts";
@@ -18,7 +20,7 @@ async function started(setup = "create table t (id int primary key)") {
     source,
     log,
     resume: (changed: LogIdentity = {}, from: Position = log.position) =>
-      source.resume({ ...log.identity, ...changed }, { from, reached: from }, never),
+      source.admin.resume({ ...log.identity, ...changed }, { from, reached: from }, never),
     async [Symbol.asyncDispose]() {
       await source.close();
       await database[Symbol.asyncDispose]();
@@ -37,7 +39,7 @@ test("an empty database can be started, and a table made later is published", as
   await using s = await started("select 1");
   await using follower = await Follower.from(s.source, s.log.position);
   await s.database.query("create table t (id int primary key)");
-  await s.source.publish(async () => {}, never);
+  await s.source.catalog.publish(async () => {}, never);
   await s.database.query("insert into t values (1)");
   expect(await follower.catchUp(s.source)).toEqual([{ op: "c", table: "public.t", after: { id: "1" } }]);
 });
@@ -46,11 +48,11 @@ test("a table that is dropped while the publication is being changed is not miss
   await using s = await started();
   await s.database.query("create table doomed (id int primary key)");
   await s.resume();
-  await s.source.publish(async () => {}, never);
+  await s.source.catalog.publish(async () => {}, never);
   await s.database.query("create table held (id int primary key)");
   await using holder = await s.database.connect();
   await holder.query("begin; lock table held in share row exclusive mode");
-  const published = s.source.publish(async () => {}, never);
+  const published = s.source.catalog.publish(async () => {}, never);
   await eventually(async () => {
     const waiting = "select from pg_stat_activity where query ilike '%alter publication%' and wait_event_type = 'Lock'";
     expect((await s.database.query(waiting)).rows).toHaveLength(1);
@@ -68,15 +70,17 @@ test("who reads a table that was just published waits for the transactions that 
   const pid = (await other.query<{ pid: number }>("select pg_backend_pid() as pid")).rows[0]!.pid;
   const blockers: number[] = [];
   let done = false;
-  await s.source.publish(async () => {}, never);
-  const settling = s.source.settle((blocker) => blockers.push(blocker.pid), never).then(() => (done = true));
+  await s.source.catalog.publish(async () => {}, never);
+  const settling = s.source.watermarks.settle!((blocker) => blockers.push(blocker.pid), never).then(
+    () => (done = true),
+  );
   await eventually(() => blockers.includes(pid));
   expect(done).toBe(false);
   await other.query("commit");
   await settling;
   // What it wrote is not in the stream, but in any chunk read from now on.
-  const table = (await s.source.tables(never)).tables.find((t) => t.id === "public.late")!;
-  const chunk = await s.source.readRange(firstVersion(table), null, null, never);
+  const table = (await s.source.catalog.tables(never)).tables.find((t) => t.id === "public.late")!;
+  const chunk = await s.source.rows.readRange(firstVersion(table), null, null, never);
   expect(chunk.block?.count).toBe(1);
   chunk.block?.release();
 });
@@ -95,10 +99,12 @@ test("tables that are no longer wanted leave the publication; one without key ne
   expect(await published()).toEqual(["a", "b"]);
   // The application's own statement would fail if it were.
   await database.query("update keyless set id = 1");
-  expect((await all.tables(never)).refused).toMatchObject([{ id: "public.keyless", reason: "it has no usable key" }]);
+  expect((await all.catalog.tables(never)).refused).toMatchObject([
+    { id: "public.keyless", reason: "it has no usable key" },
+  ]);
   await using one = await openSource(database, { tables: ["public.*", "!public.b"] });
-  await one.resume(identity, { from: position, reached: position }, never);
-  await one.publish(async () => {}, never);
+  await one.admin.resume(identity, { from: position, reached: position }, never);
+  await one.catalog.publish(async () => {}, never);
   expect(await published()).toEqual(["a"]);
 });
 
@@ -145,7 +151,7 @@ test("row-level security that hides rows refuses the table", async () => {
     });
     await database.query(`alter role ${role} bypassrls`);
     await using again = await openSource(database, { tables: ["public.x"], url: url.href });
-    expect((await again.tables(never)).tables).toHaveLength(1);
+    expect((await again.catalog.tables(never)).tables).toHaveLength(1);
   } finally {
     await database.query(`drop owned by ${role}; drop role ${role}`);
   }
@@ -182,13 +188,13 @@ test("a slot of our name is adopted where it stands, or made again when an earli
   await database.query("select pg_create_logical_replication_slot($1, 'pgoutput')", [slotOf(database)]);
   await database.query("insert into t values (1)");
   await using source = await openSource(database);
-  const adopted = await source.create({ epoch: 1, wantCopy: true, resumeIntent: false }, never);
+  const adopted = await source.admin.create({ epoch: 1, wantCopy: true, resumeIntent: false }, never);
   expect(adopted.copy).toBeNull();
   {
     await using follower = await Follower.from(source, adopted.position);
     expect(await follower.catchUp(source)).toHaveLength(1);
   }
-  const made = await source.create({ epoch: 1, wantCopy: true, resumeIntent: true }, never);
+  const made = await source.admin.create({ epoch: 1, wantCopy: true, resumeIntent: true }, never);
   expect(made.copy).not.toBeNull();
   expect(made.position.commit).toBeGreaterThan(adopted.position.commit);
   await made.copy!.close();
@@ -222,7 +228,7 @@ test("a slot that was confirmed beyond the stored position", async () => {
   await s.database.query("insert into t values (1)");
   await s.database.query("select pg_replication_slot_advance($1, pg_current_wal_lsn())", [slotOf(s.database)]);
   await expect(s.resume()).rejects.toMatchObject({ code: "MR2015", kind: "fatal" });
-  const stream = s.source.stream(s.log.position, { temporary: false, resolve: registry() }, never);
+  const stream = s.source.log.stream(s.log.position, { temporary: false, resolve: registry() }, never);
   await expect(stream).rejects.toMatchObject({ code: "MR2015", kind: "fatal" });
 });
 
@@ -266,7 +272,10 @@ test("a publication that vanishes, or loses a table, under the running stream", 
   await s.database.query("insert into t values (1)");
   expect(await follower.catchUp(s.source)).toHaveLength(1);
   await s.database.query("alter publication millrace_test drop table t");
-  await expect(s.source.publish(async () => {}, never)).rejects.toMatchObject({ code: "MR2017", kind: "fatal" });
+  await expect(s.source.catalog.publish(async () => {}, never)).rejects.toMatchObject({
+    code: "MR2017",
+    kind: "fatal",
+  });
   await s.database.query("drop publication millrace_test; insert into t values (2)");
   await expect(follower.catchUp(s.source)).rejects.toMatchObject({ code: "MR2017", kind: "fatal" });
   expect(follower.rows).toHaveLength(1);
@@ -279,7 +288,7 @@ test("a table taken out of the publication while it is being looked at is missed
     const stop = new AbortController();
     const looking = (async () => {
       while (!stop.signal.aborted) {
-        await s.source.publish(async () => {}, never);
+        await s.source.catalog.publish(async () => {}, never);
       }
     })();
     const refused = expect(looking).rejects.toMatchObject({ code: "MR2017", kind: "fatal" });
@@ -303,20 +312,20 @@ test("while running, a table named literally that is dropped does not stop the o
   await using source = await openSource(database, { tables: ["public.t", "public.u"] });
   await createLog(source);
   await database.query("drop table u");
-  await source.publish(async () => {}, never);
-  expect((await source.tables(never)).tables.map((table) => table.id)).toEqual(["public.t"]);
+  await source.catalog.publish(async () => {}, never);
+  expect((await source.catalog.tables(never)).tables.map((table) => table.id)).toEqual(["public.t"]);
 });
 
 test("a slot that somebody else reads from is named with its process", async () => {
   await using s = await started();
   await using reader = await Follower.from(s.source, s.log.position);
-  await reader.readTo(await s.source.tip(never));
+  await reader.readTo(await s.source.log.tip(never));
   const { rows } = await s.database.query<{ pid: number }>(
     "select active_pid as pid from pg_replication_slots where slot_name = $1",
     [slotOf(s.database)],
   );
   await using second = await openSource(s.database);
-  const stream = second.stream(s.log.position, { temporary: false, resolve: registry() }, never);
+  const stream = second.log.stream(s.log.position, { temporary: false, resolve: registry() }, never);
   await expect(stream).rejects.toMatchObject({
     code: "MR2012",
     kind: "retryable",
@@ -353,19 +362,19 @@ test("a slot that the server gave up, and one whose log has limits", async () =>
   await database.query("create table t (id int primary key)");
   await using source = await openSource(database);
   const log = await createLog(source);
-  expect((await source.health(never)).safeBytes).not.toBeNull();
+  expect((await source.admin.health(never)).safeBytes).not.toBeNull();
   for (let i = 0; i < 6; i++)
     await database.query(
       "select pg_logical_emit_message(false, 'fill', repeat('x', 10000000)); select pg_switch_wal()",
     );
   await database.query("checkpoint");
-  await expect(source.resume(log.identity, { from: log.position, reached: log.position }, never)).rejects.toMatchObject(
-    {
-      code: "MR2011",
-      kind: "fatal",
-    },
-  );
-  expect((await source.health(never)).warnings.join()).toMatch(/given up|lost/);
+  await expect(
+    source.admin.resume(log.identity, { from: log.position, reached: log.position }, never),
+  ).rejects.toMatchObject({
+    code: "MR2011",
+    kind: "fatal",
+  });
+  expect((await source.admin.health(never)).warnings.join()).toMatch(/given up|lost/);
 });
 
 test("a promoted standby goes on below the switch, and is refused above it", async () => {
@@ -375,7 +384,7 @@ test("a promoted standby goes on below the switch, and is refused above it", asy
   await database.query("create table t (id int primary key)");
   await using source = await openSource(database);
   const log: CreatedLog = await createLog(source);
-  const tip = await source.tip(never);
+  const tip = await source.log.tip(never);
   const url = new URL(database.url);
   url.port = String(standby.port);
   const there = { ...database, url: url.href };
@@ -386,7 +395,7 @@ test("a promoted standby goes on below the switch, and is refused above it", asy
     const probe = new Client({ connectionString: url.href });
     await probe.connect();
     const { rows } = await probe.query<{ there: boolean }>("select pg_last_wal_replay_lsn() >= $1::pg_lsn as there", [
-      source.formatPosition(tip),
+      source.positions.format(tip),
     ]);
     await probe.end();
     return rows[0]?.there === true;
@@ -396,14 +405,14 @@ test("a promoted standby goes on below the switch, and is refused above it", asy
   await admin.query("create publication other");
   const end = (await admin.query<{ lsn: string }>("select pg_current_wal_lsn()::text as lsn")).rows[0]!.lsn;
   await admin.end();
-  const above = { ...log.position, commit: promoted.parsePosition(end) };
-  await expect(promoted.resume(log.identity, { from: above, reached: above }, never)).rejects.toMatchObject({
+  const above = { ...log.position, commit: promoted.positions.parse(end) };
+  await expect(promoted.admin.resume(log.identity, { from: above, reached: above }, never)).rejects.toMatchObject({
     code: "MR2014",
     kind: "fatal",
   });
   // Below it the history is ours; this standby only lacks the slot.
   await expect(
-    promoted.resume(log.identity, { from: log.position, reached: log.position }, never),
+    promoted.admin.resume(log.identity, { from: log.position, reached: log.position }, never),
   ).rejects.toMatchObject({
     code: "MR2010",
     kind: "fatal",

@@ -2,7 +2,7 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { NO_TUPLE } from "../../src/core/model/block.ts";
-import type { Chunk } from "../../src/core/contracts/source.ts";
+import type { Chunk } from "../../src/core/contracts/row-reads.ts";
 import { Window } from "../../src/runtime/snapshot/windows.ts";
 import { blockOf, type Cell, type Change } from "../support/blocks.ts";
 import { blocksOf, cellsOf, type Row, versionOf } from "../support/log-model.ts";

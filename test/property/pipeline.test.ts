@@ -82,6 +82,7 @@ class Stage {
         takes: () => true,
       })),
       snapshot: "initial",
+      revised: () => null,
       heartbeatMs: 20,
       secondStreamTriesMax: 1,
       logger: quietLog,
@@ -149,7 +150,7 @@ class Stage {
   }
 
   #change(what: string, table: TableVersion, key: number, target: number): Omit<Change, "commit">[] {
-    const rows = this.source.rows(table);
+    const rows = this.source.rowsOf(table);
     const old = rows.get(keyOfRow(table, [String(key)]));
     const name = `n${++this.#count}`;
     if (what === "truncate") return this.#count % 5 === 0 ? [{ table, op: "t" }] : [];
@@ -177,7 +178,7 @@ class Stage {
           for (const table of TABLES)
             expect([sink.name, plain(sink.rowsOf(table))]).toEqual([
               sink.name,
-              plain(this.source.rows(table).values()),
+              plain(this.source.rowsOf(table).values()),
             ]);
         }
       },

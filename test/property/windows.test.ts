@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Block } from "../../src/core/model/block.ts";
-import type { Chunk, KeyText } from "../../src/core/contracts/source.ts";
+import type { Chunk, KeyText } from "../../src/core/contracts/row-reads.ts";
 import { Netter } from "../../src/runtime/netting/netting.ts";
 import { Window } from "../../src/runtime/snapshot/windows.ts";
 import { blockOf, type Change, tableVersion } from "../support/blocks.ts";

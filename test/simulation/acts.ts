@@ -3,7 +3,7 @@ import { compareAndRepair, spoil } from "./comparing.ts";
 import { Daemon } from "./daemon.ts";
 import { fairWeather, type Weather } from "./network.ts";
 import { Operators } from "./operators.ts";
-import type { Happening, WeatherKind } from "./plan.ts";
+import type { Happening, WeatherKind } from "./happenings.ts";
 import type { Target, TargetCopy } from "./targets.ts";
 import { briefly, wholly } from "./tracing.ts";
 import { COLUMNS, SINK_MS, SOURCE_MS, type World } from "./world.ts";
@@ -102,6 +102,8 @@ export class Acts {
           // Rows come and go by them.
           for (const target of world.targets) checks.forget(target);
         });
+      case "policy":
+        return await world.whileStopped(happening.downMs, async () => void (world.policy = happening.to));
       case "approve": {
         const id = database.table(happening.table)?.shape.id;
         if (id === undefined) return;

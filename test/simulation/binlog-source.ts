@@ -3,134 +3,135 @@
  * gone on in. Whole rows are in the log, and a read waits until all that is in the log can be seen.
  */
 import { type ErrorCode, MillraceError } from "../../src/core/errors.ts";
-import type { Position } from "../../src/core/model/position.ts";
-import type { TableVersion } from "../../src/core/model/schema.ts";
-import {
-  type Chunk,
-  type CreatedLog,
-  type CreateRequest,
-  type Crossing,
-  type HeldPositions,
-  type KeyText,
-  type LogIdentity,
-  LogMoved,
-  type Visibility,
-} from "../../src/core/contracts/source.ts";
-import type { Failover } from "./server.ts";
-import { generationsOf, lost, PostgresLikeSource } from "./postgres-source.ts";
+import { type LogAdmin, LogMoved } from "../../src/core/contracts/log-admin.ts";
+import type { LogIdentity } from "../../src/core/contracts/positions.ts";
+import type { RowReads } from "../../src/core/contracts/row-reads.ts";
+import type { Source } from "../../src/core/contracts/source.ts";
+import { EVERYTHING_VISIBLE } from "../../src/core/contracts/watermarks.ts";
+import type { Failover, Server } from "./server.ts";
+import { type Client, clientOf, copyOf, generationsOf, lost, sourceOver } from "./postgres-source.ts";
+import type { SimulatedProcess } from "./scheduler.ts";
 
-const seesAll = (): boolean => true;
+export function binlogLikeSource(process: SimulatedProcess, server: Server): Source {
+  const client = clientOf(process, server);
+  const host = new KnownHost(server);
+  const like = sourceOver(client, (from) => {
+    host.expect();
+    if (from.commit < server.purgedTo) throw lost("MR2116", "the log was purged beyond the place");
+  });
+  const { markPrefix, mark, renew } = like.watermarks;
+  return {
+    ...like,
+    log: {
+      ...like.log,
+      earliest: (signal) => client.connection.call("earliest", () => server.purgedTo, signal),
+    },
+    admin: logAdmin(like.admin, client, host),
+    rows: rowReads(like.rows, client, host),
+    watermarks: { markPrefix, mark, renew },
+  };
+}
 
-export class BinlogLikeSource extends PostgresLikeSource {
-  override readonly losses: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["MR2116", "MR2117"]);
-  /** The host that this process talks to; another one is refused. */
+/** The host that a process talks to; another one is refused. */
+class KnownHost {
+  readonly #server: Server;
   #host = 0;
 
-  override async create(request: CreateRequest, signal: AbortSignal): Promise<CreatedLog> {
-    return await this.connection.call(
-      "create",
-      () => {
-        const { database, host } = this.server;
-        this.#host = host;
-        const position = { epoch: request.epoch, commit: database.end, index: 0 };
-        return { identity: this.#identity, position, copy: request.wantCopy ? this.copy(request.epoch) : null };
-      },
-      signal,
-    );
+  constructor(server: Server) {
+    this.#server = server;
   }
 
-  get #identity(): LogIdentity {
-    return { host: String(this.server.host) };
-  }
-
-  async cross(identity: LogIdentity, places: readonly bigint[], signal: AbortSignal): Promise<Crossing | null> {
-    return await this.connection.call(
-      "cross",
-      () => {
-        const { database, failovers, host } = this.server;
-        const before = Number(identity["host"]);
-        if (before === host) return null;
-        this.#host = host;
-        const since = failovers.slice(before - 1);
-        const known = new Map(
-          places.flatMap((place) => {
-            const now = placeAfter(since, place);
-            return now === null || now < this.server.purgedTo ? [] : [[place, now] as const];
-          }),
-        );
-        const { end } = database;
-        const from = [...known.values(), end].reduce((least, place) => (place < least ? place : least));
-        const generations = new Map(
-          [...generationsOf(database)].map(([id, now]) => [id, { before: now, now }] as const),
-        );
-        return { identity: this.#identity, places: known, from, end, generations };
-      },
-      signal,
-    );
-  }
-
-  override async resume(identity: LogIdentity, held: HeldPositions, signal: AbortSignal): Promise<LogIdentity> {
-    return await this.connection.call(
-      "resume",
-      () => {
-        const { database, host, purgedTo } = this.server;
-        if (identity["host"] !== String(host))
-          throw new LogMoved({ code: "MR2128", kind: "fatal", message: "another host answers" });
-        this.#host = host;
-        if (held.from.commit < purgedTo) throw lost("MR2116", "the log was purged beyond the place");
-        if (held.reached.commit > database.end) throw lost("MR2117", "the log ends before the place");
-        return this.#identity;
-      },
-      signal,
-    );
-  }
-
-  protected override expectLog(from: Position): void {
-    this.#expectHost();
-    if (from.commit < this.server.purgedTo) throw lost("MR2116", "the log was purged beyond the place");
+  know(): void {
+    this.#host = this.#server.host;
   }
 
   /** `resume` finds out whether it can be gone on in. */
-  #expectHost(): void {
-    if (this.server.host === this.#host) return;
+  expect(): void {
+    if (this.#server.host === this.#host) return;
     throw new MillraceError({ code: "MR2130", kind: "retryable", message: "the connection ended at another host" });
   }
+}
 
-  override async settle(): Promise<void> {}
+function identityOf({ host }: Server): LogIdentity {
+  return { host: String(host) };
+}
 
-  override async visibility(): Promise<Visibility> {
-    return { sees: seesAll, committing: [] };
-  }
+function logAdmin({ remove: _remove, ...like }: LogAdmin, client: Client, known: KnownHost): LogAdmin {
+  const { server, connection } = client;
+  return {
+    ...like,
+    losses: new Set<ErrorCode>(["MR2116", "MR2117"]),
+    create: ({ epoch, wantCopy }, signal) =>
+      connection.call(
+        "create",
+        () => {
+          known.know();
+          const position = { epoch, commit: server.database.end, index: 0 };
+          return { identity: identityOf(server), position, copy: wantCopy ? copyOf(client, epoch) : null };
+        },
+        signal,
+      ),
+    cross: (identity, places, signal) =>
+      connection.call(
+        "cross",
+        () => {
+          const { database, failovers, host } = server;
+          const before = Number(identity["host"]);
+          if (before === host) return null;
+          known.know();
+          const since = failovers.slice(before - 1);
+          const there = new Map(
+            places.flatMap((place) => {
+              const now = placeAfter(since, place);
+              return now === null || now < server.purgedTo ? [] : [[place, now] as const];
+            }),
+          );
+          const { end } = database;
+          const from = [...there.values(), end].reduce((least, place) => (place < least ? place : least));
+          const generations = new Map(
+            [...generationsOf(database)].map(([id, now]) => [id, { before: now, now }] as const),
+          );
+          return { identity: identityOf(server), places: there, from, end, generations };
+        },
+        signal,
+      ),
+    resume: (identity, held, signal) =>
+      connection.call(
+        "resume",
+        () => {
+          const { database, host, purgedTo } = server;
+          if (identity["host"] !== String(host))
+            throw new LogMoved({ code: "MR2128", kind: "fatal", message: "another host answers" });
+          known.know();
+          if (held.from.commit < purgedTo) throw lost("MR2116", "the log was purged beyond the place");
+          if (held.reached.commit > database.end) throw lost("MR2117", "the log ends before the place");
+          return identityOf(server);
+        },
+        signal,
+      ),
+  };
+}
 
-  override async readRange(
-    table: TableVersion,
-    after: KeyText | null,
-    where: string | null,
-    signal: AbortSignal,
-  ): Promise<Chunk> {
-    await this.#allVisible(signal);
-    this.#expectHost();
-    return { ...(await super.readRange(table, after, where, signal)), sees: seesAll };
-  }
-
-  override async readKeys(table: TableVersion, keys: readonly KeyText[], signal: AbortSignal): Promise<Chunk> {
-    await this.#allVisible(signal);
-    this.#expectHost();
-    return { ...(await super.readKeys(table, keys, signal)), sees: seesAll };
-  }
-
+function rowReads(like: RowReads, { process, server }: Client, host: KnownHost): RowReads {
+  const { database } = server;
+  const { sees } = EVERYTHING_VISIBLE;
   /** Whoever reads then sees all that is in the log at the call. */
-  async #allVisible(signal: AbortSignal): Promise<void> {
-    const { database } = this.server;
+  const allVisible = async (signal: AbortSignal): Promise<void> => {
     const open = new Set(database.committingXids);
-    while (database.committingXids.some((xid) => open.has(xid))) await this.process.sleep(5, signal);
-  }
-
-  override async remove(): Promise<void> {}
-
-  override async earliest(signal: AbortSignal): Promise<bigint | null> {
-    return await this.connection.call("earliest", () => this.server.purgedTo, signal);
-  }
+    while (database.committingXids.some((xid) => open.has(xid))) await process.sleep(5, signal);
+  };
+  return {
+    readRange: async (table, after, where, signal) => {
+      await allVisible(signal);
+      host.expect();
+      return { ...(await like.readRange(table, after, where, signal)), sees };
+    },
+    readKeys: async (table, keys, signal) => {
+      await allVisible(signal);
+      host.expect();
+      return { ...(await like.readKeys(table, keys, signal)), sees };
+    },
+  };
 }
 
 /** Null: the new host lacks what lies before it. */

@@ -4,7 +4,8 @@ import type { DeadLetter } from "../../src/core/contracts/state-store.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { comparePositions, type Position, serializePosition } from "../../src/core/model/position.ts";
 import type { Row, Table } from "./database.ts";
-import type { Plan } from "./plan.ts";
+import type { Plan } from "./happenings.ts";
+import type { KeptColumn } from "./ruling.ts";
 import type { Target, TargetWatch } from "./targets.ts";
 
 /** A promise of the product that was broken. */
@@ -112,7 +113,7 @@ export class Checks implements TargetWatch {
   /** Every sink holds what the source has; rows of which a letter waits are known to differ. */
   equal(
     tables: readonly Table[],
-    expected: (table: Table) => ReadonlyMap<string, Row>,
+    { expected, keptOf }: Expectation,
     targets: readonly Target[],
     letters: readonly DeadLetter[] = [],
   ): void {
@@ -121,13 +122,14 @@ export class Checks implements TargetWatch {
       const { name } = target.traits;
       for (const table of tables) {
         const rows = expected(table);
+        const isSame = sameBut(keptOf(table) ?? [], table.dropped);
         const held = target.tables.get(table.shape.id)?.rows;
         for (const [key, row] of rows) {
           if (isRefused(name, table.shape.id, key)) continue;
           const found = held?.get(key)?.row;
           if (found === undefined && target.evicted.has(`${table.shape.id}/${key}`)) continue;
           if (found === undefined) throw new Violation(`${name} lacks ${table.name}/${key}: ${row.join()}`);
-          if (found.join() !== row.join())
+          if (!isSame(found, row))
             throw new Violation(`${name} has ${table.name}/${key} as ${found.join()} in place of ${row.join()}`);
         }
         for (const [key, { row }] of held ?? []) {
@@ -153,13 +155,28 @@ export class Checks implements TargetWatch {
   acknowledged(commit: bigint, epoch: number, targets: readonly Target[], tableIds: readonly string[]): void {
     for (const target of targets) {
       const held = target.progress?.tables ?? {};
-      if (!tableIds.every((id) => held[id] !== undefined)) continue;
+      if (Object.keys(held).length === 0 || !tableIds.every((id) => held[id] !== undefined)) continue;
       const reached = this.#reached.get(target);
       if (reached === undefined || reached.epoch < epoch) continue;
       if (commit > reached.commit)
         this.fail(`${commit} was acknowledged although ${target.traits.name} has never been beyond ${reached.commit}`);
     }
   }
+}
+
+/** What sinks are to have. */
+export interface Expectation {
+  readonly expected: (table: Table) => ReadonlyMap<string, Row>;
+  /** Null: as many columns as the source. */
+  readonly keptOf: (table: Table) => readonly KeptColumn[] | null;
+}
+
+/** Where sinks keep a column that is gone, rows that were written before may have it. */
+function sameBut(kept: readonly KeptColumn[], dropped: ReadonlyMap<number, number>): (found: Row, row: Row) => boolean {
+  const lastWith = kept.map(({ identity }) => dropped.get(identity) ?? 0);
+  return (found, row) =>
+    found.length === row.length &&
+    found.every((cell, i) => cell === row[i] || (row[i] === null && Number(row[1]) <= (lastWith[i] ?? 0)));
 }
 
 /** Whether a letter waits of this row. */

@@ -68,7 +68,7 @@ export async function compareAndRepair(world: World): Promise<ReconcileDocument 
 
 /** Of a source and sinks at rest. True: nothing differs any more; false: it is to be tried again. */
 export async function proveByComparison(world: World): Promise<boolean> {
-  const letters = await world.state.direct(world.newProcess("x").clock).deadLetters.list({ state: "waiting" });
+  const letters = await world.beside.deadLetters.list({ state: "waiting" });
   const differing = differences(world, refusedBy(letters));
   const found = await compareAndRepair(world);
   if (found === null || found.notComparable.length > 0) return false;

@@ -1,7 +1,8 @@
 /** One simulated daemon: the product's own composition of a running source, without its admin interface, files and signals. */
-import type { Logger } from "../../src/core/contracts/telemetry.ts";
-import { SILENT } from "../../src/core/contracts/telemetry.ts";
+import { scopeOf } from "../../src/core/clock.ts";
+import { type Logger, SILENT } from "../../src/core/contracts/telemetry.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
+import { pinsOf } from "../../src/open-source.ts";
 import { Reconciler } from "../../src/reconcile/reconciler.ts";
 import { settleDifferences } from "../../src/reconcile/recovery.ts";
 import { Control } from "../../src/runtime/control.ts";
@@ -75,7 +76,7 @@ export class Daemon {
     const { clock } = this.process;
     const logger = this.#logger;
     const rules = this.#world.configuredRules;
-    const source = this.#world.sourceFor(this.process);
+    const source = this.#world.sourceFor(this.process, await pinsOf({ rules }, state));
     const sinks = this.#world.sinksFor(this.process);
     await forgetRemovedSinks(
       state,
@@ -91,6 +92,7 @@ export class Daemon {
       sinks: sinks.map((sink) => ({ sink, limits: LIMITS, onPoison: "deadLetter", takes: () => true })),
       snapshot: "initial",
       policyOf: (table) => policyOf(rules, table),
+      revised: source.revised,
       heartbeatMs: HEARTBEAT_MS,
       secondStreamTriesMax: 2,
       logger,
@@ -107,8 +109,7 @@ export class Daemon {
       report: async () => undefined,
       logger,
     });
-    const stopping = new AbortController();
-    const until = AbortSignal.any([signal, stopping.signal]);
+    const { signal: until, end } = scopeOf(signal);
     this.running = { pipeline, control, reconciler, signal: until };
     const run = pipeline.run(until);
     try {
@@ -122,7 +123,7 @@ export class Daemon {
       if (!signal.aborted) throw error;
     } finally {
       this.running = null;
-      stopping.abort();
+      end();
       await Promise.allSettled([run]);
       await source.close();
     }

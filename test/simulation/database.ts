@@ -2,7 +2,7 @@
  * A small database: tables with keys, transactions that commit in another order than they wrote, become visible later than
  * they are in the log, and lock the rows that they write. What is kept apart: what was committed, and what others see of it.
  */
-import type { TableShape } from "../../src/core/contracts/source.ts";
+import type { TableShape } from "../../src/core/contracts/catalog.ts";
 import { type Cell, type Change, UNCHANGED } from "../support/blocks.ts";
 import { shapeOf } from "./shapes.ts";
 
@@ -16,7 +16,11 @@ export interface Table {
   rows: Map<string, Row>;
   /** Rewritten, or made again, without a word in the log. */
   generation: number;
+  /** By the identity of a column that went: the number of the last row that was written before. */
+  dropped: ReadonlyMap<number, number>;
 }
+
+export type Alteration = "add" | "drop" | "rename";
 
 export type LoggedChange = Omit<Change, "table" | "commit"> & { readonly shape: TableShape };
 
@@ -84,7 +88,8 @@ export class Database {
   }
 
   addTable(name: string, columns: readonly string[]): Table {
-    const table: Table = { name, shape: shapeOf(name, columns, ++this.#relation), rows: new Map(), generation: 1 };
+    const shape = shapeOf(name, columns, ++this.#relation);
+    const table: Table = { name, shape, rows: new Map(), generation: 1, dropped: new Map() };
     this.tables.push(table);
     this.commitCount++;
     return table;
@@ -209,17 +214,20 @@ export class Database {
     );
   }
 
-  /** False where somebody has written to the table. */
-  alter(table: Table, how: "add" | "drop"): boolean {
+  /** The last column goes, has another name from then on, or another one comes. False where somebody has written to the table. */
+  alter(table: Table, how: Alteration): boolean {
     if (this.#isUsed(table)) return false;
     const { columns, relation } = table.shape;
-    if (how === "drop" && columns.length < 4) return false;
-    const names = spelled(table);
-    const identity = ++this.#identity;
-    const changed = how === "drop" ? names.slice(0, -1) : [...names, `x${identity}@${identity}`];
+    if (how !== "add" && columns.length < 4) return false;
+    const others = spelled(table).slice(0, how === "add" ? undefined : -1);
+    const number = ++this.#identity;
+    const last = columns.at(-1)!.identity;
+    const changed = how === "drop" ? others : [...others, `x${number}@${how === "add" ? number : last}`];
     table.shape = shapeOf(table.name, changed, relation);
     this.commitCount++;
+    if (how === "rename") return true;
     for (const [key, row] of table.rows) table.rows.set(key, how === "drop" ? row.slice(0, -1) : [...row, null]);
+    if (how === "drop") table.dropped = new Map([...table.dropped, [last, this.#count]]);
     return true;
   }
 
@@ -299,9 +307,7 @@ export class Database {
 
   /** As a backup has it: what is under way is not in it. */
   copy(): DatabaseCopy {
-    const tables = this.tables.map(({ name, shape, generation }, i) => {
-      return { name, shape, generation, rows: new Map(this.committed(this.tables[i]!)) };
-    });
+    const tables = this.tables.map((table) => ({ ...table, rows: new Map(this.committed(table)) }));
     return { tables, log: [...this.log], end: this.end };
   }
 

@@ -1,7 +1,7 @@
 /** What a comparison reads of a target. */
 import type { Inspection, ListedKey, StoredRow } from "../../src/core/contracts/comparing.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import type { KeyText } from "../../src/core/contracts/source.ts";
+import type { KeyText } from "../../src/core/contracts/row-reads.ts";
 import type { Connection } from "./network.ts";
 import type { Target } from "./targets.ts";
 

@@ -61,7 +61,7 @@ export class Operators {
 
   /** Lets a table go on that waits for it. */
   async approve(id: string): Promise<void> {
-    const aside = await this.#world.state.direct(this.#world.newProcess("x").clock).schemas.aside();
+    const aside = await this.#world.beside.schemas.aside();
     if (aside.has(id)) await this.snapshot({ sinks: [], tables: [id], where: null });
   }
 
@@ -90,7 +90,7 @@ export class Operators {
   async teardown(withSinks: boolean): Promise<void> {
     await this.#alone("teardown", async (_state, process) => {
       const { server, targets, state, checks } = this.#world;
-      await this.#world.sourceFor(process).remove(null, new AbortController().signal);
+      await this.#world.sourceFor(process).admin.remove?.(null, new AbortController().signal);
       server.slot = null;
       if (withSinks) for (const target of targets) target.forget();
       state.clear();
@@ -99,7 +99,7 @@ export class Operators {
   }
 
   async export(): Promise<StateDump> {
-    return await this.#world.state.direct(this.#world.newProcess("x").clock).dump();
+    return await this.#world.beside.dump();
   }
 
   async import(dump: StateDump): Promise<void> {
@@ -123,7 +123,7 @@ export class Operators {
       const isStill = database.commitCount === before && database.committingXids.length === 0;
       // Whoever changes a sink by hand, or the source without a word, is seen at the next look.
       const isSeen = !plan.happenings.some(({ what }) => UNSEEN.has(what));
-      if (reached && isStill && isSeen) checks.equal(database.tables, this.#world.expected, this.#world.configured);
+      if (reached && isStill && isSeen) checks.equal(database.tables, this.#world, this.#world.configured);
     });
   }
 
@@ -147,7 +147,7 @@ export class Operators {
   }
 
   async #beside(work: (state: StateStore) => Promise<void>): Promise<void> {
-    await work(this.#world.state.direct(this.#world.newProcess("x").clock));
+    await work(this.#world.beside);
   }
 
   /** What the product refuses is said; whatever else goes wrong is a defect. */

@@ -1,100 +1,10 @@
 /** What happens in a run, and when: made from a seed before it begins, so that parts can be left out of it afterwards. */
 import { Random } from "../support/random.ts";
 import type { Op, Operation } from "./database.ts";
+import type { Happening, Plan } from "./happenings.ts";
+import { withIgnoredChanges } from "./ignoring.ts";
+import { withMeeting } from "./meetings.ts";
 import type { RuleKind } from "./ruling.ts";
-
-export interface Plan {
-  readonly seed: number;
-  /** From then on faults have ended, in milliseconds; left out: a second. */
-  readonly lastsMs?: number;
-  readonly tables: number;
-  /** Rows of each table that are there before the daemon starts. */
-  readonly rows: number;
-  readonly chunkRows: number;
-  readonly sinks: readonly SinkKind[];
-  /** Left out: it keeps its log for a slot. */
-  readonly source?: "binlog";
-  /** Before they are changed; left out: none. */
-  readonly rules?: RuleKind;
-  /** Each change of a table's shape waits for an operator. */
-  readonly approves?: boolean;
-  readonly happenings: readonly Happening[];
-}
-
-/** `by-row`: stores rows before the checkpoint. `cache`: the same, and it evicts rows. */
-export type SinkKind = "transactional" | "by-row" | "cache";
-
-export type WeatherKind = "failures" | "lost answers" | "hanging" | "down" | "slow";
-
-export type Happening = { readonly atMs: number } & (
-  | {
-      readonly what: "transaction";
-      readonly operations: readonly Operation[];
-      readonly commitsAfterMs: number;
-      readonly shownAfterMs: number;
-      readonly isRolledBack: boolean;
-    }
-  | { readonly what: "crash"; readonly afterCalls: number; readonly downMs: number }
-  | { readonly what: "stop"; readonly downMs: number }
-  | { readonly what: "weather"; readonly place: "source" | number; readonly kind: WeatherKind; readonly forMs: number }
-  /** Operators. */
-  | { readonly what: "pause"; readonly sink: number; readonly forMs: number }
-  | {
-      readonly what: "snapshot";
-      readonly sink: number | null;
-      readonly table: number | null;
-      readonly hasCondition: boolean;
-      /** Null: the daemon runs; else it is stopped for it. */
-      readonly downMs: number | null;
-    }
-  | { readonly what: "reset"; readonly sink: number | null; readonly to: "earliest" | "latest" | "snapshot" }
-  | { readonly what: "recover"; readonly sink: number | null; readonly isForced: boolean }
-  | { readonly what: "export"; readonly importAfterMs: number }
-  | { readonly what: "without sink"; readonly sink: number; readonly forMs: number }
-  | { readonly what: "teardown"; readonly withSinks: boolean; readonly downMs?: number }
-  | { readonly what: "wait" }
-  | { readonly what: "rules"; readonly kind: RuleKind; readonly downMs: number }
-  | { readonly what: "approve"; readonly table: number; readonly downMs: number | null }
-  /** Compares, and repairs what differs. */
-  | { readonly what: "repair" }
-  /** Sinks. */
-  | { readonly what: "evict"; readonly sink: number; readonly key: number }
-  | { readonly what: "empty"; readonly sink: number }
-  /** Somebody writes into a row of the sink, or takes it away. */
-  | { readonly what: "spoil"; readonly sink: number; readonly key: number; readonly how: "change" | "remove" | "add" }
-  | { readonly what: "sink restored"; readonly sink: number; readonly afterMs: number }
-  | { readonly what: "refuse"; readonly sink: number; readonly key: number; readonly forMs: number }
-  /** The state. */
-  | { readonly what: "state restored"; readonly afterMs: number }
-  | { readonly what: "state lost" }
-  | { readonly what: "disk full"; readonly forMs: number }
-  /** The source. */
-  | { readonly what: "alter"; readonly table: number; readonly how: "add" | "drop" }
-  | { readonly what: "drop"; readonly table: number; readonly againAfterMs: number | null }
-  | { readonly what: "swap"; readonly table: number }
-  | { readonly what: "rename"; readonly table: number; readonly backAfterMs: number | null }
-  | { readonly what: "unlogged"; readonly table: number; readonly key: number }
-  /** Rows whose keys are even, or odd; `areChanged`: before they come back. */
-  | {
-      readonly what: "detach";
-      readonly table: number;
-      readonly part: number;
-      readonly backAfterMs: number | null;
-      readonly areChanged: boolean;
-    }
-  | { readonly what: "slot lost" }
-  /** Of a log that is kept for a time: this share of it is thrown away. */
-  | { readonly what: "purge"; readonly share: number }
-  /** Another host takes over, with the same transactions, or without those of the last moments. */
-  | { readonly what: "failover"; readonly lacksMs: number | null }
-  | { readonly what: "source restored"; readonly afterMs: number }
-  | { readonly what: "no second stream"; readonly forMs: number }
-  | { readonly what: "park"; readonly sink: number }
-  /** The machine. */
-  | { readonly what: "second daemon"; readonly forMs: number }
-  | { readonly what: "stands still"; readonly forMs: number }
-  | { readonly what: "clock"; readonly byMs: number }
-);
 
 export const LASTS_MS = 1_000;
 const WHILE_READ_MS = 60;
@@ -199,7 +109,7 @@ export function planOf(seed: number, name: SizeName): Plan {
       happenings.push({ ...nestedOne, atMs }, transaction(random, atMs + random.below(WHILE_READ_MS), tables, keys));
     }
   }
-  return {
+  const plan: Plan = {
     seed,
     ...(lastsMs === LASTS_MS ? {} : { lastsMs }),
     tables,
@@ -209,10 +119,11 @@ export function planOf(seed: number, name: SizeName): Plan {
       random.pick(["transactional", "transactional", "by-row", "cache"] as const),
     ),
     ...(random.chance(0.35) ? { source: "binlog" as const } : {}),
-    ...(random.chance(0.15) ? { approves: true } : {}),
+    ...(random.chance(0.15) ? { policy: "pause" as const } : {}),
     ...(random.chance(0.2) ? { rules: random.pick(RULE_KINDS) } : {}),
     happenings: happenings.toSorted((a, b) => a.atMs - b.atMs),
   };
+  return withIgnoredChanges(size.nested > 0 ? withMeeting(plan) : plan);
 }
 
 const AT_WORK: ReadonlySet<Happening["what"]> = new Set(["snapshot", "reset", "recover", "slot lost"]);

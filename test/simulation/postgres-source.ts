@@ -3,23 +3,13 @@ import type { Block } from "../../src/core/model/block.ts";
 import { type ErrorCode, MillraceError } from "../../src/core/errors.ts";
 import type { Position } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import {
-  type CapturedTables,
-  type ChangeStream,
-  type Chunk,
-  type CreatedLog,
-  type CreateRequest,
-  type FirstCopy,
-  type HeldPositions,
-  type KeyText,
-  type LogHealth,
-  type LogIdentity,
-  type MadeObject,
-  SecondStreamRefused,
-  type Source,
-  type StreamOptions,
-  type Visibility,
-} from "../../src/core/contracts/source.ts";
+import type { Catalog } from "../../src/core/contracts/catalog.ts";
+import { type ChangeLog, SecondStreamRefused } from "../../src/core/contracts/change-log.ts";
+import type { FirstCopy, LogAdmin } from "../../src/core/contracts/log-admin.ts";
+import { distanceInBytes, type LogIdentity } from "../../src/core/contracts/positions.ts";
+import type { RowReads } from "../../src/core/contracts/row-reads.ts";
+import type { Source } from "../../src/core/contracts/source.ts";
+import type { Watermarks } from "../../src/core/contracts/watermarks.ts";
 import { baseVersion } from "../../src/core/model/version.ts";
 import type { Change } from "../support/blocks.ts";
 import type { Database, Row, Table } from "./database.ts";
@@ -32,217 +22,199 @@ export function lost(code: ErrorCode, message: string): MillraceError {
   return new MillraceError({ code, kind: "fatal", message });
 }
 
-export class PostgresLikeSource implements Source {
-  readonly kind = "simulated";
-  readonly database = "simulated";
-  readonly losses: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["MR2015", "MR2013"]);
-  readonly markPrefix = MARK_PREFIX;
-  protected readonly process: SimulatedProcess;
-  protected readonly server: Server;
-  protected readonly connection: Connection;
+/** A process, as the server knows it. */
+export interface Client {
+  readonly process: SimulatedProcess;
+  readonly server: Server;
+  readonly connection: Connection;
+}
 
-  constructor(process: SimulatedProcess, server: Server) {
-    this.process = process;
-    this.server = server;
-    this.connection = new Connection(process, server.weather, "source");
-  }
+export function clientOf(process: SimulatedProcess, server: Server): Client {
+  return { process, server, connection: new Connection(process, server.weather, "source") };
+}
 
-  formatPosition(commit: bigint): string {
-    return String(commit);
-  }
+export function postgresLikeSource(process: SimulatedProcess, server: Server): Source {
+  return sourceOver(clientOf(process, server), () => {
+    if (server.slot === null) throw lost("MR2015", "the slot is gone");
+  });
+}
 
-  parsePosition(text: string): bigint {
-    return BigInt(text);
-  }
+/** `expectLog` throws where the log can't be read from there. */
+export function sourceOver(client: Client, expectLog: (from: Position) => void): Source {
+  const { process, server } = client;
+  return {
+    kind: "simulated",
+    database: "simulated",
+    positions: { format: String, parse: BigInt, distance: distanceInBytes },
+    log: changeLog(client, expectLog),
+    admin: logAdmin(client),
+    catalog: catalog(client),
+    rows: rowReads(client),
+    watermarks: watermarks(client),
+    close: async () => {
+      if (process.isAlive && server.reader === process) server.reader = null;
+    },
+  };
+}
 
-  async create(request: CreateRequest, signal: AbortSignal): Promise<CreatedLog> {
-    return await this.connection.call(
-      "create",
-      () => {
-        const server = this.server;
-        const { database } = server;
-        const slot: Slot = { id: `slot ${++server.slotCount}`, confirmed: database.end };
-        server.slot = slot;
-        forget(server);
-        const position = { epoch: request.epoch, commit: database.end, index: 0 };
-        return { identity: identityOf(server), position, copy: request.wantCopy ? this.copy(request.epoch) : null };
-      },
-      signal,
-    );
-  }
-
-  protected copy(epoch: number): FirstCopy {
-    const { database, chunkRows } = this.server;
-    const frozen = new Map(database.tables.map((table) => [idOf(table), [...database.committed(table).values()]]));
-    const { connection, process } = this;
-    return {
-      tables: database.tables.map(({ shape }) => shape),
-      generations: generationsOf(database),
-      async *read(table: TableVersion, signal: AbortSignal) {
-        const rows = frozen.get(table.id) ?? [];
-        for (let at = 0; at < rows.length; at += chunkRows) {
-          const answer = await connection.call("copy", () => rows.slice(at, at + chunkRows), signal);
-          yield rowsBlock(process, table, answer, epoch);
-        }
-      },
-      close: async () => undefined,
-    };
-  }
-
-  async resume(identity: LogIdentity, held: HeldPositions, signal: AbortSignal): Promise<LogIdentity> {
-    return await this.connection.call(
-      "resume",
-      () => {
-        const { database, slot } = this.server;
-        const now = identityOf(this.server);
-        if (identity["timeline"] !== now["timeline"]) throw lost("MR2013", "the source is another server");
-        if (slot === null || identity["slot"] !== slot.id) throw lost("MR2015", "the slot is gone");
-        if (held.from.commit < slot.confirmed) throw lost("MR2015", "the slot has gone past the place");
-        if (held.reached.commit > database.end) throw lost("MR2015", "the log ends before the place");
-        return now;
-      },
-      signal,
-    );
-  }
-
-  async expectFree(_identity: LogIdentity | null, signal: AbortSignal): Promise<void> {
-    await this.connection.call(
-      "ask who reads",
-      () => {
-        const { reader } = this.server;
-        if (reader !== null && reader !== this.process)
-          throw new MillraceError({ code: "MR2012", kind: "retryable", message: "another process reads the log" });
-      },
-      signal,
-    );
-  }
-
-  /** Throws where the log can't be read from there. */
-  protected expectLog(_from: Position): void {
-    if (this.server.slot === null) throw lost("MR2015", "the slot is gone");
-  }
-
-  async stream(from: Position, options: StreamOptions, signal: AbortSignal): Promise<ChangeStream> {
-    return await this.connection.call(
-      "stream",
-      () => {
-        const server = this.server;
-        if (options.temporary && server.refusesSecond)
-          throw new SecondStreamRefused({ code: "MR2999", kind: "retryable", message: "no second stream can be had" });
-        this.expectLog(from);
-        if (!options.temporary) {
-          if (server.reader !== null && server.reader !== this.process)
-            throw new MillraceError({ code: "MR2012", kind: "retryable", message: "another process reads the log" });
-          server.reader = this.process;
-          this.process.onDeath(() => {
-            // The server notices later that nobody is there any more.
-            this.process.scheduler.after(20, () => {
-              if (server.reader === this.process) server.reader = null;
+function changeLog({ process, server, connection }: Client, expectLog: (from: Position) => void): ChangeLog {
+  return {
+    stream: (from, options, signal) =>
+      connection.call(
+        "stream",
+        () => {
+          if (options.temporary && server.refusesSecond)
+            throw new SecondStreamRefused({
+              code: "MR2999",
+              kind: "retryable",
+              message: "no second stream can be had",
             });
-          });
-        }
-        return new Stream({ server, process: this.process, from, options });
-      },
-      signal,
-    );
-  }
+          expectLog(from);
+          if (!options.temporary) {
+            expectFree(server, process);
+            server.reader = process;
+            process.onDeath(() => {
+              // The server notices later that nobody is there any more.
+              process.scheduler.after(20, () => {
+                if (server.reader === process) server.reader = null;
+              });
+            });
+          }
+          return new Stream({ server, process, from, options });
+        },
+        signal,
+      ),
+    tip: (signal) => connection.call("tip", () => server.database.end, signal),
+    earliest: (signal) => connection.call("earliest", () => server.slot?.confirmed ?? null, signal),
+  };
+}
 
-  async tables(signal: AbortSignal): Promise<CapturedTables> {
-    return await this.connection.call(
-      "tables",
-      () => {
-        const { database } = this.server;
-        return { tables: database.tables.map(({ shape }) => shape), refused: [], generations: generationsOf(database) };
-      },
-      signal,
-    );
-  }
+function expectFree({ reader }: Server, process: SimulatedProcess): void {
+  if (reader !== null && reader !== process)
+    throw new MillraceError({ code: "MR2012", kind: "retryable", message: "another process reads the log" });
+}
 
-  async publish(): Promise<void> {}
+function logAdmin(client: Client): LogAdmin {
+  const { process, server, connection } = client;
+  return {
+    losses: new Set<ErrorCode>(["MR2015", "MR2013"]),
+    expectFree: (_identity, signal) => connection.call("ask who reads", () => expectFree(server, process), signal),
+    create: ({ epoch, wantCopy }, signal) =>
+      connection.call(
+        "create",
+        () => {
+          const { database } = server;
+          const slot: Slot = { id: `slot ${++server.slotCount}`, confirmed: database.end };
+          server.slot = slot;
+          forget(server);
+          const position = { epoch, commit: database.end, index: 0 };
+          return { identity: identityOf(server), position, copy: wantCopy ? copyOf(client, epoch) : null };
+        },
+        signal,
+      ),
+    resume: (identity, held, signal) =>
+      connection.call(
+        "resume",
+        () => {
+          const { database, slot } = server;
+          const now = identityOf(server);
+          if (identity["timeline"] !== now["timeline"]) throw lost("MR2013", "the source is another server");
+          if (slot === null || identity["slot"] !== slot.id) throw lost("MR2015", "the slot is gone");
+          if (held.from.commit < slot.confirmed) throw lost("MR2015", "the slot has gone past the place");
+          if (held.reached.commit > database.end) throw lost("MR2015", "the log ends before the place");
+          return now;
+        },
+        signal,
+      ),
+    remove: async () => {
+      server.slot = null;
+    },
+    health: async (signal) => {
+      const tip = await connection.call("tip", () => server.database.end, signal);
+      return { tip, retainedBytes: 0, safeBytes: null, warnings: [] };
+    },
+  };
+}
 
-  async settle(_onWait: unknown, signal: AbortSignal): Promise<void> {
-    const { database } = this.server;
-    const open = new Set(await this.connection.call("settle", () => database.openXids, signal));
-    while (database.openXids.some((xid) => open.has(xid))) await this.process.sleep(10, signal);
-  }
+export function copyOf({ process, server, connection }: Client, epoch: number): FirstCopy {
+  const { database, chunkRows } = server;
+  const frozen = new Map(database.tables.map((table) => [idOf(table), [...database.committed(table).values()]]));
+  return {
+    tables: database.tables.map(({ shape }) => shape),
+    generations: generationsOf(database),
+    async *read(table: TableVersion, signal: AbortSignal) {
+      const rows = frozen.get(table.id) ?? [];
+      for (let at = 0; at < rows.length; at += chunkRows) {
+        const answer = await connection.call("copy", () => rows.slice(at, at + chunkRows), signal);
+        yield rowsBlock(process, table, answer, epoch);
+      }
+    },
+    close: async () => undefined,
+  };
+}
 
-  async visibility(signal: AbortSignal): Promise<Visibility> {
-    const { database } = this.server;
-    return await this.connection.call(
-      "visibility",
-      () => ({ ...database.snapshot(), committing: database.committingXids }),
-      signal,
-    );
-  }
+function catalog({ server, connection }: Client): Catalog {
+  const { database } = server;
+  return {
+    tables: (signal) =>
+      connection.call(
+        "tables",
+        () => ({
+          tables: database.tables.map(({ shape }) => shape),
+          refused: [],
+          generations: generationsOf(database),
+        }),
+        signal,
+      ),
+    publish: async () => undefined,
+  };
+}
 
-  async mark(content: string, signal: AbortSignal): Promise<void> {
-    await this.connection.call("mark", () => void this.server.database.mark(content), signal);
-  }
-
-  async renew(signal: AbortSignal): Promise<bigint> {
-    return await this.connection.call("renew", () => this.server.database.renew(), signal);
-  }
-
-  async readRange(
-    table: TableVersion,
-    after: KeyText | null,
-    where: string | null,
-    signal: AbortSignal,
-  ): Promise<Chunk> {
-    const { chunkRows } = this.server;
-    const { rows, sees } = await this.#read(table, signal, (row) => {
-      return (after === null || Number(row[0]) > Number(after[0])) && (where === null || !where.includes("AND 1 = 0"));
-    });
-    const sorted = rows.toSorted((a, b) => Number(a[0]) - Number(b[0]));
-    const chunk = sorted.slice(0, chunkRows);
-    const last = sorted.length > chunkRows ? [chunk.at(-1)![0]!] : null;
-    return { block: this.#blockOf(table, chunk), last, sees };
-  }
-
-  async readKeys(table: TableVersion, keys: readonly KeyText[], signal: AbortSignal): Promise<Chunk> {
-    const wanted = new Set(keys.map(([key]) => key));
-    const { rows, sees } = await this.#read(table, signal, (row) => wanted.has(row[0]!));
-    return { block: this.#blockOf(table, rows), last: null, sees };
-  }
-
-  async #read(table: TableVersion, signal: AbortSignal, isWanted: (row: Row) => boolean) {
-    const { database } = this.server;
-    return await this.connection.call(
+function rowReads({ process, server, connection }: Client): RowReads {
+  const { database } = server;
+  const read = (table: TableVersion, signal: AbortSignal, isWanted: (row: Row) => boolean) =>
+    connection.call(
       "read",
       () => ({ rows: [...tableOf(database, table).rows.values()].filter(isWanted), sees: database.snapshot().sees }),
       signal,
     );
-  }
-
   /** Made here, as an answer that was lost holds no memory. */
-  #blockOf(table: TableVersion, rows: readonly Row[]): Block | null {
-    return rows.length === 0 ? null : rowsBlock(this.process, table, rows, 1);
-  }
+  const blockOf = (table: TableVersion, rows: readonly Row[]): Block | null =>
+    rows.length === 0 ? null : rowsBlock(process, table, rows, 1);
+  return {
+    readRange: async (table, after, where, signal) => {
+      const { chunkRows } = server;
+      const { rows, sees } = await read(table, signal, (row) => {
+        return (
+          (after === null || Number(row[0]) > Number(after[0])) && (where === null || !where.includes("AND 1 = 0"))
+        );
+      });
+      const sorted = rows.toSorted((a, b) => Number(a[0]) - Number(b[0]));
+      const chunk = sorted.slice(0, chunkRows);
+      const last = sorted.length > chunkRows ? [chunk.at(-1)![0]!] : null;
+      return { block: blockOf(table, chunk), last, sees };
+    },
+    readKeys: async (table, keys, signal) => {
+      const wanted = new Set(keys.map(([key]) => key));
+      const { rows, sees } = await read(table, signal, (row) => wanted.has(row[0]!));
+      return { block: blockOf(table, rows), last: null, sees };
+    },
+  };
+}
 
-  async tip(signal: AbortSignal): Promise<bigint> {
-    return await this.connection.call("tip", () => this.server.database.end, signal);
-  }
-
-  async made(): Promise<readonly MadeObject[]> {
-    return [];
-  }
-
-  async remove(): Promise<void> {
-    this.server.slot = null;
-  }
-
-  async earliest(signal: AbortSignal): Promise<bigint | null> {
-    return await this.connection.call("earliest", () => this.server.slot?.confirmed ?? null, signal);
-  }
-
-  async health(signal: AbortSignal): Promise<LogHealth> {
-    const tip = await this.tip(signal);
-    return { tip, retainedBytes: 0, safeBytes: null, warnings: [] };
-  }
-
-  async close(): Promise<void> {
-    if (this.process.isAlive && this.server.reader === this.process) this.server.reader = null;
-  }
+function watermarks({ process, server, connection }: Client): Watermarks {
+  const { database } = server;
+  return {
+    markPrefix: MARK_PREFIX,
+    mark: (content, signal) => connection.call("mark", () => void database.mark(content), signal),
+    renew: (signal) => connection.call("renew", () => database.renew(), signal),
+    settle: async (_onWait, signal) => {
+      const open = new Set(await connection.call("settle", () => database.openXids, signal));
+      while (database.openXids.some((xid) => open.has(xid))) await process.sleep(10, signal);
+    },
+    visibility: (signal) =>
+      connection.call("visibility", () => ({ ...database.snapshot(), committing: database.committingXids }), signal),
+  };
 }
 
 function identityOf({ timeline, slot }: Server): LogIdentity {

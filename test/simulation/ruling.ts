@@ -3,7 +3,11 @@ import * as z from "zod";
 import { parse } from "../../src/config/parse.ts";
 import { rulesOf, tableDefinition } from "../../src/config/tables.ts";
 import { NO_RULES, type Rules } from "../../src/rules/definition.ts";
+import type { TableShape } from "../../src/core/contracts/catalog.ts";
 import type { Row } from "./database.ts";
+
+/** What becomes of a change of a table's shape. */
+export type Policy = "evolve" | "pause" | "ignore";
 
 /** `keys`: filters by the key. `texts`: by a large value, which the log may leave out. `masks`: hides large values. */
 export type RuleKind = "none" | "keys" | "texts" | "masks";
@@ -38,19 +42,30 @@ export function seenUnder(kind: RuleKind, rows: ReadonlyMap<string, Row>): Reado
   );
 }
 
+/** Rows of a table in the columns that sinks keep of it: one that it has no more is null. */
+export function keptIn(
+  kept: readonly KeptColumn[],
+  shape: TableShape,
+  rows: ReadonlyMap<string, Row>,
+): Map<string, Row> {
+  const ordinals = kept.map((column) => shape.columns.findIndex(({ identity }) => identity === column.identity));
+  return new Map([...rows].map(([key, row]) => [key, ordinals.map((at) => row[at] ?? null)]));
+}
+
+export type KeptColumn = Pick<TableShape["columns"][number], "identity">;
+
 const made = new Map<string, Rules>();
 
-/** `approves`: each change of a table's shape waits for an operator. */
-export function rulesUnder(kind: RuleKind, approves: boolean): Rules {
-  const id = `${kind} ${approves}`;
+export function rulesUnder(kind: RuleKind, policy: Policy): Rules {
+  const id = `${kind} ${policy}`;
   let rules = made.get(id);
-  if (rules === undefined) made.set(id, (rules = rulesOfConfig(kind, approves)));
+  if (rules === undefined) made.set(id, (rules = rulesOfConfig(kind, policy)));
   return rules;
 }
 
-function rulesOfConfig(kind: RuleKind, approves: boolean): Rules {
-  if (kind === "none" && !approves) return NO_RULES;
-  const table = { ...RULINGS[kind].table, ...(approves ? { schemaChange: "pause" } : {}) };
+function rulesOfConfig(kind: RuleKind, policy: Policy): Rules {
+  if (kind === "none" && policy === "evolve") return NO_RULES;
+  const table = { ...RULINGS[kind].table, schemaChange: policy };
   const problem = (_code: string, path: readonly string[], message: string): never => {
     throw new Error(`${path.join(".")}: ${message}`);
   };

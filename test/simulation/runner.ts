@@ -1,6 +1,7 @@
 /** Runs plans one after the other, in one process: what is expensive to make is made once. */
 import { MemoryState } from "./memory-state.ts";
-import { type Plan, planOf, type SizeName } from "./plan.ts";
+import type { Plan } from "./happenings.ts";
+import { planOf, type SizeName } from "./plan.ts";
 import { wholly } from "./tracing.ts";
 import { type Result, World } from "./world.ts";
 

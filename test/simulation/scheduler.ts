@@ -11,6 +11,9 @@ export interface Due {
   work: (() => void) | null;
 }
 
+/** What waits for it has its turn among the microtasks; `queueMicrotask` does more for the same. */
+const SETTLED = Promise.resolve();
+
 export type Ended = "done" | "idle" | "late";
 
 export class Scheduler {
@@ -53,7 +56,7 @@ export class Scheduler {
           // oxlint-disable-next-line typescript/prefer-promise-reject-errors -- what was thrown
           return reject(error);
         }
-        queueMicrotask(settle);
+        void SETTLED.then(settle);
       };
       const settle = (): void => process.nextTick(step);
       settle();

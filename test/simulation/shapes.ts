@@ -1,5 +1,5 @@
 /** Shapes of tables; each is made once, as what it costs is its fingerprint. */
-import type { TableShape } from "../../src/core/contracts/source.ts";
+import type { TableShape } from "../../src/core/contracts/catalog.ts";
 import { tableVersion } from "../support/blocks.ts";
 
 const made = new Map<string, TableShape>();

@@ -1,5 +1,5 @@
 /** Leaves out of a failing plan what the failure does not need. */
-import type { Happening, Plan } from "./plan.ts";
+import type { Happening, Plan } from "./happenings.ts";
 import { runPlan } from "./runner.ts";
 
 const RUNS_MAX = 600;

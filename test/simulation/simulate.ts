@@ -10,7 +10,8 @@ import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { findMutants, inProcesses, report } from "./jobs.ts";
 import { plant } from "./mutants.ts";
-import { isSizeName, type Plan, planOf, SIZE_NAMES, type SizeName } from "./plan.ts";
+import type { Plan } from "./happenings.ts";
+import { isSizeName, planOf, SIZE_NAMES, type SizeName } from "./plan.ts";
 
 const { values } = parseArgs({
   options: {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { isLongForm } from "../support/service-suffixes.ts";
 import { mutants, mutated } from "./mutants.ts";
-import type { Plan } from "./plan.ts";
+import type { Plan } from "./happenings.ts";
 import { runPlan, runSeed } from "./runner.ts";
 
 const FIXED = [

@@ -1,5 +1,5 @@
 /** A failing run as a list of what happened, for people. */
-import type { Plan } from "./plan.ts";
+import type { Plan } from "./happenings.ts";
 import { runPlan } from "./runner.ts";
 
 export async function storyOf(plan: Plan): Promise<string> {

@@ -2,9 +2,11 @@
 import { findMillraceError, isAborted, type MillraceError } from "../../src/core/errors.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
 import type { Source } from "../../src/core/contracts/source.ts";
+import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { type Logger, SILENT } from "../../src/core/contracts/telemetry.ts";
 import type { Rules } from "../../src/rules/definition.ts";
-import { withRules } from "../../src/rules/with-rules.ts";
+import type { Pins } from "../../src/rules/pins.ts";
+import { type RuledSource, withRules } from "../../src/rules/with-rules.ts";
 import { Random } from "../support/random.ts";
 import { Acts } from "./acts.ts";
 import { Checks, Violation } from "./checks.ts";
@@ -12,15 +14,16 @@ import { Daemon } from "./daemon.ts";
 import { Database, type Row, type Table } from "./database.ts";
 import type { MemoryState } from "./memory-state.ts";
 import { fairWeather } from "./network.ts";
-import { LASTS_MS, type Plan } from "./plan.ts";
+import type { Plan } from "./happenings.ts";
+import { LASTS_MS } from "./plan.ts";
 import type { Server } from "./server.ts";
-import { PostgresLikeSource } from "./postgres-source.ts";
-import { type RuleKind, rulesUnder, seenUnder } from "./ruling.ts";
+import { postgresLikeSource } from "./postgres-source.ts";
+import { type KeptColumn, keptIn, type Policy, type RuleKind, rulesUnder, seenUnder } from "./ruling.ts";
 import { Scheduler, SimulatedProcess } from "./scheduler.ts";
 import { settle } from "./settling.ts";
 import { SimulatedSink } from "./sinks.ts";
 import { Target } from "./targets.ts";
-import { BinlogLikeSource } from "./binlog-source.ts";
+import { binlogLikeSource } from "./binlog-source.ts";
 import { briefly, tracing, wholly } from "./tracing.ts";
 
 /** The longest that a call takes; what is read beside the stream takes several of the source. */
@@ -49,6 +52,7 @@ export class World {
   readonly without = new Set<string>();
   /** What the configuration has. */
   rules: RuleKind;
+  policy: Policy;
   /** Added to the time of day of every process. */
   skewMs = 0;
   /** True while faults go on. */
@@ -61,11 +65,13 @@ export class World {
   #daemon: Daemon | null = null;
   readonly #daemons: Daemon[] = [];
   #processCount = 0;
+  #beside: StateStore | null = null;
   readonly #dead = new Set<string>();
 
   constructor(plan: Plan, state: MemoryState, isTraced: boolean) {
     this.plan = plan;
     this.rules = plan.rules ?? "none";
+    this.policy = plan.policy ?? "evolve";
     this.state = state;
     this.#trace = isTraced ? [] : null;
     this.scheduler = new Scheduler(new Random(plan.seed ^ 0x5eed));
@@ -104,6 +110,11 @@ export class World {
     });
   }
 
+  /** The state for the simulation's own eyes, and for commands beside no daemon. */
+  get beside(): StateStore {
+    return (this.#beside ??= this.state.direct(this.newProcess("x").clock));
+  }
+
   get daemon(): Daemon | null {
     return this.#daemon;
   }
@@ -132,23 +143,32 @@ export class World {
   }
 
   get configuredRules(): Rules {
-    return rulesUnder(this.rules, this.plan.approves === true);
+    return rulesUnder(this.rules, this.policy);
   }
 
   /** Without rules. */
   bareSourceFor(process: SimulatedProcess): Source {
     return this.plan.source === "binlog"
-      ? new BinlogLikeSource(process, this.server)
-      : new PostgresLikeSource(process, this.server);
+      ? binlogLikeSource(process, this.server)
+      : postgresLikeSource(process, this.server);
   }
 
-  sourceFor(process: SimulatedProcess): Source {
-    return withRules(this.bareSourceFor(process), this.configuredRules);
+  sourceFor(process: SimulatedProcess, pins?: Pins): RuledSource {
+    return withRules(this.bareSourceFor(process), this.configuredRules, pins);
   }
 
   /** What the sinks are to have of a table, by key. */
-  readonly expected = (table: Table): ReadonlyMap<string, Row> =>
-    seenUnder(this.rules, this.server.database.committed(table));
+  readonly expected = (table: Table): ReadonlyMap<string, Row> => {
+    const rows = this.server.database.committed(table);
+    const kept = this.keptOf(table);
+    return seenUnder(this.rules, kept === null ? rows : keptIn(kept, table.shape, rows));
+  };
+
+  /** Null: sinks follow the table. */
+  readonly keptOf = (table: Table): readonly KeptColumn[] | null => {
+    if (this.policy !== "ignore") return null;
+    return this.#daemon?.running?.pipeline.gate.newest(table.shape.id)?.columns ?? null;
+  };
 
   sinksFor(process: SimulatedProcess): readonly Sink[] {
     return this.configured.map((target) => new SimulatedSink(process, target));
@@ -222,7 +242,7 @@ export class World {
 
   /** At a first start nothing waits for a server: whoever starts it is told. */
   async #judge(known: MillraceError): Promise<void> {
-    const record = await this.state.direct(this.newProcess("x").clock).source.get();
+    const record = await this.beside.source.get();
     if (known.kind !== "retryable" || record?.identity != null) this.checks.ended(known, this.plan);
   }
 

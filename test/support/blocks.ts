@@ -24,7 +24,7 @@ import { type Column, isKeyed, type KeyedTable, type TableVersion, tableId } fro
 import { TupleWriter } from "../../src/core/model/tuple-writer.ts";
 import { hasUnchanged } from "../../src/core/model/tuple.ts";
 import type { ColumnType } from "../../src/core/model/types.ts";
-import type { TableShape } from "../../src/core/contracts/source.ts";
+import type { TableShape } from "../../src/core/contracts/catalog.ts";
 import { rowVersion } from "../../src/core/model/version.ts";
 import { postgresType } from "./postgres-types.ts";
 

@@ -4,14 +4,11 @@ import { sourceFactory } from "../../connectors/postgres/source/config.ts";
 import { BEFORE_FULL, BEFORE_KEY, NO_TUPLE, OP_LETTERS, type Block } from "../../src/core/model/block.ts";
 import { comparePositions, type Position } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import type {
-  ChangeStream,
-  Chunk,
-  CreatedLog,
-  LogIdentity,
-  SchemaResolver,
-  Source,
-} from "../../src/core/contracts/source.ts";
+import type { ChangeStream, SchemaResolver } from "../../src/core/contracts/change-log.ts";
+import type { Chunk } from "../../src/core/contracts/row-reads.ts";
+import type { CreatedLog } from "../../src/core/contracts/log-admin.ts";
+import type { LogIdentity } from "../../src/core/contracts/positions.ts";
+import type { Source } from "../../src/core/contracts/source.ts";
 import type { Logger } from "../../src/core/contracts/telemetry.ts";
 import { CELL_NULL, CELL_UNCHANGED, CellMap } from "../../src/core/model/tuple.ts";
 import { readText } from "../../src/core/values/text.ts";
@@ -74,7 +71,7 @@ export const never: AbortSignal = new AbortController().signal;
 
 /** Makes the log without a copy, unless asked for one. */
 export function createLog(source: Source, wantCopy = false): Promise<CreatedLog> {
-  return source.create({ epoch: 1, wantCopy, resumeIntent: false }, never);
+  return source.admin.create({ epoch: 1, wantCopy, resumeIntent: false }, never);
 }
 
 /** A registry that counts versions and knows no state. */
@@ -103,13 +100,13 @@ export class Follower implements AsyncDisposable {
   }
 
   static async from(source: Source, position: Position, resolve: SchemaResolver = registry()): Promise<Follower> {
-    return new Follower(await source.stream(position, { temporary: false, resolve }, never));
+    return new Follower(await source.log.stream(position, { temporary: false, resolve }, never));
   }
 
   /** Reads until everything that is committed now has come, and gives the rows since the last call without their place. */
   async catchUp(source: Source): Promise<Row[]> {
     const before = this.rows.length;
-    await this.readTo(await source.tip(never));
+    await this.readTo(await source.log.tip(never));
     return this.rows.slice(before).map(plain);
   }
 
@@ -195,7 +192,7 @@ export function chunkRows(chunk: Chunk): TextCells[] {
 
 /** The captured table of that id, as a version. */
 export async function tableVersion(source: Source, id: string): Promise<TableVersion> {
-  const { tables } = await source.tables(never);
+  const { tables } = await source.catalog.tables(never);
   const shape = tables.find((table) => table.id === id);
   if (shape === undefined) throw new Error(`${id} is not captured`);
   return firstVersion(shape);

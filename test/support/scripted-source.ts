@@ -1,24 +1,14 @@
 /** A source in memory: tables, a log, chunks and marks, for tests of the runtime around them. */
 import type { Block } from "../../src/core/model/block.ts";
-import type { ErrorCode } from "../../src/core/errors.ts";
 import type { Position } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import type {
-  CapturedTables,
-  ChangeStream,
-  Chunk,
-  CreatedLog,
-  CreateRequest,
-  FirstCopy,
-  KeyText,
-  LogHealth,
-  HeldPositions,
-  LogIdentity,
-  MadeObject,
-  Source,
-  StreamOptions,
-  Visibility,
-} from "../../src/core/contracts/source.ts";
+import type { Catalog } from "../../src/core/contracts/catalog.ts";
+import type { ChangeLog, ChangeStream, StreamOptions } from "../../src/core/contracts/change-log.ts";
+import type { FirstCopy, LogAdmin } from "../../src/core/contracts/log-admin.ts";
+import { distanceInBytes, type Positions } from "../../src/core/contracts/positions.ts";
+import type { Chunk, KeyText, RowReads } from "../../src/core/contracts/row-reads.ts";
+import type { Source } from "../../src/core/contracts/source.ts";
+import type { Watermarks } from "../../src/core/contracts/watermarks.ts";
 import { blockOf, type Cell, type Change, UNCHANGED } from "./blocks.ts";
 import { keyOfRow, type Row } from "./log-model.ts";
 import { noSecondStream, ScriptedStream } from "./scripted.ts";
@@ -28,11 +18,53 @@ interface LogEntry {
   readonly make: () => Block;
 }
 
+/** A test puts another capability in the place of one, also while it is used. */
 export class ScriptedSource implements Source {
   readonly kind = "scripted";
-  readonly losses = new Set<ErrorCode>();
   readonly database = "test";
-  readonly markPrefix = "m";
+  readonly positions: Positions = { format: String, parse: BigInt, distance: distanceInBytes };
+  log: ChangeLog = {
+    stream: (from, options) => this.#stream(from, options),
+    tip: async () => this.#commit,
+    earliest: async () => 0n,
+  };
+  admin: LogAdmin = {
+    losses: new Set(),
+    create: async ({ epoch, wantCopy }) => {
+      const position = { epoch, commit: this.#commit, index: 0 };
+      return { identity: { log: "1" }, position, copy: wantCopy ? this.#copy() : null };
+    },
+    resume: async (identity, { from }) => {
+      this.resumedFrom.push(from);
+      return identity;
+    },
+    health: async () => ({ tip: this.#commit, retainedBytes: 0, safeBytes: null, warnings: [] }),
+  };
+  catalog: Catalog = {
+    tables: async () => ({ tables: this.#tables, refused: [], generations: this.#generations() }),
+    publish: async () => undefined,
+  };
+  rows: RowReads = {
+    readRange: (table, after) => this.#range(table, after),
+    readKeys: (table, keys) => {
+      const rows = keys.flatMap((key) =>
+        [...this.rowsOf(table).values()].filter((row) => keyPart(table, row) === key[0]),
+      );
+      return this.#chunk(table, rows);
+    },
+  };
+  watermarks: Watermarks = {
+    markPrefix: "m",
+    mark: (content) => this.#mark(content),
+    renew: async () => {
+      await this.#mark("");
+      return this.#commit;
+    },
+    visibility: async () => {
+      const seen = this.#commit;
+      return { sees: (xid) => xid <= Number(seen), committing: [] };
+    },
+  };
   readonly #tables: readonly TableVersion[];
   readonly #rows = new Map<string, Map<string, Row>>();
   readonly #log: LogEntry[] = [];
@@ -60,7 +92,7 @@ export class ScriptedSource implements Source {
     for (const table of tables) this.#rows.set(table.id, new Map());
   }
 
-  rows(table: TableVersion): ReadonlyMap<string, Row> {
+  rowsOf(table: TableVersion): ReadonlyMap<string, Row> {
     return this.#rows.get(table.id)!;
   }
 
@@ -94,19 +126,6 @@ export class ScriptedSource implements Source {
     for (const { stream } of this.streams) stream.push(entry.make());
   }
 
-  formatPosition(commit: bigint): string {
-    return String(commit);
-  }
-
-  parsePosition(text: string): bigint {
-    return BigInt(text);
-  }
-
-  async create(request: CreateRequest, _signal: AbortSignal): Promise<CreatedLog> {
-    const position = { epoch: request.epoch, commit: this.#commit, index: 0 };
-    return { identity: { log: "1" }, position, copy: request.wantCopy ? this.#copy() : null };
-  }
-
   #copy(): FirstCopy {
     const counts = this.copied;
     const frozen = new Map([...this.#rows].map(([id, rows]) => [id, [...rows.values()]]));
@@ -131,12 +150,7 @@ export class ScriptedSource implements Source {
     };
   }
 
-  async resume(identity: LogIdentity, { from }: HeldPositions): Promise<LogIdentity> {
-    this.resumedFrom.push(from);
-    return identity;
-  }
-
-  async stream(from: Position, options: StreamOptions): Promise<ChangeStream> {
+  async #stream(from: Position, options: StreamOptions): Promise<ChangeStream> {
     if (options.temporary && this.refusesSecond) throw noSecondStream();
     const stream = new ScriptedStream();
     this.streams.push({ stream, temporary: options.temporary, from });
@@ -144,24 +158,11 @@ export class ScriptedSource implements Source {
     return stream;
   }
 
-  async tables(): Promise<CapturedTables> {
-    return { tables: this.#tables, refused: [], generations: this.#generations() };
-  }
-
   #generations(): ReadonlyMap<string, string> {
     return new Map(this.#tables.map(({ id }) => [id, "1"]));
   }
 
-  async publish(): Promise<void> {}
-
-  async settle(): Promise<void> {}
-
-  async visibility(): Promise<Visibility> {
-    const seen = this.#commit;
-    return { sees: (xid) => xid <= Number(seen), committing: [] };
-  }
-
-  async mark(content: string): Promise<void> {
+  async #mark(content: string): Promise<void> {
     await this.onMark();
     const position = (this.#commit += 10n);
     const isLost = content.includes("window") && this.marksToLose > 0;
@@ -172,19 +173,14 @@ export class ScriptedSource implements Source {
     this.#append({ commit: position, make: () => blockOf([], { messages: [message], until }) });
   }
 
-  async readRange(table: TableVersion, after: KeyText | null): Promise<Chunk> {
-    const sorted = [...this.rows(table).values()].toSorted(
+  async #range(table: TableVersion, after: KeyText | null): Promise<Chunk> {
+    const sorted = [...this.rowsOf(table).values()].toSorted(
       (a, b) => Number(keyPart(table, a)) - Number(keyPart(table, b)),
     );
     const rest = sorted.filter((row) => after === null || Number(keyPart(table, row)) > Number(after[0]));
     const chunk = await this.#chunk(table, rest.slice(0, this.chunkSize));
     const last = rest[this.chunkSize - 1];
     return rest.length <= this.chunkSize || last === undefined ? chunk : { ...chunk, last: [keyPart(table, last)] };
-  }
-
-  async readKeys(table: TableVersion, keys: readonly KeyText[]): Promise<Chunk> {
-    const rows = keys.flatMap((key) => [...this.rows(table).values()].filter((row) => keyPart(table, row) === key[0]));
-    return await this.#chunk(table, rows);
   }
 
   async #chunk(table: TableVersion, rows: readonly Row[]): Promise<Chunk> {
@@ -194,29 +190,6 @@ export class ScriptedSource implements Source {
     if (rows.length > 0) this.chunks.given++;
     const block = rows.length === 0 ? null : rowsBlock(table, rows, () => this.chunks.released++);
     return { block, last: null, sees: (xid) => xid <= Number(seen) };
-  }
-
-  async renew(): Promise<bigint> {
-    await this.mark("");
-    return this.#commit;
-  }
-
-  async tip(): Promise<bigint> {
-    return this.#commit;
-  }
-
-  async made(): Promise<readonly MadeObject[]> {
-    return [];
-  }
-
-  async remove(): Promise<void> {}
-
-  async earliest(): Promise<bigint | null> {
-    return 0n;
-  }
-
-  async health(): Promise<LogHealth> {
-    return { tip: this.#commit, retainedBytes: 0, safeBytes: null, warnings: [] };
   }
 
   async close(): Promise<void> {}

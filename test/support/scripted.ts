@@ -5,7 +5,7 @@ import { systemClock } from "../../src/core/clock.ts";
 import { abortedError, MillraceError } from "../../src/core/errors.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { Outcome, Sink, SinkForm, StepPrefetch } from "../../src/core/contracts/sink.ts";
-import { type ChangeStream, SecondStreamRefused } from "../../src/core/contracts/source.ts";
+import { type ChangeStream, SecondStreamRefused } from "../../src/core/contracts/change-log.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import type { Metrics } from "../../src/core/contracts/telemetry.ts";
 import { DeadLetterBox } from "../../src/runtime/apply/dead-letters.ts";

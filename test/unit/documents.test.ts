@@ -56,7 +56,7 @@ const NOTHING_KNOWN: Levels = {
   sourceLagBytes: null,
   sourceLagSeconds: null,
   slotRetainedBytes: null,
-  zeroDates: null,
+  counts: { zeroDates: null },
   sinks: [],
   schemas: [],
   drift: [],

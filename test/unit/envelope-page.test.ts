@@ -13,13 +13,21 @@ const ofPostgres: EnvelopeContext = { ...shop, recordPosition: () => 0x1a2b3c8n 
 const ofMysql: EnvelopeContext = {
   ...shop,
   sourceKind: "mysql",
-  formatPosition: (place) => `binlog.${String(place >> 32n).padStart(6, "0")}:${place & 0xffff_ffffn}`,
+  formatPosition: (place) => {
+    const { file, pos } = placeOf(place);
+    return `${file}:${pos}`;
+  },
+  positionFields: placeOf,
 };
 
 const committed = { xid: 742, commitTimeUs: 1_795_157_995_123_456n, index: 4 } as const;
 const row = ["42", "paid", "12.50", "long"] as const;
 const inPostgres = { ...committed, table: orders, commit: 0x1a2b3d0n } as const;
-const inMysql = { ...committed, table: shopOrders, commit: (42n << 32n) + 12_345n } as const;
+const inMysql = { ...committed, table: shopOrders, commit: (42n << 32n) + 12_345n, xid: 0 } as const;
+
+function placeOf(place: bigint) {
+  return { file: `binlog.${String(place >> 32n).padStart(6, "0")}`, pos: Number(place & 0xffff_ffffn) };
+}
 
 function envelope(change: Change, context: EnvelopeContext, gtid?: string): unknown {
   const block = blockOf([change]);

@@ -9,7 +9,7 @@ const levels: Levels = {
   sourceLagBytes: 4096,
   sourceLagSeconds: 0.25,
   slotRetainedBytes: null,
-  zeroDates: null,
+  counts: { zeroDates: null },
   sinks: [
     {
       name: "warehouse",

@@ -7,7 +7,7 @@ import type { Rules } from "../../src/rules/definition.ts";
 import { Masker } from "../../src/rules/masks.ts";
 import { RuleBook } from "../../src/rules/rule-book.ts";
 import { RuledBlocks } from "../../src/rules/ruled-blocks.ts";
-import { parseWhere } from "../../src/rules/where-syntax.ts";
+import { parseWhere } from "../../src/rules/where/syntax.ts";
 import { blockOf, firstVersion, tableVersion, UNCHANGED } from "../support/blocks.ts";
 
 const person = tableVersion({

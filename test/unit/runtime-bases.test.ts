@@ -45,6 +45,7 @@ class Stage implements AsyncDisposable {
         },
       ],
       snapshot: "initial",
+      revised: () => null,
       heartbeatMs: 20,
       logger: quietLog,
       metrics: noMetrics,
@@ -81,12 +82,12 @@ class Stage implements AsyncDisposable {
     await this.applied();
     await eventually(() => {
       expect(this.pipeline.unfinishedRefills).toBe(0);
-      expect(sorted(this.sink.rowsOf(users))).toEqual(sorted(this.source.rows(users).values()));
+      expect(sorted(this.sink.rowsOf(users))).toEqual(sorted(this.source.rowsOf(users).values()));
     });
   }
 
   async applied(): Promise<void> {
-    const tip = await this.source.tip();
+    const tip = await this.source.log.tip(new AbortController().signal);
     await eventually(() => (this.pipeline.runner("s")?.standing.covered?.commit ?? 0n) >= tip);
   }
 
@@ -170,7 +171,7 @@ test("while a table is read again, a row that moves to where it was read already
     if (it.source.reads - before === 2) it.source.commit(it.move(6, 1, "moved"));
   };
   await it.pipeline.refill("s", [users.id], null, "let in again");
-  await eventually(() => it.source.rows(users).has(JSON.stringify(["1"])));
+  await eventually(() => it.source.rowsOf(users).has(JSON.stringify(["1"])));
   await it.same();
   expect(sorted(it.sink.rowsOf(users))[0]).toEqual(["1", "moved", "body 6"]);
 });

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { LogMessage } from "../../src/core/model/block.ts";
-import type { Chunk } from "../../src/core/contracts/source.ts";
+import type { Chunk } from "../../src/core/contracts/row-reads.ts";
 import { type Closed, Lane } from "../../src/runtime/stream/lane.ts";
 import { encodeMark, type Mark } from "../../src/runtime/stream/marks.ts";
 import { SinkQueue } from "../../src/runtime/apply/sink-queue.ts";

@@ -5,12 +5,12 @@ import type { TableVersion } from "../../src/core/model/schema.ts";
 import { keyText } from "../../src/core/model/row-id.ts";
 import { inCommitOrder } from "../../connectors/kit/ordered-changes.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
-import { Pipeline } from "../../src/runtime/pipeline.ts";
-import type { PipelineParts } from "../../src/runtime/pipeline.ts";
+import { Pipeline, type PipelineParts } from "../../src/runtime/pipeline.ts";
 import { tableVersion, UNCHANGED } from "../support/blocks.ts";
 import type { Row } from "../support/log-model.ts";
 import { quietLog } from "../support/quiet-log.ts";
 import { gate, noMetrics, outage, realState, ScriptedSink } from "../support/scripted.ts";
+import type { CapturedTables } from "../../src/core/contracts/catalog.ts";
 import { ScriptedSource } from "../support/scripted-source.ts";
 import { eventually } from "../support/waiting.ts";
 
@@ -51,6 +51,7 @@ function start(
       takes: () => true,
     })),
     snapshot: "initial",
+    revised: () => null,
     heartbeatMs: 50,
     logger: quietLog,
     metrics: noMetrics,
@@ -71,9 +72,18 @@ function start(
 
 const sorted = (rows: Iterable<Row>) => [...rows].toSorted((a, b) => Number(a[0]) - Number(b[0]));
 
+function tablesOf({ catalog }: ScriptedSource): Promise<CapturedTables> {
+  return catalog.tables(new AbortController().signal);
+}
+
+/** From now on this is what the catalogue says. */
+function shows(source: ScriptedSource, captured: CapturedTables): void {
+  source.catalog = { ...source.catalog, tables: async () => captured };
+}
+
 async function same(source: ScriptedSource, sink: ScriptedSink, tables: readonly TableVersion[] = [users, notes]) {
   await eventually(() => {
-    for (const table of tables) expect(sorted(sink.rowsOf(table))).toEqual(sorted(source.rows(table).values()));
+    for (const table of tables) expect(sorted(sink.rowsOf(table))).toEqual(sorted(source.rowsOf(table).values()));
   });
 }
 
@@ -605,10 +615,10 @@ describe("rows read beside the stream", () => {
     let count = 0;
     source.onRead = () => {
       const id = (count++ * 7) % 60;
-      const old = source.rows(users).get(JSON.stringify([String(id)]));
+      const old = source.rowsOf(users).get(JSON.stringify([String(id)]));
       if (old === undefined) return;
       source.commit({ table: users, op: "u", after: [String(id + 100), "moved", UNCHANGED], before: old });
-      source.commit({ table: users, op: "d", before: source.rows(users).values().next().value ?? old });
+      source.commit({ table: users, op: "d", before: source.rowsOf(users).values().next().value ?? old });
     };
     const it = start(source, opened.state, [first, added]);
     await eventually(() => it.pipeline.unfinishedRefills === 0 && added.rowsOf(users).length > 0 && count > 10);
@@ -632,12 +642,13 @@ describe("rows read beside the stream", () => {
       if (when === "while it is down") await first.stop();
       const settled = gate();
       let isWaitedFor = false;
-      source.settle = () => {
+      const settle = () => {
         isWaitedFor = true;
         return settled.passed;
       };
-      const captured = await source.tables();
-      source.tables = async () => ({ ...captured, generations: new Map([[users.id, "2"]]) });
+      source.watermarks = { ...source.watermarks, settle };
+      const captured = await tablesOf(source);
+      shows(source, { ...captured, generations: new Map([[users.id, "2"]]) });
       const it = when === "while it is down" ? start(source, opened.state, [sink]) : first;
       await eventually(() => isWaitedFor || source.reads > 0);
       // What the transaction that was waited for had written is in no stream.
@@ -658,13 +669,13 @@ describe("rows read beside the stream", () => {
     await same(source, sink, [users]);
     await eventually(() => it.pipeline.hasLooked);
     const settled = gate();
-    source.settle = () => settled.passed;
-    const captured = await source.tables();
+    source.watermarks = { ...source.watermarks, settle: () => settled.passed };
+    const captured = await tablesOf(source);
     const moved = [users.id, "2"] as const;
-    source.tables = async () => ({ ...captured, generations: new Map([moved]) });
+    shows(source, { ...captured, generations: new Map([moved]) });
     await eventually(() => it.pipeline.unsettledTables.includes(users.id));
     const tables = [...captured.tables, notes];
-    source.tables = async () => ({ ...captured, tables, generations: new Map([moved, [notes.id, "1"]]) });
+    shows(source, { ...captured, tables, generations: new Map([moved, [notes.id, "1"]]) });
     await eventually(() => it.pipeline.gate.tables.some(({ id }) => id === notes.id));
     expect(source.reads).toBe(0);
     settled.open();
@@ -723,13 +734,9 @@ describe("what fails in vain for long, and may pass", () => {
       message: "the server failed (SQLSTATE XX000)",
     });
     let isBroken = false;
-    class BrokenSource extends ScriptedSource {
-      override async stream(...args: Parameters<ScriptedSource["stream"]>) {
-        if (isBroken) throw broken;
-        return await super.stream(...args);
-      }
-    }
-    const source = new BrokenSource([users]);
+    const source = new ScriptedSource([users]);
+    const { log } = source;
+    source.log = { ...log, stream: (...args) => (isBroken ? Promise.reject(broken) : log.stream(...args)) };
     const sink = new ScriptedSink("sink");
     source.fill(users, many(5));
     const it = start(source, opened.state, [sink], { inVainMsMax: 400 });

@@ -47,6 +47,7 @@ class Scene implements AsyncDisposable {
       lease: 1,
       sinks: this.sinks,
       snapshot: "initial",
+      revised: () => null,
       heartbeatMs: 50,
       logger: quietLog,
       metrics: noMetrics,
@@ -112,19 +113,20 @@ test("a source that answers nothing is no matter of the table whose turn it was"
   await using opened = await realState();
   await using scene = await Scene.start(opened.state, ["a"]);
   const { source, pipeline } = scene;
-  const tip = source.tip.bind(source);
+  const { log } = source;
   const failed = gate();
   source.onRead = () => {
     throw outage();
   };
-  source.tip = async () => {
+  const tip = async () => {
     failed.open();
     throw outage();
   };
+  source.log = { ...log, tip };
   await scene.readAgain("a", held);
   await failed.passed;
   expect(pipeline.unreadable).toEqual([]);
-  Object.assign(source, { tip, onRead: () => undefined });
+  Object.assign(source, { log, onRead: () => undefined });
   await eventually(async () => expect(await scene.states(held)).toEqual(["done"]));
   expect(pipeline.unreadable).toEqual([]);
 });
@@ -165,10 +167,13 @@ test("a part whose condition is wrong keeps its table from nobody", async () => 
   await using opened = await realState();
   await using scene = await Scene.start(opened.state, ["a"]);
   const { source, pipeline } = scene;
-  const readRange = source.readRange.bind(source);
-  source.readRange = async (table: TableVersion, after: readonly string[] | null, where?: string | null) => {
-    if (where !== null) throw outage("no such column");
-    return await readRange(table, after);
+  const { rows } = source;
+  source.rows = {
+    ...rows,
+    readRange: async (table, after, where, signal) => {
+      if (where !== null) throw outage("no such column");
+      return await rows.readRange(table, after, where, signal);
+    },
   };
   await scene.readAgain("a", held, "wrong = 1");
   await eventually(() => pipeline.unreadable.length === 1);

@@ -6,7 +6,6 @@ import { MillraceError } from "../../src/core/errors.ts";
 import type { Position } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { OnLost } from "../../src/core/contracts/sink.ts";
-import type { ChangeStream, Source } from "../../src/core/contracts/source.ts";
 import type { CatchUpParts } from "../../src/runtime/stream/catch-up.ts";
 import { Lane } from "../../src/runtime/stream/lane.ts";
 import { Rewind } from "../../src/runtime/stream/rewind.ts";
@@ -61,16 +60,22 @@ async function stage(parts: Partial<WorkerParts> = {}, onLost: OnLost = "fail") 
   const streams: ScriptedStream[] = [];
   let onStream: (from: Position) => Promise<void> | void = () => undefined;
   let onMark: (signal: AbortSignal) => Promise<void> | void = () => undefined;
-  const source: Pick<Source, "stream" | "mark" | "markPrefix" | "tip"> = {
-    markPrefix: "m",
-    tip: async () => 1_000_000n,
-    stream: async (from: Position): Promise<ChangeStream> => {
-      await onStream(from);
-      const own = new ScriptedStream();
-      streams.push(own);
-      return own;
+  const source: CatchUpParts["source"] = {
+    log: {
+      tip: async () => 1_000_000n,
+      earliest: async () => 0n,
+      stream: async (from) => {
+        await onStream(from);
+        const own = new ScriptedStream();
+        streams.push(own);
+        return own;
+      },
     },
-    mark: async (_content: string, signal: AbortSignal) => await onMark(signal),
+    watermarks: {
+      markPrefix: "m",
+      mark: async (_content, signal) => await onMark(signal),
+      renew: async () => 1_000_000n,
+    },
   };
   const main: CatchUpParts = {
     clock: systemClock,

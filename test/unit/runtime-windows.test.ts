@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { type Block, NO_TUPLE, OP_UNTOLD } from "../../src/core/model/block.ts";
-import type { KeyText } from "../../src/core/contracts/source.ts";
+import type { KeyText } from "../../src/core/contracts/row-reads.ts";
 import { Window } from "../../src/runtime/snapshot/windows.ts";
 import { blockOf, type Cell, type Change, type TableSpec, tableVersion, UNCHANGED } from "../support/blocks.ts";
 import { cellsOf, versionOf } from "../support/log-model.ts";

@@ -3,9 +3,9 @@ import { ByteWriter } from "../../src/core/bytes.ts";
 import type { Column } from "../../src/core/model/schema.ts";
 import { TupleWriter } from "../../src/core/model/tuple-writer.ts";
 import type { ColumnType } from "../../src/core/model/types.ts";
-import { ConditionRow } from "../../src/rules/where-values.ts";
-import { parseWhere, WhereError } from "../../src/rules/where-syntax.ts";
-import { bindWhere, FALSE, TRUE, UNKNOWN, UNTOLD } from "../../src/rules/where.ts";
+import { ConditionRow } from "../../src/rules/where/values.ts";
+import { parseWhere, WhereError } from "../../src/rules/where/syntax.ts";
+import { bindWhere, FALSE, TRUE, UNKNOWN, UNTOLD } from "../../src/rules/where/condition.ts";
 
 const column = (name: string, type: ColumnType, native: string): Column => ({
   name,

@@ -9,7 +9,7 @@ import type {
 } from "../../../src/core/contracts/comparing.ts";
 import { isPossibleKey, rowIdOf } from "../../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import type { KeyText } from "../../../src/core/contracts/source.ts";
+import type { KeyText } from "../../../src/core/contracts/row-reads.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
 import { Database, type DatabaseSettings } from "../file/database.ts";
 import { classify, stopped } from "../errors.ts";

@@ -35,8 +35,8 @@ export type MysqlSourceOptions = z.output<typeof sourceDefinition>;
 
 export const sourceFactory: SourceFactory<MysqlSourceOptions> = {
   create: async (context, log) => {
-    const { MysqlSource } = await import("./source.ts");
-    return new MysqlSource(await contextOf(context, log));
+    const { mysqlSource } = await import("./source.ts");
+    return mysqlSource(await contextOf(context, log));
   },
   check: async (context, signal) => {
     const { check } = await import("./check.ts");

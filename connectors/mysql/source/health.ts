@@ -1,5 +1,5 @@
 /** What an operator should see of the log. */
-import type { LogHealth } from "../../../src/core/contracts/source.ts";
+import type { LogHealth } from "../../../src/core/contracts/log-admin.ts";
 import type { SourceContext } from "./context.ts";
 import { bytesBetween, readFiles, readTip } from "./log/log-state.ts";
 import { unpackPlace } from "./log/position.ts";
@@ -12,12 +12,12 @@ const EXPIRY_NEAR = 0.5;
 export async function readHealth(context: SourceContext, signal: AbortSignal): Promise<LogHealth> {
   const tip = await readTip(context, signal);
   const from = context.acknowledged;
-  const zeroDates = context.metZeroDates.count;
-  if (from === 0n) return { tip, retainedBytes: 0, safeBytes: null, warnings: [], zeroDates };
+  const counts = { zeroDates: context.metZeroDates.count };
+  if (from === 0n) return { tip, retainedBytes: 0, safeBytes: null, warnings: [], counts };
   const files = await readFiles(context, signal);
   const { file } = unpackPlace(from);
   const oldest = files.at(0)?.file ?? 0;
-  const health = { tip, retainedBytes: bytesBetween(files, from, tip), safeBytes: null, zeroDates };
+  const health = { tip, retainedBytes: bytesBetween(files, from, tip), safeBytes: null, counts };
   if (file < oldest) {
     const warning = `the server has purged its log behind us: it begins with ${context.names.file(oldest)}`;
     return { ...health, safeSeconds: 0, warnings: [warning] };

@@ -112,3 +112,40 @@ export function expirySeconds({ variables }: ServerFacts): number {
   const seconds = Number(variables.get("binlog_expire_logs_seconds") ?? "0");
   return seconds > 0 ? seconds : Number(variables.get("expire_logs_days") ?? "0") * 86_400;
 }
+
+/** The server that answers, as it was found when it was asked last. */
+export class AnsweringServer {
+  readonly #context: SourceContext;
+  #facts: Promise<ServerFacts> | undefined;
+
+  constructor(context: SourceContext) {
+    this.#context = context;
+  }
+
+  async facts(signal: AbortSignal): Promise<ServerFacts> {
+    const asked = (this.#facts ??= checkedServer(this.#context, signal));
+    try {
+      return await asked;
+    } catch (error) {
+      if (this.#facts === asked) this.#facts = undefined;
+      throw error;
+    }
+  }
+
+  /** Asks anew which server the address leads to. From here on it has to be that one. */
+  async anew(signal: AbortSignal): Promise<ServerFacts> {
+    const { database, host } = this.#context;
+    await database.renew(signal);
+    host.forget();
+    this.#facts = undefined;
+    const facts = await this.facts(signal);
+    host.expect(facts);
+    return facts;
+  }
+}
+
+async function checkedServer(context: SourceContext, signal: AbortSignal): Promise<ServerFacts> {
+  const facts = await readServer(context, signal);
+  checkServer(facts, context);
+  return facts;
+}

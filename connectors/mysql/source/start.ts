@@ -4,9 +4,9 @@ import {
   type CreatedLog,
   type CreateRequest,
   type HeldPositions,
-  type LogIdentity,
   LogMoved,
-} from "../../../src/core/contracts/source.ts";
+} from "../../../src/core/contracts/log-admin.ts";
+import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
 import type { LogFileSize, SourceContext } from "./context.ts";
 import { otherServerId, readDump } from "./log/dump.ts";
 import { BEGIN_ANEW, pages, sourceError } from "./errors.ts";
@@ -15,7 +15,7 @@ import { readFiles, readTip } from "./log/log-state.ts";
 import { hasLandmark, parseLandmark, spellLandmark } from "./log/landmark.ts";
 import { FILE_START, packPlace, unpackPlace } from "./log/position.ts";
 import { selectTables } from "./catalog/selection.ts";
-import { checkServer, readServer, type ServerFacts } from "./server.ts";
+import type { ServerFacts } from "./server.ts";
 import { SnapshotCopy } from "./snapshot/snapshot.ts";
 
 export async function createLog(
@@ -32,12 +32,6 @@ export async function createLog(
   // Behind the place: a table that is altered in between has its shape of afterwards, and comes by once more.
   const selected = await selectTables(context, false, signal);
   return { identity, position, copy: new SnapshotCopy(context, facts, request.epoch, selected) };
-}
-
-export async function checkedServer(context: SourceContext, signal: AbortSignal): Promise<ServerFacts> {
-  const facts = await readServer(context, signal);
-  checkServer(facts, context);
-  return facts;
 }
 
 /**

@@ -1,4 +1,4 @@
-import type { StreamOptions } from "../../../src/core/contracts/source.ts";
+import type { StreamOptions } from "../../../src/core/contracts/change-log.ts";
 import type { Position } from "../../../src/core/model/position.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { SourceContext } from "./context.ts";

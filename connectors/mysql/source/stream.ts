@@ -3,7 +3,7 @@ import type { Block } from "../../../src/core/model/block.ts";
 import { findMillraceError } from "../../../src/core/errors.ts";
 import { OneReader } from "../../../src/core/one-reader.ts";
 import { tableId } from "../../../src/core/model/schema.ts";
-import type { ChangeStream } from "../../../src/core/contracts/source.ts";
+import type { ChangeStream } from "../../../src/core/contracts/change-log.ts";
 import { Assembler } from "./rows/assemble.ts";
 import { claimLog } from "./claim.ts";
 import { Decoder, TOOK_CONTROL, TOOK_END, TOOK_PAYLOAD, TOOK_TABLE_NEEDED } from "./rows/decoder.ts";

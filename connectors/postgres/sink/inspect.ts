@@ -8,7 +8,7 @@ import type {
 } from "../../../src/core/contracts/comparing.ts";
 import { isPossibleKey, rowIdOf } from "../../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import type { KeyText } from "../../../src/core/contracts/source.ts";
+import type { KeyText } from "../../../src/core/contracts/row-reads.ts";
 import { CopyLines } from "./write/copy-lines.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable, quoteTextArray } from "../quote.ts";
 import { DELETED_COLUMN, OP_COLUMN, type TargetForm, VERSION_COLUMN } from "./tables/form.ts";

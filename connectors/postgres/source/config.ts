@@ -30,8 +30,8 @@ export type PostgresSourceOptions = z.output<typeof sourceDefinition>;
 
 export const sourceFactory: SourceFactory<PostgresSourceOptions> = {
   create: async (context, log) => {
-    const { PostgresSource } = await import("./source.ts");
-    return new PostgresSource(await contextOf(context, log));
+    const { postgresSource } = await import("./source.ts");
+    return postgresSource(await contextOf(context, log));
   },
   check: async (context, signal) => {
     const { check } = await import("./check.ts");

@@ -7,7 +7,7 @@ import {
   MillraceError,
   reasonOf,
 } from "../../../src/core/errors.ts";
-import { SecondStreamRefused } from "../../../src/core/contracts/source.ts";
+import { SecondStreamRefused } from "../../../src/core/contracts/change-log.ts";
 import { Failure, failureOf } from "../client/failure.ts";
 import { BEGIN_ANEW } from "./error-pages.ts";
 

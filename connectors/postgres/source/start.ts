@@ -1,7 +1,8 @@
 /** First and later starts: what is made, adopted, compared. */
 import { setTimeout as delay } from "node:timers/promises";
 import type { Position } from "../../../src/core/model/position.ts";
-import type { CreatedLog, CreateRequest, HeldPositions, LogIdentity } from "../../../src/core/contracts/source.ts";
+import type { CreatedLog, CreateRequest, HeldPositions } from "../../../src/core/contracts/log-admin.ts";
+import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
 import { BEGIN_ANEW, sourceError } from "./errors.ts";
 import { quoteLiteral } from "../quote.ts";
 import type { CatalogTable } from "./catalog/catalog.ts";

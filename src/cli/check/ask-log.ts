@@ -21,14 +21,14 @@ export interface LogAnswer {
  * Changes nothing.
  */
 export async function askLog(
-  source: Source,
+  { admin, positions }: Pick<Source, "admin" | "positions">,
   state: Pick<StateStore, "sinks" | "bonds">,
   sinks: readonly SinkConfig[],
   record: StartedRecord,
   signal: AbortSignal,
 ): Promise<LogAnswer> {
   const { identity, epoch } = record;
-  source.recall?.(identity);
+  positions.recall?.(identity);
   const foreseen = new Map<string, Foreseen>();
   for (const config of sinks) {
     foreseen.set(
@@ -40,7 +40,7 @@ export async function askLog(
   if (held === null) throw cliError("MR1120", "the first start has not finished: there is nothing to recover");
   const places = (await state.sinks.all()).flatMap((sink) => knownPlace(sink) ?? []);
   const commits = places.filter((place) => place.epoch === epoch).map(({ commit }) => commit);
-  const crossing = (await source.cross?.(identity, commits, signal)) ?? null;
-  if (crossing === null) await source.resume(identity, held, signal);
+  const crossing = (await admin.cross?.(identity, commits, signal)) ?? null;
+  if (crossing === null) await admin.resume(identity, held, signal);
   return { foreseen, isSame: crossing === null };
 }

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import type { Config } from "../../config/config.ts";
 import type { Finding } from "../../core/contracts/connector.ts";
 import { findMillraceError } from "../../core/errors.ts";
-import type { Source } from "../../core/contracts/source.ts";
+import type { LogAdmin } from "../../core/contracts/log-admin.ts";
 import { hasIdentity, type StateStore } from "../../core/contracts/state-store.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
 import { openSource, pinsOf } from "../../open-source.ts";
@@ -30,13 +30,13 @@ export async function checkLog(
       if (record !== null && hasIdentity(record)) {
         const { foreseen, isSame } = await askLog(source, state!, config.sinks, record, signal);
         if (!isSame) return [];
-        await source.expectFree?.(record.identity, signal);
-        return await checkStandings(config, foreseen, record, await source.tip(signal));
+        await source.admin.expectFree?.(record.identity, signal);
+        return await checkStandings(config, foreseen, record, await source.log.tip(signal));
       }
-      if (record === null) await source.expectFree?.(null, signal);
+      if (record === null) await source.admin.expectFree?.(null, signal);
       return [];
     } catch (error) {
-      return told(source, error);
+      return told(source.admin, error);
     } finally {
       await source.close();
     }
@@ -48,7 +48,7 @@ export async function checkLog(
 const READ_BY_ANOTHER: ReadonlySet<string> = new Set(["MR2012", "MR2134"]);
 
 /** A source that can't be asked, or whose settings do not fit, is among the source's own findings. */
-function told({ losses }: Source, error: unknown): readonly Finding[] {
+function told({ losses }: LogAdmin, error: unknown): readonly Finding[] {
   const known = findMillraceError(error);
   if (known === undefined) throw error;
   if (!losses.has(known.code) && !READ_BY_ANOTHER.has(known.code)) return [];

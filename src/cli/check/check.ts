@@ -66,7 +66,7 @@ async function wantedTables({ source }: Config, signal: AbortSignal): Promise<re
   try {
     const opened = await source.connector.create(SILENT);
     try {
-      const { tables, refused } = await opened.tables(signal);
+      const { tables, refused } = await opened.catalog.tables(signal);
       const lacking = refused.filter(({ byPrivilege }) => byPrivilege === true);
       return [...tables, ...lacking].map(({ id }) => namesOfTable(id));
     } finally {

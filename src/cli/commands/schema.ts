@@ -119,8 +119,8 @@ async function readSpelled<T>(config: Config, ask: (state: StateStore, spell: Sp
   try {
     return await readState(config, async (state) => {
       const record = await state.source.get();
-      if (record?.identity != null) source.recall?.(record.identity);
-      return await ask(state, ({ commit }) => source.formatPosition(commit));
+      if (record?.identity != null) source.positions.recall?.(record.identity);
+      return await ask(state, ({ commit }) => source.positions.format(commit));
     });
   } finally {
     await source.close();

@@ -89,7 +89,7 @@ async function tryOffline(config: Config, tables: readonly TableVersion[], where
   const pins = await readState(config, (state) => pinsOf(config, state));
   const source = await openSource(config, pins, SILENT);
   try {
-    await tryCondition(systemClock, source, tables, where);
+    await tryCondition(systemClock, source.rows, tables, where);
   } finally {
     await source.close();
   }

@@ -5,7 +5,9 @@ import { ByteWriter } from "../../core/bytes.ts";
 import { type EnvelopeContext, writeEnvelope, writeMessageEnvelope } from "../../core/model/envelope.ts";
 import { isAborted } from "../../core/errors.ts";
 import type { Position } from "../../core/model/position.ts";
-import type { SchemaResolver, Source } from "../../core/contracts/source.ts";
+import type { SchemaResolver } from "../../core/contracts/change-log.ts";
+import type { Positions } from "../../core/contracts/positions.ts";
+import type { Source } from "../../core/contracts/source.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import { TableSelection } from "../../core/table-selection.ts";
 import { readState } from "../read-state.ts";
@@ -57,17 +59,17 @@ async function tail(session: Session, { selection, from, limit }: TailOptions): 
     const { signal } = stopping;
     const { resolve, epoch, acknowledged, acknowledgedAt } = await remembered(config);
     const begin = async (): Promise<bigint> => {
-      if (from === null) return await source.tip(signal);
-      const range = await reachable(source, signal);
+      if (from === null) return await source.log.tip(signal);
+      const range = await reachable(source.log, signal);
       return (await placeOf(from, source, range, { epoch, acknowledgedAt }, signal)).position.commit;
     };
     const start: Position = { epoch, commit: given ?? (await begin()), index: 0 };
     if (given !== null && acknowledged !== null && given < acknowledged) {
       // What may be forgotten need not be.
-      const first = await source.earliest(signal);
-      if (first === null || given < first) throw forgotten(source, given, first ?? acknowledged);
+      const first = await source.log.earliest(signal);
+      if (first === null || given < first) throw forgotten(source.positions, given, first ?? acknowledged);
     }
-    await using stream = await source.stream(start, { temporary: true, resolve }, signal);
+    await using stream = await source.log.stream(start, { temporary: true, resolve }, signal);
     const printer = new Printer(config, source, selection, limit);
     while (!printer.done) {
       const block = await stream.next(signal);
@@ -90,7 +92,7 @@ function isSearched(from: string): boolean {
 async function positionOf({ source }: Config, text: string): Promise<bigint> {
   const opened = await source.connector.create(SILENT);
   try {
-    return opened.parsePosition(text);
+    return opened.positions.parse(text);
   } catch (error) {
     const what = error instanceof Error ? error.message : "not a position";
     throw cliError("MR1110", `--from: ${what}, earliest, or a time with its zone such as 2026-11-20T06:43:15Z`, {
@@ -101,8 +103,8 @@ async function positionOf({ source }: Config, text: string): Promise<bigint> {
   }
 }
 
-function forgotten(source: Source, asked: bigint, first: bigint): Error {
-  const [from, since] = [asked, first].map((position) => source.formatPosition(position));
+function forgotten(positions: Positions, asked: bigint, first: bigint): Error {
+  const [from, since] = [asked, first].map((position) => positions.format(position));
   return cliError("MR1117", `--from: the source no longer keeps its log from ${from} on for this daemon`, {
     hint: `The log can be read from ${since} on (--from earliest); without --from it is read from now on.`,
   });
@@ -150,14 +152,15 @@ class Printer {
   constructor(config: Config, source: Source, selection: TableSelection, limit: number) {
     this.#selection = selection;
     this.#left = limit;
-    this.#markPrefix = source.markPrefix;
+    this.#markPrefix = source.watermarks.markPrefix;
     this.#context = {
       name: config.name,
       producer: PRODUCER,
       sourceKind: source.kind,
       database: source.database,
-      formatPosition: (commit) => source.formatPosition(commit),
-      recordPosition: (block, row) => source.recordPosition?.(block, row),
+      formatPosition: source.positions.format,
+      positionFields: source.positions.fields,
+      recordPosition: source.positions.recordPosition,
     };
   }
 

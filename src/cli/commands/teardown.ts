@@ -1,6 +1,7 @@
 import type { Config } from "../../config/config.ts";
 import { reasonOf } from "../../core/errors.ts";
-import type { LogIdentity, Source } from "../../core/contracts/source.ts";
+import type { LogAdmin } from "../../core/contracts/log-admin.ts";
+import type { LogIdentity } from "../../core/contracts/positions.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
 import { alone } from "../alone.ts";
 import type { CommandLine } from "../command-line.ts";
@@ -54,9 +55,9 @@ async function tearDown(
   const record = await state.source.get();
   const source = await config.source.connector.create(session.log);
   try {
-    const plan = await planOf(config, source, record === null ? undefined : record.identity, withSinks, signal);
+    const plan = await planOf(config, source.admin, record === null ? undefined : record.identity, withSinks, signal);
     if (!isConfirmed) return { ...plan, applied: false, nothingLeft: false };
-    if (record !== null) await source.remove(record.identity, signal);
+    if (record !== null) await source.admin.remove?.(record.identity, signal);
     if (withSinks) await forgetInSinks(session, config, state, signal);
     return { ...plan, applied: true, nothingLeft: false };
   } finally {
@@ -67,12 +68,12 @@ async function tearDown(
 /** `identity` undefined: no start was ever announced, so nothing at the source is ours. */
 async function planOf(
   config: Config,
-  source: Source,
+  admin: LogAdmin,
   identity: LogIdentity | null | undefined,
   withSinks: boolean,
   signal: AbortSignal,
 ): Promise<Pick<TeardownPlan, "removes" | "keeps">> {
-  const made = identity === undefined ? [] : await source.made(identity, signal);
+  const made = identity === undefined ? [] : ((await admin.made?.(identity, signal)) ?? []);
   const sinks = config.sinks.map(({ name }) => `what sink ${name} keeps for itself (progress)`);
   return {
     removes: [

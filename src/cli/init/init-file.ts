@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { stringify } from "yaml";
 import { installed } from "../../core/installation.ts";
-import type { CapturedTables } from "../../core/contracts/source.ts";
+import type { CapturedTables } from "../../core/contracts/catalog.ts";
 import { countsOf, exampleColumn, exampleGlobs, followedLines, refusedLines } from "./init-tables.ts";
 
 export interface PlannedSink {

@@ -1,5 +1,5 @@
 import { namesOfTable } from "../../core/model/schema.ts";
-import type { CapturedTables, RefusedTable } from "../../core/contracts/source.ts";
+import type { CapturedTables, RefusedTable } from "../../core/contracts/catalog.ts";
 
 /** More names in a line would make one that nobody reads. */
 const NAMED_COUNT_MAX = 10;

@@ -1,6 +1,6 @@
 import { existsSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import type { CapturedTables } from "../../core/contracts/source.ts";
+import type { CapturedTables } from "../../core/contracts/catalog.ts";
 import type { CommandLine } from "../command-line.ts";
 import { cliError } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
@@ -62,7 +62,7 @@ async function look(session: Session, name: string, url: string): Promise<Captur
     .bind({ daemon: name, folder: dirname(resolve(session.configFile)), tables: [] })
     .create(session.log);
   try {
-    return await source.tables(AbortSignal.timeout(LOOK_TIMEOUT_MS));
+    return await source.catalog.tables(AbortSignal.timeout(LOOK_TIMEOUT_MS));
   } finally {
     await source.close();
   }

@@ -14,11 +14,11 @@ import type { Session } from "../session.ts";
 export async function expectReachable(
   session: Pick<Session, "log">,
   config: Pick<Config, "sinks">,
-  source: Source,
+  source: Pick<Source, "log" | "positions">,
   dump: StateDump,
 ): Promise<void> {
   const { signal } = new AbortController();
-  const range = await reachable(source, signal);
+  const range = await reachable(source.log, signal);
   for (const sink of config.sinks) {
     const { name } = sink;
     const row = dump.relations["sink"]?.find((one) => one["name"] === name);
@@ -30,7 +30,7 @@ export async function expectReachable(
     const isAsExported = own === null || comparePositions(own, written) === 0;
     const place = isAsExported ? covered : own;
     if (place.commit < range.first) {
-      throw unreachable(source, `sink ${name} at ${source.formatPosition(place.commit)}`, range);
+      throw unreachable(source.positions, `sink ${name} at ${source.positions.format(place.commit)}`, range);
     }
   }
 }

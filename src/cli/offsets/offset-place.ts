@@ -1,7 +1,9 @@
 /** Where `--to` leads in the source's log. */
 import type { Position } from "../../core/model/position.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
-import type { SchemaResolver, Source } from "../../core/contracts/source.ts";
+import type { ChangeLog, SchemaResolver } from "../../core/contracts/change-log.ts";
+import type { Positions } from "../../core/contracts/positions.ts";
+import type { Source } from "../../core/contracts/source.ts";
 import type { SourceRecord } from "../../core/contracts/state-store.ts";
 import { cliError } from "../errors.ts";
 
@@ -19,20 +21,20 @@ export interface Place {
   readonly note: string | null;
 }
 
-export async function reachable(source: Source, signal: AbortSignal): Promise<Reachable> {
-  const first = await source.earliest(signal);
+export async function reachable(log: ChangeLog, signal: AbortSignal): Promise<Reachable> {
+  const first = await log.earliest(signal);
   if (first === null) {
     throw cliError("MR1118", "the source keeps no log for this daemon any more", {
       hint: "`millrace check` says what became of the slot",
     });
   }
-  const end = await source.tip(signal);
+  const end = await log.tip(signal);
   return { first, end: end > first ? end : first };
 }
 
 export async function placeOf(
   to: string,
-  source: Source,
+  source: Pick<Source, "log" | "positions">,
   range: Reachable,
   record: Pick<SourceRecord, "epoch" | "acknowledgedAt">,
   signal: AbortSignal,
@@ -53,16 +55,16 @@ export async function placeOf(
         const commit = await firstCommitAt(timeUs, source, range, record, signal);
         return at(commit ?? range.end, false, commit === null ? "nothing was committed since that time" : null);
       }
-      const commit = positionOf(source, to);
-      if (commit < range.first || commit > range.end) throw unreachable(source, `position ${to}`, range);
+      const commit = positionOf(source.positions, to);
+      if (commit < range.first || commit > range.end) throw unreachable(source.positions, `position ${to}`, range);
       return at(commit);
     }
   }
 }
 
-function positionOf(source: Source, text: string): bigint {
+function positionOf(positions: Positions, text: string): bigint {
   try {
-    return source.parsePosition(text);
+    return positions.parse(text);
   } catch (error) {
     const wanted = "a position, earliest, latest, snapshot, or a time with its zone such as 2026-11-20T06:43:15Z";
     throw cliError("MR1110", `--to: ${JSON.stringify(text)} is not ${wanted}`, { cause: error });
@@ -84,13 +86,13 @@ export function timeOf(text: string): bigint | null {
 /** Null: nothing that is captured was committed since. */
 async function firstCommitAt(
   timeUs: bigint,
-  source: Source,
+  source: Pick<Source, "log" | "positions">,
   range: Reachable,
   record: Pick<SourceRecord, "epoch" | "acknowledgedAt">,
   signal: AbortSignal,
 ): Promise<bigint | null> {
   const from: Position = { epoch: record.epoch, commit: range.first, index: 0 };
-  await using stream = await source.stream(from, { temporary: true, resolve: unregistered() }, signal);
+  await using stream = await source.log.stream(from, { temporary: true, resolve: unregistered() }, signal);
   let sawEarlier = false;
   for (let at = range.first; at < range.end;) {
     const block = await stream.next(signal);
@@ -103,10 +105,10 @@ async function firstCommitAt(
     }
     block.release();
     if (found === null) continue;
-    if (!sawEarlier && mayBeForgotten(timeUs, record)) throw unreachable(source, "that time", range);
+    if (!sawEarlier && mayBeForgotten(timeUs, record)) throw unreachable(source.positions, "that time", range);
     return found;
   }
-  if (!sawEarlier && mayBeForgotten(timeUs, record)) throw unreachable(source, "that time", range);
+  if (!sawEarlier && mayBeForgotten(timeUs, record)) throw unreachable(source.positions, "that time", range);
   return null;
 }
 
@@ -126,8 +128,8 @@ function unregistered(): SchemaResolver {
   };
 }
 
-export function unreachable(source: Source, what: string, { first, end }: Reachable): Error {
-  const [from, to] = [first, end].map((position) => source.formatPosition(position));
+export function unreachable(positions: Positions, what: string, { first, end }: Reachable): Error {
+  const [from, to] = [first, end].map((position) => positions.format(position));
   return cliError("MR1118", `${what} can't be reached: the log can be read from ${from} to ${to}`, {
     hint: "name a position or a time in between, earliest, latest, or snapshot to read the rows as they are now",
   });

@@ -1,7 +1,7 @@
 import type { Config } from "../../config/config.ts";
-import { logDistance } from "../../core/log-distance.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
 import { TableSelection } from "../../core/table-selection.ts";
+import type { Positions } from "../../core/contracts/positions.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import type { SinkReset, SourceRecord, StateStore } from "../../core/contracts/state-store.ts";
 import { heldFrom, knownPlace } from "../../runtime/apply/standing.ts";
@@ -64,23 +64,23 @@ export async function resetIn(
   const record = await state.source.get();
   if (record?.identity == null) throw cliError("MR1120", "the first start has not finished: no sink has an offset");
   const { signal } = new AbortController();
-  const range = await reachable(source, signal);
+  const range = await reachable(source.log, signal);
   const place = await placeOf(to, source, range, record, signal);
   // The same comparisons as at a start: a position of another log is no place to go to.
-  await source.resume(record.identity, heldFrom(place.position, await state.sinks.all()), signal);
+  await source.admin.resume(record.identity, heldFrom(place.position, await state.sinks.all()), signal);
   const sinks: SinkPlan[] = [];
-  for (const name of chosen) sinks.push(await planOf(config, state, source, name, place));
+  for (const name of chosen) sinks.push(await planOf(config, state, source.positions, name, place));
   if (isConfirmed) {
     const target: SinkReset = { to: place.position, anew: place.anew };
     await state.source.reset(new Map(chosen.map((name) => [name, target])));
   }
-  return documentOf(source, record, to, place, range, sinks, isConfirmed);
+  return documentOf(source.positions, record, to, place, range, sinks, isConfirmed);
 }
 
 async function planOf(
   config: Pick<Config, "sinks">,
   state: StateStore,
-  source: Source,
+  positions: Positions,
   name: string,
   { position, anew }: Place,
 ): Promise<SinkPlan> {
@@ -92,10 +92,10 @@ async function planOf(
   const known = effect === "anew" || effect === "skip" ? await state.schemas.list() : [];
   return {
     name,
-    holds: held === null ? null : source.formatPosition(held.commit),
-    position: source.formatPosition(position.commit),
+    holds: held === null ? null : positions.format(held.commit),
+    position: positions.format(position.commit),
     effect,
-    bytes: held === null ? 0 : logDistance(source, held.commit, position.commit),
+    bytes: held === null ? 0 : positions.distance(held.commit, position.commit),
     tables: known.filter(({ schema, table }) => selection.matches(schema, table)).map(({ id }) => id),
   };
 }
@@ -107,7 +107,7 @@ function effectOf(held: Position | null, to: Position): SinkPlan["effect"] {
 }
 
 function documentOf(
-  source: Source,
+  positions: Positions,
   { epoch }: SourceRecord,
   to: string,
   { position, note }: Place,
@@ -118,9 +118,9 @@ function documentOf(
   return {
     applied,
     to,
-    position: source.formatPosition(position.commit),
+    position: positions.format(position.commit),
     note,
-    reachable: { first: source.formatPosition(first), end: source.formatPosition(end) },
+    reachable: { first: positions.format(first), end: positions.format(end) },
     epoch,
     sinks,
   };

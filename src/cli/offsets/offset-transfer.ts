@@ -5,6 +5,7 @@ import * as z from "zod";
 import type { Config } from "../../config/config.ts";
 import { findMillraceError, reasonOf } from "../../core/errors.ts";
 import { parsePosition } from "../../core/model/position.ts";
+import type { Positions } from "../../core/contracts/positions.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import type { StateDump, StateRow } from "../../core/contracts/state-store.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
@@ -71,7 +72,12 @@ export async function exportOffsets(config: Config, file: string, isForced: bool
     state: dump as Body["state"],
   };
   write(file, JSON.stringify({ ...body, sha256: digestOf(body) }), isForced);
-  return summaryOf(config.name, dump, await sourceOf(config));
+  const source = await config.source.connector.create(SILENT);
+  try {
+    return summaryOf(config.name, dump, source.positions);
+  } finally {
+    await source.close();
+  }
 }
 
 /** Dead letters hold rows of the source: nobody else may read them. */
@@ -106,7 +112,7 @@ export async function importOffsets(session: Session, file: string, isConfirmed:
   try {
     await expectSameLog(source, body.state);
     const present = await presentIn(config);
-    const spelled = (dump: StateDump): Transfer => summaryOf(config.name, dump, source);
+    const spelled = (dump: StateDump): Transfer => summaryOf(config.name, dump, source.positions);
     const replaces = present === null || isEmpty(present) ? null : spelled(present);
     if (isConfirmed) await replace(session, config, source, body.state);
     return { ...spelled(body.state), applied: isConfirmed, exportedAt: body.exportedAt, replaces };
@@ -151,19 +157,19 @@ function digestOf(body: Body): string {
 }
 
 /** Throws where the server that is reached does not have the log of the export. */
-async function expectSameLog(source: Source, dump: StateDump): Promise<void> {
+async function expectSameLog({ admin, log }: Pick<Source, "admin" | "log">, dump: StateDump): Promise<void> {
   const record = rowsOf(dump, "source")[0];
   const identity = textOf(record, "identity");
   const place = textOf(record, "acknowledged") ?? textOf(record, "origin");
   if (identity === null || place === null) return;
   const { signal } = new AbortController();
   const stored = parsePosition(place);
-  const first = await source.earliest(signal);
+  const first = await log.earliest(signal);
   // What the source has forgotten since, the sinks may have: they are asked at the start.
   const from = first !== null && first > stored.commit ? { ...stored, commit: first } : stored;
   const parsed = z.record(z.string(), z.string()).parse(JSON.parse(identity));
   try {
-    await source.resume(parsed, { from, reached: from }, signal);
+    await admin.resume(parsed, { from, reached: from }, signal);
   } catch (error) {
     const known = findMillraceError(error);
     if (known?.kind !== "fatal") throw error;
@@ -192,11 +198,7 @@ function isEmpty(dump: StateDump): boolean {
   return rowsOf(dump, "source").length === 0 && rowsOf(dump, "sink").length === 0;
 }
 
-async function sourceOf(config: Config): Promise<Pick<Source, "formatPosition">> {
-  return await config.source.connector.create(SILENT);
-}
-
-function summaryOf(name: string, dump: StateDump, source: Pick<Source, "formatPosition">): Transfer {
+function summaryOf(name: string, dump: StateDump, positions: Positions): Transfer {
   const epoch = rowsOf(dump, "source")[0]?.["epoch"];
   const open = (row: StateRow): boolean => row["state"] === "waiting" || row["state"] === "running";
   return {
@@ -204,7 +206,7 @@ function summaryOf(name: string, dump: StateDump, source: Pick<Source, "formatPo
     epoch: typeof epoch === "number" ? epoch : null,
     sinks: rowsOf(dump, "sink").map((row) => {
       const position = textOf(row, "covered") ?? textOf(row, "written");
-      const spelled = position === null ? null : source.formatPosition(parsePosition(position).commit);
+      const spelled = position === null ? null : positions.format(parsePosition(position).commit);
       return { name: String(row["name"]), position: spelled };
     }),
     tables: new Set(rowsOf(dump, "table_version").map((row) => row["table_id"])).size,

@@ -1,7 +1,7 @@
 import Table from "cli-table3";
 import type { Command } from "commander";
 import type { Config } from "../../config/config.ts";
-import type { Source } from "../../core/contracts/source.ts";
+import type { Positions } from "../../core/contracts/positions.ts";
 import type { SinkRecord, SourceRecord } from "../../core/contracts/state-store.ts";
 import type { StatusDocument } from "../../core/contracts/status.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
@@ -101,23 +101,24 @@ interface Offsets {
 async function show(config: Config): Promise<Offsets> {
   const live = await new DaemonClient(config.state).ask<StatusDocument>("GET", "/api/v1/status");
   const source = await config.source.connector.create(SILENT);
+  const { positions } = source;
   const state = await openState(config.state, { name: config.name, readOnly: true });
   try {
     const record = await state.source.get();
-    if (record?.identity != null) source.recall?.(record.identity);
+    if (record?.identity != null) positions.recall?.(record.identity);
     const records = new Map((await state.sinks.all()).map((sink) => [sink.name, sink]));
-    const acknowledged = live?.source.acknowledged ?? spell(source, record?.acknowledged ?? record?.origin);
+    const acknowledged = live?.source.acknowledged ?? spell(positions, record?.acknowledged ?? record?.origin);
     return {
       source: {
         kind: config.source.kind,
         position: live?.source.position ?? acknowledged,
         acknowledged,
-        origin: spell(source, record?.origin),
+        origin: spell(positions, record?.origin),
         epoch: epochOf(record),
       },
       sinks: config.sinks.map(({ name, kind }) => {
         const position = live?.sinks.find((sink) => sink.name === name)?.position ?? null;
-        return { name, kind, ...sinkOffset(source, records.get(name), position) };
+        return { name, kind, ...sinkOffset(positions, records.get(name), position) };
       }),
     };
   } finally {
@@ -130,24 +131,27 @@ function epochOf(record: SourceRecord | null): number | null {
   return record?.epoch ?? null;
 }
 
-function sinkOffset(source: Source, record: SinkRecord | undefined, live: string | null) {
+function sinkOffset(positions: Positions, record: SinkRecord | undefined, live: string | null) {
   const reset = record?.reset ?? null;
   return {
-    position: live ?? spell(source, record?.covered ?? record?.written),
-    written: spell(source, record?.written),
-    gtids: gtidsBefore(source, record?.covered),
+    position: live ?? spell(positions, record?.covered ?? record?.written),
+    written: spell(positions, record?.written),
+    gtids: gtidsBefore(positions, record?.covered),
     tables: Object.keys(record?.tables ?? {}).length,
-    reset: reset === null ? null : { position: source.formatPosition(reset.to.commit), anew: reset.anew },
+    reset: reset === null ? null : { position: positions.format(reset.to.commit), anew: reset.anew },
   };
 }
 
-function gtidsBefore(source: Source, position: { readonly commit: bigint } | null | undefined): SinkOffset["gtids"] {
-  const set = position == null ? undefined : source.namesBefore?.(position.commit);
-  return position == null || set === undefined ? null : { position: source.formatPosition(position.commit), set };
+function gtidsBefore(
+  positions: Positions,
+  position: { readonly commit: bigint } | null | undefined,
+): SinkOffset["gtids"] {
+  const set = position == null ? undefined : positions.namesBefore?.(position.commit);
+  return position == null || set === undefined ? null : { position: positions.format(position.commit), set };
 }
 
-function spell(source: Source, position: { readonly commit: bigint } | null | undefined): string | null {
-  return position == null ? null : source.formatPosition(position.commit);
+function spell(positions: Positions, position: { readonly commit: bigint } | null | undefined): string | null {
+  return position == null ? null : positions.format(position.commit);
 }
 
 function describe({ source, sinks }: Offsets): string {

@@ -3,7 +3,8 @@ import type { Config } from "../../config/config.ts";
 import { findMillraceError, reasonOf } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { Position } from "../../core/model/position.ts";
-import type { LogIdentity, Source } from "../../core/contracts/source.ts";
+import type { LogIdentity, Positions } from "../../core/contracts/positions.ts";
+import type { Source } from "../../core/contracts/source.ts";
 import type { SinkReset, SourceRecord, StartedRecord, StateStore } from "../../core/contracts/state-store.ts";
 import { TableSelection } from "../../core/table-selection.ts";
 import { openSource, pinsOf } from "../../open-source.ts";
@@ -102,7 +103,7 @@ export async function recoverIn(
     const concerned = config.sinks.filter(({ name }) => chosen.includes(name));
     const isAnew = loss !== null || request.isForced;
     const held = isAnew ? [] : await heldBySinks(session, concerned, state, false);
-    const lost = loss ?? aheadOf(held, record.epoch, await source.tip(AbortSignal.timeout(ANSWER_MS_MAX)));
+    const lost = loss ?? aheadOf(held, record.epoch, await source.log.tip(AbortSignal.timeout(ANSWER_MS_MAX)));
     if (sink !== null && (lost !== null || request.isForced)) {
       const why = lost === null ? "--anyway begins another log" : `the log is lost: ${lost.message}`;
       throw cliError("MR1127", `--sink ${sink}: every sink needs a new position: ${why}`);
@@ -126,7 +127,7 @@ async function lossOf(
     return null;
   } catch (error) {
     const known = findMillraceError(error);
-    if (known === undefined || !source.losses.has(known.code)) throw error;
+    if (known === undefined || !source.admin.losses.has(known.code)) throw error;
     return { code: known.code, message: known.message };
   }
 }
@@ -148,16 +149,16 @@ async function anew(
   // It shall know nothing of the former log.
   const source = await openSource(config, await pinsOf(config, state), session.log);
   try {
-    const plan = { lost, epoch, sinks: await holdings(source, state, identity, chosen) };
+    const plan = { lost, epoch, sinks: await holdings(source.positions, state, identity, chosen) };
     if (!isConfirmed) return planned({ ...plan, tables: (await state.schemas.list()).map(({ id }) => id) });
-    const log = await source.create({ epoch, wantCopy: false, resumeIntent: true }, signal);
+    const log = await source.admin.create({ epoch, wantCopy: false, resumeIntent: true }, signal);
     failpoint("recover.created");
-    const { generations } = await source.tables(signal);
+    const { generations } = await source.catalog.tables(signal);
     const { listed, tables, keeps } = await list(config, state, chosen, generations);
     failpoint("recover.listed");
     const reset: SinkReset = { to: log.position, anew: false, keeps };
     await state.source.crossed(log.identity, log.position, new Map(chosen.map((name) => [name, reset])));
-    return begun({ ...plan, tables, listed, position: source.formatPosition(log.position.commit) });
+    return begun({ ...plan, tables, listed, position: source.positions.format(log.position.commit) });
   } finally {
     await source.close();
   }
@@ -173,27 +174,27 @@ async function beside(
   { isConfirmed }: RecoverRequest,
 ): Promise<Recovery> {
   const { signal } = new AbortController();
-  const plan = { lost: null, epoch, sinks: await holdings(source, state, identity, chosen) };
+  const plan = { lost: null, epoch, sinks: await holdings(source.positions, state, identity, chosen) };
   if (chosen.length === 0) return planned({ ...plan, tables: [] });
   if (!isConfirmed) return planned({ ...plan, tables: (await state.schemas.list()).map(({ id }) => id) });
-  const { generations } = await source.tables(signal);
-  const to: Position = { epoch, commit: await source.tip(signal), index: 0 };
+  const { generations } = await source.catalog.tables(signal);
+  const to: Position = { epoch, commit: await source.log.tip(signal), index: 0 };
   const { listed, tables, keeps } = await list(config, state, chosen, generations);
   await state.source.reset(new Map(chosen.map((name): [string, SinkReset] => [name, { to, anew: false, keeps }])));
-  return begun({ ...plan, tables, listed, position: source.formatPosition(to.commit) });
+  return begun({ ...plan, tables, listed, position: source.positions.format(to.commit) });
 }
 
 async function holdings(
-  source: Source,
+  positions: Positions,
   state: StateStore,
   identity: LogIdentity | null,
   chosen: readonly string[],
 ): Promise<Recovery["sinks"]> {
-  if (identity !== null) source.recall?.(identity);
+  if (identity !== null) positions.recall?.(identity);
   const records = new Map((await state.sinks.all()).map((record) => [record.name, record]));
   return chosen.map((name) => {
     const place = knownPlace(records.get(name) ?? null);
-    return { name, holds: place === null ? null : source.formatPosition(place.commit) };
+    return { name, holds: place === null ? null : positions.format(place.commit) };
   });
 }
 

@@ -1,4 +1,5 @@
 import type { Config } from "../../config/config.ts";
+import { NOT_COUNTED } from "../../core/contracts/source-counters.ts";
 import type { SinkStatus, StatusDocument } from "../../core/contracts/status.ts";
 import { isRunning, snapshotStatus } from "../../runtime/snapshot/snapshots.ts";
 import { openState } from "../../state/open.ts";
@@ -57,9 +58,9 @@ async function storedStatus(config: Config): Promise<StatusDocument> {
   const source = await config.source.connector.create(SILENT);
   try {
     const record = await state.source.get();
-    if (record?.identity != null) source.recall?.(record.identity);
+    if (record?.identity != null) source.positions.recall?.(record.identity);
     const letters = await state.deadLetters.counts();
-    const spell = (commit: bigint | undefined) => (commit === undefined ? null : source.formatPosition(commit));
+    const spell = (commit: bigint | undefined) => (commit === undefined ? null : source.positions.format(commit));
     const position = spell(record?.acknowledged?.commit ?? record?.origin?.commit);
     const sinks: SinkStatus[] = [];
     for (const { name, kind } of config.sinks) {
@@ -96,7 +97,7 @@ async function storedStatus(config: Config): Promise<StatusDocument> {
         safeBytes: null,
         safeSeconds: null,
         warnings: [],
-        zeroDates: null,
+        ...NOT_COUNTED,
         error: null,
         needsPerson: false,
         goneBack: null,

@@ -1,7 +1,7 @@
 /** Comparing what sinks hold with what the source has, at one place of the log. */
 import type { Block } from "../model/block.ts";
 import type { TableVersion } from "../model/schema.ts";
-import type { KeyText } from "./source.ts";
+import type { KeyText } from "./row-reads.ts";
 
 /** A row that a target holds, as the target shows it. */
 export interface StoredRow {

@@ -3,7 +3,9 @@ import type { Accord, Bond } from "../checkpoint/bond.ts";
 import type { Position } from "../model/position.ts";
 import type { ReconcileDocument, ReportSummary } from "./reconciliation.ts";
 import type { TableVersion } from "../model/schema.ts";
-import type { KeyText, LogIdentity, TableShape } from "./source.ts";
+import type { KeyText } from "./row-reads.ts";
+import type { LogIdentity } from "./positions.ts";
+import type { TableShape } from "./catalog.ts";
 
 /**
  * What Millrace remembers outside of the sinks: one store per source, written only by the holder of its lease. Every

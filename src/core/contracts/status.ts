@@ -1,3 +1,4 @@
+import type { SourceCounts } from "./source-counters.ts";
 import type { ReportSummary } from "./reconciliation.ts";
 import type { RefillScope, StoredError } from "./state-store.ts";
 import type { SinkState } from "./telemetry.ts";
@@ -35,7 +36,7 @@ export interface PipelineStatus {
   readonly heldBy?: string;
 }
 
-export interface SourceStatus {
+export interface SourceStatus extends SourceCounts {
   readonly kind: string;
   /** False while it does not answer, or its stream is broken. */
   readonly up: boolean;
@@ -50,8 +51,6 @@ export interface SourceStatus {
   /** Seconds after which the source may drop what a sink still needs; null: it does not go by the clock. */
   readonly safeSeconds: number | null;
   readonly warnings: readonly string[];
-  /** MySQL and MariaDB: dates that do not exist, as they were met since the start; null: not known. */
-  readonly zeroDates: number | null;
   readonly error: StoredError | null;
   /** True where the stream goes on only after somebody has acted. */
   readonly needsPerson: boolean;

@@ -29,9 +29,13 @@ export interface EnvelopeContext {
   readonly producer: string;
   /** A log position in the source's own spelling. */
   readonly formatPosition: (commit: bigint) => string;
+  /** A transaction's place in named values (`file`, `pos`); absent: as its position, `commitLsn`. */
+  readonly positionFields?: ((commit: bigint) => PositionFields) | undefined;
   /** Position of the change's own record, where the source can tell it from the block. */
-  readonly recordPosition?: (block: Block, row: number) => bigint | undefined;
+  readonly recordPosition?: ((block: Block, row: number) => bigint | undefined) | undefined;
 }
+
+export type PositionFields = Readonly<Record<string, string | number>>;
 
 const cells = new CellMap();
 
@@ -125,19 +129,15 @@ function writeOrigin(out: ByteWriter, context: EnvelopeContext): void {
 }
 
 function writeTransaction(out: ByteWriter, transactions: Transactions, tx: number, context: EnvelopeContext): void {
-  if (context.sourceKind === "mysql") return writePlace(out, transactions, tx, context);
-  writePosition(out, "commitLsn", transactions.commit[tx], context);
+  const commit = transactions.commit[tx]!;
+  const fields = context.positionFields?.(commit) ?? { commitLsn: context.formatPosition(commit) };
+  for (const [name, value] of Object.entries(fields)) {
+    out.ascii(`,"${name}":`);
+    if (typeof value === "number") out.ascii(String(value));
+    else writeJsonText(out, value);
+  }
   const xid = transactions.xid[tx]!;
   if (xid !== 0) out.ascii(`,"txid":"${xid}"`);
-}
-
-/** `binlog.000042:12345` as its two parts, and the transaction's name. */
-function writePlace(out: ByteWriter, transactions: Transactions, tx: number, context: EnvelopeContext): void {
-  const place = context.formatPosition(transactions.commit[tx]!);
-  const colon = place.lastIndexOf(":");
-  out.ascii(',"file":');
-  writeJsonText(out, place.slice(0, colon));
-  out.ascii(`,"pos":${place.slice(colon + 1)}`);
   const origin = transactions.origins[tx];
   if (origin === undefined) return;
   if (origin.gtid !== null) {

@@ -7,7 +7,8 @@ import { createHash } from "node:crypto";
 import { ByteWriter } from "../bytes.ts";
 import { invariant } from "../invariant.ts";
 import type { TableVersion } from "./schema.ts";
-import type { KeyText } from "../contracts/source.ts";
+import { type Dialect, DIALECTS } from "./dialects.ts";
+import type { KeyText } from "../contracts/row-reads.ts";
 import type { ColumnType } from "./types.ts";
 import { CELL_BINARY, CELL_NULL, CELL_TEXT, CellMap } from "./tuple.ts";
 import { readText, writeText } from "../values/text.ts";
@@ -41,8 +42,8 @@ export function hasWholeKey(table: TableVersion, bytes: Uint8Array, offset: numb
 }
 
 /**
- * False where a date of the key is one that does not exist, which MySQL alone keeps: it comes as a text where others are
- * binary, and no target can hold it.
+ * False where a date of the key is one that does not exist: it comes as a text where others are binary, and no target can
+ * hold it.
  */
 export function hasKeyDates(table: TableVersion, bytes: Uint8Array, offset: number): boolean {
   shared.read(bytes, offset);
@@ -50,13 +51,17 @@ export function hasKeyDates(table: TableVersion, bytes: Uint8Array, offset: numb
     const { type } = table.columns[ordinal]!;
     const kind = shared.kind[ordinal]!;
     if (kind !== CELL_TEXT || !isCalendar(type)) return true;
-    return mayPrint(table.dialect, type, readText(type, kind, bytes, shared.start[ordinal]!, shared.length[ordinal]!));
+    return mayPrint(
+      DIALECTS[table.dialect],
+      type,
+      readText(type, kind, bytes, shared.start[ordinal]!, shared.length[ordinal]!),
+    );
   });
 }
 
 /** Whether keys of the table may lack a date: see `hasKeyDates`. */
 export function mayLackKeyDates({ dialect, key, columns }: TableVersion): boolean {
-  return dialect === "mysql" && key.some((ordinal) => isCalendar(columns[ordinal]!.type));
+  return DIALECTS[dialect].hasAnyDate && key.some((ordinal) => isCalendar(columns[ordinal]!.type));
 }
 
 function isCalendar({ kind }: ColumnType): boolean {
@@ -152,7 +157,8 @@ export function keyOfRowId(table: TableVersion, id: string): KeyText | null {
 
 /** Whether a source could print a key of this table so: one that it would not even read can't be asked for. */
 export function isPossibleKey(table: TableVersion, key: KeyText): boolean {
-  return key.every((text, i) => mayPrint(table.dialect, table.columns[table.key[i]!]!.type, text));
+  const dialect = DIALECTS[table.dialect];
+  return key.every((text, i) => mayPrint(dialect, table.columns[table.key[i]!]!.type, text));
 }
 
 /** So many fit, whatever they are. */
@@ -170,13 +176,11 @@ const PRINTED: Partial<Readonly<Record<ColumnType["kind"], RegExp>>> = {
     /^(?:-?infinity|\d{4,}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]) (?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?(?:\+00)?(?: BC)?)$/,
 };
 
-function mayPrint(dialect: TableVersion["dialect"], type: ColumnType, text: string): boolean {
-  const isMysql = dialect === "mysql";
-  // MySQL stores '' for a value that is none of the labels, where its mode lets that pass.
-  if (type.kind === "enum") return type.labels.length === 0 || type.labels.includes(text) || (isMysql && text === "");
+function mayPrint({ hasEmptyLabel, hasNul }: Dialect, type: ColumnType, text: string): boolean {
+  if (type.kind === "enum")
+    return type.labels.length === 0 || type.labels.includes(text) || (hasEmptyLabel && text === "");
   if (isCalendar(type)) return PRINTED[type.kind]!.test(text) && isDay(text);
-  // Texts of MySQL may hold NUL.
-  if (type.kind !== "int") return PRINTED[type.kind]?.test(text) ?? (isMysql || !text.includes("\0"));
+  if (type.kind !== "int") return PRINTED[type.kind]?.test(text) ?? (hasNul || !text.includes("\0"));
   if (!INTEGER.test(text)) return false;
   if (type.bits >= 32 && text.length <= DIGITS_IN_32_BITS && (type.signed || !text.startsWith("-"))) return true;
   const value = BigInt(text);

@@ -1,5 +1,6 @@
 import type { ErrorCode } from "../errors.ts";
 import { comparePositions, type Position } from "./position.ts";
+import type { DialectName } from "./dialects.ts";
 import type { ColumnType } from "./types.ts";
 
 export interface Column {
@@ -18,7 +19,8 @@ export interface TableVersion {
   readonly id: string;
   readonly schema: string;
   readonly table: string;
-  readonly dialect: "postgres" | "mysql";
+  /** The language that `Column.native` is of. */
+  readonly dialect: DialectName;
   /** What tells this table from another one under its name (Postgres: its oid). Stable under rename. */
   readonly relation: number;
   readonly columns: readonly Column[];

@@ -5,7 +5,7 @@
 import type { TargetNote, WantedColumn } from "./following.ts";
 import { keyShape } from "../model/row-id.ts";
 import { isLater, type TableVersion } from "../model/schema.ts";
-import type { ColumnFacts } from "../contracts/source.ts";
+import type { ColumnFacts } from "../contracts/catalog.ts";
 
 /**
  * Whether rows of one shape can be rows of the next at all: columns were renamed, added or dropped, NULL allowed or

@@ -1,6 +1,6 @@
 import type { DriftSample, MovingRow, TableReconciliation } from "../../core/contracts/reconciliation.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
-import type { KeyText } from "../../core/contracts/source.ts";
+import type { KeyText } from "../../core/contracts/row-reads.ts";
 import type { Finding } from "./judge.ts";
 import type { KeptTable } from "./kept-table.ts";
 

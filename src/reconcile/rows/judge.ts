@@ -3,7 +3,7 @@ import { type Block, NO_TUPLE } from "../../core/model/block.ts";
 import type { ComparedSlice, Inspection, StoredRow } from "../../core/contracts/comparing.ts";
 import type { DriftCause, DriftKind, ValuePair } from "../../core/contracts/reconciliation.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
-import type { KeyText } from "../../core/contracts/source.ts";
+import type { KeyText } from "../../core/contracts/row-reads.ts";
 import { CELL_BINARY, CELL_TEXT, CellMap } from "../../core/model/tuple.ts";
 import { readText } from "../../core/values/text.ts";
 import { EPOCH_MAX, epochOf } from "../../core/model/version.ts";

@@ -1,6 +1,6 @@
 /** A walk through a table that has not ended, as it is kept. */
 import type { DriftSample, MovingRow } from "../../core/contracts/reconciliation.ts";
-import type { KeyText } from "../../core/contracts/source.ts";
+import type { KeyText } from "../../core/contracts/row-reads.ts";
 
 /** A table in a sink, in the middle of its walk. */
 export interface KeptTable {

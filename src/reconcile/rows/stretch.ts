@@ -1,7 +1,7 @@
 /** One chunk of the walk, on its way through the sinks that stand in front of it. */
 import type { ComparedPlace, ComparedSlice, ComparePort, SentRows } from "../../core/contracts/comparing.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
-import type { KeyText } from "../../core/contracts/source.ts";
+import type { KeyText } from "../../core/contracts/row-reads.ts";
 import type { Run } from "../run.ts";
 import type { Look } from "./look.ts";
 import type { TableComparison } from "./table-comparison.ts";

@@ -1,4 +1,4 @@
-import type { KeyText } from "../../core/contracts/source.ts";
+import type { KeyText } from "../../core/contracts/row-reads.ts";
 import type { Finding } from "./judge.ts";
 
 /** A key that has to be looked at again. */

@@ -1,6 +1,6 @@
 import type { Clock } from "../../core/clock.ts";
 import type { DriftCause } from "../../core/contracts/reconciliation.ts";
-import type { KeyText } from "../../core/contracts/source.ts";
+import type { KeyText } from "../../core/contracts/row-reads.ts";
 import type { Findings } from "./findings.ts";
 import { type Finding, isSame } from "./judge.ts";
 import type { Look } from "./look.ts";

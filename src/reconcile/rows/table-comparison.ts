@@ -8,7 +8,7 @@ import type {
 } from "../../core/contracts/comparing.ts";
 import { findMillraceError } from "../../core/errors.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
-import type { KeyText } from "../../core/contracts/source.ts";
+import type { KeyText } from "../../core/contracts/row-reads.ts";
 import { NotComparableError, SourceAwayError } from "../errors.ts";
 import { Findings } from "./findings.ts";
 import { type KeptTable, withoutValues } from "./kept-table.ts";

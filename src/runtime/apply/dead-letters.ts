@@ -5,7 +5,7 @@ import { type EnvelopeContext, writeEnvelope } from "../../core/model/envelope.t
 import type { MillraceError } from "../../core/errors.ts";
 import { keyText } from "../../core/model/row-id.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
-import type { KeyText } from "../../core/contracts/source.ts";
+import type { KeyText } from "../../core/contracts/row-reads.ts";
 import type { DeadLetterStore } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { baseKey } from "../netting/doubtful-bases.ts";

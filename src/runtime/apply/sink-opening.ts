@@ -134,7 +134,7 @@ export class SinkOpening {
     const { worker, tables } = this.#parts;
     const highest = (await worker.sink.rows?.highestVersion(tables(), signal)) ?? 0n;
     if (highest === 0n) return;
-    if (highest > rowVersion(main.position.epoch, await source.tip(signal))) throw sinkHoldsLater(worker.name);
+    if (highest > rowVersion(main.position.epoch, await source.log.tip(signal))) throw sinkHoldsLater(worker.name);
   }
 
   /**

@@ -1,4 +1,4 @@
-import { timestamp } from "../../core/clock.ts";
+import { scopeOf, timestamp } from "../../core/clock.ts";
 import { type ErrorKind, findMillraceError, type MillraceError } from "../../core/errors.ts";
 import { invariant } from "../../core/invariant.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
@@ -21,9 +21,6 @@ const REPEATED_MS = 30_000;
 
 /** A wait that only an interruption ends. */
 const FOR_EVER_MS = 2 ** 30;
-
-/** Why a runner's current work was interrupted. */
-type Interruption = "pause" | "resume" | "park";
 
 /**
  * The life of one sink: open it, find where it stands, bring it to the main lane, work its queue; on failure wait and
@@ -52,7 +49,8 @@ export class SinkRunner {
   #takesFirstCopy = true;
   #standing: Opened["standing"] | null = null;
   #begun: Promise<Standing | null> | null = null;
-  #interrupt = new AbortController();
+  /** What it does now. */
+  #work = scopeOf();
   /** Where the sink stood when it began last. */
   #began: Position | null = null;
   #onJoined: () => void = () => undefined;
@@ -148,7 +146,7 @@ export class SinkRunner {
   async pause(): Promise<void> {
     await this.#parts.state.sinks.setPaused(this.name, true);
     this.#paused = true;
-    this.#interrupt.abort("pause" satisfies Interruption);
+    this.#work.end();
   }
 
   async resume(): Promise<void> {
@@ -156,13 +154,13 @@ export class SinkRunner {
     const streams = !this.#paused && this.#state === "streaming";
     await this.#setError(null);
     this.#paused = false;
-    if (!streams) this.#interrupt.abort("resume" satisfies Interruption);
+    if (!streams) this.#work.end();
   }
 
   /** Takes a sink that can't keep up out of the main lane; it goes on by a stream of its own. */
   park(): void {
     this.#parked = true;
-    this.#interrupt.abort("park" satisfies Interruption);
+    this.#work.end();
   }
 
   /** Has the sink filled again from `place` on, whatever it holds. Invariant: stored at once, with what is kept of it. */
@@ -176,8 +174,8 @@ export class SinkRunner {
     await this.#begun;
     const probing = new ReconnectBackoff(this.#parts.clock, PROBE_MS_MAX);
     while (!signal.aborted) {
-      this.#interrupt = new AbortController();
-      const interrupted = AbortSignal.any([signal, this.#interrupt.signal]);
+      using work = (this.#work = scopeOf(signal));
+      const interrupted = work.signal;
       // At once, so that nobody waits for what this sink holds; a step in flight may still end.
       interrupted.addEventListener("abort", () => this.#leave(main), { once: true });
       let waitMs: number | null = null;
@@ -232,15 +230,14 @@ export class SinkRunner {
       worker.begin(await this.#opening.withoutMissing(standing, lost, signal), standing.covered, false);
     }
     this.#began = worker.covered;
-    const working = new AbortController();
-    const workSignal = AbortSignal.any([signal, working.signal]);
+    const { signal: workSignal, end } = scopeOf(signal);
     const run = worker.run(workSignal);
     const join = this.#join(main, workSignal);
     try {
       await Promise.race([run, join]);
       await run;
     } finally {
-      working.abort();
+      end();
       // Invariant: nothing of this attempt is left that could attach the sink, or detach it, in the next one.
       await Promise.allSettled([run, join]);
     }
@@ -255,7 +252,8 @@ export class SinkRunner {
     const { covered } = worker;
     invariant(covered !== null, "a sink joins after it began");
     const isAhead = comparePositions(covered, lane.position) > 0;
-    if (isAhead && isBeyondLog(covered, lane.position.epoch, await main.source.tip(signal))) throw sinkAhead(this.name);
+    if (isAhead && isBeyondLog(covered, lane.position.epoch, await main.source.log.tip(signal)))
+      throw sinkAhead(this.name);
     this.#state = "streaming";
     if (comparePositions(covered, lane.position) < 0) {
       this.#parked = true;

@@ -2,7 +2,7 @@ import type { SinkProgress } from "../../core/model/batch.ts";
 import type { Accord } from "../../core/checkpoint/bond.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { OnLost, Sink } from "../../core/contracts/sink.ts";
-import type { HeldPositions } from "../../core/contracts/source.ts";
+import type { HeldPositions } from "../../core/contracts/log-admin.ts";
 import type { BondStore, SinkRecord } from "../../core/contracts/state-store.ts";
 import { sinkAhead, sinkBehind, sinkForeign } from "../errors.ts";
 

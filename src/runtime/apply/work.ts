@@ -2,7 +2,7 @@ import type { Completeness } from "../../core/checkpoint/completeness.ts";
 import type { Block } from "../../core/model/block.ts";
 import type { Position } from "../../core/model/position.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
-import type { ColumnFacts } from "../../core/contracts/source.ts";
+import type { ColumnFacts } from "../../core/contracts/catalog.ts";
 
 /** One entry of a sink's queue, in the order of the log. Entries that hold blocks hold a reference on them. */
 export type Work =

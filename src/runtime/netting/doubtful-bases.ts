@@ -1,6 +1,6 @@
 import { PATCH, type TableWrites } from "../../core/model/batch.ts";
 import { keyText } from "../../core/model/row-id.ts";
-import type { KeyText } from "../../core/contracts/source.ts";
+import type { KeyText } from "../../core/contracts/row-reads.ts";
 import type { RefillStore } from "../../core/contracts/state-store.ts";
 
 /** The key of the row that a PATCH takes its unchanged cells from. */

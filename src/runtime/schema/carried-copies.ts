@@ -1,7 +1,7 @@
 import { carriesRows, mayCarry } from "../../core/targets/carrying.ts";
 import { isLater, type TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
-import type { ColumnFacts } from "../../core/contracts/source.ts";
+import type { ColumnFacts } from "../../core/contracts/catalog.ts";
 import type { SchemaStore } from "../../core/contracts/state-store.ts";
 import { type Completeness, isOfSameGeneration, isOfShape } from "../../core/checkpoint/completeness.ts";
 

@@ -1,6 +1,8 @@
 import type { Clock } from "../../core/clock.ts";
 import { abortedError, findMillraceError } from "../../core/errors.ts";
-import type { Blocker, CapturedTables, Source, TableShape } from "../../core/contracts/source.ts";
+import type { Blocker } from "../../core/contracts/watermarks.ts";
+import type { CapturedTables, TableShape } from "../../core/contracts/catalog.ts";
+import type { Source } from "../../core/contracts/source.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { Lane } from "../stream/lane.ts";
@@ -11,7 +13,7 @@ import type { TableGate } from "./table-gate.ts";
 
 export interface CatalogWatchParts {
   readonly clock: Clock;
-  readonly source: Source;
+  readonly source: Pick<Source, "catalog" | "watermarks">;
   readonly state: StateStore;
   readonly gate: TableGate;
   readonly lane: Lane;
@@ -118,9 +120,9 @@ export class CatalogWatch {
     const onWait = ({ pid, ageSeconds, what }: Blocker) => {
       logger.info({ pid, ageSeconds, what }, "a table waits to be captured until an older transaction ends");
     };
-    await source.publish((identity) => state.source.identify(identity), signal);
+    await source.catalog.publish((identity) => state.source.identify(identity), signal);
     const lookedAt = gate.changing;
-    const captured = await source.tables(signal);
+    const captured = await source.catalog.tables(signal);
     // Invariant: no row of a table is read before all that may have written to it unpublished has ended. That may take long,
     // and nothing else waits for it.
     const open = this.#unsettled(captured);
@@ -141,7 +143,7 @@ export class CatalogWatch {
   ): Promise<void> {
     this.#isSettling = true;
     try {
-      await this.#parts.source.settle(onWait, signal);
+      await this.#parts.source.watermarks.settle?.(onWait, signal);
       for (const [id, generation] of open) this.#settled.set(id, generation);
     } catch (error) {
       this.#failure = error;
@@ -175,7 +177,7 @@ export class CatalogWatch {
       before?.shapes.some((shape) => shape.id === id && shape.fingerprint === fingerprint),
     );
     if (changed.length === 0) return null;
-    if (before === null || !isAsBefore) return { shapes: changed, mark: await source.renew(signal) };
+    if (before === null || !isAsBefore) return { shapes: changed, mark: await source.watermarks.renew(signal) };
     if (lane.position.commit <= before.mark) return before;
     for (const shape of changed) await gate.confirm(shape, { ...lane.position, commit: before.mark, index: 0 });
     // What the tables' names stand for counts from the change on.

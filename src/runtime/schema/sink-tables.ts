@@ -2,7 +2,7 @@ import type { MillraceError } from "../../core/errors.ts";
 import { type Completeness, type CompleteTables, completeFor } from "../../core/checkpoint/completeness.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
-import type { TableShape } from "../../core/contracts/source.ts";
+import type { TableShape } from "../../core/contracts/catalog.ts";
 import type { SinkStanding } from "../stream/acknowledger.ts";
 import { targetsMeet } from "../errors.ts";
 import type { SuspendedTables } from "./suspended-tables.ts";

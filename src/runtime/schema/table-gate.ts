@@ -4,7 +4,7 @@ import { comparePositions, type Position } from "../../core/model/position.ts";
 import { describeChange, isCompatible, schemaChanges } from "../../core/model/schema-change.ts";
 import type { SchemaPolicy } from "../../core/model/schema-policy.ts";
 import { isKeyed, isLater, type TableVersion } from "../../core/model/schema.ts";
-import type { CapturedTables, ColumnFacts, TableShape } from "../../core/contracts/source.ts";
+import type { CapturedTables, ColumnFacts, TableShape } from "../../core/contracts/catalog.ts";
 import type { StateStore, StoredError } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { MillraceError } from "../../core/errors.ts";

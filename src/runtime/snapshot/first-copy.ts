@@ -3,7 +3,7 @@ import type { Clock } from "../../core/clock.ts";
 import { findMillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
-import type { FirstCopy } from "../../core/contracts/source.ts";
+import type { FirstCopy } from "../../core/contracts/log-admin.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { kindOf } from "../retry.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";

@@ -1,7 +1,7 @@
 /** What is to be read from the source beside the stream, in the portions in which it is read. */
 import { keyShape } from "../../core/model/row-id.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
-import type { Chunk, KeyText, Source } from "../../core/contracts/source.ts";
+import type { Chunk, KeyText, RowReads } from "../../core/contracts/row-reads.ts";
 import type { PendingKey, Refill, RefillScope } from "../../core/contracts/state-store.ts";
 
 /** Rows that one sink could not complete. */
@@ -43,15 +43,15 @@ export function rangeReadings(open: readonly Refill[]): RangeReading[] {
 }
 
 export async function readRows(
-  source: Source,
+  rows: RowReads,
   table: TableVersion,
   reading: Reading,
   signal: AbortSignal,
   scanRowCountMax?: number,
 ): Promise<Chunk> {
-  if (reading.kind === "keys") return await source.readKeys(table, fittingKeys(reading.keys, table).texts, signal);
+  if (reading.kind === "keys") return await rows.readKeys(table, fittingKeys(reading.keys, table).texts, signal);
   const where = reading.scope.kind === "where" ? reading.scope.where : null;
-  return await source.readRange(table, reading.cursor, where, signal, scanRowCountMax);
+  return await rows.readRange(table, reading.cursor, where, signal, scanRowCountMax);
 }
 
 interface FittingKeys {

@@ -1,9 +1,10 @@
 import type { Block } from "../../core/model/block.ts";
-import type { Clock } from "../../core/clock.ts";
+import { type Clock, scopeOf } from "../../core/clock.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { Position } from "../../core/model/position.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
-import { type Chunk, type KeyText, SCAN_ROW_COUNT_MAX, type Source } from "../../core/contracts/source.ts";
+import { type Chunk, type KeyText, SCAN_ROW_COUNT_MAX } from "../../core/contracts/row-reads.ts";
+import type { Source } from "../../core/contracts/source.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { Closed, ClosedWell, Lane } from "../stream/lane.ts";
 import { encodeMark } from "../stream/marks.ts";
@@ -16,7 +17,7 @@ import { Receipts } from "../apply/work.ts";
 export interface ChunkReaderParts {
   readonly clock: Clock;
   readonly lane: Lane;
-  readonly source: Source;
+  readonly source: Pick<Source, "log" | "watermarks">;
   readonly logger: Logger;
 }
 
@@ -118,10 +119,10 @@ export class ChunkReader {
       return { passage, window, closed: closed.promise };
     });
     try {
-      await source.mark(encodeMark({ edge: "low", window: id }), signal);
+      await source.watermarks.mark(encodeMark({ edge: "low", window: id }), signal);
       const filled = await this.#fill(open, signal);
       if (filled.size === 0) return passages.map(() => null);
-      await source.mark(encodeMark({ edge: "high", window: id }), signal);
+      await source.watermarks.mark(encodeMark({ edge: "high", window: id }), signal);
       const results = await Promise.all(
         open.map(async ({ window, closed }) => {
           if (!filled.has(window)) return null;
@@ -183,8 +184,9 @@ export class ChunkReader {
   /** Null: the stream brought more meanwhile than a window keeps, and less is to be read at once. */
   async #chunk(window: Window, read: (asked: Asked) => Promise<Chunk>, signal: AbortSignal): Promise<Chunk | null> {
     const scanRowCountMax = this.#scanRowCountMax;
+    using reading = scopeOf(signal, window.overfull);
     try {
-      return await read({ signal: AbortSignal.any([signal, window.overfull]), scanRowCountMax });
+      return await read({ signal: reading.signal, scanRowCountMax });
     } catch (error) {
       if (signal.aborted || !window.overfull.aborted) throw error;
       this.#scanRowCountMax = Math.max(SCAN_ROW_COUNT_MIN, Math.floor(scanRowCountMax / 4));
@@ -219,7 +221,7 @@ export class ChunkReader {
       if (result !== null) return result;
       signal.throwIfAborted();
       if (beyond !== null && lane.position.commit > beyond) return { spoiled: "lost" };
-      beyond ??= await source.tip(signal);
+      beyond ??= await source.log.tip(signal);
     }
   }
 

@@ -1,7 +1,7 @@
 import type { Completeness } from "../../core/checkpoint/completeness.ts";
 import type { Clock } from "../../core/clock.ts";
 import { failpoint } from "../../core/failpoint.ts";
-import type { KeyText } from "../../core/contracts/source.ts";
+import type { KeyText } from "../../core/contracts/row-reads.ts";
 import type { Refill, RefillProgress, RefillRequest, RefillStore } from "../../core/contracts/state-store.ts";
 import { entry } from "../entry.ts";
 

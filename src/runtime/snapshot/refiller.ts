@@ -2,7 +2,8 @@ import type { Completeness } from "../../core/checkpoint/completeness.ts";
 import type { Clock } from "../../core/clock.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
-import type { KeyText, Source } from "../../core/contracts/source.ts";
+import type { KeyText } from "../../core/contracts/row-reads.ts";
+import type { Source } from "../../core/contracts/source.ts";
 import type { Refill, RefillProgress, StateStore } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { Backlog } from "./backlog.ts";
@@ -22,7 +23,7 @@ import { Settlements } from "./settlements.ts";
 export interface RefillerParts {
   readonly clock: Clock;
   readonly lane: Lane;
-  readonly source: Source;
+  readonly source: Pick<Source, "log" | "rows" | "watermarks">;
   readonly state: StateStore;
   readonly gate: Pick<TableGate, "table" | "tables" | "columnFacts" | "isGone" | "setAside">;
   /** What the sinks record of a complete copy that begins now; null: a whole copy can't begin yet. */
@@ -287,7 +288,7 @@ export class Refiller {
     const known = looked.filter(({ facts }) => facts !== undefined);
     if (known.length === 0) return false;
     if (known.some(({ facts }) => facts !== null)) {
-      const place = await source.tip(signal);
+      const place = await source.log.tip(signal);
       while (lane.position.commit <= place) {
         signal.throwIfAborted();
         await pause(clock, PASSED_MS, signal);

@@ -1,6 +1,7 @@
 import type { Clock } from "../../core/clock.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
-import { AmbiguousKey, type Chunk, type Source } from "../../core/contracts/source.ts";
+import { AmbiguousKey, type Chunk } from "../../core/contracts/row-reads.ts";
+import type { Source } from "../../core/contracts/source.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { ambiguousKey } from "../errors.ts";
 import { FailingReads } from "./failing-reads.ts";
@@ -10,7 +11,7 @@ import type { TableGate } from "../schema/table-gate.ts";
 
 export interface RowReaderParts {
   readonly clock: Clock;
-  readonly source: Source;
+  readonly source: Pick<Source, "log" | "rows">;
   readonly gate: Pick<TableGate, "table" | "setAside">;
   readonly logger: Logger;
   /** An attempt beside the others has ended; `error`: what went wrong and is no matter of what was read. */
@@ -73,7 +74,7 @@ export class RowReader {
   async #read(table: TableVersion, reading: Reading, signal: AbortSignal, scanRowCountMax?: number): Promise<Chunk> {
     const { source, gate, logger } = this.#parts;
     try {
-      return await readRows(source, table, reading, signal, scanRowCountMax);
+      return await readRows(source.rows, table, reading, signal, scanRowCountMax);
     } catch (error) {
       signal.throwIfAborted();
       if (error instanceof AmbiguousKey) {
@@ -81,7 +82,7 @@ export class RowReader {
         throw error;
       }
       // Of a source that answers nothing at all, this table is not the matter.
-      await source.tip(signal);
+      await source.log.tip(signal);
       const waitMs = this.failing.failed(reading, error);
       const message = "a table can't be read beside the stream; it is tried again";
       logger.warn({ table: table.id, error, kind: kindOf(error), waitMs }, message);

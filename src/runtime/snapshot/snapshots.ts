@@ -1,7 +1,7 @@
 /** What operators see of rows read beside the stream, and may stop; with a daemon and without. */
 import { type Clock, deadline } from "../../core/clock.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
-import type { Source } from "../../core/contracts/source.ts";
+import type { RowReads } from "../../core/contracts/row-reads.ts";
 import type { Refill, RefillStore, StateStore, StoredError } from "../../core/contracts/state-store.ts";
 import type { SnapshotStatus } from "../../core/contracts/status.ts";
 import { conditionRefused, snapshotNeeded } from "../errors.ts";
@@ -77,14 +77,14 @@ async function fillFailed({ sinks, source }: StateStore, name: string): Promise<
 /** A condition that the source does not take would be tried for ever; it is tried on no row before it is stored. */
 export async function tryCondition(
   clock: Clock,
-  source: Pick<Source, "readRange">,
+  rows: Pick<RowReads, "readRange">,
   tables: readonly TableVersion[],
   where: string,
 ): Promise<void> {
   using limit = deadline(clock, ANSWER_MS_MAX);
   for (const table of tables) {
     try {
-      await source.readRange(table, null, `(${where}\n) AND 1 = 0`, limit.signal);
+      await rows.readRange(table, null, `(${where}\n) AND 1 = 0`, limit.signal);
     } catch (error) {
       throw error instanceof Error ? conditionRefused(table.id, error) : error;
     }

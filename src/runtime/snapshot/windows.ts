@@ -13,7 +13,7 @@ import {
 import { ByteWriter } from "../../core/bytes.ts";
 import { hasWholeKey, keyText } from "../../core/model/row-id.ts";
 import { isKeyed, type TableVersion } from "../../core/model/schema.ts";
-import type { Chunk, KeyText } from "../../core/contracts/source.ts";
+import type { Chunk, KeyText } from "../../core/contracts/row-reads.ts";
 import { TupleWriter } from "../../core/model/tuple-writer.ts";
 import { hasUnchanged, tupleEnd } from "../../core/model/tuple.ts";
 import { KeyImages } from "../netting/key-images.ts";

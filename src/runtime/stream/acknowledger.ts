@@ -3,7 +3,8 @@ import type { Clock } from "../../core/clock.ts";
 import { findMillraceError, type MillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { comparePositions, earliest, type Position } from "../../core/model/position.ts";
-import type { ChangeStream, LogIdentity } from "../../core/contracts/source.ts";
+import type { ChangeStream } from "../../core/contracts/change-log.ts";
+import type { LogIdentity } from "../../core/contracts/positions.ts";
 import type { StateStore, WrittenProgress } from "../../core/contracts/state-store.ts";
 
 /** Where one configured sink stands, attached or not. */

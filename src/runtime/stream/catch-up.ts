@@ -3,7 +3,8 @@ import { findMillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { invariant } from "../../core/invariant.ts";
 import { comparePositions } from "../../core/model/position.ts";
-import { SecondStreamRefused, type SchemaResolver, type Source } from "../../core/contracts/source.ts";
+import { SecondStreamRefused, type SchemaResolver } from "../../core/contracts/change-log.ts";
+import type { Source } from "../../core/contracts/source.ts";
 import { Lane } from "./lane.ts";
 import { encodeMark } from "./marks.ts";
 import { ReconnectBackoff } from "../retry.ts";
@@ -19,7 +20,7 @@ export const SECOND_STREAM_TRIES_MAX = 6;
 
 export interface CatchUpParts {
   readonly clock: Clock;
-  readonly source: Pick<Source, "stream" | "mark" | "markPrefix" | "tip">;
+  readonly source: Pick<Source, "log" | "watermarks">;
   readonly main: Lane;
   readonly rewind: Rewind;
   readonly resolve: SchemaResolver;
@@ -72,9 +73,9 @@ async function catchUp(worker: SinkWorker, parts: CatchUpParts, signal: AbortSig
   const from = worker.covered;
   invariant(from !== null, "a sink catches up from a known position");
   const options = { temporary: true, resolve, isKnown, onUnloggedRows, byteCountMax };
-  await using stream = await source.stream(from, options, signal);
+  await using stream = await source.log.stream(from, options, signal);
   failpoint("catch-up.opened");
-  const own = new Lane(from, source.markPrefix);
+  const own = new Lane(from, source.watermarks.markPrefix);
   own.attach(worker);
   const collected = new SinkQueue();
   try {
@@ -83,7 +84,7 @@ async function catchUp(worker: SinkWorker, parts: CatchUpParts, signal: AbortSig
     const joint = main.position;
     failpoint("catch-up.collecting");
     // An idle log would keep both streams waiting for something to pass the joint.
-    await source.mark(encodeMark({ edge: null }), signal);
+    await source.watermarks.mark(encodeMark({ edge: null }), signal);
     await own.run(stream, signal, () => comparePositions(own.position, joint) >= 0);
     signal.throwIfAborted();
   } catch (error) {

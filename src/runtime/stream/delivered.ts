@@ -41,17 +41,26 @@ export class DeliveredTransactions {
 
   /** Whether a snapshot sees every transaction delivered before `mark`. */
   allSeen(mark: number, sees: (xid: number) => boolean): boolean {
-    this.prune(mark, sees);
-    return this.#late.length === 0;
+    const end = this.#endOf(mark);
+    for (let i = 0; i < end; i++) if (!sees(this.#xids[i]!)) return false;
+    return this.#late.every((xid) => sees(xid));
   }
 
-  /** Forgets what a snapshot sees, that was taken when all before `mark` had been delivered: every later one sees it too. */
+  /**
+   * Forgets what a snapshot sees, that was taken when all before `mark` had been delivered: every later one sees it too. No
+   * earlier one may be asked about afterwards.
+   */
   prune(mark: number, sees: (xid: number) => boolean): void {
-    const end = Math.max(0, mark - this.#before);
-    invariant(end <= this.#count, "a mark names transactions that were delivered");
+    const end = this.#endOf(mark);
     this.#late = this.#late.filter((xid) => !sees(xid));
     for (let i = 0; i < end; i++) if (!sees(this.#xids[i]!)) this.#late.push(this.#xids[i]!);
     this.#drop(end);
+  }
+
+  #endOf(mark: number): number {
+    const end = Math.max(0, mark - this.#before);
+    invariant(end <= this.#count, "a mark names transactions that were delivered");
+    return end;
   }
 
   #makeRoom(): void {

@@ -1,12 +1,12 @@
 import type { Clock } from "../../core/clock.ts";
-import type { Source } from "../../core/contracts/source.ts";
+import type { Watermarks } from "../../core/contracts/watermarks.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { Lane } from "./lane.ts";
 import { encodeMark } from "./marks.ts";
 
 export interface HeartbeatParts {
   readonly clock: Clock;
-  readonly source: Source;
+  readonly watermarks: Watermarks;
   readonly lane: Lane;
   readonly intervalMs: number;
   readonly logger: Logger;
@@ -14,10 +14,10 @@ export interface HeartbeatParts {
 
 /** With each beat a mark is written into the log, so that an idle source's position moves, and idle sinks are looked at. */
 export async function heartbeat(parts: HeartbeatParts, signal: AbortSignal): Promise<never> {
-  const { clock, source, lane, intervalMs, logger } = parts;
+  const { clock, watermarks, lane, intervalMs, logger } = parts;
   for (;;) {
     try {
-      await source.mark(encodeMark({ edge: null }), signal);
+      await watermarks.mark(encodeMark({ edge: null }), signal);
       for (const worker of lane.sinks) if (worker.idle) lane.push(worker, { kind: "heartbeat" });
     } catch (error) {
       signal.throwIfAborted();

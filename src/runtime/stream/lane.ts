@@ -1,7 +1,7 @@
 import type { Block, LogMessage } from "../../core/model/block.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { Position } from "../../core/model/position.ts";
-import type { ChangeStream } from "../../core/contracts/source.ts";
+import type { ChangeStream } from "../../core/contracts/change-log.ts";
 import { rowVersion } from "../../core/model/version.ts";
 import { cut } from "./cut.ts";
 import { DeliveredTransactions } from "./delivered.ts";
@@ -105,6 +105,14 @@ export class Lane {
     const left = (this.#windows.get(window.id) ?? []).filter((expected) => expected.window !== window);
     if (left.length > 0) this.#windows.set(window.id, left);
     else this.#windows.delete(window.id);
+  }
+
+  /**
+   * Of what was delivered before `mark`. Invariant: only while nothing is read, as the snapshot of a read that is under way may be
+   * older than this one.
+   */
+  forgetVisible(mark: number, sees: (xid: number) => boolean): void {
+    if (this.#windows.size === 0) this.delivered.prune(mark, sees);
   }
 
   get #expected(): readonly Expected[] {
@@ -227,7 +235,11 @@ export class Lane {
 
   #close({ window, onClosed, mark }: Expected, until: Position = this.#position): void {
     this.forget(window);
-    const result = window.close((sees) => this.delivered.allSeen(mark, sees));
+    const result = window.close((sees) => {
+      const areSeen = this.delivered.allSeen(mark, sees);
+      this.forgetVisible(mark, sees);
+      return areSeen;
+    });
     onClosed(typeof result === "string" ? { spoiled: result } : { ...result, lowVersion: window.lowVersion, until });
   }
 }

@@ -1,7 +1,7 @@
 import { type Clock, timestamp } from "../../core/clock.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { comparePositions, earliest, type Position } from "../../core/model/position.ts";
-import type { SecondStreamRefused } from "../../core/contracts/source.ts";
+import type { SecondStreamRefused } from "../../core/contracts/change-log.ts";
 import type { StoredError } from "../../core/contracts/state-store.ts";
 import type { Lane } from "./lane.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";

@@ -1,8 +1,10 @@
-import { type Clock, timestamp } from "../../core/clock.ts";
+import { type Clock, scopeOf, timestamp } from "../../core/clock.ts";
 import { findMillraceError, isAborted } from "../../core/errors.ts";
 import { invariant } from "../../core/invariant.ts";
 import { comparePositions } from "../../core/model/position.ts";
-import type { ChangeStream, HeldPositions, SchemaResolver, Source } from "../../core/contracts/source.ts";
+import type { ChangeStream, SchemaResolver } from "../../core/contracts/change-log.ts";
+import type { HeldPositions } from "../../core/contracts/log-admin.ts";
+import type { Source } from "../../core/contracts/source.ts";
 import type { StateStore, StoredError } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { streamLost } from "../errors.ts";
@@ -12,7 +14,7 @@ import type { Rewind } from "./rewind.ts";
 
 export interface SourceFeedParts {
   readonly clock: Clock;
-  readonly source: Source;
+  readonly source: Pick<Source, "admin" | "log">;
   readonly state: StateStore;
   readonly lane: Lane;
   readonly rewind: Rewind;
@@ -70,7 +72,8 @@ export class SourceFeed implements AsyncDisposable {
       try {
         this.#stream ??= await this.#open(signal);
         this.#error = null;
-        await this.#feed(this.#stream, AbortSignal.any([signal, asked]));
+        using feeding = scopeOf(signal, asked);
+        await this.#feed(this.#stream, feeding.signal);
         await this.#close();
       } catch (error) {
         signal.throwIfAborted();
@@ -98,9 +101,9 @@ export class SourceFeed implements AsyncDisposable {
     const { source, state, lane, resolve, isKnown, revise, held, onUnloggedRows } = this.#parts;
     const identity = (await state.source.get())?.identity;
     invariant(identity != null, "a running source has an identity");
-    await state.source.identify(await source.resume(identity, held(), signal));
+    await state.source.identify(await source.admin.resume(identity, held(), signal));
     await revise();
-    return await source.stream(lane.position, { temporary: false, resolve, isKnown, onUnloggedRows }, signal);
+    return await source.log.stream(lane.position, { temporary: false, resolve, isKnown, onUnloggedRows }, signal);
   }
 
   async #close(): Promise<void> {

@@ -1,12 +1,12 @@
 import type { Clock } from "../../core/clock.ts";
-import type { Source } from "../../core/contracts/source.ts";
+import { EVERYTHING_VISIBLE, type Visibility, type Watermarks } from "../../core/contracts/watermarks.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { Lane } from "./lane.ts";
 import { kindOf, ReconnectBackoff } from "../retry.ts";
 
 export interface VisibilityParts {
   readonly clock: Clock;
-  readonly source: Source;
+  readonly watermarks: Watermarks;
   readonly lane: Lane;
   readonly logger: Logger;
 }
@@ -18,11 +18,11 @@ const INTERVAL_MS = 1_000;
  * beside the stream must wait for those too.
  */
 export async function noteEarlierDeliveries(parts: VisibilityParts, signal: AbortSignal): Promise<void> {
-  const { clock, source, lane, logger } = parts;
+  const { clock, watermarks, lane, logger } = parts;
   const backoff = new ReconnectBackoff(clock);
   for (;;) {
     try {
-      const { committing } = await source.visibility(signal);
+      const { committing } = await visibility(watermarks, signal);
       lane.delivered.addEarlier(committing);
       return;
     } catch (error) {
@@ -36,7 +36,7 @@ export async function noteEarlierDeliveries(parts: VisibilityParts, signal: Abor
 
 /** Keeps the list of delivered transactions that nobody may see yet short. */
 export async function forgetVisible(
-  { clock, source, lane, logger }: VisibilityParts,
+  { clock, watermarks, lane, logger }: VisibilityParts,
   signal: AbortSignal,
 ): Promise<never> {
   for (;;) {
@@ -44,11 +44,15 @@ export async function forgetVisible(
     if (!lane.delivered.isUnproven) continue;
     const { mark } = lane.delivered;
     try {
-      const { sees } = await source.visibility(signal);
-      lane.delivered.prune(mark, sees);
+      const { sees } = await visibility(watermarks, signal);
+      lane.forgetVisible(mark, sees);
     } catch (error) {
       signal.throwIfAborted();
       logger.debug({ error }, "the source could not be asked for what is visible");
     }
   }
+}
+
+async function visibility(watermarks: Watermarks, signal: AbortSignal): Promise<Visibility> {
+  return (await watermarks.visibility?.(signal)) ?? EVERYTHING_VISIBLE;
 }

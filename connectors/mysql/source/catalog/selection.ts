@@ -1,5 +1,5 @@
 /** Which of the catalogue's tables are captured, and why others can't be. */
-import type { CapturedTables, TableShape } from "../../../../src/core/contracts/source.ts";
+import type { CapturedTables, TableShape } from "../../../../src/core/contracts/catalog.ts";
 import { tableId } from "../../../../src/core/model/schema.ts";
 import { quoteName, quoteTable } from "../../quote.ts";
 import { type CatalogTable, readCatalog } from "./catalog.ts";

@@ -2,7 +2,7 @@
  * Where the catalogue and the log say different things of one and the same table: its shape is what the log says, which its rows
  * are of. Otherwise the table would get a version, and be read again, for each look at the catalogue and for each row behind it.
  */
-import type { TableShape } from "../../../../src/core/contracts/source.ts";
+import type { TableShape } from "../../../../src/core/contracts/catalog.ts";
 import type { Logger } from "../../../../src/core/contracts/telemetry.ts";
 import { pages } from "../errors.ts";
 

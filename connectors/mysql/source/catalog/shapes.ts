@@ -5,7 +5,7 @@
 import { createHash } from "node:crypto";
 import type { ChosenKey, TableName, ZeroDates } from "../../../../src/core/contracts/connector.ts";
 import { type Column, tableId } from "../../../../src/core/model/schema.ts";
-import type { TableShape } from "../../../../src/core/contracts/source.ts";
+import type { TableShape } from "../../../../src/core/contracts/catalog.ts";
 import type { ColumnType } from "../../../../src/core/model/types.ts";
 import { fatal, pages } from "../../errors.ts";
 import type { CatalogColumn, CatalogTable } from "./catalog.ts";

@@ -59,6 +59,11 @@ export class LogNames {
     return `${this.file(file)}:${offset}`;
   }
 
+  fields(commit: bigint): { readonly file: string; readonly pos: number } {
+    const { file, offset } = unpackPlace(commit);
+    return { file: this.file(file), pos: offset };
+  }
+
   /** Throws a RangeError for what is no place. */
   parse(text: string): bigint {
     const match = /^(?:.*\.)?(\d+):(\d+)$/.exec(text);

@@ -1,7 +1,8 @@
 /** Rows read beside the stream. */
 import type { Column, TableVersion } from "../../../../src/core/model/schema.ts";
 import { byHalves } from "../../../../src/core/by-halves.ts";
-import { type Chunk, type KeyText, SCAN_ROW_COUNT_MAX } from "../../../../src/core/contracts/source.ts";
+import { type Chunk, type KeyText, SCAN_ROW_COUNT_MAX } from "../../../../src/core/contracts/row-reads.ts";
+import { EVERYTHING_VISIBLE } from "../../../../src/core/contracts/watermarks.ts";
 import { ChunkPace } from "../../../kit/chunk-pace.ts";
 import { quoteName, quoteTable, quoteText } from "../../quote.ts";
 import type { SourceContext } from "../context.ts";
@@ -21,7 +22,7 @@ const KEYS_MAX = 500;
 const NOWHERE = { epoch: 1, commit: 0n, index: 0 };
 
 /** The snapshot was begun when everything before the low mark could be seen. */
-const seesAll = (): boolean => true;
+const { sees } = EVERYTHING_VISIBLE;
 
 export async function readRange(
   context: SourceContext,
@@ -53,7 +54,7 @@ export async function readRange(
       from = rows.lastKey();
       if (!pace.goesOn(rows)) break;
     }
-    return { block: rows.count === 0 ? null : rows.finish(NOWHERE), last: isFinished ? end : from, sees: seesAll };
+    return { block: rows.count === 0 ? null : rows.finish(NOWHERE), last: isFinished ? end : from, sees };
   } finally {
     session.destroy();
   }
@@ -94,7 +95,7 @@ export async function readKeys(
       );
       if (i === 0) await checkShape(context, table, signal);
     }
-    return { block: rows.count === 0 ? null : rows.finish(NOWHERE), last: null, sees: seesAll };
+    return { block: rows.count === 0 ? null : rows.finish(NOWHERE), last: null, sees };
   } finally {
     session.destroy();
   }

@@ -5,7 +5,7 @@ import type { Position } from "../../../../src/core/model/position.ts";
 import { addRead, finishRead, readBlock } from "../../../../src/core/model/read-block.ts";
 import { keyText } from "../../../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
-import type { KeyText } from "../../../../src/core/contracts/source.ts";
+import type { KeyText } from "../../../../src/core/contracts/row-reads.ts";
 import type { RowPlan } from "../rows/table-map.ts";
 import { type DateChoice, selectPlan, writeSelected } from "./select-plan.ts";
 

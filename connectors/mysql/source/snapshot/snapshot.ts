@@ -4,7 +4,8 @@
  */
 import type { Block } from "../../../../src/core/model/block.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
-import type { CapturedTables, FirstCopy, TableGenerations, TableShape } from "../../../../src/core/contracts/source.ts";
+import type { CapturedTables, TableGenerations, TableShape } from "../../../../src/core/contracts/catalog.ts";
+import type { FirstCopy } from "../../../../src/core/contracts/log-admin.ts";
 import { selectAll } from "./chunks.ts";
 import type { SourceContext } from "../context.ts";
 import { aborted, classify } from "../errors.ts";

@@ -3,7 +3,7 @@
  * transactions, it holds all that was read, and the place is certain: everything before it was read, and nothing behind it.
  * Decision 10.
  */
-import type { Crossing } from "../../../../src/core/contracts/source.ts";
+import type { Crossing } from "../../../../src/core/contracts/log-admin.ts";
 import type { SourceContext } from "../context.ts";
 import { GtidSet, parseGtid } from "./gtid-set.ts";
 import { readFiles, readTip } from "../log/log-state.ts";

@@ -3,7 +3,7 @@
  * or after a first copy, which could not see them. They are looked for in the log itself, file by file backwards, so that
  * no position ever has to wait for the outcome of a prepared transaction.
  */
-import type { ChangeStream } from "../../../../src/core/contracts/source.ts";
+import type { ChangeStream } from "../../../../src/core/contracts/change-log.ts";
 import type { Position } from "../../../../src/core/model/position.ts";
 import { readFiles } from "../log/log-state.ts";
 import { unpackPlace } from "../log/position.ts";

@@ -1,5 +1,5 @@
 /** What the catalogue says of columns that were added and dropped: see core/targets/carrying. */
-import type { ColumnFacts } from "../../../../src/core/contracts/source.ts";
+import type { ColumnFacts } from "../../../../src/core/contracts/catalog.ts";
 import type { Catalog, CatalogColumn, CatalogTable } from "./catalog.ts";
 import type { Candidate } from "./selection.ts";
 

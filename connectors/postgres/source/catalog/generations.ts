@@ -1,6 +1,6 @@
 /** What tells whether rows of a table came or went without a word in the log. */
 import { createHash } from "node:crypto";
-import type { TableGenerations } from "../../../../src/core/contracts/source.ts";
+import type { TableGenerations } from "../../../../src/core/contracts/catalog.ts";
 import type { Catalog, CatalogTable } from "./catalog.ts";
 import type { Publication } from "../log/publication.ts";
 import type { Candidate } from "./selection.ts";

@@ -1,5 +1,5 @@
 /** Which of the catalogue's tables are captured, and why others can't be. */
-import type { CapturedTables, RefusedTable, TableShape } from "../../../../src/core/contracts/source.ts";
+import type { CapturedTables, RefusedTable, TableShape } from "../../../../src/core/contracts/catalog.ts";
 import { tableId } from "../../../../src/core/model/schema.ts";
 import { sourceError } from "../errors.ts";
 import { quoteIdentifier, quoteTable } from "../../quote.ts";

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import type { ChosenKey } from "../../../../src/core/contracts/connector.ts";
 import { tableId, type Column } from "../../../../src/core/model/schema.ts";
-import type { TableShape } from "../../../../src/core/contracts/source.ts";
+import type { TableShape } from "../../../../src/core/contracts/catalog.ts";
 import { columnType, type PgTypes } from "../../types.ts";
 import type { CatalogTable } from "./catalog.ts";
 import { findKey, FULL, type FoundKey, type Key, keyOf } from "./keys.ts";

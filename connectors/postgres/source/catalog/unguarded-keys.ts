@@ -2,7 +2,7 @@
 import type { Block } from "../../../../src/core/model/block.ts";
 import { keyText } from "../../../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
-import { AmbiguousKey } from "../../../../src/core/contracts/source.ts";
+import { AmbiguousKey } from "../../../../src/core/contracts/row-reads.ts";
 import { quoteIdentifier } from "../../quote.ts";
 import type { LiveTable } from "./columns.ts";
 import type { Wire } from "../snapshot/wire.ts";

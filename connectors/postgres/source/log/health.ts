@@ -1,5 +1,5 @@
 /** What an operator should see of the log. */
-import type { LogHealth } from "../../../../src/core/contracts/source.ts";
+import type { LogHealth } from "../../../../src/core/contracts/log-admin.ts";
 import type { SourceContext } from "../context.ts";
 import { parseLsn } from "./lsn.ts";
 

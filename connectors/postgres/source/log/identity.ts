@@ -1,6 +1,6 @@
 /** The log's identity as it is stored, and the comparison at a later start. */
 import { createHash } from "node:crypto";
-import type { LogIdentity } from "../../../../src/core/contracts/source.ts";
+import type { LogIdentity } from "../../../../src/core/contracts/positions.ts";
 import { BEGIN_ANEW, sourceError } from "../errors.ts";
 import { quoteIdentifier, quoteTable } from "../../quote.ts";
 import type { SourceContext } from "../context.ts";

@@ -1,5 +1,5 @@
 /** The publication: read, compared with what it has to be, and waited for. How it is changed: publish.ts. */
-import type { Blocker } from "../../../../src/core/contracts/source.ts";
+import type { Blocker } from "../../../../src/core/contracts/watermarks.ts";
 import { setTimeout as delay } from "node:timers/promises";
 import { BEGIN_ANEW, sourceError } from "../errors.ts";
 import { quoteIdentifier, quoteTable } from "../../quote.ts";

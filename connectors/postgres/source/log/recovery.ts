@@ -1,6 +1,6 @@
 /** Failover: a standby that is not promoted yet, and connections that lead to different servers while names move. */
 import type { MillraceError } from "../../../../src/core/errors.ts";
-import type { LogIdentity } from "../../../../src/core/contracts/source.ts";
+import type { LogIdentity } from "../../../../src/core/contracts/positions.ts";
 import { sourceError } from "../errors.ts";
 import type { SourceContext } from "../context.ts";
 import { identifySystem, replicationCommand } from "./server.ts";

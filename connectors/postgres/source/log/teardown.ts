@@ -1,5 +1,6 @@
 /** What capture has at the server, and its removal. */
-import type { LogIdentity, MadeObject } from "../../../../src/core/contracts/source.ts";
+import type { LogIdentity } from "../../../../src/core/contracts/positions.ts";
+import type { MadeObject } from "../../../../src/core/contracts/log-admin.ts";
 import { quoteIdentifier } from "../../quote.ts";
 import type { SourceContext } from "../context.ts";
 import { readPublication } from "./publication.ts";

@@ -1,6 +1,6 @@
 /** Whether the server's log is the one that a position was reached in: after promotions it is so up to a point only. */
 import type { Position } from "../../../../src/core/model/position.ts";
-import type { LogIdentity } from "../../../../src/core/contracts/source.ts";
+import type { LogIdentity } from "../../../../src/core/contracts/positions.ts";
 import { BEGIN_ANEW, sourceError } from "../errors.ts";
 import { formatLsn, parseLsn } from "./lsn.ts";
 import { replicationCommand, type SystemIdentity } from "./server.ts";

@@ -2,7 +2,7 @@
 import type { Block } from "../../../../src/core/model/block.ts";
 import { byHalves } from "../../../../src/core/by-halves.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
-import { type Chunk, type KeyText, SCAN_ROW_COUNT_MAX } from "../../../../src/core/contracts/source.ts";
+import { type Chunk, type KeyText, SCAN_ROW_COUNT_MAX } from "../../../../src/core/contracts/row-reads.ts";
 import { CELL_TEXT } from "../../../../src/core/model/tuple.ts";
 import { CHUNK_ROWS_MAX, ChunkPace } from "../../../kit/chunk-pace.ts";
 import { invariant } from "../../../../src/core/invariant.ts";

@@ -1,7 +1,8 @@
 /** The first copy: tables as of the slot's beginning, by COPY under its exported snapshot. */
 import type { Block } from "../../../../src/core/model/block.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
-import type { FirstCopy, TableGenerations, TableShape } from "../../../../src/core/contracts/source.ts";
+import type { FirstCopy } from "../../../../src/core/contracts/log-admin.ts";
+import type { TableGenerations, TableShape } from "../../../../src/core/contracts/catalog.ts";
 import { type ErrorReason, reasonOf } from "../../../../src/core/errors.ts";
 import { sourceError } from "../errors.ts";
 import { quoteLiteral, quoteTable } from "../../quote.ts";

@@ -1,4 +1,4 @@
-import type { Visibility } from "../../../../src/core/contracts/source.ts";
+import type { Visibility } from "../../../../src/core/contracts/watermarks.ts";
 import type { SourceContext } from "../context.ts";
 
 /**

@@ -4,7 +4,7 @@ import type { Block } from "../../../../src/core/model/block.ts";
 import { OneReader } from "../../../../src/core/one-reader.ts";
 import type { Position } from "../../../../src/core/model/position.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
-import type { ChangeStream } from "../../../../src/core/contracts/source.ts";
+import type { ChangeStream } from "../../../../src/core/contracts/change-log.ts";
 import { BEGIN_ANEW, aborted, classify, sourceError } from "../errors.ts";
 import { failureOf } from "../../client/failure.ts";
 import { Assembler } from "./assemble.ts";

@@ -2,7 +2,8 @@
 import type { Block } from "../../../../src/core/model/block.ts";
 import type { Position } from "../../../../src/core/model/position.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
-import type { ChangeStream, LogIdentity, StreamOptions } from "../../../../src/core/contracts/source.ts";
+import type { ChangeStream, StreamOptions } from "../../../../src/core/contracts/change-log.ts";
+import type { LogIdentity } from "../../../../src/core/contracts/positions.ts";
 import { hasBinaryForm } from "../../../../src/core/model/types.ts";
 import { findMillraceError, reasonOf } from "../../../../src/core/errors.ts";
 import { BEGIN_ANEW, classify, refusedSecondStream, sourceError, TextModeNeeded } from "../errors.ts";

@@ -1,7 +1,7 @@
 import type { StatementSync } from "node:sqlite";
 import { timestamp } from "../../../core/clock.ts";
 import { parsePosition, serializePosition } from "../../../core/model/position.ts";
-import type { KeyText } from "../../../core/contracts/source.ts";
+import type { KeyText } from "../../../core/contracts/row-reads.ts";
 import type { DeadLetter, DeadLetterStore } from "../../../core/contracts/state-store.ts";
 import { ObligationCount } from "./obligations.ts";
 import type { Connection } from "../connection.ts";

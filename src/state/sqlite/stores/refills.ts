@@ -2,7 +2,7 @@ import { type Completeness, storedCompleteness } from "../../../core/checkpoint/
 import type { StatementSync } from "node:sqlite";
 import { timestamp } from "../../../core/clock.ts";
 import { invariant } from "../../../core/invariant.ts";
-import type { KeyText } from "../../../core/contracts/source.ts";
+import type { KeyText } from "../../../core/contracts/row-reads.ts";
 import type {
   PendingKey,
   Refill,

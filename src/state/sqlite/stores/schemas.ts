@@ -1,7 +1,7 @@
 import type { StatementSync } from "node:sqlite";
 import { comparePositions, parsePosition, serializePosition, type Position } from "../../../core/model/position.ts";
 import { isLater, keyMarks, type TableVersion } from "../../../core/model/schema.ts";
-import type { TableShape } from "../../../core/contracts/source.ts";
+import type { TableShape } from "../../../core/contracts/catalog.ts";
 import type { SchemaStore, StoredError } from "../../../core/contracts/state-store.ts";
 import { ObligationCount } from "./obligations.ts";
 import type { Connection } from "../connection.ts";

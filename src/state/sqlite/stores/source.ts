@@ -2,7 +2,7 @@ import type { StatementSync } from "node:sqlite";
 import { timestamp } from "../../../core/clock.ts";
 import { invariant } from "../../../core/invariant.ts";
 import { comparePositions, earliest, serializePosition, type Position } from "../../../core/model/position.ts";
-import type { LogIdentity } from "../../../core/contracts/source.ts";
+import type { LogIdentity } from "../../../core/contracts/positions.ts";
 import type { SinkReset, SourceRecord, SourceStore, WrittenProgress } from "../../../core/contracts/state-store.ts";
 import type { Connection } from "../connection.ts";
 import { integer, isTextRecord, positionOrNull, storedOrNull, textOrNull } from "../row.ts";

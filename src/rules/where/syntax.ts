@@ -1,6 +1,6 @@
 /**
  * The language of `where:` as text: SQL's spelling of comparisons over one row, without functions and arithmetic.
- * docs/rules.md describes it. A text becomes an expression here, a condition over rows in `where.ts`.
+ * docs/rules.md describes it. A text becomes an expression here, a condition over rows in `condition.ts`.
  */
 
 export type ComparisonOperator = "=" | "<>" | "<" | "<=" | ">" | ">=";

@@ -1,11 +1,11 @@
 /** What a column's cells and the literals beside them are compared as. */
-import type { Column } from "../core/model/schema.ts";
-import { CELL_NULL, CELL_UNCHANGED, CellMap } from "../core/model/tuple.ts";
-import type { ColumnType } from "../core/model/types.ts";
-import { readText } from "../core/values/text.ts";
+import type { Column } from "../../core/model/schema.ts";
+import { CELL_NULL, CELL_UNCHANGED, CellMap } from "../../core/model/tuple.ts";
+import type { ColumnType } from "../../core/model/types.ts";
+import { readText } from "../../core/values/text.ts";
 import { compareAsDoubles, compareNumerics, type Numeric, parseNumeric } from "./numbers.ts";
 import { parseDate, parseTime, parseTimestamp } from "./times.ts";
-import { type Literal, WhereError } from "./where-syntax.ts";
+import { type Literal, WhereError } from "./syntax.ts";
 
 export type Value = Numeric | string | boolean;
 /** Undefined: the change does not carry it. */

@@ -1,5 +1,5 @@
 /** A condition over the rows of one table: `where:` bound to its columns. */
-import type { Column } from "../core/model/schema.ts";
+import type { Column } from "../../core/model/schema.ts";
 import { compileLike } from "./like.ts";
 import {
   comparisonOf,
@@ -10,8 +10,8 @@ import {
   type Known,
   literalValue,
   type Value,
-} from "./where-values.ts";
-import { type ColumnName, type ComparisonOperator, type Expression, type Operand, WhereError } from "./where-syntax.ts";
+} from "./values.ts";
+import { type ColumnName, type ComparisonOperator, type Expression, type Operand, WhereError } from "./syntax.ts";
 
 /** SQL's three, and one that says that the change does not carry a value which decides. */
 export const FALSE = 0;

@@ -1,0 +1,174 @@
+/** What is published, and what is known of it: the tables that are captured, in step with the catalogue and the publication. */
+import type { CapturedTables, RefusedTable } from "../../../../src/core/contracts/catalog.ts";
+import type { StreamOptions } from "../../../../src/core/contracts/change-log.ts";
+import type { CreatedLog, CreateRequest, HeldPositions } from "../../../../src/core/contracts/log-admin.ts";
+import type { LogIdentity } from "../../../../src/core/contracts/positions.ts";
+import { reasonOf } from "../../../../src/core/errors.ts";
+import { failpoint } from "../../../../src/core/failpoint.ts";
+import { Turn } from "../../../../src/core/turn.ts";
+import type { SourceContext } from "../context.ts";
+import {
+  checkPublicationHistory,
+  lacksEntries,
+  PUBLICATION_PARTS,
+  publicationIdentity,
+  publicationPart,
+  withoutEntries,
+} from "../log/identity.ts";
+import { addStatement, publishable, readPublication } from "../log/publication.ts";
+import { leaving, type Synced, syncPublication, takeOut } from "../log/publish.ts";
+import { createLog, resumeLog } from "../start.ts";
+import type { CatalogTable } from "./catalog.ts";
+import { SeenColumns } from "./column-facts.ts";
+import { Generations } from "./generations.ts";
+import { type Candidate, selectTables, type Selected } from "./selection.ts";
+import { ShownLeaves } from "./shown-leaves.ts";
+
+export class PublishedTables {
+  readonly #context: SourceContext;
+  /**
+   * Who compares the publication with what is known of it, and who changes both, take turns: a table that is taken out meanwhile
+   * would be missed at the next start.
+   */
+  readonly #turn = new Turn();
+  /** With the publication as it was last seen or made: less than that is a gap. */
+  #identity: LogIdentity | undefined;
+  #generations = new Generations(undefined);
+  readonly #columns = new SeenColumns();
+  readonly leaves = new ShownLeaves();
+  /** Oids of tables that could not be published at the last attempt, as somebody has locked them. */
+  #locked: ReadonlySet<number> = new Set();
+  /** Of the first stream. */
+  onUnloggedRows: StreamOptions["onUnloggedRows"];
+
+  constructor(context: SourceContext) {
+    this.#context = context;
+  }
+
+  /** The log's, once it was made or compared. */
+  get identity(): LogIdentity | undefined {
+    return this.#identity;
+  }
+
+  async create(request: CreateRequest, signal: AbortSignal): Promise<CreatedLog> {
+    const log = await createLog(this.#context, request, signal);
+    this.#identity = log.identity;
+    return log;
+  }
+
+  async resume(identity: LogIdentity, held: HeldPositions, signal: AbortSignal): Promise<LogIdentity> {
+    using _ = await this.#turn.take(signal);
+    const { [MOVED]: moved, ...stored } = identity;
+    // At a reconnect more is known than what was stored.
+    const known = { ...stored, ...(this.#identity === undefined ? {} : publicationPart(this.#identity)) };
+    const resumed = await resumeLog(this.#context, known, held, signal);
+    if (this.#identity === undefined) this.#generations = new Generations(moved);
+    this.#identity = moved === undefined ? resumed : { ...resumed, [MOVED]: moved };
+    return this.#identity;
+  }
+
+  async tables(signal: AbortSignal): Promise<CapturedTables> {
+    const { captured, refused, catalog, publication } = await selectTables(this.#context, false, signal);
+    const generations = this.#generations.look(captured, catalog, publication);
+    for (const id of this.leaves.look(captured, catalog)) await this.onUnloggedRows?.(id);
+    const unpublished = captured.filter(({ shape }) => this.#identity !== undefined && !generations.has(shape.id));
+    return {
+      tables: captured.filter((candidate) => !unpublished.includes(candidate)).map(({ shape }) => shape),
+      refused: [...refused, ...unpublished.map((candidate) => this.#notPublished(candidate))],
+      generations,
+      columns: this.#columns.look(captured, catalog),
+    };
+  }
+
+  #notPublished(candidate: Candidate): RefusedTable {
+    return this.#locked.has(candidate.table.oid) ? lockedNow(candidate) : notPublished(this.#context, candidate);
+  }
+
+  async publish(onChange: (identity: LogIdentity) => Promise<void>, signal: AbortSignal): Promise<void> {
+    using _ = await this.#turn.take(signal);
+    const selected = await selectTables(this.#context, false, signal);
+    const before = this.#identity;
+    // Before the first comparison with what is stored there is nothing to go on from, and nothing is taken out.
+    if (before !== undefined) checkPublicationHistory(this.#context, before, selected);
+    const wanted = selected.captured.map(({ table }) => table);
+    const { locked } = await this.#sync(selected, wanted, signal);
+    this.#locked = new Set(locked.map(({ oid }) => oid));
+    if (before !== undefined) {
+      const left = await this.#takeOut(leaving(selected.publication, wanted), before, onChange, signal);
+      const now = await readPublication(this.#context, signal);
+      const isOurs = selected.publication?.viaRoot === false && now?.viaRoot === true;
+      const known = isOurs ? { ...left, publicationWritten: now.written } : left;
+      // Once more: what somebody took out since the first look must not be taken for the state to go on from.
+      const isShort = now !== undefined && lacksEntries(known, selected, now);
+      const latest = isShort ? await selectTables(this.#context, false, signal) : { ...selected, publication: now };
+      const checked = checkPublicationHistory(this.#context, known, latest);
+      const { moved } = this.#generations;
+      this.#identity = {
+        ...this.#identity,
+        ...publicationIdentity(checked),
+        ...(hasMoved(left, moved) ? { [MOVED]: moved } : {}),
+      };
+      const isAnother = [MOVED, ...PUBLICATION_PARTS].some((what) => this.#identity?.[what] !== left[what]);
+      if (isAnother) await onChange(this.#identity);
+    }
+  }
+
+  /**
+   * Takes tables out that are no longer captured, as one without a key. Invariant: they are out of what is stored before, or
+   * a process that ends in between leaves a table missing that may come back.
+   */
+  async #takeOut(
+    oids: readonly number[],
+    before: LogIdentity,
+    onChange: (identity: LogIdentity) => Promise<void>,
+    signal: AbortSignal,
+  ): Promise<LogIdentity> {
+    if (oids.length === 0) return before;
+    const left = withoutEntries(before, oids);
+    this.#identity = left;
+    await onChange(left);
+    failpoint("publication.leaving");
+    await takeOut(this.#context, oids, signal);
+    failpoint("publication.left");
+    return left;
+  }
+
+  /** Where the role may not add tables, those that are published already go on: see `tables`. */
+  async #sync({ publication }: Selected, wanted: readonly CatalogTable[], signal: AbortSignal): Promise<Synced> {
+    try {
+      const possible = publication === undefined ? wanted : publishable(publication, wanted);
+      return await syncPublication(this.#context, publication, possible, signal);
+    } catch (error) {
+      if (reasonOf(error) !== "privilege") throw error;
+      return { added: [], locked: [] };
+    }
+  }
+}
+
+/** Where the identity keeps what `Generations` knows of an earlier process. */
+const MOVED = "movedFiles";
+
+/** The empty list is not stored where there never was another. */
+function hasMoved(before: LogIdentity, moved: string): boolean {
+  return before[MOVED] !== undefined || moved !== NONE_MOVED;
+}
+
+const NONE_MOVED = "[]";
+
+function lockedNow({ table, shape }: Candidate): RefusedTable {
+  return {
+    id: shape.id,
+    reason: "somebody has locked it; it is published as soon as that ends",
+    fix: `End that transaction, or wait for it: SELECT pid, mode FROM pg_locks WHERE relation = ${table.oid} AND granted;`,
+    isPassing: true,
+  };
+}
+
+function notPublished({ publication }: SourceContext, { table, shape }: Candidate): RefusedTable {
+  return {
+    id: shape.id,
+    reason: `it is not in the publication ${publication}, and the role may not add it`,
+    fix: `${addStatement(publication, [table])};`,
+    byPrivilege: true,
+  };
+}

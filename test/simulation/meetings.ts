@@ -1,0 +1,98 @@
+/**
+ * Plans in which things meet that chance seldom brings together, each in a moment of its own: a sink that writes slowly while
+ * the table that it is filled with changes, a stream that goes back beneath a read, two copies of a sink put back crosswise.
+ */
+import { Random } from "../support/random.ts";
+import type { Operation } from "./database.ts";
+import type { Happening, Plan } from "./happenings.ts";
+
+/** Of 1: so many plans get a meeting. */
+const SHARE = 0.06;
+const KEYS = 4;
+const OPS = ["insert", "update", "update", "replace", "move"] as const;
+const LASTS_MS = 600;
+
+type Meeting = (random: Random, plan: Plan) => Plan;
+
+/** Decided by chance of its own: other plans are made as if there were none of these. */
+export function withMeeting(plan: Plan): Plan {
+  const random = new Random(plan.seed ^ 0x3ee7);
+  return random.chance(SHARE) ? random.pick(MEETINGS)(random, plan) : plan;
+}
+
+export const MEETINGS: readonly Meeting[] = [slowWhileItChanges, backBeneathARead, crosswise];
+
+/** The last of what is read is in the sink's queue for long, and not yet written, when the table changes. */
+function slowWhileItChanges(random: Random, plan: Plan): Plan {
+  const table = random.below(plan.tables);
+  const atMs = 50 + random.below(200);
+  const changedMs = atMs + 500 + random.below(400);
+  const sinks = ["by-row" as const, ...plan.sinks.slice(1)];
+  return withAll({ ...plan, sinks, lastsMs: 1_500 }, [
+    { atMs: atMs + random.below(30), what: "weather", place: 0, kind: "slow", forMs: 1_200 },
+    { atMs, what: "snapshot", sink: 0, table, hasCondition: false, downMs: null },
+    { atMs: changedMs, what: "alter", table, how: random.pick(["add", "drop"] as const) },
+    write(random, changedMs + 1 + random.below(10), table),
+  ]);
+}
+
+/**
+ * A sink that comes back has the stream go back for it, while rows are read for another one and the stream is behind: what is
+ * read is ahead of it.
+ */
+function backBeneathARead(random: Random, plan: Plan): Plan {
+  const table = random.below(plan.tables);
+  const key = random.below(2);
+  const atMs = 50 + random.below(200);
+  const reads = Array.from({ length: 5 }, (_, i): Happening => {
+    return { atMs: atMs + 50 + i * 150, what: "snapshot", sink: 0, table, hasCondition: false, downMs: null };
+  });
+  const operations: readonly Operation[] = [{ op: "update", table, key, target: key }];
+  const writes = Array.from({ length: 50 }, () => transaction(atMs + random.below(800), operations));
+  const sinks = [plan.sinks[0]!, plan.sinks[1] ?? "transactional"] as const;
+  return withAll({ ...plan, sinks, rows: Math.max(plan.rows, 2), lastsMs: 1_500 }, [
+    { atMs: atMs - 50, what: "no second stream", forMs: 1_200 },
+    { atMs: atMs - 10, what: "weather", place: "source", kind: "slow", forMs: 1_200 },
+    { atMs, what: "park", sink: 1 },
+    ...reads,
+    ...writes,
+  ]);
+}
+
+/** Two copies of a sink that refuses a row: the earlier one comes back and is written to, then the later one. */
+function crosswise(random: Random, plan: Plan): Plan {
+  const sink = random.below(plan.sinks.length);
+  const table = random.below(plan.tables);
+  const firstMs = 50 + random.below(100);
+  const secondMs = firstMs + 60 + random.below(100);
+  const backMs = secondMs + 20 + random.below(60);
+  const againMs = backMs + 250 + random.below(300);
+  const writes = Array.from({ length: 8 }, () => write(random, firstMs + random.below(secondMs - firstMs), table));
+  return withAll({ ...plan, lastsMs: againMs + 100 }, [
+    { atMs: firstMs, what: "sink restored", sink, afterMs: backMs - firstMs },
+    { atMs: secondMs, what: "sink restored", sink, afterMs: againMs - secondMs },
+    { atMs: firstMs, what: "refuse", sink, key: random.below(KEYS), forMs: backMs - firstMs },
+    ...writes,
+    // The sink notices whose copy it has when it writes next.
+    write(random, backMs + 1 + random.below(20), table),
+  ]);
+}
+
+function write(random: Random, atMs: number, table: number): Happening {
+  const operations = Array.from({ length: 1 + random.below(2) }, (): Operation => {
+    return { op: random.pick(OPS), table, key: random.below(KEYS), target: random.below(KEYS) };
+  });
+  return transaction(atMs, operations);
+}
+
+function transaction(atMs: number, operations: readonly Operation[]): Happening {
+  return { atMs, what: "transaction", operations, commitsAfterMs: 0, shownAfterMs: 0, isRolledBack: false };
+}
+
+function withAll(plan: Plan, added: readonly Happening[]): Plan {
+  return {
+    ...plan,
+    lastsMs: Math.max(plan.lastsMs ?? 0, LASTS_MS),
+    happenings: [...plan.happenings, ...added].toSorted((a, b) => a.atMs - b.atMs),
+  };
+}
