@@ -6,7 +6,6 @@ import { scopeOf, systemClock } from "./core/clock.ts";
 import { MillraceError } from "./core/errors.ts";
 import { makeFolder } from "./core/folder.ts";
 import type { Sink } from "./core/contracts/sink.ts";
-import type { ChangeLog } from "./core/contracts/change-log.ts";
 import type { Source } from "./core/contracts/source.ts";
 import type { ReportStore, StateStore, StoredError } from "./core/contracts/state-store.ts";
 import type { ReconcileDocument, ReconcileRequest } from "./core/contracts/reconciliation.ts";
@@ -131,7 +130,7 @@ async function runWithLease(
   const running = pipeline.run(until);
   try {
     const caughtUp = async (): Promise<DaemonResult> => {
-      const missing = await untilCaughtUp(control, source.log, until);
+      const missing = await control.untilCaughtUp(until);
       return { missing, reconciled: reconcile === undefined ? null : await comparing.once(reconcile) };
     };
     return await Promise.race([
@@ -172,18 +171,6 @@ async function setUp(
     ...(config.onLost === undefined ? {} : { onLost: config.onLost }),
     takes: ({ schema, table }) => captured.matches(schema, table) && selection.matches(schema, table),
   };
-}
-
-/** Resolves when every sink is at the source's present position, or when one of them will not get there. */
-async function untilCaughtUp(control: Control, log: ChangeLog, signal: AbortSignal): Promise<readonly string[]> {
-  const tip = await log.tip(signal);
-  for (;;) {
-    const missing = control.missing(tip);
-    if (missing.length === 0) return await control.obstacles();
-    const obstacles = await control.obstacles();
-    if (obstacles.length > 0) return obstacles;
-    await clock.sleep(20, signal);
-  }
 }
 
 interface Served extends AsyncDisposable {

@@ -34,6 +34,21 @@ export const systemClock: Clock = {
   unique: (byteCount) => randomBytes(byteCount).toString("hex"),
 };
 
+/** Ends early, and well, when one of the signals is aborted. */
+export async function pause(clock: Clock, ms: number, ...signals: readonly AbortSignal[]): Promise<void> {
+  try {
+    await clock.sleep(ms, ...signals);
+  } catch (error) {
+    if (signals.every(({ aborted }) => !aborted)) throw error;
+  }
+}
+
+/** Resolves when the signal is aborted. */
+export function abortOf(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+}
+
 /** The present time as it is stored and shown. */
 export function timestamp(clock: Pick<Clock, "now">): string {
   return new Date(clock.now()).toISOString();

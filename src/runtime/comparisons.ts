@@ -6,7 +6,7 @@ import type {
   Inspection,
   Unready,
 } from "../core/contracts/comparing.ts";
-import { type Clock, scopeOf } from "../core/clock.ts";
+import { type Clock, scopeOf, pause } from "../core/clock.ts";
 import { invariant } from "../core/invariant.ts";
 import { keyShape } from "../core/model/row-id.ts";
 import type { TableVersion } from "../core/model/schema.ts";
@@ -16,7 +16,7 @@ import type { Refill, StateStore } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { rowVersion } from "../core/model/version.ts";
 import type { ClosedWell, Lane } from "./stream/lane.ts";
-import { ChunkReader, pause } from "./snapshot/refill-chunks.ts";
+import { ChunkReader } from "./snapshot/refill-chunks.ts";
 import type { SinkRunner } from "./apply/sink-runner.ts";
 import type { SinkTables } from "./schema/sink-tables.ts";
 import type { SuspendedTables } from "./schema/suspended-tables.ts";

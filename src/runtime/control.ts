@@ -28,9 +28,8 @@ export interface WaitResult {
 }
 
 const SAMPLE_MS = 1_000;
-const WAIT_POLL_MS = 10;
-/** It is looked less often the longer it has taken. */
-const WAIT_POLL_MS_MAX = 100;
+/** A `wait` looks again when something is told; and so often, for what nobody tells of. */
+const WAIT_LOOK_MS = 250;
 /** At once: each takes the disk's time and room. */
 const COPIES_MAX = 4;
 
@@ -229,29 +228,40 @@ export class Control {
 
   /** Resolves when everything committed before the call is durable in every sink, re-reads included. */
   async wait(timeoutMs: number, signal: AbortSignal): Promise<WaitResult> {
-    const { clock } = this.#pipeline;
+    const { clock, news, source } = this.#pipeline;
     using limit = deadline(clock, Math.ceil(timeoutMs), signal);
     const until = limit.signal;
     let missing: readonly string[] = ["the source's tables and position could not be asked for"];
     try {
-      const { source } = this.#pipeline;
-      while (!(await this.#pipeline.look(until))) {
+      for (let told = news.count; !(await this.#pipeline.look(until)); told = news.count) {
         missing = [`the daemon is ${this.#pipeline.phase}`];
-        await clock.sleep(WAIT_POLL_MS, until);
+        await news.after(told, clock, WAIT_LOOK_MS, until);
       }
-      const askedMs = clock.elapsed();
       const tip = await source.log.tip(until);
       await source.watermarks.mark(encodeMark({ edge: null }), until);
       for (;;) {
+        const told = news.count;
         missing = this.missing(tip);
         if (missing.length === 0) return { reached: true, missing };
-        const waitedMs = clock.elapsed() - askedMs;
-        await clock.sleep(Math.min(WAIT_POLL_MS_MAX, Math.max(WAIT_POLL_MS, waitedMs / 8)), until);
+        await news.after(told, clock, WAIT_LOOK_MS, until);
       }
     } catch (error) {
       if (!until.aborted) throw error;
       signal.throwIfAborted();
       return { reached: false, missing };
+    }
+  }
+
+  /** Resolves when every sink is at the source's present position, or when one of them will not get there: with why. */
+  async untilCaughtUp(signal: AbortSignal): Promise<readonly string[]> {
+    const { clock, news, source } = this.#pipeline;
+    const tip = await source.log.tip(signal);
+    for (;;) {
+      const told = news.count;
+      const isThere = this.missing(tip).length === 0;
+      const obstacles = await this.obstacles();
+      if (isThere || obstacles.length > 0) return obstacles;
+      await news.after(told, clock, WAIT_LOOK_MS, signal);
     }
   }
 

@@ -6,6 +6,7 @@ import type { SourceRecord, StateStore, StoredError, SuspendedTable } from "../c
 import type { SnapshotStatus, UnreadableTable } from "../core/contracts/status.ts";
 import type { Logger, Metrics } from "../core/contracts/telemetry.ts";
 import type { Position } from "../core/model/position.ts";
+import { News } from "../core/news.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import { DEFAULT_POLICY, type SchemaPolicy } from "../core/model/schema-policy.ts";
 import { DeadLetterBox } from "./apply/dead-letters.ts";
@@ -69,6 +70,8 @@ export class Pipeline {
   readonly state: StateStore;
   readonly gate: TableGate;
   readonly runners: readonly SinkRunner[];
+  /** Told when something that somebody may wait for is otherwise: a sink has come further, or is in another state. */
+  readonly news = new News();
   readonly #parts: PipelineParts;
   readonly suspended: SuspendedTables;
   readonly #tables: SinkTables;
@@ -243,6 +246,7 @@ export class Pipeline {
     const admit = (tableIds: readonly string[]): Promise<void> => this.admit(tableIds);
     this.#streaming = new Streaming({
       ...this.#parts,
+      news: this.news,
       gate,
       suspended,
       tables: this.#tables,
@@ -317,6 +321,7 @@ export class Pipeline {
         await this.suspended.suspend(sink.name, tableId, error, shape ?? this.gate.newest(tableId)?.fingerprint),
       suspend: async (tableId, error) => await this.gate.setAside(tableId, error),
       onVoid: () => this.#notify(),
+      news: this.news,
       logger,
       metrics,
     });
@@ -332,6 +337,7 @@ export class Pipeline {
       parts: async () => (await this.#streaming?.refiller.ledger.partsOf(sink.name)) ?? new Set(),
       rejoin: async (step, missing) => await this.#streaming?.refiller.ledger.rejoin(sink.name, step, missing),
       onChange: () => this.#notify(),
+      news: this.news,
       inVainMsMax: this.#inVainMsMax,
       logger,
     });

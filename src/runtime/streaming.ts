@@ -7,6 +7,7 @@ import type { Refill, StateStore, SuspendedTable } from "../core/contracts/state
 import type { Logger } from "../core/contracts/telemetry.ts";
 import type { Position } from "../core/model/position.ts";
 import type { TableVersion } from "../core/model/schema.ts";
+import type { News } from "../core/news.ts";
 import { baseVersion } from "../core/model/version.ts";
 import type { SinkRunner } from "./apply/sink-runner.ts";
 import type { SinkWorker } from "./apply/sink-worker.ts";
@@ -44,6 +45,8 @@ export type Phase = "starting" | "snapshot" | "streaming" | "stopped";
 
 export interface StreamingParts {
   readonly clock: Clock;
+  /** See `Pipeline`. */
+  readonly news: News;
   readonly source: Source;
   readonly state: StateStore;
   readonly snapshot: "initial" | "none";
@@ -84,9 +87,9 @@ export class Streaming {
 
   constructor(parts: StreamingParts) {
     this.#parts = parts;
-    const { clock, source, state, gate, runners, suspended, tables, inVainMsMax, heartbeatMs, logger } = parts;
-    const lane = (this.lane = new Lane(parts.from, source.watermarks.markPrefix));
-    const shared = { clock, source, state, gate, lane, logger };
+    const { clock, news, source, state, gate, runners, suspended, tables, inVainMsMax, heartbeatMs, logger } = parts;
+    const lane = (this.lane = new Lane(parts.from, source.watermarks.markPrefix, news));
+    const shared = { clock, news, source, state, gate, lane, logger };
     const standings = () => runners.map(({ standing }) => standing);
     this.rewind = new Rewind(clock, lane);
     this.refiller = new Refiller({
@@ -105,6 +108,7 @@ export class Streaming {
     });
     this.acknowledger = new Acknowledger({
       clock,
+      news,
       state,
       acknowledged: parts.log.stored.acknowledged,
       standings,
@@ -263,7 +267,7 @@ export class Streaming {
   async #copyTables(copy: FirstCopy, signal: AbortSignal): Promise<void> {
     this.#phase = "snapshot";
     const { lane } = this;
-    const { clock, gate, runners, tables: taken, logger } = this.#parts;
+    const { clock, news, gate, runners, tables: taken, logger } = this.#parts;
     const tables: TableVersion[] = [];
     for (const shape of copy.tables) {
       const table = await gate.resolve(shape, lane.position);
@@ -273,6 +277,7 @@ export class Streaming {
     await within(clock, OPENING_MS_MAX, Promise.all(runners.map((runner) => runner.joined)), signal);
     const parts = {
       clock,
+      news,
       copy,
       tables,
       workers: [...lane.sinks].filter(({ name }) => this.#runner(name)?.takesFirstCopy),

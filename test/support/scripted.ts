@@ -4,6 +4,7 @@ import type { Block } from "../../src/core/model/block.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import { abortedError, MillraceError } from "../../src/core/errors.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
+import { News } from "../../src/core/news.ts";
 import type { Outcome, Sink, SinkForm, StepPrefetch } from "../../src/core/contracts/sink.ts";
 import { type ChangeStream, SecondStreamRefused } from "../../src/core/contracts/change-log.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
@@ -223,6 +224,7 @@ export function workerOf(sink: Sink, state: StateStore, parts: Partial<WorkerPar
     onPendingKeys: () => undefined,
     logger: quietLog,
     metrics: noMetrics,
+    news: new News(),
     ...parts,
   });
 }

@@ -34,10 +34,10 @@ describe("a deadline", () => {
 
   test("is aborted with the signals that it is made of, and by nothing once it is disposed of", () => {
     const stopping = new AbortController();
-    const limit = deadline(systemClock, 60_000, stopping.signal);
-    limit[Symbol.dispose]();
-    expect(limit.signal.aborted).toBe(false);
+    using limit = deadline(systemClock, 60_000, stopping.signal);
+    const over = deadline(systemClock, 60_000, stopping.signal);
+    over[Symbol.dispose]();
     stopping.abort();
-    expect(limit.signal.aborted).toBe(true);
+    expect([limit.signal.aborted, over.signal.aborted]).toEqual([true, false]);
   });
 });

@@ -1,5 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { News } from "../../src/core/news.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import { comparePositions, type Position } from "../../src/core/model/position.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
@@ -17,7 +18,15 @@ function acknowledgerOf(
   standings: () => readonly SinkStanding[],
   reached: () => Position,
 ): Acknowledger {
-  return new Acknowledger({ clock: systemClock, state, acknowledged, standings, reached, remember: () => null });
+  return new Acknowledger({
+    clock: systemClock,
+    news: new News(),
+    state,
+    acknowledged,
+    standings,
+    reached,
+    remember: () => null,
+  });
 }
 
 describe("acknowledgement", () => {

@@ -1,6 +1,7 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import type { Block } from "../../src/core/model/block.ts";
+import { News } from "../../src/core/news.ts";
 import { systemClock } from "../../src/core/clock.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import type { Position } from "../../src/core/model/position.ts";
@@ -51,6 +52,7 @@ async function stage(parts: Partial<WorkerParts> = {}, onLost: OnLost = "fail") 
     tables: () => [],
     parts: async () => new Set(),
     onChange: () => undefined,
+    news: new News(),
     inVainMsMax: 60_000,
     rejoin: async () => undefined,
     logger: quietLog,

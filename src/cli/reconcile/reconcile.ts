@@ -1,6 +1,6 @@
 import { Option } from "commander";
 import type { Config } from "../../config/config.ts";
-import { systemClock } from "../../core/clock.ts";
+import { systemClock, pause } from "../../core/clock.ts";
 import type { ReconcileDocument, ReconcileRequest, ReconcileStatus } from "../../core/contracts/reconciliation.ts";
 import { MillraceError } from "../../core/errors.ts";
 import { TableSelection } from "../../core/table-selection.ts";
@@ -9,7 +9,6 @@ import { brokenOff, nothingToResume } from "../../reconcile/errors.ts";
 import { keptRequest } from "../../reconcile/kept.ts";
 import { ReportFolder } from "../../reconcile/report/report-folder.ts";
 import { redacted } from "../../reconcile/report/reporting.ts";
-import { pause } from "../../runtime/snapshot/refill-chunks.ts";
 import { chosenSinks, countOf, durationOf, tableGlobs } from "../arguments.ts";
 import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";

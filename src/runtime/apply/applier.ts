@@ -1,6 +1,7 @@
 import type { Clock } from "../../core/clock.ts";
 import { findMillraceError, type MillraceError } from "../../core/errors.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
+import type { News } from "../../core/news.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
@@ -40,6 +41,8 @@ export interface WorkerParts {
   readonly onRefused: (tableId: string, error: MillraceError, shape: string | undefined) => Promise<void>;
   /** Suspends a table whose rows can't be worked: it is not wanted any more when this resolves. */
   readonly suspend: (tableId: string, error: MillraceError) => Promise<void>;
+  /** Told when the sink has come further, or has room. */
+  readonly news: News;
   readonly logger: Logger;
   readonly metrics: Metrics;
 }

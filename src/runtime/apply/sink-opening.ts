@@ -3,6 +3,7 @@ import type { Accord } from "../../core/checkpoint/bond.ts";
 import type { Clock } from "../../core/clock.ts";
 import { reasonOf } from "../../core/errors.ts";
 import type { Position } from "../../core/model/position.ts";
+import type { News } from "../../core/news.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { OnLost } from "../../core/contracts/sink.ts";
 import type { SinkRecord, StateStore } from "../../core/contracts/state-store.ts";
@@ -36,6 +37,8 @@ export interface OpeningParts {
   readonly rejoin: (step: number | null, missing: ReadonlySet<string>) => Promise<void>;
   /** What the sink holds, or owes, is another. */
   readonly onChange: () => void;
+  /** Told when the sink's state is another one. */
+  readonly news: News;
   /** So long may a target that answers fail, in a row and in vain, before somebody has to look. */
   readonly inVainMsMax: number;
   readonly logger: Logger;

@@ -1,4 +1,4 @@
-import { scopeOf, timestamp } from "../../core/clock.ts";
+import { abortOf, scopeOf, timestamp, pause } from "../../core/clock.ts";
 import { type ErrorKind, findMillraceError, type MillraceError } from "../../core/errors.ts";
 import { invariant } from "../../core/invariant.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
@@ -8,7 +8,6 @@ import type { SinkStanding } from "../stream/acknowledger.ts";
 import { type CatchUpParts, rejoin } from "../stream/catch-up.ts";
 import { epochHeld } from "../epochs.ts";
 import { sinkAhead, unclassified } from "../errors.ts";
-import { pause } from "../snapshot/refill-chunks.ts";
 import { kindOf, PROBE_MS_MAX, ReconnectBackoff } from "../retry.ts";
 import { type Opened, type OpeningParts, SinkOpening } from "./sink-opening.ts";
 import type { SinkWorker } from "./sink-worker.ts";
@@ -18,9 +17,6 @@ import { isBeyondLog, type Standing } from "./standing.ts";
 const REOPENED_MAX = 3;
 /** How often an attempt that fails as the one before it is logged. */
 const REPEATED_MS = 30_000;
-
-/** A wait that only an interruption ends. */
-const FOR_EVER_MS = 2 ** 30;
 
 /**
  * The life of one sink: open it, find where it stands, bring it to the main lane, work its queue; on failure wait and
@@ -180,7 +176,7 @@ export class SinkRunner {
       interrupted.addEventListener("abort", () => this.#leave(main), { once: true });
       let waitMs: number | null = null;
       try {
-        if (this.#paused) this.#state = "paused";
+        if (this.#paused) this.#become("paused");
         else if (this.#state === "failed") waitMs = null;
         else await this.#stream(main, interrupted);
       } catch (error) {
@@ -195,9 +191,10 @@ export class SinkRunner {
       }
       this.#leave(main);
       this.#onJoined();
-      if (waitMs !== 0) await pause(this.#parts.clock, waitMs ?? FOR_EVER_MS, interrupted);
+      if (waitMs === null) await abortOf(interrupted);
+      else if (waitMs > 0) await pause(this.#parts.clock, waitMs, interrupted);
     }
-    this.#state = "stopped";
+    this.#become("stopped");
   }
 
   /** Whether anything was done since the sink began: if not, the next attempt waits longer than the last. */
@@ -254,17 +251,18 @@ export class SinkRunner {
     const isAhead = comparePositions(covered, lane.position) > 0;
     if (isAhead && isBeyondLog(covered, lane.position.epoch, await main.source.log.tip(signal)))
       throw sinkAhead(this.name);
-    this.#state = "streaming";
+    this.#become("streaming");
     if (comparePositions(covered, lane.position) < 0) {
       this.#parked = true;
       await rejoin(worker, main, (refusal) => this.#waits(refusal), signal);
       signal.throwIfAborted();
-      this.#state = "streaming";
+      this.#become("streaming");
       await this.#setError(null);
     } else {
       main.rewind.attach(worker);
     }
     this.#parked = false;
+    this.#parts.news.tell();
     this.#parts.logger.info({}, "the sink streams");
     this.#onJoined();
     this.#parts.onChange();
@@ -272,7 +270,7 @@ export class SinkRunner {
 
   /** For a stream of its own. */
   async #waits(refusal: MillraceError): Promise<void> {
-    this.#state = "retrying";
+    this.#become("retrying");
     this.#parts.logger.warn({ code: refusal.code, error: refusal }, refusal.message);
     await this.#setError(refusal);
   }
@@ -283,6 +281,11 @@ export class SinkRunner {
     return standing;
   }
 
+  #become(state: SinkState): void {
+    this.#state = state;
+    this.#parts.news.tell();
+  }
+
   #leave(main: CatchUpParts): void {
     main.main.detach(this.worker);
     this.#standing = null;
@@ -291,7 +294,7 @@ export class SinkRunner {
   async #failed(error: unknown): Promise<SinkState> {
     const known = findMillraceError(error) ?? unclassified(this.name, error);
     const kind = kindOf(error);
-    this.#state = kind === "retryable" || kind === "blocked" || kind === "reopen" ? "retrying" : "failed";
+    this.#become(kind === "retryable" || kind === "blocked" || kind === "reopen" ? "retrying" : "failed");
     this.#errorKind = kind;
     if (kind === "reopen") this.#reopened++;
     this.#lost = [...new Set([...this.#lost, ...known.lostTables])];
@@ -311,7 +314,7 @@ export class SinkRunner {
       error === null
         ? null
         : { code: error.code, message: error.message, hint: error.hint ?? null, at: timestamp(this.#parts.clock) };
-    if (error === null && this.#state === "failed") this.#state = "starting";
+    if (error === null && this.#state === "failed") this.#become("starting");
     // When it was last tried is told by this process alone.
     if (!isRepeated) await this.#parts.state.sinks.setError(this.name, this.#error);
   }

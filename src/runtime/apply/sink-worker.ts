@@ -120,7 +120,9 @@ export class SinkWorker {
   }
 
   #coverGiven(): void {
-    if (this.idle && this.#given !== null && this.#steps.covered !== null) this.#steps.cover(this.#given);
+    if (!this.idle || this.#given === null || this.#steps.covered === null) return;
+    this.#steps.cover(this.#given);
+    this.#parts.news.tell();
   }
 
   /** Drops what waits. A step in flight may still end. */
@@ -174,6 +176,7 @@ export class SinkWorker {
         this.#busy = false;
       } finally {
         this.queue.done(taken, how, passed);
+        this.#parts.news.tell();
       }
       this.#coverGiven();
     }

@@ -1,5 +1,6 @@
-import type { Clock } from "../../core/clock.ts";
+import { type Clock, pause } from "../../core/clock.ts";
 import { abortedError, findMillraceError } from "../../core/errors.ts";
+import type { News } from "../../core/news.ts";
 import type { Blocker } from "../../core/contracts/watermarks.ts";
 import type { CapturedTables, TableShape } from "../../core/contracts/catalog.ts";
 import type { Source } from "../../core/contracts/source.ts";
@@ -7,12 +8,12 @@ import type { StateStore } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { Lane } from "../stream/lane.ts";
 import { MENDED_AT_SOURCE } from "../errors.ts";
-import { pause } from "../snapshot/refill-chunks.ts";
 import { kindOf } from "../retry.ts";
 import type { TableGate } from "./table-gate.ts";
 
 export interface CatalogWatchParts {
   readonly clock: Clock;
+  readonly news: News;
   readonly source: Pick<Source, "catalog" | "watermarks">;
   readonly state: StateStore;
   readonly gate: TableGate;
@@ -100,6 +101,7 @@ export class CatalogWatch {
         await clock.sleep(Math.min(intervalMs, FAILED_MS), signal);
       }
       for (const told of this.#waiting.splice(0)) told();
+      this.#parts.news.tell();
       await pause(clock, this.#pauseMs, signal, this.#wake.signal);
       signal.throwIfAborted();
     }

@@ -3,6 +3,7 @@ import type { Clock } from "../../core/clock.ts";
 import { findMillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
+import type { News } from "../../core/news.ts";
 import type { FirstCopy } from "../../core/contracts/log-admin.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { kindOf } from "../retry.ts";
@@ -11,6 +12,8 @@ import { Receipts, type Work } from "../apply/work.ts";
 
 export interface FirstCopyParts {
   readonly clock: Clock;
+  /** Told when a sink's queue has room. */
+  readonly news: News;
   readonly copy: FirstCopy;
   /** The copy's tables under their versions. */
   readonly tables: readonly TableVersion[];
@@ -28,7 +31,8 @@ export interface FirstCopyParts {
 const PARALLEL_TABLES = 2;
 /** A sink that holds this much waits for no more: the reading table waits for it. */
 const QUEUED_BYTES_MAX = 16 * 1024 * 1024;
-const FULL_POLL_MS = 5;
+/** When a queue has room is told; it is looked at so often all the same. */
+const FULL_LOOK_MS = 1_000;
 
 /** What the first copy has done, for `status`. */
 export interface CopyProgress {
@@ -81,7 +85,7 @@ async function copyTable(
 
 /** Gives every row to every sink that has not failed meanwhile. */
 async function readTable(
-  { clock, copy, push, logger }: FirstCopyParts,
+  { clock, news, copy, push, logger }: FirstCopyParts,
   table: TableVersion,
   workers: readonly SinkWorker[],
   failed: Set<SinkWorker>,
@@ -99,8 +103,10 @@ async function readTable(
     }
     block.release();
     failpoint("copy.block-queued");
-    while (workers.some((worker) => !failed.has(worker) && worker.queue.heldBytes > QUEUED_BYTES_MAX)) {
-      await clock.sleep(FULL_POLL_MS, signal);
+    for (;;) {
+      const told = news.count;
+      if (workers.every((worker) => failed.has(worker) || worker.queue.heldBytes <= QUEUED_BYTES_MAX)) break;
+      await news.after(told, clock, FULL_LOOK_MS, signal);
     }
   }
   logger.info({ table: table.id, rows: rowCount }, "table read");

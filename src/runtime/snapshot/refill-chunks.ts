@@ -1,5 +1,5 @@
 import type { Block } from "../../core/model/block.ts";
-import { type Clock, scopeOf } from "../../core/clock.ts";
+import { type Clock, pause, scopeOf } from "../../core/clock.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { Position } from "../../core/model/position.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
@@ -232,14 +232,5 @@ export class ChunkReader {
       else this.#parts.lane.push(worker, { kind: "chunk", block: block.retain(), until, receipt });
     }
     block?.release();
-  }
-}
-
-/** Ends early, and well, when one of the signals is aborted. */
-export async function pause(clock: Clock, ms: number, ...signals: readonly AbortSignal[]): Promise<void> {
-  try {
-    await clock.sleep(ms, ...signals);
-  } catch (error) {
-    if (signals.every(({ aborted }) => !aborted)) throw error;
   }
 }

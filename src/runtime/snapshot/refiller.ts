@@ -1,7 +1,8 @@
 import type { Completeness } from "../../core/checkpoint/completeness.ts";
-import type { Clock } from "../../core/clock.ts";
+import { type Clock, pause } from "../../core/clock.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
+import type { News } from "../../core/news.ts";
 import type { KeyText } from "../../core/contracts/row-reads.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import type { Refill, RefillProgress, StateStore } from "../../core/contracts/state-store.ts";
@@ -11,7 +12,7 @@ import { entry } from "../entry.ts";
 import type { FailingReads } from "./failing-reads.ts";
 import type { Lane } from "../stream/lane.ts";
 import { type Asked, fittingKeys, type KeyReading, type RangeReading, type Reading } from "./readings.ts";
-import { ChunkReader, pause } from "./refill-chunks.ts";
+import { ChunkReader } from "./refill-chunks.ts";
 import { RefillLedger } from "./refill-ledger.ts";
 import { kindOf, ReconnectBackoff } from "../retry.ts";
 import { isOfOneTable, RowReader } from "./row-reader.ts";
@@ -22,6 +23,8 @@ import { Settlements } from "./settlements.ts";
 
 export interface RefillerParts {
   readonly clock: Clock;
+  /** Told when the stream has come further, and when what is left to read is another. */
+  readonly news: News;
   readonly lane: Lane;
   readonly source: Pick<Source, "log" | "rows" | "watermarks">;
   readonly state: StateStore;
@@ -35,8 +38,6 @@ export interface RefillerParts {
   readonly logger: Logger;
 }
 
-/** How often it is looked whether the stream has passed a mark. */
-const PASSED_MS = 20;
 /** How long the refiller waits before it looks again for work that could not be done yet. */
 const IDLE_MS = 1_000;
 /** Tables that are read between the same two marks. */
@@ -94,6 +95,7 @@ export class Refiller {
   notify(): void {
     this.#changes++;
     this.#wake.abort();
+    this.#parts.news.tell();
   }
 
   /**
@@ -125,6 +127,7 @@ export class Refiller {
         this.#settlements.throwFailure();
         await this.#ledger.storeInTime();
         const worked = await this.#round(signal);
+        this.#parts.news.tell();
         backoff.reset();
         const idleMs = Math.min(IDLE_MS, this.#reader.dueInMs);
         this.#isIdle = !worked;
@@ -146,7 +149,6 @@ export class Refiller {
    * at after each change of either, and is no request that can be lost.
    */
   async #listLacking(): Promise<void> {
-    const seen = this.#changes;
     const { lane, lacking, state } = this.#parts;
     const open = await this.#ledger.list();
     const isOpen = new Set(open.flatMap((refill) => (isWhole(refill) ? [entry(refill.sink, refill.tableId)] : [])));
@@ -156,15 +158,17 @@ export class Refiller {
         .map((tableId) => ({ tableId, sink: worker.name, scope: WHOLE, reason: LACKING, needed: true })),
     );
     for (const { id } of await state.refills.addAll(requests)) this.#carriable.add(id);
-    this.#seen = seen;
   }
 
   /** One chunk of the first work that can be done. False: nothing to do now. */
   async #round(signal: AbortSignal): Promise<boolean> {
-    if (this.#seen < this.#changes || this.#isIdle) await this.#listLacking();
+    const changes = this.#changes;
+    if (this.#seen < changes || this.#isIdle) await this.#listLacking();
     const { refills } = this.#parts.state;
     const open = await this.#backlog.withoutVoid(await this.#ledger.list());
     this.#unfinished = (await refills.countKeys()) + open.length;
+    // Invariant: not before what has changed is counted, or a `wait` would end between the two.
+    this.#seen = changes;
     this.#ledger.noteAhead(open);
     if (!this.failing.isEmpty) this.#reader.tryRefused(await this.#backlog.failing(open), signal);
     return await this.#first(await this.#backlog.inTurn(open, this.#settlements.busy), signal);
@@ -282,16 +286,15 @@ export class Refiller {
    * place of the log behind the change, so that no row of an earlier shape comes after it.
    */
   async #carry(ready: readonly Ready[], signal: AbortSignal): Promise<boolean> {
-    const { clock, lane, source, gate } = this.#parts;
+    const { clock, news, lane, source, gate } = this.#parts;
     const looked = ready.map((one) => ({ ...one, facts: gate.columnFacts(one.table) }));
     // The stream comes to the shape that the catalogue has by now.
     const known = looked.filter(({ facts }) => facts !== undefined);
     if (known.length === 0) return false;
     if (known.some(({ facts }) => facts !== null)) {
       const place = await source.log.tip(signal);
-      while (lane.position.commit <= place) {
-        signal.throwIfAborted();
-        await pause(clock, PASSED_MS, signal);
+      for (let told = news.count; lane.position.commit <= place; told = news.count) {
+        await news.after(told, clock, IDLE_MS, signal);
       }
     }
     const asked = known.map(({ table, completeness, refills, facts }) => {

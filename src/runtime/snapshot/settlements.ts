@@ -1,6 +1,6 @@
-import type { Clock } from "../../core/clock.ts";
+import { type Clock, pause } from "../../core/clock.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
-import { type HandedOver, pause } from "./refill-chunks.ts";
+import { type HandedOver } from "./refill-chunks.ts";
 
 /** How long a fast sink waits for slower ones that were given the same chunk, so that they share the next read too. */
 const TOGETHER_MS_MAX = 500;

@@ -3,6 +3,7 @@ import type { Clock } from "../../core/clock.ts";
 import { findMillraceError, type MillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { comparePositions, earliest, type Position } from "../../core/model/position.ts";
+import type { News } from "../../core/news.ts";
 import type { ChangeStream } from "../../core/contracts/change-log.ts";
 import type { LogIdentity } from "../../core/contracts/positions.ts";
 import type { StateStore, WrittenProgress } from "../../core/contracts/state-store.ts";
@@ -17,11 +18,16 @@ export interface SinkStanding {
   readonly covered: Position | null;
 }
 
+/** The state is written no more often than this. */
 const INTERVAL_MS = 1_000;
+/** And looked at no more seldom. */
+const LOOK_MS = 10_000;
 
 export interface AcknowledgerParts {
   readonly clock: Clock;
   readonly state: StateStore;
+  /** Told when a sink has come further, or the stream has. */
+  readonly news: News;
   /** As it is stored. */
   readonly acknowledged: Position | null;
   readonly standings: () => readonly SinkStanding[];
@@ -62,7 +68,9 @@ export class Acknowledger {
     onRetry: (error: MillraceError) => void,
     signal: AbortSignal,
   ): Promise<never> {
+    const { clock, news } = this.#parts;
     for (;;) {
+      const [begunMs, told] = [clock.elapsed(), news.count];
       try {
         await this.once(stream());
       } catch (error) {
@@ -70,7 +78,8 @@ export class Acknowledger {
         if (known?.kind !== "retryable") throw error;
         onRetry(known);
       }
-      await this.#parts.clock.sleep(INTERVAL_MS, signal);
+      await news.after(told, clock, LOOK_MS, signal);
+      await clock.sleep(Math.max(0, begunMs + INTERVAL_MS - clock.elapsed()), signal);
     }
   }
 

@@ -1,6 +1,7 @@
 import type { Block, LogMessage } from "../../core/model/block.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { Position } from "../../core/model/position.ts";
+import { News } from "../../core/news.ts";
 import type { ChangeStream } from "../../core/contracts/change-log.ts";
 import { rowVersion } from "../../core/model/version.ts";
 import { cut } from "./cut.ts";
@@ -37,15 +38,18 @@ interface Expected {
 export class Lane {
   #position: Position;
   readonly #markPrefix: string;
+  readonly #news: News;
   readonly #sinks = new Map<SinkWorker, SinkQueue>();
   /** By the id in their marks, which several may share. */
   readonly #windows = new Map<string, Expected[]>();
   readonly delivered = new DeliveredTransactions();
   #roomMade: (() => void) | null = null;
 
-  constructor(position: Position, markPrefix: string) {
+  /** `news` is told when the lane has come further. */
+  constructor(position: Position, markPrefix: string, news: News = new News()) {
     this.#position = position;
     this.#markPrefix = markPrefix;
+    this.#news = news;
   }
 
   /** Everything before it has been given to the attached sinks. */
@@ -59,6 +63,7 @@ export class Lane {
    */
   moveTo(position: Position): void {
     this.#position = position;
+    this.#news.tell();
     for (const expected of this.#expected) {
       // Invariant: a window notes what lies between its marks, once; what is before its low mark would be taken for that.
       if (!expected.window.isOpen) continue;
@@ -191,6 +196,7 @@ export class Lane {
     }
     this.#rows(block, from, block.count);
     this.#position = block.until;
+    this.#news.tell();
     for (const [worker, queue] of this.#sinks) {
       // Invariant: only a sink that has all that came before is covered; one that is handed over has it in two queues.
       if (queue === worker.queue) worker.cover(block.until);

@@ -1,4 +1,4 @@
-import { type Clock, timestamp } from "../../core/clock.ts";
+import { abortOf, type Clock, scopeOf, timestamp, pause } from "../../core/clock.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { comparePositions, earliest, type Position } from "../../core/model/position.ts";
 import type { SecondStreamRefused } from "../../core/contracts/change-log.ts";
@@ -96,17 +96,20 @@ export class Rewind {
 
   /** Waits for the lane to come by, whoever asked for it. True: the worker is attached; false: it did not in that time. */
   async comesBy(worker: SinkWorker, withinMs: number | null, signal: AbortSignal): Promise<boolean> {
-    const attached = new AbortController();
-    this.#waiting.set(worker, () => attached.abort());
+    let isAttached = false;
+    using attached = scopeOf(signal);
+    this.#waiting.set(worker, () => {
+      isAttached = true;
+      attached.end();
+    });
     try {
-      await this.#clock.sleep(withinMs ?? 2 ** 30, signal, attached.signal);
-    } catch (error) {
+      if (withinMs === null) await abortOf(attached.signal);
+      else await pause(this.#clock, withinMs, attached.signal);
       signal.throwIfAborted();
-      if (!attached.signal.aborted) throw error;
     } finally {
       this.#waiting.delete(worker);
     }
-    return attached.signal.aborted;
+    return isAttached;
   }
 
   /** For the feed, while no stream is read: the lane moves to where the stream is to be opened next. */

@@ -1,0 +1,37 @@
+import { type Clock, scopeOf } from "./clock.ts";
+
+/**
+ * Says that something may be otherwise by now: whoever waits for a condition looks again. A condition is looked at after each
+ * change, so nothing depends on what was told.
+ */
+export class News {
+  #count = 0;
+  readonly #waiting = new Set<() => void>();
+
+  /** How often something was told: taken before a look, for `after`. */
+  get count(): number {
+    return this.#count;
+  }
+
+  tell(): void {
+    this.#count++;
+    for (const wake of this.#waiting) wake();
+  }
+
+  /** Resolves when more was told than `count`, or after `ms`: by then also what nobody tells of is seen. */
+  async after(count: number, clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    if (this.#count > count) return;
+    using told = scopeOf(signal);
+    const wake = (): void => told.end();
+    this.#waiting.add(wake);
+    try {
+      await clock.sleep(ms, told.signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!told.signal.aborted) throw error;
+    } finally {
+      this.#waiting.delete(wake);
+    }
+  }
+}
