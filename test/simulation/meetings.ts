@@ -7,7 +7,7 @@ import type { Operation } from "./database.ts";
 import type { Happening, Plan } from "./happenings.ts";
 
 /** Of 1: so many plans get a meeting. */
-const SHARE = 0.06;
+const SHARE = 0.12;
 const KEYS = 4;
 const OPS = ["insert", "update", "update", "replace", "move"] as const;
 const LASTS_MS = 600;
@@ -20,7 +20,7 @@ export function withMeeting(plan: Plan): Plan {
   return random.chance(SHARE) ? random.pick(MEETINGS)(random, plan) : plan;
 }
 
-export const MEETINGS: readonly Meeting[] = [slowWhileItChanges, backBeneathARead, crosswise];
+const MEETINGS: readonly Meeting[] = [slowWhileItChanges, backBeneathARead, backBeneathARead, crosswise];
 
 /** The last of what is read is in the sink's queue for long, and not yet written, when the table changes. */
 function slowWhileItChanges(random: Random, plan: Plan): Plan {
@@ -37,24 +37,27 @@ function slowWhileItChanges(random: Random, plan: Plan): Plan {
 }
 
 /**
- * A sink that comes back has the stream go back for it, while rows are read for another one and the stream is behind: what is
- * read is ahead of it.
+ * A sink that comes back has the stream go back for it, beneath the rows that are read for another one: of some the log tells
+ * nothing.
  */
 function backBeneathARead(random: Random, plan: Plan): Plan {
   const table = random.below(plan.tables);
-  const key = random.below(2);
   const atMs = 50 + random.below(200);
-  const reads = Array.from({ length: 5 }, (_, i): Happening => {
-    return { atMs: atMs + 50 + i * 150, what: "snapshot", sink: 0, table, hasCondition: false, downMs: null };
+  const unlogged = Array.from({ length: 4 }, (): Happening => {
+    return { atMs: atMs + 80 + random.below(150), what: "unlogged", table, key: random.below(KEYS) };
   });
-  const operations: readonly Operation[] = [{ op: "update", table, key, target: key }];
-  const writes = Array.from({ length: 50 }, () => transaction(atMs + random.below(800), operations));
+  const writes = Array.from({ length: 25 }, () => {
+    const key = random.below(KEYS);
+    return transaction(atMs + random.below(200), [
+      { op: random.pick(["insert", "delete", "delete", "update"] as const), table, key, target: key },
+    ]);
+  });
   const sinks = [plan.sinks[0]!, plan.sinks[1] ?? "transactional"] as const;
-  return withAll({ ...plan, sinks, rows: Math.max(plan.rows, 2), lastsMs: 1_500 }, [
+  return withAll({ ...plan, sinks, rows: KEYS, chunkRows: KEYS, lastsMs: 1_500 }, [
     { atMs: atMs - 50, what: "no second stream", forMs: 1_200 },
     { atMs: atMs - 10, what: "weather", place: "source", kind: "slow", forMs: 1_200 },
     { atMs, what: "park", sink: 1 },
-    ...reads,
+    ...unlogged,
     ...writes,
   ]);
 }
