@@ -40,7 +40,8 @@ export default defineConfig({
       },
       {
         extends: true,
-        test: { name: "alone", include: alone, maxWorkers: 1, sequence: { groupOrder: 1 } },
+        // What each of them measures has room for one other file beside it.
+        test: { name: "alone", include: alone, maxWorkers: 2, sequence: { groupOrder: 1 } },
       },
       ...(isLongForm() ? [least] : []),
     ],

@@ -5,6 +5,7 @@
  * Postgres under the tests that they matter for.
  */
 import { relative } from "node:path";
+import { inspect } from "node:util";
 import { createVitest, type TestCase, type TestModule, type Vitest } from "vitest/node";
 import { isMariadbChosen, mariadbLines } from "./services/mariadb-version.ts";
 import { postgresLines } from "./services/postgres-version.ts";
@@ -109,7 +110,7 @@ function collect(vitest: Vitest, label: string): void {
     for (const suite of module.children.allSuites()) fail(`${name} > ${suite.fullName}`, suite.errors());
   }
   for (const error of vitest.state.getUnhandledErrors())
-    fail(`${label}outside of the tests`, [error instanceof Error ? error : { message: String(error) }]);
+    fail(`${label}outside of the tests`, [error instanceof Error ? error : { message: inspect(error) }]);
 }
 
 function fail(name: string, errors: readonly { readonly message: string }[]): void {

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import type { TableName } from "../support/compare/compare.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import { eventually } from "../support/waiting.ts";
+import { CHOSEN_KINDS } from "../support/sink-set.ts";
 
 const table = (name: string, ...key: readonly string[]): TableName => ({ schema: "public", table: name, key });
 
@@ -49,7 +50,7 @@ beforeAll(async () => {
      insert into pair select g % 5, 'b' || g, 0 from generate_series(1, 100) g;
      insert into coupon select g, g + 1000, 0 from generate_series(1, 100) g;
      insert into plain select g, 0 from generate_series(1, 20) g`,
-    { configure: (config) => ({ ...config, tables: RULES }) },
+    { kinds: CHOSEN_KINDS, configure: (config) => ({ ...config, tables: RULES }) },
   );
 });
 

@@ -7,8 +7,9 @@ import type { FreshDatabase } from "../support/services.ts";
 import { isLongForm } from "../support/service-suffixes.ts";
 import { eventually } from "../support/waiting.ts";
 import { Workload, WORKLOAD_TABLES } from "../support/workload.ts";
+import { CHOSEN_KINDS } from "../support/sink-set.ts";
 
-const ROUNDS = isLongForm() ? 20 : 3;
+const ROUNDS = isLongForm() ? 20 : 2;
 
 test("a first copy under load, with transactions that began before it and end after", async () => {
   const random = new Random(testSeed());
@@ -17,9 +18,9 @@ test("a first copy under load, with transactions that began before it and end af
     async (source) => {
       load = new Workload(source.url, random.seed);
       await load.createTables(2_000);
-      load.start(5);
+      load.start(15);
     },
-    { untilStreaming: false },
+    { kinds: CHOSEN_KINDS, untilStreaming: false },
   );
   await using workload = load!;
   await using early = await pipeline.source.connect();
@@ -81,6 +82,7 @@ test("chunks under deletes, key changes and truncates", async () => {
   const fill = `insert into wide select g, 0, ${WIDE} from generate_series(1, ${ROW_COUNT}) g`;
   await using pipeline = await RunningPipeline.start(
     `create table wide (id int primary key, n int, body text); alter table wide alter body set storage external; ${fill}`,
+    { kinds: CHOSEN_KINDS },
   );
   const { source } = pipeline;
   for (let round = 0; round < ROUNDS; round++) {

@@ -4,6 +4,7 @@ import type { TableName } from "../support/compare/compare.ts";
 import { type PipelineConfig, RunningPipeline } from "../support/running-pipeline.ts";
 import { redactedSql } from "../support/rules-view.ts";
 import { eventually } from "../support/waiting.ts";
+import { CHOSEN_KINDS } from "../support/sink-set.ts";
 
 /** Not compressible, and too long to stay in the row. */
 const LONG = "(select string_agg(md5(random()::text || g || i), '') from generate_series(1, 90) i)";
@@ -45,6 +46,7 @@ beforeAll(async () => {
     `${made.join(";")}; create table wider (id int primary key, n int, t text); insert into wider values (1, 1, 'x'), (2, 2, 'y');
      create table plain (id int primary key, n int); insert into plain values (1, 1)`,
     {
+      kinds: CHOSEN_KINDS,
       configure: (config: PipelineConfig) => ({
         ...config,
         source: { ...config.source, tables: ["public.kept", "public.hidden", "public.wider", "public.plain"] },

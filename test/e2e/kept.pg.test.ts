@@ -19,7 +19,7 @@ test("under load, read again and killed: live rows equal the source, and every c
   await keepLog(source);
   await using workload = new Workload(source.url, 11);
   for (let round = 0; round < 2; round++) {
-    workload.start(5);
+    workload.start(15);
     await pipeline.readAgain("public.account", "public.seat");
     await new Promise((resolve) => setTimeout(resolve, LOAD_MS));
     if (round === 0) {

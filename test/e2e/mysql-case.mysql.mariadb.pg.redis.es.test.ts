@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";
 import { mysqlFlavours } from "../support/services.ts";
-import { SINK_KINDS } from "../support/sink-set.ts";
+import { CHOSEN_KINDS } from "../support/sink-set.ts";
 
 describe.each(mysqlFlavours)("%s", (flavour) => {
   test("a table whose name changes its case alone goes on in every sink, however it came to it", async () => {
@@ -12,7 +12,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
         "create table Users (id int primary key, v varchar(20))",
         "insert into Users values (1, 'a'), (2, 'b'), (3, 'c')",
       ],
-      { kinds: SINK_KINDS },
+      { kinds: CHOSEN_KINDS },
     );
     await pipeline.expectEqual("Users");
     await pipeline.run(

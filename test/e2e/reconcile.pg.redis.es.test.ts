@@ -26,7 +26,7 @@ test("writers that change rows in every way while it compares: no drift in any s
     { kinds: UNDER_LOAD },
   );
   await using writers = workload!;
-  writers.start(20);
+  writers.start(50);
   const before = writers.transactionCount;
   const { exitCode, found } = await reconcile(pipeline.installation);
   expect({ exitCode, drift: driftOf(found), rest: found.notComparable }).toEqual({

@@ -6,6 +6,7 @@ import { run } from "../support/mysql-hosts.ts";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";
 import { mysqlFlavours, ownMysql } from "../support/services.ts";
 import { eventually } from "../support/waiting.ts";
+import { isLongForm } from "../support/service-suffixes.ts";
 
 const PREPARED = [
   "create table t (id int primary key, v varchar(40), n int not null default 0)",
@@ -59,7 +60,9 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     {
       timeout: 120_000,
     },
-    async () => {
+    async ({ skip }) => {
+      // Of the state, whatever the source: e2e/recover has it.
+      skip(!isLongForm(), "it is part of the long form");
       await using pipeline = await MysqlPipeline.start(flavour, PREPARED, { kinds: ["postgres", "redis"] });
       const { installation } = pipeline;
       const folder = join(installation.folder, ".millrace");

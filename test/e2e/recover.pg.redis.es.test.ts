@@ -5,6 +5,7 @@ import { expect, test } from "vitest";
 import { PROGRAM } from "../support/program.ts";
 import { isLongForm } from "../support/service-suffixes.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
+import { CHOSEN_KINDS } from "../support/sink-set.ts";
 
 const ROW_COUNT = 2_000;
 const PREPARED = `create table item (id int primary key, name text, body text);
@@ -55,7 +56,7 @@ async function loseSlot(pipeline: RunningPipeline): Promise<void> {
 }
 
 test("the plan is shown, then nothing is read again but what differs", async () => {
-  await using pipeline = await RunningPipeline.start(PREPARED);
+  await using pipeline = await RunningPipeline.start(PREPARED, { kinds: CHOSEN_KINDS });
   const { installation, sinks } = pipeline;
   await loseSlot(pipeline);
   const { exitCode, stderr } = await installation.run().ended;

@@ -5,12 +5,10 @@ import type { Client } from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { FreshDatabase } from "../support/services.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
-import { SINK_KINDS } from "../support/sink-set.ts";
+import { CHOSEN_KINDS } from "../support/sink-set.ts";
 import { eventually } from "../support/waiting.ts";
 
 /** The search engine is by far the slowest; what happens while the daemon is down reaches it in kill-shapes too. */
-const KINDS = isLongForm() ? SINK_KINDS : (["duckdb", "postgres", "redis"] as const);
 
 let pipeline: RunningPipeline;
 
@@ -127,7 +125,7 @@ test("sinks follow every change of shape, whether rows move after it or not", as
 });
 
 test("changes that happened while the daemon was down, and two of them at once", async () => {
-  await using moving = await RunningPipeline.start(makeTables, { kinds: KINDS });
+  await using moving = await RunningPipeline.start(makeTables, { kinds: CHOSEN_KINDS });
   const { source } = moving;
   await moving.daemon.stop();
   for (const name of NAMES) {

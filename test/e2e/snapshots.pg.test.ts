@@ -4,6 +4,7 @@ import type { SnapshotStatus } from "../../src/core/contracts/status.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import type { SinkKind } from "../support/sink-set.ts";
 import { eventually } from "../support/waiting.ts";
+import { isLongForm } from "../support/service-suffixes.ts";
 
 const KINDS: readonly SinkKind[] = ["postgres", "duckdb"];
 const TABLES = ["many", "few"];
@@ -138,7 +139,9 @@ test("cancelled in the middle it ends, what was read stays, and nobody waits for
   await pipeline.expectEqual(TABLES);
 });
 
-test("asked for again while it is read it begins again: what it has passed is read once more", async () => {
+test("asked for again while it is read it begins again: what it has passed is read once more", async ({ skip }) => {
+  // In the simulation too.
+  skip(!isLongForm(), "it is part of the long form");
   await using pipeline = await filled();
   const args = ["--tables", "public.many", "--sink", "postgres", "--where", SLOWLY];
   await start(pipeline, ...args);
@@ -171,7 +174,9 @@ test("for a paused sink it waits, and is read when the sink is resumed", async (
   await pipeline.expectEqual(TABLES);
 });
 
-test("paused in the middle it goes on where it was", async () => {
+test("paused in the middle it goes on where it was", async ({ skip }) => {
+  // In the simulation too.
+  skip(!isLongForm(), "it is part of the long form");
   await using pipeline = await filled();
   await start(pipeline, "--tables", "public.many", "--sink", "postgres", "--where", SLOWLY);
   await under(pipeline);

@@ -5,12 +5,13 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import { eventually } from "../support/waiting.ts";
+import { CHOSEN_KINDS } from "../support/sink-set.ts";
 
 let pipeline: RunningPipeline;
 
 beforeAll(async () => {
   // An empty database is a fine start.
-  pipeline = await RunningPipeline.start("select 1");
+  pipeline = await RunningPipeline.start("select 1", { kinds: CHOSEN_KINDS });
 });
 
 afterAll(async () => {

@@ -5,6 +5,7 @@ import { expect, test } from "vitest";
 import { type PipelineConfig, RunningPipeline } from "../support/running-pipeline.ts";
 import type { FreshDatabase } from "../support/services.ts";
 import { eventually } from "../support/waiting.ts";
+import { CHOSEN_KINDS } from "../support/sink-set.ts";
 
 const TABLES = ["flowing", "by_index", "parted"];
 /** Rows have to move beside the statements, and behind them. */
@@ -208,6 +209,7 @@ function moving(source: FreshDatabase): AsyncDisposable & { readonly count: numb
 
 test("unrelated and exotic statements while rows flow", async () => {
   await using pipeline = await RunningPipeline.start(PREPARE, {
+    kinds: CHOSEN_KINDS,
     configure: (config: PipelineConfig) => ({
       ...config,
       source: { ...config.source, tables: ["public.*", "!public.parted_*"] },

@@ -55,7 +55,7 @@ test.concurrent("walsender ended, connections cut, half-closed and held up under
   let before = 0;
   for (const [what, harm] of Object.entries(faults)) {
     before = load.transactionCount;
-    load.start(10);
+    load.start(30);
     await eventually(() => load.transactionCount > before + 20);
     await harm();
     await eventually(() => load.transactionCount > before + 100);

@@ -13,14 +13,14 @@ import { Workload, WORKLOAD_TABLES } from "../support/workload.ts";
 const LEASE_OVER_MS = 20_000;
 const STOP_MS_MAX = 10_000;
 const STOP_COUNT = 3;
-const ADJACENT_COUNT = 8;
+const ADJACENT_COUNT = 4;
 
 test.concurrent("SIGTERM under load ends it in order within 10 s, and the next start loses nothing", async () => {
   await using source = await freshDatabase();
   await using load = new Workload(source.url, testSeed());
   await load.createTables(100);
   await using pipeline = await pipelineOn(source);
-  load.start(5);
+  load.start(15);
   for (let i = 0; i < STOP_COUNT; i++) {
     await changes(load, 50);
     const startedMs = performance.now();

@@ -18,7 +18,7 @@ test(`Postgres ${OLDEST} under load, through kills`, async (context) => {
   await using victim = await Victim.create(load, "v", ["postgres", "duckdb"]);
   let daemon = victim.run();
   await daemon.streaming();
-  load.start(4);
+  load.start(15);
   const { workload } = load;
   for (let i = 0; i < KILLS; i++) {
     const until = workload.transactionCount + 150;

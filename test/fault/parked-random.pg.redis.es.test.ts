@@ -8,7 +8,7 @@ import { SINK_KINDS, type SinkKind } from "../support/sink-set.ts";
 import { endReaders, giveSlotsBack, takeSlots, temporarySlots } from "../support/slots.ts";
 import { eventually } from "../support/waiting.ts";
 
-const STEP_COUNT = isLongForm() ? 250 : 20;
+const STEP_COUNT = isLongForm() ? 250 : 8;
 const STEP_MS_MAX = 700;
 const PROXIED: readonly SinkKind[] = ["postgres", "redis", "elasticsearch"];
 /** More than the byte budget of all queues together. */

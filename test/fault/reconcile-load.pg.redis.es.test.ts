@@ -12,24 +12,24 @@ import { elasticsearchUrl, redisUrl } from "../support/services.ts";
 import { isLongForm } from "../support/service-suffixes.ts";
 import type { SinkKind } from "../support/sink-set.ts";
 
-const ROWS_PER_SECOND = isLongForm() ? 2_400 : 600;
+const ROWS_PER_SECOND = 2_400;
 /** What a machine with other work to do must still reach. */
-const ROWS_PER_SECOND_MIN = isLongForm() ? 2_000 : 100;
+const ROWS_PER_SECOND_MIN = 2_000;
 const COMPARED = ["--tables", `public.${BUSY_TABLE}`, "public.line", "public.seat"];
 const STALL_MS_MAX = 600;
 const SPOILED = Array.from({ length: 100 }, (_, i) => i + 1);
 
 /** The search engine apart: on two cores it is behind by many seconds, and each of its places is waited for. */
-const SETS: readonly (readonly [kinds: readonly SinkKind[], runCount: number])[] = isLongForm()
-  ? [
-      [["postgres", "duckdb", "redis"], 50],
-      [["elasticsearch"], 10],
-    ]
-  : [[["postgres", "duckdb", "redis"], 1]];
+const SETS: readonly (readonly [kinds: readonly SinkKind[], runCount: number])[] = [
+  [["postgres", "duckdb", "redis"], 50],
+  [["elasticsearch"], 10],
+];
 
-test.each(SETS)(
+test.for(SETS)(
   "comparisons under load find no drift; what is spoiled meanwhile is repaired, and nothing newer is overwritten: %s, %i times",
-  async (kinds, runCount) => {
+  async ([kinds, runCount], { skip }) => {
+    // Of comparisons under writers e2e/reconcile and reconcile-moving see that they find no drift; the simulation repairs.
+    skip(!isLongForm(), "it is part of the long form");
     const random = new Random(testSeed());
     await using load = await Load.create(random.seed, 300);
     await using busy = new BusyRows(load.source, random);

@@ -11,6 +11,7 @@ import { compareSink } from "../support/compare/compare.ts";
 import { runInFile } from "../support/duckdb-file.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import { eventually } from "../support/waiting.ts";
+import { isLongForm } from "../support/service-suffixes.ts";
 
 const PREPARE = `create table kept (id int primary key, body text);
   create table moving (id int primary key, body text);
@@ -125,8 +126,20 @@ const CELLS: readonly (readonly [state: keyof typeof states, sink: keyof typeof 
   ["other", "emptied", "MR1301"],
 ];
 
+/** Enough to see each outcome, and each of both alone. The rule itself is held by runtime-standing and the simulation. */
+const SHORT = new Set([
+  "same same",
+  "same older",
+  "same emptied",
+  "older same",
+  "older other",
+  "gone same",
+  "other same",
+]);
+
 describe.concurrent("the state and the sink are not of one moment", () => {
-  test.each(CELLS)("the state %s, the sink %s: %s", async (state, sink, expected) => {
+  test.for(CELLS)("the state %s, the sink %s: %s", async ([state, sink, expected], { skip }) => {
+    skip(!isLongForm() && !SHORT.has(`${state} ${sink}`), "it is part of the long form");
     await using pipeline = await twoMoments();
     states[state](pipeline);
     await sinks[sink](pipeline);
@@ -169,9 +182,10 @@ describe.concurrent("the state and the sink are not of one moment", () => {
 
   const lost = { gone: states.gone, emptied: sinks.emptied } as const;
 
-  test.each(["gone", "emptied"] as const)(
+  test.for(["gone", "emptied"] as const)(
     "snapshot: none, and the %s one knew what was owed of tables that were complete: they are read",
-    async (which) => {
+    async (which, { skip }) => {
+      skip(!isLongForm() && which === "emptied", "it is part of the long form");
       await using pipeline = await RunningPipeline.start(PREPARE, {
         kinds: [SINK],
         configure: (config) => ({

@@ -148,7 +148,7 @@ test("a sink at a tenth of the rate is parked, status says so, and it catches up
     { withinMs: 60_000 },
   );
   await eventually(async () => expect((await play.sink("fast")).lagBytes).toBeLessThan(100_000), { withinMs: 60_000 });
-  for (let i = 0; i < 5; i++) await play.expectUsual("a sink parked");
+  for (let i = 0; i < 2; i++) await play.expectUsual("a sink parked");
   expect((await play.sink("fast")).catchingUp).toBe(false);
   await proxy.resume();
   await eventually(async () => expect(await play.sink("cache")).toMatchObject({ catchingUp: false }), {

@@ -1,8 +1,11 @@
 /** Writers that contend for the rows of two tables of MySQL or MariaDB. */
+import { setTimeout as sleep } from "node:timers/promises";
 import { createConnection } from "mysql2/promise";
 import { Random } from "./random.ts";
 
 const WRITERS = 4;
+/** Without it the server would take a core for itself, for as long as anything beside it lasts. */
+const PAUSE_MS = 5;
 export const KEYS = 120;
 export const CONTENDED_TABLES = [
   "create table account (id int primary key, balance int not null, note varchar(60), touched timestamp(6) default current_timestamp(6) on update current_timestamp(6))",
@@ -27,6 +30,7 @@ export class Writers implements AsyncDisposable {
         for (let n = random.below(5) + 1; n > 0; n--) await connection.query(statement(random));
         await connection.query(random.below(10) === 0 ? "rollback" : "commit");
         this.count++;
+        await sleep(PAUSE_MS);
       } catch (error) {
         // Deadlocks, and keys that another writer has taken meanwhile.
         if (!(error instanceof Error) || !/deadlock|duplicate|lock wait/i.test(error.message)) throw error;

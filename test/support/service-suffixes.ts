@@ -19,7 +19,7 @@ const SUFFIXES: Readonly<Record<string, Suffix>> = {
   es: { always: ["elasticsearch"], longFormToo: ["elasticsearch9", "opensearch", "opensearch3"] },
 };
 
-/** Files that kill servers or measure: they run alone, after all others. */
+/** Files that measure, or fill the machine: they run after all others, two at a time. */
 export const ALONE = "alone";
 
 export function isLongForm(): boolean {

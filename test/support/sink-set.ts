@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { compareSink, isEqual, type SinkAddress, type TableName } from "./compare/compare.ts";
 import type { Kept } from "./compare/live-rows.ts";
 import { type TcpProxy, tcpProxy } from "./proxy.ts";
+import { isLongForm } from "./service-suffixes.ts";
 import {
   elasticsearchUrl,
   freshDatabase,
@@ -13,6 +14,8 @@ import {
 } from "./services.ts";
 
 export const SINK_KINDS = ["duckdb", "postgres", "redis", "elasticsearch"] as const;
+/** For promises of the runtime, whatever the sink: a search engine costs as much as the others together. In the long form every kind. */
+export const CHOSEN_KINDS = isLongForm() ? SINK_KINDS : (["duckdb", "postgres", "redis"] as const);
 /** Warehouses in another form; those in Postgres lie in a schema of that name in the target of `postgres`, named before. */
 export const KEPT_KINDS = ["postgres-soft", "postgres-history", "duckdb-soft", "duckdb-history"] as const;
 export type PlainKind = (typeof SINK_KINDS)[number];
