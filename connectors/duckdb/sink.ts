@@ -22,10 +22,10 @@ import { Database, type DatabaseSettings } from "./file/database.ts";
 import type { PreparedTarget } from "./tables/ddl.ts";
 import { DEAD_MIN, DeadRows } from "./file/dead-rows.ts";
 import { classify, duckdbError, isInvalidated, isOutOfMemory, stopped } from "./errors.ts";
-import { conversion, DEFAULT_FORM, type TargetForm } from "./tables/form.ts";
+import { DEFAULT_FORM, type TargetForm } from "./tables/form.ts";
 import { DuckdbInspection } from "./inspect/inspect.ts";
-import { fold, targetKey, targetOf, VERSION_COLUMN } from "./names.ts";
-import { type TableLayout, layoutOf } from "./write/layout.ts";
+import { targetKey } from "./names.ts";
+import type { TableLayout } from "./write/layout.ts";
 import { ProgressRow } from "./file/progress.ts";
 import { expectFile } from "./inspect/query-file.ts";
 import { StepWriter } from "./write/step.ts";
@@ -141,30 +141,11 @@ export class DuckdbSink
       const there = await this.#tablesThere();
       // A missing table that is reported here must not be reported again by `verify`.
       this.#targets.forget([...this.#targets.owners.keys()].filter((target) => !there.has(target)));
-      await this.#convert(tables);
+      const { connection, database } = this.#connected();
+      const changing = (changed: readonly TableVersion[]) => this.#upkeep?.abandon(changed);
+      await this.#targets.convert({ connection, database, changing }, tables);
       return tables.filter((table) => !there.has(this.target(table)));
     });
-  }
-
-  async #convert(tables: readonly TableVersion[]): Promise<void> {
-    const { connection, database } = this.#connected();
-    const columns = await readTextRows(
-      connection,
-      "SELECT schema_name, table_name, column_name FROM duckdb_columns() WHERE database_name = $1",
-      [database.catalogue],
-    );
-    const byTarget = Map.groupBy(columns, ([schema = "", table = ""]) => targetKey({ schema, table }));
-    for (const table of tables) {
-      const found = new Set(byTarget.get(this.target(table))?.map(([, , name = ""]) => fold(name)));
-      if (!found.has(VERSION_COLUMN)) continue;
-      const layout = layoutOf(table, targetOf(table, this.#options.schema), database.catalogue, this.#targetForm);
-      const statements = conversion(layout.sqlName, this.#targetForm, found);
-      if (statements.length === 0) continue;
-      await database.exclusively(async () => {
-        this.#upkeep?.abandon([table]);
-        for (const sql of statements) await connection.run(sql);
-      });
-    }
   }
 
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {

@@ -11,6 +11,7 @@ import { type ExistingTarget, lookUpTargets } from "./existing.ts";
 import { conversion, type TargetForm } from "./form.ts";
 import { fold, targetKey, targetOf, VERSION_COLUMN } from "../names.ts";
 import { type TableLayout, layoutOf } from "../write/layout.ts";
+import { readTextRows } from "../write/text-rows.ts";
 import { inTransaction } from "../write/transaction.ts";
 
 export interface TargetsOptions {
@@ -148,6 +149,23 @@ export class Targets {
     });
   }
 
+  /** Existing tables get the form that the options request now, even if no rows arrive. */
+  async convert({ connection, database, changing }: TargetFile, tables: readonly TableVersion[]): Promise<void> {
+    const { schema, form } = this.#options;
+    const columns = await columnNames(connection, database.catalogue);
+    for (const table of tables) {
+      const found = columns.get(this.key(table));
+      if (found?.has(VERSION_COLUMN) !== true) continue;
+      const { sqlName } = layoutOf(table, targetOf(table, schema), database.catalogue, form);
+      const statements = conversion(sqlName, form, found);
+      if (statements.length === 0) continue;
+      await database.exclusively(async () => {
+        changing([table]);
+        for (const sql of statements) await connection.run(sql);
+      });
+    }
+  }
+
   /** See `Sink.carries`. */
   async carries(
     { connection, database }: Omit<TargetFile, "changing">,
@@ -215,4 +233,18 @@ function refuseOwnColumns(table: TableVersion): void {
     message: `column ${own.name} of ${table.id} is named like Millrace's own columns`,
     hint: "rename the column at the source, or leave the table out",
   });
+}
+
+/** Folded, by target key. */
+async function columnNames(
+  connection: DuckDBConnection,
+  catalogue: string,
+): Promise<ReadonlyMap<string, ReadonlySet<string>>> {
+  const rows = await readTextRows(
+    connection,
+    "SELECT schema_name, table_name, column_name FROM duckdb_columns() WHERE database_name = $1",
+    [catalogue],
+  );
+  const byTarget = Map.groupBy(rows, ([schema = "", table = ""]) => targetKey({ schema, table }));
+  return new Map([...byTarget].map(([key, columns]) => [key, new Set(columns.map(([, , name = ""]) => fold(name)))]));
 }

@@ -7,7 +7,7 @@ import type { ChangeStream } from "../../../src/core/contracts/change-log.ts";
 import { Assembler } from "./rows/assemble.ts";
 import { claimLog } from "./claim.ts";
 import { Decoder, TOOK_CONTROL, TOOK_END, TOOK_PAYLOAD, TOOK_TABLE_NEEDED } from "./rows/decoder.ts";
-import { askedOffset, Dump, type DumpRequest, SilenceWatch, WATCH_MS } from "./log/dump.ts";
+import { askedOffset, Dump, type DumpRequest, MovementWatch, SilenceWatch, WATCH_MS } from "./log/dump.ts";
 import { aborted, classify, silent, sourceError } from "./errors.ts";
 import type { Session } from "./driver.ts";
 import type { LargeEvent } from "./log/dump-packets.ts";
@@ -28,8 +28,6 @@ const STUCK_MS_MAX = 5_000;
 const MEMORY_BYTES_MAX = 8 * 1024 * 1024;
 /** What is looked at of a statement, and what stands before the packed bytes of a transaction, is less. */
 const HEAD_BYTES = 256 * 1024;
-/** Of what an event comes in: the packet's header, and the mark of an event. */
-const PACKET_BYTES = 5;
 const NOTHING = Buffer.alloc(0);
 
 /** What became of an event: it is done; it must be taken again; or the rest of what is inside of it must be. */
@@ -63,10 +61,7 @@ export class BinlogStream implements ChangeStream {
   #expectedMs = 0;
   #given: PendingMark[] = [];
   readonly #silence = new SilenceWatch(() => this.#dump?.byteCount ?? 0);
-  /** When something other than a heartbeat came last, an event in part included. */
-  #movedMs = performance.now();
-  #heartbeatBytes = 0;
-  #movedBytes = 0;
+  readonly #movement = new MovementWatch(() => this.#dump?.byteCount ?? 0);
   readonly #watch: NodeJS.Timeout;
   #failure: unknown;
   /** For what is read beside the stream. */
@@ -165,7 +160,7 @@ export class BinlogStream implements ChangeStream {
   #received(bytes: Buffer, start: number, end: number): void {
     if (this.#failure !== undefined) return;
     const isHeartbeat = bytes[start + TYPE_AT] === HEARTBEAT || bytes[start + TYPE_AT] === HEARTBEAT_V2;
-    if (isHeartbeat) this.#heartbeatBytes += PACKET_BYTES + end - start;
+    if (isHeartbeat) this.#movement.heartbeat(end - start);
     if (this.#isBlocked()) {
       this.#held.push({ event: Buffer.from(bytes.subarray(start, end)), isOpened: false });
     } else {
@@ -350,8 +345,9 @@ export class BinlogStream implements ChangeStream {
   #resume(): void {
     if (!this.#isPaused) return;
     this.#isPaused = false;
-    this.#movedMs = performance.now();
-    this.#silence.heard(this.#movedMs);
+    const nowMs = performance.now();
+    this.#movement.moved(nowMs);
+    this.#silence.heard(nowMs);
     this.#dump?.resume();
   }
 
@@ -384,12 +380,10 @@ export class BinlogStream implements ChangeStream {
   #lookSilent(): void {
     if (this.#isPaused) return;
     const nowMs = performance.now();
-    const movedBytes = (this.#dump?.byteCount ?? 0) - this.#heartbeatBytes;
-    if (movedBytes !== this.#movedBytes) this.#movedMs = nowMs;
-    this.#movedBytes = movedBytes;
+    const stillMs = nowMs - Math.max(this.#movement.stillSinceMs(nowMs), this.#expectedMs);
     if (this.#silence.isSilent(nowMs)) {
       this.#fail(silent("reading the log"));
-    } else if (this.#marks.length > 0 && nowMs - Math.max(this.#movedMs, this.#expectedMs) >= STUCK_MS_MAX) {
+    } else if (this.#marks.length > 0 && stillMs >= STUCK_MS_MAX) {
       this.#fail(sourceError("MR2121", "retryable", "the source does not send what its log has"));
     }
   }

@@ -111,6 +111,40 @@ export class SilenceWatch {
   }
 }
 
+/** Of what an event comes in: the packet's header, and the mark of an event. */
+const PACKET_BYTES = 5;
+
+/** Whether anything but heartbeats comes, an event in part included. */
+export class MovementWatch {
+  readonly #count: () => number;
+  #heartbeatBytes = 0;
+  #last = 0;
+  #movedMs = performance.now();
+
+  /** `count`: bytes that have come in all. */
+  constructor(count: () => number) {
+    this.#count = count;
+  }
+
+  /** An event of that length. */
+  heartbeat(byteCount: number): void {
+    this.#heartbeatBytes += PACKET_BYTES + byteCount;
+  }
+
+  /** Also where nobody listened in between. */
+  moved(nowMs: number): void {
+    this.#movedMs = nowMs;
+  }
+
+  /** Since when nothing has moved. To be asked every `WATCH_MS`. */
+  stillSinceMs(nowMs: number): number {
+    const count = this.#count() - this.#heartbeatBytes;
+    if (count !== this.#last) this.moved(nowMs);
+    this.#last = count;
+    return this.#movedMs;
+  }
+}
+
 const SERVER_ID_MIN = 0x1000_0000;
 const SERVER_ID_SPAN = 0xe000_0000;
 

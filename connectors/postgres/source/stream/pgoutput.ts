@@ -20,7 +20,7 @@ import { fitsVersion, rowVersion } from "../../../../src/core/model/version.ts";
 import { readServerError } from "../../client/frames.ts";
 import { POSITION_BEFORE_MESSAGE } from "./record-position.ts";
 import type { Ahead } from "../catalog/lookups.ts";
-import { readRelation, type Relation } from "./relations.ts";
+import { type Relation, Relations } from "./relations.ts";
 import { STOP_BOUNDARY, STOP_BYTES, STOP_ENDED, STOP_NARROW, STOP_TABLE, type Stop } from "./stops.ts";
 import { tooFar, unreadable } from "./stream-errors.ts";
 import { completeKey, missingKeyBytes } from "./toasted-keys.ts";
@@ -43,10 +43,7 @@ export class Decoder {
   /** Rows before it were delivered in an earlier run: they are numbered, not appended. */
   readonly #from: Position;
   readonly #renewPrefix: string;
-  readonly #relations = new Map<number, Relation>();
-  #last: Relation | undefined;
-  /** Oid in the last Relation message, while no row has come behind it: of a leaf where that row comes under its root's name. */
-  #announced: number | undefined;
+  readonly #relations = new Relations();
 
   bytes: Buffer;
   block: Block;
@@ -150,7 +147,7 @@ export class Decoder {
     const kind = this.bytes[at]!;
     if (kind !== 0x52 && kind !== 0x49 && kind !== 0x55 && kind !== 0x44) return undefined;
     const oid = this.bytes.readUInt32BE(at + 1);
-    return kind === 0x52 || this.#relations.get(oid)?.table === undefined ? oid : undefined;
+    return kind === 0x52 || !this.#relations.isLookedUp(oid) ? oid : undefined;
   }
 
   /** Reads whole frames up to `end`. */
@@ -246,7 +243,7 @@ export class Decoder {
         this.#commitRead(at + 1, end);
         return true;
       case 0x52: // Relation
-        this.#relation(at + 1);
+        this.#relations.announce(this.bytes, at + 1);
         return true;
       case 0x54: // Truncate
         return this.#truncate(at + 1);
@@ -293,36 +290,12 @@ export class Decoder {
     this.boundaryAt = at;
   }
 
-  #relation(at: number): void {
-    const message = readRelation(this.bytes, at);
-    // Looked up again each time: a column dropped and added again under its name leaves the message as it was.
-    this.#relations.set(message.oid, { message, leaf: undefined, table: undefined, ordinal: 0, blockNumber: -1 });
-    this.#last = undefined;
-    this.#announced = message.oid;
-  }
-
-  #forgetTables(): void {
-    for (const relation of this.#relations.values()) {
-      relation.table = undefined;
-      relation.blockNumber = -1;
-    }
-    this.#last = undefined;
-  }
-
   /** The relation, looked up; undefined where `needed` is to be looked up first. */
   #known(oid: number): Relation | undefined {
-    const last = this.#last;
-    if (last !== undefined && last.message.oid === oid) return last;
-    const relation = this.#relations.get(oid);
-    if (relation === undefined) throw unreadable("a row of a relation that was not announced");
-    if (relation.table === undefined) {
-      relation.leaf = this.#announced === oid ? undefined : this.#announced;
-      this.#announced = undefined;
-      this.needed = relation;
-      return undefined;
-    }
-    this.#last = relation;
-    return relation;
+    const relation = this.#relations.of(oid);
+    if (relation.table !== undefined) return relation;
+    this.needed = relation;
+    return undefined;
   }
 
   #insert(at: number): boolean {
@@ -360,7 +333,7 @@ export class Decoder {
   #truncate(at: number): boolean {
     const count = readInt32(this.bytes, at);
     // Through a root it is the root's own, and several tables are announced one after the other.
-    this.#announced = undefined;
+    this.#relations.announced = undefined;
     for (let i = 0; i < count; i++)
       if (this.#known(this.bytes.readUInt32BE(at + 5 + i * 4)) === undefined) return false;
     for (let i = 0; i < count; i++) {
@@ -404,7 +377,7 @@ export class Decoder {
     const prefixEnd = bytes.indexOf(0, at + 9);
     const length = readInt32(bytes, prefixEnd + 1);
     const prefix = bytes.toString("utf8", at + 9, prefixEnd);
-    if (prefix === this.#renewPrefix) this.#forgetTables();
+    if (prefix === this.#renewPrefix) this.#relations.forgetTables();
     if (!transactional && lsn < this.#from.commit) return;
     if (this.inTransaction && this.#index < this.#skipBelow) return;
     block.messages.push({

@@ -1,4 +1,5 @@
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
+import { unreadable } from "./stream-errors.ts";
 
 /** What a Relation message says: the shape of a table's tuples from here on. */
 export interface RelationMessage {
@@ -30,6 +31,50 @@ export interface Relation {
   /** Ordinal in the tables of the block numbered `blockNumber`. */
   ordinal: number;
   blockNumber: number;
+}
+
+/** The relations of a stream by their oids. */
+export class Relations {
+  readonly #all = new Map<number, Relation>();
+  #last: Relation | undefined;
+  /** Oid in the last Relation message, while no row has come behind it: of a leaf where that row comes under its root's name. */
+  announced: number | undefined;
+
+  /** A Relation message (behind its type byte) at `at`. */
+  announce(bytes: Buffer, at: number): void {
+    const message = readRelation(bytes, at);
+    // Looked up again each time: a column dropped and added again under its name leaves the message as it was.
+    this.#all.set(message.oid, { message, leaf: undefined, table: undefined, ordinal: 0, blockNumber: -1 });
+    this.#last = undefined;
+    this.announced = message.oid;
+  }
+
+  isLookedUp(oid: number): boolean {
+    return this.#all.get(oid)?.table !== undefined;
+  }
+
+  /** Of a row. Where its `table` is undefined it is to be looked up. */
+  of(oid: number): Relation {
+    const last = this.#last;
+    if (last !== undefined && last.message.oid === oid) return last;
+    const relation = this.#all.get(oid);
+    if (relation === undefined) throw unreadable("a row of a relation that was not announced");
+    if (relation.table === undefined) {
+      relation.leaf = this.announced === oid ? undefined : this.announced;
+      this.announced = undefined;
+    } else {
+      this.#last = relation;
+    }
+    return relation;
+  }
+
+  forgetTables(): void {
+    for (const relation of this.#all.values()) {
+      relation.table = undefined;
+      relation.blockNumber = -1;
+    }
+    this.#last = undefined;
+  }
 }
 
 /** Reads the body of a Relation message (behind its type byte) at `at`. */
