@@ -118,43 +118,43 @@ function nameOf(table: TableVersion, writes: TableWrites, entry: number): unknow
 
 describe("after a row was refused", () => {
   test("a change that leaves out what the refused one changed ends with the source's row", async () => {
-    await using it = await Stage.with([["1", "good", "old"]]);
-    it.sink.refuses = refusing("bad");
-    it.update(1, "bad", "new");
-    await eventually(async () => expect(await it.letters()).toEqual(["1 waiting"]));
-    it.update(1, "better", UNCHANGED);
-    await it.same();
-    expect(sorted(it.sink.rowsOf(users))).toEqual([["1", "better", "new"]]);
-    await eventually(async () => expect(await it.letters()).toEqual(["1 superseded"]));
+    await using scene = await Stage.with([["1", "good", "old"]]);
+    scene.sink.refuses = refusing("bad");
+    scene.update(1, "bad", "new");
+    await eventually(async () => expect(await scene.letters()).toEqual(["1 waiting"]));
+    scene.update(1, "better", UNCHANGED);
+    await scene.same();
+    expect(sorted(scene.sink.rowsOf(users))).toEqual([["1", "better", "new"]]);
+    await eventually(async () => expect(await scene.letters()).toEqual(["1 superseded"]));
   });
 
   test("a row that moves from its key takes nothing old along", async () => {
-    await using it = await Stage.with([["1", "good", "old"]]);
-    it.sink.refuses = refusing("bad");
-    it.update(1, "bad", "new");
-    await eventually(async () => expect(await it.letters()).toEqual(["1 waiting"]));
-    it.source.commit(it.move(1, 2, "better"));
-    await it.same();
-    expect(sorted(it.sink.rowsOf(users))).toEqual([["2", "better", "new"]]);
+    await using scene = await Stage.with([["1", "good", "old"]]);
+    scene.sink.refuses = refusing("bad");
+    scene.update(1, "bad", "new");
+    await eventually(async () => expect(await scene.letters()).toEqual(["1 waiting"]));
+    scene.source.commit(scene.move(1, 2, "better"));
+    await scene.same();
+    expect(sorted(scene.sink.rowsOf(users))).toEqual([["2", "better", "new"]]);
   });
 });
 
 test("a row that moves from a key that waits to be read takes nothing of what stood there before", async () => {
-  await using it = await Stage.with([
+  await using scene = await Stage.with([
     ["1", "a", "body of a"],
     ["3", "c", "body of c"],
   ]);
   const reading = gate();
-  it.source.onRead = () => reading.passed;
+  scene.source.onRead = () => reading.passed;
   // 1 goes where 3 was, and its own key is used again at once: 3 is left to be read, and the sink still shows the old one.
-  it.source.commit(it.remove(3), it.move(1, 3, "b"), it.insert(1, "new", "body of new"));
-  await it.applied();
-  await eventually(() => it.pipeline.unfinishedRefills > 0);
-  it.source.commit(it.move(3, 4, "d"));
-  await it.applied();
+  scene.source.commit(scene.remove(3), scene.move(1, 3, "b"), scene.insert(1, "new", "body of new"));
+  await scene.applied();
+  await eventually(() => scene.pipeline.unfinishedRefills > 0);
+  scene.source.commit(scene.move(3, 4, "d"));
+  await scene.applied();
   reading.open();
-  await it.same();
-  expect(sorted(it.sink.rowsOf(users))).toEqual([
+  await scene.same();
+  expect(sorted(scene.sink.rowsOf(users))).toEqual([
     ["1", "new", "body of new"],
     ["4", "d", "body of a"],
   ]);
@@ -162,16 +162,16 @@ test("a row that moves from a key that waits to be read takes nothing of what st
 
 test("while a table is read again, a row that moves to where it was read already takes nothing of what it was read for", async () => {
   const rows = [2, 3, 4, 5, 6].map((id): Row => [String(id), "n", `body ${id}`]);
-  await using it = await Stage.with(rows);
+  await using scene = await Stage.with(rows);
   // As after changes that passed the sink over: a table that was set aside, or changed without a word in the log.
-  it.sink.tables.get(users.id)?.rows.set(JSON.stringify(["6"]), { row: ["6", "n", "stale"], version: 1n << 55n });
-  it.source.chunkSize = 2;
-  const before = it.source.reads;
-  it.source.onRead = () => {
-    if (it.source.reads - before === 2) it.source.commit(it.move(6, 1, "moved"));
+  scene.sink.tables.get(users.id)?.rows.set(JSON.stringify(["6"]), { row: ["6", "n", "stale"], version: 1n << 55n });
+  scene.source.chunkSize = 2;
+  const before = scene.source.reads;
+  scene.source.onRead = () => {
+    if (scene.source.reads - before === 2) scene.source.commit(scene.move(6, 1, "moved"));
   };
-  await it.pipeline.refill("s", [users.id], null, "let in again");
-  await eventually(() => it.source.rowsOf(users).has(JSON.stringify(["1"])));
-  await it.same();
-  expect(sorted(it.sink.rowsOf(users))[0]).toEqual(["1", "moved", "body 6"]);
+  await scene.pipeline.refill("s", [users.id], null, "let in again");
+  await eventually(() => scene.source.rowsOf(users).has(JSON.stringify(["1"])));
+  await scene.same();
+  expect(sorted(scene.sink.rowsOf(users))[0]).toEqual(["1", "moved", "body 6"]);
 });

@@ -76,26 +76,26 @@ function drained(queue: SinkQueue): string[] {
 const one = (workers: readonly SinkWorker[], i = 0): SinkWorker => workers[i]!;
 
 test("every sink gets every work in the order of the log, and blocks are let go when the last is done", async () => {
-  await using it = await laneWith(2);
-  it.push([put(1), put(2), { table: users, op: "t" }, put(3)]);
-  it.push([put(4, { commit: 2000n })]);
-  await it.reached(1001n);
-  expect(drained(one(it.workers).queue)).toEqual(["0-2", "truncate", "3-4"]);
-  await it.reached(2001n);
-  expect(it.leaked()).toBe(2);
-  expect(drained(one(it.workers).queue)).toEqual(["0-1"]);
-  expect(drained(one(it.workers, 1).queue)).toEqual(["0-2", "truncate", "3-4", "0-1"]);
-  expect(it.leaked()).toBe(0);
+  await using scene = await laneWith(2);
+  scene.push([put(1), put(2), { table: users, op: "t" }, put(3)]);
+  scene.push([put(4, { commit: 2000n })]);
+  await scene.reached(1001n);
+  expect(drained(one(scene.workers).queue)).toEqual(["0-2", "truncate", "3-4"]);
+  await scene.reached(2001n);
+  expect(scene.leaked()).toBe(2);
+  expect(drained(one(scene.workers).queue)).toEqual(["0-1"]);
+  expect(drained(one(scene.workers, 1).queue)).toEqual(["0-2", "truncate", "3-4", "0-1"]);
+  expect(scene.leaked()).toBe(0);
 });
 
 test("a chunk stands exactly at the high mark's place, and marks that nobody waits for cut nothing", async () => {
-  await using it = await laneWith(1);
+  await using scene = await laneWith(1);
   const window = new Window("w1", users.id);
   const closed: Closed[] = [];
-  it.lane.expect(window, (result) => {
+  scene.lane.expect(window, (result) => {
     closed.push(result);
     if ("block" in result && result.block !== null) {
-      it.lane.push(one(it.workers), {
+      scene.lane.push(one(scene.workers), {
         kind: "chunk",
         block: result.block,
         until: result.until,
@@ -110,7 +110,7 @@ test("a chunk stands exactly at the high mark's place, and marks that nobody wai
   ]);
   const chunk: Chunk = { block, last: null, sees: () => true };
   window.fill(users, chunk, null, 0);
-  it.push([put(7), put(2, { commit: 2000n }), put(8, { commit: 3000n }), put(9, { commit: 4000n })], {
+  scene.push([put(7), put(2, { commit: 2000n }), put(8, { commit: 3000n }), put(9, { commit: 4000n })], {
     messages: [
       mark(0, { edge: null }, 900n),
       mark(1, { edge: "low", window: "w1" }, 1500n),
@@ -118,25 +118,25 @@ test("a chunk stands exactly at the high mark's place, and marks that nobody wai
       mark(3, { edge: "high", window: "w1" }, 3500n),
     ],
   });
-  await it.reached(4001n);
+  await scene.reached(4001n);
   expect(closed).toMatchObject([{ lowVersion: versionOf(1500n), block: { count: 2 } }]);
-  expect(drained(one(it.workers).queue)).toEqual(["0-1", "1-3", "chunks", "3-4"]);
+  expect(drained(one(scene.workers).queue)).toEqual(["0-1", "1-3", "chunks", "3-4"]);
 });
 
 test("a window closes spoiled when its read missed a delivered transaction, and is read by the next one", async () => {
-  await using it = await laneWith(1);
+  await using scene = await laneWith(1);
   const results: Closed[] = [];
   const pass = async (id: string, sees: (xid: number) => boolean, commit: bigint) => {
     const window = new Window(id, users.id);
-    it.lane.expect(window, (result) => results.push(result));
+    scene.lane.expect(window, (result) => results.push(result));
     window.fill(users, { block: null, last: null, sees }, null, 0);
-    it.push([], {
+    scene.push([], {
       messages: [mark(0, { edge: "low", window: id }, commit), mark(0, { edge: "high", window: id }, commit)],
       until: { epoch: 1, commit, index: 0 },
     });
-    await it.reached(commit);
+    await scene.reached(commit);
   };
-  it.push([put(1, { xid: 77 })]);
+  scene.push([put(1, { xid: 77 })]);
   await pass("a", (xid) => xid !== 77, 2000n);
   await pass("b", () => true, 3000n);
   // Every transaction before was seen once: later snapshots see it too, and are not asked again.
@@ -145,77 +145,77 @@ test("a window closes spoiled when its read missed a delivered transaction, and 
 });
 
 test("an idle sink is covered by what has nothing for it, a busy one is not", async () => {
-  await using it = await laneWith(1);
-  it.push([], { until: { epoch: 1, commit: 500n, index: 0 } });
-  await it.reached(500n);
-  expect(one(it.workers).covered?.commit).toBe(500n);
-  it.push([put(1)]);
-  it.push([], { until: { epoch: 1, commit: 2000n, index: 0 } });
-  await it.reached(2000n);
-  expect(one(it.workers).covered?.commit).toBe(500n);
+  await using scene = await laneWith(1);
+  scene.push([], { until: { epoch: 1, commit: 500n, index: 0 } });
+  await scene.reached(500n);
+  expect(one(scene.workers).covered?.commit).toBe(500n);
+  scene.push([put(1)]);
+  scene.push([], { until: { epoch: 1, commit: 2000n, index: 0 } });
+  await scene.reached(2000n);
+  expect(one(scene.workers).covered?.commit).toBe(500n);
 });
 
 test("a sink that is handed over from a stream of its own is not covered by the main one", async () => {
-  await using it = await laneWith(2);
-  const late = one(it.workers, 1);
+  await using scene = await laneWith(2);
+  const late = one(scene.workers, 1);
   const collected = new SinkQueue();
-  it.lane.attach(late, collected);
-  it.push([put(1)]);
-  it.push([], { until: { epoch: 1, commit: 2000n, index: 0 } });
-  await it.reached(2000n);
+  scene.lane.attach(late, collected);
+  scene.push([put(1)]);
+  scene.push([], { until: { epoch: 1, commit: 2000n, index: 0 } });
+  await scene.reached(2000n);
   expect(late.covered?.commit).toBe(START.commit);
-  expect(it.lane.has(late)).toBe(false);
+  expect(scene.lane.has(late)).toBe(false);
   expect(drained(collected)).toEqual(["0-1"]);
 });
 
 test("a sink that leaves drops what waited for it, and what comes for it later is dropped and let go", async () => {
-  await using it = await laneWith(1);
-  const worker = one(it.workers);
-  it.push([put(1)]);
-  await it.reached(1001n);
+  await using scene = await laneWith(1);
+  const worker = one(scene.workers);
+  scene.push([put(1)]);
+  await scene.reached(1001n);
   const receipts = new Receipts(2);
   let released = 0;
   const chunk = () => blockOf([put(5, { op: "r", commit: 0n })], { onRelease: () => released++ });
-  it.lane.push(worker, { kind: "chunk", block: chunk(), until: START, receipt: receipts.one() });
-  it.lane.detach(worker);
-  it.lane.push(worker, { kind: "chunk", block: chunk(), until: START, receipt: receipts.one() });
+  scene.lane.push(worker, { kind: "chunk", block: chunk(), until: START, receipt: receipts.one() });
+  scene.lane.detach(worker);
+  scene.lane.push(worker, { kind: "chunk", block: chunk(), until: START, receipt: receipts.one() });
   expect(await receipts.all).toBe(false);
-  expect([released, it.leaked(), worker.queue.length, worker.queue.heldBytes]).toEqual([2, 0, 0, 0]);
+  expect([released, scene.leaked(), worker.queue.length, worker.queue.heldBytes]).toEqual([2, 0, 0, 0]);
 });
 
 test("the stream is asked for more only while some sink is short of work", async () => {
-  await using it = await laneWith(2);
-  for (let i = 1; i <= 6; i++) it.push([put(i, { commit: BigInt(i) * 1000n })]);
-  await it.reached(2001n);
-  expect(it.lane.position.commit).toBe(2001n);
+  await using scene = await laneWith(2);
+  for (let i = 1; i <= 6; i++) scene.push([put(i, { commit: BigInt(i) * 1000n })]);
+  await scene.reached(2001n);
+  expect(scene.lane.position.commit).toBe(2001n);
   // One sink takes its works: it alone is enough for the lane to go on.
   await eventually(() => {
-    drained(one(it.workers).queue);
-    return it.lane.position.commit === 6001n;
+    drained(one(scene.workers).queue);
+    return scene.lane.position.commit === 6001n;
   });
-  expect(one(it.workers, 1).queue.length).toBe(6);
+  expect(one(scene.workers, 1).queue.length).toBe(6);
 });
 
 test("a chunk whose place a sink has passed brings no deleted row back: it is dropped, to be read again", async () => {
-  await using it = await laneWith(0);
+  await using scene = await laneWith(0);
   await using opened = await realState();
   const sink = new ScriptedSink("ahead");
   const worker = workerOf(sink, opened.state);
   const further = { ...START, commit: 3001n };
   worker.begin({ position: further, tables: {} }, further, false);
-  it.lane.attach(worker);
+  scene.lane.attach(worker);
   const stopping = new AbortController();
   const working = worker.run(stopping.signal).catch(() => undefined);
   const readAt = async (id: string, low: bigint, high: bigint): Promise<boolean> => {
     const window = new Window(id, users.id);
     const receipts = new Receipts(1);
-    it.lane.expect(window, (result) => {
+    scene.lane.expect(window, (result) => {
       if (!("block" in result) || result.block === null) throw new Error("the chunk has rows");
       const receipt = receipts.one();
-      it.lane.push(worker, { kind: "chunk", block: result.block, until: result.until, receipt });
+      scene.lane.push(worker, { kind: "chunk", block: result.block, until: result.until, receipt });
     });
     window.fill(users, { block: blockOf([put(2, { op: "r", commit: 0n })]), last: null, sees: () => true }, null, 0);
-    it.push([], {
+    scene.push([], {
       messages: [mark(0, { edge: "low", window: id }, low), mark(0, { edge: "high", window: id }, high)],
       until: { ...START, commit: high + 1n },
     });
@@ -223,8 +223,8 @@ test("a chunk whose place a sink has passed brings no deleted row back: it is dr
   };
   try {
     expect(await readAt("passed", 1500n, 2500n)).toBe(false);
-    it.push([{ table: users, op: "d", before: ["2"], commit: 3000n }]);
-    await it.reached(3001n);
+    scene.push([{ table: users, op: "d", before: ["2"], commit: 3000n }]);
+    await scene.reached(3001n);
     expect(sink.steps).toEqual([]);
     expect(await readAt("at its place", 3500n, 4500n)).toBe(true);
     expect(sink.rowsOf(users)).toEqual([["2"]]);

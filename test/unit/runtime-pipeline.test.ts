@@ -104,14 +104,14 @@ test("a stream is given the changes of all tables in commit order", async () => 
       given.push(`${writes.table.table} ${keyText(writes.table, bytes, after[writes.row[entry]!]!).join()}`);
     });
   };
-  const it = start(source, opened.state, [sink]);
+  const scene = start(source, opened.state, [sink]);
   await eventually(() => expect(Object.keys(sink.progress?.tables ?? {})).toHaveLength(2));
   for (let id = 1; id <= 20; id++) source.commit(put(users, id), put(notes, id), put(users, id + 100));
   await same(source, sink);
   expect(given).toEqual(
     Array.from({ length: 20 }, (_, i) => [`users ${i + 1}`, `notes ${i + 1}`, `users ${i + 101}`]).flat(),
   );
-  await it.stop();
+  await scene.stop();
 });
 
 describe("a table that a sink can't follow", () => {
@@ -162,12 +162,12 @@ describe("a table that a sink can't follow", () => {
     sink.preparing = (table) => {
       if (table.id === users.id) throw refused(users);
     };
-    const it = start(source, opened.state, [sink]);
+    const scene = start(source, opened.state, [sink]);
     await same(source, sink, [notes]);
-    await eventually(() => it.pipeline.phase === "streaming" && it.pipeline.unfinishedRefills === 0);
-    expect(it.pipeline.suspendedTables).toMatchObject([{ tableId: users.id }]);
+    await eventually(() => scene.pipeline.phase === "streaming" && scene.pipeline.unfinishedRefills === 0);
+    expect(scene.pipeline.suspendedTables).toMatchObject([{ tableId: users.id }]);
     expect(sink.rowsOf(users)).toEqual([]);
-    await it.stop();
+    await scene.stop();
   });
 
   test("is not followed in a new shape and read for it, and its change of shape holds up nothing", async () => {
@@ -175,7 +175,7 @@ describe("a table that a sink can't follow", () => {
     const source = new ScriptedSource([users, notes]);
     const sink = new ScriptedSink();
     source.fill(users, many(5));
-    const it = start(source, opened.state, [sink]);
+    const scene = start(source, opened.state, [sink]);
     await same(source, sink);
     const wider = tableVersion({ table: "users", columns: [...columns, ["more", "text"]], key: ["id"], version: 2 });
     sink.preparing = ({ id, columns: { length } }) => {
@@ -183,11 +183,11 @@ describe("a table that a sink can't follow", () => {
     };
     source.commit({ table: wider, op: "c", after: ["9", "a", "b", "c"] }, put(notes, 1));
     await same(source, sink, [notes]);
-    await eventually(() => it.pipeline.suspendedTables.length === 1 && it.pipeline.unfinishedRefills === 0);
+    await eventually(() => scene.pipeline.suspendedTables.length === 1 && scene.pipeline.unfinishedRefills === 0);
     source.commit({ table: wider, op: "c", after: ["10", "a", "b", "c"] }, put(notes, 2));
     await same(source, sink, [notes]);
     expect(sink.progress?.tables[users.id]).toBeUndefined();
-    await it.stop();
+    await scene.stop();
   });
 
   test("stops no table that is swept with it, though the failure does not say whose it is", async () => {
@@ -195,7 +195,7 @@ describe("a table that a sink can't follow", () => {
     const source = new ScriptedSource([users, notes]);
     const sink = new ScriptedSink();
     for (const table of [users, notes]) source.fill(table, many(5));
-    const it = start(source, opened.state, [sink]);
+    const scene = start(source, opened.state, [sink]);
     await same(source, sink);
     let together = 0;
     sink.before = (step) => {
@@ -203,15 +203,15 @@ describe("a table that a sink can't follow", () => {
       if (step.sweeps.length > 1) together++;
       throw new MillraceError({ code: "MR3999", kind: "fatal", message: "it can't be written", hint: "change it" });
     };
-    await it.pipeline.refill("scripted", [users.id, notes.id], null, "asked for");
-    await eventually(() => it.pipeline.suspendedTables.length === 1 && it.pipeline.unfinishedRefills === 0);
-    expect(it.pipeline.suspendedTables).toMatchObject([{ sink: "scripted", tableId: notes.id }]);
+    await scene.pipeline.refill("scripted", [users.id, notes.id], null, "asked for");
+    await eventually(() => scene.pipeline.suspendedTables.length === 1 && scene.pipeline.unfinishedRefills === 0);
+    expect(scene.pipeline.suspendedTables).toMatchObject([{ sink: "scripted", tableId: notes.id }]);
     expect(together).toBeGreaterThan(0);
-    expect(it.pipeline.runners.map((runner) => runner.state)).toEqual(["streaming"]);
+    expect(scene.pipeline.runners.map((runner) => runner.state)).toEqual(["streaming"]);
     source.commit(put(users, 30), put(notes, 30));
     await same(source, sink, [users]);
     expect(Object.keys(sink.progress?.tables ?? {})).toEqual([users.id]);
-    await it.stop();
+    await scene.stop();
   });
 
   test("is not looked for in a stream by writing tables alone: what is tried would stay in it", async () => {
@@ -219,7 +219,7 @@ describe("a table that a sink can't follow", () => {
     const source = new ScriptedSource([users, notes]);
     const sink = new ScriptedSink();
     sink.form = "stream";
-    const it = start(source, opened.state, [sink]);
+    const scene = start(source, opened.state, [sink]);
     await same(source, sink);
     const tried: string[][] = [];
     sink.before = (step) => {
@@ -228,10 +228,10 @@ describe("a table that a sink can't follow", () => {
       throw new MillraceError({ code: "MR3999", kind: "fatal", message: "no", hint: "change it" });
     };
     source.commit(put(users, 1), put(notes, 1));
-    await eventually(() => expect(it.pipeline.runners.map((runner) => runner.state)).toEqual(["failed"]));
+    await eventually(() => expect(scene.pipeline.runners.map((runner) => runner.state)).toEqual(["failed"]));
     expect(tried).toEqual([[users.id, notes.id]]);
-    expect(it.pipeline.suspendedTables).toEqual([]);
-    await it.stop();
+    expect(scene.pipeline.suspendedTables).toEqual([]);
+    await scene.stop();
   });
 
   test("does not have the others made ready one by one, where the sink names it", async () => {
@@ -247,12 +247,12 @@ describe("a table that a sink can't follow", () => {
       if (ids.includes(notes.id)) throw refused(notes);
     };
     for (const table of [users, notes]) source.fill(table, many(5));
-    const it = start(source, opened.state, [sink]);
-    await eventually(() => expect(it.pipeline.suspendedTables).toMatchObject([{ tableId: notes.id }]));
+    const scene = start(source, opened.state, [sink]);
+    await eventually(() => expect(scene.pipeline.suspendedTables).toMatchObject([{ tableId: notes.id }]));
     await same(source, sink, [users]);
     expect(together).toContainEqual([users.id, notes.id]);
     expect(alone.filter((id) => id === notes.id)).toEqual([]);
-    await it.stop();
+    await scene.stop();
   });
 
   test("is tried again when its shape changes, and not before", async () => {
@@ -260,7 +260,7 @@ describe("a table that a sink can't follow", () => {
     const source = new ScriptedSource([users, notes]);
     const sink = new ScriptedSink();
     source.fill(users, many(5));
-    const it = start(source, opened.state, [sink]);
+    const scene = start(source, opened.state, [sink]);
     await same(source, sink);
     const more = [...columns, ["more", "text"]] as const;
     const wider = tableVersion({ table: "users", columns: more, key: ["id"], version: 2 });
@@ -272,16 +272,16 @@ describe("a table that a sink can't follow", () => {
       if (length === 4) throw refused(users);
     };
     source.commit({ table: wider, op: "c", after: ["9", "a", "b", "c"] }, put(notes, 1));
-    await eventually(() => expect(it.pipeline.suspendedTables).toHaveLength(1));
+    await eventually(() => expect(scene.pipeline.suspendedTables).toHaveLength(1));
     source.commit({ table: wider, op: "c", after: ["10", "a", "b", "c"] }, put(notes, 2));
     await same(source, sink, [notes]);
     await new Promise((resolve) => setTimeout(resolve, 1_500));
-    expect({ asked, suspended: it.pipeline.suspendedTables.length }).toEqual({ asked: [4], suspended: 1 });
+    expect({ asked, suspended: scene.pipeline.suspendedTables.length }).toEqual({ asked: [4], suspended: 1 });
     source.commit({ table: widest, op: "c", after: ["11", "a", "b", "c", "d"] }, put(notes, 3));
-    await eventually(() => expect(it.pipeline.suspended.has("scripted", users.id)).toBe(false));
+    await eventually(() => expect(scene.pipeline.suspended.has("scripted", users.id)).toBe(false));
     source.commit({ table: widest, op: "c", after: ["12", "a", "b", "c", "d"] });
     await eventually(() => expect(asked).toContain(5));
-    await it.stop();
+    await scene.stop();
   });
 });
 
@@ -293,7 +293,7 @@ describe("a failure that nobody has classified", () => {
     const sink = new ScriptedSink("sink");
     source.fill(users, many(5));
     source.fill(notes, many(5));
-    const it = start(source, state, [sink]);
+    const scene = start(source, state, [sink]);
     await same(source, sink);
     let isBroken = true;
     sink.before = (step) => {
@@ -304,22 +304,22 @@ describe("a failure that nobody has classified", () => {
     source.commit(put(notes, 10), put(users, 10));
     source.commit(put(users, 11), put(notes, 11));
     await same(source, sink, [users]);
-    await eventually(() => expect(it.pipeline.suspendedTables).toHaveLength(1));
-    expect(it.pipeline.suspendedTables).toMatchObject([
+    await eventually(() => expect(scene.pipeline.suspendedTables).toHaveLength(1));
+    expect(scene.pipeline.suspendedTables).toMatchObject([
       { sink: "sink", tableId: notes.id, error: { code: "MR1324", message: expect.stringContaining("MR3999") } },
     ]);
-    expect(it.pipeline.runner("sink")!.state).toBe("streaming");
+    expect(scene.pipeline.runner("sink")!.state).toBe("streaming");
     source.commit(put(users, 12), put(notes, 12));
     await same(source, sink, [users]);
     // It is tried meanwhile, and shown as suspended all the while.
-    const at = it.pipeline.suspendedTables[0]?.error.at;
+    const at = scene.pipeline.suspendedTables[0]?.error.at;
     await eventually(() => expect(source.reads).toBeGreaterThan(1));
-    expect(it.pipeline.suspendedTables).toMatchObject([{ error: { at } }]);
+    expect(scene.pipeline.suspendedTables).toMatchObject([{ error: { at } }]);
     isBroken = false;
     await same(source, sink);
-    await eventually(() => expect(it.pipeline.suspendedTables).toEqual([]));
+    await eventually(() => expect(scene.pipeline.suspendedTables).toEqual([]));
     expect(await state.suspensions.list()).toEqual([]);
-    await it.stop();
+    await scene.stop();
   });
 
   test.each([
@@ -333,23 +333,23 @@ describe("a failure that nobody has classified", () => {
     sink.preparing = ({ id }) => {
       if (isBroken && id === notes.id) throw failure;
     };
-    const it = start(source, opened.state, [sink]);
+    const scene = start(source, opened.state, [sink]);
     source.commit(put(users, 1), put(notes, 1));
-    await eventually(() => expect(it.pipeline.suspendedTables).toHaveLength(1), { withinMs: 20_000 });
-    expect(it.pipeline.suspendedTables).toMatchObject([{ tableId: notes.id, error: { code: "MR1324" } }]);
+    await eventually(() => expect(scene.pipeline.suspendedTables).toHaveLength(1), { withinMs: 20_000 });
+    expect(scene.pipeline.suspendedTables).toMatchObject([{ tableId: notes.id, error: { code: "MR1324" } }]);
     source.commit(put(users, 2), put(notes, 2));
     await same(source, sink, [users]);
-    expect(it.pipeline.runners.map(({ state }) => state)).toEqual(["streaming"]);
+    expect(scene.pipeline.runners.map(({ state }) => state)).toEqual(["streaming"]);
     isBroken = false;
     await same(source, sink);
-    await it.stop();
+    await scene.stop();
   });
 
   test("of one table is the sink's own where the sink takes nothing else either", async () => {
     await using opened = await realState();
     const source = new ScriptedSource([users, notes]);
     const sink = new ScriptedSink();
-    const it = start(source, opened.state, [sink]);
+    const scene = start(source, opened.state, [sink]);
     source.commit(put(users, 1), put(notes, 1));
     await same(source, sink);
     let isBlocked = true;
@@ -357,18 +357,18 @@ describe("a failure that nobody has classified", () => {
       if (isBlocked) throw new MillraceError({ code: "MR3999", kind: "blocked", message: "no", table: notes.id });
     };
     source.commit(put(notes, 2));
-    await eventually(() => expect(it.pipeline.runners[0]!.needsPerson).toBe(true));
-    expect(it.pipeline.suspendedTables).toEqual([]);
+    await eventually(() => expect(scene.pipeline.runners[0]!.needsPerson).toBe(true));
+    expect(scene.pipeline.suspendedTables).toEqual([]);
     isBlocked = false;
     await same(source, sink);
-    await it.stop();
+    await scene.stop();
   });
 
   test("is the sink's own where it takes no table, or nothing at all", async () => {
     await using opened = await realState();
     const source = new ScriptedSource([users, notes]);
     const [deaf, picky] = [new ScriptedSink("deaf"), new ScriptedSink("picky")];
-    const it = start(source, opened.state, [deaf, picky]);
+    const scene = start(source, opened.state, [deaf, picky]);
     source.commit(put(users, 1));
     for (const sink of [deaf, picky]) await same(source, sink);
     const broken = new MillraceError({ code: "MR3999", kind: "fatal", message: "no" });
@@ -380,9 +380,9 @@ describe("a failure that nobody has classified", () => {
     };
     source.commit(put(users, 10), put(notes, 10));
     for (const name of ["deaf", "picky"])
-      await eventually(() => expect(it.pipeline.runner(name)!.state).toBe("failed"));
-    expect(it.pipeline.suspendedTables).toEqual([]);
-    await it.stop();
+      await eventually(() => expect(scene.pipeline.runner(name)!.state).toBe("failed"));
+    expect(scene.pipeline.suspendedTables).toEqual([]);
+    await scene.stop();
   });
 
   test("without a copy of the tables, what passed by is read all the same, over a restart too", async () => {
@@ -443,11 +443,11 @@ describe("the first copy", () => {
     bad.before = () => {
       throw new MillraceError({ code: "MR3999", kind: "fatal", message: "no" });
     };
-    const it = start(source, opened.state, [good, bad]);
+    const scene = start(source, opened.state, [good, bad]);
     await same(source, good, [users, notes, later]);
-    await eventually(() => it.pipeline.phase === "streaming");
-    expect(it.pipeline.runner("bad")?.state).toBe("failed");
-    await it.stop();
+    await eventually(() => scene.pipeline.phase === "streaming");
+    expect(scene.pipeline.runner("bad")?.state).toBe("failed");
+    await scene.stop();
     expect(source.copied.released).toBe(source.copied.given);
   });
 
@@ -535,13 +535,13 @@ describe("a start", () => {
     away.onOpen = () => {
       if (!isBack) throw outage();
     };
-    const it = start(source, opened.state, [good, away]);
+    const scene = start(source, opened.state, [good, away]);
     await same(source, good, [users]);
     isBack = true;
-    await eventually(() => it.pipeline.runner("away")?.error?.code === "MR1311");
+    await eventually(() => scene.pipeline.runner("away")?.error?.code === "MR1311");
     source.commit(put(users, 50));
     await same(source, good, [users]);
-    await it.stop();
+    await scene.stop();
   });
 
   test("whose store fails a sink's runner ends with that error and leaves nothing unhandled", async () => {
@@ -549,16 +549,16 @@ describe("a start", () => {
     const source = new ScriptedSource([users]);
     const sink = new ScriptedSink("a");
     source.fill(users, many(3));
-    const it = start(source, opened.state, [sink]);
+    const scene = start(source, opened.state, [sink]);
     await same(source, sink, [users]);
-    await eventually(() => it.pipeline.phase === "streaming" && (it.pipeline.acknowledged?.commit ?? 0n) > 1000n);
+    await eventually(() => scene.pipeline.phase === "streaming" && (scene.pipeline.acknowledged?.commit ?? 0n) > 1000n);
     const failure = new MillraceError({ code: "MR1210", kind: "fatal", message: "the lease was taken over" });
     opened.state.sinks.setError = () => Promise.reject(failure);
     sink.before = () => {
       throw new MillraceError({ code: "MR3999", kind: "fatal", message: "no" });
     };
     source.commit(put(users, 1));
-    await expect(it.running).rejects.toBe(failure);
+    await expect(scene.running).rejects.toBe(failure);
   });
 });
 
@@ -575,27 +575,27 @@ describe("without a second stream", () => {
       told.push(error?.code ?? null);
       return setError(name, error);
     };
-    const it = start(source, opened.state, [good, away], { secondStreamTriesMax: 2 });
-    await eventually(() => it.pipeline.phase === "streaming");
+    const scene = start(source, opened.state, [good, away], { secondStreamTriesMax: 2 });
+    await eventually(() => scene.pipeline.phase === "streaming");
     source.commit(put(users, 1));
     await same(source, away);
-    await it.pipeline.runner("away")!.pause();
+    await scene.pipeline.runner("away")!.pause();
     for (let id = 2; id < 40; id++) source.commit(put(users, id));
     await same(source, good);
     const busy = gate();
     away.before = () => busy.passed;
-    await it.pipeline.runner("away")!.resume();
-    await eventually(() => it.pipeline.goneBack !== null);
+    await scene.pipeline.runner("away")!.resume();
+    await eventually(() => scene.pipeline.goneBack !== null);
     expect(told.filter((code) => code === "MR2999")).toHaveLength(2);
-    expect(it.pipeline.goneBack).toMatchObject({ sinks: ["away"], error: { code: "MR2999" } });
+    expect(scene.pipeline.goneBack).toMatchObject({ sinks: ["away"], error: { code: "MR2999" } });
     busy.open();
     await same(source, away);
-    await eventually(() => it.pipeline.goneBack === null);
-    expect(it.pipeline.runner("away")).toMatchObject({ state: "streaming", error: null, catchingUp: false });
+    await eventually(() => scene.pipeline.goneBack === null);
+    expect(scene.pipeline.runner("away")).toMatchObject({ state: "streaming", error: null, catchingUp: false });
     source.commit(put(users, 50));
     await same(source, good);
     await same(source, away);
-    await it.stop();
+    await scene.stop();
     const written = good.steps.flatMap((step) => (step.kind === "rows" ? step.tables.map(({ count }) => count) : []));
     expect(written.reduce((sum, count) => sum + count, 0)).toBe(40);
     expect(source.streams.filter(({ temporary }) => temporary)).toEqual([]);
@@ -620,12 +620,12 @@ describe("rows read beside the stream", () => {
       source.commit({ table: users, op: "u", after: [String(id + 100), "moved", UNCHANGED], before: old });
       source.commit({ table: users, op: "d", before: source.rowsOf(users).values().next().value ?? old });
     };
-    const it = start(source, opened.state, [first, added]);
-    await eventually(() => it.pipeline.unfinishedRefills === 0 && added.rowsOf(users).length > 0 && count > 10);
+    const scene = start(source, opened.state, [first, added]);
+    await eventually(() => scene.pipeline.unfinishedRefills === 0 && added.rowsOf(users).length > 0 && count > 10);
     source.onRead = () => undefined;
     await same(source, added);
     await same(source, first);
-    await it.stop();
+    await scene.stop();
     expect(source.chunks.released).toBe(source.chunks.given);
   });
 
@@ -649,14 +649,14 @@ describe("rows read beside the stream", () => {
       source.watermarks = { ...source.watermarks, settle };
       const captured = await tablesOf(source);
       shows(source, { ...captured, generations: new Map([[users.id, "2"]]) });
-      const it = when === "while it is down" ? start(source, opened.state, [sink]) : first;
+      const scene = when === "while it is down" ? start(source, opened.state, [sink]) : first;
       await eventually(() => isWaitedFor || source.reads > 0);
       // What the transaction that was waited for had written is in no stream.
       source.fill(users, [row(9)]);
       expect(source.reads).toBe(0);
       settled.open();
       await same(source, sink, [users]);
-      await it.stop();
+      await scene.stop();
     },
   );
 
@@ -665,22 +665,22 @@ describe("rows read beside the stream", () => {
     const source = new ScriptedSource([users]);
     source.fill(users, many(3));
     const sink = new ScriptedSink("a");
-    const it = start(source, opened.state, [sink]);
+    const scene = start(source, opened.state, [sink]);
     await same(source, sink, [users]);
-    await eventually(() => it.pipeline.hasLooked);
+    await eventually(() => scene.pipeline.hasLooked);
     const settled = gate();
     source.watermarks = { ...source.watermarks, settle: () => settled.passed };
     const captured = await tablesOf(source);
     const moved = [users.id, "2"] as const;
     shows(source, { ...captured, generations: new Map([moved]) });
-    await eventually(() => it.pipeline.unsettledTables.includes(users.id));
+    await eventually(() => scene.pipeline.unsettledTables.includes(users.id));
     const tables = [...captured.tables, notes];
     shows(source, { ...captured, tables, generations: new Map([moved, [notes.id, "1"]]) });
-    await eventually(() => it.pipeline.gate.tables.some(({ id }) => id === notes.id));
+    await eventually(() => scene.pipeline.gate.tables.some(({ id }) => id === notes.id));
     expect(source.reads).toBe(0);
     settled.open();
-    await eventually(() => it.pipeline.unsettledTables.length === 0 && source.reads > 0);
-    await it.stop();
+    await eventually(() => scene.pipeline.unsettledTables.length === 0 && source.reads > 0);
+    await scene.stop();
   });
 
   test("are let go and read again when a mark can't be written, or never comes back", async () => {
@@ -701,10 +701,10 @@ describe("rows read beside the stream", () => {
     source.onRead = () => {
       source.marksToLose = source.reads === 3 ? 1 : 0;
     };
-    const it = start(source, opened.state, [first, added], { heartbeatMs: 60_000 });
+    const scene = start(source, opened.state, [first, added], { heartbeatMs: 60_000 });
     await same(source, added, [users]);
-    await eventually(() => it.pipeline.unfinishedRefills === 0);
-    await it.stop();
+    await eventually(() => scene.pipeline.unfinishedRefills === 0);
+    await scene.stop();
     expect(source.reads).toBe(4);
     expect(source.chunks.released).toBe(source.chunks.given);
   });
@@ -716,11 +716,11 @@ describe("rows read beside the stream", () => {
     const sink = new ScriptedSink("a");
     const limits = { rowCountMax: 1000, byteCountMax: 1 << 20 };
     const takes = ({ id }: { readonly id: string }) => id === users.id;
-    const it = start(source, opened.state, [sink], { sinks: [{ sink, limits, onPoison: "deadLetter", takes }] });
-    await eventually(() => it.pipeline.phase === "streaming");
-    await it.pipeline.refill("a", [users.id, notes.id], null, "asked for");
-    await eventually(() => it.pipeline.unfinishedRefills === 0 && source.reads === 1);
-    await it.stop();
+    const scene = start(source, opened.state, [sink], { sinks: [{ sink, limits, onPoison: "deadLetter", takes }] });
+    await eventually(() => scene.pipeline.phase === "streaming");
+    await scene.pipeline.refill("a", [users.id, notes.id], null, "asked for");
+    await eventually(() => scene.pipeline.unfinishedRefills === 0 && source.reads === 1);
+    await scene.stop();
     expect([...sink.tables.keys()]).toEqual([users.id]);
   });
 });
@@ -739,21 +739,21 @@ describe("what fails in vain for long, and may pass", () => {
     source.log = { ...log, stream: (...args) => (isBroken ? Promise.reject(broken) : log.stream(...args)) };
     const sink = new ScriptedSink("sink");
     source.fill(users, many(5));
-    const it = start(source, opened.state, [sink], { inVainMsMax: 400 });
+    const scene = start(source, opened.state, [sink], { inVainMsMax: 400 });
     await same(source, sink, [users]);
-    expect(it.pipeline.sourceNeedsPerson).toBe(false);
+    expect(scene.pipeline.sourceNeedsPerson).toBe(false);
     isBroken = true;
     source.streams[0]!.stream.fail(broken);
-    await eventually(() => expect(it.pipeline.sourceError?.code).toBe("MR2027"));
-    await eventually(() => expect(it.pipeline.sourceNeedsPerson).toBe(true));
+    await eventually(() => expect(scene.pipeline.sourceError?.code).toBe("MR2027"));
+    await eventually(() => expect(scene.pipeline.sourceNeedsPerson).toBe(true));
     source.commit(put(users, 10));
     isBroken = false;
     await same(source, sink, [users]);
-    expect({ error: it.pipeline.sourceError, needsPerson: it.pipeline.sourceNeedsPerson }).toEqual({
+    expect({ error: scene.pipeline.sourceError, needsPerson: scene.pipeline.sourceNeedsPerson }).toEqual({
       error: null,
       needsPerson: false,
     });
-    await it.stop();
+    await scene.stop();
   });
 
   test("so is a sink that answers and fails in its work", async () => {
@@ -761,20 +761,20 @@ describe("what fails in vain for long, and may pass", () => {
     const source = new ScriptedSource([users]);
     const [good, bad] = [new ScriptedSink("good"), new ScriptedSink("bad")];
     source.fill(users, many(5));
-    const it = start(source, opened.state, [good, bad], { inVainMsMax: 100 });
+    const scene = start(source, opened.state, [good, bad], { inVainMsMax: 100 });
     for (const sink of [good, bad]) await same(source, sink, [users]);
     bad.before = () => {
       throw outage("an internal error");
     };
     source.commit(put(users, 10));
     await same(source, good, [users]);
-    const runner = it.pipeline.runner("bad")!;
+    const runner = scene.pipeline.runner("bad")!;
     await eventually(() => expect(runner.needsPerson).toBe(true), { withinMs: 15_000 });
     expect(runner.state).toBe("retrying");
-    expect(it.pipeline.runner("good")!.needsPerson).toBe(false);
+    expect(scene.pipeline.runner("good")!.needsPerson).toBe(false);
     bad.before = () => undefined;
     await same(source, bad, [users]);
     await eventually(() => expect(runner.needsPerson).toBe(false));
-    await it.stop();
+    await scene.stop();
   });
 });

@@ -40,8 +40,8 @@ async function stage() {
 }
 
 test("the lane goes back to the lowest of all that wait, who asked or not, and gives them all from there", async () => {
-  await using it = await stage();
-  const { lane, rewind, behind, furtherBehind } = it;
+  await using scene = await stage();
+  const { lane, rewind, behind, furtherBehind } = scene;
   const came = rewind.comesBy(furtherBehind, 60_000, never);
   rewind.ask(noSecondStream());
   const asked = rewind.comesBy(behind, null, never);
@@ -51,21 +51,21 @@ test("the lane goes back to the lowest of all that wait, who asked or not, and g
   expect([lane.position, lane.has(behind), lane.has(furtherBehind)]).toEqual([at(200n), true, true]);
   expect(rewind.asked.aborted).toBe(false);
   expect(rewind.goneBack).toMatchObject({ sinks: ["s2", "s1"], until: at(500n), error: { code: "MR2999" } });
-  await it.advance(400n);
+  await scene.advance(400n);
   // Idle sinks are covered as the lane passes; the way is over where it was before.
   expect(rewind.goneBack?.sinks).toEqual(["s2", "s1"]);
-  await it.advance(500n);
+  await scene.advance(500n);
   expect([rewind.isDone(), rewind.goneBack]).toEqual([false, null]);
 });
 
 test("sinks that leave on the way are not waited for: the lane goes on where it was", async () => {
-  await using it = await stage();
-  const { lane, rewind, behind } = it;
+  await using scene = await stage();
+  const { lane, rewind, behind } = scene;
   rewind.ask(noSecondStream());
   const asked = rewind.comesBy(behind, null, never);
   rewind.move();
   await asked;
-  await it.advance(350n);
+  await scene.advance(350n);
   expect(rewind.isDone()).toBe(false);
   lane.detach(behind);
   expect([rewind.isDone(), rewind.goneBack]).toEqual([true, null]);
@@ -74,8 +74,8 @@ test("sinks that leave on the way are not waited for: the lane goes on where it 
 });
 
 test("nothing is left out while a sink is being handed over", async () => {
-  await using it = await stage();
-  const { lane, rewind, behind, furtherBehind } = it;
+  await using scene = await stage();
+  const { lane, rewind, behind, furtherBehind } = scene;
   rewind.ask(noSecondStream());
   const asked = rewind.comesBy(behind, null, never);
   rewind.move();
@@ -88,8 +88,8 @@ test("nothing is left out while a sink is being handed over", async () => {
 });
 
 test("a sink that stopped waiting is not taken along, and nothing moves for it", async () => {
-  await using it = await stage();
-  const { lane, rewind, behind } = it;
+  await using scene = await stage();
+  const { lane, rewind, behind } = scene;
   const stopping = new AbortController();
   rewind.ask(noSecondStream());
   const asked = rewind.comesBy(behind, null, stopping.signal);
@@ -101,8 +101,8 @@ test("a sink that stopped waiting is not taken along, and nothing moves for it",
 });
 
 test("rows that are being read beside the stream are read again: what comes twice would be taken for what came between", async () => {
-  await using it = await stage();
-  const { lane, rewind, behind } = it;
+  await using scene = await stage();
+  const { lane, rewind, behind } = scene;
   const closed: Closed[] = [];
   const window = new Window("w", "public.users");
   lane.expect(window, (result) => closed.push(result));
