@@ -36,6 +36,8 @@ export interface ContainerSpec {
   readonly name: ServiceName;
   readonly image: string;
   readonly containerPort: number;
+  /** Where the host has it, if whoever starts it has to know that before. Default: a free port. */
+  readonly port?: number;
   readonly environment?: Readonly<Record<string, string>>;
   readonly command?: readonly string[];
   url(host: string, port: number): string;
@@ -47,7 +49,7 @@ const READY_WITHIN_MS = 180_000;
 export async function startContainer(spec: ContainerSpec): Promise<RunningService> {
   const { GenericContainer, Wait, getContainerRuntimeClient } = await import("testcontainers");
   // A port of our own choice: one chosen by the engine would be another one after each restart.
-  const port = await freePort();
+  const port = spec.port ?? (await freePort());
   const container = new GenericContainer(spec.image)
     .withEnvironment({ ...spec.environment })
     .withExposedPorts({ container: spec.containerPort, host: port })

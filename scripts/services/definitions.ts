@@ -1,6 +1,7 @@
 /** All servers by name. */
 import { chromium } from "./chromium.ts";
 import { elasticsearch, elasticsearch9 } from "./elasticsearch.ts";
+import { kafka } from "./kafka.ts";
 import { mariadb } from "./mariadb.ts";
 import { mysql } from "./mysql.ts";
 import { opensearch, opensearch3 } from "./opensearch.ts";
@@ -19,6 +20,7 @@ const definitions: Readonly<Record<ServiceName, ServiceDefinition>> = {
   elasticsearch9,
   opensearch,
   opensearch3,
+  kafka,
   chromium,
 };
 

@@ -15,6 +15,10 @@ const LISTS: Readonly<Record<string, readonly string[]>> = {
   ...opensearch(versions.opensearch.version),
   ...opensearch(versions.opensearch3.version),
   ...debezium(versions.debezium),
+  [`kafka-${versions.kafka.version}`]: [
+    coordinates("org.apache.kafka", "kafka_2.13", versions.kafka.version),
+    coordinates("org.slf4j", "slf4j-simple", versions.slf4j),
+  ],
   [`ecj-${versions.ecj}`]: [coordinates("org.eclipse.jdt", "ecj", versions.ecj)],
 };
 

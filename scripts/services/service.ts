@@ -15,6 +15,7 @@ export type ServiceName =
   | "elasticsearch9"
   | "opensearch"
   | "opensearch3"
+  | "kafka"
   | "chromium";
 
 /**

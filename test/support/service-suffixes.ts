@@ -15,6 +15,7 @@ const SUFFIXES: Readonly<Record<string, Suffix>> = {
   mysql: { always: ["mysql"], longFormToo: [] },
   mariadb: { always: ["mariadb"], longFormToo: [] },
   redis: { always: ["redis"], longFormToo: ["redis8", "valkey"] },
+  kafka: { always: ["kafka"], longFormToo: [] },
   chromium: { always: ["chromium"], longFormToo: [] },
   es: { always: ["elasticsearch"], longFormToo: ["elasticsearch9", "opensearch", "opensearch3"] },
 };

@@ -1,0 +1,238 @@
+/** Kafka of one node that is broker and controller (KRaft), out of its published jars. */
+import { createConnection } from "node:net";
+import { readFile, writeFile } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import { join } from "node:path";
+import { borrowed } from "./borrowed.ts";
+import { cached, isCached } from "./cache.ts";
+import { command } from "./command.ts";
+import { startContainer } from "./container.ts";
+import { startGuarded } from "./guarded.ts";
+import { findJava, provideJava, type Java, type JavaFound } from "./java.ts";
+import { fetchJars, readJarList, totalBytes } from "./maven.ts";
+import { freePort } from "./port.ts";
+import { printProgress } from "./progress.ts";
+import { waitUntilReady } from "./ready.ts";
+import { ownFolder, temporaryHome } from "./run-user.ts";
+import {
+  fetched,
+  locateService,
+  ServiceUnavailableError,
+  type Availability,
+  type LocateOptions,
+  type ProgressListener,
+  type RunningService,
+  type ServiceDefinition,
+  type StartOptions,
+} from "./service.ts";
+import { versions } from "./versions.ts";
+
+export interface KafkaOptions extends StartOptions {
+  /** More lines of server.properties, or others than the usual ones. `port`: where clients come. */
+  readonly settings?: (port: number) => Readonly<Record<string, string>>;
+  /** Users of SASL/SCRAM-SHA-512 that are there from the start. */
+  readonly scram?: Readonly<Record<string, string>>;
+}
+
+const NAME = "kafka";
+const VARIABLE = "MILLRACE_TEST_KAFKA_URL";
+const DEFAULT_PORT = 9092;
+const HEAP_MEGABYTES = 512;
+const STOP_STEPS = [{ signal: "SIGTERM", waitMs: 20_000 }] as const;
+const { version, image, javaMajor } = versions.kafka;
+const JARS = `kafka-${version}`;
+
+/** Of one node, which has all replicas that there are. Topics are made by those who want them. */
+const ALONE: Readonly<Record<string, string>> = {
+  "default.replication.factor": "1",
+  "offsets.topic.replication.factor": "1",
+  "offsets.topic.num.partitions": "4",
+  "transaction.state.log.replication.factor": "1",
+  "transaction.state.log.min.isr": "1",
+  "transaction.state.log.num.partitions": "4",
+  "share.coordinator.state.topic.replication.factor": "1",
+  "share.coordinator.state.topic.min.isr": "1",
+  "share.coordinator.state.topic.num.partitions": "1",
+  "group.initial.rebalance.delay.ms": "0",
+  "auto.create.topics.enable": "false",
+};
+
+async function locate(options: LocateOptions = {}): Promise<Availability> {
+  const native = async () => nativeAvailability(await findJava(javaMajor));
+  return locateService({ variable: VARIABLE, image, native }, options);
+}
+
+async function start(options: KafkaOptions = {}): Promise<RunningService> {
+  const isOwnForm = options.settings !== undefined || options.scram !== undefined;
+  const found = await locate({ ...options, nativeOnly: options.nativeOnly === true || isOwnForm });
+  switch (found.kind) {
+    case "environment":
+      return borrowed(NAME, found.variable, found.url, DEFAULT_PORT);
+    case "container":
+      return startInContainer();
+    case "native":
+      return startNative(options);
+    case "unavailable":
+      throw new ServiceUnavailableError(NAME, found.reason);
+    default: {
+      const unknown: never = found;
+      return unknown;
+    }
+  }
+}
+
+async function nativeAvailability(
+  java: JavaFound,
+): Promise<Extract<Availability, { kind: "native" | "unavailable" }>> {
+  if (java.kind === "missing") return { kind: "unavailable", reason: java.reason };
+  const missing = java.kind === "packaged" ? [...java.missing] : [];
+  if (!isCached(JARS)) {
+    missing.push({
+      what: JARS,
+      from: "Maven Central",
+      megabytes: Math.ceil(totalBytes(await readJarList(JARS)) / 1_000_000),
+    });
+  }
+  return { kind: "native", version, missing };
+}
+
+/** A client is told the address under which it has to come: the container's port is chosen before it starts. */
+async function startInContainer(): Promise<RunningService> {
+  const port = await freePort();
+  return startContainer({
+    name: NAME,
+    image,
+    containerPort: port,
+    port,
+    environment: Object.fromEntries(
+      Object.entries(properties(port, DEFAULT_PORT + 1, "/tmp/kafka-logs", "0.0.0.0")).map(([key, value]) => [
+        `KAFKA_${key.replaceAll(".", "_").toUpperCase()}`,
+        value,
+      ]),
+    ),
+    url: (host, hostPort) => `kafka://${host}:${hostPort}`,
+    ready: (url, signal) => waitUntilReady(() => answers(Number(new URL(url).port)), signal),
+  });
+}
+
+function properties(port: number, controller: number, logs: string, bound: string): Readonly<Record<string, string>> {
+  return {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.quorum.voters": `1@127.0.0.1:${controller}`,
+    listeners: `PLAINTEXT://${bound}:${port},CONTROLLER://127.0.0.1:${controller}`,
+    "advertised.listeners": `PLAINTEXT://127.0.0.1:${port}`,
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "log.dirs": logs,
+    ...ALONE,
+  };
+}
+
+async function startNative(options: KafkaOptions): Promise<RunningService> {
+  const onProgress = options.onProgress ?? printProgress;
+  const found = await findJava(javaMajor);
+  if (found.kind === "missing") throw new ServiceUnavailableError(NAME, found.reason);
+  const java = await fetched(NAME, provideJava(found, onProgress));
+  const dir = await fetched(NAME, install(onProgress));
+  const home = await temporaryHome(NAME, undefined);
+  const dataDir = join(home, "data");
+  const port = await freePort(2);
+  const config = join(home, "server.properties");
+  const logPath = join(home, "server.log");
+  const classPath = join(dir, "lib", "*");
+  return startGuarded({
+    name: NAME,
+    url: `kafka://127.0.0.1:${port}`,
+    host: "127.0.0.1",
+    port,
+    dataDir,
+    removeDirs: options.keepData === true ? [] : [home],
+    process: {
+      command: java.command,
+      args: [
+        ...java.args,
+        "-Xms128m",
+        `-Xmx${HEAP_MEGABYTES}m`,
+        "-XX:+UseSerialGC",
+        "-XX:-UsePerfData",
+        "-Dorg.slf4j.simpleLogger.showDateTime=true",
+        `-Djava.io.tmpdir=${home}`,
+        "-cp",
+        classPath,
+        "kafka.Kafka",
+        config,
+      ],
+      env: { LC_ALL: "C.UTF-8", TZ: "UTC", PATH: process.env["PATH"] ?? "" },
+      cwd: home,
+      logPath,
+      user: undefined,
+    },
+    stopSteps: STOP_STEPS,
+    // Killed outright: it leaves nothing outside its home.
+    endSteps: [],
+    async prepare() {
+      await ownFolder(dataDir, undefined);
+      const all = { ...properties(port, port + 1, dataDir, "127.0.0.1"), ...options.settings?.(port) };
+      await writeFile(config, Object.entries(all).map(([key, value]) => `${key}=${value}\n`).join(""));
+      await format(java, classPath, config, options.scram ?? {});
+    },
+    ready: (signal) => waitUntilReady(() => started(logPath, port), signal),
+  });
+}
+
+/** Gives the log its cluster id, without which no broker starts on it. */
+async function format(
+  java: Java,
+  classPath: string,
+  config: string,
+  scram: Readonly<Record<string, string>>,
+): Promise<void> {
+  const users = Object.entries(scram).flatMap(([name, password]) => [
+    "--add-scram",
+    `SCRAM-SHA-512=[name=${name},password=${password}]`,
+  ]);
+  await command(java.command, [
+    ...java.args,
+    "-Xmx128m",
+    "-XX:TieredStopAtLevel=1",
+    "-cp",
+    classPath,
+    "kafka.tools.StorageTool",
+    "format",
+    "--cluster-id",
+    Buffer.from(randomUUID().replaceAll("-", ""), "hex").toString("base64url"),
+    "--config",
+    config,
+    ...users,
+  ]);
+}
+
+async function install(onProgress: ProgressListener): Promise<string> {
+  return cached(JARS, async (dir) => {
+    await fetchJars(JARS, await readJarList(JARS), join(dir, "lib"), onProgress);
+  });
+}
+
+/** It says so in its log, once for each start. A port that is open already may be refused work yet. */
+async function started(logPath: string, port: number): Promise<void> {
+  const log = await readFile(logPath, "utf8");
+  if (!log.slice(log.lastIndexOf("Registered signal handlers")).includes("Kafka Server started")) {
+    throw new Error("not started");
+  }
+  await answers(port);
+}
+
+function answers(port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const socket = createConnection({ host: "127.0.0.1", port, timeout: 1_000 });
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve();
+    });
+    socket.once("timeout", () => socket.destroy(new Error("no answer")));
+    socket.once("error", reject);
+  });
+}
+
+export const kafka: ServiceDefinition<KafkaOptions> = { name: NAME, locate, start };
