@@ -81,9 +81,7 @@ async function start(options: KafkaOptions = {}): Promise<RunningService> {
   }
 }
 
-async function nativeAvailability(
-  java: JavaFound,
-): Promise<Extract<Availability, { kind: "native" | "unavailable" }>> {
+async function nativeAvailability(java: JavaFound): Promise<Extract<Availability, { kind: "native" | "unavailable" }>> {
   if (java.kind === "missing") return { kind: "unavailable", reason: java.reason };
   const missing = java.kind === "packaged" ? [...java.missing] : [];
   if (!isCached(JARS)) {
@@ -174,7 +172,12 @@ async function startNative(options: KafkaOptions): Promise<RunningService> {
     async prepare() {
       await ownFolder(dataDir, undefined);
       const all = { ...properties(port, port + 1, dataDir, "127.0.0.1"), ...options.settings?.(port) };
-      await writeFile(config, Object.entries(all).map(([key, value]) => `${key}=${value}\n`).join(""));
+      await writeFile(
+        config,
+        Object.entries(all)
+          .map(([key, value]) => `${key}=${value}\n`)
+          .join(""),
+      );
       await format(java, classPath, config, options.scram ?? {});
     },
     ready: (signal) => waitUntilReady(() => started(logPath, port), signal),

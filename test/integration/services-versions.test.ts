@@ -34,6 +34,7 @@ test.for([
   `elasticsearch-${versions.elasticsearch9.version}`,
   `opensearch-${versions.opensearch.version}`,
   `opensearch-${versions.opensearch3.version}`,
+  `kafka-${versions.kafka.version}`,
   `debezium-${versions.debezium}`,
   `ecj-${versions.ecj}`,
 ])("the list of jars of %s is there, each with its sum and size", async (name) => {
