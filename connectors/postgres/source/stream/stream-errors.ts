@@ -1,8 +1,8 @@
-/** What the decoder stops at for good. */
+/** Errors at which the decoder stops for good. */
 import { sourceError } from "../errors.ts";
 import { formatLsn } from "../log/lsn.ts";
 
-/** Rows under a version that is cut would be taken for older than they are. */
+/** Rows with a version that is cut off would look older than they are. */
 export function tooFar(commit: bigint): Error {
   return sourceError(
     "MR2035",
