@@ -137,7 +137,7 @@ export class Pipeline {
     return this.#streaming?.rewind.goneBack ?? null;
   }
 
-  /** Whether the source's tables were read since the start. Before that, nobody knows which tables need a snapshot. */
+  /** Whether the source's tables were read since the start. Before that, it is unknown which tables need a snapshot. */
   get hasLooked(): boolean {
     return this.#streaming?.watch.hasLooked ?? false;
   }
@@ -198,7 +198,7 @@ export class Pipeline {
     for (const sink of sinks) await this.refill(sink, aside, null, REINSTATED);
   }
 
-  /** Tables that a sink can't follow. A table that is gone at the source is left out: nobody waits for it. */
+  /** Tables that a sink can't follow. A table that is gone at the source is left out: nothing waits for it. */
   get suspendedTables(): readonly SuspendedTable[] {
     return this.suspended.all.filter(({ sink, tableId }) => {
       const table = this.gate.newest(tableId);

@@ -63,7 +63,7 @@ export const pages: ErrorPages = {
   MR2117: {
     title: "Log is another one than before",
     cause:
-      "The server is not the one whose positions are stored, or its log was reset (RESET BINARY LOGS AND GTIDS, RESET MASTER, a restored data directory): the same file names may stand for other changes. Another host of the same replication set is gone on in where its GTIDs show that it has all that was read, and nothing in between; the message says what is missing.",
+      "The server is not the one whose positions are stored, or its log was reset (RESET BINARY LOGS AND GTIDS, RESET MASTER, a restored data directory): the same file names may mean other changes. Millrace continues in the log of another host of the same replication set only if its GTIDs show that it has everything that was read, and nothing in between; the message says what is missing.",
     remedy: `Point \`source.url\` at the former server. If it is meant to be this one: ${BEGIN_ANEW}`,
   },
   MR2118: {
@@ -101,7 +101,7 @@ export const pages: ErrorPages = {
   MR2124: {
     title: "Log has come too far",
     cause: "The log's file number or a transaction's offset is larger than a row's version has room for.",
-    remedy: `RESET BINARY LOGS AND GTIDS (RESET MASTER) starts its numbers again. ${BEGIN_ANEW}`,
+    remedy: `RESET BINARY LOGS AND GTIDS (RESET MASTER) makes its numbers start again. ${BEGIN_ANEW}`,
   },
   MR2125: {
     title: "Source answers with an error",

@@ -134,7 +134,7 @@ export class AnsweringServer {
   }
 
   /** Asks again to which server the address leads. From here on, every connection must end there. */
-  async anew(signal: AbortSignal): Promise<ServerFacts> {
+  async refresh(signal: AbortSignal): Promise<ServerFacts> {
     const { database, host } = this.#context;
     await database.renew(signal);
     host.forget();

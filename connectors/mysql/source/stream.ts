@@ -22,10 +22,7 @@ import type { PreparedTransactions } from "./transactions/prepared.ts";
 import { SpooledEvent } from "./log/spool.ts";
 import type { TableMap } from "./rows/table-map.ts";
 
-/**
- * How long the server may send nothing although its log has more: after a reset, MariaDB's reader waits in a file that is
- * gone.
- */
+/** How long the server may send nothing although its log has more: after a reset, MariaDB waits in a file that is gone. */
 const STUCK_MS_MAX = 5_000;
 /** Larger events are not held in memory, except those with rows. */
 const MEMORY_BYTES_MAX = 8 * 1024 * 1024;

@@ -108,7 +108,7 @@ export const pages: ErrorPages = {
   MR2017: {
     title: "Publication missing or narrowed",
     cause:
-      "The publication was dropped, or no longer carries tables or kinds of change that it did: changes may have passed unseen. With `snapshot: none` also: somebody altered it, and it may have carried less for a while.",
+      "The publication was dropped, or no longer carries tables or kinds of change that it did: changes may have passed unseen. With `snapshot: none` also: it was altered, and may have carried less for a while.",
     remedy: `Correct the publication, or drop it: Millrace creates it again. ${BEGIN_ANEW}`,
   },
   MR2018: {

@@ -24,7 +24,7 @@ export class KnownLog {
   }
 
   async create(request: CreateRequest, signal: AbortSignal): Promise<CreatedLog> {
-    const facts = await this.#server.anew(signal);
+    const facts = await this.#server.refresh(signal);
     this.#context.shapes.begin();
     const log = await createLog(this.#context, facts, request, signal);
     await this.knowBefore(log.position.commit, facts, signal);
@@ -34,14 +34,14 @@ export class KnownLog {
 
   async resume(identity: LogIdentity, held: HeldPositions, signal: AbortSignal): Promise<LogIdentity> {
     this.#takeIn(identity);
-    const facts = await this.#server.anew(signal);
+    const facts = await this.#server.refresh(signal);
     this.#identity = await resumeLog(this.#context, facts, identity, held, signal);
     return this.#identity;
   }
 
   /** Continues in another host of the same replication set, by the names of its transactions. */
   async cross(identity: LogIdentity, places: readonly bigint[], signal: AbortSignal): Promise<Crossing | null> {
-    const facts = await this.#server.anew(signal);
+    const facts = await this.#server.refresh(signal);
     this.#takeIn(identity);
     const why = otherHost(facts, identity);
     if (why === undefined) return null;

@@ -8,7 +8,7 @@ export function tooFar(commit: bigint): Error {
     "MR2035",
     "fatal",
     `the log has come to ${formatLsn(commit)}, beyond the last position that a row's version has room for`,
-    "Restore the database into a new cluster (pg_dump), whose log begins anew, and fill the sinks from there.",
+    "Restore the database into a new cluster (pg_dump), whose log begins at zero, and fill the sinks from there.",
   );
 }
 
