@@ -51,7 +51,7 @@ export class BinlogStream implements ChangeStream {
   readonly #waiting = new OneReader<Block>();
   /** Events that came while none could be handled; the first one caused the stop. */
   #held: Held[] = [];
-  /** A block is on its way. */
+  /** A large event that is being received. */
   #spooled: SpooledEvent | undefined;
   #resolving = false;
   #isPaused = false;
