@@ -141,7 +141,7 @@ export class Control {
    */
   get unready(): readonly string[] {
     const { phase, runners, sourceError, sourceNeedsPerson, gate, unreadable } = this.#pipeline;
-    const needs = (person: boolean): string => (person ? ", an operator has to act" : "");
+    const needs = (person: boolean): string => (person ? ", somebody has to act" : "");
     return [
       ...(phase === "streaming" ? [] : [`the daemon is ${phase}`]),
       ...(sourceError === null ? [] : [`the source: ${sourceError.code}${needs(sourceNeedsPerson)}`]),

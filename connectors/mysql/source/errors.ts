@@ -28,14 +28,14 @@ export const pages: ErrorPages = {
   MR2111: {
     title: "Source refuses the login",
     cause:
-      "User, password or database of `source.url` are wrong, or the user may not connect from this host. A running daemon tries again for as long as it takes, and `status` says that an operator has to act.",
+      "User, password or database of `source.url` are wrong, or the user may not connect from this host. A running daemon tries again for as long as it takes, and `status` says that somebody has to act.",
     remedy:
       "Check them by the `mysql` client with the same URL's parts. Special characters in a URL are percent-encoded.",
   },
   MR2112: {
     title: "Source and Millrace do not agree on TLS",
     cause:
-      "The server requires TLS and `source.url` turns it off, or the other way round, or its certificate is not trusted. A running daemon tries again for as long as it takes, and `status` says that an operator has to act.",
+      "The server requires TLS and `source.url` turns it off, or the other way round, or its certificate is not trusted. A running daemon tries again for as long as it takes, and `status` says that somebody has to act.",
     remedy: "Set ssl-mode (DISABLED, PREFERRED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY) and ssl-ca in `source.url`.",
   },
   MR2113: {

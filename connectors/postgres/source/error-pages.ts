@@ -27,13 +27,13 @@ export const pages: ErrorPages = {
   MR2002: {
     title: "Source refuses the login",
     cause:
-      "Wrong user, password or database, or no line in pg_hba.conf that admits this role. A running daemon tries again for as long as it takes, and `status` says that an operator has to act.",
+      "Wrong user, password or database, or no line in pg_hba.conf that admits this role. A running daemon tries again for as long as it takes, and `status` says that somebody has to act.",
     remedy: "Try the same URL with psql from the same machine; correct `source.url` or pg_hba.conf.",
   },
   MR2003: {
     title: "TLS with the source failed",
     cause:
-      "The server does not speak TLS, or its certificate fails the check that `sslmode` asks for. A running daemon tries again for as long as it takes, and `status` says that an operator has to act.",
+      "The server does not speak TLS, or its certificate fails the check that `sslmode` asks for. A running daemon tries again for as long as it takes, and `status` says that somebody has to act.",
     remedy: "Set `sslmode` and `sslrootcert` in `source.url` as for psql. `verify-full` is right over a network.",
   },
   MR2004: {
@@ -168,7 +168,7 @@ export const pages: ErrorPages = {
     cause:
       "An error of the server for which Millrace has no rule. Millrace retries an internal one (SQLSTATE of class XX or 58, as an internal error " +
       "of a WAL sender), at most every 30 s, for as long as it takes; after ten minutes without progress " +
-      "`status` says that an operator has to act. Any other error stops the work.",
+      "`status` says that somebody has to act. Any other error stops the work.",
     remedy: "The SQLSTATE, the server's function in the message and the server's log say more.",
   },
   MR2028: {
