@@ -6,7 +6,7 @@ const PAUSE_MS_MAX = 5_000;
 
 /**
  * `readMs`: how long the source took for the rows; `behindMs`: how long its log took to show the high watermark. The pause
- * is as long as both were slower than usual. So a busy source is asked half as often, and a lagging log catches up.
+ * is the sum of what both exceed their usual values by. So a busy source is asked half as often, and a lagging log catches up.
  */
 export function pauseAfter({ readMs, behindMs }: { readonly readMs: number; readonly behindMs: number }): number {
   const slowMs = Math.max(0, readMs - READ_MS_USUAL);

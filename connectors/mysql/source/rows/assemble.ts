@@ -74,7 +74,7 @@ export class Assembler {
   }
 
   get isFull(): boolean {
-    // Waiting would not make room: these blocks are kept for the rest of their own transaction.
+    // Waiting would not make room: these bytes are kept for the rest of their own transaction.
     if (this.#liveBytes === 0 && this.#open !== null) return false;
     return this.#liveBytes + this.#out.length - this.#blockStart >= this.#byteCountMax;
   }
