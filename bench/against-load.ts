@@ -1,20 +1,22 @@
-/** Millrace beside a bare load of the same rows: rounds in turns, the counts at both destinations, and the report. */
+/**
+ * Compares Millrace with a bare load of the same rows: alternating rounds, the counts at both destinations, and the report.
+ */
 import { Backlog, type Kind, type Replayed, type Work } from "./backlog.ts";
 import { type BenchOptions, type BenchReport, type Line, median, type Ratio } from "./report.ts";
 
-/** One kind of target, with a place for Millrace and one of the same shape for the bare load. */
+/** One kind of target, with a place for Millrace and an equal one for the bare load. */
 export interface LoadTarget extends AsyncDisposable {
   /** The daemon's sink in millrace.yaml. */
   sink(folder: string): object;
-  /** What the peer is, for the table. */
+  /** The peer's name in the table. */
   readonly peer: string;
-  /** The server's process, where there is one besides the daemon. */
+  /** The server's process, if there is one besides the daemon. */
   readonly serverPid: number | undefined;
-  /** After the daemon has made its empty tables: makes the peer's like them. */
+  /** Called after the daemon has created its empty tables: creates the same ones for the peer. */
   prepare(backlog: Backlog): Promise<void>;
   /** Whether the row of `mark` with this name is in Millrace's place. */
   hasMark(name: string, backlog: Backlog): Promise<boolean>;
-  /** Loads the rows that the work leaves behind, from memory, and says in how many seconds. */
+  /** Loads the work's resulting rows from memory, and returns the seconds. */
   load(work: Work, backlog: Backlog): Promise<number>;
   /** Rows of `orders` in Millrace's place and in the peer's; while no daemon runs. */
   count(): Promise<{ readonly own: number; readonly peer: number }>;
@@ -54,7 +56,7 @@ export async function againstLoad(
   const counted = await target.count();
   const expected = rowCount * runs;
   if (counted.own !== expected || counted.peer !== expected) {
-    throw new Error(`${counted.own} and ${counted.peer} rows came of ${expected}`);
+    throw new Error(`${counted.own} and ${counted.peer} of ${expected} rows came`);
   }
   return report(name, target, rowCount, wanted, rounds);
 }

@@ -1,6 +1,6 @@
 /**
- * Postgres to DuckDB against DuckDB's own means: the same rows, as values in memory, through the appender (whole data
- * chunks) into a stage and from there by INSERT … ON CONFLICT DO UPDATE into a table of the same shape in another file.
+ * Postgres to DuckDB against DuckDB's own tools: the same rows, as values in memory, through the appender (whole data
+ * chunks) into a staging table, and from there by INSERT … ON CONFLICT DO UPDATE into an equal table in another file.
  */
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -28,11 +28,11 @@ import type { BenchOptions, BenchReport } from "./report.ts";
 
 const ROWS = 500_000;
 const WANTED = 1.2;
-/** The sink's memory; with one thread it is no faster. */
+/** The sink's memory limit; a single thread would not be faster. */
 const SETTINGS = { memory_limit: "512MB", threads: "2" } as const;
-/** What DuckDB's vectors hold. */
+/** The size of DuckDB's vectors. */
 const CHUNK_ROWS = 2_048;
-/** Rows to a transaction of the peer. */
+/** Rows per transaction of the peer. */
 const BATCH_ROWS = 24 * CHUNK_ROWS;
 const STATUS_POLL_MS = 20;
 
@@ -102,7 +102,7 @@ class DuckdbTarget implements LoadTarget {
     );
   }
 
-  /** The daemon holds the file, so it is asked how far the sink is. */
+  /** The daemon holds the file open, so the daemon's status shows how far the sink is. */
   async hasMark(_name: string, { daemon, markedAfter }: Backlog): Promise<boolean> {
     const status = await daemon.status("bench");
     const position = status?.sinks[0]?.position ?? null;

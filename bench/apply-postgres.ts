@@ -1,6 +1,6 @@
 /**
  * Postgres to Postgres against native logical replication: both replay the same backlog, one after the other. Processor
- * time is per row: of the walsender, of what writes at the target (apply worker, or the daemon's backend), of the daemon.
+ * time is per row: of the walsender, of the writer at the target (apply worker, or the daemon's backend), of the daemon.
  */
 import type { Client } from "pg";
 import { postgres, type RunningPostgres } from "../scripts/services/postgres.ts";
@@ -12,13 +12,13 @@ import { SETTINGS, Slot, until } from "./slot.ts";
 
 interface Work {
   readonly name: string;
-  /** Native's rate times this is promised. */
+  /** The guarantee: native's rate times this. */
   readonly target: number;
   readonly rowCount: number;
   readonly load: (source: Client, round: number) => Promise<void>;
 }
 
-/** What one replay took. */
+/** The cost of one replay. */
 interface Figures {
   readonly seconds: number;
   readonly walsenderSeconds: number;
@@ -98,7 +98,7 @@ class Setup implements AsyncDisposable {
     await this.source.query("insert into mark values ($1)", [name]);
   }
 
-  /** From the moment the server streams to the moment the mark is visible at the target. */
+  /** From the moment the server streams until the target shows the mark. */
   async replay(who: Who, mark: string): Promise<Figures> {
     const client = who === "native" ? this.#native : this.#mirror;
     await client.query("checkpoint");
@@ -129,7 +129,7 @@ class Setup implements AsyncDisposable {
     return figures;
   }
 
-  /** A rate counts only if what arrived is what was there. */
+  /** A rate counts only if the rows that arrived are the rows of the source. */
   async compare(): Promise<void> {
     const columns =
       "id, customer_id, status, total, currency, items, weight, paid, note, email, created_at, updated_at";

@@ -1,6 +1,6 @@
 /**
  * Postgres to Redis against a bare load: HSET of the same fields, encoded beforehand and written into one socket as fast as
- * the server takes it (what `redis-cli --pipe` does), into another database of the same server.
+ * the server accepts it (like `redis-cli --pipe`), into another database of the same server.
  */
 import { once } from "node:events";
 import { connect } from "node:net";

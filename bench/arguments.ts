@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from "commander";
 
-/** Below, the smallest pieces of work have no rows left, and what waits for them would wait for ever. */
+/** Below this, the smallest pieces of work have no rows left, and waits for them would never end. */
 const SCALE_MIN = 0.001;
 const SCALE_MAX = 10;
 const RUNS_MAX = 100;

@@ -1,6 +1,6 @@
 /**
- * A backlog of changes in a source, and how long the daemon takes to bring it to a sink. Used by the benchmarks whose peer
- * is a bare load of the same rows into the same kind of server.
+ * A backlog of changes in a source, and how long the daemon takes to bring it to a sink. For benchmarks whose peer is a
+ * bare load of the same rows into the same kind of server.
  */
 import type { Client } from "pg";
 import { parseLsn } from "../connectors/postgres/source/log/lsn.ts";
@@ -14,7 +14,7 @@ const ROWS_PER_TRANSACTION = 100;
 
 export type Kind = "inserts" | "updates";
 
-/** The rows that a piece of work leaves behind: what a bare load has to write. */
+/** The rows that remain after a piece of work: a bare load has to write these. */
 export interface Work {
   readonly kind: Kind;
   readonly firstId: number;
@@ -25,7 +25,7 @@ export interface Replayed {
   readonly seconds: number;
   readonly walsenderSeconds: number;
   readonly daemonSeconds: number;
-  /** Of the target's server; 0 where there is none. */
+  /** Of the target's server; 0 if there is none. */
   readonly serverSeconds: number;
   readonly memoryMiB: number;
 }
@@ -33,7 +33,7 @@ export interface Replayed {
 export class Backlog implements AsyncDisposable {
   readonly source: Client;
   readonly daemon: MeasuredDaemon;
-  /** A place in the log between the last work and its mark. */
+  /** A position in the log between the last work and its mark. */
   markedAfter = 0n;
   readonly #server: AsyncDisposable;
 
@@ -43,7 +43,7 @@ export class Backlog implements AsyncDisposable {
     this.daemon = daemon;
   }
 
-  /** Source and daemon, and the daemon's sink as far as an empty table goes. `sinkOf` is given the daemon's folder. */
+  /** Creates source and daemon, and lets the daemon create its empty table in the sink. `sinkOf` gets the daemon's folder. */
   static async create(sinkOf: (folder: string) => object): Promise<Backlog> {
     const server = await postgres.start({ own: true, settings: SETTINGS });
     const source = await connected(server.url);
@@ -57,7 +57,7 @@ export class Backlog implements AsyncDisposable {
     return new Backlog(server, source, daemon);
   }
 
-  /** Writes the changes, while no daemon runs, and the mark behind them. */
+  /** Writes the changes, and the mark after them, while no daemon runs. */
   async write({ kind, firstId, rowCount }: Work, mark: string): Promise<void> {
     if (kind === "inserts") await insertOrders(this.source, firstId, rowCount, ROWS_PER_TRANSACTION);
     else await updateOrders(this.source, rowCount, rowCount, ROWS_PER_TRANSACTION);
@@ -67,7 +67,7 @@ export class Backlog implements AsyncDisposable {
     await this.source.query("checkpoint");
   }
 
-  /** From the moment the server streams to the moment the mark is visible at the target. */
+  /** From the moment the server streams until the target shows the mark. */
   async replay(isThere: () => Promise<boolean>, serverPid?: number): Promise<Replayed> {
     this.daemon.start();
     const slot = new Slot(this.source, "millrace_bench");

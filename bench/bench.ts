@@ -1,7 +1,7 @@
 /**
- * `npm run bench -- NAME… [--json] [--scale 0.1] [--runs 3] [--scene NAME] [--report [FILE]]`: measures on real servers, each
- * figure beside its limit or peer in the same run. Machines drift: compare ratios, not absolute figures. One that throws is
- * shown as failed beside the others, and makes the exit code 1.
+ * `npm run bench -- NAME… [--json] [--scale 0.1] [--runs 3] [--scene NAME] [--report [FILE]]`: measures on real servers,
+ * each figure with its limit or peer in the same run. Machines drift: compare ratios, not absolute figures. A benchmark
+ * that throws is shown as failed, and makes the exit code 1.
  */
 import { writeFileSync } from "node:fs";
 import { Command } from "commander";
@@ -56,7 +56,7 @@ const takes = (name: string): boolean => {
 };
 const log = (line: string) => process.stderr.write(`${line}\n`);
 const outcomes: Outcome[] = [];
-// Before the first, too: a path that can't be written is to be told at once.
+// Before the first benchmark too, so that a path that can't be written fails at once.
 if (path !== undefined) writeFileSync(path, page(outcomes, context));
 for (const name of names) {
   scenes.clear();
@@ -66,7 +66,7 @@ for (const name of names) {
     throw new Error(`nothing was measured: there is no part ${scene}; there are ${[...scenes].join(", ")}`);
   };
   outcomes.push(await outcomeOf(name, run, { scale, runs, log, takes }));
-  // After each, since all of them take an hour, and the machine may have enough of one.
+  // After each benchmark, because all of them take an hour, and the run may be interrupted.
   if (path !== undefined) writeFileSync(path, page(outcomes, context));
 }
 if (path !== undefined) log(`wrote ${path}`);

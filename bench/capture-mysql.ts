@@ -1,7 +1,8 @@
 /**
- * Rows of MySQL and MariaDB from the log to blocks, every value of 12 columns (one of them JSON, as text) and every checksum:
- * from events that lie in memory, and from the live dump. Beside it the dump alone, undecoded, `@vlasky/zongji`'s own
- * row path with settings that lose nothing, and for MySQL Debezium's engine where it can be had. Rates are rows per second of this process's CPU time.
+ * Rows of MySQL and MariaDB from the log to blocks, with every value of 12 columns (one of them JSON, as text) and every
+ * checksum: from events in memory, and from the live dump. Compared with the dump alone, undecoded; with `@vlasky/zongji`'s
+ * own row path, with settings that lose nothing; and for MySQL with Debezium's engine, if it is available. Rates are rows
+ * per second of this process's CPU time.
  */
 import ZongJi from "@vlasky/zongji";
 import { createConnection, type Connection } from "mysql2/promise";
@@ -20,7 +21,7 @@ import { median, type BenchOptions, type BenchReport, type Line } from "./report
 
 const ROWS = 500_000;
 const ROWS_PER_TRANSACTION = 100;
-/** A block is cut at a transaction once it has this many bytes, as a stream does. */
+/** A block is cut at a transaction once it has this many bytes, as in a stream. */
 const BLOCK_BYTES = 4 * 1024 * 1024;
 const DATABASE = "bench";
 const OWN_TARGET = 400_000;
@@ -46,7 +47,7 @@ interface Place {
   readonly from: LogPlace;
   readonly rows: number;
   readonly events: readonly Buffer[];
-  /** MySQL's alone: MariaDB wants another connector. */
+  /** For MySQL only: MariaDB needs another connector. */
   readonly debezium: DebeziumMysql | undefined;
 }
 
@@ -135,14 +136,14 @@ async function measured(place: Place, who: Who): Promise<Figures> {
   const startedMs = performance.now();
   const count = await rowsBy(place, who);
   const cpu = process.cpuUsage(cpuBefore);
-  if (count !== place.rows) throw new Error(`${count} rows came of ${place.rows} by ${who}`);
+  if (count !== place.rows) throw new Error(`${count} of ${place.rows} rows came by ${who}`);
   return {
     rowsPerCpuSecond: count / ((cpu.user + cpu.system) / 1e6),
     rowsPerSecond: count / ((performance.now() - startedMs) / 1000),
   };
 }
 
-/** A process of its own, whose figures begin with its first row. */
+/** A separate process, whose figures begin with its first row. */
 async function byDebezium({ debezium, rows }: Place): Promise<Figures> {
   const { seconds, cpuSeconds } = await debezium!.count(rows, DATABASE);
   return { rowsPerSecond: rows / seconds, rowsPerCpuSecond: rows / cpuSeconds };
@@ -172,7 +173,7 @@ async function rowsBy(place: Place, who: Exclude<Who, "debezium">): Promise<numb
   }
 }
 
-/** What a stream does with events, but for its socket: blocks are filled and let go. */
+/** Does with events what a stream does, but without a socket: fills blocks and releases them. */
 class Reader {
   readonly #out = new ByteWriter(BLOCK_BYTES * 2);
   readonly #target = new RowTarget(this.#out, new Block(this.#out.bytes, 64 * 1024));
@@ -223,7 +224,7 @@ class Reader {
 function byZongji({ url, from, rows }: Place): Promise<number> {
   const { hostname, port, username } = new URL(url);
   return new Promise((resolve, reject) => {
-    // Settings under which it loses nothing: dates and JSON as texts, in UTC.
+    // With settings that lose nothing: dates and JSON as texts, in UTC.
     const reader = new ZongJi({
       host: hostname,
       port: Number(port),

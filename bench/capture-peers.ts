@@ -1,4 +1,4 @@
-/** Where capture is measured, its figures, and its peers: pg_recvlogical and Debezium. */
+/** The settings of the capture benchmark, its figures, and its peers: pg_recvlogical and Debezium. */
 import { spawn } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import type { Client } from "pg";
@@ -28,7 +28,7 @@ export interface Figures {
   readonly rowsPerSecond: number;
   readonly clientCpuSeconds: number;
   readonly walsenderCpuSeconds: number;
-  /** Unknown for the peer, which receives by another system call. */
+  /** Unknown for the peer, which receives with another system call. */
   readonly readCount: number | undefined;
 }
 
@@ -61,7 +61,7 @@ export async function byRecvlogical(place: Place, transport: Transport, form: Fo
   return figuresOf(place, seconds, watch.clientCpuSeconds, watch.walsenderCpuSeconds, undefined);
 }
 
-/** Debezium's connector knows TCP and text alone. It counts from its first row on: its start is not in its time. */
+/** Debezium's connector only has TCP and text. It counts from its first row, so its start is not in its time. */
 export async function byDebezium(place: Place, debezium: Debezium): Promise<Figures> {
   const slot = "bench_peer";
   await place.admin.query("select pg_copy_logical_replication_slot($1, $2)", [SLOT, slot]);
@@ -81,7 +81,7 @@ export async function byDebezium(place: Place, debezium: Debezium): Promise<Figu
     "publication.name": PUBLICATION,
     "publication.autocreate.mode": "disabled",
     "snapshot.mode": "no_data",
-    // The mark behind the load.
+    // The mark after the load.
     "message.prefix.exclude.list": "end",
   });
   watch.stop();
@@ -91,7 +91,7 @@ export async function byDebezium(place: Place, debezium: Debezium): Promise<Figu
   return figuresOf(place, seconds, cpuSeconds, watch.walsenderCpuSeconds, undefined);
 }
 
-/** Processor time of a client and of its walsender: both are gone at the end, so it is read while they run. */
+/** Processor time of a client and of its walsender. It is read while they run, because at the end both are gone. */
 class Watch {
   clientCpuSeconds = 0;
   walsenderCpuSeconds = 0;

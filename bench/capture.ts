@@ -1,9 +1,9 @@
 /**
- * Capture to nothing: a slot is read from before a load to its end, as fast as it goes. Beside it pg_recvlogical, the
- * server's own client, with the same options on the same slot position; over TCP and Unix socket, text and binary. Beside the text over TCP
- * Debezium's engine, where it can be had.
- * CPU seconds are per million rows: of the client's process and of the server's walsender. Reads, per million rows too, are
- * those of Millrace's process: rows that a read brings, more than anything else, decide the rate.
+ * Capture to nothing: reads a slot from before a load to its end, as fast as possible. The peer is pg_recvlogical, the
+ * server's own client, with the same options at the same slot position; over TCP and Unix socket, text and binary. For text
+ * over TCP, Debezium's engine is a second peer, if it is available. CPU seconds are per million rows: of the client's
+ * process and of the server's walsender. Reads, also per million rows, are those of Millrace's process: the number of rows
+ * per read decides the rate more than anything else.
  */
 import { readFile } from "node:fs/promises";
 import { Client } from "pg";
@@ -38,7 +38,7 @@ import { DURABLE } from "./slot.ts";
 const ROWS = 1_000_000;
 const ROWS_PER_TRANSACTION = 100;
 const DEBEZIUM_TARGET = 3;
-/** The only transport and form that its connector has. */
+/** Its connector has only this transport and form. */
 const DEBEZIUM_WORK = "tcp, text";
 
 export async function run({ scale, runs, log }: BenchOptions): Promise<BenchReport> {
@@ -54,7 +54,7 @@ export async function run({ scale, runs, log }: BenchOptions): Promise<BenchRepo
     },
   });
   const { socketDir } = server;
-  if (socketDir === undefined) throw new Error("capture is measured on a native server");
+  if (socketDir === undefined) throw new Error("capture needs a native server");
   const admin = new Client({ connectionString: server.url });
   await admin.connect();
   try {
@@ -192,11 +192,11 @@ async function ours(place: Place, transport: Transport, form: Form): Promise<Fig
   const readCount = (await ownReadCount()) - readsBefore;
   await stream[Symbol.asyncDispose]();
   await database.close();
-  if (count !== place.rows) throw new Error(`${count} rows came of ${place.rows}`);
+  if (count !== place.rows) throw new Error(`${count} of ${place.rows} rows came`);
   return figuresOf(place, seconds, (cpu.user + cpu.system) / 1e6, walsenderCpuSeconds, readCount);
 }
 
-/** Read calls of this process until now. */
+/** Read calls of this process so far. */
 async function ownReadCount(): Promise<number> {
   const account = await readFile("/proc/self/io", "utf8").catch(() => "");
   return Number(/syscr: (\d+)/.exec(account)?.[1] ?? Number.NaN);

@@ -1,23 +1,23 @@
 /**
- * The method of data-diff (https://github.com/datafold/data-diff), written anew as a peer: both servers count the rows of a
- * range of keys and add up what is left of an MD5 of each; a range that is not alike is divided, and fetched when it is
- * small. Still rows only. Parts and size are its defaults.
+ * The method of data-diff (https://github.com/datafold/data-diff), written again as a peer. Both servers count the rows of
+ * a key range and add up parts of their MD5 sums. A range that differs is divided, and fetched when it is small. Only for
+ * rows that do not change. The number of parts and the size are data-diff's defaults.
  */
 import type { Client } from "pg";
 
 /** `bisection_factor` and `bisection_threshold`. */
 const PARTS = 32;
 const ROWS_FETCHED_MAX = 16_384;
-/** Of the 32 hexadecimal digits those from here on: 60 bits. */
+/** Of the 32 hexadecimal digits, the last ones from here on: 60 bits. */
 const DIGITS_FROM = 18;
 
 interface Range {
   readonly from: number;
-  /** Not in it. */
+  /** Exclusive. */
   readonly to: number;
 }
 
-/** How many rows of `orders` differ; of the target the source's columns are compared. */
+/** How many rows of `orders` differ; only the source's columns are compared. */
 export async function differingByChecksums(source: Client, target: Client): Promise<number> {
   const { rows } = await source.query<{ name: string }>(
     "select quote_ident(attname) as name from pg_attribute where attrelid = 'orders'::regclass and attnum > 0 and not attisdropped order by attnum",

@@ -2,7 +2,7 @@ import { Client } from "pg";
 
 export async function connected(url: string): Promise<Client> {
   const client = new Client({ connectionString: url });
-  // A server that is stopped at the end says so to idle connections; a query that is hit by it throws by itself.
+  // A server that is stopped at the end reports that to idle connections; a running query throws by itself.
   client.on("error", () => undefined);
   await client.connect();
   return client;
@@ -14,7 +14,7 @@ export function withDatabase(url: string, database: string): string {
   return changed.href;
 }
 
-/** The same address as the key words that a subscription wants. */
+/** The same address as the keywords that a subscription needs. */
 export function libpq(url: string): string {
   const { hostname, port, username, pathname } = new URL(url);
   return `host=${hostname} port=${port} user=${username} dbname=${pathname.slice(1)}`;

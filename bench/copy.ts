@@ -1,7 +1,7 @@
 /**
- * The first copy, Postgres to Postgres, against `COPY TO` piped into `COPY FROM`: two tables at a time by either, the
- * server's own programs on the peer's side. Millrace's time runs from its first session that copies to the moment when it
- * streams: so it makes the tables and keeps its books in that time; the peer's tables are there, with their keys.
+ * The initial snapshot, Postgres to Postgres, against `COPY TO` piped into `COPY FROM`: both copy two tables at a time, the
+ * peer with the server's own programs. Millrace's time runs from its first copying session until it streams, so it includes
+ * creating the tables and storing its state; the peer's tables exist already, with their keys.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -15,7 +15,7 @@ import { SETTINGS, until } from "./slot.ts";
 
 const ROWS = 2_000_000;
 const WANTED = 0.8;
-/** As many as Millrace copies at a time (src/runtime/snapshot/first-copy.ts). */
+/** As many tables as Millrace copies at a time (src/runtime/snapshot/first-copy.ts). */
 const TABLES = ["orders", "orders_too"] as const;
 const ROWS_PER_TRANSACTION = 10_000;
 const COLUMNS = "id, customer_id, status, total, currency, items, weight, paid, note, email, created_at, updated_at";
@@ -104,7 +104,7 @@ async function pipe(source: string, target: string, table: string): Promise<void
   const psql = (url: string, sql: string) => ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", sql];
   const reader = psql(source, `copy ${table} to stdout (format binary)`);
   const writer = psql(target, `copy ${table} from stdin (format binary)`);
-  // A pipe between two processes, as in a shell: the bytes do not pass through this one.
+  // A pipe between two processes, as in a shell: this process does not see the bytes.
   const script = 'n=$1; shift; psql "${@:1:n}" | psql "${@:n+1}"';
   const child = spawn("bash", ["-o", "pipefail", "-c", script, "bash", String(reader.length), ...reader, ...writer], {
     stdio: ["ignore", "ignore", "inherit"],
@@ -113,7 +113,7 @@ async function pipe(source: string, target: string, table: string): Promise<void
   if (code !== 0) throw new Error(`psql ended with ${String(code)}; the peer of this benchmark needs it`);
 }
 
-/** A rate counts only if what arrived is what was there. */
+/** A rate counts only if the rows that arrived are the rows of the source. */
 async function compare({ from, targetUrl }: Place, database: string): Promise<void> {
   const there = await connected(withDatabase(targetUrl, database));
   for (const table of TABLES) {

@@ -9,10 +9,10 @@ import { DaemonClient } from "../src/cli/daemon-client.ts";
 import type { StatusDocument } from "../src/core/contracts/status.ts";
 
 export const MAIN = fileURLToPath(new URL("../bin/millrace.js", import.meta.url));
-/** Linux counts a process' time in hundredths of a second. */
+/** Linux counts a process's time in hundredths of a second. */
 const TICKS_PER_SECOND = 100;
 const WAIT_MS = 60_000;
-/** A daemon under load is measured, not given up. */
+/** A long limit: a daemon under load is slow, and has to be measured all the same. */
 const ANSWER_MS_MAX = 300_000;
 
 /** The daemon under measurement, as its own process. */
@@ -20,7 +20,7 @@ export class MeasuredDaemon implements AsyncDisposable {
   readonly folder = mkdtempSync(join(tmpdir(), "millrace-bench-"));
   #child: ChildProcess | null = null;
 
-  /** The configuration, or what makes it of the folder that it will lie in. */
+  /** The configuration, or a function that makes it from the path of its folder. */
   constructor(config: object | ((folder: string) => object)) {
     const made: object = typeof config === "function" ? config(this.folder) : config;
     writeFileSync(join(this.folder, "millrace.yaml"), stringify({ admin: { listen: false }, ...made }));
@@ -33,7 +33,7 @@ export class MeasuredDaemon implements AsyncDisposable {
     });
   }
 
-  /** Runs until every sink is where the source is. */
+  /** Runs until every sink has reached the source's position. */
   async catchUp(): Promise<void> {
     this.start("--once");
     const [code] = await once(this.#child!, "exit");
@@ -41,12 +41,12 @@ export class MeasuredDaemon implements AsyncDisposable {
     this.#child = null;
   }
 
-  /** What the running daemon tells of itself; `name` as in its configuration. */
+  /** The status that the running daemon reports; `name` as in its configuration. */
   async status(name: string): Promise<StatusDocument | undefined> {
     return await this.ask<StatusDocument>(name, "GET", "/api/v1/status");
   }
 
-  /** Waits until every sink of the running daemon is where the source is now. */
+  /** Waits until every sink of the running daemon has reached the source's present position. */
   async caughtUp(name: string): Promise<void> {
     for (;;) {
       const answer = await this.ask<{ reached: boolean }>(name, "POST", "/api/v1/wait", { timeoutMs: WAIT_MS });
@@ -67,7 +67,7 @@ export class MeasuredDaemon implements AsyncDisposable {
     return this.#child !== null;
   }
 
-  /** What is resident now. */
+  /** The resident memory now. */
   residentMiB(): number {
     const pid = this.#child?.pid;
     return pid === undefined ? Number.NaN : mibOf(pid, "VmRSS");

@@ -1,6 +1,6 @@
 /**
- * Debezium's engine on a MySQL log that is there already. It begins where it was before, and nowhere else: so before the load
- * it is run until it has seen a row, and every run goes on from a copy of what it wrote down then.
+ * Debezium's engine on an existing MySQL log. It only begins where it last was. So before the load it runs until it has
+ * seen a row, and every measured run starts from a copy of its stored position.
  */
 import { cp, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -23,7 +23,7 @@ export class DebeziumMysql implements AsyncDisposable {
     this.#dir = dir;
   }
 
-  /** With `orders` there, and empty, in the connection's database. */
+  /** `orders` must exist in the connection's database, and be empty. */
   static async prime(engine: Debezium, url: string, connection: Connection, database: string): Promise<DebeziumMysql> {
     const made = new DebeziumMysql(engine, url, await mkdtemp(join(tmpdir(), "millrace-bench-")));
     const primed = join(made.#dir, "primed");
@@ -33,7 +33,7 @@ export class DebeziumMysql implements AsyncDisposable {
     const counting = engine
       .count(1, made.#properties(primed, database, ["orders", "prime"]), { closes: true })
       .finally(() => ended.abort());
-    // Told when it is waited for.
+    // Its failure is reported when it is awaited.
     counting.catch(() => undefined);
     while (!ended.signal.aborted) {
       await connection.query("insert into prime values ()");

@@ -1,6 +1,6 @@
 /**
- * Debezium's embedded engine as a peer, in its fastest form: records as objects, counted and let go, not rendered. It needs
- * Java 17 and its jars (Maven Central, by the list in scripts/services/jars); where they can't be had it is left out.
+ * Debezium's embedded engine as a peer, in its fastest form: records as objects, counted and dropped, not rendered. It
+ * needs Java 17 and its jars (Maven Central, listed in scripts/services/jars); without them it is left out.
  */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -19,12 +19,12 @@ export const DEBEZIUM = `Debezium ${versions.debezium}, engine`;
 const NAME = `debezium-${versions.debezium}`;
 const JAVA_MAJOR = 17;
 const HEAP_MEGABYTES = 1024;
-/** Larger than its defaults, for its good. */
+/** Larger than its defaults, which makes it faster. */
 const BATCHES = { "max.batch.size": "8192", "max.queue.size": "32768", "poll.interval.ms": "50" };
 const RUN_SECONDS_MAX = 300;
 const SOURCE = join(import.meta.dirname, "debezium", "DebeziumCounter.java");
 
-/** What the counter says of one run. Times are from its first row to its last, so that its start is in neither. */
+/** The counter's output for one run. Times are from its first row to its last, without its start. */
 const Counted = z.object({ rows: z.number(), seconds: z.number(), cpuSeconds: z.number(), memoryMiB: z.number() });
 export type Counted = z.infer<typeof Counted>;
 
@@ -39,7 +39,7 @@ export class Debezium implements AsyncDisposable {
     this.#classes = classes;
   }
 
-  /** Undefined, with the reason printed, where it can't be had. */
+  /** Undefined if it is not available; the reason is printed. */
   static async provide(log: BenchOptions["log"]): Promise<Debezium | undefined> {
     try {
       const found = await findJava(JAVA_MAJOR);
@@ -56,7 +56,7 @@ export class Debezium implements AsyncDisposable {
     }
   }
 
-  /** Runs the engine until it has given so many rows; `closes` has it write down where it was. */
+  /** Runs the engine until it has returned this many rows; `closes` makes it store its position. */
   async count(
     rowCount: number,
     properties: Readonly<Record<string, string>>,
@@ -77,7 +77,7 @@ export class Debezium implements AsyncDisposable {
     ]);
     const counted = Counted.parse(JSON.parse(answer.trim().split("\n").at(-1) ?? ""));
     if (!closes && counted.rows !== rowCount)
-      throw new Error(`${counted.rows} rows came of ${rowCount} by ${DEBEZIUM}`);
+      throw new Error(`${counted.rows} of ${rowCount} rows came by ${DEBEZIUM}`);
     return counted;
   }
 

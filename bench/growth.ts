@@ -1,7 +1,7 @@
 /**
- * The size of a DuckDB file after its rows were deleted and made again, and updated with a list in them, many times over,
- * beside that of a fresh copy of the same rows. And of one with a large table: how long it takes until its dead rows are gone,
- * and how long small transactions take meanwhile until they are durable.
+ * The size of a DuckDB file whose rows were deleted and inserted again, and updated with a list in them, many times,
+ * compared with a fresh copy of the same rows. For a file with a large table also: how long it takes until its dead rows
+ * are gone, and how long small transactions take meanwhile until they are durable.
  */
 import { statSync } from "node:fs";
 import { join } from "node:path";
@@ -79,7 +79,7 @@ async function measureLarge(url: string, from: Client, rowCount: number, log: Be
   let largest = 0;
   const worn = await sizeAfter(url, async (daemon) => {
     const dead = async (): Promise<number> => (await daemon.status(NAME))?.sinks[0]?.deadRows ?? 0;
-    // As many dead rows as live ones, and then a few more.
+    // First as many dead rows as live ones, and then a few more.
     await from.query("update orders set tags = array[md5(random()::text)]");
     await daemon.caughtUp(NAME);
     log(`growth: ${work} worn`);

@@ -1,7 +1,8 @@
 /**
- * Commit to visible in a Postgres sink at 200 transactions a second, against native logical replication beside it, by two
- * durabilities of the peer: as a subscription is made it commits without waiting for the disk; the sink's commits are
- * durable before they are seen. What is promised is measured against the peer that waits for the disk too.
+ * Commit to visible in a Postgres sink at 200 transactions a second, against native logical replication in the same run,
+ * with two settings of the peer's durability: by default a subscription commits without waiting for the disk, while the
+ * sink's commits are durable before they are visible. The guarantee is measured against the peer that also waits for the
+ * disk.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "pg";
@@ -12,10 +13,10 @@ import { type BenchOptions, type BenchReport, type Line, percentile } from "./re
 import { DURABLE } from "./slot.ts";
 
 const TRANSACTIONS_PER_SECOND = 200;
-/** Not counted: what is new to both warms up. */
+/** Not counted: both sides warm up. */
 const WARM_UP_MS = 1_000;
 const SEEN_TIMEOUT_MS = 30_000;
-/** The peer's setting changes from stretch to stretch, so that a drift of the machine meets both alike. */
+/** The peer's setting alternates, so that a drift of the machine affects both sides equally. */
 const STRETCHES = ["off", "on", "off", "on"] as const;
 type SynchronousCommit = (typeof STRETCHES)[number];
 
@@ -74,7 +75,7 @@ export async function run({ scale, log }: BenchOptions): Promise<BenchReport> {
   return report(samples);
 }
 
-/** Writes for some seconds from row `first` on, and returns the row behind the last. */
+/** Writes for some seconds from row `first` on, and returns the number after the last row. */
 async function stretch(
   { from, native, seen }: Place,
   setting: SynchronousCommit,
@@ -83,7 +84,7 @@ async function stretch(
   samples: Samples,
 ): Promise<number> {
   await native.query(`alter subscription native set (synchronous_commit = ${setting})`);
-  // Begins when both have shown that they are there.
+  // Begins when both sides have shown the first row.
   await from.query("insert into tick values ($1, 'a row')", [first]);
   await seenBy(seen, first);
   const committed = new Map<number, number>();
@@ -112,7 +113,7 @@ async function seenBy(seen: Place["seen"], id: number): Promise<void> {
   }
 }
 
-/** Milliseconds from the commit's answer to the row's notice, which may overtake it. */
+/** Milliseconds from the commit's answer to the notification of the row, which may come earlier. */
 function latency(seen: ReadonlyMap<number, number>, id: number, committedMs: number): number {
   const seenMs = seen.get(id);
   if (seenMs === undefined) throw new Error(`row ${id} was never seen`);
@@ -147,7 +148,7 @@ function report(samples: Readonly<Record<SynchronousCommit, Samples>>): BenchRep
   };
 }
 
-/** A trigger at the target says when a row is there, for both in the same way and without polling. */
+/** A trigger at the target reports a row, for both sides in the same way and without polling. */
 async function listen(client: Client, seen: Map<number, number>): Promise<void> {
   client.on("notification", ({ payload }) => seen.set(Number(payload), performance.now()));
   await client.query(`

@@ -1,7 +1,7 @@
 /**
- * What the daemon's process holds, moment by moment, beside what DuckDB counts as its own at the same moment
- * (`duckdb_memory()`: buffers, tables that are not folded in yet, indexes, what transactions hold) and JavaScript's heap and
- * buffers. What DuckDB allocates without counting it stays on the process's side.
+ * Samples the memory of the daemon's process, the part that DuckDB counts as its own at the same moment (`duckdb_memory()`:
+ * buffers, tables that are not folded in yet, indexes, memory of transactions), and JavaScript's heap and buffers. Memory
+ * that DuckDB allocates without counting it counts as the process's.
  */
 import { request } from "node:http";
 import { join } from "node:path";
@@ -16,7 +16,7 @@ export class MemorySamples {
   /** The largest of each. */
   duckdbMiB = 0;
   scriptMiB = 0;
-  /** The largest of what was resident less what DuckDB counted at the same moment. */
+  /** The largest difference between resident memory and DuckDB's count of the same moment. */
   withoutDuckdbMiB = 0;
   count = 0;
   readonly #daemon: MeasuredDaemon;
@@ -27,7 +27,7 @@ export class MemorySamples {
   constructor(daemon: MeasuredDaemon, sink: string) {
     this.#daemon = daemon;
     this.#running = this.#run(sink);
-    // `stop` tells of its failure.
+    // `stop` reports its failure.
     this.#running.catch(() => undefined);
   }
 
@@ -41,7 +41,7 @@ export class MemorySamples {
       const metrics = await metricsOf(this.#daemon.folder);
       const residentMiB = this.#daemon.residentMiB();
       const duckdbMiB = figure(metrics, `millrace_sink_memory_bytes\\{sink="${sink}"\\}`) / MIB;
-      // The sink leaves it out at moments at which it can't tell.
+      // The sink leaves the figure out while it can't tell it.
       if (!Number.isNaN(duckdbMiB)) {
         this.duckdbMiB = Math.max(this.duckdbMiB, duckdbMiB);
         this.withoutDuckdbMiB = Math.max(this.withoutDuckdbMiB, residentMiB - duckdbMiB);

@@ -1,7 +1,7 @@
 /**
- * Resident memory of the daemon's process, its peak as the kernel counts it, through one large transaction: into two
- * Postgres targets of which one is away meanwhile, into Redis, and into DuckDB, where what DuckDB counts as its own is taken
- * off moment by moment. And into DuckDB and Postgres together, as a whole: what somebody plans with who has both.
+ * Resident memory of the daemon's process (its peak as the kernel counts it) during one large transaction: into two
+ * Postgres targets, one of which is away meanwhile; into Redis; and into DuckDB, where DuckDB's own count is subtracted
+ * moment by moment. Then into DuckDB and Postgres together, as a whole, for operators who have both.
  */
 import { join } from "node:path";
 import type { Client } from "pg";
@@ -16,7 +16,10 @@ import type { BenchOptions, BenchReport, Line, Ratio } from "./report.ts";
 import { SETTINGS, until } from "./slot.ts";
 
 const ROWS = 5_000_000;
-/** What to plan with (docs/operate.md): for the process, for DuckDB, which is given its limit, and beside that limit. */
+/**
+ * The limits in docs/operate.md: for the process, for DuckDB, which has a configured limit, and for the process beside that
+ * limit.
+ */
 const OWN_MIB = 256;
 const DUCKDB_LIMIT_MB = 128;
 const BESIDE_LIMIT_MIB = 128;
@@ -28,9 +31,9 @@ interface Scene {
   readonly work: string;
   /** Millrace's sinks, in millrace.yaml. */
   readonly sinks: (folder: string) => object;
-  /** Called when the transaction has begun to arrive; returns when every sink may be reached again. */
+  /** Called when the transaction has begun to arrive; returns when every sink can be reached again. */
   readonly disturb?: (seen: () => Promise<boolean>) => Promise<void>;
-  /** The DuckDB sink, whose memory is told apart. */
+  /** The DuckDB sink, whose memory is measured separately. */
   readonly duckdb?: string;
 }
 

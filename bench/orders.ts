@@ -1,13 +1,13 @@
 import type { Client } from "pg";
 import type { Work } from "./backlog.ts";
 
-/** The benchmark table: 12 columns of everyday types, about 150 bytes a row in the log. */
+/** The benchmark table: 12 columns of common types, about 150 bytes a row in the log. */
 export const ORDERS = `create table orders (
   id bigint primary key, customer_id bigint not null, status text not null, total numeric(12,2) not null,
   currency char(3) not null, items int not null, weight double precision, paid boolean not null,
   note text, email text not null, created_at timestamptz not null, updated_at timestamptz not null)`;
 
-/** Rows with ids from `first` on, `rowsPerTransaction` to a commit. */
+/** Inserts rows with ids from `first` on, `rowsPerTransaction` per commit. */
 export async function insertOrders(
   client: Client,
   first: number,
@@ -27,13 +27,13 @@ export async function insertOrders(
         at := at + per;
       end loop;
     end $$`);
-  // Only what follows is measured.
+  // Only the following work is measured.
   await client.query("set synchronous_commit = off");
   await client.query("call bench_insert($1, $2, $3)", [first, count, rowsPerTransaction]);
   await client.query("reset synchronous_commit");
 }
 
-/** Updates of rows 1..`keys`, in an order that jumps about; `keys` small makes hot rows. */
+/** Updates rows 1..`keys`, in a scattered order; a small `keys` makes hot rows. */
 export async function updateOrders(
   client: Client,
   keys: number,
@@ -54,7 +54,7 @@ export async function updateOrders(
   await client.query("call bench_update($1, $2, $3)", [keys, count, rowsPerTransaction]);
 }
 
-/** 60 inserts, 30 updates and 10 deletes in a hundred, 100 changes to a transaction. */
+/** 60 inserts, 30 updates and 10 deletes per hundred changes, 100 changes per transaction. */
 export async function mixOrders(client: Client, first: number, keys: number, count: number): Promise<void> {
   await client.query(`create or replace procedure bench_mix(first bigint, keys bigint, changes bigint) language plpgsql as $$
     declare at bigint := 0;
@@ -75,7 +75,7 @@ export async function mixOrders(client: Client, first: number, keys: number, cou
 
 const PAGE_ROWS = 50_000;
 
-/** The rows that a piece of work left behind as texts, with the two columns that Millrace adds. */
+/** The rows that a piece of work left, as texts, with the two columns that Millrace adds. */
 export async function* rowsOf(
   client: Client,
   { firstId, rowCount }: Work,

@@ -1,4 +1,4 @@
-/** The figures as one HTML file: nothing is to be loaded when it is looked at. */
+/** The figures as one HTML file that loads nothing else. */
 import { cpus, release, totalmem, type } from "node:os";
 import { bars } from "../src/html/bars.ts";
 import { htmlDocument } from "../src/html/document.ts";
@@ -7,7 +7,7 @@ import type { Line, Outcome, Ratio } from "./report.ts";
 import { rounded } from "./report.ts";
 
 export interface PageContext {
-  /** What was typed. */
+  /** The command as typed. */
   readonly command: string;
   readonly at: Date;
 }
@@ -47,7 +47,7 @@ function tableCells({ work, who, figures }: Line, names: readonly string[]): Mar
   return [work, who, ...names.map((name) => rounded(figures[name]))].map((text) => markup`<td>${text}</td>`);
 }
 
-/** The first figure of every line that has it. */
+/** A chart of the first figure, for every line that has it. */
 function figureChart(lines: readonly Line[], figure: string): Markup {
   const all = lines.flatMap(({ work, who, figures }) => {
     const value = figures[figure];
@@ -58,7 +58,7 @@ function figureChart(lines: readonly Line[], figure: string): Markup {
   return bars(figure, all);
 }
 
-/** How much of what was wanted, so that 1 is where each begins to be met. */
+/** Each value as a share of its limit: at 1 the limit is reached. */
 function ratioChart(ratios: readonly Ratio[]): Markup {
   const all = ratios.map(({ what, value, target, atLeast }) => {
     const met = atLeast ? value >= target : value <= target;
@@ -67,7 +67,7 @@ function ratioChart(ratios: readonly Ratio[]): Markup {
     return { label: what, text, parts: [{ value: value / target, color }] };
   });
   return bars(
-    "measured, in parts of what was wanted (in brackets): ≥ has to reach the line of 1, ≤ must not pass it",
+    "measured, as a share of the limit (in brackets): ≥ has to reach the line of 1, ≤ must not pass it",
     all,
     { mark: 1 },
   );

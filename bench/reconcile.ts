@@ -1,7 +1,7 @@
 /**
- * `reconcile` over equal rows, and over the same with ten that differ, Postgres against Postgres; its peer is COPY of both
- * sides to nothing, one after the other, by the server's own program in the same run. Beside it the method of data-diff
- * (checksums.ts). The other sinks once each.
+ * `reconcile` over equal rows, and over the same rows with ten that differ, Postgres against Postgres. Its peer is COPY of
+ * both sides to nothing, one after the other, by the server's own program in the same run. For comparison also the method
+ * of data-diff (checksums.ts). The other sinks run once each.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -42,7 +42,7 @@ interface Compared {
   readonly memoryMiB: number;
 }
 
-/** Where the rows of a daemon go. */
+/** The target of a daemon's rows. */
 interface Target extends AsyncDisposable {
   readonly sink: (folder: string) => object;
 }
@@ -197,7 +197,7 @@ async function byChecksums(source: Client, target: Client, differing: number): P
   return (performance.now() - startedMs) / 1000;
 }
 
-/** How much of its time Millrace takes, round by round. */
+/** The peer's figures, and Millrace's time in relation to them, round by round. */
 function peerFigures(peer: readonly number[], millrace: readonly Compared[]): Line["figures"] {
   return { seconds: median(peer), "millrace / it": median(millrace.map(({ seconds }, i) => seconds / peer[i]!)) };
 }

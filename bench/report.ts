@@ -2,15 +2,15 @@ import { inspect } from "node:util";
 import Table from "cli-table3";
 
 export interface BenchOptions {
-  /** Scales the number of rows: 1 is what the documented figures were measured with. */
+  /** Scales the number of rows: 1 is the scale of the documented figures. */
   readonly scale: number;
   readonly runs: number;
   readonly log: (line: string) => void;
-  /** Whether a part of the benchmark that has this name is run, where it has several. */
+  /** Whether the part of the benchmark with this name runs. */
   readonly takes: (scene: string) => boolean;
 }
 
-/** One measured line: what was done, by whom, and its figures. */
+/** One measured line: the work, the program that did it, and its figures. */
 export interface Line {
   readonly work: string;
   readonly who: string;
@@ -20,11 +20,11 @@ export interface Line {
 export interface BenchReport {
   readonly name: string;
   readonly lines: readonly Line[];
-  /** What is promised: the ratio of one figure of two lines of the same run. */
+  /** The guarantees: ratios of one figure of two lines of the same run. */
   readonly ratios: readonly Ratio[];
 }
 
-/** A benchmark that threw: what it measured until then is lost, what the others measure is not. */
+/** A benchmark that threw: its own measurements are lost, those of the others are not. */
 export interface BenchFailure {
   readonly name: string;
   readonly failure: string;
@@ -51,7 +51,7 @@ export function percentile(values: readonly number[], share: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
 }
 
-/** Runs one benchmark; whatever it throws is its outcome. */
+/** Runs one benchmark; an error becomes its outcome. */
 export async function outcomeOf(
   name: string,
   run: (options: BenchOptions) => Promise<BenchReport>,

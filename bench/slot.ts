@@ -1,8 +1,8 @@
-/** A source's slot whose backlog is replayed: whoever reads it, when it streams, and when it is through. */
+/** A source's slot whose backlog is replayed: when a reader streams it, and when the reader is done. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "pg";
 
-/** As a server's that must outlive its machine, unlike those of the tests. */
+/** Settings of a server that must survive a crash of its machine, unlike those of the tests. */
 export const DURABLE = { fsync: "on", full_page_writes: "on" } as const;
 
 export const SETTINGS = {
@@ -13,7 +13,7 @@ export const SETTINGS = {
   autovacuum: "off",
 } as const;
 const POLL_MS = 10;
-/** How often the source is asked to log what a slot needs to move. */
+/** How often the source logs the record that a slot needs to move. */
 const SETTLE_POLL_MS = 200;
 const WAIT_MS_MAX = 300_000;
 
@@ -38,8 +38,8 @@ export class Slot {
   }
 
   /**
-   * Waits until the slot would begin behind what was replayed. Where a slot begins moves by itself every some seconds
-   * only: without this one side would now and then decode the work before again, inside the next one's time.
+   * Waits until the slot would begin after the replayed changes. By itself, a slot's start moves only every few seconds.
+   * Without this wait, one side would sometimes decode the previous work again, within the time of the next.
    */
   async settled(): Promise<void> {
     const { rows } = await this.#source.query<{ lsn: string }>("select pg_current_wal_insert_lsn()::text as lsn");
@@ -66,7 +66,7 @@ export class Slot {
 export async function until(condition: () => Promise<boolean>): Promise<void> {
   const deadlineMs = performance.now() + WAIT_MS_MAX;
   while (!(await condition())) {
-    if (performance.now() > deadlineMs) throw new Error(`what was waited for did not come in ${WAIT_MS_MAX / 1000} s`);
+    if (performance.now() > deadlineMs) throw new Error(`the wait took longer than ${WAIT_MS_MAX / 1000} s`);
     await sleep(POLL_MS);
   }
 }

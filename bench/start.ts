@@ -1,6 +1,6 @@
 /**
- * How long a command takes from the call to its end, beside Node alone with an empty file, in turns: with what Node has kept
- * of an earlier start and without it. Nothing is connected to.
+ * How long a command takes, compared with Node alone running an empty file, in turns: with Node's compile cache of an
+ * earlier start, and without it. No connection is made.
  */
 import { execFile } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -22,20 +22,20 @@ export async function run({ scale }: BenchOptions): Promise<BenchReport> {
   const empty = join(folder, "empty.js");
   writeFileSync(empty, "");
   const kept = { NODE_COMPILE_CACHE: join(folder, "compiled") };
-  const anew = { NODE_DISABLE_COMPILE_CACHE: "1" };
+  const uncached = { NODE_DISABLE_COMPILE_CACHE: "1" };
   const starts = [
-    { work: "an empty file", who: "Node alone", args: [empty], environment: anew },
+    { work: "an empty file", who: "Node alone", args: [empty], environment: uncached },
     ...COMMANDS.flatMap((args) => {
       const work = `millrace ${args.join(" ")}`;
       return [
-        { work, who: "compiled anew", args: [MAIN, ...args], environment: anew },
+        { work, who: "compiled each time", args: [MAIN, ...args], environment: uncached },
         { work, who: "kept by Node", args: [MAIN, ...args], environment: kept },
       ];
     }),
   ];
   try {
     const samples = starts.map((): number[] => []);
-    // The first round fills what Node keeps.
+    // The first round fills the cache.
     for (let round = 0; round <= rounds; round++) {
       for (const [at, { args, environment }] of starts.entries()) {
         const begin = performance.now();

@@ -1,8 +1,8 @@
 /**
- * What tables cost, at growing numbers of them: from nothing to streaming, idle, one row somewhere, one row in each table in
- * one transaction, tables altered, tables made at once, a restart, and memory. A native subscription of the same tables
- * stands beside it, from its making to the moment when the last table is in sync. And the same number of tables into DuckDB
- * and Redis as well.
+ * What tables cost, at growing numbers of them: from nothing to streaming, idle, one row in one table, one row in each
+ * table in one transaction, altered tables, tables created at once, a restart, and memory. The peer is a native
+ * subscription of the same tables, from its creation until the last table is in sync. A further part brings tables into
+ * DuckDB and Redis as well.
  */
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -26,9 +26,9 @@ const SAMPLES = 200;
 const SAMPLE_EVERY_MS = 20;
 const IDLE_MS = 10_000;
 const WAIT_MS = 3_600_000;
-/** The status of many tables is long. */
+/** Not more often, because the status of many tables is long. */
 const POLL_MS = 50;
-/** So many tables in one statement: each is locked until its end. */
+/** The number of tables in one statement, which locks each of them until its end. */
 const TABLES_PER_STATEMENT = 250;
 const SETTINGS = {
   ...DURABLE,
@@ -47,7 +47,7 @@ interface Scene {
   readonly log: BenchOptions["log"];
 }
 
-/** What 500 tables may take in three sinks, in seconds. */
+/** The limits for 500 tables in three sinks, in seconds. */
 const THREE_WANTED = { "start s": 12, "one in each s": 1.5, "altered s": 15 } as const;
 
 type Figures = Record<string, number>;
@@ -94,7 +94,7 @@ async function plain(source: string, target: string, count: number, log: BenchOp
   return lines;
 }
 
-/** The rows of one table in many parts, which the sinks hold as one. */
+/** The rows of one table with many partitions, which the sinks hold as one. */
 async function partitioned(source: string, target: string, parts: number, log: BenchOptions["log"]): Promise<Line[]> {
   const work = `1 table in ${parts} partitions`;
   await createDatabases(source, "parts");
@@ -215,7 +215,7 @@ async function byMillrace({ source, target, cache, from, log }: Scene, work: str
   return figures;
 }
 
-/** Milliseconds from a commit of one row to the moment when the target shows it. */
+/** Milliseconds from a commit of one row until the target shows it. */
 async function latencies(from: Client, there: Client): Promise<number[]> {
   const seen = new Map<string, number>();
   there.on("notification", ({ payload }) => seen.set(payload ?? "", performance.now()));
@@ -282,7 +282,7 @@ async function until(client: Client, sql: string): Promise<void> {
 async function poll(condition: () => Promise<boolean>): Promise<void> {
   const deadlineMs = performance.now() + WAIT_MS;
   while (!(await condition())) {
-    if (performance.now() > deadlineMs) throw new Error(`what was waited for did not come in ${WAIT_MS / 1000} s`);
+    if (performance.now() > deadlineMs) throw new Error(`the wait took longer than ${WAIT_MS / 1000} s`);
     await sleep(POLL_MS);
   }
 }

@@ -20,12 +20,12 @@ export interface ComparingParts extends Pick<ReconcilerParts, "clock" | "port" |
   readonly logger: Logger;
 }
 
-/** As a comparison that is asked for lists, unless it is asked for more. */
+/** How many examples a comparison lists unless the request says otherwise. */
 const SAMPLE_MAX = 20;
-/** Of tables that only older reports have, nothing is known. */
+/** The number of reports that are read; tables that only older reports have stay unknown. */
 const RECALLED_MAX = 30;
 
-/** The comparisons of one daemon: who makes them, what becomes of what they find, and when they come by themselves. */
+/** The comparisons of one daemon: runs them, reports their results, and starts the scheduled ones. */
 export class Comparing {
   readonly reconciler: Reconciler;
   readonly #reporting: Reporting;
@@ -56,14 +56,14 @@ export class Comparing {
     });
   }
 
-  /** One to its end, whoever is to be told of it included. */
+  /** Runs one comparison to its end, including all notifications. */
   async once(request: ReconcileRequest): Promise<ReconcileDocument> {
     const found = await this.reconciler.run(request, this.#signal);
     await this.#reporting.settled();
     return found;
   }
 
-  /** What earlier processes have found: until each table is compared again, that is what is known of it. */
+  /** The results of earlier processes. They count until each table is compared again. */
   async recall(): Promise<void> {
     const past: TableReconciliation[] = [];
     for (const { id, whole } of (await this.#reports.list()).slice(0, RECALLED_MAX)) {
@@ -84,7 +84,7 @@ export class Comparing {
     return { drift: this.reconciler.drift, lastEqualSeconds: equal === null ? null : equal.getTime() / 1000 };
   }
 
-  /** Those that are planned; never ends where none is. */
+  /** Runs the scheduled comparisons; never ends if none is scheduled. */
   async planned(): Promise<never> {
     if (this.#schedule === null) return await new Promise<never>(() => {});
     const { cron, timeZone, repairs, patienceMs, mode } = this.#schedule;
@@ -106,7 +106,7 @@ export class Comparing {
   }
 }
 
-/** Before anything begins: a folder that can't be written to is a fault of the configuration. */
+/** Before anything begins: a folder that can't be written to is an error in the configuration. */
 export function openReports({ file, reconcile }: Pick<Config, "file" | "reconcile">): ReportFolder | null {
   if (reconcile.reports === null) return null;
   const { path, line, column } = reconcile.reports;

@@ -31,11 +31,11 @@ export interface DaemonOptions {
   /** Bring every sink to the position that the source has now, then stop. */
   readonly once: boolean;
   readonly logger: Logger;
-  /** Takes what is secret out of the texts of a JSON document. */
+  /** Removes secrets from the texts of a JSON document. */
   readonly redact: (json: string) => string;
-  /** With `once`: sinks are compared when they are there. */
+  /** With `once`: compares the sinks when they have reached that position. */
   readonly reconcile?: ReconcileRequest;
-  /** What stands between the runtime and its parts; tests put faults there. */
+  /** Wrappers between the runtime and its parts; tests inject faults there. */
   readonly wrap?: Wrappers;
 }
 
@@ -46,9 +46,9 @@ export interface Wrappers {
 }
 
 export interface DaemonResult {
-  /** With `once`: what kept sinks from getting there. */
+  /** With `once`: the reasons why sinks did not get there. */
   readonly missing: readonly string[];
-  /** With `reconcile`: what was found; null where it was stopped before. */
+  /** With `reconcile`: the result; null if it was stopped before. */
   readonly reconciled: ReconcileDocument | null;
 }
 
@@ -56,7 +56,7 @@ const STOPPED: DaemonResult = { missing: [], reconciled: null };
 const clock = systemClock;
 const DEFAULT_LIMITS = { rowCountMax: 50_000, byteCountMax: 2 * 1024 * 1024 };
 
-/** Runs one source with its sinks until `signal` aborts; everything that the daemon is made of is put together here. */
+/** Runs one source with its sinks until `signal` aborts. It creates all parts of the daemon and connects them. */
 export async function runDaemon(config: Config, options: DaemonOptions, signal: AbortSignal): Promise<DaemonResult> {
   const folder = openReports(config);
   const opened = await openState(config.state, { name: config.name, clock });
@@ -81,7 +81,7 @@ export async function runDaemon(config: Config, options: DaemonOptions, signal: 
 interface Held {
   readonly state: StateStore;
   readonly lease: number;
-  /** Where reports are written, too. */
+  /** The folder where reports are written too. */
   readonly folder: ReportFolder | null;
   /** Why calls of the state wait. */
   readonly stateError: () => StoredError | null;
@@ -252,12 +252,12 @@ async function serve(
 }
 
 /**
- * Takes the socket's place whatever lies there: only the holder of the lease gets here. A daemon that lost its lease may
- * still be about to end, so each removes the file only while it is its own; listening elsewhere first keeps Node from
- * removing it by name at the end.
+ * Replaces the socket file, whatever is there: only the holder of the lease gets here. A daemon that lost its lease may
+ * still be about to end, so each removes the file only while it is its own. Listening elsewhere first keeps Node from
+ * removing the file by name at the end.
  */
 async function listenLocally(admin: ReturnType<typeof createAdmin>, path: string): Promise<Disposable> {
-  // A state that is kept elsewhere has made no folder.
+  // If the state is kept elsewhere, no part has made the folder yet.
   makeFolder(dirname(path), 0o700);
   const early = `${path}~`;
   rmSync(early, { force: true });

@@ -1,12 +1,15 @@
 import { readFileSync, readlinkSync } from "node:fs";
 import { hostname } from "node:os";
 
-/** Names this process to people and to other daemons: where it runs, as which process, since when. */
+/** Identifies this process to people and to other daemons: where it runs, its process id, and since when. */
 export function holderName(): string {
   return `${hostname()} pid ${process.pid} in ${pidSpace()} since ${new Date().toISOString()}`;
 }
 
-/** True when the holder was a process of this boot of this machine, and of this namespace, that no longer runs, or is this very process id. */
+/**
+ * True if the holder was a process of this boot of this machine and of this namespace, and either no longer runs or has
+ * this same process id.
+ */
 export function isGone(holder: string): boolean {
   const pid = localPid(holder);
   if (pid === null) return false;
@@ -19,7 +22,7 @@ export function isGone(holder: string): boolean {
   }
 }
 
-/** The process id of a holder of this boot of this machine, and of this namespace; null of any other. */
+/** The process id of a holder of this boot of this machine and of this namespace; null for any other holder. */
 export function localPid(holder: string): number | null {
   const match = /^(.*) pid (\d+) in (\S+) since /.exec(holder);
   if (match === null || match[1] !== hostname() || match[3] !== pidSpace()) return null;
@@ -27,8 +30,8 @@ export function localPid(holder: string): number | null {
 }
 
 /**
- * Process ids mean something only inside one namespace of one kernel: containers may share a host name and a volume, and so
- * may hosts, whose first namespaces have one name.
+ * Process ids are only comparable inside one namespace of one kernel: containers may share a host name and a volume, and so
+ * may hosts, whose first namespaces have the same name.
  */
 function pidSpace(): string {
   if (process.platform !== "linux") return process.platform;

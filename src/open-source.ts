@@ -6,7 +6,7 @@ import type { Pin, Pins } from "./rules/pins.ts";
 import { sourceShape } from "./rules/source-shape.ts";
 import { type RuledSource, withRules } from "./rules/with-rules.ts";
 
-/** The configured source under its rules: whoever shows, stores or sends rows takes them from this one. */
+/** The configured source under its rules. Every part that shows, stores or sends rows must use this one. */
 export async function openSource(
   { source, rules }: Pick<Config, "source" | "rules">,
   pins: Pins,
@@ -15,7 +15,7 @@ export async function openSource(
   return withRules(await source.connector.create(logger), rules, pins);
 }
 
-/** The shapes that are kept of tables whose changes are ignored: as they were last registered. */
+/** The kept shapes of tables whose changes are ignored, as they were last registered. */
 export async function pinsOf(
   { rules }: Pick<Config, "rules">,
   { schemas }: Pick<StateStore, "schemas">,

@@ -1,4 +1,7 @@
-/** What a daemon does around its work: it holds the lease, forgets sinks that left, and begins again where the source moved. */
+/**
+ * The daemon's work around a run: it holds the lease, forgets sinks that were removed, and starts again when the source has
+ * changed to another one.
+ */
 import type { Clock } from "./core/clock.ts";
 import { LogMoved } from "./core/contracts/log-admin.ts";
 import type { StateStore } from "./core/contracts/state-store.ts";
@@ -12,7 +15,7 @@ const MOVED_PAUSE_MS = 250;
 export interface LeaseParts {
   readonly state: Pick<StateStore, "lease">;
   readonly clock: Clock;
-  /** Who takes it, for people. */
+  /** The holder's name, for people. */
   readonly holder: string;
   /** Whether a holder certainly runs no more. */
   readonly isGone: (holder: string) => boolean;
@@ -25,7 +28,7 @@ export async function takeLease({ state, clock, holder, isGone }: LeaseParts): P
   return lease.number;
 }
 
-/** Until aborted; throws once another daemon has it. */
+/** Runs until aborted; throws when another daemon has the lease. */
 export async function keepLease(
   { state, clock }: Pick<LeaseParts, "state" | "clock">,
   lease: number,
@@ -37,7 +40,7 @@ export async function keepLease(
   }
 }
 
-/** One that can't be given back ends by itself: no reason to hide why this process ends. */
+/** A lease that can't be given back expires by itself, and must not hide why this process ends. */
 export async function releaseLease(state: Pick<StateStore, "lease">, lease: number, logger: Logger): Promise<void> {
   try {
     await state.lease.release(lease);
@@ -46,7 +49,7 @@ export async function releaseLease(state: Pick<StateStore, "lease">, lease: numb
   }
 }
 
-/** A sink that left the file holds nothing back any more; when it returns it is filled like a new one. */
+/** A sink that was removed from the configuration holds nothing back any more; if it returns, it is filled like a new one. */
 export async function forgetRemovedSinks(
   { sinks }: Pick<StateStore, "sinks">,
   configured: readonly string[],
@@ -54,7 +57,7 @@ export async function forgetRemovedSinks(
   for (const { name } of await sinks.all()) if (!configured.includes(name)) await sinks.remove(name);
 }
 
-/** Where the source has become another one, everything begins again, and that asks whether it can be gone on with. */
+/** If the source has become another one, everything starts again; the start checks whether the sinks can continue there. */
 export async function throughMoves<T>(
   { clock, logger }: { readonly clock: Clock; readonly logger: Logger },
   run: () => Promise<T>,
@@ -65,7 +68,7 @@ export async function throughMoves<T>(
       return await run();
     } catch (error) {
       if (!(error instanceof LogMoved)) throw error;
-      logger.warn({ code: error.code, error }, `${error.message}; looking whether it can be gone on in`);
+      logger.warn({ code: error.code, error }, `${error.message}; checking whether the sinks can continue there`);
       await clock.sleep(MOVED_PAUSE_MS, signal);
     }
   }

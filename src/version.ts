@@ -4,5 +4,5 @@ import { installed } from "./core/installation.ts";
 const { version }: { version: string } = JSON.parse(readFileSync(installed("package.json"), "utf8"));
 
 export const VERSION = version;
-/** As it stands in every envelope. */
+/** The producer's name in every envelope. */
 export const PRODUCER = `millrace/${VERSION}`;

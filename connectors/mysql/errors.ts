@@ -1,6 +1,6 @@
 import { MillraceError, type ErrorArea, type ErrorCode, type ErrorPages } from "../../src/core/errors.ts";
 
-/** For what stands in a log that is not lost. */
+/** The way out if only an event in the log can't be read, and the log itself is not lost. */
 export const PASS_BY =
   "`millrace recover --anyway --yes` begins at the log's end, compares the sinks with the source and reads only the rows " +
   "that differ.";
@@ -15,14 +15,13 @@ export const pages: ErrorPages = {
   MR2101: {
     title: "Log holds an event that Millrace does not know",
     cause:
-      "The binary log has an event of a kind that may hold changes and that this version can't read. Nothing is passed " +
-      "over: the stream stops before it.",
+      "The binary log has an event of a kind that may hold changes and that this version can't read. Nothing is skipped: " +
+      "the stream stops before it.",
     remedy: `${UPDATE} If the server wrote it because of a setting that is new there, turn that off.`,
   },
   MR2102: {
     title: "Event of the log is damaged",
-    cause:
-      "The checksum of an event, or the structure inside of it, is not right: the file or the transfer is damaged.",
+    cause: "The checksum of an event, or the structure inside it, is wrong: the file or the transfer is damaged.",
     remedy:
       "Check the file with mysqlbinlog --verify-binlog-checksum on the server. What a damaged file holds is lost: " +
       PASS_BY,
@@ -41,7 +40,7 @@ export const pages: ErrorPages = {
     cause:
       "A session wrote rows with `binlog_row_image` other than FULL, so that values are missing in the log which nothing " +
       "can bring back.",
-    remedy: "Find who sets `binlog_row_image` in their session and let them stop. Then " + PASS_BY,
+    remedy: "Find the program that sets `binlog_row_image` in its session, and correct it. Then " + PASS_BY,
   },
   MR2105: {
     title: "Column type is unknown",

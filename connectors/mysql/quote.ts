@@ -1,4 +1,4 @@
-/** Names and texts of MySQL, quoted: never spliced. */
+/** Quotes names and texts of MySQL: they are never spliced in. */
 
 export function quoteName(name: string): string {
   return `\`${name.replaceAll("`", "``")}\``;
@@ -8,7 +8,7 @@ export function quoteTable(schema: string, table: string): string {
   return `${quoteName(schema)}.${quoteName(table)}`;
 }
 
-/** As hexadecimal digits, which mean the same under every sql_mode and in every character set of the connection. */
+/** As hexadecimal digits, which mean the same with every sql_mode and in every character set of the connection. */
 export function quoteText(text: string): string {
   return text === "" ? "_utf8mb4 ''" : `_utf8mb4 0x${Buffer.from(text, "utf8").toString("hex")}`;
 }

@@ -1,4 +1,4 @@
-/** What went wrong with TLS between us and a server, and its fix in the words of the URL. */
+/** Failures of TLS between Millrace and a server, and their fixes in terms of the URL. */
 import { certificateFailures, isTlsCode, tlsCodeOf, type TlsFailure } from "../../src/tls/failure.ts";
 
 const OWN_REFUSED: TlsFailure = {
@@ -19,7 +19,7 @@ const FAILURES: Readonly<Record<string, TlsFailure>> = {
 };
 
 export const INSECURE_REFUSED: TlsFailure = {
-  what: "the server insists on TLS (require_secure_transport)",
+  what: "the server requires TLS (require_secure_transport)",
   fix: "Set ssl-mode=REQUIRED, or stronger, in the url.",
 };
 
@@ -28,10 +28,10 @@ const NONE: TlsFailure = {
   fix: "Give the server a certificate (ssl_cert, ssl_key); or, where the network is trusted, set ssl-mode=PREFERRED or ssl-mode=DISABLED in the url.",
 };
 
-/** Node's words for a connection that ended before TLS had begun: a server that goes down, or a proxy between. */
+/** Node's message for a connection that ended before TLS began: a server that goes down, or a proxy in between. */
 const ENDED = /socket disconnected before secure TLS connection|\b(?:ECONNRESET|EPIPE|ETIMEDOUT)\b/;
 
-/** The driver gives every failure of the handshake a code of its own, and keeps of Node's nothing but the sentence. */
+/** The driver gives every failure of the handshake its own code, and keeps only the sentence of Node's error. */
 export function handshakeFailure(code: string, text: string): TlsFailure | undefined {
   if (code === "HANDSHAKE_NO_SSL_SUPPORT") return NONE;
   const isHandshake = code === "HANDSHAKE_SSL_ERROR";

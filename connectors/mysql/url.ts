@@ -4,7 +4,7 @@ import type { MillraceError } from "../../src/core/errors.ts";
 import { readCertificates, readPrivateKey, UnusablePem } from "../../src/tls/pem.ts";
 import { sourceError } from "./source/errors.ts";
 
-/** The modes of the `mysql` client, with its meaning. */
+/** The modes of the `mysql` client, with the same meaning. */
 const SSL_MODES = ["DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY"] as const;
 export type SslMode = (typeof SSL_MODES)[number];
 
@@ -27,7 +27,7 @@ const DEFAULT_PORT = 3306;
 const CONNECT_TIMEOUT_MS = 15_000;
 const KNOWN = new Set(["ssl-mode", "ssl-ca", "ssl-cert", "ssl-key", "connect_timeout"]);
 
-/** Paths of files are relative to `folder`. No message of an error repeats the URL: it may hold a password. */
+/** Paths of files are relative to `folder`. Error messages never repeat the URL: it may hold a password. */
 export function parseMysqlUrl(text: string, folder: string): MysqlAddress {
   let url: URL;
   try {

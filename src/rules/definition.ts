@@ -1,4 +1,7 @@
-/** The rules of the configuration, read and placed; what they mean for one table is in `rule-book.ts`. */
+/**
+ * The rules of the configuration, parsed, with their positions in the file. What they mean for one table is in
+ * `rule-book.ts`.
+ */
 import type { ChosenKey, TableName, ZeroDates } from "../core/contracts/connector.ts";
 import { DEFAULT_POLICY, type SchemaPolicy } from "../core/model/schema-policy.ts";
 import type { Mask } from "../core/model/schema.ts";
@@ -7,11 +10,11 @@ import type { Expression } from "./where/syntax.ts";
 
 export interface Rules {
   readonly tables: readonly TableRule[];
-  /** Key of the hashes; needed where a rule hashes. */
+  /** Key of the hashes; needed if a rule hashes. */
   readonly maskKey: string | null;
 }
 
-/** A part of the rules, and where it stands in the file: for messages. */
+/** A part of the rules, and its position in the file, for messages. */
 interface Placed {
   readonly place: string;
 }
@@ -21,18 +24,18 @@ export interface TableRule extends Placed {
   readonly pattern: string;
   readonly columns: readonly ColumnRule[];
   readonly where: WhereRule | null;
-  /** In place of the table's own; what it may be is the source's to say. */
+  /** Replaces the table's own key; the source decides which keys are possible. */
   readonly key: KeyRule | null;
-  /** The source's own: it reads such dates that way. */
+  /** Passed to the source, which reads such dates this way. */
   readonly zeroDates: ZeroDates;
-  /** What becomes of a change of the table's shape. */
+  /** How a change of the table's shape is treated. */
   readonly policy: SchemaPolicy;
-  /** As many rows of a sink may differ before it is an alarm. */
+  /** More differing rows of a sink than this raise an alarm. */
   readonly driftMax: number;
 }
 
 export interface ColumnRule extends Placed {
-  /** A column's name, or a glob over such. */
+  /** A column's name, or a glob over names. */
   readonly pattern: string;
   readonly action: ColumnAction;
 }
@@ -55,12 +58,12 @@ export interface WhereRule extends Placed {
 
 export const NO_RULES: Rules = { tables: [], maskKey: null };
 
-/** What becomes of changes of a table's shape. */
+/** How changes of a table's shape are treated. */
 export function policyOf({ tables }: Rules, { schema, table }: TableName): SchemaPolicy {
   return mostExact(tables, `${schema}.${table}`)?.policy ?? DEFAULT_POLICY;
 }
 
-/** The key that is chosen for a table in place of its own. */
+/** The key that the configuration chooses for a table in place of its own. */
 export function chosenKeyOf({ tables }: Rules, { schema, table }: TableName): ChosenKey | null {
   const rule = mostExact(tables, `${schema}.${table}`);
   return rule?.key == null ? null : { columns: rule.key.columns, isForMany: isGlob(rule.pattern) };

@@ -1,8 +1,8 @@
 import { type ErrorCode, type ErrorPages, MillraceError } from "../core/errors.ts";
 
 const AFTERWARDS =
-  "Found at the start, the daemon does not start. Found when a table changes while the daemon runs, that table is set " +
-  "aside and none of its rows is let through: correct the rule, start again, change one of the table's rows so that the " +
+  "If this is found at the start, the daemon does not start. If a table changes while the daemon runs, that table is set " +
+  "aside and none of its rows reaches a sink: correct the rule, start again, change one of the table's rows so that the " +
   "log shows it, then `millrace snapshot start --tables TABLE`.";
 
 export const pages = {
@@ -14,65 +14,65 @@ export const pages = {
       "functions and arithmetic: `=`, `<>`, `<`, `<=`, `>`, `>=`, `and`, `or`, `not`, parentheses, `is [not] null`, " +
       "`is [not] true`, `is [not] false`, `is [not] distinct from`, `[not] in (…)`, `[not] between … and …`, " +
       "`[not] like '…'`, and a truth-value column by itself, as in `status <> 'test' and (country is null or country in ('DE', 'AT'))`.",
-    remedy: `Correct the condition. Texts stand in single quotes, names with capitals in double quotes. ${AFTERWARDS}`,
+    remedy: `Correct the condition. Put texts in single quotes, and names with capitals in double quotes. ${AFTERWARDS}`,
   },
   MR1021: {
     title: "A rule names a column that the table does not have",
     cause:
-      "A key under `columns` is no column of the table (of none of its tables, where the rule is a glob): it is misspelt, " +
+      "A key under `columns` is no column of the table (for a glob: of none of its tables): it is misspelt, " +
       "or the column was dropped or renamed at the source. It is refused, because a mask that hides nothing is worse than none.",
-    remedy: `Take the column's name at the source. ${AFTERWARDS}`,
+    remedy: `Use the column's name at the source. ${AFTERWARDS}`,
   },
   MR1022: {
     title: "Two columns would have one name",
     cause: "A `rename` gives a column the name of another one that is kept, or two columns get the same name.",
-    remedy: `Take another name, or drop or rename the other column too. ${AFTERWARDS}`,
+    remedy: `Choose another name, or drop or rename the other column too. ${AFTERWARDS}`,
   },
   MR1023: {
     title: "A rule hides a column of the key",
-    cause: "Rows are found again by their key: its columns can't be masked or dropped. They may be renamed.",
-    remedy: `Leave the key's columns out of the rule; a glob's hit is undone by naming the column with \`mask: none\`. ${AFTERWARDS}`,
+    cause: "Sinks find rows by their key, so its columns can't be masked or dropped. They may be renamed.",
+    remedy: `Leave the key's columns out of the rule; to exempt a column from a glob, name it with \`mask: none\`. ${AFTERWARDS}`,
   },
   MR1024: {
     title: "A hash without its key",
     cause: "A rule says `mask: hash`, and there is no `maskKey` at the top of the config (at least 16 characters).",
     remedy:
-      "Add `maskKey: ${MILLRACE_MASK_KEY}` and keep that value: with another one all hashes are others, and the tables are read again.",
+      "Add `maskKey: ${MILLRACE_MASK_KEY}` and keep that value: another one changes all hashes, and the tables are read again.",
   },
   MR1025: {
-    title: "A hidden column has another name, and its rule does not hold for that",
+    title: "A hidden column has a new name that its rule does not cover",
     cause:
-      "A column whose values a rule masks or drops was renamed at the source. Under its new name the rule no longer says so, " +
-      "and its values would be seen.",
-    remedy: `Name the column as it is called now. ${AFTERWARDS}`,
+      "A column whose values a rule masks or drops was renamed at the source. The rule does not cover its new name, " +
+      "and its values would become visible.",
+    remedy: `Use the column's present name. ${AFTERWARDS}`,
   },
   MR1026: {
-    title: "A `key` that its table can't be followed by",
+    title: "A `key` that can't identify its table's rows",
     cause:
-      "The columns that a rule gives as `key` are not all in the table's replica identity, so the log does not say which row " +
-      "an update or a delete is of; or nothing keeps two rows from having the same values there, and the replica identity " +
+      "The columns that a rule names as `key` are not all in the table's replica identity, so the log does not say which row " +
+      "an update or a delete concerns; or no constraint keeps two rows from having the same values there, and the replica identity " +
       "is not FULL.",
     remedy:
-      "Take columns of the replica identity, NOT NULL and under a unique constraint or index; the message has the statement. " +
-      "`REPLICA IDENTITY FULL` puts all columns in it, and without a constraint takes your word that no two rows are alike.",
+      "Use columns of the replica identity that are NOT NULL and under a unique constraint or index; the message has the statement. " +
+      "`REPLICA IDENTITY FULL` puts all columns in it; without a constraint you promise that no two rows have the same values there.",
   },
   MR1027: {
     title: "A change of a table's shape that can't be ignored",
     cause:
       "The table's rule says `schemaChange: ignore`, and its rows can't be written in the shape that the sinks keep: a column " +
-      "has a type now whose values the kept one does not take, the key has changed, or another table has the name.",
+      "now has a type whose values do not fit the kept one, the key has changed, or another table has the name.",
     remedy:
-      "Say `schemaChange: evolve`, start again, then `millrace snapshot start --tables TABLE`: the sinks follow the table. Or " +
+      "Set `schemaChange: evolve`, start again, then `millrace snapshot start --tables TABLE`: the sinks follow the table. Or " +
       "change it back at the source, then `millrace snapshot start --tables TABLE`.",
   },
 } as const satisfies ErrorPages;
 
-/** What is wrong with a rule, in words; where it stands in the file, apart. */
+/** What is wrong with a rule; its position in the file is separate. */
 export interface RuleProblem {
   readonly code: keyof typeof pages;
   readonly place: string;
   readonly message: string;
-  /** Where more can be said than the code's page does. */
+  /** Set if there is more to say than on the code's page. */
   readonly fix?: string;
 }
 
@@ -80,7 +80,7 @@ export function faultOf({ code, place, message, fix }: RuleProblem) {
   return { code, message: `${place}: ${message}`, hint: fix ?? pages[code].remedy };
 }
 
-/** All that is wrong, as one error: its code is the first one's. */
+/** All problems as one error, with the code of the first. */
 export function rulesError(problems: readonly [RuleProblem, ...RuleProblem[]]): MillraceError {
   const [first] = problems;
   const { code } = first;
@@ -88,7 +88,7 @@ export function rulesError(problems: readonly [RuleProblem, ...RuleProblem[]]): 
   return new MillraceError({ code, kind: "fatal", message, hint: faultOf(first).hint });
 }
 
-/** A version of the registry that other rules made: what is to be read under it is read under its successor. */
+/** A version of the registry that was made with other rules: its rows are read as its successor version. */
 export function otherRules(table: string): MillraceError {
   const code: ErrorCode = "MR1025";
   return new MillraceError({

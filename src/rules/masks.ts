@@ -1,4 +1,4 @@
-/** What stands in place of a masked value. Equal values of equal text give equal masks, whatever their wire form. */
+/** The replacement of a masked value. Values with equal text get equal masks, whatever their wire form. */
 import { createHmac } from "node:crypto";
 import { ByteWriter } from "../core/bytes.ts";
 import { invariant } from "../core/invariant.ts";
@@ -10,16 +10,16 @@ import { writeText } from "../core/values/text.ts";
 
 const REDACTED = Buffer.from("[redacted]");
 const STARS = Buffer.from("****");
-/** `partial` keeps a quarter of the characters, and not more than this. */
+/** `partial` keeps a quarter of the characters, but at most this many. */
 const KEPT_CHARACTERS_MAX = 4;
 
-/** The column as it is behind the mask. */
+/** The column as sinks see it with its mask. */
 export function maskedColumn(column: Column, mask: Mask): Column {
   if (mask === "null") return { ...column, nullable: true };
   return { ...column, type: { kind: "text" }, native: "text" };
 }
 
-/** Writes masked cells; one per table, its buffer is reused. */
+/** Writes masked cells. One per table; its buffer is reused. */
 export class Masker {
   readonly #key: string | null;
   readonly #text = new ByteWriter(256);
@@ -28,13 +28,13 @@ export class Masker {
     this.#key = key;
   }
 
-  /** Writes cell `i` of a row under its mask. */
+  /** Writes cell `i` of a row, masked. */
   write(out: TupleWriter, mask: Mask, type: ColumnType, bytes: Uint8Array, cells: CellMap, i: number): void {
     const kind = cells.kind[i]!;
     if (mask === "null" || kind === CELL_NULL) return out.null();
     if (kind === CELL_UNCHANGED) return out.unchanged();
     const masked = this.#masked(mask, type, kind, bytes, cells.start[i]!, cells.length[i]!);
-    // Text looks the same in both forms; a row that came as binary stays so.
+    // Text looks the same in both forms; a row that came as binary stays binary.
     if (kind === CELL_BINARY) out.binary(masked, 0, masked.length);
     else out.text(masked, 0, masked.length);
   }
@@ -82,7 +82,7 @@ function lastCharacters(text: ByteWriter): Buffer {
   return Buffer.concat([STARS, bytes.subarray(from)]);
 }
 
-/** A byte of UTF-8 that is not a character's first. */
+/** A byte of UTF-8 that does not begin a character. */
 function continues(byte: number): boolean {
   return (byte & 0xc0) === 0x80;
 }

@@ -1,4 +1,4 @@
-/** The rules as they apply to the shapes of tables: what a table becomes, and why it can't. */
+/** Applies the rules to the shapes of tables: what a table becomes, and why a rule does not fit. */
 import { createHmac } from "node:crypto";
 import type { Position } from "../core/model/position.ts";
 import { type Column, type Lineage, namesOfTable, type Ruled } from "../core/model/schema.ts";
@@ -12,9 +12,9 @@ import { boundCondition, hiddenKey, hiding, isNothing, keyUntaken, sameName } fr
 import { digest, sourceShape, withKeyOf } from "./source-shape.ts";
 import type { Condition } from "./where/condition.ts";
 
-/** What becomes of the rows of one shape. */
-export interface Plan {
-  /** As everybody behind the source sees it. */
+/** What happens to the rows of one shape. */
+export interface RuledShape {
+  /** The shape that every part after the rules sees. */
   readonly shape: TableShape;
   /** One for each column of `shape`. */
   readonly cells: readonly CellPlan[];
@@ -22,19 +22,19 @@ export interface Plan {
 }
 
 export interface CellPlan {
-  /** Of the source's column; null: it was dropped, and the sinks keep it. */
+  /** For the values of the source's column; null: the column was dropped, and the sinks keep it. */
   readonly ordinal: number | null;
   readonly column: Column;
   readonly mask: Lineage["mask"];
-  /** True where the source has values of another type, which go over as text. */
+  /** True if the source has values of another type; they are sent as text. */
   readonly asText: boolean;
 }
 
 const AS_IT_IS: ColumnAction = { mask: null, drop: false, rename: null };
 
-/** What is remembered of a table's columns, by what tells them apart under any name. */
+/** What is remembered about a table's columns, by an identity that survives renaming. */
 interface Remembered {
-  /** Columns whose values are hidden, and how. */
+  /** Hidden columns, and how they are hidden. */
   readonly hidden: Map<number, string>;
   /** Columns that the source had at the start, by name. */
   names: ReadonlyMap<string, number>;
@@ -43,9 +43,9 @@ interface Remembered {
 export class RuleBook {
   readonly #rules: Rules;
   readonly #ruleOf = new Map<string, TableRule | null>();
-  readonly #plans = new Map<string, { readonly key: string; readonly plan: Plan | null }>();
+  readonly #plans = new Map<string, { readonly key: string; readonly plan: RuledShape | null }>();
   readonly #remembered = new Map<string, Remembered>();
-  /** Tables whose changes of shape are ignored, from when they were first known on. */
+  /** Tables whose changes of shape are ignored, from the moment when they were first known. */
   readonly #pins: Map<string, Pin>;
 
   constructor(rules: Rules, pins: Pins = NO_PINS) {
@@ -54,8 +54,8 @@ export class RuleBook {
   }
 
   /**
-   * What is wrong with the rules, given all captured tables as they are now. From here on the columns that are hidden are
-   * known by more than their names.
+   * What is wrong with the rules, given all captured tables as they are now. From here on, hidden columns are known by more
+   * than their names.
    */
   problems(tables: readonly TableShape[]): readonly RuleProblem[] {
     const problems: RuleProblem[] = [];
@@ -69,13 +69,13 @@ export class RuleBook {
       const untaken = keyUntaken(shape, rule);
       if (untaken !== null) problems.push(untaken);
       const made = this.#made(shape, rule, this.#pins.get(shape.id));
-      // A change that can't be ignored takes its table aside, and stops nothing else.
+      // A change that can't be ignored suspends its table, and stops nothing else.
       if (made !== null && "code" in made && made.code !== "MR1027") problems.push(made);
     }
     return [...problems, ...this.#namedNowhere(tables)];
   }
 
-  /** Columns that a rule for many tables names, and that none of them has. */
+  /** Columns that a rule for many tables names, and that no table has. */
   #namedNowhere(tables: readonly TableShape[]): RuleProblem[] {
     const problems: RuleProblem[] = [];
     for (const rule of this.#rules.tables) {
@@ -97,7 +97,7 @@ export class RuleBook {
     return problems;
   }
 
-  /** A table that the source leaves out for the key that its rule chooses. */
+  /** A table that the source refuses because of the key that its rule chooses. */
   keyProblem({ id, reason, fix, chosenKey }: RefusedTable): RuleProblem | null {
     if (chosenKey === undefined) return null;
     const place = this.#rule({ id, ...namesOfTable(id) })?.key?.place ?? id;
@@ -105,8 +105,8 @@ export class RuleBook {
     return chosenKey === "unknown" ? { code: "MR1021", place, message } : { code: "MR1026", place, message, fix };
   }
 
-  /** Null: the table is as the source has it. `position`: where the log shows the shape; without it, as of now. */
-  plan(shape: TableShape, position?: Position): Plan | null {
+  /** Null: no rule changes the table. `position`: where the log shows the shape; without it, the present shape. */
+  plan(shape: TableShape, position?: Position): RuledShape | null {
     const rule = this.#rule(shape);
     if (rule === null) return null;
     const pin = this.#pin(shape, rule, position);
@@ -119,12 +119,12 @@ export class RuleBook {
     return plan;
   }
 
-  /** True where sinks keep a table's shape whatever becomes of it at the source. */
+  /** True if sinks keep a table's shape whatever happens to it at the source. */
   isPinned(id: string): boolean {
     return this.#pins.has(id);
   }
 
-  /** Invariant: what is pinned in a run was registered, or is about to be; the next run finds it there (`Pins`). */
+  /** Invariant: a shape that is pinned in a run was registered, or is about to be; the next run finds it there (`Pins`). */
   #pin(shape: TableShape, rule: TableRule, position: Position | undefined): Pin | undefined {
     if (rule.policy.schemaChange !== "ignore") return undefined;
     let pin = this.#pins.get(shape.id);
@@ -135,7 +135,7 @@ export class RuleBook {
     return pin !== undefined && position !== undefined && isBefore(position, pin) ? undefined : pin;
   }
 
-  #made(shape: TableShape, rule: TableRule, pin: Pin | undefined): Plan | RuleProblem | null {
+  #made(shape: TableShape, rule: TableRule, pin: Pin | undefined): RuledShape | RuleProblem | null {
     if (pin === undefined || pin.shape.fingerprint === shape.fingerprint) return this.#make(shape, rule);
     const pinned = pin.shape;
     const made = this.#make(pinned, rule);
@@ -169,7 +169,7 @@ export class RuleBook {
     return memory;
   }
 
-  #make(shape: TableShape, rule: TableRule): Plan | RuleProblem | null {
+  #make(shape: TableShape, rule: TableRule): RuledShape | RuleProblem | null {
     const actions = shape.columns.map(({ name }) => mostExact(rule.columns, name)?.action ?? AS_IT_IS);
     const problem =
       this.#unknownColumn(shape, rule) ?? this.#renamed(shape, rule, actions) ?? hiddenKey(shape, rule, actions);
@@ -202,7 +202,7 @@ export class RuleBook {
     return { code: "MR1021", place: unknown.place, message };
   }
 
-  /** Invariant: values that were hidden once are never seen under another name of their column. */
+  /** Invariant: values that were once hidden are never shown under another name of their column. */
   #renamed(shape: TableShape, rule: TableRule, actions: readonly ColumnAction[]): RuleProblem | null {
     const { hidden } = this.#memory(shape.id);
     const at = shape.columns.findIndex(({ identity }, i) => {
@@ -231,7 +231,7 @@ export class RuleBook {
     rule: TableRule,
     cells: readonly CellPlan[],
     actions: readonly ColumnAction[],
-  ): Plan["shape"] {
+  ): RuledShape["shape"] {
     const lineage = shape.columns.map(({ name }, i): Lineage => {
       const { mask, drop, rename } = actions[i]!;
       return { source: name, target: drop ? null : (rename ?? name), mask };
@@ -246,8 +246,8 @@ export class RuleBook {
     };
   }
 
-  /** Of a table whose rules can't be applied nothing is seen but its key, and none of its rows. */
-  #withheld(shape: TableShape, rule: TableRule, problem: RuleProblem): Plan {
+  /** If a table's rules can't be applied, only its key is shown, and none of its rows. */
+  #withheld(shape: TableShape, rule: TableRule, problem: RuleProblem): RuledShape {
     const fault = faultOf(problem);
     const ruled = { ...this.#ruled(shape, rule), lineage: [], filtered: true, fault };
     const cells = shape.key.map((ordinal) => ({ ordinal, column: shape.columns[ordinal]!, mask: null, asText: false }));

@@ -1,4 +1,4 @@
-/** Whether what a rule says fits the shape of a table. */
+/** Checks whether a rule fits the shape of a table. */
 import type { Column } from "../core/model/schema.ts";
 import type { TableShape } from "../core/contracts/catalog.ts";
 import { mostExact } from "../core/table-selection.ts";
@@ -7,7 +7,7 @@ import type { RuleProblem } from "./errors.ts";
 import { bindWhere, type Condition } from "./where/condition.ts";
 import { WhereError } from "./where/syntax.ts";
 
-/** A source that knows nothing of other keys must not pass over the rule. */
+/** A source that has no other keys must not ignore the rule. */
 export function keyUntaken(shape: TableShape, { key }: TableRule): RuleProblem | null {
   if (key === null || shape.keyChosen === true) return null;
   if (!key.columns.every((name) => shape.columns.some((column) => column.name === name))) return null;
@@ -27,7 +27,7 @@ export function hiddenKey(shape: TableShape, rule: TableRule, actions: readonly 
   };
 }
 
-/** A column as the rule leaves it, and the one that it comes from; null: the sinks alone keep it. */
+/** A column after the rule, and the source's column for it; null: only the sinks keep it. */
 interface RuledColumn {
   readonly ordinal: number | null;
   readonly column: Column;
@@ -68,7 +68,7 @@ function placeOf(rule: TableRule, column: string): string {
   return found?.place ?? rule.place;
 }
 
-/** Null where the values are seen. */
+/** Null if the values are visible. */
 export function hiding({ mask, drop }: ColumnAction): string | null {
   return drop ? "drop" : mask;
 }

@@ -1,6 +1,6 @@
 /**
- * Blocks under rules. A block without a ruled table is passed on as it is. Of another one a block is made that has the
- * ruled rows anew and the other rows' bytes as they were, copied in one piece.
+ * Blocks under rules. A block without a ruled table is passed on unchanged. Otherwise a new block is made: ruled rows are
+ * written again, and the bytes of the other rows are copied in one piece.
  */
 import {
   BEFORE_FULL,
@@ -18,15 +18,15 @@ import type { TableVersion } from "../core/model/schema.ts";
 import { TupleWriter } from "../core/model/tuple-writer.ts";
 import { CellMap, tupleEnd } from "../core/model/tuple.ts";
 import type { Masker } from "./masks.ts";
-import type { Plan } from "./rule-book.ts";
+import type { RuledShape } from "./rule-book.ts";
 import { ConditionRow } from "./where/values.ts";
 import { TRUE, type Truth, UNTOLD } from "./where/condition.ts";
 
-/** A table under rules, in both its versions. */
+/** A table under rules: the source's version and the ruled one. */
 export interface RuledTable {
   readonly source: TableVersion;
   readonly ruled: TableVersion;
-  readonly plan: Plan;
+  readonly plan: RuledShape;
 }
 
 /** Where a row of a block that was made here comes from. */
@@ -46,19 +46,19 @@ export class RuledBlocks {
   readonly #cells = new CellMap();
   readonly #row = new ConditionRow();
 
-  /** `tableOf`: the ruled table whose version at the source this is. */
+  /** `tableOf`: the ruled table for a version at the source. */
   constructor(masker: Masker, tableOf: (source: TableVersion) => RuledTable | undefined) {
     this.#masker = masker;
     this.#tableOf = tableOf;
   }
 
-  /** Takes over the caller's reference, and gives one to what it returns. */
+  /** Takes over the caller's reference; the caller gets one for the result. */
   apply(block: Block): Block {
     const tables = block.tables.map((table) => this.#tableOf(table));
     return tables.every((table) => table === undefined) ? block : this.#rewritten(block, tables);
   }
 
-  /** Undefined for a block that was passed on as it is. */
+  /** Undefined for a block that was passed on unchanged. */
   origin(block: Block): Origin | undefined {
     return this.#origins.get(block);
   }
@@ -69,7 +69,7 @@ export class RuledBlocks {
     const { shift } = copyOthers(out, block, tables);
     const making = new Making(block, out, () => {
       if (this.#free.length < FREE_COUNT_MAX && out.bytes.length <= KEPT_BYTES_MAX) this.#free.push(out);
-      // Invariant 9: what the source keeps for the block is let go with what was made of it.
+      // Invariant 9: the source's memory for the block is released together with the new block.
       block.release();
     });
     let next = 0;
@@ -95,7 +95,7 @@ export class RuledBlocks {
     this.#row.set(block.bytes, after, before !== NO_TUPLE && kind === BEFORE_FULL ? before : -1);
     const truth: Truth = condition.evaluate(this.#row);
     if (truth === TRUE) return this.#whole(making, block, row, op, table);
-    // A row that never was in a sink.
+    // This row was never in a sink.
     if (op === OP_CREATE || op === OP_READ) return;
     const old = before === NO_TUPLE ? NO_TUPLE : this.#tuple(making, block.bytes, before, table);
     if (truth === UNTOLD) {
@@ -104,7 +104,8 @@ export class RuledBlocks {
       return;
     }
     if (old !== NO_TUPLE) making.add(row, OP_DELETE, NO_TUPLE, old, kind);
-    // Its own key too; where keys are checked at commit another row may hold it by now, and a full old row was given.
+    // The row's own key is deleted too. If keys are checked at commit, another row may have that key by now; but then a
+    // full old row was given.
     if (old === NO_TUPLE || !table.source.deferrableKey)
       making.add(row, OP_DELETE, NO_TUPLE, this.#key(making, block.bytes, after, table, false), BEFORE_KEY);
   }
@@ -145,7 +146,7 @@ export class RuledBlocks {
   }
 }
 
-/** One block as it is made of another. */
+/** Builds a new block from a block of the source. */
 class Making {
   readonly tuples: TupleWriter;
   readonly #from: Block;
@@ -171,7 +172,7 @@ class Making {
     made.append(op, table[row]!, after, before, beforeKind, tx[row]!, index[row]!);
   }
 
-  /** A row of a table without rules, whose bytes were copied. */
+  /** A row of a table without rules; its bytes were copied. */
   asItIs(row: number, shift: number): void {
     const { op, after, before, beforeKind } = this.#from;
     const newer = after[row]!;
@@ -197,7 +198,7 @@ class Making {
     const from = this.#from;
     const made = this.#made;
     const { out } = this.tuples;
-    // The written part alone: behind it lies what the memory held before.
+    // Only the written part: after it is whatever the memory held before.
     made.bytes = out.view();
     made.byteCount = from.byteCount + out.length;
     made.until = from.until;
@@ -213,7 +214,7 @@ class Making {
   }
 }
 
-/** Copies the stretch of bytes that the rows without rules lie in; `shift`: by how much their offsets become less. */
+/** Copies the range of bytes with the rows without rules. `shift`: how much smaller their offsets become. */
 function copyOthers(
   out: ByteWriter,
   block: Block,

@@ -3,35 +3,38 @@ import { invariant } from "../core/invariant.ts";
 import type { Position } from "../core/model/position.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import { faultOf, otherRules } from "./errors.ts";
-import type { Plan, RuleBook } from "./rule-book.ts";
+import type { RuledShape, RuleBook } from "./rule-book.ts";
 import type { RuledTable } from "./ruled-blocks.ts";
 import { sourceShape, withKeyOf } from "./source-shape.ts";
 
-/** The tables of a source that is under rules: as it has them, as everybody behind the rules sees them, and which is which. */
+/**
+ * The tables of a source with rules: the source's versions, the versions that every part after the rules sees, and how they
+ * belong together.
+ */
 export class RuledTables {
   readonly #book: RuleBook;
-  /** By version at the source, as the source is given it. */
+  /** By version at the source, as the source gets it. */
   readonly #bySource = new WeakMap<TableVersion, RuledTable>();
-  /** By version as everybody behind the rules sees it; more than one where changes at the source are ignored. */
+  /** By the version that parts after the rules see; it has several entries if changes at the source are ignored. */
   readonly #byRuled = new WeakMap<TableVersion, RuledTable[]>();
-  /** Tables as the catalogue had them when it was last looked at. */
+  /** Tables as the catalogue had them at the last look. */
   readonly #live = new Map<string, TableShape>();
 
   constructor(book: RuleBook) {
     this.#book = book;
   }
 
-  /** The ruled table whose version at the source this is. */
+  /** The ruled table for a version at the source. */
   ofSource(table: TableVersion): RuledTable | undefined {
     return this.#bySource.get(table);
   }
 
-  /** Takes in what the source's catalogue says now. */
+  /** Takes over what the source's catalogue shows now. */
   look({ tables }: CapturedTables): void {
     for (const shape of tables) this.#live.set(shape.id, shape);
   }
 
-  /** What the source's catalogue says, as it is seen behind the rules. */
+  /** The source's catalogue, as it is seen after the rules. */
   captured(captured: CapturedTables): CapturedTables {
     const shapes = captured.tables.map((shape) => this.shape(shape));
     const faulty = shapes.flatMap(({ id, ruled }) => (ruled?.fault == null ? [] : [{ id, ...ruled.fault }]));
@@ -63,7 +66,7 @@ export class RuledTables {
     return shape.fingerprint === table.fingerprint ? null : shape;
   }
 
-  /** The source's version of a shape that its log shows. `register` gives what is seen of it its place in the registry. */
+  /** The source's version of a shape that its log shows. `register` registers its ruled shape. */
   async resolve(
     shape: TableShape,
     position: Position,
@@ -73,18 +76,18 @@ export class RuledTables {
     const version = await register(plan?.shape ?? shape, position);
     if (plan === null) return version;
     if (version.fingerprint === plan.shape.fingerprint) return this.#registered(version, shape, plan).source;
-    // As it was registered when this place was read first.
+    // The version that was registered when this position was first read.
     const known = sourceShape(version);
     return this.#registered(version, known, this.#book.plan(known, position)!).source;
   }
 
-  /** The source's version of a table that is asked for. Invariant: nothing is read under other rules than those of now. */
+  /** The source's version of a requested table. Invariant: nothing is read with other rules than the present ones. */
   atSource(table: TableVersion): TableVersion {
     const live = this.#book.isPinned(table.id) ? this.#live.get(table.id) : undefined;
     return this.#versionFor(table, live ?? sourceShape(table));
   }
 
-  /** As a copy has it that was begun with this very version. */
+  /** The version in a copy that began with this version. */
   inCopy(table: TableVersion): TableVersion {
     return this.#versionFor(table, sourceShape(table));
   }
@@ -96,11 +99,11 @@ export class RuledTables {
     return this.#registered(table, shape, plan).source;
   }
 
-  #registered(ruled: TableVersion, shape: TableShape, plan: Plan): RuledTable {
+  #registered(ruled: TableVersion, shape: TableShape, plan: RuledShape): RuledTable {
     const known = this.#byRuled.get(ruled) ?? [];
     const found = known.find(({ source }) => source.fingerprint === shape.fingerprint);
     if (found !== undefined) return found;
-    invariant(plan.shape.fingerprint === ruled.fingerprint, "a ruled version is of the rules of now");
+    invariant(plan.shape.fingerprint === ruled.fingerprint, "a ruled version belongs to the present rules");
     const table = { source: { ...shape, version: ruled.version, since: ruled.since }, ruled, plan };
     this.#byRuled.set(ruled, [...known, table]);
     this.#bySource.set(table.source, table);

@@ -1,9 +1,9 @@
-/** Tables as the source has them, of what was made of them under rules, or under another key. */
+/** Recovers the source's shapes from shapes that were registered with rules, or with another key. */
 import { createHash } from "node:crypto";
 import { keyMarks } from "../core/model/schema.ts";
 import type { TableShape } from "../core/contracts/catalog.ts";
 
-/** The shape as the source has it, of what an earlier process registered under rules, or without. */
+/** The source's shape of a table that an earlier process registered, with or without rules. */
 export function sourceShape(table: TableShape): TableShape {
   const { id, schema, table: name, dialect, relation, deferrableKey, ruled } = table;
   const { columns, key, fingerprint } = ruled?.source ?? table;
@@ -12,8 +12,8 @@ export function sourceShape(table: TableShape): TableShape {
 }
 
 /**
- * A shape that was known under another key than the configuration chooses by now. Invariant: rules are applied to no shape
- * under a key of before, as they may hide its columns.
+ * A shape that was registered with another key than the configuration chooses now. Invariant: no rule is applied to a shape
+ * with the former key, because the rule may hide that key's columns.
  */
 export function withKeyOf(live: TableShape, known: TableShape): TableShape {
   const isChosen = live.keyChosen === true || known.keyChosen === true;
@@ -26,7 +26,7 @@ export function withKeyOf(live: TableShape, known: TableShape): TableShape {
   const isKeptAlike = live.deferrableKey === known.deferrableKey && live.unenforcedKey === known.unenforcedKey;
   if (key.includes(-1) || (isSame && isKeptAlike)) return known;
   if (JSON.stringify(live.columns) === JSON.stringify(known.columns)) return live;
-  // Its columns have changed too: the log will show as what.
+  // Its columns have changed too: the log will show how.
   const { keyChosen: _chosen, unenforcedKey: _unenforced, ...own } = known;
   const fingerprint = digest([known.fingerprint, key, live.deferrableKey, live.unenforcedKey]);
   return { ...own, key, deferrableKey: live.deferrableKey, fingerprint, ...keyMarks(live) };

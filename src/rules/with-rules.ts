@@ -1,4 +1,4 @@
-/** A source under rules: streams, chunks, first copy and catalogue come out of it already ruled. */
+/** A source with rules: its streams, chunks, initial snapshot and catalogue have the rules applied. */
 import type { CapturedTables, TableShape } from "../core/contracts/catalog.ts";
 import type { ChangeLog } from "../core/contracts/change-log.ts";
 import type { FirstCopy, LogAdmin } from "../core/contracts/log-admin.ts";
@@ -16,15 +16,15 @@ import { RuleBook } from "./rule-book.ts";
 
 export interface RuledSource extends Source {
   /**
-   * The shape that takes the place of this version, which an earlier process registered, where the configuration's rules
-   * are others by now; null: none does. Asked after `create` or `resume`.
+   * The shape that replaces this version, if an earlier process registered the version and the configuration has other
+   * rules now; null: nothing replaces it. Called after `create` or `resume`.
    */
   readonly revised: (table: TableVersion) => TableShape | null;
 }
 
 /**
- * Nobody behind it sees a masked value, a dropped column or a row that is filtered out. Tables without rules cost nothing
- * per row. Without any rule it still knows the tables that had some, and what takes their place.
+ * No part after it sees a masked value, a dropped column or a filtered row. Tables without rules cost nothing per row. Even
+ * without any rule, it knows the tables that had some, and what replaces them.
  */
 export function withRules(source: Source, rules: Rules, pins: Pins = NO_PINS): RuledSource {
   const book = new RuleBook(rules, pins);
@@ -37,7 +37,7 @@ export function withRules(source: Source, rules: Rules, pins: Pins = NO_PINS): R
     return captured;
   };
   let isChecked = false;
-  /** Before anything is made or read, and once: what was right at the start is looked at shape by shape from then on. */
+  /** Once, before anything is created or read. Later shapes are checked one by one. */
   const check = async (signal: AbortSignal): Promise<void> => {
     if (isChecked || !hasRules) return;
     const [first, ...rest] = problemsOf(book, await look(signal));
@@ -74,7 +74,7 @@ function problemsOf(book: RuleBook, { tables, refused }: CapturedTables): readon
 interface Ruling {
   readonly tables: RuledTables;
   readonly blocks: RuledBlocks;
-  /** Throws where the rules do not fit the tables. */
+  /** Throws if the rules do not fit the tables. */
   readonly check: (signal: AbortSignal) => Promise<void>;
 }
 

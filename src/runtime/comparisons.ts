@@ -38,18 +38,18 @@ export interface ComparisonParts {
   readonly logger: Logger;
 }
 
-/** Rows of one compare work: between two of them the sink's worker may be stopped. */
+/** Rows in one piece of compare work. Between two pieces the sink's worker can be stopped. */
 const SLICE_ROWS = 8_000;
-/** How often it is looked whether a sink gets on. */
+/** How often the wait checks that a sink makes progress. */
 const LOOK_MS = 250;
 
-/** One sink's way to a place. */
+/** How far one sink is with the rows that were given to it. */
 interface Way {
   readonly all: Promise<boolean>;
   failure: { readonly error: unknown } | null;
 }
 
-/** Brings rows of the source to a place in the sinks' queues where they can be compared with what the sinks hold. */
+/** Puts rows of the source into the sinks' queues, at a position where they can be compared with what the sinks hold. */
 export class Comparisons implements ComparePort {
   readonly #parts: ComparisonParts;
   readonly #chunks: ChunkReader;
@@ -94,7 +94,7 @@ export class Comparisons implements ComparePort {
     if (!lane.has(runner.worker)) return { reason: "the sink is catching up", isWhole: true };
     const held = runner.worker.progress?.tables[table.id];
     const isWhole = held !== undefined && held === takers.completeness(table);
-    // A copy that lacks changes, as those of a table that was set aside, is as complete as before by what the sink says.
+    // A suspended table lacks changes, but the sink's checkpoint still calls its copy complete.
     if (isWhole && !(await state.refills.list()).some((refill) => isShortOf(refill, sink, table.id))) return null;
     return { reason: "it is still being read beside the stream for the sink", isWhole: false };
   }
@@ -188,14 +188,14 @@ export class Comparisons implements ComparePort {
       signal.throwIfAborted();
       return nowhere(place, await this.#withoutSource({ kind: "failed", error }, signal));
     } finally {
-      // What still waits in a queue compares nothing any more.
+      // From here on, work that still waits in a queue compares nothing.
       end();
       endTurn();
       this.#turns.letGo(heldBytes);
     }
   }
 
-  /** `away` in place of what a source that can't be reached made of it. */
+  /** The outcome, or `away` when the source can't be reached. */
   async #withoutSource(outcome: CompareOutcome, signal: AbortSignal): Promise<CompareOutcome> {
     try {
       await this.#parts.source.log.tip(signal);
@@ -274,7 +274,7 @@ function nowhere({ sinks }: ComparePlace, outcome: CompareOutcome): ComparedPlac
   return { last: null, at: null, aside: [], outcomes };
 }
 
-/** What is waited for, or `late` when `placeOf` has stayed the same for too long. */
+/** The promise's value, or `late` when `placeOf` has stayed the same for too long. */
 async function whileMoving<T>(
   clock: Clock,
   waited: Promise<T>,
@@ -283,7 +283,7 @@ async function whileMoving<T>(
   signal: AbortSignal,
 ): Promise<T | "late"> {
   const looking = new AbortController();
-  // Nobody waits for it any more where it is late.
+  // After `late`, no caller awaits this promise any more.
   waited.catch(() => undefined);
   let seen = placeOf();
   let movedMs = clock.elapsed();

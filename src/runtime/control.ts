@@ -28,12 +28,12 @@ export interface WaitResult {
 }
 
 const SAMPLE_MS = 1_000;
-/** A `wait` looks again when something is told; and so often, for what nobody tells of. */
+/** A `wait` looks again after each notification, and this often, because some changes send none. */
 const WAIT_LOOK_MS = 250;
-/** At once: each takes the disk's time and room. */
+/** At the same time: each copy takes time and space of the disk. */
 const COPIES_MAX = 4;
 
-/** What operators see of a running pipeline and do to it; the CLI, the API and the metrics all go through here. */
+/** What operators see of a running pipeline and do to it. The CLI, the API and the metrics all use it. */
 export class Control {
   readonly #name: string;
   readonly #pipeline: Pipeline;
@@ -60,7 +60,7 @@ export class Control {
       } catch (error) {
         signal.throwIfAborted();
         this.#health = null;
-        this.#logger.debug({ error }, "the source could not be asked for its position");
+        this.#logger.debug({ error }, "the source did not tell its position");
       }
       await this.#pipeline.clock.sleep(SAMPLE_MS, signal);
     }
@@ -136,8 +136,8 @@ export class Control {
   }
 
   /**
-   * Why it is not ready: the stream does not flow, or a sink that nobody paused, or a table, has no part in it. Errors by
-   * number alone: anybody may ask.
+   * Why the daemon is not ready: the stream does not flow, or a sink that no operator paused, or a table, is left behind.
+   * Errors are shown by code alone, because this endpoint needs no login.
    */
   get unready(): readonly string[] {
     const { phase, runners, sourceError, sourceNeedsPerson, gate, unreadable } = this.#pipeline;
@@ -165,18 +165,18 @@ export class Control {
     for (const runner of this.#chosen(sink)) await runner.resume();
   }
 
-  /** Of sinks whose engines run in this process: what those count as their memory. */
+  /** For sinks whose engines run in this process: the memory that the engine itself reports. */
   async memory(): Promise<ReadonlyMap<string, number>> {
     const found = new Map<string, number>();
     for (const { name, worker } of this.#pipeline.runners) {
-      // A figure for people to look at: what can't be told now is left out.
+      // The figure is only informative: a sink that can't report it now is left out.
       const bytes = await worker.sink.engine?.memoryBytes().catch(() => null);
       if (bytes != null) found.set(name, bytes);
     }
     return found;
   }
 
-  /** A copy of what a sink holds, for somebody to query elsewhere. */
+  /** Makes a copy of what a sink holds, to query it elsewhere. */
   async copy(sink: string, signal: AbortSignal): Promise<string> {
     const asked = this.#chosen(sink)[0]!.worker.sink;
     if (asked.copies === undefined) throw notAsked(sink);
@@ -189,7 +189,7 @@ export class Control {
     }
   }
 
-  /** Reads tables again beside the stream; a sink that had failed, or was emptied, is filled anew. */
+  /** Reads tables again beside the stream. A sink that had failed, or was emptied, is filled again from the beginning. */
   async startSnapshot(request: SnapshotRequest): Promise<readonly string[]> {
     const { gate, source } = this.#pipeline;
     const runners =
@@ -210,7 +210,7 @@ export class Control {
     return ids;
   }
 
-  /** A sink that had failed is opened again; where all of its rows are asked for, it is filled whatever it holds. */
+  /** Opens a failed sink again. If the operator asks for all of its rows, the sink is filled whatever it holds. */
   async #revive(runner: SinkRunner, { tables, where }: SnapshotRequest): Promise<void> {
     const place = this.#pipeline.position;
     if (tables.length === 0 && where === null && place !== null) await runner.fillAgain(place);
@@ -221,7 +221,7 @@ export class Control {
     return await this.#pipeline.snapshots(true);
   }
 
-  /** False where there is no unfinished one with this number. */
+  /** False if there is no unfinished snapshot with this number. */
   async cancelSnapshot(id: number): Promise<boolean> {
     return await cancelRefill(this.#pipeline.state.refills, id);
   }
@@ -231,7 +231,7 @@ export class Control {
     const { clock, news, source } = this.#pipeline;
     using limit = deadline(clock, Math.ceil(timeoutMs), signal);
     const until = limit.signal;
-    let missing: readonly string[] = ["the source's tables and position could not be asked for"];
+    let missing: readonly string[] = ["the source did not tell its tables and position"];
     try {
       for (let told = news.count; !(await this.#pipeline.look(until)); told = news.count) {
         missing = [`the daemon is ${this.#pipeline.phase}`];
@@ -252,7 +252,10 @@ export class Control {
     }
   }
 
-  /** Resolves when every sink is at the source's present position, or when one of them will not get there: with why. */
+  /**
+   * Resolves when every sink is at the source's present position (an empty list), or with the reasons why a sink will not
+   * get there.
+   */
   async untilCaughtUp(signal: AbortSignal): Promise<readonly string[]> {
     const { clock, news, source } = this.#pipeline;
     const tip = await source.log.tip(signal);
@@ -265,7 +268,7 @@ export class Control {
     }
   }
 
-  /** What is not yet true of "every sink holds everything before `tip`". */
+  /** What still has to happen until every sink holds everything before `tip`. */
   missing(tip: bigint): readonly string[] {
     const { phase, runners, unfinishedRefills, unreadable, gate, position, hasLooked, goneBack } = this.#pipeline;
     const missing: string[] = [];
@@ -297,7 +300,7 @@ export class Control {
     return missing;
   }
 
-  /** What will not pass by itself: a sink that waits for an operator, a table set aside, refused rows. */
+  /** What needs an operator: a sink that waits for one, a suspended table, refused rows. */
   async obstacles(): Promise<readonly string[]> {
     const { runners, gate, state, hasLooked } = this.#pipeline;
     const obstacles: string[] = [];
@@ -305,7 +308,7 @@ export class Control {
       if (!needsPerson && sinkState !== "paused") continue;
       obstacles.push(`sink ${name} is ${sinkState}${error === null ? "" : `: ${error.code} ${error.message}`}`);
     }
-    // Of a table that the source may no longer have nobody waits for anything.
+    // A table that the source may no longer have holds nothing up.
     for (const [table, error] of hasLooked ? gate.aside : []) {
       if (gate.isToReturn(table)) continue;
       obstacles.push(`table ${table} is set aside: ${error.code} ${error.message}`);

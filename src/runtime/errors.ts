@@ -6,7 +6,7 @@ import { pages } from "./error-pages.ts";
 
 export { pages };
 
-/** Of a table that may be written again without a word to Millrace. */
+/** Millrace tries such a table again by itself. */
 export const CANNOT_WRITE = "MR1324";
 
 export function cannotWrite(sink: string, table: string, cause: MillraceError): MillraceError {
@@ -14,7 +14,7 @@ export function cannotWrite(sink: string, table: string, cause: MillraceError): 
     code: CANNOT_WRITE,
     kind: "fatal",
     message: `sink ${sink} can't write ${table}: ${cause.code} ${cause.message}`,
-    hint: cause.hint ?? "mend what it names at the target; the table is tried again by itself",
+    hint: cause.hint ?? "correct what it names at the target; Millrace tries the table again by itself",
     cause,
     table,
   });
@@ -35,7 +35,7 @@ export function historyLost(sink: string, tables: readonly string[]): MillraceEr
     code: "MR1315",
     kind: "fatal",
     message: `the history of ${tables.join(", ")} is gone from sink ${sink}`,
-    hint: `put it back, then millrace resume --sink ${sink}; or begin anew: millrace snapshot start --sink ${sink}`,
+    hint: `put it back, then millrace resume --sink ${sink}; or start a new one: millrace snapshot start --sink ${sink}`,
   });
 }
 
@@ -43,8 +43,8 @@ export function sinkAhead(sink: string): MillraceError {
   return new MillraceError({
     code: "MR1311",
     kind: "fatal",
-    message: `sink ${sink} stands at a place that the source's log does not have`,
-    hint: "stop the daemon, then millrace recover: every sink goes on in another epoch, and is compared",
+    message: `sink ${sink} is at a position that the source's log does not have`,
+    hint: "stop the daemon, then millrace recover: it begins a new epoch and compares every sink",
   });
 }
 
@@ -52,7 +52,7 @@ export function sinkForeign(sink: string): MillraceError {
   return new MillraceError({
     code: "MR1317",
     kind: "fatal",
-    message: `sink ${sink} holds a checkpoint that was written under another state`,
+    message: `sink ${sink} holds a checkpoint that was written with another state`,
     hint: `millrace offsets reset --sink ${sink} --to snapshot fills it again; it removes rows that this log can't have written`,
   });
 }
@@ -97,7 +97,7 @@ export function waitsForApproval(table: string, changes: readonly string[]): Mil
   return new MillraceError({
     code: "MR1303",
     kind: "fatal",
-    message: `table ${table} is set aside, as its shape has changed: ${changes.join("; ")}`,
+    message: `table ${table} is set aside, because its shape has changed: ${changes.join("; ")}`,
     hint: `millrace schema approve ${table}`,
   });
 }
@@ -107,22 +107,22 @@ export function unclassified(sink: string, cause: unknown): MillraceError {
     code: "MR1304",
     kind: "fatal",
     message: `sink ${sink} keeps failing: ${cause instanceof Error ? cause.message : String(cause)}`,
-    hint: `mend what the log names, then millrace resume --sink ${sink}`,
+    hint: `correct what the log names, then millrace resume --sink ${sink}`,
     cause,
   });
 }
 
-/** A broken stream whose error nobody classified. */
+/** A broken stream whose error no connector classified. */
 export function streamLost(cause: unknown): MillraceError {
   return new MillraceError({
     code: "MR1304",
     kind: "retryable",
-    message: `the stream from the source broke off: ${cause instanceof Error ? cause.message : String(cause)}`,
+    message: `the stream from the source broke: ${cause instanceof Error ? cause.message : String(cause)}`,
     cause,
   });
 }
 
-/** A read beside the stream whose error nobody classified. */
+/** A read beside the stream whose error no connector classified. */
 export function readFailed(table: string, cause: unknown): MillraceError {
   return new MillraceError({
     code: "MR1304",
@@ -147,7 +147,7 @@ export function notAsked(sink: string): MillraceError {
   return new MillraceError({
     code: "MR1321",
     kind: "fatal",
-    message: `sink ${sink} can't be asked by SQL`,
+    message: `sink ${sink} can't be queried with SQL`,
     hint: "name a DuckDB sink",
   });
 }
@@ -174,8 +174,8 @@ export function noSuchTable(id: string): MillraceError {
   });
 }
 
-/** Why a table was set aside of which nothing is left to say to Millrace once the source is put right. */
-export const MENDED_AT_SOURCE: ReadonlySet<string> = new Set(["MR1026", "MR1309", "MR1312"]);
+/** Reasons for a table's suspension that end by themselves as soon as the source is corrected. */
+export const CORRECTED_AT_SOURCE: ReadonlySet<string> = new Set(["MR1026", "MR1309", "MR1312"]);
 
 export function refusedSince({ id, reason, fix, byPrivilege, code }: RefusedTable): MillraceError {
   if (code !== undefined)
@@ -183,8 +183,8 @@ export function refusedSince({ id, reason, fix, byPrivilege, code }: RefusedTabl
   return new MillraceError({
     code: byPrivilege === true ? "MR1312" : "MR1309",
     kind: "fatal",
-    message: `table ${id} is set aside, as it can't be captured any more: ${reason}`,
-    hint: `${fix} Then it is let in again.`,
+    message: `table ${id} is set aside, because it can't be captured any more: ${reason}`,
+    hint: `${fix} Then Millrace captures it again.`,
   });
 }
 
@@ -193,7 +193,7 @@ export function keyLost(table: string): MillraceError {
     code: "MR1309",
     kind: "fatal",
     message: `table ${table} is set aside: it has no usable key any more`,
-    hint: "give it a key again; then it is let in again",
+    hint: "give it a key again; then Millrace captures it again",
   });
 }
 
@@ -202,8 +202,8 @@ export function ambiguousKey(table: string, what: AmbiguousKey["what"]): Millrac
   return new MillraceError({
     code: "MR1313",
     kind: "fatal",
-    message: `table ${table} is set aside: ${met} that its rule gives as key`,
-    hint: `correct those rows at the source, then millrace snapshot start --tables ${table}; or take other columns`,
+    message: `table ${table} is set aside: ${met} that its rule names as key`,
+    hint: `correct those rows at the source, then millrace snapshot start --tables ${table}; or use other columns`,
   });
 }
 
@@ -211,8 +211,8 @@ export function internalFailure(table: string, cause: unknown): MillraceError {
   return new MillraceError({
     code: "MR1314",
     kind: "fatal",
-    message: `table ${table} is suspended: its rows could not be worked (${cause instanceof Error ? cause.name : typeof cause})`,
-    hint: `report what the log says, then millrace snapshot start --tables ${table}`,
+    message: `table ${table} is suspended: its rows could not be processed (${cause instanceof Error ? cause.name : typeof cause})`,
+    hint: `report the log's error, then millrace snapshot start --tables ${table}`,
     cause,
   });
 }
@@ -221,7 +221,7 @@ export function snapshotNeeded(id: number, table: string, sink: string): Millrac
   return new MillraceError({
     code: "MR1310",
     kind: "fatal",
-    message: `snapshot ${id} can't be cancelled: without it sink ${sink} is short of rows of ${table}`,
+    message: `snapshot ${id} can't be cancelled: without it sink ${sink} lacks rows of ${table}`,
     hint: `millrace pause --sink ${sink} interrupts it; to do without the table, leave it out of the sink's tables`,
   });
 }

@@ -5,12 +5,12 @@ import type { Sink } from "../core/contracts/sink.ts";
 import type { HeldPositions } from "../core/contracts/log-admin.ts";
 import type { SinkRecord, SourceRecord, StateStore } from "../core/contracts/state-store.ts";
 import { heldFrom, type Standing, standingOf } from "./apply/standing.ts";
-import { within } from "./within.ts";
+import { withTimeout } from "./with-timeout.ts";
 
-/** What a start would find of one sink, by the same decision; the sink is looked at, and not taken over. */
+/** What a start would find out about one sink, by the same decision. The sink is read, but not taken over. */
 export type Foreseen = { readonly record: SinkRecord | null } & (
   | { readonly kind: "stands"; readonly standing: Standing }
-  /** It is put elsewhere before anything else. */
+  /** An operator has reset its offset; the reset comes first. */
   | { readonly kind: "reset"; readonly to: Position }
   | { readonly kind: "refused"; readonly error: MillraceError }
   /** It is paused, or does not answer. */
@@ -45,18 +45,18 @@ export async function foresee(
   }
 }
 
-/** Null: it does not answer in time. Why is said when it is opened. */
+/** Null: the sink does not answer in time. Opening it later reports why. */
 async function looked(clock: Clock, sink: Sink, signal: AbortSignal) {
   const look = sink.look(signal).then(
     (own) => ({ own }),
     () => null,
   );
-  const answer = await within(clock, ANSWER_MS_MAX, look, signal);
+  const answer = await withTimeout(clock, ANSWER_MS_MAX, look, signal);
   signal.throwIfAborted();
   return answer;
 }
 
-/** What a stream has to reach for sinks that begin so; null: nothing says where it would begin. */
+/** The positions that a stream has to reach for sinks that begin like this. Null: nothing shows where it would begin. */
 export function heldForeseen(
   { acknowledged, epoch, origin }: SourceRecord,
   foreseen: readonly Foreseen[],

@@ -20,16 +20,16 @@ export interface GrantParts {
   readonly logger: Logger;
 }
 
-/** Why the source does not let a start go on yet. */
+/** Why the source does not let a start continue yet. */
 export interface Withheld {
   readonly error: StoredError;
   readonly needsPerson: boolean;
 }
 
 /**
- * Until nobody else reads the source's log, and the source lets this daemon go on in it. Invariant: before any sink is touched:
- * whoever opens one takes it over, and a copy of a state may be started beside the daemon that goes on with the state itself.
- * A source that can't be asked now is asked by the stream.
+ * Waits until no other process reads the source's log, and the source lets this daemon continue in it. Invariant: this
+ * happens before any sink is touched. Opening a sink takes it over, and this process may be one that was started on a copy
+ * of the state, beside the daemon that owns it. If the source can't be reached now, the stream asks it later.
  */
 export async function untilGranted(
   parts: GrantParts,
@@ -41,7 +41,7 @@ export async function untilGranted(
   for (;;) {
     const error = await withheld(parts, signal);
     if (error === null || !(await answers(source.log, signal))) break;
-    logger.warn({ error }, "somebody else reads the source's log; no sink is touched");
+    logger.warn({ error }, "another process reads the source's log; no sink is touched");
     const waitMs = backoff.next();
     const { code, message, hint } = findMillraceError(error) ?? streamLost(error);
     const needsPerson = kindOf(error) === "blocked" || backoff.waitedMs > inVainMsMax;
@@ -54,7 +54,7 @@ export async function untilGranted(
 
 async function withheld({ source, state }: GrantParts, signal: AbortSignal): Promise<unknown> {
   const { identity } = await stored(state);
-  // Who reads it now may still move what is asked behind it.
+  // A process that reads the log now may still change these answers.
   return await tried(async () => await source.admin.expectFree?.(identity, signal), signal);
 }
 
@@ -76,7 +76,7 @@ async function answers(log: ChangeLog, signal: AbortSignal): Promise<boolean> {
   return (await tried(() => log.tip(signal), signal)) === null;
 }
 
-/** What went wrong and may pass; anything else is thrown. */
+/** The error, if it may pass; any other error is thrown. */
 async function tried(work: () => Promise<unknown>, signal: AbortSignal): Promise<unknown> {
   try {
     await work();

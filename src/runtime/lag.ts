@@ -1,12 +1,12 @@
-/** One sample a second is kept for this long; beyond it the lag reads as "at least". */
+/** The clock keeps one sample a second for this long; a longer lag reads as "at least". */
 const SAMPLES_MAX = 3_600;
 
-/** The log's end is asked for once a second; an answer may take its time. */
+/** The log's end is read once a second, and an answer may take some time. */
 const FRESH_MS = 5_000;
 
 /**
- * Turns positions into seconds: remembers where the source's log ended at which time. Something that has reached a
- * position lags by the age of the newest end that lies beyond it.
+ * Turns positions into seconds: it remembers when the source's log ended where. A sink at a position lags by the age of the
+ * oldest known end beyond that position.
  */
 export class LagClock {
   readonly #samples: { readonly atMs: number; readonly tip: bigint }[] = [];
@@ -26,14 +26,14 @@ export class LagClock {
     return this.#samples.at(-1)?.tip ?? null;
   }
 
-  /** Whether the end of the log is known as it is about now. */
+  /** Whether the present end of the log is known. */
   isFresh(nowMs: number): boolean {
     return this.#lookedAtMs !== null && nowMs - this.#lookedAtMs < FRESH_MS;
   }
 
   /**
-   * Seconds since the log first went beyond `position`; 0 where it has not, null where nothing is known. While the source
-   * is away nobody knows what it has written: then it is the time since the last look at least.
+   * Seconds since the log first went beyond `position`; 0 if it has not, null if nothing is known. While the source is away
+   * nobody knows what it has written: the result is then at least the time since the last look.
    */
   seconds(position: bigint, nowMs: number): number | null {
     if (this.#lookedAtMs === null) return null;

@@ -29,7 +29,7 @@ import { type Phase, Streaming } from "./streaming.ts";
 export interface SinkSetup extends TableTaker {
   readonly limits: BatchLimits;
   readonly onPoison: "pause" | "deadLetter";
-  /** Default: the sink's own. A history can't be read again. */
+  /** Default: the sink's own. A lost history can't be read again. */
   readonly onLost?: OnLost;
 }
 
@@ -43,42 +43,42 @@ export interface PipelineParts {
   readonly sinks: readonly SinkSetup[];
   readonly snapshot: "initial" | "none";
   readonly heartbeatMs: number;
-  /** What becomes of changes of a table's shape. By default all are followed. */
+  /** How changes of a table's shape are treated. By default targets follow all of them. */
   readonly policyOf?: (table: TableShape) => SchemaPolicy;
   /**
-   * The shape that takes the place of this version, which an earlier process registered, where the configuration asks for
-   * another one by now; null: none does. Asked when the log was found.
+   * The shape that replaces this version, if an earlier process registered the version and the configuration asks for
+   * another one now; null: nothing replaces it. Called when the log was found.
    */
   readonly revised: (table: TableVersion) => TableShape | null;
-  /** How often a second stream is asked for, for a sink that lies behind, before the first one goes back for it. */
+  /** How often a lagging sink asks for a second stream before the first stream goes back for it. */
   readonly secondStreamTriesMax?: number;
-  /** How long a source or a sink that answers may fail in its work, in a row and in vain, before somebody has to look. */
+  /** How long a source or a sink that answers may fail in a row before an operator has to act. */
   readonly inVainMsMax?: number;
   readonly logger: Logger;
   readonly metrics: Metrics;
 }
 
 /** Why a table is read again. */
-const ADMITTED = "let in again";
+const REINSTATED = "reinstated";
 
 /**
- * A running source with its sinks, as the daemon's other parts see it: first it starts, which finds the log and where the stream
- * begins, then it streams (streaming.ts).
+ * A running source with its sinks, as the daemon's other parts see it. It starts, which finds the log and the position
+ * where the stream begins; then it streams (streaming.ts).
  */
 export class Pipeline {
   readonly source: Source;
   readonly state: StateStore;
   readonly gate: TableGate;
   readonly runners: readonly SinkRunner[];
-  /** Told when something that somebody may wait for is otherwise: a sink has come further, or is in another state. */
+  /** Notified when something changes that a `wait` may wait for: a sink has made progress, or its state has changed. */
   readonly news = new News();
   readonly #parts: PipelineParts;
   readonly suspended: SuspendedTables;
   readonly #tables: SinkTables;
   #stored: SourceRecord | null = null;
-  /** While the source does not let it in. */
+  /** Set while the source does not let this daemon continue. */
   #withheld: Withheld | null = null;
-  /** Null: it starts. */
+  /** Null while it starts. */
   #streaming: Streaming | null = null;
 
   constructor(parts: PipelineParts) {
@@ -137,12 +137,12 @@ export class Pipeline {
     return this.#streaming?.rewind.goneBack ?? null;
   }
 
-  /** Whether the source's tables were looked at since the start: until then nobody knows what is to be read. */
+  /** Whether the source's tables were read since the start. Before that, it is unknown which tables need a snapshot. */
   get hasLooked(): boolean {
     return this.#streaming?.watch.hasLooked ?? false;
   }
 
-  /** Ids of tables whose present shape the stream has not come to yet. */
+  /** Ids of tables whose present shape the stream has not reached yet. */
   get changingTables(): readonly string[] {
     return [...new Set([...(this.#streaming?.watch.changing ?? []), ...this.gate.changing])];
   }
@@ -157,7 +157,7 @@ export class Pipeline {
     return this.#streaming?.phase === "streaming" ? this.#streaming.comparisons : null;
   }
 
-  /** Resolves when tables that are there at the call are known; false while the pipeline does not stream yet. */
+  /** Resolves true when all tables that exist at the call are known; false while the pipeline does not stream yet. */
   async look(signal: AbortSignal): Promise<boolean> {
     if (this.#streaming?.phase !== "streaming") return false;
     await this.#streaming.watch.look(signal);
@@ -184,21 +184,21 @@ export class Pipeline {
     else await this.#streaming.refiller.again(sink, taken, scope, reason);
   }
 
-  /** A table that was set aside is short of changes in every sink: all of them read it again before it flows. */
+  /** Every sink lacks changes of a suspended table: all of them read it again before it flows. */
   async admit(tableIds: readonly string[]): Promise<void> {
     const { gate, state, suspended } = this;
     const sinks = this.runners.map(({ name }) => name);
     const aside = tableIds.filter((id) => gate.aside.has(id));
     for (const tableId of aside) {
       const takers = sinks.filter((name) => !suspended.has(name, tableId));
-      const request = { tableId, scope: { kind: "table" }, reason: ADMITTED, needed: true } as const;
+      const request = { tableId, scope: { kind: "table" }, reason: REINSTATED, needed: true } as const;
       await state.refills.addAll(takers.map((sink) => ({ ...request, sink })));
       await gate.readmit(tableId);
     }
-    for (const sink of sinks) await this.refill(sink, aside, null, ADMITTED);
+    for (const sink of sinks) await this.refill(sink, aside, null, REINSTATED);
   }
 
-  /** Tables that a sink can't follow; of one that is gone at the source nobody waits for anything. */
+  /** Tables that a sink can't follow. A table that is gone at the source is left out: nothing waits for it. */
   get suspendedTables(): readonly SuspendedTable[] {
     return this.suspended.all.filter(({ sink, tableId }) => {
       const table = this.gate.newest(tableId);
@@ -206,19 +206,19 @@ export class Pipeline {
     });
   }
 
-  /** Sinks take the tables again that were suspended there, and have them read. */
+  /** The sinks take tables again that were suspended there, and read them. */
   async reinstate(sinks: readonly string[], tableIds: readonly string[]): Promise<void> {
     for (const sink of sinks) await this.suspended.reinstate(sink, tableIds);
     this.#notify();
   }
 
-  /** What is to be read beside the stream, oldest first; with `all` what was, too. */
+  /** The snapshots that are not finished, oldest first; with `all` the finished ones too. */
   async snapshots(all: boolean): Promise<readonly SnapshotStatus[]> {
     const refills = await (this.#streaming?.refiller.ledger ?? this.state.refills).list(all);
     return refills.map((refill) => snapshotStatus(refill, this.#streaming?.refiller.failing.errorOf(refill)));
   }
 
-  /** Tables of which something is to be read beside the stream, and can't be at the moment. */
+  /** Tables with an unfinished snapshot that can't be read at the moment. */
   get unreadable(): readonly UnreadableTable[] {
     return this.#streaming?.refiller.failing.tables ?? [];
   }
@@ -281,8 +281,8 @@ export class Pipeline {
   }
 
   /**
-   * A table that its sink does not take any more. Invariant: before its changes pass by, so that nothing goes on later from
-   * where it was read before.
+   * Drops an unfinished snapshot of a table that its sink does not take any more. Invariant: before the table's changes are
+   * skipped, so that the snapshot can't continue later from its old key.
    */
   async #dropUnwanted(): Promise<void> {
     for (const { id, tableId, sink } of await this.state.refills.list()) {

@@ -20,11 +20,11 @@ export interface ResetParts {
 export const RESET_REASON = "offsets were reset";
 
 /**
- * Sets a sink's own progress to where an operator has put it; until that is recorded nothing else happens to the sink, so
- * that a crash anywhere in here has it done again from the start. Whoever goes back sees the log again and keeps what it
- * holds. The log may put rows back that have gone since without a word in it (deleted while the publication left deletes out),
- * so that its tables are compared when it has caught up. Whoever goes forward, or is filled anew, is short of what lies
- * between: its tables are read again.
+ * Moves a sink's checkpoint to the position that an operator has chosen. Until the checkpoint is stored, nothing else
+ * happens to the sink, so that after a crash anywhere in here the next start repeats it from the beginning. A sink that
+ * goes back sees the log again and keeps its rows. The log may bring rows back that have gone since without a delete in the
+ * log (deleted while the publication left deletes out), so its tables are compared when it has caught up. A sink that goes
+ * forward, or is filled from the beginning, lacks the changes in between: its tables are read again.
  */
 export async function applyReset(
   { worker, state, tables, logger }: ResetParts,
@@ -33,15 +33,16 @@ export async function applyReset(
   signal: AbortSignal,
 ): Promise<void> {
   const isElsewhere = keeps !== undefined || crossing !== undefined;
-  // An older copy of the state asks again: only by this reset did the sink get into its epoch, and it went on from there.
+  // An older copy of the state may ask again for the same reset. Only this reset brings the sink into its epoch, so the
+  // sink has done it already.
   if (isElsewhere && own?.position.epoch === to.epoch && comparePositions(own.position, to) > 0) {
-    await settle({ worker, state }, own, signal);
+    await storeReset({ worker, state }, own, signal);
     return;
   }
   if (keeps !== undefined && own !== null) {
     const tables = kept(own.tables, keeps);
-    await settle({ worker, state }, { position: to, tables }, signal);
-    logger.info({ tables: Object.keys(tables).length }, "the sink begins at a new place; what it holds is compared");
+    await storeReset({ worker, state }, { position: to, tables }, signal);
+    logger.info({ tables: Object.keys(tables).length }, "the sink begins at a new position; its rows are compared");
     return;
   }
   if (crossing !== undefined) {
@@ -49,7 +50,7 @@ export async function applyReset(
     return;
   }
   const isReplay = !anew && own !== null && comparePositions(own.position, to) >= 0;
-  // Invariant: what is to be read again, or compared, is listed before the sink's progress is another.
+  // Invariant: what has to be read again, or compared, is listed before the sink's checkpoint changes.
   const ids = tables.map(({ id }) => id);
   if (!isReplay) await askAgain(state.refills, worker.name, ids, { kind: "table" }, RESET_REASON, true);
   else if (comparePositions(own.position, to) > 0) {
@@ -57,17 +58,18 @@ export async function applyReset(
     await askAgain(state.refills, worker.name, held, { kind: "differences" }, RESET_REASON, true);
   }
   failpoint("reset.listed");
-  // No step of this sink was beyond `to`, so no row of ours has a later version.
+  // No batch of this sink was beyond `to`, so none of our rows has a later version.
   if (anew) await worker.expel(tables, rowVersion(to.epoch, to.commit), signal);
   failpoint("reset.expelled");
   const progress: SinkProgress = { position: to, tables: isReplay ? own.tables : {} };
-  await settle({ worker, state }, progress, signal);
+  await storeReset({ worker, state }, progress, signal);
   logger.info({ anew, isReplay }, "the sink begins where its offset was reset to");
 }
 
 /**
- * Into another log. Invariant 4: a sink goes on with what it holds only from the very place whose counterpart is known; any
- * other may hold more than it, or less, and is filled again from behind everything that it can hold.
+ * Continues in another log. Invariant 4: a sink keeps its rows only if it is exactly at the position whose counterpart in
+ * the new log is known. At any other position it may hold more or less, and is filled again above everything that it can
+ * hold.
  */
 async function cross(
   parts: ResetParts,
@@ -78,18 +80,18 @@ async function cross(
   const { logger, state, worker } = parts;
   const isAt = (place: Position | null): boolean =>
     !anew && own !== null && place !== null && comparePositions(own.position, place) === 0;
-  // Noted before a crash, where it is there already.
+  // The sink has it already: stored before a crash.
   if (own === null || !(isAt(crossing.from) || isAt(to))) {
     await applyReset(parts, own, { to: crossing.otherwise, anew }, signal);
     return;
   }
   const tables = isAt(to) ? own.tables : carried(own.tables, crossing.generations);
-  await settle({ worker, state }, { position: to, tables }, signal);
-  logger.info({ tables: Object.keys(tables).length }, "the sink goes on in another log, with what it holds");
+  await storeReset({ worker, state }, { position: to, tables }, signal);
+  logger.info({ tables: Object.keys(tables).length }, "the sink continues in another log and keeps its rows");
 }
 
-/** In the sink itself first: the state's word that it is done must be true. */
-async function settle(
+/** The sink first: the state may say that it is done only when it is. */
+async function storeReset(
   { worker, state }: Pick<ResetParts, "worker" | "state">,
   progress: SinkProgress,
   signal: AbortSignal,
@@ -100,13 +102,13 @@ async function settle(
   failpoint("reset.settled");
 }
 
-/** The tables that are there now, as complete as they were: whose shape has changed since is read as a whole. */
+/** The tables that exist now, as complete as they were. A table whose shape has changed since is read as a whole. */
 function kept(tables: CompleteTables, generations: Readonly<Record<string, string>>): CompleteTables {
   const held = Object.entries(tables).filter(([id]) => generations[id] !== undefined);
   return Object.fromEntries(held.map(([id, complete]) => [id, inGeneration(complete, generations[id]!)]));
 }
 
-/** The complete tables whose names certainly stand for the same as before. */
+/** The complete tables whose names certainly mean the same tables as before. */
 function carried(
   tables: CompleteTables,
   generations: NonNullable<SinkReset["crossing"]>["generations"],

@@ -7,18 +7,18 @@ export function kindOf(error: unknown): ErrorKind {
   return findMillraceError(error)?.kind ?? "retryable";
 }
 
-/** Whether it may pass, by itself or when somebody outside has acted. */
+/** Whether the error may pass, by itself or after an operator's action. */
 export function isTriedAgain(error: unknown): boolean {
   const kind = kindOf(error);
   return kind === "retryable" || kind === "blocked";
 }
 
-/** Attempts at one step before its sink is parked: with the waits between them some three seconds. */
+/** Attempts at one batch before its sink leaves the stream and waits; together they take about three seconds. */
 const STEP_ATTEMPTS_MAX = 6;
 const STEP_FIRST_WAIT_MS = 50;
 const STEP_WAIT_MS_MAX = 1_000;
 
-/** In-place retries of one step: what passes within seconds (a deadlock, a restart, a full queue) parks nobody. */
+/** Retries one batch in place: a problem that passes within seconds (a deadlock, a restart, a full queue) makes no sink leave. */
 export async function retryStep(
   clock: Clock,
   work: () => Promise<void>,
@@ -37,7 +37,7 @@ export async function retryStep(
   }
 }
 
-/** Growing waits, each with a share of chance, so that many who wait for one thing do not come back together. */
+/** Growing waits with a random share, so that many that wait for one thing do not come back together. */
 class Backoff {
   readonly #clock: Clock;
   readonly #firstMs: number;
@@ -60,20 +60,20 @@ class Backoff {
   }
 }
 
-/** The longest wait between attempts at what waits for somebody, or fails in its work. */
+/** The longest wait between attempts at something that waits for an operator, or that fails. */
 const WAIT_MS_MAX = 30_000;
-/** The longest between attempts to open a sink that does not answer: it goes on within two seconds of its return. */
+/** The longest wait between attempts to open a sink that does not answer: it continues within two seconds of its return. */
 export const PROBE_MS_MAX = 1_000;
 
-/** In a row and in vain: by then somebody has to look. */
+/** After this time of failures in a row, an operator has to act. */
 export const IN_VAIN_MS_MAX = 10 * 60_000;
 
 const FIRST_WAIT_MS = 250;
 
-/** Waits between attempts to reach a parked sink or a lost source: jittered, from a quarter second on. */
+/** Waits between attempts to reach a failed sink or a lost source: with jitter, starting at a quarter of a second. */
 export class ReconnectBackoff {
   readonly #backoff: Backoff;
-  /** Waited since the last attempt that came further. */
+  /** Total wait since the last attempt that made progress. */
   #waitedMs = 0;
 
   constructor(clock: Clock, maxMs = WAIT_MS_MAX) {

@@ -8,9 +8,9 @@ import type { SinkReset, SourceRecord, StateStore } from "../core/contracts/stat
 import { isTriedAgain } from "./retry.ts";
 import type { SinkRunner } from "./apply/sink-runner.ts";
 import { knownPlace } from "./apply/standing.ts";
-import { within } from "./within.ts";
+import { withTimeout } from "./with-timeout.ts";
 
-/** How long a start waits for sinks to answer before it goes on with those that did. */
+/** How long a start waits for sinks to answer before it continues with those that did. */
 export const OPENING_MS_MAX = 10_000;
 
 export interface LogParts {
@@ -21,7 +21,7 @@ export interface LogParts {
   readonly snapshot: "initial" | "none";
 }
 
-/** The log as it is stored; at a first start it is made, and there may be a copy of the rows as of its beginning. */
+/** The log as the state has it. A first start creates the log, and may also bring a copy of the rows as of its beginning. */
 export interface FoundLog {
   readonly stored: SourceRecord & { readonly origin: Position };
   readonly copy: FirstCopy | null;
@@ -38,8 +38,8 @@ export async function findLog(parts: LogParts, signal: AbortSignal): Promise<Fou
 }
 
 /**
- * A source that has another log by now, in which every sink that it knows the place of goes on. One that can't be asked now
- * is asked by the stream.
+ * The source has another log now: the sinks continue there whose counterpart position is known. If the source can't be
+ * reached now, the stream asks it later.
  */
 async function cross(
   { admin, state }: LogParts,
@@ -77,13 +77,13 @@ async function cross(
   await state.source.crossed(crossing.identity, at(crossing.from), resets);
 }
 
-/** First start: what is about to be made is announced, made, and recorded, in this order. */
+/** First start: it announces what it is about to create, creates it, and records it, in this order. */
 async function create(
   { clock, admin, state, runners, snapshot }: LogParts,
   record: SourceRecord | null,
   signal: AbortSignal,
 ): Promise<FirstCopy | null> {
-  // Before sinks are asked: who asks takes their fence over, and they may be another daemon's that runs.
+  // Before the sinks are opened: opening takes over their fence, and another running daemon may own them.
   if (record === null) await admin.expectFree?.(null, signal);
   const epoch = await epochOver(clock, runners, record?.epoch ?? null, signal);
   if (record === null) await state.source.announce(epoch);
@@ -95,8 +95,8 @@ async function create(
 }
 
 /**
- * Without state nothing proves that the sinks' positions are of this log: what they hold belongs to an earlier epoch,
- * and is read again. `announced`: by an earlier process, which may have had other sinks.
+ * Without state nothing proves that the sinks' positions belong to this log. So their rows count as those of an earlier
+ * epoch, and are read again. `announced`: the epoch that an earlier process announced, which may have had other sinks.
  */
 async function epochOver(
   clock: Clock,
@@ -104,22 +104,23 @@ async function epochOver(
   announced: number | null,
   signal: AbortSignal,
 ): Promise<number> {
-  // One that does not answer hides no other's answer. Should it hold a later epoch, it stops when it is back.
-  const asked = runners.map((runner) => within(clock, OPENING_MS_MAX, runner.epochHeld(signal), signal));
+  // Asked separately, so that a sink that does not answer hides no other sink's answer. If that sink holds a later epoch,
+  // it stops when it is back.
+  const asked = runners.map((runner) => withTimeout(clock, OPENING_MS_MAX, runner.epochHeld(signal), signal));
   const held = await Promise.all(asked);
   const epoch = announced ?? 1 + Math.max(0, ...held.map((one) => one ?? 0));
   for (const [i, runner] of runners.entries()) if ((held[i] ?? epoch) >= epoch) runner.missFirstCopy();
   return epoch;
 }
 
-/** Where the stream begins: at the lowest place of the sinks that answer in time. The others join later. */
+/** The position where the stream begins: the lowest one of the sinks that answer in time. The other sinks join later. */
 export async function startingPoint(
   { clock, runners }: Pick<LogParts, "clock" | "runners">,
   { acknowledged, origin }: FoundLog["stored"],
   signal: AbortSignal,
 ): Promise<Position> {
   const opening = runners.map((runner) => runner.begin(signal));
-  const standings = (await within(clock, OPENING_MS_MAX, Promise.all(opening), signal)) ?? [];
+  const standings = (await withTimeout(clock, OPENING_MS_MAX, Promise.all(opening), signal)) ?? [];
   const covered = standings.flatMap((standing) => (standing?.kind === "known" ? [standing.covered] : []));
   return earliest(covered) ?? acknowledged ?? origin;
 }

@@ -29,17 +29,17 @@ import { parkSlowSinks } from "./stream/parking.ts";
 import { Rewind } from "./stream/rewind.ts";
 import { SourceFeed } from "./stream/source-feed.ts";
 import { forgetVisible, noteEarlierDeliveries } from "./stream/visibility.ts";
-import { within } from "./within.ts";
+import { withTimeout } from "./with-timeout.ts";
 
-/** How long rows are not read yet beside the stream for sinks that are there, while others are on their way. */
+/** How long the refiller waits, with sinks that have joined, for those that are still joining. */
 const JOINING_MS_MAX = 2_000;
-const TRIED_AGAIN = "tried again, as the sink could not write the table";
-/** How often it is looked whether a table that is suspended in a sink is to be tried again. */
+const TRIED_AGAIN = "tried again after the sink could not write the table";
+/** How often it checks whether a table that is suspended in a sink can be tried again. */
 const SUSPENDED_LOOK_MS = 500;
-/** Share of the byte budget of a stream that serves one sink only. */
+/** The byte budget of a stream that serves one sink only. */
 const CATCH_UP_BYTES_MAX = 16 * 1024 * 1024;
 /** Why a table is read again. */
-const UNLOGGED = "rows changed without a word in the log";
+const UNLOGGED = "rows changed without a trace in the log";
 
 export type Phase = "starting" | "snapshot" | "streaming" | "stopped";
 
@@ -71,7 +71,7 @@ interface SchemaCalls extends Pick<CatchUpParts, "resolve" | "isKnown"> {
   readonly onUnloggedRows: (tableId: string, sink?: string) => Promise<void>;
 }
 
-/** A source that is followed, from the first block to the last acknowledgement: everything is there, and at work. */
+/** A source that is being followed, from the first block to the last acknowledgement. All of its parts exist and run. */
 export class Streaming {
   readonly #parts: StreamingParts;
   readonly lane: Lane;
@@ -82,7 +82,7 @@ export class Streaming {
   readonly acknowledger: Acknowledger;
   readonly feed: SourceFeed;
   #phase: Phase = "starting";
-  /** Of the first copy; null: there was none. */
+  /** Of the initial snapshot; null: there was none. */
   #copyProgress: CopyProgress | null = null;
 
   constructor(parts: StreamingParts) {
@@ -104,7 +104,7 @@ export class Streaming {
       ...shared,
       isHeld: (id, generation) => tables.isHeld(id, generation, standings()),
       intervalMs: heartbeatMs,
-      letIn: parts.admit,
+      reinstate: parts.admit,
     });
     this.acknowledger = new Acknowledger({
       clock,
@@ -133,7 +133,7 @@ export class Streaming {
     return this.#copyProgress;
   }
 
-  /** What each stream asks of the tables that it shows. */
+  /** What each stream asks about the tables that it shows. */
   get #schemaCalls(): SchemaCalls {
     const { gate } = this.#parts;
     return {
@@ -143,7 +143,7 @@ export class Streaming {
     };
   }
 
-  /** Runs until aborted, or until a part of it fails for good. Afterwards everything in flight has ended. */
+  /** Runs until aborted, or until a part fails for good. When it ends, everything in flight has ended. */
   async run(signal: AbortSignal): Promise<void> {
     const { clock, source, runners, heartbeatMs, logger } = this.#parts;
     const { watermarks } = source;
@@ -160,7 +160,7 @@ export class Streaming {
     };
     const sinks = runners.map((runner) => runner.run(main, until));
     try {
-      // A runner ends before it is told to only where the state store fails it.
+      // A runner ends before it is told to only if the state store fails.
       await Promise.race([this.#copyFirst(until), ...sinks]);
       await Promise.race([
         feed.run(until),
@@ -170,7 +170,7 @@ export class Streaming {
         forgetVisible({ clock, watermarks, lane, logger }, until),
         acknowledger.run(
           () => feed.stream,
-          (error) => logger.warn({ error }, "positions could not be stored; it is tried again"),
+          (error) => logger.warn({ error }, "positions could not be stored; the next attempt follows"),
           until,
         ),
         this.#trySuspended(until),
@@ -193,7 +193,7 @@ export class Streaming {
     }
   }
 
-  /** The table has another shape, or was not known. */
+  /** The table has another shape, or is new. */
   tableChanged(table: TableVersion): void {
     this.lane.spoil(table.id);
     if (this.#phase !== "streaming") return;
@@ -203,7 +203,7 @@ export class Streaming {
 
   setAside(tableId: string): void {
     this.lane.spoil(tableId);
-    // What was lost may be there again by now.
+    // What the tables had lost may be back by now.
     this.watch.wake();
   }
 
@@ -211,7 +211,10 @@ export class Streaming {
     return this.#parts.runners.find((runner) => runner.name === name);
   }
 
-  /** Level-triggered: what is suspended in a sink, and may be written by now, is taken again and read. */
+  /**
+   * Tries tables again that are suspended in a sink and may be writable now, and reads them. Level-triggered: it looks at
+   * the present state, not at events.
+   */
   async #trySuspended(signal: AbortSignal): Promise<never> {
     const { clock, gate, state, suspended, tables } = this.#parts;
     const shapeOf = (sink: string, tableId: string): string | null => {
@@ -223,7 +226,7 @@ export class Streaming {
       await clock.sleep(SUSPENDED_LOOK_MS, signal);
       const { tried } = suspended;
       const open = tried.length === 0 ? [] : await state.refills.list();
-      for (const one of tried) if (this.#isRead(one, open)) suspended.settle(one);
+      for (const one of tried) if (this.#isRead(one, open)) suspended.finishTrial(one);
       for (const one of suspended.due(shapeOf)) {
         await suspended.tryAgain(one, () =>
           this.refiller.again(one.sink, [one.tableId], { kind: "table" }, TRIED_AGAIN, true),
@@ -237,13 +240,13 @@ export class Streaming {
     return this.#parts.snapshot === "none" || this.#runner(sink)?.worker.progress?.tables[tableId] !== undefined;
   }
 
-  /** Sinks that stand at the same key share what is read: the first of them waits for the others for a moment. */
+  /** Sinks that are at the same key share a read, so the first of them waits a moment for the others. */
   async #joinedTogether(signal: AbortSignal): Promise<void> {
     const { clock, runners } = this.#parts;
-    await within(clock, JOINING_MS_MAX, Promise.all(runners.map(({ joined }) => joined)), signal);
+    await withTimeout(clock, JOINING_MS_MAX, Promise.all(runners.map(({ joined }) => joined)), signal);
   }
 
-  /** What is not stored now is read again at the next start: never a reason to hide why this one ended. */
+  /** What can't be stored now is read again at the next start. A failure here must not hide why this run ended. */
   async #storeLast(): Promise<void> {
     const storing = [this.refiller.ledger.store(), this.acknowledger.once(this.feed.stream)];
     for (const result of await Promise.allSettled(storing)) {
@@ -259,7 +262,7 @@ export class Streaming {
     } finally {
       await copy?.close();
     }
-    // From here on it is looked at what the sinks lack.
+    // From here on the refiller looks for tables that the sinks lack.
     this.#phase = "streaming";
     this.refiller.notify();
   }
@@ -274,7 +277,7 @@ export class Streaming {
       if (gate.flows(table)) tables.push(table);
     }
     const progress = (this.#copyProgress = { tableCount: tables.length, tablesDone: 0, rowsRead: 0 });
-    await within(clock, OPENING_MS_MAX, Promise.all(runners.map((runner) => runner.joined)), signal);
+    await withTimeout(clock, OPENING_MS_MAX, Promise.all(runners.map((runner) => runner.joined)), signal);
     const parts = {
       clock,
       news,
@@ -283,7 +286,7 @@ export class Streaming {
       workers: [...lane.sinks].filter(({ name }) => this.#runner(name)?.takesFirstCopy),
       push: (worker: SinkWorker, work: Work) => lane.push(worker, work),
       wants: (worker: SinkWorker, table: TableVersion) => taken.fills(worker.name, table),
-      // A sink without a checkpoint may have rows of earlier epochs, too: of a first one nothing is below the base.
+      // A sink without a checkpoint may also have rows of earlier epochs. In a first epoch no row is below the base.
       sweepBelow: lane.position.epoch > 1 ? baseVersion(lane.position.epoch) : null,
       completeness: (table: TableVersion) => completeFor(table, copy.generations.get(table.id) ?? ""),
       logger,
@@ -292,8 +295,8 @@ export class Streaming {
   }
 
   /**
-   * `only`: the sink whose own stream it is. Invariants: that the table is to be read is stored before the stream passes the
-   * place, and what its copy is complete for is looked at after it.
+   * `only`: the sink whose own stream shows it. Invariants: the request to read the table is stored before the stream
+   * passes that position, and the completeness of its copy is determined after that.
    */
   async #readUnlogged(tableId: string, only: string | null): Promise<void> {
     const { gate, runners, tables } = this.#parts;

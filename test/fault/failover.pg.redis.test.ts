@@ -196,7 +196,7 @@ describe.concurrent("a promoted standby that lacks something is no way to go on"
     await scene.written(100);
     await pair.losePrimary();
     await eventually(async () => (await scene.sourceError()) === "MR2031", { withinMs: 60_000 });
-    expect(daemon.said).toMatch(/the slot \S+ is not there/);
+    expect(daemon.said).toMatch(/the slot \S+ does not exist there/);
     await pair.promote();
     expectGap(await daemon.ended, "MR2010");
     await load.stop();

@@ -59,7 +59,7 @@ test("such a table is set aside after the restart, stays so, and is let in once 
   pipeline.daemon = installation.run({ MILLRACE_FAILPOINTS: "refill.chunk-durable=kill" });
   await pipeline.daemon.streaming();
   for (const name of NAMES) await installation.command("snapshot", "start", "--tables", `public.${name}`);
-  await pipeline.killed("let in again");
+  await pipeline.killed("reinstated");
   await pipeline.start();
   for (const name of NAMES) await installation.command("snapshot", "start", "--tables", `public.${name}`);
   await eventually(async () => expect(await found()).toEqual({}));

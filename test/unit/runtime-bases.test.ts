@@ -170,7 +170,7 @@ test("while a table is read again, a row that moves to where it was read already
   scene.source.onRead = () => {
     if (scene.source.reads - before === 2) scene.source.commit(scene.move(6, 1, "moved"));
   };
-  await scene.pipeline.refill("s", [users.id], null, "let in again");
+  await scene.pipeline.refill("s", [users.id], null, "reinstated");
   await eventually(() => scene.source.rowsOf(users).has(JSON.stringify(["1"])));
   await scene.same();
   expect(sorted(scene.sink.rowsOf(users))[0]).toEqual(["1", "moved", "body 6"]);

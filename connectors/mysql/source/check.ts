@@ -42,10 +42,10 @@ export async function check(context: SourceContext, signal: AbortSignal): Promis
   return findings;
 }
 
-/** From this version on MySQL logs the rows that a foreign key changes in other tables. */
+/** From this version on, MySQL logs the rows that a foreign key changes in other tables. */
 const CASCADES_LOGGED = [9, 6] as const;
 
-/** Foreign keys that change rows without a word in the log. */
+/** Foreign keys that change rows in a way that the log does not show. */
 async function cascades(
   context: SourceContext,
   { flavour, version }: ServerFacts,
@@ -82,7 +82,7 @@ async function collect(findings: Finding[], id: string, work: () => Promise<void
   }
 }
 
-/** What the user may do, as the server lists it; roles that are not active are not in the list. */
+/** What the user may do, as the server lists it; inactive roles are not in the list. */
 async function grants(context: SourceContext, facts: ServerFacts, signal: AbortSignal): Promise<readonly Finding[]> {
   const rows = await context.database.rows("reading the user's grants", "SHOW GRANTS", signal);
   const text = rows.map(([line]) => line ?? "").join("\n");

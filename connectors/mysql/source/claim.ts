@@ -1,6 +1,7 @@
 /**
- * One daemon of a name, and one reader under a server id: the server would end the one that came first. Named locks of the server
- * say who it is. The session of the dump holds them, so that they are as long there as that is; they need no privilege.
+ * Makes sure that there is one daemon per name and one reader per server id: the server would end the stream of the first
+ * of two readers. Named locks of the server identify the reader. The session of the dump holds them, so they exist exactly
+ * as long as that session; they need no privilege.
  */
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -12,11 +13,11 @@ import { within } from "./database.ts";
 import type { Session } from "./driver.ts";
 import { errorNumber, sourceError } from "./errors.ts";
 
-/** The session of a process that was killed ends with the next heartbeat. */
+/** The session of a killed process ends with the next heartbeat. */
 const WAIT_MS_MAX = 5_000;
 const AGAIN_MS = 100;
 const NAME_CHARACTERS = 40;
-/** Of servers that allow no locks: nobody is kept out there. */
+/** For servers that allow no locks: there, no reader is kept out. */
 const NO_LOCKS = new Set([1105, 1235]);
 const DOING = "claiming the log";
 
@@ -35,7 +36,7 @@ export async function claimLog(session: Session, context: SourceContext, signal:
   }
 }
 
-/** Before anything is made or stored. A session that this reader left behind is ended by its next one. */
+/** Before anything is created or stored. The next session of this reader ends a session that the reader left behind. */
 export async function expectUnclaimed(context: SourceContext, signal: AbortSignal): Promise<void> {
   const deadlineMs = performance.now() + WAIT_MS_MAX;
   const ask: Ask = async (sql) => (await context.database.rows(DOING, sql, signal))[0] ?? [];
@@ -75,7 +76,7 @@ async function take(
   }
 }
 
-/** A session that is gone by now, or another user's, is left to itself. */
+/** A session that is already gone, or belongs to another user, is left alone. */
 async function end(holder: string, ask: Ask): Promise<void> {
   try {
     await ask(`KILL ${holder}`);
@@ -91,7 +92,7 @@ async function taken(holder: string, ask: Ask, { serverId }: SourceContext, kind
     "MR2134",
     kind,
     `another daemon of this name, or with the serverId ${serverId}, reads the log: connection ${holder} of the server${who}`,
-    `Stop it, or give this one another \`name\` and \`source.serverId\`. A connection that nobody needs: KILL ${holder};`,
+    `Stop it, or give this one another \`name\` and \`source.serverId\`. To end an unused connection: KILL ${holder};`,
   );
 }
 
@@ -103,7 +104,7 @@ function ownName({ id }: Reader): string {
   return lockName("reader", id);
 }
 
-/** Quoted. Of at most 64 characters, whose case does not count. */
+/** Quoted. At most 64 characters, and case does not count. */
 function lockName(kind: string, value: string): string {
   const hash = createHash("sha256").update(`${kind}/${value}`).digest("hex");
   return quoteText(`millrace/${hash.slice(0, NAME_CHARACTERS)}`);

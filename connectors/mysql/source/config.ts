@@ -11,7 +11,7 @@ import { Host } from "./transactions/host.ts";
 import { Marks } from "./marks.ts";
 import { LogNames } from "./log/position.ts";
 import { ReadTransactions } from "./transactions/read-transactions.ts";
-import { SettledShapes } from "./catalog/settled-shapes.ts";
+import { LoggedShapes } from "./catalog/logged-shapes.ts";
 import { Spelling } from "./statements/spelling.ts";
 
 const SERVER_ID_MAX = 0xffff_ffff;
@@ -68,7 +68,7 @@ async function contextOf(context: FactoryContext<MysqlSourceOptions>, logger: Lo
     spelling: new Spelling(),
     marks,
     read: new ReadTransactions(),
-    shapes: new SettledShapes(logger),
+    shapes: new LoggedShapes(logger),
     reader: new Reader(),
     markPrefix: `millrace/${daemon}`,
     captures: (schema, table) => isOwn(schema) && selection.matches(schema, table),
@@ -87,7 +87,7 @@ async function contextOf(context: FactoryContext<MysqlSourceOptions>, logger: Lo
   };
 }
 
-/** Beyond the small numbers that people give to their servers. */
+/** Above the small numbers that people give to their servers. */
 function serverIdOf(daemon: string): number {
   return (createHash("sha256").update(`millrace/${daemon}`).digest().readUInt32BE(0) | 0x1000_0000) >>> 0;
 }

@@ -7,7 +7,7 @@ import type { Host } from "./transactions/host.ts";
 import type { Marks } from "./marks.ts";
 import type { LogNames } from "./log/position.ts";
 import type { ReadTransactions } from "./transactions/read-transactions.ts";
-import type { SettledShapes } from "./catalog/settled-shapes.ts";
+import type { LoggedShapes } from "./catalog/logged-shapes.ts";
 import type { Spelling } from "./statements/spelling.ts";
 
 export interface LogFileSize {
@@ -25,33 +25,33 @@ export interface SourceContext {
   readonly spelling: Spelling;
   readonly marks: Marks;
   readonly read: ReadTransactions;
-  readonly shapes: SettledShapes;
+  readonly shapes: LoggedShapes;
   readonly reader: Reader;
   readonly markPrefix: string;
   readonly captures: (schema: string, table: string) => boolean;
   readonly isLiteral: (schema: string, table: string) => boolean;
-  /** Tables that are named without wildcards. */
+  /** Tables that `tables` names without wildcards. */
   readonly literals: readonly string[];
   readonly chosenKey: (table: TableName) => ChosenKey | null;
   readonly zeroDates: (table: TableName) => ZeroDates;
-  /** Dates that do not exist, as they were met since the start. */
+  /** Counts of dates that do not exist, since the start. */
   readonly metZeroDates: { count: number };
   readonly logger: Logger;
-  /** Where the main stream is; undefined before. */
+  /** The main stream's position; undefined before. */
   log: LogFile | undefined;
-  /** Undefined before the main stream has read one. */
+  /** Undefined before the main stream has read an event. */
   landmark: Landmark | undefined;
-  /** The log's files as they were when last asked for. */
+  /** The log's files as of the last request. */
   files: readonly LogFileSize[];
   /** Views of InnoDB's tables that this server or user does not have. */
   readonly withoutIds: Set<string>;
-  /** When the file that is still needed was written to last, in seconds since 1970. */
+  /** When the oldest file that is still needed was last written, in seconds since 1970. */
   closed: { readonly file: number; readonly at: number } | undefined;
-  /** Everything before it may be forgotten. */
+  /** The source may forget everything before it. */
   acknowledged: bigint;
 }
 
-/** An event that was read: as long as it is there the log is the one that was read, up to it. */
+/** An event that was read. If the log still has it, it is the same log, up to this event. */
 export interface Landmark {
   readonly start: bigint;
   readonly checksum: number;
@@ -60,6 +60,6 @@ export interface Landmark {
 /** A file that the main stream began to read. */
 export interface LogFile {
   readonly file: number;
-  /** When the server began it, in seconds since 1970: after a reset the same name stands for another file. */
+  /** When the server began it, in seconds since 1970: after a reset, another file has the same name. */
   readonly createdAt: number;
 }

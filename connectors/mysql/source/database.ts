@@ -1,4 +1,4 @@
-/** The ordinary connection beside the stream: catalogue, places of the log, settings. */
+/** The ordinary connection beside the stream: catalogue, positions of the log, settings. */
 import { within as waitWithin } from "../../../src/core/deadline.ts";
 import type { MysqlAddress } from "../url.ts";
 import { aborted, classify, errorNumber, sourceError } from "./errors.ts";
@@ -7,12 +7,12 @@ import type { Host } from "./transactions/host.ts";
 
 const QUERY_TIMEOUT_MS = 60_000;
 
-/** What every connection of ours is told: values are read as the row path writes them. */
+/** Settings of every connection: values come in the form that the row path writes. */
 export const SESSION_SQL =
   "SET SESSION time_zone = '+00:00', sql_mode = 'NO_BACKSLASH_ESCAPES,ALLOW_INVALID_DATES', net_write_timeout = 3600, net_read_timeout = 3600, " +
   "wait_timeout = 28800, lock_wait_timeout = 10, character_set_results = 'utf8mb4', transaction_isolation = 'REPEATABLE-READ'";
 
-/** Where connections lead, and the server where they have to end. */
+/** Where connections lead, and the server at which they must end. */
 export interface Target {
   readonly address: MysqlAddress;
   readonly host: Host;
@@ -42,7 +42,7 @@ async function prepare(session: Session): Promise<void> {
   }
 }
 
-/** Made when first used and again after it broke; statements queue on it, so it is for short ones that stand alone. */
+/** Opened at first use, and again after it broke. Its statements wait for each other, so it is for short, independent ones. */
 export class Database {
   readonly #target: Target;
   #connecting: Promise<Session> | undefined;
@@ -56,7 +56,9 @@ export class Database {
     return await this.#inTurn(doing, () => this.#run(doing, sql, signal), signal);
   }
 
-  /** The next statement goes by another connection. Those in flight end first: one that is cut off would wait for ever. */
+  /**
+   * The next statement uses another connection. Those in flight end first, because one that is cut off would wait for ever.
+   */
   async renew(signal: AbortSignal): Promise<void> {
     await this.#inTurn("renewing the connection", () => this.close(), signal);
   }
@@ -79,7 +81,7 @@ export class Database {
       session = await this.#session(signal);
       return await within(session.query(sql), doing, signal);
     } catch (error) {
-      // Whatever is not an answer of the server leaves the connection in an unknown state.
+      // Any failure except an error answer of the server leaves the connection in an unknown state.
       if (errorNumber(error) === undefined) await this.close();
       throw classify(error, doing);
     }
@@ -100,7 +102,7 @@ export class Database {
   async close(): Promise<void> {
     const connecting = this.#connecting;
     this.#connecting = undefined;
-    // A connection that was never made needs no end.
+    // A connection that was never opened needs no end.
     (await connecting?.catch(() => undefined))?.destroy();
   }
 }

@@ -1,7 +1,7 @@
 /**
- * What is used of mysql2 beyond its types: it runs any object with `execute` as a command, and hands it each packet as it
- * lies in the receive buffer. That is no promised interface, so the version is pinned and the shape is looked at when a
- * connection is made.
+ * What is used of mysql2 beyond its types: it runs any object with `execute` as a command, and passes it each packet in
+ * place in the receive buffer. That is no official interface, so the version is pinned, and each new connection checks the
+ * shape.
  */
 import { checkServerIdentity, type TLSSocket } from "node:tls";
 import { type Connection, createConnection } from "mysql2";
@@ -10,7 +10,7 @@ import { INSECURE_REFUSED } from "../tls-errors.ts";
 import type { MysqlAddress } from "../url.ts";
 import { aborted, classify, sourceError } from "./errors.ts";
 
-/** A packet without its header lies from `start` + 4 to `end`; valid until `execute` returns. */
+/** A packet without its header is between `start` + 4 and `end`; valid until `execute` returns. */
 export interface Packet {
   readonly buffer: Buffer;
   readonly start: number;
@@ -22,7 +22,7 @@ export interface Packet {
 export const PACKET_HEADER_BYTES = 4;
 
 export interface Command {
-  /** Called without a packet to send the request, then with each packet; true: the command is over. */
+  /** Called without a packet to send the request, then with each packet; true: the command is finished. */
   execute(packet: Packet | undefined, connection: PacketWriter): boolean;
   /** The connection broke while the command ran. */
   onResult(error: Error): void;
@@ -31,7 +31,7 @@ export interface Command {
 export interface PacketWriter {
   _resetSequenceId(): void;
   writePacket(packet: object): void;
-  /** Given what the socket brings; another may be set in its place. */
+  /** Gets what the socket brings; it can be replaced. */
   packetParser: BytesParser;
 }
 
@@ -91,7 +91,7 @@ export class Session {
     this.#onBroken = handler;
   }
 
-  /** The rows of a statement, every value as the text that the server sent. */
+  /** The rows of a statement, with every value as the text that the server sent. */
   query(sql: string): Promise<(string | null)[][]> {
     return new Promise((resolve, reject) => {
       this.#connection.query({ sql, rowsAsArray: true, typeCast: (field) => field.string("utf8") }, (error, rows) => {
@@ -114,7 +114,7 @@ export class Session {
     this.#runner.resume();
   }
 
-  /** Ends it without waiting for the server. */
+  /** Ends the connection without waiting for the server. */
   destroy(): void {
     this.#onBroken = undefined;
     this.#broken ??= lost();
@@ -152,7 +152,7 @@ async function begin(address: MysqlAddress, encrypted: boolean, signal: AbortSig
     supportBigNumbers: true,
     bigNumberStrings: true,
     dateStrings: true,
-    // Statements go out as they are: see text-query.ts.
+    // Statements are sent unchanged: see text-query.ts.
     flags: ["-CLIENT_QUERY_ATTRIBUTES"],
     ...(encrypted ? { ssl: tlsOf(address) } : {}),
   });
@@ -160,7 +160,7 @@ async function begin(address: MysqlAddress, encrypted: boolean, signal: AbortSig
   const opened = Promise.withResolvers<void>();
   const stop = (): void => {
     connection.destroy();
-    // What still arrives would be taken for a packet out of order, and complained of on the console.
+    // Otherwise the driver would report packets that still arrive as out of order, on the console.
     if (isRunner(connection)) connection.stream.destroy();
     opened.reject(aborted("connecting to the source"));
   };
@@ -173,7 +173,7 @@ async function begin(address: MysqlAddress, encrypted: boolean, signal: AbortSig
     return Session.made(connection);
   } catch (error) {
     connection.on("error", () => {
-      // It is given up; what else goes wrong with it says nothing new.
+      // The connection is given up; further errors of it are not interesting.
     });
     connection.destroy();
     if (signal.aborted) throw aborted("connecting to the source");
@@ -183,10 +183,10 @@ async function begin(address: MysqlAddress, encrypted: boolean, signal: AbortSig
   }
 }
 
-/** MariaDB that insists on TLS (require_secure_transport) refuses a login without it as it does a wrong password. */
+/** MariaDB that requires TLS (require_secure_transport) refuses a login without it like a wrong password. */
 function refusedInClear(known: MillraceError): MillraceError {
   if (known.reason !== "login") return known;
-  const hint = `${known.hint} MariaDB says the same where it insists on TLS. ${INSECURE_REFUSED.fix}`;
+  const hint = `${known.hint} MariaDB answers the same if it requires TLS. ${INSECURE_REFUSED.fix}`;
   return sourceError(known.code, known.kind, known.message, hint, known.cause, known.reason);
 }
 
@@ -201,8 +201,8 @@ function tlsOf({ sslMode, authority, certificate, key }: MysqlAddress): object {
 }
 
 /**
- * Before anything is told to the server. The driver has a comparison of its own, which takes `localhost` for the name of every
- * host that is given by its address.
+ * Before anything is sent to the server. The driver has its own check, which accepts `localhost` as the name of every host
+ * that is given by its address.
  */
 function compareNames(connection: Connection, host: string): void {
   if (!isEncrypting(connection)) throw new Error("this version of the driver begins TLS in another way");
@@ -220,7 +220,7 @@ function isEncrypting(connection: object): connection is Encrypting {
   return "startTLS" in connection && typeof connection.startTLS === "function" && "stream" in connection;
 }
 
-/** The server, as its handshake says, has no TLS: that is another thing than one that fails. */
+/** The server has no TLS, according to its handshake. That is different from TLS that fails. */
 function isWithoutTls(error: unknown): boolean {
   const cause = error instanceof Error ? error.cause : undefined;
   return cause instanceof Error && "code" in cause && cause.code === "HANDSHAKE_NO_SSL_SUPPORT";

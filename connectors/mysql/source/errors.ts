@@ -1,4 +1,4 @@
-/** What can go wrong between us and a MySQL or MariaDB server; what can be wrong with its log's bytes is in ../errors.ts. */
+/** Errors between Millrace and a MySQL or MariaDB server; errors in the bytes of its log are in ../errors.ts. */
 import {
   MillraceError,
   type ErrorCode,
@@ -16,26 +16,26 @@ import { handshakeFailure, INSECURE_REFUSED } from "../tls-errors.ts";
 export const BEGIN_ANEW =
   "`millrace recover` begins at a new position, compares the sinks with the source and reads only the rows that differ.";
 
-/** After these nothing but a new position helps. */
+/** After these errors, only a new position helps. */
 export const LOSSES: ReadonlySet<ErrorCode> = new Set(["MR2116", "MR2117", "MR2118", "MR2123", "MR2124"]);
 
 export const pages: ErrorPages = {
   MR2110: {
     title: "Source can't be reached",
     cause: "The MySQL or MariaDB server does not answer under `source.url`, or the connection broke.",
-    remedy: "It is tried again by itself. Where that lasts, look whether the server runs and can be reached from here.",
+    remedy: "Millrace tries again by itself. If it lasts, check whether the server runs and can be reached from here.",
   },
   MR2111: {
     title: "Source refuses the login",
     cause:
-      "User, password or database of `source.url` are not the server's, or the user may not come from this host. A running daemon tries again for as long as it takes, and `status` says that somebody is needed.",
+      "User, password or database of `source.url` are wrong, or the user may not connect from this host. A running daemon tries again for as long as it takes, and `status` says that somebody has to act.",
     remedy:
       "Check them by the `mysql` client with the same URL's parts. Special characters in a URL are percent-encoded.",
   },
   MR2112: {
     title: "Source and Millrace do not agree on TLS",
     cause:
-      "The server insists on TLS and `source.url` turns it off, the other way round, or its certificate is not trusted. A running daemon tries again for as long as it takes, and `status` says that somebody is needed.",
+      "The server requires TLS and `source.url` turns it off, or the other way round, or its certificate is not trusted. A running daemon tries again for as long as it takes, and `status` says that somebody has to act.",
     remedy: "Set ssl-mode (DISABLED, PREFERRED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY) and ssl-ca in `source.url`.",
   },
   MR2113: {
@@ -57,14 +57,14 @@ export const pages: ErrorPages = {
   MR2116: {
     title: "Log has been purged behind us",
     cause:
-      "The server has deleted files of its binary log that were not read yet: changes are missing and can't be had.",
+      "The server has deleted files of its binary log that were not read yet: changes are missing and can't be read any more.",
     remedy: `Raise binlog_expire_logs_seconds. ${BEGIN_ANEW}`,
   },
   MR2117: {
     title: "Log is another one than before",
     cause:
-      "The server is not the one whose positions are stored, or its log was reset (RESET BINARY LOGS AND GTIDS, RESET MASTER, a restored data directory): the same file names may stand for other changes. Another host of the same replication set is gone on in where its GTIDs show that it has all that was read, and nothing in between; the message says what is missing.",
-    remedy: `Point \`source.url\` at the server of before. If it is meant to be this one: ${BEGIN_ANEW}`,
+      "The server is not the one whose positions are stored, or its log was reset (RESET BINARY LOGS AND GTIDS, RESET MASTER, a restored data directory): the same file names may mean other changes. Millrace continues in the log of another host of the same replication set only if its GTIDs show that it has everything that was read, and nothing in between; the message says what is missing.",
+    remedy: `Point \`source.url\` at the former server. If it is meant to be this one: ${BEGIN_ANEW}`,
   },
   MR2118: {
     title: "Stored position lies beyond the log",
@@ -72,25 +72,25 @@ export const pages: ErrorPages = {
     remedy: `Point \`source.url\` at the server that has them. If they are lost: ${BEGIN_ANEW}`,
   },
   MR2119: {
-    title: "Somebody else reads under our server id",
-    cause: "Each reader of a binary log needs a server_id of its own; two with one id put each other out.",
-    remedy: "Give `source.serverId` a number that no replica, no other Millrace and not the server itself has.",
+    title: "Another reader uses our server id",
+    cause: "Each reader of a binary log needs a server_id of its own; two readers with one id disconnect each other.",
+    remedy: "Give `source.serverId` a number that neither a replica, nor another Millrace, nor the server itself has.",
   },
   MR2120: {
     title: "Log holds a statement in place of rows",
     cause:
       "A session wrote with binlog_format STATEMENT or MIXED (or another way round the row format): which rows a statement changed can't be told from it. Or a statement names a table in a character set that this version does not know.",
-    remedy: `Find who sets binlog_format in their session and let them stop. Then ${PASS_BY}`,
+    remedy: `Find the program that sets binlog_format in its session, and correct it. Then ${PASS_BY}`,
   },
   MR2121: {
     title: "Source does not answer",
     cause: "The server sent nothing for too long, not even the heartbeats that were asked for.",
-    remedy: "It is tried again by itself.",
+    remedy: "Millrace tries again by itself.",
   },
   MR2122: {
     title: "Table was altered while it was read",
     cause: "Rows that are read beside the stream must have the shape that the stream is at.",
-    remedy: "It is read again by itself.",
+    remedy: "Millrace reads it again by itself.",
   },
   MR2123: {
     title: "Transaction can't be followed",
@@ -101,12 +101,12 @@ export const pages: ErrorPages = {
   MR2124: {
     title: "Log has come too far",
     cause: "The log's file number or a transaction's offset is larger than a row's version has room for.",
-    remedy: `RESET BINARY LOGS AND GTIDS (RESET MASTER) starts its numbers anew. ${BEGIN_ANEW}`,
+    remedy: `RESET BINARY LOGS AND GTIDS (RESET MASTER) makes its numbers start again. ${BEGIN_ANEW}`,
   },
   MR2125: {
     title: "Source answers with an error",
     cause: "The server refused a statement or ended the stream for a reason that has no number of its own here.",
-    remedy: "The message has the server's error number; its manual says more. It is tried again by itself.",
+    remedy: "The message has the server's error number; its manual says more. Millrace tries again by itself.",
   },
   MR2126: {
     title: "Server is not supported",
@@ -121,34 +121,34 @@ export const pages: ErrorPages = {
   MR2128: {
     title: "Log is another host's",
     cause:
-      "The server is another one than the one that was read last, or its log was made anew. A running daemon goes on in it by itself where, by GTIDs, it holds all that was read; commands don't.",
-    remedy: "Start the daemon: it goes on there, or says by MR2117 why it can't.",
+      "The server is another one than the one that was read last, or its log was created again. If the GTIDs show that its log holds everything that was read, a running daemon continues in it by itself; commands don't.",
+    remedy: "Start the daemon: it continues there, or reports with MR2117 why it can't.",
   },
   MR2130: {
     title: "Connections end at different servers",
     cause:
       "The address of `source.url` has led one connection to another server than those before: it was switched in between, or several servers answer under it.",
     remedy:
-      "It is compared again by itself. Where that lasts, let `source.url` name one server, or an address that leads to one at a time.",
+      "Millrace compares again by itself. If it lasts, let `source.url` name one server, or an address that leads to one at a time.",
   },
   MR2131: {
     title: "Server gave up waiting",
     cause:
       "Another session holds a lock on the table, or waits for one itself and keeps all others behind it (LOCK TABLES, an ALTER behind a transaction that was left open); or a statement took longer than it may.",
     remedy:
-      "It is tried again by itself. Where that lasts, look who holds the table: SHOW FULL PROCESSLIST, and on MySQL SELECT * FROM sys.schema_table_lock_waits.",
+      "Millrace tries again by itself. If it lasts, find the session that holds the table: SHOW FULL PROCESSLIST, and on MySQL SELECT * FROM sys.schema_table_lock_waits.",
   },
   MR2132: {
     title: "Large transaction has no room on the disk",
     cause:
-      "MySQL sends a compressed transaction as one event. One above 8 MB lies in a temporary file until its checksum is verified and its rows are read; that file can't be made or written.",
+      "MySQL sends a compressed transaction as one event. One above 8 MB is kept in a temporary file until its checksum is verified and its rows are read; that file can't be made or written.",
     remedy:
-      "Make room in the folder of temporary files (TMPDIR, else /var/tmp), at most a gigabyte, or let TMPDIR name another one. It is tried again by itself.",
+      "Make room in the folder of temporary files (TMPDIR, else /var/tmp), at most a gigabyte, or let TMPDIR name another one. Millrace tries again by itself.",
   },
   MR2133: {
     title: "Catalogue and log differ about a table",
     cause:
-      "The server describes a column in its catalogue in another way than in its log, and nothing was altered in between. The table is followed as the log describes it, and is read again once.",
+      "The server describes a column differently in its catalogue and in its log, and nothing was altered in between. Millrace follows the log's description, and reads the table again once.",
     remedy:
       "Nothing is lost. Compare the table's columns in SHOW CREATE TABLE with `millrace schema show`; labels in the character set `binary` are a known cause: another character set helps.",
   },
@@ -159,7 +159,7 @@ export const pages: ErrorPages = {
     remedy:
       "Stop it, or give this one another `name` and `source.serverId`. The connection of a host that is gone ends by itself as soon as the server notices, or by KILL; a daemon that comes back with the same state ends it itself.",
   },
-  MR2129: { title: "Stopped", cause: "Somebody asked Millrace to stop.", remedy: "Nothing." },
+  MR2129: { title: "Stopped", cause: "Millrace was asked to stop.", remedy: "Nothing." },
 };
 
 export function sourceError(
@@ -173,7 +173,7 @@ export function sourceError(
   return new MillraceError({ code, kind, message, hint, cause, reason });
 }
 
-/** Of a dump of the log, which is never silent for long. */
+/** For a dump of the log, which is never silent for long. */
 export function silent(doing: string): MillraceError {
   return sourceError("MR2121", "retryable", `the source has sent nothing for too long while ${doing}`);
 }
@@ -182,7 +182,7 @@ export function aborted(what: string): MillraceError {
   return sourceError("MR2129", "aborted", `${what} was stopped`);
 }
 
-/** The server's number of an error; undefined where it is none of the server's. */
+/** The server's number of an error; undefined if it does not come from the server. */
 export function errorNumber(error: unknown): number | undefined {
   return error instanceof Error && "errno" in error && typeof error.errno === "number" && error.errno > 0
     ? error.errno
@@ -190,8 +190,8 @@ export function errorNumber(error: unknown): number | undefined {
 }
 
 /**
- * A text that the column it is compared with can't hold: characters that its character set does not have, or no value of its
- * type. No row has such a key.
+ * A text that can't be a value of the column it is compared with: its characters are not in the column's character set, or
+ * it is no value of its type. No row has such a key.
  */
 const NO_KEY = new Set([1267, 1270, 1271, 1292, 1366, 1367, 1411, 1525, 3854, 3988]);
 
@@ -204,12 +204,12 @@ const LOGIN = new Set([1045, 1049, 1698, 1251, 1130, 3118, 3955, 4151]);
 const NO_DATABASE = 1044;
 const PRIVILEGE = new Set([1227, 1142, 1143, 1370, 1401]);
 const ALTERED = new Set([1054, 1146, 1412, 1615]);
-/** A lock was not to be had in time, or our own limit of a statement's time was reached. */
+/** A lock was not free in time, or our own limit of a statement's time was reached. */
 const WAITED = new Set([1205, 3024, 1969]);
-/** Going away, too many connections, killed: the same may work soon. */
+/** Going away, too many connections, killed: a retry may work soon. */
 const PASSING = new Set([1040, 1053, 1213, 1317, 1927, 1152, 1158, 1159, 1160, 1161, 1184, 4031]);
 
-/** Turns whatever the driver threw while `doing` into a numbered error: by the server's number, or the socket's code. */
+/** Turns any error of the driver while `doing` into a numbered error: by the server's number, or the socket's code. */
 export function classify(error: unknown, doing: string): MillraceError {
   const known = findMillraceError(error);
   if (known) return known;
@@ -231,12 +231,12 @@ export function classify(error: unknown, doing: string): MillraceError {
   return sourceError("MR2125", "retryable", `the source answers with error ${number} ${at}`, undefined, error);
 }
 
-/** The statement that helps, out of the server's sentence; undefined where it does not say enough. */
+/** The statement that helps, taken from the server's sentence; undefined if the sentence does not say enough. */
 function grantFor(text: string): string | undefined {
   const [, user, database] = /for user ('.*'@'.*') to database '(.*)'/.exec(text) ?? [];
   if (user !== undefined && database !== undefined)
     return `GRANT SELECT ON ${quoteName(database)}.* TO ${user}; or correct the name of the database in \`source.url\`.`;
-  // SUPER, where the server lists it first, is more than is needed.
+  // SUPER, which the server may list first, is more than needed.
   const privilege = /\(at least one of\) the (.+) privilege/.exec(text)?.[1]?.split(", ").at(-1);
   return privilege === undefined ? undefined : `GRANT ${privilege} ON *.* TO the user of \`source.url\`.`;
 }
@@ -254,13 +254,13 @@ function tls({ fix, what }: TlsFailure, cause: unknown): MillraceError {
 }
 
 /**
- * Why the server ended the dump. It has one number (1236) for most of it, so the text is read, here alone; MariaDB's
- * driver number is the same.
+ * Why the server ended the dump. Most reasons have the same number (1236), so this one place reads the text; the number in
+ * MariaDB's driver is the same.
  */
 export function endOfDump(error: unknown): MillraceError {
   const text = error instanceof Error ? error.message : "";
   if (/same server_(uuid|id)|server_id\/server_uuid/i.test(text) || /slave_uuid/i.test(text))
-    return sourceError("MR2119", "fatal", "another reader of the log has come with our server id", undefined, error);
+    return sourceError("MR2119", "fatal", "another reader of the log uses our server id", undefined, error);
   if (/could not find first log file|purged/i.test(text))
     return sourceError(
       "MR2116",
@@ -282,7 +282,7 @@ export function endOfDump(error: unknown): MillraceError {
   return classify(error, "reading the log");
 }
 
-/** Whether the server failed at the very event it was asked to begin with: no event begins there. */
+/** Whether the server failed at the first event of the request: no event begins there. */
 function isFirstUnread(text: string): boolean {
   const places = /the first event '[^']*' at (\d+), the last event read from '[^']*' at (\d+)/.exec(text);
   return places !== null && places[1] === places[2];

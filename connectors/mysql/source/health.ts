@@ -6,7 +6,7 @@ import { unpackPlace } from "./log/position.ts";
 import { expirySeconds, readServer } from "./server.ts";
 import { fileCreatedAt } from "./start.ts";
 
-/** Warned of when no more than this part of the time is left after which files are deleted. */
+/** Warns when no more than this share of the time is left after which files are deleted. */
 const EXPIRY_NEAR = 0.5;
 
 export async function readHealth(context: SourceContext, signal: AbortSignal): Promise<LogHealth> {
@@ -23,7 +23,7 @@ export async function readHealth(context: SourceContext, signal: AbortSignal): P
     return { ...health, safeSeconds: 0, warnings: [warning] };
   }
   const expiry = expirySeconds(await readServer(context, signal));
-  // The file that is written to is never deleted.
+  // The file that is being written is never deleted.
   if (expiry === 0 || file === unpackPlace(tip).file) return { ...health, warnings: [] };
   const safeSeconds = Math.max(0, expiry - (await secondsSinceClosed(context, file, signal)));
   const isNear = safeSeconds < expiry * EXPIRY_NEAR;
@@ -31,7 +31,7 @@ export async function readHealth(context: SourceContext, signal: AbortSignal): P
   return { ...health, safeSeconds, warnings: isNear ? [warning] : [] };
 }
 
-/** By the server's clock: it goes by the time of the file's last write, and that is when the next one was begun. */
+/** By the server's clock. It counts from the file's last write, which is when the next file was begun. */
 async function secondsSinceClosed(context: SourceContext, file: number, signal: AbortSignal): Promise<number> {
   if (context.closed?.file !== file) context.closed = { file, at: await fileCreatedAt(context, file + 1, signal) };
   const [row] = await context.database.rows("asking for the time", "SELECT UNIX_TIMESTAMP()", signal);

@@ -1,16 +1,16 @@
 /**
- * Marks without a word in the log: a mark is the place where the log ended when it was made, and comes back in each stream
- * when that has passed the place. Nothing is written to the source.
+ * Marks that are not written into the log: a mark is the position where the log ended when it was made, and each stream
+ * returns it after it has passed that position. Nothing is written to the source.
  */
 export interface PendingMark {
   readonly id: number;
   /** Every transaction that was in the log at the call begins before it. */
   readonly at: bigint;
-  /** Null: behind it the shapes of tables are looked at anew. */
+  /** Null: after it, the shapes of tables are looked up again. */
   readonly content: string | null;
 }
 
-/** Kept for a stream that begins again: more are never in use at once. */
+/** Kept for a stream that begins again: no more than this are in use at once. */
 const KEPT_COUNT_MAX = 256;
 
 export class Marks {
@@ -31,8 +31,8 @@ export class Marks {
   }
 
   /**
-   * Asks where the log ends, and tells the streams that had come further when it was asked: a log that was reset ends
-   * before what they have read, and not every server tells its readers.
+   * Asks where the log ends, and tells the streams that were already further: a log that was reset ends before what they
+   * have read, and not every server tells its readers.
    */
   async compared(readTip: () => Promise<bigint>): Promise<bigint> {
     const before = Array.from(this.#streams, (stream) => ({ stream, reached: stream.reached }));
@@ -41,7 +41,7 @@ export class Marks {
     return tip;
   }
 
-  /** The source's address leads to another server by now. */
+  /** The source's address now leads to another server. */
   elsewhere(): void {
     for (const stream of this.#streams) stream.overtaken();
   }

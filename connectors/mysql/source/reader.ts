@@ -1,9 +1,9 @@
 import { randomUUID } from "node:crypto";
 
-/** Who reads, in all processes that have the same state one after the other. */
+/** Identifies the reader across all processes that use the same state one after the other. */
 export class Reader {
   #id: string = randomUUID();
-  /** The server's number of the session that this process read by last. */
+  /** The server's id of the session with which this process last read. */
   #session = "";
 
   load(id: string | undefined): void {
@@ -23,8 +23,8 @@ export class Reader {
   }
 
   /**
-   * Takes the place of another session. Of another process, that had this state before: should it only have been frozen, or the
-   * state be a copy, it is a stranger from now on, and does not come back in the same way.
+   * Replaces another session. That session may belong to an earlier process of this state. If that process was only frozen,
+   * or this state is a copy, the other process is a stranger from now on, and can't replace this one in the same way.
    */
   replaces(session: string): void {
     if (session !== this.#session) this.#id = randomUUID();

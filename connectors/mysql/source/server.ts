@@ -1,4 +1,4 @@
-/** What the server is and how it is set: looked at before anything is read from it. */
+/** What the server is and how it is configured; checked before anything is read from it. */
 import type { SourceContext } from "./context.ts";
 import { sourceError } from "./errors.ts";
 import type { Flavour } from "./log/format.ts";
@@ -59,7 +59,7 @@ export interface Unfit {
   readonly fix: string;
 }
 
-/** Settings under which changes would be lost or could not be read. */
+/** Settings with which changes would be lost or unreadable. */
 export function unfitSettings(facts: ServerFacts): readonly Unfit[] {
   const unfit: Unfit[] = [];
   const isMariadb = facts.flavour === "mariadb";
@@ -77,7 +77,8 @@ export function unfitSettings(facts: ServerFacts): readonly Unfit[] {
     ["binlog_row_metadata", "FULL"],
   ] as const) {
     const value = facts.variables.get(name) ?? "";
-    // MariaDB spells the same image FULL_NODUP, where updates leave out of the new row what did not change.
+    // MariaDB's name for the same image is FULL_NODUP, in which a new row leaves out columns that the update did not
+    // change.
     if (value.toUpperCase() === wanted) continue;
     const set = isMariadb
       ? `SET GLOBAL ${name} = '${wanted}'; and ${name} = ${wanted} in the configuration file; open sessions keep their own`
@@ -113,7 +114,7 @@ export function expirySeconds({ variables }: ServerFacts): number {
   return seconds > 0 ? seconds : Number(variables.get("expire_logs_days") ?? "0") * 86_400;
 }
 
-/** The server that answers, as it was found when it was asked last. */
+/** The server that answers, as of the last request. */
 export class AnsweringServer {
   readonly #context: SourceContext;
   #facts: Promise<ServerFacts> | undefined;
@@ -132,8 +133,8 @@ export class AnsweringServer {
     }
   }
 
-  /** Asks anew which server the address leads to. From here on it has to be that one. */
-  async anew(signal: AbortSignal): Promise<ServerFacts> {
+  /** Asks again to which server the address leads. From here on, every connection must end there. */
+  async refresh(signal: AbortSignal): Promise<ServerFacts> {
     const { database, host } = this.#context;
     await database.renew(signal);
     host.forget();

@@ -80,7 +80,7 @@ function changeLog(context: SourceContext, server: AnsweringServer, known: Known
   };
 }
 
-/** Nothing is made at the source. */
+/** Nothing is created at the source. */
 function logAdmin(context: SourceContext, known: KnownLog): LogAdmin {
   return {
     losses: LOSSES,
@@ -105,7 +105,7 @@ function catalog(context: SourceContext, known: KnownLog): Catalog {
       context.shapes.looked(tip, await readTip(context, signal), captured.described);
       return captured;
     },
-    /** Everything is in the log as it is; what is to be stored anew is which file the stream has come to. */
+    /** The log always has everything; only the file that the stream has reached has to be stored again. */
     publish: async (onChange) => {
       const identity = known.come();
       if (identity !== null) await onChange(identity);
@@ -113,7 +113,7 @@ function catalog(context: SourceContext, known: KnownLog): Catalog {
   };
 }
 
-/** All tables are in the log, and each read waits until all that is in it can be seen. */
+/** All tables are in the log, and each read waits until everything in the log is visible. */
 function watermarks(context: SourceContext): Watermarks {
   const { marks, markPrefix } = context;
   return {
@@ -124,7 +124,7 @@ function watermarks(context: SourceContext): Watermarks {
     renew: async (signal) => {
       const tip = await readTip(context, signal);
       marks.add(tip, null);
-      // A place that the stream of an idle log goes beyond, too.
+      // A position that the stream of an idle log also passes.
       return tip - 1n;
     },
   };

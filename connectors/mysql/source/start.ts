@@ -1,4 +1,4 @@
-/** First and later starts: where the log is entered, and whether it is still the one that was left. */
+/** First and later starts: the position at which the log is entered, and whether it is still the same log. */
 import type { MillraceError } from "../../../src/core/errors.ts";
 import {
   type CreatedLog,
@@ -29,14 +29,14 @@ export async function createLog(
   const position = { epoch: request.epoch, commit, index: 0 };
   const identity = await identityAt(context, facts, unpackPlace(commit).file, signal);
   if (!request.wantCopy) return { identity, position, copy: null };
-  // Behind the place: a table that is altered in between has its shape of afterwards, and comes by once more.
+  // After the position: a table that is altered in between has its later shape, and the stream shows the change once more.
   const selected = await selectTables(context, false, signal);
   return { identity, position, copy: new SnapshotCopy(context, facts, request.epoch, selected) };
 }
 
 /**
- * Compares the log with what is stored of it: the server, the time stamp of the file that was read last, and that the
- * files still hold everything from where we go on.
+ * Compares the log with the stored identity: the server, the time stamp of the file that was last read, and whether the
+ * files still hold everything from the position where Millrace continues.
  */
 export async function resumeLog(
   context: SourceContext,
@@ -74,11 +74,11 @@ export async function resumeLog(
   return await identityAt(context, facts, file, signal);
 }
 
-/** What tells the server from the one of `identity`; undefined where nothing does. */
+/** How the server differs from the one of `identity`; undefined if it does not. */
 export function otherHost(facts: ServerFacts, identity: LogIdentity): string | undefined {
   if (identity["flavour"] !== facts.flavour) throw another(`it is ${facts.flavour} now`);
   if (identity["uuid"] !== facts.uuid) return `its server_uuid is ${facts.uuid}`;
-  // What tells hosts of MariaDB apart. Not stored by earlier versions.
+  // Distinguishes hosts of MariaDB. Earlier versions did not store it.
   const { serverId = String(facts.serverId) } = identity;
   if (facts.uuid !== "" || serverId === String(facts.serverId)) return undefined;
   return `its server_id is ${facts.serverId}, not ${serverId}`;
@@ -110,7 +110,7 @@ export function another(why: string): MillraceError {
   return sourceError("MR2117", "fatal", `the log is another one than before: ${why}`, BEGIN_ANEW);
 }
 
-/** Whether it can be gone on in, the start finds out. */
+/** The start finds out whether Millrace can continue in this log. */
 function moved(why: string): Error {
   const hint = pages.MR2128?.remedy;
   const message = `the log is another one than before: ${why}`;
@@ -142,7 +142,7 @@ function identityOf(context: SourceContext, facts: ServerFacts, file: number, cr
   };
 }
 
-/** The time stamp of the event that begins the file: after a reset another file has its name. */
+/** The time stamp of the file's first event: after a reset, another file has the same name. */
 export async function fileCreatedAt(context: SourceContext, file: number, signal: AbortSignal): Promise<number> {
   const header = new EventHeader();
   const request = { file: context.names.file(file), offset: FILE_START, serverId: otherServerId(context) };

@@ -15,6 +15,6 @@ export interface StreamParts {
   readonly resolve: (map: TableMap, position: Position) => Promise<TableVersion | null>;
   /** The version in force of a table that a statement names; null: not captured. */
   readonly named: (target: StatementTarget, position: Position) => Promise<TableVersion | null>;
-  /** For looking back: nothing counts but what is prepared before this place. */
+  /** For looking back: only what is prepared before this position counts. */
   readonly preparedBefore?: bigint;
 }

@@ -22,15 +22,15 @@ import type { PreparedTransactions } from "./transactions/prepared.ts";
 import { SpooledEvent } from "./log/spool.ts";
 import type { TableMap } from "./rows/table-map.ts";
 
-/** How long the server may send nothing of what its log has: after a reset MariaDB's reader waits in a file that is gone. */
+/** How long the server may send nothing although its log has more: after a reset, MariaDB waits in a file that is gone. */
 const STUCK_MS_MAX = 5_000;
-/** Larger events are not held in memory, but for rows. */
+/** Larger events are not held in memory, except those with rows. */
 const MEMORY_BYTES_MAX = 8 * 1024 * 1024;
-/** What is looked at of a statement, and what stands before the packed bytes of a transaction, is less. */
+/** The part of a statement that is examined, and the part before the packed bytes of a transaction, are smaller. */
 const HEAD_BYTES = 256 * 1024;
 const NOTHING = Buffer.alloc(0);
 
-/** What became of an event: it is done; it must be taken again; or the rest of what is inside of it must be. */
+/** The result of an event: it is done; it must be taken again; or the rest of its content must be. */
 const DONE = 0;
 const AGAIN = 1;
 const INSIDE = 2;
@@ -49,22 +49,22 @@ export class BinlogStream implements ChangeStream {
   readonly #reader: LogReader;
   #dump: Dump | undefined;
   readonly #waiting = new OneReader<Block>();
-  /** Events that came while nothing could be taken; the first of them is the one that stopped. */
+  /** Events that came while none could be handled; the first one caused the stop. */
   #held: Held[] = [];
-  /** Is on its way. */
+  /** A large event that is being received. */
   #spooled: SpooledEvent | undefined;
   #resolving = false;
   #isPaused = false;
   #isOffering = false;
   #marks: PendingMark[] = [];
-  /** Since when there is a mark that the stream has not come to. */
+  /** Since when there has been a mark that the stream has not reached. */
   #expectedMs = 0;
   #given: PendingMark[] = [];
   readonly #silence = new SilenceWatch(() => this.#dump?.byteCount ?? 0);
   readonly #movement = new MovementWatch(() => this.#dump?.byteCount ?? 0);
   readonly #watch: NodeJS.Timeout;
   #failure: unknown;
-  /** For what is read beside the stream. */
+  /** For reads beside the stream. */
   readonly #stopping = new AbortController();
   #closed = false;
 
@@ -135,7 +135,7 @@ export class BinlogStream implements ChangeStream {
     return block;
   }
 
-  /** Transactions that were prepared in what has been read and are not decided. */
+  /** Transactions that were prepared in what has been read, and have no outcome yet. */
   get prepared(): PreparedTransactions {
     return this.#reader.prepared;
   }
@@ -166,7 +166,7 @@ export class BinlogStream implements ChangeStream {
     } else {
       const took = this.#take(this.#decoder.take(bytes, start, end));
       const isOpened = took === INSIDE;
-      // What is inside of it is the decoder's by then.
+      // By then the decoder owns its content.
       if (took !== DONE)
         this.#held.push({ event: isOpened ? NOTHING : Buffer.from(bytes.subarray(start, end)), isOpened });
     }
@@ -195,7 +195,7 @@ export class BinlogStream implements ChangeStream {
     return this.#resolving || this.#held.length > 0 || this.#assembler.isFull;
   }
 
-  /** `took`: what the decoder made of an event of the file itself. */
+  /** `took`: the decoder's answer to an event of the file itself. */
   #take(took: number): Took {
     this.#reader.outer(this.#decoder.header);
     if (took === TOOK_PAYLOAD) return this.#takeInner();
@@ -213,13 +213,13 @@ export class BinlogStream implements ChangeStream {
     return DONE;
   }
 
-  /** The rest of a compressed transaction, as far as there is room and its tables are known. */
+  /** Handles the rest of a compressed transaction, as far as there is room and its tables are known. */
   #takeInner(): Took {
     for (;;) {
       if (this.#assembler.isFull) return INSIDE;
       const took = this.#decoder.takeInner();
       if (took === TOOK_END) {
-        // There may be more of it than was unpacked; the event is done when there is not.
+        // There may be more of it than was unpacked; the event is done when there is no more.
         this.#resolving = true;
         void this.#unpackMore();
         return INSIDE;
@@ -291,7 +291,7 @@ export class BinlogStream implements ChangeStream {
     this.#goOn();
   }
 
-  /** Takes what was held back, and reads on where all of it is done. */
+  /** Handles the held events, and continues to read when all are done. */
   #goOn(): void {
     if (this.#resolving || this.#failure !== undefined) {
       this.#offer();
@@ -351,7 +351,7 @@ export class BinlogStream implements ChangeStream {
     this.#dump?.resume();
   }
 
-  /** Gives the waiting reader what there is, when what has been received by now is decoded. */
+  /** Gives the waiting reader a block, once everything received by now is decoded. */
   #offer(): void {
     if (!this.#waiting.waits || this.#isOffering) return;
     if (this.#assembler.hasFull) {

@@ -1,15 +1,15 @@
-/** Preflight of failovers: whether a standby that is promoted would have what we need. */
+/** Preflight of failovers: whether a promoted standby would have what Millrace needs. */
 import type { Finding } from "../../../src/core/contracts/connector.ts";
 import { quoteIdentifier, quoteLiteral } from "../quote.ts";
 import type { SourceContext } from "./context.ts";
 import type { ServerFacts } from "./log/server.ts";
 
-/** Postgres 17: before it no slot survives a promotion. */
+/** Postgres 17: in older versions no slot survives a promotion. */
 const VERSION_MIN = 170_000;
 const ID = "postgres.failover";
 
 interface Row {
-  /** Null where our slot does not exist. */
+  /** Null if our slot does not exist. */
   readonly failover: string | null;
   /** Physical slots in use: those of standbys, and of programs that store the log. */
   readonly standbys: readonly string[];

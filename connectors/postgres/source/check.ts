@@ -1,4 +1,4 @@
-/** Preflight of the source: every finding with the statement that puts it right. Changes nothing. */
+/** Preflight of the source: every finding with the statement that corrects it. Changes nothing. */
 import type { Finding } from "../../../src/core/contracts/connector.ts";
 import { findMillraceError, type MillraceError } from "../../../src/core/errors.ts";
 import { classify } from "./errors.ts";
@@ -38,7 +38,7 @@ async function checkSettings(_context: SourceContext, facts: ServerFacts): Promi
 }
 
 async function checkReplication(context: SourceContext, facts: ServerFacts, signal: AbortSignal): Promise<Finding[]> {
-  // What keeps it from being tried is said already.
+  // The reason why it can't be tried was already reported.
   if (serverProblems(facts).length > 0) return [];
   const connection = await connectReplication(context.address, signal);
   try {
@@ -96,7 +96,10 @@ async function checkSlot(context: SourceContext, facts: ServerFacts, signal: Abo
   return findings.length > 0 ? findings : [ok(id, `the slot ${context.slot} will be made at start`)];
 }
 
-/** A slot without limit can fill the disk, one with a small limit is lost in an outage: both should be known. */
+/**
+ * A slot without a limit can fill the disk, and a slot with a small limit is lost in an outage: an operator should know
+ * both.
+ */
 async function checkKeep(context: SourceContext, _facts: ServerFacts, signal: AbortSignal): Promise<Finding[]> {
   const [row] = await context.database.rows<{ keep: string; idle: string | null }>(
     "reading the server's settings",

@@ -11,7 +11,7 @@ export interface SourceContext {
   readonly slot: string;
   readonly publication: string;
   readonly selection: TableSelection;
-  /** False with `snapshot: none`: what the log did not bring is in no sink, and stays so. */
+  /** False with `snapshot: none`: rows that the log did not bring are in no sink, and are never read. */
   readonly readsRows: boolean;
   readonly chosenKey: (table: TableName) => ChosenKey | null;
   readonly logger: Logger;

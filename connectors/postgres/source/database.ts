@@ -13,22 +13,22 @@ const NEVER = new AbortController().signal;
 const QUERY_TIMEOUT_MS = 60_000;
 /** After these the connection is in an unknown state. */
 const UNCERTAIN: ReadonlySet<ErrorReason> = new Set(["stopped", "lost", "ending", "resources", "disk", "conflict"]);
-/** A server that is still there answers a short statement within it. */
+/** A server that is still alive answers a short statement within this time. */
 const LAST_ANSWER_MS_MAX = 1_000;
 
 /**
- * The ordinary connection beside the stream: catalogue, marks, health. Made when first used and again after it broke;
- * statements queue on it, so it is for short ones that stand alone.
+ * The ordinary connection beside the stream: catalogue, marks, health. It is opened at first use, and again after it broke.
+ * Its statements wait for each other, so it is for short, independent ones.
  */
 export class Database {
   readonly address: PostgresAddress;
-  /** Of reads beside this connection. */
+  /** Sessions for reads beside this connection. */
   readonly sessions = new KeptSessions<Wire>();
   readonly #connection: OneConnection;
 
   constructor(address: PostgresAddress) {
     this.address = address;
-    // Shared by all who wait for it, so no single caller's signal ends it; it has a time limit of its own.
+    // Shared by all callers that wait for it, so no single caller's signal ends it; it has its own time limit.
     this.#connection = new OneConnection(async () => (await connect(address, { signal: NEVER })).client);
   }
 
@@ -73,7 +73,7 @@ export class Database {
     return await withDeadline(this.#connection.client(), "connecting to the source", signal);
   }
 
-  /** The next statement goes by another connection. The one in flight ends first, unless its server is gone. */
+  /** The next statement uses another connection. The one in flight ends first, unless its server is gone. */
   async renew(): Promise<void> {
     const wait = (before: Promise<unknown>) =>
       Promise.race([before, delay(LAST_ANSWER_MS_MAX, undefined, { ref: false })]);

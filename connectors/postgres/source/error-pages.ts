@@ -1,10 +1,10 @@
 import type { ErrorArea, ErrorCode, ErrorPages } from "../../../src/core/errors.ts";
 
-/** The way out of every gap: the sinks' rows get a new epoch, so that nothing of the earlier one stands against them. */
+/** The way out of every gap: the sinks' rows get a new epoch, so that no row of the earlier one blocks a change. */
 export const BEGIN_ANEW =
   "`millrace recover` makes a new slot first, then compares the sinks with the source and reads only the rows that differ.";
 
-/** After these nothing but a new slot helps. */
+/** After these errors, only a new slot helps. */
 export const LOSSES: ReadonlySet<ErrorCode> = new Set([
   "MR2010",
   "MR2011",
@@ -27,13 +27,13 @@ export const pages: ErrorPages = {
   MR2002: {
     title: "Source refuses the login",
     cause:
-      "Wrong user, password or database, or no line in pg_hba.conf that lets this role in. A running daemon tries again for as long as it takes, and `status` says that somebody is needed.",
+      "Wrong user, password or database, or no line in pg_hba.conf that admits this role. A running daemon tries again for as long as it takes, and `status` says that somebody has to act.",
     remedy: "Try the same URL with psql from the same machine; correct `source.url` or pg_hba.conf.",
   },
   MR2003: {
     title: "TLS with the source failed",
     cause:
-      "The server does not speak TLS, or its certificate does not stand the check that `sslmode` asks for. A running daemon tries again for as long as it takes, and `status` says that somebody is needed.",
+      "The server does not speak TLS, or its certificate fails the check that `sslmode` asks for. A running daemon tries again for as long as it takes, and `status` says that somebody has to act.",
     remedy: "Set `sslmode` and `sslrootcert` in `source.url` as for psql. `verify-full` is right over a network.",
   },
   MR2004: {
@@ -43,18 +43,18 @@ export const pages: ErrorPages = {
   },
   MR2005: {
     title: "wal_level is not logical",
-    cause: "The server does not write what logical decoding needs.",
+    cause: "The server's log lacks what logical decoding needs.",
     remedy: "ALTER SYSTEM SET wal_level = logical; then restart the server.",
   },
   MR2006: {
     title: "No free slot or connection",
     cause: "All replication slots, WAL senders or connections of the server are taken.",
     remedy:
-      "Drop slots that nobody uses, or raise max_replication_slots, max_wal_senders or max_connections and restart the server.",
+      "Drop unused slots, or raise max_replication_slots, max_wal_senders or max_connections and restart the server.",
   },
   MR2007: {
     title: "Connection pooler instead of server",
-    cause: "PgBouncer and its like can't pass replication on.",
+    cause: "PgBouncer and similar poolers can't pass replication on.",
     remedy: "Point `source.url` at the server itself.",
   },
   MR2008: {
@@ -80,12 +80,12 @@ export const pages: ErrorPages = {
     cause:
       "Another connection reads from the slot: the session of a daemon that was cut off, which the server keeps until wal_sender_timeout, or another daemon of the same name. A daemon that had the slot waits until it is free; a first start is refused (exit code 4) before it touches anything. The message says who reads.",
     remedy:
-      "Stop the other daemon, or give this one another `name`. A session that nobody needs: SELECT pg_terminate_backend(pid) with the pid of the message.",
+      "Stop the other daemon, or give this one another `name`. To end an unused session: SELECT pg_terminate_backend(pid) with the pid of the message.",
   },
   MR2013: {
     title: "Another server",
     cause:
-      "The server's system identifier differs from the stored one: this is another cluster, or it was made anew or restored by dump.",
+      "The server's system identifier differs from the stored one: this is another cluster, or it was created again or restored by dump.",
     remedy: `Correct \`source.url\`. If the change was meant: ${BEGIN_ANEW}`,
   },
   MR2014: {
@@ -97,7 +97,7 @@ export const pages: ErrorPages = {
   MR2015: {
     title: "Gap before the slot",
     cause:
-      "The slot is confirmed beyond the stored position: changes between the two were consumed by somebody else or by a state that was lost.",
+      "The slot is confirmed beyond the stored position: changes between the two were consumed by another program or by a state that was lost.",
     remedy: BEGIN_ANEW,
   },
   MR2016: {
@@ -108,8 +108,8 @@ export const pages: ErrorPages = {
   MR2017: {
     title: "Publication missing or narrowed",
     cause:
-      "The publication was dropped, or no longer carries tables or kinds of change that it did: changes may have passed unseen. With `snapshot: none` also: somebody altered it, and it may have carried less for a while.",
-    remedy: `Put the publication right, or drop it: Millrace makes it again. ${BEGIN_ANEW}`,
+      "The publication was dropped, or no longer carries tables or kinds of change that it did: changes may have passed unseen. With `snapshot: none` also: it was altered, and may have carried less for a while.",
+    remedy: `Correct the publication, or drop it: Millrace creates it again. ${BEGIN_ANEW}`,
   },
   MR2018: {
     title: "Slot is of another kind",
@@ -131,18 +131,18 @@ export const pages: ErrorPages = {
   MR2021: {
     title: "Connection to the source lost",
     cause:
-      "The session ended: network, restart, or an administrator. Millrace connects again and goes on where it was.",
+      "The session ended: network, restart, or an administrator. Millrace connects again and continues where it was.",
     remedy: "Nothing, unless it repeats: then look in the server's log.",
   },
   MR2022: {
     title: "Source is silent",
     cause:
-      "For 30 seconds the server neither sent anything nor answered a request for a reply: the connection is taken for dead and made anew.",
+      "For 30 seconds the server neither sent anything nor answered a request for a reply: the connection counts as dead and is opened again.",
     remedy: "Nothing, unless it repeats: then look for a firewall that drops idle connections.",
   },
   MR2023: {
     title: "Stream can't be read",
-    cause: "The replication stream held something that Millrace does not know. It stops rather than guess.",
+    cause: "The replication stream held something that Millrace does not know. Millrace stops rather than guess.",
     remedy: "Report it with the server's version.",
   },
   MR2024: {
@@ -153,26 +153,27 @@ export const pages: ErrorPages = {
   },
   MR2025: {
     title: "Table changed while it was read",
-    cause: "Columns or tables were altered between the look at the catalogue and the read. It is read again.",
+    cause:
+      "Columns or tables were altered between the look at the catalogue and the read. Millrace reads the table again.",
     remedy: "Nothing.",
   },
   MR2026: {
     title: "Server gave up waiting",
     cause:
-      "A lock was not to be had in time, or a timeout of the server or role cut a statement short. Millrace tries again.",
+      "A lock was not free in time, or a timeout of the server or role cut a statement short. Millrace tries again.",
     remedy: "Look for long transactions that hold locks; lift statement_timeout for the role.",
   },
   MR2027: {
     title: "Server refused a command",
     cause:
-      "An error of the server that Millrace has no rule for. One of its own (SQLSTATE of class XX or 58, as an internal error " +
-      "of a WAL sender) is tried again, at most every 30 s, for as long as it takes; after ten minutes without getting " +
-      "further `status` says that somebody has to act. Any other ends the work.",
+      "An error of the server for which Millrace has no rule. Millrace retries an internal one (SQLSTATE of class XX or 58, as an internal error " +
+      "of a WAL sender), at most every 30 s, for as long as it takes; after ten minutes without progress " +
+      "`status` says that somebody has to act. Any other error stops the work.",
     remedy: "The SQLSTATE, the server's function in the message and the server's log say more.",
   },
   MR2028: {
     title: "Row-level security hides rows",
-    cause: "A policy of the table would keep rows from the role: a copy would be silently short.",
+    cause: "A policy of the table would keep rows from the role: a copy would silently lack them.",
     remedy: "ALTER ROLE … BYPASSRLS, or take the table out of `tables`.",
   },
   MR2035: {
@@ -181,18 +182,18 @@ export const pages: ErrorPages = {
       "A row's version has room for positions of 55 bits (32 PiB of log since the cluster was made). Beyond them newer rows " +
       "would be taken for older ones, so the daemon stops.",
     remedy:
-      "Restore the database into a new cluster (pg_dump and pg_restore), whose log begins anew, and fill the sinks from it.",
+      "Restore the database into a new cluster (pg_dump and pg_restore), whose log begins at zero, and fill the sinks from it.",
   },
-  MR2029: { title: "Stopped", cause: "Somebody asked Millrace to stop.", remedy: "Nothing." },
+  MR2029: { title: "Stopped", cause: "Millrace was asked to stop.", remedy: "Nothing." },
   MR2030: {
-    title: "No second slot for a sink that lies behind",
+    title: "No second slot for a sink that is behind",
     cause:
-      "A sink that was away or too slow catches up by a stream of its own, for which the server has no replication slot or " +
-      "WAL sender left, or which it refuses. It is tried several times; then the one stream is begun again where the sink " +
-      "stands, and the other sinks wait until it is back where it was: `status` says so.",
+      "A sink that was away or too slow catches up through its own stream, for which the server has no replication slot or " +
+      "WAL sender left, or which the server refuses. Millrace tries several times; then the shared stream goes back to the sink's " +
+      "position, and the other sinks wait until it is back where it was: `status` shows this.",
     remedy:
-      "Leave one slot and one WAL sender free: raise max_replication_slots and max_wal_senders, or drop slots that nobody " +
-      "uses. The role needs EXECUTE on pg_copy_logical_replication_slot(name, name, boolean), which PUBLIC has unless it was revoked.",
+      "Leave one slot and one WAL sender free: raise max_replication_slots and max_wal_senders, or drop unused " +
+      "slots. The role needs EXECUTE on pg_copy_logical_replication_slot(name, name, boolean), which PUBLIC has unless it was revoked.",
   },
   MR2031: {
     title: "Source is a standby",

@@ -13,7 +13,7 @@ import { BEGIN_ANEW } from "./error-pages.ts";
 
 export { area, BEGIN_ANEW, LOSSES, pages } from "./error-pages.ts";
 
-/** Raised inside a stream that was started with binary cells when a type turns up that has no binary form. */
+/** Raised inside a stream with binary cells when a type appears that has no binary form. */
 export class TextModeNeeded extends Error {}
 
 export function sourceError(
@@ -35,7 +35,7 @@ interface Rule {
   readonly hint?: string;
 }
 
-/** The server's sentence is repeated only where such sentences hold names and settings, never data. */
+/** The server's sentence is repeated only if such sentences hold names and settings, never data. */
 const telling =
   (what: string) =>
   (at: string, { message }: Failure) =>
@@ -46,7 +46,7 @@ const TLS: Rule = { code: "MR2003", kind: "blocked", says: telling("TLS with the
 const CHANGED: Rule = {
   code: "MR2025",
   kind: "retryable",
-  says: telling("a table changed under our hands"),
+  says: telling("a table was changed meanwhile"),
   hint: "It is looked up again.",
 };
 const WAITED: Rule = {
@@ -79,7 +79,7 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
     code: "MR2021",
     kind: "retryable",
     says: silent("the connection to the source was lost"),
-    hint: "It is tried again by itself. Where that lasts, look whether the server runs and can be reached.",
+    hint: "Millrace tries again by itself. If it lasts, check whether the server runs and can be reached.",
   },
   pooler: {
     code: "MR2007",
@@ -118,7 +118,7 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
   },
   connections: {
     code: "MR2006",
-    // Others come and go; a session that was just closed is still counted for a moment.
+    // Connections come and go; a session that was just closed still counts for a moment.
     kind: "retryable",
     says: telling("the server has no free connection"),
     hint: "Raise max_connections or max_wal_senders, or the role's CONNECTION LIMIT.",
@@ -132,7 +132,7 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
   idle: WAITED,
   "in-use": { code: "MR2012", kind: "retryable", says: telling("an object is in use") },
   "not-now": { code: "MR2027", kind: "fatal", says: telling("the server can't do this in its present state") },
-  // Sessions of ours may write unless the server as a whole may not.
+  // Our sessions may write unless the whole server may not.
   "read-only": {
     code: "MR2031",
     kind: "retryable",
@@ -149,7 +149,7 @@ const RULES: Readonly<Record<DatabaseReason, Rule>> = {
   internal: {
     code: "MR2027",
     kind: "retryable",
-    // What the sentence would say may be of rows; whoever knows the server knows much by the function that failed.
+    // The sentence may quote rows. The name of the failed function tells an expert enough.
     says: (at, { routine }) => `the server failed ${at}${routine === "" ? "" : `, in its ${routine}`}`,
     hint: "See its log.",
   },
@@ -185,7 +185,7 @@ export function poolerError(): MillraceError {
   return numbered(new Failure("pooler", ""), "");
 }
 
-/** These say of the first stream what they say of a second one: the server is going away, or nothing answered. */
+/** These mean the same for the first stream as for a second one: the server is going away, or did not answer. */
 const OF_THE_FIRST_TOO: ReadonlySet<ErrorReason> = new Set([
   "stopped",
   "url",
@@ -200,7 +200,7 @@ const OF_THE_FIRST_TOO: ReadonlySet<ErrorReason> = new Set([
   "cancelled",
 ]);
 
-/** What `error`, met while a second slot was asked for, means for the one who asked. */
+/** The meaning of `error`, which occurred while requesting a second slot, for the caller. */
 export function refusedSecondStream(error: unknown): unknown {
   const known = findMillraceError(error);
   if (known?.reason === undefined || OF_THE_FIRST_TOO.has(known.reason)) return error;

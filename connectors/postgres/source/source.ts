@@ -48,16 +48,16 @@ function changeLog(context: SourceContext, published: PublishedTables): ChangeLo
   return {
     stream: async (from, options, signal) => {
       const { captured } = await selectTables(context, false, signal);
-      // Binary cells are cheaper for the server, but have to be readable for every table that may come.
+      // Binary cells are cheaper for the server, but must be readable for every table that may appear.
       const binary = captured.every(({ shape }) => shape.columns.every((column) => hasBinaryForm(column.type)));
       if (!options.temporary) published.onUnloggedRows = options.onUnloggedRows;
       const { identity, leaves } = published;
       const { database } = context.address;
       return await PostgresStream.open({ context, database, identity, from, options, binary, leaves }, signal);
     },
-    /** A message's own place: the log's end as such may lie behind a page header, where an idle stream never arrives. */
+    /** The message's own position: the end of the log may lie behind a page header, where an idle stream never arrives. */
     tip: (signal) => writeMark(context, `${markPrefix(context)}/tip`, "", signal),
-    /** The server moves a start below the slot's confirmed position forward to it without a word. */
+    /** If a start is below the slot's confirmed position, the server silently moves it forward to that position. */
     earliest: async (signal) => {
       const slot = await readSlot(context, signal);
       return slot === undefined || slot.invalidation !== null ? null : slot.confirmed;

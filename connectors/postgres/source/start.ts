@@ -1,4 +1,4 @@
-/** First and later starts: what is made, adopted, compared. */
+/** First and later starts: what is created, adopted and compared. */
 import { setTimeout as delay } from "node:timers/promises";
 import type { Position } from "../../../src/core/model/position.ts";
 import type { CreatedLog, CreateRequest, HeldPositions } from "../../../src/core/contracts/log-admin.ts";
@@ -36,12 +36,12 @@ import { checkNoGap, slotMissing } from "./stream/stream.ts";
 import { checkSameCluster, checkSystem, readHistory } from "./log/timeline.ts";
 import { connectReplication } from "./stream/transport.ts";
 
-/** How long an adopted slot may be unfinished: another start may be about to end its creation. */
+/** How long an adopted slot may stay unfinished: another start may be about to finish it. */
 const UNFINISHED_WAIT_MS = 2_000;
 
 /**
- * Publication before slot: the slot's first change may be of any moment after it. A slot of our name is remade when an
- * earlier start of ours announced it, else adopted where it stands, without a copy.
+ * Publication before slot: the slot's first change may come at any moment after it. A slot with our name is recreated if an
+ * earlier start of ours announced it; otherwise it is adopted at its position, without a copy.
  */
 export async function createLog(
   context: SourceContext,
@@ -76,8 +76,8 @@ export async function createLog(
 }
 
 /**
- * A table that somebody else has to publish does not stop the others, unless it is named literally or there is nothing
- * but such tables: then the attempt fails, and says what has to be run.
+ * A table that another role has to publish does not stop the others, unless it is named literally or there are only such
+ * tables. Then the attempt fails, and says which statement to run.
  */
 function toPublish(context: SourceContext, { publication, captured }: Selected): readonly CatalogTable[] {
   const wanted = captured.map(({ table }) => table);
@@ -106,7 +106,7 @@ async function create(
       connection.close();
       return { identity, position, copy: null };
     }
-    // The snapshot lives as long as this connection stays as it is.
+    // The snapshot lives as long as this connection runs no other command.
     const selected = await selectAsOf(context, made.snapshot, signal);
     return { identity, position, copy: new SnapshotCopy(context, connection, made.snapshot, request.epoch, selected) };
   } catch (error) {
@@ -116,8 +116,8 @@ async function create(
 }
 
 /**
- * The published tables as the snapshot has them. Making the slot may take long, and what is altered meanwhile is not in
- * the stream: the shapes of before would stay wrong until a row moves.
+ * The published tables as the snapshot has them. Creating the slot may take long, and changes of shape in that time are not
+ * in the stream: the earlier shapes would stay wrong until a row changes.
  */
 async function selectAsOf(context: SourceContext, snapshot: string, signal: AbortSignal): Promise<Selected> {
   const database = new Database(context.address);
@@ -168,14 +168,14 @@ async function finishedSlot(
   }
 }
 
-/** Every comparison that can show a gap, before the first change is read. */
+/** Makes every comparison that can show a gap, before the first change is read. */
 export async function resumeLog(
   context: SourceContext,
   identity: LogIdentity,
   { from, reached }: HeldPositions,
   signal: AbortSignal,
 ): Promise<LogIdentity> {
-  // A connection that is still there may end at the server of before.
+  // A connection that is still open may lead to the former server.
   await context.database.renew();
   const facts = await readServer(context, signal);
   const connection = await connectReplication(context.address, signal);

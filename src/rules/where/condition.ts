@@ -13,7 +13,7 @@ import {
 } from "./values.ts";
 import { type ColumnName, type ComparisonOperator, type Expression, type Operand, WhereError } from "./syntax.ts";
 
-/** SQL's three, and one that says that the change does not carry a value which decides. */
+/** SQL's three truth values, and one more: the change lacks a value that decides. */
 export const FALSE = 0;
 export const TRUE = 1;
 export const UNKNOWN = 2;
@@ -22,11 +22,11 @@ export type Truth = typeof FALSE | typeof TRUE | typeof UNKNOWN | typeof UNTOLD;
 
 export interface Condition {
   readonly evaluate: (row: ConditionRow) => Truth;
-  /** Names of the columns that it looks at. */
+  /** Names of the columns that it uses. */
   readonly columns: ReadonlySet<string>;
 }
 
-/** Throws a `WhereError` where the condition does not fit the columns. */
+/** Throws a `WhereError` if the condition does not fit the columns. */
 export function bindWhere(expression: Expression, columns: readonly Column[]): Condition {
   const names = new Set<string>();
   const binder = new Binder(columns, names);
@@ -205,7 +205,10 @@ const TESTS: Readonly<Record<ComparisonOperator, (order: number) => boolean>> = 
   ">=": (order) => order >= 0,
 };
 
-/** Every text of the source is one of its type, or a date of MySQL's that does not exist, which is null outside of keys too. */
+/**
+ * Every text of the source is valid for its type, or it is a MySQL date that does not exist, which counts as null here as
+ * it does outside of keys.
+ */
 function valueOf(text: string, family: Family): Value | null {
   const value = family.read(text);
   if (value === undefined && DATED.has(family.name)) return null;

@@ -1,9 +1,9 @@
-/** SQL's LIKE: `%` is any run of characters, `_` one. In linear space, and without backtracking beyond the last `%`. */
+/** SQL's LIKE: `%` is any run of characters, `_` is one. Needs linear space, and never backtracks beyond the last `%`. */
 
 const ANY = 0;
 const ONE = 1;
 
-/** Null where the pattern ends in its escape character. */
+/** Null if the pattern ends in its escape character. */
 export function compileLike(pattern: string, escape: string | null): ((text: string) => boolean) | null {
   const parts: (string | typeof ANY | typeof ONE)[] = [];
   let isEscaped = false;

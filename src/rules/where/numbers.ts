@@ -12,7 +12,7 @@ export type Numeric = number | bigint | Decimal;
 const NUMBER = /^([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d{1,4}))?$/;
 const EXACT_DIGITS = 15;
 
-/** Undefined where the text is no number. */
+/** Undefined if the text is no number. */
 export function parseNumeric(text: string): Numeric | undefined {
   if (text.length <= EXACT_DIGITS && /^-?\d+$/.test(text)) return Number(text);
   if (text === "NaN" || text === "Infinity" || text === "-Infinity") return Number(text);
@@ -25,14 +25,14 @@ export function parseNumeric(text: string): Numeric | undefined {
   return digits * 10n ** BigInt(-scale);
 }
 
-/** Below, at or above zero. NaN equals itself and is above all else, as in Postgres. */
+/** Below, at or above zero. NaN equals itself and is above everything else, as in Postgres. */
 export function compareNumerics(a: Numeric, b: Numeric): number {
   if (typeof a === "object" || typeof b === "object") return compareDecimals(a, b);
   if (Number.isNaN(a) || Number.isNaN(b)) return Number(Number.isNaN(a)) - Number(Number.isNaN(b));
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-/** The same where one of the two is a float: both as doubles, as in Postgres. */
+/** The same if one of the two is a float: both are compared as doubles, as in Postgres. */
 export function compareAsDoubles(a: Numeric, b: Numeric): number {
   return compareNumerics(asDouble(a), asDouble(b));
 }
@@ -51,7 +51,7 @@ function compareDecimals(a: Numeric, b: Numeric): number {
   return difference < 0n ? -1 : difference > 0n ? 1 : 0;
 }
 
-/** Of what is not whole here: NaN and the infinities. */
+/** Values that are not whole numbers here: NaN and the infinities. */
 function beyondAll(value: number): number {
   return value === -Infinity ? -1 : 1;
 }

@@ -1,6 +1,7 @@
 /**
  * The language of `where:` as text: SQL's spelling of comparisons over one row, without functions and arithmetic.
- * docs/rules.md describes it. A text becomes an expression here, a condition over rows in `condition.ts`.
+ * docs/rules.md describes it. Here a text becomes an expression; in `condition.ts` an expression becomes a condition over
+ * rows.
  */
 
 export type ComparisonOperator = "=" | "<>" | "<" | "<=" | ">" | ">=";
@@ -34,10 +35,10 @@ export type Expression =
   | { readonly kind: "isNull"; readonly of: ColumnName }
   /** `is true`, `is false`. */
   | { readonly kind: "is"; readonly of: ColumnName; readonly value: boolean }
-  /** A column of truth values by itself. */
+  /** A boolean column by itself. */
   | { readonly kind: "truth"; readonly of: ColumnName };
 
-/** What is wrong with a condition, and at which of its characters, from 0. Quotes no literal: it may be a value. */
+/** What is wrong with a condition, and at which character, from 0. It never quotes a literal, because that may be a value. */
 export class WhereError extends Error {
   readonly at: number;
 
@@ -277,7 +278,7 @@ function needColumn(operand: Operand): ColumnName {
   throw new WhereError(operand.at, "expected a column, found a value");
 }
 
-/** As Postgres folds names that are not quoted. */
+/** As Postgres folds names without quotes. */
 function folded(word: string): string {
   return word.replaceAll(/[A-Z]/g, (letter) => letter.toLowerCase());
 }

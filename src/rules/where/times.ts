@@ -1,4 +1,7 @@
-/** Dates and times as numbers that compare: microseconds, whole days for dates; exact, and bigint where a double is not. */
+/**
+ * Dates and times as numbers that compare: microseconds, or whole days for dates. They are exact: bigint if a double is
+ * not.
+ */
 
 export type Instant = number | bigint;
 
@@ -8,7 +11,7 @@ const DATE = /^(\d{4,7})-(\d{2})-(\d{2})/;
 const CLOCK = /^(\d{2}):(\d{2})(?::(\d{2})(?:\.(\d{1,6}))?)?/;
 const ZONE = /^(?:Z|z|([+-])(\d{2})(?::?(\d{2}))?)/;
 
-/** Days since 1970-01-01. Undefined where the text is no date. */
+/** Days since 1970-01-01. Undefined if the text is no date. */
 export function parseDate(text: string): Instant | undefined {
   const infinite = infinity(text);
   if (infinite !== undefined) return infinite;
@@ -25,8 +28,8 @@ export function parseTime(text: string): Instant | undefined {
 }
 
 /**
- * Microseconds since 1970-01-01. `zone`: the text may name one (UTC where it doesn't) and the result is in UTC; else a text
- * that names one is none.
+ * Microseconds since 1970-01-01. With `zone` the text may name a zone (default UTC), and the result is in UTC. Without it,
+ * a text with a zone is invalid.
  */
 export function parseTimestamp(text: string, zone: boolean): Instant | undefined {
   const infinite = infinity(text);
@@ -62,7 +65,7 @@ function daysOf([, yearText, monthText, dayText]: RegExpExecArray, isBc: boolean
   const [month, day] = [Number(monthText), Number(dayText)];
   const year = isBc ? 1 - Number(yearText) : Number(yearText);
   if (month < 1 || month > 12 || day < 1 || day > daysInMonth(year, month)) return undefined;
-  // Years counted from March, so that a leap day is the last of its year.
+  // Years begin in March, so that a leap day is the last day of its year.
   const shifted = month > 2 ? year : year - 1;
   const era = Math.floor(shifted / 400);
   const yearOfEra = shifted - era * 400;

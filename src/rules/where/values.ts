@@ -1,4 +1,4 @@
-/** What a column's cells and the literals beside them are compared as. */
+/** How a column's cells, and the literals next to them, are compared. */
 import type { Column } from "../../core/model/schema.ts";
 import { CELL_NULL, CELL_UNCHANGED, CellMap } from "../../core/model/tuple.ts";
 import type { ColumnType } from "../../core/model/types.ts";
@@ -8,17 +8,17 @@ import { parseDate, parseTime, parseTimestamp } from "./times.ts";
 import { type Literal, WhereError } from "./syntax.ts";
 
 export type Value = Numeric | string | boolean;
-/** Undefined: the change does not carry it. */
+/** Undefined: the change does not carry the value. */
 export type Known = Value | null | undefined;
 
-/** One row as a condition looks at it; reused from row to row. */
+/** One row for a condition; reused from row to row. */
 export class ConditionRow {
   #bytes: Uint8Array = new Uint8Array();
   readonly #cells = new CellMap();
   #olderBytes: Uint8Array | null = null;
   readonly #older = new CellMap();
 
-  /** `older`: where the row's whole old tuple lies, which has what the new one leaves out; -1: there is none. */
+  /** `older`: the offset of the row's whole old tuple, which has the cells that the new one leaves out; -1: there is none. */
   set(bytes: Uint8Array, offset: number, older: number): void {
     this.#bytes = bytes;
     this.#cells.read(bytes, offset);
@@ -26,7 +26,7 @@ export class ConditionRow {
     if (older >= 0) this.#older.read(bytes, older);
   }
 
-  /** The canonical text; null, or undefined where it is not known. */
+  /** The canonical text; null; or undefined if it is not known. */
   text(ordinal: number, type: ColumnType): string | null | undefined {
     let cells = this.#cells;
     let bytes = this.#bytes;
@@ -46,12 +46,12 @@ export type FamilyName = "number" | "text" | "bool" | "date" | "timestamp" | "ti
 /** How the values of one kind of column are read and compared. */
 export interface Family {
   readonly name: FamilyName;
-  /** From the canonical text; undefined where it is none. */
+  /** From the canonical text; undefined if the text is invalid. */
   readonly read: (text: string) => Value | undefined;
   readonly compare: (a: Value, b: Value) => number;
 }
 
-/** Null where columns of this type can't be compared. */
+/** Null if columns of this type can't be compared. */
 export function familyOf({ type, native }: Column): Family | null {
   switch (type.kind) {
     case "bool":
@@ -66,7 +66,7 @@ export function familyOf({ type, native }: Column): Family | null {
         compare: compareAsFloats,
       };
     case "text":
-      // The blanks that fill up a character(n) do not count, as in SQL.
+      // The blanks that pad a character(n) do not count, as in SQL.
       return { name: "text", read: isPadded(type, native) ? withoutBlanks : asItIs, compare: compareTexts };
     case "uuid":
     case "enum":
@@ -90,12 +90,12 @@ export function familyOf({ type, native }: Column): Family | null {
   }
 }
 
-/** Between two columns of one family: as floats where one is a float. */
+/** For two columns of one family: compared as floats if one is a float. */
 export function comparisonOf(a: Family, b: Family): Family["compare"] {
   return a.compare === compareAsFloats ? a.compare : b.compare;
 }
 
-/** The literal as a value that this column's can be compared with; null for `null`. */
+/** The literal as a value that compares with this column's; null for `null`. */
 export function literalValue(literal: Literal, column: Column, family: Family): Value | null {
   if (literal.kind === "null") return null;
   if (literal.kind === "bool") {
@@ -121,7 +121,7 @@ function wanted({ name, native }: Column): string {
   return `column ${JSON.stringify(name)} is ${native}; expected a value of that type`;
 }
 
-/** MySQL says it in the type's name alone. */
+/** Only MySQL shows this in the type's name. */
 function isPadded(type: ColumnType & { readonly kind: "text" }, native: string): boolean {
   return type.padded === true || /^char(\(|$)/.test(native);
 }
@@ -130,7 +130,7 @@ function asItIs(text: string): string {
   return text;
 }
 
-/** From any spelling that Postgres takes: capitals, braces, hyphens elsewhere or none. */
+/** From any spelling that Postgres accepts: capitals, braces, hyphens elsewhere or none. */
 function canonicalUuid(text: string): string | undefined {
   const digits = text
     .replace(/^\{(.*)\}$/, "$1")
@@ -144,7 +144,7 @@ function withoutBlanks(text: string): string {
   return text.replace(/ +$/, "");
 }
 
-/** Numbers, bigints among them, and truth values. */
+/** Numbers, bigints included, and booleans. */
 function compareScalars(a: Value, b: Value): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
@@ -173,7 +173,7 @@ function compareTexts(left: Value, right: Value): number {
   return left.length - right.length;
 }
 
-/** Surrogates stand for characters above all others. */
+/** Surrogates encode characters above all others. */
 function rank(unit: number): number {
   return unit >= 0xd800 && unit <= 0xdfff ? unit + 0x10000 : unit;
 }

@@ -14,7 +14,7 @@ import type { Attempted } from "./isolation.ts";
 import { measureStep } from "./measured-steps.ts";
 import { Lookahead, type NettedAhead } from "./lookahead.ts";
 import { type Netted, Netter } from "../netting/netting.ts";
-import { type Plan, planOf } from "./plan.ts";
+import { type RowBatch, rowBatchOf } from "./row-batch.ts";
 import type { BatchLimits, SinkQueue, Taken, TakenChunks, TakenEnds, TakenRows } from "./sink-queue.ts";
 import { SinkSteps } from "./sink-steps.ts";
 import { isOfShape } from "../../core/checkpoint/completeness.ts";
@@ -25,42 +25,48 @@ export interface WorkerParts {
   readonly sink: Sink;
   readonly state: StateStore;
   readonly limits: BatchLimits;
-  /** Whether the sink takes this table, and the table is suspended neither here nor everywhere. Asked once per block and table. */
+  /**
+   * Whether the sink takes this table, and the table is suspended neither in this sink nor in all. Asked once per block and
+   * table.
+   */
   readonly wants: (table: TableVersion) => boolean;
-  /** Whether the table is left out of this sink, by the configuration or suspended here: its changes pass by. */
+  /** Whether the sink skips the table's changes, because of the configuration or because the table is suspended in it. */
   readonly leavesOut: (tableId: string) => boolean;
   readonly deadLetters: DeadLetterBox;
-  /** Whether a whole copy of the table lies ahead for this sink, with nothing of it read yet. */
+  /** Whether the sink is going to get a whole copy of the table, and nothing of it was read yet. */
   readonly willRead: (tableId: string) => boolean;
-  /** Whether nobody reads the table for this sink any more. */
+  /** Whether no snapshot reads the table for this sink any more. */
   readonly isVoid: (tableId: string) => boolean;
   readonly onPendingKeys: () => void;
   /** The sink no longer holds the table completely, as its shape has changed. */
   readonly onVoid: (tableId: string) => void;
-  /** This sink can't follow or write the table: it is not wanted here any more when this resolves. */
+  /** The sink can't follow or write the table. When this resolves, `wants` is false for the table. */
   readonly onRefused: (tableId: string, error: MillraceError, shape: string | undefined) => Promise<void>;
-  /** Suspends a table whose rows can't be worked: it is not wanted any more when this resolves. */
+  /** Suspends a table whose rows can't be processed. When this resolves, `wants` is false for the table. */
   readonly suspend: (tableId: string, error: MillraceError) => Promise<void>;
-  /** Told when the sink has come further, or has room. */
+  /** Notified when the sink has made progress, or its queue has room. */
   readonly news: News;
   readonly logger: Logger;
   readonly metrics: Metrics;
 }
 
-/** What became of a work: a dropped one must be done again some other time. */
+/** How a work ended. A dropped one must be done again later. */
 export type How = "durable" | "dropped";
 
-/** One sink's works, turned into steps: netted, its targets made ready, applied, and what it owes listed. */
+/**
+ * Turns one sink's works into steps: nets them, prepares their targets, applies them, and lists the keys that the sink
+ * still needs.
+ */
 export class Applier {
   readonly #parts: WorkerParts;
-  /** They take turns: what one has netted stays while the other nets. */
+  /** They take turns: the result of one stays valid while the other nets. */
   readonly #netters: readonly [Netter, Netter];
   #nettings = 0;
   readonly lookahead: Lookahead;
   readonly #incomplete: IncompleteKeys;
   readonly steps: SinkSteps;
   readonly shapes: FollowedShapes;
-  /** What the sink was at work on, where that is known: a failure may be of one of these tables alone. */
+  /** What the sink is working on, if it is known: a failure may concern only one of these tables. */
   attempted: Attempted | null = null;
 
   constructor(parts: WorkerParts, queue: SinkQueue) {
@@ -71,8 +77,8 @@ export class Applier {
       ...parts,
       queue,
       isComplete: ({ id }) => this.#isComplete(id),
-      net: (plan, wants, isComplete) => this.#netted(plan, wants, isComplete),
-      stage: (tables) => sink.prefetch?.prefetchRows(tables),
+      net: (batch, wants, isComplete) => this.#netted(batch, wants, isComplete),
+      prefetch: (tables) => sink.prefetch?.prefetchRows(tables),
     });
     this.steps = new SinkSteps({
       ...parts,
@@ -91,7 +97,7 @@ export class Applier {
     });
     this.#incomplete = new IncompleteKeys({
       ...parts,
-      // Invariant: what a copy lacks that may yet count as complete, without being read, is listed.
+      // Invariant: if a copy may count as complete again without being read, the keys that it lacks are listed.
       willRead: (tableId) => !this.shapes.mayCarry(tableId) && willRead(tableId),
       sink: sink.name,
       refills: state.refills,
@@ -99,7 +105,7 @@ export class Applier {
     });
   }
 
-  /** `passed`: works of `taken` that were dropped although the others are done. */
+  /** Adds to `passed` the works of `taken` that were dropped although the others are done. */
   async perform(taken: Taken, ahead: NettedAhead | null, passed: Set<Work>, signal: AbortSignal): Promise<How> {
     this.attempted = "table" in taken ? { kind: "table", tableId: taken.table.id } : null;
     switch (taken.kind) {
@@ -133,9 +139,8 @@ export class Applier {
   }
 
   /**
-   * Invariant 7: a sink that is further than the chunk's place, since it joined its lane there, may have deleted rows
-   * that the chunk still shows. Invariant: with each chunk the sink's position grows, so that an older copy of the sink is
-   * known by it.
+   * Invariant 7: a sink that joined its lane beyond the chunk's position may have deleted rows that the chunk still shows.
+   * Invariant: each chunk moves the sink's position forward, so that an older copy of the sink is recognised by it.
    */
   async #chunks({ works }: TakenChunks, passed: Set<Work>, signal: AbortSignal): Promise<void> {
     passed.clear();
@@ -152,7 +157,7 @@ export class Applier {
     await this.#net({ slices, since: null, until: null }, null, reached, signal);
   }
 
-  /** All tables in one step; what fails so, and is no word of any of them, is done table by table. */
+  /** All tables in one step. If that fails and the error names no table, one step per table follows. */
   async #ends({ works }: TakenEnds, passed: Set<Work>, signal: AbortSignal): Promise<void> {
     passed.clear();
     const ends = works.filter((work) => this.#isWanted(work, passed));
@@ -173,7 +178,7 @@ export class Applier {
     }
   }
 
-  /** What was not seen any more is removed, and the tables are complete. */
+  /** Deletes the rows that the snapshot did not see, and marks the tables complete. */
   async #end(works: readonly (SweepWork | CompleteWork)[], signal: AbortSignal): Promise<void> {
     const tables = new Set(works.map(({ table }) => table));
     await this.#prepare([...tables], signal);
@@ -185,7 +190,7 @@ export class Applier {
     this.shapes.noteComplete(complete);
   }
 
-  /** Invariant 7: at no other place may the sink be expected to hold just these rows. */
+  /** Invariant 7: only at this position does the sink hold exactly these rows. */
   async #compare({ table, until, compare }: CompareWork, signal: AbortSignal): Promise<How> {
     const held = this.steps.held.tables[table.id];
     if (comparePositions(this.steps.reached, until) > 0 || this.shapes.isOutdated(table)) return "dropped";
@@ -208,19 +213,19 @@ export class Applier {
 
   async #rows(taken: TakenRows, ahead: NettedAhead | null, passed: Set<Work>, signal: AbortSignal): Promise<void> {
     const { reached, held } = this.steps;
-    const plan = planOf(taken.works, reached);
-    if (plan === null) return;
+    const batch = rowBatchOf(taken.works, reached);
+    if (batch === null) return;
     passed.clear();
-    await this.#net(plan, ahead, plan.until ?? held.position, signal, async () => {
+    await this.#net(batch, ahead, batch.until ?? held.position, signal, async () => {
       const complete = taken.complete.filter((work) => this.#isWanted(work, passed));
-      // A table without rows is made too.
+      // A table without rows gets its target too.
       await this.#prepare(
         complete.map(({ table }) => table),
         signal,
       );
       return complete;
     });
-    if (plan.until !== null) this.steps.cover(plan.until);
+    if (batch.until !== null) this.steps.cover(batch.until);
   }
 
   async #prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
@@ -229,7 +234,7 @@ export class Applier {
     this.attempted = attempted;
   }
 
-  /** Passes over a table of which there is a later shape, or that is suspended by now. */
+  /** Skips a table that has a later shape, or is suspended by now. */
   #isWanted(work: SweepWork | CompleteWork, passed: Set<Work>): boolean {
     const isWanted = this.#takes(work.table);
     if (!isWanted) passed.add(work);
@@ -241,23 +246,23 @@ export class Applier {
   }
 
   /**
-   * Nets the rows, unless that was done ahead, and applies what comes out, after which the sink stands at `position` and holds
-   * what is `complete` by then; a batch with neither for this sink writes nothing.
+   * Nets the rows, unless that was done ahead, and applies the result. The sink is then at `position` and holds the tables
+   * that `complete` returns. A batch without rows or complete tables for this sink writes nothing.
    */
   async #net(
-    plan: Plan,
+    batch: RowBatch,
     ahead: NettedAhead | null,
     position: Position,
     signal: AbortSignal,
     complete: () => Promise<readonly CompleteWork[]> = async () => [],
   ): Promise<void> {
-    if (plan.slices.length === 0) return await this.shapes.complete(await complete(), signal);
-    const known = ahead?.stands(this.steps.reached) === true ? ahead.netted : null;
-    const netted = known ?? this.#netted(plan, this.#parts.wants, ({ id }) => this.#isComplete(id));
-    if (await this.#suspended(netted)) return await this.#net(plan, null, position, signal, complete);
-    // Invariant: a key is listed durably before the progress that passes its change is.
+    if (batch.slices.length === 0) return await this.shapes.complete(await complete(), signal);
+    const known = ahead?.isValid(this.steps.reached) === true ? ahead.netted : null;
+    const netted = known ?? this.#netted(batch, this.#parts.wants, ({ id }) => this.#isComplete(id));
+    if (await this.#suspended(netted)) return await this.#net(batch, null, position, signal, complete);
+    // Invariant: a key is listed durably before the checkpoint passes its change.
     if (netted.untold.length > 0) await this.#incomplete.list(netted.untold);
-    for (const row of netted.unplaced) await this.#parts.deadLetters.settle(row);
+    for (const row of netted.unplaced) await this.#parts.deadLetters.updateUnplaced(row);
     const { tables, order } = netted;
     if (tables.length === 0) {
       netted.release();
@@ -287,19 +292,19 @@ export class Applier {
     netted.release();
   }
 
-  /** Whether tables had to be suspended: the others are netted again. */
+  /** Suspends the tables that can't be netted. True: there were some, and the others must be netted again. */
   async #suspended({ unkeyed, failed }: Netted): Promise<boolean> {
     const { suspend, logger } = this.#parts;
     for (const { id } of unkeyed) await suspend(id, ambiguousKey(id, "null"));
     for (const [{ id }, error] of failed) {
-      logger.error({ table: id, error }, "a table's changes could not be worked: it is suspended");
+      logger.error({ table: id, error }, "a table's changes could not be processed: it is suspended");
       await suspend(id, internalFailure(id, error));
     }
     return unkeyed.length > 0 || failed.size > 0;
   }
 
   #netted(
-    { slices, since }: Plan,
+    { slices, since }: RowBatch,
     wants: (table: TableVersion) => boolean,
     isComplete: (table: TableVersion) => boolean,
   ): Netted {

@@ -5,9 +5,9 @@ import type { Outcome } from "../../core/contracts/sink.ts";
 import type { BondStore, SinkEntry } from "../../core/contracts/state-store.ts";
 
 /**
- * Binds each checkpoint of one sink to the state. Invariant: a checkpoint accounts for every obligation that lies before its
- * position. What a step owes is known only while it is applied: where it is more than the checkpoint says, the step ends and
- * is applied again under a checkpoint that says so.
+ * Binds each checkpoint of one sink to the state. Invariant: a checkpoint counts every obligation from before its position.
+ * A sink finds new obligations while it applies a step. If the step's checkpoint does not count them, the step ends and is
+ * applied again with a checkpoint that does.
  */
 export class CheckpointBond {
   readonly #sink: string;
@@ -24,7 +24,7 @@ export class CheckpointBond {
     this.#entry = entry;
   }
 
-  /** With the bond of the sink's next checkpoint; without one before the sink was entered. */
+  /** Adds the bond of the sink's next checkpoint; adds none before `enter`. */
   async next(progress: SinkProgress): Promise<SinkProgress> {
     if (this.#entry === null) return progress;
     const { state, session, step } = this.#entry;
@@ -36,7 +36,7 @@ export class CheckpointBond {
     if (this.#entry !== null && bond !== undefined) this.#entry = { ...this.#entry, step: bond.step };
   }
 
-  /** Reports to `outcome`; each is durable before it is looked at whether the checkpoint accounts for it. */
+  /** Wraps `outcome`: each report becomes durable first, then it is checked whether the checkpoint counts it. */
   watch(outcome: Outcome, bond: Bond | undefined): WatchedOutcome {
     let isOutdated = false;
     const look = async (): Promise<void> => {
@@ -45,7 +45,7 @@ export class CheckpointBond {
       throw new MillraceError({
         code: "MR1304",
         kind: "retryable",
-        message: `sink ${this.#sink} owes more than its checkpoint would say: the step is applied again`,
+        message: `sink ${this.#sink} has more open keys than its checkpoint counts: the step is applied again`,
       });
     };
     return {
@@ -71,6 +71,6 @@ export class CheckpointBond {
 
 interface WatchedOutcome {
   readonly outcome: Outcome;
-  /** Whether the step was ended because its checkpoint would say too little. */
+  /** Whether the step was ended because its checkpoint counts too few obligations. */
   readonly isOutdated: () => boolean;
 }

@@ -14,14 +14,17 @@ import type { UnplacedRow } from "../netting/table-net.ts";
 
 const NONE: ReadonlySet<string> = new Set();
 
-/** One sink's rows that its target refused: stored before the sink's progress passes them. */
+/** Rows that one sink's target refused. Each is stored before the sink's checkpoint passes it. */
 export class DeadLetterBox {
   readonly #sink: string;
   readonly #store: DeadLetterStore;
   readonly #policy: "pause" | "deadLetter";
   readonly #context: EnvelopeContext;
   readonly #logger: Logger;
-  /** Keys with a waiting letter, by table; null until read from the store. Few: a sink with many is paused or mended. */
+  /**
+   * Keys with a waiting letter, by table; null until read from the store. There are few: a sink with many is paused or
+   * corrected.
+   */
   #waiting: Map<string, Set<string>> | null = null;
   /** Keys refused by the attempt in flight, with their tables. */
   readonly #refused = new Set<string>();
@@ -40,7 +43,7 @@ export class DeadLetterBox {
     this.#logger = logger;
   }
 
-  /** A step is tried, perhaps again: what an earlier attempt was refused may be taken now. */
+  /** A step is tried, perhaps again: the target may now accept rows that it refused in an earlier attempt. */
   beginAttempt(): void {
     this.#refused.clear();
   }
@@ -50,8 +53,8 @@ export class DeadLetterBox {
     await this.#add(writes.table, block, row, key, error);
   }
 
-  /** One that no target can hold is a letter for as long as it is there. */
-  async settle({ table, block, row, isGone }: UnplacedRow): Promise<void> {
+  /** A row that no target can hold is a dead letter as long as the source has it. */
+  async updateUnplaced({ table, block, row, isGone }: UnplacedRow): Promise<void> {
     const key = keyText(table, block.bytes, isGone ? block.before[row]! : block.after[row]!);
     if (!isGone) return await this.#add(table, block, row, key, impossibleKey(table.id));
     await this.#store.supersede(this.#sink, table.id, [key]);
@@ -77,15 +80,15 @@ export class DeadLetterBox {
     if (this.#policy === "pause") throw pausedOnPoison(this.#sink, table.id, error);
   }
 
-  /** The keys of a table with a waiting letter, each as JSON: the sink holds their rows as they were before. */
+  /** The keys of a table with a waiting letter, each as JSON. The sink holds an earlier state of these rows. */
   async waitingOf(tableId: string): Promise<ReadonlySet<string>> {
     const waiting = (this.#waiting ??= await this.#readWaiting());
     return waiting.get(tableId) ?? NONE;
   }
 
   /**
-   * Keys with a waiting letter that this step has written need no replay. A row that took its unchanged cells from one
-   * that has such a letter is still as wrong as that one was: its key is listed, and what is read then supersedes.
+   * Resolves the letters of keys that this step has written: they need no replay. A written row may have taken unchanged
+   * cells from a row that has a letter. It is then as wrong as that row: its key is listed, and the key lookup resolves it.
    */
   async supersede(tables: readonly TableWrites[]): Promise<void> {
     for (const writes of tables) {

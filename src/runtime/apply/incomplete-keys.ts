@@ -13,14 +13,14 @@ export interface IncompleteKeysParts {
   readonly deadLetters: DeadLetterBox;
   /** Whether the sink holds the table completely. */
   readonly isComplete: (tableId: string) => boolean;
-  /** Whether a whole copy of the table lies ahead for the sink, with nothing of it read yet. */
+  /** Whether the sink is going to get a whole copy of the table, and nothing of it was read yet. */
   readonly willRead: (tableId: string) => boolean;
-  /** Whether nobody reads the table for the sink any more. */
+  /** Whether no snapshot reads the table for the sink any more. */
   readonly isVoid: (tableId: string) => boolean;
   readonly onPendingKeys: () => void;
 }
 
-/** Lists durably the keys whose rows one sink can't complete from what it was given; they are read from the source later. */
+/** Durably lists keys whose rows one sink can't complete from its input. A key lookup reads them from the source later. */
 export class IncompleteKeys {
   readonly #parts: IncompleteKeysParts;
 
@@ -32,9 +32,9 @@ export class IncompleteKeys {
     const { sink, refills, isComplete, willRead, isVoid, onPendingKeys } = this.#parts;
     const byTable = Map.groupBy(untold, (key) => key.table);
     for (const [table, keys] of byTable) {
-      // Taken off the list as often as it was listed, it would have its step done again for ever.
+      // If such a key were listed, and removed each time, its step would be repeated without end.
       if (isVoid(table.id)) continue;
-      // A first fill under load would list most of the table.
+      // During a first fill under load, this would list most of the table.
       if (!isComplete(table.id) && willRead(table.id)) continue;
       const texts = keys.map((key) => keyText(table, key.bytes, key.offset));
       await refills.addKeys(sink, table.id, texts, keyShape(table));
@@ -46,7 +46,7 @@ export class IncompleteKeys {
     await this.list(entries.map((entry) => ({ table: writes.table, ...tupleOf(writes, entry) })));
   }
 
-  /** Lists the entries whose bases in the sink may be older than what the batch builds on. */
+  /** Lists entries whose base row in the sink may be older than the state that the batch builds on. */
   async listDoubtful(tables: readonly TableWrites[]): Promise<void> {
     const { sink, deadLetters, refills } = this.#parts;
     for (const writes of tables) {

@@ -4,7 +4,7 @@ import type { Sink } from "../../core/contracts/sink.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { SinkSteps } from "./sink-steps.ts";
 
-/** What a sink was at work on when it failed. */
+/** What a sink was working on when it failed. */
 export type Attempted =
   | { readonly kind: "table"; readonly tableId: string }
   | { readonly kind: "rows"; readonly tables: readonly TableWrites[] };
@@ -14,7 +14,7 @@ export interface Guilty {
   readonly error: MillraceError;
 }
 
-/** Finds the one table that a failure of a step is about, by what the sink still does without it. */
+/** Finds the one table that made a step fail, by testing what the sink can still do without it. */
 export class Isolation {
   readonly #sink: Sink;
   readonly #steps: SinkSteps;
@@ -26,22 +26,22 @@ export class Isolation {
     this.#logger = logger;
   }
 
-  /** Whether the sink takes anything at all. */
+  /** Whether the sink accepts any write at all. */
   async takes(signal: AbortSignal): Promise<boolean> {
     return (await this.#failure(() => this.#steps.store({}, signal), signal)) === null;
   }
 
-  /** Null: the sink takes nothing at all, or none of several tables, or each of them alone: the failure is its own. */
+  /** Null if the failure concerns the whole sink: it accepts nothing, or none of several tables, or each of them alone. */
   async guilty(attempted: Attempted, error: MillraceError, signal: AbortSignal): Promise<Guilty | null> {
     if (!(await this.takes(signal))) return null;
     if (attempted.kind === "table") return { tableId: attempted.tableId, error };
     const { tables } = attempted;
     if (tables.length === 1) return { tableId: tables[0]!.table.id, error };
-    // What is tried would be in the stream, out of its order, and once more with the step.
+    // A stream would show these trial rows out of order, and a second time with the step.
     if (this.#sink.form === "stream") return null;
     const refused: Guilty[] = [];
     for (const writes of tables) {
-      // The sink's position stays: given again, the rows change nothing.
+      // The sink's position stays the same, so applying these rows a second time changes nothing.
       const step = { kind: "rows", tables: [writes], progress: this.#steps.held } as const;
       const failure = await this.#failure(() => this.#steps.apply(step, signal), signal);
       if (failure !== null) refused.push({ tableId: writes.table.id, error: failure });

@@ -3,29 +3,29 @@ import type { Clock } from "../../core/clock.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { Netted } from "../netting/netting.ts";
-import { type Plan, planOf } from "./plan.ts";
+import { type RowBatch, rowBatchOf } from "./row-batch.ts";
 import type { BatchLimits, SinkQueue, TakenRows } from "./sink-queue.ts";
 
-/** The netted rows of a plan, as long as the answers stand that they rest on. */
+/** The netted rows of a batch. They are valid as long as the answers are the same that the netting was based on. */
 export class NettedAhead {
   readonly #reached: Position;
   readonly #wants = new Answers();
   readonly #complete = new Answers();
   readonly netted: Netted;
 
-  constructor({ net, wants, isComplete }: LookaheadParts, plan: Plan, reached: Position) {
+  constructor({ net, wants, isComplete }: LookaheadParts, batch: RowBatch, reached: Position) {
     this.#reached = reached;
-    this.netted = net(plan, this.#wants.of(wants), this.#complete.of(isComplete));
+    this.netted = net(batch, this.#wants.of(wants), this.#complete.of(isComplete));
   }
 
-  stands(reached: Position): boolean {
-    return comparePositions(reached, this.#reached) === 0 && this.#wants.stand && this.#complete.stand;
+  isValid(reached: Position): boolean {
+    return comparePositions(reached, this.#reached) === 0 && this.#wants.areSame && this.#complete.areSame;
   }
 }
 
 type Ask = (table: TableVersion) => boolean;
 
-/** What was asked of each table, and what the answer was. */
+/** The answers that were given for each table. */
 class Answers {
   readonly #given = new Map<TableVersion, boolean>();
   #ask: Ask = () => false;
@@ -39,7 +39,7 @@ class Answers {
     };
   }
 
-  get stand(): boolean {
+  get areSame(): boolean {
     for (const [table, answer] of this.#given) if (this.#ask(table) !== answer) return false;
     return true;
   }
@@ -51,24 +51,24 @@ export interface LookaheadParts {
   readonly limits: BatchLimits;
   readonly wants: Ask;
   readonly isComplete: Ask;
-  /** Leaves the result of the call before it alone. */
-  readonly net: (plan: Plan, wants: Ask, isComplete: Ask) => Netted;
-  readonly stage: (tables: readonly TableWrites[]) => void;
+  /** Does not touch the result of the previous call. */
+  readonly net: (batch: RowBatch, wants: Ask, isComplete: Ask) => Netted;
+  readonly prefetch: (tables: readonly TableWrites[]) => void;
 }
 
 export interface Prepared {
   readonly taken: TakenRows;
-  /** Null where nothing could be said ahead. */
+  /** Null if the batch could not be netted ahead. */
   readonly ahead: NettedAhead | null;
 }
 
 /**
- * The batch behind the one in flight, netted and made ready while the target is at work on that. Only a whole one is
- * taken before its turn: a smaller one may yet grow.
+ * Nets and renders the next batch while the target works on the one in flight. It takes only a full batch early, because a
+ * smaller one may still grow.
  */
 export class Lookahead {
   readonly #parts: LookaheadParts;
-  /** Where the step in flight will leave the sink; null as long as there is something to do for that. */
+  /** The sink's position after the step in flight; null unless the sink waits for its target. */
   #reached: Position | null = null;
   #isLooking = false;
   #prepared: Prepared | null = null;
@@ -82,7 +82,7 @@ export class Lookahead {
     return this.#prepared === null;
   }
 
-  /** While the sink waits with a step which will leave it at `reached`, the batch behind that is made ready. */
+  /** Runs `step`, which moves the sink to `reached`. While the step waits for the target, the next batch is prepared. */
   async during(reached: Position, step: (onWaiting: () => void) => Promise<void>): Promise<void> {
     let isDone = false;
     const onWaiting = (): void => {
@@ -109,7 +109,7 @@ export class Lookahead {
     if (prepared !== null) this.#parts.queue.done(prepared.taken, "dropped");
   }
 
-  /** In a turn of its own, as whoever calls is at work. */
+  /** In a separate task, because the caller is busy. */
   #look(): void {
     if (this.#isLooking || !this.#mayPrepare) return;
     this.#isLooking = true;
@@ -125,19 +125,19 @@ export class Lookahead {
   }
 
   #prepare(reached: Position): void {
-    const { queue, limits, stage } = this.#parts;
+    const { queue, limits, prefetch } = this.#parts;
     const taken = queue.takeRows(limits);
     if (taken === null) return;
     this.#prepared = { taken, ahead: null };
     try {
-      const plan = planOf(taken.works, reached);
-      if (plan === null) return;
-      const ahead = new NettedAhead(this.#parts, plan, reached);
+      const batch = rowBatchOf(taken.works, reached);
+      if (batch === null) return;
+      const ahead = new NettedAhead(this.#parts, batch, reached);
       if (ahead.netted.unkeyed.length > 0 || ahead.netted.failed.size > 0) return;
-      stage(ahead.netted.tables);
+      prefetch(ahead.netted.tables);
       this.#prepared = { taken, ahead };
     } catch {
-      // In its turn it is done again, and what goes wrong then is the sink's failure.
+      // The batch is netted again when its turn comes; if that fails too, the sink reports it.
     }
   }
 }

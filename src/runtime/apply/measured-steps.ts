@@ -1,7 +1,7 @@
 import type { TableWrites } from "../../core/model/batch.ts";
 import type { Metrics } from "../../core/contracts/telemetry.ts";
 
-/** Counts the rows of a step that is durable, and how long after its commit the newest of them is. */
+/** Counts the rows of a durable step, and measures how long after its commit the newest of them arrived. */
 export function measureStep(metrics: Metrics, sink: string, tables: readonly TableWrites[]): void {
   let newestUs = 0n;
   for (const writes of tables) {

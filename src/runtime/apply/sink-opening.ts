@@ -20,43 +20,46 @@ export interface OpeningParts {
   readonly worker: SinkWorker;
   readonly lease: number;
   readonly state: StateStore;
-  /** What is done where the sink lost what it held. */
+  /** What happens when the sink has lost its data. */
   readonly onLost: OnLost;
-  /** What lies before it the source may have forgotten by now. */
+  /** The source may have deleted its log before this position. */
   readonly acknowledged: () => Position | null;
-  /** Whether what a sink lacks is read without a word: otherwise what it had is listed where it lost it. */
+  /** Whether missing tables are read without a request. If not, the tables that a sink loses are listed at the loss. */
   readonly readsByItself: boolean;
-  /** The tables that this sink takes, as they are known now. */
+  /** The tables that this sink takes, as far as they are known now. */
   readonly tables: () => readonly TableVersion[];
-  /** Tables of which this sink was given a part that somebody goes on from. */
+  /** Tables of which the sink has a part, from which an unfinished snapshot continues. */
   readonly parts: () => Promise<ReadonlySet<string>>;
   /**
-   * The sink goes on from the checkpoint of this step (null: that tells nothing of what it was given), without these tables:
-   * what it lacks of such a part is void once this resolves.
+   * The sink continues from the checkpoint of this step (null: nothing proves what the sink got), without these tables.
+   * When this resolves, the parts that the sink lacks do not count any more.
    */
   readonly rejoin: (step: number | null, missing: ReadonlySet<string>) => Promise<void>;
-  /** What the sink holds, or owes, is another. */
+  /** What the sink holds, or still needs, has changed. */
   readonly onChange: () => void;
-  /** Told when the sink's state is another one. */
+  /** Notified when the sink's state changes. */
   readonly news: News;
-  /** So long may a target that answers fail, in a row and in vain, before somebody has to look. */
+  /** How long a target that answers may fail in a row before an operator has to act. */
   readonly inVainMsMax: number;
   readonly logger: Logger;
 }
 
-/** `isBound`: its checkpoint's steps are those that the state knows. */
+/** `isBound`: the state knows the step of the sink's checkpoint. */
 export type Known = Extract<Standing, { kind: "known" }> & { readonly isBound: boolean };
 export type Opened = {
   readonly standing: Known | Extract<Standing, { kind: "new" }>;
   readonly record: SinkRecord | null;
 };
 
-/** Why tables are compared that a sink says that it holds. */
-const OWED = "the sink and the state are not of one moment";
+/** Why tables are compared that the sink's checkpoint calls complete. */
+const OWED = "the sink and the state come from different moments";
 /** Why tables are read that a sink held. */
-const LOST = "what the sink held, or owed, is not known any more";
+const LOST = "what the sink held, or still needed, is not known any more";
 
-/** Opens one sink and finds where it stands: what it says, what the state says, and what the two leave to be done. */
+/**
+ * Opens one sink and finds where it continues, from the sink's checkpoint, the state's record, and the work that follows
+ * from the two.
+ */
 export class SinkOpening {
   readonly #parts: OpeningParts;
 
@@ -73,14 +76,14 @@ export class SinkOpening {
     const standing = reset === null ? await this.#standingOf(own, record, accord, acknowledged()) : null;
     if (standing?.kind === "new") await this.#ask(Object.keys({ ...record?.tables, ...own?.tables }));
     await this.#enter(own, standing?.kind === "new" ? null : own, accord, signal);
-    // What was recorded may just have been given up.
+    // The record may just have been removed.
     if (standing?.kind === "new") return { standing, record: await state.sinks.get(worker.name) };
     if (standing !== null) return { standing: { ...standing, isBound: accord === "bound" }, record };
     await applyReset({ worker, state, tables: tables(), logger }, own, reset!, signal);
     return await this.open(signal);
   }
 
-  /** Invariant: stored before the sink says that it does not hold the tables. */
+  /** Invariant: this is stored before the sink records that it does not hold the tables. */
   async #ask(tableIds: readonly string[]): Promise<void> {
     const { worker, state, readsByItself, onChange } = this.#parts;
     if (readsByItself || tableIds.length === 0) return;
@@ -99,20 +102,20 @@ export class SinkOpening {
     const { worker, state, onLost, logger } = this.#parts;
     try {
       const standing = standingOf(worker.name, { own, record, accord }, acknowledged);
-      // Invariant: without an await in between, so that the log is kept from the place that was just found in it.
+      // Invariant: no await in between. The log must be kept from the position that was just found in it.
       if (standing.kind === "known") worker.stand(standing.progress, standing.covered);
       return standing;
     } catch (error) {
       if (reasonOf(error) !== "behind" || onLost === "fail") throw error;
-      logger.warn({ error }, "the sink lost what it held: it is filled again");
+      logger.warn({ error }, "the sink lost its data: it is filled again");
       await state.sinks.remove(worker.name);
       return { kind: "new", isEmpty: own === null };
     }
   }
 
   /**
-   * Invariant: what a sink owes that goes on with what it holds is stored before its next checkpoint, which this session's
-   * state accounts for.
+   * Invariant: what a sink owes, if it keeps its rows, is stored before its next checkpoint, because that checkpoint counts
+   * it as known.
    */
   async #enter(
     own: SinkProgress | null,
@@ -126,13 +129,19 @@ export class SinkOpening {
     const listed = owed.filter((id) => taken.has(id));
     worker.enter(await state.bonds.enter(worker.name, { own: own?.bond, owed: listed, reason: OWED }));
     if (listed.length > 0) {
-      logger.warn({ sink: worker.name, tables: listed, accord }, "the sink may lack what was settled: it is compared");
+      logger.warn(
+        { sink: worker.name, tables: listed, accord },
+        "the sink may lack completed reads: its tables are compared",
+      );
       onChange();
     }
     if (held !== null && accord !== "bound") await worker.note(held, signal);
   }
 
-  /** A sink without a checkpoint may have rows of an earlier life. Invariant: what is written from here on is above them. */
+  /**
+   * A sink without a checkpoint may have rows of an earlier life. Invariant: everything written from here on has higher
+   * versions.
+   */
   async expectEarlierRows({ main, source }: CatchUpParts, signal: AbortSignal): Promise<void> {
     const { worker, tables } = this.#parts;
     const highest = (await worker.sink.rows?.highestVersion(tables(), signal)) ?? 0n;
@@ -141,8 +150,8 @@ export class SinkOpening {
   }
 
   /**
-   * A table that the target does not have, dropped while nobody looked or named otherwise since, is not complete, nor is one of
-   * `lost`. Invariant: that is durable before its target can be made again.
+   * A table that is missing in the target (dropped or renamed meanwhile) is not complete, nor is a table of `lost`.
+   * Invariant: this is durable before its target can be created again.
    */
   async withoutMissing(
     { progress, isBound }: Known,
@@ -159,7 +168,7 @@ export class SinkOpening {
     if (histories.length > 0) throw historyLost(sink.name, histories);
     await rejoin(isBound ? (progress.bond?.step ?? null) : null, missing);
     if (missing.size === 0) return progress;
-    logger.warn({ sink: sink.name, tables: [...missing] }, "tables are not in the target: they are read again");
+    logger.warn({ sink: sink.name, tables: [...missing] }, "tables are missing in the target: they are read again");
     await this.#ask([...missing].filter((id) => progress.tables[id] !== undefined));
     const kept = Object.entries(progress.tables).filter(([id]) => !missing.has(id));
     if (kept.length === Object.keys(progress.tables).length) return progress;

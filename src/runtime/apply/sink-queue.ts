@@ -9,7 +9,7 @@ import {
   heldBytes,
   letGo,
   type RowsWork,
-  settle,
+  giveReceipt,
   type SweepWork,
   type Work,
 } from "./work.ts";
@@ -19,22 +19,22 @@ export interface BatchLimits {
   readonly byteCountMax: number;
 }
 
-/** What a sink takes at once: consecutive works that may be one step, or one of another kind. */
+/** What a sink takes at once: consecutive works that fit in one step, or one work of another kind. */
 export type Taken =
   | TakenRows
   | TakenChunks
   | TakenEnds
   | Exclude<Work, RowsWork | ChunkWork | SweepWork | CompleteWork>;
 
-/** Rows that may be netted as one. */
+/** Rows that can be netted together. */
 export interface TakenRows {
   readonly kind: "rows";
   readonly works: readonly RowsWork[];
-  /** Tables that are complete with these rows: of a first copy, whose small tables are many to a batch. */
+  /** Tables that are complete with these rows. In an initial snapshot one batch can complete many small tables. */
   readonly complete: readonly CompleteWork[];
 }
 
-/** Chunks of several tables that have their place in the log at the same mark. */
+/** Chunks of several tables that share a high watermark. */
 export interface TakenChunks {
   readonly kind: "chunks";
   readonly works: readonly ChunkWork[];
@@ -47,9 +47,9 @@ export interface TakenEnds {
 }
 
 /**
- * The work that waits for one sink. Natural batching: a sink takes all that has come while it was busy, up to its
- * limits; nothing waits for a batch to fill. The queue is bounded by the byte budget, since all its works hold their
- * blocks' bytes, and the source stops reading when the budget is spent.
+ * The work that waits for one sink. Natural batching: a sink takes everything that has arrived while it was busy, up to its
+ * limits, and never waits for a batch to fill. The byte budget bounds the queue: its works hold their blocks' bytes, and
+ * the source stops reading when the budget is spent.
  */
 export class SinkQueue {
   #works: Work[] = [];
@@ -58,7 +58,7 @@ export class SinkQueue {
   #waitingRows = 0;
   #waitingBytes = 0;
   #wake: (() => void) | null = null;
-  /** Called after works have ended: whoever feeds the queue may go on. */
+  /** Called after works have ended: the producer may continue. */
   onRoom: (() => void) | null = null;
   onPush: (() => void) | null = null;
 
@@ -97,8 +97,8 @@ export class SinkQueue {
   }
 
   /**
-   * Takes the next work, and with rows all the rows behind it that belong in the same batch. Call after `wait`. What is
-   * taken stays in the queue's account of bytes until `done`.
+   * Takes the next work; if it has rows, also all following rows that fit in the same batch. Call after `wait`. The bytes
+   * of what is taken count until `done`.
    */
   take(limits: BatchLimits): Taken {
     const first = this.#works[this.#head]!;
@@ -109,12 +109,12 @@ export class SinkQueue {
     return first;
   }
 
-  /** Whether as much waits as a batch may hold. */
+  /** Whether a full batch waits. */
   isFull({ rowCountMax, byteCountMax }: BatchLimits): boolean {
     return this.#waitingRows >= rowCountMax || this.#waitingBytes >= byteCountMax;
   }
 
-  /** The same, where the next work is of rows; else null, and nothing is taken. */
+  /** The same if the next work has rows; otherwise null, and nothing is taken. */
   takeRows(limits: BatchLimits): TakenRows | null {
     const first = this.#works[this.#head];
     return first?.kind === "rows" ? this.#takeBatch(first, limits) : null;
@@ -181,13 +181,16 @@ export class SinkQueue {
     return works;
   }
 
-  /** Ends what was taken: its bytes are let go of and its receipts given. `passed`: those of it that were dropped all the same. */
+  /**
+   * Ends what was taken: releases its bytes and gives its receipts. `passed`: works that were dropped although the others
+   * are done.
+   */
   done(taken: Taken, how: "durable" | "dropped", passed?: ReadonlySet<Work>): void {
     for (const work of worksOf(taken)) this.#end(work, passed?.has(work) === true ? "dropped" : how);
     this.onRoom?.();
   }
 
-  /** Drops everything that waits. */
+  /** Drops all waiting works. */
   clear(): void {
     while (this.length > 0) this.#end(this.#next(), "dropped");
   }
@@ -201,7 +204,7 @@ export class SinkQueue {
   #end(work: Work, how: "durable" | "dropped"): void {
     this.#heldBytes -= heldBytes(work);
     letGo(work);
-    settle(work, how);
+    giveReceipt(work, how);
   }
 
   #next(): Work {
@@ -232,7 +235,7 @@ function rowsOf(work: Work): number {
 /** Batches refer to their blocks by 16-bit ordinals. */
 const WORKS_PER_BATCH_MAX = 60_000;
 
-/** False when one of the tables is there under another version. */
+/** False if one of the tables is in `versions` with another version. */
 function addVersions(versions: Map<string, TableVersion>, tables: readonly TableVersion[]): boolean {
   for (const table of tables) {
     const seen = versions.get(table.id);
@@ -245,8 +248,8 @@ function addVersions(versions: Map<string, TableVersion>, tables: readonly Table
 const cells = new CellMap();
 
 /**
- * Whether the keys of this work are in binary form. A stream that goes over to text, or a second one of another form,
- * shows the same key in other bytes, and keys are netted by their bytes.
+ * Whether this work has its keys in binary form. Netting compares keys by their bytes, and a stream that changes to text,
+ * or a second stream in another form, shows the same key in other bytes.
  */
 function isBinary({ block, from, to }: RowsWork): boolean {
   for (let row = from; row < to; row++) {

@@ -13,14 +13,14 @@ import { type Opened, type OpeningParts, SinkOpening } from "./sink-opening.ts";
 import type { SinkWorker } from "./sink-worker.ts";
 import { isBeyondLog, type Standing } from "./standing.ts";
 
-/** Opened again more often than this, in a row and in vain, somebody has to look. */
+/** After this many reopenings in a row without progress, an operator has to act. */
 const REOPENED_MAX = 3;
-/** How often an attempt that fails as the one before it is logged. */
+/** How often an attempt that fails like the one before is logged. */
 const REPEATED_MS = 30_000;
 
 /**
- * The life of one sink: open it, find where it stands, bring it to the main lane, work its queue; on failure wait and
- * begin again, or stop until an operator resumes it. Nothing here makes another sink wait.
+ * The life of one sink: open it, find where it continues, bring it to the main lane, work off its queue. After a failure it
+ * waits and begins again, or stops until an operator resumes it. Nothing here makes another sink wait.
  */
 export class SinkRunner {
   readonly worker: SinkWorker;
@@ -31,13 +31,13 @@ export class SinkRunner {
   /** What the error means. */
   #errorKind: ErrorKind | null = null;
   #loggedMs = -Infinity;
-  /** Tables that the sink was told to have lost: what it says of them does not count. */
+  /** Tables that the sink has reported as lost: its checkpoint does not count for them. */
   #lost: readonly string[] = [];
-  /** Whether the attempt that is going on found the sink and could open it. */
+  /** Whether the present attempt could open the sink. */
   #wasOpened = false;
-  /** How often in a row it was opened again for what was not there, and came no further. */
+  /** How often in a row the sink was opened again because something was missing, and made no progress. */
   #reopened = 0;
-  /** Between attempts at work that fails. */
+  /** Waits between attempts at work that fails. */
   readonly #backoff: ReconnectBackoff;
   #record: SinkRecord | null = null;
   #paused = false;
@@ -45,12 +45,12 @@ export class SinkRunner {
   #takesFirstCopy = true;
   #standing: Opened["standing"] | null = null;
   #begun: Promise<Standing | null> | null = null;
-  /** What it does now. */
+  /** The present attempt, or wait. */
   #work = scopeOf();
-  /** Where the sink stood when it began last. */
+  /** The sink's position when it last began. */
   #began: Position | null = null;
   #onJoined: () => void = () => undefined;
-  /** Resolves when the first attempt to join the lane has ended, well or not. */
+  /** Resolves when the first attempt to join the lane has ended, with or without success. */
   readonly joined = new Promise<void>((resolve) => {
     this.#onJoined = resolve;
   });
@@ -74,14 +74,14 @@ export class SinkRunner {
     return this.#error;
   }
 
-  /** True where nothing but somebody's act, here or at the target, makes the sink go on. */
+  /** True if the sink can only continue after somebody acts, here or at the target. */
   get needsPerson(): boolean {
     if (this.#state !== "retrying") return this.#state === "failed";
     if (this.#errorKind === "blocked" || this.#reopened > REOPENED_MAX) return true;
     return this.#error !== null && this.#backoff.waitedMs > this.#parts.inVainMsMax;
   }
 
-  /** True while the sink has a stream of its own because it could not keep up, or had been away. */
+  /** True while the sink has its own stream because it could not keep up, or was away. */
   get catchingUp(): boolean {
     return this.#parked;
   }
@@ -97,31 +97,31 @@ export class SinkRunner {
   }
 
   /**
-   * False: it was not asked what it holds before the epoch was chosen. It may have rows of this very epoch, which nothing of a
-   * first copy is above: it is filled beside the stream.
+   * False if the epoch was chosen without asking this sink. The sink may have rows of this same epoch, and the rows of an
+   * initial snapshot would not be newer than those. It is filled beside the stream instead.
    */
   get takesFirstCopy(): boolean {
     return this.#takesFirstCopy;
   }
 
-  /** The epoch was chosen without a word of this sink. */
+  /** The epoch was chosen without asking this sink. */
   missFirstCopy(): void {
     this.#takesFirstCopy = false;
   }
 
-  /** The epoch of what the sink holds; 0 where it holds nothing, null where it can't be asked now. */
+  /** The epoch of the sink's checkpoint or rows; 0 if it holds nothing, null if it does not answer now. */
   async epochHeld(signal: AbortSignal): Promise<number | null> {
     try {
       const { sink } = this.worker;
       return await epochHeld(sink, await sink.open(this.#parts.lease, signal), signal);
     } catch (error) {
       signal.throwIfAborted();
-      this.#parts.logger.warn({ error }, "the sink could not be asked what it holds");
+      this.#parts.logger.warn({ error }, "the sink did not tell what it holds");
       return null;
     }
   }
 
-  /** The first attempt to open, before the lane starts: resolves whether or not it succeeds. */
+  /** The first attempt to open, before the lane starts. Resolves whether or not it succeeds. */
   begin(signal: AbortSignal): Promise<Standing | null> {
     return (this.#begun = this.#begin(signal));
   }
@@ -153,13 +153,16 @@ export class SinkRunner {
     if (!streams) this.#work.end();
   }
 
-  /** Takes a sink that can't keep up out of the main lane; it goes on by a stream of its own. */
+  /** Detaches a sink that can't keep up from the main lane; it continues with its own stream. */
   park(): void {
     this.#parked = true;
     this.#work.end();
   }
 
-  /** Has the sink filled again from `place` on, whatever it holds. Invariant: stored at once, with what is kept of it. */
+  /**
+   * Fills the sink again from `place` on, whatever it holds. Invariant: stored at once, with the information about what is
+   * kept.
+   */
   async fillAgain(place: Position): Promise<void> {
     await this.#parts.state.source.reset(new Map([[this.name, { to: place, anew: true }]]));
     await this.resume();
@@ -172,7 +175,7 @@ export class SinkRunner {
     while (!signal.aborted) {
       using work = (this.#work = scopeOf(signal));
       const interrupted = work.signal;
-      // At once, so that nobody waits for what this sink holds; a step in flight may still end.
+      // At once, so that no other sink waits for the bytes in this sink's queue. A step in flight may still end.
       interrupted.addEventListener("abort", () => this.#leave(main), { once: true });
       let waitMs: number | null = null;
       try {
@@ -197,7 +200,7 @@ export class SinkRunner {
     this.#become("stopped");
   }
 
-  /** Whether anything was done since the sink began: if not, the next attempt waits longer than the last. */
+  /** Whether the sink made progress since it began; if not, the next attempt waits longer than the last. */
   get #hasMoved(): boolean {
     const { covered } = this.worker;
     return this.#began !== null && covered !== null && comparePositions(covered, this.#began) > 0;
@@ -216,10 +219,12 @@ export class SinkRunner {
       if (standing.isEmpty) await this.#opening.expectEarlierRows(main, signal);
       await this.#parts.rejoin(null, new Set());
       const progress = { position: lane.position, tables: {} };
-      // Invariant: what it says that it holds completely counts no more, also after a crash before its first step.
+      // Invariant: the completeness that the sink has stored does not count any more, not even after a crash before its
+      // first step.
       if (!standing.isEmpty) await worker.note(progress, signal);
       worker.begin(progress, lane.position, true);
-      // Invariant: from here on the log is kept for this sink, before anything is acknowledged past this place.
+      // Invariant: from here on the log is kept for this sink. This comes before anything is acknowledged past its
+      // position.
       await this.#parts.state.sinks.covered(this.name, lane.position);
     } else {
       const lost = this.#lost;
@@ -235,12 +240,12 @@ export class SinkRunner {
       await run;
     } finally {
       end();
-      // Invariant: nothing of this attempt is left that could attach the sink, or detach it, in the next one.
+      // Invariant: no part of this attempt remains that could attach or detach the sink during the next one.
       await Promise.allSettled([run, join]);
     }
   }
 
-  /** To the main lane, directly where the sink stands at or beyond it, else by a stream of its own. */
+  /** Joins the main lane: directly if the sink is at or beyond the lane's position, otherwise through its own stream. */
   async #join(main: CatchUpParts, signal: AbortSignal): Promise<void> {
     const { worker } = this;
     const lane = main.main;
@@ -268,7 +273,7 @@ export class SinkRunner {
     this.#parts.onChange();
   }
 
-  /** For a stream of its own. */
+  /** The sink waits for its own stream. */
   async #waits(refusal: MillraceError): Promise<void> {
     this.#become("retrying");
     this.#parts.logger.warn({ code: refusal.code, error: refusal }, refusal.message);
@@ -315,7 +320,7 @@ export class SinkRunner {
         ? null
         : { code: error.code, message: error.message, hint: error.hint ?? null, at: timestamp(this.#parts.clock) };
     if (error === null && this.#state === "failed") this.#become("starting");
-    // When it was last tried is told by this process alone.
+    // Only this process knows when the last attempt was.
     if (!isRepeated) await this.#parts.state.sinks.setError(this.name, this.#error);
   }
 }

@@ -16,15 +16,15 @@ export interface SinkStepsParts {
   readonly sink: Sink;
   readonly bonds: Pick<BondStore, "obligation">;
   readonly outcome: Outcome;
-  /** A step is about to be tried: what an attempt before it said of its rows no longer counts. */
+  /** An attempt at a step begins: refusals of rows by an earlier attempt do not count any more. */
   readonly onAttempt: () => void;
   readonly logger: Logger;
   readonly metrics: Metrics;
 }
 
 /**
- * Applies steps to one sink, each until it is done or can't be, and knows where that leaves the sink: `written` is what the
- * sink itself holds, `covered` may be further on, where the log had nothing for it.
+ * Applies steps to one sink, each until it is done or fails for good, and knows the sink's position. `written` is what the
+ * sink itself holds. `covered` may be further, if the log had nothing for the sink in between.
  */
 export class SinkSteps {
   readonly #parts: SinkStepsParts;
@@ -44,13 +44,13 @@ export class SinkSteps {
     return this.#progress;
   }
 
-  /** The same, once it has begun. */
+  /** The same; only after `begin`. */
   get held(): SinkProgress {
     invariant(this.#progress !== null, "a sink's queue is worked only after begin");
     return this.#progress;
   }
 
-  /** What the sink has made durable itself: null for a new one until its first step is. */
+  /** What the sink itself has made durable; null for a new sink until its first step. */
   get written(): SinkProgress | null {
     return this.#written;
   }
@@ -60,7 +60,7 @@ export class SinkSteps {
     return this.#covered;
   }
 
-  /** The same, once it has begun. */
+  /** The same; only after `begin`. */
   get reached(): Position {
     invariant(this.#covered !== null, "a sink's queue is worked only after begin");
     return this.#covered;
@@ -71,7 +71,7 @@ export class SinkSteps {
     return await this.#parts.sink.open(lease, signal);
   }
 
-  /** What the checkpoints from here on name. After `open`, before anything is stored. */
+  /** The entry that the checkpoints name from here on. After `open`, before anything is stored. */
   enter(entry: SinkEntry): void {
     this.#bond.enter(entry);
   }
@@ -82,7 +82,7 @@ export class SinkSteps {
     this.#covered = covered;
   }
 
-  /** Stores a progress that says less than the sink's own. Before `begin`. */
+  /** Stores a checkpoint that claims less than the sink's own. Before `begin`. */
   async note(progress: SinkProgress, signal: AbortSignal): Promise<void> {
     const bound = await this.#bond.next(progress);
     await this.#parts.sink.apply({ kind: "progress", progress: bound }, this.#parts.outcome, signal);
@@ -117,7 +117,7 @@ export class SinkSteps {
     return { ...step, progress: await this.#bond.next(step.progress) };
   }
 
-  /** False where the step owes more than its checkpoint would say. */
+  /** False if the step reported more obligations than its checkpoint counts. */
   async #attempt(bound: Step, outcome: Outcome, signal: AbortSignal): Promise<boolean> {
     const watched = this.#bond.watch(outcome, bound.progress.bond);
     this.#parts.onAttempt();
@@ -130,12 +130,12 @@ export class SinkSteps {
     }
   }
 
-  /** Stores where the sink stands; what else it holds stays as it is, unless it is given. */
+  /** Stores the sink's checkpoint; parts that are not given stay as they are. */
   async store(progress: Partial<SinkProgress>, signal: AbortSignal): Promise<void> {
     await this.apply({ kind: "progress", progress: { ...this.held, ...progress } }, signal);
   }
 
-  /** After a failure whose step is not given again. */
+  /** Opens the sink again after a failure whose step is not repeated. */
   async reopen(signal: AbortSignal): Promise<void> {
     await this.retrying(signal, async () => void (await this.#opened(signal)));
   }
@@ -150,7 +150,7 @@ export class SinkSteps {
     return held;
   }
 
-  /** After a failure the sink is opened again; where only the answer was lost, its progress says that the step is done. */
+  /** Opens the sink again after a failure. If only the answer was lost, the sink's checkpoint shows that the step is done. */
   async #alreadyDone(step: Step, signal: AbortSignal): Promise<boolean> {
     const held = await this.#opened(signal);
     const moved = comparePositions(step.progress.position, this.held.position) > 0;
@@ -161,7 +161,7 @@ export class SinkSteps {
     const { clock, sink, metrics, logger } = this.#parts;
     const onRetry = (error: unknown): void => {
       metrics.sinkError(sink.name, kindOf(error));
-      logger.warn({ error }, "a step failed and is tried again");
+      logger.warn({ error }, "a step failed and is retried");
     };
     try {
       await retryStep(clock, work, onRetry, signal);

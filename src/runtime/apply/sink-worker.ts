@@ -15,10 +15,10 @@ import type { Work } from "./work.ts";
 
 /** Errors of targets, classified or not. */
 const OF_CONNECTORS = /^MR(3\d{3}|1304)$/;
-/** What a step in flight still gets when its sink is stopped, paused or parked. */
+/** The time that a step in flight still gets when its sink is stopped, paused or detached. */
 const STEP_GRACE_MS = 5_000;
 
-/** Works off one sink's queue, work by work (applier.ts); what a sink can't do for one table's sake ends at that table. */
+/** Works off one sink's queue, work by work (applier.ts). A failure that concerns one table suspends only that table. */
 export class SinkWorker {
   readonly name: string;
   readonly queue = new SinkQueue();
@@ -29,7 +29,7 @@ export class SinkWorker {
   #given: Position | null = null;
   #session = 0;
   #busy = false;
-  /** The sink still says that it holds tables completely whose changes pass it by from now on. */
+  /** Tables whose changes the sink skips from now on, while its checkpoint still calls them complete. */
   #isShort = false;
 
   constructor(parts: WorkerParts) {
@@ -48,12 +48,12 @@ export class SinkWorker {
     return this.#steps.progress;
   }
 
-  /** What the sink has made durable itself: null for a new one until its first step is. */
+  /** What the sink itself has made durable; null for a new sink until its first step. */
   get written(): SinkProgress | null {
     return this.#steps.written;
   }
 
-  /** That of the sink's last checkpoint; null where it has none, or none that is bound to the state. */
+  /** The step of the sink's last checkpoint; null if there is none, or it is not bound to the state. */
   get step(): number | null {
     return this.written?.bond?.step ?? null;
   }
@@ -63,7 +63,9 @@ export class SinkWorker {
     return this.#steps.covered;
   }
 
-  /** Another number after the sink was dropped from its lane: what it was given before tells nothing of what it holds. */
+  /**
+   * The number changes when the sink is dropped from its lane. Receipts from before then prove nothing about what it holds.
+   */
   get session(): number {
     return this.#session;
   }
@@ -78,14 +80,14 @@ export class SinkWorker {
     return await this.#steps.open(lease, signal);
   }
 
-  /** What the sink's checkpoints name from here on. After `open`. */
+  /** The entry that the sink's checkpoints name from here on. After `open`. */
   enter(entry: SinkEntry): void {
     this.#steps.enter(entry);
   }
 
   /**
-   * Says where the sink stands before its queue is worked. `covered` is at or behind `progress.position`. `isNew`: the
-   * sink itself does not hold this progress yet.
+   * Sets the sink's position before its queue is worked off. `covered` is at or behind `progress.position`. `isNew`: the
+   * sink itself does not hold this checkpoint yet.
    */
   begin(progress: SinkProgress, covered: Position, isNew: boolean): void {
     const entries = Object.entries(progress.tables);
@@ -98,22 +100,22 @@ export class SinkWorker {
     this.#applier.shapes.begin();
   }
 
-  /** What the sink holds as it is found, which may be less than it did. Before `begin`. */
+  /** What the sink holds when it is opened, which may be less than before. Before `begin`. */
   stand(progress: SinkProgress, covered: Position): void {
     this.#steps.begin(progress, progress, covered);
   }
 
-  /** Stores a progress that says less than the sink's own. Before `begin`. */
+  /** Stores a checkpoint that claims less than the sink's own. Before `begin`. */
   async note(progress: SinkProgress, signal: AbortSignal): Promise<void> {
     await this.#steps.note(progress, signal);
   }
 
-  /** Removes what no step can have written. Before `begin`. */
+  /** Removes rows that no step can have written. Before `begin`. */
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
     await this.sink.rows?.expel(tables, version, signal);
   }
 
-  /** Everything before `position` is in the queue; when the queue is worked off it is done for this sink. */
+  /** Everything before `position` is in the queue; when the queue is worked off, it is done for this sink. */
   cover(position: Position): void {
     this.#given = position;
     this.#coverGiven();
@@ -125,7 +127,7 @@ export class SinkWorker {
     this.#parts.news.tell();
   }
 
-  /** Drops what waits. A step in flight may still end. */
+  /** Drops waiting works. A step in flight may still end. */
   drop(): void {
     this.#session++;
     this.#given = null;
@@ -133,7 +135,10 @@ export class SinkWorker {
     this.queue.clear();
   }
 
-  /** Works the queue until aborted or until a step fails for good. A step in flight at the abort may end in time. */
+  /**
+   * Works off the queue until aborted, or until a step fails for good. After an abort, a step in flight gets some time to
+   * end.
+   */
   async run(signal: AbortSignal): Promise<never> {
     const step = new AbortController();
     const ended = new AbortController();
@@ -153,7 +158,7 @@ export class SinkWorker {
 
   async #run(signal: AbortSignal, stepSignal: AbortSignal): Promise<never> {
     if (this.#isShort) {
-      // Invariant: what is passed over is not covered before the sink has forgotten that it holds the table.
+      // Invariant: skipped changes do not count as covered before the sink has forgotten that it holds the table.
       this.#busy = true;
       await this.#steps.store({}, stepSignal);
       this.#isShort = false;
@@ -162,7 +167,7 @@ export class SinkWorker {
     }
     for (;;) {
       if (this.#applier.lookahead.isEmpty) await this.queue.wait(signal);
-      // The queue may have been cleared, and filled again from another place, since it woke us.
+      // The queue may have been cleared, and filled again from another position, since it woke this worker.
       signal.throwIfAborted();
       const prepared = this.#applier.lookahead.take();
       if (prepared === null && this.queue.length === 0) continue;
@@ -172,7 +177,7 @@ export class SinkWorker {
       const passed = new Set<Work>();
       try {
         how = await this.#work(taken, prepared?.ahead ?? null, passed, stepSignal);
-        // Invariant: after a failure nothing is covered until the sink begins again, as what was dropped lies before.
+        // Invariant: after a failure nothing is covered until the sink begins again, because dropped works lie before it.
         this.#busy = false;
       } finally {
         this.queue.done(taken, how, passed);
@@ -182,7 +187,10 @@ export class SinkWorker {
     }
   }
 
-  /** Invariant: what a sink can't do for one table's sake ends at that table. It fails anew with another table at most. */
+  /**
+   * Invariant: a failure that concerns one table suspends only that table. Each retry therefore fails with another table at
+   * most.
+   */
   async #work(taken: Taken, ahead: NettedAhead | null, passed: Set<Work>, signal: AbortSignal): Promise<How> {
     for (;;) {
       try {
@@ -197,7 +205,7 @@ export class SinkWorker {
     }
   }
 
-  /** The failure as one of a single table; null: it is the sink's, or one that passes. */
+  /** The failure, if it concerns a single table; null: it concerns the whole sink, or it may pass. */
   async #blamed(error: unknown, signal: AbortSignal): Promise<MillraceError | null> {
     const known = findMillraceError(error);
     const attempted = this.#applier.attempted;
@@ -214,7 +222,7 @@ export class SinkWorker {
     return guilty === null ? null : cannotWrite(this.name, guilty.tableId, guilty.error);
   }
 
-  /** Invariant: the sink forgets that it holds the table before a change of it passes by. */
+  /** Invariant: the sink forgets that it holds the table before a change of the table is skipped. */
   async #withdraw(tableId: string, signal: AbortSignal): Promise<void> {
     this.#applier.shapes.reopen();
     await this.#steps.reopen(signal);

@@ -7,14 +7,14 @@ import type { BondStore, SinkRecord } from "../../core/contracts/state-store.ts"
 import { sinkAhead, sinkBehind, sinkForeign } from "../errors.ts";
 
 /**
- * Where a sink goes on: from a position of the log, or, a new one, from wherever the stream is. A new one that `isEmpty`
- * holds no rows of an earlier life.
+ * Where a sink continues: from a position of the log, or, if it is new, from the stream's present position. A new one with
+ * `isEmpty` holds no rows of an earlier life.
  */
 export type Standing =
   | { readonly kind: "new"; readonly isEmpty: boolean }
   | { readonly kind: "known"; readonly progress: SinkProgress; readonly covered: Position };
 
-/** What the sink says of itself, what the state says of it, and how the two go together. */
+/** The sink's own checkpoint, the state's record of it, and how the two go together. */
 export interface Meeting {
   readonly own: SinkProgress | null;
   readonly record: SinkRecord | null;
@@ -22,8 +22,8 @@ export interface Meeting {
 }
 
 /**
- * Compares what the sink itself holds with the state store's copy of it. The sink's own word counts; where it holds less
- * than it did, it was emptied, restored or rolled back, and goes on only if the source still has the log from there.
+ * Compares the sink's own checkpoint with the state store's copy of it. The sink's own counts. If it is behind the copy,
+ * the sink was emptied, restored or rolled back; it continues only if the source still has the log from there.
  */
 export function standingOf(sink: string, { own, record, accord }: Meeting, acknowledged: Position | null): Standing {
   const written = record?.written ?? null;
@@ -31,14 +31,14 @@ export function standingOf(sink: string, { own, record, accord }: Meeting, ackno
     if (written !== null) throw sinkBehind(sink);
     return { kind: "new", isEmpty: true };
   }
-  // Invariant: nothing is passed over as done because a sink stands at a place that this log does not have.
+  // Invariant: a position that this log does not have never makes changes count as done.
   if (acknowledged !== null && own.position.epoch > acknowledged.epoch) throw sinkAhead(sink);
   if (accord === "foreign") {
-    // Rows of an epoch of its own may have versions that nothing of this log is above.
+    // Rows of the same epoch may have higher versions than anything in this log.
     if (own.position.epoch === acknowledged?.epoch) throw sinkForeign(sink);
     return { kind: "new", isEmpty: false };
   }
-  // Invariant: a sink of which nothing is recorded never counts as complete by its own word.
+  // Invariant: the checkpoint of a sink without a record in the state never makes the sink count as complete.
   if (accord === "unbound" && written === null) return { kind: "new", isEmpty: false };
   const difference = written === null ? 1 : comparePositions(own.position, written);
   if (difference === 0) {
@@ -47,15 +47,17 @@ export function standingOf(sink: string, { own, record, accord }: Meeting, ackno
     return { kind: "known", progress: own, covered: ahead ? covered : own.position };
   }
   const reachable = acknowledged === null || comparePositions(own.position, acknowledged) >= 0;
-  // A sink that nothing is known of (it left the file and returned) is filled again, over what it holds.
+  // A sink without a record (it was removed from the configuration and added again) is filled again, over the rows that it
+  // holds.
   if (!reachable && written === null) return { kind: "new", isEmpty: false };
   if (!reachable) throw sinkBehind(sink);
   return { kind: "known", progress: own, covered: own.position };
 }
 
 /**
- * Ids of the tables that a sink says it holds completely and may not: of which something was settled behind the place that it
- * stands at, or all, where the state does not know everything that the checkpoint accounts for.
+ * Ids of the tables that may be incomplete although the sink's checkpoint calls them complete. These are tables for which a
+ * read was finished after the checkpoint's position, or all tables if the state does not know every obligation that the
+ * checkpoint counts.
  */
 export async function owedBy(
   sink: string,
@@ -70,22 +72,22 @@ export async function owedBy(
   return complete.filter((id) => undone.has(id));
 }
 
-/** What becomes of a sink that lost what it held. A history can't be read again. */
+/** What happens to a sink that has lost its data. A history can't be read again. */
 export function onLostOf({ form, onLost }: Pick<Sink, "form" | "onLost">, configured?: OnLost): OnLost {
   return form === "history" ? "fail" : (configured ?? onLost);
 }
 
-/** Whether a log of this epoch, whose end is `tip`, does not have the place. */
+/** Whether the position is beyond a log of this epoch that ends at `tip`. */
 export function isBeyondLog(place: Position, epoch: number, tip: bigint): boolean {
   return place.epoch > epoch || (place.epoch === epoch && place.commit > tip);
 }
 
-/** As far as the state knows: everything before it is done for the sink. */
+/** Everything before it is done for the sink, as far as the state knows. */
 export function knownPlace(record: SinkRecord | null): Position | null {
   return record?.covered ?? record?.written ?? null;
 }
 
-/** What a stream from `from` on has to reach at least: the furthest that a sink is in that epoch. */
+/** What a stream that starts at `from` has to reach: the furthest position of a sink in that epoch. */
 export function heldFrom(from: Position, standings: readonly Pick<SinkRecord, "covered" | "written">[]): HeldPositions {
   let reached = from;
   for (const { covered, written } of standings) {

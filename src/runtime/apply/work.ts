@@ -20,7 +20,7 @@ export interface RowsWork {
   readonly block: Block;
   readonly from: number;
   readonly to: number;
-  /** Set for rows of a first copy: new to the sink, and outside of the log, so that the sink's position stays. */
+  /** Set for rows of an initial snapshot: they are new to the sink, and do not move its position in the log. */
   readonly receipt?: Receipt;
 }
 
@@ -32,30 +32,30 @@ export interface TruncateWork {
   readonly until: Position;
 }
 
-/** Rows read beside the stream, at their place in it. Listed keys that the source no longer has are deletes. */
+/** Rows of an incremental snapshot, at their high watermark. A listed key that the source no longer has becomes a delete. */
 export interface ChunkWork {
   readonly kind: "chunk";
   readonly block: Block;
-  /** Its place: a sink that holds less has not got it, and one that has gone further can't be given it any more. */
+  /** The high watermark. A sink before it has not got the chunk yet; a sink beyond it must not get it any more. */
   readonly until: Position;
   readonly receipt: Receipt;
 }
 
-/** Rows read beside the stream, at the place in it where exactly they are what the sink must hold. Changes nothing. */
+/** Rows to compare, at the one position in the stream where the sink must hold exactly these. Changes nothing. */
 export interface CompareWork {
   readonly kind: "compare";
   readonly table: TableVersion;
   readonly block: Block;
   readonly from: number;
   readonly to: number;
-  /** Its place: a sink that has gone further may rightly hold something else. */
+  /** The position of the rows. A sink beyond it may rightly hold something else. */
   readonly until: Position;
-  /** Never rejects: what goes wrong is no failure of the sink's. */
+  /** Never rejects: a failed comparison is no failure of the sink. */
   readonly compare: (signal: AbortSignal) => Promise<void>;
   readonly receipt: Receipt;
 }
 
-/** The end of a whole table read beside the stream: what lies below `below` is gone at the source. */
+/** The end of a resync: rows with versions lower than `below` are gone at the source. */
 export interface SweepWork {
   readonly kind: "sweep";
   readonly table: TableVersion;
@@ -72,34 +72,33 @@ export interface CompleteWork {
 }
 
 /**
- * A copy that was complete in an earlier shape of the table is complete in this one, where all changes in between were
- * such that nothing has to be read for them; else nothing changes, and the sink lacks the table. Comes at a place of the
- * log behind the change.
+ * A copy that was complete in an earlier shape of the table stays complete in this one, if no change in between requires a
+ * read. Otherwise nothing changes, and the sink lacks the table. Its position in the log is after the change of shape.
  */
 export interface CarryWork {
   readonly kind: "carry";
   readonly table: TableVersion;
   readonly completeness: Completeness;
-  /** Of the look at the catalogue that `completeness` is of. */
+  /** From the same look at the catalogue as `completeness`. */
   readonly facts: ColumnFacts;
   readonly receipt: Receipt;
 }
 
-/** Looks whether the sink still holds what it held, and stores a covered position that is ahead of the stored one. */
+/** Checks whether the sink still holds its data, and stores a covered position that is ahead of the stored one. */
 export interface HeartbeatWork {
   readonly kind: "heartbeat";
 }
 
-/** Told once: the work is durable in the sink, or it was dropped and must be done again some other time. */
+/** Called once: the work is durable in the sink, or it was dropped and must be done again later. */
 export interface Receipt {
   durable(): void;
   dropped(): void;
 }
 
-/** What a block costs beside its bytes: its vectors and objects. Counts where transactions have one row each. */
+/** What a block needs besides its bytes: its vectors and objects. This matters when each transaction has one row. */
 const BLOCK_OVERHEAD_BYTES = 2_048;
 
-/** What this work keeps in memory, against the byte budget: of a block that is cut into several, its share. */
+/** What this work keeps in memory, for the byte budget. A block that is cut into several works counts in shares. */
 export function heldBytes(work: Work): number {
   if (work.kind === "chunk") return work.block.byteCount + BLOCK_OVERHEAD_BYTES;
   if (work.kind !== "rows" && work.kind !== "compare") return 0;
@@ -107,7 +106,7 @@ export function heldBytes(work: Work): number {
   return Math.ceil(((block.byteCount + BLOCK_OVERHEAD_BYTES) * (to - from)) / Math.max(1, block.count));
 }
 
-export function settle(work: Work, how: "durable" | "dropped"): void {
+export function giveReceipt(work: Work, how: "durable" | "dropped"): void {
   if ("receipt" in work) work.receipt?.[how]();
 }
 
@@ -115,7 +114,7 @@ export function letGo(work: Work): void {
   if (work.kind === "rows" || work.kind === "chunk" || work.kind === "compare") work.block.release();
 }
 
-/** Resolves true when every expected work is durable, false when the last of them is settled and one was dropped. */
+/** Resolves when all expected works have ended: true if all are durable, false if one was dropped. */
 export class Receipts {
   #open = 0;
   #droppedOne = false;
@@ -131,10 +130,10 @@ export class Receipts {
   }
 
   one(): Receipt {
-    return { durable: () => this.#settle(false), dropped: () => this.#settle(true) };
+    return { durable: () => this.#receive(false), dropped: () => this.#receive(true) };
   }
 
-  #settle(dropped: boolean): void {
+  #receive(dropped: boolean): void {
     this.#droppedOne ||= dropped;
     if (--this.#open === 0) this.#resolve(!this.#droppedOne);
   }

@@ -1,6 +1,6 @@
-/** Numbers the changes of a batch as they come, and puts the entries of all tables into that order. */
+/** Numbers the changes of a batch in the order of the log, and puts the entries of all tables into that order. */
 export class CommitOrder {
-  /** Of the change that is being netted, from 1. */
+  /** The number of the change that is being netted, from 1. */
   number = 0;
   #count = 0;
 
@@ -12,9 +12,12 @@ export class CommitOrder {
     this.number = ++this.#count;
   }
 
-  /** For each entry, which of the tables has it; given by table the numbers of its entries' changes, ascending. */
+  /**
+   * Takes, for each table, the change numbers of its entries in ascending order. Returns for each entry of the batch the
+   * index of its table.
+   */
   of(tables: readonly Uint32Array[]): Uint16Array {
-    // All entries of one change are of one table.
+    // All entries of one change belong to one table.
     const owner = new Uint16Array(this.#count + 1);
     const times = new Uint8Array(this.#count + 1);
     let total = 0;

@@ -7,7 +7,7 @@ interface Row {
   readonly row: number;
 }
 
-/** The rows that one key holds while a transaction runs, beside the one from before it. */
+/** The rows that have one key while a transaction runs, besides the row from before the transaction. */
 interface KeyRows {
   readonly puts: Row[];
   /** The change that removed the row from before the transaction. */
@@ -15,12 +15,12 @@ interface KeyRows {
 }
 
 /**
- * Nets the changes of tables whose key is checked at commit. Inside a transaction such a key may hold two rows, the one
- * from before and a new one (two rows that swap their keys), so "the last change wins" would delete the wrong one. A
- * removal therefore takes away the put of this transaction that equals its old row, else the row from before. Old rows
- * are complete: Postgres publishes updates of such tables only under REPLICA IDENTITY FULL.
+ * Nets the changes of tables whose key is checked at commit. Inside a transaction such a key may have two rows, the earlier
+ * one and a new one (two rows that swap their keys), so "the last change wins" would delete the wrong one. Therefore a
+ * removal cancels the put of this transaction that equals its old row, or else removes the earlier row. Old rows are
+ * complete: Postgres publishes updates of such tables only under REPLICA IDENTITY FULL.
  *
- * A transaction of which the batch holds only a part can't be netted; its keys are read from the source.
+ * If the batch holds only a part of a transaction, its changes can't be netted; their keys are read from the source.
  */
 export function netDeferrable(net: TableNet, cut: ReadonlySet<bigint>): void {
   let keys = new Map<string, KeyRows>();
@@ -29,20 +29,20 @@ export function netDeferrable(net: TableNet, cut: ReadonlySet<bigint>): void {
     const block = net.blockAt(slice);
     const commit = block.transactions.commit[block.tx[row]!]!;
     if (commit !== current) {
-      settle(net, keys);
+      writeRows(net, keys);
       keys = new Map();
       current = commit;
     }
     if (cut.has(commit)) giveUpBoth(net, slice, row);
     else note(net, keys, { block: slice, row });
   }
-  settle(net, keys);
+  writeRows(net, keys);
 }
 
 /**
- * The changes of such a table as they are, for a history. An update that takes a row away from its key shows that key as
- * left only if no other row of the transaction is under it by then. Where the last entry of a key may still not be the row
- * that the key has at commit, the key is read from the source.
+ * For a history: adds the changes of such a table as they are. An update that takes a row away from its key shows the key
+ * as left only if no other row of the transaction has it by then. If the last entry of a key may not be the key's row at
+ * commit, the key is read from the source.
  */
 export function appendDeferrable(net: TableNet, cut: ReadonlySet<bigint>): void {
   let keys = new Map<string, KeyRows>();
@@ -79,14 +79,14 @@ function appendOne(net: TableNet, keys: Map<string, KeyRows>, change: Row, isCut
   else rows.removal = change;
   const isTaken = rows.puts.length > 0;
   if (isDelete || !isTaken) net.remove(change.block, change.row);
-  // An entry of the key that is not its row: this delete, or the put that was just taken away.
+  // An entry of the key that is not its row: this delete, or the put that it has just cancelled.
   const isLastOther = isTaken && (isDelete || own === rows.puts.length);
-  // The row from before may be there still. Of a part of a transaction it is not known which rows were.
+  // The earlier row may still exist. In a part of a transaction it is not known which rows there were.
   const mayStay = own >= 0 && rows.removal === null;
   if (isLastOther || mayStay || isCut) net.doubtOld(change.block, change.row);
 }
 
-/** A row that keeps its key: the put of this transaction that it was before is gone. */
+/** A row keeps its key: this removes the put of the same transaction that it replaces. */
 function replace(rows: KeyRows, net: TableNet, change: Row, whole: Row): void {
   const block = net.blockAt(change.block);
   const before = block.before[change.row]!;
@@ -114,7 +114,7 @@ function note(net: TableNet, keys: Map<string, KeyRows>, change: Row): void {
   }
 }
 
-function settle(net: TableNet, keys: ReadonlyMap<string, KeyRows>): void {
+function writeRows(net: TableNet, keys: ReadonlyMap<string, KeyRows>): void {
   for (const { puts, removal } of keys.values()) {
     const put = puts.at(-1);
     if (put !== undefined) net.put(put.block, put.row, false);

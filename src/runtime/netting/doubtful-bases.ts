@@ -12,9 +12,9 @@ export function baseKey(writes: TableWrites, entry: number): KeyText {
 }
 
 /**
- * The PATCH entries whose base the sink may hold in an older state than the log: the row was refused, its key waits to be
- * read, or its whole table is being read again. What they take from it may be wrong, so their own keys must be read from
- * the source too. A row that stays under its key needs no listing for the last two: it is read there anyway.
+ * The PATCH entries whose base the sink may hold in an older state than the log: the row was refused, its key waits for a
+ * lookup, or a resync reads its whole table. Cells taken from such a base may be wrong, so the entries' own keys must be
+ * read from the source too. In the last two cases a row that keeps its key needs no listing, because it is read anyway.
  */
 export async function doubtfulBases(
   sink: string,

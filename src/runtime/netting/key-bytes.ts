@@ -2,9 +2,9 @@ import type { KeyedTable } from "../../core/model/schema.ts";
 import { CELL_BINARY, CELL_NULL, CELL_TEXT, CELL_UNCHANGED, readInt32 } from "../../core/model/tuple.ts";
 
 /**
- * Keys compared as they lie in tuples, without decoding. Two tuples of one stream that hold the same key have the same
- * bytes for it; values that are equal without having the same bytes (numeric 1.0 and 1.00) count as two keys, as they do
- * for the source's own log.
+ * Compares keys as bytes in tuples, without decoding. In one stream, tuples with the same key have the same bytes for it.
+ * Values that are equal but have different bytes (numeric 1.0 and 1.00) count as two keys, as they do in the source's own
+ * log.
  */
 export class KeyColumns {
   /** 1 at the ordinals of key columns. */
@@ -34,7 +34,7 @@ export class KeyColumns {
     return hash ^ (hash >>> 15);
   }
 
-  /** The key cells as a string that two tuples share exactly when their keys have the same bytes; not for people. */
+  /** The key cells as a string: two tuples have the same string exactly if their keys have the same bytes. Not for people. */
   text(bytes: Uint8Array, offset: number): string {
     let text = "";
     let at = offset + 2;

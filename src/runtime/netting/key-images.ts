@@ -4,19 +4,19 @@ import type { TableVersion } from "../../core/model/schema.ts";
 import { hasUnchanged, tupleEnd } from "../../core/model/tuple.ts";
 import { mergeTuples } from "./merged-tuples.ts";
 
-/** How the log leaves a key. `partial`: cells that no change touched are as they were before the first of the changes. */
+/** What the log leaves under a key. `partial`: cells that no change touched are as they were before the first change. */
 export type KeyImage =
   | { readonly kind: "row" | "partial"; readonly tuple: Uint8Array }
   /** `untold`: the log does not show it. */
   | { readonly kind: "gone" | "untold" };
 
-/** Of all keys of one window together: keys beyond it are untold. */
+/** The limit for all keys of one window together; further keys are untold. */
 const BYTES_MAX = 4 * 1024 * 1024;
 
 const GONE: KeyImage = { kind: "gone" };
 const UNTOLD: KeyImage = { kind: "untold" };
 
-/** What the changes between two marks make of each key, as far as the log tells. */
+/** What the changes between two watermarks make of each key, as far as the log shows it. */
 export class KeyImages {
   readonly #images = new Map<string, KeyImage>();
   #byteCount = 0;
@@ -25,11 +25,11 @@ export class KeyImages {
     return this.#images.get(key) ?? UNTOLD;
   }
 
-  /** `oldKey`, `newKey`: of the row before and behind the change; null where there is none. */
+  /** `oldKey`, `newKey`: the keys of the row before and after the change; null if there is no such row. */
   note(block: Block, row: number, table: TableVersion, oldKey: string | null, newKey: string | null): void {
-    // Two rows may have one key for a moment there, and the log does not tell which of them stays.
+    // Two rows may have this key for a moment, and the log does not show which of them stays.
     const isOrdered = !table.deferrableKey && table.unenforcedKey !== true;
-    // A row that has just taken this key brings cells that belonged to its former one.
+    // The row has just taken this key, so its unchanged cells come from its former key.
     const isOwn = oldKey === null || oldKey === newKey;
     const earlier = isOwn && newKey !== null ? this.#images.get(newKey) : UNTOLD;
     if (oldKey !== null) this.#images.set(oldKey, isOrdered ? GONE : UNTOLD);

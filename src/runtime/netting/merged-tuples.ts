@@ -13,7 +13,7 @@ export interface MergedRow {
   readonly unresolved: boolean;
 }
 
-/** A buffer that a few huge rows made larger than this is not kept. */
+/** A buffer that a few very large rows made larger than this is not kept. */
 const KEPT_BYTES_MAX = 8 * 1024 * 1024;
 
 /** The block into which merged tuples are written: the last one of a batch. */
@@ -79,7 +79,7 @@ export function mergeTuples(
     out.byte(kind);
     if (kind === CELL_UNCHANGED) unresolved = true;
     else if (kind !== CELL_NULL) {
-      // The length stands in the four bytes before the cell.
+      // The length is in the four bytes before the cell.
       out.copy(takeOlder ? olderBytes : newerBytes, cells.start[i]! - 4, cells.length[i]! + 4);
     }
   }

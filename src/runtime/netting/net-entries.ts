@@ -2,7 +2,7 @@ import { DELETE } from "../../core/model/batch.ts";
 import type { Block } from "../../core/model/block.ts";
 import type { KeyColumns } from "./key-bytes.ts";
 
-/** Most tables of a batch have few rows, and there may be thousands of tables. */
+/** Small, because most tables of a batch have few rows, and there may be thousands of tables. */
 const ROWS_MIN = 16;
 
 /** No entry. */
@@ -17,9 +17,9 @@ export class NetEntries {
   row = new Uint32Array(ROWS_MIN);
   fresh = new Uint8Array(ROWS_MIN);
   moved = new Uint8Array(ROWS_MIN);
-  /** 0: a later entry took its place, or its key was given up. */
+  /** 0: a later entry replaced it, or its key was given up. */
   alive = new Uint8Array(ROWS_MIN);
-  /** Of its change: see CommitOrder. */
+  /** The number of its change: see CommitOrder. */
   number = new Uint32Array(ROWS_MIN);
   #hash = new Int32Array(ROWS_MIN);
   /** Open addressing, linear probing: entry ordinal + 1, 0 where free. At least twice the entries. */
@@ -30,7 +30,7 @@ export class NetEntries {
     this.#keys = keys;
   }
 
-  /** Rows that this instance has room for, and keeps when it is used again. */
+  /** The rows that this instance has room for, and keeps when it is used again. */
   get capacity(): number {
     return this.action.length;
   }
@@ -45,7 +45,7 @@ export class NetEntries {
     this.#blocks = [];
   }
 
-  /** After a large batch the table is wide: a small one pays only for the runs that it filled. */
+  /** After a large batch the hash table is large: a small batch clears only the parts that it filled. */
   #clearSlots(): void {
     const slots = this.#slots;
     if (this.count * 8 > slots.length) {
@@ -58,7 +58,7 @@ export class NetEntries {
     }
   }
 
-  /** A new entry, the latest of its key. Returns the one that was that before, or NONE. */
+  /** Adds an entry, the latest of its key. Returns the previous latest one, or NONE. */
   add(action: number, b: number, row: number, bytes: Uint8Array, offset: number): number {
     if (this.count === this.action.length) this.#grow();
     const hash = this.#keys.hash(bytes, offset);
@@ -77,7 +77,7 @@ export class NetEntries {
     }
   }
 
-  /** The latest entry of a key, or NONE; not alive where the key was given up. */
+  /** The latest entry of a key, or NONE. It is not alive if the key was given up. */
   latest(bytes: Uint8Array, offset: number): number {
     const hash = this.#keys.hash(bytes, offset);
     const mask = this.#slots.length - 1;
@@ -95,7 +95,10 @@ export class NetEntries {
     return this.#keys.equal(block.bytes, own, bytes, offset);
   }
 
-  /** Leaves the entries that are alive at the front of the vectors, and returns how many. No key is looked for afterwards. */
+  /**
+   * Moves the entries that are alive to the front of the vectors, and returns their number. Keys can't be looked up
+   * afterwards.
+   */
   compact(): number {
     let count = 0;
     for (let i = 0; i < this.count; i++) {

@@ -13,39 +13,39 @@ export interface Slice {
   readonly block: Block;
   readonly from: number;
   readonly to: number;
-  /** Rows of OP_READ that a first copy brings: their keys are new to the sink. */
+  /** Rows of OP_READ from an initial snapshot: their keys are new to the sink. */
   readonly fresh?: boolean;
 }
 
 export interface Netted {
-  /** Those in which something is to be written. */
+  /** The tables with something to write. */
   readonly tables: readonly TableWrites[];
-  /** For a stream: see `Step`. */
+  /** Only for a stream: see `Step`. */
   readonly order: Uint16Array | undefined;
   readonly untold: readonly UntoldKey[];
-  /** What no target can hold: in none of the tables. */
+  /** Rows that no target can hold; they are in none of the tables. */
   readonly unplaced: readonly UnplacedRow[];
-  /** Tables of which a row has a null in its key. */
+  /** Tables with a row that has a null in its key. */
   readonly unkeyed: readonly TableVersion[];
-  /** Tables whose changes could not be netted, for a defect: nothing of them is in `tables`. */
+  /** Tables whose changes could not be netted because of a defect; `tables` has nothing of them. */
   readonly failed: ReadonlyMap<TableVersion, unknown>;
-  /** Changes that went in; what came out is the sum of the counts. */
+  /** The number of changes that went in. The number that came out is the sum of the counts. */
   readonly changeCount: number;
-  /** Lets go of the blocks: nothing else of this is used afterwards. */
+  /** Releases the blocks; nothing else of this may be used afterwards. */
   readonly release: () => void;
 }
 
-/** A table's vectors outlive the batch that grew them only up to this: a source may have thousands of tables. */
+/** A table keeps its vectors after a batch only up to this size: a source may have thousands of tables. */
 const KEPT_ROW_COUNT_MAX = 256;
-/** So many tables keep their vectors, beside those of the batch itself. */
+/** The number of tables that keep their vectors, besides those of the batch itself. */
 const KEPT_TABLE_COUNT_MAX = 64;
 
 /**
- * Nets changes: the last change per key wins and takes over the cells that it left unchanged from the earlier ones,
- * through key changes too (the promise behind `TableWrites`). The caller cuts where a table is truncated, changes its
- * version or is read beside the stream; inside one call neither happens.
+ * Nets changes: the last change per key wins, and takes the cells that it left unchanged from the earlier ones, across key
+ * changes too (the guarantee of `TableWrites`). The caller cuts where a table is truncated, changes its version or is read
+ * beside the stream; none of these happens inside one call.
  *
- * One instance per sink: its vectors are reused, so a result is valid until it is released, or the next call.
+ * One instance per sink. Its vectors are reused, so a result is valid until it is released, or until the next call.
  */
 export class Netter {
   readonly #perTable = new Map<TableVersion, TableNet>();
@@ -55,15 +55,16 @@ export class Netter {
   #used: readonly TableNet[] = [];
   #batch = 0;
 
-  /** For a history and a stream every change stays an entry of its own; only unchanged cells are taken from earlier ones. */
+  /** For a history and a stream every change stays its own entry; only unchanged cells are taken from earlier ones. */
   constructor(form: SinkForm = "mirror") {
     this.#appends = form !== "mirror";
     this.#order = form === "stream" ? new CommitOrder() : null;
   }
 
   /**
-   * `since`: where the changes before these ended; null for rows that are not the log's. `complete`: whether the sink holds
-   * the table's rows as they were there; where it may hold older ones, no row is completed from another key's row.
+   * `since`: where the changes before these ended; null for rows that do not come from the log. `complete`: whether the
+   * sink holds the table's rows as they were at `since`. If it may hold older ones, no row is completed from the row of
+   * another key.
    */
   net(
     slices: readonly Slice[],
@@ -103,12 +104,12 @@ export class Netter {
       );
       changeCount += this.#slice(slice, s, nets, since !== null);
     }
-    const settle = this.#appends ? appendDeferrable : netDeferrable;
+    const netKeys = this.#appends ? appendDeferrable : netDeferrable;
     const cut = used.some((net) => net.table.deferrableKey) ? cutTransactions(slices, since) : new Set<bigint>();
     const unplaced: UnplacedRow[] = [];
     const finished = used.map((net) =>
       inTable(net.table, () => {
-        if (net.table.deferrableKey) settle(net, cut);
+        if (net.table.deferrableKey) netKeys(net, cut);
         unplaced.push(...net.unplaced());
         return net.finish(complete(net.table));
       }),
@@ -137,7 +138,7 @@ export class Netter {
         if (net === null) continue;
         changeCount++;
         this.#order?.next();
-        // What was read says itself which row a key is of.
+        // A row that was read shows its own key.
         if (net.table.unenforcedKey === true && isLog && net.isUntoldByKey(s, row)) continue;
         if (isPostponed(net.table, this.#appends) && block.op[row] !== OP_READ) net.postpone(s, row);
         else net.change(s, row, fresh === true);
@@ -148,7 +149,7 @@ export class Netter {
     return changeCount;
   }
 
-  /** A batch of thousands of tables would stay until the next one comes, and that may be long. */
+  /** Otherwise the vectors of a batch with thousands of tables would stay in memory until the next batch. */
   #release(used: readonly TableNet[]): void {
     if (used !== this.#used) return;
     for (const net of used) net.end();
@@ -157,7 +158,7 @@ export class Netter {
     this.#used = [];
   }
 
-  /** Of the tables that are not in this batch. */
+  /** Forgets tables that are not in this batch. */
   #forget(used: readonly TableNet[]): void {
     for (const net of this.#used) {
       if (net.capacity > KEPT_ROW_COUNT_MAX && net.batch !== this.#batch) this.#perTable.delete(net.table);
@@ -181,7 +182,7 @@ export class Netter {
   }
 }
 
-/** What went wrong with the changes of one table alone. */
+/** An error in the changes of one table alone. */
 class TableFailure extends Error {
   readonly table: TableVersion;
 
@@ -199,12 +200,12 @@ function inTable<T>(table: TableVersion, work: () => T): T {
   }
 }
 
-/** An unenforced key: what its own updates leave open is read from the source. A history wants every change. */
+/** An unenforced key: if its own updates leave something open, the source is read. A history needs every change. */
 function isPostponed({ deferrableKey, unenforcedKey }: TableVersion, appends: boolean): boolean {
   return deferrableKey && (appends || unenforcedKey !== true);
 }
 
-/** Commit positions of the transactions of which a batch holds only a part: at most its first and its last. */
+/** Commit positions of the transactions that are only partly in a batch: at most its first and its last. */
 function cutTransactions(slices: readonly Slice[], since: Position | null): ReadonlySet<bigint> {
   const cut = new Set<bigint>();
   const last = slices.at(-1);

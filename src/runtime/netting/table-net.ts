@@ -18,7 +18,7 @@ import { KeyColumns } from "./key-bytes.ts";
 import { NetEntries, NONE } from "./net-entries.ts";
 import type { MergedRow, MergedTuples, Tuple } from "./merged-tuples.ts";
 
-/** A key whose row can't be told from the stream alone; it is to be read from the source. */
+/** A key whose row the stream alone does not show; it is read from the source. */
 export interface UntoldKey {
   readonly table: TableVersion;
   readonly bytes: Uint8Array;
@@ -35,7 +35,7 @@ export interface UnplacedRow {
   readonly isGone: boolean;
 }
 
-/** A change that is netted when all others are: `slice` and `row` name it, `number` is its place among them. */
+/** A change that is netted after all others: `slice` and `row` name it, `number` is its number in the order of changes. */
 interface Postponed {
   readonly slice: number;
   readonly row: number;
@@ -43,8 +43,9 @@ interface Postponed {
 }
 
 /**
- * Where the row that a PATCH builds on lies in the sink: under its own key, under another one, or under its own, which it left
- * and came back to. What left meanwhile a read beside the stream takes for told: without a complete copy it is read again.
+ * Where the row that a PATCH builds on is in the sink: under its own key, under another key, or under its own key again
+ * after the row had left it. In the last case an incremental snapshot may have dropped the row, because the stream had
+ * shown it: without a complete copy the row is read again.
  */
 const STAYED = 0;
 const MOVED = 1;
@@ -59,7 +60,7 @@ export class TableNet {
   readonly #appends: boolean;
   readonly #order: CommitOrder | null;
   readonly #entries: NetEntries;
-  /** The batch that it is used in, or was last. */
+  /** The number of the present or last batch. */
   batch = 0;
   #blocks: readonly Block[] = [];
   #untold: UntoldKey[] = [];
@@ -68,7 +69,7 @@ export class TableNet {
   #postponed: Postponed[] = [];
   #aliveCount = 0;
 
-  /** `appends`: an earlier entry of a key stays beside the later one. `order`: numbers the changes. */
+  /** `appends`: an earlier entry of a key stays besides the later one. `order`: numbers the changes. */
   constructor(table: KeyedTable, merged: MergedTuples, appends = false, order: CommitOrder | null = null) {
     this.#appends = appends;
     this.#order = order;
@@ -79,7 +80,7 @@ export class TableNet {
     this.#mayLackKeyDates = mayLackKeyDates(table);
   }
 
-  /** Rows that this instance has room for, and keeps when it is used again. */
+  /** The rows that this instance has room for, and keeps when it is used again. */
   get capacity(): number {
     return this.#entries.capacity;
   }
@@ -93,7 +94,7 @@ export class TableNet {
     this.#postponed = [];
   }
 
-  /** What came out is not used any more. */
+  /** The result is not used any more. */
   end(): void {
     this.#blocks = [];
     this.#entries.end();
@@ -105,7 +106,7 @@ export class TableNet {
     this.#postponed.push({ slice, row, number: this.#order?.number ?? 0 });
   }
 
-  /** In their order; what is netted while one has its turn counts as its entries. */
+  /** Runs for the postponed changes in order; entries that are made during a change's turn get that change's number. */
   *postponed(): Iterable<Postponed> {
     for (const change of this.#postponed) {
       if (this.#order !== null) this.#order.number = change.number;
@@ -128,8 +129,9 @@ export class TableNet {
   }
 
   /**
-   * For keys on the operator's word. True: the change is dealt with. Another row may have the key, before and behind the
-   * change: which one is there is read from the source, and two are found by that. A sink that appends takes every change.
+   * For keys that only the configuration declares unique. True: the change is dealt with. Before and after the change,
+   * another row may have the key. Therefore the key is read from the source; that read also finds two rows with one key. A
+   * sink that appends needs every change.
    */
   isUntoldByKey(b: number, row: number): boolean {
     const { op, bytes, before, after } = this.#blocks[b]!;
@@ -147,12 +149,12 @@ export class TableNet {
     return true;
   }
 
-  /** A row of the batch has no value in its key, and is no entry. */
+  /** A row of the batch has a null in its key, and becomes no entry. */
   get isUnkeyed(): boolean {
     return this.#isUnkeyed;
   }
 
-  /** The row at its new key; its tuple is complete. */
+  /** Puts the row under its new key; its tuple is complete. */
   put(b: number, row: number, fresh: boolean): void {
     const block = this.#blocks[b]!;
     this.#add(PUT, b, row, block.bytes, block.after[row]!, fresh, STAYED);
@@ -164,7 +166,7 @@ export class TableNet {
     if (old !== NO_TUPLE && !this.keys.equal(bytes, old, bytes, after[row]!)) this.remove(b, row);
   }
 
-  /** Completes an update's new tuple from its full old one; the result is a row to `put`. */
+  /** Completes an update's new tuple from its full old one. The result is a row to `put`. */
   completed(b: number, row: number): { readonly block: number; readonly row: number } {
     const block = this.#blocks[b]!;
     const { bytes } = block;
@@ -183,7 +185,7 @@ export class TableNet {
     this.#add(DELETE, b, row, block.bytes, block.before[row]!, false, STAYED);
   }
 
-  /** Leaves the key of a row's new tuple to a read from the source: the stream alone can't tell its row. */
+  /** Gives up the key of a row's new tuple: the stream alone does not show its row, so it is read from the source. */
   giveUpNew(b: number, row: number): void {
     this.#giveUp(PUT, b, row, this.#blocks[b]!.after[row]!);
   }
@@ -193,13 +195,13 @@ export class TableNet {
     this.#giveUp(DELETE, b, row, this.#blocks[b]!.before[row]!);
   }
 
-  /** Lists the key of a row's old tuple to be read from the source; the change is an entry all the same. */
+  /** Lists the key of a row's old tuple for a read from the source; the change still becomes an entry. */
   doubtOld(b: number, row: number): void {
     const block = this.#blocks[b]!;
     this.#untold.push({ table: this.table, bytes: block.bytes, offset: block.before[row]! });
   }
 
-  /** An entry that is not alive: what comes for this key later in the batch, and is not whole, is given up with it. */
+  /** Adds an entry that is not alive: later changes of this key in the batch that are not whole are given up too. */
   #giveUp(action: number, b: number, row: number, offset: number): void {
     const { bytes } = this.#blocks[b]!;
     this.#add(action, b, row, bytes, offset, false, STAYED);
@@ -221,7 +223,7 @@ export class TableNet {
     if (moved) this.remove(b, row);
   }
 
-  /** An update that carries unchanged cells: completed from an earlier entry of the batch, or left as a PATCH. */
+  /** An update with unchanged cells: completed from an earlier entry of the batch, or left as a PATCH. */
   #partial(b: number, row: number, block: Block, moved: boolean): void {
     const { bytes } = block;
     const after = block.after[row]!;
@@ -233,7 +235,7 @@ export class TableNet {
     const earlierBlock = this.#blocks[this.#entries.block[earlier]!]!;
     const earlierRow = this.#entries.row[earlier]!;
     if (this.#entries.alive[earlier] === 0 || this.#entries.action[earlier] === DELETE) {
-      // No log shows this; a row whose changes were passed over for a while does.
+      // No log shows this, but it happens after some of a row's changes were skipped.
       if (this.#appends) this.#add(PATCH, b, row, bytes, after, true, STAYED);
       else this.giveUpNew(b, row);
       return;
@@ -246,7 +248,7 @@ export class TableNet {
     this.#addMerged(merged, earlier, isReturned ? RETURNED : base === null ? STAYED : MOVED);
   }
 
-  /** The tuple whose key names a PATCH's base, when that is not the entry's own key. */
+  /** The tuple whose key names a PATCH's base, if that is not the entry's own key. */
   #baseOf(entry: number, ownOldKey: Tuple | null): Tuple | null {
     if (this.#entries.action[entry] !== PATCH) return null;
     if (this.#entries.moved[entry] !== MOVED) return ownOldKey;
@@ -274,7 +276,7 @@ export class TableNet {
     );
   }
 
-  /** A new entry for a key takes the place of its earlier one, at the end of the order. */
+  /** A new entry for a key replaces the earlier one, at the end of the order. */
   #add(action: number, b: number, row: number, bytes: Uint8Array, offset: number, fresh: boolean, moved: Whence): void {
     const entries = this.#entries;
     const other = entries.add(action, b, row, bytes, offset);
@@ -283,12 +285,12 @@ export class TableNet {
     entries.fresh[entry] = fresh ? 1 : 0;
     if (this.#order !== null) entries.number[entry] = this.#order.number;
     if (other === NONE || this.#appends) return;
-    // What the key was before this batch is what its first change says.
+    // The first change of a key in this batch shows what the key was before the batch.
     entries.fresh[entry] = entries.fresh[other]!;
     entries.alive[other] = 0;
   }
 
-  /** Takes the entries out whose key no target can hold. Before `finish`. */
+  /** Removes the entries whose key no target can hold. Before `finish`. */
   unplaced(): readonly UnplacedRow[] {
     const rows: UnplacedRow[] = [];
     if (!this.#mayLackKeyDates) return rows;
@@ -333,12 +335,15 @@ export class TableNet {
     };
   }
 
-  /** After `finish`, for a stream: of each entry the number of its change. */
+  /** After `finish`, only for a stream: the change number of each entry. */
   get numbers(): Uint32Array {
     return this.#entries.number.subarray(0, this.#aliveCount);
   }
 
-  /** A PATCH whose base is written by another entry can't be repeated after a crash half-way: read it from the source. */
+  /**
+   * A PATCH whose base another entry overwrites can't be repeated after a crash between the two: its key is read from the
+   * source.
+   */
   #dropUnusableBases(movable: boolean): void {
     for (let i = 0; i < this.#entries.count; i++) {
       if (this.#entries.alive[i] === 0 || this.#entries.moved[i] === STAYED) continue;
@@ -350,7 +355,7 @@ export class TableNet {
     }
   }
 
-  /** Whether the row under this key is only removed: what the sink holds there may be read as a base until then. */
+  /** Whether the row under this key is only removed: until then, what the sink holds there can be read as a base. */
   #hasLeft(bytes: Uint8Array, offset: number): boolean {
     const base = this.#entries.latest(bytes, offset);
     invariant(base !== NONE, "a moved row's old key has an entry");

@@ -6,15 +6,15 @@ import type { SchemaStore } from "../../core/contracts/state-store.ts";
 import { type Completeness, isOfSameGeneration, isOfShape } from "../../core/checkpoint/completeness.ts";
 
 interface CarriedCopy {
-  /** What the sink recorded of the copy while it was complete. */
+  /** What the sink recorded about the copy while it was complete. */
   readonly held: Completeness;
-  /** The shape that it was complete under, and those that the target has followed since. */
+  /** The shape in which it was complete, and the shapes that the target has followed since. */
   readonly versions: readonly TableVersion[];
 }
 
 /**
- * Copies of one sink that were complete until their tables changed, and that may be complete again without being read.
- * They are known in memory only: a process that ends in between leaves copies that are void, and are read.
+ * Copies of one sink that were complete until their tables changed, and that may become complete again without a read. They
+ * are kept in memory only: after a crash such copies are not complete, and are read.
  */
 export class CarriedCopies {
   readonly #sink: Sink;
@@ -30,11 +30,11 @@ export class CarriedCopies {
     return this.#copies.has(tableId);
   }
 
-  /** The target is about to follow. `held`: what becomes void by that; null: nothing is recorded, or not any more. */
+  /** The target is about to follow. `held`: the completeness that this ends; null: nothing is recorded, or not any more. */
   async follow(table: TableVersion, held: Completeness | null, signal: AbortSignal): Promise<void> {
     const { id } = table;
     const before = held === null ? this.#copies.get(id) : await this.#begun(table, held);
-    // Whatever fails from here on, the copy is read.
+    // If anything fails from here on, the copy is read.
     this.#copies.delete(id);
     const from = before?.versions.at(-1);
     if (before === undefined || from === undefined || !mayCarry(from, table)) return;
@@ -49,7 +49,7 @@ export class CarriedCopies {
     return under === undefined ? undefined : { held, versions: [under] };
   }
 
-  /** True where the copy is complete for that; it is not known here any more, either way. */
+  /** True if the copy is complete for that. In both cases it is forgotten here. */
   take(table: TableVersion, completeness: Completeness, facts: ColumnFacts): boolean {
     const copy = this.#copies.get(table.id);
     this.#copies.delete(table.id);

@@ -7,7 +7,7 @@ import type { Source } from "../../core/contracts/source.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { Lane } from "../stream/lane.ts";
-import { MENDED_AT_SOURCE } from "../errors.ts";
+import { CORRECTED_AT_SOURCE } from "../errors.ts";
 import { kindOf } from "../retry.ts";
 import type { TableGate } from "./table-gate.ts";
 
@@ -19,16 +19,16 @@ export interface CatalogWatchParts {
   readonly gate: TableGate;
   readonly lane: Lane;
   readonly intervalMs: number;
-  /** Whether some sink holds a complete copy of the table as it is now, or none takes it: nobody waits for its rows. */
+  /** Whether some sink holds a complete copy of the table as it is now, or no sink takes it: nothing waits for its rows. */
   readonly isHeld: (tableId: string, generation: string) => boolean;
-  /** Has tables that were set aside read again, and lets them flow. */
-  readonly letIn: (tableIds: readonly string[]) => Promise<void>;
+  /** Reads suspended tables again, and reinstates them. */
+  readonly reinstate: (tableIds: readonly string[]) => Promise<void>;
   readonly logger: Logger;
 }
 
 /**
- * Looks at the source's catalogue regularly, and when asked: tables that were created are taken in, and what happened to
- * tables without a word in the log is seen.
+ * Looks at the source's catalogue regularly, and on request. It finds tables that were created, and changes of tables that
+ * the log does not show.
  */
 export class CatalogWatch {
   readonly #parts: CatalogWatchParts;
@@ -41,7 +41,10 @@ export class CatalogWatch {
   #waitingFor: readonly string[] = [];
   #isSettling = false;
   #failure: unknown = undefined;
-  /** Table id -> the generation under which all that was written to it unpublished has ended. */
+  /**
+   * Table id -> the generation for which all transactions have ended that may have written to the table while it was
+   * unpublished.
+   */
   readonly #settled = new Map<string, string>();
 
   constructor(parts: CatalogWatchParts) {
@@ -53,22 +56,22 @@ export class CatalogWatch {
     this.#wake.abort();
   }
 
-  /** True when it was looked at least once. */
+  /** True when the catalogue was read at least once. */
   get hasLooked(): boolean {
     return this.#ended > 0;
   }
 
-  /** Ids of tables whose shape has changed, and that the stream has not passed that place of yet. */
+  /** Ids of tables whose new shape the stream has not reached yet. */
   get changing(): readonly string[] {
     return this.#toConfirm?.shapes.map(({ id }) => id) ?? [];
   }
 
-  /** Ids of tables that can't be read yet, as older transactions may have written to them while they were not published. */
+  /** Ids of tables that can't be read yet: older transactions may have written to them while they were not published. */
   get unsettled(): readonly string[] {
     return this.#waitingFor;
   }
 
-  /** Resolves when a look that began after the call has ended well. */
+  /** Resolves when a look that began after the call has succeeded. */
   async look(signal: AbortSignal): Promise<void> {
     const from = this.#begun;
     while (this.#ended <= from) {
@@ -95,9 +98,9 @@ export class CatalogWatch {
         this.#ended = look;
       } catch (error) {
         signal.throwIfAborted();
-        // What can't be put right by trying again may be a gap: nothing more may pass.
+        // An error that a retry can't remove may mean a gap in the changes: nothing more may pass.
         if (kindOf(error) === "fatal") throw error;
-        logger.warn({ error }, "the source's tables could not be looked at; it is tried again");
+        logger.warn({ error }, "the source's tables could not be read; the next attempt follows");
         await clock.sleep(Math.min(intervalMs, FAILED_MS), signal);
       }
       for (const told of this.#waiting.splice(0)) told();
@@ -113,7 +116,7 @@ export class CatalogWatch {
     return gate.refused.some(({ isPassing }) => isPassing === true) ? Math.min(intervalMs, FAILED_MS) : intervalMs;
   }
 
-  /** Publishes tables that match and are not published yet, and has the rows read that the log does not bring. */
+  /** Publishes matching tables that are not published yet, and starts reading the rows that the log does not bring. */
   async #once(signal: AbortSignal): Promise<void> {
     const { source, state, gate, lane, logger } = this.#parts;
     const failure = this.#failure;
@@ -125,16 +128,16 @@ export class CatalogWatch {
     await source.catalog.publish((identity) => state.source.identify(identity), signal);
     const lookedAt = gate.changing;
     const captured = await source.catalog.tables(signal);
-    // Invariant: no row of a table is read before all that may have written to it unpublished has ended. That may take long,
-    // and nothing else waits for it.
+    // Invariant: a table is read only after all transactions have ended that may have written to it while it was
+    // unpublished. That may take long, and nothing else waits for it.
     const open = this.#unsettled(captured);
     if (open.size > 0 && !this.#isSettling) void this.#settle(open, onWait, signal);
     const readable = new Map([...captured.generations].filter(([id]) => !open.has(id)));
     await gate.discover({ ...captured, generations: readable }, lookedAt, lane.position);
     this.#waitingFor = [...open.keys()];
     const toConfirm = await this.#confirmShapes(captured, signal);
-    await this.#letInMended(captured);
-    // Who waits for a table sees it either among these or let in.
+    await this.#reinstateReturned(captured);
+    // Set last, so that a caller that waits for a table sees it either here or reinstated.
     this.#toConfirm = toConfirm;
   }
 
@@ -154,22 +157,22 @@ export class CatalogWatch {
     this.#wake.abort();
   }
 
-  async #letInMended(captured: CapturedTables): Promise<void> {
-    const { gate, letIn, logger } = this.#parts;
-    const tables = gate.mended(captured);
+  async #reinstateReturned(captured: CapturedTables): Promise<void> {
+    const { gate, reinstate, logger } = this.#parts;
+    const tables = gate.returned(captured);
     if (tables.length === 0) return;
     try {
-      await letIn(tables);
-      logger.info({ tables }, "the source has what they lacked: let in");
+      await reinstate(tables);
+      logger.info({ tables }, "the source has what they lacked: reinstated");
     } catch (error) {
-      // The stream has just shown that one lost it again: it stays aside.
-      if (!MENDED_AT_SOURCE.has(findMillraceError(error)?.code ?? "")) throw error;
+      // The stream has just shown that the table lost it again: it stays suspended.
+      if (!CORRECTED_AT_SOURCE.has(findMillraceError(error)?.code ?? "")) throw error;
     }
   }
 
   /**
-   * A shape that the stream shows no row of takes its place behind a mark: what the catalogue said before the mark, and
-   * still says when the stream has passed it, is in force there.
+   * Puts a shape of which the stream shows no row into the stream behind a watermark. If the catalogue has the shape before
+   * the watermark, and still has it when the stream has passed the watermark, the shape is in force there.
    */
   async #confirmShapes(captured: CapturedTables, signal: AbortSignal): Promise<ToConfirm | null> {
     const { source, gate, lane } = this.#parts;
@@ -182,12 +185,12 @@ export class CatalogWatch {
     if (before === null || !isAsBefore) return { shapes: changed, mark: await source.watermarks.renew(signal) };
     if (lane.position.commit <= before.mark) return before;
     for (const shape of changed) await gate.confirm(shape, { ...lane.position, commit: before.mark, index: 0 });
-    // What the tables' names stand for counts from the change on.
+    // From the change on, the tables' names may mean other tables.
     this.#wake.abort();
     return null;
   }
 
-  /** Tables whose rows somebody waits for, and that were not waited for yet as what they are now. */
+  /** Tables whose rows are needed, and for which nothing has waited yet in their present generation. */
   #unsettled({ generations }: CapturedTables): ReadonlyMap<string, string> {
     const { isHeld } = this.#parts;
     const isOpen = ([id, generation]: [string, string]) =>
@@ -197,7 +200,7 @@ export class CatalogWatch {
 }
 
 const FAILED_MS = 1_000;
-/** How often it is looked whether the stream has passed a mark. */
+/** How often it checks whether the stream has passed a watermark. */
 const CHANGING_MS = 50;
 
 interface ToConfirm {

@@ -13,18 +13,18 @@ export interface FollowedShapesParts {
   readonly sink: Sink;
   readonly schemas: Pick<SchemaStore, "versions">;
   readonly steps: SinkSteps;
-  /** The sink no longer holds the table completely, as its shape has changed. */
+  /** The sink no longer holds the table completely, because its shape has changed. */
   readonly onVoid: (tableId: string) => void;
-  /** The sink is at work on the target of this table alone; null: not any more. */
+  /** The sink is working on the target of this table alone; null: not any more. */
   readonly onWork: (tableId: string | null) => void;
 }
 
-/** Which shape each of a sink's targets has, and what becomes of its copies as the targets follow their tables. */
+/** The shape of each of a sink's targets, and which copies stay complete while the targets follow their tables. */
 export class FollowedShapes {
   readonly #parts: FollowedShapesParts;
   readonly #carried: CarriedCopies;
   readonly #prepared = new Map<string, TableVersion>();
-  /** Fingerprints of what the sink was asked to follow last, whether it could or not. */
+  /** Fingerprints of the shapes that the sink was last asked to follow, successful or not. */
   readonly #tried = new Map<string, string>();
 
   constructor(parts: FollowedShapesParts) {
@@ -32,17 +32,17 @@ export class FollowedShapes {
     this.#carried = new CarriedCopies(parts.sink, parts.schemas);
   }
 
-  /** The sink was opened: what its targets look like is not known. */
+  /** The sink was opened: the shapes of its targets are unknown. */
   reopen(): void {
     this.#prepared.clear();
   }
 
-  /** The sink begins anew: of copies that were void nothing is known any more. */
+  /** The sink begins again: nothing is known any more about copies that were not complete. */
   begin(): void {
     this.#carried.clear();
   }
 
-  /** Whether the sink's copy is void and may yet count as complete without being read. */
+  /** Whether the sink's copy is not complete, but may become so without a read. */
   mayCarry(tableId: string): boolean {
     return this.#carried.has(tableId);
   }
@@ -52,13 +52,13 @@ export class FollowedShapes {
     return this.#tried.get(tableId);
   }
 
-  /** The target has followed a later shape of the table: what was read in an earlier one is of no use. */
+  /** The target has followed a later shape of the table: rows that were read in an earlier one are useless. */
   isOutdated(table: TableVersion): boolean {
     const prepared = this.#prepared.get(table.id);
     return prepared !== undefined && isLater(prepared, table);
   }
 
-  /** Makes the target ready for rows of this shape. */
+  /** Prepares the target for rows of this shape. */
   async prepare(table: TableVersion, signal: AbortSignal): Promise<void> {
     await this.prepareAll([table], signal);
   }
@@ -81,7 +81,8 @@ export class FollowedShapes {
     onWork(null);
     if (voided.size > 0) {
       const others = Object.entries(steps.held.tables).filter(([id]) => !voided.has(id));
-      // Invariant: durable before the target follows, which may cost it values: whoever goes on from there reads them again.
+      // Invariant: durable before the target follows, which may lose values. A process that continues from there reads them
+      // again.
       await steps.store({ tables: Object.fromEntries(others) }, signal);
       for (const id of voided) onVoid(id);
       for (const table of changed) if (voided.has(table.id)) failpoint("sink.voided", table);
@@ -101,7 +102,7 @@ export class FollowedShapes {
         signal.throwIfAborted();
         const known = findMillraceError(error);
         if (known?.kind === "fatal" && known.table !== undefined) throw error;
-        // Which of them is the matter shows as each is made by itself.
+        // The following calls for one table each show which table fails.
       }
     }
     for (const table of tables) {
@@ -116,7 +117,7 @@ export class FollowedShapes {
     this.#prepared.set(table.id, table);
   }
 
-  /** All rows of these tables, which are prepared, are in the sink. */
+  /** All rows of these tables are in the sink, and their targets are prepared. */
   async complete(works: readonly CompleteWork[], signal: AbortSignal): Promise<void> {
     if (works.length === 0) return;
     const { steps } = this.#parts;
@@ -124,21 +125,21 @@ export class FollowedShapes {
     this.noteComplete(works);
   }
 
-  /** What the sink holds as soon as these tables are complete too. */
+  /** What the sink holds when these tables are complete too. */
   completed(held: SinkProgress, works: readonly CompleteWork[]): SinkProgress {
     if (works.length === 0) return held;
     const tables = Object.fromEntries(works.map(({ table, completeness }) => [table.id, completeness]));
     return { ...held, tables: { ...held.tables, ...tables } };
   }
 
-  /** The sink has that durably. */
+  /** The sink has stored this durably. */
   noteComplete(works: readonly CompleteWork[]): void {
     for (const { table } of works) this.#carried.forget(table.id);
   }
 
   /**
-   * Whether the sink holds the table completely, after its rows may have gone along with the change of shape. Invariant:
-   * only behind the void and the change of the target does the sink say so again.
+   * Whether the sink holds the table completely: its rows may have followed the change of shape. Invariant: the sink
+   * records completeness again only after it has recorded its end, and after the change of the target.
    */
   async carry({ table, completeness, facts }: CarryWork, signal: AbortSignal): Promise<boolean> {
     const { steps } = this.#parts;

@@ -8,7 +8,7 @@ import { targetsMeet } from "../errors.ts";
 import type { SuspendedTables } from "./suspended-tables.ts";
 import type { TableGate } from "./table-gate.ts";
 
-/** What of a sink says which tables it takes. */
+/** The parts of a sink's setup that decide which tables it takes. */
 export interface TableTaker {
   readonly sink: Sink;
   /** Whether the sink's `tables` take this table in. */
@@ -20,7 +20,7 @@ export class SinkTables {
   readonly #gate: TableGate;
   readonly #takers: readonly TableTaker[];
   readonly #suspended: Pick<SuspendedTables, "has">;
-  /** By sink: its targets, and the ids of the tables that ever had them. */
+  /** By sink: its targets, and the ids of all tables that ever had them. */
   readonly #targets = new Map<string, Map<string, readonly string[]>>();
 
   constructor(gate: TableGate, takers: readonly TableTaker[], suspended: Pick<SuspendedTables, "has">) {
@@ -33,12 +33,12 @@ export class SinkTables {
     return this.#takers.find((taker) => taker.sink.name === sink)?.takes(table) ?? false;
   }
 
-  /** Whether the sink takes the table, and it is not suspended there. */
+  /** Whether the sink takes the table, and the table is not suspended there. */
   fills(sink: string, table: TableShape): boolean {
     return this.takes(sink, table) && !this.#suspended.has(sink, table.id);
   }
 
-  /** Ids of the tables of which the sink, holding complete copies of `held`, needs one. */
+  /** Ids of the tables that the sink takes and does not hold completely; `held`: its complete copies. */
   lacking(sink: string, held: CompleteTables): readonly string[] {
     return this.#gate.tables
       .filter((table) => {
@@ -48,13 +48,13 @@ export class SinkTables {
       .map((table) => table.id);
   }
 
-  /** What a sink records of a complete copy of the table as it is now; null while the table can't be read. */
+  /** What a sink records about a complete copy of the table as it is now; null while the table can't be read. */
   completeness(table: TableVersion): Completeness | null {
     const generation = this.#gate.generation(table.id);
     return generation === undefined ? null : completeFor(table, generation);
   }
 
-  /** Whether one of the sinks that take the table holds a complete copy made under this generation; also where none takes it. */
+  /** Whether one of the sinks that take the table holds a complete copy of this generation; also true if no sink takes it. */
   isHeld(tableId: string, generation: string, standings: readonly SinkStanding[]): boolean {
     const table = this.#gate.table(tableId);
     if (table === undefined) return false;
@@ -64,8 +64,8 @@ export class SinkTables {
   }
 
   /**
-   * An error where a sink would write this table into the target of another one. A name that is gone does not count: what the
-   * log still has of that table lies before the place at which the rows of this one are read.
+   * An error if a sink would write this table into the target of another one. A table that is gone does not count: its
+   * remaining changes in the log come before the position at which this table's rows are read.
    */
   meetsAnother(table: TableShape): MillraceError | null {
     for (const { sink, takes } of this.#takers) {
@@ -82,7 +82,7 @@ export class SinkTables {
     return other !== undefined && takes(other);
   }
 
-  /** Ids of the tables, this one with them, that ever had this target in the sink. */
+  /** Ids of the tables that ever had this target in the sink, this one included. */
   #alike(sink: Sink, target: string, table: TableShape): readonly string[] {
     let ofSink = this.#targets.get(sink.name);
     if (ofSink === undefined) {

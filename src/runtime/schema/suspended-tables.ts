@@ -8,15 +8,15 @@ import { ReconnectBackoff } from "../retry.ts";
 
 interface Suspension {
   readonly table: SuspendedTable;
-  /** Taken again to see whether it can be written by now; shown as suspended until the sink holds it. */
+  /** Tried again, to see whether it can be written by now. It is shown as suspended until the sink holds it. */
   isTried: boolean;
-  /** When it is tried again by itself; never: only another shape, or an operator, makes a difference. */
+  /** When it is next tried by itself. Infinity: only another shape, or an operator, makes a difference. */
   dueMs: number;
 }
 
 /**
- * Tables that a sink can't follow or write, for a reason of their own. Each is suspended in that sink: its changes pass over
- * it until it is tried again and read, and the sink's other tables go on. Every other sink has it as before.
+ * Tables that a sink can't follow or write, for a reason of their own. Each is suspended in that sink: the sink skips its
+ * changes until it is tried again and read. The sink's other tables, and the other sinks, continue.
  */
 export class SuspendedTables {
   readonly #clock: Clock;
@@ -51,8 +51,8 @@ export class SuspendedTables {
   }
 
   /**
-   * Invariant: durable before a change of the table passes the sink by. What the sink still says of the table it takes back
-   * next, and at its next start before anything else.
+   * Invariant: durable before the sink skips a change of the table. Next, and at its next start before anything else, the
+   * sink removes the table from its complete ones.
    */
   async suspend(sink: string, tableId: string, { code, message, hint }: MillraceError, shape?: string): Promise<void> {
     const before = this.#find(sink, tableId)?.table.error;
@@ -65,14 +65,14 @@ export class SuspendedTables {
     else this.#logger.error({ sink, table: tableId, code }, `${message}; the table is suspended in this sink`);
   }
 
-  /** The sink takes the tables again. It holds none of them, so they are read. */
+  /** The sinks take the tables again. They hold none of them, so the tables are read. */
   async reinstate(sink: string, tableIds: readonly string[]): Promise<void> {
     const suspended = tableIds.filter((id) => this.#find(sink, id) !== undefined);
     await this.#store.reinstate(sink, suspended);
     for (const id of suspended) this.#forget(sink, id);
   }
 
-  /** Those whose time has come, or whose table has another shape by now than was refused; `shapeOf` null: not now. */
+  /** Tables whose time has come, or that have another shape than the refused one. `shapeOf` null: not now. */
   due(shapeOf: (sink: string, tableId: string) => string | null): readonly SuspendedTable[] {
     return [...this.#bySink.values()].flatMap((tables) =>
       Array.from(tables.values()).flatMap(({ table, isTried, dueMs }) => {
@@ -83,14 +83,14 @@ export class SuspendedTables {
     );
   }
 
-  /** The sink takes the table again, which is shown as suspended until it is settled. `list` has it read. */
+  /** The sink takes the table again. The table is shown as suspended until `finishTrial`. `list` requests its rows. */
   async tryAgain({ sink, tableId }: SuspendedTable, list: () => Promise<void>): Promise<void> {
     const suspension = this.#find(sink, tableId);
     if (suspension === undefined) return;
-    this.#logger.info({ sink, table: tableId }, "the suspended table is tried again");
+    this.#logger.info({ sink, table: tableId }, "the suspended table is retried");
     suspension.isTried = true;
     try {
-      // Invariant: listed before it counts as taken: a crash in between leaves it suspended.
+      // Invariant: the read is listed before the suspension ends. A crash in between leaves the table suspended.
       await list();
       await this.#store.reinstate(sink, [tableId]);
     } catch (error) {
@@ -105,8 +105,8 @@ export class SuspendedTables {
     );
   }
 
-  /** What was tried again is in its sink. */
-  settle({ sink, tableId }: SuspendedTable): void {
+  /** A table that was tried again is complete in its sink. */
+  finishTrial({ sink, tableId }: SuspendedTable): void {
     if (this.#find(sink, tableId)?.isTried === true) this.#forget(sink, tableId);
   }
 
@@ -115,7 +115,7 @@ export class SuspendedTables {
     this.#backoffs.delete(entry(sink, tableId));
   }
 
-  /** What may pass is tried at growing distance. */
+  /** A failure that may pass is retried at growing intervals. */
   #dueMs({ sink, tableId, error }: SuspendedTable): number {
     if (error.code !== CANNOT_WRITE) return Infinity;
     const key = entry(sink, tableId);

@@ -8,16 +8,16 @@ import type { CapturedTables, ColumnFacts, TableShape } from "../../core/contrac
 import type { StateStore, StoredError } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { MillraceError } from "../../core/errors.ts";
-import { keyLost, MENDED_AT_SOURCE, refusedSince, TARGETS_MEET, waitsForApproval } from "../errors.ts";
+import { keyLost, CORRECTED_AT_SOURCE, refusedSince, TARGETS_MEET, waitsForApproval } from "../errors.ts";
 
-/** What changed about the captured tables; told to whoever keeps the sinks complete. */
+/** Notifies the parts that keep the sinks complete about changes of the captured tables. */
 export interface TableEvents {
-  /** A table that was not known, or one of another shape than before: sinks need its rows. */
+  /** A table that is new, or that has another shape than before: sinks need its rows. */
   readonly changed: (table: TableVersion) => void;
-  /** Tables may be read from now on, or have rows that came or went without a word in the log. */
+  /** Tables can be read from now on, or have rows that came or went without a trace in the log. */
   readonly renewed: () => void;
   readonly setAside: (tableId: string) => void;
-  /** Why a table that was not known can't be taken in, or null. */
+  /** Why a new table can't be captured, or null. */
   readonly obstacle: (table: TableShape) => MillraceError | null;
 }
 
@@ -30,24 +30,24 @@ export interface GateParts {
 }
 
 /**
- * Which tables flow, and under which version. Every shape that the stream or the catalogue shows passes here: it gets its
- * version from the registry, and where the change can't be followed its table is set aside, so that its changes pass
- * over the sinks while everything else goes on.
+ * Decides which tables flow, and in which version. Every shape that the stream or the catalogue shows passes here. It gets
+ * its version from the registry. If a change can't be followed, the table is suspended: the sinks skip its changes while
+ * everything else continues.
  */
 export class TableGate {
   readonly #parts: GateParts;
-  /** The version of each table that is in force furthest on in the log. */
+  /** The newest version of each table, by its position in the log. */
   readonly #current = new Map<string, TableVersion>();
   readonly #aside = new Map<string, StoredError>();
   #refused: CapturedTables["refused"] = [];
-  /** Tables that may be read: they are published, and who wrote to them before has ended. */
+  /** Tables that can be read: they are published, and all transactions have ended that wrote to them before. */
   #generations = new Map<string, string>();
-  /** What the last look said of each table's columns, and the shape that it showed. */
+  /** What the last look found about each table's columns, and the shape that it showed. */
   #columns = new Map<string, { readonly fingerprint: string; readonly facts: ColumnFacts | null }>();
   /** Tables whose shape has changed since the catalogue was looked at. */
   readonly #toLookAt = new Set<string>();
   #turn: Promise<unknown> = Promise.resolve();
-  /** Ids of the tables that the catalogue has; null until it was looked at. */
+  /** Ids of the tables in the catalogue; null until it was read. */
   #present: ReadonlySet<string> | null = null;
   /** Those of them that can be captured. */
   #capturable: ReadonlySet<string> = new Set();
@@ -59,7 +59,7 @@ export class TableGate {
   async load(): Promise<void> {
     for (const table of await this.#parts.state.schemas.list()) this.#current.set(table.id, table);
     for (const [id, error] of await this.#parts.state.schemas.aside()) this.#aside.set(id, error);
-    // Let in again without its key having come back.
+    // The table was reinstated, but its key had not come back.
     for (const { id, key } of this.tables) if (key.length === 0) await this.setAside(id, keyLost(id));
   }
 
@@ -68,7 +68,7 @@ export class TableGate {
     return this.#current.values();
   }
 
-  /** Tables whose rows may still be on their way, dropped ones included. */
+  /** Tables whose rows may still arrive, dropped ones included. */
   get known(): readonly TableVersion[] {
     return [...this.#current.values()].filter(({ id }) => !this.#aside.has(id));
   }
@@ -78,12 +78,12 @@ export class TableGate {
     return [...this.#current.values()].filter(({ id }) => !this.#aside.has(id) && !this.isGone(id));
   }
 
-  /** Tables that are set aside; of one that the catalogue no longer has nobody waits for anything. */
+  /** Suspended tables. A table that the catalogue no longer has is left out: nothing waits for it. */
   get aside(): ReadonlyMap<string, StoredError> {
     return new Map([...this.#aside].filter(([id]) => !this.isGone(id)));
   }
 
-  /** Ids of the tables of which nobody knows yet whether a sink lacks rows, as their shape has just changed. */
+  /** Ids of tables whose shape has just changed: it is not known yet whether a sink lacks rows of them. */
   get changing(): readonly string[] {
     return [...this.#toLookAt].filter((id) => this.table(id) !== undefined);
   }
@@ -93,7 +93,7 @@ export class TableGate {
     return this.#refused;
   }
 
-  /** The newest version, of a table that is set aside or gone too. */
+  /** The newest version, also of a table that is suspended or gone. */
   newest(id: string): TableVersion | undefined {
     return this.#current.get(id);
   }
@@ -104,25 +104,25 @@ export class TableGate {
   }
 
   /**
-   * Whether rows of this version go to the sinks. A stream that lies behind shows versions without a key of a table that has
-   * one again: their rows are in what is read again since.
+   * Whether rows of this version go to the sinks. A stream that is behind may show versions without a key of a table that
+   * has a key again; the resync since then contains their rows.
    */
   flows(table: TableVersion): boolean {
     return isKeyed(table) && !this.#aside.has(table.id);
   }
 
-  /** `SchemaResolver` of the streams. One at a time: what two streams show at once is one version. */
+  /** `SchemaResolver` of the streams. One call at a time: a shape that two streams show at once becomes one version. */
   readonly resolve = (shape: TableShape, position: Position): Promise<TableVersion> =>
     this.#inTurn(() => this.#resolve(shape, position));
 
-  /** The catalogue's word for the shape that is in force at a place of the log that the stream has passed. */
+  /** Registers a shape from the catalogue that is in force at a position that the stream has passed. */
   async confirm(shape: TableShape, position: Position): Promise<void> {
     await this.#inTurn(async () => {
       if (this.#differs(shape)) await this.#resolve(shape, position);
     });
   }
 
-  /** Of what the catalogue shows: tables of another shape than the newest that is known, set aside or not. */
+  /** Tables of the catalogue whose shape differs from their newest known version, suspended or not. */
   changed({ tables }: CapturedTables): readonly TableShape[] {
     return tables.filter((shape) => this.#differs(shape));
   }
@@ -141,24 +141,24 @@ export class TableGate {
     const known = await this.#parts.state.schemas.versions(shape.id);
     const inForce = known.findLast(({ since }) => comparePositions(since, position) <= 0) ?? known.at(0);
     if (inForce?.fingerprint === shape.fingerprint) return inForce;
-    // A place that was read before, as by a sink that is behind. The catalogue, which the shape has its identities from, is
-    // further ahead by now than it was then.
+    // A position that was read before, for instance by a sink that is behind. The shape's identities come from the
+    // catalogue, which is further ahead now than it was then.
     const isReadAgain = known.some(({ since }) => comparePositions(since, position) > 0);
     if (inForce !== undefined && isReadAgain && isAnnouncedAlike(inForce, shape)) return inForce;
-    // Letters hold what the rules of before let through.
+    // Dead letters hold values that the former rules let through.
     if (inForce !== undefined && inForce.ruled?.rules !== shape.ruled?.rules) {
       await this.#parts.state.deadLetters.forget(shape.id);
     }
     const obstacle = this.#obstacle(shape, inForce);
-    // Invariant: a change that can't be followed is set aside before it is registered; after a crash in between it is
-    // new again.
+    // Invariant: before a change that can't be followed is registered, its table is suspended. After a crash in between,
+    // the change is new again.
     if (obstacle !== null) await this.setAside(shape.id, obstacle);
     const version = await this.#parts.state.schemas.resolve(shape, position);
     failpoint("schema.registered", version);
     const current = this.#current.get(version.id);
     if (current !== undefined && !isLater(version, current)) return version;
     this.#current.set(version.id, version);
-    // Invariant: what a copy of the new shape is complete for is looked at after the change, before the copy begins.
+    // Invariant: the completeness of a copy of the new shape is determined after the change, before the copy begins.
     this.#generations.delete(version.id);
     if (current !== undefined) this.#toLookAt.add(version.id);
     if (!this.#aside.has(version.id)) this.#parts.events.changed(version);
@@ -166,8 +166,8 @@ export class TableGate {
   }
 
   /**
-   * Takes in what rules make of the tables that are known from before, where those are others by now. Invariant: before
-   * anything is read or delivered, so that nothing is under the rules of before.
+   * Registers the new shapes of known tables whose rules have changed. Invariant: before anything is read or delivered, so
+   * that nothing passes under the former rules.
    */
   async revise(revised: (table: TableVersion) => TableShape | null, position: Position): Promise<void> {
     const known = Array.from(this.#current.values());
@@ -193,8 +193,8 @@ export class TableGate {
   }
 
   /**
-   * Takes the catalogue's word for which tables there are, and for those that the stream has not shown yet. `lookedAt`:
-   * what was `changing` before the catalogue was read.
+   * Takes over from the catalogue which tables exist, including those that the stream has not shown yet. `lookedAt`: the
+   * value of `changing` before the catalogue was read.
    */
   async discover(captured: CapturedTables, lookedAt: readonly string[], position: Position): Promise<void> {
     this.#refused = captured.refused;
@@ -204,20 +204,20 @@ export class TableGate {
     this.#present = new Set([...captured.tables, ...captured.refused].map(({ id }) => id));
     this.#capturable = new Set(captured.tables.filter((shape) => rulesFault(shape) === null).map(({ id }) => id));
     for (const shape of captured.tables) if (!this.#current.has(shape.id)) await this.resolve(shape, position);
-    // In the meantime another table may have come to where they were written to.
+    // Meanwhile another table may have got the same target.
     for (const shape of returning) {
       const obstacle = this.#parts.events.obstacle(shape);
       if (obstacle !== null) await this.setAside(shape.id, obstacle);
     }
     const before = this.#generations;
     for (const id of lookedAt) this.#toLookAt.delete(id);
-    // A table that has changed since stands for something else by now.
+    // The name of a table that has changed since may mean another table by now.
     this.#generations = new Map([...captured.generations].filter(([id]) => !this.#toLookAt.has(id)));
     this.#columns = new Map(
       captured.tables.map(({ id, fingerprint }) => [id, { fingerprint, facts: captured.columns?.get(id) ?? null }]),
     );
-    // The source takes such a table out of what it publishes: without a word its changes would pass unseen. One that was
-    // made again and waits to be published is read again then.
+    // The source may remove such a table from its publication, and its changes would then be missing unnoticed. A table
+    // that was created again and waits to be published is read again later.
     for (const refused of captured.refused) {
       const { id, isPassing } = refused;
       if (isPassing === true) continue;
@@ -227,42 +227,39 @@ export class TableGate {
       this.#parts.events.renewed();
   }
 
-  /**
-   * Of what the catalogue shows: tables that were set aside for what they lacked at the source, and that have it again, as
-   * the stream has seen.
-   */
-  mended({ tables }: CapturedTables): readonly string[] {
-    const mendable = tables.filter((shape) => this.#isMendable(shape.id) && this.#capturable.has(shape.id));
-    return mendable.filter((shape) => !this.#differs(shape)).map(({ id }) => id);
+  /** Suspended tables that have at the source again what they lacked, as both the catalogue and the stream show. */
+  returned({ tables }: CapturedTables): readonly string[] {
+    const returned = tables.filter((shape) => this.#isReturnable(shape.id) && this.#capturable.has(shape.id));
+    return returned.filter((shape) => !this.#differs(shape)).map(({ id }) => id);
   }
 
-  /** True for a table that is set aside, and may be let in as soon as the catalogue was looked at. */
+  /** True for a suspended table that can be reinstated as soon as the catalogue was read. */
   isToReturn(id: string): boolean {
-    return this.#isMendable(id) && (this.#present === null || this.#capturable.has(id));
+    return this.#isReturnable(id) && (this.#present === null || this.#capturable.has(id));
   }
 
-  #isMendable(id: string): boolean {
+  #isReturnable(id: string): boolean {
     const { code } = this.#aside.get(id) ?? {};
-    if (code !== TARGETS_MEET) return MENDED_AT_SOURCE.has(code ?? "");
-    // The other one may be gone by now.
+    if (code !== TARGETS_MEET) return CORRECTED_AT_SOURCE.has(code ?? "");
+    // The other table with the same target may be gone by now.
     const current = this.#current.get(id);
     return current !== undefined && this.#parts.events.obstacle(current) === null;
   }
 
-  /** What its name stands for is not certain before the next look. */
+  /** Until the next look it is not certain which table the name means. */
   doubt(id: string): void {
     this.#generations.delete(id);
     if (this.#current.has(id)) this.#toLookAt.add(id);
   }
 
-  /** What the table's name stood for at the last look; undefined: its rows can't be read, or not yet. */
+  /** The generation of the table at the last look; undefined: its rows can't be read, or not yet. */
   generation(id: string): string | undefined {
     return this.#generations.get(id);
   }
 
   /**
-   * What the last look said of the columns of this version; null: nothing is known of them; undefined: the catalogue showed
-   * a later version, which the stream has not come to yet, or this one has come since.
+   * What the last look found about the columns of this version. Null: nothing is known. Undefined: the catalogue showed a
+   * later version, which the stream has not reached yet, or this version has come since.
    */
   columnFacts({ id, fingerprint }: TableVersion): ColumnFacts | null | undefined {
     const looked = this.#columns.get(id);
@@ -284,8 +281,8 @@ export class TableGate {
   }
 
   /**
-   * Lets a table in again; the caller has its rows read. In its turn: the stream may be about to show that it has lost its
-   * key again.
+   * Ends a table's suspension; the caller starts reading its rows. It waits for its turn, because the stream may be about
+   * to show that the table has lost its key again.
    */
   async readmit(id: string): Promise<TableVersion | undefined> {
     return await this.#inTurn(() => this.#readmit(id));
@@ -305,14 +302,14 @@ export class TableGate {
   }
 }
 
-/** Whether the log announces the two shapes in the same words. */
+/** Whether the log announces both shapes in the same way. */
 function isAnnouncedAlike(a: TableShape, b: TableShape): boolean {
   const announced = ({ relation, columns, key, ruled }: TableShape): string =>
     JSON.stringify([relation, columns.map(({ name, type, native }) => [name, type, native]), key, ruled?.rules]);
   return announced(a) === announced(b);
 }
 
-/** A change of rules is the operator's own: only what changed at the source may have to wait. */
+/** Only changes at the source may need approval: the operator made the changes of rules. */
 function atSource(table: TableShape): Pick<TableShape, "relation" | "columns" | "key"> {
   return table.ruled === undefined ? table : { ...table.ruled.source, relation: table.relation };
 }

@@ -15,7 +15,7 @@ export interface BacklogParts {
 
 const KEYS_PER_CHUNK_MAX = 1_000;
 
-/** What the state lists to be read beside the stream, in the order in which it is read. */
+/** The reads that the state lists, in the order in which they run. */
 export class Backlog {
   readonly #parts: BacklogParts;
   readonly #failing: FailingReads;
@@ -26,21 +26,21 @@ export class Backlog {
     this.#failing = failing;
   }
 
-  /** What can be read now for attached sinks that are not `busy`. */
+  /** Reads that can run now, for attached sinks that are not `busy`. */
   async inTurn(open: readonly Refill[], busy: ReadonlySet<string>): Promise<readonly Reading[]> {
     const sinks = this.#attached.filter((name) => !busy.has(name));
-    // Keys of a table that was set aside, or can't be read, wait without standing in the others' way.
+    // Keys of a table that is suspended, or can't be read, must not hold up other keys.
     const held = this.#failing.tablesOfKeys(true);
     const tableIds = this.#tableIds.filter((id) => !held.has(id));
     const keys = keyReadings(await this.#parts.state.refills.keys(sinks, tableIds, KEYS_PER_CHUNK_MAX));
     const ranges = rangeReadings(open.filter(({ sink }) => sinks.includes(sink)));
-    // In turns: while a table is read, rows that move may list keys as fast as they are read.
+    // Key lookups and tables take turns: while a table is read, rows that move may list new keys as fast as keys are read.
     this.#keysFirst = !this.#keysFirst;
     const readings: readonly Reading[] = this.#keysFirst ? [...keys, ...ranges] : [...ranges, ...keys];
     return readings.filter((reading) => !this.#failing.holds(reading));
   }
 
-  /** What is left to do for attached sinks, of tables that flow, and can be failing. */
+  /** Unfinished reads for attached sinks, of tables that flow: only these can be failing. */
   async failing(open: readonly Refill[]): Promise<readonly Reading[]> {
     const sinks = this.#attached;
     const tableIds = this.#tableIds;
@@ -53,8 +53,8 @@ export class Backlog {
   }
 
   /**
-   * A table that was dropped can't be read. One that is suspended in the sink is read there as a whole when it is
-   * reinstated.
+   * Ends reads that have become pointless. A table that was dropped can't be read. A table that is suspended in the sink is
+   * read as a whole when it is reinstated.
    */
   async withoutVoid(open: readonly Refill[]): Promise<readonly Refill[]> {
     const { state, gate, isSuspended, logger } = this.#parts;

@@ -12,14 +12,14 @@ interface Failing {
   readonly backoff: ReconnectBackoff;
   sinks: readonly string[];
   error: StoredError;
-  /** When it is tried again, by `Clock.elapsed`; null: an attempt has worked, and its next turn comes with the others'. */
+  /** When it is next tried, by `Clock.elapsed`. Null: an attempt has worked, and it takes its turn with the others again. */
   nextMs: number | null;
 }
 
 /**
- * Readings that the source refuses, for a reason of their own table or part: somebody holds a lock on it, a privilege was
- * taken away, its condition is wrong. An attempt may wait for a lock as long as the source lets it, so they are tried
- * beside the others, each after a time of its own, until one works.
+ * Reads that the source refuses, for a reason that concerns only their table or part: another session locks it, a privilege
+ * was revoked, its condition is wrong. An attempt may wait for a lock as long as the source allows, so these reads are
+ * tried beside the others, each at its own intervals, until one attempt works.
  */
 export class FailingReads {
   readonly #clock: Clock;
@@ -33,12 +33,12 @@ export class FailingReads {
     return this.#byName.size === 0;
   }
 
-  /** True while its turn with the others is not to come. */
+  /** True while the read does not take turns with the others. */
   holds(reading: Reading): boolean {
     return (this.#byName.get(nameOf(reading))?.nextMs ?? null) !== null;
   }
 
-  /** Tables whose listed keys could not be read; `held`: those whose turn is not to come. */
+  /** Tables whose listed keys could not be read; `held`: only those that do not take turns with the others. */
   tablesOfKeys(held: boolean): ReadonlySet<string> {
     const found = [...this.#byName].filter(([name, { tableId, nextMs }]) => {
       return name === nameOfKeys(tableId) && (!held || nextMs !== null);
@@ -46,7 +46,7 @@ export class FailingReads {
     return new Set(found.map(([, { tableId }]) => tableId));
   }
 
-  /** Returns in how many milliseconds it is tried again. */
+  /** Returns the milliseconds until the next attempt. */
   failed(reading: Reading, cause: unknown): number {
     const { tableId, sinks } = reading;
     const { code, message, hint } = findMillraceError(cause) ?? readFailed(tableId, cause);
@@ -82,7 +82,7 @@ export class FailingReads {
     if (failing !== undefined) failing.nextMs = null;
   }
 
-  /** `readings`: all that are left to do, whatever keeps them waiting. The rest has been done or given up. */
+  /** `readings`: all unfinished ones, for whatever reason they wait. Others are done or given up, and are forgotten. */
   keep(readings: readonly Reading[]): void {
     const left = Map.groupBy(readings, nameOf);
     for (const [name, failing] of this.#byName) {
@@ -92,7 +92,7 @@ export class FailingReads {
     }
   }
 
-  /** The one whose attempt is due for the longest time; it is taken for begun. */
+  /** The read whose attempt is most overdue; its attempt counts as begun. */
   due(readings: readonly Reading[]): Reading | undefined {
     const nowMs = this.#clock.elapsed();
     const nextMs = (reading: Reading) => this.#byName.get(nameOf(reading))?.nextMs ?? Infinity;
@@ -117,7 +117,7 @@ export class FailingReads {
     });
   }
 
-  /** Why the refill does not get on. */
+  /** Why the refill makes no progress. */
   errorOf({ tableId, sink, scope, state }: Refill): StoredError | null {
     const failing = this.#byName.get(nameOfRange(tableId, scope));
     const isOpen = state === "waiting" || state === "running";
@@ -125,7 +125,7 @@ export class FailingReads {
   }
 }
 
-/** Whatever key a table has been read up to. */
+/** The same name for every key that a table has been read up to. */
 function nameOf(reading: Reading): string {
   return reading.kind === "keys" ? nameOfKeys(reading.tableId) : nameOfRange(reading.tableId, reading.scope);
 }

@@ -12,29 +12,29 @@ import { Receipts, type Work } from "../apply/work.ts";
 
 export interface FirstCopyParts {
   readonly clock: Clock;
-  /** Told when a sink's queue has room. */
+  /** Notified when a sink's queue has room. */
   readonly news: News;
   readonly copy: FirstCopy;
   /** The copy's tables under their versions. */
   readonly tables: readonly TableVersion[];
   readonly workers: readonly SinkWorker[];
-  /** Gives work to a sink, or drops it where the sink is no longer attached. */
+  /** Gives work to a sink, or drops it if the sink is no longer attached. */
   readonly push: (worker: SinkWorker, work: Work) => void;
   readonly wants: (worker: SinkWorker, table: TableVersion) => boolean;
   readonly completeness: (table: TableVersion) => Completeness;
-  /** Below this version lie rows that a sink may hold of an earlier life; null: there was none. */
+  /** Rows with a lower version come from an earlier life of the sink; null: there was none. */
   readonly sweepBelow: bigint | null;
   readonly logger: Logger;
 }
 
-/** Tables read at once. */
+/** Tables read at the same time. */
 const PARALLEL_TABLES = 2;
-/** A sink that holds this much waits for no more: the reading table waits for it. */
+/** When a sink's queue holds this much, the read waits for the sink. */
 const QUEUED_BYTES_MAX = 16 * 1024 * 1024;
-/** When a queue has room is told; it is looked at so often all the same. */
+/** A notification tells when a queue has room; this is how often it is checked anyway. */
 const FULL_LOOK_MS = 1_000;
 
-/** What the first copy has done, for `status`. */
+/** Progress of the initial snapshot, for `status`. */
 export interface CopyProgress {
   readonly tableCount: number;
   tablesDone: number;
@@ -42,8 +42,8 @@ export interface CopyProgress {
 }
 
 /**
- * Fills the sinks with all rows as of the place where the stream will begin. A table that could not be copied, or a sink
- * that failed meanwhile, is left to the refiller: what is not recorded as complete in a sink is read beside the stream.
+ * Fills the sinks with all rows as of the position where the stream will begin. A table whose copy failed, or a sink that
+ * failed meanwhile, is left to the refiller: it reads what a sink does not hold completely.
  */
 export async function firstCopy(parts: FirstCopyParts, progress: CopyProgress, signal: AbortSignal): Promise<void> {
   const waiting = [...parts.tables];
@@ -51,7 +51,7 @@ export async function firstCopy(parts: FirstCopyParts, progress: CopyProgress, s
   const one = async () => {
     for (let table = waiting.shift(); table !== undefined; table = waiting.shift()) {
       const complete = await copyTable(parts, table, progress, signal);
-      // The next table is read meanwhile: small ones come to the sinks together.
+      // The next table is read meanwhile: this way small tables reach the sinks together.
       ends.push(Promise.all(complete).then(() => void progress.tablesDone++));
     }
   };
@@ -59,7 +59,7 @@ export async function firstCopy(parts: FirstCopyParts, progress: CopyProgress, s
   await Promise.all(ends);
 }
 
-/** Resolves when the table was read, with what settles as the sinks have it. */
+/** Resolves when the table was read, with a promise that ends when the sinks have it. */
 async function copyTable(
   parts: FirstCopyParts,
   table: TableVersion,
@@ -68,16 +68,16 @@ async function copyTable(
 ): Promise<readonly Promise<void>[]> {
   const workers = parts.workers.filter((worker) => parts.wants(worker, table));
   if (workers.length === 0) return [];
-  // A copy would not find two rows of one key.
+  // The copy itself would not notice two rows with the same key.
   if (table.unenforcedKey === true) return [];
   const failed = new Set<SinkWorker>();
   try {
     await readTable(parts, table, workers, failed, progress, signal);
   } catch (error) {
     signal.throwIfAborted();
-    // What is wrong with more than this table the stream meets too. Anything else is a defect.
+    // If more than this table is affected, the stream fails too. Otherwise it is a defect.
     if (kindOf(error) !== "retryable" && findMillraceError(error) === undefined) throw error;
-    parts.logger.warn({ table: table.id, error }, "the copy of the table broke off; it is read beside the stream");
+    parts.logger.warn({ table: table.id, error }, "the copy of the table failed; the table is read beside the stream");
     return [];
   }
   return workers.filter((worker) => !failed.has(worker)).map((worker) => complete(parts, worker, table));
@@ -113,8 +113,8 @@ async function readTable(
 }
 
 /**
- * Invariant: works are done in order, and when one fails all that wait behind it are dropped with it; so this one is
- * durable only if all of the table's rows are.
+ * Invariant: works are done in order, and a failure drops all works behind it. So this work is durable only if all of the
+ * table's rows are.
  */
 async function complete(parts: FirstCopyParts, worker: SinkWorker, table: TableVersion): Promise<void> {
   const below = parts.sweepBelow;

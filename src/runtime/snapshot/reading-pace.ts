@@ -1,13 +1,12 @@
-/** How the source is left alone between two chunks. */
-/** A chunk reads for a third of a second, and opens a session. */
+/** How long the source rests between two chunks. */
+/** A chunk is read for a third of a second, and opening a session takes time too. */
 const READ_MS_USUAL = 700;
 const BEHIND_MS_USUAL = 1_000;
 const PAUSE_MS_MAX = 5_000;
 
 /**
- * `readMs`: how long the source took for the rows; `behindMs`: its log until the second mark was seen in it.
- * For as long as it was slower than usual with the chunk, and as what it wrote into its log came later than usual: who is
- * busy is asked half as often, and what lags behind catches up.
+ * `readMs`: how long the source took for the rows; `behindMs`: how long its log took to show the high watermark. The pause
+ * is the sum of what both exceed their usual values by. So a busy source is asked half as often, and a lagging log catches up.
  */
 export function pauseAfter({ readMs, behindMs }: { readonly readMs: number; readonly behindMs: number }): number {
   const slowMs = Math.max(0, readMs - READ_MS_USUAL);

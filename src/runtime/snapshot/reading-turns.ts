@@ -1,9 +1,9 @@
 import type { Clock } from "../../core/clock.ts";
 
-/** Rows that are being compared take no more of the queues' budget than this and one more chunk. */
+/** Rows that are being compared use at most this much of the queues' budget, plus one more chunk. */
 const HELD_BYTES_MAX = 9 * 1024 * 1024;
 
-/** One reading at a time, however many ask, and none while the rows of earlier ones fill the queues, or the source rests. */
+/** Allows one read at a time, and none while rows of earlier reads fill the queues, or while the source rests. */
 export class ReadingTurns {
   readonly #clock: Clock;
   #isTaken = false;
@@ -15,7 +15,7 @@ export class ReadingTurns {
     this.#clock = clock;
   }
 
-  /** Resolves when it is one's turn, which ends by `give`. */
+  /** Resolves when the caller may read; `give` ends its turn. */
   async take(signal: AbortSignal): Promise<void> {
     for (;;) {
       signal.throwIfAborted();
@@ -27,7 +27,7 @@ export class ReadingTurns {
     this.#isTaken = true;
   }
 
-  /** The source is left alone for so long. */
+  /** The source is not read for this time. */
   rest(ms: number): void {
     this.#restsUntilMs = Math.max(this.#restsUntilMs, this.#clock.elapsed() + ms);
   }

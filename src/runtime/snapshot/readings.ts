@@ -1,4 +1,4 @@
-/** What is to be read from the source beside the stream, in the portions in which it is read. */
+/** The reads from the source beside the stream, in portions. */
 import { keyShape } from "../../core/model/row-id.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { Chunk, KeyText, RowReads } from "../../core/contracts/row-reads.ts";
@@ -12,7 +12,7 @@ export interface KeyReading {
   readonly keys: readonly PendingKey[];
 }
 
-/** The next rows of a table, or of a part of it, for all the sinks whose refills stand at the same key. */
+/** The next rows of a table, or of a part of it, for all the sinks whose refills are at the same key. */
 export interface RangeReading {
   readonly kind: "range";
   readonly tableId: string;
@@ -32,7 +32,7 @@ export function keyReadings(keys: readonly PendingKey[]): KeyReading[] {
   });
 }
 
-/** Differences are found by comparing, and come here as keys. */
+/** A refill of kind `differences` is not read here: a comparison finds the differences and lists them as keys. */
 export function rangeReadings(open: readonly Refill[]): RangeReading[] {
   const ranged = open.filter(({ scope }) => scope.kind !== "differences");
   const groups = Map.groupBy(ranged, ({ tableId, scope, cursor }) => JSON.stringify([tableId, scope, cursor]));
@@ -58,7 +58,7 @@ interface FittingKeys {
   /** Keys that may name rows of the table as it is now. */
   readonly fitting: readonly PendingKey[];
   readonly texts: readonly KeyText[];
-  /** Those that were listed under another key. */
+  /** Keys that were listed while the table had another key. */
   readonly others: readonly PendingKey[];
 }
 
@@ -69,10 +69,10 @@ export function fittingKeys(keys: readonly PendingKey[], table: TableVersion): F
   return { fitting, texts: fitting.map(({ key }) => key), others: keys.filter((pending) => !fits(pending)) };
 }
 
-/** How a chunk is to be read. */
+/** Limits for the read of a chunk. */
 export interface Asked {
-  /** Aborted where the chunk is of no use any more. */
+  /** Aborted when the chunk has become useless. */
   readonly signal: AbortSignal;
-  /** Rows to look at, at most, under a condition. */
+  /** The maximum number of rows to look at under a condition. */
   readonly scanRowCountMax: number;
 }

@@ -21,18 +21,18 @@ export interface ChunkReaderParts {
   readonly logger: Logger;
 }
 
-/** What is read in one window. */
+/** A read in one window. */
 export interface Passage {
   readonly table: TableVersion;
-  /** What is asked for, where it is a list. */
+  /** The keys that are asked for, if it is a key lookup. */
   readonly keys: readonly KeyText[] | null;
   readonly purpose: "apply" | "compare";
   readonly read: (asked: Asked) => Promise<Chunk>;
-  /** Called at the high mark's place in the stream; the block is its to release. */
+  /** Called at the position of the high mark; the callee releases the block. */
   readonly hand: (closed: ClosedWell) => void;
 }
 
-/** A table's next chunk, and the sinks that it is for. */
+/** A table's next chunk, and its sinks. */
 export interface Wanted extends Pick<Passage, "table" | "keys" | "read"> {
   readonly workers: readonly SinkWorker[];
 }
@@ -45,25 +45,25 @@ export interface Through {
 /** A chunk that is in the queues of its sinks. */
 export interface HandedOver {
   readonly lowVersion: bigint;
-  /** Whether it became durable there, or was dropped; for the sink as it was attached then. */
+  /** Whether it became durable in the sink, or was dropped; for the sink as it was attached then. */
   readonly durable: ReadonlyMap<SinkWorker, Promise<boolean>>;
   readonly sessions: ReadonlyMap<SinkWorker, number>;
 }
 
-/** What tables are read for between the same marks: about what one chunk of a large table takes. */
+/** The limit for tables that share two marks: about what one chunk of a large table takes. */
 const TOGETHER_MS_MAX = 350;
 const TOGETHER_BYTES_MAX = 8 * 1024 * 1024;
 const SCAN_ROW_COUNT_MIN = 100;
-/** A chunk that is not yet visible, or was spoiled, is read again after this. */
+/** The wait before a chunk is read again that is not visible yet, or was spoiled. */
 const AGAIN_MS = 50;
 const AGAIN_MS_MAX = 1_600;
-/** After this, and then as often, it is looked whether the stream has gone past a mark without showing it. */
+/** How often it checks whether the stream has passed a mark without showing it. */
 const LATE_MS = 1_000;
 
-/** Reads one chunk after the other in windows of the log (windows.ts), and hands each to its sinks. */
+/** Reads chunk after chunk in windows of the log (windows.ts), and hands each to its sinks. */
 export class ChunkReader {
   readonly #parts: ChunkReaderParts;
-  /** Tells our marks from those of other processes. */
+  /** Distinguishes our marks from those of other processes. */
   readonly #run: string;
   #windowCount = 0;
   #againMs = AGAIN_MS;
@@ -75,8 +75,8 @@ export class ChunkReader {
   }
 
   /**
-   * Reads a chunk of each between the same two marks, as far as that is quick, which are applied at their place in the queues
-   * of the sinks. Null for one that is to be done again.
+   * Reads a chunk of each table between the same two marks, as long as that is quick. The chunks enter the sinks' queues at
+   * their position. Null for a chunk that must be read again.
    */
   async read(wanted: readonly Wanted[], signal: AbortSignal): Promise<readonly (HandedOver | null)[]> {
     const passages = wanted.map(({ table, workers, keys, read }) => {
@@ -98,14 +98,14 @@ export class ChunkReader {
   }
 
   /**
-   * One window: low mark, read, high mark; at the high mark's place the rows are handed on, and it resolves. Null: to be
-   * done again.
+   * One window: low mark, read, high mark. At the position of the high mark the rows are handed on, and the promise
+   * resolves. Null: to be read again.
    */
   async through(passage: Passage, signal: AbortSignal): Promise<Through | null> {
     return (await this.#through([passage], signal))[0] ?? null;
   }
 
-  /** The same for several tables, between the same marks. What one of them can't be read for is thrown if none can be. */
+  /** The same for several tables, between the same marks. A table's error is thrown only if none can be read. */
   async #through(passages: readonly Passage[], signal: AbortSignal): Promise<readonly (Through | null)[]> {
     const { clock, lane, source } = this.#parts;
     const id = `${this.#run}-${++this.#windowCount}`;
@@ -152,7 +152,7 @@ export class ChunkReader {
     return false;
   }
 
-  /** Reads one after the other until the time or the bytes of one chunk are spent; the others' turn comes again. */
+  /** Reads one after the other until the time or the bytes of one chunk are spent; the rest gets its turn later. */
   async #fill(
     open: readonly { readonly passage: Passage; readonly window: Window }[],
     signal: AbortSignal,
@@ -181,7 +181,7 @@ export class ChunkReader {
     return filled;
   }
 
-  /** Null: the stream brought more meanwhile than a window keeps, and less is to be read at once. */
+  /** Null: meanwhile the stream brought more than a window keeps, and the next chunk must be smaller. */
   async #chunk(window: Window, read: (asked: Asked) => Promise<Chunk>, signal: AbortSignal): Promise<Chunk | null> {
     const scanRowCountMax = this.#scanRowCountMax;
     using reading = scopeOf(signal, window.overfull);
@@ -192,13 +192,13 @@ export class ChunkReader {
       this.#scanRowCountMax = Math.max(SCAN_ROW_COUNT_MIN, Math.floor(scanRowCountMax / 4));
       this.#parts.logger.debug(
         { table: window.tableId, scanRowCountMax },
-        "a chunk took too long and is read again, smaller",
+        "a chunk took too long; a smaller one is read instead",
       );
       return null;
     }
   }
 
-  /** What the source does not show yet it may not show for long: it is not to be read in vain all the time. */
+  /** What the source does not show yet may stay invisible for long: the attempts slow down. */
   #slowDown(): void {
     if (this.#againMs >= AGAIN_MS_MAX) return;
     this.#againMs *= 2;
@@ -209,7 +209,10 @@ export class ChunkReader {
       );
   }
 
-  /** Waits for the high mark, however far the stream is behind; one that the stream has passed by is lost. */
+  /**
+   * Waits for the high mark, however far the stream is behind. A mark that the stream has passed without showing it is
+   * lost.
+   */
   async #passed(closed: Promise<Closed>, signal: AbortSignal): Promise<Closed> {
     const { clock, lane, source } = this.#parts;
     let beyond: bigint | null = null;

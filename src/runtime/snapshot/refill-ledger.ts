@@ -5,7 +5,7 @@ import type { KeyText } from "../../core/contracts/row-reads.ts";
 import type { Refill, RefillProgress, RefillRequest, RefillStore } from "../../core/contracts/state-store.ts";
 import { entry } from "../entry.ts";
 
-/** Progress is stored so often at most: what was read since is read again after a crash. */
+/** Progress is stored at most this often; what was read since then is read again after a crash. */
 const STORE_EVERY_MS = 1_000;
 
 /** A chunk that is durable in the refill's sink. */
@@ -19,15 +19,15 @@ export interface DurableChunk {
 }
 
 /**
- * How far each refill is: in memory with every chunk, in the state store once a second, for all of them in one
- * transaction. The store may be behind what the sinks have, never ahead of it.
+ * How far each refill is: updated in memory after every chunk, and once a second in the state store, for all refills in one
+ * transaction. The store may be behind the sinks, never ahead of them.
  */
 export class RefillLedger {
   readonly #clock: Clock;
   readonly #store: RefillStore;
   readonly #progress = new Map<number, RefillProgress>();
   readonly #unstored = new Set<number>();
-  /** Of which something was stored by this process. */
+  /** Refills for which this process has stored something. */
   readonly #stored = new Set<number>();
   /** Attempts of which this process has read a chunk, or is about to. */
   readonly #begun = new Map<number, number>();
@@ -41,14 +41,14 @@ export class RefillLedger {
     this.#store = store;
   }
 
-  /** The unfinished ones as they are now, oldest first; with `all` the finished ones too. */
+  /** The unfinished refills as they are now, oldest first; with `all` the finished ones too. */
   async list(all = false): Promise<readonly Refill[]> {
     const listed = await this.#store.list(all);
     if (!all) this.#forgetEnded(listed);
     return listed.map((refill) => this.current(refill));
   }
 
-  /** A refill that was just read from the store, as it is now. */
+  /** The present state of a refill that was just read from the store. */
   current(refill: Refill): Refill {
     const progress = this.#progress.get(refill.id);
     const isOpen = refill.state === "waiting" || refill.state === "running";
@@ -69,20 +69,20 @@ export class RefillLedger {
     this.#ahead.delete(entry(sink, tableId));
   }
 
-  /** True where nothing of it was read, by this process or, as far as one knows, by an earlier one. */
+  /** True if nothing of it was read, by this process or, as far as is known, by an earlier one. */
   isAhead({ id, attempt, state }: Refill): boolean {
     return state === "waiting" && this.#begun.get(id) !== attempt;
   }
 
   /**
-   * True while a whole copy of the table lies ahead for this sink, with nothing of it read yet: whatever the sink lacks of
-   * changes that it applies now will come with that copy.
+   * True while this sink is going to get a whole copy of the table, of which nothing was read yet. That copy brings
+   * everything that the sink lacks of changes that it applies now.
    */
   willRead(sink: string, tableId: string): boolean {
     return this.#ahead.has(entry(sink, tableId));
   }
 
-  /** By who begins them, from what is open now. */
+  /** Called by the part that begins refills, with the open ones. */
   noteAhead(open: readonly Refill[]): void {
     this.#ahead.clear();
     for (const refill of open) {
@@ -91,7 +91,7 @@ export class RefillLedger {
     }
   }
 
-  /** How far the refill is with this chunk. `refill` as it was when the chunk was read. */
+  /** The refill's progress after this chunk. `refill`: as it was when the chunk was read. */
   after(refill: Refill, { completeness, lowVersion, last, rowCount, held }: DurableChunk): RefillProgress {
     const { id, attempt } = refill;
     const isResumed = refill.cursor !== null && !this.#progress.has(id);
@@ -99,7 +99,8 @@ export class RefillLedger {
       id,
       attempt,
       completeness,
-      // Invariant: the first one stays, over restarts too. What was read since lies at or above it, what is stale below.
+      // Invariant: the first value stays, also over restarts. Rows that were read since have this version or a higher one;
+      // stale rows have a lower one.
       sweepBelow: refill.sweepBelow ?? lowVersion,
       cursor: last ?? refill.cursor,
       held,
@@ -114,18 +115,18 @@ export class RefillLedger {
     this.#unstored.add(progress.id);
   }
 
-  /** False where the refill has begun again, or ended, since. `settledAt`: see RefillStore. */
+  /** False if the refill has begun again, or ended, meanwhile. `settledAt`: see RefillStore. */
   async finish(progress: RefillProgress, settledAt: number | undefined): Promise<boolean> {
     this.#unstored.delete(progress.id);
     return await this.#store.finish(progress, settledAt);
   }
 
-  /** Has rows read again from the first key, unless nothing was read of them yet; resolves when that is stored. */
+  /** Reads rows again from the first key, unless nothing of them was read yet. Resolves when that is stored. */
   async again(request: RefillRequest): Promise<Refill> {
     return await this.#store.again(request, (open) => this.isAhead(this.current(open)));
   }
 
-  /** The first chunk of each is told at once: a process that is killed soon after leaves a trace, too. */
+  /** The first chunk of each refill is stored at once, so that a process that is killed soon after leaves a trace. */
   async storeInTime(): Promise<void> {
     const isDue = this.#clock.elapsed() - this.#storedAtMs >= STORE_EVERY_MS;
     if (isDue || [...this.#unstored].some((id) => !this.#stored.has(id))) await this.store();
@@ -141,16 +142,16 @@ export class RefillLedger {
     failpoint("refill.stored");
   }
 
-  /** Tables of which the sink was given a part. */
+  /** Tables of which the sink has got a part. */
   async partsOf(sink: string): Promise<ReadonlySet<string>> {
     const open = await this.list();
     return new Set(open.filter((r) => r.sink === sink && r.state === "running").map(({ tableId }) => tableId));
   }
 
   /**
-   * A sink that is about to go on from the checkpoint of this step (null: from nothing that is known), without the tables
-   * `missing`: what it has lost of a refill is read from the first key again. Invariant: that is durable before the sink
-   * moves, for afterwards nobody can tell any more.
+   * Called when a sink is about to continue from the checkpoint of this step (null: from nothing that is known), without
+   * the tables `missing`. Refills that have lost rows in the sink begin again from the first key. Invariant: this is
+   * durable before the sink moves, because afterwards the loss can't be seen any more.
    */
   async rejoin(sink: string, step: number | null, missing: ReadonlySet<string>): Promise<void> {
     await this.store();

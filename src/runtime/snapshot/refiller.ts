@@ -19,49 +19,49 @@ import { isOfOneTable, RowReader } from "./row-reader.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
 import type { TableGate } from "../schema/table-gate.ts";
 import { Receipts } from "../apply/work.ts";
-import { Settlements } from "./settlements.ts";
+import { ChunksInFlight } from "./chunks-in-flight.ts";
 
 export interface RefillerParts {
   readonly clock: Clock;
-  /** Told when the stream has come further, and when what is left to read is another. */
+  /** Notified when the stream has made progress, and when the list of reads changes. */
   readonly news: News;
   readonly lane: Lane;
   readonly source: Pick<Source, "log" | "rows" | "watermarks">;
   readonly state: StateStore;
   readonly gate: Pick<TableGate, "table" | "tables" | "columnFacts" | "isGone" | "setAside">;
-  /** What the sinks record of a complete copy that begins now; null: a whole copy can't begin yet. */
+  /** What the sinks record about a complete copy that begins now; null: a whole copy can't begin yet. */
   readonly completeness: (table: TableVersion) => Completeness | null;
   /** Ids of the tables that this sink must hold and does not hold completely. */
   readonly lacking: (worker: SinkWorker) => readonly string[];
-  /** Whether the table's changes pass over this sink: nothing of it is read for it. */
+  /** Whether the sink skips the table's changes: then nothing of the table is read for it. */
   readonly isSuspended: (sink: string, tableId: string) => boolean;
   readonly logger: Logger;
 }
 
-/** How long the refiller waits before it looks again for work that could not be done yet. */
+/** How long the refiller waits before it looks again for work that was not possible yet. */
 const IDLE_MS = 1_000;
-/** Tables that are read between the same two marks. */
+/** The maximum number of tables that are read between the same two marks. */
 const TOGETHER_COUNT_MAX = 64;
 
 /**
- * Reads rows from the source beside the stream, chunk by chunk, whatever asked for them, and hands them to the sinks at
- * their place in the stream. Work is remembered in the state store; what was not durable in a sink at a restart is read
- * again. One chunk is read at a time, so that the load on the source is bounded, and one is on its way to each sink: a slow
- * sink makes nobody else wait for rows. Nor does a table that can't be read: it is tried again beside the others, also one
- * at a time. Of tables that begin, as many as one chunk has room for count as one.
+ * Reads rows from the source beside the stream, chunk by chunk, for all reasons, and gives them to the sinks at their
+ * position in the stream. The state store keeps the list of work; after a restart, everything is read again that was not
+ * durable in a sink. Only one chunk is read at a time, which bounds the load on the source, and only one is on its way to
+ * each sink, so that a slow sink delays no other. A table that can't be read delays no other either: it is tried beside the
+ * others, also one table at a time. Tables that begin are read together, as many as fit into one chunk.
  */
 export class Refiller {
   readonly #parts: RefillerParts;
   readonly #chunks: ChunkReader;
   #wake: AbortController = new AbortController();
-  /** What the state lists is not known before it was looked at: nobody may take it for nothing. */
+  /** The list in the state is unknown before it was read; it must not count as empty. */
   #unfinished = 1;
-  /** Counts what may have changed what the sinks lack, and how much of that was looked at. */
+  /** Count events that may change what the sinks lack, and how many of those were looked at. */
   #changes = 1;
   #seen = 0;
   readonly #ledger: RefillLedger;
-  readonly #settlements: Settlements;
-  /** Ids of refills that this process began because a sink lacks the table: they may end without a read (`#carry`). */
+  readonly #inFlight: ChunksInFlight;
+  /** Ids of refills that this process began because a sink lacks the table. They may end without a read (`#carry`). */
   readonly #carriable = new Set<number>();
   readonly #reader: RowReader;
   readonly #backlog: Backlog;
@@ -71,12 +71,12 @@ export class Refiller {
     this.#parts = parts;
     this.#ledger = new RefillLedger(parts.clock, parts.state.refills);
     this.#chunks = new ChunkReader(parts);
-    this.#settlements = new Settlements(parts.clock, () => this.#wake.abort());
-    this.#reader = new RowReader({ ...parts, onAttempt: (error) => this.#settlements.failed(error) });
+    this.#inFlight = new ChunksInFlight(parts.clock, () => this.#wake.abort());
+    this.#reader = new RowReader({ ...parts, onAttempt: (error) => this.#inFlight.failed(error) });
     this.#backlog = new Backlog(parts, this.failing);
   }
 
-  /** How far each refill is. */
+  /** The progress of each refill. */
   get ledger(): RefillLedger {
     return this.#ledger;
   }
@@ -86,12 +86,12 @@ export class Refiller {
     return this.#reader.failing;
   }
 
-  /** Refills and listed keys that were waiting or running when last looked at. */
+  /** Refills and listed keys that were unfinished at the last look. */
   get unfinished(): number {
     return this.#unfinished + (this.#seen < this.#changes ? 1 : 0);
   }
 
-  /** There may be new work: something is listed, or what is wanted, or held, has changed. */
+  /** Called when there may be new work: something was listed, or the tables that a sink takes or holds have changed. */
   notify(): void {
     this.#changes++;
     this.#wake.abort();
@@ -99,8 +99,9 @@ export class Refiller {
   }
 
   /**
-   * Tables, or a part of each, to read again for one sink; resolves when that is stored. One that is being read begins
-   * again: rows that it has passed may be the ones that are asked for. `needed`: without it the sink is short of rows.
+   * Requests that tables, or a part of each, are read again for one sink; resolves when that is stored. A refill that is
+   * running begins again, because the requested rows may be among those that it has passed. `needed`: without it the sink
+   * lacks rows.
    */
   async again(
     sink: string,
@@ -111,7 +112,7 @@ export class Refiller {
   ): Promise<void> {
     for (const tableId of tableIds) {
       const refill = await this.#ledger.again({ tableId, sink, scope, reason, needed });
-      // Who asks for rows gets them read.
+      // A requested read must not end without a read.
       this.#carriable.delete(refill.id);
     }
     this.notify();
@@ -124,7 +125,7 @@ export class Refiller {
       signal.throwIfAborted();
       this.#wake = new AbortController();
       try {
-        this.#settlements.throwFailure();
+        this.#inFlight.throwFailure();
         await this.#ledger.storeInTime();
         const worked = await this.#round(signal);
         this.#parts.news.tell();
@@ -137,7 +138,7 @@ export class Refiller {
         const waitMs = backoff.next();
         this.#parts.logger.warn(
           { error, kind: kindOf(error), waitMs },
-          "reading rows beside the stream failed; it is tried again",
+          "reading rows beside the stream failed; the next attempt follows",
         );
         await pause(clock, waitMs, signal);
       }
@@ -145,8 +146,8 @@ export class Refiller {
   }
 
   /**
-   * Lists what attached sinks lack. Invariant: that a table is to be read follows from what is wanted and what is held, looked
-   * at after each change of either, and is no request that can be lost.
+   * Lists what attached sinks lack. Invariant: the list follows from the tables that a sink takes and those that it holds,
+   * and is checked after each change of either. So no request can be lost.
    */
   async #listLacking(): Promise<void> {
     const { lane, lacking, state } = this.#parts;
@@ -160,21 +161,21 @@ export class Refiller {
     for (const { id } of await state.refills.addAll(requests)) this.#carriable.add(id);
   }
 
-  /** One chunk of the first work that can be done. False: nothing to do now. */
+  /** Reads one chunk of the first work that is possible. False: nothing to do now. */
   async #round(signal: AbortSignal): Promise<boolean> {
     const changes = this.#changes;
     if (this.#seen < changes || this.#isIdle) await this.#listLacking();
     const { refills } = this.#parts.state;
     const open = await this.#backlog.withoutVoid(await this.#ledger.list());
     this.#unfinished = (await refills.countKeys()) + open.length;
-    // Invariant: not before what has changed is counted, or a `wait` would end between the two.
+    // Invariant: before this, the changes are counted; otherwise a `wait` would end in between.
     this.#seen = changes;
     this.#ledger.noteAhead(open);
     if (!this.failing.isEmpty) this.#reader.tryRefused(await this.#backlog.failing(open), signal);
-    return await this.#first(await this.#backlog.inTurn(open, this.#settlements.busy), signal);
+    return await this.#first(await this.#backlog.inTurn(open, this.#inFlight.busy), signal);
   }
 
-  /** Does the first that is possible. One that fails stands in nobody's way; its error is thrown if nothing else is. */
+  /** Does the first work that is possible. A failure does not stop the others; its error is thrown only if all fail. */
   async #first(readings: readonly Reading[], signal: AbortSignal): Promise<boolean> {
     let failure: unknown;
     const tried = new Set<Reading>();
@@ -203,7 +204,7 @@ export class Refiller {
     const worker = this.#attached(reading.sinks[0]!);
     const table = this.#parts.gate.table(reading.tableId);
     if (worker === undefined || table === undefined) return false;
-    // Invariant: a table whose key has changed since is read again as a whole, in every sink that takes it.
+    // Invariant: if the table's key has changed since, every sink that takes the table gets it again as a whole.
     const { fitting, texts, others } = fittingKeys(reading.keys, table);
     if (others.length > 0) await refills.removeKeys(others.map((pending) => pending.id));
     if (fitting.length === 0) return true;
@@ -217,11 +218,11 @@ export class Refiller {
         { sink: worker.name, tableId: table.id, step },
       );
     };
-    await this.#settlements.settle([{ handed: handed ?? null, done }], signal);
+    await this.#inFlight.untilDurable([{ handed: handed ?? null, done }], signal);
     return true;
   }
 
-  /** Reads the next chunk of each table for all the sinks whose refills stand at the same key. */
+  /** Reads the next chunk of each table for all the sinks whose refills are at the same key. */
   async #ranged(group: readonly RangeReading[], signal: AbortSignal): Promise<boolean> {
     const { state } = this.#parts;
     const ready = group.flatMap((reading) => this.#ready(reading) ?? []);
@@ -236,7 +237,7 @@ export class Refiller {
     );
     for (const { id } of outdated) await state.refills.restart(id);
     if (outdated.length > 0) return true;
-    // Invariant: no longer ahead before the first low mark is written.
+    // Invariant: before the first low mark is written, the refill no longer counts as unread.
     for (const { refills } of ready) for (const refill of refills.values()) this.#ledger.begin(refill);
     const chunks = ready.map(({ reading, table, refills }) => {
       const end: { last: KeyText | null; rowCount: number } = { last: null, rowCount: 0 };
@@ -263,11 +264,11 @@ export class Refiller {
         else this.#ledger.note(progress);
       },
     }));
-    await this.#settlements.settle(chunksDone, signal);
+    await this.#inFlight.untilDurable(chunksDone, signal);
     return true;
   }
 
-  /** Null where the table can't be read now. */
+  /** Null if the table can't be read now. */
   #ready(reading: RangeReading): Ready | null {
     const table = this.#parts.gate.table(reading.tableId);
     const refills = new Map<SinkWorker, Refill>();
@@ -276,19 +277,19 @@ export class Refiller {
       if (worker !== undefined) refills.set(worker, refill);
     }
     if (table === undefined || refills.size === 0) return null;
-    // Invariant: what a copy is complete for is settled before its first row is read, and is the same at each chunk.
+    // Invariant: the completeness of a copy is determined before its first row is read, and is the same for each chunk.
     const completeness = this.#parts.completeness(table);
     return completeness === null ? null : { reading, table, completeness, refills };
   }
 
   /**
-   * Before tables are read of which only the shape has changed, the sinks are asked whether their copies went along: at a
-   * place of the log behind the change, so that no row of an earlier shape comes after it.
+   * Before tables are read only because their shape has changed, this asks the sinks whether their copies followed the
+   * change. It asks at a position of the log behind the change, so that no row of an earlier shape comes after it.
    */
   async #carry(ready: readonly Ready[], signal: AbortSignal): Promise<boolean> {
     const { clock, news, lane, source, gate } = this.#parts;
     const looked = ready.map((one) => ({ ...one, facts: gate.columnFacts(one.table) }));
-    // The stream comes to the shape that the catalogue has by now.
+    // The stream will reach the shape that the catalogue has by now.
     const known = looked.filter(({ facts }) => facts !== undefined);
     if (known.length === 0) return false;
     if (known.some(({ facts }) => facts !== null)) {
@@ -301,9 +302,9 @@ export class Refiller {
       const durable = new Map<SinkWorker, Promise<boolean>>();
       const isAsItWas = gate.table(table.id) === table && this.#parts.completeness(table) === completeness;
       for (const [worker, refill] of isAsItWas ? refills : []) {
-        // Somebody may have asked for the rows meanwhile.
+        // An operator may have requested the rows meanwhile.
         if (!this.#carriable.delete(refill.id) || facts == null) continue;
-        // Invariant: who asks from here on has the refill begin again, and it does not end with this.
+        // Invariant: a request from here on makes the refill begin again, and this does not end it.
         this.#ledger.begin(refill);
         const receipts = new Receipts(1);
         durable.set(worker, receipts.all);
@@ -320,11 +321,13 @@ export class Refiller {
       };
       return { handed: { lowVersion: 0n, durable, sessions }, done };
     });
-    await this.#settlements.settle(asked, signal);
+    await this.#inFlight.untilDurable(asked, signal);
     return true;
   }
 
-  /** After the last chunk of a whole table: what was not seen is gone at the source; the sink's copy is complete. */
+  /**
+   * After the last chunk of a whole table: rows that were not seen are gone at the source, and the sink's copy is complete.
+   */
   async #finish(refill: Refill, progress: RefillProgress, table: TableVersion, worker: SinkWorker): Promise<void> {
     const { lane, logger } = this.#parts;
     const { completeness, sweepBelow } = progress;
@@ -336,7 +339,7 @@ export class Refiller {
       failpoint("refill.swept", table);
     }
     if (!(await this.#ledger.finish(progress, worker.step ?? undefined))) return;
-    // What is wanted may have become another while this was read.
+    // The tables that the sink takes may have changed during the read.
     if (completeness !== this.#parts.completeness(table)) this.notify();
     const { reason } = refill;
     const { rowsDone: rows, chunksDone: chunks, resumedCount: resumed } = progress;
@@ -344,7 +347,7 @@ export class Refiller {
   }
 }
 
-/** A range whose table can be read now, with what its copy is complete for and the attached sinks that it is for. */
+/** A range whose table can be read now, with the completeness of its copy and its attached sinks. */
 interface Ready {
   readonly reading: RangeReading;
   readonly table: TableVersion;
@@ -352,7 +355,7 @@ interface Ready {
   readonly refills: ReadonlyMap<SinkWorker, Refill>;
 }
 
-/** With a table that is read from its first key others are that stand there for the same sinks: most are small. */
+/** Adds to a table that is read from its first key other tables that begin for the same sinks: most are small. */
 function together(first: RangeReading, readings: readonly Reading[]): RangeReading[] {
   const isBeginning = ({ cursor, scope }: RangeReading): boolean => cursor === null && scope.kind === "table";
   if (!isBeginning(first)) return [first];
@@ -366,7 +369,7 @@ function together(first: RangeReading, readings: readonly Reading[]): RangeReadi
 
 const WHOLE = { kind: "table" } as const;
 
-/** Why a table is read that nobody has asked for. */
+/** Why a table is read without a request. */
 const LACKING = "not complete in this sink";
 
 function isWhole({ scope }: Refill): boolean {

@@ -14,19 +14,19 @@ export interface RowReaderParts {
   readonly source: Pick<Source, "log" | "rows">;
   readonly gate: Pick<TableGate, "table" | "setAside">;
   readonly logger: Logger;
-  /** An attempt beside the others has ended; `error`: what went wrong and is no matter of what was read. */
+  /** An attempt beside the others has ended; `error`: a failure that does not concern the read itself. */
   readonly onAttempt: (error: unknown) => void;
 }
 
-/** The source refuses one reading, which is noted; the others go on. */
+/** The source refuses one read, and this was recorded; the others continue. */
 export class ReadRefused extends Error {}
 
-/** What went wrong is dealt with, and the matter of one table. */
+/** Whether the error concerns one table only, and was dealt with. */
 export function isOfOneTable(error: unknown): boolean {
   return error instanceof ReadRefused || error instanceof AmbiguousKey;
 }
 
-/** Reads rows in their turn, and tries what was refused beside that, one at a time. */
+/** Reads rows in their turn, and tries refused reads beside that, one at a time. */
 export class RowReader {
   readonly #parts: RowReaderParts;
   readonly failing: FailingReads;
@@ -43,7 +43,10 @@ export class RowReader {
     return chunk;
   }
 
-  /** `readings`: all that are left to do. An attempt's rows are let go: once it works, its turn comes with the others'. */
+  /**
+   * `readings`: all unfinished ones. The rows of an attempt are dropped: once it works, the read takes its turn with the
+   * others.
+   */
   tryRefused(readings: readonly Reading[], signal: AbortSignal): void {
     this.failing.keep(readings);
     const reading = this.#isTrying ? undefined : this.failing.due(readings);
@@ -56,7 +59,7 @@ export class RowReader {
     });
   }
 
-  /** Milliseconds until the next attempt can be begun. */
+  /** Milliseconds until the next attempt can begin. */
   get dueInMs(): number {
     return this.#isTrying ? Infinity : this.failing.dueInMs;
   }
@@ -81,10 +84,10 @@ export class RowReader {
         await gate.setAside(table.id, ambiguousKey(table.id, error.what));
         throw error;
       }
-      // Of a source that answers nothing at all, this table is not the matter.
+      // If the source does not answer at all, this table is not the cause.
       await source.log.tip(signal);
       const waitMs = this.failing.failed(reading, error);
-      const message = "a table can't be read beside the stream; it is tried again";
+      const message = "a table can't be read beside the stream; the next attempt follows";
       logger.warn({ table: table.id, error, kind: kindOf(error), waitMs }, message);
       throw new ReadRefused(message, { cause: error });
     }

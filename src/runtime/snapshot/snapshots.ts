@@ -1,4 +1,4 @@
-/** What operators see of rows read beside the stream, and may stop; with a daemon and without. */
+/** What operators see and cancel of rows read beside the stream, with a running daemon or without one. */
 import { type Clock, deadline } from "../../core/clock.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { RowReads } from "../../core/contracts/row-reads.ts";
@@ -9,7 +9,7 @@ import { knownPlace } from "../apply/standing.ts";
 
 const ANSWER_MS_MAX = 8_000;
 
-/** `error`: why it does not get on, as the daemon knows. */
+/** `error`: why it makes no progress, as far as the daemon knows. */
 export function snapshotStatus(refill: Refill, error: StoredError | null = null): SnapshotStatus {
   const { id, tableId, sink, scope, reason, needed, state, rowsDone, chunksDone, resumedCount } = refill;
   const { attempt: restartedCount, createdAt, startedAt, endedAt } = refill;
@@ -18,8 +18,8 @@ export function snapshotStatus(refill: Refill, error: StoredError | null = null)
 }
 
 /**
- * Tables, or a part of each, to read again for one sink, while nobody reads. One that was interrupted begins again: rows
- * that it has passed may be the ones that are asked for. `needed`: without it the sink is short of rows.
+ * Requests that tables, or a part of each, are read again for one sink, while no refiller runs. An interrupted refill
+ * begins again, because the requested rows may be among those that it has passed. `needed`: without it the sink lacks rows.
  */
 export async function askAgain(
   refills: RefillStore,
@@ -34,18 +34,18 @@ export async function askAgain(
   }
 }
 
-/** What is asked of a daemon that does not run. */
+/** A request to a daemon that does not run. */
 export interface StoppedRequest {
   readonly sinks: readonly string[];
   readonly tableIds: readonly string[];
   readonly where: string | null;
   /** All tables: a sink that had failed is filled, whatever it holds. */
   readonly isWhole: boolean;
-  /** All configured sinks: each is short of the changes of a table that was set aside. */
+  /** All configured sinks: each lacks the changes of a suspended table. */
   readonly takers: readonly string[];
 }
 
-/** Stored for the next start; the same that `Control.startSnapshot` does in a daemon that runs. */
+/** Stores a request for the next start. A running daemon does the same in `Control.startSnapshot`. */
 export async function askWhileStopped(
   state: StateStore,
   { sinks, tableIds, where, isWhole, takers }: StoppedRequest,
@@ -57,15 +57,15 @@ export async function askWhileStopped(
     await askAgain(state.refills, sink, tableIds, scope, "asked for by an operator");
     if (isWhole && where === null) await fillFailed(state, sink);
   }
-  // A table that was set aside is short of changes in every sink.
+  // Every sink lacks the changes of a suspended table.
   for (const tableId of tableIds.filter((id) => aside.has(id))) {
-    const request = { tableId, scope: { kind: "table" }, reason: "let in again", needed: true } as const;
+    const request = { tableId, scope: { kind: "table" }, reason: "reinstated", needed: true } as const;
     for (const sink of takers) await state.refills.add({ ...request, sink });
     await state.schemas.readmit(tableId);
   }
 }
 
-/** A sink that had failed is filled whatever it holds, as it is while a daemon runs. */
+/** A sink that had failed is filled whatever it holds, as in a running daemon. */
 async function fillFailed({ sinks, source }: StateStore, name: string): Promise<void> {
   const record = await sinks.get(name);
   if (record?.error == null) return;
@@ -74,7 +74,10 @@ async function fillFailed({ sinks, source }: StateStore, name: string): Promise<
   if (place !== null) await source.reset(new Map([[name, { to: place, anew: true }]]));
 }
 
-/** A condition that the source does not take would be tried for ever; it is tried on no row before it is stored. */
+/**
+ * A condition that the source does not accept would be tried for ever. So it is tested with a query for no row before it is
+ * stored.
+ */
 export async function tryCondition(
   clock: Clock,
   rows: Pick<RowReads, "readRange">,
@@ -91,12 +94,12 @@ export async function tryCondition(
   }
 }
 
-/** A part of it is in the sink. */
+/** The sink has a part of it. */
 export function isRunning({ state }: SnapshotStatus): boolean {
   return state === "running";
 }
 
-/** False where there is no unfinished one; refused where the sink would be left short of rows without a word. */
+/** False if there is no such unfinished snapshot. Throws if the sink would lack rows without it. */
 export async function cancelRefill(refills: RefillStore, id: number): Promise<boolean> {
   const refill = (await refills.list()).find((open) => open.id === id);
   if (refill === undefined) return false;

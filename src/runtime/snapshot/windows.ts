@@ -24,18 +24,18 @@ export type Spoiled = "truncated" | "schema changed" | "not yet visible" | "lost
 
 /**
  * What the stream carried for one key between the watermarks. `partial`: all its changes left some columns alone, and the
- * sink may lack the row they belong to; the chunk's row has those columns, so the two make the whole row.
+ * sink may lack the row's other values. The chunk's row has those columns, so the two together make the whole row.
  */
 type Touched =
-  | { readonly kind: "settled" }
+  | { readonly kind: "superseded" }
   | { readonly kind: "partial"; readonly tuple: Uint8Array; readonly version: bigint; readonly commitTimeUs: bigint }
   | Untold
   /** In a window that compares: the transaction of its last change. */
   | { readonly kind: "last"; readonly xid: number };
 
 /**
- * Only the source can tell the row. A chunk whose snapshot sees the last change of the key has it as of that change: so a
- * row that changes all the time is told at last.
+ * Only the source can show the row. If the chunk's snapshot sees the key's last change, the chunk has the row as of that
+ * change. So even a row that changes all the time is resolved in the end.
  */
 interface Untold {
   readonly kind: "untold";
@@ -44,20 +44,19 @@ interface Untold {
   readonly commitTimeUs: bigint;
 }
 
-/** What a window keeps at most of what the stream brings: more than a short read meets even on the busiest table. */
+/** The limit of what a window keeps of the stream: more than a short read meets even on the busiest table. */
 const LIMITS = { keyCountMax: 500_000, byteCountMax: 32 * 1024 * 1024 };
 const ENTRY_BYTES = 64;
 
-const SETTLED: Touched = { kind: "settled" };
+const SUPERSEDED: Touched = { kind: "superseded" };
 
 /**
- * One chunk's way into the stream (DESIGN "rows read beside the stream"): between its low and its high watermark the keys
- * that the stream carries are noted; at the high watermark's place the chunk's other rows are applied, under the low
- * watermark's version.
+ * One chunk's way into the stream. Between the low and the high watermark, the window notes the keys that the stream
+ * carries. At the position of the high watermark the chunk's other rows are applied, with the low watermark's version.
  *
- * A window that compares gives at the high watermark exactly what a sink must hold there. First the rows that the source
- * itself told: those that the stream did not carry, and those of which the chunk's snapshot sees the last change. Behind
- * them, of the keys that moved on, those of which the log tells how it left them. The other keys are `aside`.
+ * A window that compares returns exactly what a sink must hold at the high watermark. First come the rows that the source
+ * itself showed: those that the stream did not carry, and those whose last change the chunk's snapshot sees. Then come keys
+ * that changed later, if the log shows what it left of them. The other keys are `aside`.
  */
 export class Window {
   readonly id: string;
@@ -74,7 +73,7 @@ export class Window {
   readonly #aside: KeyText[] = [];
   readonly #images = new KeyImages();
 
-  /** `id`: in its marks; windows of several tables may share them. */
+  /** `id`: the one in its marks; windows of several tables may share it. */
   constructor(id: string, tableId: string, purpose: "apply" | "compare" = "apply", limits = LIMITS) {
     this.#limits = limits;
     this.id = id;
@@ -82,12 +81,12 @@ export class Window {
     this.#compares = purpose === "compare";
   }
 
-  /** Keys of the chunk, or listed ones, of which the state at the high watermark can't be told. */
+  /** Keys of the chunk, or listed ones, whose state at the high watermark is unknown. */
   get aside(): readonly KeyText[] {
     return this.#aside;
   }
 
-  /** Aborted when the stream has brought more than is kept: the chunk is of no use. */
+  /** Aborted when the stream has brought more than a window keeps: the chunk is useless. */
   get overfull(): AbortSignal {
     return this.#overfull.signal;
   }
@@ -111,7 +110,7 @@ export class Window {
     this.#touched.clear();
   }
 
-  /** The chunk, read between the marks, just now. `keys`: what was asked for, where it was a list. */
+  /** The chunk, just read between the marks. `keys`: the keys of a key lookup. */
   fill(table: TableVersion, chunk: Chunk, keys: readonly KeyText[] | null, nowMs: number): void {
     this.#chunk = { chunk, table, keys, nowMs };
   }
@@ -141,19 +140,19 @@ export class Window {
       return;
     }
     if (newKey !== null && block.op[row] === OP_UNTOLD) {
-      if (oldKey !== null) this.#note(oldKey, SETTLED);
+      if (oldKey !== null) this.#note(oldKey, SUPERSEDED);
       this.#note(newKey, untold(block, row));
       return;
     }
-    // Under a key that a row has just taken the chunk may show the row that had it before; and a full old row makes the
-    // new one whole.
+    // Under a key that a row has just taken, the chunk may show the row that had the key before. A full old row completes
+    // the new one.
     const stays = oldKey === null || (oldKey === newKey && block.beforeKind[row] !== BEFORE_FULL);
     if (newKey !== null && stays && block.op[row] === OP_UPDATE) {
       this.#note(newKey, laterUpdate(block, row, this.#touched.get(newKey)));
       return;
     }
-    if (oldKey !== null) this.#note(oldKey, SETTLED);
-    if (newKey !== null) this.#note(newKey, SETTLED);
+    if (oldKey !== null) this.#note(oldKey, SUPERSEDED);
+    if (newKey !== null) this.#note(newKey, SUPERSEDED);
   }
 
   #note(key: string, touched: Touched): void {
@@ -167,10 +166,7 @@ export class Window {
     this.#overfull.abort();
   }
 
-  /**
-   * At the high watermark: the rows to apply, or why not. The block is the caller's to release; null where nothing is
-   * left to apply.
-   */
+  /** At the high watermark: the rows to apply, or why not. The caller releases the block; null if nothing is left to apply. */
   close(allSeen: (sees: (xid: number) => boolean) => boolean): WindowRows | Spoiled {
     const filled = this.#chunk;
     if (filled === null) return "not yet visible";
@@ -191,7 +187,7 @@ export class Window {
     return rows;
   }
 
-  /** Lets go of a chunk whose high watermark never came. */
+  /** Drops a chunk whose high watermark never came. */
   discard(): void {
     this.#chunk?.chunk.block?.release();
     this.#chunk = null;
@@ -257,7 +253,7 @@ export class Window {
       if (image.kind === "row") rows.copy(image.tuple, 0, this.#lowVersion, timeUs);
       else if (image.kind === "partial" && offset !== undefined)
         rows.merge(image.tuple, bytes, offset, this.#lowVersion, timeUs);
-      // Of a range a row that is gone is no row: whether the sink has it is found by its keys.
+      // In a range, a row that is gone is no row: its key shows whether the sink still has it.
       else if (image.kind === "gone" && keys !== null) rows.remove(key, this.#lowVersion, timeUs);
       else this.#aside.push(key);
     }
@@ -268,13 +264,13 @@ export class Window {
 interface Filled {
   readonly chunk: Chunk;
   readonly table: TableVersion;
-  /** What was asked for, where it was a list. */
+  /** The keys of a key lookup. */
   readonly keys: readonly KeyText[] | null;
   /** When it was read. */
   readonly nowMs: number;
 }
 
-/** Of the rows the first `toldCount` are as the source showed them; those behind, as the log left them. */
+/** The first `toldCount` rows are as the source showed them, the others as the log left them. */
 export interface WindowRows {
   readonly block: Block | null;
   readonly toldCount: number;
@@ -296,7 +292,7 @@ function untold(block: Block, row: number): Untold {
   return { kind: "untold", xid: xid[tx]!, version: version[tx]!, commitTimeUs: commitTimeUs[tx]! };
 }
 
-/** Whoever changes a row has seen its change before: seeing the last one is seeing all. */
+/** A transaction that changes a row has seen the row's earlier changes: seeing the last one is seeing all. */
 function isTold({ xid }: { readonly xid: number }, sees: (xid: number) => boolean): boolean {
   return xid !== 0 && sees(xid);
 }
@@ -304,18 +300,18 @@ function isTold({ xid }: { readonly xid: number }, sees: (xid: number) => boolea
 function laterUpdate(block: Block, row: number, earlier: Touched | undefined): Touched {
   const { bytes } = block;
   const after = block.after[row]!;
-  if (!hasUnchanged(bytes, after)) return SETTLED;
-  if (earlier?.kind === "settled" || earlier?.kind === "last") return SETTLED;
+  if (!hasUnchanged(bytes, after)) return SUPERSEDED;
+  if (earlier?.kind === "superseded" || earlier?.kind === "last") return SUPERSEDED;
   if (earlier?.kind === "untold") return untold(block, row);
   const out = new ByteWriter(256);
   if (earlier === undefined) out.copy(bytes, after, tupleEnd(bytes, after) - after);
-  else if (!mergeTuples(out, bytes, after, earlier.tuple, 0)) return SETTLED;
+  else if (!mergeTuples(out, bytes, after, earlier.tuple, 0)) return SUPERSEDED;
   const tx = block.tx[row]!;
   const { version, commitTimeUs } = block.transactions;
   return { kind: "partial", tuple: out.view(), version: version[tx]!, commitTimeUs: commitTimeUs[tx]! };
 }
 
-/** Rows of a chunk that are left to apply, in a block of their own. */
+/** Rows of a chunk that are left to apply, in their own block. */
 class ChunkRows {
   readonly #table: TableVersion;
   readonly #out = new ByteWriter();
@@ -377,7 +373,7 @@ function keyOf(table: TableVersion, bytes: Uint8Array, offset: number): string {
   return joinKey(keyText(table, bytes, offset));
 }
 
-/** NUL occurs in no text of Postgres or MySQL keys' text forms. */
+/** NUL never occurs in the text form of a Postgres or MySQL key. */
 function joinKey(key: KeyText): string {
   return key.length === 1 ? key[0]! : key.join("\0");
 }

@@ -8,7 +8,7 @@ import type { ChangeStream } from "../../core/contracts/change-log.ts";
 import type { LogIdentity } from "../../core/contracts/positions.ts";
 import type { StateStore, WrittenProgress } from "../../core/contracts/state-store.ts";
 
-/** Where one configured sink stands, attached or not. */
+/** The position of one configured sink, attached or not. */
 export interface SinkStanding {
   readonly name: string;
   /** What the sink itself holds. */
@@ -18,29 +18,32 @@ export interface SinkStanding {
   readonly covered: Position | null;
 }
 
-/** The state is written no more often than this. */
+/** The state is written at most this often, */
 const INTERVAL_MS = 1_000;
-/** And looked at no more seldom. */
+/** and the positions are checked at least this often. */
 const LOOK_MS = 10_000;
 
 export interface AcknowledgerParts {
   readonly clock: Clock;
   readonly state: StateStore;
-  /** Told when a sink has come further, or the stream has. */
+  /** Notified when a sink or the stream has made progress. */
   readonly news: News;
-  /** As it is stored. */
+  /** The stored value. */
   readonly acknowledged: Position | null;
   readonly standings: () => readonly SinkStanding[];
-  /** Where the stream itself stands: a sink that is ahead of it holds nothing back. */
+  /** The stream's own position: a sink beyond it holds nothing back. */
   readonly reached: () => Position;
-  /** What the source has to have stored of its log, once the sinks stand at these places; null: nothing new. */
+  /**
+   * What the source's stored identity has to record about the log when the sinks are at these positions; null: nothing new.
+   */
   readonly remember: (places: readonly bigint[]) => LogIdentity | null;
 }
 
 /**
- * Tells the source what it may forget: the lowest position that all configured sinks hold themselves, and never beyond what the
- * state store holds. The store comes first; a crash between the two leaves the source with more than is needed, never less.
- * That the log had nothing for a sink beyond what it holds is known to the state alone, and an older copy of it lacks that.
+ * Tells the source what it may forget: everything before the lowest position that all configured sinks themselves hold, and
+ * never more than the state store has recorded. The store comes first: after a crash between the two, the source keeps more
+ * than needed, never less. A sink's covered position does not count here: only the state knows it, and an older copy of the
+ * state does not.
  */
 export class Acknowledger {
   readonly #parts: AcknowledgerParts;
@@ -57,12 +60,12 @@ export class Acknowledger {
     return this.#acknowledged;
   }
 
-  /** What lies before it the source may have forgotten, or is about to: nobody can begin there any more. */
+  /** The source may have deleted its log before this position, or is about to: no sink can begin there any more. */
   get givenUp(): Position | null {
     return this.#givenUp;
   }
 
-  /** Runs until aborted. A store that is busy or full for a while holds the log back and stops nothing: `onRetry`. */
+  /** Runs until aborted. A store that is busy or full for a while only delays acknowledgements: `onRetry`. */
   async run(
     stream: () => ChangeStream | null,
     onRetry: (error: MillraceError) => void,
@@ -94,7 +97,7 @@ export class Acknowledger {
     const changed = standings.filter((standing) => this.#isNews(standing));
     const advances = this.#acknowledged === null || comparePositions(lowest, this.#acknowledged) > 0;
     if (advances || changed.length > 0) {
-      // Invariant: before the first await, as a sink that is opened meanwhile may hold less than it did.
+      // Invariant: before the first await, because a sink that is opened meanwhile may hold less than it did.
       if (advances) this.#givenUp = lowest;
       failpoint("ack.computed");
       const places = standings.flatMap(({ covered: done, written }) =>
@@ -102,7 +105,7 @@ export class Acknowledger {
       );
       const identity = remember(places.map(({ commit }) => commit));
       if (identity !== null) await state.source.identify(identity);
-      // Invariant: a position is stored before it is acknowledged, and what every sink holds and covers with it.
+      // Invariant: a position is stored before it is acknowledged, together with what every sink holds and covers.
       await state.source.acknowledge(
         lowest,
         covered,
@@ -115,7 +118,7 @@ export class Acknowledger {
     if (this.#acknowledged !== null) stream?.acknowledge(this.#acknowledged.commit);
   }
 
-  /** Whether the store's copy of what the sink holds, which it may never fall behind, is to be renewed. */
+  /** Whether the store's copy of what the sink holds must be updated. The sink may never fall behind that copy. */
   #isNews({ name, written, tables }: SinkStanding): boolean {
     const stored = this.#stored.get(name);
     return written !== null && (stored?.written !== written || stored.tables !== tables);

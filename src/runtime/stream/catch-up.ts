@@ -12,10 +12,10 @@ import type { Rewind } from "./rewind.ts";
 import { SinkQueue } from "../apply/sink-queue.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
 
-/** Distance in the log, in its own unit (Postgres: bytes), at which a catching-up sink is handed over. */
+/** At this distance in the log, in its own unit (Postgres: bytes), a catching-up sink is handed over to the main lane. */
 const NEAR = 1n << 20n;
 
-/** Attempts to get a second stream, where there is none to be had: it may become free. Some fifteen seconds. */
+/** Attempts to get a second stream while the source has none free: about fifteen seconds. */
 export const SECOND_STREAM_TRIES_MAX = 6;
 
 export interface CatchUpParts {
@@ -29,13 +29,13 @@ export interface CatchUpParts {
   /** `StreamOptions.onUnloggedRows`, of the stream of one sink. */
   readonly onUnloggedRows: (tableId: string, sink: string) => Promise<void>;
   readonly secondStreamTriesMax: number;
-  /** Bytes that this stream may hold, apart from the main one's. */
+  /** Bytes that this stream may hold, besides those of the main one. */
   readonly byteCountMax: number;
 }
 
 /**
- * Brings one sink that lies behind to the main lane: by a stream of its own, or, where there is none to be had, by having
- * the main lane go back. `onRefused` is told each time that no stream was to be had. Runs beside `worker.run`.
+ * Brings a sink that is behind to the main lane: with its own stream or, if the source has none free, by making the main
+ * lane go back. `onRefused` is called each time the source refuses a stream. Runs beside `worker.run`.
  */
 export async function rejoin(
   worker: SinkWorker,
@@ -50,7 +50,7 @@ export async function rejoin(
     } catch (error) {
       const refusal = findMillraceError(error);
       if (!(refusal instanceof SecondStreamRefused)) {
-        // What has become of the log is met here first, as a stream that brings nothing for anybody is not looked at.
+        // A source whose log has changed is noticed here first, because nothing looks at an idle main stream.
         if (!signal.aborted && parts.main.isAtRest) parts.rewind.reopen();
         throw error;
       }
@@ -63,9 +63,9 @@ export async function rejoin(
 }
 
 /**
- * Brings one sink from where it stands to the main lane by a second stream of its own, while the others go on. Near the
- * end the main lane already collects for the sink, in a queue that is appended when the second stream has passed the
- * place where that began; what both carried is passed over by position.
+ * Brings one sink to the main lane with a second stream, while the others continue. Near the end, the main lane already
+ * collects the sink's changes in a queue. That queue is appended when the second stream has passed the position where it
+ * began; changes that both streams carried are skipped by position.
  */
 async function catchUp(worker: SinkWorker, parts: CatchUpParts, signal: AbortSignal): Promise<void> {
   const { source, main, resolve, isKnown, byteCountMax } = parts;
@@ -83,7 +83,7 @@ async function catchUp(worker: SinkWorker, parts: CatchUpParts, signal: AbortSig
     main.attach(worker, collected);
     const joint = main.position;
     failpoint("catch-up.collecting");
-    // An idle log would keep both streams waiting for something to pass the joint.
+    // In an idle log both streams would wait for a change beyond that position.
     await source.watermarks.mark(encodeMark({ edge: null }), signal);
     await own.run(stream, signal, () => comparePositions(own.position, joint) >= 0);
     signal.throwIfAborted();

@@ -1,23 +1,23 @@
 import { invariant } from "../../core/invariant.ts";
 
 const ROOM_MIN = 1 << 10;
-/** Beyond this the oldest are given up; until then a snapshot has been asked for many times (visibility.ts). */
+/** Beyond this the oldest are dropped; before that, many snapshots have been asked for (visibility.ts). */
 const COUNT_MAX = 1 << 20;
 
 /**
- * The transactions that the stream delivered and no snapshot has shown yet. A commit is in the log, and sent, before other
- * sessions see it; a chunk whose snapshot misses a delivered transaction would set its rows back. As a rule that is a
- * matter of microseconds, but while a source waits for a synchronous standby it may last for hours.
+ * The transactions that the stream has delivered and no snapshot has shown yet. A commit is in the log, and is sent, before
+ * other sessions see it. A chunk whose snapshot misses a delivered transaction would undo that transaction's changes. This
+ * usually lasts microseconds, but hours if the source waits for a synchronous standby.
  */
 export class DeliveredTransactions {
   #xids = new Uint32Array(ROOM_MIN);
   #count = 0;
   /** How many were delivered before the first of `#xids`. */
   #before = 0;
-  /** Those that a snapshot has missed which was taken after they were delivered: one per session that waits. */
+  /** Delivered transactions that a later snapshot did not show: at most one per waiting session. */
   #late: number[] = [];
 
-  /** Notes a transaction as delivered, at its place in the order of commits. */
+  /** Records a transaction as delivered, in the order of commits. */
   add(xid: number): void {
     if (xid === 0 || (this.#count > 0 && this.#xids[this.#count - 1] === xid)) return;
     if (this.#count === this.#xids.length) this.#makeRoom();
@@ -29,12 +29,12 @@ export class DeliveredTransactions {
     this.#late.push(...xids);
   }
 
-  /** A mark for `allSeen` and `prune`: what is delivered from now on does not count. */
+  /** A mark for `allSeen` and `prune`: transactions delivered after it do not count. */
   get mark(): number {
     return this.#before + this.#count;
   }
 
-  /** True where a snapshot could tell something new. */
+  /** True if a snapshot could show something new. */
   get isUnproven(): boolean {
     return this.#count > 0 || this.#late.length > 0;
   }
@@ -47,8 +47,8 @@ export class DeliveredTransactions {
   }
 
   /**
-   * Forgets what a snapshot sees, that was taken when all before `mark` had been delivered: every later one sees it too. No
-   * earlier one may be asked about afterwards.
+   * Forgets the transactions that a snapshot sees, if it was taken after all before `mark` were delivered: every later
+   * snapshot sees them too. Afterwards, no call may ask about an earlier snapshot.
    */
   prune(mark: number, sees: (xid: number) => boolean): void {
     const end = this.#endOf(mark);

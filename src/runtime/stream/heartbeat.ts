@@ -12,7 +12,7 @@ export interface HeartbeatParts {
   readonly logger: Logger;
 }
 
-/** With each beat a mark is written into the log, so that an idle source's position moves, and idle sinks are looked at. */
+/** Each beat writes a mark into the log, so that an idle source's position moves, and checks idle sinks. */
 export async function heartbeat(parts: HeartbeatParts, signal: AbortSignal): Promise<never> {
   const { clock, watermarks, lane, intervalMs, logger } = parts;
   for (;;) {

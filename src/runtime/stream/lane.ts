@@ -10,62 +10,63 @@ import { decodeMark } from "./marks.ts";
 import type { SinkQueue } from "../apply/sink-queue.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
 import type { Spoiled, Window, WindowRows } from "../snapshot/windows.ts";
-import { letGo, settle, type Work } from "../apply/work.ts";
+import { letGo, giveReceipt, type Work } from "../apply/work.ts";
 
-/** Works that may wait in every sink's queue before the lane stops asking the stream for more. */
+/** Works that may wait in every sink's queue before the lane stops reading the stream. */
 const WAITING_WORKS_MAX = 2;
 
-/** What became of a window when its high watermark passed: rows to apply (perhaps none), or why not. */
+/** How a window ended at its high watermark: with rows to apply (perhaps none), or with the reason why not. */
 export type Closed = ClosedWell | { readonly spoiled: Spoiled };
 
 export interface ClosedWell extends WindowRows {
   readonly lowVersion: bigint;
-  /** The high mark's place: everything before it was given to the sinks before the chunk is. */
+  /** The position of the high watermark: the sinks got everything before it before the chunk. */
   readonly until: Position;
 }
 
 interface Expected {
   readonly window: Window;
   readonly onClosed: (closed: Closed) => void;
-  /** How many transactions were delivered before its low mark. */
+  /** How many transactions were delivered before its low watermark. */
   mark: number;
 }
 
 /**
- * One stream on its way to its sinks: blocks are cut, noted by the open windows and put into the sinks' queues, in the
- * order of the log. The lane never waits for a sink that is slower than another; the byte budget does, in the stream.
+ * One stream on its way to its sinks. The lane cuts blocks, shows them to the open windows, and puts them into the sinks'
+ * queues in the order of the log. It never waits for one slow sink; the byte budget makes the stream wait.
  */
 export class Lane {
   #position: Position;
   readonly #markPrefix: string;
   readonly #news: News;
   readonly #sinks = new Map<SinkWorker, SinkQueue>();
-  /** By the id in their marks, which several may share. */
+  /** By the id in their marks; several windows may share one. */
   readonly #windows = new Map<string, Expected[]>();
   readonly delivered = new DeliveredTransactions();
   #roomMade: (() => void) | null = null;
 
-  /** `news` is told when the lane has come further. */
+  /** `news` is notified when the lane has made progress. */
   constructor(position: Position, markPrefix: string, news: News = new News()) {
     this.#position = position;
     this.#markPrefix = markPrefix;
     this.#news = news;
   }
 
-  /** Everything before it has been given to the attached sinks. */
+  /** Everything before it was given to the attached sinks. */
   get position(): Position {
     return this.#position;
   }
 
   /**
-   * Goes on from another place: the stream is opened there next. Going back gives the sinks again what they have; going
-   * forward passes over what every attached sink has.
+   * Continues from another position, where the stream is opened next. Going back gives the sinks changes again that they
+   * have; going forward skips changes that every attached sink has.
    */
   moveTo(position: Position): void {
     this.#position = position;
     this.#news.tell();
     for (const expected of this.#expected) {
-      // Invariant: a window notes what lies between its marks, once; what is before its low mark would be taken for that.
+      // Invariant: a window sees the changes between its marks exactly once. After a move it could take earlier changes for
+      // those.
       if (!expected.window.isOpen) continue;
       expected.window.spoil("lost");
       this.#close(expected, position);
@@ -76,7 +77,7 @@ export class Lane {
     return this.#sinks.keys();
   }
 
-  /** Bytes that wait for this sink, in its own queue or in one that is to be appended to it. */
+  /** Bytes that wait for this sink, in its own queue or in one that will be appended to it. */
   heldBytes(worker: SinkWorker): number {
     return this.#sinks.get(worker)?.heldBytes ?? 0;
   }
@@ -100,7 +101,7 @@ export class Lane {
     this.#roomMade?.();
   }
 
-  /** A window that opens and closes when its marks pass. `onClosed` is called at the high mark's place in the stream. */
+  /** Adds a window that opens and closes when its marks pass. `onClosed` is called at the position of the high mark. */
   expect(window: Window, onClosed: (closed: Closed) => void): void {
     const together = this.#windows.get(window.id) ?? [];
     this.#windows.set(window.id, [...together, { window, onClosed, mark: 0 }]);
@@ -113,8 +114,8 @@ export class Lane {
   }
 
   /**
-   * Of what was delivered before `mark`. Invariant: only while nothing is read, as the snapshot of a read that is under way may be
-   * older than this one.
+   * Forgets transactions that were delivered before `mark` and are visible. Invariant: only while nothing is being read,
+   * because the snapshot of a running read may be older than this one.
    */
   forgetVisible(mark: number, sees: (xid: number) => boolean): void {
     if (this.#windows.size === 0) this.delivered.prune(mark, sees);
@@ -124,7 +125,7 @@ export class Lane {
     return [...this.#windows.values()].flat();
   }
 
-  /** A schema change of the table: chunks read across it are of no use. */
+  /** After a schema change of the table: chunks that were read across it are useless. */
   spoil(tableId: string): void {
     for (const { window } of this.#expected) if (window.tableId === tableId) window.spoil("schema changed");
   }
@@ -136,14 +137,14 @@ export class Lane {
       return;
     }
     letGo(work);
-    settle(work, "dropped");
+    giveReceipt(work, "dropped");
   }
 
-  /** Feeds the sinks until aborted, until the stream fails, or until `enough` says so after a block. */
+  /** Feeds the sinks until aborted, until the stream fails, or until `enough` returns true after a block. */
   async run(stream: ChangeStream, signal: AbortSignal, enough: () => boolean = () => false): Promise<void> {
     while (!enough()) {
       await this.#room(signal);
-      // The room may be what was waited for: an idle log brings nothing more.
+      // Room was made, and `enough` may wait for that: an idle log brings no further block.
       if (enough()) return;
       const block = await stream.next(signal);
       try {
@@ -155,12 +156,12 @@ export class Lane {
     }
   }
 
-  /** True while no sink takes what the stream brings, so that it is not read. */
+  /** True while no sink has room, so that the stream is not read. */
   get isAtRest(): boolean {
     return this.#roomMade !== null;
   }
 
-  /** Waits until some sink is short of work: until then more changes gather in the stream and come in larger blocks. */
+  /** Waits until some sink needs work. Meanwhile more changes gather in the stream, and arrive in larger blocks. */
   async #room(signal: AbortSignal): Promise<void> {
     while (!this.#hasRoom()) {
       signal.throwIfAborted();
@@ -198,12 +199,13 @@ export class Lane {
     this.#position = block.until;
     this.#news.tell();
     for (const [worker, queue] of this.#sinks) {
-      // Invariant: only a sink that has all that came before is covered; one that is handed over has it in two queues.
+      // Invariant: only a sink that got everything before this position is covered. A sink that is being handed over has it
+      // in two queues.
       if (queue === worker.queue) worker.cover(block.until);
     }
   }
 
-  /** The edge of windows that are expected here; other marks do not cut the rows. */
+  /** The edge of windows that this lane expects; other marks do not cut the rows. */
   #edge(message: LogMessage): { readonly isLow: boolean; readonly expected: readonly Expected[] } | null {
     if (message.prefix !== this.#markPrefix) return null;
     const mark = decodeMark(message.content);

@@ -1,11 +1,13 @@
-/** What Millrace writes into the source's log: the edges of windows, and heartbeats that belong to none. */
+/**
+ * The messages that Millrace writes into the source's log: the edges of windows, and heartbeats, which belong to no window.
+ */
 export type Mark = { readonly edge: "low" | "high"; readonly window: string } | { readonly edge: null };
 
 export function encodeMark(mark: Mark): string {
   return JSON.stringify(mark);
 }
 
-/** Null for a message under our prefix that this version does not know. */
+/** Null for a message with our prefix that this version does not know. */
 export function decodeMark(content: Uint8Array): Mark | null {
   try {
     const value: unknown = JSON.parse(Buffer.from(content.buffer, content.byteOffset, content.length).toString("utf8"));
@@ -16,7 +18,7 @@ export function decodeMark(content: Uint8Array): Mark | null {
     }
     return null;
   } catch (error) {
-    // Another version's mark, or another program under our prefix: not ours to understand.
+    // The message comes from another version, or from another program with our prefix: it is ignored.
     if (error instanceof SyntaxError) return null;
     throw error;
   }

@@ -6,12 +6,12 @@ import type { SinkWorker } from "../apply/sink-worker.ts";
 /** Bytes that all queues together may hold before the stream stops reading (the stream's own bound). */
 export const BYTE_BUDGET = 24 * 1024 * 1024;
 const INTERVAL_MS = 100;
-/** A sink that holds half of the budget for so long is parked. */
+/** A sink that holds half of the budget for this long is detached. */
 const HALF_MS_MAX = 10_000;
-/** One that holds nearly all of it stops the others: it is parked at once. */
+/** A sink that holds nearly all of it stops the others: it is detached at once. */
 const NEARLY_ALL = 0.75;
 
-/** One that the others wait for is slow by its nature; it is parked only if it does not get on at all. */
+/** A sink that the others already wait for is known to be slow: it is detached only if it makes no progress at all. */
 const STALLED_MS_MAX = 60_000;
 
 interface Held {
@@ -19,7 +19,7 @@ interface Held {
   readonly covered: Position | null;
 }
 
-/** Parks the sinks that can't keep up, so that the others don't wait. A sink that is alone has nobody to hold up. */
+/** Detaches the sinks that can't keep up, so that the others don't wait. A sink that is alone delays no other. */
 export async function parkSlowSinks(
   { clock, lane }: { readonly clock: Clock; readonly lane: Lane },
   isWaitedFor: (worker: SinkWorker) => boolean,

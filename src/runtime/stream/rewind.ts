@@ -6,29 +6,29 @@ import type { StoredError } from "../../core/contracts/state-store.ts";
 import type { Lane } from "./lane.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
 
-/** The main lane while it is not back yet where it was before it went back. */
+/** The main lane while it has not reached the position again from which it went back. */
 export interface GoneBack {
-  /** Names of the sinks for which it did. The other ones that are attached wait. */
+  /** Names of the sinks for which it went back. The other attached sinks wait. */
   readonly sinks: readonly string[];
   readonly until: Position;
-  /** Why they have no stream of their own. */
+  /** Why these sinks have no stream of their own. */
   readonly error: StoredError;
 }
 
 /**
- * What is left for a sink that lies behind and can't have a stream of its own: the main lane goes back to where the sink
- * stands. The sinks that were further pass over what they have (invariant 4), and get nothing new until the lane is back
- * where it was: that is said by `goneBack`.
+ * The last way for a sink that is behind and can't have its own stream: the main lane goes back to the sink's position. The
+ * sinks that were further skip what they have (invariant 4), and get nothing new until the lane is back; `goneBack` reports
+ * that.
  */
 export class Rewind {
   readonly #clock: Clock;
   readonly #lane: Lane;
-  /** Sinks that would come along, and how they are told that they are attached. */
+  /** Sinks that wait for the lane, and the callbacks that tell them that they are attached. */
   readonly #waiting = new Map<SinkWorker, () => void>();
   /** Sinks that joined behind `#until`. */
   readonly #along = new Set<SinkWorker>();
   #asked = new AbortController();
-  /** Where the lane stood before it went back; null while nobody attached lies before that. */
+  /** The position from which the lane went back; null while no attached sink is before it. */
   #until: Position | null = null;
   #error: StoredError | null = null;
 
@@ -37,7 +37,7 @@ export class Rewind {
     this.#lane = lane;
   }
 
-  /** Aborted when the stream is to be closed, for `move`. Another one after each `move`. */
+  /** Aborted when the stream has to be closed for `move`. A new signal after each `move`. */
   get asked(): AbortSignal {
     return this.#asked.signal;
   }
@@ -58,13 +58,13 @@ export class Rewind {
     return comparePositions(worker.covered, this.#until) < 0;
   }
 
-  /** For a sink that stands where the lane is, or further on. */
+  /** For a sink that is at the lane's position, or beyond it. */
   attach(worker: SinkWorker): void {
     this.#lane.attach(worker);
     if (this.#isBehind(worker)) this.#along.add(worker);
   }
 
-  /** After each block. True where the lane is to move on: the sinks that lacked what it gives have left. */
+  /** Called after each block. True if the lane has to move on: the sinks that lacked its present changes have left. */
   isDone(): boolean {
     if (this.#until === null || this.#isNeeded) return false;
     if (comparePositions(this.#lane.position, this.#until) < 0) return true;
@@ -74,27 +74,30 @@ export class Rewind {
   }
 
   /**
-   * Whether a sink may lack what the lane gives now: one that was given it before, and still works at it, counts too, and
-   * one that is being handed over, for which the lane may not leave anything out.
+   * Whether a sink may lack the changes that the lane gives now. A sink that got them before and still works on them counts
+   * too. So does a sink that is being handed over: the lane must not skip anything for it.
    */
   get #isNeeded(): boolean {
     for (const worker of this.#lane.sinks) if (!this.#lane.has(worker) || this.#isBehind(worker)) return true;
     return false;
   }
 
-  /** Has the lane go back to the sinks that wait. */
+  /** Makes the lane go back to the sinks that wait. */
   ask(error: SecondStreamRefused): void {
     const { code, message, hint } = error;
     this.#error = { code, message, hint: hint ?? null, at: timestamp(this.#clock) };
     this.#asked.abort();
   }
 
-  /** Has the main stream opened again where it stands: a source that is another one by now is met there. */
+  /** Opens the main stream again at its position: this notices a source that has another log by now. */
   reopen(): void {
     this.#asked.abort();
   }
 
-  /** Waits for the lane to come by, whoever asked for it. True: the worker is attached; false: it did not in that time. */
+  /**
+   * Waits until the lane passes the sink's position, whichever sink asked for it. True: the worker is attached; false: it
+   * took too long.
+   */
   async comesBy(worker: SinkWorker, withinMs: number | null, signal: AbortSignal): Promise<boolean> {
     let isAttached = false;
     using attached = scopeOf(signal);
@@ -112,7 +115,7 @@ export class Rewind {
     return isAttached;
   }
 
-  /** For the feed, while no stream is read: the lane moves to where the stream is to be opened next. */
+  /** Called by the feed while no stream is open: moves the lane to where the stream has to be opened next. */
   move(): void {
     this.#asked = new AbortController();
     if (this.#until === null && this.#waiting.size === 0) return;

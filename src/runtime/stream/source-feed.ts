@@ -23,19 +23,19 @@ export interface SourceFeedParts {
   readonly isKnown: (tableId: string) => boolean;
   /** `StreamOptions.onUnloggedRows` */
   readonly onUnloggedRows: (tableId: string) => Promise<void>;
-  /** Takes in what has become of the tables by the configuration's rules; before each stream. */
+  /** Registers the changes that the configuration's rules make to the tables; called before each stream. */
   readonly revise: () => Promise<void>;
-  /** Where the sinks stand, the lane being the one that is least far. */
+  /** The sinks' positions; the lane is at the lowest. */
   readonly held: () => HeldPositions;
-  /** So long may it be opened again in vain before somebody has to look. */
+  /** How long it may be reopened without success before an operator has to act. */
   readonly inVainMsMax: number;
   readonly logger: Logger;
 }
 
 /**
- * Feeds the main lane from the source's stream; a stream that breaks is opened again where the lane stands, and one whose
- * lane moves (`Rewind`) where it stands then. The identity
- * of the log is compared at each opening: what can't be proven to go on without a gap ends the feed.
+ * Feeds the main lane from the source's stream. A stream that breaks is opened again at the lane's position, also after the
+ * lane has moved (`Rewind`). Each opening compares the log's identity; if it can't prove that there is no gap, the feed
+ * ends.
  */
 export class SourceFeed implements AsyncDisposable {
   readonly #parts: SourceFeedParts;
@@ -49,7 +49,7 @@ export class SourceFeed implements AsyncDisposable {
     this.#backoff = new ReconnectBackoff(parts.clock);
   }
 
-  /** The stream while there is one: what is acknowledged goes through it. */
+  /** The stream while there is one: acknowledgements go through it. */
   get stream(): ChangeStream | null {
     return this.#stream;
   }
@@ -59,7 +59,7 @@ export class SourceFeed implements AsyncDisposable {
     return this.#error;
   }
 
-  /** True where somebody has to act for the stream to go on, as far as can be told. */
+  /** True if an operator has to act before the stream can continue, as far as is known. */
   get needsPerson(): boolean {
     return this.#error !== null && (this.#isBlocked || this.#backoff.waitedMs > this.#parts.inVainMsMax);
   }
@@ -87,7 +87,7 @@ export class SourceFeed implements AsyncDisposable {
     }
   }
 
-  /** Until the stream breaks, or is to be opened again from another place. */
+  /** Ends when the stream breaks, or has to be opened again at another position. */
   async #feed(stream: ChangeStream, signal: AbortSignal): Promise<void> {
     const { lane, rewind } = this.#parts;
     const reached = lane.position;
@@ -118,7 +118,7 @@ export class SourceFeed implements AsyncDisposable {
     this.#isBlocked = kindOf(error) === "blocked";
     const { code, message, hint } = findMillraceError(error) ?? streamLost(error);
     this.#error = { code, message, hint: hint ?? null, at: timestamp(this.#parts.clock) };
-    this.#parts.logger.warn({ error }, "the stream from the source broke off; it is opened again");
+    this.#parts.logger.warn({ error }, "the stream from the source broke; it is opened again");
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -14,7 +14,7 @@ export interface VisibilityParts {
 const INTERVAL_MS = 1_000;
 
 /**
- * Asks for the transactions that a process before this one may have delivered although nobody sees them yet; rows read
+ * Asks for the transactions that an earlier process may have delivered while other sessions did not see them yet. Rows read
  * beside the stream must wait for those too.
  */
 export async function noteEarlierDeliveries(parts: VisibilityParts, signal: AbortSignal): Promise<void> {
@@ -28,13 +28,13 @@ export async function noteEarlierDeliveries(parts: VisibilityParts, signal: Abor
     } catch (error) {
       signal.throwIfAborted();
       if (kindOf(error) === "fatal") throw error;
-      logger.warn({ error }, "the source could not be asked for its transactions; it is tried again");
+      logger.warn({ error }, "the source did not tell its transactions; the next attempt follows");
       await clock.sleep(backoff.next(), signal);
     }
   }
 }
 
-/** Keeps the list of delivered transactions that nobody may see yet short. */
+/** Keeps the list of delivered transactions short that may not be visible yet. */
 export async function forgetVisible(
   { clock, watermarks, lane, logger }: VisibilityParts,
   signal: AbortSignal,
@@ -48,7 +48,7 @@ export async function forgetVisible(
       lane.forgetVisible(mark, sees);
     } catch (error) {
       signal.throwIfAborted();
-      logger.debug({ error }, "the source could not be asked for what is visible");
+      logger.debug({ error }, "the source did not tell which transactions are visible");
     }
   }
 }

@@ -29,13 +29,13 @@ export interface CatalogTable {
   readonly table: string;
   readonly type: string;
   readonly engine: string;
-  /** What tells it from another table under its name. */
+  /** Distinguishes it from another table with the same name. */
   readonly generation: string;
   readonly columns: readonly CatalogColumn[];
   readonly primary: CatalogKey | undefined;
   /** Over not-null columns, fewest columns first. */
   readonly uniques: readonly CatalogKey[];
-  /** The first over whole columns of which some may be null. */
+  /** The first unique index over whole columns of which some may be null. */
   readonly nullableUnique: CatalogKey | undefined;
 }
 
@@ -96,8 +96,8 @@ export async function readCatalog(
 }
 
 /**
- * MySQL's INNODB_TABLES opens each table of the server, and waits with whoever waits for one of them (error 1205 where an
- * ALTER of any table waits for a transaction); its list of tablespaces takes no locks. MariaDB reads its own records.
+ * MySQL's INNODB_TABLES opens each table of the server, and so waits if any of them is locked (error 1205 while an ALTER of
+ * any table waits for a transaction); its list of tablespaces takes no locks. MariaDB reads its own records.
  */
 const IDS = [
   { view: "INNODB_TABLESPACES", sql: "SELECT name, space FROM information_schema.INNODB_TABLESPACES" },
@@ -106,9 +106,9 @@ const IDS = [
 const UNKNOWN_TABLE = 1109;
 
 /**
- * InnoDB's numbers of its tables, by `database/table`: another one where a table was made anew, rewritten or swapped. Without
- * the privilege PROCESS, for other engines, or in a tablespace of MySQL that tables share, there is only the time of making,
- * in seconds.
+ * InnoDB's numbers of its tables, by `database/table`. The number changes if a table was created again, rewritten or
+ * swapped. Without the privilege PROCESS, for other engines, or in a shared tablespace of MySQL, there is only the time of
+ * creation, in seconds.
  */
 async function tableIds(context: SourceContext, signal: AbortSignal): Promise<ReadonlyMap<string, string>> {
   for (const { view, sql } of IDS) {
@@ -129,7 +129,7 @@ const CHECKS = "CHECK_CONSTRAINTS";
 const UNKNOWN_COLUMN = 1054;
 const JSON_CHECK = /^json_valid\(`((?:[^`]|``)+)`\)$/i;
 
-/** MariaDB's columns that are checked to be JSON, as schema, table and name with zeros between. */
+/** MariaDB's columns with a check for JSON, as schema, table and name with zeros between them. */
 async function jsonColumns(
   { database, withoutIds }: SourceContext,
   only: { readonly schema: string; readonly table: string } | null,

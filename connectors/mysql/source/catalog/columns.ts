@@ -1,4 +1,4 @@
-/** What the columns of a table map are to everybody else: canonical types, and the types as the server spells them. */
+/** Turns the columns of a table map into canonical types, and into the types as the server spells them. */
 import type { ZeroDates } from "../../../../src/core/contracts/connector.ts";
 import type { Column } from "../../../../src/core/model/schema.ts";
 import type { ColumnType } from "../../../../src/core/model/types.ts";
@@ -11,11 +11,11 @@ import type { TableMap } from "../rows/table-map.ts";
 
 export interface ColumnOptions {
   readonly zeroDates: ZeroDates;
-  /** By ordinal, what only the catalogue knows (MariaDB's JSON is LONGTEXT, its UUID is BINARY(16)). */
+  /** By ordinal, what only the catalogue shows (MariaDB's JSON is LONGTEXT, its UUID is BINARY(16)). */
   readonly known?: ReadonlyMap<number, Pick<Column, "type" | "native">>;
 }
 
-/** The columns of a table in the log; an error where the log has no names for them. `identity` is the ordinal from 1 on. */
+/** The columns of a table in the log; an error if the log has no names for them. `identity` is the ordinal, from 1. */
 export function columnsOf(map: TableMap, options: ColumnOptions): Column[] {
   if (map.metadata.names.length !== map.types.length) {
     throw fatal(
@@ -31,7 +31,7 @@ export function columnsOf(map: TableMap, options: ColumnOptions): Column[] {
       name: map.metadata.names[i] ?? "",
       type: known?.type ?? columnType(map, i, options.zeroDates),
       native: known?.native ?? nativeType(map, i),
-      // A date that does not exist becomes null although the column says otherwise; a key with one is an error.
+      // A date that does not exist becomes null, even in a NOT NULL column; in a key it is an error.
       nullable: map.nullable[i] === true || (!isKey && options.zeroDates === "null" && isCalendar(map.types[i]!)),
       identity: i + 1,
     };
@@ -84,7 +84,7 @@ export function columnType(map: TableMap, i: number, zeroDates: ZeroDates): Colu
     case field.VARCHAR_COMPRESSED:
     case field.BLOB_COMPRESSED:
       return charsetOf(map, i).kind === "bytes" ? { kind: "bytes" } : { kind: "text" };
-    // No type elsewhere holds 838 hours, or a negative time of day; a set's text is the server's own list.
+    // No other type holds 838 hours, or a negative time of day; a set's text is the server's own list.
     case field.TIME:
     case field.TIME_OLD:
     case field.SET:
@@ -175,7 +175,7 @@ const GEOMETRIES = [
 ];
 const BLOBS = ["", "tiny", "", "medium", "long"];
 
-/** As SHOW CREATE TABLE has it, without character set and attributes. */
+/** As SHOW CREATE TABLE spells it, without character set and attributes. */
 export function nativeType(map: TableMap, i: number): string {
   const type = map.types[i]!;
   const first = map.first[i]!;
@@ -235,7 +235,7 @@ function stringType(map: TableMap, i: number, type: number, first: number): stri
   if (type === field.BLOB || type === field.BLOB_COMPRESSED) {
     return `${BLOBS[first] ?? ""}${isBytes ? "blob" : "text"}${compressed}`;
   }
-  // A value that is kept compressed has one byte more.
+  // A value that is kept compressed has one more byte.
   const byteCount = type === field.VARCHAR_COMPRESSED ? first - 1 : first;
   const length = Math.floor(byteCount / byteCountMax);
   if (type === field.STRING) return `${isBytes ? "binary" : "char"}(${length})`;

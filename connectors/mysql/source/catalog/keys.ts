@@ -1,16 +1,16 @@
-/** What a table's rows are told apart by: its own key, or what the configuration chooses. The log has whole old rows. */
+/** What identifies a table's rows: its own key, or the columns that the configuration chooses. The log has whole old rows. */
 import type { ChosenKey } from "../../../../src/core/contracts/connector.ts";
 import { quoteName, quoteTable } from "../../quote.ts";
 import type { CatalogTable } from "./catalog.ts";
 
 export type FoundKey =
   | { readonly kind: "own" | "chosen"; readonly columns: readonly string[] }
-  /** It has none of its own, and none is chosen for it. */
+  /** The table has no own key, and none is chosen for it. */
   | { readonly kind: "none" }
-  /** What is chosen names a column that the table does not have, or can't be its key. */
+  /** The chosen columns include one that the table does not have, or can't be its key. */
   | { readonly kind: "unknown" | "unfit"; readonly reason: string; readonly fix: string };
 
-/** The table's key where `wanted` is chosen for it; null: nothing is. */
+/** The key if `wanted` is chosen for the table; null: nothing is chosen. */
 export function findKey(table: CatalogTable, wanted: ChosenKey | null): FoundKey {
   const own = table.primary ?? table.uniques[0];
   const ownKey: FoundKey = own === undefined ? { kind: "none" } : { kind: "own", columns: own.columns };
@@ -27,7 +27,7 @@ export function findKey(table: CatalogTable, wanted: ChosenKey | null): FoundKey
   const isProven = proofs.some((index) => index.columns.every((name) => wanted.columns.includes(name)));
   const isNotNull = columns.every((column) => column?.nullable === false);
   if (isProven && isNotNull) return { kind: "chosen", columns: wanted.columns };
-  // One that is left out anyway: the rule is for others.
+  // The table is left out anyway: the rule is meant for others.
   if (own === undefined && wanted.isForMany) return ownKey;
   const reason = `its key is to be ${chosen}, and no unique index over NOT NULL columns keeps its rows apart by that`;
   const nullable = wanted.columns.filter((_, i) => columns[i]?.nullable === true);

@@ -18,13 +18,13 @@ interface Refusal {
 
 export interface SelectedTables extends CapturedTables {
   readonly missing: readonly string[];
-  /** By table id, the fingerprint of what the catalogue says, whatever is followed. */
+  /** By table id, the fingerprint of the catalogue's shape, even if another shape is followed. */
   readonly described: ReadonlyMap<string, string>;
 }
 
 /**
- * With `strict`, as at a start, a table named literally that can't be captured is an error; while running it is refused
- * like others, so that one table does not stop all.
+ * With `strict`, as at a start, a table that is named literally and can't be captured is an error. While the daemon runs it
+ * is refused like others, so that one table does not stop all.
  */
 export async function selectTables(
   context: SourceContext,
@@ -48,7 +48,7 @@ export async function selectTables(
     const refusal = refusalOf(table, shape, findKey(table, context.chosenKey(table)));
     if (shape !== undefined && refusal === undefined) {
       tables.push(shape);
-      // With another choice its rows are others.
+      // With another choice the table has other rows.
       generations.set(shape.id, zeroDates === "null" ? table.generation : `${table.generation} ${zeroDates}`);
       continue;
     }
@@ -70,7 +70,7 @@ export async function selectTables(
   return { tables, refused, generations, missing, described };
 }
 
-/** Whether a table that nobody has followed yet stays left out. */
+/** Whether a table that was never followed stays left out. */
 export function isLeftOut(table: CatalogTable, context: SourceContext): boolean {
   const shape = catalogShape(table, context);
   return refusalOf(table, shape, findKey(table, context.chosenKey(table))) !== undefined;
@@ -100,7 +100,7 @@ function refusalOf(table: CatalogTable, shape: TableShape | undefined, key: Foun
   const reserved = shape.columns.find((column) => column.name.startsWith("_millrace_"));
   if (reserved !== undefined)
     return {
-      reason: `its column ${reserved.name} has a name that Millrace keeps for itself`,
+      reason: `its column ${reserved.name} has a name that Millrace reserves`,
       fix: "Rename the column.",
     };
   return undefined;

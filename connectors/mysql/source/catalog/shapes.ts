@@ -1,6 +1,6 @@
 /**
- * The shapes of core from the catalogue and from table maps. Both must say the same of the same table: a shape that the log
- * shows is looked for among those that the catalogue gave.
+ * Makes core's shapes from the catalogue and from table maps. Both must give the same shape for the same table: a shape in
+ * the log is looked up among those from the catalogue.
  */
 import { createHash } from "node:crypto";
 import type { ChosenKey, TableName, ZeroDates } from "../../../../src/core/contracts/connector.ts";
@@ -16,13 +16,13 @@ import { LONGLONG } from "../rows/field-types.ts";
 import { findKey } from "./keys.ts";
 import type { TableMap } from "../rows/table-map.ts";
 
-/** What the configuration says of a table. */
+/** What the configuration says about a table. */
 export interface ShapeRules {
   readonly zeroDates: (table: TableName) => ZeroDates;
   readonly chosenKey: (table: TableName) => ChosenKey | null;
 }
 
-/** Undefined where the table has no key, or not the one that is chosen. */
+/** Undefined if the table has no key, or not the chosen one. */
 export function catalogShape(table: CatalogTable, rules: ShapeRules): TableShape | undefined {
   const key = findKey(table, rules.chosenKey(table));
   if (key.kind !== "own" && key.kind !== "chosen") return undefined;
@@ -41,13 +41,13 @@ export function catalogShape(table: CatalogTable, rules: ShapeRules): TableShape
   return shapeOf(table.schema, table.table, columns, key.columns, key.kind === "chosen");
 }
 
-/** What is followed of a table that the catalogue shows: what the log says, where the two are known to differ. */
+/** The shape to follow for a table of the catalogue: the log's shape, if the two are known to differ. */
 export function followedShape(table: CatalogTable, context: SourceContext): TableShape | undefined {
   const shape = catalogShape(table, context);
   return shape === undefined ? undefined : context.shapes.of(shape);
 }
 
-/** The shape in the log. The catalogue, which may be ahead, tells the key where the log names none. */
+/** The shape in the log. If the log names no key, the catalogue shows it; the catalogue may be ahead. */
 export function mappedShape(map: TableMap, table: CatalogTable | undefined, rules: ShapeRules): TableShape {
   const { names } = map.metadata;
   const zeroDates = rules.zeroDates(map);
@@ -62,7 +62,7 @@ export function mappedShape(map: TableMap, table: CatalogTable | undefined, rule
   return shapeOf(map.schema, map.table, columns, isWhole ? key : [], wanted !== null && isChosen(wanted, key));
 }
 
-/** MariaDB keeps the hashes of a unique index over texts in columns of its own behind all others, which only the log shows. */
+/** MariaDB keeps the hashes of a unique index over texts in extra columns after all others; only the log shows them. */
 function visibleCount({ flavour, metadata, types }: TableMap, table: CatalogTable | undefined): number {
   const { names } = metadata;
   if (flavour !== "mariadb") return names.length;
@@ -81,7 +81,7 @@ function mappedKey(
   const found = table === undefined ? undefined : findKey(table, wanted);
   if (found?.kind === "unknown" || found?.kind === "unfit") return [];
   if (found?.kind === "chosen") return found.columns;
-  // Of a table that is gone nobody says more than the log does.
+  // For a table that is gone, the log is the only source.
   if (table === undefined && wanted?.columns.every((name) => names.includes(name)) === true) return wanted.columns;
   if (primaryKey.length > 0) return primaryKey.map((i) => names[i]!);
   return found?.kind === "own" ? found.columns : [];
@@ -91,7 +91,7 @@ function isChosen({ columns }: ChosenKey, key: readonly string[]): boolean {
   return columns.length === key.length && columns.every((name, i) => name === key[i]);
 }
 
-/** Columns of which the log does not say what they are; where the catalogue has gone on it may know another type. */
+/** Columns whose exact type the log does not show; a catalogue that is ahead may have another type for them. */
 function knownColumns(map: TableMap, table: CatalogTable | undefined): ReadonlyMap<number, KnownColumn> {
   const known = new Map<number, KnownColumn>();
   if (map.flavour !== "mariadb" || table === undefined) return known;

@@ -1,4 +1,4 @@
-/** The versions of tables that the log names, for the stream that comes to them. */
+/** Looks up, for a stream, the versions of tables that the log names. */
 import type { TableShape } from "../../../../src/core/contracts/catalog.ts";
 import type { StreamOptions } from "../../../../src/core/contracts/change-log.ts";
 import { findMillraceError } from "../../../../src/core/errors.ts";
@@ -20,7 +20,7 @@ export async function lookUp(
 ): Promise<TableVersion | null> {
   const { schema, table } = map;
   if (!context.captures(schema, table)) return null;
-  // It ends with the connection's own time limits.
+  // The connection's own time limits end it.
   const { signal } = new AbortController();
   const [live] = await readCatalog(context, { schema, table }, signal);
   const shape = mappedShape(map, live, context);

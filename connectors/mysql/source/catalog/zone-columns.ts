@@ -5,7 +5,7 @@ import type { SourceContext } from "../context.ts";
 interface Column {
   readonly name: string;
   readonly type: string;
-  /** Null: it is not computed whenever it is read. */
+  /** Null: it is not computed at each read. */
   readonly expression: string | null;
 }
 
@@ -32,12 +32,12 @@ export async function zoneColumns(context: SourceContext, signal: AbortSignal): 
       id: "zone_columns",
       level: "warning" as const,
       what: `the generated column ${name} of ${table} is VIRTUAL and computed from a TIMESTAMP: the log has it in the time zone of the session that wrote the row, rows that are read have it in UTC, so copies may differ from the stream`,
-      fix: "Make it STORED, compute it from a DATETIME, or drop it by a rule: columns: { NAME: { drop: true } }. Where a rule drops it, nothing is left to do.",
+      fix: "Make it STORED, compute it from a DATETIME, or drop it by a rule: columns: { NAME: { drop: true } }. If a rule drops it already, nothing is left to do.",
     }));
   });
 }
 
-/** Names of the virtual columns that are computed from a TIMESTAMP, also by way of one another. */
+/** Names of the virtual columns that are computed from a TIMESTAMP, directly or through other columns. */
 function dependent(columns: readonly Column[]): readonly string[] {
   const dependentOnZone = new Set(
     columns.filter(({ type }) => type.toLowerCase() === "timestamp").map(({ name }) => name),

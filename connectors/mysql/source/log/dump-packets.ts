@@ -1,34 +1,34 @@
 /**
- * Events out of what the socket brings of a dump. In place of the driver's own parser, which keeps every part of the stream
- * until the collector comes: at the speed of a log that is passed over, that is a hundred megabytes later. Here a part is
- * given back as soon as its events are taken, and what lies in two of them is put together in one buffer.
+ * Takes events out of the bytes that the socket brings of a dump. It replaces the driver's own parser, which keeps every
+ * part of the stream until the garbage collector runs; at the speed of a skipped log that is a hundred megabytes later.
+ * Here a part is freed as soon as its events are taken, and an event that spans two parts is put together in one buffer.
  */
 import { type BytesParser, PACKET_HEADER_BYTES } from "../driver.ts";
 import { HEADER_BYTES, SIZE_AT } from "./events.ts";
 import { giveBack } from "../snapshot/give-back.ts";
 import { readUint24, readUint32 } from "./little-endian.ts";
 
-/** A payload of this length goes on in the next packet. */
+/** A payload of this length continues in the next packet. */
 const PAYLOAD_BYTES_MAX = 0xff_ffff;
 const KEPT_BYTES_MAX = 1024 * 1024;
 const EVENT_MARK = 0;
-/** Of a payload: the mark, then the event's header. */
+/** At the start of a payload: the mark, then the event's header. */
 const HEAD_BYTES = 1 + HEADER_BYTES;
 const EVENT_SIZE_AT = 1 + SIZE_AT;
 
-/** An event's bytes, which are another's when it returns. */
+/** An event's bytes; the buffer is reused when it returns. */
 export type OnEvent = (bytes: Buffer, start: number, end: number) => void;
 
-/** Takes an event's bytes as they come, its header among them, so that it need not be in memory whole. */
+/** Takes an event's bytes as they come, header included, so that the whole event need not be in memory. */
 export interface LargeEvent {
   append(bytes: Buffer): void;
   end(): void;
 }
 
-/** For an event that does not lie in one part of the stream, by its header; undefined: it is wanted whole. */
+/** Decides by the header about an event that spans several parts of the stream; undefined: it is needed whole. */
 export type OnLarge = (header: Buffer) => LargeEvent | undefined;
 
-/** What has come of a dump: bytes show that the server is there while a large event is on its way. */
+/** Progress of a dump: bytes show that the server lives while a large event is on its way. */
 export interface Received {
   byteCount: number;
 }
@@ -36,17 +36,17 @@ export interface Received {
 export class DumpPackets implements BytesParser {
   readonly #received: Received;
   readonly #onEvent: OnEvent;
-  /** Given what is no event: it is a copy. */
+  /** Gets packets that are no events, as copies. */
   readonly #onOther: (payload: Buffer) => void;
   readonly #onLarge: OnLarge;
   readonly #head = Buffer.alloc(PACKET_HEADER_BYTES);
   #headBytes = 0;
-  /** Of the payload that is being put together: its bytes, and how many are there. */
+  /** The payload that is being put together: its bytes, and how many have come. */
   #payload = Buffer.allocUnsafeSlow(KEPT_BYTES_MAX);
   #length = 0;
-  /** In place of the payload. */
+  /** Used instead of the payload. */
   #large: LargeEvent | undefined;
-  /** How many the packet still has. */
+  /** How many bytes of the packet are still to come. */
   #left = 0;
 
   constructor(
@@ -71,7 +71,7 @@ export class DumpPackets implements BytesParser {
     giveBack(chunk);
   }
 
-  /** Takes the packets that are there whole; returns where the first that is not begins. */
+  /** Takes the complete packets; returns where the first incomplete one begins. */
   #whole(chunk: Buffer, from: number): number {
     let at = from;
     while (chunk.length - at >= PACKET_HEADER_BYTES) {
@@ -84,7 +84,7 @@ export class DumpPackets implements BytesParser {
     return at;
   }
 
-  /** Takes what there is of one packet; returns where its part of the chunk ends. */
+  /** Takes the available part of one packet; returns where its part of the chunk ends. */
   #gather(chunk: Buffer, from: number): number {
     let at = from;
     if (this.#headBytes < PACKET_HEADER_BYTES) {
@@ -94,7 +94,7 @@ export class DumpPackets implements BytesParser {
       if (this.#headBytes < PACKET_HEADER_BYTES) return at;
       this.#left = readUint24(this.#head, 0);
     }
-    // The header alone first: it tells where the rest goes.
+    // The header alone first: it decides where the rest goes.
     const wanted = this.#length < HEAD_BYTES ? Math.min(this.#left, HEAD_BYTES - this.#length) : this.#left;
     const end = Math.min(chunk.length, at + wanted);
     this.#put(chunk, at, end);
@@ -138,7 +138,7 @@ export class DumpPackets implements BytesParser {
     const needed = this.#length + this.#left;
     const old = this.#payload;
     if (needed <= old.length) return;
-    // A large event is not told by its first packet's length, but by its own.
+    // A large event is recognised by its own length, not by that of its first packet.
     this.#payload = Buffer.allocUnsafeSlow(Math.max(needed, readUint32(old, EVENT_SIZE_AT) + 1));
     old.copy(this.#payload, 0, 0, this.#length);
     giveBack(old);

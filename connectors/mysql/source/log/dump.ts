@@ -1,6 +1,6 @@
 /**
- * The binary log as the server sends it from a place on (COM_BINLOG_DUMP). A command of our own: the driver's own reader
- * of logs can't send its request, and neither it nor those built on it leave packets where they lie.
+ * The binary log as the server sends it from a position on (COM_BINLOG_DUMP). It is our own command: the driver's own
+ * reader of logs can't send this request, and neither it nor libraries based on it leave packets in place.
  */
 import { openSession, type Target, within } from "../database.ts";
 import { type Packet, PACKET_HEADER_BYTES, type PacketWriter, type Session } from "../driver.ts";
@@ -15,7 +15,7 @@ const REQUEST_BYTES = 11;
 const EOF_MARK = 0xfe;
 const NON_BLOCK = 1;
 const HEARTBEAT_NS = 1_000_000_000;
-/** Offsets above it can't be asked for: the request has 32 bits. */
+/** Higher offsets can't be requested: the request has 32 bits. */
 const OFFSET_MAX = 0xffff_ffff;
 
 export interface DumpHandlers {
@@ -31,11 +31,11 @@ export interface DumpRequest {
   readonly serverId: number;
   /** False: the server ends the dump at the log's end. Default: it waits for more there. */
   readonly isEndless?: boolean;
-  /** Called with the dump's own session before it begins. */
+  /** Called with the dump's own session before the dump begins. */
   readonly prepare?: (session: Session, signal: AbortSignal) => Promise<void>;
 }
 
-/** From where the server is asked to send, for a wanted offset. */
+/** The offset to request from the server for a wanted offset. */
 export function askedOffset(offset: number): number {
   return offset > OFFSET_MAX ? FILE_START : offset;
 }
@@ -49,7 +49,7 @@ export class Dump {
     this.#received = received;
   }
 
-  /** How many bytes have come, of events that are not whole too. */
+  /** How many bytes have come, including those of incomplete events. */
   get byteCount(): number {
     return this.#received.byteCount;
   }
@@ -57,7 +57,7 @@ export class Dump {
   static async start(target: Target, request: DumpRequest, handlers: DumpHandlers, signal: AbortSignal): Promise<Dump> {
     const session = await openSession(target, signal);
     try {
-      // Told what the server may send: checksums as they are, MariaDB's own events, and signs of life.
+      // Tells the server what it may send: checksums as they are, MariaDB's own events, and heartbeats.
       await within(session.query(SETTINGS), "preparing the stream", signal);
       await request.prepare?.(session, signal);
       session.onBroken(handlers.onEnd);
@@ -83,7 +83,7 @@ export class Dump {
   }
 }
 
-/** Heartbeats are asked for every second: silence for this long means that nobody is there. */
+/** The server sends a heartbeat every second: silence for this long means that the connection is dead. */
 const SILENT_MS_MAX = 15_000;
 export const WATCH_MS = 1_000;
 
@@ -97,7 +97,7 @@ export class SilenceWatch {
     this.#count = count;
   }
 
-  /** To be asked every `WATCH_MS`. */
+  /** To be called every `WATCH_MS`. */
   isSilent(nowMs: number): boolean {
     const count = this.#count();
     if (count !== this.#last) this.heard(nowMs);
@@ -105,16 +105,16 @@ export class SilenceWatch {
     return nowMs - this.#heardMs >= SILENT_MS_MAX;
   }
 
-  /** Also where nobody listened in between. */
+  /** Also if nothing listened in between. */
   heard(nowMs: number): void {
     this.#heardMs = nowMs;
   }
 }
 
-/** Of what an event comes in: the packet's header, and the mark of an event. */
+/** The overhead of a packet: its header, and the mark of an event. */
 const PACKET_BYTES = 5;
 
-/** Whether anything but heartbeats comes, an event in part included. */
+/** Whether anything but heartbeats comes, parts of events included. */
 export class MovementWatch {
   readonly #count: () => number;
   #heartbeatBytes = 0;
@@ -131,12 +131,12 @@ export class MovementWatch {
     this.#heartbeatBytes += PACKET_BYTES + byteCount;
   }
 
-  /** Also where nobody listened in between. */
+  /** Also if nothing listened in between. */
   moved(nowMs: number): void {
     this.#movedMs = nowMs;
   }
 
-  /** Since when nothing has moved. To be asked every `WATCH_MS`. */
+  /** Since when nothing has moved. To be called every `WATCH_MS`. */
   stillSinceMs(nowMs: number): number {
     const count = this.#count() - this.#heartbeatBytes;
     if (count !== this.#last) this.moved(nowMs);
@@ -148,7 +148,7 @@ export class MovementWatch {
 const SERVER_ID_MIN = 0x1000_0000;
 const SERVER_ID_SPAN = 0xe000_0000;
 
-/** For a reader beside the stream: two under one id would put each other out. */
+/** For a reader beside the stream: two readers with one id would disconnect each other. */
 export function otherServerId({ serverId }: { readonly serverId: number }): number {
   for (;;) {
     const id = SERVER_ID_MIN + Math.floor(Math.random() * SERVER_ID_SPAN);
@@ -157,8 +157,8 @@ export function otherServerId({ serverId }: { readonly serverId: number }): numb
 }
 
 /**
- * Reads on until `take` returns false, or to the log's end where the dump has one; `doing` names it in errors. Rows are nobody's
- * here: of a large event with rows only the header is given.
+ * Reads until `take` returns false, or to the log's end if the dump has one; `doing` names it in errors. Rows are not
+ * needed here: of a large event with rows only the header is passed on.
  */
 export async function readDump(
   target: Target,
@@ -168,11 +168,11 @@ export async function readDump(
   signal: AbortSignal,
 ): Promise<void> {
   const done = Promise.withResolvers<void>();
-  // It is waited for below; a failure before that is seen there.
+  // It is awaited below; that also reports a failure before then.
   done.promise.catch(() => {});
   const stop = (): void => done.reject(aborted(doing));
   signal.addEventListener("abort", stop, { once: true });
-  // More events may have come with the last one that is wanted.
+  // More events may have come with the last wanted one.
   let isOver = false;
   const onEvent = (bytes: Buffer, start: number, end: number): void => {
     if (isOver) return;
@@ -213,7 +213,7 @@ function passed(onEvent: OnEvent): OnLarge {
 
 const SETTINGS = `SET @master_binlog_checksum = 'CRC32', @source_binlog_checksum = 'CRC32', @mariadb_slave_capability = 4, @master_heartbeat_period = ${HEARTBEAT_NS}, @source_heartbeat_period = ${HEARTBEAT_NS}`;
 
-/** The driver is given only what ends the dump. */
+/** The driver gets only what ends the dump. */
 function dumpCommand(request: DumpRequest, { onEnd, onEvent, onLarge }: DumpHandlers, received: Received) {
   let isOver = false;
   const end = (error: unknown): boolean => {
@@ -251,7 +251,7 @@ function dumpCommand(request: DumpRequest, { onEnd, onEvent, onLarge }: DumpHand
   };
 }
 
-/** Numbered as the first. */
+/** Numbered from the first one. */
 function asPacket(payload: Buffer): Buffer {
   const packet = Buffer.alloc(PACKET_HEADER_BYTES + payload.length);
   packet.writeUIntLE(payload.length, 0, 3);

@@ -3,13 +3,13 @@ import { readUint16, readUint32 } from "./little-endian.ts";
 
 export const HEADER_BYTES = 19;
 export const CHECKSUM_BYTES = 4;
-/** In the header. */
+/** Offsets in the header. */
 export const TYPE_AT = 4;
 export const SIZE_AT = 9;
 export const FLAGS_AT = 17;
-/** A reader that does not know such an event may pass over it. */
+/** A reader that does not know such an event may skip it. */
 const FLAG_IGNORABLE = 0x80;
-/** Made up by the server for this reader: it is not in the file. */
+/** Made by the server for this reader: it is not in the file. */
 export const FLAG_ARTIFICIAL = 0x20;
 
 export const QUERY = 2;
@@ -50,18 +50,18 @@ export const MARIADB_WRITE_ROWS_COMPRESSED = 169;
 export const MARIADB_UPDATE_ROWS_COMPRESSED = 170;
 export const MARIADB_DELETE_ROWS_COMPRESSED = 171;
 
-/** What an event is to the decoder of rows. */
+/** What an event means to the decoder of rows. */
 export const CLASS_CONTROL = 0;
 export const CLASS_FORMAT = 1;
 export const CLASS_TABLE_MAP = 2;
 export const CLASS_ROWS = 3;
 export const CLASS_PAYLOAD = 4;
-/** May hold changes that this version can't read: the stream must stop there. */
+/** May hold changes that this version can't read: the stream must stop before it. */
 export const CLASS_UNKNOWN = 5;
 
 /**
- * Codes that never hold changes of rows. Statements (2, 5, 13, 14, 17, 18, 165) and the rest of a log before row events
- * are among them: what they say is for the session to judge.
+ * Codes that never hold changes of rows. They include statements (2, 5, 13, 14, 17, 18, 165) and events from before row
+ * events existed; the log reader decides what these mean.
  */
 const CONTROL: readonly number[] = [
   // Statements, and what comes with them.
@@ -117,12 +117,12 @@ const ANNOTATIONS: ReadonlySet<number> = new Set([ROWS_QUERY, MARIADB_ANNOTATE_R
 
 const STATEMENTS: ReadonlySet<number> = new Set([...ANNOTATIONS, QUERY, MARIADB_QUERY_COMPRESSED, EXECUTE_LOAD_QUERY]);
 
-/** Holds the text of a statement, of which the beginning is enough. */
+/** Holds the text of a statement; its beginning is enough. */
 export function isStatement(type: number): boolean {
   return STATEMENTS.has(type);
 }
 
-/** Tells nothing to who looks at transactions and files alone. */
+/** Not needed by a reader that only looks at transactions and files. */
 export function isOfRows(type: number, flags: number): boolean {
   const kind = classOf(type, flags);
   return kind === CLASS_ROWS || kind === CLASS_PAYLOAD || ANNOTATIONS.has(type);

@@ -1,4 +1,4 @@
-/** The event that begins each file of the log and says how the others are to be read. */
+/** The event that begins each file of the log and describes how to read the others. */
 import { CHECKSUM_BYTES, HEADER_BYTES } from "./events.ts";
 import { readUint16, readUint32 } from "./little-endian.ts";
 
@@ -13,11 +13,11 @@ export interface LogFormat {
   readonly serverVersion: string;
   /** Whether every event of this file ends in a CRC-32 of the rest. This event's own is always there. */
   readonly hasChecksums: boolean;
-  /** When the file was begun, in seconds since 1970; 0 where it goes on from the file before. */
+  /** When the file was begun, in seconds since 1970; 0 if it continues the previous file. */
   readonly createdAt: number;
 }
 
-/** Reads the event between `start` and `end`, header included; undefined where it is of no known version. */
+/** Reads the event between `start` and `end`, header included; undefined if its version is unknown. */
 export function readFormat(bytes: Uint8Array, start: number, end: number): LogFormat | undefined {
   const body = start + HEADER_BYTES;
   const algorithmAt = end - CHECKSUM_BYTES - 1;

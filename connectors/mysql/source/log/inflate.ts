@@ -1,4 +1,4 @@
-/** Compressed parts of the log, which say how long they are when they are not: never more memory than that. */
+/** Unpacks compressed parts of the log. They state their unpacked length, and never get more memory than that. */
 import { inflateRawSync, inflateSync, zstdDecompressSync } from "node:zlib";
 import { damaged } from "../../errors.ts";
 

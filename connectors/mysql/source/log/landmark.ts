@@ -1,7 +1,7 @@
 /**
- * A file of the log that has the same name and was begun in the same second as before may be another one: the server's time
- * stamps are seconds. An event that was read tells: MySQL's name of a transaction has its microseconds, MariaDB's end of one a
- * number that the server gives once.
+ * A file of the log with the same name and the same second of creation may still be another file: the server's time stamps
+ * are seconds. An event that was read decides: MySQL's name of a transaction has microseconds, and MariaDB's end of a
+ * transaction has a number that the server gives only once.
  */
 import { crc32 } from "node:zlib";
 import { findMillraceError } from "../../../../src/core/errors.ts";
@@ -13,10 +13,10 @@ import * as code from "./events.ts";
 import { unpackPlace } from "./position.ts";
 
 const LANDMARKS: ReadonlySet<number> = new Set([code.GTID, code.GTID_TAGGED, code.ANONYMOUS_GTID, code.XID]);
-/** The server's number for all that it can't read where it is asked to. */
+/** The server's error number for any position where it can't read. */
 const UNREADABLE = 1236;
 
-/** What the event that the decoder has left to us tells of the log; undefined: nothing. */
+/** What the event that the decoder left to us shows about the log; undefined: nothing. */
 export function landmarkOf({ at, bytes, header, until }: Decoder, place: bigint): Landmark | undefined {
   return LANDMARKS.has(header.type) ? { start: place, checksum: crc32(bytes.subarray(at, until)) } : undefined;
 }
@@ -41,13 +41,13 @@ export async function hasLandmark(context: SourceContext, mark: Landmark, signal
     const kind = code.classOf(header.type, header.flags);
     if (kind !== code.CLASS_CONTROL && kind !== code.CLASS_FORMAT) return false;
     decoder.take(bytes, start, end);
-    // What the server says before the event that it was asked for.
+    // Events that the server sends before the requested one.
     if ((header.flags & code.FLAG_ARTIFICIAL) !== 0 || header.nextPosition === 0) return true;
     isThere = landmarkOf(decoder, mark.start)?.checksum === mark.checksum;
     return false;
   };
   const { file, offset } = unpackPlace(mark.start);
-  // Nobody can ask for it alone.
+  // This event can't be requested alone.
   if (askedOffset(offset) !== offset) return true;
   const request = { file: context.names.file(file), offset, serverId: otherServerId(context), isEndless: false };
   try {

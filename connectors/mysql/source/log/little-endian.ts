@@ -1,4 +1,4 @@
-/** Numbers as the protocol and the log write them: little-endian, lengths in one to nine bytes. */
+/** Numbers in the format of the protocol and the log: little-endian, lengths in one to nine bytes. */
 
 export function readUint16(bytes: Uint8Array, at: number): number {
   return bytes[at]! | (bytes[at + 1]! << 8);
@@ -24,7 +24,7 @@ export function readUint(bytes: Uint8Array, at: number, count: number): number {
   return value;
 }
 
-/** A place in a span of bytes that must not be left. */
+/** A cursor in a range of bytes that it must not leave. */
 export class Cursor {
   readonly bytes: Uint8Array;
   readonly end: number;

@@ -1,4 +1,4 @@
-/** Where the events of the log lie: each says where the next one begins, in 32 bits that wrap in a large file. */
+/** Positions of events in the log: each event gives the beginning of the next, in 32 bits that wrap in a large file. */
 import * as code from "./events.ts";
 import type { RotateEvent } from "./log-events.ts";
 import { type LogNames, packPlace, unpackPlace } from "./position.ts";
@@ -6,7 +6,7 @@ import { type LogNames, packPlace, unpackPlace } from "./position.ts";
 const U32 = 2 ** 32;
 
 export class LogCursor {
-  /** Where the event that is looked at begins, and the next one. */
+  /** Where the present event begins, and the next one. */
   start: bigint;
   next: bigint;
 
@@ -15,7 +15,7 @@ export class LogCursor {
     this.next = from;
   }
 
-  /** An event of the file itself, not one inside of another. */
+  /** An event of the file itself, not one inside another event. */
   take({ flags, nextPosition, size, type }: code.EventHeader): void {
     const isInFile = (flags & code.FLAG_ARTIFICIAL) === 0 && nextPosition !== 0;
     if (!isInFile || type === code.HEARTBEAT || type === code.HEARTBEAT_V2) return;

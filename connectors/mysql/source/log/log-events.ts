@@ -1,4 +1,4 @@
-/** The events of the log that are not rows, as far as they matter: names of transactions, next files. */
+/** Events of the log that are not rows, as far as they are needed: names of transactions, next files. */
 import { damaged } from "../../errors.ts";
 import { HEADER_BYTES } from "./events.ts";
 import { GtidSet } from "../transactions/gtid-set.ts";
@@ -23,7 +23,10 @@ const SID_BYTES = 16;
 const MYSQL_TIMES_AT = 1 + SID_BYTES + 8 + 1 + 16;
 const TIME_BYTES = 7;
 
-/** MySQL's GTID and ANONYMOUS_GTID: flags, server's UUID, number, then how far it may run beside others, then times. */
+/**
+ * MySQL's GTID and ANONYMOUS_GTID: flags, server's UUID, number, then which transactions it may run in parallel with, then
+ * times.
+ */
 export function readMysqlGtid(bytes: Uint8Array, start: number, end: number, isAnonymous: boolean): TransactionName {
   const at = start + HEADER_BYTES;
   if (end < at + 1 + SID_BYTES + 8) throw damaged("the name of a transaction is cut short");
@@ -69,7 +72,7 @@ export function readMariadbGtid(bytes: Uint8Array, start: number, end: number, s
 /** In the first and last byte of the count: each origin has a tag, which may be empty. */
 const WITH_TAGS = 1;
 
-/** MySQL: what lies before the file. */
+/** MySQL: the transactions before the file. */
 export function readPreviousGtids(bytes: Uint8Array, start: number, end: number): GtidSet | undefined {
   let at = start + HEADER_BYTES;
   const hasTags = bytes[at + 7] === WITH_TAGS;
@@ -94,7 +97,7 @@ export function readPreviousGtids(bytes: Uint8Array, start: number, end: number)
   return set;
 }
 
-/** MariaDB: the last of every server in every domain before the file. */
+/** MariaDB: before the file, the last transaction of every server in every domain. */
 export function readGtidList(bytes: Uint8Array, start: number, end: number): GtidSet | undefined {
   let at = start + HEADER_BYTES;
   if (end < at + 4) return undefined;
@@ -109,7 +112,7 @@ export function readGtidList(bytes: Uint8Array, start: number, end: number): Gti
   return set;
 }
 
-/** Undefined for what is cut short, or beyond what is exact. */
+/** Undefined if it is cut short, or beyond what a number holds exactly. */
 function readUint64(bytes: Uint8Array, at: number, end: number): number | undefined {
   if (end < at + 8) return undefined;
   const value = readUint32(bytes, at) + readUint32(bytes, at + 4) * 2 ** 32;
@@ -119,7 +122,7 @@ function readUint64(bytes: Uint8Array, at: number, end: number): number | undefi
 export interface XaPrepare {
   /** Committed at once, in one phase. */
   readonly isCommit: boolean;
-  /** As `xidName` makes it of the statement that tells the outcome. */
+  /** In the form that `xidName` makes from the statement with the outcome. */
   readonly name: string;
 }
 

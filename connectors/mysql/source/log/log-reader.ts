@@ -1,4 +1,4 @@
-/** Follows the log's transactions and files: what begins and ends where. Rows are the decoder's. */
+/** Follows the log's transactions and files: what begins and ends where. The decoder handles rows. */
 import type { Position } from "../../../../src/core/model/position.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { damaged } from "../../errors.ts";
@@ -36,11 +36,11 @@ const NAMELESS: TransactionName = {
   isMixed: false,
 };
 
-/** What an event needs that must be waited for. */
+/** Something that an event needs and the stream must wait for. */
 export type Asked =
-  /** The version of the table that was emptied: see `truncated`. */
+  /** The version of the table that was truncated: see `truncated`. */
   | { readonly kind: "truncate"; readonly target: StatementTarget }
-  /** Rows of tables may have come or gone that are not in the log: see `defined`. */
+  /** Tables in which rows may have come or gone outside the log: see `defined`. */
   | { readonly kind: "unlogged"; readonly targets: readonly StatementTarget[] }
   /** The rows of a transaction that was prepared before this stream began: see `found`. */
   | { readonly kind: "prepared"; readonly name: string };
@@ -52,9 +52,9 @@ export class LogReader {
   readonly #from: Position;
   readonly #preparedBefore: bigint | null;
   readonly #cursor: LogCursor;
-  /** Undefined where nobody knows which transactions came before. */
+  /** Undefined if the earlier transactions are unknown. */
   readonly #trail: Trail | undefined;
-  /** Where it is counts for the source. */
+  /** True if its position counts for the source. */
   readonly #isMain: boolean;
   readonly #times = new TransactionTimes((start, seen) => {
     this.#trail?.note(start, seen);
@@ -66,7 +66,7 @@ export class LogReader {
   #isXa = false;
   readonly prepared = new PreparedTransactions();
 
-  /** `preparedBefore`: nothing counts but what is prepared before this place; null: all does. */
+  /** `preparedBefore`: only what is prepared before this position counts; null: everything counts. */
   constructor(
     assembler: Assembler,
     decoder: Decoder,
@@ -86,13 +86,13 @@ export class LogReader {
     this.#trail = trail;
   }
 
-  /** An event of the file itself, not one inside of another. */
+  /** An event of the file itself, not one inside another event. */
   outer(header: code.EventHeader): void {
     this.#times.event(header);
     this.#cursor.take(header);
   }
 
-  /** The event that the decoder has left to us is one of the file itself. */
+  /** The event that the decoder left to this reader is one of the file itself. */
   sighted(): void {
     if (this.#isMain) this.#context.landmark = landmarkOf(this.#decoder, this.#start) ?? this.#context.landmark;
   }
@@ -105,7 +105,7 @@ export class LogReader {
     return this.#cursor.next;
   }
 
-  /** Between two transactions everything that was read is behind us. */
+  /** Between two transactions, everything that was read is done. */
   ended(): void {
     if (this.#assembler.inTransaction) this.cutIfLarge();
     else {
@@ -119,12 +119,12 @@ export class LogReader {
     else if (this.#assembler.isTooLarge) throw tooLarge(this.#place);
   }
 
-  /** Whether rows at this place may be wanted. */
+  /** Whether rows at this position may be needed. */
   get isWanted(): boolean {
     return this.#preparedBefore === null || this.#isXa;
   }
 
-  /** Takes the event that the decoder has left to us. */
+  /** Takes the event that the decoder left to this reader. */
   control(): Asked | null {
     const { header, bytes, at, until } = this.#decoder;
     switch (header.type) {
@@ -166,20 +166,20 @@ export class LogReader {
     }
   }
 
-  /** Shapes of tables may be others from here on. */
+  /** Shapes of tables may change at this position. */
   defined(): void {
     this.#decoder.maps.forgetVersions();
     this.#endAlone();
   }
 
-  /** `table`: null where it is not captured. */
+  /** `table`: null if it is not captured. */
   truncated(table: TableVersion | null): void {
     if (table !== null) this.#assembler.truncate(table, this.#start);
     this.#decoder.maps.forgetVersions();
     this.#endAlone();
   }
 
-  /** What was asked for is in `prepared` by now, or the log has it no more. */
+  /** By now `prepared` has the requested rows, or the log no longer has them. */
   found(name: string): void {
     const rows = this.prepared.take(name);
     if (rows === undefined)
@@ -197,14 +197,14 @@ export class LogReader {
   }
 
   #rotate(next: RotateEvent): void {
-    // Nothing goes on in the next file: the server went down in its midst.
+    // The transaction does not continue in the next file: the server crashed in the middle of it.
     this.#rollBack(this.#start);
     this.#cursor.rotate(next, this.#context.names);
   }
 
   #begin(name: TransactionName): void {
     const { committedUs, gtid, isMixed, isPrepared } = name;
-    // One that has no end was not written to its end.
+    // A file without an end event was not written to its end.
     this.#rollBack(this.#start);
     const { header } = this.#decoder;
     const timeUs = committedUs === 0n ? BigInt(header.timestamp) * US_PER_SECOND : committedUs;
@@ -225,26 +225,26 @@ export class LogReader {
     this.#assembler.commit(end);
   }
 
-  /** What came of the open transaction counts for nothing. */
+  /** Drops the rows of the open transaction. */
   #rollBack(end: bigint): void {
     if (!this.#assembler.rollBack()) throw this.#refuseRollback();
     this.#end(end);
   }
 
   #setXa(isXa: boolean): void {
-    // Whether a table's rows are wanted is another question from here on.
+    // From here on, the decision whether a table's rows are needed may be different.
     if (isXa !== this.#isXa && this.#preparedBefore !== null) this.#decoder.maps.forgetVersions();
     this.#isXa = isXa;
   }
 
-  /** Whether the open transaction lies before all that this stream is for, or behind it. */
+  /** Whether the open transaction is before the range that this stream is for, or after it. */
   get #isPassed(): boolean {
     const { commit } = this.#assembler.position;
     const isBehind = this.#preparedBefore !== null && commit >= this.#preparedBefore;
     return !this.#assembler.inTransaction || commit < this.#from.commit || isBehind;
   }
 
-  /** The end of what an XA transaction changes: its outcome comes later, by another one, unless it is here. */
+  /** The end of an XA transaction's changes. Its outcome comes later, in another transaction, unless it is here. */
   #prepare({ isCommit, name }: XaPrepare): void {
     if (!isCommit && !this.#isPassed && !this.prepared.add(name, this.#assembler.withhold()))
       throw tooLarge(this.#place);
@@ -339,7 +339,7 @@ export class LogReader {
     throw sourceError("MR2120", "fatal", `the log holds a statement in place of rows${of} at ${this.#place}`);
   }
 
-  /** A name that can't be read may be that of a table which is captured. */
+  /** A name that can't be read may be that of a captured table. */
   #refuseIllegible(names: readonly StatementTarget[]): void {
     if (this.#start < this.#from.commit || this.#preparedBefore !== null) return;
     if (!names.some(({ schema, table }) => `${schema}${table}`.includes(ILLEGIBLE))) return;

@@ -5,7 +5,7 @@ import { FILE_START, packPlace, unpackPlace } from "./position.ts";
 
 const SYNTAX_ERROR = 1064;
 
-/** Everything that was committed before the call lies before it. */
+/** Everything that was committed before the call is before it. */
 export async function readTip({ database, names }: SourceContext, signal: AbortSignal): Promise<bigint> {
   const doing = "asking where the log ends";
   const [row] = await either(database, doing, "SHOW BINARY LOG STATUS", "SHOW MASTER STATUS", signal);
@@ -21,7 +21,7 @@ export async function readFiles(context: SourceContext, signal: AbortSignal): Pr
   return context.files;
 }
 
-/** Bytes between two places; in files that lie between, by their sizes. */
+/** Bytes between two positions; files in between count with their sizes. */
 export function bytesBetween(files: readonly LogFileSize[], from: bigint, to: bigint): number {
   const [first, last] = [unpackPlace(from), unpackPlace(to)];
   if (first.file === last.file) return Math.max(0, last.offset - first.offset);

@@ -1,4 +1,4 @@
-/** A walk through a stretch of the log beside the stream: which transactions it has, by name and place. Rows are passed over. */
+/** Walks through part of the log beside the stream: finds its transactions, by name and position. Rows are skipped. */
 import type { SourceContext } from "../context.ts";
 import { Decoder } from "../rows/decoder.ts";
 import { askedOffset, otherServerId, readDump } from "./dump.ts";
@@ -15,14 +15,14 @@ import { readTaggedGtid } from "../transactions/tagged-gtid.ts";
 
 /** Each returns false to end the walk. */
 export interface WalkHandlers {
-  /** A file begins: all that is before it; undefined where that can't be told. */
+  /** A file begins; the argument is what is before it, or undefined if that is unknown. */
   readonly onFile?: (before: GtidSet | undefined) => boolean;
   readonly onTransaction?: (start: bigint, transaction: SeenTransaction) => boolean;
-  /** A statement that makes, alters or drops something. */
+  /** A statement that creates, alters or drops something. */
   readonly onDefinition?: (start: bigint) => void;
 }
 
-/** From the event at `from` on to `until`, or to the end of the log. */
+/** From the event at `from` to `until`, or to the end of the log. */
 export async function walkLog(
   context: SourceContext,
   from: bigint,
@@ -41,7 +41,7 @@ export async function walkLog(
   await readDump(context, request, (...event) => walk.take(...event), "looking through the log", signal);
 }
 
-/** What lies before this file; undefined where that can't be told. */
+/** What is before this file; undefined if that is unknown. */
 export async function setBefore(
   context: SourceContext,
   file: number,
@@ -64,7 +64,7 @@ class Walk {
   readonly #handlers: WalkHandlers;
   readonly #cursor: LogCursor;
   readonly #times = new TransactionTimes(
-    // A place that can't be asked for is come to from the beginning of its file.
+    // A position that can't be requested is reached from the beginning of its file.
     (start, seen) =>
       start < this.#from || start >= this.#until || (this.#handlers.onTransaction?.(start, seen) ?? true),
   );
@@ -78,7 +78,7 @@ class Walk {
     this.#cursor = new LogCursor(from);
   }
 
-  /** False: nothing more is wanted. */
+  /** False: the walk ends. */
   take(bytes: Uint8Array, start: number, end: number): boolean {
     const { header } = this.#decoder;
     header.read(bytes, start);

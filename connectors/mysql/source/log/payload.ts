@@ -20,7 +20,7 @@ const NOT_COMPRESSED = 255;
 const CHUNK_BYTES = 1024 * 1024;
 const WHAT = "compressed transactions";
 
-/** A transaction as it lies in its event. */
+/** A transaction as it is stored in its event. */
 export interface Payload {
   readonly packed: Packed;
   readonly isPacked: boolean;
@@ -29,13 +29,13 @@ export interface Payload {
 
 interface Packed {
   readonly byteCount: number;
-  /** In memory; undefined where it is too large for that. */
+  /** In memory; undefined if it is too large. */
   readonly bytes: Uint8Array | undefined;
-  /** Each is gone when the next is asked for. */
+  /** Each part is only valid until the next is requested. */
   read(): AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 }
 
-/** What stands before the packed bytes, and where those lie. */
+/** The fields before the packed bytes, and the position of those bytes. */
 interface Fields {
   readonly at: number;
   readonly byteCount: number;
@@ -46,7 +46,7 @@ interface Fields {
 /** The transaction in the event between `start` and `end` (checksum not included). */
 export function readPayload(bytes: Uint8Array, start: number, end: number): Payload {
   const fields = readFields(new Cursor(bytes, start + HEADER_BYTES, end), end);
-  // A copy: it is read while others use the buffer that it came in.
+  // A copy, because others reuse the buffer while it is read.
   const packed = Uint8Array.from(bytes.subarray(fields.at, fields.at + fields.byteCount));
   return payloadOf(fields, { byteCount: packed.length, bytes: packed, read: () => [packed] });
 }
@@ -61,7 +61,7 @@ function payloadOf({ byteCount, isPacked, plainByteCount }: Fields, packed: Pack
   return { packed, isPacked, plainByteCount: isPacked ? plainByteCount : byteCount };
 }
 
-/** `end`: of the whole event, of which the cursor may have its beginning alone. */
+/** `end`: of the whole event; the cursor may have only its beginning. */
 function readFields(cursor: Cursor, end: number): Fields {
   try {
     return read(cursor, end);
@@ -93,14 +93,14 @@ function read(cursor: Cursor, end: number): Fields {
   throw fatal("MR2101", what, pages.MR2101?.remedy ?? "");
 }
 
-/** All its events, one after the other: for one that is small. */
+/** All its events, one after the other: for a small one. */
 export function unpack(bytes: Uint8Array, { isPacked, plainByteCount }: Payload): Uint8Array {
   return isPacked ? inflated(bytes, "zstd", plainByteCount, WHAT) : bytes;
 }
 
 /**
- * Its events in parts of whole ones, so that a large transaction takes little more memory than its largest event. A part is
- * gone when the next is asked for.
+ * Its events in parts of whole events, so that a large transaction needs little more memory than its largest event. A part
+ * is only valid until the next is requested.
  */
 export async function* unpackInParts({ packed, isPacked, plainByteCount }: Payload): AsyncGenerator<Uint8Array> {
   let pending: Buffer[] = [];
@@ -137,7 +137,7 @@ async function* plainChunks(packed: Packed): AsyncGenerator<Buffer> {
   }
 }
 
-/** A failure ends the stream, and is met by who reads it. */
+/** A failure ends the stream; its reader sees the error. */
 async function fill(stream: ZstdDecompress, packed: Packed): Promise<void> {
   try {
     for await (const chunk of packed.read()) await written(stream, chunk);
@@ -161,14 +161,14 @@ async function* buffers(packed: Packed): AsyncGenerator<Buffer> {
     yield Buffer.from(buffer, byteOffset, byteLength);
 }
 
-/** In memory of its own, which can be given back. */
+/** In its own memory, which can be freed. */
 function joined(parts: readonly Buffer[], byteCount: number): Buffer {
   const whole = Buffer.allocUnsafeSlow(byteCount);
   let at = 0;
   for (const part of parts) {
     at += part.copy(whole, at);
     const { buffer } = part;
-    // The last part of what zlib writes into: nothing more comes there.
+    // The last part that zlib wrote: nothing more comes there.
     const isFilled = buffer.byteLength === CHUNK_BYTES && part.byteOffset + part.length === CHUNK_BYTES;
     if (isFilled) giveBack(Buffer.from(buffer));
   }

@@ -1,6 +1,7 @@
 /**
- * Places in the binary log as core's positions: the number of the file above the offset in it. Names pass 1,000,000, and
- * one large transaction takes a file past 4 GiB, where the 32-bit fields of the log wrap.
+ * Positions in the binary log as core's positions: the number of the file in the high bits, the offset in the low ones.
+ * File numbers pass 1,000,000, and one large transaction takes a file beyond 4 GiB, where the 32-bit fields of the log
+ * wrap.
  */
 import { sourceError } from "../errors.ts";
 
@@ -8,7 +9,7 @@ const OFFSET_BITS = 33n;
 const NUMBER_MAX = (1 << 22) - 1;
 const OFFSET_MAX = 2 ** 33 - 1;
 const NUMBER_DIGITS = 6;
-/** The first event of each file lies behind four bytes that say what it is. */
+/** The first event of each file comes after four bytes that identify the file type. */
 export const FILE_START = 4;
 
 export interface LogPlace {
@@ -26,7 +27,7 @@ export function unpackPlace(commit: bigint): LogPlace {
   return { file: Number(commit >> OFFSET_BITS), offset: Number(commit & ((1n << OFFSET_BITS) - 1n)) };
 }
 
-/** What the server's files are called before their numbers. */
+/** The part of the server's file names before the number. */
 export class LogNames {
   #base: string;
 
@@ -64,7 +65,7 @@ export class LogNames {
     return { file: this.file(file), pos: offset };
   }
 
-  /** Throws a RangeError for what is no place. */
+  /** Throws a RangeError if the text is no position. */
   parse(text: string): bigint {
     const match = /^(?:.*\.)?(\d+):(\d+)$/.exec(text);
     if (match === null) throw new RangeError(`not a place in the log: expected ${this.file(42)}:12345`);

@@ -1,7 +1,7 @@
 /**
- * Events that are too large for memory: a compressed transaction, or the text of a statement, has up to a gigabyte, and nothing of
- * it counts before its checksum is verified. Of a statement the beginning is kept; a transaction lies in a file without a name,
- * of which a killed process leaves nothing.
+ * Stores events that are too large for memory. A compressed transaction, or the text of a statement, can have up to a
+ * gigabyte, and must not be used before its checksum is verified. Of a statement only the beginning is kept. A transaction
+ * is written to a file without a name, so that a killed process leaves nothing behind.
  */
 import { accessSync, closeSync, constants, mkdtempSync, openSync, read, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -18,7 +18,7 @@ import { readUint32 } from "./little-endian.ts";
 const readAsync = promisify(read);
 
 const READ_BYTES = 256 * 1024;
-/** On a disk also where the usual folder of temporary files is one of memory. */
+/** A folder on a disk, even if the usual folder of temporary files is in memory. */
 const DISK_FOLDER = "/var/tmp";
 
 export class SpooledEvent implements Disposable {
@@ -63,7 +63,7 @@ export class SpooledEvent implements Disposable {
     return this.#computed === readUint32(this.#checksum, 0);
   }
 
-  /** Each part is gone when the next is asked for. */
+  /** Each part is only valid until the next is requested. */
   async *read(start: number, end: number): AsyncGenerator<Buffer> {
     const descriptor = this.#descriptor;
     invariant(descriptor !== undefined, "an event is read while its file is open");

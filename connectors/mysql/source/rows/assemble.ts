@@ -1,6 +1,6 @@
 /**
- * From decoded rows to blocks: rows of a transaction are written behind one another, a block is cut at a commit or, where
- * a transaction is larger than a block should be, inside it.
+ * Turns decoded rows into blocks. Rows of a transaction are written one after the other. A block is cut at a commit; a
+ * transaction that is larger than a block should be is cut inside.
  */
 import { BEFORE_NONE, Block, NO_TUPLE, OP_TRUNCATE, type TransactionOrigin } from "../../../../src/core/model/block.ts";
 import { ByteWriter } from "../../../../src/core/bytes.ts";
@@ -12,28 +12,28 @@ import { sourceError } from "../errors.ts";
 import { type HeldRows, heldRows } from "../transactions/prepared.ts";
 import { RowTarget } from "./rows.ts";
 
-/** A block that has this much is given out, at a commit or inside a transaction. */
+/** A block of this size is given out, at a commit or inside a transaction. */
 const BLOCK_BYTES_MAX = 1024 * 1024;
-/** A transaction with less is never cut, so that it can be taken back whole. */
+/** A smaller transaction is never cut, so that all of it can be taken back. */
 const CUT_BYTES_MIN = BLOCK_BYTES_MAX / 2;
-/** Blocks share a buffer while there is room in it for a whole one, so that it need not grow. */
+/** Blocks share a buffer as long as it has room for a whole block, so that it need not grow. */
 const BUFFER_BYTES = 3 * 1024 * 1024;
 const ROOM_BYTES_MIN = BLOCK_BYTES_MAX + CUT_BYTES_MIN + BLOCK_BYTES_MAX / 4;
 const FREE_BUFFER_COUNT_MAX = 8;
 const TABLE_COUNT_MAX = 60_000;
-/** When blocks hold this much the socket is left alone. */
+/** When blocks hold this much, the socket is not read any more. */
 const BYTE_COUNT_MAX = 24 * 1024 * 1024;
-/** What is kept of a transaction of which rows may be taken back. */
+/** The limit for a transaction whose rows may be taken back. */
 const KEPT_BYTES_MAX = 12 * 1024 * 1024;
 
-/** A place between rows of the open transaction. */
+/** A savepoint between rows of the open transaction. */
 interface Mark {
   /** Rows and bytes before it in the block that is being filled. */
   count: number;
   byteCount: number;
-  /** Rows before it that were given out in an earlier run. */
+  /** Rows before it that an earlier run gave out. */
   readonly skipped: number;
-  /** Whether rows behind it have been given out. */
+  /** Whether rows after it have been given out. */
   isGiven: boolean;
 }
 
@@ -46,11 +46,11 @@ export class Assembler {
   #block: Block;
   #blockStart = 0;
   #liveBytes = 0;
-  /** How many blocks lie in each buffer. */
+  /** How many blocks each buffer has. */
   readonly #holders = new Map<Uint8Array, number>();
   readonly #free: Buffer[] = [];
   #given: Position;
-  /** Behind the last whole transaction. */
+  /** The position after the last whole transaction. */
   #boundary: Position;
   /** Where the open transaction begins; null between two. */
   #open: bigint | null = null;
@@ -59,9 +59,9 @@ export class Assembler {
   /** How many transactions the block had before the open one. */
   #transactionsBefore = 0;
   #begun: Mark = { count: 0, byteCount: 0, skipped: 0, isGiven: false };
-  /** Whether the open transaction is given out as late as possible, for rows of it may be taken back. */
+  /** Whether the open transaction is given out as late as possible, because its rows may be taken back. */
   #isKept = false;
-  /** Of the open transaction, in the order in which they were set. */
+  /** Savepoints of the open transaction, in order. */
   readonly #savepoints = new Map<string, Mark>();
 
   constructor(from: Position, byteCountMax: number | undefined, onRoom: () => void) {
@@ -74,7 +74,7 @@ export class Assembler {
   }
 
   get isFull(): boolean {
-    // What is kept for the rest of its transaction makes no room by waiting.
+    // Waiting would not make room: these bytes are kept for the rest of their own transaction.
     if (this.#liveBytes === 0 && this.#open !== null) return false;
     return this.#liveBytes + this.#out.length - this.#blockStart >= this.#byteCountMax;
   }
@@ -88,7 +88,7 @@ export class Assembler {
     return { epoch: this.#boundary.epoch, commit: this.#open, index: this.target.index };
   }
 
-  /** `skipBelow`: rows before it were given in an earlier run. */
+  /** `skipBelow`: an earlier run gave out the rows before it. */
   begin(start: bigint, timeUs: bigint, skipBelow: number, origin: TransactionOrigin): void {
     if (!fitsVersion(start)) throw sourceError("MR2124", "fatal", "the log has come beyond the last position");
     this.#open = start;
@@ -113,7 +113,7 @@ export class Assembler {
     this.#isKept = true;
   }
 
-  /** Takes the rows back that came behind the savepoint. False: they were given out. */
+  /** Takes back the rows after the savepoint. False: some were given out. */
   rollBackTo(name: string): boolean {
     const mark = this.#savepoints.get(name);
     if (mark === undefined) return !this.#hasRowsBehind(this.#begun);
@@ -122,12 +122,12 @@ export class Assembler {
     return this.#goBack(mark);
   }
 
-  /** Takes all rows of the open transaction back. False: some were given out. */
+  /** Takes back all rows of the open transaction. False: some were given out. */
   rollBack(): boolean {
     return this.#open === null || this.#goBack(this.#begun);
   }
 
-  /** Takes all rows of the open transaction back, which was not cut, for another place in the log. */
+  /** Takes back all rows of the open transaction, which was not cut, to give them another position in the log later. */
   withhold(): HeldRows {
     const { byteCount, count } = this.#begun;
     const rows = heldRows(this.#block, this.#out.bytes, count, byteCount, this.#out.length);
@@ -159,20 +159,20 @@ export class Assembler {
     if (this.#isLarge()) this.#seal(this.#boundary);
   }
 
-  /** The log goes on there; nothing lies between. */
+  /** The log continues there, with nothing in between. */
   moveTo(commit: bigint): void {
     if (commit > this.#boundary.commit || this.#boundary.index > 0)
       this.#boundary = { epoch: this.#boundary.epoch, commit, index: 0 };
   }
 
-  /** After each event of an open transaction: gives a part of it out where it is large. */
+  /** After each event of an open transaction: gives out part of it if it is large. */
   cutIfLarge(): void {
     if (this.#block.tables.length < TABLE_COUNT_MAX) {
       const own = this.#out.length - this.#begun.byteCount;
       if (this.#isKept ? !this.isTooLarge : own < CUT_BYTES_MIN || !this.#isLarge()) return;
     }
     this.#begun.isGiven = this.#hasRowsBehind(this.#begun);
-    // There is no way back to a savepoint behind which rows were given out.
+    // A savepoint is useless once rows after it were given out.
     for (const [name, mark] of this.#savepoints) if (this.#hasRowsBehind(mark)) this.#savepoints.delete(name);
     this.#seal(this.position);
     for (const mark of [this.#begun, ...this.#savepoints.values()]) {
@@ -181,7 +181,7 @@ export class Assembler {
     }
   }
 
-  /** Whether the open transaction is larger than what may be kept of one that must not be cut. */
+  /** Whether the open transaction exceeds the limit for one that must not be cut. */
   get isTooLarge(): boolean {
     return this.#out.length - this.#begun.byteCount >= KEPT_BYTES_MAX || this.#block.tables.length >= TABLE_COUNT_MAX;
   }
@@ -218,7 +218,7 @@ export class Assembler {
     return this.#ready.length > 0;
   }
 
-  /** The next block, which is the caller's to release. */
+  /** The next block, which the caller has to release. */
   take(): Block | undefined {
     if (!this.hasSome) return undefined;
     if (this.#ready.length === 0) this.#seal(this.#boundary);
@@ -227,7 +227,7 @@ export class Assembler {
     return block;
   }
 
-  /** Lets go of what was never given. */
+  /** Releases the blocks that were never given out. */
   discard(): void {
     for (const block of this.#ready.splice(0)) block.release();
   }
@@ -240,7 +240,7 @@ export class Assembler {
     return isGiven || this.#block.count > count || this.#isSkippedBehind(skipped);
   }
 
-  /** Whether an earlier run has given out rows behind it; those of transactions that are done do not matter. */
+  /** Whether an earlier run gave out rows after it; finished transactions do not matter. */
   #isSkippedBehind(skipped: number): boolean {
     return this.target.skipped > skipped && Number.isFinite(this.target.skipBelow);
   }
@@ -273,7 +273,7 @@ export class Assembler {
     block.until = until;
     this.#liveBytes += block.byteCount;
     this.#ready.push(block);
-    // Whoever holds a block holds its buffer: it is never written again where a block has been.
+    // An owner of a block owns its buffer: bytes of a block are never overwritten.
     this.#holders.set(block.bytes, (this.#holders.get(block.bytes) ?? 0) + 1);
     if (this.#out.bytes.length - this.#out.length < ROOM_BYTES_MIN) {
       this.#out.bytes = this.#free.pop() ?? Buffer.allocUnsafeSlow(BUFFER_BYTES);
@@ -285,7 +285,7 @@ export class Assembler {
     this.target.adopt(this.#block, this.#open === null ? 0 : this.#addTransaction());
   }
 
-  /** The last block of a buffer gives it back, unless it is written on or has grown for a large row. */
+  /** The last block of a buffer returns it, unless it is still being written or has grown for a large row. */
   #letGo(bytes: Uint8Array): void {
     const left = (this.#holders.get(bytes) ?? 1) - 1;
     if (left > 0) {

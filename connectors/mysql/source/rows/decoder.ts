@@ -29,9 +29,9 @@ export const TOOK_TABLE_NEEDED = 2;
 export const TOOK_PAYLOAD = 3;
 export const TOOK_END = 4;
 
-/** Rows events with this id only end a statement. */
+/** A rows event with this id only ends a statement. */
 const NO_TABLE = 0xff_ffff;
-/** A compressed transaction up to this is unpacked at once. */
+/** A compressed transaction up to this size is unpacked at once. */
 const WHOLE_BYTES_MAX = 8 * 1024 * 1024;
 const IN_USE = 1;
 
@@ -39,9 +39,9 @@ export class Decoder {
   readonly header = new code.EventHeader();
   readonly maps = new TableMaps();
   readonly #rows: Rows;
-  /** Of the file that is being read; undefined before its first event. */
+  /** For the present file; undefined before its first event. */
   format: LogFormat | undefined;
-  /** Where the last event lies that was the session's. */
+  /** The position of the last event that was left to the session. */
   bytes: Uint8Array = new Uint8Array(0);
   at = 0;
   until = 0;
@@ -49,19 +49,19 @@ export class Decoder {
   #inner: Uint8Array | undefined;
   #innerAt = 0;
   #parts: AsyncGenerator<Uint8Array> | undefined;
-  /** What `#parts` is read from where that is a file. */
+  /** The file that `#parts` reads from, if there is one. */
   #spooled: SpooledEvent | undefined;
 
   constructor(target: RowTarget, options: RowOptions) {
     this.#rows = new Rows(target, options);
   }
 
-  /** For who looks at transactions and files alone, and hands it no other events. */
+  /** For a reader that only looks at transactions and files, and passes no other events. */
   static withoutRows(): Decoder {
     return new Decoder(new RowTarget(new ByteWriter(0), new Block(new Uint8Array(0))), { zeroDates: () => "null" });
   }
 
-  /** Takes the event between `start` and `end`: header, body, and a checksum where the file has them. */
+  /** Takes the event between `start` and `end`: header, body, and a checksum if the file has them. */
   take(bytes: Uint8Array, start: number, end: number): number {
     if (end - start < code.HEADER_BYTES) throw damaged("an event is shorter than its header");
     this.header.read(bytes, start);
@@ -69,7 +69,7 @@ export class Decoder {
     return this.#dispatch(bytes, start, this.#checked(bytes, start, end));
   }
 
-  /** Takes an event that is too large for memory, and closes it when it is read. */
+  /** Takes an event that is too large for memory, and closes it after reading. */
   takeSpooled(event: SpooledEvent): number {
     const { header } = this;
     this.#spooled = event;
@@ -101,7 +101,7 @@ export class Decoder {
     return took;
   }
 
-  /** Unpacks more of a large compressed transaction; false: it is over. */
+  /** Unpacks more of a large compressed transaction; false: it is finished. */
   async nextPart(): Promise<boolean> {
     const next = await this.#parts?.next();
     if (next === undefined || next.done === true) {
@@ -114,7 +114,7 @@ export class Decoder {
     return true;
   }
 
-  /** Lets go of a compressed transaction that was left in the midst. */
+  /** Releases a compressed transaction that was not read to its end. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#parts?.return(undefined);
     this.#closeSpooled();
@@ -181,20 +181,21 @@ export class Decoder {
     return TOOK_NOTHING;
   }
 
-  /** Verifies the checksum where the file has them, and returns where the event ends without it. */
+  /** Verifies the checksum if the file has them, and returns where the event ends without it. */
   #checked(bytes: Uint8Array, start: number, end: number): number {
     const { header } = this;
     if (header.type === code.FORMAT_DESCRIPTION) {
       const format = readFormat(bytes, start, end);
       if (format === undefined) throw damaged("a file begins with a format that is unknown");
       this.format = format;
-      // Of a file without checksums the server changes it for a reader that begins inside, and leaves the checksum as it was.
+      // In a file without checksums, the server changes this event for a reader that begins inside the file, and leaves the
+      // checksum as it was.
       if (format.hasChecksums) verify(closed(bytes.subarray(start, end)), 0, end - start - code.CHECKSUM_BYTES);
       return end - code.CHECKSUM_BYTES;
     }
     const body = end - code.CHECKSUM_BYTES;
     if (this.format === undefined || (header.flags & code.FLAG_ARTIFICIAL) !== 0) {
-      // What the server makes up goes by its present setting, or none, and not by the file's.
+      // Events that the server makes up follow its present setting, or have none, whatever the file's setting is.
       return body > start + code.HEADER_BYTES && isVerified(bytes, start, body) ? body : end;
     }
     if (!this.format.hasChecksums) return end;
@@ -203,7 +204,7 @@ export class Decoder {
   }
 }
 
-/** A file that is being written says so in its first event, after the checksum was made. */
+/** The first event of a file that is being written says so; the flag was set after the checksum was computed. */
 function closed(event: Uint8Array): Uint8Array {
   const copy = Uint8Array.from(event);
   copy[code.FLAGS_AT] = copy[code.FLAGS_AT]! & ~IN_USE;

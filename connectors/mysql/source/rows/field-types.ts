@@ -33,7 +33,7 @@ export const VAR_STRING = 253;
 export const STRING = 254;
 export const GEOMETRY = 255;
 
-/** Those that the signedness bitmap has a bit for. */
+/** The types that have a bit in the signedness bitmap. */
 export function isNumeric(type: number): boolean {
   switch (type) {
     case TINY:

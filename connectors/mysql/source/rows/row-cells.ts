@@ -1,6 +1,6 @@
 /**
- * One row of the log as a tuple (core/model/tuple.ts). Rate to hold: 1M rows/s of 12 everyday columns (bench capture-mysql), so
- * each cell is written where it ends up, and nothing is allocated.
+ * Turns one row of the log into a tuple (core/model/tuple.ts). Rate to hold: 1M rows/s of 12 everyday columns (bench
+ * capture-mysql), so each cell is written directly to its final place, and nothing is allocated.
  */
 import type { ByteWriter } from "../../../../src/core/bytes.ts";
 import { CELL_BINARY, CELL_NULL } from "../../../../src/core/model/tuple.ts";
@@ -47,7 +47,7 @@ const YEAR_BASE = 1900;
 /** Of each column that has no cell. */
 export const HIDDEN_BYTES = 8;
 
-/** Writes the value of column `i` at `at` as a cell and returns the offset behind it. */
+/** Writes the value of column `i` at `at` as a cell and returns the offset after it. */
 export function writeCell(out: ByteWriter, rows: RowPlan, i: number, bytes: Uint8Array, at: number): number {
   switch (rows.code[i]!) {
     case plan.AS_INT8:
@@ -125,12 +125,12 @@ function writeCalendar(out: ByteWriter, rows: RowPlan, i: number, bytes: Uint8Ar
   }
 }
 
-/** Values with their length before them. */
+/** Values that begin with their length. */
 function writeLong(out: ByteWriter, rows: RowPlan, i: number, bytes: Uint8Array, at: number): number {
   const lengthBytes = rows.a[i]!;
   const length = lengthAt(bytes, at, lengthBytes);
   const from = at + lengthBytes;
-  // Before anything is copied from behind the event's end.
+  // Before anything beyond the event's end is copied.
   if (from + length > bytes.length) throw damaged(`a value of ${rows.tableName} is longer than its event`);
   switch (rows.code[i]!) {
     case plan.AS_COPY:
@@ -169,7 +169,7 @@ function writeLong(out: ByteWriter, rows: RowPlan, i: number, bytes: Uint8Array,
   return from + length;
 }
 
-/** Writes a whole row, of which every column is there; `nulls` is where its bitmap of nulls begins. */
+/** Writes a whole row with all columns; its null bitmap begins at `nulls`. */
 export function writeWholeRow(out: ByteWriter, rows: RowPlan, bytes: Uint8Array, nulls: number): number {
   const count = rows.cellCount;
   let at = nulls + ((rows.columnCount + 7) >> 3);
@@ -181,7 +181,7 @@ export function writeWholeRow(out: ByteWriter, rows: RowPlan, bytes: Uint8Array,
   return at;
 }
 
-/** Whether the value is null, of an image whose bitmap of nulls begins at `nulls`. */
+/** Whether the value is null, in an image whose null bitmap begins at `nulls`. */
 export function isNull(bytes: Uint8Array, nulls: number, i: number): boolean {
   return ((bytes[nulls + (i >> 3)]! >> (i & 7)) & 1) === 1;
 }

@@ -1,4 +1,7 @@
-/** The images of rows inside an event: whole ones, those that lean on the image before, and those that are only counted. */
+/**
+ * The images of rows inside an event: whole ones, partial ones that build on the previous image, and ones that are only
+ * counted.
+ */
 import { OP_UPDATE } from "../../../../src/core/model/block.ts";
 import { ByteWriter } from "../../../../src/core/bytes.ts";
 import { invariant } from "../../../../src/core/invariant.ts";
@@ -15,14 +18,14 @@ import type { RowPlan } from "./table-map.ts";
 import type { TableMap } from "./table-map.ts";
 import { valueEnd } from "./value-length.ts";
 
-/** Which columns an image has. */
+/** The columns of an image. */
 export interface ImageColumns {
   readonly bits: Uint8Array;
   readonly count: number;
   readonly isWhole: boolean;
 }
 
-/** Of the options before a partial image: bits that say which JSON columns are partial follow. */
+/** A flag of the options before a partial image: bits follow that show which JSON columns are partial. */
 const PARTIAL_JSON = 1;
 const JSON_LENGTH_BYTES = 4;
 
@@ -34,7 +37,7 @@ export class RowImages {
   #bytes: Uint8Array = new Uint8Array(0);
   #end = 0;
   readonly #cells = new CellMap();
-  /** Where the old row's JSON documents lie in the event, by column. */
+  /** Offsets of the old row's JSON documents in the event, by column. */
   readonly #documents = new Map<number, Uint8Array>();
 
   open(map: TableMap, plan: RowPlan, out: ByteWriter, bytes: Uint8Array, end: number): void {
@@ -48,7 +51,7 @@ export class RowImages {
     this.#end = end;
   }
 
-  /** An image with every column as a tuple; returns the offset behind it. */
+  /** Writes an image with every column as a tuple; returns the offset after it. */
   whole(columns: ImageColumns, at: number): number {
     const plan = this.#opened();
     invariant(columns.isWhole, "only a whole image is written without another one");
@@ -56,7 +59,7 @@ export class RowImages {
     return this.#within(writeWholeRow(this.#out, plan, this.#bytes, at));
   }
 
-  /** The same, remembering where the JSON documents lie, which `partial` starts from. */
+  /** The same; also remembers the offsets of the JSON documents, which `partial` needs. */
   wholeWithPlaces(columns: ImageColumns, at: number): number {
     const plan = this.#opened();
     const map = this.#map!;
@@ -73,12 +76,12 @@ export class RowImages {
     return this.whole(columns, at);
   }
 
-  /** A new row in which columns that did not change are left out: those are as in the old row's tuple at `before`. */
+  /** A new row that leaves out unchanged columns: those are in the old row's tuple at `before`. */
   completed(columns: ImageColumns, at: number, before: number): number {
     return this.#merged(columns, at, before, undefined);
   }
 
-  /** A new row in which JSON columns may be changes to the old row's documents. */
+  /** A new row whose JSON columns may be changes to the old row's documents. */
   partial(columns: ImageColumns, at: number, before: number): number {
     const map = this.#map!;
     const header = new Cursor(this.#bytes, at, this.#end);
@@ -96,7 +99,7 @@ export class RowImages {
   #merged(columns: ImageColumns, at: number, before: number, isPartial: ReadonlySet<number> | undefined): number {
     const plan = this.#opened();
     const out = this.#out;
-    // Later writes may move the writer to a larger buffer: the tuple stays as it is in this one.
+    // Later writes may move the writer to a larger buffer, but the tuple stays unchanged in this one.
     const old = out.bytes;
     if (!columns.isWhole) this.#cells.read(old, before);
     this.#tuples.begin(plan.cellCount);
@@ -125,7 +128,7 @@ export class RowImages {
     return next;
   }
 
-  /** How many rows there are, by the lengths of their values. */
+  /** Counts the rows by the lengths of their values. */
   count(
     map: TableMap,
     kind: number,

@@ -1,4 +1,7 @@
-/** How the values of one table's rows lie in the log, and what cells they become: one code and two numbers a column. */
+/**
+ * How the values of one table's rows are stored in the log, and which cells they become: one code and two numbers per
+ * column.
+ */
 import type { ZeroDates } from "../../../../src/core/contracts/connector.ts";
 import type { Column } from "../../../../src/core/model/schema.ts";
 import { ByteWriter } from "../../../../src/core/bytes.ts";
@@ -20,11 +23,11 @@ export const AS_INT64 = 9;
 export const AS_UINT64 = 10;
 export const AS_FLOAT = 11;
 export const AS_DOUBLE = 12;
-/** `a` digits in all, `b` of them behind the point. */
+/** `a` digits in all, `b` of them after the point. */
 export const AS_DECIMAL = 13;
 export const AS_YEAR = 14;
 export const AS_DATE = 15;
-/** `a` digits of fraction; of calendar types `b` says what zero dates become. */
+/** `a` digits of fraction; for calendar types `b` says what zero dates become. */
 export const AS_TIME = 16;
 export const AS_DATETIME = 17;
 export const AS_TIMESTAMP = 18;
@@ -43,14 +46,14 @@ export const AS_SET = 26;
 /** `a` bits. */
 export const AS_BOOL = 27;
 export const AS_BITS = 28;
-/** `a` bytes of length in these. */
+/** `a` bytes of length. */
 export const AS_JSON = 29;
 export const AS_GEOMETRY = 30;
 export const AS_VECTOR = 31;
 /** MariaDB's COMPRESSED; `b` as for the same column without it: AS_COPY or AS_CHARSET. */
 export const AS_COMPRESSED = 32;
 
-/** `a` bytes of length; an address of `b` bytes, without the zeros at its end. */
+/** `a` bytes of length; an address of `b` bytes, without its trailing zeros. */
 export const AS_INET = 33;
 
 export const ZERO_IS_NULL = 0;
@@ -66,7 +69,7 @@ const ZERO_CODES: Readonly<Record<ZeroDates, number>> = {
 export interface PlanOptions {
   readonly zeroDates: ZeroDates;
   readonly metZeroDates?: { count: number };
-  /** What the table's version says of its columns: of some only the catalogue knows what they are. */
+  /** The columns of the table's version: the types of some are known only from the catalogue. */
   readonly columns: readonly Column[];
 }
 
@@ -121,7 +124,7 @@ function planKnown(draft: Draft, map: TableMap, i: number, native: string): bool
   }
 }
 
-/** Fixed-width numbers, signed; the unsigned ones have the next code. */
+/** Fixed-width signed numbers; the unsigned ones have the next code. */
 const INTEGERS = new Map<number, number>([
   [field.TINY, AS_INT8],
   [field.SHORT, AS_INT16],

@@ -1,6 +1,6 @@
 /**
- * Rows events: their rows as changes of a block. One event has rows of one table and one operation; every row is
- * numbered, whether anybody wants it or not.
+ * Rows events: their rows become changes of a block. One event has rows of one table and one operation; every row is
+ * numbered, needed or not.
  */
 import {
   BEFORE_FULL,
@@ -23,19 +23,19 @@ import { type ImageColumns, RowImages } from "./row-images.ts";
 import { planOf } from "./row-plan.ts";
 import type { TableMap } from "./table-map.ts";
 
-/** Of the flags: no more rows follow for the tables of this statement. */
+/** A flag: the tables of this statement have no more rows. */
 const STATEMENT_END = 1;
 const BLOCK_TABLE_COUNT_MAX = 0xffff;
-/** Header, table's id, flags. */
+/** Header, table id, flags. */
 const TABLE_ID_AT = code.HEADER_BYTES;
 const FLAGS_AT = TABLE_ID_AT + 6;
 const REST_AT = FLAGS_AT + 2;
-/** Of MariaDB's compressed events: the first byte has the method and how many bytes of length follow, highest first. */
+/** In MariaDB's compressed events the first byte has the method and the number of length bytes, which follow highest first. */
 const COMPRESSED_ZLIB = 0x80;
 
 /**
- * Where the rows of the open transaction go; set by whoever cuts blocks. Tuples are written by `out`, which may move to a
- * larger buffer: a block gets its bytes (`out.bytes`) when it is handed out, and `out` another buffer then.
+ * Where the rows of the open transaction go; set by the assembler. `out` writes tuples, and may move to a larger buffer. So
+ * a block gets its bytes (`out.bytes`) only when it is given out, and `out` then gets another buffer.
  */
 export class RowTarget {
   readonly out: ByteWriter;
@@ -44,7 +44,7 @@ export class RowTarget {
   transaction = 0;
   /** Index of the next row in its transaction. */
   index = 0;
-  /** Rows before it were delivered in an earlier run: they are numbered, not appended. */
+  /** Earlier rows were delivered in a previous run: they are numbered, not appended. */
   skipBelow = 0;
   /** How many such rows there were. */
   skipped = 0;
@@ -55,7 +55,7 @@ export class RowTarget {
     this.block = block;
   }
 
-  /** Goes on in another block, whose tuples begin at the writer's place. */
+  /** Continues in another block, whose tuples begin at the writer's position. */
   adopt(block: Block, transaction: number): void {
     this.block = block;
     this.transaction = transaction;
@@ -96,8 +96,8 @@ export class Rows {
   }
 
   /**
-   * Appends the rows of the event between `start` and `end`, header included and checksum not. The table's version must be
-   * known. Returns true where the statement ends with it.
+   * Appends the rows of the event between `start` and `end`, with header but without checksum. The table's version must be
+   * known. Returns true if the statement ends with it.
    */
   append(type: number, bytes: Uint8Array, start: number, end: number, map: TableMap): boolean {
     try {
@@ -184,7 +184,7 @@ export class Rows {
     return next;
   }
 
-  /** `from`: where the writer stood before this row, to be set back to where the row is not wanted. */
+  /** `from`: the writer's position before this row, to return to if the row is not needed. */
   #put(op: number, table: number, after: number, before: number, beforeKind: number, from: number): void {
     const { target } = this;
     const index = target.index++;
@@ -192,7 +192,7 @@ export class Rows {
     else target.block.append(op, table, after, before, beforeKind, target.transaction, index);
   }
 
-  /** Nothing brings back what an image of another kind than FULL leaves out. */
+  /** Values that an image other than FULL leaves out are lost. */
   #refusePartial(map: TableMap, kind: number, present: ImageColumns): void {
     if (present.isWhole) return;
     const what = kind === OP_CREATE ? "a new row" : kind === OP_DELETE ? "a deleted row" : "the old row of an update";
@@ -204,7 +204,7 @@ export class Rows {
   }
 }
 
-/** From version 2 on there may be more behind the flags, its length first. */
+/** From version 2 on, the flags may be followed by more, beginning with its length. */
 function hasExtra(type: number): boolean {
   return (
     (type >= code.WRITE_ROWS && type <= code.DELETE_ROWS) ||

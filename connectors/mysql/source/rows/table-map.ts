@@ -1,6 +1,6 @@
 /**
- * TABLE_MAP events: which table the following rows are of, and what its columns are. One comes before the rows of every
- * statement; those that say the same share one object.
+ * TABLE_MAP events: the table of the following rows, and its columns. One comes before the rows of every statement; equal
+ * ones share one object.
  */
 import type { Charset } from "../values/charsets.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
@@ -12,25 +12,25 @@ import { Cursor, readUint48 } from "../log/little-endian.ts";
 import { type OptionalMetadata, readOptionalMetadata } from "./table-metadata.ts";
 
 const TABLE_ID_BYTES = 6;
-/** Maps kept although no rows refer to them now. */
+/** Maps that are kept although no rows refer to them now. */
 const KEPT_COUNT_MAX = 4_096;
 
-/** How the values of the rows lie, and what cells they become: see row-plan.ts. */
+/** How the rows' values are stored, and which cells they become: see row-plan.ts. */
 export interface RowPlan {
-  /** Of the row in the log. */
+  /** Columns of the row in the log. */
   readonly columnCount: number;
-  /** Of its tuple: columns behind these are the server's own, 64-bit numbers. */
+  /** Columns of its tuple; further columns are the server's own, 64-bit numbers. */
   readonly cellCount: number;
   readonly code: Uint8Array;
   readonly a: Uint16Array;
   readonly b: Uint16Array;
   readonly charsets: readonly (Charset | undefined)[];
-  /** Labels in UTF-8; that of number 0, which stands for what was no label, is empty. */
+  /** Labels in UTF-8; the one with number 0, for invalid labels, is empty. */
   readonly labels: readonly (readonly Uint8Array[] | undefined)[];
   readonly isKey: Uint8Array;
-  /** Names of the key's columns are needed in messages only. */
+  /** Names of the key's columns, only for messages. */
   readonly tableName: string;
-  /** Dates that do not exist, as they were met. */
+  /** Counts of dates that do not exist. */
   readonly metZeroDates: { count: number };
 }
 
@@ -39,16 +39,16 @@ export interface TableMap {
   readonly schema: string;
   readonly table: string;
   readonly flavour: Flavour;
-  /** The type of each column, as field-types.ts; ENUM and SET are told from CHAR here. */
+  /** The type of each column, as in field-types.ts; ENUM and SET are already distinguished from CHAR. */
   readonly types: Uint8Array;
-  /** What the type needs to be read: length, digits, size of a length. Meaning by type. */
+  /** What is needed to read the type: length, digits, or size of a length, depending on the type. */
   readonly first: Uint16Array;
   readonly second: Uint8Array;
   readonly nullable: readonly boolean[];
   readonly metadata: OptionalMetadata;
-  /** The version that the rows are of; null: the table is not captured; undefined: it is to be looked up. */
+  /** The version of the rows; null: the table is not captured; undefined: it must be looked up. */
   version: TableVersion | null | undefined;
-  /** How its rows become tuples; made when the first of them is read. */
+  /** How its rows become tuples; made for the first row. */
   plan: RowPlan | undefined;
 }
 
@@ -60,10 +60,10 @@ interface Kept {
 /** The maps of a stream. */
 export class TableMaps {
   readonly #kept = new Map<number, Kept>();
-  /** Those of the statement that is being read, by table id. */
+  /** The maps of the present statement, by table id. */
   readonly #active = new Map<number, TableMap>();
 
-  /** Takes the event between `start` and `end`, header included and checksum not. */
+  /** Takes the event between `start` and `end`, with header but without checksum. */
   take(bytes: Uint8Array, start: number, end: number, flavour: Flavour): TableMap {
     const at = start + HEADER_BYTES;
     const tableId = readUint48(bytes, at);
@@ -78,12 +78,12 @@ export class TableMaps {
     return this.#active.get(tableId);
   }
 
-  /** The statement is over: its ids mean nothing any more. */
+  /** The statement is over: its table ids mean nothing any more. */
   endStatement(): void {
     this.#active.clear();
   }
 
-  /** Every table is to be looked up again: the catalogue, or what is captured, is another. */
+  /** Every table must be looked up again: the catalogue, or the captured tables, have changed. */
   forgetVersions(): void {
     for (const { map } of this.#kept.values()) {
       map.version = undefined;
@@ -147,7 +147,7 @@ function readName(cursor: Cursor): string {
   return name;
 }
 
-/** What stands behind the types: one or two bytes for those that need it. */
+/** The metadata after the types: one or two bytes for types that need it. */
 function readTypeMetadata(meta: Cursor, types: Uint8Array, first: Uint16Array, second: Uint8Array): void {
   for (let i = 0; i < types.length; i++) {
     switch (types[i]!) {

@@ -4,11 +4,11 @@ import type { Flavour } from "../log/format.ts";
 import { Cursor } from "../log/little-endian.ts";
 
 export interface OptionalMetadata {
-  /** Bit by column: of a numeric one, whether it is unsigned. */
+  /** Bit by column: whether a numeric one is unsigned. */
   readonly unsigned: readonly boolean[];
-  /** Empty where `binlog_row_metadata` is not FULL. */
+  /** Empty if `binlog_row_metadata` is not FULL. */
   readonly names: readonly string[];
-  /** Id of the collation of each text, ENUM and SET column; 0 where there is none or it is not said. */
+  /** Collation id of each text, ENUM and SET column; 0 if there is none or it is not given. */
   readonly collations: readonly number[];
   /** Labels of ENUM and SET columns, in their column's character set. */
   readonly labels: readonly (readonly Uint8Array[] | undefined)[];
@@ -16,9 +16,9 @@ export interface OptionalMetadata {
   readonly geometries: readonly (number | undefined)[];
   readonly dimensions: readonly (number | undefined)[];
   readonly visible: readonly boolean[];
-  /** Ordinals, in key order; empty: the table has no primary key, or it is not said. */
+  /** Ordinals, in key order; empty: the table has no primary key, or it is not given. */
   readonly primaryKey: readonly number[];
-  /** True where the key holds only the beginning of a column. */
+  /** True if the key holds only the beginning of a column. */
   readonly hasKeyPrefix: boolean;
 }
 
@@ -36,7 +36,7 @@ const LABEL_COLUMN_CHARSET = 11;
 const VISIBILITY = 12;
 const DIMENSIONS = 13;
 
-/** Reads the rest of the event: fields of type, length and value, in any order; those unknown are passed over. */
+/** Reads the rest of the event: fields of type, length and value, in any order; unknown ones are skipped. */
 export function readOptionalMetadata(cursor: Cursor, types: Uint8Array, flavour: Flavour): OptionalMetadata {
   const all = Array.from(types, (_, i) => i);
   const where = (accept: (type: number) => boolean): number[] => all.filter((i) => accept(types[i]!));
@@ -107,7 +107,7 @@ export function readOptionalMetadata(cursor: Cursor, types: Uint8Array, flavour:
   return found;
 }
 
-/** Which columns the lists of collations speak of: the servers differ where a column is no text in either of them. */
+/** Which columns the lists of collations are about. The servers differ for columns that are text in neither of them. */
 function hasCollation(type: number, flavour: Flavour): boolean {
   switch (type) {
     case field.STRING:
@@ -133,7 +133,7 @@ function setBits(value: Uint8Array, columns: readonly number[], into: boolean[])
   });
 }
 
-/** The most frequent collation, then those columns (counted among theirs) that have another. */
+/** The most frequent collation, then the columns (counted among these) that have another one. */
 function readDefault(rest: Cursor, columns: readonly number[], into: number[]): void {
   const usual = rest.packed();
   for (const i of columns) into[i] = usual;

@@ -1,4 +1,4 @@
-/** How long a value of the log is, by its type alone: for rows that nobody wants, which are counted all the same. */
+/** The length of a value in the log, by its type alone: for rows that are not needed but must be counted. */
 import { damaged } from "../../errors.ts";
 import * as field from "./field-types.ts";
 import { readUint } from "../log/little-endian.ts";
@@ -21,7 +21,7 @@ export function fractionBytes(digits: number): number {
   return (digits + 1) >> 1;
 }
 
-/** The offset behind the value of column `i` at `at`. */
+/** The offset after the value of column `i` at `at`. */
 export function valueEnd(map: TableMap, i: number, bytes: Uint8Array, at: number): number {
   const first = map.first[i]!;
   switch (map.types[i]!) {

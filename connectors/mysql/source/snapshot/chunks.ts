@@ -1,4 +1,4 @@
-/** Rows read beside the stream. */
+/** Reads rows beside the stream. */
 import type { Column, TableVersion } from "../../../../src/core/model/schema.ts";
 import { byHalves } from "../../../../src/core/by-halves.ts";
 import { type Chunk, type KeyText, SCAN_ROW_COUNT_MAX } from "../../../../src/core/contracts/row-reads.ts";
@@ -15,13 +15,13 @@ import type { ServerFacts } from "../server.ts";
 import { type DateChoice, selectList, selectPlan } from "./select-plan.ts";
 import { textQuery } from "./text-query.ts";
 
-/** Nothing goes on at the server for longer, should nobody be there any more to wait for it. */
+/** The server ends a statement after this time, in case its client no longer exists. */
 const STATEMENT_SECONDS_MAX = 300;
 /** Keys in one statement. */
 const KEYS_MAX = 500;
 const NOWHERE = { epoch: 1, commit: 0n, index: 0 };
 
-/** The snapshot was begun when everything before the low mark could be seen. */
+/** The snapshot was taken when everything before the low mark was visible. */
 const { sees } = EVERYTHING_VISIBLE;
 
 export async function readRange(
@@ -46,7 +46,7 @@ export async function readRange(
       const before = rows.count;
       const wanted = pace.ask();
       const sql = rangeSql(selectAll(table, context), table, from, upTo, wanted);
-      // Behind a filter the first row may take its time.
+      // With a filter the first row may take some time.
       await select(session, table, rows, where === null ? bounded(sql, facts) : sql, signal);
       if (from === after) await checkShape(context, table, signal);
       isFinished = rows.count - before < wanted;
@@ -61,8 +61,8 @@ export async function readRange(
 }
 
 /**
- * The key up to which rows are looked at, in the order of the key; null: up to the last one. A condition that no index serves
- * may want none of millions of rows, and what the stream brings meanwhile has to be kept.
+ * The key up to which rows are looked at, in the order of the key; null: up to the last one. A condition without an index
+ * may match none of millions of rows, and meanwhile a window has to keep what the stream brings.
  */
 async function endOfScan(
   context: SourceContext,
@@ -117,7 +117,7 @@ async function select(
   }
 }
 
-/** SELECT … FROM … of all columns, as the rows of the log have them. */
+/** SELECT … FROM … with all columns, in the form of the log's rows. */
 export function selectAll(table: TableVersion, choice: DateChoice): string {
   return `SELECT ${selectList(table, selectPlan(table, choice))} FROM ${quoteTable(table.schema, table.table)}`;
 }
@@ -155,7 +155,7 @@ function behindKey(table: TableVersion, key: KeyText): string {
   );
 }
 
-/** The rows behind a key, in the order of the key's index; the first part is for the index. */
+/** The rows after a key, in the order of the key's index; the first part is for the index. */
 function behind(columns: readonly Column[], values: KeyText): string {
   const compare = (i: number, operator: string): string =>
     `${ordered(columns[i]!)} ${operator} ${literal(columns[i]!, values[i] ?? "")}`;
@@ -164,7 +164,7 @@ function behind(columns: readonly Column[], values: KeyText): string {
   return columns.length === 1 ? from(0) : `${compare(0, ">=")} AND ${from(0)}`;
 }
 
-/** ENUM and SET are ordered by number and compared as text: both are done as text. */
+/** ENUM and SET are ordered by number but compared as text: here both are done as text. */
 function ordered({ name, type, native }: Column): string {
   const column = quoteName(name);
   if (type.kind === "enum" || native.startsWith("set(")) return `CONVERT(${column} USING utf8mb4) COLLATE utf8mb4_bin`;
@@ -176,7 +176,7 @@ const NUMBER = /^-?[0-9.]+(e[+-]?[0-9]+)?$/i;
 function literal({ type }: Column, text: string): string {
   switch (type.kind) {
     case "float":
-      // The shortest digits of a float are another number where they are read as a double, as which it is compared.
+      // The shortest digits of a float give another number if they are read as a double, and the comparison does that.
       if (type.bits === 32 && NUMBER.test(text)) return `${Math.fround(Number(text))}`;
       return NUMBER.test(text) ? text : quoteText(text);
     case "int":
@@ -205,7 +205,7 @@ function literal({ type }: Column, text: string): string {
   }
 }
 
-/** The server counts the year before 1 as 0000, which is the first that it has; keys call it 1 BC. */
+/** The server calls the year before 1 0000, its first year; keys call it 1 BC. */
 function serverDate(text: string): string {
   return text.endsWith(" BC") ? text.replace(/^0001(.*) BC$/, "0000$1") : text;
 }

@@ -1,4 +1,4 @@
-/** A transaction whose snapshot sees everything that was in the log when it was begun, without a lock on the server. */
+/** A transaction whose snapshot sees everything that was in the log when it began, without a lock on the whole server. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { quoteTable } from "../../quote.ts";
@@ -12,12 +12,14 @@ import { packPlace } from "../log/position.ts";
 import type { ServerFacts } from "../server.ts";
 import { followedShape } from "../catalog/shapes.ts";
 
-/** A commit is in the log before others see it: as a rule for microseconds, with semi-synchronous replicas for longer. */
+/**
+ * A commit is in the log before other sessions see it: usually for microseconds, with semi-synchronous replicas for longer.
+ */
 const VISIBLE_MS_MAX = 10_000;
 const AGAIN_MS = 2;
 const BEGIN = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
 
-/** A session inside such a transaction, which is the caller's to destroy. */
+/** A session inside such a transaction; the caller must destroy it. */
 export async function beginReading(
   context: SourceContext,
   facts: ServerFacts,
@@ -37,7 +39,7 @@ export async function beginReading(
   }
 }
 
-/** MariaDB says where in the log a snapshot is. */
+/** MariaDB shows the snapshot's position in the log. */
 async function beginMariadb(
   context: SourceContext,
   session: Session,
@@ -60,8 +62,8 @@ async function beginMariadb(
 }
 
 /**
- * A transaction's GTID is owned from before it is in the log until others see it: those that are owned now have to be let
- * go of first.
+ * A transaction's GTID is owned from before it is in the log until other sessions see it. So the GTIDs that are owned now
+ * must first be released.
  */
 async function beginByNames(session: Session, doing: string, signal: AbortSignal): Promise<void> {
   const deadlineMs = performance.now() + VISIBLE_MS_MAX;
@@ -90,7 +92,7 @@ async function ownedNames(session: Session, doing: string, signal: AbortSignal):
   return names;
 }
 
-/** Without names only the table itself can tell that nobody is about to commit to it: by a lock for a moment. */
+/** Without GTIDs only the table itself shows that no session is about to commit to it: by a brief lock. */
 async function beginLocked(
   context: SourceContext,
   session: Session,
@@ -115,7 +117,7 @@ function notVisible(): Error {
   );
 }
 
-/** After the table's first row was read its shape is locked until the transaction ends. */
+/** Once the table's first row was read, its shape is locked until the transaction ends. */
 export async function checkShape(context: SourceContext, table: TableVersion, signal: AbortSignal): Promise<void> {
   const [live] = await readCatalog(context, table, signal);
   const shape = live === undefined ? undefined : followedShape(live, context);

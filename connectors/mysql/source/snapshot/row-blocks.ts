@@ -1,4 +1,4 @@
-/** Rows read by SQL, as blocks of OP_READ in the layout of core's tuples. */
+/** Turns rows that were read by SQL into blocks of OP_READ, in the layout of core's tuples. */
 import type { Block } from "../../../../src/core/model/block.ts";
 import { ByteWriter } from "../../../../src/core/bytes.ts";
 import type { Position } from "../../../../src/core/model/position.ts";
@@ -32,7 +32,7 @@ export class RowBlock {
     return this.#out.length;
   }
 
-  /** Adds the row of a text result that lies between `start` and `end`. */
+  /** Adds the row of a text result between `start` and `end`. */
   append(bytes: Buffer, start: number, end: number): void {
     const out = this.#out;
     const offset = out.length;
@@ -48,7 +48,7 @@ export class RowBlock {
     return keyText(this.#table, this.#out.bytes, this.#block.after[this.#block.count - 1]!);
   }
 
-  /** The block, which is the caller's from now on. */
+  /** Returns the block, which belongs to the caller from now on. */
   finish(until: Position): Block {
     return finishRead(this.#block, this.#out, until);
   }

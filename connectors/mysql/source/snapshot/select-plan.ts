@@ -1,4 +1,4 @@
-/** How the rows of a SELECT become tuples: the plan of the same table's rows in the log, made of its columns alone. */
+/** How the rows of a SELECT become tuples: like the same table's rows in the log, but planned from its columns alone. */
 import type { ByteWriter } from "../../../../src/core/bytes.ts";
 import type { Column, TableVersion } from "../../../../src/core/model/schema.ts";
 import { CELL_NULL } from "../../../../src/core/model/tuple.ts";
@@ -13,7 +13,7 @@ import { sqlExpression, writeSqlCell } from "./sql-cells.ts";
 const NULL_MARK = 0xfb;
 const GEOMETRY = /^(geometry|point|linestring|polygon|multi)/;
 
-/** What the source's context says of dates that do not exist. */
+/** The source's settings for dates that do not exist. */
 export type DateChoice = Pick<SourceContext, "zeroDates" | "metZeroDates">;
 
 export function selectPlan(table: TableVersion, { metZeroDates, zeroDates }: DateChoice): RowPlan {
@@ -34,18 +34,18 @@ export function selectPlan(table: TableVersion, { metZeroDates, zeroDates }: Dat
   };
 }
 
-/** What is asked for, column by column. */
+/** The expressions to select, column by column. */
 export function selectList(table: TableVersion, rows: RowPlan): string {
   return table.columns
     .map(({ name, native }, i) => {
       const expression = sqlExpression(rows, i, quoteName(name));
-      // ZEROFILL is for the eye: a sum has no zeros in front.
+      // ZEROFILL only affects display: a sum has no leading zeros.
       return /^(int|bigint) unsigned/.test(native) ? `${expression} + 0` : expression;
     })
     .join(", ");
 }
 
-/** Writes the row that lies between `start` and `end`: of each value its packed length and its bytes, or a mark for null. */
+/** Writes the row between `start` and `end`: for each value its packed length and its bytes, or a mark for null. */
 export function writeSelected(out: ByteWriter, rows: RowPlan, bytes: Buffer, start: number, end: number): void {
   const cursor = new Cursor(bytes, start, end);
   for (let i = 0; i < rows.columnCount; i++) {

@@ -1,6 +1,6 @@
 /**
- * The first copy: every table under a snapshot of its own, each at or behind the place where the stream begins. What
- * changed in between comes again by the stream, under higher versions.
+ * The initial snapshot: every table under its own snapshot, each at or after the position where the stream begins. Changes
+ * in between come again through the stream, with higher versions.
  */
 import type { Block } from "../../../../src/core/model/block.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
@@ -14,7 +14,7 @@ import { BLOCK_BYTES, RowBlock } from "./row-blocks.ts";
 import type { ServerFacts } from "../server.ts";
 import { textQuery } from "./text-query.ts";
 
-/** Blocks that wait for the reader before the socket is left alone. */
+/** Blocks that may wait for the reader before the socket is not read any more. */
 const QUEUE_COUNT_MAX = 2;
 
 export class SnapshotCopy implements FirstCopy {

@@ -1,7 +1,7 @@
 /**
- * Values that a SELECT gives, as the very cells that the log's rows have: rows read beside the stream are compared with
- * those of the stream byte by byte. They come by the text protocol, in a session with time zone UTC and character set
- * utf8mb4, as `sqlExpression` asks for them.
+ * Turns values of a SELECT into exactly the cells that the log's rows have, because rows read beside the stream are
+ * compared with those of the stream byte by byte. They come by the text protocol, in a session with time zone UTC and
+ * character set utf8mb4, in the form that `sqlExpression` requests.
  */
 import type { ByteWriter } from "../../../../src/core/bytes.ts";
 import { CELL_BINARY } from "../../../../src/core/model/tuple.ts";
@@ -16,15 +16,15 @@ const MINUS = 0x2d;
 const TWO_32 = 2 ** 32;
 const floats = new DataView(new ArrayBuffer(8));
 
-/** How column `i` is to be asked for; `quoted` is its name in the server's quotes. */
+/** The expression for column `i`; `quoted` is its name in the server's quotes. */
 export function sqlExpression(rows: RowPlan, i: number, quoted: string): string {
-  // A float is printed with six digits, which are not all of it.
+  // A float is printed with only six digits.
   if (rows.code[i] === plan.AS_FLOAT) return `cast(${quoted} as double)`;
-  // MariaDB's addresses and UUIDs are bytes in the log and texts in an answer; for what is BINARY(n) this changes nothing.
+  // MariaDB's addresses and UUIDs are bytes in the log and texts in an answer; for BINARY(n) this changes nothing.
   return rows.code[i] === plan.AS_PADDED ? `cast(${quoted} as binary(${rows.b[i]}))` : quoted;
 }
 
-/** Writes the value of `length` bytes at `from`; a null has none and is the caller's to write. */
+/** Writes the value of `length` bytes at `from`; the caller writes nulls. */
 export function writeSqlCell(
   out: ByteWriter,
   rows: RowPlan,
@@ -73,7 +73,7 @@ export function writeSqlCell(
       return cellCopy(out, bytes, from, length);
     case plan.AS_COMPRESSED:
       return rows.b[i] === plan.AS_COPY ? cellCopy(out, bytes, from, length) : cellText(out, bytes, from, length);
-    // What the log gives as text too: unsigned numbers of 32 and 64 bits, times, labels, JSON, converted text.
+    // Values that the log gives as text too: unsigned numbers of 32 and 64 bits, times, labels, JSON, converted text.
     default:
       return cellText(out, bytes, from, length);
   }
@@ -92,7 +92,7 @@ function integerAt(bytes: Uint8Array, from: number, length: number): number {
   return isNegative ? -value : value;
 }
 
-/** In two halves, each of which a Number holds. */
+/** In two halves, because a Number can hold each of them. */
 function cell64(out: ByteWriter, bytes: Uint8Array, from: number, length: number): void {
   const isNegative = bytes[from] === MINUS;
   let high = 0;

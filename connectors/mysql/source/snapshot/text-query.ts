@@ -1,4 +1,4 @@
-/** A SELECT whose rows are taken where they lie in the receive buffer: nothing is allocated per cell. */
+/** A SELECT whose rows are read in place in the receive buffer: nothing is allocated per cell. */
 import { type Packet, PACKET_HEADER_BYTES, type PacketWriter, type Session } from "../driver.ts";
 import { Cursor } from "../log/little-endian.ts";
 
@@ -6,7 +6,7 @@ const COM_QUERY = 0x03;
 const EOF_MARK = 0xfe;
 const EOF_BYTES_MAX = 9;
 
-/** The row's values lie one after the other between `start` and `end`: each a packed length and bytes, or 0xfb for null. */
+/** The row's values are between `start` and `end`, one after the other: each a packed length and bytes, or 0xfb for null. */
 export type OnRow = (bytes: Buffer, start: number, end: number) => void;
 
 export function textQuery(session: Session, sql: string, onRow: OnRow): Promise<void> {
@@ -39,7 +39,7 @@ export function textQuery(session: Session, sql: string, onRow: OnRow): Promise<
           return true;
         }
         if (state === "columns") {
-          // The definitions, then an end of theirs.
+          // The column definitions, then their end packet.
           if (definitionsLeft-- === 0) state = "rows";
           return false;
         }

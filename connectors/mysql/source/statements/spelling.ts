@@ -3,10 +3,10 @@ import type { TableName } from "../../../../src/core/contracts/connector.ts";
 
 export class Spelling {
   #isFolded = false;
-  /** The names of the catalogue by their folded ones. */
+  /** The catalogue's names by their folded form. */
   #known = new Map<string, TableName>();
 
-  /** `setting`: the server's lower_case_table_names; 0: names that differ in case are two names. */
+  /** `setting`: the server's lower_case_table_names; 0: names that differ in case are different names. */
   use(setting: string | undefined): void {
     this.#isFolded = setting !== undefined && setting !== "" && setting !== "0";
   }
@@ -27,7 +27,7 @@ function folded({ schema, table }: TableName): [schema: string, table: string] {
   return [lower(schema), lower(table)];
 }
 
-/** As the server does it: character by character, each of them one. */
+/** As the server does it: character by character, each becomes one character. */
 function lower(name: string): string {
   return Array.from(name, (character) => Array.from(character.toLowerCase())[0] ?? "").join("");
 }

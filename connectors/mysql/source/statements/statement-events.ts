@@ -1,4 +1,7 @@
-/** Statements in the log as text: of QUERY events, compressed or not, and of those that load a file (EXECUTE_LOAD_QUERY). */
+/**
+ * Texts of statements in the log: from QUERY events, compressed or not, and from those that load a file
+ * (EXECUTE_LOAD_QUERY).
+ */
 import { constants, inflateSync } from "node:zlib";
 import { ByteWriter } from "../../../../src/core/bytes.ts";
 import { damaged } from "../../errors.ts";
@@ -10,18 +13,18 @@ export interface Statement {
   /** The database that was in use. */
   readonly schema: string;
   readonly sql: string;
-  /** False: it has characters of a character set that is unknown, each of which is U+FFFD here. */
+  /** False: it has characters of an unknown character set, each of which is U+FFFD here. */
   readonly isLegible: boolean;
 }
 
 const SCHEMA_LENGTH_AT = 8;
 const STATUS_LENGTH_AT = 11;
 const HEADER_BYTES = 13;
-/** The number of the file, where its name lies in the statement, what becomes of duplicates. */
+/** The file's number, the position of its name in the statement, and what to do with duplicates. */
 const LOAD_HEADER_BYTES = HEADER_BYTES + 13;
-/** What is looked at of a statement: a whole one may be megabytes long. */
+/** How much of a statement is examined: a whole one may be megabytes long. */
 const SQL_BYTES_MAX = 64 * 1024;
-/** Twice as many packed bytes as those that were too few can't bring more. */
+/** If some packed bytes were too few, twice as many can't bring more than this. */
 const UNPACKED_BYTES_MAX = 128 * 1024 * 1024;
 const COMPRESSED_ZLIB = 0x80;
 
@@ -41,7 +44,10 @@ export function readStatement(type: number, bytes: Uint8Array, start: number, en
   return { schema, sql: textOf(charset ?? ASCII, sql), isLegible: charset !== undefined || isAscii(sql) };
 }
 
-/** Its beginning. MariaDB: a byte with the number of length bytes, the length, highest byte first, then what zlib made. */
+/**
+ * Unpacks its beginning. MariaDB: a byte with the number of length bytes, the length, highest byte first, then zlib's
+ * output.
+ */
 function inflated(bytes: Uint8Array, at: number, end: number): Uint8Array {
   const first = bytes[at] ?? 0;
   if ((first & 0xf8) !== COMPRESSED_ZLIB) throw damaged("a compressed statement has an unknown form");
@@ -57,10 +63,10 @@ const CHARSETS = 4;
 const CATALOG = 2;
 const TIME_ZONE = 5;
 const CATALOG_WITHOUT_END = 6;
-/** Bytes of those variables of a statement's status that have a fixed length. Servers write the character sets before the others. */
+/** Lengths of the status variables with a fixed length. Servers write the character sets before the others. */
 const LENGTHS: Readonly<Record<number, number>> = { 0: 4, 1: 8, 3: 4, 7: 2, 8: 2, 9: 8, 10: 4 };
 
-/** `character_set_client` of the session, as the number of a collation of it; undefined where the event does not say. */
+/** The session's `character_set_client`, as the number of one of its collations; undefined if the event does not have it. */
 function clientCollation(bytes: Uint8Array, start: number, end: number): number | undefined {
   for (let at = start; at < end;) {
     const kind = bytes[at++]!;
@@ -76,13 +82,13 @@ function clientCollation(bytes: Uint8Array, start: number, end: number): number 
 const UTF8: Charset = { name: "utf8mb4", kind: "utf8", byteCountMax: 4 };
 const ASCII: Charset = { name: "ascii", kind: "utf8", byteCountMax: 1 };
 const ASCII_MAX = 0x7f;
-/** In place of a character that is not known. */
+/** Replaces an unknown character. */
 export const ILLEGIBLE = "\ufffd";
 
 function textOf(charset: Charset, bytes: Uint8Array): string {
   if (charset === ASCII)
     return Array.from(bytes, (byte) => (byte > ASCII_MAX ? ILLEGIBLE : String.fromCharCode(byte))).join("");
-  // Names of a client that says `binary` are UTF-8.
+  // A client that says `binary` sends names in UTF-8.
   if (charset.kind === "utf8" || charset.kind === "bytes") return Buffer.from(bytes).toString("utf8");
   const out = new ByteWriter(bytes.length);
   writeTextOf(out, charset, bytes, 0, bytes.length);

@@ -1,6 +1,6 @@
-/** A statement's words alone: without comments, and with what servers execute although it is written as a comment. */
+/** A statement's words: without comments, but with text that servers execute although it is written as a comment. */
 
-/** Texts and names in quotes, which are kept; then comments, and where one that is executed begins and ends. */
+/** Texts and names in quotes, which are kept; then comments, and the beginning and end of one that is executed. */
 const PARTS = new RegExp(
   [
     "'(?:[^'\\\\]|\\\\.|'')*'",
@@ -16,12 +16,12 @@ const PARTS = new RegExp(
 );
 const MAY_HAVE_COMMENTS = /--|#|\*/;
 const IS_QUOTED = /^['"`]/;
-/** MariaDB: settings for one statement, which follows. */
+/** MariaDB: settings for the one statement that follows. */
 const SETTINGS = /^SET\s+STATEMENT\s(?:'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*"|[^'"])*?\sFOR\s+/i;
 
 /**
- * Servers write into the log what a client sent; a comment for a newer version, which they did not execute, they have
- * turned into a plain one before.
+ * Servers log what a client sent. A comment for a newer version, which they did not execute, was already turned into a
+ * plain comment.
  */
 export function statementText(sql: string): string {
   const words = MAY_HAVE_COMMENTS.test(sql)

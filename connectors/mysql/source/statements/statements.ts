@@ -1,4 +1,4 @@
-/** What a statement in the log is: the beginning or end of a transaction, a change of tables, or one of rows. */
+/** Classifies a statement in the log: the beginning or end of a transaction, a change of tables, or a change of rows. */
 import { statementText } from "./statement-text.ts";
 
 export type StatementKind =
@@ -10,12 +10,12 @@ export type StatementKind =
   | { readonly kind: "partial rollback"; readonly name: string }
   | { readonly kind: "xa start" }
   | { readonly kind: "xa end" }
-  /** The outcome of one that was prepared; null: its name can't be told. */
+  /** The outcome of a prepared one; null: its name is unknown. */
   | { readonly kind: "xa commit" | "xa rollback"; readonly name: string | null }
   | { readonly kind: "truncate"; readonly target: StatementTarget }
-  /** Changes rows by itself; null: which table's can't be told. */
+  /** Changes rows by itself; null: of an unknown table. */
   | { readonly kind: "rows"; readonly target: StatementTarget | null }
-  /** Tables are others from here on, or may be. `unlogged`: those that may have other rows, without a word of them. */
+  /** Tables change here, or may change. `unlogged`: tables whose rows may have changed outside the log. */
   | { readonly kind: "definition"; readonly unlogged: readonly StatementTarget[] }
   | { readonly kind: "other" };
 
@@ -64,7 +64,7 @@ export function kindOfStatement(sql: string, schema: string): StatementKind {
       return SEVERAL_DELETED.test(text)
         ? { kind: "rows", target: null }
         : rows(text, /^DELETE\s+(?:(?:LOW_PRIORITY|QUICK|IGNORE)\s+)*FROM\s+/i, schema);
-    // A log of rows has no queries: those that are there call functions which change rows.
+    // A log of rows contains a query only if it calls a function that changes rows.
     case "SELECT":
     case "DO":
     case "CALL":
@@ -92,7 +92,7 @@ function kindOfRollback(text: string): StatementKind {
   return { kind: "partial rollback", name: savepointName(text.slice(begun[0].length)) };
 }
 
-/** They are compared without regard to case. */
+/** Compared without regard to case. */
 function savepointName(text: string): string {
   const match = NAME_ALONE.exec(text.trim());
   return (match === null ? text.trim() : (nameOf(match, 1) ?? "")).toLowerCase();
@@ -115,7 +115,7 @@ function rows(text: string, start: RegExp, schema: string): StatementKind {
   return { kind: "rows", target: targetOf(text, start, schema) };
 }
 
-/** Tables beside the first one, up to where the changes or conditions begin. */
+/** Further tables after the first one, up to where the changes or conditions begin. */
 const SEVERAL_UPDATED = /^UPDATE\s(?:(?!\sSET\s).)*?(?:,|\sJOIN\s|\sSTRAIGHT_JOIN\s)/is;
 const SEVERAL_DELETED = /^DELETE\s(?:(?!\sWHERE\s).)*?(?:,|\sJOIN\s|\sUSING\s)/is;
 
@@ -123,13 +123,13 @@ const LOADED =
   /^LOAD\s+(?:DATA|XML)\s+(?:(?:LOW_PRIORITY|CONCURRENT|LOCAL)\s+)*INFILE\s+(?:'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*")\s+(?:(?:REPLACE|IGNORE)\s+)?INTO\s+TABLE\s+/is;
 
 const ALTER_TABLE = /^ALTER\s+(?:ONLINE\s+)?(?:IGNORE\s+)?TABLE\s+(?:IF\s+EXISTS\s+)?/i;
-/** With IF NOT EXISTS it is in the log, too, where the table was there before and nothing was made. */
+/** With IF NOT EXISTS it is also in the log if the table existed before and nothing was created. */
 const MADE = /^CREATE\s+(?:OR\s+REPLACE\s+)?TABLE\s+(?!IF\s)/i;
 const NOT_A_COLUMN = "(?:INDEX|KEY|FOREIGN|PRIMARY|CONSTRAINT|CHECK|DEFAULT)\\b";
 /**
- * May take rows away, bring some, or give a column of the same name and type other values; too much here does no harm. A
- * unique index under IGNORE takes rows away; characters that a character set does not have, and what a column is computed
- * from, change values.
+ * Whether it may remove rows, add some, or give a column with the same name and type other values; a false yes does no
+ * harm. A unique index with IGNORE removes rows. Characters that a character set lacks, and a changed generation
+ * expression, change values.
  */
 const UNLOGGED = new RegExp(
   [
@@ -142,7 +142,7 @@ const UNLOGGED = new RegExp(
   "is",
 );
 const EXCHANGED = /\bEXCHANGE\s+PARTITION\s+.+?\s+WITH\s+TABLE\s+/is;
-/** The table's own new name, and not one of a column or index. */
+/** The table's own new name, not that of a column or index. */
 const RENAMED = /\bRENAME\s+(?!(?:COLUMN|INDEX|KEY)\b)(?:(?:TO|AS)\b\s*|=\s*)?/is;
 const RENAMED_PAIR = new RegExp(
   `${TARGET_PATTERN}\\s+(?:(?:WAIT\\s+\\d+|NOWAIT)\\s+)?TO\\s+(?<to>${TARGET_PATTERN})`,
@@ -156,7 +156,7 @@ function unloggedBy(text: string, schema: string): readonly StatementTarget[] {
   return [...changed, ...listed(behind(text, RENAMED, schema))];
 }
 
-/** What a name stands for after it was given away. */
+/** The new meaning of a name after it was given away. */
 function renamed(text: string, schema: string): readonly StatementTarget[] {
   return Array.from(text.matchAll(RENAMED_PAIR)).flatMap(({ groups }) =>
     listed(targetOf(groups?.["to"] ?? "", /^/, schema)),

@@ -1,7 +1,7 @@
 /**
- * Another host of the replication set in place of the one that was read: its log is gone on in where, by the names of
- * transactions, it holds all that was read, and the place is certain: everything before it was read, and nothing behind it.
- * Decision 10.
+ * Another host of the replication set replaces the one that was read. Millrace continues in its log if, by the names of
+ * transactions, the log holds everything that was read and the position is certain: everything before it was read, and
+ * nothing after it. Decision 10.
  */
 import type { Crossing } from "../../../../src/core/contracts/log-admin.ts";
 import type { SourceContext } from "../context.ts";
@@ -14,7 +14,7 @@ import { selectTables } from "../catalog/selection.ts";
 import type { ServerFacts } from "../server.ts";
 import { another, identityAt, startOf } from "../start.ts";
 
-/** `why`: what tells the host from the former one. `places`: of the sinks, in the former log. */
+/** `why`: how the host differs from the former one. `places`: the sinks' positions in the former log. */
 export async function crossLog(
   context: SourceContext,
   facts: ServerFacts,
@@ -22,12 +22,12 @@ export async function crossLog(
   places: readonly bigint[],
   signal: AbortSignal,
 ): Promise<Crossing> {
-  const refuse = (what: string): Error => another(`${why}; it can't be gone on in: ${what}`);
+  const refuse = (what: string): Error => another(`${why}; Millrace can't continue in it: ${what}`);
   const cuts = cutsOf(context, places);
   if (cuts.length === 0) throw refuse("which transactions were read is not known (GTIDs are off)");
   const [first] = await readFiles(context, signal);
   await checkSets(context, facts, cuts, first?.file ?? 0, refuse, signal);
-  // Invariant: what is made or altered behind the place to which the log is looked through is seen by the next look.
+  // Invariant: the log is searched up to a position; the next look sees what is created or altered after it.
   const { generations } = await selectTables(context, false, signal);
   const end = await readTip(context, signal);
   const from = startOf(await firstFile(context, cuts, refuse, signal));
@@ -54,23 +54,23 @@ export async function crossLog(
 
 function cutsOf({ read }: SourceContext, places: readonly bigint[]): Cut[] {
   const cuts = new Map<bigint, Cut>();
-  // Those that are stored show that the host is of the set, also where every sink has come further since.
+  // The stored names show that the host belongs to the set, even if every sink has moved on since.
   for (const place of [...places, ...read.places]) {
     const known = read.at(place);
-    // One that was never seen can't be recognised.
+    // A transaction that was never seen can't be recognised.
     if (known !== undefined && (known.last !== null || known.set.isEmpty)) cuts.set(place, new Cut(place, known));
   }
   return [...cuts.values()];
 }
 
-/** Between what a sink has and what it lacks. */
+/** The position between what a sink has and what it lacks. */
 class Cut {
   readonly place: bigint;
   readonly read: ReadBefore;
   /** The first transaction that was not read. */
   start: bigint | undefined;
   #first = "";
-  /** Why no place is right. */
+  /** Why no position is right. */
   fault: string | undefined;
 
   constructor(place: bigint, read: ReadBefore) {
@@ -94,7 +94,7 @@ class Cut {
   }
 }
 
-/** Everything that was read must be there, and what is there no more must have been read. */
+/** The host must have everything that was read, and must have purged nothing that was not read. */
 async function checkSets(
   context: SourceContext,
   { flavour }: ServerFacts,
@@ -126,7 +126,7 @@ function named(set: GtidSet): string {
   return text.length > NAMED_CHARACTERS_MAX ? `${text.slice(0, NAMED_CHARACTERS_MAX)}…` : text;
 }
 
-/** The newest file before which there is nothing but what was read, and which has the last that was. */
+/** The newest file with only read transactions before it and the last read transaction in it. */
 async function firstFile(
   context: SourceContext,
   cuts: readonly Cut[],
@@ -151,7 +151,7 @@ function paired(before: Readonly<Record<string, string>>, now: ReadonlyMap<strin
   return pairs;
 }
 
-/** What lies before a place of the log, by what is known and what the log itself says; undefined where that can't be told. */
+/** What is before a position in the log, from what is known and from the log itself; undefined if that is unknown. */
 export async function readBefore(
   context: SourceContext,
   { flavour, hasGtids }: ServerFacts,
@@ -165,7 +165,7 @@ export async function readBefore(
   if (known !== undefined && known[0] >= startOf(file)) return await walked(context, known[0], place, known[1], signal);
   let found = await walked(context, startOf(file), place, undefined, signal);
   if (found?.last === null) await readFiles(context, signal);
-  // In a file that has just begun nothing was read yet.
+  // Nothing was read yet in a file that has just begun.
   const earlier = context.files.filter((other) => other.file < file).toReversed();
   for (const other of earlier) {
     if (found === undefined || found.last !== null) break;
@@ -173,7 +173,7 @@ export async function readBefore(
     found = { ...found, last };
   }
   if (!isMysql || found === undefined) return found;
-  // Came with the server's data, before anything that is in its log.
+  // These came with the server's data, before anything in its log.
   const [row] = await context.database.rows("asking for gtid_purged", "SELECT @@GLOBAL.gtid_purged", signal);
   const purged = GtidSet.parse(row?.[0] ?? "");
   if (purged === undefined) return undefined;

@@ -1,7 +1,7 @@
 /**
- * Sets of transactions by their names in a replication set. A name is an origin and a number that the origin counts up:
- * MySQL's `uuid:12` or `uuid:tag:12`, and MariaDB's `domain-server-12`, whose origin is the server in the domain. There, as everywhere that
- * MariaDB names positions, the last of an origin stands for all before it.
+ * Sets of transactions by their names in a replication set. A name is an origin and a number that the origin counts up.
+ * MySQL has `uuid:12` or `uuid:tag:12`. MariaDB has `domain-server-12`, and the origin is the server in the domain; there,
+ * as in all positions of MariaDB, the last name of an origin includes all before it.
  */
 import type { Flavour } from "../log/format.ts";
 
@@ -18,7 +18,7 @@ export interface GtidName {
 const MYSQL_NAME = /^([0-9a-f-]{36}(?::[a-z_]\w*)?):(\d+)$/i;
 const MARIADB_NAME = /^(\d+-\d+)-(\d+)$/;
 
-/** Undefined for what is no such name: of anonymous transactions. */
+/** Undefined if it is no such name: for anonymous transactions. */
 export function parseGtid(text: string): GtidName | undefined {
   const match = MYSQL_NAME.exec(text) ?? MARIADB_NAME.exec(text);
   const number = Number(match?.[2]);
@@ -30,10 +30,10 @@ export function spellGtid({ origin, number }: GtidName): string {
 }
 
 export class GtidSet {
-  /** In ascending order, apart from one another. */
+  /** In ascending order, with gaps between them. */
   readonly #ranges = new Map<string, Range[]>();
 
-  /** `uuid:1-5:7:tag:1-3,uuid:1`, and the text that `toString` makes; undefined for what is neither. */
+  /** `uuid:1-5:7:tag:1-3,uuid:1`, and the text that `toString` makes; undefined if it is neither. */
   static parse(text: string): GtidSet | undefined {
     const set = new GtidSet();
     for (const part of text.split(",")) {
@@ -114,7 +114,7 @@ export class GtidSet {
     return copy;
   }
 
-  /** As its server spells it: MySQL a set, MariaDB the last of each server in each domain. */
+  /** As its server spells it: MySQL a set, MariaDB the last name of each server in each domain. */
   get spelled(): string {
     const origins = [...this.#ranges];
     if (!origins.some(([origin]) => isMariadb(origin))) return this.toString();

@@ -1,6 +1,6 @@
 /**
- * The server whose log was compared. Invariant 8: an address may lead to another server by the next connection, and places in
- * the log and rows of tables are of one and the same.
+ * The server whose log was compared. Invariant 8: an address may lead the next connection to another server, but positions
+ * in the log and rows of tables must come from the same one.
  */
 import { within } from "../../../../src/core/deadline.ts";
 import type { Session } from "../driver.ts";
@@ -23,7 +23,7 @@ export class Host {
     this.#onOther = onOther;
   }
 
-  /** From here on every connection has to end there. */
+  /** From here on every connection must end there. */
   expect({ serverId, uuid }: HostName): void {
     const isNamed = uuid !== "";
     this.#expected = {
@@ -32,7 +32,7 @@ export class Host {
     };
   }
 
-  /** Until it is said anew, connections may end anywhere. */
+  /** Until `expect` is called again, connections may end anywhere. */
   forget(): void {
     this.#expected = undefined;
   }

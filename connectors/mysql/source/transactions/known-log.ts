@@ -1,4 +1,7 @@
-/** What is known of the log, from its creation or a comparison with what is stored on, and what is to be stored of it. */
+/**
+ * What is known about the log, since its creation or the comparison with the stored identity, and what of it has to be
+ * stored.
+ */
 import type { CreatedLog, CreateRequest, Crossing, HeldPositions } from "../../../../src/core/contracts/log-admin.ts";
 import type { LogIdentity } from "../../../../src/core/contracts/positions.ts";
 import { findMillraceError } from "../../../../src/core/errors.ts";
@@ -12,7 +15,7 @@ export class KnownLog {
   readonly #context: SourceContext;
   readonly #server: AnsweringServer;
   #identity: LogIdentity | undefined;
-  /** The places of the sinks as they were told last. */
+  /** The sinks' positions as last reported. */
   #kept: readonly bigint[] = [];
 
   constructor(context: SourceContext, server: AnsweringServer) {
@@ -21,7 +24,7 @@ export class KnownLog {
   }
 
   async create(request: CreateRequest, signal: AbortSignal): Promise<CreatedLog> {
-    const facts = await this.#server.anew(signal);
+    const facts = await this.#server.refresh(signal);
     this.#context.shapes.begin();
     const log = await createLog(this.#context, facts, request, signal);
     await this.knowBefore(log.position.commit, facts, signal);
@@ -31,14 +34,14 @@ export class KnownLog {
 
   async resume(identity: LogIdentity, held: HeldPositions, signal: AbortSignal): Promise<LogIdentity> {
     this.#takeIn(identity);
-    const facts = await this.#server.anew(signal);
+    const facts = await this.#server.refresh(signal);
     this.#identity = await resumeLog(this.#context, facts, identity, held, signal);
     return this.#identity;
   }
 
-  /** Another host of the same replication set is gone on in by the names of its transactions. */
+  /** Continues in another host of the same replication set, by the names of its transactions. */
   async cross(identity: LogIdentity, places: readonly bigint[], signal: AbortSignal): Promise<Crossing | null> {
-    const facts = await this.#server.anew(signal);
+    const facts = await this.#server.refresh(signal);
     this.#takeIn(identity);
     const why = otherHost(facts, identity);
     if (why === undefined) return null;
@@ -60,12 +63,12 @@ export class KnownLog {
     return this.#identity;
   }
 
-  /** The identity to store where the stream has come to another file; null where it has not. */
+  /** The identity to store if the stream has reached another file; otherwise null. */
   come(): LogIdentity | null {
     const { log } = this.#context;
     const before = this.#identity;
     if (log === undefined || before === undefined || before["file"] === String(log.file)) return null;
-    // Invariant: the file is of the host that was compared before the stream began; another may answer by now.
+    // Invariant: the file belongs to the host that was compared before the stream began; another host may answer by now.
     this.#identity = { ...before, file: String(log.file), createdAt: String(log.createdAt), ...this.#seen };
     return this.#identity;
   }
@@ -75,7 +78,7 @@ export class KnownLog {
     if (!reader.hasRead) reader.load(identity["reader"]);
   }
 
-  /** Which transactions lie before a place. Without it the stream goes on as well, and a failover does not. */
+  /** The transactions before a position. Without them the stream still continues, but a failover can't. */
   async knowBefore(place: bigint, facts: ServerFacts, signal: AbortSignal): Promise<void> {
     const { logger, read } = this.#context;
     if (read.at(place) !== undefined) return;
@@ -85,7 +88,7 @@ export class KnownLog {
     } catch (error) {
       signal.throwIfAborted();
       if (findMillraceError(error)?.kind === "retryable") throw error;
-      logger.warn({ error }, "which transactions lie before the stream could not be told: no failover by GTID");
+      logger.warn({ error }, "the transactions before the stream are unknown: no failover by GTID");
     }
   }
 
@@ -96,7 +99,7 @@ export class KnownLog {
     this.knowReader(identity);
   }
 
-  /** What is stored of the transactions that were read. */
+  /** The stored form of the transactions that were read. */
   get #seen(): LogIdentity {
     const { landmark, read, reader, shapes } = this.#context;
     return { read: read.text, landmark: spellLandmark(landmark), shapes: shapes.text, reader: reader.id };

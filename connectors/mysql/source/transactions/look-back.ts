@@ -1,7 +1,7 @@
 /**
- * The rows of a transaction that was prepared before a stream began and is committed behind that place: after a restart,
- * or after a first copy, which could not see them. They are looked for in the log itself, file by file backwards, so that
- * no position ever has to wait for the outcome of a prepared transaction.
+ * Finds the rows of a transaction that was prepared before a stream began and is committed after that position: after a
+ * restart, or after an initial snapshot, which could not see them. It searches the log itself, file by file backwards, so
+ * that no position ever has to wait for the outcome of a prepared transaction.
  */
 import type { ChangeStream } from "../../../../src/core/contracts/change-log.ts";
 import type { Position } from "../../../../src/core/model/position.ts";
@@ -33,14 +33,14 @@ export async function lookBack(
   for (let fileCount = 1; ; fileCount *= 2) {
     const first = Math.max(oldest, file - fileCount + 1);
     const from = { epoch: position.epoch, commit: startOf(first), index: 0 };
-    // What it comes across is neither ours to be captured nor where the stream is.
+    // Tables that it finds are not captured by this, and it does not move the stream's position.
     const seeking: StreamParts = {
       ...parts,
       context: { ...context, captures: () => false },
       from,
       options: { ...parts.options, temporary: true },
       serverId: otherServerId(context),
-      // Nobody alters a table while changes of it are prepared.
+      // No session can alter a table while changes of it are prepared.
       resolve: (map) => parts.resolve(map, position),
       named: async () => null,
       preparedBefore: position.commit,

@@ -1,14 +1,14 @@
 /**
- * Transactions that are prepared (XA PREPARE) and wait for their outcome: their rows lie here by the transaction's name
- * until XA COMMIT gives them their place in the log, or XA ROLLBACK drops them.
+ * Transactions that are prepared (XA PREPARE) and wait for their outcome. Their rows are kept here by the transaction's
+ * name until XA COMMIT gives them their position in the log, or XA ROLLBACK drops them.
  */
 import { type Block, NO_TUPLE } from "../../../../src/core/model/block.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { sourceError } from "../errors.ts";
 
-/** What all of them may take together. */
+/** The limit for all of them together. */
 const PREPARED_BYTES_MAX = 32 * 1024 * 1024;
-/** Of a row beside its tuples. */
+/** The overhead of a row besides its tuples. */
 const ROW_BYTES = 18;
 
 /** Rows out of a block. Offsets are into `bytes`. */
@@ -24,7 +24,7 @@ export interface HeldRows {
   readonly index: Uint32Array;
 }
 
-/** Copies the rows of `block` from the one at `from` on, whose tuples begin at `start` of `bytes`. */
+/** Copies the rows of `block` from `from` on; their tuples begin at `start` of `bytes`. */
 export function heldRows(block: Block, bytes: Uint8Array, from: number, start: number, end: number): HeldRows {
   const { count } = block;
   const inside = (offsets: Uint32Array): Uint32Array =>
@@ -66,7 +66,7 @@ export class PreparedTransactions {
     return rows;
   }
 
-  /** Moves what is known there and not here. False: there is no room. */
+  /** Moves entries that only the other one has to this one. False: there is no room. */
   takeAll(others: PreparedTransactions): boolean {
     let hasRoom = true;
     for (const [name, rows] of others.#rows) if (!this.has(name)) hasRoom = this.add(name, rows) && hasRoom;

@@ -1,35 +1,38 @@
 /**
- * Which transactions lie before the places where the sinks stand. Places mean nothing to another host of the replication
- * set, names do: they are what a failover goes by. Kept for the places of the moment, and stored with the log's identity;
- * in between they follow from what the streams read.
+ * Which transactions are before the sinks' positions. Positions mean nothing to another host of the replication set, but
+ * names do, so a failover uses names. They are kept for the present positions and stored with the log's identity; for other
+ * positions they follow from what the streams read.
  */
 import type { EventHeader } from "../log/events.ts";
 import { type GtidName, GtidSet, parseGtid, spellGtid } from "./gtid-set.ts";
 import type { TransactionName } from "./transaction-name.ts";
 
-/** What is read is kept one by one up to here, then only summed up: no sink that moves is that far behind its stream. */
+/**
+ * Up to this number, transactions are kept one by one; beyond it only as a sum. No active sink is that far behind its
+ * stream.
+ */
 const ENTRY_COUNT_MAX = 200_000;
 const OTHERS_COUNT_MAX = 8;
 
 export interface SeenTransaction {
-  /** Empty where it has no name. */
+  /** Empty if it has no name. */
   readonly gtid: string;
-  /** The same on every host: names may be given again after a reset. In the server's unit. */
+  /** The same on every host; it distinguishes names that were given again after a reset. In the server's unit. */
   readonly time: number;
 }
 
-/** What lies before a place. */
+/** The transactions before a position. */
 export interface ReadBefore {
   readonly set: GtidSet;
-  /** Null where none was seen. */
+  /** Null if none was seen. */
   readonly last: SeenTransaction | null;
 }
 
 type OnSeen = (start: bigint, seen: SeenTransaction) => boolean;
 
 /**
- * Puts names and times together. MySQL tells the time with the name. MariaDB's name has that of the commit, which on a replica
- * is another one; the event behind it has that of its statement, which is the same on every host.
+ * Combines names and times. MySQL sends the time with the name. MariaDB's name has the time of the commit, which differs on
+ * a replica; the next event has the time of its statement, which is the same on every host.
  */
 export class TransactionTimes {
   readonly #onSeen: OnSeen;
@@ -39,14 +42,14 @@ export class TransactionTimes {
     this.#onSeen = onSeen;
   }
 
-  /** False where `onSeen` says so, here and below. */
+  /** False if `onSeen` returns false, here and below. */
   named(start: bigint, { gtid, originUs }: Pick<TransactionName, "gtid" | "originUs">): boolean {
     if (gtid === "" || originUs !== 0n) return this.#onSeen(start, { gtid, time: Number(originUs) });
     this.#untimed = { start, gtid };
     return true;
   }
 
-  /** Every event of the file comes here before it is looked at. */
+  /** Every event of the file comes here before it is handled. */
   event(header: EventHeader): boolean {
     const untimed = this.#untimed;
     if (untimed === undefined) return true;
@@ -55,19 +58,19 @@ export class TransactionTimes {
   }
 }
 
-/** What one stream has read, in its order. */
+/** What one stream has read, in order. */
 export class Trail {
-  /** All that lies before `#floor`. */
+  /** Everything before `#floor`. */
   #base: ReadBefore;
   #floor: bigint;
-  /** Of each transaction: where it begins, its name in parts, its time. */
+  /** For each transaction: where it begins, its name in parts, its time. */
   #starts: bigint[] = [];
   #origins: string[] = [];
   #numbers: number[] = [];
   #times: number[] = [];
   /** One text for each. */
   readonly #originTexts = new Map<string, string>();
-  /** Everything that begins before it has been noted. */
+  /** Everything that begins before it has been recorded. */
   #reached: bigint;
   #isBroken = false;
 
@@ -81,7 +84,7 @@ export class Trail {
   note(start: bigint, { gtid, time }: SeenTransaction): void {
     if (this.#isBroken || start < this.#reached) return;
     const name = parseGtid(gtid);
-    // Without a name nothing from here on can be told.
+    // Without a name nothing from here on is known.
     if (name === undefined) {
       this.#isBroken = true;
       return;
@@ -96,12 +99,12 @@ export class Trail {
     if (this.#starts.length > ENTRY_COUNT_MAX) this.fold(this.#starts[ENTRY_COUNT_MAX / 2]!);
   }
 
-  /** The stream has come there; no transaction begins in between. */
+  /** The stream has reached this position; no transaction begins in between. */
   moveTo(place: bigint): void {
     if (!this.#isBroken && place > this.#reached) this.#reached = place;
   }
 
-  /** Undefined where this trail does not know. */
+  /** Undefined if this trail does not know. */
   at(place: bigint): ReadBefore | undefined {
     if (place < this.#floor || place > this.#reached) return undefined;
     const set = this.#base.set.clone();
@@ -111,7 +114,7 @@ export class Trail {
     return { set, last: count === 0 ? this.#base.last : last };
   }
 
-  /** Nobody asks for places before this one any more. */
+  /** Positions before this one are not needed any more. */
   fold(place: bigint): void {
     const base = place <= this.#floor ? undefined : this.at(place);
     if (base === undefined) return;
@@ -124,7 +127,7 @@ export class Trail {
     this.#floor = place;
   }
 
-  /** Goes on from a place that it knows; false where it does not. */
+  /** Continues from a position that it knows; false if it does not know it. */
   resume(from: bigint): boolean {
     if (from < this.#floor || from > this.#reached) return false;
     const count = this.#countBefore(from);
@@ -144,7 +147,7 @@ export class Trail {
   }
 }
 
-/** By table id, what each name stood for when the catalogue was looked at. */
+/** By table id, the generation of each name at the last look at the catalogue. */
 export type KnownGenerations = Readonly<Record<string, string>>;
 
 type StoredPlace = readonly [place: string, set: string, last: SeenTransaction | null];
@@ -157,13 +160,13 @@ interface Stored {
 export class ReadTransactions {
   #known = new Map<bigint, ReadBefore>();
   #main: Trail | undefined;
-  /** Of streams beside the main one, the newest last. */
+  /** Trails of streams beside the main one, the newest last. */
   #others: Trail[] = [];
   #generations: KnownGenerations | null = null;
-  /** Up to where the log went before the catalogue was looked at. */
+  /** The end of the log before the catalogue was read. */
   #lookedAt = 0n;
 
-  /** Takes in what is stored with the log's identity. */
+  /** Loads what is stored with the log's identity. */
   load(text: string | undefined): void {
     if (text === undefined || this.#known.size > 0) return;
     // Our own text.
@@ -189,7 +192,7 @@ export class ReadTransactions {
     return this.#generations;
   }
 
-  /** In place of all that was known: another log begins. */
+  /** Replaces everything that was known: another log begins. */
   begin(places: Iterable<readonly [bigint, ReadBefore]>, generations: KnownGenerations): void {
     this.#known.clear();
     this.#others = [];
@@ -212,14 +215,14 @@ export class ReadTransactions {
     return undefined;
   }
 
-  /** The highest place at or before this one that is known. */
+  /** The highest known position at or before this one. */
   before(place: bigint): readonly [bigint, ReadBefore] | undefined {
     const exact = this.at(place);
     if (exact !== undefined) return [place, exact];
     return [...this.#known].filter(([known]) => known < place).toSorted(([a], [b]) => Number(b - a))[0];
   }
 
-  /** For a stream that begins there; undefined where nobody knows what lies before. */
+  /** For a stream that begins there; undefined if what is before it is unknown. */
   trail(from: bigint, isMain: boolean): Trail | undefined {
     if (isMain && this.#main?.resume(from) === true) return this.#main;
     const base = this.at(from);
@@ -230,7 +233,7 @@ export class ReadTransactions {
     return trail;
   }
 
-  /** From here on these places are known, and those of the call before. */
+  /** From here on these positions are known, and those of the previous call. */
   keep(places: readonly bigint[], before: readonly bigint[]): void {
     // Before anything is read nothing new is known, and nothing is forgotten.
     if (this.#main === undefined) return;
@@ -244,13 +247,13 @@ export class ReadTransactions {
     if (moving[0] !== undefined) for (const trail of [this.#main, ...this.#others]) trail.fold(moving[0]);
   }
 
-  /** The catalogue was looked at; the log had come to `tip` before. */
+  /** The catalogue was read; before that, the log had reached `tip`. */
   looked(generations: ReadonlyMap<string, string>, tip: bigint): void {
     this.#generations = Object.fromEntries(generations);
     this.#lookedAt = tip;
   }
 
-  /** A statement that makes, alters or drops something: what was seen of the catalogue before is not certain any more. */
+  /** A statement that creates, alters or drops something: what was seen of the catalogue before is no longer certain. */
   defined(place: bigint): void {
     if (place >= this.#lookedAt) this.#generations = null;
   }

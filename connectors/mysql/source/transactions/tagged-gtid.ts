@@ -1,6 +1,6 @@
 /**
- * MySQL's names of transactions with tags. Their event is a list of numbered fields; integers have one to nine bytes, as many
- * as the first one has set bits at its low end, and one more.
+ * MySQL's names of transactions with tags. Their event is a list of numbered fields. An integer has one to nine bytes: one
+ * more than the first byte has set bits at its low end.
  */
 import { damaged } from "../../errors.ts";
 import { HEADER_BYTES } from "../log/events.ts";
@@ -45,7 +45,7 @@ export function readTaggedGtid(bytes: Uint8Array, start: number, end: number): T
   };
 }
 
-/** A tag as it stands in lists of names: its length, then its letters. */
+/** A tag as it is stored in lists of names: its length, then its letters. */
 export function readTag(bytes: Uint8Array, at: number, end: number): { readonly tag: string; readonly next: number } {
   const fields = new Fields(bytes, at, end);
   const tag = fields.text();

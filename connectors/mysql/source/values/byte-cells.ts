@@ -10,12 +10,12 @@ import { beginCell, beginText, endText } from "./number-cells.ts";
 const FLOAT32_OID = 700;
 const EWKB_HAS_SRID = 0x2000_0000;
 const SRID_BYTES = 4;
-/** The byte of order and the type's number. */
+/** The bytes of byte order and type. */
 const WKB_HEADER_BYTES = 5;
 const ARRAY_HEADER_BYTES = 20;
 /**
- * MariaDB's header of a compressed value: the method in the high four bits, whether zlib's own header is left out, and how
- * many bytes of length follow, the highest first.
+ * MariaDB's header of a compressed value: the method in the high four bits, whether zlib's own header is missing, and how
+ * many bytes of length follow, highest first.
  */
 const METHOD_NONE = 0;
 const METHOD_ZLIB = 8;
@@ -34,7 +34,7 @@ export function cellCopy(out: ByteWriter, bytes: Uint8Array, from: number, lengt
   out.copy(bytes, from, length);
 }
 
-/** BINARY(n): the log leaves out zeros at the end. */
+/** BINARY(n): the log leaves out trailing zeros. */
 export function cellPadded(out: ByteWriter, bytes: Uint8Array, from: number, length: number, padded: number): void {
   const at = beginCell(out, CELL_BINARY, padded);
   out.bytes.set(bytes.subarray(from, from + length), at);
@@ -47,7 +47,7 @@ export function cellCharset(out: ByteWriter, charset: Charset, bytes: Uint8Array
   endText(out, at);
 }
 
-/** ENUM: a number from 1 on; 0 is what was no label and is shown as an empty text. */
+/** ENUM: a number from 1; 0 is an invalid label, which is shown as an empty text. */
 export function cellEnum(out: ByteWriter, labels: readonly Uint8Array[], number: number): void {
   const label = labels[number];
   if (label === undefined) throw damaged("a value of an ENUM has no label");
@@ -56,7 +56,7 @@ export function cellEnum(out: ByteWriter, labels: readonly Uint8Array[], number:
   endText(out, at);
 }
 
-/** SET: a bit for each label, the first one lowest; the labels with commas between, as the server prints them. */
+/** SET: a bit for each label, the first one lowest. The text has commas between the labels, as the server prints them. */
 export function cellSet(out: ByteWriter, labels: readonly Uint8Array[], bytes: Uint8Array, from: number): void {
   const at = beginText(out);
   for (let i = 0; i < labels.length; i++) {
@@ -68,8 +68,8 @@ export function cellSet(out: ByteWriter, labels: readonly Uint8Array[], bytes: U
 }
 
 /**
- * Geometry: a number of its reference system, then well-known binary. EWKB has that number inside the outermost geometry,
- * and none where it is 0. Coordinates are kept in the server's order, longitude first.
+ * Geometry: the number of its reference system, then well-known binary. EWKB has that number inside the outermost geometry,
+ * or leaves it out if it is 0. Coordinates keep the server's order, longitude first.
  */
 export function cellGeometry(out: ByteWriter, bytes: Uint8Array, from: number, length: number): void {
   if (length < SRID_BYTES + WKB_HEADER_BYTES) throw damaged("a geometry is cut short");
@@ -85,7 +85,7 @@ export function cellGeometry(out: ByteWriter, bytes: Uint8Array, from: number, l
   to.set(bytes.subarray(wkb + WKB_HEADER_BYTES, from + length), at + WKB_HEADER_BYTES + SRID_BYTES);
 }
 
-/** VECTOR: little-endian floats, as a Postgres array of them in its send form. */
+/** VECTOR: little-endian floats, written as a Postgres array in its binary form. */
 export function cellVector(out: ByteWriter, bytes: Uint8Array, from: number, length: number): void {
   const count = length >> 2;
   const at = beginCell(out, CELL_BINARY, ARRAY_HEADER_BYTES + count * 8);
@@ -102,7 +102,7 @@ export function cellVector(out: ByteWriter, bytes: Uint8Array, from: number, len
   }
 }
 
-/** What a COMPRESSED value of MariaDB stands for. */
+/** The plain value of a COMPRESSED value of MariaDB. */
 export function uncompressed(bytes: Uint8Array, from: number, length: number): Uint8Array {
   if (length === 0) return new Uint8Array(0);
   const header = bytes[from]!;

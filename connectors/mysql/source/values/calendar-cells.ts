@@ -1,7 +1,7 @@
 /**
  * Dates and times of the log as cells: binary ones of days or microseconds since 2000-01-01, or the text that the server
- * prints. A date that does not exist (the server keeps 0000-00-00, months and days of zero, and with
- * ALLOW_INVALID_DATES 02-31) has no binary form.
+ * prints. A date that does not exist has no binary form (the server can store 0000-00-00, months and days of zero, and with
+ * ALLOW_INVALID_DATES 02-31).
  */
 import type { ByteWriter } from "../../../../src/core/bytes.ts";
 import { CELL_BINARY, CELL_NULL } from "../../../../src/core/model/tuple.ts";
@@ -23,7 +23,7 @@ const POWERS = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000] as const;
 const TIME_ZERO = 0x80_0000;
 const DIGITS_MAX = 6;
 const UTC = "+00";
-/** `2024-02-29` and `2024-02-29 12:34:56`, behind which a point and a fraction may follow. */
+/** `2024-02-29` and `2024-02-29 12:34:56`, which a point and a fraction may follow. */
 const DATE_BYTES = 10;
 const CLOCK_BYTES = 19;
 
@@ -113,9 +113,7 @@ export function cellTimestamp(
   return at + 4 + fractionBytes(digits);
 }
 
-/**
- * DATE, DATETIME or TIMESTAMP from the text that a session with time zone UTC is given: the same cell as from the log.
- */
+/** DATE, DATETIME or TIMESTAMP from the text that a session with time zone UTC gets: the same cell as from the log. */
 export function cellCalendarText(
   out: ByteWriter,
   plan: RowPlan,
@@ -142,7 +140,10 @@ function digitsAt(bytes: Uint8Array, at: number, count: number): number {
   return value;
 }
 
-/** TIME: an offset from 0x800000 with the fraction behind it, both of one sign; as text, for no type holds 838 hours. */
+/**
+ * TIME: an offset from 0x800000 followed by the fraction, both with the same sign. As text, because no type holds 838
+ * hours.
+ */
 export function cellTime(out: ByteWriter, plan: RowPlan, i: number, bytes: Uint8Array, at: number): number {
   const digits = plan.a[i]!;
   const count = fractionBytes(digits);
@@ -188,7 +189,7 @@ function timeCell(out: ByteWriter, isNegative: boolean, digits: number): void {
   endText(out, text);
 }
 
-/** What the server prints for its packed times inside JSON: `value` has the time above 24 bits of microseconds. */
+/** The text that the server prints for its packed times inside JSON: `value` has the time above 24 bits of microseconds. */
 export function writePackedTime(out: ByteWriter, value: bigint): void {
   const absolute = value < 0n ? -value : value;
   const clock = Number(absolute >> 24n);
@@ -225,7 +226,10 @@ function noInstant(out: ByteWriter, plan: RowPlan, i: number, digits: number): v
   else out.byte(CELL_NULL);
 }
 
-/** Counts a date that does not exist. In a key it stays what it is: as another one two rows would have it. See `hasKeyDates`. */
+/**
+ * Counts a date that does not exist. In a key it stays unchanged: replaced by another date, two rows could have the same
+ * key. See `hasKeyDates`.
+ */
 function isPrinted(plan: RowPlan, i: number): boolean {
   plan.metZeroDates.count++;
   return plan.isKey[i] === 1;
@@ -241,7 +245,7 @@ function readFraction(bytes: Uint8Array, at: number, digits: number): number {
 function exists(): boolean {
   if (month < 1 || month > 12 || day < 1) return false;
   if (day <= MONTH_DAYS[month]!) return true;
-  // To the server 0000 is no leap year, though it is to others.
+  // The server does not count 0000 as a leap year, but other calendars do.
   return month === 2 && day === 29 && year % 4 === 0 && (year % 100 !== 0 || year % 400 === 0) && year !== 0;
 }
 
@@ -253,7 +257,10 @@ function daysSince2000(): number {
   return era * 146_097 + ofEra * 365 + (ofEra >> 2) - ((ofEra / 100) | 0) + dayOfYear - DAYS_TO_2000;
 }
 
-/** Microseconds since 2000 in eight bytes: for the years up to 9999 they pass what a Number holds, so in two halves. */
+/**
+ * Microseconds since 2000 in eight bytes. For years up to 9999 they exceed what a Number holds exactly, so they are written
+ * in two halves.
+ */
 function cellInstant(out: ByteWriter, seconds: number, us: number): void {
   const upper = Math.floor(seconds / TWO_26);
   const a = upper * 1_000_000;

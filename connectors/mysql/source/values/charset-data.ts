@@ -1,6 +1,4 @@
-/**
- * Character sets as the servers themselves convert them; written by scripts/mysql-charsets.ts, read by charsets.ts.
- */
+/** Character sets as the servers themselves convert them. Written by scripts/mysql-charsets.ts, read by charsets.ts. */
 
 /** The ids of each set's collations, as ranges. */
 export const COLLATIONS: Readonly<Record<string, string>> = {

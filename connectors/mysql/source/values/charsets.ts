@@ -1,6 +1,7 @@
 /**
- * Text of every character set of MySQL and MariaDB as UTF-8: the same characters that the server's own CONVERT gives. What
- * a set has no Unicode character for is a question mark, as there; bytes that are no character become U+FFFD.
+ * Text of every character set of MySQL and MariaDB as UTF-8, with the same characters as the server's own CONVERT. A
+ * character without Unicode counterpart becomes a question mark, as in the server; bytes that are no character become
+ * U+FFFD.
  */
 import { brotliDecompressSync } from "node:zlib";
 import type { ByteWriter } from "../../../../src/core/bytes.ts";
@@ -9,14 +10,14 @@ import { COLLATIONS, TABLES } from "./charset-data.ts";
 const REPLACEMENT = 0xfffd;
 const SINGLE_COUNT = 256;
 const TWO_BYTE_COUNT = 128 * 256;
-/** In EUC-JP this byte begins characters of three bytes. */
+/** In EUC-JP this byte begins a character of three bytes. */
 const THREE_BYTE_LEAD = 0x8f;
 const LINEAR_LEAD = 0x90;
 
 export interface Charset {
   readonly name: string;
   readonly kind: "bytes" | "utf8" | "utf16be" | "utf16le" | "utf32" | "table";
-  /** Bytes of its longest character: what lengths in bytes are divided by. */
+  /** Bytes of its longest character: lengths in bytes are divided by this. */
   readonly byteCountMax: number;
 }
 
@@ -52,12 +53,12 @@ for (const [name, ranges] of Object.entries(COLLATIONS)) {
   }
 }
 
-/** The character set of a collation by its id, or undefined where neither server had it when this was written. */
+/** The character set of a collation by its id; undefined if neither server had it when this was written. */
 export function charsetOfCollation(id: number): Charset | undefined {
   return byCollation.get(id);
 }
 
-/** Writes text of any character set as UTF-8. `utf8` is for the caller to copy: it is written the same. */
+/** Writes text of any character set as UTF-8. `utf8` is unchanged, so the caller can copy it instead. */
 export function writeTextOf(out: ByteWriter, charset: Charset, bytes: Uint8Array, start: number, length: number): void {
   switch (charset.kind) {
     case "bytes":
@@ -78,7 +79,7 @@ export function writeTextOf(out: ByteWriter, charset: Charset, bytes: Uint8Array
 
 const tables = new Map<string, Uint16Array>();
 
-/** Unpacked when first needed: code points by code, in the layout that scripts/services/mysql-conversions.ts describes. */
+/** Unpacked at first use: code points by code, in the layout that scripts/services/mysql-conversions.ts describes. */
 function tableOf(name: string): Uint16Array {
   const known = tables.get(name);
   if (known !== undefined) return known;
@@ -94,9 +95,9 @@ function tableOf(name: string): Uint16Array {
   return table;
 }
 
-/** Rate to hold: 100 MB/s of single-byte text, so that a latin1 column costs little more than one of UTF-8. */
+/** Rate to hold: 100 MB/s of single-byte text, so that a latin1 column costs little more than a UTF-8 one. */
 function writeByTable(out: ByteWriter, table: Uint16Array, bytes: Uint8Array, start: number, length: number): void {
-  // No character takes more than three bytes for each of its own, but those of four, which take four.
+  // A character takes at most three bytes for each of its own, except those of four bytes, which take four.
   out.reserve(length * 3);
   const to = out.bytes;
   let at = out.length;
@@ -119,7 +120,7 @@ function writeByTable(out: ByteWriter, table: Uint16Array, bytes: Uint8Array, st
 /** How many bytes the last character of `longer` had. */
 let taken = 0;
 
-/** The character of more than one byte at `at`. */
+/** Reads the multibyte character at `at`. */
 function longer(table: Uint16Array, bytes: Uint8Array, at: number, end: number): number {
   taken = 1;
   if (at + 1 >= end) return REPLACEMENT;
@@ -139,7 +140,7 @@ function longer(table: Uint16Array, bytes: Uint8Array, at: number, end: number):
   return REPLACEMENT;
 }
 
-/** gb18030's four bytes: by table up to U+FFFF, then one after the other. */
+/** gb18030's four bytes: by table up to U+FFFF, sequential above. */
 function linear(table: Uint16Array, bytes: Uint8Array, at: number, end: number): number {
   if (at + 3 >= end) return REPLACEMENT;
   taken = 4;
@@ -177,7 +178,7 @@ function writeUtf32(out: ByteWriter, bytes: Uint8Array, start: number, length: n
   out.length = at;
 }
 
-/** Writes one character and returns where the next goes; room must be reserved. */
+/** Writes one character and returns where the next goes; there must be room. */
 function putCodePoint(to: Uint8Array, at: number, codePoint: number): number {
   if (codePoint < 0x80) {
     to[at++] = codePoint;

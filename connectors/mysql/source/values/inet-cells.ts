@@ -7,7 +7,7 @@ const WORDS = 8;
 const COLON = 0x3a;
 const DOT = 0x2e;
 
-/** The address of `width` bytes lies in `length` bytes at `from`: the log leaves out zeros at the end. */
+/** The address of `width` bytes is stored in `length` bytes at `from`: the log leaves out trailing zeros. */
 export function cellInet(out: ByteWriter, bytes: Uint8Array, from: number, length: number, width: number): void {
   address.fill(0);
   for (let i = 0; i < Math.min(length, width); i++) address[i] = bytes[from + i]!;
@@ -24,7 +24,10 @@ function writeInet4(out: ByteWriter, at: number): void {
   }
 }
 
-/** The first of the longest runs of zeros is left out; behind one of 96 bits, or of 80 bits and ffff, stands an IPv4 address. */
+/**
+ * The first of the longest runs of zeros is left out; after one of 96 bits, or of 80 bits and ffff, an IPv4 address
+ * follows.
+ */
 function writeInet6(out: ByteWriter): void {
   const gap = longestGap();
   for (let i = 0; i < WORDS; i++) {

@@ -1,6 +1,6 @@
 /**
- * Partial updates of JSON (`binlog_row_value_options=PARTIAL_JSON`): the log has the old document and what was changed in
- * it. Rare, so the document is taken apart and put together again; what comes out is the text of the new one.
+ * Partial updates of JSON (`binlog_row_value_options=PARTIAL_JSON`): the log has the old document and the changes. They are
+ * rare, so the document is simply parsed and printed again, with the changes.
  */
 import { ByteWriter } from "../../../../src/core/bytes.ts";
 import { damaged } from "../../errors.ts";
@@ -94,7 +94,7 @@ function step(node: JsonNode, leg: JsonLeg): JsonNode {
   } else if (leg.kind === "item" && node.kind === "array") {
     next = node.items[leg.fromEnd ? node.items.length - 1 - leg.index : leg.index];
   } else if (leg.kind === "item" && leg.index === 0) {
-    // To a path anything but an array is an array of itself.
+    // For a path, any value except an array counts as an array with one item.
     next = node;
   }
   if (next === undefined) throw damaged("a partial update of JSON goes where the document has nothing");

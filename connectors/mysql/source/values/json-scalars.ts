@@ -1,18 +1,18 @@
-/** Scalars inside a JSON value, printed as MySQL prints them. */
+/** Prints scalars inside a JSON value as MySQL prints them. */
 import type { ByteWriter } from "../../../../src/core/bytes.ts";
 import { writeBase64 } from "../../../../src/core/values/byte-strings.ts";
 import { writePackedDateTime, writePackedTime } from "./calendar-cells.ts";
 import * as field from "../rows/field-types.ts";
 import { writeDecimalText } from "./number-cells.ts";
 
-/** A number with the point within this many digits of its first is printed without an exponent. */
+/** A number whose point is within this many digits of its first is printed without an exponent. */
 const PLAIN_DIGITS_MAX = 15;
 /** 76 characters of base64. */
 const LINE_BYTES = 57;
 const QUOTE = 0x22;
 const HEX = Buffer.from("0123456789abcdef", "latin1");
 
-/** What stands behind the backslash; 0: nothing is escaped; 1: as \u00XX. */
+/** The character after the backslash; 0: no escape; 1: as \u00XX. */
 const ESCAPES = new Uint8Array(256);
 ESCAPES.fill(1, 0, 0x20);
 ESCAPES[0x08] = 0x62;
@@ -66,7 +66,7 @@ export function writeDouble(out: ByteWriter, value: number): void {
   /** Digits before the point. */
   const point = Number(exponent) + 1;
   out.ascii(value < 0 ? "-" : "");
-  // Where a fraction is left the server prints it plainly all the same.
+  // If there is a fraction, the server still prints it without an exponent.
   const isLarge = point > PLAIN_DIGITS_MAX && digits.length <= point;
   if (isLarge || point < 1 - PLAIN_DIGITS_MAX) {
     out.ascii(`${digits[0]}${digits.length > 1 ? `.${digits.slice(1)}` : ""}e${point - 1}`);
@@ -79,7 +79,7 @@ export function writeDouble(out: ByteWriter, value: number): void {
   }
 }
 
-/** A value of an SQL type that JSON has no own for. */
+/** A value of an SQL type that JSON itself does not have. */
 export function writeOpaque(out: ByteWriter, type: number, bytes: Uint8Array, start: number, length: number): void {
   if (type === field.NEWDECIMAL) return writeDecimalText(out, bytes, start + 2, bytes[start]!, bytes[start + 1]!);
   out.byte(QUOTE);
@@ -94,7 +94,7 @@ export function writeOpaque(out: ByteWriter, type: number, bytes: Uint8Array, st
   out.byte(QUOTE);
 }
 
-/** Base64 in the lines that the server breaks it into. */
+/** Base64 in the same lines as the server's. */
 function writeLines(out: ByteWriter, bytes: Uint8Array, start: number, length: number): void {
   for (let at = 0; at < length; at += LINE_BYTES) {
     if (at > 0) out.ascii("\\n");

@@ -1,7 +1,7 @@
 /**
- * JSON as MySQL stores it in a row (its binary form, described in the server's sql-common/json_binary.h), as the text that
- * the server prints for it, byte by byte. Rate to hold: 50 MB/s of documents, so that a table with one stays above
- * 350k rows per CPU second (bench capture-mysql).
+ * Turns MySQL's stored form of JSON (described in the server's sql-common/json_binary.h) into the text that the server
+ * prints for it, byte by byte. Rate to hold: 50 MB/s of documents, so that a table with one stays above 350k rows per CPU
+ * second (bench capture-mysql).
  */
 import type { ByteWriter } from "../../../../src/core/bytes.ts";
 import { writeInteger } from "../../../../src/core/values/integer.ts";
@@ -30,7 +30,7 @@ const double = new DataView(new ArrayBuffer(8));
 const doubleBytes = new Uint8Array(double.buffer);
 const LITERALS = ["null", "true", "false"] as const;
 
-/** Writes the document in `length` bytes from `start` on. No bytes at all stand for null, as for the server. */
+/** Writes the document in `length` bytes from `start`. As for the server, no bytes at all mean null. */
 export function writeJsonText(out: ByteWriter, bytes: Uint8Array, start: number, length: number): void {
   if (length === 0) return out.ascii("null");
   writeValue(out, bytes, bytes[start]!, start + 1, start + length, 0);
@@ -102,7 +102,7 @@ function writeSigned64(out: ByteWriter, high: number, low: number): void {
   writeUint64(out, (negated === 0 ? -high : ~high) >>> 0, negated);
 }
 
-/** Objects and arrays: count and size, then places of keys, then types and places of values, then both themselves. */
+/** Objects and arrays: count and size, then offsets of keys, then types and offsets of values, then the keys and values. */
 function writeContainer(
   out: ByteWriter,
   bytes: Uint8Array,
@@ -153,15 +153,15 @@ function writeKey(
   writeQuoted(out, bytes, at, length);
 }
 
-/** Whether a value lies in its entry, in place of where it is. */
+/** Whether the entry holds the value itself, not its offset. */
 export function isInline(type: number, isLarge: boolean): boolean {
   return type === LITERAL || type === INT16 || type === UINT16 || (isLarge && (type === INT32 || type === UINT32));
 }
 
-/** How many bytes the last length had. */
+/** How many bytes the last length used. */
 export let lengthBytes = 0;
 
-/** Seven bits a byte, the lowest first, the highest bit saying that more follow. */
+/** Seven bits per byte, lowest first; the highest bit says that more follow. */
 export function variableLength(bytes: Uint8Array, at: number, end: number): number {
   let length = 0;
   for (let i = 0; i < 5; i++) {

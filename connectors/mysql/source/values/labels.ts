@@ -1,6 +1,6 @@
 /**
- * Labels of ENUM and SET as both the catalogue and the log can tell them: the catalogue has a question mark for each character
- * beyond the first plane of Unicode.
+ * Labels of ENUM and SET in a form that both the catalogue and the log can show: the catalogue has a question mark for each
+ * character beyond the first plane of Unicode.
  */
 
 /** Such a character, once the name is text. */
@@ -11,7 +11,7 @@ export function shownLabel(label: string): string {
   return label.replaceAll(BEYOND, UNKNOWN);
 }
 
-/** The labels of an ENUM; none where one of them may stand for another. */
+/** The labels of an ENUM; none if one of them may be ambiguous. */
 export function certainLabels(labels: readonly string[]): readonly string[] {
   return labels.some((label) => label.includes(UNKNOWN)) ? [] : labels;
 }

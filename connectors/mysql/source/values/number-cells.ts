@@ -8,7 +8,7 @@ const TWO_32 = 2 ** 32;
 const SAFE_HIGH = 2 ** 21;
 const BILLION = 1_000_000_000;
 
-/** Begins a cell of known length, for which room is made, and returns where its value goes. */
+/** Begins a cell of known length, for which there is room, and returns the offset of its value. */
 export function beginCell(out: ByteWriter, kind: number, length: number): number {
   out.reserve(5 + length);
   const to = out.bytes;
@@ -22,7 +22,7 @@ export function beginCell(out: ByteWriter, kind: number, length: number): number
   return at + 5;
 }
 
-/** Begins a text cell; its length is set by `endText`. Room for its bytes is the caller's to make. */
+/** Begins a text cell; `endText` sets its length. The caller makes room for its bytes. */
 export function beginText(out: ByteWriter): number {
   out.reserve(5);
   out.bytes[out.length] = CELL_TEXT;
@@ -54,7 +54,7 @@ export function cell32(out: ByteWriter, value: number): void {
   to[at + 3] = value;
 }
 
-/** `count` bytes in the other order: integers and IEEE floats alike. */
+/** Writes `count` bytes in reverse order, for integers and IEEE floats. */
 export function cellReversed(out: ByteWriter, bytes: Uint8Array, from: number, count: 4 | 8): number {
   const at = beginCell(out, CELL_BINARY, count);
   const to = out.bytes;
@@ -88,17 +88,20 @@ export function writeUint64(out: ByteWriter, high: number, low: number): void {
   writeDigits(out, lower - bottom * BILLION, 9);
 }
 
-/** Where the point lies among `digits`; a multiple of four. A column has 65 digits, a literal inside of JSON up to 81. */
+/**
+ * The position of the point among `digits`; a multiple of four. A column has up to 65 digits, a literal inside JSON up to
+ * 81.
+ */
 const POINT = 84;
 const digits = new Uint8Array(POINT * 2 + 8);
 const LEADING_BYTES = [0, 1, 1, 2, 2, 3, 3, 4, 4, 4] as const;
 const NEGATIVE = 0x4000;
 
-/** The digits of the DECIMAL at `at`, around `POINT`; true where it is negative. */
+/** Reads the digits of the DECIMAL at `at`, around `POINT`; true if it is negative. */
 function readDigits(bytes: Uint8Array, at: number, precision: number, scale: number): boolean {
   const integral = precision - scale;
   digits.fill(0);
-  // The highest bit is the sign, inverted; all bits of a negative number are.
+  // The highest bit is the sign, inverted; a negative number has all bits inverted.
   const mask = (bytes[at]! & 0x80) === 0 ? 0xff : 0;
   let end = POINT - integral;
   let isFirst = true;
@@ -162,7 +165,7 @@ export function cellDecimalText(
   decimalCell(out, isNegative, precision - scale, scale);
 }
 
-/** The digits around `POINT` as a cell. */
+/** Writes the digits around `POINT` as a cell. */
 function decimalCell(out: ByteWriter, isNegative: boolean, integral: number, scale: number): void {
   let first = POINT - ((integral + 3) & ~3);
   let last = POINT + ((scale + 3) & ~3);
@@ -187,7 +190,7 @@ function put16(to: Uint8Array, at: number, value: number): void {
   to[at + 1] = value;
 }
 
-/** The same as text with all its digits, as the server prints it: inside JSON. */
+/** The same as text with all its digits, as the server prints it inside JSON. */
 export function writeDecimalText(
   out: ByteWriter,
   bytes: Uint8Array,

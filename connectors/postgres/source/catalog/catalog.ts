@@ -1,4 +1,4 @@
-/** What the catalogue says of tables, as of now. The stream may be behind it: see shapes.ts. */
+/** What the catalogue says about tables, as of now. The stream may be behind it: see shapes.ts. */
 import type { PgType, PgTypes } from "../../types.ts";
 import type { Database } from "../database.ts";
 
@@ -11,7 +11,7 @@ export interface CatalogColumn {
   readonly notNull: boolean;
   /** "" or how it is generated: s stored, v virtual. */
   readonly generated: string;
-  /** Whether rows from before the column show a value that they do not hold (atthasmissing). */
+  /** Whether rows from before the column show a default that they do not store (atthasmissing). */
   readonly missing: boolean;
 }
 
@@ -21,7 +21,7 @@ export interface CatalogIndex {
   readonly primary: boolean;
   /** The index of REPLICA IDENTITY USING INDEX. */
   readonly identity: boolean;
-  /** False: its constraint is deferrable. */
+  /** False if its constraint is deferrable. */
   readonly immediate: boolean;
   /** attnums in index order. */
   readonly columns: readonly number[];
@@ -29,11 +29,14 @@ export interface CatalogIndex {
 
 export interface CatalogTable {
   readonly oid: number;
-  /** The file that its rows lie in: another after a truncate or a rewrite. */
+  /** The file with its rows: a truncate or a rewrite changes it. */
   readonly file: number;
-  /** Of a plain table: which transaction wrote the entry of each of its columns, dropped ones too; another after any DDL on one. */
+  /**
+   * For a plain table: which transaction wrote the entry of each of its columns, dropped ones too. DDL on a column changes
+   * it.
+   */
   readonly written: string | null;
-  /** Which transaction wrote the entry of its row type: another after the table was renamed, and named again as before. */
+  /** Which transaction wrote the entry of its row type. A rename changes it, even if the table gets its old name back. */
   readonly named: string | null;
   readonly schema: string;
   readonly table: string;
@@ -45,16 +48,19 @@ export interface CatalogTable {
   readonly identity: string;
   /** Oids of the partitioned tables above it, nearest first. */
   readonly ancestors: readonly number[];
-  /** Of a partition: which transaction attached it, or made it as one. */
+  /** For a partition: which transaction attached it, or created it as one. */
   readonly attached: string | null;
-  /** Of a plain table: names of those that inherit from it directly. Their rows are not its own, but SELECT shows them. */
+  /**
+   * For a plain table: the names of tables that inherit from it directly. Their rows are not its own, but SELECT shows
+   * them.
+   */
   readonly heirs: readonly string[];
   /** The extension that it belongs to. */
   readonly extension: string | null;
-  /** Policies narrow what this role sees of it. */
+  /** Policies hide rows of it from this role. */
   readonly hidesRows: boolean;
   readonly mayRead: boolean;
-  /** Whether the role may use the names of its schema, without which no other privilege helps. */
+  /** Whether the role may use the names of its schema; without this, no other privilege helps. */
   readonly mayUseSchema: boolean;
   readonly owned: boolean;
   readonly columns: readonly CatalogColumn[];
@@ -65,7 +71,7 @@ export interface CatalogTable {
 }
 
 export interface Catalog {
-  /** Who looks: the role that privileges are told of. */
+  /** The role that the privileges are about. */
   readonly role: string;
   /** server_version_num */
   readonly version: number;
@@ -76,8 +82,8 @@ export interface Catalog {
 const SYSTEM_SCHEMAS = "'pg_catalog', 'information_schema', 'pg_toast'";
 
 /**
- * Every relation of the database that looks like a table, or those with these oids. JSON, as one row per table is the
- * least to parse.
+ * Every relation of the database that looks like a table, or those with these oids. As JSON, because one row per table is
+ * the cheapest to parse.
  */
 export async function readCatalog(
   database: Database,
@@ -145,7 +151,7 @@ where c.relkind in ('r', 'p', 'v', 'm', 'f')
     else c.oid::int8 = any ($1) end
 order by n.nspname, c.relname`;
 
-/** The types with these oids and those that they are made of. */
+/** The types with these oids, and the types that they consist of. */
 export async function readTypes(database: Database, oids: readonly number[], signal: AbortSignal): Promise<PgTypes> {
   const rows = await database.rows<{ t: PgType }>("reading types", TYPES_SQL, [oids], signal);
   const byOid = new Map(rows.map((row) => [row.t.oid, row.t]));
@@ -176,7 +182,7 @@ select json_build_object(
 ) as t
 from wanted w join pg_type t on t.oid::int8 = w.oid`;
 
-/** Spelling of types as format_type gives it, in the order asked for. */
+/** Types as format_type spells them, in the requested order. */
 export async function formatTypes(
   database: Database,
   types: readonly { readonly type: number; readonly modifier: number }[],

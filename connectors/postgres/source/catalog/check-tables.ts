@@ -1,6 +1,6 @@
 /**
- * What keeps tables from being captured, each finding with the statements that put it right. Everything that the role
- * lacks is named at once: who runs all of it needs no second round.
+ * Checks what keeps tables from being captured, with the statements that correct it. Each finding names everything that the
+ * role lacks, so that one round of statements is enough.
  */
 import type { Finding } from "../../../../src/core/contracts/connector.ts";
 import { tableId } from "../../../../src/core/model/schema.ts";
@@ -19,17 +19,17 @@ import {
 import { MISSING_FIX, type Selected } from "./selection.ts";
 import type { ServerFacts } from "../log/server.ts";
 
-/** More names than this make a line that nobody reads; the fix names them all. */
+/** More names than this would make an unreadable line; the fix names them all. */
 const NAMED_COUNT_MAX = 10;
 const PUBLICATION = "postgres.publication";
 
-/** Tables that are left out. One that is named literally, or the lack of all of them, keeps the daemon from its work. */
+/** Tables that are left out. The daemon can't work if a table that is named literally is left out, or if all are. */
 export function tableFindings(context: SourceContext, selected: Selected): readonly Finding[] {
   const { refused, lacking, missing, extensions, catalog } = selected;
   const findings = [capturedFinding(selected)];
   const literals = new Set(catalog.tables.filter((table) => isLiteral(context, table)).map(idOf));
   for (const { id, reason, fix, byPrivilege, chosenKey } of refused) {
-    // What is wrong with a rule is said with the rules.
+    // Problems of rules are reported with the rules.
     if (byPrivilege === true || chosenKey !== undefined) continue;
     const level = literals.has(id) ? "error" : "warning";
     findings.push({ id: "postgres.table", level, what: `${id} is left out: ${reason}`, fix });
@@ -80,7 +80,7 @@ function generatedFindings(
   return [{ id: "postgres.generated", level: "warning", what, fix }];
 }
 
-/** A start without tables is fine, but a slip in `tables` looks the same. */
+/** A start without tables is possible, but a mistake in `tables` looks the same. */
 function capturedFinding({ captured, refused, missing }: Selected): Finding {
   const id = "postgres.tables";
   if (captured.length > 0) {
@@ -113,7 +113,7 @@ function grantFinding(context: SourceContext, { captured, lacking, catalog }: Se
   };
 }
 
-/** Whether all that is captured, or will be once the grants are there, is published, or can be by us. */
+/** Whether all tables that are captured, or will be with the grants, are published, or can be published by this role. */
 export async function publicationFindings(
   context: SourceContext,
   facts: ServerFacts,
@@ -124,7 +124,7 @@ export async function publicationFindings(
   if (publication !== undefined) return existingFindings(context, publication, tables);
   const foreign = tables.filter((table) => !table.owned);
   if (foreign.length > 0) {
-    const what = `the role does not own ${namesOf(foreign)}, so somebody else has to publish: a superuser, or an owner of all the tables`;
+    const what = `the role does not own ${namesOf(foreign)}, so another role has to publish: a superuser, or an owner of all the tables`;
     return [error(what, `${createStatement(context.publication, tables)};`)];
   }
   const [may] = await context.database.rows<{ create: boolean }>(

@@ -1,4 +1,4 @@
-/** What the catalogue says of columns that were added and dropped: see core/targets/carrying. */
+/** What the catalogue says about columns that were added and dropped: see core/targets/carrying. */
 import type { ColumnFacts } from "../../../../src/core/contracts/catalog.ts";
 import type { Catalog, CatalogColumn, CatalogTable } from "./catalog.ts";
 import type { Candidate } from "./selection.ts";
@@ -6,13 +6,13 @@ import type { Candidate } from "./selection.ts";
 const NONE: ReadonlySet<number> = new Set();
 
 /**
- * A column that was added has null in the rows of before, unless the catalogue has a value for them (a constant default),
- * or the rows were written anew, which moves their file. But it must have been added: a generated column, which is not
- * published, may turn into a plain one that rows have values in, and the catalogue does not tell the two apart. So only
- * columns count that were not there at the first look of this process; attnums grow with each column and never come back.
+ * In older rows an added column is null, unless the catalogue has a value for them (a constant default), or the rows were
+ * rewritten, which changes their file. But the column must really be new: a generated column, which is not published, may
+ * become a plain one with values in older rows, and the catalogue does not distinguish the two. So a column counts only if
+ * it did not exist at this process's first look; attnums grow with each column and are never reused.
  */
 export class SeenColumns {
-  /** The highest attnum that a table had when it was looked at first, by its oid. */
+  /** The highest attnum that a table had at its first look, by its oid. */
   readonly #firstSeen = new Map<number, number>();
 
   look(captured: readonly Candidate[], catalog: Catalog): ReadonlyMap<string, ColumnFacts> {
@@ -37,13 +37,13 @@ function newestOf({ columns, dropped }: CatalogTable): number {
   return Math.max(0, ...columns.map(({ attnum }) => attnum), ...dropped);
 }
 
-/** The tables that its rows lie in. */
+/** The tables that hold its rows. */
 function holdersOf(table: CatalogTable, catalog: Catalog): readonly CatalogTable[] {
   if (table.kind !== "p") return [table];
   return catalog.tables.filter(({ kind, ancestors }) => kind !== "p" && ancestors.includes(table.oid));
 }
 
-/** Partitions have the column under its name, and may number it otherwise. */
+/** Partitions have the column under the same name, but perhaps with another number. */
 function isNullBefore(holder: CatalogTable, { name }: CatalogColumn): boolean {
   const column = holder.columns.find((one) => one.name === name);
   return column !== undefined && !column.missing && column.generated === "";

@@ -1,4 +1,4 @@
-/** Columns of a table version found again in the catalogue of now, and put into SQL. */
+/** Finds the columns of a table version in the present catalogue, and writes them as SQL. */
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { CELL_BINARY, CELL_TEXT } from "../../../../src/core/model/tuple.ts";
 import { hasBinaryForm } from "../../../../src/core/model/types.ts";
@@ -9,21 +9,21 @@ import type { Wire } from "../snapshot/wire.ts";
 export interface LiveColumn {
   readonly name: string;
   readonly native: string;
-  /** `=`, `>=` and `>` of the order of its type as they are to be written; an extension's need their schema. */
+  /** The operators `=`, `>=` and `>` of its type, as SQL spells them; those of an extension need their schema. */
   readonly operators: readonly string[];
 }
 
 export interface LiveTable {
-  /** With ONLY for a plain table: children by inheritance are tables of their own. */
+  /** With ONLY for a plain table: children by inheritance are separate tables. */
   readonly sql: string;
   readonly partitioned: boolean;
-  /** One for each column of the version, under its name of now. */
+  /** One for each column of the version, under its present name. */
   readonly columns: readonly LiveColumn[];
 }
 
 export const BUILT_IN: readonly string[] = ["=", ">=", ">"];
 
-/** Null where the type is ordered by built-in operators, as arrays, enums, ranges and composites are too. */
+/** Null if built-in operators order the type; they also order arrays, enums, ranges and composites. */
 const OPERATORS_SQL = `(
   with recursive base (oid, under) as (
     select t.oid, t.typbasetype from pg_type t where t.oid = a.atttypid
@@ -41,7 +41,7 @@ function operatorsOf(json: string | null): readonly string[] {
   return Array.isArray(parsed) && parsed.length === BUILT_IN.length ? parsed.map(String) : BUILT_IN;
 }
 
-/** Looks the table up in the session's own transaction. A column that is not as the version has it is an error. */
+/** Looks the table up in the session's own transaction. A column that differs from the version is an error. */
 export async function findTable(wire: Wire, table: TableVersion, signal: AbortSignal): Promise<LiveTable> {
   const rows = await wire.rows(
     `looking up ${table.id}`,
@@ -74,14 +74,14 @@ export async function findTable(wire: Wire, table: TableVersion, signal: AbortSi
   return { sql: `${partitioned ? "" : "ONLY "}${quoteTable(table.schema, table.table)}`, partitioned, columns };
 }
 
-/** How each column's values come in a binary COPY: its own send form, or its text. */
+/** The form of each column's values in a binary COPY: the type's own binary form, or its text. */
 export function cellKinds(table: TableVersion): Uint8Array {
   return Uint8Array.from(table.columns, (column) => (hasBinaryForm(column.type) ? CELL_BINARY : CELL_TEXT));
 }
 
 /**
- * The columns of a binary COPY. Where core can't read the binary form the value is turned into the text of its output
- * function: a cast to text is something else for some types (inet, bool, char), and IS NULL for rows of nulls.
+ * The columns of a binary COPY. If core can't read the binary form, the type's output function turns the value into text. A
+ * cast to text would give something else for some types (inet, bool, char), and IS NULL is true for rows of nulls.
  */
 export function copyList(columns: readonly LiveColumn[], kinds: Uint8Array): string {
   const list = columns.map(({ name }, i) => {

@@ -1,38 +1,39 @@
-/** What tells whether rows of a table came or went without a word in the log. */
+/** Detects whether rows of a table came or went in a way that the log does not show. */
 import { createHash } from "node:crypto";
 import type { TableGenerations } from "../../../../src/core/contracts/catalog.ts";
 import type { Catalog, CatalogTable } from "./catalog.ts";
 import type { Publication } from "../log/publication.ts";
 import type { Candidate } from "./selection.ts";
 
-/** The file that a table's rows lie in. */
+/** The file that holds a table's rows. */
 interface KnownFile {
-  /** The one that its generation is named after; from there to `file` nothing happened without a word in the log. */
+  /** The file that names the generation. Everything between it and `file` is in the log. */
   readonly origin: number;
   readonly file: number;
-  /** While this stays as it is, another file means nothing. Null: any other file means something. */
+  /** While this stays the same, a new file means nothing. Null: any new file counts. */
   readonly sign: string | null;
 }
 
 /**
- * A table's generation is made of its oid, the file that its rows lie in, its entry in the publication (or its schema's)
- * and the publication's own, who wrote its row type's, and of a partitioned one of its partitions with their files and who
- * attached them: the server sends nothing when a change of type or a default rewrites the rows, nor when a leaf is
- * attached, detached, dropped, or truncated by its own name, nor what a publication leaves out for a while. What changes
- * while a table bears another name is sent under that one; a rename writes the entry of its row type, as does a change of
- * its schema or its owner.
+ * A table's generation is a hash of what changes when the server does something without logging it. It contains the table's
+ * oid; the file with its rows; its entry in the publication (or its schema's) and the publication's own entry; who wrote
+ * the entry of its row type; and for a partitioned table its partitions, their files, and who attached them. The server
+ * logs nothing when a change of type or a default rewrites the rows, when a leaf is attached, detached, dropped, or
+ * truncated by its own name, or when a publication leaves something out for a while. Changes under another name of the
+ * table are logged under that name; a rename writes the entry of its row type, and so does a change of its schema or its
+ * owner.
  *
- * Over several looks it stays where another file certainly means nothing: the table was truncated, which the log says, or
- * written anew as it was (VACUUM FULL, CLUSTER). Invariant: what writes a table's rows anew with other values writes an
- * entry of its columns too (measured for a column added, its type changed, its expression set), so no such entry may have
- * been written since the file of before was seen. A truncate is in the log only if the table was published all the time:
- * its entry in the publication, and the publication's own, have to be the same, and there has to be one: a table that is
- * published without being named may have been unlogged for a while.
+ * The generation stays the same over several looks if a new file certainly means nothing: the table was truncated, which is
+ * in the log, or was rewritten with the same values (VACUUM FULL, CLUSTER). Invariant: a rewrite with other values also
+ * writes an entry of the table's columns (measured for a column added, its type changed, its expression set). So no such
+ * entry may have been written since the earlier file was seen. A truncate is in the log only if the table was published all
+ * the time. Therefore its entry in the publication, and the publication's own, must exist and be the same; a table that is
+ * published without an entry may have been unlogged for a while.
  */
 export class Generations {
   #files: ReadonlyMap<number, KnownFile>;
 
-  /** `kept`: what `moved` said in an earlier process. */
+  /** `kept`: the result of `moved` in an earlier process. */
   constructor(kept: string | undefined) {
     this.#files = readFiles(kept);
   }
@@ -58,13 +59,13 @@ export class Generations {
     return generations;
   }
 
-  /** The tables whose generation is named after an earlier file: without them a later process would read those again. */
+  /** Tables whose generation is named after an earlier file. Without this list, a later process would read them again. */
   get moved(): string {
     return JSON.stringify([...this.#files].filter(([, { origin, file }]) => origin !== file));
   }
 }
 
-/** As of one look. */
+/** The state at one look. */
 export function generationsOf(
   captured: readonly Candidate[],
   catalog: Catalog,
@@ -82,7 +83,7 @@ function entryOf({ oid }: CatalogTable, { entries, schemaEntries }: Publication)
   return entries.get(oid) ?? schemaEntries.get(oid) ?? null;
 }
 
-/** Those between it and the leaves too: all below one may be detached and attached with it. */
+/** Includes the tables between it and the leaves: a whole branch may be detached and attached. */
 function partitionsOf(
   root: CatalogTable,
   catalog: Catalog,
@@ -97,7 +98,7 @@ function digest(parts: readonly unknown[]): string {
   return createHash("sha256").update(JSON.stringify(parts)).digest().toString("hex", 0, 8);
 }
 
-/** Parse boundary: our own JSON; anything else in it is passed over, and its table is read again. */
+/** Parse boundary: our own JSON. Anything else in it is ignored, and its table is read again. */
 function readFiles(text: string | undefined): ReadonlyMap<number, KnownFile> {
   const parsed: unknown = JSON.parse(text ?? "[]");
   const files = new Map<number, KnownFile>();

@@ -1,4 +1,4 @@
-/** What a table's rows are told apart by: its replica identity, or what the configuration chooses within it. */
+/** What identifies a table's rows: its replica identity, or the columns that the configuration chooses within it. */
 import type { ChosenKey } from "../../../../src/core/contracts/connector.ts";
 import { quoteIdentifier, quoteTable } from "../../quote.ts";
 import type { CatalogIndex, CatalogTable } from "./catalog.ts";
@@ -7,16 +7,16 @@ export interface Key {
   /** Names of the columns, in key order. */
   readonly columns: readonly string[];
   readonly deferrable: boolean;
-  /** No constraint enforces it: only the configuration says that rows differ in it. */
+  /** No constraint enforces it: only the configuration says that its values are unique. */
   readonly unenforced?: true;
 }
 
-/** A replica identity is FULL where every column is in it. */
+/** A replica identity is FULL if every column is in it. */
 export const FULL = "f";
 
 /**
- * The key of a table as the contract defines it: its replica identity; under FULL the primary key, else the smallest
- * unique index over not-null columns. Undefined where there is none.
+ * A table's key by the contract: its replica identity; under FULL the primary key, otherwise the smallest unique index over
+ * not-null columns. Undefined if there is none.
  */
 export function keyOf(table: CatalogTable): Key | undefined {
   const index = identityIndex(table);
@@ -37,7 +37,7 @@ function identityIndex(table: CatalogTable): CatalogIndex | undefined {
     case FULL: {
       const notNull = notNullColumns(table);
       const usable = table.uniques.filter((index) => index.columns.every((attnum) => notNull.has(attnum)));
-      // They come smallest first. One that is checked at once is better: its rows need no netting.
+      // The smallest comes first. A key that is checked at once is better: its rows need no special netting.
       return primary ?? usable.find((index) => index.immediate) ?? usable[0];
     }
     default:
@@ -51,12 +51,12 @@ function notNullColumns(table: CatalogTable): ReadonlySet<number> {
 
 export type FoundKey =
   | { readonly kind: "own" | "chosen"; readonly key: Key }
-  /** It has none of its own, and none is chosen for it. */
+  /** The table has no own key, and none is chosen for it. */
   | { readonly kind: "none" }
-  /** What is chosen names a column that the table does not have, or can't be its key. */
+  /** The chosen columns include one that the table does not have, or can't be its key. */
   | { readonly kind: "unknown" | "unfit"; readonly reason: string; readonly fix: string };
 
-/** The table's key where `wanted` is chosen for it; null: nothing is. */
+/** The key if `wanted` is chosen for the table; null: nothing is chosen. */
 export function findKey(table: CatalogTable, wanted: ChosenKey | null): FoundKey {
   const own = keyOf(table);
   const ownKey: FoundKey = own === undefined ? { kind: "none" } : { kind: "own", key: own };
@@ -69,26 +69,26 @@ export function findKey(table: CatalogTable, wanted: ChosenKey | null): FoundKey
     return { kind: "unknown", reason, fix: "Take the column's name at the source." };
   }
   const identity = identityColumns(table);
-  // One that is left out anyway: the rule is for others.
+  // The table is left out anyway: the rule is meant for others.
   if (identity.size === 0 && wanted.isForMany) return ownKey;
   const numbers = columns.map((column) => column!.attnum);
   const outside = columns.find((column) => !identity.has(column!.attnum));
   if (outside != null) return outsideIdentity(table, wanted, outside.name);
   const proof = proofOf(table, numbers);
-  // Without whole old rows a value that the log leaves out might be taken from another row of the key.
+  // Without whole old rows, a value that the log leaves out might be taken from another row with the same key.
   if (proof === undefined && table.identity !== FULL) return unproven(table, wanted);
   if (proof === undefined)
     return { kind: "chosen", key: { columns: wanted.columns, deferrable: true, unenforced: true } };
   return { kind: "chosen", key: { columns: wanted.columns, deferrable: !proof.immediate } };
 }
 
-/** Columns whose values the log has of every old row that is needed. */
+/** Columns whose values the log has for every old row that is needed. */
 function identityColumns(table: CatalogTable): ReadonlySet<number> {
   if (table.identity === FULL) return new Set(table.columns.map(({ attnum }) => attnum));
   return new Set(identityIndex(table)?.columns);
 }
 
-/** The index that keeps rows from being alike in these columns. Only FULL gives what netting of a deferrable one needs. */
+/** The index that makes these columns unique. Netting a deferrable key needs whole old rows, which only FULL gives. */
 function proofOf(table: CatalogTable, columns: readonly number[]): CatalogIndex | undefined {
   const notNull = notNullColumns(table);
   if (!columns.every((attnum) => notNull.has(attnum))) return undefined;

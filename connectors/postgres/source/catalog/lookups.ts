@@ -1,13 +1,13 @@
-/** What the catalogue says of the relations of a stream, asked for many at once where the received bytes name many. */
+/** Looks up the relations of a stream in the catalogue, many at once if the received bytes name many. */
 import type { PgTypes } from "../../types.ts";
 import { type Catalog, formatTypes, readCatalog, readTypes } from "./catalog.ts";
 import type { Database } from "../database.ts";
 import type { Relation, RelationMessage } from "../stream/relations.ts";
 
-/** Relations that the received bytes refer to and that are not looked up yet. */
+/** Relations that the received bytes refer to and that were not looked up yet. */
 export interface Ahead {
   readonly oids: readonly number[];
-  /** Where the stream stands, and where the bytes end that were looked through, in bytes since its beginning. */
+  /** The stream's position, and the end of the bytes that were searched, both in bytes since its beginning. */
   readonly at: number;
   readonly until: number;
 }
@@ -20,8 +20,8 @@ export interface Found {
 }
 
 /**
- * Invariant: an answer counts for what had been received when it was asked for, as any look at the catalogue is ahead of the
- * bytes that led to it.
+ * Invariant: an answer counts for the bytes that had been received when it was requested, because the catalogue is always
+ * ahead of those.
  */
 export class Lookups {
   readonly #database: Database;
@@ -41,7 +41,7 @@ export class Lookups {
     if (natives !== undefined && message.columns.every(({ type }) => types(type) !== undefined)) {
       return { catalog, natives, types };
     }
-    // Columns have changed since, or are gone.
+    // Columns have changed since, or no longer exist.
     const typeOids = message.columns.map((column) => column.type);
     return {
       catalog,

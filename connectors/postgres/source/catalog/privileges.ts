@@ -7,7 +7,7 @@ export interface Lack {
   readonly fix: string;
 }
 
-/** What privileges keep a table from being captured; its shape and key are another matter. */
+/** Missing privileges that keep a table from being captured; its shape and key are checked elsewhere. */
 export function lackOf(table: CatalogTable, role: string): Lack | undefined {
   const cannotRead = !table.mayUseSchema || !table.mayRead;
   if (!cannotRead && !table.hidesRows) return undefined;

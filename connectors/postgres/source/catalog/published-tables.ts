@@ -1,4 +1,4 @@
-/** What is published, and what is known of it: the tables that are captured, in step with the catalogue and the publication. */
+/** The captured tables, kept in step with the catalogue and the publication. */
 import type { CapturedTables, RefusedTable } from "../../../../src/core/contracts/catalog.ts";
 import type { StreamOptions } from "../../../../src/core/contracts/change-log.ts";
 import type { CreatedLog, CreateRequest, HeldPositions } from "../../../../src/core/contracts/log-admin.ts";
@@ -27,16 +27,16 @@ import { ShownLeaves } from "./shown-leaves.ts";
 export class PublishedTables {
   readonly #context: SourceContext;
   /**
-   * Who compares the publication with what is known of it, and who changes both, take turns: a table that is taken out meanwhile
-   * would be missed at the next start.
+   * Comparing the publication with what is known, and changing both, take turns: a table that is removed in between would
+   * be missed at the next start.
    */
   readonly #turn = new Turn();
-  /** With the publication as it was last seen or made: less than that is a gap. */
+  /** The publication as it was last seen or made: less than that is a gap. */
   #identity: LogIdentity | undefined;
   #generations = new Generations(undefined);
   readonly #columns = new SeenColumns();
   readonly leaves = new ShownLeaves();
-  /** Oids of tables that could not be published at the last attempt, as somebody has locked them. */
+  /** Oids of tables that were locked at the last attempt to publish them. */
   #locked: ReadonlySet<number> = new Set();
   /** Of the first stream. */
   onUnloggedRows: StreamOptions["onUnloggedRows"];
@@ -45,7 +45,7 @@ export class PublishedTables {
     this.#context = context;
   }
 
-  /** The log's, once it was made or compared. */
+  /** The log's identity, once the log was created or compared. */
   get identity(): LogIdentity | undefined {
     return this.#identity;
   }
@@ -59,7 +59,7 @@ export class PublishedTables {
   async resume(identity: LogIdentity, held: HeldPositions, signal: AbortSignal): Promise<LogIdentity> {
     using _ = await this.#turn.take(signal);
     const { [MOVED]: moved, ...stored } = identity;
-    // At a reconnect more is known than what was stored.
+    // After a reconnect more is known than was stored.
     const known = { ...stored, ...(this.#identity === undefined ? {} : publicationPart(this.#identity)) };
     const resumed = await resumeLog(this.#context, known, held, signal);
     if (this.#identity === undefined) this.#generations = new Generations(moved);
@@ -88,7 +88,7 @@ export class PublishedTables {
     using _ = await this.#turn.take(signal);
     const selected = await selectTables(this.#context, false, signal);
     const before = this.#identity;
-    // Before the first comparison with what is stored there is nothing to go on from, and nothing is taken out.
+    // Before the first comparison with the stored identity there is nothing to continue from, and nothing is removed.
     if (before !== undefined) checkPublicationHistory(this.#context, before, selected);
     const wanted = selected.captured.map(({ table }) => table);
     const { locked } = await this.#sync(selected, wanted, signal);
@@ -98,7 +98,7 @@ export class PublishedTables {
       const now = await readPublication(this.#context, signal);
       const isOurs = selected.publication?.viaRoot === false && now?.viaRoot === true;
       const known = isOurs ? { ...left, publicationWritten: now.written } : left;
-      // Once more: what somebody took out since the first look must not be taken for the state to go on from.
+      // Compared again: a table that another role removed since the first look must not become part of the new state.
       const isShort = now !== undefined && lacksEntries(known, selected, now);
       const latest = isShort ? await selectTables(this.#context, false, signal) : { ...selected, publication: now };
       const checked = checkPublicationHistory(this.#context, known, latest);
@@ -114,8 +114,8 @@ export class PublishedTables {
   }
 
   /**
-   * Takes tables out that are no longer captured, as one without a key. Invariant: they are out of what is stored before, or
-   * a process that ends in between leaves a table missing that may come back.
+   * Removes tables from the publication that are no longer captured, such as one without a key. Invariant: the stored
+   * identity forgets them first. Otherwise a crash in between would leave a table missing that may come back.
    */
   async #takeOut(
     oids: readonly number[],
@@ -133,7 +133,7 @@ export class PublishedTables {
     return left;
   }
 
-  /** Where the role may not add tables, those that are published already go on: see `tables`. */
+  /** If the role may not add tables, those that are already published continue: see `tables`. */
   async #sync({ publication }: Selected, wanted: readonly CatalogTable[], signal: AbortSignal): Promise<Synced> {
     try {
       const possible = publication === undefined ? wanted : publishable(publication, wanted);
@@ -145,10 +145,10 @@ export class PublishedTables {
   }
 }
 
-/** Where the identity keeps what `Generations` knows of an earlier process. */
+/** The field of the identity that keeps what `Generations` knew in an earlier process. */
 const MOVED = "movedFiles";
 
-/** The empty list is not stored where there never was another. */
+/** An empty list is stored only if a list was stored before. */
 function hasMoved(before: LogIdentity, moved: string): boolean {
   return before[MOVED] !== undefined || moved !== NONE_MOVED;
 }
@@ -158,7 +158,7 @@ const NONE_MOVED = "[]";
 function lockedNow({ table, shape }: Candidate): RefusedTable {
   return {
     id: shape.id,
-    reason: "somebody has locked it; it is published as soon as that ends",
+    reason: "another session has locked it; it is published as soon as that ends",
     fix: `End that transaction, or wait for it: SELECT pid, mode FROM pg_locks WHERE relation = ${table.oid} AND granted;`,
     isPassing: true,
   };

@@ -18,11 +18,11 @@ export interface Candidate {
 export interface Selected {
   readonly captured: readonly Candidate[];
   readonly refused: CapturedTables["refused"];
-  /** Of the refused: those that nothing but privileges of the role keeps out. */
+  /** Refused tables for which the role only lacks privileges. */
   readonly lacking: readonly CatalogTable[];
   /** Tables that are named literally and do not exist. */
   readonly missing: readonly string[];
-  /** Tables of extensions that nobody named. */
+  /** Tables of extensions that `tables` does not name. */
   readonly extensions: readonly CatalogTable[];
   readonly publication: Publication | undefined;
   readonly catalog: Catalog;
@@ -31,8 +31,8 @@ export interface Selected {
 type Refusal = Pick<RefusedTable, "reason" | "fix" | "chosenKey">;
 
 /**
- * Reads catalogue and publication. With `strict`, as at a start, a table named literally that can't be captured is an
- * error; while running it is refused like others, so that one table does not stop all.
+ * Reads catalogue and publication. With `strict`, as at a start, a table that is named literally and can't be captured is
+ * an error. While the daemon runs it is refused like others, so that one table does not stop all.
  */
 export async function selectTables(context: SourceContext, strict: boolean, signal: AbortSignal): Promise<Selected> {
   const publication = await readPublication(context, signal);
@@ -42,7 +42,7 @@ export async function selectTables(context: SourceContext, strict: boolean, sign
   const lacking: CatalogTable[] = [];
   const isLiteral = ({ schema, table }: CatalogTable) => context.selection.isLiteral(schema, table);
   const all = catalog.tables.filter((table) => context.selection.matches(table.schema, table.table));
-  // A glob means what the application made.
+  // A glob means tables of the application.
   const isMeant = (table: CatalogTable): boolean => table.extension === null || isLiteral(table);
   const matched = all.filter(isMeant);
   const extensions = all.filter((table) => !isMeant(table));
@@ -64,7 +64,7 @@ export async function selectTables(context: SourceContext, strict: boolean, sign
     const literal = isLiteral(table);
     if (literal && strict)
       throw sourceError("MR2020", "fatal", `${table.schema}.${table.table} can't be captured: ${reason}`, fix);
-    // Views are no tables: a glob does not mean them.
+    // Views are no tables: a glob does not match them.
     if (literal || (table.kind !== "v" && table.kind !== "m"))
       refused.push({
         id: tableId(table.schema, table.table),
@@ -88,7 +88,7 @@ const LIST_WITHOUT_KEY: Refusal = {
   fix: "Publish the whole table, or at least its key's columns.",
 };
 
-/** Null: all that are not generated. Of a table that is not published yet, as it will be. */
+/** Null: all columns that are not generated. For a table that is not published yet: as it will be. */
 function publishedColumns(table: CatalogTable, publication: Publication | undefined): readonly string[] | null {
   const listed = publication?.columns.get(table.oid);
   if (listed !== undefined || publication?.hasStored !== true || publication.published.has(table.oid))
@@ -96,7 +96,7 @@ function publishedColumns(table: CatalogTable, publication: Publication | undefi
   return table.columns.filter(({ generated }) => generated === "" || generated === "s").map(({ name }) => name);
 }
 
-/** Where a generated column is in the key, the server takes no update of the table once it is published without it. */
+/** If a generated column is in the key, and the table is published without it, the server refuses all updates of the table. */
 function keyNotPublished({ publication }: SourceContext, table: CatalogTable, key: FoundKey): Refusal {
   const keyed = "key" in key ? key.key.columns : [];
   const generated = table.columns.find((column) => column.generated !== "" && keyed.includes(column.name));
@@ -108,7 +108,7 @@ function keyNotPublished({ publication }: SourceContext, table: CatalogTable, ke
   return { reason, fix: `${other} Or, on Postgres 18: ${publish}` };
 }
 
-/** Rows that SELECT shows would be in no sink under this name, and nobody would miss them there. */
+/** Without this, rows that SELECT shows would be missing in every sink, and nothing would show it. */
 function heirsRefusal({ heirs, schema, table }: CatalogTable, literal: boolean): Refusal | undefined {
   const [first] = heirs;
   if (first === undefined || literal) return undefined;
@@ -144,7 +144,7 @@ function refusalOf(
   const reserved = shape?.columns.find((column) => column.name.startsWith("_millrace_"));
   if (reserved !== undefined)
     return {
-      reason: `its column ${reserved.name} has a name that Millrace keeps for itself`,
+      reason: `its column ${reserved.name} has a name that Millrace reserves`,
       fix: "Rename the column.",
     };
   return table.kind === "p" ? leafRefusal(table, catalog) : undefined;
@@ -169,7 +169,7 @@ function sameNames(a: readonly string[], b: readonly string[]): boolean {
   return a.length === b.length && a.every((name) => b.includes(name));
 }
 
-/** Old rows are logged by each leaf's own identity: one leaf without is enough to make the application's updates fail. */
+/** Each leaf logs old rows by its own identity: one leaf without an identity makes the application's updates fail. */
 function leafRefusal(root: CatalogTable, catalog: Catalog): Refusal | undefined {
   for (const leaf of catalog.tables) {
     if (leaf.kind === "p" || !leaf.ancestors.includes(root.oid)) continue;
@@ -183,13 +183,14 @@ function leafRefusal(root: CatalogTable, catalog: Catalog): Refusal | undefined 
       return { reason: `its partition ${name} is unlogged`, fix: `ALTER TABLE ${name} SET LOGGED;` };
     const own = keyOf(leaf);
     if (own === undefined) return { reason: `its partition ${name} has no usable key`, fix: keyFix(leaf, name) };
-    // Old keys are logged by the leaf's identity: one over other columns would hide that a row's key in the root changed.
+    // The leaf's identity decides which old keys are logged. If it covers other columns, a change of the row's key in the
+    // root would be invisible.
     if (leaf.identity !== "f" && !sameNames(own.columns, keyOf(root)?.columns ?? []))
       return {
         reason: `its partition ${name} has a replica identity over other columns`,
         fix: `ALTER TABLE ${name} REPLICA IDENTITY FULL; or USING INDEX, over the columns of ${quoteTable(root.schema, root.table)}'s`,
       };
-    // Through a root with FULL the old row is announced as whole, but holds what the leaf's identity logged.
+    // If the root has FULL, an old row is announced as whole, but it holds only what the leaf's identity logged.
     if (root.identity === "f" && leaf.identity !== "f")
       return {
         reason: `it has REPLICA IDENTITY FULL, its partition ${name} has not`,

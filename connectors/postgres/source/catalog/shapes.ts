@@ -1,4 +1,4 @@
-/** From catalogue and Relation messages to the shapes of core. */
+/** Turns the catalogue and Relation messages into the shapes of core. */
 import { createHash } from "node:crypto";
 import type { ChosenKey } from "../../../../src/core/contracts/connector.ts";
 import { tableId, type Column } from "../../../../src/core/model/schema.ts";
@@ -8,7 +8,7 @@ import type { CatalogTable } from "./catalog.ts";
 import { findKey, FULL, type FoundKey, type Key, keyOf } from "./keys.ts";
 import type { RelationMessage } from "../stream/relations.ts";
 
-/** The shape as the catalogue has it, over the columns that are published (null: all that are not generated). */
+/** The shape in the catalogue, over the published columns (null: all that are not generated). */
 export function catalogShape(
   table: CatalogTable,
   published: readonly string[] | null,
@@ -31,10 +31,10 @@ export function catalogShape(
 }
 
 /**
- * The shape that a Relation message announces. The message is the authority on names, types and, but under FULL, on
- * which columns are the key; the catalogue, which may be ahead or without the table, adds attnum, nullability and the
- * key's order. A column that it doesn't have under that name gets an identity below zero. A key that neither tells is
- * empty: the table has lost its identity.
+ * The shape that a Relation message announces. The message decides names, types and, except under FULL, the columns of the
+ * key. The catalogue, which may be ahead or lack the table, adds attnum, nullability and the order of the key. A column
+ * that the catalogue does not have under that name gets an identity below zero. A key that neither shows is empty: the
+ * table has lost its identity.
  */
 export function relationShape(
   message: RelationMessage,
@@ -61,8 +61,8 @@ export function relationShape(
 }
 
 /**
- * The key that the configuration chooses; undefined where the message is from before the table could have it: its own
- * counts until the change has passed.
+ * The key that the configuration chooses. Undefined if the message is older than the table's ability to have it: then the
+ * table's own key counts until the change has passed.
  */
 function chosenKey(
   message: RelationMessage,
@@ -86,10 +86,10 @@ function chosenKey(
 }
 
 /**
- * The attnum of each column of the message; where it can't be told, a number below zero. Names tell most, unless the order
- * shows that other columns have them by now: a message has its columns in attnum order. A column that was renamed or
- * dropped since lies, in attnum order, between its neighbours: it is told where as many columns of the
- * catalogue (of the same types; else dropped ones too) lie there as are looked for.
+ * The attnum of each column of the message, or a number below zero if it is unknown. A message has its columns in attnum
+ * order. Most columns are found by name, unless the order shows that another column has the name now. A column that was
+ * renamed or dropped since then lies between its neighbours in attnum order. It is identified if the catalogue has there
+ * exactly as many columns of the same types (otherwise dropped ones too) as are missing.
  */
 function columnNumbers(message: RelationMessage, table: CatalogTable | undefined): number[] {
   const named = message.columns.map((c) => table?.columns.find((column) => column.name === c.name)?.attnum ?? 0);
@@ -109,7 +109,7 @@ function columnNumbers(message: RelationMessage, table: CatalogTable | undefined
   return numbers;
 }
 
-/** Whether all that are told before the number at `i` are below it, and all behind it above. */
+/** Whether all known numbers before the one at `i` are lower, and all after it are higher. */
 function isInOrder(numbers: readonly number[], i: number): boolean {
   const own = numbers[i]!;
   return numbers.every((number, k) => number === 0 || k === i || (k < i ? number < own : number > own));

@@ -1,20 +1,20 @@
-/** Partitions that the stream shows rows of, beside those that the catalogue has. */
+/** Partitions of which the stream has shown rows, besides those in the catalogue. */
 import { tableId } from "../../../../src/core/model/schema.ts";
 import type { Catalog, CatalogTable } from "./catalog.ts";
 
 /**
- * The server announces a leaf before the first row that lies in it, although the row comes under its root's name. One that
- * came and went between two looks left nothing in the catalogue, but its rows are in the sinks: nobody logs that they are
- * gone. So a leaf that is not in the tree any more has the root read again; the same is done for one that no look has
- * seen yet, as it may go before one does.
+ * The server announces a leaf before the first row in it, although the row comes under its root's name. A leaf that came
+ * and went between two looks leaves nothing in the catalogue, but its rows are in the sinks, and their removal is not
+ * logged. So if such a leaf is no longer in the tree, the root is read again. The same happens for a leaf that no look has
+ * seen yet, because it may disappear before the next look.
  */
 export class ShownLeaves {
   /** By oid, the captured root that each partition belonged to at the last look; null before the first. */
   #seen: ReadonlyMap<number, number> | null = null;
-  /** By oid, the root of each leaf that rows came in and that was in its tree then. */
+  /** By oid, the root of each leaf that rows came in and that was in the root's tree then. */
   readonly #shown = new Map<number, number>();
 
-  /** A row of `root` lies in `leaf`, which the catalogue has now, or not. True: the root has to be read again. */
+  /** A row of `root` is in `leaf`, which the catalogue may or may not have. True: the root has to be read again. */
   show(root: number, leaf: number, catalog: Catalog): boolean {
     const place = catalog.tables.find(({ oid }) => oid === leaf);
     if (place?.ancestors.includes(root) !== true) return true;
@@ -22,7 +22,7 @@ export class ShownLeaves {
     return this.#seen !== null && this.#seen.get(leaf) !== root;
   }
 
-  /** Ids of the roots that have to be read again, as leaves that were shown have left them. */
+  /** Ids of the roots that have to be read again, because leaves that the stream had shown have left them. */
   look(captured: readonly { readonly table: CatalogTable }[], catalog: Catalog): readonly string[] {
     const roots = new Map(captured.filter(({ table }) => table.kind === "p").map(({ table }) => [table.oid, table]));
     const seen = new Map<number, number>();

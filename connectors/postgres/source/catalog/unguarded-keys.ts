@@ -1,4 +1,4 @@
-/** Keys that are the operator's word alone: rows that they don't tell apart are found where rows are read. */
+/** Keys that no constraint enforces: reads find the rows that such a key does not tell apart. */
 import type { Block } from "../../../../src/core/model/block.ts";
 import { keyText } from "../../../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
@@ -7,7 +7,7 @@ import { quoteIdentifier } from "../../quote.ts";
 import type { LiveTable } from "./columns.ts";
 import type { Wire } from "../snapshot/wire.ts";
 
-/** Rows that no range has, as they are null in a column of the key. */
+/** Rows that no key range contains, because a column of the key is null. */
 export async function expectNoNulls(
   wire: Wire,
   table: TableVersion,
@@ -22,7 +22,7 @@ export async function expectNoNulls(
   if (found.length > 0) throw new AmbiguousKey("null");
 }
 
-/** `condition`: rows of the last key of the chunk before, of which that chunk has had one. */
+/** `condition`: rows with the last key of the previous chunk, which had one of them. */
 export async function expectOne(
   wire: Wire,
   table: TableVersion,

@@ -81,7 +81,9 @@ function warningsOf(context: SourceContext, row: HealthRow): string[] {
   return warnings;
 }
 
-/** Whom to ask about a transaction; other roles' are hidden from a role without pg_read_all_stats. */
+/**
+ * Identifies a transaction for the operator; a role without pg_read_all_stats does not see the transactions of other roles.
+ */
 function ownerOf({ old_role: role, old_application: application }: HealthRow): string {
   return [`role ${role ?? "unknown"}`, ...(application === null ? [] : [`application ${application}`])].join(", ");
 }

@@ -1,4 +1,4 @@
-/** The log's identity as it is stored, and the comparison at a later start. */
+/** The log's identity as it is stored, and its comparison at a later start. */
 import { createHash } from "node:crypto";
 import type { LogIdentity } from "../../../../src/core/contracts/positions.ts";
 import { BEGIN_ANEW, sourceError } from "../errors.ts";
@@ -23,14 +23,14 @@ export function identityOf(
     database: facts.database,
     databaseOid: facts.databaseOid,
     slot: context.slot,
-    // A slot carries no word of who made it.
+    // A slot does not show who created it.
     slotMade: slotMade ? "yes" : "no",
     publication: context.publication,
     ...publicationIdentity(publication),
   };
 }
 
-/** What of an identity a running source compares the publication with. */
+/** The part of an identity with which a running source compares the publication. */
 export const PUBLICATION_PARTS = ["publicationOid", "entries", "publicationWritten", "schemaEntries", "columnLists"];
 
 export function publicationPart(identity: LogIdentity): LogIdentity {
@@ -42,7 +42,7 @@ export function publicationPart(identity: LogIdentity): LogIdentity {
 export function publicationIdentity(publication: Publication): LogIdentity {
   return {
     publicationOid: String(publication.oid),
-    // Which tables it names, and by which entries: one that was taken out and put in again has another.
+    // The tables that it names, with their entries: removing a table and adding it again changes its entry.
     entries: JSON.stringify(Object.fromEntries(publication.entries)),
     publicationWritten: publication.written,
     schemaEntries: JSON.stringify([...new Set(publication.schemaEntries.values())].toSorted((a, b) => a - b)),
@@ -52,7 +52,7 @@ export function publicationIdentity(publication: Publication): LogIdentity {
   };
 }
 
-/** The same before these tables are taken out of the publication: a place that they are missed in no longer. */
+/** The identity before these tables are removed from the publication: it does not miss them any more. */
 export function withoutEntries(identity: LogIdentity, oids: readonly number[]): LogIdentity {
   const entries = storedNumbers(identity["entries"]);
   for (const oid of oids) entries.delete(oid);
@@ -60,9 +60,9 @@ export function withoutEntries(identity: LogIdentity, oids: readonly number[]): 
 }
 
 /**
- * Throws where the publication is another one or carries less than it did at the time of `identity`. What was altered
- * about it may have left changes out for a while: that is another generation of its tables, which are read again; where
- * nothing is read again, it is a gap.
+ * Throws if the publication is another one, or carries less than at the time of `identity`. An altered publication may have
+ * left changes out for a while: its tables get another generation and are read again. If nothing is read again, it is a
+ * gap.
  */
 export function checkPublicationHistory(
   context: SourceContext,
@@ -84,7 +84,7 @@ export function checkPublicationHistory(
   return publication;
 }
 
-/** Whether a table that was published lacks its entry: it was taken out, or has been dropped since it was read. */
+/** Whether a table that was published lacks its entry: it was removed, or has been dropped since the entry was read. */
 export function lacksEntries(identity: LogIdentity, { captured }: Selected, { entries }: Publication): boolean {
   const before = storedNumbers(identity["entries"]);
   return captured.some(({ table }) => before.has(table.oid) && !entries.has(table.oid));
@@ -94,7 +94,7 @@ function narrowed(what: string, byHand = ""): Error {
   return sourceError("MR2017", "fatal", what, `Changes may have passed unseen. ${BEGIN_ANEW}${byHand}`);
 }
 
-/** Whether its own entry was written since, or a schema was taken out of it. */
+/** Whether its own entry was written since, or a schema was removed from it. */
 function isAltered(identity: LogIdentity, { written, schemaEntries }: Publication): boolean {
   const before = identity["publicationWritten"];
   const entries = new Set(schemaEntries.values());
@@ -102,7 +102,7 @@ function isAltered(identity: LogIdentity, { written, schemaEntries }: Publicatio
   return (before !== undefined && before !== written) || isLess;
 }
 
-/** Tables whose list of columns is another; throws where one is missing, or was for a while. */
+/** Tables whose column list has changed; throws if one is missing, or was for a while. */
 function alteredTables(
   { publication: name }: SourceContext,
   identity: LogIdentity,
@@ -129,7 +129,7 @@ function alteredTables(
   return altered;
 }
 
-/** Of a table that is published with a list of columns: what tells one list from another. */
+/** For a table that is published with a column list: identifies the list. */
 function listOf({ columns }: Publication, oid: number): string | undefined {
   const list = columns.get(oid);
   if (list === undefined) return undefined;
@@ -148,7 +148,7 @@ function storedTexts(text: string | undefined): Map<number, string> {
   );
 }
 
-/** Parse boundary: our own JSON, an object by numbers; anything else in it is passed over. */
+/** Parse boundary: our own JSON, an object by numbers. Anything else in it is ignored. */
 function storedPairs(text: string | undefined): readonly (readonly [number, unknown])[] {
   const parsed: unknown = JSON.parse(text ?? "{}");
   const pairs = typeof parsed === "object" && parsed !== null ? Object.entries(parsed) : [];

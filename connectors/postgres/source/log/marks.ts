@@ -2,20 +2,20 @@
 import type { SourceContext } from "../context.ts";
 import { parseLsn } from "./lsn.ts";
 
-/** Of this source alone: other daemons on the same database see each other's messages. */
+/** For this source alone: other daemons on the same database see each other's messages. */
 export function markPrefix(context: SourceContext): string {
   return `millrace/${context.slot}`;
 }
 
-/** Of the mark behind which the shapes of tables are looked at anew. */
+/** For the mark after which the shapes of tables are looked up again. */
 export function renewPrefix(context: SourceContext): string {
   return `${markPrefix(context)}/renew`;
 }
 
 /**
- * Writes a mark as a transaction of its own and returns its place: every transaction that committed before the call
- * commits below it, and the stream passes it, as the commit (synchronous_commit=local) flushes the log up to it. A
- * message outside of a transaction would not be flushed before Postgres 17.
+ * Writes a mark as its own transaction and returns its position. Every transaction that committed before the call commits
+ * below it. The stream passes it, because the commit (synchronous_commit=local) flushes the log up to it. Before Postgres
+ * 17 a message outside of a transaction would not be flushed.
  */
 export async function writeMark(
   context: SourceContext,

@@ -1,4 +1,4 @@
-/** The publication: read, compared with what it has to be, and waited for. How it is changed: publish.ts. */
+/** The publication: reads it, compares it with what it must be, and waits for it. publish.ts changes it. */
 import type { Blocker } from "../../../../src/core/contracts/watermarks.ts";
 import { setTimeout as delay } from "node:timers/promises";
 import { BEGIN_ANEW, sourceError } from "../errors.ts";
@@ -6,30 +6,30 @@ import { quoteIdentifier, quoteTable } from "../../quote.ts";
 import type { CatalogTable } from "../catalog/catalog.ts";
 import type { SourceContext } from "../context.ts";
 
-/** Marks a publication as made by Millrace: only then are tables taken out of it. */
+/** Marks a publication as made by Millrace: only then are tables removed from it. */
 export const COMMENT = "Made and kept in step by Millrace";
 const POLL_MS = 100;
 const TELL_MS = 5_000;
 
 export interface Publication {
   readonly oid: number;
-  /** Which transaction wrote its entry: another after every change but of its tables. */
+  /** Which transaction wrote its entry: every change except of its tables changes it. */
   readonly written: string;
   readonly allTables: boolean;
   readonly viaRoot: boolean;
-  /** True where inserts, updates, deletes and truncates are all published. */
+  /** True if inserts, updates, deletes and truncates are all published. */
   readonly allOperations: boolean;
   readonly owned: boolean;
   readonly ours: boolean;
-  /** Table oid -> oid of its entry, which is another after it was taken out and put in again. */
+  /** Table oid -> oid of its entry; removing the table and adding it again changes it. */
   readonly entries: ReadonlyMap<number, number>;
-  /** Table oid -> oid of the entry of its schema, where that is published whole. */
+  /** Table oid -> oid of the entry of its schema, if the whole schema is published. */
   readonly schemaEntries: ReadonlyMap<number, number>;
   /** Oids of all published tables, those of FOR ALL TABLES and FOR TABLES IN SCHEMA included. */
   readonly published: ReadonlySet<number>;
   /** Table oid -> its published columns. */
   readonly columns: ReadonlyMap<number, readonly string[]>;
-  /** Whether tables without a list of columns are published with their stored generated ones. */
+  /** Whether tables without a column list are published with their stored generated columns. */
   readonly hasStored: boolean;
   /** Oids of tables with a row filter. */
   readonly filtered: ReadonlySet<number>;
@@ -55,7 +55,7 @@ interface PublishedRow {
   readonly filtered: boolean;
 }
 
-/** Undefined where there is none of that name. */
+/** Undefined if there is none of that name. */
 export async function readPublication(
   { database, publication }: Pick<SourceContext, "database" | "publication">,
   signal: AbortSignal,
@@ -98,9 +98,9 @@ export async function readPublication(
 }
 
 /**
- * The published tables as pg_publication_tables has them. From Postgres 15 on that view locks every table that it lists,
- * and so waits for whoever rewrites one of them (measured: a start stood still until an ALTER TABLE was committed).
- * `hasSchemas`: FOR TABLES IN SCHEMA is known (15). Columns: null without a list of columns.
+ * The published tables, as pg_publication_tables has them. From Postgres 15 on that view locks every table that it lists,
+ * and so waits for any session that rewrites one of them (measured: a start waited until an ALTER TABLE was committed).
+ * `hasSchemas`: FOR TABLES IN SCHEMA exists (15). Columns: null without a column list.
  */
 function publishedSql(hasSchemas: boolean): string {
   const inSchemas = hasSchemas
@@ -110,7 +110,7 @@ function publishedSql(hasSchemas: boolean): string {
   const schemaEntry = hasSchemas
     ? "(select s.oid::text from pg_publication_namespace s where s.pnpubid = p.oid and s.pnnspid = c.relnamespace)"
     : "null";
-  // What is published with its schema, or with all, has neither filter nor list of columns.
+  // What is published with its schema, or with all tables, has neither filter nor column list.
   const byItself = hasSchemas
     ? "and not exists (select from pg_publication_namespace s where s.pnpubid = p.oid and s.pnnspid = c.relnamespace)"
     : "";
@@ -136,15 +136,15 @@ function publishedSql(hasSchemas: boolean): string {
       else c.relkind <> 'p' end`;
 }
 
-/** Of pg_class as `c`: what FOR ALL TABLES takes in; the server's own relations have lower oids. */
+/** For pg_class as `c`: what FOR ALL TABLES includes; the server's own relations have lower oids. */
 const PUBLISHABLE = "c.relkind in ('r', 'p') and c.relpersistence = 'p' and c.oid >= 16384";
 
-/** Of `tables`, those that the publication carries or that the role may put into it. */
+/** Those of `tables` that the publication carries or that the role may add to it. */
 export function publishable(current: Publication, tables: readonly CatalogTable[]): readonly CatalogTable[] {
   return tables.filter((table) => current.published.has(table.oid) || (current.owned && table.owned));
 }
 
-/** What makes a publication that carries `tables`. */
+/** The statement that creates a publication of `tables`. */
 export function createStatement(publication: string, tables: readonly CatalogTable[]): string {
   const list = tables.length === 0 ? "" : ` FOR TABLE ${tables.map(member).join(", ")}`;
   return `CREATE PUBLICATION ${quoteIdentifier(publication)}${list} WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true)`;
@@ -158,7 +158,7 @@ export function viaRootStatement(publication: string): string {
   return `ALTER PUBLICATION ${quoteIdentifier(publication)} SET (publish_via_partition_root = true)`;
 }
 
-/** A publication that leaves out rows or kinds of change would make every sink wrong without a word. */
+/** A publication that leaves out rows or kinds of change would silently make every sink wrong. */
 export function checkPublication(context: SourceContext, current: Publication, tables: readonly CatalogTable[]): void {
   const name = quoteIdentifier(context.publication);
   if (!current.allOperations) {
@@ -180,7 +180,7 @@ export function checkPublication(context: SourceContext, current: Publication, t
   }
 }
 
-/** Rows of partitions would come under the partitions' names. */
+/** Otherwise rows of partitions would come under the partitions' names. */
 export function checkViaRoot(context: SourceContext, current: Publication, tables: readonly CatalogTable[]): void {
   if (current.viaRoot || !tables.some((table) => table.kind === "p")) return;
   const name = quoteIdentifier(context.publication);
@@ -192,14 +192,14 @@ export function checkViaRoot(context: SourceContext, current: Publication, table
   );
 }
 
-/** ONLY: a child by inheritance is a table of its own. */
+/** ONLY: a child by inheritance is a separate table. */
 function member(table: CatalogTable): string {
   return `${table.kind === "r" ? "ONLY " : ""}${quoteTable(table.schema, table.table)}`;
 }
 
 /**
- * Waits until every transaction that ran when it is called has ended: what they write into a table that was just added
- * is published only in part. Transactions of other databases can't have written to it.
+ * Waits until every transaction that runs at the call has ended: what they write into a table that was just added is
+ * published only in part. Transactions of other databases can't have written to it.
  */
 export async function waitForTransactions(
   context: SourceContext,

@@ -1,7 +1,7 @@
 /**
- * Changes of the publication. Each locks the tables that it names, so it goes by a connection of its own, and waits for a
- * lock for a moment only: behind a lock request that waits, the application waits too, and a statement that holds one
- * table while it waits for the next makes a deadlock with a migration that takes them in another order.
+ * Changes of the publication. Each change locks its tables, so it uses its own connection, and waits only briefly for a
+ * lock. The application would wait behind a waiting lock request, and a statement that holds one table while it waits for
+ * the next would deadlock with a migration that takes them in another order.
  */
 import { type ErrorReason, type MillraceError, reasonOf } from "../../../../src/core/errors.ts";
 import { sourceError } from "../errors.ts";
@@ -19,20 +19,20 @@ import {
   viaRootStatement,
 } from "./publication.ts";
 
-/** How long one table is waited for. */
+/** How long to wait for the lock of one table. */
 const LOCK_MS_MAX = 250;
-/** How long several are, while those before are held: far below the server's deadlock_timeout (1 s). */
+/** How long to wait for several, while holding the earlier ones: far below the server's deadlock_timeout (1 s). */
 const TOGETHER_LOCK_MS_MAX = 100;
 const TOGETHER_COUNT_MAX = 64;
 
 export interface Synced {
   /** Tables that the publication did not carry before. */
   readonly added: readonly CatalogTable[];
-  /** Tables that it does not carry yet, as somebody has locked them. */
+  /** Tables that it does not carry yet, because another session has locked them. */
   readonly locked: readonly CatalogTable[];
 }
 
-/** Makes the publication carry `tables`, beside what it carries. */
+/** Makes the publication carry `tables`, besides what it carries already. */
 export async function syncPublication(
   context: SourceContext,
   current: Publication | undefined,
@@ -56,14 +56,14 @@ export async function syncPublication(
   return { added: added.filter((table) => !missing.has(table)), locked };
 }
 
-/** Oids of the tables that `takeOut` is to take out of a publication of ours, so that it carries `tables` alone. */
+/** Oids of the tables that `takeOut` has to remove from our own publication, so that it carries only `tables`. */
 export function leaving(current: Publication | undefined, tables: readonly CatalogTable[]): readonly number[] {
   if (current === undefined || !current.ours || !current.owned) return [];
   const wanted = new Set(tables.map((table) => table.oid));
   return [...current.entries.keys()].filter((oid) => !wanted.has(oid));
 }
 
-/** One that is locked stays until the next time. */
+/** A locked table stays until the next attempt. */
 export async function takeOut(context: SourceContext, oids: readonly number[], signal: AbortSignal): Promise<void> {
   if (oids.length === 0) return;
   const rows = await context.database.rows<{ schema: string; table: string }>(
@@ -96,7 +96,7 @@ class Altering implements AsyncDisposable {
     await this.run(`${createStatement(publication, [])}; ${comment}`, LOCK_MS_MAX, signal, advice);
   }
 
-  /** Returns those that are locked. */
+  /** Returns the locked ones. */
   async addAll(tables: readonly CatalogTable[], signal: AbortSignal): Promise<readonly CatalogTable[]> {
     const { publication, logger } = this.#context;
     const locked: CatalogTable[] = [];
@@ -120,7 +120,7 @@ class Altering implements AsyncDisposable {
     }
   }
 
-  /** A statement about one table. False where somebody has locked it, or it has just gone. */
+  /** Runs a statement about one table. False if the table is locked, or has just been dropped. */
   async each(sql: string, signal: AbortSignal): Promise<boolean> {
     try {
       await this.run(sql, LOCK_MS_MAX, signal);
@@ -132,7 +132,7 @@ class Altering implements AsyncDisposable {
     return true;
   }
 
-  /** `advice`: what somebody else has to run for it, without our own mark. */
+  /** `advice`: the statement for another role to run, without our mark. */
   async run(sql: string, lockMs: number, signal: AbortSignal, advice = sql): Promise<void> {
     try {
       await this.#database.simple("changing the publication", `SET LOCAL lock_timeout = ${lockMs}; ${sql}`, signal);
@@ -148,12 +148,12 @@ class Altering implements AsyncDisposable {
   }
 }
 
-/** A lock that was not to be had, a deadlock that the server ended, a table that has gone meanwhile. */
+/** A lock that was not free, a deadlock that the server ended, or a table that has been dropped meanwhile. */
 const PASSING: ReadonlySet<ErrorReason> = new Set(["lock", "conflict", "no-table", "no-object"]);
 
 function meaningOf(error: unknown): "done" | "passing" | "other" {
   const reason = reasonOf(error);
-  // Another attempt of ours, cut off before its answer came, may have done it.
+  // An earlier attempt of ours may have done it, if it was cut off before its answer came.
   if (reason === "exists") return "done";
   return reason !== undefined && PASSING.has(reason) ? "passing" : "other";
 }

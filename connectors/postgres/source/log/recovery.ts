@@ -1,4 +1,4 @@
-/** Failover: a standby that is not promoted yet, and connections that lead to different servers while names move. */
+/** Failover: a standby that is not promoted yet, and connections that end at different servers while names move. */
 import type { MillraceError } from "../../../../src/core/errors.ts";
 import type { LogIdentity } from "../../../../src/core/contracts/positions.ts";
 import { sourceError } from "../errors.ts";
@@ -7,8 +7,8 @@ import { identifySystem, replicationCommand } from "./server.ts";
 import type { ReplicationConnection } from "../stream/transport.ts";
 
 /**
- * A log that we followed before may be about to go on here: that is waited for, with a word on what will be missing. A
- * first start has nothing to wait for: `checkServer` refuses it.
+ * The log that this daemon followed may be about to continue here. The daemon waits for that, and says what will be
+ * missing. A first start does not wait: `checkServer` refuses it.
  */
 export async function waitingForPromotion(context: SourceContext, signal: AbortSignal): Promise<MillraceError> {
   return sourceError(
@@ -27,16 +27,17 @@ async function slotState(context: SourceContext, signal: AbortSignal): Promise<s
     signal,
   );
   const name = `the slot ${context.slot}`;
-  if (slot === undefined) return `${name} is not there, and without it nothing can go on after a promotion`;
+  if (slot === undefined)
+    return `${name} does not exist there, and without it Millrace can't continue after a promotion`;
   if (slot.synced !== "true") return `${name} there is not one that is kept in step with the primary's`;
-  // Postgres drops at a promotion what it could not make ready before.
+  // At a promotion Postgres drops slots that it could not make ready before.
   if (slot.temporary) return `${name} is not ready there yet, and would not survive a promotion now`;
   return `${name} is there and ready`;
 }
 
 /**
- * While a failover is under way one address may lead to different servers from one moment to the next. Throws where this
- * connection does not end at the server that was compared with what is stored; the comparison is then made again.
+ * During a failover, one address may lead to different servers from one moment to the next. Throws if this connection does
+ * not end at the server that was compared with the stored identity; the comparison is then repeated.
  */
 export async function checkStillThere(
   connection: ReplicationConnection,
@@ -51,7 +52,7 @@ export async function checkStillThere(
   if (!same || standby) throw moved();
 }
 
-/** Throws where the ordinary connection ends at another server than this one. */
+/** Throws if the ordinary connection ends at another server than this one. */
 export async function checkOneServer(
   context: SourceContext,
   connection: ReplicationConnection,

@@ -1,4 +1,4 @@
-/** What server this is: version, identity, and whether it can be captured from at all. */
+/** The server: its version, identity, and whether it can be captured from at all. */
 import type { QueryResultRow } from "pg";
 import type { ErrorCode, MillraceError } from "../../../../src/core/errors.ts";
 import { classify, poolerError, sourceError } from "../errors.ts";
@@ -42,12 +42,12 @@ export function checkServer(facts: ServerFacts): void {
 }
 
 export interface ServerProblem {
-  /** What `millrace check` calls it. */
+  /** Its name in `millrace check`. */
   readonly id: string;
   readonly error: MillraceError;
 }
 
-/** Everything about the server and the role that keeps capture from working at all. */
+/** Everything about the server and the role that prevents capture. */
 export function serverProblems(facts: ServerFacts): readonly ServerProblem[] {
   const problems: ServerProblem[] = [];
   const add = (what: string, code: ErrorCode, message: string, hint: string): void => {
@@ -70,7 +70,7 @@ export function serverProblems(facts: ServerFacts): readonly ServerProblem[] {
   return problems;
 }
 
-/** A command of the replication protocol, which knows no parameters. */
+/** A command of the replication protocol, which has no parameters. */
 export async function replicationCommand<Row extends QueryResultRow>(
   connection: ReplicationConnection,
   doing: string,

@@ -1,4 +1,4 @@
-/** The replication slot: found, made, adopted, waited for. */
+/** The replication slot: finds it, creates it, adopts it, waits for it. */
 import { setTimeout as delay } from "node:timers/promises";
 import { BEGIN_ANEW, sourceError } from "../errors.ts";
 import { quoteIdentifier, quoteLiteral } from "../../quote.ts";
@@ -8,7 +8,7 @@ import { replicationCommand } from "./server.ts";
 import type { ReplicationConnection } from "../stream/transport.ts";
 
 const POLL_MS = 250;
-/** How long a start waits by itself for the slot to be let go, and how long in all before somebody has to look. */
+/** How long a start waits silently for the slot to become free, and how long in all before an operator has to act. */
 const BUSY_WAIT_MS = 5_000;
 const BUSY_WAIT_MS_MAX = 90_000;
 const TELL_MS = 5_000;
@@ -21,7 +21,7 @@ export interface Slot {
   /** Null until creation is finished. */
   readonly confirmed: bigint | null;
   readonly walStatus: string | null;
-  /** Why the server gave it up (16 and older: known only as wal_status lost). */
+  /** Why the server invalidated it (16 and older: known only as wal_status lost). */
   readonly invalidation: string | null;
   readonly safeBytes: string | null;
   readonly restart: bigint | null;
@@ -70,7 +70,7 @@ export async function readSlot(context: SourceContext, signal: AbortSignal): Pro
   };
 }
 
-/** Throws where the slot is not one that this source may read from. */
+/** Throws if this source may not read from the slot. */
 export function checkSlotKind(context: SourceContext, slot: Slot, database: string): void {
   const isOurs = slot.kind === "logical" && slot.plugin === "pgoutput" && slot.database === database;
   if (isOurs && !slot.twoPhase) return;
@@ -103,7 +103,7 @@ export interface NewSlot {
   readonly snapshot: string;
 }
 
-/** Makes the slot. The server waits for the transactions that run now; who they are is logged. */
+/** Creates the slot. The server waits for the transactions that run now; the log names them. */
 export async function createSlot(
   context: SourceContext,
   connection: ReplicationConnection,
@@ -132,7 +132,7 @@ export async function createSlot(
   }
 }
 
-/** While a slot is being made: who holds it up. Ends with the signal. */
+/** While a slot is being created: logs which transaction it waits for. Ends with the signal. */
 async function tellWaiting(context: SourceContext, signal: AbortSignal): Promise<void> {
   try {
     for (;;) {
@@ -164,10 +164,14 @@ async function oldestTransactions(
   );
 }
 
-/** A slot whose creation never finished: confirmed_flush_lsn is NULL while its maker waits, or for ever after a crash. */
+/**
+ * A slot whose creation never finished: confirmed_flush_lsn is NULL while the creating session waits, or for ever after a
+ * crash.
+ */
 export async function unfinishedSlot(context: SourceContext, slot: Slot, signal: AbortSignal): Promise<Error> {
   const [oldest] = await oldestTransactions(context, signal);
-  const who = slot.activePid === null ? "nobody is making it any more" : `process ${slot.activePid} is making it`;
+  const who =
+    slot.activePid === null ? "no process is creating it any more" : `process ${slot.activePid} is creating it`;
   const waits = oldest === undefined ? "" : `; the oldest running transaction is of process ${oldest.pid}`;
   return sourceError(
     "MR2019",
@@ -182,10 +186,10 @@ export async function dropSlot(context: SourceContext, signal: AbortSignal): Pro
   await context.database.rows("dropping the slot", "select pg_drop_replication_slot($1)", [context.slot], signal);
 }
 
-/** Since when each slot was found in use, so that retries of the runtime come to an end. */
+/** Since when each slot was found in use, so that the runtime's retries end. */
 const busySinceMs = new Map<string, number>();
 
-/** Who reads, as far as the role may see: two machines tell their processes apart by address and port. */
+/** The reader, as far as the role may see it: address and port distinguish processes on two machines. */
 async function readerName({ database }: SourceContext, pid: number, signal: AbortSignal): Promise<string> {
   const [row] = await database.rows<{ readonly reader: string | null }>(
     "looking who reads from the slot",
@@ -201,8 +205,8 @@ async function readerName({ database }: SourceContext, pid: number, signal: Abor
 }
 
 /**
- * Waits until nobody reads from the slot. The session of a daemon that was cut off lives on at the server until
- * wal_sender_timeout: a stream of ours waits for that. A first start has nothing to wait for: the reader is another daemon.
+ * Waits until no session reads from the slot. The session of a daemon that was cut off stays at the server until
+ * wal_sender_timeout: a stream of ours waits for that. A first start does not wait: there the reader is another daemon.
  */
 export async function whenFree(context: SourceContext, when: "start" | "stream", signal: AbortSignal): Promise<void> {
   const key = `${context.address.host}:${context.address.port}/${context.slot}`;
@@ -223,7 +227,7 @@ export async function whenFree(context: SourceContext, when: "start" | "stream",
         "MR2012",
         when === "start" ? "fatal" : lasting,
         `the slot ${context.slot} is in use by ${await readerName(context, pid, signal)}`,
-        `Stop the other daemon, or give this one another \`name\`. A reader that nobody needs: SELECT pg_terminate_backend(${pid});`,
+        `Stop the other daemon, or give this one another \`name\`. To end an unused reader: SELECT pg_terminate_backend(${pid});`,
       );
     }
     await delay(POLL_MS, undefined, { signal });

@@ -1,4 +1,4 @@
-/** What capture has at the server, and its removal. */
+/** What capture created at the server, and its removal. */
 import type { LogIdentity } from "../../../../src/core/contracts/positions.ts";
 import type { MadeObject } from "../../../../src/core/contracts/log-admin.ts";
 import { quoteIdentifier } from "../../quote.ts";
@@ -21,7 +21,7 @@ export async function madeBy(
   return made;
 }
 
-/** The slot first: it is what keeps the server's log. */
+/** The slot first: it makes the server keep its log. */
 export async function removeOurs(
   context: SourceContext,
   identity: LogIdentity | null,
@@ -35,7 +35,7 @@ export async function removeOurs(
   await context.database.simple("dropping the publication", sql, signal);
 }
 
-/** What a first start that did not end has left is ours: it was announced before anything was made. */
+/** Objects that an unfinished first start left are ours: it announced them before it created them. */
 function isOurSlot({ slot }: SourceContext, identity: LogIdentity | null): boolean {
   return identity === null || (identity["slotMade"] === "yes" && identity["slot"] === slot);
 }

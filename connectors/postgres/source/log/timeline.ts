@@ -1,4 +1,7 @@
-/** Whether the server's log is the one that a position was reached in: after promotions it is so up to a point only. */
+/**
+ * Checks whether the server's log is the one in which a position was reached: after promotions this is true only up to a
+ * point.
+ */
 import type { Position } from "../../../../src/core/model/position.ts";
 import type { LogIdentity } from "../../../../src/core/contracts/positions.ts";
 import { BEGIN_ANEW, sourceError } from "../errors.ts";
@@ -6,7 +9,7 @@ import { formatLsn, parseLsn } from "./lsn.ts";
 import { replicationCommand, type SystemIdentity } from "./server.ts";
 import type { ReplicationConnection } from "../stream/transport.ts";
 
-/** One timeline of a log's history and where the next one left it; null: the log is on it now. */
+/** One timeline of a log's history, and where the next one left it; null: the log is on it now. */
 interface Stretch {
   readonly timeline: number;
   readonly end: bigint | null;
@@ -18,7 +21,7 @@ export async function readHistory(
   timeline: number,
   signal: AbortSignal,
 ): Promise<string> {
-  // The first one has no history, and no file of one.
+  // The first timeline has no history, and no history file.
   if (timeline === 1) return "";
   const [row] = await replicationCommand<{ content: string | Buffer }>(
     connection,
@@ -37,8 +40,9 @@ export async function readHistory(
 }
 
 /**
- * Up to where two logs of one cluster are the same; null: as far as both go. Of a log whose history was not stored only
- * the last timeline is known. Two standbys that were both promoted are on timelines of one number which begin elsewhere.
+ * The position up to which two logs of one cluster are the same; null: as far as both go. If a log's history was not
+ * stored, only its last timeline is known. Two standbys that were both promoted have timelines with the same number that
+ * begin at different positions.
  */
 export function commonUntil(stored: LogIdentity, timeline: number, history: string): bigint | null {
   const ours = stretchesOf(Number(stored["timeline"]), stored["history"] ?? "");
@@ -58,8 +62,8 @@ export function commonUntil(stored: LogIdentity, timeline: number, history: stri
 }
 
 /**
- * Throws where the server's log is not the one that `identity` was taken from, or does not hold everything before
- * `reached`. A promoted standby has another timeline: that is fine while our position is not above its beginning.
+ * Throws if the server's log is not the one of `identity`, or does not hold everything before `reached`. A promoted standby
+ * has another timeline. That is fine as long as our position is not beyond its beginning.
  */
 export function checkSystem(identity: LogIdentity, reached: Position, system: SystemIdentity, history: string): void {
   const common = commonUntil(identity, system.timeline, history);
@@ -94,7 +98,7 @@ export function checkSameCluster(identity: LogIdentity, system: SystemIdentity):
   );
 }
 
-/** Inside a transaction `commit` is where its commit record begins: the log must hold that record too. */
+/** Inside a transaction `commit` is the beginning of its commit record: the log must hold that record too. */
 function isBeyond({ commit, index }: Position, end: bigint): boolean {
   return index > 0 ? commit >= end : commit > end;
 }

@@ -1,4 +1,4 @@
-/** Rows read beside the stream, in one transaction together with the snapshot that they were read under. */
+/** Reads rows beside the stream, in one transaction together with the snapshot under which they are read. */
 import type { Block } from "../../../../src/core/model/block.ts";
 import { byHalves } from "../../../../src/core/by-halves.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
@@ -16,9 +16,9 @@ import { snapshotSees } from "./visibility.ts";
 import { onlyCell, textRow, Wire, type TextRow } from "./wire.ts";
 
 const LOCK_TIMEOUT = "5s";
-/** Nothing goes on at the server for longer, should nobody be there any more to wait for it. */
+/** The server ends a statement after this time, in case its client no longer exists. */
 const STATEMENT_TIMEOUT = "5min";
-/** Places in LiveColumn.operators. */
+/** Indexes into LiveColumn.operators. */
 const EQUAL = 0;
 const AT_LEAST = 1;
 const GREATER = 2;
@@ -32,7 +32,7 @@ export async function readRange(
   scanRowCountMax = SCAN_ROW_COUNT_MAX,
 ): Promise<Chunk> {
   using wire = await Wire.open(context.database, signal);
-  // Without an index for the key, or behind a filter, the first row may take its time.
+  // Without an index for the key, or with a filter, the first row may take some time.
   const isQuick = where === null && table.unenforcedKey !== true;
   const { sees, live } = await begin(wire, table, isQuick, signal);
   const key = table.key.map((ordinal) => live.columns[ordinal]!);
@@ -50,7 +50,7 @@ export async function readRange(
   ];
   const filter = conditions.filter((condition) => condition !== "").join(" and ");
   const query = `SELECT ${list} FROM ${live.sql}${filter === "" ? "" : ` WHERE ${filter}`} ORDER BY ${names(key)} LIMIT ${CHUNK_ROWS_MAX}`;
-  // `where` is an operator's: it must not end this transaction, which is read-only.
+  // `where` comes from an operator: it must not end this transaction, which is read-only.
   await wire.single(`reading ${table.id}`, `DECLARE chunk NO SCROLL CURSOR FOR ${query}`, signal);
   const rows = new RowBlock(table, textKinds(table), 1, true);
   const { finished, last } = await fetchChunk(wire, table, rows, signal);
@@ -58,8 +58,8 @@ export async function readRange(
 }
 
 /**
- * The key up to which rows are looked at, in the order of the key; null: up to the last one. A condition that no index serves
- * may want none of millions of rows, and what the stream brings meanwhile has to be kept.
+ * The key up to which rows are looked at, in the order of the key; null: up to the last one. A condition without an index
+ * may match none of millions of rows, and meanwhile a window has to keep what the stream brings.
  */
 async function endOfScan(
   wire: Wire,
@@ -142,7 +142,7 @@ interface Begun {
  */
 async function begin(wire: Wire, table: TableVersion, isQuick: boolean, signal: AbortSignal): Promise<Begun> {
   const name = quoteTable(table.schema, table.table);
-  // The planner prefers the key's index when it is told that only the first rows are wanted.
+  // The planner prefers the key's index if the query asks only for the first rows.
   const timeout = isQuick ? ` SET LOCAL statement_timeout = '${STATEMENT_TIMEOUT}';` : "";
   const enter = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;${timeout} SET LOCAL idle_in_transaction_session_timeout = '${STATEMENT_TIMEOUT}'; SET LOCAL lock_timeout = '${LOCK_TIMEOUT}'; SET LOCAL cursor_tuple_fraction = 0.0001; LOCK TABLE ${name} IN ACCESS SHARE MODE`;
   await wire.rows(`locking ${table.id}`, enter, signal);
@@ -163,7 +163,7 @@ async function fetchChunk(wire: Wire, table: TableVersion, rows: RowBlock, signa
   let last: TextRow | undefined;
   for (;;) {
     const before = rows.count;
-    // Only the last row's key is needed as text; it is cut out of the last frame.
+    // Only the last row's key is needed as text; it comes from the last frame.
     let frame: Buffer | undefined;
     const wanted = pace.ask();
     await wire.run(
@@ -195,8 +195,8 @@ function names(columns: readonly LiveColumn[]): string {
 }
 
 /**
- * The rows behind a key, in the order of the key's index. With an extension's type among them the comparison is spelt out,
- * as a row comparison takes its operators from one schema; its first part is for the index.
+ * The rows after a key, in the order of the key's index. With an extension's type in the key, the comparison is spelt out,
+ * because a row comparison takes its operators from one schema; its first part is for the index.
  */
 function behind(columns: readonly LiveColumn[], values: KeyText): string {
   const texts = columns.map((column, i) => literal(column, values[i] ?? ""));
@@ -210,14 +210,14 @@ function behind(columns: readonly LiveColumn[], values: KeyText): string {
   return columns.length === 1 ? from(0) : `${compare(0, AT_LEAST)} and ${from(0)}`;
 }
 
-/** The rows up to a key, itself included. */
+/** The rows up to a key, including it. */
 function upTo(columns: readonly LiveColumn[], values: KeyText): string {
   const texts = columns.map((column, i) => literal(column, values[i] ?? ""));
   if (columns.some((column) => column.operators !== BUILT_IN)) return `not (${behind(columns, values)})`;
   return `(${names(columns)}) <= (${texts.join(", ")})`;
 }
 
-/** The rows of a key. */
+/** The rows with this key. */
 function alike(columns: readonly LiveColumn[], values: KeyText): string {
   const parts = columns.map(
     (column, i) => `${quoteIdentifier(column.name)} ${column.operators[EQUAL]} ${literal(column, values[i] ?? "")}`,
@@ -225,7 +225,7 @@ function alike(columns: readonly LiveColumn[], values: KeyText): string {
   return parts.join(" and ");
 }
 
-/** The collation stays the column's own: a cast text has the default one, which gives way. */
+/** The column keeps its own collation: a cast text has the default one, which has lower priority. */
 function literal(column: LiveColumn, value: string): string {
   return `${quoteLiteral(value)}::text::${column.native}`;
 }

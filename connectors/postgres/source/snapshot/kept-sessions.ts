@@ -1,21 +1,24 @@
-/** What may be used again as it is: nothing is open or running in it. */
+/** A session that can be used again as it is: nothing is open or running in it. */
 export interface KeptSession {
   end(): void;
   /** It was lost meanwhile. */
   readonly isLost: boolean;
 }
 
-/** Making a session costs the server a process and a look at its catalogue: many small tables are read in few. */
+/**
+ * Creating a session costs the server a process and a look at its catalogue: reads of many small tables share a few
+ * sessions.
+ */
 const KEPT_COUNT_MAX = 2;
 const KEPT_MS = 2_000;
 
-/** Sessions of one server that have just been used. */
+/** Sessions of one server that were just used. */
 export class KeptSessions<Session extends KeptSession> {
   readonly #kept: Session[] = [];
   #life = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  /** Another number after `clear`: what was taken before is not kept again. */
+  /** `clear` changes it: sessions that were taken before are not kept again. */
   get life(): number {
     return this.#life;
   }
@@ -26,7 +29,7 @@ export class KeptSessions<Session extends KeptSession> {
     return session;
   }
 
-  /** Ends it where it is not to be kept. */
+  /** Ends the session if it is not kept. */
   keep(session: Session, life: number): void {
     if (life !== this.#life || this.#kept.length >= KEPT_COUNT_MAX) session.end();
     else {
@@ -36,7 +39,7 @@ export class KeptSessions<Session extends KeptSession> {
     }
   }
 
-  /** What comes from here on may be another server. */
+  /** Connections from here on may lead to another server. */
   clear(): void {
     this.#life++;
     this.#endAll();

@@ -1,4 +1,4 @@
-/** Rows read by SQL, as blocks of OP_READ in the layout of core's tuples. */
+/** Turns rows that were read by SQL into blocks of OP_READ, in the layout of core's tuples. */
 import type { Block } from "../../../../src/core/model/block.ts";
 import { ByteWriter } from "../../../../src/core/bytes.ts";
 import type { Position } from "../../../../src/core/model/position.ts";
@@ -9,15 +9,15 @@ import { CELL_NULL, readInt32 } from "../../../../src/core/model/tuple.ts";
 export const BLOCK_BYTES = 1024 * 1024;
 const FREE_COUNT_MAX = 4;
 
-/** Buffers of blocks that were let go, used again. */
+/** Buffers of released blocks, for reuse. */
 const free: ByteWriter[] = [];
 /**
- * Those that have grown to a chunk's size, while chunks are read. New ones each time would leave holes in the process's
- * memory that nothing fills: the C library's allocator takes large pieces from its heap once it has seen one come back.
+ * Buffers that have grown to a chunk's size, while chunks are read. New ones each time would fragment the process's memory:
+ * the C library's allocator takes large pieces from its heap once it has seen one come back.
  */
 const large: ByteWriter[] = [];
 const LARGE_BYTES_MAX = 32 * BLOCK_BYTES;
-/** With no chunk for so long they go. */
+/** After this time without a chunk they are dropped. */
 const LARGE_KEPT_MS = 10_000;
 let largeTimer: NodeJS.Timeout | undefined;
 
@@ -27,7 +27,7 @@ export class RowBlock {
   readonly #block: Block;
   readonly #kinds: Uint8Array;
 
-  /** `kinds`: how each column's values come, CELL_TEXT or CELL_BINARY. `isChunk`: it may grow beyond BLOCK_BYTES. */
+  /** `kinds`: the form of each column's values, CELL_TEXT or CELL_BINARY. `isChunk`: it may grow beyond BLOCK_BYTES. */
   constructor(table: TableVersion, kinds: Uint8Array, epoch: number, isChunk = false) {
     this.#kinds = kinds;
     this.#out = (isChunk ? large.pop() : undefined) ?? free.pop() ?? new ByteWriter(BLOCK_BYTES + BLOCK_BYTES / 8);
@@ -46,8 +46,8 @@ export class RowBlock {
   }
 
   /**
-   * Adds a row from a DataRow's or a binary COPY's payload: cell count, then per cell a length (-1: null) and bytes.
-   * Only the first cells are taken where the row has more than the table. A tuple is this with a kind byte per cell.
+   * Adds a row from a DataRow's or a binary COPY's payload: cell count, then per cell a length (-1: null) and bytes. If the
+   * row has more cells than the table, only the first ones count. A tuple is this with a kind byte per cell.
    */
   append(bytes: Buffer, start: number, end: number): void {
     const kinds = this.#kinds;
@@ -80,7 +80,7 @@ export class RowBlock {
     addRead(this.#block, offset);
   }
 
-  /** The block, which is the caller's from now on. */
+  /** Returns the block, which belongs to the caller from now on. */
   finish(until: Position): Block {
     const block = finishRead(this.#block, this.#out, until);
     if (block.bytes !== this.#out.bytes) letGo(this.#out);

@@ -1,4 +1,4 @@
-/** The first copy: tables as of the slot's beginning, by COPY under its exported snapshot. */
+/** The initial snapshot: tables as of the slot's beginning, by COPY under its exported snapshot. */
 import type { Block } from "../../../../src/core/model/block.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import type { FirstCopy } from "../../../../src/core/contracts/log-admin.ts";
@@ -14,7 +14,7 @@ import type { Selected } from "../catalog/selection.ts";
 import type { ReplicationConnection } from "../stream/transport.ts";
 import { Wire } from "./wire.ts";
 
-/** Blocks that wait for the reader before the socket is left alone. */
+/** Blocks that may wait for the reader before the socket is not read any more. */
 const QUEUE_COUNT_MAX = 2;
 const LOCK_TIMEOUT = "10s";
 
@@ -27,7 +27,7 @@ export class SnapshotCopy implements FirstCopy {
   readonly #epoch: number;
   readonly #closed = new AbortController();
 
-  /** The snapshot lives as long as `connection`, which is the copy's from now on. */
+  /** The snapshot lives as long as `connection`, which belongs to the copy from now on. */
   constructor(
     context: SourceContext,
     connection: ReplicationConnection,
@@ -59,8 +59,8 @@ export class SnapshotCopy implements FirstCopy {
   }
 
   /**
-   * Enters the snapshot with the table locked against being rewritten. Fails where it was rewritten, or its columns changed,
-   * since: under an older snapshot a rewritten table is empty.
+   * Enters the snapshot, with the table locked against a rewrite. Fails if the table was rewritten, or its columns changed,
+   * since then: under an older snapshot a rewritten table is empty.
    */
   async #begin(wire: Wire, table: TableVersion, signal: AbortSignal): Promise<LiveTable> {
     const name = quoteTable(table.schema, table.table);
@@ -132,7 +132,7 @@ const ALTERED: ReadonlySet<ErrorReason> = new Set([
   "no-table",
   "no-column",
   "no-object",
-  // Before Postgres 17 a snapshot that is gone, with the connection that kept it.
+  // Before Postgres 17: the snapshot is gone with the connection that kept it.
   "parameter",
 ]);
 
@@ -142,9 +142,9 @@ function altered({ id }: TableVersion, cause?: unknown) {
 }
 
 /**
- * Whether the table, or each of its partitions, is stored in the file that the snapshot knows, and its columns have the
- * names that the snapshot knows: statements are parsed by the names of now, whatever the snapshot. A SELECT from the
- * catalogue shows the snapshot, the functions show now.
+ * Whether the table, or each of its partitions, is still in the file that the snapshot knows, with the column names that
+ * the snapshot knows. Statements always use the present names, whatever the snapshot. A SELECT from the catalogue shows the
+ * snapshot, the functions show the present.
  */
 function sameFilesSql(name: string): string {
   const relation = `${quoteLiteral(name)}::regclass`;

@@ -3,7 +3,7 @@ import type { SourceContext } from "../context.ts";
 
 /**
  * Whether a snapshot (`xmin:xmax:xip,…` of pg_current_snapshot, 64-bit) saw a transaction that the stream names by its
- * 32-bit id: the full id is the one nearest to the snapshot's end.
+ * 32-bit id. The full id is the one nearest to the snapshot's end.
  */
 export function snapshotSees(text: string): (xid: number) => boolean {
   const [xminText, xmaxText, list] = text.split(":");
@@ -29,10 +29,10 @@ function fullXid(xid: number, near: bigint): bigint {
 }
 
 /**
- * A transaction that waits for a synchronous standby is committed in the log, and runs for everybody else. Of the running
- * ones only those are left out of which it is certain that they are not at their commit: sessions that are known to wait
- * for their client (other roles' are shown to pg_monitor alone), and prepared transactions where no standby is waited for.
- * They are found by their locks: the snapshot does not list those that lie behind the last one that ended.
+ * A transaction that waits for a synchronous standby is committed in the log, but still running for other sessions. So a
+ * running transaction is ignored only if it is certainly not at its commit: its session is known to wait for its client
+ * (other roles' sessions are visible only with pg_monitor), or it is a prepared transaction and no standby is waited for.
+ * These transactions are found by their locks, because the snapshot does not list those after the last one that ended.
  */
 const VISIBILITY_SQL = `
 select pg_current_snapshot()::text as snapshot, coalesce(array_agg(l.transactionid::text) filter (where

@@ -1,7 +1,7 @@
 /**
- * An ordinary session whose socket is ours once the driver has logged in: statements of ours go out as simple queries, rows come
- * back as bytes that a reader takes from the frames. For copies and chunks, where an object per row and per cell would
- * cost more than the read.
+ * An ordinary session whose socket is ours once the driver has logged in. Statements go out as simple queries, and rows
+ * come back as bytes that a reader takes from the frames. It is for copies and chunks, where an object per row and per cell
+ * would cost more than the read.
  */
 import type { PostgresAddress } from "../../client/url.ts";
 import type { KeptSessions } from "./kept-sessions.ts";
@@ -11,15 +11,15 @@ import { queryFrame, readServerError, statementFrames } from "../../client/frame
 import { connectInlet, type Inlet, type InletConnection, type InletSocket } from "../../client/inlet.ts";
 
 const SILENCE_MS = 20_000;
-/** A session that takes longer to end its transaction is ended. */
+/** A session that takes longer to end its transaction is closed. */
 const LEAVE_MS = 2_000;
-/** What is read at once. A row that is larger is given as much as it needs while it comes. */
+/** The size of one read. A larger row gets as much memory as it needs. */
 const RECEIVE_BYTES = 128 * 1024;
 
-/** Takes one row: the payload of a DataRow or CopyData frame. Returns false when no more should be read for now. */
+/** Takes one row: the payload of a DataRow or CopyData frame. Returns false if no more should be read for now. */
 export type RowReader = (bytes: Buffer, start: number, end: number) => boolean;
 
-/** The server's answer to `query`, row by row; texts are null where the value is. */
+/** The server's answer to `query`, row by row; a text is null if the value is. */
 export type TextRow = readonly (string | null)[];
 
 interface Running {
@@ -30,7 +30,7 @@ interface Running {
   failure: unknown;
 }
 
-/** The server, by the ordinary connection beside. */
+/** The ordinary connection to the same server. */
 interface Beside {
   readonly address: PostgresAddress;
   readonly sessions: KeptSessions<Wire>;
@@ -45,7 +45,7 @@ export class Wire implements Disposable, Inlet {
   #heardAtMs = 0;
   #running: Running | undefined;
   #bytes = Buffer.allocUnsafeSlow(RECEIVE_BYTES);
-  /** At the start of `#bytes`: of a frame that is not whole yet. */
+  /** At the start of `#bytes`: bytes of a frame that is not complete yet. */
   #heldBytes = 0;
   #paused = false;
   #lost: unknown;
@@ -60,8 +60,8 @@ export class Wire implements Disposable, Inlet {
   }
 
   /**
-   * A session of its own beside `database`, which is asked whether the session lives when it is silent; one that was left
-   * behind in order is used again.
+   * A separate session beside `database`. When the session is silent, `database` is asked whether it still lives. A session
+   * that was left in order is used again.
    */
   static async open(database: Beside, signal: AbortSignal): Promise<Wire> {
     const { life } = database.sessions;
@@ -80,12 +80,12 @@ export class Wire implements Disposable, Inlet {
     }
   }
 
-  /** Runs statements; rows of all of them go to `onRow`. An abort ends the session. */
+  /** Runs statements; the rows of all of them go to `onRow`. An abort ends the session. */
   async run(doing: string, sql: string, onRow: RowReader, signal: AbortSignal): Promise<void> {
     await this.#send(doing, queryFrame(sql), onRow, signal);
   }
 
-  /** Runs one statement without rows that holds somebody's own SQL: the server refuses a text of several. */
+  /** Runs one statement without rows that contains SQL from an operator: the server refuses several statements in it. */
   async single(doing: string, sql: string, signal: AbortSignal): Promise<void> {
     await this.#send(doing, statementFrames(sql), () => true, signal);
   }
@@ -122,13 +122,13 @@ export class Wire implements Disposable, Inlet {
     return rows;
   }
 
-  /** Reads on after a reader said no. */
+  /** Continues to read after a reader returned false. */
   resume(): void {
     this.#paused = false;
     this.#socket.resume();
   }
 
-  /** Its transaction ends; one that was left in the middle of an answer ends with it. */
+  /** Ends its transaction. A session that was left in the middle of an answer is closed. */
   [Symbol.dispose](): void {
     if (this.#running !== undefined || this.isLost || this.#paused) this.end();
     else void this.#leave();
@@ -151,7 +151,7 @@ export class Wire implements Disposable, Inlet {
     }
   }
 
-  /** A statement may take its time; a session that the server does not have, or that can't be asked after, is lost. */
+  /** A statement may take its time. The session is lost if the server does not have it, or does not answer about it. */
   async #checkAlive(): Promise<void> {
     if (this.#paused || performance.now() - this.#heardAtMs < SILENCE_MS) return;
     const askedAtMs = performance.now();
@@ -160,9 +160,9 @@ export class Wire implements Disposable, Inlet {
     const sql = "select 1 from pg_stat_activity where pid = $1 and state = 'active'";
     try {
       const found = await this.#database.rows(doing, sql, [this.#pid], AbortSignal.timeout(SILENCE_MS));
-      // Its answer may have come while it was asked after.
+      // The session's answer may have come in the meantime.
       if (found.length === 0 && this.#heardAtMs === askedAtMs)
-        this.#end(sourceError("MR2022", "retryable", "a session of the source fell silent"));
+        this.#end(sourceError("MR2022", "retryable", "a session of the source became silent"));
     } catch (error) {
       this.#end(sourceError("MR2022", "retryable", "the source does not answer", undefined, error));
     }
@@ -174,7 +174,7 @@ export class Wire implements Disposable, Inlet {
 
   received(buffer: Uint8Array, count: number): boolean {
     this.#heardAtMs = performance.now();
-    // The first bytes come into memory that was given before the hand-over.
+    // The first bytes go into memory that was provided before the hand-over.
     if (buffer.buffer !== this.#bytes.buffer) this.#bytes.set(buffer.subarray(0, count), this.#heldBytes);
     const end = this.#heldBytes + count;
     const rest = this.#frames(this.#bytes.subarray(0, end));
@@ -182,7 +182,7 @@ export class Wire implements Disposable, Inlet {
     return !this.#paused;
   }
 
-  /** Keeps what is no whole frame yet, with room for all of it. */
+  /** Keeps an incomplete frame, with room for all of it. */
   #hold(start: number, end: number): void {
     const from = this.#bytes;
     const frameBytes = end - start < 5 ? 0 : 1 + readInt32(from, start + 1);
@@ -208,7 +208,7 @@ export class Wire implements Disposable, Inlet {
     const running = this.#running;
     if (running === undefined) return;
     if (kind === 0x44 || kind === 0x64) {
-      // DataRow, CopyData. After a reader failed the rest is read and dropped.
+      // DataRow, CopyData. After a reader failed, the rest is read and dropped.
       if (running.failure === undefined) this.#give(running, bytes, start, end);
     } else if (kind === 0x45) {
       running.failure ??= readServerError(bytes.subarray(start, end));

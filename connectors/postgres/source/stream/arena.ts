@@ -2,13 +2,13 @@ import { Block } from "../../../../src/core/model/block.ts";
 import { invariant } from "../../../../src/core/invariant.ts";
 
 export const ARENA_BYTES = 8 * 1024 * 1024;
-/** One that is read into and one that the reader has. */
+/** One to read into, and one that the reader has. */
 const ARENA_COUNT_MIN = 2;
-/** When this much is held by blocks the stream stops reading its socket. */
+/** When blocks hold this much, the stream stops reading its socket. */
 const BYTE_COUNT_MAX = 3 * ARENA_BYTES;
 const FREE_ARENA_COUNT_MAX = 3;
 const FREE_BLOCK_COUNT_MAX = 64;
-/** Vectors that a block of one large arena needed are given up rather than kept for small ones. */
+/** Vectors of a block of one large arena are dropped rather than kept for small ones. */
 const KEPT_ROW_COUNT_MAX = 512 * 1024;
 
 /** How many arenas may be alive at once. */
@@ -16,7 +16,7 @@ export function arenaCountMax(byteCountMax = BYTE_COUNT_MAX): number {
   return Math.max(ARENA_COUNT_MIN, Math.floor(byteCountMax / ARENA_BYTES));
 }
 
-/** Memory that the socket is read into and that blocks point into; freed with the last of them. */
+/** Memory that the socket is read into and that blocks point into; freed with the last block. */
 export interface Arena {
   readonly bytes: Buffer;
   references: number;
@@ -31,7 +31,7 @@ export class ArenaPool {
   readonly #countMax: number;
   #liveCount = 0;
 
-  /** `onRoom` is called when an arena was given back. */
+  /** `onRoom` is called when an arena was returned. */
   constructor(countMax: number, onRoom: () => void) {
     this.#countMax = countMax;
     this.#onRoom = onRoom;
@@ -57,7 +57,7 @@ export class ArenaPool {
     invariant(arena.references > 0, "an arena is not released twice");
     if (--arena.references > 0) return;
     this.#liveCount--;
-    // One made for a large row is left to the garbage collector.
+    // An arena that was made for a large row is left to the garbage collector.
     if (arena.bytes.length === ARENA_BYTES && this.#freeArenas.length < FREE_ARENA_COUNT_MAX)
       this.#freeArenas.push(arena);
     this.#onRoom();
@@ -72,7 +72,7 @@ export class ArenaPool {
     return block;
   }
 
-  /** Points an empty block, which nobody else has, at another arena. */
+  /** Points an empty block with a single owner at another arena. */
   move(block: Block, arena: Arena): void {
     invariant(block.count === 0, "only an empty block changes its arena");
     const old = this.#arenaOf.get(block);

@@ -1,6 +1,6 @@
 /**
- * From received bytes to blocks. Bytes land in an arena; the decoder walks them there; a block is cut at a commit
- * boundary, or, where a transaction is larger than an arena, inside it.
+ * Turns received bytes into blocks. Bytes are received into an arena, and the decoder walks them there. A block is cut at a
+ * commit; a transaction that is larger than an arena is cut inside.
  */
 import type { Block } from "../../../../src/core/model/block.ts";
 import { comparePositions, type Position } from "../../../../src/core/model/position.ts";
@@ -11,20 +11,20 @@ import { STOP_BOUNDARY, STOP_BYTES, STOP_ENDED, STOP_NARROW, STOP_TABLE } from "
 import type { Relation } from "./relations.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 
-/** One read takes at most this much, and an arena with less than READ_BYTES_MIN left is left for the next. */
+/** The largest read. An arena with less than READ_BYTES_MIN left is replaced by the next. */
 const READ_BYTES_MAX = 1024 * 1024;
 const READ_BYTES_MIN = 64 * 1024;
-/** Reads below this are copied from one lasting buffer: a view of the arena for each would cost more than the copy. */
+/** Smaller reads are copied from one lasting buffer: creating a view of the arena for each would cost more than the copy. */
 const SMALL_READ_BYTES = 16 * 1024;
-/** An arena this full is left at the next commit, so that transactions below an eighth of it are not cut. */
+/** An arena this full is replaced at the next commit, so that transactions below an eighth of it are not cut. */
 const FULL_BYTES = ARENA_BYTES - ARENA_BYTES / 8;
 
 export interface AssemblerEvents {
-  /** A row refers to a relation that must be looked up; answer by `resolved`. Nothing is decoded meanwhile. */
+  /** A row refers to a relation that must be looked up; answer with `resolved`. Nothing is decoded meanwhile. */
   readonly onTable: (relation: Relation, position: Position) => void;
   /** The server ended the stream. */
   readonly onEnd: (message: Buffer | undefined) => void;
-  /** Room was found after `blocked`: what was held back has been decoded, reading may go on. */
+  /** After `blocked` there is room again: the held bytes are decoded, and reading may continue. */
   readonly onRoom: () => void;
 }
 
@@ -33,7 +33,7 @@ export class Assembler {
   readonly #pool: ArenaPool;
   readonly #events: AssemblerEvents;
   readonly #ready: Block[] = [];
-  /** What `space` gives while reads are small, or when the arena has no room. */
+  /** What `space` returns while reads are small, or if the arena has no room. */
   readonly #spare = Buffer.allocUnsafeSlow(READ_BYTES_MIN);
   #arena: Arena;
   #block: Block;
@@ -43,7 +43,7 @@ export class Assembler {
   #offered: Uint8Array | undefined;
   #offeredAt = -1;
   #lastCount = 0;
-  /** Received bytes that found no room. */
+  /** Received bytes for which there was no room. */
   #held: Buffer | undefined;
   #resolving = false;
   #outOfRoom = false;
@@ -60,12 +60,12 @@ export class Assembler {
     this.decoder = new Decoder(from, this.#block, this.#arena.bytes, FULL_BYTES, renewPrefix);
   }
 
-  /** True while nothing more may be read from the socket. */
+  /** True while the socket must not be read. */
   get blocked(): boolean {
     return this.#resolving || this.#outOfRoom;
   }
 
-  /** True while all arenas are held by blocks that were given away or wait to be. */
+  /** True while blocks that were given away, or wait to be, hold all arenas. */
   get outOfRoom(): boolean {
     return this.#outOfRoom;
   }
@@ -74,7 +74,7 @@ export class Assembler {
     return this.#pool.liveCount;
   }
 
-  /** Where the next bytes may be written. Valid until the next call of `received` or `space`. */
+  /** Where the next bytes can be written. Valid until the next call of `received` or `space`. */
   space(): Uint8Array {
     const { bytes } = this.#arena;
     const free = bytes.length - this.#writeAt;
@@ -98,7 +98,7 @@ export class Assembler {
     return !this.blocked;
   }
 
-  /** What waits to be decoded refers to these. */
+  /** The relations that the waiting bytes refer to. */
   ahead(): Ahead {
     return this.decoder.ahead(this.#writeAt);
   }
@@ -112,12 +112,12 @@ export class Assembler {
     if (!this.blocked) this.#events.onRoom();
   }
 
-  /** True where a block is full, so that waiting for more gains nothing. */
+  /** True if a block is full, so that waiting for more is useless. */
   get hasFull(): boolean {
     return this.#ready.length > 0;
   }
 
-  /** True where `take` has something to give. */
+  /** True if `take` would return a block. */
   get hasSome(): boolean {
     if (this.#ready.length > 0) return true;
     const { decoder } = this;
@@ -125,7 +125,7 @@ export class Assembler {
     return !decoder.inTransaction && comparePositions(decoder.position, this.#given) > 0;
   }
 
-  /** The next block, which is the caller's to release; undefined where nothing new is complete. */
+  /** The next block, which the caller has to release; undefined if no new one is complete. */
   take(): Block | undefined {
     if (!this.hasSome) return undefined;
     const block = this.#ready.shift() ?? this.#cutAtBoundary();
@@ -133,13 +133,13 @@ export class Assembler {
     return block;
   }
 
-  /** Everything decoded, inside a transaction too: for a stream that goes on elsewhere from exactly there. */
+  /** Everything decoded, also inside a transaction: for a stream that continues elsewhere from exactly this position. */
   takeAll(): Block | undefined {
     if (this.#ready.length === 0 && (this.#block.count > 0 || this.#block.messages.length > 0)) this.#seal();
     return this.#ready.length > 0 || this.hasSome ? this.take() : undefined;
   }
 
-  /** False where there is no room, or earlier bytes wait. */
+  /** False if there is no room, or earlier bytes wait. */
   #copyIn(buffer: Uint8Array, count: number): boolean {
     const { bytes } = this.#arena;
     if (this.#held !== undefined || bytes.length - this.#writeAt < count) return false;
@@ -150,7 +150,7 @@ export class Assembler {
   }
 
   #hold(bytes: Uint8Array): void {
-    // The caller's buffer is used again, so these bytes are copied; this happens when room ran out, not in a steady stream.
+    // The caller reuses its buffer, so these bytes are copied. This happens when room ran out, not in a steady stream.
     this.#held = this.#held === undefined ? Buffer.from(bytes) : Buffer.concat([this.#held, bytes]);
   }
 
@@ -187,7 +187,7 @@ export class Assembler {
     }
   }
 
-  /** Makes the next frame longer as the decoder asks; false: there is no room for it yet. */
+  /** Lengthens the next frame as the decoder requests; false: there is no room for it yet. */
   #widen(): boolean {
     const { decoder } = this;
     const free = this.#arena.bytes.length - this.#writeAt;
@@ -214,7 +214,7 @@ export class Assembler {
     return true;
   }
 
-  /** Goes on in another arena, with the bytes that are not decoded yet; false: there is none, and reading has to stop. */
+  /** Continues in another arena, with the bytes that are not decoded yet; false: there is none, and reading has to stop. */
   #nextArena(extraBytes = 0): boolean {
     const { decoder } = this;
     const tail = this.#writeAt - decoder.at;
@@ -249,7 +249,7 @@ export class Assembler {
     this.#blockStart = endsAt;
   }
 
-  /** Ends the current block where the decoder stands. */
+  /** Ends the current block at the decoder's position. */
   #seal(): void {
     const { decoder } = this;
     const block = this.#block;
@@ -259,7 +259,7 @@ export class Assembler {
     decoder.adopt(this.#block, this.#arena.bytes, decoder.at, decoder.boundaryAfter);
   }
 
-  /** Ends the current block behind its last whole transaction; rows of an open one go into the next block. */
+  /** Ends the current block after its last whole transaction; rows of an open one go into the next block. */
   #cutAtBoundary(): Block {
     const { decoder } = this;
     const block = this.#block;

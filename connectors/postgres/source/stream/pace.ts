@@ -1,13 +1,14 @@
 /**
- * When to leave the socket alone. A walsender sends every row by itself; who reads eagerly makes both sides pay for
- * each. When the stream is dense and the receive window is left to fill, the server's kernel gathers rows into large
- * segments, and the same server delivers twice as much. So: while dense, drain until a short read, then pause, for
- * 1, 2, 4, 8, 16 ms in turn (a fixed short pause never fills the window and is bistable). Sparse traffic is never paused.
+ * Decides when not to read the socket. A walsender sends every row separately, and eager reading makes both sides pay for
+ * each row. If the stream is dense and the receive window may fill, the server's kernel gathers rows into large segments,
+ * and the same server delivers twice as much. So while the stream is dense: drain until a short read, then pause, for 1, 2,
+ * 4, 8, 16 ms in turn (a fixed short pause never fills the window and is bistable). Sparse traffic is never paused.
  *
- * A Unix socket gathers nothing and is full after some 180 rows of 165 bytes (naps of 0.5 ms found that many, the server
- * waiting most times), so a pause by timer starves the stream. There naps that are shorter than any timer save the reader
- * a read for every two rows: 13,000 in place of 500,000 per million, half the processor time, some per cent more rows. A nap
- * holds the whole loop up: a tenth of a millisecond, once in a turn of the loop, only while dense and the socket was empty.
+ * A Unix socket gathers nothing, and is full after about 180 rows of 165 bytes (naps of 0.5 ms found that many, and the
+ * server was usually waiting), so a pause by timer starves the stream. There, naps that are shorter than any timer save one
+ * read for every two rows: 13,000 reads per million rows instead of 500,000, half the processor time, and a few per cent
+ * more rows. A nap blocks the whole event loop for a tenth of a millisecond, once per turn of the loop, and only while the
+ * stream is dense and the socket was empty.
  */
 const WINDOW_MS = 10;
 const DENSE_BYTES_PER_MS = (64 * 1024) / WINDOW_MS;
@@ -30,8 +31,8 @@ export class Pace {
   }
 
   /**
-   * After a read of `count` bytes at `nowMs`, `drained` when it took all there was: how long to leave the socket alone, 0 for
-   * not at all. Less than a millisecond is a nap.
+   * How long not to read the socket after a read of `count` bytes at `nowMs`; 0: read on. `drained`: the read took
+   * everything there was. Less than a millisecond is a nap.
    */
   read(count: number, drained: boolean, nowMs: number): number {
     this.#windowBytes += count;
@@ -51,7 +52,7 @@ export class Pace {
     return pauseMs;
   }
 
-  /** Nothing has come although the socket was read: the dense stretch is over, and its bytes count no more. */
+  /** The socket was read and brought nothing: the dense phase is over, and its bytes do not count any more. */
   quiet(nowMs: number): void {
     this.#dense = false;
     this.#pauseMs = 1;
@@ -62,7 +63,7 @@ export class Pace {
 
 const never = new Int32Array(new SharedArrayBuffer(4));
 
-/** Stops this thread, and so the whole loop, for a part of a millisecond. */
+/** Stops this thread, and so the whole event loop, for part of a millisecond. */
 export function nap(ms: number): void {
   Atomics.wait(never, 0, 0, ms);
 }

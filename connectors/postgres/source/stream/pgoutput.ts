@@ -1,7 +1,7 @@
 /**
- * Decoder of a replication connection's bytes: CopyData frames, in them pgoutput's messages (protocol version 1, with
- * logical messages), walked where they lie. A row becomes one entry of a block's vectors; its tuple is not touched.
- * Rate to hold: 3M rows/s (bench capture).
+ * Decoder of a replication connection's bytes: CopyData frames with pgoutput's messages (protocol version 1, with logical
+ * messages), walked in place. A row becomes one entry of a block's vectors; its tuple is not touched. Rate to hold: 3M
+ * rows/s (bench capture).
  */
 import {
   BEFORE_FULL,
@@ -25,13 +25,13 @@ import { STOP_BOUNDARY, STOP_BYTES, STOP_ENDED, STOP_NARROW, STOP_TABLE, type St
 import { tooFar, unreadable } from "./stream-errors.ts";
 import { completeKey, missingKeyBytes } from "./toasted-keys.ts";
 
-/** Microseconds from 1970 to 2000, where Postgres' times begin. */
+/** Microseconds from 1970 to 2000, the zero of Postgres' times. */
 const POSTGRES_EPOCH_US = 946_684_800_000_000n;
 /** CopyData's header, then 'w' and three 64-bit numbers. */
 const XLOG_HEADER = 5 + 25;
 /**
- * From version 18 on the server passes over the rows of a publication that does not exist with no more than a warning
- * from this function of its: what was streamed up to it is whole, from there on it would not be.
+ * From version 18 on, the server skips the rows of a publication that does not exist, with only a warning from this
+ * function. What was streamed before the warning is complete, what follows is not.
  */
 export const PUBLICATION_ROUTINE = "LoadPublications";
 const BLOCK_TABLE_COUNT_MAX = 60_000;
@@ -40,7 +40,7 @@ const AHEAD_COUNT_MAX = 256;
 
 export class Decoder {
   readonly epoch: number;
-  /** Rows before it were delivered in an earlier run: they are numbered, not appended. */
+  /** Earlier rows were delivered in a previous run: they are numbered, not appended. */
   readonly #from: Position;
   readonly #renewPrefix: string;
   readonly #relations = new Relations();
@@ -50,9 +50,9 @@ export class Decoder {
   #blockNumber = 0;
   /** Where the next frame begins. */
   at = 0;
-  /** Bytes that were read before those at the start of `bytes`. */
+  /** Bytes that were read before the start of `bytes`. */
   #before = 0;
-  /** Bytes after which a boundary is worth a stop. */
+  /** After this many bytes, the decoder stops at the next boundary. */
   boundaryAfter: number;
 
   inTransaction = false;
@@ -62,10 +62,10 @@ export class Decoder {
   /** Index of the next change of the open transaction. */
   #index = 0;
   #skipBelow = 0;
-  /** Ordinal of the open transaction in `block`, or -1 while none of its rows is there. */
+  /** Ordinal of the open transaction in `block`, or -1 while the block has none of its rows. */
   #transaction = -1;
 
-  /** Place behind the last whole transaction, and what the block held there. */
+  /** Position after the last whole transaction, and what the block held there. */
   boundary: bigint;
   boundaryRows = 0;
   boundaryTransactions = 0;
@@ -77,11 +77,11 @@ export class Decoder {
   missingBytes = 0;
   replyRequested = false;
   started = false;
-  /** End of the server's log as it last said, for lag. */
+  /** End of the server's log, as it last reported, for lag. */
   walEnd = 0n;
   serverMessage: Buffer | undefined;
 
-  /** `renewPrefix`: of messages behind which tables are looked up again. */
+  /** `renewPrefix`: the prefix of messages after which tables are looked up again. */
   constructor(from: Position, block: Block, bytes: Buffer, boundaryAfter: number, renewPrefix: string) {
     this.epoch = from.epoch;
     this.#from = from;
@@ -92,16 +92,16 @@ export class Decoder {
     this.#renewPrefix = renewPrefix;
   }
 
-  /** Behind everything read: what a reader that has the block's rows has done. */
+  /** The position after everything read: where a reader that has the block's rows is. */
   get position(): Position {
     if (this.inTransaction)
       return { epoch: this.epoch, commit: this.#commit, index: Math.max(this.#index, this.#skipBelow) };
-    // A stream that begins inside a transaction stands there until that transaction has passed.
+    // A stream that begins inside a transaction stays at its beginning until that transaction has passed.
     if (this.boundary === this.#from.commit) return this.#from;
     return { epoch: this.epoch, commit: this.boundary, index: 0 };
   }
 
-  /** Goes on in another block (and, where the bytes were moved, other bytes). An open transaction begins anew in it. */
+  /** Continues in another block (and, if the bytes were moved, in other bytes). An open transaction begins there again. */
   adopt(block: Block, bytes: Buffer, at: number, boundaryAfter: number): void {
     this.block = block;
     this.bytes = bytes;
@@ -113,19 +113,19 @@ export class Decoder {
     this.#markBoundaryCounts(0, 0, 0, at);
   }
 
-  /** Goes on in a block that already holds the open transaction's rows, under the same table ordinals. */
+  /** Continues in a block that already holds the open transaction's rows, under the same table ordinals. */
   adoptTail(block: Block): void {
     this.block = block;
     this.#transaction = block.transactions.count - 1;
     this.#markBoundaryCounts(0, 0, 0, this.boundaryAt);
   }
 
-  /** Length of the frame at `at`, or 0 where its header is not there yet. */
+  /** Length of the frame at `at`, or 0 if its header is incomplete. */
   frameLength(end: number): number {
     return end - this.at < 5 ? 0 : 1 + readInt32(this.bytes, this.at + 1);
   }
 
-  /** What the frames up to `end` refer to and is not looked up. */
+  /** The relations that the frames up to `end` refer to and that are not looked up. */
   ahead(end: number): Ahead {
     const { bytes } = this;
     const oids = new Set<number>();
@@ -142,7 +142,7 @@ export class Decoder {
     return { oids: [...oids], at: this.#before + this.at, until: this.#before + at };
   }
 
-  /** The oid that a message announces, or has a row of, where it has to be looked up. */
+  /** The oid that a message announces, or has a row of, if it must be looked up. */
   #unknownIn(at: number): number | undefined {
     const kind = this.bytes[at]!;
     if (kind !== 0x52 && kind !== 0x49 && kind !== 0x55 && kind !== 0x44) return undefined;
@@ -179,8 +179,8 @@ export class Decoder {
   }
 
   /**
-   * Makes the next frame, an update, longer by `missingBytes`, as its new tuple has no whole key. What was received ends at
-   * `end`, behind which there is room; the new end is returned.
+   * Makes the next frame, an update, longer by `missingBytes`, because its new tuple has no whole key. The received bytes
+   * end at `end`, with room after it; returns the new end.
    */
   widen(end: number): number {
     const { bytes, at, missingBytes } = this;
@@ -195,7 +195,7 @@ export class Decoder {
     return end + missingBytes;
   }
 
-  /** Frames beside CopyData; true: the stream ends here. */
+  /** Frames other than CopyData; true: the stream ends here. */
   #control(kind: number, at: number, end: number): boolean {
     switch (kind) {
       case 0x57: // CopyBothResponse
@@ -223,11 +223,11 @@ export class Decoder {
     const walEnd = this.bytes.readBigUInt64BE(at);
     if (walEnd > this.walEnd) this.walEnd = walEnd;
     if (this.bytes[at + 16] === 1) this.replyRequested = true;
-    // Inside a transaction the end of the log says nothing: its rows are still to come.
+    // Inside a transaction, the end of the log is no position: the transaction's rows are still to come.
     if (!this.inTransaction && walEnd > this.boundary) this.#markBoundary(walEnd, this.boundaryAt);
   }
 
-  /** One pgoutput message; false: nothing was done, `needed` must be looked up first. */
+  /** Handles one pgoutput message; false: nothing was done, `needed` must be looked up first. */
   #message(at: number, end: number): boolean {
     switch (this.bytes[at]!) {
       case 0x49: // Insert
@@ -290,7 +290,7 @@ export class Decoder {
     this.boundaryAt = at;
   }
 
-  /** The relation, looked up; undefined where `needed` is to be looked up first. */
+  /** The relation, looked up; undefined if `needed` must be looked up first. */
   #known(oid: number): Relation | undefined {
     const relation = this.#relations.of(oid);
     if (relation.table !== undefined) return relation;
@@ -332,7 +332,7 @@ export class Decoder {
 
   #truncate(at: number): boolean {
     const count = readInt32(this.bytes, at);
-    // Through a root it is the root's own, and several tables are announced one after the other.
+    // Through a root the relation is the root's own, and several tables are announced one after the other.
     this.#relations.announced = undefined;
     for (let i = 0; i < count; i++)
       if (this.#known(this.bytes.readUInt32BE(at + 5 + i * 4)) === undefined) return false;
@@ -346,7 +346,7 @@ export class Decoder {
     return true;
   }
 
-  /** Numbers the change, captured or not, and says whether it is to be appended. */
+  /** Numbers the change, captured or not, and returns whether to append it. */
   #counts(relation: Relation): boolean {
     if (!this.inTransaction) throw unreadable("a row outside of a transaction");
     return this.#index++ >= this.#skipBelow && relation.table !== null;
@@ -365,7 +365,7 @@ export class Decoder {
   #enlist(relation: Relation): void {
     const { tables } = this.block;
     if (tables.length >= BLOCK_TABLE_COUNT_MAX) throw unreadable("too many tables in one block");
-    // Only a relation that is captured gets here.
+    // Only a captured relation gets here.
     relation.ordinal = tables.push(relation.table!) - 1;
     relation.blockNumber = this.#blockNumber;
   }

@@ -1,7 +1,7 @@
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { unreadable } from "./stream-errors.ts";
 
-/** What a Relation message says: the shape of a table's tuples from here on. */
+/** The content of a Relation message: the shape of a table's tuples from here on. */
 export interface RelationMessage {
   readonly oid: number;
   readonly schema: string;
@@ -19,14 +19,14 @@ export interface RelationColumn {
 }
 
 /**
- * A relation as the decoder knows it. Relation messages come for tables too whose rows come under another name (leaves
- * of a partitioned table), so a table is looked up when the first row refers to it.
+ * A relation as the decoder knows it. Relation messages also come for tables whose rows come under another name (leaves of
+ * a partitioned table), so a table is looked up when the first row refers to it.
  */
 export interface Relation {
   readonly message: RelationMessage;
-  /** Oid of the leaf that the row at which it is looked up lies in, where that is another table. */
+  /** Oid of the leaf that holds the row at which it is looked up, if that is another table. */
   leaf: number | undefined;
-  /** null: not captured, its rows are counted and passed over. undefined: not looked up yet. */
+  /** null: not captured, its rows are counted and skipped. undefined: not looked up yet. */
   table: TableVersion | null | undefined;
   /** Ordinal in the tables of the block numbered `blockNumber`. */
   ordinal: number;
@@ -37,13 +37,16 @@ export interface Relation {
 export class Relations {
   readonly #all = new Map<number, Relation>();
   #last: Relation | undefined;
-  /** Oid in the last Relation message, while no row has come behind it: of a leaf where that row comes under its root's name. */
+  /**
+   * Oid in the last Relation message, as long as no row has followed: for a row that comes under its root's name, the oid
+   * of the leaf.
+   */
   announced: number | undefined;
 
-  /** A Relation message (behind its type byte) at `at`. */
+  /** Takes a Relation message (after its type byte) at `at`. */
   announce(bytes: Buffer, at: number): void {
     const message = readRelation(bytes, at);
-    // Looked up again each time: a column dropped and added again under its name leaves the message as it was.
+    // Looked up again each time: a column that was dropped and added again under its name leaves the message the same.
     this.#all.set(message.oid, { message, leaf: undefined, table: undefined, ordinal: 0, blockNumber: -1 });
     this.#last = undefined;
     this.announced = message.oid;
@@ -53,7 +56,7 @@ export class Relations {
     return this.#all.get(oid)?.table !== undefined;
   }
 
-  /** Of a row. Where its `table` is undefined it is to be looked up. */
+  /** The relation of a row. If its `table` is undefined, it must be looked up. */
   of(oid: number): Relation {
     const last = this.#last;
     if (last !== undefined && last.message.oid === oid) return last;
@@ -77,7 +80,7 @@ export class Relations {
   }
 }
 
-/** Reads the body of a Relation message (behind its type byte) at `at`. */
+/** Reads the body of a Relation message (after its type byte) at `at`. */
 export function readRelation(bytes: Buffer, at: number): RelationMessage {
   const oid = bytes.readUInt32BE(at);
   const schemaEnd = bytes.indexOf(0, at + 4);

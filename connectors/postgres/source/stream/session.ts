@@ -1,4 +1,4 @@
-/** One run of the replication stream over one connection: reads, decodes, hands out blocks, reports back. */
+/** One run of the replication stream over one connection: reads, decodes, returns blocks, reports back. */
 import { setTimeout as delay } from "node:timers/promises";
 import type { Block } from "../../../../src/core/model/block.ts";
 import { OneReader } from "../../../../src/core/one-reader.ts";
@@ -18,23 +18,23 @@ import { StatusReporter } from "./status.ts";
 import type { InletSocket } from "../../client/inlet.ts";
 import type { ReplicationConnection } from "./transport.ts";
 
-/** How long a dense stream is given to fill a block, counted from when a block could have been had … */
+/** How long a dense stream gets to fill a block, counted from when a block was available … */
 const FILL_MS = 50;
-/** … and how long it may bring nothing meanwhile: then the burst is over, and what there is goes out. */
+/** … and how long it may bring nothing in that time: then the burst is over, and the block goes out. */
 const QUIET_MS = 5;
 const CLOSE_MS = 1_000;
 
 export interface SessionOptions {
   readonly connection: ReplicationConnection;
   readonly from: Position;
-  /** Bytes that blocks may hold before the socket is left alone. */
+  /** Bytes that blocks may hold before the socket is not read any more. */
   readonly byteCountMax: number | undefined;
-  /** Of messages behind which tables are looked up again. */
+  /** The prefix of messages after which tables are looked up again. */
   readonly renewPrefix: string;
   /** START_REPLICATION … */
   readonly command: string;
   /** Null: not captured. */
-  /** `ahead`: what the received bytes refer to besides. */
+  /** `ahead`: other relations that the received bytes refer to. */
   readonly resolve: (relation: Relation, position: Position, ahead: () => Ahead) => Promise<TableVersion | null>;
 }
 
@@ -47,14 +47,14 @@ export class ReplicationSession implements ChangeStream {
   readonly #reader = new OneReader<Block>();
   #fillTimer: NodeJS.Timeout | undefined;
   #fillUntilMs = 0;
-  /** When bytes came last, or when the socket was read again behind them: since then it has brought nothing. */
+  /** When bytes last came, or when a later read of the socket brought nothing. */
   #readableSinceMs = 0;
   #pauseTimer: NodeJS.Timeout | undefined;
   readonly #started = Promise.withResolvers<void>();
   #failure: unknown;
   #closed = false;
 
-  /** Begins the stream; whether the server agreed is seen by `started`. */
+  /** Begins the stream; `started` shows whether the server agreed. */
   constructor(options: SessionOptions) {
     this.#resolve = options.resolve;
     this.#assembler = new Assembler(options.from, options.byteCountMax, options.renewPrefix, {
@@ -75,7 +75,7 @@ export class ReplicationSession implements ChangeStream {
       reading: () => !this.#assembler.blocked,
       onSilent: (error) => this.#fail(error),
     });
-    // Whoever waits for the start has a handler of its own; a later failure is given by `next`.
+    // A caller that waits for the start has its own handler; `next` reports a later failure.
     this.#started.promise.catch(() => {});
     const { stream } = this.#socket;
     stream.on("error", (error) => this.#fail(classify(error, "reading the replication stream")));
@@ -89,7 +89,7 @@ export class ReplicationSession implements ChangeStream {
     return withDeadline(this.#started.promise, "starting the stream", signal);
   }
 
-  /** End of the server's log as it last said. */
+  /** End of the server's log, as it last reported. */
   get walEnd(): bigint {
     return this.#assembler.decoder.walEnd;
   }
@@ -117,7 +117,7 @@ export class ReplicationSession implements ChangeStream {
     const { stream } = this.#socket;
     this.#fail(aborted("the stream"));
     if (stream.destroyed) return;
-    // Terminate, so that the server lets go of the slot at once rather than when it next tries to send.
+    // Terminate, so that the server releases the slot at once, and not when it next tries to send.
     const gone = new Promise<void>((resolve) => stream.once("close", () => resolve()));
     stream.end(Buffer.from([0x58, 0, 0, 0, 4]), () => stream.destroy());
     await Promise.race([gone, delay(CLOSE_MS, undefined, { ref: false })]);
@@ -157,7 +157,7 @@ export class ReplicationSession implements ChangeStream {
     return false;
   }
 
-  /** Gives the waiting reader what there is: at once, or, while the stream is dense, when it is full or has waited. */
+  /** Gives the waiting reader its block: at once, or, while the stream is dense, when the block is full or has waited. */
   #offer(): void {
     if (!this.#reader.waits) return;
     const assembler = this.#assembler;
@@ -171,11 +171,11 @@ export class ReplicationSession implements ChangeStream {
     }
     if (this.#fillTimer !== undefined) return;
     this.#fillUntilMs = performance.now() + FILL_MS;
-    // Looked at behind the loop's reads: where other work held the loop up, what came meanwhile has been read by then.
+    // Checked after the loop's reads: if other work blocked the loop, what came meanwhile has been read by then.
     this.#fillTimer = setTimeout(() => setImmediate(() => this.#fill()), QUIET_MS);
   }
 
-  /** Looks whether the stream has been given its time, or has fallen quiet. */
+  /** Checks whether the stream has had its time, or brings nothing more. */
   #fill(): void {
     if (this.#fillTimer === undefined) return;
     const nowMs = performance.now();
@@ -202,7 +202,7 @@ export class ReplicationSession implements ChangeStream {
     this.#reader.give(block);
   }
 
-  /** After a failure the rest of what was decoded is given first, a part of a transaction included. */
+  /** After a failure, the decoded rest comes first, including part of a transaction. */
   #giveFailure(): void {
     if (!this.#reader.waits) return;
     const block = this.#closed ? undefined : this.#assembler.takeAll();
@@ -245,7 +245,7 @@ function lost(): Error {
   return sourceError("MR2021", "retryable", "the server closed the replication connection");
 }
 
-/** The error behind an ErrorResponse's fields, or behind an end without one. */
+/** The error for the fields of an ErrorResponse, or for an end without one. */
 function endOf(message: Buffer | undefined): Error {
   if (message === undefined) return lost();
   const error = readServerError(message);

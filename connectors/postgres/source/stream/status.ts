@@ -1,16 +1,17 @@
 /**
- * What we tell the server, and when: how far it may forget, at most a second late; that we live, every ten seconds, and
- * every second while we don't read and so can't see that we are asked (wal_sender_timeout counts from our last word); and, when it is silent, whether it lives.
+ * What the source tells the server, and when. It reports how far the server may forget, at most a second late. It reports
+ * that it lives, every ten seconds, or every second while it does not read the socket and so can't see requests
+ * (wal_sender_timeout counts from the last report). When the server is silent, it asks whether the server lives.
  */
 import type { Duplex } from "node:stream";
 import { sourceError } from "../errors.ts";
 
 const TICK_MS = 1_000;
 const REPORT_MS = 10_000;
-/** Silence after which the server is asked for a reply, and the time it has to give one. */
+/** After this silence the server is asked for a reply; then the time that it has to answer. */
 const SILENCE_MS = 10_000;
 const REPLY_MS = 20_000;
-/** A tick this late means that we were stopped (SIGSTOP, a suspended machine): the server's silence was ours. */
+/** A tick this late means that this process was stopped (SIGSTOP, a suspended machine): the silence was not the server's. */
 const TICK_LATE_MS = 5_000;
 const FRAME_BYTES = 1 + 4 + 34;
 /** Milliseconds from 1970 to 2000. */
@@ -18,7 +19,7 @@ const POSTGRES_EPOCH_MS = 946_684_800_000n;
 
 export interface StatusOptions {
   readonly socket: Duplex;
-  /** True while we don't read on purpose: then silence says nothing. */
+  /** True while the socket is intentionally not read: then silence means nothing. */
   readonly reading: () => boolean;
   readonly onSilent: (error: Error) => void;
 }
@@ -38,12 +39,12 @@ export class StatusReporter implements Disposable {
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
   }
 
-  /** Never moves back. The value goes out as it is: the next commit record may begin exactly there. */
+  /** Never moves back. The value is sent as it is: the next commit record may begin exactly there. */
   acknowledge(commit: bigint): void {
     if (commit > this.#acknowledged) this.#acknowledged = commit;
   }
 
-  /** Bytes came in. */
+  /** Bytes were received. */
   heard(): void {
     this.#heardAtMs = performance.now();
     this.#askedAtMs = undefined;
@@ -82,7 +83,7 @@ export class StatusReporter implements Disposable {
   }
 }
 
-/** CopyData with a Standby status update: written, flushed and applied alike, as sinks know only durable. */
+/** CopyData with a Standby status update: written, flushed and applied are the same, because sinks only know durable. */
 export function statusFrame(position: bigint, replyRequested: boolean): Buffer {
   const frame = Buffer.allocUnsafe(FRAME_BYTES);
   frame[0] = 0x64;

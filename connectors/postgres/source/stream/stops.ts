@@ -1,4 +1,4 @@
-/** Why the decoder came back: */
+/** Why the decoder returned: */
 /** all whole frames are read; */
 export const STOP_BYTES = 0;
 /** the next frame refers to `needed`, which has to be looked up; */

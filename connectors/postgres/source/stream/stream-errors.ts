@@ -1,14 +1,14 @@
-/** What the decoder stops at for good. */
+/** Errors at which the decoder stops for good. */
 import { sourceError } from "../errors.ts";
 import { formatLsn } from "../log/lsn.ts";
 
-/** Rows under a version that is cut would be taken for older than they are. */
+/** Rows with a version that is cut off would look older than they are. */
 export function tooFar(commit: bigint): Error {
   return sourceError(
     "MR2035",
     "fatal",
     `the log has come to ${formatLsn(commit)}, beyond the last position that a row's version has room for`,
-    "Restore the database into a new cluster (pg_dump), whose log begins anew, and fill the sinks from there.",
+    "Restore the database into a new cluster (pg_dump), whose log begins at zero, and fill the sinks from there.",
   );
 }
 

@@ -1,4 +1,4 @@
-/** The change stream: a session, and another one in text mode where a type turns up that has no binary form. */
+/** The change stream: a session, and another one in text mode after a type appears that has no binary form. */
 import type { Block } from "../../../../src/core/model/block.ts";
 import type { Position } from "../../../../src/core/model/position.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
@@ -24,7 +24,7 @@ import { connectReplication, type ReplicationConnection } from "./transport.ts";
 export interface StreamParts {
   readonly context: SourceContext;
   readonly database: string;
-  /** Of the log that was made, or compared with what is stored; absent where nothing was (`tail`). */
+  /** The identity of the log that was created, or compared with the stored one; absent if there was none (`tail`). */
   readonly identity?: LogIdentity | undefined;
   readonly from: Position;
   readonly options: StreamOptions;
@@ -38,7 +38,7 @@ export class PostgresStream implements ChangeStream {
   readonly #closing = new AbortController();
   #session: ReplicationSession;
   #binary: boolean;
-  /** Behind the last block that was given out. */
+  /** The position after the last block that was returned. */
   #at: Position;
   #acknowledged = 0n;
 
@@ -69,7 +69,7 @@ export class PostgresStream implements ChangeStream {
     } catch (error) {
       if (!(error instanceof TextModeNeeded)) throw error;
     }
-    // Everything before the row in question was given out, so the new session begins exactly there.
+    // Everything before the row in question was returned, so the new session begins exactly there.
     await this.#session[Symbol.asyncDispose]();
     this.#binary = false;
     this.#session = await openSession(this.#parts, this.#at, false, AbortSignal.any([signal, this.#closing.signal]));
@@ -123,7 +123,7 @@ async function openSession(
   }
 }
 
-/** To the server whose log was compared with what is stored, and to no other. */
+/** Connects to the server whose log was compared with the stored identity, and to no other. */
 async function connectCompared(
   { context, identity }: StreamParts,
   signal: AbortSignal,
@@ -139,8 +139,8 @@ async function connectCompared(
 }
 
 /**
- * The server moves a start before the slot's confirmed position forward to it without a word: whatever lies between
- * would be missed.
+ * If a start is before the slot's confirmed position, the server silently moves it forward to that position: the changes in
+ * between would be missing.
  */
 async function checkSlot(parts: StreamParts, from: Position, signal: AbortSignal): Promise<void> {
   const { context } = parts;
@@ -157,7 +157,7 @@ export function slotMissing(slot: string): Error {
 
 export function checkNoGap(slot: string, confirmed: bigint | null, from: bigint): void {
   if (confirmed === null) {
-    // A position was stored, so the slot of then was finished: this one is another, still being made.
+    // A position was stored, so the former slot was finished: this is another one, which is still being created.
     throw sourceError("MR2010", "fatal", `the slot ${slot} was dropped and is being made again`, BEGIN_ANEW);
   }
   if (confirmed <= from) return;
@@ -183,7 +183,7 @@ async function secondSlot(parts: StreamParts, signal: AbortSignal): Promise<Seco
   }
 }
 
-/** A login or a role that is refused would be so for the first stream too, once it is begun again; no room is another thing. */
+/** A refused login or role would also refuse the first stream when it begins again; a lack of slots would not. */
 async function connectSecond(parts: StreamParts, signal: AbortSignal): Promise<ReplicationConnection> {
   try {
     return await connectCompared(parts, signal);
@@ -193,7 +193,7 @@ async function connectSecond(parts: StreamParts, signal: AbortSignal): Promise<R
   }
 }
 
-/** A second slot at the first one's confirmed position. Only the connection that made it may read from it. */
+/** A second slot at the first one's confirmed position. Only the connection that created it may read from it. */
 async function copySlot(
   context: SourceContext,
   connection: ReplicationConnection,
@@ -228,7 +228,7 @@ async function lookUp(
   const { context, options, leaves } = parts;
   const { message, leaf } = relation;
   if (!context.selection.matches(message.schema, message.table)) return null;
-  // It ends with the connection's own time limits.
+  // The connection's own time limits end it.
   const { signal } = new AbortController();
   const { catalog, natives, types } = await lookups.of(relation, ahead, signal);
   const table = catalog.tables.find(({ oid }) => oid === message.oid);
@@ -236,7 +236,8 @@ async function lookUp(
   if (binary && !shape.columns.every((column) => hasBinaryForm(column.type))) {
     throw new TextModeNeeded(`${shape.id} has a type without binary form`);
   }
-  // Somebody else's publication may carry tables that can't be followed. Once one has a key the server announces it again.
+  // Another role's publication may carry tables that can't be followed. When such a table gets a key, the server announces
+  // it again.
   if (shape.key.length === 0 && options.isKnown?.(shape.id) === false) return null;
   try {
     if (leaf !== undefined && leaves.show(message.oid, leaf, catalog)) await options.onUnloggedRows?.(shape.id);

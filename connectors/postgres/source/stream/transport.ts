@@ -1,7 +1,7 @@
 /**
- * The replication connection. pg-logical-replication makes it, with a plugin of ours whose `start` takes the socket over:
- * from there on the library sees nothing (its own reader gives each message to a callback, and its acknowledgement adds
- * one to the position, which can skip a transaction).
+ * The replication connection. pg-logical-replication opens it, with a plugin of ours whose `start` takes over the socket.
+ * From there on the library sees nothing: its own reader gives each message to a callback, and its acknowledgement adds one
+ * to the position, which can skip a transaction.
  */
 import type { Client, ClientConfig } from "pg";
 import replication from "pg-logical-replication";
@@ -24,12 +24,12 @@ export async function connectReplication(
   }
 }
 
-/** The library's part: a connection with replication=database, given to a plugin. */
+/** The library's part: a connection with replication=database, which it gives to a plugin. */
 async function throughLibrary(config: ClientConfig): Promise<Client> {
   const service = new replication.LogicalReplicationService(config, {
     acknowledge: { auto: false, timeoutSeconds: 0 },
   });
-  // `subscribe` rejects with the same error; later ones are seen by whoever took the socket over.
+  // `subscribe` rejects with the same error; the new owner of the socket sees later ones.
   service.on("error", () => {});
   let connected: Client | undefined;
   const plugin = {

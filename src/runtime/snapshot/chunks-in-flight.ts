@@ -2,20 +2,20 @@ import { type Clock, pause } from "../../core/clock.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
 import { type HandedOver } from "./refill-chunks.ts";
 
-/** How long a fast sink waits for slower ones that were given the same chunk, so that they share the next read too. */
+/** How long a fast sink waits for slower ones with the same chunk, so that they share the next read too. */
 const TOGETHER_MS_MAX = 500;
 
-/** What remains to be done for each sink that has a chunk durably. */
-export interface Settling {
-  /** Null: it is to be read again. */
+/** A chunk that was given to sinks, and what is left to do for each sink when it has the chunk durably. */
+export interface ChunkInFlight {
+  /** Null: the chunk must be read again. */
   readonly handed: HandedOver | null;
   readonly done: (worker: SinkWorker, lowVersion: bigint) => Promise<void>;
 }
 
-/** What was read and handed to sinks, until each of them has it durably and that is noted. */
-export class Settlements {
+/** Chunks that were given to sinks, until each sink has them durably and that is recorded. */
+export class ChunksInFlight {
   readonly #clock: Clock;
-  /** A sink is free again, or something went wrong. */
+  /** A sink is free again, or an error occurred. */
   readonly #onChange: () => void;
   readonly #busy = new Set<string>();
   #failure: unknown = undefined;
@@ -25,12 +25,12 @@ export class Settlements {
     this.#onChange = onChange;
   }
 
-  /** Sinks that have a chunk which is not settled. */
+  /** Sinks with a chunk that is not durable and recorded yet. */
   get busy(): ReadonlySet<string> {
     return this.#busy;
   }
 
-  /** Something went wrong beside the rounds: the next one throws it. */
+  /** An error outside of the refiller's rounds: the next round throws it. */
   failed(error: unknown): void {
     this.#failure ??= error;
     this.#onChange();
@@ -43,19 +43,19 @@ export class Settlements {
   }
 
   /**
-   * Waits until the chunks are durable in the sinks, and does then what remains for each. The slow ones are waited for in
-   * the background.
+   * Waits until the chunks are durable in the sinks, then does what is left for each sink. It waits for slow sinks in the
+   * background.
    */
-  async settle(chunks: readonly Settling[], signal: AbortSignal): Promise<void> {
+  async untilDurable(chunks: readonly ChunkInFlight[], signal: AbortSignal): Promise<void> {
     const byWorker = Map.groupBy(chunks.flatMap(worksOf), ({ worker }) => worker);
-    const settled = Promise.all(Array.from(byWorker, ([worker, works]) => this.#ended(worker, works)));
+    const ended = Promise.all(Array.from(byWorker, ([worker, works]) => this.#ended(worker, works)));
     const waiting = new AbortController();
-    await Promise.race([settled, pause(this.#clock, TOGETHER_MS_MAX, signal, waiting.signal)]);
+    await Promise.race([ended, pause(this.#clock, TOGETHER_MS_MAX, signal, waiting.signal)]);
     waiting.abort();
     this.throwFailure();
   }
 
-  async #ended(worker: SinkWorker, works: readonly SettlingOne[]): Promise<void> {
+  async #ended(worker: SinkWorker, works: readonly SinkChunk[]): Promise<void> {
     this.#busy.add(worker.name);
     const outcomes = await Promise.allSettled(works.map(({ one }) => one()));
     for (const outcome of outcomes) if (outcome.status === "rejected") this.#failure ??= outcome.reason;
@@ -64,12 +64,12 @@ export class Settlements {
   }
 }
 
-interface SettlingOne {
+interface SinkChunk {
   readonly worker: SinkWorker;
   readonly one: () => Promise<void>;
 }
 
-function worksOf({ handed, done }: Settling): SettlingOne[] {
+function worksOf({ handed, done }: ChunkInFlight): SinkChunk[] {
   if (handed === null) return [];
   const { lowVersion, durable, sessions } = handed;
   return Array.from(durable, ([worker, isDurable]) => {

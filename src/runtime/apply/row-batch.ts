@@ -2,21 +2,21 @@ import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { Slice } from "../netting/netting.ts";
 import type { RowsWork } from "./work.ts";
 
-/** What a batch of rows brings to a sink that stands somewhere. */
-export interface Plan {
+/** The rows of one batch that are new to a sink at its position. */
+export interface RowBatch {
   readonly slices: readonly Slice[];
-  /** Where the changes before these ended; null for rows that are not the log's. */
+  /** Where the changes before these ended; null for rows that do not come from the log. */
   readonly since: Position | null;
-  /** Where these end; null for rows of a first copy, behind which the sink stands where it stood. */
+  /** Where these changes end; null for rows of the initial snapshot, which do not move the sink's position. */
   readonly until: Position | null;
 }
 
-/** Null: the sink has all of it. */
-export function planOf(works: readonly RowsWork[], reached: Position): Plan | null {
+/** Null: the sink has all of the rows. */
+export function rowBatchOf(works: readonly RowsWork[], reached: Position): RowBatch | null {
   if (works[0]!.receipt !== undefined) {
     return { slices: works.map((work) => ({ ...work, fresh: true })), since: null, until: null };
   }
-  // Invariant 1: what two streams both carried, or one carried twice, is netted once, whatever lies in one batch.
+  // Invariant 1: a change that two streams carried, or one stream carried twice, is netted once.
   let until = reached;
   const slices: Slice[] = [];
   for (const work of works) {
@@ -27,7 +27,7 @@ export function planOf(works: readonly RowsWork[], reached: Position): Plan | nu
   return comparePositions(until, reached) > 0 ? { slices, since: reached, until } : null;
 }
 
-/** The part of the work that lies at or behind `reached`: nothing, all, or its tail. */
+/** The part of the work at or behind `reached`: nothing, all of it, or its tail. */
 function behind(work: RowsWork, reached: Position): readonly Slice[] {
   const { block, to } = work;
   let { from } = work;
