@@ -243,6 +243,7 @@ export class Pipeline {
     if (log.copy === null) await this.#granted(signal);
     const from = await startingPoint({ clock, runners }, log.stored, signal);
     const { gate, suspended } = this;
+    await gate.revise(this.#parts.revised, from);
     const admit = (tableIds: readonly string[]): Promise<void> => this.admit(tableIds);
     this.#streaming = new Streaming({
       ...this.#parts,
@@ -334,7 +335,8 @@ export class Pipeline {
       readsByItself: this.#parts.snapshot === "initial",
       acknowledged: () => this.#streaming?.acknowledger.givenUp ?? this.acknowledged,
       tables: () => this.gate.tables.filter((table) => this.#tables.fills(sink.name, table)),
-      parts: async () => (await this.#streaming?.refiller.ledger.partsOf(sink.name)) ?? new Set(),
+      parts: async () => (await this.#streaming?.refiller.ledger.partsOf(sink.name)) ?? [],
+      ofOtherRules: (copies) => this.gate.ofOtherRules(copies),
       rejoin: async (step, missing) => await this.#streaming?.refiller.ledger.rejoin(sink.name, step, missing),
       onChange: () => this.#notify(),
       news: this.news,

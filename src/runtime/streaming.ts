@@ -1,6 +1,5 @@
 import { type Clock, scopeOf } from "../core/clock.ts";
 import { completeFor } from "../core/checkpoint/completeness.ts";
-import type { TableShape } from "../core/contracts/catalog.ts";
 import type { FirstCopy } from "../core/contracts/log-admin.ts";
 import type { Source } from "../core/contracts/source.ts";
 import type { Refill, StateStore, SuspendedTable } from "../core/contracts/state-store.ts";
@@ -51,8 +50,6 @@ export interface StreamingParts {
   readonly state: StateStore;
   readonly snapshot: "initial" | "none";
   readonly heartbeatMs: number;
-  /** See `PipelineParts`. */
-  readonly revised: (table: TableVersion) => TableShape | null;
   readonly secondStreamTriesMax?: number | undefined;
   readonly inVainMsMax: number;
   readonly gate: TableGate;
@@ -120,7 +117,6 @@ export class Streaming {
       rewind: this.rewind,
       inVainMsMax,
       ...this.#schemaCalls,
-      revise: () => gate.revise(parts.revised, lane.position),
       held: () => heldFrom(lane.position, standings()),
     });
   }

@@ -50,7 +50,8 @@ async function stage(parts: Partial<WorkerParts> = {}, onLost: OnLost = "fail") 
     readsByItself: true,
     acknowledged: () => null,
     tables: () => [],
-    parts: async () => new Set(),
+    parts: async () => [],
+    ofOtherRules: async () => new Set(),
     onChange: () => undefined,
     news: new News(),
     inVainMsMax: 60_000,
@@ -202,6 +203,29 @@ describe("a sink's work", () => {
     scene.stream.push(blockOf([change, put(1, 200n), change]));
     await scene.covered(201n);
     expect(ids(scene.sink)).toEqual([1]);
+  });
+
+  test("passes a change that it skips only after the sink has forgotten that it holds the table", async () => {
+    const other = { ...users, id: "public.other", table: "other" };
+    const keyless = { ...users, id: "public.keyless", table: "keyless", key: [] };
+    const emptied = { ...users, id: "public.emptied", table: "emptied" };
+    for (const skipped of [other, keyless, emptied]) {
+      await using scene = await stage({ wants: ({ id }) => id === users.id });
+      await scene.joined();
+      const held = complete({
+        [users.id]: `${users.fingerprint}/1`,
+        [skipped.id]: `${skipped.fingerprint}/1`,
+        "public.quiet": "x/1",
+      });
+      scene.worker.begin({ position: at(100n), tables: held }, at(100n), false);
+      const isTruncate = skipped === emptied;
+      scene.stream.push(
+        blockOf([isTruncate ? { table: skipped, op: "t", commit: 200n } : { ...put(1, 200n), table: skipped }]),
+      );
+      await scene.covered(isTruncate ? 200n : 201n);
+      expect(Object.keys(scene.sink.progress?.tables ?? {})).toEqual([users.id, "public.quiet"]);
+      expect(scene.sink.progress?.position).toEqual(at(100n));
+    }
   });
 
   test("that was made ready is netted again where the table is not wanted any more", async () => {

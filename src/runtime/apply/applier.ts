@@ -207,6 +207,8 @@ export class Applier {
       const progress = { ...this.steps.held, position: until };
       await this.steps.apply({ kind: "truncate", table, version, record, progress }, signal);
       this.#parts.metrics.rowsApplied(this.#parts.sink.name, table.id, "truncate", 1);
+    } else {
+      await this.#skip([table], signal);
     }
     this.steps.cover(until);
   }
@@ -260,6 +262,7 @@ export class Applier {
     const known = ahead?.isValid(this.steps.reached) === true ? ahead.netted : null;
     const netted = known ?? this.#netted(batch, this.#parts.wants, ({ id }) => this.#isComplete(id));
     if (await this.#suspended(netted)) return await this.#net(batch, null, position, signal, complete);
+    await this.#skip(netted.skipped, signal);
     // Invariant: a key is listed durably before the checkpoint passes its change.
     if (netted.untold.length > 0) await this.#incomplete.list(netted.untold);
     for (const row of netted.unplaced) await this.#parts.deadLetters.updateUnplaced(row);
@@ -290,6 +293,15 @@ export class Applier {
     measureStep(this.#parts.metrics, this.#parts.sink.name, tables);
     await this.#parts.deadLetters.supersede(tables);
     netted.release();
+  }
+
+  /** Invariant: the sink forgets that it holds a table before it passes a change of the table that it skips. */
+  async #skip(skipped: Iterable<TableVersion>, signal: AbortSignal): Promise<void> {
+    const ids = new Set(Array.from(skipped, ({ id }) => id).filter((id) => this.#isComplete(id)));
+    if (ids.size === 0) return;
+    const others = Object.entries(this.steps.held.tables).filter(([id]) => !ids.has(id));
+    await this.steps.store({ tables: Object.fromEntries(others) }, signal);
+    for (const id of ids) this.#parts.onVoid(id);
   }
 
   /** Suspends the tables that can't be netted. True: there were some, and the others must be netted again. */

@@ -1,5 +1,6 @@
 import type { SinkProgress } from "../../core/model/batch.ts";
 import type { Accord } from "../../core/checkpoint/bond.ts";
+import type { Completeness } from "../../core/checkpoint/completeness.ts";
 import type { Clock } from "../../core/clock.ts";
 import { reasonOf } from "../../core/errors.ts";
 import type { Position } from "../../core/model/position.ts";
@@ -29,12 +30,14 @@ export interface OpeningParts {
   /** The tables that this sink takes, as far as they are known now. */
   readonly tables: () => readonly TableVersion[];
   /** Tables of which the sink has a part, from which an unfinished snapshot continues. */
-  readonly parts: () => Promise<ReadonlySet<string>>;
+  readonly parts: () => Promise<readonly Copy[]>;
+  /** The tables whose copies were made under other rules than those in force. */
+  readonly ofOtherRules: (copies: readonly Copy[]) => Promise<ReadonlySet<string>>;
   /**
    * The sink continues from the checkpoint of this step (null: nothing proves what the sink got), without these tables.
    * When this resolves, the parts that the sink lacks do not count any more.
    */
-  readonly rejoin: (step: number | null, missing: ReadonlySet<string>) => Promise<void>;
+  readonly rejoin: (step: number | null, invalid: ReadonlySet<string>) => Promise<void>;
   /** What the sink holds, or still needs, has changed. */
   readonly onChange: () => void;
   /** Notified when the sink's state changes. */
@@ -43,6 +46,9 @@ export interface OpeningParts {
   readonly inVainMsMax: number;
   readonly logger: Logger;
 }
+
+/** A table's id, and what the copy of it is a copy of. */
+type Copy = readonly [tableId: string, copy: Completeness];
 
 /** `isBound`: the state knows the step of the sink's checkpoint. */
 export type Known = Extract<Standing, { kind: "known" }> & { readonly isBound: boolean };
@@ -150,27 +156,31 @@ export class SinkOpening {
   }
 
   /**
-   * A table that is missing in the target (dropped or renamed meanwhile) is not complete, nor is a table of `lost`.
-   * Invariant: this is durable before its target can be created again.
+   * A table that is missing in the target (dropped or renamed meanwhile) is not complete, nor is a table of `lost`, nor one
+   * whose copy was made under other rules. Invariant: this is durable before the target can be created again, and before
+   * the sink passes changes that the present rules leave out.
    */
-  async withoutMissing(
+  async withoutInvalid(
     { progress, isBound }: Known,
     lost: readonly string[],
     signal: AbortSignal,
   ): Promise<SinkProgress> {
-    const { worker, parts, tables, rejoin, logger } = this.#parts;
+    const { worker, parts, ofOtherRules, tables, rejoin, logger } = this.#parts;
     const { sink } = worker;
-    const ofParts = await parts();
-    const there = tables().filter(({ id }) => progress.tables[id] !== undefined || ofParts.has(id));
+    const copies = [...Object.entries(progress.tables), ...(await parts())];
+    const copied = new Set(copies.map(([id]) => id));
+    const there = tables().filter(({ id }) => copied.has(id));
     const absent = ((await sink.presence?.missing(there, signal)) ?? []).map(({ id }) => id);
     const missing = new Set([...absent, ...lost]);
     const histories = sink.form === "history" ? [...missing].filter((id) => progress.tables[id] !== undefined) : [];
     if (histories.length > 0) throw historyLost(sink.name, histories);
-    await rejoin(isBound ? (progress.bond?.step ?? null) : null, missing);
-    if (missing.size === 0) return progress;
-    logger.warn({ sink: sink.name, tables: [...missing] }, "tables are missing in the target: they are read again");
-    await this.#ask([...missing].filter((id) => progress.tables[id] !== undefined));
-    const kept = Object.entries(progress.tables).filter(([id]) => !missing.has(id));
+    const invalid = new Set([...missing, ...(await ofOtherRules(copies))]);
+    await rejoin(isBound ? (progress.bond?.step ?? null) : null, invalid);
+    if (missing.size > 0) {
+      logger.warn({ sink: sink.name, tables: [...missing] }, "tables are missing in the target: they are read again");
+      await this.#ask([...missing].filter((id) => progress.tables[id] !== undefined));
+    }
+    const kept = Object.entries(progress.tables).filter(([id]) => !invalid.has(id));
     if (kept.length === Object.keys(progress.tables).length) return progress;
     const held = { ...progress, tables: Object.fromEntries(kept) };
     await worker.note(held, signal);

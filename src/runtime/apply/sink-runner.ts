@@ -229,7 +229,7 @@ export class SinkRunner {
     } else {
       const lost = this.#lost;
       this.#lost = [];
-      worker.begin(await this.#opening.withoutMissing(standing, lost, signal), standing.covered, false);
+      worker.begin(await this.#opening.withoutInvalid(standing, lost, signal), standing.covered, false);
     }
     this.#began = worker.covered;
     const { signal: workSignal, end } = scopeOf(signal);

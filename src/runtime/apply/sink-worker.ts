@@ -29,8 +29,6 @@ export class SinkWorker {
   #given: Position | null = null;
   #session = 0;
   #busy = false;
-  /** Tables whose changes the sink skips from now on, while its checkpoint still calls them complete. */
-  #isShort = false;
 
   constructor(parts: WorkerParts) {
     this.#parts = parts;
@@ -90,11 +88,7 @@ export class SinkWorker {
    * sink itself does not hold this checkpoint yet.
    */
   begin(progress: SinkProgress, covered: Position, isNew: boolean): void {
-    const entries = Object.entries(progress.tables);
-    const kept = entries.filter(([tableId]) => !this.#parts.leavesOut(tableId));
-    this.#isShort = kept.length < entries.length;
-    const own = this.#isShort ? { ...progress, tables: Object.fromEntries(kept) } : progress;
-    this.#steps.begin(own, isNew ? null : progress, covered);
+    this.#steps.begin(progress, isNew ? null : progress, covered);
     this.#given = null;
     this.#busy = false;
     this.#applier.shapes.begin();
@@ -157,14 +151,6 @@ export class SinkWorker {
   }
 
   async #run(signal: AbortSignal, stepSignal: AbortSignal): Promise<never> {
-    if (this.#isShort) {
-      // Invariant: skipped changes do not count as covered before the sink has forgotten that it holds the table.
-      this.#busy = true;
-      await this.#steps.store({}, stepSignal);
-      this.#isShort = false;
-      this.#busy = false;
-      this.#coverGiven();
-    }
     for (;;) {
       if (this.#applier.lookahead.isEmpty) await this.queue.wait(signal);
       // The queue may have been cleared, and filled again from another position, since it woke this worker.

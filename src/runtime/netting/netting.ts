@@ -25,6 +25,8 @@ export interface Netted {
   readonly untold: readonly UntoldKey[];
   /** Rows that no target can hold; they are in none of the tables. */
   readonly unplaced: readonly UnplacedRow[];
+  /** Tables of the blocks whose rows are in none of the tables, because they are not wanted or have no key. */
+  readonly skipped: ReadonlySet<TableVersion>;
   /** Tables with a row that has a null in its key. */
   readonly unkeyed: readonly TableVersion[];
   /** Tables whose changes could not be netted because of a defect; `tables` has nothing of them. */
@@ -96,12 +98,15 @@ export class Netter {
     this.#batch++;
     this.#order?.begin();
     const untold: UntoldKey[] = [];
+    const skipped = new Set<TableVersion>();
     let changeCount = 0;
     for (let s = 0; s < slices.length; s++) {
       const slice = slices[s]!;
-      const nets = slice.block.tables.map((table) =>
-        isKeyed(table) && wanted(table) ? this.#netFor(table, blocks, used, untold) : null,
-      );
+      const nets = slice.block.tables.map((table) => {
+        if (isKeyed(table) && wanted(table)) return this.#netFor(table, blocks, used, untold);
+        skipped.add(table);
+        return null;
+      });
       changeCount += this.#slice(slice, s, nets, since !== null);
     }
     const netKeys = this.#appends ? appendDeferrable : netDeferrable;
@@ -122,6 +127,7 @@ export class Netter {
       order: this.#order?.of(used.flatMap((net, i) => (finished[i]!.count > 0 ? [net.numbers] : []))),
       untold,
       unplaced,
+      skipped,
       unkeyed,
       changeCount,
       release: () => this.#release(used),

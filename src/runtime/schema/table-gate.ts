@@ -1,5 +1,6 @@
 import { type Clock, timestamp } from "../../core/clock.ts";
 import { failpoint } from "../../core/failpoint.ts";
+import { type Completeness, isOfShape } from "../../core/checkpoint/completeness.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
 import { describeChange, isCompatible, schemaChanges } from "../../core/model/schema-change.ts";
 import type { SchemaPolicy } from "../../core/model/schema-policy.ts";
@@ -166,8 +167,8 @@ export class TableGate {
   }
 
   /**
-   * Registers the new shapes of known tables whose rules have changed. Invariant: before anything is read or delivered, so
-   * that nothing passes under the former rules.
+   * Registers the new shapes of known tables whose rules have changed. Invariant: before a sink begins and anything is read
+   * or delivered, so that nothing passes under the former rules.
    */
   async revise(revised: (table: TableVersion) => TableShape | null, position: Position): Promise<void> {
     const known = Array.from(this.#current.values());
@@ -175,6 +176,19 @@ export class TableGate {
       const shape = revised(table);
       if (shape !== null) await this.resolve(shape, position);
     }
+  }
+
+  /** Ids of the tables whose copies were made under other rules: changes that the present rules leave out pass them by. */
+  async ofOtherRules(copies: Iterable<readonly [tableId: string, copy: Completeness]>): Promise<ReadonlySet<string>> {
+    const others = new Set<string>();
+    for (const [id, copy] of copies) {
+      const newest = this.#current.get(id);
+      if (newest === undefined || isOfShape(copy, newest)) continue;
+      const versions = await this.#parts.state.schemas.versions(id);
+      const copied = versions.find((version) => isOfShape(copy, version));
+      if (copied === undefined || copied.ruled?.rules !== newest.ruled?.rules) others.add(id);
+    }
+    return others;
   }
 
   #obstacle(shape: TableShape, inForce: TableVersion | undefined): MillraceError | null {
@@ -275,9 +289,17 @@ export class TableGate {
     const { code, message, hint } = error;
     const stored = { code, message, hint: hint ?? null, at: timestamp(this.#parts.clock) };
     await this.#parts.state.schemas.setAside(tableId, stored);
+    await this.#restartReads(tableId);
     this.#aside.set(tableId, stored);
     this.#parts.logger.error({ table: tableId, code }, message);
     this.#parts.events.setAside(tableId);
+  }
+
+  /** Invariant: before a change of the table is skipped, so that no snapshot continues as if it had not been. */
+  async #restartReads(tableId: string): Promise<void> {
+    const { refills } = this.#parts.state;
+    const begun = (await refills.list()).filter((refill) => refill.tableId === tableId && refill.state === "running");
+    for (const { id } of begun) await refills.restart(id);
   }
 
   /**

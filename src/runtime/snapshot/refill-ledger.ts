@@ -142,10 +142,10 @@ export class RefillLedger {
     failpoint("refill.stored");
   }
 
-  /** Tables of which the sink has got a part. */
-  async partsOf(sink: string): Promise<ReadonlySet<string>> {
-    const open = await this.list();
-    return new Set(open.filter((r) => r.sink === sink && r.state === "running").map(({ tableId }) => tableId));
+  /** The tables of which the sink has got a part, and what that is a part of. */
+  async partsOf(sink: string): Promise<readonly (readonly [tableId: string, part: Completeness])[]> {
+    const running = (await this.list()).filter((refill) => refill.sink === sink && refill.state === "running");
+    return running.flatMap(({ tableId, completeness }) => (completeness === null ? [] : [[tableId, completeness]]));
   }
 
   /**

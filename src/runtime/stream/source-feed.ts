@@ -23,8 +23,6 @@ export interface SourceFeedParts {
   readonly isKnown: (tableId: string) => boolean;
   /** `StreamOptions.onUnloggedRows` */
   readonly onUnloggedRows: (tableId: string) => Promise<void>;
-  /** Registers the changes that the configuration's rules make to the tables; called before each stream. */
-  readonly revise: () => Promise<void>;
   /** The sinks' positions; the lane is at the lowest. */
   readonly held: () => HeldPositions;
   /** How long it may be reopened without success before an operator has to act. */
@@ -98,11 +96,10 @@ export class SourceFeed implements AsyncDisposable {
   }
 
   async #open(signal: AbortSignal): Promise<ChangeStream> {
-    const { source, state, lane, resolve, isKnown, revise, held, onUnloggedRows } = this.#parts;
+    const { source, state, lane, resolve, isKnown, held, onUnloggedRows } = this.#parts;
     const identity = (await state.source.get())?.identity;
     invariant(identity != null, "a running source has an identity");
     await state.source.identify(await source.admin.resume(identity, held(), signal));
-    await revise();
     return await source.log.stream(lane.position, { temporary: false, resolve, isKnown, onUnloggedRows }, signal);
   }
 

@@ -1,0 +1,72 @@
+import { expect, test } from "vitest";
+import { completeFor } from "../../src/core/checkpoint/completeness.ts";
+import { systemClock } from "../../src/core/clock.ts";
+import { MillraceError } from "../../src/core/errors.ts";
+import type { Position } from "../../src/core/model/position.ts";
+import { DEFAULT_POLICY } from "../../src/core/model/schema-policy.ts";
+import type { TableShape } from "../../src/core/contracts/catalog.ts";
+import type { StateStore } from "../../src/core/contracts/state-store.ts";
+import { TableGate } from "../../src/runtime/schema/table-gate.ts";
+import { tableVersion } from "../support/blocks.ts";
+import { quietLog } from "../support/quiet-log.ts";
+import { realState } from "../support/scripted.ts";
+
+const at = (commit: bigint): Position => ({ epoch: 1, commit, index: 0 });
+const shape = tableVersion({ table: "t", columns: [["id", "int4"]], key: ["id"] });
+const ruled = (rules: string): TableShape => ({
+  ...shape,
+  fingerprint: `f-${rules}`,
+  ruled: {
+    rules,
+    source: { columns: shape.columns, key: shape.key, fingerprint: shape.fingerprint },
+    lineage: [],
+    filtered: true,
+    fault: null,
+  },
+});
+
+function gateOf(state: StateStore): TableGate {
+  const ignored = (): void => undefined;
+  return new TableGate({
+    clock: systemClock,
+    state,
+    events: { changed: ignored, renewed: ignored, setAside: ignored, obstacle: () => null },
+    policyOf: () => DEFAULT_POLICY,
+    logger: quietLog,
+  });
+}
+
+test("a table that is set aside is read from its first key again, for every sink that has got a part of it", async () => {
+  await using opened = await realState();
+  const { state } = opened;
+  const gate = gateOf(state);
+  const table = await gate.resolve(shape, at(1n));
+  for (const sink of ["one", "other"]) {
+    const refill = await state.refills.add({ tableId: table.id, sink, scope: { kind: "table" }, reason: "asked" });
+    const { id, attempt } = refill;
+    const progress = { id, attempt, cursor: ["7"], held: 3, rowsDone: 7, chunksDone: 1, resumedCount: 0 };
+    await state.refills.advance([{ ...progress, completeness: completeFor(table, "g"), sweepBelow: 1n }]);
+  }
+  expect((await state.refills.list()).map(({ cursor }) => cursor)).toEqual([["7"], ["7"]]);
+  await gate.setAside(table.id, new MillraceError({ code: "MR1307", kind: "fatal", message: "it has no key" }));
+  expect((await state.refills.list()).map(({ cursor, state: of }) => [cursor, of])).toEqual([
+    [null, "waiting"],
+    [null, "waiting"],
+  ]);
+});
+
+test("copies made under other rules are told from those of an earlier or a later shape", async () => {
+  await using opened = await realState();
+  const gate = gateOf(opened.state);
+  const first = await gate.resolve(ruled("keys"), at(1n));
+  const wider = await gate.resolve({ ...ruled("keys"), fingerprint: "f-wider" }, at(2n));
+  const now = await gate.resolve(ruled("masks"), at(3n));
+  const copies = [first, wider, now, { ...first, fingerprint: "f-unknown" }];
+  const found = await Promise.all(
+    copies.map(async (table) => (await gate.ofOtherRules([[table.id, completeFor(table, "g")]])).size),
+  );
+  expect(found).toEqual([1, 1, 0, 1]);
+  await gate.resolve({ ...ruled("masks"), fingerprint: "f-masks-wider" }, at(4n));
+  expect([...(await gate.ofOtherRules([[now.id, completeFor(now, "g")]]))]).toEqual([]);
+  expect([...(await gate.ofOtherRules([["public.unknown", completeFor(now, "g")]]))]).toEqual([]);
+});
