@@ -304,16 +304,17 @@ export class Pipeline {
       formatPosition: source.positions.format,
       positionFields: source.positions.fields,
     };
+    const leavesOut = (tableId: string): boolean => {
+      const table = this.gate.newest(tableId);
+      return this.suspended.has(sink.name, tableId) || (table !== undefined && !takes(table));
+    };
     const worker = new SinkWorker({
       clock,
       sink,
       state,
       limits,
       wants: (table) => this.#tables.fills(sink.name, table) && this.gate.flows(table),
-      leavesOut: (tableId) => {
-        const table = this.gate.newest(tableId);
-        return this.suspended.has(sink.name, tableId) || (table !== undefined && !takes(table));
-      },
+      leavesOut,
       deadLetters: new DeadLetterBox(sink.name, state.deadLetters, onPoison, context, logger),
       willRead: (tableId) => this.#streaming?.refiller.ledger.willRead(sink.name, tableId) ?? false,
       isVoid: (tableId) => this.gate.isGone(tableId) || this.suspended.has(sink.name, tableId),
@@ -336,7 +337,10 @@ export class Pipeline {
       acknowledged: () => this.#streaming?.acknowledger.givenUp ?? this.acknowledged,
       tables: () => this.gate.tables.filter((table) => this.#tables.fills(sink.name, table)),
       parts: async () => (await this.#streaming?.refiller.ledger.partsOf(sink.name)) ?? [],
-      ofOtherRules: (copies) => this.gate.ofOtherRules(copies),
+      passedBy: async (copies) => {
+        const leftOut = copies.map(([id]) => id).filter((id) => leavesOut(id));
+        return (await this.gate.ofOtherRules(copies)).union(new Set(leftOut));
+      },
       rejoin: async (step, missing) => await this.#streaming?.refiller.ledger.rejoin(sink.name, step, missing),
       onChange: () => this.#notify(),
       news: this.news,

@@ -51,7 +51,7 @@ async function stage(parts: Partial<WorkerParts> = {}, onLost: OnLost = "fail") 
     acknowledged: () => null,
     tables: () => [],
     parts: async () => [],
-    ofOtherRules: async () => new Set(),
+    passedBy: async () => new Set(),
     onChange: () => undefined,
     news: new News(),
     inVainMsMax: 60_000,

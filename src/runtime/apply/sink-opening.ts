@@ -31,8 +31,11 @@ export interface OpeningParts {
   readonly tables: () => readonly TableVersion[];
   /** Tables of which the sink has a part, from which an unfinished snapshot continues. */
   readonly parts: () => Promise<readonly Copy[]>;
-  /** The tables whose copies were made under other rules than those in force. */
-  readonly ofOtherRules: (copies: readonly Copy[]) => Promise<ReadonlySet<string>>;
+  /**
+   * The tables of which changes may pass the sink by unnoticed: their copies were made under other rules than those in
+   * force, or the configuration leaves them out.
+   */
+  readonly passedBy: (copies: readonly Copy[]) => Promise<ReadonlySet<string>>;
   /**
    * The sink continues from the checkpoint of this step (null: nothing proves what the sink got), without these tables.
    * When this resolves, the parts that the sink lacks do not count any more.
@@ -157,15 +160,15 @@ export class SinkOpening {
 
   /**
    * A table that is missing in the target (dropped or renamed meanwhile) is not complete, nor is a table of `lost`, nor one
-   * whose copy was made under other rules. Invariant: this is durable before the target can be created again, and before
-   * the sink passes changes that the present rules leave out.
+   * whose changes may pass by. Invariant: this is durable before the target can be created again, and before the sink
+   * passes such a change.
    */
   async withoutInvalid(
     { progress, isBound }: Known,
     lost: readonly string[],
     signal: AbortSignal,
   ): Promise<SinkProgress> {
-    const { worker, parts, ofOtherRules, tables, rejoin, logger } = this.#parts;
+    const { worker, parts, passedBy, tables, rejoin, logger } = this.#parts;
     const { sink } = worker;
     const copies = [...Object.entries(progress.tables), ...(await parts())];
     const copied = new Set(copies.map(([id]) => id));
@@ -174,7 +177,7 @@ export class SinkOpening {
     const missing = new Set([...absent, ...lost]);
     const histories = sink.form === "history" ? [...missing].filter((id) => progress.tables[id] !== undefined) : [];
     if (histories.length > 0) throw historyLost(sink.name, histories);
-    const invalid = new Set([...missing, ...(await ofOtherRules(copies))]);
+    const invalid = new Set([...missing, ...(await passedBy(copies))]);
     await rejoin(isBound ? (progress.bond?.step ?? null) : null, invalid);
     if (missing.size > 0) {
       logger.warn({ sink: sink.name, tables: [...missing] }, "tables are missing in the target: they are read again");
