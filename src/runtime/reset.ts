@@ -6,6 +6,7 @@ import type { TableVersion } from "../core/model/schema.ts";
 import type { SinkReset, StateStore } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
 import { rowVersion } from "../core/model/version.ts";
+import { sinkAhead } from "./errors.ts";
 import type { SinkWorker } from "./apply/sink-worker.ts";
 import { askAgain } from "./snapshot/snapshots.ts";
 
@@ -49,7 +50,10 @@ export async function applyReset(
     await cross({ worker, state, tables, logger }, own, { to, anew, crossing }, signal);
     return;
   }
-  const isReplay = !anew && own !== null && comparePositions(own.position, to) >= 0;
+  // Rows of a later epoch would win against everything that the log brings.
+  const isOfLaterEpoch = own !== null && own.position.epoch > to.epoch;
+  if (isOfLaterEpoch && worker.sink.form !== "mirror") throw sinkAhead(worker.name);
+  const isReplay = !anew && !isOfLaterEpoch && own !== null && comparePositions(own.position, to) >= 0;
   // Invariant: what has to be read again, or compared, is listed before the sink's checkpoint changes.
   const ids = tables.map(({ id }) => id);
   if (!isReplay) await askAgain(state.refills, worker.name, ids, { kind: "table" }, RESET_REASON, true);
@@ -58,8 +62,8 @@ export async function applyReset(
     await askAgain(state.refills, worker.name, held, { kind: "differences" }, RESET_REASON, true);
   }
   failpoint("reset.listed");
-  // No batch of this sink was beyond `to`, so none of our rows has a later version.
-  if (anew) await worker.expel(tables, rowVersion(to.epoch, to.commit), signal);
+  // No batch of this sink was beyond `to`, so none of our rows has a later version, unless it is of a later epoch.
+  if (anew || isOfLaterEpoch) await worker.expel(tables, rowVersion(to.epoch, to.commit), signal);
   failpoint("reset.expelled");
   const progress: SinkProgress = { position: to, tables: isReplay ? own.tables : {} };
   await storeReset({ worker, state }, progress, signal);

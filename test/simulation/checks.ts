@@ -148,7 +148,10 @@ export class Checks implements TargetWatch {
 
   progressed(target: Target, { position }: SinkProgress): void {
     const reached = this.#reached.get(target);
-    if (reached === undefined || comparePositions(position, reached) > 0) this.#reached.set(target, position);
+    // It goes to an earlier epoch only as somebody resets it.
+    const isReset = reached !== undefined && position.epoch < reached.epoch;
+    if (reached === undefined || isReset || comparePositions(position, reached) > 0)
+      this.#reached.set(target, position);
   }
 
   /** The source may forget what lies before `commit`. What a target says that it does not hold is owed: it is read as a whole. */
