@@ -3,6 +3,7 @@ import { dirname } from "node:path";
 import { Comparing, openReports } from "./comparing.ts";
 import type { Config, SinkConfig } from "./config/config.ts";
 import { scopeOf, systemClock } from "./core/clock.ts";
+import { contextOf, type EnvelopeContext } from "./core/model/envelope.ts";
 import { MillraceError } from "./core/errors.ts";
 import { makeFolder } from "./core/folder.ts";
 import type { Sink } from "./core/contracts/sink.ts";
@@ -97,7 +98,8 @@ async function runWithLease(
   const ruled = await openSource(config, await pinsOf(config, state), logger);
   const source = wrap.source?.(ruled) ?? ruled;
   const metrics = new PrometheusMetrics();
-  const sinks = await Promise.all(config.sinks.map((sink) => setUp(config.source, sink, logger, wrap.sink)));
+  const origin = contextOf({ name: config.name, producer: PRODUCER }, source);
+  const sinks = await Promise.all(config.sinks.map((sink) => setUp(config.source, sink, origin, logger, wrap.sink)));
   await forgetRemovedSinks(
     state,
     sinks.map(({ sink }) => sink.name),
@@ -154,12 +156,13 @@ async function runWithLease(
 async function setUp(
   source: Config["source"],
   config: SinkConfig,
+  origin: EnvelopeContext,
   logger: Logger,
   wrap: (sink: Sink) => Sink = (sink) => sink,
 ): Promise<SinkSetup> {
   const captured = new TableSelection(source.tables);
   const selection = new TableSelection(config.tables);
-  const sink = await config.connector.create(logger.child({ sink: config.name }));
+  const sink = await config.connector.create(logger.child({ sink: config.name }), origin);
   const limits = sink.batch ?? DEFAULT_LIMITS;
   return {
     sink: wrap(sink),

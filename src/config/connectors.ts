@@ -7,6 +7,7 @@ import type {
   SourceFactory,
   TableName,
 } from "../core/contracts/connector.ts";
+import type { EnvelopeContext } from "../core/model/envelope.ts";
 import type { QueryRequest, QueryResult, Sink } from "../core/contracts/sink.ts";
 import type { Source } from "../core/contracts/source.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
@@ -37,7 +38,8 @@ export type Parsed<Context, Made> =
 
 /** A connector with its options, ready to be created or checked. */
 export interface Bound<Made> {
-  create(log: Logger): Promise<Made>;
+  /** `origin`: for a sink; see SinkContext. */
+  create(log: Logger, origin?: EnvelopeContext): Promise<Made>;
   /** `tables`: the tables that a sink would mirror; see SinkFactory. */
   check(signal: AbortSignal, tables?: readonly TableName[]): Promise<readonly Finding[]>;
   /** The places that a sink writes into; see SinkFactory. Empty for a source. */
@@ -68,7 +70,8 @@ export function sinkConnector<Options>({ definition, factory }: SinkModule<Optio
     definition,
     parse: (input) =>
       parseStrictly(definition, input, (options, context: SinkContextBase) => ({
-        create: (log) => factory.create({ ...context, options }, log),
+        create: (log, origin) =>
+          factory.create({ ...context, options, ...(origin === undefined ? {} : { origin }) }, log),
         check: (signal, tables) => factory.check({ ...context, options }, signal, tables),
         places: () => factory.places?.({ ...context, options }) ?? [],
         ...(factory.query === undefined

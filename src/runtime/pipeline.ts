@@ -6,6 +6,7 @@ import type { SourceRecord, StateStore, StoredError, SuspendedTable } from "../c
 import type { SnapshotStatus, UnreadableTable } from "../core/contracts/status.ts";
 import type { Logger, Metrics } from "../core/contracts/telemetry.ts";
 import type { Position } from "../core/model/position.ts";
+import { contextOf } from "../core/model/envelope.ts";
 import { News } from "../core/news.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import { DEFAULT_POLICY, type SchemaPolicy } from "../core/model/schema-policy.ts";
@@ -296,14 +297,7 @@ export class Pipeline {
     const { sink, limits, onPoison, takes } = setup;
     const { clock, name, producer, source, state, lease, logger: parent, metrics } = this.#parts;
     const logger = parent.child({ sink: sink.name });
-    const context = {
-      name,
-      producer,
-      sourceKind: source.kind,
-      database: source.database,
-      formatPosition: source.positions.format,
-      positionFields: source.positions.fields,
-    };
+    const context = contextOf({ name, producer }, source);
     const leavesOut = (tableId: string): boolean => {
       const table = this.gate.newest(tableId);
       return this.suspended.has(sink.name, tableId) || (table !== undefined && !takes(table));

@@ -55,6 +55,11 @@ export function redisUrl(): string {
   return provided("redis").url;
 }
 
+/** host:port of the shared broker. */
+export function kafkaBroker(): string {
+  return new URL(provided("kafka").url).host;
+}
+
 /** Where the browser is driven from. */
 export function chromiumUrl(): string {
   return provided("chromium").url;

@@ -24,6 +24,7 @@ const DRIVERS: Readonly<Record<string, readonly string[]>> = {
   duckdb: ["@duckdb/node-api"],
   elasticsearch: ["@elastic/transport"],
   redis: ["ioredis"],
+  kafka: ["@platformatic/kafka"],
 };
 
 const RULES: readonly Rule[] = [

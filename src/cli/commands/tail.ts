@@ -2,7 +2,7 @@ import { once } from "node:events";
 import type { Config } from "../../config/config.ts";
 import type { Block } from "../../core/model/block.ts";
 import { ByteWriter } from "../../core/bytes.ts";
-import { type EnvelopeContext, writeEnvelope, writeMessageEnvelope } from "../../core/model/envelope.ts";
+import { contextOf, type EnvelopeContext, writeEnvelope, writeMessageEnvelope } from "../../core/model/envelope.ts";
 import { isAborted } from "../../core/errors.ts";
 import type { Position } from "../../core/model/position.ts";
 import type { SchemaResolver } from "../../core/contracts/change-log.ts";
@@ -153,15 +153,8 @@ class Printer {
     this.#selection = selection;
     this.#left = limit;
     this.#markPrefix = source.watermarks.markPrefix;
-    this.#context = {
-      name: config.name,
-      producer: PRODUCER,
-      sourceKind: source.kind,
-      database: source.database,
-      formatPosition: source.positions.format,
-      positionFields: source.positions.fields,
-      recordPosition: source.positions.recordPosition,
-    };
+    const { recordPosition } = source.positions;
+    this.#context = { ...contextOf({ name: config.name, producer: PRODUCER }, source), recordPosition };
   }
 
   get done(): boolean {

@@ -1,3 +1,4 @@
+import type { EnvelopeContext } from "../model/envelope.ts";
 import type { QueryRequest, QueryResult, Sink } from "./sink.ts";
 import type { Source } from "./source.ts";
 import type { Logger } from "./telemetry.ts";
@@ -51,6 +52,8 @@ export interface SinkContext<Options> {
   /** The configuration file's folder; relative paths start there. */
   readonly folder: string;
   readonly options: Options;
+  /** Where the changes come from, for sinks that write envelopes. Absent where nothing is written. */
+  readonly origin?: EnvelopeContext;
   /** Whether the target drops columns that the table no longer has; by default they stay. A history ignores it. */
   readonly dropsColumns?: (table: TableName) => boolean;
 }

@@ -8,6 +8,7 @@ import {
   type Block,
   type LogMessage,
   NO_TUPLE,
+  OP_DELETE,
   OP_LETTERS,
   OP_READ,
   type Transactions,
@@ -31,8 +32,27 @@ export interface EnvelopeContext {
   readonly formatPosition: (commit: bigint) => string;
   /** A transaction's place in named values (`file`, `pos`); absent: as its position, `commitLsn`. */
   readonly positionFields?: ((commit: bigint) => PositionFields) | undefined;
-  /** Position of the change's own record, where the source can tell it from the block. */
+  /** Position of the change's own record, where the source can tell it from the block; only for blocks of a stream. */
   readonly recordPosition?: ((block: Block, row: number) => bigint | undefined) | undefined;
+}
+
+/** What a source says of itself in the envelopes of its changes. */
+interface Origin {
+  readonly kind: string;
+  readonly database: string;
+  readonly positions: {
+    readonly format: EnvelopeContext["formatPosition"];
+    readonly fields?: EnvelopeContext["positionFields"];
+  };
+}
+
+/** The context of the envelopes of one daemon, also of rows that were netted. */
+export function contextOf(
+  { name, producer }: Pick<EnvelopeContext, "name" | "producer">,
+  { kind, database, positions }: Origin,
+): EnvelopeContext {
+  const { format, fields } = positions;
+  return { name, producer, sourceKind: kind, database, formatPosition: format, positionFields: fields };
 }
 
 export type PositionFields = Readonly<Record<string, string | number>>;
@@ -41,10 +61,22 @@ const cells = new CellMap();
 
 /** Writes the envelope of row `row`, without a line break. */
 export function writeEnvelope(out: ByteWriter, block: Block, row: number, context: EnvelopeContext): void {
+  write(out, block, row, block.op[row]!, block.after[row]!, context);
+}
+
+/** The same for the delete under the old key, where row `row` changes the key. */
+export function writeDeleteEnvelope(out: ByteWriter, block: Block, row: number, context: EnvelopeContext): void {
+  write(out, block, row, OP_DELETE, NO_TUPLE, context);
+}
+
+/** The key's columns as an object. `offset`: of a tuple that holds them. */
+export function writeKeyObject(out: ByteWriter, table: TableVersion, bytes: Uint8Array, offset: number): void {
+  writeTuple(out, table, namesOf(table), bytes, offset, true);
+}
+
+function write(out: ByteWriter, block: Block, row: number, op: number, after: number, context: EnvelopeContext): void {
   const table = block.tables[block.table[row]!]!;
   const names = namesOf(table);
-  const op = block.op[row]!;
-  const after = block.after[row]!;
   const before = block.before[row]!;
   const beforeKind = before === NO_TUPLE ? BEFORE_NONE : block.beforeKind[row]!;
   out.ascii('{"id":');

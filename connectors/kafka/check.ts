@@ -1,0 +1,101 @@
+import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
+import type { MillraceError } from "../../src/core/errors.ts";
+import { Cluster } from "./client/cluster.ts";
+import { apiIdsOf } from "./client/failures.ts";
+import { createTopic } from "./client/topic-settings.ts";
+import { classify } from "./errors.ts";
+import { ownTopic, topicOf } from "./names.ts";
+import type { KafkaSinkSettings } from "./sink.ts";
+
+const NAMED_MAX = 5;
+
+/** Preflight: connects, and changes nothing. */
+export async function check(
+  settings: KafkaSinkSettings,
+  signal: AbortSignal,
+  tables: readonly TableName[] = [],
+): Promise<readonly Finding[]> {
+  try {
+    await using cluster = new Cluster(settings.cluster());
+    const brokers = await cluster.brokerCount(signal);
+    return [
+      ok("kafka.connect", `connected to a Kafka cluster of ${brokers} broker${brokers === 1 ? "" : "s"}`),
+      await features(cluster, signal),
+      await topicsFinding(cluster, settings, brokers, tables, signal),
+      acls(settings),
+    ];
+  } catch (error) {
+    return [failed("kafka.connect", classify(error, signal))];
+  }
+}
+
+async function features(cluster: Cluster, signal: AbortSignal): Promise<Finding> {
+  try {
+    for (const name of ["InitProducerId", "AddPartitionsToTxn", "EndTxn"]) await cluster.api(name, signal);
+    const { version } = await cluster.api("Produce", signal);
+    if (version >= 9) return ok("kafka.transactions", "the brokers speak what transactions need");
+    return { ...ok("kafka.transactions", "the brokers are too old"), level: "error", fix: "Use Kafka 2.5 or newer." };
+  } catch (error) {
+    return failed("kafka.transactions", classify(error, signal));
+  }
+}
+
+async function topicsFinding(
+  cluster: Cluster,
+  settings: KafkaSinkSettings,
+  brokers: number,
+  tables: readonly TableName[],
+  signal: AbortSignal,
+): Promise<Finding> {
+  const { naming, rules, name } = settings;
+  const own = [ownTopic(`checkpoint.${name}`, naming), ownTopic("schemas", naming)];
+  const wanted = [...own, ...new Set(tables.map((table) => topicOf(table, naming)))];
+  try {
+    const found = await cluster.topics(wanted, signal);
+    const missing = wanted.filter((topic) => found.get(topic) == null);
+    const [first] = missing;
+    if (first === undefined) return ok("kafka.topics", `all ${wanted.length} topics are there`);
+    const named = `${missing.slice(0, NAMED_MAX).join(", ")}${missing.length > NAMED_MAX ? " …" : ""}`;
+    if (!rules.create) {
+      const what = `${missing.length} topics are missing: ${named}`;
+      return { id: "kafka.topics", level: "error", what, fix: "Create them, or set `topics: { create: true }`." };
+    }
+    if (rules.replication > brokers) {
+      const what = `\`topics.replication\` is ${rules.replication}, and there are ${brokers} brokers`;
+      return { id: "kafka.topics", level: "error", what, fix: `Set it to ${brokers} or less.` };
+    }
+    const { partitions, replication, settings: of } = rules;
+    await createTopic(cluster, { name: first, partitions, replication, settings: of }, signal, true);
+    return ok("kafka.topics", `${missing.length} topics will be made: ${named}`);
+  } catch (error) {
+    if (apiIdsOf(error).includes("TOPIC_ALREADY_EXISTS")) return ok("kafka.topics", "topics are being made");
+    return failed("kafka.topics", classify(error, signal));
+  }
+}
+
+/** What the user needs where the cluster has an authorizer, for kafka-acls.sh. */
+function acls({ naming, name, rules, cluster }: KafkaSinkSettings): Finding {
+  const user = cluster().sasl?.username ?? "USER";
+  const data = naming.single === undefined ? `${naming.prefix}${naming.daemon}.` : `${naming.prefix}${naming.single}`;
+  const create = rules.create ? " --operation Create" : "";
+  const to = `--add --allow-principal 'User:${user}'`;
+  const lines = [
+    `${to} --operation Write --operation Describe --operation DescribeConfigs${create} --resource-pattern-type prefixed --topic '${data}'`,
+    ...(naming.single === undefined
+      ? []
+      : [
+          `${to} --operation Write --operation Describe${create} --resource-pattern-type prefixed --topic '${ownTopic("", naming)}'`,
+        ]),
+    `${to} --operation Read --topic '${ownTopic(`checkpoint.${name}`, naming)}'`,
+    `${to} --operation Write --operation Describe --transactional-id 'millrace-${naming.prefix}${naming.daemon}-${name}'`,
+  ];
+  return ok("kafka.acls", `with an authorizer the sink needs, by kafka-acls.sh: ${lines.join("; ")}`);
+}
+
+function ok(id: string, what: string): Finding {
+  return { id, level: "ok", what, fix: null };
+}
+
+function failed(id: string, error: MillraceError): Finding {
+  return { id, level: "error", what: `${error.code}: ${error.message}`, fix: error.hint ?? null };
+}

@@ -1,0 +1,101 @@
+/**
+ * The sink's checkpoint: records in a compacted topic of its own, written in the transaction of the changes. Two keys:
+ *
+ *   position   {"lease":3,"position":"1/4711/0","bond":"…","open":""}             with every step
+ *   tables     {"tables":"{…}","topics":{"shop.public.users":"<topic id>"}}        after a change, and now and then
+ *
+ * Now and then, so that the newest of both lies near the end of the topic: a start reads back from there.
+ */
+import * as z from "zod";
+import type { Cluster } from "./client/cluster.ts";
+import { failureOf } from "./client/failures.ts";
+import { extentOf, readCommitted } from "./client/reading.ts";
+
+const POSITION = z.object({ lease: z.int(), position: z.string(), bond: z.string(), open: z.string() });
+const TABLES = z.object({ tables: z.string(), topics: z.record(z.string(), z.string()) });
+
+export interface Checkpoint {
+  readonly lease: number;
+  /** "" where there is none. */
+  readonly position: string;
+  readonly bond: string;
+  /** The version of a transaction whose end is not written yet; "" where there is none. */
+  readonly open: string;
+  /** The text of `checkpointTexts`. */
+  readonly tables: string;
+  /** By name, the ids of the topics of complete tables. */
+  readonly topics: Readonly<Record<string, string>>;
+}
+
+export const NO_CHECKPOINT: Checkpoint = { lease: 0, position: "", bond: "", open: "", tables: "{}", topics: {} };
+
+/** Settings of the topic. Small segments, so that compaction keeps it short. */
+export const CHECKPOINT_SETTINGS: Readonly<Record<string, string>> = {
+  "cleanup.policy": "compact",
+  "segment.bytes": "16777216",
+  "segment.ms": "3600000",
+  "min.cleanable.dirty.ratio": "0.1",
+};
+
+const POSITION_KEY = Buffer.from("position");
+const TABLES_KEY = Buffer.from("tables");
+/** So many records of the position may follow one of the tables. */
+const TABLES_EVERY = 500;
+/** Each step takes an offset for its record and one for its transaction's end. */
+const NEAR_THE_END = BigInt(TABLES_EVERY * 2 + 100);
+
+export interface CheckpointRecord {
+  readonly key: Buffer;
+  readonly value: Buffer;
+}
+
+/** Which records a step writes. */
+export class CheckpointWriter {
+  #tables: string | null = null;
+  #since = 0;
+
+  records({ lease, position, bond, open, tables, topics }: Checkpoint): readonly CheckpointRecord[] {
+    const record = { key: POSITION_KEY, value: json({ lease, position, bond, open }) };
+    const text = JSON.stringify({ tables, topics });
+    if (text === this.#tables && this.#since < TABLES_EVERY) {
+      this.#since++;
+      return [record];
+    }
+    this.#tables = text;
+    this.#since = 0;
+    return [record, { key: TABLES_KEY, value: Buffer.from(text) }];
+  }
+}
+
+/** Waits for no transaction that is open; see `isStable`. */
+export async function readCheckpoint(cluster: Cluster, name: string, signal: AbortSignal): Promise<Checkpoint> {
+  const topic = (await cluster.topics([name], signal)).get(name);
+  if (topic == null) return NO_CHECKPOINT;
+  const place = { name, topic, partition: 0 };
+  const { first, stable } = await extentOf(cluster, place, signal);
+  const near = stable - NEAR_THE_END;
+  for (const from of near > first ? [near, first] : [first]) {
+    let position: z.output<typeof POSITION> | undefined;
+    let tables: z.output<typeof TABLES> | undefined;
+    for await (const { key, value } of readCommitted(cluster, place, { from, until: stable }, signal)) {
+      if (key === null || value === null) continue;
+      if (key.equals(POSITION_KEY)) position = parsed(POSITION, value, name);
+      else if (key.equals(TABLES_KEY)) tables = parsed(TABLES, value, name);
+    }
+    if (position !== undefined && tables !== undefined) return { ...position, ...tables };
+  }
+  if (stable > first) throw failureOf("CORRUPT_MESSAGE", name);
+  return NO_CHECKPOINT;
+}
+
+function parsed<T>(shape: z.ZodType<T>, value: Buffer, name: string): T {
+  try {
+    return shape.parse(JSON.parse(value.toString("utf8")));
+  } catch {
+    throw failureOf("CORRUPT_MESSAGE", name);
+  }
+}
+
+function json(value: object): Buffer {
+  return Buffer.from(JSON.stringify(value));
+}

@@ -1,0 +1,179 @@
+/**
+ * Requests to the brokers of one Kafka cluster. The library keeps the connections and speaks the protocol; what is asked,
+ * and what an answer means, is decided here and in the files beside this one.
+ */
+import {
+  type API,
+  Base,
+  type Connection,
+  kGetApi,
+  kGetBootstrapConnection,
+  kGetConnection,
+  type SASLOptions,
+} from "@platformatic/kafka";
+import type { ConnectionOptions } from "node:tls";
+import { within } from "../../../src/core/deadline.ts";
+import { failureOf } from "./failures.ts";
+
+export interface ClusterSettings {
+  /** host:port of some brokers; they name the others. */
+  readonly brokers: readonly string[];
+  /** What the brokers' logs call this client. */
+  readonly clientId: string;
+  /** Null: the connection is not encrypted. */
+  readonly tls: ConnectionOptions | null;
+  readonly sasl: SaslSettings | null;
+}
+
+export interface SaslSettings {
+  readonly mechanism: "PLAIN" | "SCRAM-SHA-256" | "SCRAM-SHA-512";
+  readonly username: string;
+  readonly password: string;
+}
+
+export interface Topic {
+  /** Changes when the topic is deleted and created again. */
+  readonly id: string;
+  /** By partition, the broker that leads it. */
+  readonly leaders: readonly number[];
+}
+
+const CONNECT_MS_MAX = 5_000;
+const REQUEST_MS_MAX = 30_000;
+
+/** The part of a Metadata response that is read here. */
+interface MetadataAnswer {
+  readonly brokers: readonly { readonly nodeId: number; readonly host: string; readonly port: number }[];
+  readonly controllerId: number;
+  readonly topics: readonly {
+    readonly name: string | null;
+    readonly topicId: string;
+    readonly errorCode: number;
+    readonly partitions: readonly { readonly partitionIndex: number; readonly leaderId: number }[];
+  }[];
+}
+
+type Callback<T> = (error: Error | null, result?: T) => void;
+
+/** Error codes of topics that do not exist: https://kafka.apache.org/protocol#protocol_error_codes */
+const UNKNOWN_TOPIC = 3;
+const INVALID_TOPIC = 17;
+const TOPIC_UNAUTHORIZED = 29;
+
+export class Cluster implements AsyncDisposable {
+  readonly #base: Base;
+  #brokers = new Map<number, { readonly host: string; readonly port: number }>();
+  #isClosed = false;
+
+  constructor({ brokers, clientId, tls, sasl }: ClusterSettings) {
+    this.#base = new Base({
+      clientId,
+      bootstrapBrokers: [...brokers],
+      connectTimeout: CONNECT_MS_MAX,
+      requestTimeout: REQUEST_MS_MAX,
+      retries: 0,
+      ...(tls === null ? {} : { tls, tlsServerName: tls.servername ?? true }),
+      ...(sasl === null ? {} : { sasl: { ...sasl } satisfies SASLOptions }),
+    });
+    // An error that no request waits for must not end the process; the next request fails with it.
+    this.#base.on("client:broker:failed", () => undefined);
+  }
+
+  /** The topics with these names; null for one that does not exist. Throws if one may not be looked at. */
+  async topics(names: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, Topic | null>> {
+    const found = new Map<string, Topic | null>(names.map((name) => [name, null]));
+    const { topics } = await this.#metadata(names, signal);
+    for (const { name, topicId, errorCode, partitions } of topics) {
+      if (name === null || errorCode === UNKNOWN_TOPIC || errorCode === INVALID_TOPIC) continue;
+      if (errorCode !== 0 && errorCode !== 5) throw failureOf(errorCode, name);
+      const leaders = Array.from(partitions, () => -1);
+      for (const { partitionIndex, leaderId } of partitions) leaders[partitionIndex] = leaderId;
+      found.set(name, { id: topicId, leaders });
+    }
+    return found;
+  }
+
+  /** The names of all topics that this client may see. */
+  async topicNames(signal: AbortSignal): Promise<readonly string[]> {
+    const { topics } = await this.#metadata(null, signal);
+    return topics.flatMap(({ name, errorCode }) => (name === null || errorCode === TOPIC_UNAUTHORIZED ? [] : [name]));
+  }
+
+  /** The broker that decides on topics and their settings. */
+  async controller(signal: AbortSignal): Promise<number> {
+    return (await this.#metadata([], signal)).controllerId;
+  }
+
+  async brokerCount(signal: AbortSignal): Promise<number> {
+    await this.#metadata([], signal);
+    return this.#brokers.size;
+  }
+
+  async #metadata(names: readonly string[] | null, signal: AbortSignal): Promise<MetadataAnswer> {
+    let answer: MetadataAnswer;
+    try {
+      answer = await this.request<MetadataAnswer>("Metadata", null, signal, names, false, false);
+    } catch (error) {
+      // The library makes an error of an answer that says it of one topic; the others are in it as well.
+      const response = answerIn(error);
+      if (response === null) throw error;
+      answer = response;
+    }
+    this.#brokers = new Map(answer.brokers.map(({ nodeId, host, port }) => [nodeId, { host, port }]));
+    return answer;
+  }
+
+  /** One request in the newest version that both sides speak. `node`: null for any broker. */
+  async request<T>(name: string, node: number | null, signal: AbortSignal, ...parts: readonly unknown[]): Promise<T> {
+    const api = await this.api(name, signal);
+    const connection = await this.connection(node, signal);
+    return await this.answered<T>((done) => api(connection, ...parts, done), signal);
+  }
+
+  async api(name: string, signal: AbortSignal): Promise<API<unknown[], unknown>> {
+    return await this.answered((done) => this.#base[kGetApi](name, done), signal);
+  }
+
+  async connection(node: number | null, signal: AbortSignal): Promise<Connection> {
+    if (node === null) return await this.answered((done) => this.#base[kGetBootstrapConnection](done), signal);
+    let broker = this.#brokers.get(node);
+    if (broker === undefined) {
+      await this.#metadata([], signal);
+      broker = this.#brokers.get(node);
+    }
+    if (broker === undefined) throw failureOf("BROKER_NOT_AVAILABLE", `broker ${node}`);
+    return await this.answered((done) => this.#base[kGetConnection](broker, done), signal);
+  }
+
+  /** The answer of a call of the library. It does not stop the call: a broker may carry a request out all the same. */
+  async answered<T>(call: (done: Callback<T>) => void, signal: AbortSignal): Promise<T> {
+    const stopped = (): Error => new DOMException("the request was stopped", "AbortError");
+    const work = new Promise<T>((resolve, reject) => {
+      if (this.#isClosed) throw stopped();
+      call((error, result) => {
+        if (error === null || error === undefined) resolve(result!);
+        else reject(error);
+      });
+    });
+    return await within(work, {
+      signal,
+      timeoutMs: REQUEST_MS_MAX + CONNECT_MS_MAX,
+      stopped,
+      late: () => failureOf("REQUEST_TIMED_OUT", "the brokers"),
+    });
+  }
+
+  /** Requests that wait for an answer fail. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#isClosed = true;
+    await this.#base.close().catch(() => undefined);
+  }
+}
+
+function answerIn(error: unknown): MetadataAnswer | null {
+  if (typeof error !== "object" || error === null || !("response" in error)) return null;
+  const { response } = error;
+  const isAnswer = typeof response === "object" && response !== null && "topics" in response && "brokers" in response;
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- a parsed Metadata response, told by its fields
+  return isAnswer ? (response as MetadataAnswer) : null;
+}

@@ -1,0 +1,53 @@
+/** What went wrong between this client and the brokers, by the protocol's own names. */
+import { protocolErrors, protocolErrorsCodesById } from "@platformatic/kafka";
+
+/** A protocol error that this client found in an answer; the library makes its own of most. */
+export class KafkaFailure extends Error {
+  /** As in https://kafka.apache.org/protocol#protocol_error_codes */
+  readonly apiId: string;
+  /** The topic, broker or group that it is about. */
+  readonly about: string;
+
+  constructor(apiId: string, about: string) {
+    super(`${apiId}: ${about}`);
+    this.apiId = apiId;
+    this.about = about;
+  }
+}
+
+export function failureOf(error: number | string, about: string): KafkaFailure {
+  return new KafkaFailure(typeof error === "number" ? (protocolErrorsCodesById[error] ?? String(error)) : error, about);
+}
+
+/** All names of protocol errors in an error, outermost first. */
+export function apiIdsOf(error: unknown): readonly string[] {
+  const found: string[] = [];
+  walk(error, 0, (one) => {
+    if ("apiId" in one && typeof one.apiId === "string") found.push(one.apiId);
+  });
+  return found;
+}
+
+/** Whether the protocol says that a repeated request may succeed. */
+export function mayPass(apiId: string): boolean {
+  return protocolErrors[apiId]?.canRetry ?? false;
+}
+
+/** The codes of the library (PLT_KFK_…) and of the operating system in an error. */
+export function codesOf(error: unknown): readonly string[] {
+  const found: string[] = [];
+  walk(error, 0, (one) => {
+    if ("code" in one && typeof one.code === "string") found.push(one.code);
+  });
+  return found;
+}
+
+const DEPTH_MAX = 8;
+
+/** An error of the library has causes, and errors beside one another, as deep as its calls go. */
+function walk(error: unknown, depth: number, visit: (one: object) => void): void {
+  if (typeof error !== "object" || error === null || depth > DEPTH_MAX) return;
+  visit(error);
+  if ("cause" in error) walk(error.cause, depth + 1, visit);
+  if ("errors" in error && Array.isArray(error.errors)) for (const one of error.errors) walk(one, depth + 1, visit);
+}

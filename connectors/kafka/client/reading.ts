@@ -1,0 +1,156 @@
+/** Reads committed records of one partition, outside of any consumer group. */
+import type { Cluster, Topic } from "./cluster.ts";
+import { failureOf } from "./failures.ts";
+
+export interface CommittedRecord {
+  readonly offset: bigint;
+  readonly key: Buffer | null;
+  readonly value: Buffer | null;
+}
+
+export interface Place {
+  readonly name: string;
+  readonly topic: Topic;
+  readonly partition: number;
+}
+
+/** Which offsets a partition has. */
+export interface Extent {
+  readonly first: bigint;
+  /** Everything before it is committed or aborted. */
+  readonly stable: bigint;
+  /** Everything before it is written. */
+  readonly end: bigint;
+}
+
+const COMMITTED = 1;
+const UNCOMMITTED = 0;
+const EARLIEST = -2n;
+const LATEST = -1n;
+const NO_REPLICA = -1;
+const NO_EPOCH = -1;
+const FETCH_BYTES = 8 * 1024 * 1024;
+const FETCH_WAIT_MS = 500;
+const TRANSACTIONAL = 0x10;
+const CONTROL = 0x20;
+/** The second number in the key of a control record. */
+const ABORT = 0;
+
+interface OffsetsAnswer {
+  readonly topics: readonly {
+    readonly partitions: readonly { readonly errorCode: number; readonly offset: bigint }[];
+  }[];
+}
+
+interface FetchAnswer {
+  readonly responses: readonly { readonly partitions: readonly FetchedPartition[] }[];
+}
+
+interface FetchedPartition {
+  readonly errorCode: number;
+  readonly abortedTransactions: readonly { readonly producerId: bigint; readonly firstOffset: bigint }[] | null;
+  readonly records: readonly FetchedBatch[] | null;
+}
+
+interface FetchedBatch {
+  readonly firstOffset: bigint;
+  readonly lastOffsetDelta: number;
+  readonly attributes: number;
+  readonly producerId: bigint;
+  readonly records: readonly {
+    readonly offsetDelta: number;
+    readonly key: Buffer | null;
+    readonly value: Buffer | null;
+  }[];
+}
+
+export async function extentOf(cluster: Cluster, place: Place, signal: AbortSignal): Promise<Extent> {
+  const [first, stable, end] = await Promise.all([
+    offsetAt(cluster, place, [UNCOMMITTED, EARLIEST], signal),
+    offsetAt(cluster, place, [COMMITTED, LATEST], signal),
+    offsetAt(cluster, place, [UNCOMMITTED, LATEST], signal),
+  ]);
+  return { first, stable, end };
+}
+
+/** Fails as long as the partition's leader does not serve it yet. */
+export async function expectServed(cluster: Cluster, place: Place, signal: AbortSignal): Promise<void> {
+  await offsetAt(cluster, place, [UNCOMMITTED, EARLIEST], signal);
+}
+
+async function offsetAt(
+  cluster: Cluster,
+  { name, topic, partition }: Place,
+  [isolation, timestamp]: readonly [isolation: number, timestamp: bigint],
+  signal: AbortSignal,
+): Promise<bigint> {
+  const asked = [{ name, partitions: [{ partitionIndex: partition, currentLeaderEpoch: NO_EPOCH, timestamp }] }];
+  const leader = topic.leaders[partition]!;
+  const { topics } = await cluster.request<OffsetsAnswer>("ListOffsets", leader, signal, NO_REPLICA, isolation, asked);
+  const [found] = topics[0]?.partitions ?? [];
+  if (found === undefined || found.errorCode !== 0) throw failureOf(found?.errorCode ?? -1, name);
+  return found.offset;
+}
+
+/** The committed records from offset `from` up to, not including, `until`, which is not beyond `Extent.stable`. */
+export async function* readCommitted(
+  cluster: Cluster,
+  place: Place,
+  { from, until }: { readonly from: bigint; readonly until: bigint },
+  signal: AbortSignal,
+): AsyncGenerator<CommittedRecord> {
+  let next = from;
+  while (next < until) {
+    const { records, abortedTransactions } = await fetchFrom(cluster, place, next, signal);
+    const aborting = new Set<bigint>();
+    const aborted = (abortedTransactions ?? []).toSorted((a, b) => (a.firstOffset < b.firstOffset ? -1 : 1));
+    for (const batch of records ?? []) {
+      const last = batch.firstOffset + BigInt(batch.lastOffsetDelta);
+      while (aborted[0] !== undefined && aborted[0].firstOffset <= last) aborting.add(aborted.shift()!.producerId);
+      if ((batch.attributes & CONTROL) !== 0) {
+        if (batch.records[0]?.key?.readInt16BE(2) === ABORT) aborting.delete(batch.producerId);
+      } else if ((batch.attributes & TRANSACTIONAL) === 0 || !aborting.has(batch.producerId)) {
+        for (const { offsetDelta, key, value } of batch.records) {
+          const offset = batch.firstOffset + BigInt(offsetDelta);
+          if (offset >= next && offset < until) yield { offset, key, value };
+        }
+      }
+      if (last >= next) next = last + 1n;
+    }
+  }
+}
+
+async function fetchFrom(
+  cluster: Cluster,
+  { name, topic, partition }: Place,
+  from: bigint,
+  signal: AbortSignal,
+): Promise<FetchedPartition> {
+  const partitions = [
+    {
+      partition,
+      currentLeaderEpoch: NO_EPOCH,
+      fetchOffset: from,
+      lastFetchedEpoch: NO_EPOCH,
+      partitionMaxBytes: FETCH_BYTES,
+    },
+  ];
+  const asked = [{ topic: name, topicId: topic.id, partitions }];
+  const { responses } = await cluster.request<FetchAnswer>(
+    "Fetch",
+    topic.leaders[partition]!,
+    signal,
+    FETCH_WAIT_MS,
+    1,
+    FETCH_BYTES,
+    COMMITTED,
+    0,
+    NO_EPOCH,
+    asked,
+    [],
+    "",
+  );
+  const found = responses[0]?.partitions[0];
+  if (found === undefined || found.errorCode !== 0) throw failureOf(found?.errorCode ?? -1, name);
+  return found;
+}

@@ -1,0 +1,218 @@
+/**
+ * The one writer under a transactional id: https://kafka.apache.org/protocol, KIP-98. Each call is one request or a few; a
+ * writer whose call has failed is not used again.
+ */
+import { produceV10, produceV11, produceV9, Writer } from "@platformatic/kafka";
+import type { Clock } from "../../../src/core/clock.ts";
+import type { Cluster, Topic } from "./cluster.ts";
+import { apiIdsOf, failureOf } from "./failures.ts";
+import type { Compression, ProducerIdentity, RecordBatch } from "./record-batch.ts";
+
+/** How long a transaction may last before the broker aborts it: the limit of a broker's default settings is 15 minutes. */
+const TRANSACTION_MS_MAX = 60_000;
+const PRODUCE_MS_MAX = 30_000;
+/** Requests to one broker that wait for their answers; a broker keeps the order of five. */
+const IN_FLIGHT_MAX = 5;
+const REQUEST_BYTES = 4 * 1024 * 1024;
+/** The key of FindCoordinator for transactions. */
+const OF_TRANSACTION = 1;
+const ALL_REPLICAS = -1;
+const PRODUCE = 0;
+const PARSERS = new Map([
+  [9, produceV9.parseResponse],
+  [10, produceV10.parseResponse],
+  [11, produceV11.parseResponse],
+]);
+/** The broker still writes the end of the transaction before: a matter of milliseconds. */
+const STILL_ENDING = new Set(["CONCURRENT_TRANSACTIONS", "COORDINATOR_LOAD_IN_PROGRESS"]);
+const ENDING_TRIES_MAX = 200;
+
+/** The batches of one topic, by partition. */
+export interface TopicBatches {
+  readonly name: string;
+  readonly topic: Topic;
+  /** Several for one partition are sent in their order. */
+  readonly batches: readonly { readonly partition: number; readonly batch: RecordBatch }[];
+}
+
+interface Coordinator {
+  readonly nodeId: number;
+  readonly errorCode: number;
+}
+
+interface ToSend {
+  readonly name: string;
+  readonly partition: number;
+  readonly bytes: Buffer;
+}
+
+export class TransactionalWriter {
+  readonly #cluster: Cluster;
+  readonly #clock: Clock;
+  readonly #id: string;
+  readonly #producer: ProducerIdentity;
+  readonly #coordinator: number;
+  readonly #compression: Compression;
+  /** By topic id, the next sequence number of each partition. */
+  readonly #sequences = new Map<string, Int32Array>();
+
+  private constructor(
+    cluster: Cluster,
+    clock: Clock,
+    id: string,
+    coordinator: number,
+    producer: ProducerIdentity,
+    compression: Compression,
+  ) {
+    this.#cluster = cluster;
+    this.#clock = clock;
+    this.#id = id;
+    this.#coordinator = coordinator;
+    this.#producer = producer;
+    this.#compression = compression;
+  }
+
+  /** Afterwards no earlier writer under this id can write, and its open transaction was aborted, or committed if it was so far. */
+  static async open(
+    cluster: Cluster,
+    { clock, id, compression }: { readonly clock: Clock; readonly id: string; readonly compression: Compression },
+    signal: AbortSignal,
+  ): Promise<TransactionalWriter> {
+    const coordinator = await coordinatorOf(cluster, clock, id, signal);
+    const producer = await untilEnded(clock, signal, () =>
+      cluster.request<ProducerIdentity>("InitProducerId", coordinator, signal, id, TRANSACTION_MS_MAX, -1n, -1),
+    );
+    return new TransactionalWriter(cluster, clock, id, coordinator, producer, compression);
+  }
+
+  /** All of it in one transaction. When this resolves, readers of committed records see it; when it rejects, they may. */
+  async write(topics: readonly TopicBatches[], signal: AbortSignal): Promise<void> {
+    await this.#announce(topics, signal);
+    const byLeader = new Map<number, ToSend[]>();
+    for (const { name, topic, batches } of topics) {
+      for (const { partition, batch } of batches) {
+        const bytes = batch.finish(this.#producer, this.#sequence(topic, partition, batch.count), this.#compression);
+        const leader = topic.leaders[partition]!;
+        if (leader < 0) throw failureOf("LEADER_NOT_AVAILABLE", name);
+        const ofLeader = byLeader.get(leader);
+        if (ofLeader === undefined) byLeader.set(leader, [{ name, partition, bytes }]);
+        else ofLeader.push({ name, partition, bytes });
+      }
+    }
+    await Promise.all([...byLeader].map(([leader, sent]) => this.#produce(leader, sent, signal)));
+    const { producerId, producerEpoch } = this.#producer;
+    await this.#cluster.request("EndTxn", this.#coordinator, signal, this.#id, producerId, producerEpoch, true);
+  }
+
+  async #announce(topics: readonly TopicBatches[], signal: AbortSignal): Promise<void> {
+    const announced = topics.map(({ name, batches }) => ({
+      name,
+      partitions: [...new Set(batches.map(({ partition }) => partition))],
+    }));
+    const transaction = { transactionalId: this.#id, ...this.#producer, verifyOnly: false, topics: announced };
+    const { version } = await this.#cluster.api("AddPartitionsToTxn", signal);
+    const { producerId, producerEpoch } = this.#producer;
+    const parts = version >= 4 ? [[transaction]] : [this.#id, producerId, producerEpoch, announced];
+    await untilEnded(this.#clock, signal, () =>
+      this.#cluster.request("AddPartitionsToTxn", this.#coordinator, signal, ...parts),
+    );
+  }
+
+  #sequence(topic: Topic, partition: number, count: number): number {
+    let known = this.#sequences.get(topic.id);
+    if (known === undefined || known.length < topic.leaders.length) {
+      const larger = new Int32Array(topic.leaders.length);
+      larger.set(known ?? []);
+      this.#sequences.set(topic.id, (known = larger));
+    }
+    const sequence = known[partition]!;
+    // It begins again at 0 after 2^31 - 1, as a broker expects.
+    known[partition] = (sequence + count) & 0x7fff_ffff;
+    return sequence;
+  }
+
+  /** A request has at most one batch for each partition. Batches of a partition go in their order. */
+  async #produce(leader: number, sent: readonly ToSend[], signal: AbortSignal): Promise<void> {
+    const { version } = await this.#cluster.api("Produce", signal);
+    const parse = PARSERS.get(version);
+    if (parse === undefined) throw failureOf("UNSUPPORTED_VERSION", "Produce");
+    const connection = await this.#cluster.connection(leader, signal);
+    const flying = new Set<Promise<unknown>>();
+    for (const request of inRequests(sent)) {
+      if (flying.size >= IN_FLIGHT_MAX) await Promise.race(flying);
+      const answered = this.#cluster.answered<unknown>(
+        (done) => connection.send(PRODUCE, version, () => this.#request(request), parse, true, true, done),
+        signal,
+      );
+      flying.add(answered);
+      answered.then(
+        () => flying.delete(answered),
+        () => undefined,
+      );
+    }
+    await Promise.all(flying);
+  }
+
+  #request(batches: readonly ToSend[]): Writer {
+    const byTopic = Map.groupBy(batches, ({ name }) => name);
+    return Writer.create()
+      .appendString(this.#id)
+      .appendInt16(ALL_REPLICAS)
+      .appendInt32(PRODUCE_MS_MAX)
+      .appendArray([...byTopic], (w, [name, ofTopic]) => {
+        w.appendString(name).appendArray([...ofTopic], (inner, { partition, bytes }) => {
+          inner
+            .appendInt32(partition)
+            .appendUnsignedVarInt(bytes.length + 1)
+            .append(bytes);
+        });
+      })
+      .appendTaggedFields();
+  }
+}
+
+async function coordinatorOf(cluster: Cluster, clock: Clock, id: string, signal: AbortSignal): Promise<number> {
+  return await untilEnded(clock, signal, async () => {
+    const { coordinators } = await cluster.request<{ readonly coordinators: readonly Coordinator[] }>(
+      "FindCoordinator",
+      null,
+      signal,
+      OF_TRANSACTION,
+      [id],
+    );
+    const [found] = coordinators;
+    if (found === undefined || found.errorCode !== 0) throw failureOf(found?.errorCode ?? 15, id);
+    return found.nodeId;
+  });
+}
+
+/** Tries again as long as the transaction before has not quite ended. */
+async function untilEnded<T>(clock: Clock, signal: AbortSignal, request: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await request();
+    } catch (error) {
+      if (tries >= ENDING_TRIES_MAX || !apiIdsOf(error).some((id) => STILL_ENDING.has(id))) throw error;
+      await clock.sleep(Math.min(tries, 50), signal);
+    }
+  }
+}
+
+function* inRequests(batches: readonly ToSend[]): Generator<readonly ToSend[]> {
+  let rest = batches;
+  while (rest.length > 0) {
+    const request: ToSend[] = [];
+    const later: ToSend[] = [];
+    const taken = new Set<string>();
+    let byteCount = 0;
+    for (const one of rest) {
+      const place = `${one.name} ${one.partition}`;
+      const fits = !taken.has(place) && (request.length === 0 || byteCount + one.bytes.length <= REQUEST_BYTES);
+      taken.add(place);
+      if (fits) byteCount += one.bytes.length;
+      (fits ? request : later).push(one);
+    }
+    yield request;
+    rest = later;
+  }
+}

@@ -1,0 +1,131 @@
+import * as z from "zod";
+import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
+import { tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
+import { tlsOptions } from "../../src/tls/options.ts";
+import { isTopicText } from "./names.ts";
+import type { Format } from "./formats/format.ts";
+import type { KafkaSinkSettings } from "./sink.ts";
+
+const SETTING_NAME = /^[a-z][a-z.]+$/;
+
+const sasl = z.strictObject({
+  mechanism: z
+    .enum(["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+    .describe("How user and password are sent. PLAIN only with `tls`, or in a network that is trusted."),
+  username: z.string().min(1),
+  password: z.string(),
+});
+
+const topics = z.strictObject({
+  create: z
+    .boolean()
+    .default(true)
+    .describe(
+      "Whether Millrace creates topics that are missing. If not, they must be there: `millrace check` names them.",
+    ),
+  partitions: z.int().min(1).max(10_000).default(6).describe("Partitions of the topics that it creates."),
+  replication: z
+    .int()
+    .min(1)
+    .max(32)
+    .optional()
+    .describe("Replicas of the topics that it creates. Default: the cluster's own (default.replication.factor)."),
+  settings: z
+    .record(z.string().regex(SETTING_NAME), z.union([z.string(), z.number(), z.boolean()]))
+    .default({})
+    .describe(
+      "Settings of the topics that it creates for tables, as Kafka names them: `cleanup.policy`, `retention.ms` …",
+    ),
+});
+
+export const definition = z.object({
+  brokers: z
+    .array(z.string().regex(/^[^\s/@:]+:\d+$|^\[[0-9a-fA-F:]+\]:\d+$/, { error: "expected host:port" }))
+    .min(1)
+    .describe("host:port of one or more brokers; they name the others."),
+  prefix: z
+    .string()
+    .max(100)
+    .refine(isTopicText, { error: "expected letters, digits, dots, underscores and hyphens" })
+    .default("")
+    .describe("What the name of every topic begins with."),
+  topic: z
+    .string()
+    .min(1)
+    .max(100)
+    .refine(isTopicText, { error: "expected letters, digits, dots, underscores and hyphens" })
+    .optional()
+    .describe("One topic for all tables, instead of `<name>.<schema>.<table>` for each; the keys then name the table."),
+  format: z
+    .enum(["millrace"])
+    .default("millrace")
+    .describe("How a change looks. millrace: the envelope that `millrace tail` prints."),
+  tombstones: z
+    .boolean()
+    .default(true)
+    .describe("Whether a record without a value follows each delete, so that compaction can remove the key."),
+  transactions: z
+    .boolean()
+    .default(false)
+    .describe(
+      "Whether the topic `<name>._transactions` tells which transactions are complete, and how many changes they have.",
+    ),
+  compression: z.enum(["none", "gzip", "zstd"]).default("none").describe("How batches of records are compressed."),
+  topics: topics.prefault({}).describe("How topics are created."),
+  tls: z
+    .union([z.boolean(), z.strictObject(tlsKeys("the brokers'"))])
+    .default(false)
+    .describe(
+      "Whether the connection is encrypted; with an authority of your own, or a client certificate: an object.",
+    ),
+  sasl: sasl.optional().describe("The login. Default: none, or the client certificate."),
+});
+
+export type KafkaOptions = z.output<typeof definition>;
+
+export const factory: SinkFactory<KafkaOptions> = {
+  create: async (context) => {
+    const { KafkaSink } = await import("./sink.ts");
+    return new KafkaSink(await settingsOf(context));
+  },
+  check: async (context, signal, tables) => {
+    const { check } = await import("./check.ts");
+    return await check(await settingsOf(context), signal, tables);
+  },
+  places: ({ daemon, options }) => {
+    const { brokers, prefix, topic } = options;
+    return [`topics ${prefix}${topic ?? `${daemon}.…`} of the Kafka cluster at ${brokers.toSorted().join(", ")}`];
+  },
+};
+
+async function settingsOf(context: SinkContext<KafkaOptions>): Promise<KafkaSinkSettings> {
+  const { name, daemon, folder, options } = context;
+  const { brokers, prefix, topic, tombstones, transactions, compression, topics: made, tls, sasl: login } = options;
+  const settings = Object.entries(made.settings).map(([key, value]) => [key, String(value)] as const);
+  return {
+    name,
+    cluster: () => ({
+      brokers,
+      clientId: `millrace-${daemon}-${name}`,
+      tls: tls === false ? null : tlsOptions(tlsSettings(tls === true ? {} : tls, folder), true),
+      sasl: login ?? null,
+    }),
+    naming: { prefix, daemon, single: topic },
+    rules: {
+      create: made.create,
+      partitions: made.partitions,
+      replication: made.replication ?? -1,
+      settings: Object.fromEntries(settings),
+    },
+    compression,
+    tombstones,
+    transactions,
+    format: await formatOf(context),
+  };
+}
+
+async function formatOf({ origin, options }: SinkContext<KafkaOptions>): Promise<Format | null> {
+  if (origin === undefined) return null;
+  const { MillraceFormat } = await import("./formats/millrace.ts");
+  return new MillraceFormat(origin, options.topic !== undefined);
+}

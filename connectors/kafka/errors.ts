@@ -1,0 +1,239 @@
+import {
+  type ErrorArea,
+  type ErrorCode,
+  type ErrorKind,
+  type ErrorPages,
+  isAborted,
+  MillraceError,
+} from "../../src/core/errors.ts";
+import { systemErrorCode } from "../../src/core/system-errors.ts";
+import { tlsFailure } from "../../src/tls/failure.ts";
+import { UnusableTls } from "../../src/tls/options.ts";
+import { apiIdsOf, codesOf, mayPass } from "./client/failures.ts";
+
+export const area: ErrorArea = { from: 3500, title: "Kafka" };
+
+export const pages = {
+  MR3500: {
+    title: "Kafka gave an unknown error",
+    cause:
+      "A broker answered with an error that has no entry here. Millrace repeats the step a limited number of times.",
+    remedy: "Look at the brokers' logs and at the cause below the message; report it if the sink does not recover.",
+  },
+  MR3501: {
+    title: "Kafka can't be reached",
+    cause:
+      "No broker of `brokers` answers, or the connection was lost. Millrace repeats the step until one answers. A broker " +
+      "names the others by their advertised listeners: these must be reachable too.",
+    remedy:
+      "ECONNREFUSED: nothing listens at that host and port. ENOTFOUND: the name is unknown; compare `advertised.listeners` " +
+      "of the brokers. `millrace check` tests it from the machine on which it runs.",
+  },
+  MR3502: {
+    title: "Kafka refuses the login",
+    cause: "User, password or mechanism in `sasl` is wrong, or the listener asks for a login and the config has none.",
+    remedy: "Correct `sasl`, or `brokers` if another listener is meant (each port has its own protocol).",
+  },
+  MR3503: {
+    title: "The Kafka user may not do what the sink needs",
+    cause: "An ACL is missing for a topic, the transactional id or the cluster.",
+    remedy:
+      "`millrace check` prints the ACLs. In short: WRITE, DESCRIBE and, where topics are to be made, CREATE on the topics; READ " +
+      "on Millrace's checkpoint topic; WRITE and DESCRIBE on the transactional id.",
+  },
+  MR3504: {
+    title: "Kafka can't take writes now",
+    cause:
+      "Too few replicas are in sync, a partition has no leader, a disk failed or is full, or a coordinator is moving. Millrace " +
+      "repeats the step until the brokers take it.",
+    remedy:
+      "If it lasts: `kafka-topics.sh --describe --under-replicated-partitions`; bring brokers back, free disk space, or lower " +
+      "`min.insync.replicas` of the topic.",
+  },
+  MR3505: {
+    title: "Another Millrace process has taken the sink over",
+    cause:
+      "The checkpoint topic holds a newer lease than this process has, or another writer came under this transactional id. It " +
+      "stops, so that two never write at once.",
+    remedy: "Make sure that one daemon runs under this name; the newer one continues by itself.",
+  },
+  MR3506: {
+    title: "A topic is gone, or was made again",
+    cause:
+      "A topic that Millrace has written to was deleted, or deleted and created again. Its tables are read again into the new " +
+      "topic; with `onLost: fail` the sink stops where its checkpoint is gone.",
+    remedy: "Nothing. Consumers that had read the former topic begin again at its start.",
+  },
+  MR3507: {
+    title: "A topic does not exist",
+    cause: "`topics.create` is false and the topic of a table, or one of Millrace's own, is missing.",
+    remedy:
+      "Create it (the message has its name), for Millrace's checkpoint with one partition and cleanup.policy=compact; or set " +
+      "`topics: { create: true }`.",
+  },
+  MR3508: {
+    title: "A row is too large for its topic",
+    cause: "Its record is larger than `max.message.bytes` of the topic. The row is set aside as a dead letter.",
+    remedy:
+      "Raise `max.message.bytes` of the topic (and `replica.fetch.max.bytes` of the brokers), or leave the large column out " +
+      "(`tables: … columns: … drop: true`); then read the table again: `millrace snapshot start --tables TABLE --sink NAME`.",
+  },
+  MR3509: {
+    title: "Kafka refuses to make a topic",
+    cause:
+      "The number of partitions or replicas, a setting or the name is one that the cluster does not allow, or a policy forbids it.",
+    remedy: "Correct `topics` (`partitions`, `replication`, `settings`) or `prefix`; or create the topic yourself.",
+  },
+  MR3510: {
+    title: "The Kafka cluster lacks a feature that the sink needs",
+    cause: "The brokers are older than Kafka 2.5, or are no Kafka: transactions and flexible requests are needed.",
+    remedy: "Use Kafka 2.5 or newer.",
+  },
+  MR3511: {
+    title: "The checkpoint topic holds something else",
+    cause:
+      "Records in it are not ones that Millrace wrote: another program writes there, or `prefix` and `name` are those of another topic.",
+    remedy:
+      "Choose another `prefix`, or delete the topic: the sink is then filled again (`millrace snapshot start --sink NAME`).",
+  },
+  MR3512: {
+    title: "TLS to Kafka failed",
+    cause:
+      "A broker's certificate could not be verified (authority, name or dates), it refuses ours, or only one side speaks TLS on " +
+      "this port.",
+    remedy:
+      "The message says which, and its fix. Set `tls` only where the listener speaks TLS; name an authority of your own in " +
+      "`tls.ca`, a certificate of this client in `tls.cert` and `tls.certKey`, another name than the host in `tls.serverName`.",
+  },
+  MR3513: {
+    title: "The TLS keys or files of a Kafka sink can't be used",
+    cause:
+      "A file that `tls.ca`, `tls.cert` or `tls.certKey` names does not exist, may not be read or holds no PEM; or certificate " +
+      "and key do not belong together.",
+    remedy: "The message says which; correct the path, the file or its permissions.",
+  },
+  MR3514: {
+    title: "A topic has another number of partitions than before",
+    cause:
+      "Partitions were added to a topic that has changes already. From then on a key may be in another partition than before, and " +
+      "consumers could see its changes in the wrong order. The table is suspended in this sink before that happens.",
+    remedy:
+      "Let consumers read the topic to its end. Then `millrace resume --sink NAME`, which takes the new number and reads the table " +
+      "again; or move the table to a new topic with another `prefix`.",
+  },
+} satisfies ErrorPages;
+
+type Code = keyof typeof pages & ErrorCode;
+
+/**
+ * Meanings of the protocol's errors here: https://kafka.apache.org/protocol#protocol_error_codes. What is not listed is
+ * retryable if the protocol says so.
+ */
+const MEANINGS: Readonly<Record<string, readonly [code: Code, kind: ErrorKind, what: string]>> = {
+  SASL_AUTHENTICATION_FAILED: ["MR3502", "blocked", "Kafka refuses user or password"],
+  UNSUPPORTED_SASL_MECHANISM: ["MR3502", "blocked", "Kafka does not accept the mechanism in `sasl`"],
+  ILLEGAL_SASL_STATE: ["MR3502", "blocked", "this listener of Kafka takes no login, or wants one first"],
+  TOPIC_AUTHORIZATION_FAILED: ["MR3503", "blocked", "the Kafka user lacks an ACL of a topic"],
+  GROUP_AUTHORIZATION_FAILED: ["MR3503", "blocked", "the Kafka user lacks an ACL of a consumer group"],
+  CLUSTER_AUTHORIZATION_FAILED: ["MR3503", "blocked", "the Kafka user lacks an ACL of the cluster"],
+  TRANSACTIONAL_ID_AUTHORIZATION_FAILED: ["MR3503", "blocked", "the Kafka user lacks an ACL of the transactional id"],
+  NOT_ENOUGH_REPLICAS: ["MR3504", "retryable", "too few replicas are in sync"],
+  NOT_ENOUGH_REPLICAS_AFTER_APPEND: ["MR3504", "retryable", "too few replicas are in sync"],
+  LEADER_NOT_AVAILABLE: ["MR3504", "retryable", "a partition has no leader"],
+  NOT_LEADER_OR_FOLLOWER: ["MR3504", "retryable", "a partition has moved to another broker"],
+  KAFKA_STORAGE_ERROR: ["MR3504", "retryable", "a broker can't write to its disk"],
+  BROKER_NOT_AVAILABLE: ["MR3501", "retryable", "a broker is not there"],
+  REQUEST_TIMED_OUT: ["MR3501", "retryable", "Kafka did not answer in time"],
+  UNKNOWN_TOPIC_OR_PARTITION: ["MR3507", "blocked", "a topic does not exist"],
+  UNKNOWN_TOPIC_ID: ["MR3506", "reopen", "a topic was made again"],
+  INVALID_TOPIC_EXCEPTION: ["MR3509", "blocked", "Kafka refuses the name of a topic"],
+  INVALID_PARTITIONS: ["MR3509", "blocked", "Kafka refuses the number of partitions"],
+  INVALID_REPLICATION_FACTOR: ["MR3509", "blocked", "Kafka has fewer brokers than `topics.replication` asks for"],
+  INVALID_CONFIG: ["MR3509", "blocked", "Kafka refuses a setting in `topics.settings`"],
+  POLICY_VIOLATION: ["MR3509", "blocked", "a policy of the cluster forbids the topic"],
+  MESSAGE_TOO_LARGE: ["MR3504", "retryable", "a topic's `max.message.bytes` has become smaller"],
+  RECORD_LIST_TOO_LARGE: ["MR3504", "retryable", "a topic's `segment.bytes` is smaller than a batch"],
+  UNSUPPORTED_VERSION: ["MR3510", "fatal", "the brokers do not speak a version of the protocol that is needed"],
+  CORRUPT_MESSAGE: ["MR3511", "fatal", "the checkpoint topic holds records that are not Millrace's"],
+  INVALID_RECORD: ["MR3509", "fatal", "a topic does not take the record"],
+};
+
+/** Another writer came under the same transactional id, or the transaction took too long. */
+const FENCED = new Set(["PRODUCER_FENCED", "INVALID_PRODUCER_EPOCH", "TRANSACTION_COORDINATOR_FENCED"]);
+
+export function isFenced(error: unknown): boolean {
+  return apiIdsOf(error).some((id) => FENCED.has(id));
+}
+
+/** The meaning of an error of the library or of a broker. */
+export function classify(error: unknown, signal?: AbortSignal): MillraceError {
+  if (error instanceof MillraceError) return error;
+  if (signal?.aborted === true || isAborted(error)) {
+    return new MillraceError({
+      code: "MR3501",
+      kind: "aborted",
+      message: "the work on Kafka was stopped",
+      cause: error,
+    });
+  }
+  if (error instanceof UnusableTls) return failed("MR3513", "blocked", error.what, error.fix, error);
+  const ids = apiIdsOf(error);
+  for (const id of ids) {
+    const meaning = MEANINGS[id];
+    if (meaning !== undefined)
+      return kafkaError(meaning[0], meaning[1], `${meaning[2]} (${id})${aboutOf(error)}`, error);
+  }
+  const codes = codesOf(error);
+  for (const code of codes) {
+    const tls = tlsFailure(code);
+    if (tls !== undefined) return failed("MR3512", "blocked", `TLS to Kafka failed: ${tls.what}`, tls.fix, error);
+  }
+  if (codes.includes("PLT_KFK_AUTHENTICATION")) {
+    return kafkaError("MR3502", "blocked", "Kafka refuses the login", error);
+  }
+  const system = codes.find((code) => systemErrorCode({ code }) !== undefined || /^E[A-Z]+$/.test(code));
+  if (system !== undefined || codes.some((code) => code === "PLT_KFK_NETWORK" || code === "PLT_KFK_TIMEOUT")) {
+    const what = system === undefined ? "" : `: ${system}`;
+    return kafkaError("MR3501", "retryable", `the connection to Kafka failed${what}`, error);
+  }
+  if (codes.includes("PLT_KFK_UNSUPPORTED_API")) {
+    return kafkaError("MR3510", "fatal", "the brokers lack a request that is needed", error);
+  }
+  const [first] = ids;
+  if (first !== undefined && mayPass(first)) {
+    return kafkaError("MR3504", "retryable", `Kafka can't do it now (${first})`, error);
+  }
+  return kafkaError("MR3500", "retryable", `Kafka gave an unknown error (${first ?? codes[0] ?? "?"})`, error);
+}
+
+/** The topic that an error names. */
+function aboutOf(error: unknown): string {
+  return error instanceof Error && "about" in error && typeof error.about === "string" ? `: ${error.about}` : "";
+}
+
+export function kafkaError(code: Code, kind: ErrorKind, message: string, cause?: unknown): MillraceError {
+  return failed(code, kind, message, pages[code].remedy, cause);
+}
+
+/** About one table: only that one is suspended. */
+export function tableError(code: Code, table: string, message: string): MillraceError {
+  return new MillraceError({ code, kind: "fatal", message, hint: pages[code].remedy, table });
+}
+
+export function isUnknownTopic(error: unknown): boolean {
+  return apiIdsOf(error).some((id) => id === "UNKNOWN_TOPIC_OR_PARTITION" || id === "UNKNOWN_TOPIC_ID");
+}
+
+/** When the sink is opened again, it tells which tables are concerned. */
+export function topicsLost(): MillraceError {
+  return kafkaError("MR3506", "reopen", "a topic that Millrace has written to is gone, or was made again");
+}
+
+function failed(code: Code, kind: ErrorKind, message: string, hint: string, cause?: unknown): MillraceError {
+  return new MillraceError({ code, kind, message, hint, cause: cause === undefined ? undefined : plain(cause) });
+}
+
+/** Errors of the library hold whole answers. */
+function plain(cause: unknown): Error {
+  return new Error(cause instanceof Error ? cause.message.slice(0, 300) : "unknown");
+}

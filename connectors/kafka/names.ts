@@ -1,0 +1,39 @@
+/** Names of topics. Kafka allows 249 letters, digits, dots, underscores and hyphens. */
+import { createHash } from "node:crypto";
+import { shortened } from "../../src/core/targets/names.ts";
+import type { TableName } from "../../src/core/contracts/connector.ts";
+
+const TOPIC_BYTES_MAX = 249;
+const OTHERS = /[^a-zA-Z0-9._-]/g;
+const HASH_DIGITS = 8;
+
+export interface TopicNaming {
+  readonly prefix: string;
+  /** The configuration's `name`. */
+  readonly daemon: string;
+  /** The one topic of all tables; undefined: a topic for each table. */
+  readonly single: string | undefined;
+}
+
+/** The topic of a table's changes. A name with other characters ends in a hash, so that no two tables meet. */
+export function topicOf({ schema, table }: TableName, { prefix, daemon, single }: TopicNaming): string {
+  if (single !== undefined) return `${prefix}${single}`;
+  const name = `${prefix}${daemon}.${schema}.${table}`;
+  const plain = name.replace(OTHERS, "_");
+  if (plain === name && !schema.includes(".")) return shortened(name, TOPIC_BYTES_MAX);
+  const hash = createHash("sha256")
+    .update(JSON.stringify([schema, table]))
+    .digest("hex")
+    .slice(0, HASH_DIGITS);
+  return shortened(`${plain}_${hash}`, TOPIC_BYTES_MAX);
+}
+
+/** Millrace's own topics beside those of the tables. */
+export function ownTopic(purpose: string, { prefix, daemon }: TopicNaming): string {
+  return `${prefix}${daemon}._${purpose}`;
+}
+
+/** Whether a text may stand in a topic's name as it is. */
+export function isTopicText(text: string): boolean {
+  return text.replace(OTHERS, "") === text;
+}

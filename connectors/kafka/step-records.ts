@@ -1,0 +1,119 @@
+/** The records of one step: each in its topic and partition, in commit order. */
+import { murmur2 } from "@platformatic/kafka";
+import { ByteWriter } from "../../src/core/bytes.ts";
+import type { TableWrites } from "../../src/core/model/batch.ts";
+import type { TopicBatches } from "./client/transactions.ts";
+import { BATCH_HEAD_BYTES, type Header, RecordBatch } from "./client/record-batch.ts";
+import type { UsableTopic } from "./topics.ts";
+
+/** Larger than what a record has beside key, value and headers. */
+const RECORD_EXTRA_BYTES = 64;
+const POSITIVE = 0x7fff_ffff;
+/** A buffer that a large step made larger than this is not kept, nor more than so many. */
+const KEPT_BYTES_MAX = 1024 * 1024;
+const KEPT_COUNT_MAX = 32;
+const FIRST_BYTES = 16 * 1024;
+
+/** An entry that no batch of its topic can hold. */
+export interface TooLarge {
+  readonly writes: TableWrites;
+  readonly entry: number;
+  readonly topic: string;
+  readonly byteCount: number;
+}
+
+interface InTopic {
+  readonly usable: UsableTopic;
+  /** By partition: batches in their order. */
+  readonly partitions: RecordBatch[][];
+}
+
+/** The partition that the Java client's default partitioner chooses. */
+export function partitionOf(key: Buffer, partitionCount: number): number {
+  return (murmur2(key, false) & POSITIVE) % partitionCount;
+}
+
+/** Memory that steps share. */
+export class RecordBuffers {
+  readonly #free: ByteWriter[] = [];
+  readonly #used: ByteWriter[] = [];
+
+  take(): ByteWriter {
+    const taken = this.#free.pop() ?? new ByteWriter(FIRST_BYTES);
+    this.#used.push(taken);
+    return taken;
+  }
+
+  /** The step's records were sent, or given up. */
+  release(): void {
+    for (const one of this.#used) {
+      if (this.#free.length < KEPT_COUNT_MAX && one.bytes.length <= KEPT_BYTES_MAX) this.#free.push(one);
+    }
+    this.#used.length = 0;
+  }
+}
+
+export class StepRecords {
+  readonly #buffers: RecordBuffers;
+  readonly #timeMs: number;
+  readonly #topics = new Map<string, InTopic>();
+
+  constructor(buffers: RecordBuffers, timeMs: number) {
+    this.#buffers = buffers;
+    this.#timeMs = timeMs;
+  }
+
+  /** False if the record is too large for its topic. */
+  add(usable: UsableTopic, key: Buffer, value: Buffer | null, headers: readonly Header[], timeMs: number): boolean {
+    return this.#put(usable, partitionOf(key, usable.topic.leaders.length), key, value, headers, timeMs);
+  }
+
+  /** A record of Millrace's own, in the first partition. */
+  own(usable: UsableTopic, key: Buffer, value: Buffer): void {
+    this.#put(usable, 0, key, value, [], this.#timeMs);
+  }
+
+  everywhere(usable: UsableTopic, key: Buffer | null, value: Buffer, headers: readonly Header[], timeMs: number): void {
+    for (let partition = 0; partition < usable.topic.leaders.length; partition++) {
+      this.#put(usable, partition, key, value, headers, timeMs);
+    }
+  }
+
+  get batches(): readonly TopicBatches[] {
+    return [...this.#topics.values()].map(({ usable: { name, topic }, partitions }) => ({
+      name,
+      topic,
+      batches: partitions.flatMap((batches, partition) => batches.map((batch) => ({ partition, batch }))),
+    }));
+  }
+
+  #put(
+    usable: UsableTopic,
+    partition: number,
+    key: Buffer | null,
+    value: Buffer | null,
+    headers: readonly Header[],
+    timeMs: number,
+  ): boolean {
+    let byteCount = RECORD_EXTRA_BYTES + (key?.length ?? 0) + (value?.length ?? 0);
+    for (const one of headers) byteCount += one.length;
+    if (BATCH_HEAD_BYTES + byteCount > usable.batchBytesMax) return false;
+    const batches = this.#batchesOf(usable, partition);
+    let batch = batches.at(-1);
+    if (batch === undefined || batch.byteCount + byteCount > usable.batchBytesMax) {
+      batch = new RecordBatch(this.#buffers.take());
+      batches.push(batch);
+    }
+    batch.add(key, value, headers, timeMs);
+    return true;
+  }
+
+  #batchesOf(usable: UsableTopic, partition: number): RecordBatch[] {
+    let inTopic = this.#topics.get(usable.name);
+    if (inTopic === undefined) {
+      inTopic = { usable, partitions: usable.topic.leaders.map(() => []) };
+      this.#topics.set(usable.name, inTopic);
+    }
+    return inTopic.partitions[partition]!;
+  }
+}

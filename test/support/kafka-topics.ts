@@ -1,0 +1,114 @@
+/** Topics of one test, read without the sink's own code: the library parses the records. */
+import { Admin, Consumer, FetchIsolationLevels } from "@platformatic/kafka";
+import { randomUUID } from "node:crypto";
+
+export interface ReadRecord {
+  readonly topic: string;
+  readonly partition: number;
+  readonly offset: bigint;
+  readonly key: string | null;
+  readonly value: string | null;
+  readonly headers: ReadonlyMap<string, string>;
+}
+
+const TRANSACTIONAL = 0x10;
+const CONTROL = 0x20;
+const ABORTED = 0;
+
+export class KafkaTopics implements AsyncDisposable {
+  readonly prefix = `test-${randomUUID().slice(0, 8)}-`;
+  readonly broker: string;
+  readonly admin: Admin;
+  readonly #consumer: Consumer;
+
+  constructor(broker: string) {
+    this.broker = broker;
+    const options = { clientId: "test", bootstrapBrokers: [broker], retries: 20, retryDelay: 50, metadataMaxAge: 0 };
+    this.admin = new Admin(options);
+    this.#consumer = new Consumer({ ...options, groupId: `test-${randomUUID()}` });
+  }
+
+  /** The topics whose names begin with the prefix. */
+  async names(): Promise<string[]> {
+    return (await this.admin.listTopics()).filter((name) => name.startsWith(this.prefix)).toSorted();
+  }
+
+  async remove(names?: readonly string[]): Promise<void> {
+    const topics = names ?? (await this.names());
+    if (topics.length > 0) await this.admin.deleteTopics({ topics: [...topics] });
+  }
+
+  /** All committed records of a topic, partition by partition. */
+  async read(topic: string): Promise<readonly ReadRecord[]> {
+    const metadata = await this.#consumer.metadata({ topics: [topic], forceUpdate: true });
+    const { id, partitions } = metadata.topics.get(topic)!;
+    const ends = await this.#consumer.listOffsets({
+      topics: [topic],
+      // A transaction that was just committed is not visible at once: then a fetch waits for it.
+      isolationLevel: FetchIsolationLevels.READ_UNCOMMITTED,
+    });
+    const records: ReadRecord[] = [];
+    for (const [partition, { leader }] of partitions.entries()) {
+      const end = ends.get(topic)![partition]!;
+      let next = 0n;
+      while (next < end) {
+        const { responses } = await this.#consumer.fetch({
+          node: leader,
+          maxWaitTime: 100,
+          minBytes: 1,
+          maxBytes: 50_000_000,
+          isolationLevel: FetchIsolationLevels.READ_COMMITTED,
+          topics: [
+            {
+              topicId: id,
+              partitions: [
+                {
+                  partition,
+                  currentLeaderEpoch: -1,
+                  fetchOffset: next,
+                  lastFetchedEpoch: -1,
+                  partitionMaxBytes: 50_000_000,
+                },
+              ],
+            },
+          ],
+        });
+        const fetched = responses[0]!.partitions[0]!;
+        const aborted = (fetched.abortedTransactions ?? []).map((one) => ({ ...one, isOver: false }));
+        for (const batch of fetched.records ?? []) {
+          next = batch.firstOffset + BigInt(batch.lastOffsetDelta) + 1n;
+          const own = aborted.find(
+            (one) => !one.isOver && one.producerId === batch.producerId && one.firstOffset <= batch.firstOffset,
+          );
+          if ((batch.attributes & CONTROL) !== 0) {
+            if (own !== undefined && batch.records[0]!.key!.readInt16BE(2) === ABORTED) own.isOver = true;
+            continue;
+          }
+          if ((batch.attributes & TRANSACTIONAL) !== 0 && own !== undefined) continue;
+          for (const { offsetDelta, key, value, headers } of batch.records) {
+            records.push({
+              topic,
+              partition,
+              offset: batch.firstOffset + BigInt(offsetDelta),
+              key: textOf(key),
+              value: textOf(value),
+              headers: new Map([...headers].map(([name, text]) => [String(name), String(text)])),
+            });
+          }
+        }
+      }
+    }
+    return records;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.remove();
+    await this.admin.close();
+    await this.#consumer.close();
+  }
+}
+
+/** Null for what is absent. */
+function textOf(bytes: Buffer | null | undefined): string | null {
+  return bytes == null ? null : bytes.toString("utf8");
+}
