@@ -109,6 +109,7 @@ async function remedyOfSinks(world: World, { operators }: Acts): Promise<void> {
         await world.whileStopped(0, async () => undefined);
         return;
       case "MR1317":
+      case "MR1318":
         await world.whileStopped(0, () => operators.reset(name, "snapshot"));
         return;
       default:
