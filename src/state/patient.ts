@@ -56,13 +56,17 @@ class Waiting {
   }
 
   wrapped<T extends object>(part: T): T {
+    const made = new Map<string | symbol, unknown>();
     return new Proxy(part, {
       get: (target, property) => {
+        if (made.has(property)) return made.get(property);
         const member: unknown = Reflect.get(target, property);
         if (typeof member !== "function") return member;
-        return (...given: readonly unknown[]): Promise<unknown> =>
+        const patientOne = (...given: readonly unknown[]): Promise<unknown> =>
           // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- every method of a store is asynchronous
           this.#until(() => Reflect.apply(member, target, given) as Promise<unknown>);
+        made.set(property, patientOne);
+        return patientOne;
       },
     });
   }
