@@ -17,7 +17,7 @@ export interface PatientParts {
 export interface PatientState {
   readonly store: StateStore;
   /** Why calls wait now. */
-  readonly error: StoredError | null;
+  readonly error: () => StoredError | null;
 }
 
 /**
@@ -33,9 +33,7 @@ export function patient({ store, ...parts }: PatientParts, signal: AbortSignal):
   return {
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the same members, each of the same type
     store: Object.fromEntries(members) as StateStore,
-    get error() {
-      return waiting.error;
-    },
+    error: () => waiting.error,
   };
 }
 

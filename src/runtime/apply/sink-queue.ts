@@ -92,7 +92,8 @@ export class SinkQueue {
         then();
       };
       signal.addEventListener("abort", onAbort, { once: true });
-      this.#wake = () => settle(resolve);
+      const wake = (): void => settle(resolve);
+      this.#wake = wake;
     });
   }
 
