@@ -68,7 +68,7 @@ export async function runDaemon(config: Config, options: DaemonOptions, signal: 
     try {
       return await throughMoves(
         { clock, logger: options.logger },
-        () => runWithLease(config, options, { state, lease, folder, stateError: () => waiting.error }, signal),
+        () => runWithLease(config, options, { state, lease, folder, stateError: waiting.error }, signal),
         signal,
       );
     } finally {

@@ -42,11 +42,17 @@ export function isGlob(pattern: string): boolean {
   return /[*?]/.test(pattern);
 }
 
-/** `*` matches any run of characters, `?` one; all other characters match themselves. */
+const globs = new Map<string, RegExp>();
+
+/** `*` matches any run of characters, `?` one; all other characters match themselves. Each is compiled once. */
 function glob(pattern: string): RegExp {
+  const known = globs.get(pattern);
+  if (known !== undefined) return known;
   const source = pattern
     .replaceAll(/[.+^${}()|[\]\\]/g, "\\$&")
     .replaceAll("*", ".*")
     .replaceAll("?", ".");
-  return new RegExp(`^${source}$`, "su");
+  const compiled = new RegExp(`^${source}$`, "su");
+  globs.set(pattern, compiled);
+  return compiled;
 }

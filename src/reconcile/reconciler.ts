@@ -85,11 +85,11 @@ export class Reconciler {
    */
   start(request: ReconcileRequest, signal: AbortSignal): string {
     const run = this.#begin(request);
-    const watching = new AbortController();
+    const watching = scopeOf();
     const work = scopeOf(signal, run.stopping.signal);
     const ended = this.#end(run, work.signal).finally(() => {
       work[Symbol.dispose]();
-      watching.abort();
+      watching.end();
     });
     const { signal: stopped } = run.stopping;
     this.#watch(run, watching.signal).catch(() => undefined);

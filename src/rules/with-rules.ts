@@ -5,6 +5,7 @@ import type { FirstCopy, LogAdmin } from "../core/contracts/log-admin.ts";
 import type { Positions } from "../core/contracts/positions.ts";
 import type { Chunk, RowReads } from "../core/contracts/row-reads.ts";
 import type { Source } from "../core/contracts/source.ts";
+import type { Block } from "../core/model/block.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import type { Rules } from "./definition.ts";
 import { rulesError, type RuleProblem } from "./errors.ts";
@@ -129,11 +130,13 @@ function ruledCopy(copy: FirstCopy, { tables, blocks }: Ruling): FirstCopy {
   return {
     tables: copy.tables.map((shape) => tables.shape(shape)),
     generations: copy.generations,
-    async *read(table, signal) {
-      for await (const block of copy.read(tables.inCopy(table), signal)) yield blocks.apply(block);
-    },
+    read: (table, signal) => ruledAll(copy.read(tables.inCopy(table), signal), blocks),
     close: () => copy.close(),
   };
+}
+
+async function* ruledAll(read: AsyncIterable<Block>, blocks: RuledBlocks): AsyncGenerator<Block> {
+  for await (const block of read) yield blocks.apply(block);
 }
 
 function ruledRows(rows: RowReads, tables: RuledTables, blocks: RuledBlocks): RowReads {

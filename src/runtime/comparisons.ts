@@ -282,7 +282,7 @@ async function whileMoving<T>(
   { patienceMs }: ComparePlace,
   signal: AbortSignal,
 ): Promise<T | "late"> {
-  const looking = new AbortController();
+  const looking = scopeOf();
   // After `late`, no caller awaits this promise any more.
   waited.catch(() => undefined);
   let seen = placeOf();
@@ -299,7 +299,7 @@ async function whileMoving<T>(
       seen = now;
     }
   } finally {
-    looking.abort();
+    looking.end();
   }
 }
 

@@ -17,7 +17,7 @@ export interface PatientParts {
 export interface PatientState {
   readonly store: StateStore;
   /** Why calls wait now. */
-  readonly error: StoredError | null;
+  readonly error: () => StoredError | null;
 }
 
 /**
@@ -33,9 +33,7 @@ export function patient({ store, ...parts }: PatientParts, signal: AbortSignal):
   return {
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the same members, each of the same type
     store: Object.fromEntries(members) as StateStore,
-    get error() {
-      return waiting.error;
-    },
+    error: () => waiting.error,
   };
 }
 
@@ -56,13 +54,17 @@ class Waiting {
   }
 
   wrapped<T extends object>(part: T): T {
+    const made = new Map<string | symbol, unknown>();
     return new Proxy(part, {
       get: (target, property) => {
+        if (made.has(property)) return made.get(property);
         const member: unknown = Reflect.get(target, property);
         if (typeof member !== "function") return member;
-        return (...given: readonly unknown[]): Promise<unknown> =>
+        const patientOne = (...given: readonly unknown[]): Promise<unknown> =>
           // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- every method of a store is asynchronous
           this.#until(() => Reflect.apply(member, target, given) as Promise<unknown>);
+        made.set(property, patientOne);
+        return patientOne;
       },
     });
   }

@@ -3,8 +3,9 @@ import { compareAndRepair, spoil } from "./comparing.ts";
 import { Daemon } from "./daemon.ts";
 import { fairWeather, type Weather } from "./network.ts";
 import { Operators } from "./operators.ts";
+import type { Row } from "./database.ts";
 import type { Happening, WeatherKind } from "./happenings.ts";
-import type { Target, TargetCopy } from "./targets.ts";
+import { refusesNone, type Target, type TargetCopy } from "./targets.ts";
 import { briefly, wholly } from "./tracing.ts";
 import { COLUMNS, SINK_MS, SOURCE_MS, type World } from "./world.ts";
 
@@ -136,8 +137,9 @@ export class Acts {
       case "refuse": {
         const target = this.#target(happening.sink);
         const key = String(happening.key);
-        target.refuses = (row) => row[0] === key;
-        scheduler.after(happening.forMs, () => (target.refuses = () => false));
+        const refuses = (row: Row): boolean => row[0] === key;
+        target.refuses = refuses;
+        scheduler.after(happening.forMs, () => (target.refuses = refusesNone));
         return;
       }
       case "state restored": {

@@ -17,6 +17,9 @@ import type { World } from "./world.ts";
 export const HEARTBEAT_MS = 400;
 const LIMITS = { rowCountMax: 6, byteCountMax: 1 << 20 };
 
+/** Making one costs what throwing it does. */
+const STOPPED = new DOMException("stopped", "AbortError");
+
 /** What runs while a daemon streams, or tries to. */
 export interface Running {
   readonly pipeline: Pipeline;
@@ -55,7 +58,7 @@ export class Daemon {
   }
 
   stop(): void {
-    this.#stopping.abort(new DOMException("stopped", "AbortError"));
+    this.#stopping.abort(STOPPED);
   }
 
   async #run(signal: AbortSignal): Promise<void> {

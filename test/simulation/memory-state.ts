@@ -81,7 +81,7 @@ function guarded(process: SimulatedProcess, state: MemoryState, store: StateStor
   const parts = Object.entries(store).map(([name, part]: [string, unknown]) => [
     name,
     typeof part === "object" && part !== null
-      ? guardedPart(process, state, part)
+      ? new (guardedClass(part))(process, state, part)
       : name === "close"
         ? async () => undefined
         : part,
@@ -90,32 +90,48 @@ function guarded(process: SimulatedProcess, state: MemoryState, store: StateStor
   return Object.fromEntries(parts) as StateStore;
 }
 
-function guardedPart(process: SimulatedProcess, state: MemoryState, part: object): object {
-  const guardedOnes = methodsOf(part).map((name) => {
-    const isRead = READS.test(name);
-    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- every method of a store is asynchronous
-    const method = Reflect.get(part, name) as (...given: readonly unknown[]) => Promise<unknown>;
-    const guardedOne = (...given: readonly unknown[]): Promise<unknown> => {
-      if (!process.passes()) return never();
-      if (state.isFull && !isRead)
-        return Promise.reject(stateError("MR1209", "the disk is full", { kind: "retryable", reason: "passing" }));
-      const answer = method.call(part, ...given);
-      return process.passes() ? answer : never();
-    };
-    return [name, guardedOne] as const;
-  });
-  return Object.fromEntries(guardedOnes);
+class GuardedPart {
+  readonly #process: SimulatedProcess;
+  readonly #state: MemoryState;
+  readonly #part: object;
+
+  constructor(process: SimulatedProcess, state: MemoryState, part: object) {
+    this.#process = process;
+    this.#state = state;
+    this.#part = part;
+  }
+
+  protected call(method: Method, isRead: boolean, given: unknown[]): Promise<unknown> {
+    if (!this.#process.passes()) return never();
+    if (this.#state.isFull && !isRead)
+      return Promise.reject(stateError("MR1209", "the disk is full", { kind: "retryable", reason: "passing" }));
+    const answer = method.apply(this.#part, given);
+    return this.#process.passes() ? answer : never();
+  }
 }
 
-const known = new Map<unknown, readonly string[]>();
+type Method = (this: object, ...given: unknown[]) => Promise<unknown>;
 
-/** Of its class, looked up once: a store is opened by every process of every run. */
-function methodsOf(part: object): readonly string[] {
-  const prototype: unknown = Object.getPrototypeOf(part);
-  let names = known.get(prototype);
-  if (names === undefined) {
-    names = Object.getOwnPropertyNames(prototype).filter((name) => name !== "constructor");
-    known.set(prototype, names);
+const made = new Map<unknown, typeof GuardedPart>();
+
+/** With the methods of the part's class; made once, as a store is opened by every process of every run. */
+function guardedClass(part: object): typeof GuardedPart {
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- an instance of a class
+  const prototype = Object.getPrototypeOf(part) as object;
+  const known = made.get(prototype);
+  if (known !== undefined) return known;
+  class Guarded extends GuardedPart {}
+  for (const name of Object.getOwnPropertyNames(prototype)) {
+    if (name === "constructor") continue;
+    const isRead = READS.test(name);
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- every method of a store is asynchronous
+    const method = Reflect.get(prototype, name) as Method;
+    Object.defineProperty(Guarded.prototype, name, {
+      value(this: Guarded, ...given: unknown[]): Promise<unknown> {
+        return this.call(method, isRead, given);
+      },
+    });
   }
-  return names;
+  made.set(prototype, Guarded);
+  return Guarded;
 }

@@ -136,21 +136,32 @@ function logAdmin(client: Client): LogAdmin {
   };
 }
 
-export function copyOf({ process, server, connection }: Client, epoch: number): FirstCopy {
-  const { database, chunkRows } = server;
+export function copyOf(client: Client, epoch: number): FirstCopy {
+  const { database } = client.server;
   const frozen = new Map(database.tables.map((table) => [idOf(table), [...database.committed(table).values()]]));
   return {
     tables: database.tables.map(({ shape }) => shape),
     generations: generationsOf(database),
-    async *read(table: TableVersion, signal: AbortSignal) {
-      const rows = frozen.get(table.id) ?? [];
-      for (let at = 0; at < rows.length; at += chunkRows) {
-        const answer = await connection.call("copy", () => rows.slice(at, at + chunkRows), signal);
-        yield rowsBlock(process, table, answer, epoch);
-      }
-    },
+    read: (table, signal) => copied(client, { table, rows: frozen.get(table.id) ?? [], epoch }, signal),
     close: async () => undefined,
   };
+}
+
+interface Frozen {
+  readonly table: TableVersion;
+  readonly rows: readonly Row[];
+  readonly epoch: number;
+}
+
+async function* copied(
+  { process, server: { chunkRows }, connection }: Client,
+  { table, rows, epoch }: Frozen,
+  signal: AbortSignal,
+): AsyncGenerator<Block> {
+  for (let at = 0; at < rows.length; at += chunkRows) {
+    const answer = await connection.call("copy", () => rows.slice(at, at + chunkRows), signal);
+    yield rowsBlock(process, table, answer, epoch);
+  }
 }
 
 function catalog({ server, connection }: Client): Catalog {

@@ -130,8 +130,11 @@ export class SimulatedProcess {
       sleep: (ms, ...signals) => this.sleep(ms, ...signals),
       later: (work) => void this.after(0, work),
       random: () => random.next(),
-      unique: (byteCount) =>
-        Array.from({ length: byteCount }, () => random.below(256).toString(16).padStart(2, "0")).join(""),
+      unique: (byteCount) => {
+        let digits = "";
+        for (let i = 0; i < byteCount; i++) digits += random.below(256).toString(16).padStart(2, "0");
+        return digits;
+      },
     };
   }
 
@@ -183,38 +186,43 @@ export class SimulatedProcess {
 
   sleep(ms: number, ...signals: readonly (AbortSignal | undefined)[]): Promise<void> {
     return new Promise((resolve, reject) => {
-      const over = signals.find((signal) => signal?.aborted === true);
-      if (over !== undefined) return reject(aborted(over));
-      const waiting = signals.flatMap((signal) => (signal === undefined ? [] : [waitingFor(signal)]));
+      for (const signal of signals) if (signal?.aborted === true) return reject(aborted(signal));
       const end = (): void => {
-        for (const works of waiting) works.delete(onAbort);
+        for (const signal of signals) if (signal !== undefined) waitingFor(signal).delete(onAbort);
       };
-      const onAbort = (signal: AbortSignal): void => {
+      const onAbort = (error: Error): void => {
         due.work = null;
         end();
-        reject(aborted(signal));
+        reject(error);
       };
       const due = this.after(ms, () => {
         end();
         resolve();
       });
-      for (const works of waiting) works.add(onAbort);
+      for (const signal of signals) if (signal !== undefined) waitingFor(signal).add(onAbort);
     });
   }
 }
 
-type OnAbort = (signal: AbortSignal) => void;
+type OnAbort = (error: Error) => void;
 
-const waitingForAborts = new WeakMap<AbortSignal, Set<OnAbort>>();
+const WAITING = Symbol("waiting");
 
-/** What is to be called when a signal is aborted. One listener for all: a run waits for hundreds of moments. */
-function waitingFor(signal: AbortSignal): Set<OnAbort> {
-  const known = waitingForAborts.get(signal);
+/** Kept by the signal itself: a map from signals costs the garbage collector more than the run. */
+interface Awaited extends AbortSignal {
+  [WAITING]?: Set<OnAbort>;
+}
+
+/** What is to be called when a signal is aborted. One listener and one error for all: a run waits for hundreds of moments. */
+function waitingFor(signal: Awaited): Set<OnAbort> {
+  const known = signal[WAITING];
   if (known !== undefined) return known;
   const waiting = new Set<OnAbort>();
-  waitingForAborts.set(signal, waiting);
+  signal[WAITING] = waiting;
   const onAbort = (): void => {
-    for (const work of waiting) work(signal);
+    if (waiting.size === 0) return;
+    const error = aborted(signal);
+    for (const work of waiting) work(error);
   };
   signal.addEventListener("abort", onAbort, { once: true });
   return waiting;

@@ -5,6 +5,7 @@ import { Violation } from "./checks.ts";
 import { proveByComparison, spoilSome } from "./comparing.ts";
 import { HEARTBEAT_MS } from "./daemon.ts";
 import { fairWeather, SILENCE_MS } from "./network.ts";
+import { refusesNone } from "./targets.ts";
 import { wholly } from "./tracing.ts";
 import { SINK_MS, SOURCE_MS, type World } from "./world.ts";
 
@@ -23,7 +24,7 @@ export async function settle(world: World, acts: Acts): Promise<void> {
   state.isFull = false;
   world.skewMs = 0;
   server.refusesSecond = false;
-  for (const target of targets) target.refuses = () => false;
+  for (const target of targets) target.refuses = refusesNone;
   server.database.settle();
   world.daemon?.process.spare();
   world.say(() => "faults end");

@@ -38,6 +38,8 @@ export interface TargetWatch {
   applied(target: Target, change: Position, progress: SinkProgress | null): void;
 }
 
+export const refusesNone = (): boolean => false;
+
 export class Target {
   readonly traits: TargetTraits;
   readonly weather: Weather;
@@ -48,7 +50,7 @@ export class Target {
   /** Rows that it has thrown away by itself, by table and key. */
   evicted = new Set<string>();
   /** Rows that it refuses for their content. */
-  refuses: (row: Row) => boolean = () => false;
+  refuses: (row: Row) => boolean = refusesNone;
 
   constructor(traits: TargetTraits, weather: Weather, watch: TargetWatch) {
     this.traits = traits;

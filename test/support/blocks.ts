@@ -135,10 +135,12 @@ export interface BlockSpec {
 
 const COMMIT_TIME_US = 1_795_000_000_000_000n;
 
+const out = new ByteWriter(1024);
+const writer = new TupleWriter(out);
+
 export function blockOf(changes: readonly Change[], spec: BlockSpec = {}): Block {
   const epoch = spec.epoch ?? 1;
-  const out = new ByteWriter(1024);
-  const writer = new TupleWriter(out);
+  out.reset();
   const block = new Block(out.bytes, 4, spec.onRelease);
   let commit = 1000n;
   let tx = -1;

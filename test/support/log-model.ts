@@ -63,14 +63,15 @@ export function inBinary(change: LogChange): LogChange {
   };
 }
 
+const map = new CellMap();
+
 /** The cells of a tuple as a row; UNCHANGED where the log did not carry one. */
 export function cellsOf(table: TableVersion, bytes: Uint8Array, offset: number): Cell[] {
-  const map = new CellMap();
   map.read(bytes, offset);
   return table.columns.map((column, i) => {
     if (map.kind[i] === CELL_NULL) return null;
     if (map.kind[i] === CELL_UNCHANGED) return UNCHANGED;
-    const value = Buffer.from(bytes.subarray(map.start[i], map.start[i]! + map.length[i]!));
+    const value = Buffer.from(bytes.buffer, bytes.byteOffset + map.start[i]!, map.length[i]);
     if (map.kind[i] === CELL_BINARY && column.type.kind === "int") return String(value.readInt32BE());
     return value.toString("utf8");
   });

@@ -15,11 +15,14 @@ export const CELL_UNCHANGED = 0x75; // 'u'
 export const CELL_TEXT = 0x74; // 't'
 export const CELL_BINARY = 0x62; // 'b'
 
+/** V8 keeps vectors of up to 64 bytes in its own heap, where they cost next to nothing. */
+const CELLS_MIN = 16;
+
 /** The positions of the cells of one tuple; reused from row to row. */
 export class CellMap {
-  kind = new Uint8Array(64);
-  start = new Uint32Array(64);
-  length = new Uint32Array(64);
+  kind = new Uint8Array(CELLS_MIN);
+  start = new Uint32Array(CELLS_MIN);
+  length = new Uint32Array(CELLS_MIN);
   count = 0;
 
   /** Reads the tuple at `offset` and returns the offset after it. */

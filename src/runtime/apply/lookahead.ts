@@ -75,7 +75,8 @@ export class Lookahead {
 
   constructor(parts: LookaheadParts) {
     this.#parts = parts;
-    parts.queue.onPush = () => this.#look();
+    const onPush = (): void => this.#look();
+    parts.queue.onPush = onPush;
   }
 
   get isEmpty(): boolean {

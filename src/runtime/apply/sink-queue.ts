@@ -58,7 +58,10 @@ export class SinkQueue {
   #waitingRows = 0;
   #waitingBytes = 0;
   #wake: (() => void) | null = null;
-  /** Called after works have ended: the producer may continue. */
+  /**
+   * Called after works have ended: the producer may continue. V8 places a closure that is written right where it is assigned
+   * to a property among the old objects, where it keeps all it sees until a full collection: give the closure a name first.
+   */
   onRoom: (() => void) | null = null;
   onPush: (() => void) | null = null;
 
@@ -92,7 +95,8 @@ export class SinkQueue {
         then();
       };
       signal.addEventListener("abort", onAbort, { once: true });
-      this.#wake = () => settle(resolve);
+      const wake = (): void => settle(resolve);
+      this.#wake = wake;
     });
   }
 

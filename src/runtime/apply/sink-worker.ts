@@ -1,3 +1,4 @@
+import { scopeOf } from "../../core/clock.ts";
 import type { SinkProgress } from "../../core/model/batch.ts";
 import { findMillraceError, type MillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
@@ -135,7 +136,7 @@ export class SinkWorker {
    */
   async run(signal: AbortSignal): Promise<never> {
     const step = new AbortController();
-    const ended = new AbortController();
+    const ended = scopeOf();
     const onAbort = (): void => {
       const abort = (): void => step.abort(signal.reason);
       this.#parts.clock.sleep(STEP_GRACE_MS, ended.signal).then(abort, () => undefined);
@@ -145,7 +146,7 @@ export class SinkWorker {
       return await this.#run(signal, step.signal);
     } finally {
       signal.removeEventListener("abort", onAbort);
-      ended.abort();
+      ended.end();
       this.#applier.lookahead.drop();
     }
   }

@@ -1,4 +1,4 @@
-import { type Clock, pause } from "../../core/clock.ts";
+import { type Clock, pause, scopeOf } from "../../core/clock.ts";
 import { abortedError, findMillraceError } from "../../core/errors.ts";
 import type { News } from "../../core/news.ts";
 import type { Blocker } from "../../core/contracts/watermarks.ts";
@@ -34,7 +34,7 @@ export class CatalogWatch {
   readonly #parts: CatalogWatchParts;
   #begun = 0;
   #ended = 0;
-  #wake = new AbortController();
+  #wake = scopeOf();
   #waiting: (() => void)[] = [];
   #toConfirm: ToConfirm | null = null;
   /** Ids of tables that can't be read before older transactions have ended. */
@@ -53,7 +53,7 @@ export class CatalogWatch {
 
   /** Looks soon. */
   wake(): void {
-    this.#wake.abort();
+    this.#wake.end();
   }
 
   /** True when the catalogue was read at least once. */
@@ -76,7 +76,7 @@ export class CatalogWatch {
     const from = this.#begun;
     while (this.#ended <= from) {
       signal.throwIfAborted();
-      this.#wake.abort();
+      this.#wake.end();
       await new Promise<void>((resolve, reject) => {
         const onAbort = () => reject(abortedError(signal));
         signal.addEventListener("abort", onAbort, { once: true });
@@ -91,7 +91,7 @@ export class CatalogWatch {
   async run(signal: AbortSignal): Promise<never> {
     const { clock, intervalMs, logger } = this.#parts;
     for (;;) {
-      this.#wake = new AbortController();
+      this.#wake = scopeOf();
       const look = ++this.#begun;
       try {
         await this.#once(signal);
@@ -154,7 +154,7 @@ export class CatalogWatch {
       this.#failure = error;
     }
     this.#isSettling = false;
-    this.#wake.abort();
+    this.#wake.end();
   }
 
   async #reinstateReturned(captured: CapturedTables): Promise<void> {
@@ -186,7 +186,7 @@ export class CatalogWatch {
     if (lane.position.commit <= before.mark) return before;
     for (const shape of changed) await gate.confirm(shape, { ...lane.position, commit: before.mark, index: 0 });
     // From the change on, the tables' names may mean other tables.
-    this.#wake.abort();
+    this.#wake.end();
     return null;
   }
 

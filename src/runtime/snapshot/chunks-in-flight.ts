@@ -1,4 +1,4 @@
-import { type Clock, pause } from "../../core/clock.ts";
+import { type Clock, pause, scopeOf } from "../../core/clock.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
 import { type HandedOver } from "./refill-chunks.ts";
 
@@ -49,9 +49,9 @@ export class ChunksInFlight {
   async untilDurable(chunks: readonly ChunkInFlight[], signal: AbortSignal): Promise<void> {
     const byWorker = Map.groupBy(chunks.flatMap(worksOf), ({ worker }) => worker);
     const ended = Promise.all(Array.from(byWorker, ([worker, works]) => this.#ended(worker, works)));
-    const waiting = new AbortController();
+    const waiting = scopeOf();
     await Promise.race([ended, pause(this.#clock, TOGETHER_MS_MAX, signal, waiting.signal)]);
-    waiting.abort();
+    waiting.end();
     this.throwFailure();
   }
 

@@ -217,10 +217,10 @@ export class ChunkReader {
     const { clock, lane, source } = this.#parts;
     let beyond: bigint | null = null;
     for (;;) {
-      const waiting = new AbortController();
+      const waiting = scopeOf();
       const late = pause(clock, LATE_MS, signal, waiting.signal).then(() => null);
       const result = await Promise.race([closed, late]);
-      waiting.abort();
+      waiting.end();
       if (result !== null) return result;
       signal.throwIfAborted();
       if (beyond !== null && lane.position.commit > beyond) return { spoiled: "lost" };

@@ -1,5 +1,5 @@
 import type { Completeness } from "../../core/checkpoint/completeness.ts";
-import { type Clock, pause } from "../../core/clock.ts";
+import { type Clock, pause, scopeOf } from "../../core/clock.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { News } from "../../core/news.ts";
@@ -53,7 +53,7 @@ const TOGETHER_COUNT_MAX = 64;
 export class Refiller {
   readonly #parts: RefillerParts;
   readonly #chunks: ChunkReader;
-  #wake: AbortController = new AbortController();
+  #wake = scopeOf();
   /** The list in the state is unknown before it was read; it must not count as empty. */
   #unfinished = 1;
   /** Count events that may change what the sinks lack, and how many of those were looked at. */
@@ -71,7 +71,7 @@ export class Refiller {
     this.#parts = parts;
     this.#ledger = new RefillLedger(parts.clock, parts.state.refills);
     this.#chunks = new ChunkReader(parts);
-    this.#inFlight = new ChunksInFlight(parts.clock, () => this.#wake.abort());
+    this.#inFlight = new ChunksInFlight(parts.clock, () => this.#wake.end());
     this.#reader = new RowReader({ ...parts, onAttempt: (error) => this.#inFlight.failed(error) });
     this.#backlog = new Backlog(parts, this.failing);
   }
@@ -94,7 +94,7 @@ export class Refiller {
   /** Called when there may be new work: something was listed, or the tables that a sink takes or holds have changed. */
   notify(): void {
     this.#changes++;
-    this.#wake.abort();
+    this.#wake.end();
     this.#parts.news.tell();
   }
 
@@ -123,7 +123,7 @@ export class Refiller {
     const backoff = new ReconnectBackoff(clock);
     for (;;) {
       signal.throwIfAborted();
-      this.#wake = new AbortController();
+      this.#wake = scopeOf();
       try {
         this.#inFlight.throwFailure();
         await this.#ledger.storeInTime();

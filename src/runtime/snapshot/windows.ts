@@ -196,7 +196,7 @@ export class Window {
   #select(filled: Filled): WindowRows {
     const { table, keys } = filled;
     const { block: chunk, sees } = filled.chunk;
-    const rows = new ChunkRows(table);
+    const rows = new ChunkRows(table, chunk);
     const found = new Set<string>();
     const lowTimeUs = timeOf(filled);
     const bytes = chunk?.bytes ?? new Uint8Array();
@@ -225,7 +225,7 @@ export class Window {
   #selectTold(filled: Filled): WindowRows {
     const { table, keys } = filled;
     const { block: chunk, sees } = filled.chunk;
-    const rows = new ChunkRows(table);
+    const rows = new ChunkRows(table, chunk);
     const found = new Map<string, number>();
     const moved: (readonly [key: KeyText, text: string])[] = [];
     const timeUs = timeOf(filled);
@@ -311,16 +311,24 @@ function laterUpdate(block: Block, row: number, earlier: Touched | undefined): T
   return { kind: "partial", tuple: out.view(), version: version[tx]!, commitTimeUs: commitTimeUs[tx]! };
 }
 
+/** Small, because chunks of small tables have few rows, and there may be thousands of tables. */
+const BYTES_MIN = 1024;
+const ROWS_MIN = 16;
+
 /** Rows of a chunk that are left to apply, in their own block. */
 class ChunkRows {
   readonly #table: TableVersion;
-  readonly #out = new ByteWriter();
-  readonly #tuples = new TupleWriter(this.#out);
-  readonly #block = new Block(this.#out.bytes);
+  readonly #out: ByteWriter;
+  readonly #tuples: TupleWriter;
+  readonly #block: Block;
   readonly #txOf = new Map<bigint, number>();
 
-  constructor(table: TableVersion) {
+  /** `chunk`: what was read. */
+  constructor(table: TableVersion, chunk: Block | null) {
     this.#table = table;
+    this.#out = new ByteWriter(Math.max(BYTES_MIN, chunk?.byteCount ?? 0));
+    this.#tuples = new TupleWriter(this.#out);
+    this.#block = new Block(this.#out.bytes, Math.max(ROWS_MIN, chunk?.count ?? 0));
     this.#block.tables.push(table);
   }
 

@@ -89,7 +89,8 @@ export class Lane {
   /** From the next block on, works go to `queue`: the worker's own, or one that will be appended to it. */
   attach(worker: SinkWorker, queue: SinkQueue = worker.queue): void {
     this.#sinks.set(worker, queue);
-    queue.onRoom = () => this.#roomMade?.();
+    const onRoom = (): void => this.#roomMade?.();
+    queue.onRoom = onRoom;
     this.#roomMade?.();
   }
 

@@ -27,7 +27,7 @@ export class Rewind {
   readonly #waiting = new Map<SinkWorker, () => void>();
   /** Sinks that joined behind `#until`. */
   readonly #along = new Set<SinkWorker>();
-  #asked = new AbortController();
+  #asked = scopeOf();
   /** The position from which the lane went back; null while no attached sink is before it. */
   #until: Position | null = null;
   #error: StoredError | null = null;
@@ -86,12 +86,12 @@ export class Rewind {
   ask(error: SecondStreamRefused): void {
     const { code, message, hint } = error;
     this.#error = { code, message, hint: hint ?? null, at: timestamp(this.#clock) };
-    this.#asked.abort();
+    this.#asked.end();
   }
 
   /** Opens the main stream again at its position: this notices a source that has another log by now. */
   reopen(): void {
-    this.#asked.abort();
+    this.#asked.end();
   }
 
   /**
@@ -117,7 +117,7 @@ export class Rewind {
 
   /** Called by the feed while no stream is open: moves the lane to where the stream has to be opened next. */
   move(): void {
-    this.#asked = new AbortController();
+    this.#asked = scopeOf();
     if (this.#until === null && this.#waiting.size === 0) return;
     const { position } = this.#lane;
     const furthest = this.#until !== null && comparePositions(this.#until, position) > 0 ? this.#until : position;

@@ -24,8 +24,12 @@ export class SqliteSchemas implements SchemaStore {
   constructor(connection: Connection) {
     this.#connection = connection;
     this.#obligations = new ObligationCount(connection);
-    this.#everything = connection.prepare("SELECT version, since, shape FROM table_version ORDER BY table_id");
-    this.#ofTable = connection.prepare("SELECT version, since, shape FROM table_version WHERE table_id = :table");
+    this.#everything = connection.prepare(
+      "SELECT table_id, version, since, shape FROM table_version ORDER BY table_id",
+    );
+    this.#ofTable = connection.prepare(
+      "SELECT table_id, version, since, shape FROM table_version WHERE table_id = :table",
+    );
     this.#register = connection.prepare(
       `INSERT INTO table_version (table_id, version, since, fingerprint, shape)
        VALUES (:table, :version, :since, :fingerprint, :shape)`,
@@ -95,17 +99,21 @@ export class SqliteSchemas implements SchemaStore {
   }
 
   #fromRow(row: Row): TableVersion {
-    return this.#object(
-      fromStored(stored(row, "shape", isShape)),
-      integer(row, "version"),
-      parsePosition(text(row, "since")),
+    const version = integer(row, "version");
+    return (
+      this.#known(text(row, "table_id"), version) ??
+      this.#object(fromStored(stored(row, "shape", isShape)), version, parsePosition(text(row, "since")))
     );
   }
 
+  #known(tableId: string, version: number): TableVersion | undefined {
+    return this.#objects.get(tableId)?.find((one) => one.version === version);
+  }
+
   #object(shape: TableShape, version: number, since: Position): TableVersion {
-    const ofTable = this.#objects.get(shape.id);
-    const known = ofTable?.find((one) => one.version === version);
+    const known = this.#known(shape.id, version);
     if (known !== undefined) return known;
+    const ofTable = this.#objects.get(shape.id);
     const object: TableVersion = Object.freeze({ ...shape, version, since });
     this.#objects.set(shape.id, ofTable === undefined ? [object] : [...ofTable, object]);
     return object;
