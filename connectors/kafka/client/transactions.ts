@@ -23,8 +23,8 @@ const PARSERS = new Map([
   [10, produceV10.parseResponse],
   [11, produceV11.parseResponse],
 ]);
-/** The broker still writes the end of the transaction before: a matter of milliseconds. */
-const STILL_ENDING = new Set(["CONCURRENT_TRANSACTIONS", "COORDINATOR_LOAD_IN_PROGRESS"]);
+/** The broker still writes the end of the transaction before, or makes its first topic for transactions. */
+const STILL_ENDING = new Set(["CONCURRENT_TRANSACTIONS", "COORDINATOR_LOAD_IN_PROGRESS", "COORDINATOR_NOT_AVAILABLE"]);
 const ENDING_TRIES_MAX = 200;
 
 /** The batches of one topic, by partition. */

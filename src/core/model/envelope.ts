@@ -13,7 +13,7 @@ import {
   OP_READ,
   type Transactions,
 } from "./block.ts";
-import type { ByteWriter } from "../bytes.ts";
+import { ByteWriter } from "../bytes.ts";
 import type { TableVersion } from "./schema.ts";
 import { CELL_UNCHANGED, CellMap } from "./tuple.ts";
 import { writeBase64 } from "../values/byte-strings.ts";
@@ -58,6 +58,7 @@ export function contextOf(
 export type PositionFields = Readonly<Record<string, string | number>>;
 
 const cells = new CellMap();
+const scratch = new ByteWriter(1024);
 
 /** Writes the envelope of row `row`, without a line break. */
 export function writeEnvelope(out: ByteWriter, block: Block, row: number, context: EnvelopeContext): void {
@@ -79,34 +80,117 @@ function write(out: ByteWriter, block: Block, row: number, op: number, after: nu
   const names = namesOf(table);
   const before = block.before[row]!;
   const beforeKind = before === NO_TUPLE ? BEFORE_NONE : block.beforeKind[row]!;
-  out.ascii('{"id":');
-  writeChangeId(out, block, row, context);
-  out.ascii(`,"op":"${OP_LETTERS[op]}","key":`);
+  const texts = textsOf(block, block.tx[row]!, context);
+  append(out, texts.start);
+  out.ascii(String(block.index[row]!));
+  append(out, OPS[op]!);
   writeTuple(out, table, names, block.bytes, after === NO_TUPLE ? before : after, true);
-  out.ascii(',"before":');
-  writeTuple(
-    out,
-    table,
-    names,
-    block.bytes,
-    beforeKind === BEFORE_NONE ? NO_TUPLE : before,
-    beforeKind !== BEFORE_FULL,
-  );
-  out.ascii(',"after":');
-  writeTuple(out, table, names, block.bytes, after, false);
-  out.ascii(',"unchanged":');
-  writeUnchanged(out, table, block.bytes, after);
-  out.ascii(`,"version":"${block.transactions.version[block.tx[row]!]!}","schema":`);
-  out.copy(names.schema, 0, names.schema.length);
-  out.ascii(',"source":{');
-  writeOrigin(out, context);
-  out.copy(names.source, 0, names.source.length);
-  out.ascii(`,"snapshot":${op === OP_READ}`);
+  append(out, BEFORE);
+  const shown = beforeKind === BEFORE_NONE ? NO_TUPLE : before;
+  writeTuple(out, table, names, block.bytes, shown, beforeKind !== BEFORE_FULL);
+  append(out, AFTER);
+  const unchangedCount = writeTuple(out, table, names, block.bytes, after, false);
+  append(out, UNCHANGED);
+  if (unchangedCount > 0) writeUnchanged(out, names);
+  append(out, texts.version);
+  append(out, names.schema);
+  append(out, texts.origin);
+  append(out, names.source);
+  append(out, op === OP_READ ? SNAPSHOT : NO_SNAPSHOT);
   writePosition(out, "lsn", context.recordPosition?.(block, row), context);
-  writeTransaction(out, block.transactions, block.tx[row]!, context);
-  out.ascii(`,"index":${block.index[row]!}`);
-  writeCommitTime(out, block.transactions.commitTimeUs[block.tx[row]!]!);
-  writeEnd(out, context);
+  append(out, texts.transaction);
+  out.ascii(String(block.index[row]!));
+  append(out, texts.end);
+}
+
+function append(out: ByteWriter, bytes: Uint8Array): void {
+  out.copy(bytes, 0, bytes.length);
+}
+
+const OPS = OP_LETTERS.map((letter) => Buffer.from(`","op":"${letter}","key":`));
+const BEFORE = Buffer.from(',"before":');
+const AFTER = Buffer.from(',"after":');
+const UNCHANGED = Buffer.from(',"unchanged":[');
+const SNAPSHOT = Buffer.from(',"snapshot":true');
+const NO_SNAPSHOT = Buffer.from(',"snapshot":false');
+
+/** What is the same in every envelope of a transaction, as bytes. */
+interface TransactionTexts {
+  /** Up to the change's index in its id. */
+  readonly start: Buffer;
+  readonly version: Buffer;
+  readonly origin: Buffer;
+  /** Up to the index. */
+  readonly transaction: Buffer;
+  readonly end: Buffer;
+}
+
+interface TransactionKey {
+  readonly context: EnvelopeContext;
+  readonly epoch: number;
+  readonly commit: bigint;
+  readonly version: bigint;
+  readonly commitTimeUs: bigint;
+  readonly xid: number;
+  readonly gtid: string | null | undefined;
+}
+
+let last: (TransactionKey & { readonly texts: TransactionTexts }) | null = null;
+
+/** Changes of a transaction come one after the other, so only the last one is kept. Blocks are used again: values count. */
+function textsOf(block: Block, tx: number, context: EnvelopeContext): TransactionTexts {
+  const { transactions } = block;
+  const { epoch } = block.until;
+  const commit = transactions.commit[tx]!;
+  const version = transactions.version[tx]!;
+  const commitTimeUs = transactions.commitTimeUs[tx]!;
+  const xid = transactions.xid[tx]!;
+  const gtid = transactions.origins[tx]?.gtid;
+  const isLast =
+    last?.context === context &&
+    last.commit === commit &&
+    last.version === version &&
+    last.commitTimeUs === commitTimeUs &&
+    last.epoch === epoch &&
+    last.xid === xid &&
+    last.gtid === gtid;
+  if (!isLast) {
+    const texts = transactionTexts(block, tx, context);
+    last = { context, epoch, commit, version, commitTimeUs, xid, gtid, texts };
+  }
+  return last!.texts;
+}
+
+function transactionTexts(block: Block, tx: number, context: EnvelopeContext): TransactionTexts {
+  const { transactions } = block;
+  const commit = transactions.commit[tx]!;
+  return {
+    start: bytesOf((out) => {
+      out.ascii('{"id":');
+      writeJsonText(out, `${idStart(block, commit, context)}/`);
+      // The index follows inside of the quotes.
+      out.length--;
+    }),
+    version: bytesOf((out) => out.ascii(`],"version":"${transactions.version[tx]!}","schema":`)),
+    origin: bytesOf((out) => {
+      out.ascii(',"source":{');
+      writeOrigin(out, context);
+    }),
+    transaction: bytesOf((out) => {
+      writeTransaction(out, transactions, tx, context);
+      out.ascii(',"index":');
+    }),
+    end: bytesOf((out) => {
+      writeCommitTime(out, transactions.commitTimeUs[tx]!);
+      writeEnd(out, context);
+    }),
+  };
+}
+
+function bytesOf(writeTo: (out: ByteWriter) => void): Buffer {
+  scratch.reset();
+  writeTo(scratch);
+  return Buffer.from(scratch.view());
 }
 
 /** Writes the envelope of a logical message, without a line break. */
@@ -136,12 +220,7 @@ function writeEnd(out: ByteWriter, context: EnvelopeContext): void {
   out.byte(0x7d);
 }
 
-/** `shop/1/0-1A2B3D0/4`: the same each time the same change is read. */
-function writeChangeId(out: ByteWriter, block: Block, row: number, context: EnvelopeContext): void {
-  const commit = block.transactions.commit[block.tx[row]!]!;
-  writeJsonText(out, `${idStart(block, commit, context)}/${block.index[row]!}`);
-}
-
+/** `shop/1/0-1A2B3D0`, before the index: the same each time the same change is read. */
 function idStart(block: Block, commit: bigint, context: EnvelopeContext): string {
   return `${context.name}/${block.until.epoch}/${idPosition(commit, context)}`;
 }
@@ -191,7 +270,7 @@ function writeCommitTime(out: ByteWriter, commitTimeUs: bigint): void {
   out.byte(0x22);
 }
 
-/** The tuple as an object of its known columns, or null. */
+/** The tuple as an object of its known columns, or null. Returns how many cells are not known. */
 function writeTuple(
   out: ByteWriter,
   table: TableVersion,
@@ -199,38 +278,42 @@ function writeTuple(
   bytes: Uint8Array,
   offset: number,
   keyOnly: boolean,
-): void {
-  if (offset === NO_TUPLE) return out.ascii("null");
+): number {
+  if (offset === NO_TUPLE) {
+    out.ascii("null");
+    return 0;
+  }
   cells.read(bytes, offset);
   out.byte(0x7b);
   let isFirst = true;
+  let unchangedCount = 0;
   const count = keyOnly ? table.key.length : table.columns.length;
   for (let k = 0; k < count; k++) {
     const i = keyOnly ? table.key[k]! : k;
     const kind = cells.kind[i]!;
-    if (kind === CELL_UNCHANGED) continue;
+    if (kind === CELL_UNCHANGED) {
+      unchangedCount++;
+      continue;
+    }
     if (!isFirst) out.byte(0x2c);
     isFirst = false;
-    const name = names.columns[i]!;
-    out.copy(name, 0, name.length);
+    append(out, names.columns[i]!);
     writeJson(out, table.columns[i]!.type, kind, bytes, cells.start[i]!, cells.length[i]!);
   }
   out.byte(0x7d);
+  return unchangedCount;
 }
 
-function writeUnchanged(out: ByteWriter, table: TableVersion, bytes: Uint8Array, offset: number): void {
-  out.byte(0x5b);
-  if (offset !== NO_TUPLE) {
-    cells.read(bytes, offset);
-    let isFirst = true;
-    for (let i = 0; i < cells.count; i++) {
-      if (cells.kind[i] !== CELL_UNCHANGED) continue;
-      if (!isFirst) out.byte(0x2c);
-      isFirst = false;
-      writeJsonText(out, table.columns[i]!.name);
-    }
+/** Of the tuple that was written last. */
+function writeUnchanged(out: ByteWriter, names: TableNames): void {
+  let isFirst = true;
+  for (let i = 0; i < cells.count; i++) {
+    if (cells.kind[i] !== CELL_UNCHANGED) continue;
+    if (!isFirst) out.byte(0x2c);
+    isFirst = false;
+    // Without the colon.
+    out.copy(names.columns[i]!, 0, names.columns[i]!.length - 1);
   }
-  out.byte(0x5d);
 }
 
 /** What is the same in every envelope of a table, as bytes. */
