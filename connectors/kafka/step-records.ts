@@ -1,14 +1,13 @@
 /** The records of one step: each in its topic and partition, in commit order. */
-import { murmur2 } from "@platformatic/kafka";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import type { TableWrites } from "../../src/core/model/batch.ts";
 import type { TopicBatches } from "./client/transactions.ts";
 import { BATCH_HEAD_BYTES, type Header, RecordBatch } from "./client/record-batch.ts";
+import { partitionOf } from "./partitions.ts";
 import type { UsableTopic } from "./topics.ts";
 
 /** Larger than what a record has beside key, value and headers. */
 const RECORD_EXTRA_BYTES = 64;
-const POSITIVE = 0x7fff_ffff;
 /** A buffer that a large step made larger than this is not kept, nor more than so many. */
 const KEPT_BYTES_MAX = 1024 * 1024;
 const KEPT_COUNT_MAX = 32;
@@ -26,11 +25,6 @@ interface InTopic {
   readonly usable: UsableTopic;
   /** By partition: batches in their order. */
   readonly partitions: RecordBatch[][];
-}
-
-/** The partition that the Java client's default partitioner chooses. */
-export function partitionOf(key: Buffer, partitionCount: number): number {
-  return (murmur2(key, false) & POSITIVE) % partitionCount;
 }
 
 /** Memory that steps share. */
@@ -65,7 +59,7 @@ export class StepRecords {
 
   /** False if the record is too large for its topic. */
   add(usable: UsableTopic, key: Buffer, value: Buffer | null, headers: readonly Header[], timeMs: number): boolean {
-    return this.#put(usable, partitionOf(key, usable.topic.leaders.length), key, value, headers, timeMs);
+    return this.#put(usable, partitionOf(key, key.length, usable.topic.leaders.length), key, value, headers, timeMs);
   }
 
   /** A record of Millrace's own, in the first partition. */
