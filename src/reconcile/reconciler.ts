@@ -186,9 +186,9 @@ export class Reconciler {
     const port = await this.#port(run, signal);
     const { request } = run;
     const isAsked = (id: string) => request.tables.length === 0 || request.tables.includes(id);
-    const { aside } = port;
-    for (const [table, { code, message }] of aside) if (isAsked(table)) run.aside.push({ table, code, message });
-    const tables = port.tables.filter(({ id }) => isAsked(id) && !aside.has(id));
+    const { suspended } = port;
+    for (const [table, { code, message }] of suspended) if (isAsked(table)) run.aside.push({ table, code, message });
+    const tables = port.tables.filter(({ id }) => isAsked(id) && !suspended.has(id));
     const sinks = port.sinks.filter((sink) => request.sinks.length === 0 || request.sinks.includes(sink));
     run.tableCount = tables.length;
     await using inspections = new Inspections(port);

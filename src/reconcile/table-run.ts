@@ -136,7 +136,7 @@ export class TableRun {
 
   #gone(): void {
     const { run, port } = this.#parts;
-    const why = port.aside.get(this.#id);
+    const why = port.suspended.get(this.#id);
     if (why !== undefined) run.aside.push({ table: this.#id, ...why });
   }
 

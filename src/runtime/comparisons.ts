@@ -71,8 +71,8 @@ export class Comparisons implements ComparePort {
     return this.#parts.gate.tables;
   }
 
-  get aside(): TableGate["aside"] {
-    return this.#parts.gate.aside;
+  get suspended(): TableGate["suspended"] {
+    return this.#parts.gate.suspended;
   }
 
   takes(sink: string, table: TableVersion): boolean {

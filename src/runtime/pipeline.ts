@@ -91,7 +91,7 @@ export class Pipeline {
       events: {
         changed: (table) => this.#streaming?.tableChanged(table),
         renewed: () => this.#notify(),
-        setAside: (tableId) => this.#streaming?.setAside(tableId),
+        suspended: (tableId) => this.#streaming?.tableSuspended(tableId),
         obstacle: (table) => this.#tables.meetsAnother(table),
       },
       policyOf: parts.policyOf ?? (() => DEFAULT_POLICY),
@@ -185,17 +185,17 @@ export class Pipeline {
   }
 
   /** Every sink lacks changes of a suspended table: all of them read it again before it flows. */
-  async admit(tableIds: readonly string[]): Promise<void> {
+  async reinstate(tableIds: readonly string[]): Promise<void> {
     const { gate, state, suspended } = this;
     const sinks = this.runners.map(({ name }) => name);
-    const aside = tableIds.filter((id) => gate.aside.has(id));
-    for (const tableId of aside) {
+    const ids = tableIds.filter((id) => gate.suspended.has(id));
+    for (const tableId of ids) {
       const takers = sinks.filter((name) => !suspended.has(name, tableId));
       const request = { tableId, scope: { kind: "table" }, reason: REINSTATED, needed: true } as const;
       await state.refills.addAll(takers.map((sink) => ({ ...request, sink })));
-      await gate.readmit(tableId);
+      await gate.reinstate(tableId);
     }
-    for (const sink of sinks) await this.refill(sink, aside, null, REINSTATED);
+    for (const sink of sinks) await this.refill(sink, ids, null, REINSTATED);
   }
 
   /** Tables that a sink can't follow. A table that is gone at the source is left out: nothing waits for it. */
@@ -207,7 +207,7 @@ export class Pipeline {
   }
 
   /** The sinks take tables again that were suspended there, and read them. */
-  async reinstate(sinks: readonly string[], tableIds: readonly string[]): Promise<void> {
+  async reinstateIn(sinks: readonly string[], tableIds: readonly string[]): Promise<void> {
     for (const sink of sinks) await this.suspended.reinstate(sink, tableIds);
     this.#notify();
   }
@@ -243,7 +243,7 @@ export class Pipeline {
     if (log.copy === null) await this.#granted(signal);
     const from = await startingPoint({ clock, runners }, log.stored, signal);
     const { gate, suspended } = this;
-    const admit = (tableIds: readonly string[]): Promise<void> => this.admit(tableIds);
+    const reinstate = (tableIds: readonly string[]): Promise<void> => this.reinstate(tableIds);
     this.#streaming = new Streaming({
       ...this.#parts,
       news: this.news,
@@ -254,7 +254,7 @@ export class Pipeline {
       inVainMsMax: this.#inVainMsMax,
       log,
       from,
-      admit,
+      reinstate,
     });
     await this.#streaming.run(signal);
   }
@@ -319,7 +319,7 @@ export class Pipeline {
       onPendingKeys: () => this.#notify(),
       onRefused: async (tableId, error, shape) =>
         await this.suspended.suspend(sink.name, tableId, error, shape ?? this.gate.newest(tableId)?.fingerprint),
-      suspend: async (tableId, error) => await this.gate.setAside(tableId, error),
+      suspend: async (tableId, error) => await this.gate.suspend(tableId, error),
       onVoid: () => this.#notify(),
       news: this.news,
       logger,

@@ -29,7 +29,7 @@ import { parkSlowSinks } from "./stream/parking.ts";
 import { Rewind } from "./stream/rewind.ts";
 import { SourceFeed } from "./stream/source-feed.ts";
 import { forgetVisible, noteEarlierDeliveries } from "./stream/visibility.ts";
-import { withTimeout } from "./with-timeout.ts";
+import { withTimeout } from "../core/with-timeout.ts";
 
 /** How long the refiller waits, with sinks that have joined, for those that are still joining. */
 const JOINING_MS_MAX = 2_000;
@@ -63,7 +63,7 @@ export interface StreamingParts {
   readonly log: FoundLog;
   /** Where the stream begins. */
   readonly from: Position;
-  readonly admit: (tableIds: readonly string[]) => Promise<void>;
+  readonly reinstate: (tableIds: readonly string[]) => Promise<void>;
   readonly logger: Logger;
 }
 
@@ -104,7 +104,7 @@ export class Streaming {
       ...shared,
       isHeld: (id, generation) => tables.isHeld(id, generation, standings()),
       intervalMs: heartbeatMs,
-      reinstate: parts.admit,
+      reinstate: parts.reinstate,
     });
     this.acknowledger = new Acknowledger({
       clock,
@@ -201,7 +201,7 @@ export class Streaming {
     this.refiller.notify();
   }
 
-  setAside(tableId: string): void {
+  tableSuspended(tableId: string): void {
     this.lane.spoil(tableId);
     // What the tables had lost may be back by now.
     this.watch.wake();
@@ -243,7 +243,8 @@ export class Streaming {
   /** Sinks that are at the same key share a read, so the first of them waits a moment for the others. */
   async #joinedTogether(signal: AbortSignal): Promise<void> {
     const { clock, runners } = this.#parts;
-    await withTimeout(clock, JOINING_MS_MAX, Promise.all(runners.map(({ joined }) => joined)), signal);
+    const joined = Promise.all(runners.map((runner) => runner.joined));
+    await withTimeout(joined, { clock, signal, timeoutMs: JOINING_MS_MAX, late: () => null });
   }
 
   /** What can't be stored now is read again at the next start. A failure here must not hide why this run ended. */
@@ -277,7 +278,8 @@ export class Streaming {
       if (gate.flows(table)) tables.push(table);
     }
     const progress = (this.#copyProgress = { tableCount: tables.length, tablesDone: 0, rowsRead: 0 });
-    await withTimeout(clock, OPENING_MS_MAX, Promise.all(runners.map((runner) => runner.joined)), signal);
+    const joined = Promise.all(runners.map((runner) => runner.joined));
+    await withTimeout(joined, { clock, signal, timeoutMs: OPENING_MS_MAX, late: () => null });
     const parts = {
       clock,
       news,

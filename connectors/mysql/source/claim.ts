@@ -9,7 +9,7 @@ import { findMillraceError, type ErrorKind } from "../../../src/core/errors.ts";
 import { quoteText } from "../quote.ts";
 import type { SourceContext } from "./context.ts";
 import type { Reader } from "./reader.ts";
-import { within } from "./database.ts";
+import { answered } from "./database.ts";
 import type { Session } from "./driver.ts";
 import { errorNumber, sourceError } from "./errors.ts";
 
@@ -27,7 +27,7 @@ export async function claimLog(session: Session, context: SourceContext, signal:
   const kind: ErrorKind = reader.hasRead ? "retryable" : "fatal";
   try {
     const deadlineMs = performance.now() + WAIT_MS_MAX;
-    const ask: Ask = async (sql) => (await within(session.query(sql), DOING, signal))[0] ?? [];
+    const ask: Ask = async (sql) => (await answered(session.query(sql), DOING, signal))[0] ?? [];
     for (const name of claimed(context)) await take(name, ask, context, deadlineMs, kind, signal);
     const [, number] = await ask(`SELECT GET_LOCK(${ownName(reader)}, 0), CONNECTION_ID()`);
     reader.reads(number ?? "");

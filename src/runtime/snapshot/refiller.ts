@@ -28,7 +28,7 @@ export interface RefillerParts {
   readonly lane: Lane;
   readonly source: Pick<Source, "log" | "rows" | "watermarks">;
   readonly state: StateStore;
-  readonly gate: Pick<TableGate, "table" | "tables" | "columnFacts" | "isGone" | "setAside">;
+  readonly gate: Pick<TableGate, "table" | "tables" | "columnFacts" | "isGone" | "suspend">;
   /** What the sinks record about a complete copy that begins now; null: a whole copy can't begin yet. */
   readonly completeness: (table: TableVersion) => Completeness | null;
   /** Ids of the tables that this sink must hold and does not hold completely. */

@@ -51,17 +51,17 @@ export async function askWhileStopped(
   { sinks, tableIds, where, isWhole, takers }: StoppedRequest,
 ): Promise<void> {
   const scope = where === null ? ({ kind: "table" } as const) : ({ kind: "where", where } as const);
-  const aside = await state.schemas.aside();
+  const suspended = await state.schemas.suspended();
   for (const sink of sinks) {
     await state.suspensions.reinstate(sink, tableIds);
     await askAgain(state.refills, sink, tableIds, scope, "asked for by an operator");
     if (isWhole && where === null) await fillFailed(state, sink);
   }
   // Every sink lacks the changes of a suspended table.
-  for (const tableId of tableIds.filter((id) => aside.has(id))) {
+  for (const tableId of tableIds.filter((id) => suspended.has(id))) {
     const request = { tableId, scope: { kind: "table" }, reason: "reinstated", needed: true } as const;
     for (const sink of takers) await state.refills.add({ ...request, sink });
-    await state.schemas.readmit(tableId);
+    await state.schemas.reinstate(tableId);
   }
 }
 

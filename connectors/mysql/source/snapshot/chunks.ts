@@ -6,7 +6,7 @@ import { EVERYTHING_VISIBLE } from "../../../../src/core/contracts/watermarks.ts
 import { ChunkPace } from "../../../kit/chunk-pace.ts";
 import { quoteName, quoteTable, quoteText } from "../../quote.ts";
 import type { SourceContext } from "../context.ts";
-import { within } from "../database.ts";
+import { answered } from "../database.ts";
 import type { Session } from "../driver.ts";
 import { classify, isNoKey } from "../errors.ts";
 import { beginReading, checkShape } from "./reading.ts";
@@ -111,7 +111,7 @@ async function select(
   const doing = `reading ${table.id}`;
   try {
     const reading = textQuery(session, sql, (bytes, start, end) => rows.append(bytes, start, end));
-    await within(reading, doing, signal);
+    await answered(reading, doing, signal);
   } catch (error) {
     throw classify(error, doing);
   }
