@@ -17,7 +17,7 @@ import type { Logger } from "../core/contracts/telemetry.ts";
 import { rowVersion } from "../core/model/version.ts";
 import type { ClosedWell, Lane } from "./stream/lane.ts";
 import { ChunkReader } from "./snapshot/refill-chunks.ts";
-import type { SinkRunner } from "./apply/sink-runner.ts";
+import { runnerOf, type SinkRunner } from "./apply/sink-runner.ts";
 import type { SinkTables } from "./schema/sink-tables.ts";
 import type { SuspendedTables } from "./schema/suspended-tables.ts";
 import type { TableGate } from "./schema/table-gate.ts";
@@ -244,7 +244,7 @@ export class Comparisons implements ComparePort {
   }
 
   #runner(sink: string): SinkRunner {
-    const found = this.#parts.runners.find(({ name }) => name === sink);
+    const found = runnerOf(this.#parts.runners, sink);
     if (found === undefined) throw new RangeError(`there is no sink ${sink}`);
     return found;
   }

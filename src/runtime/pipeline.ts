@@ -11,7 +11,7 @@ import type { TableVersion } from "../core/model/schema.ts";
 import { DEFAULT_POLICY, type SchemaPolicy } from "../core/model/schema-policy.ts";
 import { DeadLetterBox } from "./apply/dead-letters.ts";
 import type { BatchLimits } from "./apply/sink-queue.ts";
-import { SinkRunner } from "./apply/sink-runner.ts";
+import { runnerOf, SinkRunner } from "./apply/sink-runner.ts";
 import { SinkWorker } from "./apply/sink-worker.ts";
 import { onLostOf } from "./apply/standing.ts";
 import type { Comparisons } from "./comparisons.ts";
@@ -170,7 +170,7 @@ export class Pipeline {
   }
 
   runner(name: string): SinkRunner | undefined {
-    return this.runners.find((runner) => runner.name === name);
+    return runnerOf(this.runners, name);
   }
 
   /** Reads tables, or a part of each, again for one sink, beside the stream. */

@@ -9,7 +9,7 @@ import type { Position } from "../core/model/position.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import type { News } from "../core/news.ts";
 import { baseVersion } from "../core/model/version.ts";
-import type { SinkRunner } from "./apply/sink-runner.ts";
+import { runnerOf, type SinkRunner } from "./apply/sink-runner.ts";
 import type { SinkWorker } from "./apply/sink-worker.ts";
 import { heldFrom } from "./apply/standing.ts";
 import type { Work } from "./apply/work.ts";
@@ -179,7 +179,7 @@ export class Streaming {
         parkSlowSinks(
           { clock, lane },
           (worker) => rewind.isCatchingUp(worker),
-          (worker) => this.#runner(worker.name)?.park(),
+          (worker) => runnerOf(runners, worker.name)?.park(),
           until,
         ),
         ...sinks,
@@ -207,10 +207,6 @@ export class Streaming {
     this.watch.wake();
   }
 
-  #runner(name: string): SinkRunner | undefined {
-    return this.#parts.runners.find((runner) => runner.name === name);
-  }
-
   /**
    * Tries tables again that are suspended in a sink and may be writable now, and reads them. Level-triggered: it looks at
    * the present state, not at events.
@@ -219,7 +215,8 @@ export class Streaming {
     const { clock, gate, state, suspended, tables } = this.#parts;
     const shapeOf = (sink: string, tableId: string): string | null => {
       const table = gate.table(tableId);
-      const isReady = this.#runner(sink)?.state === "streaming" && table !== undefined && tables.takes(sink, table);
+      const isReady =
+        runnerOf(this.#parts.runners, sink)?.state === "streaming" && table !== undefined && tables.takes(sink, table);
       return isReady ? table.fingerprint : null;
     };
     for (;;) {
@@ -237,7 +234,10 @@ export class Streaming {
 
   #isRead({ sink, tableId }: SuspendedTable, open: readonly Refill[]): boolean {
     if (open.some((refill) => refill.sink === sink && refill.tableId === tableId)) return false;
-    return this.#parts.snapshot === "none" || this.#runner(sink)?.worker.progress?.tables[tableId] !== undefined;
+    return (
+      this.#parts.snapshot === "none" ||
+      runnerOf(this.#parts.runners, sink)?.worker.progress?.tables[tableId] !== undefined
+    );
   }
 
   /** Sinks that are at the same key share a read, so the first of them waits a moment for the others. */
@@ -285,7 +285,7 @@ export class Streaming {
       news,
       copy,
       tables,
-      workers: [...lane.sinks].filter(({ name }) => this.#runner(name)?.takesFirstCopy),
+      workers: [...lane.sinks].filter(({ name }) => runnerOf(this.#parts.runners, name)?.takesFirstCopy),
       push: (worker: SinkWorker, work: Work) => lane.push(worker, work),
       wants: (worker: SinkWorker, table: TableVersion) => taken.fills(worker.name, table),
       // A sink without a checkpoint may also have rows of earlier epochs. In a first epoch no row is below the base.
