@@ -41,6 +41,7 @@ export interface ComparisonParts {
 /** Rows in one piece of compare work. Between two pieces the sink's worker can be stopped. */
 const SLICE_ROWS = 8_000;
 /** How often the wait checks that a sink makes progress. */
+/** Seldom on purpose: whether a sink moves at all is no event, and its progress would wake each of many waits. */
 const LOOK_MS = 250;
 
 /** How far one sink is with the rows that were given to it. */

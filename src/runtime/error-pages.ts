@@ -54,10 +54,10 @@ export const pages = {
       "Name it as `schema.table`. `millrace status` counts the captured tables and names those that were left out.",
   },
   MR1308: {
-    title: "The sink lost data while Millrace wrote to it",
+    title: "Somebody replaced the sink while Millrace wrote to it",
     cause:
-      "A step failed, and when the sink was opened again for another attempt its progress was missing or behind what this " +
-      "process had written: in between it was emptied, or replaced by an older copy. Millrace starts again from what the sink " +
+      "A step failed, and when the sink was opened again for another attempt its progress was missing or not what this " +
+      "process had written: in between it was emptied, or replaced by a copy. Millrace starts again from what the sink " +
       "holds now, or stops the sink with MR1301 if the log no longer reaches back to there.",
     remedy:
       "Nothing, unless it ends in MR1301. If a sink is emptied again and again, find the other program that writes to it.",

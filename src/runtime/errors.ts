@@ -66,11 +66,11 @@ export function sinkHoldsLater(sink: string): MillraceError {
   });
 }
 
-export function lessThanWritten(sink: string): MillraceError {
+export function otherThanWritten(sink: string): MillraceError {
   return new MillraceError({
     code: "MR1308",
     kind: "retryable",
-    message: `sink ${sink} holds less than this process has written to it`,
+    message: `sink ${sink} holds another position than this process has written to it`,
   });
 }
 

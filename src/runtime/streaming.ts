@@ -145,7 +145,7 @@ export class Streaming {
 
   /** Runs until aborted, or until a part fails for good. When it ends, everything in flight has ended. */
   async run(signal: AbortSignal): Promise<void> {
-    const { clock, source, runners, heartbeatMs, logger } = this.#parts;
+    const { clock, news, source, runners, heartbeatMs, logger } = this.#parts;
     const { watermarks } = source;
     const { acknowledger, feed, lane, refiller, rewind, watch } = this;
     const { signal: until, end } = scopeOf(signal);
@@ -177,9 +177,13 @@ export class Streaming {
         heartbeat({ clock, watermarks, lane, intervalMs: heartbeatMs, logger }, until),
         watch.run(until),
         parkSlowSinks(
-          { clock, lane },
-          (worker) => rewind.isCatchingUp(worker),
-          (worker) => runnerOf(runners, worker.name)?.park(),
+          {
+            clock,
+            news,
+            lane,
+            isWaitedFor: (worker) => rewind.isCatchingUp(worker),
+            park: (worker) => runnerOf(runners, worker.name)?.park(),
+          },
           until,
         ),
         ...sinks,
