@@ -141,7 +141,7 @@ export class Comparisons implements ComparePort {
       beganMs = clock.elapsed();
       const chunk = await (rows.kind === "keys"
         ? source.rows.readKeys(table, rows.keys, until)
-        : source.rows.readRange(table, rows.after, null, until));
+        : source.rows.readRange(table, { after: rows.after, where: null }, until));
       readAtMs = clock.elapsed();
       last = chunk.last;
       this.#turns.rest(pauseAfter({ readMs: readAtMs - beganMs, behindMs: 0 }));

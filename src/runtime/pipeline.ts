@@ -180,8 +180,9 @@ export class Pipeline {
       const table = this.gate.table(id);
       return table !== undefined && this.#tables.fills(sink, table);
     });
-    if (this.#streaming === null) await askAgain(this.state.refills, sink, taken, scope, reason);
-    else await this.#streaming.refiller.again(sink, taken, scope, reason);
+    const request = { sink, tableIds: taken, scope, reason, needed: false };
+    if (this.#streaming === null) await askAgain(this.state.refills, request);
+    else await this.#streaming.refiller.again(request);
   }
 
   /** Every sink lacks changes of a suspended table: all of them read it again before it flows. */

@@ -230,7 +230,13 @@ export class Streaming {
       for (const one of tried) if (this.#isRead(one, open)) suspended.finishTrial(one);
       for (const one of suspended.due(shapeOf)) {
         await suspended.tryAgain(one, () =>
-          this.refiller.again(one.sink, [one.tableId], { kind: "table" }, TRIED_AGAIN, true),
+          this.refiller.again({
+            sink: one.sink,
+            tableIds: [one.tableId],
+            scope: { kind: "table" },
+            reason: TRIED_AGAIN,
+            needed: true,
+          }),
         );
       }
     }
@@ -313,7 +319,8 @@ export class Streaming {
     this.watch.wake();
     const takers = runners.map(({ name }) => name).filter((name) => tables.fills(name, table));
     const sinks = only === null ? takers : takers.filter((name) => name === only);
-    await Promise.all(sinks.map((sink) => this.refiller.again(sink, [tableId], { kind: "table" }, UNLOGGED, true)));
+    const request = { tableIds: [tableId], scope: { kind: "table" }, reason: UNLOGGED, needed: true } as const;
+    await Promise.all(sinks.map((sink) => this.refiller.again({ ...request, sink })));
   }
 
   /** Ids of the tables that this sink must hold and does not hold completely. */

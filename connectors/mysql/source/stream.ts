@@ -75,8 +75,15 @@ export class BinlogStream implements ChangeStream {
     this.#decoder = new Decoder(this.#assembler.target, context);
     const { preparedBefore = null } = parts;
     const trail = preparedBefore === null ? context.read.trail(from.commit, !options.temporary) : undefined;
-    const isMain = !options.temporary;
-    this.#reader = new LogReader(this.#assembler, this.#decoder, from, context, preparedBefore, trail, isMain);
+    this.#reader = new LogReader({
+      assembler: this.#assembler,
+      decoder: this.#decoder,
+      from,
+      context,
+      preparedBefore,
+      trail,
+      isMain: !options.temporary,
+    });
     this.#watch = setInterval(() => this.#lookSilent(), WATCH_MS);
   }
 
@@ -280,7 +287,7 @@ export class BinlogStream implements ChangeStream {
         const open = (parts: StreamParts, signal: AbortSignal): Promise<BinlogStream> =>
           BinlogStream.open(parts, signal);
         const { signal } = this.#stopping;
-        await lookBack(open, this.#parts, this.#reader.prepared, position, asked.name, signal);
+        await lookBack({ open, parts: this.#parts, known: this.#reader.prepared }, position, asked.name, signal);
         if (this.#failure === undefined) this.#reader.found(asked.name);
       }
       this.#ended();
