@@ -71,19 +71,12 @@ export class BinlogStream implements ChangeStream {
   private constructor(parts: StreamParts) {
     this.#parts = parts;
     const { from, options, context } = parts;
-    this.#assembler = new Assembler(from, options.byteCountMax, () => this.#goOn());
-    this.#decoder = new Decoder(this.#assembler.target, context);
+    const assembler = (this.#assembler = new Assembler(from, options.byteCountMax, () => this.#goOn()));
+    const decoder = (this.#decoder = new Decoder(assembler.target, context));
+    const isMain = !options.temporary;
     const { preparedBefore = null } = parts;
-    const trail = preparedBefore === null ? context.read.trail(from.commit, !options.temporary) : undefined;
-    this.#reader = new LogReader({
-      assembler: this.#assembler,
-      decoder: this.#decoder,
-      from,
-      context,
-      preparedBefore,
-      trail,
-      isMain: !options.temporary,
-    });
+    const trail = preparedBefore === null ? context.read.trail(from.commit, isMain) : undefined;
+    this.#reader = new LogReader({ assembler, decoder, from, context, preparedBefore, trail, isMain });
     this.#watch = setInterval(() => this.#lookSilent(), WATCH_MS);
   }
 

@@ -4,8 +4,8 @@ import { systemClock } from "../../../src/core/clock.ts";
 import { withTimeout } from "../../../src/core/with-timeout.ts";
 import { connect } from "../client/connect.ts";
 import { OneConnection } from "../client/one-connection.ts";
-import type { ErrorReason } from "../../../src/core/errors.ts";
-import { aborted, classify, sourceError } from "./errors.ts";
+import { type ErrorReason, MillraceError } from "../../../src/core/errors.ts";
+import { aborted, classify } from "./errors.ts";
 import type { PostgresAddress } from "../client/url.ts";
 import { KeptSessions } from "./snapshot/kept-sessions.ts";
 import type { Wire } from "./snapshot/wire.ts";
@@ -101,7 +101,7 @@ export async function answered<T>(
 ): Promise<T> {
   const late = (): never => {
     const message = `the source did not answer for ${timeoutMs / 1000} s while ${doing}`;
-    throw sourceError("MR2021", "retryable", message, undefined, undefined, "lost");
+    throw new MillraceError({ code: "MR2021", kind: "retryable", message, reason: "lost" });
   };
   return await withTimeout(work, { clock: systemClock, signal, timeoutMs, late, stopped: () => aborted(doing) });
 }
