@@ -13,7 +13,7 @@ import { Reporting } from "./reconcile/report/reporting.ts";
 import { followSchedule, nextTime } from "./reconcile/schedule.ts";
 import { driftMaxOf } from "./rules/definition.ts";
 
-export interface ComparingParts extends Pick<ReconcilerParts, "clock" | "port" | "lag" | "kept"> {
+export interface ComparingParts extends Pick<ReconcilerParts, "clock" | "news" | "port" | "lag" | "kept"> {
   readonly reports: StateStore["reports"];
   readonly folder: ReportFolder | null;
   readonly redact: (json: string) => string;
@@ -34,7 +34,7 @@ export class Comparing {
   readonly #logger: Logger;
   readonly #signal: AbortSignal;
 
-  constructor(config: Config, { clock, port, lag, kept, ...parts }: ComparingParts, signal: AbortSignal) {
+  constructor(config: Config, { clock, news, port, lag, kept, ...parts }: ComparingParts, signal: AbortSignal) {
     const { name, rules } = config;
     const { webhook: url, schedule } = config.reconcile;
     const tell = url === null ? null : webhook(url);
@@ -46,6 +46,7 @@ export class Comparing {
     this.#signal = signal;
     this.reconciler = new Reconciler({
       clock,
+      news,
       name,
       port,
       lag,

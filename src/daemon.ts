@@ -122,7 +122,13 @@ async function runWithLease(
   const control = new Control(config.name, pipeline, logger);
   const { signal: until, end } = scopeOf(signal);
   const { reports, comparisons: kept } = state;
-  const compared = { clock, port: () => pipeline.comparisons, lag: (sink: string) => control.lagOf(sink), kept };
+  const compared = {
+    clock,
+    news: pipeline.news,
+    port: () => pipeline.comparisons,
+    lag: (sink: string) => control.lagOf(sink),
+    kept,
+  };
   const comparing = new Comparing(config, { ...compared, reports, folder, redact, logger }, until);
   await comparing.recall();
   const { reconciler } = comparing;

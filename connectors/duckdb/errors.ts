@@ -1,171 +1,7 @@
-import {
-  type ErrorArea,
-  type ErrorKind,
-  type ErrorPages,
-  type ErrorReason,
-  findMillraceError,
-  MillraceError,
-} from "../../src/core/errors.ts";
+import { type ErrorKind, type ErrorReason, findMillraceError, MillraceError } from "../../src/core/errors.ts";
+import type { pages } from "./error-pages.ts";
 
-export const area: ErrorArea = { from: 3200, title: "DuckDB" };
-
-export const pages = {
-  MR3201: {
-    title: "The DuckDB file is open in another process",
-    cause:
-      "DuckDB lets only one process open a file, and locks it. Another process has it open: a DuckDB shell, a notebook, or " +
-      "another Millrace.",
-    remedy:
-      "Close the file in the process that the message names. While Millrace runs, no other program can open it: " +
-      "stop Millrace to look at the data, or use a Postgres warehouse.",
-  },
-  MR3202: {
-    title: "The file is not a DuckDB database that can be read",
-    cause: "The file at `path` is something else, is damaged, or was written by a newer version of DuckDB.",
-    remedy:
-      "Set another `path`, or move the file away: Millrace creates a new one and fills it. A damaged file can be restored " +
-      "from a backup: Millrace continues from the progress in it, if the source's log reaches back that far.",
-  },
-  MR3203: {
-    title: "The DuckDB file can't be opened",
-    cause: "Its folder does not exist, or the user that Millrace runs as may not read and write there.",
-    remedy: "Create the folder, or correct its permissions. Millrace creates the file, but never the folder.",
-  },
-  MR3204: {
-    title: "Another process has taken this sink over",
-    cause:
-      "The progress in the file is not what this process wrote last, or carries a higher lease number: another daemon " +
-      "has opened the sink since. Nothing was written.",
-    remedy: "Nothing has to be repaired. Make sure that one daemon runs for this configuration, and start it again.",
-  },
-  MR3205: {
-    title: "Millrace did not create the table with the target's name",
-    cause:
-      "The file has a table or view of the target's name without the columns `_millrace_version` and " +
-      "`_millrace_commit_time`. Millrace does not touch it.",
-    remedy: "Rename or drop it, or give the sink another `schema`.",
-  },
-  MR3206: {
-    title: "A target column has another type than the source's column",
-    cause:
-      "The table has a column with another type than Millrace gave it: somebody changed it in the file. " +
-      "(Millrace follows changes at the source.)",
-    remedy:
-      "Change the column with ALTER TABLE … ALTER … TYPE, or drop the table, while Millrace is stopped; then " +
-      "fill it again with `millrace snapshot start --sink NAME --tables TABLE`.",
-  },
-  MR3207: {
-    title: "The target's key is not the table's key",
-    cause:
-      "The table has another primary key than Millrace gave it: somebody changed it in the file. Or it is a history, " +
-      "and the key changed at the source, which a history can't follow.",
-    remedy:
-      "Drop the table in the file while Millrace is stopped, then fill it again with " +
-      "`millrace snapshot start --sink NAME --tables TABLE`.",
-  },
-  MR3208: {
-    title: "Two sinks would write to one table in DuckDB",
-    cause:
-      "Two sinks share a file, and both would write the same table there. For DuckDB, names are equal if they differ only in the " +
-      "case of ASCII letters. With `schema` set, tables of different schemas can also have the same name.",
-    remedy: "Leave the table out of the `tables` of one sink, or give one sink another `schema`.",
-  },
-  MR3209: {
-    title: "A name is reserved",
-    cause:
-      "The table would lie in a schema that belongs to DuckDB or to Millrace, or a column is named like Millrace's own.",
-    remedy: "Give the sink a `schema`, rename the column at the source, or leave the table out.",
-  },
-  MR3210: {
-    title: "DuckDB refuses a row",
-    cause:
-      "A value could not be read as its column's type. The row is kept as a dead letter, the others are written. Values " +
-      "that are known not to fit do not cause this error: they are stored in `_millrace_exact`.",
-    remedy:
-      "Look at the row with `millrace dlq show ID`; correct it at the source, or change the column's type in the file.",
-  },
-  MR3211: {
-    title: "A key value does not fit into DuckDB's type",
-    cause:
-      "A column of the key holds a value outside of its DuckDB type: NaN in a numeric(p,s), or a timestamp after " +
-      "294247-01-10. A key can't be null, so the row is kept as a dead letter.",
-    remedy: "Correct the value at the source, or leave the table out of this sink.",
-  },
-  MR3212: {
-    title: "DuckDB does not have enough memory",
-    cause:
-      "A statement needed more than `memoryLimit`. Millrace repeats the step. While a query or a comparison reads the file, DuckDB holds new rows in memory; the sink continues by itself when the read ends.",
-    remedy: "Raise the sink's `memoryLimit`, or lower `batch.bytes`.",
-  },
-  MR3213: {
-    title: "The file, or the folder for temporary files, can't be written",
-    cause: "The disk is full, or it reported an error. Millrace repeats the step.",
-    remedy: "Make room on the disk of `path`, and in the folder for temporary files.",
-  },
-  MR3214: {
-    title: "The DuckDB file was removed or replaced",
-    cause:
-      "While Millrace had the file open, somebody deleted, moved or replaced it, or dropped a table of " +
-      "Millrace. Millrace creates and fills a table again, while the others go on. Without the file the sink stops " +
-      "with MR1301, as a disk may be missing; with `onLost: resync` Millrace creates and fills a new file.",
-    remedy:
-      "Nothing for a table. Put the file back and `millrace resume --sink NAME`, or let Millrace create and fill a new one: " +
-      "`millrace snapshot start --sink NAME`.",
-  },
-  MR3215: {
-    title: "Stopped",
-    cause: "The work was stopped because the daemon or the sink stops.",
-    remedy: "Nothing.",
-  },
-  MR3216: {
-    title: "DuckDB closed the database after an error",
-    cause: "After an error DuckDB no longer trusts its memory. Millrace opens the file again.",
-    remedy:
-      "Do nothing if it happens once. The log names the kind of error; check whether the disk is full or failing.",
-  },
-  MR3217: {
-    title: "Only reading queries are allowed",
-    cause:
-      "Queries beside the running sink must be one reading statement: SELECT, FROM, VALUES, WITH, DESCRIBE, SHOW, EXPLAIN.",
-    remedy:
-      "To change the file by hand, stop Millrace and use DuckDB itself. Millrace overwrites changes in its tables.",
-  },
-  MR3218: {
-    title: "A query failed",
-    cause: "DuckDB reported an error for the SQL of a query beside the running sink.",
-    remedy: "Mend the SQL.",
-  },
-  MR3219: {
-    title: "An error of DuckDB that Millrace does not know",
-    cause: "DuckDB reported an error of a kind that is not classified. The step is tried again, with a bound.",
-    remedy: "The message names the kind. If it persists, report it.",
-  },
-  MR3220: {
-    title: "Another transaction wrote the same rows",
-    cause: "Two transactions met in the file. The step is tried again.",
-    remedy: "Nothing.",
-  },
-  MR3221: {
-    title: "One file, two settings",
-    cause: "Two sinks name the same file with different `memoryLimit` or `threads`. Millrace opens a file only once.",
-    remedy: "Give both sinks the same settings.",
-  },
-  MR3222: {
-    title: "The table keeps the other mode",
-    cause:
-      "The table in the file is a mirror and the sink's `mode` is history, or the other way round. One table can't be both; nothing was changed.",
-    remedy:
-      "Give the sink another `schema`, or set `mode` back. If nobody needs the table any more, drop it while Millrace is stopped: Millrace creates and fills it again.",
-  },
-  MR3223: {
-    title: "A query has no copy of the DuckDB file to read",
-    cause:
-      "Beside a running daemon a query reads a copy of the file, in a process of its own. The disk had no room " +
-      "for it, or too much was written during the copy.",
-    remedy:
-      "Make room beside the file, query when less is written, or stop Millrace: then the query reads the file itself.",
-  },
-} as const satisfies ErrorPages;
+export { area, pages } from "./error-pages.ts";
 
 export type DuckdbErrorCode = keyof typeof pages;
 
@@ -203,8 +39,10 @@ export function otherMode(sqlName: string, isHistory: boolean): MillraceError {
   });
 }
 
+const STOPPED = "writing to DuckDB was stopped";
+
 export function stopped(): MillraceError {
-  return duckdbError({ code: "MR3215", kind: "aborted", message: "writing to DuckDB was stopped" });
+  return duckdbError({ code: "MR3215", kind: "aborted", message: STOPPED });
 }
 
 /** Failures of one table while it is prepared: they do not concern the sink's other tables. */
@@ -247,14 +85,15 @@ export function isDataError(error: unknown): boolean {
   return findMillraceError(error) === undefined && DATA_KINDS.has(driverKind(error));
 }
 
-/** DuckDB wraps it in different messages: at a commit, or in a rollback that fails for the same reason. */
-const MEMORY_SHORT = /Out of Memory Error|failed to (?:allocate|pin|offload)|could not allocate block/i;
-
 /** True if the statement needed more than `memory_limit`. */
 export function isOutOfMemory(error: unknown): boolean {
   const known = findMillraceError(error);
-  if (known !== undefined) return known.reason === "resources";
-  return driverKind(error) === "Out of Memory Error" || MEMORY_SHORT.test(error instanceof Error ? error.message : "");
+  return known === undefined ? fits(MEMORY, error) : known.reason === "resources";
+}
+
+/** DuckDB has given up its instance: the file must be opened again. */
+export function isInvalidated(error: unknown): boolean {
+  return fits(INVALIDATED, error);
 }
 
 export function rowRefused(error: unknown, table: string): MillraceError {
@@ -267,116 +106,135 @@ export function rowRefused(error: unknown, table: string): MillraceError {
   });
 }
 
-/**
- * Turns a failure while `doing` something into a numbered error. If one kind has several meanings, reads the sentence:
- * lock, missing file, foreign file and full disk are all an "IO Error".
- */
+interface Rule {
+  /** The kinds that it is for; absent: DuckDB wraps it in messages of several kinds. */
+  readonly kinds?: readonly string[];
+  /** What the sentence holds, if a kind has several meanings; with `orKinds` also what no kind tells. */
+  readonly text?: RegExp;
+  /** Kinds for which the sentence does not matter. */
+  readonly orKinds?: readonly string[];
+  readonly code: DuckdbErrorCode;
+  readonly kind: ErrorKind;
+  readonly says: (doing: string, text: string, kind: string) => string;
+  readonly hint?: string;
+  readonly reason?: ErrorReason;
+}
+
+const IO = ["IO Error"];
+const OBJECTS = ["Catalog Error", "Binder Error"];
+const OBJECT_GONE = {
+  code: "MR3214",
+  says: (doing: string) => `a table or column that Millrace made is gone or changed (${doing})`,
+  hint: "put it back, or fill the sink again: millrace snapshot start --sink NAME",
+} as const;
+
+/** At a commit, or in a rollback that fails for the same reason. */
+const MEMORY: Rule = {
+  text: /Out of Memory Error|failed to (?:allocate|pin|offload)|could not allocate block/i,
+  orKinds: ["Out of Memory Error"],
+  code: "MR3212",
+  kind: "retryable",
+  says: (doing) => `DuckDB's memory does not suffice while ${doing}`,
+  hint: "raise the sink's memoryLimit",
+  reason: "resources",
+};
+const INVALIDATED: Rule = {
+  text: /database has been invalidated/i,
+  orKinds: ["FATAL Error", "INTERNAL Error"],
+  code: "MR3216",
+  kind: "retryable",
+  says: (doing) => `DuckDB closed the database while ${doing}`,
+  reason: "lost",
+};
+const UNKNOWN: Rule = { code: "MR3219", kind: "retryable", says: (doing, _, kind) => `${kind} while ${doing}` };
+
+/** The first that fits counts. Lock, missing file, foreign file and full disk are all an "IO Error". */
+const RULES: readonly Rule[] = [
+  {
+    // At a commit, in a checkpoint, or after a failed one.
+    text: /No space left on device|Disk quota exceeded|File too large/,
+    code: "MR3213",
+    kind: "blocked",
+    says: (doing) => `the disk is full (${doing})`,
+    hint: "make room on the disk of the DuckDB file, and in the folder for temporary files",
+  },
+  MEMORY,
+  INVALIDATED,
+  { kinds: ["INTERRUPT Error"], code: "MR3215", kind: "aborted", says: () => STOPPED },
+  {
+    kinds: IO,
+    text: /Could not set lock|Conflicting lock/i,
+    code: "MR3201",
+    kind: "blocked",
+    says: (_, text) => {
+      const pid = /PID (\d+)/.exec(text)?.[1];
+      return `the DuckDB file is open in another process${pid === undefined ? "" : ` (pid ${pid})`}`;
+    },
+    hint: "close it there; while Millrace runs, nobody else can read it",
+  },
+  {
+    kinds: IO,
+    text: /not a valid DuckDB database|version number|Could not read enough bytes|[Cc]orrupt|checksum/,
+    code: "MR3202",
+    kind: "fatal",
+    says: (doing) => `the file is not a DuckDB database that this version can read (${doing})`,
+    hint: "give another path, restore it from a backup, or move it away so that Millrace creates a new one",
+  },
+  {
+    kinds: IO,
+    text: /Cannot open|No such file|Is a directory|Permission denied|Read-only file system/,
+    code: "MR3203",
+    kind: "blocked",
+    says: (doing, text) => `the DuckDB file can't be opened (${/: ([A-Z][A-Za-z -]+)$/.exec(text)?.[1] ?? doing})`,
+    hint: "its folder must exist, and the user that Millrace runs as must be able to write there",
+  },
+  {
+    kinds: IO,
+    code: "MR3213",
+    kind: "blocked",
+    says: (doing) => `reading or writing failed while ${doing}`,
+    hint: "see whether the disk is full",
+  },
+  { kinds: ["Permission Error"], code: "MR3203", kind: "blocked", says: (doing) => `no permission while ${doing}` },
+  {
+    kinds: ["TransactionContext Error"],
+    code: "MR3220",
+    kind: "retryable",
+    says: (doing) => `transactions met while ${doing}`,
+  },
+  {
+    kinds: ["Serialization Error"],
+    code: "MR3202",
+    kind: "fatal",
+    says: (doing) => `the file can't be read while ${doing}`,
+  },
+  { kinds: OBJECTS, text: /^Catalog Error: (?:Table|Schema) with name /, kind: "reopen", ...OBJECT_GONE },
+  { kinds: OBJECTS, kind: "fatal", ...OBJECT_GONE },
+];
+
+function fits({ kinds, text, orKinds }: Rule, error: unknown): boolean {
+  const kind = kindOf(error);
+  if (orKinds?.includes(kind) === true) return true;
+  if (kinds?.includes(kind) === false) return false;
+  return text === undefined || text.test(error instanceof Error ? error.message : "");
+}
+
+/** A failure of Node's own work on the files is told as DuckDB's. */
+function kindOf(error: unknown): string {
+  return isOfNode(error) ? "IO Error" : driverKind(error);
+}
+
+function isOfNode(error: unknown): boolean {
+  return error instanceof Error && "syscall" in error;
+}
+
+/** Turns a failure while `doing` something into a numbered error. */
 export function classify(error: unknown, doing: string): MillraceError {
   const known = findMillraceError(error);
   if (known !== undefined) return known;
-  if (error instanceof Error && "syscall" in error) return ioError(error.message, doing, error);
-  const kind = driverKind(error);
-  const cause = new DriverError(kind);
-  const text = error instanceof Error ? error.message : "";
-  // DuckDB wraps it in different messages: at a commit, in a checkpoint, or after a failed one.
-  if (/No space left on device|Disk quota exceeded|File too large/.test(text)) return diskFull(doing, cause);
-  if (isOutOfMemory(error)) return memoryShort(doing, cause);
-  if (isInvalidated(error)) {
-    return duckdbError({
-      code: "MR3216",
-      kind: "retryable",
-      reason: "lost",
-      message: `DuckDB closed the database while ${doing}`,
-      cause,
-    });
-  }
-  switch (kind) {
-    case "INTERRUPT Error":
-      return stopped();
-    case "IO Error":
-      return ioError(text, doing, cause);
-    case "Permission Error":
-      return duckdbError({ code: "MR3203", kind: "blocked", message: `no permission while ${doing}`, cause });
-    case "TransactionContext Error":
-      return duckdbError({ code: "MR3220", kind: "retryable", message: `transactions met while ${doing}`, cause });
-    case "Serialization Error":
-      return duckdbError({ code: "MR3202", kind: "fatal", message: `the file can't be read while ${doing}`, cause });
-    case "Catalog Error":
-    case "Binder Error":
-      return duckdbError({
-        code: "MR3214",
-        kind: /^Catalog Error: (?:Table|Schema) with name /.test(text) ? "reopen" : "fatal",
-        message: `a table or column that Millrace made is gone or changed (${doing})`,
-        hint: "put it back, or fill the sink again: millrace snapshot start --sink NAME",
-        cause,
-      });
-    default:
-      return duckdbError({ code: "MR3219", kind: "retryable", message: `${kind} while ${doing}`, cause });
-  }
-}
-
-function memoryShort(doing: string, cause: Error): MillraceError {
-  return duckdbError({
-    code: "MR3212",
-    kind: "retryable",
-    reason: "resources",
-    message: `DuckDB's memory does not suffice while ${doing}`,
-    hint: "raise the sink's memoryLimit",
-    cause,
-  });
-}
-
-function diskFull(doing: string, cause: Error): MillraceError {
-  return duckdbError({
-    code: "MR3213",
-    kind: "blocked",
-    message: `the disk is full (${doing})`,
-    hint: "make room on the disk of the DuckDB file, and in the folder for temporary files",
-    cause,
-  });
-}
-
-/** DuckDB has given up its instance: the file must be opened again. */
-export function isInvalidated(error: unknown): boolean {
-  const kind = driverKind(error);
-  const text = error instanceof Error ? error.message : "";
-  return /database has been invalidated/i.test(text) || kind === "FATAL Error" || kind === "INTERNAL Error";
-}
-
-function ioError(text: string, doing: string, cause: Error): MillraceError {
-  if (/Could not set lock|Conflicting lock/i.test(text)) {
-    const pid = /PID (\d+)/.exec(text)?.[1];
-    return duckdbError({
-      code: "MR3201",
-      kind: "blocked",
-      message: `the DuckDB file is open in another process${pid === undefined ? "" : ` (pid ${pid})`}`,
-      hint: "close it there; while Millrace runs, nobody else can read it",
-      cause,
-    });
-  }
-  if (/not a valid DuckDB database|version number|Could not read enough bytes|[Cc]orrupt|checksum/.test(text)) {
-    return duckdbError({
-      code: "MR3202",
-      kind: "fatal",
-      message: `the file is not a DuckDB database that this version can read (${doing})`,
-      hint: "give another path, restore it from a backup, or move it away so that Millrace creates a new one",
-      cause,
-    });
-  }
-  if (/Cannot open|No such file|Is a directory|Permission denied|Read-only file system/.test(text)) {
-    return duckdbError({
-      code: "MR3203",
-      kind: "blocked",
-      message: `the DuckDB file can't be opened (${/: ([A-Z][A-Za-z -]+)$/.exec(text)?.[1] ?? doing})`,
-      hint: "its folder must exist, and the user that Millrace runs as must be able to write there",
-      cause,
-    });
-  }
-  return duckdbError({
-    code: "MR3213",
-    kind: "blocked",
-    message: `reading or writing failed while ${doing}`,
-    hint: "see whether the disk is full",
-    cause,
-  });
+  const { code, kind, says, hint, reason } = RULES.find((rule) => fits(rule, error)) ?? UNKNOWN;
+  const ofDriver = kindOf(error);
+  const message = says(doing, error instanceof Error ? error.message : "", ofDriver);
+  const cause = isOfNode(error) ? error : new DriverError(ofDriver);
+  return new MillraceError({ code, kind, message, hint, reason, cause });
 }

@@ -9,9 +9,10 @@ import {
   unmarked,
 } from "../../src/core/targets/expected-json.ts";
 import { documentField } from "../../src/core/targets/names.ts";
-import { isDigestId, keyOfRowId, rowIdOf } from "../../src/core/model/row-id.ts";
+import { rowIdOf } from "../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { KeyText } from "../../src/core/contracts/row-reads.ts";
+import { listedKeys } from "../kit/listed-keys.ts";
 import { expectOk } from "./indices/ddl.ts";
 import { VERSION_FIELD } from "./write/document.ts";
 import { equalDocuments } from "./equal-documents.ts";
@@ -76,7 +77,7 @@ export class ElasticsearchInspection implements Inspection {
         const next = this.#send("POST", `${SCROLL}?${IDS_ALONE}`, on, signal);
         // The engine reads on while these are counted; a failure surfaces where it is awaited.
         next.catch(() => undefined);
-        yield await this.#listed(table, page.ids, signal);
+        yield await listedKeys(table, page.ids, (unknown) => this.#byIds(table, unknown, signal));
         page = pageOf(await next);
       }
     } finally {
@@ -86,15 +87,6 @@ export class ElasticsearchInspection implements Inspection {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#client[Symbol.asyncDispose]();
-  }
-
-  /** For an id that is a digest, takes the key from the document. */
-  async #listed(table: TableVersion, ids: readonly string[], signal: AbortSignal): Promise<readonly ListedKey[]> {
-    const listed = ids.map((id) => ({ id, key: keyOfRowId(table, id) }));
-    const unknown = listed.filter(({ id, key }) => key === null && isDigestId(id)).map(({ id }) => id);
-    if (unknown.length === 0) return listed;
-    const rows = new Map((await this.#byIds(table, unknown, signal)).map((row) => [row.id, row.key]));
-    return listed.map((one) => ({ id: one.id, key: one.key ?? rows.get(one.id) ?? null }));
   }
 
   /** Reads by id, which sees fresh writes. */

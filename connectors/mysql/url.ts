@@ -1,7 +1,8 @@
 /** Addresses of MySQL and MariaDB servers: mysql://user:password@host:port/database?ssl-mode=VERIFY_IDENTITY&ssl-ca=ca.pem */
 import { resolve } from "node:path";
+import { decodePercent } from "../../src/tls/url-parts.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
-import { readCertificates, readPrivateKey, UnusablePem } from "../../src/tls/pem.ts";
+import { readCertificates, readPem, readPrivateKey } from "../../src/tls/pem.ts";
 import { sourceError } from "./source/errors.ts";
 
 /** The modes of the `mysql` client, with the same meaning. */
@@ -40,7 +41,11 @@ export function parseMysqlUrl(text: string, folder: string): MysqlAddress {
       throw wrong(`its parameter ${JSON.stringify(name)} is not known; known are ${[...KNOWN].join(", ")}`);
   }
   const parameter = (name: string): string | undefined => url.searchParams.get(name) ?? undefined;
-  const fileOf = (name: string, read: (path: string) => string) => pem(name, parameter(name), folder, read);
+  const fileOf = (name: string, read: (path: string) => string): string | undefined => {
+    const path = parameter(name);
+    if (path === undefined || path === "") return undefined;
+    return readPem(resolve(folder, path), read, ({ what, fix }) => wrong(`its ${name} ${what}`, fix));
+  };
   const authority = fileOf("ssl-ca", readCertificates);
   const certificate = fileOf("ssl-cert", readCertificates);
   const key = fileOf("ssl-key", readPrivateKey);
@@ -73,27 +78,8 @@ function timeoutOf(text: string | undefined): number {
   return seconds * 1000;
 }
 
-function pem(
-  name: string,
-  path: string | undefined,
-  folder: string,
-  read: (path: string) => string,
-): string | undefined {
-  if (path === undefined || path === "") return undefined;
-  try {
-    return read(resolve(folder, path));
-  } catch (error) {
-    if (!(error instanceof UnusablePem)) throw error;
-    throw wrong(`its ${name} ${error.what}`, error.fix);
-  }
-}
-
 function decode(text: string, what: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    throw wrong(`its ${what} has a % that is not followed by two hexadecimal digits (a literal % is written %25)`);
-  }
+  return decodePercent(text, (why) => wrong(`its ${what} ${why}`));
 }
 
 function wrong(what: string, fix?: string): MillraceError {

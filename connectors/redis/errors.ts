@@ -74,13 +74,14 @@ export const pages: ErrorPages = {
   MR3408: {
     title: "A key holds a value of another kind",
     cause:
-      "The row's key exists as a list, set or other kind of value that Millrace did not write. The row is set aside.",
+      "The row's key exists as a list, set or other kind of value that Millrace did not write. The row becomes a dead letter.",
     remedy:
       "Remove or rename the key, or give the sink a `prefix` of its own; then `millrace snapshot start --tables TABLE --sink NAME`, which brings the row and supersedes its dead letter.",
   },
   MR3409: {
     title: "A row is too large for Redis",
-    cause: "Rendered, the row is over 256 MB; the server's limit for one argument is 512 MB. The row is set aside.",
+    cause:
+      "Rendered, the row is over 256 MB; the server's limit for one argument is 512 MB. The row becomes a dead letter.",
     remedy:
       "Leave the large column out (`tables: … columns: … drop: true`) and read the table again: `millrace snapshot start --tables TABLE --sink NAME`.",
   },

@@ -8,9 +8,10 @@ import {
   normalJson,
   plainOf,
 } from "../../src/core/targets/expected-json.ts";
-import { isDigestId, keyOfRowId, rowIdOf } from "../../src/core/model/row-id.ts";
+import { rowIdOf } from "../../src/core/model/row-id.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { KeyText } from "../../src/core/contracts/row-reads.ts";
+import { listedKeys } from "../kit/listed-keys.ts";
 import { Connection, type ConnectionSettings, textOf } from "./connection.ts";
 import { classify, replyCode } from "./errors.ts";
 import { rowKeyPages } from "./write/removal.ts";
@@ -72,11 +73,8 @@ export class RedisInspection implements Inspection {
       const connection = await this.#connect(signal);
       for (const primary of connection.primaries()) {
         for await (const page of rowKeyPages(primary, listed, signal)) {
-          yield await this.#listed(
-            table,
-            page.map((key) => key.toString("utf8", start)),
-            signal,
-          );
+          const ids = page.map((key) => key.toString("utf8", start));
+          yield await listedKeys(table, ids, (unknown) => this.#byIds(table, unknown, signal));
         }
       }
     } catch (error) {
@@ -87,15 +85,6 @@ export class RedisInspection implements Inspection {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#connection?.[Symbol.asyncDispose]();
     this.#connection = null;
-  }
-
-  /** For an id that is a digest, takes the key from the row. */
-  async #listed(table: TableVersion, ids: readonly string[], signal: AbortSignal): Promise<readonly ListedKey[]> {
-    const listed = ids.map((id) => ({ id, key: keyOfRowId(table, id) }));
-    const unknown = listed.filter(({ id, key }) => key === null && isDigestId(id)).map(({ id }) => id);
-    if (unknown.length === 0) return listed;
-    const rows = new Map((await this.#byIds(table, unknown, signal)).map((row) => [row.id, row.key]));
-    return listed.map((one) => ({ id: one.id, key: one.key ?? rows.get(one.id) ?? null }));
   }
 
   async #byIds(table: TableVersion, ids: readonly string[], signal: AbortSignal) {

@@ -190,14 +190,14 @@ export class RedisSink implements Sink, TargetPresence, TargetRows, TargetEvolut
       case "progress":
         return;
       case "rows":
-        return new RowsStep(
+        return new RowsStep({
           connection,
           stream,
-          this.#settings.format,
-          step.tables,
-          (table) => this.#prepared(table),
-          this.#packing,
-        ).send(signal);
+          format: this.#settings.format,
+          tables: step.tables,
+          target: (table) => this.#prepared(table),
+          packing: this.#packing,
+        }).send(signal);
       case "truncate":
         return removeUpTo(connection, stream, [this.#removal(step.table, ACTION.truncate, step.version)], signal);
       case "sweep":

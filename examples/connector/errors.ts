@@ -6,7 +6,7 @@ import {
   isAborted,
   MillraceError,
 } from "../../src/core/errors.ts";
-import { systemErrorCode } from "../../src/core/system-errors.ts";
+import { fileFault } from "../../connectors/kit/file-faults.ts";
 
 /** Heading and first number in docs/errors.md. A connector takes a hundred of its own; 3900 is for examples and tests. */
 export const area: ErrorArea = { from: 3900, title: "A JSON file" };
@@ -46,20 +46,12 @@ export function fileError(code: Code, kind: ErrorKind, message: string, cause?: 
   return new MillraceError({ code, kind, message, hint: pages[code].remedy, cause });
 }
 
-/** What an operator has to change; Millrace tries again at growing intervals until then. */
-const NEEDS_A_PERSON = new Set(["EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EISDIR", "ENOTDIR"]);
-
-/** Every failure of the file system ends up here. It is told apart by its code, never by its text. */
+/** Every failure of the file system ends up here. */
 export function classify(error: unknown, path: string): unknown {
   if (error instanceof MillraceError || isAborted(error)) return error;
-  const code = systemErrorCode(error);
-  if (code === undefined) return error;
-  return fileError(
-    "MR3901",
-    NEEDS_A_PERSON.has(code) ? "blocked" : "retryable",
-    `${path} can't be used: ${code}`,
-    error,
-  );
+  const fault = fileFault(error);
+  if (fault === null) return error;
+  return fileError("MR3901", fault.kind, `${path} can't be used: ${fault.code}`, error);
 }
 
 export function takenOver(holder: number, lease: number): MillraceError {

@@ -3,13 +3,13 @@ import { createConnection } from "node:net";
 import { readFile, writeFile } from "node:fs/promises";
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
-import { borrowed } from "./borrowed.ts";
-import { cached, isCached } from "./cache.ts";
+import { cached } from "./cache.ts";
 import { command } from "./command.ts";
 import { startContainer } from "./container.ts";
 import { startGuarded } from "./guarded.ts";
-import { findJava, provideJava, type Java, type JavaFound } from "./java.ts";
-import { fetchJars, readJarList, totalBytes } from "./maven.ts";
+import type { Java } from "./java.ts";
+import { jarAvailability, javaFor, type JarService } from "./jar-service.ts";
+import { fetchJars, readJarList } from "./maven.ts";
 import { freePort } from "./port.ts";
 import { printProgress } from "./progress.ts";
 import { waitUntilReady } from "./ready.ts";
@@ -17,7 +17,6 @@ import { ownFolder, temporaryHome } from "./run-user.ts";
 import {
   fetched,
   locateService,
-  ServiceUnavailableError,
   type Availability,
   type LocateOptions,
   type ProgressListener,
@@ -25,6 +24,7 @@ import {
   type ServiceDefinition,
   type StartOptions,
 } from "./service.ts";
+import { startFound } from "./start-found.ts";
 import { versions } from "./versions.ts";
 
 export interface KafkaOptions extends StartOptions {
@@ -41,6 +41,7 @@ const HEAP_MEGABYTES = 512;
 const STOP_STEPS = [{ signal: "SIGTERM", waitMs: 20_000 }] as const;
 const { version, image, javaMajor } = versions.kafka;
 const JARS = `kafka-${version}`;
+const SERVICE: JarService = { name: NAME, version, javaMajor, jars: JARS };
 
 /** Of one node, which has all replicas that there are. Topics are made by those who want them. */
 const ALONE: Readonly<Record<string, string>> = {
@@ -58,40 +59,17 @@ const ALONE: Readonly<Record<string, string>> = {
 };
 
 async function locate(options: LocateOptions = {}): Promise<Availability> {
-  const native = async () => nativeAvailability(await findJava(javaMajor));
-  return locateService({ variable: VARIABLE, image, native }, options);
+  return locateService({ variable: VARIABLE, image, native: () => jarAvailability(SERVICE) }, options);
 }
 
 async function start(options: KafkaOptions = {}): Promise<RunningService> {
   const isOwnForm = options.settings !== undefined || options.scram !== undefined;
   const found = await locate({ ...options, nativeOnly: options.nativeOnly === true || isOwnForm });
-  switch (found.kind) {
-    case "environment":
-      return borrowed(NAME, found.variable, found.url, DEFAULT_PORT);
-    case "container":
-      return startInContainer();
-    case "native":
-      return startNative(options);
-    case "unavailable":
-      throw new ServiceUnavailableError(NAME, found.reason);
-    default: {
-      const unknown: never = found;
-      return unknown;
-    }
-  }
-}
-
-async function nativeAvailability(java: JavaFound): Promise<Extract<Availability, { kind: "native" | "unavailable" }>> {
-  if (java.kind === "missing") return { kind: "unavailable", reason: java.reason };
-  const missing = java.kind === "packaged" ? [...java.missing] : [];
-  if (!isCached(JARS)) {
-    missing.push({
-      what: JARS,
-      from: "Maven Central",
-      megabytes: Math.ceil(totalBytes(await readJarList(JARS)) / 1_000_000),
-    });
-  }
-  return { kind: "native", version, missing };
+  return await startFound(NAME, found, {
+    defaultPort: DEFAULT_PORT,
+    container: startInContainer,
+    native: () => startNative(options),
+  });
 }
 
 /** A client is told the address under which it has to come: the container's port is chosen before it starts. */
@@ -129,9 +107,7 @@ function properties(port: number, controller: number, logs: string, bound: strin
 
 async function startNative(options: KafkaOptions): Promise<RunningService> {
   const onProgress = options.onProgress ?? printProgress;
-  const found = await findJava(javaMajor);
-  if (found.kind === "missing") throw new ServiceUnavailableError(NAME, found.reason);
-  const java = await fetched(NAME, provideJava(found, onProgress));
+  const java = await javaFor(SERVICE, onProgress);
   const dir = await fetched(NAME, install(onProgress));
   const home = await temporaryHome(NAME, undefined);
   const dataDir = join(home, "data");

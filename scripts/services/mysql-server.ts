@@ -6,7 +6,6 @@
 import { stat } from "node:fs/promises";
 import { createConnection } from "node:net";
 import { join } from "node:path";
-import { borrowed } from "./borrowed.ts";
 import { cached } from "./cache.ts";
 import { command } from "./command.ts";
 import { startContainer } from "./container.ts";
@@ -26,6 +25,7 @@ import {
   type ServiceDefinition,
   type StartOptions,
 } from "./service.ts";
+import { startFound } from "./start-found.ts";
 
 export interface MysqlOptions extends StartOptions {
   /** Command line options without dashes that replace or extend the defaults; null: omitted. */
@@ -99,20 +99,11 @@ export function mysqlServer(server: MysqlServer): ServiceDefinition<MysqlOptions
 
   async function start(options: MysqlOptions = {}): Promise<RunningService> {
     const found = await locate(options);
-    switch (found.kind) {
-      case "environment":
-        return borrowed(name, found.variable, found.url, 3306);
-      case "container":
-        return startInContainer(server, options);
-      case "native":
-        return startNative(server, options);
-      case "unavailable":
-        throw new ServiceUnavailableError(name, found.reason);
-      default: {
-        const unknown: never = found;
-        return unknown;
-      }
-    }
+    return await startFound(name, found, {
+      defaultPort: 3306,
+      container: () => startInContainer(server, options),
+      native: () => startNative(server, options),
+    });
   }
 
   return { name, locate, start };

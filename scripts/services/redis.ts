@@ -1,7 +1,6 @@
 /** Redis, and Valkey as its variant: one process, nothing on disk unless asked for. */
 import { createConnection } from "node:net";
 import { join } from "node:path";
-import { borrowed } from "./borrowed.ts";
 import { startContainer } from "./container.ts";
 import { debianAvailability, installDebian, type DebianRecipe } from "./debian.ts";
 import { startGuarded } from "./guarded.ts";
@@ -12,12 +11,12 @@ import { ownFolder, temporaryHome } from "./run-user.ts";
 import {
   fetched,
   locateService,
-  ServiceUnavailableError,
   type LocateOptions,
   type RunningService,
   type ServiceDefinition,
   type StartOptions,
 } from "./service.ts";
+import { startFound } from "./start-found.ts";
 import { versions } from "./versions.ts";
 
 export interface RedisOptions extends StartOptions {
@@ -48,27 +47,22 @@ function redisLike(name: RedisName, program: "redis" | "valkey", variable: strin
   async function start(options: RedisOptions = {}): Promise<RunningService> {
     const settings = { ...DEFAULT_SETTINGS, ...options.settings };
     const found = await locate(options);
-    switch (found.kind) {
-      case "environment":
-        return borrowed(name, found.variable, found.url, 6379);
-      case "container":
-        return startContainer({
-          name,
-          image,
-          containerPort: 6379,
-          command: [`${program}-server`, ...asArguments(settings)],
-          url: (host, port) => `redis://${host}:${port}`,
-          ready: (url, signal) => waitUntilReady(() => ping(new URL(url)), signal),
-        });
-      case "native":
-        return startNative(options, settings);
-      case "unavailable":
-        throw new ServiceUnavailableError(name, found.reason);
-      default: {
-        const unknown: never = found;
-        return unknown;
-      }
-    }
+    return await startFound(name, found, {
+      defaultPort: 6379,
+      container: () => startInContainer(settings),
+      native: () => startNative(options, settings),
+    });
+  }
+
+  function startInContainer(settings: Record<string, string>): Promise<RunningService> {
+    return startContainer({
+      name,
+      image,
+      containerPort: 6379,
+      command: [`${program}-server`, ...asArguments(settings)],
+      url: (host, port) => `redis://${host}:${port}`,
+      ready: (url, signal) => waitUntilReady(() => ping(new URL(url)), signal),
+    });
   }
 
   async function startNative(options: RedisOptions, settings: Record<string, string>): Promise<RunningService> {

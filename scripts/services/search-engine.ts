@@ -5,13 +5,13 @@
 import { mkdir } from "node:fs/promises";
 import { globSync } from "node:fs";
 import { join } from "node:path";
-import { borrowed } from "./borrowed.ts";
-import { cached, isCached } from "./cache.ts";
+import { cached } from "./cache.ts";
 import { compileJava, compilerMissing, provideCompiler } from "./compile-java.ts";
 import { startContainer } from "./container.ts";
 import { startGuarded } from "./guarded.ts";
-import { findJava, provideJava, type Java, type JavaFound } from "./java.ts";
-import { fetchJars, readJarList, totalBytes } from "./maven.ts";
+import { jarAvailability, javaFor, type JarService } from "./jar-service.ts";
+import type { Java } from "./java.ts";
+import { fetchJars, readJarList } from "./maven.ts";
 import { freePort } from "./port.ts";
 import { printProgress } from "./progress.ts";
 import { waitUntilReady } from "./ready.ts";
@@ -19,29 +19,23 @@ import { temporaryHome } from "./run-user.ts";
 import {
   fetched,
   locateService,
-  ServiceUnavailableError,
   type Availability,
   type LocateOptions,
   type ProgressListener,
   type RunningService,
   type ServiceDefinition,
-  type ServiceName,
   type StartOptions,
 } from "./service.ts";
+import { startFound } from "./start-found.ts";
 
 export interface SearchEngineOptions extends StartOptions {
   /** Uses Java's full compiler. In test runs of minutes that is a third slower; benchmarks need it. */
   readonly optimized?: boolean;
 }
 
-export interface Engine {
-  readonly name: ServiceName;
+export interface Engine extends JarService {
   readonly variable: string;
   readonly image: string;
-  readonly version: string;
-  readonly javaMajor: number;
-  /** The list of jars in jars/, and the name in the cache. */
-  readonly jars: string;
   /** Folders of launchers/ whose sources are compiled against the jars. */
   readonly launchers: readonly string[];
   /** The settings with which the official image starts as a single node, on http. */
@@ -61,43 +55,20 @@ export function searchEngine(engine: Engine): ServiceDefinition<SearchEngineOpti
   const { name, variable, image } = engine;
 
   async function locate(options: LocateOptions = {}): Promise<Availability> {
-    const native = async () => nativeAvailability(engine, await findJava(engine.javaMajor));
+    const native = () => jarAvailability(engine, compilerMissing());
     return locateService({ variable, image, native }, options);
   }
 
   async function start(options: SearchEngineOptions = {}): Promise<RunningService> {
     const found = await locate(options);
-    switch (found.kind) {
-      case "environment":
-        return borrowed(name, found.variable, found.url, 9200);
-      case "container":
-        return startInContainer(engine);
-      case "native":
-        return startNative(engine, options);
-      case "unavailable":
-        throw new ServiceUnavailableError(name, found.reason);
-      default: {
-        const unknown: never = found;
-        return unknown;
-      }
-    }
+    return await startFound(name, found, {
+      defaultPort: 9200,
+      container: () => startInContainer(engine),
+      native: () => startNative(engine, options),
+    });
   }
 
   return { name, locate, start };
-}
-
-async function nativeAvailability(
-  engine: Engine,
-  java: JavaFound,
-): Promise<Extract<Availability, { kind: "native" | "unavailable" }>> {
-  if (java.kind === "missing") return { kind: "unavailable", reason: java.reason };
-  const missing = java.kind === "packaged" ? [...java.missing] : [];
-  if (!isCached(engine.jars)) {
-    const megabytes = Math.ceil(totalBytes(await readJarList(engine.jars)) / 1_000_000);
-    missing.push({ what: engine.jars, from: "Maven Central", megabytes });
-  }
-  missing.push(...compilerMissing());
-  return { kind: "native", version: engine.version, missing };
 }
 
 async function startInContainer(engine: Engine): Promise<RunningService> {
@@ -113,9 +84,7 @@ async function startInContainer(engine: Engine): Promise<RunningService> {
 
 async function startNative(engine: Engine, options: SearchEngineOptions): Promise<RunningService> {
   const onProgress = options.onProgress ?? printProgress;
-  const found = await findJava(engine.javaMajor);
-  if (found.kind === "missing") throw new ServiceUnavailableError(engine.name, found.reason);
-  const java = await fetched(engine.name, provideJava(found, onProgress));
+  const java = await javaFor(engine, onProgress);
   const dir = await fetched(engine.name, install(engine, java, onProgress));
   const home = await temporaryHome(engine.name, undefined);
   const port = await freePort(2);

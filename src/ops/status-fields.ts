@@ -170,7 +170,7 @@ const REPORT: Fields<ReportSummary> = {
     { orNull: { object: { number: ["number", "which part"], of: ["count", "parts"] } } },
     "for `fast`: the part of the rows whose values were compared; null: all rows",
   ],
-  aside: ["tables", "tables that were set aside meanwhile"],
+  aside: ["tables", "tables that were suspended meanwhile"],
   deadLetters: ["rows", "rows that differ because the sink refused them; not counted as drift"],
   missing: ["rows", "rows of the source that the sink lacks"],
   extra: ["rows", "rows of the sink that the source lacks"],

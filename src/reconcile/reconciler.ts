@@ -10,6 +10,7 @@ import type {
 } from "../core/contracts/reconciliation.ts";
 import type { ComparisonStore } from "../core/contracts/state-store.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
+import { News } from "../core/news.ts";
 import { Turn } from "../core/turn.ts";
 import { alreadyRunning, brokenOff, nothingToResume, notStreaming } from "./errors.ts";
 import { eachOf } from "./each-of.ts";
@@ -20,6 +21,8 @@ import { type DocumentParts, documentOf, newRun, progressOf, type Run } from "./
 import { TableRun } from "./table-run.ts";
 
 export interface ReconcilerParts extends DocumentParts {
+  /** Told when sinks or the pipeline may have made progress. */
+  readonly news: News;
   /** Null while the daemon does not stream yet. */
   readonly port: () => ComparePort | null;
   /** How far a sink is behind, as text. */
@@ -32,7 +35,8 @@ export interface ReconcilerParts extends DocumentParts {
 }
 
 const KINDS: readonly DriftKind[] = ["missing", "extra", "different"];
-const LOOK_MS = 100;
+/** By then it also looks at what nobody tells of. */
+const LOOK_MS = 10_000;
 /** A requester asks for the result several times a second. */
 const UNWATCHED_MS_MAX = 30_000;
 const SAVE_EVERY_MS = 2_000;
@@ -43,6 +47,7 @@ const TABLES_AT_ONCE = 16;
 export class Reconciler {
   readonly #parts: ReconcilerParts;
   #running: Run | null = null;
+  readonly #ended = new News();
   #last: ReconcileDocument | null = null;
   #failure: ReconcileStatus["failure"] = null;
   /** By table and sink. */
@@ -106,7 +111,8 @@ export class Reconciler {
 
   async #watch(run: Run, signal: AbortSignal): Promise<void> {
     const { clock } = this.#parts;
-    while (clock.elapsed() - run.lookedMs <= UNWATCHED_MS_MAX) await clock.sleep(UNWATCHED_MS_MAX / 30, signal);
+    for (let leftMs = UNWATCHED_MS_MAX; leftMs > 0; leftMs = run.lookedMs + UNWATCHED_MS_MAX - clock.elapsed())
+      await clock.sleep(leftMs, signal);
     run.stopping.abort(brokenOff(run.id, "nobody waits for it any more"));
   }
 
@@ -127,7 +133,9 @@ export class Reconciler {
 
   /** Resolves when no comparison runs. */
   async idle(signal: AbortSignal): Promise<void> {
-    while (this.#running !== null) await this.#parts.clock.sleep(LOOK_MS, signal);
+    const { clock } = this.#parts;
+    for (let told = this.#ended.count; this.#running !== null; told = this.#ended.count)
+      await this.#ended.after(told, clock, LOOK_MS, signal);
   }
 
   #begin(request: ReconcileRequest): Run {
@@ -161,6 +169,7 @@ export class Reconciler {
       throw error;
     } finally {
       this.#running = null;
+      this.#ended.tell();
     }
   }
 
@@ -186,9 +195,9 @@ export class Reconciler {
     const port = await this.#port(run, signal);
     const { request } = run;
     const isAsked = (id: string) => request.tables.length === 0 || request.tables.includes(id);
-    const { aside } = port;
-    for (const [table, { code, message }] of aside) if (isAsked(table)) run.aside.push({ table, code, message });
-    const tables = port.tables.filter(({ id }) => isAsked(id) && !aside.has(id));
+    const { suspended } = port;
+    for (const [table, { code, message }] of suspended) if (isAsked(table)) run.aside.push({ table, code, message });
+    const tables = port.tables.filter(({ id }) => isAsked(id) && !suspended.has(id));
     const sinks = port.sinks.filter((sink) => request.sinks.length === 0 || request.sinks.includes(sink));
     run.tableCount = tables.length;
     await using inspections = new Inspections(port);
@@ -197,13 +206,16 @@ export class Reconciler {
       run.notComparable.push({ sink, table: null, reason: "sinks of this kind can't be compared yet" });
     }
     run.tablesDone = tables.filter(({ id }) => run.done.has(id)).length;
-    const { clock, lag } = this.#parts;
+    const { clock, news, lag } = this.#parts;
     const onProgress = () => this.#save(run);
     const largeTables = new Turn();
     const todo = tables.filter(({ id }) => !run.done.has(id));
     await eachOf(todo, TABLES_AT_ONCE, signal, async ({ id }, until) => {
       run.table = id;
-      await new TableRun({ clock, run, port, inspections, largeTables, lag, onProgress }, id).compare(able, until);
+      await new TableRun({ clock, news, run, port, inspections, largeTables, lag, onProgress }, id).compare(
+        able,
+        until,
+      );
       run.tablesDone++;
       run.done.add(id);
       await onProgress();
@@ -216,12 +228,15 @@ export class Reconciler {
   }
 
   async #port({ request }: Run, signal: AbortSignal): Promise<ComparePort> {
-    const sinceMs = this.#parts.clock.elapsed();
+    const { clock, news } = this.#parts;
+    const untilMs = clock.elapsed() + request.patienceMs;
     for (;;) {
+      const told = news.count;
       const port = this.#parts.port();
       if (port !== null) return port;
-      if (this.#parts.clock.elapsed() - sinceMs > request.patienceMs) throw notStreaming();
-      await this.#parts.clock.sleep(LOOK_MS, signal);
+      const leftMs = untilMs - clock.elapsed();
+      if (leftMs <= 0) throw notStreaming();
+      await news.after(told, clock, Math.min(leftMs, LOOK_MS), signal);
     }
   }
 }

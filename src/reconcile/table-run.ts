@@ -2,6 +2,7 @@ import { type Clock, scopeOf } from "../core/clock.ts";
 import type { ComparePort } from "../core/contracts/comparing.ts";
 import { findMillraceError } from "../core/errors.ts";
 import type { TableVersion } from "../core/model/schema.ts";
+import type { News } from "../core/news.ts";
 import type { Turn } from "../core/turn.ts";
 import { brokenOff, NotComparableError, SourceAwayError } from "./errors.ts";
 import type { Inspections } from "./inspections.ts";
@@ -12,6 +13,8 @@ import { TableComparison } from "./rows/table-comparison.ts";
 
 export interface TableRunParts {
   readonly clock: Clock;
+  /** Told when sinks may have made progress. */
+  readonly news: News;
   readonly run: Run;
   readonly port: ComparePort;
   readonly inspections: Inspections;
@@ -23,7 +26,10 @@ export interface TableRunParts {
   readonly onProgress: () => Promise<void>;
 }
 
-const LOOK_MS = 100;
+/** The pause between two looks at a sink that is not ready is at least this long: each asks the state. */
+const REST_MS = 100;
+/** By then it also looks at what nobody tells of. */
+const LOOK_MS = 1_000;
 /** How often to restart a table whose shape changes during the comparison. */
 const TRIES_MAX = 3;
 
@@ -136,7 +142,7 @@ export class TableRun {
 
   #gone(): void {
     const { run, port } = this.#parts;
-    const why = port.aside.get(this.#id);
+    const why = port.suspended.get(this.#id);
     if (why !== undefined) run.aside.push({ table: this.#id, ...why });
   }
 
@@ -161,16 +167,18 @@ export class TableRun {
 
   /** Waits until the sink should hold the table. */
   async #ready(sink: string, table: TableVersion, signal: AbortSignal): Promise<void> {
-    const { clock, run, port, lag } = this.#parts;
+    const { clock, news, run, port, lag } = this.#parts;
     const sinceMs = clock.elapsed();
     for (;;) {
+      const [lookedMs, told] = [clock.elapsed(), news.count];
       const unready = await port.unready(sink, table);
       if (unready === null) return;
       if (!port.tables.includes(table)) throw new NotComparableError("its shape changed");
       if (unready.isFinal === true || clock.elapsed() - sinceMs > run.request.patienceMs) {
         throw new NotComparableError(`${unready.reason}; ${await lag(sink)}`, unready.isWhole);
       }
-      await clock.sleep(LOOK_MS, signal);
+      await news.after(told, clock, LOOK_MS, signal);
+      await clock.sleep(Math.max(0, lookedMs + REST_MS - clock.elapsed()), signal);
     }
   }
 
@@ -192,13 +200,13 @@ export class TableRun {
         const [first] = open;
         if (first === undefined) return;
         const together = open.filter(({ cursor }) => isAt(cursor, first.cursor));
-        const stretch: Stretch = ahead ?? readStretch(run, port, table, together, first.cursor, until);
+        const stretch: Stretch = ahead ?? readStretch({ run, port, table }, together, first.cursor, until);
         const sent = await stretch.sent;
         if (sent !== null && sent.last !== null) this.#large ??= await largeTables.take(signal);
         const isGoneOn = sent !== null && sent.last !== null;
         ahead =
           isGoneOn && together.every(({ mayReadAhead }) => mayReadAhead)
-            ? readStretch(run, port, table, [...stretch.looks.keys()], sent.last, until)
+            ? readStretch({ run, port, table }, [...stretch.looks.keys()], sent.last, until)
             : null;
         const place = await stretch.place;
         signal.throwIfAborted();

@@ -1,8 +1,8 @@
 import { type ErrorCode, type ErrorPages, MillraceError } from "../core/errors.ts";
 
 const AFTERWARDS =
-  "If this is found at the start, the daemon does not start. If a table changes while the daemon runs, that table is set " +
-  "aside and none of its rows reaches a sink: correct the rule, start again, change one of the table's rows so that the " +
+  "If this is found at the start, the daemon does not start. If a table changes while the daemon runs, that table is " +
+  "suspended and none of its rows reaches a sink: correct the rule, start again, change one of the table's rows so that the " +
   "log shows it, then `millrace snapshot start --tables TABLE`.";
 
 export const pages = {

@@ -143,8 +143,7 @@ function ruledRows(rows: RowReads, tables: RuledTables, blocks: RuledBlocks): Ro
   const ruled = (chunk: Chunk): Chunk =>
     chunk.block === null ? chunk : { ...chunk, block: blocks.apply(chunk.block) };
   return {
-    readRange: async (table, after, where, signal, scanRowCountMax) =>
-      ruled(await rows.readRange(tables.atSource(table), after, where, signal, scanRowCountMax)),
+    readRange: async (table, range, signal) => ruled(await rows.readRange(tables.atSource(table), range, signal)),
     readKeys: async (table, keys, signal) => ruled(await rows.readKeys(tables.atSource(table), keys, signal)),
   };
 }

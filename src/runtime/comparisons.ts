@@ -17,7 +17,7 @@ import type { Logger } from "../core/contracts/telemetry.ts";
 import { rowVersion } from "../core/model/version.ts";
 import type { ClosedWell, Lane } from "./stream/lane.ts";
 import { ChunkReader } from "./snapshot/refill-chunks.ts";
-import type { SinkRunner } from "./apply/sink-runner.ts";
+import { runnerOf, type SinkRunner } from "./apply/sink-runner.ts";
 import type { SinkTables } from "./schema/sink-tables.ts";
 import type { SuspendedTables } from "./schema/suspended-tables.ts";
 import type { TableGate } from "./schema/table-gate.ts";
@@ -41,6 +41,7 @@ export interface ComparisonParts {
 /** Rows in one piece of compare work. Between two pieces the sink's worker can be stopped. */
 const SLICE_ROWS = 8_000;
 /** How often the wait checks that a sink makes progress. */
+/** Seldom on purpose: whether a sink moves at all is no event, and its progress would wake each of many waits. */
 const LOOK_MS = 250;
 
 /** How far one sink is with the rows that were given to it. */
@@ -71,8 +72,8 @@ export class Comparisons implements ComparePort {
     return this.#parts.gate.tables;
   }
 
-  get aside(): TableGate["aside"] {
-    return this.#parts.gate.aside;
+  get suspended(): TableGate["suspended"] {
+    return this.#parts.gate.suspended;
   }
 
   takes(sink: string, table: TableVersion): boolean {
@@ -140,7 +141,7 @@ export class Comparisons implements ComparePort {
       beganMs = clock.elapsed();
       const chunk = await (rows.kind === "keys"
         ? source.rows.readKeys(table, rows.keys, until)
-        : source.rows.readRange(table, rows.after, null, until));
+        : source.rows.readRange(table, { after: rows.after, where: null }, until));
       readAtMs = clock.elapsed();
       last = chunk.last;
       this.#turns.rest(pauseAfter({ readMs: readAtMs - beganMs, behindMs: 0 }));
@@ -244,7 +245,7 @@ export class Comparisons implements ComparePort {
   }
 
   #runner(sink: string): SinkRunner {
-    const found = this.#parts.runners.find(({ name }) => name === sink);
+    const found = runnerOf(this.#parts.runners, sink);
     if (found === undefined) throw new RangeError(`there is no sink ${sink}`);
     return found;
   }

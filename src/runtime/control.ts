@@ -91,7 +91,7 @@ export class Control {
       sinks: runners.map((runner) => this.#sinkStatus(runner, goneBack, letters.get(runner.name) ?? 0, nowMs)),
       tables: {
         captured: gate.tables.length,
-        aside: [...gate.aside].map(([table, error]) => ({ table, error })),
+        aside: [...gate.suspended].map(([table, error]) => ({ table, error })),
         refused: gate.refused.map(({ id, reason, fix }) => ({ table: id, reason, fix })),
         unreadable: this.#pipeline.unreadable,
         suspended: this.#pipeline.suspendedTables.map(({ tableId, ...rest }) => ({ table: tableId, ...rest })),
@@ -149,7 +149,7 @@ export class Control {
         if (state === "streaming" || state === "paused") return [];
         return [`sink ${name} is ${state}${error === null ? "" : `: ${error.code}${needs(needsPerson)}`}`];
       }),
-      ...[...gate.aside].map(([table, { code }]) => `table ${table} is suspended: ${code}`),
+      ...[...gate.suspended].map(([table, { code }]) => `table ${table} is suspended: ${code}`),
       ...this.#pipeline.suspendedTables.map(
         ({ tableId, sink, error }) => `table ${tableId} is suspended in sink ${sink}: ${error.code}`,
       ),
@@ -195,12 +195,12 @@ export class Control {
     const runners =
       request.sinks.length === 0 ? this.#pipeline.runners : request.sinks.flatMap((name) => this.#chosen(name));
     const ids = request.tables.length === 0 ? gate.tables.map((table) => table.id) : request.tables;
-    for (const id of ids) if (gate.table(id) === undefined && !gate.aside.has(id)) throw noSuchTable(id);
+    for (const id of ids) if (gate.table(id) === undefined && !gate.suspended.has(id)) throw noSuchTable(id);
     const read = ids.flatMap((id) => gate.table(id) ?? []);
     if (request.where !== null) await tryCondition(this.#pipeline.clock, source.rows, read, request.where);
-    await this.#pipeline.admit(ids);
+    await this.#pipeline.reinstate(ids);
     const names = runners.map(({ name }) => name);
-    await this.#pipeline.reinstate(names, ids);
+    await this.#pipeline.reinstateIn(names, ids);
     // All at once: sinks that begin together share what is read.
     const asked = runners.map(({ name }) =>
       this.#pipeline.refill(name, ids, request.where, "asked for by an operator"),
@@ -283,7 +283,7 @@ export class Control {
         missing.push(`sink ${runner.name} is ${catchingUp ? "catching up" : runner.state}${why}`);
       } else if (covered === null || covered.commit < tip) missing.push(`sink ${runner.name} has not applied it all`);
     }
-    for (const [table, error] of gate.aside) missing.push(`table ${table} is set aside: ${error.code}`);
+    for (const [table, error] of gate.suspended) missing.push(`table ${table} is suspended: ${error.code}`);
     for (const { sink, tableId, error } of this.#pipeline.suspendedTables)
       missing.push(`table ${tableId} is suspended in sink ${sink}: ${error.code} ${error.message}`);
     for (const id of this.#pipeline.changingTables) missing.push(`the new shape of table ${id} is not followed yet`);
@@ -309,9 +309,9 @@ export class Control {
       obstacles.push(`sink ${name} is ${sinkState}${error === null ? "" : `: ${error.code} ${error.message}`}`);
     }
     // A table that the source may no longer have holds nothing up.
-    for (const [table, error] of hasLooked ? gate.aside : []) {
+    for (const [table, error] of hasLooked ? gate.suspended : []) {
       if (gate.isToReturn(table)) continue;
-      obstacles.push(`table ${table} is set aside: ${error.code} ${error.message}`);
+      obstacles.push(`table ${table} is suspended: ${error.code} ${error.message}`);
     }
     for (const { sink, tableId } of (await state.refills.list()).filter(isStubborn)) {
       obstacles.push(

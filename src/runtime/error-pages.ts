@@ -23,7 +23,7 @@ export const pages = {
   MR1303: {
     title: "A table's shape changed, and an operator has to approve it",
     cause:
-      "`schemaChange: pause`, or a change that the table's `compatibility` does not allow. The table is set aside: its " +
+      "`schemaChange: pause`, or a change that the table's `compatibility` does not allow. The table is suspended: its " +
       "changes are skipped, everything else continues.",
     remedy:
       "Look at it with `millrace schema show TABLE`, then `millrace schema approve TABLE`: the sinks follow the new shape, " +
@@ -54,10 +54,10 @@ export const pages = {
       "Name it as `schema.table`. `millrace status` counts the captured tables and names those that were left out.",
   },
   MR1308: {
-    title: "The sink lost data while Millrace wrote to it",
+    title: "Somebody replaced the sink while Millrace wrote to it",
     cause:
-      "A step failed, and when the sink was opened again for another attempt its progress was missing or behind what this " +
-      "process had written: in between it was emptied, or replaced by an older copy. Millrace starts again from what the sink " +
+      "A step failed, and when the sink was opened again for another attempt its progress was missing or not what this " +
+      "process had written: in between it was emptied, or replaced by a copy. Millrace starts again from what the sink " +
       "holds now, or stops the sink with MR1301 if the log no longer reaches back to there.",
     remedy:
       "Nothing, unless it ends in MR1301. If a sink is emptied again and again, find the other program that writes to it.",
@@ -66,7 +66,7 @@ export const pages = {
     title: "A captured table can't be captured any more",
     cause:
       "The table, its primary key or its replica identity was dropped; or the table became unlogged, or got a " +
-      "column with a name that Millrace reserves. The message says which. The table is set aside, everything else " +
+      "column with a name that Millrace reserves. The message says which. The table is suspended, everything else " +
       "goes on.",
     remedy:
       "Do what the message's hint, or `millrace check`, says: for example, add the lost key again. Millrace then reads the table " +
@@ -96,7 +96,7 @@ export const pages = {
     title: "A captured table waits for a privilege",
     cause:
       "The role may not read the table, or the table is not published: a privilege was revoked, or the owner dropped the table " +
-      "and created it again. The table is set aside, everything else continues.",
+      "and created it again. The table is suspended, everything else continues.",
     remedy:
       "Run what the message's hint, or `millrace check`, prints. Millrace then reads the table again and captures it, without a command " +
       "from you.",
@@ -105,7 +105,7 @@ export const pages = {
     title: "A key that does not tell its rows apart",
     cause:
       "The rule of the table gives columns as `key` over which the source has no unique constraint, and two rows have the " +
-      "same values there, or one has a null. One of them would be lost in every sink, so the table is set aside; everything " +
+      "same values there, or one has a null. One of them would be lost in every sink, so the table is suspended; everything " +
       "else goes on.",
     remedy:
       "Correct those rows at the source (group the table by the key's columns to find them), and preferably add a unique constraint " +

@@ -66,11 +66,11 @@ export function sinkHoldsLater(sink: string): MillraceError {
   });
 }
 
-export function lessThanWritten(sink: string): MillraceError {
+export function otherThanWritten(sink: string): MillraceError {
   return new MillraceError({
     code: "MR1308",
     kind: "retryable",
-    message: `sink ${sink} holds less than this process has written to it`,
+    message: `sink ${sink} holds another position than this process has written to it`,
   });
 }
 
@@ -97,7 +97,7 @@ export function waitsForApproval(table: string, changes: readonly string[]): Mil
   return new MillraceError({
     code: "MR1303",
     kind: "fatal",
-    message: `table ${table} is set aside, because its shape has changed: ${changes.join("; ")}`,
+    message: `table ${table} is suspended, because its shape has changed: ${changes.join("; ")}`,
     hint: `millrace schema approve ${table}`,
   });
 }
@@ -179,11 +179,11 @@ export const CORRECTED_AT_SOURCE: ReadonlySet<string> = new Set(["MR1026", "MR13
 
 export function refusedSince({ id, reason, fix, byPrivilege, code }: RefusedTable): MillraceError {
   if (code !== undefined)
-    return new MillraceError({ code, kind: "fatal", message: `table ${id} is set aside: ${reason}`, hint: fix });
+    return new MillraceError({ code, kind: "fatal", message: `table ${id} is suspended: ${reason}`, hint: fix });
   return new MillraceError({
     code: byPrivilege === true ? "MR1312" : "MR1309",
     kind: "fatal",
-    message: `table ${id} is set aside, because it can't be captured any more: ${reason}`,
+    message: `table ${id} is suspended, because it can't be captured any more: ${reason}`,
     hint: `${fix} Then Millrace captures it again.`,
   });
 }
@@ -192,7 +192,7 @@ export function keyLost(table: string): MillraceError {
   return new MillraceError({
     code: "MR1309",
     kind: "fatal",
-    message: `table ${table} is set aside: it has no usable key any more`,
+    message: `table ${table} is suspended: it has no usable key any more`,
     hint: "give it a key again; then Millrace captures it again",
   });
 }
@@ -202,7 +202,7 @@ export function ambiguousKey(table: string, what: AmbiguousKey["what"]): Millrac
   return new MillraceError({
     code: "MR1313",
     kind: "fatal",
-    message: `table ${table} is set aside: ${met} that its rule names as key`,
+    message: `table ${table} is suspended: ${met} that its rule names as key`,
     hint: `correct those rows at the source, then millrace snapshot start --tables ${table}; or use other columns`,
   });
 }

@@ -5,7 +5,7 @@ import type { Sink } from "../core/contracts/sink.ts";
 import type { HeldPositions } from "../core/contracts/log-admin.ts";
 import type { SinkRecord, SourceRecord, StateStore } from "../core/contracts/state-store.ts";
 import { heldFrom, type Standing, standingOf } from "./apply/standing.ts";
-import { withTimeout } from "./with-timeout.ts";
+import { withTimeout } from "../core/with-timeout.ts";
 
 /** What a start would find out about one sink, by the same decision. The sink is read, but not taken over. */
 export type Foreseen = { readonly record: SinkRecord | null } & (
@@ -51,7 +51,7 @@ async function looked(clock: Clock, sink: Sink, signal: AbortSignal) {
     (own) => ({ own }),
     () => null,
   );
-  const answer = await withTimeout(clock, ANSWER_MS_MAX, look, signal);
+  const answer = await withTimeout(look, { clock, signal, timeoutMs: ANSWER_MS_MAX, late: () => null });
   signal.throwIfAborted();
   return answer;
 }

@@ -12,7 +12,7 @@ import type { TableVersion } from "../core/model/schema.ts";
 import { DEFAULT_POLICY, type SchemaPolicy } from "../core/model/schema-policy.ts";
 import { DeadLetterBox } from "./apply/dead-letters.ts";
 import type { BatchLimits } from "./apply/sink-queue.ts";
-import { SinkRunner } from "./apply/sink-runner.ts";
+import { runnerOf, SinkRunner } from "./apply/sink-runner.ts";
 import { SinkWorker } from "./apply/sink-worker.ts";
 import { onLostOf } from "./apply/standing.ts";
 import type { Comparisons } from "./comparisons.ts";
@@ -92,7 +92,7 @@ export class Pipeline {
       events: {
         changed: (table) => this.#streaming?.tableChanged(table),
         renewed: () => this.#notify(),
-        setAside: (tableId) => this.#streaming?.setAside(tableId),
+        suspended: (tableId) => this.#streaming?.tableSuspended(tableId),
         obstacle: (table) => this.#tables.meetsAnother(table),
       },
       policyOf: parts.policyOf ?? (() => DEFAULT_POLICY),
@@ -171,7 +171,7 @@ export class Pipeline {
   }
 
   runner(name: string): SinkRunner | undefined {
-    return this.runners.find((runner) => runner.name === name);
+    return runnerOf(this.runners, name);
   }
 
   /** Reads tables, or a part of each, again for one sink, beside the stream. */
@@ -181,22 +181,23 @@ export class Pipeline {
       const table = this.gate.table(id);
       return table !== undefined && this.#tables.fills(sink, table);
     });
-    if (this.#streaming === null) await askAgain(this.state.refills, sink, taken, scope, reason);
-    else await this.#streaming.refiller.again(sink, taken, scope, reason);
+    const request = { sink, tableIds: taken, scope, reason, needed: false };
+    if (this.#streaming === null) await askAgain(this.state.refills, request);
+    else await this.#streaming.refiller.again(request);
   }
 
   /** Every sink lacks changes of a suspended table: all of them read it again before it flows. */
-  async admit(tableIds: readonly string[]): Promise<void> {
+  async reinstate(tableIds: readonly string[]): Promise<void> {
     const { gate, state, suspended } = this;
     const sinks = this.runners.map(({ name }) => name);
-    const aside = tableIds.filter((id) => gate.aside.has(id));
-    for (const tableId of aside) {
+    const ids = tableIds.filter((id) => gate.suspended.has(id));
+    for (const tableId of ids) {
       const takers = sinks.filter((name) => !suspended.has(name, tableId));
       const request = { tableId, scope: { kind: "table" }, reason: REINSTATED, needed: true } as const;
       await state.refills.addAll(takers.map((sink) => ({ ...request, sink })));
-      await gate.readmit(tableId);
+      await gate.reinstate(tableId);
     }
-    for (const sink of sinks) await this.refill(sink, aside, null, REINSTATED);
+    for (const sink of sinks) await this.refill(sink, ids, null, REINSTATED);
   }
 
   /** Tables that a sink can't follow. A table that is gone at the source is left out: nothing waits for it. */
@@ -208,7 +209,7 @@ export class Pipeline {
   }
 
   /** The sinks take tables again that were suspended there, and read them. */
-  async reinstate(sinks: readonly string[], tableIds: readonly string[]): Promise<void> {
+  async reinstateIn(sinks: readonly string[], tableIds: readonly string[]): Promise<void> {
     for (const sink of sinks) await this.suspended.reinstate(sink, tableIds);
     this.#notify();
   }
@@ -245,7 +246,7 @@ export class Pipeline {
     const from = await startingPoint({ clock, runners }, log.stored, signal);
     const { gate, suspended } = this;
     await gate.revise(this.#parts.revised, from);
-    const admit = (tableIds: readonly string[]): Promise<void> => this.admit(tableIds);
+    const reinstate = (tableIds: readonly string[]): Promise<void> => this.reinstate(tableIds);
     this.#streaming = new Streaming({
       ...this.#parts,
       news: this.news,
@@ -256,7 +257,7 @@ export class Pipeline {
       inVainMsMax: this.#inVainMsMax,
       log,
       from,
-      admit,
+      reinstate,
     });
     await this.#streaming.run(signal);
   }
@@ -315,7 +316,7 @@ export class Pipeline {
       onPendingKeys: () => this.#notify(),
       onRefused: async (tableId, error, shape) =>
         await this.suspended.suspend(sink.name, tableId, error, shape ?? this.gate.newest(tableId)?.fingerprint),
-      suspend: async (tableId, error) => await this.gate.setAside(tableId, error),
+      suspend: async (tableId, error) => await this.gate.suspend(tableId, error),
       onVoid: () => this.#notify(),
       news: this.news,
       logger,

@@ -56,10 +56,11 @@ export async function applyReset(
   const isReplay = !anew && !isOfLaterEpoch && own !== null && comparePositions(own.position, to) >= 0;
   // Invariant: what has to be read again, or compared, is listed before the sink's checkpoint changes.
   const ids = tables.map(({ id }) => id);
-  if (!isReplay) await askAgain(state.refills, worker.name, ids, { kind: "table" }, RESET_REASON, true);
+  const request = { sink: worker.name, reason: RESET_REASON, needed: true } as const;
+  if (!isReplay) await askAgain(state.refills, { ...request, tableIds: ids, scope: { kind: "table" } });
   else if (comparePositions(own.position, to) > 0) {
     const held = ids.filter((id) => own.tables[id] !== undefined);
-    await askAgain(state.refills, worker.name, held, { kind: "differences" }, RESET_REASON, true);
+    await askAgain(state.refills, { ...request, tableIds: held, scope: { kind: "differences" } });
   }
   failpoint("reset.listed");
   // No batch of this sink was beyond `to`, so none of our rows has a later version, unless it is of a later epoch.

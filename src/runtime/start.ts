@@ -8,7 +8,7 @@ import type { SinkReset, SourceRecord, StateStore } from "../core/contracts/stat
 import { isTriedAgain } from "./retry.ts";
 import type { SinkRunner } from "./apply/sink-runner.ts";
 import { knownPlace } from "./apply/standing.ts";
-import { withTimeout } from "./with-timeout.ts";
+import { withTimeout } from "../core/with-timeout.ts";
 
 /** How long a start waits for sinks to answer before it continues with those that did. */
 export const OPENING_MS_MAX = 10_000;
@@ -106,7 +106,8 @@ async function epochOver(
 ): Promise<number> {
   // Asked separately, so that a sink that does not answer hides no other sink's answer. If that sink holds a later epoch,
   // it stops when it is back.
-  const asked = runners.map((runner) => withTimeout(clock, OPENING_MS_MAX, runner.epochHeld(signal), signal));
+  const limits = { clock, signal, timeoutMs: OPENING_MS_MAX, late: () => null };
+  const asked = runners.map((runner) => withTimeout(runner.epochHeld(signal), limits));
   const held = await Promise.all(asked);
   const epoch = announced ?? 1 + Math.max(0, ...held.map((one) => one ?? 0));
   for (const [i, runner] of runners.entries()) if ((held[i] ?? epoch) >= epoch) runner.missFirstCopy();
@@ -119,8 +120,8 @@ export async function startingPoint(
   { acknowledged, origin }: FoundLog["stored"],
   signal: AbortSignal,
 ): Promise<Position> {
-  const opening = runners.map((runner) => runner.begin(signal));
-  const standings = (await withTimeout(clock, OPENING_MS_MAX, Promise.all(opening), signal)) ?? [];
+  const opening = Promise.all(runners.map((runner) => runner.begin(signal)));
+  const standings = await withTimeout(opening, { clock, signal, timeoutMs: OPENING_MS_MAX, late: () => [] });
   const covered = standings.flatMap((standing) => (standing?.kind === "known" ? [standing.covered] : []));
   return earliest(covered) ?? acknowledged ?? origin;
 }

@@ -8,7 +8,7 @@ import type { Position } from "../core/model/position.ts";
 import type { TableVersion } from "../core/model/schema.ts";
 import type { News } from "../core/news.ts";
 import { baseVersion } from "../core/model/version.ts";
-import type { SinkRunner } from "./apply/sink-runner.ts";
+import { runnerOf, type SinkRunner } from "./apply/sink-runner.ts";
 import type { SinkWorker } from "./apply/sink-worker.ts";
 import { heldFrom } from "./apply/standing.ts";
 import type { Work } from "./apply/work.ts";
@@ -28,7 +28,7 @@ import { parkSlowSinks } from "./stream/parking.ts";
 import { Rewind } from "./stream/rewind.ts";
 import { SourceFeed } from "./stream/source-feed.ts";
 import { forgetVisible, noteEarlierDeliveries } from "./stream/visibility.ts";
-import { withTimeout } from "./with-timeout.ts";
+import { withTimeout } from "../core/with-timeout.ts";
 
 /** How long the refiller waits, with sinks that have joined, for those that are still joining. */
 const JOINING_MS_MAX = 2_000;
@@ -60,7 +60,7 @@ export interface StreamingParts {
   readonly log: FoundLog;
   /** Where the stream begins. */
   readonly from: Position;
-  readonly admit: (tableIds: readonly string[]) => Promise<void>;
+  readonly reinstate: (tableIds: readonly string[]) => Promise<void>;
   readonly logger: Logger;
 }
 
@@ -101,7 +101,7 @@ export class Streaming {
       ...shared,
       isHeld: (id, generation) => tables.isHeld(id, generation, standings()),
       intervalMs: heartbeatMs,
-      reinstate: parts.admit,
+      reinstate: parts.reinstate,
     });
     this.acknowledger = new Acknowledger({
       clock,
@@ -141,7 +141,7 @@ export class Streaming {
 
   /** Runs until aborted, or until a part fails for good. When it ends, everything in flight has ended. */
   async run(signal: AbortSignal): Promise<void> {
-    const { clock, source, runners, heartbeatMs, logger } = this.#parts;
+    const { clock, news, source, runners, heartbeatMs, logger } = this.#parts;
     const { watermarks } = source;
     const { acknowledger, feed, lane, refiller, rewind, watch } = this;
     const { signal: until, end } = scopeOf(signal);
@@ -173,9 +173,13 @@ export class Streaming {
         heartbeat({ clock, watermarks, lane, intervalMs: heartbeatMs, logger }, until),
         watch.run(until),
         parkSlowSinks(
-          { clock, lane },
-          (worker) => rewind.isCatchingUp(worker),
-          (worker) => this.#runner(worker.name)?.park(),
+          {
+            clock,
+            news,
+            lane,
+            isWaitedFor: (worker) => rewind.isCatchingUp(worker),
+            park: (worker) => runnerOf(runners, worker.name)?.park(),
+          },
           until,
         ),
         ...sinks,
@@ -197,14 +201,10 @@ export class Streaming {
     this.refiller.notify();
   }
 
-  setAside(tableId: string): void {
+  tableSuspended(tableId: string): void {
     this.lane.spoil(tableId);
     // What the tables had lost may be back by now.
     this.watch.wake();
-  }
-
-  #runner(name: string): SinkRunner | undefined {
-    return this.#parts.runners.find((runner) => runner.name === name);
   }
 
   /**
@@ -215,7 +215,8 @@ export class Streaming {
     const { clock, gate, state, suspended, tables } = this.#parts;
     const shapeOf = (sink: string, tableId: string): string | null => {
       const table = gate.table(tableId);
-      const isReady = this.#runner(sink)?.state === "streaming" && table !== undefined && tables.takes(sink, table);
+      const isReady =
+        runnerOf(this.#parts.runners, sink)?.state === "streaming" && table !== undefined && tables.takes(sink, table);
       return isReady ? table.fingerprint : null;
     };
     for (;;) {
@@ -225,7 +226,13 @@ export class Streaming {
       for (const one of tried) if (this.#isRead(one, open)) suspended.finishTrial(one);
       for (const one of suspended.due(shapeOf)) {
         await suspended.tryAgain(one, () =>
-          this.refiller.again(one.sink, [one.tableId], { kind: "table" }, TRIED_AGAIN, true),
+          this.refiller.again({
+            sink: one.sink,
+            tableIds: [one.tableId],
+            scope: { kind: "table" },
+            reason: TRIED_AGAIN,
+            needed: true,
+          }),
         );
       }
     }
@@ -233,13 +240,17 @@ export class Streaming {
 
   #isRead({ sink, tableId }: SuspendedTable, open: readonly Refill[]): boolean {
     if (open.some((refill) => refill.sink === sink && refill.tableId === tableId)) return false;
-    return this.#parts.snapshot === "none" || this.#runner(sink)?.worker.progress?.tables[tableId] !== undefined;
+    return (
+      this.#parts.snapshot === "none" ||
+      runnerOf(this.#parts.runners, sink)?.worker.progress?.tables[tableId] !== undefined
+    );
   }
 
   /** Sinks that are at the same key share a read, so the first of them waits a moment for the others. */
   async #joinedTogether(signal: AbortSignal): Promise<void> {
     const { clock, runners } = this.#parts;
-    await withTimeout(clock, JOINING_MS_MAX, Promise.all(runners.map(({ joined }) => joined)), signal);
+    const joined = Promise.all(runners.map((runner) => runner.joined));
+    await withTimeout(joined, { clock, signal, timeoutMs: JOINING_MS_MAX, late: () => null });
   }
 
   /** What can't be stored now is read again at the next start. A failure here must not hide why this run ended. */
@@ -273,13 +284,14 @@ export class Streaming {
       if (gate.flows(table)) tables.push(table);
     }
     const progress = (this.#copyProgress = { tableCount: tables.length, tablesDone: 0, rowsRead: 0 });
-    await withTimeout(clock, OPENING_MS_MAX, Promise.all(runners.map((runner) => runner.joined)), signal);
+    const joined = Promise.all(runners.map((runner) => runner.joined));
+    await withTimeout(joined, { clock, signal, timeoutMs: OPENING_MS_MAX, late: () => null });
     const parts = {
       clock,
       news,
       copy,
       tables,
-      workers: [...lane.sinks].filter(({ name }) => this.#runner(name)?.takesFirstCopy),
+      workers: [...lane.sinks].filter(({ name }) => runnerOf(this.#parts.runners, name)?.takesFirstCopy),
       push: (worker: SinkWorker, work: Work) => lane.push(worker, work),
       wants: (worker: SinkWorker, table: TableVersion) => taken.fills(worker.name, table),
       // A sink without a checkpoint may also have rows of earlier epochs. In a first epoch no row is below the base.
@@ -303,7 +315,8 @@ export class Streaming {
     this.watch.wake();
     const takers = runners.map(({ name }) => name).filter((name) => tables.fills(name, table));
     const sinks = only === null ? takers : takers.filter((name) => name === only);
-    await Promise.all(sinks.map((sink) => this.refiller.again(sink, [tableId], { kind: "table" }, UNLOGGED, true)));
+    const request = { tableIds: [tableId], scope: { kind: "table" }, reason: UNLOGGED, needed: true } as const;
+    await Promise.all(sinks.map((sink) => this.refiller.again({ ...request, sink })));
   }
 
   /** Ids of the tables that this sink must hold and does not hold completely. */

@@ -11,7 +11,7 @@ export function redacting(store: StateStore, redact: (json: string) => string): 
     sinks: replacing(sinks, {
       setError: (name, error) => sinks.setError(name, error === null ? null : shownError(error)),
     }),
-    schemas: replacing(schemas, { setAside: (tableId, error) => schemas.setAside(tableId, shownError(error)) }),
+    schemas: replacing(schemas, { suspend: (tableId, error) => schemas.suspend(tableId, shownError(error)) }),
     suspensions: replacing(suspensions, {
       suspend: (table) => suspensions.suspend({ ...table, error: shownError(table.error) }),
     }),

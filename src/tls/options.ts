@@ -5,7 +5,7 @@
 import { isIP } from "node:net";
 import { checkServerIdentity, type ConnectionOptions, createSecureContext } from "node:tls";
 import { codeOf, type TlsFailure } from "./failure.ts";
-import { readCertificates, readPrivateKey, UnusablePem } from "./pem.ts";
+import { readCertificates, readPem, readPrivateKey } from "./pem.ts";
 
 /** As configured; the first three are paths of PEM files. */
 export interface TlsSettings {
@@ -85,12 +85,11 @@ function refuseStrangers(options: ConnectionOptions): void {
 }
 
 function fileOf(key: string, path: string, read: (path: string) => string): string {
-  try {
-    return read(path);
-  } catch (error) {
-    if (!(error instanceof UnusablePem)) throw error;
-    throw new UnusableTls(`the file that \`${key}\` names ${error.what}: ${path}`, error.fix);
-  }
+  return readPem(
+    path,
+    read,
+    ({ what, fix }) => new UnusableTls(`the file that \`${key}\` names ${what}: ${path}`, fix),
+  );
 }
 
 /** The reason with its code only. */

@@ -19,6 +19,16 @@ export class UnusablePem extends Error implements TlsFailure {
   }
 }
 
+/** The file's text, or the error that `refuse` makes of what is wrong with it. */
+export function readPem(path: string, read: (path: string) => string, refuse: (why: UnusablePem) => Error): string {
+  try {
+    return read(path);
+  } catch (error) {
+    if (!(error instanceof UnusablePem)) throw error;
+    throw refuse(error);
+  }
+}
+
 /** One certificate or several. */
 export function readCertificates(path: string): string {
   const pem = read(path);

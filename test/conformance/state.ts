@@ -191,7 +191,7 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       expect(await counts()).toEqual([2, 1]);
       await refills.restart(id);
       expect(await counts()).toEqual([2, 2]);
-      await schemas.setAside("public.a", { code: "MR1303", message: "m", hint: null, at: "now" });
+      await schemas.suspend("public.a", { code: "MR1303", message: "m", hint: null, at: "now" });
       expect(await counts()).toEqual([3, 3]);
     });
 
@@ -326,14 +326,14 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       expect(await other.schemas.resolve(rich, at(3n))).toBe(again);
     });
 
-    test("a table set aside stays so until it is let in again", async () => {
+    test("a table stays suspended until it is reinstated", async () => {
       await using store = await open();
       const { schemas } = store.state;
-      await schemas.setAside("public.t", failure);
-      await schemas.setAside("public.t", { ...failure, message: "later" });
-      expect(await schemas.aside()).toEqual(new Map([["public.t", { ...failure, message: "later" }]]));
-      await schemas.readmit("public.t");
-      expect((await schemas.aside()).size).toBe(0);
+      await schemas.suspend("public.t", failure);
+      await schemas.suspend("public.t", { ...failure, message: "later" });
+      expect(await schemas.suspended()).toEqual(new Map([["public.t", { ...failure, message: "later" }]]));
+      await schemas.reinstate("public.t");
+      expect((await schemas.suspended()).size).toBe(0);
     });
   });
 
@@ -393,14 +393,14 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
       expect(await refills.list()).toEqual([begunAgain, second]);
     });
 
-    test("begins again in every sink when its table is set aside", async () => {
+    test("begins again in every sink when its table is suspended", async () => {
       await using store = await open();
       const { refills, schemas } = store.state;
       const x = await refills.add(refillOf("public.a", "x"));
       const y = await refills.add(refillOf("public.a", "y"));
       const other = await refills.add(refillOf("public.b", "x"));
       await refills.advance([x, y, other].map((refill) => ({ ...refill, cursor: ["5"] })));
-      await schemas.setAside("public.a", { code: "MR1303", message: "m", hint: null, at: "now" });
+      await schemas.suspend("public.a", { code: "MR1303", message: "m", hint: null, at: "now" });
       expect(await refills.list()).toMatchObject([
         { id: x.id, state: "waiting", cursor: null, attempt: 1 },
         { id: y.id, state: "waiting", cursor: null, attempt: 1 },

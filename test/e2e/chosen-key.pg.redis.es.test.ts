@@ -121,7 +121,7 @@ test("another key between two runs is read again, and waits for nobody's approva
   expect(await primaryKeys()).toEqual(KEYS_CHOSEN);
 });
 
-test("a key that nothing guards any more takes its table aside, and the others go on", async () => {
+test("a key that nothing guards any more suspends its table, and the others go on", async () => {
   await pipeline.run("alter table visit drop constraint visit_once; insert into visit values (7, 1, 0, 'twice')");
   await eventually(async () => {
     const { tables } = await pipeline.installation.status();

@@ -170,7 +170,7 @@ test("a pause survives a restart, and health, readiness and metrics tell of it",
 
 // Somebody else's publication goes on to carry it, and the log then tells of the lost key: another case.
 test.skipIf(isLeastMode)(
-  "a table that loses its key while no row moves in it is set aside, named by wait, status and run --once",
+  "a table that loses its key while no row moves in it is suspended, named by wait, status and run --once",
   async () => {
     await using at = await place();
     const { installation, source } = at;
@@ -187,7 +187,7 @@ test.skipIf(isLeastMode)(
     const late = await installation.command("wait", "--timeout", "3s");
     expect(late).toMatchObject({ exitCode: 5, stdout: expect.stringContaining("public.quiet") });
     expect((await installation.command("status")).stdout).toMatch(
-      /! table public\.quiet is set aside[^]*-> ALTER TABLE/,
+      /! table public\.quiet is suspended[^]*-> ALTER TABLE/,
     );
     expect((await daemon.stop()).exitCode).toBe(0);
     const once = await installation.command("run", "--once");

@@ -117,7 +117,7 @@ test("changes while the daemon is down, and rows that are read again", async () 
   });
 });
 
-test("what can't be ignored takes its table aside; the others go on, and all is followed again when asked", async () => {
+test("what can't be ignored suspends its table; the others go on, and all is followed again when asked", async () => {
   await pipeline.run("alter table wider alter n type bigint; insert into wider values (3, 5000000000)");
   await pipeline.run("update plain set n = 2; update kept set b = 7 where id = 50");
   await eventually(async () => {

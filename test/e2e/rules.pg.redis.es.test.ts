@@ -364,7 +364,7 @@ test("a kill in the middle of other rules", async () => {
   await pipeline.expectEqual(TABLES);
 });
 
-test("a hidden column that is renamed while rows flow takes its table aside", async () => {
+test("a hidden column that is renamed while rows flow suspends its table", async () => {
   const secret = `${CANARY} afterwards`;
   await pipeline.run(`alter table account rename mail to contact; insert into account values ('${secret}', 2, 'z')`);
   await eventually(async () => {

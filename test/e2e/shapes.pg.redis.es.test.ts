@@ -1,4 +1,4 @@
-/** Tables whose shape changes: the sinks follow; what can't be followed is set aside alone. */
+/** Tables whose shape changes: the sinks follow; what can't be followed is suspended alone. */
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import type { Client } from "pg";
@@ -254,13 +254,13 @@ test("a table that was dropped while its change waited stands in nobody's way", 
   });
   await waiting.daemon.stop();
   const held = await waiting.installation.command("run", "--once");
-  expect(held, held.stderr).toMatchObject({ exitCode: 1, stdout: expect.stringContaining("public.held is set aside") });
+  expect(held, held.stderr).toMatchObject({ exitCode: 1, stdout: expect.stringContaining("public.held is suspended") });
   await waiting.run("drop table held; insert into other values (1)");
   const dropped = await waiting.installation.command("run", "--once");
   expect(dropped, dropped.stdout).toMatchObject({ exitCode: 0 });
 });
 
-test("a key that is lost sets its table aside; the others go on, and it is let in again when it has one", async () => {
+test("a table that loses its key is suspended; the others go on, and it is reinstated when it has one", async () => {
   await pipeline.run("alter table unkeyed drop constraint unkeyed_pkey; insert into unkeyed values (11, 'x')");
   await pipeline.run("update steady set n = n + 1");
   await eventually(async () => {

@@ -18,7 +18,7 @@ const MOVE = `update @ set n = n + 1 where id between 20 and 30; delete from @ w
 const table = (name: string): TableName => ({ schema: "public", table: name, key: ["mail"] });
 const aside = (names: readonly string[]) => Object.fromEntries(names.map((name) => [`public.${name}`, "MR1313"]));
 
-test("such a table is set aside after the restart, stays so, and is let in once it is mended", async () => {
+test("such a table is suspended after the restart, stays so, and is reinstated when it can be followed", async () => {
   await using pipeline = await RunningPipeline.start(
     ALL.map(
       (name) => `create table ${name} (id int primary key, mail text, n int); alter table ${name} replica identity full;
@@ -46,7 +46,7 @@ test("such a table is set aside after the restart, stays so, and is let in once 
     await pipeline.start();
     await eventually(async () => expect(await found(), name).toEqual(aside(NAMES.slice(0, i + 1))));
   }
-  // Killed where it is known, too: what is set aside is found in the state.
+  // Killed where it is known, too: what is suspended is found in the state.
   await pipeline.kill();
   await pipeline.run(MOVE.replaceAll("@", BESIDE));
   await pipeline.start();

@@ -28,7 +28,7 @@ test("errors that the state keeps are masked as in the log", async () => {
   const file = join(installation.folder, ".millrace", `${pipeline.source.name}.db`);
   const state = await openState(`sqlite:${file}`, { readOnly: true });
   const texts = [
-    ...[...(await state.schemas.aside()).values()].map(({ message }) => message),
+    ...[...(await state.schemas.suspended()).values()].map(({ message }) => message),
     ...(await state.suspensions.list()).map(({ error }) => error.message),
     ...(await state.deadLetters.list()).map(({ reason }) => reason),
   ];

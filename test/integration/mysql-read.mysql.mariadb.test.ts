@@ -29,7 +29,11 @@ test.each(mysqlFlavours)(
       let after: KeyText | null = null;
       let [rowCount, chunkCount] = [0, 0];
       do {
-        const chunk: Chunk = await source.rows.readRange(table, after, "note = 'wanted'", signal, 50);
+        const chunk: Chunk = await source.rows.readRange(
+          table,
+          { after, where: "note = 'wanted'", scanRowCountMax: 50 },
+          signal,
+        );
         rowCount += chunk.block?.count ?? 0;
         chunk.block?.release();
         chunkCount++;

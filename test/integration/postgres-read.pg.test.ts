@@ -37,7 +37,7 @@ async function wholeTable(source: Source, id: string, where: string | null = nul
   const rows: TextCells[] = [];
   let after: KeyText | null = null;
   do {
-    const chunk = await source.rows.readRange(table, after, where, never);
+    const chunk = await source.rows.readRange(table, { after, where }, never);
     rows.push(...chunkRows(chunk));
     after = chunk.last;
   } while (after !== null);
@@ -59,7 +59,7 @@ test("under a condition that no index serves a chunk ends after so many rows, wa
     let after: KeyText | null = null;
     let [rowCount, chunkCount] = [0, 0];
     do {
-      const chunk: Chunk = await source.rows.readRange(table, after, where, never, 100);
+      const chunk: Chunk = await source.rows.readRange(table, { after, where, scanRowCountMax: 100 }, never);
       rowCount += chunkRows(chunk).length;
       chunkCount++;
       after = chunk.last;
@@ -260,11 +260,11 @@ test("a chunk of large rows ends by its bytes, and goes on behind its last key",
   );
   await using source = await openSource(database);
   const table = await tableVersion(source, "public.t");
-  const first = await source.rows.readRange(table, null, null, never);
+  const first = await source.rows.readRange(table, { after: null, where: null }, never);
   expect(first.block!.byteCount).toBeLessThan(80_000_000);
   const rows = chunkRows(first);
   expect(first.last).toEqual([String(rows.length)]);
-  expect(chunkRows(await source.rows.readRange(table, first.last, null, never))[0]?.["id"]).toBe(
+  expect(chunkRows(await source.rows.readRange(table, { after: first.last, where: null }, never))[0]?.["id"]).toBe(
     String(rows.length + 1),
   );
 });
@@ -314,7 +314,7 @@ test("a chunk knows which transactions it saw", async () => {
   const { rows: open } =
     (await other.query<{ xid: string }>("begin")) &&
     (await other.query<{ xid: string }>("insert into t values (2) returning pg_current_xact_id()::text as xid"));
-  const chunk = await source.rows.readRange(table, null, null, never);
+  const chunk = await source.rows.readRange(table, { after: null, where: null }, never);
   expect(chunkRows(chunk)).toHaveLength(1);
   expect(chunk.sees(Number(done[0]!.xid))).toBe(true);
   expect(chunk.sees(Number(open[0]!.xid))).toBe(false);
@@ -328,9 +328,11 @@ test("a chunk of a table that has changed since is refused as a passing fault; a
   await using source = await openSource(database);
   const table = await tableVersion(source, "public.t");
   await database.query("alter table t rename column a to b");
-  expect(chunkRows(await source.rows.readRange(table, null, null, never))).toEqual([{ id: "1", a: "5" }]);
+  expect(chunkRows(await source.rows.readRange(table, { after: null, where: null }, never))).toEqual([
+    { id: "1", a: "5" },
+  ]);
   await database.query("alter table t alter b type text");
-  await expect(source.rows.readRange(table, null, null, never)).rejects.toMatchObject({
+  await expect(source.rows.readRange(table, { after: null, where: null }, never)).rejects.toMatchObject({
     code: "MR2025",
     kind: "retryable",
   });
@@ -348,7 +350,7 @@ test("a chunk does not wait for ever behind a lock", async () => {
   const table = await tableVersion(source, "public.t");
   await using other = await database.connect();
   await other.query("begin; lock table t");
-  await expect(source.rows.readRange(table, null, null, never)).rejects.toMatchObject({
+  await expect(source.rows.readRange(table, { after: null, where: null }, never)).rejects.toMatchObject({
     code: "MR2026",
     kind: "retryable",
   });

@@ -80,7 +80,7 @@ test("who reads a table that was just published waits for the transactions that 
   await settling;
   // What it wrote is not in the stream, but in any chunk read from now on.
   const table = (await s.source.catalog.tables(never)).tables.find((t) => t.id === "public.late")!;
-  const chunk = await s.source.rows.readRange(firstVersion(table), null, null, never);
+  const chunk = await s.source.rows.readRange(firstVersion(table), { after: null, where: null }, never);
   expect(chunk.block?.count).toBe(1);
   chunk.block?.release();
 });

@@ -121,10 +121,10 @@ function rowReads(like: RowReads, { process, server }: Client, host: KnownHost):
     while (database.committingXids.some((xid) => open.has(xid))) await process.sleep(5, signal);
   };
   return {
-    readRange: async (table, after, where, signal) => {
+    readRange: async (table, { after, where }, signal) => {
       await allVisible(signal);
       host.expect();
-      return { ...(await like.readRange(table, after, where, signal)), sees };
+      return { ...(await like.readRange(table, { after, where }, signal)), sees };
     },
     readKeys: async (table, keys, signal) => {
       await allVisible(signal);

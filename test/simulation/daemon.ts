@@ -104,6 +104,7 @@ export class Daemon {
     const control = new Control("simulated", pipeline, logger);
     const reconciler = new Reconciler({
       clock,
+      news: pipeline.news,
       name: "simulated",
       driftMax: () => 0,
       port: () => pipeline.comparisons,

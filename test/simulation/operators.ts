@@ -61,7 +61,7 @@ export class Operators {
 
   /** Lets a table go on that waits for it. */
   async approve(id: string): Promise<void> {
-    const aside = await this.#world.beside.schemas.aside();
+    const aside = await this.#world.beside.schemas.suspended();
     if (aside.has(id)) await this.snapshot({ sinks: [], tables: [id], where: null });
   }
 

@@ -193,7 +193,7 @@ function rowReads({ process, server, connection }: Client): RowReads {
   const blockOf = (table: TableVersion, rows: readonly Row[]): Block | null =>
     rows.length === 0 ? null : rowsBlock(process, table, rows, 1);
   return {
-    readRange: async (table, after, where, signal) => {
+    readRange: async (table, { after, where }, signal) => {
       const { chunkRows } = server;
       const { rows, sees } = await read(table, signal, (row) => {
         return (

@@ -63,7 +63,7 @@ export async function settle(world: World, acts: Acts): Promise<void> {
         if (!isSpoilt || (await proveByComparison(world))) break;
       }
       missing = result?.missing ?? ["the daemon does not answer"];
-      const aside = [...(world.daemon?.running?.pipeline.gate.aside ?? [])];
+      const aside = [...(world.daemon?.running?.pipeline.gate.suspended ?? [])];
       if (aside.some(([, { code }]) => code === "MR1027"))
         await world.whileStopped(0, async () => void (world.policy = "evolve"));
       for (const [id] of aside) await acts.operators.approve(id);

@@ -45,7 +45,7 @@ export class ScriptedSource implements Source {
     publish: async () => undefined,
   };
   rows: RowReads = {
-    readRange: (table, after) => this.#range(table, after),
+    readRange: (table, { after }) => this.#range(table, after),
     readKeys: (table, keys) => {
       const rows = keys.flatMap((key) =>
         [...this.rowsOf(table).values()].filter((row) => keyPart(table, row) === key[0]),

@@ -18,11 +18,11 @@ test("says what was compared, and that it is equal", () => {
   ]);
 });
 
-test("with a table set aside, what was compared is equal, and no more than that", () => {
+test("with a table suspended, what was compared is equal, and no more than that", () => {
   const aside = [{ table: "public.t", code: "MR1309", message: "it has no usable key any more" }];
   expect(markdownReport({ ...equal, aside })).toMatch(/^# shop: what was compared is equal$/m);
   expect(describeReport({ ...equal, aside })).toMatch(
-    /set aside: MR1309.*\nwhat was compared is equal: 1 table is set aside$/,
+    /suspended: MR1309.*\nwhat was compared is equal: 1 table is suspended$/,
   );
 });
 

@@ -163,7 +163,7 @@ test("a row that moves from a key that waits to be read takes nothing of what st
 test("while a table is read again, a row that moves to where it was read already takes nothing of what it was read for", async () => {
   const rows = [2, 3, 4, 5, 6].map((id): Row => [String(id), "n", `body ${id}`]);
   await using scene = await Stage.with(rows);
-  // As after changes that passed the sink over: a table that was set aside, or changed without a word in the log.
+  // As after changes that passed the sink over: a table that was suspended, or changed without a word in the log.
   scene.sink.tables.get(users.id)?.rows.set(JSON.stringify(["6"]), { row: ["6", "n", "stale"], version: 1n << 55n });
   scene.source.chunkSize = 2;
   const before = scene.source.reads;

@@ -30,13 +30,13 @@ function gateOf(state: StateStore): TableGate {
   return new TableGate({
     clock: systemClock,
     state,
-    events: { changed: ignored, renewed: ignored, setAside: ignored, obstacle: () => null },
+    events: { changed: ignored, renewed: ignored, suspended: ignored, obstacle: () => null },
     policyOf: () => DEFAULT_POLICY,
     logger: quietLog,
   });
 }
 
-test("a table that is set aside is read from its first key again, for every sink that has got a part of it", async () => {
+test("a table that is suspended is read from its first key again, for every sink that has got a part of it", async () => {
   await using opened = await realState();
   const { state } = opened;
   const gate = gateOf(state);
@@ -48,7 +48,7 @@ test("a table that is set aside is read from its first key again, for every sink
     await state.refills.advance([{ ...progress, completeness: completeFor(table, "g"), sweepBelow: 1n }]);
   }
   expect((await state.refills.list()).map(({ cursor }) => cursor)).toEqual([["7"], ["7"]]);
-  await gate.setAside(table.id, new MillraceError({ code: "MR1307", kind: "fatal", message: "it has no key" }));
+  await gate.suspend(table.id, new MillraceError({ code: "MR1307", kind: "fatal", message: "it has no key" }));
   expect((await state.refills.list()).map(({ cursor, state: of }) => [cursor, of])).toEqual([
     [null, "waiting"],
     [null, "waiting"],

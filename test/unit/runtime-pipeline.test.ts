@@ -145,7 +145,7 @@ describe("a table that a sink can't follow", () => {
     expect(second.pipeline.suspendedTables).toEqual(suspended);
     await eventually(() => second.pipeline.unfinishedRefills === 0);
     expect(bad.rowsOf(notes)).toHaveLength(5);
-    await second.pipeline.reinstate(["bad"], [notes.id]);
+    await second.pipeline.reinstateIn(["bad"], [notes.id]);
     await same(source, bad);
     expect(second.pipeline.suspendedTables).toEqual([]);
     await second.stop();

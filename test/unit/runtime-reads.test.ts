@@ -170,9 +170,9 @@ test("a part whose condition is wrong keeps its table from nobody", async () => 
   const { rows } = source;
   source.rows = {
     ...rows,
-    readRange: async (table, after, where, signal) => {
+    readRange: async (table, { after, where }, signal) => {
       if (where !== null) throw outage("no such column");
-      return await rows.readRange(table, after, where, signal);
+      return await rows.readRange(table, { after, where }, signal);
     },
   };
   await scene.readAgain("a", held, "wrong = 1");

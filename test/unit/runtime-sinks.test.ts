@@ -301,6 +301,24 @@ describe("a sink's work", () => {
     expect(ids(scene.sink)).toEqual([1, 2]);
   });
 
+  test("is not repeated over a later copy that was put in the sink's place between two attempts", async () => {
+    await using scene = await stage();
+    await scene.joined();
+    scene.stream.push(blockOf([put(1, 200n)]));
+    await scene.covered(201n);
+    let failures = 0;
+    scene.sink.before = () => {
+      if (failures++ > 0) return;
+      scene.sink.progress = { position: at(350n), tables: {} };
+      throw outage();
+    };
+    scene.stream.push(blockOf([put(2, 300n)]), idle(400n));
+    await eventually(() => scene.streams.length > 0);
+    scene.streams[0]!.push(blockOf([put(3, 360n)]), idle(400n));
+    await scene.joined();
+    expect(ids(scene.sink)).toEqual([1, 3]);
+  });
+
   test("of another shape of a table that the sink held: that it holds it is forgotten before the target follows", async () => {
     const added = tableVersion({ table: "users", columns: [...COLUMNS, ["more", "text"]], key: ["id"], version: 2 });
     const voided: string[] = [];

@@ -167,14 +167,14 @@ test("the source: its error, its warnings, and how much log it still keeps", () 
   expect(written).toContain("keeps 2.0 KB of log for us, gives it up after 1.0 MB more");
 });
 
-test("many tables set aside still leave the figures on the screen", () => {
+test("many suspended tables still leave the figures on the screen", () => {
   const aside = Array.from({ length: 60 }, (_, i) => ({
     table: `public.t${i}`,
     error: error("MR1303", "column a changed its type", "millrace snapshot start"),
   }));
   const written = text({ tables: { aside } });
-  expect(written).toContain("! table public.t0 is set aside, its changes are passed over: MR1303");
-  expect(written).toContain("55 more tables are set aside");
+  expect(written).toContain("! table public.t0 is suspended, its changes are passed over: MR1303");
+  expect(written).toContain("55 more tables are suspended");
 });
 
 test("a first copy that runs is progress, not trouble", () => {
@@ -304,7 +304,7 @@ describe("as an exit code", () => {
     ["a daemon elsewhere", { daemon: null, heldBy: "host pid 7" }, 0],
     ["a sink that waits for somebody", { sinks: [sink("a", { state: "retrying", needsPerson: true })] }, 3],
     ["dead letters", { sinks: [sink("a", { deadLetters: 2 })] }, 3],
-    ["a table set aside", { tables: { aside: [{ table: "public.t", error: refused }] } }, 3],
+    ["a suspended table", { tables: { aside: [{ table: "public.t", error: refused }] } }, 3],
     [
       "a table that can't be read",
       { tables: { unreadable: [{ table: "public.t", sinks: ["a"], since: "", error: refused }] } },

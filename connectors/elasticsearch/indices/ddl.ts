@@ -64,16 +64,33 @@ export interface FoundIndices {
   readonly next: FoundIndex | null;
 }
 
+/** Where indices are, and how they are made. */
+export interface Engine {
+  readonly client: SearchClient;
+  readonly options: IndexOptions;
+}
+
+export interface Aliases {
+  readonly alias: string;
+  readonly nextAlias: string;
+}
+
+/** An index to be made. `isHidden`: wildcards don't find it. */
+export interface NewIndex {
+  readonly index: string;
+  readonly alias: string;
+  readonly isHidden: boolean;
+  readonly note: ShapeNote;
+}
+
 /**
  * The indices behind the table's two aliases; throws if an alias, or an index with such a name, does not belong to this
  * table.
  */
 export async function findIndices(
-  client: SearchClient,
-  alias: string,
-  nextAlias: string,
+  { client, options }: Engine,
   table: Pick<TableVersion, "id">,
-  options: IndexOptions,
+  { alias, nextAlias }: Aliases,
   signal: AbortSignal,
 ): Promise<FoundIndices> {
   const query = { flat_settings: "true", ignore_unavailable: "true", allow_no_indices: "true" };
@@ -108,23 +125,22 @@ export async function findIndices(
   return { current: behind(alias), next: behind(nextAlias) };
 }
 
-/** Creates an index with its alias in one request. `isHidden`: wildcards don't find it. */
+/** Creates an index with its alias in one request. */
 export async function createIndex(
-  client: SearchClient,
-  name: { readonly index: string; readonly alias: string; readonly isHidden: boolean },
+  engine: Engine,
   table: TableVersion,
-  options: IndexOptions,
-  note: ShapeNote,
+  wanted: NewIndex,
   signal: AbortSignal,
 ): Promise<FoundIndex> {
-  const { index, alias } = name;
+  const { client, options } = engine;
+  const { index, alias } = wanted;
   const create = (hasUnsignedLong: boolean): Promise<Answer> =>
     client.request(
       {
         method: "PUT",
         path: pathOf(index),
         query: { timeout: SHARD_TIMEOUT },
-        body: definitionOf(name, table, options, note, hasUnsignedLong),
+        body: definitionOf(wanted, table, options, hasUnsignedLong),
       },
       signal,
     );
@@ -135,7 +151,7 @@ export async function createIndex(
     throw searchError("MR3304", "fatal", `the index ${index} for ${table.id} exists without the alias ${alias}`);
   }
   expectOk(answer, `creating the index of ${table.id}`, table.id);
-  const { current: made } = await findIndices(client, alias, alias, table, options, signal);
+  const { current: made } = await findIndices(engine, table, { alias, nextAlias: alias }, signal);
   invariant(made !== null, "a created index exists");
   const other = fieldOfOtherType(made, table);
   if (other !== null) {
@@ -157,13 +173,16 @@ export function fieldOfOtherType({ fields }: FoundIndex, table: TableVersion): s
   return other?.[0] ?? null;
 }
 
+interface Extension {
+  readonly found: FoundIndex;
+  readonly note: ShapeNote;
+}
+
 /** Adds the missing fields and subfields to the index, and notes the shape. */
 export async function extendIndex(
-  client: SearchClient,
-  { index, fields, fieldCountMax, note: noted }: FoundIndex,
+  { client, options }: Engine,
   table: TableVersion,
-  options: IndexOptions,
-  note: ShapeNote,
+  { found: { index, fields, fieldCountMax, note: noted }, note }: Extension,
   signal: AbortSignal,
 ): Promise<void> {
   const missing: Record<string, Mapping> = Object.create(null);
@@ -191,10 +210,9 @@ export async function extendIndex(
 }
 
 function definitionOf(
-  { alias, isHidden }: { readonly alias: string; readonly isHidden: boolean },
+  { alias, isHidden, note }: NewIndex,
   table: TableVersion,
   options: IndexOptions,
-  note: ShapeNote,
   hasUnsignedLong: boolean,
 ): Buffer {
   const properties: Record<string, Mapping> = Object.create(null);

@@ -5,7 +5,7 @@ import { parsePosition } from "../../../src/core/model/position.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { Logger } from "../../../src/core/contracts/telemetry.ts";
 import { rowVersion } from "../../../src/core/model/version.ts";
-import { createIndex, extendIndex, fieldOfOtherType, findIndices, type IndexOptions } from "./ddl.ts";
+import { createIndex, extendIndex, fieldOfOtherType, type Engine, findIndices, type IndexOptions } from "./ddl.ts";
 import { droppedError } from "../errors.ts";
 import type { SearchClient } from "../http.ts";
 import { dropIndex, indexAfter, moveAlias, writeAlias } from "./next-index.ts";
@@ -20,7 +20,7 @@ import { type IndexIdentity, type PreparedIndex, type TableIndex, writtenIndex }
  */
 export class TableIndices {
   readonly #client: SearchClient;
-  readonly #options: IndexOptions;
+  readonly #engine: Engine;
   readonly #log: Logger;
   #indices: ReadonlyMap<string, TableIndex> = new Map();
   #unfilled = new Set<string>();
@@ -28,7 +28,7 @@ export class TableIndices {
 
   constructor(client: SearchClient, options: IndexOptions, log: Logger) {
     this.#client = client;
-    this.#options = options;
+    this.#engine = { client, options };
     this.#log = log;
   }
 
@@ -85,7 +85,7 @@ export class TableIndices {
     await document.compare(signal);
     const known = this.#indices.get(table.id);
     const nextAlias = writeAlias(alias);
-    const { current, next } = await findIndices(this.#client, alias, nextAlias, table, this.#options, signal);
+    const { current, next } = await findIndices(this.#engine, table, { alias, nextAlias }, signal);
     if (known !== undefined && current?.uuid !== known.uuid) throw droppedError(alias);
     const filling = known?.next === undefined || this.#unfilled.has(table.id) ? null : next;
     if (known?.next !== undefined && !this.#unfilled.has(table.id) && filling?.uuid !== known.next.uuid) {
@@ -98,17 +98,17 @@ export class TableIndices {
     }
     if (target !== null && fieldOfOtherType(target, table) === null) {
       const note = shapeNote(target.note, table, versionAt(document.record));
-      await extendIndex(this.#client, target, table, this.#options, note, signal);
+      await extendIndex(this.#engine, table, { found: target, note }, signal);
       const recorded = { ...identityOf(current ?? target), next: filling === null ? undefined : identityOf(filling) };
       await this.#record(table.id, recorded, document, signal);
       return { index: writtenIndex(recorded), note };
     }
-    const name =
-      current === null
-        ? { index: indexAfter(alias, next), alias, isHidden: false }
-        : { index: indexAfter(alias, current, next), alias: nextAlias, isHidden: true };
     const note = shapeNote(null, table, 0n);
-    const made = identityOf(await createIndex(this.#client, name, table, this.#options, note, signal));
+    const wanted =
+      current === null
+        ? { index: indexAfter(alias, next), alias, isHidden: false, note }
+        : { index: indexAfter(alias, current, next), alias: nextAlias, isHidden: true, note };
+    const made = identityOf(await createIndex(this.#engine, table, wanted, signal));
     failpoint("elasticsearch.index-made", table);
     await this.#record(table.id, current === null ? made : { ...identityOf(current), next: made }, document, signal);
     if (current !== null) {
@@ -121,7 +121,7 @@ export class TableIndices {
   async takes(alias: string, table: TableVersion, signal: AbortSignal): Promise<boolean> {
     const known = this.#indices.get(table.id);
     if (known === undefined || known.next !== undefined) return false;
-    const { current, next } = await findIndices(this.#client, alias, writeAlias(alias), table, this.#options, signal);
+    const { current, next } = await findIndices(this.#engine, table, { alias, nextAlias: writeAlias(alias) }, signal);
     return current?.uuid === known.uuid && next === null && fieldOfOtherType(current, table) === null;
   }
 
@@ -143,7 +143,7 @@ export class TableIndices {
     for (const [id, table] of this.#indices) {
       const { next } = table;
       if (next === undefined || tables[id] === undefined) continue;
-      moved.push([id, await moveAlias(this.#client, { id }, { ...table, next }, this.#options, signal)]);
+      moved.push([id, await moveAlias(this.#engine, { id }, { ...table, next }, signal)]);
     }
     if (moved.length === 0) return null;
     const indices = new Map([...this.#indices, ...moved]);

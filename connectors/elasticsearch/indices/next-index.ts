@@ -4,7 +4,7 @@
  */
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import { expectOk, findIndices, type FoundIndex, type IndexOptions, refresh } from "./ddl.ts";
+import { expectOk, type Engine, findIndices, type FoundIndex, refresh } from "./ddl.ts";
 import { droppedError } from "../errors.ts";
 import { pathOf, type SearchClient } from "../http.ts";
 import type { IndexIdentity, TableIndex } from "./tables.ts";
@@ -34,13 +34,13 @@ export async function dropIndex(
  * exists. Idempotent, because the answer may be lost, or the process may end before the move is recorded.
  */
 export async function moveAlias(
-  client: SearchClient,
+  engine: Engine,
   table: Pick<TableVersion, "id">,
   { alias, uuid, next }: TableIndex & { readonly next: IndexIdentity },
-  options: IndexOptions,
   signal: AbortSignal,
 ): Promise<IndexIdentity> {
-  const found = await findIndices(client, alias, next.alias, table, options, signal);
+  const { client } = engine;
+  const found = await findIndices(engine, table, { alias, nextAlias: next.alias }, signal);
   if (found.current?.uuid !== next.uuid) {
     if (found.next?.uuid !== next.uuid) throw droppedError(next.alias);
     if (found.current !== null && found.current.uuid !== uuid) throw droppedError(alias);

@@ -12,7 +12,8 @@ import {
   type SASLOptions,
 } from "@platformatic/kafka";
 import type { ConnectionOptions } from "node:tls";
-import { within } from "../../../src/core/deadline.ts";
+import { systemClock } from "../../../src/core/clock.ts";
+import { withTimeout } from "../../../src/core/with-timeout.ts";
 import { failureOf } from "./failures.ts";
 
 export interface ClusterSettings {
@@ -155,11 +156,15 @@ export class Cluster implements AsyncDisposable {
         else reject(error);
       });
     });
-    return await within(work, {
+    const late = (): never => {
+      throw failureOf("REQUEST_TIMED_OUT", "the brokers");
+    };
+    return await withTimeout(work, {
+      clock: systemClock,
       signal,
       timeoutMs: REQUEST_MS_MAX + CONNECT_MS_MAX,
       stopped,
-      late: () => failureOf("REQUEST_TIMED_OUT", "the brokers"),
+      late,
     });
   }
 

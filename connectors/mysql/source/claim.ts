@@ -9,7 +9,7 @@ import { findMillraceError, type ErrorKind } from "../../../src/core/errors.ts";
 import { quoteText } from "../quote.ts";
 import type { SourceContext } from "./context.ts";
 import type { Reader } from "./reader.ts";
-import { within } from "./database.ts";
+import { answered } from "./database.ts";
 import type { Session } from "./driver.ts";
 import { errorNumber, sourceError } from "./errors.ts";
 
@@ -27,8 +27,8 @@ export async function claimLog(session: Session, context: SourceContext, signal:
   const kind: ErrorKind = reader.hasRead ? "retryable" : "fatal";
   try {
     const deadlineMs = performance.now() + WAIT_MS_MAX;
-    const ask: Ask = async (sql) => (await within(session.query(sql), DOING, signal))[0] ?? [];
-    for (const name of claimed(context)) await take(name, ask, context, deadlineMs, kind, signal);
+    const ask: Ask = async (sql) => (await answered(session.query(sql), DOING, signal))[0] ?? [];
+    for (const name of claimed(context)) await take(name, { ask, context, deadlineMs, kind }, signal);
     const [, number] = await ask(`SELECT GET_LOCK(${ownName(reader)}, 0), CONNECTION_ID()`);
     reader.reads(number ?? "");
   } catch (error) {
@@ -52,14 +52,15 @@ export async function expectUnclaimed(context: SourceContext, signal: AbortSigna
 
 type Ask = (sql: string) => Promise<readonly (string | null)[]>;
 
-async function take(
-  name: string,
-  ask: Ask,
-  context: SourceContext,
-  deadlineMs: number,
-  kind: ErrorKind,
-  signal: AbortSignal,
-): Promise<void> {
+interface Claiming {
+  readonly ask: Ask;
+  readonly context: SourceContext;
+  readonly deadlineMs: number;
+  /** Of the error after the deadline. */
+  readonly kind: ErrorKind;
+}
+
+async function take(name: string, { ask, context, deadlineMs, kind }: Claiming, signal: AbortSignal): Promise<void> {
   for (;;) {
     const [got] = await ask(`SELECT GET_LOCK(${name}, 0)`);
     if (got === "1") return;

@@ -1,5 +1,6 @@
 /** The ordinary connection beside the stream: catalogue, positions of the log, settings. */
-import { within as waitWithin } from "../../../src/core/deadline.ts";
+import { systemClock } from "../../../src/core/clock.ts";
+import { withTimeout } from "../../../src/core/with-timeout.ts";
 import type { MysqlAddress } from "../url.ts";
 import { aborted, classify, errorNumber, sourceError } from "./errors.ts";
 import { Session } from "./driver.ts";
@@ -21,7 +22,7 @@ export interface Target {
 export async function openSession({ address, host }: Target, signal: AbortSignal): Promise<Session> {
   const session = await Session.open(address, signal);
   try {
-    await within(prepare(session), "preparing a connection", signal);
+    await answered(prepare(session), "preparing a connection", signal);
     await host.check(session, signal);
     return session;
   } catch (error) {
@@ -68,7 +69,7 @@ export class Database {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#before = turn.then(() => promise);
     try {
-      await within(turn, doing, signal);
+      await answered(turn, doing, signal);
       return await work();
     } finally {
       resolve();
@@ -79,7 +80,7 @@ export class Database {
     let session: Session | undefined;
     try {
       session = await this.#session(signal);
-      return await within(session.query(sql), doing, signal);
+      return await answered(session.query(sql), doing, signal);
     } catch (error) {
       // Any failure except an error answer of the server leaves the connection in an unknown state.
       if (errorNumber(error) === undefined) await this.close();
@@ -107,13 +108,15 @@ export class Database {
   }
 }
 
-export function within<T>(
+/** The result of work that waits for the server, which must answer in time. */
+export async function answered<T>(
   work: Promise<T>,
   doing: string,
   signal: AbortSignal,
   timeoutMs = QUERY_TIMEOUT_MS,
 ): Promise<T> {
-  const late = () =>
-    sourceError("MR2121", "retryable", `the source did not answer for ${timeoutMs / 1000} s while ${doing}`);
-  return waitWithin(work, { signal, timeoutMs, stopped: () => aborted(doing), late });
+  const late = (): never => {
+    throw sourceError("MR2121", "retryable", `the source did not answer for ${timeoutMs / 1000} s while ${doing}`);
+  };
+  return await withTimeout(work, { clock: systemClock, signal, timeoutMs, late, stopped: () => aborted(doing) });
 }

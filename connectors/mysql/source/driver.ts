@@ -5,7 +5,7 @@
  */
 import { checkServerIdentity, type TLSSocket } from "node:tls";
 import { type Connection, createConnection } from "mysql2";
-import type { MillraceError } from "../../../src/core/errors.ts";
+import { MillraceError } from "../../../src/core/errors.ts";
 import { INSECURE_REFUSED } from "../tls-errors.ts";
 import type { MysqlAddress } from "../url.ts";
 import { aborted, classify, sourceError } from "./errors.ts";
@@ -187,7 +187,8 @@ async function begin(address: MysqlAddress, encrypted: boolean, signal: AbortSig
 function refusedInClear(known: MillraceError): MillraceError {
   if (known.reason !== "login") return known;
   const hint = `${known.hint} MariaDB answers the same if it requires TLS. ${INSECURE_REFUSED.fix}`;
-  return sourceError(known.code, known.kind, known.message, hint, known.cause, known.reason);
+  const { code, kind, message, cause, reason } = known;
+  return new MillraceError({ code, kind, message, hint, cause, reason });
 }
 
 function tlsOf({ sslMode, authority, certificate, key }: MysqlAddress): object {

@@ -168,9 +168,8 @@ export function sourceError(
   message: string,
   hint: string | undefined = pages[code]?.remedy,
   cause?: unknown,
-  reason?: ErrorReason,
 ): MillraceError {
-  return new MillraceError({ code, kind, message, hint, cause, reason });
+  return new MillraceError({ code, kind, message, hint, cause });
 }
 
 /** For a dump of the log, which is never silent for long. */
@@ -199,15 +198,82 @@ export function isNoKey(error: unknown): boolean {
   return NO_KEY.has(errorNumber(findMillraceError(error)?.cause ?? error) ?? 0);
 }
 
-const LOGIN = new Set([1045, 1049, 1698, 1251, 1130, 3118, 3955, 4151]);
-/** The user has no privilege on anything in the database of the url. */
-const NO_DATABASE = 1044;
-const PRIVILEGE = new Set([1227, 1142, 1143, 1370, 1401]);
-const ALTERED = new Set([1054, 1146, 1412, 1615]);
-/** A lock was not free in time, or our own limit of a statement's time was reached. */
-const WAITED = new Set([1205, 3024, 1969]);
-/** Going away, too many connections, killed: a retry may work soon. */
-const PASSING = new Set([1040, 1053, 1213, 1317, 1927, 1152, 1158, 1159, 1160, 1161, 1184, 4031]);
+interface Rule {
+  readonly code: ErrorCode;
+  readonly kind: ErrorKind;
+  /** `at`: "while …". */
+  readonly says: (at: string, text: string, number: number) => string;
+  readonly reason?: ErrorReason;
+}
+
+/** The sentences of these errors hold names and settings, never data. */
+const LOGIN: Rule = {
+  code: "MR2111",
+  kind: "blocked",
+  says: (_, text) => `the source refuses the login: ${text}`,
+  reason: "login",
+};
+const PRIVILEGE: Rule = {
+  code: "MR2113",
+  kind: "blocked",
+  says: (at, text) => `the source refuses ${at}: ${text}`,
+  reason: "privilege",
+};
+const ALTERED: Rule = { code: "MR2122", kind: "retryable", says: (at) => `a table was altered ${at}` };
+const WAITED: Rule = {
+  code: "MR2131",
+  kind: "retryable",
+  says: (at, _, number) => `the server gave up waiting ${at} (error ${number})`,
+};
+const PASSING: Rule = {
+  code: "MR2110",
+  kind: "retryable",
+  says: (at, _, number) => `the source refuses for now ${at} (error ${number})`,
+};
+const UNKNOWN: Rule = {
+  code: "MR2125",
+  kind: "retryable",
+  says: (at, _, number) => `the source answers with error ${number} ${at}`,
+};
+const INSECURE: Rule = { code: "MR2112", kind: "blocked", says: () => INSECURE_REFUSED.what };
+
+/** By the server's number; MariaDB's numbers begin at 1900, MySQL's own at 3000. */
+const RULES: Readonly<Record<number, Rule>> = {
+  1040: PASSING, // too many connections
+  1044: PRIVILEGE, // the user has none on anything in the database of the url
+  1045: LOGIN,
+  1049: LOGIN, // unknown database
+  1053: PASSING, // shutdown
+  1054: ALTERED, // unknown column
+  1130: LOGIN, // host not allowed
+  1142: PRIVILEGE,
+  1143: PRIVILEGE,
+  1146: ALTERED, // no such table
+  1152: PASSING, // 1152 to 1161, 1184: the connection was aborted
+  1158: PASSING,
+  1159: PASSING,
+  1160: PASSING,
+  1161: PASSING,
+  1184: PASSING,
+  1205: WAITED, // a lock
+  1213: PASSING, // deadlock
+  1227: PRIVILEGE,
+  1251: LOGIN, // the client's way to log in
+  1317: PASSING, // interrupted
+  1370: PRIVILEGE,
+  1401: PRIVILEGE,
+  1412: ALTERED, // the table's definition changed
+  1615: ALTERED,
+  1698: LOGIN,
+  1927: PASSING, // killed
+  1969: WAITED, // our own limit of a statement's time
+  3024: WAITED, // the same
+  3118: LOGIN, // account locked
+  3159: INSECURE,
+  3955: LOGIN, // account blocked after failed logins
+  4031: PASSING, // the session was idle for too long
+  4151: LOGIN, // account locked
+};
 
 /** Turns any error of the driver while `doing` into a numbered error: by the server's number, or the socket's code. */
 export function classify(error: unknown, doing: string): MillraceError {
@@ -215,20 +281,14 @@ export function classify(error: unknown, doing: string): MillraceError {
   if (known) return known;
   if (error instanceof Error && error.name === "AbortError") return aborted(doing);
   const number = errorNumber(error);
-  const text = error instanceof Error ? error.message : "";
   const at = `while ${doing}`;
   if (number === undefined) return unreachable(error, at);
-  if (number === 3159) return tls(INSECURE_REFUSED, error);
-  if (LOGIN.has(number))
-    return sourceError("MR2111", "blocked", `the source refuses the login: ${text}`, undefined, error, "login");
-  if (number === NO_DATABASE || PRIVILEGE.has(number))
-    return sourceError("MR2113", "blocked", `the source refuses ${at}: ${text}`, grantFor(text), error, "privilege");
-  if (ALTERED.has(number)) return sourceError("MR2122", "retryable", `a table was altered ${at}`, undefined, error);
-  if (WAITED.has(number))
-    return sourceError("MR2131", "retryable", `the server gave up waiting ${at} (error ${number})`, undefined, error);
-  if (PASSING.has(number))
-    return sourceError("MR2110", "retryable", `the source refuses for now ${at} (error ${number})`, undefined, error);
-  return sourceError("MR2125", "retryable", `the source answers with error ${number} ${at}`, undefined, error);
+  const text = error instanceof Error ? error.message : "";
+  const rule = RULES[number] ?? UNKNOWN;
+  const { code, kind, says, reason } = rule;
+  const own = rule === INSECURE ? INSECURE_REFUSED.fix : rule === PRIVILEGE ? grantFor(text) : undefined;
+  const hint = own ?? pages[code]?.remedy;
+  return new MillraceError({ code, kind, message: says(at, text, number), hint, cause: error, reason });
 }
 
 /** The statement that helps, taken from the server's sentence; undefined if the sentence does not say enough. */
@@ -253,30 +313,31 @@ function tls({ fix, what }: TlsFailure, cause: unknown): MillraceError {
   return sourceError("MR2112", "blocked", what, fix, cause);
 }
 
-/**
- * Why the server ended the dump. Most reasons have the same number (1236), so this one place reads the text; the number in
- * MariaDB's driver is the same.
- */
+/** Most reasons have the same number (1236), so these are told apart by the text; MariaDB's texts are the same. */
+const ENDS_OF_DUMP: readonly (readonly [when: (text: string) => boolean, code: ErrorCode, what: string])[] = [
+  [
+    (text) => /same server_(uuid|id)|server_id\/server_uuid|slave_uuid/i.test(text),
+    "MR2119",
+    "another reader of the log uses our server id",
+  ],
+  [
+    (text) => /could not find first log file|purged/i.test(text),
+    "MR2116",
+    "the server has purged the part of its log that comes next",
+  ],
+  [
+    (text) =>
+      /impossible position|exceeded max_allowed_packet|bogus data|log event entry/i.test(text) || isFirstUnread(text),
+    "MR2117",
+    "the log has no transaction where the stored position says",
+  ],
+];
+
+/** Why the server ended the dump. */
 export function endOfDump(error: unknown): MillraceError {
   const text = error instanceof Error ? error.message : "";
-  if (/same server_(uuid|id)|server_id\/server_uuid/i.test(text) || /slave_uuid/i.test(text))
-    return sourceError("MR2119", "fatal", "another reader of the log uses our server id", undefined, error);
-  if (/could not find first log file|purged/i.test(text))
-    return sourceError(
-      "MR2116",
-      "fatal",
-      "the server has purged the part of its log that comes next",
-      undefined,
-      error,
-    );
-  if (/impossible position|exceeded max_allowed_packet|bogus data|log event entry/i.test(text) || isFirstUnread(text))
-    return sourceError(
-      "MR2117",
-      "fatal",
-      "the log has no transaction where the stored position says",
-      undefined,
-      error,
-    );
+  const known = ENDS_OF_DUMP.find(([when]) => when(text));
+  if (known !== undefined) return sourceError(known[1], "fatal", known[2], undefined, error);
   if (errorNumber(error) === 1236)
     return sourceError("MR2125", "retryable", "the server ended the stream (error 1236)", undefined, error);
   return classify(error, "reading the log");

@@ -30,9 +30,10 @@ export function mysqlSource(context: SourceContext): Source {
     admin: logAdmin(context, known),
     catalog: catalog(context, known),
     rows: {
-      readRange: async (table, after, where, signal, scanRowCountMax) =>
-        await readRange(context, await server.facts(signal), table, after, where, signal, scanRowCountMax),
-      readKeys: async (table, keys, signal) => await readKeys(context, await server.facts(signal), table, keys, signal),
+      readRange: async (table, range, signal) =>
+        await readRange({ context, facts: await server.facts(signal) }, table, range, signal),
+      readKeys: async (table, keys, signal) =>
+        await readKeys({ context, facts: await server.facts(signal) }, table, keys, signal),
     },
     watermarks: watermarks(context),
     close: () => context.database.close(),

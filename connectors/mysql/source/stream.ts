@@ -71,12 +71,12 @@ export class BinlogStream implements ChangeStream {
   private constructor(parts: StreamParts) {
     this.#parts = parts;
     const { from, options, context } = parts;
-    this.#assembler = new Assembler(from, options.byteCountMax, () => this.#goOn());
-    this.#decoder = new Decoder(this.#assembler.target, context);
-    const { preparedBefore = null } = parts;
-    const trail = preparedBefore === null ? context.read.trail(from.commit, !options.temporary) : undefined;
+    const assembler = (this.#assembler = new Assembler(from, options.byteCountMax, () => this.#goOn()));
+    const decoder = (this.#decoder = new Decoder(assembler.target, context));
     const isMain = !options.temporary;
-    this.#reader = new LogReader(this.#assembler, this.#decoder, from, context, preparedBefore, trail, isMain);
+    const { preparedBefore = null } = parts;
+    const trail = preparedBefore === null ? context.read.trail(from.commit, isMain) : undefined;
+    this.#reader = new LogReader({ assembler, decoder, from, context, preparedBefore, trail, isMain });
     this.#watch = setInterval(() => this.#lookSilent(), WATCH_MS);
   }
 
@@ -280,7 +280,7 @@ export class BinlogStream implements ChangeStream {
         const open = (parts: StreamParts, signal: AbortSignal): Promise<BinlogStream> =>
           BinlogStream.open(parts, signal);
         const { signal } = this.#stopping;
-        await lookBack(open, this.#parts, this.#reader.prepared, position, asked.name, signal);
+        await lookBack({ open, parts: this.#parts, known: this.#reader.prepared }, position, asked.name, signal);
         if (this.#failure === undefined) this.#reader.found(asked.name);
       }
       this.#ended();

@@ -1,7 +1,8 @@
 import { readFileSync } from "node:fs";
 import { homedir, userInfo } from "node:os";
 import { join, resolve } from "node:path";
-import { readCertificates, readPrivateKey, UnusablePem } from "../../../src/tls/pem.ts";
+import { decodePercent } from "../../../src/tls/url-parts.ts";
+import { readCertificates, readPem, readPrivateKey } from "../../../src/tls/pem.ts";
 import { Failure } from "./failure.ts";
 
 /**
@@ -93,11 +94,11 @@ export function parsePostgresUrl(url: string, folder = ""): PostgresAddress {
   const systemRoots = sslRootPath === "system";
   const sslMode = parseSslMode(parameters, systemRoots);
   const rootCertificate = systemRoots ? undefined : readRoot(sslRootPath, sslMode, folder);
-  const certificate = readPem("sslcert", parameters.get("sslcert"), folder, readCertificates);
+  const certificate = fileOf("sslcert", parameters.get("sslcert"), folder, readCertificates);
   const channelBinding = oneOf(parameters, "channel_binding", ["disable", "prefer", "require"], "prefer") === "require";
   if (channelBinding && sslMode === "disable")
     throw wrong("channel_binding=require needs TLS, and sslmode=disable forbids it");
-  const key = readPem("sslkey", parameters.get("sslkey"), folder, readPrivateKey);
+  const key = fileOf("sslkey", parameters.get("sslkey"), folder, readPrivateKey);
   if (certificate !== undefined && key === undefined) throw wrong("its sslcert is given without sslkey");
   return {
     host: finalHost,
@@ -182,8 +183,7 @@ function parseSslMode(parameters: Map<string, string>, systemRoots: boolean): Ss
 
 function readRoot(path: string | undefined, mode: SslMode, folder: string): string | undefined {
   const needed = mode === "verify-ca" || mode === "verify-full";
-  if (path !== undefined)
-    return mode === "disable" ? undefined : readPem("sslrootcert", path, folder, readCertificates);
+  if (path !== undefined) return mode === "disable" ? undefined : fileOf("sslrootcert", path, folder, readCertificates);
   if (!needed) return undefined;
   try {
     return readFileSync(join(homedir(), ".postgresql", "root.crt"), "utf8");
@@ -194,19 +194,14 @@ function readRoot(path: string | undefined, mode: SslMode, folder: string): stri
   }
 }
 
-function readPem(
+function fileOf(
   parameter: string,
   path: string | undefined,
   folder: string,
   read: (path: string) => string,
 ): string | undefined {
   if (path === undefined || path === "") return undefined;
-  try {
-    return read(resolve(folder, path));
-  } catch (error) {
-    if (!(error instanceof UnusablePem)) throw error;
-    throw wrong(`its ${parameter} ${error.what}`, error.fix);
-  }
+  return readPem(resolve(folder, path), read, ({ what, fix }) => wrong(`its ${parameter} ${what}`, fix));
 }
 
 function oneOf<T extends string>(
@@ -223,11 +218,7 @@ function oneOf<T extends string>(
 }
 
 function decode(text: string, what: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    throw wrong(`its ${what} has a % that is not followed by two hexadecimal digits (a literal % is written %25)`);
-  }
+  return decodePercent(text, (why) => wrong(`its ${what} ${why}`));
 }
 
 function wrong(

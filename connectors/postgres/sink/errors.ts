@@ -185,26 +185,26 @@ export function sinkError(error: unknown, doing: string): MillraceError {
   const rule = RULES[reason];
   // Our own messages: safe to show.
   if (rule === URL || rule === TLS || rule === UNBOUND)
-    return new MillraceError({ code: rule.code, kind: rule.kind, message: `${rule.what}${text}`, hint: fix, reason });
+    return new MillraceError({ code: rule.code, kind: rule.kind, message: `${rule.what}${text}`, hint: fix });
   return ofServer(failure, doing);
 }
 
 function ofServer(failure: Failure, doing: string): MillraceError {
-  const { reason, state, code: word, connecting, cause } = failure;
+  const { state, code: word, connecting, cause } = failure;
   const rule = ruleOf(failure);
   const { code, kind, what } = rule;
   if (state !== undefined && !connecting) {
     const message = `${what} while ${doing} (SQLSTATE ${state}${places(cause)})`;
-    return new MillraceError({ code, kind, message, hint: rule.hint, reason });
+    return new MillraceError({ code, kind, message, hint: rule.hint });
   }
   if (rule === UNKNOWN && !connecting) {
     const message = `an unexpected failure while ${doing}: ${cause instanceof Error ? cause.name : "unknown"}`;
-    return new MillraceError({ code, kind, message, cause, reason });
+    return new MillraceError({ code, kind, message, cause });
   }
   const why = word || (connecting ? failure.message : "connection closed");
   const message = `${what} while ${doing}: ${state === undefined ? why : `SQLSTATE ${state}`}`;
   const hint = rule.hint ?? "Check the target's host and port, the network and the server's log.";
-  return new MillraceError({ code, kind, message, hint, reason });
+  return new MillraceError({ code, kind, message, hint });
 }
 
 /** Whether the failed statement was inside a function. The server says so only in the text of the context. */

@@ -21,7 +21,6 @@ import { sinkError, stopped, withoutRow } from "./errors.ts";
 import { DEFAULT_FORM, type TargetForm } from "./tables/form.ts";
 import { PostgresInspection } from "./inspect.ts";
 import {
-  type Advance,
   advance as advanceStatement,
   advanceTo,
   CREATE_METADATA,
@@ -45,7 +44,7 @@ import {
 import { Session } from "./session.ts";
 import { Presence } from "./tables/presence.ts";
 import type { TableStep } from "./write/small.ts";
-import type { Merge } from "./write/merge.ts";
+import type { Merge, StepCall } from "./write/merge.ts";
 import type { TargetTable } from "./tables/target-table.ts";
 import { Targets } from "./tables/targets.ts";
 import { expel, highestVersion } from "./versioned-rows.ts";
@@ -195,7 +194,9 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
     const advance = advanceTo(row, step.progress.position, texts, this.#storedTables);
     this.#storedTables = null;
     this.#inFlight = { step, steps: this.#steps };
-    await this.#guarded(`applying a step to ${this.name}`, () => this.#write(session, step, advance, outcome, signal));
+    await this.#guarded(`applying a step to ${this.name}`, () =>
+      this.#write(step, { session, advance, outcome, signal }),
+    );
     this.#steps++;
     this.#storedTables = texts.tables;
     this.#inFlight = null;
@@ -257,7 +258,8 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
     this.#session = null;
   }
 
-  async #write(session: Session, step: Step, advance: Advance, outcome: Outcome, signal: AbortSignal): Promise<void> {
+  async #write(step: Step, call: StepCall): Promise<void> {
+    const { session, advance, signal } = call;
     switch (step.kind) {
       case "rows": {
         const staged = this.#prefetched?.tables === step.tables ? this.#prefetched : null;
@@ -266,7 +268,7 @@ export class PostgresSink implements Sink, TargetPresence, TargetRows, TargetEvo
           [this.#copies, this.#copiesAhead] = [this.#copiesAhead, this.#copies];
         }
         const rows = { tables: this.#tableSteps(step.tables), copies: this.#copies, merge: staged?.merge ?? null };
-        return applyRows(session, rows, advance, outcome, signal);
+        return applyRows(rows, call);
       }
       case "truncate": {
         const table = this.#targets.get(step.table);

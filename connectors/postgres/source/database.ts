@@ -1,10 +1,11 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Client, QueryResult, QueryResultRow } from "pg";
-import { within } from "../../../src/core/deadline.ts";
+import { systemClock } from "../../../src/core/clock.ts";
+import { withTimeout } from "../../../src/core/with-timeout.ts";
 import { connect } from "../client/connect.ts";
 import { OneConnection } from "../client/one-connection.ts";
-import type { ErrorReason } from "../../../src/core/errors.ts";
-import { aborted, classify, sourceError } from "./errors.ts";
+import { type ErrorReason, MillraceError } from "../../../src/core/errors.ts";
+import { aborted, classify } from "./errors.ts";
 import type { PostgresAddress } from "../client/url.ts";
 import { KeptSessions } from "./snapshot/kept-sessions.ts";
 import type { Wire } from "./snapshot/wire.ts";
@@ -54,13 +55,13 @@ export class Database {
   async #run<T>(doing: string, query: (client: Client) => Promise<T>, signal: AbortSignal): Promise<T> {
     return await this.#connection.inTurn(
       () => this.#runNow(doing, query, signal),
-      (before) => withDeadline(before, doing, signal),
+      (before) => answered(before, doing, signal),
     );
   }
 
   async #runNow<T>(doing: string, query: (client: Client) => Promise<T>, signal: AbortSignal): Promise<T> {
     try {
-      return await withDeadline(query(await this.#client(signal)), doing, signal);
+      return await answered(query(await this.#client(signal)), doing, signal);
     } catch (error) {
       const known = classify(error, doing);
       if (known.reason !== undefined && UNCERTAIN.has(known.reason)) this.#drop();
@@ -70,7 +71,7 @@ export class Database {
 
   async #client(signal: AbortSignal): Promise<Client> {
     if (signal.aborted) throw aborted("a query to the source");
-    return await withDeadline(this.#connection.client(), "connecting to the source", signal);
+    return await answered(this.#connection.client(), "connecting to the source", signal);
   }
 
   /** The next statement uses another connection. The one in flight ends first, unless its server is gone. */
@@ -91,20 +92,16 @@ export class Database {
   }
 }
 
-export function withDeadline<T>(
+/** The result of work that waits for the server, which must answer in time. */
+export async function answered<T>(
   work: Promise<T>,
   doing: string,
   signal: AbortSignal,
   timeoutMs = QUERY_TIMEOUT_MS,
 ): Promise<T> {
-  const late = () =>
-    sourceError(
-      "MR2021",
-      "retryable",
-      `the source did not answer for ${timeoutMs / 1000} s while ${doing}`,
-      undefined,
-      undefined,
-      "lost",
-    );
-  return within(work, { signal, timeoutMs, stopped: () => aborted(doing), late });
+  const late = (): never => {
+    const message = `the source did not answer for ${timeoutMs / 1000} s while ${doing}`;
+    throw new MillraceError({ code: "MR2021", kind: "retryable", message, reason: "lost" });
+  };
+  return await withTimeout(work, { clock: systemClock, signal, timeoutMs, late, stopped: () => aborted(doing) });
 }

@@ -22,9 +22,8 @@ export function sourceError(
   message: string,
   hint?: string,
   cause?: unknown,
-  reason?: ErrorReason,
 ): MillraceError {
-  return new MillraceError({ code, kind, message, hint, cause, reason });
+  return new MillraceError({ code, kind, message, hint, cause });
 }
 
 interface Rule {
@@ -174,7 +173,7 @@ function numbered(failure: Failure, during: string): MillraceError {
   const doing = failure.connecting ? "connecting to the server" : during;
   const at = state === undefined ? `while ${doing}` : `while ${doing} (SQLSTATE ${state})`;
   const message = says(at, failure, doing);
-  return sourceError(code, kind, message, fix ?? hint, cause, reason);
+  return new MillraceError({ code, kind, message, hint: fix ?? hint, cause, reason });
 }
 
 export function aborted(what: string): MillraceError {

@@ -33,8 +33,7 @@ export function postgresSource(context: SourceContext): Source {
       publish: (onChange, signal) => published.publish(onChange, signal),
     },
     rows: {
-      readRange: (table, after, where, signal, scanRowCountMax) =>
-        readRange(context, table, after, where, signal, scanRowCountMax),
+      readRange: (table, range, signal) => readRange(context, table, range, signal),
       readKeys: (table, keys, signal) => readKeys(context, table, keys, signal),
     },
     watermarks: watermarks(context),

@@ -100,7 +100,7 @@ async function create(
     const system = await identifySystem(connection, signal);
     const history = await readHistory(connection, system.timeline, signal);
     const made = await createSlot(context, connection, facts.version, signal);
-    const identity = identityOf(context, facts, system, history, publication, true);
+    const identity = identityOf(context, { facts, system, history, publication, slotMade: true });
     const position: Position = { epoch: request.epoch, commit: made.consistentPoint, index: 0 };
     if (!request.wantCopy) {
       connection.close();
@@ -146,7 +146,7 @@ async function adopt(
   try {
     const system = await identifySystem(connection, signal);
     const history = await readHistory(connection, system.timeline, signal);
-    const identity = identityOf(context, facts, system, history, publication, false);
+    const identity = identityOf(context, { facts, system, history, publication, slotMade: false });
     return { identity, position: { epoch: request.epoch, commit: slot.confirmed, index: 0 }, copy: null };
   } finally {
     connection.close();
@@ -198,7 +198,7 @@ export async function resumeLog(
     const captured = selected.captured.map(({ table }) => table);
     checkPublication(context, publication, captured);
     checkViaRoot(context, publication, captured);
-    return identityOf(context, facts, system, history, publication, identity["slotMade"] === "yes");
+    return identityOf(context, { facts, system, history, publication, slotMade: identity["slotMade"] === "yes" });
   } finally {
     connection.close();
   }

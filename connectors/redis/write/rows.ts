@@ -22,6 +22,15 @@ interface Phase {
   readonly count: number;
 }
 
+export interface RowsStepParts {
+  readonly connection: Connection;
+  readonly stream: CallStream;
+  readonly format: Format;
+  readonly tables: readonly TableWrites[];
+  readonly target: (table: TableVersion) => TableTarget;
+  readonly packing: Packing | null;
+}
+
 /** Writes the entries of a step: first rows, then deletions. */
 export class RowsStep {
   readonly #connection: Connection;
@@ -30,14 +39,7 @@ export class RowsStep {
   readonly #tables: readonly TableWrites[];
   readonly #targets: readonly TableTarget[];
 
-  constructor(
-    connection: Connection,
-    stream: CallStream,
-    format: Format,
-    tables: readonly TableWrites[],
-    target: (table: TableVersion) => TableTarget,
-    packing: Packing | null,
-  ) {
+  constructor({ connection, stream, format, tables, target, packing }: RowsStepParts) {
     this.#connection = connection;
     this.#stream = stream;
     this.#format = format;

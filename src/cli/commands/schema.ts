@@ -70,7 +70,7 @@ export function addSchema({ program, action }: CommandLine): void {
         const config = await session.config();
         const table = String(id);
         const waiting = await readState(config, async ({ schemas, suspensions }) => {
-          if ((await schemas.aside()).has(table)) return true;
+          if ((await schemas.suspended()).has(table)) return true;
           return (await suspensions.list()).some(({ tableId }) => tableId === table);
         });
         if (!waiting) throw cliError("MR1124", `table ${JSON.stringify(table)} is not suspended`);
@@ -128,7 +128,7 @@ async function readSpelled<T>(config: Config, ask: (state: StateStore, spell: Sp
 }
 
 async function listed({ schemas }: StateStore, rules: Rules, spell: Spell): Promise<readonly ListedTable[]> {
-  const aside = await schemas.aside();
+  const aside = await schemas.suspended();
   const tables: ListedTable[] = [];
   for (const { id } of await schemas.list()) {
     const newest = (await schemas.versions(id)).at(-1)!;

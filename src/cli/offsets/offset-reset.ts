@@ -3,12 +3,12 @@ import { comparePositions, type Position } from "../../core/model/position.ts";
 import { TableSelection } from "../../core/table-selection.ts";
 import type { Positions } from "../../core/contracts/positions.ts";
 import type { Source } from "../../core/contracts/source.ts";
-import type { SinkReset, SourceRecord, StateStore } from "../../core/contracts/state-store.ts";
+import type { SinkReset, StateStore } from "../../core/contracts/state-store.ts";
 import { heldFrom, knownPlace } from "../../runtime/apply/standing.ts";
 import { alone } from "../alone.ts";
 import { chosenSinks } from "../arguments.ts";
 import { cliError } from "../errors.ts";
-import { type Place, placeOf, type Reachable, reachable } from "./offset-place.ts";
+import { type Place, placeOf, reachable } from "./offset-place.ts";
 import type { Session } from "../session.ts";
 
 export interface ResetRequest {
@@ -77,7 +77,16 @@ export async function resetIn(
     const target: SinkReset = { to: place.position, anew: place.anew };
     await state.source.reset(new Map(chosen.map((name) => [name, target])));
   }
-  return documentOf(source.positions, record, to, place, range, sinks, isConfirmed);
+  const { format } = source.positions;
+  return {
+    applied: isConfirmed,
+    to,
+    position: format(place.position.commit),
+    note: place.note,
+    reachable: { first: format(range.first), end: format(range.end) },
+    epoch: record.epoch,
+    sinks,
+  };
 }
 
 async function planOf(
@@ -107,26 +116,6 @@ function effectOf(held: Position | null, to: Position): SinkPlan["effect"] {
   if (held === null) return "skip";
   const order = comparePositions(held, to);
   return order === 0 ? "none" : order > 0 ? "replay" : "skip";
-}
-
-function documentOf(
-  positions: Positions,
-  { epoch }: SourceRecord,
-  to: string,
-  { position, note }: Place,
-  { first, end }: Reachable,
-  sinks: readonly SinkPlan[],
-  applied: boolean,
-): ResetPlan {
-  return {
-    applied,
-    to,
-    position: positions.format(position.commit),
-    note,
-    reachable: { first: positions.format(first), end: positions.format(end) },
-    epoch,
-    sinks,
-  };
 }
 
 export function planText({ applied, to, position, note, reachable: range, epoch, sinks }: ResetPlan): string {

@@ -26,7 +26,7 @@ export function describeReport(found: ReconcileDocument, isPlan = false): string
       `moving: ${moving} rows of ${table} changed whenever they were read; ${sink} had them as the log says${place}`,
     );
   }
-  for (const { table, code, message } of aside) lines.push(`known: ${table} is set aside: ${code} ${message}`);
+  for (const { table, code, message } of aside) lines.push(`known: ${table} is suspended: ${code} ${message}`);
   for (const { sink, table, reason } of notComparable) {
     lines.push(`not comparable: ${sink}${table === null ? "" : ` ${table}`}: ${reason}`);
   }

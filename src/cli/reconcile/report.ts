@@ -55,7 +55,7 @@ function resultOf({ drift, alarm, notComparable, deadLetters = 0, aside = 0, par
     ...(whole === false ? ["not all was asked for"] : []),
     ...(notComparable === 0 ? [] : [`${notComparable} not comparable`]),
     ...(deadLetters === 0 ? [] : [`${deadLetters} dead letters`]),
-    ...(aside === 0 ? [] : [`${aside} set aside`]),
+    ...(aside === 0 ? [] : [`${aside} suspended`]),
   ];
   const equal = rest.length === 0 ? "equal" : "what was compared is equal";
   return [alarm ? "differs" : drift ? "differs, as is allowed" : equal, ...rest].join(", ");

@@ -109,8 +109,8 @@ export async function recoverIn(
       throw cliError("MR1127", `--sink ${sink}: every sink needs a new position: ${why}`);
     }
     if (lost !== null || request.isForced)
-      return await startNewLog(session, config, state, record, { chosen, lost }, request);
-    return await skipToEnd(config, state, source, record, sink === null ? [] : chosen, request);
+      return await startNewLog(session.log, { config, state, record, chosen, request }, lost);
+    return await skipToEnd(source, { config, state, record, chosen: sink === null ? [] : chosen, request });
   } finally {
     await source.close();
   }
@@ -133,22 +133,28 @@ async function lossOf(
   }
 }
 
+interface Recovering {
+  readonly config: RecoverConfig;
+  readonly state: StateStore;
+  readonly record: SourceRecord;
+  /** The sinks that get a new position. */
+  readonly chosen: readonly string[];
+  readonly request: RecoverRequest;
+}
+
 /**
  * Starts another log, in a new epoch. Lists the comparisons before it moves the sinks' positions: after a crash in
  * between, the former log still counts as the lost one.
  */
 async function startNewLog(
-  session: Pick<Session, "log">,
-  config: RecoverConfig,
-  state: StateStore,
-  { epoch: before, identity }: SourceRecord,
-  { chosen, lost }: Pick<Recovery, "lost"> & { chosen: readonly string[] },
-  { isConfirmed, isForced }: RecoverRequest,
+  logger: Session["log"],
+  { config, state, record: { epoch: before, identity }, chosen, request: { isConfirmed, isForced } }: Recovering,
+  lost: Recovery["lost"],
 ): Promise<Recovery> {
-  const epoch = newEpoch(await heldBySinks(session, config.sinks, state, isForced), before);
+  const epoch = newEpoch(await heldBySinks({ log: logger }, config.sinks, state, isForced), before);
   const { signal } = new AbortController();
   // This source must know nothing of the former log.
-  const source = await openSource(config, await pinsOf(config, state), session.log);
+  const source = await openSource(config, await pinsOf(config, state), logger);
   try {
     const plan = { lost, epoch, sinks: await holdings(source.positions, state, identity, chosen) };
     if (!isConfirmed) return planned({ ...plan, tables: (await state.schemas.list()).map(({ id }) => id) });
@@ -167,12 +173,8 @@ async function startNewLog(
 
 /** The log is good: puts the sinks to its end. Comparing finds what they lack. */
 async function skipToEnd(
-  config: RecoverConfig,
-  state: StateStore,
   source: Source,
-  { epoch, identity }: SourceRecord,
-  chosen: readonly string[],
-  { isConfirmed }: RecoverRequest,
+  { config, state, record: { epoch, identity }, chosen, request: { isConfirmed } }: Recovering,
 ): Promise<Recovery> {
   const { signal } = new AbortController();
   const plan = { lost: null, epoch, sinks: await holdings(source.positions, state, identity, chosen) };
@@ -214,7 +216,8 @@ async function list(
     if (!chosen.includes(name)) continue;
     const selection = new TableSelection(tables);
     const ids = known.filter(({ schema, table }) => selection.matches(schema, table)).map(({ id }) => id);
-    await askAgain(state.refills, name, ids, { kind: "differences" }, REASON, true);
+    const request = { sink: name, scope: { kind: "differences" }, reason: REASON, needed: true } as const;
+    await askAgain(state.refills, { ...request, tableIds: ids });
   }
   const open = (await state.refills.list()).filter(({ scope }) => scope.kind === "differences");
   const keeps = Object.fromEntries(known.map(({ id }) => [id, generations.get(id)!]));

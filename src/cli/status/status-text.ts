@@ -67,10 +67,10 @@ function mattersOf(status: StatusDocument, nowMs: number): readonly Matter[] {
   for (const warning of source.warnings) matters.push({ what: `source: ${warning}`, todo: null });
   for (const sink of sinks) matters.push(...sinkMatters(status, sink, nowMs));
   for (const { table, error } of tables.aside.slice(0, LISTED_COUNT_MAX))
-    matters.push(failure(`table ${table} is set aside, its changes are passed over`, error, nowMs));
+    matters.push(failure(`table ${table} is suspended, its changes are passed over`, error, nowMs));
   if (tables.aside.length > LISTED_COUNT_MAX)
     matters.push({
-      what: `${tables.aside.length - LISTED_COUNT_MAX} more tables are set aside`,
+      what: `${tables.aside.length - LISTED_COUNT_MAX} more tables are suspended`,
       todo: "millrace status --json",
     });
   matters.push(...suspendedMatters(status, nowMs), ...unreadableMatters(status, nowMs), ...driftMatter(status, nowMs));

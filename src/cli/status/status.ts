@@ -79,7 +79,7 @@ async function storedStatus(config: Config): Promise<StatusDocument> {
         waitsFor: [],
       });
     }
-    const aside = [...(await state.schemas.aside())].map(([table, error]) => ({ table, error }));
+    const aside = [...(await state.schemas.suspended())].map(([table, error]) => ({ table, error }));
     const suspended = (await state.suspensions.list()).map(({ tableId, ...rest }) => ({ table: tableId, ...rest }));
     const open = await state.refills.list();
     const heldBy = await liveHolder(state);

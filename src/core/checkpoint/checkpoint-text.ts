@@ -4,6 +4,7 @@
  * change.
  */
 import type { SinkProgress } from "../model/batch.ts";
+import { isRecord } from "./stored-json.ts";
 import { type CompleteTables, isCompleteTables } from "./completeness.ts";
 import { parseBond, serializeBond } from "./bond.ts";
 
@@ -39,10 +40,6 @@ export function parseCheckpoint(tables: string, bond: string | null | undefined)
 function tablesOf(value: Record<string, unknown>): CompleteTables {
   if (!isCompleteTables(value)) throw notContent();
   return value;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function notContent(): Error {

@@ -3,6 +3,7 @@
  * file knows the text form.
  */
 import type { TableVersion } from "../model/schema.ts";
+import { isTextRecord } from "./stored-json.ts";
 
 declare const spelled: unique symbol;
 
@@ -28,8 +29,7 @@ export function storedCompleteness(text: string): Completeness {
 
 /** Whether a stored value is such a map of tables. */
 export function isCompleteTables(value: unknown): value is CompleteTables {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
-  return Object.values(value).every((item) => typeof item === "string");
+  return isTextRecord(value);
 }
 
 export function isOfShape(held: Completeness, { fingerprint }: Pick<TableVersion, "fingerprint">): boolean {

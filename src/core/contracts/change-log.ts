@@ -6,7 +6,7 @@ import type { TableShape } from "./catalog.ts";
 
 /**
  * Follows the log. A stream returns every change of the captured tables that was committed from its position on, in
- * commit order and each once, starting with the whole transaction that contains the position. Another stream from the
+ * commit order and each once, starting in the transaction that contains the position, at the position or before it. Another stream from the
  * same position returns the same, so received changes may be lost until they are acknowledged. A stream that can't rule
  * out a gap fails.
  */

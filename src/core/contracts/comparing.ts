@@ -136,8 +136,8 @@ export interface ComparePort {
   readonly sinks: readonly string[];
   /** The tables that flow, in their present versions. */
   readonly tables: readonly TableVersion[];
-  /** Tables that are set aside, with the reason. */
-  readonly aside: ReadonlyMap<string, { readonly code: string; readonly message: string }>;
+  /** Tables that are suspended, with the reason. */
+  readonly suspended: ReadonlyMap<string, { readonly code: string; readonly message: string }>;
   takes(sink: string, table: TableVersion): boolean;
   /** Why the sink can't hold the table completely now; null if it should. */
   unready(sink: string, table: TableVersion): Promise<Unready | null>;

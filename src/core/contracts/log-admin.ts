@@ -24,8 +24,8 @@ export interface LogAdmin {
   readonly expectFree?: (identity: LogIdentity | null, signal: AbortSignal) => Promise<void>;
 
   /**
-   * First start: creates what capture needs (publication, then slot) and returns where the stream begins. With `copy`,
-   * the tables' rows as of exactly that position can be read from `copy` until it is closed.
+   * First start: creates what capture needs (publication, then slot) and returns where the stream begins. The tables' rows
+   * can be read from `copy` until it is closed.
    */
   readonly create: (request: CreateRequest, signal: AbortSignal) => Promise<CreatedLog>;
 
@@ -84,9 +84,12 @@ export interface CreatedLog {
   readonly copy: FirstCopy | null;
 }
 
-/** Rows as of the position at which the log was created. */
+/**
+ * The tables' rows, each table as of the position at which the log was created or as of a moment after it: then the stream
+ * brings the changes in between again, with higher versions.
+ */
 export interface FirstCopy {
-  /** The captured tables as of the copy; the caller registers a version for each. */
+  /** The captured tables; the caller registers a version for each. */
   readonly tables: readonly TableShape[];
   /** As of the copy, or of a moment before. */
   readonly generations: TableGenerations;

@@ -33,7 +33,7 @@ export interface ReconcileDocument {
   readonly tables: readonly TableReconciliation[];
   /** What could not be compared, or only partly. */
   readonly notComparable: readonly NotComparable[];
-  /** Tables that are set aside: the sinks do not follow them. */
+  /** Tables that are suspended: the sinks do not follow them. */
   readonly aside: readonly { readonly table: string; readonly code: string; readonly message: string }[];
   /** Whether all tables in all sinks were requested. Older reports lack this field. */
   readonly whole?: boolean;

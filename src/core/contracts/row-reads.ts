@@ -11,20 +11,19 @@ export type KeyText = readonly string[];
  * reads reject with `AmbiguousKey` if no constraint enforces the key, and two rows share it.
  */
 export interface RowReads {
-  /**
-   * Rows of `table` in key order after `after` (null: from the start), for at most half a second. Under a condition at
-   * most `scanRowCountMax` rows are examined (default: SCAN_ROW_COUNT_MAX), so a chunk may be empty and not be the
-   * last.
-   */
-  readonly readRange: (
-    table: TableVersion,
-    after: KeyText | null,
-    where: string | null,
-    signal: AbortSignal,
-    scanRowCountMax?: number,
-  ) => Promise<Chunk>;
+  /** Rows of `table` in key order, for at most half a second. Under a condition a chunk may be empty and not be the last. */
+  readonly readRange: (table: TableVersion, range: RowRange, signal: AbortSignal) => Promise<Chunk>;
   /** The rows under these keys; a key that is not in the result does not exist. */
   readonly readKeys: (table: TableVersion, keys: readonly KeyText[], signal: AbortSignal) => Promise<Chunk>;
+}
+
+export interface RowRange {
+  /** Null: from the start. */
+  readonly after: KeyText | null;
+  /** A condition in the source's SQL; null: all rows. */
+  readonly where: string | null;
+  /** How many rows are examined under a condition. Default: SCAN_ROW_COUNT_MAX. */
+  readonly scanRowCountMax?: number | undefined;
 }
 
 /** How many rows one chunk examines under a condition: without an index the matching rows may be far apart. */

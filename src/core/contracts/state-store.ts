@@ -215,9 +215,9 @@ export interface SchemaStore {
    * A table whose changes are counted and skipped until an operator lets it continue. Rows that were read of it beside
    * the stream become void.
    */
-  setAside(tableId: string, error: StoredError): Promise<void>;
-  aside(): Promise<ReadonlyMap<string, StoredError>>;
-  readmit(tableId: string): Promise<void>;
+  suspend(tableId: string, error: StoredError): Promise<void>;
+  suspended(): Promise<ReadonlyMap<string, StoredError>>;
+  reinstate(tableId: string): Promise<void>;
 }
 
 /** A table that one sink can't follow or write. */

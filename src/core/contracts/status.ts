@@ -1,6 +1,6 @@
 import type { SourceCounts } from "./source-counters.ts";
 import type { ReportSummary } from "./reconciliation.ts";
-import type { RefillScope, StoredError } from "./state-store.ts";
+import type { Refill, StoredError } from "./state-store.ts";
 import type { SinkState } from "./telemetry.ts";
 
 /** The document of `status --json` and of the API: public interface, extended freely and never broken. */
@@ -92,26 +92,26 @@ export interface SinkStatus {
 /**
  * A table, or a part of it, that is read beside the stream for one sink. Without keys: they are values of the source.
  */
-export interface SnapshotStatus {
-  readonly id: number;
-  readonly tableId: string;
-  readonly sink: string;
-  readonly scope: RefillScope;
-  readonly reason: string;
-  /** True if the sink would lack rows without it, so that it can't be cancelled. */
-  readonly needed: boolean;
-  readonly state: "waiting" | "running" | "done" | "cancelled";
+export interface SnapshotStatus extends Pick<
+  Refill,
+  | "id"
+  | "tableId"
+  | "sink"
+  | "scope"
+  | "reason"
+  | "needed"
+  | "state"
+  | "rowsDone"
+  | "chunksDone"
+  | "resumedCount"
+  | "createdAt"
+  | "startedAt"
+  | "endedAt"
+> {
   /** Why it makes no progress now; it is tried again. */
   readonly error: StoredError | null;
-  readonly rowsDone: number;
-  readonly chunksDone: number;
-  /** How often another daemon continued it. */
-  readonly resumedCount: number;
   /** How often it started again from the first key. */
   readonly restartedCount: number;
-  readonly createdAt: string;
-  readonly startedAt: string | null;
-  readonly endedAt: string | null;
 }
 
 export interface TablesStatus {

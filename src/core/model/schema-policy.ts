@@ -3,7 +3,7 @@ import type { Compatibility } from "./schema-change.ts";
 /** What happens when a table's shape changes. */
 export interface SchemaPolicy {
   /**
-   * `evolve`: the sinks follow. `pause`: the table is set aside until an operator approves. `ignore`: the sinks keep
+   * `evolve`: the sinks follow. `pause`: the table is suspended until an operator approves. `ignore`: the sinks keep
    * their shape.
    */
   readonly schemaChange: "evolve" | "pause" | "ignore";

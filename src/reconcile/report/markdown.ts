@@ -47,7 +47,7 @@ export function markdownReport(found: ReconcileDocument): string {
       ),
     ),
     ...list(
-      "Set aside",
+      "Suspended",
       aside.map(({ table, code, message }) => `${plain(table)}: ${code} ${plain(message)}`),
     ),
   ];

@@ -20,7 +20,7 @@ ${titled("Results", results(tables))}
 ${titled("Past runs", trendCharts(found, history))}
 ${titled("Coverage", markup`${coverageChart(found)}${bytesRead(tables)}`)}
 ${listed("Not compared", found.notComparable, ({ sink, table, reason }) => markup`${isolated(sink)}${table === null ? "" : markup` ${isolated(table)}`}: ${reason}`)}
-${listed("Set aside", found.aside, ({ table, code, message }) => markup`${isolated(table)}: ${code} ${message}`)}
+${listed("Suspended", found.aside, ({ table, code, message }) => markup`${isolated(table)}: ${code} ${message}`)}
 ${tables.filter(({ sample }) => sample.length > 0).map(rowsThatDiffer)}`;
   return htmlDocument({ title: `${name}: ${verdict.text}, ${utc(found.startedAt)}`, style: STYLE, body });
 }

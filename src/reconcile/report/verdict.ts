@@ -32,7 +32,7 @@ export function gapsOf({ tables, notComparable, aside, part, whole }: ReconcileD
   if (moving > 0) gaps.push(`${rows(moving)} never rested, and were as the log says`);
   const letters = sum((row) => row.deadLetters);
   if (letters > 0) gaps.push(`${rows(letters)} differ and wait as dead letters`);
-  if (aside.length > 0) gaps.push(`${aside.length} ${aside.length === 1 ? "table is" : "tables are"} set aside`);
+  if (aside.length > 0) gaps.push(`${aside.length} ${aside.length === 1 ? "table is" : "tables are"} suspended`);
   if (notComparable.length > 0) gaps.push("what is named as not comparable was not compared");
   return gaps;
 }
@@ -105,7 +105,7 @@ export function stepsOf(found: ReconcileDocument): readonly Step[] {
   for (const sink of sinksOf(tables.filter(({ deadLetters }) => deadLetters > 0))) {
     add(`Rows that ${sink} refused wait as dead letters; each says why.`, `millrace dlq list --sink ${sink}`);
   }
-  if (aside.length > 0) add("Let the tables in again that are set aside; each error says how.", "millrace status");
+  if (aside.length > 0) add("Reinstate the suspended tables; each error says how.", "millrace status");
   if (notComparable.length > 0) {
     add("Bring the sinks that could not be compared to the source's position, then compare again.", "millrace status");
   }

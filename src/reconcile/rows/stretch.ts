@@ -14,10 +14,14 @@ export interface Stretch {
   readonly place: Promise<ComparedPlace>;
 }
 
+interface StretchParts {
+  readonly run: Run;
+  readonly port: ComparePort;
+  readonly table: TableVersion;
+}
+
 export function readStretch(
-  run: Run,
-  port: ComparePort,
-  table: TableVersion,
+  { run, port, table }: StretchParts,
   comparisons: readonly TableComparison[],
   after: KeyText | null,
   signal: AbortSignal,

@@ -324,3 +324,8 @@ export class SinkRunner {
     if (!isRepeated) await this.#parts.state.sinks.setError(this.name, this.#error);
   }
 }
+
+/** The runner of the sink with this name. */
+export function runnerOf(runners: readonly SinkRunner[], name: string): SinkRunner | undefined {
+  return runners.find((runner) => runner.name === name);
+}

@@ -8,7 +8,7 @@ import type { Outcome, Sink } from "../../core/contracts/sink.ts";
 import type { BondStore, SinkEntry } from "../../core/contracts/state-store.ts";
 import type { Logger, Metrics } from "../../core/contracts/telemetry.ts";
 import { CheckpointBond } from "./checkpoint-bond.ts";
-import { lessThanWritten, unclassified } from "../errors.ts";
+import { otherThanWritten, unclassified } from "../errors.ts";
 import { kindOf, retryStep } from "../retry.ts";
 
 export interface SinkStepsParts {
@@ -140,19 +140,22 @@ export class SinkSteps {
     await this.retrying(signal, async () => void (await this.#opened(signal)));
   }
 
-  async #opened(signal: AbortSignal): Promise<SinkProgress | null> {
+  /**
+   * `attempted`: the position of a step that may have been done. Any other than this and the last one is that of a copy that
+   * was put in the sink's place: the sink begins again from it.
+   */
+  async #opened(signal: AbortSignal, attempted?: Position): Promise<SinkProgress | null> {
     const { sink } = this.#parts;
     const held = await sink.open(this.#lease, signal);
-    const written = this.#written;
-    if (written !== null && (held === null || comparePositions(held.position, written.position) < 0)) {
-      throw lessThanWritten(sink.name);
-    }
+    const ours = [this.#written?.position, attempted].filter((position) => position !== undefined);
+    const isOurs = held !== null && ours.some((position) => comparePositions(held.position, position) === 0);
+    if (this.#written !== null && !isOurs) throw otherThanWritten(sink.name);
     return held;
   }
 
   /** Opens the sink again after a failure. If only the answer was lost, the sink's checkpoint shows that the step is done. */
   async #alreadyDone(step: Step, signal: AbortSignal): Promise<boolean> {
-    const held = await this.#opened(signal);
+    const held = await this.#opened(signal, step.progress.position);
     const moved = comparePositions(step.progress.position, this.held.position) > 0;
     return moved && held !== null && comparePositions(held.position, step.progress.position) === 0;
   }

@@ -105,14 +105,28 @@ export class CatalogWatch {
       }
       for (const told of this.#waiting.splice(0)) told();
       this.#parts.news.tell();
-      await pause(clock, this.#pauseMs, signal, this.#wake.signal);
+      await this.#rest(signal);
       signal.throwIfAborted();
+    }
+  }
+
+  /** Rests until the next look is due, something asks for one, or the stream has passed the watermark of new shapes. */
+  async #rest(signal: AbortSignal): Promise<void> {
+    const { clock, news, lane } = this.#parts;
+    const wake = this.#wake.signal;
+    const mark = this.#toConfirm?.mark;
+    if (mark === undefined) return await pause(clock, this.#pauseMs, signal, wake);
+    using resting = scopeOf(signal, wake);
+    const dueMs = clock.elapsed() + this.#pauseMs;
+    for (let told = news.count; lane.position.commit <= mark; told = news.count) {
+      const leftMs = dueMs - clock.elapsed();
+      if (resting.signal.aborted || leftMs <= 0) return;
+      await news.after(told, clock, leftMs, resting.signal).catch(() => undefined);
     }
   }
 
   get #pauseMs(): number {
     const { intervalMs, gate } = this.#parts;
-    if (this.#toConfirm !== null) return CHANGING_MS;
     return gate.refused.some(({ isPassing }) => isPassing === true) ? Math.min(intervalMs, FAILED_MS) : intervalMs;
   }
 
@@ -200,8 +214,6 @@ export class CatalogWatch {
 }
 
 const FAILED_MS = 1_000;
-/** How often it checks whether the stream has passed a watermark. */
-const CHANGING_MS = 50;
 
 interface ToConfirm {
   readonly shapes: readonly TableShape[];

@@ -17,7 +17,7 @@ export interface TableEvents {
   readonly changed: (table: TableVersion) => void;
   /** Tables can be read from now on, or have rows that came or went without a trace in the log. */
   readonly renewed: () => void;
-  readonly setAside: (tableId: string) => void;
+  readonly suspended: (tableId: string) => void;
   /** Why a new table can't be captured, or null. */
   readonly obstacle: (table: TableShape) => MillraceError | null;
 }
@@ -39,7 +39,7 @@ export class TableGate {
   readonly #parts: GateParts;
   /** The newest version of each table, by its position in the log. */
   readonly #current = new Map<string, TableVersion>();
-  readonly #aside = new Map<string, StoredError>();
+  readonly #suspended = new Map<string, StoredError>();
   #refused: CapturedTables["refused"] = [];
   /** Tables that can be read: they are published, and all transactions have ended that wrote to them before. */
   #generations = new Map<string, string>();
@@ -59,9 +59,9 @@ export class TableGate {
 
   async load(): Promise<void> {
     for (const table of await this.#parts.state.schemas.list()) this.#current.set(table.id, table);
-    for (const [id, error] of await this.#parts.state.schemas.aside()) this.#aside.set(id, error);
+    for (const [id, error] of await this.#parts.state.schemas.suspended()) this.#suspended.set(id, error);
     // The table was reinstated, but its key had not come back.
-    for (const { id, key } of this.tables) if (key.length === 0) await this.setAside(id, keyLost(id));
+    for (const { id, key } of this.tables) if (key.length === 0) await this.suspend(id, keyLost(id));
   }
 
   /** The newest version of each table that was ever known. */
@@ -71,17 +71,17 @@ export class TableGate {
 
   /** Tables whose rows may still arrive, dropped ones included. */
   get known(): readonly TableVersion[] {
-    return [...this.#current.values()].filter(({ id }) => !this.#aside.has(id));
+    return [...this.#current.values()].filter(({ id }) => !this.#suspended.has(id));
   }
 
   /** The tables that flow, newest version each. */
   get tables(): readonly TableVersion[] {
-    return [...this.#current.values()].filter(({ id }) => !this.#aside.has(id) && !this.isGone(id));
+    return [...this.#current.values()].filter(({ id }) => !this.#suspended.has(id) && !this.isGone(id));
   }
 
   /** Suspended tables. A table that the catalogue no longer has is left out: nothing waits for it. */
-  get aside(): ReadonlyMap<string, StoredError> {
-    return new Map([...this.#aside].filter(([id]) => !this.isGone(id)));
+  get suspended(): ReadonlyMap<string, StoredError> {
+    return new Map([...this.#suspended].filter(([id]) => !this.isGone(id)));
   }
 
   /** Ids of tables whose shape has just changed: it is not known yet whether a sink lacks rows of them. */
@@ -101,7 +101,7 @@ export class TableGate {
 
   /** The newest version of a table that flows. */
   table(id: string): TableVersion | undefined {
-    return this.#aside.has(id) || this.isGone(id) ? undefined : this.#current.get(id);
+    return this.#suspended.has(id) || this.isGone(id) ? undefined : this.#current.get(id);
   }
 
   /**
@@ -109,7 +109,7 @@ export class TableGate {
    * has a key again; the resync since then contains their rows.
    */
   flows(table: TableVersion): boolean {
-    return isKeyed(table) && !this.#aside.has(table.id);
+    return isKeyed(table) && !this.#suspended.has(table.id);
   }
 
   /** `SchemaResolver` of the streams. One call at a time: a shape that two streams show at once becomes one version. */
@@ -153,7 +153,7 @@ export class TableGate {
     const obstacle = this.#obstacle(shape, inForce);
     // Invariant: before a change that can't be followed is registered, its table is suspended. After a crash in between,
     // the change is new again.
-    if (obstacle !== null) await this.setAside(shape.id, obstacle);
+    if (obstacle !== null) await this.suspend(shape.id, obstacle);
     const version = await this.#parts.state.schemas.resolve(shape, position);
     failpoint("schema.registered", version);
     const current = this.#current.get(version.id);
@@ -162,7 +162,7 @@ export class TableGate {
     // Invariant: the completeness of a copy of the new shape is determined after the change, before the copy begins.
     this.#generations.delete(version.id);
     if (current !== undefined) this.#toLookAt.add(version.id);
-    if (!this.#aside.has(version.id)) this.#parts.events.changed(version);
+    if (!this.#suspended.has(version.id)) this.#parts.events.changed(version);
     return version;
   }
 
@@ -213,7 +213,7 @@ export class TableGate {
   async discover(captured: CapturedTables, lookedAt: readonly string[], position: Position): Promise<void> {
     this.#refused = captured.refused;
     const returning = captured.tables.filter(
-      ({ id }) => this.isGone(id) && this.#current.has(id) && !this.#aside.has(id),
+      ({ id }) => this.isGone(id) && this.#current.has(id) && !this.#suspended.has(id),
     );
     this.#present = new Set([...captured.tables, ...captured.refused].map(({ id }) => id));
     this.#capturable = new Set(captured.tables.filter((shape) => rulesFault(shape) === null).map(({ id }) => id));
@@ -221,7 +221,7 @@ export class TableGate {
     // Meanwhile another table may have got the same target.
     for (const shape of returning) {
       const obstacle = this.#parts.events.obstacle(shape);
-      if (obstacle !== null) await this.setAside(shape.id, obstacle);
+      if (obstacle !== null) await this.suspend(shape.id, obstacle);
     }
     const before = this.#generations;
     for (const id of lookedAt) this.#toLookAt.delete(id);
@@ -235,7 +235,7 @@ export class TableGate {
     for (const refused of captured.refused) {
       const { id, isPassing } = refused;
       if (isPassing === true) continue;
-      if (this.#current.has(id) && !this.#aside.has(id)) await this.setAside(id, refusedSince(refused));
+      if (this.#current.has(id) && !this.#suspended.has(id)) await this.suspend(id, refusedSince(refused));
     }
     if ([...captured.generations].some(([id, generation]) => before.get(id) !== generation))
       this.#parts.events.renewed();
@@ -253,7 +253,7 @@ export class TableGate {
   }
 
   #isReturnable(id: string): boolean {
-    const { code } = this.#aside.get(id) ?? {};
+    const { code } = this.#suspended.get(id) ?? {};
     if (code !== TARGETS_MEET) return CORRECTED_AT_SOURCE.has(code ?? "");
     // The other table with the same target may be gone by now.
     const current = this.#current.get(id);
@@ -285,14 +285,14 @@ export class TableGate {
     return this.#present?.has(id) === false;
   }
 
-  async setAside(tableId: string, error: MillraceError): Promise<void> {
+  async suspend(tableId: string, error: MillraceError): Promise<void> {
     const { code, message, hint } = error;
     const stored = { code, message, hint: hint ?? null, at: timestamp(this.#parts.clock) };
-    await this.#parts.state.schemas.setAside(tableId, stored);
+    await this.#parts.state.schemas.suspend(tableId, stored);
     await this.#restartReads(tableId);
-    this.#aside.set(tableId, stored);
+    this.#suspended.set(tableId, stored);
     this.#parts.logger.error({ table: tableId, code }, message);
-    this.#parts.events.setAside(tableId);
+    this.#parts.events.suspended(tableId);
   }
 
   /** Invariant: before a change of the table is skipped, so that no snapshot continues as if it had not been. */
@@ -306,20 +306,22 @@ export class TableGate {
    * Ends a table's suspension; the caller starts reading its rows. It waits for its turn, because the stream may be about
    * to show that the table has lost its key again.
    */
-  async readmit(id: string): Promise<TableVersion | undefined> {
-    return await this.#inTurn(() => this.#readmit(id));
+  async reinstate(id: string): Promise<TableVersion | undefined> {
+    return await this.#inTurn(() => this.#reinstate(id));
   }
 
-  async #readmit(id: string): Promise<TableVersion | undefined> {
+  async #reinstate(id: string): Promise<TableVersion | undefined> {
     const current = this.#current.get(id);
     if (current?.key.length === 0) throw keyLost(id);
     const fault = current === undefined ? null : rulesFault(current);
     if (fault !== null) throw fault;
     const meeting =
-      current === undefined || this.#aside.get(id)?.code !== TARGETS_MEET ? null : this.#parts.events.obstacle(current);
+      current === undefined || this.#suspended.get(id)?.code !== TARGETS_MEET
+        ? null
+        : this.#parts.events.obstacle(current);
     if (meeting !== null) throw meeting;
-    await this.#parts.state.schemas.readmit(id);
-    this.#aside.delete(id);
+    await this.#parts.state.schemas.reinstate(id);
+    this.#suspended.delete(id);
     return this.#current.get(id);
   }
 }
@@ -339,5 +341,5 @@ function atSource(table: TableShape): Pick<TableShape, "relation" | "columns" | 
 function rulesFault({ id, ruled }: TableShape): MillraceError | null {
   if (ruled?.fault == null) return null;
   const { code, message, hint } = ruled.fault;
-  return new MillraceError({ code, kind: "fatal", message: `table ${id} is set aside: ${message}`, hint });
+  return new MillraceError({ code, kind: "fatal", message: `table ${id} is suspended: ${message}`, hint });
 }

@@ -77,7 +77,7 @@ export class FailingReads {
   }
 
   /** An attempt beside the others has worked. */
-  readmit(reading: Reading): void {
+  rejoin(reading: Reading): void {
     const failing = this.#byName.get(nameOf(reading));
     if (failing !== undefined) failing.nextMs = null;
   }

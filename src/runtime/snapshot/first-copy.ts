@@ -72,7 +72,7 @@ async function copyTable(
   if (table.unenforcedKey === true) return [];
   const failed = new Set<SinkWorker>();
   try {
-    await readTable(parts, table, workers, failed, progress, signal);
+    await readTable(parts, table, { workers, failed, progress }, signal);
   } catch (error) {
     signal.throwIfAborted();
     // If more than this table is affected, the stream fails too. Otherwise it is a defect.
@@ -83,13 +83,17 @@ async function copyTable(
   return workers.filter((worker) => !failed.has(worker)).map((worker) => complete(parts, worker, table));
 }
 
+interface Takers {
+  readonly workers: readonly SinkWorker[];
+  readonly failed: Set<SinkWorker>;
+  readonly progress: CopyProgress;
+}
+
 /** Gives every row to every sink that has not failed meanwhile. */
 async function readTable(
   { clock, news, copy, push, logger }: FirstCopyParts,
   table: TableVersion,
-  workers: readonly SinkWorker[],
-  failed: Set<SinkWorker>,
-  progress: CopyProgress,
+  { workers, failed, progress }: Takers,
   signal: AbortSignal,
 ): Promise<void> {
   let rowCount = 0;

@@ -51,7 +51,7 @@ export async function readRows(
 ): Promise<Chunk> {
   if (reading.kind === "keys") return await rows.readKeys(table, fittingKeys(reading.keys, table).texts, signal);
   const where = reading.scope.kind === "where" ? reading.scope.where : null;
-  return await rows.readRange(table, reading.cursor, where, signal, scanRowCountMax);
+  return await rows.readRange(table, { after: reading.cursor, where, scanRowCountMax }, signal);
 }
 
 interface FittingKeys {

@@ -15,6 +15,7 @@ import { type Asked, fittingKeys, type KeyReading, type RangeReading, type Readi
 import { ChunkReader } from "./refill-chunks.ts";
 import { RefillLedger } from "./refill-ledger.ts";
 import { kindOf, ReconnectBackoff } from "../retry.ts";
+import type { Again } from "./snapshots.ts";
 import { isOfOneTable, RowReader } from "./row-reader.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
 import type { TableGate } from "../schema/table-gate.ts";
@@ -28,7 +29,7 @@ export interface RefillerParts {
   readonly lane: Lane;
   readonly source: Pick<Source, "log" | "rows" | "watermarks">;
   readonly state: StateStore;
-  readonly gate: Pick<TableGate, "table" | "tables" | "columnFacts" | "isGone" | "setAside">;
+  readonly gate: Pick<TableGate, "table" | "tables" | "columnFacts" | "isGone" | "suspend">;
   /** What the sinks record about a complete copy that begins now; null: a whole copy can't begin yet. */
   readonly completeness: (table: TableVersion) => Completeness | null;
   /** Ids of the tables that this sink must hold and does not hold completely. */
@@ -99,19 +100,12 @@ export class Refiller {
   }
 
   /**
-   * Requests that tables, or a part of each, are read again for one sink; resolves when that is stored. A refill that is
-   * running begins again, because the requested rows may be among those that it has passed. `needed`: without it the sink
-   * lacks rows.
+   * Requests that tables are read again; resolves when that is stored. A refill that is running begins again, because the
+   * requested rows may be among those that it has passed.
    */
-  async again(
-    sink: string,
-    tableIds: readonly string[],
-    scope: Refill["scope"],
-    reason: string,
-    needed = false,
-  ): Promise<void> {
+  async again({ tableIds, ...request }: Again): Promise<void> {
     for (const tableId of tableIds) {
-      const refill = await this.#ledger.again({ tableId, sink, scope, reason, needed });
+      const refill = await this.#ledger.again({ ...request, tableId });
       // A requested read must not end without a read.
       this.#carriable.delete(refill.id);
     }

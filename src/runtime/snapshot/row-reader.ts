@@ -12,7 +12,7 @@ import type { TableGate } from "../schema/table-gate.ts";
 export interface RowReaderParts {
   readonly clock: Clock;
   readonly source: Pick<Source, "log" | "rows">;
-  readonly gate: Pick<TableGate, "table" | "setAside">;
+  readonly gate: Pick<TableGate, "table" | "suspend">;
   readonly logger: Logger;
   /** An attempt beside the others has ended; `error`: a failure that does not concern the read itself. */
   readonly onAttempt: (error: unknown) => void;
@@ -67,7 +67,7 @@ export class RowReader {
   async #attempt(table: TableVersion, reading: Reading, signal: AbortSignal): Promise<unknown> {
     try {
       (await this.#read(table, reading, signal)).block?.release();
-      this.failing.readmit(reading);
+      this.failing.rejoin(reading);
       return undefined;
     } catch (error) {
       return error instanceof ReadRefused ? undefined : error;
@@ -81,7 +81,7 @@ export class RowReader {
     } catch (error) {
       signal.throwIfAborted();
       if (error instanceof AmbiguousKey) {
-        await gate.setAside(table.id, ambiguousKey(table.id, error.what));
+        await gate.suspend(table.id, ambiguousKey(table.id, error.what));
         throw error;
       }
       // If the source does not answer at all, this table is not the cause.

@@ -2,7 +2,7 @@
 import { type Clock, deadline } from "../../core/clock.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { RowReads } from "../../core/contracts/row-reads.ts";
-import type { Refill, RefillStore, StateStore, StoredError } from "../../core/contracts/state-store.ts";
+import type { Refill, RefillRequest, RefillStore, StateStore, StoredError } from "../../core/contracts/state-store.ts";
 import type { SnapshotStatus } from "../../core/contracts/status.ts";
 import { conditionRefused, snapshotNeeded } from "../errors.ts";
 import { knownPlace } from "../apply/standing.ts";
@@ -17,21 +17,17 @@ export function snapshotStatus(refill: Refill, error: StoredError | null = null)
   return { id, tableId, sink, scope, reason, needed, state, error, ...progress, createdAt, startedAt, endedAt };
 }
 
+/** Tables, or a part of each, to be read again for one sink. */
+export interface Again extends Omit<RefillRequest, "tableId"> {
+  readonly tableIds: readonly string[];
+}
+
 /**
- * Requests that tables, or a part of each, are read again for one sink, while no refiller runs. An interrupted refill
- * begins again, because the requested rows may be among those that it has passed. `needed`: without it the sink lacks rows.
+ * Requests that tables are read again while no refiller runs. An interrupted refill begins again, because the requested rows
+ * may be among those that it has passed.
  */
-export async function askAgain(
-  refills: RefillStore,
-  sink: string,
-  tableIds: readonly string[],
-  scope: Refill["scope"],
-  reason: string,
-  needed = false,
-): Promise<void> {
-  for (const tableId of tableIds) {
-    await refills.again({ tableId, sink, scope, reason, needed }, ({ state }) => state === "waiting");
-  }
+export async function askAgain(refills: RefillStore, { tableIds, ...request }: Again): Promise<void> {
+  for (const tableId of tableIds) await refills.again({ ...request, tableId }, ({ state }) => state === "waiting");
 }
 
 /** A request to a daemon that does not run. */
@@ -51,17 +47,17 @@ export async function askWhileStopped(
   { sinks, tableIds, where, isWhole, takers }: StoppedRequest,
 ): Promise<void> {
   const scope = where === null ? ({ kind: "table" } as const) : ({ kind: "where", where } as const);
-  const aside = await state.schemas.aside();
+  const suspended = await state.schemas.suspended();
   for (const sink of sinks) {
     await state.suspensions.reinstate(sink, tableIds);
-    await askAgain(state.refills, sink, tableIds, scope, "asked for by an operator");
+    await askAgain(state.refills, { sink, tableIds, scope, reason: "asked for by an operator", needed: false });
     if (isWhole && where === null) await fillFailed(state, sink);
   }
   // Every sink lacks the changes of a suspended table.
-  for (const tableId of tableIds.filter((id) => aside.has(id))) {
+  for (const tableId of tableIds.filter((id) => suspended.has(id))) {
     const request = { tableId, scope: { kind: "table" }, reason: "reinstated", needed: true } as const;
     for (const sink of takers) await state.refills.add({ ...request, sink });
-    await state.schemas.readmit(tableId);
+    await state.schemas.reinstate(tableId);
   }
 }
 
@@ -87,7 +83,7 @@ export async function tryCondition(
   using limit = deadline(clock, ANSWER_MS_MAX);
   for (const table of tables) {
     try {
-      await rows.readRange(table, null, `(${where}\n) AND 1 = 0`, limit.signal);
+      await rows.readRange(table, { after: null, where: `(${where}\n) AND 1 = 0` }, limit.signal);
     } catch (error) {
       throw error instanceof Error ? conditionRefused(table.id, error) : error;
     }

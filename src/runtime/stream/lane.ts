@@ -15,6 +15,11 @@ import { letGo, giveReceipt, type Work } from "../apply/work.ts";
 /** Works that may wait in every sink's queue before the lane stops reading the stream. */
 const WAITING_WORKS_MAX = 2;
 
+/** Bytes that all queues together may hold before the stream stops reading (the stream's own bound). */
+export const BYTE_BUDGET = 24 * 1024 * 1024;
+/** A sink for which this much waits is crowded. */
+const CROWDED_BYTES = BYTE_BUDGET / 2;
+
 /** How a window ended at its high watermark: with rows to apply (perhaps none), or with the reason why not. */
 export type Closed = ClosedWell | { readonly spoiled: Spoiled };
 
@@ -43,6 +48,8 @@ export class Lane {
   /** By the id in their marks; several windows may share one. */
   readonly #windows = new Map<string, Expected[]>();
   readonly delivered = new DeliveredTransactions();
+  /** Told when more waits for a crowded sink. */
+  readonly crowding = new News();
   #roomMade: (() => void) | null = null;
 
   /** `news` is notified when the lane has made progress. */
@@ -80,6 +87,10 @@ export class Lane {
   /** Bytes that wait for this sink, in its own queue or in one that will be appended to it. */
   heldBytes(worker: SinkWorker): number {
     return this.#sinks.get(worker)?.heldBytes ?? 0;
+  }
+
+  isCrowded(worker: SinkWorker): boolean {
+    return this.heldBytes(worker) >= CROWDED_BYTES;
   }
 
   has(worker: SinkWorker): boolean {
@@ -135,6 +146,7 @@ export class Lane {
     const queue = this.#sinks.get(worker);
     if (queue !== undefined) {
       queue.push(work);
+      if (this.isCrowded(worker)) this.crowding.tell();
       return;
     }
     letGo(work);
@@ -199,6 +211,7 @@ export class Lane {
     this.#rows(block, from, block.count);
     this.#position = block.until;
     this.#news.tell();
+    for (const worker of this.#sinks.keys()) if (this.isCrowded(worker)) this.crowding.tell();
     for (const [worker, queue] of this.#sinks) {
       // Invariant: only a sink that got everything before this position is covered. A sink that is being handed over has it
       // in two queues.

@@ -1,14 +1,16 @@
 import type { Clock } from "../../core/clock.ts";
 import type { Position } from "../../core/model/position.ts";
-import type { Lane } from "./lane.ts";
+import type { News } from "../../core/news.ts";
+import { BYTE_BUDGET, type Lane } from "./lane.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
 
-/** Bytes that all queues together may hold before the stream stops reading (the stream's own bound). */
-export const BYTE_BUDGET = 24 * 1024 * 1024;
-const INTERVAL_MS = 100;
+/** The pause between two looks is at least this long, and a sink holds nearly all for at least this long. */
+const REST_MS = 100;
+/** By then it also looks at what nobody tells of. */
+const LOOK_MS = 60_000;
 /** A sink that holds half of the budget for this long is detached. */
 const HALF_MS_MAX = 10_000;
-/** A sink that holds nearly all of it stops the others: it is detached at once. */
+/** A sink that holds nearly all of it stops the others: it is detached soon. */
 const NEARLY_ALL = 0.75;
 
 /** A sink that the others already wait for is known to be slow: it is detached only if it makes no progress at all. */
@@ -19,35 +21,58 @@ interface Held {
   readonly covered: Position | null;
 }
 
-/** Detaches the sinks that can't keep up, so that the others don't wait. A sink that is alone delays no other. */
-export async function parkSlowSinks(
-  { clock, lane }: { readonly clock: Clock; readonly lane: Lane },
-  isWaitedFor: (worker: SinkWorker) => boolean,
-  park: (worker: SinkWorker) => void,
-  signal: AbortSignal,
-): Promise<never> {
-  const halfHeld = new Map<SinkWorker, Held>();
+export interface ParkingParts {
+  readonly clock: Clock;
+  /** Told when a sink has made progress. */
+  readonly news: News;
+  readonly lane: Lane;
+  readonly isWaitedFor: (worker: SinkWorker) => boolean;
+  readonly park: (worker: SinkWorker) => void;
+}
+
+/**
+ * Detaches the sinks that can't keep up, so that the others don't wait. A sink that is alone delays no other. It looks
+ * when a sink becomes crowded, while one is also when any sink makes progress, and when a slow sink's time is up.
+ */
+export async function parkSlowSinks(parts: ParkingParts, signal: AbortSignal): Promise<never> {
+  const { clock, news, lane } = parts;
+  const slow = new Map<SinkWorker, Held>();
   for (;;) {
-    await clock.sleep(INTERVAL_MS, signal);
-    const sinks = [...lane.sinks];
-    for (const worker of sinks) {
-      const heldBytes = lane.heldBytes(worker);
-      const othersWait = sinks.some((other) => other !== worker && lane.heldBytes(other) < heldBytes / 4);
-      if (heldBytes < BYTE_BUDGET / 2 || !othersWait) {
-        halfHeld.delete(worker);
-        continue;
-      }
-      const nowMs = clock.elapsed();
-      const held = halfHeld.get(worker) ?? { sinceMs: nowMs, covered: worker.covered };
-      halfHeld.set(worker, held);
-      const heldMs = nowMs - held.sinceMs;
-      if (isWaitedFor(worker)) {
-        if (worker.covered !== held.covered) halfHeld.delete(worker);
-        else if (heldMs >= STALLED_MS_MAX) park(worker);
-      } else if (heldBytes >= BYTE_BUDGET * NEARLY_ALL || heldMs >= HALF_MS_MAX) {
-        halfHeld.delete(worker);
-        park(worker);
-      }
-    }
+    const [begunMs, crowded, moved] = [clock.elapsed(), lane.crowding.count, news.count];
+    const dueMs = look(parts, slow);
+    const isAnyCrowded = [...lane.sinks].some((worker) => lane.isCrowded(worker));
+    // The others become idle by their own progress, also while nothing more arrives.
+    if (isAnyCrowded) await news.after(moved, clock, dueMs, signal);
+    else await lane.crowding.after(crowded, clock, dueMs, signal);
+    await clock.sleep(Math.max(0, begunMs + REST_MS - clock.elapsed()), signal);
   }
+}
+
+/** Returns after which time to look again even if nothing happens. */
+function look({ clock, lane, isWaitedFor, park }: ParkingParts, slow: Map<SinkWorker, Held>): number {
+  let dueMs = LOOK_MS;
+  const sinks = [...lane.sinks];
+  for (const worker of sinks) {
+    const heldBytes = lane.heldBytes(worker);
+    const othersWait = sinks.some((other) => other !== worker && lane.heldBytes(other) < heldBytes / 4);
+    if (!lane.isCrowded(worker) || !othersWait) {
+      slow.delete(worker);
+      continue;
+    }
+    const nowMs = clock.elapsed();
+    const isWaited = isWaitedFor(worker);
+    const before = slow.get(worker);
+    const hasMoved = isWaited && before?.covered !== worker.covered;
+    const held = before === undefined || hasMoved ? { sinceMs: nowMs, covered: worker.covered } : before;
+    slow.set(worker, held);
+    const limitMs = isWaited ? STALLED_MS_MAX : heldBytes < BYTE_BUDGET * NEARLY_ALL ? HALF_MS_MAX : REST_MS;
+    const leftMs = held.sinceMs + limitMs - nowMs;
+    if (leftMs > 0) {
+      dueMs = Math.min(dueMs, leftMs);
+      continue;
+    }
+    slow.delete(worker);
+    park(worker);
+  }
+  return dueMs;
 }

@@ -1,4 +1,5 @@
 import type { SQLOutputValue } from "node:sqlite";
+import { isRecord } from "../../core/checkpoint/stored-json.ts";
 import { invariant } from "../../core/invariant.ts";
 import { parsePosition, type Position } from "../../core/model/position.ts";
 import type { StoredError } from "../../core/contracts/state-store.ts";
@@ -54,14 +55,6 @@ export function isTexts(value: unknown): value is string[] {
   return Array.isArray(value) && value.every((item) => typeof item === "string");
 }
 
-export function isTextRecord(value: unknown): value is Record<string, string> {
-  return isRecord(value) && Object.values(value).every((item) => typeof item === "string");
-}
-
 export function isStoredError(value: unknown): value is StoredError {
   return isRecord(value) && isTexts([value["code"], value["message"], value["at"]]) && "hint" in value;
-}
-
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

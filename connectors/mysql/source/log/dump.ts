@@ -2,7 +2,7 @@
  * The binary log as the server sends it from a position on (COM_BINLOG_DUMP). It is our own command: the driver's own
  * reader of logs can't send this request, and neither it nor libraries based on it leave packets in place.
  */
-import { openSession, type Target, within } from "../database.ts";
+import { openSession, type Target, answered } from "../database.ts";
 import { type Packet, PACKET_HEADER_BYTES, type PacketWriter, type Session } from "../driver.ts";
 import { DumpPackets, type OnEvent, type OnLarge, type Received } from "./dump-packets.ts";
 import { aborted, classify, endOfDump, silent } from "../errors.ts";
@@ -58,7 +58,7 @@ export class Dump {
     const session = await openSession(target, signal);
     try {
       // Tells the server what it may send: checksums as they are, MariaDB's own events, and heartbeats.
-      await within(session.query(SETTINGS), "preparing the stream", signal);
+      await answered(session.query(SETTINGS), "preparing the stream", signal);
       await request.prepare?.(session, signal);
       session.onBroken(handlers.onEnd);
       const received = { byteCount: 0 };

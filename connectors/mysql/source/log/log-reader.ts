@@ -45,6 +45,19 @@ export type Asked =
   /** The rows of a transaction that was prepared before this stream began: see `found`. */
   | { readonly kind: "prepared"; readonly name: string };
 
+export interface LogReaderParts {
+  readonly assembler: Assembler;
+  readonly decoder: Decoder;
+  readonly from: Position;
+  readonly context: SourceContext;
+  /** Only what is prepared before this position counts; null: everything counts. */
+  readonly preparedBefore: bigint | null;
+  /** Undefined if the earlier transactions are unknown. */
+  readonly trail: Trail | undefined;
+  /** True if its position counts for the source. */
+  readonly isMain: boolean;
+}
+
 export class LogReader {
   readonly #assembler: Assembler;
   readonly #decoder: Decoder;
@@ -52,9 +65,7 @@ export class LogReader {
   readonly #from: Position;
   readonly #preparedBefore: bigint | null;
   readonly #cursor: LogCursor;
-  /** Undefined if the earlier transactions are unknown. */
   readonly #trail: Trail | undefined;
-  /** True if its position counts for the source. */
   readonly #isMain: boolean;
   readonly #times = new TransactionTimes((start, seen) => {
     this.#trail?.note(start, seen);
@@ -66,16 +77,7 @@ export class LogReader {
   #isXa = false;
   readonly prepared = new PreparedTransactions();
 
-  /** `preparedBefore`: only what is prepared before this position counts; null: everything counts. */
-  constructor(
-    assembler: Assembler,
-    decoder: Decoder,
-    from: Position,
-    context: SourceContext,
-    preparedBefore: bigint | null,
-    trail: Trail | undefined,
-    isMain: boolean,
-  ) {
+  constructor({ assembler, decoder, from, context, preparedBefore, trail, isMain }: LogReaderParts) {
     this.#isMain = isMain;
     this.#preparedBefore = preparedBefore;
     this.#assembler = assembler;

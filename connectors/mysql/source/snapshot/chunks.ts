@@ -1,12 +1,17 @@
 /** Reads rows beside the stream. */
 import type { Column, TableVersion } from "../../../../src/core/model/schema.ts";
 import { byHalves } from "../../../../src/core/by-halves.ts";
-import { type Chunk, type KeyText, SCAN_ROW_COUNT_MAX } from "../../../../src/core/contracts/row-reads.ts";
+import {
+  type Chunk,
+  type KeyText,
+  type RowRange,
+  SCAN_ROW_COUNT_MAX,
+} from "../../../../src/core/contracts/row-reads.ts";
 import { EVERYTHING_VISIBLE } from "../../../../src/core/contracts/watermarks.ts";
 import { ChunkPace } from "../../../kit/chunk-pace.ts";
 import { quoteName, quoteTable, quoteText } from "../../quote.ts";
 import type { SourceContext } from "../context.ts";
-import { within } from "../database.ts";
+import { answered } from "../database.ts";
 import type { Session } from "../driver.ts";
 import { classify, isNoKey } from "../errors.ts";
 import { beginReading, checkShape } from "./reading.ts";
@@ -24,14 +29,17 @@ const NOWHERE = { epoch: 1, commit: 0n, index: 0 };
 /** The snapshot was taken when everything before the low mark was visible. */
 const { sees } = EVERYTHING_VISIBLE;
 
+/** Where rows are read. */
+interface At {
+  readonly context: SourceContext;
+  readonly facts: ServerFacts;
+}
+
 export async function readRange(
-  context: SourceContext,
-  facts: ServerFacts,
+  { context, facts }: At,
   table: TableVersion,
-  after: KeyText | null,
-  where: string | null,
+  { after, where, scanRowCountMax = SCAN_ROW_COUNT_MAX }: RowRange,
   signal: AbortSignal,
-  scanRowCountMax = SCAN_ROW_COUNT_MAX,
 ): Promise<Chunk> {
   const session = await beginReading(context, facts, table, signal);
   try {
@@ -40,14 +48,14 @@ export async function readRange(
     let from = after;
     let isFinished = false;
     const isScanned = where !== null && table.unenforcedKey !== true;
-    const end = isScanned ? await endOfScan(context, session, table, after, scanRowCountMax, signal) : null;
+    const end = isScanned ? await endOfScan({ session, context, table }, after, scanRowCountMax, signal) : null;
     const upTo = end === null ? where : `(${where}\n) AND NOT (${behindKey(table, end)})`;
     for (;;) {
       const before = rows.count;
       const wanted = pace.ask();
       const sql = rangeSql(selectAll(table, context), table, from, upTo, wanted);
       // With a filter the first row may take some time.
-      await select(session, table, rows, where === null ? bounded(sql, facts) : sql, signal);
+      await select(session, rows, where === null ? bounded(sql, facts) : sql, signal);
       if (from === after) await checkShape(context, table, signal);
       isFinished = rows.count - before < wanted;
       if (isFinished) break;
@@ -65,22 +73,25 @@ export async function readRange(
  * may match none of millions of rows, and meanwhile a window has to keep what the stream brings.
  */
 async function endOfScan(
-  context: SourceContext,
-  session: Session,
-  table: TableVersion,
+  { session, context, table }: Scan,
   after: KeyText | null,
   rowCount: number,
   signal: AbortSignal,
 ): Promise<KeyText | null> {
   const row = new RowBlock(table, 1, context);
   const sql = `${rangeSql(selectAll(table, context), table, after, null, 1)} OFFSET ${rowCount - 1}`;
-  await select(session, table, row, sql, signal);
+  await select(session, row, sql, signal);
   return row.count === 0 ? null : row.lastKey();
 }
 
+interface Scan {
+  readonly session: Session;
+  readonly context: SourceContext;
+  readonly table: TableVersion;
+}
+
 export async function readKeys(
-  context: SourceContext,
-  facts: ServerFacts,
+  { context, facts }: At,
   table: TableVersion,
   keys: readonly KeyText[],
   signal: AbortSignal,
@@ -91,7 +102,7 @@ export async function readKeys(
     const all = selectAll(table, context);
     for (let i = 0; i < keys.length; i += KEYS_MAX) {
       await byHalves(keys.slice(i, i + KEYS_MAX), isNoKey, (some) =>
-        select(session, table, rows, bounded(keysSql(all, table, some), facts), signal),
+        select(session, rows, bounded(keysSql(all, table, some), facts), signal),
       );
       if (i === 0) await checkShape(context, table, signal);
     }
@@ -101,17 +112,11 @@ export async function readKeys(
   }
 }
 
-async function select(
-  session: Session,
-  table: TableVersion,
-  rows: RowBlock,
-  sql: string,
-  signal: AbortSignal,
-): Promise<void> {
-  const doing = `reading ${table.id}`;
+async function select(session: Session, rows: RowBlock, sql: string, signal: AbortSignal): Promise<void> {
+  const doing = `reading ${rows.table.id}`;
   try {
     const reading = textQuery(session, sql, (bytes, start, end) => rows.append(bytes, start, end));
-    await within(reading, doing, signal);
+    await answered(reading, doing, signal);
   } catch (error) {
     throw classify(error, doing);
   }

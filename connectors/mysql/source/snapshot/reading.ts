@@ -4,7 +4,7 @@ import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { quoteTable } from "../../quote.ts";
 import { readCatalog } from "../catalog/catalog.ts";
 import type { SourceContext } from "../context.ts";
-import { openSession, within } from "../database.ts";
+import { openSession, answered } from "../database.ts";
 import type { Session } from "../driver.ts";
 import { classify, sourceError } from "../errors.ts";
 import { readTip } from "../log/log-state.ts";
@@ -49,13 +49,13 @@ async function beginMariadb(
   const wanted = await readTip(context, signal);
   const deadlineMs = performance.now() + VISIBLE_MS_MAX;
   for (;;) {
-    await within(session.query(BEGIN), doing, signal);
-    const rows = await within(session.query("SHOW STATUS LIKE 'binlog_snapshot_%'"), doing, signal);
+    await answered(session.query(BEGIN), doing, signal);
+    const rows = await answered(session.query("SHOW STATUS LIKE 'binlog_snapshot_%'"), doing, signal);
     const values = new Map(rows.map(([name, value]) => [name?.toLowerCase(), value]));
     const file = values.get("binlog_snapshot_file") ?? "";
     const offset = Number(values.get("binlog_snapshot_position") ?? "0");
     if (file !== "" && packPlace(context.names.learn(file), offset) >= wanted) return;
-    await within(session.query("ROLLBACK"), doing, signal);
+    await answered(session.query("ROLLBACK"), doing, signal);
     if (performance.now() > deadlineMs) throw notVisible();
     await sleep(AGAIN_MS, undefined, { signal });
   }
@@ -74,12 +74,12 @@ async function beginByNames(session: Session, doing: string, signal: AbortSignal
     const now = await ownedNames(session, doing, signal);
     open = new Set([...open].filter((name) => now.has(name)));
   }
-  await within(session.query(BEGIN), doing, signal);
+  await answered(session.query(BEGIN), doing, signal);
 }
 
 /** `uuid:7#12:9#14,uuid:tag:3#15`: sets of numbers with the threads that own them. */
 async function ownedNames(session: Session, doing: string, signal: AbortSignal): Promise<ReadonlySet<string>> {
-  const [row] = await within(session.query("SELECT @@GLOBAL.gtid_owned"), doing, signal);
+  const [row] = await answered(session.query("SELECT @@GLOBAL.gtid_owned"), doing, signal);
   const names = new Set<string>();
   for (const set of (row?.[0] ?? "").split(",")) {
     const parts = set.trim().split(":");
@@ -102,8 +102,8 @@ async function beginLocked(
   const doing = `locking ${table.id} for a moment`;
   const locking = await openSession(context, signal);
   try {
-    await within(locking.query(`LOCK TABLES ${quoteTable(table.schema, table.table)} READ`), doing, signal);
-    await within(session.query(BEGIN), doing, signal);
+    await answered(locking.query(`LOCK TABLES ${quoteTable(table.schema, table.table)} READ`), doing, signal);
+    await answered(session.query(BEGIN), doing, signal);
   } finally {
     locking.destroy();
   }

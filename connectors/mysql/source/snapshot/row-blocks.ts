@@ -16,10 +16,10 @@ export class RowBlock {
   readonly #out = new ByteWriter(64 * 1024);
   readonly #block: Block;
   readonly #plan: RowPlan;
-  readonly #table: TableVersion;
+  readonly table: TableVersion;
 
   constructor(table: TableVersion, epoch: number, choice: DateChoice) {
-    this.#table = table;
+    this.table = table;
     this.#plan = selectPlan(table, choice);
     this.#block = readBlock(table, epoch, this.#out);
   }
@@ -45,7 +45,7 @@ export class RowBlock {
 
   /** The key of the last row. */
   lastKey(): KeyText {
-    return keyText(this.#table, this.#out.bytes, this.#block.after[this.#block.count - 1]!);
+    return keyText(this.table, this.#out.bytes, this.#block.after[this.#block.count - 1]!);
   }
 
   /** Returns the block, which belongs to the caller from now on. */

@@ -26,7 +26,7 @@ export async function crossLog(
   const cuts = cutsOf(context, places);
   if (cuts.length === 0) throw refuse("which transactions were read is not known (GTIDs are off)");
   const [first] = await readFiles(context, signal);
-  await checkSets(context, facts, cuts, first?.file ?? 0, refuse, signal);
+  await checkSets(context, facts, { cuts, firstOfLog: first?.file ?? 0, refuse }, signal);
   // Invariant: the log is searched up to a position; the next look sees what is created or altered after it.
   const { generations } = await selectTables(context, false, signal);
   const end = await readTip(context, signal);
@@ -94,13 +94,17 @@ class Cut {
   }
 }
 
+interface CutsToCheck {
+  readonly cuts: readonly Cut[];
+  readonly firstOfLog: number;
+  readonly refuse: (what: string) => Error;
+}
+
 /** The host must have everything that was read, and must have purged nothing that was not read. */
 async function checkSets(
   context: SourceContext,
   { flavour }: ServerFacts,
-  cuts: readonly Cut[],
-  firstOfLog: number,
-  refuse: (what: string) => Error,
+  { cuts, firstOfLog, refuse }: CutsToCheck,
   signal: AbortSignal,
 ): Promise<void> {
   const asked = async (variable: string): Promise<GtidSet | undefined> => {

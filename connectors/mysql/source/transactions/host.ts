@@ -2,7 +2,8 @@
  * The server whose log was compared. Invariant 8: an address may lead the next connection to another server, but positions
  * in the log and rows of tables must come from the same one.
  */
-import { within } from "../../../../src/core/deadline.ts";
+import { systemClock } from "../../../../src/core/clock.ts";
+import { withTimeout } from "../../../../src/core/with-timeout.ts";
 import type { Session } from "../driver.ts";
 import { aborted, sourceError } from "../errors.ts";
 
@@ -41,9 +42,12 @@ export class Host {
     const expected = this.#expected;
     if (expected === undefined) return;
     const doing = "asking which server it is";
-    const late = (): Error => sourceError("MR2121", "retryable", `the source did not answer while ${doing}`);
+    const late = (): never => {
+      throw sourceError("MR2121", "retryable", `the source did not answer while ${doing}`);
+    };
     const answer = session.query(`SELECT @@GLOBAL.${expected.variable}`);
-    const [row] = await within(answer, { signal, timeoutMs: ANSWER_MS, stopped: () => aborted(doing), late });
+    const limits = { clock: systemClock, signal, timeoutMs: ANSWER_MS, late, stopped: () => aborted(doing) };
+    const [row] = await withTimeout(answer, limits);
     const found = row?.[0] ?? "";
     if (found === expected.value) return;
     this.#onOther();

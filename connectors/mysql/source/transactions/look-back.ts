@@ -18,11 +18,15 @@ interface PreparingStream extends ChangeStream {
   readonly prepared: PreparedTransactions;
 }
 
+export interface LookBackParts {
+  readonly open: Open;
+  readonly parts: StreamParts;
+  readonly known: PreparedTransactions;
+}
+
 /** Adds to `known` what is prepared and undecided at `position`, back to `name` or to the beginning of the log. */
 export async function lookBack(
-  open: Open,
-  parts: StreamParts,
-  known: PreparedTransactions,
+  { open, parts, known }: LookBackParts,
   position: Position,
   name: string,
   signal: AbortSignal,

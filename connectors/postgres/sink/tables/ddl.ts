@@ -1,7 +1,7 @@
 /** Prepares the target for one version of a table: looks it up, creates it, or makes it follow the table's shape. */
 import { failpoint } from "../../../../src/core/failpoint.ts";
 import { followsByNote } from "../../../../src/core/targets/carrying.ts";
-import { encodeNote, noteOf, type TargetNote } from "../../../../src/core/targets/following.ts";
+import { encodeNote, noteOf } from "../../../../src/core/targets/following.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable } from "../../quote.ts";
 import { type CatalogType, cellForms } from "../write/cells.ts";
@@ -18,42 +18,39 @@ import { foreignType, targetType } from "./types.ts";
 
 const RESERVED = "_millrace_";
 
-/** The configuration's choices for the target. */
-export interface TargetChoices {
+/** A table's target as it should be. The last two are choices of the configuration. */
+export interface WantedTarget {
+  readonly version: TableVersion;
+  readonly name: TargetName;
   readonly form: TargetForm;
   readonly dropsColumns: boolean;
 }
 
-/** Runs inside the caller's transaction, which holds the fence. */
+/** Runs inside the caller's transaction, which holds the fence. `ordinal`: see TargetTable. */
 export async function prepareTable(
   session: Session,
-  version: TableVersion,
-  name: TargetName,
-  { form, dropsColumns }: TargetChoices,
+  target: WantedTarget,
   ordinal: number,
   signal: AbortSignal,
 ): Promise<TargetTable> {
+  const { version, name, form } = target;
   refuseReserved(version);
   const types = await resolveTypes(session, version, signal);
   const { wanted, catalog } = await describeTypes(session, version, types, signal);
   const found = await findTable(session, name, signal);
-  if (found === null) await createTable(session, version, name, types, form, signal);
-  const retired =
-    found === null
-      ? []
-      : await followTable(session, { version, name, types, wanted, found, form, dropsColumns }, signal);
-  await noteShape(session, version, name, wanted, found?.note ?? null, signal);
+  if (found === null) await createTable(session, target, types, signal);
+  const retired = found === null ? [] : await followTable(session, { ...target, types, wanted, found }, signal);
+  const note = encodeNote(noteOf(version, wanted));
+  if (found?.note == null || encodeNote(found.note) !== note) await noteShape(session, name, note, signal);
   failpoint("postgres-sink.table-made", version);
-  return new TargetTable(version, name, ordinal, types, cellForms(version, catalog), retired, form);
+  return new TargetTable({ version, name, ordinal, types, forms: cellForms(version, catalog), retired, form });
 }
 
 /** See `Sink.carries`. */
 export async function carriesTable(
   session: Session,
   from: TableVersion,
-  to: TableVersion,
-  name: TargetName,
-  { form, dropsColumns }: TargetChoices,
+  { version: to, name, form, dropsColumns }: WantedTarget,
   signal: AbortSignal,
 ): Promise<boolean> {
   const found = await findTable(session, name, signal);
@@ -81,16 +78,7 @@ const NOT_THE_OWNER = /^42501$/;
  * Writes the note for the next shape beside the table: see core/targets/following. If another role owns the table,
  * names will decide then.
  */
-async function noteShape(
-  session: Session,
-  version: TableVersion,
-  name: TargetName,
-  wanted: readonly TypedColumn[],
-  before: TargetNote | null,
-  signal: AbortSignal,
-): Promise<void> {
-  const note = encodeNote(noteOf(version, wanted));
-  if (before !== null && encodeNote(before) === note) return;
+async function noteShape(session: Session, name: TargetName, note: string, signal: AbortSignal): Promise<void> {
   const sql = `COMMENT ON TABLE ${quoteTable(name.schema, name.table)} IS ${quoteLiteral(note)}`;
   await attempt(session, sql, signal, NOT_THE_OWNER);
 }
@@ -178,10 +166,8 @@ const CHANGE_ORDER = [`${VERSION_COLUMN} DESC`, `${OFFSET_COLUMN} DESC`];
 
 async function createTable(
   session: Session,
-  version: TableVersion,
-  name: TargetName,
+  { version, name, form }: WantedTarget,
   types: readonly string[],
-  form: TargetForm,
   signal: AbortSignal,
 ): Promise<void> {
   const schema = quoteLiteral(name.schema);

@@ -7,7 +7,7 @@ import type { ColumnType } from "../../../../src/core/model/types.ts";
 import { quoteIdentifier, quoteTable } from "../../quote.ts";
 import type { CellForms } from "../write/cells.ts";
 import { STAGED_DELETE, STAGED_MOVE, STAGED_PATCH, STAGED_PUT } from "../write/staged.ts";
-import { DEFAULT_FORM, DELETED_COLUMN, type TargetForm, TIME_COLUMN, VERSION_COLUMN } from "./form.ts";
+import { DELETED_COLUMN, type TargetForm, TIME_COLUMN, VERSION_COLUMN } from "./form.ts";
 import { HistoryTable } from "./history-table.ts";
 import { fitted, type TargetName } from "./names.ts";
 import { type EntryRange, timeOf, inRange } from "../write/staged.ts";
@@ -16,6 +16,17 @@ import { type EntryRange, timeOf, inRange } from "../write/staged.ts";
 const STAMP = ["_ord integer", "_action integer", "_mask bytea", "_version bigint", "_time timestamptz"];
 /** The last columns of a history's staging table. */
 const CHANGE = ["_op text", "_offset bigint"];
+
+export interface TargetTableParts {
+  readonly version: TableVersion;
+  readonly name: TargetName;
+  readonly ordinal: number;
+  readonly types: readonly string[];
+  readonly forms: CellForms;
+  /** Columns of the target that the table no longer has. */
+  readonly retired: readonly string[];
+  readonly form: TargetForm;
+}
 
 export class TargetTable {
   readonly version: TableVersion;
@@ -46,15 +57,7 @@ export class TargetTable {
   /** Whether deleted rows are marked instead of removed. */
   readonly #soft: boolean;
 
-  constructor(
-    version: TableVersion,
-    name: TargetName,
-    ordinal: number,
-    types: readonly string[],
-    forms: CellForms,
-    retired: readonly string[] = [],
-    form: TargetForm = DEFAULT_FORM,
-  ) {
+  constructor({ version, name, ordinal, types, forms, retired, form }: TargetTableParts) {
     this.#soft = form.deletes === "soft";
     this.version = version;
     this.name = name;

@@ -5,7 +5,7 @@ import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { quoteTable } from "../../quote.ts";
 import { OF_ONE_TABLE, sinkError, targetsMeet, withoutRow } from "../errors.ts";
 import type { Session } from "../session.ts";
-import { carriesTable, prepareTable, type TargetChoices } from "./ddl.ts";
+import { carriesTable, prepareTable, type WantedTarget } from "./ddl.ts";
 import { conversion, lookAtForms, type TargetForm } from "./form.ts";
 import { type TargetName, targetName } from "./names.ts";
 import type { TargetTable } from "./target-table.ts";
@@ -60,7 +60,7 @@ export class Targets {
   async make(session: Session, table: TableVersion, signal: AbortSignal): Promise<TargetTable> {
     const known = (error: unknown) => withoutRow(sinkError(error, `preparing ${table.id}`));
     return await aboutTable(table.id, OF_ONE_TABLE, known, () =>
-      prepareTable(session, table, this.nameOf(table), this.#choices(table), this.#ordinal++, signal),
+      prepareTable(session, this.#wanted(table), this.#ordinal++, signal),
     );
   }
 
@@ -70,7 +70,7 @@ export class Targets {
   }
 
   async carries(session: Session, from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {
-    return await carriesTable(session, from, to, this.nameOf(to), this.#choices(to), signal);
+    return await carriesTable(session, from, this.#wanted(to), signal);
   }
 
   /**
@@ -95,8 +95,8 @@ export class Targets {
     return tables.filter((_, i) => !there.has(i));
   }
 
-  #choices(table: TableVersion): TargetChoices {
+  #wanted(version: TableVersion): WantedTarget {
     const { form, dropsColumns } = this.#options;
-    return { form, dropsColumns: dropsColumns?.(table) ?? false };
+    return { version, name: this.nameOf(version), form, dropsColumns: dropsColumns?.(version) ?? false };
   }
 }

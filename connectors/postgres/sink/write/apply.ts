@@ -1,12 +1,10 @@
 /** Chooses how to write a step of rows, and what to try when the target refuses it. */
-import type { Outcome } from "../../../../src/core/contracts/sink.ts";
 import { applyCarefully } from "./careful.ts";
 import { isRefused, stateOf } from "../errors.ts";
 import { applyAppended } from "./history.ts";
 import type { RenderedCopies } from "./copies.ts";
-import { type Approach, applyMerged, type Merge, prepareMerge, type RowsStep } from "./merge.ts";
-import { type Advance, FenceBroken } from "../progress.ts";
-import type { Session } from "../session.ts";
+import { type Approach, applyMerged, type Merge, prepareMerge, type RowsStep, type StepCall } from "./merge.ts";
+import { FenceBroken } from "../progress.ts";
 import { applySmall, isSmall, NO_BASE, type TableStep } from "./small.ts";
 
 const UNIQUE_VIOLATION = "23505";
@@ -19,13 +17,8 @@ export function prepareRows(tables: readonly TableStep[], copies: RenderedCopies
   return prepareMerge(tables, true, copies);
 }
 
-export async function applyRows(
-  session: Session,
-  { tables, copies, merge }: RowsStep,
-  advance: Advance,
-  outcome: Outcome,
-  signal: AbortSignal,
-): Promise<void> {
+export async function applyRows({ tables, copies, merge }: RowsStep, call: StepCall): Promise<void> {
+  const { session, advance, signal } = call;
   const isHistory = tables.some(({ table }) => table.history !== null);
   let small = !isHistory && isSmall(tables);
   let approach: Approach = { direct: true, distinct: false, displace: false };
@@ -34,9 +27,9 @@ export async function applyRows(
   // known.
   for (;;) {
     try {
-      if (isHistory) await applyAppended(session, tables, copies, advance, outcome, signal);
+      if (isHistory) await applyAppended(tables, copies, call);
       else if (small) await applySmall(session, tables, advance, signal);
-      else await applyMerged(session, { tables, copies, merge: ready }, advance, approach, outcome, signal);
+      else await applyMerged({ tables, copies, merge: ready }, approach, call);
       return;
     } catch (error) {
       ready = null;
@@ -54,7 +47,7 @@ export async function applyRows(
       small = false;
     }
   }
-  await applyCarefully(session, tables, copies, advance, outcome, signal);
+  await applyCarefully(tables, copies, call);
 }
 
 function nextApproach(state: string, approach: Approach, small: boolean): Approach | null {

@@ -4,13 +4,11 @@
  */
 import { DELETE } from "../../../../src/core/model/batch.ts";
 import { aboutTable, type MillraceError } from "../../../../src/core/errors.ts";
-import type { Outcome } from "../../../../src/core/contracts/sink.ts";
 import type { Copy, RenderedCopies } from "./copies.ts";
 import { fatal, isPoison, OF_ONE_TABLE, sinkError } from "../errors.ts";
 import { appending } from "./history.ts";
-import { completions, createStages, reportIncomplete } from "./merge.ts";
-import { type Advance, advance as advanceStatement, behindFence } from "../progress.ts";
-import type { Session } from "../session.ts";
+import { completions, createStages, reportIncomplete, type StepCall } from "./merge.ts";
+import { advance as advanceStatement, behindFence } from "../progress.ts";
 import type { TableStep } from "./small.ts";
 import type { EntryRange } from "./staged.ts";
 
@@ -21,13 +19,11 @@ const REFUSED_ROWS_MAX = 1000;
 type Refused = Map<number, MillraceError>;
 
 export async function applyCarefully(
-  session: Session,
   tables: readonly TableStep[],
   copies: RenderedCopies,
-  advance: Advance,
-  outcome: Outcome,
-  signal: AbortSignal,
+  call: StepCall,
 ): Promise<void> {
+  const { session, advance, outcome, signal } = call;
   await createStages(
     session,
     tables.map((step) => step.table),
@@ -40,71 +36,60 @@ export async function applyCarefully(
     for (const [i, step] of tables.entries())
       await aboutTable(step.writes.table.id, OF_ONE_TABLE, known, () => work(step, refused[i]!));
   };
-  await inTurn((step, found) => stage(session, step, copies, found, outcome, signal));
+  await inTurn((step, found) => stage(step, copies, found, call));
   const patched = completions(tables);
   if (patched.length > 0) {
     const { rows } = await session.query(patched.join("; "), signal);
     await reportIncomplete(rows, tables, outcome);
   }
-  await inTurn((step, found) => change(session, step, found, signal));
+  await inTurn((step, found) => change(step, found, call));
   for (const [i, { writes }] of tables.entries()) {
     for (const [entry, error] of refused[i]!) await outcome.poison(writes, entry, error);
   }
   await session.query("COMMIT", signal);
 }
 
-async function stage(
-  session: Session,
-  step: TableStep,
-  copies: RenderedCopies,
-  refused: Refused,
-  outcome: Outcome,
-  signal: AbortSignal,
-): Promise<void> {
+async function stage(step: TableStep, copies: RenderedCopies, refused: Refused, call: StepCall): Promise<void> {
+  const { session, outcome, signal } = call;
   const all = Uint32Array.from({ length: step.writes.count }, (_, i) => i);
-  await halve(session, step, { from: 0, to: all.length }, refused, signal, async (range) => {
+  await halve({ step, refused, call }, { from: 0, to: all.length }, async (range) => {
     const entries = all.subarray(range.from, range.to);
     const copy: Copy = { ...step, entries, into: "stage" };
     await copies.render([copy]).send(session, [SAVEPOINT, copy, RELEASE], outcome, signal);
   });
 }
 
-async function change(session: Session, step: TableStep, refused: Refused, signal: AbortSignal): Promise<void> {
+async function change(step: TableStep, refused: Refused, call: StepCall): Promise<void> {
+  const { session, signal } = call;
+  const halving = { step, refused, call };
   const { table, writes } = step;
   const all = { from: 0, to: writes.count };
   const run = (statement: (range: EntryRange) => string) => (range: EntryRange) =>
     session.query(`${SAVEPOINT}; ${statement(range)}; ${RELEASE}`, signal);
   const { history } = table;
   if (history !== null) {
-    await halve(
-      session,
-      step,
+    return await halve(
+      halving,
       all,
-      refused,
-      signal,
       run((range) => appending(history, step, range).join("; ")),
     );
-    return;
   }
   if (writes.deleteCount > 0) {
     await halve(
-      session,
-      step,
+      halving,
       all,
-      refused,
-      signal,
       run((range) => table.deleteStaged(range)),
     );
   }
   if (writes.deleteCount === writes.count) return;
   const put = run((range) => `${table.displaceStaged(range)}; ${table.putStaged(true, range)}`);
   const rejected: Refused = new Map();
-  await halve(session, step, all, rejected, signal, put);
+  await halve({ ...halving, refused: rejected }, all, put);
   // A row may have blocked another one only until it was written itself.
   while (rejected.size > 0) {
     const again: Refused = new Map();
     for (const entry of rejected.keys()) {
-      await halve(session, step, { from: entry, to: entry + 1 }, again, signal, put);
+      await halve({ ...halving, refused: again }, { from: entry, to: entry + 1 }, put);
     }
     if (again.size < rejected.size) {
       rejected.clear();
@@ -119,13 +104,16 @@ async function change(session: Session, step: TableStep, refused: Refused, signa
 const SAVEPOINT = "SAVEPOINT part";
 const RELEASE = "RELEASE SAVEPOINT part";
 
+interface Halving {
+  readonly step: TableStep;
+  readonly refused: Refused;
+  readonly call: StepCall;
+}
+
 /** Runs `work` on the range, or on its halves if a row in it is refused. */
 async function halve(
-  session: Session,
-  step: TableStep,
+  { step, refused, call: { session, signal } }: Halving,
   whole: EntryRange,
-  refused: Refused,
-  signal: AbortSignal,
   work: (range: EntryRange) => Promise<unknown>,
 ): Promise<void> {
   const waiting = [whole];

@@ -1,22 +1,17 @@
 /** Steps of a history sink: copies all rows into a staging table, then appends them. */
 import { failpoint } from "../../../../src/core/failpoint.ts";
 import { holdsReads } from "../../../../src/core/targets/history.ts";
-import type { Outcome } from "../../../../src/core/contracts/sink.ts";
 import type { Copy, RenderedCopies } from "./copies.ts";
 import type { HistoryTable } from "../tables/history-table.ts";
-import { completions, createStages, reportIncomplete } from "./merge.ts";
-import { type Advance, advance as advanceStatement, behindFence } from "../progress.ts";
-import type { Session } from "../session.ts";
+import { completions, createStages, reportIncomplete, type StepCall } from "./merge.ts";
+import { advance as advanceStatement, behindFence } from "../progress.ts";
 import type { TableStep } from "./small.ts";
 import type { EntryRange } from "./staged.ts";
 
 export async function applyAppended(
-  session: Session,
   tables: readonly TableStep[],
   copies: RenderedCopies,
-  advance: Advance,
-  outcome: Outcome,
-  signal: AbortSignal,
+  { session, advance, outcome, signal }: StepCall,
 ): Promise<void> {
   await createStages(
     session,

@@ -44,6 +44,14 @@ export interface Merge {
   readonly filling: readonly Copy[];
 }
 
+/** What every way of writing a step needs. */
+export interface StepCall {
+  readonly session: Session;
+  readonly advance: Advance;
+  readonly outcome: Outcome;
+  readonly signal: AbortSignal;
+}
+
 /** A step of rows, and the buffers for rendering them. */
 export interface RowsStep {
   readonly tables: readonly TableStep[];
@@ -63,14 +71,8 @@ export function prepareMerge(tables: readonly TableStep[], useDirect: boolean, c
   return { staged, staging, filling };
 }
 
-export async function applyMerged(
-  session: Session,
-  step: RowsStep,
-  advance: Advance,
-  approach: Approach,
-  outcome: Outcome,
-  signal: AbortSignal,
-): Promise<void> {
+export async function applyMerged(step: RowsStep, approach: Approach, call: StepCall): Promise<void> {
+  const { session, advance, outcome, signal } = call;
   const { copies } = step;
   const merge = step.merge ?? prepareMerge(step.tables, approach.direct, copies);
   const { staged, staging, filling } = merge;
@@ -82,7 +84,7 @@ export async function applyMerged(
   const fence = advanceStatement(advance);
   if (!staged.some((part) => part.writes.patchCount > 0)) {
     if (approach.direct && staged.some(areHeld) && staged.every(mayUpdateFirst)) {
-      if (await updateFirst(session, fence, merge, copies, outcome, signal)) return;
+      if (await updateFirst(merge, copies, call)) return;
     }
     await behindFence(
       copies.send(session, [fence, ...staging, ...changes(staged, approach), ...filling], outcome, signal),
@@ -147,13 +149,11 @@ function mayUpdateFirst({ table }: Part): boolean {
  * two entries have the same key for the target.
  */
 async function updateFirst(
-  session: Session,
-  fence: string,
   { staged, staging, filling }: Merge,
   copies: RenderedCopies,
-  outcome: Outcome,
-  signal: AbortSignal,
+  { session, advance, outcome, signal }: StepCall,
 ): Promise<boolean> {
+  const fence = advanceStatement(advance);
   const puts = staged.filter(({ putCount }) => putCount > 0);
   const updates = puts.map(({ table }) => table.updateStaged());
   const statements = [fence, "BEGIN", ...staging, ...deletes(staged), ...updates, ...filling];

@@ -8,13 +8,17 @@ import type { Publication } from "./publication.ts";
 import type { Selected } from "../catalog/selection.ts";
 import type { ServerFacts, SystemIdentity } from "./server.ts";
 
+interface IdentityParts {
+  readonly facts: ServerFacts;
+  readonly system: SystemIdentity;
+  readonly history: string;
+  readonly publication: Publication;
+  readonly slotMade: boolean;
+}
+
 export function identityOf(
   context: SourceContext,
-  facts: ServerFacts,
-  system: SystemIdentity,
-  history: string,
-  publication: Publication,
-  slotMade: boolean,
+  { facts, system, history, publication, slotMade }: IdentityParts,
 ): LogIdentity {
   return {
     systemIdentifier: system.systemIdentifier,

@@ -3,8 +3,7 @@
  * lock. The application would wait behind a waiting lock request, and a statement that holds one table while it waits for
  * the next would deadlock with a migration that takes them in another order.
  */
-import { type ErrorReason, type MillraceError, reasonOf } from "../../../../src/core/errors.ts";
-import { sourceError } from "../errors.ts";
+import { type ErrorReason, MillraceError, reasonOf } from "../../../../src/core/errors.ts";
 import { quoteIdentifier, quoteLiteral, quoteTable } from "../../quote.ts";
 import type { CatalogTable } from "../catalog/catalog.ts";
 import type { SourceContext } from "../context.ts";
@@ -159,12 +158,12 @@ function meaningOf(error: unknown): "done" | "passing" | "other" {
 }
 
 function notAllowed({ publication }: SourceContext, advice: string, cause?: unknown): MillraceError {
-  return sourceError(
-    "MR2008",
-    "fatal",
-    `the role may not change the publication ${publication}`,
-    `Let the tables' owner run: ${advice};`,
+  return new MillraceError({
+    code: "MR2008",
+    kind: "fatal",
+    message: `the role may not change the publication ${publication}`,
+    hint: `Let the tables' owner run: ${advice};`,
     cause,
-    "privilege",
-  );
+    reason: "privilege",
+  });
 }

@@ -4,7 +4,7 @@ import type { ErrorCode, MillraceError } from "../../../../src/core/errors.ts";
 import { classify, poolerError, sourceError } from "../errors.ts";
 import { quoteIdentifier } from "../../quote.ts";
 import type { SourceContext } from "../context.ts";
-import { withDeadline } from "../database.ts";
+import { answered } from "../database.ts";
 import { parseLsn } from "./lsn.ts";
 import type { ReplicationConnection } from "../stream/transport.ts";
 
@@ -80,7 +80,7 @@ export async function replicationCommand<Row extends QueryResultRow>(
 ): Promise<Row[]> {
   try {
     const query = connection.client.query<Row>(command);
-    const result = await withDeadline(query, doing, signal, timeoutMs);
+    const result = await answered(query, doing, signal, timeoutMs);
     return result.rows;
   } catch (error) {
     connection.close();

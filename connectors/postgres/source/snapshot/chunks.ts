@@ -2,7 +2,12 @@
 import type { Block } from "../../../../src/core/model/block.ts";
 import { byHalves } from "../../../../src/core/by-halves.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
-import { type Chunk, type KeyText, SCAN_ROW_COUNT_MAX } from "../../../../src/core/contracts/row-reads.ts";
+import {
+  type Chunk,
+  type KeyText,
+  type RowRange,
+  SCAN_ROW_COUNT_MAX,
+} from "../../../../src/core/contracts/row-reads.ts";
 import { CELL_TEXT } from "../../../../src/core/model/tuple.ts";
 import { CHUNK_ROWS_MAX, ChunkPace } from "../../../kit/chunk-pace.ts";
 import { invariant } from "../../../../src/core/invariant.ts";
@@ -26,10 +31,8 @@ const GREATER = 2;
 export async function readRange(
   context: SourceContext,
   table: TableVersion,
-  after: KeyText | null,
-  where: string | null,
+  { after, where, scanRowCountMax = SCAN_ROW_COUNT_MAX }: RowRange,
   signal: AbortSignal,
-  scanRowCountMax = SCAN_ROW_COUNT_MAX,
 ): Promise<Chunk> {
   using wire = await Wire.open(context.database, signal);
   // Without an index for the key, or with a filter, the first row may take some time.
@@ -42,7 +45,7 @@ export async function readRange(
   }
   const list = live.columns.map((column) => quoteIdentifier(column.name)).join(", ");
   const isScanned = where !== null && table.unenforcedKey !== true;
-  const end = isScanned ? await endOfScan(wire, table, live, after, scanRowCountMax, signal) : null;
+  const end = isScanned ? await endOfScan({ wire, table, live }, after, scanRowCountMax, signal) : null;
   const conditions = [
     where === null ? "" : `(${where}\n)`,
     after === null ? "" : behind(key, after),
@@ -62,9 +65,7 @@ export async function readRange(
  * may match none of millions of rows, and meanwhile a window has to keep what the stream brings.
  */
 async function endOfScan(
-  wire: Wire,
-  table: TableVersion,
-  live: LiveTable,
+  { wire, table, live }: LiveRead,
   after: KeyText | null,
   rowCount: number,
   signal: AbortSignal,
@@ -89,16 +90,21 @@ export async function readKeys(
   await byHalves(keys, isNoKey, async (some) => {
     if (isRefused) await wire.rows("reading keys", "ROLLBACK TO SAVEPOINT begun", signal);
     isRefused = true;
-    await selectKeys(wire, table, live, some, rows, signal);
+    await selectKeys({ wire, table, live }, some, rows, signal);
     isRefused = false;
   });
   return { block: blockOf(table, rows), last: null, sees };
 }
 
+/** A read whose transaction has begun. */
+interface LiveRead {
+  readonly wire: Wire;
+  readonly table: TableVersion;
+  readonly live: LiveTable;
+}
+
 async function selectKeys(
-  wire: Wire,
-  table: TableVersion,
-  live: LiveTable,
+  { wire, table, live }: LiveRead,
   keys: readonly KeyText[],
   rows: RowBlock,
   signal: AbortSignal,

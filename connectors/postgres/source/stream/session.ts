@@ -8,7 +8,7 @@ import type { ChangeStream } from "../../../../src/core/contracts/change-log.ts"
 import { BEGIN_ANEW, aborted, classify, sourceError } from "../errors.ts";
 import { failureOf } from "../../client/failure.ts";
 import { Assembler } from "./assemble.ts";
-import { withDeadline } from "../database.ts";
+import { answered } from "../database.ts";
 import { queryFrame, readServerError } from "../../client/frames.ts";
 import { PUBLICATION_ROUTINE } from "./pgoutput.ts";
 import type { Ahead } from "../catalog/lookups.ts";
@@ -86,7 +86,7 @@ export class ReplicationSession implements ChangeStream {
 
   /** Resolves when the server has begun to stream; rejects with its refusal. */
   started(signal: AbortSignal): Promise<void> {
-    return withDeadline(this.#started.promise, "starting the stream", signal);
+    return answered(this.#started.promise, "starting the stream", signal);
   }
 
   /** End of the server's log, as it last reported. */

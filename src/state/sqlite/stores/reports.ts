@@ -2,7 +2,8 @@ import type { StatementSync } from "node:sqlite";
 import { summaryOf, type ReconcileDocument, type ReportSummary } from "../../../core/contracts/reconciliation.ts";
 import type { ReportStore } from "../../../core/contracts/state-store.ts";
 import type { Connection } from "../connection.ts";
-import { isRecord, isTexts, stored } from "../row.ts";
+import { isRecord } from "../../../core/checkpoint/stored-json.ts";
+import { isTexts, stored } from "../row.ts";
 
 /** How many reports are kept: a third of a year of nights. */
 export const REPORT_COUNT_MAX = 120;

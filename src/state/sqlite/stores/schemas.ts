@@ -6,7 +6,8 @@ import type { SchemaStore, StoredError } from "../../../core/contracts/state-sto
 import { ObligationCount } from "./obligations.ts";
 import type { Connection } from "../connection.ts";
 import { voidRefills } from "./refills.ts";
-import { integer, isRecord, isStoredError, stored, text, type Row } from "../row.ts";
+import { isRecord } from "../../../core/checkpoint/stored-json.ts";
+import { integer, isStoredError, stored, text, type Row } from "../row.ts";
 
 export class SqliteSchemas implements SchemaStore {
   readonly #connection: Connection;
@@ -15,10 +16,10 @@ export class SqliteSchemas implements SchemaStore {
   readonly #everything: StatementSync;
   readonly #ofTable: StatementSync;
   readonly #register: StatementSync;
-  readonly #aside: StatementSync;
-  readonly #setAside: StatementSync;
+  readonly #suspended: StatementSync;
+  readonly #suspend: StatementSync;
   readonly #voidRefills: StatementSync;
-  readonly #readmit: StatementSync;
+  readonly #reinstate: StatementSync;
   readonly #obligations: ObligationCount;
 
   constructor(connection: Connection) {
@@ -34,12 +35,12 @@ export class SqliteSchemas implements SchemaStore {
       `INSERT INTO table_version (table_id, version, since, fingerprint, shape)
        VALUES (:table, :version, :since, :fingerprint, :shape)`,
     );
-    this.#aside = connection.prepare("SELECT table_id, error FROM table_aside ORDER BY table_id");
-    this.#setAside = connection.prepare(
+    this.#suspended = connection.prepare("SELECT table_id, error FROM table_aside ORDER BY table_id");
+    this.#suspend = connection.prepare(
       "INSERT INTO table_aside (table_id, error) VALUES (:table, :error) ON CONFLICT DO UPDATE SET error = :error",
     );
     this.#voidRefills = connection.prepare(voidRefills("table_id = :table"));
-    this.#readmit = connection.prepare("DELETE FROM table_aside WHERE table_id = :table");
+    this.#reinstate = connection.prepare("DELETE FROM table_aside WHERE table_id = :table");
   }
 
   async resolve(shape: TableShape, position: Position): Promise<TableVersion> {
@@ -72,22 +73,22 @@ export class SqliteSchemas implements SchemaStore {
     return this.#connection.read(() => this.#registered(tableId));
   }
 
-  async setAside(tableId: string, error: StoredError): Promise<void> {
+  async suspend(tableId: string, error: StoredError): Promise<void> {
     this.#connection.write(() => {
-      this.#setAside.run({ table: tableId, error: JSON.stringify(error) });
+      this.#suspend.run({ table: tableId, error: JSON.stringify(error) });
       this.#obligations.addedToAll();
       // Invariant: changes that are skipped from now on do not lie behind the cursor of a refill that continues later.
       this.#voidRefills.run({ table: tableId });
     });
   }
 
-  async aside(): Promise<ReadonlyMap<string, StoredError>> {
-    const rows = this.#connection.read(() => this.#aside.all());
+  async suspended(): Promise<ReadonlyMap<string, StoredError>> {
+    const rows = this.#connection.read(() => this.#suspended.all());
     return new Map(rows.map((row) => [text(row, "table_id"), stored(row, "error", isStoredError)]));
   }
 
-  async readmit(tableId: string): Promise<void> {
-    this.#connection.write(() => this.#readmit.run({ table: tableId }));
+  async reinstate(tableId: string): Promise<void> {
+    this.#connection.write(() => this.#reinstate.run({ table: tableId }));
   }
 
   /** In the order of the log. */

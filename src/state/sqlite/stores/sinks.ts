@@ -9,18 +9,9 @@ import type {
   StoredError,
   WrittenProgress,
 } from "../../../core/contracts/state-store.ts";
+import { isRecord, isTextRecord } from "../../../core/checkpoint/stored-json.ts";
 import type { Connection } from "../connection.ts";
-import {
-  integer,
-  isRecord,
-  isStoredError,
-  isTextRecord,
-  positionOrNull,
-  stored,
-  storedOrNull,
-  text,
-  type Row,
-} from "../row.ts";
+import { integer, isStoredError, positionOrNull, stored, storedOrNull, text, type Row } from "../row.ts";
 
 export class SqliteSinks implements SinkStore {
   readonly #connection: Connection;

@@ -5,7 +5,8 @@ import { comparePositions, earliest, serializePosition, type Position } from "..
 import type { LogIdentity } from "../../../core/contracts/positions.ts";
 import type { SinkReset, SourceRecord, SourceStore, WrittenProgress } from "../../../core/contracts/state-store.ts";
 import type { Connection } from "../connection.ts";
-import { integer, isTextRecord, positionOrNull, storedOrNull, textOrNull } from "../row.ts";
+import { isTextRecord } from "../../../core/checkpoint/stored-json.ts";
+import { integer, positionOrNull, storedOrNull, textOrNull } from "../row.ts";
 import type { SqliteSinks } from "./sinks.ts";
 
 export class SqliteSource implements SourceStore {

@@ -1,0 +1,161 @@
+import type { ErrorArea, ErrorPages } from "../../src/core/errors.ts";
+
+export const area: ErrorArea = { from: 3200, title: "DuckDB" };
+
+export const pages = {
+  MR3201: {
+    title: "The DuckDB file is open in another process",
+    cause:
+      "DuckDB lets only one process open a file, and locks it. Another process has it open: a DuckDB shell, a notebook, or " +
+      "another Millrace.",
+    remedy:
+      "Close the file in the process that the message names. While Millrace runs, no other program can open it: " +
+      "stop Millrace to look at the data, or use a Postgres warehouse.",
+  },
+  MR3202: {
+    title: "The file is not a DuckDB database that can be read",
+    cause: "The file at `path` is something else, is damaged, or was written by a newer version of DuckDB.",
+    remedy:
+      "Set another `path`, or move the file away: Millrace creates a new one and fills it. A damaged file can be restored " +
+      "from a backup: Millrace continues from the progress in it, if the source's log reaches back that far.",
+  },
+  MR3203: {
+    title: "The DuckDB file can't be opened",
+    cause: "Its folder does not exist, or the user that Millrace runs as may not read and write there.",
+    remedy: "Create the folder, or correct its permissions. Millrace creates the file, but never the folder.",
+  },
+  MR3204: {
+    title: "Another process has taken this sink over",
+    cause:
+      "The progress in the file is not what this process wrote last, or carries a higher lease number: another daemon " +
+      "has opened the sink since. Nothing was written.",
+    remedy: "Nothing has to be repaired. Make sure that one daemon runs for this configuration, and start it again.",
+  },
+  MR3205: {
+    title: "Millrace did not create the table with the target's name",
+    cause:
+      "The file has a table or view of the target's name without the columns `_millrace_version` and " +
+      "`_millrace_commit_time`. Millrace does not touch it.",
+    remedy: "Rename or drop it, or give the sink another `schema`.",
+  },
+  MR3206: {
+    title: "A target column has another type than the source's column",
+    cause:
+      "The table has a column with another type than Millrace gave it: somebody changed it in the file. " +
+      "(Millrace follows changes at the source.)",
+    remedy:
+      "Change the column with ALTER TABLE … ALTER … TYPE, or drop the table, while Millrace is stopped; then " +
+      "fill it again with `millrace snapshot start --sink NAME --tables TABLE`.",
+  },
+  MR3207: {
+    title: "The target's key is not the table's key",
+    cause:
+      "The table has another primary key than Millrace gave it: somebody changed it in the file. Or it is a history, " +
+      "and the key changed at the source, which a history can't follow.",
+    remedy:
+      "Drop the table in the file while Millrace is stopped, then fill it again with " +
+      "`millrace snapshot start --sink NAME --tables TABLE`.",
+  },
+  MR3208: {
+    title: "Two sinks would write to one table in DuckDB",
+    cause:
+      "Two sinks share a file, and both would write the same table there. For DuckDB, names are equal if they differ only in the " +
+      "case of ASCII letters. With `schema` set, tables of different schemas can also have the same name.",
+    remedy: "Leave the table out of the `tables` of one sink, or give one sink another `schema`.",
+  },
+  MR3209: {
+    title: "A name is reserved",
+    cause:
+      "The table would lie in a schema that belongs to DuckDB or to Millrace, or a column is named like Millrace's own.",
+    remedy: "Give the sink a `schema`, rename the column at the source, or leave the table out.",
+  },
+  MR3210: {
+    title: "DuckDB refuses a row",
+    cause:
+      "A value could not be read as its column's type. The row is kept as a dead letter, the others are written. Values " +
+      "that are known not to fit do not cause this error: they are stored in `_millrace_exact`.",
+    remedy:
+      "Look at the row with `millrace dlq show ID`; correct it at the source, or change the column's type in the file.",
+  },
+  MR3211: {
+    title: "A key value does not fit into DuckDB's type",
+    cause:
+      "A column of the key holds a value outside of its DuckDB type: NaN in a numeric(p,s), or a timestamp after " +
+      "294247-01-10. A key can't be null, so the row is kept as a dead letter.",
+    remedy: "Correct the value at the source, or leave the table out of this sink.",
+  },
+  MR3212: {
+    title: "DuckDB does not have enough memory",
+    cause:
+      "A statement needed more than `memoryLimit`. Millrace repeats the step. While a query or a comparison reads the file, DuckDB holds new rows in memory; the sink continues by itself when the read ends.",
+    remedy: "Raise the sink's `memoryLimit`, or lower `batch.bytes`.",
+  },
+  MR3213: {
+    title: "The file, or the folder for temporary files, can't be written",
+    cause: "The disk is full, or it reported an error. Millrace repeats the step.",
+    remedy: "Make room on the disk of `path`, and in the folder for temporary files.",
+  },
+  MR3214: {
+    title: "The DuckDB file was removed or replaced",
+    cause:
+      "While Millrace had the file open, somebody deleted, moved or replaced it, or dropped a table of " +
+      "Millrace. Millrace creates and fills a table again, while the others go on. Without the file the sink stops " +
+      "with MR1301, as a disk may be missing; with `onLost: resync` Millrace creates and fills a new file.",
+    remedy:
+      "Nothing for a table. Put the file back and `millrace resume --sink NAME`, or let Millrace create and fill a new one: " +
+      "`millrace snapshot start --sink NAME`.",
+  },
+  MR3215: {
+    title: "Stopped",
+    cause: "The work was stopped because the daemon or the sink stops.",
+    remedy: "Nothing.",
+  },
+  MR3216: {
+    title: "DuckDB closed the database after an error",
+    cause: "After an error DuckDB no longer trusts its memory. Millrace opens the file again.",
+    remedy:
+      "Do nothing if it happens once. The log names the kind of error; check whether the disk is full or failing.",
+  },
+  MR3217: {
+    title: "Only reading queries are allowed",
+    cause:
+      "Queries beside the running sink must be one reading statement: SELECT, FROM, VALUES, WITH, DESCRIBE, SHOW, EXPLAIN.",
+    remedy:
+      "To change the file by hand, stop Millrace and use DuckDB itself. Millrace overwrites changes in its tables.",
+  },
+  MR3218: {
+    title: "A query failed",
+    cause: "DuckDB reported an error for the SQL of a query beside the running sink.",
+    remedy: "Mend the SQL.",
+  },
+  MR3219: {
+    title: "An error of DuckDB that Millrace does not know",
+    cause: "DuckDB reported an error of a kind that is not classified. The step is tried again, with a bound.",
+    remedy: "The message names the kind. If it persists, report it.",
+  },
+  MR3220: {
+    title: "Another transaction wrote the same rows",
+    cause: "Two transactions met in the file. The step is tried again.",
+    remedy: "Nothing.",
+  },
+  MR3221: {
+    title: "One file, two settings",
+    cause: "Two sinks name the same file with different `memoryLimit` or `threads`. Millrace opens a file only once.",
+    remedy: "Give both sinks the same settings.",
+  },
+  MR3222: {
+    title: "The table keeps the other mode",
+    cause:
+      "The table in the file is a mirror and the sink's `mode` is history, or the other way round. One table can't be both; nothing was changed.",
+    remedy:
+      "Give the sink another `schema`, or set `mode` back. If nobody needs the table any more, drop it while Millrace is stopped: Millrace creates and fills it again.",
+  },
+  MR3223: {
+    title: "A query has no copy of the DuckDB file to read",
+    cause:
+      "Beside a running daemon a query reads a copy of the file, in a process of its own. The disk had no room " +
+      "for it, or too much was written during the copy.",
+    remedy:
+      "Make room beside the file, query when less is written, or stop Millrace: then the query reads the file itself.",
+  },
+} as const satisfies ErrorPages;

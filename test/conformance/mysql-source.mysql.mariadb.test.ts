@@ -1,0 +1,27 @@
+import { sourceFactory } from "../../connectors/mysql/source/config.ts";
+import { quietLog } from "../support/quiet-log.ts";
+import { freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/services.ts";
+import { sourceConformance } from "./source.ts";
+
+for (const flavour of mysqlFlavours) {
+  sourceConformance({
+    name: flavour,
+    async stage() {
+      const database = await freshMysqlDatabase(mysqlUrl(flavour));
+      const { name, connection } = database;
+      const url = new URL(mysqlUrl(flavour));
+      url.pathname = `/${name}`;
+      const options = { url: url.href };
+      return {
+        open: () => sourceFactory.create({ daemon: name, folder: ".", tables: [`${name}.*`], options }, quietLog),
+        run: async (statements, end = "commit") => {
+          for (const sql of ["begin", ...statements, end]) await connection.query(sql);
+        },
+        create: (table, isKeyed) =>
+          `create table ${table} (id int ${isKeyed ? "primary key" : "not null"}, name varchar(100), amount int) character set utf8mb4`,
+        id: (table) => `${name}.${table}`,
+        [Symbol.asyncDispose]: () => database[Symbol.asyncDispose](),
+      };
+    },
+  });
+}
