@@ -96,7 +96,8 @@ class KafkaTarget implements LoadTarget {
   async #keys(name: string): Promise<ReadonlySet<string>> {
     const keys = new Set<string>();
     const topic = (await this.#cluster.topics([name], this.#signal)).get(name);
-    for (let partition = 0; topic != null && partition < topic.leaders.length; partition++) {
+    if (topic == null) return keys;
+    for (const partition of topic.leaders.keys()) {
       const place = { name, topic, partition };
       const { first: from, stable: until } = await extentOf(this.#cluster, place, this.#signal);
       for await (const { key } of readCommitted(this.#cluster, place, { from, until }, this.#signal)) {
@@ -114,7 +115,7 @@ class KafkaTarget implements LoadTarget {
 
 /** As long as Millrace's, with the headers' bytes. */
 function envelope(key: string, row: Readonly<Record<string, string | null>>): string {
-  const id = "bench/1/0-1A2B3D0/42";
+  const id = "shop/1/0-1A2B3D0/42";
   const schema = { subject: "public.orders", version: 1, fingerprint: "0".repeat(64) };
   const place = { name: "bench", kind: "postgres", database: "postgres", schema: "public", table: "orders" };
   const source = { ...place, snapshot: false, commitLsn: "0/1A2B3D0", txid: "742", index: 42 };

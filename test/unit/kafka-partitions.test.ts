@@ -20,7 +20,7 @@ test("keys have the hashes of the Java client", () => {
 test("keys of any length come into the partition that the library's Java-compatible partitioner gives", () => {
   for (let length = 0; length < 40; length++) {
     const key = Buffer.from(Array.from({ length }, (_, i) => (i * 97 + length * 31) & 0xff));
-    const theirs = Number(compatibilityPartitioner({ topic: "t" }, key)) % 7;
+    const theirs = compatibilityPartitioner({ topic: "t" }, key) % 7;
     expect(partitionOf(Buffer.concat([key, Buffer.from("more")]), length, 7)).toBe(theirs);
   }
 });
