@@ -289,17 +289,9 @@ export class TableGate {
     const { code, message, hint } = error;
     const stored = { code, message, hint: hint ?? null, at: timestamp(this.#parts.clock) };
     await this.#parts.state.schemas.suspend(tableId, stored);
-    await this.#restartReads(tableId);
     this.#suspended.set(tableId, stored);
     this.#parts.logger.error({ table: tableId, code }, message);
     this.#parts.events.suspended(tableId);
-  }
-
-  /** Invariant: before a change of the table is skipped, so that no snapshot continues as if it had not been. */
-  async #restartReads(tableId: string): Promise<void> {
-    const { refills } = this.#parts.state;
-    const begun = (await refills.list()).filter((refill) => refill.tableId === tableId && refill.state === "running");
-    for (const { id } of begun) await refills.restart(id);
   }
 
   /**
