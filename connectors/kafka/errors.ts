@@ -73,7 +73,7 @@ export const pages = {
   },
   MR3508: {
     title: "A row is too large for its topic",
-    cause: "Its record is larger than `max.message.bytes` of the topic. The row is set aside as a dead letter.",
+    cause: "Its record is larger than `max.message.bytes` of the topic. The row becomes a dead letter.",
     remedy:
       "Raise `max.message.bytes` of the topic (and `replica.fetch.max.bytes` of the brokers), or leave the large column out " +
       "(`tables: … columns: … drop: true`); then read the table again: `millrace snapshot start --tables TABLE --sink NAME`.",

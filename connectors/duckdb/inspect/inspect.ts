@@ -45,6 +45,8 @@ export class DuckdbInspection implements Inspection {
   readonly #connection: DuckDBConnection;
   readonly #schema: string | undefined;
   readonly #form: TargetForm;
+  /** DuckDB never answers on a connection that is closed while it works. */
+  readonly #reading = new Set<Promise<unknown>>();
 
   private constructor(
     database: Database,
@@ -79,7 +81,7 @@ export class DuckdbInspection implements Inspection {
   }
 
   async rows(table: TableVersion, keys: readonly KeyText[], signal: AbortSignal): Promise<readonly StoredRow[]> {
-    return await guarded(this.#connection, signal, async () => {
+    return await this.#guarded(signal, async () => {
       const found = await this.#find(this.#connection, table);
       if (found === null || keys.length === 0) return [];
       const one = (key: KeyText) =>
@@ -95,7 +97,7 @@ export class DuckdbInspection implements Inspection {
   }
 
   async equal(table: TableVersion, asked: RowsInOrder, signal: AbortSignal): Promise<EqualRows | null> {
-    return await guarded(this.#connection, signal, async () => {
+    return await this.#guarded(signal, async () => {
       const found = this.#form.mode === "mirror" ? await this.#find(this.#connection, table) : null;
       if (found === null || asked.keys.length === 0) return null;
       const spelt = (key: string): string => this.expected(table, table.key[0]!, key);
@@ -136,8 +138,27 @@ export class DuckdbInspection implements Inspection {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#connection.interrupt();
+    await Promise.allSettled(this.#reading);
     this.#connection.disconnectSync();
     await this.#database.release();
+  }
+
+  async #guarded<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    if (signal.aborted) throw stopped();
+    const interrupt = (): void => this.#connection.interrupt();
+    signal.addEventListener("abort", interrupt);
+    const reading = work();
+    this.#reading.add(reading);
+    try {
+      return await reading;
+    } catch (error) {
+      if (signal.aborted) throw stopped();
+      throw classify(error, "reading rows to compare");
+    } finally {
+      this.#reading.delete(reading);
+      signal.removeEventListener("abort", interrupt);
+    }
   }
 
   async #find(connection: DuckDBConnection, table: TableVersion): Promise<Found | null> {
@@ -238,18 +259,4 @@ function parsedObject(json: Json): object {
   if (typeof json !== "string") return {};
   const parsed: unknown = JSON.parse(json);
   return typeof parsed === "object" && parsed !== null ? parsed : {};
-}
-
-async function guarded<T>(connection: DuckDBConnection, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-  if (signal.aborted) throw stopped();
-  const interrupt = (): void => connection.interrupt();
-  signal.addEventListener("abort", interrupt);
-  try {
-    return await work();
-  } catch (error) {
-    if (signal.aborted) throw stopped();
-    throw classify(error, "reading rows to compare");
-  } finally {
-    signal.removeEventListener("abort", interrupt);
-  }
 }
