@@ -23,8 +23,13 @@ const PARSERS = new Map([
   [10, produceV10.parseResponse],
   [11, produceV11.parseResponse],
 ]);
-/** The broker still writes the end of the transaction before, or makes its first topic for transactions. */
-const STILL_ENDING = new Set(["CONCURRENT_TRANSACTIONS", "COORDINATOR_LOAD_IN_PROGRESS", "COORDINATOR_NOT_AVAILABLE"]);
+/** The broker still writes the end of the transaction before, or has just become the coordinator of this id. */
+const STILL_ENDING = new Set([
+  "CONCURRENT_TRANSACTIONS",
+  "COORDINATOR_LOAD_IN_PROGRESS",
+  "COORDINATOR_NOT_AVAILABLE",
+  "NOT_COORDINATOR",
+]);
 const ENDING_TRIES_MAX = 200;
 
 /** The batches of one topic, by partition. */
@@ -78,11 +83,12 @@ export class TransactionalWriter {
     { clock, id, compression }: { readonly clock: Clock; readonly id: string; readonly compression: Compression },
     signal: AbortSignal,
   ): Promise<TransactionalWriter> {
-    const coordinator = await coordinatorOf(cluster, clock, id, signal);
-    const producer = await untilEnded(clock, signal, () =>
-      cluster.request<ProducerIdentity>("InitProducerId", coordinator, signal, id, TRANSACTION_MS_MAX, -1n, -1),
-    );
-    return new TransactionalWriter(cluster, clock, id, coordinator, producer, compression);
+    return await untilEnded(clock, signal, async () => {
+      const coordinator = await coordinatorOf(cluster, id, signal);
+      const parts = [id, TRANSACTION_MS_MAX, -1n, -1];
+      const producer = await cluster.request<ProducerIdentity>("InitProducerId", coordinator, signal, ...parts);
+      return new TransactionalWriter(cluster, clock, id, coordinator, producer, compression);
+    });
   }
 
   /** All of it in one transaction. When this resolves, readers of committed records see it; when it rejects, they may. */
@@ -171,19 +177,18 @@ export class TransactionalWriter {
   }
 }
 
-async function coordinatorOf(cluster: Cluster, clock: Clock, id: string, signal: AbortSignal): Promise<number> {
-  return await untilEnded(clock, signal, async () => {
-    const { coordinators } = await cluster.request<{ readonly coordinators: readonly Coordinator[] }>(
-      "FindCoordinator",
-      null,
-      signal,
-      OF_TRANSACTION,
-      [id],
-    );
-    const [found] = coordinators;
-    if (found === undefined || found.errorCode !== 0) throw failureOf(found?.errorCode ?? 15, id);
-    return found.nodeId;
-  });
+async function coordinatorOf(cluster: Cluster, id: string, signal: AbortSignal): Promise<number> {
+  const { coordinators } = await cluster.request<{ readonly coordinators: readonly Coordinator[] }>(
+    "FindCoordinator",
+    null,
+    signal,
+    OF_TRANSACTION,
+    [id],
+  );
+  const [found] = coordinators;
+  if (found === undefined) throw failureOf("COORDINATOR_NOT_AVAILABLE", id);
+  if (found.errorCode !== 0) throw failureOf(found.errorCode, id);
+  return found.nodeId;
 }
 
 /** Tries again as long as the transaction before has not quite ended. */
