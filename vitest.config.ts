@@ -35,6 +35,8 @@ export default defineConfig({
           name: "together",
           include: ["test/**/*.test.ts"],
           exclude: [...alone, UNIT, "**/node_modules/**"],
+          // A process for each file would take 0.3 s more of the processor, with 180 files.
+          isolate: false,
           sequence: { groupOrder: 0 },
         },
       },

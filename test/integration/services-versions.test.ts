@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { expect, test, vi } from "vitest";
+import { afterEach, expect, test, vi } from "vitest";
 import { parse } from "yaml";
 import { z } from "zod";
 import { serviceNames } from "../../scripts/services/definitions.ts";
@@ -16,6 +16,10 @@ const Compose = z.object({
   services: z.record(z.string(), z.object({ image: z.string(), ports: z.array(z.string()) })),
 });
 const compose = Compose.parse(parse(readFileSync("docker-compose.yml", "utf8")));
+
+afterEach(() => {
+  vi.unstubAllEnvs();
+});
 
 test("docker-compose.yml has every server in the version of versions.ts, and no other; the browser is none", () => {
   const images = Object.fromEntries(Object.entries(compose.services).map(([name, { image }]) => [name, image]));
@@ -72,7 +76,6 @@ test("the lines of Postgres are 18 to 14, of which a run has the newest unless i
   expect(postgresLine()).toMatchObject({ major: 18, image: versions.postgres.image });
   vi.stubEnv("MILLRACE_TEST_POSTGRES_VERSION", "15");
   expect(postgresLine()).toMatchObject({ major: 15 });
-  vi.unstubAllEnvs();
   expect(postgresLine("14")).toMatchObject({ major: 14 });
   expect(() => postgresLine("13")).toThrow("known are 18, 17, 16, 15, 14");
   expect(await readFile("docker-compose.yml", "utf8")).toContain(versions.postgres.image);
@@ -97,5 +100,4 @@ test("the lines of MySQL and of MariaDB, of which a run has the first unless it 
   });
   vi.stubEnv("MILLRACE_TEST_MYSQL_VERSION", "8.1");
   expect(() => mysqlLine()).toThrow("there is no such MySQL here; known are 9.7, 8.4, 8.0");
-  vi.unstubAllEnvs();
 });
