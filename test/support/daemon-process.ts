@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { onTestFailed, TestRunner } from "vitest";
 import { stringify } from "yaml";
@@ -14,6 +15,9 @@ import { eventually, patient } from "./waiting.ts";
 
 /** Tests wait for longer than people do. */
 const ANSWER_MS_MAX = 180_000;
+/** A daemon that was started listens after it has taken its lease. */
+const LISTENS_WITHIN_MS = 15_000;
+const LISTENS_POLL_MS = 50;
 const LEAST_PROGRAM = fileURLToPath(new URL("least-program.ts", import.meta.url));
 /** Commands that would fail, or say less, without what an administrator has still to give. */
 const AFTER_GRANTS = new Set(["run", "wait", "snapshot", "tail"]);
@@ -43,6 +47,7 @@ export class Installation implements AsyncDisposable {
   /** The daemon's, after which its slot and publication are named. */
   readonly name: string;
   readonly #client: DaemonClient;
+  #newest: Daemon | undefined;
   readonly #running = new Set<ChildProcess>();
   readonly #administrator: Administrator | undefined;
 
@@ -71,7 +76,7 @@ export class Installation implements AsyncDisposable {
   runProgram(path: string, environment: Readonly<Record<string, string>>, ...args: readonly string[]): Daemon {
     this.#administrator?.begin();
     const whole = isLeastMode ? [LEAST_PROGRAM, path, ...args] : [path, ...args];
-    return new Daemon(this, this.#spawn(whole, environment));
+    return (this.#newest = new Daemon(this, this.#spawn(whole, environment)));
   }
 
   /** One command to its end. */
@@ -87,9 +92,16 @@ export class Installation implements AsyncDisposable {
     return await this.#client.ask<Answer>(method, path, body, patient(ANSWER_MS_MAX));
   }
 
+  /** What the daemon says, as soon as it listens. Where none runs, what the command reads in the state. */
   async status(): Promise<StatusDocument> {
-    const status = await this.ask<StatusDocument>("GET", "/api/v1/status");
-    if (status !== undefined) return status;
+    const deadline = performance.now() + patient(LISTENS_WITHIN_MS);
+    for (;;) {
+      const status = await this.ask<StatusDocument>("GET", "/api/v1/status");
+      if (status !== undefined) return status;
+      if (this.#newest?.exited !== false || performance.now() > deadline) break;
+      // A command would cost more than the rest of the start.
+      await delay(LISTENS_POLL_MS);
+    }
     const { stdout } = await this.command("status", "--json");
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the program's own output, in its documented shape
     return JSON.parse(stdout) as StatusDocument;
