@@ -226,6 +226,9 @@ async function serve(
     startSnapshot: (request: Parameters<Control["startSnapshot"]>[0]) => control.startSnapshot(request),
     snapshots: () => control.snapshots(),
     cancelSnapshot: (id: number) => control.cancelSnapshot(id),
+    replayLetters: (choice: Parameters<Control["discardLetters"]>[0], timeoutMs: number) =>
+      control.replayLetters(choice, timeoutMs, signal),
+    discardLetters: (choice: Parameters<Control["discardLetters"]>[0]) => control.discardLetters(choice),
     reports: () => reports.list(),
     redact,
   };

@@ -19,6 +19,17 @@ export const SNAPSHOT_WITH_CONDITION = SNAPSHOT.extend({ where: z.string().nulli
 
 export const WAIT = z.strictObject({ timeoutMs: z.number().min(0).max(DAY_MS).optional().describe("Default: 60000.") });
 
+const LETTERS = {
+  ids: z.array(z.int().min(1)).max(10_000).nullish().describe("Numbers of dead letters; left out: all that wait."),
+  sink: z.string().nullish().describe("Of this sink only."),
+};
+
+export const DISCARD = z.strictObject(LETTERS);
+export const REPLAY = z.strictObject({
+  ...LETTERS,
+  timeoutMs: z.number().min(0).max(DAY_MS).optional().describe("Default: 60000."),
+});
+
 export const QUERY = z.strictObject({ sink: z.string(), timeoutMs: z.int().min(1).max(DAY_MS) });
 
 export const RECONCILE = z.strictObject({

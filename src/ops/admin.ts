@@ -3,7 +3,17 @@ import { MillraceError } from "../core/errors.ts";
 import type { ReconcileRequest } from "../core/contracts/reconciliation.ts";
 import type { StatusDocument } from "../core/contracts/status.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
-import { QUERY, RECONCILE, SINK, SNAPSHOT, SNAPSHOT_WITH_CONDITION, validatorOf, WAIT } from "./admin-bodies.ts";
+import {
+  DISCARD,
+  QUERY,
+  RECONCILE,
+  REPLAY,
+  SINK,
+  SNAPSHOT,
+  SNAPSHOT_WITH_CONDITION,
+  validatorOf,
+  WAIT,
+} from "./admin-bodies.ts";
 import { admit, askerOf, type Entrance, isLook } from "./admission.ts";
 import { failure } from "./failure.ts";
 import { openApi } from "./openapi.ts";
@@ -21,6 +31,9 @@ export interface AdminPort {
   readonly startSnapshot: (request: SnapshotBody) => Promise<readonly string[]>;
   readonly snapshots: () => Promise<readonly object[]>;
   readonly cancelSnapshot: (id: number) => Promise<boolean>;
+  readonly replayLetters: (choice: LetterBody, timeoutMs: number) => Promise<object>;
+  /** How many were waiting. */
+  readonly discardLetters: (choice: LetterBody) => Promise<number>;
   /** Summaries of past comparisons, newest first; without keys. */
   readonly reports: () => Promise<readonly object[]>;
   /** Removes secrets from a JSON document that leaves the machine. */
@@ -31,6 +44,11 @@ export interface AdminPort {
   readonly reconcile?: (request: ReconcileRequest) => object;
   readonly reconciliation?: () => object;
   readonly stopReconciliation?: (id: string) => boolean;
+}
+
+export interface LetterBody {
+  readonly ids: readonly number[] | null;
+  readonly sink: string | null;
 }
 
 /** The client runs the query itself, on a copy of the sink. */
@@ -151,6 +169,15 @@ function addActions(app: FastifyInstance, port: AdminPort, { kind }: Entrance): 
   app.post<{ Body: Partial<SnapshotBody> }>("/api/v1/snapshots", { schema: { body } }, async ({ body }) => {
     const { sinks = [], tables = [], where = null } = body;
     return { tables: await port.startSnapshot({ sinks, tables, where }) };
+  });
+  type Letters = Partial<LetterBody> & { readonly timeoutMs?: number };
+  app.post<{ Body: Letters }>("/api/v1/dlq/replay", { schema: { body: REPLAY } }, async ({ body: given }) => {
+    const { ids = null, sink = null, timeoutMs = 60_000 } = given;
+    return await port.replayLetters({ ids, sink }, timeoutMs);
+  });
+  app.post<{ Body: Letters }>("/api/v1/dlq/discard", { schema: { body: DISCARD } }, async ({ body: given }) => {
+    const { ids = null, sink = null } = given;
+    return { discarded: await port.discardLetters({ ids, sink }) };
   });
   app.delete<{ Params: { id: string } }>("/api/v1/snapshots/:id", async ({ params }) => {
     return { cancelled: await port.cancelSnapshot(Number(params.id)) };

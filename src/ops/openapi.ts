@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { SINK, SNAPSHOT, WAIT } from "./admin-bodies.ts";
+import { DISCARD, REPLAY, SINK, SNAPSHOT, WAIT } from "./admin-bodies.ts";
 import { schemaOf, STATUS_FIELDS } from "./status-fields.ts";
 
 /**
@@ -55,6 +55,16 @@ function actions(): object {
         json({ type: "object", properties: { reached: BOOLEAN, missing: TEXTS } }),
       ),
     },
+    "/api/v1/dlq/replay": {
+      post: post(
+        "Reads the rows of dead letters from the source again; answers when each has ended, or after the timeout.",
+        REPLAY,
+        json({ type: "object", properties: { replayed: COUNT, superseded: COUNT, failed: COUNT } }),
+      ),
+    },
+    "/api/v1/dlq/discard": {
+      post: post("Gives dead letters up.", DISCARD, json({ type: "object", properties: { discarded: COUNT } })),
+    },
     "/api/v1/snapshots": {
       ...get("Tables that are being read again beside the stream.", { 200: json({ type: "array", items: OBJECT }) }),
       post: post(
@@ -74,6 +84,7 @@ function actions(): object {
 }
 
 const BOOLEAN = { type: "boolean" } as const;
+const COUNT = { type: "integer" } as const;
 const OBJECT = { type: "object" } as const;
 const TEXTS = { type: "array", items: { type: "string" } } as const;
 const READINESS = {

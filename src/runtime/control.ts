@@ -2,10 +2,11 @@ import { deadline, timestamp } from "../core/clock.ts";
 import type { LogHealth } from "../core/contracts/log-admin.ts";
 import { NOT_COUNTED, type SourceCounter } from "../core/contracts/source-counters.ts";
 import type { Positions } from "../core/contracts/positions.ts";
-import { isStubborn } from "../core/contracts/state-store.ts";
+import { type DeadLetter, isStubborn } from "../core/contracts/state-store.ts";
 import type { PipelineStatus, SinkStatus, SnapshotStatus, SourceStatus } from "../core/contracts/status.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
-import { notAsked, noSuchSink, noSuchTable, tooManyQueries } from "./errors.ts";
+import { chosenLetters, DISCARD, type LetterChoice, replay, type Replayed } from "./apply/replay.ts";
+import { notAsked, noSuchLetter, noSuchSink, noSuchTable, tooManyQueries } from "./errors.ts";
 import { LagClock } from "./lag.ts";
 import { encodeMark } from "./stream/marks.ts";
 import type { Pipeline } from "./pipeline.ts";
@@ -224,6 +225,28 @@ export class Control {
   /** False if there is no unfinished snapshot with this number. */
   async cancelSnapshot(id: number): Promise<boolean> {
     return await cancelRefill(this.#pipeline.state.refills, id);
+  }
+
+  /** Reads the rows of dead letters from the source again; resolves when each has ended, or after the timeout. */
+  async replayLetters(choice: LetterChoice, timeoutMs: number, signal: AbortSignal): Promise<Replayed> {
+    const { clock, news, state, gate } = this.#pipeline;
+    const letters = await this.#letters(choice);
+    using limit = deadline(clock, timeoutMs, signal);
+    const onKeys = (): void => this.#pipeline.readListedKeys();
+    return await replay(letters, { clock, news, state, table: (id) => gate.table(id), onKeys }, limit.signal);
+  }
+
+  /** Gives dead letters up: the sinks stay without these rows until they change again. Returns how many waited. */
+  async discardLetters(choice: LetterChoice): Promise<number> {
+    const ids = (await this.#letters(choice)).map(({ id }) => id);
+    return await this.#pipeline.state.deadLetters.settle(ids, DISCARD);
+  }
+
+  async #letters(choice: LetterChoice): Promise<readonly DeadLetter[]> {
+    if (choice.sink !== null) this.#chosen(choice.sink);
+    const { letters, unknown } = await chosenLetters(this.#pipeline.state, choice);
+    if (unknown.length > 0) throw noSuchLetter(unknown);
+    return letters;
   }
 
   /** Resolves when everything committed before the call is durable in every sink, re-reads included. */

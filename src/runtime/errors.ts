@@ -174,6 +174,15 @@ export function noSuchTable(id: string): MillraceError {
   });
 }
 
+export function noSuchLetter(ids: readonly number[]): MillraceError {
+  return new MillraceError({
+    code: "MR1115",
+    kind: "fatal",
+    message: `there is no dead letter ${ids.join(", ")}`,
+    hint: "millrace dlq list --all shows the numbers; a row that is refused again has a new one",
+  });
+}
+
 /** Reasons for a table's suspension that end by themselves as soon as the source is corrected. */
 export const CORRECTED_AT_SOURCE: ReadonlySet<string> = new Set(["MR1026", "MR1309", "MR1312"]);
 

@@ -186,6 +186,11 @@ export class Pipeline {
     else await this.#streaming.refiller.again(request);
   }
 
+  /** Keys were listed by somebody else than a sink. */
+  readListedKeys(): void {
+    this.#notify();
+  }
+
   /** Every sink lacks changes of a suspended table: all of them read it again before it flows. */
   async reinstate(tableIds: readonly string[]): Promise<void> {
     const { gate, state, suspended } = this;

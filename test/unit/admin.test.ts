@@ -67,6 +67,8 @@ function served(entrance: Entrance = { kind: "socket" }) {
     },
     snapshots: async () => [],
     cancelSnapshot: async () => false,
+    replayLetters: async ({ ids }) => ({ replayed: ids?.length ?? 0, superseded: 0, failed: 0 }),
+    discardLetters: async () => 0,
     reports: async () => [{ id: "r1", drift: false }],
     redact: (json) => secrets.redactJson(json),
     copy: async () => "/copy",

@@ -1,11 +1,19 @@
 import Table from "cli-table3";
-import type { DeadLetter } from "../../core/contracts/state-store.ts";
+import type { Command } from "commander";
+import type { Config } from "../../config/config.ts";
+import type { DeadLetter, StateStore } from "../../core/contracts/state-store.ts";
 import { serializePosition } from "../../core/model/position.ts";
-import { countOf } from "../arguments.ts";
+import { chosenLetters, DISCARD, type LetterChoice, listKeysOf, type Replayed } from "../../runtime/apply/replay.ts";
+import { openState } from "../../state/open.ts";
+import { chosenSinks, countOf, durationOf } from "../arguments.ts";
 import type { CommandLine } from "../command-line.ts";
+import { DaemonClient } from "../daemon-client.ts";
 import { cliError } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
 import { readState } from "../read-state.ts";
+
+/** For an answer, beyond the time that the daemon may take. */
+const ANSWER_MS = 10_000;
 
 export function addDlq({ program, action }: CommandLine): void {
   const dlq = program.command("dlq").description("dead letters: rows that a sink refused");
@@ -42,9 +50,111 @@ export function addDlq({ program, action }: CommandLine): void {
         return EXIT.done;
       }),
     );
+  addReplay(dlq, action);
+  addDiscard(dlq, action);
 }
 
-function summary({ id, sink, tableId, key, op, position, code, reason, createdAt, state }: DeadLetter) {
+function addReplay(dlq: Command, action: CommandLine["action"]): void {
+  dlq
+    .command("replay [ids...]")
+    .description("read the rows again from the source and give them to their sinks")
+    .option("--all", "all letters that wait")
+    .option("--sink <name>", "of this sink only")
+    .option("--timeout <duration>", "how long to wait for the rows", "60s")
+    .action(
+      action(async (session, options, args) => {
+        const config = await session.config();
+        const choice = choiceOf(config, options, args);
+        const timeoutMs = Math.ceil(durationOf("--timeout", options["timeout"]));
+        const body = { ...choice, timeoutMs };
+        const client = new DaemonClient(config.state);
+        const answer = await client.ask<Replayed>("POST", "/api/v1/dlq/replay", body, timeoutMs + ANSWER_MS);
+        const result = answer ?? (await listForNextStart(config, choice));
+        session.print(result, describeReplay(result));
+        return result.failed > 0 ? EXIT.failed : EXIT.done;
+      }),
+    );
+}
+
+function addDiscard(dlq: Command, action: CommandLine["action"]): void {
+  dlq
+    .command("discard [ids...]")
+    .description(
+      "give letters up: the sink stays without these rows until they change; prints them unless --yes is given",
+    )
+    .option("--all", "all letters that wait")
+    .option("--sink <name>", "of this sink only")
+    .option("--yes", "do it")
+    .action(
+      action(async (session, options, args) => {
+        const config = await session.config();
+        const choice = choiceOf(config, options, args);
+        const letters = await readState(config, (state) => known(state, choice));
+        const waiting = letters.filter(({ state }) => state === "waiting");
+        const isConfirmed = options["yes"] === true;
+        const discarded = isConfirmed && waiting.length > 0 ? await discard(config, choice) : 0;
+        const applied = isConfirmed || waiting.length === 0;
+        const document = { applied, discarded, letters: waiting.map(summary) };
+        const end = isConfirmed ? `discarded: ${discarded}` : "nothing was done: add --yes to do it";
+        session.print(document, `${describeAll(waiting)}\n${waiting.length === 0 ? "nothing waits" : end}`);
+        return applied ? EXIT.done : EXIT.refused;
+      }),
+    );
+}
+
+/** Some letters by their numbers, or all with --all: never all by omission. */
+function choiceOf(config: Config, options: Readonly<Record<string, unknown>>, args: readonly string[]): LetterChoice {
+  const ids = args.map((id) => countOf("<id>", id));
+  const isAll = options["all"] === true;
+  if (isAll === ids.length > 0) throw cliError("MR1110", "name the numbers of letters, or say --all");
+  const sink = typeof options["sink"] === "string" ? options["sink"] : null;
+  if (sink !== null) chosenSinks(config, sink);
+  return { ids: isAll ? null : ids, sink };
+}
+
+async function known(state: StateStore, choice: LetterChoice): Promise<readonly DeadLetter[]> {
+  const { letters, unknown } = await chosenLetters(state, choice);
+  if (unknown.length > 0) throw cliError("MR1115", `there is no dead letter ${unknown.join(", ")}`);
+  return letters;
+}
+
+/** Without a daemon. */
+async function listForNextStart(config: Config, choice: LetterChoice): Promise<Replayed & { readonly listed: number }> {
+  const state = await openState(config.state, { name: config.name });
+  try {
+    const letters = await known(state, choice);
+    const tables = new Map((await state.schemas.list()).map((table) => [table.id, table]));
+    const listed = await listKeysOf(letters, { state, table: (id) => tables.get(id) });
+    const superseded = letters.filter((letter) => letter.state !== "waiting").length;
+    return { replayed: 0, superseded, failed: 0, waiting: listed.map(({ id }) => id), listed: listed.length };
+  } finally {
+    await state.close();
+  }
+}
+
+async function discard(config: Config, choice: LetterChoice): Promise<number> {
+  const answer = await new DaemonClient(config.state).ask<{ discarded: number }>("POST", "/api/v1/dlq/discard", choice);
+  if (answer !== undefined) return answer.discarded;
+  const state = await openState(config.state, { name: config.name });
+  try {
+    const letters = await known(state, choice);
+    return await state.deadLetters.settle(
+      letters.map(({ id }) => id),
+      DISCARD,
+    );
+  } finally {
+    await state.close();
+  }
+}
+
+function describeReplay(result: Replayed & { readonly listed?: number }): string {
+  const { replayed, superseded, failed, waiting, listed } = result;
+  if (listed !== undefined) return `no daemon runs: it reads ${listed} rows again when it starts`;
+  const again = waiting.length === 0 ? [] : [`still waiting: ${waiting.join(", ")} (millrace dlq show ID says why)`];
+  return [`replayed: ${replayed}, superseded before: ${superseded}, failed: ${failed}`, ...again].join("\n");
+}
+
+function summary({ id, sink, tableId, key, op, position, code, reason, createdAt, attempts, state }: DeadLetter) {
   return {
     id,
     sink,
@@ -53,9 +163,13 @@ function summary({ id, sink, tableId, key, op, position, code, reason, createdAt
     op,
     position: serializePosition(position),
     code,
+    cause: reason,
+    at: createdAt,
+    attempts,
+    state,
+    // As earlier versions call the two above.
     reason,
     createdAt,
-    state,
   };
 }
 

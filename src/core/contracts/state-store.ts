@@ -353,7 +353,14 @@ export interface DeadLetter {
   /** The envelope as JSON. */
   readonly envelope: string;
   readonly createdAt: string;
+  /** How often the target refused the row, replays included. */
+  readonly attempts: number;
   readonly state: "waiting" | "superseded" | "replayed" | "discarded";
+}
+
+export interface LetterChange {
+  readonly from: DeadLetter["state"];
+  readonly to: DeadLetter["state"];
 }
 
 /** The findings of the newest comparison until it ends. */
@@ -366,7 +373,7 @@ export interface ComparisonStore {
 
 export interface DeadLetterStore {
   /** A letter for the same sink, table and key replaces the waiting one. */
-  add(letter: Omit<DeadLetter, "id" | "createdAt" | "state">): Promise<void>;
+  add(letter: Omit<DeadLetter, "id" | "createdAt" | "state" | "attempts">): Promise<void>;
   list(filter?: { readonly sink?: string; readonly state?: DeadLetter["state"] }): Promise<readonly DeadLetter[]>;
   get(id: number): Promise<DeadLetter | null>;
   /** Waiting letters per sink. */
@@ -375,6 +382,8 @@ export interface DeadLetterStore {
   forget(tableId: string): Promise<void>;
   /** Supersedes a sink's waiting letters whose keys have been written since. */
   supersede(sink: string, tableId: string, keys: readonly KeyText[]): Promise<void>;
+  /** Changes the state of those of these letters that are in state `from`; returns how many were. */
+  settle(ids: readonly number[], change: LetterChange): Promise<number>;
 }
 
 /** Results of comparisons: only the newest ones. */

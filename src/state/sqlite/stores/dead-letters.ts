@@ -2,7 +2,7 @@ import type { StatementSync } from "node:sqlite";
 import { timestamp } from "../../../core/clock.ts";
 import { parsePosition, serializePosition } from "../../../core/model/position.ts";
 import type { KeyText } from "../../../core/contracts/row-reads.ts";
-import type { DeadLetter, DeadLetterStore } from "../../../core/contracts/state-store.ts";
+import type { DeadLetter, DeadLetterStore, LetterChange } from "../../../core/contracts/state-store.ts";
 import { ObligationCount } from "./obligations.ts";
 import type { Connection } from "../connection.ts";
 import { integer, isTexts, stored, text, oneOf, type Row } from "../row.ts";
@@ -10,7 +10,7 @@ import { integer, isTexts, stored, text, oneOf, type Row } from "../row.ts";
 /** Only the newest settled letters are kept, for the record. Waiting letters are never removed. */
 const SETTLED_COUNT_MAX = 10_000;
 
-const COLUMNS = "id, sink, table_id, key, op, position, code, reason, envelope, created_at, state";
+const COLUMNS = "id, sink, table_id, key, op, position, code, reason, envelope, created_at, attempts, state";
 const SAME_KEY = "sink = :sink AND table_id = :table AND key = :key AND state = 'waiting'";
 
 export class SqliteDeadLetters implements DeadLetterStore {
@@ -24,16 +24,18 @@ export class SqliteDeadLetters implements DeadLetterStore {
   readonly #isWaiting: StatementSync;
   readonly #supersede: StatementSync;
   readonly #forget: StatementSync;
+  readonly #settle: StatementSync;
   readonly #obligations: ObligationCount;
 
   constructor(connection: Connection) {
     this.#connection = connection;
     this.#obligations = new ObligationCount(connection);
-    this.#replaced = connection.prepare(`DELETE FROM dead_letter WHERE ${SAME_KEY}`);
+    this.#replaced = connection.prepare(`DELETE FROM dead_letter WHERE ${SAME_KEY} RETURNING attempts, position, op`);
     this.#insert = connection.prepare(
-      `INSERT INTO dead_letter (sink, table_id, key, op, position, code, reason, envelope, created_at)
-       VALUES (:sink, :table, :key, :op, :position, :code, :reason, :envelope, :created)`,
+      `INSERT INTO dead_letter (sink, table_id, key, op, position, code, reason, envelope, created_at, attempts)
+       VALUES (:sink, :table, :key, :op, :position, :code, :reason, :envelope, :created, :attempts)`,
     );
+    this.#settle = connection.prepare("UPDATE dead_letter SET state = :to WHERE id = :id AND state = :from");
     this.#prune = connection.prepare(
       `DELETE FROM dead_letter WHERE state <> 'waiting' AND id <= (
          SELECT id FROM dead_letter WHERE state <> 'waiting' ORDER BY id DESC LIMIT 1 OFFSET :keep)`,
@@ -51,15 +53,16 @@ export class SqliteDeadLetters implements DeadLetterStore {
     this.#supersede = connection.prepare(`UPDATE dead_letter SET state = 'superseded' WHERE ${SAME_KEY}`);
   }
 
-  async add(letter: Omit<DeadLetter, "id" | "createdAt" | "state">): Promise<void> {
+  async add(letter: Omit<DeadLetter, "id" | "createdAt" | "state" | "attempts">): Promise<void> {
     const { sink, tableId: table, op, code, reason, envelope } = letter;
     const encodedKey = JSON.stringify(letter.key);
     const position = serializePosition(letter.position);
     const created = timestamp(this.#connection.clock);
     this.#connection.write(() => {
-      const isNews = this.#replaced.run({ sink, table, key: encodedKey }).changes === 0;
-      if (isNews) this.#obligations.added(sink);
-      this.#insert.run({ sink, table, key: encodedKey, op, position, code, reason, envelope, created });
+      const replaced = this.#replaced.get({ sink, table, key: encodedKey });
+      if (replaced === undefined) this.#obligations.added(sink);
+      const attempts = attemptsAfter(replaced, position, op);
+      this.#insert.run({ sink, table, key: encodedKey, op, position, code, reason, envelope, created, attempts });
       this.#prune.run({ keep: SETTLED_COUNT_MAX });
     });
   }
@@ -92,6 +95,20 @@ export class SqliteDeadLetters implements DeadLetterStore {
       for (const p of waiting) this.#supersede.run(p);
     });
   }
+
+  async settle(ids: readonly number[], { from, to }: LetterChange): Promise<number> {
+    if (ids.length === 0) return 0;
+    return this.#connection.write(() =>
+      ids.reduce((n, id) => n + Number(this.#settle.run({ id, from, to }).changes), 0),
+    );
+  }
+}
+
+/** A step that is applied again reports the same refusal again. */
+function attemptsAfter(replaced: Row | undefined, position: string, op: string): number {
+  if (replaced === undefined) return 1;
+  const isSame = text(replaced, "position") === position && text(replaced, "op") === op;
+  return integer(replaced, "attempts") + (isSame ? 0 : 1);
 }
 
 function deadLetter(row: Row): DeadLetter {
@@ -106,6 +123,7 @@ function deadLetter(row: Row): DeadLetter {
     reason: text(row, "reason"),
     envelope: text(row, "envelope"),
     createdAt: text(row, "created_at"),
+    attempts: integer(row, "attempts"),
     state: oneOf(row, "state", ["waiting", "superseded", "replayed", "discarded"]),
   };
 }
