@@ -5,7 +5,7 @@ import type { Positions } from "../core/contracts/positions.ts";
 import { type DeadLetter, isStubborn } from "../core/contracts/state-store.ts";
 import type { PipelineStatus, SinkStatus, SnapshotStatus, SourceStatus } from "../core/contracts/status.ts";
 import type { Logger } from "../core/contracts/telemetry.ts";
-import { chosenLetters, DISCARD, type LetterChoice, replay, type Replayed } from "./apply/replay.ts";
+import { chosenLetters, DISCARD, type LetterChoice, replay, type Replayed } from "./replay.ts";
 import { notAsked, noSuchLetter, noSuchSink, noSuchTable, tooManyQueries } from "./errors.ts";
 import { LagClock } from "./lag.ts";
 import { encodeMark } from "./stream/marks.ts";

@@ -128,7 +128,8 @@ test("a later good change of the key, its deletion too, makes the letter superse
 test("replayed letters bring the rows as they are now, are refused again, or are given up", async () => {
   const dlq = async (...args: readonly string[]) => {
     const { stdout, exitCode } = await pipeline.installation.command("dlq", ...args, "--json");
-    return { exitCode, answer: JSON.parse(stdout) as Record<string, unknown> };
+    const answer: Record<string, unknown> = JSON.parse(stdout);
+    return { exitCode, answer };
   };
   for (const id of [9, 10, 11]) await occupy(id);
   await pipeline.run("update item set n = 90 where id in (9, 10, 11)");

@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import type { Config } from "../../config/config.ts";
 import type { DeadLetter, StateStore } from "../../core/contracts/state-store.ts";
 import { serializePosition } from "../../core/model/position.ts";
-import { chosenLetters, DISCARD, type LetterChoice, listKeysOf, type Replayed } from "../../runtime/apply/replay.ts";
+import { chosenLetters, DISCARD, type LetterChoice, listKeysOf, type Replayed } from "../../runtime/replay.ts";
 import { openState } from "../../state/open.ts";
 import { chosenSinks, countOf, durationOf } from "../arguments.ts";
 import type { CommandLine } from "../command-line.ts";
