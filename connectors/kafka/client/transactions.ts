@@ -25,7 +25,9 @@ const PARSERS = new Map([
 ]);
 /** The broker still writes the end of the transaction before: a matter of milliseconds. */
 const STILL_ENDING = new Set(["CONCURRENT_TRANSACTIONS", "COORDINATOR_LOAD_IN_PROGRESS"]);
-const ENDING_TRIES_MAX = 200;
+/** A cluster makes the topic of all transactions when the first one begins. */
+const STILL_BEGINNING = new Set([...STILL_ENDING, "COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR"]);
+const TRIES_MAX = 200;
 
 /** The batches of one topic, by partition. */
 export interface TopicBatches {
@@ -78,11 +80,12 @@ export class TransactionalWriter {
     { clock, id, compression }: { readonly clock: Clock; readonly id: string; readonly compression: Compression },
     signal: AbortSignal,
   ): Promise<TransactionalWriter> {
-    const coordinator = await coordinatorOf(cluster, clock, id, signal);
-    const producer = await untilEnded(clock, signal, () =>
-      cluster.request<ProducerIdentity>("InitProducerId", coordinator, signal, id, TRANSACTION_MS_MAX, -1n, -1),
-    );
-    return new TransactionalWriter(cluster, clock, id, coordinator, producer, compression);
+    return await whileBusy(clock, signal, STILL_BEGINNING, async () => {
+      const coordinator = await coordinatorOf(cluster, id, signal);
+      const asked = [id, TRANSACTION_MS_MAX, -1n, -1];
+      const producer = await cluster.request<ProducerIdentity>("InitProducerId", coordinator, signal, ...asked);
+      return new TransactionalWriter(cluster, clock, id, coordinator, producer, compression);
+    });
   }
 
   /** All of it in one transaction. When this resolves, readers of committed records see it; when it rejects, they may. */
@@ -113,7 +116,7 @@ export class TransactionalWriter {
     const { version } = await this.#cluster.api("AddPartitionsToTxn", signal);
     const { producerId, producerEpoch } = this.#producer;
     const parts = version >= 4 ? [[transaction]] : [this.#id, producerId, producerEpoch, announced];
-    await untilEnded(this.#clock, signal, () =>
+    await whileBusy(this.#clock, signal, STILL_ENDING, () =>
       this.#cluster.request("AddPartitionsToTxn", this.#coordinator, signal, ...parts),
     );
   }
@@ -171,28 +174,31 @@ export class TransactionalWriter {
   }
 }
 
-async function coordinatorOf(cluster: Cluster, clock: Clock, id: string, signal: AbortSignal): Promise<number> {
-  return await untilEnded(clock, signal, async () => {
-    const { coordinators } = await cluster.request<{ readonly coordinators: readonly Coordinator[] }>(
-      "FindCoordinator",
-      null,
-      signal,
-      OF_TRANSACTION,
-      [id],
-    );
-    const [found] = coordinators;
-    if (found === undefined || found.errorCode !== 0) throw failureOf(found?.errorCode ?? 15, id);
-    return found.nodeId;
-  });
+async function coordinatorOf(cluster: Cluster, id: string, signal: AbortSignal): Promise<number> {
+  const { coordinators } = await cluster.request<{ readonly coordinators: readonly Coordinator[] }>(
+    "FindCoordinator",
+    null,
+    signal,
+    OF_TRANSACTION,
+    [id],
+  );
+  const [found] = coordinators;
+  if (found === undefined || found.errorCode !== 0) throw failureOf(found?.errorCode ?? 15, id);
+  return found.nodeId;
 }
 
-/** Tries again as long as the transaction before has not quite ended. */
-async function untilEnded<T>(clock: Clock, signal: AbortSignal, request: () => Promise<T>): Promise<T> {
+/** Tries again as long as the coordinator has to do with something else. */
+async function whileBusy<T>(
+  clock: Clock,
+  signal: AbortSignal,
+  busy: ReadonlySet<string>,
+  request: () => Promise<T>,
+): Promise<T> {
   for (let tries = 1; ; tries++) {
     try {
       return await request();
     } catch (error) {
-      if (tries >= ENDING_TRIES_MAX || !apiIdsOf(error).some((id) => STILL_ENDING.has(id))) throw error;
+      if (tries >= TRIES_MAX || !apiIdsOf(error).some((id) => busy.has(id))) throw error;
       await clock.sleep(Math.min(tries, 50), signal);
     }
   }
