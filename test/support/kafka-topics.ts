@@ -1,5 +1,5 @@
 /** Topics, read without the sink's own code: the library parses the records. */
-import { Admin, Consumer, FetchIsolationLevels } from "@platformatic/kafka";
+import { Admin, Consumer, FetchIsolationLevels, Producer, stringSerializers } from "@platformatic/kafka";
 import { randomUUID } from "node:crypto";
 
 export interface ReadRecord {
@@ -121,6 +121,24 @@ export class KafkaTopics implements AsyncDisposable {
 
   async read(topic: string): Promise<readonly ReadRecord[]> {
     return await this.#reader.read(topic);
+  }
+
+  /** Adds records to the partitions that they name, as another program may. */
+  async write(records: readonly ReadRecord[]): Promise<void> {
+    const producer = new Producer({
+      clientId: "other",
+      bootstrapBrokers: [this.broker],
+      serializers: stringSerializers,
+    });
+    const messages = records.map(({ topic, partition, key, value, headers }) => ({
+      topic,
+      partition,
+      headers: new Map(headers),
+      ...(key === null ? {} : { key }),
+      ...(value === null ? {} : { value }),
+    }));
+    await producer.send({ messages });
+    await producer.close();
   }
 
   async remove(names?: readonly string[]): Promise<void> {
