@@ -5,7 +5,7 @@
 import { produceV10, produceV11, produceV9, Writer } from "@platformatic/kafka";
 import type { Clock } from "../../../src/core/clock.ts";
 import type { Cluster, Topic } from "./cluster.ts";
-import { apiIdsOf, failureOf } from "./failures.ts";
+import { about, apiIdsOf, failureOf } from "./failures.ts";
 import type { Compression, ProducerIdentity, RecordBatch } from "./record-batch.ts";
 
 /** How long a transaction may last before the broker aborts it: the limit of a broker's default settings is 15 minutes. */
@@ -83,7 +83,8 @@ export class TransactionalWriter {
     return await whileBusy(clock, signal, STILL_BEGINNING, async () => {
       const coordinator = await coordinatorOf(cluster, id, signal);
       const asked = [id, TRANSACTION_MS_MAX, -1n, -1];
-      const producer = await cluster.request<ProducerIdentity>("InitProducerId", coordinator, signal, ...asked);
+      const begun = cluster.request<ProducerIdentity>("InitProducerId", coordinator, signal, ...asked);
+      const producer = await about(id, begun);
       return new TransactionalWriter(cluster, clock, id, coordinator, producer, compression);
     });
   }
@@ -104,7 +105,8 @@ export class TransactionalWriter {
     }
     await Promise.all([...byLeader].map(([leader, sent]) => this.#produce(leader, sent, signal)));
     const { producerId, producerEpoch } = this.#producer;
-    await this.#cluster.request("EndTxn", this.#coordinator, signal, this.#id, producerId, producerEpoch, true);
+    const end = [this.#id, producerId, producerEpoch, true];
+    await about(this.#id, this.#cluster.request("EndTxn", this.#coordinator, signal, ...end));
   }
 
   async #announce(topics: readonly TopicBatches[], signal: AbortSignal): Promise<void> {
