@@ -144,6 +144,7 @@ const MEANINGS: Readonly<Record<string, readonly [code: Code, kind: ErrorKind, w
   LEADER_NOT_AVAILABLE: ["MR3504", "retryable", "a partition has no leader"],
   NOT_LEADER_OR_FOLLOWER: ["MR3504", "retryable", "a partition has moved to another broker"],
   KAFKA_STORAGE_ERROR: ["MR3504", "retryable", "a broker can't write to its disk"],
+  CONCURRENT_TRANSACTIONS: ["MR3504", "retryable", "the transaction before can't end yet"],
   BROKER_NOT_AVAILABLE: ["MR3501", "retryable", "a broker is not there"],
   REQUEST_TIMED_OUT: ["MR3501", "retryable", "Kafka did not answer in time"],
   UNKNOWN_TOPIC_OR_PARTITION: ["MR3507", "blocked", "a topic does not exist"],
@@ -222,6 +223,12 @@ export function kafkaError(code: Code, kind: ErrorKind, message: string, cause?:
 /** About one table: only that one is suspended. */
 export function tableError(code: Code, table: string, message: string): MillraceError {
   return new MillraceError({ code, kind: "fatal", message, hint: pages[code].remedy, table });
+}
+
+/** A transaction can't even be given up where a partition of it can't be written: what that was is the reason. */
+export function stuckAfter(before: MillraceError | null, error: MillraceError): MillraceError {
+  if (before?.code !== "MR3504" || error.code !== "MR3504") return error;
+  return kafkaError("MR3504", error.kind, `${error.message}, after: ${before.message}`, error);
 }
 
 /** What waits for somebody because of one table's topic. */

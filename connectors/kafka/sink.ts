@@ -16,31 +16,25 @@ import {
   progressOf,
   readCheckpoint,
 } from "./checkpoint.ts";
-import { Cluster, type ClusterSettings } from "./client/cluster.ts";
+import { Cluster } from "./client/cluster.ts";
 import { extentOf } from "./client/reading.ts";
-import type { Compression } from "./client/record-batch.ts";
 import { TransactionalWriter } from "./client/transactions.ts";
-import { classify, isFenced, isUnknownTopic, kafkaError, ofTable, tableError, topicsLost } from "./errors.ts";
+import {
+  classify,
+  isFenced,
+  isUnknownTopic,
+  kafkaError,
+  ofTable,
+  stuckAfter,
+  tableError,
+  topicsLost,
+} from "./errors.ts";
 import type { Barrier, Format } from "./formats/format.ts";
-import { ownTopic, type TopicNaming, topicOf } from "./names.ts";
+import { ownTopic, topicOf } from "./names.ts";
 import { OpenTransaction } from "./open-transaction.ts";
+import type { KafkaSinkSettings } from "./settings.ts";
 import { RecordBuffers, StepRecords } from "./step-records.ts";
-import { idIn, otherPartitions, placeOf, type TopicRules, Topics, type UsableTopic } from "./topics.ts";
-
-export interface KafkaSinkSettings {
-  readonly name: string;
-  /** Made when the sink connects: a file for TLS may have changed. */
-  readonly cluster: () => ClusterSettings;
-  readonly naming: TopicNaming;
-  readonly rules: TopicRules;
-  readonly compression: Compression;
-  /** Whether a record without a value follows a delete. */
-  readonly tombstones: boolean;
-  /** Whether a topic of its own tells the ends of transactions. */
-  readonly transactions: boolean;
-  /** Null: nothing is going to be written. */
-  readonly format: Format | null;
-}
+import { idIn, otherPartitions, placeOf, Topics, type UsableTopic } from "./topics.ts";
 
 /** One for the cluster, while it is open. */
 interface Opened {
@@ -76,6 +70,8 @@ export class KafkaSink implements Sink, TargetPresence {
   /** Topics with changes of tables. */
   readonly #dataTopics = new Set<string>();
   #opened: Opened | null = null;
+  /** Why the last step failed. */
+  #failure: MillraceError | null = null;
   /** Another process holds the sink; until it is opened again. */
   #refusal: MillraceError | null = null;
   #lease = 0;
@@ -120,11 +116,12 @@ export class KafkaSink implements Sink, TargetPresence {
       this.#newSchemas.clear();
       this.#dataTopics.clear();
       await this.#write({ ...found, lease }, [], signal);
+      this.#failure = null;
       return progressOf(found);
     } catch (error) {
       this.#opened = null;
       await cluster[Symbol.asyncDispose]();
-      throw classify(error, signal);
+      throw stuckAfter(this.#failure, classify(error, signal));
     }
   }
 
@@ -343,6 +340,7 @@ export class KafkaSink implements Sink, TargetPresence {
   async #failed(error: unknown, signal: AbortSignal): Promise<unknown> {
     await this.#release();
     const known = classify(error, signal);
+    this.#failure = known;
     if (known.kind === "aborted" || !isFenced(error)) return known;
     try {
       await using cluster = this.#connect();

@@ -1,5 +1,6 @@
 /** The daemon from Postgres to Kafka: what a reader of the topics makes of them is the source, and they tell every change in order. */
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { streamFaults } from "../support/kafka-stream.ts";
 import type { ReadRecord } from "../support/kafka-topics.ts";
 import { EDGE_TYPES, edgeValues } from "../support/postgres-edge-values.ts";
 import { FURTHER_TYPES, furtherValues } from "../support/postgres-further-values.ts";
@@ -44,20 +45,6 @@ async function recordsOf(table: string): Promise<readonly ReadRecord[]> {
   return await topics!.read(`${topics!.prefix}${pipeline.source.name}.public.${table}`);
 }
 
-/** Keys of which a log record came behind one of a later transaction, or of a later change of the same one. */
-function goneBack(records: readonly ReadRecord[]): readonly string[] {
-  const newest = new Map<string, bigint>();
-  const found: string[] = [];
-  for (const { partition, key, value, headers } of records) {
-    const place = (BigInt(headers.get("millrace-version")!) << 32n) + BigInt(headers.get("millrace-index")!);
-    if (value === null || key!.includes("_millrace") || JSON.parse(value).op === "r") continue;
-    const id = `${partition} ${key}`;
-    if ((newest.get(id) ?? 0n) > place) found.push(`${id} at ${headers.get("millrace-version")}`);
-    newest.set(id, place);
-  }
-  return found;
-}
-
 test("the first copy is in the topics, in all of their partitions", async () => {
   await pipeline.expectEqual(TABLES);
   const records = await recordsOf("account");
@@ -93,7 +80,7 @@ test("a workload with changes of keys and shapes: the topics equal the source, a
   );
   await pipeline.expectEqual([...TABLES, "late"]);
   for (const table of [...TABLES, "late"])
-    expect({ [table]: goneBack(await recordsOf(table)) }).toEqual({ [table]: [] });
+    expect({ [table]: streamFaults(await recordsOf(table)) }).toEqual({ [table]: [] });
 });
 
 test("a column that was renamed or changed its type has its new name and form in every row", async () => {

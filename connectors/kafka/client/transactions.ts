@@ -27,7 +27,8 @@ const PARSERS = new Map([
 const STILL_ENDING = new Set(["CONCURRENT_TRANSACTIONS", "COORDINATOR_LOAD_IN_PROGRESS"]);
 /** A cluster makes the topic of all transactions when the first one begins. */
 const STILL_BEGINNING = new Set([...STILL_ENDING, "COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR"]);
-const TRIES_MAX = 200;
+/** They take three seconds. */
+const TRIES_MAX = 80;
 
 /** The batches of one topic, by partition. */
 export interface TopicBatches {
