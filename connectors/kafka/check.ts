@@ -5,7 +5,7 @@ import { apiIdsOf } from "./client/failures.ts";
 import { createTopic } from "./client/topic-settings.ts";
 import { classify } from "./errors.ts";
 import { ownTopic, topicOf } from "./names.ts";
-import type { KafkaSinkSettings } from "./sink.ts";
+import type { KafkaSinkSettings } from "./settings.ts";
 
 const NAMED_MAX = 5;
 

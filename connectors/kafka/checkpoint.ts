@@ -7,6 +7,9 @@
  * Now and then, so that the newest of both lies near the end of the topic: a start reads back from there.
  */
 import * as z from "zod";
+import { parseCheckpoint } from "../../src/core/checkpoint/checkpoint-text.ts";
+import type { SinkProgress } from "../../src/core/model/batch.ts";
+import { parsePosition } from "../../src/core/model/position.ts";
 import type { Cluster } from "./client/cluster.ts";
 import { failureOf } from "./client/failures.ts";
 import { extentOf, readCommitted } from "./client/reading.ts";
@@ -23,7 +26,7 @@ export interface Checkpoint {
   readonly open: string;
   /** The text of `checkpointTexts`. */
   readonly tables: string;
-  /** By name, the ids of the topics of complete tables. */
+  /** By name, the topics with changes of tables: see `placeOf`. */
   readonly topics: Readonly<Record<string, string>>;
 }
 
@@ -86,6 +89,10 @@ export async function readCheckpoint(cluster: Cluster, name: string, signal: Abo
   }
   if (stable > first) throw failureOf("CORRUPT_MESSAGE", name);
   return NO_CHECKPOINT;
+}
+
+export function progressOf({ position, tables, bond }: Checkpoint): SinkProgress | null {
+  return position === "" ? null : { position: parsePosition(position), ...parseCheckpoint(tables, bond) };
 }
 
 function parsed<T>(shape: z.ZodType<T>, value: Buffer, name: string): T {

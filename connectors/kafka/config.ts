@@ -4,7 +4,7 @@ import { tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
 import { tlsOptions } from "../../src/tls/options.ts";
 import { isTopicText } from "./names.ts";
 import type { Format } from "./formats/format.ts";
-import type { KafkaSinkSettings } from "./sink.ts";
+import type { KafkaSinkSettings } from "./settings.ts";
 
 const SETTING_NAME = /^[a-z][a-z.]+$/;
 

@@ -9,7 +9,7 @@ import {
 import { systemErrorCode } from "../../src/core/system-errors.ts";
 import { tlsFailure } from "../../src/tls/failure.ts";
 import { UnusableTls } from "../../src/tls/options.ts";
-import { apiIdsOf, codesOf, mayPass } from "./client/failures.ts";
+import { aboutOf, apiIdsOf, codesOf, mayPass } from "./client/failures.ts";
 
 export const area: ErrorArea = { from: 3500, title: "Kafka" };
 
@@ -66,9 +66,11 @@ export const pages = {
   },
   MR3507: {
     title: "A topic does not exist",
-    cause: "`topics.create` is false and the topic of a table, or one of Millrace's own, is missing.",
+    cause:
+      "`topics.create` is false and a topic is missing. Without the topic of a table only that table is suspended (MR1324); " +
+      "without one of Millrace's own the sink waits.",
     remedy:
-      "Create it (the message has its name), for Millrace's checkpoint with one partition and cleanup.policy=compact; or set " +
+      "Create it (the message has its name), and the sink goes on by itself: for Millrace's checkpoint with one partition and cleanup.policy=compact; or set " +
       "`topics: { create: true }`.",
   },
   MR3508: {
@@ -118,8 +120,8 @@ export const pages = {
       "Partitions were added to a topic that has changes already. From then on a key may be in another partition than before, and " +
       "consumers could see its changes in the wrong order. The table is suspended in this sink before that happens.",
     remedy:
-      "Let consumers read the topic to its end. Then `millrace resume --sink NAME`, which takes the new number and reads the table " +
-      "again; or move the table to a new topic with another `prefix`.",
+      "Let consumers read the topic to its end. Then `millrace snapshot start --tables TABLE --sink NAME`, which takes the new " +
+      "number and reads the table again; or move the tables to new topics with another `prefix`.",
   },
 } satisfies ErrorPages;
 
@@ -142,6 +144,7 @@ const MEANINGS: Readonly<Record<string, readonly [code: Code, kind: ErrorKind, w
   LEADER_NOT_AVAILABLE: ["MR3504", "retryable", "a partition has no leader"],
   NOT_LEADER_OR_FOLLOWER: ["MR3504", "retryable", "a partition has moved to another broker"],
   KAFKA_STORAGE_ERROR: ["MR3504", "retryable", "a broker can't write to its disk"],
+  CONCURRENT_TRANSACTIONS: ["MR3504", "retryable", "the transaction before can't end yet"],
   BROKER_NOT_AVAILABLE: ["MR3501", "retryable", "a broker is not there"],
   REQUEST_TIMED_OUT: ["MR3501", "retryable", "Kafka did not answer in time"],
   UNKNOWN_TOPIC_OR_PARTITION: ["MR3507", "blocked", "a topic does not exist"],
@@ -155,6 +158,7 @@ const MEANINGS: Readonly<Record<string, readonly [code: Code, kind: ErrorKind, w
   RECORD_LIST_TOO_LARGE: ["MR3504", "retryable", "a topic's `segment.bytes` is smaller than a batch"],
   UNSUPPORTED_VERSION: ["MR3510", "fatal", "the brokers do not speak a version of the protocol that is needed"],
   CORRUPT_MESSAGE: ["MR3511", "fatal", "the checkpoint topic holds records that are not Millrace's"],
+  INVALID_TRANSACTION_TIMEOUT: ["MR3510", "fatal", "`transaction.max.timeout.ms` of the brokers is below a minute"],
   INVALID_RECORD: ["MR3509", "fatal", "a topic does not take the record"],
 };
 
@@ -180,8 +184,9 @@ export function classify(error: unknown, signal?: AbortSignal): MillraceError {
   const ids = apiIdsOf(error);
   for (const id of ids) {
     const meaning = MEANINGS[id];
-    if (meaning !== undefined)
-      return kafkaError(meaning[0], meaning[1], `${meaning[2]} (${id})${aboutOf(error)}`, error);
+    if (meaning !== undefined) {
+      return kafkaError(meaning[0], meaning[1], `${meaning[2]} (${id})${named(error, id)}`, error);
+    }
   }
   const codes = codesOf(error);
   for (const code of codes) {
@@ -201,14 +206,14 @@ export function classify(error: unknown, signal?: AbortSignal): MillraceError {
   }
   const [first] = ids;
   if (first !== undefined && mayPass(first)) {
-    return kafkaError("MR3504", "retryable", `Kafka can't do it now (${first})`, error);
+    return kafkaError("MR3504", "retryable", `Kafka can't do it now (${first})${named(error, first)}`, error);
   }
   return kafkaError("MR3500", "retryable", `Kafka gave an unknown error (${first ?? codes[0] ?? "?"})`, error);
 }
 
-/** The topic that an error names. */
-function aboutOf(error: unknown): string {
-  return error instanceof Error && "about" in error && typeof error.about === "string" ? `: ${error.about}` : "";
+function named(error: unknown, apiId: string): string {
+  const about = aboutOf(error, apiId);
+  return about === null ? "" : `: ${about}`;
 }
 
 export function kafkaError(code: Code, kind: ErrorKind, message: string, cause?: unknown): MillraceError {
@@ -218,6 +223,18 @@ export function kafkaError(code: Code, kind: ErrorKind, message: string, cause?:
 /** About one table: only that one is suspended. */
 export function tableError(code: Code, table: string, message: string): MillraceError {
   return new MillraceError({ code, kind: "fatal", message, hint: pages[code].remedy, table });
+}
+
+/** A transaction can't even be given up where a partition of it can't be written: what that was is the reason. */
+export function stuckAfter(before: MillraceError | null, error: MillraceError): MillraceError {
+  if (before?.code !== "MR3504" || error.code !== "MR3504") return error;
+  return kafkaError("MR3504", error.kind, `${error.message}, after: ${before.message}`, error);
+}
+
+/** What waits for somebody because of one table's topic. */
+export function ofTable(error: MillraceError, table: string): MillraceError {
+  const { code, kind, message, hint, cause } = error;
+  return kind === "blocked" ? new MillraceError({ code, kind, message, hint, cause, table }) : error;
 }
 
 export function isUnknownTopic(error: unknown): boolean {

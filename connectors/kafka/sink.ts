@@ -5,35 +5,36 @@ import type { Outcome, Sink, TargetPresence } from "../../src/core/contracts/sin
 import type { MillraceError } from "../../src/core/errors.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { DELETE, type SinkProgress, type Step, type TableWrites } from "../../src/core/model/batch.ts";
-import { parsePosition, serializePosition } from "../../src/core/model/position.ts";
+import { serializePosition } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import { inCommitOrder, isWhole, transactionOf } from "../kit/ordered-changes.ts";
-import { type Checkpoint, CHECKPOINT_SETTINGS, CheckpointWriter, NO_CHECKPOINT, readCheckpoint } from "./checkpoint.ts";
-import { Cluster, type ClusterSettings } from "./client/cluster.ts";
+import {
+  type Checkpoint,
+  CHECKPOINT_SETTINGS,
+  CheckpointWriter,
+  NO_CHECKPOINT,
+  progressOf,
+  readCheckpoint,
+} from "./checkpoint.ts";
+import { Cluster } from "./client/cluster.ts";
 import { extentOf } from "./client/reading.ts";
-import type { Compression } from "./client/record-batch.ts";
 import { TransactionalWriter } from "./client/transactions.ts";
-import { classify, isFenced, isUnknownTopic, kafkaError, tableError, topicsLost } from "./errors.ts";
+import {
+  classify,
+  isFenced,
+  isUnknownTopic,
+  kafkaError,
+  ofTable,
+  stuckAfter,
+  tableError,
+  topicsLost,
+} from "./errors.ts";
 import type { Barrier, Format } from "./formats/format.ts";
-import { ownTopic, type TopicNaming, topicOf } from "./names.ts";
+import { ownTopic, topicOf } from "./names.ts";
 import { OpenTransaction } from "./open-transaction.ts";
+import type { KafkaSinkSettings } from "./settings.ts";
 import { RecordBuffers, StepRecords } from "./step-records.ts";
-import { type TopicRules, Topics, type UsableTopic } from "./topics.ts";
-
-export interface KafkaSinkSettings {
-  readonly name: string;
-  /** Made when the sink connects: a file for TLS may have changed. */
-  readonly cluster: () => ClusterSettings;
-  readonly naming: TopicNaming;
-  readonly rules: TopicRules;
-  readonly compression: Compression;
-  /** Whether a record without a value follows a delete. */
-  readonly tombstones: boolean;
-  /** Whether a topic of its own tells the ends of transactions. */
-  readonly transactions: boolean;
-  /** Null: nothing is going to be written. */
-  readonly format: Format | null;
-}
+import { idIn, otherPartitions, placeOf, Topics, type UsableTopic } from "./topics.ts";
 
 /** One for the cluster, while it is open. */
 interface Opened {
@@ -69,6 +70,8 @@ export class KafkaSink implements Sink, TargetPresence {
   /** Topics with changes of tables. */
   readonly #dataTopics = new Set<string>();
   #opened: Opened | null = null;
+  /** Why the last step failed. */
+  #failure: MillraceError | null = null;
   /** Another process holds the sink; until it is opened again. */
   #refusal: MillraceError | null = null;
   #lease = 0;
@@ -113,11 +116,12 @@ export class KafkaSink implements Sink, TargetPresence {
       this.#newSchemas.clear();
       this.#dataTopics.clear();
       await this.#write({ ...found, lease }, [], signal);
+      this.#failure = null;
       return progressOf(found);
     } catch (error) {
       this.#opened = null;
       await cluster[Symbol.asyncDispose]();
-      throw classify(error, signal);
+      throw stuckAfter(this.#failure, classify(error, signal));
     }
   }
 
@@ -134,16 +138,14 @@ export class KafkaSink implements Sink, TargetPresence {
   async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     const { topics } = this.#ours(signal);
     const { naming, format } = this.#settings;
+    await this.#prepareOwn(topics, signal);
+    const names = new Set(tables.map((table) => topicOf(table, naming)));
     try {
-      await topics.prepare([...new Set(tables.map((table) => topicOf(table, naming)))], signal);
-      if (format?.schema !== undefined) {
-        await topics.prepare([ownTopic("schemas", naming)], signal, ONE_PARTITION);
-      }
-      if (this.#settings.transactions && format?.end !== undefined) {
-        await topics.prepare([ownTopic("transactions", naming)], signal, { ...ONE_PARTITION, settings: {} });
-      }
+      await topics.prepare([...names], signal);
     } catch (error) {
-      throw await this.#failed(error, signal);
+      const known = classify(error, signal);
+      const [table] = tables;
+      throw tables.length === 1 && naming.single === undefined ? ofTable(known, table!.id) : known;
     }
     for (const table of tables) this.#expectPartitions(table, topics.get(topicOf(table, naming)));
     for (const table of tables) {
@@ -164,7 +166,7 @@ export class KafkaSink implements Sink, TargetPresence {
       }
       const { tables, bond } = checkpointTexts(step.progress);
       const position = serializePosition(step.progress.position);
-      const ids = Object.fromEntries([...this.#dataTopics].map((name) => [name, placeText(topics.get(name))]));
+      const ids = Object.fromEntries([...this.#dataTopics].map((name) => [name, placeOf(topics.get(name))]));
       outcome.waiting?.();
       await this.#write(
         {
@@ -189,13 +191,15 @@ export class KafkaSink implements Sink, TargetPresence {
 
   async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
     const { topics } = this.#ours(signal);
-    const { naming } = this.#settings;
-    const known = new Map(Object.entries(this.#last.topics).map(([name, text]) => [name, idIn(text)]));
+    const before = this.#last.topics;
     try {
-      const lost = new Set(await topics.lost(known, signal));
+      const now = await topics.places(Object.keys(before), signal);
       return tables.filter((table) => {
-        const name = topicOf(table, naming);
-        return lost.has(name) || !known.has(name);
+        const name = topicOf(table, this.#settings.naming);
+        const [held, found] = [before[name], now.get(name)];
+        if (held === undefined || found == null || idIn(found) !== idIn(held)) return true;
+        // A part of a copy that lies in other partitions; a whole one is suspended when its rows come.
+        return found !== held && !this.#holds(table);
       });
     } catch (error) {
       throw await this.#failed(error, signal);
@@ -204,16 +208,11 @@ export class KafkaSink implements Sink, TargetPresence {
 
   async verify(signal: AbortSignal): Promise<void> {
     const { topics } = this.#ours(signal);
-    let lost: readonly string[];
     try {
-      const known = new Map([...topics.known].map(({ name, topic }) => [name, topic.id]));
-      lost = await topics.lost(known, signal);
+      await topics.verify(signal);
     } catch (error) {
       throw await this.#failed(error, signal);
     }
-    if (lost.length === 0) return;
-    await this.#release();
-    throw topicsLost();
   }
 
   async forget(signal: AbortSignal): Promise<void> {
@@ -232,6 +231,18 @@ export class KafkaSink implements Sink, TargetPresence {
 
   get #checkpointTopic(): string {
     return ownTopic(`checkpoint.${this.name}`, this.#settings.naming);
+  }
+
+  async #prepareOwn(topics: Topics, signal: AbortSignal): Promise<void> {
+    const { naming, format, transactions } = this.#settings;
+    try {
+      if (format?.schema !== undefined) await topics.prepare([ownTopic("schemas", naming)], signal, ONE_PARTITION);
+      if (transactions && format?.end !== undefined) {
+        await topics.prepare([ownTopic("transactions", naming)], signal, { ...ONE_PARTITION, settings: {} });
+      }
+    } catch (error) {
+      throw classify(error, signal);
+    }
   }
 
   #connect(): Cluster {
@@ -329,6 +340,7 @@ export class KafkaSink implements Sink, TargetPresence {
   async #failed(error: unknown, signal: AbortSignal): Promise<unknown> {
     await this.#release();
     const known = classify(error, signal);
+    this.#failure = known;
     if (known.kind === "aborted" || !isFenced(error)) return known;
     try {
       await using cluster = this.#connect();
@@ -347,12 +359,16 @@ export class KafkaSink implements Sink, TargetPresence {
     throw kafkaError("MR3505", "fatal", message);
   }
 
+  /** Once a table is not complete in the sink, it is read into the partitions that there are. */
   #expectPartitions(table: TableVersion, usable: UsableTopic): void {
     const before = this.#last.topics[usable.name];
-    const now = placeText(usable);
-    if (before === undefined || before === now || idIn(before) !== idIn(now)) return;
-    const message = `topic ${usable.name} has ${usable.topic.leaders.length} partitions, and had ${before.split(" ")[1]}`;
-    throw tableError("MR3514", table.id, message);
+    const now = placeOf(usable);
+    if (before === undefined || before === now || idIn(before) !== idIn(now) || !this.#holds(table)) return;
+    throw tableError("MR3514", table.id, otherPartitions(usable.name, before, now));
+  }
+
+  #holds({ id }: TableVersion): boolean {
+    return parseCheckpoint(this.#last.tables, "").tables[id] !== undefined;
   }
 
   get #format(): Format {
@@ -378,17 +394,4 @@ export class KafkaSink implements Sink, TargetPresence {
     this.#opened = null;
     await opened?.cluster[Symbol.asyncDispose]();
   }
-}
-
-/** A topic's id, and its number of partitions. */
-function placeText({ topic }: UsableTopic): string {
-  return `${topic.id} ${topic.leaders.length}`;
-}
-
-function idIn(place: string): string {
-  return place.split(" ")[0]!;
-}
-
-function progressOf({ position, tables, bond }: Checkpoint): SinkProgress | null {
-  return position === "" ? null : { position: parsePosition(position), ...parseCheckpoint(tables, bond) };
 }

@@ -3,6 +3,7 @@ import type { Cluster, Topic } from "./client/cluster.ts";
 import { apiIdsOf, failureOf } from "./client/failures.ts";
 import { expectServed } from "./client/reading.ts";
 import { createTopic, settingsOfTopics } from "./client/topic-settings.ts";
+import { kafkaError, topicsLost } from "./errors.ts";
 
 export interface TopicRules {
   /** Whether missing topics are created. */
@@ -48,10 +49,6 @@ export class Topics {
     const known = this.#known.get(name);
     if (known === undefined) throw failureOf("UNKNOWN_TOPIC_OR_PARTITION", name);
     return known;
-  }
-
-  get known(): Iterable<UsableTopic> {
-    return this.#known.values();
   }
 
   /** Looks at topics, and creates those that are missing. */
@@ -109,12 +106,39 @@ export class Topics {
     }
   }
 
-  /** Names of these topics that are gone, or were deleted and created again. */
-  async lost(ids: ReadonlyMap<string, string>, signal: AbortSignal): Promise<readonly string[]> {
-    if (ids.size === 0) return [];
-    const found = await this.#cluster.topics([...ids.keys()], signal);
-    return [...ids].flatMap(([name, id]) => (found.get(name)?.id === id ? [] : [name]));
+  /** Throws if a topic that `prepare` was called for is gone, is another one, or has another number of partitions. */
+  async verify(signal: AbortSignal): Promise<void> {
+    const now = await this.places([...this.#known.keys()], signal);
+    for (const [name, usable] of this.#known) {
+      const found = now.get(name);
+      const place = placeOf(usable);
+      if (found === place) continue;
+      if (found == null || idIn(found) !== usable.topic.id) throw topicsLost();
+      // When the sink is opened again, the next rows of the table meet it.
+      throw kafkaError("MR3514", "reopen", otherPartitions(name, place, found));
+    }
   }
+
+  /** What `placeOf` says of these topics as they are now; null for one that is gone. */
+  async places(names: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, string | null>> {
+    if (names.length === 0) return new Map();
+    const found = await this.#cluster.topics(names, signal);
+    return new Map([...found].map(([name, topic]) => [name, topic === null ? null : placeOf({ topic })]));
+  }
+}
+
+/** A topic's id, and its number of partitions. */
+export function placeOf({ topic }: Pick<UsableTopic, "topic">): string {
+  return `${topic.id} ${topic.leaders.length}`;
+}
+
+export function idIn(place: string): string {
+  return place.split(" ")[0]!;
+}
+
+export function otherPartitions(name: string, before: string, now: string): string {
+  const [were, are] = [before, now].map((place) => place.split(" ")[1]);
+  return `topic ${name} has ${are} partitions, and had ${were}`;
 }
 
 function isUsable(topic: Topic | null | undefined): topic is Topic {

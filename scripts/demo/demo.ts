@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { isEqual } from "../../test/support/compare/compare.ts";
+import { isEqual, type SinkAddress } from "../../test/support/compare/compare.ts";
 import { freePort } from "../services/port.ts";
 import type { GuardedService } from "../services/guarded.ts";
 import { daemonLog, millrace, startDaemon } from "./daemon.ts";
@@ -148,7 +148,7 @@ async function watch(
 async function keep({ servers, shop, size, folder, adminPort, sinks }: Stage, daemon: GuardedService): Promise<void> {
   await daemon.start();
   stack.use(await startWriter(shop, servers.source.url, size, TRANSACTIONS_PER_S_KEPT));
-  const addresses = sinks.map(({ name, address }) => [name, "url" in address ? address.url : address.path] as const);
+  const addresses = sinks.map(({ name, address }) => [name, placeOf(address)] as const);
   say("\nEverything is up again, with a slow writer, until Ctrl-C:");
   for (const [name, address] of [["source", servers.source.url], ...addresses, ["admin", daemon.url]] as const)
     say(`  ${name.padEnd(10)} ${address}`);
@@ -157,6 +157,11 @@ async function keep({ servers, shop, size, folder, adminPort, sinks }: Stage, da
     say(`  ${line}`);
   say(`  curl -s http://127.0.0.1:${adminPort}/metrics | grep millrace_`);
   await new Promise(() => setInterval(() => {}, 60_000));
+}
+
+function placeOf(address: SinkAddress): string {
+  if (address.kind === "kafka") return address.broker;
+  return "url" in address ? address.url : address.path;
 }
 
 function secondsSince(startedAt: number): string {

@@ -30,8 +30,10 @@ import { versions } from "./versions.ts";
 export interface KafkaOptions extends StartOptions {
   /** More lines of server.properties, or others than the usual ones. `port`: where clients come. */
   readonly settings?: (port: number) => Readonly<Record<string, string>>;
-  /** Users of SASL/SCRAM-SHA-512 that are there from the start. */
+  /** Users that are there from the start, under both mechanisms of SASL/SCRAM. */
   readonly scram?: Readonly<Record<string, string>>;
+  /** For brokers of one cluster; their settings say which. */
+  readonly clusterId?: string;
 }
 
 const NAME = "kafka";
@@ -63,7 +65,7 @@ async function locate(options: LocateOptions = {}): Promise<Availability> {
 }
 
 async function start(options: KafkaOptions = {}): Promise<RunningService> {
-  const isOwnForm = options.settings !== undefined || options.scram !== undefined;
+  const isOwnForm = [options.settings, options.scram, options.clusterId].some((own) => own !== undefined);
   const found = await locate({ ...options, nativeOnly: options.nativeOnly === true || isOwnForm });
   return await startFound(NAME, found, {
     defaultPort: DEFAULT_PORT,
@@ -154,7 +156,7 @@ async function startNative(options: KafkaOptions): Promise<RunningService> {
           .map(([key, value]) => `${key}=${value}\n`)
           .join(""),
       );
-      await format(java, classPath, config, options.scram ?? {});
+      await format(java, classPath, config, options);
     },
     ready: (signal) => waitUntilReady(() => started(logPath, port), signal),
   });
@@ -165,12 +167,14 @@ async function format(
   java: Java,
   classPath: string,
   config: string,
-  scram: Readonly<Record<string, string>>,
+  { scram = {}, clusterId = newClusterId() }: KafkaOptions,
 ): Promise<void> {
-  const users = Object.entries(scram).flatMap(([name, password]) => [
-    "--add-scram",
-    `SCRAM-SHA-512=[name=${name},password=${password}]`,
-  ]);
+  const users = Object.entries(scram).flatMap(([name, password]) =>
+    ["SCRAM-SHA-256", "SCRAM-SHA-512"].flatMap((mechanism) => [
+      "--add-scram",
+      `${mechanism}=[name=${name},password=${password}]`,
+    ]),
+  );
   await command(java.command, [
     ...java.args,
     "-Xmx128m",
@@ -180,11 +184,15 @@ async function format(
     "kafka.tools.StorageTool",
     "format",
     "--cluster-id",
-    Buffer.from(randomUUID().replaceAll("-", ""), "hex").toString("base64url"),
+    clusterId,
     "--config",
     config,
     ...users,
   ]);
+}
+
+export function newClusterId(): string {
+  return Buffer.from(randomUUID().replaceAll("-", ""), "hex").toString("base64url");
 }
 
 async function install(onProgress: ProgressListener): Promise<string> {

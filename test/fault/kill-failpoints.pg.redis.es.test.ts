@@ -110,8 +110,11 @@ const SEARCH: Readonly<Record<string, Failpoint>> = {
   "elasticsearch.rows-written": { countMax: 10, provoke: null },
 };
 
-/** In no-second-slot, kill-shapes, kill-upkeep, e2e/carried and e2e/commands; in the tests of `offsets` and `recover`. */
+/** In kafka, no-second-slot, kill-shapes, kill-upkeep, e2e/carried and e2e/commands; in the tests of `offsets` and `recover`. */
 const ELSEWHERE = [
+  "kafka.fenced",
+  "kafka.before-transaction",
+  "kafka.after-transaction",
   "rewind.moved",
   "schema.registered",
   "sink.voided",

@@ -1,5 +1,5 @@
-/** Topics of one test, read without the sink's own code: the library parses the records. */
-import { Admin, Consumer, FetchIsolationLevels } from "@platformatic/kafka";
+/** Topics, read without the sink's own code: the library parses the records. */
+import { Admin, Consumer, FetchIsolationLevels, Producer, stringSerializers } from "@platformatic/kafka";
 import { randomUUID } from "node:crypto";
 
 export interface ReadRecord {
@@ -15,8 +15,8 @@ const TRANSACTIONAL = 0x10;
 const CONTROL = 0x20;
 const ABORTED = 0;
 
-export class KafkaTopics implements AsyncDisposable {
-  readonly prefix = `test-${randomUUID().slice(0, 8)}-`;
+/** Topics of a broker, for reading. */
+export class TopicReader implements AsyncDisposable {
   readonly broker: string;
   readonly admin: Admin;
   readonly #consumer: Consumer;
@@ -28,14 +28,9 @@ export class KafkaTopics implements AsyncDisposable {
     this.#consumer = new Consumer({ ...options, groupId: `test-${randomUUID()}` });
   }
 
-  /** The topics whose names begin with the prefix. */
-  async names(): Promise<string[]> {
-    return (await this.admin.listTopics()).filter((name) => name.startsWith(this.prefix)).toSorted();
-  }
-
-  async remove(names?: readonly string[]): Promise<void> {
-    const topics = names ?? (await this.names());
-    if (topics.length > 0) await this.admin.deleteTopics({ topics: [...topics] });
+  /** Those whose names begin with the prefix. */
+  async names(prefix: string): Promise<string[]> {
+    return (await this.admin.listTopics()).filter((name) => name.startsWith(prefix)).toSorted();
   }
 
   /** All committed records of a topic, partition by partition. */
@@ -102,9 +97,58 @@ export class KafkaTopics implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.remove();
     await this.admin.close();
     await this.#consumer.close();
+  }
+}
+
+/** The topics of one test; they are deleted at the end. */
+export class KafkaTopics implements AsyncDisposable {
+  readonly prefix = `test-${randomUUID().slice(0, 8)}-`;
+  readonly broker: string;
+  readonly admin: Admin;
+  readonly #reader: TopicReader;
+
+  constructor(broker: string) {
+    this.broker = broker;
+    this.#reader = new TopicReader(broker);
+    this.admin = this.#reader.admin;
+  }
+
+  async names(): Promise<string[]> {
+    return await this.#reader.names(this.prefix);
+  }
+
+  async read(topic: string): Promise<readonly ReadRecord[]> {
+    return await this.#reader.read(topic);
+  }
+
+  /** Adds records to the partitions that they name, as another program may. */
+  async write(records: readonly ReadRecord[]): Promise<void> {
+    const producer = new Producer({
+      clientId: "other",
+      bootstrapBrokers: [this.broker],
+      serializers: stringSerializers,
+    });
+    const messages = records.map(({ topic, partition, key, value, headers }) => ({
+      topic,
+      partition,
+      headers: new Map(headers),
+      ...(key === null ? {} : { key }),
+      ...(value === null ? {} : { value }),
+    }));
+    await producer.send({ messages });
+    await producer.close();
+  }
+
+  async remove(names?: readonly string[]): Promise<void> {
+    const topics = names ?? (await this.names());
+    if (topics.length > 0) await this.admin.deleteTopics({ topics: [...topics] });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.remove();
+    await this.#reader[Symbol.asyncDispose]();
   }
 }
 

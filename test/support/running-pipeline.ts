@@ -17,6 +17,8 @@ export interface PipelineOptions {
   readonly configure?: (config: PipelineConfig) => PipelineConfig;
   /** Whether the daemon reaches its sinks through proxies. Default: false. */
   readonly isProxied?: boolean;
+  /** By default the shared one. */
+  readonly broker?: string;
   /** Waits for the daemon to stream before it returns. Default: true. */
   readonly untilStreaming?: boolean;
 }
@@ -66,7 +68,7 @@ export class RunningPipeline implements AsyncDisposable {
       await source[Symbol.asyncDispose]();
       throw error;
     }
-    const sinks = await SinkSet.create(options.kinds ?? SINK_KINDS, options.isProxied ?? false);
+    const sinks = await SinkSet.create(options.kinds ?? SINK_KINDS, options.isProxied ?? false, options.broker);
     const config = {
       name: source.name,
       source: { kind: "postgres", url: source.url, heartbeat: "500ms" },

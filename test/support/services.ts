@@ -6,6 +6,7 @@ import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis";
 import { inject, type TestContext } from "vitest";
 import { elasticsearch as elasticsearchServer } from "../../scripts/services/elasticsearch.ts";
+import { kafka as kafkaServer, type KafkaOptions } from "../../scripts/services/kafka.ts";
 import { mariadb as mariadbServer } from "../../scripts/services/mariadb.ts";
 import { isMariadbChosen, mariadbLine } from "../../scripts/services/mariadb-version.ts";
 import { mysql as mysqlServer } from "../../scripts/services/mysql.ts";
@@ -119,6 +120,10 @@ export function ownMysql(flavour: MysqlFlavour, options: MysqlOptions = {}): Pro
 
 export function ownRedis(options: RedisOptions = {}): Promise<RunningService> {
   return redisServer.start({ ...options, own: true });
+}
+
+export function ownKafka(options: KafkaOptions = {}): Promise<RunningService> {
+  return kafkaServer.start({ ...options, own: true });
 }
 
 export function ownElasticsearch(options: SearchEngineOptions = {}): Promise<RunningService> {

@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { compareSink, isEqual, type SinkAddress, type TableName } from "./compare/compare.ts";
 import type { Kept } from "./compare/live-rows.ts";
+import { KafkaTopics } from "./kafka-topics.ts";
 import { type TcpProxy, tcpProxy } from "./proxy.ts";
 import { isLongForm } from "./service-suffixes.ts";
 import {
@@ -9,6 +10,7 @@ import {
   freshDatabase,
   freshIndexPrefix,
   freshKeyPrefix,
+  kafkaBroker,
   redisUrl,
   type FreshDatabase,
 } from "./services.ts";
@@ -18,8 +20,10 @@ export const SINK_KINDS = ["duckdb", "postgres", "redis", "elasticsearch"] as co
 export const CHOSEN_KINDS = isLongForm() ? SINK_KINDS : (["duckdb", "postgres", "redis"] as const);
 /** Warehouses in another form; those in Postgres lie in a schema of that name in the target of `postgres`, named before. */
 export const KEPT_KINDS = ["postgres-soft", "postgres-history", "duckdb-soft", "duckdb-history"] as const;
+/** What passes changes on. Of the topics that it made, a test compares what a reader would hold. */
+export const STREAM_KINDS = ["kafka"] as const;
 export type PlainKind = (typeof SINK_KINDS)[number];
-export type SinkKind = PlainKind | (typeof KEPT_KINDS)[number];
+export type SinkKind = PlainKind | (typeof KEPT_KINDS)[number] | (typeof STREAM_KINDS)[number];
 
 const BATCH_ROWS = [30, 50_000, 300];
 let setCount = 0;
@@ -29,18 +33,25 @@ export class SinkSet implements AsyncDisposable {
   readonly config: Record<string, object> = {};
   readonly #addresses: ((folder: string) => SinkAddress)[] = [];
   readonly #owned: AsyncDisposable[] = [];
+  readonly #broker: string | undefined;
   /** Where there is a Postgres sink: its target. */
   target: FreshDatabase | null = null;
   /** Where there is a Redis sink: its keys' prefix. */
   keyPrefix = "";
   indexPrefix = "";
+  /** Where there is a Kafka sink. */
+  topics: KafkaTopics | null = null;
 
   /** By kind, where the daemon goes through them: they make a sink go away, or slow. The comparison does not. */
   readonly proxies = new Map<string, TcpProxy>();
 
-  /** Every kind on the shared servers, in a place of its own. */
-  static async create(kinds: readonly SinkKind[], isProxied = false): Promise<SinkSet> {
-    const set = new SinkSet();
+  private constructor(broker?: string) {
+    this.#broker = broker;
+  }
+
+  /** Every kind on the shared servers, in a place of its own. `broker`: of a Kafka of the test's own. */
+  static async create(kinds: readonly SinkKind[], isProxied = false, broker?: string): Promise<SinkSet> {
+    const set = new SinkSet(broker);
     for (const kind of kinds) await set.#add(kind, isProxied);
     return set;
   }
@@ -117,6 +128,16 @@ export class SinkSet implements AsyncDisposable {
         const url = await this.#reached(kind, elasticsearchUrl(), isProxied);
         this.config[kind] = { kind, url, prefix: indices.prefix, replicas: 0 };
         this.#addresses.push(() => ({ kind, url: elasticsearchUrl(), prefix: indices.prefix }));
+        return;
+      }
+      case "kafka": {
+        if (isProxied) throw new Error("brokers tell clients their own addresses, not a proxy's");
+        const topics = (this.topics = new KafkaTopics(this.#broker ?? kafkaBroker()));
+        this.#owned.push(topics);
+        const { broker, prefix } = topics;
+        const batch = { rows: BATCH_ROWS[setCount++ % BATCH_ROWS.length] };
+        this.config[kind] = { kind, brokers: [broker], prefix, transactions: true, topics: { partitions: 3 }, batch };
+        this.#addresses.push(() => ({ kind, broker, prefix }));
         return;
       }
       default:

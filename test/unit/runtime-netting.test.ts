@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { DELETE, PATCH, PUT, type TableWrites } from "../../src/core/model/batch.ts";
+import { BEFORE_FULL, BEFORE_KEY, BEFORE_NONE, NO_TUPLE } from "../../src/core/model/block.ts";
 import { type Netted, Netter } from "../../src/runtime/netting/netting.ts";
 import { blockOf, type Change, tableVersion, UNCHANGED } from "../support/blocks.ts";
 import { cellsOf } from "../support/log-model.ts";
@@ -116,4 +117,33 @@ test("tables that a sink does not take leave no trace", () => {
     failed: new Map(),
     changeCount: 0,
   });
+});
+
+test("a stream gets each change as the log has it, whatever else is in the batch", () => {
+  const changes: readonly Omit<Change, "table">[] = [
+    { op: "u", after: ["1", "a", UNCHANGED] },
+    move("1", "2"),
+    { op: "u", after: ["2", "b", UNCHANGED] },
+    { op: "u", after: ["2", "c", UNCHANGED], before: ["2", "b", "long"], beforeKind: "full" },
+  ];
+  const { tables } = net(changes, new Netter("stream"));
+  const [writes] = tables;
+  const shown = entries(writes).map((entry, i) => {
+    const block = writes!.blocks[writes!.block[i]!]!;
+    const row = writes!.row[i]!;
+    const before = block.before[row]!;
+    return {
+      ...entry,
+      before: before === NO_TUPLE ? null : cellsOf(notes, block.bytes, before),
+      kind: block.beforeKind[row],
+    };
+  });
+  const key = { before: ["1", null, null], kind: BEFORE_KEY };
+  expect(shown).toEqual([
+    { action: PATCH, cells: ["1", "a", UNCHANGED], moved: false, before: null, kind: BEFORE_NONE },
+    { action: PATCH, cells: ["2", "moved 1", UNCHANGED], moved: true, ...key },
+    { action: DELETE, cells: ["1"], moved: false, ...key },
+    { action: PATCH, cells: ["2", "b", UNCHANGED], moved: false, before: null, kind: BEFORE_NONE },
+    { action: PUT, cells: ["2", "c", "long"], moved: false, before: ["2", "b", "long"], kind: BEFORE_FULL },
+  ]);
 });

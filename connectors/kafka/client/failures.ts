@@ -8,8 +8,8 @@ export class KafkaFailure extends Error {
   /** The topic, broker or group that it is about. */
   readonly about: string;
 
-  constructor(apiId: string, about: string) {
-    super(`${apiId}: ${about}`);
+  constructor(apiId: string, about: string, cause?: unknown) {
+    super(`${apiId}: ${about}`, cause === undefined ? {} : { cause });
     this.apiId = apiId;
     this.about = about;
   }
@@ -26,6 +26,46 @@ export function apiIdsOf(error: unknown): readonly string[] {
     if ("apiId" in one && typeof one.apiId === "string") found.push(one.apiId);
   });
   return found;
+}
+
+/** The topic, id or broker that an error says this of; null: it does not tell. */
+export function aboutOf(error: unknown, apiId: string): string | null {
+  let about: string | null = null;
+  walk(error, 0, (one) => {
+    if (about !== null) return;
+    if (one instanceof KafkaFailure && one.apiId === apiId) about = one.about;
+    else if ("response" in one) about = namedIn(one.response, apiId, null, 0);
+  });
+  return about;
+}
+
+/** A failed call that is about `about`, where its answer does not say so. */
+export async function about<T>(name: string, call: Promise<T>): Promise<T> {
+  try {
+    return await call;
+  } catch (error) {
+    const [apiId] = apiIdsOf(error);
+    throw apiId === undefined || aboutOf(error, apiId) !== null ? error : new KafkaFailure(apiId, name, error);
+  }
+}
+
+const NAMES = ["name", "topicName", "resourceName", "key", "transactionalId"];
+
+/** An answer has the error's number in the part that it is about, or in one below that. */
+function namedIn(part: unknown, apiId: string, outer: string | null, depth: number): string | null {
+  if (typeof part !== "object" || part === null || depth > DEPTH_MAX) return null;
+  const fields = Object.entries(part);
+  const own = fields.find(([field, value]) => NAMES.includes(field) && typeof value === "string" && value !== "");
+  const name = own === undefined ? outer : String(own[1]);
+  const hasError = fields.some(
+    ([field, value]) => /errorCode$/i.test(field) && protocolErrorsCodesById[Number(value)] === apiId,
+  );
+  if (hasError) return name;
+  for (const [, value] of fields) {
+    const found = namedIn(value, apiId, name, depth + 1);
+    if (found !== null) return found;
+  }
+  return null;
 }
 
 /** Whether the protocol says that a repeated request may succeed. */

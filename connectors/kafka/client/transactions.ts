@@ -5,7 +5,7 @@
 import { produceV10, produceV11, produceV9, Writer } from "@platformatic/kafka";
 import type { Clock } from "../../../src/core/clock.ts";
 import type { Cluster, Topic } from "./cluster.ts";
-import { apiIdsOf, failureOf } from "./failures.ts";
+import { about, apiIdsOf, failureOf } from "./failures.ts";
 import type { Compression, ProducerIdentity, RecordBatch } from "./record-batch.ts";
 
 /** How long a transaction may last before the broker aborts it: the limit of a broker's default settings is 15 minutes. */
@@ -23,14 +23,12 @@ const PARSERS = new Map([
   [10, produceV10.parseResponse],
   [11, produceV11.parseResponse],
 ]);
-/** The broker still writes the end of the transaction before, or has just become the coordinator of this id. */
-const STILL_ENDING = new Set([
-  "CONCURRENT_TRANSACTIONS",
-  "COORDINATOR_LOAD_IN_PROGRESS",
-  "COORDINATOR_NOT_AVAILABLE",
-  "NOT_COORDINATOR",
-]);
-const ENDING_TRIES_MAX = 200;
+/** The broker still writes the end of the transaction before: a matter of milliseconds. */
+const STILL_ENDING = new Set(["CONCURRENT_TRANSACTIONS", "COORDINATOR_LOAD_IN_PROGRESS"]);
+/** A cluster makes the topic of all transactions when the first one begins. */
+const STILL_BEGINNING = new Set([...STILL_ENDING, "COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR"]);
+/** They take three seconds. */
+const TRIES_MAX = 80;
 
 /** The batches of one topic, by partition. */
 export interface TopicBatches {
@@ -83,10 +81,11 @@ export class TransactionalWriter {
     { clock, id, compression }: { readonly clock: Clock; readonly id: string; readonly compression: Compression },
     signal: AbortSignal,
   ): Promise<TransactionalWriter> {
-    return await untilEnded(clock, signal, async () => {
+    return await whileBusy(clock, signal, STILL_BEGINNING, async () => {
       const coordinator = await coordinatorOf(cluster, id, signal);
-      const parts = [id, TRANSACTION_MS_MAX, -1n, -1];
-      const producer = await cluster.request<ProducerIdentity>("InitProducerId", coordinator, signal, ...parts);
+      const asked = [id, TRANSACTION_MS_MAX, -1n, -1];
+      const begun = cluster.request<ProducerIdentity>("InitProducerId", coordinator, signal, ...asked);
+      const producer = await about(id, begun);
       return new TransactionalWriter(cluster, clock, id, coordinator, producer, compression);
     });
   }
@@ -107,7 +106,8 @@ export class TransactionalWriter {
     }
     await Promise.all([...byLeader].map(([leader, sent]) => this.#produce(leader, sent, signal)));
     const { producerId, producerEpoch } = this.#producer;
-    await this.#cluster.request("EndTxn", this.#coordinator, signal, this.#id, producerId, producerEpoch, true);
+    const end = [this.#id, producerId, producerEpoch, true];
+    await about(this.#id, this.#cluster.request("EndTxn", this.#coordinator, signal, ...end));
   }
 
   async #announce(topics: readonly TopicBatches[], signal: AbortSignal): Promise<void> {
@@ -119,7 +119,7 @@ export class TransactionalWriter {
     const { version } = await this.#cluster.api("AddPartitionsToTxn", signal);
     const { producerId, producerEpoch } = this.#producer;
     const parts = version >= 4 ? [[transaction]] : [this.#id, producerId, producerEpoch, announced];
-    await untilEnded(this.#clock, signal, () =>
+    await whileBusy(this.#clock, signal, STILL_ENDING, () =>
       this.#cluster.request("AddPartitionsToTxn", this.#coordinator, signal, ...parts),
     );
   }
@@ -191,13 +191,18 @@ async function coordinatorOf(cluster: Cluster, id: string, signal: AbortSignal):
   return found.nodeId;
 }
 
-/** Tries again as long as the transaction before has not quite ended. */
-async function untilEnded<T>(clock: Clock, signal: AbortSignal, request: () => Promise<T>): Promise<T> {
+/** Tries again as long as the coordinator has to do with something else. */
+async function whileBusy<T>(
+  clock: Clock,
+  signal: AbortSignal,
+  busy: ReadonlySet<string>,
+  request: () => Promise<T>,
+): Promise<T> {
   for (let tries = 1; ; tries++) {
     try {
       return await request();
     } catch (error) {
-      if (tries >= ENDING_TRIES_MAX || !apiIdsOf(error).some((id) => STILL_ENDING.has(id))) throw error;
+      if (tries >= TRIES_MAX || !apiIdsOf(error).some((id) => busy.has(id))) throw error;
       await clock.sleep(Math.min(tries, 50), signal);
     }
   }

@@ -24,7 +24,8 @@ export const DELETE = 2;
  *
  * A history and a stream get every change instead, in the order of the log: a change of the key is a PUT or PATCH under
  * the new key and a DELETE under the old one, both from one row of the block. The unchanged cells of a PATCH are those
- * of the row before the batch, unless `fresh` says that no such row is known.
+ * of the row before the batch, unless `fresh` says that no such row is known; for a stream those of the row before the
+ * change, and the block also has the change's old tuple.
  */
 export interface TableWrites {
   readonly table: KeyedTable;

@@ -85,6 +85,7 @@ export class SinkOpening {
     const standing = reset === null ? await this.#standingOf(own, record, accord, acknowledged()) : null;
     if (standing?.kind === "new") await this.#ask(Object.keys({ ...record?.tables, ...own?.tables }));
     await this.#enter(own, standing?.kind === "new" ? null : own, accord, signal);
+    if (reset === null) await this.#readUncompared();
     // The record may just have been removed.
     if (standing?.kind === "new") return { standing, record: await state.sinks.get(worker.name) };
     if (standing !== null) return { standing: { ...standing, isBound: accord === "bound" }, record };
@@ -145,6 +146,20 @@ export class SinkOpening {
       onChange();
     }
     if (held !== null && accord !== "bound") await worker.note(held, signal);
+  }
+
+  /** A sink that can't be compared gets all rows of the tables. Invariant: they are listed for the one or the other. */
+  async #readUncompared(): Promise<void> {
+    const { worker, state, onChange } = this.#parts;
+    if (worker.sink.comparison !== undefined) return;
+    const own = (await state.refills.list()).filter(({ sink }) => sink === worker.name);
+    for (const refill of own.filter(({ scope }) => scope.kind === "differences")) {
+      const { tableId, sink, reason } = refill;
+      const read = { tableId, sink, scope: { kind: "table" }, reason, needed: true } as const;
+      await state.refills.again(read, (open) => open.state === "waiting");
+      await state.refills.finish(refill);
+      onChange();
+    }
   }
 
   /**

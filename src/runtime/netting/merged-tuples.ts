@@ -20,7 +20,13 @@ const KEPT_BYTES_MAX = 8 * 1024 * 1024;
 export class MergedTuples {
   #writer = new ByteWriter(4096);
   readonly #block = new Block(this.#writer.bytes);
+  readonly #keepsBefore: boolean;
   ordinal = 0;
+
+  /** `keepsBefore`: a merged row also has the old tuple of its change, as the log has it. */
+  constructor(keepsBefore = false) {
+    this.#keepsBefore = keepsBefore;
+  }
 
   begin(ordinal: number): Block {
     this.ordinal = ordinal;
@@ -34,11 +40,11 @@ export class MergedTuples {
   merge(origin: Block, row: number, newer: Tuple, older: Tuple, base: Tuple | null, table: TableVersion): MergedRow {
     const after = this.#writer.length;
     const unresolved = mergeTuples(this.#writer, newer.bytes, newer.offset, older.bytes, older.offset);
-    let before = NO_TUPLE;
-    if (base !== null && unresolved) {
-      before = this.#writer.length;
-      this.#writer.copy(base.bytes, base.offset, tupleEnd(base.bytes, base.offset) - base.offset);
-    }
+    const own = this.#keepsBefore ? origin.before[row]! : NO_TUPLE;
+    const isOwn = own !== NO_TUPLE;
+    const kept = isOwn ? { bytes: origin.bytes, offset: own } : unresolved ? base : null;
+    const before = kept === null ? NO_TUPLE : this.#writer.length;
+    if (kept !== null) this.#writer.copy(kept.bytes, kept.offset, tupleEnd(kept.bytes, kept.offset) - kept.offset);
     const block = this.#block;
     block.bytes = this.#writer.bytes;
     block.until = origin.until;
@@ -48,7 +54,8 @@ export class MergedTuples {
     const t = origin.tx[row]!;
     const tx = block.transactions.add(from.commit[t]!, from.version[t]!, from.commitTimeUs[t]!, from.xid[t]!);
     if (from.origins[t] !== undefined) block.transactions.origins[tx] = from.origins[t];
-    block.append(origin.op[row]!, ordinal, after, before, BEFORE_NONE, tx, origin.index[row]!);
+    const beforeKind = isOwn ? origin.beforeKind[row]! : BEFORE_NONE;
+    block.append(origin.op[row]!, ordinal, after, before, beforeKind, tx, origin.index[row]!);
     return { row: block.count - 1, unresolved };
   }
 }

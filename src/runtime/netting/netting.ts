@@ -51,14 +51,18 @@ const KEPT_TABLE_COUNT_MAX = 64;
  */
 export class Netter {
   readonly #perTable = new Map<TableVersion, TableNet>();
-  readonly #merged = new MergedTuples();
+  readonly #merged: MergedTuples;
   readonly #appends: boolean;
   readonly #order: CommitOrder | null;
   #used: readonly TableNet[] = [];
   #batch = 0;
 
-  /** For a history and a stream every change stays its own entry; only unchanged cells are taken from earlier ones. */
+  /**
+   * For a history and a stream every change stays its own entry. In a history unchanged cells are taken from earlier ones; a
+   * stream passes on what the log has, however it is cut into batches.
+   */
   constructor(form: SinkForm = "mirror") {
+    this.#merged = new MergedTuples(form === "stream");
     this.#appends = form !== "mirror";
     this.#order = form === "stream" ? new CommitOrder() : null;
   }

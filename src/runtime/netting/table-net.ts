@@ -227,7 +227,8 @@ export class TableNet {
   #partial(b: number, row: number, block: Block, moved: boolean): void {
     const { bytes } = block;
     const after = block.after[row]!;
-    const earlier = this.#entries.latest(bytes, moved ? block.before[row]! : after);
+    // A stream has the change as the log has it.
+    const earlier = this.#order === null ? this.#entries.latest(bytes, moved ? block.before[row]! : after) : NONE;
     if (earlier === NONE) {
       this.#add(PATCH, b, row, bytes, after, false, moved ? MOVED : STAYED);
       return;

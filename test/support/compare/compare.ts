@@ -12,6 +12,7 @@ import { duckdbReader, type DuckdbSinkAddress } from "./duckdb.ts";
 import { elasticsearchReader, type ElasticsearchSinkAddress } from "./elasticsearch.ts";
 import { postgresReader, type PostgresSinkAddress } from "./postgres.ts";
 import { Findings, type TableDifference } from "./findings.ts";
+import { kafkaReader, type KafkaSinkAddress } from "./kafka.ts";
 import { describeMysqlTable, openMysql, readMysqlRows } from "./mysql-source.ts";
 import type { SinkReader } from "./reader.ts";
 import { redisReader, type RedisSinkAddress } from "./redis.ts";
@@ -20,7 +21,12 @@ import { type Cells, describeTable, PRINTING, readRows, type SourceTable, type T
 
 export type { TableDifference, TableName };
 
-export type SinkAddress = DuckdbSinkAddress | ElasticsearchSinkAddress | PostgresSinkAddress | RedisSinkAddress;
+export type SinkAddress =
+  | DuckdbSinkAddress
+  | ElasticsearchSinkAddress
+  | KafkaSinkAddress
+  | PostgresSinkAddress
+  | RedisSinkAddress;
 
 export interface Comparison {
   /** The source's URL, read as a role that may SELECT. */
@@ -48,6 +54,8 @@ function openSink(sink: SinkAddress): Promise<SinkReader> {
       return duckdbReader(sink);
     case "elasticsearch":
       return elasticsearchReader(sink);
+    case "kafka":
+      return kafkaReader(sink);
     case "postgres":
       return postgresReader(sink);
     case "redis":

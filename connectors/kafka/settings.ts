@@ -1,0 +1,21 @@
+import type { ClusterSettings } from "./client/cluster.ts";
+import type { Compression } from "./client/record-batch.ts";
+import type { Format } from "./formats/format.ts";
+import type { TopicNaming } from "./names.ts";
+import type { TopicRules } from "./topics.ts";
+
+/** What a sink is told of its cluster, its topics and its records. */
+export interface KafkaSinkSettings {
+  readonly name: string;
+  /** Made when the sink connects: a file for TLS may have changed. */
+  readonly cluster: () => ClusterSettings;
+  readonly naming: TopicNaming;
+  readonly rules: TopicRules;
+  readonly compression: Compression;
+  /** Whether a record without a value follows a delete. */
+  readonly tombstones: boolean;
+  /** Whether a topic of its own tells the ends of transactions. */
+  readonly transactions: boolean;
+  /** Null: nothing is going to be written. */
+  readonly format: Format | null;
+}
