@@ -13,6 +13,8 @@ const ZERO = 0x30;
 const NINE = 0x39;
 /** So many digits are a safe integer. */
 const SAFE_DIGITS = 15;
+/** A longer number is easier to read with an exponent, and is no integer for a reader that has them. */
+const LONG = 1e15;
 
 const text = new ByteWriter(256);
 /** The digits of `text`, without sign and point. */
@@ -99,7 +101,8 @@ export function writeDecimalDouble(
 /** `word`: for what is no number. */
 export function writeDouble(out: ByteWriter, value: number, word: string | null = null): void {
   if (word !== null || !Number.isFinite(value)) out.ascii(`"${word ?? String(value)}"`);
-  else out.ascii(Object.is(value, -0) ? "-0.0" : String(value));
+  else if (Object.is(value, -0)) out.ascii("-0.0");
+  else out.ascii(Math.abs(value) >= LONG ? value.toExponential() : String(value));
 }
 
 /** The digits of a text without its point go to `digits`; returns how many of them are behind the point. */

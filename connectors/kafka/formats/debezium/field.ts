@@ -133,7 +133,8 @@ export function decimalField(
   { precision, scale, decimals }: { precision: number | null; scale: number | null; decimals: Decimals },
 ): Field {
   if (decimals === "double") return field(type, { form: "decimal-double", connect: "double" });
-  if (decimals === "string") return field(type, { form: "decimal-text", connect: "string", zero: '"0"' });
+  if (decimals === "string")
+    return field(type, { form: "decimal-text", connect: "string", zero: zeroText(scale ?? 0) });
   if (scale === null) {
     return structField(type, {
       form: "scaled-decimal",
@@ -155,6 +156,10 @@ export function decimalField(
     },
     zero: '"AA=="',
   });
+}
+
+function zeroText(scale: number): string {
+  return scale > 0 ? `"0.${"0".repeat(scale)}"` : '"0"';
 }
 
 export function enumField(type: ColumnType, labels: readonly string[], name = "io.debezium.data.Enum"): Field {
