@@ -1,15 +1,9 @@
 /** The formats of Debezium against Debezium itself: the same database, captured by its connector and by Millrace. */
-import { expect, test } from "vitest";
-import { Installation } from "../support/daemon-process.ts";
-import { DebeziumEngine, type ToldRecord } from "../support/debezium/engine.ts";
+import { test } from "vitest";
+import { expectSame, type Scene } from "../support/debezium/scene.ts";
 import { OWN_TYPES, TOLD_TYPES } from "../support/debezium/postgres-types.ts";
-import { sameAs } from "../support/debezium/same.ts";
-import { KafkaTopics } from "../support/kafka-topics.ts";
-import { type FreshDatabase, freshDatabase, kafkaBroker } from "../support/services.ts";
-import { eventually } from "../support/waiting.ts";
+import { type FreshDatabase, freshDatabase } from "../support/services.ts";
 
-const ENGINE_WITHIN_MS = 60_000;
-const LAST = ".the_end";
 const quoted = (text: string): string => `'${text.replaceAll("'", "''")}'`;
 const columns = TOLD_TYPES.map(([type], i) => `c${i} ${type}`);
 const names = TOLD_TYPES.map((_, i) => `c${i}`).join(", ");
@@ -72,59 +66,24 @@ const WORK: readonly string[] = [
   "insert into pairs values (7, 'x', 'y')",
 ];
 
-interface Captured {
-  readonly debezium: readonly ToldRecord[];
-  /** By topic. */
-  readonly own: ReadonlyMap<string, readonly ToldRecord[]>;
-  /** The beginning of all names of ours. */
-  readonly name: string;
-}
-
-async function capture(form: "json" | "cloudevents", sink: object, properties: object): Promise<Captured> {
+async function compared(form: "json" | "cloudevents", sink: object, properties: object): Promise<void> {
   await using source = await freshDatabase();
   await source.query(TABLES);
-  await using topics = new KafkaTopics(kafkaBroker());
-  await using engine = await DebeziumEngine.start(form, LAST, { ...connection(source), ...properties });
-  await using installation = new Installation({
-    name: "shop",
-    source: { kind: "postgres", url: source.url, heartbeat: "500ms", tables: ["public.*"], snapshot: "initial" },
-    sinks: {
-      stream: {
-        kind: "kafka",
-        brokers: [topics.broker],
-        prefix: topics.prefix,
-        topics: { partitions: 1, settings: { "max.message.bytes": 10_000_000 } },
-        ...sink,
-      },
+  const isReady = async (): Promise<boolean> => {
+    const { rows } = await source.query("select from pg_replication_slots where slot_name like 'debezium%' and active");
+    return rows.length > 0;
+  };
+  const scene: Scene = {
+    source: { kind: "postgres", url: source.url, heartbeat: "500ms", tables: ["public.*"] },
+    sink,
+    form,
+    properties: { ...connection(source), ...properties },
+    isReady,
+    work: async () => {
+      for (const statement of [...WORK, "insert into the_end values (1)"]) await source.query(statement);
     },
-  });
-  const daemon = installation.run();
-  await daemon.streaming();
-  await settled(installation);
-  await eventually(
-    async () => {
-      const { rows } = await source.query(
-        "select from pg_replication_slots where slot_name like 'debezium%' and active",
-      );
-      expect({ slots: rows.length, said: engine.said }).toEqual({ slots: 1, said: "" });
-    },
-    { withinMs: ENGINE_WITHIN_MS },
-  );
-  for (const statement of WORK) await source.query(statement);
-  await source.query("insert into the_end values (1)");
-  const debezium = await engine.records();
-  await settled(installation);
-  await daemon.stop();
-  const own = new Map<string, readonly ToldRecord[]>();
-  for (const topic of await topics.names()) {
-    if (!topic.includes("._")) own.set(topic.slice(topics.prefix.length), await topics.read(topic));
-  }
-  return { debezium, own, name: `${topics.prefix}shop` };
-}
-
-async function settled(installation: Installation): Promise<void> {
-  const answer = await installation.ask<{ reached: boolean }>("POST", "/api/v1/wait", { timeoutMs: 60_000 });
-  expect(answer).toMatchObject({ reached: true });
+  };
+  await expectSame(scene);
 }
 
 function connection(source: FreshDatabase): Record<string, string> {
@@ -151,23 +110,9 @@ function connection(source: FreshDatabase): Record<string, string> {
   };
 }
 
-/** The engine may be ended before it tells the end of the last transaction. */
-function isBeforeEnd({ value }: ToldRecord): boolean {
-  return value?.includes('"data_collection":"public.the_end"') !== true;
-}
-
-function compared({ debezium, own, name }: Captured): void {
-  const theirs = Map.groupBy(debezium, ({ topic }) => topic);
-  expect([...own.keys()].toSorted()).toEqual([...theirs.keys()].toSorted());
-  for (const [topic, records] of theirs) {
-    const ours = sameAs(own.get(topic)!.filter(isBeforeEnd), name);
-    expect.soft(ours, topic).toEqual(sameAs(records.filter(isBeforeEnd), "shop"));
-  }
-}
-
 test("records, schemas and transactions are those of Debezium's connector", async () => {
   const sink = { format: "debezium", transactions: true };
-  compared(await capture("json", sink, { "provide.transaction.metadata": "true" }));
+  await compared("json", sink, { "provide.transaction.metadata": "true" });
 });
 
 test("flat records are those of ExtractNewRecordState, and decimals as texts those of decimal.handling.mode=string", async () => {
@@ -179,7 +124,7 @@ test("flat records are those of ExtractNewRecordState, and decimals as texts tho
     "transforms.unwrap.delete.tombstone.handling.mode": "rewrite-with-tombstone",
     "transforms.unwrap.add.fields": "op,table,source.ts_ms,lsn",
   };
-  compared(await capture("json", sink, properties));
+  await compared("json", sink, properties);
 });
 
 test("events have the data and attributes of Debezium's CloudEvents, without schemas too", async () => {
@@ -192,5 +137,5 @@ test("events have the data and attributes of Debezium's CloudEvents, without sch
     "value.converter.json.schemas.enable": "false",
     "converter.json.schemas.enable": "false",
   };
-  compared(await capture("cloudevents", sink, properties));
+  await compared("cloudevents", sink, properties);
 });

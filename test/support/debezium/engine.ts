@@ -46,6 +46,11 @@ export class DebeziumEngine implements AsyncDisposable {
     return this.#process.exitCode === null ? "" : this.#said.slice(0, 3000);
   }
 
+  /** Whether it has told a record of a topic that ends with this. */
+  hasTold(topicEnd: string): boolean {
+    return this.#told.split("\n").some((line) => decoded(line.split(" ")[0]!)?.endsWith(topicEnd) === true);
+  }
+
   async records(): Promise<readonly ToldRecord[]> {
     await this.#ended;
     if (this.#process.exitCode !== 0) throw new Error(`Debezium has failed: ${this.said}`);

@@ -2,6 +2,7 @@
  * Records of Debezium and of Millrace, without that in which they are known to differ (connectors/kafka/README.md names it):
  *
  *   version, lsn, sequence     the program's own; the position of the change's record, ours of its transaction
+ *   pos, row, thread           the same for MySQL; the connection, which the source does not tell
  *   ts_… beside op             when the record was made
  *   source of a row that was read
  *   the position in a transaction's id, transactions without changes
@@ -14,8 +15,8 @@ interface Fields {
   readonly [name: string]: Plain;
 }
 
-const OWN_WORDS = ["version", "lsn", "sequence"];
-const READ_WORDS = ["snapshot", "txId", "ts_ms", "ts_us", "ts_ns"];
+const OWN_WORDS = ["version", "lsn", "sequence", "pos", "row", "thread"];
+const READ_WORDS = ["file", "server_id", "gtid", "snapshot", "txId", "ts_ms", "ts_us", "ts_ns"];
 
 /** `name`: what the names of topics begin with. */
 export function sameAs(records: readonly ToldRecord[], name: string): readonly unknown[] {
@@ -46,10 +47,10 @@ function withoutNames(plain: Plain, name: string): Plain {
   );
 }
 
-/** The one text whose order is open, and the names that are not the same. */
+/** JSON as text, whose order and spaces are open, and the names that are not the same. */
 function shown(key: string, value: Plain, name: string): Plain {
   if (/^(iodebezium)?name$/.test(key) && value === name) return "";
-  if (key === "id" && typeof value === "string") return value.replace(/^(\d+):\d+$/, "$1");
+  if (key === "id" && typeof value === "string") return value.replace(/^(\d+):\d+$/, "$1").replace(/^file=.*/, "");
   if (typeof value !== "string" || !value.startsWith('{"')) return value;
   return Object.entries(JSON.parse(value) as object)
     .toSorted()
