@@ -2,7 +2,7 @@ import * as z from "zod";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
 import { tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
 import { tlsOptions } from "../../src/tls/options.ts";
-import { isTopicText } from "./names.ts";
+import { isTopicText, type TopicNaming } from "./names.ts";
 import type { Format } from "./formats/format.ts";
 import type { KafkaSinkSettings } from "./settings.ts";
 
@@ -57,9 +57,22 @@ export const definition = z.object({
     .optional()
     .describe("One topic for all tables, instead of `<name>.<schema>.<table>` for each; the keys then name the table."),
   format: z
-    .enum(["millrace"])
+    .enum(["millrace", "debezium", "debezium-flat", "cloudevents"])
     .default("millrace")
-    .describe("How a change looks. millrace: the envelope that `millrace tail` prints."),
+    .describe(
+      "How a change looks. millrace: the envelope that `millrace tail` prints. debezium: what Debezium's connectors write. " +
+        "debezium-flat: the row, as Debezium's ExtractNewRecordState gives it. cloudevents: CloudEvents with Debezium's attributes.",
+    ),
+  schemas: z
+    .boolean()
+    .default(true)
+    .describe(
+      "Debezium's formats: whether each key and value has its schema, as Kafka Connect's JsonConverter writes it (schemas.enable).",
+    ),
+  decimals: z
+    .enum(["precise", "string", "double"])
+    .default("precise")
+    .describe("Debezium's formats: how decimals look (decimal.handling.mode). precise: bytes in base64, with a scale."),
   tombstones: z
     .boolean()
     .default(true)
@@ -100,7 +113,7 @@ export const factory: SinkFactory<KafkaOptions> = {
 
 async function settingsOf(context: SinkContext<KafkaOptions>): Promise<KafkaSinkSettings> {
   const { name, daemon, folder, options } = context;
-  const { brokers, prefix, topic, tombstones, transactions, compression, topics: made, tls, sasl: login } = options;
+  const { brokers, tombstones, transactions, compression, topics: made, tls, sasl: login } = options;
   const settings = Object.entries(made.settings).map(([key, value]) => [key, String(value)] as const);
   return {
     name,
@@ -110,7 +123,7 @@ async function settingsOf(context: SinkContext<KafkaOptions>): Promise<KafkaSink
       tls: tls === false ? null : tlsOptions(tlsSettings(tls === true ? {} : tls, folder), true),
       sasl: login ?? null,
     }),
-    naming: { prefix, daemon, single: topic },
+    naming: namingOf(context),
     rules: {
       create: made.create,
       partitions: made.partitions,
@@ -124,8 +137,18 @@ async function settingsOf(context: SinkContext<KafkaOptions>): Promise<KafkaSink
   };
 }
 
-async function formatOf({ origin, options }: SinkContext<KafkaOptions>): Promise<Format | null> {
+function namingOf({ daemon, options: { prefix, topic, format } }: SinkContext<KafkaOptions>): TopicNaming {
+  return { prefix, daemon, single: topic, isDebezium: format !== "millrace" };
+}
+
+async function formatOf(context: SinkContext<KafkaOptions>): Promise<Format | null> {
+  const { origin, options } = context;
   if (origin === undefined) return null;
+  const { format: form, schemas, decimals } = options;
+  if (form !== "millrace") {
+    const { DebeziumFormat } = await import("./formats/debezium/debezium.ts");
+    return new DebeziumFormat(origin, { form, naming: namingOf(context), schemas, decimals });
+  }
   const { MillraceFormat } = await import("./formats/millrace.ts");
   return new MillraceFormat(origin, options.topic !== undefined);
 }

@@ -123,6 +123,15 @@ export const pages = {
       "Let consumers read the topic to its end. Then `millrace snapshot start --tables TABLE --sink NAME`, which takes the new " +
       "number and reads the table again; or move the tables to new topics with another `prefix`.",
   },
+  MR3515: {
+    title: "The format can't express a value",
+    cause:
+      "The formats of Debezium have no form for NaN and Infinity in a NOT NULL decimal column with `decimals: precise`, nor for an " +
+      "unchanged large value that the log leaves out where the column's type has no placeholder. The row is a dead letter.",
+    remedy:
+      "NaN and Infinity: `decimals: string` or `double`. Left-out values: give the table REPLICA IDENTITY FULL. Then `millrace " +
+      "dead-letters` retries the row.",
+  },
 } satisfies ErrorPages;
 
 type Code = keyof typeof pages & ErrorCode;

@@ -13,14 +13,16 @@ export interface TopicNaming {
   readonly daemon: string;
   /** The one topic of all tables; undefined: a topic for each table. */
   readonly single: string | undefined;
+  /** Debezium's names: two tables may have one, and the runtime then refuses the second. */
+  readonly isDebezium: boolean;
 }
 
 /** The topic of a table's changes. A name with other characters ends in a hash, so that no two tables meet. */
-export function topicOf({ schema, table }: TableName, { prefix, daemon, single }: TopicNaming): string {
+export function topicOf({ schema, table }: TableName, { prefix, daemon, single, isDebezium }: TopicNaming): string {
   if (single !== undefined) return `${prefix}${single}`;
   const name = `${prefix}${daemon}.${schema}.${table}`;
   const plain = name.replace(OTHERS, "_");
-  if (plain === name && !schema.includes(".")) return shortened(name, TOPIC_BYTES_MAX);
+  if (isDebezium || (plain === name && !schema.includes("."))) return shortened(plain, TOPIC_BYTES_MAX);
   const hash = createHash("sha256")
     .update(JSON.stringify([schema, table]))
     .digest("hex")
@@ -31,6 +33,11 @@ export function topicOf({ schema, table }: TableName, { prefix, daemon, single }
 /** Millrace's own topics beside those of the tables. */
 export function ownTopic(purpose: string, { prefix, daemon }: TopicNaming): string {
   return `${prefix}${daemon}._${purpose}`;
+}
+
+/** The topic that tells which transactions are complete. */
+export function transactionTopic(naming: TopicNaming): string {
+  return naming.isDebezium ? `${naming.prefix}${naming.daemon}.transaction` : ownTopic("transactions", naming);
 }
 
 /** Whether a text may stand in a topic's name as it is. */

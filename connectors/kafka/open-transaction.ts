@@ -1,18 +1,30 @@
 import * as z from "zod";
 
-const STORED = z.object({ version: z.string(), counts: z.record(z.string(), z.int()) });
+const STORED = z.object({
+  version: z.string(),
+  counts: z.record(z.string(), z.int()),
+  id: z.string().default(""),
+  timeMs: z.number().default(0),
+});
 
 /** The source's transaction of which changes are written, and not its end: steps and processes may share it. */
 export class OpenTransaction {
   #version: bigint | null = null;
   #counts = new Map<string, number>();
+  #total = 0;
+  /** Its name in the format's records, and when it was committed. */
+  id = "";
+  timeMs = 0;
 
   /** `text`: of an earlier one; "" if there was none. */
   constructor(text: string) {
     if (text === "") return;
-    const { version, counts } = STORED.parse(JSON.parse(text));
+    const { version, counts, id, timeMs } = STORED.parse(JSON.parse(text));
     this.#version = BigInt(version);
     this.#counts = new Map(Object.entries(counts));
+    for (const count of this.#counts.values()) this.#total += count;
+    this.id = id;
+    this.timeMs = timeMs;
   }
 
   get isOpen(): boolean {
@@ -29,25 +41,36 @@ export class OpenTransaction {
     return this.#counts;
   }
 
+  /** Changes of all tables. */
+  get total(): number {
+    return this.#total;
+  }
+
   get text(): string {
     if (this.#version === null) return "";
-    return JSON.stringify({ version: String(this.#version), counts: Object.fromEntries(this.#counts) });
+    const { id, timeMs } = this;
+    return JSON.stringify({ version: String(this.#version), counts: Object.fromEntries(this.#counts), id, timeMs });
   }
 
   add(version: bigint, tableId: string): void {
     this.#version = version;
+    this.#total++;
     this.#counts.set(tableId, (this.#counts.get(tableId) ?? 0) + 1);
   }
 
   end(): void {
     this.#version = null;
     this.#counts = new Map();
+    this.#total = 0;
   }
 
   copy(): OpenTransaction {
     const copied = new OpenTransaction("");
     copied.#version = this.#version;
     copied.#counts = new Map(this.#counts);
+    copied.#total = this.#total;
+    copied.id = this.id;
+    copied.timeMs = this.timeMs;
     return copied;
   }
 }

@@ -1,13 +1,12 @@
 import { checkpointTexts, parseCheckpoint } from "../../src/core/checkpoint/checkpoint-text.ts";
-import { ByteWriter } from "../../src/core/bytes.ts";
 import { type Clock, systemClock } from "../../src/core/clock.ts";
 import type { Outcome, Sink, TargetPresence } from "../../src/core/contracts/sink.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
-import { DELETE, type SinkProgress, type Step, type TableWrites } from "../../src/core/model/batch.ts";
+import type { SinkProgress, Step } from "../../src/core/model/batch.ts";
 import { serializePosition } from "../../src/core/model/position.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
-import { inCommitOrder, isWhole, transactionOf } from "../kit/ordered-changes.ts";
+import { isWhole } from "../kit/ordered-changes.ts";
 import {
   type Checkpoint,
   CHECKPOINT_SETTINGS,
@@ -29,10 +28,10 @@ import {
   tableError,
   topicsLost,
 } from "./errors.ts";
-import type { Barrier, Format } from "./formats/format.ts";
-import { ownTopic, topicOf } from "./names.ts";
+import { ownTopic, topicOf, transactionTopic } from "./names.ts";
 import { OpenTransaction } from "./open-transaction.ts";
 import type { KafkaSinkSettings } from "./settings.ts";
+import { StepChanges, type StepTarget } from "./step-changes.ts";
 import { RecordBuffers, StepRecords } from "./step-records.ts";
 import { idIn, otherPartitions, placeOf, Topics, type UsableTopic } from "./topics.ts";
 
@@ -63,8 +62,7 @@ export class KafkaSink implements Sink, TargetPresence {
   readonly #settings: KafkaSinkSettings;
   readonly #clock: Clock;
   readonly #buffers = new RecordBuffers();
-  readonly #key = new ByteWriter(4 * 1024);
-  readonly #value = new ByteWriter();
+  readonly #changes: StepChanges | null;
   /** Versions whose schema goes out with the next step. */
   readonly #newSchemas = new Set<TableVersion>();
   /** Topics with changes of tables. */
@@ -82,6 +80,7 @@ export class KafkaSink implements Sink, TargetPresence {
   constructor(settings: KafkaSinkSettings, clock: Clock = systemClock) {
     this.#settings = settings;
     this.#clock = clock;
+    this.#changes = settings.format === null ? null : new StepChanges(settings, settings.format);
     this.name = settings.name;
   }
 
@@ -156,14 +155,15 @@ export class KafkaSink implements Sink, TargetPresence {
 
   async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
     const { topics } = this.#ours(signal);
-    const records = new StepRecords(this.#buffers, this.#clock.now());
+    const changes = this.#written;
+    const nowMs = this.#clock.now();
+    const records = new StepRecords(this.#buffers, nowMs);
     const transaction = this.#transaction.copy();
+    const to: StepTarget = { records, topics, transaction, nowMs };
     try {
       this.#addSchemas(records, topics);
-      await this.#addChanges(step, { records, topics, transaction }, outcome);
-      if (transaction.isOpen && isWhole(transaction.version, step.progress.position)) {
-        this.#end(transaction, records, topics);
-      }
+      await changes.add(step, to, outcome);
+      if (transaction.isOpen && isWhole(transaction.version, step.progress.position)) changes.end(to);
       const { tables, bond } = checkpointTexts(step.progress);
       const position = serializePosition(step.progress.position);
       const ids = Object.fromEntries([...this.#dataTopics].map((name) => [name, placeOf(topics.get(name))]));
@@ -238,7 +238,7 @@ export class KafkaSink implements Sink, TargetPresence {
     try {
       if (format?.schema !== undefined) await topics.prepare([ownTopic("schemas", naming)], signal, ONE_PARTITION);
       if (transactions && format?.end !== undefined) {
-        await topics.prepare([ownTopic("transactions", naming)], signal, { ...ONE_PARTITION, settings: {} });
+        await topics.prepare([transactionTopic(naming)], signal, { ...ONE_PARTITION, settings: {} });
       }
     } catch (error) {
       throw classify(error, signal);
@@ -249,77 +249,9 @@ export class KafkaSink implements Sink, TargetPresence {
     return new Cluster(this.#settings.cluster());
   }
 
-  async #addChanges(
-    step: Step,
-    to: { readonly records: StepRecords; readonly topics: Topics; readonly transaction: OpenTransaction },
-    outcome: Outcome,
-  ): Promise<void> {
-    const { records, topics, transaction } = to;
-    const { naming } = this.#settings;
-    const between = (next: bigint | null): void => {
-      if (transaction.isOpen && transaction.version !== next) this.#end(transaction, records, topics);
-    };
-    if (step.kind === "truncate") {
-      between(step.version);
-      if (step.record !== undefined) transaction.add(step.version, step.table.id);
-      this.#barrier({ kind: "truncate", step }, records, topics.get(topicOf(step.table, naming)));
-    } else if (step.kind === "sweep") {
-      for (const { table, below } of step.sweeps) {
-        this.#barrier({ kind: "sweep", table, below }, records, topics.get(topicOf(table, naming)));
-      }
-    } else if (step.kind === "rows") {
-      const usable = new Map(step.tables.map(({ table }) => [table, topics.get(topicOf(table, naming))]));
-      const tooLarge: { readonly writes: TableWrites; readonly entry: number }[] = [];
-      inCommitOrder(step, (writes, entry) => {
-        const version = transactionOf(writes, entry);
-        between(version);
-        if (version !== null) transaction.add(version, writes.table.id);
-        if (!this.#change(writes, entry, records, usable.get(writes.table)!)) tooLarge.push({ writes, entry });
-      });
-      for (const { writes, entry } of tooLarge) {
-        const what = `a row of ${writes.table.id} is larger than max.message.bytes of its topic`;
-        await outcome.poison(writes, entry, kafkaError("MR3508", "poison", what));
-      }
-    }
-  }
-
-  /** False if the record is too large. */
-  #change(writes: TableWrites, entry: number, records: StepRecords, usable: UsableTopic): boolean {
-    const format = this.#format;
-    const key = this.#key;
-    const value = this.#value;
-    key.reset();
-    value.reset();
-    format.key(key, writes, entry);
-    format.value(value, writes, entry);
-    const headers = format.headers(writes, entry);
-    const block = writes.blocks[writes.block[entry]!]!;
-    const timeMs = Number(block.transactions.commitTimeUs[block.tx[writes.row[entry]!]!]! / 1000n);
-    if (!records.add(usable, key.view(), value.view(), headers, timeMs)) return false;
-    if (this.#settings.tombstones && writes.action[entry] === DELETE) {
-      records.add(usable, key.view(), null, headers, timeMs);
-    }
-    return true;
-  }
-
-  #barrier(barrier: Barrier, records: StepRecords, usable: UsableTopic): void {
-    const record = this.#format.barrier(barrier);
-    if (record === null) return;
-    records.everywhere(usable, record.key, record.value, record.headers, this.#clock.now());
-  }
-
-  #end(transaction: OpenTransaction, records: StepRecords, topics: Topics): void {
-    const { version, counts } = transaction;
-    transaction.end();
-    if (!this.#settings.transactions) return;
-    const record = this.#format.end?.({ version, counts }) ?? null;
-    if (record !== null)
-      records.own(topics.get(ownTopic("transactions", this.#settings.naming)), record.key, record.value);
-  }
-
   #addSchemas(records: StepRecords, topics: Topics): void {
     for (const table of this.#newSchemas) {
-      const record = this.#format.schema?.(table) ?? null;
+      const record = this.#settings.format?.schema?.(table) ?? null;
       if (record === null) continue;
       records.own(topics.get(ownTopic("schemas", this.#settings.naming)), record.key, record.value);
     }
@@ -371,10 +303,9 @@ export class KafkaSink implements Sink, TargetPresence {
     return parseCheckpoint(this.#last.tables, "").tables[id] !== undefined;
   }
 
-  get #format(): Format {
-    const { format } = this.#settings;
-    if (format === null) throw new Error("a sink that writes has a format");
-    return format;
+  get #written(): StepChanges {
+    if (this.#changes === null) throw new Error("a sink that writes has a format");
+    return this.#changes;
   }
 
   #ours(signal: AbortSignal): Opened {

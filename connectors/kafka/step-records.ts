@@ -4,6 +4,7 @@ import type { TableWrites } from "../../src/core/model/batch.ts";
 import type { TopicBatches } from "./client/transactions.ts";
 import { BATCH_HEAD_BYTES, type Header, RecordBatch } from "./client/record-batch.ts";
 import { partitionOf } from "./partitions.ts";
+import type { BarrierRecord } from "./formats/format.ts";
 import type { UsableTopic } from "./topics.ts";
 
 /** Larger than what a record has beside key, value and headers. */
@@ -67,10 +68,9 @@ export class StepRecords {
     this.#put(usable, 0, key, value, [], this.#timeMs);
   }
 
-  everywhere(usable: UsableTopic, key: Buffer | null, value: Buffer, headers: readonly Header[], timeMs: number): void {
-    for (let partition = 0; partition < usable.topic.leaders.length; partition++) {
-      this.#put(usable, partition, key, value, headers, timeMs);
-    }
+  barrier(usable: UsableTopic, { key, value, headers, isEverywhere }: BarrierRecord, timeMs: number): void {
+    const count = isEverywhere ? usable.topic.leaders.length : 1;
+    for (let partition = 0; partition < count; partition++) this.#put(usable, partition, key, value, headers, timeMs);
   }
 
   get batches(): readonly TopicBatches[] {

@@ -19,6 +19,22 @@ const LISTS: Readonly<Record<string, readonly string[]>> = {
     coordinates("org.apache.kafka", "kafka_2.13", versions.kafka.version),
     coordinates("org.slf4j", "slf4j-simple", versions.slf4j),
   ],
+  [`debezium-jdbc-${versions.debeziumJdbc}`]: [
+    without(coordinates("io.debezium", "debezium-connector-jdbc", versions.debeziumJdbc), [
+      "com.oracle.database.jdbc",
+      "com.oracle.database.ha",
+      "com.oracle.database.security",
+      "com.oracle.database.nls",
+      "com.oracle.database.xml",
+      "com.microsoft.sqlserver",
+      "com.ibm.db2",
+      "com.mysql",
+      "org.mariadb.jdbc",
+    ]),
+    coordinates("org.apache.kafka", "connect-runtime", versions.kafka.version),
+    coordinates("org.apache.kafka", "connect-json", versions.kafka.version),
+    coordinates("org.slf4j", "slf4j-simple", versions.slf4j),
+  ],
   [`ecj-${versions.ecj}`]: [coordinates("org.eclipse.jdt", "ecj", versions.ecj)],
 };
 
@@ -69,6 +85,14 @@ function debezium(version: string): Record<string, readonly string[]> {
 
 function coordinates(group: string, artifact: string, version: string): string {
   return `<groupId>${group}</groupId><artifactId>${artifact}</artifactId><version>${version}</version>`;
+}
+
+/** Less the dependencies of these groups: drivers of databases that no test writes to. */
+function without(dependency: string, groups: readonly string[]): string {
+  const excluded = groups.map(
+    (group) => `<exclusion><groupId>${group}</groupId><artifactId>*</artifactId></exclusion>`,
+  );
+  return `${dependency}<exclusions>${excluded.join("")}</exclusions>`;
 }
 
 async function describe(dir: string): Promise<string> {

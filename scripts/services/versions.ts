@@ -47,6 +47,8 @@ export const versions = {
   log4j: "2.25.4",
   /** A peer of the benchmark of capture, and what it logs with. */
   debezium: "3.6.1.Final",
+  /** Its sink connector, a consumer in tests. The jars of newer ones are not all in Maven Central. */
+  debeziumJdbc: "3.5.0.Final",
   slf4j: "1.7.36",
   /** The compiler of the search engines' launchers: a JRE has none. It runs on Java 17. */
   ecj: "3.40.0",

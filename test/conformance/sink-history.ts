@@ -52,7 +52,7 @@ export function historyTests(harness: SinkHarness): void {
   test("a truncate is a row without a key, once", async () => {
     await using stage = await Stage.of(harness, users);
     await change(stage, 10n, [{ op: "c", after: ["1", "a", "x"] }]);
-    const record = { index: 0, commitTimeUs: 1_795_000_000_000_001n };
+    const record = { index: 0, commitTimeUs: 1_795_000_000_000_001n, xid: 0, origin: undefined };
     const step = { kind: "truncate", table: users, version: rowVersion(1, 20n), record } as const;
     await stage.apply({ ...step, progress: progressAt(21n) });
     await stage.apply({ ...step, progress: progressAt(22n) });

@@ -91,7 +91,7 @@ export function softTests(harness: SinkHarness, soft: KeptForm | undefined): voi
     await using stage = await Stage.of(harness, users);
     await stage.write(users, 10n, [put(["1", "a", null]), put(["2", "a", null]), put(["3", "a", null], { at: 40n })]);
     await stage.write(users, 12n, [remove(["1", null, null])]);
-    const record = { index: 3, commitTimeUs: 1_795_000_000_000_001n };
+    const record = { index: 3, commitTimeUs: 1_795_000_000_000_001n, xid: 0, origin: undefined };
     await stage.apply({
       kind: "truncate",
       table: users,

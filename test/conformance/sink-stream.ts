@@ -84,7 +84,7 @@ export function streamTests(harness: SinkHarness): void {
   test("a truncate and a sweep are entries at their place", async () => {
     await using stage = await Stage.of(harness, users);
     await changes(stage, 10n, [{ table: users, op: "c", after: ["1", "a", null] }]);
-    const record = { index: 0, commitTimeUs: 1_795_000_000_000_001n };
+    const record = { index: 0, commitTimeUs: 1_795_000_000_000_001n, xid: 0, origin: undefined };
     const version = rowVersion(1, 20n);
     await stage.apply({ kind: "truncate", table: users, version, record, progress: progressAt(21n) });
     await changes(stage, 30n, [{ table: users, op: "c", after: ["2", "b", null] }]);

@@ -1,5 +1,6 @@
 import type { ByteWriter } from "../../../src/core/bytes.ts";
 import type { Step, TableWrites } from "../../../src/core/model/batch.ts";
+import type { TransactionOrigin } from "../../../src/core/model/block.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { Header } from "../client/record-batch.ts";
 
@@ -7,14 +8,39 @@ import type { Header } from "../client/record-batch.ts";
 export interface Format {
   /** The record's key. Records of one key have the same bytes here, so that they are in one partition. */
   key(out: ByteWriter, writes: TableWrites, entry: number): void;
-  value(out: ByteWriter, writes: TableWrites, entry: number): void;
+  /** May throw `Inexpressible`, as `key` may. */
+  value(out: ByteWriter, writes: TableWrites, entry: number, place: Place): void;
   headers(writes: TableWrites, entry: number): readonly Header[];
-  /** What every partition of the table's topic gets; null: the format has nothing for it. */
-  barrier(barrier: Barrier): BarrierRecord | null;
+  /** Where the table's topic gets it; null: the format has nothing for it. */
+  barrier(barrier: Barrier, place: Place): BarrierRecord | null;
+  /** The name of a transaction in its own records and in those of its changes; without it they have no name. */
+  transactionId?(transaction: NamedTransaction): string;
+  /** What the topic of transactions gets before the first change of one. */
+  begin?(transaction: Begun): EndRecord;
   /** What the topic of transactions gets behind the last change of one; null: the format has nothing for it. */
   end?(transaction: EndedTransaction): EndRecord | null;
   /** What the topic of schemas gets before the first row of a version; null: the format has nothing for it. */
   schema?(table: TableVersion): EndRecord | null;
+}
+
+/** Of a record in its transaction and in time. One object, which the next record changes. */
+export interface Place {
+  /** When the record is made. */
+  nowMs: number;
+  /** The change moves a row to another key: this record is one of two. */
+  isMoved: boolean;
+  /** Null where transactions are not told, or the row was read and is of none. */
+  transaction: { readonly id: string; readonly total: number; readonly inTable: number } | null;
+}
+
+/** The value of a column that the format has no form for. */
+export class Inexpressible extends Error {
+  readonly column: string;
+
+  constructor(column: string) {
+    super(`column ${column} has a value that the format can't express`);
+    this.column = column;
+  }
 }
 
 /** Rows are gone, and no key tells which. */
@@ -26,9 +52,23 @@ export interface BarrierRecord {
   readonly key: Buffer | null;
   readonly value: Buffer;
   readonly headers: readonly Header[];
+  /** Whether each partition gets it, or only the first. */
+  readonly isEverywhere: boolean;
 }
 
-export interface EndedTransaction {
+export interface NamedTransaction {
+  readonly version: bigint;
+  /** 0 if the source has none. */
+  readonly xid: number;
+  readonly origin: TransactionOrigin | undefined;
+}
+
+export interface Begun {
+  readonly id: string;
+  readonly timeMs: number;
+}
+
+export interface EndedTransaction extends Begun {
   readonly version: bigint;
   /** How many changes of each table it has, by table id. */
   readonly counts: ReadonlyMap<string, number>;

@@ -3,9 +3,7 @@
  * what a consumer sorts and filters by.
  */
 import type { ByteWriter } from "../../../src/core/bytes.ts";
-import { invariant } from "../../../src/core/invariant.ts";
-import { DELETE, type TableWrites } from "../../../src/core/model/batch.ts";
-import type { Block } from "../../../src/core/model/block.ts";
+import type { TableWrites } from "../../../src/core/model/batch.ts";
 import {
   type EnvelopeContext,
   writeDeleteEnvelope,
@@ -16,6 +14,7 @@ import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { changeOffset } from "../../../src/core/targets/history.ts";
 import { type Header, header } from "../client/record-batch.ts";
 import type { Barrier, BarrierRecord, EndedTransaction, EndRecord, Format } from "./format.ts";
+import { placeOf } from "./place.ts";
 
 /** Every partition's last truncate and last sweep stay where a topic is compacted. */
 const TRUNCATE_KEY = Buffer.from('{"_millrace":"truncate"}');
@@ -72,6 +71,7 @@ export class MillraceFormat implements Format {
       key: op === "t" ? TRUNCATE_KEY : SWEEP_KEY,
       value: Buffer.from(JSON.stringify(value)),
       headers: [this.#ofVersion(version), this.#ofIndex(index), this.#ofSchema(table)],
+      isEverywhere: true,
     };
   }
 
@@ -131,14 +131,4 @@ function barrierOf(barrier: Barrier): BarrierPlace {
   if (barrier.kind === "sweep") return { table: barrier.table, version: barrier.below, op: "s", index: 0 };
   const { table, version, record } = barrier.step;
   return { table, version, op: "t", index: record?.index ?? 0 };
-}
-
-/** Where an entry's bytes are. */
-export function placeOf(
-  writes: TableWrites,
-  entry: number,
-): { readonly block: Block; readonly row: number; readonly isDelete: boolean } {
-  const block = writes.blocks[writes.block[entry]!];
-  invariant(block !== undefined, "an entry is of a block");
-  return { block, row: writes.row[entry]!, isDelete: writes.action[entry] === DELETE };
 }

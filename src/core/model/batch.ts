@@ -1,5 +1,5 @@
 import type { CompleteTables } from "../checkpoint/completeness.ts";
-import type { Block } from "./block.ts";
+import type { Block, TransactionOrigin } from "./block.ts";
 import type { Bond } from "../checkpoint/bond.ts";
 import type { Position } from "./position.ts";
 import type { KeyedTable, TableVersion } from "./schema.ts";
@@ -70,14 +70,23 @@ export type Step =
       readonly kind: "truncate";
       readonly table: TableVersion;
       readonly version: bigint;
-      /** Its ordinal in its transaction, and the commit time of that. */
-      readonly record?: { readonly index: number; readonly commitTimeUs: bigint };
+      readonly record?: TruncateInLog;
       readonly progress: SinkProgress;
     }
   /** Remove rows that the source no longer has. */
   | { readonly kind: "sweep"; readonly sweeps: readonly Sweep[]; readonly progress: SinkProgress }
   /** Store only the progress. */
   | { readonly kind: "progress"; readonly progress: SinkProgress };
+
+/** What the log says of a truncate. */
+export interface TruncateInLog {
+  /** Its ordinal in its transaction. */
+  readonly index: number;
+  /** Of the transaction, as `Transactions` has them. */
+  readonly commitTimeUs: bigint;
+  readonly xid: number;
+  readonly origin: TransactionOrigin | undefined;
+}
 
 /** The rows of a table whose version is below `below`. */
 export interface Sweep {

@@ -1,4 +1,5 @@
 import type { Completeness } from "../../core/checkpoint/completeness.ts";
+import type { TruncateInLog } from "../../core/model/batch.ts";
 import type { Block } from "../../core/model/block.ts";
 import type { Position } from "../../core/model/position.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
@@ -28,7 +29,7 @@ export interface TruncateWork {
   readonly kind: "truncate";
   readonly table: TableVersion;
   readonly version: bigint;
-  readonly record: { readonly index: number; readonly commitTimeUs: bigint };
+  readonly record: TruncateInLog;
   readonly until: Position;
 }
 

@@ -243,7 +243,14 @@ export class Lane {
           const { row } = piece;
           const table = block.tables[block.table[row]!]!;
           const version = transactions.version[tx[row]!]!;
-          const record = { index: block.index[row]!, commitTimeUs: transactions.commitTimeUs[tx[row]!]! };
+          const { commitTimeUs, xid, origins } = transactions;
+          const of = tx[row]!;
+          const record = {
+            index: block.index[row]!,
+            commitTimeUs: commitTimeUs[of]!,
+            xid: xid[of]!,
+            origin: origins[of],
+          };
           queue.push({ kind: "truncate", table, version, record, until: block.positionAt(row + 1) });
         }
       }

@@ -1,0 +1,66 @@
+/**
+ * `format: cloudevents`: an event of CloudEvents 1.0 in its structured JSON form, with Debezium's attributes. Its data are before and
+ * after. https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md
+ */
+import type { ByteWriter } from "../../../../src/core/bytes.ts";
+import type { EnvelopeContext } from "../../../../src/core/model/envelope.ts";
+import { writeUnixTimeJson } from "../../../../src/core/values/calendar.ts";
+import { header } from "../../client/record-batch.ts";
+import type { Change } from "./change.ts";
+import type { Layout } from "./layout.ts";
+import type { SourceBlock } from "./source.ts";
+import { PerTable, statesSchema, type ValueWriter, writeStates } from "./writers.ts";
+
+export class CloudEventWriter implements ValueWriter {
+  readonly headers = [header("content-type", "application/cloudevents+json; charset=UTF-8")];
+  readonly hasTruncate = true;
+  readonly #source: SourceBlock;
+  readonly #schemas: PerTable<Buffer> | null;
+  readonly #type: string;
+  readonly #name: string;
+
+  constructor(source: SourceBlock, { name }: Pick<EnvelopeContext, "name">, hasSchemas: boolean) {
+    this.#source = source;
+    this.#name = name;
+    const { connector } = source;
+    const where = JSON.stringify(`/millrace/${connector}/${encodeURIComponent(name)}`);
+    this.#type = `,"source":${where},"specversion":"1.0","type":"io.debezium.connector.${connector}.DataChangeEvent","time":"`;
+    const make = (layout: Layout): Buffer => {
+      const name = `"name":"io.debezium.connector.${connector}.Data"`;
+      return Buffer.from(
+        `{"schema":{"type":"struct","fields":[${statesSchema(layout)}],"optional":false,${name}},"payload":`,
+      );
+    };
+    this.#schemas = hasSchemas ? new PerTable(make) : null;
+  }
+
+  write(out: ByteWriter, change: Change): void {
+    const { layout, op, origin, place } = change;
+    out.utf8(`{"id":${JSON.stringify(this.#idOf(change))}${this.#type}`);
+    writeUnixTimeJson(out, origin.timeUs);
+    out.ascii(`","datacontenttype":"application/json","iodebeziumop":"${op}"`);
+    for (const [name, value] of this.#source.attributes(layout.table, origin)) {
+      out.utf8(`,"iodebezium${name}":${JSON.stringify(value)}`);
+    }
+    if (place.transaction !== null) {
+      const { id, total, inTable } = place.transaction;
+      out.utf8(`,"iodebeziumtxid":${JSON.stringify(id)}`);
+      out.ascii(`,"iodebeziumtxtotalorder":"${total}","iodebeziumtxdatacollectionorder":"${inTable}"`);
+    }
+    out.ascii(',"data":');
+    const schema = this.#schemas?.of(layout);
+    if (schema !== undefined) out.copy(schema, 0, schema.length);
+    out.ascii("{");
+    writeStates(out, change);
+    out.ascii(schema === undefined ? "}}" : "}}}");
+  }
+
+  /** Different for each event, and the same each time the same change is told. A read row has a number in its read. */
+  #idOf({ layout, op, origin, place }: Change): string {
+    const { position, index, snapshot, timeUs } = origin;
+    const read = snapshot === "false" ? "" : `;read:${timeUs}`;
+    const part = place.isMoved ? `;op:${op}` : "";
+    const { schema, table } = layout.table;
+    return `name:${this.#name};position:${position};table:${schema}.${table};index:${index}${read}${part}`;
+  }
+}

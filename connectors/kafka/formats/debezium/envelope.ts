@@ -1,0 +1,48 @@
+/** `format: debezium`: before, after, source, transaction, op and times, below the schema that Connect's JsonConverter writes. */
+import type { ByteWriter } from "../../../../src/core/bytes.ts";
+import type { Change } from "./change.ts";
+import type { Layout } from "./layout.ts";
+import type { SourceBlock } from "./source.ts";
+import { TRANSACTION_SCHEMA } from "./transactions.ts";
+import { PerTable, statesSchema, type ValueWriter, writeStates } from "./writers.ts";
+
+const REST =
+  `${TRANSACTION_SCHEMA},{"type":"string","optional":false,"field":"op"},` +
+  '{"type":"int64","optional":true,"field":"ts_ms"},{"type":"int64","optional":true,"field":"ts_us"},' +
+  '{"type":"int64","optional":true,"field":"ts_ns"}';
+
+export class EnvelopeWriter implements ValueWriter {
+  readonly headers = [];
+  readonly hasTruncate = true;
+  readonly #source: SourceBlock;
+  readonly #schemas: PerTable<Buffer> | null;
+
+  constructor(source: SourceBlock, hasSchemas: boolean) {
+    this.#source = source;
+    const make = (layout: Layout): Buffer => {
+      const fields = `${statesSchema(layout)},{${source.schema},"field":"source"},${REST}`;
+      const name = JSON.stringify(`${layout.schemaName}.Envelope`);
+      const schema = `{"type":"struct","fields":[${fields}],"optional":false,"name":${name},"version":2}`;
+      return Buffer.from(`{"schema":${schema},"payload":`);
+    };
+    this.#schemas = hasSchemas ? new PerTable(make) : null;
+  }
+
+  write(out: ByteWriter, change: Change): void {
+    const schema = this.#schemas?.of(change.layout);
+    if (schema !== undefined) out.copy(schema, 0, schema.length);
+    out.ascii("{");
+    writeStates(out, change);
+    out.ascii(',"source":');
+    this.#source.write(out, change.layout, change.origin);
+    const { transaction, nowMs } = change.place;
+    out.ascii(',"transaction":');
+    if (transaction === null) out.ascii("null");
+    else {
+      const { id, total, inTable } = transaction;
+      out.utf8(`{"id":${JSON.stringify(id)},"total_order":${total},"data_collection_order":${inTable}}`);
+    }
+    out.ascii(`,"op":"${change.op}","ts_ms":${nowMs},"ts_us":${nowMs}000,"ts_ns":${nowMs}000000}`);
+    if (schema !== undefined) out.ascii("}");
+  }
+}

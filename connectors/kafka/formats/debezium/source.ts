@@ -1,0 +1,178 @@
+/** Where a change comes from: the block `source` of Debezium's records, and of CloudEvents' attributes. */
+import type { ByteWriter } from "../../../../src/core/bytes.ts";
+import type { Block } from "../../../../src/core/model/block.ts";
+import type { EnvelopeContext } from "../../../../src/core/model/envelope.ts";
+import { baseVersion, epochOf } from "../../../../src/core/model/version.ts";
+import { isRead } from "../../../../src/core/targets/history.ts";
+import { writeJsonText } from "../../../../src/core/values/json-string.ts";
+import type { Layout } from "./layout.ts";
+
+/** Of a change or of a truncate; one object for all. */
+export interface Origin {
+  timeUs: bigint;
+  snapshot: "false" | "true" | "incremental";
+  /** Of the transaction in the log; 0: not known. */
+  position: bigint;
+  /** Postgres: 0 where it is not known. */
+  xid: number;
+  gtid: string | null;
+  serverId: number;
+  /** The change's number in its transaction. */
+  index: number;
+}
+
+export function newOrigin(): Origin {
+  return { timeUs: 0n, snapshot: "false", position: 0n, xid: 0, gtid: null, serverId: 0, index: 0 };
+}
+
+const POSITION_BITS = 55;
+
+/** The position in a transaction's version. */
+export function positionOf(version: bigint): bigint {
+  return BigInt.asUintN(POSITION_BITS, version);
+}
+
+export function setOrigin(origin: Origin, block: Block, row: number): void {
+  const { transactions } = block;
+  const tx = block.tx[row]!;
+  const version = transactions.version[tx]!;
+  const from = transactions.origins[tx];
+  origin.timeUs = transactions.commitTimeUs[tx]!;
+  origin.snapshot = isRead(block, row) ? (version === baseVersion(epochOf(version)) ? "true" : "incremental") : "false";
+  origin.position = positionOf(version);
+  origin.xid = origin.snapshot === "false" ? transactions.xid[tx]! : 0;
+  origin.gtid = from?.gtid ?? null;
+  origin.serverId = from?.serverId ?? 0;
+  origin.index = block.index[row]!;
+}
+
+const COMMON =
+  '{"type":"string","optional":false,"field":"version"},{"type":"string","optional":false,"field":"connector"},' +
+  '{"type":"string","optional":false,"field":"name"},{"type":"int64","optional":false,"field":"ts_ms"},' +
+  '{"type":"string","optional":true,"name":"io.debezium.data.Enum","version":1,"parameters":{"allowed":' +
+  '"true,first,first_in_data_collection,last_in_data_collection,last,false,incremental"},"default":"false","field":"snapshot"},' +
+  '{"type":"string","optional":false,"field":"db"},{"type":"string","optional":true,"field":"sequence"},' +
+  '{"type":"int64","optional":true,"field":"ts_us"},{"type":"int64","optional":true,"field":"ts_ns"},';
+const POSTGRES =
+  '{"type":"string","optional":false,"field":"schema"},{"type":"string","optional":false,"field":"table"},' +
+  '{"type":"int64","optional":true,"field":"txId"},{"type":"int64","optional":true,"field":"lsn"},' +
+  '{"type":"int64","optional":true,"field":"xmin"},{"type":"string","optional":true,"field":"origin"},' +
+  '{"type":"int64","optional":true,"field":"origin_lsn"}';
+const MYSQL =
+  '{"type":"string","optional":true,"field":"table"},{"type":"int64","optional":false,"field":"server_id"},' +
+  '{"type":"string","optional":true,"field":"gtid"},{"type":"string","optional":false,"field":"file"},' +
+  '{"type":"int64","optional":false,"field":"pos"},{"type":"int32","optional":false,"field":"row"},' +
+  '{"type":"int64","optional":true,"field":"thread"},{"type":"string","optional":true,"field":"query"}';
+
+export class SourceBlock {
+  readonly connector: "postgresql" | "mysql";
+  /** The product's version. */
+  readonly version: string;
+  readonly #context: EnvelopeContext;
+  readonly #name: string;
+  readonly #head: Buffer;
+
+  /** `name`: what the names of topics begin with. */
+  constructor(context: EnvelopeContext, name: string) {
+    this.#context = context;
+    this.#name = name;
+    this.connector = context.sourceKind === "postgres" ? "postgresql" : "mysql";
+    this.version = context.producer.replace(/^.*\//, "");
+    const { version, connector } = this;
+    this.#head = Buffer.from(`{${JSON.stringify({ version, connector, name }).slice(1, -1)},"ts_ms":`);
+  }
+
+  get isPostgres(): boolean {
+    return this.connector === "postgresql";
+  }
+
+  /** The members of its schema. */
+  get schema(): string {
+    const rest = `"optional":false,"name":"io.debezium.connector.${this.connector}.Source","version":1`;
+    return `"type":"struct","fields":[${COMMON}${this.isPostgres ? POSTGRES : MYSQL}],${rest}`;
+  }
+
+  write(out: ByteWriter, { table }: Pick<Layout, "table">, origin: Origin): void {
+    const { timeUs, snapshot } = origin;
+    out.copy(this.#head, 0, this.#head.length);
+    out.ascii(`${timeUs / 1000n},"snapshot":"${snapshot}","db":`);
+    writeJsonText(out, this.isPostgres ? this.#context.database : table.schema);
+    out.ascii(`,"sequence":${this.sequence(origin) ?? "null"},"ts_us":${timeUs},"ts_ns":${timeUs}000,`);
+    if (this.isPostgres) this.#writePostgres(out, table, origin);
+    else this.#writeMysql(out, table, origin);
+  }
+
+  /** As JSON: a text that is a list of the positions of the last commit, which is not known here, and of the change. */
+  sequence({ position }: Origin): string | null {
+    return this.isPostgres && position !== 0n ? `"[null,\\"${position}\\"]"` : null;
+  }
+
+  /** As text; the same in a transaction's own records and in those of its changes. */
+  transactionId({ xid, position, gtid }: Pick<Origin, "xid" | "position" | "gtid">): string {
+    if (this.isPostgres) return `${xid}:${position}`;
+    const { file, pos } = this.#place(position);
+    return gtid ?? `file=${file},pos=${pos}`;
+  }
+
+  /** For CloudEvents: those of the fields that are known, as texts. */
+  attributes({ table, schema }: Layout["table"], origin: Origin): readonly (readonly [string, string])[] {
+    const { timeUs, snapshot, position } = origin;
+    const sequence = this.sequence(origin);
+    const common: (readonly [string, string])[] = [
+      ["version", this.version],
+      ["connector", this.connector],
+      ["name", this.#name],
+      ["tsms", String(timeUs / 1000n)],
+      ["snapshot", snapshot],
+      ["db", this.isPostgres ? this.#context.database : schema],
+      ["tsus", String(timeUs)],
+      ["tsns", `${timeUs}000`],
+      ["table", table],
+    ];
+    if (sequence !== null) common.push(["sequence", String(JSON.parse(sequence))]);
+    if (this.isPostgres) {
+      common.push(["schema", schema]);
+      if (position !== 0n) common.push(["lsn", String(position)]);
+      return common;
+    }
+    const { file, pos } = this.#place(position);
+    common.push(["serverid", String(origin.serverId)], ["file", String(file)], ["pos", String(pos)]);
+    if (origin.gtid !== null) common.push(["gtid", origin.gtid]);
+    common.push(["row", String(origin.index)]);
+    return common;
+  }
+
+  /** The flat form's fields beside those of all sources. */
+  flatFields(origin: Origin): string {
+    if (this.isPostgres) return `,"__lsn":${origin.position === 0n ? "null" : origin.position}`;
+    const { file, pos } = this.#place(origin.position);
+    return `,"__file":${JSON.stringify(file)},"__pos":${pos}`;
+  }
+
+  get flatSchema(): string {
+    if (this.isPostgres) return ',{"type":"int64","optional":true,"field":"__lsn"}';
+    return ',{"type":"string","optional":true,"field":"__file"},{"type":"int64","optional":true,"field":"__pos"}';
+  }
+
+  #writePostgres(out: ByteWriter, { schema, table }: Layout["table"], { xid, position }: Origin): void {
+    out.ascii('"schema":');
+    writeJsonText(out, schema);
+    out.ascii(',"table":');
+    writeJsonText(out, table);
+    const lsn = position === 0n ? "null" : position;
+    out.ascii(`,"txId":${xid === 0 ? "null" : xid},"lsn":${lsn},"xmin":null,"origin":null,"origin_lsn":null}`);
+  }
+
+  #writeMysql(out: ByteWriter, { table }: Layout["table"], { position, gtid, serverId, index }: Origin): void {
+    const { file, pos } = this.#place(position);
+    out.ascii('"table":');
+    writeJsonText(out, table);
+    const named = `"gtid":${gtid === null ? "null" : JSON.stringify(gtid)},"file":${JSON.stringify(file)}`;
+    out.ascii(`,"server_id":${serverId},${named},"pos":${pos},"row":${index},"thread":null,"query":null}`);
+  }
+
+  #place(position: bigint): { readonly file: string | number; readonly pos: string | number } {
+    const { file = "", pos = 0 } = position === 0n ? {} : (this.#context.positionFields?.(position) ?? {});
+    return { file, pos };
+  }
+}

@@ -1,0 +1,149 @@
+/** What a step says, as records of the sink's format: changes in commit order, barriers, and where transactions begin and end. */
+import { ByteWriter } from "../../src/core/bytes.ts";
+import type { Outcome } from "../../src/core/contracts/sink.ts";
+import type { MillraceError } from "../../src/core/errors.ts";
+import { DELETE, type Step, type TableWrites, type TruncateInLog } from "../../src/core/model/batch.ts";
+import { inCommitOrder, type RowsStep, transactionOf } from "../kit/ordered-changes.ts";
+import { kafkaError } from "./errors.ts";
+import { type Barrier, type Format, Inexpressible, type Place } from "./formats/format.ts";
+import { type TopicNaming, topicOf, transactionTopic } from "./names.ts";
+import type { OpenTransaction } from "./open-transaction.ts";
+import type { StepRecords } from "./step-records.ts";
+import type { Topics, UsableTopic } from "./topics.ts";
+
+export interface ChangeSettings {
+  readonly naming: TopicNaming;
+  /** Whether a record without a value follows a delete. */
+  readonly tombstones: boolean;
+  /** Whether a topic of its own tells the ends of transactions. */
+  readonly transactions: boolean;
+}
+
+/** Where a step's records go. */
+export interface StepTarget {
+  readonly records: StepRecords;
+  readonly topics: Topics;
+  readonly transaction: OpenTransaction;
+  readonly nowMs: number;
+}
+
+/** What the log says of a change's transaction. */
+type InLog = Omit<TruncateInLog, "index">;
+
+export class StepChanges {
+  readonly #settings: ChangeSettings;
+  readonly #format: Format;
+  readonly #key = new ByteWriter(4 * 1024);
+  readonly #value = new ByteWriter();
+  readonly #place: Place = { nowMs: 0, isMoved: false, transaction: null };
+
+  constructor(settings: ChangeSettings, format: Format) {
+    this.#settings = settings;
+    this.#format = format;
+  }
+
+  async add(step: Step, to: StepTarget, outcome: Outcome): Promise<void> {
+    Object.assign(this.#place, { nowMs: to.nowMs, isMoved: false, transaction: null });
+    if (step.kind === "truncate") {
+      this.#between(step.version, to);
+      if (step.record !== undefined) this.#count(step.version, step.table.id, step.record, to);
+      this.#barrier({ kind: "truncate", step }, this.#usable(step.table, to), to);
+    } else if (step.kind === "sweep") {
+      for (const { table, below } of step.sweeps) {
+        this.#barrier({ kind: "sweep", table, below }, this.#usable(table, to), to);
+      }
+    } else if (step.kind === "rows") await this.#addRows(step, to, outcome);
+  }
+
+  /** All changes of the open transaction are written. */
+  end({ transaction, records, topics }: StepTarget): void {
+    const { version, counts, id, timeMs } = transaction;
+    transaction.end();
+    if (!this.#settings.transactions) return;
+    const record = this.#format.end?.({ version, counts, id, timeMs }) ?? null;
+    if (record !== null) records.own(topics.get(transactionTopic(this.#settings.naming)), record.key, record.value);
+  }
+
+  async #addRows(step: RowsStep, to: StepTarget, outcome: Outcome): Promise<void> {
+    const usable = new Map(step.tables.map(({ table }) => [table, this.#usable(table, to)]));
+    const refused: { readonly writes: TableWrites; readonly entry: number; readonly error: MillraceError }[] = [];
+    inCommitOrder(step, (writes, entry, isMoved) => {
+      const version = transactionOf(writes, entry);
+      this.#between(version, to);
+      this.#place.isMoved = isMoved;
+      this.#place.transaction = null;
+      if (version !== null) this.#count(version, writes.table.id, logOf(writes, entry), to);
+      const error = this.#change(writes, entry, usable.get(writes.table)!, to);
+      if (error !== null) refused.push({ writes, entry, error });
+    });
+    for (const { writes, entry, error } of refused) await outcome.poison(writes, entry, error);
+  }
+
+  #usable(table: Parameters<typeof topicOf>[0], { topics }: StepTarget): UsableTopic {
+    return topics.get(topicOf(table, this.#settings.naming));
+  }
+
+  #between(next: bigint | null, to: StepTarget): void {
+    if (to.transaction.isOpen && to.transaction.version !== next) this.end(to);
+  }
+
+  /** A change of a transaction comes next. */
+  #count(version: bigint, tableId: string, log: InLog, { transaction, records, topics }: StepTarget): void {
+    const format = this.#format;
+    const isFirst = !transaction.isOpen;
+    transaction.add(version, tableId);
+    if (!this.#settings.transactions || format.transactionId === undefined) return;
+    if (isFirst) {
+      transaction.id = format.transactionId({ version, xid: log.xid, origin: log.origin });
+      transaction.timeMs = Number(log.commitTimeUs / 1000n);
+      const record = format.begin?.(transaction);
+      const topic = transactionTopic(this.#settings.naming);
+      if (record !== undefined) records.own(topics.get(topic), record.key, record.value);
+    }
+    const { id, total } = transaction;
+    this.#place.transaction = { id, total, inTable: transaction.counts.get(tableId)! };
+  }
+
+  /** What is wrong with the record: it is too large, or has a value that the format lacks. */
+  #change(
+    writes: TableWrites,
+    entry: number,
+    usable: UsableTopic,
+    { records }: Pick<StepTarget, "records">,
+  ): MillraceError | null {
+    const format = this.#format;
+    const key = this.#key;
+    const value = this.#value;
+    key.reset();
+    value.reset();
+    try {
+      format.key(key, writes, entry);
+      format.value(value, writes, entry, this.#place);
+    } catch (error) {
+      if (!(error instanceof Inexpressible)) throw error;
+      const what = `a row of ${writes.table.id} has a value in column ${error.column} that the format lacks`;
+      return kafkaError("MR3515", "poison", what);
+    }
+    const headers = format.headers(writes, entry);
+    const timeMs = Number(logOf(writes, entry).commitTimeUs / 1000n);
+    if (!records.add(usable, key.view(), value.view(), headers, timeMs)) {
+      const what = `a row of ${writes.table.id} is larger than max.message.bytes of its topic`;
+      return kafkaError("MR3508", "poison", what);
+    }
+    if (this.#settings.tombstones && writes.action[entry] === DELETE) {
+      records.add(usable, key.view(), null, headers, timeMs);
+    }
+    return null;
+  }
+
+  #barrier(barrier: Barrier, usable: UsableTopic, { records, nowMs }: StepTarget): void {
+    const record = this.#format.barrier(barrier, this.#place);
+    if (record !== null) records.barrier(usable, record, nowMs);
+  }
+}
+
+function logOf({ blocks, block, row }: TableWrites, entry: number): InLog {
+  const { transactions, tx } = blocks[block[entry]!]!;
+  const of = tx[row[entry]!]!;
+  return { commitTimeUs: transactions.commitTimeUs[of]!, xid: transactions.xid[of]!, origin: transactions.origins[of] };
+}
