@@ -12,6 +12,8 @@ export interface Clock {
   elapsed(): number;
   /** Resolves after `ms` milliseconds; rejects with an `AbortError` when one of the signals is aborted. */
   sleep(ms: number, ...signals: readonly AbortSignal[]): Promise<void>;
+  /** Calls `work` after `ms` milliseconds, unless the result is called before. */
+  after(ms: number, work: () => void): () => void;
   /** Calls `work` in a later turn of the event loop, after everything that is ready now. */
   later(work: () => void): void;
   /** In [0, 1). */
@@ -29,6 +31,10 @@ export const systemClock: Clock = {
       undefined,
       signals.length === 0 ? {} : { signal: signals.length === 1 ? signals[0]! : AbortSignal.any([...signals]) },
     ),
+  after: (ms, work) => {
+    const timer = setTimeout(work, ms);
+    return () => clearTimeout(timer);
+  },
   later: (work) => void setImmediate(work),
   random: () => Math.random(),
   unique: (byteCount) => randomBytes(byteCount).toString("hex"),
@@ -56,16 +62,12 @@ export function timestamp(clock: Pick<Clock, "now">): string {
 
 /** A signal that aborts with the others, or after `ms` milliseconds. The caller disposes of it. */
 export function deadline(clock: Clock, ms: number, ...others: readonly AbortSignal[]): Deadline {
-  const waiting = scopeOf();
   const limit = scopeOf(...others);
-  clock.sleep(ms, waiting.signal).then(
-    () => limit.end(new DOMException("the time is up", "TimeoutError")),
-    () => undefined,
-  );
+  const takeBack = clock.after(ms, () => limit.end(new DOMException("the time is up", "TimeoutError")));
   return {
     signal: limit.signal,
     [Symbol.dispose]: () => {
-      waiting.end();
+      takeBack();
       limit[Symbol.dispose]();
     },
   };

@@ -1,4 +1,4 @@
-import { type Clock, scopeOf } from "./clock.ts";
+import type { Clock } from "./clock.ts";
 
 /**
  * Says that something may be otherwise by now: whoever waits for a condition looks again. A condition is looked at after each
@@ -22,16 +22,16 @@ export class News {
   async after(count: number, clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     if (this.#count > count) return;
-    using told = scopeOf(signal);
-    const wake = (): void => told.end();
+    // All the time somebody waits: a signal of its own for each wait costs more than the rest of it.
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const wake = (): void => resolve();
+    const takeBack = clock.after(ms, wake);
     this.#waiting.add(wake);
-    try {
-      await clock.sleep(ms, told.signal);
-    } catch (error) {
-      signal.throwIfAborted();
-      if (!told.signal.aborted) throw error;
-    } finally {
-      this.#waiting.delete(wake);
-    }
+    signal.addEventListener("abort", wake);
+    await promise;
+    takeBack();
+    this.#waiting.delete(wake);
+    signal.removeEventListener("abort", wake);
+    signal.throwIfAborted();
   }
 }

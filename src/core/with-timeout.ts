@@ -1,4 +1,4 @@
-import { type Clock, scopeOf } from "./clock.ts";
+import type { Clock } from "./clock.ts";
 import { abortedError } from "./errors.ts";
 
 /** The longest that a timer of Node can wait: 24 days. */
@@ -25,13 +25,14 @@ export async function withTimeout<T, L>(
     work.catch(() => {});
     throw stopped();
   }
-  const waiting = scopeOf(signal);
-  const limit = clock.sleep(Math.min(timeoutMs, TIMER_MS_MAX), waiting.signal).then(late, (error: unknown) => {
-    throw signal.aborted ? stopped() : error;
-  });
+  const { promise: limit, resolve, reject } = Promise.withResolvers<void>();
+  const takeBack = clock.after(Math.min(timeoutMs, TIMER_MS_MAX), () => resolve());
+  const onAbort = (): void => reject(stopped());
+  signal.addEventListener("abort", onAbort);
   try {
-    return await Promise.race([work, limit]);
+    return await Promise.race([work, limit.then(late)]);
   } finally {
-    waiting.end();
+    takeBack();
+    signal.removeEventListener("abort", onAbort);
   }
 }

@@ -6,7 +6,7 @@ import type {
   Inspection,
   Unready,
 } from "../core/contracts/comparing.ts";
-import { type Clock, scopeOf, pause } from "../core/clock.ts";
+import { type Clock, scopeOf } from "../core/clock.ts";
 import { invariant } from "../core/invariant.ts";
 import { keyShape } from "../core/model/row-id.ts";
 import type { TableVersion } from "../core/model/schema.ts";
@@ -22,6 +22,7 @@ import type { SinkTables } from "./schema/sink-tables.ts";
 import type { SuspendedTables } from "./schema/suspended-tables.ts";
 import type { TableGate } from "./schema/table-gate.ts";
 import { pauseAfter } from "./snapshot/reading-pace.ts";
+import { withTimeout } from "../core/with-timeout.ts";
 import { ReadingTurns } from "./snapshot/reading-turns.ts";
 import { Receipts } from "./apply/work.ts";
 
@@ -283,24 +284,18 @@ async function whileMoving<T>(
   { patienceMs }: ComparePlace,
   signal: AbortSignal,
 ): Promise<T | "late"> {
-  const looking = scopeOf();
   // After `late`, no caller awaits this promise any more.
   waited.catch(() => undefined);
   let seen = placeOf();
   let movedMs = clock.elapsed();
-  try {
-    for (;;) {
-      const look = pause(clock, LOOK_MS, signal, looking.signal).then((): typeof LOOK => LOOK);
-      const result = await Promise.race([waited, look]);
-      if (result !== LOOK) return result;
-      signal.throwIfAborted();
-      const now = placeOf();
-      if (now !== seen) movedMs = clock.elapsed();
-      else if (clock.elapsed() - movedMs > patienceMs) return "late";
-      seen = now;
-    }
-  } finally {
-    looking.end();
+  const limits = { clock, signal, timeoutMs: LOOK_MS, late: (): typeof LOOK => LOOK };
+  for (;;) {
+    const result = await withTimeout(waited, limits);
+    if (result !== LOOK) return result;
+    const now = placeOf();
+    if (now !== seen) movedMs = clock.elapsed();
+    else if (clock.elapsed() - movedMs > patienceMs) return "late";
+    seen = now;
   }
 }
 

@@ -128,6 +128,10 @@ export class SimulatedProcess {
       now: () => BEGIN_MS + Math.floor(scheduler.nowMs) + this.#skewMs(),
       elapsed: () => scheduler.nowMs,
       sleep: (ms, ...signals) => this.sleep(ms, ...signals),
+      after: (ms, work) => {
+        const due = this.after(ms, work);
+        return () => void (due.work = null);
+      },
       later: (work) => void this.after(0, work),
       random: () => random.next(),
       unique: (byteCount) => {

@@ -1,4 +1,3 @@
-import { scopeOf } from "../../core/clock.ts";
 import type { SinkProgress } from "../../core/model/batch.ts";
 import { findMillraceError, type MillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
@@ -136,17 +135,16 @@ export class SinkWorker {
    */
   async run(signal: AbortSignal): Promise<never> {
     const step = new AbortController();
-    const ended = scopeOf();
+    let takeBack = (): void => undefined;
     const onAbort = (): void => {
-      const abort = (): void => step.abort(signal.reason);
-      this.#parts.clock.sleep(STEP_GRACE_MS, ended.signal).then(abort, () => undefined);
+      takeBack = this.#parts.clock.after(STEP_GRACE_MS, () => step.abort(signal.reason));
     };
     signal.addEventListener("abort", onAbort, { once: true });
     try {
       return await this.#run(signal, step.signal);
     } finally {
       signal.removeEventListener("abort", onAbort);
-      ended.end();
+      takeBack();
       this.#applier.lookahead.drop();
     }
   }

@@ -1,6 +1,7 @@
-import { type Clock, pause, scopeOf } from "../../core/clock.ts";
+import type { Clock } from "../../core/clock.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
 import { type HandedOver } from "./refill-chunks.ts";
+import { withTimeout } from "../../core/with-timeout.ts";
 
 /** How long a fast sink waits for slower ones with the same chunk, so that they share the next read too. */
 const TOGETHER_MS_MAX = 500;
@@ -49,9 +50,7 @@ export class ChunksInFlight {
   async untilDurable(chunks: readonly ChunkInFlight[], signal: AbortSignal): Promise<void> {
     const byWorker = Map.groupBy(chunks.flatMap(worksOf), ({ worker }) => worker);
     const ended = Promise.all(Array.from(byWorker, ([worker, works]) => this.#ended(worker, works)));
-    const waiting = scopeOf();
-    await Promise.race([ended, pause(this.#clock, TOGETHER_MS_MAX, signal, waiting.signal)]);
-    waiting.end();
+    await withTimeout(ended, { clock: this.#clock, signal, timeoutMs: TOGETHER_MS_MAX, late: () => undefined });
     this.throwFailure();
   }
 

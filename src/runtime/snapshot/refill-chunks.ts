@@ -12,6 +12,7 @@ import type { Asked } from "./readings.ts";
 import { isOfOneTable } from "./row-reader.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
 import { Window } from "./windows.ts";
+import { withTimeout } from "../../core/with-timeout.ts";
 import { Receipts } from "../apply/work.ts";
 
 export interface ChunkReaderParts {
@@ -217,12 +218,8 @@ export class ChunkReader {
     const { clock, lane, source } = this.#parts;
     let beyond: bigint | null = null;
     for (;;) {
-      const waiting = scopeOf();
-      const late = pause(clock, LATE_MS, signal, waiting.signal).then(() => null);
-      const result = await Promise.race([closed, late]);
-      waiting.end();
+      const result = await withTimeout(closed, { clock, signal, timeoutMs: LATE_MS, late: () => null });
       if (result !== null) return result;
-      signal.throwIfAborted();
       if (beyond !== null && lane.position.commit > beyond) return { spoiled: "lost" };
       beyond ??= await source.log.tip(signal);
     }

@@ -1,8 +1,8 @@
 import type { Completeness } from "../../core/checkpoint/completeness.ts";
-import { type Clock, pause, scopeOf } from "../../core/clock.ts";
+import { type Clock, pause } from "../../core/clock.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
-import type { News } from "../../core/news.ts";
+import { News } from "../../core/news.ts";
 import type { KeyText } from "../../core/contracts/row-reads.ts";
 import type { Source } from "../../core/contracts/source.ts";
 import type { Refill, RefillProgress, StateStore } from "../../core/contracts/state-store.ts";
@@ -54,7 +54,8 @@ const TOGETHER_COUNT_MAX = 64;
 export class Refiller {
   readonly #parts: RefillerParts;
   readonly #chunks: ChunkReader;
-  #wake = scopeOf();
+  /** Ends the wait for work. */
+  readonly #wake = new News();
   /** The list in the state is unknown before it was read; it must not count as empty. */
   #unfinished = 1;
   /** Count events that may change what the sinks lack, and how many of those were looked at. */
@@ -72,7 +73,7 @@ export class Refiller {
     this.#parts = parts;
     this.#ledger = new RefillLedger(parts.clock, parts.state.refills);
     this.#chunks = new ChunkReader(parts);
-    this.#inFlight = new ChunksInFlight(parts.clock, () => this.#wake.end());
+    this.#inFlight = new ChunksInFlight(parts.clock, () => this.#wake.tell());
     this.#reader = new RowReader({ ...parts, onAttempt: (error) => this.#inFlight.failed(error) });
     this.#backlog = new Backlog(parts, this.failing);
   }
@@ -95,7 +96,7 @@ export class Refiller {
   /** Called when there may be new work: something was listed, or the tables that a sink takes or holds have changed. */
   notify(): void {
     this.#changes++;
-    this.#wake.end();
+    this.#wake.tell();
     this.#parts.news.tell();
   }
 
@@ -117,7 +118,7 @@ export class Refiller {
     const backoff = new ReconnectBackoff(clock);
     for (;;) {
       signal.throwIfAborted();
-      this.#wake = scopeOf();
+      const told = this.#wake.count;
       try {
         this.#inFlight.throwFailure();
         await this.#ledger.storeInTime();
@@ -126,7 +127,7 @@ export class Refiller {
         backoff.reset();
         const idleMs = Math.min(IDLE_MS, this.#reader.dueInMs);
         this.#isIdle = !worked;
-        if (!worked) await pause(clock, idleMs, signal, this.#wake.signal);
+        if (!worked) await this.#wake.after(told, clock, idleMs, signal);
       } catch (error) {
         signal.throwIfAborted();
         const waitMs = backoff.next();
