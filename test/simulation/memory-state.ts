@@ -24,6 +24,10 @@ type Copy = readonly { readonly table: string; readonly rows: readonly Record<st
 export class MemoryState {
   readonly #database: SharedDatabase;
   readonly #tables: readonly string[];
+  /** Which tables have rows. */
+  readonly #filled: StatementSync;
+  readonly #begin: StatementSync;
+  readonly #commit: StatementSync;
   /** Writes fail while true. */
   isFull = false;
 
@@ -34,13 +38,18 @@ export class MemoryState {
     migrate(this.#database, "in memory");
     const found = this.#database.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").all();
     this.#tables = found.map(({ name }) => String(name)).filter((name) => name !== "migration");
+    const ofEach = this.#tables.map((table) => `EXISTS (SELECT 1 FROM ${table}) AS ${table}`);
+    this.#filled = this.#database.prepare(`SELECT ${ofEach.join(", ")}`);
+    this.#begin = this.#database.prepare("BEGIN");
+    this.#commit = this.#database.prepare("COMMIT");
   }
 
   clear(): void {
     this.isFull = false;
-    this.#database.exec("BEGIN");
-    for (const table of this.#tables) this.#database.prepare(`DELETE FROM ${table}`).run();
-    this.#database.exec("COMMIT");
+    const filled = Object.entries(this.#filled.get()!).filter(([, isFilled]) => isFilled === 1);
+    this.#begin.run();
+    for (const [table] of filled) this.#database.prepare(`DELETE FROM ${table}`).run();
+    this.#commit.run();
   }
 
   copy(): Copy {

@@ -63,7 +63,6 @@ export class World {
   lastError: string | null = null;
   readonly #trace: string[] | null;
   #daemon: Daemon | null = null;
-  readonly #daemons: Daemon[] = [];
   #processCount = 0;
   #beside: StateStore | null = null;
   readonly #dead = new Set<string>();
@@ -204,8 +203,6 @@ export class World {
     }
     this.#daemon?.process.kill();
     this.say(() => failure ?? "everything holds");
-    // Node keeps a signal that is listened to, and whatever listens, until it is aborted.
-    for (const daemon of this.#daemons) daemon.stop();
     return { failure, trace: this.#trace ?? [], virtualMs: scheduler.nowMs, events: scheduler.eventCount };
   }
 
@@ -216,7 +213,6 @@ export class World {
     this.say(() => `${process.name} starts`);
     const daemon = new Daemon(process, this);
     this.#daemon = daemon;
-    this.#daemons.push(daemon);
     process.onDeath(() => {
       if (this.#daemon === daemon) this.#daemon = null;
     });

@@ -13,6 +13,12 @@ export interface BacklogParts {
   readonly logger: Logger;
 }
 
+/** What the state lists, as it was at one look. Keys that are listed after it are told to the refiller. */
+export interface Unfinished {
+  readonly open: readonly Refill[];
+  readonly keyCount: number;
+}
+
 const KEYS_PER_CHUNK_MAX = 1_000;
 
 /** The reads that the state lists, in the order in which they run. */
@@ -27,12 +33,13 @@ export class Backlog {
   }
 
   /** Reads that can run now, for attached sinks that are not `busy`. */
-  async inTurn(open: readonly Refill[], busy: ReadonlySet<string>): Promise<readonly Reading[]> {
+  async inTurn({ open, keyCount }: Unfinished, busy: ReadonlySet<string>): Promise<readonly Reading[]> {
     const sinks = this.#attached.filter((name) => !busy.has(name));
     // Keys of a table that is suspended, or can't be read, must not hold up other keys.
     const held = this.#failing.tablesOfKeys(true);
     const tableIds = this.#tableIds.filter((id) => !held.has(id));
-    const keys = keyReadings(await this.#parts.state.refills.keys(sinks, tableIds, KEYS_PER_CHUNK_MAX));
+    const { refills } = this.#parts.state;
+    const keys = keyCount === 0 ? [] : keyReadings(await refills.keys(sinks, tableIds, KEYS_PER_CHUNK_MAX));
     const ranges = rangeReadings(open.filter(({ sink }) => sinks.includes(sink)));
     // Key lookups and tables take turns: while a table is read, rows that move may list new keys as fast as keys are read.
     this.#keysFirst = !this.#keysFirst;
@@ -56,7 +63,7 @@ export class Backlog {
    * Ends reads that have become pointless. A table that was dropped can't be read. A table that is suspended in the sink is
    * read as a whole when it is reinstated.
    */
-  async withoutVoid(open: readonly Refill[]): Promise<readonly Refill[]> {
+  async withoutVoid(open: readonly Refill[]): Promise<Unfinished> {
     const { state, gate, isSuspended, logger } = this.#parts;
     const left: Refill[] = [];
     for (const refill of open) {
@@ -70,10 +77,13 @@ export class Backlog {
       const why = isGone ? "gone at the source" : "suspended in the sink";
       logger.info({ table: tableId, sink }, `the table is ${why}; it is not read any more`);
     }
-    const keys = await state.refills.keys(this.#attached, null, KEYS_PER_CHUNK_MAX);
+    // Looked at in every round, and mostly no key is listed.
+    const keyCount = await state.refills.countKeys();
+    const keys = keyCount === 0 ? [] : await state.refills.keys(this.#attached, null, KEYS_PER_CHUNK_MAX);
     const gone = keys.filter(({ tableId, sink }) => gate.isGone(tableId) || isSuspended(sink, tableId));
-    if (gone.length > 0) await state.refills.removeKeys(gone.map(({ id }) => id));
-    return left;
+    if (gone.length === 0) return { open: left, keyCount };
+    await state.refills.removeKeys(gone.map(({ id }) => id));
+    return { open: left, keyCount: await state.refills.countKeys() };
   }
 
   get #attached(): readonly string[] {

@@ -142,9 +142,9 @@ export class Refiller {
 
   /**
    * Lists what attached sinks lack. Invariant: the list follows from the tables that a sink takes and those that it holds,
-   * and is checked after each change of either. So no request can be lost.
+   * and is checked after each change of either. So no request can be lost. Returns all open refills.
    */
-  async #listLacking(): Promise<void> {
+  async #listLacking(): Promise<readonly Refill[]> {
     const { lane, lacking, state } = this.#parts;
     const open = await this.#ledger.list();
     const isOpen = new Set(open.flatMap((refill) => (isWhole(refill) ? [entry(refill.sink, refill.tableId)] : [])));
@@ -153,21 +153,24 @@ export class Refiller {
         .filter((tableId) => !isOpen.has(entry(worker.name, tableId)))
         .map((tableId) => ({ tableId, sink: worker.name, scope: WHOLE, reason: LACKING, needed: true })),
     );
+    if (requests.length === 0) return open;
     for (const { id } of await state.refills.addAll(requests)) this.#carriable.add(id);
+    return await this.#ledger.list();
   }
 
   /** Reads one chunk of the first work that is possible. False: nothing to do now. */
   async #round(signal: AbortSignal): Promise<boolean> {
     const changes = this.#changes;
-    if (this.#seen < changes || this.#isIdle) await this.#listLacking();
-    const { refills } = this.#parts.state;
-    const open = await this.#backlog.withoutVoid(await this.#ledger.list());
-    this.#unfinished = (await refills.countKeys()) + open.length;
+    const isToCheck = this.#seen < changes || this.#isIdle;
+    const listed = isToCheck ? await this.#listLacking() : await this.#ledger.list();
+    const unfinished = await this.#backlog.withoutVoid(listed);
+    const { open, keyCount } = unfinished;
+    this.#unfinished = keyCount + open.length;
     // Invariant: before this, the changes are counted; otherwise a `wait` would end in between.
     this.#seen = changes;
     this.#ledger.noteAhead(open);
     if (!this.failing.isEmpty) this.#reader.tryRefused(await this.#backlog.failing(open), signal);
-    return await this.#first(await this.#backlog.inTurn(open, this.#inFlight.busy), signal);
+    return await this.#first(await this.#backlog.inTurn(unfinished, this.#inFlight.busy), signal);
   }
 
   /** Does the first work that is possible. A failure does not stop the others; its error is thrown only if all fail. */
