@@ -143,11 +143,9 @@ export class SqliteRefills implements RefillStore {
     limit: number,
   ): Promise<readonly PendingKey[]> {
     const tables = tableIds === null ? null : JSON.stringify(tableIds);
-    return this.#connection.read(() => {
-      // Called all the time, and mostly no key is listed.
-      if (this.#statements.anyKey.get() === undefined) return [];
-      return this.#statements.keys.all({ sinks: JSON.stringify(sinks), tables, limit }).map(pendingKey);
-    });
+    return this.#connection.read(() =>
+      this.#statements.keys.all({ sinks: JSON.stringify(sinks), tables, limit }).map(pendingKey),
+    );
   }
 
   async removeKeys(ids: readonly number[], settled?: SettledKeys): Promise<void> {
@@ -238,7 +236,6 @@ function prepare(connection: Connection) {
          AND (:tables IS NULL OR table_id IN (SELECT value FROM json_each(:tables)))
        ORDER BY id LIMIT :limit`,
     ),
-    anyKey: connection.prepare("SELECT 1 FROM pending_key LIMIT 1"),
     isListed: connection.prepare("SELECT 1 FROM pending_key WHERE sink = :sink AND table_id = :table AND key = :key"),
     removeKey: connection.prepare("DELETE FROM pending_key WHERE id = :id"),
     countKeys: connection.prepare("SELECT count(*) AS count FROM pending_key"),
