@@ -1,8 +1,9 @@
 import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
-import { Cluster } from "./client/cluster.ts";
+import type { Cluster } from "./client/cluster.ts";
 import { apiIdsOf } from "./client/failures.ts";
 import { createTopic } from "./client/topic-settings.ts";
+import { connect } from "./connect.ts";
 import { classify } from "./errors.ts";
 import { ownTopic, topicOf } from "./names.ts";
 import type { KafkaSinkSettings } from "./settings.ts";
@@ -16,7 +17,7 @@ export async function check(
   tables: readonly TableName[] = [],
 ): Promise<readonly Finding[]> {
   try {
-    await using cluster = new Cluster(settings.cluster());
+    await using cluster = await connect(settings.cluster, signal);
     const brokers = await cluster.brokerCount(signal);
     return [
       ok("kafka.connect", `connected to a Kafka cluster of ${brokers} broker${brokers === 1 ? "" : "s"}`),

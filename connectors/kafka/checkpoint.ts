@@ -12,7 +12,7 @@ import type { SinkProgress } from "../../src/core/model/batch.ts";
 import { parsePosition } from "../../src/core/model/position.ts";
 import type { Cluster } from "./client/cluster.ts";
 import { failureOf } from "./client/failures.ts";
-import { extentOf, readCommitted } from "./client/reading.ts";
+import { expectReadable, extentOf, readCommitted } from "./client/reading.ts";
 
 const POSITION = z.object({ lease: z.int(), position: z.string(), bond: z.string(), open: z.string() });
 const TABLES = z.object({ tables: z.string(), topics: z.record(z.string(), z.string()) });
@@ -88,6 +88,7 @@ export async function readCheckpoint(cluster: Cluster, name: string, signal: Abo
     if (position !== undefined && tables !== undefined) return { ...position, ...tables };
   }
   if (stable > first) throw failureOf("CORRUPT_MESSAGE", name);
+  await expectReadable(cluster, place, first, signal);
   return NO_CHECKPOINT;
 }
 

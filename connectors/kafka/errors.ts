@@ -7,9 +7,9 @@ import {
   MillraceError,
 } from "../../src/core/errors.ts";
 import { systemErrorCode } from "../../src/core/system-errors.ts";
-import { tlsFailure } from "../../src/tls/failure.ts";
+import { tlsFailure, type TlsFailure } from "../../src/tls/failure.ts";
 import { UnusableTls } from "../../src/tls/options.ts";
-import { aboutOf, apiIdsOf, codesOf, mayPass } from "./client/failures.ts";
+import { aboutOf, apiIdsOf, codesOf, mayPass, requestOf } from "./client/failures.ts";
 
 export const area: ErrorArea = { from: 3500, title: "Kafka" };
 
@@ -198,10 +198,8 @@ export function classify(error: unknown, signal?: AbortSignal): MillraceError {
     }
   }
   const codes = codesOf(error);
-  for (const code of codes) {
-    const tls = tlsFailure(code);
-    if (tls !== undefined) return failed("MR3512", "blocked", `TLS to Kafka failed: ${tls.what}`, tls.fix, error);
-  }
+  const tls = codes.map((code) => tlsFailure(code)).find((one) => one !== undefined);
+  if (tls !== undefined) return tlsError(tls, error);
   if (codes.includes("PLT_KFK_AUTHENTICATION")) {
     return kafkaError("MR3502", "blocked", "Kafka refuses the login", error);
   }
@@ -220,13 +218,31 @@ export function classify(error: unknown, signal?: AbortSignal): MillraceError {
   return kafkaError("MR3500", "retryable", `Kafka gave an unknown error (${first ?? codes[0] ?? "?"})`, error);
 }
 
+/** What an ACL must allow for a request. */
+const OPERATIONS: Readonly<Record<string, string>> = {
+  Metadata: "DESCRIBE",
+  ListOffsets: "DESCRIBE",
+  FindCoordinator: "DESCRIBE",
+  Fetch: "READ",
+  CreateTopics: "CREATE",
+  InitProducerId: "WRITE",
+  AddPartitionsToTxn: "WRITE",
+  Produce: "WRITE",
+  EndTxn: "WRITE",
+};
+
 function named(error: unknown, apiId: string): string {
   const about = aboutOf(error, apiId);
-  return about === null ? "" : `: ${about}`;
+  const operation = apiId.endsWith("_AUTHORIZATION_FAILED") ? OPERATIONS[requestOf(error) ?? ""] : undefined;
+  return `${about === null ? "" : `: ${about}`}${operation === undefined ? "" : `, to ${operation}`}`;
 }
 
 export function kafkaError(code: Code, kind: ErrorKind, message: string, cause?: unknown): MillraceError {
   return failed(code, kind, message, pages[code].remedy, cause);
+}
+
+export function tlsError({ what, fix }: TlsFailure, cause: unknown): MillraceError {
+  return failed("MR3512", "blocked", `TLS to Kafka failed: ${what}`, fix, cause);
 }
 
 /** About one table: only that one is suspended. */

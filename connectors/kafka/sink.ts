@@ -15,7 +15,8 @@ import {
   progressOf,
   readCheckpoint,
 } from "./checkpoint.ts";
-import { Cluster } from "./client/cluster.ts";
+import type { Cluster } from "./client/cluster.ts";
+import { connect } from "./connect.ts";
 import { extentOf } from "./client/reading.ts";
 import { TransactionalWriter } from "./client/transactions.ts";
 import {
@@ -96,7 +97,7 @@ export class KafkaSink implements Sink, TargetPresence {
     this.#refusal = null;
     this.#lease = lease;
     const { rules, compression, naming } = this.#settings;
-    const cluster = this.#connect();
+    const cluster = await connect(this.#settings.cluster, signal);
     try {
       const topics = new Topics(cluster, rules, (ms, until) => this.#clock.sleep(ms, until));
       const place = this.#checkpointTopic;
@@ -127,7 +128,7 @@ export class KafkaSink implements Sink, TargetPresence {
   async look(signal: AbortSignal): Promise<SinkProgress | null> {
     this.#expectUsable(signal);
     try {
-      await using cluster = this.#connect();
+      await using cluster = await connect(this.#settings.cluster, signal);
       return progressOf(await readCheckpoint(cluster, this.#checkpointTopic, signal));
     } catch (error) {
       throw classify(error, signal);
@@ -245,10 +246,6 @@ export class KafkaSink implements Sink, TargetPresence {
     }
   }
 
-  #connect(): Cluster {
-    return new Cluster(this.#settings.cluster());
-  }
-
   #addSchemas(records: StepRecords, topics: Topics): void {
     for (const table of this.#newSchemas) {
       const record = this.#settings.format?.schema?.(table) ?? null;
@@ -275,7 +272,7 @@ export class KafkaSink implements Sink, TargetPresence {
     this.#failure = known;
     if (known.kind === "aborted" || !isFenced(error)) return known;
     try {
-      await using cluster = this.#connect();
+      await using cluster = await connect(this.#settings.cluster, signal);
       this.#expectOurs(await readCheckpoint(cluster, this.#checkpointTopic, signal));
     } catch (other) {
       const refusal = classify(other, signal);

@@ -195,6 +195,11 @@ export function newClusterId(): string {
   return Buffer.from(randomUUID().replaceAll("-", ""), "hex").toString("base64url");
 }
 
+/** The folder of its jars, of which the client for Java is one. */
+export async function kafkaJars(onProgress: ProgressListener = printProgress): Promise<string> {
+  return join(await install(onProgress), "lib");
+}
+
 async function install(onProgress: ProgressListener): Promise<string> {
   return cached(JARS, async (dir) => {
     await fetchJars(JARS, await readJarList(JARS), join(dir, "lib"), onProgress);

@@ -3,6 +3,7 @@
  * and what an answer means, is decided here and in the files beside this one.
  */
 import {
+  addPartitionsToTxnV3,
   type API,
   Base,
   type Connection,
@@ -11,10 +12,11 @@ import {
   kGetConnection,
   type SASLOptions,
 } from "@platformatic/kafka";
+import { isIP } from "node:net";
 import type { ConnectionOptions } from "node:tls";
 import { systemClock } from "../../../src/core/clock.ts";
 import { withTimeout } from "../../../src/core/with-timeout.ts";
-import { failureOf } from "./failures.ts";
+import { apiIdsOf, failureOf, RefusedRequest } from "./failures.ts";
 
 export interface ClusterSettings {
   /** host:port of some brokers; they name the others. */
@@ -73,7 +75,7 @@ export class Cluster implements AsyncDisposable {
       connectTimeout: CONNECT_MS_MAX,
       requestTimeout: REQUEST_MS_MAX,
       retries: 0,
-      ...(tls === null ? {} : { tls, tlsServerName: tls.servername ?? true }),
+      ...(tls === null ? {} : { tls, tlsServerName: tls.servername ?? brokers.some(hasName) }),
       ...(sasl === null ? {} : { sasl: { ...sasl } satisfies SASLOptions }),
     });
     // An error that no request waits for must not end the process; the next request fails with it.
@@ -86,7 +88,7 @@ export class Cluster implements AsyncDisposable {
     const { topics } = await this.#metadata(names, signal);
     for (const { name, topicId, errorCode, partitions } of topics) {
       if (name === null || errorCode === UNKNOWN_TOPIC || errorCode === INVALID_TOPIC) continue;
-      if (errorCode !== 0 && errorCode !== 5) throw failureOf(errorCode, name);
+      if (errorCode !== 0 && errorCode !== 5) throw new RefusedRequest("Metadata", failureOf(errorCode, name));
       const leaders = Array.from(partitions, () => -1);
       for (const { partitionIndex, leaderId } of partitions) leaders[partitionIndex] = leaderId;
       found.set(name, { id: topicId, leaders });
@@ -116,7 +118,7 @@ export class Cluster implements AsyncDisposable {
       answer = await this.request<MetadataAnswer>("Metadata", null, signal, names, false, false);
     } catch (error) {
       // The library makes an error of an answer that says it of one topic; the others are in it as well.
-      const response = answerIn(error);
+      const response = error instanceof RefusedRequest ? answerIn(error.cause) : null;
       if (response === null) throw error;
       answer = response;
     }
@@ -128,11 +130,20 @@ export class Cluster implements AsyncDisposable {
   async request<T>(name: string, node: number | null, signal: AbortSignal, ...parts: readonly unknown[]): Promise<T> {
     const api = await this.api(name, signal);
     const connection = await this.connection(node, signal);
-    return await this.answered<T>((done) => api(connection, ...parts, done), signal);
+    try {
+      return await this.answered<T>((done) => api(connection, ...parts, done), signal);
+    } catch (error) {
+      throw apiIdsOf(error).length === 0 ? error : new RefusedRequest(name, error);
+    }
   }
 
   async api(name: string, signal: AbortSignal): Promise<API<unknown[], unknown>> {
-    return await this.answered((done) => this.#base[kGetApi](name, done), signal);
+    const api = await this.answered<API<unknown[], unknown>>((done) => this.#base[kGetApi](name, done), signal);
+    // Later versions are what brokers say to one another, and want an ACL that only brokers have.
+    const last = addPartitionsToTxnV3.api;
+    if (name !== "AddPartitionsToTxn" || api.version <= last.version) return api;
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- all requests are called by their parts: see `request`
+    return last as unknown as API<unknown[], unknown>;
   }
 
   async connection(node: number | null, signal: AbortSignal): Promise<Connection> {
@@ -173,6 +184,11 @@ export class Cluster implements AsyncDisposable {
     this.#isClosed = true;
     await this.#base.close().catch(() => undefined);
   }
+}
+
+/** An address is no name that a server could be asked for. */
+function hasName(broker: string): boolean {
+  return isIP(broker.slice(0, broker.lastIndexOf(":")).replaceAll(/[[\]]/g, "")) === 0;
 }
 
 function answerIn(error: unknown): MetadataAnswer | null {

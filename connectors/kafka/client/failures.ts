@@ -15,6 +15,26 @@ export class KafkaFailure extends Error {
   }
 }
 
+/** A broker answered with an error. */
+export class RefusedRequest extends Error {
+  /** As in https://kafka.apache.org/protocol#protocol_api_keys */
+  readonly request: string;
+
+  constructor(request: string, cause: unknown) {
+    super(cause instanceof Error ? cause.message : request, { cause });
+    this.request = request;
+  }
+}
+
+/** The request that was refused; null: none was. */
+export function requestOf(error: unknown): string | null {
+  let request: string | null = null;
+  walk(error, 0, (one) => {
+    if (one instanceof RefusedRequest) request ??= one.request;
+  });
+  return request;
+}
+
 export function failureOf(error: number | string, about: string): KafkaFailure {
   return new KafkaFailure(typeof error === "number" ? (protocolErrorsCodesById[error] ?? String(error)) : error, about);
 }
@@ -49,13 +69,13 @@ export async function about<T>(name: string, call: Promise<T>): Promise<T> {
   }
 }
 
-const NAMES = ["name", "topicName", "resourceName", "key", "transactionalId"];
+const NAMES = new Set(["name", "topicName", "resourceName", "key", "transactionalId"]);
 
 /** An answer has the error's number in the part that it is about, or in one below that. */
 function namedIn(part: unknown, apiId: string, outer: string | null, depth: number): string | null {
   if (typeof part !== "object" || part === null || depth > DEPTH_MAX) return null;
   const fields = Object.entries(part);
-  const own = fields.find(([field, value]) => NAMES.includes(field) && typeof value === "string" && value !== "");
+  const own = fields.find(([field, value]) => NAMES.has(field) && typeof value === "string" && value !== "");
   const name = own === undefined ? outer : String(own[1]);
   const hasError = fields.some(
     ([field, value]) => /errorCode$/i.test(field) && protocolErrorsCodesById[Number(value)] === apiId,

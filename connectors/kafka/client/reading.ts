@@ -1,6 +1,6 @@
 /** Reads committed records of one partition, outside of any consumer group. */
 import type { Cluster, Topic } from "./cluster.ts";
-import { failureOf } from "./failures.ts";
+import { about, failureOf } from "./failures.ts";
 
 export interface CommittedRecord {
   readonly offset: bigint;
@@ -78,6 +78,11 @@ export async function expectServed(cluster: Cluster, place: Place, signal: Abort
   await offsetAt(cluster, place, [UNCOMMITTED, EARLIEST], signal);
 }
 
+/** Fails if the client may not read the partition, which an empty one does not show otherwise. */
+export async function expectReadable(cluster: Cluster, place: Place, from: bigint, signal: AbortSignal): Promise<void> {
+  await fetchFrom(cluster, place, from, signal, 0);
+}
+
 async function offsetAt(
   cluster: Cluster,
   { name, topic, partition }: Place,
@@ -125,6 +130,7 @@ async function fetchFrom(
   { name, topic, partition }: Place,
   from: bigint,
   signal: AbortSignal,
+  waitMs = FETCH_WAIT_MS,
 ): Promise<FetchedPartition> {
   const partitions = [
     {
@@ -136,11 +142,12 @@ async function fetchFrom(
     },
   ];
   const asked = [{ topic: name, topicId: topic.id, partitions }];
-  const { responses } = await cluster.request<FetchAnswer>(
+  // An answer has the topic's id alone.
+  const answer = cluster.request<FetchAnswer>(
     "Fetch",
     topic.leaders[partition]!,
     signal,
-    FETCH_WAIT_MS,
+    waitMs,
     1,
     FETCH_BYTES,
     COMMITTED,
@@ -150,6 +157,7 @@ async function fetchFrom(
     [],
     "",
   );
+  const { responses } = await about(name, answer);
   const found = responses[0]?.partitions[0];
   if (found === undefined || found.errorCode !== 0) throw failureOf(found?.errorCode ?? -1, name);
   return found;

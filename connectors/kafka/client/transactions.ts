@@ -27,8 +27,8 @@ const PARSERS = new Map([
 const STILL_ENDING = new Set(["CONCURRENT_TRANSACTIONS", "COORDINATOR_LOAD_IN_PROGRESS"]);
 /** A cluster makes the topic of all transactions when the first one begins. */
 const STILL_BEGINNING = new Set([...STILL_ENDING, "COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR"]);
-/** They take three seconds. */
-const TRIES_MAX = 80;
+/** They take two seconds. */
+const TRIES_MAX = 65;
 
 /** The batches of one topic, by partition. */
 export interface TopicBatches {
@@ -116,11 +116,8 @@ export class TransactionalWriter {
       partitions: [...new Set(batches.map(({ partition }) => partition))],
     }));
     const transaction = { transactionalId: this.#id, ...this.#producer, verifyOnly: false, topics: announced };
-    const { version } = await this.#cluster.api("AddPartitionsToTxn", signal);
-    const { producerId, producerEpoch } = this.#producer;
-    const parts = version >= 4 ? [[transaction]] : [this.#id, producerId, producerEpoch, announced];
     await whileBusy(this.#clock, signal, STILL_ENDING, () =>
-      this.#cluster.request("AddPartitionsToTxn", this.#coordinator, signal, ...parts),
+      this.#cluster.request("AddPartitionsToTxn", this.#coordinator, signal, [transaction]),
     );
   }
 

@@ -1,0 +1,247 @@
+/** Kafka behind logins, TLS and an authorizer: what is taken, and what is said where it is not. */
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { inspect } from "node:util";
+import { type Acl, Admin } from "@platformatic/kafka";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { definition, factory, type KafkaOptions } from "../../connectors/kafka/config.ts";
+import type { Finding } from "../../src/core/contracts/connector.ts";
+import type { MillraceError } from "../../src/core/errors.ts";
+import type { EnvelopeContext } from "../../src/core/model/envelope.ts";
+import { freePort } from "../../scripts/services/port.ts";
+import type { RunningService } from "../../scripts/services/service.ts";
+import { failure, timeout } from "../conformance/stage.ts";
+import { tableVersion } from "../support/blocks.ts";
+import { type Certificate, selfSigned } from "../support/certificate.ts";
+import type { Checked } from "../support/administer.ts";
+import { printedAcls } from "../support/kafka-acls.ts";
+import { quietLog } from "../support/quiet-log.ts";
+import { RunningPipeline } from "../support/running-pipeline.ts";
+import { ownKafka } from "../support/services.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+
+const PASSWORD = "secret-canary";
+const LISTENERS = ["login", "tls", "mutual", "named"] as const;
+const origin: EnvelopeContext = {
+  name: "shop",
+  producer: "millrace/test",
+  sourceKind: "postgres",
+  database: "shop",
+  formatPosition: (commit) => String(commit),
+};
+const users = tableVersion({ table: "users", columns: [["id", "int8"]], key: ["id"] });
+
+const folder = temporaryFolder();
+const stack = new AsyncDisposableStack();
+let broker: RunningService;
+let admin: Admin;
+let port: (listener: (typeof LISTENERS)[number] | "plain") => number;
+let own: Certificate;
+let client: Certificate;
+let stranger: Certificate;
+
+beforeAll(async () => {
+  own = stack.use(await selfSigned(["localhost"]));
+  client = stack.use(await selfSigned(["client"]));
+  stranger = stack.use(await selfSigned(["localhost"]));
+  const keystore = folder.file("server.pem");
+  await writeFile(keystore, (await readFile(own.keyPath, "utf8")) + own.certificate);
+  const first = await freePort(LISTENERS.length);
+  port = (listener) => (listener === "plain" ? broker.port : first + LISTENERS.indexOf(listener));
+  const jaas = (kind: string, rest: string): string =>
+    `org.apache.kafka.common.security.${kind.toLowerCase()}.${kind}LoginModule required${rest};`;
+  broker = stack.use(
+    await ownKafka({
+      scram: { scrammed: PASSWORD },
+      settings: (plain) => {
+        const ports = { PLAINTEXT: plain, LOGIN: first, TLS: first + 1, MUTUAL: first + 2, NAMED: first + 3 };
+        const at = (name: string): string => (/TLS|MUTUAL/.test(name) ? "localhost" : "127.0.0.1");
+        const listed = Object.entries(ports).map(([name, number]) => `${name}://${at(name)}:${number}`);
+        return {
+          listeners: [
+            ...listed.map((one) => one.replace("localhost", "127.0.0.1")),
+            `CONTROLLER://127.0.0.1:${plain + 1}`,
+          ].join(),
+          "advertised.listeners": listed.join(),
+          "listener.security.protocol.map":
+            "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,LOGIN:SASL_PLAINTEXT,TLS:SSL,MUTUAL:SSL,NAMED:SSL",
+          "listener.name.login.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+          "listener.name.login.plain.sasl.jaas.config": jaas("Plain", ` user_plain="${PASSWORD}"`),
+          "listener.name.login.scram-sha-256.sasl.jaas.config": jaas("Scram", ""),
+          "listener.name.login.scram-sha-512.sasl.jaas.config": jaas("Scram", ""),
+          "ssl.keystore.type": "PEM",
+          "ssl.keystore.location": keystore,
+          "ssl.truststore.type": "PEM",
+          "ssl.truststore.location": client.certificatePath,
+          "listener.name.mutual.ssl.client.auth": "required",
+          "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+          "allow.everyone.if.no.acl.found": "false",
+          "super.users": "User:ANONYMOUS;User:CN=millrace test;User:scrammed",
+        };
+      },
+    }),
+  );
+  admin = new Admin({ clientId: "test", bootstrapBrokers: [`127.0.0.1:${broker.port}`] });
+});
+
+afterAll(async () => {
+  await admin?.close();
+  await stack.disposeAsync();
+  folder[Symbol.dispose]();
+});
+
+function contextOf(options: object) {
+  const parsed: KafkaOptions = definition.parse({ topics: { partitions: 1 }, ...options });
+  return { name: "stream", daemon: "shop", folder: folder.path, options: parsed, origin };
+}
+
+async function opened(options: object): Promise<void> {
+  const sink = await factory.create(contextOf(options), quietLog);
+  try {
+    await sink.open(1, timeout());
+    await sink.prepare([users], timeout());
+  } finally {
+    await sink.close();
+  }
+}
+
+/** What a sink and `check` say of these options; no secret is in it. */
+async function refused(
+  options: object,
+): Promise<{ readonly error: MillraceError; readonly found: readonly Finding[] }> {
+  const error = await failure(opened(options));
+  const found = await factory.check(contextOf(options), timeout(), [users]);
+  expect(inspect({ error, found }, { depth: 10 })).not.toContain(PASSWORD);
+  return { error, found };
+}
+
+describe("logins", () => {
+  const login = (sasl: object): object => ({ brokers: [`127.0.0.1:${port("login")}`], prefix: "l-", sasl });
+
+  test.each(["SCRAM-SHA-256", "SCRAM-SHA-512"])("%s is taken, and a wrong password refused", async (mechanism) => {
+    await opened(login({ mechanism, username: "scrammed", password: PASSWORD }));
+    const { error, found } = await refused(login({ mechanism, username: "scrammed", password: `${PASSWORD}!` }));
+    expect(error).toMatchObject({ code: "MR3502", kind: "blocked" });
+    expect(found).toMatchObject([{ id: "kafka.connect", level: "error", what: expect.stringContaining("MR3502") }]);
+  });
+
+  test("PLAIN with a wrong password, no login where one is wanted, and one where none is taken", async () => {
+    const wrong = await refused(login({ mechanism: "PLAIN", username: "plain", password: `${PASSWORD}!` }));
+    expect(wrong.error).toMatchObject({ code: "MR3502", kind: "blocked" });
+    const { error, found } = await refused({ brokers: [`127.0.0.1:${port("login")}`], prefix: "l-" });
+    expect(error).toMatchObject({ code: "MR3502", kind: "blocked" });
+    expect(found).toMatchObject([{ level: "error", what: expect.stringContaining("MR3502") }]);
+    const sasl = { mechanism: "PLAIN", username: "plain", password: PASSWORD };
+    const where = await refused({ brokers: [`127.0.0.1:${port("plain")}`], prefix: "l-", sasl });
+    expect(where.error).toMatchObject({ code: "MR3502", kind: "blocked" });
+  });
+});
+
+describe("TLS", () => {
+  const over = (listener: (typeof LISTENERS)[number] | "plain", tls: object | boolean, host = "localhost"): object => ({
+    brokers: [`${host}:${port(listener)}`],
+    prefix: "t-",
+    tls,
+  });
+
+  test("an authority of one's own, a client certificate, and another name are taken", async () => {
+    await opened(over("tls", { ca: own.certificatePath }));
+    const files = { ca: own.certificatePath, cert: client.certificatePath, certKey: client.keyPath };
+    await opened(over("mutual", files));
+    await opened(over("named", { ca: own.certificatePath, serverName: "localhost" }, "127.0.0.1"));
+  });
+
+  test("what fails is said with its fix, soon", async () => {
+    const wrong: readonly (readonly [options: object, what: RegExp])[] = [
+      [over("tls", true), /not signed by an authority that is trusted.*`tls.ca`/],
+      [over("tls", { ca: stranger.certificatePath }), /not signed by an authority that is trusted.*`tls.ca`/],
+      [over("named", { ca: own.certificatePath }, "127.0.0.1"), /another name.*`tls.serverName`/],
+      [over("mutual", { ca: own.certificatePath }), /certificate.*`cert`/],
+      [
+        over("mutual", { ca: own.certificatePath, cert: stranger.certificatePath, certKey: stranger.keyPath }),
+        /does not accept the client's certificate.*`cert`/,
+      ],
+      [over("plain", { ca: own.certificatePath }, "127.0.0.1"), /does not speak TLS on this port.*/],
+      [over("tls", false), /speaks TLS alone on this port.*`tls: true`/],
+    ];
+    for (const [options, what] of wrong) {
+      const startedMs = performance.now();
+      const { error, found } = await refused(options);
+      expect({ what, code: error.code, said: `${error.message} -> ${error.hint}` }).toEqual({
+        what,
+        code: "MR3512",
+        said: expect.stringMatching(what),
+      });
+      expect(found.map(({ what: said, fix }) => `${said} -> ${fix}`)).toEqual([expect.stringMatching(what)]);
+      expect(performance.now() - startedMs).toBeLessThan(15_000);
+    }
+  });
+});
+
+describe("an authorizer", () => {
+  const sasl = { mechanism: "PLAIN", username: "plain", password: PASSWORD };
+  const options = (prefix: string): object => ({ brokers: [`127.0.0.1:${port("login")}`], prefix, sasl });
+
+  async function aclsFor(prefix: string): Promise<readonly Acl[]> {
+    const found = await factory.check(contextOf(options(prefix)), timeout(), [users]);
+    return printedAcls(found.find(({ id }) => id === "kafka.acls")!.what);
+  }
+
+  test("with the ACLs that `check` prints a daemon runs", async () => {
+    await using pipeline = await RunningPipeline.start(
+      "create table users (id int primary key, n int); insert into users select g, 0 from generate_series(1, 50) g",
+      {
+        kinds: ["kafka"],
+        broker: `127.0.0.1:${broker.port}`,
+        untilStreaming: false,
+        configure: (config) => ({
+          ...config,
+          sinks: { kafka: { ...config.sinks["kafka"], brokers: [`127.0.0.1:${port("login")}`], sasl } },
+        }),
+      },
+    );
+    const { stdout } = await pipeline.installation.command("check", "--json");
+    const { findings }: Checked = JSON.parse(stdout);
+    await admin.createAcls({ creations: [...printedAcls(findings.find(({ id }) => id === "kafka.acls")!.what)] });
+    await pipeline.daemon.streaming();
+    await pipeline.run("update users set n = 1 where id < 20; delete from users where id = 20; truncate users");
+    await pipeline.run("insert into users values (1, 1)");
+    await pipeline.expectEqual(["users"]);
+    await pipeline.restart();
+    await pipeline.run("create table later (id int primary key); insert into later values (1)");
+    await pipeline.expectEqual(["users", "later"]);
+    const log = await readFile(join(pipeline.installation.folder, "millrace.yaml"), "utf8");
+    expect(log, "the only place of the password").toContain(PASSWORD);
+    expect(pipeline.daemon.said + stdout).not.toContain(PASSWORD);
+  });
+
+  test("without one of them the error names what lacks", async () => {
+    const acls = await aclsFor("a-");
+    const told = ["WRITE", "CREATE", "READ"].map((operation) => [operation, "a-shop."] as const);
+    const names = new Map([...told, ["ID", "millrace-a-shop-stream"] as const]);
+    for (const [lacking, about] of names) {
+      const prefix = `a${lacking.toLowerCase()}-`;
+      const all = (await aclsFor(prefix)).filter((acl) => !isOf(acl, lacking));
+      await admin.createAcls({ creations: [...all] });
+      const { error } = await refused(options(prefix));
+      expect({ lacking, code: error.code, kind: error.kind, message: error.message }).toEqual({
+        lacking,
+        code: "MR3503",
+        kind: "blocked",
+        message: expect.stringMatching(
+          `${about.replace("a-", prefix)}.*, to ${lacking === "ID" ? "DESCRIBE" : lacking}`,
+        ),
+      });
+    }
+    await admin.createAcls({ creations: [...acls] });
+    await opened(options("a-"));
+  });
+});
+
+const TRANSACTIONAL_ID = 5;
+const NUMBERS: Readonly<Record<string, number>> = { READ: 3, WRITE: 4, CREATE: 5 };
+
+function isOf({ resourceType, operation }: Acl, lacking: string): boolean {
+  if (lacking === "ID") return resourceType === TRANSACTIONAL_ID;
+  return resourceType !== TRANSACTIONAL_ID && operation === NUMBERS[lacking];
+}
