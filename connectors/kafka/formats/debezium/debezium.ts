@@ -85,6 +85,7 @@ export class DebeziumFormat implements Format {
     Object.assign(change.origin, {
       timeUs: record?.commitTimeUs ?? BigInt(place.nowMs) * 1000n,
       snapshot: "false",
+      version,
       position: positionOf(version),
       xid: record?.xid ?? 0,
       gtid: record?.origin?.gtid ?? null,
