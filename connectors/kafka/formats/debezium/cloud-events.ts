@@ -1,6 +1,6 @@
 /**
  * `format: cloudevents`: an event of CloudEvents 1.0 in its structured JSON form, with Debezium's attributes. Its data are before and
- * after. https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md
+ * after. https://github.com/cloudevents/spec/tree/v1.0.2/cloudevents/bindings
  */
 import { ByteWriter } from "../../../../src/core/bytes.ts";
 import { NO_TUPLE } from "../../../../src/core/model/block.ts";
