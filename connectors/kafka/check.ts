@@ -5,7 +5,7 @@ import { apiIdsOf } from "./client/failures.ts";
 import { createTopic } from "./client/topic-settings.ts";
 import { connect } from "./connect.ts";
 import { classify } from "./errors.ts";
-import { ownTopic, topicOf } from "./names.ts";
+import { ownTopic, topicOf, transactionTopic } from "./names.ts";
 import type { KafkaSinkSettings } from "./settings.ts";
 
 const NAMED_MAX = 5;
@@ -48,8 +48,10 @@ async function topicsFinding(
   tables: readonly TableName[],
   signal: AbortSignal,
 ): Promise<Finding> {
-  const { naming, rules, name } = settings;
-  const own = [ownTopic(`checkpoint.${name}`, naming), ownTopic("schemas", naming)];
+  const { naming, rules, name, transactions } = settings;
+  const own = [ownTopic(`checkpoint.${name}`, naming)];
+  if (!naming.isDebezium) own.push(ownTopic("schemas", naming));
+  if (transactions) own.push(transactionTopic(naming));
   const wanted = [...own, ...new Set(tables.map((table) => topicOf(table, naming)))];
   try {
     const found = await cluster.topics(wanted, signal);
@@ -78,15 +80,15 @@ async function topicsFinding(
 function acls({ naming, name, rules, cluster }: KafkaSinkSettings): Finding {
   const user = cluster().sasl?.username ?? "USER";
   const data = naming.single === undefined ? `${naming.prefix}${naming.daemon}.` : `${naming.prefix}${naming.single}`;
+  // Debezium's name of the topic of transactions begins as those of tables do.
+  const others = naming.isDebezium ? `${naming.prefix}${naming.daemon}.` : ownTopic("", naming);
   const create = rules.create ? " --operation Create" : "";
   const to = `--add --allow-principal 'User:${user}'`;
   const lines = [
     `${to} --operation Write --operation Describe --operation DescribeConfigs${create} --resource-pattern-type prefixed --topic '${data}'`,
     ...(naming.single === undefined
       ? []
-      : [
-          `${to} --operation Write --operation Describe${create} --resource-pattern-type prefixed --topic '${ownTopic("", naming)}'`,
-        ]),
+      : [`${to} --operation Write --operation Describe${create} --resource-pattern-type prefixed --topic '${others}'`]),
     `${to} --operation Read --topic '${ownTopic(`checkpoint.${name}`, naming)}'`,
     `${to} --operation Write --operation Describe --transactional-id 'millrace-${naming.prefix}${naming.daemon}-${name}'`,
   ];

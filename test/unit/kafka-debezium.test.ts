@@ -3,9 +3,9 @@
  * beside a real Debezium are test/integration/kafka-debezium.
  */
 import { describe, expect, test } from "vitest";
-import type { Decimals } from "../../connectors/kafka/formats/debezium/field.ts";
-import { fieldOf } from "../../connectors/kafka/formats/debezium/fields.ts";
-import { writeValue } from "../../connectors/kafka/formats/debezium/values.ts";
+import type { Decimals } from "../../connectors/kafka/formats/debezium/types/field.ts";
+import { fieldOf } from "../../connectors/kafka/formats/debezium/types/fields.ts";
+import { writeValue } from "../../connectors/kafka/formats/debezium/values/values.ts";
 import { ByteWriter } from "../../src/core/bytes.ts";
 import type { DialectName } from "../../src/core/model/dialects.ts";
 import { CELL_TEXT, CELL_UNCHANGED } from "../../src/core/model/tuple.ts";
@@ -45,6 +45,10 @@ function schemaOf(native: string, told: Told = {}): unknown {
   return JSON.parse(`{${schema.type}${schema.rest}}`);
 }
 
+function unquoted(json: string | null): string {
+  return String(JSON.parse(json ?? "null"));
+}
+
 /** The big-endian two's complement number in base64, by another way than the product's. */
 function unscaled(text: string): bigint {
   const bytes = Buffer.from(text, "base64");
@@ -70,12 +74,12 @@ describe("decimals", () => {
   test("have as many digits as the type says, at any size", () => {
     const digits = "12345678901234567890123456789012345";
     for (const sign of ["", "-"]) {
-      const told = JSON.parse(tell("numeric(60,20)", `${sign}${digits}.5`)!) as string;
+      const told = unquoted(tell("numeric(60,20)", `${sign}${digits}.5`));
       expect(unscaled(told)).toBe(BigInt(`${sign}${digits}5${"0".repeat(19)}`));
     }
     for (let bits = 6n; bits < 80n; bits++) {
       for (const value of [2n ** bits - 1n, 2n ** bits, -(2n ** bits) - 1n, -(2n ** bits)]) {
-        const told = JSON.parse(tell("numeric(60,0)", String(value))!) as string;
+        const told = unquoted(tell("numeric(60,0)", String(value)));
         expect(unscaled(told)).toBe(value);
         // No byte that only repeats the sign.
         const [first = 0, second = 0, ...rest] = Buffer.from(told, "base64");
@@ -204,13 +208,13 @@ test.each<[string, ColumnType, string, string]>([
   [
     "point",
     { kind: "bytes" },
-    `\\x0101000020e6100000${"0000000000000040"}${"000000000000f03f"}`,
+    "\\x0101000020e61000000000000000000040000000000000f03f",
     '{"x":2,"y":1,"wkb":"AQEAAAAAAAAAAAAAQAAAAAAAAPA/","srid":4326}',
   ],
   [
     "geometry",
     { kind: "bytes" },
-    `\\x0101000000${"000000000000f03f"}${"0000000000000040"}`,
+    "\\x0101000000000000000000f03f0000000000000040",
     '{"wkb":"AQEAAAAAAAAAAADwPwAAAAAAAABA","srid":null}',
   ],
 ])("MySQL %s", (native, type, text, expected) => {
@@ -230,7 +234,7 @@ test("a value that the log leaves out has the placeholder in its type's form, an
   for (const native of ["int4[]", "float8[]", "date[]", "timestamp[]"]) expect(tell(native, null)).toBe(codes);
   for (const native of ["text[]", "timestamptz[]", "jsonb[]"]) expect(tell(native, null)).toBe(`["${word}"]`);
   expect(tell("uuid[]", null)).toBe('["b68a35a7-17ad-35b3-af2a-ae46edb4545a"]');
-  expect(JSON.parse(JSON.parse(tell("hstore", null, { type: opaque })!) as string)).toEqual({ [word]: word });
+  expect(JSON.parse(unquoted(tell("hstore", null, { type: opaque })))).toEqual({ [word]: word });
 });
 
 test("types that Debezium leaves out are strings", () => {

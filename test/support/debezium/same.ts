@@ -52,10 +52,8 @@ function shown(key: string, value: Plain, name: string): Plain {
   if (/^(iodebezium)?name$/.test(key) && value === name) return "";
   if (key === "id" && typeof value === "string") return value.replace(/^(\d+):\d+$/, "$1").replace(/^file=.*/, "");
   if (typeof value !== "string" || !value.startsWith('{"')) return value;
-  return Object.entries(JSON.parse(value) as object)
-    .toSorted()
-    .flat()
-    .map(String);
+  const json: Plain = JSON.parse(value);
+  return json;
 }
 
 function told(value: Plain): Plain {
@@ -70,7 +68,11 @@ function told(value: Plain): Plain {
 function toldChange({ ts_ms: ms, ts_us: us, ts_ns: ns, ...payload }: Fields): Plain {
   const isRead = payload["op"] === "r";
   const source = without(fieldsOf(payload["source"] ?? null), isRead ? [...OWN_WORDS, ...READ_WORDS] : OWN_WORDS);
-  return { ...payload, source, times: [ms, us, ns].map((time) => /^\d+$/.test(String(time))) };
+  return {
+    ...payload,
+    source,
+    times: [ms, us, ns].map((time) => /^\d+$/.test(JSON.stringify(time).replaceAll('"', ""))),
+  };
 }
 
 function toldRow(payload: Fields): Plain {
@@ -85,9 +87,11 @@ function toldEvent(event: Fields): Plain {
   const isRead = event["iodebeziumop"] === "r";
   const kept = without(event, isRead ? [...OWN_ATTRIBUTES, ...READ_ATTRIBUTES] : OWN_ATTRIBUTES);
   const known = Object.entries(kept).filter(([, value]) => value !== null);
-  return Object.fromEntries(
-    known.map(([name, value]) => [name, name === "time" ? String(value).replace(/(\.\d{3})\d*Z/, "$1Z") : value]),
-  );
+  return Object.fromEntries(known.map(([name, value]) => [name, name === "time" ? inMilliseconds(value) : value]));
+}
+
+function inMilliseconds(time: Plain): Plain {
+  return typeof time === "string" ? time.replace(/(\.\d{3})\d*Z/, "$1Z") : time;
 }
 
 function without(fields: Fields, names: readonly string[]): Fields {

@@ -1,13 +1,14 @@
 /**
  * `format: cloudevents`: an event of CloudEvents 1.0 in its structured JSON form, with Debezium's attributes. Its data are before and
- * after. https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md
+ * after. https://github.com/cloudevents/spec/tree/v1.0.2/cloudevents/bindings
  */
-import type { ByteWriter } from "../../../../src/core/bytes.ts";
+import { ByteWriter } from "../../../../src/core/bytes.ts";
+import { NO_TUPLE } from "../../../../src/core/model/block.ts";
 import type { EnvelopeContext } from "../../../../src/core/model/envelope.ts";
 import { writeUnixTimeJson } from "../../../../src/core/values/calendar.ts";
 import { header } from "../../client/record-batch.ts";
 import type { Change } from "./change.ts";
-import type { Layout } from "./layout.ts";
+import { type Layout, writeKey } from "./layout.ts";
 import type { SourceBlock } from "./source.ts";
 import { PerTable, statesSchema, type ValueWriter, writeStates } from "./writers.ts";
 
@@ -18,6 +19,7 @@ export class CloudEventWriter implements ValueWriter {
   readonly #schemas: PerTable<Buffer> | null;
   readonly #type: string;
   readonly #name: string;
+  readonly #key = new ByteWriter(256);
 
   constructor(source: SourceBlock, { name }: Pick<EnvelopeContext, "name">, hasSchemas: boolean) {
     this.#source = source;
@@ -55,12 +57,14 @@ export class CloudEventWriter implements ValueWriter {
     out.ascii(schema === undefined ? "}}" : "}}}");
   }
 
-  /** Different for each event, and the same each time the same change is told. A read row has a number in its read. */
-  #idOf({ layout, op, origin, place }: Change): string {
-    const { position, index, snapshot, timeUs } = origin;
-    const read = snapshot === "false" ? "" : `;read:${timeUs}`;
-    const part = place.isMoved ? `;op:${op}` : "";
+  /** Different for each event, and the same each time the same change is told. A row that was read has no number: its key is it. */
+  #idOf({ layout, op, bytes, after, before, origin, place }: Change): string {
+    const { version, index, snapshot, timeUs } = origin;
     const { schema, table } = layout.table;
-    return `name:${this.#name};position:${position};table:${schema}.${table};index:${index}${read}${part}`;
+    const where = `name:${this.#name};version:${version};table:${schema}.${table}`;
+    if (snapshot === "false") return `${where};index:${index}${place.isMoved ? `;op:${op}` : ""}`;
+    this.#key.reset();
+    writeKey(this.#key, layout, bytes, after === NO_TUPLE ? before : after);
+    return `${where};time:${timeUs};key:${this.#key.view().toString()}`;
   }
 }

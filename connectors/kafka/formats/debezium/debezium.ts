@@ -19,7 +19,7 @@ import { placeOf } from "../place.ts";
 import { type Change, newChange, setChange } from "./change.ts";
 import { CloudEventWriter } from "./cloud-events.ts";
 import { EnvelopeWriter } from "./envelope.ts";
-import type { Decimals } from "./field.ts";
+import type { Decimals } from "./types/field.ts";
 import { FlatWriter } from "./flat.ts";
 import { type Layout, Layouts, writeKey } from "./layout.ts";
 import { positionOf, SourceBlock } from "./source.ts";
@@ -85,6 +85,7 @@ export class DebeziumFormat implements Format {
     Object.assign(change.origin, {
       timeUs: record?.commitTimeUs ?? BigInt(place.nowMs) * 1000n,
       snapshot: "false",
+      version,
       position: positionOf(version),
       xid: record?.xid ?? 0,
       gtid: record?.origin?.gtid ?? null,

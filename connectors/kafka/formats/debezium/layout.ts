@@ -5,9 +5,9 @@ import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { CELL_UNCHANGED, CellMap } from "../../../../src/core/model/tuple.ts";
 import { type TopicNaming, topicOf } from "../../names.ts";
 import { Inexpressible } from "../format.ts";
-import type { Decimals, Field } from "./field.ts";
-import { fieldOf } from "./fields.ts";
-import { writeValue } from "./values.ts";
+import type { Decimals, Field } from "./types/field.ts";
+import { fieldOf } from "./types/fields.ts";
+import { writeValue } from "./values/values.ts";
 
 /** The key's field that tells apart tables of one topic: as Debezium's ByLogicalTableRouter names it. */
 const TABLE_FIELD = "__dbz__physicalTableIdentifier";

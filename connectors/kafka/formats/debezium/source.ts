@@ -2,15 +2,17 @@
 import type { ByteWriter } from "../../../../src/core/bytes.ts";
 import type { Block } from "../../../../src/core/model/block.ts";
 import type { EnvelopeContext } from "../../../../src/core/model/envelope.ts";
+import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { baseVersion, epochOf } from "../../../../src/core/model/version.ts";
 import { isRead } from "../../../../src/core/targets/history.ts";
-import { writeJsonText } from "../../../../src/core/values/json-string.ts";
 import type { Layout } from "./layout.ts";
 
 /** Of a change or of a truncate; one object for all. */
 export interface Origin {
   timeUs: bigint;
   snapshot: "false" | "true" | "incremental";
+  /** The transaction's. */
+  version: bigint;
   /** Of the transaction in the log; 0: not known. */
   position: bigint;
   /** Postgres: 0 where it is not known. */
@@ -22,7 +24,7 @@ export interface Origin {
 }
 
 export function newOrigin(): Origin {
-  return { timeUs: 0n, snapshot: "false", position: 0n, xid: 0, gtid: null, serverId: 0, index: 0 };
+  return { timeUs: 0n, snapshot: "false", version: 0n, position: 0n, xid: 0, gtid: null, serverId: 0, index: 0 };
 }
 
 const POSITION_BITS = 55;
@@ -39,6 +41,7 @@ export function setOrigin(origin: Origin, block: Block, row: number): void {
   const from = transactions.origins[tx];
   origin.timeUs = transactions.commitTimeUs[tx]!;
   origin.snapshot = isRead(block, row) ? (version === baseVersion(epochOf(version)) ? "true" : "incremental") : "false";
+  origin.version = version;
   origin.position = positionOf(version);
   origin.xid = origin.snapshot === "false" ? transactions.xid[tx]! : 0;
   origin.gtid = from?.gtid ?? null;
@@ -64,13 +67,22 @@ const MYSQL =
   '{"type":"int64","optional":false,"field":"pos"},{"type":"int32","optional":false,"field":"row"},' +
   '{"type":"int64","optional":true,"field":"thread"},{"type":"string","optional":true,"field":"query"}';
 
+const MYSQL_END = Buffer.from(',"thread":null,"query":null}');
+
+/** The block of a table's changes in one transaction; MySQL's up to the change's number. */
+interface KnownBlock extends Pick<Origin, "version" | "timeUs" | "snapshot"> {
+  readonly head: Buffer;
+}
+
 export class SourceBlock {
   readonly connector: "postgresql" | "mysql";
   /** The product's version. */
   readonly version: string;
   readonly #context: EnvelopeContext;
   readonly #name: string;
-  readonly #head: Buffer;
+  readonly #head: string;
+  /** Of the last transaction with changes of a table: for all of these it is the same. */
+  readonly #blocks = new WeakMap<TableVersion, KnownBlock>();
 
   /** `name`: what the names of topics begin with. */
   constructor(context: EnvelopeContext, name: string) {
@@ -79,7 +91,7 @@ export class SourceBlock {
     this.connector = context.sourceKind === "postgres" ? "postgresql" : "mysql";
     this.version = context.producer.replace(/^.*\//, "");
     const { version, connector } = this;
-    this.#head = Buffer.from(`{${JSON.stringify({ version, connector, name }).slice(1, -1)},"ts_ms":`);
+    this.#head = `{${JSON.stringify({ version, connector, name }).slice(1, -1)},"ts_ms":`;
   }
 
   get isPostgres(): boolean {
@@ -93,13 +105,25 @@ export class SourceBlock {
   }
 
   write(out: ByteWriter, { table }: Pick<Layout, "table">, origin: Origin): void {
-    const { timeUs, snapshot } = origin;
-    out.copy(this.#head, 0, this.#head.length);
-    out.ascii(`${timeUs / 1000n},"snapshot":"${snapshot}","db":`);
-    writeJsonText(out, this.isPostgres ? this.#context.database : table.schema);
-    out.ascii(`,"sequence":${this.sequence(origin) ?? "null"},"ts_us":${timeUs},"ts_ns":${timeUs}000,`);
-    if (this.isPostgres) this.#writePostgres(out, table, origin);
-    else this.#writeMysql(out, table, origin);
+    const known = this.#blocks.get(table);
+    const isSame =
+      known?.version === origin.version && known.timeUs === origin.timeUs && known.snapshot === origin.snapshot;
+    const block = isSame ? known : this.#blockOf(table, origin);
+    out.copy(block.head, 0, block.head.length);
+    if (this.isPostgres) return;
+    out.ascii(String(origin.index));
+    out.copy(MYSQL_END, 0, MYSQL_END.length);
+  }
+
+  #blockOf(table: TableVersion, origin: Origin): KnownBlock {
+    const { version, timeUs, snapshot } = origin;
+    const db = JSON.stringify(this.isPostgres ? this.#context.database : table.schema);
+    const times = `"ts_us":${timeUs},"ts_ns":${timeUs}000,`;
+    const common = `${timeUs / 1000n},"snapshot":"${snapshot}","db":${db},"sequence":${this.sequence(origin) ?? "null"},${times}`;
+    const own = this.isPostgres ? this.#postgresPart(table, origin) : this.#mysqlPart(table, origin);
+    const block = { version, timeUs, snapshot, head: Buffer.from(`${this.#head}${common}${own}`) };
+    this.#blocks.set(table, block);
+    return block;
   }
 
   /** As JSON: a text that is a list of the positions of the last commit, which is not known here, and of the change. */
@@ -154,21 +178,17 @@ export class SourceBlock {
     return ',{"type":"string","optional":true,"field":"__file"},{"type":"int64","optional":true,"field":"__pos"}';
   }
 
-  #writePostgres(out: ByteWriter, { schema, table }: Layout["table"], { xid, position }: Origin): void {
-    out.ascii('"schema":');
-    writeJsonText(out, schema);
-    out.ascii(',"table":');
-    writeJsonText(out, table);
+  #postgresPart({ schema, table }: TableVersion, { xid, position }: Origin): string {
+    const names = `"schema":${JSON.stringify(schema)},"table":${JSON.stringify(table)}`;
     const lsn = position === 0n ? "null" : position;
-    out.ascii(`,"txId":${xid === 0 ? "null" : xid},"lsn":${lsn},"xmin":null,"origin":null,"origin_lsn":null}`);
+    return `${names},"txId":${xid === 0 ? "null" : xid},"lsn":${lsn},"xmin":null,"origin":null,"origin_lsn":null}`;
   }
 
-  #writeMysql(out: ByteWriter, { table }: Layout["table"], { position, gtid, serverId, index }: Origin): void {
+  /** Up to the change's number. */
+  #mysqlPart({ table }: TableVersion, { position, gtid, serverId }: Origin): string {
     const { file, pos } = this.#place(position);
-    out.ascii('"table":');
-    writeJsonText(out, table);
     const named = `"gtid":${gtid === null ? "null" : JSON.stringify(gtid)},"file":${JSON.stringify(file)}`;
-    out.ascii(`,"server_id":${serverId},${named},"pos":${pos},"row":${index},"thread":null,"query":null}`);
+    return `"table":${JSON.stringify(table)},"server_id":${serverId},${named},"pos":${pos},"row":`;
   }
 
   #place(position: bigint): { readonly file: string | number; readonly pos: string | number } {

@@ -1,5 +1,5 @@
-import type { Column } from "../../../../src/core/model/schema.ts";
-import type { ColumnType } from "../../../../src/core/model/types.ts";
+import type { Column } from "../../../../../src/core/model/schema.ts";
+import type { ColumnType } from "../../../../../src/core/model/types.ts";
 import {
   arrayField,
   bitsField,

@@ -2,11 +2,11 @@
  * Dates and times as numbers since 1970, as Debezium's adaptive time precision gives them. Binary cells count from 2000; text cells
  * occur for dates that do not exist, and inside arrays.
  */
-import { ByteWriter } from "../../../../src/core/bytes.ts";
-import { CELL_TEXT, readInt32 } from "../../../../src/core/model/tuple.ts";
-import { writeTimestampJson } from "../../../../src/core/values/calendar.ts";
-import { writeTimestampJsonFromText } from "../../../../src/core/values/calendar-text.ts";
-import { isSafeInt64, readBigInt64, readSafeInt64, writeInteger } from "../../../../src/core/values/integer.ts";
+import { ByteWriter } from "../../../../../src/core/bytes.ts";
+import { CELL_TEXT, readInt32 } from "../../../../../src/core/model/tuple.ts";
+import { writeTimestampJson } from "../../../../../src/core/values/calendar.ts";
+import { writeTimestampJsonFromText } from "../../../../../src/core/values/calendar-text.ts";
+import { isSafeInt64, readBigInt64, readSafeInt64, writeInteger } from "../../../../../src/core/values/integer.ts";
 
 const DAYS_TO_2000 = 10_957;
 const US_TO_2000 = 946_684_800_000_000;

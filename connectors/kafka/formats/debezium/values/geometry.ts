@@ -1,5 +1,5 @@
 /** Geometries arrive as EWKB; Debezium has well-known binary, and the number of the reference system beside it. */
-import type { ByteWriter } from "../../../../src/core/bytes.ts";
+import type { ByteWriter } from "../../../../../src/core/bytes.ts";
 import { writePointOf } from "./postgres-texts.ts";
 
 const HAS_SRID = 0x2000_0000;

@@ -1,6 +1,6 @@
 /** Types of Postgres that come as its output text, in Debezium's forms. They are rare: strings are made on the way. */
-import type { ByteWriter } from "../../../../src/core/bytes.ts";
-import { writeJsonText } from "../../../../src/core/values/json-string.ts";
+import type { ByteWriter } from "../../../../../src/core/bytes.ts";
+import { writeJsonText } from "../../../../../src/core/values/json-string.ts";
 import { writeDouble, writeNumber } from "./decimals.ts";
 import { clockFromText } from "./times.ts";
 

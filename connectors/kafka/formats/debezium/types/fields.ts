@@ -4,8 +4,8 @@
  * https://debezium.io/documentation/reference/stable/connectors/postgresql.html#postgresql-data-types and
  * https://debezium.io/documentation/reference/stable/connectors/mysql.html#mysql-data-types
  */
-import type { DialectName } from "../../../../src/core/model/dialects.ts";
-import type { Column } from "../../../../src/core/model/schema.ts";
+import type { DialectName } from "../../../../../src/core/model/dialects.ts";
+import type { Column } from "../../../../../src/core/model/schema.ts";
 import type { Decimals, Field } from "./field.ts";
 import { mysqlField } from "./mysql-fields.ts";
 import { postgresField } from "./postgres-fields.ts";

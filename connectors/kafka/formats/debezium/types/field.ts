@@ -1,5 +1,5 @@
 /** The fields of Connect's schemas: how each is described, and what stands in place of values that are not known. */
-import type { ColumnType } from "../../../../src/core/model/types.ts";
+import type { ColumnType } from "../../../../../src/core/model/types.ts";
 import { UNAVAILABLE, UNAVAILABLE_BASE64, UNAVAILABLE_CODES, UNAVAILABLE_UUID } from "./unavailable.ts";
 
 /** Debezium's decimal.handling.mode. */

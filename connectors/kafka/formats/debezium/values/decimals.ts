@@ -2,10 +2,10 @@
  * Decimals as Connect's Decimal has them: the digits without the point as a big-endian two's complement number, in base64. From the
  * canonical text, which both forms of a cell have.
  */
-import { ByteWriter } from "../../../../src/core/bytes.ts";
-import type { ColumnType } from "../../../../src/core/model/types.ts";
-import { writeBase64 } from "../../../../src/core/values/byte-strings.ts";
-import { writeText } from "../../../../src/core/values/text.ts";
+import { ByteWriter } from "../../../../../src/core/bytes.ts";
+import type { ColumnType } from "../../../../../src/core/model/types.ts";
+import { writeBase64 } from "../../../../../src/core/values/byte-strings.ts";
+import { writeText } from "../../../../../src/core/values/text.ts";
 
 const MINUS = 0x2d;
 const POINT = 0x2e;

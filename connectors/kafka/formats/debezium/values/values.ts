@@ -1,12 +1,12 @@
 /** A cell's value as Debezium's JSON has it. Rate to hold: that of bench kafka with the format debezium. */
-import { ByteWriter } from "../../../../src/core/bytes.ts";
-import { CELL_NULL, CELL_TEXT, CELL_UNCHANGED } from "../../../../src/core/model/tuple.ts";
-import { writeJsonString } from "../../../../src/core/values/json-string.ts";
-import { writeJson } from "../../../../src/core/values/json.ts";
-import { jsonPrefixLength, writeText } from "../../../../src/core/values/text.ts";
+import { ByteWriter } from "../../../../../src/core/bytes.ts";
+import { CELL_NULL, CELL_TEXT, CELL_UNCHANGED } from "../../../../../src/core/model/tuple.ts";
+import { writeJsonString } from "../../../../../src/core/values/json-string.ts";
+import { writeJson } from "../../../../../src/core/values/json.ts";
+import { jsonPrefixLength, writeText } from "../../../../../src/core/values/text.ts";
 import { writeElements } from "./arrays.ts";
 import { writeDecimal, writeDecimalDouble, writeDecimalText, writeScaledDecimal } from "./decimals.ts";
-import type { Field, Form } from "./field.ts";
+import type { Field, Form } from "../types/field.ts";
 import { writeGeometry, writeGeometryPoint } from "./geometry.ts";
 import {
   writeBits,

@@ -1,9 +1,9 @@
 /** Arrays as Connect has them: of one dimension; the elements of more follow each other. */
-import type { ByteWriter } from "../../../../src/core/bytes.ts";
-import { CELL_BINARY, CELL_TEXT, readInt32 } from "../../../../src/core/model/tuple.ts";
-import { isNullWord } from "../../../../src/core/values/array.ts";
-import { withScratch } from "../../../../src/core/values/scratch.ts";
-import type { Field } from "./field.ts";
+import type { ByteWriter } from "../../../../../src/core/bytes.ts";
+import { CELL_BINARY, CELL_TEXT, readInt32 } from "../../../../../src/core/model/tuple.ts";
+import { isNullWord } from "../../../../../src/core/values/array.ts";
+import { withScratch } from "../../../../../src/core/values/scratch.ts";
+import type { Field } from "../types/field.ts";
 
 const HEADER_BYTES = 12;
 const DIMENSION_BYTES = 8;
