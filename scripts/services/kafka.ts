@@ -183,8 +183,8 @@ async function format(
     classPath,
     "kafka.tools.StorageTool",
     "format",
-    "--cluster-id",
-    clusterId,
+    // It may begin with a hyphen.
+    `--cluster-id=${clusterId}`,
     "--config",
     config,
     ...users,
