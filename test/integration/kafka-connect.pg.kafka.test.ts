@@ -5,6 +5,7 @@ import { SinkConnector } from "../support/debezium/sink-connector.ts";
 import { KafkaTopics } from "../support/kafka-topics.ts";
 import { type FreshDatabase, freshDatabase, kafkaBroker } from "../support/services.ts";
 import { eventually } from "../support/waiting.ts";
+import { isLongForm } from "../support/service-suffixes.ts";
 
 const EQUAL_WITHIN_MS = 60_000;
 
@@ -51,13 +52,16 @@ const ROWS: Readonly<Record<string, string>> = {
   emptied: "select id, v from emptied",
 };
 
-test("after a workload with changed keys, large values and a truncate, Debezium's JDBC sink has the rows of the source", async () => {
+test("after a workload with changed keys, large values and a truncate, Debezium's JDBC sink has the rows of the source", async ({
+  skip,
+}) => {
+  skip(!isLongForm(), "it is part of the long form");
   await using source = await freshDatabase();
   await using target = await freshDatabase();
   await source.query(TABLES);
   await using topics = new KafkaTopics(kafkaBroker());
   await using installation = new Installation({
-    name: "shop",
+    name: source.name,
     source: { kind: "postgres", url: source.url, heartbeat: "500ms", tables: ["public.*"] },
     sinks: {
       stream: {
@@ -73,7 +77,7 @@ test("after a workload with changed keys, large values and a truncate, Debezium'
   await daemon.streaming();
   await using connector = await SinkConnector.start({
     broker: topics.broker,
-    topics: `${topics.prefix}shop\\.public\\..*`,
+    topics: `${topics.prefix}${source.name}\\.public\\..*`,
     target: target.url,
   });
   for (const statement of WORK) await source.query(statement);

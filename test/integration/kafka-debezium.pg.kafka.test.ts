@@ -74,7 +74,14 @@ async function compared(form: "json" | "cloudevents", sink: object, properties: 
     return rows.length > 0;
   };
   const scene: Scene = {
-    source: { kind: "postgres", url: source.url, heartbeat: "500ms", tables: ["public.*"] },
+    // The daemon has the name that Debezium has, and slots are of the whole server.
+    source: {
+      kind: "postgres",
+      url: source.url,
+      heartbeat: "500ms",
+      tables: ["public.*"],
+      slot: `millrace_${source.name}`,
+    },
     sink,
     form,
     properties: { ...connection(source), ...properties },
