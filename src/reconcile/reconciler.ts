@@ -203,7 +203,8 @@ export class Reconciler {
     await using inspections = new Inspections(port);
     const able = sinks.filter((sink) => port.isComparable(sink));
     for (const sink of sinks.filter((sink) => !able.includes(sink))) {
-      run.notComparable.push({ sink, table: null, reason: "sinks of this kind can't be compared yet" });
+      const expected = request.sinks.includes(sink) ? {} : { isExpected: true as const };
+      run.notComparable.push({ sink, table: null, reason: "it only passes changes on", ...expected });
     }
     run.tablesDone = tables.filter(({ id }) => run.done.has(id)).length;
     const { clock, news, lag } = this.#parts;

@@ -172,5 +172,5 @@ function failureOf({ code, message, hint }: NonNullable<ReconcileStatus["failure
 
 function exitOf({ alarm, notComparable }: ReconcileDocument): ExitCode {
   if (alarm) return EXIT.drift;
-  return notComparable.length > 0 ? EXIT.failed : EXIT.done;
+  return notComparable.every(({ isExpected }) => isExpected === true) ? EXIT.done : EXIT.failed;
 }

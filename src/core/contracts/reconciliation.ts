@@ -114,6 +114,8 @@ export interface NotComparable {
   /** How many of its rows, if the others were compared. */
   readonly rows?: number;
   readonly reason: string;
+  /** True for a sink that only passes changes on, unless somebody asked for it: that is no failure. */
+  readonly isExpected?: true;
 }
 
 /** The summary of a comparison for lists and trends; without keys. */
