@@ -129,8 +129,8 @@ export const pages = {
       "The formats of Debezium have no form for NaN and Infinity in a NOT NULL decimal column with `decimals: precise`, nor for an " +
       "unchanged large value that the log leaves out where the column's type has no placeholder. The row is a dead letter.",
     remedy:
-      "NaN and Infinity: `decimals: string` or `double`. Left-out values: give the table REPLICA IDENTITY FULL. Then `millrace " +
-      "dead-letters` retries the row.",
+      "NaN and Infinity: `decimals: string` or `double`. Left-out values: give the table REPLICA IDENTITY FULL. Then " +
+      "`millrace dlq replay`.",
   },
 } satisfies ErrorPages;
 

@@ -6,18 +6,13 @@ import { DELETE, type Step, type TableWrites, type TruncateInLog } from "../../s
 import { inCommitOrder, type RowsStep, transactionOf } from "../kit/ordered-changes.ts";
 import { kafkaError } from "./errors.ts";
 import { type Barrier, type Format, Inexpressible, type Place } from "./formats/format.ts";
-import { type TopicNaming, topicOf, transactionTopic } from "./names.ts";
+import { topicOf, transactionTopic } from "./names.ts";
 import type { OpenTransaction } from "./open-transaction.ts";
+import type { KafkaSinkSettings } from "./settings.ts";
 import type { StepRecords } from "./step-records.ts";
 import type { Topics, UsableTopic } from "./topics.ts";
 
-export interface ChangeSettings {
-  readonly naming: TopicNaming;
-  /** Whether a record without a value follows a delete. */
-  readonly tombstones: boolean;
-  /** Whether a topic of its own tells the ends of transactions. */
-  readonly transactions: boolean;
-}
+type ChangeSettings = Pick<KafkaSinkSettings, "naming" | "tombstones" | "transactions">;
 
 /** Where a step's records go. */
 export interface StepTarget {
