@@ -54,23 +54,24 @@ export interface CheckpointRecord {
 
 /** Which records a step writes. */
 export class CheckpointWriter {
-  #tables: string | null = null;
+  /** What was written of them last. */
+  #last: Pick<Checkpoint, "tables" | "topics"> | null = null;
   #since = 0;
 
   records({ lease, position, bond, open, tables, topics }: Checkpoint): readonly CheckpointRecord[] {
     const record = { key: POSITION_KEY, value: json({ lease, position, bond, open }) };
-    const text = JSON.stringify({ tables, topics });
-    if (text === this.#tables && this.#since < TABLES_EVERY) {
+    const isSame = this.#last?.tables === tables && this.#last.topics === topics;
+    if (isSame && this.#since < TABLES_EVERY) {
       this.#since++;
       return [record];
     }
-    this.#tables = text;
+    this.#last = { tables, topics };
     this.#since = 0;
-    return [record, { key: TABLES_KEY, value: Buffer.from(text) }];
+    return [record, { key: TABLES_KEY, value: json({ tables, topics }) }];
   }
 }
 
-/** Waits for no transaction that is open; see `isStable`. */
+/** Waits for no transaction that is open. */
 export async function readCheckpoint(cluster: Cluster, name: string, signal: AbortSignal): Promise<Checkpoint> {
   const topic = (await cluster.topics([name], signal)).get(name);
   if (topic == null) return NO_CHECKPOINT;

@@ -6,7 +6,6 @@ import {
   isAborted,
   MillraceError,
 } from "../../src/core/errors.ts";
-import { systemErrorCode } from "../../src/core/system-errors.ts";
 import { tlsFailure, type TlsFailure } from "../../src/tls/failure.ts";
 import { UnusableTls } from "../../src/tls/options.ts";
 import { aboutOf, apiIdsOf, codesOf, mayPass, requestOf } from "./client/failures.ts";
@@ -203,7 +202,7 @@ export function classify(error: unknown, signal?: AbortSignal): MillraceError {
   if (codes.includes("PLT_KFK_AUTHENTICATION")) {
     return kafkaError("MR3502", "blocked", "Kafka refuses the login", error);
   }
-  const system = codes.find((code) => systemErrorCode({ code }) !== undefined || /^E[A-Z]+$/.test(code));
+  const system = codes.find((code) => /^E[A-Z]+$/.test(code));
   if (system !== undefined || codes.some((code) => code === "PLT_KFK_NETWORK" || code === "PLT_KFK_TIMEOUT")) {
     const what = system === undefined ? "" : `: ${system}`;
     return kafkaError("MR3501", "retryable", `the connection to Kafka failed${what}`, error);

@@ -66,8 +66,8 @@ export class KafkaSink implements Sink, TargetPresence {
   readonly #changes: StepChanges | null;
   /** Versions whose schema goes out with the next step. */
   readonly #newSchemas = new Set<TableVersion>();
-  /** Topics with changes of tables. */
-  readonly #dataTopics = new Set<string>();
+  /** The topics of tables, for the next checkpoint. */
+  #topics: Checkpoint["topics"] = {};
   #opened: Opened | null = null;
   /** Why the last step failed. */
   #failure: MillraceError | null = null;
@@ -114,8 +114,8 @@ export class KafkaSink implements Sink, TargetPresence {
       this.#last = found;
       this.#transaction = new OpenTransaction(found.open);
       this.#newSchemas.clear();
-      this.#dataTopics.clear();
-      await this.#write({ ...found, lease }, [], signal);
+      this.#topics = found.topics;
+      await this.#write({ ...found, lease }, this.#noRecords(), signal);
       this.#failure = null;
       return progressOf(found);
     } catch (error) {
@@ -148,10 +148,10 @@ export class KafkaSink implements Sink, TargetPresence {
       throw tables.length === 1 && naming.single === undefined ? ofTable(known, table!.id) : known;
     }
     for (const table of tables) this.#expectPartitions(table, topics.get(topicOf(table, naming)));
-    for (const table of tables) {
-      if (format?.schema !== undefined) this.#newSchemas.add(table);
-      this.#dataTopics.add(topicOf(table, naming));
-    }
+    if (format?.schema !== undefined) for (const table of tables) this.#newSchemas.add(table);
+    const places = [...names].map((name) => [name, placeOf(topics.get(name))] as const);
+    const changed = places.filter(([name, place]) => this.#topics[name] !== place);
+    if (changed.length > 0) this.#topics = { ...this.#topics, ...Object.fromEntries(changed) };
   }
 
   async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
@@ -167,20 +167,9 @@ export class KafkaSink implements Sink, TargetPresence {
       if (transaction.isOpen && isWhole(transaction.version, step.progress.position)) changes.end(to);
       const { tables, bond } = checkpointTexts(step.progress);
       const position = serializePosition(step.progress.position);
-      const ids = Object.fromEntries([...this.#dataTopics].map((name) => [name, placeOf(topics.get(name))]));
       outcome.waiting?.();
-      await this.#write(
-        {
-          lease: this.#lease,
-          position,
-          tables,
-          bond,
-          open: transaction.text,
-          topics: { ...this.#last.topics, ...ids },
-        },
-        [records],
-        signal,
-      );
+      const next = { lease: this.#lease, position, tables, bond, open: transaction.text, topics: this.#topics };
+      await this.#write(next, records, signal);
       this.#transaction = transaction;
       this.#newSchemas.clear();
     } catch (error) {
@@ -219,7 +208,7 @@ export class KafkaSink implements Sink, TargetPresence {
   async forget(signal: AbortSignal): Promise<void> {
     this.#ours(signal);
     try {
-      await this.#write({ ...NO_CHECKPOINT, lease: this.#lease }, [], signal);
+      await this.#write({ ...NO_CHECKPOINT, lease: this.#lease }, this.#noRecords(), signal);
     } catch (error) {
       throw await this.#failed(error, signal);
     }
@@ -254,9 +243,13 @@ export class KafkaSink implements Sink, TargetPresence {
     }
   }
 
-  async #write(next: Checkpoint, steps: readonly StepRecords[], signal: AbortSignal): Promise<void> {
+  #noRecords(): StepRecords {
+    return new StepRecords(this.#buffers, this.#clock.now());
+  }
+
+  /** The checkpoint, and in the same transaction what is in `records`. */
+  async #write(next: Checkpoint, records: StepRecords, signal: AbortSignal): Promise<void> {
     const { topics, writer, checkpoint } = this.#opened!;
-    const records = steps[0] ?? new StepRecords(this.#buffers, this.#clock.now());
     const place = topics.get(this.#checkpointTopic);
     for (const { key, value } of checkpoint.records(next)) records.own(place, key, value);
     failpoint("kafka.before-transaction");

@@ -1,6 +1,5 @@
 /** The records of one step: each in its topic and partition, in commit order. */
 import { ByteWriter } from "../../src/core/bytes.ts";
-import type { TableWrites } from "../../src/core/model/batch.ts";
 import type { TopicBatches } from "./client/transactions.ts";
 import { BATCH_HEAD_BYTES, type Header, RecordBatch } from "./client/record-batch.ts";
 import { partitionOf } from "./partitions.ts";
@@ -13,14 +12,6 @@ const RECORD_EXTRA_BYTES = 64;
 const KEPT_BYTES_MAX = 1024 * 1024;
 const KEPT_COUNT_MAX = 32;
 const FIRST_BYTES = 16 * 1024;
-
-/** An entry that no batch of its topic can hold. */
-export interface TooLarge {
-  readonly writes: TableWrites;
-  readonly entry: number;
-  readonly topic: string;
-  readonly byteCount: number;
-}
 
 interface InTopic {
   readonly usable: UsableTopic;

@@ -1,10 +1,10 @@
 /** Dead letters that an operator settles: rows that a target refused are read from the source again, or given up. */
 import type { Clock } from "../core/clock.ts";
-import { invariant } from "../core/invariant.ts";
 import type { DeadLetter, LetterChange, StateStore } from "../core/contracts/state-store.ts";
 import type { News } from "../core/news.ts";
 import { keyShape } from "../core/model/row-id.ts";
 import type { TableVersion } from "../core/model/schema.ts";
+import { entry } from "./entry.ts";
 
 /** Which letters are meant: these, or (null) all that wait; `sink`: of this sink only. */
 export interface LetterChoice {
@@ -64,11 +64,8 @@ export async function listKeysOf(
   { state, table }: Pick<ReplayParts, "state" | "table">,
 ): Promise<readonly DeadLetter[]> {
   const waiting = letters.filter((letter) => letter.state === "waiting" && table(letter.tableId) !== undefined);
-  for (const [, together] of Map.groupBy(waiting, ({ sink, tableId }) => JSON.stringify([sink, tableId]))) {
-    const [first] = together;
-    invariant(first !== undefined, "a group has a letter");
-    const keys = together.map(({ key }) => key);
-    await state.refills.addKeys(first.sink, first.tableId, keys, keyShape(table(first.tableId)!));
+  for (const { sink, tableId, keys } of byTable(waiting)) {
+    await state.refills.addKeys(sink, tableId, keys, keyShape(table(tableId)!));
   }
   return waiting;
 }
@@ -108,16 +105,20 @@ export async function replay(
 
 async function stillListed(letters: readonly DeadLetter[], { refills }: StateStore): Promise<readonly DeadLetter[]> {
   const left: DeadLetter[] = [];
-  for (const [, together] of Map.groupBy(letters, ({ sink, tableId }) => JSON.stringify([sink, tableId]))) {
-    const { sink, tableId } = together[0]!;
-    const listed = await refills.listed(
-      sink,
-      tableId,
-      together.map(({ key }) => key),
-    );
+  for (const { sink, tableId, keys, together } of byTable(letters)) {
+    const listed = await refills.listed(sink, tableId, keys);
     left.push(...together.filter((_, i) => listed.has(i)));
   }
   return left;
+}
+
+/** The letters of each table in each sink, with their keys. */
+function byTable(letters: readonly DeadLetter[]) {
+  const groups = Map.groupBy(letters, ({ sink, tableId }) => entry(sink, tableId));
+  return [...groups.values()].map((together) => {
+    const { sink, tableId } = together[0]!;
+    return { sink, tableId, keys: together.map(({ key }) => key), together };
+  });
 }
 
 /** A row that is refused again has another letter. */

@@ -61,7 +61,6 @@ type Callback<T> = (error: Error | null, result?: T) => void;
 /** Error codes of topics that do not exist: https://kafka.apache.org/protocol#protocol_error_codes */
 const UNKNOWN_TOPIC = 3;
 const INVALID_TOPIC = 17;
-const TOPIC_UNAUTHORIZED = 29;
 
 export class Cluster implements AsyncDisposable {
   readonly #base: Base;
@@ -96,12 +95,6 @@ export class Cluster implements AsyncDisposable {
     return found;
   }
 
-  /** The names of all topics that this client may see. */
-  async topicNames(signal: AbortSignal): Promise<readonly string[]> {
-    const { topics } = await this.#metadata(null, signal);
-    return topics.flatMap(({ name, errorCode }) => (name === null || errorCode === TOPIC_UNAUTHORIZED ? [] : [name]));
-  }
-
   /** The broker that decides on topics and their settings. */
   async controller(signal: AbortSignal): Promise<number> {
     return (await this.#metadata([], signal)).controllerId;
@@ -112,7 +105,7 @@ export class Cluster implements AsyncDisposable {
     return this.#brokers.size;
   }
 
-  async #metadata(names: readonly string[] | null, signal: AbortSignal): Promise<MetadataAnswer> {
+  async #metadata(names: readonly string[], signal: AbortSignal): Promise<MetadataAnswer> {
     let answer: MetadataAnswer;
     try {
       answer = await this.request<MetadataAnswer>("Metadata", null, signal, names, false, false);

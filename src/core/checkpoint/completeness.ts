@@ -32,6 +32,13 @@ export function isCompleteTables(value: unknown): value is CompleteTables {
   return isTextRecord(value);
 }
 
+/** The same without these tables; the same object where it has none of them. */
+export function withoutTables(tables: CompleteTables, left: ReadonlySet<string>): CompleteTables {
+  const entries = Object.entries(tables);
+  const kept = entries.filter(([id]) => !left.has(id));
+  return kept.length === entries.length ? tables : Object.fromEntries(kept);
+}
+
 export function isOfShape(held: Completeness, { fingerprint }: Pick<TableVersion, "fingerprint">): boolean {
   return held.startsWith(`${fingerprint}/`);
 }

@@ -17,7 +17,7 @@ import { type Netted, Netter } from "../netting/netting.ts";
 import { type RowBatch, rowBatchOf } from "./row-batch.ts";
 import type { BatchLimits, SinkQueue, Taken, TakenChunks, TakenEnds, TakenRows } from "./sink-queue.ts";
 import { SinkSteps } from "./sink-steps.ts";
-import { isOfShape } from "../../core/checkpoint/completeness.ts";
+import { isOfShape, withoutTables } from "../../core/checkpoint/completeness.ts";
 import type { CompareWork, CompleteWork, SweepWork, TruncateWork, Work } from "./work.ts";
 
 export interface WorkerParts {
@@ -299,8 +299,7 @@ export class Applier {
   async #skip(skipped: Iterable<TableVersion>, signal: AbortSignal): Promise<void> {
     const ids = new Set(Array.from(skipped, ({ id }) => id).filter((id) => this.#isComplete(id)));
     if (ids.size === 0) return;
-    const others = Object.entries(this.steps.held.tables).filter(([id]) => !ids.has(id));
-    await this.steps.store({ tables: Object.fromEntries(others) }, signal);
+    await this.steps.store({ tables: withoutTables(this.steps.held.tables, ids) }, signal);
     for (const id of ids) this.#parts.onVoid(id);
   }
 

@@ -1,6 +1,6 @@
 import type { SinkProgress } from "../../core/model/batch.ts";
 import type { Accord } from "../../core/checkpoint/bond.ts";
-import type { Completeness } from "../../core/checkpoint/completeness.ts";
+import { type Completeness, withoutTables } from "../../core/checkpoint/completeness.ts";
 import type { Clock } from "../../core/clock.ts";
 import { reasonOf } from "../../core/errors.ts";
 import type { Position } from "../../core/model/position.ts";
@@ -198,9 +198,9 @@ export class SinkOpening {
       logger.warn({ sink: sink.name, tables: [...missing] }, "tables are missing in the target: they are read again");
       await this.#ask([...missing].filter((id) => progress.tables[id] !== undefined));
     }
-    const kept = Object.entries(progress.tables).filter(([id]) => !invalid.has(id));
-    if (kept.length === Object.keys(progress.tables).length) return progress;
-    const held = { ...progress, tables: Object.fromEntries(kept) };
+    const kept = withoutTables(progress.tables, invalid);
+    if (kept === progress.tables) return progress;
+    const held = { ...progress, tables: kept };
     await worker.note(held, signal);
     return held;
   }

@@ -1,3 +1,4 @@
+import { withoutTables } from "../../core/checkpoint/completeness.ts";
 import type { SinkProgress } from "../../core/model/batch.ts";
 import { findMillraceError, type MillraceError } from "../../core/errors.ts";
 import { failpoint } from "../../core/failpoint.ts";
@@ -211,7 +212,8 @@ export class SinkWorker {
   async #withdraw(tableId: string, signal: AbortSignal): Promise<void> {
     this.#applier.shapes.reopen();
     await this.#steps.reopen(signal);
-    const { [tableId]: held, ...others } = this.#steps.held.tables;
-    if (held !== undefined) await this.#steps.store({ tables: others }, signal);
+    const held = this.#steps.held.tables;
+    const tables = withoutTables(held, new Set([tableId]));
+    if (tables !== held) await this.#steps.store({ tables }, signal);
   }
 }

@@ -5,7 +5,7 @@ import { isLater, type TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { SchemaStore } from "../../core/contracts/state-store.ts";
 import { CarriedCopies } from "./carried-copies.ts";
-import { isOfShape } from "../../core/checkpoint/completeness.ts";
+import { isOfShape, withoutTables } from "../../core/checkpoint/completeness.ts";
 import type { SinkSteps } from "../apply/sink-steps.ts";
 import type { CarryWork, CompleteWork } from "../apply/work.ts";
 
@@ -80,10 +80,9 @@ export class FollowedShapes {
     }
     onWork(null);
     if (voided.size > 0) {
-      const others = Object.entries(steps.held.tables).filter(([id]) => !voided.has(id));
       // Invariant: durable before the target follows, which may lose values. A process that continues from there reads them
       // again.
-      await steps.store({ tables: Object.fromEntries(others) }, signal);
+      await steps.store({ tables: withoutTables(steps.held.tables, voided) }, signal);
       for (const id of voided) onVoid(id);
       for (const table of changed) if (voided.has(table.id)) failpoint("sink.voided", table);
     }

@@ -3,6 +3,7 @@ import { keyShape } from "../../core/model/row-id.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { Chunk, KeyText, RowReads } from "../../core/contracts/row-reads.ts";
 import type { PendingKey, Refill, RefillScope } from "../../core/contracts/state-store.ts";
+import { entry } from "../entry.ts";
 
 /** Rows that one sink could not complete. */
 export interface KeyReading {
@@ -25,7 +26,7 @@ export interface RangeReading {
 export type Reading = KeyReading | RangeReading;
 
 export function keyReadings(keys: readonly PendingKey[]): KeyReading[] {
-  const groups = Map.groupBy(keys, (key) => JSON.stringify([key.sink, key.tableId]));
+  const groups = Map.groupBy(keys, ({ sink, tableId }) => entry(sink, tableId));
   return [...groups.values()].map((group) => {
     const { tableId, sink } = group[0]!;
     return { kind: "keys", tableId, sinks: [sink], keys: group };
