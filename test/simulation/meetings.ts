@@ -1,6 +1,7 @@
 /**
  * Plans in which things meet that chance seldom brings together, each in a moment of its own: a sink that writes slowly while
- * the table that it is filled with changes, a stream that goes back beneath a read, two copies of a sink put back crosswise.
+ * the table that it is filled with changes, a stream that goes back beneath a read, copies of a sink put back crosswise or before
+ * what was read for it.
  */
 import { Random } from "../support/random.ts";
 import type { Operation } from "./database.ts";
@@ -20,7 +21,13 @@ export function withMeeting(plan: Plan): Plan {
   return random.chance(SHARE) ? random.pick(MEETINGS)(random, plan) : plan;
 }
 
-const MEETINGS: readonly Meeting[] = [slowWhileItChanges, backBeneathARead, backBeneathARead, crosswise];
+const MEETINGS: readonly Meeting[] = [
+  slowWhileItChanges,
+  backBeneathARead,
+  backBeneathARead,
+  crosswise,
+  copiedBeforeARowIsRead,
+];
 
 /** The last of what is read is in the sink's queue for long, and not yet written, when the table changes. */
 function slowWhileItChanges(random: Random, plan: Plan): Plan {
@@ -78,6 +85,19 @@ function crosswise(random: Random, plan: Plan): Plan {
     ...writes,
     // The sink notices whose copy it has when it writes next.
     write(random, backMs + 1 + random.below(20), table),
+  ]);
+}
+
+/** A copy of a sink is older than the row that was read for it, and has already passed the change that needs the row. */
+function copiedBeforeARowIsRead(random: Random, plan: Plan): Plan {
+  const table = random.below(plan.tables);
+  const key = random.below(KEYS);
+  const atMs = 60 + random.below(200);
+  const copiedMs = atMs + 6 + random.below(24);
+  return withAll({ ...plan, sinks: ["cache", ...plan.sinks.slice(1)], rows: KEYS }, [
+    { atMs, what: "evict", sink: 0, key },
+    transaction(atMs + 1, [{ op: "update", table, key, target: key }]),
+    { atMs: copiedMs, what: "sink restored", sink: 0, afterMs: 60 + random.below(200) },
   ]);
 }
 

@@ -19,9 +19,15 @@ export interface SnapshotAsked {
 
 export class Operators {
   readonly #world: World;
+  readonly #commands = new Set<{ readonly daemon: World["daemon"] }>();
 
   constructor(world: World) {
     this.#world = world;
+  }
+
+  /** Somebody waits for a command's answer. A daemon that is dead gives none. */
+  get isAtWork(): boolean {
+    return [...this.#commands].some(({ daemon }) => daemon === this.#world.daemon);
   }
 
   async pause(name: string): Promise<void> {
@@ -152,12 +158,16 @@ export class Operators {
 
   /** What the product refuses is said; whatever else goes wrong is a defect. */
   async #told(what: string, work: () => Promise<void>): Promise<void> {
+    const command = { daemon: this.#world.daemon };
+    this.#commands.add(command);
     try {
       await work();
     } catch (error) {
       const known = findMillraceError(error);
       this.#world.say(() => `${what}: ${briefly(error)}`);
       if (known === undefined && !isAborted(error)) throw error;
+    } finally {
+      this.#commands.delete(command);
     }
   }
 

@@ -57,7 +57,9 @@ export async function settle(world: World, acts: Acts): Promise<void> {
       // What is dead does not answer.
       const death = new Promise<null>((resolve) => daemon.process.onDeath(() => resolve(null)));
       const result = await Promise.race([asked, death, world.sleep(ROUND_MS * 2).then(() => null)]).catch(() => null);
-      if (result?.reached === true) {
+      // A command that somebody still waits for may repair what is spoilt from here on.
+      if (result?.reached === true && acts.operators.isAtWork) await world.sleep(20);
+      else if (result?.reached === true) {
         if (isToSpoil) for (const target of targets) spoilSome(target);
         isToSpoil = false;
         if (!isSpoilt || (await proveByComparison(world))) break;

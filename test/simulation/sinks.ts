@@ -245,7 +245,10 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
           );
         } else all.push({ table: writes.table, put });
       }
-      if (missing.length > 0) await outcome.incomplete(writes, missing);
+      if (missing.length === 0) continue;
+      await outcome.incomplete(writes, missing);
+      // From here on Millrace owes the row, evicted or not.
+      for (const i of missing) this.#target.evicted.delete(`${writes.table.id}/${this.#keyOf(writes, i)}`);
     }
     signal.throwIfAborted();
     return all;
@@ -267,6 +270,11 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
     const base = this.#held(table).rows.get(moved ? keyAt(block.before[row]!) : key);
     if (base === undefined || (moved ? base.version >= version : base.version > version)) return null;
     return { key, row: whole(cells.map((cell, c) => (cell === UNCHANGED ? base.row[c]! : cell))), version };
+  }
+
+  #keyOf({ table, blocks, block, row }: TableWrites, i: number): string {
+    const { bytes, after } = blocks[block[i]!]!;
+    return keyText(table, bytes, after[row[i]!]!).join(":");
   }
 
   #held(table: TableVersion): TargetTable {
