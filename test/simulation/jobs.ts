@@ -47,14 +47,14 @@ export async function inProcesses(options: JobOptions): Promise<boolean> {
   return failures === 0 && known.length === tallies.length;
 }
 
-/** False where one was not found. */
-export async function findMutants(options: JobOptions): Promise<boolean> {
+/** Each in plans of the first size, then of the others. False where one was not found. */
+export async function findMutants(options: JobOptions, sizes: readonly string[]): Promise<boolean> {
   const all = mutants();
   const waiting = [...all];
   let missed = 0;
   const hunt = async (): Promise<void> => {
     for (let mutant = waiting.shift(); mutant !== undefined; mutant = waiting.shift()) {
-      const { found, text } = await find(mutant, options);
+      const { found, text } = await find(mutant, options, sizes);
       if (!found) missed++;
       process.stdout.write(text);
     }
@@ -64,19 +64,25 @@ export async function findMutants(options: JobOptions): Promise<boolean> {
   return missed === 0;
 }
 
-async function find({ name, about }: Mutant, options: JobOptions): Promise<{ found: boolean; text: string }> {
-  const beganMs = performance.now();
-  let said = "";
-  const sink = { write: (text: string) => void (said += text) };
+async function find(
+  { name, about }: Mutant,
+  options: JobOptions,
+  sizes: readonly string[],
+): Promise<{ found: boolean; text: string }> {
   const { seeds, from } = options;
-  await run({ ...options, mutant: name, quick: true, "failures-max": "1" }, { from, step: 1, seeds }, sink);
-  const match = /^seed (\d+) fails: (.*)$/m.exec(said);
-  const where = match === null ? `NOT FOUND within ${seeds} seeds` : `seed ${match[1]}`;
-  const seconds = ((performance.now() - beganMs) / 1000).toFixed(1);
-  return {
-    found: match !== null,
-    text: `${name}: ${where}, ${seconds} s\n  ${about}\n  ${match?.[2] ?? said.trim()}\n`,
-  };
+  let where = `NOT FOUND within ${seeds} seeds`;
+  for (const size of sizes) {
+    const beganMs = performance.now();
+    let said = "";
+    const sink = { write: (text: string) => void (said += text) };
+    await run({ ...options, size, mutant: name, quick: true, "failures-max": "1" }, { from, step: 1, seeds }, sink);
+    const match = /^seed (\d+) fails: (.*)$/m.exec(said);
+    const seconds = ((performance.now() - beganMs) / 1000).toFixed(1);
+    if (match !== null)
+      return { found: true, text: `${name}: ${size} seed ${match[1]}, ${seconds} s\n  ${about}\n  ${match[2]}\n` };
+    where += `, of ${size} plans in ${seconds} s`;
+  }
+  return { found: false, text: `${name}: ${where}\n  ${about}\n` };
 }
 
 /** Null: it ended without a word. */

@@ -1,9 +1,9 @@
 /**
  * `npm run simulate -- [--seeds N] [--from N] [--minutes N] [--size NAME] [--jobs N] [--seed N [--trace]] [--case FILE]`: the
  * runtime on virtual time, one run per seed. Prints each seed that fails, with the shortest list of events that fails in the
- * same way. `--size small`: little happens in each run; `dense`: things happen while others last. `--jobs`: so many
- * processes; left out: one for each core. `--mutant NAME`: with a planted fault. `--mutants`: looks for each planted fault, and
- * says what it took.
+ * same way. `--size small`, the default: little happens in each run; `dense`: things happen while others last; `full`: much
+ * happens for a second. `--jobs`: so many processes; left out: one for each core. `--mutant NAME`: with a planted fault.
+ * `--mutants`: looks for each planted fault, in small plans and then in dense ones, and says what it took.
  */
 import { readFileSync } from "node:fs";
 import { enableCompileCache } from "node:module";
@@ -16,14 +16,15 @@ import { isSizeName, planOf, SIZE_NAMES, type SizeName } from "./plan.ts";
 
 const { values } = parseArgs({
   options: {
-    seeds: { type: "string", default: "1000" },
+    /** Left out: 1000, and for each planted fault 20,000. */
+    seeds: { type: "string" },
     from: { type: "string", default: "1" },
     /** From one seed to the next. */
     step: { type: "string", default: "1" },
     minutes: { type: "string" },
     seed: { type: "string" },
     case: { type: "string" },
-    size: { type: "string", default: "full" },
+    size: { type: "string" },
     jobs: { type: "string", default: String(availableParallelism()) },
     trace: { type: "boolean", default: false },
     "failures-max": { type: "string", default: "3" },
@@ -33,12 +34,19 @@ const { values } = parseArgs({
   },
 });
 
-const size = sizeNamed(values.size);
+const MUTANT_SEEDS = "20000";
+
+const sizes = values.size === undefined ? (["small", "dense"] as const) : [sizeNamed(values.size)];
+const [size] = sizes;
+const options = { ...values, size, seeds: values.seeds ?? "1000" };
 const isOne = values.seed !== undefined || values.case !== undefined;
 // Millions of errors are thrown and caught here; where they come from is asked of one seed.
 Error.stackTraceLimit = isOne ? 20 : 0;
-if (values.mutants) process.exit((await findMutants(values)) ? 0 : 1);
-if (!isOne && Number(values.jobs) > 1) process.exit((await inProcesses(values)) ? 0 : 1);
+if (values.mutants) {
+  const found = await findMutants({ ...options, seeds: values.seeds ?? MUTANT_SEEDS }, sizes);
+  process.exit(found ? 0 : 1);
+}
+if (!isOne && Number(values.jobs) > 1) process.exit((await inProcesses(options)) ? 0 : 1);
 if (values.mutant !== undefined) plant(values.mutant);
 // Compiling what a run needs costs each process a quarter of a second, once.
 enableCompileCache();
@@ -73,7 +81,7 @@ async function many(): Promise<boolean> {
   const failuresMax = Number(values["failures-max"]);
   const beganMs = performance.now();
   const endMs = values.minutes === undefined ? Infinity : beganMs + Number(values.minutes) * 60_000;
-  const count = values.minutes === undefined ? Number(values.seeds) : Infinity;
+  const count = values.minutes === undefined ? Number(options.seeds) : Infinity;
   let failures = 0;
   let runs = 0;
   for (; runs < count && performance.now() < endMs && failures < failuresMax; runs++) {
