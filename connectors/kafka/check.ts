@@ -6,6 +6,7 @@ import { createTopic } from "./client/topic-settings.ts";
 import { connect } from "./connect.ts";
 import { classify } from "./errors.ts";
 import { ownTopic, topicOf, transactionTopic } from "./names.ts";
+import { RegistryClient } from "./registry/client.ts";
 import type { KafkaSinkSettings } from "./settings.ts";
 
 const NAMED_MAX = 5;
@@ -23,6 +24,7 @@ export async function check(
       ok("kafka.connect", `connected to a Kafka cluster of ${brokers} broker${brokers === 1 ? "" : "s"}`),
       await features(cluster, signal),
       await topicsFinding(cluster, settings, brokers, tables, signal),
+      ...(await registryFindings(settings, signal)),
       acls(settings),
     ];
   } catch (error) {
@@ -73,6 +75,17 @@ async function topicsFinding(
   } catch (error) {
     if (apiIdsOf(error).includes("TOPIC_ALREADY_EXISTS")) return ok("kafka.topics", "topics are being made");
     return failed("kafka.topics", classify(error, signal));
+  }
+}
+
+async function registryFindings({ registry }: KafkaSinkSettings, signal: AbortSignal): Promise<readonly Finding[]> {
+  if (registry === null) return [];
+  try {
+    await using client = new RegistryClient(registry);
+    const types = await client.types(signal);
+    return [ok("kafka.registry", `the schema registry takes ${types.join(", ")}`)];
+  } catch (error) {
+    return [failed("kafka.registry", classify(error, signal))];
   }
 }
 

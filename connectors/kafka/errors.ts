@@ -131,6 +131,46 @@ export const pages = {
       "NaN and Infinity: `decimals: string` or `double`. Left-out values: give the table REPLICA IDENTITY FULL. Then " +
       "`millrace dlq replay`.",
   },
+  MR3530: {
+    title: "The schema registry can't be used now",
+    cause:
+      "With `encoding: avro` or `json-schema` each new version of a table is registered before its first record. The registry does " +
+      "not answer, or answers with an error of its own, or TLS to it failed. Millrace tries again; changes of tables whose schemas " +
+      "are registered go on until the sink is opened again.",
+    remedy:
+      "Compare `registry.url` with the registry's address, and look at its log. With an authority of your own: `registry.tls.ca`.",
+  },
+  MR3531: {
+    title: "The schema registry refuses the login",
+    cause: "The registry answers 401 or 403: user or password is wrong, or the user may not register schemas.",
+    remedy:
+      "Correct `registry.username` and `registry.password`, or give the user the right to write the subjects (read, with `registry.register: false`).",
+  },
+  MR3532: {
+    title: "The schema registry refuses a table's schema",
+    cause:
+      "The new version of the table is not compatible with the one before by the rule of its subject (`compatibility`: BACKWARD, unless " +
+      "somebody set another), or the registry takes no such schema. The table is suspended in this sink; no record of the new shape is " +
+      "written.",
+    remedy:
+      "Make the change compatible (a new column that is nullable; a dropped one with BACKWARD), or set the subject's `compatibility` " +
+      "as you want it (`PUT /config/SUBJECT`). Then `millrace snapshot start --tables TABLE --sink NAME`.",
+  },
+  MR3533: {
+    title: "The schema registry does not have a table's schema",
+    cause:
+      "`registry.register` is false, and nobody has registered this version of the table's schema under its subject.",
+    remedy:
+      "Register it (the message names the subject), or set `registry: { register: true }`. Then `millrace snapshot start --tables TABLE " +
+      "--sink NAME`.",
+  },
+  MR3534: {
+    title: "Two columns have one name in Avro",
+    cause:
+      "Avro's names have letters, digits and underscores only, so other characters become `_`. Two columns of the table then have the " +
+      "same name. The table is suspended in this sink.",
+    remedy: "Rename one of them by a rule (`tables: … columns: … rename`), or use `encoding: json-schema`.",
+  },
 } satisfies ErrorPages;
 
 type Code = keyof typeof pages & ErrorCode;

@@ -2,6 +2,7 @@ import type { ClusterSettings } from "./client/cluster.ts";
 import type { Compression } from "./client/record-batch.ts";
 import type { Format } from "./formats/format.ts";
 import type { TopicNaming } from "./names.ts";
+import type { RegistrySettings } from "./registry/client.ts";
 import type { TopicRules } from "./topics.ts";
 
 /** What a sink is told of its cluster, its topics and its records. */
@@ -18,4 +19,6 @@ export interface KafkaSinkSettings {
   readonly transactions: boolean;
   /** Null: nothing is going to be written. */
   readonly format: Format | null;
+  /** Null: records do not need one. */
+  readonly registry: RegistrySettings | null;
 }

@@ -31,6 +31,7 @@ import {
 } from "./errors.ts";
 import { ownTopic, topicOf, transactionTopic } from "./names.ts";
 import { OpenTransaction } from "./open-transaction.ts";
+import { schemaError } from "./registry/errors.ts";
 import type { KafkaSinkSettings } from "./settings.ts";
 import { StepChanges, type StepTarget } from "./step-changes.ts";
 import { RecordBuffers, StepRecords } from "./step-records.ts";
@@ -148,6 +149,7 @@ export class KafkaSink implements Sink, TargetPresence {
       throw tables.length === 1 && naming.single === undefined ? ofTable(known, table!.id) : known;
     }
     for (const table of tables) this.#expectPartitions(table, topics.get(topicOf(table, naming)));
+    for (const table of tables) await this.#register(table, signal);
     if (format?.schema !== undefined) for (const table of tables) this.#newSchemas.add(table);
     const places = [...names].map((name) => [name, placeOf(topics.get(name))] as const);
     const changed = places.filter(([name, place]) => this.#topics[name] !== place);
@@ -229,9 +231,20 @@ export class KafkaSink implements Sink, TargetPresence {
       if (format?.schema !== undefined) await topics.prepare([ownTopic("schemas", naming)], signal, ONE_PARTITION);
       if (transactions && format?.end !== undefined) {
         await topics.prepare([transactionTopic(naming)], signal, { ...ONE_PARTITION, settings: {} });
+        await format.registerTransactions?.(transactionTopic(naming), signal);
       }
     } catch (error) {
       throw classify(error, signal);
+    }
+  }
+
+  /** A schema that the registry refuses suspends its table. */
+  async #register(table: TableVersion, signal: AbortSignal): Promise<void> {
+    const { naming, format } = this.#settings;
+    try {
+      await format?.register?.(table, topicOf(table, naming), signal);
+    } catch (error) {
+      throw schemaError(error, table.id) ?? classify(error, signal);
     }
   }
 

@@ -19,6 +19,10 @@ export interface Format {
   begin?(transaction: Begun): EndRecord;
   /** What the topic of transactions gets behind the last change of one; null: the format has nothing for it. */
   end?(transaction: EndedTransaction): EndRecord | null;
+  /** Called before a version's first row in the topic. */
+  register?(table: TableVersion, topic: string, signal: AbortSignal): Promise<void>;
+  /** The same for the topic of transactions. */
+  registerTransactions?(topic: string, signal: AbortSignal): Promise<void>;
   /** What the topic of schemas gets before the first row of a version; null: the format has nothing for it. */
   schema?(table: TableVersion): EndRecord | null;
 }

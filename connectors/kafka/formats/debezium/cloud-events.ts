@@ -10,7 +10,7 @@ import { header } from "../../client/record-batch.ts";
 import type { Change } from "./change.ts";
 import { type Layout, writeKey } from "./layout.ts";
 import type { SourceBlock } from "./source.ts";
-import { PerTable, statesSchema, type ValueWriter, writeStates } from "./writers.ts";
+import { PerTable, schemaPrefix, statesSchema, type ValueWriter, writeStates } from "./writers.ts";
 
 export class CloudEventWriter implements ValueWriter {
   readonly headers = [header("content-type", "application/cloudevents+json; charset=UTF-8")];
@@ -27,13 +27,13 @@ export class CloudEventWriter implements ValueWriter {
     const { connector } = source;
     const where = JSON.stringify(`/millrace/${connector}/${encodeURIComponent(name)}`);
     this.#type = `,"source":${where},"specversion":"1.0","type":"io.debezium.connector.${connector}.DataChangeEvent","time":"`;
-    const make = (layout: Layout): Buffer => {
-      const name = `"name":"io.debezium.connector.${connector}.Data"`;
-      return Buffer.from(
-        `{"schema":{"type":"struct","fields":[${statesSchema(layout)}],"optional":false,${name}},"payload":`,
-      );
-    };
-    this.#schemas = hasSchemas ? new PerTable(make) : null;
+    this.#schemas = hasSchemas ? new PerTable((layout) => schemaPrefix(this.schema(layout))) : null;
+  }
+
+  /** Of the data alone. */
+  schema(layout: Layout): string {
+    const name = `"name":"io.debezium.connector.${this.#source.connector}.Data"`;
+    return `{"type":"struct","fields":[${statesSchema(layout)}],"optional":false,${name}}`;
   }
 
   write(out: ByteWriter, change: Change): void {

@@ -3,19 +3,13 @@ import { ByteWriter } from "../../../../src/core/bytes.ts";
 import type { TableWrites } from "../../../../src/core/model/batch.ts";
 import { NO_TUPLE } from "../../../../src/core/model/block.ts";
 import type { EnvelopeContext } from "../../../../src/core/model/envelope.ts";
+import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import type { Header } from "../../client/record-batch.ts";
 import type { TopicNaming } from "../../names.ts";
-import type {
-  Barrier,
-  BarrierRecord,
-  Begun,
-  EndedTransaction,
-  EndRecord,
-  Format,
-  NamedTransaction,
-  Place,
-} from "../format.ts";
+import type { Barrier, BarrierRecord, Begun, EndedTransaction, EndRecord, NamedTransaction, Place } from "../format.ts";
 import { placeOf } from "../place.ts";
+import { parseConnectSchema, type RecordSchemas } from "../registered/connect-schema.ts";
+import type { DescribedFormat } from "../registered/registered-format.ts";
 import { type Change, newChange, setChange } from "./change.ts";
 import { CloudEventWriter } from "./cloud-events.ts";
 import { EnvelopeWriter } from "./envelope.ts";
@@ -23,8 +17,8 @@ import type { Decimals } from "./types/field.ts";
 import { FlatWriter } from "./flat.ts";
 import { type Layout, Layouts, writeKey } from "./layout.ts";
 import { positionOf, SourceBlock } from "./source.ts";
-import { beginRecord, endRecord } from "./transactions.ts";
-import { PerTable, type ValueWriter } from "./writers.ts";
+import { beginRecord, endRecord, TRANSACTION_SCHEMAS } from "./transactions.ts";
+import { PerTable, schemaPrefix, type ValueWriter } from "./writers.ts";
 
 export type DebeziumForm = "debezium" | "debezium-flat" | "cloudevents";
 
@@ -35,7 +29,7 @@ export interface DebeziumOptions {
   readonly decimals: Decimals;
 }
 
-export class DebeziumFormat implements Format {
+export class DebeziumFormat implements DescribedFormat {
   readonly #layouts: Layouts;
   readonly #source: SourceBlock;
   readonly #values: ValueWriter;
@@ -48,11 +42,19 @@ export class DebeziumFormat implements Format {
     this.#source = new SourceBlock(context, `${naming.prefix}${naming.daemon}`);
     this.#values = writerOf(form, this.#source, context, schemas);
     this.#hasSchemas = schemas;
-    const make = ({ keySchema, schemaName }: Layout): Buffer => {
-      const name = JSON.stringify(`${schemaName}.Key`);
-      return Buffer.from(`{"schema":{${keySchema},"optional":false,"name":${name}},"payload":`);
+    this.#keys = schemas ? new PerTable((layout) => schemaPrefix(keySchemaOf(layout))) : null;
+  }
+
+  schemasOf(table: TableVersion): RecordSchemas {
+    const layout = this.#layouts.of(table);
+    return {
+      key: parseConnectSchema(keySchemaOf(layout)),
+      value: parseConnectSchema(this.#values.schema(layout)),
     };
-    this.#keys = schemas ? new PerTable(make) : null;
+  }
+
+  get transactionSchemas(): RecordSchemas {
+    return TRANSACTION_SCHEMAS;
   }
 
   key(out: ByteWriter, writes: TableWrites, entry: number): void {
@@ -115,6 +117,10 @@ export class DebeziumFormat implements Format {
     this.#change.place = place;
     return this.#change;
   }
+}
+
+function keySchemaOf({ keySchema, schemaName }: Layout): string {
+  return `{${keySchema},"optional":false,"name":${JSON.stringify(`${schemaName}.Key`)}}`;
 }
 
 function writerOf(form: DebeziumForm, source: SourceBlock, context: EnvelopeContext, hasSchemas: boolean): ValueWriter {

@@ -4,7 +4,7 @@ import type { Change } from "./change.ts";
 import type { Layout } from "./layout.ts";
 import type { SourceBlock } from "./source.ts";
 import { TRANSACTION_SCHEMA } from "./transactions.ts";
-import { PerTable, statesSchema, type ValueWriter, writeStates } from "./writers.ts";
+import { PerTable, schemaPrefix, statesSchema, type ValueWriter, writeStates } from "./writers.ts";
 
 const REST =
   `${TRANSACTION_SCHEMA},{"type":"string","optional":false,"field":"op"},` +
@@ -19,13 +19,13 @@ export class EnvelopeWriter implements ValueWriter {
 
   constructor(source: SourceBlock, hasSchemas: boolean) {
     this.#source = source;
-    const make = (layout: Layout): Buffer => {
-      const fields = `${statesSchema(layout)},{${source.schema},"field":"source"},${REST}`;
-      const name = JSON.stringify(`${layout.schemaName}.Envelope`);
-      const schema = `{"type":"struct","fields":[${fields}],"optional":false,"name":${name},"version":2}`;
-      return Buffer.from(`{"schema":${schema},"payload":`);
-    };
-    this.#schemas = hasSchemas ? new PerTable(make) : null;
+    this.#schemas = hasSchemas ? new PerTable((layout) => schemaPrefix(this.schema(layout))) : null;
+  }
+
+  schema(layout: Layout): string {
+    const fields = `${statesSchema(layout)},{${this.#source.schema},"field":"source"},${REST}`;
+    const name = JSON.stringify(`${layout.schemaName}.Envelope`);
+    return `{"type":"struct","fields":[${fields}],"optional":false,"name":${name},"version":2}`;
   }
 
   write(out: ByteWriter, change: Change): void {

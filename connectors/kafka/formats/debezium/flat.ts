@@ -7,7 +7,7 @@ import { NO_TUPLE } from "../../../../src/core/model/block.ts";
 import type { Change } from "./change.ts";
 import { type Layout, writeRow } from "./layout.ts";
 import type { SourceBlock } from "./source.ts";
-import { PerTable, type ValueWriter } from "./writers.ts";
+import { PerTable, schemaPrefix, type ValueWriter } from "./writers.ts";
 
 const ADDED =
   '{"type":"string","optional":true,"field":"__deleted"},{"type":"string","optional":true,"field":"__op"},' +
@@ -22,13 +22,12 @@ export class FlatWriter implements ValueWriter {
 
   constructor(source: SourceBlock, hasSchemas: boolean) {
     this.#source = source;
-    const make = ({ rowSchema, schemaName }: Layout): Buffer => {
-      const fields = `${rowSchema.slice(0, -1)},${ADDED}${source.flatSchema}]`;
-      return Buffer.from(
-        `{"schema":{${fields},"optional":false,"name":${JSON.stringify(`${schemaName}.Value`)}},"payload":`,
-      );
-    };
-    this.#schemas = hasSchemas ? new PerTable(make) : null;
+    this.#schemas = hasSchemas ? new PerTable((layout) => schemaPrefix(this.schema(layout))) : null;
+  }
+
+  schema({ rowSchema, schemaName }: Layout): string {
+    const fields = `${rowSchema.slice(0, -1)},${ADDED}${this.#source.flatSchema}]`;
+    return `{${fields},"optional":false,"name":${JSON.stringify(`${schemaName}.Value`)}}`;
   }
 
   write(out: ByteWriter, { layout, op, bytes, before, beforeKind, after, origin }: Change): void {

@@ -1,6 +1,7 @@
 /** The records of Debezium's topic of transactions. */
 import { namesOfTable } from "../../../../src/core/model/schema.ts";
 import type { Begun, EndedTransaction, EndRecord } from "../format.ts";
+import { parseConnectSchema, type RecordSchemas } from "../registered/connect-schema.ts";
 
 const KEY_SCHEMA =
   '{"type":"struct","fields":[{"type":"string","optional":false,"field":"id"}],"optional":false,' +
@@ -14,6 +15,11 @@ const VALUE_SCHEMA =
   '{"type":"string","optional":false,"field":"id"},{"type":"int64","optional":true,"field":"event_count"},' +
   `${COLLECTIONS},{"type":"int64","optional":false,"field":"ts_ms"}],"optional":false,` +
   '"name":"io.debezium.connector.common.TransactionMetadataValue","version":1}';
+
+export const TRANSACTION_SCHEMAS: RecordSchemas = {
+  key: parseConnectSchema(KEY_SCHEMA),
+  value: parseConnectSchema(VALUE_SCHEMA),
+};
 
 /** A field of records. */
 export const TRANSACTION_SCHEMA =

@@ -9,6 +9,8 @@ export interface ValueWriter {
   readonly headers: readonly Header[];
   /** Whether it has a form for truncates. */
   readonly hasTruncate: boolean;
+  /** The Connect schema of its records, as JSON. */
+  schema(layout: Layout): string;
   write(out: ByteWriter, change: Change): void;
 }
 
@@ -30,6 +32,11 @@ function writeState(out: ByteWriter, layout: Layout, bytes: Uint8Array, offset: 
 export function statesSchema({ rowSchema, schemaName }: Layout): string {
   const row = `{${rowSchema},"optional":true,"name":${JSON.stringify(`${schemaName}.Value`)},"field":`;
   return `${row}"before"},${row}"after"}`;
+}
+
+/** What a record begins with that has its schema, as Connect's JsonConverter writes it. */
+export function schemaPrefix(schema: string): Buffer {
+  return Buffer.from(`{"schema":${schema},"payload":`);
 }
 
 /** What is the same in every record of a table, made once. */

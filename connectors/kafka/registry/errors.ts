@@ -1,0 +1,71 @@
+/** What the schema registry's answers and failures mean. */
+import { isAborted, MillraceError } from "../../../src/core/errors.ts";
+import { tlsFailure } from "../../../src/tls/failure.ts";
+import { UnusableTls } from "../../../src/tls/options.ts";
+import { codesOf } from "../client/failures.ts";
+import { AmbiguousNames } from "../formats/registered/avro-schema.ts";
+import { kafkaError, pages, tableError } from "../errors.ts";
+
+/** Of an answer's text in a message: registries tell the whole schema. */
+const TOLD_MAX = 300;
+const INCOMPATIBLE = 409;
+const INVALID = 422;
+const MISSING = 404;
+
+/** The registry refuses a schema, or does not have it: this concerns the table whose schema it is. */
+class SchemaRefused extends Error {
+  readonly code: "MR3532" | "MR3533";
+
+  constructor(code: "MR3532" | "MR3533", message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** What concerns one table alone; undefined: the error is another. */
+export function schemaError(error: unknown, table: string): MillraceError | undefined {
+  if (error instanceof SchemaRefused) return tableError(error.code, table, error.message);
+  if (!(error instanceof AmbiguousNames)) return undefined;
+  const [one, other] = error.names.map((name) => JSON.stringify(name));
+  return tableError("MR3534", table, `columns ${one} and ${other} of ${table} have one name in Avro`);
+}
+
+export function refusedBy(status: number, answer: string, subject = "?"): Error {
+  const told = toldIn(answer);
+  if (status === 401 || status === 403)
+    return kafkaError("MR3531", "blocked", `the schema registry refuses the login (HTTP ${status})`);
+  if (status === INCOMPATIBLE || status === INVALID)
+    return new SchemaRefused("MR3532", `the schema registry refuses the schema of ${subject}: ${told}`);
+  if (status === MISSING)
+    return new SchemaRefused("MR3533", `the schema registry does not have the schema of ${subject}`);
+  return kafkaError("MR3530", "retryable", `the schema registry answers HTTP ${status}: ${told}`);
+}
+
+function toldIn(answer: string): string {
+  try {
+    const parsed: unknown = JSON.parse(answer);
+    const isTold = typeof parsed === "object" && parsed !== null && "message" in parsed;
+    if (isTold && typeof parsed.message === "string") return parsed.message.slice(0, TOLD_MAX);
+  } catch {
+    // No JSON: a proxy's page.
+  }
+  return answer.slice(0, TOLD_MAX);
+}
+
+export function classifyRegistry(error: unknown, signal: AbortSignal): MillraceError {
+  if (error instanceof MillraceError) return error;
+  if (signal.aborted) {
+    const message = "the work on the schema registry was stopped";
+    return new MillraceError({ code: "MR3530", kind: "aborted", message, cause: error });
+  }
+  if (error instanceof UnusableTls) return blocked(error.what, error.fix);
+  const codes = codesOf(error);
+  const tls = codes.map((code) => tlsFailure(code)).find((one) => one !== undefined);
+  if (tls !== undefined) return blocked(`TLS to the schema registry failed: ${tls.what}`, tls.fix);
+  const why = isAborted(error) ? "no answer in time" : (codes[0] ?? "unknown");
+  return kafkaError("MR3530", "retryable", `the schema registry can't be reached: ${why}`, error);
+}
+
+function blocked(message: string, hint: string): MillraceError {
+  return new MillraceError({ code: "MR3530", kind: "blocked", message, hint: hint || pages.MR3530.remedy });
+}
