@@ -6,6 +6,7 @@ import { mariadb } from "./mariadb.ts";
 import { mysql } from "./mysql.ts";
 import { opensearch, opensearch3 } from "./opensearch.ts";
 import { postgres } from "./postgres.ts";
+import { registry } from "./registry.ts";
 import { redis, redis8, valkey } from "./redis.ts";
 import type { ServiceDefinition, ServiceName } from "./service.ts";
 
@@ -21,6 +22,7 @@ const definitions: Readonly<Record<ServiceName, ServiceDefinition>> = {
   opensearch,
   opensearch3,
   kafka,
+  registry,
   chromium,
 };
 

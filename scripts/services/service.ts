@@ -16,6 +16,7 @@ export type ServiceName =
   | "opensearch"
   | "opensearch3"
   | "kafka"
+  | "registry"
   | "chromium";
 
 /**

@@ -11,6 +11,12 @@ export interface ReadRecord {
   readonly headers: ReadonlyMap<string, string>;
 }
 
+/** As it is in the topic. */
+export interface RawRecord extends Omit<ReadRecord, "key" | "value"> {
+  readonly key: Buffer | null;
+  readonly value: Buffer | null;
+}
+
 const TRANSACTIONAL = 0x10;
 const CONTROL = 0x20;
 const ABORTED = 0;
@@ -35,6 +41,11 @@ export class TopicReader implements AsyncDisposable {
 
   /** All committed records of a topic, partition by partition. */
   async read(topic: string): Promise<readonly ReadRecord[]> {
+    const records = await this.readRaw(topic);
+    return records.map(({ key, value, ...rest }) => ({ ...rest, key: textOf(key), value: textOf(value) }));
+  }
+
+  async readRaw(topic: string): Promise<readonly RawRecord[]> {
     const metadata = await this.#consumer.metadata({ topics: [topic], forceUpdate: true });
     const { id, partitions } = metadata.topics.get(topic)!;
     const ends = await this.#consumer.listOffsets({
@@ -42,7 +53,7 @@ export class TopicReader implements AsyncDisposable {
       // A transaction that was just committed is not visible at once: then a fetch waits for it.
       isolationLevel: FetchIsolationLevels.READ_UNCOMMITTED,
     });
-    const records: ReadRecord[] = [];
+    const records: RawRecord[] = [];
     for (const [partition, { leader }] of partitions.entries()) {
       const end = ends.get(topic)![partition]!;
       let next = 0n;
@@ -85,8 +96,8 @@ export class TopicReader implements AsyncDisposable {
               topic,
               partition,
               offset: batch.firstOffset + BigInt(offsetDelta),
-              key: textOf(key),
-              value: textOf(value),
+              key: key ?? null,
+              value: value ?? null,
               headers: new Map([...headers].map(([name, text]) => [String(name), String(text)])),
             });
           }
@@ -123,6 +134,10 @@ export class KafkaTopics implements AsyncDisposable {
     return await this.#reader.read(topic);
   }
 
+  async readRaw(topic: string): Promise<readonly RawRecord[]> {
+    return await this.#reader.readRaw(topic);
+  }
+
   /** Adds records to the partitions that they name, as another program may. */
   async write(records: readonly ReadRecord[]): Promise<void> {
     const producer = new Producer({
@@ -152,7 +167,6 @@ export class KafkaTopics implements AsyncDisposable {
   }
 }
 
-/** Null for what is absent. */
-function textOf(bytes: Buffer | null | undefined): string | null {
-  return bytes == null ? null : bytes.toString("utf8");
+function textOf(bytes: Buffer | null): string | null {
+  return bytes === null ? null : bytes.toString("utf8");
 }

@@ -61,6 +61,11 @@ export function kafkaBroker(): string {
   return new URL(provided("kafka").url).host;
 }
 
+/** The address of the shared schema registry, with the path of Confluent's interface. */
+export function registryUrl(): string {
+  return provided("registry").url;
+}
+
 /** Where the browser is driven from. */
 export function chromiumUrl(): string {
   return provided("chromium").url;

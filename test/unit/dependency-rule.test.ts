@@ -24,7 +24,7 @@ const DRIVERS: Readonly<Record<string, readonly string[]>> = {
   duckdb: ["@duckdb/node-api"],
   elasticsearch: ["@elastic/transport"],
   redis: ["ioredis"],
-  kafka: ["@platformatic/kafka"],
+  kafka: ["@platformatic/kafka", "undici"],
 };
 
 const RULES: readonly Rule[] = [

@@ -6,6 +6,7 @@ const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const COMMA = 0x2c;
 const CLOSE_BRACKET = 0x5d;
+const CLOSE_BRACE = 0x7d;
 const LETTER_N = 0x6e;
 const LETTER_T = 0x74;
 /** So many characters of a number are exact in a double. */
@@ -27,9 +28,7 @@ export class JsonCursor {
   expect(token: Buffer): void {
     const end = this.at + token.length;
     if (token.compare(this.bytes, this.at, end) !== 0)
-      throw new Error(
-        `the record has ${this.bytes.toString("utf8", this.at, end)} where ${token.toString()} is described`,
-      );
+      throw new Error(`a record is not what its schema says: it lacks ${token.toString()}`);
     this.at = end;
   }
 
@@ -81,11 +80,10 @@ export class JsonCursor {
     return Buffer.from(this.bytes.toString("latin1", this.start, this.end), "base64");
   }
 
-  /** Up to what cannot be of a number. */
+  /** Up to what ends a number. */
   #bare(): void {
     this.start = this.at;
-    while (this.at < this.bytes.length && this.bytes[this.at]! > COMMA && this.bytes[this.at]! < CLOSE_BRACKET)
-      this.at++;
+    while (this.at < this.bytes.length && !isEnd(this.bytes[this.at]!)) this.at++;
     this.end = this.at;
   }
 
@@ -106,4 +104,8 @@ export class JsonCursor {
     this.at = at + 1;
     return isPlain;
   }
+}
+
+function isEnd(byte: number): boolean {
+  return byte === COMMA || byte === CLOSE_BRACKET || byte === CLOSE_BRACE;
 }
