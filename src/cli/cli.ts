@@ -13,6 +13,7 @@ type Add = (line: CommandLine) => void;
 /** One line per command, in the order of the help. Only the requested command is loaded. */
 const commands = new Map<string, () => Promise<Add>>([
   ["init", async () => (await import("./init/init.ts")).addInit],
+  ["import", async () => (await import("./import/import.ts")).addImport],
   ["check", async () => (await import("./check/check.ts")).addCheck],
   ["run", async () => (await import("./commands/run.ts")).addRun],
   ["status", async () => (await import("./status/status.ts")).addStatus],

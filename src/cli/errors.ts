@@ -14,8 +14,8 @@ export const pages: ErrorPages = {
   },
   MR1112: {
     title: "The config file exists already",
-    cause: "`millrace init` never overwrites a file.",
-    remedy: "Name another file with `-c FILE`, or move the existing one away.",
+    cause: "`millrace init` never overwrites a file, and `millrace import` only with `--force`.",
+    remedy: "Name another file (`-c FILE`, or `--out FILE` for `import`), or move the existing one away.",
   },
   MR1113: {
     title: "A file can't be written",
@@ -111,6 +111,15 @@ export const pages: ErrorPages = {
     title: "The export file exists already",
     cause: "`millrace offsets export` does not overwrite a file: an earlier export may be the only way back.",
     remedy: "Name another file, or add `--force` to replace this one.",
+  },
+  MR1140: {
+    title: "The file can't be imported",
+    cause:
+      "`millrace import debezium` was given a file that can't be read, is not the JSON of a connector, or is of a connector " +
+      "for another database. Nothing was written.",
+    remedy:
+      "Give it what Kafka Connect holds: `curl http://CONNECT:8083/connectors/NAME > connector.json`. " +
+      "Its `connector.class` must be that of Postgres, MySQL or MariaDB.",
   },
   MR1125: {
     title: "No such report",
