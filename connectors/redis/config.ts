@@ -39,6 +39,10 @@ export const factory: SinkFactory<RedisOptions> = {
     const { check } = await import("./check.ts");
     return await check(settingsOf(context), signal);
   },
+  grants: async (context) => {
+    const { grants } = await import("./check.ts");
+    return grants(settingsOf(context));
+  },
   places: ({ options }) => {
     const url = URL.parse(options.url);
     if (url === null) return [];

@@ -15,6 +15,7 @@ const commands = new Map<string, () => Promise<Add>>([
   ["init", async () => (await import("./init/init.ts")).addInit],
   ["import", async () => (await import("./import/import.ts")).addImport],
   ["check", async () => (await import("./check/check.ts")).addCheck],
+  ["grants", async () => (await import("./grants/grants.ts")).addGrants],
   ["run", async () => (await import("./commands/run.ts")).addRun],
   ["status", async () => (await import("./status/status.ts")).addStatus],
   ["wait", async () => (await import("./status/wait.ts")).addWait],

@@ -1,6 +1,7 @@
 import type * as z from "zod";
 import type {
   Finding,
+  GrantScript,
   SinkContext,
   SinkFactory,
   SourceContext,
@@ -42,6 +43,8 @@ export interface Bound<Made> {
   create(log: Logger, origin?: EnvelopeContext): Promise<Made>;
   /** `tables`: the tables that a sink would mirror; see SinkFactory. */
   check(signal: AbortSignal, tables?: readonly TableName[]): Promise<readonly Finding[]>;
+  /** Scripts for administrators; see SourceFactory and SinkFactory. */
+  grants(signal: AbortSignal, tables?: readonly TableName[]): Promise<readonly GrantScript[]>;
   /** The places that a sink writes into; see SinkFactory. Empty for a source. */
   places(): readonly string[];
   /** Only for a sink that can be queried; see SinkFactory. */
@@ -73,6 +76,7 @@ export function sinkConnector<Options>({ definition, factory }: SinkModule<Optio
         create: (log, origin) =>
           factory.create({ ...context, options, ...(origin === undefined ? {} : { origin }) }, log),
         check: (signal, tables) => factory.check({ ...context, options }, signal, tables),
+        grants: async (_signal, tables) => (await factory.grants?.({ ...context, options }, tables)) ?? [],
         places: () => factory.places?.({ ...context, options }) ?? [],
         ...(factory.query === undefined
           ? {}
@@ -91,6 +95,7 @@ export function sourceConnector<Options>({
       parseStrictly(definition, input, (options, context: SourceContextBase) => ({
         create: (log) => factory.create({ ...context, options }, log),
         check: (signal) => factory.check({ ...context, options }, signal),
+        grants: async (signal) => (await factory.grants?.({ ...context, options }, signal)) ?? [],
         places: () => [],
       })),
   };

@@ -47,6 +47,10 @@ export const sourceFactory: SourceFactory<MysqlSourceOptions> = {
       await own.database.close();
     }
   },
+  grants: async ({ folder, options, tables }) => {
+    const { grants } = await import("../grants.ts");
+    return grants(parseMysqlUrl(options.url, folder), tables);
+  },
 };
 
 async function contextOf(context: FactoryContext<MysqlSourceOptions>, logger: Logger): Promise<SourceContext> {

@@ -32,6 +32,10 @@ export const factory: SinkFactory<Options> = {
     const { checkTarget } = await import("./check.ts");
     return await checkTarget(sinkOptions(context), signal, tables);
   },
+  grants: async (context, tables) => {
+    const { grants } = await import("./grants.ts");
+    return grants(sinkOptions(context), tables);
+  },
   places: ({ folder, options }) => {
     const place = placeOfUrl(options.url, folder);
     const schema = options.schema === undefined ? "the source's schemas" : `schema ${JSON.stringify(options.schema)}`;

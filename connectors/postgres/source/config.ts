@@ -42,6 +42,15 @@ export const sourceFactory: SourceFactory<PostgresSourceOptions> = {
       await own.database.close();
     }
   },
+  grants: async (context, signal) => {
+    const { grants } = await import("./grants.ts");
+    const own = await contextOf(context, SILENT);
+    try {
+      return await grants(own, signal);
+    } finally {
+      await own.database.close();
+    }
+  },
 };
 
 async function contextOf(context: FactoryContext<PostgresSourceOptions>, logger: Logger): Promise<SourceContext> {

@@ -18,6 +18,11 @@ export interface SinkFactory<Options> {
    */
   check(context: SinkContext<Options>, signal: AbortSignal, tables?: readonly TableName[]): Promise<readonly Finding[]>;
   /**
+   * Scripts for administrators, from the options alone; passwords are not in them. `tables` as in `check`. Absent: it
+   * needs none.
+   */
+  grants?(context: SinkContext<Options>, tables?: readonly TableName[]): Promise<readonly GrantScript[]>;
+  /**
    * What the sink writes into, one text for each address of it. Two sinks that share one would overwrite each other's
    * rows. Shown to people, so without logins. Needs no connection.
    */
@@ -42,6 +47,8 @@ export interface TableName {
 export interface SourceFactory<Options> {
   create(context: SourceContext<Options>, log: Logger): Promise<Source>;
   check(context: SourceContext<Options>, signal: AbortSignal): Promise<readonly Finding[]>;
+  /** Scripts for administrators; passwords are not in them. Looks at the source if the login is let in. */
+  grants?(context: SourceContext<Options>, signal: AbortSignal): Promise<readonly GrantScript[]>;
 }
 
 export interface SinkContext<Options> {
@@ -80,6 +87,14 @@ export interface ChosenKey {
   readonly columns: readonly string[];
   /** A glob chose it, for many tables: a table without such a column keeps its own key. */
   readonly isForMany: boolean;
+}
+
+/** What gives a login all that a source or sink needs, and no more. It can be run again. */
+export interface GrantScript {
+  /** Who runs it, and where: "a superuser, in database shop". Without logins. */
+  readonly by: string;
+  readonly language: "sql" | "sh";
+  readonly script: string;
 }
 
 /** One result of a preflight. */
