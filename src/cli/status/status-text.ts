@@ -48,7 +48,7 @@ function inOrder({ phase, sinks }: StatusDocument): string {
 }
 
 function mattersOf(status: StatusDocument, nowMs: number): readonly Matter[] {
-  const { source, sinks, tables, daemon, heldBy } = status;
+  const { source, sinks, tables, daemon, heldBy, phase } = status;
   const matters: Matter[] = [];
   if (heldBy !== undefined) {
     matters.push({ what: `the lease is held by ${heldBy}`, todo: "millrace status, there" });
@@ -59,6 +59,12 @@ function mattersOf(status: StatusDocument, nowMs: number): readonly Matter[] {
   if (status.state.error !== null)
     matters.push(failure("the state can't be written, and nothing is acknowledged", status.state.error, nowMs));
   if (source.error !== null) matters.push(failure("the source", source.error, nowMs));
+  else if (source.needsPerson) matters.push({ what: "the source waits for you", todo: "millrace check" });
+  else if (phase === "streaming" && !source.up)
+    matters.push({
+      what: "the source does not tell its position now; lags and what it keeps are not known",
+      todo: null,
+    });
   if (source.goneBack !== null) {
     const { sinks: late, until, error } = source.goneBack;
     const what = `the stream went back for ${late.join(", ")}; the other sinks wait until it is at ${until} again`;
@@ -74,6 +80,8 @@ function mattersOf(status: StatusDocument, nowMs: number): readonly Matter[] {
       todo: "millrace status --json",
     });
   matters.push(...suspendedMatters(status, nowMs), ...unreadableMatters(status, nowMs), ...driftMatter(status, nowMs));
+  if (status.reconcile.failure !== null)
+    matters.push(failure("the last planned comparison did not end", status.reconcile.failure, nowMs));
   return matters;
 }
 
@@ -123,6 +131,8 @@ function sinkMatters({ source, daemon, sinks }: StatusDocument, sink: SinkStatus
     matters.push({ what, todo: `millrace resume --sink ${name}` });
   } else if (error !== null) {
     matters.push(sinkFailure(sink, error, daemon !== null, nowMs));
+  } else if (state === "failed" || sink.needsPerson) {
+    matters.push({ what: `sink ${name} is ${state} and waits for you`, todo: `millrace resume --sink ${name}` });
   } else if (daemon !== null && catchingUp) {
     const others = sinks.some(({ waitsFor }) => waitsFor.includes(name)) ? "wait for it" : "are not held up";
     matters.push({ what: `sink ${name} catches up, ${behind(sink)}; the others ${others}`, todo: null });

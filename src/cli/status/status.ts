@@ -47,7 +47,8 @@ export function exitCodeOf(status: StatusDocument): ExitCode {
     tables.aside.length > 0 ||
     tables.suspended.length > 0 ||
     tables.unreadable.length > 0 ||
-    sinks.some((sink) => sink.needsPerson || sink.deadLetters > 0) ||
+    sinks.some((sink) => sink.needsPerson || sink.state === "failed" || sink.deadLetters > 0) ||
+    reconcile.failure !== null ||
     (reconcile.drift !== null && hasLeft(reconcile.drift));
   return needsPerson ? EXIT.drift : EXIT.done;
 }
@@ -113,7 +114,7 @@ async function storedStatus(config: Config): Promise<StatusDocument> {
       },
       refills: open.length + (await state.refills.countKeys()),
       snapshots: open.map((refill) => snapshotStatus(refill)).filter(isRunning),
-      reconcile: { next: null, ...pastOf(await state.reports.list()) },
+      reconcile: { next: null, failure: null, ...pastOf(await state.reports.list()) },
       daemon: null,
       state: { error: null },
       ...(heldBy === null ? {} : { heldBy }),
