@@ -1,4 +1,6 @@
 /** What `grants` prints for MySQL and MariaDB, run as it is, is all that the daemon needs. */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
 import { Installation } from "../support/daemon-process.ts";
@@ -18,7 +20,12 @@ test.each(mysqlFlavours)("%s: a user that is made by the script copies and follo
   url.password = "";
   await using installation = new Installation({
     name: database.name,
-    source: { kind: "mysql", url: url.href, tables: [`${database.name}.orders`, `${other.name}.*`] },
+    source: {
+      kind: "mysql",
+      url: url.href,
+      passwordFile: "./password",
+      tables: [`${database.name}.orders`, `${other.name}.*`],
+    },
     sinks: { warehouse: { kind: "duckdb", path: "./w.duckdb" } },
   });
   try {
@@ -27,9 +34,15 @@ test.each(mysqlFlavours)("%s: a user that is made by the script copies and follo
     const statements = (scripts[0]?.script ?? "").split("\n").filter((line) => !line.startsWith("--"));
     expect(statements.join("\n")).not.toMatch(/ALL|SELECT ON \*\.\*|hidden/);
     for (const statement of statements) await database.connection.query(statement);
+    const rotated = async (password: string) => {
+      await database.connection.query(`alter user '${user}'@'%' identified by '${password}'`);
+      writeFileSync(join(installation.folder, "password"), password);
+    };
+    await rotated("of the first run");
 
     const copied = await installation.command("run", "--once", "--log-level", "error");
     expect(copied).toMatchObject({ exitCode: 0, stderr: "" });
+    await rotated("of the second run");
     await database.connection.query("update orders set note = 'new' where id = 2");
     await other.connection.query("delete from further");
     const followed = await installation.command("run", "--once", "--log-level", "error");

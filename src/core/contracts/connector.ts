@@ -89,6 +89,12 @@ export interface ChosenKey {
   readonly isForMany: boolean;
 }
 
+/**
+ * Tells the password for one new connection. Asked at each of them, so a password may change while the daemon runs.
+ * Throws a numbered error whose text does not hold it.
+ */
+export type FreshPassword = (signal: AbortSignal) => Promise<string>;
+
 /** What gives a login all that a source or sink needs, and no more. It can be run again. */
 export interface GrantScript {
   /** Who runs it, and where: "a superuser, in database shop". Without logins. */
