@@ -24,7 +24,7 @@ const commands = new Map<string, () => Promise<Add>>([
   ["reconcile", async () => (await import("./reconcile/reconcile.ts")).addReconcile],
   ["recover", async () => (await import("./recover/recover.ts")).addRecover],
   ["report", async () => (await import("./reconcile/report.ts")).addReport],
-  ["schema", async () => (await import("./commands/schema.ts")).addSchema],
+  ["schema", async () => (await import("./schema/schema.ts")).addSchema],
   ["pause", async () => (await import("./commands/pause.ts")).addPause],
   ["resume", async () => (await import("./commands/pause.ts")).addResume],
   ["dlq", async () => (await import("./commands/dlq.ts")).addDlq],

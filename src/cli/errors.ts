@@ -112,6 +112,22 @@ export const pages: ErrorPages = {
     cause: "`millrace offsets export` does not overwrite a file: an earlier export may be the only way back.",
     remedy: "Name another file, or add `--force` to replace this one.",
   },
+  MR1141: {
+    title: "The migration can't be tried",
+    cause:
+      "`millrace schema plan` runs the migration in a transaction and takes it back. The server refused it, or it took longer than " +
+      "`--timeout`, or it had to wait for a lock for more than 1 s, or the source is one that can't take a change of a table back (MySQL, MariaDB). Nothing was changed.",
+    remedy:
+      "Name a login that may make the changes, or better another database with the same tables: `--on URL` (a copy by " +
+      "`pg_dump --schema-only` is enough). On MySQL and MariaDB run the migration on a copy, then " +
+      "`millrace schema export before.json` at the source and `millrace schema check --against before.json` with the copy's url.",
+  },
+  MR1142: {
+    title: "The file holds no shapes of tables",
+    cause:
+      "`millrace schema check --against` was given a file that can't be read, or that `millrace schema export` did not write.",
+    remedy: "Write it again: `millrace schema export FILE`, with the config of the source to compare with.",
+  },
   MR1140: {
     title: "The file can't be imported",
     cause:

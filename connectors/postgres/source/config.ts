@@ -44,6 +44,15 @@ export const sourceFactory: SourceFactory<PostgresSourceOptions> = {
       await own.database.close();
     }
   },
+  trial: async (context, tried, signal) => {
+    const { trial } = await import("./trial.ts");
+    const own = await contextOf(context, SILENT);
+    try {
+      return await trial(own, tried, signal);
+    } finally {
+      await own.database.close();
+    }
+  },
   grants: async (context, signal) => {
     const { grants } = await import("./grants.ts");
     const own = await contextOf(context, SILENT);

@@ -1,3 +1,4 @@
+import type { CapturedTables } from "./catalog.ts";
 import type { EnvelopeContext } from "../model/envelope.ts";
 import type { QueryRequest, QueryResult, Sink } from "./sink.ts";
 import type { Source } from "./source.ts";
@@ -47,6 +48,11 @@ export interface TableName {
 export interface SourceFactory<Options> {
   create(context: SourceContext<Options>, log: Logger): Promise<Source>;
   check(context: SourceContext<Options>, signal: AbortSignal): Promise<readonly Finding[]>;
+  /**
+   * Runs a migration in a transaction, looks at the tables, and takes it back. The transaction holds the locks that the
+   * migration takes. Absent: the database can't take back a change of a table.
+   */
+  trial?(context: SourceContext<Options>, trial: Trial, signal: AbortSignal): Promise<TriedTables>;
   /** Scripts for administrators; passwords are not in them. Looks at the source if the login is let in. */
   grants?(context: SourceContext<Options>, signal: AbortSignal): Promise<readonly GrantScript[]>;
 }
@@ -101,6 +107,27 @@ export interface GrantScript {
   readonly by: string;
   readonly language: "sql" | "sh";
   readonly script: string;
+}
+
+export interface Trial {
+  /** Statements of the database. */
+  readonly script: string;
+  /** How long the script may run, and how long it may wait for a lock. */
+  readonly runMsMax: number;
+  readonly lockMsMax: number;
+}
+
+export interface TriedTables {
+  readonly before: CapturedTables;
+  readonly after: CapturedTables;
+  /** By table id, as far as the server knows. */
+  readonly sizes: ReadonlyMap<string, TableSize>;
+}
+
+export interface TableSize {
+  /** The server's estimate. */
+  readonly rows: number;
+  readonly bytes: number;
 }
 
 /** One result of a preflight. */
