@@ -18,6 +18,7 @@ const commands = new Map<string, () => Promise<Add>>([
   ["grants", async () => (await import("./grants/grants.ts")).addGrants],
   ["run", async () => (await import("./commands/run.ts")).addRun],
   ["status", async () => (await import("./status/status.ts")).addStatus],
+  ["top", async () => (await import("./top/top.ts")).addTop],
   ["wait", async () => (await import("./status/wait.ts")).addWait],
   ["tail", async () => (await import("./commands/tail.ts")).addTail],
   ["snapshot", async () => (await import("./commands/snapshot.ts")).addSnapshot],

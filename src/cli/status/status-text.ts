@@ -19,21 +19,24 @@ interface Matter {
 }
 
 export function statusText(status: StatusDocument, nowMs: number): string {
-  const matters = mattersOf(status, nowMs);
-  return [
-    headline(status, nowMs),
-    ...(matters.length === 0 ? [inOrder(status)] : ["", "to look at:"]),
-    ...matters.flatMap(({ what, todo }) => [
+  const { head, matters, source, rest } = statusParts(status, nowMs);
+  return [...head, ...matters, ...(matters.length === 0 ? [] : [""]), ...source, sinkTable(status.sinks), ...rest].join(
+    "\n",
+  );
+}
+
+/** The lines of `status` but for the sinks' table. No matters: nothing needs a look, and the head says so. */
+export function statusParts(status: StatusDocument, nowMs: number) {
+  const found = mattersOf(status, nowMs);
+  return {
+    head: [headline(status, nowMs), ...(found.length === 0 ? [inOrder(status)] : ["", "to look at:"])],
+    matters: found.flatMap(({ what, todo }) => [
       `  ! ${indented(what)}`,
       ...(todo === null ? [] : [`    -> ${indented(todo)}`]),
     ]),
-    ...(matters.length === 0 ? [] : [""]),
-    sourceLine(status),
-    ...copyLine(status),
-    sinkTable(status.sinks),
-    ...tableLines(status, nowMs),
-    ...comparisonLine(status, nowMs),
-  ].join("\n");
+    source: [sourceLine(status), ...copyLine(status)],
+    rest: [...tableLines(status, nowMs), ...comparisonLine(status, nowMs)],
+  };
 }
 
 function headline({ name, phase, daemon, heldBy }: StatusDocument, nowMs: number): string {
@@ -201,14 +204,24 @@ function sinkTable(sinks: readonly SinkStatus[]): string {
   });
   for (const sink of sinks) {
     const { name, kind, position, lagSeconds, lagBytes, deadLetters } = sink;
-    const stands = [
-      sink.state,
-      ...(sink.catchingUp ? ["catching up"] : []),
-      ...(sink.waitsFor.length > 0 ? [`waits for ${sink.waitsFor.join(", ")}`] : []),
-    ].join(", ");
-    table.push([`${name} (${kind})`, stands, position ?? "-", seconds(lagSeconds), bytes(lagBytes), deadLetters]);
+    table.push([
+      `${name} (${kind})`,
+      sinkState(sink),
+      position ?? "-",
+      seconds(lagSeconds),
+      bytes(lagBytes),
+      deadLetters,
+    ]);
   }
   return table.toString();
+}
+
+export function sinkState({ state, catchingUp, waitsFor }: SinkStatus): string {
+  return [
+    state,
+    ...(catchingUp ? ["catching up"] : []),
+    ...(waitsFor.length > 0 ? [`waits for ${waitsFor.join(", ")}`] : []),
+  ].join(", ");
 }
 
 function tableLines({ tables: { captured, refused }, refills, snapshots }: StatusDocument, nowMs: number): string[] {
@@ -272,7 +285,7 @@ function count(value: number, noun: string): string {
   return `${value.toLocaleString("en-US")} ${noun}${value === 1 ? "" : "s"}`;
 }
 
-function seconds(value: number | null): string {
+export function seconds(value: number | null): string {
   if (value === null) return "-";
   return value < 10 ? `${value.toFixed(1)} s` : span(value * 1000);
 }
@@ -285,7 +298,7 @@ function span(ms: number): string {
   return `${Math.floor(s / 86_400)} days`;
 }
 
-function bytes(value: number | null): string {
+export function bytes(value: number | null): string {
   if (value === null) return "-";
   const units = ["B", "KB", "MB", "GB", "TB"];
   const power = value < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(value) / 10));

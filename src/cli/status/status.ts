@@ -21,8 +21,7 @@ export function addStatus({ program, action }: CommandLine): void {
     .action(
       action(async (session, options) => {
         const config = await session.config();
-        const answer = await new DaemonClient(config.state).ask<StatusDocument>("GET", "/api/v1/status");
-        const status = answer ?? (await storedStatus(config));
+        const status = await statusOf(config);
         const text = statusText(status, Date.now());
         const exitCode = options["exitCode"] === true ? exitCodeOf(status) : EXIT.done;
         if (options["tables"] !== true) {
@@ -51,6 +50,12 @@ export function exitCodeOf(status: StatusDocument): ExitCode {
     reconcile.failure !== null ||
     (reconcile.drift !== null && hasLeft(reconcile.drift));
   return needsPerson ? EXIT.drift : EXIT.done;
+}
+
+/** Of the running daemon; without one, what the state store knows. */
+export async function statusOf(config: Config): Promise<StatusDocument> {
+  const answer = await new DaemonClient(config.state).ask<StatusDocument>("GET", "/api/v1/status");
+  return answer ?? (await storedStatus(config));
 }
 
 /** Without a daemon: the last facts in the state store. */
