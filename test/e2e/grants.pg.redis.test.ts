@@ -56,6 +56,13 @@ test("Postgres and Redis: logins that are made by the scripts copy and follow", 
 
   const [first] = await scriptsOf(installation, "--source");
   expect(first?.script).toContain("run `millrace grants --source` again");
+  // As on RDS, where nobody may give REPLICATION.
+  await source.query(`begin; create role rds_replication; ${first?.script}`);
+  const { rows } = await source.query(
+    `select pg_has_role(oid, 'rds_replication', 'member') and not rolreplication as is from pg_roles where rolname = '${reader}'`,
+  );
+  await source.query("rollback");
+  expect(rows).toEqual([{ is: true }]);
   await source.query(first?.script ?? "");
 
   const scripts = await scriptsOf(installation);

@@ -16,7 +16,7 @@ export function grants(
   const schemas = [...new Set([METADATA_SCHEMA, ...own])].map(quoteIdentifier);
   const create = `GRANT CREATE ON DATABASE ${quoteIdentifier(database)} TO ${role};`;
   const script = [
-    ...makeRole(user, "LOGIN"),
+    ...makeRole(user, "logs in"),
     `GRANT CONNECT, TEMPORARY ON DATABASE ${quoteIdentifier(database)} TO ${role};`,
     ...schemas.map((name) => `CREATE SCHEMA IF NOT EXISTS ${name};`),
     `GRANT USAGE, CREATE ON SCHEMA ${schemas.join(", ")} TO ${role};`,

@@ -13,7 +13,7 @@ export async function grants(context: SourceContext, signal: AbortSignal): Promi
   const { user, database } = context.address;
   const by = `a superuser, in database ${quoteIdentifier(database)}`;
   const role = [
-    ...makeRole(user, "LOGIN REPLICATION"),
+    ...makeRole(user, "reads the log"),
     `GRANT CONNECT ON DATABASE ${quoteIdentifier(database)} TO ${quoteIdentifier(user)};`,
   ];
   const selected = await look(context, signal);

@@ -8,7 +8,7 @@ export function stateGrants(url: string): readonly GrantScript[] {
   const { user, database } = parsePostgresUrl(url);
   const role = quoteIdentifier(user);
   const script = [
-    ...makeRole(user, "LOGIN"),
+    ...makeRole(user, "logs in"),
     `GRANT CONNECT ON DATABASE ${quoteIdentifier(database)} TO ${role};`,
     "CREATE SCHEMA IF NOT EXISTS millrace;",
     `GRANT USAGE, CREATE ON SCHEMA millrace TO ${role};`,
