@@ -1,8 +1,10 @@
 import type { Config, Schedule } from "./config/config.ts";
 import { ConfigError } from "./config/errors.ts";
+import { type Clock, timestamp } from "./core/clock.ts";
+import { findMillraceError } from "./core/errors.ts";
 import type { ReconcileDocument, ReconcileRequest, TableReconciliation } from "./core/contracts/reconciliation.ts";
 import type { ComparisonStatus } from "./core/contracts/status.ts";
-import type { StateStore } from "./core/contracts/state-store.ts";
+import type { StateStore, StoredError } from "./core/contracts/state-store.ts";
 import type { Logger } from "./core/contracts/telemetry.ts";
 import type { Levels } from "./ops/metrics.ts";
 import { webhook } from "./ops/webhook.ts";
@@ -33,6 +35,9 @@ export class Comparing {
   readonly #schedule: Schedule | null;
   readonly #logger: Logger;
   readonly #signal: AbortSignal;
+  readonly #clock: Clock;
+  /** Of the newest scheduled comparison. */
+  #failure: StoredError | null = null;
 
   constructor(config: Config, { clock, news, port, lag, kept, ...parts }: ComparingParts, signal: AbortSignal) {
     const { name, rules } = config;
@@ -44,6 +49,7 @@ export class Comparing {
     this.#schedule = schedule;
     this.#logger = parts.logger;
     this.#signal = signal;
+    this.#clock = clock;
     this.reconciler = new Reconciler({
       clock,
       news,
@@ -76,13 +82,22 @@ export class Comparing {
 
   async status(): Promise<ComparisonStatus> {
     const next = this.#schedule === null ? null : nextTime(this.#schedule);
-    return { next: next?.toISOString() ?? null, ...pastOf(await this.#reports.list()) };
+    const past = pastOf(await this.#reports.list());
+    // Another comparison may have ended since.
+    const isOver = this.#failure !== null && past.last !== null && past.last.finishedAt > this.#failure.at;
+    return { next: next?.toISOString() ?? null, ...past, failure: isOver ? null : this.#failure };
   }
 
   /** For the metrics. */
   async levels(): Promise<Pick<Levels, "drift" | "lastEqualSeconds">> {
     const equal = lastEqual(await this.#reports.list());
     return { drift: this.reconciler.drift, lastEqualSeconds: equal === null ? null : equal.getTime() / 1000 };
+  }
+
+  #failureOf(error: unknown): StoredError {
+    const known = findMillraceError(error);
+    const message = known?.message ?? (error instanceof Error ? error.message : String(error));
+    return { code: known?.code ?? "MR1402", message, hint: known?.hint ?? null, at: timestamp(this.#clock) };
   }
 
   /** Runs the scheduled comparisons; never ends if none is scheduled. */
@@ -100,8 +115,14 @@ export class Comparing {
       resume: null,
     };
     const run = async (signal: AbortSignal): Promise<void> => {
-      await this.reconciler.idle(signal);
-      await this.reconciler.run(request, signal);
+      try {
+        await this.reconciler.idle(signal);
+        await this.reconciler.run(request, signal);
+        this.#failure = null;
+      } catch (error) {
+        if (!signal.aborted) this.#failure = this.#failureOf(error);
+        throw error;
+      }
     };
     return await followSchedule({ cron, timeZone, run, logger: this.#logger }, this.#signal);
   }

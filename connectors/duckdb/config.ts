@@ -48,6 +48,10 @@ export const factory: SinkFactory<Options> = {
     const { checkFile } = await import("./check.ts");
     return await checkFile(sinkOptions(context), signal);
   },
+  grants: async (context) => {
+    const { grants } = await import("./check.ts");
+    return grants(sinkOptions(context));
+  },
   query: async (context, request, copy, signal) => {
     const { queryFile } = await import("./inspect/query-file.ts");
     return await queryFile(sinkOptions(context), request, copy, signal);

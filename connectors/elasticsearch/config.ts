@@ -39,6 +39,11 @@ export const factory: SinkFactory<ElasticsearchOptions> = {
     const { check } = await import("./check.ts");
     return await check(settingsOf(context), signal);
   },
+  grants: async (context) => {
+    const { grants } = await import("./grants.ts");
+    const { urls, prefix, name } = settingsOf(context);
+    return grants(urls[0] ?? "", prefix, `millrace_${context.daemon}_${name}`);
+  },
   places: (context) => {
     const { urls, prefix } = settingsOf(context);
     return urls.map((text) => {

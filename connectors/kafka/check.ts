@@ -1,5 +1,6 @@
-import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
+import type { Finding, GrantScript, TableName } from "../../src/core/contracts/connector.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
+import { shellWord } from "../kit/shell-word.ts";
 import type { Cluster } from "./client/cluster.ts";
 import { apiIdsOf } from "./client/failures.ts";
 import { createTopic } from "./client/topic-settings.ts";
@@ -90,14 +91,14 @@ async function registryFindings({ registry }: KafkaSinkSettings, signal: AbortSi
 }
 
 /** What the user needs where the cluster has an authorizer, for kafka-acls.sh. */
-function acls({ naming, name, rules, cluster }: KafkaSinkSettings): Finding {
+function aclLines({ naming, name, rules, cluster }: KafkaSinkSettings): readonly string[] {
   const user = cluster().sasl?.username ?? "USER";
   const data = naming.single === undefined ? `${naming.prefix}${naming.daemon}.` : `${naming.prefix}${naming.single}`;
   // Debezium's name of the topic of transactions begins as those of tables do.
   const others = naming.isDebezium ? `${naming.prefix}${naming.daemon}.` : ownTopic("", naming);
   const create = rules.create ? " --operation Create" : "";
   const to = `--add --allow-principal 'User:${user}'`;
-  const lines = [
+  return [
     `${to} --operation Write --operation Describe --operation DescribeConfigs${create} --resource-pattern-type prefixed --topic '${data}'`,
     ...(naming.single === undefined
       ? []
@@ -105,7 +106,20 @@ function acls({ naming, name, rules, cluster }: KafkaSinkSettings): Finding {
     `${to} --operation Read --topic '${ownTopic(`checkpoint.${name}`, naming)}'`,
     `${to} --operation Write --operation Describe --transactional-id 'millrace-${naming.prefix}${naming.daemon}-${name}'`,
   ];
-  return ok("kafka.acls", `with an authorizer the sink needs, by kafka-acls.sh: ${lines.join("; ")}`);
+}
+
+function acls(settings: KafkaSinkSettings): Finding {
+  return ok("kafka.acls", `with an authorizer the sink needs, by kafka-acls.sh: ${aclLines(settings).join("; ")}`);
+}
+
+/** Scripts for `millrace grants`. Asks no broker. */
+export function grants(settings: KafkaSinkSettings): readonly GrantScript[] {
+  const to = `kafka-acls.sh --bootstrap-server ${shellWord(settings.cluster().brokers[0] ?? "")}`;
+  const script = [
+    "# Only for a cluster with an authorizer. Further options of the login: --command-config FILE",
+    ...aclLines(settings).map((line) => `${to} ${line}`),
+  ];
+  return [{ by: "an administrator of the cluster", language: "sh", script: script.join("\n") }];
 }
 
 function ok(id: string, what: string): Finding {

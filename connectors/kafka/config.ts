@@ -156,6 +156,10 @@ export const factory: SinkFactory<KafkaOptions> = {
     const { check } = await import("./check.ts");
     return await check(await settingsOf(context), signal, tables);
   },
+  grants: async (context) => {
+    const { grants } = await import("./check.ts");
+    return grants(await settingsOf(context));
+  },
   places: ({ daemon, options }) => {
     const { brokers, prefix, topic } = options;
     return [`topics ${prefix}${topic ?? `${daemon}.…`} of the Kafka cluster at ${brokers.toSorted().join(", ")}`];

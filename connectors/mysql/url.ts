@@ -1,5 +1,6 @@
 /** Addresses of MySQL and MariaDB servers: mysql://user:password@host:port/database?ssl-mode=VERIFY_IDENTITY&ssl-ca=ca.pem */
 import { resolve } from "node:path";
+import type { FreshPassword } from "../../src/core/contracts/connector.ts";
 import { decodePercent } from "../../src/tls/url-parts.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { readCertificates, readPem, readPrivateKey } from "../../src/tls/pem.ts";
@@ -14,6 +15,8 @@ export interface MysqlAddress {
   readonly port: number;
   readonly user: string;
   readonly password: string;
+  /** In place of `password`, for each connection. */
+  readonly freshPassword?: FreshPassword | undefined;
   /** Empty: none. */
   readonly database: string;
   readonly sslMode: SslMode;

@@ -1,7 +1,8 @@
-import type { Finding } from "../../src/core/contracts/connector.ts";
+import type { Finding, GrantScript } from "../../src/core/contracts/connector.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { Connection, type ConnectionSettings, listOf, parseUrl, textOf } from "./connection.ts";
-import { classify, replyCode } from "./errors.ts";
+import { shellWord } from "../kit/shell-word.ts";
+import { ACL_COMMANDS, ACL_FASTER, ACL_OF_CLUSTERS, classify, replyCode } from "./errors.ts";
 
 /** Preflight: connects, and writes nothing. */
 export async function check(settings: ConnectionSettings, signal: AbortSignal): Promise<readonly Finding[]> {
@@ -22,6 +23,27 @@ export async function check(settings: ConnectionSettings, signal: AbortSignal): 
     }
   }
   return findings;
+}
+
+/** A user of the server that may do what the sink does, with its own keys only. */
+export function grants({
+  url,
+  prefix,
+  cluster,
+}: ConnectionSettings & { readonly prefix: string }): readonly GrantScript[] {
+  const { host, port, username } = parseUrl(url);
+  const user = username ?? "millrace";
+  const keys = `~${prefix.replaceAll(/[\\*?[\]]/g, "\\$&")}*`;
+  const to = `redis-cli -h ${shellWord(host)} -p ${port}`;
+  const commands = [ACL_COMMANDS, ACL_FASTER, ...(cluster ? [ACL_OF_CLUSTERS] : [])].flatMap((list) => list.split(" "));
+  const words = [user, "on", "resetkeys", "resetchannels", keys, "-@all", ...commands];
+  const script = [
+    `${to} ACL SETUSER ${words.map(shellWord).join(" ")}`,
+    `# Its password: ${to} ACL SETUSER ${shellWord(user)} '>…'. Where the server has an aclfile: ${to} ACL SAVE`,
+  ];
+  return [
+    { by: cluster ? "an administrator, on every node" : "an administrator", language: "sh", script: script.join("\n") },
+  ];
 }
 
 /** The sink's script decodes rows with this library; every Redis and Valkey has it. */

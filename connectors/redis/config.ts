@@ -1,5 +1,6 @@
 import * as z from "zod";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
+import { freshPassword, passwordKeys } from "../kit/password.ts";
 import { tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
 import { isPrefixUsable } from "./keys.ts";
 import type { RedisSinkSettings } from "./sink.ts";
@@ -9,6 +10,7 @@ export const definition = z.object({
     .string()
     .regex(/^rediss?:\/\//, { error: "expected redis://user:password@host:port/db, or rediss:// for TLS" })
     .describe("redis://user:password@host:port/db; rediss:// for TLS. In a cluster: any of its nodes."),
+  ...passwordKeys,
   prefix: z
     .string()
     .refine(isPrefixUsable, { error: "expected no braces, or one whole hash tag such as {shop}:" })
@@ -39,6 +41,10 @@ export const factory: SinkFactory<RedisOptions> = {
     const { check } = await import("./check.ts");
     return await check(settingsOf(context), signal);
   },
+  grants: async (context) => {
+    const { grants } = await import("./check.ts");
+    return grants(settingsOf(context));
+  },
   places: ({ options }) => {
     const url = URL.parse(options.url);
     if (url === null) return [];
@@ -59,5 +65,6 @@ function settingsOf({ name, daemon, folder, options }: SinkContext<RedisOptions>
     cluster,
     waitReplicas,
     tls: tlsSettings(options, folder),
+    freshPassword: freshPassword(options, folder),
   };
 }

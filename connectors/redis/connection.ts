@@ -1,3 +1,4 @@
+import type { FreshPassword } from "../../src/core/contracts/connector.ts";
 import { once } from "node:events";
 import { connect, isIP } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -21,6 +22,8 @@ export interface ConnectionSettings {
   readonly url: string;
   readonly cluster: boolean;
   readonly tls: TlsSettings;
+  /** In place of the url's password, for each connection. */
+  readonly freshPassword?: FreshPassword | undefined;
 }
 
 export type Argument = string | Buffer;
@@ -56,7 +59,9 @@ export class Connection implements Commands, AsyncDisposable {
 
   static async open(settings: ConnectionSettings, signal: AbortSignal): Promise<Connection> {
     signal.throwIfAborted();
-    const address = parseUrl(settings.url);
+    const { freshPassword } = settings;
+    const given = parseUrl(settings.url);
+    const address = freshPassword === undefined ? given : { ...given, password: await freshPassword(signal) };
     const options = clientOptions(address, secured(address, settings.tls, signal));
     const client = settings.cluster
       ? new Cluster([{ host: address.host, port: address.port }], clusterOptions(options))

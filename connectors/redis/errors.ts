@@ -12,6 +12,12 @@ import { UnusableTls } from "../../src/tls/options.ts";
 
 export const area: ErrorArea = { from: 3400, title: "Redis and Valkey" };
 
+/** What the sink calls. */
+export const ACL_COMMANDS =
+  "+eval +evalsha +script|load +hget +hmget +hgetall +hset +hlen +hdel +get +getrange +set +del +exists +scan +wait +select +ping";
+export const ACL_OF_CLUSTERS = "+cluster|slots +cluster|shards +info";
+export const ACL_FASTER = "+restore +config|get";
+
 export const pages: ErrorPages = {
   MR3400: {
     title: "Redis gave an unknown error",
@@ -36,9 +42,8 @@ export const pages: ErrorPages = {
     title: "The Redis user may not run a command that the sink needs",
     cause: "The ACL of the user forbids a command or a key.",
     remedy:
-      "Grant it: ACL SETUSER <user> ~<prefix>* +eval +evalsha +script|load +hget +hmget +hgetall +hset +hlen +hdel +get +getrange " +
-      "+set +del +exists +scan +wait +select +ping (in a cluster also +cluster|slots +cluster|shards +info). With +restore " +
-      "+config|get the server has less work.",
+      `Grant it (\`millrace grants\` prints it whole): ACL SETUSER <user> ~<prefix>* ${ACL_COMMANDS} (in a cluster also ` +
+      `${ACL_OF_CLUSTERS}). With ${ACL_FASTER} the server has less work.`,
   },
   MR3404: {
     title: "Redis can't take writes now",

@@ -14,8 +14,8 @@ export const pages: ErrorPages = {
   },
   MR1112: {
     title: "The config file exists already",
-    cause: "`millrace init` never overwrites a file.",
-    remedy: "Name another file with `-c FILE`, or move the existing one away.",
+    cause: "`millrace init` never overwrites a file, and `millrace import` only with `--force`.",
+    remedy: "Name another file (`-c FILE`, or `--out FILE` for `import`), or move the existing one away.",
   },
   MR1113: {
     title: "A file can't be written",
@@ -111,6 +111,31 @@ export const pages: ErrorPages = {
     title: "The export file exists already",
     cause: "`millrace offsets export` does not overwrite a file: an earlier export may be the only way back.",
     remedy: "Name another file, or add `--force` to replace this one.",
+  },
+  MR1141: {
+    title: "The migration can't be tried",
+    cause:
+      "`millrace schema plan` runs the migration in a transaction and takes it back. The server refused it, or it took longer than " +
+      "`--timeout`, or it had to wait for a lock for more than 1 s, or the source is one that can't take a change of a table back (MySQL, MariaDB). Nothing was changed.",
+    remedy:
+      "Name a login that may make the changes, or better another database with the same tables: `--on URL` (a copy by " +
+      "`pg_dump --schema-only` is enough). On MySQL and MariaDB run the migration on a copy, then " +
+      "`millrace schema export before.json` at the source and `millrace schema check --against before.json` with the copy's url.",
+  },
+  MR1142: {
+    title: "The file holds no shapes of tables",
+    cause:
+      "`millrace schema check --against` was given a file that can't be read, or that `millrace schema export` did not write.",
+    remedy: "Write it again: `millrace schema export FILE`, with the config of the source to compare with.",
+  },
+  MR1140: {
+    title: "The file can't be imported",
+    cause:
+      "`millrace import debezium` was given a file that can't be read, is not the JSON of a connector, or is of a connector " +
+      "for another database. Nothing was written.",
+    remedy:
+      "Give it what Kafka Connect holds: `curl http://CONNECT:8083/connectors/NAME > connector.json`. " +
+      "Its `connector.class` must be that of Postgres, MySQL or MariaDB.",
   },
   MR1125: {
     title: "No such report",

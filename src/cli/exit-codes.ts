@@ -36,7 +36,7 @@ const REFUSALS = new Set([
   "MR2012",
   "MR2134",
 ]);
-const WRONG_USAGE = new Set(["MR1110", "MR1111", "MR1201", "MR1404"]);
+const WRONG_USAGE = new Set(["MR1110", "MR1111", "MR1140", "MR1142", "MR1201", "MR1404"]);
 const LATE = new Set(["MR1123"]);
 
 /**

@@ -1,11 +1,14 @@
 import type * as z from "zod";
 import type {
   Finding,
+  GrantScript,
   SinkContext,
   SinkFactory,
   SourceContext,
   SourceFactory,
   TableName,
+  Trial,
+  TriedTables,
 } from "../core/contracts/connector.ts";
 import type { EnvelopeContext } from "../core/model/envelope.ts";
 import type { QueryRequest, QueryResult, Sink } from "../core/contracts/sink.ts";
@@ -42,6 +45,12 @@ export interface Bound<Made> {
   create(log: Logger, origin?: EnvelopeContext): Promise<Made>;
   /** `tables`: the tables that a sink would mirror; see SinkFactory. */
   check(signal: AbortSignal, tables?: readonly TableName[]): Promise<readonly Finding[]>;
+  /** Scripts for administrators; see SourceFactory and SinkFactory. */
+  grants(signal: AbortSignal, tables?: readonly TableName[]): Promise<readonly GrantScript[]>;
+  /** Only for a source whose database can take a migration back; see SourceFactory. */
+  readonly trial?: (trial: Trial, signal: AbortSignal) => Promise<TriedTables>;
+  /** The same options with another url. */
+  at(url: string): Bound<Made>;
   /** The places that a sink writes into; see SinkFactory. Empty for a source. */
   places(): readonly string[];
   /** Only for a sink that can be queried; see SinkFactory. */
@@ -66,34 +75,38 @@ export interface SourceModule<Options> {
 }
 
 export function sinkConnector<Options>({ definition, factory }: SinkModule<Options>): SinkConnector {
-  return {
-    definition,
-    parse: (input) =>
-      parseStrictly(definition, input, (options, context: SinkContextBase) => ({
-        create: (log, origin) =>
-          factory.create({ ...context, options, ...(origin === undefined ? {} : { origin }) }, log),
-        check: (signal, tables) => factory.check({ ...context, options }, signal, tables),
-        places: () => factory.places?.({ ...context, options }) ?? [],
-        ...(factory.query === undefined
-          ? {}
-          : { query: (request, copy, signal) => factory.query!({ ...context, options }, request, copy, signal) }),
-      })),
+  const bind = (options: Options, base: SinkContextBase): Bound<Sink> => {
+    const context = { ...base, options };
+    return {
+      create: (log, origin) => factory.create({ ...context, ...(origin === undefined ? {} : { origin }) }, log),
+      check: (signal, tables) => factory.check(context, signal, tables),
+      grants: async (_signal, tables) => (await factory.grants?.(context, tables)) ?? [],
+      at: (url) => bind({ ...options, url }, base),
+      places: () => factory.places?.(context) ?? [],
+      ...(factory.query === undefined
+        ? {}
+        : { query: (request, copy, signal) => factory.query!(context, request, copy, signal) }),
+    };
   };
+  return { definition, parse: (input) => parseStrictly(definition, input, bind) };
 }
 
 export function sourceConnector<Options>({
   sourceDefinition: definition,
   sourceFactory: factory,
 }: SourceModule<Options>): SourceConnector {
-  return {
-    definition,
-    parse: (input) =>
-      parseStrictly(definition, input, (options, context: SourceContextBase) => ({
-        create: (log) => factory.create({ ...context, options }, log),
-        check: (signal) => factory.check({ ...context, options }, signal),
-        places: () => [],
-      })),
+  const bind = (options: Options, base: SourceContextBase): Bound<Source> => {
+    const context = { ...base, options };
+    return {
+      create: (log) => factory.create(context, log),
+      check: (signal) => factory.check(context, signal),
+      grants: async (signal) => (await factory.grants?.(context, signal)) ?? [],
+      at: (url) => bind({ ...options, url }, base),
+      places: () => [],
+      ...(factory.trial === undefined ? {} : { trial: (tried, signal) => factory.trial!(context, tried, signal) }),
+    };
   };
+  return { definition, parse: (input) => parseStrictly(definition, input, bind) };
 }
 
 function parseStrictly<Options, Context, Made>(

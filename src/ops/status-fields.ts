@@ -204,6 +204,10 @@ export const STATUS_FIELDS: Fields<StatusDocument> = {
           { orNull: { object: REPORT } },
           "the newest that found more drift than allowed, until a later full comparison finds none",
         ],
+        failure: [
+          { orNull: { object: ERROR } },
+          "why the newest planned comparison did not end, until a later comparison does",
+        ],
       },
     },
     "comparisons of the sinks with the source",

@@ -112,6 +112,8 @@ test("check, status, wait, pause, resume, snapshot, tail and dlq speak with the 
   expect(json(await installation.command("check", "--json"))).toMatchObject({ ok: true });
 
   const status = json(await installation.command("status", "--json"));
+  const top = await installation.command("top", "--once");
+  expect(top.stdout).toMatch(/all is well: 2 sinks follow\n[^]*\nwarehouse \(duckdb\) +streaming /);
   expect(status).toMatchObject({
     name: at.source.name,
     phase: "streaming",

@@ -49,7 +49,7 @@ function served(entrance: Entrance = { kind: "socket" }) {
       tables: { captured: 0, aside: [], refused: [], unreadable: [], suspended: [] },
       refills: 0,
       snapshots: [],
-      reconcile: { next: null, last: null, drift: null },
+      reconcile: { next: null, last: null, drift: null, failure: null },
       state: { error: null },
       daemon: null,
     }),

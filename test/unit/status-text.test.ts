@@ -69,7 +69,7 @@ function document({ source, tables, ...change }: Change = {}): StatusDocument {
     state: { error: null },
     refills: 0,
     snapshots: [],
-    reconcile: { next: null, last: null, drift: null },
+    reconcile: { next: null, last: null, drift: null, failure: null },
     daemon: { pid: 42, startedAt: "2026-11-20T01:00:00Z" },
     ...change,
   };
@@ -265,7 +265,7 @@ const COMPARED: ReportSummary = {
 
 test("drift that no later comparison of everything has found gone is something to look at", () => {
   const drift = { ...COMPARED, missing: 3, different: 2, repaired: 5, drift: true, alarm: true };
-  const written = text({ reconcile: { last: COMPARED, next: null, drift } });
+  const written = text({ reconcile: { last: COMPARED, next: null, drift, failure: null } });
   expect(written).not.toContain("all is well");
   expect(attention(written)).toContain("5 rows differed, 5 repaired in the comparison 60 min ago");
   expect(attention(written)).toContain(`millrace report show ${COMPARED.id}`);
@@ -273,7 +273,7 @@ test("drift that no later comparison of everything has found gone is something t
 
 test("what the last comparison found, and when the next one comes", () => {
   const lastLine = (last: ReportSummary | null, next: string | null = null) =>
-    text({ reconcile: { last, next, drift: null } })
+    text({ reconcile: { last, next, drift: null, failure: null } })
       .split("\n")
       .at(-1);
   expect(lastLine(null)).toBe("2 tables captured");
@@ -292,10 +292,14 @@ test("what the last comparison found, and when the next one comes", () => {
 
 describe("as an exit code", () => {
   const refused = error("MR1305", "it waits", null);
-  const last = { id: "r", missing: 1, extra: 0, different: 0, repaired: 0 };
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what is looked at of a report
-  const summaryOf = (changed: object) => ({ ...last, ...changed }) as ReportSummary;
-  const found = (changed: object) => ({ next: null, last: summaryOf(changed), drift: summaryOf(changed) });
+  const last = { ...COMPARED, id: "r", missing: 1, extra: 0, different: 0, repaired: 0 };
+  const summaryOf = (changed: Partial<ReportSummary>): ReportSummary => ({ ...last, ...changed });
+  const found = (changed: Partial<ReportSummary>) => ({
+    next: null,
+    last: summaryOf(changed),
+    drift: summaryOf(changed),
+    failure: null,
+  });
 
   test.each<[string, Change, number]>([
     ["all is well", {}, 0],
@@ -316,5 +320,14 @@ describe("as an exit code", () => {
     ["a state that can't be written", { state: { error: refused } }, 3],
     ["drift", { reconcile: found({}) }, 3],
     ["drift that was repaired", { reconcile: found({ repaired: 1 }) }, 0],
-  ])("%s", (_what, change, expected) => expect(exitCodeOf(document(change))).toBe(expected));
+    ["a planned comparison that failed", { reconcile: { next: null, last: null, drift: null, failure: refused } }, 3],
+    ["a sink that failed without an error", { sinks: [sink("a", { state: "failed" })] }, 3],
+    ["a table that a sink lacks", { tables: { suspended: [{ table: "public.t", sink: "a", error: refused }] } }, 3],
+    ["a source that does not tell its position", { source: { up: false } }, 0],
+  ])("%s", (what, change, expected) => {
+    expect(exitCodeOf(document(change))).toBe(expected);
+    // What somebody has to act on is never passed over in words.
+    if (expected !== 0) expect(text(change)).not.toMatch(/all is well|nothing is wrong/);
+    if (what.endsWith("its position")) expect(text(change)).toContain("does not tell its position");
+  });
 });

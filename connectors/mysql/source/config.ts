@@ -1,6 +1,7 @@
 /** The source's own keys of the configuration, and its factory. */
 import { createHash } from "node:crypto";
 import * as z from "zod";
+import { freshPassword, passwordKeys } from "../../kit/password.ts";
 import type { SourceContext as FactoryContext, SourceFactory } from "../../../src/core/contracts/connector.ts";
 import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
 import { TableSelection } from "../../../src/core/table-selection.ts";
@@ -23,6 +24,7 @@ export const sourceDefinition = z.object({
     .describe(
       "mysql://user:password@host:port/database of the server itself; parameters ssl-mode, ssl-ca, ssl-cert, ssl-key. Without `tables` the database is what is captured; without either, all.",
     ),
+  ...passwordKeys,
   serverId: z
     .int()
     .min(1)
@@ -47,12 +49,16 @@ export const sourceFactory: SourceFactory<MysqlSourceOptions> = {
       await own.database.close();
     }
   },
+  grants: async ({ folder, options, tables }) => {
+    const { grants } = await import("../grants.ts");
+    return grants(parseMysqlUrl(options.url, folder), tables);
+  },
 };
 
 async function contextOf(context: FactoryContext<MysqlSourceOptions>, logger: Logger): Promise<SourceContext> {
   const { Database } = await import("./database.ts");
   const { daemon, folder, options, tables } = context;
-  const address = parseMysqlUrl(options.url, folder);
+  const address = { ...parseMysqlUrl(options.url, folder), freshPassword: freshPassword(options, folder) };
   const selection = new TableSelection(tables);
   const system = new Set(["mysql", "sys", "information_schema", "performance_schema"]);
   const isOwn = (schema: string): boolean =>

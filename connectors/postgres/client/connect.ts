@@ -59,7 +59,9 @@ export interface Connected {
  * Follows libpq's rules for sslmode, otherwise throws a `Failure`; `prefer` falls back to a plain connection if the
  * server has no TLS.
  */
-export async function connect(address: PostgresAddress, options: ConnectOptions): Promise<Connected> {
+export async function connect(given: PostgresAddress, options: ConnectOptions): Promise<Connected> {
+  const { freshPassword } = given;
+  const address = freshPassword === undefined ? given : { ...given, password: await freshPassword(options.signal) };
   const local = address.host.startsWith("/");
   const mode = local ? "disable" : address.sslMode;
   if (mode === "disable") return { client: await attempt(address, false, options), encrypted: false };

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { homedir, userInfo } from "node:os";
 import { join, resolve } from "node:path";
+import type { FreshPassword } from "../../../src/core/contracts/connector.ts";
 import { decodePercent } from "../../../src/tls/url-parts.ts";
 import { readCertificates, readPem, readPrivateKey } from "../../../src/tls/pem.ts";
 import { Failure } from "./failure.ts";
@@ -17,6 +18,8 @@ export interface PostgresAddress {
   readonly port: number;
   readonly user: string;
   readonly password: string | undefined;
+  /** In place of `password`, for each connection. */
+  readonly freshPassword?: FreshPassword | undefined;
   readonly database: string;
   readonly sslMode: SslMode;
   /** PEM texts. */

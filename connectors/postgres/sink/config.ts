@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { freshPassword, passwordKeys } from "../../kit/password.ts";
 import { deletes, mode } from "../../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../../src/core/contracts/connector.ts";
 import { parsePostgresUrl, placeOfUrl } from "../client/url.ts";
@@ -12,6 +13,7 @@ export const definition = z.object({
     .string()
     .regex(/^postgres(ql)?:\/\//, { error: "expected postgres://user:password@host:port/database" })
     .describe("postgres://user:password@host:port/database of the target; parameters as for psql (sslmode, …)."),
+  ...passwordKeys,
   schema: z
     .string()
     .refine((name) => name !== "" && Buffer.byteLength(name) <= NAME_BYTES_MAX, { error: "expected 1 to 63 bytes" })
@@ -32,6 +34,10 @@ export const factory: SinkFactory<Options> = {
     const { checkTarget } = await import("./check.ts");
     return await checkTarget(sinkOptions(context), signal, tables);
   },
+  grants: async (context, tables) => {
+    const { grants } = await import("./grants.ts");
+    return grants(sinkOptions(context), tables);
+  },
   places: ({ folder, options }) => {
     const place = placeOfUrl(options.url, folder);
     const schema = options.schema === undefined ? "the source's schemas" : `schema ${JSON.stringify(options.schema)}`;
@@ -41,7 +47,7 @@ export const factory: SinkFactory<Options> = {
 
 function sinkOptions({ name, daemon, folder, options, dropsColumns }: SinkContext<Options>): PostgresSinkOptions {
   try {
-    const address = parsePostgresUrl(options.url, folder);
+    const address = { ...parsePostgresUrl(options.url, folder), freshPassword: freshPassword(options, folder) };
     const { schema, deletes, mode } = options;
     return { name, progressName: `${daemon}/${name}`, address, schema, form: { deletes, mode }, dropsColumns };
   } catch (error) {

@@ -27,9 +27,12 @@ export interface StoredProgress {
  */
 export const LOCK_DDL = `LOCK TABLE ${PROGRESS} IN SHARE UPDATE EXCLUSIVE MODE`;
 
+/** `CREATE SCHEMA IF NOT EXISTS` needs CREATE on the database also where the schema exists. */
 export const CREATE_METADATA = `BEGIN;
 SELECT pg_advisory_xact_lock(7308320947);
-CREATE SCHEMA IF NOT EXISTS ${METADATA_SCHEMA};
+DO $$ BEGIN
+  IF to_regnamespace('${METADATA_SCHEMA}') IS NULL THEN CREATE SCHEMA ${METADATA_SCHEMA}; END IF;
+END $$;
 CREATE TABLE IF NOT EXISTS ${PROGRESS} (
   name text PRIMARY KEY,
   lease bigint NOT NULL,

@@ -1,5 +1,6 @@
 /** The source's own keys of the configuration, and its factory. */
 import * as z from "zod";
+import { freshPassword, passwordKeys } from "../../kit/password.ts";
 import type { SourceContext as FactoryContext, SourceFactory } from "../../../src/core/contracts/connector.ts";
 import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
 import { TableSelection } from "../../../src/core/table-selection.ts";
@@ -14,6 +15,7 @@ export const sourceDefinition = z.object({
     .describe(
       "postgres://user:password@host:port/database of the server itself, not of a pooler; parameters as for psql.",
     ),
+  ...passwordKeys,
   slot: z
     .string()
     .regex(/^[a-z0-9_]{1,63}$/, { error: "a slot's name has lower-case letters, digits and _ only, at most 63" })
@@ -42,12 +44,30 @@ export const sourceFactory: SourceFactory<PostgresSourceOptions> = {
       await own.database.close();
     }
   },
+  trial: async (context, tried, signal) => {
+    const { trial } = await import("./trial.ts");
+    const own = await contextOf(context, SILENT);
+    try {
+      return await trial(own, tried, signal);
+    } finally {
+      await own.database.close();
+    }
+  },
+  grants: async (context, signal) => {
+    const { grants } = await import("./grants.ts");
+    const own = await contextOf(context, SILENT);
+    try {
+      return await grants(own, signal);
+    } finally {
+      await own.database.close();
+    }
+  },
 };
 
 async function contextOf(context: FactoryContext<PostgresSourceOptions>, logger: Logger): Promise<SourceContext> {
   const { Database } = await import("./database.ts");
   const { daemon, folder, options, tables, chosenKey, snapshot } = context;
-  const address = addressOf(options.url, folder);
+  const address = { ...addressOf(options.url, folder), freshPassword: freshPassword(options, folder) };
   return {
     address,
     database: new Database(address),

@@ -62,7 +62,10 @@ export async function findingsOf(config: Config): Promise<readonly PlacedFinding
 }
 
 /** The tables that are captured now, or as soon as the role has its grants. Undefined if the source can't be asked. */
-async function wantedTables({ source }: Config, signal: AbortSignal): Promise<readonly TableName[] | undefined> {
+export async function wantedTables(
+  { source }: Pick<Config, "source">,
+  signal: AbortSignal,
+): Promise<readonly TableName[] | undefined> {
   try {
     const opened = await source.connector.create(SILENT);
     try {

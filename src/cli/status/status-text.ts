@@ -19,21 +19,24 @@ interface Matter {
 }
 
 export function statusText(status: StatusDocument, nowMs: number): string {
-  const matters = mattersOf(status, nowMs);
-  return [
-    headline(status, nowMs),
-    ...(matters.length === 0 ? [inOrder(status)] : ["", "to look at:"]),
-    ...matters.flatMap(({ what, todo }) => [
+  const { head, matters, source, rest } = statusParts(status, nowMs);
+  return [...head, ...matters, ...(matters.length === 0 ? [] : [""]), ...source, sinkTable(status.sinks), ...rest].join(
+    "\n",
+  );
+}
+
+/** The lines of `status` but for the sinks' table. No matters: nothing needs a look, and the head says so. */
+export function statusParts(status: StatusDocument, nowMs: number) {
+  const found = mattersOf(status, nowMs);
+  return {
+    head: [headline(status, nowMs), ...(found.length === 0 ? [inOrder(status)] : ["", "to look at:"])],
+    matters: found.flatMap(({ what, todo }) => [
       `  ! ${indented(what)}`,
       ...(todo === null ? [] : [`    -> ${indented(todo)}`]),
     ]),
-    ...(matters.length === 0 ? [] : [""]),
-    sourceLine(status),
-    ...copyLine(status),
-    sinkTable(status.sinks),
-    ...tableLines(status, nowMs),
-    ...comparisonLine(status, nowMs),
-  ].join("\n");
+    source: [sourceLine(status), ...copyLine(status)],
+    rest: [...tableLines(status, nowMs), ...comparisonLine(status, nowMs)],
+  };
 }
 
 function headline({ name, phase, daemon, heldBy }: StatusDocument, nowMs: number): string {
@@ -48,7 +51,7 @@ function inOrder({ phase, sinks }: StatusDocument): string {
 }
 
 function mattersOf(status: StatusDocument, nowMs: number): readonly Matter[] {
-  const { source, sinks, tables, daemon, heldBy } = status;
+  const { source, sinks, tables, daemon, heldBy, phase } = status;
   const matters: Matter[] = [];
   if (heldBy !== undefined) {
     matters.push({ what: `the lease is held by ${heldBy}`, todo: "millrace status, there" });
@@ -59,6 +62,12 @@ function mattersOf(status: StatusDocument, nowMs: number): readonly Matter[] {
   if (status.state.error !== null)
     matters.push(failure("the state can't be written, and nothing is acknowledged", status.state.error, nowMs));
   if (source.error !== null) matters.push(failure("the source", source.error, nowMs));
+  else if (source.needsPerson) matters.push({ what: "the source waits for you", todo: "millrace check" });
+  else if (phase === "streaming" && !source.up)
+    matters.push({
+      what: "the source does not tell its position now; lags and what it keeps are not known",
+      todo: null,
+    });
   if (source.goneBack !== null) {
     const { sinks: late, until, error } = source.goneBack;
     const what = `the stream went back for ${late.join(", ")}; the other sinks wait until it is at ${until} again`;
@@ -74,6 +83,8 @@ function mattersOf(status: StatusDocument, nowMs: number): readonly Matter[] {
       todo: "millrace status --json",
     });
   matters.push(...suspendedMatters(status, nowMs), ...unreadableMatters(status, nowMs), ...driftMatter(status, nowMs));
+  if (status.reconcile.failure !== null)
+    matters.push(failure("the last planned comparison did not end", status.reconcile.failure, nowMs));
   return matters;
 }
 
@@ -123,6 +134,8 @@ function sinkMatters({ source, daemon, sinks }: StatusDocument, sink: SinkStatus
     matters.push({ what, todo: `millrace resume --sink ${name}` });
   } else if (error !== null) {
     matters.push(sinkFailure(sink, error, daemon !== null, nowMs));
+  } else if (state === "failed" || sink.needsPerson) {
+    matters.push({ what: `sink ${name} is ${state} and waits for you`, todo: `millrace resume --sink ${name}` });
   } else if (daemon !== null && catchingUp) {
     const others = sinks.some(({ waitsFor }) => waitsFor.includes(name)) ? "wait for it" : "are not held up";
     matters.push({ what: `sink ${name} catches up, ${behind(sink)}; the others ${others}`, todo: null });
@@ -191,14 +204,24 @@ function sinkTable(sinks: readonly SinkStatus[]): string {
   });
   for (const sink of sinks) {
     const { name, kind, position, lagSeconds, lagBytes, deadLetters } = sink;
-    const stands = [
-      sink.state,
-      ...(sink.catchingUp ? ["catching up"] : []),
-      ...(sink.waitsFor.length > 0 ? [`waits for ${sink.waitsFor.join(", ")}`] : []),
-    ].join(", ");
-    table.push([`${name} (${kind})`, stands, position ?? "-", seconds(lagSeconds), bytes(lagBytes), deadLetters]);
+    table.push([
+      `${name} (${kind})`,
+      sinkState(sink),
+      position ?? "-",
+      seconds(lagSeconds),
+      bytes(lagBytes),
+      deadLetters,
+    ]);
   }
   return table.toString();
+}
+
+export function sinkState({ state, catchingUp, waitsFor }: SinkStatus): string {
+  return [
+    state,
+    ...(catchingUp ? ["catching up"] : []),
+    ...(waitsFor.length > 0 ? [`waits for ${waitsFor.join(", ")}`] : []),
+  ].join(", ");
 }
 
 function tableLines({ tables: { captured, refused }, refills, snapshots }: StatusDocument, nowMs: number): string[] {
@@ -262,7 +285,7 @@ function count(value: number, noun: string): string {
   return `${value.toLocaleString("en-US")} ${noun}${value === 1 ? "" : "s"}`;
 }
 
-function seconds(value: number | null): string {
+export function seconds(value: number | null): string {
   if (value === null) return "-";
   return value < 10 ? `${value.toFixed(1)} s` : span(value * 1000);
 }
@@ -275,7 +298,7 @@ function span(ms: number): string {
   return `${Math.floor(s / 86_400)} days`;
 }
 
-function bytes(value: number | null): string {
+export function bytes(value: number | null): string {
   if (value === null) return "-";
   const units = ["B", "KB", "MB", "GB", "TB"];
   const power = value < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(value) / 10));

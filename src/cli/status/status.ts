@@ -21,8 +21,7 @@ export function addStatus({ program, action }: CommandLine): void {
     .action(
       action(async (session, options) => {
         const config = await session.config();
-        const answer = await new DaemonClient(config.state).ask<StatusDocument>("GET", "/api/v1/status");
-        const status = answer ?? (await storedStatus(config));
+        const status = await statusOf(config);
         const text = statusText(status, Date.now());
         const exitCode = options["exitCode"] === true ? exitCodeOf(status) : EXIT.done;
         if (options["tables"] !== true) {
@@ -47,9 +46,16 @@ export function exitCodeOf(status: StatusDocument): ExitCode {
     tables.aside.length > 0 ||
     tables.suspended.length > 0 ||
     tables.unreadable.length > 0 ||
-    sinks.some((sink) => sink.needsPerson || sink.deadLetters > 0) ||
+    sinks.some((sink) => sink.needsPerson || sink.state === "failed" || sink.deadLetters > 0) ||
+    reconcile.failure !== null ||
     (reconcile.drift !== null && hasLeft(reconcile.drift));
   return needsPerson ? EXIT.drift : EXIT.done;
+}
+
+/** Of the running daemon; without one, what the state store knows. */
+export async function statusOf(config: Config): Promise<StatusDocument> {
+  const answer = await new DaemonClient(config.state).ask<StatusDocument>("GET", "/api/v1/status");
+  return answer ?? (await storedStatus(config));
 }
 
 /** Without a daemon: the last facts in the state store. */
@@ -113,7 +119,7 @@ async function storedStatus(config: Config): Promise<StatusDocument> {
       },
       refills: open.length + (await state.refills.countKeys()),
       snapshots: open.map((refill) => snapshotStatus(refill)).filter(isRunning),
-      reconcile: { next: null, ...pastOf(await state.reports.list()) },
+      reconcile: { next: null, failure: null, ...pastOf(await state.reports.list()) },
       daemon: null,
       state: { error: null },
       ...(heldBy === null ? {} : { heldBy }),

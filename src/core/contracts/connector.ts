@@ -1,3 +1,4 @@
+import type { CapturedTables } from "./catalog.ts";
 import type { EnvelopeContext } from "../model/envelope.ts";
 import type { QueryRequest, QueryResult, Sink } from "./sink.ts";
 import type { Source } from "./source.ts";
@@ -17,6 +18,11 @@ export interface SinkFactory<Options> {
    * the tables to mirror, by their names at the source; undefined if the source did not answer.
    */
   check(context: SinkContext<Options>, signal: AbortSignal, tables?: readonly TableName[]): Promise<readonly Finding[]>;
+  /**
+   * Scripts for administrators, from the options alone; passwords are not in them. `tables` as in `check`. Absent: it
+   * needs none.
+   */
+  grants?(context: SinkContext<Options>, tables?: readonly TableName[]): Promise<readonly GrantScript[]>;
   /**
    * What the sink writes into, one text for each address of it. Two sinks that share one would overwrite each other's
    * rows. Shown to people, so without logins. Needs no connection.
@@ -42,6 +48,13 @@ export interface TableName {
 export interface SourceFactory<Options> {
   create(context: SourceContext<Options>, log: Logger): Promise<Source>;
   check(context: SourceContext<Options>, signal: AbortSignal): Promise<readonly Finding[]>;
+  /**
+   * Runs a migration in a transaction, looks at the tables, and takes it back. The transaction holds the locks that the
+   * migration takes. Absent: the database can't take back a change of a table.
+   */
+  trial?(context: SourceContext<Options>, trial: Trial, signal: AbortSignal): Promise<TriedTables>;
+  /** Scripts for administrators; passwords are not in them. Looks at the source if the login is let in. */
+  grants?(context: SourceContext<Options>, signal: AbortSignal): Promise<readonly GrantScript[]>;
 }
 
 export interface SinkContext<Options> {
@@ -80,6 +93,41 @@ export interface ChosenKey {
   readonly columns: readonly string[];
   /** A glob chose it, for many tables: a table without such a column keeps its own key. */
   readonly isForMany: boolean;
+}
+
+/**
+ * Tells the password for one new connection. Asked at each of them, so a password may change while the daemon runs.
+ * Throws a numbered error whose text does not hold it.
+ */
+export type FreshPassword = (signal: AbortSignal) => Promise<string>;
+
+/** What gives a login all that a source or sink needs, and no more. It can be run again. */
+export interface GrantScript {
+  /** Who runs it, and where: "a superuser, in database shop". Without logins. */
+  readonly by: string;
+  readonly language: "sql" | "sh";
+  readonly script: string;
+}
+
+export interface Trial {
+  /** Statements of the database. */
+  readonly script: string;
+  /** How long the script may run, and how long it may wait for a lock. */
+  readonly runMsMax: number;
+  readonly lockMsMax: number;
+}
+
+export interface TriedTables {
+  readonly before: CapturedTables;
+  readonly after: CapturedTables;
+  /** By table id, as far as the server knows. */
+  readonly sizes: ReadonlyMap<string, TableSize>;
+}
+
+export interface TableSize {
+  /** The server's estimate. */
+  readonly rows: number;
+  readonly bytes: number;
 }
 
 /** One result of a preflight. */

@@ -17,6 +17,8 @@ export interface ComparisonStatus {
   readonly last: ReportSummary | null;
   /** The newest that found more drift than allowed, unless a later full comparison found none. */
   readonly drift: ReportSummary | null;
+  /** Why the newest scheduled comparison did not end, unless a later comparison did; this process only. */
+  readonly failure: StoredError | null;
 }
 
 /** The present progress of rows through the pipeline. */

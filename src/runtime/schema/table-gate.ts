@@ -2,7 +2,7 @@ import { type Clock, timestamp } from "../../core/clock.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import { type Completeness, isOfShape } from "../../core/checkpoint/completeness.ts";
 import { comparePositions, type Position } from "../../core/model/position.ts";
-import { describeChange, isCompatible, schemaChanges } from "../../core/model/schema-change.ts";
+import { describeChange, isCompatible, type SchemaChange, schemaChanges } from "../../core/model/schema-change.ts";
 import type { SchemaPolicy } from "../../core/model/schema-policy.ts";
 import { isKeyed, isLater, type TableVersion } from "../../core/model/schema.ts";
 import type { CapturedTables, ColumnFacts, TableShape } from "../../core/contracts/catalog.ts";
@@ -196,13 +196,7 @@ export class TableGate {
     const fault = rulesFault(shape);
     if (fault !== null) return fault;
     if (inForce === undefined) return this.#parts.events.obstacle(shape);
-    const { schemaChange, compatibility } = this.#parts.policyOf(shape);
-    const isChosen = inForce.keyChosen === true || shape.keyChosen === true;
-    const changes = schemaChanges(atSource(inForce), atSource(shape)).filter(
-      ({ kind }) => kind !== "key changed" || !isChosen,
-    );
-    const refused =
-      schemaChange === "pause" ? changes : changes.filter((change) => !isCompatible(change, compatibility));
+    const refused = waitingChanges(inForce, shape, this.#parts.policyOf(shape));
     return refused.length === 0 ? null : waitsForApproval(shape.id, refused.map(describeChange));
   }
 
@@ -323,6 +317,17 @@ function isAnnouncedAlike(a: TableShape, b: TableShape): boolean {
   const announced = ({ relation, columns, key, ruled }: TableShape): string =>
     JSON.stringify([relation, columns.map(({ name, type, native }) => [name, type, native]), key, ruled?.rules]);
   return announced(a) === announced(b);
+}
+
+/** The changes from one shape to the next that the policy does not let sinks follow without approval. */
+export function waitingChanges(
+  from: TableShape,
+  to: TableShape,
+  { schemaChange, compatibility }: SchemaPolicy,
+): readonly SchemaChange[] {
+  const isChosen = from.keyChosen === true || to.keyChosen === true;
+  const changes = schemaChanges(atSource(from), atSource(to)).filter(({ kind }) => kind !== "key changed" || !isChosen);
+  return schemaChange === "pause" ? changes : changes.filter((change) => !isCompatible(change, compatibility));
 }
 
 /** Only changes at the source may need approval: the operator made the changes of rules. */

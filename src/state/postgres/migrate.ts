@@ -33,7 +33,9 @@ export async function verifyThere(link: Link, name: string): Promise<void> {
 
 async function apply(query: Query): Promise<void> {
   await query("SELECT pg_advisory_xact_lock($1)", [LOCK]);
-  await query("CREATE SCHEMA IF NOT EXISTS millrace");
+  // IF NOT EXISTS needs CREATE on the database also where the schema exists.
+  const [schema] = await query<{ is: boolean }>("SELECT to_regnamespace('millrace') IS NOT NULL AS is");
+  if (schema?.is !== true) await query("CREATE SCHEMA millrace");
   await query(
     "CREATE TABLE IF NOT EXISTS millrace.migration (number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL)",
   );

@@ -12,7 +12,8 @@ import type { CommandLine } from "../command-line.ts";
 import { cliError } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
 import { readState } from "../read-state.ts";
-import { readAgain } from "./snapshot.ts";
+import { readAgain } from "../commands/snapshot.ts";
+import { addOutlooks } from "./plan.ts";
 
 export function addSchema({ program, action }: CommandLine): void {
   const schema = program.command("schema").description("versions of the tables' shapes, in the order of the log");
@@ -79,6 +80,7 @@ export function addSchema({ program, action }: CommandLine): void {
         return EXIT.done;
       }),
     );
+  addOutlooks(schema, action);
 }
 
 type Versions = readonly TableVersion[];

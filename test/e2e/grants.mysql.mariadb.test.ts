@@ -1,0 +1,58 @@
+/** What `grants` prints for MySQL and MariaDB, run as it is, is all that the daemon needs. */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { randomUUID } from "node:crypto";
+import { expect, test } from "vitest";
+import { Installation } from "../support/daemon-process.ts";
+import { freshMysqlDatabase, mysqlFlavours, mysqlUrl } from "../support/services.ts";
+
+test.each(mysqlFlavours)("%s: a user that is made by the script copies and follows", async (flavour) => {
+  await using database = await freshMysqlDatabase(mysqlUrl(flavour));
+  await using other = await freshMysqlDatabase(mysqlUrl(flavour));
+  const user = `reader_${randomUUID().slice(0, 8)}`;
+  await database.connection.query("create table orders (id int primary key, note varchar(20))");
+  await database.connection.query("insert into orders values (1, 'a'), (2, 'b')");
+  await database.connection.query("create table hidden (id int primary key)");
+  await other.connection.query("create table further (id int primary key)");
+  await other.connection.query("insert into further values (7)");
+  const url = new URL(mysqlUrl(flavour));
+  url.username = user;
+  url.password = "";
+  await using installation = new Installation({
+    name: database.name,
+    source: {
+      kind: "mysql",
+      url: url.href,
+      passwordFile: "./password",
+      tables: [`${database.name}.orders`, `${other.name}.*`],
+    },
+    sinks: { warehouse: { kind: "duckdb", path: "./w.duckdb" } },
+  });
+  try {
+    const { stdout, stderr } = await installation.command("grants", "--source", "--json");
+    const { scripts }: { scripts: readonly { script: string }[] } = JSON.parse(stdout || stderr);
+    const statements = (scripts[0]?.script ?? "").split("\n").filter((line) => !line.startsWith("--"));
+    expect(statements.join("\n")).not.toMatch(/ALL|SELECT ON \*\.\*|hidden/);
+    for (const statement of statements) await database.connection.query(statement);
+    const rotated = async (password: string) => {
+      await database.connection.query(`alter user '${user}'@'%' identified by '${password}'`);
+      writeFileSync(join(installation.folder, "password"), password);
+    };
+    await rotated("of the first run");
+
+    const copied = await installation.command("run", "--once", "--log-level", "error");
+    expect(copied).toMatchObject({ exitCode: 0, stderr: "" });
+    await rotated("of the second run");
+    await database.connection.query("update orders set note = 'new' where id = 2");
+    await other.connection.query("delete from further");
+    const followed = await installation.command("run", "--once", "--log-level", "error");
+    expect(followed).toMatchObject({ exitCode: 0, stderr: "" });
+    const asked = await installation.command(
+      "query",
+      `select (select count(*) from "${other.name}"."further") as further, (select note from "${database.name}"."orders" where id = 2) as note`,
+    );
+    expect(asked.stdout).toMatch(/0 .* new/s);
+  } finally {
+    await database.connection.query(`drop user if exists '${user}'@'%'`);
+  }
+});
