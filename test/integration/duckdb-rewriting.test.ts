@@ -20,6 +20,7 @@ import { tableVersion, UNCHANGED } from "../support/blocks.ts";
 import { landed } from "../support/duckdb-landing.ts";
 import { type DuckdbTarget, duckdbTarget } from "../support/duckdb-target.ts";
 import { Random, testSeed } from "../support/random.ts";
+import { isLongForm } from "../support/service-suffixes.ts";
 import { eventually } from "../support/waiting.ts";
 
 const ROWS = 1_500;
@@ -202,13 +203,15 @@ const keyOf = (id: number): string => `${id} ${codeOf(id)}`;
 /** Some that a file of rows has to quote, and some with more than one line. */
 const codeOf = (id: number): string => (id % 7 === 0 ? `two\nlines, "${id}"` : `c${id % 3}`);
 
-test.concurrent.each([
-  ["hard", "two columns", items],
-  ["soft", "two columns", items],
-  ["hard", "one column", byCode],
+test.concurrent.for([
+  { deletes: "soft", key: "two columns", table: items, isLong: false },
+  { deletes: "hard", key: "one column", table: byCode, isLong: false },
+  { deletes: "hard", key: "two columns", table: items, isLong: true },
 ] as const)(
-  "rows that are changed, removed and made again while their table is rewritten are as they were written (deletes: %s, key: %s)",
-  async (deletes, _, table) => {
+  "rows that are changed, removed and made again while their table is rewritten are as they were written (deletes: $deletes, key: $key)",
+  { timeout: 2 * WITHIN_MS },
+  async ({ deletes, table, isLong }, { skip }) => {
+    skip(isLong && !isLongForm(), "it is part of the long form");
     await using worn = await Worn.create(WORN, { ...DEFAULT_FORM, deletes }, table);
     await worn.halfway();
     let steps = 0;
@@ -224,7 +227,6 @@ test.concurrent.each([
     expect(done?.["touchedCount"]).toBeGreaterThan(20);
     await worn.expectWell();
   },
-  2 * WITHIN_MS,
 );
 
 test.concurrent("a small table takes few turns", async () => {
@@ -235,9 +237,11 @@ test.concurrent("a small table takes few turns", async () => {
   await worn.expectWell();
 });
 
-test.concurrent.each(["widen", "truncate", "sweep"] as const)(
+test.concurrent.for(["widen", "truncate", "sweep"] as const)(
   "a table that meets a %s while it is rewritten is rewritten from the beginning",
-  async (change) => {
+  { timeout: 2 * WITHIN_MS },
+  async (change, { skip }) => {
+    skip(change !== "widen" && !isLongForm(), "it is part of the long form");
     await using worn = await Worn.create();
     await worn.halfway();
     await worn[change]();
@@ -246,7 +250,6 @@ test.concurrent.each(["widen", "truncate", "sweep"] as const)(
     await worn.expectWell();
     expect(worn.told.with("given up")).toEqual([]);
   },
-  2 * WITHIN_MS,
 );
 
 test.concurrent("a table that gets another column of Millrace's while it is rewritten keeps it", async () => {
