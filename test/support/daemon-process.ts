@@ -110,7 +110,7 @@ export class Installation implements AsyncDisposable {
   #spawn(args: readonly string[], environment: Readonly<Record<string, string>>): ChildProcess {
     const child = spawn(process.execPath, args, {
       cwd: this.folder,
-      env: { ...process.env, ...environment },
+      env: { ...process.env, NODE_COMPILE_CACHE: process.env["MILLRACE_TEST_COMPILED"] ?? "", ...environment },
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.#running.add(child);

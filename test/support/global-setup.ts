@@ -1,5 +1,8 @@
 /** Once for a run: compiles the program, starts the servers that the test files need, and tells the tests where they are. */
 import { readFileSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Client } from "pg";
 import type { TestProject } from "vitest/node";
 import { definitionOf } from "../../scripts/services/definitions.ts";
@@ -32,11 +35,15 @@ const INTERNAL_ERRORS_MAX = 20;
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   process.env["TMPDIR"] ??= scratchFolder();
   await compileProgram();
+  // Of a start of the daemon a tenth is compiling.
+  const compiled = await mkdtemp(join(tmpdir(), "millrace-compiled-"));
+  process.env["MILLRACE_TEST_COMPILED"] = compiled;
   const names = [...new Set(project.vitest.state.getPaths().flatMap(servicesStartedFor))];
   const running: RunningService[] = [];
   const stopAll = async (): Promise<void> => {
     for (const service of running) tellOfInternalErrors(service);
     await Promise.all(running.map((service) => service[Symbol.asyncDispose]()));
+    await rm(compiled, { recursive: true, force: true });
   };
   const provided: ProvidedServices = {};
   const startOne = async (name: ServiceName): Promise<void> => {
