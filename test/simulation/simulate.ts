@@ -3,7 +3,7 @@
  * runtime on virtual time, one run per seed. Prints each seed that fails, with the shortest list of events that fails in the
  * same way. `--size small`, the default: little happens in each run; `dense`: things happen while others last; `full`: much
  * happens for a second. `--jobs`: so many processes; left out: one for each core. `--mutant NAME`: with a planted fault.
- * `--mutants`: looks for each planted fault, in small plans and then in dense ones, and says what it took.
+ * `--mutants`: looks for each planted fault, in small plans, then in dense and full ones, and says what it took.
  */
 import { readFileSync } from "node:fs";
 import { enableCompileCache } from "node:module";
@@ -36,7 +36,7 @@ const { values } = parseArgs({
 
 const MUTANT_SEEDS = "20000";
 
-const sizes = values.size === undefined ? (["small", "dense"] as const) : [sizeNamed(values.size)];
+const sizes = values.size === undefined ? (["small", "dense", "full"] as const) : [sizeNamed(values.size)];
 const [size] = sizes;
 const options = { ...values, size, seeds: values.seeds ?? "1000" };
 const isOne = values.seed !== undefined || values.case !== undefined;
