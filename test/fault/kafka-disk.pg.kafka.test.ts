@@ -1,0 +1,84 @@
+/** The broker's disk is full: nothing is lost, the sink says what it waits for, and goes on when there is room. */
+import { execFile } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { expect, test } from "vitest";
+import { streamFaults } from "../support/kafka-stream.ts";
+import { RunningPipeline } from "../support/running-pipeline.ts";
+import { ownKafka } from "../support/services.ts";
+import { sinkOf } from "../support/sink-loss.ts";
+import { eventually } from "../support/waiting.ts";
+
+const run = promisify(execFile);
+
+/** A file system of this size; null: this user may not mount one. */
+class SmallDisk implements AsyncDisposable {
+  readonly folder: string;
+
+  private constructor(folder: string) {
+    this.folder = folder;
+  }
+
+  static async mount(size: string): Promise<SmallDisk | null> {
+    const folder = await mkdtemp(join(tmpdir(), "millrace-disk-"));
+    try {
+      await run("mount", ["-t", "tmpfs", "-o", `size=${size}`, "tmpfs", folder]);
+    } catch {
+      await rm(folder, { recursive: true });
+      return null;
+    }
+    return new SmallDisk(folder);
+  }
+
+  async grow(size: string): Promise<void> {
+    await run("mount", ["-o", `remount,size=${size}`, this.folder]);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await run("umount", ["--lazy", this.folder]);
+    await rm(this.folder, { recursive: true });
+  }
+}
+
+test("a broker whose disk is full, and then has room", async ({ skip }) => {
+  await using disk = await SmallDisk.mount("48m");
+  if (disk === null) return skip("this user may not mount a file system");
+  const broker = await ownKafka({
+    settings: () => ({
+      "log.dirs": join(disk.folder, "logs"),
+      // Indexes are files of their full size from the beginning.
+      "log.index.size.max.bytes": "65536",
+      "offsets.topic.num.partitions": "1",
+      "transaction.state.log.num.partitions": "1",
+    }),
+  });
+  // Before the disk goes.
+  await using _ = broker;
+  await using pipeline = await RunningPipeline.start("create table t (id int primary key, body text)", {
+    kinds: ["kafka"],
+    broker: `127.0.0.1:${broker.port}`,
+  });
+  await pipeline.run("insert into t values (0, 'first')");
+  await pipeline.settled();
+  const [rows, bytes] = [12_000, 4_800];
+  await pipeline.run(`insert into t select g, repeat('x', ${bytes}) from generate_series(1, ${rows}) g`);
+  await eventually(
+    async () => {
+      const { state, error } = await sinkOf(pipeline, "kafka");
+      expect({ state, error }).toMatchObject({
+        state: "retrying",
+        error: { code: expect.stringMatching(/MR350[14]/) },
+      });
+    },
+    { withinMs: 60_000 },
+  );
+  await disk.grow("512m");
+  await broker.kill();
+  await broker.start();
+  await pipeline.settled();
+  await pipeline.expectEqual(["t"]);
+  const { topics } = pipeline.sinks;
+  expect(streamFaults(await topics!.read(`${topics!.prefix}${pipeline.source.name}.public.t`))).toEqual([]);
+});
