@@ -1,0 +1,31 @@
+/** Keys of a Kafka sink that have to go together. */
+import { expect, test } from "vitest";
+import { definition } from "../../connectors/kafka/config.ts";
+
+const brokers = ["127.0.0.1:9092"];
+const registry = { url: "https://registry:8081" };
+
+function complaints(options: object): readonly string[] {
+  const { error } = definition.safeParse({ brokers, ...options });
+  return error?.issues.map(({ path, message }) => `${path.join(".")}: ${message}`) ?? [];
+}
+
+test("an encoding with schemas needs a registry, and a format that has schemas", () => {
+  expect(complaints({ format: "debezium", encoding: "avro", registry })).toEqual([]);
+  expect(complaints({ format: "debezium-flat", encoding: "json-schema", registry })).toEqual([]);
+  expect(complaints({ format: "debezium", encoding: "avro" })).toEqual([
+    "encoding: `avro` needs a schema registry: `registry: { url: … }`",
+  ]);
+  expect(complaints({ encoding: "json-schema", registry })).toEqual([
+    "encoding: `json-schema` is for the formats debezium and debezium-flat; millrace is written as `json`",
+  ]);
+});
+
+test("a registry that nothing uses is refused, and so is one without an address", () => {
+  expect(complaints({ format: "debezium", registry })).toEqual([
+    "registry: has no use with `encoding: json`; set `encoding: avro` or `json-schema`",
+  ]);
+  expect(complaints({ format: "debezium", encoding: "avro", registry: { url: "registry:8081" } })).toEqual([
+    "registry.url: expected http:// or https://",
+  ]);
+});
