@@ -163,7 +163,10 @@ const REPORT: Fields<ReportSummary> = {
   drift: ["boolean", "whether any row of any sink differs from the source"],
   alarm: ["boolean", "whether more rows differ than `maxDrift` allows"],
   tables: ["count", "tables, each counted once for every sink"],
-  notComparable: ["count", "tables and sinks that could not be compared completely"],
+  notComparable: [
+    "count",
+    "tables and sinks that could not be compared completely; without sinks that only pass changes on",
+  ],
   compared: ["rows", "rows compared, all tables and sinks together"],
   whole: ["boolean", "whether all tables in all sinks were requested"],
   part: [

@@ -188,9 +188,9 @@ test.skipIf(isLeastMode)(
     await source.query("insert into quiet values (2)");
     const late = await installation.command("wait", "--timeout", "3s");
     expect(late).toMatchObject({ exitCode: 5, stdout: expect.stringContaining("public.quiet") });
-    expect((await installation.command("status")).stdout).toMatch(
-      /! table public\.quiet is suspended[^]*-> ALTER TABLE/,
-    );
+    const seen = await installation.command("status", "--exit-code");
+    expect(seen.exitCode).toBe(3);
+    expect(seen.stdout).toMatch(/! table public\.quiet is suspended[^]*-> ALTER TABLE/);
     expect((await daemon.stop()).exitCode).toBe(0);
     const once = await installation.command("run", "--once");
     expect(once).toMatchObject({ exitCode: 1, stdout: expect.stringContaining("public.quiet") });

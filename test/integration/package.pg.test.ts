@@ -104,6 +104,9 @@ test("every command works from it", async () => {
   await done("init", "--source", source.url, "--sink", "./w.duckdb", "--sink", replica.url);
   appendFileSync(folder.file("millrace.yaml"), "\nadmin: { listen: false }\n");
   await done("check");
+  await done("grants");
+  writeFileSync(folder.file("c.json"), '{"connector.class": "PostgresConnector", "database.hostname": "db"}');
+  expect(await done("import", "debezium", "c.json")).toContain("kind: postgres");
   await done("run", "--once");
   {
     const daemon = spawn(process.execPath, [installed.program, "run"], { cwd: folder.path, stdio: "ignore" });
@@ -127,6 +130,7 @@ test("every command works from it", async () => {
   }
   expect(await done("query", "select count(*) as n from public.orders", "--json")).toContain("31");
   await done("status");
+  await done("top", "--once");
   await done("offsets", "show");
   await done("dlq", "list");
   await done("schema", "list");

@@ -1,5 +1,5 @@
 /** What the documents say about versions, metrics and configuration is so; what they refer to: references.test.ts. */
-import { readFileSync } from "node:fs";
+import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { connectors } from "../../connectors/registry.ts";
@@ -46,6 +46,16 @@ test("docs/metrics.md names every metric of a scrape, and none more", async () =
   // As promtool has it: that ending is for counters.
   const misnamed = [...scrape.matchAll(/^# TYPE (\S+_total) (?!counter$)/gm)].map(([, name]) => name);
   expect(misnamed).toEqual([]);
+});
+
+test("runbooks and docs/operate.md name only metrics that there are", () => {
+  const known = text("docs/metrics.md");
+  const pages = ["docs/operate.md", ...globSync("docs/runbooks/*.md", { cwd: root })];
+  expect(pages.length).toBeGreaterThan(10);
+  const named = pages.flatMap((page) =>
+    [...text(page).matchAll(/millrace_[a-z0-9_]+/g)].map(([name]) => ({ page, name })),
+  );
+  expect(named.filter(({ name }) => !known.includes(`\`${name}\``))).toEqual([]);
 });
 
 const NOTHING_KNOWN: Levels = {

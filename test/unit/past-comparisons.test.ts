@@ -1,6 +1,6 @@
 /** What kept reports say of now: when everything was equal last, and which drift nobody has found gone. */
 import { expect, test } from "vitest";
-import type { ReportSummary } from "../../src/core/contracts/reconciliation.ts";
+import { type ReconcileDocument, type ReportSummary, summaryOf } from "../../src/core/contracts/reconciliation.ts";
 import { lastEqual, openDrift } from "../../src/reconcile/report/past.ts";
 
 let count = 0;
@@ -33,6 +33,15 @@ function report(changed: Partial<ReportSummary> = {}): ReportSummary {
 const DRIFT = { drift: true, alarm: true, missing: 1 } as const;
 const newestFirst = (...reports: readonly ReportSummary[]): readonly ReportSummary[] => reports.toReversed();
 const fast = (number: number): ReportSummary => report({ part: { number, of: 7 } });
+
+test("a sink that only passes changes on, which nobody can compare, keeps no comparison from being of everything", () => {
+  const stream = { sink: "stream", table: null, reason: "it only passes changes on", isExpected: true } as const;
+  const away = { sink: "cache", table: null, reason: "it is away" };
+  const summary = (notComparable: ReconcileDocument["notComparable"]): ReportSummary =>
+    summaryOf({ ...report(), part: null, tables: [], notComparable, aside: [] });
+  expect(lastEqual([summary([stream])])).not.toBeNull();
+  expect(lastEqual([summary([stream, away])])).toBeNull();
+});
 
 test("only a comparison of everything in which all is equal counts as a success", () => {
   const complete = report();

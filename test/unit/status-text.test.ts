@@ -4,25 +4,10 @@ import { exitCodeOf } from "../../src/cli/status/status.ts";
 import { statusText } from "../../src/cli/status/status-text.ts";
 import type { ReportSummary } from "../../src/core/contracts/reconciliation.ts";
 import type { StoredError } from "../../src/core/contracts/state-store.ts";
-import type { SinkStatus, StatusDocument } from "../../src/core/contracts/status.ts";
+import { sinkStatus, type StatusChange, statusDocument } from "../support/status-document.ts";
 
 const NOW_MS = Date.parse("2026-11-20T03:12:00Z");
 const SCREEN_LINES = 40;
-
-const sink = (name: string, change: Partial<SinkStatus> = {}): SinkStatus => ({
-  name,
-  kind: "redis",
-  state: "streaming",
-  position: "0/1A2B3C8",
-  lagSeconds: 0,
-  lagBytes: 0,
-  deadLetters: 0,
-  error: null,
-  needsPerson: false,
-  catchingUp: false,
-  waitsFor: [],
-  ...change,
-});
 
 const error = (code: string, message: string, hint: string | null, at = "2026-11-20T03:00:00Z"): StoredError => ({
   code,
@@ -31,48 +16,10 @@ const error = (code: string, message: string, hint: string | null, at = "2026-11
   at,
 });
 
-type Change = Partial<Omit<StatusDocument, "source" | "tables">> & {
-  readonly source?: Partial<StatusDocument["source"]>;
-  readonly tables?: Partial<StatusDocument["tables"]>;
-};
-
-function text(change: Change = {}): string {
-  const written = statusText(document(change), NOW_MS);
+function text(change: StatusChange = {}): string {
+  const written = statusText(statusDocument(change), NOW_MS);
   expect(written.split("\n").length).toBeLessThanOrEqual(SCREEN_LINES);
   return written;
-}
-
-function document({ source, tables, ...change }: Change = {}): StatusDocument {
-  return {
-    name: "shop",
-    phase: "streaming",
-    source: {
-      kind: "postgres",
-      up: true,
-      position: "0/1A2B3C8",
-      acknowledged: "0/1A2B3C8",
-      lagBytes: 0,
-      lagSeconds: 0,
-      retainedBytes: 2048,
-      safeBytes: null,
-      zeroDates: null,
-      safeSeconds: null,
-      warnings: [],
-      error: null,
-      needsPerson: false,
-      goneBack: null,
-      copy: null,
-      ...source,
-    },
-    sinks: [sink("warehouse"), sink("cache")],
-    tables: { captured: 2, aside: [], refused: [], unreadable: [], suspended: [], ...tables },
-    state: { error: null },
-    refills: 0,
-    snapshots: [],
-    reconcile: { next: null, last: null, drift: null, failure: null },
-    daemon: { pid: 42, startedAt: "2026-11-20T01:00:00Z" },
-    ...change,
-  };
 }
 
 const attention = (written: string) => /to look at:\n([^]*?)\n\n/.exec(written)?.[1];
@@ -88,20 +35,20 @@ test("in order: it says so in one line, and asks for nothing", () => {
 });
 
 test("a sink that is down: which, since when, that it mends itself, and what to look at", () => {
-  const down = sink("cache", {
+  const down = sinkStatus("cache", {
     state: "retrying",
     lagSeconds: 720,
     lagBytes: 2048,
     error: error("MR3401", "the server can't be reached", "Check url, TLS and firewall.", "2026-11-20T03:11:57Z"),
   });
-  expect(attention(text({ sinks: [sink("warehouse"), down] }))).toBe(
+  expect(attention(text({ sinks: [sinkStatus("warehouse"), down] }))).toBe(
     "  ! sink cache does not take rows, 12 min and 2.0 KB of log behind: MR3401 the server can't be reached (last tried 3 s ago; it catches up by itself)\n" +
       "    -> Check url, TLS and firewall.",
   );
 });
 
 test("a sink that was never reached is not said to be behind by nothing", () => {
-  const down = sink("cache", {
+  const down = sinkStatus("cache", {
     state: "retrying",
     lagSeconds: null,
     lagBytes: null,
@@ -111,14 +58,14 @@ test("a sink that was never reached is not said to be behind by nothing", () => 
 });
 
 test("without a daemon an error that may have passed is not said to wait for somebody", () => {
-  const last = sink("cache", { state: "failed", error: error("MR3401", "the server can't be reached", null) });
+  const last = sinkStatus("cache", { state: "failed", error: error("MR3401", "the server can't be reached", null) });
   const said = attention(text({ sinks: [last], daemon: null }));
   expect(said).toContain("! sink cache did not take rows last: MR3401 the server can't be reached");
   expect(said).not.toContain("waits for you");
 });
 
 test("a sink that failed is not said to mend itself", () => {
-  const failed = sink("cache", {
+  const failed = sinkStatus("cache", {
     state: "failed",
     error: error("MR1301", "it was emptied", "millrace snapshot start"),
   });
@@ -129,9 +76,9 @@ test("a sink that failed is not said to mend itself", () => {
 });
 
 test("a sink that is slow, and one that catches up, are told apart", () => {
-  const slow = sink("warehouse", { lagSeconds: 95, lagBytes: 3 * 1024 ** 2 });
-  const late = sink("cache", { lagSeconds: 4000, lagBytes: 5 * 1024 ** 3, catchingUp: true });
-  const said = attention(text({ sinks: [slow, late, sink("search", { lagSeconds: 2 })] }));
+  const slow = sinkStatus("warehouse", { lagSeconds: 95, lagBytes: 3 * 1024 ** 2 });
+  const late = sinkStatus("cache", { lagSeconds: 4000, lagBytes: 5 * 1024 ** 3, catchingUp: true });
+  const said = attention(text({ sinks: [slow, late, sinkStatus("search", { lagSeconds: 2 })] }));
   expect(said).toContain("sink warehouse is slow, 95 s and 3.0 MB of log behind");
   expect(said).toContain("sink cache catches up, 66 min and 5.0 GB of log behind; the others are not held up");
   expect(said).not.toContain("search");
@@ -139,7 +86,7 @@ test("a sink that is slow, and one that catches up, are told apart", () => {
 
 test("a paused sink: what it costs and the command that ends it", () => {
   const said = attention(
-    text({ sinks: [sink("cache", { state: "paused" })], source: { retainedBytes: 3 * 1024 ** 3 } }),
+    text({ sinks: [sinkStatus("cache", { state: "paused" })], source: { retainedBytes: 3 * 1024 ** 3 } }),
   );
   expect(said).toBe(
     "  ! sink cache is paused; the source keeps its log for it (3.0 GB by now)\n    -> millrace resume --sink cache",
@@ -147,7 +94,7 @@ test("a paused sink: what it costs and the command that ends it", () => {
 });
 
 test("dead letters are a matter although everything streams", () => {
-  const said = attention(text({ sinks: [sink("cache", { deadLetters: 1 })] }));
+  const said = attention(text({ sinks: [sinkStatus("cache", { deadLetters: 1 })] }));
   expect(said).toContain("sink cache refused 1 row, kept as dead letters: the sink lacks them");
   expect(said).toContain("-> millrace dlq list --sink cache");
 });
@@ -181,14 +128,14 @@ test("a first copy that runs is progress, not trouble", () => {
   const written = text({
     phase: "snapshot",
     source: { copy: { tableCount: 3, tablesDone: 1, rowsRead: 120_000 } },
-    sinks: [sink("cache", { state: "snapshot", position: null, lagSeconds: null, lagBytes: null })],
+    sinks: [sinkStatus("cache", { state: "snapshot", position: null, lagSeconds: null, lagBytes: null })],
   });
   expect(written).toContain("first copy: 1 of 3 tables done, 120,000 rows read");
   expect(written).not.toContain("to look at");
 });
 
 test("without a daemon: that nothing is copied, and how it is started", () => {
-  const written = text({ daemon: null, phase: "stopped", sinks: [sink("cache", { state: "stopped" })] });
+  const written = text({ daemon: null, phase: "stopped", sinks: [sinkStatus("cache", { state: "stopped" })] });
   expect(written).toMatch(/^shop: no daemon is running/);
   expect(attention(written)).toContain("nothing is copied while no daemon runs");
   expect(attention(written)).toContain("-> millrace run");
@@ -196,8 +143,8 @@ test("without a daemon: that nothing is copied, and how it is started", () => {
 
 test("a stream that went back for a sink: who waits, for whom, and why", () => {
   const goneBack = { sinks: ["cache"], until: "0/99", error: error("MR2030", "no second slot", "Raise the limit.") };
-  const waiting = sink("warehouse", { waitsFor: ["cache"] });
-  const written = text({ source: { goneBack }, sinks: [waiting, sink("cache", { catchingUp: true })] });
+  const waiting = sinkStatus("warehouse", { waitsFor: ["cache"] });
+  const written = text({ source: { goneBack }, sinks: [waiting, sinkStatus("cache", { catchingUp: true })] });
   expect(attention(written)).toContain(
     "the stream went back for cache; the other sinks wait until it is at 0/99 again",
   );
@@ -301,13 +248,13 @@ describe("as an exit code", () => {
     failure: null,
   });
 
-  test.each<[string, Change, number]>([
+  test.each<[string, StatusChange, number]>([
     ["all is well", {}, 0],
-    ["a sink that catches up by itself", { sinks: [sink("a", { state: "retrying", error: refused })] }, 0],
+    ["a sink that catches up by itself", { sinks: [sinkStatus("a", { state: "retrying", error: refused })] }, 0],
     ["no daemon", { daemon: null }, 1],
     ["a daemon elsewhere", { daemon: null, heldBy: "host pid 7" }, 0],
-    ["a sink that waits for somebody", { sinks: [sink("a", { state: "retrying", needsPerson: true })] }, 3],
-    ["dead letters", { sinks: [sink("a", { deadLetters: 2 })] }, 3],
+    ["a sink that waits for somebody", { sinks: [sinkStatus("a", { state: "retrying", needsPerson: true })] }, 3],
+    ["dead letters", { sinks: [sinkStatus("a", { deadLetters: 2 })] }, 3],
     ["a suspended table", { tables: { aside: [{ table: "public.t", error: refused }] } }, 3],
     [
       "a table that can't be read",
@@ -321,11 +268,11 @@ describe("as an exit code", () => {
     ["drift", { reconcile: found({}) }, 3],
     ["drift that was repaired", { reconcile: found({ repaired: 1 }) }, 0],
     ["a planned comparison that failed", { reconcile: { next: null, last: null, drift: null, failure: refused } }, 3],
-    ["a sink that failed without an error", { sinks: [sink("a", { state: "failed" })] }, 3],
+    ["a sink that failed without an error", { sinks: [sinkStatus("a", { state: "failed" })] }, 3],
     ["a table that a sink lacks", { tables: { suspended: [{ table: "public.t", sink: "a", error: refused }] } }, 3],
     ["a source that does not tell its position", { source: { up: false } }, 0],
   ])("%s", (what, change, expected) => {
-    expect(exitCodeOf(document(change))).toBe(expected);
+    expect(exitCodeOf(statusDocument(change))).toBe(expected);
     // What somebody has to act on is never passed over in words.
     if (expected !== 0) expect(text(change)).not.toMatch(/all is well|nothing is wrong/);
     if (what.endsWith("its position")) expect(text(change)).toContain("does not tell its position");

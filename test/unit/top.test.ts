@@ -3,55 +3,11 @@ import { spawn, spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { frameOf, LagHistory } from "../../src/cli/top/frame.ts";
-import type { SinkStatus, StatusDocument } from "../../src/core/contracts/status.ts";
 import { PROGRAM } from "../support/program.ts";
+import { sinkStatus, statusDocument } from "../support/status-document.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
 const NOW_MS = Date.parse("2026-11-20T03:12:00Z");
-
-const sink = (name: string, change: Partial<SinkStatus> = {}): SinkStatus => ({
-  name,
-  kind: "redis",
-  state: "streaming",
-  position: "0/1A2B3C8",
-  lagSeconds: 0,
-  lagBytes: 0,
-  deadLetters: 0,
-  error: null,
-  needsPerson: false,
-  catchingUp: false,
-  waitsFor: [],
-  ...change,
-});
-
-const status = (sinks: readonly SinkStatus[]): StatusDocument => ({
-  name: "shop",
-  phase: "streaming",
-  source: {
-    kind: "postgres",
-    up: true,
-    position: "0/1A2B3C8",
-    acknowledged: "0/1A2B3C8",
-    lagBytes: 0,
-    lagSeconds: 0,
-    retainedBytes: 2048,
-    safeBytes: null,
-    zeroDates: null,
-    safeSeconds: null,
-    warnings: [],
-    error: null,
-    needsPerson: false,
-    goneBack: null,
-    copy: null,
-  },
-  sinks,
-  tables: { captured: 2, aside: [], refused: [], unreadable: [], suspended: [] },
-  state: { error: null },
-  refills: 0,
-  snapshots: [],
-  reconcile: { next: null, last: null, drift: null, failure: null },
-  daemon: { pid: 42, startedAt: "2026-11-20T01:00:00Z" },
-});
 
 const refused = {
   code: "MR3401",
@@ -62,17 +18,17 @@ const refused = {
 
 test("all in order: who follows, and the course of the lag", () => {
   const history = new LagHistory();
-  for (const lagSeconds of [0, 1, 8, 70, null, 0]) history.add([sink("cache", { lagSeconds })]);
-  const lines = frameOf(status([sink("cache")]), history, NOW_MS, { columns: 80, rows: 24 });
+  for (const lagSeconds of [0, 1, 8, 70, null, 0]) history.add([sinkStatus("cache", { lagSeconds })]);
+  const lines = frameOf(statusDocument({ sinks: [sinkStatus("cache")] }), history, NOW_MS, { columns: 80, rows: 24 });
   expect(lines.slice(0, 2)).toEqual(["shop: streaming (pid 42, up for 2 h 12 min)", "all is well: the sink follows"]);
   expect(lines.find((line) => line.startsWith("cache"))).toMatch(/^cache \(redis\) +streaming +0\.0 s +0 B +0 ▁▂▅█ ▁$/);
 });
 
 test.each([40, 80, 200])("with %d columns no line is longer, and no name commands the terminal", (columns) => {
   const sinks = Array.from({ length: 12 }, (_, i) =>
-    sink(`sink-with-quite-a-long-name-${i}\u001b[2J`, { state: "retrying", error: refused, deadLetters: 3 }),
+    sinkStatus(`sink-with-quite-a-long-name-${i}\u001b[2J`, { state: "retrying", error: refused, deadLetters: 3 }),
   );
-  const lines = frameOf(status(sinks), new LagHistory(), NOW_MS, { columns, rows: 30 });
+  const lines = frameOf(statusDocument({ sinks }), new LagHistory(), NOW_MS, { columns, rows: 30 });
   expect(lines.length).toBeLessThanOrEqual(30);
   expect(Math.max(...lines.map((line) => Array.from(line).length))).toBeLessThanOrEqual(columns);
   expect(lines.join("")).not.toContain("\u001b");

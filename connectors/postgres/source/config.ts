@@ -37,32 +37,30 @@ export const sourceFactory: SourceFactory<PostgresSourceOptions> = {
   },
   check: async (context, signal) => {
     const { check } = await import("./check.ts");
-    const own = await contextOf(context, SILENT);
-    try {
-      return await check(own, signal);
-    } finally {
-      await own.database.close();
-    }
+    return await briefly(context, (own) => check(own, signal));
   },
   trial: async (context, tried, signal) => {
     const { trial } = await import("./trial.ts");
-    const own = await contextOf(context, SILENT);
-    try {
-      return await trial(own, tried, signal);
-    } finally {
-      await own.database.close();
-    }
+    return await briefly(context, (own) => trial(own, tried, signal));
   },
   grants: async (context, signal) => {
     const { grants } = await import("./grants.ts");
-    const own = await contextOf(context, SILENT);
-    try {
-      return await grants(own, signal);
-    } finally {
-      await own.database.close();
-    }
+    return await briefly(context, (own) => grants(own, signal));
   },
 };
+
+/** For one piece of work: the connection is closed after it. */
+async function briefly<T>(
+  context: FactoryContext<PostgresSourceOptions>,
+  work: (own: SourceContext) => Promise<T>,
+): Promise<T> {
+  const own = await contextOf(context, SILENT);
+  try {
+    return await work(own);
+  } finally {
+    await own.database.close();
+  }
+}
 
 async function contextOf(context: FactoryContext<PostgresSourceOptions>, logger: Logger): Promise<SourceContext> {
   const { Database } = await import("./database.ts");

@@ -26,7 +26,7 @@ const NEEDLESS: Readonly<Record<string, string>> = {
   "gtid.source.filter.dml.events binlog.buffer.size enable.time.adjuster connectionTimeZone database.connectionTimeZone database.serverTimezone jdbc.*":
     "Millrace reads the log with a decoder of its own, which needs no such setting",
   "replica.identity.autoset.values":
-    "no REPLICA IDENTITY FULL is needed: values that the log leaves out are kept (docs/glossary.md)",
+    "no REPLICA IDENTITY FULL is needed: a value that the log leaves out never becomes null in a sink",
   "table.ignore.builtin schema.refresh.mode":
     "the server's own tables are never captured, and changed tables are followed",
 };
@@ -40,7 +40,7 @@ const MISSING: Readonly<Record<string, string>> = {
   "topic.naming.strategy topic.delimiter topic.cache.size topic.transaction topic.creation.*":
     "topics are named <prefix><name>.<schema>.<table>; the sink's `prefix` and `topic` change that, and `topics.settings` has the settings of new topics",
   "time.precision.mode binary.handling.mode interval.handling.mode hstore.handling.mode money.fraction.digits bigint.unsigned.handling.mode json.handling.mode geometry.* vector.*":
-    "the sink writes the form that Debezium has by default: connectors/kafka/README.md has the table of types",
+    "the sink writes the form that Debezium has by default",
   "unavailable.value.placeholder": "the sink writes Debezium's default, __debezium_unavailable_value",
   "sanitize.field.names field.name.adjustment.mode schema.name.adjustment.mode":
     "names are written as they are at the source; `rename` in `tables` gives a column another name",
@@ -48,7 +48,7 @@ const MISSING: Readonly<Record<string, string>> = {
   "message.prefix.* logical.decoding.message.*": "messages of pg_logical_emit_message are not written to the sink",
   "event.processing.failure.handling.mode inconsistent.schema.handling.mode binlog.*.handling.mode errors.*":
     "a row that a sink refuses becomes a dead letter, or stops the sink: the sink's `onPoison`",
-  "notification.* custom.metric.tags": "the daemon's metrics and status tell of it: docs/metrics.md",
+  "notification.* custom.metric.tags": "the daemon's metrics and status tell of it",
   "snapshot.select.statement.overrides* snapshot.include.collection.list snapshot.tables.order.by.row.count snapshot.query.* snapshot.mode.*":
     "the first copy reads every captured table; `where` in `tables` filters rows of copy and stream alike",
   "database.initial.statements database.query.timeout.ms driver.* database.useSSL":

@@ -41,6 +41,9 @@ function formatFrom(given: DebeziumConfig): string {
   for (const [key, type] of given.startingWith("transforms.")) {
     if (!key.endsWith(".type") || !type.endsWith(".ExtractNewRecordState")) continue;
     given.take(key);
+    const own = key.slice("transforms.".length, -".type".length);
+    if (given.startingWith("transforms").some(([name, list]) => name === "transforms" && list.trim() === own))
+      given.take("transforms");
     return "debezium-flat";
   }
   const converter = given.take("value.converter") ?? "";

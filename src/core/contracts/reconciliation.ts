@@ -128,7 +128,7 @@ export interface ReportSummary {
   readonly alarm: boolean;
   /** Tables, counted once for each sink in which they were compared. */
   readonly tables: number;
-  /** How many could not be compared, or only partly. */
+  /** How many could not be compared, or only partly; without sinks that only pass changes on. */
   readonly notComparable: number;
   /** Rows of all tables and sinks together. */
   readonly compared: number;
@@ -155,7 +155,7 @@ export function summaryOf({ tables, notComparable, aside, ...found }: ReconcileD
     drift,
     alarm,
     tables: tables.length,
-    notComparable: notComparable.length,
+    notComparable: notComparable.filter(({ isExpected }) => isExpected !== true).length,
     compared: sum("compared"),
     whole,
     part,
