@@ -1,20 +1,11 @@
 import * as z from "zod";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
-import { tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
-import { tlsOptions } from "../../src/tls/options.ts";
-import { isTopicText, type TopicNaming } from "./names.ts";
+import { clusterOf, connectionKeys } from "./connection.ts";
+import { isTopicText, logTopic, type TopicNaming } from "./names.ts";
 import type { Format } from "./formats/format.ts";
 import type { KafkaSinkSettings } from "./settings.ts";
 
 const SETTING_NAME = /^[a-z][a-z.]+$/;
-
-const sasl = z.strictObject({
-  mechanism: z
-    .enum(["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
-    .describe("How user and password are sent. PLAIN only with `tls`, or in a network that is trusted."),
-  username: z.string().min(1),
-  password: z.string(),
-});
 
 const topics = z.strictObject({
   create: z
@@ -39,16 +30,7 @@ const topics = z.strictObject({
 });
 
 export const definition = z.object({
-  brokers: z
-    .array(z.string().regex(/^[^\s/@:]+:\d+$|^\[[0-9a-fA-F:]+\]:\d+$/, { error: "expected host:port" }))
-    .min(1)
-    .describe("host:port of one or more brokers; they name the others."),
-  prefix: z
-    .string()
-    .max(100)
-    .refine(isTopicText, { error: "expected letters, digits, dots, underscores and hyphens" })
-    .default("")
-    .describe("What the name of every topic begins with."),
+  ...connectionKeys,
   topic: z
     .string()
     .min(1)
@@ -57,11 +39,12 @@ export const definition = z.object({
     .optional()
     .describe("One topic for all tables, instead of `<name>.<schema>.<table>` for each; the keys then name the table."),
   format: z
-    .enum(["millrace", "debezium", "debezium-flat", "cloudevents"])
+    .enum(["millrace", "debezium", "debezium-flat", "cloudevents", "log"])
     .default("millrace")
     .describe(
       "How a change looks. millrace: the envelope that `millrace tail` prints. debezium: what Debezium's connectors write. " +
-        "debezium-flat: the row, as Debezium's ExtractNewRecordState gives it. cloudevents: CloudEvents with Debezium's attributes.",
+        "debezium-flat: the row, as Debezium's ExtractNewRecordState gives it. cloudevents: CloudEvents with Debezium's attributes. " +
+        "log: one topic for other Millrace daemons, whose source is `kind: kafka`.",
     ),
   schemas: z
     .boolean()
@@ -85,13 +68,6 @@ export const definition = z.object({
     ),
   compression: z.enum(["none", "gzip", "zstd"]).default("none").describe("How batches of records are compressed."),
   topics: topics.prefault({}).describe("How topics are created."),
-  tls: z
-    .union([z.boolean(), z.strictObject(tlsKeys("the brokers'"))])
-    .default(false)
-    .describe(
-      "Whether the connection is encrypted; with an authority of your own, or a client certificate: an object.",
-    ),
-  sasl: sasl.optional().describe("The login. Default: none, or the client certificate."),
 });
 
 export type KafkaOptions = z.output<typeof definition>;
@@ -106,23 +82,20 @@ export const factory: SinkFactory<KafkaOptions> = {
     return await check(await settingsOf(context), signal, tables);
   },
   places: ({ daemon, options }) => {
-    const { brokers, prefix, topic } = options;
+    const { brokers, prefix, topic, format } = options;
+    if (format === "log")
+      return [`topic ${logTopic({ prefix, daemon })} of the Kafka cluster at ${brokers.toSorted().join(", ")}`];
     return [`topics ${prefix}${topic ?? `${daemon}.…`} of the Kafka cluster at ${brokers.toSorted().join(", ")}`];
   },
 };
 
 async function settingsOf(context: SinkContext<KafkaOptions>): Promise<KafkaSinkSettings> {
   const { name, daemon, folder, options } = context;
-  const { brokers, tombstones, transactions, compression, topics: made, tls, sasl: login } = options;
+  const { tombstones, transactions, compression, topics: made } = options;
   const settings = Object.entries(made.settings).map(([key, value]) => [key, String(value)] as const);
   return {
     name,
-    cluster: () => ({
-      brokers,
-      clientId: `millrace-${daemon}-${name}`,
-      tls: tls === false ? null : tlsOptions(tlsSettings(tls === true ? {} : tls, folder), true),
-      sasl: login ?? null,
-    }),
+    cluster: () => clusterOf(options, folder, `millrace-${daemon}-${name}`),
     naming: namingOf(context),
     rules: {
       create: made.create,
@@ -134,17 +107,18 @@ async function settingsOf(context: SinkContext<KafkaOptions>): Promise<KafkaSink
     tombstones,
     transactions,
     format: await formatOf(context),
+    isLog: options.format === "log",
   };
 }
 
 function namingOf({ daemon, options: { prefix, topic, format } }: SinkContext<KafkaOptions>): TopicNaming {
-  return { prefix, daemon, single: topic, isDebezium: format !== "millrace" };
+  return { prefix, daemon, single: topic, isDebezium: format !== "millrace" && format !== "log" };
 }
 
 async function formatOf(context: SinkContext<KafkaOptions>): Promise<Format | null> {
   const { origin, options } = context;
-  if (origin === undefined) return null;
   const { format: form, schemas, decimals } = options;
+  if (origin === undefined || form === "log") return null;
   if (form !== "millrace") {
     const { DebeziumFormat } = await import("./formats/debezium/debezium.ts");
     return new DebeziumFormat(origin, { form, naming: namingOf(context), schemas, decimals });

@@ -33,6 +33,7 @@ const FETCH_BYTES = 8 * 1024 * 1024;
 const FETCH_WAIT_MS = 500;
 const TRANSACTIONAL = 0x10;
 const CONTROL = 0x20;
+const OFFSET_MAX = 2n ** 63n - 1n;
 /** The second number in the key of a control record. */
 const ABORT = 0;
 
@@ -97,15 +98,20 @@ async function offsetAt(
   return found.offset;
 }
 
-/** The committed records from offset `from` up to, not including, `until`, which is not beyond `Extent.stable`. */
+/**
+ * The committed records from offset `from` up to, not including, `until`, which is not beyond `Extent.stable`. Null: on and
+ * on, as they come, until aborted.
+ */
 export async function* readCommitted(
   cluster: Cluster,
   place: Place,
-  { from, until }: { readonly from: bigint; readonly until: bigint },
+  { from, until }: { readonly from: bigint; readonly until: bigint | null },
   signal: AbortSignal,
 ): AsyncGenerator<CommittedRecord> {
   let next = from;
-  while (next < until) {
+  const end = until ?? OFFSET_MAX;
+  while (next < end) {
+    signal.throwIfAborted();
     const { records, abortedTransactions } = await fetchFrom(cluster, place, next, signal);
     const aborting = new Set<bigint>();
     const aborted = (abortedTransactions ?? []).toSorted((a, b) => (a.firstOffset < b.firstOffset ? -1 : 1));
@@ -117,7 +123,7 @@ export async function* readCommitted(
       } else if ((batch.attributes & TRANSACTIONAL) === 0 || !aborting.has(batch.producerId)) {
         for (const { offsetDelta, key, value } of batch.records) {
           const offset = batch.firstOffset + BigInt(offsetDelta);
-          if (offset >= next && offset < until) yield { offset, key, value };
+          if (offset >= next && offset < end) yield { offset, key, value };
         }
       }
       if (last >= next) next = last + 1n;

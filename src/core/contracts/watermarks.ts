@@ -28,6 +28,8 @@ export interface Watermarks {
 export interface Visibility {
   /** Whether other sessions see the transaction. */
   readonly sees: (xid: number) => boolean;
+  /** As in `Chunk`. */
+  readonly snapshot?: string;
   /** Transactions that may be committed in the log although they are not visible yet. */
   readonly committing: readonly number[];
 }

@@ -1,0 +1,210 @@
+/** The capturing side of `source: kafka`: answers what readers of the log ask. */
+import { ByteWriter } from "../../../src/core/bytes.ts";
+import { type Clock, scopeOf } from "../../../src/core/clock.ts";
+import type { RelayedSource } from "../../../src/core/contracts/relay.ts";
+import type { Chunk } from "../../../src/core/contracts/row-reads.ts";
+import { FrameWriter } from "../../../src/core/model/frame.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
+import { withTimeout } from "../../../src/core/with-timeout.ts";
+import { Turn } from "../../../src/core/turn.ts";
+import { TransactionalWriter } from "../client/transactions.ts";
+import { extentOf, readCommitted } from "../client/reading.ts";
+import { connect } from "../connect.ts";
+import { classify, kafkaError } from "../errors.ts";
+import { callTopics } from "../names.ts";
+import type { KafkaSinkSettings } from "../settings.ts";
+import { RecordBuffers, StepRecords } from "../step-records.ts";
+import { Topics } from "../topics.ts";
+import { type AskedTable, type Call, type Request, type Said, saidError, writeAnswer, writeTables } from "./answers.ts";
+import { partsOf } from "./parts.ts";
+import { relayedShape } from "./shapes.ts";
+
+/** Questions and answers are of no use later. */
+export const CALL_SETTINGS = {
+  "cleanup.policy": "delete",
+  "retention.ms": "3600000",
+  "segment.ms": "3600000",
+} as const;
+/** How many calls are answered at once; more wait in their topic. */
+const CALLS_AT_ONCE = 16;
+/** How long a call waits for transactions to end; then it is asked again. */
+const SETTLE_MS = 10_000;
+/** The content of marks that only move the log on. */
+const MOVE_ON = "log";
+const NOWHERE = { epoch: 1, commit: 0n, index: 0 };
+
+export async function serve(
+  settings: KafkaSinkSettings,
+  clock: Clock,
+  relayed: RelayedSource,
+  signal: AbortSignal,
+): Promise<void> {
+  const { naming, rules, name, compression } = settings;
+  using scope = scopeOf(signal);
+  const until = scope.signal;
+  let failure: unknown;
+  try {
+    await using cluster = await connect(settings.cluster, until);
+    const names = callTopics(naming);
+    const topics = new Topics(cluster, rules, (ms, stop) => clock.sleep(ms, stop));
+    await topics.prepare([names.requests, names.answers], until, { partitions: 1, settings: CALL_SETTINGS });
+    const id = `millrace-${naming.prefix}${naming.daemon}-${name}-answers`;
+    const writer = await TransactionalWriter.open(cluster, { clock, id, compression }, until);
+    const place = { ...topics.get(names.requests), partition: 0 };
+    const { stable } = await extentOf(cluster, place, until);
+    const answering = new Answering(relayed, clock);
+    const turn = new Turn();
+    const open = new Set<Promise<void>>();
+    const one = async (request: Request): Promise<void> => {
+      const message = await answering.answer(request.call, until);
+      using _ = await turn.take(until);
+      const buffers = new RecordBuffers();
+      const records = new StepRecords(buffers, clock.now());
+      const usable = topics.get(names.answers);
+      for (const part of partsOf(message, usable.batchBytesMax)) records.own(usable, Buffer.from(request.id), part);
+      await writer.write(records.batches, until);
+    };
+    for await (const { value } of readCommitted(cluster, place, { from: stable, until: null }, until)) {
+      const request = requestIn(value);
+      if (request === null) continue;
+      const work: Promise<void> = one(request).then(
+        () => void open.delete(work),
+        (error: unknown) => {
+          failure ??= error;
+          scope.end();
+        },
+      );
+      open.add(work);
+      if (open.size >= CALLS_AT_ONCE) await Promise.race(open);
+    }
+  } catch (error) {
+    throw classify(failure ?? error, signal);
+  } finally {
+    scope.end();
+  }
+}
+
+/** Null: something else wrote it. */
+function requestIn(value: Buffer | null): Request | null {
+  try {
+    const request: unknown = JSON.parse(value?.toString("utf8") ?? "");
+    const isRequest = typeof request === "object" && request !== null && "id" in request && "call" in request;
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- what a call says is checked where it is answered
+    return isRequest ? (request as Request) : null;
+  } catch {
+    return null;
+  }
+}
+
+class Answering {
+  readonly #relayed: RelayedSource;
+  readonly #clock: Clock;
+  /** By token: resolves when the transactions have ended. */
+  readonly #settling = new Map<string, Promise<void>>();
+
+  constructor(relayed: RelayedSource, clock: Clock) {
+    this.#relayed = relayed;
+    this.#clock = clock;
+  }
+
+  /** Rejects only when it is stopped. */
+  async answer(call: Call, signal: AbortSignal): Promise<Buffer> {
+    try {
+      if (call.kind === "range" || call.kind === "keys") return await this.#rows(call, signal);
+      return writeAnswer(await this.#said(call, signal), null);
+    } catch (error) {
+      signal.throwIfAborted();
+      return writeAnswer(saidError(error), null);
+    }
+  }
+
+  async #said(call: Exclude<Call, { readonly kind: "range" | "keys" }>, signal: AbortSignal): Promise<Said> {
+    const { source } = this.#relayed;
+    const { watermarks } = source;
+    switch (call.kind) {
+      case "tables":
+        return await this.#tables(signal);
+      case "tip":
+        return { position: String(await this.#moved(source.log.tip(signal), signal)) };
+      case "health":
+        return { position: String((await source.admin.health(signal)).tip) };
+      case "renew":
+        return { position: String(await this.#moved(watermarks.renew(signal), signal)) };
+      case "mark":
+        await watermarks.mark(call.content, signal);
+        return {};
+      case "settle":
+        return { isSettled: await this.#settled(call.token, signal) };
+      case "visibility": {
+        const visible = await watermarks.visibility?.(signal);
+        return { snapshot: visible?.snapshot ?? null, committing: visible?.committing ?? [] };
+      }
+      default:
+        call satisfies never;
+        throw kafkaError("MR3522", "blocked", "the question is one of a later version");
+    }
+  }
+
+  /** Readers wait until the log has passed the position: in an idle log nothing else would bring them there. */
+  async #moved(position: Promise<bigint>, signal: AbortSignal): Promise<bigint> {
+    const reached = await position;
+    await this.#relayed.source.watermarks.mark(MOVE_ON, signal);
+    return reached;
+  }
+
+  async #tables(signal: AbortSignal): Promise<Said> {
+    const { source, table, generation } = this.#relayed;
+    const captured = await source.catalog.tables(signal);
+    // A table that is suspended here can't be read, and its changes are not in the log.
+    const generations = captured.tables.flatMap(({ id }): [string, string][] => {
+      const readable = table(id) === undefined ? undefined : generation(id);
+      return readable === undefined ? [] : [[id, readable]];
+    });
+    const tables = captured.tables.map((shape) => relayedShape(shape));
+    return { tables: writeTables({ ...captured, tables, generations: new Map(generations) }) };
+  }
+
+  async #settled(token: string, signal: AbortSignal): Promise<boolean> {
+    const { settle } = this.#relayed.source.watermarks;
+    let settling = this.#settling.get(token);
+    if (settling === undefined) {
+      settling = settle?.(() => undefined, signal) ?? Promise.resolve();
+      settling.catch(() => this.#settling.delete(token));
+      this.#settling.set(token, settling);
+    }
+    const work = settling.then(() => true);
+    const isSettled = await withTimeout(work, { clock: this.#clock, signal, timeoutMs: SETTLE_MS, late: () => false });
+    if (isSettled) this.#settling.delete(token);
+    return isSettled;
+  }
+
+  async #rows(call: Extract<Call, { readonly kind: "range" | "keys" }>, signal: AbortSignal): Promise<Buffer> {
+    const table = this.#expectTable(call.table);
+    const { rows } = this.#relayed.source;
+    const chunk =
+      call.kind === "keys"
+        ? await rows.readKeys(table, call.keys, signal)
+        : await rows.readRange(table, { after: call.after, where: null, ...scanLimit(call.scanRowCountMax) }, signal);
+    return written(chunk);
+  }
+
+  #expectTable({ id, fingerprint }: AskedTable): TableVersion {
+    const table = this.#relayed.table(id);
+    if (table?.fingerprint === fingerprint) return table;
+    const why = table === undefined ? "is not captured now" : "has another shape by now";
+    throw kafkaError("MR3522", "retryable", `table ${id} ${why}`);
+  }
+}
+
+function scanLimit(scanRowCountMax: number | null): { readonly scanRowCountMax?: number } {
+  return scanRowCountMax === null ? {} : { scanRowCountMax };
+}
+
+function written({ block, last, snapshot }: Chunk): Buffer {
+  const said: Said = { last, snapshot: snapshot ?? null };
+  if (block === null) return writeAnswer(said, null);
+  const out = new ByteWriter(block.byteCount + 1024);
+  new FrameWriter(out, { from: NOWHERE, until: NOWHERE }, relayedShape).rows(block, 0, block.count);
+  block.release();
+  return writeAnswer(said, out.view());
+}

@@ -1,0 +1,90 @@
+import type { CreatedLog, CreateRequest, LogAdmin } from "../../../src/core/contracts/log-admin.ts";
+import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
+import { withTimeout } from "../../../src/core/with-timeout.ts";
+import { scopeOf } from "../../../src/core/clock.ts";
+import { extentOf } from "../client/reading.ts";
+import { connect } from "../connect.ts";
+import { classify, kafkaError } from "../errors.ts";
+import type { Calls } from "./calls.ts";
+import type { SourceContext } from "./context.ts";
+import { type Followed, identityOf, LOSSES } from "./followed.ts";
+import { findLog, type Framed, framesFrom } from "./log-topic.ts";
+
+/** How long a first start waits for what it asked the capturing daemon to write. */
+const FIRST_FRAME_MS_MAX = 60_000;
+
+/** Nothing is created: the capturing daemon writes the log, and Kafka keeps it. */
+export function logAdmin(context: SourceContext, calls: Calls, followed: Followed): LogAdmin {
+  return {
+    losses: LOSSES,
+    create: (request, signal) => create(context, { calls, followed }, request, signal),
+    resume: async (identity, _held, signal) => {
+      followed.recall(identity);
+      await expectThere(context, followed, identity, signal);
+      return identity;
+    },
+    remember: (places) => followed.remember(places),
+    health: async (signal) => {
+      const { said } = await calls.ask({ kind: "health" }, signal);
+      return { tip: BigInt(said.position ?? ""), retainedBytes: 0, safeBytes: null, warnings: [] };
+    },
+  };
+}
+
+/** Begins at the log's present end, which the next frame tells. The rows from before are read through the capturing daemon. */
+async function create(
+  context: SourceContext,
+  { calls, followed }: { readonly calls: Calls; readonly followed: Followed },
+  { epoch }: CreateRequest,
+  signal: AbortSignal,
+): Promise<CreatedLog> {
+  using scope = scopeOf(signal);
+  try {
+    await using cluster = await connect(context.cluster, scope.signal);
+    const place = await findLog(cluster, context, scope.signal);
+    const { stable } = await extentOf(cluster, place, scope.signal);
+    await calls.ask({ kind: "mark", content: "begin" }, scope.signal);
+    const frames = framesFrom(cluster, place, { from: stable, until: null }, scope.signal);
+    const late = (): never => {
+      throw kafkaError("MR3522", "retryable", `daemon ${context.naming.daemon} has written nothing to ${place.name}`);
+    };
+    const limits = { clock: context.clock, signal, timeoutMs: FIRST_FRAME_MS_MAX, late };
+    const { frame, first } = await withTimeout(firstOf(frames), limits);
+    const identity = identityOf(place.topic.id, frame.from.epoch, { position: frame.from.commit, offset: first });
+    followed.recall(identity);
+    return { identity, position: { ...frame.from, epoch }, copy: null };
+  } catch (error) {
+    throw classify(error, signal);
+  } finally {
+    scope.end();
+  }
+}
+
+/** The first frame behind the stored offset shows a gap, and another epoch. */
+async function expectThere(
+  context: SourceContext,
+  followed: Followed,
+  { position, offset }: LogIdentity,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    await using cluster = await connect(context.cluster, signal);
+    const place = await findLog(cluster, context, signal);
+    followed.expectSame(place.topic.id);
+    const { first, stable } = await extentOf(cluster, place, signal);
+    const from = BigInt(offset ?? 0) < first ? first : BigInt(offset ?? 0);
+    for await (const { frame } of framesFrom(cluster, place, { from, until: stable }, signal)) {
+      if (followed.isEarlier(frame)) continue;
+      if (frame.from.commit <= BigInt(position ?? 0)) return;
+      throw kafkaError("MR3520", "fatal", `topic ${place.name} no longer has the changes that this daemon needs`);
+    }
+  } catch (error) {
+    throw classify(error, signal);
+  }
+}
+
+async function firstOf(frames: AsyncGenerator<Framed>): Promise<Framed> {
+  const { value, done } = await frames.next();
+  if (done === true) throw kafkaError("MR3501", "aborted", "the reading was stopped");
+  return value;
+}

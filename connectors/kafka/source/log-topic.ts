@@ -1,0 +1,51 @@
+/** The topic of the log, read as frames. */
+import { Frame, UnreadableFrame } from "../../../src/core/model/frame.ts";
+import type { Cluster } from "../client/cluster.ts";
+import { failureOf } from "../client/failures.ts";
+import { type Place, readCommitted } from "../client/reading.ts";
+import { kafkaError } from "../errors.ts";
+import { Assembly } from "../log/parts.ts";
+import { logTopic } from "../names.ts";
+import type { SourceContext } from "./context.ts";
+
+/** A frame, and the offsets of its records. */
+export interface Framed {
+  readonly frame: Frame;
+  readonly first: bigint;
+  readonly last: bigint;
+}
+
+export async function findLog(cluster: Cluster, { naming }: SourceContext, signal: AbortSignal): Promise<Place> {
+  const name = logTopic(naming);
+  const topic = (await cluster.topics([name], signal)).get(name);
+  if (topic == null) throw failureOf("UNKNOWN_TOPIC_OR_PARTITION", name);
+  return { name, topic, partition: 0 };
+}
+
+/** Every frame that begins at offset `from` or later; `until`: see `readCommitted`. */
+export async function* framesFrom(
+  cluster: Cluster,
+  place: Place,
+  { from, until }: { readonly from: bigint; readonly until: bigint | null },
+  signal: AbortSignal,
+): AsyncGenerator<Framed> {
+  const assembly = new Assembly();
+  for await (const record of readCommitted(cluster, place, { from, until }, signal)) {
+    const whole = assembly.add(record);
+    if (whole !== null) yield { frame: readable(place, () => new Frame(whole.message)), ...whole };
+  }
+}
+
+/** The result, or the error that says that the topic holds something else. */
+export function readable<T>({ name }: Place, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    throw unreadable(name, error);
+  }
+}
+
+export function unreadable(name: string, error: unknown): unknown {
+  const isOurs = error instanceof UnreadableFrame || error instanceof RangeError || error instanceof SyntaxError;
+  return isOurs ? kafkaError("MR3523", "fatal", `a record of topic ${name} is no frame of this version`, error) : error;
+}

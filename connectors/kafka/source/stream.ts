@@ -1,0 +1,134 @@
+import type { ChangeStream, StreamOptions } from "../../../src/core/contracts/change-log.ts";
+import type { TableShape } from "../../../src/core/contracts/catalog.ts";
+import type { Block } from "../../../src/core/model/block.ts";
+import { comparePositions, type Position } from "../../../src/core/model/position.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
+import { scopeOf } from "../../../src/core/clock.ts";
+import type { Cluster } from "../client/cluster.ts";
+import { extentOf } from "../client/reading.ts";
+import { connect } from "../connect.ts";
+import { classify, kafkaError } from "../errors.ts";
+import type { SourceContext } from "./context.ts";
+import { type Framed, findLog, framesFrom, unreadable } from "./log-topic.ts";
+import type { Followed } from "./followed.ts";
+
+/** Of marks that the log brings. */
+export const MARK_PREFIX = "millrace/log";
+
+/** Reads the log's frames from a position on. It goes on only where each frame begins at, or before, the end of the one before. */
+export class FrameStream implements ChangeStream {
+  readonly #context: SourceContext;
+  readonly #followed: Followed;
+  readonly #options: StreamOptions;
+  readonly #cluster: Cluster;
+  readonly #name: string;
+  readonly #frames: AsyncGenerator<Framed>;
+  readonly #over = scopeOf();
+  /** By table id, the version in which it was shown last; null: it is left out. */
+  readonly #shown = new Map<string, { readonly fingerprint: string; readonly table: TableVersion | null }>();
+  #at: Position;
+
+  private constructor(
+    context: SourceContext,
+    followed: Followed,
+    options: StreamOptions,
+    { cluster, name, frames, from }: Opened,
+  ) {
+    this.#context = context;
+    this.#followed = followed;
+    this.#options = options;
+    this.#cluster = cluster;
+    this.#name = name;
+    this.#frames = frames(this.#over.signal);
+    this.#at = from;
+  }
+
+  static async open(
+    context: SourceContext,
+    followed: Followed,
+    from: Position,
+    options: StreamOptions,
+    signal: AbortSignal,
+  ): Promise<FrameStream> {
+    const cluster = await connect(context.cluster, signal);
+    try {
+      const place = await findLog(cluster, context, signal);
+      followed.expectSame(place.topic.id);
+      const { first, stable } = await extentOf(cluster, place, signal);
+      const known = followed.offsetBefore(from.commit);
+      // An offset that the topic no longer has, or not yet: whatever is missing shows as a gap between the positions.
+      const start = known !== null && known >= first && known <= stable ? known : first;
+      const frames = (until: AbortSignal) => framesFrom(cluster, place, { from: start, until: null }, until);
+      return new FrameStream(context, followed, options, { cluster, name: place.name, frames, from });
+    } catch (error) {
+      await cluster[Symbol.asyncDispose]();
+      throw classify(error, signal);
+    }
+  }
+
+  async next(signal: AbortSignal): Promise<Block> {
+    const stop = (): void => this.#over.end();
+    signal.addEventListener("abort", stop, { once: true });
+    try {
+      for (;;) {
+        signal.throwIfAborted();
+        const { value, done } = await this.#frames.next();
+        if (done === true) throw kafkaError("MR3501", "aborted", "the stream is closed");
+        const block = await this.#blockOf(value);
+        if (block !== null) return block;
+      }
+    } catch (error) {
+      throw classify(unreadable(this.#name, error), signal);
+    } finally {
+      signal.removeEventListener("abort", stop);
+    }
+  }
+
+  /** Null: it has nothing new. */
+  async #blockOf({ frame, last }: Framed): Promise<Block | null> {
+    const { epoch } = this.#at;
+    if (this.#followed.isEarlier(frame)) return null;
+    const until = { ...frame.until, epoch };
+    if (comparePositions(until, this.#at) < 0) return null;
+    const from = { ...frame.from, epoch };
+    if (comparePositions(from, this.#at) > 0) throw gap(this.#name);
+    const since = comparePositions(from, this.#at) < 0 ? this.#at : null;
+    const tableOf = (shape: TableShape, position: Position) => this.#tableOf(shape, position);
+    const { block, lost } = await frame.read({ epoch, since, markPrefix: MARK_PREFIX, tableOf });
+    // Before the stream passes the place.
+    for (const id of lost) await this.#options.onUnloggedRows?.(id);
+    this.#at = until;
+    this.#followed.passed(until, last + 1n);
+    return block;
+  }
+
+  async #tableOf(shape: TableShape, position: Position): Promise<TableVersion | null> {
+    const { captures } = this.#context;
+    const before = this.#shown.get(shape.id);
+    if (before?.fingerprint === shape.fingerprint) return before.table;
+    const { resolve, isKnown } = this.#options;
+    const isFollowed = captures(shape) && (shape.key.length > 0 || isKnown?.(shape.id) !== false);
+    const table = isFollowed ? await resolve(shape, position) : null;
+    this.#shown.set(shape.id, { fingerprint: shape.fingerprint, table });
+    return table;
+  }
+
+  /** Kafka keeps the log for as long as the topic says. */
+  acknowledge(): void {}
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#over.end();
+    await this.#cluster[Symbol.asyncDispose]();
+  }
+}
+
+interface Opened {
+  readonly cluster: Cluster;
+  readonly name: string;
+  readonly frames: (until: AbortSignal) => AsyncGenerator<Framed>;
+  readonly from: Position;
+}
+
+function gap(name: string): Error {
+  return kafkaError("MR3520", "fatal", `topic ${name} lacks changes between what this daemon has read and what it has`);
+}

@@ -1,0 +1,29 @@
+import { type Clock, pause } from "./core/clock.ts";
+import type { RelayedSource } from "./core/contracts/relay.ts";
+import type { Sink } from "./core/contracts/sink.ts";
+import type { Logger } from "./core/contracts/telemetry.ts";
+
+const AGAIN_MS = 1_000;
+
+interface RelayingParts {
+  readonly clock: Clock;
+  readonly sinks: readonly Sink[];
+  readonly relayed: RelayedSource;
+  readonly logger: Logger;
+}
+
+/** Answers the daemons that follow the logs of these sinks, until aborted. What goes wrong there stops nothing else. */
+export async function relay({ clock, sinks, relayed, logger }: RelayingParts, signal: AbortSignal): Promise<void> {
+  const one = async (sink: Sink): Promise<void> => {
+    while (!signal.aborted) {
+      try {
+        await sink.relay?.serve(relayed, signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        logger.warn({ sink: sink.name, error }, "daemons that follow the log get no answers; the next attempt follows");
+      }
+      await pause(clock, AGAIN_MS, signal).catch(() => undefined);
+    }
+  };
+  await Promise.all(sinks.filter(({ relay: own }) => own !== undefined).map(one));
+}

@@ -1,0 +1,74 @@
+/** Two daemons with Kafka between them: one captures a database into a log, the other follows the log into sinks of its own. */
+import { type Daemon, Installation } from "./daemon-process.ts";
+import { KafkaTopics } from "./kafka-topics.ts";
+import { type PipelineOptions, RunningPipeline } from "./running-pipeline.ts";
+import { type FreshDatabase, freshDatabase, kafkaBroker } from "./services.ts";
+
+const HEARTBEAT = "500ms";
+
+export interface ThroughOptions extends Pick<PipelineOptions, "kinds"> {
+  /** Of the capturing daemon, beside source and sinks. */
+  readonly capture?: object;
+  /** Of the sink that writes the log. */
+  readonly log?: object;
+}
+
+export class ThroughKafka implements AsyncDisposable {
+  readonly topics: KafkaTopics;
+  readonly capture: Installation;
+  capturing: Daemon;
+  /** The applying side; its `source` is the database. */
+  readonly applying: RunningPipeline;
+
+  private constructor(topics: KafkaTopics, capture: Installation, capturing: Daemon, applying: RunningPipeline) {
+    this.topics = topics;
+    this.capture = capture;
+    this.capturing = capturing;
+    this.applying = applying;
+  }
+
+  static async start(prepare: string, options: ThroughOptions = {}): Promise<ThroughKafka> {
+    const topics = new KafkaTopics(kafkaBroker());
+    const { broker, prefix } = topics;
+    const database = await freshDatabase();
+    let capture: Installation | undefined;
+    try {
+      await database.query(prepare);
+      capture = new Installation({
+        name: database.name,
+        source: { kind: "postgres", url: database.url, heartbeat: HEARTBEAT },
+        sinks: { log: { kind: "kafka", brokers: [broker], prefix, format: "log", ...options.log } },
+        ...options.capture,
+      });
+      const capturing = capture.run();
+      await capturing.streaming();
+      const applying = await RunningPipeline.start("", {
+        ...options,
+        source: database,
+        configure: (config) => ({
+          ...config,
+          name: `${config.name}_a`,
+          source: { kind: "kafka", brokers: [broker], prefix, from: database.name, heartbeat: HEARTBEAT },
+        }),
+      });
+      return new ThroughKafka(topics, capture, capturing, applying);
+    } catch (error) {
+      await capture?.[Symbol.asyncDispose]();
+      await database[Symbol.asyncDispose]();
+      await topics[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  get source(): FreshDatabase {
+    return this.applying.source;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    // The daemons before the database.
+    await this.applying.installation[Symbol.asyncDispose]();
+    await this.capture[Symbol.asyncDispose]();
+    await this.applying[Symbol.asyncDispose]();
+    await this.topics[Symbol.asyncDispose]();
+  }
+}
