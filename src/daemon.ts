@@ -137,12 +137,7 @@ async function runWithLease(
   await using admin = await serve(config, parts, until);
   logger.info({ name: config.name, listen: admin.address }, "millrace is running");
   const running = pipeline.run(until);
-  const relayed = {
-    source,
-    table: (id: string) => pipeline.gate.table(id),
-    generation: (id: string) => pipeline.gate.generation(id),
-  };
-  const relaying = relay({ clock, sinks: sinks.map(({ sink }) => sink), relayed, logger }, until);
+  const relaying = relay({ clock, sinks: sinks.map(({ sink }) => sink), pipeline, logger }, until);
   try {
     const caughtUp = async (): Promise<DaemonResult> => {
       const missing = await control.untilCaughtUp(until);

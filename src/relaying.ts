@@ -1,6 +1,7 @@
 import { type Clock, pause } from "./core/clock.ts";
 import type { RelayedSource } from "./core/contracts/relay.ts";
 import type { Sink } from "./core/contracts/sink.ts";
+import type { Pipeline } from "./runtime/pipeline.ts";
 import type { Logger } from "./core/contracts/telemetry.ts";
 
 const AGAIN_MS = 1_000;
@@ -8,12 +9,23 @@ const AGAIN_MS = 1_000;
 interface RelayingParts {
   readonly clock: Clock;
   readonly sinks: readonly Sink[];
-  readonly relayed: RelayedSource;
+  readonly pipeline: Pipeline;
   readonly logger: Logger;
 }
 
 /** Answers the daemons that follow the logs of these sinks, until aborted. What goes wrong there stops nothing else. */
-export async function relay({ clock, sinks, relayed, logger }: RelayingParts, signal: AbortSignal): Promise<void> {
+export async function relay({ clock, sinks, pipeline, logger }: RelayingParts, signal: AbortSignal): Promise<void> {
+  const { gate, news, source } = pipeline;
+  const relayed: RelayedSource = {
+    source,
+    look: async (until) => {
+      for (let told = news.count; !(await pipeline.look(until)); told = news.count) {
+        await news.after(told, clock, AGAIN_MS, until);
+      }
+    },
+    table: (id) => gate.table(id),
+    isSuspended: (id) => gate.suspended.has(id),
+  };
   const one = async (sink: Sink): Promise<void> => {
     while (!signal.aborted) {
       try {

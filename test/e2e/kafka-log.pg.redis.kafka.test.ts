@@ -1,5 +1,5 @@
 /** One daemon captures into a log in Kafka, another one applies from it: its sinks equal the source. */
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, test } from "vitest";
 import { ThroughKafka } from "../support/through-kafka.ts";
 
 const MADE = `create table orders (id int primary key, n int not null, body text);

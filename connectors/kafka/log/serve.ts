@@ -45,6 +45,8 @@ export async function serve(
   let failure: unknown;
   try {
     await using cluster = await connect(settings.cluster, until);
+    // A broker answers the requests of a connection one after the other, and the one for questions waits for them.
+    await using listening = await connect(settings.cluster, until);
     const names = callTopics(naming);
     const topics = new Topics(cluster, rules, (ms, stop) => clock.sleep(ms, stop));
     await topics.prepare([names.requests, names.answers], until, { partitions: 1, settings: CALL_SETTINGS });
@@ -64,7 +66,7 @@ export async function serve(
       for (const part of partsOf(message, usable.batchBytesMax)) records.own(usable, Buffer.from(request.id), part);
       await writer.write(records.batches, until);
     };
-    for await (const { value } of readCommitted(cluster, place, { from: stable, until: null }, until)) {
+    for await (const { value } of readCommitted(listening, place, { from: stable, until: null }, until)) {
       const request = requestIn(value);
       if (request === null) continue;
       const work: Promise<void> = one(request).then(
@@ -153,13 +155,11 @@ class Answering {
   }
 
   async #tables(signal: AbortSignal): Promise<Said> {
-    const { source, table, generation } = this.#relayed;
+    const { source, look, isSuspended } = this.#relayed;
+    await look(signal);
     const captured = await source.catalog.tables(signal);
-    // A table that is suspended here can't be read, and its changes are not in the log.
-    const generations = captured.tables.flatMap(({ id }): [string, string][] => {
-      const readable = table(id) === undefined ? undefined : generation(id);
-      return readable === undefined ? [] : [[id, readable]];
-    });
+    // What is suspended here can't be read.
+    const generations = [...captured.generations].filter(([id]) => !isSuspended(id));
     const tables = captured.tables.map((shape) => relayedShape(shape));
     return { tables: writeTables({ ...captured, tables, generations: new Map(generations) }) };
   }

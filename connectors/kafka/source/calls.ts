@@ -24,7 +24,7 @@ interface Asked {
 
 /** One connection to both topics. */
 interface Link {
-  readonly cluster: Cluster;
+  readonly close: () => Promise<void>;
   readonly writer: TransactionalWriter;
   readonly requests: { readonly name: string; readonly topic: Topic };
   /** Ends it. */
@@ -89,35 +89,34 @@ export class Calls {
   async #open(): Promise<Link> {
     const { clock, naming, daemon, cluster: settings } = this.#context;
     const { signal } = this.#over;
-    const cluster = await connect(settings, signal);
-    try {
-      const names = callTopics(naming);
-      const found = await cluster.topics([names.requests, names.answers], signal);
-      const [requests, answers] = [found.get(names.requests), found.get(names.answers)];
-      if (requests == null || answers == null) throw notAnswered(this.#context);
-      // Commands of this daemon ask beside it: no two may share an id.
-      const id = `millrace-${naming.prefix}${naming.daemon}-requests-${daemon}-${clock.unique(6)}`;
-      const writer = await TransactionalWriter.open(cluster, { clock, id, compression: "none" }, signal);
-      const place = { name: names.answers, topic: answers, partition: 0 };
-      const { stable } = await extentOf(cluster, place, signal);
-      const scope = scopeOf(signal);
-      const link: Link = {
-        cluster,
-        writer,
-        requests: { name: names.requests, topic: requests },
-        end: () => scope.end(),
-      };
-      void this.#listen(cluster, place, stable, scope.signal).then((error) => {
-        scope.end();
-        this.#link = null;
-        for (const { answered } of this.#asked.values()) answered.reject(error);
-        void cluster[Symbol.asyncDispose]();
-      });
-      return link;
-    } catch (error) {
-      await cluster[Symbol.asyncDispose]();
-      throw error;
-    }
+    await using opening = new AsyncDisposableStack();
+    const cluster = opening.use(await connect(settings, signal));
+    // A broker answers the requests of a connection one after the other, and the one for answers waits for them.
+    const listening = opening.use(await connect(settings, signal));
+    const names = callTopics(naming);
+    const found = await cluster.topics([names.requests, names.answers], signal);
+    const [requests, answers] = [found.get(names.requests), found.get(names.answers)];
+    if (requests == null || answers == null) throw notAnswered(this.#context);
+    // Commands of this daemon ask beside it: no two may share an id.
+    const id = `millrace-${naming.prefix}${naming.daemon}-requests-${daemon}-${clock.unique(6)}`;
+    const writer = await TransactionalWriter.open(cluster, { clock, id, compression: "none" }, signal);
+    const place = { name: names.answers, topic: answers, partition: 0 };
+    const { stable } = await extentOf(cluster, place, signal);
+    const scope = scopeOf(signal);
+    const opened = opening.move();
+    const link: Link = {
+      close: async () => await opened[Symbol.asyncDispose](),
+      writer,
+      requests: { name: names.requests, topic: requests },
+      end: () => scope.end(),
+    };
+    void this.#listen(listening, place, stable, scope.signal).then(async (error) => {
+      scope.end();
+      this.#link = null;
+      for (const { answered } of this.#asked.values()) answered.reject(error);
+      await opened[Symbol.asyncDispose]();
+    });
+    return link;
   }
 
   /** Ends with the reason. */
@@ -142,7 +141,7 @@ export class Calls {
   async close(): Promise<void> {
     this.#over.end();
     const link = await this.#link?.catch(() => null);
-    await link?.cluster[Symbol.asyncDispose]();
+    await link?.close();
   }
 }
 

@@ -12,8 +12,10 @@ export interface SourceRelay {
 
 export interface RelayedSource {
   readonly source: Pick<Source, "log" | "admin" | "catalog" | "rows" | "watermarks">;
+  /** Makes the source publish what it captures, and resolves when the tables that exist at the call are known. */
+  readonly look: (signal: AbortSignal) => Promise<void>;
   /** The table as it flows now; undefined: it does not. */
   readonly table: (tableId: string) => TableVersion | undefined;
-  /** See `TableGenerations`; undefined: the table can't be read yet. */
-  readonly generation: (tableId: string) => string | undefined;
+  /** Whether changes of the table are left out of the log. */
+  readonly isSuspended: (tableId: string) => boolean;
 }
