@@ -27,13 +27,17 @@ export class ThroughKafka implements AsyncDisposable {
     this.applying = applying;
   }
 
-  static async start(prepare: string, options: ThroughOptions = {}): Promise<ThroughKafka> {
+  /** `prepare` makes what the database holds before the daemons start. */
+  static async start(
+    prepare: string | ((source: FreshDatabase) => Promise<unknown>),
+    options: ThroughOptions = {},
+  ): Promise<ThroughKafka> {
     const topics = new KafkaTopics(kafkaBroker());
     const { broker, prefix } = topics;
     const database = await freshDatabase();
     let capture: Installation | undefined;
     try {
-      await database.query(prepare);
+      await (typeof prepare === "string" ? database.query(prepare) : prepare(database));
       capture = new Installation({
         name: database.name,
         source: { kind: "postgres", url: database.url, heartbeat: HEARTBEAT },

@@ -1,8 +1,9 @@
-import type { CreatedLog, CreateRequest, LogAdmin } from "../../../src/core/contracts/log-admin.ts";
+import type { CreatedLog, CreateRequest, HeldPositions, LogAdmin } from "../../../src/core/contracts/log-admin.ts";
 import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
 import { withTimeout } from "../../../src/core/with-timeout.ts";
 import { scopeOf } from "../../../src/core/clock.ts";
-import { extentOf } from "../client/reading.ts";
+import type { Cluster } from "../client/cluster.ts";
+import { extentOf, type Place } from "../client/reading.ts";
 import { connect } from "../connect.ts";
 import { classify, kafkaError } from "../errors.ts";
 import type { Calls } from "./calls.ts";
@@ -10,6 +11,8 @@ import type { SourceContext } from "./context.ts";
 import { type Followed, identityOf, LOSSES } from "./followed.ts";
 import { findLog, type Framed, framesFrom } from "./log-topic.ts";
 
+/** In offsets: some frames. */
+const NEAR_THE_END = 20n;
 /** How long a first start waits for what it asked the capturing daemon to write. */
 const FIRST_FRAME_MS_MAX = 60_000;
 
@@ -18,9 +21,9 @@ export function logAdmin(context: SourceContext, calls: Calls, followed: Followe
   return {
     losses: LOSSES,
     create: (request, signal) => create(context, { calls, followed }, request, signal),
-    resume: async (identity, _held, signal) => {
+    resume: async (identity, held, signal) => {
       followed.recall(identity);
-      await expectThere(context, followed, identity, signal);
+      await expectThere(context, { followed, identity, held }, signal);
       return identity;
     },
     remember: (places) => followed.remember(places),
@@ -60,26 +63,54 @@ async function create(
   }
 }
 
-/** The first frame behind the stored offset shows a gap, and another epoch. */
+interface Expected {
+  readonly followed: Followed;
+  readonly identity: LogIdentity;
+  readonly held: HeldPositions;
+}
+
+/** The first frame behind the stored offset shows a gap, and another epoch; the last one shows whether the log lost its end. */
 async function expectThere(
   context: SourceContext,
-  followed: Followed,
-  { position, offset }: LogIdentity,
+  { followed, identity, held }: Expected,
   signal: AbortSignal,
 ): Promise<void> {
+  const [offset, position] = [BigInt(identity["offset"] ?? 0), BigInt(identity["position"] ?? 0)];
   try {
     await using cluster = await connect(context.cluster, signal);
     const place = await findLog(cluster, context, signal);
     followed.expectSame(place.topic.id);
     const { first, stable } = await extentOf(cluster, place, signal);
-    const from = BigInt(offset ?? 0) < first ? first : BigInt(offset ?? 0);
+    const from = offset < first || offset > stable ? first : offset;
     for await (const { frame } of framesFrom(cluster, place, { from, until: stable }, signal)) {
       if (followed.isEarlier(frame)) continue;
-      if (frame.from.commit <= BigInt(position ?? 0)) return;
+      if (frame.from.commit <= position) break;
       throw kafkaError("MR3520", "fatal", `topic ${place.name} no longer has the changes that this daemon needs`);
     }
+    const end = await endOf(cluster, place, { from, until: stable }, signal);
+    if ((end ?? position) >= held.reached.commit) return;
+    throw kafkaError(
+      "MR3521",
+      "fatal",
+      `the log in Kafka has lost its end: a sink holds more than topic ${place.name}`,
+    );
   } catch (error) {
     throw classify(error, signal);
+  }
+}
+
+/** Where the last frame ends; null: there is none. */
+async function endOf(
+  cluster: Cluster,
+  place: Place,
+  { from, until }: { readonly from: bigint; readonly until: bigint },
+  signal: AbortSignal,
+): Promise<bigint | null> {
+  for (let back = NEAR_THE_END; ; back *= 10n) {
+    const near = until - back > from ? until - back : from;
+    let end: bigint | null = null;
+    for await (const { frame } of framesFrom(cluster, place, { from: near, until }, signal)) end = frame.until.commit;
+    if (end !== null || near === from) return end;
   }
 }
 

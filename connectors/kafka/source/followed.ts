@@ -1,4 +1,4 @@
-import { type ErrorCode, type MillraceError } from "../../../src/core/errors.ts";
+import type { ErrorCode, MillraceError } from "../../../src/core/errors.ts";
 import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
 import type { Frame } from "../../../src/core/model/frame.ts";
 import type { Position } from "../../../src/core/model/position.ts";
@@ -16,13 +16,34 @@ interface LogPlace {
 /** How many places are remembered. Beyond it every second one is forgotten: a stream may begin earlier than it must. */
 const PLACES_MAX = 10_000;
 
+/** The prefix of marks, as a stream shows them. */
+export const MARK_PREFIX = "millrace/log";
+
 /** Which log is followed, and at which offsets its positions are. */
 export class Followed {
+  /** Distinguishes our marks from those of other readers, and of the capturing daemon. */
+  readonly #reader: string;
   #topicId: string | null = null;
   /** The capturing daemon's. */
   #epoch = 0;
   /** Ascending. */
   #places: LogPlace[] = [];
+
+  constructor(reader: string) {
+    this.#reader = `${reader}/`;
+  }
+
+  /** The content of a mark in the source's log. */
+  marked(content: string): string {
+    return this.#reader + content;
+  }
+
+  /** Null for a mark of somebody else. */
+  readonly markOf = (content: Uint8Array): { readonly prefix: string; readonly content: Uint8Array } | null => {
+    const text = Buffer.from(content).toString("utf8");
+    const { length } = this.#reader;
+    return text.startsWith(this.#reader) ? { prefix: MARK_PREFIX, content: Buffer.from(text.slice(length)) } : null;
+  };
 
   recall(identity: LogIdentity): void {
     const { topic, epoch, position, offset } = identity;

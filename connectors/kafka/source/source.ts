@@ -13,14 +13,14 @@ import { type Answer, type AskedTable, type Call, readTables } from "../log/answ
 import { logAdmin } from "./admin.ts";
 import { Calls } from "./calls.ts";
 import type { SourceContext } from "./context.ts";
-import { Followed } from "./followed.ts";
+import { Followed, MARK_PREFIX } from "./followed.ts";
 import { findLog, framesFrom, unreadable } from "./log-topic.ts";
-import { FrameStream, MARK_PREFIX } from "./stream.ts";
+import { FrameStream } from "./stream.ts";
 
 /** The capturing daemon's source at one remove: the log brings the changes, everything else is asked for. */
 export function kafkaSource(context: SourceContext): Source {
   const calls = new Calls(context);
-  const followed = new Followed();
+  const followed = new Followed(context.clock.unique(9));
   return {
     kind: "kafka",
     database: context.naming.daemon,
@@ -33,7 +33,7 @@ export function kafkaSource(context: SourceContext): Source {
     admin: logAdmin(context, calls, followed),
     catalog: catalog(context, calls),
     rows: rowReads(calls),
-    watermarks: watermarks(context, calls),
+    watermarks: watermarks(context, calls, followed),
     close: () => calls.close(),
   };
 }
@@ -98,7 +98,7 @@ async function read(calls: Calls, table: TableVersion, call: Call, signal: Abort
   const { last = null, snapshot = null } = said;
   const seen = snapshot === null ? { sees: EVERYTHING_VISIBLE.sees } : { sees: snapshotSees(snapshot), snapshot };
   if (frame === null) return { block: null, last, ...seen };
-  const reading = { epoch: 1, since: null, markPrefix: MARK_PREFIX, tableOf: async () => table };
+  const reading = { epoch: 1, since: null, markOf: () => null, tableOf: async () => table };
   try {
     return { block: (await new Frame(frame).read(reading)).block, last, ...seen };
   } catch (error) {
@@ -111,11 +111,11 @@ function asked({ id, fingerprint, ruled }: TableVersion): AskedTable {
   return { id, fingerprint: ruled?.source.fingerprint ?? fingerprint };
 }
 
-function watermarks({ clock }: SourceContext, calls: Calls): Watermarks {
+function watermarks({ clock }: SourceContext, calls: Calls, followed: Followed): Watermarks {
   return {
     markPrefix: MARK_PREFIX,
     mark: async (content, signal) => {
-      await calls.ask({ kind: "mark", content }, signal);
+      await calls.ask({ kind: "mark", content: followed.marked(content) }, signal);
     },
     renew: async (signal) => positionIn(await calls.ask({ kind: "renew" }, signal)),
     settle: async (_onWait, signal) => {

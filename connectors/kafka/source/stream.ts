@@ -12,9 +12,6 @@ import type { SourceContext } from "./context.ts";
 import { type Framed, findLog, framesFrom, unreadable } from "./log-topic.ts";
 import type { Followed } from "./followed.ts";
 
-/** Of marks that the log brings. */
-export const MARK_PREFIX = "millrace/log";
-
 /** Reads the log's frames from a position on. It goes on only where each frame begins at, or before, the end of the one before. */
 export class FrameStream implements ChangeStream {
   readonly #context: SourceContext;
@@ -94,7 +91,7 @@ export class FrameStream implements ChangeStream {
     if (comparePositions(from, this.#at) > 0) throw gap(this.#name);
     const since = comparePositions(from, this.#at) < 0 ? this.#at : null;
     const tableOf = (shape: TableShape, position: Position) => this.#tableOf(shape, position);
-    const { block, lost } = await frame.read({ epoch, since, markPrefix: MARK_PREFIX, tableOf });
+    const { block, lost } = await frame.read({ epoch, since, markOf: this.#followed.markOf, tableOf });
     // Before the stream passes the place.
     for (const id of lost) await this.#options.onUnloggedRows?.(id);
     this.#at = until;

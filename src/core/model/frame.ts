@@ -131,8 +131,8 @@ export interface FrameReading {
   readonly epoch: number;
   /** Rows and marks before it are left out; null: none is. */
   readonly since: Position | null;
-  /** The prefix of the marks. */
-  readonly markPrefix: string;
+  /** A mark as it is shown; null: it is left out. */
+  readonly markOf: (content: Uint8Array) => Pick<LogMessage, "prefix" | "content"> | null;
   /** The version of a table whose first row is at `position`; null: its rows are left out. */
   readonly tableOf: (shape: TableShape, position: Position) => Promise<TableVersion | null>;
 }
@@ -190,15 +190,16 @@ export class Frame {
     return { block, lost };
   }
 
-  #mark(block: Block, { since, epoch, markPrefix }: FrameReading): void {
+  #mark(block: Block, { since, epoch, markOf }: FrameReading): void {
     const { content, position, recordPosition, transactional }: Record<string, string> & { transactional: boolean } =
       JSON.parse(this.#text());
     const place = { epoch, commit: BigInt(position!), index: 0 };
     if (since !== null && comparePositions({ ...place, index: Infinity }, since) < 0) return;
+    const mark = markOf(Buffer.from(content!, "base64"));
+    if (mark === null) return;
     block.messages.push({
       at: block.count,
-      prefix: markPrefix,
-      content: Buffer.from(content!, "base64"),
+      ...mark,
       position: place.commit,
       ...(recordPosition === undefined ? {} : { recordPosition: BigInt(recordPosition) }),
       transactional,
