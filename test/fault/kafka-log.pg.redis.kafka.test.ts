@@ -54,3 +54,41 @@ test("killed at failpoints on both sides under load, the applying side goes on: 
   await workload.stop();
   await applying.expectEqual(WORKLOAD_TABLES);
 });
+
+const ITEMS = `create table item (id int primary key, n int, body text);
+  insert into item select g, 0, repeat(md5(g::text), 9) from generate_series(1, 300) g`;
+
+async function recovered(through: ThroughKafka, code: string): Promise<void> {
+  const { applying } = through;
+  applying.daemon = applying.installation.run();
+  const { exitCode, stderr } = await applying.daemon.ended;
+  expect({ exitCode, stderr }).toEqual({ exitCode: 1, stderr: expect.stringContaining(code) });
+  const command = await applying.installation.command("recover", "--yes", "--json");
+  expect(command, command.stderr).toMatchObject({ exitCode: 0 });
+  expect(JSON.parse(command.stdout)).toMatchObject({ applied: true, lost: { code } });
+  applying.daemon = applying.installation.run();
+  await applying.daemon.streaming();
+  await applying.expectEqual(["item"]);
+}
+
+test("a log that retention has cut, and one that was deleted, stop the applying side; recover brings it back", async () => {
+  await using through = await ThroughKafka.start(ITEMS, { kinds: ["postgres", "redis"] });
+  const { applying, topics, capture } = through;
+  const log = `${topics.prefix}${capture.name}._log`;
+  await applying.expectEqual(["item"]);
+  await applying.daemon.stop();
+  await applying.run("update item set n = 1 where id < 40; delete from item where id > 290");
+  const settled = await capture.command("wait");
+  expect(settled, settled.stderr).toMatchObject({ exitCode: 0 });
+  await topics.admin.deleteRecords({ topics: [{ name: log, partitions: [{ partition: 0, offset: -1n }] }] });
+  await applying.run("insert into item values (1000, 0, 'after')");
+  expect((await capture.command("wait")).exitCode).toBe(0);
+  await recovered(through, "MR3520");
+
+  await topics.remove([log]);
+  await applying.run("update item set n = 2 where id between 30 and 60; delete from item where id between 100 and 110");
+  // The capturing daemon makes it again.
+  await eventually(async () => expect(await topics.names()).toContain(log), { withinMs: 60_000 });
+  await applying.daemon.ended;
+  await recovered(through, "MR3521");
+});

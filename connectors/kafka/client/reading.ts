@@ -81,7 +81,7 @@ export async function expectServed(cluster: Cluster, place: Place, signal: Abort
 
 /** Fails if the client may not read the partition, which an empty one does not show otherwise. */
 export async function expectReadable(cluster: Cluster, place: Place, from: bigint, signal: AbortSignal): Promise<void> {
-  await fetchFrom(cluster, place, from, signal, 0);
+  await fetchFrom(cluster, place, from, signal, { waitMs: 0 });
 }
 
 async function offsetAt(
@@ -96,6 +96,34 @@ async function offsetAt(
   const [found] = topics[0]?.partitions ?? [];
   if (found === undefined || found.errorCode !== 0) throw failureOf(found?.errorCode ?? -1, name);
   return found.offset;
+}
+
+/**
+ * All records from offset `from` on, as they come, until aborted: also those of transactions that are open, or were taken
+ * back. A writer that was killed in a transaction holds up nobody.
+ */
+export async function* readAny(
+  cluster: Cluster,
+  place: Place,
+  from: bigint,
+  signal: AbortSignal,
+): AsyncGenerator<CommittedRecord> {
+  for (let next = from; ;) {
+    const { records } = await fetchFrom(cluster, place, next, signal, { isolation: UNCOMMITTED });
+    for (const batch of records ?? []) {
+      if ((batch.attributes & CONTROL) === 0) yield* recordsOf(batch, next);
+      const last = batch.firstOffset + BigInt(batch.lastOffsetDelta);
+      if (last >= next) next = last + 1n;
+    }
+  }
+}
+
+/** Those from an offset on. */
+function* recordsOf({ firstOffset, records }: FetchedBatch, from: bigint): Generator<CommittedRecord> {
+  for (const { offsetDelta, key, value } of records) {
+    const offset = firstOffset + BigInt(offsetDelta);
+    if (offset >= from) yield { offset, key, value };
+  }
 }
 
 /**
@@ -121,10 +149,7 @@ export async function* readCommitted(
       if ((batch.attributes & CONTROL) !== 0) {
         if (batch.records[0]?.key?.readInt16BE(2) === ABORT) aborting.delete(batch.producerId);
       } else if ((batch.attributes & TRANSACTIONAL) === 0 || !aborting.has(batch.producerId)) {
-        for (const { offsetDelta, key, value } of batch.records) {
-          const offset = batch.firstOffset + BigInt(offsetDelta);
-          if (offset >= next && offset < end) yield { offset, key, value };
-        }
+        for (const record of recordsOf(batch, next)) if (record.offset < end) yield record;
       }
       if (last >= next) next = last + 1n;
     }
@@ -136,7 +161,7 @@ async function fetchFrom(
   { name, topic, partition }: Place,
   from: bigint,
   signal: AbortSignal,
-  waitMs = FETCH_WAIT_MS,
+  { waitMs = FETCH_WAIT_MS, isolation = COMMITTED }: { readonly waitMs?: number; readonly isolation?: number } = {},
 ): Promise<FetchedPartition> {
   const partitions = [
     {
@@ -156,7 +181,7 @@ async function fetchFrom(
     waitMs,
     1,
     FETCH_BYTES,
-    COMMITTED,
+    isolation,
     0,
     NO_EPOCH,
     asked,

@@ -8,7 +8,7 @@ import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { withTimeout } from "../../../src/core/with-timeout.ts";
 import { Turn } from "../../../src/core/turn.ts";
 import { TransactionalWriter } from "../client/transactions.ts";
-import { extentOf, readCommitted } from "../client/reading.ts";
+import { extentOf, readAny } from "../client/reading.ts";
 import { connect } from "../connect.ts";
 import { classify, kafkaError } from "../errors.ts";
 import { callTopics } from "../names.ts";
@@ -53,7 +53,7 @@ export async function serve(
     const id = `millrace-${naming.prefix}${naming.daemon}-${name}-answers`;
     const writer = await TransactionalWriter.open(cluster, { clock, id, compression }, until);
     const place = { ...topics.get(names.requests), partition: 0 };
-    const { stable } = await extentOf(cluster, place, until);
+    const { end } = await extentOf(cluster, place, until);
     const answering = new Answering(relayed, clock);
     const turn = new Turn();
     const open = new Set<Promise<void>>();
@@ -66,7 +66,7 @@ export async function serve(
       for (const part of partsOf(message, usable.batchBytesMax)) records.own(usable, Buffer.from(request.id), part);
       await writer.write(records.batches, until);
     };
-    for await (const { value } of readCommitted(listening, place, { from: stable, until: null }, until)) {
+    for await (const { value } of readAny(listening, place, end, until)) {
       const request = requestIn(value);
       if (request === null) continue;
       const work: Promise<void> = one(request).then(

@@ -1,5 +1,6 @@
 import type { CreatedLog, CreateRequest, HeldPositions, LogAdmin } from "../../../src/core/contracts/log-admin.ts";
 import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
+import type { Frame } from "../../../src/core/model/frame.ts";
 import { withTimeout } from "../../../src/core/with-timeout.ts";
 import { scopeOf } from "../../../src/core/clock.ts";
 import type { Cluster } from "../client/cluster.ts";
@@ -10,7 +11,10 @@ import type { Calls } from "./calls.ts";
 import type { SourceContext } from "./context.ts";
 import { type Followed, identityOf, LOSSES } from "./followed.ts";
 import { findLog, type Framed, framesFrom } from "./log-topic.ts";
+import { Walk } from "./walk.ts";
 
+/** A start looks at so much behind the place where it goes on. */
+const WALKED_BYTES_MAX = 64 * 1024 * 1024;
 /** In offsets: some frames. */
 const NEAR_THE_END = 20n;
 /** How long a first start waits for what it asked the capturing daemon to write. */
@@ -69,7 +73,10 @@ interface Expected {
   readonly held: HeldPositions;
 }
 
-/** The first frame behind the stored offset shows a gap, and another epoch; the last one shows whether the log lost its end. */
+/**
+ * Where this daemon stopped, the frames must go on without a gap, and the last one shows whether another epoch began or the
+ * log lost its end. A gap further on is met by the stream, which then stops there.
+ */
 async function expectThere(
   context: SourceContext,
   { followed, identity, held }: Expected,
@@ -82,13 +89,16 @@ async function expectThere(
     followed.expectSame(place.topic.id);
     const { first, stable } = await extentOf(cluster, place, signal);
     const from = offset < first || offset > stable ? first : offset;
-    for await (const { frame } of framesFrom(cluster, place, { from, until: stable }, signal)) {
-      if (followed.isEarlier(frame)) continue;
-      if (frame.from.commit <= position) break;
-      throw kafkaError("MR3520", "fatal", `topic ${place.name} no longer has the changes that this daemon needs`);
+    const walk = new Walk({ epoch: held.from.epoch, commit: position, index: 0 });
+    let byteCount = 0;
+    for await (const { frame, message } of framesFrom(cluster, place, { from, until: stable }, signal)) {
+      if (!followed.isEarlier(frame)) walk.step(frame, place.name);
+      byteCount += message.length;
+      if (byteCount > WALKED_BYTES_MAX) break;
     }
-    const end = await endOf(cluster, place, { from, until: stable }, signal);
-    if ((end ?? position) >= held.reached.commit) return;
+    const end = await lastOf(cluster, place, { from, until: stable }, signal);
+    if (end === null || followed.isEarlier(end)) return;
+    if (end.until.commit >= held.reached.commit) return;
     throw kafkaError(
       "MR3521",
       "fatal",
@@ -99,18 +109,17 @@ async function expectThere(
   }
 }
 
-/** Where the last frame ends; null: there is none. */
-async function endOf(
+async function lastOf(
   cluster: Cluster,
   place: Place,
   { from, until }: { readonly from: bigint; readonly until: bigint },
   signal: AbortSignal,
-): Promise<bigint | null> {
+): Promise<Frame | null> {
   for (let back = NEAR_THE_END; ; back *= 10n) {
     const near = until - back > from ? until - back : from;
-    let end: bigint | null = null;
-    for await (const { frame } of framesFrom(cluster, place, { from: near, until }, signal)) end = frame.until.commit;
-    if (end !== null || near === from) return end;
+    let last: Frame | null = null;
+    for await (const { frame } of framesFrom(cluster, place, { from: near, until }, signal)) last = frame;
+    if (last !== null || near === from) return last;
   }
 }
 

@@ -5,7 +5,7 @@ import { ByteWriter } from "../../../src/core/bytes.ts";
 import { scopeOf } from "../../../src/core/clock.ts";
 import { Turn } from "../../../src/core/turn.ts";
 import type { Cluster, Topic } from "../client/cluster.ts";
-import { extentOf, readCommitted } from "../client/reading.ts";
+import { extentOf, type Place, readAny } from "../client/reading.ts";
 import { RecordBatch } from "../client/record-batch.ts";
 import { TransactionalWriter } from "../client/transactions.ts";
 import { connect } from "../connect.ts";
@@ -101,7 +101,7 @@ export class Calls {
     const id = `millrace-${naming.prefix}${naming.daemon}-requests-${daemon}-${clock.unique(6)}`;
     const writer = await TransactionalWriter.open(cluster, { clock, id, compression: "none" }, signal);
     const place = { name: names.answers, topic: answers, partition: 0 };
-    const { stable } = await extentOf(cluster, place, signal);
+    const { end } = await extentOf(cluster, place, signal);
     const scope = scopeOf(signal);
     const opened = opening.move();
     const link: Link = {
@@ -110,7 +110,7 @@ export class Calls {
       requests: { name: names.requests, topic: requests },
       end: () => scope.end(),
     };
-    void this.#listen(listening, place, stable, scope.signal).then(async (error) => {
+    void this.#listen(listening, place, end, scope.signal).then(async (error) => {
       scope.end();
       this.#link = null;
       for (const { answered } of this.#asked.values()) answered.reject(error);
@@ -120,14 +120,9 @@ export class Calls {
   }
 
   /** Ends with the reason. */
-  async #listen(
-    cluster: Cluster,
-    place: Parameters<typeof readCommitted>[1],
-    from: bigint,
-    signal: AbortSignal,
-  ): Promise<Error> {
+  async #listen(cluster: Cluster, place: Place, from: bigint, signal: AbortSignal): Promise<Error> {
     try {
-      for await (const record of readCommitted(cluster, place, { from, until: null }, signal)) {
+      for await (const record of readAny(cluster, place, from, signal)) {
         const asked = this.#asked.get(record.key?.toString("utf8") ?? "");
         const whole = asked?.assembly.add(record) ?? null;
         if (whole !== null) asked?.answered.resolve(whole.message);

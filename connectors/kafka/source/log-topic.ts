@@ -4,15 +4,13 @@ import type { Cluster } from "../client/cluster.ts";
 import { failureOf } from "../client/failures.ts";
 import { type Place, readCommitted } from "../client/reading.ts";
 import { kafkaError } from "../errors.ts";
-import { Assembly } from "../log/parts.ts";
+import { Assembly, type Whole } from "../log/parts.ts";
 import { logTopic } from "../names.ts";
 import type { SourceContext } from "./context.ts";
 
-/** A frame, and the offsets of its records. */
-export interface Framed {
+/** A frame, and its records. */
+export interface Framed extends Whole {
   readonly frame: Frame;
-  readonly first: bigint;
-  readonly last: bigint;
 }
 
 export async function findLog(cluster: Cluster, { naming }: SourceContext, signal: AbortSignal): Promise<Place> {

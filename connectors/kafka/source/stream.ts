@@ -1,13 +1,14 @@
 import type { ChangeStream, StreamOptions } from "../../../src/core/contracts/change-log.ts";
 import type { TableShape } from "../../../src/core/contracts/catalog.ts";
 import type { Block } from "../../../src/core/model/block.ts";
-import { comparePositions, type Position } from "../../../src/core/model/position.ts";
+import type { Position } from "../../../src/core/model/position.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { scopeOf } from "../../../src/core/clock.ts";
 import type { Cluster } from "../client/cluster.ts";
 import { extentOf } from "../client/reading.ts";
 import { connect } from "../connect.ts";
 import { classify, kafkaError } from "../errors.ts";
+import { Walk } from "./walk.ts";
 import type { SourceContext } from "./context.ts";
 import { type Framed, findLog, framesFrom, unreadable } from "./log-topic.ts";
 import type { Followed } from "./followed.ts";
@@ -23,7 +24,7 @@ export class FrameStream implements ChangeStream {
   readonly #over = scopeOf();
   /** By table id, the version in which it was shown last; null: it is left out. */
   readonly #shown = new Map<string, { readonly fingerprint: string; readonly table: TableVersion | null }>();
-  #at: Position;
+  readonly #walk: Walk;
 
   private constructor(
     context: SourceContext,
@@ -37,7 +38,7 @@ export class FrameStream implements ChangeStream {
     this.#cluster = cluster;
     this.#name = name;
     this.#frames = frames(this.#over.signal);
-    this.#at = from;
+    this.#walk = new Walk(from);
   }
 
   static async open(
@@ -75,7 +76,10 @@ export class FrameStream implements ChangeStream {
         if (block !== null) return block;
       }
     } catch (error) {
-      throw classify(unreadable(this.#name, error), signal);
+      const known = classify(unreadable(this.#name, error), signal);
+      // When the stream is opened again, it finds out which.
+      if (known.kind !== "reopen") throw known;
+      throw kafkaError("MR3504", "retryable", `topic ${this.#name} is gone, or was made again`, error);
     } finally {
       signal.removeEventListener("abort", stop);
     }
@@ -83,18 +87,15 @@ export class FrameStream implements ChangeStream {
 
   /** Null: it has nothing new. */
   async #blockOf({ frame, last }: Framed): Promise<Block | null> {
-    const { epoch } = this.#at;
     if (this.#followed.isEarlier(frame)) return null;
-    const until = { ...frame.until, epoch };
-    if (comparePositions(until, this.#at) < 0) return null;
-    const from = { ...frame.from, epoch };
-    if (comparePositions(from, this.#at) > 0) throw gap(this.#name);
-    const since = comparePositions(from, this.#at) < 0 ? this.#at : null;
+    const step = this.#walk.step(frame, this.#name);
+    if (step === null) return null;
+    const { since, until } = step;
     const tableOf = (shape: TableShape, position: Position) => this.#tableOf(shape, position);
-    const { block, lost } = await frame.read({ epoch, since, markOf: this.#followed.markOf, tableOf });
+    const { markOf } = this.#followed;
+    const { block, lost } = await frame.read({ epoch: until.epoch, since, markOf, tableOf });
     // Before the stream passes the place.
     for (const id of lost) await this.#options.onUnloggedRows?.(id);
-    this.#at = until;
     this.#followed.passed(until, last + 1n);
     return block;
   }
@@ -124,8 +125,4 @@ interface Opened {
   readonly name: string;
   readonly frames: (until: AbortSignal) => AsyncGenerator<Framed>;
   readonly from: Position;
-}
-
-function gap(name: string): Error {
-  return kafkaError("MR3520", "fatal", `topic ${name} lacks changes between what this daemon has read and what it has`);
 }
