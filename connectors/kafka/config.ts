@@ -89,7 +89,13 @@ export const factory: SinkFactory<KafkaOptions> = {
   },
 };
 
+/** Throws if keys do not go together. */
 async function settingsOf(context: SinkContext<KafkaOptions>): Promise<KafkaSinkSettings> {
+  const unfit = unfitKeys(context);
+  if (unfit !== null) {
+    const { kafkaError } = await import("./errors.ts");
+    throw kafkaError("MR3516", "fatal", `sink ${context.name}: ${unfit}`);
+  }
   const { name, daemon, folder, options } = context;
   const { tombstones, transactions, compression, topics: made } = options;
   const settings = Object.entries(made.settings).map(([key, value]) => [key, String(value)] as const);
@@ -109,6 +115,15 @@ async function settingsOf(context: SinkContext<KafkaOptions>): Promise<KafkaSink
     format: await formatOf(context),
     isLog: options.format === "log",
   };
+}
+
+function unfitKeys({ options: { format, topic }, tables = [], origin }: SinkContext<KafkaOptions>): string | null {
+  const isBehindKafka = origin?.sourceKind === "kafka";
+  if (format !== "log")
+    return isBehindKafka && format !== "millrace" ? `\`format: ${format}\` behind a Kafka source` : null;
+  if (tables.length > 0) return "`tables` with `format: log`";
+  if (topic !== undefined) return "`topic` with `format: log`";
+  return isBehindKafka ? "`format: log` behind a Kafka source" : null;
 }
 
 function namingOf({ daemon, options: { prefix, topic, format } }: SinkContext<KafkaOptions>): TopicNaming {

@@ -131,6 +131,14 @@ export const pages = {
       "NaN and Infinity: `decimals: string` or `double`. Left-out values: give the table REPLICA IDENTITY FULL. Then " +
       "`millrace dlq replay`.",
   },
+  MR3516: {
+    title: "Keys of a Kafka sink do not go together",
+    cause:
+      "With `format: log` there is one topic with all tables of the source, so `tables` and `topic` have no meaning there, and " +
+      "only a daemon that captures a database writes one. Debezium's formats name the database's own kind, which a daemon " +
+      "behind Kafka does not know.",
+    remedy: "Leave the key out that the message names, or write the topics from the capturing daemon.",
+  },
   MR3520: {
     title: "The log in Kafka no longer has what this daemon needs",
     cause:

@@ -45,6 +45,17 @@ export function callTopics(naming: Pick<TopicNaming, "prefix" | "daemon">): { re
   return { requests: ownTopic("requests", naming), answers: ownTopic("answers", naming) };
 }
 
+/** The transactional id of the answers. */
+export function answersId({
+  naming,
+  name,
+}: {
+  readonly naming: Pick<TopicNaming, "prefix" | "daemon">;
+  readonly name: string;
+}): string {
+  return `millrace-${naming.prefix}${naming.daemon}-${name}-answers`;
+}
+
 /** The topic that tells which transactions are complete. */
 export function transactionTopic(naming: TopicNaming): string {
   return naming.isDebezium ? `${naming.prefix}${naming.daemon}.transaction` : ownTopic("transactions", naming);

@@ -11,7 +11,7 @@ import { TransactionalWriter } from "../client/transactions.ts";
 import { extentOf, readAny } from "../client/reading.ts";
 import { connect } from "../connect.ts";
 import { classify, kafkaError } from "../errors.ts";
-import { callTopics } from "../names.ts";
+import { answersId, callTopics } from "../names.ts";
 import type { KafkaSinkSettings } from "../settings.ts";
 import { RecordBuffers, StepRecords } from "../step-records.ts";
 import { Topics } from "../topics.ts";
@@ -39,7 +39,7 @@ export async function serve(
   relayed: RelayedSource,
   signal: AbortSignal,
 ): Promise<void> {
-  const { naming, rules, name, compression } = settings;
+  const { naming, rules, compression } = settings;
   using scope = scopeOf(signal);
   const until = scope.signal;
   let failure: unknown;
@@ -50,7 +50,7 @@ export async function serve(
     const names = callTopics(naming);
     const topics = new Topics(cluster, rules, (ms, stop) => clock.sleep(ms, stop));
     await topics.prepare([names.requests, names.answers], until, { partitions: 1, settings: CALL_SETTINGS });
-    const id = `millrace-${naming.prefix}${naming.daemon}-${name}-answers`;
+    const id = answersId(settings);
     const writer = await TransactionalWriter.open(cluster, { clock, id, compression }, until);
     const place = { ...topics.get(names.requests), partition: 0 };
     const { end } = await extentOf(cluster, place, until);

@@ -1,22 +1,18 @@
 import type { CreatedLog, CreateRequest, HeldPositions, LogAdmin } from "../../../src/core/contracts/log-admin.ts";
 import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
-import type { Frame } from "../../../src/core/model/frame.ts";
 import { withTimeout } from "../../../src/core/with-timeout.ts";
 import { scopeOf } from "../../../src/core/clock.ts";
-import type { Cluster } from "../client/cluster.ts";
-import { extentOf, type Place } from "../client/reading.ts";
+import { extentOf } from "../client/reading.ts";
 import { connect } from "../connect.ts";
 import { classify, kafkaError } from "../errors.ts";
 import type { Calls } from "./calls.ts";
 import type { SourceContext } from "./context.ts";
 import { type Followed, identityOf, LOSSES } from "./followed.ts";
-import { findLog, type Framed, framesFrom } from "./log-topic.ts";
+import { findLog, type Framed, framesFrom, lastOf } from "./log-topic.ts";
 import { Walk } from "./walk.ts";
 
 /** A start looks at so much behind the place where it goes on. */
 const WALKED_BYTES_MAX = 64 * 1024 * 1024;
-/** In offsets: some frames. */
-const NEAR_THE_END = 20n;
 /** How long a first start waits for what it asked the capturing daemon to write. */
 const FIRST_FRAME_MS_MAX = 60_000;
 
@@ -106,20 +102,6 @@ async function expectThere(
     );
   } catch (error) {
     throw classify(error, signal);
-  }
-}
-
-async function lastOf(
-  cluster: Cluster,
-  place: Place,
-  { from, until }: { readonly from: bigint; readonly until: bigint },
-  signal: AbortSignal,
-): Promise<Frame | null> {
-  for (let back = NEAR_THE_END; ; back *= 10n) {
-    const near = until - back > from ? until - back : from;
-    let last: Frame | null = null;
-    for await (const { frame } of framesFrom(cluster, place, { from: near, until }, signal)) last = frame;
-    if (last !== null || near === from) return last;
   }
 }
 

@@ -55,13 +55,18 @@ export class Followed {
     this.#places = [{ position: BigInt(position), offset: BigInt(offset) }];
   }
 
+  /** Without an identity (a command that only reads), the log is the one that `last` is of. */
+  adopt(last: Frame | null): void {
+    if (this.#topicId === null && last !== null) this.#epoch = last.until.epoch;
+  }
+
   expectSame(topicId: string): void {
     if (this.#topicId !== null && topicId !== this.#topicId) throw another("its topic was deleted and made again");
   }
 
   /** True for a frame of an earlier epoch, which this daemon never has to read. */
   isEarlier({ from, until }: Pick<Frame, "from" | "until">): boolean {
-    if (until.epoch < this.#epoch) return true;
+    if (until.epoch < this.#epoch || this.#epoch === 0) return true;
     if (from.epoch !== this.#epoch || until.epoch !== this.#epoch) {
       throw another(`the capturing daemon is in epoch ${until.epoch}, and this log is of epoch ${this.#epoch}`);
     }

@@ -8,6 +8,9 @@ import { Assembly, type Whole } from "../log/parts.ts";
 import { logTopic } from "../names.ts";
 import type { SourceContext } from "./context.ts";
 
+/** In offsets: some frames. */
+const NEAR_THE_END = 20n;
+
 /** A frame, and its records. */
 export interface Framed extends Whole {
   readonly frame: Frame;
@@ -31,6 +34,52 @@ export async function* framesFrom(
   for await (const record of readCommitted(cluster, place, { from, until }, signal)) {
     const whole = assembly.add(record);
     if (whole !== null) yield { frame: readable(place, () => new Frame(whole.message)), ...whole };
+  }
+}
+
+interface Range {
+  readonly from: bigint;
+  readonly until: bigint;
+}
+
+/** The last frame that begins in a range of offsets; null: there is none. */
+export async function lastOf(
+  cluster: Cluster,
+  place: Place,
+  { from, until }: Range,
+  signal: AbortSignal,
+): Promise<Frame | null> {
+  for (const near of backwards(from, until)) {
+    let last: Frame | null = null;
+    for await (const { frame } of framesFrom(cluster, place, { from: near, until }, signal)) last = frame;
+    if (last !== null) return last;
+  }
+  return null;
+}
+
+/** The offset of a frame that begins at or before the position; without one, the range's first. */
+export async function offsetBefore(
+  cluster: Cluster,
+  place: Place,
+  { from, until }: Range,
+  isBefore: (frame: Frame) => boolean,
+  signal: AbortSignal,
+): Promise<bigint> {
+  for (const near of backwards(from, until)) {
+    for await (const { frame, first } of framesFrom(cluster, place, { from: near, until }, signal)) {
+      if (isBefore(frame)) return first;
+      break;
+    }
+  }
+  return from;
+}
+
+/** Offsets at growing distances from the end. */
+function* backwards(from: bigint, until: bigint): Generator<bigint> {
+  for (let back = NEAR_THE_END; ; back *= 10n) {
+    const near = until - back > from ? until - back : from;
+    yield near;
+    if (near === from) return;
   }
 }
 

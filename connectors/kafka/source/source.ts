@@ -14,7 +14,7 @@ import { logAdmin } from "./admin.ts";
 import { Calls } from "./calls.ts";
 import type { SourceContext } from "./context.ts";
 import { Followed, MARK_PREFIX } from "./followed.ts";
-import { findLog, framesFrom, unreadable } from "./log-topic.ts";
+import { findLog, framesFrom, lastOf, unreadable } from "./log-topic.ts";
 import { FrameStream } from "./stream.ts";
 
 /** The capturing daemon's source at one remove: the log brings the changes, everything else is asked for. */
@@ -46,6 +46,7 @@ async function earliest(context: SourceContext, followed: Followed, signal: Abor
     await using cluster = await connect(context.cluster, signal);
     const place = await findLog(cluster, context, signal);
     const { first: from, stable: until } = await extentOf(cluster, place, signal);
+    followed.adopt(await lastOf(cluster, place, { from, until }, signal));
     for await (const { frame } of framesFrom(cluster, place, { from, until }, signal)) {
       if (!followed.isEarlier(frame)) return frame.from.commit;
     }

@@ -1,6 +1,7 @@
 import type { ChangeStream, StreamOptions } from "../../../src/core/contracts/change-log.ts";
 import type { TableShape } from "../../../src/core/contracts/catalog.ts";
 import type { Block } from "../../../src/core/model/block.ts";
+import type { Frame } from "../../../src/core/model/frame.ts";
 import type { Position } from "../../../src/core/model/position.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { scopeOf } from "../../../src/core/clock.ts";
@@ -10,7 +11,7 @@ import { connect } from "../connect.ts";
 import { classify, kafkaError } from "../errors.ts";
 import { Walk } from "./walk.ts";
 import type { SourceContext } from "./context.ts";
-import { type Framed, findLog, framesFrom, unreadable } from "./log-topic.ts";
+import { type Framed, findLog, framesFrom, lastOf, offsetBefore, unreadable } from "./log-topic.ts";
 import type { Followed } from "./followed.ts";
 
 /** Reads the log's frames from a position on. It goes on only where each frame begins at, or before, the end of the one before. */
@@ -53,9 +54,13 @@ export class FrameStream implements ChangeStream {
       const place = await findLog(cluster, context, signal);
       followed.expectSame(place.topic.id);
       const { first, stable } = await extentOf(cluster, place, signal);
+      const all = { from: first, until: stable };
+      followed.adopt(await lastOf(cluster, place, all, signal));
       const known = followed.offsetBefore(from.commit);
       // An offset that the topic no longer has, or not yet: whatever is missing shows as a gap between the positions.
-      const start = known !== null && known >= first && known <= stable ? known : first;
+      const isThere = known !== null && known >= first && known <= stable;
+      const isBefore = (frame: Frame) => !followed.isEarlier(frame) && frame.from.commit <= from.commit;
+      const start = isThere ? known : await offsetBefore(cluster, place, all, isBefore, signal);
       const frames = (until: AbortSignal) => framesFrom(cluster, place, { from: start, until: null }, until);
       return new FrameStream(context, followed, options, { cluster, name: place.name, frames, from });
     } catch (error) {
