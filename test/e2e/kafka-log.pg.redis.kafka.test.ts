@@ -1,5 +1,5 @@
 /** One daemon captures into a log in Kafka, another one applies from it: its sinks equal the source. */
-import { afterAll, beforeAll, test } from "vitest";
+import { afterAll, beforeAll, expect, test } from "vitest";
 import { ThroughKafka } from "../support/through-kafka.ts";
 
 const MADE = `create table orders (id int primary key, n int not null, body text);
@@ -32,4 +32,47 @@ test("the rows from before, changes of every kind, and a new shape", async () =>
   await applying.run("alter table orders add column extra int default 7; update orders set extra = 8 where id < 40");
   await applying.run("create table late (id int primary key, n int); insert into late values (1, 1), (2, 2)");
   await applying.expectEqual([...TABLES, "late"]);
+});
+
+async function command(exitCode: number, ...args: readonly string[]): Promise<string> {
+  const result = await through.applying.installation.command(...args);
+  expect(result, `${args.join(" ")}\n${result.stdout}\n${result.stderr}`).toMatchObject({ exitCode });
+  return result.stdout;
+}
+
+test("what operators do on the applying side", async () => {
+  const { applying, capture } = through;
+  expect(JSON.parse(await command(0, "check", "--json")).findings).toMatchObject(
+    expect.arrayContaining([expect.objectContaining({ id: "kafka.capture", level: "ok" })]),
+  );
+  await applying.run("update orders set n = -1 where id = 60");
+  await command(0, "wait");
+  expect(await command(0, "status")).toMatch(/redis \(redis\) +│ streaming/);
+  await command(0, "pause", "--sink", "redis");
+  await applying.run("update orders set n = 77 where id between 60 and 70; delete from orders where id = 71");
+  await command(0, "resume", "--sink", "redis");
+  await applying.expectEqual(TABLES);
+
+  // Exact while the tables are written to: the marks of both sides pass through the log.
+  const reconciled = JSON.parse(await command(0, "reconcile", "--json"));
+  expect(reconciled).toMatchObject({ verdict: expect.anything() });
+  await applying.sinks.target!.query("delete from orders where id = 61; update orders set n = 5 where id = 62");
+  await command(3, "reconcile", "--sink", "postgres");
+  await command(0, "reconcile", "--sink", "postgres", "--repair");
+  await applying.expectEqual(TABLES);
+
+  await applying.sinks.target!.query("delete from orders where id = 63");
+  await command(0, "snapshot", "start", "--tables", "public.orders", "--sink", "postgres");
+  await applying.run("update orders set n = 78 where id between 65 and 70");
+  await applying.expectEqual(TABLES);
+
+  const shown = JSON.parse(await command(0, "offsets", "show", "--json"));
+  expect(JSON.stringify(shown)).toContain("postgres");
+  await applying.daemon.stop();
+  await command(0, "offsets", "reset", "--sink", "redis", "--to", "earliest", "--yes");
+  await applying.run("insert into notes values (100, 'while it was down')");
+  applying.daemon = applying.installation.run();
+  await applying.daemon.streaming();
+  await applying.expectEqual(TABLES);
+  expect((await capture.command("status")).stdout).toMatch(/log \(kafka\) +│ streaming/);
 });
