@@ -6,10 +6,13 @@ import type { StepTarget } from "../step-changes.ts";
 import { partsOf } from "./parts.ts";
 import { relayedShape } from "./shapes.ts";
 
+/** A buffer that a large step made larger than this is not kept. */
+const KEPT_BYTES_MAX = 16 * 1024 * 1024;
+
 /** Writes each step as one frame of the log. A step that only moves the checkpoint writes nothing. */
 export class LogChanges {
   readonly #naming: TopicNaming;
-  readonly #out = new ByteWriter();
+  #out = new ByteWriter();
 
   constructor(naming: TopicNaming) {
     this.#naming = naming;
@@ -17,6 +20,7 @@ export class LogChanges {
 
   add(step: Step, { records, topics }: StepTarget): void {
     if (step.kind !== "progress" || step.log === undefined) return;
+    if (this.#out.bytes.length > KEPT_BYTES_MAX) this.#out = new ByteWriter();
     this.#out.reset();
     const places = { from: step.log.from, until: step.progress.position };
     const frame = new FrameWriter(this.#out, places, relayedShape);
