@@ -1,31 +1,39 @@
 /** What is asked over the topics, and the form of the answers. */
+import * as z from "zod";
 import type { CapturedTables, ColumnFacts, RefusedTable, TableShape } from "../../../src/core/contracts/catalog.ts";
 import { AmbiguousKey, type KeyText } from "../../../src/core/contracts/row-reads.ts";
 import { findMillraceError, MillraceError } from "../../../src/core/errors.ts";
 import { pages } from "../errors.ts";
 
-/** A table as the asking process knows it. */
-export interface AskedTable {
-  readonly id: string;
-  readonly fingerprint: string;
-}
-
-export type Call =
-  | { readonly kind: "tables" | "tip" | "health" | "renew" | "visibility" }
-  | { readonly kind: "mark"; readonly content: string }
+const KEY = z.array(z.string());
+/** As the asking process knows it. */
+const TABLE = z.object({ id: z.string(), fingerprint: z.string() });
+const CALL = z.discriminatedUnion("kind", [
+  z.object({ kind: z.enum(["tables", "tip", "health", "renew", "visibility"]) }),
+  z.object({ kind: z.literal("mark"), content: z.string() }),
   /** `token`: the same in each call that waits for the same transactions. */
-  | { readonly kind: "settle"; readonly token: string }
-  | {
-      readonly kind: "range";
-      readonly table: AskedTable;
-      readonly after: KeyText | null;
-      readonly scanRowCountMax: number | null;
-    }
-  | { readonly kind: "keys"; readonly table: AskedTable; readonly keys: readonly KeyText[] };
+  z.object({ kind: z.literal("settle"), token: z.string() }),
+  z.object({
+    kind: z.literal("range"),
+    table: TABLE,
+    after: KEY.nullable(),
+    scanRowCountMax: z.int().positive().nullable(),
+  }),
+  z.object({ kind: z.literal("keys"), table: TABLE, keys: z.array(KEY) }),
+]);
+const REQUEST = z.object({ id: z.string(), call: CALL });
 
-export interface Request {
-  readonly id: string;
-  readonly call: Call;
+export type AskedTable = Readonly<z.output<typeof TABLE>>;
+export type Call = z.output<typeof CALL>;
+export type Request = Readonly<z.output<typeof REQUEST>>;
+
+/** Null: something else wrote it, or a later version did. */
+export function readRequest(value: Buffer | null): Request | null {
+  try {
+    return REQUEST.parse(JSON.parse(value?.toString("utf8") ?? ""));
+  } catch {
+    return null;
+  }
 }
 
 /** What an answer says beside rows. */

@@ -63,27 +63,29 @@ export class Calls {
 
   async #send(request: Request, signal: AbortSignal): Promise<void> {
     using _ = await this.#turn.take(signal);
-    // Not the caller's signal: others use the connection too.
-    const link = await withTimeout((this.#link ??= this.#open()), {
-      clock: this.#context.clock,
-      signal,
-      timeoutMs: ANSWER_MS_MAX,
-      late: () => {
-        throw notAnswered(this.#context);
-      },
-    }).catch((error: unknown) => {
-      this.#link = null;
-      throw classify(error, signal);
-    });
+    const { clock } = this.#context;
+    const late = (): never => {
+      throw notAnswered(this.#context);
+    };
+    const link = await withTimeout(this.#linked(), { clock, signal, timeoutMs: ANSWER_MS_MAX, late });
     try {
       const batch = new RecordBatch(new ByteWriter(1024));
-      batch.add(null, Buffer.from(JSON.stringify(request)), [], this.#context.clock.now());
+      batch.add(null, Buffer.from(JSON.stringify(request)), [], clock.now());
       const { name, topic } = link.requests;
       await link.writer.write([{ name, topic, batches: [{ partition: 0, batch }] }], this.#over.signal);
     } catch (error) {
       link.end();
       throw classify(error, signal);
     }
+  }
+
+  /** Not under a caller's signal: others use the connection too. */
+  async #linked(): Promise<Link> {
+    this.#link ??= this.#open().catch((error: unknown) => {
+      this.#link = null;
+      throw classify(error, this.#over.signal);
+    });
+    return await this.#link;
   }
 
   async #open(): Promise<Link> {

@@ -86,11 +86,12 @@ function rowReads(calls: Calls): RowReads {
         const message = `table ${table.id}: a condition is not passed on to the capturing daemon's database`;
         throw kafkaError("MR3524", "blocked", message);
       }
-      const call = { kind: "range", table: asked(table), after, scanRowCountMax: limit ?? null } as const;
+      const from = after === null ? null : [...after];
+      const call: Call = { kind: "range", table: asked(table), after: from, scanRowCountMax: limit ?? null };
       return await read(calls, table, call, signal);
     },
     readKeys: (table, keys: readonly KeyText[], signal) =>
-      read(calls, table, { kind: "keys", table: asked(table), keys }, signal),
+      read(calls, table, { kind: "keys", table: asked(table), keys: keys.map((key) => [...key]) }, signal),
   };
 }
 

@@ -25,7 +25,8 @@ export class Walk {
   ): { readonly since: Position | null; readonly until: Position } | null {
     const since = this.#at;
     const { epoch } = since;
-    const [from, until] = [frame.from, frame.until].map((place) => ({ ...place, epoch })) as [Position, Position];
+    const from = { ...frame.from, epoch };
+    const until = { ...frame.until, epoch };
     if (comparePositions(until, since) < 0) return null;
     if (comparePositions(from, since) > 0) {
       throw kafkaError("MR3520", "fatal", `topic ${topic} does not have the changes that follow those already read`);
