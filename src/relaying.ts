@@ -1,5 +1,5 @@
 import { type Clock, pause } from "./core/clock.ts";
-import type { RelayedSource } from "./core/contracts/relay.ts";
+import type { RelayedSource } from "./core/contracts/source.ts";
 import type { Sink } from "./core/contracts/sink.ts";
 import type { Pipeline } from "./runtime/pipeline.ts";
 import type { Logger } from "./core/contracts/telemetry.ts";

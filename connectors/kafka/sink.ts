@@ -1,7 +1,7 @@
 import { checkpointTexts, parseCheckpoint } from "../../src/core/checkpoint/checkpoint-text.ts";
 import { type Clock, systemClock } from "../../src/core/clock.ts";
 import type { Outcome, Sink, TargetPresence } from "../../src/core/contracts/sink.ts";
-import type { SourceRelay } from "../../src/core/contracts/relay.ts";
+import type { SourceRelay } from "../../src/core/contracts/source.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
 import type { SinkProgress, Step } from "../../src/core/model/batch.ts";

@@ -1,7 +1,7 @@
 /** The capturing side of `source: kafka`: answers what readers of the log ask. */
 import { ByteWriter } from "../../../src/core/bytes.ts";
 import { type Clock, scopeOf } from "../../../src/core/clock.ts";
-import type { RelayedSource } from "../../../src/core/contracts/relay.ts";
+import type { RelayedSource } from "../../../src/core/contracts/source.ts";
 import type { Chunk } from "../../../src/core/contracts/row-reads.ts";
 import { FrameWriter } from "../../../src/core/model/frame.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";

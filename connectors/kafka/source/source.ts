@@ -2,10 +2,9 @@ import type { Catalog, CapturedTables, RefusedTable } from "../../../src/core/co
 import { distanceInBytes, type Positions } from "../../../src/core/contracts/positions.ts";
 import type { Chunk, KeyText, RowRange, RowReads } from "../../../src/core/contracts/row-reads.ts";
 import type { Source } from "../../../src/core/contracts/source.ts";
-import { EVERYTHING_VISIBLE, type Watermarks } from "../../../src/core/contracts/watermarks.ts";
+import { EVERYTHING_VISIBLE, snapshotSees, type Watermarks } from "../../../src/core/contracts/watermarks.ts";
 import { Frame } from "../../../src/core/model/frame.ts";
 import { namesOfTable, type TableVersion } from "../../../src/core/model/schema.ts";
-import { snapshotSees } from "../../../src/core/model/snapshot.ts";
 import { extentOf } from "../client/reading.ts";
 import { connect } from "../connect.ts";
 import { classify, kafkaError } from "../errors.ts";

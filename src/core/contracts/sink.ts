@@ -2,7 +2,7 @@ import type { SinkProgress, Step, TableWrites } from "../model/batch.ts";
 import type { Inspection } from "./comparing.ts";
 import type { MillraceError } from "../errors.ts";
 import type { TableVersion } from "../model/schema.ts";
-import type { SourceRelay } from "./relay.ts";
+import type { SourceRelay } from "./source.ts";
 
 /**
  * What a target keeps of a table, and so what a step of rows contains:

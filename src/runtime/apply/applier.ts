@@ -12,7 +12,7 @@ import { FollowedShapes } from "../schema/followed-shapes.ts";
 import { IncompleteKeys } from "./incomplete-keys.ts";
 import type { Attempted } from "./isolation.ts";
 import { measureStep } from "./measured-steps.ts";
-import { LogPassing } from "./log-passing.ts";
+import { LogPassing } from "../stream/log-passing.ts";
 import { Lookahead, type NettedAhead } from "./lookahead.ts";
 import { type Netted, Netter } from "../netting/netting.ts";
 import { type RowBatch, rowBatchOf } from "./row-batch.ts";

@@ -17,7 +17,7 @@ import { BUILT_IN, findTable, type LiveColumn, type LiveTable } from "../catalog
 import type { SourceContext } from "../context.ts";
 import { RowBlock } from "./row-blocks.ts";
 import { expectApart, expectNoNulls, expectOne } from "../catalog/unguarded-keys.ts";
-import { snapshotSees } from "../../../../src/core/model/snapshot.ts";
+import { snapshotSees } from "../../../../src/core/contracts/watermarks.ts";
 import { onlyCell, textRow, Wire, type TextRow } from "./wire.ts";
 
 const LOCK_TIMEOUT = "5s";

@@ -1,5 +1,4 @@
-import type { Visibility } from "../../../../src/core/contracts/watermarks.ts";
-import { snapshotSees } from "../../../../src/core/model/snapshot.ts";
+import { snapshotSees, type Visibility } from "../../../../src/core/contracts/watermarks.ts";
 import type { SourceContext } from "../context.ts";
 
 /**

@@ -3,10 +3,10 @@ import { comparePositions, type Position } from "../../core/model/position.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
 import type { Sink } from "../../core/contracts/sink.ts";
 import type { Slice } from "../netting/netting.ts";
-import { rowBatchOf } from "./row-batch.ts";
-import type { Taken, TakenRows } from "./sink-queue.ts";
-import type { SinkSteps } from "./sink-steps.ts";
-import type { NoticeWork, TruncateWork } from "./work.ts";
+import { rowBatchOf } from "../apply/row-batch.ts";
+import type { Taken, TakenRows } from "../apply/sink-queue.ts";
+import type { SinkSteps } from "../apply/sink-steps.ts";
+import type { NoticeWork, TruncateWork } from "../apply/work.ts";
 
 export interface LogPassingParts {
   readonly sink: Pick<Sink, "verify">;
