@@ -318,6 +318,7 @@ export class Pipeline {
       limits,
       wants: (table) => this.#tables.flows(sink.name, table) && this.gate.flows(table),
       leavesOut,
+      ruled: () => [...this.gate.every].filter((table) => table.ruled !== undefined),
       deadLetters: new DeadLetterBox(sink.name, state.deadLetters, onPoison, context, logger),
       willRead: (tableId) => this.#streaming?.refiller.ledger.willRead(sink.name, tableId) ?? false,
       isVoid: (tableId) => this.gate.isGone(tableId) || this.suspended.has(sink.name, tableId),

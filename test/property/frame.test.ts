@@ -98,13 +98,14 @@ test("a frame has every row of a block as it was, in the reader's epoch", async 
         frame.mark({ content: Buffer.from("here"), position: 5n, transactional: false });
         frame.rows(block, at, block.count);
         frame.lost("public.gone");
+        frame.shape(pairs);
       });
       const frame = new Frame(bytes);
       expect(comparePositions(frame.until, block.until)).toBe(0);
-      const { block: read, lost } = await frame.read(reading);
+      const { block: read, lost, announced } = await frame.read(reading);
       expect(told(read, EPOCH)).toEqual(told(block, 1));
       expect(read.messages).toMatchObject([{ at, prefix: "mark", position: 5n, transactional: false }]);
-      expect(lost).toEqual(["public.gone"]);
+      expect([lost, announced]).toEqual([["public.gone"], [relayedShape(pairs)]]);
       expect(read.until).toEqual({ ...block.until, epoch: EPOCH });
     }),
   );

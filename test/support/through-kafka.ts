@@ -1,5 +1,5 @@
 /** Two daemons with Kafka between them: one captures a database into a log, the other follows the log into sinks of its own. */
-import { type Daemon, Installation } from "./daemon-process.ts";
+import { type Daemon, Installation, type InstallationConfig } from "./daemon-process.ts";
 import { KafkaTopics } from "./kafka-topics.ts";
 import { type PipelineOptions, RunningPipeline } from "./running-pipeline.ts";
 import { type FreshDatabase, freshDatabase, kafkaBroker } from "./services.ts";
@@ -8,9 +8,7 @@ const HEARTBEAT = "500ms";
 
 export interface ThroughOptions extends Pick<PipelineOptions, "kinds"> {
   /** Of the capturing daemon, beside source and sinks. */
-  readonly capture?: object;
-  /** Of the sink that writes the log. */
-  readonly log?: object;
+  readonly capture?: Partial<InstallationConfig>;
 }
 
 export class ThroughKafka implements AsyncDisposable {
@@ -19,12 +17,18 @@ export class ThroughKafka implements AsyncDisposable {
   capturing: Daemon;
   /** The applying side; its `source` is the database. */
   readonly applying: RunningPipeline;
+  readonly #captureConfig: InstallationConfig;
 
-  private constructor(topics: KafkaTopics, capture: Installation, capturing: Daemon, applying: RunningPipeline) {
+  private constructor(
+    topics: KafkaTopics,
+    capture: { readonly installation: Installation; readonly daemon: Daemon; readonly config: InstallationConfig },
+    applying: RunningPipeline,
+  ) {
     this.topics = topics;
-    this.capture = capture;
-    this.capturing = capturing;
+    this.capture = capture.installation;
+    this.capturing = capture.daemon;
     this.applying = applying;
+    this.#captureConfig = capture.config;
   }
 
   /** `prepare` makes what the database holds before the daemons start. */
@@ -38,12 +42,13 @@ export class ThroughKafka implements AsyncDisposable {
     let capture: Installation | undefined;
     try {
       await (typeof prepare === "string" ? database.query(prepare) : prepare(database));
-      capture = new Installation({
+      const config: InstallationConfig = {
         name: database.name,
         source: { kind: "postgres", url: database.url, heartbeat: HEARTBEAT },
-        sinks: { log: { kind: "kafka", brokers: [broker], prefix, format: "log", ...options.log } },
+        sinks: { log: { kind: "kafka", brokers: [broker], prefix, format: "log" } },
         ...options.capture,
-      });
+      };
+      capture = new Installation(config);
       const capturing = capture.run();
       await capturing.streaming();
       const applying = await RunningPipeline.start("", {
@@ -55,7 +60,7 @@ export class ThroughKafka implements AsyncDisposable {
           source: { kind: "kafka", brokers: [broker], prefix, from: database.name, heartbeat: HEARTBEAT },
         }),
       });
-      return new ThroughKafka(topics, capture, capturing, applying);
+      return new ThroughKafka(topics, { installation: capture, daemon: capturing, config }, applying);
     } catch (error) {
       await capture?.[Symbol.asyncDispose]();
       await database[Symbol.asyncDispose]();
@@ -66,6 +71,14 @@ export class ThroughKafka implements AsyncDisposable {
 
   get source(): FreshDatabase {
     return this.applying.source;
+  }
+
+  /** Starts the capturing daemon again, with further keys of its configuration. */
+  async captureAgain(further: Partial<InstallationConfig>): Promise<void> {
+    await this.capturing.stop();
+    this.capture.configure({ ...this.#captureConfig, ...further });
+    this.capturing = this.capture.run();
+    await this.capturing.streaming();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -27,6 +27,9 @@ export type AskedTable = Readonly<z.output<typeof TABLE>>;
 export type Call = z.output<typeof CALL>;
 export type Request = Readonly<z.output<typeof REQUEST>>;
 
+/** The key of what the capturing daemon writes when it begins to answer: what was asked before is lost. */
+export const BEGUN = "begun";
+
 /** Null: something else wrote it, or a later version did. */
 export function readRequest(value: Buffer | null): Request | null {
   try {

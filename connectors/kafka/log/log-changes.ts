@@ -44,6 +44,9 @@ function write(frame: FrameWriter, entry: LogEntry): void {
     case "mark":
       frame.mark(entry.message);
       break;
+    case "shape":
+      frame.shape(entry.table);
+      break;
     case "lost":
       frame.lost(entry.tableId);
       break;

@@ -17,6 +17,7 @@ import { RecordBuffers, StepRecords } from "../step-records.ts";
 import { Topics } from "../topics.ts";
 import {
   type AskedTable,
+  BEGUN,
   type Call,
   readRequest,
   type Request,
@@ -66,15 +67,17 @@ export async function serve(
     const answering = new Answering(relayed, clock);
     const turn = new Turn();
     const open = new Set<Promise<void>>();
-    const one = async (request: Request): Promise<void> => {
-      const message = await answering.answer(request.call, until);
+    const write = async (key: string, message: Buffer): Promise<void> => {
       using _ = await turn.take(until);
-      const buffers = new RecordBuffers();
-      const records = new StepRecords(buffers, clock.now());
+      const records = new StepRecords(new RecordBuffers(), clock.now());
       const usable = topics.get(names.answers);
-      for (const part of partsOf(message, usable.batchBytesMax)) records.own(usable, Buffer.from(request.id), part);
+      for (const part of partsOf(message, usable.batchBytesMax)) records.own(usable, Buffer.from(key), part);
       await writer.write(records.batches, until);
     };
+    const one = async ({ id: key, call }: Request): Promise<void> => {
+      await write(key, await answering.answer(call, until));
+    };
+    await write(BEGUN, Buffer.alloc(0));
     for await (const { value } of readAny(listening, place, end, until)) {
       const request = readRequest(value);
       if (request === null) continue;

@@ -10,12 +10,14 @@ import { RecordBatch } from "../client/record-batch.ts";
 import { TransactionalWriter } from "../client/transactions.ts";
 import { connect } from "../connect.ts";
 import { classify, kafkaError } from "../errors.ts";
-import { type Answer, type Call, readAnswer, type Request } from "../log/answers.ts";
+import { type Answer, BEGUN, type Call, readAnswer, type Request } from "../log/answers.ts";
 import { Assembly } from "../log/parts.ts";
 import { callTopics } from "../names.ts";
 import type { SourceContext } from "./context.ts";
 
-const ANSWER_MS_MAX = 60_000;
+const ANSWER_MS_MAX = 20_000;
+/** For a read: the first row of a range may take long where no index serves it. */
+const ROWS_MS_MAX = 300_000;
 
 interface Asked {
   readonly assembly: Assembly;
@@ -54,7 +56,8 @@ export class Calls {
       const late = (): never => {
         throw notAnswered(this.#context);
       };
-      const limits = { clock, signal, timeoutMs: ANSWER_MS_MAX, late };
+      const timeoutMs = call.kind === "range" || call.kind === "keys" ? ROWS_MS_MAX : ANSWER_MS_MAX;
+      const limits = { clock, signal, timeoutMs, late };
       return readAnswer(await withTimeout(asked.answered.promise, limits));
     } finally {
       this.#asked.delete(request.id);
@@ -115,7 +118,7 @@ export class Calls {
     void this.#listen(listening, place, end, scope.signal).then(async (error) => {
       scope.end();
       this.#link = null;
-      for (const { answered } of this.#asked.values()) answered.reject(error);
+      this.#giveUp(error);
       await opened[Symbol.asyncDispose]();
     });
     return link;
@@ -125,7 +128,9 @@ export class Calls {
   async #listen(cluster: Cluster, place: Place, from: bigint, signal: AbortSignal): Promise<Error> {
     try {
       for await (const record of readAny(cluster, place, from, signal)) {
-        const asked = this.#asked.get(record.key?.toString("utf8") ?? "");
+        const key = record.key?.toString("utf8") ?? "";
+        if (key === BEGUN) this.#giveUp(notAnswered(this.#context));
+        const asked = this.#asked.get(key);
         const whole = asked?.assembly.add(record) ?? null;
         if (whole !== null) asked?.answered.resolve(whole.message);
       }
@@ -133,6 +138,10 @@ export class Calls {
     } catch (error) {
       return this.#over.signal.aborted ? abortedError(this.#over.signal) : classify(error);
     }
+  }
+
+  #giveUp(error: Error): void {
+    for (const { answered } of this.#asked.values()) answered.reject(error);
   }
 
   async close(): Promise<void> {

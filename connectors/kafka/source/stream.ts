@@ -2,7 +2,7 @@ import type { ChangeStream, StreamOptions } from "../../../src/core/contracts/ch
 import type { TableShape } from "../../../src/core/contracts/catalog.ts";
 import type { Block } from "../../../src/core/model/block.ts";
 import type { Frame } from "../../../src/core/model/frame.ts";
-import type { Position } from "../../../src/core/model/position.ts";
+import { comparePositions, type Position } from "../../../src/core/model/position.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { scopeOf } from "../../../src/core/clock.ts";
 import type { Cluster } from "../client/cluster.ts";
@@ -98,11 +98,25 @@ export class FrameStream implements ChangeStream {
     const { since, until } = step;
     const tableOf = (shape: TableShape, position: Position) => this.#tableOf(shape, position);
     const { markOf } = this.#followed;
-    const { block, lost } = await frame.read({ epoch: until.epoch, since, markOf, tableOf });
+    const { block, lost, announced } = await frame.read({ epoch: until.epoch, since, markOf, tableOf });
     // Before the stream passes the place.
-    for (const id of lost) await this.#options.onUnloggedRows?.(id);
+    const passedBy = await this.#underOtherRules(announced, { ...frame.from, epoch: until.epoch });
+    for (const id of [...lost, ...passedBy]) await this.#options.onUnloggedRows?.(id);
     this.#followed.passed(until, last + 1n);
     return block;
+  }
+
+  /**
+   * Ids of tables that have other rules from here on than before. Changes may have been left out under rules of which no row
+   * tells.
+   */
+  async #underOtherRules(announced: readonly TableShape[], at: Position): Promise<readonly string[]> {
+    const ids: string[] = [];
+    for (const shape of announced) {
+      const table = await this.#tableOf(shape, at);
+      if (table !== null && comparePositions(table.since, at) === 0) ids.push(table.id);
+    }
+    return ids;
   }
 
   async #tableOf(shape: TableShape, position: Position): Promise<TableVersion | null> {

@@ -94,6 +94,8 @@ export type LogEntry =
     }
   /** A mark of `Watermarks`. */
   | { readonly kind: "mark"; readonly message: Omit<LogMessage, "at"> }
+  /** The table's shape, whether or not a row shows it. Rows may be left out under its rules. */
+  | { readonly kind: "shape"; readonly table: TableVersion }
   /** Rows of the table changed whose changes are not in these entries, and will not follow. */
   | { readonly kind: "lost"; readonly tableId: string };
 

@@ -8,6 +8,7 @@
  *   row          Byte op, Byte kind of the old tuple, Byte which tuples follow, UInt16 table, UInt32 index, the tuples
  *   mark         Int32 length and JSON of the message
  *   lost         Int32 length and id of a table
+ *   shape        Int32 length and JSON of a table's shape
  */
 import type { TableShape } from "../contracts/catalog.ts";
 import type { ByteWriter } from "../bytes.ts";
@@ -24,6 +25,7 @@ const TRANSACTION = 2;
 const ROW = 3;
 const MARK = 4;
 const LOST = 5;
+const SHAPE = 6;
 const HAS_AFTER = 1;
 const HAS_BEFORE = 2;
 const TRANSACTION_BYTES = 20;
@@ -81,6 +83,11 @@ export class FrameWriter {
   lost(tableId: string): void {
     this.#out.byte(LOST);
     this.#text(tableId);
+  }
+
+  shape(table: TableVersion): void {
+    this.#out.byte(SHAPE);
+    this.#text(JSON.stringify(this.#shapeOf(table)));
   }
 
   #table(table: TableVersion): number {
@@ -153,8 +160,8 @@ export class Frame {
     this.until = parsePosition(until ?? "");
   }
 
-  /** Once. The block shares the frame's bytes. `lost`: ids of tables. */
-  async read(reading: FrameReading): Promise<{ readonly block: Block; readonly lost: readonly string[] }> {
+  /** Once. */
+  async read(reading: FrameReading): Promise<Read> {
     const bytes = this.#bytes;
     const block = new Block(bytes);
     block.byteCount = bytes.length;
@@ -162,11 +169,13 @@ export class Frame {
     const shapes: TableShape[] = [];
     const ordinals = new Map<number, number | null>();
     const lost: string[] = [];
+    const announced: TableShape[] = [];
     let transaction: Transaction | null = null;
     while (this.#at < bytes.length) {
       const kind = bytes[this.#at++];
       if (kind === TABLE) shapes.push(JSON.parse(this.#text()));
       else if (kind === LOST) lost.push(this.#text());
+      else if (kind === SHAPE) announced.push(JSON.parse(this.#text()));
       else if (kind === MARK) this.#mark(block, reading);
       else if (kind === TRANSACTION) transaction = this.#transaction();
       else if (kind === ROW && transaction !== null) {
@@ -187,7 +196,7 @@ export class Frame {
         block.append(op, ordinal, after, before, beforeKind, transaction.ordinal, index);
       } else throw new UnreadableFrame("an unknown kind of record");
     }
-    return { block, lost };
+    return { block, lost, announced };
   }
 
   #mark(block: Block, { since, epoch, markOf }: FrameReading): void {
@@ -241,6 +250,16 @@ export class Frame {
     this.#at = end;
     return this.#bytes.toString("utf8", start, end);
   }
+}
+
+/** What a frame says. */
+interface Read {
+  /** It shares the frame's bytes. */
+  readonly block: Block;
+  /** Ids of tables. */
+  readonly lost: readonly string[];
+  /** Shapes that were in force before its rows. */
+  readonly announced: readonly TableShape[];
 }
 
 interface Row {

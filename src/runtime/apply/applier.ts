@@ -33,6 +33,8 @@ export interface WorkerParts {
   readonly wants: (table: TableVersion) => boolean;
   /** Whether the sink skips the table's changes, because of the configuration or because the table is suspended in it. */
   readonly leavesOut: (tableId: string) => boolean;
+  /** The newest version of each table that has rules. */
+  readonly ruled: () => readonly TableVersion[];
   readonly deadLetters: DeadLetterBox;
   /** Whether the sink is going to get a whole copy of the table, and nothing of it was read yet. */
   readonly willRead: (tableId: string) => boolean;

@@ -13,6 +13,8 @@ export interface LogPassingParts {
   readonly steps: SinkSteps;
   /** Whether the table's changes are passed on. */
   readonly wants: (table: TableVersion) => boolean;
+  /** The newest version of each table that has rules. */
+  readonly ruled: () => readonly TableVersion[];
 }
 
 /**
@@ -21,6 +23,8 @@ export interface LogPassingParts {
  */
 export class LogPassing {
   readonly #parts: LogPassingParts;
+  /** Rules change between two processes: the first step of each says which are in force. */
+  #hasTold = false;
 
   constructor(parts: LogPassingParts) {
     this.#parts = parts;
@@ -97,10 +101,12 @@ export class LogPassing {
   }
 
   async #pass(entries: readonly LogEntry[], until: Position, signal: AbortSignal): Promise<void> {
-    const { steps } = this.#parts;
+    const { steps, ruled } = this.#parts;
     const { held } = steps;
-    const log = { from: held.position, entries };
+    const shapes = this.#hasTold ? [] : ruled().map((table): LogEntry => ({ kind: "shape", table }));
+    const log = { from: held.position, entries: [...shapes, ...entries] };
     await steps.apply({ kind: "progress", log, progress: { ...held, position: until } }, signal);
+    this.#hasTold = true;
   }
 }
 
