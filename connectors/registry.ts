@@ -16,6 +16,7 @@ const sinks = new Map<string, () => Promise<SinkConnector>>([
 ]);
 
 const sources = new Map<string, () => Promise<SourceConnector>>([
+  ["kafka", async () => sourceConnector(await import("./kafka/source/config.ts"))],
   ["mysql", async () => sourceConnector(await import("./mysql/source/config.ts"))],
   ["postgres", async () => sourceConnector(await import("./postgres/source/config.ts"))],
 ]);

@@ -22,6 +22,7 @@ import type { ReportFolder } from "./reconcile/report/report-folder.ts";
 import { policyOf } from "./rules/definition.ts";
 import { Control } from "./runtime/control.ts";
 import { Pipeline, type SinkSetup } from "./runtime/pipeline.ts";
+import { relay } from "./relaying.ts";
 import { openState } from "./state/open.ts";
 import { patient } from "./state/patient.ts";
 import { redacting } from "./state/redacting.ts";
@@ -136,6 +137,7 @@ async function runWithLease(
   await using admin = await serve(config, parts, until);
   logger.info({ name: config.name, listen: admin.address }, "millrace is running");
   const running = pipeline.run(until);
+  const relaying = relay({ clock, sinks: sinks.map(({ sink }) => sink), pipeline, logger }, until);
   try {
     const caughtUp = async (): Promise<DaemonResult> => {
       const missing = await control.untilCaughtUp(until);
@@ -153,7 +155,7 @@ async function runWithLease(
     return STOPPED;
   } finally {
     end();
-    await Promise.allSettled([running]);
+    await Promise.allSettled([running, relaying]);
     await closeAll(source, sinks, logger);
     logger.info({}, "millrace has stopped");
   }

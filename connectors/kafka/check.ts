@@ -6,7 +6,7 @@ import { apiIdsOf } from "./client/failures.ts";
 import { createTopic } from "./client/topic-settings.ts";
 import { connect } from "./connect.ts";
 import { classify } from "./errors.ts";
-import { ownTopic, topicOf, transactionTopic } from "./names.ts";
+import { answersId, callTopics, logTopic, ownTopic, topicOf, transactionTopic } from "./names.ts";
 import { RegistryClient } from "./registry/client.ts";
 import type { KafkaSinkSettings } from "./settings.ts";
 
@@ -51,11 +51,8 @@ async function topicsFinding(
   tables: readonly TableName[],
   signal: AbortSignal,
 ): Promise<Finding> {
-  const { naming, rules, name, transactions } = settings;
-  const own = [ownTopic(`checkpoint.${name}`, naming)];
-  if (!naming.isDebezium) own.push(ownTopic("schemas", naming));
-  if (transactions) own.push(transactionTopic(naming));
-  const wanted = [...own, ...new Set(tables.map((table) => topicOf(table, naming)))];
+  const { rules } = settings;
+  const wanted = topicsOf(settings, tables);
   try {
     const found = await cluster.topics(wanted, signal);
     const missing = wanted.filter((topic) => found.get(topic) == null);
@@ -90,8 +87,20 @@ async function registryFindings({ registry }: KafkaSinkSettings, signal: AbortSi
   }
 }
 
+function topicsOf(
+  { naming, name, transactions, isLog }: KafkaSinkSettings,
+  tables: readonly TableName[],
+): readonly string[] {
+  const own = [ownTopic(`checkpoint.${name}`, naming)];
+  if (isLog) return [...own, logTopic(naming), ...Object.values(callTopics(naming))];
+  if (!naming.isDebezium) own.push(ownTopic("schemas", naming));
+  if (transactions) own.push(transactionTopic(naming));
+  return [...own, ...new Set(tables.map((table) => topicOf(table, naming)))];
+}
+
 /** What the user needs where the cluster has an authorizer, for kafka-acls.sh. */
-function aclLines({ naming, name, rules, cluster }: KafkaSinkSettings): readonly string[] {
+function aclLines(settings: KafkaSinkSettings): readonly string[] {
+  const { naming, name, rules, cluster, isLog } = settings;
   const user = cluster().sasl?.username ?? "USER";
   const data = naming.single === undefined ? `${naming.prefix}${naming.daemon}.` : `${naming.prefix}${naming.single}`;
   // Debezium's name of the topic of transactions begins as those of tables do.
@@ -105,6 +114,12 @@ function aclLines({ naming, name, rules, cluster }: KafkaSinkSettings): readonly
       : [`${to} --operation Write --operation Describe${create} --resource-pattern-type prefixed --topic '${others}'`]),
     `${to} --operation Read --topic '${ownTopic(`checkpoint.${name}`, naming)}'`,
     `${to} --operation Write --operation Describe --transactional-id 'millrace-${naming.prefix}${naming.daemon}-${name}'`,
+    ...(isLog
+      ? [
+          `${to} --operation Read --topic '${callTopics(naming).requests}'`,
+          `${to} --operation Write --operation Describe --transactional-id '${answersId(settings)}'`,
+        ]
+      : []),
   ];
 }
 

@@ -1,22 +1,13 @@
 import * as z from "zod";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
-import { tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
-import { tlsOptions } from "../../src/tls/options.ts";
-import { isTopicText, type TopicNaming } from "./names.ts";
+import { clusterOf, connectionKeys } from "./connection.ts";
+import { isTopicText, logTopic, type TopicNaming } from "./names.ts";
 import type { Format } from "./formats/format.ts";
 import type { DescribedFormat } from "./formats/registered/registered-format.ts";
-import type { RegistrySettings } from "./registry/client.ts";
+import { registryKeys, registryOf } from "./registry/config.ts";
 import type { KafkaSinkSettings } from "./settings.ts";
 
 const SETTING_NAME = /^[a-z][a-z.]+$/;
-
-const sasl = z.strictObject({
-  mechanism: z
-    .enum(["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
-    .describe("How user and password are sent. PLAIN only with `tls`, or in a network that is trusted."),
-  username: z.string().min(1),
-  password: z.string(),
-});
 
 const topics = z.strictObject({
   create: z
@@ -40,39 +31,9 @@ const topics = z.strictObject({
     ),
 });
 
-const registry = z.strictObject({
-  url: z.url({ protocol: /^https?$/, error: "expected http:// or https://" }).describe("The registry's address."),
-  username: z.string().min(1).optional().describe("The login's user. Default: none."),
-  password: z.string().optional(),
-  register: z
-    .boolean()
-    .default(true)
-    .describe("Whether Millrace registers schemas. If not, they must be there under their subjects."),
-  subjects: z
-    .enum(["topic", "record", "topic-record"])
-    .optional()
-    .describe(
-      "What names a subject: topic: `<topic>-key` and `<topic>-value` (TopicNameStrategy); record: the record's name " +
-        "(RecordNameStrategy); topic-record: both. Default: topic; with one `topic` for all tables: topic-record.",
-    ),
-  tls: z
-    .strictObject(tlsKeys("the registry's"))
-    .prefault({})
-    .describe("For an https:// address: an authority of your own, a client certificate."),
-});
-
 export const definition = z
   .object({
-    brokers: z
-      .array(z.string().regex(/^[^\s/@:]+:\d+$|^\[[0-9a-fA-F:]+\]:\d+$/, { error: "expected host:port" }))
-      .min(1)
-      .describe("host:port of one or more brokers; they name the others."),
-    prefix: z
-      .string()
-      .max(100)
-      .refine(isTopicText, { error: "expected letters, digits, dots, underscores and hyphens" })
-      .default("")
-      .describe("What the name of every topic begins with."),
+    ...connectionKeys,
     topic: z
       .string()
       .min(1)
@@ -83,11 +44,12 @@ export const definition = z
         "One topic for all tables, instead of `<name>.<schema>.<table>` for each; the keys then name the table.",
       ),
     format: z
-      .enum(["millrace", "debezium", "debezium-flat", "cloudevents"])
+      .enum(["millrace", "debezium", "debezium-flat", "cloudevents", "log"])
       .default("millrace")
       .describe(
         "How a change looks. millrace: the envelope that `millrace tail` prints. debezium: what Debezium's connectors write. " +
-          "debezium-flat: the row, as Debezium's ExtractNewRecordState gives it. cloudevents: CloudEvents with Debezium's attributes.",
+          "debezium-flat: the row, as Debezium's ExtractNewRecordState gives it. cloudevents: CloudEvents with Debezium's attributes. " +
+          "log: one topic for other Millrace daemons, whose source is `kind: kafka`.",
       ),
     schemas: z
       .boolean()
@@ -107,7 +69,7 @@ export const definition = z
       .describe(
         "How keys and values are written. avro, json-schema: as Confluent's converters write them, with schemas in `registry`; for the formats debezium and debezium-flat.",
       ),
-    registry: registry
+    registry: registryKeys
       .optional()
       .describe("The schema registry, for `encoding: avro` and `json-schema`: any with Confluent's interface."),
     tombstones: z
@@ -122,13 +84,6 @@ export const definition = z
       ),
     compression: z.enum(["none", "gzip", "zstd"]).default("none").describe("How batches of records are compressed."),
     topics: topics.prefault({}).describe("How topics are created."),
-    tls: z
-      .union([z.boolean(), z.strictObject(tlsKeys("the brokers'"))])
-      .default(false)
-      .describe(
-        "Whether the connection is encrypted; with an authority of your own, or a client certificate: an object.",
-      ),
-    sasl: sasl.optional().describe("The login. Default: none, or the client certificate."),
   })
   .superRefine(({ encoding, format, registry: given }, issues) => {
     const refuse = (key: string, message: string): void => issues.addIssue({ code: "custom", path: [key], message });
@@ -161,23 +116,26 @@ export const factory: SinkFactory<KafkaOptions> = {
     return grants(await settingsOf(context));
   },
   places: ({ daemon, options }) => {
-    const { brokers, prefix, topic } = options;
+    const { brokers, prefix, topic, format } = options;
+    if (format === "log")
+      return [`topic ${logTopic({ prefix, daemon })} of the Kafka cluster at ${brokers.toSorted().join(", ")}`];
     return [`topics ${prefix}${topic ?? `${daemon}.…`} of the Kafka cluster at ${brokers.toSorted().join(", ")}`];
   },
 };
 
+/** Throws if keys do not go together. */
 async function settingsOf(context: SinkContext<KafkaOptions>): Promise<KafkaSinkSettings> {
+  const unfit = unfitKeys(context);
+  if (unfit !== null) {
+    const { kafkaError } = await import("./errors.ts");
+    throw kafkaError("MR3516", "fatal", `sink ${context.name}: ${unfit}`);
+  }
   const { name, daemon, folder, options } = context;
-  const { brokers, tombstones, transactions, compression, topics: made, tls, sasl: login } = options;
+  const { tombstones, transactions, compression, topics: made } = options;
   const settings = Object.entries(made.settings).map(([key, value]) => [key, String(value)] as const);
   return {
     name,
-    cluster: () => ({
-      brokers,
-      clientId: `millrace-${daemon}-${name}`,
-      tls: tls === false ? null : tlsOptions(tlsSettings(tls === true ? {} : tls, folder), true),
-      sasl: login ?? null,
-    }),
+    cluster: () => clusterOf(options, folder, `millrace-${daemon}-${name}`),
     naming: namingOf(context),
     rules: {
       create: made.create,
@@ -189,34 +147,28 @@ async function settingsOf(context: SinkContext<KafkaOptions>): Promise<KafkaSink
     tombstones,
     transactions,
     format: await formatOf(context),
-    registry: registryOf(context),
+    registry: registryOf(context.folder, context.options.registry),
+    isLog: options.format === "log",
   };
 }
 
-function registryOf({ folder, options: { registry: given } }: SinkContext<KafkaOptions>): RegistrySettings | null {
-  if (given === undefined) return null;
-  const { url, username = null, password = null, register: registers, tls } = given;
-  const isEncrypted = url.startsWith("https:");
-  return {
-    url,
-    username,
-    password,
-    registers,
-    tls: () => {
-      const options = tlsOptions(tlsSettings(tls, folder), isEncrypted);
-      return isEncrypted ? options : null;
-    },
-  };
+function unfitKeys({ options: { format, topic }, tables = [], origin }: SinkContext<KafkaOptions>): string | null {
+  const isBehindKafka = origin?.sourceKind === "kafka";
+  if (format !== "log")
+    return isBehindKafka && format !== "millrace" ? `\`format: ${format}\` behind a Kafka source` : null;
+  if (tables.length > 0) return "`tables` with `format: log`";
+  if (topic !== undefined) return "`topic` with `format: log`";
+  return isBehindKafka ? "`format: log` behind a Kafka source" : null;
 }
 
 function namingOf({ daemon, options: { prefix, topic, format } }: SinkContext<KafkaOptions>): TopicNaming {
-  return { prefix, daemon, single: topic, isDebezium: format !== "millrace" };
+  return { prefix, daemon, single: topic, isDebezium: format !== "millrace" && format !== "log" };
 }
 
 async function formatOf(context: SinkContext<KafkaOptions>): Promise<Format | null> {
   const { origin, options } = context;
-  if (origin === undefined) return null;
   const { format: form, schemas, decimals, encoding } = options;
+  if (origin === undefined || form === "log") return null;
   if (form !== "millrace") {
     const { DebeziumFormat } = await import("./formats/debezium/debezium.ts");
     const own = { form, naming: namingOf(context), schemas: schemas && encoding === "json", decimals };
@@ -229,7 +181,7 @@ async function formatOf(context: SinkContext<KafkaOptions>): Promise<Format | nu
 /** With each record's schema in the registry. */
 async function registered(format: DescribedFormat, context: SinkContext<KafkaOptions>): Promise<Format> {
   const { encoding, topic, registry: given } = context.options;
-  const settings = registryOf(context);
+  const settings = registryOf(context.folder, given);
   if (encoding === "json" || settings === null) return format;
   const { RegisteredFormat } = await import("./formats/registered/registered-format.ts");
   const { RegistryClient } = await import("./registry/client.ts");

@@ -131,6 +131,53 @@ export const pages = {
       "NaN and Infinity: `decimals: string` or `double`. Left-out values: give the table REPLICA IDENTITY FULL. Then " +
       "`millrace dlq replay`.",
   },
+  MR3516: {
+    title: "Keys of a Kafka sink do not go together",
+    cause:
+      "With `format: log` there is one topic with all tables of the source, so `tables` and `topic` have no meaning there, and " +
+      "only a daemon that captures a database writes one. Debezium's formats name the database's own kind, which a daemon " +
+      "behind Kafka does not know.",
+    remedy: "Leave the key out that the message names, or write the topics from the capturing daemon.",
+  },
+  MR3520: {
+    title: "The log in Kafka no longer has what this daemon needs",
+    cause:
+      "Retention has deleted a part of the log's topic that this daemon had not read, or the capturing daemon's sink went on " +
+      "elsewhere: it lost its checkpoint, or its offset was moved. The changes in between are not in the log, and the daemon " +
+      "does not go on over the gap.",
+    remedy:
+      "`millrace recover` on this daemon: it goes on at the log's present end, compares its sinks with the source and reads what " +
+      "differs. Raise `retention.ms` of the topic above the longest time that a daemon may be down.",
+  },
+  MR3521: {
+    title: "The log in Kafka is another one",
+    cause:
+      "The log's topic was deleted and made again, or the capturing daemon began a new epoch (a failover, a new start), whose " +
+      "positions have no meaning in the former log.",
+    remedy:
+      "`millrace recover` on this daemon, as soon as the capturing daemon runs: it goes on in the new log, compares its sinks " +
+      "with the source and reads what differs.",
+  },
+  MR3522: {
+    title: "The capturing daemon does not answer, or can't do what was asked",
+    cause:
+      "A daemon whose source is `kind: kafka` asks the capturing daemon for rows, marks and tables. That one does not run, has no " +
+      "sink with `format: log`, or failed; then the message says with which error. Changes are applied meanwhile.",
+    remedy:
+      "Start the daemon that `source.from` names, and look at its `millrace status`. `source.from`, `source.prefix` and " +
+      "`source.brokers` must be those of its sink.",
+  },
+  MR3523: {
+    title: "The log in Kafka can't be read",
+    cause: "Its records are not those of this version: a later version of Millrace wrote them, or another program did.",
+    remedy:
+      "Update this daemon first, then the capturing one. If another program writes there, choose another `prefix`.",
+  },
+  MR3524: {
+    title: "A daemon behind Kafka can't do this",
+    cause: "A read with a condition in SQL (`--where`) is not passed on to the capturing daemon's database.",
+    remedy: "Read the whole table: `millrace snapshot start --tables TABLE`.",
+  },
   MR3530: {
     title: "The schema registry can't be used now",
     cause:

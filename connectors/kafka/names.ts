@@ -31,8 +31,29 @@ export function topicOf({ schema, table }: TableName, { prefix, daemon, single, 
 }
 
 /** Millrace's own topics beside those of the tables. */
-export function ownTopic(purpose: string, { prefix, daemon }: TopicNaming): string {
+export function ownTopic(purpose: string, { prefix, daemon }: Pick<TopicNaming, "prefix" | "daemon">): string {
   return `${prefix}${daemon}._${purpose}`;
+}
+
+/** The log itself, for other Millrace processes: `format: log`. */
+export function logTopic(naming: Pick<TopicNaming, "prefix" | "daemon">): string {
+  return ownTopic("log", naming);
+}
+
+/** What those processes ask, and the answers. */
+export function callTopics(naming: Pick<TopicNaming, "prefix" | "daemon">): { requests: string; answers: string } {
+  return { requests: ownTopic("requests", naming), answers: ownTopic("answers", naming) };
+}
+
+/** The transactional id of the answers. */
+export function answersId({
+  naming,
+  name,
+}: {
+  readonly naming: Pick<TopicNaming, "prefix" | "daemon">;
+  readonly name: string;
+}): string {
+  return `millrace-${naming.prefix}${naming.daemon}-${name}-answers`;
 }
 
 /** The topic that tells which transactions are complete. */

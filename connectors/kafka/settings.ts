@@ -17,8 +17,10 @@ export interface KafkaSinkSettings {
   readonly tombstones: boolean;
   /** Whether a topic of its own tells the ends of transactions. */
   readonly transactions: boolean;
-  /** Null: nothing is going to be written. */
+  /** Null: nothing is going to be written, or the log itself is. */
   readonly format: Format | null;
   /** Null: records do not need one. */
   readonly registry: RegistrySettings | null;
+  /** Whether it writes the log itself, for other Millrace processes. */
+  readonly isLog: boolean;
 }

@@ -1,6 +1,7 @@
 import { checkpointTexts, parseCheckpoint } from "../../src/core/checkpoint/checkpoint-text.ts";
 import { type Clock, systemClock } from "../../src/core/clock.ts";
 import type { Outcome, Sink, TargetPresence } from "../../src/core/contracts/sink.ts";
+import type { SourceRelay } from "../../src/core/contracts/source.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import { failpoint } from "../../src/core/failpoint.ts";
 import type { SinkProgress, Step } from "../../src/core/model/batch.ts";
@@ -29,7 +30,9 @@ import {
   tableError,
   topicsLost,
 } from "./errors.ts";
-import { ownTopic, topicOf, transactionTopic } from "./names.ts";
+import { serve } from "./log/serve.ts";
+import { LogChanges } from "./log/log-changes.ts";
+import { logTopic, ownTopic, topicOf, transactionTopic } from "./names.ts";
 import { OpenTransaction } from "./open-transaction.ts";
 import { schemaError } from "./registry/errors.ts";
 import type { KafkaSinkSettings } from "./settings.ts";
@@ -55,7 +58,7 @@ const ONE_PARTITION = { partitions: 1, settings: { "cleanup.policy": "compact" }
  */
 export class KafkaSink implements Sink, TargetPresence {
   readonly kind = "kafka";
-  readonly form = "stream";
+  readonly form: "stream" | "log";
   readonly delivery = "transactional";
   readonly onLost = "resync";
   readonly batch = BATCH;
@@ -64,7 +67,9 @@ export class KafkaSink implements Sink, TargetPresence {
   readonly #settings: KafkaSinkSettings;
   readonly #clock: Clock;
   readonly #buffers = new RecordBuffers();
-  readonly #changes: StepChanges | null;
+  readonly #changes: StepChanges | LogChanges | null;
+  /** For `format: log`. */
+  readonly relay?: SourceRelay;
   /** Versions whose schema goes out with the next step. */
   readonly #newSchemas = new Set<TableVersion>();
   /** The topics of tables, for the next checkpoint. */
@@ -82,7 +87,11 @@ export class KafkaSink implements Sink, TargetPresence {
   constructor(settings: KafkaSinkSettings, clock: Clock = systemClock) {
     this.#settings = settings;
     this.#clock = clock;
-    this.#changes = settings.format === null ? null : new StepChanges(settings, settings.format);
+    this.form = settings.isLog ? "log" : "stream";
+    if (settings.isLog) {
+      this.#changes = new LogChanges(settings.naming);
+      this.relay = { serve: (relayed, signal) => serve(settings, clock, relayed, signal) };
+    } else this.#changes = settings.format === null ? null : new StepChanges(settings, settings.format);
     this.name = settings.name;
   }
 
@@ -97,12 +106,14 @@ export class KafkaSink implements Sink, TargetPresence {
     await this.#release();
     this.#refusal = null;
     this.#lease = lease;
-    const { rules, compression, naming } = this.#settings;
+    const { rules, compression, naming, isLog } = this.#settings;
     const cluster = await connect(this.#settings.cluster, signal);
     try {
       const topics = new Topics(cluster, rules, (ms, until) => this.#clock.sleep(ms, until));
       const place = this.#checkpointTopic;
       await topics.prepare([place], signal, { ...ONE_PARTITION, settings: CHECKPOINT_SETTINGS });
+      // Before anybody follows the log: a topic that is made later would be another one.
+      if (isLog) await topics.prepare([logTopic(naming)], signal, { partitions: 1 });
       this.#expectOurs(await readCheckpoint(cluster, place, signal));
       const id = `millrace-${naming.prefix}${naming.daemon}-${this.name}`;
       const writer = await TransactionalWriter.open(cluster, { clock: this.#clock, id, compression }, signal);
@@ -306,7 +317,7 @@ export class KafkaSink implements Sink, TargetPresence {
     return parseCheckpoint(this.#last.tables, "").tables[id] !== undefined;
   }
 
-  get #written(): StepChanges {
+  get #written(): StepChanges | LogChanges {
     if (this.#changes === null) throw new Error("a sink that writes has a format");
     return this.#changes;
   }

@@ -55,7 +55,7 @@ export class StepRecords {
   }
 
   /** A record of Millrace's own, in the first partition. */
-  own(usable: UsableTopic, key: Buffer, value: Buffer): void {
+  own(usable: UsableTopic, key: Buffer | null, value: Buffer): void {
     this.#put(usable, 0, key, value, [], this.#timeMs);
   }
 

@@ -182,8 +182,8 @@ class Loading {
       this.#problem("MR1005", [...path, "onLost"], "what a history held can't be read again: leave it out, or fail");
     const batch = { rowCountMax: common.batch.rows ?? null, byteCountMax: common.batch.bytes ?? null };
     const dropsColumns = (table: TableName): boolean => policyOf(rules, table).droppedColumns === "drop";
-    const connector = bind({ name, daemon, folder: this.#folder, dropsColumns });
     const { kind: sinkKind, tables = [], onPoison, onLost } = common;
+    const connector = bind({ name, daemon, folder: this.#folder, tables, dropsColumns });
     return { name, kind: sinkKind, tables, onPoison, onLost, batch, connector };
   }
 

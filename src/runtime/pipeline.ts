@@ -197,7 +197,10 @@ export class Pipeline {
     const sinks = this.runners.map(({ name }) => name);
     const ids = tableIds.filter((id) => gate.suspended.has(id));
     for (const tableId of ids) {
-      const takers = sinks.filter((name) => !suspended.has(name, tableId));
+      const table = gate.newest(tableId);
+      const takers = sinks.filter(
+        (name) => !suspended.has(name, tableId) && table !== undefined && this.#tables.fills(name, table),
+      );
       const request = { tableId, scope: { kind: "table" }, reason: REINSTATED, needed: true } as const;
       await state.refills.addAll(takers.map((sink) => ({ ...request, sink })));
       await gate.reinstate(tableId);
@@ -313,8 +316,9 @@ export class Pipeline {
       sink,
       state,
       limits,
-      wants: (table) => this.#tables.fills(sink.name, table) && this.gate.flows(table),
+      wants: (table) => this.#tables.flows(sink.name, table) && this.gate.flows(table),
       leavesOut,
+      ruled: () => [...this.gate.every].filter((table) => table.ruled !== undefined),
       deadLetters: new DeadLetterBox(sink.name, state.deadLetters, onPoison, context, logger),
       willRead: (tableId) => this.#streaming?.refiller.ledger.willRead(sink.name, tableId) ?? false,
       isVoid: (tableId) => this.gate.isGone(tableId) || this.suspended.has(sink.name, tableId),

@@ -11,7 +11,7 @@ import { baseVersion } from "../core/model/version.ts";
 import { runnerOf, type SinkRunner } from "./apply/sink-runner.ts";
 import type { SinkWorker } from "./apply/sink-worker.ts";
 import { heldFrom } from "./apply/standing.ts";
-import type { Work } from "./apply/work.ts";
+import { lossOf, type Work } from "./apply/work.ts";
 import { Comparisons } from "./comparisons.ts";
 import { CatalogWatch } from "./schema/catalog-watch.ts";
 import type { SinkTables } from "./schema/sink-tables.ts";
@@ -309,6 +309,7 @@ export class Streaming {
   async #readUnlogged(tableId: string, only: string | null): Promise<void> {
     const { gate, runners, tables } = this.#parts;
     const table = gate.table(tableId);
+    if (table !== undefined) this.#passLoss(tableId, only);
     if (table === undefined || this.#parts.snapshot === "none") return;
     this.lane.spoil(tableId);
     gate.doubt(tableId);
@@ -317,6 +318,13 @@ export class Streaming {
     const sinks = only === null ? takers : takers.filter((name) => name === only);
     const request = { tableIds: [tableId], scope: { kind: "table" }, reason: UNLOGGED, needed: true } as const;
     await Promise.all(sinks.map((sink) => this.refiller.again({ ...request, sink })));
+  }
+
+  /** Tells it the sinks that get the log itself, in the stream that shows it. */
+  #passLoss(tableId: string, only: string | null): void {
+    if (only === null) return this.lane.lose(tableId);
+    const worker = runnerOf(this.#parts.runners, only)?.worker;
+    if (worker?.sink.form === "log") worker.queue.push(lossOf(tableId));
   }
 
   /** Ids of the tables that this sink must hold and does not hold completely. */

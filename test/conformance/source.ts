@@ -39,6 +39,8 @@ import {
 
 export interface SourceHarness {
   readonly name: string;
+  /** What the source does not do: a first copy at the log's beginning, reads under a condition in SQL. */
+  readonly without?: readonly ("copy" | "conditions")[];
   /** An empty database for one test, released with `await using`. */
   stage(context: TestContext): Promise<SourceStage>;
 }
@@ -240,37 +242,40 @@ function logTests(harness: SourceHarness): void {
 }
 
 function startTests(harness: SourceHarness): void {
-  test("copies the rows, and the stream brings what the copy may not have", async (context) => {
-    await using stage = await harness.stage(context);
-    await stage.run([stage.create("item", true), "insert into item values (1, 'a', 1), (2, 'b', 2)"]);
-    const source = await stage.open();
-    const { copy, position } = await createLog(source, true);
-    await stage.run(["insert into item values (3, 'c', 3)", "delete from item where id = 1"]);
-    expect(copy?.tables.map(({ id }) => id)).toEqual([stage.id("item")]);
-    expect(copy?.generations.has(stage.id("item"))).toBe(true);
-    const resolve = registry();
-    const rows = new Map<unknown, string>();
-    for await (const block of copy!.read(await resolve(copy!.tables[0]!, position), never)) {
-      for (const row of rowsOf(block)) rows.set(row.after?.["id"], shown(row).join());
-      block.release();
-    }
-    await copy!.close();
-    expect(rows.get("2")).toBe("r,2,b,2");
-    {
-      await using follower = await Follower.from(source, position, resolve);
-      await follower.readTo(await source.log.tip(never));
-      expect(follower.rows.map(shown)).toEqual([
-        ["c", "3", "c", "3"],
-        ["d", "1"],
-      ]);
-      for (const row of follower.rows) {
-        if (row.op === "d") rows.delete(row.before?.["id"]);
-        else rows.set(row.after?.["id"], shown(row).join());
+  test.skipIf(harness.without?.includes("copy"))(
+    "copies the rows, and the stream brings what the copy may not have",
+    async (context) => {
+      await using stage = await harness.stage(context);
+      await stage.run([stage.create("item", true), "insert into item values (1, 'a', 1), (2, 'b', 2)"]);
+      const source = await stage.open();
+      const { copy, position } = await createLog(source, true);
+      await stage.run(["insert into item values (3, 'c', 3)", "delete from item where id = 1"]);
+      expect(copy?.tables.map(({ id }) => id)).toEqual([stage.id("item")]);
+      expect(copy?.generations.has(stage.id("item"))).toBe(true);
+      const resolve = registry();
+      const rows = new Map<unknown, string>();
+      for await (const block of copy!.read(await resolve(copy!.tables[0]!, position), never)) {
+        for (const row of rowsOf(block)) rows.set(row.after?.["id"], shown(row).join());
+        block.release();
       }
-    }
-    expect(new Set(rows.keys())).toEqual(new Set(["2", "3"]));
-    await source.close();
-  });
+      await copy!.close();
+      expect(rows.get("2")).toBe("r,2,b,2");
+      {
+        await using follower = await Follower.from(source, position, resolve);
+        await follower.readTo(await source.log.tip(never));
+        expect(follower.rows.map(shown)).toEqual([
+          ["c", "3", "c", "3"],
+          ["d", "1"],
+        ]);
+        for (const row of follower.rows) {
+          if (row.op === "d") rows.delete(row.before?.["id"]);
+          else rows.set(row.after?.["id"], shown(row).join());
+        }
+      }
+      expect(new Set(rows.keys())).toEqual(new Set(["2", "3"]));
+      await source.close();
+    },
+  );
 
   test("goes on in the log that it knows", async (context) => {
     await using stage = await harness.stage(context);
@@ -336,22 +341,25 @@ function rowTests(harness: SourceHarness): void {
     expect(chunkRows(rest).map(({ id }) => id)).toEqual(["297", "298", "299"]);
   });
 
-  test("that meet a condition are found, however far apart they are", async (context) => {
-    const rows = Array.from({ length: 300 }, (_, i) => `(${i}, '${i % 100 === 50 ? "wanted" : "other"}', ${i})`);
-    await using scene = await Started.on(harness, context, ...rows);
-    const table = await tableVersion(scene.source, scene.stage.id("item"));
-    const found: string[] = [];
-    let [after, chunkCount]: [KeyText | null, number] = [null, 0];
-    do {
-      const range = { after, where: "name = 'wanted'", scanRowCountMax: 40 };
-      const chunk = await scene.source.rows.readRange(table, range, never);
-      after = chunk.last;
-      chunkCount++;
-      found.push(...chunkRows(chunk).map(({ id }) => String(id)));
-    } while (after !== null);
-    expect(found).toEqual(["50", "150", "250"]);
-    expect(chunkCount).toBeGreaterThanOrEqual(7);
-  });
+  test.skipIf(harness.without?.includes("conditions"))(
+    "that meet a condition are found, however far apart they are",
+    async (context) => {
+      const rows = Array.from({ length: 300 }, (_, i) => `(${i}, '${i % 100 === 50 ? "wanted" : "other"}', ${i})`);
+      await using scene = await Started.on(harness, context, ...rows);
+      const table = await tableVersion(scene.source, scene.stage.id("item"));
+      const found: string[] = [];
+      let [after, chunkCount]: [KeyText | null, number] = [null, 0];
+      do {
+        const range = { after, where: "name = 'wanted'", scanRowCountMax: 40 };
+        const chunk = await scene.source.rows.readRange(table, range, never);
+        after = chunk.last;
+        chunkCount++;
+        found.push(...chunkRows(chunk).map(({ id }) => String(id)));
+      } while (after !== null);
+      expect(found).toEqual(["50", "150", "250"]);
+      expect(chunkCount).toBeGreaterThanOrEqual(7);
+    },
+  );
 
   test("are read by their keys; one that is not there is left out", async (context) => {
     await using scene = await Started.on(harness, context, "(1, 'a', 1)", "(2, null, null)", "(3, 'c', 3)");

@@ -131,8 +131,15 @@ admin: { listen: false }
         tables: ["public.*", "!public.x"],
         options: { url: "postgres://a:secret-1@h/d", slot: "abc" },
       },
-      { daemon: "shop", name: "one", folder, dropsColumns, options: { path: "lit${x}", threads: 3 } },
-      { daemon: "shop", name: "two", folder, dropsColumns, options: { url: "redis://:from-a-file@h" } },
+      { daemon: "shop", name: "one", folder, tables: [], dropsColumns, options: { path: "lit${x}", threads: 3 } },
+      {
+        daemon: "shop",
+        name: "two",
+        folder,
+        tables: ["public.a"],
+        dropsColumns,
+        options: { url: "redis://:from-a-file@h" },
+      },
     ]);
     expect(config?.sinks[0]?.batch).toEqual({ rowCountMax: 10, byteCountMax: 2 * 1024 * 1024 });
     expect(config?.source.heartbeatMs).toBe(1500);

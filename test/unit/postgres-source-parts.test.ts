@@ -4,7 +4,7 @@ import { Pace } from "../../connectors/postgres/source/stream/pace.ts";
 import { Decoder } from "../../connectors/postgres/source/stream/pgoutput.ts";
 import { STOP_BYTES } from "../../connectors/postgres/source/stream/stops.ts";
 import { statusFrame } from "../../connectors/postgres/source/stream/status.ts";
-import { snapshotSees } from "../../connectors/postgres/source/snapshot/visibility.ts";
+import { snapshotSees } from "../../src/core/contracts/watermarks.ts";
 import { Block } from "../../src/core/model/block.ts";
 import { TableSelection } from "../../src/core/table-selection.ts";
 import type { CatalogTable } from "../../connectors/postgres/source/catalog/catalog.ts";

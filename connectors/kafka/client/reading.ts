@@ -33,6 +33,7 @@ const FETCH_BYTES = 8 * 1024 * 1024;
 const FETCH_WAIT_MS = 500;
 const TRANSACTIONAL = 0x10;
 const CONTROL = 0x20;
+const OFFSET_MAX = 2n ** 63n - 1n;
 /** The second number in the key of a control record. */
 const ABORT = 0;
 
@@ -80,7 +81,7 @@ export async function expectServed(cluster: Cluster, place: Place, signal: Abort
 
 /** Fails if the client may not read the partition, which an empty one does not show otherwise. */
 export async function expectReadable(cluster: Cluster, place: Place, from: bigint, signal: AbortSignal): Promise<void> {
-  await fetchFrom(cluster, place, from, signal, 0);
+  await fetchFrom(cluster, place, from, signal, { waitMs: 0 });
 }
 
 async function offsetAt(
@@ -97,15 +98,48 @@ async function offsetAt(
   return found.offset;
 }
 
-/** The committed records from offset `from` up to, not including, `until`, which is not beyond `Extent.stable`. */
+/**
+ * All records from offset `from` on, as they come, until aborted: also those of transactions that are open, or were taken
+ * back. A writer that was killed in a transaction holds up nobody.
+ */
+export async function* readAny(
+  cluster: Cluster,
+  place: Place,
+  from: bigint,
+  signal: AbortSignal,
+): AsyncGenerator<CommittedRecord> {
+  for (let next = from; ;) {
+    const { records } = await fetchFrom(cluster, place, next, signal, { isolation: UNCOMMITTED });
+    for (const batch of records ?? []) {
+      if ((batch.attributes & CONTROL) === 0) yield* recordsOf(batch, next);
+      const last = batch.firstOffset + BigInt(batch.lastOffsetDelta);
+      if (last >= next) next = last + 1n;
+    }
+  }
+}
+
+/** Those from an offset on. */
+function* recordsOf({ firstOffset, records }: FetchedBatch, from: bigint): Generator<CommittedRecord> {
+  for (const { offsetDelta, key, value } of records) {
+    const offset = firstOffset + BigInt(offsetDelta);
+    if (offset >= from) yield { offset, key, value };
+  }
+}
+
+/**
+ * The committed records from offset `from` up to, not including, `until`, which is not beyond `Extent.stable`. Null: on and
+ * on, as they come, until aborted.
+ */
 export async function* readCommitted(
   cluster: Cluster,
   place: Place,
-  { from, until }: { readonly from: bigint; readonly until: bigint },
+  { from, until }: { readonly from: bigint; readonly until: bigint | null },
   signal: AbortSignal,
 ): AsyncGenerator<CommittedRecord> {
   let next = from;
-  while (next < until) {
+  const end = until ?? OFFSET_MAX;
+  while (next < end) {
+    signal.throwIfAborted();
     const { records, abortedTransactions } = await fetchFrom(cluster, place, next, signal);
     const aborting = new Set<bigint>();
     const aborted = (abortedTransactions ?? []).toSorted((a, b) => (a.firstOffset < b.firstOffset ? -1 : 1));
@@ -115,10 +149,7 @@ export async function* readCommitted(
       if ((batch.attributes & CONTROL) !== 0) {
         if (batch.records[0]?.key?.readInt16BE(2) === ABORT) aborting.delete(batch.producerId);
       } else if ((batch.attributes & TRANSACTIONAL) === 0 || !aborting.has(batch.producerId)) {
-        for (const { offsetDelta, key, value } of batch.records) {
-          const offset = batch.firstOffset + BigInt(offsetDelta);
-          if (offset >= next && offset < until) yield { offset, key, value };
-        }
+        for (const record of recordsOf(batch, next)) if (record.offset < end) yield record;
       }
       if (last >= next) next = last + 1n;
     }
@@ -130,7 +161,7 @@ async function fetchFrom(
   { name, topic, partition }: Place,
   from: bigint,
   signal: AbortSignal,
-  waitMs = FETCH_WAIT_MS,
+  { waitMs = FETCH_WAIT_MS, isolation = COMMITTED }: { readonly waitMs?: number; readonly isolation?: number } = {},
 ): Promise<FetchedPartition> {
   const partitions = [
     {
@@ -150,7 +181,7 @@ async function fetchFrom(
     waitMs,
     1,
     FETCH_BYTES,
-    COMMITTED,
+    isolation,
     0,
     NO_EPOCH,
     asked,

@@ -65,6 +65,8 @@ export interface SinkContext<Options> {
   /** The configuration file's folder; relative paths start there. */
   readonly folder: string;
   readonly options: Options;
+  /** The sink's `tables`; absent or empty: all of the source's. */
+  readonly tables?: readonly string[];
   /** Where the changes come from, for sinks that write envelopes. Absent where nothing is written. */
   readonly origin?: EnvelopeContext;
   /** Whether the target drops columns that the table no longer has; by default they stay. A history ignores it. */

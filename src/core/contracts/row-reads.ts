@@ -36,6 +36,8 @@ export interface Chunk {
   readonly last: KeyText | null;
   /** Whether the chunk's snapshot saw the transaction. */
   readonly sees: (xid: number) => boolean;
+  /** The text that `sees` was made of (`snapshotSees`), for passing it on; absent: it saw everything. */
+  readonly snapshot?: string;
 }
 
 /**

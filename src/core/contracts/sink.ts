@@ -2,6 +2,7 @@ import type { SinkProgress, Step, TableWrites } from "../model/batch.ts";
 import type { Inspection } from "./comparing.ts";
 import type { MillraceError } from "../errors.ts";
 import type { TableVersion } from "../model/schema.ts";
+import type { SourceRelay } from "./source.ts";
 
 /**
  * What a target keeps of a table, and so what a step of rows contains:
@@ -9,8 +10,10 @@ import type { TableVersion } from "../model/schema.ts";
  * - `history`: every change as a separate entry, in the order of the log, table by table.
  * - `stream`: the same, for passing on: `Step.order` gives the commit order over all tables. A transaction is complete
  *   once a step's progress lies after its commit. The target need not find a row by its key.
+ * - `log`: the log itself, in the order of the log, for another process whose source it then is (`LogStretch`).
+ *   Rows that do not come from the log are not given to it, so no table is ever complete in it.
  */
-export type SinkForm = "mirror" | "history" | "stream";
+export type SinkForm = "mirror" | "history" | "stream" | "log";
 
 /**
  * `transactional`: a step and its progress become durable together, so each effect occurs exactly once. `idempotent`:
@@ -103,6 +106,8 @@ export interface Sink {
   readonly comparison?: TargetComparison;
   readonly copies?: TargetCopies;
   readonly engine?: TargetEngine;
+  /** Only for form `log`. */
+  readonly relay?: SourceRelay;
 }
 
 /** Detects missing targets. Without it a dropped target is only noticed at its next rows, or never. */

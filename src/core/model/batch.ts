@@ -1,5 +1,5 @@
 import type { CompleteTables } from "../checkpoint/completeness.ts";
-import type { Block, TransactionOrigin } from "./block.ts";
+import type { Block, LogMessage, TransactionOrigin } from "./block.ts";
 import type { Bond } from "../checkpoint/bond.ts";
 import type { Position } from "./position.ts";
 import type { KeyedTable, TableVersion } from "./schema.ts";
@@ -75,8 +75,29 @@ export type Step =
     }
   /** Remove rows that the source no longer has. */
   | { readonly kind: "sweep"; readonly sweeps: readonly Sweep[]; readonly progress: SinkProgress }
-  /** Store only the progress. */
-  | { readonly kind: "progress"; readonly progress: SinkProgress };
+  /** Store only the progress; for form `log` with what the log has up to there. */
+  | { readonly kind: "progress"; readonly log?: LogStretch; readonly progress: SinkProgress };
+
+/** A stretch of the log as it is, from `from` up to the step's progress. */
+export interface LogStretch {
+  readonly from: Position;
+  readonly entries: readonly LogEntry[];
+}
+
+export type LogEntry =
+  | { readonly kind: "rows"; readonly block: Block; readonly from: number; readonly to: number }
+  | {
+      readonly kind: "truncate";
+      readonly table: TableVersion;
+      readonly version: bigint;
+      readonly record: TruncateInLog;
+    }
+  /** A mark of `Watermarks`. */
+  | { readonly kind: "mark"; readonly message: Omit<LogMessage, "at"> }
+  /** The table's shape, whether or not a row shows it. Rows may be left out under its rules. */
+  | { readonly kind: "shape"; readonly table: TableVersion }
+  /** Rows of the table changed whose changes are not in these entries, and will not follow. */
+  | { readonly kind: "lost"; readonly tableId: string };
 
 /** What the log says of a truncate. */
 export interface TruncateInLog {

@@ -22,6 +22,11 @@ export function epochOf(version: bigint): number {
   return Number(version >> COMMIT_BITS);
 }
 
+/** The commit position in a row's version. */
+export function commitOf(version: bigint): bigint {
+  return BigInt.asUintN(Number(COMMIT_BITS), version);
+}
+
 /** Version of rows of a first copy: lower than every change of the epoch. */
 export function baseVersion(epoch: number): bigint {
   return rowVersion(epoch, 0n);

@@ -12,6 +12,7 @@ import { FollowedShapes } from "../schema/followed-shapes.ts";
 import { IncompleteKeys } from "./incomplete-keys.ts";
 import type { Attempted } from "./isolation.ts";
 import { measureStep } from "./measured-steps.ts";
+import { LogPassing } from "../stream/log-passing.ts";
 import { Lookahead, type NettedAhead } from "./lookahead.ts";
 import { type Netted, Netter } from "../netting/netting.ts";
 import { type RowBatch, rowBatchOf } from "./row-batch.ts";
@@ -32,6 +33,8 @@ export interface WorkerParts {
   readonly wants: (table: TableVersion) => boolean;
   /** Whether the sink skips the table's changes, because of the configuration or because the table is suspended in it. */
   readonly leavesOut: (tableId: string) => boolean;
+  /** The newest version of each table that has rules. */
+  readonly ruled: () => readonly TableVersion[];
   readonly deadLetters: DeadLetterBox;
   /** Whether the sink is going to get a whole copy of the table, and nothing of it was read yet. */
   readonly willRead: (tableId: string) => boolean;
@@ -64,6 +67,8 @@ export class Applier {
   #nettings = 0;
   readonly lookahead: Lookahead;
   readonly #incomplete: IncompleteKeys;
+  /** Null: the sink gets steps of rows, and not the log itself. */
+  readonly #passing: LogPassing | null;
   readonly steps: SinkSteps;
   readonly shapes: FollowedShapes;
   /** What the sink is working on, if it is known: a failure may concern only one of these tables. */
@@ -89,6 +94,7 @@ export class Applier {
       },
       onAttempt: () => deadLetters.beginAttempt(),
     });
+    this.#passing = sink.form === "log" ? new LogPassing({ ...parts, steps: this.steps }) : null;
     this.shapes = new FollowedShapes({
       ...parts,
       schemas: state.schemas,
@@ -107,6 +113,7 @@ export class Applier {
 
   /** Adds to `passed` the works of `taken` that were dropped although the others are done. */
   async perform(taken: Taken, ahead: NettedAhead | null, passed: Set<Work>, signal: AbortSignal): Promise<How> {
+    if (this.#passing !== null) return await this.#passing.perform(taken, signal);
     this.attempted = "table" in taken ? { kind: "table", tableId: taken.table.id } : null;
     switch (taken.kind) {
       case "rows":
@@ -126,6 +133,8 @@ export class Applier {
       case "carry":
         if (!this.#takes(taken.table)) return "dropped";
         return (await this.shapes.carry(taken, signal)) ? "durable" : "dropped";
+      case "notice":
+        return "dropped";
       case "heartbeat":
         await this.steps.retrying(signal, () => this.#parts.sink.verify(signal));
         if (comparePositions(this.steps.reached, this.steps.held.position) > 0) {

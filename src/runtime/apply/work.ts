@@ -1,5 +1,5 @@
 import type { Completeness } from "../../core/checkpoint/completeness.ts";
-import type { TruncateInLog } from "../../core/model/batch.ts";
+import type { LogEntry, TruncateInLog } from "../../core/model/batch.ts";
 import type { Block } from "../../core/model/block.ts";
 import type { Position } from "../../core/model/position.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
@@ -14,6 +14,7 @@ export type Work =
   | SweepWork
   | CompleteWork
   | CarryWork
+  | NoticeWork
   | HeartbeatWork;
 
 export interface RowsWork {
@@ -85,6 +86,14 @@ export interface CarryWork {
   readonly receipt: Receipt;
 }
 
+/** What the log shows besides changes, for a sink of form `log`. */
+export interface NoticeWork {
+  readonly kind: "notice";
+  readonly entry: Extract<LogEntry, { readonly kind: "mark" | "lost" }>;
+  /** Its position in the log; null: wherever the sink is. */
+  readonly until: Position | null;
+}
+
 /** Checks whether the sink still holds its data, and stores a covered position that is ahead of the stored one. */
 export interface HeartbeatWork {
   readonly kind: "heartbeat";
@@ -138,4 +147,9 @@ export class Receipts {
     this.#droppedOne ||= dropped;
     if (--this.#open === 0) this.#resolve(!this.#droppedOne);
   }
+}
+
+/** For sinks of form `log`: rows of the table changed, and the log does not show how. */
+export function lossOf(tableId: string): NoticeWork {
+  return { kind: "notice", entry: { kind: "lost", tableId }, until: null };
 }

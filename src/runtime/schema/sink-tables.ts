@@ -33,9 +33,16 @@ export class SinkTables {
     return this.#takers.find((taker) => taker.sink.name === sink)?.takes(table) ?? false;
   }
 
-  /** Whether the sink takes the table, and the table is not suspended there. */
-  fills(sink: string, table: TableShape): boolean {
+  /** Whether the table's changes go to the sink: it takes the table, and the table is not suspended there. */
+  flows(sink: string, table: TableShape): boolean {
     return this.takes(sink, table) && !this.#suspended.has(sink, table.id);
+  }
+
+  /** The same for a sink that holds rows, and so also needs those that do not come from the log. */
+  fills(sink: string, table: TableShape): boolean {
+    return (
+      this.flows(sink, table) && this.#takers.some((taker) => taker.sink.name === sink && taker.sink.form !== "log")
+    );
   }
 
   /** Ids of the tables that the sink takes and does not hold completely; `held`: its complete copies. */

@@ -10,7 +10,7 @@ import { decodeMark } from "./marks.ts";
 import type { SinkQueue } from "../apply/sink-queue.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
 import type { Spoiled, Window, WindowRows } from "../snapshot/windows.ts";
-import { letGo, giveReceipt, type Work } from "../apply/work.ts";
+import { letGo, giveReceipt, lossOf, type Work } from "../apply/work.ts";
 
 /** Works that may wait in every sink's queue before the lane stops reading the stream. */
 const WAITING_WORKS_MAX = 2;
@@ -133,6 +133,16 @@ export class Lane {
     if (this.#windows.size === 0) this.delivered.prune(mark, sees);
   }
 
+  /** The queues of sinks that get the log itself. */
+  get #logs(): readonly SinkQueue[] {
+    return [...this.#sinks].flatMap(([{ sink }, queue]) => (sink.form === "log" ? [queue] : []));
+  }
+
+  /** Rows of the table changed whose changes are not in the log. Pushed before the position at which it shows. */
+  lose(tableId: string): void {
+    for (const queue of this.#logs) queue.push(lossOf(tableId));
+  }
+
   get #expected(): readonly Expected[] {
     return [...this.#windows.values()].flat();
   }
@@ -200,11 +210,13 @@ export class Lane {
     let from = 0;
     for (const message of block.messages) {
       const edge = this.#edge(message);
-      if (edge === null) continue;
+      const takers = message.prefix === this.#markPrefix ? this.#logs : [];
+      if (edge === null && takers.length === 0) continue;
       this.#rows(block, from, message.at);
       from = message.at;
-      for (const expected of edge.expected) {
-        if (edge.isLow) this.#open(expected, rowVersion(block.until.epoch, message.position));
+      for (const queue of takers) queue.push(noticeOf(block, message));
+      for (const expected of edge?.expected ?? []) {
+        if (edge!.isLow) this.#open(expected, rowVersion(block.until.epoch, message.position));
         else this.#close(expected, block.positionAt(message.at));
       }
     }
@@ -271,4 +283,10 @@ export class Lane {
     });
     onClosed(typeof result === "string" ? { spoiled: result } : { ...result, lowVersion: window.lowVersion, until });
   }
+}
+
+function noticeOf(block: Block, message: LogMessage): Work {
+  // The block's bytes are used again.
+  const kept = { ...message, content: Uint8Array.from(message.content) };
+  return { kind: "notice", entry: { kind: "mark", message: kept }, until: block.positionAt(message.at) };
 }

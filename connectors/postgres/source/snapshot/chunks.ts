@@ -17,7 +17,7 @@ import { BUILT_IN, findTable, type LiveColumn, type LiveTable } from "../catalog
 import type { SourceContext } from "../context.ts";
 import { RowBlock } from "./row-blocks.ts";
 import { expectApart, expectNoNulls, expectOne } from "../catalog/unguarded-keys.ts";
-import { snapshotSees } from "./visibility.ts";
+import { snapshotSees } from "../../../../src/core/contracts/watermarks.ts";
 import { onlyCell, textRow, Wire, type TextRow } from "./wire.ts";
 
 const LOCK_TIMEOUT = "5s";
@@ -37,7 +37,7 @@ export async function readRange(
   using wire = await Wire.open(context.database, signal);
   // Without an index for the key, or with a filter, the first row may take some time.
   const isQuick = where === null && table.unenforcedKey !== true;
-  const { sees, live } = await begin(wire, table, isQuick, signal);
+  const { seen, live } = await begin(wire, table, isQuick, signal);
   const key = table.key.map((ordinal) => live.columns[ordinal]!);
   if (table.unenforcedKey === true) {
     if (after === null) await expectNoNulls(wire, table, live, signal);
@@ -57,7 +57,7 @@ export async function readRange(
   await wire.single(`reading ${table.id}`, `DECLARE chunk NO SCROLL CURSOR FOR ${query}`, signal);
   const rows = new RowBlock(table, textKinds(table), 1, true);
   const { finished, last } = await fetchChunk(wire, table, rows, signal);
-  return { block: blockOf(table, rows), last: finished ? end : last, sees };
+  return { block: blockOf(table, rows), last: finished ? end : last, ...seen };
 }
 
 /**
@@ -84,7 +84,7 @@ export async function readKeys(
   signal: AbortSignal,
 ): Promise<Chunk> {
   using wire = await Wire.open(context.database, signal);
-  const { sees, live } = await begin(wire, table, table.unenforcedKey !== true, signal);
+  const { seen, live } = await begin(wire, table, table.unenforcedKey !== true, signal);
   const rows = new RowBlock(table, textKinds(table), 1, true);
   let isRefused = false;
   await byHalves(keys, isNoKey, async (some) => {
@@ -93,7 +93,7 @@ export async function readKeys(
     await selectKeys({ wire, table, live }, some, rows, signal);
     isRefused = false;
   });
-  return { block: blockOf(table, rows), last: null, sees };
+  return { block: blockOf(table, rows), last: null, ...seen };
 }
 
 /** A read whose transaction has begun. */
@@ -138,7 +138,7 @@ function blockOf(table: TableVersion, rows: RowBlock): Block | null {
 }
 
 interface Begun {
-  readonly sees: (xid: number) => boolean;
+  readonly seen: Pick<Chunk, "sees" | "snapshot">;
   readonly live: LiveTable;
 }
 
@@ -156,7 +156,7 @@ async function begin(wire: Wire, table: TableVersion, isQuick: boolean, signal: 
     await wire.rows("taking a snapshot", "SELECT pg_current_snapshot(); SAVEPOINT begun", signal),
     "taking a snapshot",
   );
-  return { sees: snapshotSees(snapshot), live: await findTable(wire, table, signal) };
+  return { seen: { sees: snapshotSees(snapshot), snapshot }, live: await findTable(wire, table, signal) };
 }
 
 interface Fetched {

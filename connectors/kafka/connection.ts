@@ -1,0 +1,50 @@
+/** The keys that say how a cluster is reached, for sink and source. */
+import * as z from "zod";
+import { tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
+import { tlsOptions } from "../../src/tls/options.ts";
+import type { ClusterSettings } from "./client/cluster.ts";
+import { isTopicText } from "./names.ts";
+
+const sasl = z.strictObject({
+  mechanism: z
+    .enum(["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+    .describe("How user and password are sent. PLAIN only with `tls`, or in a network that is trusted."),
+  username: z.string().min(1),
+  password: z.string(),
+});
+
+export const connectionKeys = {
+  brokers: z
+    .array(z.string().regex(/^[^\s/@:]+:\d+$|^\[[0-9a-fA-F:]+\]:\d+$/, { error: "expected host:port" }))
+    .min(1)
+    .describe("host:port of one or more brokers; they name the others."),
+  prefix: z
+    .string()
+    .max(100)
+    .refine(isTopicText, { error: "expected letters, digits, dots, underscores and hyphens" })
+    .default("")
+    .describe("What the name of every topic begins with."),
+  tls: z
+    .union([z.boolean(), z.strictObject(tlsKeys("the brokers'"))])
+    .default(false)
+    .describe(
+      "Whether the connection is encrypted; with an authority of your own, or a client certificate: an object.",
+    ),
+  sasl: sasl.optional().describe("The login. Default: none, or the client certificate."),
+};
+
+type Connection = z.output<z.ZodObject<typeof connectionKeys>>;
+
+/** Reads the files for TLS. */
+export function clusterOf(
+  { brokers, tls, sasl: login }: Pick<Connection, "brokers" | "tls" | "sasl">,
+  folder: string,
+  clientId: string,
+): ClusterSettings {
+  return {
+    brokers,
+    clientId,
+    tls: tls === false ? null : tlsOptions(tlsSettings(tls === true ? {} : tls, folder), true),
+    sasl: login ?? null,
+  };
+}

@@ -1,0 +1,51 @@
+/**
+ * Messages that may be larger than a record: parts in a row, in one partition and one transaction. A part's value begins with
+ * a byte that says whether it is a message's first part, its last, or both.
+ */
+import type { CommittedRecord } from "../client/reading.ts";
+
+const FIRST = 1;
+const LAST = 2;
+/** What a record and its batch have beside the value, and room for bytes that do not compress. */
+const EXTRA_BYTES = 4 * 1024;
+
+export function* partsOf(message: Buffer, batchBytesMax: number): Generator<Buffer> {
+  const size = Math.max(1, batchBytesMax - EXTRA_BYTES);
+  let at = 0;
+  do {
+    const end = Math.min(message.length, at + size);
+    const how = (at === 0 ? FIRST : 0) | (end === message.length ? LAST : 0);
+    yield Buffer.concat([Buffer.of(how), message.subarray(at, end)]);
+    at = end;
+  } while (at < message.length);
+}
+
+/** A whole message, and the offsets of its first and its last part. */
+export interface Whole {
+  readonly message: Buffer;
+  readonly first: bigint;
+  readonly last: bigint;
+}
+
+/** Puts the parts of one partition, or of one key in it, together again. */
+export class Assembly {
+  #parts: Buffer[] = [];
+  #first: bigint | null = null;
+
+  /** Null: parts are missing yet, or the beginning of this message was deleted. */
+  add({ value, offset }: CommittedRecord): Whole | null {
+    const how = value?.[0] ?? 0;
+    if ((how & FIRST) !== 0) {
+      this.#parts = [];
+      this.#first = offset;
+    }
+    if (this.#first === null || value === null) return null;
+    this.#parts.push(value.subarray(1));
+    if ((how & LAST) === 0) return null;
+    const first = this.#first;
+    this.#first = null;
+    const message = this.#parts.length === 1 ? this.#parts[0]! : Buffer.concat(this.#parts);
+    this.#parts = [];
+    return { message, first, last: offset };
+  }
+}

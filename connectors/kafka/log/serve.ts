@@ -1,0 +1,209 @@
+/** The capturing side of `source: kafka`: answers what readers of the log ask. */
+import { ByteWriter } from "../../../src/core/bytes.ts";
+import { type Clock, scopeOf } from "../../../src/core/clock.ts";
+import type { RelayedSource } from "../../../src/core/contracts/source.ts";
+import type { Chunk } from "../../../src/core/contracts/row-reads.ts";
+import { FrameWriter } from "../../../src/core/model/frame.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
+import { withTimeout } from "../../../src/core/with-timeout.ts";
+import { Turn } from "../../../src/core/turn.ts";
+import { TransactionalWriter } from "../client/transactions.ts";
+import { extentOf, readAny } from "../client/reading.ts";
+import { connect } from "../connect.ts";
+import { classify, kafkaError } from "../errors.ts";
+import { answersId, callTopics } from "../names.ts";
+import type { KafkaSinkSettings } from "../settings.ts";
+import { RecordBuffers, StepRecords } from "../step-records.ts";
+import { Topics } from "../topics.ts";
+import {
+  type AskedTable,
+  BEGUN,
+  type Call,
+  readRequest,
+  type Request,
+  type Said,
+  saidError,
+  writeAnswer,
+  writeTables,
+} from "./answers.ts";
+import { partsOf } from "./parts.ts";
+import { relayedShape } from "./shapes.ts";
+
+/** Questions and answers are of no use later. */
+export const CALL_SETTINGS = {
+  "cleanup.policy": "delete",
+  "retention.ms": "3600000",
+  "segment.ms": "3600000",
+} as const;
+/** How many calls are answered at once; more wait in their topic. */
+const CALLS_AT_ONCE = 16;
+/** How long a call waits for transactions to end; then it is asked again. */
+const SETTLE_MS = 10_000;
+/** The content of marks that only move the log on. */
+const MOVE_ON = "log";
+const NOWHERE = { epoch: 1, commit: 0n, index: 0 };
+
+export async function serve(
+  settings: KafkaSinkSettings,
+  clock: Clock,
+  relayed: RelayedSource,
+  signal: AbortSignal,
+): Promise<void> {
+  const { naming, rules, compression } = settings;
+  using scope = scopeOf(signal);
+  const until = scope.signal;
+  let failure: unknown;
+  try {
+    await using cluster = await connect(settings.cluster, until);
+    // A broker answers the requests of a connection one after the other, and the one for questions waits for them.
+    await using listening = await connect(settings.cluster, until);
+    const names = callTopics(naming);
+    const topics = new Topics(cluster, rules, (ms, stop) => clock.sleep(ms, stop));
+    await topics.prepare([names.requests, names.answers], until, { partitions: 1, settings: CALL_SETTINGS });
+    const id = answersId(settings);
+    const writer = await TransactionalWriter.open(cluster, { clock, id, compression }, until);
+    const place = { ...topics.get(names.requests), partition: 0 };
+    const { end } = await extentOf(cluster, place, until);
+    const answering = new Answering(relayed, clock);
+    const turn = new Turn();
+    const open = new Set<Promise<void>>();
+    const write = async (key: string, message: Buffer): Promise<void> => {
+      using _ = await turn.take(until);
+      const records = new StepRecords(new RecordBuffers(), clock.now());
+      const usable = topics.get(names.answers);
+      for (const part of partsOf(message, usable.batchBytesMax)) records.own(usable, Buffer.from(key), part);
+      await writer.write(records.batches, until);
+    };
+    const one = async ({ id: key, call }: Request): Promise<void> => {
+      await write(key, await answering.answer(call, until));
+    };
+    await write(BEGUN, Buffer.alloc(0));
+    for await (const { value } of readAny(listening, place, end, until)) {
+      const request = readRequest(value);
+      if (request === null) continue;
+      const work: Promise<void> = one(request).then(
+        () => void open.delete(work),
+        (error: unknown) => {
+          failure ??= error;
+          scope.end();
+        },
+      );
+      open.add(work);
+      if (open.size >= CALLS_AT_ONCE) await Promise.race(open);
+    }
+  } catch (error) {
+    throw classify(failure ?? error, signal);
+  } finally {
+    scope.end();
+  }
+}
+
+class Answering {
+  readonly #relayed: RelayedSource;
+  readonly #clock: Clock;
+  /** By token: resolves when the transactions have ended. */
+  readonly #settling = new Map<string, Promise<void>>();
+
+  constructor(relayed: RelayedSource, clock: Clock) {
+    this.#relayed = relayed;
+    this.#clock = clock;
+  }
+
+  /** Rejects only when it is stopped. */
+  async answer(call: Call, signal: AbortSignal): Promise<Buffer> {
+    try {
+      if (call.kind === "range" || call.kind === "keys") return await this.#rows(call, signal);
+      return writeAnswer(await this.#said(call, signal), null);
+    } catch (error) {
+      signal.throwIfAborted();
+      return writeAnswer(saidError(error), null);
+    }
+  }
+
+  async #said(call: Exclude<Call, { readonly kind: "range" | "keys" }>, signal: AbortSignal): Promise<Said> {
+    const { source } = this.#relayed;
+    const { watermarks } = source;
+    switch (call.kind) {
+      case "tables":
+        return await this.#tables(signal);
+      case "tip":
+        return { position: String(await this.#moved(source.log.tip(signal), signal)) };
+      case "health":
+        return { position: String((await source.admin.health(signal)).tip) };
+      case "renew":
+        return { position: String(await this.#moved(watermarks.renew(signal), signal)) };
+      case "mark":
+        await watermarks.mark(call.content, signal);
+        return {};
+      case "settle":
+        return { isSettled: await this.#settled(call.token, signal) };
+      case "visibility": {
+        const visible = await watermarks.visibility?.(signal);
+        return { snapshot: visible?.snapshot ?? null, committing: visible?.committing ?? [] };
+      }
+      default:
+        return call satisfies never;
+    }
+  }
+
+  /** Readers wait until the log has passed the position: in an idle log nothing else would bring them there. */
+  async #moved(position: Promise<bigint>, signal: AbortSignal): Promise<bigint> {
+    const reached = await position;
+    await this.#relayed.source.watermarks.mark(MOVE_ON, signal);
+    return reached;
+  }
+
+  async #tables(signal: AbortSignal): Promise<Said> {
+    const { source, look, isSuspended } = this.#relayed;
+    await look(signal);
+    const captured = await source.catalog.tables(signal);
+    // What is suspended here can't be read.
+    const generations = [...captured.generations].filter(([id]) => !isSuspended(id));
+    const tables = captured.tables.map((shape) => relayedShape(shape));
+    return { tables: writeTables({ ...captured, tables, generations: new Map(generations) }) };
+  }
+
+  async #settled(token: string, signal: AbortSignal): Promise<boolean> {
+    const { settle } = this.#relayed.source.watermarks;
+    let settling = this.#settling.get(token);
+    if (settling === undefined) {
+      settling = settle?.(() => undefined, signal) ?? Promise.resolve();
+      settling.catch(() => this.#settling.delete(token));
+      this.#settling.set(token, settling);
+    }
+    const work = settling.then(() => true);
+    const isSettled = await withTimeout(work, { clock: this.#clock, signal, timeoutMs: SETTLE_MS, late: () => false });
+    if (isSettled) this.#settling.delete(token);
+    return isSettled;
+  }
+
+  async #rows(call: Extract<Call, { readonly kind: "range" | "keys" }>, signal: AbortSignal): Promise<Buffer> {
+    const table = this.#expectTable(call.table);
+    const { rows } = this.#relayed.source;
+    const chunk =
+      call.kind === "keys"
+        ? await rows.readKeys(table, call.keys, signal)
+        : await rows.readRange(table, { after: call.after, where: null, ...scanLimit(call.scanRowCountMax) }, signal);
+    return written(chunk);
+  }
+
+  #expectTable({ id, fingerprint }: AskedTable): TableVersion {
+    const table = this.#relayed.table(id);
+    if (table?.fingerprint === fingerprint) return table;
+    const why = table === undefined ? "is not captured now" : "has another shape by now";
+    throw kafkaError("MR3522", "retryable", `table ${id} ${why}`);
+  }
+}
+
+function scanLimit(scanRowCountMax: number | null): { readonly scanRowCountMax?: number } {
+  return scanRowCountMax === null ? {} : { scanRowCountMax };
+}
+
+function written({ block, last, snapshot }: Chunk): Buffer {
+  const said: Said = { last, snapshot: snapshot ?? null };
+  if (block === null) return writeAnswer(said, null);
+  const out = new ByteWriter(block.byteCount + 1024);
+  new FrameWriter(out, { from: NOWHERE, until: NOWHERE }, relayedShape).rows(block, 0, block.count);
+  block.release();
+  return writeAnswer(said, out.view());
+}

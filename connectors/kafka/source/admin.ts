@@ -1,0 +1,112 @@
+import type { CreatedLog, CreateRequest, HeldPositions, LogAdmin } from "../../../src/core/contracts/log-admin.ts";
+import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
+import { withTimeout } from "../../../src/core/with-timeout.ts";
+import { scopeOf } from "../../../src/core/clock.ts";
+import { extentOf } from "../client/reading.ts";
+import { connect } from "../connect.ts";
+import { classify, kafkaError } from "../errors.ts";
+import type { Calls } from "./calls.ts";
+import type { SourceContext } from "./context.ts";
+import { type Followed, identityOf, LOSSES } from "./followed.ts";
+import { findLog, type Framed, framesFrom, lastOf } from "./log-topic.ts";
+import { Walk } from "./walk.ts";
+
+/** A start looks at so much behind the place where it goes on. */
+const WALKED_BYTES_MAX = 64 * 1024 * 1024;
+/** How long a first start waits for what it asked the capturing daemon to write. */
+const FIRST_FRAME_MS_MAX = 60_000;
+
+/** Nothing is created: the capturing daemon writes the log, and Kafka keeps it. */
+export function logAdmin(context: SourceContext, calls: Calls, followed: Followed): LogAdmin {
+  return {
+    losses: LOSSES,
+    create: (request, signal) => create(context, { calls, followed }, request, signal),
+    resume: async (identity, held, signal) => {
+      followed.recall(identity);
+      await expectThere(context, { followed, identity, held }, signal);
+      return identity;
+    },
+    remember: (places) => followed.remember(places),
+    health: async (signal) => {
+      const { said } = await calls.ask({ kind: "health" }, signal);
+      return { tip: BigInt(said.position ?? ""), retainedBytes: 0, safeBytes: null, warnings: [] };
+    },
+  };
+}
+
+/** Begins at the log's present end, which the next frame tells. The rows from before are read through the capturing daemon. */
+async function create(
+  context: SourceContext,
+  { calls, followed }: { readonly calls: Calls; readonly followed: Followed },
+  { epoch }: CreateRequest,
+  signal: AbortSignal,
+): Promise<CreatedLog> {
+  using scope = scopeOf(signal);
+  try {
+    await using cluster = await connect(context.cluster, scope.signal);
+    const place = await findLog(cluster, context, scope.signal);
+    const { stable } = await extentOf(cluster, place, scope.signal);
+    await calls.ask({ kind: "mark", content: "begin" }, scope.signal);
+    const frames = framesFrom(cluster, place, { from: stable, until: null }, scope.signal);
+    const late = (): never => {
+      throw kafkaError("MR3522", "retryable", `daemon ${context.naming.daemon} has written nothing to ${place.name}`);
+    };
+    const limits = { clock: context.clock, signal, timeoutMs: FIRST_FRAME_MS_MAX, late };
+    const { frame, first } = await withTimeout(firstOf(frames), limits);
+    const identity = identityOf(place.topic.id, frame.from.epoch, { position: frame.from.commit, offset: first });
+    followed.recall(identity);
+    return { identity, position: { ...frame.from, epoch }, copy: null };
+  } catch (error) {
+    throw classify(error, signal);
+  } finally {
+    scope.end();
+  }
+}
+
+interface Expected {
+  readonly followed: Followed;
+  readonly identity: LogIdentity;
+  readonly held: HeldPositions;
+}
+
+/**
+ * Where this daemon stopped, the frames must go on without a gap, and the last one shows whether another epoch began or the
+ * log lost its end. A gap further on is met by the stream, which then stops there.
+ */
+async function expectThere(
+  context: SourceContext,
+  { followed, identity, held }: Expected,
+  signal: AbortSignal,
+): Promise<void> {
+  const [offset, position] = [BigInt(identity["offset"] ?? 0), BigInt(identity["position"] ?? 0)];
+  try {
+    await using cluster = await connect(context.cluster, signal);
+    const place = await findLog(cluster, context, signal);
+    followed.expectSame(place.topic.id);
+    const { first, stable } = await extentOf(cluster, place, signal);
+    const from = offset < first || offset > stable ? first : offset;
+    const walk = new Walk({ epoch: held.from.epoch, commit: position, index: 0 });
+    let byteCount = 0;
+    for await (const { frame, message } of framesFrom(cluster, place, { from, until: stable }, signal)) {
+      if (!followed.isEarlier(frame)) walk.step(frame, place.name);
+      byteCount += message.length;
+      if (byteCount > WALKED_BYTES_MAX) break;
+    }
+    const end = await lastOf(cluster, place, { from, until: stable }, signal);
+    if (end === null || followed.isEarlier(end)) return;
+    if (end.until.commit >= held.reached.commit) return;
+    throw kafkaError(
+      "MR3521",
+      "fatal",
+      `the log in Kafka has lost its end: a sink holds more than topic ${place.name}`,
+    );
+  } catch (error) {
+    throw classify(error, signal);
+  }
+}
+
+async function firstOf(frames: AsyncGenerator<Framed>): Promise<Framed> {
+  const { value, done } = await frames.next();
+  if (done === true) throw kafkaError("MR3501", "aborted", "the reading was stopped");
+  return value;
+}

@@ -1,0 +1,157 @@
+/** Asks the capturing daemon, over the topics of requests and answers. */
+import { withTimeout } from "../../../src/core/with-timeout.ts";
+import { abortedError, type MillraceError } from "../../../src/core/errors.ts";
+import { ByteWriter } from "../../../src/core/bytes.ts";
+import { scopeOf } from "../../../src/core/clock.ts";
+import { Turn } from "../../../src/core/turn.ts";
+import type { Cluster, Topic } from "../client/cluster.ts";
+import { extentOf, type Place, readAny } from "../client/reading.ts";
+import { RecordBatch } from "../client/record-batch.ts";
+import { TransactionalWriter } from "../client/transactions.ts";
+import { connect } from "../connect.ts";
+import { classify, kafkaError } from "../errors.ts";
+import { type Answer, BEGUN, type Call, readAnswer, type Request } from "../log/answers.ts";
+import { Assembly } from "../log/parts.ts";
+import { callTopics } from "../names.ts";
+import type { SourceContext } from "./context.ts";
+
+const ANSWER_MS_MAX = 20_000;
+/** For a read: the first row of a range may take long where no index serves it. */
+const ROWS_MS_MAX = 300_000;
+
+interface Asked {
+  readonly assembly: Assembly;
+  readonly answered: PromiseWithResolvers<Buffer>;
+}
+
+/** One connection to both topics. */
+interface Link {
+  readonly close: () => Promise<void>;
+  readonly writer: TransactionalWriter;
+  readonly requests: { readonly name: string; readonly topic: Topic };
+  /** Ends it. */
+  readonly end: () => void;
+}
+
+export class Calls {
+  readonly #context: SourceContext;
+  readonly #asked = new Map<string, Asked>();
+  readonly #turn = new Turn();
+  readonly #over = scopeOf();
+  #link: Promise<Link> | null = null;
+
+  constructor(context: SourceContext) {
+    this.#context = context;
+  }
+
+  /** The answer. A call that failed may have been carried out all the same. */
+  async ask(call: Call, signal: AbortSignal): Promise<Answer> {
+    const { clock } = this.#context;
+    const request: Request = { id: clock.unique(12), call };
+    const asked: Asked = { assembly: new Assembly(), answered: Promise.withResolvers() };
+    asked.answered.promise.catch(() => undefined);
+    this.#asked.set(request.id, asked);
+    try {
+      await this.#send(request, signal);
+      const late = (): never => {
+        throw notAnswered(this.#context);
+      };
+      const timeoutMs = call.kind === "range" || call.kind === "keys" ? ROWS_MS_MAX : ANSWER_MS_MAX;
+      const limits = { clock, signal, timeoutMs, late };
+      return readAnswer(await withTimeout(asked.answered.promise, limits));
+    } finally {
+      this.#asked.delete(request.id);
+    }
+  }
+
+  async #send(request: Request, signal: AbortSignal): Promise<void> {
+    using _ = await this.#turn.take(signal);
+    const { clock } = this.#context;
+    const late = (): never => {
+      throw notAnswered(this.#context);
+    };
+    const link = await withTimeout(this.#linked(), { clock, signal, timeoutMs: ANSWER_MS_MAX, late });
+    try {
+      const batch = new RecordBatch(new ByteWriter(1024));
+      batch.add(null, Buffer.from(JSON.stringify(request)), [], clock.now());
+      const { name, topic } = link.requests;
+      await link.writer.write([{ name, topic, batches: [{ partition: 0, batch }] }], this.#over.signal);
+    } catch (error) {
+      link.end();
+      throw classify(error, signal);
+    }
+  }
+
+  /** Not under a caller's signal: others use the connection too. */
+  async #linked(): Promise<Link> {
+    this.#link ??= this.#open().catch((error: unknown) => {
+      this.#link = null;
+      throw classify(error, this.#over.signal);
+    });
+    return await this.#link;
+  }
+
+  async #open(): Promise<Link> {
+    const { clock, naming, daemon, cluster: settings } = this.#context;
+    const { signal } = this.#over;
+    await using opening = new AsyncDisposableStack();
+    const cluster = opening.use(await connect(settings, signal));
+    // A broker answers the requests of a connection one after the other, and the one for answers waits for them.
+    const listening = opening.use(await connect(settings, signal));
+    const names = callTopics(naming);
+    const found = await cluster.topics([names.requests, names.answers], signal);
+    const [requests, answers] = [found.get(names.requests), found.get(names.answers)];
+    if (requests == null || answers == null) throw notAnswered(this.#context);
+    // Commands of this daemon ask beside it: no two may share an id.
+    const id = `millrace-${naming.prefix}${naming.daemon}-requests-${daemon}-${clock.unique(6)}`;
+    const writer = await TransactionalWriter.open(cluster, { clock, id, compression: "none" }, signal);
+    const place = { name: names.answers, topic: answers, partition: 0 };
+    const { end } = await extentOf(cluster, place, signal);
+    const scope = scopeOf(signal);
+    const opened = opening.move();
+    const link: Link = {
+      close: async () => await opened[Symbol.asyncDispose](),
+      writer,
+      requests: { name: names.requests, topic: requests },
+      end: () => scope.end(),
+    };
+    void this.#listen(listening, place, end, scope.signal).then(async (error) => {
+      scope.end();
+      this.#link = null;
+      this.#giveUp(error);
+      await opened[Symbol.asyncDispose]();
+    });
+    return link;
+  }
+
+  /** Ends with the reason. */
+  async #listen(cluster: Cluster, place: Place, from: bigint, signal: AbortSignal): Promise<Error> {
+    try {
+      for await (const record of readAny(cluster, place, from, signal)) {
+        const key = record.key?.toString("utf8") ?? "";
+        if (key === BEGUN) this.#giveUp(notAnswered(this.#context));
+        const asked = this.#asked.get(key);
+        const whole = asked?.assembly.add(record) ?? null;
+        if (whole !== null) asked?.answered.resolve(whole.message);
+      }
+      return abortedError(signal);
+    } catch (error) {
+      return this.#over.signal.aborted ? abortedError(this.#over.signal) : classify(error);
+    }
+  }
+
+  #giveUp(error: Error): void {
+    for (const { answered } of this.#asked.values()) answered.reject(error);
+  }
+
+  async close(): Promise<void> {
+    this.#over.end();
+    const link = await this.#link?.catch(() => null);
+    await link?.close();
+  }
+}
+
+function notAnswered({ naming }: SourceContext): MillraceError {
+  const what = `daemon ${naming.daemon} does not answer in topic ${callTopics(naming).answers}`;
+  return kafkaError("MR3522", "retryable", what);
+}

@@ -1,0 +1,50 @@
+import type { Finding } from "../../../src/core/contracts/connector.ts";
+import type { MillraceError } from "../../../src/core/errors.ts";
+import { connect } from "../connect.ts";
+import { classify } from "../errors.ts";
+import { callTopics, logTopic } from "../names.ts";
+import type { SourceContext } from "./context.ts";
+import { findLog } from "./log-topic.ts";
+import { kafkaSource } from "./source.ts";
+
+/** Preflight: connects, changes nothing, and asks the capturing daemon for its tables. */
+export async function check(context: SourceContext, signal: AbortSignal): Promise<readonly Finding[]> {
+  const findings: Finding[] = [];
+  try {
+    await using cluster = await connect(context.cluster, signal);
+    const { name } = await findLog(cluster, context, signal);
+    findings.push(ok("kafka.log", `the log is there: topic ${name}`));
+  } catch (error) {
+    return [failed("kafka.log", classify(error, signal))];
+  }
+  const source = kafkaSource(context);
+  try {
+    const { tables } = await source.catalog.tables(signal);
+    findings.push(ok("kafka.capture", `daemon ${context.naming.daemon} answers: ${tables.length} tables`));
+  } catch (error) {
+    findings.push(failed("kafka.capture", classify(error, signal)));
+  } finally {
+    await source.close();
+  }
+  return [...findings, ok("kafka.acls", aclsOf(context))];
+}
+
+function aclsOf({ naming, daemon, cluster }: SourceContext): string {
+  const user = `--add --allow-principal 'User:${cluster().sasl?.username ?? "USER"}'`;
+  const { requests, answers } = callTopics(naming);
+  const id = `millrace-${naming.prefix}${naming.daemon}-requests-${daemon}-`;
+  const lines = [
+    `${user} --operation Read --operation Describe --topic '${logTopic(naming)}' --topic '${answers}'`,
+    `${user} --operation Write --operation Describe --topic '${requests}'`,
+    `${user} --operation Write --operation Describe --resource-pattern-type prefixed --transactional-id '${id}'`,
+  ];
+  return `with an authorizer the source needs, by kafka-acls.sh: ${lines.join("; ")}`;
+}
+
+function ok(id: string, what: string): Finding {
+  return { id, level: "ok", what, fix: null };
+}
+
+function failed(id: string, { code, message, hint }: MillraceError): Finding {
+  return { id, level: "error", what: `${code}: ${message}`, fix: hint ?? null };
+}

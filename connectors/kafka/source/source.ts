@@ -1,0 +1,136 @@
+import type { Catalog, CapturedTables, RefusedTable } from "../../../src/core/contracts/catalog.ts";
+import { distanceInBytes, type Positions } from "../../../src/core/contracts/positions.ts";
+import type { Chunk, KeyText, RowRange, RowReads } from "../../../src/core/contracts/row-reads.ts";
+import type { Source } from "../../../src/core/contracts/source.ts";
+import { EVERYTHING_VISIBLE, snapshotSees, type Watermarks } from "../../../src/core/contracts/watermarks.ts";
+import { Frame } from "../../../src/core/model/frame.ts";
+import { namesOfTable, type TableVersion } from "../../../src/core/model/schema.ts";
+import { extentOf } from "../client/reading.ts";
+import { connect } from "../connect.ts";
+import { classify, kafkaError } from "../errors.ts";
+import { type Answer, type AskedTable, type Call, readTables } from "../log/answers.ts";
+import { logAdmin } from "./admin.ts";
+import { Calls } from "./calls.ts";
+import type { SourceContext } from "./context.ts";
+import { Followed, MARK_PREFIX } from "./followed.ts";
+import { findLog, framesFrom, lastOf, unreadable } from "./log-topic.ts";
+import { FrameStream } from "./stream.ts";
+
+/** The capturing daemon's source at one remove: the log brings the changes, everything else is asked for. */
+export function kafkaSource(context: SourceContext): Source {
+  const calls = new Calls(context);
+  const followed = new Followed(context.clock.unique(9));
+  return {
+    kind: "kafka",
+    database: context.naming.daemon,
+    positions: { ...POSITIONS, recall: (identity) => followed.recall(identity) },
+    log: {
+      stream: (from, options, signal) => FrameStream.open(context, followed, from, options, signal),
+      tip: async (signal) => positionIn(await calls.ask({ kind: "tip" }, signal)),
+      earliest: (signal) => earliest(context, followed, signal),
+    },
+    admin: logAdmin(context, calls, followed),
+    catalog: catalog(context, calls),
+    rows: rowReads(calls),
+    watermarks: watermarks(context, calls, followed),
+    close: () => calls.close(),
+  };
+}
+
+/** As the capturing source counts them; its own spelling is not known here. */
+const POSITIONS: Positions = { format: String, parse: BigInt, distance: distanceInBytes };
+
+async function earliest(context: SourceContext, followed: Followed, signal: AbortSignal): Promise<bigint | null> {
+  try {
+    await using cluster = await connect(context.cluster, signal);
+    const place = await findLog(cluster, context, signal);
+    const { first: from, stable: until } = await extentOf(cluster, place, signal);
+    followed.adopt(await lastOf(cluster, place, { from, until }, signal));
+    for await (const { frame } of framesFrom(cluster, place, { from, until }, signal)) {
+      if (!followed.isEarlier(frame)) return frame.from.commit;
+    }
+    return null;
+  } catch (error) {
+    throw classify(error, signal);
+  }
+}
+
+function catalog({ captures, chosenKey }: SourceContext, calls: Calls): Catalog {
+  return {
+    tables: async (signal) => {
+      const { said } = await calls.ask({ kind: "tables" }, signal);
+      const found = readTables(said.tables ?? { tables: [], refused: [], generations: [], columns: [] });
+      const taken = found.tables.filter((table) => captures(table));
+      const rekeyed = taken.filter((table) => chosenKey(table) !== null);
+      return {
+        ...found,
+        tables: taken.filter((table) => chosenKey(table) === null),
+        refused: [...found.refused.filter(({ id }) => captures(namesOfTable(id))), ...rekeyed.map(keyElsewhere)],
+      };
+    },
+    // The capturing daemon publishes what it captures.
+    publish: async () => {},
+  };
+}
+
+function keyElsewhere({ id }: CapturedTables["tables"][number]): RefusedTable {
+  const reason = "its key is chosen here, and the log has the key that the capturing daemon chose";
+  return { id, reason, fix: "move `key` of the table to the capturing daemon's configuration" };
+}
+
+function rowReads(calls: Calls): RowReads {
+  return {
+    readRange: async (table, { after, where, scanRowCountMax: limit }: RowRange, signal) => {
+      if (where !== null) {
+        const message = `table ${table.id}: a condition is not passed on to the capturing daemon's database`;
+        throw kafkaError("MR3524", "blocked", message);
+      }
+      const from = after === null ? null : [...after];
+      const call: Call = { kind: "range", table: asked(table), after: from, scanRowCountMax: limit ?? null };
+      return await read(calls, table, call, signal);
+    },
+    readKeys: (table, keys: readonly KeyText[], signal) =>
+      read(calls, table, { kind: "keys", table: asked(table), keys: keys.map((key) => [...key]) }, signal),
+  };
+}
+
+async function read(calls: Calls, table: TableVersion, call: Call, signal: AbortSignal): Promise<Chunk> {
+  const { said, frame } = await calls.ask(call, signal);
+  const { last = null, snapshot = null } = said;
+  const seen = snapshot === null ? { sees: EVERYTHING_VISIBLE.sees } : { sees: snapshotSees(snapshot), snapshot };
+  if (frame === null) return { block: null, last, ...seen };
+  const reading = { epoch: 1, since: null, markOf: () => null, tableOf: async () => table };
+  try {
+    return { block: (await new Frame(frame).read(reading)).block, last, ...seen };
+  } catch (error) {
+    throw unreadable("of answers", error);
+  }
+}
+
+/** Under rules of this daemon the table has another fingerprint than in the log. */
+function asked({ id, fingerprint, ruled }: TableVersion): AskedTable {
+  return { id, fingerprint: ruled?.source.fingerprint ?? fingerprint };
+}
+
+function watermarks({ clock }: SourceContext, calls: Calls, followed: Followed): Watermarks {
+  return {
+    markPrefix: MARK_PREFIX,
+    mark: async (content, signal) => {
+      await calls.ask({ kind: "mark", content: followed.marked(content) }, signal);
+    },
+    renew: async (signal) => positionIn(await calls.ask({ kind: "renew" }, signal)),
+    settle: async (_onWait, signal) => {
+      const token = clock.unique(12);
+      for (;;) if ((await calls.ask({ kind: "settle", token }, signal)).said.isSettled === true) return;
+    },
+    visibility: async (signal) => {
+      const { said } = await calls.ask({ kind: "visibility" }, signal);
+      const { snapshot = null, committing = [] } = said;
+      return snapshot === null ? EVERYTHING_VISIBLE : { sees: snapshotSees(snapshot), snapshot, committing };
+    },
+  };
+}
+
+function positionIn({ said }: Answer): bigint {
+  return BigInt(said.position ?? "");
+}

@@ -1,0 +1,147 @@
+import type { ChangeStream, StreamOptions } from "../../../src/core/contracts/change-log.ts";
+import type { TableShape } from "../../../src/core/contracts/catalog.ts";
+import type { Block } from "../../../src/core/model/block.ts";
+import type { Frame } from "../../../src/core/model/frame.ts";
+import { comparePositions, type Position } from "../../../src/core/model/position.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
+import { scopeOf } from "../../../src/core/clock.ts";
+import type { Cluster } from "../client/cluster.ts";
+import { extentOf } from "../client/reading.ts";
+import { connect } from "../connect.ts";
+import { classify, kafkaError } from "../errors.ts";
+import { Walk } from "./walk.ts";
+import type { SourceContext } from "./context.ts";
+import { type Framed, findLog, framesFrom, lastOf, offsetBefore, unreadable } from "./log-topic.ts";
+import type { Followed } from "./followed.ts";
+
+/** Reads the log's frames from a position on. It goes on only where each frame begins at, or before, the end of the one before. */
+export class FrameStream implements ChangeStream {
+  readonly #context: SourceContext;
+  readonly #followed: Followed;
+  readonly #options: StreamOptions;
+  readonly #cluster: Cluster;
+  readonly #name: string;
+  readonly #frames: AsyncGenerator<Framed>;
+  readonly #over = scopeOf();
+  /** By table id, the version in which it was shown last; null: it is left out. */
+  readonly #shown = new Map<string, { readonly fingerprint: string; readonly table: TableVersion | null }>();
+  readonly #walk: Walk;
+
+  private constructor(
+    context: SourceContext,
+    followed: Followed,
+    options: StreamOptions,
+    { cluster, name, frames, from }: Opened,
+  ) {
+    this.#context = context;
+    this.#followed = followed;
+    this.#options = options;
+    this.#cluster = cluster;
+    this.#name = name;
+    this.#frames = frames(this.#over.signal);
+    this.#walk = new Walk(from);
+  }
+
+  static async open(
+    context: SourceContext,
+    followed: Followed,
+    from: Position,
+    options: StreamOptions,
+    signal: AbortSignal,
+  ): Promise<FrameStream> {
+    const cluster = await connect(context.cluster, signal);
+    try {
+      const place = await findLog(cluster, context, signal);
+      followed.expectSame(place.topic.id);
+      const { first, stable } = await extentOf(cluster, place, signal);
+      const all = { from: first, until: stable };
+      followed.adopt(await lastOf(cluster, place, all, signal));
+      const known = followed.offsetBefore(from.commit);
+      // An offset that the topic no longer has, or not yet: whatever is missing shows as a gap between the positions.
+      const isThere = known !== null && known >= first && known <= stable;
+      const isBefore = (frame: Frame) => !followed.isEarlier(frame) && frame.from.commit <= from.commit;
+      const start = isThere ? known : await offsetBefore(cluster, place, all, isBefore, signal);
+      const frames = (until: AbortSignal) => framesFrom(cluster, place, { from: start, until: null }, until);
+      return new FrameStream(context, followed, options, { cluster, name: place.name, frames, from });
+    } catch (error) {
+      await cluster[Symbol.asyncDispose]();
+      throw classify(error, signal);
+    }
+  }
+
+  async next(signal: AbortSignal): Promise<Block> {
+    const stop = (): void => this.#over.end();
+    signal.addEventListener("abort", stop, { once: true });
+    try {
+      for (;;) {
+        signal.throwIfAborted();
+        const { value, done } = await this.#frames.next();
+        if (done === true) throw kafkaError("MR3501", "aborted", "the stream is closed");
+        const block = await this.#blockOf(value);
+        if (block !== null) return block;
+      }
+    } catch (error) {
+      const known = classify(unreadable(this.#name, error), signal);
+      // When the stream is opened again, it finds out which.
+      if (known.kind !== "reopen") throw known;
+      throw kafkaError("MR3504", "retryable", `topic ${this.#name} is gone, or was made again`, error);
+    } finally {
+      signal.removeEventListener("abort", stop);
+    }
+  }
+
+  /** Null: it has nothing new. */
+  async #blockOf({ frame, last }: Framed): Promise<Block | null> {
+    if (this.#followed.isEarlier(frame)) return null;
+    const step = this.#walk.step(frame, this.#name);
+    if (step === null) return null;
+    const { since, until } = step;
+    const tableOf = (shape: TableShape, position: Position) => this.#tableOf(shape, position);
+    const { markOf } = this.#followed;
+    const { block, lost, announced } = await frame.read({ epoch: until.epoch, since, markOf, tableOf });
+    // Before the stream passes the place.
+    const passedBy = await this.#underOtherRules(announced, { ...frame.from, epoch: until.epoch });
+    for (const id of [...lost, ...passedBy]) await this.#options.onUnloggedRows?.(id);
+    this.#followed.passed(until, last + 1n);
+    return block;
+  }
+
+  /**
+   * Ids of tables that have other rules from here on than before. Changes may have been left out under rules of which no row
+   * tells.
+   */
+  async #underOtherRules(announced: readonly TableShape[], at: Position): Promise<readonly string[]> {
+    const ids: string[] = [];
+    for (const shape of announced) {
+      const table = await this.#tableOf(shape, at);
+      if (table !== null && comparePositions(table.since, at) === 0) ids.push(table.id);
+    }
+    return ids;
+  }
+
+  async #tableOf(shape: TableShape, position: Position): Promise<TableVersion | null> {
+    const { captures } = this.#context;
+    const before = this.#shown.get(shape.id);
+    if (before?.fingerprint === shape.fingerprint) return before.table;
+    const { resolve, isKnown } = this.#options;
+    const isFollowed = captures(shape) && (shape.key.length > 0 || isKnown?.(shape.id) !== false);
+    const table = isFollowed ? await resolve(shape, position) : null;
+    this.#shown.set(shape.id, { fingerprint: shape.fingerprint, table });
+    return table;
+  }
+
+  /** Kafka keeps the log for as long as the topic says. */
+  acknowledge(): void {}
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#over.end();
+    await this.#cluster[Symbol.asyncDispose]();
+  }
+}
+
+interface Opened {
+  readonly cluster: Cluster;
+  readonly name: string;
+  readonly frames: (until: AbortSignal) => AsyncGenerator<Framed>;
+  readonly from: Position;
+}

@@ -1,0 +1,115 @@
+import type { LogEntry } from "../../core/model/batch.ts";
+import { comparePositions, type Position } from "../../core/model/position.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
+import type { Sink } from "../../core/contracts/sink.ts";
+import type { Slice } from "../netting/netting.ts";
+import { rowBatchOf } from "../apply/row-batch.ts";
+import type { Taken, TakenRows } from "../apply/sink-queue.ts";
+import type { SinkSteps } from "../apply/sink-steps.ts";
+import type { NoticeWork, TruncateWork } from "../apply/work.ts";
+
+export interface LogPassingParts {
+  readonly sink: Pick<Sink, "verify">;
+  readonly steps: SinkSteps;
+  /** Whether the table's changes are passed on. */
+  readonly wants: (table: TableVersion) => boolean;
+  /** The newest version of each table that has rules. */
+  readonly ruled: () => readonly TableVersion[];
+}
+
+/**
+ * Gives a sink of form `log` the log as it is. Changes of a table that is suspended are left out, and the sink is told that
+ * they are lost: a reader then reads the table again.
+ */
+export class LogPassing {
+  readonly #parts: LogPassingParts;
+  /** Rules change between two processes: the first step of each says which are in force. */
+  #hasTold = false;
+
+  constructor(parts: LogPassingParts) {
+    this.#parts = parts;
+  }
+
+  async perform(taken: Taken, signal: AbortSignal): Promise<"durable" | "dropped"> {
+    switch (taken.kind) {
+      case "rows":
+        await this.#rows(taken, signal);
+        return "durable";
+      case "truncate":
+        await this.#truncate(taken, signal);
+        return "durable";
+      case "notice":
+        await this.#notice(taken, signal);
+        return "durable";
+      case "heartbeat":
+        await this.#heartbeat(signal);
+        return "durable";
+      case "chunks":
+      case "ends":
+      case "carry":
+      case "compare":
+        // What does not come from the log.
+        return "dropped";
+      default:
+        return taken satisfies never;
+    }
+  }
+
+  async #rows({ works }: TakenRows, signal: AbortSignal): Promise<void> {
+    const batch = rowBatchOf(works, this.#parts.steps.reached);
+    if (batch?.until == null) return;
+    const lost = new Set<string>();
+    const entries = batch.slices.flatMap((slice) => this.#wanted(slice, lost));
+    await this.#pass([...entries, ...lossesOf(lost)], batch.until, signal);
+  }
+
+  /** The runs of rows that are passed on; the tables of the others are added to `lost`. */
+  #wanted({ block, from, to }: Slice, lost: Set<string>): readonly LogEntry[] {
+    const isWanted = block.tables.map((table) => this.#parts.wants(table));
+    if (isWanted.every(Boolean)) return [{ kind: "rows", block, from, to }];
+    const runs: LogEntry[] = [];
+    let start = from;
+    for (let row = from; row <= to; row++) {
+      if (row < to && isWanted[block.table[row]!] === true) continue;
+      if (start < row) runs.push({ kind: "rows", block, from: start, to: row });
+      if (row < to) lost.add(block.tables[block.table[row]!]!.id);
+      start = row + 1;
+    }
+    return runs;
+  }
+
+  async #truncate({ table, version, record, until }: TruncateWork, signal: AbortSignal): Promise<void> {
+    const { steps, wants } = this.#parts;
+    if (comparePositions(until, steps.reached) <= 0) return;
+    const entry: LogEntry = wants(table)
+      ? { kind: "truncate", table, version, record }
+      : { kind: "lost", tableId: table.id };
+    await this.#pass([entry], until, signal);
+  }
+
+  /** A mark at the sink's own position may be there already; twice at one place does no harm. */
+  async #notice({ entry, until }: NoticeWork, signal: AbortSignal): Promise<void> {
+    const { reached } = this.#parts.steps;
+    if (until !== null && comparePositions(until, reached) < 0) return;
+    await this.#pass([entry], until ?? reached, signal);
+  }
+
+  async #heartbeat(signal: AbortSignal): Promise<void> {
+    const { steps, sink } = this.#parts;
+    await steps.retrying(signal, () => sink.verify(signal));
+    if (comparePositions(steps.reached, steps.held.position) > 0) await this.#pass([], steps.reached, signal);
+  }
+
+  async #pass(entries: readonly LogEntry[], until: Position, signal: AbortSignal): Promise<void> {
+    const { steps, ruled } = this.#parts;
+    const { held } = steps;
+    const shapes = this.#hasTold ? [] : ruled().map((table): LogEntry => ({ kind: "shape", table }));
+    const log = { from: held.position, entries: [...shapes, ...entries] };
+    await steps.apply({ kind: "progress", log, progress: { ...held, position: until } }, signal);
+    this.#hasTold = true;
+  }
+}
+
+function lossesOf(tableIds: Iterable<string>): readonly LogEntry[] {
+  return Array.from(tableIds, (tableId) => ({ kind: "lost", tableId }));
+}

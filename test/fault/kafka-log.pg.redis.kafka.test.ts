@@ -1,0 +1,127 @@
+/** A log in Kafka between two daemons that are killed, and a log that is lost: the applying side's sinks equal the source. */
+import { setTimeout as sleep } from "node:timers/promises";
+import { expect, test } from "vitest";
+import { Random, testSeed } from "../support/random.ts";
+import { isLongForm } from "../support/service-suffixes.ts";
+import { ThroughKafka } from "../support/through-kafka.ts";
+import { eventually } from "../support/waiting.ts";
+import { Workload, WORKLOAD_TABLES } from "../support/workload.ts";
+
+/** Each at a random passage up to that one. */
+const APPLYING: Readonly<Record<string, number>> = {
+  "sink.applied": 20,
+  "ack.stored": 2,
+  "refill.chunk-durable": 2,
+  "lane.dispatched": 30,
+};
+const CAPTURING: Readonly<Record<string, number>> = {
+  "kafka.before-transaction": 8,
+  "kafka.after-transaction": 8,
+  "lane.dispatched": 20,
+};
+
+/** In the long form all of them. */
+function chosen(random: Random, failpoints: Readonly<Record<string, number>>): readonly (readonly [string, number])[] {
+  const all = Object.entries(failpoints);
+  return isLongForm() ? all : [random.pick(all)];
+}
+
+test("killed at failpoints on both sides under load, the applying side goes on: nothing is lost or comes back", async () => {
+  const random = new Random(testSeed());
+  const workloads: Workload[] = [];
+  await using through = await ThroughKafka.start(
+    async (source) => {
+      workloads.push(new Workload(source.url, random.seed));
+      await workloads[0]!.createTables(200);
+    },
+    { kinds: ["postgres", "redis"] },
+  );
+  await using workload = workloads[0]!;
+  const { applying, capture } = through;
+  workload.start(30);
+  for (const [name, countMax] of chosen(random, APPLYING)) {
+    await applying.kill();
+    applying.daemon = applying.installation.run({ MILLRACE_FAILPOINTS: `${name}=kill@${1 + random.below(countMax)}` });
+    const isThere = async (): Promise<void> => {
+      if (!applying.daemon.exited) await applying.readAgain("public.account", "public.line");
+    };
+    if (name.startsWith("refill.")) await eventually(isThere);
+    await applying.killed(name);
+    applying.daemon = applying.installation.run();
+  }
+  for (const [name, countMax] of chosen(random, CAPTURING)) {
+    await through.capturing.kill();
+    through.capturing = capture.run({ MILLRACE_FAILPOINTS: `${name}=kill@${1 + random.below(countMax)}` });
+    await Promise.race([through.capturing.ended, sleep(60_000, undefined, { ref: false })]);
+    expect({ name, exited: through.capturing.exited }, through.capturing.said.slice(-2_000)).toMatchObject({
+      exited: true,
+    });
+    through.capturing = capture.run();
+    await through.capturing.streaming();
+  }
+  await applying.run("alter table account add column later int default 3; update account set later = id where id < 50");
+  await workload.stop();
+  await applying.expectEqual(WORKLOAD_TABLES);
+});
+
+const ITEMS = `create table item (id int primary key, n int, body text);
+  insert into item select g, 0, repeat(md5(g::text), 9) from generate_series(1, 300) g`;
+
+async function recovered(through: ThroughKafka, code: string): Promise<void> {
+  const { applying } = through;
+  applying.daemon = applying.installation.run();
+  const { exitCode, stderr } = await applying.daemon.ended;
+  expect({ exitCode, stderr }).toEqual({ exitCode: 1, stderr: expect.stringContaining(code) });
+  const command = await applying.installation.command("recover", "--yes", "--json");
+  expect(command, command.stderr).toMatchObject({ exitCode: 0 });
+  expect(JSON.parse(command.stdout)).toMatchObject({ applied: true, lost: { code } });
+  applying.daemon = applying.installation.run();
+  await applying.daemon.streaming();
+  await applying.expectEqual(["item"]);
+}
+
+test("a log that retention has cut, and one that was deleted, stop the applying side; recover brings it back", async ({
+  skip,
+}) => {
+  skip(!isLongForm(), "it is part of the long form");
+  await using through = await ThroughKafka.start(ITEMS, { kinds: ["postgres", "redis"] });
+  const { applying, topics, capture } = through;
+  const log = `${topics.prefix}${capture.name}._log`;
+  await applying.expectEqual(["item"]);
+  await applying.daemon.stop();
+  await applying.run("update item set n = 1 where id < 40; delete from item where id > 290");
+  const settled = await capture.command("wait");
+  expect(settled, settled.stderr).toMatchObject({ exitCode: 0 });
+  await topics.admin.deleteRecords({ topics: [{ name: log, partitions: [{ partition: 0, offset: -1n }] }] });
+  await applying.run("insert into item values (1000, 0, 'after')");
+  expect((await capture.command("wait")).exitCode).toBe(0);
+  await recovered(through, "MR3520");
+
+  await topics.remove([log]);
+  await applying.run("update item set n = 2 where id between 30 and 60; delete from item where id between 100 and 110");
+  // The capturing daemon makes it again.
+  await eventually(async () => expect(await topics.names()).toContain(log), { withinMs: 60_000 });
+  await applying.daemon.ended;
+  await recovered(through, "MR3521");
+});
+
+test("changes that rules left out of the log while the applying side was away, and of which no row tells, are read", async ({
+  skip,
+}) => {
+  skip(!isLongForm(), "it is part of the long form");
+  const rules = (where: string): object => ({ tables: { "public.item": { where } } });
+  await using through = await ThroughKafka.start(ITEMS, {
+    kinds: ["postgres", "redis"],
+    capture: rules("id > 0"),
+  });
+  const { applying, capture } = through;
+  await applying.expectEqual(["item"]);
+  await applying.daemon.stop();
+  await through.captureAgain(rules("id > 1000"));
+  await applying.run("update item set n = 5 where id < 20; delete from item where id between 50 and 60");
+  expect((await capture.command("wait")).exitCode).toBe(0);
+  await through.captureAgain(rules("id > 0"));
+  applying.daemon = applying.installation.run();
+  await applying.daemon.streaming();
+  await applying.expectEqual(["item"]);
+});

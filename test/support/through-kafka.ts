@@ -1,0 +1,91 @@
+/** Two daemons with Kafka between them: one captures a database into a log, the other follows the log into sinks of its own. */
+import { type Daemon, Installation, type InstallationConfig } from "./daemon-process.ts";
+import { KafkaTopics } from "./kafka-topics.ts";
+import { type PipelineOptions, RunningPipeline } from "./running-pipeline.ts";
+import { type FreshDatabase, freshDatabase, kafkaBroker } from "./services.ts";
+
+const HEARTBEAT = "500ms";
+
+export interface ThroughOptions extends Pick<PipelineOptions, "kinds"> {
+  /** Of the capturing daemon, beside source and sinks. */
+  readonly capture?: Partial<InstallationConfig>;
+}
+
+export class ThroughKafka implements AsyncDisposable {
+  readonly topics: KafkaTopics;
+  readonly capture: Installation;
+  capturing: Daemon;
+  /** The applying side; its `source` is the database. */
+  readonly applying: RunningPipeline;
+  readonly #captureConfig: InstallationConfig;
+
+  private constructor(
+    topics: KafkaTopics,
+    capture: { readonly installation: Installation; readonly daemon: Daemon; readonly config: InstallationConfig },
+    applying: RunningPipeline,
+  ) {
+    this.topics = topics;
+    this.capture = capture.installation;
+    this.capturing = capture.daemon;
+    this.applying = applying;
+    this.#captureConfig = capture.config;
+  }
+
+  /** `prepare` makes what the database holds before the daemons start. */
+  static async start(
+    prepare: string | ((source: FreshDatabase) => Promise<unknown>),
+    options: ThroughOptions = {},
+  ): Promise<ThroughKafka> {
+    const topics = new KafkaTopics(kafkaBroker());
+    const { broker, prefix } = topics;
+    const database = await freshDatabase();
+    let capture: Installation | undefined;
+    try {
+      await (typeof prepare === "string" ? database.query(prepare) : prepare(database));
+      const config: InstallationConfig = {
+        name: database.name,
+        source: { kind: "postgres", url: database.url, heartbeat: HEARTBEAT },
+        sinks: { log: { kind: "kafka", brokers: [broker], prefix, format: "log" } },
+        ...options.capture,
+      };
+      capture = new Installation(config);
+      const capturing = capture.run();
+      await capturing.streaming();
+      const applying = await RunningPipeline.start("", {
+        ...options,
+        source: database,
+        configure: (config) => ({
+          ...config,
+          name: `${config.name}_a`,
+          source: { kind: "kafka", brokers: [broker], prefix, from: database.name, heartbeat: HEARTBEAT },
+        }),
+      });
+      return new ThroughKafka(topics, { installation: capture, daemon: capturing, config }, applying);
+    } catch (error) {
+      await capture?.[Symbol.asyncDispose]();
+      await database[Symbol.asyncDispose]();
+      await topics[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  get source(): FreshDatabase {
+    return this.applying.source;
+  }
+
+  /** Starts the capturing daemon again, with further keys of its configuration. */
+  async captureAgain(further: Partial<InstallationConfig>): Promise<void> {
+    await this.capturing.stop();
+    this.capture.configure({ ...this.#captureConfig, ...further });
+    this.capturing = this.capture.run();
+    await this.capturing.streaming();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    // The daemons before the database.
+    await this.applying.installation[Symbol.asyncDispose]();
+    await this.capture[Symbol.asyncDispose]();
+    await this.applying[Symbol.asyncDispose]();
+    await this.topics[Symbol.asyncDispose]();
+  }
+}
