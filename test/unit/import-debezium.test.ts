@@ -125,6 +125,41 @@ test("a MySQL connector as Kafka Connect's API has it, with a secret store and l
   });
 });
 
+test("Avro with a registry; its password is a variable", () => {
+  const avro = "io.confluent.connect.avro.AvroConverter";
+  const made = imported({
+    ...POSTGRES,
+    "key.converter": avro,
+    "key.converter.schema.registry.url": "http://registry:8081",
+    "value.converter": avro,
+    "value.converter.schema.registry.url": "http://registry:8081",
+    "value.converter.basic.auth.credentials.source": "USER_INFO",
+    "value.converter.basic.auth.user.info": "writer:canary-of-registry",
+    "value.converter.auto.register.schemas": "false",
+  });
+  expect(made.config).toMatchObject({
+    sinks: {
+      stream: {
+        encoding: "avro",
+        registry: {
+          url: "http://registry:8081",
+          username: "writer",
+          password: "${SHOP_REGISTRY_PASSWORD}",
+          register: false,
+        },
+      },
+    },
+  });
+  const inUrl = imported({
+    ...POSTGRES,
+    "value.converter": avro,
+    "value.converter.schema.registry.url": "http://writer:canary@registry:8081",
+  });
+  expect(inUrl.config).toMatchObject({ sinks: { stream: { registry: { url: "${SHOP_REGISTRY_URL}" } } } });
+  expect(JSON.stringify([made, inUrl])).not.toContain("canary");
+  expect(made.left.filter(({ key }) => key.includes("converter"))).toEqual([]);
+});
+
 test.each([
   ["public\\.orders", ["public.orders"]],
   ["^inv\\.(a|b.*)$", ["inv.a", "inv.b*"]],

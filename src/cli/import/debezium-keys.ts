@@ -36,7 +36,7 @@ const MISSING: Readonly<Record<string, string>> = {
   "transforms* predicates*":
     "Millrace runs no code on rows: `tables` masks, drops and renames columns and filters rows; the sink's `prefix` and `topic` name topics",
   "value.converter* key.converter* header.converter* converters":
-    "the sink writes JSON; its `schemas` and `format` say in which form",
+    "the sink's `format`, `encoding` and `registry` say in which form it writes keys and values",
   "topic.naming.strategy topic.delimiter topic.cache.size topic.transaction topic.creation.*":
     "topics are named <prefix><name>.<schema>.<table>; the sink's `prefix` and `topic` change that, and `topics.settings` has the settings of new topics",
   "time.precision.mode binary.handling.mode interval.handling.mode hstore.handling.mode money.fraction.digits bigint.unsigned.handling.mode json.handling.mode geometry.* vector.*":

@@ -39,7 +39,7 @@ export function importedFrom(kind: string, given: DebeziumConfig): Imported {
   const config = {
     name,
     source,
-    sinks: { stream: sinkFrom(prefix, given, variables) },
+    sinks: { stream: sinkFrom(name, prefix, given, variables) },
     ...(Object.keys(rules).length === 0 ? {} : { tables: rules }),
     ...(hashes ? { maskKey: "${MASK_KEY}" } : {}),
   };
