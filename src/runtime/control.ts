@@ -132,8 +132,12 @@ export class Control {
   }
 
   /** The captured tables, with the version of each one's shape. */
-  get schemas(): readonly { readonly table: string; readonly version: number }[] {
-    return this.#pipeline.gate.tables.map(({ id, version }) => ({ table: id, version }));
+  get schemas(): readonly { readonly table: string; readonly version: number; readonly columns: number }[] {
+    return this.#pipeline.gate.tables.map(({ id, version, columns }) => ({
+      table: id,
+      version,
+      columns: columns.length,
+    }));
   }
 
   /**

@@ -43,6 +43,12 @@ export const RECONCILE = z.strictObject({
   resume: z.string().nullable(),
 });
 
+export const VIEW = z.object({ since: z.string().default("").describe("Only points of the charts after this time.") });
+
+export const AUDIT = z.object({
+  limit: z.coerce.number().int().min(1).max(5_000).default(100).describe("The newest so many."),
+});
+
 /** fastify's validator for a zod schema; its error names the field, never the value. */
 export function validatorOf({ schema }: { readonly schema: z.ZodType }) {
   return (given: unknown): { readonly value: unknown } | { readonly error: Error } => {

@@ -1,4 +1,4 @@
-import type { ErrorCode } from "../core/errors.ts";
+import type { ErrorCode } from "../../core/errors.ts";
 
 /** The form of every refusal of the admin interface. */
 export function failure(code: ErrorCode, message: string, hint: string | null = null) {

@@ -1,6 +1,6 @@
 import * as z from "zod";
-import { DISCARD, REPLAY, SINK, SNAPSHOT, WAIT } from "./admin-bodies.ts";
-import { schemaOf, STATUS_FIELDS } from "./status-fields.ts";
+import { AUDIT, DISCARD, REPLAY, SINK, SNAPSHOT, VIEW, WAIT } from "./bodies.ts";
+import { schemaOf, STATUS_FIELDS } from "../status-fields.ts";
 
 /**
  * `GET /api/v1/openapi.json` describes what the TCP address serves. What only the Unix socket serves is for the command
@@ -26,11 +26,11 @@ export function openApi(version: string): object {
 
 function reads(): object {
   return {
-    "/healthz": get("Whether the process lives.", { 200: json({ type: "object", properties: { ok: BOOLEAN } }) }, []),
+    "/healthz": get("Whether the process lives.", { 200: json({ type: "object", properties: { ok: BOOLEAN } }) }, OPEN),
     "/readyz": get(
       "Whether the stream flows to every sink, with every table; if not, why.",
       { 200: json(READINESS), 503: json(READINESS) },
-      [],
+      OPEN,
     ),
     "/metrics": get("Prometheus' text format.", { 200: content("text/plain", { type: "string" }) }),
     "/api/v1/status": get("The document of `millrace status --json`.", {
@@ -38,6 +38,22 @@ function reads(): object {
     }),
     "/api/v1/reports": get("Past comparisons, newest first.", {
       200: json({ type: "object", properties: { reports: { type: "array", items: OBJECT } } }),
+    }),
+    "/api/v1/dashboard": get(
+      "What the dashboard shows beside the status: its charts, tables and dead letters.",
+      { 200: json(OBJECT) },
+      {
+        parameters: [{ name: "since", in: "query", schema: z.toJSONSchema(VIEW.shape.since, { io: "input" }) }],
+      },
+    ),
+    "/api/v1/audit": get(
+      "Actions of operators, newest first: who, when, what, before, after.",
+      { 200: json({ type: "object", properties: { entries: { type: "array", items: OBJECT } } }) },
+      { parameters: [{ name: "limit", in: "query", schema: z.toJSONSchema(AUDIT.shape.limit, { io: "input" }) }] },
+    ),
+    "/": get("The dashboard; without a token a page that asks for it.", {
+      200: content("text/html", { type: "string" }),
+      401: content("text/html", { type: "string" }),
     }),
     "/api/v1/openapi.json": get("This document.", { 200: json(OBJECT) }),
   };
@@ -101,17 +117,18 @@ const ERROR = {
     },
   },
 } as const;
+/** Open to everybody. */
+const OPEN = { security: [] };
 const REFUSED = { description: "Refused.", ...body("application/json", { $ref: "#/components/schemas/Error" }) };
+const LIMITED = { 429: { ...REFUSED, description: "Too many requests; `Retry-After` has the seconds to wait." } };
 
-function get(summary: string, responses: object, security?: readonly object[]): object {
-  return {
-    get: { summary, responses: { ...responses, default: REFUSED }, ...(security === undefined ? {} : { security }) },
-  };
+function get(summary: string, responses: object, others: object = {}): object {
+  return { get: { summary, responses: { ...responses, ...LIMITED, default: REFUSED }, ...others } };
 }
 
 function post(summary: string, schema: z.ZodType, done: object): object {
   const requestBody = { required: false, ...body("application/json", z.toJSONSchema(schema)) };
-  return { summary, requestBody, responses: { 200: done, default: REFUSED } };
+  return { summary, requestBody, responses: { 200: done, ...LIMITED, default: REFUSED } };
 }
 
 function json(schema: object): object {
