@@ -9,14 +9,16 @@ import type { StateStore, StoredError } from "./core/contracts/state-store.ts";
 import type { Logger } from "./core/contracts/telemetry.ts";
 import { MillraceError } from "./core/errors.ts";
 import { makeFolder } from "./core/folder.ts";
+import { pipelineLevels, tableLevels } from "./levels.ts";
 import { createAdmin } from "./ops/admin/admin.ts";
 import type { AdminPort } from "./ops/admin/port.ts";
 import { RateLimit } from "./ops/admin/rate-limit.ts";
 import { controlSocketPath } from "./ops/control-socket.ts";
 import type { Activity } from "./ops/dashboard/activity.ts";
 import { type History, STEP_SECONDS } from "./ops/dashboard/history.ts";
-import { lettersOf, tablesOf } from "./ops/dashboard/view.ts";
-import type { PrometheusMetrics } from "./ops/metrics.ts";
+import { lettersOf, readsOf, tablesOf } from "./ops/dashboard/view.ts";
+import type { Levels, PrometheusMetrics } from "./ops/metrics.ts";
+import { retentionSeconds } from "./ops/retention.ts";
 import type { Control } from "./runtime/control.ts";
 import { VERSION } from "./version.ts";
 
@@ -85,14 +87,7 @@ function portOf(parts: ServedParts, signal: AbortSignal): AdminPort {
       const error = stateError();
       return [...control.unready, ...(error === null ? [] : [`the state can't be written: ${error.code}`])];
     },
-    metrics: async () => ({
-      contentType: metrics.contentType,
-      text: await metrics.text({
-        ...levelsOf(await control.status(), control.schemas),
-        ...(await comparing.levels()),
-        memory: await control.memory(),
-      }),
-    }),
+    metrics: async () => ({ contentType: metrics.contentType, text: await metrics.text(await levelsOf(parts)) }),
     pause: (sink) => control.pause(sink),
     resume: (sink) => control.resume(sink),
     wait: (timeoutMs) => control.wait(timeoutMs, signal),
@@ -105,7 +100,9 @@ function portOf(parts: ServedParts, signal: AbortSignal): AdminPort {
     view: async (since) => ({
       history: history.points.filter(({ at }) => at > since),
       stepSeconds: STEP_SECONDS,
+      retentionSeconds: retentionSeconds((await control.status()).source, history.points),
       tables: tablesOf(control.schemas, [...activity.tables], comparing.proofs),
+      reads: readsOf(await control.snapshots()),
       deadLetters: lettersOf(await state.deadLetters.list({ state: "waiting" })),
     }),
     audit: (limit) => state.audit.list(limit),
@@ -150,28 +147,17 @@ function listenFailed(listen: Config["admin"]["listen"], cause: unknown): Millra
   });
 }
 
-function levelsOf(status: Awaited<ReturnType<Control["status"]>>, schemas: Control["schemas"]) {
-  return {
-    sourceUp: status.source.up,
-    sourceNeedsPerson: status.source.needsPerson,
-    suspendedCount: status.tables.aside.length + status.tables.suspended.length,
-    unreadableCount: status.tables.unreadable.length,
-    sourceLagBytes: status.source.lagBytes,
-    sourceLagSeconds: status.source.lagSeconds,
-    slotRetainedBytes: status.source.retainedBytes,
-    counts: status.source,
-    schemas,
-    sinks: status.sinks.map(
-      ({ name, state, lagSeconds, deadLetters, deadRows, catchingUp, needsPerson, waitsFor }) => ({
-        name,
-        state,
-        lagSeconds,
-        deadLetterCount: deadLetters,
-        deadRowCount: deadRows ?? null,
-        isCatchingUp: catchingUp,
-        needsPerson,
-        isWaiting: waitsFor.length > 0,
-      }),
-    ),
-  };
+async function levelsOf({ control, comparing, history, stateError }: ServedParts): Promise<Levels> {
+  const status = await control.status();
+  const tables = tableLevels({
+    status,
+    taken: control.taken,
+    reads: await control.snapshots(),
+    proofs: comparing.proofs,
+    history: history.points,
+    stateError: stateError(),
+    nowMs: systemClock.now(),
+  });
+  const memory = await control.memory();
+  return { ...pipelineLevels(status, control.schemas), ...(await comparing.levels()), tables, memory };
 }

@@ -6,6 +6,7 @@ import { mariadb } from "./mariadb.ts";
 import { mysql } from "./mysql.ts";
 import { opensearch, opensearch3 } from "./opensearch.ts";
 import { postgres } from "./postgres.ts";
+import { prometheus } from "./prometheus.ts";
 import { redis, redis8, valkey } from "./redis.ts";
 import type { ServiceDefinition, ServiceName } from "./service.ts";
 
@@ -22,6 +23,7 @@ const definitions: Readonly<Record<ServiceName, ServiceDefinition>> = {
   opensearch3,
   kafka,
   chromium,
+  prometheus,
 };
 
 export const serviceNames: readonly ServiceName[] = Object.values(definitions).map(({ name }) => name);

@@ -43,6 +43,7 @@ export const versions = {
   kafka: { image: "apache/kafka:4.3.1", version: "4.3.1", javaMajor: 17 },
   /** The browser that reports are looked at with; Debian keeps the newest in each of its releases. In no container. */
   chromium: { suite: "own" },
+  prometheus: { suite: "own" },
   /** log4j beside OpenSearch, whose jars leave the choice open. */
   log4j: "2.25.4",
   /** A peer of the benchmark of capture, and what it logs with. */

@@ -140,6 +140,11 @@ export class Control {
     }));
   }
 
+  /** The tables that each sink takes. */
+  get taken(): readonly { readonly sink: string; readonly tables: readonly string[] }[] {
+    return this.#pipeline.runners.map(({ name }) => ({ sink: name, tables: this.#pipeline.tablesOf(name) }));
+  }
+
   /**
    * Why the daemon is not ready: the stream does not flow, or a sink that no operator paused, or a table, is left behind.
    * Errors are shown by code alone, because this endpoint needs no login.

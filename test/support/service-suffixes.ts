@@ -16,6 +16,7 @@ const SUFFIXES: Readonly<Record<string, Suffix>> = {
   mariadb: { always: ["mariadb"], longFormToo: [] },
   redis: { always: ["redis"], longFormToo: ["redis8", "valkey"] },
   kafka: { always: ["kafka"], longFormToo: [] },
+  prometheus: { always: ["prometheus"], longFormToo: [] },
   chromium: { always: ["chromium"], longFormToo: [] },
   es: { always: ["elasticsearch"], longFormToo: ["elasticsearch9", "opensearch", "opensearch3"] },
 };

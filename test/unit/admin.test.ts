@@ -80,7 +80,7 @@ function served(entrance: Entrance = { kind: "socket" }) {
     replayLetters: async ({ ids }) => ({ replayed: ids?.length ?? 0, superseded: 0, failed: 0 }),
     discardLetters: async () => 0,
     reports: async () => [{ id: "r1", drift: false }],
-    view: async () => ({ history: [], stepSeconds: 5, tables: [], deadLetters: [] }),
+    view: async () => ({ history: [], stepSeconds: 5, retentionSeconds: null, tables: [], reads: [], deadLetters: [] }),
     audit: async (limit) => kept.slice(0, limit),
     audited: (order, work, resultOf) => audited(storeOf(kept), order, work, resultOf === undefined ? {} : { resultOf }),
     reconcile: () => ({ id: "r2" }),

@@ -9,7 +9,7 @@ export function Actions({ entries, nowMs }: { readonly entries: readonly AuditEn
       {entries.length === 0 ? (
         <p class="card soft">Nobody has done anything yet.</p>
       ) : (
-        <div class="card wide" tabIndex={0} role="region" aria-labelledby="actions-title">
+        <div class="card wide" tabIndex={0} role="group" aria-label="List of actions">
           <table>
             <thead>
               <tr>
@@ -57,6 +57,16 @@ export function Actions({ entries, nowMs }: { readonly entries: readonly AuditEn
 }
 
 function subjectText(subject: AuditFacts): string {
-  const named = Object.values(subject).flatMap((value) => (Array.isArray(value) ? value.map(String) : []));
+  const named = Object.entries(subject).flatMap(([name, value]) => {
+    if (Array.isArray(value)) return value.map(String);
+    if (name === "letters") return lettersText(value);
+    return name === "id" || name === "to" ? [`${name} ${String(value)}`] : [];
+  });
   return named.length === 0 ? "all" : named.join(", ");
+}
+
+/** The numbers of dead letters, unless all were meant. */
+function lettersText(value: unknown): readonly string[] {
+  if (typeof value !== "object" || value === null || !("ids" in value) || !Array.isArray(value.ids)) return [];
+  return [`letters ${value.ids.map(String).join(", ")}`];
 }

@@ -27,6 +27,7 @@ export function Charts({ points, nowMs }: { readonly points: readonly HistoryPoi
           what="how old the sink's data is"
           lines={of(({ lagSeconds }) => lagSeconds)}
           format={seconds}
+          least={0.1}
         />
         <Chart
           {...shared}
@@ -34,6 +35,7 @@ export function Charts({ points, nowMs }: { readonly points: readonly HistoryPoi
           what="rows made durable"
           lines={of(({ rowsPerSecond }) => rowsPerSecond)}
           format={rate}
+          least={10}
         />
         <Chart
           {...shared}
@@ -41,6 +43,7 @@ export function Charts({ points, nowMs }: { readonly points: readonly HistoryPoi
           what="commit to durable, mean of 5 s"
           lines={of(({ latencySeconds }) => latencySeconds)}
           format={seconds}
+          least={0.1}
         />
         <Chart
           {...shared}
@@ -48,6 +51,7 @@ export function Charts({ points, nowMs }: { readonly points: readonly HistoryPoi
           what="log not applied yet"
           lines={of(({ lagBytes }) => lagBytes)}
           format={bytes}
+          least={1000}
         />
       </div>
     </section>

@@ -21,7 +21,7 @@ export function Letters({ letters, nowMs }: { readonly letters: readonly LetterV
       {letters.length === 0 ? (
         <p class="card soft">No row was refused.</p>
       ) : (
-        <div class="card wide" tabIndex={0} role="region" aria-labelledby="letters-title">
+        <div class="card wide" tabIndex={0} role="group" aria-label="List of dead letters">
           <table>
             <thead>
               <tr>

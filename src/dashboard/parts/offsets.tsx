@@ -7,7 +7,7 @@ export function Offsets({ status: { source, sinks } }: { readonly status: Status
   return (
     <section id="offsets" aria-labelledby="offsets-title">
       <h2 id="offsets-title">Offsets</h2>
-      <div class="card wide" tabIndex={0} role="region" aria-labelledby="offsets-title">
+      <div class="card wide" tabIndex={0} role="group" aria-label="List of offsets">
         <table>
           <thead>
             <tr>

@@ -24,7 +24,7 @@ export function Proof({ status: { reconcile }, reports, nowMs }: ProofProps) {
           No comparison has ended yet. <code>millrace reconcile</code> compares every row of every sink with the source.
         </p>
       ) : (
-        <div class="card wide" tabIndex={0} role="region" aria-labelledby="proof-title">
+        <div class="card wide" tabIndex={0} role="group" aria-label="List of comparisons">
           <table>
             <thead>
               <tr>

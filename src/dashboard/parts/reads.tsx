@@ -5,23 +5,24 @@ import { ago, count, duration, many, rate } from "../format.ts";
 
 interface ReadsProps {
   readonly status: StatusDocument;
+  readonly reads: readonly SnapshotStatus[];
   readonly tables: readonly TableView[];
   readonly nowMs: number;
 }
 
 /** Rows that are read beside the stream, and the first copy. */
-export function Reads({ status, tables, nowMs }: ReadsProps) {
-  const { snapshots, refills, source, daemon } = status;
-  const { copy } = source;
+export function Reads({ status, reads, tables, nowMs }: ReadsProps) {
+  const { refills, source, daemon } = status;
+  const copy = source.copy !== null && source.copy.tablesDone < source.copy.tableCount ? source.copy : null;
   return (
     <section id="reads" aria-labelledby="reads-title">
       <h2 id="reads-title">Reads beside the stream</h2>
       <div class="card">
         {copy !== null && <Copy copy={copy} since={daemon?.startedAt ?? null} nowMs={nowMs} />}
-        {snapshots.map((snapshot) => (
+        {reads.map((snapshot) => (
           <Read key={snapshot.id} snapshot={snapshot} rowsMax={rowsOf(tables, snapshot.tableId)} nowMs={nowMs} />
         ))}
-        {copy === null && snapshots.length === 0 && (
+        {copy === null && reads.length === 0 && (
           <p class="soft">{refills === 0 ? "No table is being read." : `${many(refills, "read")} to do.`}</p>
         )}
       </div>

@@ -35,7 +35,7 @@ export function Tables({ status, tables, nowMs }: TablesProps) {
           onInput={({ currentTarget }) => setSearch(currentTarget.value)}
         />
       </div>
-      <div class="card wide" tabIndex={0} role="region" aria-labelledby="tables-title">
+      <div class="card wide" tabIndex={0} role="group" aria-label="List of tables">
         <table>
           <thead>
             <tr>

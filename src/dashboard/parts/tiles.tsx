@@ -1,6 +1,6 @@
 import type { StatusDocument } from "../../core/contracts/status.ts";
 import type { DaemonView } from "../../ops/dashboard/view.ts";
-import { ago, bytes, count, many, rate, seconds } from "../format.ts";
+import { ago, bytes, count, duration, many, rate, seconds } from "../format.ts";
 
 interface TilesProps {
   readonly status: StatusDocument;
@@ -32,7 +32,7 @@ export function Tiles({ status, view, nowMs }: TilesProps) {
       <Tile
         name="Log kept"
         value={bytes(source.retainedBytes)}
-        note={source.safeBytes === null ? "at the source" : `${bytes(source.safeBytes)} left`}
+        note={keptNote(source.safeBytes, view.retentionSeconds)}
       />
       <Tile name="Tables" value={count(tables.captured)} note={many(tables.refused.length, "left out", "left out")} />
       <Tile
@@ -44,6 +44,11 @@ export function Tiles({ status, view, nowMs }: TilesProps) {
       <Tile name="Proof" value={proven === null ? "none" : ago(proven, nowMs)} note="oldest comparison" />
     </section>
   );
+}
+
+function keptNote(safeBytes: number | null, retentionSeconds: number | null): string {
+  if (retentionSeconds !== null) return `lost in ${duration(retentionSeconds)}`;
+  return safeBytes === null ? "at the source" : `${bytes(safeBytes)} left`;
 }
 
 /** The oldest of the newest comparisons; null: a table in a sink was never compared. */

@@ -1,4 +1,5 @@
 import type { DeadLetter } from "../../core/contracts/state-store.ts";
+import type { SnapshotStatus } from "../../core/contracts/status.ts";
 import type { TableActivity } from "./activity.ts";
 
 /** What the dashboard shows beside the status. It holds no keys and no values of rows. */
@@ -8,7 +9,11 @@ export interface DaemonView {
   /** Oldest first, one each `stepSeconds`, of the last half an hour. */
   readonly history: readonly HistoryPoint[];
   readonly stepSeconds: number;
+  /** Forecast: until the source drops log that a sink still needs; null: no end is in sight. */
+  readonly retentionSeconds: number | null;
   readonly tables: readonly TableView[];
+  /** What is read beside the stream, or waits for that; oldest first. */
+  readonly reads: readonly SnapshotStatus[];
   /** The newest waiting ones. */
   readonly deadLetters: readonly LetterView[];
 }
@@ -91,6 +96,12 @@ export function tablesOf(
       proofs: (proven.get(table) ?? []).map(({ sink, at, rows, sourceRows }) => ({ sink, at, rows, sourceRows })),
     };
   });
+}
+
+const READS_MAX = 100;
+
+export function readsOf(snapshots: readonly SnapshotStatus[]): readonly SnapshotStatus[] {
+  return snapshots.filter(({ state }) => state === "waiting" || state === "running").slice(0, READS_MAX);
 }
 
 const LETTERS_MAX = 200;
