@@ -16,6 +16,8 @@ interface ChartProps {
   readonly format: (value: number | null) => string;
   /** The least top of the scale. */
   readonly least: number;
+  /** Of the scale: 1000, or 1024 for bytes. */
+  readonly unit?: number;
   readonly nowMs: number;
 }
 
@@ -23,11 +25,11 @@ const WIDTH = 1000;
 const HEIGHT = 100;
 
 /** Lines over time. The values at the pointer, or at the place that the arrow keys chose, are in the legend. */
-export function Chart({ title, what, times, lines, format, least, nowMs }: ChartProps) {
+export function Chart({ title, what, times, lines, format, least, unit = 1000, nowMs }: ChartProps) {
   const [chosen, setChosen] = useState<number | null>(null);
   const last = times.length - 1;
   const at = chosen === null ? last : Math.min(chosen, last);
-  const top = niceTop(Math.max(least, ...lines.flatMap(({ values }) => values.map((value) => value ?? 0))));
+  const top = niceTop(Math.max(least, ...lines.flatMap(({ values }) => values.map((value) => value ?? 0))), unit);
   const x = (i: number) => (last <= 0 ? WIDTH : (i / last) * WIDTH);
   const y = (value: number) => HEIGHT - (value / top) * HEIGHT;
   const point = (event: PointerEvent & { readonly currentTarget: Element }) => {
@@ -125,8 +127,9 @@ function round(value: number): number {
   return Math.round(value * 10) / 10;
 }
 
-/** 1, 2 or 5 times a power of ten, at or above the value, which is above 0. */
-function niceTop(value: number): number {
-  const power = 10 ** Math.floor(Math.log10(value));
-  return ([1, 2, 5, 10].find((step) => step * power >= value) ?? 10) * power;
+/** 1, 2 or 5 times a power of ten, of the unit below the value; at or above the value, which is above 0. */
+function niceTop(value: number, unit: number): number {
+  const whole = unit ** Math.floor(Math.log(value) / Math.log(unit));
+  const power = 10 ** Math.floor(Math.log10(value / whole));
+  return ([1, 2, 5, 10].find((step) => step * power * whole >= value) ?? 10) * power * whole;
 }

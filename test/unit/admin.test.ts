@@ -3,7 +3,9 @@ import { describe, expect, test } from "vitest";
 import { Secrets } from "../../src/config/secrets/secrets.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import { createHash } from "node:crypto";
+import { once } from "node:events";
 import { request as send } from "node:http";
+import { connect } from "node:net";
 import type { AuditEntry } from "../../src/core/audit/audit-store.ts";
 import { audited } from "../../src/core/audit/audited.ts";
 import { createAdmin } from "../../src/ops/admin/admin.ts";
@@ -11,6 +13,7 @@ import type { AdminPort } from "../../src/ops/admin/port.ts";
 import { RateLimit, REQUESTS_AT_ONCE, REQUESTS_PER_SECOND } from "../../src/ops/admin/rate-limit.ts";
 import type { Entrance, Token } from "../../src/ops/admin/admission.ts";
 import { createLogger } from "../../src/ops/logger.ts";
+import { isLongForm } from "../support/service-suffixes.ts";
 
 const LOOKS = "token-that-looks-0123456789abcdef";
 const ACTS = "token-that-acts-0123456789abcdefg";
@@ -25,7 +28,7 @@ const OPEN: Entrance = entrance([], ["127.0.0.1"]);
 const GUARDED: Entrance = entrance(TOKENS, ["0.0.0.0", "millrace.example"]);
 
 /** An interface over nothing, and what it was told to do. */
-function served(entrance: Entrance = { kind: "socket" }) {
+function served(entrance: Entrance = { kind: "socket" }, others: Partial<AdminPort> = {}) {
   const told: string[] = [];
   const logged: unknown[] = [];
   const kept: AuditEntry[] = [];
@@ -88,6 +91,7 @@ function served(entrance: Entrance = { kind: "socket" }) {
     stopReconciliation: () => true,
     redact: (json) => secrets.redactJson(json),
     copy: async () => "/copy",
+    ...others,
   };
   return { app: createAdmin(port, entrance, logger), told, logged, kept };
 }
@@ -294,6 +298,20 @@ describe("over TCP", () => {
     });
     await app.close();
     expect(status).toBe(431);
+  });
+
+  test("a request that arrives too slowly is cut, and a look that takes too long says so", async ({ skip }) => {
+    skip(!isLongForm(), "it is part of the long form");
+    const { app } = served(OPEN, { status: async () => await new Promise<never>(() => {}) });
+    await app.listen({ host: "127.0.0.1", port: 0 });
+    const port = Number(new URL(app.listeningOrigin).port);
+    const slow = connect({ host: "127.0.0.1", port });
+    slow.write("GET /healthz HTTP/1.1\r\nhost: localhost\r\n");
+    const [first] = await Promise.all([once(slow, "data"), once(slow, "close")]);
+    expect(String(first)).toContain("408 Request Timeout");
+    const answer = await fetch(`http://127.0.0.1:${port}/api/v1/status`);
+    expect([answer.status, await answer.json()]).toEqual([503, failure("MR1153")]);
+    await app.close();
   });
 
   test("no answer is kept, framed, sniffed or read by another page", async () => {

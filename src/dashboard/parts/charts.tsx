@@ -51,7 +51,8 @@ export function Charts({ points, nowMs }: { readonly points: readonly HistoryPoi
           what="log not applied yet"
           lines={of(({ lagBytes }) => lagBytes)}
           format={bytes}
-          least={1000}
+          least={1024}
+          unit={1024}
         />
       </div>
     </section>
