@@ -1,12 +1,14 @@
 /**
- * `npm run build`: the program as JavaScript, a file for each of its sources, in dist/ (docs/decisions/0020). `npm ci` runs
- * it in a checkout, and a run of tests before its first file. `npm run check` checks the types.
+ * `npm run build`: the program as JavaScript, a file for each of its sources, in dist/ (docs/decisions/0020), and the
+ * dashboard as one page (docs/decisions/0025). `npm ci` runs it in a checkout, and a run of tests before its first file.
+ * `npm run check` checks the types.
  */
 import { execFile } from "node:child_process";
-import { rmSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 
+const PREACT = "/*! preact, MIT License, Copyright (c) 2015-present Jason Miller */";
 const ROOT = join(import.meta.dirname, "..");
 
 if (import.meta.main) await build();
@@ -15,4 +17,24 @@ export async function build(): Promise<void> {
   rmSync(join(ROOT, "dist"), { recursive: true, force: true });
   const compiler = join(ROOT, "node_modules/typescript/bin/tsc");
   await promisify(execFile)(process.execPath, [compiler, "--project", join(ROOT, "tsconfig.build.json")]);
+  await buildDashboard();
+}
+
+/** Script and style in one file: a browser that has no token yet gets all of it with the answer 401. */
+async function buildDashboard(): Promise<void> {
+  const { rolldown } = await import("rolldown");
+  const folder = join(ROOT, "src/dashboard");
+  const bundle = await rolldown({
+    input: join(folder, "main.tsx"),
+    tsconfig: join(folder, "tsconfig.json"),
+  });
+  const { output } = await bundle.generate({ format: "es", minify: true, banner: PREACT });
+  await bundle.close();
+  const script = output[0].code;
+  // The end of a script element inside of a text would end the script.
+  if (/<\/script|<!--/i.test(script)) throw new Error("the dashboard's script can't be put into a page");
+  const page = readFileSync(join(folder, "page.html"), "utf8")
+    .replace("/* style.css */", () => readFileSync(join(folder, "style.css"), "utf8"))
+    .replace("/* main.js */", () => script);
+  writeFileSync(join(ROOT, "dist/dashboard.html"), page);
 }

@@ -33,6 +33,7 @@ const waves: readonly (readonly Check[])[] = [
     { name: "generated documents", command: [process.execPath, "scripts/generate.ts", "--check"] },
     { name: "lint", command: ["oxlint", "--type-aware", "--deny-warnings"] },
     { name: "types", command: ["tsc", "--noEmit"] },
+    { name: "types of the dashboard", command: ["tsc", "--noEmit", "--project", "src/dashboard"] },
   ],
   [{ name: "tests", command: ["vitest", "run", "--reporter=dot", ...testFiles] }],
 ];

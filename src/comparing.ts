@@ -27,6 +27,16 @@ const SAMPLE_MAX = 20;
 /** The number of reports that are read; tables that only older reports have stay unknown. */
 const RECALLED_MAX = 30;
 
+export interface Proof {
+  readonly table: string;
+  readonly sink: string;
+  readonly at: string;
+  readonly rows: number;
+  readonly sourceRows: number;
+  /** The newest comparison that found no difference; null: none that is still kept. */
+  readonly equalAt: string | null;
+}
+
 /** The comparisons of one daemon: runs them, reports their results, and starts the scheduled ones. */
 export class Comparing {
   readonly reconciler: Reconciler;
@@ -38,6 +48,7 @@ export class Comparing {
   readonly #clock: Clock;
   /** Of the newest scheduled comparison. */
   #failure: StoredError | null = null;
+  readonly #proofs = new Map<string, Proof>();
 
   constructor(config: Config, { clock, news, port, lag, kept, ...parts }: ComparingParts, signal: AbortSignal) {
     const { name, rules } = config;
@@ -58,7 +69,10 @@ export class Comparing {
       lag,
       driftMax: (table) => driftMaxOf(rules, table),
       kept,
-      report: (found) => reporting.keep(found),
+      report: async (found) => {
+        this.#prove(found);
+        await reporting.keep(found);
+      },
       logger: parts.logger,
     });
   }
@@ -73,11 +87,29 @@ export class Comparing {
   /** The results of earlier processes. They count until each table is compared again. */
   async recall(): Promise<void> {
     const past: TableReconciliation[] = [];
+    const found: ReconcileDocument[] = [];
     for (const { id, whole } of (await this.#reports.list()).slice(0, RECALLED_MAX)) {
-      past.push(...((await this.#reports.get(id))?.tables ?? []));
+      const report = await this.#reports.get(id);
+      past.push(...(report?.tables ?? []));
+      if (report !== null) found.push(report);
       if (whole === true) break;
     }
+    for (const report of found.toReversed()) this.#prove(report);
     this.reconciler.recall(past);
+  }
+
+  /** For each table in each sink: when all of its rows were last compared, and how many differed then. */
+  get proofs(): readonly Proof[] {
+    return [...this.#proofs.values()];
+  }
+
+  #prove({ finishedAt, tables }: ReconcileDocument): void {
+    for (const { table, sink, missing, extra, different, repaired, sourceRows } of tables) {
+      const rows = Math.max(0, missing + extra + different - repaired);
+      const key = JSON.stringify([table, sink]);
+      const equalAt = rows === 0 ? finishedAt : (this.#proofs.get(key)?.equalAt ?? null);
+      this.#proofs.set(key, { table, sink, at: finishedAt, rows, equalAt, sourceRows });
+    }
   }
 
   async status(): Promise<ComparisonStatus> {

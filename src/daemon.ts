@@ -1,21 +1,17 @@
-import { chmodSync, lstatSync, renameSync, rmSync } from "node:fs";
-import { dirname } from "node:path";
 import { Comparing, openReports } from "./comparing.ts";
 import type { Config, SinkConfig } from "./config/config.ts";
 import { scopeOf, systemClock } from "./core/clock.ts";
 import { contextOf, type EnvelopeContext } from "./core/model/envelope.ts";
-import { MillraceError } from "./core/errors.ts";
-import { makeFolder } from "./core/folder.ts";
 import type { Sink } from "./core/contracts/sink.ts";
 import type { Source } from "./core/contracts/source.ts";
-import type { ReportStore, StateStore, StoredError } from "./core/contracts/state-store.ts";
+import type { StateStore, StoredError } from "./core/contracts/state-store.ts";
 import type { ReconcileDocument, ReconcileRequest } from "./core/contracts/reconciliation.ts";
 import { TableSelection } from "./core/table-selection.ts";
 import type { Logger } from "./core/contracts/telemetry.ts";
 import { holderName, isGone } from "./holder.ts";
 import { openSource, pinsOf } from "./open-source.ts";
-import { createAdmin } from "./ops/admin.ts";
-import { controlSocketPath } from "./ops/control-socket.ts";
+import { Activity } from "./ops/dashboard/activity.ts";
+import { History } from "./ops/dashboard/history.ts";
 import { PrometheusMetrics } from "./ops/metrics.ts";
 import { repairDifferences } from "./reconcile/recovery.ts";
 import type { ReportFolder } from "./reconcile/report/report-folder.ts";
@@ -27,7 +23,8 @@ import { openState } from "./state/open.ts";
 import { patient } from "./state/patient.ts";
 import { redacting } from "./state/redacting.ts";
 import { forgetRemovedSinks, keepLease, releaseLease, takeLease, throughMoves } from "./tenure.ts";
-import { PRODUCER, VERSION } from "./version.ts";
+import { serve } from "./serving.ts";
+import { PRODUCER } from "./version.ts";
 
 export interface DaemonOptions {
   /** Bring every sink to the position that the source has now, then stop. */
@@ -99,6 +96,7 @@ async function runWithLease(
   const ruled = await openSource(config, await pinsOf(config, state), logger);
   const source = wrap.source?.(ruled) ?? ruled;
   const metrics = new PrometheusMetrics();
+  const activity = new Activity(clock, metrics);
   const origin = contextOf({ name: config.name, producer: PRODUCER }, source);
   const sinks = await Promise.all(config.sinks.map((sink) => setUp(config.source, sink, origin, logger, wrap.sink)));
   await forgetRemovedSinks(
@@ -118,7 +116,7 @@ async function runWithLease(
     policyOf: (table) => policyOf(config.rules, table),
     revised: ruled.revised,
     logger,
-    metrics,
+    metrics: activity,
   });
   const control = new Control(config.name, pipeline, logger);
   const { signal: until, end } = scopeOf(signal);
@@ -133,7 +131,8 @@ async function runWithLease(
   const comparing = new Comparing(config, { ...compared, reports, folder, redact, logger }, until);
   await comparing.recall();
   const { reconciler } = comparing;
-  const parts = { control, comparing, reports, metrics, stateError, redact, logger };
+  const history = new History({ clock, activity, status: () => control.status(), logger });
+  const parts = { control, comparing, state, metrics, activity, history, stateError, redact, logger };
   await using admin = await serve(config, parts, until);
   logger.info({ name: config.name, listen: admin.address }, "millrace is running");
   const running = pipeline.run(until);
@@ -146,6 +145,7 @@ async function runWithLease(
     return await Promise.race([
       running.then((): DaemonResult => STOPPED),
       control.run(until),
+      history.run(until),
       keepLease({ state, clock }, lease, until),
       repairDifferences({ clock, reconciler, refills: state.refills, logger }, until),
       once ? caughtUp() : comparing.planned(),
@@ -181,145 +181,6 @@ async function setUp(
     onPoison: config.onPoison,
     ...(config.onLost === undefined ? {} : { onLost: config.onLost }),
     takes: ({ schema, table }) => captured.matches(schema, table) && selection.matches(schema, table),
-  };
-}
-
-interface Served extends AsyncDisposable {
-  readonly address: string | null;
-}
-
-interface ServedParts {
-  readonly control: Control;
-  readonly comparing: Comparing;
-  readonly reports: ReportStore;
-  readonly metrics: PrometheusMetrics;
-  readonly stateError: () => StoredError | null;
-  readonly redact: (json: string) => string;
-  readonly logger: Logger;
-}
-
-async function serve(
-  config: Config,
-  { control, comparing, reports, metrics, stateError, redact, logger }: ServedParts,
-  signal: AbortSignal,
-): Promise<Served> {
-  const { reconciler } = comparing;
-  const port = {
-    version: VERSION,
-    status: async () => {
-      const [now, reconcile] = await Promise.all([control.status(), comparing.status()]);
-      return { ...now, state: { error: stateError() }, reconcile };
-    },
-    unready: () => {
-      const error = stateError();
-      return [...control.unready, ...(error === null ? [] : [`the state can't be written: ${error.code}`])];
-    },
-    metrics: async () => ({
-      contentType: metrics.contentType,
-      text: await metrics.text({
-        ...levelsOf(await control.status(), control.schemas),
-        ...(await comparing.levels()),
-        memory: await control.memory(),
-      }),
-    }),
-    pause: (sink: string | null) => control.pause(sink),
-    resume: (sink: string | null) => control.resume(sink),
-    wait: (timeoutMs: number) => control.wait(timeoutMs, signal),
-    startSnapshot: (request: Parameters<Control["startSnapshot"]>[0]) => control.startSnapshot(request),
-    snapshots: () => control.snapshots(),
-    cancelSnapshot: (id: number) => control.cancelSnapshot(id),
-    replayLetters: (choice: Parameters<Control["discardLetters"]>[0], timeoutMs: number) =>
-      control.replayLetters(choice, timeoutMs, signal),
-    discardLetters: (choice: Parameters<Control["discardLetters"]>[0]) => control.discardLetters(choice),
-    reports: () => reports.list(),
-    redact,
-  };
-  const local = createAdmin(
-    {
-      ...port,
-      copy: (sink, asked) => control.copy(sink, AbortSignal.any([signal, asked])),
-      reconcile: (request) => ({ id: reconciler.start(request, signal) }),
-      reconciliation: () => reconciler.look(),
-      stopReconciliation: (id) => reconciler.stop(id),
-    },
-    { kind: "socket" },
-    logger,
-  );
-  const socket = await listenLocally(local, controlSocketPath(config.state));
-  const { listen, tokens, hosts } = config.admin;
-  const remote = listen === null ? null : createAdmin(port, { kind: "tcp", tokens, hosts }, logger);
-  try {
-    if (remote !== null && listen !== null) await remote.listen({ host: listen.host, port: listen.port });
-  } catch (error) {
-    await local.close();
-    socket[Symbol.dispose]();
-    throw listenFailed(listen, error);
-  }
-  return {
-    address: listen === null ? null : `${listen.host}:${listen.port}`,
-    [Symbol.asyncDispose]: async () => {
-      await remote?.close();
-      await local.close();
-      socket[Symbol.dispose]();
-    },
-  };
-}
-
-/**
- * Replaces the socket file, whatever is there: only the holder of the lease gets here. A daemon that lost its lease may
- * still be about to end, so each removes the file only while it is its own. Listening elsewhere first keeps Node from
- * removing the file by name at the end.
- */
-async function listenLocally(admin: ReturnType<typeof createAdmin>, path: string): Promise<Disposable> {
-  // If the state is kept elsewhere, no part has made the folder yet.
-  makeFolder(dirname(path), 0o700);
-  const early = `${path}~`;
-  rmSync(early, { force: true });
-  await admin.listen({ path: early });
-  chmodSync(early, 0o600);
-  renameSync(early, path);
-  const own = lstatSync(path).ino;
-  return {
-    [Symbol.dispose]: () => {
-      if (lstatSync(path, { throwIfNoEntry: false })?.ino === own) rmSync(path, { force: true });
-    },
-  };
-}
-
-function listenFailed(listen: Config["admin"]["listen"], cause: unknown): MillraceError {
-  const reason = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown error";
-  return new MillraceError({
-    code: "MR1154",
-    kind: "blocked",
-    message: `admin.listen: ${listen?.host}:${listen?.port} can't be listened on (${reason})`,
-    hint: "another daemon may have this address: give each its own admin.listen, or false",
-    cause,
-  });
-}
-
-function levelsOf(status: Awaited<ReturnType<Control["status"]>>, schemas: Control["schemas"]) {
-  return {
-    sourceUp: status.source.up,
-    sourceNeedsPerson: status.source.needsPerson,
-    suspendedCount: status.tables.aside.length + status.tables.suspended.length,
-    unreadableCount: status.tables.unreadable.length,
-    sourceLagBytes: status.source.lagBytes,
-    sourceLagSeconds: status.source.lagSeconds,
-    slotRetainedBytes: status.source.retainedBytes,
-    counts: status.source,
-    schemas,
-    sinks: status.sinks.map(
-      ({ name, state, lagSeconds, deadLetters, deadRows, catchingUp, needsPerson, waitsFor }) => ({
-        name,
-        state,
-        lagSeconds,
-        deadLetterCount: deadLetters,
-        deadRowCount: deadRows ?? null,
-        isCatchingUp: catchingUp,
-        needsPerson,
-        isWaiting: waitsFor.length > 0,
-      }),
-    ),
   };
 }
 

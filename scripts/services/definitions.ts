@@ -7,6 +7,7 @@ import { mysql } from "./mysql.ts";
 import { opensearch, opensearch3 } from "./opensearch.ts";
 import { postgres } from "./postgres.ts";
 import { registry } from "./registry.ts";
+import { prometheus } from "./prometheus.ts";
 import { redis, redis8, valkey } from "./redis.ts";
 import type { ServiceDefinition, ServiceName } from "./service.ts";
 
@@ -24,6 +25,7 @@ const definitions: Readonly<Record<ServiceName, ServiceDefinition>> = {
   kafka,
   registry,
   chromium,
+  prometheus,
 };
 
 export const serviceNames: readonly ServiceName[] = Object.values(definitions).map(({ name }) => name);

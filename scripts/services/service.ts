@@ -16,8 +16,9 @@ export type ServiceName =
   | "opensearch"
   | "opensearch3"
   | "kafka"
+  | "chromium"
   | "registry"
-  | "chromium";
+  | "prometheus";
 
 /**
  * A server that is up. Whoever started it owns it: disposing stops it and deletes its data. When the owner's process

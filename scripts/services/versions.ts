@@ -45,6 +45,7 @@ export const versions = {
   registry: { image: "apicurio/apicurio-registry:3.3.3", version: "3.3.3", javaMajor: 21 },
   /** The browser that reports are looked at with; Debian keeps the newest in each of its releases. In no container. */
   chromium: { suite: "own" },
+  prometheus: { suite: "own" },
   /** log4j beside OpenSearch, whose jars leave the choice open. */
   log4j: "2.25.4",
   /** A peer of the benchmark of capture, and what it logs with. */

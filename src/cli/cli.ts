@@ -30,6 +30,7 @@ const commands = new Map<string, () => Promise<Add>>([
   ["resume", async () => (await import("./commands/pause.ts")).addResume],
   ["dlq", async () => (await import("./commands/dlq.ts")).addDlq],
   ["offsets", async () => (await import("./offsets/offsets.ts")).addOffsets],
+  ["audit", async () => (await import("./commands/audit.ts")).addAudit],
   ["query", async () => (await import("./commands/query.ts")).addQuery],
   ["teardown", async () => (await import("./commands/teardown.ts")).addTeardown],
   ["explain", async () => (await import("./commands/explain.ts")).addExplain],

@@ -1,7 +1,7 @@
-import { userInfo } from "node:os";
 import { type ErrorCode, MillraceError } from "../core/errors.ts";
 import { controlSocketPath } from "../ops/control-socket.ts";
 import { openState } from "../state/open.ts";
+import { userName } from "./audit.ts";
 import { cliError } from "./errors.ts";
 
 /**
@@ -24,7 +24,7 @@ export class DaemonClient {
   }
 
   /**
-   * The answer, or undefined when no daemon listens. `Answer` is the type that the path answers with (src/ops/admin). A
+   * The answer, or undefined when no daemon listens. `Answer` is the type that the path answers with (src/ops/admin/admin.ts). A
    * daemon that listens but does not answer within `withinMs` is an error. A daemon that ends during a question (GET)
    * counts as not running; one that ends during an order may have carried it out.
    */
@@ -98,16 +98,6 @@ export class DaemonClient {
     } finally {
       await state.close();
     }
-  }
-}
-
-/** For the daemon's log. A user id without a name is shown as its number. */
-function userName(): string {
-  try {
-    return userInfo().username;
-  } catch {
-    // Many containers have no entry for the user.
-    return `uid ${process.getuid?.() ?? "unknown"}`;
   }
 }
 

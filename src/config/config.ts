@@ -77,7 +77,12 @@ export interface ReportsFolder {
 export interface AdminConfig {
   /** Null: switched off. */
   readonly listen: Address | null;
-  readonly tokens: readonly { readonly role: "viewer" | "operator"; readonly token: string }[];
+  readonly tokens: readonly {
+    readonly role: "viewer" | "operator";
+    readonly name: string | null;
+    /** Of the token, in hexadecimal digits. */
+    readonly sha256: string;
+  }[];
   /** Host names that requests may use, in lower case; literal addresses and localhost are always allowed. */
   readonly hosts: readonly string[];
 }

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import * as z from "zod";
 import { TABLE_GLOB } from "../core/table-selection.ts";
 import { RULE_GLOB, tableDefinition } from "./tables.ts";
@@ -80,6 +81,7 @@ export interface Address {
 
 /** The length of what `openssl rand -hex 16` prints. */
 const TOKEN_LENGTH_MIN = 32;
+const TOKEN_NAME = /^[A-Za-z][A-Za-z0-9._-]{0,39}$/;
 
 const admin = z.strictObject({
   listen: z
@@ -95,22 +97,48 @@ const admin = z.strictObject({
       { error: "expected HOST:PORT, such as 127.0.0.1:8642, or false" },
     )
     .default({ host: "127.0.0.1", port: 8642 })
-    .describe("HOST:PORT of health, metrics and API; false switches them off."),
+    .describe("HOST:PORT of health, metrics, API and dashboard; false switches them off."),
   tokens: z
     .array(
-      z.strictObject({
-        role: z.enum(["viewer", "operator"]).describe("viewer reads; operator may also pause and resume."),
-        token: z
-          .string()
-          .min(TOKEN_LENGTH_MIN, {
-            error: `expected ${TOKEN_LENGTH_MIN} characters or more, such as those of: openssl rand -hex 16`,
-          })
-          .describe("The bearer token: 32 characters or more, no two alike."),
-      }),
+      z
+        .strictObject({
+          role: z
+            .enum(["viewer", "operator"])
+            .describe(
+              "viewer reads; operator may also pause and resume sinks, resync tables and decide on dead letters.",
+            ),
+          name: z
+            .string()
+            .regex(TOKEN_NAME, { error: "expected a letter, then at most 39 letters, digits, ., _ and -" })
+            .optional()
+            .describe("Whose token it is, for the audit log. Default: its place in this list."),
+          token: z
+            .string()
+            .min(TOKEN_LENGTH_MIN, {
+              error: `expected ${TOKEN_LENGTH_MIN} characters or more, such as those of: openssl rand -hex 16`,
+            })
+            .optional()
+            .describe("The bearer token: 32 characters or more, no two alike."),
+          sha256: z
+            .string()
+            .regex(/^[0-9a-f]{64}$/, {
+              error: "expected 64 hexadecimal digits in lower case: printf %s TOKEN | sha256sum",
+            })
+            .optional()
+            .describe("In place of token, its SHA-256 hash: then no file holds the token itself."),
+        })
+        .refine(({ token, sha256 }) => (token === undefined) !== (sha256 === undefined), {
+          error: "expected either token or sha256",
+        })
+        .transform(({ role, name, token, sha256 }) => ({
+          role,
+          name: name ?? null,
+          sha256: sha256 ?? digestOf(token ?? ""),
+        })),
     )
     .superRefine((tokens, context) => {
-      for (const [i, { token }] of tokens.entries())
-        if (tokens.findIndex((other) => other.token === token) < i)
+      for (const [i, { sha256 }] of tokens.entries())
+        if (tokens.findIndex((other) => other.sha256 === sha256) < i)
           context.addIssue({ code: "custom", path: [i, "token"], message: "this token is listed twice" });
     })
     .default([])
@@ -185,8 +213,13 @@ export const topDefinition = z.strictObject({
     .optional()
     .describe("Secret key of `mask: hash`; another key changes all hashes."),
   reconcile: reconcile.prefault({}).describe("Comparing the sinks with the source."),
-  admin: admin.prefault({}).describe("Health, metrics and API over HTTP."),
+  admin: admin.prefault({}).describe("Health, metrics, API and dashboard over HTTP."),
 });
+
+/** Only the hash of a token is kept after the file was read. */
+function digestOf(token: string): string {
+  return createHash("sha256").update(token).digest("hex");
+}
 
 function parseAddress(text: string): Address {
   const match = ADDRESS.exec(text);

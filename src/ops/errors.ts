@@ -4,7 +4,8 @@ export const pages = {
   MR1151: {
     title: "The admin interface needs a token",
     cause: "`admin.tokens` is set and the request had no bearer token, or one that is not listed.",
-    remedy: "Send `Authorization: Bearer TOKEN` with one of the tokens of millrace.yaml.",
+    remedy:
+      "Send `Authorization: Bearer TOKEN` with one of the tokens of millrace.yaml. A browser that opens the dashboard asks for the token.",
   },
   MR1152: {
     title: "The token allows reading only",
@@ -18,14 +19,15 @@ export const pages = {
   },
   MR1155: {
     title: "The request to the admin interface can't be read",
-    cause: "Its body is not JSON, has an unknown field, or a field of the wrong type.",
+    cause:
+      "Its body is not JSON, has an unknown field, or a field of the wrong type; or it is larger than 256 KB, or arrived too slowly.",
     remedy: "Send JSON with `Content-Type: application/json`; the message says what is wrong with it.",
   },
   MR1156: {
     title: "No such path in the admin interface",
     cause: "The path, or the method for this path, does not exist.",
     remedy:
-      "Paths: `/healthz`, `/readyz`, `/metrics`, `/api/v1/status`, `/api/v1/reports`; POST: `/api/v1/pause`, `/api/v1/resume`. `/api/v1/openapi.json` describes all of them. Queries and comparisons are served on the Unix socket alone, for the command line.",
+      "Paths: `/` (the dashboard), `/healthz`, `/readyz`, `/metrics`, `/api/v1/status`, `/api/v1/reports`, `/api/v1/audit`; POST: `/api/v1/pause`, `/api/v1/resume`. `/api/v1/openapi.json` describes all of them. Queries and comparisons are served on the Unix socket alone, for the command line.",
   },
   MR1157: {
     title: "A web page of another origin sent the request",
@@ -51,6 +53,12 @@ export const pages = {
       "The `Host` of a request to the admin address is neither a literal IP address, nor `localhost`, nor the host of `admin.listen`, nor one of `admin.hosts`. The request of a web page whose owner points its name at this address would look like that.",
     remedy:
       "Use the address, or list the names under which a proxy or a service forwards to it: `admin: {hosts: [millrace.example.org]}`.",
+  },
+  MR1161: {
+    title: "Too many requests to the admin interface",
+    cause:
+      "One address sent more than 400 requests at once, or more than 20 a second for a while. A request with a wrong token counts as 21.",
+    remedy: "Wait for the seconds that `Retry-After` says, and ask less often. `/healthz` and `/readyz` have no limit.",
   },
   MR1154: {
     title: "The daemon can't listen on the admin address",

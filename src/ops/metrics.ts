@@ -1,5 +1,6 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
 import { SOURCE_COUNTERS, type SourceCounter, type SourceCounts } from "../core/contracts/source-counters.ts";
+import { type TableLevels, TableGauges } from "./table-gauges.ts";
 import { SINK_STATES, type Metrics, type SinkState } from "../core/contracts/telemetry.ts";
 
 /** From one millisecond (an idle pipeline) to one minute, after which somebody should look. */
@@ -29,6 +30,7 @@ export interface Levels {
     readonly rows: number;
   }[];
   readonly lastEqualSeconds: number | null;
+  readonly tables: TableLevels;
   /** Bytes by sink, for engines that run in this process. */
   readonly memory?: ReadonlyMap<string, number>;
 }
@@ -61,6 +63,7 @@ export class PrometheusMetrics implements Metrics {
   readonly #apply: Histogram<"sink">;
   readonly #commitToApply: Histogram<"sink">;
   readonly #levels: LevelGauges;
+  readonly #tables: TableGauges;
 
   constructor() {
     const registers = [this.#registry];
@@ -92,6 +95,7 @@ export class PrometheusMetrics implements Metrics {
       registers,
     });
     this.#levels = new LevelGauges(registers);
+    this.#tables = new TableGauges(registers);
     collectDefaultMetrics({ register: this.#registry });
     for (const name of MISNAMED) this.#registry.removeSingleMetric(name);
   }
@@ -124,6 +128,7 @@ export class PrometheusMetrics implements Metrics {
   /** All metrics in Prometheus' text format; an unknown value has no sample. */
   async text(levels: Levels): Promise<string> {
     this.#levels.set(levels);
+    this.#tables.set(levels.tables);
     return (await this.#registry.metrics()).replaceAll(/^[^#\n]+ Nan\n/gm, "");
   }
 }

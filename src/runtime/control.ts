@@ -132,8 +132,17 @@ export class Control {
   }
 
   /** The captured tables, with the version of each one's shape. */
-  get schemas(): readonly { readonly table: string; readonly version: number }[] {
-    return this.#pipeline.gate.tables.map(({ id, version }) => ({ table: id, version }));
+  get schemas(): readonly { readonly table: string; readonly version: number; readonly columns: number }[] {
+    return this.#pipeline.gate.tables.map(({ id, version, columns }) => ({
+      table: id,
+      version,
+      columns: columns.length,
+    }));
+  }
+
+  /** The tables that each sink takes. */
+  get taken(): readonly { readonly sink: string; readonly tables: readonly string[] }[] {
+    return this.#pipeline.runners.map(({ name }) => ({ sink: name, tables: this.#pipeline.tablesOf(name) }));
   }
 
   /**

@@ -216,6 +216,11 @@ export class Pipeline {
     });
   }
 
+  /** The captured tables that a sink takes. */
+  tablesOf(sink: string): readonly string[] {
+    return this.gate.tables.filter((table) => this.#tables.takes(sink, table)).map(({ id }) => id);
+  }
+
   /** The sinks take tables again that were suspended there, and read them. */
   async reinstateIn(sinks: readonly string[], tableIds: readonly string[]): Promise<void> {
     for (const sink of sinks) await this.suspended.reinstate(sink, tableIds);

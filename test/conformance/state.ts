@@ -539,6 +539,47 @@ export function stateStoreSuite(open: () => Promise<OpenStore>): void {
     });
   });
 
+  describe("the audit log", () => {
+    test("keeps what was begun and how it ended, newest first, also for the next process", async () => {
+      await using store = await open();
+      await store.state.source.announce(1);
+      const { audit } = store.state;
+      const pause = {
+        who: "alice",
+        via: "socket",
+        action: "pause",
+        subject: { sinks: ["w"] },
+        before: { w: "streaming" },
+      };
+      const first = await audit.begin(pause);
+      const second = await audit.begin({ ...pause, action: "resume", before: null });
+      await audit.end(first, { after: { w: "paused" }, error: null });
+      expect(second).toBeGreaterThan(first);
+      const other = await store.another();
+      expect(await other.audit.list(10)).toEqual([
+        {
+          ...pause,
+          id: second,
+          action: "resume",
+          before: null,
+          after: null,
+          error: null,
+          endedAt: null,
+          at: expect.any(String),
+        },
+        {
+          ...pause,
+          id: first,
+          after: { w: "paused" },
+          error: null,
+          endedAt: expect.any(String),
+          at: expect.any(String),
+        },
+      ]);
+      expect((await audit.list(1)).map(({ id }) => id)).toEqual([second]);
+    });
+  });
+
   describe("a dump", () => {
     test("restored elsewhere is the same state, and goes on counting where it was", async () => {
       await using store = await open();

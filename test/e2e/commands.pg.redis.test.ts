@@ -1,4 +1,5 @@
 /** The commands as an operator uses them, against a real daemon: the README's table of them is true. */
+import { userInfo } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -160,6 +161,9 @@ test("a pause survives a restart, and health, readiness and metrics tell of it",
   await first.streaming();
   await at.installation.command("pause", "--sink", "warehouse");
   await first.kill();
+  // Without a daemon: into the state.
+  expect(await at.installation.command("resume", "--sink", "warehouse")).toMatchObject({ exitCode: 0 });
+  expect(await at.installation.command("pause", "--sink", "warehouse")).toMatchObject({ exitCode: 0 });
   const second = at.installation.run();
   await eventually(async () => {
     const answer = await fetch(`${at.adminUrl}/metrics`);
@@ -167,6 +171,34 @@ test("a pause survives a restart, and health, readiness and metrics tell of it",
   });
   expect((await fetch(`${at.adminUrl}/healthz`)).status).toBe(200);
   await eventually(async () => (await fetch(`${at.adminUrl}/readyz`)).status === 200);
+  const { entries } = json(await at.installation.command("audit", "list", "--json", "--limit", "9"));
+  const { username } = userInfo();
+  const by = { who: username, via: "command line", error: null, endedAt: expect.any(String) };
+  const subject = { sinks: ["warehouse"] };
+  const facts = (fact: object) => ({ sinks: expect.objectContaining({ warehouse: expect.objectContaining(fact) }) });
+  expect(entries).toEqual([
+    expect.objectContaining({
+      ...by,
+      action: "pause",
+      subject,
+      before: facts({ paused: false }),
+      after: facts({ paused: true }),
+    }),
+    expect.objectContaining({
+      ...by,
+      action: "resume",
+      subject,
+      before: facts({ paused: true }),
+      after: facts({ paused: false }),
+    }),
+    expect.objectContaining({
+      ...by,
+      action: "pause",
+      subject,
+      before: facts({ paused: false }),
+      after: facts({ paused: true }),
+    }),
+  ]);
   expect((await second.stop()).exitCode).toBe(0);
 });
 

@@ -44,10 +44,11 @@ class SmallDisk implements AsyncDisposable {
 
 test("a broker whose disk is full, and then has room", async ({ skip }) => {
   await using disk = await SmallDisk.mount("48m");
-  if (disk === null) return skip("this user may not mount a file system");
+  skip(disk === null, "this user may not mount a file system");
+  const small = disk!;
   const broker = await ownKafka({
     settings: () => ({
-      "log.dirs": join(disk.folder, "logs"),
+      "log.dirs": join(small.folder, "logs"),
       // Indexes are files of their full size from the beginning.
       "log.index.size.max.bytes": "65536",
       "offsets.topic.num.partitions": "1",
@@ -74,7 +75,7 @@ test("a broker whose disk is full, and then has room", async ({ skip }) => {
     },
     { withinMs: 60_000 },
   );
-  await disk.grow("512m");
+  await small.grow("512m");
   await broker.kill();
   await broker.start();
   await pipeline.settled();

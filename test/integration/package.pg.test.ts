@@ -17,6 +17,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { type CliResult, runCli } from "../support/cli.ts";
 import { installPackage, type InstalledPackage } from "../support/package.ts";
 import { freshDatabase } from "../support/services.ts";
+import { freePort } from "../../scripts/services/port.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { eventually } from "../support/waiting.ts";
 
@@ -43,7 +44,7 @@ test("it carries JavaScript, what that reads and what it runs on, no Node and no
     /\.\w+$/.test(path),
   );
   const kinds =
-    /^(LICENSE|README\.md|package\.json|millrace\.schema\.json|docs\/errors\.md|bin\/.+\.js|dist\/.+\.js|migrations\/.+\.sql)$/;
+    /^(LICENSE|README\.md|package\.json|millrace\.schema\.json|docs\/errors\.md|bin\/.+\.js|dist\/.+\.js|dist\/dashboard\.html|migrations\/.+\.sql)$/;
   expect(own.filter((path) => !kinds.test(path))).toEqual([]);
 });
 
@@ -102,7 +103,8 @@ test("every command works from it", async () => {
   expect(await done("explain", "MR1203")).toMatch(/^MR1203: /);
   expect(await done("completion", "bash")).toContain("millrace");
   await done("init", "--source", source.url, "--sink", "./w.duckdb", "--sink", replica.url);
-  appendFileSync(folder.file("millrace.yaml"), "\nadmin: { listen: false }\n");
+  const port = await freePort();
+  appendFileSync(folder.file("millrace.yaml"), `\nadmin: { listen: "127.0.0.1:${port}" }\n`);
   await done("check");
   await done("grants");
   writeFileSync(folder.file("c.json"), '{"connector.class": "PostgresConnector", "database.hostname": "db"}');
@@ -117,6 +119,9 @@ test("every command works from it", async () => {
     await done("pause", "--sink", "replica");
     await done("resume", "--sink", "replica");
     await done("snapshot", "list");
+    expect(await done("audit", "list")).toContain("resume");
+    const page = await fetch(`http://127.0.0.1:${port}/`);
+    expect([page.status, await page.text()]).toEqual([200, expect.stringContaining("<title>Millrace</title>")]);
     await done("reconcile");
     let hasCome = false;
     const tailing = done("tail", "--limit", "1").finally(() => (hasCome = true));

@@ -30,6 +30,7 @@ export interface PipelineConfig {
   readonly tables?: object;
   readonly reconcile?: object;
   readonly maskKey?: string;
+  readonly admin?: object;
 }
 
 /** Of a table, beside the stream, for one sink. */

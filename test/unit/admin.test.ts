@@ -2,23 +2,36 @@
 import { describe, expect, test } from "vitest";
 import { Secrets } from "../../src/config/secrets/secrets.ts";
 import { MillraceError } from "../../src/core/errors.ts";
-import { type AdminPort, createAdmin } from "../../src/ops/admin.ts";
-import type { Entrance, Token } from "../../src/ops/admission.ts";
+import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { request as send } from "node:http";
+import { connect } from "node:net";
+import type { AuditEntry } from "../../src/core/audit/audit-store.ts";
+import { audited } from "../../src/core/audit/audited.ts";
+import { createAdmin } from "../../src/ops/admin/admin.ts";
+import type { AdminPort } from "../../src/ops/admin/port.ts";
+import { RateLimit, REQUESTS_AT_ONCE, REQUESTS_PER_SECOND } from "../../src/ops/admin/rate-limit.ts";
+import type { Entrance, Token } from "../../src/ops/admin/admission.ts";
 import { createLogger } from "../../src/ops/logger.ts";
+import { isLongForm } from "../support/service-suffixes.ts";
 
 const LOOKS = "token-that-looks-0123456789abcdef";
 const ACTS = "token-that-acts-0123456789abcdefg";
+const sha256 = (token: string) => createHash("sha256").update(token).digest("hex");
 const TOKENS: readonly Token[] = [
-  { role: "viewer", token: LOOKS },
-  { role: "operator", token: ACTS },
+  { role: "viewer", name: null, sha256: sha256(LOOKS) },
+  { role: "operator", name: "carol", sha256: sha256(ACTS) },
 ];
-const OPEN: Entrance = { kind: "tcp", tokens: [], hosts: ["127.0.0.1"] };
-const GUARDED: Entrance = { kind: "tcp", tokens: TOKENS, hosts: ["0.0.0.0", "millrace.example"] };
+const entrance = (tokens: readonly Token[], hosts: readonly string[], limit = new RateLimit({ elapsed: () => 0 })) =>
+  ({ kind: "tcp", tokens, hosts, limit }) as const;
+const OPEN: Entrance = entrance([], ["127.0.0.1"]);
+const GUARDED: Entrance = entrance(TOKENS, ["0.0.0.0", "millrace.example"]);
 
 /** An interface over nothing, and what it was told to do. */
-function served(entrance: Entrance = { kind: "socket" }) {
+function served(entrance: Entrance = { kind: "socket" }, others: Partial<AdminPort> = {}) {
   const told: string[] = [];
   const logged: unknown[] = [];
+  const kept: AuditEntry[] = [];
   const output = { write: (line: string) => logged.push(JSON.parse(line)) };
   const secrets = new Secrets();
   secrets.add("mill");
@@ -70,10 +83,44 @@ function served(entrance: Entrance = { kind: "socket" }) {
     replayLetters: async ({ ids }) => ({ replayed: ids?.length ?? 0, superseded: 0, failed: 0 }),
     discardLetters: async () => 0,
     reports: async () => [{ id: "r1", drift: false }],
+    view: async () => ({ history: [], stepSeconds: 5, retentionSeconds: null, tables: [], reads: [], deadLetters: [] }),
+    audit: async (limit) => kept.slice(0, limit),
+    audited: (order, work, resultOf) => audited(storeOf(kept), order, work, resultOf === undefined ? {} : { resultOf }),
+    reconcile: () => ({ id: "r2" }),
+    reconciliation: () => ({}),
+    stopReconciliation: () => true,
     redact: (json) => secrets.redactJson(json),
     copy: async () => "/copy",
+    ...others,
   };
-  return { app: createAdmin(port, entrance, logger), told, logged };
+  return { app: createAdmin(port, entrance, logger), told, logged, kept };
+}
+
+/** Newest first. */
+function storeOf(kept: AuditEntry[]) {
+  return {
+    begin: async (entry: Pick<AuditEntry, "who" | "via" | "action" | "subject" | "before">) => {
+      kept.unshift({ ...entry, id: kept.length + 1, at: "t", endedAt: null, after: null, error: null });
+      return kept.length;
+    },
+    end: async (id: number, end: Pick<AuditEntry, "after" | "error">) => {
+      const at = kept.findIndex((entry) => entry.id === id);
+      kept[at] = { ...kept[at]!, ...end, endedAt: "t" };
+    },
+    list: async () => kept,
+  };
+}
+
+/** From fastify's tree of routes: each line is a part of a path, below the part that it continues. */
+function routesOf(tree: string): string[] {
+  const parts: string[] = [];
+  return tree.split("\n").flatMap((line) => {
+    const [, indent = "", part = "", methods = ""] = /^(.*?)[└├]── (\S+)(?: \(([A-Z, ]+)\))?/.exec(line) ?? [];
+    if (part === "") return [];
+    parts.splice(indent.length / 4, Infinity, part);
+    const path = parts.join("").replace(":id", "{id}");
+    return methods.split(", ").flatMap((method) => (["", "HEAD"].includes(method) ? [] : [`${method} ${path}`]));
+  });
 }
 
 const failure = (code: string) => ({ error: { code, message: expect.any(String), hint: null } });
@@ -198,18 +245,119 @@ describe("over TCP", () => {
     expect(local.told).toEqual(["snapshot where id = 1"]);
   });
 
-  test("openapi.json names what is served", async () => {
+  test("openapi.json names what is served, all of it and nothing else", async () => {
     const { app } = served(OPEN);
-    const paths = (await app.inject("/api/v1/openapi.json")).json<{ paths: Record<string, object> }>();
-    expect(paths).toMatchObject({ openapi: "3.1.0", info: { version: "0.0.0" } });
-    const asked = Object.entries(paths.paths).flatMap(([path, methods]) =>
-      (["GET", "POST", "DELETE"] as const)
-        .filter((method) => method.toLowerCase() in methods)
-        .map((method) => ({ method, url: path.replace("{id}", ":id") })),
+    const document = (await app.inject("/api/v1/openapi.json")).json<{ paths: Record<string, object> }>();
+    expect(document).toMatchObject({ openapi: "3.1.0", info: { version: "0.0.0" } });
+    const named = Object.entries(document.paths).flatMap(([path, methods]) =>
+      Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
     );
-    expect(asked.filter((route) => !app.hasRoute(route))).toEqual([]);
-    expect(asked.length).toBeGreaterThan(10);
+    const there = routesOf(app.printRoutes({ commonPrefix: false }));
+    expect(named.toSorted()).toEqual(there.toSorted());
+    expect(named.length).toBeGreaterThan(10);
   });
+
+  test("an address that asks too often waits, and a wrong token costs it more; health is always answered", async () => {
+    let elapsedMs = 0;
+    const limit = new RateLimit({ elapsed: () => elapsedMs });
+    const { app } = served(entrance(TOKENS, [], limit));
+    const headers = { authorization: `Bearer ${LOOKS}` };
+    const ask = () => app.inject({ url: "/metrics", headers });
+    for (let i = 0; i < REQUESTS_AT_ONCE; i++) expect((await ask()).statusCode).toBe(200);
+    const refused = await ask();
+    expect([refused.statusCode, refused.headers["retry-after"], refused.json()]).toEqual([429, "1", failure("MR1161")]);
+    expect((await app.inject("/healthz")).statusCode).toBe(200);
+    expect((await app.inject({ url: "/metrics", headers, remoteAddress: "10.0.0.9" })).statusCode).toBe(200);
+    elapsedMs += 1000;
+    for (let i = 0; i < REQUESTS_PER_SECOND; i++) expect((await ask()).statusCode).toBe(200);
+    expect((await ask()).statusCode).toBe(429);
+    elapsedMs += 3_600_000;
+    const guess = () => app.inject({ url: "/metrics", headers: { authorization: "Bearer x" } });
+    let guesses = 0;
+    while ((await guess()).statusCode === 401) guesses++;
+    expect(guesses).toBe(Math.ceil(REQUESTS_AT_ONCE / 21));
+  });
+
+  test("a body or header that is too large is refused", async () => {
+    const { app, told } = served(GUARDED);
+    const headers = { authorization: `Bearer ${ACTS}` };
+    const sent = { method: "POST", url: "/api/v1/pause", headers } as const;
+    const large = await app.inject({ ...sent, payload: { sink: "x".repeat(300_000) } });
+    expect({ status: large.statusCode, body: large.json() }).toEqual({ status: 413, body: failure("MR1155") });
+    expect(told).toEqual([]);
+    await app.listen({ host: "127.0.0.1", port: 0 });
+    const port = Number(new URL(app.listeningOrigin).port);
+    const status = await new Promise((resolve, reject) => {
+      const large = { "x-large": "x".repeat(9_000) };
+      send({ host: "127.0.0.1", port, path: "/healthz", headers: large }, (answer) => {
+        answer.resume();
+        resolve(answer.statusCode);
+      })
+        .on("error", reject)
+        .end();
+    });
+    await app.close();
+    expect(status).toBe(431);
+  });
+
+  test("a request that arrives too slowly is cut, and a look that takes too long says so", async ({ skip }) => {
+    skip(!isLongForm(), "it is part of the long form");
+    const { app } = served(OPEN, { status: async () => await new Promise<never>(() => {}) });
+    await app.listen({ host: "127.0.0.1", port: 0 });
+    const port = Number(new URL(app.listeningOrigin).port);
+    const slow = connect({ host: "127.0.0.1", port });
+    slow.write("GET /healthz HTTP/1.1\r\nhost: localhost\r\n");
+    const [first] = await Promise.all([once(slow, "data"), once(slow, "close")]);
+    expect(String(first)).toContain("408 Request Timeout");
+    const answer = await fetch(`http://127.0.0.1:${port}/api/v1/status`);
+    expect([answer.status, await answer.json()]).toEqual([503, failure("MR1153")]);
+    await app.close();
+  });
+
+  test("no answer is kept, framed, sniffed or read by another page", async () => {
+    const { headers } = await served(OPEN).app.inject("/api/v1/status");
+    expect(headers).toMatchObject({
+      "cache-control": "no-store",
+      "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+      "cross-origin-resource-policy": "same-origin",
+      "x-content-type-options": "nosniff",
+    });
+  });
+});
+
+test("every action is in the audit log: who, what, and how it ended", async () => {
+  const { app } = served(GUARDED);
+  const headers = { authorization: `Bearer ${ACTS}` };
+  const act = (method: "POST" | "DELETE", url: string, payload?: object) =>
+    app.inject({ method, url, headers, ...(payload === undefined ? {} : { payload }) });
+  await act("POST", "/api/v1/pause", { sink: "cache" });
+  await act("POST", "/api/v1/pause", { sink: "none" });
+  await act("POST", "/api/v1/snapshots", { tables: ["public.t"] });
+  await act("DELETE", "/api/v1/snapshots/7");
+  await act("POST", "/api/v1/dlq/replay", { ids: [3] });
+  await act("POST", "/api/v1/wait");
+  const { entries } = (await app.inject({ url: "/api/v1/audit?limit=9", headers })).json<{ entries: AuditEntry[] }>();
+  expect(entries.map(({ who, via }) => `${who}, ${via}`)).toEqual(Array(5).fill("carol, HTTP from 127.0.0.1"));
+  expect(entries.map(({ action, subject, after, error }) => ({ action, subject, after, error }))).toEqual([
+    {
+      action: "dlq replay",
+      subject: { letters: { count: 1, ids: [3] }, sinks: [] },
+      after: { replayed: 1, superseded: 0, failed: 0 },
+      error: null,
+    },
+    { action: "snapshot cancel", subject: { id: 7 }, after: { cancelled: false }, error: null },
+    {
+      action: "snapshot start",
+      subject: { sinks: [], tables: ["public.t"], isPart: false },
+      after: { tables: [] },
+      error: null,
+    },
+    { action: "pause", subject: { sinks: ["none"] }, after: null, error: "MR1306" },
+    { action: "pause", subject: { sinks: ["cache"] }, after: {}, error: null },
+  ]);
+  const local = served();
+  await local.app.inject({ method: "POST", url: "/api/v1/snapshots", payload: { where: "email = 'secret'" } });
+  expect(local.kept[0]?.subject).toEqual({ sinks: [], tables: [], isPart: true });
 });
 
 test("who gave an order is logged, without conditions and tokens", async () => {
@@ -219,7 +367,7 @@ test("who gave an order is logged, without conditions and tokens", async () => {
   await app.inject({ method: "POST", url: "/api/v1/pause", headers: {}, payload: {} });
   await app.inject({ method: "POST", url: "/api/v1/wait", headers });
   expect(logged).toMatchObject([
-    { level: "info", by: "admin.tokens.1 from 127.0.0.1", order: "POST /api/v1/pause", sink: "cache" },
+    { level: "info", by: "carol", via: "HTTP from 127.0.0.1", order: "POST /api/v1/pause", sink: "cache" },
   ]);
   const local = served();
   const asker = { "user-agent": "millrace (alice)" };
@@ -227,8 +375,8 @@ test("who gave an order is logged, without conditions and tokens", async () => {
   const snapshot = { tables: ["public.t"], where: "email = 'secret'" };
   await local.app.inject({ method: "POST", url: "/api/v1/snapshots", payload: snapshot });
   expect(local.logged).toMatchObject([
-    { by: "alice by the Unix socket", order: "POST /api/v1/resume" },
-    { by: "the Unix socket", order: "POST /api/v1/snapshots", tables: ["public.t"] },
+    { by: "alice", via: "command line", order: "POST /api/v1/resume" },
+    { by: "unknown", via: "socket", order: "POST /api/v1/snapshots", tables: ["public.t"] },
   ]);
   expect(JSON.stringify([logged, local.logged])).not.toMatch(/secret|token-that/);
 });
@@ -251,6 +399,14 @@ describe("with tokens", () => {
       expect([url, answer.statusCode, answer.headers["www-authenticate"]]).toEqual([url, 401, "Bearer"]);
       expect(answer.json()).toEqual(failure("MR1151"));
     }
+  });
+
+  test("a browser without a token gets the page, which asks for one", async () => {
+    const { app } = served(GUARDED);
+    const answer = await app.inject({ url: "/", headers: { accept: "text/html,*/*" } });
+    expect([answer.statusCode, answer.headers["content-type"]]).toEqual([401, "text/html; charset=utf-8"]);
+    expect(answer.headers["content-security-policy"]).toContain("script-src 'sha256-");
+    expect(answer.body).not.toContain("shop");
   });
 
   test("a viewer looks, an operator acts, and the word Bearer may be written in any case", async () => {

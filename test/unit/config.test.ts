@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -10,6 +11,8 @@ import { Secrets } from "../../src/config/secrets/secrets.ts";
 import { driftMaxOf } from "../../src/rules/definition.ts";
 import type { SinkContext, SourceContext } from "../../src/core/contracts/connector.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
+
+const sha256 = (token: string) => createHash("sha256").update(token).digest("hex");
 
 /** What the connectors were given, seen through `check`, which has no effects here. */
 const seen: (SinkContext<unknown> | SourceContext<unknown>)[] = [];
@@ -380,6 +383,11 @@ describe("bad input", () => {
       "MR1005 9:42 admin.tokens.0.token: expected 32 characters or more",
     ],
     [
+      "a role without a token",
+      `${BASE}admin: { tokens: [{ role: viewer }] }\n`,
+      "MR1005 9:19 admin.tokens.0: expected either token or sha256",
+    ],
+    [
       "a token of two roles",
       `${BASE}admin: { tokens: [{ role: viewer, token: ${TOKEN} }, { role: operator, token: ${TOKEN} }] }\n`,
       "MR1005 9:103 admin.tokens.1.token: this token is listed twice",
@@ -463,9 +471,13 @@ describe("bad input", () => {
     const open = `${BASE}admin: { listen: "0.0.0.0:1", tokens: [{ role: viewer, token: ${TOKEN} }], hosts: [M.example] }\n`;
     expect((await load(open)).config?.admin).toEqual({
       listen: { host: "0.0.0.0", port: 1 },
-      tokens: [{ role: "viewer", token: TOKEN }],
+      tokens: [{ role: "viewer", name: null, sha256: sha256(TOKEN) }],
       hosts: ["0.0.0.0", "m.example"],
     });
+    const hashed = `${BASE}admin: { tokens: [{ role: operator, name: carol, sha256: ${sha256(TOKEN)} }] }\n`;
+    expect((await load(hashed)).config?.admin.tokens).toEqual([
+      { role: "operator", name: "carol", sha256: sha256(TOKEN) },
+    ]);
     for (const address of ["localhost:1", "127.1.2.3:1", "[::1]:1"])
       expect((await load(`${BASE}admin: { listen: "${address}" }\n`)).error).toBeUndefined();
   });

@@ -71,6 +71,17 @@ const NOTHING_KNOWN: Levels = {
   schemas: [],
   drift: [],
   lastEqualSeconds: null,
+  tables: {
+    stateUp: false,
+    safeBytes: null,
+    retentionSeconds: null,
+    unfinishedReads: 0,
+    suspended: [],
+    unreadable: [],
+    freshness: [],
+    proofAges: [],
+    readRows: [],
+  },
 };
 
 test("the README names the lines of servers that the tests run", () => {

@@ -33,6 +33,17 @@ const levels: Levels = {
   schemas: [{ table: "public.t", version: 3 }],
   drift: [{ table: "public.t", sink: "warehouse", kind: "missing", rows: 4 }],
   lastEqualSeconds: 1_795_000_000,
+  tables: {
+    stateUp: true,
+    safeBytes: 1024,
+    retentionSeconds: null,
+    unfinishedReads: 2,
+    suspended: [{ table: "public.t", sink: "*" }],
+    unreadable: [{ table: "public.u", sink: "cache" }],
+    freshness: [{ table: "public.t", sink: "warehouse", seconds: 61 }],
+    proofAges: [{ table: "public.t", sink: "warehouse", seconds: 3600 }],
+    readRows: [{ table: "public.u", sink: "cache", rows: 50 }],
+  },
 };
 
 test("the exported names, labels and values", async () => {
@@ -51,6 +62,14 @@ test("the exported names, labels and values", async () => {
       'millrace_commit_to_apply_seconds_count{sink="warehouse"} 1',
       'millrace_sink_errors_total{sink="cache",kind="retryable"} 1',
       "millrace_source_up 1",
+      "millrace_state_up 1",
+      "millrace_slot_safe_bytes 1024",
+      "millrace_reads_unfinished 2",
+      'millrace_table_suspended{sink="*",table="public.t"} 1',
+      'millrace_table_unreadable{sink="cache",table="public.u"} 1',
+      'millrace_freshness_seconds{sink="warehouse",table="public.t"} 61',
+      'millrace_proof_age_seconds{sink="warehouse",table="public.t"} 3600',
+      'millrace_snapshot_rows_total{sink="cache",table="public.u"} 50',
       "millrace_source_needs_person 1",
       "millrace_tables_suspended 2",
       "millrace_tables_unreadable 1",
@@ -81,8 +100,9 @@ test("the exported names, labels and values", async () => {
 test("a sink that left the configuration leaves the scrape", async () => {
   const metrics = new PrometheusMetrics();
   await metrics.text(levels);
-  const text = await metrics.text({ ...levels, sinks: levels.sinks.slice(0, 1) });
+  const tables = { ...levels.tables, suspended: [], unreadable: [], freshness: [], proofAges: [], readRows: [] };
+  const text = await metrics.text({ ...levels, tables, sinks: levels.sinks.slice(0, 1) });
   expect(text).toContain('millrace_sink_state{sink="warehouse"');
   expect(text).not.toContain('sink="cache"');
-  expect(await metrics.text({ ...levels, schemas: [], drift: [] })).not.toContain('table="public.t"');
+  expect(await metrics.text({ ...levels, tables, schemas: [], drift: [] })).not.toContain('table="public.t"');
 });

@@ -11,7 +11,7 @@ const IMPORT = /^import (?!type )[^;"]* from "([^."][^"]*)";|\bimport\("([^."][^
 
 test("the dependencies are the packages that the program imports", () => {
   const imported = new Set<string>();
-  for (const file of globSync("{src,connectors}/**/*.ts", { cwd: root })) {
+  for (const file of globSync("{src,connectors}/**/*.{ts,tsx}", { cwd: root })) {
     for (const [, still, lazy] of readFileSync(join(root, file), "utf8").matchAll(IMPORT)) {
       const [, name] = /^(?!node:)((?:@[^/]+\/)?[^/]+)/.exec(still ?? lazy ?? "") ?? [];
       if (name !== undefined) imported.add(name);

@@ -1,11 +1,13 @@
 import Table from "cli-table3";
 import type { Command } from "commander";
 import type { Config } from "../../config/config.ts";
+import { letterSubject } from "../../core/audit/audited.ts";
 import type { DeadLetter, StateStore } from "../../core/contracts/state-store.ts";
 import { serializePosition } from "../../core/model/position.ts";
 import { chosenLetters, DISCARD, type LetterChoice, listKeysOf, type Replayed } from "../../runtime/replay.ts";
 import { openState } from "../../state/open.ts";
 import { chosenSinks, countOf, durationOf } from "../arguments.ts";
+import { auditedHere } from "../audit.ts";
 import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
 import { cliError } from "../errors.ts";
@@ -124,7 +126,9 @@ async function listForNextStart(config: Config, choice: LetterChoice): Promise<R
   try {
     const letters = await known(state, choice);
     const tables = new Map((await state.schemas.list()).map((table) => [table.id, table]));
-    const listed = await listKeysOf(letters, { state, table: (id) => tables.get(id) });
+    const list = async () => await listKeysOf(letters, { state, table: (id) => tables.get(id) });
+    const subject = letterSubject(choice.ids, choice.sink);
+    const listed = await auditedHere(state, "dlq replay", subject, list, ({ length }) => ({ listed: length }));
     const superseded = letters.filter((letter) => letter.state !== "waiting").length;
     return { replayed: 0, superseded, failed: 0, waiting: listed.map(({ id }) => id), listed: listed.length };
   } finally {
@@ -138,10 +142,10 @@ async function discard(config: Config, choice: LetterChoice): Promise<number> {
   const state = await openState(config.state, { name: config.name });
   try {
     const letters = await known(state, choice);
-    return await state.deadLetters.settle(
-      letters.map(({ id }) => id),
-      DISCARD,
-    );
+    const ids = letters.map(({ id }) => id);
+    const settle = async () => await state.deadLetters.settle(ids, DISCARD);
+    const subject = letterSubject(choice.ids, choice.sink);
+    return await auditedHere(state, "dlq discard", subject, settle, (discarded) => ({ discarded }));
   } finally {
     await state.close();
   }

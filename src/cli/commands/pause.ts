@@ -1,5 +1,6 @@
 import { openState } from "../../state/open.ts";
 import { chosenSinks } from "../arguments.ts";
+import { auditedHere } from "../audit.ts";
 import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
 import { EXIT } from "../exit-codes.ts";
@@ -36,10 +37,12 @@ async function apply(session: Session, verb: "pause" | "resume", sink: string | 
   await new DaemonClient(config.state).tell(`/api/v1/${verb}`, body, async () => {
     const state = await openState(config.state, { name: config.name });
     try {
-      for (const name of chosen) {
-        await state.sinks.setPaused(name, verb === "pause");
-        if (verb === "resume") await state.sinks.setError(name, null);
-      }
+      await auditedHere(state, verb, { sinks: chosen }, async () => {
+        for (const name of chosen) {
+          await state.sinks.setPaused(name, verb === "pause");
+          if (verb === "resume") await state.sinks.setError(name, null);
+        }
+      });
     } finally {
       await state.close();
     }

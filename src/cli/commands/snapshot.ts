@@ -15,6 +15,7 @@ import {
 } from "../../runtime/snapshot/snapshots.ts";
 import { openState } from "../../state/open.ts";
 import { chosenSinks } from "../arguments.ts";
+import { auditedHere } from "../audit.ts";
 import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
 import { cliError } from "../errors.ts";
@@ -107,7 +108,10 @@ export async function readAgain(config: Config, id: string): Promise<void> {
 async function store(config: Config, request: Omit<StoppedRequest, "takers">): Promise<void> {
   const state = await openState(config.state, { name: config.name });
   try {
-    await askWhileStopped(state, { ...request, takers: config.sinks.map(({ name }) => name) });
+    const { sinks, tableIds, where } = request;
+    const subject = { sinks, tables: tableIds, isPart: where !== null };
+    const takers = config.sinks.map(({ name }) => name);
+    await auditedHere(state, "snapshot start", subject, () => askWhileStopped(state, { ...request, takers }));
   } finally {
     await state.close();
   }
@@ -125,7 +129,8 @@ async function cancel(config: Config, id: number): Promise<boolean> {
   if (answer !== undefined) return answer.cancelled;
   const state = await openState(config.state, { name: config.name });
   try {
-    return await cancelRefill(state.refills, id);
+    const cancelled = async () => await cancelRefill(state.refills, id);
+    return await auditedHere(state, "snapshot cancel", { id }, cancelled, (done) => ({ cancelled: done }));
   } finally {
     await state.close();
   }

@@ -6,6 +6,7 @@ import type { Source } from "../../core/contracts/source.ts";
 import type { SinkReset, StateStore } from "../../core/contracts/state-store.ts";
 import { heldFrom, knownPlace } from "../../runtime/apply/standing.ts";
 import { alone } from "../alone.ts";
+import { auditedHere } from "../audit.ts";
 import { chosenSinks } from "../arguments.ts";
 import { cliError } from "../errors.ts";
 import { type Place, placeOf, reachable } from "./offset-place.ts";
@@ -49,7 +50,10 @@ export async function resetOffsets(session: Session, request: ResetRequest): Pro
   return await alone(config, async (state) => {
     const source = await config.source.connector.create(session.log);
     try {
-      return await resetIn(config, state, source, chosen, request);
+      const reset = async () => await resetIn(config, state, source, chosen, request);
+      if (!request.isConfirmed) return await reset();
+      const subject = { sinks: chosen, to: request.to };
+      return await auditedHere(state, "offsets reset", subject, reset, ({ position }) => ({ position }));
     } finally {
       await source.close();
     }

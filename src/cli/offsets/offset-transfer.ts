@@ -12,6 +12,7 @@ import { SILENT } from "../../core/contracts/telemetry.ts";
 import { openState } from "../../state/open.ts";
 import { PRODUCER } from "../../version.ts";
 import { alone } from "../alone.ts";
+import { auditedHere } from "../audit.ts";
 import { cliError } from "../errors.ts";
 import { expectReachable } from "./import-reach.ts";
 import type { Session } from "../session.ts";
@@ -131,6 +132,14 @@ async function replace(session: Session, config: Config, source: Source, dump: S
     },
     { create: true },
   );
+  // The imported state has its own audit log; this is its next entry.
+  const state = await openState(config.state, { name: config.name });
+  try {
+    const { leaseNumber, migration } = dump;
+    await auditedHere(state, "offsets import", { leaseNumber, migration }, async () => undefined);
+  } finally {
+    await state.close();
+  }
 }
 
 function read(file: string): Body {

@@ -12,6 +12,8 @@ import { redacted } from "../../reconcile/report/reporting.ts";
 import { chosenSinks, countOf, durationOf, tableGlobs } from "../arguments.ts";
 import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
+import { openState } from "../../state/open.ts";
+import { auditedHere } from "../audit.ts";
 import { cliError } from "../errors.ts";
 import { EXIT, type ExitCode } from "../exit-codes.ts";
 import { readState } from "../read-state.ts";
@@ -161,6 +163,20 @@ async function alone(config: Config, request: ReconcileRequest, session: Session
   keepHeapSmall();
   const { reconciled } = await runHere(config, options);
   if (reconciled === null) throw brokenOff("in place of the daemon");
+  const { sinks, tables, mode, repairs, resume } = request;
+  const state = await openState(config.state, { name: config.name });
+  try {
+    const subject = { sinks, tables, mode, repairs, resume };
+    await auditedHere(
+      state,
+      "reconcile",
+      subject,
+      async () => reconciled,
+      ({ id, drift }) => ({ id, drift }),
+    );
+  } finally {
+    await state.close();
+  }
   return reconciled;
 }
 

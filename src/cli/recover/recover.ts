@@ -12,6 +12,7 @@ import { keepHeapSmall } from "../../ops/heap.ts";
 import { askAgain } from "../../runtime/snapshot/snapshots.ts";
 import { knownPlace } from "../../runtime/apply/standing.ts";
 import { alone } from "../alone.ts";
+import { auditedHere } from "../audit.ts";
 import { askLog } from "../check/ask-log.ts";
 import { chosenSinks } from "../arguments.ts";
 import type { CommandLine } from "../command-line.ts";
@@ -82,7 +83,17 @@ interface Mended {
 }
 
 async function begin(session: Session, config: Config, request: RecoverRequest): Promise<Recovery> {
-  return await alone(config, (state) => recoverIn(session, config, state, request));
+  return await alone(config, async (state) => {
+    const recover = async () => await recoverIn(session, config, state, request);
+    if (!request.isConfirmed) return await recover();
+    const { sink, isForced } = request;
+    const subject = { sinks: sink === null ? [] : [sink], anyway: isForced };
+    return await auditedHere(state, "recover", subject, recover, ({ lost, position, tables }) => ({
+      lost: lost?.code ?? null,
+      position,
+      tables: tables.length,
+    }));
+  });
 }
 
 /** All of a recovery except the comparing, which a daemon does. The caller holds the lease. */

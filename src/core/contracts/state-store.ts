@@ -1,3 +1,4 @@
+import type { AuditStore } from "../audit/audit-store.ts";
 import type { Completeness, CompleteTables } from "../checkpoint/completeness.ts";
 import type { Accord, Bond } from "../checkpoint/bond.ts";
 import type { Position } from "../model/position.ts";
@@ -22,6 +23,7 @@ export interface StateStore {
   readonly deadLetters: DeadLetterStore;
   readonly reports: ReportStore;
   readonly comparisons: ComparisonStore;
+  readonly audit: AuditStore;
   /** The whole content as of one moment: what another machine needs to continue. */
   dump(): Promise<StateDump>;
   /** Replaces the whole content by a dump. Only for the holder of the lease, who then releases it. */

@@ -70,6 +70,7 @@ export class PostgresState implements LeaseStore {
       deadLetters: wrapped(local.deadLetters),
       reports: wrapped(local.reports),
       comparisons: wrapped(local.comparisons),
+      audit: wrapped(local.audit),
       dump: () => this.#dump(),
       restore: (dump) => this.#restore(dump),
       remove: () => this.#remove(),

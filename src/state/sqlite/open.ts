@@ -5,6 +5,7 @@ import { type Clock, systemClock } from "../../core/clock.ts";
 import { makeFolder } from "../../core/folder.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
 import { stateError } from "../errors.ts";
+import { SqliteAudit } from "./stores/audit.ts";
 import { SqliteBonds } from "./stores/bonds.ts";
 import { SqliteComparisons } from "./stores/comparisons.ts";
 import { Connection } from "./connection.ts";
@@ -69,6 +70,7 @@ export function assemble(connection: Connection): StateStore {
     deadLetters: new SqliteDeadLetters(connection),
     reports: new SqliteReports(connection),
     comparisons: new SqliteComparisons(connection),
+    audit: new SqliteAudit(connection),
     dump: async () => connection.dump(),
     restore: async (dump) => connection.restore(dump),
     remove: async () => connection.remove(),

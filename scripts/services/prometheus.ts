@@ -1,0 +1,103 @@
+/** Prometheus, for the alert rules under deploy/; and promtool, which checks them. */
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { borrowed } from "./borrowed.ts";
+import { command } from "./command.ts";
+import { debianAvailability, type DebianFolder, installDebian, type DebianRecipe } from "./debian.ts";
+import { startGuarded } from "./guarded.ts";
+import { freePort } from "./port.ts";
+import { printProgress } from "./progress.ts";
+import { waitUntilReady } from "./ready.ts";
+import { temporaryHome } from "./run-user.ts";
+import {
+  fetched,
+  type Availability,
+  type LocateOptions,
+  type ProgressListener,
+  type RunningService,
+  type ServiceDefinition,
+  ServiceUnavailableError,
+  type StartOptions,
+} from "./service.ts";
+import { versions } from "./versions.ts";
+
+const NAME = "prometheus";
+const VARIABLE = "MILLRACE_TEST_PROMETHEUS_URL";
+
+const recipe: DebianRecipe = {
+  what: "Prometheus",
+  version: "of this release",
+  suite: versions.prometheus.suite,
+  packages: ["prometheus"],
+  megabytes: 40,
+};
+
+export interface PrometheusOptions extends StartOptions {
+  /** By name; `prometheus.yml` is the configuration. */
+  readonly files?: Readonly<Record<string, string>>;
+}
+
+async function locate({ own = false, nativeOnly = false }: LocateOptions = {}): Promise<Availability> {
+  const url = process.env[VARIABLE];
+  if (url !== undefined && url !== "" && !own && !nativeOnly) return { kind: "environment", variable: VARIABLE, url };
+  const found = await debianAvailability(recipe);
+  return found.kind === "native" ? found : { ...found, reason: `${found.reason}; ${VARIABLE} is not set` };
+}
+
+async function start(options: PrometheusOptions = {}): Promise<RunningService> {
+  const found = await locate(options);
+  if (found.kind === "environment") return borrowed(NAME, found.variable, found.url, 9090);
+  if (found.kind === "unavailable") throw new ServiceUnavailableError(NAME, found.reason);
+  const server = (await unpacked(options.onProgress)).run("usr/bin/prometheus", "prometheus");
+  const home = await temporaryHome(NAME, undefined);
+  const dataDir = join(home, "data");
+  const port = await freePort();
+  const url = `http://127.0.0.1:${port}`;
+  return startGuarded({
+    name: NAME,
+    url,
+    host: "127.0.0.1",
+    port,
+    dataDir,
+    removeDirs: options.keepData === true ? [] : [home],
+    process: {
+      command: server.command,
+      args: [
+        ...server.args,
+        `--config.file=${join(home, "prometheus.yml")}`,
+        `--storage.tsdb.path=${dataDir}`,
+        `--web.listen-address=127.0.0.1:${port}`,
+      ],
+      env: { HOME: home, LC_ALL: "C", TZ: "UTC" },
+      cwd: home,
+      logPath: join(home, "server.log"),
+      user: undefined,
+    },
+    stopSteps: [{ signal: "SIGTERM", waitMs: 10_000 }],
+    endSteps: [],
+    prepare: async () => {
+      await mkdir(dataDir);
+      const files = { "prometheus.yml": "global: {}\n", ...options.files };
+      for (const [name, text] of Object.entries(files)) await writeFile(join(home, name), text);
+    },
+    ready: (signal) => waitUntilReady(() => answers(url), signal),
+  });
+}
+
+function unpacked(onProgress: ProgressListener = printProgress): Promise<DebianFolder> {
+  return fetched(NAME, installDebian(recipe, onProgress));
+}
+
+/** Runs promtool in a folder; throws with what it says if it finds something wrong. */
+export async function promtool(args: readonly string[], cwd: string): Promise<string> {
+  const program = (await unpacked()).run("usr/bin/promtool", "promtool");
+  return await command(program.command, [...program.args, ...args], { cwd });
+}
+
+async function answers(url: string): Promise<void> {
+  const answer = await fetch(`${url}/-/ready`, { signal: AbortSignal.timeout(1_000) });
+  if (!answer.ok) throw new Error("not ready");
+  await answer.body?.cancel();
+}
+
+export const prometheus: ServiceDefinition<PrometheusOptions> = { name: NAME, locate, start };

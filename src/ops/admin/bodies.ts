@@ -1,0 +1,58 @@
+/**
+ * Request bodies of the admin interface: validated at each request and described in openapi.json. Unknown fields are
+ * refused.
+ */
+import * as z from "zod";
+
+const names = z.array(z.string());
+const DAY_MS = 86_400_000;
+
+export const SINK = z.strictObject({ sink: z.string().optional().describe("One sink; left out: all.") });
+
+export const SNAPSHOT = z.strictObject({
+  sinks: names.optional().describe("For these sinks; empty or left out: all."),
+  tables: names.optional().describe("These tables, as schema.table; empty or left out: all."),
+});
+
+/** Only on the Unix socket: the condition is SQL that runs as the source's role. */
+export const SNAPSHOT_WITH_CONDITION = SNAPSHOT.extend({ where: z.string().nullish() });
+
+export const WAIT = z.strictObject({ timeoutMs: z.number().min(0).max(DAY_MS).optional().describe("Default: 60000.") });
+
+const LETTERS = {
+  ids: z.array(z.int().min(1)).max(10_000).nullish().describe("Numbers of dead letters; left out: all that wait."),
+  sink: z.string().nullish().describe("Of this sink only."),
+};
+
+export const DISCARD = z.strictObject(LETTERS);
+export const REPLAY = z.strictObject({
+  ...LETTERS,
+  timeoutMs: z.number().min(0).max(DAY_MS).optional().describe("Default: 60000."),
+});
+
+export const QUERY = z.strictObject({ sink: z.string(), timeoutMs: z.int().min(1).max(DAY_MS) });
+
+export const RECONCILE = z.strictObject({
+  sinks: names,
+  tables: names,
+  patienceMs: z.int().min(0).max(DAY_MS),
+  repairs: z.boolean(),
+  sampleMax: z.int().min(1).max(10_000),
+  mode: z.enum(["full", "fast"]),
+  showsValues: z.boolean(),
+  resume: z.string().nullable(),
+});
+
+export const VIEW = z.object({ since: z.string().default("").describe("Only points of the charts after this time.") });
+
+export const AUDIT = z.object({
+  limit: z.coerce.number().int().min(1).max(5_000).default(100).describe("The newest so many."),
+});
+
+/** fastify's validator for a zod schema; its error names the field, never the value. */
+export function validatorOf({ schema }: { readonly schema: z.ZodType }) {
+  return (given: unknown): { readonly value: unknown } | { readonly error: Error } => {
+    const { success, data, error } = schema.safeParse(given);
+    return success ? { value: data } : { error: new Error(z.prettifyError(error)) };
+  };
+}

@@ -1,0 +1,144 @@
+import * as z from "zod";
+import { AUDIT, DISCARD, REPLAY, SINK, SNAPSHOT, VIEW, WAIT } from "./bodies.ts";
+import { schemaOf, STATUS_FIELDS } from "../status-fields.ts";
+
+/**
+ * `GET /api/v1/openapi.json` describes what the TCP address serves. What only the Unix socket serves is for the command
+ * line.
+ */
+export function openApi(version: string): object {
+  return {
+    openapi: "3.1.0",
+    info: {
+      title: "Millrace",
+      version,
+      description:
+        "Health, metrics and orders of one daemon. Without admin.tokens only GET is served here; with them every path except /healthz and /readyz needs a bearer token, and every method except GET an operator's.",
+    },
+    security: [{ bearer: [] }, {}],
+    paths: { ...reads(), ...actions() },
+    components: {
+      securitySchemes: { bearer: { type: "http", scheme: "bearer" } },
+      schemas: { Error: ERROR },
+    },
+  };
+}
+
+function reads(): object {
+  return {
+    "/healthz": get("Whether the process lives.", { 200: json({ type: "object", properties: { ok: BOOLEAN } }) }, OPEN),
+    "/readyz": get(
+      "Whether the stream flows to every sink, with every table; if not, why.",
+      { 200: json(READINESS), 503: json(READINESS) },
+      OPEN,
+    ),
+    "/metrics": get("Prometheus' text format.", { 200: content("text/plain", { type: "string" }) }),
+    "/api/v1/status": get("The document of `millrace status --json`.", {
+      200: json(schemaOf(STATUS_FIELDS)),
+    }),
+    "/api/v1/reports": get("Past comparisons, newest first.", {
+      200: json({ type: "object", properties: { reports: { type: "array", items: OBJECT } } }),
+    }),
+    "/api/v1/dashboard": get(
+      "What the dashboard shows beside the status: its charts, tables and dead letters.",
+      { 200: json(OBJECT) },
+      {
+        parameters: [{ name: "since", in: "query", schema: z.toJSONSchema(VIEW.shape.since, { io: "input" }) }],
+      },
+    ),
+    "/api/v1/audit": get(
+      "Actions of operators, newest first: who, when, what, before, after.",
+      { 200: json({ type: "object", properties: { entries: { type: "array", items: OBJECT } } }) },
+      { parameters: [{ name: "limit", in: "query", schema: z.toJSONSchema(AUDIT.shape.limit, { io: "input" }) }] },
+    ),
+    "/": get("The dashboard; without a token a page that asks for it.", {
+      200: content("text/html", { type: "string" }),
+      401: content("text/html", { type: "string" }),
+    }),
+    "/api/v1/openapi.json": get("This document.", { 200: json(OBJECT) }),
+  };
+}
+
+function actions(): object {
+  const done = json({ type: "object", properties: { ok: BOOLEAN } });
+  return {
+    "/api/v1/pause": { post: post("Pauses one sink, or all.", SINK, done) },
+    "/api/v1/resume": { post: post("Resumes one sink, or all.", SINK, done) },
+    "/api/v1/wait": {
+      post: post(
+        "Answers when everything committed before is durable in every sink, or after the timeout.",
+        WAIT,
+        json({ type: "object", properties: { reached: BOOLEAN, missing: TEXTS } }),
+      ),
+    },
+    "/api/v1/dlq/replay": {
+      post: post(
+        "Reads the rows of dead letters from the source again; answers when each has ended, or after the timeout.",
+        REPLAY,
+        json({ type: "object", properties: { replayed: COUNT, superseded: COUNT, failed: COUNT } }),
+      ),
+    },
+    "/api/v1/dlq/discard": {
+      post: post("Gives dead letters up.", DISCARD, json({ type: "object", properties: { discarded: COUNT } })),
+    },
+    "/api/v1/snapshots": {
+      ...get("Tables that are being read again beside the stream.", { 200: json({ type: "array", items: OBJECT }) }),
+      post: post(
+        "Reads tables again beside the stream; answers with their names.",
+        SNAPSHOT,
+        json({ type: "object", properties: { tables: TEXTS } }),
+      ),
+    },
+    "/api/v1/snapshots/{id}": {
+      delete: {
+        summary: "Cancels an unfinished one.",
+        parameters: [{ name: "id", in: "path", required: true, schema: { type: "integer" } }],
+        responses: { 200: json({ type: "object", properties: { cancelled: BOOLEAN } }), default: REFUSED },
+      },
+    },
+  };
+}
+
+const BOOLEAN = { type: "boolean" } as const;
+const COUNT = { type: "integer" } as const;
+const OBJECT = { type: "object" } as const;
+const TEXTS = { type: "array", items: { type: "string" } } as const;
+const READINESS = {
+  type: "object",
+  required: ["ready", "reasons"],
+  properties: { ready: BOOLEAN, reasons: { ...TEXTS, description: "Empty if ready." } },
+} as const;
+const ERROR = {
+  type: "object",
+  properties: {
+    error: {
+      type: "object",
+      properties: { code: { type: "string" }, message: { type: "string" }, hint: { type: ["string", "null"] } },
+    },
+  },
+} as const;
+/** Open to everybody. */
+const OPEN = { security: [] };
+const REFUSED = { description: "Refused.", ...body("application/json", { $ref: "#/components/schemas/Error" }) };
+const LIMITED = { 429: { ...REFUSED, description: "Too many requests; `Retry-After` has the seconds to wait." } };
+
+function get(summary: string, responses: object, others: object = {}): object {
+  return { get: { summary, responses: { ...responses, ...LIMITED, default: REFUSED }, ...others } };
+}
+
+function post(summary: string, schema: z.ZodType, done: object): object {
+  const requestBody = { required: false, ...body("application/json", z.toJSONSchema(schema)) };
+  return { summary, requestBody, responses: { 200: done, ...LIMITED, default: REFUSED } };
+}
+
+function json(schema: object): object {
+  return content("application/json", schema);
+}
+
+function content(type: string, schema: object): object {
+  return { description: "Done.", ...body(type, schema) };
+}
+
+function body(type: string, schema: object): object {
+  return { content: { [type]: { schema } } };
+}

@@ -1,0 +1,56 @@
+import type { AuditEntry } from "../../core/audit/audit-store.ts";
+import type { DaemonView } from "../dashboard/view.ts";
+import type { ReconcileRequest } from "../../core/contracts/reconciliation.ts";
+import type { StatusDocument } from "../../core/contracts/status.ts";
+import type { Order } from "../../core/audit/audited.ts";
+
+/** What the admin interface can show and do. */
+export interface AdminPort {
+  readonly version: string;
+  readonly status: () => Promise<StatusDocument>;
+  /** Why the daemon is not ready; empty if it is. */
+  readonly unready: () => readonly string[];
+  readonly metrics: () => Promise<{ readonly contentType: string; readonly text: string }>;
+  readonly pause: (sink: string | null) => Promise<void>;
+  readonly resume: (sink: string | null) => Promise<void>;
+  readonly wait: (timeoutMs: number) => Promise<{ readonly reached: boolean; readonly missing: readonly string[] }>;
+  readonly startSnapshot: (request: SnapshotBody) => Promise<readonly string[]>;
+  readonly snapshots: () => Promise<readonly object[]>;
+  readonly cancelSnapshot: (id: number) => Promise<boolean>;
+  readonly replayLetters: (choice: LetterBody, timeoutMs: number) => Promise<object>;
+  /** How many were waiting. */
+  readonly discardLetters: (choice: LetterBody) => Promise<number>;
+  /** Summaries of past comparisons, newest first; without keys. */
+  readonly reports: () => Promise<readonly object[]>;
+  /** What the dashboard shows beside the status, its charts from `since` on; without keys and values. */
+  readonly view: (since: string) => Promise<Omit<DaemonView, "role">>;
+  /** Actions of operators, newest first. */
+  readonly audit: (limit: number) => Promise<readonly AuditEntry[]>;
+  /** Does the work of an order, and keeps the order in the audit log. */
+  readonly audited: <T>(order: Order, work: () => Promise<T>, resultOf?: (result: T) => object) => Promise<T>;
+  /** Removes secrets from a JSON document that leaves the machine. */
+  readonly redact: (json: string) => string;
+  /** Only on the Unix socket: its users may read the sink's file anyway. */
+  readonly copy?: (sink: string, signal: AbortSignal) => Promise<string>;
+  /** Only on the Unix socket: a comparison reads whole tables. */
+  readonly reconcile?: (request: ReconcileRequest) => object;
+  readonly reconciliation?: () => object;
+  readonly stopReconciliation?: (id: string) => boolean;
+}
+
+export interface LetterBody {
+  readonly ids: readonly number[] | null;
+  readonly sink: string | null;
+}
+
+/** The client runs the query itself, on a copy of the sink. */
+export interface QueryBody {
+  readonly sink: string;
+  readonly timeoutMs: number;
+}
+
+export interface SnapshotBody {
+  readonly sinks: readonly string[];
+  readonly tables: readonly string[];
+  readonly where: string | null;
+}

@@ -1,0 +1,163 @@
+import { chmodSync, lstatSync, renameSync, rmSync } from "node:fs";
+import { dirname } from "node:path";
+import type { Comparing } from "./comparing.ts";
+import type { Config } from "./config/config.ts";
+import { audited } from "./core/audit/audited.ts";
+import { sinkFacts } from "./core/audit/facts.ts";
+import { systemClock } from "./core/clock.ts";
+import type { StateStore, StoredError } from "./core/contracts/state-store.ts";
+import type { Logger } from "./core/contracts/telemetry.ts";
+import { MillraceError } from "./core/errors.ts";
+import { makeFolder } from "./core/folder.ts";
+import { pipelineLevels, tableLevels } from "./levels.ts";
+import { createAdmin } from "./ops/admin/admin.ts";
+import type { AdminPort } from "./ops/admin/port.ts";
+import { RateLimit } from "./ops/admin/rate-limit.ts";
+import { controlSocketPath } from "./ops/control-socket.ts";
+import type { Activity } from "./ops/dashboard/activity.ts";
+import { type History, STEP_SECONDS } from "./ops/dashboard/history.ts";
+import { lettersOf, readsOf, tablesOf } from "./ops/dashboard/view.ts";
+import type { Levels, PrometheusMetrics } from "./ops/metrics.ts";
+import { retentionSeconds } from "./ops/retention.ts";
+import type { Control } from "./runtime/control.ts";
+import { VERSION } from "./version.ts";
+
+interface Served extends AsyncDisposable {
+  readonly address: string | null;
+}
+
+interface ServedParts {
+  readonly control: Control;
+  readonly comparing: Comparing;
+  readonly state: Pick<StateStore, "audit" | "deadLetters" | "reports" | "sinks">;
+  readonly metrics: PrometheusMetrics;
+  readonly activity: Activity;
+  readonly history: History;
+  readonly stateError: () => StoredError | null;
+  readonly redact: (json: string) => string;
+  readonly logger: Logger;
+}
+
+/** The admin interface on its socket and, if the configuration has one, its address. */
+export async function serve(config: Config, parts: ServedParts, signal: AbortSignal): Promise<Served> {
+  const { control, comparing, logger } = parts;
+  const { reconciler } = comparing;
+  const port = portOf(parts, signal);
+  const local = createAdmin(
+    {
+      ...port,
+      copy: (sink, asked) => control.copy(sink, AbortSignal.any([signal, asked])),
+      reconcile: (request) => ({ id: reconciler.start(request, signal) }),
+      reconciliation: () => reconciler.look(),
+      stopReconciliation: (id) => reconciler.stop(id),
+    },
+    { kind: "socket" },
+    logger,
+  );
+  const socket = await listenLocally(local, controlSocketPath(config.state));
+  const { listen, tokens, hosts } = config.admin;
+  const limit = new RateLimit(systemClock);
+  const remote = listen === null ? null : createAdmin(port, { kind: "tcp", tokens, hosts, limit }, logger);
+  try {
+    if (remote !== null && listen !== null) await remote.listen({ host: listen.host, port: listen.port });
+  } catch (error) {
+    await local.close();
+    socket[Symbol.dispose]();
+    throw listenFailed(listen, error);
+  }
+  return {
+    address: listen === null ? null : `${listen.host}:${listen.port}`,
+    [Symbol.asyncDispose]: async () => {
+      await remote?.close();
+      await local.close();
+      socket[Symbol.dispose]();
+    },
+  };
+}
+
+function portOf(parts: ServedParts, signal: AbortSignal): AdminPort {
+  const { control, comparing, state, metrics, activity, history, stateError, redact } = parts;
+  return {
+    version: VERSION,
+    status: async () => {
+      const [now, reconcile] = await Promise.all([control.status(), comparing.status()]);
+      return { ...now, state: { error: stateError() }, reconcile };
+    },
+    unready: () => {
+      const error = stateError();
+      return [...control.unready, ...(error === null ? [] : [`the state can't be written: ${error.code}`])];
+    },
+    metrics: async () => ({ contentType: metrics.contentType, text: await metrics.text(await levelsOf(parts)) }),
+    pause: (sink) => control.pause(sink),
+    resume: (sink) => control.resume(sink),
+    wait: (timeoutMs) => control.wait(timeoutMs, signal),
+    startSnapshot: (request) => control.startSnapshot(request),
+    snapshots: () => control.snapshots(),
+    cancelSnapshot: (id) => control.cancelSnapshot(id),
+    replayLetters: (choice, timeoutMs) => control.replayLetters(choice, timeoutMs, signal),
+    discardLetters: (choice) => control.discardLetters(choice),
+    reports: () => state.reports.list(),
+    view: async (since) => ({
+      history: history.points.filter(({ at }) => at > since),
+      stepSeconds: STEP_SECONDS,
+      retentionSeconds: retentionSeconds((await control.status()).source, history.points),
+      tables: tablesOf(control.schemas, [...activity.tables], comparing.proofs),
+      reads: readsOf(await control.snapshots()),
+      deadLetters: lettersOf(await state.deadLetters.list({ state: "waiting" })),
+    }),
+    audit: (limit) => state.audit.list(limit),
+    audited: (order, work, resultOf) =>
+      audited(state.audit, order, work, {
+        look: () => sinkFacts(state),
+        ...(resultOf === undefined ? {} : { resultOf }),
+      }),
+    redact,
+  };
+}
+
+/**
+ * Replaces the socket file, whatever is there: only the holder of the lease gets here. A daemon that lost its lease may
+ * still be about to end, so each removes the file only while it is its own. Listening elsewhere first keeps Node from
+ * removing the file by name at the end.
+ */
+async function listenLocally(admin: ReturnType<typeof createAdmin>, path: string): Promise<Disposable> {
+  // If the state is kept elsewhere, no part has made the folder yet.
+  makeFolder(dirname(path), 0o700);
+  const early = `${path}~`;
+  rmSync(early, { force: true });
+  await admin.listen({ path: early });
+  chmodSync(early, 0o600);
+  renameSync(early, path);
+  const own = lstatSync(path).ino;
+  return {
+    [Symbol.dispose]: () => {
+      if (lstatSync(path, { throwIfNoEntry: false })?.ino === own) rmSync(path, { force: true });
+    },
+  };
+}
+
+function listenFailed(listen: Config["admin"]["listen"], cause: unknown): MillraceError {
+  const reason = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown error";
+  return new MillraceError({
+    code: "MR1154",
+    kind: "blocked",
+    message: `admin.listen: ${listen?.host}:${listen?.port} can't be listened on (${reason})`,
+    hint: "another daemon may have this address: give each its own admin.listen, or false",
+    cause,
+  });
+}
+
+async function levelsOf({ control, comparing, history, stateError }: ServedParts): Promise<Levels> {
+  const status = await control.status();
+  const tables = tableLevels({
+    status,
+    taken: control.taken,
+    reads: await control.snapshots(),
+    proofs: comparing.proofs,
+    history: history.points,
+    stateError: stateError(),
+    nowMs: systemClock.now(),
+  });
+  const memory = await control.memory();
+  return { ...pipelineLevels(status, control.schemas), ...(await comparing.levels()), tables, memory };
+}

@@ -1,0 +1,257 @@
+/** The dashboard of a real daemon, in a real browser: it shows what is, and its buttons do what they say. */
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { freePort } from "../../scripts/services/port.ts";
+import {
+  act,
+  axeFindings,
+  DashboardBrowser,
+  part,
+  type Seen,
+  signIn,
+  widthBeyond,
+} from "../support/dashboard-browser.ts";
+import { RunningPipeline } from "../support/running-pipeline.ts";
+import { eventually } from "../support/waiting.ts";
+
+const LOOKS = "token-that-looks-0123456789abcdef";
+const ACTS = "token-that-acts-0123456789abcdefg";
+/** The page asks every two seconds. */
+const PATIENCE = { timeout: 60_000 };
+const HOSTILE = `<img src=x onerror="window['ran']=1">\u202E"'`;
+const WIDTHS = { phone: 390, desk: 1280 };
+/** Writes the pictures of the documents: MILLRACE_TEST_PICTURES=1 npm test -- test/e2e/dashboard */
+const PICTURES = process.env["MILLRACE_TEST_PICTURES"] === "1" ? join(import.meta.dirname, "../../docs/images") : null;
+
+const BUSY_MS = 90_000;
+
+let pipeline: RunningPipeline;
+let browser: DashboardBrowser;
+let url: string;
+
+const quoted = (name: string) => `"${name.replaceAll('"', '""')}"`;
+
+beforeAll(async () => {
+  const port = await freePort();
+  url = `http://127.0.0.1:${port}`;
+  pipeline = await RunningPipeline.start(
+    `create table customers (id int primary key, name text, city text);
+     insert into customers select g, 'c' || g, 'Basel' from generate_series(1, 2000) g;
+     create table orders (id int primary key, customer int, amount int, note text);
+     insert into orders select g, g % 2000, g % 900, 'x' from generate_series(1, 8000) g;
+     create table products (id int primary key, title text); insert into products select g, 'p' || g from generate_series(1, 300) g;
+     create table quiet (id int primary key); insert into quiet values (1);
+     create table ${quoted(HOSTILE)} (id int primary key); insert into ${quoted(HOSTILE)} values (1)`,
+    {
+      kinds: ["postgres", "redis"],
+      configure: ({ sinks, ...config }) => ({
+        ...config,
+        ...(PICTURES === null ? {} : { name: "shop" }),
+        sinks: { warehouse: sinks["postgres"]!, cache: sinks["redis"]! },
+        admin: {
+          listen: `127.0.0.1:${port}`,
+          tokens: [
+            { role: "viewer", token: LOOKS },
+            { role: "operator", name: "carol", token: ACTS },
+          ],
+        },
+      }),
+    },
+  );
+  await pipeline.settled();
+  await pipeline.sinks.target!.query("alter table public.orders add constraint small check (amount < 1000)");
+  browser = await DashboardBrowser.connect(url);
+});
+
+afterAll(async () => {
+  await browser?.[Symbol.asyncDispose]();
+  await pipeline?.[Symbol.asyncDispose]();
+});
+
+test("without a token it asks for one; a wrong one is refused, a viewer's shows and does not act", async () => {
+  await using seen = await browser.open(null);
+  const { page } = seen;
+  await page.getByLabel("Token").waitFor();
+  expect(await axeFindings(page)).toEqual([]);
+  await signIn(page, "wrong");
+  await page.getByText("This token is not one of them.").waitFor(PATIENCE);
+  await signIn(page, LOOKS);
+  await page.getByRole("heading", { name: "All is well" }).waitFor(PATIENCE);
+  expect(await page.title()).toBe(`${pipeline.installation.name} · Millrace`);
+  const buttons = page.getByRole("button", { name: /^(Pause|Resync|Resume) / });
+  expect(await buttons.count()).toBeGreaterThan(5);
+  for (const button of await buttons.all()) expect(await button.isDisabled()).toBe(true);
+  await page.getByText("This token may look, not act").waitFor();
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.getByLabel("Token").waitFor(PATIENCE);
+});
+
+test("a sink is paused and goes on, a table is read again, and each action is in the audit log", async () => {
+  await using seen = await browser.open(ACTS);
+  const { page } = seen;
+  const cache = page.getByRole("article", { name: /^cache/ });
+  await cache.getByText("streaming").waitFor(PATIENCE);
+  await act(page, "Pause sink cache", true);
+  await cache.getByText("paused").waitFor(PATIENCE);
+  await page.getByRole("heading", { name: "1 thing needs you" }).waitFor(PATIENCE);
+  await act(page, "Resume sink cache", false);
+  await cache.getByText("streaming").waitFor(PATIENCE);
+  await act(page, "Resync table public.products", true);
+  await page.getByRole("status").getByText("Table public.products is read again.").waitFor(PATIENCE);
+  await act(page, "Resync sink cache", true);
+  await page.getByRole("status").getByText("Every table is read again for sink cache.").waitFor(PATIENCE);
+  await pipeline.settled();
+  const rows = part(page, "actions").locator("tbody tr");
+  await eventually(async () => {
+    const told = await Promise.all((await rows.all()).map((row) => row.innerText()));
+    expect(told.map((text) => text.replaceAll(/\s+/g, " ").replace(/^\S+ /, ""))).toEqual([
+      "carol HTTP from 127.0.0.1 snapshot start cache done",
+      "carol HTTP from 127.0.0.1 snapshot start public.products done",
+      "carol HTTP from 127.0.0.1 resume cache done",
+      "carol HTTP from 127.0.0.1 pause cache done",
+    ]);
+  });
+});
+
+test("dead letters are replayed and discarded", async () => {
+  await pipeline.run("update orders set amount = 5000 where id in (1, 2)");
+  await pipeline.settled();
+  await using seen = await browser.open(ACTS);
+  const { page } = seen;
+  const letters = part(page, "letters").locator("tbody tr");
+  await letters.nth(1).waitFor(PATIENCE);
+  expect(await letters.allInnerTexts()).toEqual(Array(2).fill(expect.stringContaining("public.orders")));
+  const ids = await Promise.all((await letters.all()).map((row) => row.locator("td").first().innerText()));
+  await pipeline.run("update orders set note = 'again' where id = 3");
+  await act(page, `Discard letter ${ids[0]}`, true);
+  await letters.nth(1).waitFor({ ...PATIENCE, state: "detached" });
+  await pipeline.sinks.target!.query("alter table public.orders drop constraint small");
+  await act(page, `Replay letter ${ids[1]}`, false);
+  await page.getByText("No row was refused.").waitFor(PATIENCE);
+  await pipeline.run("update orders set amount = 1 where id in (1, 2)");
+  await pipeline.settled();
+});
+
+test("a suspended table says what to do, and is followed again; a read that waits is cancelled", async () => {
+  await pipeline.source.query("alter table quiet drop constraint quiet_pkey");
+  await using seen = await browser.open(ACTS);
+  const { page } = seen;
+  const row = part(page, "tables").getByRole("row", { name: /public\.quiet/ });
+  await row.getByText("suspended").waitFor(PATIENCE);
+  await page.getByText(/Table public\.quiet is suspended/).waitFor(PATIENCE);
+  await pipeline.source.query("alter table quiet add primary key (id)");
+  await row.getByText("followed").waitFor(PATIENCE);
+  await pipeline.settled();
+  const locker = await pipeline.source.connect();
+  try {
+    await locker.query("begin; lock table customers in access exclusive mode");
+    await act(page, "Resync table public.customers", true);
+    const reads = part(page, "reads");
+    await reads
+      .getByText(/customers/)
+      .first()
+      .waitFor(PATIENCE);
+    for (const sink of ["warehouse", "cache"]) await act(page, `Cancel the read of public.customers for ${sink}`, true);
+    await eventually(async () => (await reads.locator(".read").count()) === 0);
+  } finally {
+    await locker.end();
+  }
+});
+
+test("hostile names are text, and the page asks nobody else", async () => {
+  await using seen = await browser.open(ACTS);
+  const { page, origins, errors } = seen;
+  const cell = part(page, "tables").getByRole("rowheader", { name: /img src/ });
+  await cell.waitFor(PATIENCE);
+  expect(await cell.textContent()).toBe(`public.${HOSTILE}`);
+  expect(await page.evaluate("window.ran")).toBeUndefined();
+  await page.getByRole("searchbox").fill("img");
+  expect(await part(page, "tables").locator("tbody tr").count()).toBe(1);
+  expect([...origins]).toEqual([url]);
+  expect(errors).toEqual([]);
+  // Were a script in it all the same, the policy would not run it.
+  await page.evaluate(
+    `document.body.append(Object.assign(document.createElement("img"), { src: "http://elsewhere.test/x.png" }))`,
+  );
+  const refused = await page.evaluate(
+    `(() => { try { document.body.innerHTML = "<b>x</b>"; return false } catch { return true } })()`,
+  );
+  expect(refused).toBe(true);
+});
+
+test("charts are for the keyboard too, and a question is closed by Escape", async () => {
+  await using seen = await browser.open(ACTS);
+  const { page } = seen;
+  const chart = page.getByRole("slider", { name: /^Throughput/ });
+  await eventually(async () => expect(Number(await chart.getAttribute("aria-valuemax"))).toBeGreaterThan(1));
+  await chart.focus();
+  const now = await chart.getAttribute("aria-valuetext");
+  await page.keyboard.press("Home");
+  expect(await chart.getAttribute("aria-valuenow")).toBe("0");
+  expect(await chart.getAttribute("aria-valuetext")).not.toBe(now);
+  expect(now).toMatch(/warehouse .*\/s, cache .*\/s/);
+  const pause = page.getByRole("button", { name: "Pause sink cache" });
+  await pause.focus();
+  await page.keyboard.press("Enter");
+  await page.getByRole("dialog").waitFor();
+  await page.keyboard.press("Escape");
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+  expect(await page.evaluate(`document.activeElement.getAttribute("aria-label")`)).toBe("Pause sink cache");
+});
+
+test.each(Object.entries(WIDTHS))(
+  "on a %s nothing is cut off and axe finds nothing, in light and in dark",
+  async (_name, width) => {
+    await pipeline.installation.command("reconcile");
+    for (const colorScheme of ["light", "dark"] as const) {
+      await using seen = await shown(width, colorScheme);
+      const { page } = seen;
+      await part(page, "proof").getByText("equal").first().waitFor(PATIENCE);
+      expect(await widthBeyond(page)).toBe(0);
+      expect(await axeFindings(page)).toEqual([]);
+    }
+  },
+);
+
+test("the pictures of the documents", async ({ skip }) => {
+  const folder = PICTURES ?? skip("it is for MILLRACE_TEST_PICTURES=1");
+  await busy();
+  for (const colorScheme of ["light", "dark"] as const) {
+    for (const [name, width] of Object.entries(WIDTHS)) {
+      await using seen = await shown(width, colorScheme);
+      await part(seen.page, "proof").getByText("equal").first().waitFor(PATIENCE);
+      await seen.page.screenshot({
+        path: join(folder, `dashboard-${name}-${colorScheme}.png`),
+      });
+    }
+  }
+});
+
+async function shown(width: number, colorScheme: "light" | "dark"): Promise<Seen> {
+  const seen = await browser.open(ACTS, {
+    viewport: { width, height: width === WIDTHS.phone ? 900 : 1180 },
+    colorScheme,
+  });
+  await part(seen.page, "tables").getByRole("rowheader", { name: "public.orders" }).waitFor(PATIENCE);
+  return seen;
+}
+
+/** Some minutes of changes, and a row that is refused. */
+async function busy(): Promise<void> {
+  await pipeline.source.query(`drop table if exists ${quoted(HOSTILE)}, quiet`);
+  await pipeline.installation.command("reconcile");
+  await pipeline.sinks.target!.query("alter table public.orders add constraint tiny check (amount < 1000)");
+  await pipeline.run("update orders set amount = 5000 where id = 9");
+  const untilMs = Date.now() + BUSY_MS;
+  const ask = (action: string) => pipeline.installation.ask("POST", `/api/v1/${action}`, { sink: "cache" });
+  for (let i = 0; Date.now() < untilMs; i++) {
+    if (i === 300) await ask("pause");
+    if (i === 420) await ask("resume");
+    const first = (i * 7) % 7000;
+    const last = first + 20 + Math.round(60 * (1 + Math.sin(i / 60)));
+    await pipeline.run(`update orders set note = 'n${i}' where id between ${first} and ${last};
+      update customers set city = 'Bern' where id = ${1 + (i % 2000)}`);
+    await sleep(100);
+  }
+}

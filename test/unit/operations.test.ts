@@ -1,0 +1,40 @@
+/** What deploy/ has for operators: it names metrics that exist, and each alert has its page. */
+import { existsSync, globSync, readFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import { expect, test } from "vitest";
+import { parse } from "yaml";
+import * as z from "zod";
+import { PrometheusMetrics } from "../../src/ops/metrics.ts";
+
+const ROOT = join(import.meta.dirname, "../..");
+const text = (path: string) => readFileSync(join(ROOT, path), "utf8");
+const RULES = "deploy/prometheus/millrace.rules.yml";
+const ALERT = z.object({
+  alert: z.string(),
+  expr: z.string(),
+  annotations: z.object({ summary: z.string(), description: z.string(), runbook: z.string() }),
+});
+const { groups } = z.object({ groups: z.array(z.object({ rules: z.array(ALERT) })) }).parse(parse(text(RULES)));
+const alerts = groups.flatMap(({ rules }) => rules);
+
+test("each alert has its page, which shows its expression; and no page is of another one", () => {
+  expect(alerts.length).toBeGreaterThan(10);
+  for (const { alert, expr, annotations } of alerts) {
+    expect(annotations.runbook).toBe(`docs/runbooks/${alert}.md`);
+    expect([alert, existsSync(join(ROOT, annotations.runbook))]).toEqual([alert, true]);
+    expect(text(annotations.runbook)).toContain(`\`${expr}\``);
+  }
+  const pages = globSync("docs/runbooks/Millrace*.md", { cwd: ROOT }).map((path) => basename(path, ".md"));
+  expect(pages.toSorted()).toEqual(alerts.map(({ alert }) => alert).toSorted());
+});
+
+test.each([RULES, "deploy/grafana/millrace.json"])("%s names metrics that a scrape has", (path) => {
+  const known = new Set(
+    new PrometheusMetrics().definitions.flatMap(({ name, type }) =>
+      type === "histogram" ? [`${name}_bucket`, `${name}_sum`, `${name}_count`] : [name],
+    ),
+  );
+  const named = [...text(path).matchAll(/\b(?:millrace|process)_[a-z_]+[a-z]\b(?=[{)" ]|$)/gm)].map(([name]) => name);
+  expect(named.length).toBeGreaterThan(10);
+  expect(named.filter((name) => !known.has(name))).toEqual([]);
+});
