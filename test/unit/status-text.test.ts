@@ -267,6 +267,7 @@ describe("as an exit code", () => {
     ["a state that can't be written", { state: { error: refused } }, 3],
     ["drift", { reconcile: found({}) }, 3],
     ["drift that was repaired", { reconcile: found({ repaired: 1 }) }, 0],
+    ["a daemon of an earlier version", { reconcile: { next: null, last: null, drift: null } }, 0],
     ["a planned comparison that failed", { reconcile: { next: null, last: null, drift: null, failure: refused } }, 3],
     ["a sink that failed without an error", { sinks: [sinkStatus("a", { state: "failed" })] }, 3],
     ["a table that a sink lacks", { tables: { suspended: [{ table: "public.t", sink: "a", error: refused }] } }, 3],

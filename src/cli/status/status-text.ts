@@ -83,8 +83,8 @@ function mattersOf(status: StatusDocument, nowMs: number): readonly Matter[] {
       todo: "millrace status --json",
     });
   matters.push(...suspendedMatters(status, nowMs), ...unreadableMatters(status, nowMs), ...driftMatter(status, nowMs));
-  if (status.reconcile.failure !== null)
-    matters.push(failure("the last planned comparison did not end", status.reconcile.failure, nowMs));
+  const unfinished = status.reconcile.failure ?? null;
+  if (unfinished !== null) matters.push(failure("the last planned comparison did not end", unfinished, nowMs));
   return matters;
 }
 

@@ -47,7 +47,7 @@ export function exitCodeOf(status: StatusDocument): ExitCode {
     tables.suspended.length > 0 ||
     tables.unreadable.length > 0 ||
     sinks.some((sink) => sink.needsPerson || sink.state === "failed" || sink.deadLetters > 0) ||
-    reconcile.failure !== null ||
+    (reconcile.failure ?? null) !== null ||
     (reconcile.drift !== null && hasLeft(reconcile.drift));
   return needsPerson ? EXIT.drift : EXIT.done;
 }

@@ -17,8 +17,11 @@ export interface ComparisonStatus {
   readonly last: ReportSummary | null;
   /** The newest that found more drift than allowed, unless a later full comparison found none. */
   readonly drift: ReportSummary | null;
-  /** Why the newest scheduled comparison did not end, unless a later comparison did; this process only. */
-  readonly failure: StoredError | null;
+  /**
+   * Why the newest scheduled comparison did not end, unless a later comparison did; this process only. Absent from a daemon
+   * of an earlier version, which may still run when the command is newer.
+   */
+  readonly failure?: StoredError | null;
 }
 
 /** The present progress of rows through the pipeline. */
