@@ -44,7 +44,10 @@ class SmallDisk implements AsyncDisposable {
 
 test("a broker whose disk is full, and then has room", async ({ skip }) => {
   await using disk = await SmallDisk.mount("48m");
-  if (disk === null) return skip("this user may not mount a file system");
+  if (disk === null) {
+    skip("this user may not mount a file system");
+    return;
+  }
   const broker = await ownKafka({
     settings: () => ({
       "log.dirs": join(disk.folder, "logs"),
