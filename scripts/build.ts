@@ -1,6 +1,6 @@
 /**
  * `npm run build`: the program as JavaScript, a file for each of its sources, in dist/ (docs/decisions/0020), and the
- * dashboard as one page (docs/decisions/0025). `npm ci` runs it in a checkout, and a run of tests before its first file.
+ * dashboard as one page (docs/decisions/0027). `npm ci` runs it in a checkout, and a run of tests before its first file.
  * `npm run check` checks the types.
  */
 import { execFile } from "node:child_process";
