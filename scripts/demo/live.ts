@@ -1,10 +1,11 @@
 /** Rates and lag while the demo runs: on a terminal a few lines that are redrawn, otherwise plain lines. */
 import { grouped } from "./results.ts";
-import { sample, type Sample, type SinkSample } from "./sample.ts";
+import { sample, type SinkSample } from "./sample.ts";
 import type { Writer, WriterCounts } from "./writer.ts";
 
 export interface LiveOptions {
-  readonly url: string;
+  /** Of all daemons. */
+  readonly urls: readonly string[];
   readonly writer: Writer;
   readonly sinks: readonly string[];
   readonly seconds: number;
@@ -19,11 +20,11 @@ export class Live {
   readonly #isTerminal = process.stdout.isTTY;
   #drawnLines = 0;
   #printedAt = 0;
-  #last: { readonly at: number; readonly writer: WriterCounts; readonly sample: Sample | undefined };
+  #last: { readonly at: number; readonly writer: WriterCounts; readonly sinks: readonly SinkSample[] };
 
   constructor(options: LiveOptions) {
     this.#options = options;
-    this.#last = { at: this.#startedAt, writer: { ...options.writer.counts }, sample: undefined };
+    this.#last = { at: this.#startedAt, writer: { ...options.writer.counts }, sinks: [] };
   }
 
   get elapsedSeconds(): number {
@@ -38,7 +39,8 @@ export class Live {
 
   /** Call this about once a second. */
   async refresh(): Promise<void> {
-    const now = await sample(this.#options.url);
+    const samples = await Promise.all(this.#options.urls.map((url) => sample(url)));
+    const now = samples.flatMap((one) => one?.sinks ?? []);
     const at = performance.now();
     const seconds = (at - this.#last.at) / 1_000;
     const isDue = this.elapsedSeconds - this.#printedAt >= PLAIN_EVERY_S;
@@ -46,12 +48,12 @@ export class Live {
     const writer = { ...this.#options.writer.counts };
     const rate = (after: number, before: number): number => Math.max(0, Math.round((after - before) / seconds));
     const columns = this.#options.sinks.map((name) => {
-      const sink = now?.sinks.find((each) => each.name === name);
-      const before = this.#last.sample?.sinks.find((each) => each.name === name);
+      const sink = now.find((each) => each.name === name);
+      const before = this.#last.sinks.find((each) => each.name === name);
       return { name, ...describeSink(sink, before, rate) };
     });
     const written = `${grouped(rate(writer.rows, this.#last.writer.rows))} rows/s`;
-    this.#last = { at, writer, sample: now };
+    this.#last = { at, writer, sinks: now };
     this.#printedAt = this.elapsedSeconds;
     if (this.#isTerminal) this.#draw(columns, written);
     else {

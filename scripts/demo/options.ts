@@ -9,6 +9,8 @@ export type SinkName = (typeof SINKS)[number];
 export interface DemoOptions {
   readonly source: SourceName;
   readonly without: readonly SinkName[];
+  /** What lies between capturing and applying. */
+  readonly through: "kafka" | null;
   /** Leave everything running after the comparison, until Ctrl-C. */
   readonly keep: boolean;
   /** How long the writer changes rows. */
@@ -20,6 +22,7 @@ export interface DemoOptions {
 export const USAGE = `usage: npm run demo -- [options]
   --source NAME    where the shop is: ${SOURCES.join(", ")} (default ${SOURCES[0]})
   --without NAME   leave a sink out: ${SINKS.join(", ")} (may be given more than once)
+  --through kafka  one daemon captures into Kafka, two apply from it
   --seconds N      how long rows are changed (default 30, at least 6)
   --rows N         rows in the shop to begin with (default 120000, at least 1000)
   --keep           leave everything running at the end, until Ctrl-C
@@ -35,6 +38,7 @@ export function readOptions(args: readonly string[]): DemoOptions | "help" {
     options: {
       source: { type: "string", default: SOURCES[0] },
       without: { type: "string", multiple: true },
+      through: { type: "string" },
       keep: { type: "boolean", default: false },
       seconds: { type: "string" },
       rows: { type: "string" },
@@ -45,6 +49,7 @@ export function readOptions(args: readonly string[]): DemoOptions | "help" {
   return {
     source: sourceName(values.source),
     without: (values.without ?? []).flatMap((names) => names.split(",")).map(sinkName),
+    through: throughName(values.through),
     keep: values.keep,
     seconds: readNumber("--seconds", values.seconds, SECONDS),
     rows: readNumber("--rows", values.rows, ROWS),
@@ -55,6 +60,11 @@ function sourceName(text: string): SourceName {
   const name = SOURCES.find((known) => known === text);
   if (name === undefined) throw new Error(`--source ${text}: the sources are ${SOURCES.join(", ")}`);
   return name;
+}
+
+function throughName(text: string | undefined): "kafka" | null {
+  if (text !== undefined && text !== "kafka") throw new Error(`--through ${text}: kafka is all that it knows`);
+  return text ?? null;
 }
 
 function sinkName(text: string): SinkName {

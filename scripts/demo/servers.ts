@@ -3,13 +3,14 @@
  * with the reason.
  */
 import { randomUUID } from "node:crypto";
+import { Admin } from "@platformatic/kafka";
 import { Redis } from "ioredis";
 import { cacheDir } from "../services/cache.ts";
 import { definitionOf } from "../services/definitions.ts";
 import { describe, plan } from "../services/plan.ts";
 import { ServiceUnavailableError, type RunningService, type ServiceName } from "../services/service.ts";
 import { mysqlShop } from "./mysql-shop.ts";
-import type { SinkName } from "./options.ts";
+import type { DemoOptions } from "./options.ts";
 import { postgresShop } from "./postgres-shop.ts";
 import { demoSource, type DemoSource, type SourceName } from "./sources.ts";
 
@@ -19,6 +20,8 @@ export interface Servers extends AsyncDisposable {
   readonly replicaUrl: string;
   readonly searchUrl: string | undefined;
   readonly cacheUrl: string | undefined;
+  /** What lies between capturing and applying. */
+  readonly kafka: { readonly broker: string; readonly prefix: string } | undefined;
   /** The start of the demo's keys and indices; empty on servers of its own. */
   readonly prefix: string;
 }
@@ -30,11 +33,13 @@ export class MissingServerError extends Error {
 
 const SEARCH = "elasticsearch";
 const CACHE = "redis";
+const BETWEEN = "kafka";
 
-export function serversFor(source: SourceName, without: readonly SinkName[]): readonly ServiceName[] {
+export function serversFor({ source, without, through }: DemoOptions): readonly ServiceName[] {
   const names: ServiceName[] = source === "postgres" ? [source] : [source, "postgres"];
   if (!without.includes("search")) names.push(SEARCH);
   if (!without.includes("cache")) names.push(CACHE);
+  if (through !== null) names.push(BETWEEN);
   return names;
 }
 
@@ -90,9 +95,9 @@ export async function startServers(
   const startOther = async (name: ServiceName): Promise<RunningService | undefined> =>
     names.includes(name) ? start(name) : undefined;
   // Waits for all, so that if one fails the others are stopped.
-  const starting = [startDatabases(), startOther(SEARCH), startOther(CACHE)] as const;
+  const starting = [startDatabases(), startOther(SEARCH), startOther(CACHE), startOther(BETWEEN)] as const;
   for (const result of await Promise.allSettled(starting)) if (result.status === "rejected") throw result.reason;
-  const [urls, search, cache] = await Promise.all(starting);
+  const [urls, search, cache, between] = await Promise.all(starting);
 
   // On servers with other data the demo uses separate names, and cleans up.
   const isShared = [search, cache].some((server) => server !== undefined && !isOwn(server));
@@ -101,11 +106,15 @@ export async function startServers(
     stack.defer(() => deleteKeys(cache?.url, prefix));
     stack.defer(() => deleteIndices(search?.url, prefix));
   }
+  const broker = between === undefined ? undefined : new URL(between.url).host;
+  const topics = between === undefined || isOwn(between) ? "" : `demo-${suffix}-`;
+  if (broker !== undefined && topics !== "") stack.defer(() => deleteTopics(broker, topics));
   const kept = stack.move();
   return {
     ...urls,
     searchUrl: search?.url,
     cacheUrl: cache?.url,
+    kafka: broker === undefined ? undefined : { broker, prefix: topics },
     prefix,
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };
@@ -157,5 +166,15 @@ async function deleteIndices(url: string | undefined, prefix: string): Promise<v
   for (const name of names) {
     const deleted = await fetch(`${url}/${encodeURIComponent(name)}`, { method: "DELETE" });
     await deleted.body?.cancel();
+  }
+}
+
+async function deleteTopics(broker: string, prefix: string): Promise<void> {
+  const admin = new Admin({ clientId: "demo", bootstrapBrokers: [broker] });
+  try {
+    const topics = (await admin.listTopics()).filter((name) => name.startsWith(prefix));
+    if (topics.length > 0) await admin.deleteTopics({ topics });
+  } finally {
+    await admin.close();
   }
 }

@@ -35,19 +35,3 @@ export function sinksOf(servers: Servers, folder: string, without: readonly Sink
   }
   return all.filter(({ name }) => !without.includes(name));
 }
-
-export function configText(servers: Servers, sinks: readonly DemoSink[], adminPort: number): string {
-  // On a shared server the slot's name must be unique, like the database.
-  return `name: ${new URL(servers.source.url).pathname.slice(1)}
-
-source:
-  kind: ${servers.source.kind}
-  url: ${servers.source.url}
-  tables: ["${servers.source.schema}.*"]
-
-sinks:
-${sinks.map(({ name, yaml }) => `  ${name}:\n${yaml}`).join("")}
-admin:
-  listen: 127.0.0.1:${adminPort}
-`;
-}
