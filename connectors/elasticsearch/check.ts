@@ -1,6 +1,7 @@
 import type { Finding } from "../../src/core/contracts/connector.ts";
 import { classifyConnection, classifyEngine, searchError } from "./errors.ts";
 import { type ClientSettings, errorOf, fieldOf, parsed, pathOf, SearchClient } from "./http.ts";
+import { ok } from "../kit/findings.ts";
 
 /** Time for three answers that cost the engine nothing. */
 const ANSWERS_MS_MAX = 10_000;
@@ -70,8 +71,4 @@ async function checkAccess(client: SearchClient, prefix: string, signal: AbortSi
   if (answer.status === 401 || answer.status === 403)
     throw classifyEngine(errorOf(answer), "looking at the sink's indices");
   return ok("elasticsearch.access", "the sink's indices may be read");
-}
-
-function ok(id: string, what: string): Finding {
-  return { id, level: "ok", what, fix: null };
 }

@@ -1,5 +1,4 @@
 import type { Finding, GrantScript, TableName } from "../../src/core/contracts/connector.ts";
-import type { MillraceError } from "../../src/core/errors.ts";
 import { shellWord } from "../kit/shell-word.ts";
 import type { Cluster } from "./client/cluster.ts";
 import { apiIdsOf } from "./client/failures.ts";
@@ -9,6 +8,7 @@ import { classify } from "./errors.ts";
 import { answersId, callTopics, logTopic, ownTopic, topicOf, transactionTopic } from "./names.ts";
 import { RegistryClient } from "./registry/client.ts";
 import type { KafkaSinkSettings } from "./settings.ts";
+import { failed, ok } from "../kit/findings.ts";
 
 const NAMED_MAX = 5;
 
@@ -135,12 +135,4 @@ export function grants(settings: KafkaSinkSettings): readonly GrantScript[] {
     ...aclLines(settings).map((line) => `${to} ${line}`),
   ];
   return [{ by: "an administrator of the cluster", language: "sh", script: script.join("\n") }];
-}
-
-function ok(id: string, what: string): Finding {
-  return { id, level: "ok", what, fix: null };
-}
-
-function failed(id: string, error: MillraceError): Finding {
-  return { id, level: "error", what: `${error.code}: ${error.message}`, fix: error.hint ?? null };
 }

@@ -4,6 +4,7 @@ import { clusterOf, connectionKeys } from "./connection.ts";
 import { isTopicText, logTopic, type TopicNaming } from "./names.ts";
 import type { Format } from "./formats/format.ts";
 import type { DescribedFormat } from "./formats/registered/registered-format.ts";
+import type { RegistrySettings } from "./registry/client.ts";
 import { registryKeys, registryOf } from "./registry/config.ts";
 import type { KafkaSinkSettings } from "./settings.ts";
 
@@ -133,6 +134,7 @@ async function settingsOf(context: SinkContext<KafkaOptions>): Promise<KafkaSink
   const { name, daemon, folder, options } = context;
   const { tombstones, transactions, compression, topics: made } = options;
   const settings = Object.entries(made.settings).map(([key, value]) => [key, String(value)] as const);
+  const registry = registryOf(folder, options.registry);
   return {
     name,
     cluster: () => clusterOf(options, folder, `millrace-${daemon}-${name}`),
@@ -146,8 +148,8 @@ async function settingsOf(context: SinkContext<KafkaOptions>): Promise<KafkaSink
     compression,
     tombstones,
     transactions,
-    format: await formatOf(context),
-    registry: registryOf(context.folder, context.options.registry),
+    format: await formatOf(context, registry),
+    registry,
     isLog: options.format === "log",
   };
 }
@@ -165,23 +167,25 @@ function namingOf({ daemon, options: { prefix, topic, format } }: SinkContext<Ka
   return { prefix, daemon, single: topic, isDebezium: format !== "millrace" && format !== "log" };
 }
 
-async function formatOf(context: SinkContext<KafkaOptions>): Promise<Format | null> {
+async function formatOf(context: SinkContext<KafkaOptions>, registry: RegistrySettings | null): Promise<Format | null> {
   const { origin, options } = context;
   const { format: form, schemas, decimals, encoding } = options;
   if (origin === undefined || form === "log") return null;
   if (form !== "millrace") {
     const { DebeziumFormat } = await import("./formats/debezium/debezium.ts");
     const own = { form, naming: namingOf(context), schemas: schemas && encoding === "json", decimals };
-    return await registered(new DebeziumFormat(origin, own), context);
+    return await registered(new DebeziumFormat(origin, own), options, registry);
   }
   const { MillraceFormat } = await import("./formats/millrace.ts");
   return new MillraceFormat(origin, options.topic !== undefined);
 }
 
 /** With each record's schema in the registry. */
-async function registered(format: DescribedFormat, context: SinkContext<KafkaOptions>): Promise<Format> {
-  const { encoding, topic, registry: given } = context.options;
-  const settings = registryOf(context.folder, given);
+async function registered(
+  format: DescribedFormat,
+  { encoding, topic, registry: given }: KafkaOptions,
+  settings: RegistrySettings | null,
+): Promise<Format> {
   if (encoding === "json" || settings === null) return format;
   const { RegisteredFormat } = await import("./formats/registered/registered-format.ts");
   const { RegistryClient } = await import("./registry/client.ts");

@@ -3,6 +3,7 @@ import type { MillraceError } from "../../src/core/errors.ts";
 import { Connection, type ConnectionSettings, listOf, parseUrl, textOf } from "./connection.ts";
 import { shellWord } from "../kit/shell-word.ts";
 import { ACL_COMMANDS, ACL_FASTER, ACL_OF_CLUSTERS, classify, replyCode } from "./errors.ts";
+import { ok } from "../kit/findings.ts";
 
 /** Preflight: connects, and writes nothing. */
 export async function check(settings: ConnectionSettings, signal: AbortSignal): Promise<readonly Finding[]> {
@@ -133,10 +134,6 @@ async function permitted<T>(reply: Promise<T>): Promise<T | null> {
     if (error instanceof Error && /^(NOPERM|ERR)$/.test(replyCode(error.message))) return null;
     throw error;
   }
-}
-
-function ok(id: string, what: string): Finding {
-  return { id, level: "ok", what, fix: null };
 }
 
 function failed(id: string, error: MillraceError): Finding {

@@ -15,6 +15,14 @@ export interface Member {
   readonly sinks: readonly DemoSink[];
 }
 
+interface Config {
+  readonly name: string;
+  /** Members of `source` but for its tables, as YAML. */
+  readonly source: string;
+  /** A sink that is not compared, as YAML. */
+  readonly log?: string;
+}
+
 /** Which daemon applies to which sinks. */
 const SHARES: readonly (readonly SinkName[])[] = [
   ["warehouse", "replica"],
@@ -28,32 +36,37 @@ export async function createCrew(
   without: readonly SinkName[],
 ): Promise<readonly Member[]> {
   const { source, kafka } = servers;
+  const create = async (
+    place: Omit<Member, "adminPort">,
+    { name, source: from, log = "" }: Config,
+  ): Promise<Member> => {
+    mkdirSync(place.folder, { recursive: true });
+    const adminPort = await freePort();
+    const sinks = log + place.sinks.map((sink) => `  ${sink.name}:\n${sink.yaml}`).join("");
+    const tables = `  tables: ["${source.schema}.*"]\n`;
+    const text = `name: ${name}\n\nsource:\n${from}${tables}\nsinks:\n${sinks}\nadmin:\n  listen: 127.0.0.1:${adminPort}\n`;
+    writeFileSync(join(place.folder, "millrace.yaml"), text);
+    return { ...place, adminPort };
+  };
   // On a shared server the slot's name must be unique, like the database.
   const name = new URL(source.url).pathname.slice(1);
   const database = `  kind: ${source.kind}\n  url: ${source.url}\n`;
-  const tables = `  tables: ["${source.schema}.*"]\n`;
-  const member = async (job: Member["job"], own: string, from: string, log = ""): Promise<Member> => {
-    const place = job === "mirrors" ? folder : join(folder, own);
-    mkdirSync(place, { recursive: true });
-    const adminPort = await freePort();
-    const share = SHARES.findIndex((_, i) => own === nameOf(name, i));
-    const all = sinksOf(servers, place, without);
-    const sinks =
-      job === "captures" ? [] : job === "mirrors" ? all : all.filter((sink) => SHARES[share]?.includes(sink.name));
-    const yaml = log + sinks.map((sink) => `  ${sink.name}:\n${sink.yaml}`).join("");
-    const text = `name: ${own}\n\nsource:\n${from}${tables}\nsinks:\n${yaml}\nadmin:\n  listen: 127.0.0.1:${adminPort}\n`;
-    writeFileSync(join(place, "millrace.yaml"), text);
-    return { job, folder: place, adminPort, sinks };
-  };
-  if (kafka === undefined) return [await member("mirrors", name, database)];
-  const cluster = `    brokers: ["${kafka.broker}"]\n    prefix: "${kafka.prefix}"\n`;
-  const log = `  log:\n    kind: kafka\n    format: log\n${cluster}`;
-  const behind = `  kind: kafka\n  from: ${name}\n${cluster.replaceAll(/^ {2}/gm, "")}`;
-  const crew = [await member("captures", name, database, log)];
-  for (const i of SHARES.keys()) crew.push(await member("applies", nameOf(name, i), behind));
-  return crew.filter(({ job, sinks }) => job === "captures" || sinks.length > 0);
-}
-
-function nameOf(name: string, share: number): string {
-  return `${name}_apply${share + 1}`;
+  if (kafka === undefined) {
+    const sinks = sinksOf(servers, folder, without);
+    return [await create({ job: "mirrors", folder, sinks }, { name, source: database })];
+  }
+  const cluster = (indent: string): string =>
+    `${indent}brokers: ["${kafka.broker}"]\n${indent}prefix: "${kafka.prefix}"\n`;
+  const log = `  log:\n    kind: kafka\n    format: log\n${cluster("    ")}`;
+  const captures = { job: "captures", folder: join(folder, name), sinks: [] } as const;
+  const crew = [await create(captures, { name, source: database, log })];
+  for (const [i, share] of SHARES.entries()) {
+    const own = `${name}_apply${i + 1}`;
+    const place = join(folder, own);
+    const sinks = sinksOf(servers, place, without).filter((sink) => share.includes(sink.name));
+    if (sinks.length === 0) continue;
+    const behind = `  kind: kafka\n  from: ${name}\n${cluster("  ")}`;
+    crew.push(await create({ job: "applies", folder: place, sinks }, { name: own, source: behind }));
+  }
+  return crew;
 }

@@ -1,11 +1,11 @@
 import type { Finding } from "../../../src/core/contracts/connector.ts";
-import type { MillraceError } from "../../../src/core/errors.ts";
 import { connect } from "../connect.ts";
 import { classify } from "../errors.ts";
 import { callTopics, logTopic } from "../names.ts";
 import type { SourceContext } from "./context.ts";
 import { findLog } from "./log-topic.ts";
 import { kafkaSource } from "./source.ts";
+import { failed, ok } from "../../kit/findings.ts";
 
 /** Preflight: connects, changes nothing, and asks the capturing daemon for its tables. */
 export async function check(context: SourceContext, signal: AbortSignal): Promise<readonly Finding[]> {
@@ -39,12 +39,4 @@ function aclsOf({ naming, daemon, cluster }: SourceContext): string {
     `${user} --operation Write --operation Describe --resource-pattern-type prefixed --transactional-id '${id}'`,
   ];
   return `with an authorizer the source needs, by kafka-acls.sh: ${lines.join("; ")}`;
-}
-
-function ok(id: string, what: string): Finding {
-  return { id, level: "ok", what, fix: null };
-}
-
-function failed(id: string, { code, message, hint }: MillraceError): Finding {
-  return { id, level: "error", what: `${code}: ${message}`, fix: hint ?? null };
 }

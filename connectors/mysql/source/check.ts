@@ -7,6 +7,7 @@ import { readFiles, readTip } from "./log/log-state.ts";
 import { selectTables } from "./catalog/selection.ts";
 import { checkServer, expirySeconds, readServer, type ServerFacts, unfitSettings } from "./server.ts";
 import { zoneColumns } from "./catalog/zone-columns.ts";
+import { ok } from "../../kit/findings.ts";
 
 const EXPIRY_SECONDS_LOW = 86_400;
 
@@ -67,10 +68,6 @@ async function cascades(
       what: `the foreign key ${name} of ${schema}.${table} (ON DELETE ${onDelete}, ON UPDATE ${onUpdate}) changes rows that this server does not log`,
       fix: "Delete and update the child rows by statements of the application, or read the table again after such changes: millrace snapshot start --tables.",
     }));
-}
-
-function ok(id: string, what: string): Finding {
-  return { id, level: "ok", what, fix: null };
 }
 
 async function collect(findings: Finding[], id: string, work: () => Promise<void>): Promise<void> {

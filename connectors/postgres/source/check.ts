@@ -9,6 +9,7 @@ import { selectTables } from "./catalog/selection.ts";
 import { identifySystem, readServer, serverProblems, type ServerFacts } from "./log/server.ts";
 import { checkSlotKind, checkSlotValid, readSlot } from "./log/slot.ts";
 import { connectReplication } from "./stream/transport.ts";
+import { ok } from "../../kit/findings.ts";
 
 export async function check(context: SourceContext, signal: AbortSignal): Promise<readonly Finding[]> {
   let facts: ServerFacts;
@@ -137,10 +138,6 @@ const NAMES = new Map<unknown, string>([
   [checkFailover, "postgres.failover"],
   [checkKeep, "postgres.max_slot_wal_keep_size"],
 ]);
-
-function ok(id: string, what: string): Finding {
-  return { id, level: "ok", what, fix: null };
-}
 
 function failed(id: string, error: MillraceError): Finding {
   const known = findMillraceError(error);

@@ -1,0 +1,12 @@
+import type { Finding } from "../../src/core/contracts/connector.ts";
+import type { MillraceError } from "../../src/core/errors.ts";
+
+/** A check that found nothing wrong. */
+export function ok(id: string, what: string): Finding {
+  return { id, level: "ok", what, fix: null };
+}
+
+/** A check that ended with an error, told with its number. */
+export function failed(id: string, { code, message, hint }: MillraceError): Finding {
+  return { id, level: "error", what: `${code}: ${message}`, fix: hint ?? null };
+}
