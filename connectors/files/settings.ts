@@ -1,0 +1,16 @@
+import type { Store } from "./store/store.ts";
+
+/** When changes that wait in the log become files: as soon as one of these is reached. */
+export interface RollLimits {
+  readonly rows: number;
+  readonly bytes: number;
+  readonly ageMs: number;
+}
+
+export interface FilesSettings {
+  readonly name: string;
+  readonly format: "parquet" | "ndjson";
+  readonly roll: RollLimits;
+  readonly memoryLimit: string;
+  readonly store: () => Promise<Store>;
+}
