@@ -20,6 +20,7 @@ const FOLDER_BYTES_MAX = 200;
 
 /** What Millrace adds to the columns of a table. */
 export const OWN_COLUMNS = [
+  "_millrace_sequence",
   "_millrace_op",
   "_millrace_version",
   "_millrace_offset",

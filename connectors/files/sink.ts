@@ -16,7 +16,7 @@ import type { FilesSettings } from "./settings.ts";
 import type { Store } from "./store/store.ts";
 import { CsvRows } from "./text/csv.ts";
 import { NdjsonRows } from "./text/ndjson.ts";
-import { StepRows } from "./text/step-parts.ts";
+import { type StepParts, StepRows } from "./text/step-parts.ts";
 
 /** Larger steps make fewer entries of the log. */
 const CLOSE_MS_MAX = 30_000;
@@ -93,10 +93,13 @@ export class FilesSink implements Sink {
 
   async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
     const { log } = this.#ours(signal);
-    const rows = this.#rows.partsOf(step, this.#clock.now());
     const position = serializePosition(step.progress.position);
-    outcome.waiting?.();
-    await this.#guarded(() => log.add({ position, ...checkpointTexts(step.progress) }, rows, signal));
+    const partsOf = (entry: number): StepParts => {
+      const parts = this.#rows.partsOf(step, entry, this.#clock.now());
+      outcome.waiting?.();
+      return parts;
+    };
+    await this.#guarded(() => log.add({ position, ...checkpointTexts(step.progress) }, partsOf, signal));
   }
 
   async verify(signal: AbortSignal): Promise<void> {

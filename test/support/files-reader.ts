@@ -40,6 +40,15 @@ export class FilesReader {
     });
   }
 
+  /** How many changes wait in the log for their files. */
+  waiting(): number {
+    const folder = join(this.#path, "_millrace/log");
+    const newest = existsSync(folder) ? readdirSync(folder).toSorted().at(-1) : undefined;
+    if (newest === undefined) return 0;
+    const [head = "{}"] = readFileSync(join(folder, newest), "utf8").split("\n", 1);
+    return Number(plainOf(fieldsOf(fieldsOf(readJson(head)).get("waiting")).get("rows")));
+  }
+
   /** The files that readers find who list the folders of tables. */
   listed(): readonly string[] {
     if (!existsSync(this.#path)) return [];

@@ -9,6 +9,7 @@ import { failpoint } from "../../../src/core/failpoint.ts";
 import { parsePosition } from "../../../src/core/model/position.ts";
 import { filesError } from "../errors.ts";
 import { logKey, MANIFESTS, numberOf } from "../names.ts";
+import { lastEntryOf } from "../publish/manifest.ts";
 import type { Publisher } from "../publish/publisher.ts";
 import type { RollLimits } from "../settings.ts";
 import type { Store } from "../store/store.ts";
@@ -71,10 +72,12 @@ export class ChangeLog {
     return this.#state.checkpoint;
   }
 
-  async add(checkpoint: Checkpoint, rows: StepParts, signal: AbortSignal): Promise<void> {
+  /** `partsOf` is told the number of the entry. */
+  async add(checkpoint: Checkpoint, partsOf: (entry: number) => StepParts, signal: AbortSignal): Promise<void> {
     const { clock, owner } = this.#tools;
     // Changes of one publication have one form.
     if (this.#state.text !== owner.text) await this.publishAll(signal);
+    const rows = partsOf(this.#log.newest + 1);
     const waiting = this.#with(rows, clock.now());
     await this.#append({ ...this.#state, checkpoint, waiting, text: owner.text }, rows, signal);
     if (this.#isDue()) await this.publishAll(signal);
@@ -165,13 +168,16 @@ function continued({ store }: Tools, { newest, oldest, entry }: FoundLog): Begun
   };
 }
 
-/** Manifests that are there stay, and the new ones follow them. */
+/** Manifests that are there stay, and the new ones follow them; so do the numbers of entries, which order the changes. */
 async function anew({ store, owner }: Tools, signal: AbortSignal): Promise<Begun> {
+  const leftOver = await entryNumbers(store, signal);
   await removeEntries(store, signal);
   const numbers = (await store.list(MANIFESTS, signal)).flatMap((key) => numberOf(key, MANIFESTS) ?? []);
-  const manifest = Math.max(0, ...numbers) + 1;
+  const last = Math.max(0, ...numbers);
+  const newest = Math.max(0, ...leftOver, last === 0 ? 0 : await lastEntryOf(store, last, signal));
+  const manifest = last + 1;
   const fresh = { checkpoint: NO_CHECKPOINT, waiting: NOTHING_WAITS, publishing: false, partial: false, text: owner.text };
-  return { log: new LogWriter(store, 0, 1), state: { ...fresh, since: 1, manifest } };
+  return { log: new LogWriter(store, newest, null), state: { ...fresh, since: newest + 1, manifest } };
 }
 
 async function removeEntries(store: Store, signal: AbortSignal): Promise<void> {

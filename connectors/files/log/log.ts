@@ -44,12 +44,15 @@ export class LogWriter {
   readonly #store: Store;
   #newest: number;
   #oldest: number;
+  /** No entry is there: the next one is the first. */
+  #isEmpty: boolean;
 
-  /** `newest`: 0 where there is none. */
-  constructor(store: Store, newest: number, oldest: number) {
+  /** `newest`: the last number that was used. `oldest`: null where no entry is there. */
+  constructor(store: Store, newest: number, oldest: number | null) {
     this.#store = store;
     this.#newest = newest;
-    this.#oldest = oldest;
+    this.#isEmpty = oldest === null;
+    this.#oldest = oldest ?? newest + 1;
   }
 
   get newest(): number {
@@ -63,11 +66,12 @@ export class LogWriter {
     const isOurs = await this.#store.create(key, bytesOfEntry(head, parts), signal);
     failpoint("files.entry-written");
     if (!isOurs) await this.#expectOwn(sequence, head.writer, signal);
-    if (this.#newest > 0 && !(await this.#store.has(logKey(this.#newest), signal))) {
+    if (!this.#isEmpty && !(await this.#store.has(logKey(this.#newest), signal))) {
       await this.#store.remove(key, signal);
       throw await this.#missing(head.lease, signal);
     }
     this.#newest = sequence;
+    this.#isEmpty = false;
   }
 
   /** The newest entry is where this process left it, and nobody has continued behind it. */

@@ -1,6 +1,10 @@
+import * as z from "zod";
 import { parsePosition } from "../../../src/core/model/position.ts";
 import { rowVersion } from "../../../src/core/model/version.ts";
 import type { Checkpoint, Shape } from "../log/entry.ts";
+import { filesError } from "../errors.ts";
+import { manifestKey } from "../names.ts";
+import type { Store } from "../store/store.ts";
 import { fileColumns } from "./columns.ts";
 
 export interface PublishedFile {
@@ -13,18 +17,35 @@ export interface PublishedFile {
   readonly until: string;
 }
 
+export interface ManifestHead {
+  readonly manifest: number;
+  /** The number of the last entry of the log whose changes are in the files. */
+  readonly lastEntry: number;
+  readonly checkpoint: Checkpoint;
+}
+
+const LAST_ENTRY = z.object({ lastEntry: z.int() });
+
+/** Of a manifest, for a log that begins behind it. */
+export async function lastEntryOf(store: Store, manifest: number, signal: AbortSignal): Promise<number> {
+  const bytes = await store.read(manifestKey(manifest), signal);
+  const found = LAST_ENTRY.safeParse(JSON.parse(bytes?.toString("utf8") ?? "null"));
+  if (!found.success) throw filesError("MR4204", "fatal", `${manifestKey(manifest)} is not a manifest of Millrace's`);
+  return found.data.lastEntry;
+}
+
 /**
  * A set of files that belong together: who reads the files of all manifests up to one sees each change before its position
  * once, of all tables. Fields are added, never changed.
  */
 export function manifestBytes(
-  manifest: number,
-  { position }: Checkpoint,
+  { manifest, lastEntry, checkpoint: { position } }: ManifestHead,
   files: readonly PublishedFile[],
   format: "ndjson" | "parquet",
 ): Buffer {
   const value = {
     manifest,
+    lastEntry,
     format,
     position,
     wholeBelow: wholeBelow(position),

@@ -14,7 +14,8 @@ export interface RowsFile {
 export function parquetSql(shape: Shape, from: RowsFile, to: string): string {
   const columns = fileColumns(shape).map((column, i) => ({ ...column, field: `c${i}` }));
   const own = [
-    "op AS _millrace_op",
+    'sequence AS "_millrace_sequence"',
+    'op AS "_millrace_op"',
     'version AS "_millrace_version"',
     '"offset" AS "_millrace_offset"',
     'make_timestamptz(commit_us) AS "_millrace_commit_time"',
@@ -46,7 +47,7 @@ function exactOf(unfit: readonly Unfit[]): string {
 function readCsv(columnCount: number, { path, rowBytesMax }: RowsFile): string {
   const fields = [
     ...Array.from({ length: columnCount }, (_, i) => `'c${i}': 'VARCHAR'`),
-    "'op': 'VARCHAR', 'version': 'BIGINT', 'offset': 'BIGINT', 'commit_us': 'BIGINT'",
+    "'sequence': 'BIGINT', 'op': 'VARCHAR', 'version': 'BIGINT', 'offset': 'BIGINT', 'commit_us': 'BIGINT'",
     "'transaction_id': 'VARCHAR', 'unchanged': 'VARCHAR'",
   ];
   const size = rowBytesMax > ROW_BYTES_DEFAULT ? rowBytesMax + 1024 : null;

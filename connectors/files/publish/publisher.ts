@@ -52,10 +52,10 @@ export class Publisher {
         files.push(await this.#file(group, `${publication.manifest}-${files.length}`, publication.text, signal));
         failpoint("files.file-written");
       }
-      const { manifest, checkpoint } = publication;
+      const { manifest, checkpoint, until: lastEntry } = publication;
       const format = publication.text === "csv" ? "parquet" : "ndjson";
       failpoint("files.before-manifest");
-      await this.#store.create(manifestKey(manifest), manifestBytes(manifest, checkpoint, files, format), signal);
+      await this.#store.create(manifestKey(manifest), manifestBytes({ manifest, lastEntry, checkpoint }, files, format), signal);
       failpoint("files.manifest-written");
     } finally {
       await rm(folder, { recursive: true, force: true });

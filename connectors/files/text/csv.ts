@@ -3,12 +3,13 @@
  * Millrace's own columns. A cell has Postgres' text form; an array has its JSON form. `parquet-sql.ts` reads it.
  */
 import { ByteWriter } from "../../../src/core/bytes.ts";
-import type { TableVersion } from "../../../src/core/model/schema.ts";
 import { CELL_NULL, CELL_TEXT, CELL_UNCHANGED } from "../../../src/core/model/tuple.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { ColumnType } from "../../../src/core/model/types.ts";
 import { writeJson } from "../../../src/core/values/json.ts";
 import { writeBinaryText } from "../../../src/core/values/text.ts";
-import type { OfTransaction, Row, RowWriter } from "./row-text.ts";
+import { columnNames } from "../names.ts";
+import type { Mark, OfTransaction, Row, RowWriter } from "./row-text.ts";
 
 const COMMA = 0x2c;
 const LINE_FEED = 0x0a;
@@ -19,9 +20,11 @@ const KEPT_BYTES_MAX = 4 * 1024 * 1024;
 
 export class CsvRows implements RowWriter {
   readonly text = "csv";
+  readonly #names = new WeakMap<TableVersion, readonly string[]>();
   #scratch = new ByteWriter(1024);
 
-  row(out: ByteWriter, { table, bytes, cells, op, offset, isKeyOnly }: Row, of: OfTransaction): void {
+  row(out: ByteWriter, row: Row, of: OfTransaction): void {
+    const { table, bytes, cells, isKeyOnly } = row;
     const { columns, key } = table;
     let unchanged = 0;
     for (let c = 0; c < columns.length; c++) {
@@ -32,14 +35,20 @@ export class CsvRows implements RowWriter {
       }
       out.byte(COMMA);
     }
-    const names = unchanged === 0 || isKeyOnly ? null : columns.filter((_, c) => cells.kind[c] === CELL_UNCHANGED);
-    this.#tail(out, op, offset, of, names === null ? "" : JSON.stringify(names.map(({ name }) => name)));
+    this.#tail(out, row, of, unchanged === 0 || isKeyOnly ? "" : this.#unchanged(table, cells.kind));
     if (this.#scratch.bytes.length > KEPT_BYTES_MAX) this.#scratch = new ByteWriter(1024);
   }
 
-  mark(out: ByteWriter, { columns }: TableVersion, op: "t" | "s", offset: number, of: OfTransaction): void {
-    out.ascii(",".repeat(columns.length));
-    this.#tail(out, op, offset, of, "");
+  mark(out: ByteWriter, mark: Mark, of: OfTransaction): void {
+    out.ascii(",".repeat(mark.table.columns.length));
+    this.#tail(out, mark, of, "");
+  }
+
+  /** The names that the columns have in the file. */
+  #unchanged(table: TableVersion, kinds: Uint8Array): string {
+    let names = this.#names.get(table);
+    if (names === undefined) this.#names.set(table, (names = columnNames(table.columns)));
+    return JSON.stringify(names.filter((_, c) => kinds[c] === CELL_UNCHANGED));
   }
 
   #cell(out: ByteWriter, type: ColumnType, kind: number, bytes: Uint8Array, start: number, length: number): void {
@@ -51,8 +60,8 @@ export class CsvRows implements RowWriter {
     return quoted(out, scratch.bytes, 0, scratch.length);
   }
 
-  #tail(out: ByteWriter, op: string, offset: number, of: OfTransaction, unchanged: string): void {
-    out.ascii(`${op},${of.version},${offset},${of.commitTimeUs},`);
+  #tail(out: ByteWriter, row: Pick<Row, "sequence" | "op" | "offset">, of: OfTransaction, unchanged: string): void {
+    out.ascii(`${row.sequence},${row.op},${of.version},${row.offset},${of.commitTimeUs},`);
     this.#text(out, of.id);
     out.byte(COMMA);
     this.#text(out, unchanged);

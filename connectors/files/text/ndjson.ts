@@ -5,7 +5,7 @@ import { CELL_UNCHANGED } from "../../../src/core/model/tuple.ts";
 import { writeUnixTimeJson } from "../../../src/core/values/calendar.ts";
 import { writeJson } from "../../../src/core/values/json.ts";
 import { writeJsonText } from "../../../src/core/values/json-string.ts";
-import type { OfTransaction, Op, Row, RowWriter } from "./row-text.ts";
+import type { Mark, OfTransaction, Row, RowWriter } from "./row-text.ts";
 
 const COMMA = 0x2c;
 const LINE_FEED = 0x0a;
@@ -18,10 +18,11 @@ export class NdjsonRows implements RowWriter {
   /** `,"name":` of each column. */
   readonly #names = new WeakMap<TableVersion, readonly Buffer[]>();
 
-  row(out: ByteWriter, { table, bytes, cells, op, offset, isKeyOnly }: Row, of: OfTransaction): void {
+  row(out: ByteWriter, row: Row, of: OfTransaction): void {
+    const { table, bytes, cells, isKeyOnly } = row;
     const names = this.#namesOf(table);
     const { columns } = table;
-    writeHead(out, op, offset, of);
+    writeHead(out, row, of);
     let unchanged = 0;
     const count = isKeyOnly ? table.key.length : columns.length;
     for (let k = 0; k < count; k++) {
@@ -40,8 +41,8 @@ export class NdjsonRows implements RowWriter {
     out.byte(LINE_FEED);
   }
 
-  mark(out: ByteWriter, _table: TableVersion, op: "t" | "s", offset: number, of: OfTransaction): void {
-    writeHead(out, op, offset, of);
+  mark(out: ByteWriter, mark: Mark, of: OfTransaction): void {
+    writeHead(out, mark, of);
     out.byte(CLOSE_BRACE);
     out.byte(LINE_FEED);
   }
@@ -68,8 +69,13 @@ export class NdjsonRows implements RowWriter {
   }
 }
 
-function writeHead(out: ByteWriter, op: Op, offset: number, { version, commitTimeUs, id }: OfTransaction): void {
-  out.ascii(`{"_millrace_op":"${op}","_millrace_version":${version},"_millrace_offset":${offset}`);
+function writeHead(
+  out: ByteWriter,
+  { sequence, op, offset }: Pick<Row, "sequence" | "op" | "offset">,
+  { version, commitTimeUs, id }: OfTransaction,
+): void {
+  out.ascii(`{"_millrace_sequence":${sequence},"_millrace_op":"${op}",`);
+  out.ascii(`"_millrace_version":${version},"_millrace_offset":${offset}`);
   out.ascii(',"_millrace_commit_time":"');
   writeUnixTimeJson(out, commitTimeUs);
   out.byte(QUOTE);

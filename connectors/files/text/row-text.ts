@@ -16,6 +16,8 @@ export type Op = "c" | "u" | "d" | "r" | "t" | "s";
 
 /** A change of a row. `cells` are those of `bytes`. */
 export interface Row {
+  /** Grows from change to change, over all tables. */
+  readonly sequence: number;
   readonly table: KeyedTable;
   readonly bytes: Uint8Array;
   readonly cells: CellMap;
@@ -25,10 +27,15 @@ export interface Row {
   readonly isKeyOnly: boolean;
 }
 
+/** A truncate or a sweep, which is of no row. */
+export interface Mark extends Pick<Row, "sequence" | "offset"> {
+  readonly table: TableVersion;
+  readonly op: "t" | "s";
+}
+
 /** How changes are written in the log: one line each, or what a line is in the format. */
 export interface RowWriter {
   readonly text: RowText;
   row(out: ByteWriter, row: Row, of: OfTransaction): void;
-  /** A truncate or a sweep, which is of no row. */
-  mark(out: ByteWriter, table: TableVersion, op: "t" | "s", offset: number, of: OfTransaction): void;
+  mark(out: ByteWriter, mark: Mark, of: OfTransaction): void;
 }

@@ -28,6 +28,8 @@ interface OpenPart {
 }
 
 const FIRST_BYTES = 16 * 1024;
+/** The product with an entry's number is exact for 500 million entries. */
+const CHANGES_PER_ENTRY = 2 ** 24;
 const US_PER_MS = 1000n;
 
 export class StepRows {
@@ -38,14 +40,16 @@ export class StepRows {
   #tx = -1;
   #of: OfTransaction = { version: "", commitTimeUs: 0n, id: "" };
   #date = "";
+  #sequence = 0;
 
   constructor(writer: RowWriter) {
     this.#writer = writer;
   }
 
-  /** `nowMs`: the time of what has no commit. */
-  partsOf(step: Step, nowMs: number): StepParts {
+  /** `entry`: the number of the entry. `nowMs`: the time of what has no commit. */
+  partsOf(step: Step, entry: number, nowMs: number): StepParts {
     this.#parts.clear();
+    this.#sequence = entry * CHANGES_PER_ENTRY;
     if (step.kind === "rows") this.#rows(step);
     else if (step.kind === "truncate") {
       const { table, version, record } = step;
@@ -74,11 +78,9 @@ export class StepRows {
       cells.read(bytes, isKeyOnly ? block.before[row]! : block.after[row]!);
       const part = this.#partOf(writes.table, block.transactions.version[block.tx[row]!]!);
       const at = part.out.length;
-      this.#writer.row(
-        part.out,
-        { table: writes.table, bytes, cells, op: changeOp(writes, entry), offset: changeOffset(block, row), isKeyOnly },
-        this.#of,
-      );
+      const sequence = this.#sequence++;
+      const [op, offset] = [changeOp(writes, entry), changeOffset(block, row)];
+      this.#writer.row(part.out, { sequence, table: writes.table, bytes, cells, op, offset, isKeyOnly }, this.#of);
       counted(part, at);
     });
   }
@@ -87,7 +89,7 @@ export class StepRows {
     this.#date = dateOf(of.commitTimeUs);
     const part = this.#partOf(table, BigInt(of.version));
     const at = part.out.length;
-    this.#writer.mark(part.out, table, op, offset, of);
+    this.#writer.mark(part.out, { sequence: this.#sequence++, table, op, offset }, of);
     counted(part, at);
   }
 
