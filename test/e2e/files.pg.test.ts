@@ -1,7 +1,8 @@
 /** The daemon from Postgres to files: what the SQL of docs/warehouses makes of them is the source. */
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { join } from "node:path";
-import { FilesReader } from "../support/files-reader.ts";
+import { afterAll, beforeAll, test } from "vitest";
+import { EDGE_TYPES, edgeValues } from "../support/postgres-edge-values.ts";
+import { FURTHER_TYPES, furtherValues } from "../support/postgres-further-values.ts";
+import { roundTrip } from "../support/postgres-round-trip.ts";
 import { testSeed } from "../support/random.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import { LOG_KINDS } from "../support/sink-set.ts";
@@ -26,23 +27,8 @@ afterAll(async () => {
   await pipeline?.[Symbol.asyncDispose]();
 });
 
-function reader(): FilesReader {
-  return new FilesReader(join(pipeline.installation.folder, "changes"));
-}
-
-/** All changes that are committed at the source are in files. */
-async function published(): Promise<void> {
-  await pipeline.settled();
-  await eventually(async () => expect(reader().waiting()).toBe(0), { withinMs: 30_000 });
-}
-
-async function expectEqual(tables: readonly string[]): Promise<void> {
-  await published();
-  await pipeline.expectEqual(tables);
-}
-
 test("a workload with changes of keys and shapes: the merged files equal the source", async () => {
-  await expectEqual(WORKLOAD_TABLES);
+  await pipeline.expectEqual(WORKLOAD_TABLES);
   workload.start(5);
   const past = async (count: number): Promise<void> => {
     const until = workload.transactionCount + count;
@@ -60,7 +46,11 @@ test("a workload with changes of keys and shapes: the merged files equal the sou
   await pipeline.run("alter table account alter column extra type text");
   await past(50);
   await workload.stop();
-  await expectEqual([...WORKLOAD_TABLES, "late"]);
+  await pipeline.expectEqual([...WORKLOAD_TABLES, "late"]);
   await pipeline.run("truncate late; insert into late values (1, 1, 'again')");
-  await expectEqual([...WORKLOAD_TABLES, "late"]);
+  await pipeline.expectEqual([...WORKLOAD_TABLES, "late"]);
+});
+
+test("all types land as the README has them", async () => {
+  await roundTrip([...edgeValues, ...furtherValues], `${EDGE_TYPES}; ${FURTHER_TYPES}`, LOG_KINDS);
 });

@@ -17,6 +17,9 @@ interface Manifest {
   readonly files: readonly ManifestFile[];
 }
 
+/** Not rows that were read, nor what a resync removes. */
+const OF_THE_LOG =
+  "_millrace_op IN ('c', 'u', 'd', 't') AND _millrace_offset < 4294967296 AND _millrace_transaction IS NOT NULL";
 /** Behind all changes of its transaction. */
 const END = 2n ** 40n;
 
@@ -58,6 +61,27 @@ export class FilesReader {
       .map(({ parentPath, name }) => join(parentPath, name).slice(this.#path.length + 1))
       .filter((path) => !path.startsWith("_"))
       .toSorted();
+  }
+
+  /** Changes of the log that are in Parquet files more than once, and changes whose order in the files is not that of the log. */
+  async repeated(): Promise<readonly string[]> {
+    using duckdb = await connectedDuckdb();
+    const found: string[] = [];
+    for (const table of new Set(this.listed().map((path) => path.split("/")[0]!))) {
+      const files = `read_parquet('${join(this.#path, table)}/*/*.parquet', union_by_name = true, hive_partitioning = false)`;
+      const twice = await duckdb.connection.runAndReadAll(`
+        SELECT _millrace_version::VARCHAR, _millrace_offset::VARCHAR, _millrace_op, count(*)::INT FROM ${files}
+        WHERE ${OF_THE_LOG} GROUP BY ALL HAVING count(*) > 1`);
+      found.push(...twice.getRowsJson().map((row) => `${table} ${JSON.stringify(row)}`));
+      const backwards = await duckdb.connection.runAndReadAll(`
+        SELECT count(*)::INT, any_value({v, o, before_v, before_o, op, before_op, tx, s})::VARCHAR FROM (SELECT _millrace_op op, _millrace_transaction tx, _millrace_sequence s, lag(_millrace_op) over q as before_op, _millrace_version AS v, _millrace_offset AS o,
+          lag(_millrace_version) OVER q AS before_v, lag(_millrace_offset) OVER q AS before_o FROM ${files}
+          WHERE ${OF_THE_LOG} WINDOW q AS (ORDER BY _millrace_sequence))
+        WHERE (v, o) < (before_v, before_o)`);
+      const count = Number(backwards.getRowsJson()[0]?.[0]);
+      if (count > 0) found.push(`${table}: ${JSON.stringify(backwards.getRowsJson())} ${count} changes come before earlier ones`);
+    }
+    return found;
   }
 
   /** In commit order. */

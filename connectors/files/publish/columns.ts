@@ -12,8 +12,8 @@ export interface FileColumn {
   readonly type: string;
   /** The value from `field`, the cell's text. Null where the type can't hold it. */
   readonly expression: (field: string) => string;
-  /** True if the source may have values that the type can't hold: their text is in `_millrace_exact`. */
-  readonly mayNotFit: boolean;
+  /** Whether the type can't hold the value of `field`, whose text is then in `_millrace_exact`. Null: it holds all. */
+  readonly unfit: ((field: string) => string) | null;
 }
 
 export function fileColumns({ columns }: Pick<Shape, "columns">): readonly FileColumn[] {
@@ -23,7 +23,7 @@ export function fileColumns({ columns }: Pick<Shape, "columns">): readonly FileC
 
 type Landing = Omit<FileColumn, "name">;
 
-const TEXT: Landing = { type: "VARCHAR", expression: (field) => field, mayNotFit: false };
+const TEXT: Landing = { type: "VARCHAR", expression: (field) => field, unfit: null };
 
 function landing(type: ColumnType): Landing {
   switch (type.kind) {
@@ -32,20 +32,20 @@ function landing(type: ColumnType): Landing {
     case "int":
       return cast(integerName(type.bits, type.signed));
     case "float":
-      return cast(type.bits === 32 ? "FLOAT" : "DOUBLE");
+      // DuckDB's dictionaries in Parquet merge both zeros.
+      return { ...cast(type.bits === 32 ? "FLOAT" : "DOUBLE"), unfit: (field) => `${field} = '-0'` };
     case "decimal": {
       const name = decimalName(type.precision, type.scale ?? 0);
       if (name === null) return TEXT;
-      return { type: name, expression: (field) => `TRY_CAST(${field} AS ${name})`, mayNotFit: true };
+      const value = (field: string): string => `TRY_CAST(${field} AS ${name})`;
+      return { type: name, expression: value, unfit: (field) => `${value(field)} IS NULL` };
     }
     case "bytes":
-      return { type: "BLOB", expression: (field) => `from_hex(substr(${field}, 3))`, mayNotFit: false };
+      return { type: "BLOB", expression: (field) => `from_hex(substr(${field}, 3))`, unfit: null };
     case "date":
-      return { type: "DATE", expression: (field) => inFourDigits(field, "DATE", 10), mayNotFit: true };
-    case "timestamp": {
-      const name = type.zone ? "TIMESTAMPTZ" : "TIMESTAMP";
-      return { type: name, expression: (field) => inFourDigits(field, name), mayNotFit: true };
-    }
+      return within("DATE", (field) => `length(${field}) = 10`);
+    case "timestamp":
+      return within(type.zone ? "TIMESTAMPTZ" : "TIMESTAMP", (field) => `${field}[5] = '-' AND ${field}[-1] <> 'C'`);
     case "text":
     case "enum":
     case "opaque":
@@ -60,13 +60,13 @@ function landing(type: ColumnType): Landing {
 }
 
 function cast(name: string): Landing {
-  return { type: name, expression: (field) => `CAST(${field} AS ${name})`, mayNotFit: false };
+  return { type: name, expression: (field) => `CAST(${field} AS ${name})`, unfit: null };
 }
 
-/** Years from 1 to 9999: what all warehouses have. No infinity has a dash there. */
-function inFourDigits(field: string, type: string, length?: number): string {
-  const fits = length === undefined ? `${field}[5] = '-' AND ${field}[-1] <> 'C'` : `length(${field}) = ${length}`;
-  return `CASE WHEN ${fits} THEN CAST(${field} AS ${type}) END`;
+/** Years from 1 to 9999, which all warehouses have; infinities, other years and years before Christ do not fit. */
+function within(type: string, fits: (field: string) => string): Landing {
+  const expression = (field: string): string => `CASE WHEN ${fits(field)} THEN CAST(${field} AS ${type}) END`;
+  return { type, expression, unfit: (field) => `NOT (${fits(field)})` };
 }
 
 /** Parquet's unsigned types are unknown to most warehouses. */

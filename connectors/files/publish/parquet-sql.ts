@@ -1,5 +1,5 @@
 import type { Shape } from "../log/entry.ts";
-import { fileColumns } from "./columns.ts";
+import { type FileColumn, fileColumns } from "./columns.ts";
 
 /** The reader refuses longer rows by default. */
 const ROW_BYTES_DEFAULT = 1024 * 1024;
@@ -23,25 +23,19 @@ export function parquetSql(shape: Shape, from: RowsFile, to: string): string {
     'unchanged AS "_millrace_unchanged"',
   ];
   const values = columns.map(({ field, expression, name }) => `${expression(field)} AS ${identifier(name)}`);
-  const unfit = columns.filter(({ mayNotFit }) => mayNotFit);
-  const exact = `${exactOf(unfit.map(({ field, name, expression }) => ({ field, name, value: expression(field) })))} AS "_millrace_exact"`;
+  const exact = `${exactOf(columns)} AS "_millrace_exact"`;
   const select = `SELECT ${[...own, exact, ...values].join(", ")} FROM ${readCsv(columns.length, from)}`;
   return `COPY (${select}) TO ${literal(to)} (FORMAT parquet, COMPRESSION zstd)`;
 }
 
-interface Unfit {
-  readonly field: string;
-  readonly name: string;
-  readonly value: string;
-}
-
 /** A JSON object with the texts of the cells whose types can't hold them; null where all do. */
-function exactOf(unfit: readonly Unfit[]): string {
-  if (unfit.length === 0) return "CAST(NULL AS VARCHAR)";
-  const is = ({ field, value }: Unfit): string => `(${field} IS NOT NULL AND ${value} IS NULL)`;
-  const pairs = unfit.map((one) => `{'k': ${literal(one.name)}, 'v': CASE WHEN ${is(one)} THEN ${one.field} END}`);
+function exactOf(columns: readonly (FileColumn & { readonly field: string })[]): string {
+  const tests = columns.flatMap(({ name, field, unfit }) => (unfit === null ? [] : [{ name, field, is: unfit(field) }]));
+  if (tests.length === 0) return "CAST(NULL AS VARCHAR)";
+  const pairs = tests.map(({ name, field, is }) => `{'k': ${literal(name)}, 'v': CASE WHEN ${is} THEN ${field} END}`);
   const kept = `list_filter([${pairs.join(", ")}], lambda x: x.v IS NOT NULL)`;
-  return `CASE WHEN ${unfit.map(is).join(" OR ")} THEN CAST(to_json(map_from_entries(${kept})) AS VARCHAR) END`;
+  const any = tests.map(({ field, is }) => `(${field} IS NOT NULL AND ${is})`).join(" OR ");
+  return `CASE WHEN ${any} THEN CAST(to_json(map_from_entries(${kept})) AS VARCHAR) END`;
 }
 
 function readCsv(columnCount: number, { path, rowBytesMax }: RowsFile): string {

@@ -2,11 +2,14 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { createHash } from "node:crypto";
+import { expect } from "vitest";
 import type { DuckDBConnection } from "@duckdb/node-api";
+import type { ColumnType } from "../../../src/core/model/types.ts";
 import { parquetLanding } from "../files-landing.ts";
 import { mergeSql } from "../files-merge.ts";
 import { connectedDuckdb, FilesReader } from "../files-reader.ts";
 import { readJson, spelledJson } from "../json-text.ts";
+import { eventually } from "../waiting.ts";
 import { rowId, type SinkReader, type SinkRow, versionFlaws } from "./reader.ts";
 import { quoted, type SourceTable } from "./source-table.ts";
 
@@ -15,9 +18,13 @@ export interface FilesSinkAddress {
   readonly path: string;
 }
 
+const PUBLISHED_WITHIN_MS = 30_000;
+
 export async function filesReader({ path }: FilesSinkAddress): Promise<SinkReader> {
   const duckdb = await connectedDuckdb();
   const reader = new FilesReader(path);
+  // The daemon makes files of what waits when it is old enough.
+  await eventually(async () => expect(reader.waiting()).toBe(0), { withinMs: PUBLISHED_WITHIN_MS });
   const inManifests = reader.manifests().flatMap(({ files }) => files.map((file) => file.path));
   const listed = reader.listed();
   if (JSON.stringify(inManifests.toSorted()) !== JSON.stringify(listed)) {
@@ -59,7 +66,7 @@ async function* rows(connection: DuckDBConnection, folder: string, table: Source
         const hex = held.get(name) ?? null;
         if (hex === null) return null;
         const text = Buffer.from(String(hex), "hex").toString("utf8");
-        return spelt(table.columns[i]!.type.kind, text);
+        return spelt(table.columns[i]!.type, text);
       });
       const id = rowId(table.key.map((ordinal) => cells[ordinal] ?? null));
       return { id, cells, flaws: versionFlaws(version) };
@@ -67,9 +74,13 @@ async function* rows(connection: DuckDBConnection, folder: string, table: Source
   }
 }
 
-function spelt(kind: string, text: string): string {
+function spelt({ kind, ...of }: ColumnType, text: string): string {
   if (kind === "array") return spelledJson(readJson(text));
-  if (kind === "float") return text === "-0.0" ? "-0" : String(Number(text.replace("inf", "Infinity").replace("nan", "NaN")));
+  if (kind === "float") {
+    if (/^-0(\.0)?$/.test(text)) return "-0";
+    const value = Number(text.replace("inf", "Infinity").replace("nan", "NaN"));
+    return String("bits" in of && of.bits === 32 ? Math.fround(value) : value);
+  }
   // Where all digits are behind the point, DuckDB prints no zero before it.
   return kind === "decimal" ? text.replace(/^(-?)\./, "$10.") : text;
 }
