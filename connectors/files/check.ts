@@ -10,7 +10,8 @@ export async function check({ store: open }: FilesSettings, signal: AbortSignal)
   try {
     await using store = await open();
     const found = await findLog(store, signal);
-    const what = found === null ? "holds no changes yet" : `holds changes up to ${found.entry.head.checkpoint.position}`;
+    const what =
+      found === null ? "holds no changes yet" : `holds changes up to ${found.entry.head.checkpoint.position}`;
     return [ok(id, `${store.place} can be read, and ${what}`)];
   } catch (error) {
     const known = findMillraceError(error);

@@ -35,13 +35,15 @@ export const pages = {
   },
   MR4204: {
     title: "The log below the sink's path can't be read",
-    cause: "An object of the log is not what Millrace wrote there: it is damaged, or a newer version of Millrace wrote it.",
+    cause:
+      "An object of the log is not what Millrace wrote there: it is damaged, or a newer version of Millrace wrote it.",
     remedy:
       "Restore `_millrace/log` below the path, use the newer version, or choose an empty `path`: then Millrace reads all rows again.",
   },
   MR4205: {
     title: "A Parquet file can't be made",
-    cause: "DuckDB, which makes the sink's Parquet files, has failed. The changes stay in the log, and the sink tries again.",
+    cause:
+      "DuckDB, which makes the sink's Parquet files, has failed. The changes stay in the log, and the sink tries again.",
     remedy:
       "Read the cause in the daemon's log. If DuckDB needs more memory, raise `memoryLimit` or lower `roll.bytes`.",
   },
@@ -49,6 +51,43 @@ export const pages = {
     title: "The sink is not open",
     cause: "The sink was closed, or failed and was not opened again yet.",
     remedy: "Nothing: the daemon opens it again.",
+  },
+  MR4211: {
+    title: "S3 refuses the credentials",
+    cause:
+      "The access key is unknown, its secret is wrong or has expired, or it lacks a permission. The message has S3's code. Nothing " +
+      "is lost: the sink goes on when the credentials work.",
+    remedy:
+      "Check `s3.accessKeyId` and `s3.secretAccessKey`, or AWS' variables, profile or role where these are not set. The sink needs " +
+      "s3:ListBucket and s3:ListBucketMultipartUploads on the bucket, and s3:GetObject, s3:PutObject, s3:DeleteObject and " +
+      "s3:AbortMultipartUpload on the prefix.",
+  },
+  MR4212: {
+    title: "The bucket can't be used",
+    cause: "There is no bucket of that name, or it lies in another region or behind another endpoint.",
+    remedy: "Make the bucket, or check `path`, `s3.region` and `s3.endpoint`. The sink goes on by itself.",
+  },
+  MR4213: {
+    title: "The machine's clock differs from S3's",
+    cause: "S3 refuses requests whose time differs from its own by more than 15 minutes.",
+    remedy: "Set the machine's clock, for instance by NTP. The sink goes on by itself.",
+  },
+  MR4214: {
+    title: "S3 can't be reached",
+    cause: "The connection failed or took too long, or S3 answered that it is busy (503, SlowDown). Nothing is lost.",
+    remedy: "Nothing: the sink tries again. Check the network and `s3.endpoint` if it goes on.",
+  },
+  MR4215: {
+    title: "S3 refuses a request",
+    cause: "The server answered with an error that no other number is for. The message has its code.",
+    remedy: "Look the code up in the documentation of the server. The sink tries again at growing intervals.",
+  },
+  MR4216: {
+    title: "The server has no conditional writes",
+    cause:
+      "The sink creates an object only if its key is free (`If-None-Match: *`), so that two processes never write at once. The server " +
+      "overwrote an object in spite of that.",
+    remedy: "Use a server with conditional writes: AWS S3, MinIO since 2024-09, Cloudflare R2, Ceph since Tentacle.",
   },
 } satisfies ErrorPages;
 

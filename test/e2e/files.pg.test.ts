@@ -37,7 +37,9 @@ test("a workload with changes of keys and shapes: the merged files equal the sou
   await past(100);
   await pipeline.run("alter table account add column extra int default 7");
   await past(50);
-  await pipeline.run("create table late (id int primary key, n int, body text); alter table late alter body set storage external");
+  await pipeline.run(
+    "create table late (id int primary key, n int, body text); alter table late alter body set storage external",
+  );
   await pipeline.run("insert into late select g, 0, repeat(md5(g::text), 90) from generate_series(1, 300) g");
   await pipeline.run("update late set n = n + 1 where id % 2 = 0; update late set id = id + 1000 where id % 5 = 0");
   await pipeline.run("update late set id = id + 1000, n = 5 where id % 10 = 0; update late set n = 6 where id > 2000");

@@ -4,14 +4,8 @@ import { landingOf } from "./json-landing.ts";
 import { spelledJson } from "./json-text.ts";
 
 export function parquetLanding({ type }: Pick<Column, "type">, text: string): string {
-  switch (type.kind) {
-    case "bool":
-      return text === "t" ? "true" : "false";
-    case "float":
-      return text === "-0" ? text : String(type.bits === 32 ? Math.fround(Number(text)) : Number(text));
-    case "array":
-      return spelledJson(landingOf(type, text));
-    default:
-      return text;
-  }
+  if (type.kind === "bool") return text === "t" ? "true" : "false";
+  if (type.kind === "array") return spelledJson(landingOf(type, text));
+  if (type.kind !== "float" || text === "-0") return text;
+  return String(type.bits === 32 ? Math.fround(Number(text)) : Number(text));
 }

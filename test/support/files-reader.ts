@@ -37,7 +37,11 @@ export class FilesReader {
       const fields = fieldsOf(readJson(readFileSync(join(folder, name), "utf8")));
       const files = itemsOf(fields.get("files")).map((file) => {
         const of = fieldsOf(file);
-        return { path: plainOf(of.get("path")), table: plainOf(of.get("table")), rows: Number(plainOf(of.get("rows"))) };
+        return {
+          path: plainOf(of.get("path")),
+          table: plainOf(of.get("table")),
+          rows: Number(plainOf(of.get("rows"))),
+        };
       });
       return { wholeBelow: BigInt(plainOf(fields.get("wholeBelow"))), files };
     });
@@ -74,12 +78,12 @@ export class FilesReader {
         WHERE ${OF_THE_LOG} GROUP BY ALL HAVING count(*) > 1`);
       found.push(...twice.getRowsJson().map((row) => `${table} ${JSON.stringify(row)}`));
       const backwards = await duckdb.connection.runAndReadAll(`
-        SELECT count(*)::INT, any_value({v, o, before_v, before_o, op, before_op, tx, s})::VARCHAR FROM (SELECT _millrace_op op, _millrace_transaction tx, _millrace_sequence s, lag(_millrace_op) over q as before_op, _millrace_version AS v, _millrace_offset AS o,
+        SELECT count(*)::INT FROM (SELECT _millrace_version AS v, _millrace_offset AS o,
           lag(_millrace_version) OVER q AS before_v, lag(_millrace_offset) OVER q AS before_o FROM ${files}
           WHERE ${OF_THE_LOG} WINDOW q AS (ORDER BY _millrace_sequence))
-        WHERE (v, o) < (before_v, before_o)`);
+        WHERE v < before_v OR (v = before_v AND o < before_o)`);
       const count = Number(backwards.getRowsJson()[0]?.[0]);
-      if (count > 0) found.push(`${table}: ${JSON.stringify(backwards.getRowsJson())} ${count} changes come before earlier ones`);
+      if (count > 0) found.push(`${table}: ${count} changes come before earlier ones`);
     }
     return found;
   }
@@ -124,10 +128,14 @@ export class FilesReader {
 export async function parquetEntries(file: string, table: TableVersion): Promise<readonly StreamEntry[]> {
   using duckdb = await connectedDuckdb();
   const { connection } = duckdb;
-  const described = await connection.runAndReadAll(`DESCRIBE SELECT * FROM read_parquet('${file}', hive_partitioning = false)`);
-  const columns = described.getRowsJson().map(([name, type]) => ({ name: String(name), type: String(type) }));
+  const described = await connection.runAndReadAll(
+    `DESCRIBE SELECT * FROM read_parquet('${file}', hive_partitioning = false)`,
+  );
+  const columns = described.getRowsJson().map(([name, type]) => ({ name: textOf(name), type: textOf(type) }));
   const texts = columns.map(({ name, type }) => asText(`"${name.replaceAll('"', '""')}"`, type));
-  const rows = await connection.runAndReadAll(`SELECT ${texts.join(", ")} FROM read_parquet('${file}', hive_partitioning = false)`);
+  const rows = await connection.runAndReadAll(
+    `SELECT ${texts.join(", ")} FROM read_parquet('${file}', hive_partitioning = false)`,
+  );
   const own = columns.filter(({ name }) => name.startsWith("_millrace_")).length;
   return rows.getRowsJS().map((row) => {
     const cellOf = (value: unknown): string | null => (value === null ? null : spelled(value));
@@ -159,6 +167,12 @@ export async function connectedDuckdb() {
   };
 }
 
+/** Of a query whose columns are texts. */
+export function textOf(value: unknown): string {
+  if (typeof value !== "string") throw new TypeError("the query gives text here");
+  return value;
+}
+
 function asText(column: string, type: string): string {
   if (type === "FLOAT" || type === "DOUBLE") return column;
   if (type === "BLOB") return `'\\x' || lower(hex(${column}))`;
@@ -186,12 +200,17 @@ function entryOf(
     const { name } = table.columns[c]!;
     return unchanged.includes(name) ? undefined : cell(name, c);
   });
-  return { kind: "change", table: table.id, op, version, index: Number(plainOf(fields.get("_millrace_offset"))), cells };
+  return {
+    kind: "change",
+    table: table.id,
+    op,
+    version,
+    index: Number(plainOf(fields.get("_millrace_offset"))),
+    cells,
+  };
 }
 
-function isOfTransaction(
-  entry: StreamEntry,
-): entry is Extract<StreamEntry, { kind: "change" | "truncate" }> {
+function isOfTransaction(entry: StreamEntry): entry is Extract<StreamEntry, { kind: "change" | "truncate" }> {
   return entry.kind === "truncate" || (entry.kind === "change" && entry.op !== "r");
 }
 

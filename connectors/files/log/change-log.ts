@@ -56,14 +56,18 @@ export class ChangeLog {
     const found = await findLog(store, signal);
     if (found !== null && found.entry.head.lease > owner.lease) {
       const { lease } = found.entry.head;
-      throw filesError("MR4202", "fatal", `another process holds ${store.place} under lease ${lease}, ours is ${owner.lease}`);
+      throw filesError(
+        "MR4202",
+        "fatal",
+        `another process holds ${store.place} under lease ${lease}, ours is ${owner.lease}`,
+      );
     }
     const { log, state } = found === null ? await anew(tools, signal) : continued(tools, found);
     const opened = new ChangeLog(tools, log, state);
     // From here on every other process finds its number taken.
     await opened.#append(opened.#state, NO_ROWS, signal);
     failpoint("files.fenced");
-    await store.tidy();
+    await store.settle(signal);
     await opened.#finish(signal);
     return opened;
   }
@@ -176,7 +180,13 @@ async function anew({ store, owner }: Tools, signal: AbortSignal): Promise<Begun
   const last = Math.max(0, ...numbers);
   const newest = Math.max(0, ...leftOver, last === 0 ? 0 : await lastEntryOf(store, last, signal));
   const manifest = last + 1;
-  const fresh = { checkpoint: NO_CHECKPOINT, waiting: NOTHING_WAITS, publishing: false, partial: false, text: owner.text };
+  const fresh = {
+    checkpoint: NO_CHECKPOINT,
+    waiting: NOTHING_WAITS,
+    publishing: false,
+    partial: false,
+    text: owner.text,
+  };
   return { log: new LogWriter(store, newest, null), state: { ...fresh, since: newest + 1, manifest } };
 }
 

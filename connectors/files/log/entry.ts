@@ -94,7 +94,8 @@ export function parseEntry(bytes: Buffer, key: string): Entry {
   if (!head.success) throw filesError("MR4204", "fatal", `${key} is not an entry of Millrace's log`, head.error);
   let at = end + 1;
   const parts = head.data.parts.map((part) => bytes.subarray(at, (at += part.bytes)));
-  if (at !== bytes.length) throw filesError("MR4204", "fatal", `${key} has ${bytes.length} bytes, and should have ${at}`);
+  if (at !== bytes.length)
+    throw filesError("MR4204", "fatal", `${key} has ${bytes.length} bytes, and should have ${at}`);
   return { head: head.data, parts };
 }
 

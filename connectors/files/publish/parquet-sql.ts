@@ -30,7 +30,9 @@ export function parquetSql(shape: Shape, from: RowsFile, to: string): string {
 
 /** A JSON object with the texts of the cells whose types can't hold them; null where all do. */
 function exactOf(columns: readonly (FileColumn & { readonly field: string })[]): string {
-  const tests = columns.flatMap(({ name, field, unfit }) => (unfit === null ? [] : [{ name, field, is: unfit(field) }]));
+  const tests = columns.flatMap(({ name, field, unfit }) =>
+    unfit === null ? [] : [{ name, field, is: unfit(field) }],
+  );
   if (tests.length === 0) return "CAST(NULL AS VARCHAR)";
   const pairs = tests.map(({ name, field, is }) => `{'k': ${literal(name)}, 'v': CASE WHEN ${is} THEN ${field} END}`);
   const kept = `list_filter([${pairs.join(", ")}], lambda x: x.v IS NOT NULL)`;

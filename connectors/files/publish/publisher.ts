@@ -55,7 +55,11 @@ export class Publisher {
       const { manifest, checkpoint, until: lastEntry } = publication;
       const format = publication.text === "csv" ? "parquet" : "ndjson";
       failpoint("files.before-manifest");
-      await this.#store.create(manifestKey(manifest), manifestBytes({ manifest, lastEntry, checkpoint }, files, format), signal);
+      await this.#store.create(
+        manifestKey(manifest),
+        manifestBytes({ manifest, lastEntry, checkpoint }, files, format),
+        signal,
+      );
       failpoint("files.manifest-written");
     } finally {
       await rm(folder, { recursive: true, force: true });

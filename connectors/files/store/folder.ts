@@ -105,8 +105,8 @@ export class FolderStore implements Store {
     return path;
   }
 
-  async tidy(): Promise<void> {
-    await rm(join(this.#path, SCRATCH), { recursive: true, force: true });
+  async settle(signal: AbortSignal): Promise<void> {
+    await this.#doing(signal, () => rm(join(this.#path, SCRATCH), { recursive: true, force: true }));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

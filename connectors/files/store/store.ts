@@ -17,6 +17,6 @@ export interface Store extends AsyncDisposable {
   remove(key: string, signal: AbortSignal): Promise<void>;
   /** A folder of this machine for files that become objects. */
   scratch(): Promise<string>;
-  /** Removes what a killed process left in the scratch folder. */
-  tidy(): Promise<void>;
+  /** After the sink was taken over: removes what a killed process left half done, and tests that `create` refuses a taken key. */
+  settle(signal: AbortSignal): Promise<void>;
 }

@@ -120,7 +120,9 @@ export class StepRows {
 
   #taken(): StepParts {
     const tables = [...this.#parts.keys()];
-    const open = tables.flatMap((table, shape) => [...this.#parts.get(table)!.values()].map((part) => ({ part, shape })));
+    const open = tables.flatMap((table, shape) =>
+      [...this.#parts.get(table)!.values()].map((part) => ({ part, shape })),
+    );
     this.#parts.clear();
     return {
       shapes: tables.map(shapeOf),
@@ -154,4 +156,3 @@ function idOf(xid: number, gtid: string | null | undefined): string {
 function dateOf(timeUs: bigint): string {
   return new Date(Number(timeUs / US_PER_MS)).toISOString().slice(0, 10);
 }
-

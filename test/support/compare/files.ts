@@ -7,7 +7,7 @@ import type { DuckDBConnection } from "@duckdb/node-api";
 import type { ColumnType } from "../../../src/core/model/types.ts";
 import { parquetLanding } from "../files-landing.ts";
 import { mergeSql } from "../files-merge.ts";
-import { connectedDuckdb, FilesReader } from "../files-reader.ts";
+import { connectedDuckdb, FilesReader, textOf } from "../files-reader.ts";
 import { readJson, spelledJson } from "../json-text.ts";
 import { eventually } from "../waiting.ts";
 import { rowId, type SinkReader, type SinkRow, versionFlaws } from "./reader.ts";
@@ -47,10 +47,12 @@ async function* rows(connection: DuckDBConnection, folder: string, table: Source
   const described = await connection.runAndReadAll(
     `DESCRIBE SELECT * FROM read_parquet('${files}', union_by_name = true, hive_partitioning = false)`,
   );
-  const types = new Map(described.getRowsJson().map(([name, type]) => [String(name), String(type)]));
+  const types = new Map(described.getRowsJson().map(([name, type]) => [textOf(name), textOf(type)]));
   const names = targetNames(table);
   // Each cell as text, or as the text beside it that its type can't hold.
-  const texts = names.filter((name) => types.has(name)).map((name) => `${cellText(name, types.get(name)!)} AS ${quoted(name)}`);
+  const texts = names
+    .filter((name) => types.has(name))
+    .map((name) => `${cellText(name, types.get(name)!)} AS ${quoted(name)}`);
   const own = [...types.keys()].filter((name) => name.startsWith("_millrace_"));
   const view = `CREATE OR REPLACE TEMP VIEW changed AS SELECT ${[...own, ...texts].join(", ")}
     FROM read_parquet('${files}', union_by_name = true, hive_partitioning = false)`;
@@ -58,14 +60,16 @@ async function* rows(connection: DuckDBConnection, folder: string, table: Source
   const columns = names.filter((name) => types.has(name));
   const key = table.key.map((ordinal) => names[ordinal]!);
   const sql = mergeSql({ files: "", key, columns }).replace(/read_parquet\([^)]*\)/, "changed");
-  const result = await connection.stream(`SELECT _millrace_version::VARCHAR, ${columns.map((name) => `hex(${quoted(name)})`).join(", ")} FROM (${sql})`);
+  const result = await connection.stream(
+    `SELECT _millrace_version::VARCHAR, ${columns.map((name) => `hex(${quoted(name)})`).join(", ")} FROM (${sql})`,
+  );
   for await (const found of result.yieldRowsJson()) {
     yield found.map(([version, ...values]) => {
       const held = new Map(columns.map((name, i) => [name, values[i] ?? null]));
       const cells = names.map((name, i) => {
         const hex = held.get(name) ?? null;
         if (hex === null) return null;
-        const text = Buffer.from(String(hex), "hex").toString("utf8");
+        const text = Buffer.from(textOf(hex), "hex").toString("utf8");
         return spelt(table.columns[i]!.type, text);
       });
       const id = rowId(table.key.map((ordinal) => cells[ordinal] ?? null));
