@@ -3,10 +3,13 @@
  * alone: a database, a key prefix or an index prefix. Each is released by `await using`.
  */
 import { randomUUID } from "node:crypto";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import {
   CreateBucketCommand,
   DeleteBucketCommand,
   DeleteObjectCommand,
+  GetObjectCommand,
   ListObjectsV2Command,
   S3Client,
 } from "@aws-sdk/client-s3";
@@ -100,6 +103,27 @@ export function s3Client({ endpoint, region, accessKeyId, secretAccessKey }: Fre
   const credentials = { accessKeyId, secretAccessKey };
   const client = new S3Client({ endpoint, region, credentials, forcePathStyle: true });
   return { client, [Symbol.dispose]: () => client.destroy() };
+}
+
+/** Every object as a file below the folder. */
+export async function mirrorBucket({ bucket, options }: FreshBucket, folder: string): Promise<void> {
+  using opened = s3Client(options);
+  for (let next: string | undefined, isFirst = true; isFirst || next !== undefined; isFirst = false) {
+    const page = { Bucket: bucket, ContinuationToken: next };
+    const { Contents = [], NextContinuationToken } = await opened.client.send(new ListObjectsV2Command(page));
+    for (const { Key = "" } of Contents) {
+      const { Body } = await opened.client.send(new GetObjectCommand({ Bucket: bucket, Key }));
+      mkdirSync(dirname(join(folder, Key)), { recursive: true });
+      writeFileSync(join(folder, Key), (await Body?.transformToByteArray()) ?? "");
+    }
+    next = NextContinuationToken;
+  }
+}
+
+export async function emptyBucket({ bucket, options }: FreshBucket): Promise<void> {
+  using opened = s3Client(options);
+  const { Contents = [] } = await opened.client.send(new ListObjectsV2Command({ Bucket: bucket }));
+  for (const { Key } of Contents) await opened.client.send(new DeleteObjectCommand({ Bucket: bucket, Key }));
 }
 
 export async function removeBucket(bucket: string, options: FreshBucket["options"]): Promise<void> {

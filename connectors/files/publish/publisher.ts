@@ -31,8 +31,12 @@ interface Group {
   from: bigint;
   until: bigint;
   rows: number;
+  bytes: number;
   rowBytesMax: number;
 }
+
+/** Of the text of one file: DuckDB holds about as much in memory while it makes it. */
+const FILE_BYTES_MAX = 128 * 1024 * 1024;
 
 export class Publisher {
   readonly #store: Store;
@@ -68,16 +72,15 @@ export class Publisher {
 
   /** One entry at a time is in memory. */
   async #gathered({ since, until }: Publication, folder: string, signal: AbortSignal): Promise<readonly Group[]> {
-    const groups = new Map<string, Group>();
+    const groups = new Groups(folder);
     for (let sequence = since; sequence <= until; sequence++) {
       const entry = await readEntry(this.#store, sequence, signal);
       if (entry === null) throw filesError("MR4203", "reopen", `${logKey(sequence)} is gone before it became files`);
       for (const [i, part] of entry.head.parts.entries()) {
-        const group = joined(groups, entry.head.shapes[part.shape]!, part, folder);
-        await appendFile(group.path, entry.parts[i]!);
+        await appendFile(groups.of(entry.head.shapes[part.shape]!, part).path, entry.parts[i]!);
       }
     }
-    return [...groups.values()];
+    return groups.all;
   }
 
   async #file(group: Group, number: string, text: RowText, signal: AbortSignal): Promise<PublishedFile> {
@@ -96,18 +99,32 @@ export class Publisher {
   }
 }
 
-function joined(groups: Map<string, Group>, shape: Shape, part: Part, folder: string): Group {
-  const id = JSON.stringify([shape.id, shape.fingerprint, part.date]);
-  const [from, until] = [BigInt(part.from), BigInt(part.until)];
-  let group = groups.get(id);
-  if (group === undefined) {
-    const path = join(folder, String(groups.size));
-    group = { shape, date: part.date, path, from, until, rows: 0, rowBytesMax: 0 };
-    groups.set(id, group);
+class Groups {
+  readonly all: Group[] = [];
+  readonly #folder: string;
+  /** Those that have room. */
+  readonly #open = new Map<string, Group>();
+
+  constructor(folder: string) {
+    this.#folder = folder;
   }
-  if (from < group.from) group.from = from;
-  if (until > group.until) group.until = until;
-  group.rows += part.rows;
-  group.rowBytesMax = Math.max(group.rowBytesMax, part.rowBytesMax);
-  return group;
+
+  /** The group that the part belongs to, which counts it. */
+  of(shape: Shape, { date, rows, bytes, rowBytesMax, ...range }: Part): Group {
+    const id = JSON.stringify([shape.id, shape.fingerprint, date]);
+    const [from, until] = [BigInt(range.from), BigInt(range.until)];
+    let group = this.#open.get(id);
+    if (group === undefined || group.bytes + bytes > FILE_BYTES_MAX) {
+      const path = join(this.#folder, String(this.all.length));
+      group = { shape, date, path, from, until, rows: 0, bytes: 0, rowBytesMax: 0 };
+      this.all.push(group);
+      this.#open.set(id, group);
+    }
+    if (from < group.from) group.from = from;
+    if (until > group.until) group.until = until;
+    group.rows += rows;
+    group.bytes += bytes;
+    group.rowBytesMax = Math.max(group.rowBytesMax, rowBytesMax);
+    return group;
+  }
 }
