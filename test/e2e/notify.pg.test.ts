@@ -16,14 +16,16 @@ interface Told {
   readonly open: number;
 }
 
-/** What was said to begin and to end, as whoever checks the signatures reads it; attempts that were refused left out. */
-function toldBy(listening: Listener, refusedCount: number): string[] {
+/** What was said of letters and suspended tables, as whoever checks the signatures reads it, but for the refused attempt. */
+function toldBy(listening: Listener): string[] {
   const verifier = new Webhook(SECRET);
-  return listening.heard.slice(refusedCount).flatMap(({ text, signed }) => {
+  const told = listening.heard.slice(1).flatMap(({ text, signed }) => {
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the message of the daemon, in its documented shape
     const { began, ended } = verifier.verify(text, signed) as Told;
     return [...began.map(({ id }) => `began ${id}`), ...ended.map(({ id }) => `ended ${id}`)];
   });
+  // On a slow machine a start takes long enough to be told too.
+  return told.filter((text) => /dead-letters|suspended/.test(text));
 }
 
 test("dead letters and a suspended table are told, each end too, and nothing twice", async () => {
@@ -42,19 +44,20 @@ test("dead letters and a suspended table are told, each end too, and nothing twi
   await pipeline.sinks.target!.query("alter table public.item add constraint small check (n < 1000)");
   await pipeline.run("insert into item values (2, 5000)");
   const letters = "sink.dead-letters sink=postgres";
-  await eventually(() => expect(toldBy(listening, 1)).toEqual([`began ${letters}`]));
+  await eventually(() => expect(toldBy(listening)).toEqual([`began ${letters}`]));
   const [refused, taken] = listening.heard;
   // The same message again, not another one.
   expect(refused?.signed["webhook-id"]).toBe(taken?.signed["webhook-id"]);
-  expect(taken?.text).not.toMatch(/5000|a-secret-place/);
-  expect(taken?.body).toMatchObject({ event: "concerns", name: pipeline.source.name, open: 1 });
+  const newest = listening.heard.at(-1);
+  expect(newest?.text).not.toMatch(/5000|a-secret-place/);
+  expect(newest?.body).toMatchObject({ event: "concerns", name: pipeline.source.name, open: 1 });
   await pipeline.daemon.kill();
   await pipeline.start();
   await pipeline.run("alter table other drop constraint other_pkey; insert into other values (7)");
   const suspended = "table.suspended table=public.other";
-  await eventually(() => expect(toldBy(listening, 1)).toEqual([`began ${letters}`, `began ${suspended}`]));
+  await eventually(() => expect(toldBy(listening)).toEqual([`began ${letters}`, `began ${suspended}`]));
   expect(await pipeline.installation.command("dlq", "discard", "--all", "--yes")).toMatchObject({ exitCode: 0 });
-  await eventually(() => expect(toldBy(listening, 1).at(-1)).toBe(`ended ${letters}`));
+  await eventually(() => expect(toldBy(listening).at(-1)).toBe(`ended ${letters}`));
   expect(listening.heard.at(-1)?.body).toMatchObject({ open: 1 });
 });
 
