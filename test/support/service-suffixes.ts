@@ -17,6 +17,7 @@ const SUFFIXES: Readonly<Record<string, Suffix>> = {
   redis: { always: ["redis"], longFormToo: ["redis8", "valkey"] },
   kafka: { always: ["kafka"], longFormToo: [] },
   registry: { always: ["registry"], longFormToo: [] },
+  s3: { always: ["s3"], longFormToo: [] },
   prometheus: { always: ["prometheus"], longFormToo: [] },
   chromium: { always: ["chromium"], longFormToo: [] },
   es: { always: ["elasticsearch"], longFormToo: ["elasticsearch9", "opensearch", "opensearch3"] },

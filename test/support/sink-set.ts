@@ -23,7 +23,13 @@ export const KEPT_KINDS = ["postgres-soft", "postgres-history", "duckdb-soft", "
 /** What passes changes on. Of the topics that it made, a test compares what a reader would hold. */
 export const STREAM_KINDS = ["kafka"] as const;
 export type PlainKind = (typeof SINK_KINDS)[number];
-export type SinkKind = PlainKind | (typeof KEPT_KINDS)[number] | (typeof STREAM_KINDS)[number];
+/** A log of changes: what a test compares are the rows that they leave. */
+export const LOG_KINDS = ["files"] as const;
+export type SinkKind =
+  | PlainKind
+  | (typeof KEPT_KINDS)[number]
+  | (typeof STREAM_KINDS)[number]
+  | (typeof LOG_KINDS)[number];
 
 const BATCH_ROWS = [30, 50_000, 300];
 let setCount = 0;
@@ -130,6 +136,11 @@ export class SinkSet implements AsyncDisposable {
         this.#addresses.push(() => ({ kind, url: elasticsearchUrl(), prefix: indices.prefix }));
         return;
       }
+      case "files":
+        // Files of some hundred changes, and of those that waited for a heartbeat.
+        this.config[kind] = { kind, path: "./changes", roll: { rows: 400, age: "1s" } };
+        this.#addresses.push((folder) => ({ kind, path: join(folder, "changes") }));
+        return;
       case "kafka": {
         if (isProxied) throw new Error("brokers tell clients their own addresses, not a proxy's");
         const topics = (this.topics = new KafkaTopics(this.#broker ?? kafkaBroker()));

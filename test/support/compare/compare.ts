@@ -11,6 +11,7 @@ import { temporaryFolder } from "../temporary-folder.ts";
 import { duckdbReader, type DuckdbSinkAddress } from "./duckdb.ts";
 import { elasticsearchReader, type ElasticsearchSinkAddress } from "./elasticsearch.ts";
 import { postgresReader, type PostgresSinkAddress } from "./postgres.ts";
+import { filesReader, type FilesSinkAddress } from "./files.ts";
 import { Findings, type TableDifference } from "./findings.ts";
 import { kafkaReader, type KafkaSinkAddress } from "./kafka.ts";
 import { describeMysqlTable, openMysql, readMysqlRows } from "./mysql-source.ts";
@@ -24,6 +25,7 @@ export type { TableDifference, TableName };
 export type SinkAddress =
   | DuckdbSinkAddress
   | ElasticsearchSinkAddress
+  | FilesSinkAddress
   | KafkaSinkAddress
   | PostgresSinkAddress
   | RedisSinkAddress;
@@ -54,6 +56,8 @@ function openSink(sink: SinkAddress): Promise<SinkReader> {
       return duckdbReader(sink);
     case "elasticsearch":
       return elasticsearchReader(sink);
+    case "files":
+      return filesReader(sink);
     case "kafka":
       return kafkaReader(sink);
     case "postgres":
