@@ -5,6 +5,7 @@
 import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis";
 import { inject, type TestContext } from "vitest";
+import { clickhouse as clickhouseServer } from "../../scripts/services/clickhouse.ts";
 import { elasticsearch as elasticsearchServer } from "../../scripts/services/elasticsearch.ts";
 import { kafka as kafkaServer, type KafkaOptions } from "../../scripts/services/kafka.ts";
 import { mariadb as mariadbServer } from "../../scripts/services/mariadb.ts";
@@ -21,7 +22,7 @@ import { redis as redisServer, type RedisOptions } from "../../scripts/services/
 import { postgresLine } from "../../scripts/services/postgres-version.ts";
 import { isFrom } from "../../scripts/services/server-line.ts";
 import type { SearchEngineOptions } from "../../scripts/services/search-engine.ts";
-import type { RunningService, ServiceName } from "../../scripts/services/service.ts";
+import type { RunningService, ServiceName, StartOptions } from "../../scripts/services/service.ts";
 import { createFreshDatabase, type FreshDatabase, type PostgresAddress } from "./fresh-database.ts";
 import type { ProvidedService } from "./global-setup.ts";
 import { createFreshMysqlDatabase, type FreshMysqlDatabase } from "./mysql-database.ts";
@@ -59,6 +60,10 @@ export function redisUrl(): string {
 /** host:port of the shared broker. */
 export function kafkaBroker(): string {
   return new URL(provided("kafka").url).host;
+}
+
+export function clickhouseUrl(): string {
+  return provided("clickhouse").url;
 }
 
 /** The address of the shared schema registry, with the path of Confluent's interface. */
@@ -129,6 +134,10 @@ export function ownRedis(options: RedisOptions = {}): Promise<RunningService> {
 
 export function ownKafka(options: KafkaOptions = {}): Promise<RunningService> {
   return kafkaServer.start({ ...options, own: true });
+}
+
+export function ownClickhouse(options: StartOptions = {}): Promise<RunningService> {
+  return clickhouseServer.start({ ...options, own: true });
 }
 
 export function ownElasticsearch(options: SearchEngineOptions = {}): Promise<RunningService> {
