@@ -13,6 +13,7 @@ import { pipelineLevels, tableLevels } from "./levels.ts";
 import { createAdmin } from "./ops/admin/admin.ts";
 import type { AdminPort } from "./ops/admin/port.ts";
 import { RateLimit } from "./ops/admin/rate-limit.ts";
+import { concernsOf } from "./ops/concerns.ts";
 import { controlSocketPath } from "./ops/control-socket.ts";
 import type { Activity } from "./ops/dashboard/activity.ts";
 import { type History, STEP_SECONDS } from "./ops/dashboard/history.ts";
@@ -81,7 +82,8 @@ function portOf(parts: ServedParts, signal: AbortSignal): AdminPort {
     version: VERSION,
     status: async () => {
       const [now, reconcile] = await Promise.all([control.status(), comparing.status()]);
-      return { ...now, state: { error: stateError() }, reconcile };
+      const status = { ...now, state: { error: stateError() }, reconcile };
+      return { ...status, concerns: concernsOf(status) };
     },
     unready: () => {
       const error = stateError();

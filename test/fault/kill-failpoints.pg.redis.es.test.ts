@@ -160,7 +160,7 @@ test("killed in a first copy that has tables complete, the rest is read beside t
 test.each<[kinds: readonly SinkKind[], points: Readonly<Record<string, Failpoint>>]>([
   [CHOSEN_KINDS, { ...START, ...RUNNING }],
   [SEARCHED_KINDS, SEARCH],
-])("killed at every other failpoint of %j, every sink equals the source", async (kinds, points) => {
+])("killed at the failpoints of %j, every sink equals the source", async (kinds, points) => {
   const random = new Random(testSeed());
   await using load = await Load.create(random.seed, 300);
   await load.addTurning();
@@ -181,7 +181,7 @@ async function copyFirst(victim: Victim): Promise<void> {
 
 async function killAtEach(points: Readonly<Record<string, Failpoint>>, place: Omit<Place, "round">): Promise<void> {
   const { victim, random } = place;
-  for (const [name, { countMax, provoke }] of Object.entries(points)) {
+  for (const [name, { countMax, provoke }] of random.some(Object.entries(points))) {
     const entry = `${name}=kill@${1 + random.below(countMax)}`;
     const daemon = victim.run({ MILLRACE_FAILPOINTS: entry });
     const deadline = performance.now() + KILLED_WITHIN_MS;

@@ -26,6 +26,9 @@ const SUFFIXES: Readonly<Record<string, Suffix>> = {
 /** Files that measure, or fill the machine: they run after all others, two at a time. */
 export const ALONE = "alone";
 
+/** The tag of tests, suites and (`@module-tag long`) whole files that run in the long form alone. */
+export const LONG = "long";
+
 export function isLongForm(): boolean {
   return process.env["MILLRACE_TEST_LONG"] === "1";
 }

@@ -8,6 +8,31 @@ export interface StatusDocument extends PipelineStatus {
   /** Why the state can't be written now; null if it can. */
   readonly state: { readonly error: StoredError | null };
   readonly reconcile: ComparisonStatus;
+  /** What is not well. Nothing: all is well. Absent from a daemon of an earlier version. */
+  readonly concerns?: readonly Concern[];
+}
+
+/** Something that is not well, and what to do about it. */
+export interface Concern {
+  /** The same for as long as it lasts: its kind, and the sink and the table that it is of. */
+  readonly id: string;
+  readonly kind: string;
+  /** `act`: it waits for a person; `watch`: Millrace deals with it. */
+  readonly level: "act" | "watch";
+  readonly sink: string | null;
+  readonly table: string | null;
+  readonly what: string;
+  /** Of the error behind it; null: there is none. */
+  readonly code: string | null;
+  readonly message: string | null;
+  /** When it began, or was found. */
+  readonly since: string | null;
+  /** When Millrace last tried to get over it. */
+  readonly lastTried: string | null;
+  /** What Millrace does about it by itself. */
+  readonly then: string | null;
+  /** What a person does about it. */
+  readonly fix: string | null;
 }
 
 export interface ComparisonStatus {
@@ -55,7 +80,10 @@ export interface SourceStatus extends SourceCounts {
   readonly safeBytes: number | null;
   /** Seconds until the source may drop log that a sink still needs; null: not by time. */
   readonly safeSeconds: number | null;
+  /** Dangers to the log that a sink still needs. */
   readonly warnings: readonly string[];
+  /** What may become a danger. Absent from a daemon of an earlier version. */
+  readonly hints?: readonly string[];
   readonly error: StoredError | null;
   /** True if the stream waits for somebody to act. */
   readonly needsPerson: boolean;
