@@ -66,13 +66,9 @@ export class Client implements AsyncDisposable {
 
   /** Every value as text, null as null. */
   async rows(sql: string, signal: AbortSignal): Promise<readonly (readonly (string | null)[])[]> {
-    const { data } = await this.#ask(sql, signal);
-    return data.map((row) => row.map((value) => (value === null ? null : String(value))));
-  }
-
-  async #ask(sql: string, signal: AbortSignal) {
     const query = { query: sql, format: "JSONCompact", abort_signal: signal, clickhouse_settings: QUOTED } as const;
-    return await (await this.#client.query(query)).json<unknown[]>();
+    const { data } = await (await this.#client.query(query)).json<unknown[]>();
+    return data.map((row) => row.map(textOf));
   }
 
   /** The answer to a statement that names its FORMAT. */
@@ -106,6 +102,11 @@ export class Client implements AsyncDisposable {
 /** With these, a read sees what a quorum of replicas has taken. */
 function quorumSettings(quorum: number | "auto"): ClickHouseSettings {
   return { insert_quorum: String(quorum), insert_quorum_parallel: 0, select_sequential_consistency: "1" };
+}
+
+function textOf(value: unknown): string | null {
+  if (value === null) return null;
+  return typeof value === "string" ? value : JSON.stringify(value);
 }
 
 async function* all(first: Buffer, rest: AsyncGenerator<Buffer>): AsyncGenerator<Buffer> {

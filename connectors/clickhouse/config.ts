@@ -25,7 +25,9 @@ export const definition = z.object({
     .string()
     .min(1)
     .optional()
-    .describe("Make tables ON CLUSTER this one, with replicas. Default: on the server alone, or as it replicates itself."),
+    .describe(
+      "Make tables ON CLUSTER this one, with replicas. Default: on the server alone, or as it replicates itself.",
+    ),
   quorum: z
     .union([z.literal("auto"), z.int().min(2).max(QUORUM_MAX)])
     .optional()
@@ -33,7 +35,9 @@ export const definition = z.object({
   fsync: z
     .boolean()
     .default(true)
-    .describe("New tables have an insert wait until its files are on the disk. false: a power cut can lose the last batches."),
+    .describe(
+      "New tables have an insert wait until its files are on the disk. false: a power cut can lose the last batches.",
+    ),
 });
 
 export type Options = z.output<typeof definition>;
@@ -60,13 +64,7 @@ export const factory: SinkFactory<Options> = {
   },
 };
 
-function settingsOf({
-  name,
-  daemon,
-  folder,
-  options,
-  dropsColumns,
-}: SinkContext<Options>): ClickhouseSinkSettings {
+function settingsOf({ name, daemon, folder, options, dropsColumns }: SinkContext<Options>): ClickhouseSinkSettings {
   const { url, schema, deletes, mode, cluster, quorum, fsync } = options;
   return {
     name,

@@ -30,7 +30,8 @@ export const pages = {
   MR4103: {
     title: "The ClickHouse user lacks a grant",
     cause: "The server refused a statement because the user has no grant for it.",
-    remedy: "`millrace grants` prints all statements that an administrator has to run; `millrace check` says which are missing.",
+    remedy:
+      "`millrace grants` prints all statements that an administrator has to run; `millrace check` says which are missing.",
   },
   MR4104: {
     title: "ClickHouse can't take writes now",
@@ -74,8 +75,7 @@ export const pages = {
     title: "A value of the key does not fit ClickHouse's type",
     cause:
       "A key column holds a date or time outside of the years 1900 to 2299, or a number that is not finite. Other columns keep such values as text in `_millrace_exact`, but a key can't. The row becomes a dead letter; the others go on.",
-    remedy:
-      "Correct the value at the source, or leave the table out. `millrace dlq` shows the rows.",
+    remedy: "Correct the value at the source, or leave the table out. `millrace dlq` shows the rows.",
   },
   MR4111: {
     title: "Another Millrace process has taken the sink over",

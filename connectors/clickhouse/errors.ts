@@ -25,7 +25,7 @@ const BUSY: Meaning = ["MR4104", "retryable", "ClickHouse can't take the stateme
 const LOGIN: Meaning = ["MR4102", "blocked", "ClickHouse refuses user or password"];
 const REFUSED: Meaning = ["MR4117", "fatal", "ClickHouse refuses a statement of the sink"];
 
-/** By the server's code: src/Common/ErrorCodes.cpp of ClickHouse. */
+/** By the server's code: `SELECT code, name FROM system.errors` tells what each is. */
 const MEANINGS: Readonly<Record<string, Meaning>> = {
   192: LOGIN,
   193: LOGIN,

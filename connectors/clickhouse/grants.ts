@@ -21,7 +21,9 @@ export function databasesOf(
   tables: readonly TableName[] | undefined,
 ): readonly string[] | undefined {
   if (schema !== undefined) return [META_DATABASE, fitted(schema)];
-  return tables === undefined ? undefined : [...new Set([META_DATABASE, ...tables.map((table) => fitted(table.schema))])];
+  return tables === undefined
+    ? undefined
+    : [...new Set([META_DATABASE, ...tables.map((table) => fitted(table.schema))])];
 }
 
 export function grants(
@@ -35,7 +37,9 @@ export function grants(
   const places = databases === undefined ? ["*.*"] : databases.map((name) => `${quoteIdentifier(name)}.*`);
   const script = [
     `CREATE USER IF NOT EXISTS ${user}${on} IDENTIFIED BY '…';`,
-    ...(databases === undefined ? ["-- The source's tables are not known yet: with this the user makes their databases."] : []),
+    ...(databases === undefined
+      ? ["-- The source's tables are not known yet: with this the user makes their databases."]
+      : []),
     ...places.map((place) => `GRANT${on} ${PRIVILEGES.join(", ")} ON ${place} TO ${user};`),
     ...(cluster === undefined ? [] : [`GRANT${on} CLUSTER ON *.* TO ${user};`]),
   ];

@@ -20,7 +20,9 @@ export async function askClickhouse(url: string, sql: string): Promise<readonly 
   if (!answer.ok) throw new Error(text);
   if (text === "") return [];
   const { data }: { data: unknown[][] } = JSON.parse(text);
-  return data.map((row) => row.map((value) => (value === null ? null : String(value))));
+  return data.map((row) =>
+    row.map((value) => (value === null || typeof value === "string" ? value : JSON.stringify(value))),
+  );
 }
 
 export interface ClickhouseTarget extends SinkTarget {
@@ -84,8 +86,10 @@ async function placeOf(query: ClickhouseTarget["query"], table: TableVersion): P
   const rows = await query("SELECT database, name FROM system.tables WHERE engine LIKE '%ReplacingMergeTree'");
   const isLike = (found: string | null, name: string) =>
     found === name || (name.length > 25 && /_[0-9a-f]{8}$/.test(found ?? "") && name.startsWith(found!.slice(0, -9)));
-  const found = rows.filter(([database, name]) => isLike(database ?? null, table.schema) && isLike(name ?? null, table.table));
-  const [database, name] = found[0] ?? [];
+  const found = rows.find(
+    ([database, name]) => isLike(database ?? null, table.schema) && isLike(name ?? null, table.table),
+  );
+  const [database, name] = found ?? [];
   return `${quoted(database ?? table.schema)}.${quoted(name ?? table.table)}`;
 }
 

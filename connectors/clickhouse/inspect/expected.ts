@@ -49,19 +49,15 @@ export function shownText(column: Pick<Column, "type" | "native">, isKey: boolea
 
 /** The source's text of a value of a key that is shown so. */
 export function sourceText({ type }: Pick<Column, "type">, shown: string): string {
-  switch (type.kind) {
-    case "float":
-      return type.bits === 32 ? formatFloat32(Number(shown)) : formatFloat64(Number(shown));
-    case "decimal": {
-      const [whole = "", behind = ""] = shown.split(".");
-      const scale = Math.max(type.scale ?? 0, 0);
-      return type.precision === null || scale === 0 ? shown : `${whole}.${behind.padEnd(scale, "0")}`;
-    }
-    case "timestamp":
-      return `${shown.replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "")}${type.zone ? "+00" : ""}`;
-    default:
-      return shown;
+  if (type.kind === "float") return type.bits === 32 ? formatFloat32(Number(shown)) : formatFloat64(Number(shown));
+  if (type.kind === "decimal") {
+    const [whole = "", behind = ""] = shown.split(".");
+    const scale = Math.max(type.scale ?? 0, 0);
+    return type.precision === null || scale === 0 ? shown : `${whole}.${behind.padEnd(scale, "0")}`;
   }
+  if (type.kind === "timestamp")
+    return `${shown.replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "")}${type.zone ? "+00" : ""}`;
+  return shown;
 }
 
 /** Whether a key's value fits the column's type; a row with another one is not in the target. */

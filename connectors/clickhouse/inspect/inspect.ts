@@ -68,7 +68,8 @@ export class ClickhouseInspection implements Inspection {
       const sql = `SELECT ${columns.join(", ")} FROM ${liveRows(layout)} FORMAT JSONCompactEachRow`;
       let page: ListedKey[] = [];
       for await (const line of lines(this.#client.bytes(sql, signal))) {
-        page.push(listedKey(table, JSON.parse(line) as readonly string[]));
+        const row: unknown = JSON.parse(line);
+        page.push(listedKey(table, Array.isArray(row) ? row.map(String) : []));
         if (page.length < KEYS_PER_PAGE) continue;
         yield page;
         page = [];
@@ -98,7 +99,8 @@ function readable(name: string, isBytes: boolean): string {
 }
 
 function storedRow(table: TableVersion, [version, exact, ...values]: readonly (string | null)[]): StoredRow {
-  const beside = new Map<string, unknown>(exact ? Object.entries(JSON.parse(exact) as object) : []);
+  const parsed: unknown = JSON.parse(exact || "{}");
+  const beside = new Map<string, unknown>(typeof parsed === "object" && parsed !== null ? Object.entries(parsed) : []);
   const cells = values.map((value, i) => {
     const column = table.columns[i]!;
     const text = beside.get(column.name);

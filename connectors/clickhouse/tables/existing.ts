@@ -14,8 +14,6 @@ import {
 import type { TargetForm } from "./form.ts";
 
 export interface ExistingTarget {
-  /** Names the table for as long as it exists, whatever it is called. */
-  readonly uuid: string;
   readonly isView: boolean;
   /** Types by name. */
   readonly columns: ReadonlyMap<string, string>;
@@ -37,13 +35,9 @@ export async function lookUpTargets(
   signal: AbortSignal,
 ): Promise<ReadonlyMap<string, ExistingTarget>> {
   const found = new Map<string, ExistingTarget>();
-  for (let from = 0; from < targets.length; from += NAMES_MAX) {
-    const names = targets
-      .slice(from, from + NAMES_MAX)
-      .map(({ database, table }) => `(${quoteLiteral(database)}, ${quoteLiteral(table)})`)
-      .join(", ");
+  for (const names of listsOf(targets)) {
     const tables = await client.rows(
-      `SELECT database, name, toString(uuid), engine, engine_full, comment FROM system.tables WHERE (database, name) IN (${names})`,
+      `SELECT database, name, engine, engine_full, comment FROM system.tables WHERE (database, name) IN (${names})`,
       signal,
     );
     if (tables.length === 0) continue;
@@ -57,17 +51,37 @@ export async function lookUpTargets(
   return found;
 }
 
+/** By `sqlNameOf`, what tells existing tables from others of the same name. */
+export async function uuidsOf(
+  client: Client,
+  targets: readonly TargetName[],
+  signal: AbortSignal,
+): Promise<ReadonlyMap<string, string>> {
+  const found = new Map<string, string>();
+  for (const names of listsOf(targets)) {
+    const sql = `SELECT database, name, toString(uuid) FROM system.tables WHERE (database, name) IN (${names})`;
+    for (const row of await client.rows(sql, signal)) found.set(nameOf(row), row[2] ?? "");
+  }
+  return found;
+}
+
+function* listsOf(targets: readonly TargetName[]): Generator<string> {
+  for (let from = 0; from < targets.length; from += NAMES_MAX) {
+    const names = targets.slice(from, from + NAMES_MAX);
+    yield names.map(({ database, table }) => `(${quoteLiteral(database)}, ${quoteLiteral(table)})`).join(", ");
+  }
+}
+
 type Row = readonly (string | null)[];
 
 function nameOf([database, table]: Row): string {
   return sqlNameOf({ database: database ?? "", table: table ?? "" });
 }
 
-function existing([, , uuid, engine, engineFull, comment]: Row, columns: readonly Row[]): ExistingTarget {
+function existing([, , engine, engineFull, comment]: Row, columns: readonly Row[]): ExistingTarget {
   const types = new Map(columns.map(([, , name, type]) => [name ?? "", type ?? ""]));
   const isOurs = [VERSION_COLUMN, COMMIT_TIME_COLUMN, EXACT_COLUMN].every((name) => types.has(name));
   return {
-    uuid: uuid ?? "",
     isView: engine === "View",
     columns: types,
     sorted: columns.filter((row) => row[4] === "1").map(([, , name]) => name ?? ""),

@@ -8,14 +8,7 @@ import { followsByNote } from "../../../src/core/targets/carrying.ts";
 import { encodeNote, follow, type Following } from "../../../src/core/targets/following.ts";
 import type { Client } from "../client.ts";
 import { clickhouseError } from "../errors.ts";
-import {
-  EXACT_COLUMN,
-  OFFSET_COLUMN,
-  OWN_PREFIX,
-  quoteIdentifier,
-  quoteLiteral,
-  VERSION_COLUMN,
-} from "../names.ts";
+import { EXACT_COLUMN, OFFSET_COLUMN, OWN_PREFIX, quoteIdentifier, quoteLiteral, VERSION_COLUMN } from "../names.ts";
 import type { ExistingTarget } from "./existing.ts";
 import type { TableLayout } from "./layout.ts";
 import { rebuild } from "./rebuild.ts";

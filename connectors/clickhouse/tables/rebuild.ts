@@ -33,10 +33,11 @@ export async function rebuild(
   await client.run(createSql(layout, rebuilt, kept), signal);
   // A key with a new column has no values in the rows that are there.
   const hasKeys = layout.table.key.every((ordinal) => following.from[ordinal] !== null);
-  const insert = async (): Promise<void> => await client.run(
-    `INSERT INTO ${rebuilt} (${names.join(", ")}) SELECT ${values.join(", ")} FROM ${sqlName} FINAL${where}`,
-    signal,
-  );
+  const insert = async (): Promise<void> =>
+    await client.run(
+      `INSERT INTO ${rebuilt} (${names.join(", ")}) SELECT ${values.join(", ")} FROM ${sqlName} FINAL${where}`,
+      signal,
+    );
   if (hasKeys) await insert();
   failpoint("clickhouse.target-rebuilt", table);
   await client.run(`EXCHANGE TABLES ${rebuilt} AND ${sqlName}${on}`, signal);

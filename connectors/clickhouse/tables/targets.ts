@@ -8,7 +8,7 @@ import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { Client } from "../client.ts";
 import { classify, clickhouseError, OF_ONE_TABLE } from "../errors.ts";
 import { OWN_PREFIX, quoteIdentifier, sqlNameOf, targetOf, viewOf } from "../names.ts";
-import { type ExistingTarget, lookUpTargets } from "./existing.ts";
+import { type ExistingTarget, lookUpTargets, uuidsOf } from "./existing.ts";
 import { carriesTarget, expectMode, followTable } from "./follow.ts";
 import type { Placement, TargetForm } from "./form.ts";
 import { layoutOf, type TableLayout } from "./layout.ts";
@@ -67,6 +67,7 @@ export class Targets {
   /** If a table fails, the others are still prepared; the error names it. */
   async prepare(client: Client, tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
     const failures: unknown[] = [];
+    const prepared: TableLayout[] = [];
     const there = await this.#lookUp(client, tables, signal);
     const seen = new Set<string>();
     for (const table of tables) {
@@ -77,12 +78,20 @@ export class Targets {
           // Another version of the table in this call has changed the target.
           const found = seen.has(key) ? await this.#lookUp(client, [table], signal) : there;
           seen.add(key);
-          await this.#prepare(client, table, found, signal);
+          prepared.push(await this.#prepare(client, table, found, signal));
         });
       } catch (error) {
         if (findMillraceError(error)?.table === undefined) throw error;
         failures.push(error);
       }
+    }
+    const uuids = await uuidsOf(
+      client,
+      prepared.map(({ target }) => target),
+      signal,
+    );
+    for (const { sqlName, table } of prepared) {
+      this.#owned.set(sqlName, { tableId: table.id, uuid: uuids.get(sqlName) ?? "" });
     }
     if (failures.length > 0) throw failures[0];
   }
@@ -92,7 +101,7 @@ export class Targets {
     table: TableVersion,
     there: ReadonlyMap<string, ExistingTarget>,
     signal: AbortSignal,
-  ): Promise<void> {
+  ): Promise<TableLayout> {
     refuseOwnColumns(table);
     const layout = this.layoutFor(table);
     const existing = there.get(layout.sqlName);
@@ -103,9 +112,8 @@ export class Targets {
       await this.#create(client, layout, signal);
     } else await followTable(client, layout, existing, signal);
     await this.#show(client, layout, there.get(sqlNameOf(viewOf(layout.target))), signal);
-    const now = (await lookUpTargets(client, [layout.target], signal)).get(layout.sqlName);
-    this.#owned.set(layout.sqlName, { tableId: table.id, uuid: now?.uuid ?? "" });
     this.#layouts.set(table, layout);
+    return layout;
   }
 
   async #create(client: Client, layout: TableLayout, signal: AbortSignal): Promise<void> {
@@ -129,7 +137,10 @@ export class Targets {
     if (existing?.comment === comment) return;
     if (existing !== undefined && !isOurView(existing.comment)) {
       const name = `${layout.target.database}.${viewOf(layout.target).table}`;
-      this.#options.logger.warn({ table: layout.table.id }, `there is no view of its live rows: ${name} exists already`);
+      this.#options.logger.warn(
+        { table: layout.table.id },
+        `there is no view of its live rows: ${name} exists already`,
+      );
       return;
     }
     await client.run(sql, signal);

@@ -22,7 +22,11 @@ export function expelSql(sqlName: string, placement: Placement, version: bigint)
 }
 
 /** 0: there is no row. */
-export async function highestVersion(client: Client, sqlNames: readonly string[], signal: AbortSignal): Promise<bigint> {
+export async function highestVersion(
+  client: Client,
+  sqlNames: readonly string[],
+  signal: AbortSignal,
+): Promise<bigint> {
   let highest = 0n;
   for (const name of sqlNames) {
     const [[found] = []] = await client.rows(`SELECT max(${VERSION}) FROM ${name}`, signal);

@@ -103,13 +103,13 @@ export async function* readBases(
   const rows = storedRows(client.bytes(sql, signal), [...shapes, UINT64_SHAPE, UINT8_SHAPE, STRING_SHAPE]);
   for await (const row of rows) {
     const { bytes, start } = row;
-    const found = table.key.map((i) => bytes.toString("latin1", start[i]!, start[i + 1]!)).join("");
+    const found = table.key.map((i) => bytes.toString("latin1", start[i], start[i + 1])).join("");
     yield [
       found,
       {
         ...row,
         exact: exactTexts(textAt(row, at + 2)),
-        version: bytes.readBigUInt64LE(start[at]!),
+        version: bytes.readBigUInt64LE(start[at]),
         isDeleted: bytes[start[at + 1]!] === 1,
       },
     ];

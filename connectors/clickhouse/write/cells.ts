@@ -158,7 +158,7 @@ export class CellWriter {
     out.reserve(16);
     const at = out.length;
     for (let i = 0, from = start; i < 16; i++) {
-      while (isText && bytes[from] === DASH) from++;
+      if (isText && bytes[from] === DASH) from++;
       const byte = isText ? (HEX_VALUE[bytes[from]!]! << 4) | HEX_VALUE[bytes[from + 1]!]! : bytes[from]!;
       out.bytes[at + (i < 8 ? 7 - i : 23 - i)] = byte;
       from += isText ? 2 : 1;

@@ -96,7 +96,7 @@ async function* basesOf(
   });
   const chunks = client.bytes(basesSql(layout, tuples), signal);
   for await (const row of storedRows(chunks, [UINT32_SHAPE, ...shapesOf(layout)])) {
-    yield [row.bytes.readUInt32LE(row.start[0]!), changeOf(layout, { bytes: row.bytes, start: row.start.subarray(1) })];
+    yield [row.bytes.readUInt32LE(row.start[0]), changeOf(layout, { bytes: row.bytes, start: row.start.subarray(1) })];
   }
 }
 
@@ -113,7 +113,7 @@ async function* readRows(work: Work): AsyncGenerator<Buffer> {
     const waiting = new Map(keys.map((key, i) => [key, asked[i]!]));
     const chunks = client.bytes(latestSql(layout, literals), signal);
     for await (const row of storedRows(chunks, shapesOf(layout))) {
-      const key = layout.table.key.map((i) => row.bytes.toString("latin1", row.start[i]!, row.start[i + 1]!)).join("");
+      const key = layout.table.key.map((i) => row.bytes.toString("latin1", row.start[i], row.start[i + 1])).join("");
       const entry = waiting.get(key);
       waiting.delete(key);
       if (entry !== undefined) readRow(work, entry, changeOf(layout, row), truncated);
@@ -211,8 +211,8 @@ function changeOf(layout: TableLayout, row: Omit<StoredRow, "exact">): Change {
   return {
     ...row,
     op: textAt(row, at),
-    offset: bytes.readBigUInt64LE(start[at + 1]!),
-    version: bytes.readBigUInt64LE(start[at + 2]!),
+    offset: bytes.readBigUInt64LE(start[at + 1]),
+    version: bytes.readBigUInt64LE(start[at + 2]),
     exact: exactTexts(textAt(row, at + 4)),
     hasUnknown: bytes[start[at + 5]!] === 1,
   };

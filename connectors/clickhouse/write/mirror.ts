@@ -40,11 +40,7 @@ export async function* mirrorRows(
   signal: AbortSignal,
 ): AsyncGenerator<Buffer> {
   const isSoft = layout.form.deletes === "soft";
-  const building: number[] = [];
-  for (let i = 0; i < writes.count && (writes.patchCount > 0 || isSoft); i++) {
-    if (writes.action[i] === PATCH || (isSoft && writes.action[i] === DELETE)) building.push(i);
-  }
-  const parts = inParts(layout, writes, building, writer, (entry) => {
+  const parts = inParts(layout, writes, buildingEntries(writes, isSoft), writer, (entry) => {
     // A row that could not be written does not exist, so its delete has nothing to do.
     if (writes.action[entry] !== DELETE) left.unfit.push(entry);
   });
@@ -68,6 +64,16 @@ export async function* mirrorRows(
     if (writer.out.length >= PIECE_BYTES) yield writer.take();
   }
   if (writer.out.length > 0) yield writer.take();
+}
+
+/** Entries that need the row in the target: patches, and deletes that keep the row. */
+function buildingEntries({ count, action, patchCount, deleteCount }: TableWrites, isSoft: boolean): readonly number[] {
+  const building: number[] = [];
+  if (patchCount === 0 && (!isSoft || deleteCount === 0)) return building;
+  for (let i = 0; i < count; i++) {
+    if (action[i] === PATCH || (isSoft && action[i] === DELETE)) building.push(i);
+  }
+  return building;
 }
 
 /** A put, or a delete that leaves only the key. */

@@ -1,11 +1,5 @@
 /** Truncates and sweeps of a mirror. */
-import {
-  COMMIT_TIME_COLUMN,
-  DELETED_COLUMN,
-  EXACT_COLUMN,
-  quoteIdentifier,
-  VERSION_COLUMN,
-} from "../names.ts";
+import { COMMIT_TIME_COLUMN, DELETED_COLUMN, EXACT_COLUMN, quoteIdentifier, VERSION_COLUMN } from "../names.ts";
 import type { TableLayout } from "../tables/layout.ts";
 
 /**

@@ -33,13 +33,7 @@ export class RowWriter {
    * The cells of the tuple at `offset`; those that it leaves unchanged are taken from `base`, or null if they are
    * unknown. False if a value of the key does not fit: then nothing is written.
    */
-  cells(
-    layout: TableLayout,
-    bytes: Uint8Array,
-    offset: number,
-    base: StoredRow | null,
-    isUnknown = false,
-  ): boolean {
+  cells(layout: TableLayout, bytes: Uint8Array, offset: number, base: StoredRow | null, isUnknown = false): boolean {
     invariant(offset !== NO_TUPLE, "a row that is written has a new tuple");
     const { columns } = layout;
     const { out } = this;

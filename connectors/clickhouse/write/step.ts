@@ -71,7 +71,11 @@ export class StepWriter {
     } finally {
       this.#writer.giveBack();
     }
-    if (left.incomplete.length > 0) await outcome.incomplete(writes, left.incomplete.toSorted((a, b) => a - b));
+    if (left.incomplete.length > 0)
+      await outcome.incomplete(
+        writes,
+        left.incomplete.toSorted((a, b) => a - b),
+      );
     if (left.unfit.length > POISON_COUNT_MAX) throw tooMany(layout);
     for (const entry of left.unfit) await outcome.poison(writes, entry, doesNotFit(layout));
   }

@@ -111,7 +111,7 @@ function readRow(bytes: Buffer, from: number, shapes: readonly ValueShape[], sta
 export function textAt({ bytes, start }: Omit<StoredRow, "exact">, i: number): string {
   let at = start[i]!;
   while (bytes[at++]! >= 0x80);
-  return bytes.toString("utf8", at, start[i + 1]!);
+  return bytes.toString("utf8", at, start[i + 1]);
 }
 
 export function exactTexts(json: string): ReadonlyMap<string, string> | null {

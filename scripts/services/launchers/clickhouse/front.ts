@@ -20,14 +20,32 @@ interface Session {
 const [port = "", folder = "", chdb = ""] = process.argv.slice(2);
 const bodies = join(folder, "bodies");
 mkdirSync(bodies, { recursive: true });
-const { Session: Engine }: { Session: new (path: string) => Session } = createRequire(join(chdb, "package.json"))("chdb");
+const { Session: Engine }: { Session: new (path: string) => Session } = createRequire(join(chdb, "package.json"))(
+  "chdb",
+);
 const session = new Engine(join(folder, "store"));
 
 const LOGIN_FAILED = 516;
 /** Of the addresses' parameters, those that are no settings. */
-const NO_SETTINGS = new Set(["query", "database", "query_id", "user", "password", "default_format", "session_id", "wait_end_of_query"]);
+const NO_SETTINGS = new Set([
+  "query",
+  "database",
+  "query_id",
+  "user",
+  "password",
+  "default_format",
+  "session_id",
+  "wait_end_of_query",
+]);
 /** The statuses that the server gives to some codes; all others are 500. */
-const STATUSES: Readonly<Record<number, number>> = { 60: 404, 81: 404, 62: 400, 47: 404, 497: 403, [LOGIN_FAILED]: 403 };
+const STATUSES: Readonly<Record<number, number>> = {
+  60: 404,
+  81: 404,
+  62: 400,
+  47: 404,
+  497: 403,
+  [LOGIN_FAILED]: 403,
+};
 /** How an insert names the form of its body. */
 const INSERT = /^(\s*insert\s+into\s[^]*?)\s+format\s+(\w+)\s*$/i;
 
@@ -111,7 +129,8 @@ function setAll(wanted: readonly (readonly [string, string])[]): void {
 
 function isDefaultLogin({ headers }: IncomingMessage, parameters: URLSearchParams): boolean {
   const basic = Buffer.from((headers.authorization ?? "").replace(/^Basic /, ""), "base64").toString();
-  const user = headers["x-clickhouse-user"] ?? parameters.get("user") ?? (basic === "" ? "default" : basic.split(":")[0]);
+  const user =
+    headers["x-clickhouse-user"] ?? parameters.get("user") ?? (basic === "" ? "default" : basic.split(":")[0]);
   const password = headers["x-clickhouse-key"] ?? parameters.get("password") ?? basic.split(":")[1] ?? "";
   return user === "default" && password === "";
 }
