@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe } from "vitest";
 import type { RunningService } from "../../scripts/services/service.ts";
-import { clickhouseTarget, landed } from "../support/clickhouse-target.ts";
+import { clickhouseTarget } from "../support/clickhouse-target.ts";
+import { landed } from "../support/clickhouse-values.ts";
 import { ownClickhouse } from "../support/services.ts";
 import { isLongForm } from "../support/service-suffixes.ts";
 import { historyTests } from "./sink-history.ts";
@@ -29,7 +30,7 @@ for (const form of FORMS) {
     name: ["clickhouse", kept].join(" ").trim(),
     form,
     target: () => clickhouseTarget(form, server.url),
-    landed,
+    landed: (column, text) => landed(column, text),
     transactional: false,
   };
   // The forms share nearly all code: what is the same in each is tested in one, in the long form in all.

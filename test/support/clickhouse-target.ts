@@ -2,28 +2,11 @@
 import { randomUUID } from "node:crypto";
 import { definition, factory } from "../../connectors/clickhouse/config.ts";
 import type { Sink } from "../../src/core/contracts/sink.ts";
-import type { Column, TableVersion } from "../../src/core/model/schema.ts";
-import { expectedJson, normalJson } from "../../src/core/targets/expected-json.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { HistoryRow, KeptForm, MarkedRow, SinkTarget, TargetRow } from "../conformance/sink.ts";
+import { askClickhouse, nameIn, readable, type Row, spelt } from "./clickhouse-values.ts";
 import { tcpProxy } from "./proxy.ts";
 import { quietLog } from "./quiet-log.ts";
-
-type Row = readonly (string | null)[];
-
-/** Runs a statement; the rows of its answer, each value as text. */
-export async function askClickhouse(url: string, sql: string): Promise<readonly Row[]> {
-  const { origin, username, password } = new URL(url);
-  const settings = "default_format=JSONCompact&output_format_json_quote_64bit_integers=1&mutations_sync=2";
-  const headers = username === "" ? {} : { "x-clickhouse-user": username, "x-clickhouse-key": password };
-  const answer = await fetch(`${origin}/?${settings}`, { method: "POST", body: sql, headers });
-  const text = await answer.text();
-  if (!answer.ok) throw new Error(text);
-  if (text === "") return [];
-  const { data }: { data: unknown[][] } = JSON.parse(text);
-  return data.map((row) =>
-    row.map((value) => (value === null || typeof value === "string" ? value : JSON.stringify(value))),
-  );
-}
 
 export interface ClickhouseTarget extends SinkTarget {
   readonly query: (sql: string) => Promise<readonly Row[]>;
@@ -42,7 +25,7 @@ export async function clickhouseTarget(form: KeptForm, url: string): Promise<Cli
     return names.filter((name) => !before.has(name) || name === "millrace");
   };
   const wipe = async () => {
-    for (const name of await own()) await query(`DROP DATABASE IF EXISTS ${quoted(name)} SYNC`);
+    for (const name of await own()) await query(`DROP DATABASE IF EXISTS ${nameIn(name)} SYNC`);
   };
   return {
     query,
@@ -57,11 +40,11 @@ export async function clickhouseTarget(form: KeptForm, url: string): Promise<Cli
     wipe,
     cut: async () => proxy.cut(),
     async occupy(table) {
-      await query(`CREATE DATABASE IF NOT EXISTS ${quoted(table.schema)}`);
+      await query(`CREATE DATABASE IF NOT EXISTS ${nameIn(table.schema)}`);
       await query(`CREATE TABLE ${nameOf(table)} (id Int32) ENGINE = MergeTree ORDER BY id`);
     },
     async obstruct(table) {
-      const hidden = `${quoted(table.schema)}.millrace_hidden`;
+      const hidden = `${nameIn(table.schema)}.millrace_hidden`;
       await query(`RENAME TABLE ${nameOf(table)} TO ${hidden}`);
       const back = `RENAME TABLE ${hidden} TO ${nameOf(table)}`;
       return { [Symbol.asyncDispose]: async () => void (await query(back)) };
@@ -73,12 +56,8 @@ export async function clickhouseTarget(form: KeptForm, url: string): Promise<Cli
   };
 }
 
-export function quoted(name: string): string {
-  return `\`${name.replaceAll("\\", "\\\\").replaceAll("`", "\\`")}\``;
-}
-
 function nameOf(table: TableVersion): string {
-  return `${quoted(table.schema)}.${quoted(table.table)}`;
+  return nameIn(table.schema, table.table);
 }
 
 /** A name that is too long is found by its beginning. */
@@ -90,13 +69,13 @@ async function placeOf(query: ClickhouseTarget["query"], table: TableVersion): P
     ([database, name]) => isLike(database ?? null, table.schema) && isLike(name ?? null, table.table),
   );
   const [database, name] = found ?? [];
-  return `${quoted(database ?? table.schema)}.${quoted(name ?? table.table)}`;
+  return nameIn(database ?? table.schema, name ?? table.table);
 }
 
 /** The rows that a reader of the `_current` view would see, read from the table itself. */
 function live(place: string, table: TableVersion, form: KeptForm): string {
   if (form.mode === "mirror") return `${place} FINAL WHERE _millrace_deleted = 0`;
-  const keys = table.key.map((i) => quoted(table.columns[i]!.name)).join(", ");
+  const keys = table.key.map((i) => nameIn(table.columns[i]!.name)).join(", ");
   return (
     `(SELECT * FROM ${place} FINAL WHERE _millrace_op != 't' ORDER BY _millrace_version DESC, _millrace_offset DESC LIMIT 1 BY ${keys}) ` +
     `WHERE _millrace_op != 'd' AND (_millrace_version, _millrace_offset) > ` +
@@ -133,7 +112,7 @@ async function readMarked(query: ClickhouseTarget["query"], table: TableVersion)
     `SELECT engine_full FROM system.tables WHERE database = '${table.schema}' AND name = '${table.table}'`,
   );
   if (/^\w+\([^)]*_millrace_deleted/.test(engine ?? "")) throw new Error("_millrace_deleted hides rows in this table");
-  const keys = table.key.map((i) => quoted(table.columns[i]!.name));
+  const keys = table.key.map((i) => nameIn(table.columns[i]!.name));
   const rows = await query(
     `SELECT toString(_millrace_version), toString(toUnixTimestamp64Micro(_millrace_commit_time)), _millrace_deleted, _millrace_exact, ` +
       `${table.columns.map(readable).join(", ")} FROM ${place} FINAL ORDER BY ${keys.join(", ")}`,
@@ -148,7 +127,7 @@ async function readMarked(query: ClickhouseTarget["query"], table: TableVersion)
 
 async function readHistory(query: ClickhouseTarget["query"], table: TableVersion): Promise<HistoryRow[]> {
   const place = await placeOf(query, table);
-  const keys = table.key.map((i) => quoted(table.columns[i]!.name));
+  const keys = table.key.map((i) => nameIn(table.columns[i]!.name));
   const rows = await query(
     `SELECT toString(_millrace_version), toString(_millrace_offset), _millrace_op, arrayStringConcat(_millrace_unchanged, ','), ` +
       `_millrace_exact, ${table.columns.map(readable).join(", ")} FROM ${place} FINAL ` +
@@ -161,37 +140,4 @@ async function readHistory(query: ClickhouseTarget["query"], table: TableVersion
     unchanged: unchanged === "" ? [] : unchanged!.split(","),
     cells: cellsOf(table, exact ?? "", values),
   }));
-}
-
-function readable({ name, type }: Column): string {
-  return type.kind === "bytes" ? `concat('\\\\x', lower(hex(${quoted(name)})))` : `toString(${quoted(name)})`;
-}
-
-/** As `landed`, from what ClickHouse prints. */
-function spelt({ type, native }: Column, isKey: boolean, text: string): string {
-  if (type.kind === "bool") return text === "true" ? "t" : "f";
-  if (type.kind === "float") return landedFloat(type.bits, text.replace("inf", "Infinity"));
-  if (isArray({ type, native }) && !isKey) return normalJson(text);
-  return text;
-}
-
-/** How a value lands, worked out from Postgres' text form and the README's table of types. */
-export function landed({ type, native }: Pick<Column, "type" | "native">, text: string): string {
-  if (type.kind === "float") return landedFloat(type.bits, text);
-  if (isArray({ type, native })) return text.startsWith("[") ? text : expectedJson(type, text)!;
-  if (type.kind === "decimal" && type.precision !== null && /\d/.test(text)) return text.replace(/\.?0+$/, "");
-  if (type.kind === "timestamp" && /^(19|2[0-2])\d\d-[^B]*$/.test(text)) {
-    const [clock, behind = ""] = text.replace(/\+00$/, "").split(".");
-    return `${clock}.${behind.padEnd(6, "0")}`;
-  }
-  return text;
-}
-
-function landedFloat(bits: 32 | 64, text: string): string {
-  const value = bits === 32 ? Math.fround(Number(text)) : Number(text);
-  return Object.is(value, -0) ? "-0" : String(value);
-}
-
-function isArray({ type, native }: Pick<Column, "type" | "native">): boolean {
-  return type.kind === "array" && native !== "box[]";
 }

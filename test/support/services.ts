@@ -23,6 +23,7 @@ import { postgresLine } from "../../scripts/services/postgres-version.ts";
 import { isFrom } from "../../scripts/services/server-line.ts";
 import type { SearchEngineOptions } from "../../scripts/services/search-engine.ts";
 import type { RunningService, ServiceName, StartOptions } from "../../scripts/services/service.ts";
+import { askClickhouse } from "./clickhouse-values.ts";
 import { createFreshDatabase, type FreshDatabase, type PostgresAddress } from "./fresh-database.ts";
 import type { ProvidedService } from "./global-setup.ts";
 import { createFreshMysqlDatabase, type FreshMysqlDatabase } from "./mysql-database.ts";
@@ -179,6 +180,17 @@ export function freshIndexPrefix(url: string = elasticsearchUrl()): FreshPrefix 
         const deleted = await fetch(`${url}/${encodeURIComponent(name)}`, { method: "DELETE" });
         await deleted.body?.cancel();
       }
+    },
+  };
+}
+
+/** A database of ClickHouse for one test; dropped at the end. */
+export function freshColumns(url: string = clickhouseUrl()): FreshPrefix {
+  const prefix = `test_${shortName()}`;
+  return {
+    prefix,
+    async [Symbol.asyncDispose]() {
+      await askClickhouse(url, `DROP DATABASE IF EXISTS ${prefix} SYNC`);
     },
   };
 }

@@ -171,8 +171,9 @@ export class Targets {
 
   /** Ids of prepared tables whose target was dropped or replaced. */
   async lost(client: Client, signal: AbortSignal): Promise<readonly string[]> {
-    const [[uuids] = []] = await client.rows("SELECT groupArray(toString(uuid)) FROM system.tables", signal);
-    const there = new Set((uuids ?? "").split(","));
+    if (this.#owned.size === 0) return [];
+    const rows = await client.rows("SELECT toString(uuid) FROM system.tables WHERE engine LIKE '%MergeTree'", signal);
+    const there = new Set(rows.map(([uuid]) => uuid ?? ""));
     return [...this.#owned.values()].filter(({ uuid }) => !there.has(uuid)).map(({ tableId }) => tableId);
   }
 
