@@ -41,7 +41,7 @@ export function landed({ type, native }: Pick<Column, "type" | "native">, text: 
   if (type.kind === "float") return landedFloat(type.bits, text);
   if (isArray({ type, native }) && isKey) return text;
   if (isArray({ type, native })) return text.startsWith("[") ? text : expectedJson(type, text)!;
-  if (type.kind === "decimal" && type.precision !== null && /\d/.test(text)) return text.replace(/\.?0+$/, "");
+  if (type.kind === "decimal" && type.precision !== null && text.includes(".")) return text.replace(/\.?0+$/, "");
   if (type.kind === "timestamp" && /^(19|2[0-2])\d\d-[^B]*$/.test(text)) {
     const [clock, behind = ""] = text.replace(/\+00$/, "").split(".");
     return `${clock}.${behind.padEnd(6, "0")}`;

@@ -10,8 +10,8 @@ import { readFloat32, readFloat64 } from "../../../src/core/values/float.ts";
 import { writeJson } from "../../../src/core/values/json.ts";
 import { jsonPrefixLength, writeBinaryText } from "../../../src/core/values/text.ts";
 import type { Form } from "../types.ts";
-import { daysOfBinary, daysOfText, microsecondsOfBinary, microsecondsOfText } from "./calendar.ts";
-import { writeDecimalText, writeIntegerBinary, writeIntegerText, writeSafeInteger } from "./numbers.ts";
+import { writeDateBinary, writeDateText, writeTimestampBinary, writeTimestampText } from "./calendar.ts";
+import { writeDecimalText, writeIntegerBinary, writeIntegerText } from "./numbers.ts";
 
 const LETTER_T = 0x74;
 const OPEN_BRACKET = 0x5b;
@@ -72,12 +72,9 @@ export class CellWriter {
         else this.string(bytes, start, length);
         return true;
       case "date":
-        return this.#writeNumber(isText ? daysOfText(bytes, start, length) : daysOfBinary(bytes, start), 4);
+        return isText ? writeDateText(out, bytes, start, length) : writeDateBinary(out, bytes, start);
       case "timestamp":
-        return this.#writeNumber(
-          isText ? microsecondsOfText(bytes, start, length) : microsecondsOfBinary(bytes, start),
-          8,
-        );
+        return isText ? writeTimestampText(out, bytes, start, length) : writeTimestampBinary(out, bytes, start);
       case "uuid":
         this.#writeUuid(isText, bytes, start);
         return true;
@@ -106,12 +103,6 @@ export class CellWriter {
     text.reset();
     writeBinaryText(text, type, bytes, start, length);
     return { bytes: text.bytes, start: 0, length: text.length };
-  }
-
-  #writeNumber(value: number, byteCount: number): boolean {
-    if (Number.isNaN(value)) return false;
-    writeSafeInteger(this.out, value, byteCount);
-    return true;
   }
 
   #writeFloat(byteCount: 4 | 8, isText: boolean, bytes: Uint8Array, start: number, length: number): void {
