@@ -7,6 +7,8 @@ import { type TcpProxy, tcpProxy } from "./proxy.ts";
 import { isLongForm } from "./service-suffixes.ts";
 import {
   elasticsearchUrl,
+  type FreshBucket,
+  freshBucket,
   freshDatabase,
   freshIndexPrefix,
   freshKeyPrefix,
@@ -25,11 +27,14 @@ export const STREAM_KINDS = ["kafka"] as const;
 export type PlainKind = (typeof SINK_KINDS)[number];
 /** A log of changes: what a test compares are the rows that they leave. */
 export const LOG_KINDS = ["files"] as const;
+/** The same in a bucket. */
+export const BUCKET_KINDS = ["files-s3"] as const;
 export type SinkKind =
   | PlainKind
   | (typeof KEPT_KINDS)[number]
   | (typeof STREAM_KINDS)[number]
-  | (typeof LOG_KINDS)[number];
+  | (typeof LOG_KINDS)[number]
+  | (typeof BUCKET_KINDS)[number];
 
 const BATCH_ROWS = [30, 50_000, 300];
 let setCount = 0;
@@ -45,6 +50,8 @@ export class SinkSet implements AsyncDisposable {
   /** Where there is a Redis sink: its keys' prefix. */
   keyPrefix = "";
   indexPrefix = "";
+  /** Where there are files in a bucket. */
+  bucket: FreshBucket | null = null;
   /** Where there is a Kafka sink. */
   topics: KafkaTopics | null = null;
 
@@ -141,6 +148,14 @@ export class SinkSet implements AsyncDisposable {
         this.config[kind] = { kind, path: "./changes", roll: { rows: 400, age: "1s" } };
         this.#addresses.push((folder) => ({ kind, path: join(folder, "changes") }));
         return;
+      case "files-s3": {
+        const bucket = (this.bucket = await freshBucket());
+        this.#owned.push(bucket);
+        const path = `s3://${bucket.bucket}/changes`;
+        this.config[kind] = { kind: "files", path, s3: bucket.options, roll: { rows: 400, age: "1s" } };
+        this.#addresses.push(() => ({ kind: "files", bucket, path: "changes" }));
+        return;
+      }
       case "kafka": {
         if (isProxied) throw new Error("brokers tell clients their own addresses, not a proxy's");
         const topics = (this.topics = new KafkaTopics(this.#broker ?? kafkaBroker()));
