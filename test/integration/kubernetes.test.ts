@@ -18,39 +18,37 @@ const KUSTOMIZE = {
   path: "sigs.k8s.io/kustomize/kustomize/v5",
   version: versions.kustomize.version,
 };
-const MODELS = { StatefulSet, CronJob, ConfigMap, Service };
-
-interface Manifest {
-  readonly kind: keyof typeof MODELS;
-  readonly metadata: { readonly name: string; readonly namespace: string };
-}
 
 test("the manifests are built, each is valid, and they fit together", { tags: "long" }, async () => {
   const built = await command(await builtByGo(KUSTOMIZE), ["build", FOLDER]);
-  const manifests = parseAllDocuments(built).map((document): Manifest => document.toJS());
-  expect(manifests.map(({ kind }) => kind).toSorted()).toEqual(["ConfigMap", "CronJob", "Service", "StatefulSet"]);
-  for (const manifest of manifests) {
-    expect(manifest.metadata.namespace).toBe("millrace-shop");
-    // oxlint-disable-next-line typescript/no-explicit-any, typescript/no-unsafe-argument -- each model checks its own kind
-    new MODELS[manifest.kind](manifest as any).validate();
-  }
-  const of = <K extends keyof typeof MODELS>(kind: K): InstanceType<(typeof MODELS)[K]> =>
-    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- validated above
-    manifests.find((manifest) => manifest.kind === kind) as unknown as InstanceType<(typeof MODELS)[K]>;
-  const daemon = of("StatefulSet").spec!;
-  const nightly = of("CronJob").spec!.jobTemplate.spec!.template.spec!;
+  const byKind = new Map(
+    parseAllDocuments(built).map((document): [unknown, unknown] => [document.get("kind"), document.toJS()]),
+  );
+  expect([...byKind.keys()].toSorted()).toEqual(["ConfigMap", "CronJob", "Service", "StatefulSet"]);
+  const valid = <T extends { validate(): void }>(model: new (data: never) => T): T => {
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the model checks it
+    const made = new model(byKind.get(model.name) as never);
+    made.validate();
+    expect(made).toMatchObject({ metadata: { namespace: "millrace-shop" } });
+    return made;
+  };
+  const configMap = valid(ConfigMap);
+  const service = valid(Service);
+  const set = valid(StatefulSet);
+  const daemon = set.spec!;
+  const nightly = valid(CronJob).spec!.jobTemplate.spec!.template.spec!;
   const pod = daemon.template.spec!;
-  const claim = `${daemon.volumeClaimTemplates![0]!.metadata!.name!}-${of("StatefulSet").metadata!.name!}-0`;
+  const claim = `${daemon.volumeClaimTemplates![0]!.metadata!.name!}-${set.metadata!.name!}-0`;
   expect(nightly.volumes!.find(({ name }) => name === "state")?.persistentVolumeClaim?.claimName).toBe(claim);
   for (const { containers, volumes, securityContext } of [pod, nightly]) {
     expect(securityContext).toMatchObject({ runAsNonRoot: true, seccompProfile: { type: "RuntimeDefault" } });
-    expect(volumes!.find(({ name }) => name === "config")?.configMap?.name).toBe(of("ConfigMap").metadata!.name);
+    expect(volumes!.find(({ name }) => name === "config")?.configMap?.name).toBe(configMap.metadata!.name);
     for (const { image, securityContext: own } of containers) {
       expect(image).toBe("example.com/millrace:0.1.0");
       expect(own).toMatchObject({ readOnlyRootFilesystem: true, allowPrivilegeEscalation: false });
     }
   }
-  expect(of("Service").spec!.selector).toEqual(daemon.template.metadata!.labels);
+  expect(service.spec!.selector).toEqual(daemon.template.metadata!.labels);
 });
 
 test("the configuration in them is one that Millrace takes", async () => {

@@ -9,6 +9,8 @@ import { parquetLanding } from "../files-landing.ts";
 import { mergeSql } from "../files-merge.ts";
 import { connectedDuckdb, FilesReader, textOf } from "../files-reader.ts";
 import { readJson, spelledJson } from "../json-text.ts";
+import { type FreshBucket, mirrorBucket } from "../services.ts";
+import { temporaryFolder } from "../temporary-folder.ts";
 import { eventually } from "../waiting.ts";
 import { rowId, type SinkReader, type SinkRow, versionFlaws } from "./reader.ts";
 import { quoted, type SourceTable } from "./source-table.ts";
@@ -16,27 +18,38 @@ import { quoted, type SourceTable } from "./source-table.ts";
 export interface FilesSinkAddress {
   readonly kind: "files";
   readonly path: string;
+  /** Absent: `path` is a folder. */
+  readonly bucket?: FreshBucket;
 }
 
 const PUBLISHED_WITHIN_MS = 30_000;
 
-export async function filesReader({ path }: FilesSinkAddress): Promise<SinkReader> {
-  const duckdb = await connectedDuckdb();
-  const reader = new FilesReader(path);
+export async function filesReader({ path, bucket }: FilesSinkAddress): Promise<SinkReader> {
+  const folder = temporaryFolder();
+  const local = bucket === undefined ? path : folder.file(path);
+  const reader = new FilesReader(local);
   // The daemon makes files of what waits when it is old enough.
-  await eventually(async () => expect(reader.waiting()).toBe(0), { withinMs: PUBLISHED_WITHIN_MS });
+  await eventually(
+    async () => {
+      if (bucket !== undefined) await mirrorBucket(bucket, folder.path);
+      expect(reader.waiting()).toBe(0);
+    },
+    { withinMs: PUBLISHED_WITHIN_MS, everyMs: 300 },
+  );
   const inManifests = reader.manifests().flatMap(({ files }) => files.map((file) => file.path));
   const listed = reader.listed();
   if (JSON.stringify(inManifests.toSorted()) !== JSON.stringify(listed)) {
     throw new Error(`files that are in no manifest, or not there: ${listed.length}, ${inManifests.length}`);
   }
+  const duckdb = await connectedDuckdb();
   return {
     mayRepeat: false,
     expected: (column, text) => parquetLanding(column, text),
     idOf: (_key, landed) => rowId(landed),
-    rows: (table) => rows(duckdb.connection, join(path, folderOf(table)), table),
+    rows: (table) => rows(duckdb.connection, join(local, folderOf(table)), table),
     async [Symbol.asyncDispose]() {
       duckdb[Symbol.dispose]();
+      folder[Symbol.dispose]();
     },
   };
 }
