@@ -9,7 +9,7 @@ import { failpoint } from "../../../src/core/failpoint.ts";
 import { filesError } from "../errors.ts";
 import { LOG, logKey, numberOf } from "../names.ts";
 import type { Store } from "../store/store.ts";
-import { bytesOfEntry, type Entry, type Head, parseEntry } from "./entry.ts";
+import { piecesOfEntry, type Entry, type Head, parseEntry } from "./entry.ts";
 
 export interface FoundLog {
   readonly newest: number;
@@ -63,7 +63,7 @@ export class LogWriter {
     const sequence = this.#newest + 1;
     const key = logKey(sequence);
     failpoint("files.before-entry");
-    const isOurs = await this.#store.create(key, bytesOfEntry(head, parts), signal);
+    const isOurs = await this.#store.create(key, piecesOfEntry(head, parts), signal);
     failpoint("files.entry-written");
     if (!isOurs) await this.#expectOwn(sequence, head.writer, signal);
     if (!this.#isEmpty && !(await this.#store.has(logKey(this.#newest), signal))) {
