@@ -1,5 +1,6 @@
 /** All servers by name. */
 import { chromium } from "./chromium.ts";
+import { clickhouse } from "./clickhouse.ts";
 import { elasticsearch, elasticsearch9 } from "./elasticsearch.ts";
 import { kafka } from "./kafka.ts";
 import { mariadb } from "./mariadb.ts";
@@ -24,6 +25,7 @@ const definitions: Readonly<Record<ServiceName, ServiceDefinition>> = {
   opensearch,
   opensearch3,
   kafka,
+  clickhouse,
   registry,
   chromium,
   prometheus,

@@ -1,9 +1,8 @@
 /** A server with S3's interface over a folder: Versity S3 Gateway, built from the Go module proxy. */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { cached, isCached } from "./cache.ts";
-import { command, onPath } from "./command.ts";
 import { startContainer } from "./container.ts";
+import { builtByGo, goAvailability } from "./go-program.ts";
 import { startGuarded } from "./guarded.ts";
 import { freePort } from "./port.ts";
 import { waitUntilReady } from "./ready.ts";
@@ -22,21 +21,20 @@ import { versions } from "./versions.ts";
 
 const NAME = "s3";
 const VARIABLE = "MILLRACE_TEST_S3_URL";
-const PACKAGE = "github.com/versity/versitygw/cmd/versitygw";
-const BUILT = `versitygw-${versions.s3.version}`;
+const PROGRAM = {
+  name: "versitygw",
+  path: "github.com/versity/versitygw/cmd/versitygw",
+  version: versions.s3.version,
+};
 
 /** Of the server's only user. */
 export const S3_LOGIN = { accessKeyId: "millracetest", secretAccessKey: "millracetestsecret" } as const;
 
 async function locate(options: LocateOptions = {}): Promise<Availability> {
-  return locateService({ variable: VARIABLE, image: versions.s3.image, native: availability }, options);
-}
-
-async function availability(): Promise<Extract<Availability, { kind: "native" | "unavailable" }>> {
-  const { version } = versions.s3;
-  if (isCached(BUILT)) return { kind: "native", version, missing: [] };
-  if (onPath("go") === undefined) return { kind: "unavailable", reason: "go is not installed, which builds it" };
-  return { kind: "native", version, missing: [{ what: BUILT, from: "the Go module proxy", megabytes: 80 }] };
+  return locateService(
+    { variable: VARIABLE, image: versions.s3.image, native: () => goAvailability(PROGRAM) },
+    options,
+  );
 }
 
 async function start(options: StartOptions = {}): Promise<RunningService> {
@@ -60,12 +58,7 @@ function startInContainer(): Promise<RunningService> {
 }
 
 async function startNative(options: StartOptions): Promise<RunningService> {
-  const build = (dir: string) =>
-    command("go", ["install", `${PACKAGE}@v${versions.s3.version}`], { env: { GOBIN: dir, GOFLAGS: "-p=1" } });
-  const folder = await fetched(
-    NAME,
-    cached(BUILT, async (dir) => void (await build(dir))),
-  );
+  const program = await fetched(NAME, builtByGo(PROGRAM));
   const home = await temporaryHome(NAME, undefined);
   const dataDir = join(home, "data");
   const sideDir = join(home, "attributes");
@@ -79,7 +72,7 @@ async function startNative(options: StartOptions): Promise<RunningService> {
     dataDir,
     removeDirs: options.keepData === true ? [] : [home],
     process: {
-      command: join(folder, "versitygw"),
+      command: program,
       args: ["--port", `127.0.0.1:${port}`, "--quiet", "posix", "--sidecar", sideDir, dataDir],
       env: { ROOT_ACCESS_KEY: S3_LOGIN.accessKeyId, ROOT_SECRET_KEY: S3_LOGIN.secretAccessKey, TZ: "UTC" },
       cwd: home,

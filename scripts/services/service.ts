@@ -16,6 +16,7 @@ export type ServiceName =
   | "opensearch"
   | "opensearch3"
   | "kafka"
+  | "clickhouse"
   | "chromium"
   | "registry"
   | "prometheus"

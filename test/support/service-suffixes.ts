@@ -16,6 +16,7 @@ const SUFFIXES: Readonly<Record<string, Suffix>> = {
   mariadb: { always: ["mariadb"], longFormToo: [] },
   redis: { always: ["redis"], longFormToo: ["redis8", "valkey"] },
   kafka: { always: ["kafka"], longFormToo: [] },
+  ch: { always: ["clickhouse"], longFormToo: [] },
   registry: { always: ["registry"], longFormToo: [] },
   s3: { always: ["s3"], longFormToo: [] },
   prometheus: { always: ["prometheus"], longFormToo: [] },

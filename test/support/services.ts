@@ -15,6 +15,7 @@ import {
 } from "@aws-sdk/client-s3";
 import { Redis } from "ioredis";
 import { inject, type TestContext } from "vitest";
+import { clickhouse as clickhouseServer } from "../../scripts/services/clickhouse.ts";
 import { elasticsearch as elasticsearchServer } from "../../scripts/services/elasticsearch.ts";
 import { kafka as kafkaServer, type KafkaOptions } from "../../scripts/services/kafka.ts";
 import { mariadb as mariadbServer } from "../../scripts/services/mariadb.ts";
@@ -32,7 +33,8 @@ import { postgresLine } from "../../scripts/services/postgres-version.ts";
 import { isFrom } from "../../scripts/services/server-line.ts";
 import type { SearchEngineOptions } from "../../scripts/services/search-engine.ts";
 import { s3 as s3Server, S3_LOGIN } from "../../scripts/services/s3.ts";
-import type { RunningService, ServiceName } from "../../scripts/services/service.ts";
+import type { RunningService, ServiceName, StartOptions } from "../../scripts/services/service.ts";
+import { askClickhouse } from "./clickhouse-values.ts";
 import { createFreshDatabase, type FreshDatabase, type PostgresAddress } from "./fresh-database.ts";
 import type { ProvidedService } from "./global-setup.ts";
 import { createFreshMysqlDatabase, type FreshMysqlDatabase } from "./mysql-database.ts";
@@ -70,6 +72,10 @@ export function redisUrl(): string {
 /** host:port of the shared broker. */
 export function kafkaBroker(): string {
   return new URL(provided("kafka").url).host;
+}
+
+export function clickhouseUrl(): string {
+  return provided("clickhouse").url;
 }
 
 /** The address of the shared schema registry, with the path of Confluent's interface. */
@@ -212,6 +218,10 @@ export function ownKafka(options: KafkaOptions = {}): Promise<RunningService> {
   return kafkaServer.start({ ...options, own: true });
 }
 
+export function ownClickhouse(options: StartOptions = {}): Promise<RunningService> {
+  return clickhouseServer.start({ ...options, own: true });
+}
+
 export function ownElasticsearch(options: SearchEngineOptions = {}): Promise<RunningService> {
   return elasticsearchServer.start({ ...options, own: true });
 }
@@ -251,6 +261,17 @@ export function freshIndexPrefix(url: string = elasticsearchUrl()): FreshPrefix 
         const deleted = await fetch(`${url}/${encodeURIComponent(name)}`, { method: "DELETE" });
         await deleted.body?.cancel();
       }
+    },
+  };
+}
+
+/** A database of ClickHouse for one test; dropped at the end. */
+export function freshColumns(url: string = clickhouseUrl()): FreshPrefix {
+  const prefix = `test_${shortName()}`;
+  return {
+    prefix,
+    async [Symbol.asyncDispose]() {
+      await askClickhouse(url, `DROP DATABASE IF EXISTS ${prefix} SYNC`);
     },
   };
 }

@@ -6,7 +6,9 @@ import { KafkaTopics } from "./kafka-topics.ts";
 import { type TcpProxy, tcpProxy } from "./proxy.ts";
 import { isLongForm } from "./service-suffixes.ts";
 import {
+  clickhouseUrl,
   elasticsearchUrl,
+  freshColumns,
   type FreshBucket,
   freshBucket,
   freshDatabase,
@@ -24,6 +26,8 @@ export const CHOSEN_KINDS = isLongForm() ? SINK_KINDS : (["duckdb", "postgres", 
 export const KEPT_KINDS = ["postgres-soft", "postgres-history", "duckdb-soft", "duckdb-history"] as const;
 /** What passes changes on. Of the topics that it made, a test compares what a reader would hold. */
 export const STREAM_KINDS = ["kafka"] as const;
+/** In a database of the test's own each. */
+export const COLUMN_KINDS = ["clickhouse", "clickhouse-soft", "clickhouse-history"] as const;
 export type PlainKind = (typeof SINK_KINDS)[number];
 /** A log of changes: what a test compares are the rows that they leave. */
 export const LOG_KINDS = ["files"] as const;
@@ -34,6 +38,7 @@ export type SinkKind =
   | (typeof KEPT_KINDS)[number]
   | (typeof STREAM_KINDS)[number]
   | (typeof LOG_KINDS)[number]
+  | (typeof COLUMN_KINDS)[number]
   | (typeof BUCKET_KINDS)[number];
 
 const BATCH_ROWS = [30, 50_000, 300];
@@ -148,6 +153,19 @@ export class SinkSet implements AsyncDisposable {
         this.config[kind] = { kind, path: "./changes", roll: { rows: 400, age: "1s" } };
         this.#addresses.push((folder) => ({ kind, path: join(folder, "changes") }));
         return;
+      case "clickhouse":
+      case "clickhouse-soft":
+      case "clickhouse-history": {
+        const database = freshColumns();
+        this.#owned.push(database);
+        const [kept, options] = kind === "clickhouse" ? [undefined, {}] : keptOf(kind);
+        const url = await this.#reached(kind, clickhouseUrl(), isProxied);
+        const schema = database.prefix;
+        this.config[kind] = { kind: "clickhouse", url, schema, ...options };
+        const address = { kind: "clickhouse", url: clickhouseUrl(), schema } as const;
+        this.#addresses.push(() => (kept === undefined ? address : { ...address, kept }));
+        return;
+      }
       case "files-s3": {
         const bucket = (this.bucket = await freshBucket());
         this.#owned.push(bucket);
@@ -180,6 +198,6 @@ export class SinkSet implements AsyncDisposable {
   }
 }
 
-function keptOf(kind: (typeof KEPT_KINDS)[number]): [kept: Kept, options: object] {
+function keptOf(kind: (typeof KEPT_KINDS)[number] | (typeof COLUMN_KINDS)[number]): [kept: Kept, options: object] {
   return kind.endsWith("soft") ? ["soft", { deletes: "soft" }] : ["history", { mode: "history" }];
 }

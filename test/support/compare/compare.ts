@@ -8,6 +8,7 @@
  */
 import { Client } from "pg";
 import { temporaryFolder } from "../temporary-folder.ts";
+import { clickhouseReader, type ClickhouseSinkAddress } from "./clickhouse.ts";
 import { duckdbReader, type DuckdbSinkAddress } from "./duckdb.ts";
 import { elasticsearchReader, type ElasticsearchSinkAddress } from "./elasticsearch.ts";
 import { postgresReader, type PostgresSinkAddress } from "./postgres.ts";
@@ -23,6 +24,7 @@ import { type Cells, describeTable, PRINTING, readRows, type SourceTable, type T
 export type { TableDifference, TableName };
 
 export type SinkAddress =
+  | ClickhouseSinkAddress
   | DuckdbSinkAddress
   | ElasticsearchSinkAddress
   | FilesSinkAddress
@@ -52,6 +54,8 @@ export function isEqual({ missing, extra, different }: TableDifference): boolean
 
 function openSink(sink: SinkAddress): Promise<SinkReader> {
   switch (sink.kind) {
+    case "clickhouse":
+      return clickhouseReader(sink);
     case "duckdb":
       return duckdbReader(sink);
     case "elasticsearch":
