@@ -26,7 +26,10 @@ export async function findLog(store: Store, signal: AbortSignal): Promise<FoundL
   if (entry === null) return await findLog(store, signal);
   const { since } = entry.head;
   const present = numbers.filter((number) => number >= since);
-  return present.length === newest - since + 1 || since > newest ? { newest, oldest: numbers[0]!, entry } : null;
+  if (present.length === newest - since + 1) return { newest, oldest: numbers[0]!, entry };
+  // While the list was read, its writer may have gone on and removed entries.
+  const later = await entryNumbers(store, signal);
+  return later.at(-1) === newest ? null : await findLog(store, signal);
 }
 
 export async function readEntry(store: Store, sequence: number, signal: AbortSignal): Promise<Entry | null> {
