@@ -11,6 +11,7 @@ const sinks = new Map<string, () => Promise<SinkConnector>>([
   ["clickhouse", async () => sinkConnector(await import("./clickhouse/config.ts"))],
   ["duckdb", async () => sinkConnector(await import("./duckdb/config.ts"))],
   ["elasticsearch", async () => sinkConnector(await import("./elasticsearch/config.ts"))],
+  ["files", async () => sinkConnector(await import("./files/config.ts"))],
   ["kafka", async () => sinkConnector(await import("./kafka/config.ts"))],
   ["postgres", async () => sinkConnector(await import("./postgres/sink/config.ts"))],
   ["redis", async () => sinkConnector(await import("./redis/config.ts"))],

@@ -10,6 +10,7 @@ import { postgres } from "./postgres.ts";
 import { registry } from "./registry.ts";
 import { prometheus } from "./prometheus.ts";
 import { redis, redis8, valkey } from "./redis.ts";
+import { s3 } from "./s3.ts";
 import type { ServiceDefinition, ServiceName } from "./service.ts";
 
 const definitions: Readonly<Record<ServiceName, ServiceDefinition>> = {
@@ -28,6 +29,7 @@ const definitions: Readonly<Record<ServiceName, ServiceDefinition>> = {
   registry,
   chromium,
   prometheus,
+  s3,
 };
 
 export const serviceNames: readonly ServiceName[] = Object.values(definitions).map(({ name }) => name);

@@ -19,7 +19,8 @@ export type ServiceName =
   | "clickhouse"
   | "chromium"
   | "registry"
-  | "prometheus";
+  | "prometheus"
+  | "s3";
 
 /**
  * A server that is up. Whoever started it owns it: disposing stops it and deletes its data. When the owner's process

@@ -1,7 +1,8 @@
 /** What is not well and what to do about it: one list for `status`, its exit code, `top`, the dashboard and the webhook. */
 import { hasLeft } from "../core/contracts/reconciliation.ts";
 import type { StoredError } from "../core/contracts/state-store.ts";
-import type { Concern, SinkStatus, StatusDocument } from "../core/contracts/status.ts";
+import type { Concern } from "../core/concerns/concern.ts";
+import type { SinkStatus, StatusDocument } from "../core/contracts/status.ts";
 import { bytes, count, seconds } from "./figures.ts";
 
 /** A streaming sink is mentioned when it is this far behind. */
@@ -18,6 +19,7 @@ export function concernsOf(status: Status): readonly Concern[] {
     ...status.sinks.flatMap((sink) => [...ofSink(status, sink)]),
     ...ofTables(status),
     ...ofComparisons(status),
+    ...ofReceiver(status),
   ];
 }
 
@@ -30,7 +32,18 @@ function concern(given: Given): Concern {
   const id = [kind, ...(sink === null ? [] : [`sink=${sink}`]), ...(table === null ? [] : [`table=${table}`])].join(
     " ",
   );
-  return { id, sink, table, code: null, message: null, since: null, lastTried: null, then: null, fix: null, ...given };
+  return {
+    id,
+    sink,
+    table,
+    code: null,
+    message: null,
+    since: null,
+    lastTried: null,
+    meanwhile: null,
+    fix: null,
+    ...given,
+  };
 }
 
 /** Without a hint of its own the error's page says more. */
@@ -118,10 +131,10 @@ function sinkFailure(sink: SinkStatus, error: StoredError, isRunning: boolean): 
   if (state === "failed") return { level: "act", what: `sink ${name} has failed and waits for you`, ...failure(error) };
   const level = waits ? "act" : "watch";
   if (state !== "retrying") return { level, what: `sink ${name} is ${state}`, ...failure(error) };
-  const then = waits ? "it waits for you, and goes on by itself once that is done" : "it catches up by itself";
+  const meanwhile = waits ? "it waits for you, and goes on by itself once that is done" : "it catches up by itself";
   // There is no lag to show for a sink that was never reached.
   const lag = sink.lagSeconds === null && sink.lagBytes === null ? "" : `, ${behind(sink)}`;
-  return { level, what: `sink ${name} does not take rows${lag}`, ...retried(error), then };
+  return { level, what: `sink ${name} does not take rows${lag}`, ...retried(error), meanwhile };
 }
 
 function* ofTables({ tables: { aside, suspended, unreadable } }: Status): Generator<Concern> {
@@ -138,8 +151,8 @@ function* ofTables({ tables: { aside, suspended, unreadable } }: Status): Genera
   }
   for (const { table, sinks, since, error } of unreadable) {
     const what = `table ${table} can't be read for ${sinks.join(", ")}`;
-    const then = "it is tried again by itself";
-    yield concern({ kind: "table.unreadable", level: "act", table, what, ...retried(error), since, then });
+    const meanwhile = "it is tried again by itself";
+    yield concern({ kind: "table.unreadable", level: "act", table, what, ...retried(error), since, meanwhile });
   }
 }
 
@@ -153,7 +166,7 @@ function* ofComparisons({ reconcile: { drift, failure: unfinished = null } }: St
       what: `${differed} differed${repaired} in the comparison ${drift.id}`,
       since: drift.finishedAt,
       // Also after a repair: the cause of the difference may still be there.
-      then: "no full comparison since then was without drift",
+      meanwhile: "no full comparison since then was without drift",
       fix: `millrace report show ${drift.id}, then millrace reconcile`,
     });
   }
@@ -161,6 +174,12 @@ function* ofComparisons({ reconcile: { drift, failure: unfinished = null } }: St
     const what = "the last planned comparison did not end";
     yield concern({ kind: "comparison.failed", level: "act", what, ...failure(unfinished) });
   }
+}
+
+function* ofReceiver({ notify }: Status): Generator<Concern> {
+  const error = notify?.error ?? null;
+  const what = "the webhook could not be told what is not well";
+  if (error !== null) yield concern({ kind: "webhook.failing", level: "act", what, ...retried(error) });
 }
 
 function behind({ lagSeconds, lagBytes }: SinkStatus): string {

@@ -4,8 +4,8 @@
  */
 import type { ReportSummary } from "../core/contracts/reconciliation.ts";
 import type { StoredError } from "../core/contracts/state-store.ts";
+import type { Concern } from "../core/concerns/concern.ts";
 import type {
-  Concern,
   GoneBackStatus,
   SinkStatus,
   SnapshotStatus,
@@ -111,7 +111,7 @@ const CONCERN: Fields<Concern> = {
   message: [{ orNull: "text" }, "what that error says"],
   since: [{ orNull: "time" }, "when it began, or was found"],
   lastTried: [{ orNull: "time" }, "when Millrace last tried to get over it"],
-  then: [{ orNull: "text" }, "what Millrace does about it by itself"],
+  meanwhile: [{ orNull: "text" }, "what Millrace does about it by itself"],
   fix: [{ orNull: "text" }, "what to do"],
 };
 
@@ -204,6 +204,10 @@ export const STATUS_FIELDS: Fields<StatusDocument> = {
   source: [{ object: SOURCE }, "the source"],
   sinks: [{ listOf: SINK }, "each sink, in the order of millrace.yaml"],
   tables: [{ object: TABLES }, "tables that are followed, and those that are not"],
+  notify: [
+    { object: { error: [{ orNull: { object: ERROR } }, "why it could not be told last"] } },
+    "the receiver of `notify.webhook`",
+  ],
   concerns: [{ listOf: CONCERN }, "what is not well; an empty list: all is well"],
   refills: ["count", "tables, chunks and keys that still have to be read beside the stream"],
   snapshots: [{ listOf: SNAPSHOT }, "tables that are read beside the stream now"],

@@ -18,6 +18,7 @@ const SUFFIXES: Readonly<Record<string, Suffix>> = {
   kafka: { always: ["kafka"], longFormToo: [] },
   ch: { always: ["clickhouse"], longFormToo: [] },
   registry: { always: ["registry"], longFormToo: [] },
+  s3: { always: ["s3"], longFormToo: [] },
   prometheus: { always: ["prometheus"], longFormToo: [] },
   chromium: { always: ["chromium"], longFormToo: [] },
   es: { always: ["elasticsearch"], longFormToo: ["elasticsearch9", "opensearch", "opensearch3"] },

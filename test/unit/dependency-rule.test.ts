@@ -26,6 +26,7 @@ const DRIVERS: Readonly<Record<string, readonly string[]>> = {
   elasticsearch: ["@elastic/transport"],
   redis: ["ioredis"],
   kafka: ["@platformatic/kafka", "undici"],
+  files: ["@duckdb/node-api", "@aws-sdk/client-s3"],
 };
 
 const RULES: readonly Rule[] = [

@@ -4,7 +4,8 @@
  */
 import Table from "cli-table3";
 import type { ReportSummary } from "../../core/contracts/reconciliation.ts";
-import type { Concern, SinkStatus, SnapshotStatus, StatusDocument } from "../../core/contracts/status.ts";
+import type { Concern } from "../../core/concerns/concern.ts";
+import type { SinkStatus, SnapshotStatus, StatusDocument } from "../../core/contracts/status.ts";
 import { concernsOf } from "../../ops/concerns.ts";
 import { bytes, count, seconds, span } from "../../ops/figures.ts";
 
@@ -61,13 +62,13 @@ function concernLines(concerns: readonly Concern[], nowMs: number): readonly str
   });
 }
 
-function linesOf({ what, code, message, since, lastTried, then, fix }: Concern, nowMs: number): readonly string[] {
+function linesOf({ what, code, message, since, lastTried, meanwhile, fix }: Concern, nowMs: number): readonly string[] {
   const ago = (at: string) => span(nowMs - Date.parse(at));
   const times = [
     ...(since === null ? [] : [lastTried === null ? `${ago(since)} ago` : `for ${ago(since)}`]),
     ...(lastTried === null ? [] : [`last tried ${ago(lastTried)} ago`]),
   ].join(", ");
-  const more = [times, then ?? ""].filter((part) => part !== "").join("; ");
+  const more = [times, meanwhile ?? ""].filter((part) => part !== "").join("; ");
   const text = `${what}${code === null ? "" : `: ${code} ${message}`}${more === "" ? "" : ` (${more})`}`;
   return [`  ! ${indented(text)}`, ...(fix === null ? [] : [`    -> ${indented(fix)}`])];
 }

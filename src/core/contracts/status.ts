@@ -1,3 +1,4 @@
+import type { Concern } from "../concerns/concern.ts";
 import type { SourceCounts } from "./source-counters.ts";
 import type { ReportSummary } from "./reconciliation.ts";
 import type { Refill, StoredError } from "./state-store.ts";
@@ -8,31 +9,10 @@ export interface StatusDocument extends PipelineStatus {
   /** Why the state can't be written now; null if it can. */
   readonly state: { readonly error: StoredError | null };
   readonly reconcile: ComparisonStatus;
+  /** Why the receiver of `notify.webhook` could not be told last; null: it was, or nobody is to be told. */
+  readonly notify?: { readonly error: StoredError | null };
   /** What is not well. Nothing: all is well. Absent from a daemon of an earlier version. */
   readonly concerns?: readonly Concern[];
-}
-
-/** Something that is not well, and what to do about it. */
-export interface Concern {
-  /** The same for as long as it lasts: its kind, and the sink and the table that it is of. */
-  readonly id: string;
-  readonly kind: string;
-  /** `act`: it waits for a person; `watch`: Millrace deals with it. */
-  readonly level: "act" | "watch";
-  readonly sink: string | null;
-  readonly table: string | null;
-  readonly what: string;
-  /** Of the error behind it; null: there is none. */
-  readonly code: string | null;
-  readonly message: string | null;
-  /** When it began, or was found. */
-  readonly since: string | null;
-  /** When Millrace last tried to get over it. */
-  readonly lastTried: string | null;
-  /** What Millrace does about it by itself. */
-  readonly then: string | null;
-  /** What a person does about it. */
-  readonly fix: string | null;
 }
 
 export interface ComparisonStatus {

@@ -1,4 +1,4 @@
-import type { Concern } from "../../core/contracts/status.ts";
+import type { Concern } from "../../core/concerns/concern.ts";
 import { ago, many } from "../format.ts";
 
 interface Props {
@@ -36,12 +36,12 @@ export function Attention({ concerns, nowMs }: Props) {
 }
 
 function Item({ concern, nowMs }: { readonly concern: Concern; readonly nowMs: number }) {
-  const { level, kind, what, code, message, since, lastTried, then, fix } = concern;
+  const { level, kind, what, code, message, since, lastTried, meanwhile, fix } = concern;
   const more = [
     ...(code === null ? [] : [`${code} ${message ?? ""}`]),
     ...(since === null ? [] : [`since ${ago(since, nowMs)}`]),
     ...(lastTried === null ? [] : [`last tried ${ago(lastTried, nowMs)}`]),
-    ...(then === null ? [] : [then]),
+    ...(meanwhile === null ? [] : [meanwhile]),
   ].join("; ");
   return (
     <li>

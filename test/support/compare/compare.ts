@@ -12,6 +12,7 @@ import { clickhouseReader, type ClickhouseSinkAddress } from "./clickhouse.ts";
 import { duckdbReader, type DuckdbSinkAddress } from "./duckdb.ts";
 import { elasticsearchReader, type ElasticsearchSinkAddress } from "./elasticsearch.ts";
 import { postgresReader, type PostgresSinkAddress } from "./postgres.ts";
+import { filesReader, type FilesSinkAddress } from "./files.ts";
 import { Findings, type TableDifference } from "./findings.ts";
 import { kafkaReader, type KafkaSinkAddress } from "./kafka.ts";
 import { describeMysqlTable, openMysql, readMysqlRows } from "./mysql-source.ts";
@@ -26,6 +27,7 @@ export type SinkAddress =
   | ClickhouseSinkAddress
   | DuckdbSinkAddress
   | ElasticsearchSinkAddress
+  | FilesSinkAddress
   | KafkaSinkAddress
   | PostgresSinkAddress
   | RedisSinkAddress;
@@ -58,6 +60,8 @@ function openSink(sink: SinkAddress): Promise<SinkReader> {
       return duckdbReader(sink);
     case "elasticsearch":
       return elasticsearchReader(sink);
+    case "files":
+      return filesReader(sink);
     case "kafka":
       return kafkaReader(sink);
     case "postgres":
