@@ -64,7 +64,8 @@ export class StepWriter {
   ): Promise<void> {
     const left = new Left();
     const isHistory = layout.form.mode === "history";
-    const rows = (isHistory ? historyRows : mirrorRows)(client, this.#writer, layout, writes, left, signal);
+    const work = { client, writer: this.#writer, layout, writes, left, signal };
+    const rows = isHistory ? historyRows(work) : mirrorRows(work);
     try {
       await client.insert(isHistory ? historyInsertSql(layout) : mirrorInsertSql(layout), rows, signal);
       this.#writer.giveBack();
