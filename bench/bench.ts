@@ -17,6 +17,7 @@ const benches: Readonly<Record<string, () => Promise<Bench>>> = {
   "apply-postgres": async () => (await import("./apply-postgres.ts")).run,
   "apply-duckdb": async () => (await import("./apply-duckdb.ts")).run,
   "apply-redis": async () => (await import("./apply-redis.ts")).run,
+  "apply-clickhouse": async () => (await import("./apply-clickhouse.ts")).run,
   "apply-elasticsearch": async () => (await import("./apply-elasticsearch.ts")).run,
   files: async () => (await import("./files.ts")).run,
   kafka: async () => (await import("./kafka.ts")).run,

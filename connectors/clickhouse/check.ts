@@ -59,8 +59,9 @@ async function checkGrants(
   for (const database of databases) {
     const place = `${quoteIdentifier(database)}.*`;
     for (const privilege of PRIVILEGES) {
-      const [[granted] = []] = await client.rows(`CHECK GRANT ${privilege} ON ${place}`, signal);
-      if (granted !== "1") missing.push(`${privilege} ON ${place}`);
+      // This statement takes no FORMAT.
+      const answer = await client.text(`CHECK GRANT ${privilege} ON ${place}`, signal);
+      if (answer.trim() !== "1") missing.push(`${privilege} ON ${place}`);
     }
   }
   if (missing.length === 0) return [ok(id, "the user has all grants that the sink needs")];

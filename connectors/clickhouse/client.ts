@@ -2,6 +2,7 @@
 import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
 import { Readable } from "node:stream";
+import { text } from "node:stream/consumers";
 import { type ClickHouseClient, ClickHouseLogLevel, type ClickHouseSettings, createClient } from "@clickhouse/client";
 import { tlsOptions, type TlsSettings } from "../../src/tls/options.ts";
 
@@ -40,8 +41,8 @@ export class Client implements AsyncDisposable {
   readonly #client: ClickHouseClient;
   readonly #agent: HttpAgent;
 
-  constructor({ url: text, tls, quorum }: ClientSettings) {
-    const url = new URL(text);
+  constructor({ url: address, tls, quorum }: ClientSettings) {
+    const url = new URL(address);
     const isEncrypted = url.protocol === "https:";
     const options = { keepAlive: true, maxSockets: CONNECTIONS_MAX, ...tlsOptions(tls, isEncrypted) };
     this.#agent = isEncrypted ? new HttpsAgent(options) : new HttpAgent(options);
@@ -69,6 +70,12 @@ export class Client implements AsyncDisposable {
     const query = { query: sql, format: "JSONCompact", abort_signal: signal, clickhouse_settings: QUOTED } as const;
     const { data } = await (await this.#client.query(query)).json<unknown[]>();
     return data.map((row) => row.map(textOf));
+  }
+
+  /** The answer to a statement that takes no FORMAT. */
+  async text(sql: string, signal: AbortSignal): Promise<string> {
+    const { stream } = await this.#client.exec({ query: sql, abort_signal: signal });
+    return await text(stream);
   }
 
   /** The answer to a statement that names its FORMAT. */

@@ -39,7 +39,7 @@ export const pages = {
       "It has too many parts to merge, too little memory, too many statements at once, a replica that lags or a Keeper that does not answer. " +
       "Millrace repeats the batch until the server takes it.",
     remedy:
-      "If it lasts, look at the server. Too many parts (code 252): larger batches (`batch.rows`, `batch.delay`) make fewer. Memory (241): a smaller `batch.bytes`, or a higher limit of the user.",
+      "If it lasts, look at the server. Too many parts (code 252): a longer `interval` makes fewer. Memory (241): a smaller `batch.bytes`, or a higher limit of the user.",
   },
   MR4105: {
     title: "A table was not made by Millrace",
@@ -119,15 +119,5 @@ export const pages = {
       "The server does not know a function, type, engine or setting that the sink uses, or refuses a definition. Usually it is older than 24.8, or a profile forbids it.",
     remedy:
       "Use ClickHouse 24.8 or newer; `millrace check` tells the version. With `cluster`: the cluster must exist on the server (`system.clusters`), with the macros {shard} and {replica}.",
-  },
-  MR4118: {
-    title: "The query is not one reading statement",
-    cause: "`millrace query` runs one statement that only reads; the server refused the rest.",
-    remedy: "Send one SELECT, SHOW, DESCRIBE, EXISTS or EXPLAIN, without a FORMAT.",
-  },
-  MR4119: {
-    title: "ClickHouse refuses the query",
-    cause: "The SQL of `millrace query` has an error; the message is ClickHouse's.",
-    remedy: "Correct the SQL.",
   },
 } as const;

@@ -6,7 +6,6 @@ import { ownClickhouse } from "../support/services.ts";
 import { isLongForm } from "../support/service-suffixes.ts";
 import { historyTests } from "./sink-history.ts";
 import { softTests } from "./sink-soft.ts";
-import { unchangedTests } from "./sink-unchanged.ts";
 import { type KeptForm, sinkConformance, type SinkHarness } from "./sink.ts";
 
 const FORMS: readonly KeptForm[] = [
@@ -39,6 +38,5 @@ for (const form of FORMS) {
     describe(`sink ${harness.name}`, () => {
       if (kept === "soft") softTests(harness, form);
       else historyTests(harness);
-      unchangedTests(harness);
     });
 }

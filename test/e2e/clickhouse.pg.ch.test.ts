@@ -60,7 +60,7 @@ test("planted faults are found, each with its key and column, and repaired", asy
   );
   await pipeline.settled();
   await pipeline.daemon.stop();
-  const { schema } = pipeline.sinks.config["clickhouse"] as { schema: string };
+  const [schema = ""] = pipeline.sinks.databases;
   for (const [sql] of FAULTS) await askClickhouse(clickhouseUrl(), sql.replaceAll("$", nameIn(schema)));
   await pipeline.start();
   const mended = await reconcile(pipeline.installation, "--repair", "--sample", "100");
@@ -89,7 +89,7 @@ test("columns come, go and change, tables are renamed and truncated, and the vie
   );
   await pipeline.run("truncate item; insert into item values (7, 'seven', 7)");
   await pipeline.expectEqual(["item", "other"]);
-  for (const { schema } of Object.values(pipeline.sinks.config) as { schema: string }[]) {
+  for (const schema of pipeline.sinks.databases) {
     const rows = await askClickhouse(clickhouseUrl(), `SELECT id FROM ${nameIn(schema, "other_current")}`);
     expect(rows).toEqual([["2"]]);
   }

@@ -78,7 +78,7 @@ test("killed at its failpoints, it goes on where it was, and every form equals t
   }
 });
 
-test("answers that are lost, and connections that are cut, leave every form equal", async () => {
+test("answers that are lost, and connections that are cut, leave every form equal", { tags: "long" }, async () => {
   const random = new Random(testSeed());
   await using load = await Load.create(random.seed, 200);
   await using victim = await Victim.create(load, "cut", COLUMN_KINDS, true);

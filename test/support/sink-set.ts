@@ -57,6 +57,8 @@ export class SinkSet implements AsyncDisposable {
   indexPrefix = "";
   /** Where there are files in a bucket. */
   bucket: FreshBucket | null = null;
+  /** Of the ClickHouse sinks, in their order. */
+  readonly databases: string[] = [];
   /** Where there is a Kafka sink. */
   topics: KafkaTopics | null = null;
 
@@ -161,6 +163,7 @@ export class SinkSet implements AsyncDisposable {
         const [kept, options] = kind === "clickhouse" ? [undefined, {}] : keptOf(kind);
         const url = await this.#reached(kind, clickhouseUrl(), isProxied);
         const schema = database.prefix;
+        this.databases.push(schema);
         this.config[kind] = { kind: "clickhouse", url, schema, ...options };
         const address = { kind: "clickhouse", url: clickhouseUrl(), schema } as const;
         this.#addresses.push(() => (kept === undefined ? address : { ...address, kept }));

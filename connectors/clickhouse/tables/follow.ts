@@ -25,7 +25,7 @@ export async function followTable(
   const following = followingOf(layout, existing);
   refuseAltered(layout, existing, following);
   const changes = simpleChanges(layout, existing, following);
-  if (changes === null) return await rebuild(client, layout, existing, following, signal);
+  if (changes === null) return await rebuild(client, { layout, existing, following }, signal);
   if (changes.length === 0) return;
   const { sqlName, placement } = layout;
   // One statement changes everything or nothing.
@@ -90,8 +90,7 @@ function hasKey(layout: TableLayout, existing: ExistingTarget, from: Following["
 /** See `Sink.carries`. Texts of values that do not fit are stored under the columns' names. */
 export async function carriesTarget(
   client: Client,
-  from: TableLayout,
-  to: TableLayout,
+  [from, to]: readonly [from: TableLayout, to: TableLayout],
   existing: ExistingTarget,
   signal: AbortSignal,
 ): Promise<boolean> {

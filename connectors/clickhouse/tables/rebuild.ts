@@ -10,19 +10,21 @@ import type { ExistingTarget } from "./existing.ts";
 import type { LayoutColumn, TableLayout } from "./layout.ts";
 import { createSql, onCluster, ownColumns } from "./statements.ts";
 
-export async function rebuild(
-  client: Client,
-  layout: TableLayout,
-  existing: ExistingTarget,
-  following: Following,
-  signal: AbortSignal,
-): Promise<void> {
+/** What a target becomes. */
+export interface Change {
+  readonly layout: TableLayout;
+  readonly existing: ExistingTarget;
+  readonly following: Following;
+}
+
+export async function rebuild(client: Client, change: Change, signal: AbortSignal): Promise<void> {
+  const { layout, existing, following } = change;
   const { sqlName, target, placement, form, table } = layout;
   const on = onCluster(placement);
   const rebuilt = sqlNameOf(rebuiltOf(target));
   const isHistory = form.mode === "history";
-  const lossy = isHistory ? await lossyColumns(client, layout, existing, following, signal) : NONE;
-  const { names, values, kept, needed } = copied(layout, existing, following, lossy);
+  const lossy = isHistory ? await lossyColumns(client, change, signal) : NONE;
+  const { names, values, kept, needed } = copied(change, lossy);
   const rows = [
     ...needed.map((value) => `${value} IS NOT NULL`),
     // Rows that were marked under soft deletes are gone under hard ones, and the reverse.
@@ -47,7 +49,7 @@ export async function rebuild(
 const NONE: ReadonlySet<number> = new Set();
 
 /** Replaced columns stay under new names, unless dropped columns are removed. A history keeps all values. */
-function copied(layout: TableLayout, existing: ExistingTarget, following: Following, lossy: ReadonlySet<number>) {
+function copied({ layout, existing, following }: Change, lossy: ReadonlySet<number>) {
   const { from, retired, replaced } = following;
   const names: string[] = [];
   const values: string[] = [];
@@ -84,9 +86,7 @@ function copied(layout: TableLayout, existing: ExistingTarget, following: Follow
 /** Columns of a history with values that the new type can't hold. */
 async function lossyColumns(
   client: Client,
-  layout: TableLayout,
-  existing: ExistingTarget,
-  { from }: Following,
+  { layout, existing, following: { from } }: Change,
   signal: AbortSignal,
 ): Promise<ReadonlySet<number>> {
   const lossy = new Set<number>();

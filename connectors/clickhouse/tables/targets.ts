@@ -181,7 +181,7 @@ export class Targets {
   async carries(client: Client, from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {
     const existing = (await this.#lookUp(client, [to], signal)).get(this.key(to));
     if (existing === undefined || existing.form === null) return false;
-    return await carriesTarget(client, this.layoutFor(from), this.layoutFor(to), existing, signal);
+    return await carriesTarget(client, [this.layoutFor(from), this.layoutFor(to)], existing, signal);
   }
 
   /** Tables that exist, with their views. */

@@ -47,10 +47,12 @@ const map = new CellMap();
 
 /** Cut so that each part can be asked for at once. Entries whose key does not fit are given to `unfit`. */
 export function* inParts(
-  layout: TableLayout,
-  writes: TableWrites,
+  {
+    layout,
+    writes,
+    writer,
+  }: { readonly layout: TableLayout; readonly writes: TableWrites; readonly writer: RowWriter },
   entries: readonly number[],
-  writer: RowWriter,
   unfit: (entry: number) => void,
 ): Generator<Wanted> {
   let wanted = { entries: [] as number[], keys: [] as string[], literals: [] as string[] };

@@ -2,12 +2,11 @@
 import { DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
 import { CELL_UNCHANGED, CellMap } from "../../../src/core/model/tuple.ts";
 import { changeOffset, changeOp, holdsReads } from "../../../src/core/targets/history.ts";
-import type { Client } from "../client.ts";
 import type { TableLayout } from "../tables/layout.ts";
 import { inParts, type Wanted } from "./bases.ts";
 import { writeLength } from "./cells.ts";
 import { basesSql, latestSql, truncatedSql } from "./history.ts";
-import { type Left, PIECE_BYTES } from "./mirror.ts";
+import { PIECE_BYTES, type RowsWork } from "./mirror.ts";
 import { writeBigInteger } from "./numbers.ts";
 import type { RowWriter } from "./row-writer.ts";
 import {
@@ -33,31 +32,15 @@ interface Change extends StoredRow {
   readonly hasUnknown: boolean;
 }
 
-interface Work {
-  readonly client: Client;
-  readonly writer: RowWriter;
-  readonly layout: TableLayout;
-  readonly writes: TableWrites;
-  readonly left: Left;
-  readonly signal: AbortSignal;
-}
-
-export async function* historyRows(
-  client: Client,
-  writer: RowWriter,
-  layout: TableLayout,
-  writes: TableWrites,
-  left: Left,
-  signal: AbortSignal,
-): AsyncGenerator<Buffer> {
-  const work = { client, writer, layout, writes, left, signal };
+export async function* historyRows(work: RowsWork): AsyncGenerator<Buffer> {
+  const { writer, writes } = work;
   yield* holdsReads(writes) ? readRows(work) : loggedRows(work);
   if (writer.out.length > 0) yield writer.take();
 }
 
 /** Changes of the log. Those that build on a row are found in the history as it was before them. */
-async function* loggedRows(work: Work): AsyncGenerator<Buffer> {
-  const { writer, layout, writes, left } = work;
+async function* loggedRows(work: RowsWork): AsyncGenerator<Buffer> {
+  const { writer, writes, left } = work;
   const building: number[] = [];
   for (let i = 0; i < writes.count; i++) {
     const isBuilding = writes.action[i] === PATCH && writes.fresh[i] !== 1;
@@ -65,7 +48,7 @@ async function* loggedRows(work: Work): AsyncGenerator<Buffer> {
     else changeRow(work, i, null);
     if (writer.out.length >= PIECE_BYTES) yield writer.take();
   }
-  for (const wanted of inParts(layout, writes, building, writer, (entry) => left.unfit.push(entry))) {
+  for (const wanted of inParts(work, building, (entry) => left.unfit.push(entry))) {
     const waiting = new Set(wanted.entries);
     for await (const [entry, base] of basesOf(work, wanted)) {
       waiting.delete(entry);
@@ -86,7 +69,7 @@ function identityOf(writes: TableWrites, entry: number) {
 }
 
 async function* basesOf(
-  { client, layout, writes, signal }: Work,
+  { client, layout, writes, signal }: RowsWork,
   { entries, literals }: Wanted,
 ): AsyncGenerator<readonly [entry: number, base: Change]> {
   const tuples = entries.map((entry, i) => {
@@ -101,12 +84,12 @@ async function* basesOf(
 }
 
 /** Rows that were read beside the stream are changes where the history says something else. */
-async function* readRows(work: Work): AsyncGenerator<Buffer> {
+async function* readRows(work: RowsWork): AsyncGenerator<Buffer> {
   const { client, writer, layout, writes, left, signal } = work;
   const [[version = "0", offset = "0"] = []] = await client.rows(truncatedSql(layout), signal);
   const truncated = { version: BigInt(version ?? 0), offset: BigInt(offset ?? 0) };
   const entries = Array.from({ length: writes.count }, (_, i) => i);
-  const parts = inParts(layout, writes, entries, writer, (entry) => {
+  const parts = inParts(work, entries, (entry) => {
     if (writes.action[entry] !== DELETE) left.unfit.push(entry);
   });
   for (const { entries: asked, keys, literals } of parts) {
@@ -127,7 +110,7 @@ async function* readRows(work: Work): AsyncGenerator<Buffer> {
 }
 
 function readRow(
-  work: Work,
+  work: RowsWork,
   entry: number,
   found: Change,
   truncated: { readonly version: bigint; readonly offset: bigint },
@@ -146,7 +129,7 @@ function readRow(
   } else changeRow(work, entry, null);
 }
 
-function isEqual({ writer, layout, writes }: Work, entry: number, { bytes, start }: Change): boolean {
+function isEqual({ writer, layout, writes }: RowsWork, entry: number, { bytes, start }: Change): boolean {
   const block = writes.blocks[writes.block[entry]!]!;
   const { out } = writer;
   const before = out.length;
@@ -177,7 +160,7 @@ function seenRow(writer: RowWriter, layout: TableLayout, found: Change, seen: bi
 const map = new CellMap();
 
 /** `base`: the row that unchanged cells come from; null: they are unknown. */
-function changeRow({ writer, layout, writes, left }: Work, entry: number, base: Change | null): void {
+function changeRow({ writer, layout, writes, left }: RowsWork, entry: number, base: Change | null): void {
   const block = writes.blocks[writes.block[entry]!]!;
   const row = writes.row[entry]!;
   const action = writes.action[entry]!;

@@ -10,6 +10,16 @@ import type { RowWriter } from "./row-writer.ts";
 /** The body's pieces: rows are rendered while the server reads the piece before. */
 export const PIECE_BYTES = 256 * 1024;
 
+/** The rows of one table and batch, and what writes them. */
+export interface RowsWork {
+  readonly client: Client;
+  readonly writer: RowWriter;
+  readonly layout: TableLayout;
+  readonly writes: TableWrites;
+  readonly left: Left;
+  readonly signal: AbortSignal;
+}
+
 /** What a table's rows left over. */
 export class Left {
   /** Entries whose base row is missing. */
@@ -31,16 +41,10 @@ const SHOWS_ALL = { of: () => 0n };
  * Renders a table's entries. Invariant: rows that changes build on are read before an entry that deletes such a row is
  * given to the server.
  */
-export async function* mirrorRows(
-  client: Client,
-  writer: RowWriter,
-  layout: TableLayout,
-  writes: TableWrites,
-  left: Left,
-  signal: AbortSignal,
-): AsyncGenerator<Buffer> {
+export async function* mirrorRows(work: RowsWork): AsyncGenerator<Buffer> {
+  const { client, writer, layout, writes, left, signal } = work;
   const isSoft = layout.form.deletes === "soft";
-  const parts = inParts(layout, writes, buildingEntries(writes, isSoft), writer, (entry) => {
+  const parts = inParts(work, buildingEntries(writes, isSoft), (entry) => {
     // A row that could not be written does not exist, so its delete has nothing to do.
     if (writes.action[entry] !== DELETE) left.unfit.push(entry);
   });
@@ -50,7 +54,7 @@ export async function* mirrorRows(
     for await (const [key, base] of readBases(client, layout, literals, signal)) {
       const found = missing.get(key) ?? [];
       missing.delete(key);
-      for (const entry of found) buildOn(writer, layout, writes, entry, base, left);
+      for (const entry of found) buildOn(work, entry, base);
       if (writer.out.length >= PIECE_BYTES) yield writer.take();
     }
     for (const entry of [...missing.values()].flat()) {
@@ -60,7 +64,7 @@ export async function* mirrorRows(
   for (let i = 0; i < writes.count; i++) {
     const action = writes.action[i]!;
     if (action === PATCH || (isSoft && action === DELETE)) continue;
-    plainRow(writer, layout, writes, i, left);
+    plainRow(work, i);
     if (writer.out.length >= PIECE_BYTES) yield writer.take();
   }
   if (writer.out.length > 0) yield writer.take();
@@ -77,7 +81,7 @@ function buildingEntries({ count, action, patchCount, deleteCount }: TableWrites
 }
 
 /** A put, or a delete that leaves only the key. */
-function plainRow(writer: RowWriter, layout: TableLayout, writes: TableWrites, entry: number, left: Left): void {
+function plainRow({ writer, layout, writes, left }: RowsWork, entry: number): void {
   const block = writes.blocks[writes.block[entry]!]!;
   const row = writes.row[entry]!;
   const isDelete = writes.action[entry] === DELETE;
@@ -89,14 +93,7 @@ function plainRow(writer: RowWriter, layout: TableLayout, writes: TableWrites, e
 }
 
 /** A patch, or a delete that keeps the row's last values. */
-function buildOn(
-  writer: RowWriter,
-  layout: TableLayout,
-  writes: TableWrites,
-  entry: number,
-  base: Base,
-  left: Left,
-): void {
+function buildOn({ writer, layout, writes, left }: RowsWork, entry: number, base: Base): void {
   const block = writes.blocks[writes.block[entry]!]!;
   const row = writes.row[entry]!;
   if (writes.action[entry] === DELETE) {

@@ -14,7 +14,7 @@ import { RowWriter } from "./row-writer.ts";
 const POISON_COUNT_MAX = 1_000;
 
 export class StepWriter {
-  readonly #writer = new RowWriter();
+  #writer = new RowWriter();
 
   /** `layouts`: of `tablesOf(step)`. */
   async write(
@@ -64,12 +64,15 @@ export class StepWriter {
   ): Promise<void> {
     const left = new Left();
     const isHistory = layout.form.mode === "history";
-    const rows = (isHistory ? historyRows : mirrorRows)(client, this.#writer, layout, writes, left, signal);
+    const work = { client, writer: this.#writer, layout, writes, left, signal };
+    const rows = isHistory ? historyRows(work) : mirrorRows(work);
     try {
       await client.insert(isHistory ? historyInsertSql(layout) : mirrorInsertSql(layout), rows, signal);
-      outcome.waiting?.();
-    } finally {
       this.#writer.giveBack();
+    } catch (error) {
+      // Rows of the failed insert may still be rendered, until what they wait for comes.
+      this.#writer = new RowWriter();
+      throw error;
     }
     if (left.incomplete.length > 0)
       await outcome.incomplete(

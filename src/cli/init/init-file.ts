@@ -94,6 +94,8 @@ const CHOICES: Readonly<Record<string, (daemon: string) => string>> = {
 ${KEPT}`,
   postgres: (daemon) => `    # schema: ${daemon}   # all tables in this schema. Default: the source's schemas
 ${KEPT}`,
+  clickhouse: (daemon) => `    # schema: ${daemon}   # all tables in this database. Default: the source's schemas
+${KEPT}`,
   elasticsearch: (daemon) => `    # prefix: ${daemon}-   # what every index name begins with. Default: nothing
     # replicas: 1         # of new indices. Default: the engine's own`,
   redis: (daemon) => `    # prefix: "${daemon}:"   # what every key begins with. Default: nothing

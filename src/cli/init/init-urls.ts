@@ -25,11 +25,17 @@ export function sinkFromUrl(given: string): PlannedSink {
       return { name: "cache", kind: "redis", place: { key: "url", value: url } };
     case "http":
     case "https":
+      if (isClickhousePort(url)) return { name: "columns", kind: "clickhouse", place: { key: "url", value: url } };
       return { name: "search", kind: "elasticsearch", place: { key: "url", value: url } };
     case "":
       if (url.endsWith(".duckdb")) return { name: "warehouse", kind: "duckdb", place: { key: "path", value: url } };
   }
   throw unknownKind("--sink", scheme);
+}
+
+/** Those of its HTTP interface; search engines have others. */
+function isClickhousePort(url: string): boolean {
+  return URL.canParse(url) && ["8123", "8443"].includes(new URL(url).port);
 }
 
 function unknownKind(option: string, scheme: string) {
