@@ -158,4 +158,13 @@ export const pages = {
     remedy:
       "Make room beside the file, query when less is written, or stop Millrace: then the query reads the file itself.",
   },
+  MR3224: {
+    title: "An extension of DuckDB is missing",
+    cause:
+      "A lake needs DuckDB's extension `ducklake`, and others for its catalogue and its storage. DuckDB could not " +
+      "fetch one from its repository, or the folder `extensions` lacks it or has it for another version of DuckDB.",
+    remedy:
+      "Let DuckDB fetch it once with the network, or put the file `NAME.duckdb_extension` for DuckDB 1.5.5 and this " +
+      "platform into a folder, and name that folder in `extensions`.",
+  },
 } as const satisfies ErrorPages;

@@ -208,7 +208,12 @@ const RULES: readonly Rule[] = [
     kind: "fatal",
     says: (doing) => `the file can't be read while ${doing}`,
   },
-  { kinds: OBJECTS, text: /^Catalog Error: (?:Table|Schema) with name /, kind: "reopen", ...OBJECT_GONE },
+  {
+    kinds: OBJECTS,
+    text: /^Catalog Error: (?:Table|Schema) with name |recent snapshot for DuckLake/,
+    kind: "reopen",
+    ...OBJECT_GONE,
+  },
   { kinds: OBJECTS, kind: "fatal", ...OBJECT_GONE },
 ];
 
