@@ -6,6 +6,7 @@ import { type CatalogKind, placeOf } from "../../connectors/duckdb/lake/place.ts
 import { LakeSink, type LakeSinkOptions } from "../../connectors/duckdb/lake/sink.ts";
 import { DEFAULT_FORM, type TargetForm } from "../../connectors/duckdb/tables/form.ts";
 import type { SinkTarget } from "../conformance/sink.ts";
+import { freshDatabase } from "./services.ts";
 import { onStore, quote, readerOf, type RunSql } from "./duckdb-target.ts";
 import { temporaryFolder } from "./temporary-folder.ts";
 
@@ -18,9 +19,10 @@ export interface LakeTarget extends SinkTarget {
   readonly query: RunSql;
 }
 
-export function lakeTarget(kind: Exclude<CatalogKind, "postgres">, form: TargetForm = DEFAULT_FORM): LakeTarget {
+export async function lakeTarget(kind: CatalogKind, form: TargetForm = DEFAULT_FORM): Promise<LakeTarget> {
   const folder = temporaryFolder();
-  const place = placeOf(`${kind}:${folder.file("lake.db")}`, folder.file("data"), "/");
+  const database = kind === "postgres" ? await freshDatabase() : null;
+  const place = placeOf(database?.url ?? `${kind}:${folder.file("lake.db")}`, folder.file("data"), "/");
   const options = { place, extensions: EXTENSIONS, memoryLimit: "256MB", threads: 2 };
   const query: RunSql = (sql) => onStore(Lake.acquire(options), sql);
   const nameIn = (table: { schema: string; table: string }) => `lake.${quote(table.schema)}.${quote(table.table)}`;
@@ -33,6 +35,10 @@ export function lakeTarget(kind: Exclude<CatalogKind, "postgres">, form: TargetF
     },
     ...readerOf(query, "lake", form),
     async wipe() {
+      if (database !== null) {
+        await database.query("drop schema public cascade; create schema public");
+        return;
+      }
       for (const file of ["", "-wal", "-shm", ".wal"]) rmSync(`${place.catalog}${file}`, { force: true });
       rmSync(place.data, { recursive: true, force: true });
     },
@@ -47,6 +53,7 @@ export function lakeTarget(kind: Exclude<CatalogKind, "postgres">, form: TargetF
     },
     async [Symbol.asyncDispose]() {
       folder[Symbol.dispose]();
+      await database?.[Symbol.asyncDispose]();
     },
   };
 }
