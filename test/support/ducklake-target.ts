@@ -23,7 +23,7 @@ export async function lakeTarget(kind: CatalogKind, form: TargetForm = DEFAULT_F
   const folder = temporaryFolder();
   const database = kind === "postgres" ? await freshDatabase() : null;
   const place = placeOf(database?.url ?? `${kind}:${folder.file("lake.db")}`, folder.file("data"), "/");
-  const options = { place, extensions: EXTENSIONS, memoryLimit: "256MB", threads: 2 };
+  const options = { place, extensions: EXTENSIONS, memoryLimit: "256MB", threads: 2, maintenance: null };
   const query: RunSql = (sql) => onStore(Lake.acquire(options), sql);
   const nameIn = (table: { schema: string; table: string }) => `lake.${quote(table.schema)}.${quote(table.table)}`;
   return {

@@ -3,8 +3,22 @@ import * as z from "zod";
 import { deletes, mode } from "../../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../../src/core/contracts/connector.ts";
 import { memoryLimit, threads } from "../memory-keys.ts";
+import { DURATION, parseDurationMs } from "../../../src/core/quantities.ts";
 import { CATALOG, DATA, placeOf, shownCatalog } from "./place.ts";
 import type { LakeSinkOptions } from "./sink.ts";
+
+const MINUTE_MS = 60_000;
+const DAY_MS = 24 * 60 * MINUTE_MS;
+
+function duration(atLeastMs: number, atMostMs: number) {
+  return z
+    .string()
+    .regex(DURATION, { error: "expected a duration such as 30m, 1h, 7d" })
+    .transform((text) => parseDurationMs(text) ?? Number.NaN)
+    .refine((ms) => ms >= atLeastMs && ms <= atMostMs, {
+      error: `expected a duration from ${atLeastMs / MINUTE_MS}m to ${atMostMs / DAY_MS}d`,
+    });
+}
 
 export const definition = z.object({
   catalog: z
@@ -21,6 +35,18 @@ export const definition = z.object({
   mode,
   memoryLimit,
   threads,
+  maintenance: z
+    .strictObject({
+      every: duration(MINUTE_MS, 7 * DAY_MS)
+        .prefault("1h")
+        .describe("How often small files are joined and old snapshots end."),
+      keepSnapshots: duration(0, 3650 * DAY_MS)
+        .prefault("7d")
+        .describe("How long readers can go back in time."),
+    })
+    .or(z.literal(false))
+    .prefault({})
+    .describe("The lake's upkeep; false: another program does it."),
   extensions: z
     .string()
     .min(1)
@@ -31,7 +57,7 @@ export const definition = z.object({
 export type Options = z.infer<typeof definition>;
 
 function sinkOptions({ name, folder, options, dropsColumns }: SinkContext<Options>): LakeSinkOptions {
-  const { catalog, data, extensions, memoryLimit, threads, schema, deletes, mode } = options;
+  const { catalog, data, extensions, memoryLimit, threads, schema, deletes, mode, maintenance } = options;
   return {
     name,
     place: placeOf(catalog, data, folder),
@@ -40,6 +66,8 @@ function sinkOptions({ name, folder, options, dropsColumns }: SinkContext<Option
     threads,
     schema,
     form: { deletes, mode },
+    maintenance:
+      maintenance === false ? null : { everyMs: maintenance.every, keepSnapshotsMs: maintenance.keepSnapshots },
     dropsColumns,
   };
 }

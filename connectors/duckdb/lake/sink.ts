@@ -1,15 +1,18 @@
 import type { Step } from "../../../src/core/model/batch.ts";
 import type { Inspection } from "../../../src/core/contracts/comparing.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
-import type { Logger } from "../../../src/core/contracts/telemetry.ts";
+import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
 import { EngineSink, type EngineSinkOptions, type Opened } from "../engine-sink.ts";
 import { DuckdbInspection } from "../inspect/inspect.ts";
 import type { TargetForm } from "../tables/form.ts";
 import { isNoLake, type LakeSettings } from "./engine.ts";
 import { Lake } from "./lake.ts";
+import { Maintenance, type MaintenanceSettings } from "./maintenance.ts";
 
 export interface LakeSinkOptions extends LakeSettings, EngineSinkOptions {
   readonly form: TargetForm;
+  /** Null: whoever looks after the lake does it in another way. */
+  readonly maintenance: MaintenanceSettings | null;
   readonly logger?: Logger;
 }
 
@@ -17,6 +20,7 @@ export interface LakeSinkOptions extends LakeSettings, EngineSinkOptions {
 export class LakeSink extends EngineSink<Lake> {
   readonly kind = "ducklake";
   readonly #options: LakeSinkOptions;
+  #maintenance: Maintenance | null = null;
 
   constructor(options: LakeSinkOptions) {
     super(options, { ...options.form, isLake: true });
@@ -39,6 +43,18 @@ export class LakeSink extends EngineSink<Lake> {
 
   protected override async acquireExisting(): Promise<Lake | null> {
     return await Lake.acquireExisting(this.#options);
+  }
+
+  protected override async joined({ store }: Opened<Lake>): Promise<void> {
+    const { name, maintenance, logger = SILENT } = this.#options;
+    if (maintenance === null) return;
+    this.#maintenance = new Maintenance({ sink: name, lake: store, settings: maintenance, logger });
+  }
+
+  protected override async leaving(): Promise<void> {
+    const maintenance = this.#maintenance;
+    this.#maintenance = null;
+    await maintenance?.close();
   }
 
   protected override isAbsent(error: unknown): boolean {
