@@ -110,8 +110,10 @@ const SEARCH: Readonly<Record<string, Failpoint>> = {
   "elasticsearch.rows-written": { countMax: 10, provoke: null },
 };
 
-/** In kafka, no-second-slot, kill-shapes, kill-upkeep, e2e/carried and e2e/commands; in the tests of `offsets` and `recover`. */
+/** In kafka, ducklake, no-second-slot, kill-shapes, kill-upkeep, e2e/carried and e2e/commands; in the tests of `offsets` and `recover`. */
 const ELSEWHERE = [
+  "ducklake.committed",
+  "ducklake.maintaining",
   "kafka.fenced",
   "kafka.before-transaction",
   "kafka.after-transaction",

@@ -7,8 +7,7 @@ import { DURATION, parseDurationMs } from "../../../src/core/quantities.ts";
 import { CATALOG, DATA, placeOf, shownCatalog } from "./place.ts";
 import type { LakeSinkOptions } from "./sink.ts";
 
-const MINUTE_MS = 60_000;
-const DAY_MS = 24 * 60 * MINUTE_MS;
+const DAY_MS = 86_400_000;
 
 function duration(atLeastMs: number, atMostMs: number) {
   return z
@@ -16,7 +15,7 @@ function duration(atLeastMs: number, atMostMs: number) {
     .regex(DURATION, { error: "expected a duration such as 30m, 1h, 7d" })
     .transform((text) => parseDurationMs(text) ?? Number.NaN)
     .refine((ms) => ms >= atLeastMs && ms <= atMostMs, {
-      error: `expected a duration from ${atLeastMs / MINUTE_MS}m to ${atMostMs / DAY_MS}d`,
+      error: `expected a duration from ${atLeastMs / 1000}s to ${atMostMs / DAY_MS}d`,
     });
 }
 
@@ -37,7 +36,7 @@ export const definition = z.object({
   threads,
   maintenance: z
     .strictObject({
-      every: duration(MINUTE_MS, 7 * DAY_MS)
+      every: duration(10_000, 7 * DAY_MS)
         .prefault("1h")
         .describe("How often small files are joined and old snapshots end."),
       keepSnapshots: duration(0, 3650 * DAY_MS)
@@ -85,5 +84,6 @@ export const factory: SinkFactory<Options> = {
     const { queryLake } = await import("./query.ts");
     return await queryLake(sinkOptions(context), request, signal);
   },
+  isQueriedInPlace: true,
   places: (context) => [`the lake ${shownCatalog(sinkOptions(context).place)}`],
 };

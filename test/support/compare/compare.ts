@@ -8,7 +8,7 @@
  */
 import { Client } from "pg";
 import { temporaryFolder } from "../temporary-folder.ts";
-import { duckdbReader, type DuckdbSinkAddress } from "./duckdb.ts";
+import { duckdbReader, type DuckdbSinkAddress, lakeReader, type LakeSinkAddress } from "./duckdb.ts";
 import { elasticsearchReader, type ElasticsearchSinkAddress } from "./elasticsearch.ts";
 import { postgresReader, type PostgresSinkAddress } from "./postgres.ts";
 import { Findings, type TableDifference } from "./findings.ts";
@@ -25,6 +25,7 @@ export type SinkAddress =
   | DuckdbSinkAddress
   | ElasticsearchSinkAddress
   | KafkaSinkAddress
+  | LakeSinkAddress
   | PostgresSinkAddress
   | RedisSinkAddress;
 
@@ -52,6 +53,8 @@ function openSink(sink: SinkAddress): Promise<SinkReader> {
   switch (sink.kind) {
     case "duckdb":
       return duckdbReader(sink);
+    case "ducklake":
+      return lakeReader(sink);
     case "elasticsearch":
       return elasticsearchReader(sink);
     case "kafka":
