@@ -42,6 +42,15 @@ export async function lakeTarget(kind: CatalogKind, form: TargetForm = DEFAULT_F
       for (const file of ["", "-wal", "-shm", ".wal"]) rmSync(`${place.catalog}${file}`, { force: true });
       rmSync(place.data, { recursive: true, force: true });
     },
+    ...(database === null
+      ? {}
+      : {
+          cut: async () => {
+            await database.query(
+              "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()",
+            );
+          },
+        }),
     async occupy(table) {
       await query(`create schema if not exists lake.${quote(table.schema)}`);
       await query(`create table ${nameIn(table)} (id integer)`);
