@@ -8,9 +8,11 @@ import {
 
 /** The one list of connectors, a line for each kind. A module is loaded when a configuration names its kind. */
 const sinks = new Map<string, () => Promise<SinkConnector>>([
+  ["clickhouse", async () => sinkConnector(await import("./clickhouse/config.ts"))],
   ["duckdb", async () => sinkConnector(await import("./duckdb/config.ts"))],
   ["ducklake", async () => sinkConnector(await import("./duckdb/lake/config.ts"))],
   ["elasticsearch", async () => sinkConnector(await import("./elasticsearch/config.ts"))],
+  ["files", async () => sinkConnector(await import("./files/config.ts"))],
   ["kafka", async () => sinkConnector(await import("./kafka/config.ts"))],
   ["postgres", async () => sinkConnector(await import("./postgres/sink/config.ts"))],
   ["redis", async () => sinkConnector(await import("./redis/config.ts"))],

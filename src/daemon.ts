@@ -4,7 +4,9 @@ import { scopeOf, systemClock } from "./core/clock.ts";
 import { contextOf, type EnvelopeContext } from "./core/model/envelope.ts";
 import type { Sink } from "./core/contracts/sink.ts";
 import type { Source } from "./core/contracts/source.ts";
+import type { StatusDocument } from "./core/contracts/status.ts";
 import type { StateStore, StoredError } from "./core/contracts/state-store.ts";
+import type { NoticeStore } from "./core/concerns/concern.ts";
 import type { ReconcileDocument, ReconcileRequest } from "./core/contracts/reconciliation.ts";
 import { TableSelection } from "./core/table-selection.ts";
 import type { Logger } from "./core/contracts/telemetry.ts";
@@ -12,6 +14,9 @@ import { holderName, isGone } from "./holder.ts";
 import { openSource, pinsOf } from "./open-source.ts";
 import { Activity } from "./ops/dashboard/activity.ts";
 import { History } from "./ops/dashboard/history.ts";
+import { concernsOf } from "./ops/concerns.ts";
+import { Notifier } from "./ops/notifier.ts";
+import { webhook } from "./ops/webhook.ts";
 import { PrometheusMetrics } from "./ops/metrics.ts";
 import { repairDifferences } from "./reconcile/recovery.ts";
 import type { ReportFolder } from "./reconcile/report/report-folder.ts";
@@ -132,7 +137,14 @@ async function runWithLease(
   await comparing.recall();
   const { reconciler } = comparing;
   const history = new History({ clock, activity, status: () => control.status(), logger });
-  const parts = { control, comparing, state, metrics, activity, history, stateError, redact, logger };
+  const status = async (): Promise<StatusDocument> => {
+    const [now, reconcile] = await Promise.all([control.status(), comparing.status()]);
+    const notify = { error: notifier?.error ?? null };
+    const whole = { ...now, state: { error: stateError() }, reconcile, notify };
+    return { ...whole, concerns: concernsOf(whole) };
+  };
+  const notifier = notifierOf(config, { status, notices: state.notices, redact, logger });
+  const parts = { control, comparing, state, metrics, activity, history, stateError, status, redact, logger };
   await using admin = await serve(config, parts, until);
   logger.info({ name: config.name, listen: admin.address }, "millrace is running");
   const running = pipeline.run(until);
@@ -146,6 +158,7 @@ async function runWithLease(
       running.then((): DaemonResult => STOPPED),
       control.run(until),
       history.run(until),
+      ...(notifier === null ? [] : [notifier.run(until)]),
       keepLease({ state, clock }, lease, until),
       repairDifferences({ clock, reconciler, refills: state.refills, logger }, until),
       once ? caughtUp() : comparing.planned(),
@@ -159,6 +172,21 @@ async function runWithLease(
     await closeAll(source, sinks, logger);
     logger.info({}, "millrace has stopped");
   }
+}
+
+interface Notified {
+  readonly status: () => Promise<StatusDocument>;
+  readonly notices: NoticeStore;
+  readonly redact: (json: string) => string;
+  readonly logger: Logger;
+}
+
+function notifierOf({ name, notify }: Config, { status, notices, redact, logger }: Notified): Notifier | null {
+  if (notify === null) return null;
+  const { webhook: url, key, level, afterMs } = notify;
+  const send = webhook({ url, key, redact });
+  const concerns = async () => (await status()).concerns ?? [];
+  return new Notifier({ clock, name, level, afterMs, concerns, notices, send, logger });
 }
 
 async function setUp(

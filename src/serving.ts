@@ -5,6 +5,7 @@ import type { Config } from "./config/config.ts";
 import { audited } from "./core/audit/audited.ts";
 import { sinkFacts } from "./core/audit/facts.ts";
 import { systemClock } from "./core/clock.ts";
+import type { StatusDocument } from "./core/contracts/status.ts";
 import type { StateStore, StoredError } from "./core/contracts/state-store.ts";
 import type { Logger } from "./core/contracts/telemetry.ts";
 import { MillraceError } from "./core/errors.ts";
@@ -34,6 +35,7 @@ interface ServedParts {
   readonly activity: Activity;
   readonly history: History;
   readonly stateError: () => StoredError | null;
+  readonly status: () => Promise<StatusDocument>;
   readonly redact: (json: string) => string;
   readonly logger: Logger;
 }
@@ -79,10 +81,7 @@ function portOf(parts: ServedParts, signal: AbortSignal): AdminPort {
   const { control, comparing, state, metrics, activity, history, stateError, redact } = parts;
   return {
     version: VERSION,
-    status: async () => {
-      const [now, reconcile] = await Promise.all([control.status(), comparing.status()]);
-      return { ...now, state: { error: stateError() }, reconcile };
-    },
+    status: parts.status,
     unready: () => {
       const error = stateError();
       return [...control.unready, ...(error === null ? [] : [`the state can't be written: ${error.code}`])];

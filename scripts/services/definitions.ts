@@ -1,5 +1,6 @@
 /** All servers by name. */
 import { chromium } from "./chromium.ts";
+import { clickhouse } from "./clickhouse.ts";
 import { elasticsearch, elasticsearch9 } from "./elasticsearch.ts";
 import { kafka } from "./kafka.ts";
 import { mariadb } from "./mariadb.ts";
@@ -9,6 +10,7 @@ import { postgres } from "./postgres.ts";
 import { registry } from "./registry.ts";
 import { prometheus } from "./prometheus.ts";
 import { redis, redis8, valkey } from "./redis.ts";
+import { s3 } from "./s3.ts";
 import type { ServiceDefinition, ServiceName } from "./service.ts";
 
 const definitions: Readonly<Record<ServiceName, ServiceDefinition>> = {
@@ -23,9 +25,11 @@ const definitions: Readonly<Record<ServiceName, ServiceDefinition>> = {
   opensearch,
   opensearch3,
   kafka,
+  clickhouse,
   registry,
   chromium,
   prometheus,
+  s3,
 };
 
 export const serviceNames: readonly ServiceName[] = Object.values(definitions).map(({ name }) => name);

@@ -16,9 +16,11 @@ export type ServiceName =
   | "opensearch"
   | "opensearch3"
   | "kafka"
+  | "clickhouse"
   | "chromium"
   | "registry"
-  | "prometheus";
+  | "prometheus"
+  | "s3";
 
 /**
  * A server that is up. Whoever started it owns it: disposing stops it and deletes its data. When the owner's process

@@ -43,9 +43,15 @@ export const versions = {
   kafka: { image: "apache/kafka:4.3.1", version: "4.3.1", javaMajor: 17 },
   /** Apicurio, a schema registry with Confluent's interface. Its newest needs Java 21. */
   registry: { image: "apicurio/apicurio-registry:3.3.3", version: "3.3.3", javaMajor: 21 },
+  /** Versity S3 Gateway, with conditional writes. */
+  s3: { image: "versity/versitygw:v1.8.0", version: "1.8.0" },
+  /** `chdb`: release of the npm package of the same engine, which is run where there is no container. */
+  clickhouse: { image: "clickhouse/clickhouse-server:26.7", chdb: "3.4.0" },
   /** The browser that reports are looked at with; Debian keeps the newest in each of its releases. In no container. */
   chromium: { suite: "own" },
   prometheus: { suite: "own" },
+  /** Puts the manifests under deploy/kubernetes together, in a test. Runs in no container. */
+  kustomize: { version: "5.8.1" },
   /** log4j beside OpenSearch, whose jars leave the choice open. */
   log4j: "2.25.4",
   /** A peer of the benchmark of capture, and what it logs with. */

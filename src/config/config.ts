@@ -20,6 +20,8 @@ export interface Config {
   /** Rules per table, applied before every sink. */
   readonly rules: Rules;
   readonly reconcile: ReconcileConfig;
+  /** Null: nobody is told. */
+  readonly notify: NotifyConfig | null;
   readonly admin: AdminConfig;
   /** What other users may do with the file although they should not; null: nothing. */
   readonly exposure: Exposure | null;
@@ -56,6 +58,14 @@ export interface ReconcileConfig {
   readonly schedule: Schedule | null;
   readonly reports: ReportsFolder | null;
   readonly webhook: string | null;
+}
+
+export interface NotifyConfig {
+  readonly webhook: string;
+  /** The bytes that sign each message; null: none is signed. */
+  readonly key: Buffer | null;
+  readonly level: "act" | "watch";
+  readonly afterMs: number;
 }
 
 export interface Schedule {

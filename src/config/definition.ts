@@ -7,6 +7,8 @@ import { DURATION, parseByteCount, parseDurationMs, SIZE } from "../core/quantit
 
 /** The keys of millrace.yaml that all sources and all sinks have. Connectors define the keys of their own kind. */
 
+/** 24 to 64 bytes (Standard Webhooks, spec 1.0). */
+const SIGNING_SECRET = /^whsec_[A-Za-z0-9+/]{32,86}={0,2}$/;
 const NAME = /^[a-z][a-z0-9_]{0,39}$/;
 export const SINK_NAME = /^[A-Za-z][A-Za-z0-9_-]{0,39}$/;
 
@@ -180,9 +182,26 @@ const reconcile = z.strictObject({
   reports: z.string().min(1).optional().describe("The folder for reports of comparisons as JSON, Markdown and HTML."),
   webhook: z
     .string()
-    .refine((text) => /^https?:\/\//.test(text) && URL.canParse(text), { error: "expected https://… or http://…" })
+    .refine(isHttpUrl, { error: "expected https://… or http://…" })
     .optional()
     .describe("A URL that is sent a short JSON when more rows differ than a table's reconcile.maxDrift allows."),
+});
+
+const notify = z.strictObject({
+  webhook: z
+    .string()
+    .refine(isHttpUrl, { error: "expected https://… or http://…" })
+    .describe("A URL that is sent a JSON when something begins to need a person, and when it is well again."),
+  secret: z
+    .string()
+    .regex(SIGNING_SECRET, { error: "expected whsec_ and 24 to 64 bytes in base64" })
+    .optional()
+    .describe("Signs each message as Standard Webhooks do: whsec_ and 24 to 64 bytes in base64."),
+  level: z
+    .enum(["act", "watch"])
+    .default("act")
+    .describe("act: what waits for a person; watch: also what Millrace deals with by itself."),
+  after: duration(0, 86_400_000).default(30_000).describe("What lasts shorter is not told."),
 });
 
 /** `source` and `sinks` are parsed one by one, by kind. */
@@ -213,8 +232,13 @@ export const topDefinition = z.strictObject({
     .optional()
     .describe("Secret key of `mask: hash`; another key changes all hashes."),
   reconcile: reconcile.prefault({}).describe("Comparing the sinks with the source."),
+  notify: notify.optional().describe("Telling a webhook what is not well."),
   admin: admin.prefault({}).describe("Health, metrics, API and dashboard over HTTP."),
 });
+
+function isHttpUrl(text: string): boolean {
+  return /^https?:\/\//.test(text) && URL.canParse(text);
+}
 
 /** Only the hash of a token is kept after the file was read. */
 function digestOf(token: string): string {

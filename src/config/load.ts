@@ -1,6 +1,6 @@
 import { dirname, join, resolve } from "node:path";
 import type * as z from "zod";
-import type { AdminConfig, Config, ReconcileConfig, SinkConfig, SourceConfig } from "./config.ts";
+import type { AdminConfig, Config, NotifyConfig, ReconcileConfig, SinkConfig, SourceConfig } from "./config.ts";
 import type { Bound, Connector, Connectors } from "./connectors.ts";
 import { SINK_NAME, sinkDefinition, sourceDefinition, topDefinition, type Address } from "./definition.ts";
 import { YamlFile } from "./document.ts";
@@ -81,6 +81,7 @@ class Loading {
       sinks,
       rules,
       reconcile: this.#reconcile(top.reconcile),
+      notify: notifyOf(top.notify),
       admin,
       exposure: exposureOf(path, this.#holdsSecret),
     };
@@ -269,6 +270,13 @@ class Loading {
   #problem(code: Problem["code"], path: readonly string[], message: string, part: "key" | "value" = "value"): void {
     this.#problems.push({ code, path, message, ...this.#yaml.locate(path, part) });
   }
+}
+
+function notifyOf(given: z.output<typeof topDefinition>["notify"]): NotifyConfig | null {
+  if (given === undefined) return null;
+  const { webhook, secret, level, after } = given;
+  const key = secret === undefined ? null : Buffer.from(secret.slice("whsec_".length), "base64");
+  return { webhook, key, level, afterMs: after };
 }
 
 function partOf(input: unknown, key: string): object | undefined {

@@ -1,7 +1,6 @@
 import { useCallback, useEffect, useMemo, useState } from "preact/hooks";
 import { ActingContext, type Order } from "./act.tsx";
 import { ask, hasToken, setToken } from "./api.ts";
-import { concernsOf } from "./attention.ts";
 import { type Live, useLive } from "./live.ts";
 import { Actions } from "./parts/actions.tsx";
 import { Attention } from "./parts/attention.tsx";
@@ -140,7 +139,7 @@ function Body({ live, hint }: { readonly live: Live; readonly hint: string | nul
           The daemon does not answer. These are its last figures; the page asks again.
         </p>
       )}
-      <Attention concerns={concernsOf(status)} />
+      <Attention concerns={status.concerns ?? []} nowMs={nowMs} />
       <Tiles status={status} view={view} nowMs={nowMs} />
       {hint !== null && <p class="hint soft">{hint}</p>}
       <Charts points={view.history} nowMs={nowMs} />

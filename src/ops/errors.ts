@@ -37,8 +37,9 @@ export const pages = {
   MR1158: {
     title: "The webhook did not accept the message",
     cause:
-      "The URL of `reconcile.webhook` could not be reached for about two minutes, or answered with a status other than 2xx. The comparison and its report are not affected.",
-    remedy: "Check the URL and the server behind it; `millrace report list` shows the report.",
+      "The URL of `reconcile.webhook` or `notify.webhook` could not be reached for about two minutes, or answered with a status other than 2xx. Nothing else is affected: the report of a comparison is kept, and what is not well is told later.",
+    remedy:
+      "Check the URL and the server behind it. `millrace report list` shows the report, `millrace status` what is not well.",
   },
   MR1159: {
     title: "Without tokens the admin address is read-only",

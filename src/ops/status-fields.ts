@@ -4,6 +4,7 @@
  */
 import type { ReportSummary } from "../core/contracts/reconciliation.ts";
 import type { StoredError } from "../core/contracts/state-store.ts";
+import type { Concern } from "../core/concerns/concern.ts";
 import type {
   GoneBackStatus,
   SinkStatus,
@@ -69,7 +70,8 @@ const SOURCE: Fields<SourceStatus> = {
     { orNull: "seconds" },
     "MySQL and MariaDB: after this time the server may delete what a sink still needs; null: not by time",
   ],
-  warnings: ["list of text", "dangers for the log, such as a long open transaction"],
+  warnings: ["list of text", "dangers to the log that a sink still needs: somebody has to act"],
+  hints: ["list of text", "what may become a danger, such as a long open transaction"],
   zeroDates: [
     { orNull: "count" },
     "MySQL and MariaDB: dates that do not exist, counted since the start; null: unknown",
@@ -96,6 +98,21 @@ const SINK: Fields<SinkStatus> = {
     "sinks for which the stream went back: this sink gets nothing new before they have caught up",
   ],
   deadRows: ["rows", "deleted rows that still occupy space in the target, at the last count; only DuckDB tells"],
+};
+
+const CONCERN: Fields<Concern> = {
+  id: ["text", "the same for as long as it lasts: its kind, and the sink and the table that it is of"],
+  kind: ["text", "`sink.failing`, `sink.dead-letters`, `table.suspended` …"],
+  level: ["text", "`act`: it waits for a person; `watch`: Millrace deals with it"],
+  sink: [{ orNull: "text" }, "the sink that it is of"],
+  table: [{ orNull: "text" }, "the table that it is of, `schema.table`"],
+  what: ["text", "what is not well"],
+  code: [{ orNull: "text" }, "the number of the error behind it"],
+  message: [{ orNull: "text" }, "what that error says"],
+  since: [{ orNull: "time" }, "when it began, or was found"],
+  lastTried: [{ orNull: "time" }, "when Millrace last tried to get over it"],
+  meanwhile: [{ orNull: "text" }, "what Millrace does about it by itself"],
+  fix: [{ orNull: "text" }, "what to do"],
 };
 
 const UNREADABLE: Fields<UnreadableTable> = {
@@ -187,6 +204,11 @@ export const STATUS_FIELDS: Fields<StatusDocument> = {
   source: [{ object: SOURCE }, "the source"],
   sinks: [{ listOf: SINK }, "each sink, in the order of millrace.yaml"],
   tables: [{ object: TABLES }, "tables that are followed, and those that are not"],
+  notify: [
+    { object: { error: [{ orNull: { object: ERROR } }, "why it could not be told last"] } },
+    "the receiver of `notify.webhook`",
+  ],
+  concerns: [{ listOf: CONCERN }, "what is not well; an empty list: all is well"],
   refills: ["count", "tables, chunks and keys that still have to be read beside the stream"],
   snapshots: [{ listOf: SNAPSHOT }, "tables that are read beside the stream now"],
   daemon: [

@@ -1,3 +1,4 @@
+import { createHmac } from "node:crypto";
 import { isAborted, MillraceError } from "../core/errors.ts";
 import { pages } from "./errors.ts";
 
@@ -5,17 +6,51 @@ const ANSWER_MS_MAX = 10_000;
 /** With the waits between them about two minutes: enough for a restart of the receiver. */
 const ATTEMPTS_MAX = 8;
 
-/** Posts JSON to a URL until the receiver accepts it; after the last attempt throws. The URL is a secret. */
-export function webhook(url: string): (message: object, signal: AbortSignal) => Promise<void> {
-  const { address, headers } = requestOf(url);
+/** The id is the same in every attempt: the receiver knows by it what it has. */
+export interface Message {
+  readonly event: string;
+  readonly id: string;
+}
+
+export interface WebhookOptions {
+  readonly url: string;
+  /** The bytes of the key that signs. Null: messages are not signed. */
+  readonly key: Buffer | null;
+  /** Removes secrets from the texts of a JSON document. */
+  readonly redact: (json: string) => string;
+}
+
+/**
+ * Posts JSON to a URL until the receiver accepts it; after the last attempt throws. The URL is a secret. Id, time and
+ * signature are those of Standard Webhooks (github.com/standard-webhooks/standard-webhooks, spec 1.0).
+ */
+export function webhook({
+  url,
+  key,
+  redact,
+}: WebhookOptions): (message: Message, signal: AbortSignal) => Promise<void> {
+  const { address, headers: common } = requestOf(url);
   return async (message, signal) => {
-    const body = JSON.stringify(message);
+    const { id } = message;
+    const body = redact(JSON.stringify(message));
+    const headers = (): Headers => {
+      const headers = new Headers(common);
+      // Of each attempt: a receiver refuses what is older than some minutes.
+      const time = String(Math.floor(Date.now() / 1000));
+      headers.set("webhook-id", id);
+      headers.set("webhook-timestamp", time);
+      if (key !== null) {
+        const signature = createHmac("sha256", key).update(`${id}.${time}.${body}`).digest("base64");
+        headers.set("webhook-signature", `v1,${signature}`);
+      }
+      return headers;
+    };
     const { ExponentialBackoff, handleWhen, retry } = await import("cockatiel");
     const passing = retry(
       handleWhen((error) => error instanceof MillraceError && error.kind === "retryable"),
       { maxAttempts: ATTEMPTS_MAX, backoff: new ExponentialBackoff({ initialDelay: 250, maxDelay: 60_000 }) },
     );
-    await passing.execute(() => post(address, headers, body, signal), signal);
+    await passing.execute(() => post(address, headers(), body, signal), signal);
   };
 }
 

@@ -378,8 +378,8 @@ function bytesBetween(positions: Positions, from: bigint | null, to: bigint | nu
 
 function healthOrNull(
   health: LogHealth | null,
-): Pick<SourceStatus, "retainedBytes" | "safeBytes" | "safeSeconds" | "warnings" | SourceCounter> {
+): Pick<SourceStatus, "retainedBytes" | "safeBytes" | "safeSeconds" | "warnings" | "hints" | SourceCounter> {
   if (health === null) return { retainedBytes: null, safeBytes: null, safeSeconds: null, warnings: [], ...NOT_COUNTED };
-  const { retainedBytes, safeBytes, safeSeconds = null, warnings, counts } = health;
-  return { retainedBytes, safeBytes, safeSeconds, warnings, ...NOT_COUNTED, ...counts };
+  const { retainedBytes, safeBytes, safeSeconds = null, warnings, hints = [], counts } = health;
+  return { retainedBytes, safeBytes, safeSeconds, warnings, hints, ...NOT_COUNTED, ...counts };
 }

@@ -124,7 +124,7 @@ async function expectEqual(pipeline: RunningPipeline): Promise<void> {
   expect(differences.filter((line) => !isKept.test(line))).toEqual([]);
 }
 
-test("killed between a change and the word that nothing has to be read", async () => {
+test("killed between a change and the word that nothing has to be read", { tags: "long" }, async () => {
   const points = ["sink.voided", "sink.prepared", "sink.carried"] as const;
   const tables = points.map((point) => point.replace(".", "_"));
   await using pipeline = await RunningPipeline.start((source) => makeTables(source, tables), {

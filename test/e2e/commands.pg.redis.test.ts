@@ -235,43 +235,47 @@ test.skipIf(isLeastMode)(
   },
 );
 
-test("a table that lost its key and has it again is let in by itself, whether its log shows rows without key or not", async () => {
-  await using at = await place();
-  const { installation, source } = at;
-  await source.query("create table quiet (id int primary key, n int); insert into quiet values (1, 1)");
-  await expectCaughtUp(at);
-  // Published until a daemon looks: the log has a row of the table as it was without a key.
-  await source.query("alter table quiet drop constraint quiet_pkey; insert into quiet values (2, 2)");
-  const keyless = await installation.command("run", "--once");
-  expect(keyless, keyless.stderr).toMatchObject({ exitCode: 1, stdout: expect.stringContaining("public.quiet") });
-  await source.query("alter table quiet add primary key (id); update quiet set n = 3 where id = 1");
-  await expectCaughtUp(at);
-  // It is taken out of the publication meanwhile, and the daemon ends over that.
-  for (const failpoint of ["publication.leaving", "publication.left"]) {
-    await source.query("alter table quiet drop constraint quiet_pkey");
-    const killed = installation.run({ MILLRACE_FAILPOINTS: `${failpoint}=kill` });
-    expect((await killed.ended).signal, failpoint).toBe("SIGKILL");
-    await source.query("alter table quiet add primary key (id); update quiet set n = 30 where id = 1");
+test(
+  "a table that lost its key and has it again is let in by itself, whether its log shows rows without key or not",
+  { tags: "long" },
+  async () => {
+    await using at = await place();
+    const { installation, source } = at;
+    await source.query("create table quiet (id int primary key, n int); insert into quiet values (1, 1)");
     await expectCaughtUp(at);
-  }
-  // All of it while nobody looks.
-  await source.query("alter table quiet drop constraint quiet_pkey; insert into quiet values (3, 3)");
-  await source.query("alter table quiet add primary key (id); update quiet set n = 4 where id = 2");
-  await expectCaughtUp(at);
-  const daemon = installation.run();
-  await daemon.streaming();
-  await source.query("alter table quiet drop constraint quiet_pkey");
-  await source.query("insert into quiet values (4, 4)");
-  await source.query("alter table quiet add primary key (id)");
-  await eventually(async () => expect((await installation.status()).tables.aside).toEqual([]));
-  expect(await installation.command("wait")).toMatchObject({ exitCode: 0 });
-  expect((await daemon.stop()).exitCode).toBe(0);
-  const redis = new Redis(redisUrl());
-  for (const [id, n] of Object.entries({ 1: "30", 2: "4", 3: "3", 4: "4" })) {
-    expect(await redis.hget(`${at.prefix}public:quiet:${id}`, "n")).toBe(n);
-  }
-  redis.disconnect();
-});
+    // Published until a daemon looks: the log has a row of the table as it was without a key.
+    await source.query("alter table quiet drop constraint quiet_pkey; insert into quiet values (2, 2)");
+    const keyless = await installation.command("run", "--once");
+    expect(keyless, keyless.stderr).toMatchObject({ exitCode: 1, stdout: expect.stringContaining("public.quiet") });
+    await source.query("alter table quiet add primary key (id); update quiet set n = 3 where id = 1");
+    await expectCaughtUp(at);
+    // It is taken out of the publication meanwhile, and the daemon ends over that.
+    for (const failpoint of ["publication.leaving", "publication.left"]) {
+      await source.query("alter table quiet drop constraint quiet_pkey");
+      const killed = installation.run({ MILLRACE_FAILPOINTS: `${failpoint}=kill` });
+      expect((await killed.ended).signal, failpoint).toBe("SIGKILL");
+      await source.query("alter table quiet add primary key (id); update quiet set n = 30 where id = 1");
+      await expectCaughtUp(at);
+    }
+    // All of it while nobody looks.
+    await source.query("alter table quiet drop constraint quiet_pkey; insert into quiet values (3, 3)");
+    await source.query("alter table quiet add primary key (id); update quiet set n = 4 where id = 2");
+    await expectCaughtUp(at);
+    const daemon = installation.run();
+    await daemon.streaming();
+    await source.query("alter table quiet drop constraint quiet_pkey");
+    await source.query("insert into quiet values (4, 4)");
+    await source.query("alter table quiet add primary key (id)");
+    await eventually(async () => expect((await installation.status()).tables.aside).toEqual([]));
+    expect(await installation.command("wait")).toMatchObject({ exitCode: 0 });
+    expect((await daemon.stop()).exitCode).toBe(0);
+    const redis = new Redis(redisUrl());
+    for (const [id, n] of Object.entries({ 1: "30", 2: "4", 3: "3", 4: "4" })) {
+      expect(await redis.hget(`${at.prefix}public:quiet:${id}`, "n")).toBe(n);
+    }
+    redis.disconnect();
+  },
+);
 
 test("tail writes a change as the contract does, with the position of its own record and the daemon's epoch", async () => {
   await using at = await place();
@@ -304,7 +308,7 @@ test("tail writes a change as the contract does, with the position of its own re
   expect(json(gone)).toMatchObject({ error: { code: "MR1117", hint: expect.stringContaining(`from ${from} on`) } });
 });
 
-test("a daemon that hangs is named with its process, so that somebody can look at it", async () => {
+test("a daemon that hangs is named with its process, so that somebody can look at it", { tags: "long" }, async () => {
   await using at = await place();
   const daemon = at.installation.run();
   await daemon.streaming();

@@ -4,7 +4,6 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import { CHOSEN_KINDS } from "../support/sink-set.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
 
 const PREPARE = `create table item (id int primary key, name text);
   insert into item select g, 'n' || g from generate_series(1, 100) g`;
@@ -39,32 +38,33 @@ test("what the sinks keep for themselves is torn down after a recovery: rows of 
   expect(JSON.parse(await command(pipeline, "offsets", "show", "--json"))).toMatchObject({ source: { epoch: 3 } });
 });
 
-test("the state is restored to before a recovery: check and recover tell that the sinks are ahead, and they end equal", async ({
-  skip,
-}) => {
-  // recover has it with two sinks.
-  skip(!isLongForm(), "it is part of the long form");
-  await using pipeline = await RunningPipeline.start(PREPARE, { kinds: CHOSEN_KINDS });
-  await pipeline.settled();
-  await pipeline.daemon.stop();
-  const folder = join(pipeline.installation.folder, ".millrace");
-  const copies = join(pipeline.installation.folder, "copies");
-  copyAll(folder, copies);
-  await pipeline.run(DROP_SLOT);
-  await command(pipeline, "recover", "--yes");
-  await pipeline.run("update item set name = 'second'; delete from item where id > 90");
-  await command(pipeline, "run", "--once");
-  copyAll(copies, folder);
-  await pipeline.run("update item set name = 'third' where id <= 50; insert into item values (500, 'new')");
-  const plan = await pipeline.installation.command("recover", "--json");
-  expect(plan.exitCode).toBe(4);
-  expect(JSON.parse(plan.stdout)).toMatchObject({ epoch: 3, lost: { code: expect.stringMatching(/^MR/) } });
-  await command(pipeline, "recover", "--yes");
-  await expectEqual(pipeline);
-  await pipeline.run("update item set name = 'last'");
-  await command(pipeline, "run", "--once");
-  await expectEqual(pipeline);
-});
+test(
+  "the state is restored to before a recovery: check and recover tell that the sinks are ahead, and they end equal",
+  { tags: "long" },
+  async () => {
+    // recover has it with two sinks.
+    await using pipeline = await RunningPipeline.start(PREPARE, { kinds: CHOSEN_KINDS });
+    await pipeline.settled();
+    await pipeline.daemon.stop();
+    const folder = join(pipeline.installation.folder, ".millrace");
+    const copies = join(pipeline.installation.folder, "copies");
+    copyAll(folder, copies);
+    await pipeline.run(DROP_SLOT);
+    await command(pipeline, "recover", "--yes");
+    await pipeline.run("update item set name = 'second'; delete from item where id > 90");
+    await command(pipeline, "run", "--once");
+    copyAll(copies, folder);
+    await pipeline.run("update item set name = 'third' where id <= 50; insert into item values (500, 'new')");
+    const plan = await pipeline.installation.command("recover", "--json");
+    expect(plan.exitCode).toBe(4);
+    expect(JSON.parse(plan.stdout)).toMatchObject({ epoch: 3, lost: { code: expect.stringMatching(/^MR/) } });
+    await command(pipeline, "recover", "--yes");
+    await expectEqual(pipeline);
+    await pipeline.run("update item set name = 'last'");
+    await command(pipeline, "run", "--once");
+    await expectEqual(pipeline);
+  },
+);
 
 function copyAll(from: string, to: string): void {
   rmSync(to, { recursive: true, force: true });

@@ -135,7 +135,7 @@ async function restartWith(pipeline: RunningPipeline, tables: object, untilStrea
   await pipeline.start(untilStreaming);
 }
 
-test("what costs a read, and what the sinks keep, where changes are ignored", async () => {
+test("what costs a read, and what the sinks keep, where changes are ignored", { tags: "long" }, async () => {
   await using pipeline = await RunningPipeline.start((it) => makeTables(it, NAMES), {
     kinds: KINDS,
     configure: (config) => ({ ...config, source: { ...config.source, tables: TABLES } }),

@@ -72,44 +72,48 @@ test("check, status, wait, pause, resume and snapshot with a Kafka sink; teardow
   await pipeline.expectEqual(TABLES);
 });
 
-test("after a reset to the earliest place, and to a snapshot, the topics equal the source", async () => {
-  await using pipeline = await RunningPipeline.start(ORDERS, { kinds: ["kafka", "duckdb"] });
-  await pipeline.settled();
-  // What only passes changes on is named, and is no failure unless somebody asks for it.
-  expect((await command(pipeline, 0, "reconcile")).stdout).toContain(
-    "not comparable: kafka: it only passes changes on",
-  );
-  await command(pipeline, 1, "reconcile", "--sink", "kafka");
-  // While one sink is paused the source keeps the log, so the other can go back.
-  await command(pipeline, 0, "pause", "--sink", "duckdb");
-  await move(pipeline);
-  const { rows } = await pipeline.source.query<{ lsn: string }>("select pg_current_wal_lsn()::text as lsn");
-  await eventually(async () => {
-    const { sinks } = await pipeline.installation.status();
-    const position = sinks.find(({ name }) => name === "kafka")?.position;
-    const passed = await pipeline.source.query<{ passed: boolean }>("select $1::pg_lsn >= $2::pg_lsn as passed", [
-      position,
-      rows[0]!.lsn,
-    ]);
-    return passed.rows[0]!.passed;
-  });
-  await pipeline.daemon.stop();
-  await command(pipeline, 0, "offsets", "reset", "--sink", "kafka", "--to", "earliest", "--yes");
-  await pipeline.run("update orders set n = 1000 where id < 5");
-  await command(pipeline, 0, "resume", "--sink", "duckdb");
-  await pipeline.start();
-  await pipeline.expectEqual(TABLES);
-  const { topics } = pipeline.sinks;
-  const { prefix } = topics!;
-  const records = await topics!.read(`${prefix}${pipeline.source.name}.public.notes`);
-  const truncates = records.filter(({ value }) => value !== null && JSON.parse(value).op === "t");
-  expect(truncates, "in each of three partitions, and once more").toHaveLength(6);
+test(
+  "after a reset to the earliest place, and to a snapshot, the topics equal the source",
+  { tags: "long" },
+  async () => {
+    await using pipeline = await RunningPipeline.start(ORDERS, { kinds: ["kafka", "duckdb"] });
+    await pipeline.settled();
+    // What only passes changes on is named, and is no failure unless somebody asks for it.
+    expect((await command(pipeline, 0, "reconcile")).stdout).toContain(
+      "not comparable: kafka: it only passes changes on",
+    );
+    await command(pipeline, 1, "reconcile", "--sink", "kafka");
+    // While one sink is paused the source keeps the log, so the other can go back.
+    await command(pipeline, 0, "pause", "--sink", "duckdb");
+    await move(pipeline);
+    const { rows } = await pipeline.source.query<{ lsn: string }>("select pg_current_wal_lsn()::text as lsn");
+    await eventually(async () => {
+      const { sinks } = await pipeline.installation.status();
+      const position = sinks.find(({ name }) => name === "kafka")?.position;
+      const passed = await pipeline.source.query<{ passed: boolean }>("select $1::pg_lsn >= $2::pg_lsn as passed", [
+        position,
+        rows[0]!.lsn,
+      ]);
+      return passed.rows[0]!.passed;
+    });
+    await pipeline.daemon.stop();
+    await command(pipeline, 0, "offsets", "reset", "--sink", "kafka", "--to", "earliest", "--yes");
+    await pipeline.run("update orders set n = 1000 where id < 5");
+    await command(pipeline, 0, "resume", "--sink", "duckdb");
+    await pipeline.start();
+    await pipeline.expectEqual(TABLES);
+    const { topics } = pipeline.sinks;
+    const { prefix } = topics!;
+    const records = await topics!.read(`${prefix}${pipeline.source.name}.public.notes`);
+    const truncates = records.filter(({ value }) => value !== null && JSON.parse(value).op === "t");
+    expect(truncates, "in each of three partitions, and once more").toHaveLength(6);
 
-  await pipeline.daemon.stop();
-  await pipeline.run("delete from notes where id = 7");
-  await command(pipeline, 0, "offsets", "reset", "--sink", "kafka", "--to", "snapshot", "--yes");
-  await pipeline.start();
-  await pipeline.expectEqual(TABLES);
-  await pipeline.run("update orders set n = n + 7 where id < 4; delete from orders where id = 4");
-  await pipeline.expectEqual(TABLES);
-});
+    await pipeline.daemon.stop();
+    await pipeline.run("delete from notes where id = 7");
+    await command(pipeline, 0, "offsets", "reset", "--sink", "kafka", "--to", "snapshot", "--yes");
+    await pipeline.start();
+    await pipeline.expectEqual(TABLES);
+    await pipeline.run("update orders set n = n + 7 where id < 4; delete from orders where id = 4");
+    await pipeline.expectEqual(TABLES);
+  },
+);

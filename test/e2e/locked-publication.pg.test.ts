@@ -88,7 +88,7 @@ async function isPublished(client: Pick<Client, "query">, table: string): Promis
   return rows.length > 0;
 }
 
-test("a table that is locked while the first copy reads is read beside the stream", async () => {
+test("a table that is locked while the first copy reads is read beside the stream", { tags: "long" }, async () => {
   await using pipeline = await RunningPipeline.start(
     `create table a (id int primary key); insert into a select generate_series(1, 300000);
      create table b (id int primary key); insert into b select generate_series(1, 300000);

@@ -76,48 +76,52 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     expect(pipeline.daemon.said).not.toContain("read beside the stream");
   });
 
-  test("where they can't say the same, the log's word counts: the table is read again once, and not after a restart", async () => {
-    // Of its own: a statement that alters anything, of another test, leaves open what was altered.
-    await using server = await ownMysql(flavour);
-    const rows = Array.from({ length: 40 }, (_, i) => `(${i}, 0, x'62')`).join();
-    await using pipeline = await MysqlPipeline.start(
-      flavour,
-      [
-        "create table t (id int primary key, n int, e enum(x'61ff', x'62') character set binary)",
-        `insert into t values ${rows}`,
-      ],
-      { kinds: ["duckdb", "redis"], url: server.url },
-    );
-    const looks = async (count: number): Promise<void> => {
-      for (let i = 0; i < count; i++) {
-        await pipeline.run(`update t set n = n + 1 where id = ${i}`, `delete from t where id = ${39 - i}`);
-        await pipeline.settled();
-        // Longer than from one look at the catalogue to the next.
-        await sleep(700);
-      }
-    };
-    const version = async (): Promise<number | undefined> => {
-      const { stdout } = await pipeline.installation.command("schema", "list", "--json");
-      const { tables }: { tables: { table: string; version: number }[] } = JSON.parse(stdout);
-      return tables[0]?.version;
-    };
-    const readCount = (): number => pipeline.daemon.said.split("table read beside the stream").length - 1;
-    await sleep(1_500);
-    await looks(8);
-    await pipeline.expectEqual("t");
-    expect({ version: await version(), reads: readCount() / 2 }).toEqual({ version: 2, reads: 1 });
-    expect(pipeline.daemon.said.split("MR2133").length - 1).toBe(1);
-    await pipeline.daemon.stop();
-    await pipeline.start();
-    await sleep(1_500);
-    await looks(3);
-    expect({ version: await version(), reads: readCount() }).toEqual({ version: 2, reads: 0 });
-    // A change of the table is one as ever.
-    await pipeline.run("alter table t add column v int default 7", "update t set n = n + 1 where id < 9");
-    await looks(2);
-    const altered = await version();
-    await looks(3);
-    await pipeline.expectEqual("t");
-    expect(await version()).toBe(altered);
-  });
+  test(
+    "where they can't say the same, the log's word counts: the table is read again once, and not after a restart",
+    { tags: "long" },
+    async () => {
+      // Of its own: a statement that alters anything, of another test, leaves open what was altered.
+      await using server = await ownMysql(flavour);
+      const rows = Array.from({ length: 40 }, (_, i) => `(${i}, 0, x'62')`).join();
+      await using pipeline = await MysqlPipeline.start(
+        flavour,
+        [
+          "create table t (id int primary key, n int, e enum(x'61ff', x'62') character set binary)",
+          `insert into t values ${rows}`,
+        ],
+        { kinds: ["duckdb", "redis"], url: server.url },
+      );
+      const looks = async (count: number): Promise<void> => {
+        for (let i = 0; i < count; i++) {
+          await pipeline.run(`update t set n = n + 1 where id = ${i}`, `delete from t where id = ${39 - i}`);
+          await pipeline.settled();
+          // Longer than from one look at the catalogue to the next.
+          await sleep(700);
+        }
+      };
+      const version = async (): Promise<number | undefined> => {
+        const { stdout } = await pipeline.installation.command("schema", "list", "--json");
+        const { tables }: { tables: { table: string; version: number }[] } = JSON.parse(stdout);
+        return tables[0]?.version;
+      };
+      const readCount = (): number => pipeline.daemon.said.split("table read beside the stream").length - 1;
+      await sleep(1_500);
+      await looks(8);
+      await pipeline.expectEqual("t");
+      expect({ version: await version(), reads: readCount() / 2 }).toEqual({ version: 2, reads: 1 });
+      expect(pipeline.daemon.said.split("MR2133").length - 1).toBe(1);
+      await pipeline.daemon.stop();
+      await pipeline.start();
+      await sleep(1_500);
+      await looks(3);
+      expect({ version: await version(), reads: readCount() }).toEqual({ version: 2, reads: 0 });
+      // A change of the table is one as ever.
+      await pipeline.run("alter table t add column v int default 7", "update t set n = n + 1 where id < 9");
+      await looks(2);
+      const altered = await version();
+      await looks(3);
+      await pipeline.expectEqual("t");
+      expect(await version()).toBe(altered);
+    },
+  );
 });

@@ -140,37 +140,41 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     expect(await pipeline.refusal()).toMatchObject({ exitCode: 1, code: "MR2123" });
   });
 
-  test("one that was prepared before the copy, or before a kill, has its rows when it is committed", async () => {
-    const xid = `'${randomUUID()}'`;
-    await using pipeline = await MysqlPipeline.start(
-      flavour,
-      [
-        ...TABLES,
-        `xa start ${xid}`,
-        "insert into t values (1, 'before the copy')",
-        `xa end ${xid}`,
-        `xa prepare ${xid}`,
-      ],
-      { kinds: KINDS, url: mysqlUrl(flavour) },
-    );
-    await pipeline.run(`xa commit ${xid}`, "insert into t values (2, 'x')");
-    await pipeline.expectEqual("t");
-    await using first = new Xa(pipeline);
-    await using second = new Xa(pipeline);
-    await using third = new Xa(pipeline);
-    await first.prepare("insert into t values (3, 'before the kill')", "update t set v = 'y' where id = 2");
-    await third.prepare("insert into other values (5, 'gone')");
-    await pipeline.run("flush binary logs", "flush binary logs", "insert into other values (4, 'x')");
-    await second.prepare("delete from other where id = 4");
-    await pipeline.run("insert into plain values (6, 'x')");
-    await pipeline.expectEqual("t", "other", "plain");
-    await pipeline.kill();
-    await third.decide("rollback");
-    await first.decide("commit");
-    await pipeline.start();
-    await pipeline.expectEqual("t", "other");
-    await second.decide("commit");
-    await pipeline.run("update t set v = 'last'");
-    await pipeline.expectEqual("t", "other");
-  });
+  test(
+    "one that was prepared before the copy, or before a kill, has its rows when it is committed",
+    { tags: "long" },
+    async () => {
+      const xid = `'${randomUUID()}'`;
+      await using pipeline = await MysqlPipeline.start(
+        flavour,
+        [
+          ...TABLES,
+          `xa start ${xid}`,
+          "insert into t values (1, 'before the copy')",
+          `xa end ${xid}`,
+          `xa prepare ${xid}`,
+        ],
+        { kinds: KINDS, url: mysqlUrl(flavour) },
+      );
+      await pipeline.run(`xa commit ${xid}`, "insert into t values (2, 'x')");
+      await pipeline.expectEqual("t");
+      await using first = new Xa(pipeline);
+      await using second = new Xa(pipeline);
+      await using third = new Xa(pipeline);
+      await first.prepare("insert into t values (3, 'before the kill')", "update t set v = 'y' where id = 2");
+      await third.prepare("insert into other values (5, 'gone')");
+      await pipeline.run("flush binary logs", "flush binary logs", "insert into other values (4, 'x')");
+      await second.prepare("delete from other where id = 4");
+      await pipeline.run("insert into plain values (6, 'x')");
+      await pipeline.expectEqual("t", "other", "plain");
+      await pipeline.kill();
+      await third.decide("rollback");
+      await first.decide("commit");
+      await pipeline.start();
+      await pipeline.expectEqual("t", "other");
+      await second.decide("commit");
+      await pipeline.run("update t set v = 'last'");
+      await pipeline.expectEqual("t", "other");
+    },
+  );
 });

@@ -66,62 +66,66 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     expect(await pipeline.source.texts("select count(*) from parts")).toEqual([["0"]]);
   });
 
-  test("whatever way it is written; names that go round, tables made anew, and columns computed in another way", async () => {
-    const isMaria = flavour === "mariadb";
-    const made = ["a", "b", "c", "gone", "twins", "computed", "lossy"];
-    await using pipeline = await MysqlPipeline.start(
-      flavour,
-      [
-        `create table parts (id int primary key, v varchar(20)) ${PARTS}`,
-        "insert into parts values (1, 'a'), (11, 'b'), (21, 'c')",
-        ...["a", "b", "c", "gone"].map((name) => `create table ${name} (id int primary key, v varchar(20))`),
-        "create table twins (id int primary key, v int)",
-        "create table computed (id int primary key, v int, g int as (v * 2) virtual)",
-        "create table lossy (id int primary key, v varchar(20) character set utf8mb4)",
-        "insert into lossy values (7, '日本')",
-        ...["a", "b", "c", "gone", "lossy"].map((name) => `insert into ${name} values (1, '${name} é'), (2, 'x')`),
-        "insert into twins values (1, 1), (2, 1), (3, 2)",
-        "insert into computed (id, v) values (1, 1), (2, 2)",
-      ],
-      { kinds: KINDS },
-    );
-    await pipeline.expectEqual("parts", ...made);
-    const step = async (...statements: readonly string[]): Promise<void> => {
-      await pipeline.run(...statements);
+  test(
+    "whatever way it is written; names that go round, tables made anew, and columns computed in another way",
+    { tags: "long" },
+    async () => {
+      const isMaria = flavour === "mariadb";
+      const made = ["a", "b", "c", "gone", "twins", "computed", "lossy"];
+      await using pipeline = await MysqlPipeline.start(
+        flavour,
+        [
+          `create table parts (id int primary key, v varchar(20)) ${PARTS}`,
+          "insert into parts values (1, 'a'), (11, 'b'), (21, 'c')",
+          ...["a", "b", "c", "gone"].map((name) => `create table ${name} (id int primary key, v varchar(20))`),
+          "create table twins (id int primary key, v int)",
+          "create table computed (id int primary key, v int, g int as (v * 2) virtual)",
+          "create table lossy (id int primary key, v varchar(20) character set utf8mb4)",
+          "insert into lossy values (7, '日本')",
+          ...["a", "b", "c", "gone", "lossy"].map((name) => `insert into ${name} values (1, '${name} é'), (2, 'x')`),
+          "insert into twins values (1, 1), (2, 1), (3, 2)",
+          "insert into computed (id, v) values (1, 1), (2, 2)",
+        ],
+        { kinds: KINDS },
+      );
       await pipeline.expectEqual("parts", ...made);
-    };
-    // All of it twice: by the numbers of the tables, and where nothing tells tables apart but the second they were made in.
-    for (const round of [1, 2]) {
-      await using _ = round === 1 ? undefined : await leastPrivileged(pipeline, flavour);
-      const setting = isMaria ? "set statement lock_wait_timeout = 5 for " : "";
-      await step(
-        "/*!50100 alter table parts truncate partition low */",
-        `${setting}alter table -- which one\n parts # this one\n truncate partition middle`,
-        `insert into parts values (${round}, 'again'), (${round + 10}, 'again')`,
-        `${setting}truncate /*!50000 table */ gone`,
-        `insert into gone values (${round}, 'after')`,
-      );
-      await step(
-        "rename table a to away",
-        `insert into away values (${round + 20}, 'while it was away')`,
-        "alter table away rename to a",
-        "rename table a to x, b to a, c to b, x to c",
-        `insert into a values (${round + 30}, 'in the other')`,
-      );
-      await step(
-        "drop table gone",
-        "create table gone (id int primary key, v varchar(20))",
-        `insert into gone values (${round + 40}, 'anew')`,
-        `alter table computed modify g int as (v * ${round + 2}) virtual`,
-      );
-      await step(
-        "set session sql_mode = ''",
-        `alter table lossy modify v varchar(20) character set ${round === 1 ? "latin1" : "ascii"}`,
-        "set session sql_mode = default",
-        ...(isMaria ? ["alter ignore table twins add unique (v)", "alter table twins drop index v"] : []),
-        ...(isMaria ? ["create or replace table gone (id int primary key, v varchar(20))"] : []),
-        "insert into twins values (4 + 10 * rand(), 2) on duplicate key update v = 2",
-      );
-    }
-  });
+      const step = async (...statements: readonly string[]): Promise<void> => {
+        await pipeline.run(...statements);
+        await pipeline.expectEqual("parts", ...made);
+      };
+      // All of it twice: by the numbers of the tables, and where nothing tells tables apart but the second they were made in.
+      for (const round of [1, 2]) {
+        await using _ = round === 1 ? undefined : await leastPrivileged(pipeline, flavour);
+        const setting = isMaria ? "set statement lock_wait_timeout = 5 for " : "";
+        await step(
+          "/*!50100 alter table parts truncate partition low */",
+          `${setting}alter table -- which one\n parts # this one\n truncate partition middle`,
+          `insert into parts values (${round}, 'again'), (${round + 10}, 'again')`,
+          `${setting}truncate /*!50000 table */ gone`,
+          `insert into gone values (${round}, 'after')`,
+        );
+        await step(
+          "rename table a to away",
+          `insert into away values (${round + 20}, 'while it was away')`,
+          "alter table away rename to a",
+          "rename table a to x, b to a, c to b, x to c",
+          `insert into a values (${round + 30}, 'in the other')`,
+        );
+        await step(
+          "drop table gone",
+          "create table gone (id int primary key, v varchar(20))",
+          `insert into gone values (${round + 40}, 'anew')`,
+          `alter table computed modify g int as (v * ${round + 2}) virtual`,
+        );
+        await step(
+          "set session sql_mode = ''",
+          `alter table lossy modify v varchar(20) character set ${round === 1 ? "latin1" : "ascii"}`,
+          "set session sql_mode = default",
+          ...(isMaria ? ["alter ignore table twins add unique (v)", "alter table twins drop index v"] : []),
+          ...(isMaria ? ["create or replace table gone (id int primary key, v varchar(20))"] : []),
+          "insert into twins values (4 + 10 * rand(), 2) on duplicate key update v = 2",
+        );
+      }
+    },
+  );
 });

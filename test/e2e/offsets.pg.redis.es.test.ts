@@ -10,7 +10,6 @@ import { freshDatabase } from "../support/services.ts";
 import { spoilRows } from "../support/spoiled-rows.ts";
 import { eventually } from "../support/waiting.ts";
 import { CHOSEN_KINDS, SINK_KINDS, type SinkKind } from "../support/sink-set.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
 
 const ORDERS = `create table orders (id int primary key, n int not null, body text);
   create table notes (id int primary key, text text);
@@ -105,23 +104,24 @@ describe("the sinks equal the source after a reset", () => {
     await goOn(pipeline, "redis");
   });
 
-  test("to a place from before rows that went without a word in the log: what it still has of them does not stay", async ({
-    skip,
-  }) => {
-    skip(!isLongForm(), "it is part of the long form");
-    await using pipeline = await held(["redis", "duckdb", "postgres"]);
-    await command(pipeline, 0, "pause", "--sink", "redis");
-    await pipeline.run("insert into notes select g, 'note' from generate_series(11, 20) g");
-    await eventually(async () => expect(await noteCountIn(pipeline)).toBe(15));
-    const publication = `millrace_${pipeline.installation.name}`;
-    await pipeline.run(`alter publication ${publication} set (publish = 'insert')`);
-    await pipeline.run("delete from notes where id > 10");
-    await pipeline.run(`alter publication ${publication} set (publish = 'insert, update, delete, truncate')`);
-    await eventually(async () => expect(await noteCountIn(pipeline)).toBe(5), { withinMs: 60_000 });
-    await pipeline.daemon.stop();
-    await reset(pipeline, "--to", "earliest");
-    await goOn(pipeline, "redis");
-  });
+  test(
+    "to a place from before rows that went without a word in the log: what it still has of them does not stay",
+    { tags: "long" },
+    async () => {
+      await using pipeline = await held(["redis", "duckdb", "postgres"]);
+      await command(pipeline, 0, "pause", "--sink", "redis");
+      await pipeline.run("insert into notes select g, 'note' from generate_series(11, 20) g");
+      await eventually(async () => expect(await noteCountIn(pipeline)).toBe(15));
+      const publication = `millrace_${pipeline.installation.name}`;
+      await pipeline.run(`alter publication ${publication} set (publish = 'insert')`);
+      await pipeline.run("delete from notes where id > 10");
+      await pipeline.run(`alter publication ${publication} set (publish = 'insert, update, delete, truncate')`);
+      await eventually(async () => expect(await noteCountIn(pipeline)).toBe(5), { withinMs: 60_000 });
+      await pipeline.daemon.stop();
+      await reset(pipeline, "--to", "earliest");
+      await goOn(pipeline, "redis");
+    },
+  );
 
   test("to a position, for one of them, and to a time, for another", async () => {
     await using pipeline = await held(["duckdb", "postgres", "redis"]);
@@ -138,9 +138,8 @@ describe("the sinks equal the source after a reset", () => {
     await goOn(pipeline, "redis");
   });
 
-  test("to the latest place: what lies between comes by reading the tables again", async ({ skip }) => {
+  test("to the latest place: what lies between comes by reading the tables again", { tags: "long" }, async () => {
     // In the simulation, as every place of a reset is.
-    skip(!isLongForm(), "it is part of the long form");
     await using pipeline = await held();
     await moveWhilePaused(pipeline, "duckdb");
     await pipeline.daemon.stop();
@@ -204,7 +203,7 @@ describe("a log that is read again into histories", () => {
     return found;
   }
 
-  test("doubles nothing and keeps the order, killed in the midst of it too", async () => {
+  test("doubles nothing and keeps the order, killed in the midst of it too", { tags: "long" }, async () => {
     await using pipeline = await RunningPipeline.start(
       `${ORDERS}; alter table orders alter body set storage external`,
       {
@@ -280,16 +279,19 @@ describe("refused", () => {
     await pipeline.expectEqual(TABLES);
   });
 
-  test("a time since the daemon stopped is a place, although nothing was committed before it", async ({ skip }) => {
-    skip(!isLongForm(), "it is part of the long form");
-    await using pipeline = await held(["postgres"]);
-    await pipeline.daemon.stop();
-    const { time } = await now(pipeline);
-    await pipeline.run("insert into orders values (300, 1, 'late')");
-    await reset(pipeline, "--to", time);
-    await pipeline.start();
-    await pipeline.expectEqual(TABLES);
-  });
+  test(
+    "a time since the daemon stopped is a place, although nothing was committed before it",
+    { tags: "long" },
+    async () => {
+      await using pipeline = await held(["postgres"]);
+      await pipeline.daemon.stop();
+      const { time } = await now(pipeline);
+      await pipeline.run("insert into orders values (300, 1, 'late')");
+      await reset(pipeline, "--to", time);
+      await pipeline.start();
+      await pipeline.expectEqual(TABLES);
+    },
+  );
 });
 
 describe("export and import", () => {
@@ -342,7 +344,7 @@ describe("export and import", () => {
     expect(over).toMatchObject({ exitCode: 4, stdout: expect.stringContaining("replaces this state") });
   });
 
-  test("does not overwrite a file unless it is told to", async () => {
+  test("does not overwrite a file unless it is told to", { tags: "long" }, async () => {
     await using pipeline = await held(["postgres"]);
     const { folder } = pipeline.installation;
     const file = join(folder, "offsets.json");

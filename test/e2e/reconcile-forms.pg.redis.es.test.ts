@@ -154,48 +154,52 @@ async function plantInIndex({ sinks }: RunningPipeline): Promise<void> {
   await call("DELETE", "word", "_doc", ["x".repeat(600), "2"]);
 }
 
-test("faults in every form of sink under rules, chosen keys and keys of texts are found, and nothing else", async () => {
-  await using pipeline = await RunningPipeline.start(
-    async (source) => {
-      await source.query(SOURCE);
-      await source.query("create table word (w text collate blind, n int, v text, primary key (w, n))");
-      await source.query("insert into word select w, n, w || n from unnest($1::text[]) w, generate_series(1, 2) n", [
-        WORDS,
-      ]);
-    },
-    {
-      kinds: [...SINK_KINDS, ...KEPT_KINDS],
-      configure: (config) => ({ ...config, tables: RULES, maskKey: MASK_KEY }),
-    },
-  );
-  await pipeline.settled();
-  await pipeline.run(CHANGES);
-  await pipeline.settled();
-  const { installation, sinks } = pipeline;
-  const clean = await reconcile(installation);
-  expect({ exitCode: clean.exitCode, drift: driftOf(clean.found), rest: clean.found.notComparable }).toEqual({
-    exitCode: 0,
-    drift: {},
-    rest: [],
-  });
-  await pipeline.daemon.stop();
-  for (const name of ["postgres", "postgres-soft", "postgres-history"] as const)
-    await sinks.target!.query(PLANS[name].sql);
-  await runInFile(join(installation.folder, "warehouse.duckdb"), PLANS.duckdb.sql);
-  await runInFile(join(installation.folder, "soft.duckdb"), PLANS["duckdb-soft"].sql);
-  await runInFile(join(installation.folder, "history.duckdb"), PLANS["duckdb-history"].sql);
-  await plantInCache(pipeline);
-  await plantInIndex(pipeline);
-  const mended = await reconcile(installation, "--repair", "--sample", "100");
-  const inWarehouses = Object.fromEntries(Object.entries(PLANS).map(([sink, { found }]) => [sink, found]));
-  const drift = driftOf(mended.found);
-  const shown = (lines: readonly string[]) => lines.map((line) => line.replace(" _version", ""));
-  expect({ ...drift, elasticsearch: shown(drift["elasticsearch"] ?? []) }, mended.stderr).toEqual({
-    ...inWarehouses,
-    redis: IN_STORES,
-    elasticsearch: IN_STORES,
-  });
-  expect(mended).toMatchObject({ exitCode: 3, found: { notComparable: [] } });
-  const again = await reconcile(installation);
-  expect({ exitCode: again.exitCode, drift: driftOf(again.found) }).toEqual({ exitCode: 0, drift: {} });
-});
+test(
+  "faults in every form of sink under rules, chosen keys and keys of texts are found, and nothing else",
+  { tags: "long" },
+  async () => {
+    await using pipeline = await RunningPipeline.start(
+      async (source) => {
+        await source.query(SOURCE);
+        await source.query("create table word (w text collate blind, n int, v text, primary key (w, n))");
+        await source.query("insert into word select w, n, w || n from unnest($1::text[]) w, generate_series(1, 2) n", [
+          WORDS,
+        ]);
+      },
+      {
+        kinds: [...SINK_KINDS, ...KEPT_KINDS],
+        configure: (config) => ({ ...config, tables: RULES, maskKey: MASK_KEY }),
+      },
+    );
+    await pipeline.settled();
+    await pipeline.run(CHANGES);
+    await pipeline.settled();
+    const { installation, sinks } = pipeline;
+    const clean = await reconcile(installation);
+    expect({ exitCode: clean.exitCode, drift: driftOf(clean.found), rest: clean.found.notComparable }).toEqual({
+      exitCode: 0,
+      drift: {},
+      rest: [],
+    });
+    await pipeline.daemon.stop();
+    for (const name of ["postgres", "postgres-soft", "postgres-history"] as const)
+      await sinks.target!.query(PLANS[name].sql);
+    await runInFile(join(installation.folder, "warehouse.duckdb"), PLANS.duckdb.sql);
+    await runInFile(join(installation.folder, "soft.duckdb"), PLANS["duckdb-soft"].sql);
+    await runInFile(join(installation.folder, "history.duckdb"), PLANS["duckdb-history"].sql);
+    await plantInCache(pipeline);
+    await plantInIndex(pipeline);
+    const mended = await reconcile(installation, "--repair", "--sample", "100");
+    const inWarehouses = Object.fromEntries(Object.entries(PLANS).map(([sink, { found }]) => [sink, found]));
+    const drift = driftOf(mended.found);
+    const shown = (lines: readonly string[]) => lines.map((line) => line.replace(" _version", ""));
+    expect({ ...drift, elasticsearch: shown(drift["elasticsearch"] ?? []) }, mended.stderr).toEqual({
+      ...inWarehouses,
+      redis: IN_STORES,
+      elasticsearch: IN_STORES,
+    });
+    expect(mended).toMatchObject({ exitCode: 3, found: { notComparable: [] } });
+    const again = await reconcile(installation);
+    expect({ exitCode: again.exitCode, drift: driftOf(again.found) }).toEqual({ exitCode: 0, drift: {} });
+  },
+);

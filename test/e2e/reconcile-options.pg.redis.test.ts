@@ -146,44 +146,48 @@ test("one that was broken off goes on where it stood, in another process too, an
   expect(await installation.command("reconcile", "--resume", id)).toMatchObject({ exitCode: 2 });
 });
 
-test("while the source is away nothing is said of the sinks: the comparison is broken off, and goes on later", async () => {
-  const source = await freshDatabase();
-  await using proxy = await tcpProxy(source.url);
-  await using pipeline = await RunningPipeline.start(
-    `${ROWS}; create table later (id int primary key); insert into later select generate_series(1, 50)`,
-    {
-      kinds: KINDS,
-      source,
-      configure: (config) => ({ ...config, source: { ...config.source, url: proxy.url(source.url) } }),
-    },
-  );
-  await pipeline.settled();
-  await pipeline.sinks.target!.query("delete from public.item where id = 5; delete from public.later where id = 6");
-  const { installation } = pipeline;
-  for (const isRunning of [true, false]) {
-    if (!isRunning) await pipeline.daemon.stop();
-    await using locker = await source.connect();
-    await locker.query("begin; lock table later in access exclusive mode");
-    const asked = installation.runProgram(PROGRAM, {}, "reconcile", "--patience", "2s");
-    const status = async () => await installation.ask<ReconcileStatus>("GET", "/api/v1/reconcile");
-    await eventually(async () => expect(await status()).toMatchObject({ running: { table: "public.later" } }));
-    const { id } = (await status())!.running!;
-    await proxy.refuse();
-    proxy.cut();
-    expect(await asked.ended).toMatchObject({
-      exitCode: 1,
-      stdout: "",
-      stderr: expect.stringMatching(new RegExp(`MR1402: comparison ${id} was broken off: MR2001.*\\n.*--resume ID`)),
-    });
-    await proxy.resume();
-    await locker.query("rollback");
-    if (isRunning) await pipeline.settled();
-    const { exitCode, found } = await reconcile(installation, "--resume", id);
-    expect({ exitCode, id: found.id, drift: driftOf(found), rest: found.notComparable }).toEqual({
-      exitCode: 3,
-      id,
-      drift: { postgres: ["public.item 5 missing", "public.later 6 missing"] },
-      rest: [],
-    });
-  }
-});
+test(
+  "while the source is away nothing is said of the sinks: the comparison is broken off, and goes on later",
+  { tags: "long" },
+  async () => {
+    const source = await freshDatabase();
+    await using proxy = await tcpProxy(source.url);
+    await using pipeline = await RunningPipeline.start(
+      `${ROWS}; create table later (id int primary key); insert into later select generate_series(1, 50)`,
+      {
+        kinds: KINDS,
+        source,
+        configure: (config) => ({ ...config, source: { ...config.source, url: proxy.url(source.url) } }),
+      },
+    );
+    await pipeline.settled();
+    await pipeline.sinks.target!.query("delete from public.item where id = 5; delete from public.later where id = 6");
+    const { installation } = pipeline;
+    for (const isRunning of [true, false]) {
+      if (!isRunning) await pipeline.daemon.stop();
+      await using locker = await source.connect();
+      await locker.query("begin; lock table later in access exclusive mode");
+      const asked = installation.runProgram(PROGRAM, {}, "reconcile", "--patience", "2s");
+      const status = async () => await installation.ask<ReconcileStatus>("GET", "/api/v1/reconcile");
+      await eventually(async () => expect(await status()).toMatchObject({ running: { table: "public.later" } }));
+      const { id } = (await status())!.running!;
+      await proxy.refuse();
+      proxy.cut();
+      expect(await asked.ended).toMatchObject({
+        exitCode: 1,
+        stdout: "",
+        stderr: expect.stringMatching(new RegExp(`MR1402: comparison ${id} was broken off: MR2001.*\\n.*--resume ID`)),
+      });
+      await proxy.resume();
+      await locker.query("rollback");
+      if (isRunning) await pipeline.settled();
+      const { exitCode, found } = await reconcile(installation, "--resume", id);
+      expect({ exitCode, id: found.id, drift: driftOf(found), rest: found.notComparable }).toEqual({
+        exitCode: 3,
+        id,
+        drift: { postgres: ["public.item 5 missing", "public.later 6 missing"] },
+        rest: [],
+      });
+    }
+  },
+);

@@ -6,7 +6,6 @@ import { run } from "../support/mysql-hosts.ts";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";
 import { mysqlFlavours, ownMysql } from "../support/services.ts";
 import { eventually } from "../support/waiting.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
 
 const PREPARED = [
   "create table t (id int primary key, v varchar(40), n int not null default 0)",
@@ -57,12 +56,9 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
 
   test(
     "a state restored to before a recovery: check says what run says, and recover is the way out",
-    {
-      timeout: 120_000,
-    },
-    async ({ skip }) => {
+    { timeout: 120_000, tags: "long" },
+    async () => {
       // Of the state, whatever the source: e2e/recover has it.
-      skip(!isLongForm(), "it is part of the long form");
       await using pipeline = await MysqlPipeline.start(flavour, PREPARED, { kinds: ["postgres", "redis"] });
       const { installation } = pipeline;
       const folder = join(installation.folder, ".millrace");

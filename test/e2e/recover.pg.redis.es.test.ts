@@ -132,7 +132,7 @@ test("one sink that was spoiled is compared, and the others are left alone", asy
   await pipeline.expectEqual(TABLES);
 });
 
-test("a new position is made although the log is good, where that is asked for", async () => {
+test("a new position is made although the log is good, where that is asked for", { tags: "long" }, async () => {
   await using pipeline = await RunningPipeline.start(PREPARED, { kinds: ["postgres"] });
   await pipeline.settled();
   await pipeline.daemon.stop();
@@ -186,22 +186,26 @@ test("a state restored to before a recovery: check says what run says, and recov
   await pipeline.expectEqual(TABLES);
 });
 
-test("a state that is older than a sink's epoch: check names the sink as run does, and recover is the way out", async () => {
-  await using pipeline = await RunningPipeline.start(PREPARED, { kinds: ["postgres", "redis"] });
-  const { installation, sinks } = pipeline;
-  await pipeline.settled();
-  await pipeline.daemon.stop();
-  await sinks.target!.query("update _millrace.progress set epoch = epoch + 1");
-  const [error, ...others] = await errorsOfCheck(pipeline);
-  expect(others).toEqual([]);
-  expect(error).toMatchObject({ part: "postgres", id: "MR1311", fix: expect.stringContaining("millrace recover") });
-  expect(await installation.command("run", "--once")).toMatchObject({
-    exitCode: 1,
-    stderr: expect.stringContaining("MR1311"),
-  });
-  expect(await recover(pipeline)).toMatchObject({ lost: { code: "MR1311" }, epoch: 3 });
-  expect(await errorsOfCheck(pipeline)).toEqual([]);
-  await pipeline.start();
-  await pipeline.run(AFTER);
-  await pipeline.expectEqual(["item", "calm"]);
-});
+test(
+  "a state that is older than a sink's epoch: check names the sink as run does, and recover is the way out",
+  { tags: "long" },
+  async () => {
+    await using pipeline = await RunningPipeline.start(PREPARED, { kinds: ["postgres", "redis"] });
+    const { installation, sinks } = pipeline;
+    await pipeline.settled();
+    await pipeline.daemon.stop();
+    await sinks.target!.query("update _millrace.progress set epoch = epoch + 1");
+    const [error, ...others] = await errorsOfCheck(pipeline);
+    expect(others).toEqual([]);
+    expect(error).toMatchObject({ part: "postgres", id: "MR1311", fix: expect.stringContaining("millrace recover") });
+    expect(await installation.command("run", "--once")).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining("MR1311"),
+    });
+    expect(await recover(pipeline)).toMatchObject({ lost: { code: "MR1311" }, epoch: 3 });
+    expect(await errorsOfCheck(pipeline)).toEqual([]);
+    await pipeline.start();
+    await pipeline.run(AFTER);
+    await pipeline.expectEqual(["item", "calm"]);
+  },
+);

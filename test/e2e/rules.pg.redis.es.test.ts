@@ -346,7 +346,7 @@ function configured(): PipelineConfig {
   };
 }
 
-test("a kill in the middle of other rules", async () => {
+test("a kill in the middle of other rules", { tags: "long" }, async () => {
   const config = configured();
   await pipeline.kill();
   pipeline.installation.configure({ ...config, tables: { "public.person": { columns: { mail: { drop: true } } } } });

@@ -46,17 +46,21 @@ test("added columns arrive with what the source gave to the rows that were there
   await pipeline.expectEqual(["parted", "steady"]);
 });
 
-test("values of a composite type are written anew when its attributes change, though no row moves", async () => {
-  await pipeline.run(`create type place as (x int, label text); create type trip as (places place[], n int);
+test(
+  "values of a composite type are written anew when its attributes change, though no row moves",
+  { tags: "long" },
+  async () => {
+    await pipeline.run(`create type place as (x int, label text); create type trip as (places place[], n int);
     create table placed (id int primary key, at place, trips trip[]);
     insert into placed select g, '(1,a)', array[row(array['(2,b)'::place], g)::trip] from generate_series(1, 20) g`);
-  await pipeline.expectEqual(["placed"]);
-  await pipeline.run("alter type place add attribute z int cascade");
-  await pipeline.expectEqual(["placed"]);
-  // The same types in the same order, and other values.
-  await pipeline.run("alter type place drop attribute label; alter type place add attribute label text");
-  await pipeline.expectEqual(["placed"]);
-});
+    await pipeline.expectEqual(["placed"]);
+    await pipeline.run("alter type place add attribute z int cascade");
+    await pipeline.expectEqual(["placed"]);
+    // The same types in the same order, and other values.
+    await pipeline.run("alter type place drop attribute label; alter type place add attribute label text");
+    await pipeline.expectEqual(["placed"]);
+  },
+);
 
 /** What happens to tables of (id int primary key, a text, b int, body text), and what it does to `id` 1 to 300. */
 const CHANGES: Readonly<Record<string, readonly string[]>> = {
@@ -124,7 +128,7 @@ test("sinks follow every change of shape, whether rows move after it or not", as
   await moving.expectEqual(NAMES);
 });
 
-test("changes that happened while the daemon was down, and two of them at once", async () => {
+test("changes that happened while the daemon was down, and two of them at once", { tags: "long" }, async () => {
   await using moving = await RunningPipeline.start(makeTables, { kinds: CHOSEN_KINDS });
   const { source } = moving;
   await moving.daemon.stop();

@@ -4,7 +4,6 @@ import type { SnapshotStatus } from "../../src/core/contracts/status.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import type { SinkKind } from "../support/sink-set.ts";
 import { eventually } from "../support/waiting.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
 
 const KINDS: readonly SinkKind[] = ["postgres", "duckdb"];
 const TABLES = ["many", "few"];
@@ -139,19 +138,22 @@ test("cancelled in the middle it ends, what was read stays, and nobody waits for
   await pipeline.expectEqual(TABLES);
 });
 
-test("asked for again while it is read it begins again: what it has passed is read once more", async ({ skip }) => {
-  // In the simulation too.
-  skip(!isLongForm(), "it is part of the long form");
-  await using pipeline = await filled();
-  const args = ["--tables", "public.many", "--sink", "postgres", "--where", SLOWLY];
-  await start(pipeline, ...args);
-  const { id } = await under(pipeline);
-  await damage(pipeline);
-  await start(pipeline, ...args);
-  await pipeline.settled();
-  expect(await held(pipeline, 10, 11, 20, 21, -2, -1)).toEqual(["m10", "m11", "m20", "m21", "stray", "stray"]);
-  expect(await asked(pipeline)).toMatchObject([{ id, state: "done", rowsDone: 1_000, restartedCount: 1 }]);
-});
+test(
+  "asked for again while it is read it begins again: what it has passed is read once more",
+  { tags: "long" },
+  async () => {
+    // In the simulation too.
+    await using pipeline = await filled();
+    const args = ["--tables", "public.many", "--sink", "postgres", "--where", SLOWLY];
+    await start(pipeline, ...args);
+    const { id } = await under(pipeline);
+    await damage(pipeline);
+    await start(pipeline, ...args);
+    await pipeline.settled();
+    expect(await held(pipeline, 10, 11, 20, 21, -2, -1)).toEqual(["m10", "m11", "m20", "m21", "stray", "stray"]);
+    expect(await asked(pipeline)).toMatchObject([{ id, state: "done", rowsDone: 1_000, restartedCount: 1 }]);
+  },
+);
 
 test("for a paused sink it waits, and is read when the sink is resumed", async () => {
   await using pipeline = await filled();
@@ -174,9 +176,8 @@ test("for a paused sink it waits, and is read when the sink is resumed", async (
   await pipeline.expectEqual(TABLES);
 });
 
-test("paused in the middle it goes on where it was", async ({ skip }) => {
+test("paused in the middle it goes on where it was", { tags: "long" }, async () => {
   // In the simulation too.
-  skip(!isLongForm(), "it is part of the long form");
   await using pipeline = await filled();
   await start(pipeline, "--tables", "public.many", "--sink", "postgres", "--where", SLOWLY);
   await under(pipeline);
@@ -187,25 +188,29 @@ test("paused in the middle it goes on where it was", async ({ skip }) => {
   expect(await asked(pipeline)).toMatchObject([{ state: "done", restartedCount: 0 }]);
 });
 
-test("a part that was interrupted by a kill goes on as that part; asked for without a daemon it is read by the next", async () => {
-  await using pipeline = await filled();
-  await damage(pipeline);
-  await start(pipeline, "--tables", "public.many", "--sink", "postgres", "--where", `${SLOWLY} and id % 2 = 0`);
-  await eventually(async () => {
-    // Stored, so that the next daemon knows.
-    await pipeline.installation.status();
-    expect((await under(pipeline)).chunksDone).toBeGreaterThan(3);
-  });
-  await pipeline.kill();
-  const stopped = await asked(pipeline);
-  expect(stopped).toMatchObject([{ state: "running" }]);
-  expect(stopped[0]?.rowsDone).toBeGreaterThan(0);
-  await start(pipeline, "--tables", "public.few", "--sink", "duckdb");
-  await pipeline.start();
-  await pipeline.settled();
-  expect(await held(pipeline, 10, 11, 20, 21, -2, -1)).toEqual(["m10", "wrong", "m20", null, "stray", "stray"]);
-  expect(await asked(pipeline)).toMatchObject([
-    { tableId: "public.many", state: "done", rowsDone: 500, resumedCount: 1, restartedCount: 0 },
-    { tableId: "public.few", sink: "duckdb", state: "done", rowsDone: 50 },
-  ]);
-});
+test(
+  "a part that was interrupted by a kill goes on as that part; asked for without a daemon it is read by the next",
+  { tags: "long" },
+  async () => {
+    await using pipeline = await filled();
+    await damage(pipeline);
+    await start(pipeline, "--tables", "public.many", "--sink", "postgres", "--where", `${SLOWLY} and id % 2 = 0`);
+    await eventually(async () => {
+      // Stored, so that the next daemon knows.
+      await pipeline.installation.status();
+      expect((await under(pipeline)).chunksDone).toBeGreaterThan(3);
+    });
+    await pipeline.kill();
+    const stopped = await asked(pipeline);
+    expect(stopped).toMatchObject([{ state: "running" }]);
+    expect(stopped[0]?.rowsDone).toBeGreaterThan(0);
+    await start(pipeline, "--tables", "public.few", "--sink", "duckdb");
+    await pipeline.start();
+    await pipeline.settled();
+    expect(await held(pipeline, 10, 11, 20, 21, -2, -1)).toEqual(["m10", "wrong", "m20", null, "stray", "stray"]);
+    expect(await asked(pipeline)).toMatchObject([
+      { tableId: "public.many", state: "done", rowsDone: 500, resumedCount: 1, restartedCount: 0 },
+      { tableId: "public.few", sink: "duckdb", state: "done", rowsDone: 50 },
+    ]);
+  },
+);

@@ -53,22 +53,26 @@ test("a table is taken in while a transaction is writing to it", async () => {
   await pipeline.expectEqual(["written"]);
 });
 
-test("killed while a table waits for a transaction that writes to it, the next start waits for it too", async () => {
-  const { source } = pipeline;
-  await using writer = await source.connect();
-  await writer.query("create table interrupted (id int primary key, body text)");
-  await writer.query("begin; insert into interrupted select g, 'early' from generate_series(1, 10) g");
-  await eventually(async () => {
-    const { rows } = await source.query("select from pg_publication_tables where tablename = 'interrupted'");
-    return rows.length === 1;
-  });
-  await pipeline.kill();
-  await pipeline.start();
-  await source.query("insert into interrupted values (100, 'meanwhile')");
-  await pipeline.installation.ask("POST", "/api/v1/wait", { timeoutMs: 1_500 });
-  await writer.query("commit");
-  await pipeline.expectEqual(["interrupted"]);
-});
+test(
+  "killed while a table waits for a transaction that writes to it, the next start waits for it too",
+  { tags: "long" },
+  async () => {
+    const { source } = pipeline;
+    await using writer = await source.connect();
+    await writer.query("create table interrupted (id int primary key, body text)");
+    await writer.query("begin; insert into interrupted select g, 'early' from generate_series(1, 10) g");
+    await eventually(async () => {
+      const { rows } = await source.query("select from pg_publication_tables where tablename = 'interrupted'");
+      return rows.length === 1;
+    });
+    await pipeline.kill();
+    await pipeline.start();
+    await source.query("insert into interrupted values (100, 'meanwhile')");
+    await pipeline.installation.ask("POST", "/api/v1/wait", { timeoutMs: 1_500 });
+    await writer.query("commit");
+    await pipeline.expectEqual(["interrupted"]);
+  },
+);
 
 test("tables that are dropped, made again or swapped by their names", async () => {
   await pipeline.run("create table dropped (id int primary key, body text); insert into dropped values (1, 'x')");

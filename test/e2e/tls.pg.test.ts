@@ -213,7 +213,7 @@ describe("a server that takes TLS alone", () => {
     expect(await check({ sslmode: "verify" })).toMatch(/^1 the state's url .*verify-full/);
   });
 
-  test("a file that is not there, and a mode that is none", async () => {
+  test("a file that is not there, and a mode that is none", { tags: "long" }, async () => {
     const missing = await refused(site, { sslmode: "verify-full", sslrootcert: "/nowhere/ca.pem" });
     expect(missing).toMatchObject({
       exitCode: 1,

@@ -70,30 +70,34 @@ test.concurrent("walsender ended, connections cut, half-closed and held up under
   expect(stderr.split("the stream from the source broke").length - 1).toBeGreaterThanOrEqual(BREAKS_MIN);
 });
 
-test.concurrent("a connection that went silent is noticed within 60 s, told by status, and replaced", async () => {
-  await using source = await freshDatabase();
-  await using proxy = await tcpProxy(source.url);
-  await using pipeline = await RunningPipeline.start("create table t (id int primary key)", {
-    source: { ...source, url: proxy.url(source.url), [Symbol.asyncDispose]: async () => {} },
-    kinds: ["postgres"],
-  });
-  await source.query("insert into t values (1)");
-  await pipeline.settled();
-  const accepted = proxy.counters.accepted;
-  proxy.stall();
-  await source.query("insert into t values (2)");
-  await eventually(
-    async () => {
-      const { source: status } = await pipeline.installation.status();
-      expect(status.error?.code).toMatch(/^MR20/);
-    },
-    { withinMs: HALF_OPEN_NOTICED_WITHIN_MS },
-  );
-  await proxy.resume();
-  await pipeline.expectEqual(["t"]);
-  expect(proxy.counters.accepted).toBeGreaterThan(accepted);
-  expect(pipeline.daemon.exited).toBe(false);
-});
+test.concurrent(
+  "a connection that went silent is noticed within 60 s, told by status, and replaced",
+  { tags: "long" },
+  async () => {
+    await using source = await freshDatabase();
+    await using proxy = await tcpProxy(source.url);
+    await using pipeline = await RunningPipeline.start("create table t (id int primary key)", {
+      source: { ...source, url: proxy.url(source.url), [Symbol.asyncDispose]: async () => {} },
+      kinds: ["postgres"],
+    });
+    await source.query("insert into t values (1)");
+    await pipeline.settled();
+    const accepted = proxy.counters.accepted;
+    proxy.stall();
+    await source.query("insert into t values (2)");
+    await eventually(
+      async () => {
+        const { source: status } = await pipeline.installation.status();
+        expect(status.error?.code).toMatch(/^MR20/);
+      },
+      { withinMs: HALF_OPEN_NOTICED_WITHIN_MS },
+    );
+    await proxy.resume();
+    await pipeline.expectEqual(["t"]);
+    expect(proxy.counters.accepted).toBeGreaterThan(accepted);
+    expect(pipeline.daemon.exited).toBe(false);
+  },
+);
 
 async function endWalsender(source: FreshDatabase): Promise<void> {
   await source.query("select pg_terminate_backend(active_pid) from pg_replication_slots where database = $1", [

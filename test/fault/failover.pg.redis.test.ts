@@ -97,42 +97,44 @@ describe.concurrent("a standby that has everything is promoted", () => {
     expect(daemon.said).toMatch(/the slot \S+ is there and ready/);
   });
 
-  test("at another address, with a daemon that is killed in between; in the long form twice", async ({ skip }) => {
-    // That address and a kill apart: the others of this file.
-    skip(!isLongForm(), "it is part of the long form");
-    await using scene = await Scene.set(12);
-    const { pair, load, victim } = scene;
-    scene.readFrom(FailoverPair.urlAt(pair.primary, load.source));
-    let daemon = victim.run();
-    await daemon.streaming();
-    load.start(PAUSE_MS);
-    const rounds = ["before the promotion", "after the promotion"] as const;
-    for (const [i, killed] of rounds.slice(0, isLongForm() ? 2 : 1).entries()) {
-      // A further standby, of the server that was promoted: the second promotion is the second switch of timelines.
-      if (i > 0) await pair.addStandby();
-      await pair.untilSlot(scene.slot, "ready");
-      await scene.written(150);
-      await pair.losePrimary();
-      if (killed === "before the promotion") {
-        await victim.kill(daemon);
-        scene.readFrom(FailoverPair.urlAt(pair.standby, load.source));
-        daemon = victim.run();
-        await eventually(async () => (await scene.sourceError()) === "MR2031", { withinMs: 60_000 });
-        await pair.promote();
-      } else {
-        await pair.promote();
-        await scene.written(50);
-        await victim.kill(daemon);
-        scene.readFrom(FailoverPair.urlAt(pair.primary, load.source));
-        daemon = victim.run();
+  test(
+    "at another address, with a daemon that is killed in between; in the long form twice",
+    { tags: "long" },
+    async () => {
+      // That address and a kill apart: the others of this file.
+      await using scene = await Scene.set(12);
+      const { pair, load, victim } = scene;
+      scene.readFrom(FailoverPair.urlAt(pair.primary, load.source));
+      let daemon = victim.run();
+      await daemon.streaming();
+      load.start(PAUSE_MS);
+      const rounds = ["before the promotion", "after the promotion"] as const;
+      for (const [i, killed] of rounds.slice(0, isLongForm() ? 2 : 1).entries()) {
+        // A further standby, of the server that was promoted: the second promotion is the second switch of timelines.
+        if (i > 0) await pair.addStandby();
+        await pair.untilSlot(scene.slot, "ready");
+        await scene.written(150);
+        await pair.losePrimary();
+        if (killed === "before the promotion") {
+          await victim.kill(daemon);
+          scene.readFrom(FailoverPair.urlAt(pair.standby, load.source));
+          daemon = victim.run();
+          await eventually(async () => (await scene.sourceError()) === "MR2031", { withinMs: 60_000 });
+          await pair.promote();
+        } else {
+          await pair.promote();
+          await scene.written(50);
+          await victim.kill(daemon);
+          scene.readFrom(FailoverPair.urlAt(pair.primary, load.source));
+          daemon = victim.run();
+        }
+        await scene.written(150);
       }
-      await scene.written(150);
-    }
-    await scene.expectEqual(daemon);
-  });
+      await scene.expectEqual(daemon);
+    },
+  );
 
-  test("a sink that was away before catches up afterwards by a copy of the slot", async ({ skip }) => {
-    skip(!isLongForm(), "it is part of the long form");
+  test("a sink that was away before catches up afterwards by a copy of the slot", { tags: "long" }, async () => {
     await using scene = await Scene.set(13);
     await using toRedis = await tcpProxy(redisUrl());
     const { pair, load, victim } = scene;
@@ -161,7 +163,7 @@ describe.concurrent("a standby that has everything is promoted", () => {
 });
 
 describe.concurrent("a promoted standby that lacks something is no way to go on", () => {
-  test("it was behind what the daemon had read", async () => {
+  test("it was behind what the daemon had read", { tags: "long" }, async () => {
     await using scene = await Scene.set(14, { waits: false });
     const { pair, load, victim } = scene;
     const daemon = victim.run();
@@ -202,8 +204,7 @@ describe.concurrent("a promoted standby that lacks something is no way to go on"
     await load.stop();
   });
 
-  test("its slot was not ready yet", async ({ skip }) => {
-    skip(!isLongForm(), "it is part of the long form");
+  test("its slot was not ready yet", { tags: "long" }, async () => {
     await using scene = await Scene.set(16, { standby: false });
     const { pair, load, victim } = scene;
     let daemon = victim.run();
@@ -223,29 +224,30 @@ describe.concurrent("a promoted standby that lacks something is no way to go on"
   });
 });
 
-test.concurrent("a standby that is waited for holds the stream up while it is away, and nothing else", async ({
-  skip,
-}) => {
-  skip(!isLongForm(), "it is part of the long form");
-  await using scene = await Scene.set(18);
-  const { pair, load, victim } = scene;
-  const daemon = victim.run();
-  await daemon.streaming();
-  load.start(PAUSE_MS);
-  await pair.untilSlot(scene.slot, "ready");
-  await pair.standby.stop();
-  await scene.written(50);
-  const position = async () => (await victim.installation.status())?.source.position;
-  const before = await position();
-  // Longer than a connection may be silent.
-  await expect(
-    eventually(async () => (await scene.sourceError()) !== undefined, { withinMs: 40_000, everyMs: 500 }),
-  ).rejects.toThrow("not within");
-  expect(await position()).toBe(before);
-  await pair.standby.start();
-  await scene.written(50);
-  await scene.expectEqual(daemon);
-});
+test.concurrent(
+  "a standby that is waited for holds the stream up while it is away, and nothing else",
+  { tags: "long" },
+  async () => {
+    await using scene = await Scene.set(18);
+    const { pair, load, victim } = scene;
+    const daemon = victim.run();
+    await daemon.streaming();
+    load.start(PAUSE_MS);
+    await pair.untilSlot(scene.slot, "ready");
+    await pair.standby.stop();
+    await scene.written(50);
+    const position = async () => (await victim.installation.status())?.source.position;
+    const before = await position();
+    // Longer than a connection may be silent.
+    await expect(
+      eventually(async () => (await scene.sourceError()) !== undefined, { withinMs: 40_000, everyMs: 500 }),
+    ).rejects.toThrow("not within");
+    expect(await position()).toBe(before);
+    await pair.standby.start();
+    await scene.written(50);
+    await scene.expectEqual(daemon);
+  },
+);
 
 test.concurrent("a first start on a standby is refused, and check says so before", async ({ skip }) => {
   skip(isLeastMode, "a standby takes no roles");

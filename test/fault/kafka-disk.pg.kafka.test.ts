@@ -42,7 +42,7 @@ class SmallDisk implements AsyncDisposable {
   }
 }
 
-test("a broker whose disk is full, and then has room", async ({ skip }) => {
+test("a broker whose disk is full, and then has room", { tags: "long" }, async ({ skip }) => {
   await using disk = await SmallDisk.mount("48m");
   skip(disk === null, "this user may not mount a file system");
   const small = disk!;

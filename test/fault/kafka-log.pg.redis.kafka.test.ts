@@ -80,49 +80,53 @@ async function recovered(through: ThroughKafka, code: string): Promise<void> {
   await applying.expectEqual(["item"]);
 }
 
-test("a log that retention has cut, and one that was deleted, stop the applying side; recover brings it back", async ({
-  skip,
-}) => {
-  skip(!isLongForm(), "it is part of the long form");
-  await using through = await ThroughKafka.start(ITEMS, { kinds: ["postgres", "redis"] });
-  const { applying, topics, capture } = through;
-  const log = `${topics.prefix}${capture.name}._log`;
-  await applying.expectEqual(["item"]);
-  await applying.daemon.stop();
-  await applying.run("update item set n = 1 where id < 40; delete from item where id > 290");
-  const settled = await capture.command("wait");
-  expect(settled, settled.stderr).toMatchObject({ exitCode: 0 });
-  await topics.admin.deleteRecords({ topics: [{ name: log, partitions: [{ partition: 0, offset: -1n }] }] });
-  await applying.run("insert into item values (1000, 0, 'after')");
-  expect((await capture.command("wait")).exitCode).toBe(0);
-  await recovered(through, "MR3520");
+test(
+  "a log that retention has cut, and one that was deleted, stop the applying side; recover brings it back",
+  { tags: "long" },
+  async () => {
+    await using through = await ThroughKafka.start(ITEMS, { kinds: ["postgres", "redis"] });
+    const { applying, topics, capture } = through;
+    const log = `${topics.prefix}${capture.name}._log`;
+    await applying.expectEqual(["item"]);
+    await applying.daemon.stop();
+    await applying.run("update item set n = 1 where id < 40; delete from item where id > 290");
+    const settled = await capture.command("wait");
+    expect(settled, settled.stderr).toMatchObject({ exitCode: 0 });
+    await topics.admin.deleteRecords({ topics: [{ name: log, partitions: [{ partition: 0, offset: -1n }] }] });
+    await applying.run("insert into item values (1000, 0, 'after')");
+    expect((await capture.command("wait")).exitCode).toBe(0);
+    await recovered(through, "MR3520");
 
-  await topics.remove([log]);
-  await applying.run("update item set n = 2 where id between 30 and 60; delete from item where id between 100 and 110");
-  // The capturing daemon makes it again.
-  await eventually(async () => expect(await topics.names()).toContain(log), { withinMs: 60_000 });
-  await applying.daemon.ended;
-  await recovered(through, "MR3521");
-});
+    await topics.remove([log]);
+    await applying.run(
+      "update item set n = 2 where id between 30 and 60; delete from item where id between 100 and 110",
+    );
+    // The capturing daemon makes it again.
+    await eventually(async () => expect(await topics.names()).toContain(log), { withinMs: 60_000 });
+    await applying.daemon.ended;
+    await recovered(through, "MR3521");
+  },
+);
 
-test("changes that rules left out of the log while the applying side was away, and of which no row tells, are read", async ({
-  skip,
-}) => {
-  skip(!isLongForm(), "it is part of the long form");
-  const rules = (where: string): object => ({ tables: { "public.item": { where } } });
-  await using through = await ThroughKafka.start(ITEMS, {
-    kinds: ["postgres", "redis"],
-    capture: rules("id > 0"),
-  });
-  const { applying, capture } = through;
-  await applying.expectEqual(["item"]);
-  await applying.daemon.stop();
-  await through.captureAgain(rules("id > 1000"));
-  // Updates and deletes would show the key.
-  await applying.run("insert into item select g, 5, 'left out' from generate_series(500, 520) g");
-  expect((await capture.command("wait")).exitCode).toBe(0);
-  await through.captureAgain(rules("id > 0"));
-  applying.daemon = applying.installation.run();
-  await applying.daemon.streaming();
-  await applying.expectEqual(["item"]);
-});
+test(
+  "changes that rules left out of the log while the applying side was away, and of which no row tells, are read",
+  { tags: "long" },
+  async () => {
+    const rules = (where: string): object => ({ tables: { "public.item": { where } } });
+    await using through = await ThroughKafka.start(ITEMS, {
+      kinds: ["postgres", "redis"],
+      capture: rules("id > 0"),
+    });
+    const { applying, capture } = through;
+    await applying.expectEqual(["item"]);
+    await applying.daemon.stop();
+    await through.captureAgain(rules("id > 1000"));
+    // Updates and deletes would show the key.
+    await applying.run("insert into item select g, 5, 'left out' from generate_series(500, 520) g");
+    expect((await capture.command("wait")).exitCode).toBe(0);
+    await through.captureAgain(rules("id > 0"));
+    applying.daemon = applying.installation.run();
+    await applying.daemon.streaming();
+    await applying.expectEqual(["item"]);
+  },
+);

@@ -4,7 +4,6 @@ import type { TableName } from "../support/compare/compare.ts";
 import { moving } from "../support/moving-rows.ts";
 import { Random, testSeed } from "../support/random.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
 
 const TABLES = ["chosen", "ignored"] as const;
 const IGNORED = { "public.ignored": { schemaChange: "ignore" } };
@@ -38,9 +37,8 @@ const ROUNDS: readonly Round[] = [
   },
 ];
 
-test("killed in the middle of what rules make of a change", async ({ skip }) => {
+test("killed in the middle of what rules make of a change", { tags: "long" }, async () => {
   // In the simulation; rules and a kill together are in e2e/rules.
-  skip(!isLongForm(), "it is part of the long form");
   await using pipeline = await RunningPipeline.start(
     TABLES.map(
       (

@@ -5,7 +5,6 @@ import { Random, testSeed } from "../support/random.ts";
 import { CHOSEN_KINDS } from "../support/sink-set.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
 import type { FreshDatabase } from "../support/services.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
 
 /** What a kind of change does to `@`: (id int primary key, a text, b int, body text, n int), of 100 rows. */
 interface Kind {
@@ -257,8 +256,7 @@ test("killed in the middle of changes of several kinds", async () => {
   await killInEach(ROUNDS);
 });
 
-test.for([...POINTS, ...NEXT_INDEX_POINTS])("each kind at %s", async (point, { skip }) => {
-  skip(!isLongForm(), "it is part of the long form");
+test.for([...POINTS, ...NEXT_INDEX_POINTS])("each kind at %s", { tags: "long" }, async (point) => {
   const kinds = Object.keys(KINDS).filter((name) => pointsOf(KINDS[name]!).includes(point));
   await killInEach(kinds.map((name) => ({ kinds: [name], when: WHEN[name], kills: [[point, name]] })));
 });

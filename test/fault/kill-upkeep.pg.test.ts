@@ -38,6 +38,7 @@ const REWRITING = ["duckdb.rows-copied=kill@2", "duckdb.rewritten=kill"];
 
 test.concurrent.each(REWRITING)(
   "killed as DuckDB writes a table anew (%s): the rows are there, and the dead ones are gone",
+  { tags: "long" },
   async (point) => {
     await using pipeline = await RunningPipeline.start(
       `create table worn (id int primary key, tags text[]);

@@ -18,50 +18,56 @@ const MOVE = `update @ set n = n + 1 where id between 20 and 30; delete from @ w
 const table = (name: string): TableName => ({ schema: "public", table: name, key: ["mail"] });
 const aside = (names: readonly string[]) => Object.fromEntries(names.map((name) => [`public.${name}`, "MR1313"]));
 
-test("such a table is suspended after the restart, stays so, and is reinstated when it can be followed", async () => {
-  await using pipeline = await RunningPipeline.start(
-    ALL.map(
-      (name) => `create table ${name} (id int primary key, mail text, n int); alter table ${name} replica identity full;
+test(
+  "such a table is suspended after the restart, stays so, and is reinstated when it can be followed",
+  { tags: "long" },
+  async () => {
+    await using pipeline = await RunningPipeline.start(
+      ALL.map(
+        (
+          name,
+        ) => `create table ${name} (id int primary key, mail text, n int); alter table ${name} replica identity full;
         create index on ${name} (mail); insert into ${name} select g, 'mail' || g, 0 from generate_series(1, 100) g`,
-    ).join(";"),
-    {
-      kinds: ["duckdb", "postgres", "redis"],
-      configure: (config) => ({
-        ...config,
-        tables: Object.fromEntries(ALL.map((name) => [`public.${name}`, { key: ["mail"] }])),
-      }),
-    },
-  );
-  const { installation, source, sinks } = pipeline;
-  const found = async (): Promise<object> => {
-    const { tables } = await installation.status();
-    return Object.fromEntries(tables.aside.map(({ table: id, error }) => [id, error.code]));
-  };
-  await pipeline.settled();
-  for (const [i, name] of NAMES.entries()) {
-    await pipeline.daemon.stop();
-    await source.query(`${MET[name][0]}; ${MOVE.replaceAll("@", name)}`);
-    pipeline.daemon = installation.run({ MILLRACE_FAILPOINTS: "sink.applied=kill" });
-    await pipeline.killed(name);
+      ).join(";"),
+      {
+        kinds: ["duckdb", "postgres", "redis"],
+        configure: (config) => ({
+          ...config,
+          tables: Object.fromEntries(ALL.map((name) => [`public.${name}`, { key: ["mail"] }])),
+        }),
+      },
+    );
+    const { installation, source, sinks } = pipeline;
+    const found = async (): Promise<object> => {
+      const { tables } = await installation.status();
+      return Object.fromEntries(tables.aside.map(({ table: id, error }) => [id, error.code]));
+    };
+    await pipeline.settled();
+    for (const [i, name] of NAMES.entries()) {
+      await pipeline.daemon.stop();
+      await source.query(`${MET[name][0]}; ${MOVE.replaceAll("@", name)}`);
+      pipeline.daemon = installation.run({ MILLRACE_FAILPOINTS: "sink.applied=kill" });
+      await pipeline.killed(name);
+      await pipeline.start();
+      await eventually(async () => expect(await found(), name).toEqual(aside(NAMES.slice(0, i + 1))));
+    }
+    // Killed where it is known, too: what is suspended is found in the state.
+    await pipeline.kill();
+    await pipeline.run(MOVE.replaceAll("@", BESIDE));
     await pipeline.start();
-    await eventually(async () => expect(await found(), name).toEqual(aside(NAMES.slice(0, i + 1))));
-  }
-  // Killed where it is known, too: what is suspended is found in the state.
-  await pipeline.kill();
-  await pipeline.run(MOVE.replaceAll("@", BESIDE));
-  await pipeline.start();
-  expect(await found()).toEqual(aside(NAMES));
-  await pipeline.run(NAMES.map((name) => MET[name][1]).join(";"));
-  await eventually(async () => {
-    expect(await sinks.differences(source.url, installation.folder, [table(BESIDE)])).toEqual([]);
-  });
-  await pipeline.daemon.stop();
-  pipeline.daemon = installation.run({ MILLRACE_FAILPOINTS: "refill.chunk-durable=kill" });
-  await pipeline.daemon.streaming();
-  for (const name of NAMES) await installation.command("snapshot", "start", "--tables", `public.${name}`);
-  await pipeline.killed("reinstated");
-  await pipeline.start();
-  for (const name of NAMES) await installation.command("snapshot", "start", "--tables", `public.${name}`);
-  await eventually(async () => expect(await found()).toEqual({}));
-  await pipeline.expectEqual(ALL.map(table));
-});
+    expect(await found()).toEqual(aside(NAMES));
+    await pipeline.run(NAMES.map((name) => MET[name][1]).join(";"));
+    await eventually(async () => {
+      expect(await sinks.differences(source.url, installation.folder, [table(BESIDE)])).toEqual([]);
+    });
+    await pipeline.daemon.stop();
+    pipeline.daemon = installation.run({ MILLRACE_FAILPOINTS: "refill.chunk-durable=kill" });
+    await pipeline.daemon.streaming();
+    for (const name of NAMES) await installation.command("snapshot", "start", "--tables", `public.${name}`);
+    await pipeline.killed("reinstated");
+    await pipeline.start();
+    for (const name of NAMES) await installation.command("snapshot", "start", "--tables", `public.${name}`);
+    await eventually(async () => expect(await found()).toEqual({}));
+    await pipeline.expectEqual(ALL.map(table));
+  },
+);

@@ -111,22 +111,26 @@ describe.concurrent.each(Object.entries(tableLost))("%s: one table dropped there
   });
 });
 
-test.concurrent("a schema given to a sink, or taken from it, leads to new tables, which are filled by themselves", async () => {
-  await using pipeline = await running("postgres");
-  const { sinks, source, installation } = pipeline;
-  const { postgres, duckdb } = sinks.config;
-  await restartWith(pipeline, { postgres: { ...postgres, schema: "other" }, duckdb: { ...duckdb, schema: "other" } });
-  await change(pipeline, "elsewhere");
-  await pipeline.settled();
-  await pipeline.daemon.stop();
-  for (const sink of [
-    { kind: "postgres", url: sinks.target!.url, schema: "other" },
-    { kind: "duckdb", path: join(installation.folder, "warehouse.duckdb"), schema: "other" },
-  ] as const) {
-    const tables = TABLES.map((table) => ({ schema: "public", table }));
-    expect((await compareSink({ source: source.url, sink, tables })).filter((table) => !isEqual(table))).toEqual([]);
-  }
-});
+test.concurrent(
+  "a schema given to a sink, or taken from it, leads to new tables, which are filled by themselves",
+  { tags: "long" },
+  async () => {
+    await using pipeline = await running("postgres");
+    const { sinks, source, installation } = pipeline;
+    const { postgres, duckdb } = sinks.config;
+    await restartWith(pipeline, { postgres: { ...postgres, schema: "other" }, duckdb: { ...duckdb, schema: "other" } });
+    await change(pipeline, "elsewhere");
+    await pipeline.settled();
+    await pipeline.daemon.stop();
+    for (const sink of [
+      { kind: "postgres", url: sinks.target!.url, schema: "other" },
+      { kind: "duckdb", path: join(installation.folder, "warehouse.duckdb"), schema: "other" },
+    ] as const) {
+      const tables = TABLES.map((table) => ({ schema: "public", table }));
+      expect((await compareSink({ source: source.url, sink, tables })).filter((table) => !isEqual(table))).toEqual([]);
+    }
+  },
+);
 
 test.concurrent("a table emptied by hand in a warehouse is read again by itself, and a history that is dropped stops its sink", async () => {
   await using pipeline = await RunningPipeline.start(PREPARE, { kinds: ["postgres", "postgres-history"] });

@@ -29,7 +29,7 @@ test(
   ROW_COUNT + 120_000,
 );
 
-test("killed in the middle of a large transaction it goes on there, within 256 MB", async () => {
+test("killed in the middle of a large transaction it goes on there, within 256 MB", { tags: "long" }, async () => {
   await using pipeline = await RunningPipeline.start("create table big (id int primary key, n int, body text)", {
     kinds: ["postgres", "redis"],
   });

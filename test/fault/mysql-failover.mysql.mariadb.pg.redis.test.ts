@@ -95,45 +95,53 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     expect(JSON.stringify(JSON.parse(stdout))).not.toMatch(/"reason"/);
   });
 
-  test("goes on where nobody reads the log, as its only sink is paused while the other host takes over", async () => {
-    await using hosts = await MysqlHosts.start(flavour);
-    await using pipeline = await MysqlPipeline.start(flavour, PREPARED, { kinds: ["postgres"], url: hosts.url });
-    const { installation, source } = pipeline;
-    await pipeline.settled();
-    const writer = new Writer(flavour, hosts.source.url, source.name);
-    await writer.written(20);
-    // What was asked for then is read, and nothing behind it.
-    await installation.ask("POST", "/api/v1/pause", { sink: "postgres" });
-    await writer.written(20);
-    await writer.stop();
-    await hosts.caughtUp();
-    await hosts.part();
-    hosts.lead();
-    await run(hosts.replica.url, `insert into ${source.name}.t (id, v) values (21, 'meanwhile')`);
-    await installation.ask("POST", "/api/v1/resume", { sink: "postgres" });
-    await eventually(async () => expect(await epochOf(pipeline)).toBe(2), MOVED);
-    await pipeline.reconnect();
-    await pipeline.expectEqual(...TABLES);
-  });
+  test(
+    "goes on where nobody reads the log, as its only sink is paused while the other host takes over",
+    { tags: "long" },
+    async () => {
+      await using hosts = await MysqlHosts.start(flavour);
+      await using pipeline = await MysqlPipeline.start(flavour, PREPARED, { kinds: ["postgres"], url: hosts.url });
+      const { installation, source } = pipeline;
+      await pipeline.settled();
+      const writer = new Writer(flavour, hosts.source.url, source.name);
+      await writer.written(20);
+      // What was asked for then is read, and nothing behind it.
+      await installation.ask("POST", "/api/v1/pause", { sink: "postgres" });
+      await writer.written(20);
+      await writer.stop();
+      await hosts.caughtUp();
+      await hosts.part();
+      hosts.lead();
+      await run(hosts.replica.url, `insert into ${source.name}.t (id, v) values (21, 'meanwhile')`);
+      await installation.ask("POST", "/api/v1/resume", { sink: "postgres" });
+      await eventually(async () => expect(await epochOf(pipeline)).toBe(2), MOVED);
+      await pipeline.reconnect();
+      await pipeline.expectEqual(...TABLES);
+    },
+  );
 
   // In the short form on MariaDB, which stamps its names.
-  test("goes on though the transaction read last stood open for seconds, and came late to the other host", async () => {
-    await using hosts = await MysqlHosts.start(flavour);
-    await using pipeline = await MysqlPipeline.start(flavour, PREPARED, { kinds: ["duckdb"], url: hosts.url });
-    const insert = (id: number): string => `insert into ${pipeline.source.name}.t (id, v) values (${id}, 'slowly')`;
-    await hosts.caughtUp();
-    await hosts.part();
-    await run(hosts.source.url, "begin", insert(10), "do sleep(1.1)", insert(11), "do sleep(1.1)", "commit");
-    await pipeline.settled();
-    await run(hosts.source.url, "do sleep(1.1)");
-    await hosts.replicate();
-    await hosts.caughtUp();
-    await hosts.part();
-    hosts.lead();
-    await eventually(async () => expect(await epochOf(pipeline)).toBe(2), MOVED);
-    await pipeline.reconnect();
-    await pipeline.expectEqual(...TABLES);
-  });
+  test(
+    "goes on though the transaction read last stood open for seconds, and came late to the other host",
+    { tags: "long" },
+    async () => {
+      await using hosts = await MysqlHosts.start(flavour);
+      await using pipeline = await MysqlPipeline.start(flavour, PREPARED, { kinds: ["duckdb"], url: hosts.url });
+      const insert = (id: number): string => `insert into ${pipeline.source.name}.t (id, v) values (${id}, 'slowly')`;
+      await hosts.caughtUp();
+      await hosts.part();
+      await run(hosts.source.url, "begin", insert(10), "do sleep(1.1)", insert(11), "do sleep(1.1)", "commit");
+      await pipeline.settled();
+      await run(hosts.source.url, "do sleep(1.1)");
+      await hosts.replicate();
+      await hosts.caughtUp();
+      await hosts.part();
+      hosts.lead();
+      await eventually(async () => expect(await epochOf(pipeline)).toBe(2), MOVED);
+      await pipeline.reconnect();
+      await pipeline.expectEqual(...TABLES);
+    },
+  );
 
   test("goes on after a kill, whatever the sinks had got meanwhile", async () => {
     await using hosts = await MysqlHosts.start(flavour);
@@ -158,19 +166,23 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     expect(await epochOf(pipeline)).toBe(2);
   });
 
-  test("is not torn between two hosts while the stream from the former one lives, in a file that has just begun", async () => {
-    await using hosts = await MysqlHosts.start(flavour);
-    const prepared = [...PREPARED, "flush binary logs"];
-    await using pipeline = await MysqlPipeline.start(flavour, prepared, { kinds: ["duckdb"], url: hosts.url });
-    await pipeline.settled();
-    await hosts.caughtUp();
-    await hosts.part();
-    await hosts.leadSlowly();
-    await run(hosts.replica.url, `insert into ${pipeline.source.name}.t (id, v) values (99, 'on the new host')`);
-    await eventually(async () => expect(await epochOf(pipeline)).toBe(2), MOVED);
-    await pipeline.reconnect();
-    await pipeline.expectEqual(...TABLES);
-  });
+  test(
+    "is not torn between two hosts while the stream from the former one lives, in a file that has just begun",
+    { tags: "long" },
+    async () => {
+      await using hosts = await MysqlHosts.start(flavour);
+      const prepared = [...PREPARED, "flush binary logs"];
+      await using pipeline = await MysqlPipeline.start(flavour, prepared, { kinds: ["duckdb"], url: hosts.url });
+      await pipeline.settled();
+      await hosts.caughtUp();
+      await hosts.part();
+      await hosts.leadSlowly();
+      await run(hosts.replica.url, `insert into ${pipeline.source.name}.t (id, v) values (99, 'on the new host')`);
+      await eventually(async () => expect(await epochOf(pipeline)).toBe(2), MOVED);
+      await pipeline.reconnect();
+      await pipeline.expectEqual(...TABLES);
+    },
+  );
 
   test("stops at a host that lacks what was read, or has something else in between", async () => {
     await using hosts = await MysqlHosts.start(flavour);

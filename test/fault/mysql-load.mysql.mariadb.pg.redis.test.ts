@@ -11,9 +11,8 @@ const MB = 1024 * 1024;
 const ROW_COUNT = isLongForm() ? 2_000_000 : 300_000;
 
 describe.each(mysqlFlavours)("%s", (flavour) => {
-  test("whatever happens in the midst, the sinks are equal when it is quiet", async ({ skip }) => {
+  test("whatever happens in the midst, the sinks are equal when it is quiet", { tags: "long" }, async () => {
     // mysql-kill has the same writers.
-    skip(!isLongForm(), "it is part of the long form");
     const rows = Array.from({ length: KEYS }, (_, i) => `(${i}, ${i}, 'first')`).join(",");
     await using pipeline = await MysqlPipeline.start(
       flavour,
@@ -66,30 +65,33 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     ROW_COUNT + 120_000,
   );
 
-  test("a start beside a file of nearly a gigabyte, which is read through once, within 256 MB", async ({ skip }) => {
-    skip(!isLongForm(), "it is part of the long form");
-    await using server = await ownMysql(flavour, {
-      settings: { "max-binlog-size": 1024 * MB, "innodb-buffer-pool-size": "256M" },
-    });
-    await using other = await freshMysqlDatabase(server.url);
-    await other.connection.query("create table t (id int auto_increment primary key, body varchar(2000))");
-    const digit = `(select 0 d${" union all select 1".repeat(9)})`;
-    for (let i = 0; i < 46; i++)
-      await other.connection.query(
-        `insert into t (body) select repeat('x', 2000) from ${digit} a, ${digit} b, ${digit} c, ${digit} d`,
-      );
-    await using pipeline = await MysqlPipeline.start(flavour, ["create table t (id int primary key)"], {
-      kinds: ["duckdb"],
-      url: server.url,
-      untilStreaming: false,
-    });
-    await using watch = residentWatch(pipeline.daemon);
-    await pipeline.daemon.streaming();
-    await pipeline.expectEqual("t");
-    expect(watch.mostBytes).toBeLessThan(256 * MB);
-  });
+  test(
+    "a start beside a file of nearly a gigabyte, which is read through once, within 256 MB",
+    { tags: "long" },
+    async () => {
+      await using server = await ownMysql(flavour, {
+        settings: { "max-binlog-size": 1024 * MB, "innodb-buffer-pool-size": "256M" },
+      });
+      await using other = await freshMysqlDatabase(server.url);
+      await other.connection.query("create table t (id int auto_increment primary key, body varchar(2000))");
+      const digit = `(select 0 d${" union all select 1".repeat(9)})`;
+      for (let i = 0; i < 46; i++)
+        await other.connection.query(
+          `insert into t (body) select repeat('x', 2000) from ${digit} a, ${digit} b, ${digit} c, ${digit} d`,
+        );
+      await using pipeline = await MysqlPipeline.start(flavour, ["create table t (id int primary key)"], {
+        kinds: ["duckdb"],
+        url: server.url,
+        untilStreaming: false,
+      });
+      await using watch = residentWatch(pipeline.daemon);
+      await pipeline.daemon.streaming();
+      await pipeline.expectEqual("t");
+      expect(watch.mostBytes).toBeLessThan(256 * MB);
+    },
+  );
 
-  test("a first copy that is killed again and again goes on where it was", async () => {
+  test("a first copy that is killed again and again goes on where it was", { tags: "long" }, async () => {
     const digits =
       "(select 0 d union all select 1 union all select 2 union all select 3 union all select 4 union all select 5 union all select 6 union all select 7 union all select 8 union all select 9)";
     await using pipeline = await MysqlPipeline.start(

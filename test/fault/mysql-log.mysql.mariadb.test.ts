@@ -45,27 +45,34 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     }
   });
 
-  test("a server that was killed comes back: everything it kept arrives, past its millionth file", async () => {
-    await using server = await ownMysql(flavour);
-    await run(server.url, `${reset(flavour)} to 999998`);
-    await using pipeline = await MysqlPipeline.start(flavour, [TABLE], { kinds: KINDS, url: server.url });
-    await pipeline.run("insert into t values (1, 'a')");
-    await pipeline.expectEqual("t");
-    await server.kill();
-    await server.start();
-    await pipeline.reconnect();
-    await pipeline.run("insert into t values (2, 'b')", "update t set v = 'c' where id = 1");
-    await pipeline.expectEqual("t");
-    await pipeline.run("flush binary logs", "insert into t values (3, 'd')");
-    await pipeline.expectEqual("t");
-    const { position } = (await pipeline.installation.status()).source;
-    expect(position).toMatch(/\.1000000:\d+$/);
-    await pipeline.kill();
-    await pipeline.run("update t set v = 'e' where id = 3", "flush binary logs", "delete from t where id = 1");
-    await pipeline.start();
-    await pipeline.expectEqual("t");
-    expect((await pipeline.installation.status()).source).toMatchObject({ lagBytes: 0, position: expect.any(String) });
-  });
+  test(
+    "a server that was killed comes back: everything it kept arrives, past its millionth file",
+    { tags: "long" },
+    async () => {
+      await using server = await ownMysql(flavour);
+      await run(server.url, `${reset(flavour)} to 999998`);
+      await using pipeline = await MysqlPipeline.start(flavour, [TABLE], { kinds: KINDS, url: server.url });
+      await pipeline.run("insert into t values (1, 'a')");
+      await pipeline.expectEqual("t");
+      await server.kill();
+      await server.start();
+      await pipeline.reconnect();
+      await pipeline.run("insert into t values (2, 'b')", "update t set v = 'c' where id = 1");
+      await pipeline.expectEqual("t");
+      await pipeline.run("flush binary logs", "insert into t values (3, 'd')");
+      await pipeline.expectEqual("t");
+      const { position } = (await pipeline.installation.status()).source;
+      expect(position).toMatch(/\.1000000:\d+$/);
+      await pipeline.kill();
+      await pipeline.run("update t set v = 'e' where id = 3", "flush binary logs", "delete from t where id = 1");
+      await pipeline.start();
+      await pipeline.expectEqual("t");
+      expect((await pipeline.installation.status()).source).toMatchObject({
+        lagBytes: 0,
+        position: expect.any(String),
+      });
+    },
+  );
 
   test("stops where its log is purged, reset, or another server's", async () => {
     await using server = await ownMysql(flavour);
@@ -92,38 +99,42 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     expect(await pipeline.refusal()).toMatchObject({ exitCode: 1, code: expect.stringMatching(/MR211[678]/) });
   });
 
-  test("with semi-synchronous replication it is no replica that a commit waits for, and what waits is not read early", async () => {
-    await using server = await ownMysql(flavour);
-    const [word, client] = flavour === "mysql" ? ["source", "replica"] : ["master", "slave"];
-    if (flavour === "mysql") await run(server.url, "install plugin rpl_semi_sync_source soname 'semisync_source.so'");
-    await run(
-      server.url,
-      `set global rpl_semi_sync_${word}_timeout = 1500`,
-      `set global rpl_semi_sync_${word}_wait_point = after_sync`,
-      `set global rpl_semi_sync_${word}_wait_no_${client} = on`,
-    );
-    await using pipeline = await MysqlPipeline.start(flavour, [TABLE, "insert into t values (0, 'x')"], {
-      kinds: KINDS,
-      url: server.url,
-    });
-    for (let i = 1; i < 3; i++) {
-      // Set anew, as the server gives it up when a wait has timed out.
-      await pipeline.run(
-        `set global rpl_semi_sync_${word}_enabled = off`,
-        `set global rpl_semi_sync_${word}_enabled = on`,
+  test(
+    "with semi-synchronous replication it is no replica that a commit waits for, and what waits is not read early",
+    { tags: "long" },
+    async () => {
+      await using server = await ownMysql(flavour);
+      const [word, client] = flavour === "mysql" ? ["source", "replica"] : ["master", "slave"];
+      if (flavour === "mysql") await run(server.url, "install plugin rpl_semi_sync_source soname 'semisync_source.so'");
+      await run(
+        server.url,
+        `set global rpl_semi_sync_${word}_timeout = 1500`,
+        `set global rpl_semi_sync_${word}_wait_point = after_sync`,
+        `set global rpl_semi_sync_${word}_wait_no_${client} = on`,
       );
-      const beganMs = performance.now();
-      const committing = run(pipeline.url, `insert into t values (${i}, 'waits')`);
-      await pipeline.readAgain("t");
-      await committing;
-      expect(performance.now() - beganMs).toBeGreaterThan(1_000);
-      await pipeline.expectEqual("t");
-    }
-    const [clients] = await pipeline.source.texts(`show status like 'rpl_semi_sync_${word}_clients'`);
-    expect(clients?.[1]).toBe("0");
-  });
+      await using pipeline = await MysqlPipeline.start(flavour, [TABLE, "insert into t values (0, 'x')"], {
+        kinds: KINDS,
+        url: server.url,
+      });
+      for (let i = 1; i < 3; i++) {
+        // Set anew, as the server gives it up when a wait has timed out.
+        await pipeline.run(
+          `set global rpl_semi_sync_${word}_enabled = off`,
+          `set global rpl_semi_sync_${word}_enabled = on`,
+        );
+        const beganMs = performance.now();
+        const committing = run(pipeline.url, `insert into t values (${i}, 'waits')`);
+        await pipeline.readAgain("t");
+        await committing;
+        expect(performance.now() - beganMs).toBeGreaterThan(1_000);
+        await pipeline.expectEqual("t");
+      }
+      const [clients] = await pipeline.source.texts(`show status like 'rpl_semi_sync_${word}_clients'`);
+      expect(clients?.[1]).toBe("0");
+    },
+  );
 
-  test("stops where its log is reset while it reads", async () => {
+  test("stops where its log is reset while it reads", { timeout: 45_000, tags: "long" }, async () => {
     await using server = await ownMysql(flavour);
     await using pipeline = await MysqlPipeline.start(flavour, [TABLE], { kinds: KINDS, url: server.url });
     for (let i = 0; i < 5; i++) await pipeline.run(`insert into t values (${i}, 'before')`);
@@ -133,32 +144,36 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     const { exitCode } = await pipeline.daemon.ended;
     expect(exitCode).toBe(1);
     expect(pipeline.daemon.said).toMatch(/MR211[678]/);
-  }, 45_000);
+  });
 
-  test("stops where its log is reset within the second in which its file was begun, and has an event at its place", async () => {
-    await using server = await ownMysql(flavour);
-    await using pipeline = await MysqlPipeline.start(flavour, [TABLE], { kinds: KINDS, url: server.url });
-    const newest = async (): Promise<{ readonly number: number; readonly size: number }> => {
-      const [name, size] = (await pipeline.source.texts("show binary logs")).at(-1) ?? [];
-      return { number: Number(/\d+$/.exec(name ?? "")?.[0]), size: Number(size) };
-    };
-    const insert = (id: number, letters: number): string => `insert into t values (${id}, '${"v".repeat(letters)}')`;
-    await pipeline.settled();
-    await sleep(1_000 - (Date.now() % 1_000));
-    await pipeline.run("flush binary logs");
-    const before = await newest();
-    await pipeline.run(insert(10, 1), insert(11, 1));
-    await pipeline.settled();
-    // It sees nothing of it before it is over.
-    pipeline.daemon.signal("SIGSTOP");
-    await pipeline.run(`${reset(flavour)} to ${before.number}`);
-    const { size } = await newest();
-    await pipeline.run(insert(20, 1 + before.size - size), insert(21, 1), insert(22, 1), insert(23, 1));
-    pipeline.daemon.signal("SIGCONT");
-    const { exitCode } = await pipeline.daemon.ended;
-    expect(exitCode).toBe(1);
-    expect(pipeline.daemon.said).toMatch(/MR2117/);
-  }, 45_000);
+  test(
+    "stops where its log is reset within the second in which its file was begun, and has an event at its place",
+    { timeout: 45_000, tags: "long" },
+    async () => {
+      await using server = await ownMysql(flavour);
+      await using pipeline = await MysqlPipeline.start(flavour, [TABLE], { kinds: KINDS, url: server.url });
+      const newest = async (): Promise<{ readonly number: number; readonly size: number }> => {
+        const [name, size] = (await pipeline.source.texts("show binary logs")).at(-1) ?? [];
+        return { number: Number(/\d+$/.exec(name ?? "")?.[0]), size: Number(size) };
+      };
+      const insert = (id: number, letters: number): string => `insert into t values (${id}, '${"v".repeat(letters)}')`;
+      await pipeline.settled();
+      await sleep(1_000 - (Date.now() % 1_000));
+      await pipeline.run("flush binary logs");
+      const before = await newest();
+      await pipeline.run(insert(10, 1), insert(11, 1));
+      await pipeline.settled();
+      // It sees nothing of it before it is over.
+      pipeline.daemon.signal("SIGSTOP");
+      await pipeline.run(`${reset(flavour)} to ${before.number}`);
+      const { size } = await newest();
+      await pipeline.run(insert(20, 1 + before.size - size), insert(21, 1), insert(22, 1), insert(23, 1));
+      pipeline.daemon.signal("SIGCONT");
+      const { exitCode } = await pipeline.daemon.ended;
+      expect(exitCode).toBe(1);
+      expect(pipeline.daemon.said).toMatch(/MR2117/);
+    },
+  );
 
   test("a reader under our server id is told of, and a statement in the log stops the stream", async () => {
     await using server = await ownMysql(flavour);

@@ -1,4 +1,8 @@
-/** Compressed transactions of MySQL, one event each however large they are, pass through a daemon that stays small. */
+/**
+ * Compressed transactions of MySQL, one event each however large they are, pass through a daemon that stays small.
+ *
+ * @module-tag long
+ */
 import { randomBytes } from "node:crypto";
 import { expect, test } from "vitest";
 import { MysqlPipeline } from "../support/mysql-pipeline.ts";

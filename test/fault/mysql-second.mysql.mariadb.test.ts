@@ -48,7 +48,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     expect(readFileSync(target).equals(before)).toBe(true);
   });
 
-  test("one of another name under the same server id is kept out too", async () => {
+  test("one of another name under the same server id is kept out too", { tags: "long" }, async () => {
     const serverId = 7_102;
     await using pipeline = await MysqlPipeline.start(flavour, [TABLE], { kinds: KINDS, source: { serverId } });
     await using second = elsewhere(pipeline, `${pipeline.source.name}_b`, serverId);
@@ -60,29 +60,33 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     expect(pipeline.complaints()).toEqual([]);
   });
 
-  test("a daemon that comes back ends the session that it left behind, which the server takes for alive", async () => {
-    await using proxy = await tcpProxy(mysqlUrl(flavour));
-    await using pipeline = await MysqlPipeline.start(flavour, [TABLE], { kinds: KINDS });
-    await pipeline.daemon.stop();
-    pipeline.configure({ url: proxy.url(pipeline.url) });
-    await pipeline.start();
-    for (const end of [() => pipeline.kill(), () => pipeline.daemon.stop()]) {
-      await pipeline.run("insert into t values (floor(rand() * 1000000000), 'a')");
-      await pipeline.expectEqual("t");
-      // Whoever closes a connection now is not noticed by the other side.
-      proxy.stall();
-      await end();
-      pipeline.configure({});
-      await pipeline.start();
-      await pipeline.run("insert into t values (floor(rand() * 1000000000), 'b')");
-      await pipeline.expectEqual("t");
-      await using second = elsewhere(pipeline);
-      expect(await second.command("run")).toMatchObject({ exitCode: 4 });
+  test(
+    "a daemon that comes back ends the session that it left behind, which the server takes for alive",
+    { tags: "long" },
+    async () => {
+      await using proxy = await tcpProxy(mysqlUrl(flavour));
+      await using pipeline = await MysqlPipeline.start(flavour, [TABLE], { kinds: KINDS });
       await pipeline.daemon.stop();
-      await proxy.resume();
-      proxy.cut();
       pipeline.configure({ url: proxy.url(pipeline.url) });
       await pipeline.start();
-    }
-  });
+      for (const end of [() => pipeline.kill(), () => pipeline.daemon.stop()]) {
+        await pipeline.run("insert into t values (floor(rand() * 1000000000), 'a')");
+        await pipeline.expectEqual("t");
+        // Whoever closes a connection now is not noticed by the other side.
+        proxy.stall();
+        await end();
+        pipeline.configure({});
+        await pipeline.start();
+        await pipeline.run("insert into t values (floor(rand() * 1000000000), 'b')");
+        await pipeline.expectEqual("t");
+        await using second = elsewhere(pipeline);
+        expect(await second.command("run")).toMatchObject({ exitCode: 4 });
+        await pipeline.daemon.stop();
+        await proxy.resume();
+        proxy.cut();
+        pipeline.configure({ url: proxy.url(pipeline.url) });
+        await pipeline.start();
+      }
+    },
+  );
 });

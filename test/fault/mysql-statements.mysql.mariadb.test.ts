@@ -84,7 +84,7 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     await expectRefused(pipeline);
   });
 
-  test("names in any case, on a server that takes all for one", async () => {
+  test("names in any case, on a server that takes all for one", { tags: "long" }, async () => {
     await using server = await ownFolding(flavour);
     await using pipeline = await MysqlPipeline.start(
       flavour,

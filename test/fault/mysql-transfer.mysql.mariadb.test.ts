@@ -40,24 +40,28 @@ describe.each(mysqlFlavours)("%s", (flavour) => {
     expect(pipeline.daemon.said).not.toContain("MR21");
   });
 
-  test("an event that takes longer than a silence may last arrives, also where somebody waits for it", async () => {
-    await using proxy = await tcpProxy(mysqlUrl(flavour));
-    await using pipeline = await MysqlPipeline.start(flavour, [TABLE], { kinds: KINDS, url: mysqlUrl(flavour) });
-    await pipeline.daemon.stop();
-    pipeline.configure({ url: proxy.url(pipeline.url) });
-    await pipeline.start();
-    await pipeline.run("insert into t values (1, 'first')");
-    await pipeline.expectEqual("t");
-    proxy.limit(100_000);
-    await pipeline.run("insert into t values (2, repeat('x', 1800000))", "insert into t values (3, 'behind')");
-    // Whoever waits has a mark behind it, which the stream comes to within five seconds elsewhere.
-    await pipeline.settled(60_000);
-    await proxy.resume();
-    await pipeline.expectEqual("t");
-    expect(pipeline.daemon.said).not.toContain("MR2121");
-  });
+  test(
+    "an event that takes longer than a silence may last arrives, also where somebody waits for it",
+    { tags: "long" },
+    async () => {
+      await using proxy = await tcpProxy(mysqlUrl(flavour));
+      await using pipeline = await MysqlPipeline.start(flavour, [TABLE], { kinds: KINDS, url: mysqlUrl(flavour) });
+      await pipeline.daemon.stop();
+      pipeline.configure({ url: proxy.url(pipeline.url) });
+      await pipeline.start();
+      await pipeline.run("insert into t values (1, 'first')");
+      await pipeline.expectEqual("t");
+      proxy.limit(100_000);
+      await pipeline.run("insert into t values (2, repeat('x', 1800000))", "insert into t values (3, 'behind')");
+      // Whoever waits has a mark behind it, which the stream comes to within five seconds elsewhere.
+      await pipeline.settled(60_000);
+      await proxy.resume();
+      await pipeline.expectEqual("t");
+      expect(pipeline.daemon.said).not.toContain("MR2121");
+    },
+  );
 
-  test("a dump that is looked through ends where the server falls silent", async () => {
+  test("a dump that is looked through ends where the server falls silent", { tags: "long" }, async () => {
     await using proxy = await tcpProxy(mysqlUrl(flavour));
     const target = { address: parseMysqlUrl(proxy.url(mysqlUrl(flavour)), ""), host: new Host(() => {}) };
     const { signal } = new AbortController();

@@ -6,45 +6,47 @@ import { expect, test } from "vitest";
 import { allStream, ParkingScene, sinkOf } from "../support/parking-scene.ts";
 import type { SinkKind } from "../support/sink-set.ts";
 import { endReaders, giveSlotsBack, takeSlots } from "../support/slots.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
 
 const KINDS: readonly SinkKind[] = ["postgres", "redis", "duckdb"];
 const REFUSED = "MR2030";
 
-test.concurrent("no slot is left: the stream goes back, the others wait and status says for whom; killed in between too", async () => {
-  await using scene = await ParkingScene.create(KINDS, { max_replication_slots: 3 });
-  const { source, victim } = scene;
-  await takeSlots(source);
-  for (const ends of ["lives", "is killed"] as const) {
-    await scene.away("redis");
-    await scene.bulk(15_000);
-    await scene.until((status) => sinkOf(status, "duckdb").lagBytes! < 100_000);
-    await scene.back("redis", 4_000_000);
-    const refused = await scene.until((status) => sinkOf(status, "redis").error?.code === REFUSED);
-    expect(sinkOf(refused, "redis")).toMatchObject({ state: "retrying", catchingUp: true });
-    const waiting = await scene.until(({ source: { goneBack } }) => goneBack !== null);
-    expect(waiting.source.goneBack).toMatchObject({ sinks: ["redis"], error: { code: REFUSED } });
-    expect(sinkOf(waiting, "redis")).toMatchObject({ catchingUp: true, waitsFor: [] });
-    expect(sinkOf(waiting, "duckdb")).toMatchObject({ state: "streaming", catchingUp: false, waitsFor: ["redis"] });
-    const { stdout } = await victim.installation.command("status");
-    expect(stdout).toMatch(
-      /the stream went back for redis; the other sinks wait until it is at [\dA-F]+\/[\dA-F]+ again/,
-    );
-    expect(stdout).toMatch(/streaming, waits for redis/);
-    if (ends === "is killed") {
-      await scene.kill();
-      await scene.daemon.streaming();
+test.concurrent(
+  "no slot is left: the stream goes back, the others wait and status says for whom; killed in between too",
+  { tags: "long" },
+  async () => {
+    await using scene = await ParkingScene.create(KINDS, { max_replication_slots: 3 });
+    const { source, victim } = scene;
+    await takeSlots(source);
+    for (const ends of ["lives", "is killed"] as const) {
+      await scene.away("redis");
+      await scene.bulk(15_000);
+      await scene.until((status) => sinkOf(status, "duckdb").lagBytes! < 100_000);
+      await scene.back("redis", 4_000_000);
+      const refused = await scene.until((status) => sinkOf(status, "redis").error?.code === REFUSED);
+      expect(sinkOf(refused, "redis")).toMatchObject({ state: "retrying", catchingUp: true });
+      const waiting = await scene.until(({ source: { goneBack } }) => goneBack !== null);
+      expect(waiting.source.goneBack).toMatchObject({ sinks: ["redis"], error: { code: REFUSED } });
+      expect(sinkOf(waiting, "redis")).toMatchObject({ catchingUp: true, waitsFor: [] });
+      expect(sinkOf(waiting, "duckdb")).toMatchObject({ state: "streaming", catchingUp: false, waitsFor: ["redis"] });
+      const { stdout } = await victim.installation.command("status");
+      expect(stdout).toMatch(
+        /the stream went back for redis; the other sinks wait until it is at [\dA-F]+\/[\dA-F]+ again/,
+      );
+      expect(stdout).toMatch(/streaming, waits for redis/);
+      if (ends === "is killed") {
+        await scene.kill();
+        await scene.daemon.streaming();
+      }
+      await scene.back("redis");
+      const after = await scene.until(allStream);
+      expect(after.sinks.flatMap(({ waitsFor }) => waitsFor)).toEqual([]);
     }
-    await scene.back("redis");
-    const after = await scene.until(allStream);
-    expect(after.sinks.flatMap(({ waitsFor }) => waitsFor)).toEqual([]);
-  }
-  await scene.expectEqual();
-});
+    await scene.expectEqual();
+  },
+);
 
-test.concurrent("two sinks share the way back; one that leaves on it is not waited for", async ({ skip }) => {
+test.concurrent("two sinks share the way back; one that leaves on it is not waited for", { tags: "long" }, async () => {
   // In the simulation, whose source may refuse a second stream.
-  skip(!isLongForm(), "it is part of the long form");
   await using scene = await ParkingScene.create(KINDS, { max_replication_slots: 3 });
   await takeSlots(scene.source);
   await scene.away("redis");
@@ -61,7 +63,7 @@ test.concurrent("two sinks share the way back; one that leaves on it is not wait
   await scene.expectEqual();
 });
 
-test.concurrent("killed as the stream goes back, all goes on at the next start", async () => {
+test.concurrent("killed as the stream goes back, all goes on at the next start", { tags: "long" }, async () => {
   await using scene = await ParkingScene.create(KINDS, { max_replication_slots: 3 });
   await takeSlots(scene.source);
   await scene.kill({ MILLRACE_FAILPOINTS: "rewind.moved=kill" });
@@ -75,8 +77,7 @@ test.concurrent("killed as the stream goes back, all goes on at the next start",
   await scene.expectEqual();
 });
 
-test.concurrent("a slot becomes free while it is asked for: nobody waits", async ({ skip }) => {
-  skip(!isLongForm(), "it is part of the long form");
+test.concurrent("a slot becomes free while it is asked for: nobody waits", { tags: "long" }, async () => {
   await using scene = await ParkingScene.create(KINDS, { max_replication_slots: 3 });
   await takeSlots(scene.source);
   await scene.away("postgres");

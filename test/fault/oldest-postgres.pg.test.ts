@@ -12,7 +12,7 @@ import { eventually } from "../support/waiting.ts";
 const OLDEST = 14;
 const KILLS = 2;
 
-test(`Postgres ${OLDEST} under load, through kills`, async (context) => {
+test(`Postgres ${OLDEST} under load, through kills`, { tags: "long" }, async (context) => {
   await using server = await oldest(context);
   await using load = await Load.create(21, 200, await createFreshDatabase(server));
   await using victim = await Victim.create(load, "v", ["postgres", "duckdb"]);

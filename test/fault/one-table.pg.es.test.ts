@@ -119,45 +119,49 @@ test.for(Object.entries(TROUBLES))(
   },
 );
 
-test("elasticsearch: a table whose index has no shard is suspended while the others go on", async () => {
-  await using pipeline = await RunningPipeline.start("create table free (id int primary key, name text)", {
-    kinds: ["elasticsearch"],
-  });
-  await pipeline.settled();
-  const { indexPrefix } = pipeline.sinks;
-  const call = async (method: "PUT" | "DELETE", path: string, body?: object): Promise<void> => {
-    const { status, text } = await searchCall(elasticsearchUrl(), method, path, body && JSON.stringify(body));
-    if (status !== 200) throw new Error(text);
-  };
-  const template = `/_index_template/${indexPrefix}held`;
-  const setting = "index.routing.allocation.require._name";
-  // No node has that name.
-  const settings = { [setting]: "nobody" };
-  await call("PUT", template, {
-    index_patterns: [`${indexPrefix}public.held*`],
-    template: { settings },
-    priority: 500,
-  });
-  try {
-    await pipeline.run(`create table held (id int primary key, name text);
+test(
+  "elasticsearch: a table whose index has no shard is suspended while the others go on",
+  { tags: "long" },
+  async () => {
+    await using pipeline = await RunningPipeline.start("create table free (id int primary key, name text)", {
+      kinds: ["elasticsearch"],
+    });
+    await pipeline.settled();
+    const { indexPrefix } = pipeline.sinks;
+    const call = async (method: "PUT" | "DELETE", path: string, body?: object): Promise<void> => {
+      const { status, text } = await searchCall(elasticsearchUrl(), method, path, body && JSON.stringify(body));
+      if (status !== 200) throw new Error(text);
+    };
+    const template = `/_index_template/${indexPrefix}held`;
+    const setting = "index.routing.allocation.require._name";
+    // No node has that name.
+    const settings = { [setting]: "nobody" };
+    await call("PUT", template, {
+      index_patterns: [`${indexPrefix}public.held*`],
+      template: { settings },
+      priority: 500,
+    });
+    try {
+      await pipeline.run(`create table held (id int primary key, name text);
       insert into held select g, 'n' || g from generate_series(1, 50) g; insert into free values (1, 'new')`);
-    await eventually(
-      async () => {
-        expect(await suspended(pipeline)).toMatchObject([
-          { sink: "elasticsearch", table: "public.held", error: { code: "MR1324" } },
-        ]);
-      },
-      { withinMs: 120_000 },
-    );
-  } finally {
-    await call("DELETE", template);
-  }
-  await pipeline.run("insert into free values (2, 'later'); insert into held values (100, 'later')");
-  await eventually(async () => {
-    const differences = await pipeline.sinks.differences(pipeline.source.url, pipeline.installation.folder, ["free"]);
-    expect(differences).toEqual([]);
-  });
-  await call("PUT", `/${indexPrefix}public.held/_settings`, { [setting]: null });
-  await eventually(async () => expect(await suspended(pipeline)).toEqual([]), { withinMs: 90_000 });
-  await pipeline.expectEqual(["held", "free"]);
-});
+      await eventually(
+        async () => {
+          expect(await suspended(pipeline)).toMatchObject([
+            { sink: "elasticsearch", table: "public.held", error: { code: "MR1324" } },
+          ]);
+        },
+        { withinMs: 120_000 },
+      );
+    } finally {
+      await call("DELETE", template);
+    }
+    await pipeline.run("insert into free values (2, 'later'); insert into held values (100, 'later')");
+    await eventually(async () => {
+      const differences = await pipeline.sinks.differences(pipeline.source.url, pipeline.installation.folder, ["free"]);
+      expect(differences).toEqual([]);
+    });
+    await call("PUT", `/${indexPrefix}public.held/_settings`, { [setting]: null });
+    await eventually(async () => expect(await suspended(pipeline)).toEqual([]), { withinMs: 90_000 });
+    await pipeline.expectEqual(["held", "free"]);
+  },
+);

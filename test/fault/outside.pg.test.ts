@@ -32,26 +32,30 @@ async function shown(pipeline: RunningPipeline, isShown: (status: StatusDocument
   );
 }
 
-test.concurrent("a state file that another process locks for longer than the lease is waited for", async () => {
-  await using pipeline = await filled();
-  const { folder, name } = pipeline.installation;
-  const other = new DatabaseSync(join(folder, ".millrace", `${name}.db`));
-  const lockedMs = performance.now();
-  other.exec("BEGIN IMMEDIATE");
-  try {
-    await pipeline.run("insert into t values (2, 'b')");
-    await shown(pipeline, ({ state }) => state.error?.code === "MR1208");
-    await eventually(() => performance.now() - lockedMs > LASTING_MS, { withinMs: 2 * LASTING_MS });
-    await shown(pipeline, ({ state }) => state.error?.code === "MR1208");
-  } finally {
-    other.exec("ROLLBACK");
-    other.close();
-  }
-  await pipeline.expectEqual(["t"]);
-  await shown(pipeline, ({ state }) => state.error === null);
-});
+test.concurrent(
+  "a state file that another process locks for longer than the lease is waited for",
+  { tags: "long" },
+  async () => {
+    await using pipeline = await filled();
+    const { folder, name } = pipeline.installation;
+    const other = new DatabaseSync(join(folder, ".millrace", `${name}.db`));
+    const lockedMs = performance.now();
+    other.exec("BEGIN IMMEDIATE");
+    try {
+      await pipeline.run("insert into t values (2, 'b')");
+      await shown(pipeline, ({ state }) => state.error?.code === "MR1208");
+      await eventually(() => performance.now() - lockedMs > LASTING_MS, { withinMs: 2 * LASTING_MS });
+      await shown(pipeline, ({ state }) => state.error?.code === "MR1208");
+    } finally {
+      other.exec("ROLLBACK");
+      other.close();
+    }
+    await pipeline.expectEqual(["t"]);
+    await shown(pipeline, ({ state }) => state.error === null);
+  },
+);
 
-test.concurrent("a state that has no room is waited for", async () => {
+test.concurrent("a state that has no room is waited for", { tags: "long" }, async () => {
   await using pipeline = await filled();
   const limit = (bytes: string) => execFileSync("prlimit", [`--fsize=${bytes}`, "--pid", String(pipeline.daemon.pid)]);
   limit("1:unlimited");

@@ -1,4 +1,8 @@
-/** Whatever happens to sinks that are parked, and around them: every sink comes to hold what the source holds. */
+/**
+ * Whatever happens to sinks that are parked, and around them: every sink comes to hold what the source holds.
+ *
+ * @module-tag long
+ */
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { BULK_TABLE, ParkingScene } from "../support/parking-scene.ts";

@@ -118,7 +118,7 @@ test.concurrent("a server that goes silent is noticed within 45 seconds", async 
   expect(tookMs).toBeLessThan(45_000);
 });
 
-test.concurrent("a copy whose connection falls silent ends by itself", async () => {
+test.concurrent("a copy whose connection falls silent ends by itself", { tags: "long" }, async () => {
   await using database = await freshDatabase(server);
   await database.query(
     "create table t (id int primary key, a text); insert into t select g, repeat('x', 1000) from generate_series(1, 20000) g",

@@ -9,7 +9,6 @@ import { Random, testSeed } from "../support/random.ts";
 import { driftOf, reconcile } from "../support/reconciled.ts";
 import { searchCall } from "../support/search-rows.ts";
 import { elasticsearchUrl, redisUrl } from "../support/services.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
 import type { SinkKind } from "../support/sink-set.ts";
 
 const ROWS_PER_SECOND = 2_400;
@@ -27,9 +26,9 @@ const SETS: readonly (readonly [kinds: readonly SinkKind[], runCount: number])[]
 
 test.for(SETS)(
   "comparisons under load find no drift; what is spoiled meanwhile is repaired, and nothing newer is overwritten: %s, %i times",
-  async ([kinds, runCount], { skip }) => {
+  { tags: "long" },
+  async ([kinds, runCount]) => {
     // Of comparisons under writers e2e/reconcile and reconcile-moving see that they find no drift; the simulation repairs.
-    skip(!isLongForm(), "it is part of the long form");
     const random = new Random(testSeed());
     await using load = await Load.create(random.seed, 300);
     await using busy = new BusyRows(load.source, random);

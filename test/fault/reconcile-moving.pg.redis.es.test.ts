@@ -29,7 +29,7 @@ const SOURCE = [
    insert into ${HOT} (id, n, body) select g, 0, case when g % 10 = 0 then repeat('b' || g, 1000) end from generate_series(1, ${HOT_ROWS}) g`,
 ].join("\n");
 
-test("a comparison beside 100 transactions a second ends soon, and leaves nothing out", async () => {
+test("a comparison beside 100 transactions a second ends soon, and leaves nothing out", { tags: "long" }, async () => {
   const random = new Random(testSeed());
   await using pipeline = await RunningPipeline.start(SOURCE, {
     kinds: SINK_KINDS,

@@ -148,28 +148,29 @@ function writing({ source }: RunningPipeline): AsyncDisposable {
   };
 }
 
-test.concurrent("a table that was added goes on under deletes, key changes and inserts, in every sink", async ({
-  skip,
-}) => {
-  // One sink after the other is in the tests around it; in the simulation all of them.
-  skip(!isLongForm(), "it is part of the long form");
-  await onSlowLine("create table small (id int primary key)", {}, async ({ pipeline, proxy }) => {
-    await pipeline.settled();
-    proxy.limit(BYTES_PER_SECOND);
-    await pipeline.run(`${WIDE}; alter table wide alter body set storage external; ${FILL}`);
-    {
-      await using _ = writing(pipeline);
-      for (const share of [0.2, 0.6]) await killAt(pipeline, ROW_COUNT * share);
-      await eventually(async () => expect((await pipeline.installation.status()).refills).toBe(0), {
-        withinMs: READ_WITHIN_MS,
-      });
-    }
-    await pipeline.expectEqual(["wide", "small"]);
-    // A sink that is slow beside the others may have had nothing to go on from.
-    const resumed = (await ofWide(pipeline)).map(({ resumedCount }) => resumedCount);
-    expect(Math.max(...resumed)).toBeGreaterThan(0);
-  });
-});
+test.concurrent(
+  "a table that was added goes on under deletes, key changes and inserts, in every sink",
+  { tags: "long" },
+  async () => {
+    // One sink after the other is in the tests around it; in the simulation all of them.
+    await onSlowLine("create table small (id int primary key)", {}, async ({ pipeline, proxy }) => {
+      await pipeline.settled();
+      proxy.limit(BYTES_PER_SECOND);
+      await pipeline.run(`${WIDE}; alter table wide alter body set storage external; ${FILL}`);
+      {
+        await using _ = writing(pipeline);
+        for (const share of [0.2, 0.6]) await killAt(pipeline, ROW_COUNT * share);
+        await eventually(async () => expect((await pipeline.installation.status()).refills).toBe(0), {
+          withinMs: READ_WITHIN_MS,
+        });
+      }
+      await pipeline.expectEqual(["wide", "small"]);
+      // A sink that is slow beside the others may have had nothing to go on from.
+      const resumed = (await ofWide(pipeline)).map(({ resumedCount }) => resumedCount);
+      expect(Math.max(...resumed)).toBeGreaterThan(0);
+    });
+  },
+);
 
 test.concurrent("an interrupted first copy goes on by chunks, and these where they were", async () => {
   const prepare = `${WIDE}; ${FILL}; create table small as select g as id from generate_series(1, 10) g;
@@ -221,23 +222,26 @@ const MEANWHILE: readonly Meanwhile[] = [
   },
 ];
 
-test.concurrent.for(MEANWHILE)("a table that is $what while the daemon is down", async ({ sql, begins }, { skip }) => {
-  // In the simulation, as whatever happens to tables is.
-  skip(!isLongForm(), "it is part of the long form");
-  await onSlowLine(`${WIDE}; ${FILL}`, { kinds: ["postgres", "duckdb"] }, async ({ pipeline, proxy }) => {
-    await pipeline.settled();
-    proxy.limit(BYTES_PER_SECOND);
-    await pipeline.readAgain("public.wide");
-    await killAt(pipeline, ROW_COUNT * 0.4, () => pipeline.run(sql));
-    if (begins) await pipeline.run("update wide set n = 8 where id = 'k400'");
-    await pipeline.settled(READ_WITHIN_MS);
-    await pipeline.expectEqual(["wide"]);
-    for (const { restartedCount } of await ofWide(pipeline)) {
-      if (begins) expect(restartedCount).toBeGreaterThan(0);
-      else expect(restartedCount).toBe(0);
-    }
-  });
-});
+test.concurrent.for(MEANWHILE)(
+  "a table that is $what while the daemon is down",
+  { tags: "long" },
+  async ({ sql, begins }) => {
+    // In the simulation, as whatever happens to tables is.
+    await onSlowLine(`${WIDE}; ${FILL}`, { kinds: ["postgres", "duckdb"] }, async ({ pipeline, proxy }) => {
+      await pipeline.settled();
+      proxy.limit(BYTES_PER_SECOND);
+      await pipeline.readAgain("public.wide");
+      await killAt(pipeline, ROW_COUNT * 0.4, () => pipeline.run(sql));
+      if (begins) await pipeline.run("update wide set n = 8 where id = 'k400'");
+      await pipeline.settled(READ_WITHIN_MS);
+      await pipeline.expectEqual(["wide"]);
+      for (const { restartedCount } of await ofWide(pipeline)) {
+        if (begins) expect(restartedCount).toBeGreaterThan(0);
+        else expect(restartedCount).toBe(0);
+      }
+    });
+  },
+);
 
 describe.concurrent.each(["duckdb", "postgres"] as const)("%s", (kind) => {
   test("a sink that lost what it had been given of a table is given it again, from the first key", async ({ skip }) => {
@@ -264,51 +268,56 @@ describe.concurrent.each(["duckdb", "postgres"] as const)("%s", (kind) => {
   });
 });
 
-test.concurrent("a sink put back to an older copy within the log's reach is given again what it was given since", async ({
-  skip,
-}) => {
-  // In the simulation, and without reads in lost-sink.
-  skip(!isLongForm(), "it is part of the long form");
-  await onSlowLine(`${WIDE}; ${FILL}`, { kinds: ["duckdb", "postgres"] }, async ({ pipeline, proxy }) => {
-    await pipeline.settled();
-    const file = join(pipeline.installation.folder, "warehouse.duckdb");
-    proxy.limit(BYTES_PER_SECOND);
-    // Paused, the other sink keeps the log.
-    expect(await pipeline.installation.command("pause", "--sink", "postgres")).toMatchObject({ exitCode: 0 });
-    await pipeline.readAgain("public.wide");
-    const reading = async (rows: number, meanwhile: () => void) => {
-      await given(pipeline, rows, "duckdb");
-      await pipeline.kill();
-      meanwhile();
-      await start(pipeline);
-    };
-    // Nothing but the chunks themselves tells the copy from what came after it.
-    await reading(ROW_COUNT * 0.2, () => copyDuckdbFile(file, `${file}.old`));
-    await reading(ROW_COUNT * 0.6, () => copyDuckdbFile(`${file}.old`, file));
-    expect(await pipeline.installation.command("resume", "--sink", "postgres")).toMatchObject({ exitCode: 0 });
-    await pipeline.settled(READ_WITHIN_MS);
-    await pipeline.expectEqual(["wide"]);
-    const duckdb = (await ofWide(pipeline)).find(({ sink }) => sink === "duckdb");
-    expect(duckdb?.restartedCount).toBe(1);
-  });
-});
+test.concurrent(
+  "a sink put back to an older copy within the log's reach is given again what it was given since",
+  { tags: "long" },
+  async () => {
+    // In the simulation, and without reads in lost-sink.
+    await onSlowLine(`${WIDE}; ${FILL}`, { kinds: ["duckdb", "postgres"] }, async ({ pipeline, proxy }) => {
+      await pipeline.settled();
+      const file = join(pipeline.installation.folder, "warehouse.duckdb");
+      proxy.limit(BYTES_PER_SECOND);
+      // Paused, the other sink keeps the log.
+      expect(await pipeline.installation.command("pause", "--sink", "postgres")).toMatchObject({ exitCode: 0 });
+      await pipeline.readAgain("public.wide");
+      const reading = async (rows: number, meanwhile: () => void) => {
+        await given(pipeline, rows, "duckdb");
+        await pipeline.kill();
+        meanwhile();
+        await start(pipeline);
+      };
+      // Nothing but the chunks themselves tells the copy from what came after it.
+      await reading(ROW_COUNT * 0.2, () => copyDuckdbFile(file, `${file}.old`));
+      await reading(ROW_COUNT * 0.6, () => copyDuckdbFile(`${file}.old`, file));
+      expect(await pipeline.installation.command("resume", "--sink", "postgres")).toMatchObject({ exitCode: 0 });
+      await pipeline.settled(READ_WITHIN_MS);
+      await pipeline.expectEqual(["wide"]);
+      const duckdb = (await ofWide(pipeline)).find(({ sink }) => sink === "duckdb");
+      expect(duckdb?.restartedCount).toBe(1);
+    });
+  },
+);
 
-test.concurrent("one that a sink is short of rows without can't be cancelled, with a daemon and without", async () => {
-  const prepare = "create table small (id int primary key)";
-  await onSlowLine(prepare, { kinds: ["postgres"] }, async ({ pipeline, proxy }) => {
-    await pipeline.settled();
-    proxy.limit(BYTES_PER_SECOND);
-    await pipeline.run(`${WIDE}; ${FILL}`);
-    const { id } = await given(pipeline, 1);
-    const cancel = () => pipeline.installation.command("snapshot", "cancel", String(id));
-    const refused = { exitCode: 4, stderr: expect.stringContaining("MR1310") };
-    expect(await cancel()).toMatchObject(refused);
-    await pipeline.kill();
-    expect(await cancel()).toMatchObject(refused);
-    await pipeline.start();
-    await pipeline.expectEqual(["wide", "small"]);
-  });
-});
+test.concurrent(
+  "one that a sink is short of rows without can't be cancelled, with a daemon and without",
+  { tags: "long" },
+  async () => {
+    const prepare = "create table small (id int primary key)";
+    await onSlowLine(prepare, { kinds: ["postgres"] }, async ({ pipeline, proxy }) => {
+      await pipeline.settled();
+      proxy.limit(BYTES_PER_SECOND);
+      await pipeline.run(`${WIDE}; ${FILL}`);
+      const { id } = await given(pipeline, 1);
+      const cancel = () => pipeline.installation.command("snapshot", "cancel", String(id));
+      const refused = { exitCode: 4, stderr: expect.stringContaining("MR1310") };
+      expect(await cancel()).toMatchObject(refused);
+      await pipeline.kill();
+      expect(await cancel()).toMatchObject(refused);
+      await pipeline.start();
+      await pipeline.expectEqual(["wide", "small"]);
+    });
+  },
+);
 
 async function ofWide(pipeline: RunningPipeline): Promise<readonly SnapshotStatus[]> {
   const found = (await snapshots(pipeline)).filter(({ tableId }) => tableId === "public.wide");

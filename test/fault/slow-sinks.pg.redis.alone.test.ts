@@ -99,38 +99,43 @@ async function insertBulk({ source }: Scene, from: number, count: number): Promi
   );
 }
 
-test("sinks whose servers are stopped for a while catch up by themselves; the others don't notice", async () => {
-  await using cache = await ownRedis({ settings: { appendonly: "yes", appendfsync: "always" } });
-  await using server = await ownPostgres();
-  await using play = await scene({
-    cache: { kind: "redis", url: cache.url },
-    away: { kind: "postgres", url: server.url },
-  });
-  await insertBulk(play, 1, 2_000);
-  for (const stop of ["stop", "kill"] as const) {
-    await Promise.all([cache[stop](), server[stop]()]);
-    await insertBulk(play, stop === "stop" ? 10_000 : 20_000, 5_000);
-    for (const name of ["cache", "away"]) {
-      await eventually(async () => expect(await play.sink(name)).toMatchObject({ state: "retrying" }), {
-        withinMs: 30_000,
-      });
-      expect((await play.sink(name)).error?.code).toMatch(/^MR3[14]/);
+test(
+  "sinks whose servers are stopped for a while catch up by themselves; the others don't notice",
+  { tags: "long" },
+  async () => {
+    await using cache = await ownRedis({ settings: { appendonly: "yes", appendfsync: "always" } });
+    await using server = await ownPostgres();
+    await using play = await scene({
+      cache: { kind: "redis", url: cache.url },
+      away: { kind: "postgres", url: server.url },
+    });
+    await insertBulk(play, 1, 2_000);
+    for (const stop of ["stop", "kill"] as const) {
+      await Promise.all([cache[stop](), server[stop]()]);
+      await insertBulk(play, stop === "stop" ? 10_000 : 20_000, 5_000);
+      for (const name of ["cache", "away"]) {
+        await eventually(async () => expect(await play.sink(name)).toMatchObject({ state: "retrying" }), {
+          withinMs: 30_000,
+        });
+        expect((await play.sink(name)).error?.code).toMatch(/^MR3[14]/);
+      }
+      await play.expectUsual(`${stop}: two sinks away`);
+      await Promise.all([cache.start(), server.start()]);
+      await play.expectUsual(`${stop}: two sinks catching up`);
+      for (const name of ["cache", "away"]) {
+        await eventually(
+          async () =>
+            expect(await play.sink(name)).toMatchObject({ state: "streaming", catchingUp: false, error: null }),
+          { withinMs: 60_000 },
+        );
+      }
     }
-    await play.expectUsual(`${stop}: two sinks away`);
-    await Promise.all([cache.start(), server.start()]);
-    await play.expectUsual(`${stop}: two sinks catching up`);
-    for (const name of ["cache", "away"]) {
-      await eventually(
-        async () => expect(await play.sink(name)).toMatchObject({ state: "streaming", catchingUp: false, error: null }),
-        { withinMs: 60_000 },
-      );
-    }
-  }
-  await play.expectEqual([
-    { kind: "redis", url: cache.url },
-    { kind: "postgres", url: server.url },
-  ]);
-});
+    await play.expectEqual([
+      { kind: "redis", url: cache.url },
+      { kind: "postgres", url: server.url },
+    ]);
+  },
+);
 
 test("a sink at a tenth of the rate is parked, status says so, and it catches up; the others don't notice", async () => {
   await using keys = freshKeyPrefix();
@@ -157,31 +162,38 @@ test("a sink at a tenth of the rate is parked, status says so, and it catches up
   await play.expectEqual([{ kind: "redis", url: redisUrl(), prefix: keys.prefix }]);
 });
 
-test("a sink that fails every batch is told by status; the others don't notice, and mended it catches up", async () => {
-  await using failing = await freshDatabase();
-  await using play = await scene({ failing: { kind: "postgres", url: failing.url } });
-  await insertBulk(play, 1, 100);
-  await eventually(async () => (await failing.query("select from public.bulk")).rows.length === 100);
-  // A failure that has nothing to do with the rows.
-  await failing.query(`create function public.fail() returns trigger language plpgsql as
+test(
+  "a sink that fails every batch is told by status; the others don't notice, and mended it catches up",
+  { tags: "long" },
+  async () => {
+    await using failing = await freshDatabase();
+    await using play = await scene({ failing: { kind: "postgres", url: failing.url } });
+    await insertBulk(play, 1, 100);
+    await eventually(async () => (await failing.query("select from public.bulk")).rows.length === 100);
+    // A failure that has nothing to do with the rows.
+    await failing.query(`create function public.fail() returns trigger language plpgsql as
       $$ begin raise exception 'out of order' using errcode = '53100'; end $$;
     create trigger fail before insert or update on public.bulk for each statement execute function public.fail();
     create trigger fail before insert or update on public.${PROBE_TABLE} for each statement execute function public.fail()`);
-  await insertBulk(play, 1_000, 1_000);
-  await eventually(
-    async () => {
-      const { state, error } = await play.sink("failing");
-      expect({ state, code: error?.code ?? "" }).toMatchObject({
-        state: "retrying",
-        code: expect.stringMatching(/^MR31/),
-      });
-    },
-    { withinMs: 30_000 },
-  );
-  await play.expectUsual("a sink failing every batch");
-  await failing.query(`drop trigger fail on public.bulk; drop trigger fail on public.${PROBE_TABLE}`);
-  await eventually(async () => expect(await play.sink("failing")).toMatchObject({ state: "streaming", error: null }), {
-    withinMs: 60_000,
-  });
-  await play.expectEqual([{ kind: "postgres", url: failing.url }]);
-});
+    await insertBulk(play, 1_000, 1_000);
+    await eventually(
+      async () => {
+        const { state, error } = await play.sink("failing");
+        expect({ state, code: error?.code ?? "" }).toMatchObject({
+          state: "retrying",
+          code: expect.stringMatching(/^MR31/),
+        });
+      },
+      { withinMs: 30_000 },
+    );
+    await play.expectUsual("a sink failing every batch");
+    await failing.query(`drop trigger fail on public.bulk; drop trigger fail on public.${PROBE_TABLE}`);
+    await eventually(
+      async () => expect(await play.sink("failing")).toMatchObject({ state: "streaming", error: null }),
+      {
+        withinMs: 60_000,
+      },
+    );
+    await play.expectEqual([{ kind: "postgres", url: failing.url }]);
+  },
+);

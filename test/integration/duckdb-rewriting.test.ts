@@ -239,9 +239,8 @@ test.concurrent("a small table takes few turns", async () => {
 
 test.concurrent.for(["widen", "truncate", "sweep"] as const)(
   "a table that meets a %s while it is rewritten is rewritten from the beginning",
-  { timeout: 2 * WITHIN_MS },
-  async (change, { skip }) => {
-    skip(change !== "widen" && !isLongForm(), "it is part of the long form");
+  { timeout: 2 * WITHIN_MS, tags: "long" },
+  async (change) => {
     await using worn = await Worn.create();
     await worn.halfway();
     await worn[change]();
@@ -252,14 +251,18 @@ test.concurrent.for(["widen", "truncate", "sweep"] as const)(
   },
 );
 
-test.concurrent("a table that gets another column of Millrace's while it is rewritten keeps it", async () => {
-  await using worn = await Worn.create();
-  await worn.halfway();
-  const cells = ["1", codeOf(1), "NaN", "not a number", "{{1,2},{3,4}}"];
-  await worn.write([put(cells)]);
-  worn.rows.set(keyOf(1), cells);
-  await worn.expectWell();
-});
+test.concurrent(
+  "a table that gets another column of Millrace's while it is rewritten keeps it",
+  { tags: "long" },
+  async () => {
+    await using worn = await Worn.create();
+    await worn.halfway();
+    const cells = ["1", codeOf(1), "NaN", "not a number", "{{1,2},{3,4}}"];
+    await worn.write([put(cells)]);
+    worn.rows.set(keyOf(1), cells);
+    await worn.expectWell();
+  },
+);
 
 test.concurrent("what a killed process left of a rewriting is removed, and no table of anybody else's", async () => {
   await using worn = await Worn.create();

@@ -234,22 +234,26 @@ test("a step of several megabytes over rows that are there sets none back and ke
   await stage.expectRows(mixed, changed);
 });
 
-test("a table that refuses every row stops the sink instead of filling the dead letters", async () => {
-  const table = tableVersion({
-    table: "wrong",
-    columns: [
-      ["id", "int8"],
-      ["doc", "json"],
-    ],
-    key: ["id"],
-  });
-  await using stage = await Stage.of(harness, table);
-  const all = Array.from({ length: 1100 }, (_, i) => put([`${i}`, "no json"]));
-  const error = await failure(stage.write(table, 10n, all));
-  expect([error.code, error.kind]).toEqual(["MR3210", "fatal"]);
-  expect(error.message).not.toContain("no json");
-  expect(await stage.progressNow()).toBeNull();
-});
+test(
+  "a table that refuses every row stops the sink instead of filling the dead letters",
+  { tags: "long" },
+  async () => {
+    const table = tableVersion({
+      table: "wrong",
+      columns: [
+        ["id", "int8"],
+        ["doc", "json"],
+      ],
+      key: ["id"],
+    });
+    await using stage = await Stage.of(harness, table);
+    const all = Array.from({ length: 1100 }, (_, i) => put([`${i}`, "no json"]));
+    const error = await failure(stage.write(table, 10n, all));
+    expect([error.code, error.kind]).toEqual(["MR3210", "fatal"]);
+    expect(error.message).not.toContain("no json");
+    expect(await stage.progressNow()).toBeNull();
+  },
+);
 
 test("updates of every kind of column hold under many steps while a reader keeps an old snapshot", async () => {
   const table = tableVersion({

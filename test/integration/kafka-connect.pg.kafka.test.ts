@@ -5,7 +5,6 @@ import { SinkConnector } from "../support/debezium/sink-connector.ts";
 import { KafkaTopics } from "../support/kafka-topics.ts";
 import { type FreshDatabase, freshDatabase, kafkaBroker } from "../support/services.ts";
 import { eventually } from "../support/waiting.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
 
 const EQUAL_WITHIN_MS = 60_000;
 
@@ -52,48 +51,49 @@ const ROWS: Readonly<Record<string, string>> = {
   emptied: "select id, v from emptied",
 };
 
-test("after a workload with changed keys, large values and a truncate, Debezium's JDBC sink has the rows of the source", async ({
-  skip,
-}) => {
-  skip(!isLongForm(), "it is part of the long form");
-  await using source = await freshDatabase();
-  await using target = await freshDatabase();
-  await source.query(TABLES);
-  await using topics = new KafkaTopics(kafkaBroker());
-  await using installation = new Installation({
-    name: source.name,
-    source: { kind: "postgres", url: source.url, heartbeat: "500ms", tables: ["public.*"] },
-    sinks: {
-      stream: {
-        kind: "kafka",
-        format: "debezium",
-        brokers: [topics.broker],
-        prefix: topics.prefix,
-        topics: { partitions: 1 },
+test(
+  "after a workload with changed keys, large values and a truncate, Debezium's JDBC sink has the rows of the source",
+  { tags: "long" },
+  async () => {
+    await using source = await freshDatabase();
+    await using target = await freshDatabase();
+    await source.query(TABLES);
+    await using topics = new KafkaTopics(kafkaBroker());
+    await using installation = new Installation({
+      name: source.name,
+      source: { kind: "postgres", url: source.url, heartbeat: "500ms", tables: ["public.*"] },
+      sinks: {
+        stream: {
+          kind: "kafka",
+          format: "debezium",
+          brokers: [topics.broker],
+          prefix: topics.prefix,
+          topics: { partitions: 1 },
+        },
       },
-    },
-  });
-  const daemon = installation.run();
-  await daemon.streaming();
-  await using connector = await SinkConnector.start({
-    broker: topics.broker,
-    topics: `${topics.prefix}${source.name}\\.public\\..*`,
-    target: target.url,
-  });
-  for (const statement of WORK) await source.query(statement);
-  for (const [table, sql] of Object.entries(ROWS)) {
-    const expected = await rowsOf(source, sql);
-    expect(expected.length > 0, table).toBe(table !== "emptied");
-    await eventually(
-      async () => {
-        const found = await rowsOf(target, sql).catch((error: unknown) => [String(error)]);
-        expect(found, `${table}: ${connector.said}`).toEqual(expected);
-      },
-      { withinMs: EQUAL_WITHIN_MS, everyMs: 500 },
-    );
-  }
-  await daemon.stop();
-});
+    });
+    const daemon = installation.run();
+    await daemon.streaming();
+    await using connector = await SinkConnector.start({
+      broker: topics.broker,
+      topics: `${topics.prefix}${source.name}\\.public\\..*`,
+      target: target.url,
+    });
+    for (const statement of WORK) await source.query(statement);
+    for (const [table, sql] of Object.entries(ROWS)) {
+      const expected = await rowsOf(source, sql);
+      expect(expected.length > 0, table).toBe(table !== "emptied");
+      await eventually(
+        async () => {
+          const found = await rowsOf(target, sql).catch((error: unknown) => [String(error)]);
+          expect(found, `${table}: ${connector.said}`).toEqual(expected);
+        },
+        { withinMs: EQUAL_WITHIN_MS, everyMs: 500 },
+      );
+    }
+    await daemon.stop();
+  },
+);
 
 async function rowsOf(database: FreshDatabase, sql: string): Promise<readonly string[]> {
   const { rows } = await database.query<{ row: string }>(`select r::text as row from (${sql}) as r order by 1`);

@@ -6,7 +6,6 @@ import { test } from "vitest";
 import { MYSQL_TYPES } from "../support/debezium/mysql-types.ts";
 import { expectSame } from "../support/debezium/scene.ts";
 import { freshMysqlDatabase, mysqlUrl } from "../support/services.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
 
 const columns = MYSQL_TYPES.map(([type], i) => `c${i} ${type}`);
 const names = MYSQL_TYPES.map((_, i) => `c${i}`).join(", ");
@@ -41,8 +40,7 @@ const WORK: readonly string[] = [
   "insert into the_end values (1)",
 ];
 
-test("records and schemas are those of Debezium's connector", async ({ skip }) => {
-  skip(!isLongForm(), "it is part of the long form");
+test("records and schemas are those of Debezium's connector", { tags: "long" }, async () => {
   await using source = await freshMysqlDatabase(mysqlUrl("mysql"));
   for (const statement of ["set time_zone = '+00:00'", ...TABLES]) await source.connection.query(statement);
   const folder = await mkdtemp(join(tmpdir(), "millrace-debezium-"));

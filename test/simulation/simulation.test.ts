@@ -3,7 +3,6 @@ import { spawn } from "node:child_process";
 import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { isLongForm } from "../support/service-suffixes.ts";
 import { mutants, mutated } from "./mutants.ts";
 import type { Plan } from "./happenings.ts";
 import { runPlan, runSeed } from "./runner.ts";
@@ -33,13 +32,12 @@ test.each(FIXED)("the fixed seeds of %s plans hold", async (size, count) => {
   expect(await simulate("--size", size, "--seeds", String(count))).toMatchObject({ code: 0 });
 });
 
-test("seeds that nobody has tried hold, and are printed", async ({ skip }) => {
-  skip(!isLongForm(), "it is part of the long form");
+test("seeds that nobody has tried hold, and are printed", { timeout: 1_200_000, tags: "long" }, async () => {
   const from = 1_000_000 + Math.floor(Math.random() * 1_000_000_000);
   const range = ["--size", "full", "--from", String(from), "--seeds", String(RANDOM_COUNT)];
   process.stdout.write(`npm run simulate -- ${range.join(" ")}\n`);
   expect(await simulate(...range)).toMatchObject({ code: 0 });
-}, 1_200_000);
+});
 
 const cases = globSync("cases/*.json", { cwd: import.meta.dirname });
 

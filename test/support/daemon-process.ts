@@ -37,6 +37,7 @@ export interface InstallationConfig {
   readonly sinks?: object;
   readonly tables?: object;
   readonly reconcile?: object;
+  readonly notify?: object;
   readonly maskKey?: string;
   readonly admin?: object;
 }

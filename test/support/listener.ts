@@ -11,6 +11,9 @@ export interface Heard {
   readonly method: string;
   readonly path: string;
   readonly authorization: string | undefined;
+  /** Of Standard Webhooks. */
+  readonly signed: Readonly<Record<string, string>>;
+  readonly text: string;
   readonly body: unknown;
 }
 
@@ -23,7 +26,12 @@ export async function listener(statusOf: (number: number) => number = () => 200)
     request.on("end", () => {
       const { method = "", url: path = "", headers } = request;
       const status = statusOf(heard.length);
-      heard.push({ method, path, authorization: headers.authorization, body: JSON.parse(text) });
+      const signed = Object.fromEntries(
+        Object.entries(headers).flatMap(([name, value]) =>
+          name.startsWith("webhook-") ? [[name, String(value)]] : [],
+        ),
+      );
+      heard.push({ method, path, authorization: headers.authorization, signed, text, body: JSON.parse(text) });
       response.writeHead(status, { connection: "close", ...(status === 302 ? { location: "/elsewhere" } : {}) }).end();
     });
   });

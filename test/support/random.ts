@@ -1,3 +1,5 @@
+import { isLongForm } from "./service-suffixes.ts";
+
 /** A small seeded generator (mulberry32), so that a failing run can be repeated by its printed seed. */
 export class Random {
   readonly seed: number;
@@ -30,6 +32,14 @@ export class Random {
     const item = items[this.below(items.length)];
     if (item === undefined) throw new Error("nothing to pick from");
     return item;
+  }
+
+  /** A third of them in the short form of a run, so that every few runs have tried each; all in the long form. */
+  some<T>(items: readonly T[]): readonly T[] {
+    const left = [...items];
+    const count = isLongForm() ? items.length : Math.ceil(items.length / 3);
+    while (left.length > count) left.splice(this.below(left.length), 1);
+    return left;
   }
 
   /** Text that does not compress, so that long ones are stored out of line. */

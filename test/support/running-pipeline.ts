@@ -29,6 +29,7 @@ export interface PipelineConfig {
   readonly sinks: Readonly<Record<string, object>>;
   readonly tables?: object;
   readonly reconcile?: object;
+  readonly notify?: object;
   readonly maskKey?: string;
   readonly admin?: object;
 }

@@ -1,7 +1,8 @@
 /**
- * Vitest's runner, with three rules more. Where a server that a file's name asks for is not there, its tests are skipped
+ * Vitest's runner, with four rules more. Where a server that a file's name asks for is not there, its tests are skipped
  * with the reason as their note; in CI they run, and fail at the first use of the server with the same reason. In the short
- * form daemons are tested on MySQL and MariaDB in turn. And a file whose tests leave something open fails.
+ * form tests with the tag "long" are skipped, and daemons are tested on MySQL and MariaDB in turn. And a file whose tests
+ * leave something open fails.
  */
 import {
   inject,
@@ -12,7 +13,7 @@ import {
   type RunnerTestSuite,
 } from "vitest";
 import { countOpen, expectNothingLeftOpen, type OpenCounts } from "./left-open.ts";
-import { isInTurn, servicesNeededBy } from "./service-suffixes.ts";
+import { isInTurn, isLongForm, LONG, servicesNeededBy } from "./service-suffixes.ts";
 import { mysqlFlavours } from "./services.ts";
 
 export default class ServiceRunner extends TestRunner {
@@ -25,6 +26,7 @@ export default class ServiceRunner extends TestRunner {
   onCollected(files: RunnerTestFile[]): void {
     for (const file of files) {
       if (isInTurn(file.filepath)) takeTurns(file);
+      if (!isLongForm()) skipLong(file);
       const reason = process.env["CI"] === "true" ? undefined : missingFor(file.filepath);
       if (reason !== undefined) skipTests(file, reason);
       // The first of these hooks runs last, after those of the file itself have closed what they opened.
@@ -62,6 +64,16 @@ function skipTests(suite: RunnerTestSuite, reason: string): void {
     if (task.type === "suite") skipTests(task, reason);
     else skipTest(task, reason);
   }
+}
+
+/** Where no test is left, the hooks of the suite have nothing to prepare. */
+function skipLong(suite: RunnerTestSuite): void {
+  for (const task of suite.tasks) {
+    if (task.type === "suite") skipLong(task);
+    else if (task.tags?.includes(LONG) === true) skipTest(task, "it is part of the long form");
+  }
+  if (!testsIn(suite).every((test) => test.mode === "skip")) return;
+  for (const list of Object.values(TestRunner.getSuiteHooks(suite))) list.length = 0;
 }
 
 function skipTest(test: RunnerTestCase, reason: string): void {

@@ -16,7 +16,9 @@ const SUFFIXES: Readonly<Record<string, Suffix>> = {
   mariadb: { always: ["mariadb"], longFormToo: [] },
   redis: { always: ["redis"], longFormToo: ["redis8", "valkey"] },
   kafka: { always: ["kafka"], longFormToo: [] },
+  ch: { always: ["clickhouse"], longFormToo: [] },
   registry: { always: ["registry"], longFormToo: [] },
+  s3: { always: ["s3"], longFormToo: [] },
   prometheus: { always: ["prometheus"], longFormToo: [] },
   chromium: { always: ["chromium"], longFormToo: [] },
   es: { always: ["elasticsearch"], longFormToo: ["elasticsearch9", "opensearch", "opensearch3"] },
@@ -24,6 +26,9 @@ const SUFFIXES: Readonly<Record<string, Suffix>> = {
 
 /** Files that measure, or fill the machine: they run after all others, two at a time. */
 export const ALONE = "alone";
+
+/** The tag of tests, suites and (`@module-tag long`) whole files that run in the long form alone. */
+export const LONG = "long";
 
 export function isLongForm(): boolean {
   return process.env["MILLRACE_TEST_LONG"] === "1";

@@ -3,8 +3,19 @@
  * alone: a database, a key prefix or an index prefix. Each is released by `await using`.
  */
 import { randomUUID } from "node:crypto";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import {
+  CreateBucketCommand,
+  DeleteBucketCommand,
+  DeleteObjectCommand,
+  GetObjectCommand,
+  ListObjectsV2Command,
+  S3Client,
+} from "@aws-sdk/client-s3";
 import { Redis } from "ioredis";
 import { inject, type TestContext } from "vitest";
+import { clickhouse as clickhouseServer } from "../../scripts/services/clickhouse.ts";
 import { elasticsearch as elasticsearchServer } from "../../scripts/services/elasticsearch.ts";
 import { kafka as kafkaServer, type KafkaOptions } from "../../scripts/services/kafka.ts";
 import { mariadb as mariadbServer } from "../../scripts/services/mariadb.ts";
@@ -21,7 +32,9 @@ import { redis as redisServer, type RedisOptions } from "../../scripts/services/
 import { postgresLine } from "../../scripts/services/postgres-version.ts";
 import { isFrom } from "../../scripts/services/server-line.ts";
 import type { SearchEngineOptions } from "../../scripts/services/search-engine.ts";
-import type { RunningService, ServiceName } from "../../scripts/services/service.ts";
+import { s3 as s3Server, S3_LOGIN } from "../../scripts/services/s3.ts";
+import type { RunningService, ServiceName, StartOptions } from "../../scripts/services/service.ts";
+import { askClickhouse } from "./clickhouse-values.ts";
 import { createFreshDatabase, type FreshDatabase, type PostgresAddress } from "./fresh-database.ts";
 import type { ProvidedService } from "./global-setup.ts";
 import { createFreshMysqlDatabase, type FreshMysqlDatabase } from "./mysql-database.ts";
@@ -61,9 +74,83 @@ export function kafkaBroker(): string {
   return new URL(provided("kafka").url).host;
 }
 
+export function clickhouseUrl(): string {
+  return provided("clickhouse").url;
+}
+
 /** The address of the shared schema registry, with the path of Confluent's interface. */
 export function registryUrl(): string {
   return provided("registry").url;
+}
+
+export interface FreshBucket extends AsyncDisposable {
+  readonly bucket: string;
+  /** For `s3` of a files sink. */
+  readonly options: {
+    readonly endpoint: string;
+    readonly region: string;
+    readonly accessKeyId: string;
+    readonly secretAccessKey: string;
+    readonly pathStyle: true;
+  };
+}
+
+/** A bucket of a test's own, by default on the shared server; emptied and removed at the end. */
+export async function freshBucket(endpoint: string = provided("s3").url): Promise<FreshBucket> {
+  const bucket = `test-${shortName()}`;
+  const options = { endpoint, region: "us-east-1", ...S3_LOGIN, pathStyle: true } as const;
+  using opened = s3Client(options);
+  await opened.client.send(new CreateBucketCommand({ Bucket: bucket }));
+  return { bucket, options, [Symbol.asyncDispose]: () => removeBucket(bucket, options) };
+}
+
+/** A client that shares nothing with the product's settings. */
+export function s3Client({ endpoint, region, accessKeyId, secretAccessKey }: FreshBucket["options"]) {
+  const credentials = { accessKeyId, secretAccessKey };
+  const client = new S3Client({ endpoint, region, credentials, forcePathStyle: true });
+  return { client, [Symbol.dispose]: () => client.destroy() };
+}
+
+/** Every object as a file below the folder. */
+export async function mirrorBucket({ bucket, options }: FreshBucket, folder: string): Promise<void> {
+  using opened = s3Client(options);
+  for (let next: string | undefined, isFirst = true; isFirst || next !== undefined; isFirst = false) {
+    const page = { Bucket: bucket, ContinuationToken: next };
+    const { Contents = [], NextContinuationToken } = await opened.client.send(new ListObjectsV2Command(page));
+    for (const { Key = "" } of Contents) {
+      const { Body } = await opened.client.send(new GetObjectCommand({ Bucket: bucket, Key }));
+      mkdirSync(dirname(join(folder, Key)), { recursive: true });
+      writeFileSync(join(folder, Key), (await Body?.transformToByteArray()) ?? "");
+    }
+    next = NextContinuationToken;
+  }
+}
+
+export async function emptyBucket({ bucket, options }: FreshBucket): Promise<void> {
+  using opened = s3Client(options);
+  const { Contents = [] } = await opened.client.send(new ListObjectsV2Command({ Bucket: bucket }));
+  for (const { Key } of Contents) await opened.client.send(new DeleteObjectCommand({ Bucket: bucket, Key }));
+}
+
+export async function removeBucket(bucket: string, options: FreshBucket["options"]): Promise<void> {
+  using opened = s3Client(options);
+  const { client } = opened;
+  for (;;) {
+    const listed = client.send(new ListObjectsV2Command({ Bucket: bucket }));
+    const { Contents = [] } = await listed.catch((error: unknown) => {
+      // A test has removed it.
+      if (error instanceof Error && error.name === "NoSuchBucket") return { Contents: null };
+      throw error;
+    });
+    if (Contents === null) return;
+    if (Contents.length === 0) break;
+    for (const { Key } of Contents) await client.send(new DeleteObjectCommand({ Bucket: bucket, Key }));
+  }
+  await client.send(new DeleteBucketCommand({ Bucket: bucket }));
+}
+
+export function ownS3(): Promise<RunningService> {
+  return s3Server.start({ own: true });
 }
 
 /** Where the browser is driven from. */
@@ -131,6 +218,10 @@ export function ownKafka(options: KafkaOptions = {}): Promise<RunningService> {
   return kafkaServer.start({ ...options, own: true });
 }
 
+export function ownClickhouse(options: StartOptions = {}): Promise<RunningService> {
+  return clickhouseServer.start({ ...options, own: true });
+}
+
 export function ownElasticsearch(options: SearchEngineOptions = {}): Promise<RunningService> {
   return elasticsearchServer.start({ ...options, own: true });
 }
@@ -170,6 +261,17 @@ export function freshIndexPrefix(url: string = elasticsearchUrl()): FreshPrefix 
         const deleted = await fetch(`${url}/${encodeURIComponent(name)}`, { method: "DELETE" });
         await deleted.body?.cancel();
       }
+    },
+  };
+}
+
+/** A database of ClickHouse for one test; dropped at the end. */
+export function freshColumns(url: string = clickhouseUrl()): FreshPrefix {
+  const prefix = `test_${shortName()}`;
+  return {
+    prefix,
+    async [Symbol.asyncDispose]() {
+      await askClickhouse(url, `DROP DATABASE IF EXISTS ${prefix} SYNC`);
     },
   };
 }

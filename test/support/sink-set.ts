@@ -7,7 +7,11 @@ import { KafkaTopics } from "./kafka-topics.ts";
 import { type TcpProxy, tcpProxy } from "./proxy.ts";
 import { isLongForm } from "./service-suffixes.ts";
 import {
+  clickhouseUrl,
   elasticsearchUrl,
+  freshColumns,
+  type FreshBucket,
+  freshBucket,
   freshDatabase,
   freshIndexPrefix,
   freshKeyPrefix,
@@ -25,12 +29,21 @@ export const KEPT_KINDS = ["postgres-soft", "postgres-history", "duckdb-soft", "
 export const LAKE_KINDS = ["ducklake", "ducklake-history"] as const;
 /** What passes changes on. Of the topics that it made, a test compares what a reader would hold. */
 export const STREAM_KINDS = ["kafka"] as const;
+/** In a database of the test's own each. */
+export const COLUMN_KINDS = ["clickhouse", "clickhouse-soft", "clickhouse-history"] as const;
 export type PlainKind = (typeof SINK_KINDS)[number];
+/** A log of changes: what a test compares are the rows that they leave. */
+export const LOG_KINDS = ["files"] as const;
+/** The same in a bucket. */
+export const BUCKET_KINDS = ["files-s3"] as const;
 export type SinkKind =
   | PlainKind
   | (typeof KEPT_KINDS)[number]
   | (typeof LAKE_KINDS)[number]
-  | (typeof STREAM_KINDS)[number];
+  | (typeof STREAM_KINDS)[number]
+  | (typeof LOG_KINDS)[number]
+  | (typeof COLUMN_KINDS)[number]
+  | (typeof BUCKET_KINDS)[number];
 
 const BATCH_ROWS = [30, 50_000, 300];
 let setCount = 0;
@@ -46,6 +59,8 @@ export class SinkSet implements AsyncDisposable {
   /** Where there is a Redis sink: its keys' prefix. */
   keyPrefix = "";
   indexPrefix = "";
+  /** Where there are files in a bucket. */
+  bucket: FreshBucket | null = null;
   /** Where there is a Kafka sink. */
   topics: KafkaTopics | null = null;
 
@@ -151,6 +166,32 @@ export class SinkSet implements AsyncDisposable {
         this.#addresses.push(() => ({ kind, url: elasticsearchUrl(), prefix: indices.prefix }));
         return;
       }
+      case "files":
+        // Files of some hundred changes, and of those that waited for a heartbeat.
+        this.config[kind] = { kind, path: "./changes", roll: { rows: 400, age: "1s" } };
+        this.#addresses.push((folder) => ({ kind, path: join(folder, "changes") }));
+        return;
+      case "clickhouse":
+      case "clickhouse-soft":
+      case "clickhouse-history": {
+        const database = freshColumns();
+        this.#owned.push(database);
+        const [kept, options] = kind === "clickhouse" ? [undefined, {}] : keptOf(kind);
+        const url = await this.#reached(kind, clickhouseUrl(), isProxied);
+        const schema = database.prefix;
+        this.config[kind] = { kind: "clickhouse", url, schema, ...options };
+        const address = { kind: "clickhouse", url: clickhouseUrl(), schema } as const;
+        this.#addresses.push(() => (kept === undefined ? address : { ...address, kept }));
+        return;
+      }
+      case "files-s3": {
+        const bucket = (this.bucket = await freshBucket());
+        this.#owned.push(bucket);
+        const path = `s3://${bucket.bucket}/changes`;
+        this.config[kind] = { kind: "files", path, s3: bucket.options, roll: { rows: 400, age: "1s" } };
+        this.#addresses.push(() => ({ kind: "files", bucket, path: "changes" }));
+        return;
+      }
       case "kafka": {
         if (isProxied) throw new Error("brokers tell clients their own addresses, not a proxy's");
         const topics = (this.topics = new KafkaTopics(this.#broker ?? kafkaBroker()));
@@ -175,6 +216,6 @@ export class SinkSet implements AsyncDisposable {
   }
 }
 
-function keptOf(kind: (typeof KEPT_KINDS)[number]): [kept: Kept, options: object] {
+function keptOf(kind: (typeof KEPT_KINDS)[number] | (typeof COLUMN_KINDS)[number]): [kept: Kept, options: object] {
   return kind.endsWith("soft") ? ["soft", { deletes: "soft" }] : ["history", { mode: "history" }];
 }

@@ -13,7 +13,6 @@ import type { AdminPort } from "../../src/ops/admin/port.ts";
 import { RateLimit, REQUESTS_AT_ONCE, REQUESTS_PER_SECOND } from "../../src/ops/admin/rate-limit.ts";
 import type { Entrance, Token } from "../../src/ops/admin/admission.ts";
 import { createLogger } from "../../src/ops/logger.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
 
 const LOOKS = "token-that-looks-0123456789abcdef";
 const ACTS = "token-that-acts-0123456789abcdefg";
@@ -300,19 +299,22 @@ describe("over TCP", () => {
     expect(status).toBe(431);
   });
 
-  test("a request that arrives too slowly is cut, and a look that takes too long says so", async ({ skip }) => {
-    skip(!isLongForm(), "it is part of the long form");
-    const { app } = served(OPEN, { status: async () => await new Promise<never>(() => {}) });
-    await app.listen({ host: "127.0.0.1", port: 0 });
-    const port = Number(new URL(app.listeningOrigin).port);
-    const slow = connect({ host: "127.0.0.1", port });
-    slow.write("GET /healthz HTTP/1.1\r\nhost: localhost\r\n");
-    const [first] = await Promise.all([once(slow, "data"), once(slow, "close")]);
-    expect(String(first)).toContain("408 Request Timeout");
-    const answer = await fetch(`http://127.0.0.1:${port}/api/v1/status`);
-    expect([answer.status, await answer.json()]).toEqual([503, failure("MR1153")]);
-    await app.close();
-  });
+  test(
+    "a request that arrives too slowly is cut, and a look that takes too long says so",
+    { tags: "long" },
+    async () => {
+      const { app } = served(OPEN, { status: async () => await new Promise<never>(() => {}) });
+      await app.listen({ host: "127.0.0.1", port: 0 });
+      const port = Number(new URL(app.listeningOrigin).port);
+      const slow = connect({ host: "127.0.0.1", port });
+      slow.write("GET /healthz HTTP/1.1\r\nhost: localhost\r\n");
+      const [first] = await Promise.all([once(slow, "data"), once(slow, "close")]);
+      expect(String(first)).toContain("408 Request Timeout");
+      const answer = await fetch(`http://127.0.0.1:${port}/api/v1/status`);
+      expect([answer.status, await answer.json()]).toEqual([503, failure("MR1153")]);
+      await app.close();
+    },
+  );
 
   test("no answer is kept, framed, sniffed or read by another page", async () => {
     const { headers } = await served(OPEN).app.inject("/api/v1/status");

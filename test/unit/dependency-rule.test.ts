@@ -21,10 +21,12 @@ const coreAndOwnFolder = (file: string) => new RegExp(`${CORE}|^${folderOf(file)
 const DRIVERS: Readonly<Record<string, readonly string[]>> = {
   postgres: ["pg", "pg-logical-replication"],
   mysql: ["mysql2"],
+  clickhouse: ["@clickhouse/client"],
   duckdb: ["@duckdb/node-api"],
   elasticsearch: ["@elastic/transport"],
   redis: ["ioredis"],
   kafka: ["@platformatic/kafka", "undici"],
+  files: ["@duckdb/node-api", "@aws-sdk/client-s3"],
 };
 
 const RULES: readonly Rule[] = [

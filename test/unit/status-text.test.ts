@@ -121,7 +121,7 @@ test("many suspended tables still leave the figures on the screen", () => {
   }));
   const written = text({ tables: { aside } });
   expect(written).toContain("! table public.t0 is suspended, its changes are passed over: MR1303");
-  expect(written).toContain("55 more tables are suspended");
+  expect(written).toContain("55 more tables suspended");
 });
 
 test("a first copy that runs is progress, not trouble", () => {
@@ -164,7 +164,7 @@ test("a table that can't be read: for whom, why, since when, and that it is trie
       "    -> Look who holds the table.",
   );
   const many = attention(text({ tables: { unreadable: Array.from({ length: 40 }, () => one) } }));
-  expect(many).toContain("! 35 more tables can't be read\n    -> millrace status --json");
+  expect(many).toContain("! 35 more tables that can't be read\n    -> millrace status --json");
 });
 
 test("what is read beside the stream: how far each is, since when, and the list's command for the rest", () => {
@@ -214,7 +214,9 @@ test("drift that no later comparison of everything has found gone is something t
   const drift = { ...COMPARED, missing: 3, different: 2, repaired: 5, drift: true, alarm: true };
   const written = text({ reconcile: { last: COMPARED, next: null, drift, failure: null } });
   expect(written).not.toContain("all is well");
-  expect(attention(written)).toContain("5 rows differed, 5 repaired in the comparison 60 min ago");
+  expect(attention(written)).toContain(
+    "5 rows differed, 5 repaired in the comparison 20261120T020000000Z-a1 (60 min ago; no full comparison since then was without drift)",
+  );
   expect(attention(written)).toContain(`millrace report show ${COMPARED.id}`);
 });
 
@@ -261,6 +263,7 @@ describe("as an exit code", () => {
       { tables: { unreadable: [{ table: "public.t", sinks: ["a"], since: "", error: refused }] } },
       3,
     ],
+    ["a long transaction", { source: { hints: ["process 7 has had a transaction open for 9 min"] } }, 0],
     ["log that is nearly gone", { source: { warnings: ["only 3 MB of log are left"] } }, 3],
     ["a login that is refused", { source: { error: refused, needsPerson: true } }, 3],
     ["a source that comes back by itself", { source: { error: refused } }, 0],

@@ -1,21 +1,37 @@
+import { Webhook } from "standardwebhooks";
 import { expect, test } from "vitest";
 import { webhook } from "../../src/ops/webhook.ts";
 import { listener } from "../support/listener.ts";
 
 const NEVER = new AbortController().signal;
+const MESSAGE = { event: "drift", id: "20261120T020000000Z-a1" };
+const PLAIN = { key: null, redact: (json: string) => json };
+
+test("a signed message is what another implementation of Standard Webhooks takes, and nothing that was changed is", async () => {
+  await using listening = await listener();
+  const secret = `whsec_${Buffer.from("0123456789abcdef0123456789abcdef").toString("base64")}`;
+  const key = Buffer.from(secret.slice("whsec_".length), "base64");
+  await webhook({ url: listening.url, key, redact: (json) => json.replace("drift", "***") })(MESSAGE, NEVER);
+  const [heard] = listening.heard;
+  expect(heard?.body).toEqual({ ...MESSAGE, event: "***" });
+  const verifier = new Webhook(secret);
+  expect(verifier.verify(heard!.text, heard!.signed)).toEqual(heard!.body);
+  expect(() => verifier.verify(`${heard!.text} `, heard!.signed)).toThrow();
+});
 
 test("a message is sent again until it is taken", async () => {
   await using listening = await listener((number) => [503, 429, 204][number] ?? 500);
   const url = listening.url.replace("http://", "http://me:s%40cret@");
-  await webhook(`${url}/hook?key=1`)({ event: "drift" }, NEVER);
+  await webhook({ ...PLAIN, url: `${url}/hook?key=1` })(MESSAGE, NEVER);
   const authorization = `Basic ${Buffer.from("me:s@cret").toString("base64")}`;
-  const message = { method: "POST", path: "/hook?key=1", authorization, body: { event: "drift" } };
-  expect(listening.heard).toEqual([message, message, message]);
+  const message = { method: "POST", path: "/hook?key=1", authorization, body: MESSAGE };
+  expect(listening.heard).toMatchObject([message, message, message]);
+  expect(new Set(listening.heard.map(({ signed }) => signed["webhook-id"]))).toEqual(new Set([MESSAGE.id]));
 });
 
 test.each([401, 404, 302])("status %i is not asked again, and leads nowhere else", async (status) => {
   await using listening = await listener(() => status);
-  const sent = webhook(`${listening.url}/very-secret`)({}, NEVER);
+  const sent = webhook({ ...PLAIN, url: `${listening.url}/very-secret` })(MESSAGE, NEVER);
   await expect(sent).rejects.toMatchObject({
     code: "MR1158",
     kind: "fatal",
@@ -28,7 +44,7 @@ test.each([401, 404, 302])("status %i is not asked again, and leads nowhere else
 test("whoever stops does not wait for one who does not answer", async () => {
   await using listening = await listener(() => 503);
   const stopping = new AbortController();
-  const sent = webhook(listening.url)({}, stopping.signal);
+  const sent = webhook({ ...PLAIN, url: listening.url })(MESSAGE, stopping.signal);
   stopping.abort();
   await expect(sent).rejects.toThrow();
 });

@@ -4,36 +4,37 @@
  */
 import Table from "cli-table3";
 import type { ReportSummary } from "../../core/contracts/reconciliation.ts";
-import type { StoredError } from "../../core/contracts/state-store.ts";
+import type { Concern } from "../../core/concerns/concern.ts";
 import type { SinkStatus, SnapshotStatus, StatusDocument } from "../../core/contracts/status.ts";
+import { concernsOf } from "../../ops/concerns.ts";
+import { bytes, count, seconds, span } from "../../ops/figures.ts";
 
-/** A streaming sink is mentioned when it is this far behind. */
-const SLOW_SECONDS = 30;
 /** A longer list of tables is only counted. */
 const LISTED_COUNT_MAX = 5;
-
-/** A problem, and what to do about it. */
-interface Matter {
-  readonly what: string;
-  readonly todo: string | null;
-}
+const MORE: Readonly<Record<string, string>> = {
+  "table.suspended": "suspended",
+  "table.suspended-in-sink": "suspended in a sink",
+  "table.unreadable": "that can't be read",
+};
 
 export function statusText(status: StatusDocument, nowMs: number): string {
-  const { head, matters, source, rest } = statusParts(status, nowMs);
-  return [...head, ...matters, ...(matters.length === 0 ? [] : [""]), ...source, sinkTable(status.sinks), ...rest].join(
-    "\n",
-  );
+  const { head, concerns, source, rest } = statusParts(status, nowMs);
+  return [
+    ...head,
+    ...concerns,
+    ...(concerns.length === 0 ? [] : [""]),
+    ...source,
+    sinkTable(status.sinks),
+    ...rest,
+  ].join("\n");
 }
 
-/** The lines of `status` but for the sinks' table. No matters: nothing needs a look, and the head says so. */
+/** The lines of `status` but for the sinks' table. No concerns: nothing needs a look, and the head says so. */
 export function statusParts(status: StatusDocument, nowMs: number) {
-  const found = mattersOf(status, nowMs);
+  const concerns = concernsOf(status);
   return {
-    head: [headline(status, nowMs), ...(found.length === 0 ? [inOrder(status)] : ["", "to look at:"])],
-    matters: found.flatMap(({ what, todo }) => [
-      `  ! ${indented(what)}`,
-      ...(todo === null ? [] : [`    -> ${indented(todo)}`]),
-    ]),
+    head: [headline(status, nowMs), ...(concerns.length === 0 ? [inOrder(status)] : ["", "to look at:"])],
+    concerns: concernLines(concerns, nowMs),
     source: [sourceLine(status), ...copyLine(status)],
     rest: [...tableLines(status, nowMs), ...comparisonLine(status, nowMs)],
   };
@@ -50,131 +51,26 @@ function inOrder({ phase, sinks }: StatusDocument): string {
   return `all is well: ${sinks.length === 1 ? "the sink follows" : `${sinks.length} sinks follow`}`;
 }
 
-function mattersOf(status: StatusDocument, nowMs: number): readonly Matter[] {
-  const { source, sinks, tables, daemon, heldBy, phase } = status;
-  const matters: Matter[] = [];
-  if (heldBy !== undefined) {
-    matters.push({ what: `the lease is held by ${heldBy}`, todo: "millrace status, there" });
-  } else if (daemon === null) {
-    const what = "nothing is copied while no daemon runs, and the source keeps its log until one does";
-    matters.push({ what, todo: "millrace run (its log says why it ended)" });
-  }
-  if (status.state.error !== null)
-    matters.push(failure("the state can't be written, and nothing is acknowledged", status.state.error, nowMs));
-  if (source.error !== null) matters.push(failure("the source", source.error, nowMs));
-  else if (source.needsPerson) matters.push({ what: "the source waits for you", todo: "millrace check" });
-  else if (phase === "streaming" && !source.up)
-    matters.push({
-      what: "the source does not tell its position now; lags and what it keeps are not known",
-      todo: null,
-    });
-  if (source.goneBack !== null) {
-    const { sinks: late, until, error } = source.goneBack;
-    const what = `the stream went back for ${late.join(", ")}; the other sinks wait until it is at ${until} again`;
-    matters.push(failure(what, error, nowMs));
-  }
-  for (const warning of source.warnings) matters.push({ what: `source: ${warning}`, todo: null });
-  for (const sink of sinks) matters.push(...sinkMatters(status, sink, nowMs));
-  for (const { table, error } of tables.aside.slice(0, LISTED_COUNT_MAX))
-    matters.push(failure(`table ${table} is suspended, its changes are passed over`, error, nowMs));
-  if (tables.aside.length > LISTED_COUNT_MAX)
-    matters.push({
-      what: `${tables.aside.length - LISTED_COUNT_MAX} more tables are suspended`,
-      todo: "millrace status --json",
-    });
-  matters.push(...suspendedMatters(status, nowMs), ...unreadableMatters(status, nowMs), ...driftMatter(status, nowMs));
-  const unfinished = status.reconcile.failure ?? null;
-  if (unfinished !== null) matters.push(failure("the last planned comparison did not end", unfinished, nowMs));
-  return matters;
-}
-
-function suspendedMatters({ tables: { suspended } }: StatusDocument, nowMs: number): readonly Matter[] {
-  const matters = suspended.slice(0, LISTED_COUNT_MAX).map(({ table, sink, error }): Matter => {
-    const { what, todo } = failure(`table ${table} is suspended in sink ${sink}, which lacks it`, error, nowMs);
-    const back = `millrace snapshot start --tables ${table} --sink ${sink}`;
-    return { what, todo: todo === null ? back : `${todo}${todo.includes("snapshot start") ? "" : `; then ${back}`}` };
+/** Of each kind the first ones, then how many more there are. */
+function concernLines(concerns: readonly Concern[], nowMs: number): readonly string[] {
+  return [...Map.groupBy(concerns, ({ kind }) => kind)].flatMap(([kind, all]) => {
+    const isLong = all.length > LISTED_COUNT_MAX && kind in MORE;
+    const lines = all.slice(0, isLong ? LISTED_COUNT_MAX : all.length).flatMap((one) => linesOf(one, nowMs));
+    if (!isLong) return lines;
+    const rest = `${count(all.length - LISTED_COUNT_MAX, "more table")} ${MORE[kind]}`;
+    return [...lines, `  ! ${rest}`, "    -> millrace status --json"];
   });
-  const rest = suspended.length - matters.length;
-  if (rest > 0)
-    matters.push({ what: `${count(rest, "more table")} suspended in a sink`, todo: "millrace status --json" });
-  return matters;
 }
 
-/** Also after a repair: the cause of the difference may still be there. */
-function driftMatter({ reconcile: { drift } }: StatusDocument, nowMs: number): readonly Matter[] {
-  if (drift === null || drift === undefined) return [];
-  const differed = drift.missing + drift.extra + drift.different;
-  const repaired = drift.repaired === 0 ? "" : `, ${drift.repaired.toLocaleString("en-US")} repaired`;
-  const ago = span(nowMs - Date.parse(drift.finishedAt));
-  const since = "no full comparison since then was without drift";
-  const what = `${count(differed, "row")} differed${repaired} in the comparison ${ago} ago; ${since}`;
-  return [{ what, todo: `millrace report show ${drift.id}, then millrace reconcile` }];
-}
-
-function unreadableMatters({ tables: { unreadable } }: StatusDocument, nowMs: number): readonly Matter[] {
-  const matters: Matter[] = unreadable.slice(0, LISTED_COUNT_MAX).map(({ table, sinks, since, error }) => {
-    const tried = `for ${span(nowMs - Date.parse(since))}, last tried ${span(nowMs - Date.parse(error.at))} ago`;
-    const why = `${error.code} ${error.message} (${tried}; it is tried again by itself)`;
-    return {
-      what: `table ${table} can't be read for ${sinks.join(", ")}: ${why}`,
-      todo: error.hint ?? pageOf(error.code),
-    };
-  });
-  const rest = unreadable.length - matters.length;
-  if (rest > 0) matters.push({ what: `${count(rest, "more table")} can't be read`, todo: "millrace status --json" });
-  return matters;
-}
-
-function sinkMatters({ source, daemon, sinks }: StatusDocument, sink: SinkStatus, nowMs: number): readonly Matter[] {
-  const { name, state, error, lagSeconds, catchingUp, deadLetters } = sink;
-  const matters: Matter[] = [];
-  const kept = source.retainedBytes === null ? "" : ` (${bytes(source.retainedBytes)} by now)`;
-  if (state === "paused" && error === null) {
-    const what = `sink ${name} is paused; the source keeps its log for it${kept}`;
-    matters.push({ what, todo: `millrace resume --sink ${name}` });
-  } else if (error !== null) {
-    matters.push(sinkFailure(sink, error, daemon !== null, nowMs));
-  } else if (state === "failed" || sink.needsPerson) {
-    matters.push({ what: `sink ${name} is ${state} and waits for you`, todo: `millrace resume --sink ${name}` });
-  } else if (daemon !== null && catchingUp) {
-    const others = sinks.some(({ waitsFor }) => waitsFor.includes(name)) ? "wait for it" : "are not held up";
-    matters.push({ what: `sink ${name} catches up, ${behind(sink)}; the others ${others}`, todo: null });
-  } else if (state === "streaming" && (lagSeconds ?? 0) > SLOW_SECONDS) {
-    const todo = "check the load of that server: it writes rows more slowly than they arrive";
-    matters.push({ what: `sink ${name} is slow, ${behind(sink)}`, todo });
-  }
-  if (deadLetters > 0) {
-    const what = `sink ${name} refused ${count(deadLetters, "row")}, kept as dead letters: the sink lacks them`;
-    matters.push({ what, todo: `millrace dlq list --sink ${name}` });
-  }
-  return matters;
-}
-
-function sinkFailure(sink: SinkStatus, error: StoredError, isRunning: boolean, nowMs: number): Matter {
-  // A stored error does not tell whether it would have passed by itself or needs somebody.
-  if (!isRunning && sink.state === "failed") return failure(`sink ${sink.name} did not take rows last`, error, nowMs);
-  if (sink.state === "failed") return failure(`sink ${sink.name} has failed and waits for you`, error, nowMs);
-  if (sink.state !== "retrying") return failure(`sink ${sink.name} is ${sink.state}`, error, nowMs);
-  const { code, message, hint, at } = error;
-  const after = sink.needsPerson
-    ? "it waits for you, and goes on by itself once that is done"
-    : "it catches up by itself";
-  const tried = `last tried ${span(nowMs - Date.parse(at))} ago; ${after}`;
-  // There is no lag to show for a sink that was never reached.
-  const lag = sink.lagSeconds === null && sink.lagBytes === null ? "" : `, ${behind(sink)}`;
-  return {
-    what: `sink ${sink.name} does not take rows${lag}: ${code} ${message} (${tried})`,
-    todo: hint ?? pageOf(code),
-  };
-}
-
-function failure(what: string, { code, message, hint, at }: StoredError, nowMs: number): Matter {
-  return { what: `${what}: ${code} ${message} (${span(nowMs - Date.parse(at))} ago)`, todo: hint ?? pageOf(code) };
-}
-
-/** For an error without a hint of its own. */
-function pageOf(code: string): string {
-  return `millrace explain ${code}`;
+function linesOf({ what, code, message, since, lastTried, meanwhile, fix }: Concern, nowMs: number): readonly string[] {
+  const ago = (at: string) => span(nowMs - Date.parse(at));
+  const times = [
+    ...(since === null ? [] : [lastTried === null ? `${ago(since)} ago` : `for ${ago(since)}`]),
+    ...(lastTried === null ? [] : [`last tried ${ago(lastTried)} ago`]),
+  ].join(", ");
+  const more = [times, meanwhile ?? ""].filter((part) => part !== "").join("; ");
+  const text = `${what}${code === null ? "" : `: ${code} ${message}`}${more === "" ? "" : ` (${more})`}`;
+  return [`  ! ${indented(text)}`, ...(fix === null ? [] : [`    -> ${indented(fix)}`])];
 }
 
 function sourceLine({ source }: StatusDocument): string {
@@ -273,34 +169,6 @@ function readingLine({ tableId, sink, rowsDone, startedAt, resumedCount }: Snaps
   return `  ${tableId} for ${sink}: ${count(rowsDone, "row")} read${since}${resumed}`;
 }
 
-function behind({ lagSeconds, lagBytes }: SinkStatus): string {
-  return `${seconds(lagSeconds)} and ${bytes(lagBytes)} of log behind`;
-}
-
 function indented(text: string): string {
   return text.replaceAll("\n", "\n    ");
-}
-
-function count(value: number, noun: string): string {
-  return `${value.toLocaleString("en-US")} ${noun}${value === 1 ? "" : "s"}`;
-}
-
-export function seconds(value: number | null): string {
-  if (value === null) return "-";
-  return value < 10 ? `${value.toFixed(1)} s` : span(value * 1000);
-}
-
-function span(ms: number): string {
-  const s = Math.max(0, Math.round(ms / 1000));
-  if (s < 120) return `${s} s`;
-  if (s < 7200) return `${Math.floor(s / 60)} min`;
-  if (s < 172_800) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
-  return `${Math.floor(s / 86_400)} days`;
-}
-
-export function bytes(value: number | null): string {
-  if (value === null) return "-";
-  const units = ["B", "KB", "MB", "GB", "TB"];
-  const power = value < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(value) / 10));
-  return `${power === 0 ? value : (value / 1024 ** power).toFixed(1)} ${units[power]}`;
 }

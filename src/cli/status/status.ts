@@ -2,13 +2,14 @@ import type { Config } from "../../config/config.ts";
 import { NOT_COUNTED } from "../../core/contracts/source-counters.ts";
 import type { SinkStatus, StatusDocument } from "../../core/contracts/status.ts";
 import { isRunning, snapshotStatus } from "../../runtime/snapshot/snapshots.ts";
+import { concernsOf, needsPerson } from "../../ops/concerns.ts";
 import { openState } from "../../state/open.ts";
 import { SILENT } from "../../core/contracts/telemetry.ts";
 import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
 import { EXIT, type ExitCode } from "../exit-codes.ts";
 import { liveHolder } from "../read-state.ts";
-import { hasLeft, pastOf } from "../../reconcile/report/past.ts";
+import { pastOf } from "../../reconcile/report/past.ts";
 import { lineageText, storedLineage } from "./lineage.ts";
 import { statusText } from "./status-text.ts";
 
@@ -37,19 +38,8 @@ export function addStatus({ program, action }: CommandLine): void {
 
 /** For monitors: 0 all is well, 3 somebody has to act, 1 no daemon runs here and the lease names none elsewhere. */
 export function exitCodeOf(status: StatusDocument): ExitCode {
-  const { daemon, heldBy, source, sinks, tables, reconcile, state } = status;
-  if (daemon === null && heldBy === undefined) return EXIT.failed;
-  const needsPerson =
-    source.needsPerson ||
-    source.warnings.length > 0 ||
-    state.error !== null ||
-    tables.aside.length > 0 ||
-    tables.suspended.length > 0 ||
-    tables.unreadable.length > 0 ||
-    sinks.some((sink) => sink.needsPerson || sink.state === "failed" || sink.deadLetters > 0) ||
-    (reconcile.failure ?? null) !== null ||
-    (reconcile.drift !== null && hasLeft(reconcile.drift));
-  return needsPerson ? EXIT.drift : EXIT.done;
+  if (status.daemon === null && status.heldBy === undefined) return EXIT.failed;
+  return needsPerson(concernsOf(status)) ? EXIT.drift : EXIT.done;
 }
 
 /** Of the running daemon; without one, what the state store knows. */
@@ -89,7 +79,7 @@ async function storedStatus(config: Config): Promise<StatusDocument> {
     const suspended = (await state.suspensions.list()).map(({ tableId, ...rest }) => ({ table: tableId, ...rest }));
     const open = await state.refills.list();
     const heldBy = await liveHolder(state);
-    return {
+    const stored: StatusDocument = {
       name: config.name,
       phase: "stopped",
       source: {
@@ -124,6 +114,7 @@ async function storedStatus(config: Config): Promise<StatusDocument> {
       state: { error: null },
       ...(heldBy === null ? {} : { heldBy }),
     };
+    return { ...stored, concerns: concernsOf(stored) };
   } finally {
     await source.close();
     await state.close();

@@ -130,7 +130,10 @@ export interface LogHealth {
   readonly safeBytes: number | null;
   /** Seconds until it may drop log that we still need; null or absent: not by time. */
   readonly safeSeconds?: number | null;
+  /** Dangers to the log that we still need: somebody has to act. */
   readonly warnings: readonly string[];
+  /** What may become a danger; absent: nothing. */
+  readonly hints?: readonly string[];
   /** The counters that the source has; absent: none. */
   readonly counts?: Partial<SourceCounts>;
 }

@@ -143,6 +143,11 @@ export interface ReportSummary {
   readonly repaired: number;
 }
 
+/** Whether differing rows were left unrepaired. */
+export function hasLeft({ missing, extra, different, repaired }: ReportSummary): boolean {
+  return missing + extra + different > repaired;
+}
+
 export function summaryOf({ tables, notComparable, aside, ...found }: ReconcileDocument): ReportSummary {
   const { id, name, startedAt, finishedAt, drift, alarm, whole = false, part } = found;
   const sum = (of: "compared" | "repaired" | "deadLetters" | DriftKind): number =>

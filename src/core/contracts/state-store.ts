@@ -1,4 +1,5 @@
 import type { AuditStore } from "../audit/audit-store.ts";
+import type { NoticeStore } from "../concerns/concern.ts";
 import type { Completeness, CompleteTables } from "../checkpoint/completeness.ts";
 import type { Accord, Bond } from "../checkpoint/bond.ts";
 import type { Position } from "../model/position.ts";
@@ -24,6 +25,7 @@ export interface StateStore {
   readonly reports: ReportStore;
   readonly comparisons: ComparisonStore;
   readonly audit: AuditStore;
+  readonly notices: NoticeStore;
   /** The whole content as of one moment: what another machine needs to continue. */
   dump(): Promise<StateDump>;
   /** Replaces the whole content by a dump. Only for the holder of the lease, who then releases it. */

@@ -1,3 +1,4 @@
+import type { Concern } from "../concerns/concern.ts";
 import type { SourceCounts } from "./source-counters.ts";
 import type { ReportSummary } from "./reconciliation.ts";
 import type { Refill, StoredError } from "./state-store.ts";
@@ -8,6 +9,10 @@ export interface StatusDocument extends PipelineStatus {
   /** Why the state can't be written now; null if it can. */
   readonly state: { readonly error: StoredError | null };
   readonly reconcile: ComparisonStatus;
+  /** Why the receiver of `notify.webhook` could not be told last; null: it was, or nobody is to be told. */
+  readonly notify?: { readonly error: StoredError | null };
+  /** What is not well. Nothing: all is well. Absent from a daemon of an earlier version. */
+  readonly concerns?: readonly Concern[];
 }
 
 export interface ComparisonStatus {
@@ -55,7 +60,10 @@ export interface SourceStatus extends SourceCounts {
   readonly safeBytes: number | null;
   /** Seconds until the source may drop log that a sink still needs; null: not by time. */
   readonly safeSeconds: number | null;
+  /** Dangers to the log that a sink still needs. */
   readonly warnings: readonly string[];
+  /** What may become a danger. Absent from a daemon of an earlier version. */
+  readonly hints?: readonly string[];
   readonly error: StoredError | null;
   /** True if the stream waits for somebody to act. */
   readonly needsPerson: boolean;

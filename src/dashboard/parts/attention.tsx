@@ -1,7 +1,12 @@
-import type { Concern } from "../attention.ts";
-import { many } from "../format.ts";
+import type { Concern } from "../../core/concerns/concern.ts";
+import { ago, many } from "../format.ts";
 
-export function Attention({ concerns }: { readonly concerns: readonly Concern[] }) {
+interface Props {
+  readonly concerns: readonly Concern[];
+  readonly nowMs: number;
+}
+
+export function Attention({ concerns, nowMs }: Props) {
   const acts = concerns.filter(({ level }) => level === "act").length;
   return (
     <section
@@ -19,20 +24,43 @@ export function Attention({ concerns }: { readonly concerns: readonly Concern[] 
         <p>Every sink follows the source, and nothing waits for a person.</p>
       ) : (
         <ul>
-          {concerns.map(({ level, what, why, fix, part }) => (
-            <li key={`${what} ${why ?? ""}`}>
-              <span class={`pill ${level === "act" ? "bad" : "warning"}`}>{level === "act" ? "act" : "watch"}</span>
-              <div>
-                <a href={`#${part}`}>
-                  <bdi>{what}</bdi>
-                </a>
-                {why !== null && <p class="soft">{why}</p>}
-                {fix !== null && <p>→ {fix}</p>}
-              </div>
-            </li>
-          ))}
+          {concerns
+            .toSorted((a, b) => Number(b.level === "act") - Number(a.level === "act"))
+            .map((concern) => (
+              <Item key={concern.id} concern={concern} nowMs={nowMs} />
+            ))}
         </ul>
       )}
     </section>
   );
+}
+
+function Item({ concern, nowMs }: { readonly concern: Concern; readonly nowMs: number }) {
+  const { level, kind, what, code, message, since, lastTried, meanwhile, fix } = concern;
+  const more = [
+    ...(code === null ? [] : [`${code} ${message ?? ""}`]),
+    ...(since === null ? [] : [`since ${ago(since, nowMs)}`]),
+    ...(lastTried === null ? [] : [`last tried ${ago(lastTried, nowMs)}`]),
+    ...(meanwhile === null ? [] : [meanwhile]),
+  ].join("; ");
+  return (
+    <li>
+      <span class={`pill ${level === "act" ? "bad" : "warning"}`}>{level}</span>
+      <div>
+        <a href={`#${partOf(kind)}`}>
+          <bdi>{what.charAt(0).toUpperCase() + what.slice(1)}</bdi>
+        </a>
+        {more !== "" && <p class="soft">{more}</p>}
+        {fix !== null && <p>→ {fix}</p>}
+      </div>
+    </li>
+  );
+}
+
+/** The part of the page that shows more. */
+function partOf(kind: string): string {
+  if (kind === "sink.dead-letters") return "letters";
+  if (kind.startsWith("sink.")) return "sinks";
+  if (kind.startsWith("table.")) return "tables";
+  return kind.startsWith("comparison.") ? "proof" : "offsets";
 }

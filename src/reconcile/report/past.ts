@@ -1,5 +1,5 @@
 /** Conclusions from past comparisons, newest first. */
-import type { ReportSummary } from "../../core/contracts/reconciliation.ts";
+import { hasLeft, type ReportSummary } from "../../core/contracts/reconciliation.ts";
 import type { ComparisonStatus } from "../../core/contracts/status.ts";
 import { PART_COUNT } from "../rows/rotation.ts";
 
@@ -43,11 +43,6 @@ export function openDrift(reports: readonly ReportSummary[]): ReportSummary | nu
     if (isOfAll(report)) break;
   }
   return newest;
-}
-
-/** Whether differing rows were left unrepaired. */
-export function hasLeft({ missing, extra, different, repaired }: ReportSummary): boolean {
-  return missing + extra + different > repaired;
 }
 
 /** Whether everything was requested and compared, and nothing differs. */

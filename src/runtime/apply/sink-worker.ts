@@ -15,7 +15,7 @@ import type { SinkSteps } from "./sink-steps.ts";
 import type { Work } from "./work.ts";
 
 /** Errors of targets, classified or not. */
-const OF_CONNECTORS = /^MR(3\d{3}|1304)$/;
+const OF_CONNECTORS = /^MR([34]\d{3}|1304)$/;
 /** The time that a step in flight still gets when its sink is stopped, paused or detached. */
 const STEP_GRACE_MS = 5_000;
 

@@ -71,6 +71,7 @@ export class PostgresState implements LeaseStore {
       reports: wrapped(local.reports),
       comparisons: wrapped(local.comparisons),
       audit: wrapped(local.audit),
+      notices: wrapped(local.notices),
       dump: () => this.#dump(),
       restore: (dump) => this.#restore(dump),
       remove: () => this.#remove(),

@@ -6,6 +6,7 @@ import { makeFolder } from "../../core/folder.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
 import { stateError } from "../errors.ts";
 import { SqliteAudit } from "./stores/audit.ts";
+import { SqliteNotices } from "./stores/notices.ts";
 import { SqliteBonds } from "./stores/bonds.ts";
 import { SqliteComparisons } from "./stores/comparisons.ts";
 import { Connection } from "./connection.ts";
@@ -71,6 +72,7 @@ export function assemble(connection: Connection): StateStore {
     reports: new SqliteReports(connection),
     comparisons: new SqliteComparisons(connection),
     audit: new SqliteAudit(connection),
+    notices: new SqliteNotices(connection),
     dump: async () => connection.dump(),
     restore: async (dump) => connection.restore(dump),
     remove: async () => connection.remove(),

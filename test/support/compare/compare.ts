@@ -8,9 +8,11 @@
  */
 import { Client } from "pg";
 import { temporaryFolder } from "../temporary-folder.ts";
+import { clickhouseReader, type ClickhouseSinkAddress } from "./clickhouse.ts";
 import { duckdbReader, type DuckdbSinkAddress, lakeReader, type LakeSinkAddress } from "./duckdb.ts";
 import { elasticsearchReader, type ElasticsearchSinkAddress } from "./elasticsearch.ts";
 import { postgresReader, type PostgresSinkAddress } from "./postgres.ts";
+import { filesReader, type FilesSinkAddress } from "./files.ts";
 import { Findings, type TableDifference } from "./findings.ts";
 import { kafkaReader, type KafkaSinkAddress } from "./kafka.ts";
 import { describeMysqlTable, openMysql, readMysqlRows } from "./mysql-source.ts";
@@ -22,8 +24,10 @@ import { type Cells, describeTable, PRINTING, readRows, type SourceTable, type T
 export type { TableDifference, TableName };
 
 export type SinkAddress =
+  | ClickhouseSinkAddress
   | DuckdbSinkAddress
   | ElasticsearchSinkAddress
+  | FilesSinkAddress
   | KafkaSinkAddress
   | LakeSinkAddress
   | PostgresSinkAddress
@@ -51,12 +55,16 @@ export function isEqual({ missing, extra, different }: TableDifference): boolean
 
 function openSink(sink: SinkAddress): Promise<SinkReader> {
   switch (sink.kind) {
+    case "clickhouse":
+      return clickhouseReader(sink);
     case "duckdb":
       return duckdbReader(sink);
     case "ducklake":
       return lakeReader(sink);
     case "elasticsearch":
       return elasticsearchReader(sink);
+    case "files":
+      return filesReader(sink);
     case "kafka":
       return kafkaReader(sink);
     case "postgres":

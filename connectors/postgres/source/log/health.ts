@@ -47,6 +47,7 @@ export async function readHealth(context: SourceContext, signal: AbortSignal): P
     retainedBytes: Math.max(0, Number(row.retained ?? 0)),
     safeBytes: row.safe === null ? null : Number(row.safe),
     warnings: warningsOf(context, row),
+    hints: hintsOf(context, row),
   };
 }
 
@@ -65,20 +66,25 @@ function warningsOf(context: SourceContext, row: HealthRow): string[] {
       `only ${Math.max(0, Math.floor(Number(row.safe) / 1024 ** 2))} MB of log are left before the server gives up the slot: raise max_slot_wal_keep_size, or bring the sinks that are behind up to date`,
     );
   }
+  return warnings;
+}
+
+function hintsOf(context: SourceContext, row: HealthRow): string[] {
+  const hints: string[] = [];
   if (row.idle_timeout !== null && row.idle_timeout !== "0") {
-    warnings.push(`the server gives up slots that are unused for ${row.idle_timeout} (idle_replication_slot_timeout)`);
+    hints.push(`the server gives up slots that are unused for ${row.idle_timeout} (idle_replication_slot_timeout)`);
   }
   if (row.wal_status !== null && row.confirmed === null && row.old_pid !== null) {
-    warnings.push(
+    hints.push(
       `the slot ${context.slot} is not finished before the transactions have ended that were open when it was begun; the oldest is that of process ${row.old_pid} (${ownerOf(row)}), ${Math.floor(row.old_seconds ?? 0)} s old`,
     );
   }
   if (row.old_pid !== null && (row.old_seconds ?? 0) > OLD_TRANSACTION_SECONDS) {
-    warnings.push(
+    hints.push(
       `process ${row.old_pid} (${ownerOf(row)}) has had a transaction open for ${Math.floor((row.old_seconds ?? 0) / 60)} min: the server keeps the log from its start on; end it there, or by SELECT pg_terminate_backend(${row.old_pid})`,
     );
   }
-  return warnings;
+  return hints;
 }
 
 /**

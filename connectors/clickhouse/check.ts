@@ -1,0 +1,106 @@
+import type { Finding, TableName } from "../../src/core/contracts/connector.ts";
+import { failed, ok } from "../kit/findings.ts";
+import { Client } from "./client.ts";
+import { classify } from "./errors.ts";
+import { databasesOf, PRIVILEGES } from "./grants.ts";
+import { META_DATABASE, quoteIdentifier, targetOf } from "./names.ts";
+import type { ClickhouseSinkSettings } from "./sink.ts";
+import { lookUpTargets } from "./tables/existing.ts";
+
+const ANSWERS_MS_MAX = 20_000;
+/** The first with ReplacingMergeTree's is_deleted as it is now, and CHECK GRANT. */
+const OLDEST = [24, 8] as const;
+
+/** Preflight: connects, and changes nothing. */
+export async function check(
+  settings: ClickhouseSinkSettings,
+  until: AbortSignal,
+  tables: readonly TableName[] | undefined,
+): Promise<readonly Finding[]> {
+  const id = `clickhouse.${settings.name}`;
+  const signal = AbortSignal.any([until, AbortSignal.timeout(ANSWERS_MS_MAX)]);
+  const findings: Finding[] = [];
+  try {
+    await using client = new Client(settings);
+    findings.push(await checkVersion(client, id, signal));
+    findings.push(...(await checkGrants(client, settings, tables, signal)));
+    findings.push(...(await checkTables(client, settings, tables ?? [], signal)));
+    if (settings.placement.cluster !== undefined) {
+      findings.push(await checkCluster(client, id, settings.placement.cluster, signal));
+    }
+  } catch (error) {
+    findings.push(failed(`${id}.connect`, classify(error, "connecting", until)));
+  }
+  return findings;
+}
+
+async function checkVersion(client: Client, id: string, signal: AbortSignal): Promise<Finding> {
+  const [[version] = []] = await client.rows("SELECT version()", signal);
+  const [major = 0, minor = 0] = (version ?? "").split(".").map(Number);
+  const what = `connected to ClickHouse ${version ?? "of an unknown version"}`;
+  if (major > OLDEST[0] || (major === OLDEST[0] && minor >= OLDEST[1])) return ok(`${id}.connect`, what);
+  return {
+    id: `${id}.connect`,
+    level: "error",
+    what: `${what}, which is too old`,
+    fix: `use ClickHouse ${OLDEST.join(".")} or newer`,
+  };
+}
+
+async function checkGrants(
+  client: Client,
+  settings: ClickhouseSinkSettings,
+  tables: readonly TableName[] | undefined,
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  const id = `clickhouse.${settings.name}.grants`;
+  const databases = databasesOf(settings, tables) ?? [META_DATABASE];
+  const missing: string[] = [];
+  for (const database of databases) {
+    const place = `${quoteIdentifier(database)}.*`;
+    for (const privilege of PRIVILEGES) {
+      const [[granted] = []] = await client.rows(`CHECK GRANT ${privilege} ON ${place}`, signal);
+      if (granted !== "1") missing.push(`${privilege} ON ${place}`);
+    }
+  }
+  if (missing.length === 0) return [ok(id, "the user has all grants that the sink needs")];
+  const user = quoteIdentifier(decodeURIComponent(new URL(settings.url).username) || "default");
+  return [
+    {
+      id,
+      level: "error",
+      what: `the user lacks ${missing.join(", ")}`,
+      fix: missing.map((grant) => `GRANT ${grant} TO ${user};`).join(" "),
+    },
+  ];
+}
+
+async function checkTables(
+  client: Client,
+  { name, schema }: ClickhouseSinkSettings,
+  tables: readonly TableName[],
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  const targets = tables.map((table) => targetOf({ ...table, id: `${table.schema}.${table.table}` }, schema));
+  const there = await lookUpTargets(client, targets, signal);
+  return [...there]
+    .filter(([, { form }]) => form === null)
+    .map(([table]) => ({
+      id: `clickhouse.${name}.table`,
+      level: "error",
+      what: `${table} exists and was not made by Millrace`,
+      fix: "rename or drop it, or give the sink another `schema`",
+    }));
+}
+
+async function checkCluster(client: Client, id: string, cluster: string, signal: AbortSignal): Promise<Finding> {
+  const rows = await client.rows("SELECT DISTINCT cluster FROM system.clusters", signal);
+  const names = rows.map(([name]) => name);
+  if (names.includes(cluster)) return ok(`${id}.cluster`, `the server knows the cluster ${cluster}`);
+  return {
+    id: `${id}.cluster`,
+    level: "error",
+    what: `the server knows no cluster ${cluster}`,
+    fix: `set \`cluster\` to one of: ${names.join(", ") || "none is configured"}`,
+  };
+}

@@ -1,0 +1,115 @@
+/** ClickHouse's own client over HTTP, with the settings that every statement of the sink needs. */
+import { Agent as HttpAgent } from "node:http";
+import { Agent as HttpsAgent } from "node:https";
+import { Readable } from "node:stream";
+import { type ClickHouseClient, ClickHouseLogLevel, type ClickHouseSettings, createClient } from "@clickhouse/client";
+import { tlsOptions, type TlsSettings } from "../../src/tls/options.ts";
+
+/** A statement that takes longer counts as lost. Filling a table again from itself can take long. */
+const REQUEST_MS_MAX = 600_000;
+const CONNECTIONS_MAX = 8;
+
+export interface ClientSettings {
+  /** May contain user and password. */
+  readonly url: string;
+  readonly tls: TlsSettings;
+  /** See `insert_quorum`. */
+  readonly quorum: number | "auto" | undefined;
+}
+
+/**
+ * A table takes a batch at once instead of collecting it with others, and takes an equal one again: its rows may be gone
+ * meanwhile. Statements that change a table end when it is changed. Errors come before the answer, not in its middle.
+ */
+const SETTINGS = {
+  async_insert: 0,
+  insert_deduplicate: 0,
+  mutations_sync: "2",
+  alter_sync: "2",
+  wait_end_of_query: 1,
+} as const;
+
+/** Numbers that a double may not hold are texts in JSON. */
+const QUOTED = {
+  output_format_json_quote_64bit_integers: 1,
+  output_format_json_quote_decimals: 1,
+  output_format_json_quote_denormals: 1,
+} as const;
+
+export class Client implements AsyncDisposable {
+  readonly #client: ClickHouseClient;
+  readonly #agent: HttpAgent;
+
+  constructor({ url: text, tls, quorum }: ClientSettings) {
+    const url = new URL(text);
+    const isEncrypted = url.protocol === "https:";
+    const options = { keepAlive: true, maxSockets: CONNECTIONS_MAX, ...tlsOptions(tls, isEncrypted) };
+    this.#agent = isEncrypted ? new HttpsAgent(options) : new HttpAgent(options);
+    this.#client = createClient({
+      url: url.origin,
+      pathname: url.pathname,
+      username: decodeURIComponent(url.username) || "default",
+      password: decodeURIComponent(url.password),
+      application: "millrace",
+      http_agent: this.#agent,
+      request_timeout: REQUEST_MS_MAX,
+      compression: { request: false, response: false },
+      clickhouse_settings: { ...SETTINGS, ...(quorum === undefined ? {} : quorumSettings(quorum)) },
+      log: { level: ClickHouseLogLevel.OFF },
+    });
+  }
+
+  /** Runs a statement without an answer. */
+  async run(sql: string, signal: AbortSignal, settings: ClickHouseSettings = {}): Promise<void> {
+    await this.#client.command({ query: sql, abort_signal: signal, clickhouse_settings: settings });
+  }
+
+  /** Every value as text, null as null. */
+  async rows(sql: string, signal: AbortSignal): Promise<readonly (readonly (string | null)[])[]> {
+    const query = { query: sql, format: "JSONCompact", abort_signal: signal, clickhouse_settings: QUOTED } as const;
+    const { data } = await (await this.#client.query(query)).json<unknown[]>();
+    return data.map((row) => row.map(textOf));
+  }
+
+  /** The answer to a statement that names its FORMAT. */
+  async *bytes(sql: string, signal: AbortSignal): AsyncGenerator<Buffer> {
+    const { stream } = await this.#client.exec({ query: sql, abort_signal: signal });
+    for await (const chunk of stream) yield Buffer.isBuffer(chunk) ? chunk : Buffer.from(String(chunk));
+  }
+
+  /** Inserts rows, if there are any; `sql` names the format. The rows are made while the server reads. */
+  async insert(sql: string, rows: AsyncGenerator<Buffer>, signal: AbortSignal): Promise<void> {
+    const first = await rows.next();
+    if (first.done === true) return;
+    const values = Readable.from(all(first.value, rows), { objectMode: false });
+    try {
+      const { stream } = await this.#client.exec({ query: sql, values, abort_signal: signal });
+      for await (const _ of stream);
+    } catch (error) {
+      // The client tells only that the body ended; why it ended is the body's error.
+      throw values.errored ?? error;
+    } finally {
+      values.destroy();
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#client.close();
+    this.#agent.destroy();
+  }
+}
+
+/** With these, a read sees what a quorum of replicas has taken. */
+function quorumSettings(quorum: number | "auto"): ClickHouseSettings {
+  return { insert_quorum: String(quorum), insert_quorum_parallel: 0, select_sequential_consistency: "1" };
+}
+
+function textOf(value: unknown): string | null {
+  if (value === null) return null;
+  return typeof value === "string" ? value : JSON.stringify(value);
+}
+
+async function* all(first: Buffer, rest: AsyncGenerator<Buffer>): AsyncGenerator<Buffer> {
+  yield first;
+  yield* rest;
+}

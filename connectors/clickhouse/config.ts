@@ -1,0 +1,80 @@
+import * as z from "zod";
+import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
+import { tlsKeys, tlsSettings } from "../../src/tls/keys.ts";
+import { deletes, mode } from "../kit/row-form.ts";
+import type { ClickhouseSinkSettings } from "./sink.ts";
+
+const ADDRESS = "expected http://user:password@host:8123, or https:// for TLS";
+const QUORUM_MAX = 100;
+
+export const definition = z.object({
+  url: z
+    .string()
+    .regex(/^https?:\/\//, { error: ADDRESS })
+    .refine((text) => URL.canParse(text), { error: ADDRESS })
+    .describe("http://user:password@host:port of ClickHouse's HTTP interface; https:// for TLS."),
+  ...tlsKeys("an https://"),
+  schema: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("Put all tables into this database. Default: databases named like the source's schemas."),
+  deletes,
+  mode,
+  cluster: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      "Make tables ON CLUSTER this one, with replicas. Default: on the server alone, or as it replicates itself.",
+    ),
+  quorum: z
+    .union([z.literal("auto"), z.int().min(2).max(QUORUM_MAX)])
+    .optional()
+    .describe("How many replicas take a batch before it counts as written; auto: most of them."),
+  fsync: z
+    .boolean()
+    .default(true)
+    .describe(
+      "New tables have an insert wait until its files are on the disk. false: a power cut can lose the last batches.",
+    ),
+});
+
+export type Options = z.output<typeof definition>;
+
+export const factory: SinkFactory<Options> = {
+  create: async (context, log) => {
+    const { ClickhouseSink } = await import("./sink.ts");
+    return new ClickhouseSink(settingsOf(context), log);
+  },
+  check: async (context, signal, tables) => {
+    const { check } = await import("./check.ts");
+    return await check(settingsOf(context), signal, tables);
+  },
+  grants: async (context, tables) => {
+    const { grants } = await import("./grants.ts");
+    return grants(settingsOf(context), tables);
+  },
+  places: (context) => {
+    const { url, schema } = settingsOf(context);
+    const { hostname, port, protocol } = new URL(url);
+    const host = /^(localhost|127\.0\.0\.1|\[::1\])$/.test(hostname) ? "localhost" : hostname;
+    const place = schema === undefined ? "the source's schemas" : `database ${JSON.stringify(schema)}`;
+    return [`${place} in ClickHouse at ${host}:${port || (protocol === "https:" ? "443" : "80")}`];
+  },
+};
+
+function settingsOf({ name, daemon, folder, options, dropsColumns }: SinkContext<Options>): ClickhouseSinkSettings {
+  const { url, schema, deletes, mode, cluster, quorum, fsync } = options;
+  return {
+    name,
+    daemon,
+    url,
+    tls: tlsSettings(options, folder),
+    schema,
+    form: { deletes, mode },
+    placement: { cluster, fsync },
+    quorum,
+    dropsColumns,
+  };
+}

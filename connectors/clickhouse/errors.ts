@@ -1,0 +1,143 @@
+import { ClickHouseError } from "@clickhouse/client";
+import { type ErrorKind, findMillraceError, isAborted, MillraceError } from "../../src/core/errors.ts";
+import { systemErrorCode } from "../../src/core/system-errors.ts";
+import { codeOf, tlsFailure } from "../../src/tls/failure.ts";
+import { UnusableTls } from "../../src/tls/options.ts";
+import { pages } from "./error-pages.ts";
+
+export { area, pages } from "./error-pages.ts";
+
+export type ClickhouseErrorCode = keyof typeof pages;
+
+/** Failures of one table while it is prepared: they do not concern the sink's other tables. */
+export const OF_ONE_TABLE: ReadonlySet<string> = new Set<ClickhouseErrorCode>([
+  "MR4105",
+  "MR4106",
+  "MR4107",
+  "MR4108",
+  "MR4109",
+  "MR4117",
+]);
+
+type Meaning = readonly [code: ClickhouseErrorCode, kind: ErrorKind, what: string];
+
+const BUSY: Meaning = ["MR4104", "retryable", "ClickHouse can't take the statement now"];
+const LOGIN: Meaning = ["MR4102", "blocked", "ClickHouse refuses user or password"];
+const REFUSED: Meaning = ["MR4117", "fatal", "ClickHouse refuses a statement of the sink"];
+
+/** By the server's code: `SELECT code, name FROM system.errors` tells what each is. */
+const MEANINGS: Readonly<Record<string, Meaning>> = {
+  192: LOGIN,
+  193: LOGIN,
+  194: LOGIN,
+  195: LOGIN,
+  516: LOGIN,
+  497: ["MR4103", "blocked", "the ClickHouse user lacks a grant"],
+  164: ["MR4103", "blocked", "the ClickHouse user or server may only read"],
+  243: ["MR4104", "blocked", "ClickHouse has no disk space left"],
+  159: BUSY,
+  160: BUSY,
+  173: BUSY,
+  201: BUSY,
+  202: BUSY,
+  209: BUSY,
+  210: BUSY,
+  236: BUSY,
+  241: BUSY,
+  242: BUSY,
+  252: BUSY,
+  279: BUSY,
+  285: BUSY,
+  286: BUSY,
+  289: BUSY,
+  319: BUSY,
+  341: BUSY,
+  394: BUSY,
+  425: BUSY,
+  439: BUSY,
+  517: BUSY,
+  519: BUSY,
+  999: BUSY,
+  42: REFUSED,
+  43: REFUSED,
+  44: REFUSED,
+  46: REFUSED,
+  48: REFUSED,
+  50: REFUSED,
+  56: REFUSED,
+  62: REFUSED,
+  69: REFUSED,
+  115: REFUSED,
+  170: REFUSED,
+  344: REFUSED,
+  452: REFUSED,
+  549: REFUSED,
+};
+
+/** Unknown table, and unknown database. */
+const GONE = new Set(["60", "81"]);
+
+/** The server's messages can hold values of rows, so only code and name of an error are kept. */
+class ServerError extends Error {
+  constructor({ code, type }: ClickHouseError) {
+    super(`code ${code}${type === undefined ? "" : ` (${type})`}`);
+    this.name = "ClickHouseError";
+  }
+}
+
+interface Parts {
+  readonly code: ClickhouseErrorCode;
+  readonly kind: ErrorKind;
+  readonly message: string;
+  readonly hint?: string;
+  readonly lostTables?: readonly string[];
+  readonly cause?: unknown;
+  readonly table?: string;
+}
+
+export function clickhouseError(parts: Parts): MillraceError {
+  return new MillraceError({ hint: pages[parts.code].remedy, ...parts });
+}
+
+export function stopped(cause?: unknown): MillraceError {
+  return clickhouseError({ code: "MR4101", kind: "aborted", message: "the work on ClickHouse was stopped", cause });
+}
+
+/** The meaning of a failure for the runtime; `doing`: what was tried, without values. */
+export function classify(error: unknown, doing: string, signal: AbortSignal): MillraceError {
+  const known = findMillraceError(error);
+  if (known !== undefined) return known;
+  if (signal.aborted || isAborted(error)) return stopped();
+  if (error instanceof UnusableTls) {
+    const { what: message, fix: hint, cause } = error;
+    return clickhouseError({ code: "MR4116", kind: "blocked", message, hint, cause });
+  }
+  if (error instanceof ClickHouseError) return ofServer(error, doing);
+  const tls = tlsFailure(codeOf(error));
+  if (tls !== undefined) {
+    const { what, fix: hint } = tls;
+    return clickhouseError({ code: "MR4115", kind: "blocked", message: `TLS to ClickHouse failed: ${what}`, hint });
+  }
+  const code = systemErrorCode(error);
+  return clickhouseError({
+    code: "MR4101",
+    kind: "retryable",
+    message: `${doing}: the connection to ClickHouse failed${code === undefined ? "" : `: ${code}`}`,
+    cause: code === undefined ? error : undefined,
+  });
+}
+
+function ofServer(error: ClickHouseError, doing: string): MillraceError {
+  const cause = new ServerError(error);
+  if (isGone(error)) {
+    const message = `${doing}: a table of the sink is gone from ClickHouse`;
+    return clickhouseError({ code: "MR4114", kind: "reopen", message, cause });
+  }
+  const [code, kind, what] = MEANINGS[error.code] ?? ["MR4100", "retryable", "ClickHouse gave an error"];
+  return clickhouseError({ code, kind, message: `${doing}: ${what}: ${cause.message}`, cause });
+}
+
+/** Whether a table or database does not exist. */
+export function isGone(error: unknown): boolean {
+  return error instanceof ClickHouseError && GONE.has(error.code);
+}

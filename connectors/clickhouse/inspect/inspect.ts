@@ -1,0 +1,133 @@
+/** Reads tables back over a separate client: see core/contracts/comparing. */
+import type { Inspection, ListedKey, StoredRow } from "../../../src/core/contracts/comparing.ts";
+import type { KeyText } from "../../../src/core/contracts/row-reads.ts";
+import { isPossibleKey, rowIdOf } from "../../../src/core/model/row-id.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
+import type { Client } from "../client.ts";
+import { classify } from "../errors.ts";
+import { EXACT_COLUMN, quoteIdentifier, VERSION_COLUMN } from "../names.ts";
+import { lookUpTargets } from "../tables/existing.ts";
+import type { TableLayout } from "../tables/layout.ts";
+import { liveRows } from "../tables/view.ts";
+import { literalOf, tupleOf } from "../write/literal.ts";
+import { expectedText, fitsKey, shownText, sourceText } from "./expected.ts";
+
+const KEYS_PER_STATEMENT = 500;
+const KEYS_PER_PAGE = 10_000;
+
+export class ClickhouseInspection implements Inspection {
+  readonly #client: Client;
+  readonly #layoutFor: (table: TableVersion) => TableLayout;
+
+  constructor(client: Client, layoutFor: (table: TableVersion) => TableLayout) {
+    this.#client = client;
+    this.#layoutFor = layoutFor;
+  }
+
+  expected(table: TableVersion, ordinal: number, text: string): string {
+    return expectedText(table.columns[ordinal]!, table.key.includes(ordinal), text);
+  }
+
+  id(table: TableVersion, key: KeyText): string {
+    return rowIdOf(key.map((text, part) => this.expected(table, table.key[part]!, text)));
+  }
+
+  async rows(table: TableVersion, keys: readonly KeyText[], signal: AbortSignal): Promise<readonly StoredRow[]> {
+    try {
+      const layout = this.#layoutFor(table);
+      const there = await this.#columns(layout, signal);
+      if (there === null) return [];
+      const columns = layout.columns.map(({ name, source }) =>
+        there.has(name) ? readable(name, source.type.kind === "bytes") : "NULL",
+      );
+      const fitting = keys.filter((key) => key.every((text, part) => fitsKey(layout.key[part]!.source, text)));
+      const rows: StoredRow[] = [];
+      for (let from = 0; from < fitting.length; from += KEYS_PER_STATEMENT) {
+        const literals = fitting
+          .slice(from, from + KEYS_PER_STATEMENT)
+          .map((key) => tupleOf(key.map((text, part) => literalOf(layout.key[part]!.type, text))));
+        const names = tupleOf(layout.key.map(({ name }) => quoteIdentifier(name)));
+        const found = await this.#client.rows(
+          `SELECT toString(${quoteIdentifier(VERSION_COLUMN)}), ${quoteIdentifier(EXACT_COLUMN)}, ${columns.join(", ")} ` +
+            `FROM ${liveRows(layout, `${names} IN (${literals.join(", ")})`)}`,
+          signal,
+        );
+        for (const row of found) rows.push(storedRow(table, row));
+      }
+      return rows;
+    } catch (error) {
+      throw classify(error, "reading rows to compare", signal);
+    }
+  }
+
+  async *keys(table: TableVersion, signal: AbortSignal): AsyncGenerator<readonly ListedKey[]> {
+    try {
+      const layout = this.#layoutFor(table);
+      if ((await this.#columns(layout, signal)) === null) return;
+      const columns = layout.key.map(({ name, source }) => readable(name, source.type.kind === "bytes"));
+      const sql = `SELECT ${columns.join(", ")} FROM ${liveRows(layout)} FORMAT JSONCompactEachRow`;
+      let page: ListedKey[] = [];
+      for await (const line of lines(this.#client.bytes(sql, signal))) {
+        const row: unknown = JSON.parse(line);
+        page.push(listedKey(table, Array.isArray(row) ? row.map(String) : []));
+        if (page.length < KEYS_PER_PAGE) continue;
+        yield page;
+        page = [];
+      }
+      if (page.length > 0) yield page;
+    } catch (error) {
+      throw classify(error, `listing keys of ${table.id}`, signal);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#client[Symbol.asyncDispose]();
+  }
+
+  /** Null: there is no table of ours with this key. */
+  async #columns(layout: TableLayout, signal: AbortSignal): Promise<{ has(name: string): boolean } | null> {
+    const existing = (await lookUpTargets(this.#client, [layout.target], signal)).get(layout.sqlName);
+    if (existing === undefined || existing.form === null) return null;
+    return layout.key.every(({ name }) => existing.columns.has(name)) ? existing.columns : null;
+  }
+}
+
+/** As text. */
+function readable(name: string, isBytes: boolean): string {
+  const quoted = quoteIdentifier(name);
+  return isBytes ? `'\\\\x' || lower(hex(${quoted}))` : `toString(${quoted})`;
+}
+
+function storedRow(table: TableVersion, [version, exact, ...values]: readonly (string | null)[]): StoredRow {
+  const parsed: unknown = JSON.parse(exact || "{}");
+  const beside = new Map<string, unknown>(typeof parsed === "object" && parsed !== null ? Object.entries(parsed) : []);
+  const cells = values.map((value, i) => {
+    const column = table.columns[i]!;
+    const text = beside.get(column.name);
+    if (value !== null) return shownText(column, table.key.includes(i), value);
+    return typeof text === "string" ? text : null;
+  });
+  return {
+    id: rowIdOf(table.key.map((ordinal) => cells[ordinal] ?? "")),
+    cells,
+    version: version == null ? null : BigInt(version),
+  };
+}
+
+function listedKey(table: TableVersion, row: readonly string[]): ListedKey {
+  const columns = table.key.map((ordinal) => table.columns[ordinal]!);
+  const shown = row.map((text, part) => shownText(columns[part]!, true, text));
+  const key = shown.map((text, part) => sourceText(columns[part]!, text));
+  return { id: rowIdOf(shown), key: isPossibleKey(table, key) ? key : null };
+}
+
+async function* lines(chunks: AsyncIterable<Buffer>): AsyncGenerator<string> {
+  const decoder = new TextDecoder();
+  let rest = "";
+  for await (const chunk of chunks) {
+    const parts = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+    rest = parts.pop()!;
+    yield* parts;
+  }
+  if (rest !== "") yield rest;
+}

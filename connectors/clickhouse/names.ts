@@ -1,0 +1,83 @@
+import { createHash } from "node:crypto";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import { shortened } from "../../src/core/targets/names.ts";
+import { clickhouseError } from "./errors.ts";
+
+/** Database of Millrace's own table; captured tables can't be in it. */
+export const META_DATABASE = "millrace";
+export const VERSION_COLUMN = "_millrace_version";
+export const COMMIT_TIME_COLUMN = "_millrace_commit_time";
+/** 1 in a row that was deleted at the source. */
+export const DELETED_COLUMN = "_millrace_deleted";
+/** JSON object with the texts of values that do not fit their columns' types; "": all fit. */
+export const EXACT_COLUMN = "_millrace_exact";
+/** Only in a history. */
+export const OP_COLUMN = "_millrace_op";
+export const OFFSET_COLUMN = "_millrace_offset";
+/** In a history: names of the columns whose value is unknown, from the log and from earlier rows. */
+export const UNCHANGED_COLUMN = "_millrace_unchanged";
+/** In a history: version of the last read beside the stream that found the row as it is. */
+export const SEEN_COLUMN = "_millrace_seen";
+
+export const OWN_PREFIX = "_millrace_";
+export const VIEW_SUFFIX = "_current";
+
+const RESERVED_DATABASES = new Set([META_DATABASE, "system", "information_schema", "INFORMATION_SCHEMA"]);
+
+/**
+ * In the names of files ClickHouse writes each byte of a character outside of ASCII's letters, digits and _ as %XX. A
+ * database's and a table's name share 213 of them, and a view's name is longer than its table's.
+ */
+const ESCAPED_MAX = 100;
+
+export interface TargetName {
+  readonly database: string;
+  readonly table: string;
+}
+
+export function targetOf(table: Pick<TableVersion, "id" | "schema" | "table">, schema: string | undefined): TargetName {
+  const database = fitted(schema ?? table.schema);
+  if (RESERVED_DATABASES.has(database)) {
+    throw clickhouseError({
+      code: "MR4109",
+      kind: "fatal",
+      message: `table ${table.id} can't be written to database ${database}: the name is ClickHouse's or Millrace's own`,
+    });
+  }
+  return { database, table: fitted(table.table) };
+}
+
+/** A name that is too long for ClickHouse is cut and ends in `_` and a hash of the whole. */
+export function fitted(name: string): string {
+  let byteCountMax = Buffer.byteLength(name);
+  let chosen = name;
+  while (escapedLength(chosen) > ESCAPED_MAX) chosen = shortened(name, --byteCountMax);
+  return chosen;
+}
+
+function escapedLength(name: string): number {
+  let length = 0;
+  for (const byte of Buffer.from(name)) length += /\w/.test(String.fromCharCode(byte)) ? 1 : 3;
+  return length;
+}
+
+export function viewOf({ database, table }: TargetName): TargetName {
+  return { database, table: `${table}${VIEW_SUFFIX}` };
+}
+
+/** Where a table is made again before it takes the name. */
+export function rebuiltOf({ database, table }: TargetName): TargetName {
+  return { database, table: `_millrace_rebuilt_${createHash("sha256").update(table).digest("hex").slice(0, 12)}` };
+}
+
+export function sqlNameOf({ database, table }: TargetName): string {
+  return `${quoteIdentifier(database)}.${quoteIdentifier(table)}`;
+}
+
+export function quoteIdentifier(name: string): string {
+  return `\`${name.replaceAll(/[\\`]/g, "\\$&")}\``;
+}
+
+export function quoteLiteral(text: string): string {
+  return `'${text.replaceAll(/[\\']/g, "\\$&").replaceAll("\0", "\\0")}'`;
+}

@@ -1,0 +1,195 @@
+import { randomUUID } from "node:crypto";
+import type { SinkProgress } from "../../src/core/model/batch.ts";
+import { checkpointTexts, parseCheckpoint } from "../../src/core/checkpoint/checkpoint-text.ts";
+import type { MillraceError } from "../../src/core/errors.ts";
+import { invariant } from "../../src/core/invariant.ts";
+import { comparePositions, parsePosition, serializePosition } from "../../src/core/model/position.ts";
+import type { Client } from "./client.ts";
+import { clickhouseError, isGone } from "./errors.ts";
+import { META_DATABASE, quoteIdentifier, quoteLiteral, sqlNameOf } from "./names.ts";
+import type { Placement } from "./tables/form.ts";
+import { engineOf, onCluster, tableSettings } from "./tables/statements.ts";
+
+const NAME = { database: META_DATABASE, table: "progress" };
+const TABLE = sqlNameOf(NAME);
+/** How many of the last inserts a table without replicas remembers, so that it takes none twice. */
+const TOKENS_KEPT = 1_000;
+
+interface Stored {
+  /** Grows with each write: the highest is the sink's checkpoint. */
+  readonly revision: bigint;
+  /** The process that wrote it. */
+  readonly writer: string;
+  readonly lease: number;
+  /** "" before the first checkpoint. */
+  readonly position: string;
+  readonly tables: string;
+  readonly bond: string;
+}
+
+/** One sink's checkpoint in ClickHouse, and what this process knows about it. */
+export class ProgressRow {
+  readonly #client: Client;
+  readonly #sink: string;
+  readonly #placement: Placement;
+  readonly #writer = randomUUID();
+  #held: Stored | null = null;
+  /** A write that got no answer: it may or may not be stored. */
+  #inDoubt: Stored | null = null;
+
+  constructor(client: Client, sink: string, placement: Placement) {
+    this.#client = client;
+    this.#sink = sink;
+    this.#placement = placement;
+  }
+
+  /** Stores our lease, unless a higher one is stored. */
+  async takeOver(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
+    await this.#create(signal);
+    for (;;) {
+      const stored = await this.#read(signal);
+      if (stored !== null && stored.lease > lease) throw takenOver(stored.lease, lease);
+      // After `forget`, the server may remember the lower revisions of the row before.
+      const first = { revision: BigInt(Date.now()) * 1_000n, position: "", tables: "{}", bond: "" };
+      const next = { ...(stored ?? first), writer: this.#writer, lease };
+      if (await this.#put({ ...next, revision: next.revision + 1n }, signal)) return parsed(next);
+    }
+  }
+
+  /** Null if nothing is stored; takes nothing over. */
+  async look(signal: AbortSignal): Promise<SinkProgress | null> {
+    const stored = await this.#read(signal);
+    return stored === null ? null : parsed(stored);
+  }
+
+  /** The fence: checks that the stored row is the one that this process wrote last. */
+  async compare(signal: AbortSignal): Promise<void> {
+    const held = this.#held;
+    invariant(held !== null, "a sink is opened before it is used");
+    const stored = await this.#read(signal);
+    if (stored === null) {
+      throw clickhouseError({
+        code: "MR4112",
+        kind: "reopen",
+        message: "the sink's checkpoint is gone from ClickHouse",
+      });
+    }
+    if (isSame(stored, held)) return;
+    if (this.#inDoubt !== null && isSame(stored, this.#inDoubt)) this.#held = stored;
+    else if (stored.lease > held.lease) throw takenOver(stored.lease, held.lease);
+    else throw otherProgress(stored, held);
+  }
+
+  async write(progress: SinkProgress, signal: AbortSignal): Promise<void> {
+    const held = this.#held;
+    invariant(held !== null, "a sink is opened before it is used");
+    const texts = checkpointTexts(progress);
+    const next = { ...held, ...texts, position: serializePosition(progress.position), revision: held.revision + 1n };
+    if (await this.#put(next, signal)) return;
+    const stored = await this.#read(signal);
+    throw takenOver(stored?.lease ?? held.lease, held.lease);
+  }
+
+  /** Removes the row, and with the last one the table. */
+  async remove(signal: AbortSignal): Promise<void> {
+    const on = onCluster(this.#placement);
+    await this.#client.run(`ALTER TABLE ${TABLE}${on} DELETE WHERE sink = ${quoteLiteral(this.#sink)}`, signal);
+    const [[count] = []] = await this.#client.rows(`SELECT count() FROM ${TABLE}`, signal);
+    if (count === "0") await this.#client.run(`DROP TABLE ${TABLE}${on} SYNC`, signal);
+  }
+
+  /**
+   * False if another process wrote this revision. The server takes only the first insert with one token, so of two
+   * writers one finds the other's row.
+   */
+  async #put(next: Stored, signal: AbortSignal): Promise<boolean> {
+    this.#inDoubt = next;
+    const { revision, writer, lease, position, tables, bond } = next;
+    const values = [this.#sink, String(revision), writer, String(lease), position, tables, bond].map(quoteLiteral);
+    await this.#client.run(
+      `INSERT INTO ${TABLE} (sink, revision, writer, lease, position, tables, bond) VALUES (${values.join(", ")})`,
+      signal,
+      { insert_deduplicate: 1, insert_deduplication_token: `${this.#sink} ${revision}` },
+    );
+    const stored = await this.#read(signal);
+    if (stored === null || !isSame(stored, next)) return false;
+    this.#held = next;
+    this.#inDoubt = null;
+    return true;
+  }
+
+  async #read(signal: AbortSignal): Promise<Stored | null> {
+    try {
+      const [row] = await this.#client.rows(
+        `SELECT revision, writer, lease, position, tables, bond FROM ${TABLE} ` +
+          `WHERE sink = ${quoteLiteral(this.#sink)} ORDER BY revision DESC LIMIT 1`,
+        signal,
+      );
+      if (row === undefined) return null;
+      const [revision, writer, lease, position, tables, bond] = row.map((value) => value ?? "");
+      return {
+        revision: BigInt(revision!),
+        writer: writer!,
+        lease: Number(lease),
+        position: position!,
+        tables: tables!,
+        bond: bond!,
+      };
+    } catch (error) {
+      if (isGone(error)) return null;
+      throw error;
+    }
+  }
+
+  async #create(signal: AbortSignal): Promise<void> {
+    const on = onCluster(this.#placement);
+    const isReplicated = this.#placement.cluster !== undefined;
+    const settings = tableSettings(this.#placement, {
+      // Each batch makes a part: those that were merged go soon.
+      old_parts_lifetime: 60,
+      ...(isReplicated ? {} : { non_replicated_deduplication_window: TOKENS_KEPT }),
+    });
+    const there = await this.#client.rows(
+      `SELECT 1 FROM system.tables WHERE database = ${quoteLiteral(NAME.database)} AND name = ${quoteLiteral(NAME.table)}`,
+      signal,
+    );
+    if (there.length > 0) return;
+    await this.#client.run(`CREATE DATABASE IF NOT EXISTS ${quoteIdentifier(NAME.database)}${on}`, signal);
+    await this.#client.run(
+      `CREATE TABLE IF NOT EXISTS ${TABLE}${on} (sink String, revision UInt64, writer String, lease UInt64, ` +
+        `position String, tables String, bond String) ENGINE = ${engineOf(this.#placement, ["revision"])} ` +
+        `ORDER BY sink${settings}`,
+      signal,
+    );
+  }
+}
+
+function parsed({ position, tables, bond }: Pick<Stored, "position" | "tables" | "bond">): SinkProgress | null {
+  return position === "" ? null : { position: parsePosition(position), ...parseCheckpoint(tables, bond) };
+}
+
+function isSame(a: Stored, b: Stored): boolean {
+  return a.revision === b.revision && a.writer === b.writer;
+}
+
+function takenOver(holder: number, lease: number): MillraceError {
+  return clickhouseError({
+    code: "MR4111",
+    kind: "fatal",
+    message: `another process holds the sink under lease ${holder}, ours is lease ${lease}`,
+  });
+}
+
+/** Progress beyond ours comes from another writer: if two processes took turns, that would never end. */
+function otherProgress(stored: Stored, held: Stored): MillraceError {
+  const isOlder =
+    stored.lease < held.lease ||
+    stored.position === "" ||
+    held.position === "" ||
+    comparePositions(parsePosition(stored.position), parsePosition(held.position)) <= 0;
+  return clickhouseError({
+    code: "MR4113",
+    kind: isOlder ? "reopen" : "fatal",
+    message: "ClickHouse does not hold the checkpoint that was written",
+  });
+}

@@ -1,0 +1,207 @@
+import { failpoint } from "../../src/core/failpoint.ts";
+import { type SinkProgress, type Step, tablesOf } from "../../src/core/model/batch.ts";
+import type { Inspection } from "../../src/core/contracts/comparing.ts";
+import type { TableName } from "../../src/core/contracts/connector.ts";
+import type {
+  Outcome,
+  Sink,
+  SinkForm,
+  TargetComparison,
+  TargetEvolution,
+  TargetPresence,
+  TargetRows,
+} from "../../src/core/contracts/sink.ts";
+import type { Logger } from "../../src/core/contracts/telemetry.ts";
+import { invariant } from "../../src/core/invariant.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import { Client, type ClientSettings } from "./client.ts";
+import { classify, clickhouseError, isGone, stopped } from "./errors.ts";
+import { ClickhouseInspection } from "./inspect/inspect.ts";
+import { ProgressRow } from "./progress.ts";
+import type { Placement, TargetForm } from "./tables/form.ts";
+import { Targets } from "./tables/targets.ts";
+import { expelSql, highestVersion, versionedTables } from "./tables/versioned-rows.ts";
+import { StepWriter } from "./write/step.ts";
+
+/** Each batch makes a part of a table, which the server merges with others later: the larger a batch, the less work. */
+const BATCH = { rowCountMax: 100_000, byteCountMax: 8 * 1024 * 1024 } as const;
+
+export interface ClickhouseSinkSettings extends ClientSettings {
+  readonly name: string;
+  readonly daemon: string;
+  /** The database for all tables; undefined: databases named like the source's schemas. */
+  readonly schema: string | undefined;
+  readonly form: TargetForm;
+  readonly placement: Placement;
+  /** See SinkContext. */
+  readonly dropsColumns: ((table: TableName) => boolean) | undefined;
+}
+
+/**
+ * Mirrors tables into ClickHouse, or keeps their history; see README.md for its guarantees. Not a transactional sink:
+ * rows become durable first, then the checkpoint, and versions make a repetition harmless.
+ */
+export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetEvolution, TargetComparison {
+  readonly kind = "clickhouse";
+  readonly delivery = "idempotent";
+  readonly onLost = "fail";
+  readonly presence = this;
+  readonly rows = this;
+  readonly evolution = this;
+  readonly comparison = this;
+  readonly batch = BATCH;
+  readonly form: SinkForm;
+  readonly name: string;
+  readonly #settings: ClickhouseSinkSettings;
+  readonly #targets: Targets;
+  readonly #writer = new StepWriter();
+  readonly #closing = new AbortController();
+  #client: Client | null = null;
+  #progress: ProgressRow | null = null;
+
+  constructor(settings: ClickhouseSinkSettings, logger: Logger) {
+    this.name = settings.name;
+    this.form = settings.form.mode;
+    this.#settings = settings;
+    const { schema, form, placement, dropsColumns } = settings;
+    this.#targets = new Targets({ schema, form, placement, dropsColumns, logger });
+  }
+
+  target(table: TableVersion): string {
+    return this.#targets.key(table);
+  }
+
+  async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
+    // What refused the last connection may be corrected by now, also in TLS files.
+    await this.#disconnect();
+    return await this.#work("opening the sink", signal, async (client, until) => {
+      const progress = this.#stored(client);
+      const held = await progress.takeOver(lease, until);
+      this.#progress = progress;
+      return held;
+    });
+  }
+
+  async look(signal: AbortSignal): Promise<SinkProgress | null> {
+    return await this.#work("looking at the checkpoint", signal, (client, until) => this.#stored(client).look(until));
+  }
+
+  async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
+    return await this.#work("looking for tables", signal, (client, until) =>
+      this.#targets.missing(client, tables, until),
+    );
+  }
+
+  async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    await this.#work("preparing tables", signal, (client, until) => this.#targets.prepare(client, tables, until));
+  }
+
+  async carries(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {
+    return await this.#work(`looking at ${to.id}`, signal, (client, until) =>
+      this.#targets.carries(client, from, to, until),
+    );
+  }
+
+  async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
+    await this.#work("writing", signal, async (client, until) => {
+      const progress = this.#opened();
+      const layouts = tablesOf(step).map((table) => this.#targets.layout(table));
+      await progress.compare(until);
+      try {
+        await this.#writer.write(client, step, layouts, outcome, until);
+      } catch (error) {
+        if (isGone(error)) await this.#expectTables(client, until);
+        throw error;
+      }
+      if (step.kind !== "progress") failpoint("clickhouse.rows-written");
+      await progress.write(step.progress, until);
+      failpoint("clickhouse.committed");
+    });
+  }
+
+  async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
+    await this.#work("removing rows that Millrace did not write", signal, async (client, until) => {
+      await this.#opened().compare(until);
+      const there = await versionedTables(client, until);
+      for (const table of tables) {
+        const name = this.target(table);
+        if (there.has(name)) await client.run(expelSql(name, this.#settings.placement, version), until);
+      }
+    });
+  }
+
+  async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
+    return await this.#work("looking for old rows", signal, async (client, until) => {
+      const there = await versionedTables(client, until);
+      const wanted = tables === null ? [...there] : tables.map((table) => this.target(table));
+      return await highestVersion(
+        client,
+        wanted.filter((name) => there.has(name)),
+        until,
+      );
+    });
+  }
+
+  async verify(signal: AbortSignal): Promise<void> {
+    await this.#work("looking at the tables", signal, async (client, until) => {
+      await this.#opened().compare(until);
+      await this.#expectTables(client, until);
+    });
+  }
+
+  async #expectTables(client: Client, signal: AbortSignal): Promise<void> {
+    const lostTables = await this.#targets.lost(client, signal);
+    if (lostTables.length === 0) return;
+    throw clickhouseError({
+      code: "MR4114",
+      kind: "reopen",
+      message: `the table of ${lostTables[0]!} is gone from ClickHouse`,
+      lostTables,
+    });
+  }
+
+  async forget(signal: AbortSignal): Promise<void> {
+    await this.#work("removing the sink's checkpoint", signal, (_, until) => this.#opened().remove(until));
+  }
+
+  async inspect(): Promise<Inspection> {
+    return new ClickhouseInspection(new Client(this.#settings), (table) => this.#targets.layoutFor(table));
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.#disconnect();
+  }
+
+  async #disconnect(): Promise<void> {
+    const client = this.#client;
+    this.#client = null;
+    this.#targets.forget();
+    await client?.[Symbol.asyncDispose]();
+  }
+
+  #stored(client: Client): ProgressRow {
+    const { daemon, name, placement } = this.#settings;
+    return new ProgressRow(client, `${daemon}/${name}`, placement);
+  }
+
+  #opened(): ProgressRow {
+    invariant(this.#progress !== null, "a sink is opened before it is used");
+    return this.#progress;
+  }
+
+  async #work<T>(
+    doing: string,
+    signal: AbortSignal,
+    work: (client: Client, signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const until = AbortSignal.any([signal, this.#closing.signal]);
+    try {
+      if (until.aborted) throw stopped();
+      this.#client ??= new Client(this.#settings);
+      return await work(this.#client, until);
+    } catch (error) {
+      throw classify(error, doing, until);
+    }
+  }
+}

@@ -1,0 +1,43 @@
+import type { Column, TableVersion } from "../../../src/core/model/schema.ts";
+import { sqlNameOf, type TargetName } from "../names.ts";
+import { type ClickhouseType, clickhouseType } from "../types.ts";
+import type { Placement, TargetForm } from "./form.ts";
+
+export interface LayoutColumn {
+  readonly name: string;
+  readonly source: Column;
+  readonly type: ClickhouseType;
+  readonly isKey: boolean;
+}
+
+/** A version of a table as the sink writes it. */
+export interface TableLayout {
+  readonly table: TableVersion;
+  readonly target: TargetName;
+  /** Quoted. */
+  readonly sqlName: string;
+  readonly form: TargetForm;
+  readonly placement: Placement;
+  /** In the order of the table's columns, under the same names. */
+  readonly columns: readonly LayoutColumn[];
+  /** In the order of the key. */
+  readonly key: readonly LayoutColumn[];
+  /** Whether the target drops columns that the table no longer has. */
+  readonly dropsColumns: boolean;
+}
+
+export type LayoutParts = Pick<TableLayout, "target" | "form" | "placement" | "dropsColumns">;
+
+export function layoutOf(table: TableVersion, parts: LayoutParts): TableLayout {
+  const columns = table.columns.map((source, i): LayoutColumn => {
+    const isKey = table.key.includes(i);
+    return { name: source.name, source, type: clickhouseType(source, isKey), isKey };
+  });
+  return {
+    ...parts,
+    table,
+    sqlName: sqlNameOf(parts.target),
+    columns,
+    key: table.key.map((ordinal) => columns[ordinal]!),
+  };
+}

@@ -1,0 +1,79 @@
+/** Parts of statements that define tables. */
+import { encodeNote, noteOf, type WantedColumn } from "../../../src/core/targets/following.ts";
+import {
+  COMMIT_TIME_COLUMN,
+  DELETED_COLUMN,
+  EXACT_COLUMN,
+  OFFSET_COLUMN,
+  OP_COLUMN,
+  quoteIdentifier,
+  quoteLiteral,
+  SEEN_COLUMN,
+  UNCHANGED_COLUMN,
+  VERSION_COLUMN,
+} from "../names.ts";
+import type { Placement, TargetForm } from "./form.ts";
+import type { TableLayout } from "./layout.ts";
+
+export function onCluster({ cluster }: Placement): string {
+  return cluster === undefined ? "" : ` ON CLUSTER ${quoteIdentifier(cluster)}`;
+}
+
+/** Of rows with one sorting key the engine keeps the one that is highest in the first of these columns. */
+export function engineOf({ cluster }: Placement, columns: readonly string[]): string {
+  return `${cluster === undefined ? "" : "Replicated"}ReplacingMergeTree(${columns.join(", ")})`;
+}
+
+export function tableSettings({ fsync }: Placement, more: Readonly<Record<string, number>> = {}): string {
+  const settings = { ...(fsync ? { fsync_after_insert: 1, fsync_part_directory: 1 } : {}), ...more };
+  const list = Object.entries(settings).map(([name, value]) => `${name} = ${value}`);
+  return list.length === 0 ? "" : ` SETTINGS ${list.join(", ")}`;
+}
+
+/** With hard deletes the engine hides rows that are marked as deleted; with soft deletes readers see the mark. */
+export function replacingColumns({ mode, deletes }: TargetForm): readonly string[] {
+  if (mode === "history") return [SEEN_COLUMN];
+  return deletes === "hard" ? [VERSION_COLUMN, DELETED_COLUMN] : [VERSION_COLUMN];
+}
+
+const TIME = "DateTime64(6, 'UTC')";
+
+/** Millrace's own columns, and their types. */
+export function ownColumns({ mode }: TargetForm): readonly (readonly [name: string, definition: string])[] {
+  const common = [
+    [VERSION_COLUMN, "UInt64"],
+    [COMMIT_TIME_COLUMN, TIME],
+    [EXACT_COLUMN, "String"],
+  ] as const;
+  if (mode === "mirror") return [...common, [DELETED_COLUMN, "UInt8"]];
+  return [
+    ...common,
+    [OP_COLUMN, "LowCardinality(String)"],
+    [OFFSET_COLUMN, "UInt64"],
+    [UNCHANGED_COLUMN, "Array(String)"],
+    [SEEN_COLUMN, "UInt64"],
+    [DELETED_COLUMN, `UInt8 ALIAS ${OP_COLUMN} = 'd'`],
+  ];
+}
+
+/** `kept`: definitions of columns that the table no longer has and the target keeps. */
+export function createSql(layout: TableLayout, sqlName = layout.sqlName, kept: readonly string[] = []): string {
+  const { form, placement } = layout;
+  const own = ownColumns(form).map(([name, definition]) => `${quoteIdentifier(name)} ${definition}`);
+  const columns = layout.columns.map(({ name, type }) => `${quoteIdentifier(name)} ${type.name}`);
+  const key = layout.key.map(({ name }) => quoteIdentifier(name));
+  if (form.mode === "history") key.push(quoteIdentifier(VERSION_COLUMN), quoteIdentifier(OFFSET_COLUMN));
+  return (
+    `CREATE TABLE ${sqlName}${onCluster(placement)} (${[...columns, ...kept, ...own].join(", ")}) ` +
+    `ENGINE = ${engineOf(placement, replacingColumns(form))} ORDER BY (${key.join(", ")})` +
+    `${tableSettings(placement)} COMMENT ${quoteLiteral(noteText(layout))}`
+  );
+}
+
+export function wantedColumns(layout: TableLayout): readonly WantedColumn[] {
+  return layout.columns.map(({ name, source, type }) => ({ name, identity: source.identity, type: type.name }));
+}
+
+export function noteText(layout: TableLayout): string {
+  return encodeNote(noteOf(layout.table, wantedColumns(layout)));
+}

@@ -1,0 +1,210 @@
+/** The targets of one sink's tables: prepares them, and knows how to write their rows. */
+import type { TableName } from "../../../src/core/contracts/connector.ts";
+import type { Logger } from "../../../src/core/contracts/telemetry.ts";
+import { aboutTable, findMillraceError } from "../../../src/core/errors.ts";
+import { failpoint } from "../../../src/core/failpoint.ts";
+import { invariant } from "../../../src/core/invariant.ts";
+import type { TableVersion } from "../../../src/core/model/schema.ts";
+import type { Client } from "../client.ts";
+import { classify, clickhouseError, OF_ONE_TABLE } from "../errors.ts";
+import { OWN_PREFIX, quoteIdentifier, sqlNameOf, targetOf, viewOf } from "../names.ts";
+import { type ExistingTarget, lookUpTargets, uuidsOf } from "./existing.ts";
+import { carriesTarget, expectMode, followTable } from "./follow.ts";
+import type { Placement, TargetForm } from "./form.ts";
+import { layoutOf, type TableLayout } from "./layout.ts";
+import { createSql, onCluster } from "./statements.ts";
+import { isOurView, viewFor } from "./view.ts";
+
+export interface TargetsOptions {
+  readonly schema: string | undefined;
+  readonly form: TargetForm;
+  readonly placement: Placement;
+  readonly dropsColumns: ((table: TableName) => boolean) | undefined;
+  readonly logger: Logger;
+}
+
+/** A target that was prepared, as it must be found again. */
+interface Owned {
+  readonly tableId: string;
+  readonly uuid: string;
+}
+
+export class Targets {
+  readonly #options: TargetsOptions;
+  readonly #layouts = new WeakMap<TableVersion, TableLayout>();
+  /** By name in SQL. */
+  readonly #owned = new Map<string, Owned>();
+  readonly #databases = new Set<string>();
+
+  constructor(options: TargetsOptions) {
+    this.#options = options;
+  }
+
+  /** Equal for two tables if and only if they would share a target. */
+  key(table: TableVersion): string {
+    return sqlNameOf(targetOf(table, this.#options.schema));
+  }
+
+  layout(table: TableVersion): TableLayout {
+    const layout = this.#layouts.get(table);
+    invariant(layout !== undefined, `${table.id} is prepared before it is written`);
+    return layout;
+  }
+
+  /** For a version that need not be prepared. */
+  layoutFor(table: TableVersion): TableLayout {
+    const { schema, form, placement, dropsColumns } = this.#options;
+    const target = targetOf(table, schema);
+    return layoutOf(table, { target, form, placement, dropsColumns: dropsColumns?.(table) ?? false });
+  }
+
+  /** Targets are looked up again at their next preparation. */
+  forget(): void {
+    this.#owned.clear();
+    this.#databases.clear();
+  }
+
+  /** If a table fails, the others are still prepared; the error names it. */
+  async prepare(client: Client, tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    const failures: unknown[] = [];
+    const prepared: TableLayout[] = [];
+    const there = await this.#lookUp(client, tables, signal);
+    const seen = new Set<string>();
+    for (const table of tables) {
+      const known = (error: unknown) => classify(error, `preparing ${table.id}`, signal);
+      try {
+        await aboutTable(table.id, OF_ONE_TABLE, known, async () => {
+          const key = this.key(table);
+          // Another version of the table in this call has changed the target.
+          const found = seen.has(key) ? await this.#lookUp(client, [table], signal) : there;
+          seen.add(key);
+          prepared.push(await this.#prepare(client, table, found, signal));
+        });
+      } catch (error) {
+        if (findMillraceError(error)?.table === undefined) throw error;
+        failures.push(error);
+      }
+    }
+    const uuids = await uuidsOf(
+      client,
+      prepared.map(({ target }) => target),
+      signal,
+    );
+    for (const { sqlName, table } of prepared) {
+      this.#owned.set(sqlName, { tableId: table.id, uuid: uuids.get(sqlName) ?? "" });
+    }
+    if (failures.length > 0) throw failures[0];
+  }
+
+  async #prepare(
+    client: Client,
+    table: TableVersion,
+    there: ReadonlyMap<string, ExistingTarget>,
+    signal: AbortSignal,
+  ): Promise<TableLayout> {
+    refuseOwnColumns(table);
+    const layout = this.layoutFor(table);
+    const existing = there.get(layout.sqlName);
+    if (existing === undefined) await this.#create(client, layout, signal);
+    else if (existing.isView && isOurView(existing.comment)) {
+      // The view of another table: a table goes before it.
+      await client.run(`DROP VIEW ${layout.sqlName}${onCluster(layout.placement)} SYNC`, signal);
+      await this.#create(client, layout, signal);
+    } else await followTable(client, layout, existing, signal);
+    await this.#show(client, layout, there.get(sqlNameOf(viewOf(layout.target))), signal);
+    this.#layouts.set(table, layout);
+    return layout;
+  }
+
+  async #create(client: Client, layout: TableLayout, signal: AbortSignal): Promise<void> {
+    const { database } = layout.target;
+    if (!this.#databases.has(database)) {
+      const on = onCluster(layout.placement);
+      await client.run(`CREATE DATABASE IF NOT EXISTS ${quoteIdentifier(database)}${on}`, signal);
+      this.#databases.add(database);
+    }
+    await client.run(createSql(layout), signal);
+    failpoint("clickhouse.target-made", layout.table);
+  }
+
+  async #show(
+    client: Client,
+    layout: TableLayout,
+    existing: ExistingTarget | undefined,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { comment, createSql: sql } = viewFor(layout);
+    if (existing?.comment === comment) return;
+    if (existing !== undefined && !isOurView(existing.comment)) {
+      const name = `${layout.target.database}.${viewOf(layout.target).table}`;
+      this.#options.logger.warn(
+        { table: layout.table.id },
+        `there is no view of its live rows: ${name} exists already`,
+      );
+      return;
+    }
+    await client.run(sql, signal);
+  }
+
+  /** Existing targets get the form that the options request now. Returns the tables whose target is missing. */
+  async missing(
+    client: Client,
+    tables: readonly TableVersion[],
+    signal: AbortSignal,
+  ): Promise<readonly TableVersion[]> {
+    const there = await this.#lookUp(client, tables, signal);
+    const missing: TableVersion[] = [];
+    for (const table of tables) {
+      const existing = there.get(this.key(table));
+      if (existing === undefined || existing.isView) {
+        // What is reported here must not be reported again by `lost`.
+        this.#owned.delete(this.key(table));
+        missing.push(table);
+      } else if (existing.form !== null) {
+        expectMode(this.key(table), existing.form.mode, this.#options.form.mode);
+        const isSame = existing.form.mode === "history" || existing.form.deletes === this.#options.form.deletes;
+        if (!isSame) await this.prepare(client, [table], signal);
+      }
+    }
+    return missing;
+  }
+
+  /** Ids of prepared tables whose target was dropped or replaced. */
+  async lost(client: Client, signal: AbortSignal): Promise<readonly string[]> {
+    if (this.#owned.size === 0) return [];
+    const rows = await client.rows("SELECT toString(uuid) FROM system.tables WHERE engine LIKE '%MergeTree'", signal);
+    const there = new Set(rows.map(([uuid]) => uuid ?? ""));
+    return [...this.#owned.values()].filter(({ uuid }) => !there.has(uuid)).map(({ tableId }) => tableId);
+  }
+
+  /** See `Sink.carries`. */
+  async carries(client: Client, from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {
+    const existing = (await this.#lookUp(client, [to], signal)).get(this.key(to));
+    if (existing === undefined || existing.form === null) return false;
+    return await carriesTarget(client, this.layoutFor(from), this.layoutFor(to), existing, signal);
+  }
+
+  /** Tables that exist, with their views. */
+  async #lookUp(client: Client, tables: readonly TableVersion[], signal: AbortSignal) {
+    const names = tables.flatMap((table) => {
+      try {
+        const target = targetOf(table, this.#options.schema);
+        return [target, viewOf(target)];
+      } catch {
+        // Its own preparation says so.
+        return [];
+      }
+    });
+    return await lookUpTargets(client, names, signal);
+  }
+}
+
+function refuseOwnColumns(table: TableVersion): void {
+  const own = table.columns.find(({ name }) => name.startsWith(OWN_PREFIX));
+  if (own === undefined) return;
+  throw clickhouseError({
+    code: "MR4109",
+    kind: "fatal",
+    message: `column ${own.name} of ${table.id} is named like Millrace's own columns`,
+  });
+}

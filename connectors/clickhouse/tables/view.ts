@@ -1,0 +1,53 @@
+/** The view of a table's live rows. */
+import { createHash } from "node:crypto";
+import {
+  COMMIT_TIME_COLUMN,
+  DELETED_COLUMN,
+  EXACT_COLUMN,
+  OFFSET_COLUMN,
+  OP_COLUMN,
+  quoteIdentifier,
+  quoteLiteral,
+  sqlNameOf,
+  VERSION_COLUMN,
+  viewOf,
+} from "../names.ts";
+import type { TableLayout } from "./layout.ts";
+import { onCluster } from "./statements.ts";
+
+const MARK = "millrace view ";
+
+export function isOurView(comment: string): boolean {
+  return comment.startsWith(MARK);
+}
+
+export interface View {
+  /** Tells this definition from others. */
+  readonly comment: string;
+  readonly createSql: string;
+}
+
+export function viewFor(layout: TableLayout): View {
+  const own = [VERSION_COLUMN, COMMIT_TIME_COLUMN, EXACT_COLUMN];
+  const names = [...layout.columns.map(({ name }) => name), ...own].map(quoteIdentifier).join(", ");
+  const select = `SELECT ${names} FROM ${liveRows(layout)}`;
+  const comment = `${MARK}${createHash("sha256").update(select).digest("hex").slice(0, 16)}`;
+  const name = sqlNameOf(viewOf(layout.target));
+  return {
+    comment,
+    createSql: `CREATE OR REPLACE VIEW ${name}${onCluster(layout.placement)} AS ${select} COMMENT ${quoteLiteral(comment)}`,
+  };
+}
+
+/** What a SELECT reads to see the rows that exist. `where`: a condition on all rows, such as a choice of keys. */
+export function liveRows({ sqlName, form, key }: Pick<TableLayout, "sqlName" | "form" | "key">, where = ""): string {
+  const and = where === "" ? "" : ` AND ${where}`;
+  if (form.mode === "mirror") return `${sqlName} FINAL WHERE ${quoteIdentifier(DELETED_COLUMN)} = 0${and}`;
+  const [op, version, offset] = [OP_COLUMN, VERSION_COLUMN, OFFSET_COLUMN].map(quoteIdentifier);
+  const keys = key.map(({ name }) => quoteIdentifier(name)).join(", ");
+  const truncated = `(SELECT max((${version}, ${offset})) FROM ${sqlName} WHERE ${op} = 't')`;
+  return (
+    `(SELECT * FROM ${sqlName} FINAL WHERE ${op} != 't'${and} ORDER BY ${version} DESC, ${offset} DESC LIMIT 1 BY ${keys}) ` +
+    `WHERE ${op} != 'd' AND (${version}, ${offset}) > ${truncated}`
+  );
+}

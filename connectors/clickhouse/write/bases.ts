@@ -1,0 +1,117 @@
+/** The rows in the target from which changes take what the log left out. */
+import { readText } from "../../../src/core/values/text.ts";
+import { CellMap } from "../../../src/core/model/tuple.ts";
+import type { TableWrites } from "../../../src/core/model/batch.ts";
+import { baseOffset } from "../../../src/core/targets/base-lookup.ts";
+import { DELETE } from "../../../src/core/model/batch.ts";
+import type { Client } from "../client.ts";
+import { DELETED_COLUMN, EXACT_COLUMN, quoteIdentifier, VERSION_COLUMN } from "../names.ts";
+import type { TableLayout } from "../tables/layout.ts";
+import { literalOf, tupleOf } from "./literal.ts";
+import type { RowWriter } from "./row-writer.ts";
+import {
+  exactTexts,
+  shapeOf,
+  storedRows,
+  type StoredRow,
+  STRING_SHAPE,
+  textAt,
+  UINT64_SHAPE,
+  UINT8_SHAPE,
+} from "./stored-rows.ts";
+
+/** A statement with more is longer than servers read by default. */
+const KEYS_MAX = 1_000;
+const KEY_CHARACTERS_MAX = 150_000;
+
+export interface Base extends StoredRow {
+  readonly version: bigint;
+  readonly isDeleted: boolean;
+}
+
+/** Some of a table's entries, and the keys of the rows that they build on. */
+export interface Wanted {
+  readonly entries: readonly number[];
+  readonly keys: readonly string[];
+  readonly literals: readonly string[];
+}
+
+/** Where the base's key of an entry is in its block. */
+function keyOffset(writes: TableWrites, entry: number): number {
+  const block = writes.blocks[writes.block[entry]!]!;
+  if (writes.action[entry] === DELETE) return block.before[writes.row[entry]!]!;
+  return baseOffset({ target: null, writes, entry });
+}
+
+const map = new CellMap();
+
+/** Cut so that each part can be asked for at once. Entries whose key does not fit are given to `unfit`. */
+export function* inParts(
+  layout: TableLayout,
+  writes: TableWrites,
+  entries: readonly number[],
+  writer: RowWriter,
+  unfit: (entry: number) => void,
+): Generator<Wanted> {
+  let wanted = { entries: [] as number[], keys: [] as string[], literals: [] as string[] };
+  let characters = 0;
+  for (const entry of entries) {
+    const { bytes } = writes.blocks[writes.block[entry]!]!;
+    const offset = keyOffset(writes, entry);
+    const key = writer.keyOf(layout, bytes, offset);
+    if (key === null) {
+      unfit(entry);
+      continue;
+    }
+    const literal = keyLiteral(layout, bytes, offset);
+    wanted.entries.push(entry);
+    wanted.keys.push(key);
+    wanted.literals.push(literal);
+    characters += literal.length;
+    if (wanted.entries.length < KEYS_MAX && characters < KEY_CHARACTERS_MAX) continue;
+    yield wanted;
+    wanted = { entries: [], keys: [], literals: [] };
+    characters = 0;
+  }
+  if (wanted.entries.length > 0) yield wanted;
+}
+
+export function keyLiteral(layout: TableLayout, bytes: Uint8Array, offset: number): string {
+  map.read(bytes, offset);
+  return tupleOf(
+    layout.key.map(({ source, type }, k) => {
+      const i = layout.table.key[k]!;
+      return literalOf(type, readText(source.type, map.kind[i]!, bytes, map.start[i]!, map.length[i]!));
+    }),
+  );
+}
+
+/** The rows that exist under these keys, by their keys as `RowWriter.keyOf` gives them, in any order. */
+export async function* readBases(
+  client: Client,
+  layout: TableLayout,
+  literals: readonly string[],
+  signal: AbortSignal,
+): AsyncGenerator<readonly [key: string, base: Base]> {
+  const { columns, key, sqlName, table } = layout;
+  const shapes = columns.map(({ type }) => shapeOf(type));
+  const names = [...columns.map(({ name }) => name), VERSION_COLUMN, DELETED_COLUMN, EXACT_COLUMN].map(quoteIdentifier);
+  const sql =
+    `SELECT ${names.join(", ")} FROM ${sqlName} FINAL ` +
+    `WHERE ${tupleOf(key.map(({ name }) => quoteIdentifier(name)))} IN (${literals.join(", ")}) FORMAT RowBinary`;
+  const at = columns.length;
+  const rows = storedRows(client.bytes(sql, signal), [...shapes, UINT64_SHAPE, UINT8_SHAPE, STRING_SHAPE]);
+  for await (const row of rows) {
+    const { bytes, start } = row;
+    const found = table.key.map((i) => bytes.toString("latin1", start[i], start[i + 1])).join("");
+    yield [
+      found,
+      {
+        ...row,
+        exact: exactTexts(textAt(row, at + 2)),
+        version: bytes.readBigUInt64LE(start[at]),
+        isDeleted: bytes[start[at + 1]!] === 1,
+      },
+    ];
+  }
+}

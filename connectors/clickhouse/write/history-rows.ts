@@ -1,0 +1,219 @@
+/** The rows of one table of a history, as the body of one insert. */
+import { DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
+import { CELL_UNCHANGED, CellMap } from "../../../src/core/model/tuple.ts";
+import { changeOffset, changeOp, holdsReads } from "../../../src/core/targets/history.ts";
+import type { Client } from "../client.ts";
+import type { TableLayout } from "../tables/layout.ts";
+import { inParts, type Wanted } from "./bases.ts";
+import { writeLength } from "./cells.ts";
+import { basesSql, latestSql, truncatedSql } from "./history.ts";
+import { type Left, PIECE_BYTES } from "./mirror.ts";
+import { writeBigInteger } from "./numbers.ts";
+import type { RowWriter } from "./row-writer.ts";
+import {
+  exactTexts,
+  shapeOf,
+  storedRows,
+  type StoredRow,
+  STRING_SHAPE,
+  textAt,
+  UINT32_SHAPE,
+  UINT64_SHAPE,
+  UINT8_SHAPE,
+} from "./stored-rows.ts";
+
+/** After the table's columns: op, offset, version, commit time, exact texts, whether values are unknown. */
+const OWN_SHAPES = [STRING_SHAPE, UINT64_SHAPE, UINT64_SHAPE, UINT64_SHAPE, STRING_SHAPE, UINT8_SHAPE];
+
+/** A change that the history has. */
+interface Change extends StoredRow {
+  readonly op: string;
+  readonly offset: bigint;
+  readonly version: bigint;
+  readonly hasUnknown: boolean;
+}
+
+interface Work {
+  readonly client: Client;
+  readonly writer: RowWriter;
+  readonly layout: TableLayout;
+  readonly writes: TableWrites;
+  readonly left: Left;
+  readonly signal: AbortSignal;
+}
+
+export async function* historyRows(
+  client: Client,
+  writer: RowWriter,
+  layout: TableLayout,
+  writes: TableWrites,
+  left: Left,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer> {
+  const work = { client, writer, layout, writes, left, signal };
+  yield* holdsReads(writes) ? readRows(work) : loggedRows(work);
+  if (writer.out.length > 0) yield writer.take();
+}
+
+/** Changes of the log. Those that build on a row are found in the history as it was before them. */
+async function* loggedRows(work: Work): AsyncGenerator<Buffer> {
+  const { writer, layout, writes, left } = work;
+  const building: number[] = [];
+  for (let i = 0; i < writes.count; i++) {
+    const isBuilding = writes.action[i] === PATCH && writes.fresh[i] !== 1;
+    if (isBuilding) building.push(i);
+    else changeRow(work, i, null);
+    if (writer.out.length >= PIECE_BYTES) yield writer.take();
+  }
+  for (const wanted of inParts(layout, writes, building, writer, (entry) => left.unfit.push(entry))) {
+    const waiting = new Set(wanted.entries);
+    for await (const [entry, base] of basesOf(work, wanted)) {
+      waiting.delete(entry);
+      const { version, offset } = identityOf(writes, entry);
+      // The change is there already.
+      if (base.version === version && base.offset === offset) continue;
+      changeRow(work, entry, base.op === "d" || base.hasUnknown ? null : base);
+      if (writer.out.length >= PIECE_BYTES) yield writer.take();
+    }
+    for (const entry of waiting) changeRow(work, entry, null);
+  }
+}
+
+function identityOf(writes: TableWrites, entry: number) {
+  const block = writes.blocks[writes.block[entry]!]!;
+  const row = writes.row[entry]!;
+  return { version: block.transactions.version[block.tx[row]!]!, offset: BigInt(changeOffset(block, row)) };
+}
+
+async function* basesOf(
+  { client, layout, writes, signal }: Work,
+  { entries, literals }: Wanted,
+): AsyncGenerator<readonly [entry: number, base: Change]> {
+  const tuples = entries.map((entry, i) => {
+    const { version, offset } = identityOf(writes, entry);
+    const key = layout.key.length === 1 ? literals[i]! : literals[i]!.slice(1, -1);
+    return `(${entry}, ${key}, ${version}, ${offset})`;
+  });
+  const chunks = client.bytes(basesSql(layout, tuples), signal);
+  for await (const row of storedRows(chunks, [UINT32_SHAPE, ...shapesOf(layout)])) {
+    yield [row.bytes.readUInt32LE(row.start[0]), changeOf(layout, { bytes: row.bytes, start: row.start.subarray(1) })];
+  }
+}
+
+/** Rows that were read beside the stream are changes where the history says something else. */
+async function* readRows(work: Work): AsyncGenerator<Buffer> {
+  const { client, writer, layout, writes, left, signal } = work;
+  const [[version = "0", offset = "0"] = []] = await client.rows(truncatedSql(layout), signal);
+  const truncated = { version: BigInt(version ?? 0), offset: BigInt(offset ?? 0) };
+  const entries = Array.from({ length: writes.count }, (_, i) => i);
+  const parts = inParts(layout, writes, entries, writer, (entry) => {
+    if (writes.action[entry] !== DELETE) left.unfit.push(entry);
+  });
+  for (const { entries: asked, keys, literals } of parts) {
+    const waiting = new Map(keys.map((key, i) => [key, asked[i]!]));
+    const chunks = client.bytes(latestSql(layout, literals), signal);
+    for await (const row of storedRows(chunks, shapesOf(layout))) {
+      const key = layout.table.key.map((i) => row.bytes.toString("latin1", row.start[i], row.start[i + 1])).join("");
+      const entry = waiting.get(key);
+      waiting.delete(key);
+      if (entry !== undefined) readRow(work, entry, changeOf(layout, row), truncated);
+      if (writer.out.length >= PIECE_BYTES) yield writer.take();
+    }
+    for (const entry of waiting.values()) {
+      if (writes.action[entry] !== DELETE) changeRow(work, entry, null);
+      if (writer.out.length >= PIECE_BYTES) yield writer.take();
+    }
+  }
+}
+
+function readRow(
+  work: Work,
+  entry: number,
+  found: Change,
+  truncated: { readonly version: bigint; readonly offset: bigint },
+): void {
+  const { writer, layout, writes } = work;
+  const { version } = identityOf(writes, entry);
+  if (found.version > version) return;
+  const isOver =
+    found.op === "d" ||
+    found.version < truncated.version ||
+    (found.version === truncated.version && found.offset < truncated.offset);
+  const isDelete = writes.action[entry] === DELETE;
+  if (isOver && isDelete) return;
+  if (!isOver && !isDelete && !found.hasUnknown && isEqual(work, entry, found)) {
+    seenRow(writer, layout, found, version);
+  } else changeRow(work, entry, null);
+}
+
+function isEqual({ writer, layout, writes }: Work, entry: number, { bytes, start }: Change): boolean {
+  const block = writes.blocks[writes.block[entry]!]!;
+  const { out } = writer;
+  const before = out.length;
+  const count = layout.columns.length;
+  const fits = writer.cells(layout, block.bytes, block.after[writes.row[entry]!]!, null);
+  const middle = out.length;
+  if (fits) writer.exact();
+  const cells = bytes.subarray(start[0], start[count]);
+  const exact = bytes.subarray(start[count + 4], start[count + 5]);
+  const equal =
+    fits && cells.equals(out.bytes.subarray(before, middle)) && exact.equals(out.bytes.subarray(middle, out.length));
+  out.length = before;
+  return equal;
+}
+
+/** The same change, seen at this version: it takes the place of itself. */
+function seenRow(writer: RowWriter, layout: TableLayout, found: Change, seen: bigint): void {
+  const { out } = writer;
+  const count = layout.columns.length;
+  const copy = (from: number, to: number): void =>
+    out.copy(found.bytes, found.start[from]!, found.start[to]! - found.start[from]!);
+  copy(0, count + 2);
+  out.byte(0);
+  writeBigInteger(out, seen, 8);
+  copy(count + 2, count + 5);
+}
+
+const map = new CellMap();
+
+/** `base`: the row that unchanged cells come from; null: they are unknown. */
+function changeRow({ writer, layout, writes, left }: Work, entry: number, base: Change | null): void {
+  const block = writes.blocks[writes.block[entry]!]!;
+  const row = writes.row[entry]!;
+  const action = writes.action[entry]!;
+  const tuple = action === DELETE ? block.before[row]! : block.after[row]!;
+  const isUnknown = action === PATCH && base === null;
+  if (!writer.cells(layout, block.bytes, tuple, base, isUnknown)) {
+    if (action !== DELETE) left.unfit.push(entry);
+    return;
+  }
+  writer.string(changeOp(writes, entry));
+  writeBigInteger(writer.out, BigInt(changeOffset(block, row)), 8);
+  if (isUnknown) {
+    left.incomplete.push(entry);
+    map.read(block.bytes, tuple);
+    const names = layout.columns.filter((_, i) => map.kind[i] === CELL_UNCHANGED);
+    writeLength(writer.out, names.length);
+    for (const { name } of names) writer.string(name);
+  } else writer.out.byte(0);
+  writeBigInteger(writer.out, 0n, 8);
+  writer.stamp(block, row);
+  writer.exact();
+}
+
+function shapesOf({ columns }: TableLayout) {
+  return [...columns.map(({ type }) => shapeOf(type)), ...OWN_SHAPES];
+}
+
+function changeOf(layout: TableLayout, row: Omit<StoredRow, "exact">): Change {
+  const { bytes, start } = row;
+  const at = layout.columns.length;
+  return {
+    ...row,
+    op: textAt(row, at),
+    offset: bytes.readBigUInt64LE(start[at + 1]),
+    version: bytes.readBigUInt64LE(start[at + 2]),
+    exact: exactTexts(textAt(row, at + 4)),
+    hasUnknown: bytes[start[at + 5]!] === 1,
+  };
+}

@@ -1,0 +1,121 @@
+/** The rows of one table of a mirror, as the body of one insert. */
+import { DELETE, PATCH, type TableWrites } from "../../../src/core/model/batch.ts";
+import { judgeBase } from "../../../src/core/targets/base-lookup.ts";
+import type { Client } from "../client.ts";
+import { COMMIT_TIME_COLUMN, DELETED_COLUMN, EXACT_COLUMN, quoteIdentifier, VERSION_COLUMN } from "../names.ts";
+import type { TableLayout } from "../tables/layout.ts";
+import { type Base, inParts, readBases } from "./bases.ts";
+import type { RowWriter } from "./row-writer.ts";
+
+/** The body's pieces: rows are rendered while the server reads the piece before. */
+export const PIECE_BYTES = 256 * 1024;
+
+/** What a table's rows left over. */
+export class Left {
+  /** Entries whose base row is missing. */
+  readonly incomplete: number[] = [];
+  /** Entries whose key does not fit. */
+  readonly unfit: number[] = [];
+}
+
+export function mirrorInsertSql({ sqlName, columns }: TableLayout): string {
+  const own = [VERSION_COLUMN, COMMIT_TIME_COLUMN, DELETED_COLUMN, EXACT_COLUMN];
+  const names = [...columns.map(({ name }) => name), ...own].map(quoteIdentifier);
+  return `INSERT INTO ${sqlName} (${names.join(", ")}) FORMAT RowBinary`;
+}
+
+/** Every column is as it was in the row that a target's rows follow. */
+const SHOWS_ALL = { of: () => 0n };
+
+/**
+ * Renders a table's entries. Invariant: rows that changes build on are read before an entry that deletes such a row is
+ * given to the server.
+ */
+export async function* mirrorRows(
+  client: Client,
+  writer: RowWriter,
+  layout: TableLayout,
+  writes: TableWrites,
+  left: Left,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer> {
+  const isSoft = layout.form.deletes === "soft";
+  const parts = inParts(layout, writes, buildingEntries(writes, isSoft), writer, (entry) => {
+    // A row that could not be written does not exist, so its delete has nothing to do.
+    if (writes.action[entry] !== DELETE) left.unfit.push(entry);
+  });
+  for (const { entries, keys, literals } of parts) {
+    const missing = new Map<string, number[]>();
+    for (const [i, key] of keys.entries()) missing.set(key, [...(missing.get(key) ?? []), entries[i]!]);
+    for await (const [key, base] of readBases(client, layout, literals, signal)) {
+      const found = missing.get(key) ?? [];
+      missing.delete(key);
+      for (const entry of found) buildOn(writer, layout, writes, entry, base, left);
+      if (writer.out.length >= PIECE_BYTES) yield writer.take();
+    }
+    for (const entry of [...missing.values()].flat()) {
+      if (writes.action[entry] !== DELETE) left.incomplete.push(entry);
+    }
+  }
+  for (let i = 0; i < writes.count; i++) {
+    const action = writes.action[i]!;
+    if (action === PATCH || (isSoft && action === DELETE)) continue;
+    plainRow(writer, layout, writes, i, left);
+    if (writer.out.length >= PIECE_BYTES) yield writer.take();
+  }
+  if (writer.out.length > 0) yield writer.take();
+}
+
+/** Entries that need the row in the target: patches, and deletes that keep the row. */
+function buildingEntries({ count, action, patchCount, deleteCount }: TableWrites, isSoft: boolean): readonly number[] {
+  const building: number[] = [];
+  if (patchCount === 0 && (!isSoft || deleteCount === 0)) return building;
+  for (let i = 0; i < count; i++) {
+    if (action[i] === PATCH || (isSoft && action[i] === DELETE)) building.push(i);
+  }
+  return building;
+}
+
+/** A put, or a delete that leaves only the key. */
+function plainRow(writer: RowWriter, layout: TableLayout, writes: TableWrites, entry: number, left: Left): void {
+  const block = writes.blocks[writes.block[entry]!]!;
+  const row = writes.row[entry]!;
+  const isDelete = writes.action[entry] === DELETE;
+  const fits = isDelete
+    ? writer.keyCells(layout, block.bytes, block.before[row]!)
+    : writer.cells(layout, block.bytes, block.after[row]!, null);
+  if (fits) close(writer, writes, entry, isDelete);
+  else if (!isDelete) left.unfit.push(entry);
+}
+
+/** A patch, or a delete that keeps the row's last values. */
+function buildOn(
+  writer: RowWriter,
+  layout: TableLayout,
+  writes: TableWrites,
+  entry: number,
+  base: Base,
+  left: Left,
+): void {
+  const block = writes.blocks[writes.block[entry]!]!;
+  const row = writes.row[entry]!;
+  if (writes.action[entry] === DELETE) {
+    // What was marked before keeps its version.
+    if (base.isDeleted) return;
+    writer.storedCells(layout, base);
+    close(writer, writes, entry, true);
+    return;
+  }
+  const judged = judgeBase({ target: { floors: SHOWS_ALL }, writes, entry }, base.version);
+  if (base.isDeleted || judged === "missing") left.incomplete.push(entry);
+  else if (judged === "found") {
+    if (writer.cells(layout, block.bytes, block.after[row]!, base)) close(writer, writes, entry, false);
+    else left.unfit.push(entry);
+  }
+}
+
+function close(writer: RowWriter, writes: TableWrites, entry: number, isDeleted: boolean): void {
+  writer.stamp(writes.blocks[writes.block[entry]!]!, writes.row[entry]!);
+  writer.out.byte(isDeleted ? 1 : 0);
+  writer.exact();
+}

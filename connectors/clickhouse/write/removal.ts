@@ -1,0 +1,34 @@
+/** Truncates and sweeps of a mirror. */
+import { COMMIT_TIME_COLUMN, DELETED_COLUMN, EXACT_COLUMN, quoteIdentifier, VERSION_COLUMN } from "../names.ts";
+import type { TableLayout } from "../tables/layout.ts";
+
+/**
+ * Marks the rows whose version is so as deleted, under this version: a table's rows can't be changed, but a later one
+ * takes the place of an earlier one. Hard deletes keep only the key, soft ones the whole row.
+ */
+export function removeSql(
+  { sqlName, columns, form }: TableLayout,
+  versionIs: string,
+  version: bigint,
+  commitTimeUs: bigint | undefined,
+): string {
+  const isSoft = form.deletes === "soft";
+  const names = columns.filter(({ isKey }) => isSoft || isKey).map(({ name }) => quoteIdentifier(name));
+  const [versionName, timeName, deletedName, exactName] = [
+    VERSION_COLUMN,
+    COMMIT_TIME_COLUMN,
+    DELETED_COLUMN,
+    EXACT_COLUMN,
+  ].map(quoteIdentifier);
+  const exact = isSoft ? [exactName!] : [];
+  return (
+    `INSERT INTO ${sqlName} (${[...names, versionName, timeName, deletedName, ...exact].join(", ")}) ` +
+    `SELECT ${[...names, version, timeSql(commitTimeUs), 1, ...exact].join(", ")} ` +
+    `FROM ${sqlName} FINAL WHERE ${versionName} ${versionIs} AND ${deletedName} = 0`
+  );
+}
+
+/** Undefined: now. */
+export function timeSql(commitTimeUs: bigint | undefined): string {
+  return commitTimeUs === undefined ? "now64(6, 'UTC')" : `fromUnixTimestamp64Micro(toInt64(${commitTimeUs}), 'UTC')`;
+}

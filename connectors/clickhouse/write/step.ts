@@ -1,0 +1,99 @@
+/** Applies steps: the rows become durable first, then the checkpoint. */
+import type { Step, TableWrites } from "../../../src/core/model/batch.ts";
+import type { Outcome } from "../../../src/core/contracts/sink.ts";
+import type { Client } from "../client.ts";
+import { clickhouseError } from "../errors.ts";
+import type { TableLayout } from "../tables/layout.ts";
+import { historyInsertSql, historySweepSql, historyTruncateSql } from "./history.ts";
+import { historyRows } from "./history-rows.ts";
+import { Left, mirrorInsertSql, mirrorRows } from "./mirror.ts";
+import { removeSql } from "./removal.ts";
+import { RowWriter } from "./row-writer.ts";
+
+/** More refused rows in one step point to a wrong mapping of the table, not to single rows. */
+const POISON_COUNT_MAX = 1_000;
+
+export class StepWriter {
+  readonly #writer = new RowWriter();
+
+  /** `layouts`: of `tablesOf(step)`. */
+  async write(
+    client: Client,
+    step: Step,
+    layouts: readonly TableLayout[],
+    outcome: Outcome,
+    signal: AbortSignal,
+  ): Promise<void> {
+    switch (step.kind) {
+      case "progress":
+        return;
+      case "rows":
+        for (const [i, writes] of step.tables.entries()) await this.#rows(client, layouts[i]!, writes, outcome, signal);
+        return;
+      case "truncate": {
+        const { version, record } = step;
+        const layout = layouts[0]!;
+        const isHistory = layout.form.mode === "history";
+        const sql = isHistory
+          ? historyTruncateSql(layout, version, record)
+          : removeSql(layout, `<= ${version}`, version, record?.commitTimeUs);
+        await client.run(sql, signal);
+        return;
+      }
+      case "sweep":
+        for (const [i, { below }] of step.sweeps.entries()) {
+          const layout = layouts[i]!;
+          const isHistory = layout.form.mode === "history";
+          await client.run(
+            isHistory ? historySweepSql(layout, below) : removeSql(layout, `< ${below}`, below, undefined),
+            signal,
+          );
+        }
+        return;
+      default:
+        return step satisfies never;
+    }
+  }
+
+  async #rows(
+    client: Client,
+    layout: TableLayout,
+    writes: TableWrites,
+    outcome: Outcome,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const left = new Left();
+    const isHistory = layout.form.mode === "history";
+    const rows = (isHistory ? historyRows : mirrorRows)(client, this.#writer, layout, writes, left, signal);
+    try {
+      await client.insert(isHistory ? historyInsertSql(layout) : mirrorInsertSql(layout), rows, signal);
+      outcome.waiting?.();
+    } finally {
+      this.#writer.giveBack();
+    }
+    if (left.incomplete.length > 0)
+      await outcome.incomplete(
+        writes,
+        left.incomplete.toSorted((a, b) => a - b),
+      );
+    if (left.unfit.length > POISON_COUNT_MAX) throw tooMany(layout);
+    for (const entry of left.unfit) await outcome.poison(writes, entry, doesNotFit(layout));
+  }
+}
+
+function doesNotFit({ table }: TableLayout) {
+  return clickhouseError({
+    code: "MR4110",
+    kind: "poison",
+    message: `a value in the key of a row of ${table.id} does not fit ClickHouse's type`,
+  });
+}
+
+function tooMany({ table }: TableLayout) {
+  return clickhouseError({
+    code: "MR4110",
+    kind: "fatal",
+    message: `more than ${POISON_COUNT_MAX} rows of ${table.id} in one batch have keys that do not fit ClickHouse's types`,
+    table: table.id,
+  });
+}

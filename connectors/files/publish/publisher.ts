@@ -1,0 +1,130 @@
+/**
+ * Makes files of entries of the log. The same entries always give the same files under the same names, so that a process
+ * that was killed in between is simply repeated, by whoever opens the sink next: readers never see a change twice.
+ */
+import { appendFile, mkdtemp, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { failpoint } from "../../../src/core/failpoint.ts";
+import { filesError } from "../errors.ts";
+import type { Checkpoint, Part, RowText, Shape } from "../log/entry.ts";
+import { readEntry } from "../log/log.ts";
+import { fileKey, logKey, manifestKey } from "../names.ts";
+import type { Store } from "../store/store.ts";
+import { manifestBytes, type PublishedFile } from "./manifest.ts";
+import type { ParquetMaker } from "./parquet.ts";
+
+export interface Publication {
+  readonly since: number;
+  /** The last entry. */
+  readonly until: number;
+  readonly manifest: number;
+  readonly checkpoint: Checkpoint;
+  readonly text: RowText;
+}
+
+/** Changes of one shape of a table and one day, which become one file. */
+interface Group {
+  readonly shape: Shape;
+  readonly date: string;
+  /** On this machine. */
+  readonly path: string;
+  from: bigint;
+  until: bigint;
+  rows: number;
+  bytes: number;
+  rowBytesMax: number;
+}
+
+/** Of the text of one file: DuckDB holds about as much in memory while it makes it. */
+const FILE_BYTES_MAX = 128 * 1024 * 1024;
+
+export class Publisher {
+  readonly #store: Store;
+  readonly #parquet: ParquetMaker;
+
+  constructor(store: Store, parquet: ParquetMaker) {
+    this.#store = store;
+    this.#parquet = parquet;
+  }
+
+  /** When it resolves, the manifest is there. */
+  async publish(publication: Publication, signal: AbortSignal): Promise<void> {
+    const folder = await mkdtemp(join(await this.#store.scratch(), "publish-"));
+    try {
+      const files: PublishedFile[] = [];
+      for (const group of await this.#gathered(publication, folder, signal)) {
+        files.push(await this.#file(group, `${publication.manifest}-${files.length}`, publication.text, signal));
+        failpoint("files.file-written");
+      }
+      const { manifest, checkpoint, until: lastEntry } = publication;
+      const format = publication.text === "csv" ? "parquet" : "ndjson";
+      failpoint("files.before-manifest");
+      await this.#store.create(
+        manifestKey(manifest),
+        manifestBytes({ manifest, lastEntry, checkpoint }, files, format),
+        signal,
+      );
+      failpoint("files.manifest-written");
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  }
+
+  /** One entry at a time is in memory. */
+  async #gathered({ since, until }: Publication, folder: string, signal: AbortSignal): Promise<readonly Group[]> {
+    const groups = new Groups(folder);
+    for (let sequence = since; sequence <= until; sequence++) {
+      const entry = await readEntry(this.#store, sequence, signal);
+      if (entry === null) throw filesError("MR4203", "reopen", `${logKey(sequence)} is gone before it became files`);
+      for (const [i, part] of entry.head.parts.entries()) {
+        await appendFile(groups.of(entry.head.shapes[part.shape]!, part).path, entry.parts[i]!);
+      }
+    }
+    return groups.all;
+  }
+
+  async #file(group: Group, number: string, text: RowText, signal: AbortSignal): Promise<PublishedFile> {
+    const { shape, date, from, until, rows } = group;
+    signal.throwIfAborted();
+    let made = group.path;
+    if (text === "csv") {
+      made = `${group.path}.parquet`;
+      await this.#parquet.make(shape, group, made);
+      await rm(group.path);
+    }
+    const { size: bytes } = await stat(made);
+    const path = fileKey(shape, { from, until, date }, number, text === "csv" ? "parquet" : "ndjson");
+    await this.#store.put(path, made, signal);
+    return { path, shape, date, rows, bytes, from: String(from), until: String(until) };
+  }
+}
+
+class Groups {
+  readonly all: Group[] = [];
+  readonly #folder: string;
+  /** Those that have room. */
+  readonly #open = new Map<string, Group>();
+
+  constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  /** The group that the part belongs to, which counts it. */
+  of(shape: Shape, { date, rows, bytes, rowBytesMax, ...range }: Part): Group {
+    const id = JSON.stringify([shape.id, shape.fingerprint, date]);
+    const [from, until] = [BigInt(range.from), BigInt(range.until)];
+    let group = this.#open.get(id);
+    if (group === undefined || group.bytes + bytes > FILE_BYTES_MAX) {
+      const path = join(this.#folder, String(this.all.length));
+      group = { shape, date, path, from, until, rows: 0, bytes: 0, rowBytesMax: 0 };
+      this.all.push(group);
+      this.#open.set(id, group);
+    }
+    if (from < group.from) group.from = from;
+    if (until > group.until) group.until = until;
+    group.rows += rows;
+    group.bytes += bytes;
+    group.rowBytesMax = Math.max(group.rowBytesMax, rowBytesMax);
+    return group;
+  }
+}

@@ -1,0 +1,168 @@
+import { type Clock, systemClock } from "../../src/core/clock.ts";
+import { checkpointTexts, parseCheckpoint } from "../../src/core/checkpoint/checkpoint-text.ts";
+import type { Outcome, Sink } from "../../src/core/contracts/sink.ts";
+import { findMillraceError, isAborted, type MillraceError } from "../../src/core/errors.ts";
+import type { SinkProgress, Step } from "../../src/core/model/batch.ts";
+import { parsePosition, serializePosition } from "../../src/core/model/position.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import { filesError } from "./errors.ts";
+import { ChangeLog } from "./log/change-log.ts";
+import type { Checkpoint, RowText } from "./log/entry.ts";
+import { findLog } from "./log/log.ts";
+import { folderOf } from "./names.ts";
+import { ParquetMaker } from "./publish/parquet.ts";
+import { Publisher } from "./publish/publisher.ts";
+import type { FilesSettings } from "./settings.ts";
+import type { Store } from "./store/store.ts";
+import { CsvRows } from "./text/csv.ts";
+import { NdjsonRows } from "./text/ndjson.ts";
+import { type StepParts, StepRows } from "./text/step-parts.ts";
+
+/** Larger steps make fewer entries of the log. */
+const CLOSE_MS_MAX = 30_000;
+const BATCH = { rowCountMax: 50_000, byteCountMax: 16 * 1024 * 1024 };
+
+interface Opened {
+  readonly store: Store;
+  readonly log: ChangeLog;
+}
+
+/**
+ * Every change as a row of files that are only ever added. A step is an entry of the sink's log; when enough of them wait, they
+ * become files.
+ */
+export class FilesSink implements Sink {
+  readonly kind = "files";
+  readonly form = "stream";
+  readonly delivery = "transactional";
+  readonly onLost = "resync";
+  readonly batch = BATCH;
+  readonly name: string;
+  readonly #settings: FilesSettings;
+  readonly #clock: Clock;
+  readonly #rows: StepRows;
+  readonly #parquet: ParquetMaker;
+  readonly #text: RowText;
+  #opened: Opened | null = null;
+  /** Another process holds the sink; until it is opened again. */
+  #refusal: MillraceError | null = null;
+  #isBusy = false;
+  #isClosed = false;
+
+  constructor(settings: FilesSettings, clock: Clock = systemClock) {
+    this.name = settings.name;
+    this.#settings = settings;
+    this.#clock = clock;
+    this.#text = settings.format === "parquet" ? "csv" : "ndjson";
+    this.#rows = new StepRows(settings.format === "parquet" ? new CsvRows() : new NdjsonRows());
+    this.#parquet = new ParquetMaker(settings.memoryLimit);
+  }
+
+  target(table: Pick<TableVersion, "schema" | "table">): string {
+    return folderOf(table);
+  }
+
+  async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
+    this.#expectUsable(signal);
+    await this.#release();
+    this.#refusal = null;
+    const store = await this.#settings.store();
+    try {
+      const publisher = new Publisher(store, this.#parquet);
+      const owner = { lease, writer: this.#clock.unique(8), text: this.#text, roll: this.#settings.roll };
+      const log = await ChangeLog.open({ store, publisher, clock: this.#clock, owner }, signal);
+      this.#opened = { store, log };
+      return progressOf(log.checkpoint);
+    } catch (error) {
+      await store[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  async look(signal: AbortSignal): Promise<SinkProgress | null> {
+    this.#expectUsable(signal);
+    await using store = await this.#settings.store();
+    const found = await findLog(store, signal);
+    return found === null ? null : progressOf(found.entry.head.checkpoint);
+  }
+
+  /** A file has the names and types of its columns: it needs nothing before. */
+  async prepare(_tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    this.#ours(signal);
+  }
+
+  async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
+    const { log } = this.#ours(signal);
+    const position = serializePosition(step.progress.position);
+    const partsOf = (entry: number): StepParts => {
+      const parts = this.#rows.partsOf(step, entry, this.#clock.now());
+      outcome.waiting?.();
+      return parts;
+    };
+    await this.#guarded(() => log.add({ position, ...checkpointTexts(step.progress) }, partsOf, signal));
+  }
+
+  async verify(signal: AbortSignal): Promise<void> {
+    const { log } = this.#ours(signal);
+    await this.#guarded(() => log.verify(signal));
+  }
+
+  async forget(signal: AbortSignal): Promise<void> {
+    const { log } = this.#ours(signal);
+    await this.#guarded(() => log.forget(signal));
+    await this.#release();
+  }
+
+  /** Between two steps, what waits in the log becomes files. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    const opened = this.#isBusy ? null : this.#opened;
+    try {
+      await opened?.log.publishAll(AbortSignal.timeout(CLOSE_MS_MAX));
+    } catch (error) {
+      // It stays in the log, and becomes files when the sink is opened again.
+      if (findMillraceError(error) === undefined && !isAborted(error)) throw error;
+    } finally {
+      await this.#release();
+      this.#parquet[Symbol.dispose]();
+    }
+  }
+
+  /** After a failure nobody knows how far the work came: the sink is opened again before anything else. */
+  async #guarded(work: () => Promise<void>): Promise<void> {
+    this.#isBusy = true;
+    try {
+      await work();
+    } catch (error) {
+      await this.#release();
+      const known = findMillraceError(error);
+      if (known?.kind === "fatal") this.#refusal = known;
+      throw error;
+    } finally {
+      this.#isBusy = false;
+    }
+  }
+
+  #ours(signal: AbortSignal): Opened {
+    this.#expectUsable(signal);
+    if (this.#refusal !== null) throw this.#refusal;
+    if (this.#opened === null) throw filesError("MR4206", "retryable", "the sink is not open");
+    return this.#opened;
+  }
+
+  #expectUsable(signal: AbortSignal): void {
+    signal.throwIfAborted();
+    if (this.#isClosed) throw filesError("MR4206", "aborted", "the sink is closed");
+  }
+
+  async #release(): Promise<void> {
+    const opened = this.#opened;
+    this.#opened = null;
+    await opened?.store[Symbol.asyncDispose]();
+  }
+}
+
+function progressOf({ position, tables, bond }: Checkpoint): SinkProgress | null {
+  return position === "" ? null : { position: parsePosition(position), ...parseCheckpoint(tables, bond) };
+}

@@ -1,0 +1,141 @@
+import { type FileHandle, link, mkdir, open, readdir, readFile, rename, rm, stat, unlink } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { makeFolder } from "../../../src/core/folder.ts";
+import { systemErrorCode } from "../../../src/core/system-errors.ts";
+import { classifyFile } from "../errors.ts";
+import type { Store } from "./store.ts";
+
+const SCRATCH = "_millrace/tmp";
+const FOLDER_MODE = 0o755;
+
+/** A folder of this machine, or of a file system that it mounts. An object is synced before it appears under its name. */
+export class FolderStore implements Store {
+  readonly place: string;
+  readonly #path: string;
+  #count = 0;
+
+  constructor(path: string) {
+    this.#path = path;
+    this.place = path;
+  }
+
+  async list(under: string, signal: AbortSignal): Promise<readonly string[]> {
+    return await this.#doing(signal, async () => {
+      try {
+        const found = await readdir(join(this.#path, under), { withFileTypes: true });
+        return found
+          .filter((entry) => entry.isFile())
+          .map(({ name }) => `${under}${name}`)
+          .toSorted();
+      } catch (error) {
+        if (isMissing(error)) return [];
+        throw error;
+      }
+    });
+  }
+
+  async read(key: string, signal: AbortSignal): Promise<Buffer | null> {
+    return await this.#doing(signal, async () => {
+      try {
+        return await readFile(join(this.#path, key));
+      } catch (error) {
+        if (isMissing(error)) return null;
+        throw error;
+      }
+    });
+  }
+
+  async has(key: string, signal: AbortSignal): Promise<boolean> {
+    return await this.#doing(signal, async () => {
+      try {
+        return (await stat(join(this.#path, key))).isFile();
+      } catch (error) {
+        if (isMissing(error)) return false;
+        throw error;
+      }
+    });
+  }
+
+  /** By a link, which fails where the name is taken. */
+  async create(key: string, bytes: Buffer, signal: AbortSignal): Promise<boolean> {
+    return await this.#doing(signal, async () => {
+      const temporary = join(await this.scratch(), `${process.pid}-${this.#count++}`);
+      const path = join(this.#path, key);
+      try {
+        await using file = await open(temporary, "w", 0o644);
+        await file.writeFile(bytes);
+        await file.datasync();
+        makeFolder(dirname(path), FOLDER_MODE);
+        await link(temporary, path);
+        await syncFolder(dirname(path));
+        return true;
+      } catch (error) {
+        if (systemErrorCode(error) === "EEXIST") return false;
+        throw error;
+      } finally {
+        await rm(temporary, { force: true });
+      }
+    });
+  }
+
+  async put(key: string, file: string, signal: AbortSignal): Promise<void> {
+    await this.#doing(signal, async () => {
+      const path = join(this.#path, key);
+      makeFolder(dirname(path), FOLDER_MODE);
+      await synced(await open(file, "r+"));
+      await rename(file, path);
+      await syncFolder(dirname(path));
+    });
+  }
+
+  async remove(key: string, signal: AbortSignal): Promise<void> {
+    await this.#doing(signal, async () => {
+      await unlink(join(this.#path, key)).catch((error: unknown) => {
+        if (!isMissing(error)) throw error;
+      });
+    });
+  }
+
+  async scratch(): Promise<string> {
+    const path = join(this.#path, SCRATCH);
+    makeFolder(dirname(path), FOLDER_MODE);
+    await mkdir(path, { recursive: false, mode: FOLDER_MODE }).catch((error: unknown) => {
+      if (systemErrorCode(error) !== "EEXIST") throw error;
+    });
+    return path;
+  }
+
+  async settle(signal: AbortSignal): Promise<void> {
+    await this.#doing(signal, () => rm(join(this.#path, SCRATCH), { recursive: true, force: true }));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    // Nothing is open between two calls.
+  }
+
+  async #doing<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    signal.throwIfAborted();
+    try {
+      return await work();
+    } catch (error) {
+      throw classifyFile(error, this.#path);
+    }
+  }
+}
+
+async function synced(file: FileHandle): Promise<void> {
+  try {
+    await file.datasync();
+  } finally {
+    await file.close();
+  }
+}
+
+/** So that the name survives a crash of the machine. */
+async function syncFolder(path: string): Promise<void> {
+  await synced(await open(path, "r"));
+}
+
+function isMissing(error: unknown): boolean {
+  return systemErrorCode(error) === "ENOENT";
+}

@@ -1,0 +1,72 @@
+import { isAborted, type MillraceError } from "../../../src/core/errors.ts";
+import { systemErrorCode } from "../../../src/core/system-errors.ts";
+import { filesError } from "../errors.ts";
+
+const LOGIN = new Set([
+  // Versity's gateway, of an access key that it does not know.
+  "XAdminUserNotFound",
+  "AccessDenied",
+  "CredentialsProviderError",
+  "ExpiredToken",
+  "ExpiredTokenException",
+  "InvalidAccessKeyId",
+  "InvalidToken",
+  "SignatureDoesNotMatch",
+  "TokenRefreshRequired",
+]);
+const BUCKET = new Set([
+  "NoSuchBucket",
+  "PermanentRedirect",
+  "AuthorizationHeaderMalformed",
+  "IllegalLocationConstraintException",
+]);
+const SKEW = new Set(["RequestTimeTooSkewed", "RequestExpired"]);
+const FIRST_SERVER_STATUS = 500;
+const TOO_MANY = 429;
+
+/** Names of the client's own errors. */
+const NO_ANSWER = new Set(["TimeoutError", "CredentialsProviderError", "NetworkingError"]);
+
+interface Answer {
+  /** Of the error, as S3 names it. */
+  readonly name: string;
+  /** Null: there was no answer. */
+  readonly status: number | null;
+}
+
+/** Null: it is no error of the client. */
+export function answerOf(error: unknown): Answer | null {
+  if (!(error instanceof Error)) return null;
+  const metadata: unknown = "$metadata" in error ? error.$metadata : null;
+  const isRecord = typeof metadata === "object" && metadata !== null;
+  const status = isRecord && "httpStatusCode" in metadata ? metadata.httpStatusCode : null;
+  if (typeof status === "number") return { name: error.name, status };
+  const code = systemErrorCode(error);
+  if (code !== undefined) return { name: code, status: null };
+  return isRecord || NO_ANSWER.has(error.name) ? { name: error.name, status: null } : null;
+}
+
+/** By the code of the answer, never by its text. */
+export function classifyS3(error: unknown, place: string, signal: AbortSignal): unknown {
+  if (isAborted(error) || signal.aborted) return error;
+  const answer = answerOf(error);
+  return answer === null ? error : faultOf(answer, place, error);
+}
+
+function faultOf({ name, status }: Answer, place: string, cause: unknown): MillraceError {
+  const told = status === null ? name : `${name}, status ${status}`;
+  if (SKEW.has(name)) return filesError("MR4213", "blocked", `${place}: the machine's clock is wrong (${told})`, cause);
+  if (LOGIN.has(name) || status === 401 || status === 403)
+    return filesError("MR4211", "blocked", `${place}: S3 refuses the credentials (${told})`, cause);
+  if (BUCKET.has(name) || status === 301)
+    return filesError("MR4212", "blocked", `${place}: the bucket can't be used (${told})`, cause);
+  if (
+    status === null ||
+    status >= FIRST_SERVER_STATUS ||
+    status === TOO_MANY ||
+    name === "RequestTimeout" ||
+    status === 409
+  )
+    return filesError("MR4214", "retryable", `${place}: S3 can't be reached, or is busy (${told})`, cause);
+  return filesError("MR4215", "blocked", `${place}: S3 refuses a request (${told})`, cause);
+}

@@ -1,0 +1,208 @@
+import { mkdtemp, open, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import {
+  AbortMultipartUploadCommand,
+  CompleteMultipartUploadCommand,
+  CreateMultipartUploadCommand,
+  DeleteObjectCommand,
+  GetObjectCommand,
+  HeadObjectCommand,
+  ListMultipartUploadsCommand,
+  ListObjectsV2Command,
+  PutObjectCommand,
+  S3Client,
+  UploadPartCommand,
+} from "@aws-sdk/client-s3";
+import { failpoint } from "../../../src/core/failpoint.ts";
+import { filesError } from "../errors.ts";
+import type { S3Settings } from "../settings.ts";
+import { answerOf, classifyS3 } from "./s3-faults.ts";
+import type { Store } from "./store.ts";
+
+/** S3 takes up to 10,000 parts of 5 MB or more. */
+const PART_BYTES = 16 * 1024 * 1024;
+const ATTEMPTS_MAX = 4;
+const CONNECT_MS_MAX = 10_000;
+const REQUEST_MS_MAX = 60_000;
+const PROBE = "_millrace/probe";
+
+/** Objects below a prefix of a bucket. An upload in parts becomes visible with its last request. */
+export class S3Store implements Store {
+  readonly place: string;
+  readonly #client: S3Client;
+  readonly #bucket: string;
+  readonly #prefix: string;
+  #scratch: string | null = null;
+
+  constructor({ bucket, prefix, region, endpoint, accessKeyId, secretAccessKey, pathStyle }: S3Settings) {
+    this.place = `s3://${bucket}/${prefix}`;
+    this.#bucket = bucket;
+    this.#prefix = prefix;
+    const isKeyGiven = accessKeyId !== undefined && secretAccessKey !== undefined;
+    this.#client = new S3Client({
+      ...(region === undefined ? {} : { region }),
+      ...(endpoint === undefined ? {} : { endpoint }),
+      ...(isKeyGiven ? { credentials: { accessKeyId, secretAccessKey } } : {}),
+      forcePathStyle: pathStyle,
+      maxAttempts: ATTEMPTS_MAX,
+      // Servers other than AWS' may not know the newer checksums.
+      requestChecksumCalculation: "WHEN_REQUIRED",
+      responseChecksumValidation: "WHEN_REQUIRED",
+      requestHandler: {
+        connectionTimeout: CONNECT_MS_MAX,
+        requestTimeout: REQUEST_MS_MAX,
+        throwOnRequestTimeout: true,
+      },
+    });
+  }
+
+  async list(under: string, signal: AbortSignal): Promise<readonly string[]> {
+    const keys: string[] = [];
+    let next: string | undefined;
+    do {
+      const page = { ...this.#in, Prefix: `${this.#prefix}${under}`, ContinuationToken: next };
+      const { Contents = [], NextContinuationToken } = await this.#doing(signal, () =>
+        this.#client.send(new ListObjectsV2Command(page), { abortSignal: signal }),
+      );
+      for (const { Key } of Contents) if (Key !== undefined) keys.push(Key.slice(this.#prefix.length));
+      next = NextContinuationToken;
+    } while (next !== undefined);
+    return keys.toSorted();
+  }
+
+  async read(key: string, signal: AbortSignal): Promise<Buffer | null> {
+    return await this.#doing(signal, async () => {
+      try {
+        const { Body } = await this.#client.send(new GetObjectCommand(this.#at(key)), { abortSignal: signal });
+        const bytes = await Body?.transformToByteArray();
+        return bytes === undefined ? null : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+      } catch (error) {
+        if (answerOf(error)?.name === "NoSuchKey") return null;
+        throw error;
+      }
+    });
+  }
+
+  /** A missing bucket looks like a missing object here; listing tells them apart. */
+  async has(key: string, signal: AbortSignal): Promise<boolean> {
+    return await this.#doing(signal, async () => {
+      try {
+        await this.#client.send(new HeadObjectCommand(this.#at(key)), { abortSignal: signal });
+        return true;
+      } catch (error) {
+        if (answerOf(error)?.status === 404) return false;
+        throw error;
+      }
+    });
+  }
+
+  async create(key: string, bytes: Buffer, signal: AbortSignal): Promise<boolean> {
+    return await this.#doing(signal, async () => {
+      const request = new PutObjectCommand({ ...this.#at(key), Body: bytes, IfNoneMatch: "*" });
+      try {
+        await this.#client.send(request, { abortSignal: signal });
+        return true;
+      } catch (error) {
+        if (answerOf(error)?.status === 412) return false;
+        throw error;
+      }
+    });
+  }
+
+  async put(key: string, path: string, signal: AbortSignal): Promise<void> {
+    await this.#doing(signal, async () => {
+      await using file = await open(path, "r");
+      const { size } = await file.stat();
+      if (size <= PART_BYTES) {
+        const whole = new PutObjectCommand({ ...this.#at(key), Body: await file.readFile() });
+        await this.#client.send(whole, { abortSignal: signal });
+      } else {
+        await this.#putInParts(
+          key,
+          async function* parts() {
+            for (let at = 0; at < size; at += PART_BYTES) {
+              const part = Buffer.alloc(Math.min(PART_BYTES, size - at));
+              await file.read(part, 0, part.length, at);
+              yield part;
+            }
+          },
+          signal,
+        );
+      }
+    });
+    await rm(path);
+  }
+
+  async remove(key: string, signal: AbortSignal): Promise<void> {
+    await this.#doing(signal, () => this.#client.send(new DeleteObjectCommand(this.#at(key)), { abortSignal: signal }));
+  }
+
+  async scratch(): Promise<string> {
+    return (this.#scratch ??= await mkdtemp(join(tmpdir(), "millrace-files-")));
+  }
+
+  async settle(signal: AbortSignal): Promise<void> {
+    await this.#doing(signal, async () => {
+      const begun = { ...this.#in, Prefix: this.#prefix };
+      const { Uploads = [] } = await this.#client.send(new ListMultipartUploadsCommand(begun), { abortSignal: signal });
+      for (const { Key, UploadId } of Uploads) {
+        await this.#client.send(new AbortMultipartUploadCommand({ ...this.#in, Key, UploadId }), {
+          abortSignal: signal,
+        });
+      }
+    });
+    await this.create(PROBE, Buffer.from("first"), signal);
+    if (await this.create(PROBE, Buffer.from("second"), signal)) {
+      throw filesError(
+        "MR4216",
+        "fatal",
+        `${this.place}: the server has overwritten an object that it should have kept`,
+      );
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#client.destroy();
+    if (this.#scratch !== null) await rm(this.#scratch, { recursive: true, force: true });
+    this.#scratch = null;
+  }
+
+  async #putInParts(key: string, parts: () => AsyncIterable<Buffer>, signal: AbortSignal): Promise<void> {
+    const at = this.#at(key);
+    const { UploadId } = await this.#client.send(new CreateMultipartUploadCommand(at), { abortSignal: signal });
+    try {
+      const done: { readonly PartNumber: number; readonly ETag: string | undefined }[] = [];
+      for await (const Body of parts()) {
+        const PartNumber = done.length + 1;
+        const part = new UploadPartCommand({ ...at, UploadId, PartNumber, Body });
+        const { ETag } = await this.#client.send(part, { abortSignal: signal });
+        done.push({ PartNumber, ETag });
+        failpoint("files.part-uploaded");
+      }
+      const whole = new CompleteMultipartUploadCommand({ ...at, UploadId, MultipartUpload: { Parts: done } });
+      await this.#client.send(whole, { abortSignal: signal });
+    } catch (error) {
+      // What stays is aborted by the next `settle`.
+      await this.#client.send(new AbortMultipartUploadCommand({ ...at, UploadId })).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  get #in(): { readonly Bucket: string } {
+    return { Bucket: this.#bucket };
+  }
+
+  #at(key: string): { readonly Bucket: string; readonly Key: string } {
+    return { Bucket: this.#bucket, Key: `${this.#prefix}${key}` };
+  }
+
+  async #doing<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    signal.throwIfAborted();
+    try {
+      return await work();
+    } catch (error) {
+      throw classifyS3(error, this.place, signal);
+    }
+  }
+}

@@ -1,0 +1,22 @@
+/**
+ * What the sink needs of the place that holds its files: a folder, or a prefix in a bucket. Keys are paths with slashes
+ * below it. Each call is atomic: a reader finds an object whole, or not at all.
+ */
+export interface Store extends AsyncDisposable {
+  /** Shown to people: without logins. */
+  readonly place: string;
+  /** In the order of their keys. */
+  list(under: string, signal: AbortSignal): Promise<readonly string[]>;
+  /** Null: there is none. */
+  read(key: string, signal: AbortSignal): Promise<Buffer | null>;
+  has(key: string, signal: AbortSignal): Promise<boolean>;
+  /** False: there is one of this key already, which stays as it is. */
+  create(key: string, bytes: Buffer, signal: AbortSignal): Promise<boolean>;
+  /** Puts the object in the place of one that is there. The file may be moved away. */
+  put(key: string, file: string, signal: AbortSignal): Promise<void>;
+  remove(key: string, signal: AbortSignal): Promise<void>;
+  /** A folder of this machine for files that become objects. */
+  scratch(): Promise<string>;
+  /** After the sink was taken over: removes what a killed process left half done, and tests that `create` refuses a taken key. */
+  settle(signal: AbortSignal): Promise<void>;
+}

@@ -1,0 +1,26 @@
+/** Figures as people read them. */
+
+export function count(value: number, noun: string): string {
+  return `${value.toLocaleString("en-US")} ${noun}${value === 1 ? "" : "s"}`;
+}
+
+export function seconds(value: number | null): string {
+  if (value === null) return "-";
+  return value < 10 ? `${value.toFixed(1)} s` : span(value * 1000);
+}
+
+/** Of milliseconds: in the unit that people would choose. */
+export function span(ms: number): string {
+  const s = Math.max(0, Math.round(ms / 1000));
+  if (s < 120) return `${s} s`;
+  if (s < 7200) return `${Math.floor(s / 60)} min`;
+  if (s < 172_800) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+  return `${Math.floor(s / 86_400)} days`;
+}
+
+export function bytes(value: number | null): string {
+  if (value === null) return "-";
+  const units = ["B", "KB", "MB", "GB", "TB"];
+  const power = value < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(value) / 10));
+  return `${power === 0 ? value : (value / 1024 ** power).toFixed(1)} ${units[power]}`;
+}

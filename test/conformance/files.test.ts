@@ -1,0 +1,31 @@
+import { definition, factory } from "../../connectors/files/config.ts";
+import { FilesReader } from "../support/files-reader.ts";
+import { parquetLanding } from "../support/files-landing.ts";
+import { quietLog } from "../support/quiet-log.ts";
+import { documentLanding } from "../support/redis-rows.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+import { rowsOfStream, type SinkTarget, sinkConformance } from "./sink.ts";
+
+for (const format of ["ndjson", "parquet"] as const) {
+  sinkConformance({
+    name: `files, ${format}`,
+    target: async () => folderTarget(format),
+    landed: format === "ndjson" ? documentLanding : parquetLanding,
+    transactional: true,
+    isStream: true,
+  });
+}
+
+function folderTarget(format: "ndjson" | "parquet"): SinkTarget {
+  const folder = temporaryFolder();
+  // Each step becomes files at once.
+  const options = definition.parse({ path: "changes", format, roll: { rows: 1 } });
+  const reader = new FilesReader(folder.file("changes"));
+  return {
+    makeSink: () => factory.create({ name: "bronze", daemon: "shop", folder: folder.path, options }, quietLog),
+    readRows: async (table) => rowsOfStream(await reader.stream([table]), table),
+    readStream: (tables) => reader.stream(tables),
+    wipe: () => reader.wipe(),
+    [Symbol.asyncDispose]: async () => folder[Symbol.dispose](),
+  };
+}

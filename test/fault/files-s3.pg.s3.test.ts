@@ -1,0 +1,25 @@
+/** Daemons are killed while they make files in a bucket: readers find each change once. */
+import { test } from "vitest";
+import { killedAtEach } from "../support/files-kills.ts";
+import { FilesReader } from "../support/files-reader.ts";
+import { mirrorBucket } from "../support/services.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+
+const FAILPOINTS: Readonly<Record<string, number>> = {
+  "files.fenced": 1,
+  "files.entry-written": 8,
+  "files.publication-stored": 2,
+  "files.file-written": 4,
+  "files.before-manifest": 2,
+  "files.manifest-written": 2,
+  "files.publication-done": 2,
+  "sink.applied": 20,
+};
+
+test("killed at every failpoint, each change is in the files once", async () => {
+  using folder = temporaryFolder();
+  await killedAtEach(FAILPOINTS, "files-s3", async ({ sinks }) => {
+    await mirrorBucket(sinks.bucket!, folder.path);
+    return new FilesReader(folder.file("changes"));
+  });
+});

@@ -1,0 +1,189 @@
+/** The store of a files sink in a bucket: what it does when S3 refuses, is away, answers late, or loses an answer. */
+import { createServer, request as httpRequest, type Server } from "node:http";
+import { writeFileSync } from "node:fs";
+import { CreateMultipartUploadCommand, ListMultipartUploadsCommand } from "@aws-sdk/client-s3";
+import { expect, test } from "vitest";
+import { definition, factory } from "../../connectors/files/config.ts";
+import type { S3Settings } from "../../connectors/files/settings.ts";
+import { S3Store } from "../../connectors/files/store/s3.ts";
+import type { Sink } from "../../src/core/contracts/sink.ts";
+import { tableVersion } from "../support/blocks.ts";
+import { fieldsOf, plainOf, readJson } from "../support/json-text.ts";
+import { quietLog } from "../support/quiet-log.ts";
+import { type FreshBucket, freshBucket, removeBucket, s3Client } from "../support/services.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+import { failure, progressAt, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
+
+const users = tableVersion({
+  table: "users",
+  columns: [
+    ["id", "int4"],
+    ["name", "text"],
+  ],
+  key: ["id"],
+});
+
+function storeIn({ bucket, options }: FreshBucket, other: Partial<S3Settings> = {}): S3Store {
+  return new S3Store({ bucket, prefix: "changes/", ...options, ...other });
+}
+
+async function sinkIn({ bucket, options }: FreshBucket, other: object = {}): Promise<Sink> {
+  const parsed = definition.parse({
+    path: `s3://${bucket}/changes`,
+    format: "ndjson",
+    roll: { rows: 1 },
+    s3: { ...options, ...other },
+  });
+  return await factory.create({ name: "bronze", daemon: "shop", folder: "/", options: parsed }, quietLog);
+}
+
+const step = (at: bigint, id: string) => ({
+  ...rowsStep(at, [users, [put([id, "a"])]]),
+  order: Uint16Array.of(0),
+});
+
+async function dataKeys(bucket: FreshBucket): Promise<readonly string[]> {
+  await using store = storeIn(bucket);
+  return (await store.list("", timeout())).filter((key) => !key.startsWith("_millrace/"));
+}
+
+test("wrong credentials, a missing bucket and a server that is away have errors of their own", async () => {
+  await using bucket = await freshBucket();
+  const cases = [
+    [{ secretAccessKey: "wrong" }, "MR4211", "blocked"],
+    [{ accessKeyId: "nobody" }, "MR4211", "blocked"],
+    [{ bucket: "there-is-none" }, "MR4212", "blocked"],
+    [{ endpoint: "http://127.0.0.1:1" }, "MR4214", "retryable"],
+  ] as const;
+  for (const [other, code, kind] of cases) {
+    await using store = storeIn(bucket, other);
+    const found = await failure(store.list("", timeout()));
+    expect({ code: found.code, kind: found.kind }).toEqual({ code, kind });
+    expect(found.message).not.toContain(bucket.options.secretAccessKey);
+  }
+});
+
+test("a file of several parts is there whole, and uploads that a killed process began are removed", async () => {
+  await using bucket = await freshBucket();
+  using folder = temporaryFolder();
+  await using store = storeIn(bucket);
+  const bytes = Buffer.alloc(40 * 1024 * 1024, "part of a file ");
+  writeFileSync(folder.file("large"), bytes);
+  await store.put("public.users/large", folder.file("large"), timeout());
+  expect((await store.read("public.users/large", timeout()))?.equals(bytes)).toBe(true);
+  using opened = s3Client(bucket.options);
+  const key = { Bucket: bucket.bucket, Key: "changes/public.users/half" };
+  await opened.client.send(new CreateMultipartUploadCommand(key));
+  await store.settle(timeout());
+  const { Uploads = [] } = await opened.client.send(new ListMultipartUploadsCommand({ Bucket: bucket.bucket }));
+  expect(Uploads).toEqual([]);
+});
+
+test("a bucket that goes away is noticed, with an error that names it", async () => {
+  await using bucket = await freshBucket();
+  const sink = await sinkIn(bucket);
+  await sink.open(1, timeout());
+  await sink.apply(step(10n, "1"), new Reports(), timeout());
+  await removeBucket(bucket.bucket, bucket.options);
+  expect((await failure(sink.apply(step(20n, "2"), new Reports(), timeout()))).code).toBe("MR4212");
+  expect((await failure(sink.open(2, timeout()))).code).toBe("MR4212");
+  await sink.close();
+});
+
+/** Passes requests on; `decide` may answer in the server's place, or drop the answer. */
+async function gateway(endpoint: string, decide: (method: string, path: string) => "pass" | "busy" | "lose" | "late") {
+  const target = new URL(endpoint);
+  const server: Server = createServer((incoming, outgoing) => {
+    const way = decide(incoming.method ?? "", incoming.url ?? "");
+    if (way === "busy") {
+      incoming.resume();
+      outgoing.writeHead(503, { "content-type": "application/xml" });
+      outgoing.end("<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>");
+      return;
+    }
+    const passed = httpRequest(
+      {
+        host: target.hostname,
+        port: target.port,
+        method: incoming.method,
+        path: incoming.url,
+        headers: incoming.headers,
+      },
+      (answer) => {
+        if (way === "lose") {
+          answer.resume();
+          answer.once("end", () => incoming.socket.destroy());
+          return;
+        }
+        setTimeout(
+          () => {
+            outgoing.writeHead(answer.statusCode ?? 500, answer.headers);
+            answer.pipe(outgoing);
+          },
+          way === "late" ? 300 : 0,
+        );
+      },
+    );
+    passed.once("error", () => incoming.socket.destroy());
+    incoming.pipe(passed);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new Error("the gateway has no port");
+  return {
+    // The host is a part of the signature.
+    url: `http://127.0.0.1:${address.port}`,
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+const CHANGES = 8;
+
+test("a busy, slow server that loses answers: each change is in the files once", async () => {
+  await using bucket = await freshBucket();
+  let count = 0;
+  await using between = await gateway(bucket.options.endpoint, (method) => {
+    count++;
+    if (count % 7 === 0) return "busy";
+    if (method === "PUT" && count % 5 === 0) return "lose";
+    return count % 11 === 0 ? "late" : "pass";
+  });
+  const sink = await sinkIn(bucket, { endpoint: between.url });
+  let held = await sink.open(1, timeout());
+  for (let i = 1; i <= CHANGES; i++) {
+    const at = BigInt(i * 10);
+    while (held === null || held.position.commit !== at + 1n) {
+      try {
+        await sink.apply(step(at, String(i)), new Reports(), timeout());
+        held = progressAt(at + 1n);
+      } catch {
+        // As the runtime does: it opens the sink again, and looks whether the step is done.
+        held = await reopened(sink);
+      }
+    }
+  }
+  await sink.close();
+  await using store = storeIn(bucket);
+  const lines = await Promise.all(
+    (await dataKeys(bucket)).map(async (key) =>
+      String(await store.read(key, timeout()))
+        .trimEnd()
+        .split("\n"),
+    ),
+  );
+  const ids = lines.flat().map((line) => Number(plainOf(fieldsOf(readJson(line)).get("id"))));
+  expect(ids.toSorted((a, b) => a - b)).toEqual(Array.from({ length: CHANGES }, (_, i) => i + 1));
+}, 60_000);
+
+async function reopened(sink: Sink) {
+  for (;;) {
+    try {
+      return await sink.open(1, timeout());
+    } catch (error) {
+      if ((await failure(Promise.reject(error))).kind !== "retryable") throw error;
+    }
+  }
+}

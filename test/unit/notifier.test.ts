@@ -1,0 +1,140 @@
+/** Who is told what is not well: what was told is compared with what is there, so nothing is lost and nothing repeated. */
+import { expect, onTestFinished, test } from "vitest";
+import { systemClock } from "../../src/core/clock.ts";
+import type { Concern, NoticeStore } from "../../src/core/concerns/concern.ts";
+import { SILENT } from "../../src/core/contracts/telemetry.ts";
+import { MillraceError } from "../../src/core/errors.ts";
+import { Notifier } from "../../src/ops/notifier.ts";
+import type { Message } from "../../src/ops/webhook.ts";
+
+const concern = (kind: string, level: Concern["level"] = "act"): Concern => ({
+  id: kind,
+  kind,
+  level,
+  sink: null,
+  table: null,
+  what: `it is about ${kind}`,
+  code: null,
+  message: null,
+  since: null,
+  lastTried: null,
+  meanwhile: null,
+  fix: null,
+});
+
+class Kept implements NoticeStore {
+  concerns: readonly Concern[] = [];
+  list = async () => this.concerns;
+  replace = async (concerns: readonly Concern[]) => void (this.concerns = concerns);
+}
+
+interface Told {
+  readonly began: readonly Concern[];
+  readonly ended: readonly Concern[];
+}
+
+/** A notifier that looks when the test says so. */
+function scene(notices: Kept, options: { readonly level?: Concern["level"]; readonly afterMs?: number } = {}) {
+  const stopping = new AbortController();
+  const there: { now: readonly Concern[]; refuses: boolean } = { now: [], refuses: false };
+  const told: string[] = [];
+  let elapsed = 0;
+  let look = () => {};
+  let asleep = Promise.withResolvers<void>();
+  const notifier = new Notifier({
+    clock: {
+      ...systemClock,
+      elapsed: () => elapsed,
+      sleep: async (ms, ...signals) => {
+        const awake = Promise.withResolvers<void>();
+        for (const signal of signals) signal.addEventListener("abort", () => awake.reject(signal.reason));
+        look = awake.resolve;
+        asleep.resolve();
+        await awake.promise;
+        elapsed += ms;
+      },
+    },
+    name: "shop",
+    level: options.level ?? "act",
+    afterMs: options.afterMs ?? 0,
+    notices,
+    logger: SILENT,
+    concerns: async () => there.now,
+    send: async (message: Message) => {
+      if (there.refuses) throw new MillraceError({ code: "MR1158", kind: "retryable", message: "it does not take it" });
+      // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the message as it is sent
+      const { began, ended } = message as Message & Told;
+      told.push([...began.map(({ id }) => `+${id}`), ...ended.map(({ id }) => `-${id}`)].join(" "));
+    },
+  });
+  const running = notifier.run(stopping.signal).catch(() => undefined);
+  const stop = async () => {
+    stopping.abort();
+    await running;
+  };
+  onTestFinished(stop);
+  const looks = async (count = 3) => {
+    for (let i = 0; i < count; i++) {
+      await asleep.promise;
+      asleep = Promise.withResolvers();
+      look();
+    }
+    await asleep.promise;
+  };
+  return { there, told, looks, notifier, stop };
+}
+
+test("what begins is told once, and so is its end", async () => {
+  const { there, told, looks } = scene(new Kept());
+  there.now = [concern("a"), concern("b")];
+  await looks();
+  there.now = [concern("b"), concern("c")];
+  await looks();
+  there.now = [];
+  await looks();
+  expect(told).toEqual(["+a +b", "+c -a", "-b -c"]);
+});
+
+test("what does not last is not told, and what only passes neither", async () => {
+  const { there, told, looks } = scene(new Kept(), { afterMs: 20_000 });
+  there.now = [concern("short"), concern("watched", "watch")];
+  await looks(5);
+  there.now = [concern("long")];
+  await looks(5);
+  expect(told).toEqual([]);
+  await looks(10);
+  expect(told).toEqual(["+long"]);
+});
+
+test("with level: watch it is told too", async () => {
+  const { there, told, looks } = scene(new Kept(), { level: "watch" });
+  there.now = [concern("watched", "watch")];
+  await looks();
+  expect(told).toEqual(["+watched"]);
+});
+
+test("after a restart nothing is told again, and what ended meanwhile is", async () => {
+  const notices = new Kept();
+  const first = scene(notices);
+  first.there.now = [concern("a"), concern("b")];
+  await first.looks();
+  await first.stop();
+  const { there, told, looks } = scene(notices);
+  there.now = [concern("b")];
+  await looks();
+  expect(told).toEqual(["-a"]);
+});
+
+test("who does not listen is told later, and the status says that he was not", async () => {
+  const { there, told, looks, notifier } = scene(new Kept());
+  there.refuses = true;
+  there.now = [concern("a"), concern("webhook.failing")];
+  await looks();
+  expect(notifier.error).toMatchObject({ code: "MR1158" });
+  there.now = [concern("b")];
+  await looks();
+  there.refuses = false;
+  await looks();
+  expect(told).toEqual(["+b"]);
+  expect(notifier.error).toBeNull();
+});
