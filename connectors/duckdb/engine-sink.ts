@@ -19,7 +19,7 @@ import { classify, duckdbError, isInvalidated, stopped } from "./errors.ts";
 import type { TargetForm } from "./tables/form.ts";
 import { targetKey } from "./names.ts";
 import type { TableLayout } from "./write/layout.ts";
-import { ProgressRow } from "./write/progress.ts";
+import { ProgressRow } from "./tables/progress.ts";
 import type { Store } from "./store.ts";
 import { type StepParts, StepWriter } from "./write/step.ts";
 import { Targets } from "./tables/targets.ts";

@@ -3,7 +3,7 @@ import * as z from "zod";
 import { deletes, mode } from "../../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../../src/core/contracts/connector.ts";
 import { memoryLimit, threads } from "../memory-keys.ts";
-import { DURATION, parseDurationMs } from "../../../src/core/quantities.ts";
+import { DURATION, parseDurationMs } from "../../../src/core/values/quantities.ts";
 import { CATALOG, DATA, placeOf, shownCatalog } from "./place.ts";
 import type { LakeSinkOptions } from "./sink.ts";
 

@@ -10,7 +10,7 @@ import { appendSweepSql, appendTruncateSql } from "./history-statements.ts";
 import { EntriesRefused, HintWrong, writeTable, type WriteTools } from "./merge.ts";
 import { deleteUpToSql, type TableLayout } from "./layout.ts";
 import { findPoison } from "./poison.ts";
-import type { ProgressRow } from "./progress.ts";
+import type { ProgressRow } from "../tables/progress.ts";
 import { RowStage } from "./stage.ts";
 import type { Store } from "../store.ts";
 import { inTransaction } from "./transaction.ts";

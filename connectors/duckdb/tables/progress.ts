@@ -3,7 +3,7 @@ import type { SinkProgress } from "../../../src/core/model/batch.ts";
 import { checkpointTexts, parseCheckpoint } from "../../../src/core/checkpoint/checkpoint-text.ts";
 import { duckdbError } from "../errors.ts";
 import { META_SCHEMA, quoteLiteral, quoteName } from "../names.ts";
-import { readTextRows } from "./text-rows.ts";
+import { readTextRows } from "../write/text-rows.ts";
 
 /** Progress and lease of each sink that writes to this file: one row, written in the transaction of the rows. */
 export class ProgressRow {
