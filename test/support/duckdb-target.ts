@@ -7,11 +7,34 @@ import { DuckdbSink, type DuckdbSinkOptions } from "../../connectors/duckdb/sink
 import type { Store } from "../../connectors/duckdb/store.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { ColumnType } from "../../src/core/model/types.ts";
-import type { HistoryRow, MarkedRow, SinkTarget, TargetRow } from "../conformance/sink.ts";
+import type { HistoryRow, MarkedRow, PoisonCase, SinkTarget, TargetRow } from "../conformance/sink.ts";
+import { tableVersion } from "./blocks.ts";
 import { type Kept, liveRows } from "./compare/live-rows.ts";
 import { temporaryFolder } from "./temporary-folder.ts";
 
 const SETTINGS = { memoryLimit: "256MB", threads: 2 };
+
+/** The forms that the suite runs over. */
+export const FORMS: readonly TargetForm[] = [
+  DEFAULT_FORM,
+  { deletes: "soft", mode: "mirror" },
+  { deletes: "hard", mode: "history" },
+];
+
+const documents = tableVersion({
+  table: "documents",
+  columns: [
+    ["id", "int4"],
+    ["body", "json"],
+  ],
+  key: ["id"],
+});
+
+export const refusal = (): PoisonCase => ({
+  table: documents,
+  good: (i) => [`${i}`, `{"n": ${i}}`],
+  bad: (i) => [`${i}`, '{"a secret": '],
+});
 
 export interface DuckdbTarget extends SinkTarget {
   readonly path: string;

@@ -3,7 +3,8 @@ import { realpath } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import { invariant } from "../../../src/core/invariant.ts";
-import { classify, duckdbError, targetsMeet } from "../errors.ts";
+import { classify, duckdbError } from "../errors.ts";
+import { expectJoinable, Writers } from "../joining.ts";
 import { copyFile, logBytesOf, removeCopies } from "./copy-file.ts";
 import { Folding } from "./folding.ts";
 import { quoteLiteral } from "../names.ts";
@@ -47,7 +48,7 @@ export class Database implements Store {
   broken = false;
   readonly #instance: DuckDBInstance;
   readonly #memory: MemoryLimit;
-  readonly #writers = new Map<string, Writer>();
+  readonly #writers = new Writers();
   #inode = "";
   #users = 0;
   #rewriter: object | null = null;
@@ -131,10 +132,7 @@ export class Database implements Store {
    * tables uses a target: a table may replace a dropped one whose name differed only in case.
    */
   claim(target: string, writer: Writer): void {
-    const holder = this.#writers.get(target);
-    if (holder !== undefined && holder.sink !== writer.sink)
-      throw targetsMeet(writer.tableId, `${target}, which belongs to sink ${holder.sink}`);
-    this.#writers.set(target, writer);
+    this.#writers.claim(target, writer);
   }
 
   /** False if another user of this file is rewriting a table. */
@@ -263,22 +261,7 @@ export class Database implements Store {
   }
 
   #join(settings: DatabaseSettings): void {
-    if (this.broken) {
-      throw duckdbError({
-        code: "MR3216",
-        kind: "retryable",
-        reason: "lost",
-        message: "DuckDB closed the database; it is opened again",
-      });
-    }
-    if (settings.memoryLimit !== this.settings.memoryLimit || settings.threads !== this.settings.threads) {
-      throw duckdbError({
-        code: "MR3221",
-        kind: "fatal",
-        message: `two sinks open ${basename(this.path)} with different memoryLimit or threads`,
-        hint: "give both the same settings",
-      });
-    }
+    expectJoinable(this, settings, basename(this.path));
     if (this.#users > 0) this.verifyPlace();
     this.#users++;
   }

@@ -2,7 +2,8 @@ import { existsSync } from "node:fs";
 import type { DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import { invariant } from "../../../src/core/invariant.ts";
 import { Turn } from "../../../src/core/turn.ts";
-import { classify, duckdbError, targetsMeet } from "../errors.ts";
+import { classify, duckdbError } from "../errors.ts";
+import { expectJoinable, Writers } from "../joining.ts";
 import { MemoryLimit } from "../write/memory.ts";
 import { StageFile } from "../write/stage-file.ts";
 import type { Store, Writer } from "../store.ts";
@@ -21,7 +22,7 @@ export class Lake implements Store {
   readonly #instance: DuckDBInstance;
   readonly #memory: MemoryLimit;
   readonly #turn = new Turn();
-  readonly #writers = new Map<string, Writer>();
+  readonly #writers = new Writers();
   readonly #inode: string;
   #users = 0;
 
@@ -73,10 +74,7 @@ export class Lake implements Store {
   }
 
   claim(target: string, writer: Writer): void {
-    const holder = this.#writers.get(target);
-    if (holder !== undefined && holder.sink !== writer.sink)
-      throw targetsMeet(writer.tableId, `${target}, which belongs to sink ${holder.sink}`);
-    this.#writers.set(target, writer);
+    this.#writers.claim(target, writer);
   }
 
   async exclusively<T>(work: () => Promise<T>): Promise<T> {
@@ -123,22 +121,7 @@ export class Lake implements Store {
   }
 
   #join(settings: LakeSettings): void {
-    if (this.broken) {
-      throw duckdbError({
-        code: "MR3216",
-        kind: "retryable",
-        reason: "lost",
-        message: "the lake was given up after an error; it is opened again",
-      });
-    }
-    if (settings.memoryLimit !== this.settings.memoryLimit || settings.threads !== this.settings.threads) {
-      throw duckdbError({
-        code: "MR3221",
-        kind: "fatal",
-        message: "two sinks open one lake with different memoryLimit or threads",
-        hint: "give both the same settings",
-      });
-    }
+    expectJoinable(this, settings, shownCatalog(this.settings.place));
     this.#users++;
   }
 }
