@@ -19,6 +19,7 @@ const benches: Readonly<Record<string, () => Promise<Bench>>> = {
   "apply-ducklake": async () => (await import("./apply-ducklake.ts")).run,
   "apply-redis": async () => (await import("./apply-redis.ts")).run,
   "apply-elasticsearch": async () => (await import("./apply-elasticsearch.ts")).run,
+  files: async () => (await import("./files.ts")).run,
   kafka: async () => (await import("./kafka.ts")).run,
   copy: async () => (await import("./copy.ts")).run,
   reconcile: async () => (await import("./reconcile.ts")).run,

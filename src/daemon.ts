@@ -205,6 +205,7 @@ async function setUp(
     limits: {
       rowCountMax: config.batch.rowCountMax ?? limits.rowCountMax,
       byteCountMax: config.batch.byteCountMax ?? limits.byteCountMax,
+      delayMs: config.batch.delayMs,
     },
     onPoison: config.onPoison,
     ...(config.onLost === undefined ? {} : { onLost: config.onLost }),

@@ -49,7 +49,11 @@ export interface SinkConfig {
   readonly onPoison: "deadLetter" | "pause";
   /** Undefined: the default of this kind of sink. */
   readonly onLost: OnLost | undefined;
-  readonly batch: { readonly rowCountMax: number | null; readonly byteCountMax: number | null };
+  readonly batch: {
+    readonly rowCountMax: number | null;
+    readonly byteCountMax: number | null;
+    readonly delayMs: number;
+  };
   readonly connector: Bound<Sink>;
 }
 

@@ -67,8 +67,11 @@ export const sinkDefinition = z.object({
       bytes: size(1024, 256 * 1024 ** 2)
         .optional()
         .describe("Maximum bytes of rows in one write."),
+      delay: duration(0, 30_000)
+        .default(0)
+        .describe("How long after one write the next one begins at the earliest, unless enough waits to fill it."),
     })
-    .default({})
+    .prefault({})
     .describe("Upper limits of one write. The defaults suit most targets."),
 });
 

@@ -99,7 +99,7 @@ describe("a config", () => {
           kind: "duckdb",
           tables: [],
           onPoison: "deadLetter",
-          batch: { rowCountMax: null, byteCountMax: null },
+          batch: { rowCountMax: null, byteCountMax: null, delayMs: 0 },
         },
       ],
       admin: { listen: { host: "127.0.0.1", port: 8642 }, tokens: [], hosts: ["127.0.0.1"] },
@@ -112,7 +112,7 @@ describe("a config", () => {
 source: { kind: postgres, url: "\${URL}", slot: "a\${NO:-b}c", tables: ["public.*", "!public.x"], heartbeat: 1.5s }
 state: sqlite:/var/lib/m.db
 sinks:
-  one: { kind: duckdb, path: "lit$\${x}", threads: "\${THREADS}", batch: { rows: 10, bytes: 2MB }, onPoison: pause }
+  one: { kind: duckdb, path: "lit$\${x}", threads: "\${THREADS}", batch: { rows: 10, bytes: 2MB, delay: 2s }, onPoison: pause }
   two: { kind: redis, url: "redis://:\${file:run/password}@h", tables: ["public.a"] }
 admin: { listen: false }
 `,
@@ -144,7 +144,7 @@ admin: { listen: false }
         options: { url: "redis://:from-a-file@h" },
       },
     ]);
-    expect(config?.sinks[0]?.batch).toEqual({ rowCountMax: 10, byteCountMax: 2 * 1024 * 1024 });
+    expect(config?.sinks[0]?.batch).toEqual({ rowCountMax: 10, byteCountMax: 2 * 1024 * 1024, delayMs: 2_000 });
     expect(config?.source.heartbeatMs).toBe(1500);
     expect(config?.state).toBe("sqlite:/var/lib/m.db");
     expect(config?.admin.listen).toBeNull();

@@ -125,6 +125,34 @@ describe("a sink's work", () => {
     expect(scene.sink.progress?.position).toEqual(at(501n));
   });
 
+  test("with a delay comes in fewer, larger batches; what fills a batch does not wait", async () => {
+    const slept: number[] = [];
+    const awake = Promise.withResolvers<void>();
+    const sleep = async (ms: number) => {
+      slept.push(ms);
+      await awake.promise;
+    };
+    const limits = { rowCountMax: 3, byteCountMax: 1024 ** 2, delayMs: 60_000 };
+    await using scene = await stage({ limits, clock: { ...systemClock, sleep } });
+    let stepCount = 0;
+    scene.sink.before = () => void stepCount++;
+    await scene.joined();
+    scene.stream.push(blockOf([put(1, 200n), put(2, 200n), put(3, 200n)]));
+    await scene.covered(201n);
+    scene.stream.push(blockOf([put(4, 300n)]));
+    await eventually(async () => expect(slept).toEqual([expect.closeTo(60_000, -4)]));
+    scene.stream.push(blockOf([put(5, 400n)]));
+    await eventually(async () => expect(scene.worker.queue.length).toBe(2));
+    const before = stepCount;
+    awake.resolve();
+    await scene.covered(401n);
+    expect(ids(scene.sink)).toEqual([1, 2, 3, 4, 5]);
+    expect(stepCount).toBe(before + 1);
+    scene.stream.push(blockOf([put(6, 500n), put(7, 500n), put(8, 500n)]));
+    await scene.covered(501n);
+    expect(slept).toHaveLength(1);
+  });
+
   test("that was done before is passed over, also where it ends inside a block", async () => {
     await using scene = await stage();
     await scene.joined();

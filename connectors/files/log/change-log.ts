@@ -177,8 +177,8 @@ async function anew({ store, owner }: Tools, signal: AbortSignal): Promise<Begun
   const leftOver = await entryNumbers(store, signal);
   await removeEntries(store, signal);
   const numbers = (await store.list(MANIFESTS, signal)).flatMap((key) => numberOf(key, MANIFESTS) ?? []);
-  const last = Math.max(0, ...numbers);
-  const newest = Math.max(0, ...leftOver, last === 0 ? 0 : await lastEntryOf(store, last, signal));
+  const last = numbers.at(-1) ?? 0;
+  const newest = Math.max(leftOver.at(-1) ?? 0, last === 0 ? 0 : await lastEntryOf(store, last, signal));
   const manifest = last + 1;
   const fresh = {
     checkpoint: NO_CHECKPOINT,

@@ -83,8 +83,8 @@ export interface Entry {
   readonly parts: readonly Buffer[];
 }
 
-export function bytesOfEntry(head: Omit<Head, "format">, parts: readonly Buffer[]): Buffer {
-  return Buffer.concat([Buffer.from(`${JSON.stringify({ format: FORMAT, ...head })}\n`), ...parts]);
+export function piecesOfEntry(head: Omit<Head, "format">, parts: readonly Buffer[]): readonly Buffer[] {
+  return [Buffer.from(`${JSON.stringify({ format: FORMAT, ...head })}\n`), ...parts];
 }
 
 /** `key`: for the message of the error. */

@@ -9,7 +9,7 @@ import { failpoint } from "../../../src/core/failpoint.ts";
 import { filesError } from "../errors.ts";
 import { LOG, logKey, numberOf } from "../names.ts";
 import type { Store } from "../store/store.ts";
-import { bytesOfEntry, type Entry, type Head, parseEntry } from "./entry.ts";
+import { piecesOfEntry, type Entry, type Head, parseEntry } from "./entry.ts";
 
 export interface FoundLog {
   readonly newest: number;
@@ -26,7 +26,10 @@ export async function findLog(store: Store, signal: AbortSignal): Promise<FoundL
   if (entry === null) return await findLog(store, signal);
   const { since } = entry.head;
   const present = numbers.filter((number) => number >= since);
-  return present.length === newest - since + 1 || since > newest ? { newest, oldest: numbers[0]!, entry } : null;
+  if (present.length === newest - since + 1) return { newest, oldest: numbers[0]!, entry };
+  // While the list was read, its writer may have gone on and removed entries.
+  const later = await entryNumbers(store, signal);
+  return later.at(-1) === newest ? null : await findLog(store, signal);
 }
 
 export async function readEntry(store: Store, sequence: number, signal: AbortSignal): Promise<Entry | null> {
@@ -63,7 +66,7 @@ export class LogWriter {
     const sequence = this.#newest + 1;
     const key = logKey(sequence);
     failpoint("files.before-entry");
-    const isOurs = await this.#store.create(key, bytesOfEntry(head, parts), signal);
+    const isOurs = await this.#store.create(key, piecesOfEntry(head, parts), signal);
     failpoint("files.entry-written");
     if (!isOurs) await this.#expectOwn(sequence, head.writer, signal);
     if (!this.#isEmpty && !(await this.#store.has(logKey(this.#newest), signal))) {

@@ -59,11 +59,8 @@ export class Publisher {
       const { manifest, checkpoint, until: lastEntry } = publication;
       const format = publication.text === "csv" ? "parquet" : "ndjson";
       failpoint("files.before-manifest");
-      await this.#store.create(
-        manifestKey(manifest),
-        manifestBytes({ manifest, lastEntry, checkpoint }, files, format),
-        signal,
-      );
+      const bytes = manifestBytes({ manifest, lastEntry, checkpoint }, files, format);
+      await this.#store.create(manifestKey(manifest), [bytes], signal);
       failpoint("files.manifest-written");
     } finally {
       await rm(folder, { recursive: true, force: true });

@@ -57,13 +57,13 @@ export class FolderStore implements Store {
   }
 
   /** By a link, which fails where the name is taken. */
-  async create(key: string, bytes: Buffer, signal: AbortSignal): Promise<boolean> {
+  async create(key: string, pieces: readonly Buffer[], signal: AbortSignal): Promise<boolean> {
     return await this.#doing(signal, async () => {
       const temporary = join(await this.scratch(), `${process.pid}-${this.#count++}`);
       const path = join(this.#path, key);
       try {
         await using file = await open(temporary, "w", 0o644);
-        await file.writeFile(bytes);
+        for (const piece of pieces) await writeWhole(file, piece);
         await file.datasync();
         makeFolder(dirname(path), FOLDER_MODE);
         await link(temporary, path);
@@ -121,6 +121,10 @@ export class FolderStore implements Store {
       throw classifyFile(error, this.#path);
     }
   }
+}
+
+async function writeWhole(file: FileHandle, bytes: Buffer): Promise<void> {
+  for (let at = 0; at < bytes.length;) at += (await file.write(bytes, at, bytes.length - at)).bytesWritten;
 }
 
 async function synced(file: FileHandle): Promise<void> {

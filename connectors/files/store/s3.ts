@@ -97,9 +97,9 @@ export class S3Store implements Store {
     });
   }
 
-  async create(key: string, bytes: Buffer, signal: AbortSignal): Promise<boolean> {
+  async create(key: string, pieces: readonly Buffer[], signal: AbortSignal): Promise<boolean> {
     return await this.#doing(signal, async () => {
-      const request = new PutObjectCommand({ ...this.#at(key), Body: bytes, IfNoneMatch: "*" });
+      const request = new PutObjectCommand({ ...this.#at(key), Body: Buffer.concat(pieces), IfNoneMatch: "*" });
       try {
         await this.#client.send(request, { abortSignal: signal });
         return true;
@@ -152,8 +152,8 @@ export class S3Store implements Store {
         });
       }
     });
-    await this.create(PROBE, Buffer.from("first"), signal);
-    if (await this.create(PROBE, Buffer.from("second"), signal)) {
+    await this.create(PROBE, [Buffer.from("first")], signal);
+    if (await this.create(PROBE, [Buffer.from("second")], signal)) {
       throw filesError(
         "MR4216",
         "fatal",

@@ -11,7 +11,7 @@ export interface Store extends AsyncDisposable {
   read(key: string, signal: AbortSignal): Promise<Buffer | null>;
   has(key: string, signal: AbortSignal): Promise<boolean>;
   /** False: there is one of this key already, which stays as it is. */
-  create(key: string, bytes: Buffer, signal: AbortSignal): Promise<boolean>;
+  create(key: string, pieces: readonly Buffer[], signal: AbortSignal): Promise<boolean>;
   /** Puts the object in the place of one that is there. The file may be moved away. */
   put(key: string, file: string, signal: AbortSignal): Promise<void>;
   remove(key: string, signal: AbortSignal): Promise<void>;

@@ -17,6 +17,8 @@ import {
 export interface BatchLimits {
   readonly rowCountMax: number;
   readonly byteCountMax: number;
+  /** So long after the beginning of one batch the next one begins, unless enough waits to fill it. Absent: at once. */
+  readonly delayMs?: number;
 }
 
 /** What a sink takes at once: consecutive works that fit in one step, or one work of another kind. */
@@ -48,7 +50,7 @@ export interface TakenEnds {
 
 /**
  * The work that waits for one sink. Natural batching: a sink takes everything that has arrived while it was busy, up to its
- * limits, and never waits for a batch to fill. The byte budget bounds the queue: its works hold their blocks' bytes, and
+ * limits, and by itself never waits for a batch to fill. The byte budget bounds the queue: its works hold their blocks' bytes, and
  * the source stops reading when the budget is spent.
  */
 export class SinkQueue {

@@ -151,8 +151,14 @@ export class SinkWorker {
   }
 
   async #run(signal: AbortSignal, stepSignal: AbortSignal): Promise<never> {
+    let begunMs = -Infinity;
     for (;;) {
-      if (this.#applier.lookahead.isEmpty) await this.queue.wait(signal);
+      if (this.#applier.lookahead.isEmpty) {
+        await this.queue.wait(signal);
+        const waitMs = this.#delayMs(begunMs);
+        if (waitMs > 0) await this.#parts.clock.sleep(waitMs, signal);
+      }
+      begunMs = this.#parts.clock.elapsed();
       // The queue may have been cleared, and filled again from another position, since it woke this worker.
       signal.throwIfAborted();
       const prepared = this.#applier.lookahead.take();
@@ -171,6 +177,11 @@ export class SinkWorker {
       }
       this.#coverGiven();
     }
+  }
+
+  #delayMs(begunMs: number): number {
+    const { clock, limits } = this.#parts;
+    return this.queue.isFull(limits) ? 0 : begunMs + (limits.delayMs ?? 0) - clock.elapsed();
   }
 
   /**
