@@ -81,7 +81,7 @@ export async function run(options: BenchOptions): Promise<BenchReport> {
   );
 }
 
-class DuckdbTarget implements LoadTarget {
+export class DuckdbTarget implements LoadTarget {
   readonly peer = "appender and upsert";
   readonly serverPid = undefined;
   #path = "";
@@ -143,18 +143,24 @@ class DuckdbTarget implements LoadTarget {
   }
 
   async count(): Promise<{ own: number; peer: number }> {
-    const sql = "select count(*)::int as n from ";
+    return { own: await this.countOwn(), peer: await countIn(this.#connection!, "orders") };
+  }
+
+  protected async countOwn(): Promise<number> {
     const instance = await DuckDBInstance.create(this.#path, { access_mode: "READ_ONLY" });
     const connection = await instance.connect();
-    const own = Number((await connection.runAndReadAll(`${sql} public.orders`)).getRows()[0]![0]);
+    const count = await countIn(connection, "public.orders");
     connection.closeSync();
     instance.closeSync();
-    const peer = Number((await this.#connection!.runAndReadAll(`${sql} orders`)).getRows()[0]![0]);
-    return { own, peer };
+    return count;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#connection?.closeSync();
     this.#instance?.closeSync();
   }
+}
+
+export async function countIn(connection: DuckDBConnection, table: string): Promise<number> {
+  return Number((await connection.runAndReadAll(`select count(*)::int from ${table}`)).getRows()[0]![0]);
 }

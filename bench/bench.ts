@@ -16,6 +16,7 @@ const benches: Readonly<Record<string, () => Promise<Bench>>> = {
   "capture-mysql": async () => (await import("./capture-mysql.ts")).run,
   "apply-postgres": async () => (await import("./apply-postgres.ts")).run,
   "apply-duckdb": async () => (await import("./apply-duckdb.ts")).run,
+  "apply-ducklake": async () => (await import("./apply-ducklake.ts")).run,
   "apply-redis": async () => (await import("./apply-redis.ts")).run,
   "apply-clickhouse": async () => (await import("./apply-clickhouse.ts")).run,
   "apply-elasticsearch": async () => (await import("./apply-elasticsearch.ts")).run,

@@ -10,6 +10,7 @@ import {
 const sinks = new Map<string, () => Promise<SinkConnector>>([
   ["clickhouse", async () => sinkConnector(await import("./clickhouse/config.ts"))],
   ["duckdb", async () => sinkConnector(await import("./duckdb/config.ts"))],
+  ["ducklake", async () => sinkConnector(await import("./duckdb/lake/config.ts"))],
   ["elasticsearch", async () => sinkConnector(await import("./elasticsearch/config.ts"))],
   ["files", async () => sinkConnector(await import("./files/config.ts"))],
   ["kafka", async () => sinkConnector(await import("./kafka/config.ts"))],

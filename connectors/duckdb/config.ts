@@ -3,26 +3,16 @@ import { basename, dirname, join, resolve } from "node:path";
 import { z } from "zod";
 import { deletes, mode } from "../kit/row-form.ts";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
+import { memoryLimit, threads } from "./memory-keys.ts";
 import type { DuckdbSinkOptions } from "./sink.ts";
-
-const THREADS_MAX = 256;
 
 export const definition = z.object({
   path: z.string().min(1).describe("The DuckDB file. Created if missing; its folder must exist."),
   schema: z.string().min(1).optional().describe("Put all tables into this schema. Default: the source's schemas."),
   deletes,
   mode,
-  memoryLimit: z
-    .string()
-    .regex(/^\d+(\.\d+)?\s*([KMGT]i?B)$/i, "a size like 512MB")
-    .default("512MB")
-    .describe("Memory that DuckDB may use for this file. Apart from Millrace's own memory."),
-  threads: z
-    .int()
-    .min(1)
-    .max(THREADS_MAX)
-    .default(1)
-    .describe("Threads that DuckDB may use for a statement. Writing takes less processor time with one."),
+  memoryLimit,
+  threads,
 });
 
 export type Options = z.infer<typeof definition>;

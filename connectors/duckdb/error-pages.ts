@@ -158,4 +158,32 @@ export const pages = {
     remedy:
       "Make room beside the file, query when less is written, or stop Millrace: then the query reads the file itself.",
   },
+  MR3224: {
+    title: "An extension of DuckDB is missing",
+    cause:
+      "A lake needs DuckDB's extension `ducklake`, and others for its catalogue and its storage. DuckDB could not " +
+      "fetch one from its repository, or the folder `extensions` lacks it or has it for another version of DuckDB.",
+    remedy:
+      "Let DuckDB fetch it once with the network, or put the file `NAME.duckdb_extension` for DuckDB 1.5.5 and this " +
+      "platform into a folder, and name that folder in `extensions`.",
+  },
+  MR3225: {
+    title: "The lake's data are in another folder",
+    cause:
+      "A lake's catalogue names the folder of its data files, as an absolute path, and `data` is another one: it was " +
+      "changed, or the lake was moved.",
+    remedy: "Set `data` to the folder with which the lake was made. To move a lake, give a new one another `catalog`.",
+  },
+  MR3226: {
+    title: "A data file of a lake is missing",
+    cause: "Somebody removed files from the folder `data`, or its disk is not mounted.",
+    remedy:
+      "Put the files back. If they are lost, remove the catalogue and the folder, and fill the lake again: " +
+      "`millrace snapshot start --sink NAME`.",
+  },
+  MR3227: {
+    title: "The Postgres that holds a lake's catalogue can't be reached",
+    cause: "It is down, the network is interrupted, or it refuses the login. Millrace connects again by itself.",
+    remedy: "Start it, or correct the URL in `catalog`.",
+  },
 } as const satisfies ErrorPages;

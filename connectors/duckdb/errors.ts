@@ -1,9 +1,8 @@
 import { type ErrorKind, type ErrorReason, findMillraceError, MillraceError } from "../../src/core/errors.ts";
-import type { pages } from "./error-pages.ts";
+import { LAKE_RULES } from "./lake/rules.ts";
+import type { DuckdbErrorCode, Rule } from "./rule.ts";
 
 export { area, pages } from "./error-pages.ts";
-
-export type DuckdbErrorCode = keyof typeof pages;
 
 interface Parts {
   readonly code: DuckdbErrorCode;
@@ -106,20 +105,6 @@ export function rowRefused(error: unknown, table: string): MillraceError {
   });
 }
 
-interface Rule {
-  /** The kinds that it is for; absent: DuckDB wraps it in messages of several kinds. */
-  readonly kinds?: readonly string[];
-  /** What the sentence holds, if a kind has several meanings; with `orKinds` also what no kind tells. */
-  readonly text?: RegExp;
-  /** Kinds for which the sentence does not matter. */
-  readonly orKinds?: readonly string[];
-  readonly code: DuckdbErrorCode;
-  readonly kind: ErrorKind;
-  readonly says: (doing: string, text: string, kind: string) => string;
-  readonly hint?: string;
-  readonly reason?: ErrorReason;
-}
-
 const IO = ["IO Error"];
 const OBJECTS = ["Catalog Error", "Binder Error"];
 const OBJECT_GONE = {
@@ -150,6 +135,7 @@ const UNKNOWN: Rule = { code: "MR3219", kind: "retryable", says: (doing, _, kind
 
 /** The first that fits counts. Lock, missing file, foreign file and full disk are all an "IO Error". */
 const RULES: readonly Rule[] = [
+  ...LAKE_RULES,
   {
     // At a commit, in a checkpoint, or after a failed one.
     text: /No space left on device|Disk quota exceeded|File too large/,
@@ -208,7 +194,12 @@ const RULES: readonly Rule[] = [
     kind: "fatal",
     says: (doing) => `the file can't be read while ${doing}`,
   },
-  { kinds: OBJECTS, text: /^Catalog Error: (?:Table|Schema) with name /, kind: "reopen", ...OBJECT_GONE },
+  {
+    kinds: OBJECTS,
+    text: /^Catalog Error: (?:Table|Schema) with name |recent snapshot for DuckLake/,
+    kind: "reopen",
+    ...OBJECT_GONE,
+  },
   { kinds: OBJECTS, kind: "fatal", ...OBJECT_GONE },
 ];
 

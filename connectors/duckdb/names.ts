@@ -31,6 +31,13 @@ const OWN_COLUMNS = [
   EXACT_COLUMN,
 ];
 
+/** DuckLake gives these names to columns of its own. */
+const LAKE_COLUMNS = ["row_id", "begin_snapshot", "end_snapshot"];
+
+interface NamedFor {
+  readonly isLake?: boolean;
+}
+
 /** Follows the key of a history's rows; distinguishes the changes of a row. */
 export const CHANGE_IDENTITY = [VERSION_COLUMN, OFFSET_COLUMN];
 
@@ -65,11 +72,11 @@ export function fold(name: string): string {
 }
 
 /**
- * If a column's name differs only in case from an earlier one, or from one of Millrace's own, it gets a suffix: `_` and
- * 8 hex digits of its hash.
+ * If a column's name differs only in case from an earlier one, or from one of Millrace's or DuckLake's own, it gets a
+ * suffix: `_` and 8 hex digits of its hash.
  */
-export function columnNames(columns: readonly Pick<Column, "name">[]): string[] {
-  const taken = new Set<string>(OWN_COLUMNS);
+export function columnNames(columns: readonly Pick<Column, "name">[], { isLake }: NamedFor = {}): string[] {
+  const taken = new Set<string>(isLake === true ? [...OWN_COLUMNS, ...LAKE_COLUMNS] : OWN_COLUMNS);
   return columns.map(({ name }) => {
     const chosen = taken.has(fold(name))
       ? `${name}_${createHash("sha256").update(name).digest("hex").slice(0, 8)}`

@@ -195,6 +195,7 @@ async function keep({ servers, shop, size, sinks }: Stage, running: readonly Run
 
 function placeOf(address: SinkAddress): string {
   if (address.kind === "kafka") return address.broker;
+  if (address.kind === "ducklake") return address.catalog;
   return "url" in address ? address.url : address.path;
 }
 

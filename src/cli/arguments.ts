@@ -1,6 +1,6 @@
 /** Reads the options and arguments of the command line, and refuses wrong ones (MR1110). */
 import type { Config } from "../config/config.ts";
-import { parseDurationMs } from "../config/quantities.ts";
+import { parseDurationMs } from "../core/values/quantities.ts";
 import { TABLE_GLOB } from "../core/table-selection.ts";
 import { cliError } from "./errors.ts";
 

@@ -55,6 +55,8 @@ export interface Bound<Made> {
   places(): readonly string[];
   /** Only for a sink that can be queried; see SinkFactory. */
   readonly query?: (request: QueryRequest, copy: string | null, signal: AbortSignal) => Promise<QueryResult>;
+  /** See SinkFactory. */
+  readonly isQueriedInPlace?: boolean;
 }
 
 export type SourceContextBase = Omit<SourceContext<unknown>, "options">;
@@ -83,6 +85,7 @@ export function sinkConnector<Options>({ definition, factory }: SinkModule<Optio
       grants: async (_signal, tables) => (await factory.grants?.(context, tables)) ?? [],
       at: (url) => bind({ ...options, url }, base),
       places: () => factory.places?.(context) ?? [],
+      ...(factory.isQueriedInPlace === undefined ? {} : { isQueriedInPlace: factory.isQueriedInPlace }),
       ...(factory.query === undefined
         ? {}
         : { query: (request, copy, signal) => factory.query!(context, request, copy, signal) }),

@@ -3,7 +3,7 @@ import * as z from "zod";
 import { TABLE_GLOB } from "../core/table-selection.ts";
 import { RULE_GLOB, tableDefinition } from "./tables.ts";
 import { isTimeZone, scheduleProblem } from "./schedule.ts";
-import { DURATION, parseByteCount, parseDurationMs, SIZE } from "./quantities.ts";
+import { DURATION, parseByteCount, parseDurationMs, SIZE } from "../core/values/quantities.ts";
 
 /** The keys of millrace.yaml that all sources and all sinks have. Connectors define the keys of their own kind. */
 

@@ -110,12 +110,14 @@ const SEARCH: Readonly<Record<string, Failpoint>> = {
   "elasticsearch.rows-written": { countMax: 10, provoke: null },
 };
 
-/** In clickhouse, kafka, no-second-slot, kill-shapes, kill-upkeep, e2e/carried and e2e/commands; in the tests of `offsets` and `recover`. */
+/** In clickhouse, ducklake, kafka, no-second-slot, kill-shapes, kill-upkeep, e2e/carried and e2e/commands; in the tests of `offsets` and `recover`. */
 const ELSEWHERE = [
   "clickhouse.target-made",
   "clickhouse.target-rebuilt",
   "clickhouse.rows-written",
   "clickhouse.committed",
+  "ducklake.committed",
+  "ducklake.maintaining",
   "kafka.fenced",
   "kafka.before-transaction",
   "kafka.after-transaction",

@@ -6,7 +6,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { DuckdbSink } from "../../connectors/duckdb/sink.ts";
 import { duckdbTarget } from "../support/duckdb-target.ts";
-import { BULK_BASE, BULK_COUNT, KEPT, steps } from "../support/duckdb-writer.ts";
+import { expectedAfter, steps } from "../support/duckdb-writer.ts";
 import { failure, timeout } from "../conformance/stage.ts";
 
 const WRITER = fileURLToPath(new URL("../support/duckdb-writer.ts", import.meta.url));
@@ -75,12 +75,4 @@ function startWriter(path: string, lease: number): ChildProcess {
 
 async function line(writer: ChildProcess): Promise<void> {
   await once(writer.stdout!, "data");
-}
-
-/** Rows as `readRows` shows them after step n. */
-function expectedAfter(n: number): string[] {
-  const row = (id: number, value: number): string => `${id} ${value} body of ${id} ["a","${value}"]`;
-  const kept = Array.from({ length: Math.min(n, KEPT) }, (_, i) => row(n - i, n - i));
-  const bulk = Array.from({ length: BULK_COUNT }, (_, i) => row(BULK_BASE + i + (n % 2) * BULK_COUNT, n));
-  return [row(0, n), ...kept, ...bulk];
 }

@@ -1,22 +1,46 @@
 /** A DuckDB file as the conformance suite and the tests of the sink look at it: through SQL of their own. */
 import { rmSync } from "node:fs";
-import type { DuckDBConnection, Json } from "@duckdb/node-api";
+import type { Json } from "@duckdb/node-api";
 import { Database } from "../../connectors/duckdb/file/database.ts";
 import { DEFAULT_FORM, type TargetForm } from "../../connectors/duckdb/tables/form.ts";
 import { DuckdbSink, type DuckdbSinkOptions } from "../../connectors/duckdb/sink.ts";
+import type { Store } from "../../connectors/duckdb/store.ts";
 import type { TableVersion } from "../../src/core/model/schema.ts";
 import type { ColumnType } from "../../src/core/model/types.ts";
-import type { HistoryRow, MarkedRow, SinkTarget, TargetRow } from "../conformance/sink.ts";
+import type { HistoryRow, MarkedRow, PoisonCase, SinkTarget, TargetRow } from "../conformance/sink.ts";
+import { tableVersion } from "./blocks.ts";
 import { type Kept, liveRows } from "./compare/live-rows.ts";
 import { temporaryFolder } from "./temporary-folder.ts";
 
 const SETTINGS = { memoryLimit: "256MB", threads: 2 };
 
+/** The forms that the suite runs over. */
+export const FORMS: readonly TargetForm[] = [
+  DEFAULT_FORM,
+  { deletes: "soft", mode: "mirror" },
+  { deletes: "hard", mode: "history" },
+];
+
+const documents = tableVersion({
+  table: "documents",
+  columns: [
+    ["id", "int4"],
+    ["body", "json"],
+  ],
+  key: ["id"],
+});
+
+export const refusal = (): PoisonCase => ({
+  table: documents,
+  good: (i) => [`${i}`, `{"n": ${i}}`],
+  bad: (i) => [`${i}`, '{"a secret": '],
+});
+
 export interface DuckdbTarget extends SinkTarget {
   readonly path: string;
   makeSink(other?: string | TargetForm): DuckdbSink;
   /** Runs SQL on the file, also while a sink has it open. */
-  query(sql: string): Promise<readonly (readonly Json[])[]>;
+  readonly query: RunSql;
 }
 
 export function duckdbTarget(
@@ -25,9 +49,7 @@ export function duckdbTarget(
 ): DuckdbTarget {
   const folder = temporaryFolder();
   const path = folder.file("warehouse.duckdb");
-  const query = (sql: string): Promise<readonly (readonly Json[])[]> => {
-    return onFile(path, async (connection) => (await connection.runAndReadAll(sql)).getRowsJson());
-  };
+  const query: RunSql = (sql) => onStore(Database.acquire({ path, ...SETTINGS }), sql);
   return {
     path,
     query,
@@ -36,9 +58,8 @@ export function duckdbTarget(
       const given = typeof other === "string" ? form : other;
       return new DuckdbSink({ name, path, schema: undefined, form: given, ...SETTINGS, ...options });
     },
-    readMarked: (table) => readMarked(query, table),
-    readHistory: (table) => readHistory(query, table),
-    readRows: (table) => readRows(query, table, form),
+    // The file is warehouse.duckdb, so its catalogue is `warehouse`.
+    ...readerOf(query, "warehouse", form),
     async wipe() {
       for (const file of [path, `${path}.wal`]) rmSync(file, { force: true });
     },
@@ -57,49 +78,70 @@ export function duckdbTarget(
   };
 }
 
-async function onFile<T>(path: string, use: (connection: DuckDBConnection) => Promise<T>): Promise<T> {
-  const database = await Database.acquire({ path, ...SETTINGS });
+export type RunSql = (sql: string) => Promise<readonly (readonly Json[])[]>;
+
+export async function onStore(acquired: Promise<Store>, sql: string): Promise<readonly (readonly Json[])[]> {
+  const store = await acquired;
   try {
-    const connection = await database.connect();
+    const connection = await store.connect();
     try {
-      return await use(connection);
+      return (await connection.runAndReadAll(sql)).getRowsJson();
     } finally {
       connection.disconnectSync();
     }
   } finally {
-    await database.release();
+    await store.release();
   }
+}
+
+/** What the suite reads of the tables in a catalogue. */
+export function readerOf(
+  query: RunSql,
+  catalogue: string,
+  form: TargetForm,
+): Required<Pick<SinkTarget, "readMarked" | "readHistory" | "readRows">> {
+  const at = { query, catalogue };
+  return {
+    readMarked: (table) => readMarked(at, table),
+    readHistory: (table) => readHistory(at, table),
+    readRows: (table) => readRows(at, table, form),
+  };
+}
+
+interface Place {
+  readonly query: RunSql;
+  readonly catalogue: string;
 }
 
 export function quote(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;
 }
 
-export function nameOf(table: TableVersion): string {
-  // The file is warehouse.duckdb, so its catalogue is `warehouse`.
-  return `warehouse.${quote(table.schema)}.${quote(table.table)}`;
+export function nameOf(table: TableVersion, catalogue = "warehouse"): string {
+  return `${catalogue}.${quote(table.schema)}.${quote(table.table)}`;
 }
 
 /** Names in the target, in the order of the source's columns. A name that DuckDB can't have is found by its place. */
-async function columnsOf(query: DuckdbTarget["query"], table: TableVersion): Promise<string[]> {
+async function columnsOf({ query, catalogue }: Place, table: TableVersion): Promise<string[]> {
   const rows = await query(
-    `select column_name from (describe ${nameOf(table)}) where not starts_with(column_name, '_millrace_')`,
+    `select column_name from (describe ${nameOf(table, catalogue)}) where not starts_with(column_name, '_millrace_')`,
   );
   const found = rows.map(([name]) => text(name));
   return table.columns.map(({ name }, i) => (found.includes(name) ? name : found[i]!));
 }
 
 /** Cells that `_millrace_exact` has are shown as that text. */
-async function readRows(query: DuckdbTarget["query"], table: TableVersion, form: TargetForm): Promise<TargetRow[]> {
-  const names = await columnsOf(query, table);
+async function readRows(at: Place, table: TableVersion, form: TargetForm): Promise<TargetRow[]> {
+  const { query, catalogue } = at;
+  const names = await columnsOf(at, table);
   const [exact] = await query(
-    `select count(*)::integer from (describe ${nameOf(table)}) where column_name = '_millrace_exact'`,
+    `select count(*)::integer from (describe ${nameOf(table, catalogue)}) where column_name = '_millrace_exact'`,
   );
   const keys = table.key.map((i) => quote(names[i]!));
   const cells = table.columns.map(({ type }, i) => readable(type, quote(names[i]!), table.key.includes(i)));
   const rows = await query(
     `select _millrace_version::varchar, ${exact?.[0] === 1 ? "_millrace_exact::varchar" : "null"}, ${cells.join(", ")} ` +
-      `from ${liveRows(nameOf(table), keys, keptIn(form))}`,
+      `from ${liveRows(nameOf(table, catalogue), keys, keptIn(form))}`,
   );
   return rows.map(([version, beside, ...values]) => {
     const kept = new Map<string, unknown>(Object.entries(parsedObject(beside)));
@@ -114,11 +156,11 @@ async function readRows(query: DuckdbTarget["query"], table: TableVersion, form:
   });
 }
 
-async function readMarked(query: DuckdbTarget["query"], table: TableVersion): Promise<MarkedRow[]> {
+async function readMarked({ query, catalogue }: Place, table: TableVersion): Promise<MarkedRow[]> {
   const cells = table.columns.map(({ name }) => `${quote(name)}::varchar`);
   const rows = await query(
     `select _millrace_version::varchar, epoch_us(_millrace_commit_time)::varchar, _millrace_deleted, ${cells.join(", ")} ` +
-      `from ${nameOf(table)} order by ${table.key.map((i) => quote(table.columns[i]!.name)).join(", ")}`,
+      `from ${nameOf(table, catalogue)} order by ${table.key.map((i) => quote(table.columns[i]!.name)).join(", ")}`,
   );
   return rows.map(([version, us, deleted, ...values]) => ({
     version: BigInt(text(version)),
@@ -128,12 +170,12 @@ async function readMarked(query: DuckdbTarget["query"], table: TableVersion): Pr
   }));
 }
 
-async function readHistory(query: DuckdbTarget["query"], table: TableVersion): Promise<HistoryRow[]> {
+async function readHistory({ query, catalogue }: Place, table: TableVersion): Promise<HistoryRow[]> {
   const cells = table.columns.map(({ name }) => `${quote(name)}::varchar`);
   const keys = table.key.map((i) => quote(table.columns[i]!.name));
   const rows = await query(
     `select _millrace_version::varchar, _millrace_offset::varchar, _millrace_op, ` +
-      `coalesce(array_to_string(_millrace_unchanged, ','), ''), ${cells.join(", ")} from ${nameOf(table)} ` +
+      `coalesce(array_to_string(_millrace_unchanged, ','), ''), ${cells.join(", ")} from ${nameOf(table, catalogue)} ` +
       `order by _millrace_version, _millrace_offset, ${keys.join(", ")}, _millrace_op desc`,
   );
   return rows.map(([version, offset, op, unchanged, ...values]) => ({

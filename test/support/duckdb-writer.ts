@@ -40,7 +40,15 @@ export function changesOf(n: number): Change[] {
   return changes;
 }
 
-const refuse: Outcome = {
+/** Rows as `readRows` shows them after step n. */
+export function expectedAfter(n: number): string[] {
+  const row = (id: number, value: number): string => `${id} ${value} body of ${id} ["a","${value}"]`;
+  const kept = Array.from({ length: Math.min(n, KEPT) }, (_, i) => row(n - i, n - i));
+  const bulk = Array.from({ length: BULK_COUNT }, (_, i) => row(BULK_BASE + i + (n % 2) * BULK_COUNT, n));
+  return [row(0, n), ...kept, ...bulk];
+}
+
+export const refuse: Outcome = {
   incomplete: () => Promise.reject(new Error("no row may be incomplete here")),
   poison: (_writes, _entry, error) => Promise.reject(error),
 };

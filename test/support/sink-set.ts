@@ -1,5 +1,6 @@
 /** Several sinks of one daemon under test: what its configuration says of them, and where the comparison finds them. */
 import { join } from "node:path";
+import { duckdbExtensions } from "../../scripts/services/duckdb-extensions.ts";
 import { compareSink, isEqual, type SinkAddress, type TableName } from "./compare/compare.ts";
 import type { Kept } from "./compare/live-rows.ts";
 import { KafkaTopics } from "./kafka-topics.ts";
@@ -24,6 +25,8 @@ export const SINK_KINDS = ["duckdb", "postgres", "redis", "elasticsearch"] as co
 export const CHOSEN_KINDS = isLongForm() ? SINK_KINDS : (["duckdb", "postgres", "redis"] as const);
 /** Warehouses in another form; those in Postgres lie in a schema of that name in the target of `postgres`, named before. */
 export const KEPT_KINDS = ["postgres-soft", "postgres-history", "duckdb-soft", "duckdb-history"] as const;
+/** Lakes, which take longer for a commit than the others. */
+export const LAKE_KINDS = ["ducklake", "ducklake-history"] as const;
 /** What passes changes on. Of the topics that it made, a test compares what a reader would hold. */
 export const STREAM_KINDS = ["kafka"] as const;
 /** In a database of the test's own each. */
@@ -36,6 +39,7 @@ export const BUCKET_KINDS = ["files-s3"] as const;
 export type SinkKind =
   | PlainKind
   | (typeof KEPT_KINDS)[number]
+  | (typeof LAKE_KINDS)[number]
   | (typeof STREAM_KINDS)[number]
   | (typeof LOG_KINDS)[number]
   | (typeof COLUMN_KINDS)[number]
@@ -107,6 +111,20 @@ export class SinkSet implements AsyncDisposable {
         this.config[kind] = { kind, path: "./warehouse.duckdb" };
         this.#addresses.push((folder) => ({ kind, path: join(folder, "warehouse.duckdb") }));
         return;
+      case "ducklake":
+      case "ducklake-history": {
+        const kept = kind === "ducklake" ? undefined : "history";
+        const files = { catalog: `sqlite:./${kind}.db`, data: `./${kind}` };
+        const maintenance = { every: "10s", keepSnapshots: "20s" };
+        const options = { ...files, maintenance, extensions: await duckdbExtensions() };
+        this.config[kind] = { kind: "ducklake", ...options, ...(kept === undefined ? {} : { mode: kept }) };
+        this.#addresses.push((folder) => ({
+          kind: "ducklake",
+          catalog: join(folder, `${kind}.db`),
+          ...(kept === undefined ? {} : { kept }),
+        }));
+        return;
+      }
       case "postgres": {
         const target = (this.target = await freshDatabase());
         this.#owned.push(target);

@@ -3,13 +3,16 @@ import { realpath } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import { invariant } from "../../../src/core/invariant.ts";
-import { classify, duckdbError, isOutOfMemory, targetsMeet } from "../errors.ts";
+import { classify, duckdbError } from "../errors.ts";
+import { expectJoinable, Writers } from "../joining.ts";
 import { copyFile, logBytesOf, removeCopies } from "./copy-file.ts";
 import { Folding } from "./folding.ts";
 import { quoteLiteral } from "../names.ts";
+import { MemoryLimit } from "../write/memory.ts";
 import { StageFile } from "../write/stage-file.ts";
+import type { Store, Writer } from "../store.ts";
 import { readTextRows } from "../write/text-rows.ts";
-import { memoryBytes, walBytesMax } from "./wal-size.ts";
+import { walBytesMax } from "./wal-size.ts";
 
 export interface DatabaseSettings {
   readonly path: string;
@@ -18,32 +21,21 @@ export interface DatabaseSettings {
   readonly threads: number;
 }
 
-/** Measured with rows of 100 MB: seven copies. */
-const COPIES_OF_ROW = 8;
-
 /**
  * For a new file; an existing file keeps its own size. A quarter of DuckDB's default: equally large and fast with
  * millions of rows, and hundreds of small tables take a quarter of the memory and the disk.
  */
 const BLOCK_BYTES = 64 * 1024;
 
-/** After this many bytes of rows DuckDB must return freed memory. A large step has about as many bytes. */
-const PASSED_BYTES = 2 * 1024 * 1024;
-
 /** How much log may accumulate while the file is copied, in multiples of the size at which it is normally folded in. */
 const LOGS_PER_COPY = 4;
-
-interface Writer {
-  readonly sink: string;
-  readonly tableId: string;
-}
 
 /**
  * One open DuckDB file. A process opens a file only once for all its users: two instances over one file would not see
  * each other, and closing one of them drops the lock of both (POSIX locks belong to the process). For the same reason
  * nothing in this process may open and close the file in another way; checking its name is harmless.
  */
-export class Database {
+export class Database implements Store {
   readonly path: string;
   readonly settings: DatabaseSettings;
   /** Two, so that one can be filled while the other is read. Only used inside `exclusively`. */
@@ -55,14 +47,9 @@ export class Database {
   /** DuckDB has given up this instance: it must be opened again. */
   broken = false;
   readonly #instance: DuckDBInstance;
-  readonly #writers = new Map<string, Writer>();
+  readonly #memory: MemoryLimit;
+  readonly #writers = new Writers();
   #inode = "";
-  /** DuckDB's memory limit while a large row is written; 0: as configured. */
-  #roomBytes = 0;
-  /** Bytes of rows in the staged files when memory was last returned. */
-  #passedBytes = 0;
-  /** Size of the largest row that this process has written. */
-  #rowBytesMax = 0;
   #users = 0;
   #rewriter: object | null = null;
   #turn: Promise<unknown> = Promise.resolve();
@@ -79,6 +66,7 @@ export class Database {
     this.#instance = instance;
     this.stages = stages;
     this.touched = touched;
+    this.#memory = new MemoryLimit(settings.memoryLimit, stages);
     this.folding = new Folding({ path, memoryLimit: settings.memoryLimit, inTurn: (work) => this.#inTurn(work) });
   }
 
@@ -144,10 +132,7 @@ export class Database {
    * tables uses a target: a table may replace a dropped one whose name differed only in case.
    */
   claim(target: string, writer: Writer): void {
-    const holder = this.#writers.get(target);
-    if (holder !== undefined && holder.sink !== writer.sink)
-      throw targetsMeet(writer.tableId, `${target}, which belongs to sink ${holder.sink}`);
-    this.#writers.set(target, writer);
+    this.#writers.claim(target, writer);
   }
 
   /** False if another user of this file is rewriting a table. */
@@ -184,47 +169,22 @@ export class Database {
     });
   }
 
-  /**
-   * Provides memory for writing a row of this size, until `giveBack`: DuckDB keeps several copies of a row while it
-   * reads, converts and stores it. Called between two statements of the writer.
-   */
   async makeRoom(connection: DuckDBConnection, rowBytes: number): Promise<void> {
-    this.#rowBytesMax = Math.max(this.#rowBytesMax, rowBytes);
-    await this.#limit(connection, rowBytes * COPIES_OF_ROW);
+    await this.#memory.makeRoom(connection, rowBytes);
   }
 
-  /**
-   * For a step that ran out of memory: neighbouring rows may be large too, and DuckDB holds them all while it folds its
-   * log in.
-   */
+  /** DuckDB holds all written rows, and their neighbours, while it folds its log in. */
   async makeMoreRoom(connection: DuckDBConnection): Promise<void> {
-    const limit = memoryBytes(this.settings.memoryLimit);
-    await this.#limit(connection, limit + Math.max(limit, this.#rowBytesMax * COPIES_OF_ROW));
+    await this.#memory.makeMoreRoom(connection);
   }
 
-  async #limit(connection: DuckDBConnection, bytes: number): Promise<void> {
-    if (bytes <= Math.max(this.#roomBytes, memoryBytes(this.settings.memoryLimit))) return;
-    await connection.run(`SET memory_limit = '${bytes}B'`);
-    this.#roomBytes = bytes;
-  }
-
-  /**
-   * Called after a step. Sets the limit to its configured value, even if it has that value already: this makes DuckDB's
-   * allocator and the C library return freed memory, which no limit counts. Takes 4 ms.
-   */
+  /** Called after a step. What is still held is folded in first; if that is impossible now, after the next step. */
   async giveBack(connection: DuckDBConnection): Promise<void> {
-    if (this.broken) return;
-    const passedBytes = this.stages.reduce((sum, { passedByteCount }) => sum + passedByteCount, 0);
-    if (this.#roomBytes === 0 && passedBytes - this.#passedBytes < PASSED_BYTES) return;
-    this.#passedBytes = passedBytes;
-    // First folds in what is still held; if that is impossible now, it happens after the next step.
-    if (this.#roomBytes > 0) await this.folding.now(connection);
-    try {
-      await connection.run(`SET memory_limit = ${quoteLiteral(this.settings.memoryLimit)}`);
-      this.#roomBytes = 0;
-    } catch (error) {
-      if (!isOutOfMemory(error)) throw error;
-    }
+    if (!this.broken) await this.#memory.giveBack(connection, () => this.folding.now(connection));
+  }
+
+  async freeMemory(connection: DuckDBConnection): Promise<boolean> {
+    return await this.folding.now(connection);
   }
 
   /** Copies the committed data into a new folder, which the caller removes. The writer waits only for a moment. */
@@ -234,7 +194,7 @@ export class Database {
     let isHeldOff = false;
     try {
       await this.exclusively(async () => {
-        this.verifyFile();
+        this.verifyPlace();
         isHeldOff = true;
         await this.folding.holdOff(connection);
         limits.logBytes = logBytesOf(this.path);
@@ -247,7 +207,7 @@ export class Database {
   }
 
   /** Throws if the file that we write is no longer the one under its name. */
-  verifyFile(): void {
+  verifyPlace(): void {
     if (inodeOf(this.path) === this.#inode) return;
     // The next `open` then opens the new file with that name.
     this.broken = true;
@@ -301,23 +261,8 @@ export class Database {
   }
 
   #join(settings: DatabaseSettings): void {
-    if (this.broken) {
-      throw duckdbError({
-        code: "MR3216",
-        kind: "retryable",
-        reason: "lost",
-        message: "DuckDB closed the database; it is opened again",
-      });
-    }
-    if (settings.memoryLimit !== this.settings.memoryLimit || settings.threads !== this.settings.threads) {
-      throw duckdbError({
-        code: "MR3221",
-        kind: "fatal",
-        message: `two sinks open ${basename(this.path)} with different memoryLimit or threads`,
-        hint: "give both the same settings",
-      });
-    }
-    if (this.#users > 0) this.verifyFile();
+    expectJoinable(this, settings, basename(this.path));
+    if (this.#users > 0) this.verifyPlace();
     this.#users++;
   }
 }

@@ -15,7 +15,7 @@ import type { Database } from "./database.ts";
 import { countRows, type DeadRows, readRoom, type RowCounts } from "./dead-rows.ts";
 import { classify, driverKind, duckdbError, isInvalidated, isOutOfMemory } from "../errors.ts";
 import type { TableLayout } from "../write/layout.ts";
-import type { ProgressRow } from "./progress.ts";
+import type { ProgressRow } from "../tables/progress.ts";
 import { Shadow, TableChanged, type Turn } from "../tables/shadow.ts";
 import { TouchedKeys } from "../write/touched-keys.ts";
 import { walBytesMax } from "./wal-size.ts";

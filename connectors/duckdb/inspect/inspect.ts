@@ -27,6 +27,7 @@ import {
   targetOf,
   VERSION_COLUMN,
 } from "../names.ts";
+import type { Store } from "../store.ts";
 import { type LineTable, linesQuery, MetLines } from "./row-lines.ts";
 import { readTextRows } from "../write/text-rows.ts";
 
@@ -41,7 +42,7 @@ interface Found extends LineTable {
 const KEYS_PER_PIECE = 5_000;
 
 export class DuckdbInspection implements Inspection {
-  readonly #database: Database;
+  readonly #store: Store;
   readonly #connection: DuckDBConnection;
   readonly #schema: string | undefined;
   readonly #form: TargetForm;
@@ -49,11 +50,11 @@ export class DuckdbInspection implements Inspection {
   readonly #reading = new Set<Promise<unknown>>();
 
   private constructor(
-    database: Database,
+    store: Store,
     connection: DuckDBConnection,
     { schema, form }: { readonly schema: string | undefined; readonly form: TargetForm },
   ) {
-    this.#database = database;
+    this.#store = store;
     this.#connection = connection;
     this.#schema = schema;
     this.#form = form;
@@ -63,11 +64,18 @@ export class DuckdbInspection implements Inspection {
     settings: DatabaseSettings,
     options: { readonly schema: string | undefined; readonly form: TargetForm },
   ): Promise<DuckdbInspection> {
-    const database = await Database.acquire(settings);
+    return await DuckdbInspection.over(await Database.acquire(settings), options);
+  }
+
+  /** Releases the store at the end. */
+  static async over(
+    store: Store,
+    options: { readonly schema: string | undefined; readonly form: TargetForm },
+  ): Promise<DuckdbInspection> {
     try {
-      return new DuckdbInspection(database, await database.connect(), options);
+      return new DuckdbInspection(store, await store.connect(), options);
     } catch (error) {
-      await database.release();
+      await store.release();
       throw error;
     }
   }
@@ -112,7 +120,7 @@ export class DuckdbInspection implements Inspection {
   }
 
   async *keys(table: TableVersion, signal: AbortSignal): AsyncGenerator<readonly ListedKey[]> {
-    const connection = await this.#database.connect();
+    const connection = await this.#store.connect();
     const interrupt = (): void => connection.interrupt();
     signal.addEventListener("abort", interrupt);
     try {
@@ -141,7 +149,7 @@ export class DuckdbInspection implements Inspection {
     this.#connection.interrupt();
     await Promise.allSettled(this.#reading);
     this.#connection.disconnectSync();
-    await this.#database.release();
+    await this.#store.release();
   }
 
   async #guarded<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
@@ -162,7 +170,7 @@ export class DuckdbInspection implements Inspection {
   }
 
   async #find(connection: DuckDBConnection, table: TableVersion): Promise<Found | null> {
-    const { catalogue } = this.#database;
+    const { catalogue } = this.#store;
     const { schema, table: name } = targetOf(table, this.#schema);
     const rows = await readTextRows(
       connection,
@@ -170,7 +178,7 @@ export class DuckdbInspection implements Inspection {
       [catalogue, schema, name],
     );
     const there = new Map(rows.map(([column = "", type = ""]) => [column, type]));
-    const names = columnNames(table.columns);
+    const names = columnNames(table.columns, this.#form);
     if (!there.has(VERSION_COLUMN) || !table.key.every((ordinal) => there.has(names[ordinal]!))) return null;
     return {
       sqlName: quoteName(catalogue, schema, name),

@@ -11,11 +11,13 @@ export function createSql(layout: TableLayout, sqlName = layout.sqlName, retired
   const isHistory = layout.form.mode === "history";
   if (isHistory) columns.push(...HISTORY_COLUMNS);
   else if (layout.form.deletes === "soft") columns.push(deletedDefinition);
-  const unique = isHistory
-    ? `UNIQUE (${key}, ${CHANGE_IDENTITY.map(quoteIdentifier).join(", ")})`
-    : `PRIMARY KEY (${key})`;
-  return (
-    `CREATE TABLE ${sqlName} (${columns.join(", ")}, ${quoteIdentifier(VERSION_COLUMN)} BIGINT NOT NULL, ` +
-    `${quoteIdentifier(COMMIT_TIME_COLUMN)} TIMESTAMP WITH TIME ZONE NOT NULL, ${unique})`
+  columns.push(
+    `${quoteIdentifier(VERSION_COLUMN)} BIGINT NOT NULL`,
+    `${quoteIdentifier(COMMIT_TIME_COLUMN)} TIMESTAMP WITH TIME ZONE NOT NULL`,
   );
+  if (layout.form.isLake !== true) {
+    const change = CHANGE_IDENTITY.map(quoteIdentifier).join(", ");
+    columns.push(isHistory ? `UNIQUE (${key}, ${change})` : `PRIMARY KEY (${key})`);
+  }
+  return `CREATE TABLE ${sqlName} (${columns.join(", ")})`;
 }

@@ -104,7 +104,13 @@ function onlyLacksColumns(
     const there = existing.columns.get(from[i] ?? "");
     return there === undefined || (there.name === name && there.type === duck.name);
   });
-  return staysAsItIs && replaced.length === 0 && hasKey(layout, existing.key, from, wanted);
+  return staysAsItIs && replaced.length === 0 && hasKey(layout, keyOf(layout, existing), from, wanted);
+}
+
+/** The columns that identify the target's rows. A lake has no constraints: only the note tells. */
+function keyOf({ form }: TableLayout, { key, note }: ExistingTarget): readonly string[] {
+  if (form.isLake !== true) return key;
+  return note === null ? [] : [...note.key, ...(form.mode === "history" ? CHANGE_IDENTITY : [])];
 }
 
 /** Whether these target columns, as they will be, identify the table's rows (in a history: their changes). */
@@ -200,7 +206,7 @@ function refuseAltered(
     const noted = note?.columns[from]?.[1];
     if (noted === undefined || noted === duck.name) throw otherType(layout, name, there.type, duck.name);
   }
-  if (hasKey(layout, existing.key, following.from, wanted)) return;
+  if (hasKey(layout, keyOf(layout, existing), following.from, wanted)) return;
   const isHistory = layout.form.mode === "history";
   const noted = note === null ? null : [...note.key, ...(isHistory ? CHANGE_IDENTITY : [])];
   if (isHistory || noted === null || hasKey(layout, noted, following.from, wanted)) throw otherKey(layout);

@@ -5,6 +5,8 @@ import { DELETED_COLUMN, OP_COLUMN, quoteIdentifier } from "../names.ts";
 export interface TargetForm {
   readonly deletes: "hard" | "soft";
   readonly mode: "mirror" | "history";
+  /** The tables are in a lake (DuckLake), which knows no keys, indexes or ON CONFLICT. Default: in a file. */
+  readonly isLake?: boolean;
 }
 
 export const DEFAULT_FORM: TargetForm = { deletes: "hard", mode: "mirror" };
@@ -31,5 +33,5 @@ export function conversion(
   return has ? [`DELETE FROM ${sqlName} WHERE ${deleted}`, `ALTER TABLE ${sqlName} DROP COLUMN ${deleted}`] : [];
 }
 
-/** DuckDB can't add a column with a constraint to an existing table. */
-export const deletedDefinition = `${quoteIdentifier(DELETED_COLUMN)} BOOLEAN DEFAULT false`;
+/** DuckDB can't add a column with a constraint to an existing table; DuckLake takes the default as text only. */
+export const deletedDefinition = `${quoteIdentifier(DELETED_COLUMN)} BOOLEAN DEFAULT 'false'`;

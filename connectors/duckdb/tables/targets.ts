@@ -4,12 +4,12 @@ import { aboutTable, findMillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { invariant } from "../../../src/core/invariant.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
-import type { Database } from "../file/database.ts";
 import { carriesTarget, createStatements, followTarget, preparedAlready, type PreparedTarget } from "./ddl.ts";
 import { classify, duckdbError, OF_ONE_TABLE } from "../errors.ts";
 import { type ExistingTarget, lookUpTargets } from "./existing.ts";
 import { conversion, type TargetForm } from "./form.ts";
 import { fold, targetKey, targetOf, VERSION_COLUMN } from "../names.ts";
+import type { Store } from "../store.ts";
 import { type TableLayout, layoutOf } from "../write/layout.ts";
 import { readTextRows } from "../write/text-rows.ts";
 import { inTransaction } from "../write/transaction.ts";
@@ -23,9 +23,9 @@ export interface TargetsOptions {
   readonly onPrepared: (layout: TableLayout, prepared: PreparedTarget) => void;
 }
 
-export interface TargetFile {
+export interface TargetStore {
   readonly connection: DuckDBConnection;
-  readonly database: Database;
+  readonly store: Store;
   /** Called before the targets of these tables change in another way than by rows. Exclusively. */
   readonly changing: (tables: readonly TableVersion[]) => void;
 }
@@ -71,7 +71,7 @@ export class Targets {
     return layout;
   }
 
-  /** The next opened file may be another one: targets are looked up again at their next preparation. */
+  /** The next opened store may be another one: targets are looked up again at their next preparation. */
   forget(keys: Iterable<string> = [...this.#owners.keys()]): void {
     for (const key of keys) this.#owners.delete(key);
   }
@@ -80,8 +80,8 @@ export class Targets {
    * Creates missing targets in one transaction, and makes each outdated one follow in a separate one. If a table fails,
    * the others are still prepared; the error names it.
    */
-  async prepare(file: TargetFile, tables: readonly TableVersion[]): Promise<void> {
-    const { connection, database, changing } = file;
+  async prepare(targets: TargetStore, tables: readonly TableVersion[]): Promise<void> {
+    const { connection, store, changing } = targets;
     const failures: unknown[] = [];
     /** Undefined if it failed because of this table only. */
     const attempt = async <T>(table: TableVersion, work: () => T | Promise<T>): Promise<T | undefined> => {
@@ -96,12 +96,12 @@ export class Targets {
     };
     const layouts: TableLayout[] = [];
     for (const table of tables) {
-      const layout = await attempt(table, () => this.#claimed(table, database));
+      const layout = await attempt(table, () => this.#claimed(table, store));
       if (layout !== undefined) layouts.push(layout);
     }
-    const lagging = await database.exclusively(async () => {
-      const targets = layouts.map(({ target }) => target);
-      const there = await lookUpTargets(connection, database.catalogue, targets);
+    const lagging = await store.exclusively(async () => {
+      const wanted = layouts.map(({ target }) => target);
+      const there = await lookUpTargets(connection, store.catalogue, wanted);
       const missing: TableLayout[] = [];
       const found: Lagging[] = [];
       const seen = new Set<string>();
@@ -122,12 +122,12 @@ export class Targets {
       for (const layout of missing) this.#ready(layout, { hasExact: false, retired: [] });
       return found;
     });
-    for (const target of lagging) await attempt(target.layout.table, () => this.#follow(file, target));
+    for (const target of lagging) await attempt(target.layout.table, () => this.#follow(targets, target));
     if (failures.length > 0) throw failures[0];
   }
 
-  async #follow({ connection, database, changing }: TargetFile, { layout, existing }: Lagging): Promise<void> {
-    await database.exclusively(async () => {
+  async #follow({ connection, store, changing }: TargetStore, { layout, existing }: Lagging): Promise<void> {
+    await store.exclusively(async () => {
       changing([layout.table]);
       let target = existing ?? (await lookUp(connection, layout));
       // No conversion if it is not ours: that is refused below.
@@ -150,16 +150,16 @@ export class Targets {
   }
 
   /** Existing tables get the form that the options request now, even if no rows arrive. */
-  async convert({ connection, database, changing }: TargetFile, tables: readonly TableVersion[]): Promise<void> {
+  async convert({ connection, store, changing }: TargetStore, tables: readonly TableVersion[]): Promise<void> {
     const { schema, form } = this.#options;
-    const columns = await columnNames(connection, database.catalogue);
+    const columns = await columnNames(connection, store.catalogue);
     for (const table of tables) {
       const found = columns.get(this.key(table));
       if (found?.has(VERSION_COLUMN) !== true) continue;
-      const { sqlName } = layoutOf(table, targetOf(table, schema), database.catalogue, form);
+      const { sqlName } = layoutOf(table, targetOf(table, schema), store.catalogue, form);
       const statements = conversion(sqlName, form, found);
       if (statements.length === 0) continue;
-      await database.exclusively(async () => {
+      await store.exclusively(async () => {
         changing([table]);
         for (const sql of statements) await connection.run(sql);
       });
@@ -168,17 +168,17 @@ export class Targets {
 
   /** See `Sink.carries`. */
   async carries(
-    { connection, database }: Omit<TargetFile, "changing">,
+    { connection, store }: Omit<TargetStore, "changing">,
     from: TableVersion,
     to: TableVersion,
   ): Promise<boolean> {
-    const { catalogue } = database;
+    const { catalogue } = store;
     return await carriesTarget(connection, this.#layoutFor(from, catalogue), this.#layoutFor(to, catalogue), catalogue);
   }
 
-  #claimed(table: TableVersion, database: Database): TableLayout {
-    const layout = this.#layoutFor(table, database.catalogue);
-    database.claim(targetKey(layout.target), { sink: this.#options.name, tableId: table.id });
+  #claimed(table: TableVersion, store: Store): TableLayout {
+    const layout = this.#layoutFor(table, store.catalogue);
+    store.claim(targetKey(layout.target), { sink: this.#options.name, tableId: table.id });
     refuseOwnColumns(table);
     return layout;
   }

@@ -18,6 +18,7 @@ import {
   cellFields,
   COMMIT_TIME,
   field,
+  insertNew,
   mergedExact,
   type TableLayout,
   readCsv,
@@ -111,7 +112,8 @@ export function unknownSql(layout: TableLayout): string {
 export function appendSql(layout: TableLayout, withExact: boolean, withBases: boolean): string {
   if (!withBases) {
     const cells = layout.columns.map((_, i) => `staged.${field(i)}`);
-    return `${insertInto(layout, withExact)} SELECT ${[...cells, ...tail(withExact, "NULL", "staged.exact")].join(", ")} FROM ${CHANGES} AS staged ORDER BY staged.entry ON CONFLICT DO NOTHING`;
+    const values = [...cells, ...tail(withExact, "NULL", "staged.exact")].join(", ");
+    return append(layout, withExact, `SELECT ${values} FROM ${CHANGES} AS staged ORDER BY staged.entry`);
   }
   const cells = layout.columns.map(({ isKey }, i) =>
     isKey
@@ -123,7 +125,9 @@ export function appendSql(layout: TableLayout, withExact: boolean, withBases: bo
   );
   const unknown = `CASE WHEN staged.mask IS NOT NULL AND found.entry IS NULL THEN list_filter([${names.join(", ")}], lambda millrace_x: millrace_x IS NOT NULL) END`;
   const exact = `CASE WHEN staged.mask IS NULL THEN CAST(staged.exact AS JSON) ELSE ${mergedExact("found.exact", "staged.exact")} END`;
-  return `${insertInto(layout, withExact)} SELECT ${[...cells, ...tail(withExact, unknown, exact)].join(", ")} FROM ${CHANGES} AS staged LEFT JOIN ${FOUND} AS found ON found.entry = staged.entry ORDER BY staged.entry ON CONFLICT DO NOTHING`;
+  const values = [...cells, ...tail(withExact, unknown, exact)].join(", ");
+  const from = `${CHANGES} AS staged LEFT JOIN ${FOUND} AS found ON found.entry = staged.entry`;
+  return append(layout, withExact, `SELECT ${values} FROM ${from} ORDER BY staged.entry`);
 }
 
 /**
@@ -136,9 +140,10 @@ export function appendReadsSql(layout: TableLayout, withExact: boolean): readonl
   const seen = `found.entry IS NOT NULL AND staged.op = 'r' AND found.v <= staged.version AND ${held}`;
   const isNew = `CASE WHEN found.entry IS NULL THEN staged.op = 'r' ELSE found.v <= staged.version AND NOT (${held}) END`;
   const cells = layout.columns.map((_, i) => `staged.${field(i)}`);
+  const values = [...cells, ...tail(withExact, "NULL", "staged.exact")].join(", ");
   return [
     `UPDATE ${layout.sqlName} AS h SET ${SEEN} = l.seen FROM (SELECT found.id, staged.version AS seen FROM ${from} WHERE ${seen}) AS l WHERE h.rowid = l.id`,
-    `${insertInto(layout, withExact)} SELECT ${[...cells, ...tail(withExact, "NULL", "staged.exact")].join(", ")} FROM ${from} WHERE ${isNew} ORDER BY staged.entry ON CONFLICT DO NOTHING`,
+    append(layout, withExact, `SELECT ${values} FROM ${from} WHERE ${isNew} ORDER BY staged.entry`),
   ];
 }
 
@@ -158,18 +163,24 @@ export function appendTruncateSql(
 
 /** Appends a delete for each existing key that no read from `below` on has seen. */
 export function appendSweepSql(layout: TableLayout, below: bigint): string {
-  const keys = layout.key.map(({ name }) => quoteIdentifier(name)).join(", ");
+  const names = layout.key.map(({ name }) => quoteIdentifier(name));
+  const keys = names.join(", ");
   const latest = `SELECT ${keys}, ${OP} AS op, ${VERSION} AS v, ${OFFSET} AS o, ${SEEN} AS seen FROM ${layout.sqlName} WHERE ${OP} <> 't' QUALIFY row_number() OVER (PARTITION BY ${keys} ORDER BY ${VERSION} DESC, ${OFFSET} DESC) = 1`;
-  return (
-    `INSERT INTO ${layout.sqlName} AS millrace_row (${keys}, ${[OP, OFFSET, VERSION, TIME].join(", ")}) ` +
+  const select =
     `SELECT ${keys}, 'd', ${READ_OFFSET}, ${below}, now() FROM (${latest}) AS found ` +
-    `WHERE NOT (${isOver(layout)}) AND greatest(found.v, coalesce(found.seen, 0)) < ${below} ON CONFLICT DO NOTHING`
-  );
+    `WHERE NOT (${isOver(layout)}) AND greatest(found.v, coalesce(found.seen, 0)) < ${below}`;
+  return insertNew(layout.form, keyed(layout, [...names, OP, OFFSET, VERSION, TIME]), select);
 }
 
-function insertInto(layout: TableLayout, withExact: boolean): string {
+/** Appends the rows of `select`, but no change that is there. */
+function append(layout: TableLayout, withExact: boolean, select: string): string {
   const own = [OP, OFFSET, UNCHANGED, VERSION, TIME, ...(withExact ? [EXACT] : [])];
-  return `INSERT INTO ${layout.sqlName} AS millrace_row (${[...layout.columns.map(({ name }) => quoteIdentifier(name)), ...own].join(", ")})`;
+  const columns = [...layout.columns.map(({ name }) => quoteIdentifier(name)), ...own];
+  return insertNew(layout.form, keyed(layout, columns), select);
+}
+
+function keyed({ sqlName, key }: TableLayout, columns: readonly string[]) {
+  return { sqlName, columns, key: [...key.map(({ name }) => quoteIdentifier(name)), VERSION, OFFSET] };
 }
 
 function tail(withExact: boolean, unknown: string, exact: string): string[] {

@@ -48,7 +48,7 @@ export function layoutOf(
   catalogue: string,
   form: TargetForm = DEFAULT_FORM,
 ): TableLayout {
-  const names = columnNames(table.columns);
+  const names = columnNames(table.columns, form);
   const columns = table.columns.map((source, i): LayoutColumn => {
     const isKey = table.key.includes(i);
     const duck = duckType(source, isKey);
@@ -117,7 +117,7 @@ export function insertSql(layout: TableLayout, file: StagedFile, withExact: bool
 }
 
 export function putSql(layout: TableLayout, file: StagedFile, withExact: boolean): string {
-  return `${insert(layout, withExact)} ${selectStaged(layout, file, withExact)} ${onConflict(layout, withExact)}`;
+  return upsert(layout, selectStaged(layout, file, withExact), withExact);
 }
 
 /**
@@ -133,7 +133,9 @@ export function displaceSql(layout: TableLayout, file: StagedFile, withExact: bo
   const matches = layout.key.map(({ name }, i) => `millrace_row.${quoteIdentifier(name)} = staged.k${i}`);
   const guard = `millrace_row.${quoteIdentifier(VERSION_COLUMN)} <= staged.version`;
   const displace = `DELETE FROM ${layout.sqlName} AS millrace_row USING ${staged} WHERE ${[...matches, guard].join(" AND ")}`;
-  return `${displace}; ${insertSql(layout, file, withExact)} ON CONFLICT DO NOTHING`;
+  const columns = columnsOf(layout, withExact);
+  const keyed = { sqlName: layout.sqlName, columns, key: layout.key.map(({ name }) => quoteIdentifier(name)) };
+  return `${displace}; ${insertNew(layout.form, keyed, selectStaged(layout, file, withExact))}`;
 }
 
 function selectStaged(layout: TableLayout, file: StagedFile, withExact: boolean): string {
@@ -193,14 +195,14 @@ export function stagePutsSql(layout: TableLayout, file: StagedFile, isMore: bool
 export function putStagedSql(layout: TableLayout, withExact: boolean): string {
   const values = layout.columns.map((_, i) => field(i));
   const select = `SELECT ${[...values, ...tailValues(withExact)].join(", ")} FROM ${PUTS}`;
-  return `${insert(layout, withExact)} ${select} ${onConflict(layout, withExact)}; DROP TABLE ${PUTS}`;
+  return `${upsert(layout, select, withExact)}; DROP TABLE ${PUTS}`;
 }
 
 /** Writes the staged patches that have their base (`completeSql`). */
 export function putCompletedSql(layout: TableLayout, withExact: boolean): string {
   const values = layout.columns.map((_, i) => field(i));
   const select = `SELECT ${[...values, ...tailValues(withExact)].join(", ")} FROM ${COMPLETED}`;
-  return `${insert(layout, withExact)} ${select} ${onConflict(layout, withExact)}`;
+  return upsert(layout, select, withExact);
 }
 
 function tailValues(withExact: boolean): string[] {
@@ -212,15 +214,49 @@ function metaColumns(withExact: boolean): string[] {
 }
 
 export function insert(layout: TableLayout, withExact: boolean): string {
-  const all = [...layout.columns.map(({ name }) => name), ...metaColumns(withExact)].map(quoteIdentifier);
-  return `INSERT INTO ${layout.sqlName} AS millrace_row (${all.join(", ")})`;
+  return `INSERT INTO ${layout.sqlName} AS millrace_row (${columnsOf(layout, withExact).join(", ")})`;
 }
 
-function onConflict(layout: TableLayout, withExact: boolean): string {
+function columnsOf(layout: TableLayout, withExact: boolean): string[] {
+  return [...layout.columns.map(({ name }) => name), ...metaColumns(withExact)].map(quoteIdentifier);
+}
+
+/** Writes the rows of `select`, in the order of `insert`'s columns, that are not older than those in the table. */
+function upsert(layout: TableLayout, select: string, withExact: boolean): string {
   const notKey = layout.columns.filter(({ isKey }) => !isKey).map(({ name }) => name);
   const others = [...notKey, ...metaColumns(withExact)].map(quoteIdentifier);
   const sets = [...others.map((name) => `${name} = excluded.${name}`), ...alsoSets(layout)];
-  return `${conflictOf(layout)} DO UPDATE SET ${sets.join(", ")} ${GUARD}`;
+  if (layout.form.isLake !== true) {
+    return `${insert(layout, withExact)} ${select} ${conflictOf(layout)} DO UPDATE SET ${sets.join(", ")} ${GUARD}`;
+  }
+  const columns = columnsOf(layout, withExact);
+  const matches = layout.key
+    .map(({ name }) => quoteIdentifier(name))
+    .map((key) => `millrace_row.${key} = excluded.${key}`);
+  return (
+    `MERGE INTO ${layout.sqlName} AS millrace_row USING (${select}) AS excluded (${columns.join(", ")}) ` +
+    `ON ${matches.join(" AND ")} WHEN MATCHED AND ${IS_NOT_OLDER} THEN UPDATE SET ${sets.join(", ")} ` +
+    `WHEN NOT MATCHED THEN INSERT (${columns.join(", ")}) VALUES (${columns.map((name) => `excluded.${name}`).join(", ")})`
+  );
+}
+
+/** A table whose rows `key` identifies; all names are quoted. */
+interface Keyed {
+  readonly sqlName: string;
+  /** Those that get values. */
+  readonly columns: readonly string[];
+  readonly key: readonly string[];
+}
+
+/** Inserts the rows of `select` whose key the table does not have. */
+export function insertNew({ isLake }: TargetForm, { sqlName, columns, key }: Keyed, select: string): string {
+  const into = `INSERT INTO ${sqlName} AS millrace_row (${columns.join(", ")})`;
+  if (isLake !== true) return `${into} ${select} ON CONFLICT DO NOTHING`;
+  const matches = key.map((name) => `held.${name} = added.${name}`).join(" AND ");
+  return (
+    `${into} SELECT * FROM (${select}) AS added (${columns.join(", ")}) ` +
+    `WHERE NOT EXISTS (SELECT 1 FROM ${sqlName} AS held WHERE ${matches})`
+  );
 }
 
 /** The other columns of a written row: it is no longer deleted, and retired columns are null. */
@@ -247,7 +283,8 @@ function andLive(layout: TableLayout): string {
  * Invariant: a newer row is never replaced by an older one. Equal versions write: inside a transaction the order of
  * delivery decides.
  */
-const GUARD = `WHERE excluded.${quoteIdentifier(VERSION_COLUMN)} >= millrace_row.${quoteIdentifier(VERSION_COLUMN)}`;
+const IS_NOT_OLDER = `excluded.${quoteIdentifier(VERSION_COLUMN)} >= millrace_row.${quoteIdentifier(VERSION_COLUMN)}`;
+const GUARD = `WHERE ${IS_NOT_OLDER}`;
 
 export function deleteSql(layout: TableLayout, file: StagedFile): string {
   const isSoft = layout.form.deletes === "soft";

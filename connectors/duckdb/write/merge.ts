@@ -98,7 +98,9 @@ export async function writeTable(
   writes: TableWrites,
   without: ReadonlySet<number>,
 ): Promise<Left> {
-  const entries = partition(writes, without, tools.trust, layout.form.deletes === "hard");
+  // A lake refuses no second row of a key.
+  const trust = tools.trust && layout.form.isLake !== true;
+  const entries = partition(writes, without, trust, layout.form.deletes === "hard");
   const patches = staging(layout, writes, "patch", entries.patch);
   const inserts = staging(layout, writes, "insert", entries.insert);
   const puts = staging(layout, writes, "put", entries.put);
@@ -177,7 +179,8 @@ function statement(tools: WriteTools, work: Staging, file: StagedFile, puts: Sta
 async function withoutFew(tools: WriteTools, work: Staging, unchanged?: string): Promise<Staging> {
   const { connection, exact, isFrugal, stage } = tools;
   const { layout, pass, entries, unfit, writes } = work;
-  if (isFrugal || entries.length === 0 || !isSmall(work)) return work;
+  // In a lake a statement costs the same for any number of rows.
+  if (isFrugal || entries.length === 0 || layout.form.isLake === true || !isSmall(work)) return work;
   const trial = staging(layout, writes, pass, entries);
   const rows = entries.flatMap((entry) => stage.line(trial, entry) ?? []).map(fieldsOf);
   const hasExact = exact.has(layout);

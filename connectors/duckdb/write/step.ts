@@ -4,15 +4,15 @@ import type { MillraceError } from "../../../src/core/errors.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import type { TableVersion } from "../../../src/core/model/schema.ts";
 import type { Outcome } from "../../../src/core/contracts/sink.ts";
-import type { Database } from "../file/database.ts";
 import { driverKind, duckdbError, isInvalidated, isOutOfMemory } from "../errors.ts";
 import { appendTable } from "./history.ts";
 import { appendSweepSql, appendTruncateSql } from "./history-statements.ts";
 import { EntriesRefused, HintWrong, writeTable, type WriteTools } from "./merge.ts";
 import { deleteUpToSql, type TableLayout } from "./layout.ts";
 import { findPoison } from "./poison.ts";
-import type { ProgressRow } from "../file/progress.ts";
+import type { ProgressRow } from "../tables/progress.ts";
 import { RowStage } from "./stage.ts";
+import type { Store } from "../store.ts";
 import { inTransaction } from "./transaction.ts";
 
 /** For how many steps the hints on a table's rows are ignored after one was wrong. */
@@ -26,7 +26,7 @@ type TruncateRecord = Extract<Step, { kind: "truncate" }>["record"];
 
 export interface StepParts {
   readonly connection: DuckDBConnection;
-  readonly database: Database;
+  readonly store: Store;
   readonly progress: ProgressRow;
   readonly outcome: Outcome;
   readonly signal: AbortSignal;
@@ -41,7 +41,7 @@ export class StepWriter {
   /** Table id -> remaining steps in which its rows take the way with the least memory. */
   readonly #frugal = new Map<string, number>();
   /** The table whose constraints seemed broken, and the instance that reported it; a second instance confirms it. */
-  #doubted: { readonly tableId: string; readonly database: Database } | null = null;
+  #doubted: { readonly tableId: string; readonly store: Store } | null = null;
   /** Table id -> remaining steps in which its hints are ignored. */
   readonly #mistrusted = new Map<string, number>();
 
@@ -61,7 +61,7 @@ export class StepWriter {
     let trust = !this.#counts(this.#mistrusted, step);
     let isFrugal = this.#counts(this.#frugal, step);
     for (;;) {
-      if (isFrugal) await parts.database.makeMoreRoom(connection);
+      if (isFrugal) await parts.store.makeMoreRoom(connection);
       const added = new Set<string>();
       const tools = this.#tools(parts, { trust, isFrugal }, added);
       try {
@@ -79,7 +79,7 @@ export class StepWriter {
           for (const { table } of step.tables) this.#frugal.set(table.id, FRUGAL_STEPS);
           // While somebody reads, written rows can't leave the memory until the read ends. An instance that could not
           // even roll back is opened again, and the step is repeated.
-          if (isFrugal || isInvalidated(error) || !(await parts.database.folding.now(connection))) throw error;
+          if (isFrugal || isInvalidated(error) || !(await parts.store.freeMemory(connection))) throw error;
           isFrugal = true;
         } else throw error;
       }
@@ -136,10 +136,10 @@ export class StepWriter {
    * Puts and deletes break no constraint of ours. If DuckDB reports a broken one, its index may be damaged after
    * running out of memory. A row is at fault only if an instance says so that was opened for this step.
    */
-  #verify({ database }: StepParts, { writes, pass, cause }: EntriesRefused): void {
+  #verify({ store }: StepParts, { writes, pass, cause }: EntriesRefused): void {
     if (driverKind(cause) !== "Constraint Error" || pass === "append") return;
-    if (this.#doubted?.tableId === writes.table.id && this.#doubted.database !== database) return;
-    this.#doubted = { tableId: writes.table.id, database };
+    if (this.#doubted?.tableId === writes.table.id && this.#doubted.store !== store) return;
+    this.#doubted = { tableId: writes.table.id, store };
     throw duckdbError({
       code: "MR3216",
       kind: "retryable",
@@ -149,16 +149,16 @@ export class StepWriter {
   }
 
   #tools(
-    { connection, database, signal }: StepParts,
+    { connection, store, signal }: StepParts,
     way: Pick<WriteTools, "trust" | "isFrugal">,
     added: Set<string>,
   ): WriteTools {
     return {
       ...way,
-      makeRoom: (rowBytes) => database.makeRoom(connection, rowBytes),
+      makeRoom: (rowBytes) => store.makeRoom(connection, rowBytes),
       connection,
       stage: this.#stage,
-      files: database.stages,
+      files: store.stages,
       signal,
       exact: {
         has: ({ sqlName }) => this.#exact.has(sqlName) || added.has(sqlName),

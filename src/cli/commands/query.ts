@@ -15,7 +15,7 @@ const ANSWER_MS = 10_000;
 export function addQuery({ program, action }: CommandLine): void {
   program
     .command("query <sql>")
-    .description("read-only SQL on a DuckDB sink, through the daemon while one runs")
+    .description("read-only SQL on a DuckDB or DuckLake sink, through the daemon while one runs")
     .option("--sink <name>", "the sink to ask, where there are several")
     .option("--limit <count>", "rows to print at most", "1000")
     .option("--timeout <duration>", "how long it may take", "30s")
@@ -43,7 +43,7 @@ function sinkOf({ sinks }: Config, wanted: string | null): SinkConfig {
   }
   const [only, ...others] = able;
   if (only === undefined)
-    throw cliError("MR1110", "no sink of this configuration can be asked by SQL: a DuckDB sink can");
+    throw cliError("MR1110", "no sink of this configuration can be asked by SQL: a DuckDB or DuckLake sink can");
   if (others.length > 0) throw cliError("MR1110", `several sinks can be asked by SQL, name one with --sink: ${names}`);
   return only;
 }
@@ -52,8 +52,9 @@ async function ask(config: Config, sink: SinkConfig, request: QueryRequest, time
   const body = { sink: sink.name, timeoutMs: Math.ceil(timeoutMs) };
   const deadline = AbortSignal.timeout(body.timeoutMs);
   try {
-    const client = new DaemonClient(config.state);
     if (sink.connector.query === undefined) throw cliError("MR1110", `sink ${sink.name} can't be asked by SQL`);
+    if (sink.connector.isQueriedInPlace === true) return await sink.connector.query(request, null, deadline);
+    const client = new DaemonClient(config.state);
     // If a daemon has the file open, this process queries a copy, so that the query takes no resources from the writer.
     const answer = await client.ask<{ copy: string }>("POST", "/api/v1/query", body, body.timeoutMs + ANSWER_MS);
     return await sink.connector.query(request, answer?.copy ?? null, deadline);

@@ -38,6 +38,8 @@ export interface SinkFactory<Options> {
     copy: string | null,
     signal: AbortSignal,
   ): Promise<QueryResult>;
+  /** Whether `query` can read the target itself while a daemon writes to it, and so needs no copy. */
+  readonly isQueriedInPlace?: boolean;
 }
 
 export interface TableName {

@@ -9,7 +9,7 @@
 import { Client } from "pg";
 import { temporaryFolder } from "../temporary-folder.ts";
 import { clickhouseReader, type ClickhouseSinkAddress } from "./clickhouse.ts";
-import { duckdbReader, type DuckdbSinkAddress } from "./duckdb.ts";
+import { duckdbReader, type DuckdbSinkAddress, lakeReader, type LakeSinkAddress } from "./duckdb.ts";
 import { elasticsearchReader, type ElasticsearchSinkAddress } from "./elasticsearch.ts";
 import { postgresReader, type PostgresSinkAddress } from "./postgres.ts";
 import { filesReader, type FilesSinkAddress } from "./files.ts";
@@ -29,6 +29,7 @@ export type SinkAddress =
   | ElasticsearchSinkAddress
   | FilesSinkAddress
   | KafkaSinkAddress
+  | LakeSinkAddress
   | PostgresSinkAddress
   | RedisSinkAddress;
 
@@ -58,6 +59,8 @@ function openSink(sink: SinkAddress): Promise<SinkReader> {
       return clickhouseReader(sink);
     case "duckdb":
       return duckdbReader(sink);
+    case "ducklake":
+      return lakeReader(sink);
     case "elasticsearch":
       return elasticsearchReader(sink);
     case "files":

@@ -1,5 +1,5 @@
 /**
- * A DuckDB file. One process holds it, so a copy is read, made by a program of its own: closing the file in this process
+ * A DuckDB file, or a lake. One process holds it, so a copy is read, made by a program of its own: closing the file in this process
  * would drop the lock of a sink that has it open here. Whoever writes to it must be idle or stopped meanwhile.
  */
 import { execFile } from "node:child_process";
@@ -9,6 +9,7 @@ import { basename } from "node:path";
 import { promisify } from "node:util";
 import { type DuckDBConnection, DuckDBInstance, type Json } from "@duckdb/node-api";
 import type { ColumnType } from "../../../src/core/model/types.ts";
+import { duckdbExtensions } from "../../../scripts/services/duckdb-extensions.ts";
 import { landed } from "../duckdb-landing.ts";
 import { temporaryFolder } from "../temporary-folder.ts";
 import { type Kept, liveRows } from "./live-rows.ts";
@@ -28,6 +29,25 @@ const EXACT = "_millrace_exact";
 
 const run = promisify(execFile);
 
+/** A lake whose catalogue is a SQLite file: read as it is, also while somebody writes. */
+export interface LakeSinkAddress {
+  readonly kind: "ducklake";
+  readonly catalog: string;
+  readonly schema?: string;
+  readonly kept?: Kept;
+}
+
+export async function lakeReader({ catalog, schema, kept }: LakeSinkAddress): Promise<SinkReader> {
+  const instance = await DuckDBInstance.create(":memory:", { allow_unsigned_extensions: "true", threads: "2" });
+  const connection = await instance.connect();
+  const extensions = await duckdbExtensions();
+  for (const name of ["ducklake", "sqlite_scanner"]) {
+    await connection.run(`LOAD '${extensions}/${name}.duckdb_extension'`);
+  }
+  await connection.run(`ATTACH 'ducklake:sqlite:${catalog}' AS lake (READ_ONLY, META_BUSY_TIMEOUT 5000); USE lake`);
+  return readerOver({ instance, connection }, schema, kept, () => undefined);
+}
+
 export async function duckdbReader({ path, schema, kept }: DuckdbSinkAddress): Promise<SinkReader> {
   const folder = temporaryFolder();
   try {
@@ -35,22 +55,31 @@ export async function duckdbReader({ path, schema, kept }: DuckdbSinkAddress): P
     if (files.length > 0) await run("cp", ["--", ...files, folder.path]);
     const instance = await DuckDBInstance.create(folder.file(basename(path)), { memory_limit: "512MB", threads: "2" });
     const connection = await instance.connect();
-    await connection.run("SET TimeZone = 'UTC'");
-    return {
-      mayRepeat: false,
-      expected: (column, text) => landingOf(column, text),
-      idOf: (_key, landedKey) => rowId(landedKey),
-      rows: (table) => readRows(connection, schema ?? table.schema, table, kept),
-      async [Symbol.asyncDispose]() {
-        connection.disconnectSync();
-        instance.closeSync();
-        folder[Symbol.dispose]();
-      },
-    };
+    return await readerOver({ instance, connection }, schema, kept, () => folder[Symbol.dispose]());
   } catch (error) {
     folder[Symbol.dispose]();
     throw error;
   }
+}
+
+async function readerOver(
+  { instance, connection }: { readonly instance: DuckDBInstance; readonly connection: DuckDBConnection },
+  schema: string | undefined,
+  kept: Kept | undefined,
+  released: () => void,
+): Promise<SinkReader> {
+  await connection.run("SET TimeZone = 'UTC'");
+  return {
+    mayRepeat: false,
+    expected: (column, text) => landingOf(column, text),
+    idOf: (_key, landedKey) => rowId(landedKey),
+    rows: (table) => readRows(connection, schema ?? table.schema, table, kept),
+    async [Symbol.asyncDispose]() {
+      connection.disconnectSync();
+      instance.closeSync();
+      released();
+    },
+  };
 }
 
 /** Keys are no lists, and have one zero. */

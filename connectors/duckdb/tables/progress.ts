@@ -9,14 +9,18 @@ import { readTextRows } from "../write/text-rows.ts";
 export class ProgressRow {
   readonly #sink: string;
   readonly #table: string;
+  readonly #isLake: boolean;
   /** What this process last wrote or found; null: no progress yet. */
   #held: SinkProgress | null = null;
   /** The text of the complete tables, if the file certainly has it. */
   #storedTables: string | null = null;
   #lease = 0;
+  /** The position of the last attempted step: if the answer to its COMMIT was lost, the target may hold it. */
+  #attempted: SinkProgress["position"] | null = null;
 
-  constructor(sink: string, catalogue: string) {
+  constructor(sink: string, catalogue: string, { isLake = false }: { readonly isLake?: boolean }) {
     this.#sink = sink;
+    this.#isLake = isLake;
     this.#table = `${quoteName(catalogue, META_SCHEMA)}.progress`;
   }
 
@@ -28,11 +32,11 @@ export class ProgressRow {
   async take(connection: DuckDBConnection, catalogue: string, lease: number): Promise<SinkProgress | null> {
     await connection.run(`CREATE SCHEMA IF NOT EXISTS ${quoteName(catalogue, META_SCHEMA)}`);
     await connection.run(
-      `CREATE TABLE IF NOT EXISTS ${this.#table} (name VARCHAR PRIMARY KEY, epoch INTEGER, "commit" BIGINT, ` +
+      `CREATE TABLE IF NOT EXISTS ${this.#table} (name VARCHAR ${this.#isLake ? "NOT NULL" : "PRIMARY KEY"}, epoch INTEGER, "commit" BIGINT, ` +
         `"index" BIGINT, lease BIGINT NOT NULL, tables VARCHAR, bond VARCHAR, updated_at TIMESTAMP WITH TIME ZONE NOT NULL)`,
     );
-    // A version before 0.2 created the table.
-    await connection.run(`ALTER TABLE ${this.#table} ADD COLUMN IF NOT EXISTS bond VARCHAR`);
+    // A version before 0.2 created the table in a file.
+    if (!this.#isLake) await connection.run(`ALTER TABLE ${this.#table} ADD COLUMN IF NOT EXISTS bond VARCHAR`);
     const row = await this.#read(connection, "coalesce(bond, '')");
     const found = row === undefined ? 0 : Number(row[3]);
     if (found > lease) {
@@ -44,10 +48,18 @@ export class ProgressRow {
       });
     }
     await connection.run(
-      `INSERT INTO ${this.#table} (name, lease, updated_at) VALUES ($1, $2, now()) ` +
-        "ON CONFLICT (name) DO UPDATE SET lease = excluded.lease, updated_at = excluded.updated_at",
+      row === undefined
+        ? `INSERT INTO ${this.#table} (name, lease, updated_at) VALUES ($1, $2, now())`
+        : `UPDATE ${this.#table} SET lease = $2, updated_at = now() WHERE name = $1`,
       [this.#sink, BigInt(lease)],
     );
+    // Of two processes that add the same row to a lake, only one can also change the table.
+    if (this.#isLake && row === undefined) {
+      await connection.run(
+        `COMMENT ON TABLE ${this.#table} IS ${quoteLiteral(`last joined by ${this.#sink}, lease ${lease}`)}`,
+      );
+    }
+    this.#attempted = null;
     this.#lease = lease;
     this.#storedTables = null;
     this.#held = parseProgress(row);
@@ -78,16 +90,14 @@ export class ProgressRow {
    */
   async begin(connection: DuckDBConnection, next: SinkProgress): Promise<void> {
     const { position } = next;
-    const held = this.#held?.position;
+    const places = [this.#held?.position ?? null, ...(this.#attempted === null ? [] : [this.#attempted])];
+    this.#attempted = position;
     const { tables, bond } = checkpointTexts(next);
     const changed = tables === this.#storedTables ? "" : `tables = ${quoteLiteral(tables)}, `;
     const result = await connection.run(
       `BEGIN TRANSACTION; UPDATE ${this.#table} SET epoch = ${position.epoch}, "commit" = ${position.commit}, ` +
         `"index" = ${position.index}, ${changed}bond = ${quoteLiteral(bond)}, updated_at = now() ` +
-        `WHERE name = ${quoteLiteral(this.#sink)} AND lease = ${this.#lease} ` +
-        `AND epoch IS NOT DISTINCT FROM ${held?.epoch ?? "NULL"} ` +
-        `AND "commit" IS NOT DISTINCT FROM ${held?.commit ?? "NULL"} ` +
-        `AND "index" IS NOT DISTINCT FROM ${held?.index ?? "NULL"}`,
+        `WHERE name = ${quoteLiteral(this.#sink)} AND lease = ${this.#lease} AND (${places.map(isAt).join(" OR ")})`,
     );
     if (result.rowsChanged === 1) return;
     throw duckdbError({
@@ -117,8 +127,17 @@ export class ProgressRow {
 
   committed(next: SinkProgress): void {
     this.#held = next;
+    this.#attempted = null;
     this.#storedTables = checkpointTexts(next).tables;
   }
+}
+
+function isAt(position: SinkProgress["position"] | null): string {
+  return (
+    `epoch IS NOT DISTINCT FROM ${position?.epoch ?? "NULL"} ` +
+    `AND "commit" IS NOT DISTINCT FROM ${position?.commit ?? "NULL"} ` +
+    `AND "index" IS NOT DISTINCT FROM ${position?.index ?? "NULL"}`
+  );
 }
 
 function parseProgress(row: readonly string[] | undefined): SinkProgress | null {

@@ -1,0 +1,352 @@
+import type { DuckDBConnection } from "@duckdb/node-api";
+import type { SinkProgress, Step } from "../../src/core/model/batch.ts";
+import type { Inspection } from "../../src/core/contracts/comparing.ts";
+import { invariant } from "../../src/core/invariant.ts";
+import type { TableName } from "../../src/core/contracts/connector.ts";
+import type { TableVersion } from "../../src/core/model/schema.ts";
+import type {
+  Outcome,
+  Sink,
+  SinkForm,
+  TargetComparison,
+  TargetEngine,
+  TargetEvolution,
+  TargetPresence,
+  TargetRows,
+} from "../../src/core/contracts/sink.ts";
+import type { PreparedTarget } from "./tables/ddl.ts";
+import { classify, duckdbError, isInvalidated, stopped } from "./errors.ts";
+import type { TargetForm } from "./tables/form.ts";
+import { targetKey } from "./names.ts";
+import type { TableLayout } from "./write/layout.ts";
+import { ProgressRow } from "./tables/progress.ts";
+import type { Store } from "./store.ts";
+import { type StepParts, StepWriter } from "./write/step.ts";
+import { Targets } from "./tables/targets.ts";
+import { expelSql, highestVersion, versionedTables } from "./tables/versioned-rows.ts";
+import { readTextRows } from "./write/text-rows.ts";
+import { inTransaction } from "./write/transaction.ts";
+
+/**
+ * An upsert reads whole columns of each group of 2,048 rows that it touches: the larger a step, the less a row costs
+ * (docs/benchmarks.md). A third of the limit of all sinks' queues, so that as many changes can arrive meanwhile.
+ */
+const BATCH = { rowCountMax: 100_000, byteCountMax: 8 * 1024 * 1024 } as const;
+
+export interface EngineSinkOptions {
+  readonly name: string;
+  /** The schema for all tables; undefined: the source's schemas. */
+  readonly schema: string | undefined;
+  /** See SinkContext. */
+  readonly dropsColumns?: ((table: TableName) => boolean) | undefined;
+}
+
+export interface Opened<S> {
+  readonly connection: DuckDBConnection;
+  readonly store: S;
+  readonly progress: ProgressRow;
+}
+
+/** What sinks over DuckDB's engine share: they write tables by SQL, each step in one transaction with its progress. */
+export abstract class EngineSink<S extends Store>
+  implements Sink, TargetPresence, TargetRows, TargetEvolution, TargetComparison, TargetEngine
+{
+  abstract readonly kind: string;
+  readonly delivery = "transactional";
+  readonly onLost = "fail";
+  readonly presence = this;
+  readonly rows = this;
+  readonly evolution = this;
+  readonly comparison = this;
+  readonly engine = this;
+  readonly batch = BATCH;
+  readonly form: SinkForm;
+  readonly name: string;
+  protected readonly targets: Targets;
+  protected readonly targetForm: TargetForm;
+  readonly #steps = new StepWriter((table) => this.targets.layout(table));
+  #store: S | null = null;
+  #connection: DuckDBConnection | null = null;
+  #progress: ProgressRow | null = null;
+  #closed = false;
+  #inFlight: Promise<unknown> = Promise.resolve();
+
+  constructor({ name, schema, dropsColumns }: EngineSinkOptions, form: TargetForm) {
+    this.name = name;
+    this.targetForm = form;
+    this.form = form.mode;
+    const onPrepared = (layout: TableLayout, { hasExact }: PreparedTarget) => this.#steps.hasExact(layout, hasExact);
+    this.targets = new Targets({ name, schema, form, dropsColumns, onPrepared });
+  }
+
+  /** Deleted rows that still occupy space in the target. */
+  abstract get deadRows(): number;
+
+  /** Opens separate connections for comparing. */
+  abstract inspect(): Promise<Inspection>;
+
+  protected abstract acquire(): Promise<S>;
+
+  /** The target as it is, opened for looking; null: there is none yet. Creates nothing. */
+  protected abstract acquireExisting(): Promise<S | null>;
+
+  /** The error says that the target holds nothing at all. */
+  protected isAbsent(_error: unknown): boolean {
+    return false;
+  }
+
+  /** Runs `write`, and what belongs before and after it. Exclusively. */
+  protected abstract applying(step: Step, opened: Opened<S>, write: () => Promise<void>): Promise<void>;
+
+  /** Called when the store is open. */
+  protected async joined(_opened: Opened<S>): Promise<void> {}
+
+  /** Called before the store is released. */
+  protected async leaving(): Promise<void> {}
+
+  /** Called after progress was taken over. Exclusively. */
+  protected async taken(): Promise<void> {}
+
+  /** Called before the targets of these tables change in another way than by steps. Exclusively. */
+  protected changing(_tables: readonly TableVersion[]): void {}
+
+  /** Called after a step, and while idle. */
+  protected rested(): void {}
+
+  /** Equal for two tables if and only if they would share a target: the caller refuses the second. */
+  target(table: TableVersion): string {
+    return this.targets.key(table);
+  }
+
+  async open(lease: number, signal: AbortSignal): Promise<SinkProgress | null> {
+    return await this.#work("opening", signal, async () => {
+      if (this.#store?.broken === true) await this.#disconnect();
+      if (this.#connection === null) await this.#connect();
+      const { connection, store, progress } = this.opened();
+      store.verifyPlace();
+      return await store.exclusively(async () => {
+        const held = await inTransaction(
+          connection,
+          () => connection.run(BEGIN),
+          () => progress.take(connection, store.catalogue, lease),
+        );
+        await this.taken();
+        return held;
+      });
+    });
+  }
+
+  async look(signal: AbortSignal): Promise<SinkProgress | null> {
+    signal.throwIfAborted();
+    const store = await this.acquireExisting();
+    if (store === null) return null;
+    try {
+      const connection = await store.connect();
+      try {
+        return await this.#progressIn(store).look(connection, store.catalogue);
+      } finally {
+        connection.disconnectSync();
+      }
+    } catch (error) {
+      if (this.isAbsent(error)) return null;
+      throw classify(error, "looking at the sink's progress");
+    } finally {
+      await store.release();
+    }
+  }
+
+  /** Existing tables get the form that the options request now, even if no rows arrive. */
+  async missing(tables: readonly TableVersion[], signal: AbortSignal): Promise<readonly TableVersion[]> {
+    return await this.#work("looking for tables", signal, async () => {
+      const there = await this.#tablesThere();
+      // A missing table that is reported here must not be reported again by `verify`.
+      this.targets.forget([...this.targets.owners.keys()].filter((target) => !there.has(target)));
+      const { connection, store } = this.opened();
+      const changing = (changed: readonly TableVersion[]) => this.changing(changed);
+      await this.targets.convert({ connection, store, changing }, tables);
+      return tables.filter((table) => !there.has(this.target(table)));
+    });
+  }
+
+  async prepare(tables: readonly TableVersion[], signal: AbortSignal): Promise<void> {
+    const doing = tables.length === 1 ? `preparing ${tables[0]!.id}` : `preparing ${tables.length} tables`;
+    await this.#work(doing, signal, async () => {
+      const { connection, store } = this.opened();
+      store.verifyPlace();
+      const changing = (changed: readonly TableVersion[]) => this.changing(changed);
+      await this.targets.prepare({ connection, store, changing }, tables);
+    });
+  }
+
+  async carries(from: TableVersion, to: TableVersion, signal: AbortSignal): Promise<boolean> {
+    return await this.#work(`looking at ${to.id}`, signal, async () => {
+      const { connection, store } = this.opened();
+      return await this.targets.carries({ connection, store }, from, to);
+    });
+  }
+
+  async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
+    await this.#work("writing", signal, async () => {
+      const opened = this.opened();
+      const { store, progress } = opened;
+      await store.exclusively(async () => {
+        // Invariant: rows that went into a file without a name do not count as durable.
+        store.verifyPlace();
+        await this.applying(step, opened, async () => {
+          const parts: StepParts = { ...opened, outcome, signal };
+          await this.#steps.apply(parts, step);
+          progress.committed(step.progress);
+        });
+      });
+      this.rested();
+    });
+  }
+
+  async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {
+    await this.#work("removing rows that Millrace did not write", signal, async () => {
+      const { connection, store } = this.opened();
+      store.verifyPlace();
+      const there = await versionedTables(connection, store.catalogue);
+      const found = tables.filter((table) => there.has(this.target(table)));
+      await store.exclusively(async () => {
+        this.changing(found);
+        for (const table of found) await connection.run(expelSql(there.get(this.target(table))!, version));
+      });
+    });
+  }
+
+  async highestVersion(tables: readonly TableVersion[] | null, signal: AbortSignal): Promise<bigint> {
+    return await this.#work("looking for old rows", signal, async () => {
+      const { connection, store } = this.opened();
+      const there = await versionedTables(connection, store.catalogue);
+      const wanted = tables === null ? [...there.keys()] : tables.map((table) => this.target(table));
+      return await highestVersion(
+        connection,
+        wanted.flatMap((key) => there.get(key) ?? []),
+      );
+    });
+  }
+
+  async forget(signal: AbortSignal): Promise<void> {
+    await this.#work("removing the sink's progress", signal, async () => {
+      const { connection, store, progress } = this.opened();
+      await this.leaving();
+      await store.exclusively(() =>
+        inTransaction(
+          connection,
+          () => connection.run(BEGIN),
+          () => progress.remove(connection, store.catalogue),
+        ),
+      );
+    });
+  }
+
+  async verify(signal: AbortSignal): Promise<void> {
+    await this.#work("looking at the target", signal, async () => {
+      this.opened().store.verifyPlace();
+      const there = await this.#tablesThere();
+      for (const [target, tableId] of this.targets.owners) {
+        if (there.has(target)) continue;
+        throw duckdbError({
+          code: "MR3214",
+          kind: "reopen",
+          message: `the table of ${tableId} is gone from the target`,
+          hint: "Millrace creates and fills it again",
+          lostTables: [tableId],
+        });
+      }
+    });
+    this.rested();
+  }
+
+  async memoryBytes(): Promise<number | null> {
+    const store = this.#store;
+    if (store === null || store.broken || this.#closed) return null;
+    const connection = await store.connect();
+    try {
+      const [row = []] = await readTextRows(
+        connection,
+        "SELECT sum(memory_usage_bytes)::BIGINT::VARCHAR FROM duckdb_memory()",
+      );
+      return Number(row[0]);
+    } finally {
+      connection.disconnectSync();
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#connection?.interrupt();
+    await this.#inFlight;
+    await this.#disconnect();
+  }
+
+  protected opened(): Opened<S> {
+    if (this.#closed) throw stopped();
+    const [connection, store] = [this.#connection, this.#store];
+    invariant(connection !== null && store !== null, "a sink is opened before it is used");
+    return { connection, store, progress: (this.#progress ??= this.#progressIn(store)) };
+  }
+
+  #progressIn(store: S): ProgressRow {
+    return new ProgressRow(this.name, store.catalogue, this.targetForm);
+  }
+
+  /** Target keys of all tables there. */
+  async #tablesThere(): Promise<ReadonlySet<string>> {
+    const { connection, store } = this.opened();
+    const rows = await readTextRows(
+      connection,
+      "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = $1",
+      [store.catalogue],
+    );
+    return new Set(rows.map(([schema = "", table = ""]) => targetKey({ schema, table })));
+  }
+
+  async #connect(): Promise<void> {
+    this.#store = await this.acquire();
+    try {
+      this.#connection = await this.#store.connect();
+      await this.joined(this.opened());
+    } catch (error) {
+      await this.#disconnect();
+      throw error;
+    }
+  }
+
+  async #disconnect(): Promise<void> {
+    await this.leaving();
+    this.#connection?.disconnectSync();
+    this.#connection = null;
+    this.targets.forget();
+    const store = this.#store;
+    this.#store = null;
+    await store?.release();
+  }
+
+  /** Only one call at a time is in flight; `close` interrupts it and waits for it. */
+  async #work<T>(doing: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    const interrupt = (): void => this.#connection?.interrupt();
+    const run = async (): Promise<T> => {
+      if (this.#closed || signal.aborted) throw stopped();
+      signal.addEventListener("abort", interrupt);
+      try {
+        return await work();
+      } catch (error) {
+        if (this.#closed || signal.aborted) throw stopped();
+        const known = classify(error, doing);
+        const isBroken = known.reason === "lost" || isInvalidated(error);
+        if (isBroken && this.#store !== null) this.#store.broken = true;
+        throw known;
+      } finally {
+        signal.removeEventListener("abort", interrupt);
+      }
+    };
+    const result = run();
+    this.#inFlight = result.catch(() => undefined);
+    return await result;
+  }
+}
+
+const BEGIN = "BEGIN TRANSACTION";

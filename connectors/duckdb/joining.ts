@@ -1,0 +1,45 @@
+/** What all users of one open store must agree on. */
+import { duckdbError, targetsMeet } from "./errors.ts";
+import type { Writer } from "./store.ts";
+
+/** Which sink writes which target. */
+export class Writers {
+  readonly #writers = new Map<string, Writer>();
+
+  /** Throws if another sink writes it. */
+  claim(target: string, writer: Writer): void {
+    const holder = this.#writers.get(target);
+    if (holder !== undefined && holder.sink !== writer.sink)
+      throw targetsMeet(writer.tableId, `${target}, which belongs to sink ${holder.sink}`);
+    this.#writers.set(target, writer);
+  }
+}
+
+interface Settings {
+  readonly memoryLimit: string;
+  readonly threads: number;
+}
+
+/** Throws if the open store can't have another user with these settings. */
+export function expectJoinable(
+  store: { readonly broken: boolean; readonly settings: Settings },
+  asked: Settings,
+  name: string,
+): void {
+  if (store.broken) {
+    throw duckdbError({
+      code: "MR3216",
+      kind: "retryable",
+      reason: "lost",
+      message: `${name} was given up after an error; it is opened again`,
+    });
+  }
+  if (asked.memoryLimit !== store.settings.memoryLimit || asked.threads !== store.settings.threads) {
+    throw duckdbError({
+      code: "MR3221",
+      kind: "fatal",
+      message: `two sinks open ${name} with different memoryLimit or threads`,
+      hint: "give both the same settings",
+    });
+  }
+}

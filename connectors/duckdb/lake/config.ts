@@ -1,0 +1,89 @@
+import { resolve } from "node:path";
+import * as z from "zod";
+import { deletes, mode } from "../../kit/row-form.ts";
+import type { SinkContext, SinkFactory } from "../../../src/core/contracts/connector.ts";
+import { memoryLimit, threads } from "../memory-keys.ts";
+import { DURATION, parseDurationMs } from "../../../src/core/values/quantities.ts";
+import { CATALOG, DATA, placeOf, shownCatalog } from "./place.ts";
+import type { LakeSinkOptions } from "./sink.ts";
+
+const DAY_MS = 86_400_000;
+
+function duration(atLeastMs: number, atMostMs: number) {
+  return z
+    .string()
+    .regex(DURATION, { error: "expected a duration such as 30m, 1h, 7d" })
+    .transform((text) => parseDurationMs(text) ?? Number.NaN)
+    .refine((ms) => ms >= atLeastMs && ms <= atMostMs, {
+      error: `expected a duration from ${atLeastMs / 1000}s to ${atMostMs / DAY_MS}d`,
+    });
+}
+
+export const definition = z.object({
+  catalog: z
+    .string()
+    .regex(CATALOG, {
+      error: "expected sqlite:./lake.db, postgres://user:password@host/database or duckdb:./lake.duckdb",
+    })
+    .describe(
+      "Where the lake's catalogue is: sqlite:FILE, postgres://… (parameters as for psql), or duckdb:FILE, which no other process can read meanwhile.",
+    ),
+  data: z.string().regex(DATA, { error: "expected a folder" }).describe("The folder of the lake's data files."),
+  schema: z.string().min(1).optional().describe("Put all tables into this schema. Default: the source's schemas."),
+  deletes,
+  mode,
+  memoryLimit,
+  threads,
+  maintenance: z
+    .strictObject({
+      every: duration(10_000, 7 * DAY_MS)
+        .prefault("1h")
+        .describe("How often small files are joined and old snapshots end."),
+      keepSnapshots: duration(0, 3650 * DAY_MS)
+        .prefault("7d")
+        .describe("How long readers can go back in time."),
+    })
+    .or(z.literal(false))
+    .prefault({})
+    .describe("The lake's upkeep; false: another program does it."),
+  extensions: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("A folder with DuckDB's extensions (NAME.duckdb_extension). Default: DuckDB fetches them once."),
+});
+
+export type Options = z.infer<typeof definition>;
+
+function sinkOptions({ name, folder, options, dropsColumns }: SinkContext<Options>): LakeSinkOptions {
+  const { catalog, data, extensions, memoryLimit, threads, schema, deletes, mode, maintenance } = options;
+  return {
+    name,
+    place: placeOf(catalog, data, folder),
+    extensions: extensions === undefined ? undefined : resolve(folder, extensions),
+    memoryLimit,
+    threads,
+    schema,
+    form: { deletes, mode },
+    maintenance:
+      maintenance === false ? null : { everyMs: maintenance.every, keepSnapshotsMs: maintenance.keepSnapshots },
+    dropsColumns,
+  };
+}
+
+export const factory: SinkFactory<Options> = {
+  create: async (context, log) => {
+    const { LakeSink } = await import("./sink.ts");
+    return new LakeSink({ ...sinkOptions(context), logger: log });
+  },
+  check: async (context, signal) => {
+    const { checkLake } = await import("./check.ts");
+    return await checkLake(sinkOptions(context), signal);
+  },
+  query: async (context, request, _copy, signal) => {
+    const { queryLake } = await import("./query.ts");
+    return await queryLake(sinkOptions(context), request, signal);
+  },
+  isQueriedInPlace: true,
+  places: (context) => [`the lake ${shownCatalog(sinkOptions(context).place)}`],
+};

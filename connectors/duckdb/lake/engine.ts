@@ -1,0 +1,111 @@
+/** Starts DuckDB with the extensions of a lake, and attaches the lake. */
+import { existsSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
+import { classify, driverKind, duckdbError } from "../errors.ts";
+import { quoteIdentifier, quoteLiteral } from "../names.ts";
+import type { LakePlace } from "./place.ts";
+
+/** The name under which the lake is attached. */
+export const LAKE = "lake";
+
+/** Changes of fewer rows are kept in the catalogue, so that small commits make no small files. */
+const INLINED_ROWS = 100;
+/** How long a writer of the catalogue's file waits for another one. */
+const BUSY_MS = 5_000;
+
+export interface LakeSettings {
+  readonly place: LakePlace;
+  /** A folder with the extensions' files; undefined: DuckDB fetches them once. */
+  readonly extensions: string | undefined;
+  /** In DuckDB's form: `512MB`. */
+  readonly memoryLimit: string;
+  readonly threads: number;
+}
+
+export type Access = "write" | "read";
+
+/** The lake is attached, and the default database. Reading creates nothing. */
+export async function startEngine(settings: LakeSettings, access: Access): Promise<DuckDBInstance> {
+  const { place, extensions, memoryLimit, threads } = settings;
+  const instance = await DuckDBInstance.create(":memory:", {
+    memory_limit: memoryLimit,
+    threads: String(threads),
+    preserve_insertion_order: "false",
+    temp_directory: join(tmpdir(), `millrace-lake-${process.pid}`),
+    // Whoever names a folder of extensions vouches for them. The check of each takes 0.1 to 0.4 s.
+    allow_unsigned_extensions: String(extensions !== undefined),
+    // Staged files change without changing their names.
+    enable_external_file_cache: "false",
+    autoinstall_known_extensions: "false",
+    autoload_known_extensions: "false",
+  });
+  try {
+    const connection = await instance.connect();
+    try {
+      for (const name of extensionsFor(place)) await loadExtension(connection, name, extensions);
+      await connection.run(attachSql(place, access));
+    } finally {
+      connection.disconnectSync();
+    }
+    return instance;
+  } catch (error) {
+    instance.closeSync();
+    throw error;
+  }
+}
+
+/** The catalogue is there, and holds no lake yet. */
+export function isNoLake(error: unknown): boolean {
+  return (
+    error instanceof Error &&
+    /creating a new DuckLake is explicitly disabled|ducklake_(?:snapshot|metadata)"? does not exist/i.test(
+      error.message,
+    )
+  );
+}
+
+function extensionsFor({ kind }: LakePlace): readonly string[] {
+  const names = ["ducklake"];
+  if (kind === "sqlite") names.push("sqlite_scanner");
+  if (kind === "postgres") names.push("postgres_scanner");
+  return names;
+}
+
+async function loadExtension(connection: DuckDBConnection, name: string, folder: string | undefined): Promise<void> {
+  try {
+    if (folder === undefined) {
+      await connection.run(`INSTALL ${name}; LOAD ${name}`);
+    } else {
+      const file = join(folder, `${name}.duckdb_extension`);
+      if (!existsSync(file)) throw missingExtension(name, file);
+      await connection.run(`LOAD ${quoteLiteral(file)}`);
+    }
+  } catch (error) {
+    if (!(error instanceof Error) || driverKind(error) === "unnamed error") throw classify(error, `loading ${name}`);
+    throw duckdbError({
+      code: "MR3224",
+      kind: "blocked",
+      message: `DuckDB's extension ${name} can't be loaded (${driverKind(error)})`,
+      hint: "give DuckDB the network, or the sink `extensions`: a folder with the extension for this version of DuckDB",
+    });
+  }
+}
+
+function missingExtension(name: string, file: string): Error {
+  return duckdbError({
+    code: "MR3224",
+    kind: "blocked",
+    message: `${file} is missing: DuckDB's extension ${name}`,
+    hint: "put it there, or leave `extensions` out: DuckDB then fetches it",
+  });
+}
+
+function attachSql({ kind, catalog, data }: LakePlace, access: Access): string {
+  const options = [`DATA_PATH ${quoteLiteral(data)}`, `DATA_INLINING_ROW_LIMIT ${INLINED_ROWS}`];
+  if (access === "read") options.push("READ_ONLY", "CREATE_IF_NOT_EXISTS false");
+  if (kind === "sqlite") options.push(`META_BUSY_TIMEOUT ${BUSY_MS}`);
+  if (kind === "sqlite" && access === "write") options.push("META_JOURNAL_MODE 'WAL'");
+  return `ATTACH ${quoteLiteral(`ducklake:${kind}:${catalog}`)} AS ${quoteIdentifier(LAKE)} (${options.join(", ")})`;
+}

@@ -1,0 +1,136 @@
+import { existsSync } from "node:fs";
+import type { DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
+import { invariant } from "../../../src/core/invariant.ts";
+import { Turn } from "../../../src/core/turn.ts";
+import { classify, duckdbError } from "../errors.ts";
+import { expectJoinable, Writers } from "../joining.ts";
+import { MemoryLimit } from "../write/memory.ts";
+import { StageFile } from "../write/stage-file.ts";
+import type { Store, Writer } from "../store.ts";
+import { type Access, isNoLake, LAKE, type LakeSettings, startEngine } from "./engine.ts";
+import { inodeOf, type LakePlace, shownCatalog } from "./place.ts";
+
+/**
+ * One open lake, shared by all its users in this process: a catalogue in a DuckDB file lets no second instance in, and
+ * writers of one lake that take turns need not repeat each other's steps. Other processes may write to it too.
+ */
+export class Lake implements Store {
+  readonly catalogue = LAKE;
+  readonly stages: readonly [StageFile, StageFile] = [new StageFile(), new StageFile()];
+  broken = false;
+  readonly settings: LakeSettings;
+  readonly #instance: DuckDBInstance;
+  readonly #memory: MemoryLimit;
+  readonly #turn = new Turn();
+  readonly #writers = new Writers();
+  readonly #inode: string;
+  #users = 0;
+
+  private constructor(settings: LakeSettings, instance: DuckDBInstance) {
+    this.settings = settings;
+    this.#instance = instance;
+    this.#memory = new MemoryLimit(settings.memoryLimit, this.stages);
+    this.#inode = inodeOf(settings.place);
+  }
+
+  static async acquire(settings: LakeSettings): Promise<Lake> {
+    const key = keyOf(settings.place);
+    const opening = opened.get(key) ?? Lake.#open(settings, "write");
+    opened.set(key, opening);
+    let lake: Lake;
+    try {
+      lake = await opening;
+    } catch (error) {
+      if (opened.get(key) === opening) opened.delete(key);
+      throw classify(error, "opening the lake");
+    }
+    lake.#join(settings);
+    return lake;
+  }
+
+  /** The lake for looking, unless this process has it open; null: there is none. Creates nothing. */
+  static async acquireExisting(settings: LakeSettings): Promise<Lake | null> {
+    const { kind, catalog } = settings.place;
+    if (kind !== "postgres" && !existsSync(catalog)) return null;
+    if (opened.has(keyOf(settings.place))) return await Lake.acquire(settings);
+    try {
+      const lake = await Lake.#open(settings, "read");
+      lake.#users++;
+      return lake;
+    } catch (error) {
+      if (isNoLake(error)) return null;
+      throw classify(error, "opening the lake");
+    }
+  }
+
+  static async #open(settings: LakeSettings, access: Access): Promise<Lake> {
+    return new Lake(settings, await startEngine(settings, access));
+  }
+
+  async connect(): Promise<DuckDBConnection> {
+    const connection = await this.#instance.connect();
+    await connection.run("SET TimeZone = 'UTC'");
+    return connection;
+  }
+
+  claim(target: string, writer: Writer): void {
+    this.#writers.claim(target, writer);
+  }
+
+  async exclusively<T>(work: () => Promise<T>): Promise<T> {
+    using _ = await this.#turn.take(NEVER);
+    return await work();
+  }
+
+  async makeRoom(connection: DuckDBConnection, rowBytes: number): Promise<void> {
+    await this.#memory.makeRoom(connection, rowBytes);
+  }
+
+  async makeMoreRoom(connection: DuckDBConnection): Promise<void> {
+    await this.#memory.makeMoreRoom(connection);
+  }
+
+  /** Committed rows are in files. */
+  async freeMemory(): Promise<boolean> {
+    return true;
+  }
+
+  /** Called after a step. */
+  async giveBack(connection: DuckDBConnection): Promise<void> {
+    if (!this.broken) await this.#memory.giveBack(connection, async () => undefined);
+  }
+
+  verifyPlace(): void {
+    if (inodeOf(this.settings.place) === this.#inode) return;
+    this.broken = true;
+    throw duckdbError({
+      code: "MR3214",
+      kind: "reopen",
+      message: `the lake's catalogue ${shownCatalog(this.settings.place)} was removed or replaced while it was open`,
+      hint: "put it back, or fill a new one: millrace snapshot start --sink NAME",
+    });
+  }
+
+  async release(): Promise<void> {
+    invariant(this.#users > 0, "a lake is not released twice");
+    if (--this.#users > 0) return;
+    const key = keyOf(this.settings.place);
+    if ((await opened.get(key)) === this) opened.delete(key);
+    this.#instance.closeSync();
+    for (const stage of this.stages) stage.close();
+  }
+
+  #join(settings: LakeSettings): void {
+    expectJoinable(this, settings, shownCatalog(this.settings.place));
+    this.#users++;
+  }
+}
+
+const NEVER = new AbortController().signal;
+
+/** The lakes that this process has open, by catalogue. */
+const opened = new Map<string, Promise<Lake>>();
+
+function keyOf({ kind, catalog }: LakePlace): string {
+  return `${kind}:${catalog}`;
+}

@@ -1,0 +1,73 @@
+import type { Step } from "../../../src/core/model/batch.ts";
+import type { Inspection } from "../../../src/core/contracts/comparing.ts";
+import { failpoint } from "../../../src/core/failpoint.ts";
+import { type Logger, SILENT } from "../../../src/core/contracts/telemetry.ts";
+import { EngineSink, type EngineSinkOptions, type Opened } from "../engine-sink.ts";
+import { DuckdbInspection } from "../inspect/inspect.ts";
+import type { TargetForm } from "../tables/form.ts";
+import { isNoLake, type LakeSettings } from "./engine.ts";
+import { Lake } from "./lake.ts";
+import { Maintenance, type MaintenanceSettings } from "./maintenance.ts";
+
+export interface LakeSinkOptions extends LakeSettings, EngineSinkOptions {
+  readonly form: TargetForm;
+  /** Null: whoever looks after the lake does it in another way. */
+  readonly maintenance: MaintenanceSettings | null;
+  readonly logger?: Logger;
+}
+
+/** Mirrors tables into a lake (DuckLake), or keeps their history; effects occur exactly once. See README.md. */
+export class LakeSink extends EngineSink<Lake> {
+  readonly kind = "ducklake";
+  readonly #options: LakeSinkOptions;
+  #maintenance: Maintenance | null = null;
+
+  constructor(options: LakeSinkOptions) {
+    super(options, { ...options.form, isLake: true });
+    this.#options = options;
+  }
+
+  /** The lake's maintenance removes them with their files. */
+  override get deadRows(): number {
+    return 0;
+  }
+
+  override async inspect(): Promise<Inspection> {
+    const { schema } = this.#options;
+    return await DuckdbInspection.over(await this.acquire(), { schema, form: this.targetForm });
+  }
+
+  protected override async acquire(): Promise<Lake> {
+    return await Lake.acquire(this.#options);
+  }
+
+  protected override async acquireExisting(): Promise<Lake | null> {
+    return await Lake.acquireExisting(this.#options);
+  }
+
+  protected override async joined({ store }: Opened<Lake>): Promise<void> {
+    const { name, maintenance, logger = SILENT } = this.#options;
+    if (maintenance === null) return;
+    this.#maintenance = new Maintenance({ sink: name, lake: store, settings: maintenance, logger });
+  }
+
+  protected override async leaving(): Promise<void> {
+    const maintenance = this.#maintenance;
+    this.#maintenance = null;
+    await maintenance?.close();
+  }
+
+  protected override isAbsent(error: unknown): boolean {
+    return isNoLake(error);
+  }
+
+  protected override async applying(
+    _step: Step,
+    { connection, store }: Opened<Lake>,
+    write: () => Promise<void>,
+  ): Promise<void> {
+    await write();
+    failpoint("ducklake.committed");
+    await store.giveBack(connection);
+  }
+}

@@ -1,0 +1,17 @@
+/** Options of every sink over DuckDB's engine. */
+import { z } from "zod";
+
+const THREADS_MAX = 256;
+
+export const memoryLimit = z
+  .string()
+  .regex(/^\d+(\.\d+)?\s*([KMGT]i?B)$/i, "a size like 512MB")
+  .default("512MB")
+  .describe("Memory that DuckDB may use for this target. Apart from Millrace's own memory.");
+
+export const threads = z
+  .int()
+  .min(1)
+  .max(THREADS_MAX)
+  .default(1)
+  .describe("Threads that DuckDB may use for a statement. Writing takes less processor time with one.");

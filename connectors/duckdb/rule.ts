@@ -1,0 +1,19 @@
+import type { ErrorKind, ErrorReason } from "../../src/core/errors.ts";
+import type { pages } from "./error-pages.ts";
+
+export type DuckdbErrorCode = keyof typeof pages;
+
+/** Which failures of DuckDB get which number. */
+export interface Rule {
+  /** The kinds that it is for; absent: DuckDB wraps it in messages of several kinds. */
+  readonly kinds?: readonly string[];
+  /** What the sentence holds, if a kind has several meanings; with `orKinds` also what no kind tells. */
+  readonly text?: RegExp;
+  /** Kinds for which the sentence does not matter. */
+  readonly orKinds?: readonly string[];
+  readonly code: DuckdbErrorCode;
+  readonly kind: ErrorKind;
+  readonly says: (doing: string, text: string, kind: string) => string;
+  readonly hint?: string;
+  readonly reason?: ErrorReason;
+}

@@ -1,0 +1,32 @@
+import type { DuckDBConnection } from "@duckdb/node-api";
+import type { StageFile } from "./write/stage-file.ts";
+
+/** Which sink and table write to a target. */
+export interface Writer {
+  readonly sink: string;
+  readonly tableId: string;
+}
+
+/** What DuckDB's engine has open for a sink: a file (`Database`) or a lake (`Lake`). All its users share it. */
+export interface Store {
+  /** The name under which statements find its tables. */
+  readonly catalogue: string;
+  /** Two, so that one can be filled while the other is read. Only used inside `exclusively`. */
+  readonly stages: readonly [StageFile, StageFile];
+  /** It can no longer be used, and must be opened again. */
+  broken: boolean;
+  connect(): Promise<DuckDBConnection>;
+  /** Throws if what we write is no longer what is found under its name. */
+  verifyPlace(): void;
+  /** Registers the writer of a target; throws if another sink writes it. */
+  claim(target: string, writer: Writer): void;
+  /** Writers take turns: they share the staged files, and of two conflicting writers only one could commit. */
+  exclusively<T>(work: () => Promise<T>): Promise<T>;
+  /** Provides memory for writing a row of this size, until the step ends. Called between two statements. */
+  makeRoom(connection: DuckDBConnection, rowBytes: number): Promise<void>;
+  /** For a step that ran out of memory. */
+  makeMoreRoom(connection: DuckDBConnection): Promise<void>;
+  /** Returns memory that committed rows still occupy; false: none. */
+  freeMemory(connection: DuckDBConnection): Promise<boolean>;
+  release(): Promise<void>;
+}

@@ -1,0 +1,3 @@
+import { lakeConformance } from "./lake.ts";
+
+lakeConformance("postgres", ["values", "progress", "fence"]);

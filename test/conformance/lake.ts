@@ -1,0 +1,22 @@
+/** The suite over a lake. A commit takes tens of milliseconds: the ordinary form of a run leaves parts of it out. */
+import type { CatalogKind } from "../../connectors/duckdb/lake/place.ts";
+import { landed } from "../support/duckdb-landing.ts";
+import { FORMS, keptIn, refusal } from "../support/duckdb-target.ts";
+import { lakeTarget } from "../support/ducklake-target.ts";
+import { isLongForm } from "../support/service-suffixes.ts";
+import { type Part, sinkConformance } from "./sink.ts";
+
+/** `parts`: what the ordinary form runs, of a mirror. */
+export function lakeConformance(kind: CatalogKind, parts: readonly Part[]): void {
+  for (const form of isLongForm() ? FORMS : FORMS.slice(0, 1)) {
+    sinkConformance({
+      name: ["ducklake", kind, keptIn(form)].join(" ").trim(),
+      form,
+      target: () => lakeTarget(kind, form),
+      landed,
+      transactional: true,
+      ...(isLongForm() ? {} : { only: parts }),
+      refusal,
+    });
+  }
+}

@@ -1,0 +1,54 @@
+/** A lake whose catalogue is in Postgres: connections that break, logins that are refused. */
+import { expect, test } from "vitest";
+import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";
+import { placeOf } from "../../connectors/duckdb/lake/place.ts";
+import { findMillraceError } from "../../src/core/errors.ts";
+import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
+import { tableVersion } from "../support/blocks.ts";
+import { lakeTarget } from "../support/ducklake-target.ts";
+
+const items = tableVersion({
+  table: "items",
+  columns: [
+    ["id", "int8"],
+    ["v", "text"],
+  ],
+  key: ["id"],
+});
+
+test("a broken connection costs no row: the step succeeds, at the latest once the sink is opened again", async () => {
+  await using target = await lakeTarget("postgres");
+  const sink = target.makeSink();
+  await sink.open(1, timeout());
+  await sink.prepare([items], timeout());
+  await sink.apply(rowsStep(1n, [items, [put(["1", "a"])]]), new Reports(), timeout());
+  await target.cut!();
+  const step = rowsStep(2n, [items, [put(["1", "b"]), put(["2", "b"])]]);
+  // DuckDB may have noticed by itself. If not: as the runtime does.
+  await sink.apply(step, new Reports(), timeout()).catch(async (error: unknown) => {
+    expect(findMillraceError(error)).toMatchObject({ kind: "retryable" });
+    await sink.open(2, timeout());
+    await sink.prepare([items], timeout());
+    await sink.apply(step, new Reports(), timeout());
+  });
+  const rows = await target.readRows(items);
+  expect(rows.map(({ cells }) => cells.join(" ")).toSorted()).toEqual(["1 b", "2 b"]);
+  await sink.close();
+});
+
+test("a server that is down and a login that is refused are told apart, without the password", async () => {
+  await using target = await lakeTarget("postgres");
+  const { options } = target;
+  const opening = async (change: (url: URL) => void) => {
+    const url = new URL(options.place.catalog);
+    change(url);
+    url.password = "hush-hush";
+    const sink = new LakeSink({ ...options, place: placeOf(url.href, options.place.data, "/") });
+    const error = await failure(sink.open(1, timeout()));
+    await sink.close();
+    expect(`${error.message} ${error.hint} ${String(error.cause)} ${error.stack}`).not.toContain("hush-hush");
+    return error;
+  };
+  expect(await opening((url) => (url.port = "1"))).toMatchObject({ code: "MR3227", kind: "retryable" });
+  expect(await opening((url) => (url.username = "nobody"))).toMatchObject({ code: "MR3227", kind: "blocked" });
+});

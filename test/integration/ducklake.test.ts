@@ -1,0 +1,228 @@
+/** A lake and other processes: readers, killed writers, takers-over; and its upkeep. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { readdirSync, rmSync, writeFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { expect, test } from "vitest";
+import { queryLake } from "../../connectors/duckdb/lake/query.ts";
+import { placeOf } from "../../connectors/duckdb/lake/place.ts";
+import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";
+import { failure, put, Reports, rowsStep, timeout } from "../conformance/stage.ts";
+import { tableVersion } from "../support/blocks.ts";
+import { type LakeTarget, lakeTarget } from "../support/ducklake-target.ts";
+import { BULK_BASE, BULK_COUNT, expectedAfter, steps } from "../support/duckdb-writer.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+import { eventually } from "../support/waiting.ts";
+
+const WRITER = fileURLToPath(new URL("../support/ducklake-writer.ts", import.meta.url));
+const KILLS = 5;
+/** Up to so long after a step the process is killed; a step takes about as long. */
+const KILL_WITHIN_MS = 250;
+
+const items = tableVersion({
+  table: "items",
+  columns: [
+    ["id", "int8"],
+    ["v", "text"],
+  ],
+  key: ["id"],
+});
+
+test("a writer that is killed at any moment leaves rows and progress that belong together", async () => {
+  await using target = await lakeTarget("sqlite");
+  let reached = 0;
+  for (let kill = 1; kill <= KILLS; kill++) {
+    await using writer = new Writer(target, kill);
+    await writer.next();
+    // Anywhere in the next steps: the moment is what the test is about, nothing waits for it.
+    await delay(Math.random() * KILL_WITHIN_MS);
+    await writer.kill();
+    const sink = target.makeSink();
+    const held = await sink.open(kill, timeout());
+    const n = Number(held?.position.commit);
+    expect(n).toBeGreaterThan(reached);
+    reached = n;
+    const rows = await target.readRows(steps);
+    expect(rows.map(({ cells }) => cells.join(" ")).toSorted()).toEqual(expectedAfter(n).toSorted());
+    await sink.close();
+  }
+});
+
+test("other processes read whole transactions while one writes", async () => {
+  await using target = await lakeTarget("sqlite");
+  await using writer = new Writer(target, 1);
+  let n = Number(await writer.next());
+  for (let read = 0; read < 5; read++) {
+    await writer.next();
+    // An engine of its own, as another process has.
+    const { rows } = await queryLake(
+      target.options,
+      {
+        sql: `select (select n from public.steps where id = 0), count(*) filter (where id >= ${BULK_BASE}), max(id) filter (where id < ${BULK_BASE}) from public.steps`,
+        rowCountMax: 1,
+        byteCountMax: 1_000,
+      },
+      timeout(),
+    );
+    const [counted, bulk, newest] = rows[0] ?? [];
+    expect(bulk).toBe(BULK_COUNT);
+    expect(newest).toBe(counted);
+    expect(counted).toBeGreaterThan(n);
+    n = Number(counted);
+  }
+});
+
+test("a writer in another process that is taken over writes no more", async () => {
+  await using target = await lakeTarget("sqlite");
+  await using writer = new Writer(target, 1);
+  await writer.next();
+  const sink = target.makeSink();
+  await eventually(async () => void (await sink.open(2, timeout())));
+  expect(await writer.last()).toBe("MR3204");
+  const held = await sink.look(timeout());
+  const rows = await target.readRows(steps);
+  expect(rows.map(({ cells }) => cells.join(" ")).toSorted()).toEqual(
+    expectedAfter(Number(held?.position.commit)).toSorted(),
+  );
+  await sink.close();
+});
+
+test("upkeep joins small files and ends old snapshots; rows stay", async () => {
+  await using target = await lakeTarget("sqlite");
+  const maintenance = { everyMs: 500, keepSnapshotsMs: 0 };
+  const sink = new LakeSink({ ...target.options, maintenance });
+  await sink.open(1, timeout());
+  await sink.prepare([items], timeout());
+  // Each writes a file: more rows than the catalogue holds.
+  for (let n = 1; n <= 12; n++) {
+    const changes = Array.from({ length: 150 }, (_, i) => put([`${i * n}`, `${n}`]));
+    await sink.apply(rowsStep(BigInt(n), [items, changes]), new Reports(), timeout());
+  }
+  const before = await target.readRows(items);
+  await eventually(async () => {
+    const [files] = await target.query("select file_count from ducklake_table_info('lake') where table_name = 'items'");
+    const [snapshots] = await target.query("select count(*)::integer from ducklake_snapshots('lake')");
+    expect(Number(files?.[0])).toBeLessThanOrEqual(2);
+    expect(snapshots?.[0]).toBeLessThanOrEqual(8);
+  });
+  const order = (rows: typeof before) => rows.map(({ cells }) => cells.join(" ")).toSorted();
+  expect(order(await target.readRows(items))).toEqual(order(before));
+  await sink.apply(rowsStep(100n, [items, [put(["1", "after"])]]), new Reports(), timeout());
+  await sink.close();
+});
+
+test("readers can go back in time", async () => {
+  await using target = await lakeTarget("sqlite");
+  const sink = target.makeSink();
+  await sink.open(1, timeout());
+  await sink.prepare([items], timeout());
+  await sink.apply(rowsStep(10n, [items, [put(["1", "then"])]]), new Reports(), timeout());
+  const [then] = await target.query("select max(snapshot_id)::integer from ducklake_snapshots('lake')");
+  await sink.apply(rowsStep(20n, [items, [put(["1", "now"])]]), new Reports(), timeout());
+  expect(await target.query(`select v from lake.public.items at (version => ${Number(then?.[0])})`)).toEqual([
+    ["then"],
+  ]);
+  expect(await target.query("select v from lake.public.items")).toEqual([["now"]]);
+  await sink.close();
+});
+
+test("a query reads, and can do nothing else", async () => {
+  await using target = await lakeTarget("sqlite");
+  const ask = (sql: string) => queryLake(target.options, { sql, rowCountMax: 10, byteCountMax: 1_000 }, timeout());
+  expect((await failure(ask("select 1"))).code).toBe("MR3203");
+  expect(readdirSync(fileURLToPath(new URL(".", `file://${target.options.place.catalog}`)))).toEqual([]);
+  const sink = target.makeSink();
+  await sink.open(1, timeout());
+  await sink.prepare([items], timeout());
+  await sink.apply(rowsStep(10n, [items, [put(["1", "a"])]]), new Reports(), timeout());
+  expect((await ask("select id, v from public.items")).rows).toEqual([[1, "a"]]);
+  for (const sql of [
+    "delete from public.items",
+    "copy public.items to 'out.csv'",
+    "attach 'x.db'",
+    "install httpfs",
+    "load httpfs",
+    "select * from read_text('/etc/hostname')",
+    "explain analyze delete from public.items",
+    "call ducklake_expire_snapshots('lake', older_than => now())",
+    "select 1; drop table public.items",
+  ])
+    expect((await failure(ask(sql))).code, sql).toMatch(/MR321[78]/);
+  expect(await target.readRows(items)).toHaveLength(1);
+  await sink.close();
+});
+
+test("what is in the way is named", async () => {
+  await using target = await lakeTarget("sqlite");
+  using folder = temporaryFolder();
+  const { options } = target;
+  const opening = async (more: Partial<typeof options>) => {
+    const sink = new LakeSink({ ...options, ...more });
+    try {
+      return await failure(sink.open(1, timeout()));
+    } finally {
+      await sink.close();
+    }
+  };
+  const place = (catalog: string, data = folder.file("data")) => ({ place: placeOf(catalog, data, "/") });
+  expect(await opening({ extensions: folder.path })).toMatchObject({ code: "MR3224", kind: "blocked" });
+  expect(await opening(place(`sqlite:${folder.file("no/lake.db")}`))).toMatchObject({
+    code: "MR3203",
+    kind: "blocked",
+  });
+  writeFileSync(folder.file("notes.db"), "not a database ".repeat(2000));
+  expect(await opening(place(`sqlite:${folder.file("notes.db")}`))).toMatchObject({ code: "MR3202", kind: "fatal" });
+  const sink = target.makeSink();
+  await sink.open(1, timeout());
+  await sink.close();
+  const elsewhere = placeOf(`sqlite:${options.place.catalog}`, folder.file("elsewhere"), "/");
+  expect(await opening({ place: elsewhere })).toMatchObject({ code: "MR3225", kind: "fatal" });
+});
+
+test("data files that are gone are told", async () => {
+  await using target = await lakeTarget("sqlite");
+  const sink = target.makeSink();
+  await sink.open(1, timeout());
+  await sink.prepare([items], timeout());
+  const changes = Array.from({ length: 200 }, (_, i) => put([`${i}`, "x"]));
+  await sink.apply(rowsStep(1n, [items, changes]), new Reports(), timeout());
+  rmSync(target.options.place.data, { recursive: true });
+  const again = sink.apply(rowsStep(2n, [items, changes]), new Reports(), timeout());
+  expect(await failure(again)).toMatchObject({ code: "MR3226", kind: "blocked" });
+  await sink.close();
+});
+
+/** A process that writes steps, and its lines. */
+class Writer implements AsyncDisposable {
+  readonly #process: ChildProcess;
+  readonly #lines: AsyncIterator<string>;
+
+  constructor({ options: { place } }: LakeTarget, lease: number) {
+    const args = [WRITER, `${place.kind}:${place.catalog}`, place.data, String(lease)];
+    this.#process = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
+    this.#lines = createInterface(this.#process.stdout!)[Symbol.asyncIterator]();
+  }
+
+  async next(): Promise<string> {
+    return (await this.#lines.next()).value ?? "";
+  }
+
+  /** Waits until the process ends by itself. */
+  async last(): Promise<string> {
+    let last = "";
+    for (let line = await this.next(); line !== ""; line = await this.next()) last = line;
+    return last;
+  }
+
+  async kill(): Promise<void> {
+    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
+    this.#process.kill("SIGKILL");
+    await once(this.#process, "exit");
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill();
+  }
+}

@@ -1,0 +1,68 @@
+/** A lake as the conformance suite and the tests of the sink look at it: through SQL of their own. */
+import { rmSync } from "node:fs";
+import { duckdbExtensions } from "../../scripts/services/duckdb-extensions.ts";
+import { Lake } from "../../connectors/duckdb/lake/lake.ts";
+import { type CatalogKind, placeOf } from "../../connectors/duckdb/lake/place.ts";
+import { LakeSink, type LakeSinkOptions } from "../../connectors/duckdb/lake/sink.ts";
+import { DEFAULT_FORM, type TargetForm } from "../../connectors/duckdb/tables/form.ts";
+import type { SinkTarget } from "../conformance/sink.ts";
+import { freshDatabase } from "./services.ts";
+import { onStore, quote, readerOf, type RunSql } from "./duckdb-target.ts";
+import { temporaryFolder } from "./temporary-folder.ts";
+
+const EXTENSIONS = await duckdbExtensions();
+
+export interface LakeTarget extends SinkTarget {
+  readonly options: LakeSinkOptions;
+  makeSink(other?: string | TargetForm): LakeSink;
+  /** Runs SQL on the lake, also while a sink has it open. */
+  readonly query: RunSql;
+}
+
+export async function lakeTarget(kind: CatalogKind, form: TargetForm = DEFAULT_FORM): Promise<LakeTarget> {
+  const folder = temporaryFolder();
+  const database = kind === "postgres" ? await freshDatabase() : null;
+  const place = placeOf(database?.url ?? `${kind}:${folder.file("lake.db")}`, folder.file("data"), "/");
+  const options = { place, extensions: EXTENSIONS, memoryLimit: "256MB", threads: 2, maintenance: null };
+  const query: RunSql = (sql) => onStore(Lake.acquire(options), sql);
+  const nameIn = (table: { schema: string; table: string }) => `lake.${quote(table.schema)}.${quote(table.table)}`;
+  return {
+    options: { ...options, name: "lake", schema: undefined, form },
+    query,
+    makeSink: (other = form) => {
+      const name = typeof other === "string" ? other : "lake";
+      return new LakeSink({ ...options, name, schema: undefined, form: typeof other === "string" ? form : other });
+    },
+    ...readerOf(query, "lake", form),
+    async wipe() {
+      if (database !== null) {
+        await database.query("drop schema public cascade; create schema public");
+        return;
+      }
+      for (const file of ["", "-wal", "-shm", ".wal"]) rmSync(`${place.catalog}${file}`, { force: true });
+      rmSync(place.data, { recursive: true, force: true });
+    },
+    ...(database === null
+      ? {}
+      : {
+          cut: async () => {
+            await database.query(
+              "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()",
+            );
+          },
+        }),
+    async occupy(table) {
+      await query(`create schema if not exists lake.${quote(table.schema)}`);
+      await query(`create table ${nameIn(table)} (id integer)`);
+    },
+    async obstruct(table) {
+      await query(`alter table ${nameIn(table)} rename to millrace_hidden`);
+      const back = `alter table lake.${quote(table.schema)}.millrace_hidden rename to ${quote(table.table)}`;
+      return { [Symbol.asyncDispose]: async () => void (await query(back)) };
+    },
+    async [Symbol.asyncDispose]() {
+      folder[Symbol.dispose]();
+      await database?.[Symbol.asyncDispose]();
+    },
+  };
+}
