@@ -58,7 +58,7 @@ export interface DaemonResult {
 
 const STOPPED: DaemonResult = { missing: [], reconciled: null };
 const clock = systemClock;
-const DEFAULT_LIMITS = { rowCountMax: 50_000, byteCountMax: 2 * 1024 * 1024 };
+const DEFAULT_LIMITS: NonNullable<Sink["batch"]> = { rowCountMax: 50_000, byteCountMax: 2 * 1024 * 1024 };
 
 /** Runs one source with its sinks until `signal` aborts. It creates all parts of the daemon and connects them. */
 export async function runDaemon(config: Config, options: DaemonOptions, signal: AbortSignal): Promise<DaemonResult> {
@@ -205,7 +205,7 @@ async function setUp(
     limits: {
       rowCountMax: config.batch.rowCountMax ?? limits.rowCountMax,
       byteCountMax: config.batch.byteCountMax ?? limits.byteCountMax,
-      delayMs: config.batch.delayMs,
+      delayMs: config.batch.delayMs ?? limits.delayMs ?? 0,
     },
     onPoison: config.onPoison,
     ...(config.onLost === undefined ? {} : { onLost: config.onLost }),

@@ -21,11 +21,6 @@ export const definition = z.object({
     .describe("Put all tables into this database. Default: databases named like the source's schemas."),
   deletes,
   mode,
-  interval: z
-    .string()
-    .regex(/^\d{1,6}(ms|s)$/, { error: "expected a duration such as 200ms or 5s" })
-    .default("200ms")
-    .describe("The least time between two small batches: each makes a part that the server has to merge. 0s: none."),
   cluster: z
     .string()
     .min(1)
@@ -70,7 +65,7 @@ export const factory: SinkFactory<Options> = {
 };
 
 function settingsOf({ name, daemon, folder, options, dropsColumns }: SinkContext<Options>): ClickhouseSinkSettings {
-  const { url, schema, deletes, mode, interval, cluster, quorum, fsync } = options;
+  const { url, schema, deletes, mode, cluster, quorum, fsync } = options;
   return {
     name,
     daemon,
@@ -78,7 +73,6 @@ function settingsOf({ name, daemon, folder, options, dropsColumns }: SinkContext
     tls: tlsSettings(options, folder),
     schema,
     form: { deletes, mode },
-    intervalMs: Number.parseInt(interval, 10) * (interval.endsWith("ms") ? 1 : 1_000),
     placement: { cluster, fsync },
     quorum,
     dropsColumns,

@@ -39,7 +39,7 @@ export const pages = {
       "It has too many parts to merge, too little memory, too many statements at once, a replica that lags or a Keeper that does not answer. " +
       "Millrace repeats the batch until the server takes it.",
     remedy:
-      "If it lasts, look at the server. Too many parts (code 252): a longer `interval` makes fewer. Memory (241): a smaller `batch.bytes`, or a higher limit of the user.",
+      "If it lasts, look at the server. Too many parts (code 252): a longer `batch.delay` makes fewer. Memory (241): a smaller `batch.bytes`, or a higher limit of the user.",
   },
   MR4105: {
     title: "A table was not made by Millrace",

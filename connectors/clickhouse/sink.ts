@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { failpoint } from "../../src/core/failpoint.ts";
 import { type SinkProgress, type Step, tablesOf } from "../../src/core/model/batch.ts";
 import type { Inspection } from "../../src/core/contracts/comparing.ts";
@@ -25,9 +24,7 @@ import { expelSql, highestVersion, versionedTables } from "./tables/versioned-ro
 import { StepWriter } from "./write/step.ts";
 
 /** Each batch makes a part of a table, which the server merges with others later: the larger a batch, the less work. */
-const BATCH = { rowCountMax: 100_000, byteCountMax: 8 * 1024 * 1024 } as const;
-
-const SMALL_ROWS_MAX = 5_000;
+const BATCH = { rowCountMax: 100_000, byteCountMax: 8 * 1024 * 1024, delayMs: 200 } as const;
 
 export interface ClickhouseSinkSettings extends ClientSettings {
   readonly name: string;
@@ -35,8 +32,6 @@ export interface ClickhouseSinkSettings extends ClientSettings {
   /** The database for all tables; undefined: databases named like the source's schemas. */
   readonly schema: string | undefined;
   readonly form: TargetForm;
-  /** The least time between two small batches. */
-  readonly intervalMs: number;
   readonly placement: Placement;
   /** See SinkContext. */
   readonly dropsColumns: ((table: TableName) => boolean) | undefined;
@@ -62,8 +57,6 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   readonly #writer = new StepWriter();
   readonly #closing = new AbortController();
   #client: Client | null = null;
-  /** When the last batch of rows began. */
-  #lastRowsMs = Number.NEGATIVE_INFINITY;
   #progress: ProgressRow | null = null;
 
   constructor(settings: ClickhouseSinkSettings, logger: Logger) {
@@ -112,7 +105,6 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
   async apply(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
     await this.#work("writing", signal, async (client, until) => {
       const progress = this.#opened();
-      await this.#pace(step, until);
       const layouts = tablesOf(step).map((table) => this.#targets.layout(table));
       await progress.compare(until);
       try {
@@ -125,15 +117,6 @@ export class ClickhouseSink implements Sink, TargetPresence, TargetRows, TargetE
       await progress.write(step.progress, until);
       failpoint("clickhouse.committed");
     });
-  }
-
-  /** Meanwhile changes collect for the next batch. Larger batches are of a backlog, which should not last. */
-  async #pace(step: Step, signal: AbortSignal): Promise<void> {
-    if (step.kind !== "rows") return;
-    const rowCount = step.tables.reduce((sum, { count }) => sum + count, 0);
-    const restMs = this.#lastRowsMs + this.#settings.intervalMs - performance.now();
-    if (rowCount < SMALL_ROWS_MAX && restMs > 0) await sleep(restMs, undefined, { signal });
-    this.#lastRowsMs = performance.now();
   }
 
   async expel(tables: readonly TableVersion[], version: bigint, signal: AbortSignal): Promise<void> {

@@ -52,7 +52,7 @@ export interface SinkConfig {
   readonly batch: {
     readonly rowCountMax: number | null;
     readonly byteCountMax: number | null;
-    readonly delayMs: number;
+    readonly delayMs: number | null;
   };
   readonly connector: Bound<Sink>;
 }

@@ -68,7 +68,7 @@ export const sinkDefinition = z.object({
         .optional()
         .describe("Maximum bytes of rows in one write."),
       delay: duration(0, 30_000)
-        .default(0)
+        .optional()
         .describe("How long after one write the next one begins at the earliest, unless enough waits to fill it."),
     })
     .prefault({})

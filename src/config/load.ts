@@ -182,7 +182,7 @@ class Loading {
     if (common.onLost === "resync" && Object.getOwnPropertyDescriptor(input, "mode")?.value === "history")
       this.#problem("MR1005", [...path, "onLost"], "what a history held can't be read again: leave it out, or fail");
     const { rows, bytes, delay } = common.batch;
-    const batch = { rowCountMax: rows ?? null, byteCountMax: bytes ?? null, delayMs: delay };
+    const batch = { rowCountMax: rows ?? null, byteCountMax: bytes ?? null, delayMs: delay ?? null };
     const dropsColumns = (table: TableName): boolean => policyOf(rules, table).droppedColumns === "drop";
     const { kind: sinkKind, tables = [], onPoison, onLost } = common;
     const connector = bind({ name, daemon, folder: this.#folder, tables, dropsColumns });

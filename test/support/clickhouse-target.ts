@@ -31,7 +31,7 @@ export async function clickhouseTarget(form: KeptForm, url: string): Promise<Cli
     query,
     database: "public",
     makeSink: (other = form): Promise<Sink> => {
-      const options = definition.parse({ url: proxy.url(url), fsync: false, interval: "0s", ...other });
+      const options = definition.parse({ url: proxy.url(url), fsync: false, ...other });
       return factory.create({ name: `columns_${mark}`, daemon: "shop", folder: "/", options }, quietLog);
     },
     readRows: (table) => readRows(query, table, form),

@@ -99,7 +99,7 @@ describe("a config", () => {
           kind: "duckdb",
           tables: [],
           onPoison: "deadLetter",
-          batch: { rowCountMax: null, byteCountMax: null, delayMs: 0 },
+          batch: { rowCountMax: null, byteCountMax: null, delayMs: null },
         },
       ],
       admin: { listen: { host: "127.0.0.1", port: 8642 }, tokens: [], hosts: ["127.0.0.1"] },

@@ -52,8 +52,11 @@ export interface Sink {
    * its past can't be read again.
    */
   readonly onLost: OnLost;
-  /** The best size of a step, if enough changes wait and the configuration does not say. Default: the runtime's. */
-  readonly batch?: { readonly rowCountMax: number; readonly byteCountMax: number };
+  /**
+   * The best size of a step, if enough changes wait and the configuration does not say. Default: the runtime's. `delayMs`:
+   * how long after the beginning of one step the next one begins, unless enough waits to fill it; absent: at once.
+   */
+  readonly batch?: { readonly rowCountMax: number; readonly byteCountMax: number; readonly delayMs?: number };
 
   /**
    * The sink's name for this table (qualified table, index, key prefix). Needs no connection; two tables must not share
