@@ -101,12 +101,17 @@ test("upkeep joins small files and ends old snapshots; rows stay", async () => {
     await sink.apply(rowsStep(BigInt(n), [items, changes]), new Reports(), timeout());
   }
   const before = await target.readRows(items);
-  await eventually(async () => {
-    const [files] = await target.query("select file_count from ducklake_table_info('lake') where table_name = 'items'");
-    const [snapshots] = await target.query("select count(*)::integer from ducklake_snapshots('lake')");
-    expect(Number(files?.[0])).toBeLessThanOrEqual(2);
-    expect(snapshots?.[0]).toBeLessThanOrEqual(8);
-  });
+  await eventually(
+    async () => {
+      const [files] = await target.query(
+        "select file_count from ducklake_table_info('lake') where table_name = 'items'",
+      );
+      const [snapshots] = await target.query("select count(*)::integer from ducklake_snapshots('lake')");
+      expect(Number(files?.[0])).toBeLessThanOrEqual(2);
+      expect(snapshots?.[0]).toBeLessThanOrEqual(8);
+    },
+    { withinMs: 90_000 },
+  );
   const order = (rows: typeof before) => rows.map(({ cells }) => cells.join(" ")).toSorted();
   expect(order(await target.readRows(items))).toEqual(order(before));
   await sink.apply(rowsStep(100n, [items, [put(["1", "after"])]]), new Reports(), timeout());
