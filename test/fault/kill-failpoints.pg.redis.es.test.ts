@@ -110,7 +110,10 @@ const SEARCH: Readonly<Record<string, Failpoint>> = {
   "elasticsearch.rows-written": { countMax: 10, provoke: null },
 };
 
-/** In clickhouse, ducklake, kafka, no-second-slot, kill-shapes, kill-upkeep, e2e/carried and e2e/commands; in the tests of `offsets` and `recover`. */
+/**
+ * In clickhouse, ducklake, files, kafka, no-second-slot, kill-shapes, kill-upkeep, e2e/carried and e2e/commands; in the tests
+ * of `offsets` and `recover`.
+ */
 const ELSEWHERE = [
   "clickhouse.target-made",
   "clickhouse.target-rebuilt",
@@ -118,6 +121,14 @@ const ELSEWHERE = [
   "clickhouse.committed",
   "ducklake.committed",
   "ducklake.maintaining",
+  "files.before-entry",
+  "files.before-manifest",
+  "files.entry-written",
+  "files.fenced",
+  "files.file-written",
+  "files.manifest-written",
+  "files.publication-done",
+  "files.publication-stored",
   "kafka.fenced",
   "kafka.before-transaction",
   "kafka.after-transaction",

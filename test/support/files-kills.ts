@@ -19,7 +19,7 @@ export async function killedAtEach(
   await using load = await Load.create(random.seed, 300);
   await using victim = await Victim.create(load, "files", [kind]);
   load.start(80);
-  for (const [name, countMax] of Object.entries(failpoints)) {
+  for (const [name, countMax] of random.some(Object.entries(failpoints))) {
     const entry = `${name}=kill@${1 + random.below(countMax)}`;
     const daemon = victim.run({ MILLRACE_FAILPOINTS: entry });
     const deadline = performance.now() + KILLED_WITHIN_MS;

@@ -14,7 +14,6 @@ import {
   S3Client,
   UploadPartCommand,
 } from "@aws-sdk/client-s3";
-import { failpoint } from "../../../src/core/failpoint.ts";
 import { filesError } from "../errors.ts";
 import type { S3Settings } from "../settings.ts";
 import { answerOf, classifyS3 } from "./s3-faults.ts";
@@ -178,7 +177,6 @@ export class S3Store implements Store {
         const part = new UploadPartCommand({ ...at, UploadId, PartNumber, Body });
         const { ETag } = await this.#client.send(part, { abortSignal: signal });
         done.push({ PartNumber, ETag });
-        failpoint("files.part-uploaded");
       }
       const whole = new CompleteMultipartUploadCommand({ ...at, UploadId, MultipartUpload: { Parts: done } });
       await this.#client.send(whole, { abortSignal: signal });
