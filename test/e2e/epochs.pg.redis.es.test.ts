@@ -20,23 +20,27 @@ async function expectEqual({ sinks, source, installation }: RunningPipeline): Pr
   expect(await sinks.differences(source.url, installation.folder, ["item"])).toEqual([]);
 }
 
-test("what the sinks keep for themselves is torn down after a recovery: rows of the second epoch are followed", async () => {
-  await using pipeline = await RunningPipeline.start(PREPARE, { kinds: CHOSEN_KINDS });
-  await pipeline.settled();
-  await pipeline.daemon.stop();
-  await pipeline.run(DROP_SLOT);
-  await command(pipeline, "recover", "--yes");
-  await pipeline.run("update item set name = 'second' where id <= 50");
-  await command(pipeline, "run", "--once");
-  await command(pipeline, "teardown", "--sink-metadata", "--yes");
-  // Nobody reads this: the rows that are left in the sinks are not to stay.
-  await pipeline.run("delete from item where id in (8, 9)");
-  await command(pipeline, "run", "--once");
-  await pipeline.run("update item set name = 'third'; delete from item where id = 7");
-  await command(pipeline, "run", "--once");
-  await expectEqual(pipeline);
-  expect(JSON.parse(await command(pipeline, "offsets", "show", "--json"))).toMatchObject({ source: { epoch: 3 } });
-});
+test(
+  "what the sinks keep for themselves is torn down after a recovery: rows of the second epoch are followed",
+  { tags: "long" },
+  async () => {
+    await using pipeline = await RunningPipeline.start(PREPARE, { kinds: CHOSEN_KINDS });
+    await pipeline.settled();
+    await pipeline.daemon.stop();
+    await pipeline.run(DROP_SLOT);
+    await command(pipeline, "recover", "--yes");
+    await pipeline.run("update item set name = 'second' where id <= 50");
+    await command(pipeline, "run", "--once");
+    await command(pipeline, "teardown", "--sink-metadata", "--yes");
+    // Nobody reads this: the rows that are left in the sinks are not to stay.
+    await pipeline.run("delete from item where id in (8, 9)");
+    await command(pipeline, "run", "--once");
+    await pipeline.run("update item set name = 'third'; delete from item where id = 7");
+    await command(pipeline, "run", "--once");
+    await expectEqual(pipeline);
+    expect(JSON.parse(await command(pipeline, "offsets", "show", "--json"))).toMatchObject({ source: { epoch: 3 } });
+  },
+);
 
 test(
   "the state is restored to before a recovery: check and recover tell that the sinks are ahead, and they end equal",

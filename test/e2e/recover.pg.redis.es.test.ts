@@ -159,32 +159,36 @@ async function errorsOfCheck({ installation }: RunningPipeline): Promise<readonl
   return findings.filter(({ level }) => level === "error");
 }
 
-test("a state restored to before a recovery: check says what run says, and recover is the way out", async () => {
-  await using pipeline = await RunningPipeline.start(PREPARED, { kinds: ["postgres", "redis"] });
-  const { installation } = pipeline;
-  const [folder, copy] = [join(installation.folder, ".millrace"), join(installation.folder, "copy")];
-  await pipeline.settled();
-  await pipeline.daemon.stop();
-  cpSync(folder, copy, { recursive: true });
-  await recover(pipeline, "--anyway");
-  await pipeline.run(BETWEEN);
-  expect(await installation.command("run", "--once")).toMatchObject({ exitCode: 0 });
-  rmSync(folder, { recursive: true });
-  cpSync(copy, folder, { recursive: true });
-  await pipeline.run(AFTER);
-  // The slot was made anew, behind everything that this state knows.
-  expect(await errorsOfCheck(pipeline)).toMatchObject([
-    { id: "log", what: expect.stringContaining("MR2015"), fix: expect.stringContaining("millrace recover") },
-  ]);
-  expect(await installation.command("run", "--once")).toMatchObject({
-    exitCode: 1,
-    stderr: expect.stringContaining("MR2015"),
-  });
-  expect(await recover(pipeline)).toMatchObject({ lost: { code: "MR2015" }, epoch: 3 });
-  expect(await errorsOfCheck(pipeline)).toEqual([]);
-  await pipeline.start();
-  await pipeline.expectEqual(TABLES);
-});
+test(
+  "a state restored to before a recovery: check says what run says, and recover is the way out",
+  { tags: "long" },
+  async () => {
+    await using pipeline = await RunningPipeline.start(PREPARED, { kinds: ["postgres", "redis"] });
+    const { installation } = pipeline;
+    const [folder, copy] = [join(installation.folder, ".millrace"), join(installation.folder, "copy")];
+    await pipeline.settled();
+    await pipeline.daemon.stop();
+    cpSync(folder, copy, { recursive: true });
+    await recover(pipeline, "--anyway");
+    await pipeline.run(BETWEEN);
+    expect(await installation.command("run", "--once")).toMatchObject({ exitCode: 0 });
+    rmSync(folder, { recursive: true });
+    cpSync(copy, folder, { recursive: true });
+    await pipeline.run(AFTER);
+    // The slot was made anew, behind everything that this state knows.
+    expect(await errorsOfCheck(pipeline)).toMatchObject([
+      { id: "log", what: expect.stringContaining("MR2015"), fix: expect.stringContaining("millrace recover") },
+    ]);
+    expect(await installation.command("run", "--once")).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining("MR2015"),
+    });
+    expect(await recover(pipeline)).toMatchObject({ lost: { code: "MR2015" }, epoch: 3 });
+    expect(await errorsOfCheck(pipeline)).toEqual([]);
+    await pipeline.start();
+    await pipeline.expectEqual(TABLES);
+  },
+);
 
 test(
   "a state that is older than a sink's epoch: check names the sink as run does, and recover is the way out",

@@ -100,7 +100,7 @@ describe.each(["redis", "postgres"] as const)("%s", (kind) => {
   });
 });
 
-test("a sink that was away goes on within two seconds of its return", async () => {
+test("a sink that was away goes on within two seconds of its return", { tags: "long" }, async () => {
   await using pipeline = await RunningPipeline.start(PREPARE, { kinds: ["redis", "postgres"], isProxied: true });
   await pipeline.settled();
   const proxy = pipeline.sinks.proxies.get("redis")!;

@@ -30,53 +30,57 @@ const SHORT = new Set(["drop-rows", "ignore-progress"]);
 const CHOSEN = Object.entries(MUTATIONS).filter(([name]) => isLongForm() || SHORT.has(name));
 const COMPARED = ["--tables", "public.account", "public.line"];
 
-test("killed and looked at like the product, each mutant is caught and the one without a defect is not", async () => {
-  const random = new Random(testSeed());
-  await using load = await Load.create(random.seed, 300);
-  const names = ["none", ...CHOSEN.map(([name]) => name)];
-  await using victims = new AsyncDisposableStack();
-  const all = new Map<string, Victim>();
-  for (const name of names) {
-    const victim = await Victim.create(load, `m${all.size}`, ["postgres", "redis"]);
-    all.set(name, victims.use(victim));
-  }
-  load.start(25);
-  await each(all, async (name, victim) => {
-    for (let kill = 0; kill < KILL_COUNT; kill++) {
-      const daemon = await started(name, victim);
-      await victim.evict(random, EVICTED_COUNT);
-      await load.burst();
-      // Once is enough, and afterwards its sinks may well be beyond help.
-      if (name === "acknowledge-early" && kill === 0) await acknowledged(load, victim);
-      await daemon.kill();
+test(
+  "killed and looked at like the product, each mutant is caught and the one without a defect is not",
+  { tags: "long" },
+  async () => {
+    const random = new Random(testSeed());
+    await using load = await Load.create(random.seed, 300);
+    const names = ["none", ...CHOSEN.map(([name]) => name)];
+    await using victims = new AsyncDisposableStack();
+    const all = new Map<string, Victim>();
+    for (const name of names) {
+      const victim = await Victim.create(load, `m${all.size}`, ["postgres", "redis"]);
+      all.set(name, victims.use(victim));
     }
-  });
-  const lastButOne = new Map<string, Daemon>();
-  await each(all, async (name, victim) => void lastButOne.set(name, await started(name, victim)));
-  await load.stop();
-  const found = new Map<string, readonly string[]>();
-  const drifted: string[] = [];
-  await each(all, async (name, victim) => {
-    const waitSeconds = name === "none" ? 90 : WAIT_SECONDS;
-    // Now that nothing changes any more, what is repeated is repeated as it was.
-    await victim.installation.command("wait", "--timeout", `${waitSeconds}s`);
-    await lastButOne.get(name)?.kill();
-    const last = await started(name, victim);
-    if (isLongForm()) {
-      const compared = await reconcile(victim.installation, "--patience", "60s", ...COMPARED);
-      if (compared.found.drift) drifted.push(name);
+    load.start(25);
+    await each(all, async (name, victim) => {
+      for (let kill = 0; kill < KILL_COUNT; kill++) {
+        const daemon = await started(name, victim);
+        await victim.evict(random, EVICTED_COUNT);
+        await load.burst();
+        // Once is enough, and afterwards its sinks may well be beyond help.
+        if (name === "acknowledge-early" && kill === 0) await acknowledged(load, victim);
+        await daemon.kill();
+      }
+    });
+    const lastButOne = new Map<string, Daemon>();
+    await each(all, async (name, victim) => void lastButOne.set(name, await started(name, victim)));
+    await load.stop();
+    const found = new Map<string, readonly string[]>();
+    const drifted: string[] = [];
+    await each(all, async (name, victim) => {
+      const waitSeconds = name === "none" ? 90 : WAIT_SECONDS;
+      // Now that nothing changes any more, what is repeated is repeated as it was.
+      await victim.installation.command("wait", "--timeout", `${waitSeconds}s`);
+      await lastButOne.get(name)?.kill();
+      const last = await started(name, victim);
+      if (isLongForm()) {
+        const compared = await reconcile(victim.installation, "--patience", "60s", ...COMPARED);
+        if (compared.found.drift) drifted.push(name);
+      }
+      const { faults, effectCount } = await victim.verdict(last, waitSeconds);
+      expect({ [name]: effectCount }).not.toEqual({ [name]: 0 });
+      found.set(name, faults);
+    });
+    expect(found.get("none")).toEqual([]);
+    if (isLongForm()) expect(drifted.toSorted()).toEqual(SEEN_IN_ROWS);
+    for (const [name, pattern] of CHOSEN) {
+      const faults = found.get(name)!;
+      expect({ [name]: faults.some((fault) => pattern.test(fault)), faults }).toMatchObject({ [name]: true });
     }
-    const { faults, effectCount } = await victim.verdict(last, waitSeconds);
-    expect({ [name]: effectCount }).not.toEqual({ [name]: 0 });
-    found.set(name, faults);
-  });
-  expect(found.get("none")).toEqual([]);
-  if (isLongForm()) expect(drifted.toSorted()).toEqual(SEEN_IN_ROWS);
-  for (const [name, pattern] of CHOSEN) {
-    const faults = found.get(name)!;
-    expect({ [name]: faults.some((fault) => pattern.test(fault)), faults }).toMatchObject({ [name]: true });
-  }
-});
+  },
+);
 
 test("the audit in the target sees a version go down, a row vanish and a version come twice", async () => {
   await using target = await freshDatabase();

@@ -11,7 +11,6 @@ import { Random, testSeed } from "../support/random.ts";
 import { RunningPipeline, type PipelineOptions } from "../support/running-pipeline.ts";
 import { freshDatabase } from "../support/services.ts";
 import { tcpProxy, type TcpProxy } from "../support/proxy.ts";
-import { isLongForm } from "../support/service-suffixes.ts";
 import { start } from "../support/sink-loss.ts";
 import { eventually } from "../support/waiting.ts";
 
@@ -244,28 +243,31 @@ test.concurrent.for(MEANWHILE)(
 );
 
 describe.concurrent.each(["duckdb", "postgres"] as const)("%s", (kind) => {
-  test("a sink that lost what it had been given of a table is given it again, from the first key", async ({ skip }) => {
-    skip(!isLongForm() && kind === "duckdb", "it is part of the long form");
-    await onSlowLine(
-      "create table small (id int primary key)",
-      { kinds: ["postgres", "duckdb"] },
-      async ({ pipeline, proxy }) => {
-        await pipeline.settled();
-        proxy.limit(BYTES_PER_SECOND);
-        await pipeline.run(`${WIDE}; ${FILL}`);
-        await given(pipeline, ROW_COUNT * 0.4, kind);
-        await killAt(pipeline, ROW_COUNT * 0.4, async () => {
-          if (kind === "postgres") await pipeline.sinks.target!.query("drop table public.wide");
-          else await runInFile(join(pipeline.installation.folder, "warehouse.duckdb"), "drop table public.wide");
-        });
-        await pipeline.settled(READ_WITHIN_MS);
-        await pipeline.expectEqual(["wide", "small"]);
-        const counts = new Map((await ofWide(pipeline)).map(({ sink, restartedCount }) => [sink, restartedCount]));
-        expect(counts.get(kind)).toBe(1);
-        expect(counts.get(kind === "duckdb" ? "postgres" : "duckdb")).toBe(0);
-      },
-    );
-  });
+  test(
+    "a sink that lost what it had been given of a table is given it again, from the first key",
+    { tags: "long" },
+    async () => {
+      await onSlowLine(
+        "create table small (id int primary key)",
+        { kinds: ["postgres", "duckdb"] },
+        async ({ pipeline, proxy }) => {
+          await pipeline.settled();
+          proxy.limit(BYTES_PER_SECOND);
+          await pipeline.run(`${WIDE}; ${FILL}`);
+          await given(pipeline, ROW_COUNT * 0.4, kind);
+          await killAt(pipeline, ROW_COUNT * 0.4, async () => {
+            if (kind === "postgres") await pipeline.sinks.target!.query("drop table public.wide");
+            else await runInFile(join(pipeline.installation.folder, "warehouse.duckdb"), "drop table public.wide");
+          });
+          await pipeline.settled(READ_WITHIN_MS);
+          await pipeline.expectEqual(["wide", "small"]);
+          const counts = new Map((await ofWide(pipeline)).map(({ sink, restartedCount }) => [sink, restartedCount]));
+          expect(counts.get(kind)).toBe(1);
+          expect(counts.get(kind === "duckdb" ? "postgres" : "duckdb")).toBe(0);
+        },
+      );
+    },
+  );
 });
 
 test.concurrent(

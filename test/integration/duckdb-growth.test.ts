@@ -73,8 +73,12 @@ async function sizeAfter(rounds: number): Promise<number> {
   return statSync(target.path).size;
 }
 
-test("rows that are deleted, made again and updated with lists in them leave a file of twice a fresh one at most", async () => {
-  const fresh = await sizeAfter(0);
-  const worn = await sizeAfter(ROUNDS);
-  expect(worn).toBeLessThan(2 * fresh);
-});
+test(
+  "rows that are deleted, made again and updated with lists in them leave a file of twice a fresh one at most",
+  { tags: "long" },
+  async () => {
+    const fresh = await sizeAfter(0);
+    const worn = await sizeAfter(ROUNDS);
+    expect(worn).toBeLessThan(2 * fresh);
+  },
+);

@@ -122,27 +122,35 @@ test("records, schemas and transactions are those of Debezium's connector", asyn
   await compared("json", sink, { "provide.transaction.metadata": "true" });
 });
 
-test("flat records are those of ExtractNewRecordState, and decimals as texts those of decimal.handling.mode=string", async () => {
-  const sink = { format: "debezium-flat", decimals: "string" };
-  const properties = {
-    "decimal.handling.mode": "string",
-    transforms: "unwrap",
-    "transforms.unwrap.type": "io.debezium.transforms.ExtractNewRecordState",
-    "transforms.unwrap.delete.tombstone.handling.mode": "rewrite-with-tombstone",
-    "transforms.unwrap.add.fields": "op,table,source.ts_ms,lsn",
-  };
-  await compared("json", sink, properties);
-});
+test(
+  "flat records are those of ExtractNewRecordState, and decimals as texts those of decimal.handling.mode=string",
+  { tags: "long" },
+  async () => {
+    const sink = { format: "debezium-flat", decimals: "string" };
+    const properties = {
+      "decimal.handling.mode": "string",
+      transforms: "unwrap",
+      "transforms.unwrap.type": "io.debezium.transforms.ExtractNewRecordState",
+      "transforms.unwrap.delete.tombstone.handling.mode": "rewrite-with-tombstone",
+      "transforms.unwrap.add.fields": "op,table,source.ts_ms,lsn",
+    };
+    await compared("json", sink, properties);
+  },
+);
 
-test("events have the data and attributes of Debezium's CloudEvents, without schemas too", async () => {
-  const sink = { format: "cloudevents", schemas: false, decimals: "double" };
-  const properties = {
-    "decimal.handling.mode": "double",
-    "converter.schemas.enable": "false",
-    "key.converter.schemas.enable": "false",
-    "value.converter.schemas.enable": "false",
-    "value.converter.json.schemas.enable": "false",
-    "converter.json.schemas.enable": "false",
-  };
-  await compared("cloudevents", sink, properties);
-});
+test(
+  "events have the data and attributes of Debezium's CloudEvents, without schemas too",
+  { tags: "long" },
+  async () => {
+    const sink = { format: "cloudevents", schemas: false, decimals: "double" };
+    const properties = {
+      "decimal.handling.mode": "double",
+      "converter.schemas.enable": "false",
+      "key.converter.schemas.enable": "false",
+      "value.converter.schemas.enable": "false",
+      "value.converter.json.schemas.enable": "false",
+      "converter.json.schemas.enable": "false",
+    };
+    await compared("cloudevents", sink, properties);
+  },
+);

@@ -4,7 +4,7 @@ import { kafka } from "../../scripts/services/kafka.ts";
 
 const API_VERSIONS = 18;
 
-test("an own Kafka answers on the same port after SIGKILL", async () => {
+test("an own Kafka answers on the same port after SIGKILL", { tags: "long" }, async () => {
   await using server = await kafka.start({ own: true });
   expect(await versionsOf(server.port)).toContain(API_VERSIONS);
   await server.kill();

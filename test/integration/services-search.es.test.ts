@@ -39,7 +39,7 @@ describe.each(searchEngines())("$name", (engine) => {
   });
 });
 
-test("an own server keeps acknowledged documents through SIGKILL", async () => {
+test("an own server keeps acknowledged documents through SIGKILL", { tags: "long" }, async () => {
   await using server = await ownElasticsearch();
   expect(await bulk(server.url, bulkLine("kept", 1))).toEqual([201]);
   await server.kill();

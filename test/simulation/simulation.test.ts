@@ -8,9 +8,9 @@ import type { Plan } from "./happenings.ts";
 import { runPlan, runSeed } from "./runner.ts";
 
 const FIXED = [
-  ["full", 1_000],
-  ["small", 14_000],
-  ["dense", 5_000],
+  ["full", 500],
+  ["small", 17_000],
+  ["dense", 2_500],
 ] as const;
 const RANDOM_COUNT = 20_000;
 const TRACED_COUNT = 20;
