@@ -62,8 +62,10 @@ test("killed at its failpoints, it goes on with the next change, and tells none 
   await using load = await Load.create(random.seed, 300);
   await using victim = await Victim.create(load, "kafka", ["kafka"]);
   load.start(80);
+  const entries: string[] = [];
   for (const [name, countMax] of random.some(Object.entries(FAILPOINTS))) {
     const entry = `${name}=kill@${1 + random.below(countMax)}`;
+    entries.push(entry);
     const daemon = victim.run({ MILLRACE_FAILPOINTS: entry });
     const deadline = performance.now() + KILLED_WITHIN_MS;
     while (!daemon.exited && performance.now() < deadline) {
@@ -83,7 +85,7 @@ test("killed at its failpoints, it goes on with the next change, and tells none 
   await past(load.workload, 50);
   await load.stop();
   const { faults } = await victim.verdict(last);
-  expect(faults).toEqual([]);
+  expect({ entries, faults }).toEqual({ entries, faults: [] });
   expect(await faultsIn(victim.sinks, load.source.name + "_kafka", load.tables)).toEqual([]);
 });
 
