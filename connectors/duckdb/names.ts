@@ -1,6 +1,9 @@
 import { createHash } from "node:crypto";
 import type { Column, TableVersion } from "../../src/core/model/schema.ts";
 import { duckdbError } from "./errors.ts";
+import { quoteIdentifier, quoteLiteral } from "../kit/duckdb.ts";
+
+export { quoteIdentifier, quoteLiteral };
 
 /** Schema of Millrace's own tables; captured tables can't be in it. */
 export const META_SCHEMA = "_millrace";
@@ -86,17 +89,7 @@ export function columnNames(columns: readonly Pick<Column, "name">[], { isLake }
   });
 }
 
-export function quoteIdentifier(name: string): string {
-  return `"${name.replaceAll('"', '""')}"`;
-}
-
 /** Qualified by catalogue or schema. */
 export function quoteName(...parts: readonly string[]): string {
   return parts.map(quoteIdentifier).join(".");
-}
-
-/** A statement ends at a NUL, so each NUL is written by its number. */
-export function quoteLiteral(text: string): string {
-  const quoted = `'${text.replaceAll("'", "''")}'`;
-  return text.includes("\0") ? `(${quoted.replaceAll("\0", "' || chr(0) || '")})` : quoted;
 }

@@ -2,6 +2,7 @@ import { resolve } from "node:path";
 import * as z from "zod";
 import type { SinkContext, SinkFactory } from "../../src/core/contracts/connector.ts";
 import type { FilesSettings, S3Settings } from "./settings.ts";
+import { memoryLimit } from "../kit/duckdb.ts";
 
 const DURATION = /^(\d+)(s|m|h)$/;
 const DURATION_MS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000 };
@@ -60,11 +61,9 @@ export const definition = z
       .prefault({})
       .describe("When changes become files: as soon as one of these is reached, and when the daemon stops."),
     s3: s3.optional().describe("Of the bucket, for a `path` that begins with s3://."),
-    memoryLimit: z
-      .string()
-      .regex(/^\d+(\.\d+)?\s*([KMGT]i?B)$/i, "a size like 512MB")
-      .default("512MB")
-      .describe("Memory that DuckDB may use while it makes Parquet files. Apart from Millrace's own memory."),
+    memoryLimit: memoryLimit.describe(
+      "Memory that DuckDB may use while it makes Parquet files. Apart from Millrace's own memory.",
+    ),
   })
   .superRefine(({ path, s3: given }, issues) => {
     const refuse = (key: string, message: string): void => issues.addIssue({ code: "custom", path: [key], message });

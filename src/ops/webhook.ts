@@ -31,27 +31,31 @@ export function webhook({
 }: WebhookOptions): (message: Message, signal: AbortSignal) => Promise<void> {
   const { address, headers: common } = requestOf(url);
   return async (message, signal) => {
-    const { id } = message;
     const body = redact(JSON.stringify(message));
-    const headers = (): Headers => {
-      const headers = new Headers(common);
-      // Of each attempt: a receiver refuses what is older than some minutes.
-      const time = String(Math.floor(Date.now() / 1000));
-      headers.set("webhook-id", id);
-      headers.set("webhook-timestamp", time);
-      if (key !== null) {
-        const signature = createHmac("sha256", key).update(`${id}.${time}.${body}`).digest("base64");
-        headers.set("webhook-signature", `v1,${signature}`);
-      }
-      return headers;
-    };
     const { ExponentialBackoff, handleWhen, retry } = await import("cockatiel");
     const passing = retry(
       handleWhen((error) => error instanceof MillraceError && error.kind === "retryable"),
       { maxAttempts: ATTEMPTS_MAX, backoff: new ExponentialBackoff({ initialDelay: 250, maxDelay: 60_000 }) },
     );
-    await passing.execute(() => post(address, headers(), body, signal), signal);
+    await passing.execute(() => post(address, stamped(common, key, { id: message.id, body }), body, signal), signal);
   };
+}
+
+/** With the time of this attempt: a receiver refuses what is older than some minutes. */
+function stamped(
+  common: Headers,
+  key: Buffer | null,
+  { id, body }: { readonly id: string; readonly body: string },
+): Headers {
+  const headers = new Headers(common);
+  const time = String(Math.floor(Date.now() / 1000));
+  headers.set("webhook-id", id);
+  headers.set("webhook-timestamp", time);
+  if (key !== null) {
+    const signature = createHmac("sha256", key).update(`${id}.${time}.${body}`).digest("base64");
+    headers.set("webhook-signature", `v1,${signature}`);
+  }
+  return headers;
 }
 
 async function post(address: URL, headers: Headers, body: string, signal: AbortSignal): Promise<void> {

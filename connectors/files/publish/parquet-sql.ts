@@ -1,3 +1,4 @@
+import { quoteIdentifier, quoteLiteral } from "../../kit/duckdb.ts";
 import type { Shape } from "../log/entry.ts";
 import { type FileColumn, fileColumns } from "./columns.ts";
 
@@ -22,10 +23,10 @@ export function parquetSql(shape: Shape, from: RowsFile, to: string): string {
     'transaction_id AS "_millrace_transaction"',
     'unchanged AS "_millrace_unchanged"',
   ];
-  const values = columns.map(({ field, expression, name }) => `${expression(field)} AS ${identifier(name)}`);
+  const values = columns.map(({ field, expression, name }) => `${expression(field)} AS ${quoteIdentifier(name)}`);
   const exact = `${exactOf(columns)} AS "_millrace_exact"`;
   const select = `SELECT ${[...own, exact, ...values].join(", ")} FROM ${readCsv(columns.length, from)}`;
-  return `COPY (${select}) TO ${literal(to)} (FORMAT parquet, COMPRESSION zstd)`;
+  return `COPY (${select}) TO ${quoteLiteral(to)} (FORMAT parquet, COMPRESSION zstd)`;
 }
 
 /** A JSON object with the texts of the cells whose types can't hold them; null where all do. */
@@ -34,7 +35,9 @@ function exactOf(columns: readonly (FileColumn & { readonly field: string })[]):
     unfit === null ? [] : [{ name, field, is: unfit(field) }],
   );
   if (tests.length === 0) return "CAST(NULL AS VARCHAR)";
-  const pairs = tests.map(({ name, field, is }) => `{'k': ${literal(name)}, 'v': CASE WHEN ${is} THEN ${field} END}`);
+  const pairs = tests.map(
+    ({ name, field, is }) => `{'k': ${quoteLiteral(name)}, 'v': CASE WHEN ${is} THEN ${field} END}`,
+  );
   const kept = `list_filter([${pairs.join(", ")}], lambda x: x.v IS NOT NULL)`;
   const any = tests.map(({ field, is }) => `(${field} IS NOT NULL AND ${is})`).join(" OR ");
   return `CASE WHEN ${any} THEN CAST(to_json(map_from_entries(${kept})) AS VARCHAR) END`;
@@ -54,15 +57,5 @@ function readCsv(columnCount: number, { path, rowBytesMax }: RowsFile): string {
     `columns = {${fields.join(", ")}}`,
     size === null ? `buffer_size = ${BUFFER_BYTES}` : `max_line_size = ${size}, buffer_size = ${size}`,
   ];
-  return `read_csv(${literal(path)}, ${options.join(", ")})`;
-}
-
-function identifier(name: string): string {
-  return `"${name.replaceAll('"', '""')}"`;
-}
-
-/** A statement ends at a NUL, so each NUL is written by its number. */
-function literal(text: string): string {
-  const quoted = `'${text.replaceAll("'", "''")}'`;
-  return text.includes("\0") ? `(${quoted.replaceAll("\0", "' || chr(0) || '")})` : quoted;
+  return `read_csv(${quoteLiteral(path)}, ${options.join(", ")})`;
 }
