@@ -2,10 +2,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { Load, Victim } from "../support/fault-load.ts";
+import { faultsAfter, killAt } from "../support/kills.ts";
 import { Random, testSeed } from "../support/random.ts";
 import { isLongForm } from "../support/service-suffixes.ts";
 import { COLUMN_KINDS } from "../support/sink-set.ts";
-import { eventually } from "../support/waiting.ts";
 
 interface Failpoint {
   /** Killed at a random passage up to this one. */
@@ -32,8 +32,7 @@ const OF_ALL_SINKS: Readonly<Record<string, Failpoint>> = {
   "refill.chunk-durable": { countMax: 2, provoke: "read" },
   "refill.swept": { countMax: 2, provoke: "read" },
 };
-const KILLED_WITHIN_MS = 90_000;
-const PROVOKE_EVERY_MS = 1_000;
+const KILLED = { withinMs: 90_000, everyMs: 1_000 };
 
 test("killed at its failpoints, it goes on where it was, and every form equals the source", async () => {
   const random = new Random(testSeed());
@@ -48,18 +47,13 @@ test("killed at its failpoints, it goes on where it was, and every form equals t
   const points = isLongForm() ? { ...OWN, ...OF_ALL_SINKS } : OWN;
   for (const [name, { countMax, provoke }] of random.some(Object.entries(points))) {
     const entry = `${name}=kill@${1 + random.below(countMax)}`;
-    const daemon = victim.run({ MILLRACE_FAILPOINTS: entry });
-    const deadline = performance.now() + KILLED_WITHIN_MS;
-    for (let round = 0; !daemon.exited && performance.now() < deadline; round++) {
+    await killAt(victim, entry, {
+      ...KILLED,
       // What a daemon that was just killed does not answer is asked of the next one.
-      if (provoke !== undefined) await provoked(provoke, round).catch(() => undefined);
-      await Promise.race([daemon.ended, sleep(PROVOKE_EVERY_MS)]);
-    }
-    expect({ entry, exited: daemon.exited }, daemon.said.slice(-2_000)).toEqual({ entry, exited: true });
-    const { signal, stderr } = await daemon.ended;
-    expect({ entry, signal }, stderr.slice(-2_000)).toEqual({ entry, signal: "SIGKILL" });
+      provoke: provoke && ((round) => provoked(provoke, round).catch(() => undefined)),
+    });
   }
-  await expectAllWell();
+  expect(await faultsAfter(load, victim)).toEqual([]);
 
   async function provoked(what: NonNullable<Failpoint["provoke"]>, round: number): Promise<unknown> {
     if (what === "shape") return await load.changeShape(random);
@@ -67,15 +61,6 @@ test("killed at its failpoints, it goes on where it was, and every form equals t
     if (what === "type") return round % 20 === 0 ? await load.changeType() : undefined;
     const tables = [`public.${random.pick(load.tables)}`];
     return await victim.installation.ask("POST", "/api/v1/snapshots", { tables });
-  }
-
-  async function expectAllWell(): Promise<void> {
-    const last = victim.run();
-    await last.streaming();
-    const before = load.workload.transactionCount;
-    await eventually(() => load.workload.transactionCount >= before + 50, { withinMs: 60_000 });
-    await load.stop();
-    expect((await victim.verdict(last)).faults).toEqual([]);
   }
 });
 

@@ -8,6 +8,7 @@ import { newClusterId } from "../../scripts/services/kafka.ts";
 import { type Daemon, Installation } from "../support/daemon-process.ts";
 import { Load, Victim } from "../support/fault-load.ts";
 import { streamFaults } from "../support/kafka-stream.ts";
+import { faultsAfter, killAt } from "../support/kills.ts";
 import { Random, testSeed } from "../support/random.ts";
 import { type PipelineConfig, RunningPipeline } from "../support/running-pipeline.ts";
 import { ownKafka } from "../support/services.ts";
@@ -32,7 +33,7 @@ const FAILPOINTS: Readonly<Record<string, number>> = {
   "refill.chunk-durable": 2,
   "refill.swept": 2,
 };
-const KILLED_WITHIN_MS = 60_000;
+const KILLED = { withinMs: 60_000, everyMs: 500 };
 
 async function faultsIn(sinks: SinkSet, name: string, tables: readonly string[]): Promise<readonly string[]> {
   const { prefix } = sinks.topics!;
@@ -66,25 +67,15 @@ test("killed at its failpoints, it goes on with the next change, and tells none 
   for (const [name, countMax] of random.some(Object.entries(FAILPOINTS))) {
     const entry = `${name}=kill@${1 + random.below(countMax)}`;
     entries.push(entry);
-    const daemon = victim.run({ MILLRACE_FAILPOINTS: entry });
-    const deadline = performance.now() + KILLED_WITHIN_MS;
-    while (!daemon.exited && performance.now() < deadline) {
-      // Whoever has just been killed does not answer.
-      if (name.startsWith("refill.") || name === "sink.prepared") {
-        const tables = [`public.${random.pick(load.tables)}`];
-        await victim.installation.ask("POST", "/api/v1/snapshots", { tables }).catch(() => undefined);
-      }
-      await Promise.race([daemon.ended, sleep(500)]);
-    }
-    expect({ entry, exited: daemon.exited }, daemon.said.slice(-2_000)).toEqual({ entry, exited: true });
-    const { signal, stderr } = await daemon.ended;
-    expect({ entry, signal }, stderr.slice(-2_000)).toEqual({ entry, signal: "SIGKILL" });
+    const isProvoked = name.startsWith("refill.") || name === "sink.prepared";
+    // Whoever has just been killed does not answer.
+    const readAgain = () =>
+      victim.installation
+        .ask("POST", "/api/v1/snapshots", { tables: [`public.${random.pick(load.tables)}`] })
+        .catch(() => undefined);
+    await killAt(victim, entry, { ...KILLED, provoke: isProvoked ? readAgain : undefined });
   }
-  const last = victim.run();
-  await last.streaming();
-  await past(load.workload, 50);
-  await load.stop();
-  const { faults } = await victim.verdict(last);
+  const faults = await faultsAfter(load, victim);
   expect({ entries, faults }).toEqual({ entries, faults: [] });
   expect(await faultsIn(victim.sinks, load.source.name + "_kafka", load.tables)).toEqual([]);
 });
