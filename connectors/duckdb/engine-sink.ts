@@ -26,6 +26,7 @@ import { Targets } from "./tables/targets.ts";
 import { expelSql, highestVersion, versionedTables } from "./tables/versioned-rows.ts";
 import { readTextRows } from "./write/text-rows.ts";
 import { inTransaction } from "./write/transaction.ts";
+import { tablesIn } from "./tables/existing.ts";
 
 /**
  * An upsert reads whole columns of each group of 2,048 rows that it touches: the larger a step, the less a row costs
@@ -296,12 +297,7 @@ export abstract class EngineSink<S extends Store>
   /** Target keys of all tables there. */
   async #tablesThere(): Promise<ReadonlySet<string>> {
     const { connection, store } = this.opened();
-    const rows = await readTextRows(
-      connection,
-      "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = $1",
-      [store.catalogue],
-    );
-    return new Set(rows.map(([schema = "", table = ""]) => targetKey({ schema, table })));
+    return new Set((await tablesIn(connection, store.catalogue)).map(targetKey));
   }
 
   async #connect(): Promise<void> {

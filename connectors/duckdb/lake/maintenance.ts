@@ -7,6 +7,7 @@ import { quoteLiteral, type TargetName } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";
 import { LAKE } from "./engine.ts";
 import type { Lake } from "./lake.ts";
+import { tablesIn } from "../tables/existing.ts";
 
 /** A reader of a snapshot that has ended may still read its files. */
 const READING_SECONDS = 60 * 60;
@@ -75,7 +76,7 @@ export class Maintenance {
       this.#connection = connection;
       try {
         await this.#inTurns(connection, startStatements(settings.keepSnapshotsMs));
-        for (const table of await tablesOf(connection))
+        for (const table of await tablesIn(connection, LAKE))
           await this.#inTurns(connection, await joinStatements(connection, table));
         await this.#inTurns(connection, [CLEAN_UP]);
       } finally {
@@ -102,15 +103,6 @@ function startStatements(keepSnapshotsMs: number): readonly string[] {
     `CALL ducklake_flush_inlined_data('${LAKE}')`,
     `CALL ducklake_expire_snapshots('${LAKE}', ${before(Math.round(keepSnapshotsMs / 1000))})`,
   ];
-}
-
-async function tablesOf(connection: DuckDBConnection): Promise<readonly TargetName[]> {
-  const rows = await readTextRows(
-    connection,
-    "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = $1",
-    [LAKE],
-  );
-  return rows.map(([schema = "", table = ""]) => ({ schema, table }));
 }
 
 /** Only files without deleted rows can be joined. */

@@ -83,3 +83,13 @@ export async function lookUpTargets(
     }),
   );
 }
+
+/** The names of all tables of a catalogue. */
+export async function tablesIn(connection: DuckDBConnection, catalogue: string): Promise<readonly TargetName[]> {
+  const rows = await readTextRows(
+    connection,
+    "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = $1",
+    [catalogue],
+  );
+  return rows.map(([schema = "", table = ""]) => ({ schema, table }));
+}
