@@ -186,7 +186,7 @@ export class RuleBook {
     if (condition !== null && "code" in condition) return condition;
     this.#remember(shape, actions);
     if (condition === null && actions.every(isNothing)) return null;
-    return { shape: this.#ruledShape(shape, rule, cells, actions), cells, condition };
+    return { shape: this.#ruledShape(shape, rule, { cells, actions, condition }), cells, condition };
   }
 
   #unknownColumn(shape: TableShape, rule: TableRule): RuleProblem | null {
@@ -229,14 +229,15 @@ export class RuleBook {
   #ruledShape(
     shape: TableShape,
     rule: TableRule,
-    cells: readonly CellPlan[],
-    actions: readonly ColumnAction[],
+    { cells, actions, condition }: Omit<RuledShape, "shape"> & { readonly actions: readonly ColumnAction[] },
   ): RuledShape["shape"] {
     const lineage = shape.columns.map(({ name }, i): Lineage => {
       const { mask, drop, rename } = actions[i]!;
       return { source: name, target: drop ? null : (rename ?? name), mask };
     });
-    const ruled = { ...this.#ruled(shape, rule), lineage, filtered: rule.where !== null, fault: null };
+    const keyNames = new Set(shape.key.map((ordinal) => shape.columns[ordinal]!.name));
+    const byKey = condition !== null && condition.columns.isSubsetOf(keyNames) ? { filteredByKey: true as const } : {};
+    const ruled = { ...this.#ruled(shape, rule), lineage, filtered: rule.where !== null, ...byKey, fault: null };
     return {
       ...sourceShape(shape),
       columns: cells.map(({ column }) => column),

@@ -57,8 +57,11 @@ export async function applyReset(
   // Invariant: what has to be read again, or compared, is listed before the sink's checkpoint changes.
   const ids = tables.map(({ id }) => id);
   const request = { sink: worker.name, reason: RESET_REASON, needed: true } as const;
-  if (!isReplay) await askAgain(state.refills, { ...request, tableIds: ids, scope: { kind: "table" } });
-  else if (comparePositions(own.position, to) > 0) {
+  const goesBack = isReplay && comparePositions(own.position, to) > 0;
+  // Whoever reads a stream takes what comes last: the replay, in place of what was read before it.
+  if (!isReplay || (goesBack && worker.sink.form === "stream")) {
+    await askAgain(state.refills, { ...request, tableIds: ids, scope: { kind: "table" } });
+  } else if (goesBack) {
     const held = ids.filter((id) => own.tables[id] !== undefined);
     await askAgain(state.refills, { ...request, tableIds: held, scope: { kind: "differences" } });
   }

@@ -20,8 +20,11 @@ export interface Plan {
   readonly happenings: readonly Happening[];
 }
 
-/** `by-row`: stores rows before the checkpoint. `cache`: the same, and it evicts rows. */
-export type SinkKind = "transactional" | "by-row" | "cache";
+/**
+ * `by-row`: stores rows before the checkpoint. `cache`: the same, and it evicts rows. `stream`: passes every change on, as a
+ * topic does.
+ */
+export type SinkKind = "transactional" | "by-row" | "cache" | "stream";
 
 export type WeatherKind = "failures" | "lost answers" | "hanging" | "down" | "slow";
 

@@ -1,7 +1,7 @@
 /**
  * Plans in which things meet that chance seldom brings together, each in a moment of its own: a sink that writes slowly while
  * the table that it is filled with changes, a stream that goes back beneath a read, copies of a sink put back crosswise or before
- * what was read for it.
+ * what was read for it, rows that move past a read.
  */
 import { Random } from "../support/random.ts";
 import type { Operation } from "./database.ts";
@@ -18,7 +18,8 @@ type Meeting = (random: Random, plan: Plan) => Plan;
 /** Decided by chance of its own: other plans are made as if there were none of these. */
 export function withMeeting(plan: Plan): Plan {
   const random = new Random(plan.seed ^ 0x3ee7);
-  return random.chance(SHARE) ? random.pick(MEETINGS)(random, plan) : plan;
+  const met = random.chance(SHARE) ? random.pick(MEETINGS)(random, plan) : plan;
+  return met.sinks[0] === "stream" && random.chance(SHARE) ? pastARead(random, met) : met;
 }
 
 const MEETINGS: readonly Meeting[] = [
@@ -99,6 +100,19 @@ function copiedBeforeARowIsRead(random: Random, plan: Plan): Plan {
     transaction(atMs + 1, [{ op: "update", table, key, target: key }]),
     { atMs: copiedMs, what: "sink restored", sink: 0, afterMs: 60 + random.below(200) },
   ]);
+}
+
+/** Rows go under the keys that a read has passed, from where it comes later, and leave their large values as they are. */
+function pastARead(random: Random, plan: Plan): Plan {
+  const table = random.below(plan.tables);
+  const atMs = 60 + random.below(200);
+  const free = Array.from({ length: KEYS }, (_, key): Operation => ({ op: "delete", table, key, target: key }));
+  const moves = free.map((_, i) => {
+    const operation = { op: "move", table, key: KEYS + i, target: random.below(KEYS) } as const;
+    return transaction(atMs + 100 + random.below(200), [operation]);
+  });
+  const happenings = [{ atMs, what: "empty", sink: 0 } as const, transaction(atMs + 1, free), ...moves];
+  return withAll({ ...plan, rows: KEYS * 2, chunkRows: 1 }, happenings);
 }
 
 function write(random: Random, atMs: number, table: number): Happening {

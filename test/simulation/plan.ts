@@ -1,7 +1,7 @@
 /** What happens in a run, and when: made from a seed before it begins, so that parts can be left out of it afterwards. */
 import { Random } from "../support/random.ts";
 import type { Op, Operation } from "./database.ts";
-import type { Happening, Plan } from "./happenings.ts";
+import type { Happening, Plan, SinkKind } from "./happenings.ts";
 import { withIgnoredChanges } from "./ignoring.ts";
 import { withMeeting } from "./meetings.ts";
 import type { RuleKind } from "./ruling.ts";
@@ -115,8 +115,11 @@ export function planOf(seed: number, name: SizeName): Plan {
     tables,
     rows: random.below(6),
     chunkRows: 1 + random.below(4),
-    sinks: Array.from({ length: sinkCount }, () =>
-      random.pick(["transactional", "transactional", "by-row", "cache"] as const),
+    sinks: withStream(
+      seed,
+      Array.from({ length: sinkCount }, () =>
+        random.pick(["transactional", "transactional", "by-row", "cache"] as const),
+      ),
     ),
     ...(random.chance(0.35) ? { source: "binlog" as const } : {}),
     ...(random.chance(0.15) ? { policy: "pause" as const } : {}),
@@ -124,6 +127,13 @@ export function planOf(seed: number, name: SizeName): Plan {
     happenings: happenings.toSorted((a, b) => a.atMs - b.atMs),
   };
   return withIgnoredChanges(size.nested > 0 ? withMeeting(plan) : plan);
+}
+
+/** Of 1: in so many plans the first sink is a stream, by chance of its own: other plans are made as if there were none. */
+const STREAMS = 0.2;
+
+function withStream(seed: number, sinks: readonly SinkKind[]): readonly SinkKind[] {
+  return new Random(seed ^ 0x57ea3).chance(STREAMS) ? ["stream", ...sinks.slice(1)] : sinks;
 }
 
 const AT_WORK: ReadonlySet<Happening["what"]> = new Set(["snapshot", "reset", "recover", "slot lost"]);

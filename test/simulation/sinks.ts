@@ -39,15 +39,18 @@ function replaced(name: string): MillraceError {
 
 /** Each call to a server takes time. */
 const TRIES_AT_ONCE_MAX = 100;
+/** In a stream whose reader does not have the value that a change has left as it was. */
+const LOST = "lost";
 
+/** The rows of a stream's target are what its reader makes of the changes. */
 export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetComparison {
   readonly name: string;
   readonly kind = "simulated";
-  readonly form = "mirror";
+  readonly form: "mirror" | "stream";
   readonly delivery: Delivery;
   readonly presence = this;
-  readonly rows = this;
-  readonly comparison = this;
+  readonly rows?: TargetRows;
+  readonly comparison?: TargetComparison;
   readonly onLost: OnLost;
   readonly #target: Target;
   readonly #process: SimulatedProcess;
@@ -62,6 +65,8 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
     this.name = target.traits.name;
     this.onLost = target.traits.onLost;
     this.delivery = target.traits.isTransactional ? "transactional" : "idempotent";
+    this.form = target.traits.isStream ? "stream" : "mirror";
+    if (this.form === "mirror") this.rows = this.comparison = this;
     this.#target = target;
     this.#process = process;
     this.#connection = new Connection(process, target.weather, this.name);
@@ -159,19 +164,55 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
   }
 
   async #applyAtOnce(step: Step, outcome: Outcome, signal: AbortSignal): Promise<void> {
-    const puts = await this.#puts(step, outcome, signal);
+    const puts = this.form === "stream" ? [] : await this.#puts(step, outcome, signal);
+    const refused = this.form === "stream" ? await this.#refused(step, outcome) : new Set<string>();
     await this.#connection.call(
       `apply ${step.kind}`,
       () => {
         this.#expectOurs();
         this.#tell(step);
         for (const { table, put } of puts) this.#write(this.#held(table), put);
+        if (this.form === "stream") this.#pass(step, refused);
         this.#sweep(step);
         this.#store(step.progress);
       },
       signal,
     );
     this.#known = step.progress;
+  }
+
+  /** Entries of a stream's step whose rows the target refuses: table and number. */
+  async #refused(step: Step, outcome: Outcome): Promise<ReadonlySet<string>> {
+    const refused = new Set<string>();
+    for (const writes of step.kind === "rows" ? step.tables : []) {
+      for (let i = 0; i < writes.count; i++) {
+        const key = this.#keyOf(writes, i);
+        if (writes.action[i] === DELETE || !this.#target.refuses([key])) continue;
+        this.#target.watch.refused(this.#target, writes.table.id, key);
+        refused.add(`${writes.table.id}/${i}`);
+        await outcome.poison(writes, i, refusal());
+      }
+    }
+    return refused;
+  }
+
+  /** What a reader makes of each change, as it comes: the newest counts, and has what it leaves as it was from the one before. */
+  #pass(step: Step, refused: ReadonlySet<string>): void {
+    for (const writes of step.kind === "rows" ? step.tables : []) {
+      const held = this.#held(writes.table);
+      for (let i = 0; i < writes.count; i++) {
+        if (refused.has(`${writes.table.id}/${i}`)) continue;
+        const { key, cells, version, baseKey } = entryOf(writes, i);
+        if (cells === null) {
+          this.#remove(held, key, version);
+          continue;
+        }
+        const base = held.rows.get(baseKey)?.row;
+        const row = whole(cells.map((cell, c) => (cell === UNCHANGED ? (base === undefined ? LOST : base[c]!) : cell)));
+        held.rows.set(key, { row, version });
+        this.#target.watch.shown(this.#target, held.shape.id, key, row, version);
+      }
+    }
   }
 
   /** Of a target whose effects are exactly once. */
@@ -238,11 +279,7 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
         if (put === null) missing.push(i);
         else if (put.row !== null && this.#target.refuses(put.row)) {
           this.#target.watch.refused(this.#target, writes.table.id, put.key);
-          await outcome.poison(
-            writes,
-            i,
-            new MillraceError({ code: "MR3998", kind: "poison", message: "the row is refused" }),
-          );
+          await outcome.poison(writes, i, refusal());
         } else all.push({ table: writes.table, put });
       }
       if (missing.length === 0) continue;
@@ -256,19 +293,11 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
 
   /** Null: the row that its unchanged cells come from is not there. */
   #put(writes: TableWrites, i: number): Put | null {
-    const { table } = writes;
-    const block = writes.blocks[writes.block[i]!]!;
-    const row = writes.row[i]!;
-    const version = block.transactions.version[block.tx[row]!]!;
-    const keyAt = (offset: number): string => keyText(table, block.bytes, offset).join(":");
-    if (writes.action[i] === DELETE) return { key: keyAt(block.before[row]!), row: null, version };
-    const offset = block.after[row]!;
-    const key = keyAt(offset);
-    const cells = cellsOf(table, block.bytes, offset);
+    const { key, cells, version, baseKey } = entryOf(writes, i);
+    if (cells === null) return { key, row: null, version };
     if (writes.action[i] !== PATCH) return { key, row: whole(cells), version };
-    const moved = writes.moved[i] === 1;
-    const base = this.#held(table).rows.get(moved ? keyAt(block.before[row]!) : key);
-    if (base === undefined || (moved ? base.version >= version : base.version > version)) return null;
+    const base = this.#held(writes.table).rows.get(baseKey);
+    if (base === undefined || (writes.moved[i] === 1 ? base.version >= version : base.version > version)) return null;
     return { key, row: whole(cells.map((cell, c) => (cell === UNCHANGED ? base.row[c]! : cell))), version };
   }
 
@@ -340,6 +369,37 @@ export class SimulatedSink implements Sink, TargetPresence, TargetRows, TargetCo
   }
 
   async close(): Promise<void> {}
+}
+
+function refusal(): MillraceError {
+  return new MillraceError({ code: "MR3998", kind: "poison", message: "the row is refused" });
+}
+
+interface Entry {
+  readonly key: string;
+  /** Null: the row is deleted. */
+  readonly cells: readonly unknown[] | null;
+  readonly version: bigint;
+  /** The key of the row from which unchanged cells are taken. */
+  readonly baseKey: string;
+}
+
+function entryOf(writes: TableWrites, i: number): Entry {
+  const { table } = writes;
+  const block = writes.blocks[writes.block[i]!]!;
+  const row = writes.row[i]!;
+  const version = block.transactions.version[block.tx[row]!]!;
+  const keyAt = (offset: number): string => keyText(table, block.bytes, offset).join(":");
+  const old = block.before[row]!;
+  if (writes.action[i] === DELETE) return { key: keyAt(old), cells: null, version, baseKey: "" };
+  const offset = block.after[row]!;
+  const key = keyAt(offset);
+  return {
+    key,
+    cells: cellsOf(table, block.bytes, offset),
+    version,
+    baseKey: writes.moved[i] === 1 ? keyAt(old) : key,
+  };
 }
 
 /** By the identities of the columns: what is added is null. */

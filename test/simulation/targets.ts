@@ -22,6 +22,8 @@ export interface TargetTraits {
   readonly name: string;
   /** Rows and progress are one transaction; else rows come first, one after the other. */
   readonly isTransactional: boolean;
+  /** It gets every change in commit order, and finds no row by its key. */
+  readonly isStream: boolean;
   readonly onLost: OnLost;
 }
 
@@ -73,8 +75,12 @@ export class Target {
     this.evicted = evicted;
   }
 
-  /** Its checkpoint, and who wrote it, are gone; the rows stay. */
+  /**
+   * Its checkpoint, and who wrote it, are gone; the rows stay. A stream's topics are deleted as well, as its documentation
+   * demands: nobody could tell later which of their rows are gone.
+   */
   forget(): void {
+    if (this.traits.isStream) this.tables = new Map();
     this.progress = null;
     this.lease = 0;
   }

@@ -75,7 +75,7 @@ export class World {
     this.#trace = isTraced ? [] : null;
     this.scheduler = new Scheduler(new Random(plan.seed ^ 0x5eed));
     const database = new Database(plan.source === "binlog");
-    this.checks = new Checks((count) => database.commitsOf(count));
+    this.checks = new Checks(plan, (count) => database.commitsOf(count));
     this.server = {
       database,
       weather: fairWeather(SOURCE_MS),
@@ -103,8 +103,10 @@ export class World {
       }
     }
     this.targets = plan.sinks.map((kind, i) => {
-      const isTransactional = kind === "transactional";
-      const traits = { name: `s${i}`, isTransactional, onLost: isTransactional ? "fail" : "resync" } as const;
+      const isStream = kind === "stream";
+      const isTransactional = isStream || kind === "transactional";
+      const onLost = kind === "transactional" ? "fail" : "resync";
+      const traits = { name: `s${i}`, isTransactional, isStream, onLost } as const;
       return new Target(traits, fairWeather(SINK_MS), this.checks);
     });
   }

@@ -61,6 +61,8 @@ export interface Ruled {
   readonly lineage: readonly Lineage[];
   /** True if rows are left out. */
   readonly filtered: boolean;
+  /** The key alone decides which rows are left out. Absent: any change of a row may decide it. */
+  readonly filteredByKey?: true;
   /** Why the rules can't be applied to this shape; then no row passes. */
   readonly fault: { readonly code: ErrorCode; readonly message: string; readonly hint: string } | null;
 }

@@ -90,7 +90,10 @@ export class Applier {
       bonds: state.bonds,
       outcome: {
         incomplete: (writes, entries) => this.#incomplete.listEntries(writes, entries),
-        poison: (writes, entry, error) => deadLetters.add(writes, entry, error),
+        poison: async (writes, entry, error) => {
+          await deadLetters.add(writes, entry, error);
+          await this.#incomplete.listAfter(writes, entry);
+        },
       },
       onAttempt: () => deadLetters.beginAttempt(),
     });
@@ -105,7 +108,6 @@ export class Applier {
       ...parts,
       // Invariant: if a copy may count as complete again without being read, the keys that it lacks are listed.
       willRead: (tableId) => !this.shapes.mayCarry(tableId) && willRead(tableId),
-      sink: sink.name,
       refills: state.refills,
       isComplete: (tableId) => this.#isComplete(tableId),
     });

@@ -2,13 +2,14 @@ import { DELETE, type TableWrites } from "../../core/model/batch.ts";
 import { NO_TUPLE } from "../../core/model/block.ts";
 import { invariant } from "../../core/invariant.ts";
 import { keyShape, keyText } from "../../core/model/row-id.ts";
+import type { Sink } from "../../core/contracts/sink.ts";
 import type { StateStore } from "../../core/contracts/state-store.ts";
 import type { DeadLetterBox } from "./dead-letters.ts";
-import { doubtfulBases } from "../netting/doubtful-bases.ts";
+import { doubtfulBases, withFollowers } from "../netting/doubtful-bases.ts";
 import type { UntoldKey } from "../netting/table-net.ts";
 
 export interface IncompleteKeysParts {
-  readonly sink: string;
+  readonly sink: Pick<Sink, "name" | "form">;
   readonly refills: StateStore["refills"];
   readonly deadLetters: DeadLetterBox;
   /** Whether the sink holds the table completely. */
@@ -37,7 +38,7 @@ export class IncompleteKeys {
       // During a first fill under load, this would list most of the table.
       if (!isComplete(table.id) && willRead(table.id)) continue;
       const texts = keys.map((key) => keyText(table, key.bytes, key.offset));
-      await refills.addKeys(sink, table.id, texts, keyShape(table));
+      await refills.addKeys(sink.name, table.id, texts, keyShape(table));
     }
     onPendingKeys();
   }
@@ -50,9 +51,17 @@ export class IncompleteKeys {
   async listDoubtful(tables: readonly TableWrites[]): Promise<void> {
     const { sink, deadLetters, refills } = this.#parts;
     for (const writes of tables) {
-      const doubtful = await doubtfulBases(sink, writes, deadLetters, refills);
-      if (doubtful.length > 0) await this.listEntries(writes, doubtful);
+      const doubtful = await doubtfulBases(sink.name, writes, deadLetters, refills);
+      const all = sink.form === "stream" ? withFollowers(writes, doubtful) : doubtful;
+      if (all.length > 0) await this.listEntries(writes, all);
     }
+  }
+
+  /** Lists what builds on an entry that the target refuses: a stream passes on what follows it in the step. */
+  async listAfter(writes: TableWrites, refused: number): Promise<void> {
+    if (this.#parts.sink.form !== "stream") return;
+    const followers = withFollowers(writes, [refused]).filter((entry) => entry !== refused);
+    if (followers.length > 0) await this.listEntries(writes, followers);
   }
 }
 

@@ -1,4 +1,4 @@
-import { PATCH, type TableWrites } from "../../core/model/batch.ts";
+import { DELETE, PATCH, type TableWrites } from "../../core/model/batch.ts";
 import { keyText } from "../../core/model/row-id.ts";
 import type { KeyText } from "../../core/contracts/row-reads.ts";
 import type { RefillStore } from "../../core/contracts/state-store.ts";
@@ -38,4 +38,29 @@ export async function doubtfulBases(
   const keys = moved.map((entry) => baseKey(writes, entry));
   const listed = await refills.listed(sink, id, keys);
   return [...doubtful, ...moved.filter((_, i) => listed.has(i))];
+}
+
+/**
+ * For a stream, whose entries are every change: the PATCH entries that build on what `entries` leave of their rows, step by
+ * step, and those of `entries` that are PATCH entries themselves. Ascending.
+ */
+export function withFollowers(writes: TableWrites, entries: readonly number[]): readonly number[] {
+  if (writes.patchCount === 0 || entries.length === 0) return [];
+  const given = new Set(entries);
+  const doubted = new Set<string>();
+  const found: number[] = [];
+  for (let i = Math.min(...entries); i < writes.count; i++) {
+    const isPatch = writes.action[i] === PATCH;
+    const own = JSON.stringify(ownKey(writes, i));
+    if (given.has(i) || (isPatch && doubted.has(JSON.stringify(baseKey(writes, i))))) {
+      doubted.add(own);
+      if (isPatch) found.push(i);
+    } else doubted.delete(own);
+  }
+  return found;
+}
+
+function ownKey({ table, blocks, block, row, action }: TableWrites, entry: number): KeyText {
+  const { bytes, before, after } = blocks[block[entry]!]!;
+  return keyText(table, bytes, (action[entry] === DELETE ? before : after)[row[entry]!]!);
 }

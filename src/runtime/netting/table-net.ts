@@ -309,7 +309,8 @@ export class TableNet {
 
   /** `movable`: a row may be completed from the row that the sink holds under another key. */
   finish(movable: boolean): TableWrites {
-    if (!this.#appends) this.#dropUnusableBases(movable);
+    if (this.#appends) this.#listLetIn();
+    else this.#dropUnusableBases(movable);
     const entries = this.#entries;
     const { action, block, row, fresh, moved } = entries;
     const count = (this.#aliveCount = entries.compact());
@@ -353,6 +354,21 @@ export class TableNet {
       if (movable && (this.#entries.moved[i] === RETURNED || this.#hasLeft(block.bytes, block.before[row]!))) continue;
       this.#entries.alive[i] = 0;
       this.#untold.push({ table: this.table, bytes: block.bytes, offset: block.after[row]! });
+    }
+  }
+
+  /**
+   * A target that takes every change as it comes does not say that it lacks the row that a PATCH builds on. If the rules may
+   * have left that row out, its key is read from the source as well.
+   */
+  #listLetIn(): void {
+    const { ruled } = this.table;
+    if (ruled?.filtered !== true) return;
+    for (let i = 0; i < this.#entries.count; i++) {
+      const stays = this.#entries.moved[i] === STAYED && ruled.filteredByKey === true;
+      if (this.#entries.action[i] !== PATCH || stays) continue;
+      const block = this.#blocks[this.#entries.block[i]!]!;
+      this.#untold.push({ table: this.table, bytes: block.bytes, offset: block.after[this.#entries.row[i]!]! });
     }
   }
 
