@@ -123,7 +123,7 @@ async function runWithLease(
     logger,
     metrics: activity,
   });
-  const control = new Control(config.name, pipeline, logger);
+  const control = new Control(config.name, pipeline, logger, config.retention);
   const { signal: until, end } = scopeOf(signal);
   const { reports, comparisons: kept } = state;
   const compared = {

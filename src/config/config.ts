@@ -20,11 +20,18 @@ export interface Config {
   /** Rules per table, applied before every sink. */
   readonly rules: Rules;
   readonly reconcile: ReconcileConfig;
+  /** Null: the source keeps what sinks lack, however much. */
+  readonly retention: RetentionConfig | null;
   /** Null: nobody is told. */
   readonly notify: NotifyConfig | null;
   readonly admin: AdminConfig;
   /** What other users may do with the file although they should not; null: nothing. */
   readonly exposure: Exposure | null;
+}
+
+export interface RetentionConfig {
+  readonly byteCountMax: number;
+  readonly policy: "alarm" | "dropSink";
 }
 
 export interface Exposure {

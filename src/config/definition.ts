@@ -207,6 +207,18 @@ const notify = z.strictObject({
   after: duration(0, 86_400_000).default(30_000).describe("What lasts shorter is not told."),
 });
 
+const KEPT_BYTES_MAX = 100 * 1024 ** 4;
+
+const retention = z.strictObject({
+  bytes: size(1024 ** 2, KEPT_BYTES_MAX).describe("How much log the source may keep for this daemon."),
+  policy: z
+    .enum(["alarm", "dropSink"])
+    .default("alarm")
+    .describe(
+      "What happens beyond that: alarm tells it; dropSink also gives up the place of each sink that is so far behind, which is filled again later.",
+    ),
+});
+
 /** `source` and `sinks` are parsed one by one, by kind. */
 export const topDefinition = z.strictObject({
   name: z
@@ -235,6 +247,7 @@ export const topDefinition = z.strictObject({
     .optional()
     .describe("Secret key of `mask: hash`; another key changes all hashes."),
   reconcile: reconcile.prefault({}).describe("Comparing the sinks with the source."),
+  retention: retention.optional().describe("The log that the source keeps while a sink does not take rows."),
   notify: notify.optional().describe("Telling a webhook what is not well."),
   admin: admin.prefault({}).describe("Health, metrics, API and dashboard over HTTP."),
 });

@@ -1,6 +1,14 @@
 import { dirname, join, resolve } from "node:path";
 import type * as z from "zod";
-import type { AdminConfig, Config, NotifyConfig, ReconcileConfig, SinkConfig, SourceConfig } from "./config.ts";
+import type {
+  AdminConfig,
+  Config,
+  NotifyConfig,
+  RetentionConfig,
+  ReconcileConfig,
+  SinkConfig,
+  SourceConfig,
+} from "./config.ts";
 import type { Bound, Connector, Connectors } from "./connectors.ts";
 import { SINK_NAME, sinkDefinition, sourceDefinition, topDefinition, type Address } from "./definition.ts";
 import { YamlFile } from "./document.ts";
@@ -81,6 +89,7 @@ class Loading {
       sinks,
       rules,
       reconcile: this.#reconcile(top.reconcile),
+      retention: retentionOf(top.retention),
       notify: notifyOf(top.notify),
       admin,
       exposure: exposureOf(path, this.#holdsSecret),
@@ -271,6 +280,10 @@ class Loading {
   #problem(code: Problem["code"], path: readonly string[], message: string, part: "key" | "value" = "value"): void {
     this.#problems.push({ code, path, message, ...this.#yaml.locate(path, part) });
   }
+}
+
+function retentionOf(given: z.output<typeof topDefinition>["retention"]): RetentionConfig | null {
+  return given === undefined ? null : { byteCountMax: given.bytes, policy: given.policy };
 }
 
 function notifyOf(given: z.output<typeof topDefinition>["notify"]): NotifyConfig | null {

@@ -7,6 +7,7 @@ import { bytes, count, seconds } from "./figures.ts";
 
 /** A streaming sink is mentioned when it is this far behind. */
 const SLOW_SECONDS = 30;
+const GIVEN_UP = "its place in the log was given up or moved, and its tables are read again when it takes rows";
 
 type Status = Omit<StatusDocument, "concerns">;
 type Given = Pick<Concern, "kind" | "level" | "what"> & Partial<Concern>;
@@ -81,6 +82,12 @@ function* ofSource({ source, phase }: Status): Generator<Concern> {
     const what = "the source does not tell its position now; lags and what it keeps are not known";
     yield concern({ kind: "source.silent", level, what });
   }
+  const { retainedBytes, retainedBytesMax = null } = source;
+  if (retainedBytes !== null && retainedBytesMax !== null && retainedBytes >= retainedBytesMax) {
+    const what = `the source keeps ${bytes(retainedBytes)} of log for Millrace; retention.bytes is ${bytes(retainedBytesMax)}`;
+    const fix = "look for the sink that is furthest behind; if none is, for a long transaction at the source";
+    yield concern({ kind: "source.keeps-too-much", level: "act", what, fix });
+  }
   if (goneBack !== null) {
     const { sinks, until } = goneBack;
     const what = `the stream went back for ${sinks.join(", ")}; the other sinks wait until it is at ${until} again`;
@@ -101,7 +108,8 @@ function* ofSink(status: Status, sink: SinkStatus): Generator<Concern> {
   const of = { sink: name };
   if (state === "paused" && error === null) {
     const kept = source.retainedBytes === null ? "" : ` (${bytes(source.retainedBytes)} by now)`;
-    const what = `sink ${name} is paused; the source keeps its log for it${kept}`;
+    const why = sink.isMoved === true ? GIVEN_UP : `the source keeps its log for it${kept}`;
+    const what = `sink ${name} is paused; ${why}`;
     yield concern({ ...of, kind: "sink.paused", level: "watch", what, fix: `millrace resume --sink ${name}` });
   } else if (error !== null) {
     yield concern({ ...of, kind: "sink.failing", ...sinkFailure(sink, error, daemon !== null) });
@@ -131,6 +139,8 @@ function sinkFailure(sink: SinkStatus, error: StoredError, isRunning: boolean): 
   if (state === "failed") return { level: "act", what: `sink ${name} has failed and waits for you`, ...failure(error) };
   const level = waits ? "act" : "watch";
   if (state !== "retrying") return { level, what: `sink ${name} is ${state}`, ...failure(error) };
+  if (sink.isMoved === true)
+    return { level, what: `sink ${name} does not take rows`, ...retried(error), meanwhile: GIVEN_UP };
   const meanwhile = waits ? "it waits for you, and goes on by itself once that is done" : "it catches up by itself";
   // There is no lag to show for a sink that was never reached.
   const lag = sink.lagSeconds === null && sink.lagBytes === null ? "" : `, ${behind(sink)}`;

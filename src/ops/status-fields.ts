@@ -62,6 +62,7 @@ const SOURCE: Fields<SourceStatus> = {
   lagBytes: [{ orNull: "bytes" }, "log that the source has written and Millrace has not read yet"],
   lagSeconds: [{ orNull: "seconds" }, "age of the log that is read now; it grows while the source is away"],
   retainedBytes: [{ orNull: "bytes" }, "log that the source keeps for this daemon"],
+  retainedBytesMax: [{ orNull: "bytes" }, "how much it may keep: `retention.bytes`; null: no limit"],
   safeBytes: [
     { orNull: "bytes" },
     "how much more log may be written before the source drops what it keeps; null: it never does",
@@ -92,6 +93,10 @@ const SINK: Fields<SinkStatus> = {
   deadLetters: ["rows", "refused by the sink and waiting for a decision"],
   error: [{ orNull: { object: ERROR } }, "why it is `retrying` or `failed`"],
   needsPerson: ["boolean", "true if it waits for somebody to act, here or at its target"],
+  isMoved: [
+    "boolean",
+    "true while its place in the log was moved, by `offsets reset` or `retention.policy`, and it has not begun there yet",
+  ],
   catchingUp: ["boolean", "true for a sink that was away or could not keep up, until it is back with the others"],
   waitsFor: [
     "list of text",

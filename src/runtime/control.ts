@@ -1,6 +1,7 @@
 import { deadline, timestamp } from "../core/clock.ts";
 import type { LogHealth } from "../core/contracts/log-admin.ts";
 import { NOT_COUNTED, type SourceCounter } from "../core/contracts/source-counters.ts";
+import type { Position } from "../core/model/position.ts";
 import type { Positions } from "../core/contracts/positions.ts";
 import { type DeadLetter, isStubborn } from "../core/contracts/state-store.ts";
 import type { PipelineStatus, SinkStatus, SnapshotStatus, SourceStatus } from "../core/contracts/status.ts";
@@ -10,6 +11,7 @@ import { notAsked, noSuchLetter, noSuchSink, noSuchTable, tooManyQueries } from 
 import { LagClock } from "./lag.ts";
 import { encodeMark } from "./stream/marks.ts";
 import type { Pipeline } from "./pipeline.ts";
+import { keepWithin, type KeptLogPolicy } from "./stream/kept-log.ts";
 import type { GoneBack } from "./stream/rewind.ts";
 import type { SinkRunner } from "./apply/sink-runner.ts";
 import { cancelRefill, isRunning, tryCondition } from "./snapshot/snapshots.ts";
@@ -41,10 +43,13 @@ export class Control {
   readonly #logger: Logger;
   readonly #lag = new LagClock();
   readonly #startedAt: string;
+  readonly #retention: KeptLogPolicy | null;
   #health: LogHealth | null = null;
   #copyCount = 0;
 
-  constructor(name: string, pipeline: Pipeline, logger: Logger) {
+  /** `retention`: null if the source may keep any amount of log. */
+  constructor(name: string, pipeline: Pipeline, logger: Logger, retention: KeptLogPolicy | null = null) {
+    this.#retention = retention;
     this.#name = name;
     this.#pipeline = pipeline;
     this.#logger = logger;
@@ -58,6 +63,7 @@ export class Control {
         const nowMs = this.#pipeline.clock.now();
         this.#health = await this.#pipeline.source.admin.health(signal);
         this.#lag.sample(this.#health.tip, nowMs);
+        this.#keepLog(this.#health);
       } catch (error) {
         signal.throwIfAborted();
         this.#health = null;
@@ -65,6 +71,13 @@ export class Control {
       }
       await this.#pipeline.clock.sleep(SAMPLE_MS, signal);
     }
+  }
+
+  #keepLog({ retainedBytes, tip }: LogHealth): void {
+    const { position: reached, runners, source } = this.#pipeline;
+    if (this.#retention === null || reached === null) return;
+    const bytesBehind = ({ commit }: Position): number => bytesBetween(source.positions, commit, tip) ?? 0;
+    keepWithin(this.#retention, { retainedBytes, reached, bytesBehind }, runners, this.#logger);
   }
 
   async status(): Promise<PipelineStatus> {
@@ -84,6 +97,7 @@ export class Control {
         lagBytes: bytesBetween(source.positions, position?.commit ?? null, this.#lag.tip),
         lagSeconds: position === null ? null : this.#lag.seconds(position.commit, nowMs),
         ...healthOrNull(this.#health),
+        retainedBytesMax: this.#retention?.byteCountMax ?? null,
         error: sourceError,
         needsPerson: this.#pipeline.sourceNeedsPerson,
         goneBack: goneBack === null ? null : { ...goneBack, until: source.positions.format(goneBack.until.commit) },
@@ -104,7 +118,8 @@ export class Control {
   }
 
   #sinkStatus(runner: SinkRunner, goneBack: GoneBack | null, deadLetters: number, nowMs: number): SinkStatus {
-    const covered = runner.standing.covered;
+    // Until a moved sink has begun at its new place, it holds what it held before.
+    const { covered } = runner.isMoved ? runner.worker : runner.standing;
     const sharesStream = runner.state === "streaming" && !runner.catchingUp;
     const isWaitedFor = goneBack?.sinks.includes(runner.name) === true;
     const snapshotting = runner.state === "streaming" && this.#pipeline.phase === "snapshot";
@@ -118,6 +133,7 @@ export class Control {
       deadLetters,
       error: runner.error,
       needsPerson: runner.needsPerson,
+      isMoved: runner.isMoved,
       catchingUp: runner.catchingUp || isWaitedFor,
       waitsFor: goneBack !== null && sharesStream && !isWaitedFor ? goneBack.sinks : [],
       ...(runner.worker.sink.engine === undefined ? {} : { deadRows: runner.worker.sink.engine.deadRows }),

@@ -134,6 +134,7 @@ const ELSEWHERE = [
   "kafka.after-transaction",
   "rewind.moved",
   "schema.registered",
+  "sink.given-up",
   "sink.voided",
   "sink.carried",
   "reset.listed",

@@ -252,6 +252,16 @@ export class Acts {
       case "park":
         daemon?.running?.pipeline.runner(this.#target(happening.sink).traits.name)?.park();
         return;
+      case "give up": {
+        const target = this.#target(happening.sink);
+        const pipeline = daemon?.running?.pipeline;
+        const runner = pipeline?.runner(target.traits.name);
+        const place = pipeline?.position;
+        if (runner === undefined || place == null || (runner.state === "streaming" && !runner.catchingUp)) return;
+        checks.giveUp(target, place);
+        runner.giveUp(place);
+        return;
+      }
       case "second daemon": {
         const process = world.newProcess("d");
         const second = new Daemon(process, world);

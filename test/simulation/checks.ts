@@ -57,6 +57,8 @@ export class Checks implements TargetWatch {
   readonly #shown = new Map<Target, Map<string, Shown>>();
   /** How far each target ever was. */
   readonly #reached = new Map<Target, Position>();
+  /** What targets lack before these places is owed: it is read later. */
+  readonly #givenUp = new Map<Target, Position>();
 
   readonly #commitsOf: (count: number) => readonly bigint[];
   readonly #replays: boolean;
@@ -166,7 +168,13 @@ export class Checks implements TargetWatch {
     this.#reached.delete(target);
   }
 
+  giveUp(target: Target, place: Position): void {
+    this.#givenUp.set(target, place);
+  }
+
   progressed(target: Target, { position }: SinkProgress): void {
+    const place = this.#givenUp.get(target);
+    if (place !== undefined && comparePositions(position, place) >= 0) this.#givenUp.delete(target);
     const reached = this.#reached.get(target);
     // It goes to an earlier epoch only as somebody resets it.
     const isReset = reached !== undefined && position.epoch < reached.epoch;
@@ -178,6 +186,7 @@ export class Checks implements TargetWatch {
   acknowledged(commit: bigint, epoch: number, targets: readonly Target[], tableIds: readonly string[]): void {
     for (const target of targets) {
       const held = target.progress?.tables ?? {};
+      if (this.#givenUp.has(target)) continue;
       if (Object.keys(held).length === 0 || !tableIds.every((id) => held[id] !== undefined)) continue;
       const reached = this.#reached.get(target);
       if (reached === undefined || reached.epoch < epoch) continue;

@@ -93,6 +93,8 @@ export type Happening = { readonly atMs: number } & (
   | { readonly what: "source restored"; readonly afterMs: number }
   | { readonly what: "no second stream"; readonly forMs: number }
   | { readonly what: "park"; readonly sink: number }
+  /** The source keeps too much log for a sink that does not flow. */
+  | { readonly what: "give up"; readonly sink: number }
   /** The machine. */
   | { readonly what: "second daemon"; readonly forMs: number }
   | { readonly what: "stands still"; readonly forMs: number }

@@ -126,7 +126,27 @@ export function planOf(seed: number, name: SizeName): Plan {
     ...(random.chance(0.2) ? { rules: random.pick(RULE_KINDS) } : {}),
     happenings: happenings.toSorted((a, b) => a.atMs - b.atMs),
   };
-  return withIgnoredChanges(size.nested > 0 ? withMeeting(plan) : plan);
+  return withIgnoredChanges(withGivenUpPlace(size.nested > 0 ? withMeeting(plan) : plan));
+}
+
+/** Of 1: in so many plans the place of a sink is given up, by chance of its own. */
+const GIVEN_UP = 0.08;
+
+function withGivenUpPlace(plan: Plan): Plan {
+  const random = new Random(plan.seed ^ 0x61fe9);
+  if (!random.chance(GIVEN_UP)) return plan;
+  const sink = random.below(plan.sinks.length);
+  const atMs = 20 + random.below(200);
+  const forMs = 40 + random.below(200);
+  const away: Happening = random.chance(0.5)
+    ? { atMs, what: "pause", sink, forMs }
+    : { atMs, what: "weather", place: sink, kind: "down", forMs };
+  const writes = Array.from({ length: 3 }, () => {
+    return transaction(random, atMs + random.below(forMs), plan.tables, 4);
+  });
+  const givenUp: Happening = { atMs: atMs + 10 + random.below(forMs), what: "give up", sink };
+  const happenings = [...plan.happenings, away, givenUp, ...writes];
+  return { ...plan, happenings: happenings.toSorted((a, b) => a.atMs - b.atMs) };
 }
 
 /** Of 1: in so many plans the first sink is a stream, by chance of its own: other plans are made as if there were none. */

@@ -56,6 +56,8 @@ export interface SourceStatus extends SourceCounts {
   readonly lagBytes: number | null;
   readonly lagSeconds: number | null;
   readonly retainedBytes: number | null;
+  /** `retention.bytes`; null: no limit. Absent from a daemon of an earlier version. */
+  readonly retainedBytesMax?: number | null;
   /** How many more bytes of log before the source drops what it keeps for us; null: it never does. */
   readonly safeBytes: number | null;
   /** Seconds until the source may drop log that a sink still needs; null: not by time. */
@@ -92,6 +94,8 @@ export interface SinkStatus {
   readonly error: StoredError | null;
   /** True if it waits for somebody to act: it has failed, or it retries until that is done. */
   readonly needsPerson: boolean;
+  /** True while its place in the log was moved, and it has not begun there yet. Absent from a daemon of an earlier version. */
+  readonly isMoved?: boolean;
   /**
    * True for a sink that was away or too slow, while it catches up: by its own stream, or while the others wait for it.
    */

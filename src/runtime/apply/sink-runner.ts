@@ -1,7 +1,8 @@
 import { abortOf, scopeOf, timestamp, pause } from "../../core/clock.ts";
 import { type ErrorKind, findMillraceError, type MillraceError } from "../../core/errors.ts";
+import { failpoint } from "../../core/failpoint.ts";
 import { invariant } from "../../core/invariant.ts";
-import { comparePositions, type Position } from "../../core/model/position.ts";
+import { comparePositions, type Position, serializePosition } from "../../core/model/position.ts";
 import type { SinkRecord, StoredError } from "../../core/contracts/state-store.ts";
 import type { SinkState } from "../../core/contracts/telemetry.ts";
 import type { SinkStanding } from "../stream/acknowledger.ts";
@@ -13,6 +14,7 @@ import { type Opened, type OpeningParts, SinkOpening } from "./sink-opening.ts";
 import type { SinkWorker } from "./sink-worker.ts";
 import { isBeyondLog, type Standing } from "./standing.ts";
 
+const NOWHERE = { written: null, covered: null } as const;
 /** After this many reopenings in a row without progress, an operator has to act. */
 const REOPENED_MAX = 3;
 /** How often an attempt that fails like the one before is logged. */
@@ -42,6 +44,10 @@ export class SinkRunner {
   #record: SinkRecord | null = null;
   #paused = false;
   #parked = false;
+  /** The sink is to go on there without what it lacks before; null: it keeps its place. */
+  #givesUpTo: Position | null = null;
+  /** The state has another place for the sink than the sink itself, which was not opened since. */
+  #isMoved = false;
   #takesFirstCopy = true;
   #standing: Opened["standing"] | null = null;
   #begun: Promise<Standing | null> | null = null;
@@ -86,8 +92,13 @@ export class SinkRunner {
     return this.#parked;
   }
 
+  /** True while the sink's place was moved, by an operator or by `giveUp`, and the sink has not begun there yet. */
+  get isMoved(): boolean {
+    return this.#isMoved;
+  }
+
   get standing(): SinkStanding {
-    const { written, covered } = this.worker;
+    const { written, covered } = this.#isMoved ? NOWHERE : this.worker;
     return {
       name: this.name,
       written: written?.position ?? this.#record?.written ?? null,
@@ -128,6 +139,7 @@ export class SinkRunner {
 
   async #begin(signal: AbortSignal): Promise<Standing | null> {
     this.#record = await this.#parts.state.sinks.get(this.name);
+    this.#isMoved = this.#record?.reset != null;
     this.#paused = this.#record?.paused ?? false;
     if (this.#paused) return null;
     try {
@@ -168,6 +180,30 @@ export class SinkRunner {
     await this.resume();
   }
 
+  /**
+   * Gives up what the sink lacks before `place`, so that the source need not keep it: the sink goes on from there, and its
+   * tables are read again, once it takes rows.
+   */
+  giveUp(place: Position): void {
+    this.#givesUpTo = place;
+    this.#work.end();
+  }
+
+  /** Invariant: stored before `standing` shows it, because the source may forget its log from then on. */
+  async #move(to: Position): Promise<void> {
+    const { state, logger } = this.#parts;
+    await state.source.reset(new Map([[this.name, { to, anew: false }]]));
+    this.#givesUpTo = null;
+    this.#standing = null;
+    this.#record = await state.sinks.get(this.name);
+    this.#isMoved = true;
+    logger.warn(
+      { to: serializePosition(to) },
+      "the sink's place in the log is given up: its tables are read again later",
+    );
+    failpoint("sink.given-up");
+  }
+
   /** Runs until aborted. */
   async run(main: CatchUpParts, signal: AbortSignal): Promise<void> {
     await this.#begun;
@@ -179,6 +215,7 @@ export class SinkRunner {
       interrupted.addEventListener("abort", () => this.#leave(main), { once: true });
       let waitMs: number | null = null;
       try {
+        if (this.#givesUpTo !== null) await this.#move(this.#givesUpTo);
         if (this.#paused) this.#become("paused");
         else if (this.#state === "failed") waitMs = null;
         else await this.#stream(main, interrupted);
@@ -231,6 +268,8 @@ export class SinkRunner {
       this.#lost = [];
       worker.begin(await this.#opening.withoutInvalid(standing, lost, signal), standing.covered, false);
     }
+    signal.throwIfAborted();
+    this.#isMoved = false;
     this.#began = worker.covered;
     const { signal: workSignal, end } = scopeOf(signal);
     const run = worker.run(workSignal);

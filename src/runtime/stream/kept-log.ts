@@ -1,0 +1,40 @@
+import { comparePositions, type Position } from "../../core/model/position.ts";
+import type { Logger } from "../../core/contracts/telemetry.ts";
+import type { SinkRunner } from "../apply/sink-runner.ts";
+
+/** How much log the source may keep, and what happens beyond that. */
+export interface KeptLogPolicy {
+  readonly byteCountMax: number;
+  readonly policy: "alarm" | "dropSink";
+}
+
+export interface KeptLog {
+  readonly retainedBytes: number;
+  /** Where the stream is. */
+  readonly reached: Position;
+  /** Log between a position and the end of the source's log. */
+  readonly bytesBehind: (place: Position) => number;
+}
+
+/**
+ * Gives up the places of sinks that are further behind than the source may keep its log, and are not about to be elsewhere.
+ * A history keeps its place: what it lacks can't be read again. A sink that flows with the stream holds back no more than
+ * the stream does.
+ */
+export function keepWithin(
+  { byteCountMax, policy }: KeptLogPolicy,
+  { retainedBytes, reached, bytesBehind }: KeptLog,
+  runners: readonly SinkRunner[],
+  logger: Logger,
+): void {
+  if (policy !== "dropSink" || retainedBytes < byteCountMax) return;
+  for (const runner of runners) {
+    const { written, covered } = runner.standing;
+    const place = written ?? covered;
+    const flows = runner.state === "streaming" && !runner.catchingUp;
+    if (place === null || flows || runner.worker.sink.form === "history") continue;
+    if (comparePositions(place, reached) >= 0 || bytesBehind(place) < byteCountMax) continue;
+    logger.warn({ sink: runner.name, retainedBytes, byteCountMax }, "the source keeps too much log for this sink");
+    runner.giveUp(reached);
+  }
+}

@@ -1,0 +1,74 @@
+/** Log that the source keeps for a sink that does not take rows: beyond a limit its place is given up, and nothing is lost. */
+import { expect, test } from "vitest";
+import { RunningPipeline } from "../support/running-pipeline.ts";
+import { sinkOf } from "../support/sink-loss.ts";
+import { eventually } from "../support/waiting.ts";
+
+const LIMIT_BYTES = 4 * 1024 * 1024;
+const TABLES = ["item"];
+
+async function keptBytes(pipeline: RunningPipeline): Promise<number> {
+  const { rows } = await pipeline.source.query<{ kept: string }>(
+    "select pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn) as kept from pg_replication_slots where database = current_database()",
+  );
+  return Number(rows[0]!.kept);
+}
+
+/** Each round is about 3 MB of log. */
+async function writes(pipeline: RunningPipeline, rounds: number): Promise<void> {
+  for (let round = 0; round < rounds; round++) {
+    await pipeline.run(
+      "update item set n = n + 1, body = (select string_agg(md5(random()::text), '') from generate_series(1, 90) where id > 0)",
+    );
+  }
+}
+
+test("is given up for a paused mirror, which is filled again; a history keeps its place, and somebody is told", async () => {
+  await using pipeline = await RunningPipeline.start(
+    `create table item (id int primary key, n int not null, body text);
+     insert into item select g, 0, 'b' from generate_series(1, 1000) g`,
+    {
+      kinds: ["postgres", "duckdb", "postgres-history"],
+      configure: (config) => ({ ...config, retention: { bytes: `${LIMIT_BYTES}B`, policy: "dropSink" } }),
+    },
+  );
+  await pipeline.settled();
+  const { installation } = pipeline;
+  expect(await installation.command("pause", "--sink", "duckdb")).toMatchObject({ exitCode: 0 });
+  await writes(pipeline, 1);
+  await pipeline.run("delete from item where id <= 10");
+  expect(await sinkOf(pipeline, "duckdb")).toMatchObject({ state: "paused", isMoved: false });
+  await writes(pipeline, 3);
+  await eventually(async () => expect(await sinkOf(pipeline, "duckdb")).toMatchObject({ isMoved: true }), {
+    withinMs: 30_000,
+  });
+  await eventually(async () => expect(await keptBytes(pipeline)).toBeLessThan(LIMIT_BYTES), { withinMs: 30_000 });
+
+  // Over a kill in the moment when it is given up once more.
+  await pipeline.kill();
+  await writes(pipeline, 3);
+  pipeline.daemon = installation.run({ MILLRACE_FAILPOINTS: "sink.given-up=kill@1" });
+  await pipeline.killed("sink.given-up");
+  await pipeline.start(false);
+  await eventually(async () => expect(await keptBytes(pipeline)).toBeLessThan(LIMIT_BYTES), { withinMs: 30_000 });
+  await eventually(async () =>
+    expect(await sinkOf(pipeline, "duckdb")).toMatchObject({ state: "paused", isMoved: true, position: null }),
+  );
+  expect(await installation.command("resume", "--sink", "duckdb")).toMatchObject({ exitCode: 0 });
+  await pipeline.settled();
+  expect(await sinkOf(pipeline, "duckdb")).toMatchObject({ state: "streaming", isMoved: false });
+
+  expect(await installation.command("pause", "--sink", "postgres-history")).toMatchObject({ exitCode: 0 });
+  await writes(pipeline, 4);
+  await eventually(
+    async () => {
+      const { stdout } = await installation.command("status", "--json");
+      expect(stdout).toContain("source.keeps-too-much");
+    },
+    { withinMs: 30_000 },
+  );
+  expect(await sinkOf(pipeline, "postgres-history")).toMatchObject({ state: "paused", isMoved: false });
+  expect(await installation.command("resume", "--sink", "postgres-history")).toMatchObject({ exitCode: 0 });
+  await pipeline.settled();
+  await pipeline.expectEqual(TABLES);
+});
