@@ -21,7 +21,7 @@ import { PrometheusMetrics } from "./ops/metrics.ts";
 import { repairDifferences } from "./reconcile/recovery.ts";
 import type { ReportFolder } from "./reconcile/report/report-folder.ts";
 import { policyOf } from "./rules/definition.ts";
-import { Control } from "./runtime/control.ts";
+import { Control } from "./runtime/control/control.ts";
 import { Pipeline, type SinkSetup } from "./runtime/pipeline.ts";
 import { relay } from "./relaying.ts";
 import { openState } from "./state/open.ts";

@@ -20,7 +20,7 @@ import { type History, STEP_SECONDS } from "./ops/dashboard/history.ts";
 import { lettersOf, readsOf, tablesOf } from "./ops/dashboard/view.ts";
 import type { Levels, PrometheusMetrics } from "./ops/metrics.ts";
 import { retentionSeconds } from "./ops/retention.ts";
-import type { Control } from "./runtime/control.ts";
+import type { Control } from "./runtime/control/control.ts";
 import { VERSION } from "./version.ts";
 
 interface Served extends AsyncDisposable {
@@ -87,8 +87,8 @@ function portOf(parts: ServedParts, signal: AbortSignal): AdminPort {
       return [...control.unready, ...(error === null ? [] : [`the state can't be written: ${error.code}`])];
     },
     metrics: async () => ({ contentType: metrics.contentType, text: await metrics.text(await levelsOf(parts)) }),
-    pause: (sink) => control.pause(sink),
-    resume: (sink) => control.resume(sink),
+    pause: (sink, tables) => control.pause(sink, tables),
+    resume: (sink, tables) => control.resume(sink, tables),
     wait: (timeoutMs) => control.wait(timeoutMs, signal),
     startSnapshot: (request) => control.startSnapshot(request),
     snapshots: () => control.snapshots(),

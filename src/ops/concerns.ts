@@ -2,7 +2,7 @@
 import { hasLeft } from "../core/contracts/reconciliation.ts";
 import type { StoredError } from "../core/contracts/state-store.ts";
 import type { Concern } from "../core/concerns/concern.ts";
-import type { SinkStatus, StatusDocument } from "../core/contracts/status.ts";
+import { type SinkStatus, type StatusDocument, TABLE_PAUSED } from "../core/contracts/status.ts";
 import { bytes, count, seconds } from "./figures.ts";
 
 /** A streaming sink is mentioned when it is this far behind. */
@@ -153,6 +153,21 @@ function* ofTables({ tables: { aside, suspended, unreadable } }: Status): Genera
     yield concern({ kind: "table.suspended", level: "act", table, what, ...failure(error) });
   }
   for (const { table, sink, error } of suspended) {
+    if (error.code === TABLE_PAUSED) {
+      const what = `table ${table} is paused in sink ${sink}; its changes are skipped`;
+      const fix = `millrace resume --tables ${table} --sink ${sink}`;
+      yield concern({
+        kind: "table.paused",
+        level: "watch",
+        table,
+        sink,
+        what,
+        code: error.code,
+        since: error.at,
+        fix,
+      });
+      continue;
+    }
     const what = `table ${table} is suspended in sink ${sink}, which lacks it`;
     const back = `millrace snapshot start --tables ${table} --sink ${sink}`;
     const failed = failure(error);

@@ -53,6 +53,23 @@ export const pages = {
     remedy:
       "Name it as `schema.table`. `millrace status` counts the captured tables and names those that were left out.",
   },
+  MR1326: {
+    title: "An operator has paused a table",
+    cause:
+      "`millrace pause --tables TABLE`: the sinks skip the table's changes and go on with the others. The source keeps no " +
+      "log for it.",
+    remedy:
+      "`millrace resume --tables TABLE`. The sinks take the table again, and where changes have passed meanwhile its rows are " +
+      "read again.",
+  },
+  MR1327: {
+    title: "A table of a history can't be paused",
+    cause:
+      "Changes that pass while a table is paused are made up for by reading its rows. A history would never get the changes " +
+      "themselves.",
+    remedy:
+      "Name the other sinks with `--sink`, or pause the history as a whole: then the source keeps its log for it.",
+  },
   MR1308: {
     title: "Somebody replaced the sink while Millrace wrote to it",
     cause:

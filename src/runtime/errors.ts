@@ -1,3 +1,4 @@
+import { TABLE_PAUSED } from "../core/contracts/status.ts";
 import { MillraceError } from "../core/errors.ts";
 import type { AmbiguousKey } from "../core/contracts/row-reads.ts";
 import type { RefusedTable } from "../core/contracts/catalog.ts";
@@ -171,6 +172,25 @@ export function noSuchTable(id: string): MillraceError {
     kind: "fatal",
     message: `there is no captured table ${JSON.stringify(id)}`,
     hint: "name it as schema.table",
+  });
+}
+
+export function tablePaused(id: string): MillraceError {
+  return new MillraceError({
+    code: TABLE_PAUSED,
+    kind: "fatal",
+    message: `an operator has paused table ${id}`,
+    hint: `let it go on: millrace resume --tables ${id}`,
+    table: id,
+  });
+}
+
+export function historyNotPaused(sink: string): MillraceError {
+  return new MillraceError({
+    code: "MR1327",
+    kind: "fatal",
+    message: `sink ${sink} keeps histories: what passes while a table is paused would be missing in its history for ever`,
+    hint: `name another sink with --sink, or pause the sink as a whole: millrace pause --sink ${sink}`,
   });
 }
 

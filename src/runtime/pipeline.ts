@@ -3,7 +3,7 @@ import type { OnLost } from "../core/contracts/sink.ts";
 import type { Source } from "../core/contracts/source.ts";
 import type { TableShape } from "../core/contracts/catalog.ts";
 import type { SourceRecord, StateStore, StoredError, SuspendedTable } from "../core/contracts/state-store.ts";
-import type { SnapshotStatus, UnreadableTable } from "../core/contracts/status.ts";
+import { type SnapshotStatus, TABLE_PAUSED, type UnreadableTable } from "../core/contracts/status.ts";
 import type { Logger, Metrics } from "../core/contracts/telemetry.ts";
 import type { Position } from "../core/model/position.ts";
 import { contextOf } from "../core/model/envelope.ts";
@@ -22,7 +22,8 @@ import { SinkTables, type TableTaker } from "./schema/sink-tables.ts";
 import { SuspendedTables } from "./schema/suspended-tables.ts";
 import { TableGate } from "./schema/table-gate.ts";
 import type { CopyProgress } from "./snapshot/first-copy.ts";
-import { askAgain, snapshotStatus } from "./snapshot/snapshots.ts";
+import { askAgain, RESUMED, snapshotStatus } from "./snapshot/snapshots.ts";
+import { tablePaused } from "./errors.ts";
 import { findLog, startingPoint } from "./start.ts";
 import type { GoneBack } from "./stream/rewind.ts";
 import { type Phase, Streaming } from "./streaming.ts";
@@ -224,6 +225,21 @@ export class Pipeline {
   /** The sinks take tables again that were suspended there, and read them. */
   async reinstateIn(sinks: readonly string[], tableIds: readonly string[]): Promise<void> {
     for (const sink of sinks) await this.suspended.reinstate(sink, tableIds);
+    this.#notify();
+  }
+
+  /** The sink skips the changes of these tables until somebody lets them go on. One that it can't write stays suspended. */
+  async pauseIn(sink: string, tableIds: readonly string[]): Promise<void> {
+    const own = this.tablesOf(sink).filter((id) => tableIds.includes(id) && !this.suspended.has(sink, id));
+    for (const id of own) await this.suspended.suspend(sink, id, tablePaused(id));
+    this.#notify();
+  }
+
+  /** Those of these tables that an operator has paused. Without a first copy nobody else lists what they lack. */
+  async resumeIn(sink: string, tableIds: readonly string[]): Promise<void> {
+    const paused = tableIds.filter((id) => this.suspended.errorOf(sink, id)?.code === TABLE_PAUSED);
+    await this.suspended.reinstate(sink, paused);
+    if (this.#parts.snapshot === "none") await this.refill(sink, paused, null, RESUMED);
     this.#notify();
   }
 

@@ -97,6 +97,11 @@ test("a sink is paused and goes on, a table is read again, and each action is in
   await page.getByText("Sink cache is paused; the source keeps its log for it").waitFor(PATIENCE);
   await act(page, "Resume sink cache", false);
   await cache.getByText("streaming").waitFor(PATIENCE);
+  await act(page, "Pause table public.products", true);
+  const products = part(page, "tables").getByRole("row", { name: /public\.products/ });
+  await products.getByText(/^paused in /).waitFor(PATIENCE);
+  await act(page, "Resume table public.products", false);
+  await products.getByText("followed").waitFor(PATIENCE);
   await act(page, "Resync table public.products", true);
   await page.getByRole("status").getByText("Table public.products is read again.").waitFor(PATIENCE);
   await act(page, "Resync sink cache", true);
@@ -108,6 +113,8 @@ test("a sink is paused and goes on, a table is read again, and each action is in
     expect(told.map((text) => text.replaceAll(/\s+/g, " ").replace(/^\S+ /, ""))).toEqual([
       "carol HTTP from 127.0.0.1 snapshot start cache done",
       "carol HTTP from 127.0.0.1 snapshot start public.products done",
+      "carol HTTP from 127.0.0.1 resume public.products done",
+      "carol HTTP from 127.0.0.1 pause public.products done",
       "carol HTTP from 127.0.0.1 resume cache done",
       "carol HTTP from 127.0.0.1 pause cache done",
     ]);

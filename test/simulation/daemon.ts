@@ -5,7 +5,7 @@ import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { pinsOf } from "../../src/open-source.ts";
 import { Reconciler } from "../../src/reconcile/reconciler.ts";
 import { repairDifferences } from "../../src/reconcile/recovery.ts";
-import { Control } from "../../src/runtime/control.ts";
+import { Control } from "../../src/runtime/control/control.ts";
 import { Pipeline } from "../../src/runtime/pipeline.ts";
 import { policyOf } from "../../src/rules/definition.ts";
 import { patient } from "../../src/state/patient.ts";

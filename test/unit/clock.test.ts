@@ -13,7 +13,7 @@ const AMBIENT =
 const ALLOWED: Readonly<Record<string, string>> = {
   "src/reconcile/schedule.ts": "the times of day at which comparisons are planned",
   "src/runtime/apply/measured-steps.ts": "a metric",
-  "src/runtime/control.ts": "the process's number, for people",
+  "src/runtime/control/status.ts": "the process's number, for people",
   "src/state/sqlite/migrate.ts": "when a migration was applied, for people",
 };
 

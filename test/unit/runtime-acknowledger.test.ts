@@ -5,7 +5,7 @@ import { systemClock } from "../../src/core/clock.ts";
 import { comparePositions, type Position } from "../../src/core/model/position.ts";
 import type { StateStore } from "../../src/core/contracts/state-store.ts";
 import { Acknowledger, type SinkStanding } from "../../src/runtime/stream/acknowledger.ts";
-import { LagClock } from "../../src/runtime/lag.ts";
+import { LagClock } from "../../src/runtime/control/lag.ts";
 import { kindOf, ReconnectBackoff, retryStep } from "../../src/runtime/retry.ts";
 import { MillraceError } from "../../src/core/errors.ts";
 import { realState, ScriptedStream } from "../support/scripted.ts";

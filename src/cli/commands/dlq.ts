@@ -4,7 +4,7 @@ import type { Config } from "../../config/config.ts";
 import { letterSubject } from "../../core/audit/audited.ts";
 import type { DeadLetter, StateStore } from "../../core/contracts/state-store.ts";
 import { serializePosition } from "../../core/model/position.ts";
-import { chosenLetters, DISCARD, type LetterChoice, listKeysOf, type Replayed } from "../../runtime/replay.ts";
+import { chosenLetters, DISCARD, type LetterChoice, listKeysOf, type Replayed } from "../../runtime/control/replay.ts";
 import { openState } from "../../state/open.ts";
 import { chosenSinks, countOf, durationOf } from "../arguments.ts";
 import { auditedHere } from "../audit.ts";

@@ -1,10 +1,21 @@
+import { systemClock } from "../../core/clock.ts";
+import { SILENT } from "../../core/contracts/telemetry.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
+import { TableSelection } from "../../core/table-selection.ts";
+import type { Config } from "../../config/config.ts";
+import { historyNotPaused } from "../../runtime/errors.ts";
+import { pauseWhileStopped, resumeWhileStopped } from "../../runtime/schema/suspended-tables.ts";
 import { openState } from "../../state/open.ts";
 import { chosenSinks } from "../arguments.ts";
 import { auditedHere } from "../audit.ts";
 import type { CommandLine } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
+import { cliError } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
-import type { Session } from "../session.ts";
+import { withSink } from "../opened-sink.ts";
+import { readState } from "../read-state.ts";
+
+type Verb = "pause" | "resume";
 
 export function addPause(line: CommandLine): void {
   add(line, "pause", "stop writing to one sink or to all, also after restarts; the source keeps the log");
@@ -14,38 +25,75 @@ export function addResume(line: CommandLine): void {
   add(line, "resume", "let a paused or failed sink, or all of them, go on");
 }
 
-function add({ program, action }: CommandLine, verb: "pause" | "resume", description: string): void {
+const OF_TABLES: Readonly<Record<Verb, string>> = {
+  pause: "schema.table globs: these tables alone; their changes are skipped, the source keeps no log for them",
+  resume: "schema.table globs: these tables alone; what passed meanwhile is read",
+};
+
+function add({ program, action }: CommandLine, verb: Verb, description: string): void {
   program
     .command(verb)
     .description(description)
     .option("--sink <name>", "this sink only")
+    .option("--tables <globs...>", OF_TABLES[verb])
     .action(
       action(async (session, options) => {
+        const config = await session.config();
         const sink = typeof options["sink"] === "string" ? options["sink"] : null;
-        const sinks = await apply(session, verb, sink);
-        session.print({ [`${verb}d`]: sinks }, `${verb}d: ${sinks.join(", ")}`);
+        const sinks = chosenSinks(config, sink);
+        const globs = Array.isArray(options["tables"]) ? options["tables"].map(String) : [];
+        const chosen = globs.length === 0 ? [] : await chosenTables(config, globs);
+        const tables = chosen.map(({ id }) => id);
+        const body = { ...(sink === null ? {} : { sink }), ...(tables.length === 0 ? {} : { tables }) };
+        await new DaemonClient(config.state).tell(`/api/v1/${verb}`, body, async () => {
+          if (verb === "pause") await expectNoHistory(config, sinks, chosen);
+          await store(config, verb, sinks, tables);
+        });
+        const paused = tables.length === 0 ? sinks : tables;
+        session.print(
+          { [`${verb}d`]: sinks, ...(tables.length === 0 ? {} : { tables }) },
+          `${verb}d: ${paused.join(", ")}`,
+        );
         return EXIT.done;
       }),
     );
 }
 
-/** Through the running daemon; without one, in the state store for the next start. */
-async function apply(session: Session, verb: "pause" | "resume", sink: string | null): Promise<readonly string[]> {
-  const config = await session.config();
-  const chosen = chosenSinks(config, sink);
-  const body = sink === null ? {} : { sink };
-  await new DaemonClient(config.state).tell(`/api/v1/${verb}`, body, async () => {
-    const state = await openState(config.state, { name: config.name });
-    try {
-      await auditedHere(state, verb, { sinks: chosen }, async () => {
-        for (const name of chosen) {
+async function chosenTables(config: Config, globs: readonly string[]): Promise<readonly TableVersion[]> {
+  const selection = new TableSelection(globs);
+  const known = await readState(config, ({ schemas }) => schemas.list());
+  const chosen = known.filter(({ schema, table }) => selection.matches(schema, table));
+  if (chosen.length === 0) throw cliError("MR1110", `--tables: no captured table matches ${globs.join(" ")}`);
+  return chosen;
+}
+
+/** In the state store, for the next start. */
+async function store(config: Config, verb: Verb, sinks: readonly string[], tables: readonly string[]): Promise<void> {
+  const state = await openState(config.state, { name: config.name });
+  try {
+    await auditedHere(state, verb, { sinks, ...(tables.length === 0 ? {} : { tables }) }, async () => {
+      for (const name of sinks) {
+        if (tables.length === 0) {
           await state.sinks.setPaused(name, verb === "pause");
           if (verb === "resume") await state.sinks.setError(name, null);
-        }
-      });
-    } finally {
-      await state.close();
-    }
-  });
-  return chosen;
+        } else if (verb === "pause") await pauseWhileStopped(state, systemClock, name, tables);
+        else await resumeWhileStopped(state, config.source.snapshot, name, tables);
+      }
+    });
+  } finally {
+    await state.close();
+  }
+}
+
+async function expectNoHistory(
+  { sinks }: Config,
+  names: readonly string[],
+  paused: readonly TableVersion[],
+): Promise<void> {
+  for (const sink of sinks.filter(({ name }) => names.includes(name))) {
+    const selection = new TableSelection(sink.tables);
+    if (!paused.some(({ schema, table }) => selection.matches(schema, table))) continue;
+    const form = await withSink(SILENT, sink, async (made) => made.form);
+    if (form === "history") throw historyNotPaused(sink.name);
+  }
 }

@@ -131,6 +131,9 @@ export interface SnapshotStatus extends Pick<
   readonly restartedCount: number;
 }
 
+/** The code of a table that an operator has paused in a sink. */
+export const TABLE_PAUSED = "MR1326";
+
 export interface TablesStatus {
   readonly captured: number;
   readonly aside: readonly { readonly table: string; readonly error: StoredError }[];

@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import type { StatusDocument } from "../../core/contracts/status.ts";
+import { type StatusDocument, TABLE_PAUSED } from "../../core/contracts/status.ts";
 import type { ProofView, TableView } from "../../ops/dashboard/view.ts";
 import { Act } from "../act.tsx";
 import { ago, count, many } from "../format.ts";
@@ -99,7 +99,7 @@ function Row({ table: { table, version, columns, rows, changedAt, proofs }, stat
         <bdi>{table}</bdi>
       </th>
       <td class="text">
-        <span class={`pill ${state === null ? "good" : "bad"}`}>{state ?? "followed"}</span>
+        <span class={`pill ${lookOf(state)}`}>{state ?? "followed"}</span>
       </td>
       <td>{version === 0 ? "–" : `v${version}`}</td>
       <td>{columns === 0 ? "–" : columns}</td>
@@ -107,6 +107,31 @@ function Row({ table: { table, version, columns, rows, changedAt, proofs }, stat
       <td>{changedAt === null ? "–" : ago(changedAt, nowMs)}</td>
       <td>{proofText(proofs, nowMs)}</td>
       <td>
+        {isPaused(state) ? (
+          <Act
+            label="Resume"
+            of={`table ${table}`}
+            look="main"
+            order={{
+              method: "POST",
+              path: "/api/v1/resume",
+              body: { tables: [table] },
+              done: `Table ${table} goes on.`,
+            }}
+          />
+        ) : (
+          <Act
+            label="Pause"
+            of={`table ${table}`}
+            confirm={`Pause table ${table} in every sink? Its changes are skipped, and its rows are read again when it goes on.`}
+            order={{
+              method: "POST",
+              path: "/api/v1/pause",
+              body: { tables: [table] },
+              done: `Table ${table} is paused.`,
+            }}
+          />
+        )}{" "}
         <Act
           label="Resync"
           of={`table ${table}`}
@@ -121,6 +146,17 @@ function Row({ table: { table, version, columns, rows, changedAt, proofs }, stat
       </td>
     </tr>
   );
+}
+
+const PAUSED = "paused in ";
+
+function isPaused(state: string | null): boolean {
+  return state?.startsWith(PAUSED) === true;
+}
+
+function lookOf(state: string | null): "good" | "warning" | "bad" {
+  if (state === null) return "good";
+  return isPaused(state) ? "warning" : "bad";
 }
 
 function proofText(proofs: readonly ProofView[], nowMs: number): string {
@@ -138,7 +174,9 @@ function unknown(table: string): TableView {
 function statesOf({ tables }: StatusDocument): ReadonlyMap<string, string> {
   return new Map([
     ...tables.unreadable.map(({ table }) => [table, "can't be read"] as const),
-    ...tables.suspended.map(({ table, sink }) => [table, `suspended in ${sink}`] as const),
+    ...tables.suspended.map(({ table, sink, error }) => {
+      return [table, `${error.code === TABLE_PAUSED ? PAUSED : "suspended in "}${sink}`] as const;
+    }),
     ...tables.aside.map(({ table }) => [table, "suspended"] as const),
   ]);
 }

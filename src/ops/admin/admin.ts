@@ -10,7 +10,7 @@ import {
   QUERY,
   RECONCILE,
   REPLAY,
-  SINK,
+  CHOICE,
   SNAPSHOT,
   SNAPSHOT_WITH_CONDITION,
   validatorOf,
@@ -179,11 +179,12 @@ function addActions(app: FastifyInstance, port: AdminPort, entrance: Entrance): 
     subject,
   });
   for (const action of ["pause", "resume"] as const) {
-    app.post<{ Body: { sink?: string } }>(`/api/v1/${action}`, { schema: { body: SINK } }, async (request) => {
-      const sink = request.body.sink ?? null;
-      const order = orderOf(request, action, { sinks: sink === null ? [] : [sink] });
-      return await port.audited(order, async () => {
-        await port[action](sink);
+    type Choice = { sink?: string; tables?: string[] };
+    app.post<{ Body: Choice }>(`/api/v1/${action}`, { schema: { body: CHOICE } }, async (request) => {
+      const { sink = null, tables = [] } = request.body;
+      const subject = { sinks: sink === null ? [] : [sink], ...(tables.length === 0 ? {} : { tables }) };
+      return await port.audited(orderOf(request, action, subject), async () => {
+        await port[action](sink, tables);
         return { ok: true };
       });
     });

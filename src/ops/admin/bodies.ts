@@ -7,7 +7,12 @@ import * as z from "zod";
 const names = z.array(z.string());
 const DAY_MS = 86_400_000;
 
-export const SINK = z.strictObject({ sink: z.string().optional().describe("One sink; left out: all.") });
+const SINK = z.strictObject({ sink: z.string().optional().describe("One sink; left out: all.") });
+
+/** What to pause or to resume. */
+export const CHOICE = SINK.extend({
+  tables: names.optional().describe("These tables alone, as schema.table; empty or left out: the sink as a whole."),
+});
 
 export const SNAPSHOT = z.strictObject({
   sinks: names.optional().describe("For these sinks; empty or left out: all."),

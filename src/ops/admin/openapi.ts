@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { AUDIT, DISCARD, REPLAY, SINK, SNAPSHOT, VIEW, WAIT } from "./bodies.ts";
+import { AUDIT, CHOICE, DISCARD, REPLAY, SNAPSHOT, VIEW, WAIT } from "./bodies.ts";
 import { schemaOf, STATUS_FIELDS } from "../status-fields.ts";
 
 /**
@@ -62,8 +62,8 @@ function reads(): object {
 function actions(): object {
   const done = json({ type: "object", properties: { ok: BOOLEAN } });
   return {
-    "/api/v1/pause": { post: post("Pauses one sink, or all.", SINK, done) },
-    "/api/v1/resume": { post: post("Resumes one sink, or all.", SINK, done) },
+    "/api/v1/pause": { post: post("Pauses one sink, or all, or some of their tables.", CHOICE, done) },
+    "/api/v1/resume": { post: post("Resumes one sink, or all, or some of their tables.", CHOICE, done) },
     "/api/v1/wait": {
       post: post(
         "Answers when everything committed before is durable in every sink, or after the timeout.",

@@ -11,8 +11,9 @@ export interface AdminPort {
   /** Why the daemon is not ready; empty if it is. */
   readonly unready: () => readonly string[];
   readonly metrics: () => Promise<{ readonly contentType: string; readonly text: string }>;
-  readonly pause: (sink: string | null) => Promise<void>;
-  readonly resume: (sink: string | null) => Promise<void>;
+  /** `sink` null: all; `tables` empty: the sinks as a whole. */
+  readonly pause: (sink: string | null, tables: readonly string[]) => Promise<void>;
+  readonly resume: (sink: string | null, tables: readonly string[]) => Promise<void>;
   readonly wait: (timeoutMs: number) => Promise<{ readonly reached: boolean; readonly missing: readonly string[] }>;
   readonly startSnapshot: (request: SnapshotBody) => Promise<readonly string[]>;
   readonly snapshots: () => Promise<readonly object[]>;

@@ -309,8 +309,8 @@ export class TableNet {
 
   /** `movable`: a row may be completed from the row that the sink holds under another key. */
   finish(movable: boolean): TableWrites {
-    if (this.#appends) this.#listLetIn();
-    else this.#dropUnusableBases(movable);
+    if (this.#order !== null) this.#listLetIn();
+    else if (!this.#appends) this.#dropUnusableBases(movable);
     const entries = this.#entries;
     const { action, block, row, fresh, moved } = entries;
     const count = (this.#aliveCount = entries.compact());
@@ -358,8 +358,8 @@ export class TableNet {
   }
 
   /**
-   * A target that takes every change as it comes does not say that it lacks the row that a PATCH builds on. If the rules may
-   * have left that row out, its key is read from the source as well.
+   * A stream does not say that its readers lack the row that a PATCH builds on. If the rules may have left that row out, its
+   * key is read from the source as well.
    */
   #listLetIn(): void {
     const { ruled } = this.table;

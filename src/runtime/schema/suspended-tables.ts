@@ -1,10 +1,12 @@
 import { type Clock, timestamp } from "../../core/clock.ts";
 import type { MillraceError } from "../../core/errors.ts";
-import type { SuspendedTable, SuspensionStore, StoredError } from "../../core/contracts/state-store.ts";
+import type { StateStore, StoredError, SuspendedTable, SuspensionStore } from "../../core/contracts/state-store.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import { entry } from "../entry.ts";
-import { CANNOT_WRITE } from "../errors.ts";
+import { TABLE_PAUSED } from "../../core/contracts/status.ts";
+import { CANNOT_WRITE, tablePaused } from "../errors.ts";
 import { ReconnectBackoff } from "../retry.ts";
+import { askAgain, RESUMED } from "../snapshot/snapshots.ts";
 
 interface Suspension {
   readonly table: SuspendedTable;
@@ -62,6 +64,7 @@ export class SuspendedTables {
     await this.#store.suspend(table);
     this.#of(sink).set(tableId, { table, isTried: false, dueMs: this.#dueMs(table) });
     if (isSame) this.#logger.warn({ sink, table: tableId, code }, `${message}; the table stays suspended in this sink`);
+    else if (code === TABLE_PAUSED) this.#logger.warn({ sink, table: tableId }, message);
     else this.#logger.error({ sink, table: tableId, code }, `${message}; the table is suspended in this sink`);
   }
 
@@ -137,4 +140,32 @@ export class SuspendedTables {
 
 function shown({ sink, tableId, error }: SuspendedTable): SuspendedTable {
   return { sink, tableId, error };
+}
+
+/** An operator pauses tables of a sink while no daemon runs. One that the sink can't write stays suspended for that. */
+export async function pauseWhileStopped(
+  { suspensions }: Pick<StateStore, "suspensions">,
+  clock: Clock,
+  sink: string,
+  tableIds: readonly string[],
+): Promise<void> {
+  const suspended = new Set((await suspensions.list()).flatMap((one) => (one.sink === sink ? [one.tableId] : [])));
+  for (const tableId of tableIds.filter((id) => !suspended.has(id))) {
+    const { code, message, hint = null } = tablePaused(tableId);
+    await suspensions.suspend({ sink, tableId, error: { code, message, hint, at: timestamp(clock) } });
+  }
+}
+
+/** The same back. `snapshot`: where it is `none`, nobody else lists what the tables lack. */
+export async function resumeWhileStopped(
+  { suspensions, refills }: Pick<StateStore, "suspensions" | "refills">,
+  snapshot: "initial" | "none",
+  sink: string,
+  tableIds: readonly string[],
+): Promise<void> {
+  const paused = (await suspensions.list()).filter((one) => one.sink === sink && one.error.code === TABLE_PAUSED);
+  const ids = paused.map(({ tableId }) => tableId).filter((id) => tableIds.includes(id));
+  const request = { sink, tableIds: ids, scope: { kind: "table" }, reason: RESUMED, needed: false } as const;
+  if (snapshot === "none") await askAgain(refills, request);
+  await suspensions.reinstate(sink, ids);
 }

@@ -17,6 +17,9 @@ export function snapshotStatus(refill: Refill, error: StoredError | null = null)
   return { id, tableId, sink, scope, reason, needed, state, error, ...progress, createdAt, startedAt, endedAt };
 }
 
+/** Why a table is read that an operator had paused, where tables are not read by themselves. */
+export const RESUMED = "an operator let the table go on";
+
 /** Tables, or a part of each, to be read again for one sink. */
 export interface Again extends Omit<RefillRequest, "tableId"> {
   readonly tableIds: readonly string[];

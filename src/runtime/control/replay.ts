@@ -1,10 +1,10 @@
 /** Dead letters that an operator settles: rows that a target refused are read from the source again, or given up. */
-import type { Clock } from "../core/clock.ts";
-import type { DeadLetter, LetterChange, StateStore } from "../core/contracts/state-store.ts";
-import type { News } from "../core/news.ts";
-import { keyShape } from "../core/model/row-id.ts";
-import type { TableVersion } from "../core/model/schema.ts";
-import { entry } from "./entry.ts";
+import type { Clock } from "../../core/clock.ts";
+import type { DeadLetter, LetterChange, StateStore } from "../../core/contracts/state-store.ts";
+import type { News } from "../../core/news.ts";
+import { keyShape } from "../../core/model/row-id.ts";
+import type { TableVersion } from "../../core/model/schema.ts";
+import { entry } from "../entry.ts";
 
 /** Which letters are meant: these, or (null) all that wait; `sink`: of this sink only. */
 export interface LetterChoice {

@@ -1,20 +1,18 @@
-import { deadline, timestamp } from "../core/clock.ts";
-import type { LogHealth } from "../core/contracts/log-admin.ts";
-import { NOT_COUNTED, type SourceCounter } from "../core/contracts/source-counters.ts";
-import type { Position } from "../core/model/position.ts";
-import type { Positions } from "../core/contracts/positions.ts";
-import { type DeadLetter, isStubborn } from "../core/contracts/state-store.ts";
-import type { PipelineStatus, SinkStatus, SnapshotStatus, SourceStatus } from "../core/contracts/status.ts";
-import type { Logger } from "../core/contracts/telemetry.ts";
+import { deadline, timestamp } from "../../core/clock.ts";
+import type { LogHealth } from "../../core/contracts/log-admin.ts";
+import type { Position } from "../../core/model/position.ts";
+import { type DeadLetter, isStubborn, type SuspendedTable } from "../../core/contracts/state-store.ts";
+import { type PipelineStatus, type SnapshotStatus, TABLE_PAUSED } from "../../core/contracts/status.ts";
+import type { Logger } from "../../core/contracts/telemetry.ts";
 import { chosenLetters, DISCARD, type LetterChoice, replay, type Replayed } from "./replay.ts";
-import { notAsked, noSuchLetter, noSuchSink, noSuchTable, tooManyQueries } from "./errors.ts";
+import { historyNotPaused, notAsked, noSuchLetter, noSuchSink, noSuchTable, tooManyQueries } from "../errors.ts";
 import { LagClock } from "./lag.ts";
-import { encodeMark } from "./stream/marks.ts";
-import type { Pipeline } from "./pipeline.ts";
-import { keepWithin, type KeptLogPolicy } from "./stream/kept-log.ts";
-import type { GoneBack } from "./stream/rewind.ts";
-import type { SinkRunner } from "./apply/sink-runner.ts";
-import { cancelRefill, isRunning, tryCondition } from "./snapshot/snapshots.ts";
+import { bytesBetween, statusOf } from "./status.ts";
+import { encodeMark } from "../stream/marks.ts";
+import type { Pipeline } from "../pipeline.ts";
+import { keepWithin, type KeptLogPolicy } from "../stream/kept-log.ts";
+import type { SinkRunner } from "../apply/sink-runner.ts";
+import { cancelRefill, tryCondition } from "../snapshot/snapshots.ts";
 
 export interface SnapshotRequest {
   /** Sinks to fill; empty: all. */
@@ -81,63 +79,13 @@ export class Control {
   }
 
   async status(): Promise<PipelineStatus> {
-    const { source, state, gate, position, acknowledged, phase, runners, copyProgress, sourceError, goneBack } =
-      this.#pipeline;
-    const letters = await state.deadLetters.counts();
-    const nowMs = this.#pipeline.clock.now();
-    const spell = (commit: bigint | undefined) => (commit === undefined ? null : source.positions.format(commit));
-    return {
+    return await statusOf(this.#pipeline, {
       name: this.#name,
-      phase,
-      source: {
-        kind: source.kind,
-        up: sourceError === null && this.#health !== null && this.#lag.isFresh(nowMs),
-        position: spell(position?.commit),
-        acknowledged: spell(acknowledged?.commit),
-        lagBytes: bytesBetween(source.positions, position?.commit ?? null, this.#lag.tip),
-        lagSeconds: position === null ? null : this.#lag.seconds(position.commit, nowMs),
-        ...healthOrNull(this.#health),
-        retainedBytesMax: this.#retention?.byteCountMax ?? null,
-        error: sourceError,
-        needsPerson: this.#pipeline.sourceNeedsPerson,
-        goneBack: goneBack === null ? null : { ...goneBack, until: source.positions.format(goneBack.until.commit) },
-        copy: copyProgress,
-      },
-      sinks: runners.map((runner) => this.#sinkStatus(runner, goneBack, letters.get(runner.name) ?? 0, nowMs)),
-      tables: {
-        captured: gate.tables.length,
-        aside: [...gate.suspended].map(([table, error]) => ({ table, error })),
-        refused: gate.refused.map(({ id, reason, fix }) => ({ table: id, reason, fix })),
-        unreadable: this.#pipeline.unreadable,
-        suspended: this.#pipeline.suspendedTables.map(({ tableId, ...rest }) => ({ table: tableId, ...rest })),
-      },
-      refills: this.#pipeline.unfinishedRefills,
-      snapshots: (await this.#pipeline.snapshots(false)).filter(isRunning),
-      daemon: { pid: process.pid, startedAt: this.#startedAt },
-    };
-  }
-
-  #sinkStatus(runner: SinkRunner, goneBack: GoneBack | null, deadLetters: number, nowMs: number): SinkStatus {
-    // Until a moved sink has begun at its new place, it holds what it held before.
-    const { covered } = runner.isMoved ? runner.worker : runner.standing;
-    const sharesStream = runner.state === "streaming" && !runner.catchingUp;
-    const isWaitedFor = goneBack?.sinks.includes(runner.name) === true;
-    const snapshotting = runner.state === "streaming" && this.#pipeline.phase === "snapshot";
-    return {
-      name: runner.name,
-      kind: runner.worker.sink.kind,
-      state: snapshotting ? "snapshot" : runner.state,
-      position: covered === null ? null : this.#pipeline.source.positions.format(covered.commit),
-      lagSeconds: covered === null ? null : this.#lag.seconds(covered.commit, nowMs),
-      lagBytes: bytesBetween(this.#pipeline.source.positions, covered?.commit ?? null, this.#lag.tip),
-      deadLetters,
-      error: runner.error,
-      needsPerson: runner.needsPerson,
-      isMoved: runner.isMoved,
-      catchingUp: runner.catchingUp || isWaitedFor,
-      waitsFor: goneBack !== null && sharesStream && !isWaitedFor ? goneBack.sinks : [],
-      ...(runner.worker.sink.engine === undefined ? {} : { deadRows: runner.worker.sink.engine.deadRows }),
-    };
+      startedAt: this.#startedAt,
+      health: this.#health,
+      lag: this.#lag,
+      retainedBytesMax: this.#retention?.byteCountMax ?? null,
+    });
   }
 
   /** How far a sink is behind, for people. */
@@ -176,19 +124,34 @@ export class Control {
         return [`sink ${name} is ${state}${error === null ? "" : `: ${error.code}${needs(needsPerson)}`}`];
       }),
       ...[...gate.suspended].map(([table, { code }]) => `table ${table} is suspended: ${code}`),
-      ...this.#pipeline.suspendedTables.map(
-        ({ tableId, sink, error }) => `table ${tableId} is suspended in sink ${sink}: ${error.code}`,
-      ),
+      ...this.#pipeline.suspendedTables
+        .filter(isNotPaused)
+        .map(({ tableId, sink, error }) => `table ${tableId} is suspended in sink ${sink}: ${error.code}`),
       ...unreadable.map(({ table, error }) => `table ${table} can't be read: ${error.code}`),
     ];
   }
 
-  async pause(sink: string | null): Promise<void> {
-    for (const runner of this.#chosen(sink)) await runner.pause();
+  /** One sink or all (null): as a whole, or, if `tables` has any, these tables alone. */
+  async pause(sink: string | null, tables: readonly string[] = []): Promise<void> {
+    this.#expectTables(tables);
+    const runners = this.#chosen(sink);
+    if (tables.length === 0) for (const runner of runners) await runner.pause();
+    const takers = runners.filter(({ name }) => this.#pipeline.tablesOf(name).some((id) => tables.includes(id)));
+    for (const { name, worker } of takers) if (worker.sink.form === "history") throw historyNotPaused(name);
+    for (const { name } of takers) await this.#pipeline.pauseIn(name, tables);
   }
 
-  async resume(sink: string | null): Promise<void> {
-    for (const runner of this.#chosen(sink)) await runner.resume();
+  async resume(sink: string | null, tables: readonly string[] = []): Promise<void> {
+    this.#expectTables(tables);
+    for (const runner of this.#chosen(sink)) {
+      if (tables.length === 0) await runner.resume();
+      else await this.#pipeline.resumeIn(runner.name, tables);
+    }
+  }
+
+  #expectTables(ids: readonly string[]): void {
+    const { gate } = this.#pipeline;
+    for (const id of ids) if (gate.table(id) === undefined && !gate.suspended.has(id)) throw noSuchTable(id);
   }
 
   /** For sinks whose engines run in this process: the memory that the engine itself reports. */
@@ -221,7 +184,7 @@ export class Control {
     const runners =
       request.sinks.length === 0 ? this.#pipeline.runners : request.sinks.flatMap((name) => this.#chosen(name));
     const ids = request.tables.length === 0 ? gate.tables.map((table) => table.id) : request.tables;
-    for (const id of ids) if (gate.table(id) === undefined && !gate.suspended.has(id)) throw noSuchTable(id);
+    this.#expectTables(ids);
     const read = ids.flatMap((id) => gate.table(id) ?? []);
     if (request.where !== null) await tryCondition(this.#pipeline.clock, source.rows, read, request.where);
     await this.#pipeline.reinstate(ids);
@@ -386,16 +349,6 @@ export class Control {
   }
 }
 
-function bytesBetween(positions: Positions, from: bigint | null, to: bigint | null): number | null {
-  if (from === null || to === null) return null;
-  if (to <= from) return 0;
-  return positions.distance(from, to);
-}
-
-function healthOrNull(
-  health: LogHealth | null,
-): Pick<SourceStatus, "retainedBytes" | "safeBytes" | "safeSeconds" | "warnings" | "hints" | SourceCounter> {
-  if (health === null) return { retainedBytes: null, safeBytes: null, safeSeconds: null, warnings: [], ...NOT_COUNTED };
-  const { retainedBytes, safeBytes, safeSeconds = null, warnings, hints = [], counts } = health;
-  return { retainedBytes, safeBytes, safeSeconds, warnings, hints, ...NOT_COUNTED, ...counts };
+function isNotPaused({ error }: SuspendedTable): boolean {
+  return error.code !== TABLE_PAUSED;
 }

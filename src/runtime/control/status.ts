@@ -1,0 +1,100 @@
+import type { LogHealth } from "../../core/contracts/log-admin.ts";
+import type { Positions } from "../../core/contracts/positions.ts";
+import { NOT_COUNTED, type SourceCounter } from "../../core/contracts/source-counters.ts";
+import type { PipelineStatus, SinkStatus, SourceStatus } from "../../core/contracts/status.ts";
+import type { SinkRunner } from "../apply/sink-runner.ts";
+import type { Pipeline } from "../pipeline.ts";
+import { isRunning } from "../snapshot/snapshots.ts";
+import type { LagClock } from "./lag.ts";
+
+/** What the daemon knows of its source and itself beside the pipeline. */
+export interface Looked {
+  readonly name: string;
+  readonly startedAt: string;
+  /** Null: the source did not tell at the last look. */
+  readonly health: LogHealth | null;
+  readonly lag: LagClock;
+  /** How much log the source may keep; null: any amount. */
+  readonly retainedBytesMax: number | null;
+}
+
+export async function statusOf(
+  pipeline: Pipeline,
+  { name, startedAt, health, lag, retainedBytesMax }: Looked,
+): Promise<PipelineStatus> {
+  const { source, state, gate, position, acknowledged, phase, runners, copyProgress, sourceError, goneBack } = pipeline;
+  const letters = await state.deadLetters.counts();
+  const nowMs = pipeline.clock.now();
+  const spell = (commit: bigint | undefined) => (commit === undefined ? null : source.positions.format(commit));
+  return {
+    name,
+    phase,
+    source: {
+      kind: source.kind,
+      up: sourceError === null && health !== null && lag.isFresh(nowMs),
+      position: spell(position?.commit),
+      acknowledged: spell(acknowledged?.commit),
+      lagBytes: bytesBetween(source.positions, position?.commit ?? null, lag.tip),
+      lagSeconds: position === null ? null : lag.seconds(position.commit, nowMs),
+      ...healthOrNull(health),
+      retainedBytesMax,
+      error: sourceError,
+      needsPerson: pipeline.sourceNeedsPerson,
+      goneBack: goneBack === null ? null : { ...goneBack, until: source.positions.format(goneBack.until.commit) },
+      copy: copyProgress,
+    },
+    sinks: runners.map((runner) => sinkStatus(runner, { pipeline, lag, deadLetters: letters.get(runner.name) ?? 0 })),
+    tables: {
+      captured: gate.tables.length,
+      aside: [...gate.suspended].map(([table, error]) => ({ table, error })),
+      refused: gate.refused.map(({ id, reason, fix }) => ({ table: id, reason, fix })),
+      unreadable: pipeline.unreadable,
+      suspended: pipeline.suspendedTables.map(({ tableId, ...rest }) => ({ table: tableId, ...rest })),
+    },
+    refills: pipeline.unfinishedRefills,
+    snapshots: (await pipeline.snapshots(false)).filter(isRunning),
+    daemon: { pid: process.pid, startedAt: startedAt },
+  };
+}
+
+function sinkStatus(
+  runner: SinkRunner,
+  { pipeline, lag, deadLetters }: Pick<Looked, "lag"> & { readonly pipeline: Pipeline; readonly deadLetters: number },
+): SinkStatus {
+  const { goneBack, phase } = pipeline;
+  const { positions } = pipeline.source;
+  // Until a moved sink has begun at its new place, it holds what it held before.
+  const { covered } = runner.isMoved ? runner.worker : runner.standing;
+  const sharesStream = runner.state === "streaming" && !runner.catchingUp;
+  const isWaitedFor = goneBack?.sinks.includes(runner.name) === true;
+  const snapshotting = runner.state === "streaming" && phase === "snapshot";
+  return {
+    name: runner.name,
+    kind: runner.worker.sink.kind,
+    state: snapshotting ? "snapshot" : runner.state,
+    position: covered === null ? null : positions.format(covered.commit),
+    lagSeconds: covered === null ? null : lag.seconds(covered.commit, pipeline.clock.now()),
+    lagBytes: bytesBetween(positions, covered?.commit ?? null, lag.tip),
+    deadLetters,
+    error: runner.error,
+    needsPerson: runner.needsPerson,
+    isMoved: runner.isMoved,
+    catchingUp: runner.catchingUp || isWaitedFor,
+    waitsFor: goneBack !== null && sharesStream && !isWaitedFor ? goneBack.sinks : [],
+    ...(runner.worker.sink.engine === undefined ? {} : { deadRows: runner.worker.sink.engine.deadRows }),
+  };
+}
+
+export function bytesBetween(positions: Positions, from: bigint | null, to: bigint | null): number | null {
+  if (from === null || to === null) return null;
+  if (to <= from) return 0;
+  return positions.distance(from, to);
+}
+
+function healthOrNull(
+  health: LogHealth | null,
+): Pick<SourceStatus, "retainedBytes" | "safeBytes" | "safeSeconds" | "warnings" | "hints" | SourceCounter> {
+  if (health === null) return { retainedBytes: null, safeBytes: null, safeSeconds: null, warnings: [], ...NOT_COUNTED };
+  const { retainedBytes, safeBytes, safeSeconds = null, warnings, hints = [], counts } = health;
+  return { retainedBytes, safeBytes, safeSeconds, warnings, hints, ...NOT_COUNTED, ...counts };
+}
