@@ -174,9 +174,13 @@ function unknown(table: string): TableView {
 function statesOf({ tables }: StatusDocument): ReadonlyMap<string, string> {
   return new Map([
     ...tables.unreadable.map(({ table }) => [table, "can't be read"] as const),
-    ...tables.suspended.map(({ table, sink, error }) => {
-      return [table, `${error.code === TABLE_PAUSED ? PAUSED : "suspended in "}${sink}`] as const;
-    }),
+    ...Array.from(
+      Map.groupBy(tables.suspended, ({ table }) => table),
+      ([table, found]) => {
+        const how = found.every(({ error }) => error.code === TABLE_PAUSED) ? PAUSED : "suspended in ";
+        return [table, how + found.map(({ sink }) => sink).join(", ")] as const;
+      },
+    ),
     ...tables.aside.map(({ table }) => [table, "suspended"] as const),
   ]);
 }
