@@ -10,15 +10,16 @@ const PARSE = 0x50; // P
 const BIND = 0x42; // B
 const EXECUTE = 0x45; // E
 const SYNC = 0x53; // S
-const COPY_DATA = 0x64; // d
-const COPY_DONE = 0x63; // c
+export const COPY_DATA = 0x64; // d
+export const COPY_DONE = 0x63; // c
 
 /** Larger frames gain nothing; smaller ones cost the server a call each. */
 const COPY_FRAME_BYTES = 64 * 1024;
 /** A buffer that one huge row has enlarged is released. */
 const KEPT_BYTES_MAX = 16 * 1024 * 1024;
 
-const COPY_HEADER = Buffer.concat([Buffer.from("PGCOPY\n\xff\r\n\0", "latin1"), Buffer.alloc(8)]);
+/** Signature, flags and extension of a binary COPY. */
+export const COPY_HEADER = Buffer.concat([Buffer.from("PGCOPY\n\xff\r\n\0", "latin1"), Buffer.alloc(8)]);
 
 /** Builds the bytes of one write. Reused; call `reset` before each use. */
 export class Frames {
