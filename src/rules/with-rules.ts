@@ -143,7 +143,7 @@ function ruledRaw(raw: RawRows): RawRows {
   return {
     form: raw.form,
     sessionCountMax: raw.sessionCountMax,
-    parts: async (table, signal) => (table.ruled === undefined ? await raw.parts(table, signal) : null),
+    table: async (table, signal) => (table.ruled === undefined ? await raw.table(table, signal) : null),
   };
 }
 

@@ -2,7 +2,14 @@
 import type { Clock } from "../../core/clock.ts";
 import { failpoint } from "../../core/failpoint.ts";
 import type { TableVersion } from "../../core/model/schema.ts";
-import type { RawPart, RawWork, RawWriter, TargetRawRows } from "../../core/contracts/raw/raw-copy.ts";
+import type {
+  RawColumn,
+  RawReader,
+  RawTable,
+  RawWork,
+  RawWriter,
+  TargetRawRows,
+} from "../../core/contracts/raw/raw-copy.ts";
 import type { Logger } from "../../core/contracts/telemetry.ts";
 import type { SinkWorker } from "../apply/sink-worker.ts";
 import { type CopyRun, Receipts } from "../apply/work.ts";
@@ -28,12 +35,13 @@ export async function copyRaw(
   if (copy.raw === undefined || worker === undefined || workers.length > 1) return "decode";
   if (worker.sink.raw?.form !== copy.raw.form) return "decode";
   const { sessionCountMax } = copy.raw;
-  const found = await copy.raw.parts(table, signal);
-  if (found === null) return "decode";
+  const rows = await copy.raw.table(table, signal);
+  if (rows === null) return "decode";
   const receipts = new Receipts(1);
   let isDecoded = false;
   const run: CopyRun = async (target, onRows, stepSignal) => {
-    if (target.columns(table) === null) {
+    const columns = target.columns(table);
+    if (columns === null) {
       logger.debug({ table: table.id }, "the table's types need decoding");
       isDecoded = true;
       return "unsuitable";
@@ -45,11 +53,13 @@ export async function copyRaw(
       progress.rowsRead += count;
       onRows(count);
     };
-    const lanes = { clock, target, waiting: [...found], onPart, logger };
-    const work = { table, version, commitTimeUs: BigInt(clock.now()) * 1000n };
+    const waiting = Array.from({ length: rows.partCount }, (_, i) => i);
+    const open = async (): Promise<Sessions> => await openBoth(target, rows, columns, until);
+    const stamp = { table, version, commitTimeUs: BigInt(clock.now()) * 1000n };
     try {
-      await allLanes(lanes, work, Math.min(sessionCountMax, found.length), until);
-      logger.info({ table: table.id, rows: rowCount, parts: found.length }, "table copied undecoded");
+      const lanes = { clock, open, stamp, waiting, onPart, logger };
+      await allLanes(lanes, Math.min(sessionCountMax, rows.partCount), until);
+      logger.info({ table: table.id, rows: rowCount, parts: rows.partCount }, "table copied undecoded");
       return "copied";
     } catch (error) {
       until.throwIfAborted();
@@ -64,25 +74,50 @@ export async function copyRaw(
   return "copied";
 }
 
+/** A session at the source and one at the sink. */
+interface Sessions {
+  readonly reader: RawReader;
+  readonly writer: RawWriter;
+}
+
+async function openBoth(
+  target: TargetRawRows,
+  rows: RawTable,
+  columns: readonly RawColumn[],
+  signal: AbortSignal,
+): Promise<Sessions> {
+  const reader = await rows.reader(columns, signal);
+  try {
+    return { reader, writer: await target.writer(signal) };
+  } catch (error) {
+    reader.close();
+    throw error;
+  }
+}
+
+function close({ reader, writer }: Sessions): void {
+  reader.close();
+  writer.close();
+}
+
 interface Lanes {
   readonly clock: Clock;
-  readonly target: TargetRawRows;
+  readonly open: () => Promise<Sessions>;
+  readonly stamp: Omit<RawWork, "read">;
   /** Parts that no lane has taken. */
-  readonly waiting: RawPart[];
+  readonly waiting: number[];
   readonly onPart: (rowCount: number) => void;
   readonly logger: Logger;
 }
 
-type TableWork = Omit<RawWork, "part">;
-
 /** Rejects with the first failure, when every lane has ended. */
-async function allLanes(lanes: Lanes, work: TableWork, count: number, signal: AbortSignal): Promise<void> {
+async function allLanes(lanes: Lanes, count: number, signal: AbortSignal): Promise<void> {
   const stop = new AbortController();
   const until = AbortSignal.any([signal, stop.signal]);
   const failures: unknown[] = [];
   const one = async (): Promise<void> => {
     try {
-      await oneLane(lanes, work, until);
+      await oneLane(lanes, until);
     } catch (error) {
       failures.push(error);
       stop.abort();
@@ -92,33 +127,33 @@ async function allLanes(lanes: Lanes, work: TableWork, count: number, signal: Ab
   if (failures.length > 0) throw failures[0];
 }
 
-/** One session of the sink, which is opened again after a failure. */
-async function oneLane(lanes: Lanes, work: TableWork, signal: AbortSignal): Promise<void> {
-  const { clock, target, waiting, onPart, logger } = lanes;
-  const open: { writer: RawWriter | null } = { writer: null };
+/** Sessions that take one part after the other; after a failure they are opened again. */
+async function oneLane({ clock, open, stamp, waiting, onPart, logger }: Lanes, signal: AbortSignal): Promise<void> {
+  const held: { sessions: Sessions | null } = { sessions: null };
   const onRetry = (error: unknown): void => {
-    logger.warn({ table: work.table.id, error }, "a part of the copy failed and is retried");
+    logger.warn({ table: stamp.table.id, error }, "a part of the copy failed and is retried");
   };
   try {
     for (let part = waiting.shift(); part !== undefined; part = waiting.shift()) {
-      const own = { ...work, part };
+      const own = part;
       let rowCount = 0;
       // Until its commit a part has left nothing, so it can be tried again.
       const write = async (): Promise<void> => {
-        open.writer ??= await target.writer(signal);
+        const sessions = (held.sessions ??= await open());
         try {
-          rowCount = await open.writer.write(own, signal);
+          const read: RawWork["read"] = (taker, until) => sessions.reader.read(own, taker, until);
+          rowCount = await sessions.writer.write({ ...stamp, read }, signal);
         } catch (error) {
-          open.writer.close();
-          open.writer = null;
+          close(sessions);
+          held.sessions = null;
           throw error;
         }
       };
       await retryStep(clock, write, onRetry, signal);
-      await open.writer?.commit(signal);
+      await held.sessions?.writer.commit(signal);
       onPart(rowCount);
     }
   } finally {
-    open.writer?.close();
+    if (held.sessions !== null) close(held.sessions);
   }
 }

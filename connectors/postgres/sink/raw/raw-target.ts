@@ -65,10 +65,9 @@ class PostgresRawWriter implements RawWriter {
     this.#turn = turn;
   }
 
-  async write({ table, part, version, commitTimeUs }: RawWork, signal: AbortSignal): Promise<number> {
+  async write({ table, read, version, commitTimeUs }: RawWork, signal: AbortSignal): Promise<number> {
     const { targets, fence } = this.#parts;
     const target = targets.get(table);
-    const columns = rawColumns(table, target.forms) ?? [];
     const sourceStop = new AbortController();
     let failure: unknown;
     let rows: StampedRows | undefined;
@@ -81,7 +80,7 @@ class PostgresRawWriter implements RawWriter {
         sourceStop.abort();
       });
       rows = new StampedRows(copy, binaryStamp(version, commitTimeUs), target.columnCount);
-      await part.read(columns, rows, AbortSignal.any([signal, sourceStop.signal]));
+      await read(rows, AbortSignal.any([signal, sourceStop.signal]));
       await rows.finish();
       failpoint("postgres-sink.part-written");
       return rows.rowCount;

@@ -1,5 +1,5 @@
 /** Parts of large tables, as rows of a binary COPY that are not decoded: see core's raw copy. */
-import type { RawColumn, RawPart, RawRows, RawTaker } from "../../../../src/core/contracts/raw/raw-copy.ts";
+import type { RawColumn, RawReader, RawRows, RawTable, RawTaker } from "../../../../src/core/contracts/raw/raw-copy.ts";
 import type { TableVersion } from "../../../../src/core/model/schema.ts";
 import { CELL_BINARY, CELL_TEXT } from "../../../../src/core/model/tuple.ts";
 import { quoteLiteral, quoteTable } from "../../quote.ts";
@@ -39,44 +39,61 @@ export class SnapshotRawRows implements RawRows {
     this.#closed = closed;
   }
 
-  async parts(table: TableVersion, signal: AbortSignal): Promise<readonly RawPart[] | null> {
+  async table(table: TableVersion, signal: AbortSignal): Promise<RawTable | null> {
     const name = quoteLiteral(quoteTable(table.schema, table.table));
-    const found = await this.#context.database.rows<{ bytes: string; pages: string }>(
+    const [size] = await this.#context.database.rows<{ bytes: string; pages: string }>(
       `looking at the size of ${table.id}`,
       sizeSql(name),
       [],
       AbortSignal.any([signal, this.#closed]),
     );
-    const bytes = Number(found[0]?.bytes ?? 0);
+    const bytes = Number(size?.bytes ?? 0);
     if (bytes < TABLE_BYTES_MIN) return null;
-    const ranges = rangesOf(bytes, Number(found[0]?.pages ?? 0), this.sessionCountMax);
-    return ranges.map((pages) => ({
-      read: async (columns, taker, until) => await this.#read({ table, pages, columns }, taker, until),
-    }));
+    const ranges = rangesOf(bytes, Number(size?.pages ?? 0), this.sessionCountMax);
+    return {
+      partCount: ranges.length,
+      reader: async (columns, until) => await this.#reader({ table, ranges, columns }, until),
+    };
   }
 
-  async #read({ table, pages, columns }: Range, taker: RawTaker, signal: AbortSignal): Promise<void> {
-    const stop = new AbortController();
-    const until = AbortSignal.any([signal, this.#closed, stop.signal]);
-    using wire = await Wire.open(this.#context.database, until);
-    const live = await enterSnapshot(wire, table, this.#snapshot, until);
-    const kinds = Uint8Array.from(columns, (form) => (form === "binary" ? CELL_BINARY : CELL_TEXT));
-    const sql = `COPY (SELECT ${copyList(live.columns, kinds)} FROM ${live.sql}${within(pages)}) TO STDOUT (FORMAT binary)`;
-    const onRow = rowsOfCopy((bytes, start, end) => {
-      if (taker.take(bytes, start, end)) return true;
-      taker.room().then(
-        () => wire.resume(),
-        () => stop.abort(),
-      );
-      return false;
-    });
-    await wire.run(`copying ${table.id}`, sql, onRow, until);
+  async #reader({ table, ranges, columns }: Cut, signal: AbortSignal): Promise<RawReader> {
+    const closed = this.#closed;
+    const until = AbortSignal.any([signal, closed]);
+    const wire = await Wire.open(this.#context.database, until);
+    try {
+      const live = await enterSnapshot(wire, table, this.#snapshot, until);
+      const kinds = Uint8Array.from(columns, (form) => (form === "binary" ? CELL_BINARY : CELL_TEXT));
+      const select = `SELECT ${copyList(live.columns, kinds)} FROM ${live.sql}`;
+      return {
+        read: async (part, taker, stop) =>
+          await copyRows(wire, `${select}${within(ranges[part]!)}`, taker, AbortSignal.any([stop, closed])),
+        close: () => wire[Symbol.dispose](),
+      };
+    } catch (error) {
+      wire[Symbol.dispose]();
+      throw error;
+    }
   }
 }
 
-interface Range {
+async function copyRows(wire: Wire, select: string, taker: RawTaker, signal: AbortSignal): Promise<void> {
+  const refused = new AbortController();
+  const onRow = rowsOfCopy((bytes, start, end) => {
+    if (taker.take(bytes, start, end)) return true;
+    taker.room().then(
+      () => wire.resume(),
+      () => refused.abort(),
+    );
+    return false;
+  });
+  const until = AbortSignal.any([signal, refused.signal]);
+  await wire.run("copying rows", `COPY (${select}) TO STDOUT (FORMAT binary)`, onRow, until);
+}
+
+/** A table that is cut into parts. */
+interface Cut {
   readonly table: TableVersion;
-  readonly pages: Pages;
+  readonly ranges: readonly Pages[];
   readonly columns: readonly RawColumn[];
 }
 

@@ -10,18 +10,23 @@ export type RawColumn = "binary" | "text";
 /** What a source can give of a first copy. */
 export interface RawRows {
   readonly form: string;
-  /** How many parts may be read at once. */
+  /** How many sessions may read one table at once. */
   readonly sessionCountMax: number;
-  /**
-   * The parts of a table; together they have each row of the copy once, and they may be read in any order. Null: the
-   * table is too small for sessions of its own, or it can't be read in this form.
-   */
-  parts(table: TableVersion, signal: AbortSignal): Promise<readonly RawPart[] | null>;
+  /** Null: the table is too small for sessions of its own. */
+  table(table: TableVersion, signal: AbortSignal): Promise<RawTable | null>;
 }
 
-export interface RawPart {
-  /** Gives all rows of the part to `taker`. After a failure the part may be read again, from its start. */
-  read(columns: readonly RawColumn[], taker: RawTaker, signal: AbortSignal): Promise<void>;
+/** A table in parts, which may be read in any order; together they have each row of the copy once. */
+export interface RawTable {
+  readonly partCount: number;
+  /** A session in the copy's snapshot. Fails if the copy can't show the table as it was. */
+  reader(columns: readonly RawColumn[], signal: AbortSignal): Promise<RawReader>;
+}
+
+export interface RawReader {
+  /** Gives all rows of a part to `taker`, one part at a time. After a failure only `close` may be called. */
+  read(part: number, taker: RawTaker, signal: AbortSignal): Promise<void>;
+  close(): void;
 }
 
 export interface RawTaker {
@@ -62,7 +67,8 @@ export interface RawWriter {
 
 export interface RawWork {
   readonly table: TableVersion;
-  readonly part: RawPart;
+  /** Gives the rows of the part. */
+  readonly read: (taker: RawTaker, signal: AbortSignal) => Promise<void>;
   /** The version and commit time of each row. */
   readonly version: bigint;
   readonly commitTimeUs: bigint;
