@@ -1,11 +1,13 @@
 /** Both ends of a raw copy: the parts of a table at the source, and the sessions that write them at the target. */
+import { setTimeout as delay } from "node:timers/promises";
 import { expect, onTestFinished, test } from "vitest";
 import { parsePostgresUrl } from "../../connectors/postgres/client/url.ts";
 import { PostgresSink } from "../../connectors/postgres/sink/sink.ts";
 import { rangesOf } from "../../connectors/postgres/source/snapshot/raw-rows.ts";
 import type { RawTable, RawTaker, RawWork } from "../../src/core/contracts/raw/raw-copy.ts";
 import type { FirstCopy } from "../../src/core/contracts/log-admin.ts";
-import { findMillraceError } from "../../src/core/errors.ts";
+import { abortOf } from "../../src/core/clock.ts";
+import { abortedError, findMillraceError } from "../../src/core/errors.ts";
 import { timeout } from "../conformance/stage.ts";
 import { firstVersion, tableVersion } from "../support/blocks.ts";
 import { LARGE } from "../support/large-tables.ts";
@@ -140,12 +142,13 @@ function workOf(ids: readonly number[], email = "a@b"): RawWork {
   return { table: people, read, version: 7n, commitTimeUs: 1_700_000_000_123_456n };
 }
 
-async function opened(url: string, lease = 1): Promise<PostgresSink> {
+async function opened(url: string, lease = 1, silenceMs = 15_000): Promise<PostgresSink> {
   const sink = new PostgresSink({
     name: "replica",
     progressName: "shop/replica",
     address: parsePostgresUrl(url),
     schema: undefined,
+    silenceMs,
   });
   onTestFinished(() => sink.close());
   await sink.open(lease, timeout());
@@ -234,4 +237,34 @@ test("if the answer to a commit is lost, the sink goes on behind it, whatever be
     again.close();
   }
   expect(await idsIn(database)).toEqual(expect.arrayContaining([11, 12]));
+});
+
+test("a session that waits for a slow source is kept, one whose target is silent is given up", async () => {
+  const silenceMs = 100;
+  await using database = await freshDatabase();
+  await using proxy = await tcpProxy(database.url);
+  const sink = await opened(proxy.url(database.url), 1, silenceMs);
+  const writer = await sink.raw.writer(timeout());
+  const { read: first } = workOf([1]);
+  const { read: second, ...work } = workOf([2]);
+  const slowly: RawWork["read"] = async (taker, signal) => {
+    await first(taker, signal);
+    await delay(silenceMs * 5);
+    await second(taker, signal);
+  };
+  expect(await writer.write({ ...work, read: slowly }, timeout())).toBe(2);
+  await writer.commit(timeout());
+
+  const unending: RawWork["read"] = async (taker, signal) => {
+    proxy.stall();
+    const bytes = row(3, "x".repeat(1_000_000));
+    while (!signal.aborted) {
+      if (!taker.take(bytes, 0, bytes.length)) await Promise.race([taker.room(), abortOf(signal)]);
+    }
+    throw abortedError(signal);
+  };
+  await expect(writer.write({ ...work, read: unending }, timeout())).rejects.toMatchObject({ kind: "retryable" });
+  await proxy.resume();
+  await sink.open(1, timeout());
+  expect(await idsIn(database)).toEqual([1, 2]);
 });

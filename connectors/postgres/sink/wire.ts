@@ -10,8 +10,8 @@ const PARSE = 0x50; // P
 const BIND = 0x42; // B
 const EXECUTE = 0x45; // E
 const SYNC = 0x53; // S
-export const COPY_DATA = 0x64; // d
-export const COPY_DONE = 0x63; // c
+const COPY_DATA = 0x64; // d
+const COPY_DONE = 0x63; // c
 
 /** Larger frames gain nothing; smaller ones cost the server a call each. */
 const COPY_FRAME_BYTES = 64 * 1024;
