@@ -3,20 +3,25 @@
  * if it had been decoded, and a table whose cells are needed is decoded.
  */
 import { expect, test } from "vitest";
-import { EDGE_TYPES, edgeValues } from "../support/postgres-edge-values.ts";
+import { ServiceUnavailableError } from "../../scripts/services/service.ts";
+import { createFreshDatabase } from "../support/fresh-database.ts";
+import { EDGE_TYPES, edgeValues, edgeValuesOf } from "../support/postgres-edge-values.ts";
+import type { Values } from "../support/postgres-round-trip.ts";
 import { FURTHER_TYPES, furtherValues } from "../support/postgres-further-values.ts";
 import { LARGE, undecodedTables } from "../support/large-tables.ts";
 import { Installation } from "../support/daemon-process.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
-import { type FreshDatabase, freshDatabase } from "../support/services.ts";
+import { type FreshDatabase, freshDatabase, ownPostgres } from "../support/services.ts";
 import { SinkSet } from "../support/sink-set.ts";
+
+const OLDEST = 14;
 
 /** Their bytes hold oids or depend on a setting, or only the server can parse their text. */
 const DECODED =
-  /^(mood\[\]|pair\[\]|jsonpath|tsquery|xml|money|money\[\]|positive\[\]|money_amount\[\]|nested\[\]|corners|.*\b(pg|txid)_snapshot|"?\w+"?\[\]\[\])$/;
+  /^(mood\[\]|pair\[\]|jsonpath|tsquery|xml|money|money\[\]|positive\[\]|money_amount\[\]|nested\[\]|corners|(pg|txid)_snapshot)$/;
 
-async function fill(source: FreshDatabase, table: string, isDecoded: boolean): Promise<void> {
-  const values = [...edgeValues, ...furtherValues].filter(([native]) => DECODED.test(native) === isDecoded);
+async function fill(source: FreshDatabase, table: string, all: Values, isDecoded: boolean): Promise<void> {
+  const values = all.filter(([native]) => DECODED.test(native) === isDecoded);
   const columns = values.map(([native], i) => `c${i} ${native}`).join(", ");
   await source.query(`create table ${table} (id int primary key, ${columns}, ${LARGE.column})`);
   await source.query(LARGE.external(table));
@@ -36,11 +41,28 @@ async function fill(source: FreshDatabase, table: string, isDecoded: boolean): P
 test("the types of which the other server has the same are not decoded, the others are", async () => {
   const prepare = async (source: FreshDatabase): Promise<void> => {
     await source.query(`${EDGE_TYPES}; ${FURTHER_TYPES}`);
-    await fill(source, "same", false);
-    await fill(source, "other", true);
+    const all = [...edgeValues, ...furtherValues];
+    await fill(source, "same", all, false);
+    await fill(source, "other", all, true);
   };
   await using pipeline = await RunningPipeline.start(prepare, { kinds: ["postgres"] });
   await pipeline.expectEqual(["same", "other"]);
+  expect(undecodedTables(pipeline)).toEqual(["public.same"]);
+});
+
+test("the same from the oldest Postgres to this one", { tags: "long" }, async ({ skip }) => {
+  const server = await ownPostgres({ major: OLDEST }).catch((error: unknown) => {
+    if (process.env["CI"] === "true" || !(error instanceof ServiceUnavailableError)) throw error;
+    return skip(error.message);
+  });
+  await using _ = server;
+  const prepare = async (source: FreshDatabase): Promise<void> => {
+    await source.query(EDGE_TYPES);
+    await fill(source, "same", edgeValuesOf(OLDEST), false);
+  };
+  const source = await createFreshDatabase(server);
+  await using pipeline = await RunningPipeline.start(prepare, { source, kinds: ["postgres"] });
+  await pipeline.expectEqual(["same"]);
   expect(undecodedTables(pipeline)).toEqual(["public.same"]);
 });
 
