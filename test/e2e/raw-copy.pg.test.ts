@@ -2,6 +2,8 @@
  * Large tables pass from Postgres to Postgres undecoded, by several sessions at once: what lands is what the source has, as
  * if it had been decoded, and a table whose cells are needed is decoded.
  */
+import { renameSync } from "node:fs";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import { ServiceUnavailableError } from "../../scripts/services/service.ts";
 import { createFreshDatabase } from "../support/fresh-database.ts";
@@ -149,3 +151,24 @@ test("a row that the target refuses is a dead letter, all others arrive", async 
   expect((await installation.status()).sinks[0]).toMatchObject({ deadLetters: 1 });
   expect(undecodedTables({ daemon })).toEqual([]);
 });
+
+test(
+  "over the rows of an earlier epoch a table is decoded, and rows that are gone are removed",
+  { tags: "long" },
+  async () => {
+    const prepare = `create table big (id int primary key, ${LARGE.column}); ${LARGE.external("big")};
+    insert into big select g, ${LARGE.value} from generate_series(1, ${LARGE.rows * 2}) g`;
+    await using pipeline = await RunningPipeline.start(prepare, { kinds: ["postgres"] });
+    await pipeline.expectEqual(["big"]);
+    await pipeline.daemon.stop();
+    const { source, installation } = pipeline;
+    await source.query("select pg_drop_replication_slot($1)", [`millrace_${source.name}`]);
+    await source.query(`delete from big where id % 3 = 0; update big set large = 'changed' where id % 3 = 1;
+    insert into big select g, ${LARGE.value} from generate_series(10001, 10001 + ${LARGE.rows}) g`);
+    const state = join(installation.folder, ".millrace", `${source.name}.db`);
+    renameSync(state, `${state}.old`);
+    await pipeline.start();
+    await pipeline.expectEqual(["big"]);
+    expect(undecodedTables(pipeline)).toEqual([]);
+  },
+);
