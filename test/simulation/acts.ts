@@ -286,7 +286,8 @@ export class Acts {
   /** A reset that an older state has still before it is done once more: what a sink replays, it showed before. */
   #resetAgain(): void {
     const { plan, targets, checks } = this.#world;
-    if (plan.happenings.some(({ what }) => what === "reset")) for (const target of targets) checks.forget(target);
+    if (plan.happenings.some(({ what }) => what === "reset" || what === "give up"))
+      for (const target of targets) checks.forget(target);
   }
 
   #target(ordinal: number): Target {
