@@ -9,6 +9,9 @@ const HEARTBEAT = "500ms";
 export interface ThroughOptions extends Pick<PipelineOptions, "kinds"> {
   /** Of the capturing daemon, beside source and sinks. */
   readonly capture?: Partial<InstallationConfig>;
+  /** Of the applying side; then it streams later than this returns. */
+  readonly shares?: number;
+  readonly state?: string;
 }
 
 export class ThroughKafka implements AsyncDisposable {
@@ -51,13 +54,17 @@ export class ThroughKafka implements AsyncDisposable {
       capture = new Installation(config);
       const capturing = capture.run();
       await capturing.streaming();
+      const { shares, state } = options;
+      const source = { kind: "kafka", brokers: [broker], prefix, from: database.name, heartbeat: HEARTBEAT };
       const applying = await RunningPipeline.start("", {
         ...options,
         source: database,
+        untilStreaming: shares === undefined,
         configure: (config) => ({
           ...config,
           name: `${config.name}_a`,
-          source: { kind: "kafka", brokers: [broker], prefix, from: database.name, heartbeat: HEARTBEAT },
+          source: { ...source, ...(shares === undefined ? {} : { shares }) },
+          ...(state === undefined ? {} : { state }),
         }),
       });
       return new ThroughKafka(topics, { installation: capture, daemon: capturing, config }, applying);

@@ -1,7 +1,8 @@
 import type { Finding } from "../../../src/core/contracts/connector.ts";
 import { connect } from "../connect.ts";
 import { classify } from "../errors.ts";
-import { callTopics, logTopic } from "../names.ts";
+import { shareName } from "../../../src/core/sharing/share.ts";
+import { callTopics, groupId, logTopic } from "../names.ts";
 import type { SourceContext } from "./context.ts";
 import { findLog } from "./log-topic.ts";
 import { kafkaSource } from "./source.ts";
@@ -29,14 +30,16 @@ export async function check(context: SourceContext, signal: AbortSignal): Promis
   return [...findings, ok("kafka.acls", aclsOf(context))];
 }
 
-function aclsOf({ naming, daemon, cluster }: SourceContext): string {
+function aclsOf({ naming, daemon, owner, share, cluster }: SourceContext): string {
   const user = `--add --allow-principal 'User:${cluster().sasl?.username ?? "USER"}'`;
   const { requests, answers } = callTopics(naming);
-  const id = `millrace-${naming.prefix}${naming.daemon}-requests-${daemon}-`;
+  const asking = share === null ? `${daemon}-` : shareName(owner, "");
+  const id = `millrace-${naming.prefix}${naming.daemon}-requests-${asking}`;
   const lines = [
     `${user} --operation Read --operation Describe --topic '${logTopic(naming)}' --topic '${answers}'`,
     `${user} --operation Write --operation Describe --topic '${requests}'`,
     `${user} --operation Write --operation Describe --resource-pattern-type prefixed --transactional-id '${id}'`,
+    ...(share === null ? [] : [`${user} --operation Read --group '${groupId(naming, owner)}'`]),
   ];
   return `with an authorizer the source needs, by kafka-acls.sh: ${lines.join("; ")}`;
 }

@@ -19,7 +19,7 @@ import { FrameStream } from "./stream.ts";
 /** The capturing daemon's source at one remove: the log brings the changes, everything else is asked for. */
 export function kafkaSource(context: SourceContext): Source {
   const calls = new Calls(context);
-  const followed = new Followed(context.clock.unique(9));
+  const followed = new Followed(context.clock.unique(9), context.share);
   return {
     kind: "kafka",
     database: context.naming.daemon,
