@@ -224,7 +224,7 @@ export const pages = {
       "The processes with one `name` share the tables of a log by `source.shares`. Others that run now have another number there, " +
       "or their sinks keep tables apart in another way (`schema`), and would divide the tables differently.",
     remedy:
-      "Give all processes the same configuration. To change `source.shares`: see “Another number of shares” in docs/scale.md.",
+      "Give all processes the same configuration. To change `source.shares`, stop all of them first; MR1330 says how to go on.",
   },
 } satisfies ErrorPages;
 

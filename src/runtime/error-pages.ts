@@ -209,7 +209,7 @@ export const pages = {
       "`source.shares` was changed, set or removed, or a sink's `schema` was, and the states still have positions from before. " +
       "Tables would move from one share to another, and two daemons would count them as theirs.",
     remedy:
-      "Take the former value back, or follow “Another number of shares” in docs/scale.md: stop all processes, " +
-      "`millrace teardown --sink-metadata --yes` with the former value, then start with the new one. All tables are read again.",
+      "Take the former value back. Or stop all processes, run `millrace teardown --sink-metadata --yes` with the former value, " +
+      "and start with the new one: all tables are read again.",
   },
 } as const satisfies ErrorPages;

@@ -1,7 +1,11 @@
-/** Processes that share the tables of a log are killed and stopped under load: every row arrives, and none goes back. */
+/**
+ * Processes that share the tables of a log are killed and stopped under load: every row arrives, and none goes back.
+ *
+ * @module-tag long
+ */
 import { expect, test } from "vitest";
 import { testSeed } from "../support/random.ts";
-import { childrenOf, SharedTables } from "../support/shared-tables.ts";
+import { childrenOf, isRunning, SharedTables } from "../support/shared-tables.ts";
 import type { FreshDatabase } from "../support/services.ts";
 import { CacheWatch, setBack, watchTarget } from "../support/version-watch.ts";
 import { eventually } from "../support/waiting.ts";
@@ -33,7 +37,7 @@ async function scene(shares: number, processCount: number): Promise<Scene> {
   const workload = made.use(workloads[0]!);
   const { target, keyPrefix } = shared.through.applying.sinks;
   for (let i = 1; i < processCount; i++) shared.add();
-  await shared.spread(...new Array<number>(processCount).fill(shares / processCount));
+  await shared.spread(...Array.from({ length: processCount }, () => shares / processCount));
   await shared.expectEqual(WORKLOAD_TABLES);
   await watchTarget(target!, WATCHED);
   const keys = Array.from({ length: 60 }, (_, i) => `${keyPrefix}public:account:${i + 1}`);
@@ -43,7 +47,7 @@ async function scene(shares: number, processCount: number): Promise<Scene> {
     await workload.stop();
     await shared.expectEqual(WORKLOAD_TABLES);
     const { shares: compared } = JSON.parse(await shared.command(0, "reconcile", "--json"));
-    expect(compared).toEqual(new Array(shares).fill(expect.objectContaining({ drift: false })));
+    expect(compared).toEqual(Array.from({ length: shares }, () => expect.objectContaining({ drift: false })));
     expect(await setBack(target!)).toEqual([]);
     const { rows } = await target!.query("select count(*)::int as seen from public.seen");
     expect(rows[0]!["seen"]).toBeGreaterThan(100);
@@ -53,67 +57,39 @@ async function scene(shares: number, processCount: number): Promise<Scene> {
   return { shared, expectWhole, [Symbol.asyncDispose]: async () => await all[Symbol.asyncDispose]() };
 }
 
-test("the shares of a killed process go to the others, and its daemons end with it", async () => {
-  await using scened = await scene(2, 2);
+test("one is killed, one comes, one is stopped for longer than the others wait, and two are killed at once", async () => {
+  await using scened = await scene(3, 3);
   const { shared } = scened;
-  const [first] = shared.processes;
-  const orphans = childrenOf(first!.pid);
-  await first!.kill();
-  await eventually(() => orphans.every((pid) => !isRunning(pid)));
-  await shared.spread(2);
+  const [first, second, third] = shared.processes;
+  signalAll(first!.pid, "SIGKILL");
+  await shared.spread(1, 2);
+  const fourth = shared.add();
+  await shared.spread(1, 1, 1);
+
+  signalAll(second!.pid, "SIGSTOP");
+  await shared.spread(0, 1, 2);
+  signalAll(second!.pid, "SIGCONT");
+  await shared.spread(1, 1, 1);
+
+  signalAll(third!.pid, "SIGKILL");
+  signalAll(fourth.pid, "SIGKILL");
+  await shared.spread(3);
+  shared.add();
+  await shared.spread(1, 2);
   await scened.expectWhole();
 });
 
-test(
-  "one is killed, one comes, one is stopped for longer than the others wait, and two are killed at once",
-  { tags: "long" },
-  async () => {
-    await using scened = await scene(3, 3);
-    const { shared } = scened;
-    const [first, second, third] = shared.processes;
-    signalAll(first!.pid, "SIGKILL");
-    await shared.spread(1, 2);
-    const fourth = shared.add();
-    await shared.spread(1, 1, 1);
-
-    signalAll(second!.pid, "SIGSTOP");
-    await shared.spread(0, 1, 2);
-    signalAll(second!.pid, "SIGCONT");
-    await shared.spread(1, 1, 1);
-
-    signalAll(third!.pid, "SIGKILL");
-    signalAll(fourth.pid, "SIGKILL");
-    await shared.spread(3);
-    shared.add();
-    await shared.spread(1, 2);
-    await scened.expectWhole();
-  },
-);
-
-test(
-  "a process that is stopped alone has its daemons end, and one that hangs is started again",
-  { tags: "long" },
-  async () => {
-    await using scened = await scene(2, 2);
-    const { shared } = scened;
-    const [first, second] = shared.processes;
-    first!.signal("SIGSTOP");
-    await shared.spread(0, 2);
-    first!.signal("SIGCONT");
-    await shared.spread(1, 1);
-    const [hanging] = childrenOf(second!.pid);
-    process.kill(hanging!, "SIGSTOP");
-    await eventually(() => !isRunning(hanging!), { withinMs: 90_000 });
-    await shared.spread(1, 1);
-    await scened.expectWhole();
-  },
-);
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-}
+test("a process that is stopped alone has its daemons end, and one that hangs is started again", async () => {
+  await using scened = await scene(2, 2);
+  const { shared } = scened;
+  const [first, second] = shared.processes;
+  first!.signal("SIGSTOP");
+  await shared.spread(0, 2);
+  first!.signal("SIGCONT");
+  await shared.spread(1, 1);
+  const [hanging] = childrenOf(second!.pid);
+  process.kill(hanging!, "SIGSTOP");
+  await eventually(() => !isRunning(hanging!), { withinMs: 90_000 });
+  await shared.spread(1, 1);
+  await scened.expectWhole();
+});

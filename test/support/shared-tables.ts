@@ -73,7 +73,7 @@ export class SharedTables implements AsyncDisposable {
         expect(pids.every((pid) => pid !== undefined)).toBe(true);
         const running = this.processes.filter(({ exited }) => !exited);
         const found = running.map((one) => childrenOf(one.pid).filter((pid) => pids.includes(pid)).length);
-        expect(found.toSorted()).toEqual([...counts].toSorted());
+        expect(inOrder(found)).toEqual(inOrder(counts));
       },
       { withinMs: SETTLED_WITHIN_MS, everyMs: 200 },
     ).catch((error: unknown) => {
@@ -115,5 +115,18 @@ export function childrenOf(pid: number): readonly number[] {
   } catch {
     // The process has ended.
     return [];
+  }
+}
+
+function inOrder(numbers: readonly number[]): readonly number[] {
+  return numbers.toSorted((a, b) => a - b);
+}
+
+export function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
   }
 }

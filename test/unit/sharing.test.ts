@@ -1,5 +1,5 @@
 /** Who has which share of the tables. */
-import fc from "fast-check";
+import { array, assert, integer, property, record, string, uniqueArray } from "fast-check";
 import { expect, test } from "vitest";
 import { assign, type Claim } from "../../src/core/sharing/group.ts";
 import { divisionText, shareOf } from "../../src/core/sharing/share.ts";
@@ -24,7 +24,7 @@ test("tables that may meet in one target are in one share", () => {
 });
 
 test("tables spread over the shares", () => {
-  const counts = new Array<number>(8).fill(0);
+  const counts = Array.from({ length: 8 }, () => 0);
   for (let i = 0; i < 8_000; i++) counts[shareOf(table("public", `t${i}`), { count: 8, by: "id" }) - 1]!++;
   expect(Math.min(...counts)).toBeGreaterThan(900);
 });
@@ -39,16 +39,16 @@ function settled(claims: readonly Claim[], count: number): readonly Claim[] {
   return now;
 }
 
-const members = fc.uniqueArray(fc.string({ minLength: 1, maxLength: 4 }), { minLength: 1, maxLength: 9 });
+const members = uniqueArray(string({ minLength: 1, maxLength: 4 }), { minLength: 1, maxLength: 9 });
 
 test("no share has two members, none is left over, and none has more than its part", () => {
-  const scene = fc.record({
+  const scene = record({
     names: members,
-    count: fc.integer({ min: 1, max: 64 }),
-    held: fc.array(fc.array(fc.integer({ min: 1, max: 80 }), { maxLength: 20 }), { minLength: 9, maxLength: 9 }),
+    count: integer({ min: 1, max: 64 }),
+    held: array(array(integer({ min: 1, max: 80 }), { maxLength: 20 }), { minLength: 9, maxLength: 9 }),
   });
-  fc.assert(
-    fc.property(scene, ({ names, count, held }) => {
+  assert(
+    property(scene, ({ names, count, held }) => {
       const claims = names.map((member, i) => ({ member, held: [...new Set(held[i])] }));
       const once = assign(claims, count);
       const given = [...once.values()].flat();
