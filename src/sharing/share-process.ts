@@ -63,10 +63,13 @@ async function runShare(
   signal.addEventListener("abort", stop, { once: true });
   if (signal.aborted) stop();
   const ask = (): void => void child.send("?", () => undefined);
-  void untilSilent(child, { clock, silentCountMax: SILENT_SECONDS_MAX, ask }, over.signal).then(() => {
-    if (over.signal.aborted) return;
-    logger.error({ share, pid: child.pid }, "the daemon of a share does not answer; it is ended");
-    child.kill("SIGKILL");
+  // Many daemons that start at once on few cores take their time before the first sign of life.
+  child.once("message", () => {
+    void untilSilent(child, { clock, silentCountMax: SILENT_SECONDS_MAX, ask }, over.signal).then(() => {
+      if (over.signal.aborted) return;
+      logger.error({ share, pid: child.pid }, "the daemon of a share does not answer; it is ended");
+      child.kill("SIGKILL");
+    });
   });
   await exit;
   signal.removeEventListener("abort", stop);

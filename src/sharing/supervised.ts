@@ -21,7 +21,9 @@ export function underSupervisor({ clock, logger }: SupervisedParts, signal: Abor
     scope.end();
   };
   process.once("disconnect", () => end("its channel is closed"));
-  process.on("message", () => process.send?.("!", () => undefined));
+  const answer = (): void => void process.send?.("!", () => undefined);
+  process.on("message", answer);
+  answer();
   void untilSilent(process, { clock, silentCountMax: SILENT_SECONDS_MAX }, scope.signal).then(() =>
     end("it is silent"),
   );

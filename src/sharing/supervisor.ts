@@ -6,6 +6,9 @@ import type { Group, GroupMember } from "../core/sharing/group.ts";
 /** A process that the group does not hear ends its shares after so long: others are to have them. */
 const CUT_OFF_MS_MAX = 60_000;
 
+/** A broker that starts, or moves the group, is back earlier. */
+const TOLD_AFTER_MS = 5_000;
+
 export interface SupervisorParts {
   readonly group: Group;
   /** Runs the daemon of a share until aborted; resolves when it has ended. */
@@ -32,6 +35,7 @@ export async function supervise({ group, keepRunning, logger }: SupervisorParts,
       shares.assign(numbers);
     },
     cutOff: (ms, error) => {
+      if (ms < TOLD_AFTER_MS) return;
       if (!isSilent) logger.warn({ code: "code" in error ? error.code : null, error }, "the group can't be reached");
       isSilent = true;
       if (ms > CUT_OFF_MS_MAX && shares.held.length > 0) shares.assign([]);

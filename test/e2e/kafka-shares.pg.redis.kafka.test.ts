@@ -76,6 +76,21 @@ test("commands speak of all shares, and of one where it is chosen", async () => 
   expect(await json(0, "check")).toMatchObject([{ ok: true }, { ok: true }]);
 });
 
+test("a rule for many tables may name a column that only tables of another share have", async () => {
+  const { installation } = shared.through.applying;
+  const former = installation.text;
+  const ruled = (column: string): string =>
+    `${former}tables: { "public.*": { columns: { ${column}: { mask: redact } } } }\n`;
+  await shared.source.query("alter table people add column email text");
+  const check = async (column: string): Promise<readonly object[]> => {
+    installation.text = ruled(column);
+    return JSON.parse((await installation.command("check", "--json")).stdout).shares;
+  };
+  await eventually(async () => expect(await check("email")).toMatchObject([{ ok: true }, { ok: true }]));
+  expect(await check("emial")).toMatchObject([{ ok: false }, { ok: false }]);
+  installation.text = former;
+});
+
 test("another number of shares is refused, and none too", async () => {
   const { applying } = shared.through;
   const config = applying.installation;

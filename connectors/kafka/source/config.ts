@@ -1,7 +1,11 @@
 /** The source's own keys of the configuration, and its factory. */
 import * as z from "zod";
 import { systemClock } from "../../../src/core/clock.ts";
-import type { SourceContext as FactoryContext, SourceFactory } from "../../../src/core/contracts/connector.ts";
+import type {
+  SourceContext as FactoryContext,
+  SourceFactory,
+  TableName,
+} from "../../../src/core/contracts/connector.ts";
 import { TableSelection } from "../../../src/core/table-selection.ts";
 import { isInShare, SHARE_COUNT_MAX } from "../../../src/core/sharing/share.ts";
 import { clusterOf, connectionKeys } from "../connection.ts";
@@ -46,12 +50,14 @@ export const sourceFactory: SourceFactory<KafkaSourceOptions> = {
 function contextOf(context: FactoryContext<KafkaSourceOptions>): SourceContext {
   const { daemon, owner = daemon, folder, options, tables, chosenKey, share } = context;
   const selection = new TableSelection(tables);
+  const isShared = ({ schema, table }: TableName): boolean => selection.matches(schema, table);
   return {
     clock: systemClock,
     daemon,
     cluster: () => clusterOf(options, folder, `millrace-${daemon}`),
     naming: { prefix: options.prefix, daemon: options.from },
-    captures: (name) => selection.matches(name.schema, name.table) && (share === undefined || isInShare(name, share)),
+    captures: (name) => isShared(name) && (share === undefined || isInShare(name, share)),
+    isShared,
     share: share ?? null,
     owner,
     chosenKey: chosenKey ?? (() => null),
