@@ -57,7 +57,9 @@ export class Session {
 
   /** The same command on one share alone. */
   ofShare(share: number, printed: (printed: Printed) => void): Session {
-    return new Session({ ...this.options, share }, this.log.child({ share }), printed);
+    const one = new Session({ ...this.options, share }, this.log.child({ share }), printed);
+    one.#whole = this.#whole;
+    return one;
   }
 
   /** Of the chosen share, if one is chosen. */

@@ -7,7 +7,7 @@ import { coordinatorOf } from "../client/coordinator.ts";
 import { about, apiIdsOf, fieldOf } from "../client/failures.ts";
 
 /** A member that is silent for so long is out. */
-export const SESSION_MS = 10_000;
+const SESSION_MS = 10_000;
 /** How long the others wait, after one has come or gone, for a member that does not join again. */
 const REBALANCE_MS_MAX = 10_000;
 const TYPE = "millrace";

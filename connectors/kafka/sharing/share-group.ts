@@ -11,8 +11,8 @@ import { Membership, type Told } from "./membership.ts";
 
 const HEARTBEAT_MS = 1_000;
 const LEAVE_MS_MAX = 3_000;
-/** The member is to join again: another one came or went, or this one was silent for too long. */
-const JOIN_AGAIN = new Set(["REBALANCE_IN_PROGRESS", "ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID"]);
+/** The members are to join again: one came or went. */
+const JOIN_AGAIN = new Set(["REBALANCE_IN_PROGRESS", "ILLEGAL_GENERATION"]);
 
 export interface ShareGroupSettings {
   readonly clock: Clock;
@@ -69,7 +69,8 @@ export class ShareGroup implements Group {
         }
       }
     } catch (error) {
-      if (apiIdsOf(error).some((one) => one === "UNKNOWN_MEMBER_ID")) this.#memberId = "";
+      // It was silent for too long.
+      if (apiIdsOf(error).includes("UNKNOWN_MEMBER_ID")) this.#memberId = "";
       throw error;
     } finally {
       if (signal.aborted) await this.#leave(membership);
@@ -82,7 +83,6 @@ export class ShareGroup implements Group {
       await membership.heartbeat(signal);
       return false;
     } catch (error) {
-      if (apiIdsOf(error).includes("UNKNOWN_MEMBER_ID")) throw error;
       if (apiIdsOf(error).some((one) => JOIN_AGAIN.has(one))) return true;
       throw error;
     }

@@ -11,12 +11,14 @@ import { failed, ok } from "../../kit/findings.ts";
 /** Preflight: connects, changes nothing, and asks the capturing daemon for its tables. */
 export async function check(context: SourceContext, signal: AbortSignal): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
+  // What lacks may be one of them.
+  const acls = ok("kafka.acls", aclsOf(context));
   try {
     await using cluster = await connect(context.cluster, signal);
     const { name } = await findLog(cluster, context, signal);
     findings.push(ok("kafka.log", `the log is there: topic ${name}`));
   } catch (error) {
-    return [failed("kafka.log", classify(error, signal))];
+    return [failed("kafka.log", classify(error, signal)), acls];
   }
   const source = kafkaSource(context);
   try {
@@ -27,7 +29,7 @@ export async function check(context: SourceContext, signal: AbortSignal): Promis
   } finally {
     await source.close();
   }
-  return [...findings, ok("kafka.acls", aclsOf(context))];
+  return [...findings, acls];
 }
 
 function aclsOf({ naming, daemon, owner, share, cluster }: SourceContext): string {
