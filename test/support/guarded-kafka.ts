@@ -43,11 +43,11 @@ export class GuardedKafka implements AsyncDisposable {
 
   static async start(): Promise<GuardedKafka> {
     await using stack = new AsyncDisposableStack();
-    const { path: folder, file } = stack.use(temporaryFolder());
+    const files = stack.use(temporaryFolder());
     const own = stack.use(await selfSigned(["localhost"]));
     const client = stack.use(await selfSigned(["client"]));
     const stranger = stack.use(await selfSigned(["localhost"]));
-    const keystore = file("server.pem");
+    const keystore = files.file("server.pem");
     await writeFile(keystore, (await readFile(own.keyPath, "utf8")) + own.certificate);
     const first = await freePort(LISTENERS.length);
     const jaas = (kind: string, rest: string): string =>
@@ -83,7 +83,7 @@ export class GuardedKafka implements AsyncDisposable {
         },
       }),
     );
-    return new GuardedKafka(broker, { own, client, stranger }, { folder, first }, stack.move());
+    return new GuardedKafka(broker, { own, client, stranger }, { folder: files.path, first }, stack.move());
   }
 
   port(listener: Listener): number {
