@@ -22,6 +22,7 @@ const benches: Readonly<Record<string, () => Promise<Bench>>> = {
   "apply-elasticsearch": async () => (await import("./apply-elasticsearch.ts")).run,
   files: async () => (await import("./files.ts")).run,
   kafka: async () => (await import("./kafka.ts")).run,
+  "apply-kafka": async () => (await import("./apply-kafka.ts")).run,
   copy: async () => (await import("./copy.ts")).run,
   reconcile: async () => (await import("./reconcile.ts")).run,
   latency: async () => (await import("./latency.ts")).run,

@@ -8,6 +8,7 @@ import type { StatusDocument } from "./core/contracts/status.ts";
 import type { StateStore, StoredError } from "./core/contracts/state-store.ts";
 import type { NoticeStore } from "./core/concerns/concern.ts";
 import type { ReconcileDocument, ReconcileRequest } from "./core/contracts/reconciliation.ts";
+import { isAborted } from "./core/errors.ts";
 import { TableSelection } from "./core/table-selection.ts";
 import type { Logger } from "./core/contracts/telemetry.ts";
 import { holderName, isGone } from "./holder.ts";
@@ -27,7 +28,7 @@ import { relay } from "./relaying.ts";
 import { openState } from "./state/open.ts";
 import { patient } from "./state/patient.ts";
 import { redacting } from "./state/redacting.ts";
-import { forgetRemovedSinks, keepLease, releaseLease, takeLease, throughMoves } from "./tenure.ts";
+import { awaitLease, forgetRemovedSinks, keepLease, releaseLease, takeLease, throughMoves } from "./tenure.ts";
 import { serve } from "./serving.ts";
 import { PRODUCER } from "./version.ts";
 
@@ -35,6 +36,8 @@ export interface DaemonOptions {
   /** Bring every sink to the position that the source has now, then stop. */
   readonly once: boolean;
   readonly logger: Logger;
+  /** Waits while another daemon holds the lease. Default: that is an error. */
+  readonly awaitsLease?: boolean;
   /** Removes secrets from the texts of a JSON document. */
   readonly redact: (json: string) => string;
   /** With `once`: compares the sinks when they have reached that position. */
@@ -67,7 +70,9 @@ export async function runDaemon(config: Config, options: DaemonOptions, signal: 
   const waiting = patient({ store: options.wrap?.state?.(opened) ?? opened, clock, logger: options.logger }, signal);
   const state = redacting(waiting.store, options.redact);
   try {
-    const lease = await takeLease({ state, clock, holder: holderName(), isGone });
+    const parts = { state, clock, holder: holderName(), isGone };
+    const { awaitsLease = false, logger } = options;
+    const lease = await (awaitsLease ? awaitLease(parts, logger, signal) : takeLease(parts));
     try {
       return await throughMoves(
         { clock, logger: options.logger },
@@ -77,6 +82,9 @@ export async function runDaemon(config: Config, options: DaemonOptions, signal: 
     } finally {
       await releaseLease(state, lease, options.logger);
     }
+  } catch (error) {
+    if (signal.aborted && isAborted(error)) return STOPPED;
+    throw error;
   } finally {
     await state.close();
   }

@@ -10,6 +10,8 @@ import { leaseHeld, leaseLost } from "./state/errors.ts";
 
 export const LEASE_MS = 15_000;
 export const LEASE_RENEWAL_MS = 4_000;
+/** How often to look whether the lease is free. */
+const LEASE_LOOK_MS = 500;
 const MOVED_PAUSE_MS = 250;
 
 export interface LeaseParts {
@@ -26,6 +28,16 @@ export async function takeLease({ state, clock, holder, isGone }: LeaseParts): P
   const { taken, lease } = await state.lease.acquire(holder, LEASE_MS, isGone);
   if (!taken) throw leaseHeld(lease, clock);
   return lease.number;
+}
+
+/** The same, but waits for a holder that gives it back, or is gone. */
+export async function awaitLease(parts: LeaseParts, logger: Logger, signal: AbortSignal): Promise<number> {
+  for (let isTold = false; ; isTold = true) {
+    const { taken, lease } = await parts.state.lease.acquire(parts.holder, LEASE_MS, parts.isGone);
+    if (taken) return lease.number;
+    if (!isTold) logger.info({ holder: lease.holder }, "another process has the lease; this one waits for it");
+    await parts.clock.sleep(LEASE_LOOK_MS, signal);
+  }
 }
 
 /** Runs until aborted; throws when another daemon has the lease. */

@@ -55,6 +55,7 @@ export const factory: SinkFactory<Options> = {
     const { grants } = await import("./grants.ts");
     return grants(settingsOf(context), tables);
   },
+  divides: ({ schema }) => (schema === undefined ? "id" : "name"),
   places: (context) => {
     const { url, schema } = settingsOf(context);
     const { hostname, port, protocol } = new URL(url);

@@ -44,6 +44,7 @@ export const factory: SinkFactory<ElasticsearchOptions> = {
     const { urls, prefix, name } = settingsOf(context);
     return grants(urls[0] ?? "", prefix, `millrace_${context.daemon}_${name}`);
   },
+  divides: () => "id",
   places: (context) => {
     const { urls, prefix } = settingsOf(context);
     return urls.map((text) => {
@@ -54,11 +55,13 @@ export const factory: SinkFactory<ElasticsearchOptions> = {
   },
 };
 
-function settingsOf({ name, daemon, folder, options }: SinkContext<ElasticsearchOptions>): ElasticsearchSinkSettings {
+function settingsOf(context: SinkContext<ElasticsearchOptions>): ElasticsearchSinkSettings {
+  const { name, daemon, owner = daemon, folder, options } = context;
   const { url, apiKey, prefix, replicas, shards, refreshInterval } = options;
   return {
     name,
     daemon,
+    owner,
     urls: typeof url === "string" ? [url] : url,
     apiKey,
     tls: tlsSettings(options, folder),

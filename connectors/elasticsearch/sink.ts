@@ -31,6 +31,8 @@ import { BodyPool, ReportFailure, RowsStep } from "./write/rows.ts";
 import { type SearchTable, searchTable, underAlias } from "./indices/tables.ts";
 
 export interface ElasticsearchSinkSettings extends ClientSettings, IndexOptions {
+  /** Names the progress. */
+  readonly daemon: string;
   readonly name: string;
   readonly prefix: string;
 }

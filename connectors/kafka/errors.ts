@@ -218,6 +218,14 @@ export const pages = {
       "same name. The table is suspended in this sink.",
     remedy: "Rename one of them by a rule (`tables: … columns: … rename`), or use `encoding: json-schema`.",
   },
+  MR3535: {
+    title: "Processes of one group have other shares",
+    cause:
+      "The processes with one `name` share the tables of a log by `source.shares`. Others that run now have another number there, " +
+      "or their sinks keep tables apart in another way (`schema`), and would divide the tables differently.",
+    remedy:
+      "Give all processes the same configuration. To change `source.shares`, stop all of them first; MR1330 says how to go on.",
+  },
 } satisfies ErrorPages;
 
 type Code = keyof typeof pages & ErrorCode;

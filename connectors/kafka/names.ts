@@ -56,6 +56,11 @@ export function answersId({
   return `millrace-${naming.prefix}${naming.daemon}-${name}-answers`;
 }
 
+/** The group of the processes that share the tables of a log. `naming`: of the log; `daemon`: the `name` that they have. */
+export function groupId(naming: Pick<TopicNaming, "prefix" | "daemon">, daemon: string): string {
+  return `millrace-${naming.prefix}${naming.daemon}-${daemon}`;
+}
+
 /** The topic that tells which transactions are complete. */
 export function transactionTopic(naming: TopicNaming): string {
   return naming.isDebezium ? `${naming.prefix}${naming.daemon}.transaction` : ownTopic("transactions", naming);

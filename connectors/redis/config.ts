@@ -45,6 +45,7 @@ export const factory: SinkFactory<RedisOptions> = {
     const { grants } = await import("./check.ts");
     return grants(settingsOf(context));
   },
+  divides: () => "id",
   places: ({ options }) => {
     const url = URL.parse(options.url);
     if (url === null) return [];

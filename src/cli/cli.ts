@@ -1,12 +1,13 @@
-import { Command, CommanderError, Option } from "commander";
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { Secrets } from "../config/secrets/secrets.ts";
 import { LOG_LEVELS, type LogLevel } from "../core/contracts/telemetry.ts";
 import { logBareOutput } from "../ops/bare-output.ts";
 import { VERSION } from "../version.ts";
-import type { CommandLine, Work } from "./command-line.ts";
+import type { CommandLine, OnShares, Work } from "./command-line.ts";
 import { cliError } from "./errors.ts";
 import { EXIT, exitCodeOf, type ExitCode } from "./exit-codes.ts";
 import { printFailure } from "./failure.ts";
+import type { Session } from "./session.ts";
 
 type Add = (line: CommandLine) => void;
 
@@ -45,15 +46,15 @@ export async function cli(argv: readonly string[]): Promise<ExitCode> {
   const usageOutput: string[] = [];
   let exitCode: ExitCode = EXIT.done;
   const program = createProgram((text) => usageOutput.push(text));
-  const line: CommandLine = {
-    program,
-    action:
-      (work) =>
-      async (...given) => {
-        const command = given.at(-1);
-        if (command instanceof Command) exitCode = await runCommand(command, work, secrets);
-      },
-  };
+  const actionFor: CommandLine["actionFor"] =
+    (onShares, work) =>
+    async (...given) => {
+      const command = given.at(-1);
+      if (!(command instanceof Command)) return;
+      const chosen = typeof onShares === "function" ? onShares(command.args) : onShares;
+      exitCode = await runCommand(command, { work, onShares: chosen }, secrets);
+    };
+  const line: CommandLine = { program, action: (work) => actionFor("each", work), actionFor };
   // A list of processes must not show connection strings.
   process.title = `millrace ${argv.find((arg) => !arg.startsWith("-")) ?? ""}`.trimEnd();
   try {
@@ -86,24 +87,40 @@ function secretsOf(argv: readonly string[]): Secrets {
   return secrets;
 }
 
-async function runCommand(command: Command, work: Work, secrets: Secrets): Promise<ExitCode> {
-  const { config, json = false, logLevel } = command.optsWithGlobals<GlobalOptions>();
+interface Action {
+  readonly work: Work;
+  readonly onShares: OnShares;
+}
+
+async function runCommand(command: Command, action: Action, secrets: Secrets): Promise<ExitCode> {
+  const { config, json = false, logLevel, share = null } = command.optsWithGlobals<GlobalOptions>();
   // Loads the logger too, which help does not need.
   const { Session } = await import("./session.ts");
-  const session = new Session({ configFile: config, json, logLevel, secrets });
+  const session = new Session({ configFile: config, json, logLevel, secrets, share });
   logBareOutput(session.log);
   try {
-    return await work(session, command.opts(), command.args);
+    return await inShares(session, command, action);
   } catch (error) {
     session.fail(error);
     return exitCodeOf(error);
   }
 }
 
+async function inShares(session: Session, command: Command, { work, onShares }: Action): Promise<ExitCode> {
+  const run = async (one: Session): Promise<ExitCode> => await work(one, command.opts(), command.args);
+  if (onShares === "none" || session.options.share !== null) return await run(session);
+  const { shares } = await session.whole();
+  if (shares === null) return await run(session);
+  if (onShares === "one") throw cliError("MR1110", `choose a share: --share with 1 to ${shares.division.count}`);
+  const { inEachShare } = await import("./shares/each-share.ts");
+  return await inEachShare(session, shares, { work: run, ...(onShares === "each" ? {} : onShares) });
+}
+
 interface GlobalOptions {
   readonly config: string;
   readonly json?: boolean;
   readonly logLevel: LogLevel;
+  readonly share?: number;
 }
 
 function createProgram(onUsageError: (text: string) => void): Command {
@@ -113,15 +130,22 @@ function createProgram(onUsageError: (text: string) => void): Command {
     .addOption(new Option("-c, --config <file>", "the config file").env("MILLRACE_CONFIG").default("millrace.yaml"))
     .option("--json", "print one JSON document on stdout")
     .addOption(new Option("--log-level <level>", "what is logged to stderr").choices(LOG_LEVELS).default("info"))
+    .option("--share <number>", "with source.shares: this share alone", shareNumber)
     .exitOverride()
     .configureOutput({ writeErr: onUsageError })
     .showSuggestionAfterError(true);
 }
 
+function shareNumber(text: string): number {
+  if (!/^[1-9]\d?$/.test(text)) throw new InvalidArgumentError("expected the number of a share, from 1 on");
+  return Number(text);
+}
+
 /** The program with every command and its options, for reading only: no command does anything. */
 export async function everyCommand(): Promise<Command> {
+  const idle = () => async () => undefined;
   const program = createProgram(() => undefined);
-  for (const load of commands.values()) (await load())({ program, action: () => async () => undefined });
+  for (const load of commands.values()) (await load())({ program, action: idle, actionFor: idle });
   return program;
 }
 

@@ -2,6 +2,7 @@ import type { Config } from "../config/config.ts";
 import type { Secrets } from "../config/secrets/secrets.ts";
 import type { Logger, LogLevel } from "../core/contracts/telemetry.ts";
 import { createLogger } from "../ops/logger.ts";
+import { cliError } from "./errors.ts";
 import { failureOf, printFailure } from "./failure.ts";
 import { printable } from "./printable.ts";
 
@@ -12,22 +13,41 @@ export interface SessionOptions {
   readonly logLevel: LogLevel;
   /** Texts that must not be printed, as far as the command line shows them. */
   readonly secrets: Secrets;
+  /** From --share: the number of a share, from 1 on; null: none in particular. */
+  readonly share: number | null;
+}
+
+/** A command's result: one JSON document, and text for people. */
+export interface Printed {
+  readonly document: object;
+  readonly text: string;
 }
 
 /** One run of one command: its options, and where it prints. Only the result goes to stdout. */
 export class Session {
-  readonly configFile: string;
-  readonly json: boolean;
+  readonly options: SessionOptions;
   readonly log: Logger;
-  readonly secrets: Secrets;
-  readonly #logLevel: LogLevel;
+  readonly #printed: (printed: Printed) => void;
+  #whole: Promise<Config> | null = null;
 
-  constructor({ configFile, json, logLevel, secrets }: SessionOptions) {
-    this.configFile = configFile;
-    this.json = json;
-    this.secrets = secrets;
-    this.#logLevel = logLevel;
-    this.log = createLogger({ level: logLevel, redact: (line) => this.secrets.redactJson(line) });
+  /** `printed`: receives results in place of stdout. */
+  constructor(options: SessionOptions, log?: Logger, printed?: (printed: Printed) => void) {
+    const { logLevel: level } = options;
+    this.options = options;
+    this.log = log ?? createLogger({ level, redact: (line) => this.secrets.redactJson(line) });
+    this.#printed = printed ?? ((one) => this.#write(one));
+  }
+
+  get configFile(): string {
+    return this.options.configFile;
+  }
+
+  get json(): boolean {
+    return this.options.json;
+  }
+
+  get secrets(): Secrets {
+    return this.options.secrets;
   }
 
   /** The daemon's logs and its stored errors are free of secrets too. */
@@ -35,29 +55,58 @@ export class Session {
     return { logger: this.log, redact: (json) => this.secrets.redactJson(json) };
   }
 
-  /** Also loads the code that reads it, so that commands without a config start faster. */
+  /** The same command on one share alone. */
+  ofShare(share: number, printed: (printed: Printed) => void): Session {
+    const one = new Session({ ...this.options, share }, this.log.child({ share }), printed);
+    one.#whole = this.#whole;
+    return one;
+  }
+
+  /** Of the chosen share, if one is chosen. */
   async config(): Promise<Config> {
+    const { share } = this.options;
+    const whole = await this.whole();
+    if (share === null) return whole;
+    const count = whole.shares?.division.count ?? null;
+    if (count === null) throw cliError("MR1110", "--share: `source.shares` of this configuration is not set");
+    if (share > count) throw cliError("MR1110", `--share: the shares are 1 to ${count}`);
+    return await this.#load(share);
+  }
+
+  /** What the file says, whichever share is chosen. */
+  async whole(): Promise<Config> {
+    return await (this.#whole ??= this.#load(null));
+  }
+
+  /** Also loads the code that reads it, so that commands without a config start faster. */
+  async #load(share: number | null): Promise<Config> {
     const [{ connectors }, { loadConfig }] = await Promise.all([
       import("../../connectors/registry.ts"),
       import("../config/load.ts"),
     ]);
-    return await loadConfig(this.configFile, { connectors, environment: process.env, secrets: this.secrets });
+    const { secrets } = this;
+    return await loadConfig(this.configFile, { connectors, environment: process.env, secrets, share });
   }
 
   /** Prints an error: as text or, with `--json`, as the one document. */
   fail(error: unknown): void {
-    printFailure(error, { json: this.json, showStack: this.#logLevel === "debug", secrets: this.secrets });
+    const { json, secrets } = this;
+    printFailure(error, { json, showStack: this.options.logLevel === "debug", secrets });
   }
 
   /** Prints the error that ended a daemon. If machines read its log, this is a log entry like the others. */
   failDaemon(error: unknown): void {
-    if (this.json || process.stderr.isTTY || this.#logLevel === "silent") return this.fail(error);
+    if (this.json || process.stderr.isTTY || this.options.logLevel === "silent") return this.fail(error);
     const { code, message } = failureOf(error);
     this.log.error({ code, error }, `millrace ends over error ${code}: ${message}`);
   }
 
   /** The command's result: one JSON document, or text for people. */
   print(document: object, text: string): void {
+    this.#printed({ document, text });
+  }
+
+  #write({ document, text }: Printed): void {
     const { secrets } = this;
     const output = this.json
       ? secrets.redactJson(JSON.stringify(document, null, 2))

@@ -1,5 +1,6 @@
 import type { OnLost, Sink } from "../core/contracts/sink.ts";
 import type { Source } from "../core/contracts/source.ts";
+import type { Division } from "../core/sharing/share.ts";
 import type { Rules } from "../rules/definition.ts";
 import type { Bound } from "./connectors.ts";
 import type { Address } from "./definition.ts";
@@ -25,8 +26,18 @@ export interface Config {
   /** Null: nobody is told. */
   readonly notify: NotifyConfig | null;
   readonly admin: AdminConfig;
+  /** Null: one daemon has all tables. */
+  readonly shares: SharesConfig | null;
   /** What other users may do with the file although they should not; null: nothing. */
   readonly exposure: Exposure | null;
+}
+
+export interface SharesConfig {
+  readonly division: Division;
+  /** The `name` in the file; the daemon of a share has a name of its own. */
+  readonly name: string;
+  /** The share that this configuration is of; null: all of them, for which no daemon runs. */
+  readonly number: number | null;
 }
 
 export interface RetentionConfig {

@@ -10,6 +10,8 @@ import type {
   Trial,
   TriedTables,
 } from "../core/contracts/connector.ts";
+import type { Group } from "../core/sharing/group.ts";
+import type { Division } from "../core/sharing/share.ts";
 import type { EnvelopeContext } from "../core/model/envelope.ts";
 import type { QueryRequest, QueryResult, Sink } from "../core/contracts/sink.ts";
 import type { Source } from "../core/contracts/source.ts";
@@ -35,8 +37,9 @@ export interface Connector<Context, Made> {
   parse(options: unknown): Parsed<Context, Made>;
 }
 
+/** `shareCount`: of a source, into how many shares its tables are divided; null: they are not. */
 export type Parsed<Context, Made> =
-  | { readonly kind: "valid"; readonly bind: (context: Context) => Bound<Made> }
+  | { readonly kind: "valid"; readonly bind: (context: Context) => Bound<Made>; readonly shareCount: number | null }
   | { readonly kind: "invalid"; readonly issues: readonly z.core.$ZodIssue[] };
 
 /** A connector with its options, ready to be created or checked. */
@@ -53,6 +56,10 @@ export interface Bound<Made> {
   at(url: string): Bound<Made>;
   /** The places that a sink writes into; see SinkFactory. Empty for a source. */
   places(): readonly string[];
+  /** Only for a sink that several daemons can write to; see SinkFactory. */
+  readonly divides?: Division["by"];
+  /** Only for a source whose tables are shared; see SourceFactory. */
+  readonly group?: (division: Division) => Promise<Group>;
   /** Only for a sink that can be queried; see SinkFactory. */
   readonly query?: (request: QueryRequest, copy: string | null, signal: AbortSignal) => Promise<QueryResult>;
   /** See SinkFactory. */
@@ -85,6 +92,7 @@ export function sinkConnector<Options>({ definition, factory }: SinkModule<Optio
       grants: async (_signal, tables) => (await factory.grants?.(context, tables)) ?? [],
       at: (url) => bind({ ...options, url }, base),
       places: () => factory.places?.(context) ?? [],
+      ...(factory.divides === undefined ? {} : { divides: factory.divides(options) }),
       ...(factory.isQueriedInPlace === undefined ? {} : { isQueriedInPlace: factory.isQueriedInPlace }),
       ...(factory.query === undefined
         ? {}
@@ -106,21 +114,28 @@ export function sourceConnector<Options>({
       grants: async (signal) => (await factory.grants?.(context, signal)) ?? [],
       at: (url) => bind({ ...options, url }, base),
       places: () => [],
+      ...(factory.group === undefined ? {} : { group: (division) => factory.group!(context, division) }),
       ...(factory.trial === undefined ? {} : { trial: (tried, signal) => factory.trial!(context, tried, signal) }),
     };
   };
-  return { definition, parse: (input) => parseStrictly(definition, input, bind) };
+  return {
+    definition,
+    parse: (input) => parseStrictly(definition, input, bind, (options) => factory.shareCount?.(options)),
+  };
 }
 
 function parseStrictly<Options, Context, Made>(
   definition: Definition<Options>,
   input: unknown,
   bind: (options: Options, context: Context) => Bound<Made>,
+  shareCountOf: (options: Options) => number | undefined = () => undefined,
 ): Parsed<Context, Made> {
   const known = parse(definition, input);
   const unknown = unknownKeys(definition, input);
-  if (known.success && unknown.length === 0) return { kind: "valid", bind: (context) => bind(known.data, context) };
-  return { kind: "invalid", issues: [...(known.error?.issues ?? []), ...unknown] };
+  if (!known.success || unknown.length > 0)
+    return { kind: "invalid", issues: [...(known.error?.issues ?? []), ...unknown] };
+  const { data } = known;
+  return { kind: "valid", bind: (context) => bind(data, context), shareCount: shareCountOf(data) ?? null };
 }
 
 /** Finds unknown keys at the top of a definition that is not strict there. */

@@ -6,6 +6,7 @@ import type {
   NotifyConfig,
   RetentionConfig,
   ReconcileConfig,
+  SharesConfig,
   SinkConfig,
   SourceConfig,
 } from "./config.ts";
@@ -20,9 +21,11 @@ import { suggestion } from "./nearest.ts";
 import { parse } from "./parse.ts";
 import { holdsSecret, registerSecrets } from "./secrets/secret-values.ts";
 import type { TableName } from "../core/contracts/connector.ts";
+import { pathOfShare, shareName } from "../core/sharing/share.ts";
 import { readSmallFile } from "../core/small-file.ts";
 import { chosenKeyOf, NO_RULES, policyOf, type Rules, zeroDatesOf } from "../rules/definition.ts";
 import type { Secrets } from "./secrets/secrets.ts";
+import { addressOfShare, divisionOf, misfits } from "./shares.ts";
 import { rulesOf } from "./tables.ts";
 
 const FILE_BYTES_MAX = 16 * 1024 * 1024;
@@ -32,6 +35,8 @@ export interface LoadOptions {
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** Receives every secret of the file, even when loading fails. */
   readonly secrets: Secrets;
+  /** Of a source with shares, the one to load, from 1 on. Default: none in particular. */
+  readonly share?: number | null;
 }
 
 /** Reads, interpolates and checks a config file. Throws one ConfigError that lists all problems. */
@@ -49,6 +54,24 @@ function readYaml(file: string, path: string): YamlFile {
     const message = reason === "ENOENT" ? "there is no such config file" : `the config file can't be read (${reason})`;
     throw new ConfigError(file, [{ code: "MR1001", path: [], message, line: null, column: null }], error);
   }
+}
+
+interface DaemonNames {
+  readonly daemon: string;
+  /** The `name` in the file. */
+  readonly owner: string;
+}
+
+interface Part<Common, Context, Made> {
+  readonly common: Common;
+  readonly bind: (context: Context) => Bound<Made>;
+  readonly shareCount: number | null;
+}
+
+/** The source's part of the file, before it is known how the sinks divide its tables. */
+interface SourcePart {
+  readonly shareCount: number | null;
+  readonly made: (daemon: DaemonNames, rules: Rules, shares: SharesConfig | null) => SourceConfig;
 }
 
 class Loading {
@@ -72,11 +95,15 @@ class Loading {
     this.#fillIn();
     const input = this.#value();
     const top = this.#read([], input ?? {}, topDefinition);
-    const name = top?.name ?? "";
     const rules = top === undefined ? undefined : this.#rules(top);
-    const source = await this.#source(name, partOf(input, "source"), rules ?? NO_RULES);
-    const sinks = await this.#sinks(name, partOf(input, "sinks"), rules ?? NO_RULES);
+    const part = await this.#source(partOf(input, "source"));
+    const number = part?.shareCount == null ? null : (this.#options.share ?? null);
+    const name = number === null ? (top?.name ?? "") : shareName(top?.name ?? "", number);
+    const daemon = { daemon: name, owner: top?.name ?? "" };
+    const sinks = await this.#sinks(daemon, partOf(input, "sinks"), rules ?? NO_RULES);
     const admin = top === undefined ? undefined : this.#admin(top.admin);
+    const shares = part?.shareCount == null ? null : this.#shares(part.shareCount, top?.name ?? "", admin, sinks);
+    const source = part?.made(daemon, rules ?? NO_RULES, shares);
     this.#stopIfWrong();
     if (top === undefined || source === undefined || admin === undefined || rules === undefined)
       throw new Error("invariant broken: a part of the config is missing without a problem");
@@ -85,13 +112,14 @@ class Loading {
       file: path,
       folder: this.#folder,
       source,
-      state: this.#state(name, top.state),
+      state: pathOfShare(this.#state(top.name, top.state), number),
       sinks,
       rules,
       reconcile: this.#reconcile(top.reconcile),
       retention: retentionOf(top.retention),
       notify: notifyOf(top.notify),
-      admin,
+      admin: { ...admin, listen: addressOfShare(admin.listen, shares) },
+      shares,
       exposure: exposureOf(path, this.#holdsSecret),
     };
   }
@@ -130,28 +158,32 @@ class Loading {
     this.#stopIfWrong();
   }
 
-  async #source(daemon: string, input: object | undefined, rules: Rules): Promise<SourceConfig | undefined> {
+  #shares(count: number, name: string, admin: AdminConfig | undefined, sinks: readonly SinkConfig[]): SharesConfig {
+    for (const { path, message } of misfits(count, { name, listen: admin?.listen ?? null, sinks }))
+      this.#problem("MR1005", path, message, "key");
+    return { division: divisionOf(count, sinks), name, number: this.#options.share ?? null };
+  }
+
+  async #source(input: object | undefined): Promise<SourcePart | undefined> {
     if (input === undefined) return undefined;
     const { connectors } = this.#options;
     const kind = this.#kind(["source"], input, connectors.sourceKinds);
     const part = this.#part(["source"], input, sourceDefinition, kind && (await connectors.source(kind)));
     if (part === undefined) return undefined;
-    const { common, bind } = part;
-    const tables = common.tables ?? [];
-    const chosenKey = (table: TableName) => chosenKeyOf(rules, table);
-    const zeroDates = (table: TableName) => zeroDatesOf(rules, table);
-    const connector = bind({
-      daemon,
-      folder: this.#folder,
-      tables,
-      snapshot: common.snapshot,
-      chosenKey,
-      zeroDates,
-    });
-    return { kind: common.kind, tables, snapshot: common.snapshot, heartbeatMs: common.heartbeat, connector };
+    const { common, bind, shareCount } = part;
+    const { snapshot, tables = [] } = common;
+    const made = (names: DaemonNames, rules: Rules, shares: SharesConfig | null): SourceConfig => {
+      const chosenKey = (table: TableName) => chosenKeyOf(rules, table);
+      const zeroDates = (table: TableName) => zeroDatesOf(rules, table);
+      const share =
+        shares === null || shares.number === null ? {} : { share: { number: shares.number, of: shares.division } };
+      const connector = bind({ ...names, folder: this.#folder, tables, snapshot, chosenKey, zeroDates, ...share });
+      return { kind: common.kind, tables, snapshot, heartbeatMs: common.heartbeat, connector };
+    };
+    return { shareCount, made };
   }
 
-  async #sinks(daemon: string, input: object | undefined, rules: Rules): Promise<readonly SinkConfig[]> {
+  async #sinks(daemon: DaemonNames, input: object | undefined, rules: Rules): Promise<readonly SinkConfig[]> {
     const sinks: SinkConfig[] = [];
     for (const [name, value] of Object.entries(input ?? {})) {
       const sink = await this.#sink(daemon, name, value, rules);
@@ -174,7 +206,7 @@ class Loading {
     }
   }
 
-  async #sink(daemon: string, name: string, input: unknown, rules: Rules): Promise<SinkConfig | undefined> {
+  async #sink(daemon: DaemonNames, name: string, input: unknown, rules: Rules): Promise<SinkConfig | undefined> {
     const path = ["sinks", name];
     if (!SINK_NAME.test(name)) {
       this.#problem("MR1005", path, "a sink's name is a letter, then at most 39 letters, digits, _ and -", "key");
@@ -194,7 +226,7 @@ class Loading {
     const batch = { rowCountMax: rows ?? null, byteCountMax: bytes ?? null, delayMs: delay ?? null };
     const dropsColumns = (table: TableName): boolean => policyOf(rules, table).droppedColumns === "drop";
     const { kind: sinkKind, tables = [], onPoison, onLost } = common;
-    const connector = bind({ name, daemon, folder: this.#folder, tables, dropsColumns });
+    const connector = bind({ name, ...daemon, folder: this.#folder, tables, dropsColumns });
     return { name, kind: sinkKind, tables, onPoison, onLost, batch, connector };
   }
 
@@ -213,7 +245,7 @@ class Loading {
     input: object,
     definition: Common,
     connector: Connector<Context, Made> | undefined | "",
-  ): { readonly common: z.output<Common>; readonly bind: (context: Context) => Bound<Made> } | undefined {
+  ): Part<z.output<Common>, Context, Made> | undefined {
     const entries = Object.entries(input);
     const isCommon = ([key]: readonly [string, unknown]) => Object.hasOwn(definition.shape, key);
     const common = this.#read(path, Object.fromEntries(entries.filter(isCommon)), definition);
@@ -224,7 +256,7 @@ class Loading {
       this.#addIssues(path, own, connector.definition, parsed.issues, Object.keys(definition.shape));
       return undefined;
     }
-    return common === undefined ? undefined : { common, bind: parsed.bind };
+    return common === undefined ? undefined : { common, bind: parsed.bind, shareCount: parsed.shareCount };
   }
 
   #admin(admin: z.output<typeof topDefinition>["admin"]): AdminConfig {

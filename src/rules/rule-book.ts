@@ -55,9 +55,9 @@ export class RuleBook {
 
   /**
    * What is wrong with the rules, given all captured tables as they are now. From here on, hidden columns are known by more
-   * than their names.
+   * than their names. `elsewhere`: tables to which the rules apply too, in another daemon.
    */
-  problems(tables: readonly TableShape[]): readonly RuleProblem[] {
+  problems(tables: readonly TableShape[], elsewhere: readonly TableShape[] = []): readonly RuleProblem[] {
     const problems: RuleProblem[] = [];
     for (const shape of tables) {
       const rule = this.#rule(shape);
@@ -72,7 +72,7 @@ export class RuleBook {
       // A change that can't be ignored suspends its table, and stops nothing else.
       if (made !== null && "code" in made && made.code !== "MR1027") problems.push(made);
     }
-    return [...problems, ...this.#namedNowhere(tables)];
+    return [...problems, ...this.#namedNowhere([...tables, ...elsewhere])];
   }
 
   /** Columns that a rule for many tables names, and that no table has. */

@@ -68,9 +68,9 @@ export async function ruleProblems(
   return problemsOf(new RuleBook(rules, pins), await catalog.tables(signal));
 }
 
-function problemsOf(book: RuleBook, { tables, refused }: CapturedTables): readonly RuleProblem[] {
+function problemsOf(book: RuleBook, { tables, refused, elsewhere }: CapturedTables): readonly RuleProblem[] {
   const unfit = refused.map((table) => book.keyProblem(table)).filter((problem) => problem !== null);
-  return [...book.problems(tables), ...unfit];
+  return [...book.problems(tables, elsewhere), ...unfit];
 }
 
 interface Ruling {

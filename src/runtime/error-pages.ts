@@ -203,4 +203,13 @@ export const pages = {
       "Correct the row at the source, or choose `zeroDates: text` for its table, which is then read again with its dates as " +
       "texts. `millrace dlq list` names the rows.",
   },
+  MR1330: {
+    title: "The tables were shared in another way before",
+    cause:
+      "`source.shares` was changed, set or removed, or a sink's `schema` was, and the states still have positions from before. " +
+      "Tables would move from one share to another, and two daemons would count them as theirs.",
+    remedy:
+      "Take the former value back. Or stop all processes, run `millrace teardown --sink-metadata --yes` with the former value, " +
+      "and start with the new one: all tables are read again.",
+  },
 } as const satisfies ErrorPages;

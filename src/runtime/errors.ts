@@ -264,3 +264,14 @@ export function conditionRefused(table: string, cause: Error): MillraceError {
     cause,
   });
 }
+
+/** Divisions as texts; null: one daemon has all tables. */
+export function dividedBefore(name: string, before: string | null, now: string | null): MillraceError {
+  const spelled = (division: string | null) => (division === null ? "no shares" : `\`shares: ${division}\``);
+  return new MillraceError({
+    code: "MR1330",
+    kind: "fatal",
+    message: `${name} has run with ${spelled(before)}, and the configuration now has ${spelled(now)}`,
+    hint: pages.MR1330.remedy,
+  });
+}

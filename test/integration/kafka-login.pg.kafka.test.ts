@@ -1,27 +1,23 @@
 /** Kafka behind logins, TLS and an authorizer: what is taken, and what is said where it is not. */
-import { readFile, writeFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { inspect } from "node:util";
-import { type Acl, Admin } from "@platformatic/kafka";
+import type { Acl } from "@platformatic/kafka";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { definition, factory, type KafkaOptions } from "../../connectors/kafka/config.ts";
 import type { Finding } from "../../src/core/contracts/connector.ts";
 import type { MillraceError } from "../../src/core/errors.ts";
 import type { EnvelopeContext } from "../../src/core/model/envelope.ts";
-import { freePort } from "../../scripts/services/port.ts";
-import type { RunningService } from "../../scripts/services/service.ts";
 import { failure, timeout } from "../conformance/stage.ts";
 import { tableVersion } from "../support/blocks.ts";
-import { type Certificate, selfSigned } from "../support/certificate.ts";
+import type { Certificate } from "../support/certificate.ts";
+import { GuardedKafka, KAFKA_PASSWORD, type Listener } from "../support/guarded-kafka.ts";
 import type { Checked } from "../support/administer.ts";
 import { printedAcls } from "../support/kafka-acls.ts";
 import { quietLog } from "../support/quiet-log.ts";
 import { RunningPipeline } from "../support/running-pipeline.ts";
-import { ownKafka } from "../support/services.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
 
-const PASSWORD = "secret-canary";
-const LISTENERS = ["login", "tls", "mutual", "named"] as const;
+const PASSWORD = KAFKA_PASSWORD;
 const origin: EnvelopeContext = {
   name: "shop",
   producer: "millrace/test",
@@ -31,68 +27,26 @@ const origin: EnvelopeContext = {
 };
 const users = tableVersion({ table: "users", columns: [["id", "int8"]], key: ["id"] });
 
-const folder = temporaryFolder();
-const stack = new AsyncDisposableStack();
-let broker: RunningService;
-let admin: Admin;
-let port: (listener: (typeof LISTENERS)[number] | "plain") => number;
+let guarded: GuardedKafka;
+let broker: GuardedKafka["broker"];
+let admin: GuardedKafka["admin"];
 let own: Certificate;
 let client: Certificate;
 let stranger: Certificate;
+const port = (listener: Listener): number => guarded.port(listener);
 
 beforeAll(async () => {
-  own = stack.use(await selfSigned(["localhost"]));
-  client = stack.use(await selfSigned(["client"]));
-  stranger = stack.use(await selfSigned(["localhost"]));
-  const keystore = folder.file("server.pem");
-  await writeFile(keystore, (await readFile(own.keyPath, "utf8")) + own.certificate);
-  const first = await freePort(LISTENERS.length);
-  port = (listener) => (listener === "plain" ? broker.port : first + LISTENERS.indexOf(listener));
-  const jaas = (kind: string, rest: string): string =>
-    `org.apache.kafka.common.security.${kind.toLowerCase()}.${kind}LoginModule required${rest};`;
-  broker = stack.use(
-    await ownKafka({
-      scram: { scrammed: PASSWORD },
-      settings: (plain) => {
-        const ports = { PLAINTEXT: plain, LOGIN: first, TLS: first + 1, MUTUAL: first + 2, NAMED: first + 3 };
-        const at = (name: string): string => (/TLS|MUTUAL/.test(name) ? "localhost" : "127.0.0.1");
-        const listed = Object.entries(ports).map(([name, number]) => `${name}://${at(name)}:${number}`);
-        return {
-          listeners: [
-            ...listed.map((one) => one.replace("localhost", "127.0.0.1")),
-            `CONTROLLER://127.0.0.1:${plain + 1}`,
-          ].join(),
-          "advertised.listeners": listed.join(),
-          "listener.security.protocol.map":
-            "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,LOGIN:SASL_PLAINTEXT,TLS:SSL,MUTUAL:SSL,NAMED:SSL",
-          "listener.name.login.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
-          "listener.name.login.plain.sasl.jaas.config": jaas("Plain", ` user_plain="${PASSWORD}"`),
-          "listener.name.login.scram-sha-256.sasl.jaas.config": jaas("Scram", ""),
-          "listener.name.login.scram-sha-512.sasl.jaas.config": jaas("Scram", ""),
-          "ssl.keystore.type": "PEM",
-          "ssl.keystore.location": keystore,
-          "ssl.truststore.type": "PEM",
-          "ssl.truststore.location": client.certificatePath,
-          "listener.name.mutual.ssl.client.auth": "required",
-          "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-          "allow.everyone.if.no.acl.found": "false",
-          "super.users": "User:ANONYMOUS;User:CN=millrace test;User:scrammed",
-        };
-      },
-    }),
-  );
-  admin = new Admin({ clientId: "test", bootstrapBrokers: [`127.0.0.1:${broker.port}`] });
+  guarded = await GuardedKafka.start();
+  ({ broker, admin, own, client, stranger } = guarded);
 });
 
 afterAll(async () => {
-  await admin?.close();
-  await stack.disposeAsync();
-  folder[Symbol.dispose]();
+  await guarded?.[Symbol.asyncDispose]();
 });
 
 function contextOf(options: object) {
   const parsed: KafkaOptions = definition.parse({ topics: { partitions: 1 }, ...options });
-  return { name: "stream", daemon: "shop", folder: folder.path, options: parsed, origin };
+  return { name: "stream", daemon: "shop", folder: guarded.folder, options: parsed, origin };
 }
 
 async function opened(options: object): Promise<void> {
@@ -138,7 +92,7 @@ describe("logins", () => {
 });
 
 describe("TLS", () => {
-  const over = (listener: (typeof LISTENERS)[number] | "plain", tls: object | boolean, host = "localhost"): object => ({
+  const over = (listener: Listener, tls: object | boolean, host = "localhost"): object => ({
     brokers: [`${host}:${port(listener)}`],
     prefix: "t-",
     tls,

@@ -63,9 +63,16 @@ export class Installation implements AsyncDisposable {
 
   configure(config: InstallationConfig): void {
     const entered = isLeastMode ? withPlainRoles(config) : config;
-    writeFileSync(join(this.folder, "millrace.yaml"), stringify({ admin: { listen: false }, ...entered }), {
-      mode: 0o600,
-    });
+    this.text = stringify({ admin: { listen: false }, ...entered });
+  }
+
+  /** Its millrace.yaml. */
+  get text(): string {
+    return readFileSync(join(this.folder, "millrace.yaml"), "utf8");
+  }
+
+  set text(text: string) {
+    writeFileSync(join(this.folder, "millrace.yaml"), text, { mode: 0o600 });
   }
 
   /** Starts the daemon; it may still fail. */

@@ -20,20 +20,30 @@ export function printedAcls(text: string): readonly Acl[] {
         "allow-principal": { type: "string" },
         operation: { type: "string", multiple: true },
         "resource-pattern-type": { type: "string" },
-        topic: { type: "string" },
+        topic: { type: "string", multiple: true },
         "transactional-id": { type: "string" },
+        group: { type: "string" },
       },
     });
     const isPrefixed = values["resource-pattern-type"] === "prefixed";
-    return values.operation!.map((operation) => ({
-      resourceType: values.topic === undefined ? ResourceTypes.TRANSACTIONAL_ID : ResourceTypes.TOPIC,
-      resourceName: (values.topic ?? values["transactional-id"])!,
-      resourcePatternType: isPrefixed ? ResourcePatternTypes.PREFIXED : ResourcePatternTypes.LITERAL,
-      principal: values["allow-principal"]!,
-      host: "*",
-      operation: AclOperations[labelOf(operation)],
-      permissionType: AclPermissionTypes.ALLOW,
-    }));
+    const resourceType =
+      values.topic !== undefined
+        ? ResourceTypes.TOPIC
+        : values.group !== undefined
+          ? ResourceTypes.GROUP
+          : ResourceTypes.TRANSACTIONAL_ID;
+    const names = values.topic ?? [(values.group ?? values["transactional-id"])!];
+    return values.operation!.flatMap((operation) =>
+      names.map((resourceName) => ({
+        resourceType,
+        resourceName,
+        resourcePatternType: isPrefixed ? ResourcePatternTypes.PREFIXED : ResourcePatternTypes.LITERAL,
+        principal: values["allow-principal"]!,
+        host: "*",
+        operation: AclOperations[labelOf(operation)],
+        permissionType: AclPermissionTypes.ALLOW,
+      })),
+    );
   });
 }
 

@@ -9,6 +9,13 @@ const HEARTBEAT = "500ms";
 export interface ThroughOptions extends Pick<PipelineOptions, "kinds"> {
   /** Of the capturing daemon, beside source and sinks. */
   readonly capture?: Partial<InstallationConfig>;
+  /** Of the applying side; then it streams later than this returns. */
+  readonly shares?: number;
+  readonly state?: string;
+  /** By default the shared one. */
+  readonly broker?: string;
+  /** Further keys of the applying side's source. */
+  readonly source?: object;
 }
 
 export class ThroughKafka implements AsyncDisposable {
@@ -36,7 +43,7 @@ export class ThroughKafka implements AsyncDisposable {
     prepare: string | ((source: FreshDatabase) => Promise<unknown>),
     options: ThroughOptions = {},
   ): Promise<ThroughKafka> {
-    const topics = new KafkaTopics(kafkaBroker());
+    const topics = new KafkaTopics(options.broker ?? kafkaBroker());
     const { broker, prefix } = topics;
     const database = await freshDatabase();
     let capture: Installation | undefined;
@@ -51,13 +58,17 @@ export class ThroughKafka implements AsyncDisposable {
       capture = new Installation(config);
       const capturing = capture.run();
       await capturing.streaming();
+      const { shares, state } = options;
+      const source = { kind: "kafka", brokers: [broker], prefix, from: database.name, heartbeat: HEARTBEAT };
       const applying = await RunningPipeline.start("", {
-        ...options,
+        ...(options.kinds === undefined ? {} : { kinds: options.kinds }),
         source: database,
+        untilStreaming: shares === undefined,
         configure: (config) => ({
           ...config,
           name: `${config.name}_a`,
-          source: { kind: "kafka", brokers: [broker], prefix, from: database.name, heartbeat: HEARTBEAT },
+          source: { ...source, ...(shares === undefined ? {} : { shares }), ...options.source },
+          ...(state === undefined ? {} : { state }),
         }),
       });
       return new ThroughKafka(topics, { installation: capture, daemon: capturing, config }, applying);

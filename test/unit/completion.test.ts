@@ -31,8 +31,8 @@ const LINES: readonly (readonly [string, readonly string[]])[] = [
   ["millrace init --sink |", []],
   ["millrace -c oth|", ["other.yaml"]],
   ["millrace offsets export oth|", ["other.yaml"]],
-  ["millrace version |", ["--help", "--config", "--json", "--log-level"]],
-  ["millrace query $(touch${IFS}ran) --s|", ["--sink"]],
+  ["millrace version |", ["--help", "--config", "--json", "--log-level", "--share"]],
+  ["millrace query $(touch${IFS}ran) --s|", ["--share", "--sink"]],
 ];
 
 interface Scene {

@@ -68,6 +68,12 @@ const RULES: readonly Rule[] = [
     sentence: "the rules see core and themselves",
   },
   {
+    files: /^src\/sharing\//,
+    may: () => /^src\/(core|sharing|state)\/|^src\/runtime\/errors\.ts$/,
+    packages: [],
+    sentence: "sharing sees core, the state and itself, and the runtime's errors",
+  },
+  {
     files: /^src\/config\//,
     may: () => /^src\/(core|config|rules)\//,
     packages: ["zod", "yaml", "fastest-levenshtein", "croner"],

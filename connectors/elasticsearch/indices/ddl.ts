@@ -21,7 +21,8 @@ const FIELDS_MAX_DEFAULT = 1_000;
 const DEPTH_MAX = 1_000;
 
 export interface IndexOptions {
-  readonly daemon: string;
+  /** Whose indices they are: written into each. */
+  readonly owner: string;
   readonly replicas: number | undefined;
   readonly shards: number | undefined;
   readonly refreshInterval: string;
@@ -109,7 +110,7 @@ export async function findIndices(
     }
     // Index names have no capitals. If two tables share a name, either the caller refuses one, or one is gone and this
     // is its successor.
-    if (mark.table.toLowerCase() !== table.id.toLowerCase() || mark.daemon !== options.daemon) {
+    if (mark.table.toLowerCase() !== table.id.toLowerCase() || mark.daemon !== options.owner) {
       const owner = `table ${mark.table} of ${mark.daemon}`;
       throw searchError("MR3304", "fatal", `the index ${name} for ${table.id} holds ${owner}`);
     }
@@ -239,8 +240,8 @@ function definitionOf(
   return Buffer.from(JSON.stringify(definition));
 }
 
-function metaOf(table: TableVersion, { daemon }: IndexOptions, shape: ShapeNote): object {
-  return { millrace: { daemon, table: table.id, shape } };
+function metaOf(table: TableVersion, { owner }: IndexOptions, shape: ShapeNote): object {
+  return { millrace: { daemon: owner, table: table.id, shape } };
 }
 
 const UNSIGNED_LONG_SUBSTITUTE: Mapping = { type: "keyword" };

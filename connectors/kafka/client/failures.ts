@@ -59,6 +59,17 @@ export function aboutOf(error: unknown, apiId: string): string | null {
   return about;
 }
 
+/** The text in a field of an answer that was refused; null: there is none. */
+export function fieldOf(error: unknown, field: string): string | null {
+  let found: string | null = null;
+  walk(error, 0, (one) => {
+    if (found !== null || !("response" in one)) return;
+    const value: unknown = Object.getOwnPropertyDescriptor(Object(one.response), field)?.value;
+    if (typeof value === "string" && value !== "") found = value;
+  });
+  return found;
+}
+
 /** A failed call that is about `about`, where its answer does not say so. */
 export async function about<T>(name: string, call: Promise<T>): Promise<T> {
   try {

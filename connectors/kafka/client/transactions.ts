@@ -5,6 +5,7 @@
 import { produceV10, produceV11, produceV9, Writer } from "@platformatic/kafka";
 import type { Clock } from "../../../src/core/clock.ts";
 import type { Cluster, Topic } from "./cluster.ts";
+import { coordinatorOf } from "./coordinator.ts";
 import { about, apiIdsOf, failureOf } from "./failures.ts";
 import type { Compression, ProducerIdentity, RecordBatch } from "./record-batch.ts";
 
@@ -14,8 +15,6 @@ const PRODUCE_MS_MAX = 30_000;
 /** Requests to one broker that wait for their answers; a broker keeps the order of five. */
 const IN_FLIGHT_MAX = 5;
 const REQUEST_BYTES = 4 * 1024 * 1024;
-/** The key of FindCoordinator for transactions. */
-const OF_TRANSACTION = 1;
 const ALL_REPLICAS = -1;
 const PRODUCE = 0;
 const PARSERS = new Map([
@@ -36,11 +35,6 @@ export interface TopicBatches {
   readonly topic: Topic;
   /** Several for one partition are sent in their order. */
   readonly batches: readonly { readonly partition: number; readonly batch: RecordBatch }[];
-}
-
-interface Coordinator {
-  readonly nodeId: number;
-  readonly errorCode: number;
 }
 
 interface ToSend {
@@ -82,7 +76,7 @@ export class TransactionalWriter {
     signal: AbortSignal,
   ): Promise<TransactionalWriter> {
     return await whileBusy(clock, signal, STILL_BEGINNING, async () => {
-      const coordinator = await coordinatorOf(cluster, id, signal);
+      const coordinator = await coordinatorOf(cluster, "transaction", id, signal);
       const asked = [id, TRANSACTION_MS_MAX, -1n, -1];
       const begun = cluster.request<ProducerIdentity>("InitProducerId", coordinator, signal, ...asked);
       const producer = await about(id, begun);
@@ -172,20 +166,6 @@ export class TransactionalWriter {
       })
       .appendTaggedFields();
   }
-}
-
-async function coordinatorOf(cluster: Cluster, id: string, signal: AbortSignal): Promise<number> {
-  const { coordinators } = await cluster.request<{ readonly coordinators: readonly Coordinator[] }>(
-    "FindCoordinator",
-    null,
-    signal,
-    OF_TRANSACTION,
-    [id],
-  );
-  const [found] = coordinators;
-  if (found === undefined) throw failureOf("COORDINATOR_NOT_AVAILABLE", id);
-  if (found.errorCode !== 0) throw failureOf(found.errorCode, id);
-  return found.nodeId;
 }
 
 /** Tries again as long as the coordinator has to do with something else. */

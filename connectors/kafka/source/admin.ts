@@ -7,7 +7,7 @@ import { connect } from "../connect.ts";
 import { classify, kafkaError } from "../errors.ts";
 import type { Calls } from "./calls.ts";
 import type { SourceContext } from "./context.ts";
-import { type Followed, identityOf, LOSSES } from "./followed.ts";
+import { type Followed, LOSSES } from "./followed.ts";
 import { findLog, type Framed, framesFrom, lastOf } from "./log-topic.ts";
 import { Walk } from "./walk.ts";
 
@@ -53,7 +53,8 @@ async function create(
     };
     const limits = { clock: context.clock, signal, timeoutMs: FIRST_FRAME_MS_MAX, late };
     const { frame, first } = await withTimeout(firstOf(frames), limits);
-    const identity = identityOf(place.topic.id, frame.from.epoch, { position: frame.from.commit, offset: first });
+    const begun = { position: frame.from.commit, offset: first };
+    const identity = followed.identityOf(place.topic.id, frame.from.epoch, begun);
     followed.recall(identity);
     return { identity, position: { ...frame.from, epoch }, copy: null };
   } catch (error) {

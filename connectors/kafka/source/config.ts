@@ -1,9 +1,15 @@
 /** The source's own keys of the configuration, and its factory. */
 import * as z from "zod";
 import { systemClock } from "../../../src/core/clock.ts";
-import type { SourceContext as FactoryContext, SourceFactory } from "../../../src/core/contracts/connector.ts";
+import type {
+  SourceContext as FactoryContext,
+  SourceFactory,
+  TableName,
+} from "../../../src/core/contracts/connector.ts";
 import { TableSelection } from "../../../src/core/table-selection.ts";
+import { isInShare, SHARE_COUNT_MAX } from "../../../src/core/sharing/share.ts";
 import { clusterOf, connectionKeys } from "../connection.ts";
+import { groupId } from "../names.ts";
 import type { SourceContext } from "./context.ts";
 
 export const sourceDefinition = z.object({
@@ -12,6 +18,14 @@ export const sourceDefinition = z.object({
     .string()
     .min(1)
     .describe("The `name` of the daemon that captures: one of its sinks has `kind: kafka` and `format: log`."),
+  shares: z
+    .int()
+    .min(1)
+    .max(SHARE_COUNT_MAX)
+    .optional()
+    .describe(
+      "Into how many shares the tables are divided. All processes with this configuration share them: each applies some, and takes over those of one that is gone. Default: one process applies all tables.",
+    ),
 });
 
 export type KafkaSourceOptions = z.output<typeof sourceDefinition>;
@@ -25,16 +39,27 @@ export const sourceFactory: SourceFactory<KafkaSourceOptions> = {
     const { check } = await import("./check.ts");
     return await check(contextOf(context), signal);
   },
+  shareCount: ({ shares }) => shares,
+  group: async (context, division) => {
+    const { ShareGroup } = await import("../sharing/share-group.ts");
+    const { clock, cluster, naming, owner } = contextOf(context);
+    return new ShareGroup({ clock, cluster, id: groupId(naming, owner), division });
+  },
 };
 
-function contextOf({ daemon, folder, options, tables, chosenKey }: FactoryContext<KafkaSourceOptions>): SourceContext {
+function contextOf(context: FactoryContext<KafkaSourceOptions>): SourceContext {
+  const { daemon, owner = daemon, folder, options, tables, chosenKey, share } = context;
   const selection = new TableSelection(tables);
+  const isShared = ({ schema, table }: TableName): boolean => selection.matches(schema, table);
   return {
     clock: systemClock,
     daemon,
     cluster: () => clusterOf(options, folder, `millrace-${daemon}`),
     naming: { prefix: options.prefix, daemon: options.from },
-    captures: ({ schema, table }) => selection.matches(schema, table),
+    captures: (name) => isShared(name) && (share === undefined || isInShare(name, share)),
+    isShared,
+    share: share ?? null,
+    owner,
     chosenKey: chosenKey ?? (() => null),
   };
 }

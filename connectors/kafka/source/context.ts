@@ -1,4 +1,5 @@
 import type { ChosenKey, TableName } from "../../../src/core/contracts/connector.ts";
+import type { Share } from "../../../src/core/sharing/share.ts";
 import type { Clock } from "../../../src/core/clock.ts";
 import type { ClusterSettings } from "../client/cluster.ts";
 import type { TopicNaming } from "../names.ts";
@@ -8,9 +9,15 @@ export interface SourceContext {
   readonly clock: Clock;
   /** This daemon's name. */
   readonly daemon: string;
+  /** The `name` in the file, which the daemons of all shares have in common. */
+  readonly owner: string;
   readonly cluster: () => ClusterSettings;
   /** Of the capturing daemon's topics. */
   readonly naming: Pick<TopicNaming, "prefix" | "daemon">;
   readonly captures: (table: TableName) => boolean;
+  /** The same for all shares together. */
+  readonly isShared: (table: TableName) => boolean;
+  /** The part of the tables that this daemon has; null: all of them. */
+  readonly share: Share | null;
   readonly chosenKey: (table: TableName) => ChosenKey | null;
 }

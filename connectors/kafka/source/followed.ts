@@ -1,6 +1,7 @@
 import type { ErrorCode, MillraceError } from "../../../src/core/errors.ts";
 import type { LogIdentity } from "../../../src/core/contracts/positions.ts";
 import type { Frame } from "../../../src/core/model/frame.ts";
+import { DIVISION, divisionText, type Share } from "../../../src/core/sharing/share.ts";
 import type { Position } from "../../../src/core/model/position.ts";
 import { kafkaError } from "../errors.ts";
 
@@ -23,14 +24,16 @@ export const MARK_PREFIX = "millrace/log";
 export class Followed {
   /** Distinguishes our marks from those of other readers, and of the capturing daemon. */
   readonly #reader: string;
+  readonly #share: Share | null;
   #topicId: string | null = null;
   /** The capturing daemon's. */
   #epoch = 0;
   /** Ascending. */
   #places: LogPlace[] = [];
 
-  constructor(reader: string) {
+  constructor(reader: string, share: Share | null) {
     this.#reader = `${reader}/`;
+    this.#share = share;
   }
 
   /** The content of a mark in the source's log. */
@@ -95,16 +98,17 @@ export class Followed {
     const place = this.#placeBefore(lowest);
     if (place === undefined || place === this.#places[0]) return null;
     this.#places = this.#places.filter(({ position }) => position >= place.position);
-    return identityOf(this.#topicId, this.#epoch, place);
+    return this.identityOf(this.#topicId, this.#epoch, place);
+  }
+
+  identityOf(topic: string, epoch: number, { position, offset }: LogPlace): LogIdentity {
+    const place = { topic, epoch: String(epoch), position: String(position), offset: String(offset) };
+    return this.#share === null ? place : { ...place, [DIVISION]: divisionText(this.#share.of) };
   }
 
   #placeBefore(commit: bigint): LogPlace | undefined {
     return this.#places.findLast(({ position }) => position <= commit);
   }
-}
-
-export function identityOf(topic: string, epoch: number, { position, offset }: LogPlace): LogIdentity {
-  return { topic, epoch: String(epoch), position: String(position), offset: String(offset) };
 }
 
 function another(why: string): MillraceError {

@@ -19,7 +19,7 @@ import { FrameStream } from "./stream.ts";
 /** The capturing daemon's source at one remove: the log brings the changes, everything else is asked for. */
 export function kafkaSource(context: SourceContext): Source {
   const calls = new Calls(context);
-  const followed = new Followed(context.clock.unique(9));
+  const followed = new Followed(context.clock.unique(9), context.share);
   return {
     kind: "kafka",
     database: context.naming.daemon,
@@ -55,7 +55,7 @@ async function earliest(context: SourceContext, followed: Followed, signal: Abor
   }
 }
 
-function catalog({ captures, chosenKey }: SourceContext, calls: Calls): Catalog {
+function catalog({ captures, isShared, share, chosenKey }: SourceContext, calls: Calls): Catalog {
   return {
     tables: async (signal) => {
       const { said } = await calls.ask({ kind: "tables" }, signal);
@@ -65,6 +65,7 @@ function catalog({ captures, chosenKey }: SourceContext, calls: Calls): Catalog 
       return {
         ...found,
         tables: taken.filter((table) => chosenKey(table) === null),
+        ...(share === null ? {} : { elsewhere: found.tables.filter((table) => isShared(table) && !captures(table)) }),
         refused: [...found.refused.filter(({ id }) => captures(namesOfTable(id))), ...rekeyed.map(keyElsewhere)],
       };
     },

@@ -38,6 +38,7 @@ export const factory: SinkFactory<Options> = {
     const { grants } = await import("./grants.ts");
     return grants(sinkOptions(context), tables);
   },
+  divides: ({ schema }) => (schema === undefined ? "id" : "name"),
   places: ({ folder, options }) => {
     const place = placeOfUrl(options.url, folder);
     const schema = options.schema === undefined ? "the source's schemas" : `schema ${JSON.stringify(options.schema)}`;

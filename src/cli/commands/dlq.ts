@@ -8,7 +8,7 @@ import { chosenLetters, DISCARD, type LetterChoice, listKeysOf, type Replayed } 
 import { openState } from "../../state/open.ts";
 import { chosenSinks, countOf, durationOf } from "../arguments.ts";
 import { auditedHere } from "../audit.ts";
-import type { CommandLine } from "../command-line.ts";
+import type { CommandLine, OnShares } from "../command-line.ts";
 import { DaemonClient } from "../daemon-client.ts";
 import { cliError } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
@@ -17,7 +17,7 @@ import { readState } from "../read-state.ts";
 /** For an answer, beyond the time that the daemon may take. */
 const ANSWER_MS = 10_000;
 
-export function addDlq({ program, action }: CommandLine): void {
+export function addDlq({ program, action, actionFor }: CommandLine): void {
   const dlq = program.command("dlq").description("dead letters: rows that a sink refused");
   dlq
     .command("list")
@@ -39,7 +39,7 @@ export function addDlq({ program, action }: CommandLine): void {
     .command("show <id>")
     .description("one letter with its envelope")
     .action(
-      action(async (session, _options, [id]) => {
+      actionFor("one", async (session, _options, [id]) => {
         const number = countOf("<id>", id);
         const letter = await readState(await session.config(), ({ deadLetters }) => deadLetters.get(number));
         if (letter === null) throw cliError("MR1115", `there is no dead letter ${id}`);
@@ -52,11 +52,14 @@ export function addDlq({ program, action }: CommandLine): void {
         return EXIT.done;
       }),
     );
-  addReplay(dlq, action);
-  addDiscard(dlq, action);
+  addReplay(dlq, actionFor);
+  addDiscard(dlq, actionFor);
 }
 
-function addReplay(dlq: Command, action: CommandLine["action"]): void {
+/** Each share has numbers of its own. */
+const ofLetters = (ids: readonly string[]): OnShares => (ids.length > 0 ? "one" : "each");
+
+function addReplay(dlq: Command, actionFor: CommandLine["actionFor"]): void {
   dlq
     .command("replay [ids...]")
     .description("read the rows again from the source and give them to their sinks")
@@ -64,7 +67,7 @@ function addReplay(dlq: Command, action: CommandLine["action"]): void {
     .option("--sink <name>", "of this sink only")
     .option("--timeout <duration>", "how long to wait for the rows", "60s")
     .action(
-      action(async (session, options, args) => {
+      actionFor(ofLetters, async (session, options, args) => {
         const config = await session.config();
         const choice = choiceOf(config, options, args);
         const timeoutMs = Math.ceil(durationOf("--timeout", options["timeout"]));
@@ -78,7 +81,7 @@ function addReplay(dlq: Command, action: CommandLine["action"]): void {
     );
 }
 
-function addDiscard(dlq: Command, action: CommandLine["action"]): void {
+function addDiscard(dlq: Command, actionFor: CommandLine["actionFor"]): void {
   dlq
     .command("discard [ids...]")
     .description(
@@ -88,7 +91,7 @@ function addDiscard(dlq: Command, action: CommandLine["action"]): void {
     .option("--sink <name>", "of this sink only")
     .option("--yes", "do it")
     .action(
-      action(async (session, options, args) => {
+      actionFor(ofLetters, async (session, options, args) => {
         const config = await session.config();
         const choice = choiceOf(config, options, args);
         const letters = await readState(config, (state) => known(state, choice));

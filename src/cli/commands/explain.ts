@@ -14,12 +14,12 @@ interface Page {
 /** The format that scripts/generate.ts writes. */
 const PAGE = /^### (MR\d{4})\n\n\*\*(.+)\*\*\n\n(.+)\n\n\*What to do:\* (.+)$/gm;
 
-export function addExplain({ program, action }: CommandLine): void {
+export function addExplain({ program, actionFor }: CommandLine): void {
   program
     .command("explain <code>")
     .description("what an error's number means, and what to do")
     .action(
-      action(async (session, _options, [code = ""]) => {
+      actionFor("none", async (session, _options, [code = ""]) => {
         const page = pageOf(code);
         session.print(page, `${page.code}: ${page.title}\n\n${page.cause}\n\nWhat to do: ${page.remedy}`);
         return EXIT.done;

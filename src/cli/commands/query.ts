@@ -12,7 +12,7 @@ const BYTES_MAX = 16 * 1024 * 1024;
 /** Extra time for the daemon to report that the time is up. */
 const ANSWER_MS = 10_000;
 
-export function addQuery({ program, action }: CommandLine): void {
+export function addQuery({ program, actionFor }: CommandLine): void {
   program
     .command("query <sql>")
     .description("read-only SQL on a DuckDB or DuckLake sink, through the daemon while one runs")
@@ -20,7 +20,7 @@ export function addQuery({ program, action }: CommandLine): void {
     .option("--limit <count>", "rows to print at most", "1000")
     .option("--timeout <duration>", "how long it may take", "30s")
     .action(
-      action(async (session, options, [sql = ""]) => {
+      actionFor("one", async (session, options, [sql = ""]) => {
         const config = await session.config();
         const sink = sinkOf(config, typeof options["sink"] === "string" ? options["sink"] : null);
         const request = { sql, rowCountMax: countOf("--limit", options["limit"]), byteCountMax: BYTES_MAX };

@@ -1,31 +1,52 @@
 import type { Config } from "../../config/config.ts";
+import { systemClock } from "../../core/clock.ts";
 import type { DaemonOptions, DaemonResult } from "../../daemon.ts";
 import { keepHeapSmall } from "../../ops/heap.ts";
+import { underSupervisor } from "../../sharing/supervised.ts";
 import type { CommandLine } from "../command-line.ts";
 import { daemonExitCodeOf, EXIT, type ExitCode } from "../exit-codes.ts";
 import type { Session } from "../session.ts";
+import { inEachShare } from "../shares/each-share.ts";
+import { expectSameDivision, runShares } from "../shares/run-shares.ts";
 
-export function addRun({ program, action }: CommandLine): void {
+export function addRun({ program, actionFor }: CommandLine): void {
   program
     .command("run")
     .description("the daemon: follow the source and keep every sink equal to it")
     .option("--once", "bring every sink to the position that the source has now, then end")
     .action(
-      action(async (session, options) => {
+      actionFor("none", async (session, options) => {
         keepHeapSmall();
-        const config = await session.config();
-        if (config.exposure !== null) session.log.warn({ fix: config.exposure.fix }, config.exposure.what);
-        const once = options["once"] === true;
-        if (!once) return await asDaemon(session, config);
-        const { missing } = await runHere(config, { once, ...session.daemon });
-        const text = missing.length === 0 ? "every sink is at the source's position" : missing.join("\n");
-        session.print({ reached: missing.length === 0, missing }, text);
-        return missing.length === 0 ? EXIT.done : EXIT.failed;
+        const { exposure, shares } = await session.whole();
+        if (exposure !== null) session.log.warn({ fix: exposure.fix }, exposure.what);
+        const isOfAll = shares !== null && session.options.share === null;
+        if (options["once"] !== true) return await asDaemon(session, isOfAll ? runShares : runOne);
+        return isOfAll ? await inEachShare(session, shares, { work: runOnce }) : await runOnce(session);
       }),
     );
 }
 
-async function asDaemon(session: Session, config: Config): Promise<ExitCode> {
+async function runOnce(session: Session): Promise<ExitCode> {
+  const config = await session.config();
+  await expectSameDivision(session, config.shares?.number ?? null);
+  const { missing } = await runHere(config, { once: true, ...session.daemon });
+  const text = missing.length === 0 ? "every sink is at the source's position" : missing.join("\n");
+  session.print({ reached: missing.length === 0, missing }, text);
+  return missing.length === 0 ? EXIT.done : EXIT.failed;
+}
+
+async function runOne(session: Session, signal: AbortSignal): Promise<void> {
+  const config = await session.config();
+  await expectSameDivision(session, config.shares?.number ?? null);
+  const supervised = underSupervisor({ clock: systemClock, logger: session.log }, signal);
+  const { runDaemon } = await import("../../daemon.ts");
+  const awaitsLease = supervised !== null;
+  await runDaemon(config, { once: false, awaitsLease, ...session.daemon }, supervised?.signal ?? signal);
+}
+
+type Daemon = (session: Session, signal: AbortSignal) => Promise<void>;
+
+async function asDaemon(session: Session, run: Daemon): Promise<ExitCode> {
   // For a bug outside of any awaited call, Node would print the stack and exit with 1, and a supervisor would not start
   // it again.
   process.once("uncaughtException", (error) => {
@@ -33,7 +54,7 @@ async function asDaemon(session: Session, config: Config): Promise<ExitCode> {
     process.exit(daemonExitCodeOf(error));
   });
   try {
-    await runHere(config, { once: false, ...session.daemon });
+    await run(session, untilSignal());
     return EXIT.done;
   } catch (error) {
     session.failDaemon(error);
@@ -49,10 +70,12 @@ export async function runHere(config: Config, options: DaemonOptions): Promise<D
   return await runDaemon(config, options, untilSignal());
 }
 
+const stopping = new AbortController();
+
 /** Aborts at SIGTERM or SIGINT; a second signal ends the process at once. */
 export function untilSignal(): AbortSignal {
-  const stopping = new AbortController();
   for (const name of ["SIGTERM", "SIGINT"] as const) {
+    if (process.listenerCount(name) > 0) continue;
     process.once(name, () => stopping.abort(new DOMException(`stopped by ${name}`, "AbortError")));
   }
   return stopping.signal;

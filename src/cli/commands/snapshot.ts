@@ -22,7 +22,7 @@ import { cliError } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
 import { readState } from "../read-state.ts";
 
-export function addSnapshot({ program, action }: CommandLine): void {
+export function addSnapshot({ program, action, actionFor }: CommandLine): void {
   const snapshot = program.command("snapshot").description("read tables again beside the stream");
   snapshot
     .command("start")
@@ -55,7 +55,7 @@ export function addSnapshot({ program, action }: CommandLine): void {
     .command("cancel <id>")
     .description("cancel an unfinished one; rows that were read stay")
     .action(
-      action(async (session, _options, [id]) => {
+      actionFor("one", async (session, _options, [id]) => {
         const cancelled = await cancel(await session.config(), Number(id));
         if (!cancelled) throw cliError("MR1114", `there is no unfinished snapshot ${id}`);
         session.print({ cancelled: Number(id) }, `cancelled: ${id}`);

@@ -22,7 +22,7 @@ import { EXIT } from "../exit-codes.ts";
 import { placeOf, reachable, timeOf } from "../offsets/offset-place.ts";
 import type { Session } from "../session.ts";
 
-export function addTail({ program, action }: CommandLine): void {
+export function addTail({ program, actionFor }: CommandLine): void {
   program
     .command("tail")
     .description("print changes as envelopes, one JSON document a line; moves no offset")
@@ -30,7 +30,7 @@ export function addTail({ program, action }: CommandLine): void {
     .option("--from <where>", "where to begin, instead of now: position | earliest | time with its zone")
     .option("--limit <count>", "stop after this many envelopes")
     .action(
-      action(async (session, options) => {
+      actionFor("one", async (session, options) => {
         const selection = new TableSelection(tableGlobs(options["tables"]));
         const from = typeof options["from"] === "string" ? options["from"] : null;
         const limit = options["limit"] === undefined ? Number.POSITIVE_INFINITY : countOf("--limit", options["limit"]);

@@ -4,13 +4,13 @@ import { EXIT } from "../exit-codes.ts";
 import { SHELLS } from "./shells.ts";
 
 /** The script that `completion` prints calls `complete` at each tab. Both load their code only when they run. */
-export function addCompletion({ program, action }: CommandLine): void {
+export function addCompletion({ program, actionFor }: CommandLine): void {
   program
     .command("completion")
     .description("print the script that completes millrace's commands in your shell")
     .addArgument(new Argument("<shell>").choices(SHELLS))
     .action(
-      action(async (session, _options, [given]) => {
+      actionFor("none", async (session, _options, [given]) => {
         const { scriptOf } = await import("./scripts.ts");
         const shell = SHELLS.find((name) => name === given) ?? "bash";
         const script = scriptOf(shell);
@@ -23,7 +23,7 @@ export function addCompletion({ program, action }: CommandLine): void {
     .description("for the completion script: what may follow the words, or complete the last one")
     .argument("[words...]")
     .action(
-      action(async (session, _options, words) => {
+      actionFor("none", async (session, _options, words) => {
         const { candidatesOf } = await import("./candidates.ts");
         const { candidates, withFiles } = candidatesOf(program, words, process.env);
         const lines = candidates.map(({ value, text }) => `${value}\t${text}`);

@@ -16,14 +16,14 @@ interface PlacedScript extends GrantScript {
   readonly kind: string;
 }
 
-export function addGrants({ program, action }: CommandLine): void {
+export function addGrants({ program, actionFor }: CommandLine): void {
   program
     .command("grants")
     .description("print the scripts that give the logins of source and sinks what they need, and no more")
     .option("--source", "for the source only")
     .option("--sink <name>", "for this sink only")
     .action(
-      action(async (session, options) => {
+      actionFor("none", async (session, options) => {
         const config = await session.config();
         const sink = typeof options["sink"] === "string" ? options["sink"] : null;
         const isSource = options["source"] === true;

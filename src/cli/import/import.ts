@@ -10,7 +10,7 @@ import { parseDebezium } from "./debezium-config.ts";
 
 const FILE_BYTES_MAX = 1024 * 1024;
 
-export function addImport({ program, action }: CommandLine): void {
+export function addImport({ program, actionFor }: CommandLine): void {
   const command = program.command("import").description("write millrace.yaml from another tool's configuration");
   command
     .command("debezium <file>")
@@ -20,7 +20,7 @@ export function addImport({ program, action }: CommandLine): void {
     .option("--out <file>", "write the config there, instead of to stdout")
     .option("--force", "replace the file of --out if it exists")
     .action(
-      action((session, options, [file = ""]) => {
+      actionFor("none", (session, options, [file = ""]) => {
         const { kind, config } = parseDebezium(file, read(file));
         const imported = importedFrom(kind, config);
         const yaml = textOf(imported);

@@ -12,7 +12,7 @@ import type { Session } from "../session.ts";
 
 const LOOK_TIMEOUT_MS = 30_000;
 
-export function addInit({ program, action }: CommandLine): void {
+export function addInit({ program, actionFor }: CommandLine): void {
   program
     .command("init")
     .description("look at the source and write a commented config file")
@@ -20,7 +20,7 @@ export function addInit({ program, action }: CommandLine): void {
     .option("--sink <url...>", "a target: postgres://…, redis://…, http://… (search), or a path ending in .duckdb")
     .option("--name <name>", "the daemon's name; default: from the database's name")
     .action(
-      action(async (session, options) => {
+      actionFor("none", async (session, options) => {
         const { configText, nameFrom } = await import("./init-file.ts");
         const source = textOrNull(options["source"]);
         const sinks = plannedSinks(session, options["sink"]);

@@ -47,13 +47,13 @@ export function addOffsets(line: CommandLine): void {
   addTransfers(offsets, line);
 }
 
-function addTransfers(offsets: Command, { action }: CommandLine): void {
+function addTransfers(offsets: Command, { actionFor }: CommandLine): void {
   offsets
     .command("export <file>")
     .description("write everything that another machine needs to continue into a file")
     .option("--force", "replace an existing file")
     .action(
-      action(async (session, options, [file = ""]) => {
+      actionFor("one", async (session, options, [file = ""]) => {
         const { exportOffsets } = await import("./offset-transfer.ts");
         const exported = await exportOffsets(await session.config(), file, options["force"] === true);
         session.print(exported, `exported to ${file}: ${exported.sinks.length} sinks, epoch ${exported.epoch ?? "-"}`);
@@ -65,7 +65,7 @@ function addTransfers(offsets: Command, { action }: CommandLine): void {
     .description("load an export of another machine; prints the plan unless --yes is given")
     .option("--yes", "do it")
     .action(
-      action(async (session, options, [file = ""]) => {
+      actionFor("one", async (session, options, [file = ""]) => {
         const { importOffsets, importText } = await import("./offset-transfer.ts");
         const plan = await importOffsets(session, file, options["yes"] === true);
         session.print(plan, importText(plan));

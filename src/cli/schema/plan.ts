@@ -24,7 +24,7 @@ const LOOK_TIMEOUT_MS = 30_000;
 const LOCK_MS_MAX = 1_000;
 const SCRIPT_BYTES_MAX = 16 * 1024 * 1024;
 
-export function addOutlooks(schema: Command, action: CommandLine["action"]): void {
+export function addOutlooks(schema: Command, actionFor: CommandLine["actionFor"]): void {
   schema
     .command("plan <file>")
     .description(
@@ -33,7 +33,7 @@ export function addOutlooks(schema: Command, action: CommandLine["action"]): voi
     .option("--on <url>", "the database to try it on, a copy without rows for instance; default: the source")
     .option("--timeout <duration>", "how long the migration may run, and so hold its locks", "10s")
     .action(
-      action(async (session, options, [file = ""]) => {
+      actionFor("none", async (session, options, [file = ""]) => {
         const config = await session.config();
         const url = typeof options["on"] === "string" ? options["on"] : null;
         const tried = await tryOut(config, url, read(file), durationOf("--timeout", options["timeout"]));
@@ -45,7 +45,7 @@ export function addOutlooks(schema: Command, action: CommandLine["action"]): voi
     .description("compare the source's tables with earlier ones: what each sink will do; exits with 3 as `plan` does")
     .requiredOption("--against <file|url>", "the shapes before: a file of `schema export`, or another database")
     .action(
-      action(async (session, options) => {
+      actionFor("none", async (session, options) => {
         const config = await session.config();
         const against = String(options["against"]);
         const before = against.includes("://") ? await tablesAt(config, against) : readBaseline(against);
@@ -59,7 +59,7 @@ export function addOutlooks(schema: Command, action: CommandLine["action"]): voi
     .description("write the shapes of the source's tables as they are now, for `schema check --against`")
     .option("--force", "replace the file if it exists")
     .action(
-      action(async (session, options, [file = ""]) => {
+      actionFor("none", async (session, options, [file = ""]) => {
         const tables = await tablesAt(await session.config(), null);
         writeBaseline(file, tables, options["force"] === true);
         session.print(

@@ -15,7 +15,7 @@ import { readState } from "../read-state.ts";
 import { readAgain } from "../commands/snapshot.ts";
 import { addOutlooks } from "./plan.ts";
 
-export function addSchema({ program, action }: CommandLine): void {
+export function addSchema({ program, action, actionFor }: CommandLine): void {
   const schema = program.command("schema").description("versions of the tables' shapes, in the order of the log");
   schema
     .command("list")
@@ -80,7 +80,7 @@ export function addSchema({ program, action }: CommandLine): void {
         return EXIT.done;
       }),
     );
-  addOutlooks(schema, action);
+  addOutlooks(schema, actionFor);
 }
 
 type Versions = readonly TableVersion[];

@@ -29,6 +29,21 @@ export function statusText(status: StatusDocument, nowMs: number): string {
   ].join("\n");
 }
 
+/** In one line, how many shares there are, and which of them have no daemon or need a look. */
+export function sharesText(documents: readonly object[]): string {
+  const named = (what: string, isMeant: (one: object) => boolean): string[] => {
+    const numbers = documents.filter(isMeant).map((one) => ("share" in one ? String(one.share) : "?"));
+    return numbers.length === 0 ? [] : [`${what}: ${numbers.join(", ")}`];
+  };
+  const hasConcerns = (one: object) => "concerns" in one && Array.isArray(one.concerns) && one.concerns.length > 0;
+  const parts = [
+    ...named("no daemon", (one) => !("daemon" in one) || (one.daemon === null && !("heldBy" in one))),
+    ...named("on another machine", (one) => "heldBy" in one),
+    ...named("to look at", hasConcerns),
+  ];
+  return [count(documents.length, "share"), ...(parts.length === 0 ? ["all is well"] : parts)].join("; ");
+}
+
 /** The lines of `status` but for the sinks' table. No concerns: nothing needs a look, and the head says so. */
 export function statusParts(status: StatusDocument, nowMs: number) {
   const concerns = concernsOf(status);

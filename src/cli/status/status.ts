@@ -11,16 +11,16 @@ import { EXIT, type ExitCode } from "../exit-codes.ts";
 import { liveHolder } from "../read-state.ts";
 import { pastOf } from "../../reconcile/report/past.ts";
 import { lineageText, storedLineage } from "./lineage.ts";
-import { statusText } from "./status-text.ts";
+import { sharesText, statusText } from "./status-text.ts";
 
-export function addStatus({ program, action }: CommandLine): void {
+export function addStatus({ program, actionFor }: CommandLine): void {
   program
     .command("status")
     .description("what lags and why: the source, each sink, tables and rows that need a decision")
     .option("--tables", "also each table's columns: where their values go, and under which mask")
     .option("--exit-code", "exit with 3 if somebody has to act, with 1 if no daemon runs")
     .action(
-      action(async (session, options) => {
+      actionFor({ summary: sharesText }, async (session, options) => {
         const config = await session.config();
         const status = await statusOf(config);
         const text = statusText(status, Date.now());

@@ -13,14 +13,14 @@ import { type Screen, terminal } from "./terminal.ts";
 /** Where no terminal says its size. */
 const PLAIN: Room = { columns: 80, rows: 200 };
 
-export function addTop({ program, action }: CommandLine): void {
+export function addTop({ program, actionFor }: CommandLine): void {
   program
     .command("top")
     .description("status, live in the terminal; q quits")
     .option("--every <duration>", "how often it asks", "1s")
     .option("--once", "print it once, for scripts; so it is if the output is no terminal")
     .action(
-      action(async (session, options) => {
+      actionFor("one", async (session, options) => {
         const everyMs = durationOf("--every", options["every"]);
         const config = await session.config();
         if (session.json || options["once"] === true || !process.stdout.isTTY) {

@@ -23,6 +23,8 @@ export interface CapturedTables {
   readonly tables: readonly TableShape[];
   readonly refused: readonly RefusedTable[];
   readonly generations: TableGenerations;
+  /** Tables that the configuration captures too, and that another share has. Absent: none. */
+  readonly elsewhere?: readonly TableShape[];
   /** By table id. Without them no row that did not change is certain after a change of shape. */
   readonly columns?: ReadonlyMap<string, ColumnFacts>;
 }

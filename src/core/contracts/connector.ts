@@ -1,6 +1,8 @@
 import type { CapturedTables } from "./catalog.ts";
 import type { EnvelopeContext } from "../model/envelope.ts";
 import type { QueryRequest, QueryResult, Sink } from "./sink.ts";
+import type { Group } from "../sharing/group.ts";
+import type { Division, Share } from "../sharing/share.ts";
 import type { Source } from "./source.ts";
 import type { Logger } from "./telemetry.ts";
 
@@ -38,6 +40,11 @@ export interface SinkFactory<Options> {
     copy: string | null,
     signal: AbortSignal,
   ): Promise<QueryResult>;
+  /**
+   * What keeps tables apart in the target, if several daemons can each write other tables there; see Division. Absent: one
+   * daemon has the target for itself.
+   */
+  divides?(options: Options): Division["by"];
   /** Whether `query` can read the target itself while a daemon writes to it, and so needs no copy. */
   readonly isQueriedInPlace?: boolean;
 }
@@ -57,6 +64,10 @@ export interface SourceFactory<Options> {
   trial?(context: SourceContext<Options>, trial: Trial, signal: AbortSignal): Promise<TriedTables>;
   /** Scripts for administrators; passwords are not in them. Looks at the source if the login is let in. */
   grants?(context: SourceContext<Options>, signal: AbortSignal): Promise<readonly GrantScript[]>;
+  /** Into how many shares the options divide the tables; undefined: one daemon has all. Absent: the source knows no shares. */
+  shareCount?(options: Options): number | undefined;
+  /** The processes that apply these shares. The context is of no single share. */
+  group?(context: SourceContext<Options>, division: Division): Promise<Group>;
 }
 
 export interface SinkContext<Options> {
@@ -64,6 +75,8 @@ export interface SinkContext<Options> {
   readonly name: string;
   /** The configuration's `name`. */
   readonly daemon: string;
+  /** The `name` in the file, where the daemon of a share has another one. Absent: as `daemon`. */
+  readonly owner?: string;
   /** The configuration file's folder; relative paths start there. */
   readonly folder: string;
   readonly options: Options;
@@ -78,6 +91,8 @@ export interface SinkContext<Options> {
 export interface SourceContext<Options> {
   /** The configuration's `name`. */
   readonly daemon: string;
+  /** As in SinkContext. */
+  readonly owner?: string;
   readonly folder: string;
   readonly options: Options;
   /** `schema.table` globs, `!` excludes; empty: every user table with a usable key. */
@@ -86,6 +101,8 @@ export interface SourceContext<Options> {
   readonly snapshot?: "initial" | "none";
   /** The key that the configuration chooses for a table; null: the source's own. */
   readonly chosenKey?: (table: TableName) => ChosenKey | null;
+  /** The part of the tables that this daemon has. Absent: all that `tables` takes. */
+  readonly share?: Share;
   /** MySQL and MariaDB; default: null. */
   readonly zeroDates?: (table: TableName) => ZeroDates;
 }

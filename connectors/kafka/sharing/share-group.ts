@@ -1,0 +1,120 @@
+/** The processes that apply the shares of one configuration, as a group of Kafka. */
+import { type Clock, pause } from "../../../src/core/clock.ts";
+import type { MillraceError } from "../../../src/core/errors.ts";
+import { assign, type Claim, type Group, type GroupMember } from "../../../src/core/sharing/group.ts";
+import { type Division, divisionText } from "../../../src/core/sharing/share.ts";
+import type { ClusterSettings } from "../client/cluster.ts";
+import { apiIdsOf } from "../client/failures.ts";
+import { connect } from "../connect.ts";
+import { classify, kafkaError } from "../errors.ts";
+import { Membership, type Told } from "./membership.ts";
+
+const HEARTBEAT_MS = 1_000;
+const LEAVE_MS_MAX = 3_000;
+/** The members are to join again: one came or went. */
+const JOIN_AGAIN = new Set(["REBALANCE_IN_PROGRESS", "ILLEGAL_GENERATION"]);
+
+export interface ShareGroupSettings {
+  readonly clock: Clock;
+  readonly cluster: () => ClusterSettings;
+  readonly id: string;
+  readonly division: Division;
+}
+
+export class ShareGroup implements Group {
+  readonly #settings: ShareGroupSettings;
+  /** Empty: the group does not know this process. */
+  #memberId = "";
+
+  constructor(settings: ShareGroupSettings) {
+    this.#settings = settings;
+  }
+
+  async run(member: GroupMember, signal: AbortSignal): Promise<void> {
+    const { clock } = this.#settings;
+    let heardMs = clock.elapsed();
+    const heard = (): void => void (heardMs = clock.elapsed());
+    while (!signal.aborted) {
+      try {
+        await this.#take(member, heard, signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        const known = this.#meaning(error, signal);
+        if (known.kind === "fatal") throw known;
+        member.cutOff(clock.elapsed() - heardMs, known);
+        await pause(clock, HEARTBEAT_MS, signal);
+      }
+    }
+  }
+
+  /** Over one connection. */
+  async #take(member: GroupMember, heard: () => void, signal: AbortSignal): Promise<void> {
+    const { clock, cluster: settings, id, division } = this.#settings;
+    await using cluster = await connect(settings, signal);
+    const group = { id, protocol: `shares ${divisionText(division)}` };
+    const membership = await Membership.at(cluster, group, this.#memberId, signal);
+    try {
+      for (;;) {
+        const claimed = member.held();
+        const given = await membership.join(textOf({ shares: claimed }), (told) => this.#lead(told), signal);
+        this.#memberId = membership.memberId;
+        heard();
+        member.assign(sharesIn(given));
+        const isAsClaimed = (): boolean => claimed.every((share) => member.held().includes(share));
+        while (isAsClaimed()) {
+          await clock.sleep(HEARTBEAT_MS, signal);
+          const isCalled = await this.#isCalled(membership, signal);
+          heard();
+          if (isCalled) break;
+        }
+      }
+    } catch (error) {
+      // It was silent for too long.
+      if (apiIdsOf(error).includes("UNKNOWN_MEMBER_ID")) this.#memberId = "";
+      throw error;
+    } finally {
+      if (signal.aborted) await this.#leave(membership);
+    }
+  }
+
+  /** Whether the members are to join again. */
+  async #isCalled(membership: Membership, signal: AbortSignal): Promise<boolean> {
+    try {
+      await membership.heartbeat(signal);
+      return false;
+    } catch (error) {
+      if (apiIdsOf(error).some((one) => JOIN_AGAIN.has(one))) return true;
+      throw error;
+    }
+  }
+
+  #lead(told: Told): ReadonlyMap<string, Buffer> {
+    const claims = [...told].map(([member, metadata]): Claim => ({ member, held: sharesIn(metadata) }));
+    const assigned = assign(claims, this.#settings.division.count);
+    return new Map([...assigned].map(([member, shares]) => [member, textOf({ shares })]));
+  }
+
+  /** Without it the others wait until the session is over. */
+  async #leave(membership: Membership): Promise<void> {
+    await membership.leave(AbortSignal.timeout(LEAVE_MS_MAX)).catch(() => undefined);
+  }
+
+  #meaning(error: unknown, signal: AbortSignal): MillraceError {
+    if (!apiIdsOf(error).includes("INCONSISTENT_GROUP_PROTOCOL")) return classify(error, signal);
+    const { id, division } = this.#settings;
+    const what = `the processes that run in group ${id} have other shares than \`shares: ${divisionText(division)}\``;
+    return kafkaError("MR3535", "fatal", what, error);
+  }
+}
+
+function textOf(value: { readonly shares: readonly number[] }): Buffer {
+  return Buffer.from(JSON.stringify(value));
+}
+
+/** A member that tells nothing of use holds nothing. */
+function sharesIn(bytes: Buffer): readonly number[] {
+  if (bytes.length === 0) return [];
+  const told: unknown = JSON.parse(bytes.toString("utf8"));
+  const shares: unknown = typeof told === "object" && told !== null && "shares" in told ? told.shares : [];
+  return Array.isArray(shares) ? shares.filter((one): one is number => Number.isSafeInteger(one)) : [];
+}

@@ -1,0 +1,57 @@
+/** How the tables of one log are divided among the daemons that apply them. */
+import { createHash } from "node:crypto";
+import { extname } from "node:path";
+
+/** A process for each is the most that one machine should run. */
+export const SHARE_COUNT_MAX = 64;
+
+interface TableName {
+  readonly schema: string;
+  readonly table: string;
+}
+
+export interface Division {
+  readonly count: number;
+  /**
+   * What keeps tables together. A daemon finds out that two tables meet in one target only if it has both, so tables that may
+   * meet are in one share. `id`: the name with its schema, in any case. `name`: the name alone.
+   */
+  readonly by: "id" | "name";
+}
+
+export interface Share {
+  /** From 1 on. */
+  readonly number: number;
+  readonly of: Division;
+}
+
+/** The same on every machine and in every version: a table in another share would have to be read again. */
+export function shareOf({ schema, table }: TableName, { count, by }: Division): number {
+  const parts = (by === "name" ? [table] : [schema, table]).map((part) => part.toLowerCase());
+  const digest = createHash("sha256").update(JSON.stringify(parts)).digest();
+  return 1 + (digest.readUInt32BE(0) % count);
+}
+
+export function isInShare(table: TableName, share: Share): boolean {
+  return shareOf(table, share.of) === share.number;
+}
+
+/** The key of a log's stored identity under which a share's daemon keeps its division. */
+export const DIVISION = "shares";
+
+/** As it is stored with a share's progress. */
+export function divisionText({ count, by }: Division): string {
+  return by === "id" ? String(count) : `${count} by name`;
+}
+
+/** The name of the daemon that applies a share. Without a number, what the names of all begin with. */
+export function shareName(name: string, number: number | ""): string {
+  return `${name}_${number}`;
+}
+
+/** A share's part of a path, or of a state's address: `shop.db` becomes `shop_2.db`. Null: the path itself. */
+export function pathOfShare(path: string, number: number | null): string {
+  if (number === null) return path;
+  const extension = extname(path);
+  return `${shareName(path.slice(0, path.length - extension.length), number)}${extension}`;
+}

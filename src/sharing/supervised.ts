@@ -1,0 +1,31 @@
+/** A daemon that a supervisor has started ends with it, so that nothing goes on writing that nobody looks after. */
+import { type Clock, type Scope, scopeOf } from "../core/clock.ts";
+import type { Logger } from "../core/contracts/telemetry.ts";
+import { untilSilent } from "./pulse.ts";
+
+/** As long as the group waits for a member: then others are given its shares. */
+const SILENT_SECONDS_MAX = 10;
+
+interface SupervisedParts {
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** Aborted with `signal`, and when the supervisor is gone or silent. Null: no supervisor has started this process. */
+export function underSupervisor({ clock, logger }: SupervisedParts, signal: AbortSignal): Scope | null {
+  if (process.send === undefined) return null;
+  const scope = scopeOf(signal);
+  const end = (why: string): void => {
+    if (scope.signal.aborted) return;
+    logger.warn({ why }, "the process that has this share is gone; its daemon ends");
+    scope.end();
+  };
+  process.once("disconnect", () => end("its channel is closed"));
+  const answer = (): void => void process.send?.("!", () => undefined);
+  process.on("message", answer);
+  answer();
+  void untilSilent(process, { clock, silentCountMax: SILENT_SECONDS_MAX }, scope.signal).then(() =>
+    end("it is silent"),
+  );
+  return scope;
+}

@@ -1,0 +1,82 @@
+/** Who has which share of the tables. */
+import { array, assert, integer, property, record, string, uniqueArray } from "fast-check";
+import { expect, test } from "vitest";
+import { assign, type Claim } from "../../src/core/sharing/group.ts";
+import { divisionText, shareOf } from "../../src/core/sharing/share.ts";
+
+const table = (schema: string, name: string) => ({ schema, table: name });
+
+test("a table's share is the same in every version and on every machine", () => {
+  const shares = ["orders", "lines", "people", "visits"].map((name) =>
+    shareOf(table("public", name), { count: 4, by: "id" }),
+  );
+  expect(shares).toEqual([4, 1, 1, 3]);
+});
+
+test("tables that may meet in one target are in one share", () => {
+  for (const count of [2, 7, 64]) {
+    const byId = { count, by: "id" } as const;
+    expect(shareOf(table("Shop", "Orders"), byId)).toBe(shareOf(table("shop", "orders"), byId));
+    const byName = { count, by: "name" } as const;
+    expect(shareOf(table("a", "orders"), byName)).toBe(shareOf(table("b", "ORDERS"), byName));
+  }
+  expect(divisionText({ count: 4, by: "id" })).not.toBe(divisionText({ count: 4, by: "name" }));
+});
+
+test("tables spread over the shares", () => {
+  const counts = Array.from({ length: 8 }, () => 0);
+  for (let i = 0; i < 8_000; i++) counts[shareOf(table("public", `t${i}`), { count: 8, by: "id" }) - 1]!++;
+  expect(Math.min(...counts)).toBeGreaterThan(900);
+});
+
+/** Members that end what was taken from them and claim what they were given, until nothing changes. */
+function settled(claims: readonly Claim[], count: number): readonly Claim[] {
+  let now = claims;
+  for (let i = 0; i < 4; i++) {
+    const assigned = assign(now, count);
+    now = now.map(({ member }) => ({ member, held: assigned.get(member)! }));
+  }
+  return now;
+}
+
+const members = uniqueArray(string({ minLength: 1, maxLength: 4 }), { minLength: 1, maxLength: 9 });
+
+test("no share has two members, none is left over, and none has more than its part", () => {
+  const scene = record({
+    names: members,
+    count: integer({ min: 1, max: 64 }),
+    held: array(array(integer({ min: 1, max: 80 }), { maxLength: 20 }), { minLength: 9, maxLength: 9 }),
+  });
+  assert(
+    property(scene, ({ names, count, held }) => {
+      const claims = names.map((member, i) => ({ member, held: [...new Set(held[i])] }));
+      const once = assign(claims, count);
+      const given = [...once.values()].flat();
+      expect(new Set(given).size).toBe(given.length);
+      for (const [member, shares] of once)
+        for (const share of shares) {
+          const holders = claims.filter((claim) => claim.held.includes(share)).map((claim) => claim.member);
+          // What somebody holds is given to nobody else.
+          expect(holders.length === 0 || holders.includes(member)).toBe(true);
+        }
+      const end = settled(claims, count);
+      expect(end.flatMap((claim) => claim.held).toSorted((a, b) => a - b)).toEqual(
+        Array.from({ length: count }, (_, i) => i + 1),
+      );
+      const sizes = end.map((claim) => claim.held.length);
+      expect(Math.max(...sizes) - Math.min(...sizes)).toBeLessThanOrEqual(1);
+    }),
+  );
+});
+
+test("a member that comes takes no more than its part from the others", () => {
+  const before = [
+    { member: "a", held: [1, 3, 5] },
+    { member: "b", held: [2, 4, 6] },
+    { member: "c", held: [] },
+  ];
+  const end = settled(before, 6);
+  expect(end.map(({ held }) => held.length)).toEqual([2, 2, 2]);
+  expect(end[0]!.held.every((share) => before[0]!.held.includes(share))).toBe(true);
+  expect(end[1]!.held.every((share) => before[1]!.held.includes(share))).toBe(true);
+});
