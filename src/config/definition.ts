@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import * as z from "zod";
 import { TABLE_GLOB } from "../core/table-selection.ts";
+import { passwordKeys } from "../passwords/password.ts";
 import { RULE_GLOB, tableDefinition } from "./tables.ts";
 import { isTimeZone, scheduleProblem } from "./schedule.ts";
 import { DURATION, parseByteCount, parseDurationMs, SIZE } from "../core/values/quantities.ts";
@@ -219,6 +220,14 @@ const retention = z.strictObject({
     ),
 });
 
+const stateServer = z.strictObject({
+  url: z
+    .string()
+    .regex(/^postgres(ql)?:\/\/[^#]+$/, { error: "expected postgres://…" })
+    .describe("postgres://user@host:port/database."),
+  ...passwordKeys,
+});
+
 /** `source` and `sinks` are parsed one by one, by kind. */
 export const topDefinition = z.strictObject({
   name: z
@@ -227,11 +236,13 @@ export const topDefinition = z.strictObject({
     .describe("Names the daemon, its slot, publication and state."),
   source: z.record(z.string(), z.unknown()).describe("The database whose changes are followed."),
   state: z
-    .string()
-    .regex(/^(sqlite:.+|postgres(ql)?:\/\/[^#]+$)/, { error: "expected sqlite:PATH or postgres://…" })
+    .union([
+      z.string().regex(/^(sqlite:.+|postgres(ql)?:\/\/[^#]+$)/, { error: "expected sqlite:PATH or postgres://…" }),
+      stateServer,
+    ])
     .optional()
     .describe(
-      "Where positions are kept: sqlite:PATH, or postgres://user:password@host:port/database (schema millrace). Default: sqlite:.millrace/<name>.db beside this file.",
+      "Where positions are kept: sqlite:PATH, or postgres://user:password@host:port/database (schema millrace), also as an object with `url` and where the password comes from. Default: sqlite:.millrace/<name>.db beside this file.",
     ),
   sinks: z.record(z.string(), z.unknown()).describe("The targets; each key is a sink's name."),
   tables: z

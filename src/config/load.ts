@@ -19,7 +19,8 @@ import { problemsOf } from "./issues.ts";
 import { suggestion } from "./nearest.ts";
 import { parse } from "./parse.ts";
 import { holdsSecret, registerSecrets } from "./secrets/secret-values.ts";
-import type { TableName } from "../core/contracts/connector.ts";
+import type { StateAddress, TableName } from "../core/contracts/connector.ts";
+import { freshPassword } from "../passwords/password.ts";
 import { readSmallFile } from "../core/small-file.ts";
 import { chosenKeyOf, NO_RULES, policyOf, type Rules, zeroDatesOf } from "../rules/definition.ts";
 import type { Secrets } from "./secrets/secrets.ts";
@@ -107,9 +108,14 @@ class Loading {
   }
 
   /** A state on a server carries the local path of the control socket after `#`. */
-  #state(name: string, given: string | undefined): string {
-    if (given?.startsWith("postgres") === true) return `${given}#${join(this.#folder, ".millrace", `${name}.db`)}`;
-    return `sqlite:${resolve(this.#folder, given?.slice("sqlite:".length) ?? join(".millrace", `${name}.db`))}`;
+  #state(name: string, given: z.output<typeof topDefinition>["state"]): StateAddress {
+    const { url, ...password } = typeof given === "object" ? given : { url: given };
+    if (url?.startsWith("postgres") === true) {
+      const local = join(this.#folder, ".millrace", `${name}.db`);
+      return { url: `${url}#${local}`, freshPassword: freshPassword(password, this.#folder) };
+    }
+    const path = url?.slice("sqlite:".length) ?? join(".millrace", `${name}.db`);
+    return { url: `sqlite:${resolve(this.#folder, path)}` };
   }
 
   /** Reports all problems at once, so that the user need not start the daemon once per typo. */

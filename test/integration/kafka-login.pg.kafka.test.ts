@@ -125,6 +125,29 @@ describe("logins", () => {
     expect(found).toMatchObject([{ id: "kafka.connect", level: "error", what: expect.stringContaining("MR3502") }]);
   });
 
+  test("a password from a file is read for each connection, and one that can't be had is told", async () => {
+    const file = folder.file("password");
+    const sasl = { mechanism: "SCRAM-SHA-256", username: "scrammed", passwordFile: file };
+    await writeFile(file, `${PASSWORD}!\n`);
+    const sink = await factory.create(contextOf(login(sasl)), quietLog);
+    try {
+      expect(await failure(sink.open(1, timeout()))).toMatchObject({ code: "MR3502", kind: "blocked" });
+      await writeFile(file, `${PASSWORD}\n`);
+      await sink.open(1, timeout());
+      await sink.prepare([users], timeout());
+    } finally {
+      await sink.close();
+    }
+    await writeFile(file, "");
+    const { error, found } = await refused(login(sasl));
+    expect(error).toMatchObject({ code: "MR2902", kind: "blocked" });
+    expect(found).toMatchObject([{ level: "error", what: expect.stringContaining("MR2902") }]);
+    await opened(login({ ...sasl, passwordFile: undefined, passwordCommand: ["printf", PASSWORD] }));
+    expect(definition.safeParse(login({ ...sasl, passwordFile: undefined })).error?.message).toContain(
+      "expected `password`, `passwordCommand` or `passwordFile`",
+    );
+  });
+
   test("PLAIN with a wrong password, no login where one is wanted, and one where none is taken", async () => {
     const wrong = await refused(login({ mechanism: "PLAIN", username: "plain", password: `${PASSWORD}!` }));
     expect(wrong.error).toMatchObject({ code: "MR3502", kind: "blocked" });
