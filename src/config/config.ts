@@ -57,6 +57,7 @@ export interface SinkConfig {
     readonly rowCountMax: number | null;
     readonly byteCountMax: number | null;
     readonly delayMs: number | null;
+    readonly answerMsMax: number | null;
   };
   readonly connector: Bound<Sink>;
 }

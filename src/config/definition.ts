@@ -71,6 +71,11 @@ export const sinkDefinition = z.object({
       delay: duration(0, 30_000)
         .optional()
         .describe("How long after one write the next one begins at the earliest, unless enough waits to fill it."),
+      timeout: duration(1_000, 86_400_000)
+        .optional()
+        .describe(
+          "A write of rows that takes longer is given up: the sink's connection is cut and opened again. Default: 5m.",
+        ),
     })
     .prefault({})
     .describe("Upper limits of one write. The defaults suit most targets."),

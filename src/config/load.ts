@@ -196,8 +196,13 @@ class Loading {
     const { common, bind } = part;
     if (common.onLost === "resync" && Object.getOwnPropertyDescriptor(input, "mode")?.value === "history")
       this.#problem("MR1005", [...path, "onLost"], "what a history held can't be read again: leave it out, or fail");
-    const { rows, bytes, delay } = common.batch;
-    const batch = { rowCountMax: rows ?? null, byteCountMax: bytes ?? null, delayMs: delay ?? null };
+    const { rows, bytes, delay, timeout } = common.batch;
+    const batch = {
+      rowCountMax: rows ?? null,
+      byteCountMax: bytes ?? null,
+      delayMs: delay ?? null,
+      answerMsMax: timeout ?? null,
+    };
     const dropsColumns = (table: TableName): boolean => policyOf(rules, table).droppedColumns === "drop";
     const { kind: sinkKind, tables = [], onPoison, onLost } = common;
     const connector = bind({ name, daemon, folder: this.#folder, tables, dropsColumns });

@@ -264,3 +264,14 @@ export function conditionRefused(table: string, cause: Error): MillraceError {
     cause,
   });
 }
+
+/** The sink is opened again, which makes another connection. */
+export function noAnswer(sink: string, ms: number, cause: unknown): MillraceError {
+  return new MillraceError({
+    code: "MR1335",
+    kind: "reopen",
+    message: `a write to sink ${sink} got no answer for ${ms / 1000} s: its connection was cut`,
+    hint: pages.MR1335.remedy,
+    cause,
+  });
+}

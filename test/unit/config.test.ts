@@ -99,7 +99,7 @@ describe("a config", () => {
           kind: "duckdb",
           tables: [],
           onPoison: "deadLetter",
-          batch: { rowCountMax: null, byteCountMax: null, delayMs: null },
+          batch: { rowCountMax: null, byteCountMax: null, delayMs: null, answerMsMax: null },
         },
       ],
       admin: { listen: { host: "127.0.0.1", port: 8642 }, tokens: [], hosts: ["127.0.0.1"] },
@@ -150,7 +150,12 @@ admin: { listen: false }
         options: { url: "redis://:from-a-file@h" },
       },
     ]);
-    expect(config?.sinks[0]?.batch).toEqual({ rowCountMax: 10, byteCountMax: 2 * 1024 * 1024, delayMs: 2_000 });
+    expect(config?.sinks[0]?.batch).toEqual({
+      rowCountMax: 10,
+      byteCountMax: 2 * 1024 * 1024,
+      delayMs: 2_000,
+      answerMsMax: null,
+    });
     expect(config?.source.heartbeatMs).toBe(1500);
     expect(config?.state).toEqual({ url: "sqlite:/var/lib/m.db" });
     expect(config?.admin.listen).toBeNull();
@@ -332,7 +337,7 @@ describe("bad input", () => {
     [
       "a state with a key that it does not have",
       `${BASE}state: { url: postgres://m@h/s, pasword: x }\n`,
-      "MR1004 9:33 state.pasword: unknown key; did you mean",
+      "MR1004 9:33 state.pasword: unknown key",
     ],
     ["another state", `${BASE}state: mysql://x\n`, "MR1005 9:8 state: expected sqlite:PATH"],
     [
