@@ -41,6 +41,26 @@ async function faultsIn(sinks: SinkSet, name: string, tables: readonly string[])
   return (await Promise.all(read)).flat();
 }
 
+/** All records of the rows that a difference names: what their reader went by. */
+async function trailOf(sinks: SinkSet, name: string, faults: readonly string[]): Promise<readonly string[]> {
+  const trails: string[] = [];
+  for (const fault of faults) {
+    const table = /^kafka (\S+): /.exec(fault)?.[1];
+    if (table === undefined) continue;
+    const ids = new Set(
+      [...fault.matchAll(/(?:extra|different|missing) ([\d:]+)/g)].map(([, id]) => id!.replace(/:$/, "")),
+    );
+    for (const { partition, offset, key, value } of await sinks.topics!.read(
+      `${sinks.topics!.prefix}${name}.${table}`,
+    )) {
+      const id = Object.values<string | number>(JSON.parse(key ?? "{}")).join(":");
+      const isEnd = value !== null && /"op":"[st]"/.test(value);
+      if (ids.has(id) || isEnd) trails.push(`${partition}/${offset} ${id} ${value?.slice(0, 600) ?? "tombstone"}`);
+    }
+  }
+  return trails;
+}
+
 async function past(workload: Workload, count: number): Promise<void> {
   const until = workload.transactionCount + count;
   await eventually(() => workload.transactionCount >= until, { withinMs: 60_000 });
@@ -76,7 +96,8 @@ test("killed at its failpoints, it goes on with the next change, and tells none 
     await killAt(victim, entry, { ...KILLED, provoke: isProvoked ? readAgain : undefined });
   }
   const faults = await faultsAfter(load, victim);
-  expect({ entries, faults }).toEqual({ entries, faults: [] });
+  const trail = await trailOf(victim.sinks, load.source.name + "_kafka", faults);
+  expect({ entries, faults, trail }).toEqual({ entries, faults: [], trail: [] });
   expect(await faultsIn(victim.sinks, load.source.name + "_kafka", load.tables)).toEqual([]);
 });
 

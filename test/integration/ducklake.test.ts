@@ -6,6 +6,7 @@ import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
+import { startEngine } from "../../connectors/duckdb/lake/engine.ts";
 import { queryLake } from "../../connectors/duckdb/lake/query.ts";
 import { placeOf } from "../../connectors/duckdb/lake/place.ts";
 import { LakeSink } from "../../connectors/duckdb/lake/sink.ts";
@@ -26,6 +27,16 @@ const items = tableVersion({
   columns: [
     ["id", "int8"],
     ["v", "text"],
+  ],
+  key: ["id"],
+});
+
+const wider = tableVersion({
+  table: "items",
+  columns: [
+    ["id", "int8"],
+    ["v", "text"],
+    ["w", "text"],
   ],
   key: ["id"],
 });
@@ -116,6 +127,35 @@ test("upkeep joins small files and ends old snapshots; rows stay", async () => {
   const order = (rows: typeof before) => rows.map(({ cells }) => cells.join(" ")).toSorted();
   expect(order(await target.readRows(items))).toEqual(order(before));
   await sink.apply(rowsStep(100n, [items, [put(["1", "after"])]]), new Reports(), timeout());
+  await sink.close();
+});
+
+test("a program that attached the lake before a table got another shape reads on after upkeep", async () => {
+  await using target = await lakeTarget("sqlite");
+  const sink = new LakeSink({ ...target.options, maintenance: { everyMs: 2_500, keepSnapshotsMs: 60_000 } });
+  await sink.open(1, timeout());
+  await sink.prepare([items], timeout());
+  await sink.apply(rowsStep(1n, [items, [put(["1", "one"])]]), new Reports(), timeout());
+  await sink.prepare([wider], timeout());
+  await sink.apply(rowsStep(2n, [wider, [put(["2", "two", "more"])]]), new Reports(), timeout());
+  const engine = await startEngine(target.options, "read");
+  const connection = await engine.connect();
+  const read = async () =>
+    (await connection.runAndReadAll("select id, v from lake.public.items order by id")).getRows();
+  const rows = [
+    [1n, "one"],
+    [2n, "two"],
+  ];
+  expect(await read()).toEqual(rows);
+  await eventually(async () => {
+    const places = await target.query(
+      "select table_id from __ducklake_metadata_lake.ducklake_inlined_data_tables group by table_id having count(*) > 1",
+    );
+    expect(places).toEqual([]);
+  });
+  await eventually(async () => expect(await read()).toEqual(rows));
+  connection.disconnectSync();
+  engine.closeSync();
   await sink.close();
 });
 

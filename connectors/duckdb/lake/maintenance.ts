@@ -3,7 +3,7 @@ import type { DuckDBConnection } from "@duckdb/node-api";
 import type { Logger } from "../../../src/core/contracts/telemetry.ts";
 import { failpoint } from "../../../src/core/failpoint.ts";
 import { classify } from "../errors.ts";
-import { quoteLiteral, type TargetName } from "../names.ts";
+import { META_SCHEMA, quoteIdentifier, quoteLiteral, type TargetName } from "../names.ts";
 import { readTextRows } from "../write/text-rows.ts";
 import { LAKE } from "./engine.ts";
 import type { Lake } from "./lake.ts";
@@ -75,7 +75,8 @@ export class Maintenance {
       const connection = await lake.connect();
       this.#connection = connection;
       try {
-        await this.#inTurns(connection, startStatements(settings.keepSnapshotsMs));
+        await lake.exclusively(() => writeOut(connection));
+        await this.#inTurns(connection, [expire(settings.keepSnapshotsMs)]);
         for (const table of await tablesIn(connection, LAKE))
           await this.#inTurns(connection, await joinStatements(connection, table));
         await this.#inTurns(connection, [CLEAN_UP]);
@@ -96,13 +97,29 @@ export class Maintenance {
 
 const before = (seconds: number): string => `older_than => now() - INTERVAL '${seconds} seconds'`;
 
+/** A table that is only made and dropped. */
+const MARK = `${LAKE}.${quoteIdentifier(META_SCHEMA)}.shapes_changed`;
+
 const CLEAN_UP = `CALL ducklake_cleanup_old_files('${LAKE}', ${before(READING_SECONDS)})`;
 
-function startStatements(keepSnapshotsMs: number): readonly string[] {
-  return [
-    `CALL ducklake_flush_inlined_data('${LAKE}')`,
-    `CALL ducklake_expire_snapshots('${LAKE}', ${before(Math.round(keepSnapshotsMs / 1000))})`,
-  ];
+const expire = (keepSnapshotsMs: number): string =>
+  `CALL ducklake_expire_snapshots('${LAKE}', ${before(Math.round(keepSnapshotsMs / 1000))})`;
+
+/** Of tables that had another shape, the catalogue keeps rows in several places. */
+const HAS_FORMER_PLACES =
+  `SELECT table_id FROM __ducklake_metadata_${LAKE}.ducklake_inlined_data_tables ` +
+  "GROUP BY table_id HAVING count(*) > 1 LIMIT 1";
+
+/**
+ * Rows in the catalogue become files. DuckLake then removes the places of former shapes, and programs that know the catalogue
+ * from before would fail there for as long as they are attached: they look again only when some shape in the lake changes.
+ */
+async function writeOut(connection: DuckDBConnection): Promise<void> {
+  const former = await readTextRows(connection, HAS_FORMER_PLACES);
+  await connection.run(`CALL ducklake_flush_inlined_data('${LAKE}')`);
+  failpoint("ducklake.maintaining");
+  // A process that was killed may have left it. Made and dropped in one transaction it would change nothing.
+  if (former.length > 0) await connection.run(`CREATE OR REPLACE TABLE ${MARK} (id INTEGER); DROP TABLE ${MARK}`);
 }
 
 /** Only files without deleted rows can be joined. */

@@ -6,12 +6,29 @@ import { quoteIdentifier, quoteLiteral } from "../names.ts";
 import { isNoLake, LAKE, type LakeSettings, startEngine } from "./engine.ts";
 import { shownCatalog } from "./place.ts";
 
+/**
+ * What an engine says that has seen the catalogue before maintenance moved rows from it into files, and removed the table of
+ * a former shape in which they lay. It does not look again by itself.
+ */
+const MOVED = /Failed to read inlined data/;
+const TRIES_MAX = 5;
+
 /** Runs a query in an engine of its own, beside the daemon's. The statement can access no files but the lake's. */
 export async function queryLake(
   settings: LakeSettings,
   request: QueryRequest,
   signal: AbortSignal,
 ): Promise<QueryResult> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await queryOnce(settings, request, signal);
+    } catch (error) {
+      if (tries >= TRIES_MAX || !(error instanceof Error) || !MOVED.test(error.message)) throw error;
+    }
+  }
+}
+
+async function queryOnce(settings: LakeSettings, request: QueryRequest, signal: AbortSignal): Promise<QueryResult> {
   const { place } = settings;
   if (place.kind !== "postgres" && !existsSync(place.catalog)) throw noLake(settings);
   const instance = await startEngine(settings, "read").catch((error: unknown) => {

@@ -17,7 +17,7 @@ export interface TableDifference {
   readonly samples: readonly string[];
 }
 
-const SAMPLES_MAX = 3;
+const SAMPLES_MAX = 6;
 
 export class Findings {
   readonly #table: SourceTable;
